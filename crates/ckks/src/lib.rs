@@ -1,0 +1,1 @@
+//! The RNS-CKKS scheme, its circuits and bootstrapping.

@@ -1,0 +1,1 @@
+//! A polynomial graph becomes a verified plan.

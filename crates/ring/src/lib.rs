@@ -1,0 +1,1 @@
+//! Exact RNS polynomial arithmetic.

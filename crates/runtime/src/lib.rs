@@ -1,0 +1,1 @@
+//! Carries out a verified plan on either side of the wire.
