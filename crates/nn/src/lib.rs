@@ -1,1 +1,27 @@
 //! What a network is and what it computes.
+//!
+//! A [`Graph`] is a network as trained: operators in topological order, one input, one output, batch-less shapes
+//! `(channels, height, width)` or `(features)`. A [`PolyGraph`] is the same made of `+`, `×` and polynomials only; it is made by
+//! `TryFrom<Graph>` and is what the compiler reads.
+//!
+//! Modules in reading order: [`tensor`] (shapes, values, weights), [`op`] (operators), [`graph`] and [`poly_graph`],
+//! [`evaluate`] (the f64 oracle).
+//!
+//! The crate knows nothing of levels, slots, moduli or gradients. The oracle never clamps: a polynomial outside of its interval is
+//! evaluated as it is, and reported.
+
+pub mod error;
+pub mod graph;
+mod infer;
+pub mod op;
+pub mod poly_graph;
+pub mod tensor;
+
+pub use error::Error;
+pub use graph::{Graph, Network, NetworkBuilder, Node, NodeId};
+pub use op::{AvgPool, AxisSlice, BatchNorm, Conv2d, Linear, Nonlinearity, Op, Pad, Padding, Slice};
+pub use poly_graph::{Metadata, Normalization, PolyGraph, PolyNode, Range};
+pub use tensor::{Parameter, Shape, Tensor};
+
+/// What this crate's functions return.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,59 @@
+//! What can be wrong with a request for a polynomial.
+
+/// Why no polynomial could be made.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The interval's ends aren't finite numbers in increasing order.
+    #[error("interval [{low}, {high}] is empty or not finite; give two finite ends with low < high")]
+    Interval {
+        /// Lower end as given.
+        low: f64,
+        /// Upper end as given.
+        high: f64,
+    },
+    /// A coefficient isn't finite, or there is none.
+    #[error("coefficient {index} of the polynomial is {value}; every coefficient must be finite and there must be at least one")]
+    Coefficient {
+        /// Position in the list (0 when the list is empty).
+        index: usize,
+        /// The offending value (NaN when the list is empty).
+        value: f64,
+    },
+    /// The degree is above what the method handles in double precision.
+    #[error("{method} handles degrees up to {limit}, {degree} was asked for; split the function or use a composite")]
+    Degree {
+        /// Which method refused.
+        method: &'static str,
+        /// The degree asked for.
+        degree: usize,
+        /// The largest degree that it handles.
+        limit: usize,
+    },
+    /// The function isn't finite somewhere on the interval.
+    #[error("the function is {value} at x = {x}; it must be finite on the whole interval")]
+    Function {
+        /// Where.
+        x: f64,
+        /// The value there.
+        value: f64,
+    },
+    /// The weighted sample doesn't determine the polynomial.
+    #[error("{samples} usable samples do not determine a polynomial of degree {degree}; give at least {} distinct points with positive weight", degree + 1)]
+    Samples {
+        /// Points in the interval with positive finite weight.
+        samples: usize,
+        /// The degree asked for.
+        degree: usize,
+    },
+    /// The exchange iteration stopped before the error was level.
+    #[error("the exchange stopped after {iterations} rounds with errors between {lower} and {upper}; use a smaller degree or least squares")]
+    NotConverged {
+        /// Rounds done.
+        iterations: usize,
+        /// Levelled error on the last reference: a lower bound of the best error.
+        lower: f64,
+        /// Largest error found.
+        upper: f64,
+    },
+}

@@ -1,0 +1,274 @@
+//! Networks as directed acyclic graphs that are well-formed by construction.
+
+use crate::Result;
+use crate::error::Error;
+use crate::infer::infer;
+use crate::op::{ElementFunction, Nonlinearity, Op};
+use crate::tensor::Shape;
+use approx::{Activation, Polynomial};
+use std::collections::HashMap;
+
+/// Number of a node in its network: nodes are numbered in topological order from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(usize);
+
+impl NodeId {
+    /// The position in [`Network::nodes`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// One operator with its place in the network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node<N> {
+    id: NodeId,
+    name: String,
+    op: Op<N>,
+    inputs: Vec<NodeId>,
+    shape: Shape,
+}
+
+impl<N> Node<N> {
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Its name, unique in the network.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it computes.
+    #[must_use]
+    pub fn op(&self) -> &Op<N> {
+        &self.op
+    }
+
+    /// The nodes whose outputs it takes, all numbered below it.
+    #[must_use]
+    pub fn inputs(&self) -> &[NodeId] {
+        &self.inputs
+    }
+
+    /// The shape of its output.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+}
+
+/// A network: nodes in topological order, one input, one output, every node used, all shapes consistent, all weights finite.
+/// A node's output may have several consumers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Network<N> {
+    nodes: Vec<Node<N>>,
+    input: NodeId,
+    output: NodeId,
+}
+
+/// A network as trained: elementwise functions are activations or polynomials.
+pub type Graph = Network<Nonlinearity>;
+
+impl<N> Network<N> {
+    /// An empty network to add nodes to.
+    #[must_use]
+    pub fn builder() -> NetworkBuilder<N> {
+        NetworkBuilder { nodes: Vec::new(), names: HashMap::new() }
+    }
+
+    /// All nodes; a node's inputs come before it.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node<N>] {
+        &self.nodes
+    }
+
+    /// The node with this number.
+    ///
+    /// # Panics
+    /// When `id` is another, larger network's.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> &Node<N> {
+        &self.nodes[id.0]
+    }
+
+    /// The node with this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&Node<N>> {
+        self.nodes.iter().find(|n| n.name == name)
+    }
+
+    /// The only input node.
+    #[must_use]
+    pub fn input(&self) -> &Node<N> {
+        self.node(self.input)
+    }
+
+    /// The only output node.
+    #[must_use]
+    pub fn output(&self) -> &Node<N> {
+        self.node(self.output)
+    }
+
+    /// For each node, the nodes that take its output, once per use, in increasing order.
+    #[must_use]
+    pub fn consumers(&self) -> Vec<Vec<NodeId>> {
+        let mut consumers = vec![Vec::new(); self.nodes.len()];
+        for node in &self.nodes {
+            for input in &node.inputs {
+                consumers[input.0].push(node.id);
+            }
+        }
+        consumers
+    }
+
+    /// The same network with every elementwise function mapped; shapes, names and numbers stay.
+    ///
+    /// # Errors
+    /// Whatever `f` returns.
+    pub fn try_map<M>(self, mut f: impl FnMut(&str, N) -> Result<M>) -> Result<Network<M>> {
+        let nodes = self
+            .nodes
+            .into_iter()
+            .map(|Node { id, name, op, inputs, shape }| {
+                let op = match op {
+                    Op::Elementwise(n) => Op::Elementwise(f(&name, n)?),
+                    Op::Input(s) => Op::Input(s),
+                    Op::Constant(s, p) => Op::Constant(s, p),
+                    Op::Conv2d(x) => Op::Conv2d(x),
+                    Op::Linear(x) => Op::Linear(x),
+                    Op::BatchNorm(x) => Op::BatchNorm(x),
+                    Op::Add => Op::Add,
+                    Op::Mul => Op::Mul,
+                    Op::AvgPool(x) => Op::AvgPool(x),
+                    Op::GlobalAvgPool => Op::GlobalAvgPool,
+                    Op::Pad(x) => Op::Pad(x),
+                    Op::Slice(x) => Op::Slice(x),
+                    Op::Flatten => Op::Flatten,
+                    Op::Reshape(s) => Op::Reshape(s),
+                    Op::Identity => Op::Identity,
+                };
+                Ok(Node { id, name, op, inputs, shape })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Network { nodes, input: self.input, output: self.output })
+    }
+}
+
+impl Graph {
+    /// The activation nodes in topological order.
+    pub fn activations(&self) -> impl Iterator<Item = (&Node<Nonlinearity>, Activation)> {
+        self.nodes.iter().filter_map(|n| match &n.op {
+            Op::Elementwise(Nonlinearity::Activation(a)) => Some((n, *a)),
+            _ => None,
+        })
+    }
+
+    /// The same network with each activation replaced by the polynomial that `polynomial(node, activation)` gives.
+    ///
+    /// # Errors
+    /// Whatever `polynomial` returns.
+    pub fn replace_activations(
+        &self,
+        mut polynomial: impl FnMut(&Node<Nonlinearity>, Activation) -> Result<Polynomial>,
+    ) -> Result<Self> {
+        let mut out = self.clone();
+        for (node, original) in out.nodes.iter_mut().zip(&self.nodes) {
+            if let Op::Elementwise(Nonlinearity::Activation(a)) = original.op {
+                node.op = Op::Elementwise(Nonlinearity::Polynomial(polynomial(original, a)?));
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// A network under construction; every addition is checked.
+#[derive(Debug, Clone)]
+pub struct NetworkBuilder<N> {
+    nodes: Vec<Node<N>>,
+    names: HashMap<String, NodeId>,
+}
+
+impl<N: ElementFunction> NetworkBuilder<N> {
+    /// Adds a node and infers its shape.
+    ///
+    /// # Errors
+    /// [`Error::Name`], [`Error::Dangling`], [`Error::Invalid`] when the operator can't take these inputs.
+    pub fn add(&mut self, name: impl Into<String>, op: Op<N>, inputs: &[NodeId]) -> Result<NodeId> {
+        let name = name.into();
+        if name.is_empty() || self.names.contains_key(&name) {
+            return Err(Error::Name { node: name });
+        }
+        let shapes = inputs
+            .iter()
+            .map(|i| {
+                let dangling = || Error::Dangling { node: name.clone(), input: i.0 };
+                self.nodes.get(i.0).map(|n| n.shape).ok_or_else(dangling)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let shape = infer(&name, &op, &shapes)?;
+        let id = NodeId(self.nodes.len());
+        self.names.insert(name.clone(), id);
+        self.nodes.push(Node { id, name, op, inputs: inputs.to_vec(), shape });
+        Ok(id)
+    }
+
+    /// Adds the input.
+    ///
+    /// # Errors
+    /// As [`NetworkBuilder::add`].
+    pub fn input(&mut self, name: impl Into<String>, shape: Shape) -> Result<NodeId> {
+        self.add(name, Op::Input(shape), &[])
+    }
+
+    /// The shape of a node added before.
+    #[must_use]
+    pub fn shape(&self, id: NodeId) -> Shape {
+        self.nodes[id.0].shape
+    }
+
+    /// Whether a node of this name was added.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// The network that computes `output`. Nodes that the output doesn't depend on are dropped and the rest renumbered.
+    ///
+    /// # Errors
+    /// [`Error::Dangling`] for an unknown output, [`Error::Inputs`] unless the output depends on exactly one input.
+    pub fn finish(self, output: NodeId) -> Result<Network<N>> {
+        if output.0 >= self.nodes.len() {
+            return Err(Error::Dangling { node: "output".into(), input: output.0 });
+        }
+        let mut used = vec![false; self.nodes.len()];
+        used[output.0] = true;
+        for i in (0..=output.0).rev() {
+            if used[i] {
+                for input in &self.nodes[i].inputs {
+                    used[input.0] = true;
+                }
+            }
+        }
+        let mut renumbered = vec![NodeId(0); self.nodes.len()];
+        let mut nodes = Vec::new();
+        for node in self.nodes {
+            if !used[node.id.0] {
+                continue;
+            }
+            let id = NodeId(nodes.len());
+            renumbered[node.id.0] = id;
+            let inputs = node.inputs.iter().map(|i| renumbered[i.0]).collect();
+            nodes.push(Node { id, inputs, ..node });
+        }
+        let inputs: Vec<NodeId> = nodes.iter().filter(|n| matches!(n.op, Op::Input(_))).map(|n| n.id).collect();
+        let [input] = inputs[..] else {
+            return Err(Error::Inputs { found: inputs.len() });
+        };
+        Ok(Network { nodes, input, output: renumbered[output.0] })
+    }
+}

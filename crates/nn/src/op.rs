@@ -1,0 +1,279 @@
+//! Operators, their parameters and their shapes.
+
+use crate::tensor::{Parameter, Shape};
+use approx::{Activation, Polynomial};
+
+/// An operator. `N` is what may be applied to single elements: [`Nonlinearity`] in a [`Graph`](crate::Graph), [`Polynomial`] in a
+/// [`PolyGraph`](crate::PolyGraph).
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Op<N> {
+    /// The network's input of this shape. No inputs.
+    Input(Shape),
+    /// A constant of this shape (same number of values as the parameter). No inputs.
+    Constant(Shape, Parameter),
+    /// Cross-correlation, `(C, H, W) → (O, H', W')`.
+    Conv2d(Conv2d),
+    /// `y = W x + b`, `(in) → (out)`.
+    Linear(Linear),
+    /// Per-channel affine map in inference form, same shape.
+    BatchNorm(BatchNorm),
+    /// A function of each element, same shape.
+    Elementwise(N),
+    /// Sum of two nodes of equal shape; both may be the same node.
+    Add,
+    /// Element-by-element product of two nodes of equal shape; both may be the same node.
+    Mul,
+    /// Mean over a window, `(C, H, W) → (C, H', W')`.
+    AvgPool(AvgPool),
+    /// Mean over all positions, `(C, H, W) → (C, 1, 1)`.
+    GlobalAvgPool,
+    /// Zeros added around, `(C, H, W) → (C', H', W')`.
+    Pad(Pad),
+    /// Every `step`-th element between `begin` and `end` on each axis.
+    Slice(Slice),
+    /// `(C, H, W) → (C·H·W)`; values keep their order.
+    Flatten,
+    /// Another shape with as many values; values keep their order.
+    Reshape(Shape),
+    /// The input itself.
+    Identity,
+}
+
+impl<N> Op<N> {
+    /// The operator's name, as in ONNX where it has one there.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Input(_) => "Input",
+            Self::Constant(..) => "Constant",
+            Self::Conv2d(_) => "Conv",
+            Self::Linear(_) => "Gemm",
+            Self::BatchNorm(_) => "BatchNormalization",
+            Self::Elementwise(_) => "Elementwise",
+            Self::Add => "Add",
+            Self::Mul => "Mul",
+            Self::AvgPool(_) => "AveragePool",
+            Self::GlobalAvgPool => "GlobalAveragePool",
+            Self::Pad(_) => "Pad",
+            Self::Slice(_) => "Slice",
+            Self::Flatten => "Flatten",
+            Self::Reshape(_) => "Reshape",
+            Self::Identity => "Identity",
+        }
+    }
+
+    /// How many nodes it takes.
+    #[must_use]
+    pub fn arity(&self) -> usize {
+        match self {
+            Self::Input(_) | Self::Constant(..) => 0,
+            Self::Add | Self::Mul => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// A function of one element in a network as trained.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Nonlinearity {
+    /// An activation function, not a polynomial.
+    Activation(Activation),
+    /// A polynomial.
+    Polynomial(Polynomial),
+}
+
+impl From<Activation> for Nonlinearity {
+    fn from(a: Activation) -> Self {
+        Self::Activation(a)
+    }
+}
+
+impl From<Polynomial> for Nonlinearity {
+    fn from(p: Polynomial) -> Self {
+        Self::Polynomial(p)
+    }
+}
+
+/// Something applied to each element.
+pub trait ElementFunction: Clone + Send + Sync {
+    /// Its value at `x`; no guard.
+    fn value(&self, x: f64) -> f64;
+    /// The polynomial behind it, if it is one.
+    fn polynomial(&self) -> Option<&Polynomial>;
+}
+
+impl ElementFunction for Nonlinearity {
+    fn value(&self, x: f64) -> f64 {
+        match self {
+            Self::Activation(a) => a.value(x),
+            Self::Polynomial(p) => p.eval(x),
+        }
+    }
+
+    fn polynomial(&self) -> Option<&Polynomial> {
+        match self {
+            Self::Activation(_) => None,
+            Self::Polynomial(p) => Some(p),
+        }
+    }
+}
+
+impl ElementFunction for Polynomial {
+    fn value(&self, x: f64) -> f64 {
+        self.eval(x)
+    }
+
+    fn polynomial(&self) -> Option<&Polynomial> {
+        Some(self)
+    }
+}
+
+/// Rows and columns of zeros around an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Padding {
+    /// Rows above.
+    pub top: usize,
+    /// Rows below.
+    pub bottom: usize,
+    /// Columns to the left.
+    pub left: usize,
+    /// Columns to the right.
+    pub right: usize,
+}
+
+impl Padding {
+    /// The same on all four sides.
+    #[must_use]
+    pub fn same(by: usize) -> Self {
+        Self { top: by, bottom: by, left: by, right: by }
+    }
+}
+
+/// Cross-correlation with zero padding, as in every framework:
+/// `y[o, i, j] = b[o] + Σ_{c, u, v} w[o, c, u, v] · x[g·C/G + c, i·s_h + u·d_h − top, j·s_w + v·d_w − left]`, `g = o·G/O`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conv2d {
+    /// `(O, C/G, K_h, K_w)`.
+    pub weight: Parameter,
+    /// `(O)`.
+    pub bias: Option<Parameter>,
+    /// `(s_h, s_w)`, at least 1.
+    pub stride: (usize, usize),
+    /// Zeros around the input.
+    pub padding: Padding,
+    /// `(d_h, d_w)`, at least 1.
+    pub dilation: (usize, usize),
+    /// `G`, divides both `C` and `O`.
+    pub groups: usize,
+}
+
+impl Conv2d {
+    /// Stride 1, no padding, no bias, no dilation, one group.
+    #[must_use]
+    pub fn new(weight: Parameter) -> Self {
+        Self { weight, bias: None, stride: (1, 1), padding: Padding::default(), dilation: (1, 1), groups: 1 }
+    }
+
+    /// Output channels `O`.
+    #[must_use]
+    pub fn out_channels(&self) -> usize {
+        self.weight.shape()[0]
+    }
+
+    /// `(K_h, K_w)`.
+    #[must_use]
+    pub fn kernel(&self) -> (usize, usize) {
+        (self.weight.shape()[2], self.weight.shape()[3])
+    }
+}
+
+/// `y = W x + b`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Linear {
+    /// `W`, `(out, in)`.
+    pub weight: Parameter,
+    /// `b`, `(out)`.
+    pub bias: Option<Parameter>,
+}
+
+/// `y[c] = scale[c]·(x[c] − mean[c])/√(variance[c] + epsilon) + bias[c]` on each channel (each feature of a vector).
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchNorm {
+    /// `(C)`.
+    pub scale: Parameter,
+    /// `(C)`.
+    pub bias: Parameter,
+    /// `(C)`.
+    pub mean: Parameter,
+    /// `(C)`, not negative.
+    pub variance: Parameter,
+    /// Positive unless every variance is.
+    pub epsilon: f64,
+}
+
+impl BatchNorm {
+    /// The same map as `(factor, offset)` per channel: `y = factor·x + offset`.
+    #[must_use]
+    pub fn factor_and_offset(&self) -> Vec<(f64, f64)> {
+        let values = |p: &Parameter| p.to_f64();
+        let (scale, bias) = (values(&self.scale), values(&self.bias));
+        let (mean, variance) = (values(&self.mean), values(&self.variance));
+        (0..scale.len())
+            .map(|c| {
+                let factor = scale[c] / (variance[c] + self.epsilon).sqrt();
+                (factor, bias[c] - mean[c] * factor)
+            })
+            .collect()
+    }
+}
+
+/// Mean over a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AvgPool {
+    /// `(K_h, K_w)`, at least 1.
+    pub kernel: (usize, usize),
+    /// `(s_h, s_w)`, at least 1.
+    pub stride: (usize, usize),
+    /// Zeros around the input.
+    pub padding: Padding,
+    /// Whether the divisor is always `K_h·K_w` (true), or the number of window positions on the unpadded image (false).
+    pub count_include_pad: bool,
+}
+
+/// Zeros added `(before, after)` on each axis of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pad {
+    /// Channels of zeros.
+    pub channels: (usize, usize),
+    /// Rows and columns of zeros.
+    pub spatial: Padding,
+}
+
+/// A selection on each axis of the shape, in the shape's order (three axes for an image, one for a vector).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slice {
+    /// One per axis.
+    pub axes: Vec<AxisSlice>,
+}
+
+/// Indices `begin, begin + step, …` below `end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AxisSlice {
+    /// First index.
+    pub begin: usize,
+    /// One past the last candidate; at most the axis' length.
+    pub end: usize,
+    /// At least 1.
+    pub step: usize,
+}
+
+impl AxisSlice {
+    /// Number of indices.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "an empty slice is refused when the graph is built")]
+    pub fn len(self) -> usize {
+        self.end.saturating_sub(self.begin).div_ceil(self.step.max(1))
+    }
+}

@@ -1,0 +1,229 @@
+//! Networks made of `+`, `×` and polynomials.
+
+use crate::error::Error;
+use crate::graph::{Graph, Network, Node, NodeId};
+use crate::op::Nonlinearity;
+use crate::tensor::Shape;
+use crate::{Result, op::Op};
+use approx::Polynomial;
+use serde::{Deserialize, Serialize};
+
+/// A node of a [`PolyGraph`]: `Op::Elementwise` holds the [`Polynomial`] with its interval.
+pub type PolyNode = Node<Polynomial>;
+
+/// Smallest and largest value seen at a node's output over a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Range {
+    /// Smallest value.
+    pub min: f64,
+    /// Largest value.
+    pub max: f64,
+}
+
+impl Range {
+    /// Largest magnitude.
+    #[must_use]
+    pub fn magnitude(self) -> f64 {
+        self.min.abs().max(self.max.abs())
+    }
+
+    /// The range with `margin` times its width added at both ends.
+    #[must_use]
+    pub fn widened(self, margin: f64) -> Self {
+        let by = margin * (self.max - self.min);
+        Self { min: self.min - by, max: self.max + by }
+    }
+}
+
+/// How pictures become inputs: `(v/255 − mean[c])/deviation[c]` for the byte `v` of channel `c`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Normalization {
+    /// Per channel.
+    pub mean: Vec<f64>,
+    /// Per channel, positive.
+    pub deviation: Vec<f64>,
+}
+
+/// What is known about a network beside what it computes.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Metadata {
+    /// The model's name.
+    pub name: String,
+    /// One per output, or empty.
+    pub labels: Vec<String>,
+    /// How pictures become inputs, if inputs are pictures.
+    pub normalization: Option<Normalization>,
+    /// Where weights, ranges and polynomials come from, oldest first.
+    pub provenance: Vec<String>,
+}
+
+/// A network of which every operator is linear, a product or a polynomial with an interval.
+///
+/// Made by `TryFrom<Graph>`; read by the compiler.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolyGraph {
+    network: Network<Polynomial>,
+    ranges: Option<Vec<Range>>,
+    metadata: Metadata,
+}
+
+impl TryFrom<Graph> for PolyGraph {
+    type Error = Error;
+
+    /// Without ranges and metadata.
+    ///
+    /// # Errors
+    /// [`Error::NotPolynomial`] with the first node that isn't.
+    fn try_from(graph: Graph) -> Result<Self> {
+        let network = graph.try_map(|node, n| match n {
+            Nonlinearity::Polynomial(p) => Ok(p),
+            Nonlinearity::Activation(a) => Err(Error::NotPolynomial { node: node.into(), function: a.to_string() }),
+        })?;
+        Ok(network.into())
+    }
+}
+
+impl From<Network<Polynomial>> for PolyGraph {
+    fn from(network: Network<Polynomial>) -> Self {
+        Self { network, ranges: None, metadata: Metadata::default() }
+    }
+}
+
+impl PolyGraph {
+    /// The same network with calibrated ranges, one per node in the order of [`PolyGraph::nodes`].
+    ///
+    /// # Errors
+    /// [`Error::Count`] for another number of ranges, [`Error::Range`] for ends that aren't finite and in order.
+    pub fn with_ranges(mut self, ranges: Vec<Range>) -> Result<Self> {
+        if ranges.len() != self.nodes().len() {
+            return Err(Error::Count { what: "calibrated ranges", needed: self.nodes().len(), had: ranges.len() });
+        }
+        for (range, node) in ranges.iter().zip(self.nodes()) {
+            if !(range.min.is_finite() && range.max.is_finite() && range.min <= range.max) {
+                return Err(Error::Range { node: node.name().into(), min: range.min, max: range.max });
+            }
+        }
+        self.ranges = Some(ranges);
+        Ok(self)
+    }
+
+    /// The same network with this metadata.
+    ///
+    /// # Errors
+    /// [`Error::Count`] when labels don't fit the output or the normalisation the input's channels; [`Error::NotFinite`] when a mean
+    /// or deviation is not finite or a deviation not positive.
+    pub fn with_metadata(mut self, metadata: Metadata) -> Result<Self> {
+        let outputs = self.output().shape().len();
+        if !metadata.labels.is_empty() && metadata.labels.len() != outputs {
+            return Err(Error::Count { what: "class labels", needed: outputs, had: metadata.labels.len() });
+        }
+        if let Some(n) = &metadata.normalization {
+            let needed = match self.input_shape() {
+                Shape::Image { channels, .. } => channels,
+                Shape::Vector(n) => n,
+            };
+            for (what, list) in [("means", &n.mean), ("deviations", &n.deviation)] {
+                if list.len() != needed {
+                    return Err(Error::Count { what, needed, had: list.len() });
+                }
+            }
+            let bad = |tensor: &str, index, value| Err(Error::NotFinite { tensor: tensor.into(), index, value });
+            for (index, (&mean, &deviation)) in n.mean.iter().zip(&n.deviation).enumerate() {
+                if !mean.is_finite() {
+                    return bad("normalisation mean", index, mean);
+                }
+                if !deviation.is_finite() || deviation <= 0.0 {
+                    return bad("normalisation deviation", index, deviation);
+                }
+            }
+        }
+        self.metadata = metadata;
+        Ok(self)
+    }
+
+    /// The network itself.
+    #[must_use]
+    pub fn network(&self) -> &Network<Polynomial> {
+        &self.network
+    }
+
+    /// All nodes in topological order.
+    #[must_use]
+    pub fn nodes(&self) -> &[PolyNode] {
+        self.network.nodes()
+    }
+
+    /// The node with this number.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> &PolyNode {
+        self.network.node(id)
+    }
+
+    /// The node with this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&PolyNode> {
+        self.network.find(name)
+    }
+
+    /// The nodes that a node takes.
+    #[must_use]
+    pub fn inputs(&self, id: NodeId) -> &[NodeId] {
+        self.node(id).inputs()
+    }
+
+    /// The shape of a node's output.
+    #[must_use]
+    pub fn shape(&self, id: NodeId) -> Shape {
+        self.node(id).shape()
+    }
+
+    /// For each node, the nodes that take its output, once per use.
+    #[must_use]
+    pub fn consumers(&self) -> Vec<Vec<NodeId>> {
+        self.network.consumers()
+    }
+
+    /// The only input node.
+    #[must_use]
+    pub fn input(&self) -> &PolyNode {
+        self.network.input()
+    }
+
+    /// The only output node.
+    #[must_use]
+    pub fn output(&self) -> &PolyNode {
+        self.network.output()
+    }
+
+    /// The input's shape.
+    #[must_use]
+    pub fn input_shape(&self) -> Shape {
+        self.input().shape()
+    }
+
+    /// The calibrated range of a node's output; None before calibration.
+    #[must_use]
+    pub fn range(&self, id: NodeId) -> Option<Range> {
+        self.ranges.as_ref().map(|r| r[id.index()])
+    }
+
+    /// All calibrated ranges in the order of the nodes; None before calibration.
+    #[must_use]
+    pub fn ranges(&self) -> Option<&[Range]> {
+        self.ranges.as_deref()
+    }
+
+    /// Name, labels, normalisation, provenance.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The polynomial nodes in topological order.
+    pub fn polynomials(&self) -> impl Iterator<Item = (&PolyNode, &Polynomial)> {
+        self.nodes().iter().filter_map(|n| match n.op() {
+            Op::Elementwise(p) => Some((n, p)),
+            _ => None,
+        })
+    }
+}

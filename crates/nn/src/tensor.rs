@@ -1,0 +1,177 @@
+//! Shapes, values and weights.
+
+use crate::Result;
+use crate::error::Error;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The shape of a node's output for one image (batch-less).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Shape {
+    /// `(channels, height, width)`, row-major: index `(c·height + y)·width + x`.
+    Image {
+        /// Channels.
+        channels: usize,
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+    },
+    /// `(features)`.
+    Vector(usize),
+}
+
+impl Shape {
+    /// `(channels, height, width)`.
+    #[must_use]
+    pub fn image(channels: usize, height: usize, width: usize) -> Self {
+        Self::Image { channels, height, width }
+    }
+
+    /// Number of values.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "shapes in a network are never empty")]
+    pub fn len(self) -> usize {
+        self.dims().iter().product()
+    }
+
+    /// The axes' lengths: three for an image, one for a vector.
+    #[must_use]
+    pub fn dims(self) -> Vec<usize> {
+        match self {
+            Self::Image { channels, height, width } => vec![channels, height, width],
+            Self::Vector(n) => vec![n],
+        }
+    }
+
+    /// The number of values when no axis is empty and the product neither overflows nor exceeds [`MAX_VALUES`].
+    #[must_use]
+    pub fn checked_len(self) -> Option<usize> {
+        self.dims()
+            .into_iter()
+            .try_fold(1usize, |p, d| p.checked_mul(d).filter(|&p| p > 0 && p <= MAX_VALUES))
+    }
+}
+
+/// Most values that one tensor of a network may have (2^28).
+pub const MAX_VALUES: usize = 1 << 28;
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Image { channels, height, width } => write!(f, "({channels}, {height}, {width})"),
+            Self::Vector(n) => write!(f, "({n})"),
+        }
+    }
+}
+
+/// Values of one shape in f64.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    shape: Shape,
+    values: Vec<f64>,
+}
+
+impl Tensor {
+    /// A tensor with these values, row-major. Values may be anything, NaN included: what a network overflows to must be visible.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when the count doesn't fit.
+    pub fn new(shape: Shape, values: Vec<f64>) -> Result<Self> {
+        if shape.checked_len() != Some(values.len()) {
+            return Err(Error::Length {
+                tensor: "value".into(),
+                shape: shape.dims(),
+                needed: shape.checked_len().unwrap_or(0),
+                had: values.len(),
+            });
+        }
+        Ok(Self { shape, values })
+    }
+
+    /// All zeros.
+    #[must_use]
+    pub fn zeros(shape: Shape) -> Self {
+        Self { shape, values: vec![0.0; shape.len()] }
+    }
+
+    /// Its shape.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Its values, row-major.
+    #[must_use]
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// Its values, to be changed.
+    pub fn values_mut(&mut self) -> &mut [f64] {
+        &mut self.values
+    }
+
+    /// Its values alone.
+    #[must_use]
+    pub fn into_values(self) -> Vec<f64> {
+        self.values
+    }
+
+    /// Index of the largest value (the first of equals).
+    #[must_use]
+    pub fn argmax(&self) -> usize {
+        let mut best = 0;
+        for (i, v) in self.values.iter().enumerate() {
+            if *v > self.values[best] {
+                best = i;
+            }
+        }
+        best
+    }
+}
+
+/// A trained tensor: shape and finite f32 values (what models are stored in), shared between copies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameter {
+    shape: Vec<usize>,
+    values: Arc<[f32]>,
+}
+
+impl Parameter {
+    /// Checks length and finiteness; `name` is for the message.
+    ///
+    /// # Errors
+    /// [`Error::Length`], [`Error::NotFinite`].
+    pub fn new(name: &str, shape: impl Into<Vec<usize>>, values: impl Into<Arc<[f32]>>) -> Result<Self> {
+        let (shape, values) = (shape.into(), values.into());
+        let needed = shape.iter().try_fold(1usize, |p, &d| p.checked_mul(d)).unwrap_or(usize::MAX);
+        if needed != values.len() {
+            return Err(Error::Length { tensor: name.into(), shape, needed, had: values.len() });
+        }
+        if let Some((index, value)) = values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
+            return Err(Error::NotFinite { tensor: name.into(), index, value: f64::from(*value) });
+        }
+        Ok(Self { shape, values })
+    }
+
+    /// Axis lengths, outermost first.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Values, row-major; finite.
+    #[must_use]
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Values as f64.
+    #[must_use]
+    pub fn to_f64(&self) -> Vec<f64> {
+        self.values.iter().map(|&v| f64::from(v)).collect()
+    }
+}
