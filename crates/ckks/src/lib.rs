@@ -1,1 +1,41 @@
-//! The RNS-CKKS scheme, its circuits and bootstrapping.
+//! The RNS-CKKS scheme: parameters, keys, encoding, evaluation, circuits and bootstrapping.
+//!
+//! **The law of the house**: every homomorphic circuit is written once over [`Arithmetic`] and read three
+//! ways: [`Clear`] (f64: what it means), [`Meter`] (levels, scales, noise, counts: what it costs) and
+//! [`Evaluator`] (ciphertexts: what it does).
+//!
+//! Reading order: [`parameters`] → [`security`] → [`arithmetic`] → [`encoder`] → [`keys`] → [`evaluator`] →
+//! [`map`] → [`polynomial`] → [`bootstrap`] → [`clear`] → [`meter`].
+//!
+//! Notation: N ring degree, n slots (a power of two, n ≤ N/2; a vector of n slots is repeated N/2n times),
+//! ℓ level (counts down to 0), `Q_ℓ` the product of level ℓ's primes, `S_ℓ` the canonical scale at level ℓ.
+//! Levels are groups of primes; nothing outside [`parameters`] assumes limbs = level + 1.
+//!
+//! What this crate does not do: files, sockets, networks.
+
+pub mod arithmetic;
+pub mod bootstrap;
+pub mod clear;
+mod dft;
+pub mod encoder;
+pub mod error;
+pub mod evaluator;
+pub mod keys;
+pub mod map;
+pub mod meter;
+pub mod parameters;
+pub mod polynomial;
+pub mod security;
+
+pub use arithmetic::{Arithmetic, Info};
+pub use bootstrap::Bootstrap;
+pub use clear::Clear;
+pub use encoder::Encoder;
+pub use error::Error;
+pub use evaluator::{Ciphertext, Evaluator};
+pub use keys::{EvaluationKeys, KeyRequest, SecretKey};
+pub use map::BlockMap;
+pub use meter::{Cost, Meter};
+pub use num_complex::Complex64;
+pub use parameters::{Level, Parameters, ParametersSpec};
+pub use polynomial::Polynomial;

@@ -1,1 +1,3 @@
-//! Carries out a verified plan on either side of the wire.
+//! Carries out a verified [`Plan`] on either side of the wire, and reports.
+pub mod plan;
+pub use plan::Plan;

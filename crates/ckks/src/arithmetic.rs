@@ -1,0 +1,118 @@
+//! The one trait over which every circuit is written.
+
+use crate::{BlockMap, Bootstrap, Complex64, Error, Level, Parameters, Polynomial};
+
+/// Where a value stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Info {
+    /// Its level.
+    pub level: Level,
+    /// Its scale.
+    pub scale: f64,
+    /// Period of its slot vector (a power of two, at most N/2).
+    pub slots: usize,
+}
+
+/// Relative tolerance within which two scales count as equal: the only place where it is set.
+pub const SCALE_TOLERANCE: f64 = 1e-9;
+
+/// Whether two scales are equal within [`SCALE_TOLERANCE`].
+pub fn same_scale(x: f64, y: f64) -> bool {
+    (x / y - 1.0).abs() <= SCALE_TOLERANCE
+}
+
+/// The primitives of CKKS and the circuits provided on top of them.
+///
+/// An override of a provided method may only be faster: it never changes levels, scales or rotation keys.
+/// Rotations are to the left: `rotate(x, k)[j] = x[j + k]`.
+pub trait Arithmetic {
+    /// A ciphertext, a vector, or a record of what is known about one.
+    type Value: Clone + Send + Sync;
+
+    /// The parameters of this interpreter.
+    fn parameters(&self) -> &Parameters;
+    /// Level, scale and period of a value.
+    fn info(&self, x: &Self::Value) -> Info;
+
+    /// x + y, at the same level and scale. Period: the larger of both.
+    fn add(&self, x: &Self::Value, y: &Self::Value) -> Result<Self::Value, Error>;
+    /// x − y, at the same level and scale.
+    fn sub(&self, x: &Self::Value, y: &Self::Value) -> Result<Self::Value, Error>;
+    /// x + v, with v (length a power of two) encoded at x's level and scale.
+    fn add_plain(&self, x: &Self::Value, v: &[Complex64]) -> Result<Self::Value, Error>;
+    /// x ⊙ v with v encoded at `scale`; the result's scale is the product, its level unchanged.
+    fn mul_plain(&self, x: &Self::Value, v: &[Complex64], scale: f64) -> Result<Self::Value, Error>;
+    /// Σ cᵢ·xᵢ + c at `level` and `scale`: every xᵢ (at `level` or above, at any scale sᵢ) is multiplied by the
+    /// integer round(cᵢ·scale/sᵢ). No level is consumed; rescaling afterwards is up to the caller.
+    fn linear_combination(&self, terms: &[(f64, &Self::Value)], constant: f64, level: Level, scale: f64) -> Result<Self::Value, Error>;
+    /// k·x for an integer k, exactly: no level, same scale.
+    fn mul_integer(&self, x: &Self::Value, k: i64) -> Result<Self::Value, Error>;
+    /// i·x: multiplication by X^(N/2), exact, no level.
+    fn mul_i(&self, x: &Self::Value) -> Result<Self::Value, Error>;
+    /// x·y, of degree 2, not relinearised, not rescaled; scales multiply.
+    fn mul(&self, x: &Self::Value, y: &Self::Value) -> Result<Self::Value, Error>;
+    /// Degree 2 → degree 1.
+    fn relinearize(&self, x: &Self::Value) -> Result<Self::Value, Error>;
+    /// Divide by the product of the level's primes and go down one level.
+    fn rescale(&self, x: &Self::Value) -> Result<Self::Value, Error>;
+    /// Drop limbs down to `level`; value and scale unchanged.
+    fn drop_to(&self, x: &Self::Value, level: Level) -> Result<Self::Value, Error>;
+    /// Read the same ciphertext at another scale: the value is multiplied by (old scale / new scale), exactly and for nothing.
+    fn with_scale(&self, x: &Self::Value, scale: f64) -> Result<Self::Value, Error>;
+    /// Rotate left by `by` slots (any integer, taken modulo N/2).
+    fn rotate(&self, x: &Self::Value, by: i64) -> Result<Self::Value, Error>;
+    /// Complex conjugate of every slot.
+    fn conjugate(&self, x: &Self::Value) -> Result<Self::Value, Error>;
+    /// Level 0 → `to`: the value becomes x + (q0/scale)·I in the coefficients, |I| ≤ K; the scale stays.
+    fn mod_raise(&self, x: &Self::Value, to: Level) -> Result<Self::Value, Error>;
+    /// Declares that from here on the vector has a smaller period (the caller knows that it is so).
+    fn with_slots(&self, x: &Self::Value, slots: usize) -> Result<Self::Value, Error>;
+
+    /// The value at `level` (at or below its own) at that level's canonical scale: one multiplication by a constant where it moves.
+    fn align(&self, x: &Self::Value, level: Level) -> Result<Self::Value, Error> {
+        let parameters = self.parameters();
+        let here = self.info(x);
+        let scale = parameters.scale(level);
+        if here.level == level {
+            if same_scale(here.scale, scale) {
+                return Ok(x.clone());
+            }
+            return Err(Error::ScaleMismatch { operation: "align", left: here.scale.log2(), right: scale.log2() });
+        }
+        if here.level < level {
+            return Err(Error::Levels { operation: "align", needed: level.index(), had: here.level.index() });
+        }
+        let above = parameters.above(level, here.level);
+        let y = self.linear_combination(&[(1.0, x)], 0.0, above, scale * parameters.modulus(above))?;
+        let y = self.rescale(&y)?;
+        self.with_exact_scale(&y, scale)
+    }
+    /// Sets the scale to `scale`, from which it differs by rounding only.
+    fn with_exact_scale(&self, x: &Self::Value, scale: f64) -> Result<Self::Value, Error> {
+        let here = self.info(x).scale;
+        if !same_scale(here, scale) {
+            return Err(Error::ScaleMismatch { operation: "with_exact_scale", left: here.log2(), right: scale.log2() });
+        }
+        if here == scale { Ok(x.clone()) } else { self.with_scale(x, scale) }
+    }
+    /// x·y relinearised and rescaled.
+    fn mul_rescale(&self, x: &Self::Value, y: &Self::Value) -> Result<Self::Value, Error> {
+        self.rescale(&self.relinearize(&self.mul(x, y)?)?)
+    }
+    /// Several rotations of one value: one decomposition.
+    fn rotate_many(&self, x: &Self::Value, by: &[i64]) -> Result<Vec<Self::Value>, Error> {
+        by.iter().map(|&k| self.rotate(x, k)).collect()
+    }
+    /// A block map: many in, many out, one level; the result is at `scale` (after the rescale that it contains).
+    fn linear(&self, xs: &[Self::Value], map: &BlockMap, scale: f64) -> Result<Vec<Self::Value>, Error> {
+        crate::map::apply(self, xs, map, scale)
+    }
+    /// p(x) for x in [−1, 1], at the canonical scale `p.depth()` levels below.
+    fn polynomial(&self, x: &Self::Value, p: &Polynomial) -> Result<Self::Value, Error> {
+        crate::polynomial::evaluate(self, x, p)
+    }
+    /// Refresh: see [`Bootstrap`].
+    fn bootstrap(&self, x: &Self::Value, b: &Bootstrap) -> Result<Self::Value, Error> {
+        b.apply(self, x)
+    }
+}

@@ -1,0 +1,258 @@
+//! Block maps: matrices in diagonal form with their baby-step giant-step split.
+
+use crate::{Arithmetic, Complex64, Error};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// One generalised diagonal's values, real or complex; the length is a power of two that divides the map's slots
+/// (shorter: the diagonal is periodic).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// Real values in single precision (network weights).
+    Real(Arc<[f32]>),
+    /// Complex values in double precision (transforms).
+    Complex(Arc<[Complex64]>),
+}
+
+impl Values {
+    /// Length of the stored period.
+    pub fn len(&self) -> usize {
+        match self {
+            Values::Real(v) => v.len(),
+            Values::Complex(v) => v.len(),
+        }
+    }
+    /// Whether nothing is stored.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Value at slot j (taken modulo the period).
+    pub fn at(&self, j: usize) -> Complex64 {
+        match self {
+            Values::Real(v) => Complex64::new(f64::from(v[j % v.len()]), 0.0),
+            Values::Complex(v) => v[j % v.len()],
+        }
+    }
+    /// The stored period as complex numbers.
+    pub fn to_complex(&self) -> Vec<Complex64> {
+        (0..self.len()).map(|j| self.at(j)).collect()
+    }
+}
+
+/// One diagonal of one block: `out[j] += values[j] · in[j + giant + baby]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Term {
+    /// Index of the input.
+    pub input: usize,
+    /// Index of the output.
+    pub output: usize,
+    /// Giant step (a rotation in 0..slots).
+    pub giant: usize,
+    /// Baby step (a rotation in 0..slots).
+    pub baby: usize,
+    /// The diagonal, not rotated.
+    pub values: Values,
+}
+
+/// A matrix between vectors of `slots` slots, given by generalised diagonals, each with its split
+/// offset = giant + baby (mod slots). The split, and so the set of rotations, belongs to the map.
+///
+/// `folds`: after the diagonals, y ← y + rotate(y, f) for each f in turn (a dense layer with few outputs).
+/// The map and its folds cost one level together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BlockMap {
+    slots: usize,
+    inputs: usize,
+    outputs: usize,
+    terms: Vec<Term>,
+    folds: Vec<usize>,
+}
+
+impl BlockMap {
+    /// Checks and builds a map.
+    ///
+    /// # Errors
+    /// If a term is out of range, a diagonal's length does not divide the slots, or a value is not finite.
+    pub fn new(slots: usize, inputs: usize, outputs: usize, terms: Vec<Term>, folds: Vec<usize>) -> Result<Self, Error> {
+        let refuse = |reason: String| Err(Error::Conformance { object: "block map", reason });
+        if !slots.is_power_of_two() {
+            return Err(Error::Slots { operation: "block map", slots, most: 1 << 16 });
+        }
+        for t in &terms {
+            if t.input >= inputs || t.output >= outputs || t.giant >= slots || t.baby >= slots {
+                return refuse(format!("term ({}, {}, {}, {}) out of range", t.input, t.output, t.giant, t.baby));
+            }
+            if t.values.is_empty() || !t.values.len().is_power_of_two() || t.values.len() > slots {
+                return refuse(format!("diagonal of length {} in a map of {slots} slots", t.values.len()));
+            }
+            let finite = match &t.values {
+                Values::Real(v) => v.iter().all(|x| x.is_finite()),
+                Values::Complex(v) => v.iter().all(|x| x.re.is_finite() && x.im.is_finite()),
+            };
+            if !finite {
+                return refuse(format!("NaN or infinity on diagonal {}", (t.giant + t.baby) % slots));
+            }
+        }
+        if folds.iter().any(|&f| f >= slots) {
+            return refuse("fold out of range".into());
+        }
+        for o in 0..outputs {
+            if !terms.iter().any(|t| t.output == o) {
+                return refuse(format!("output {o} has no term"));
+            }
+        }
+        Ok(Self { slots, inputs, outputs, terms, folds })
+    }
+
+    /// Splits offsets by a stride: offset = stride·(count·h + l), baby = stride·l, 0 ≤ l < count.
+    /// Takes (input, output, offset, values) and builds the map.
+    ///
+    /// # Errors
+    /// As [`BlockMap::new`].
+    pub fn with_stride_split(
+        slots: usize,
+        inputs: usize,
+        outputs: usize,
+        diagonals: Vec<(usize, usize, usize, Values)>,
+        stride: usize,
+        count: usize,
+        folds: Vec<usize>,
+    ) -> Result<Self, Error> {
+        let terms = diagonals
+            .into_iter()
+            .map(|(input, output, offset, values)| {
+                let baby = offset % (stride * count);
+                Term { input, output, giant: offset - baby, baby, values }
+            })
+            .collect();
+        Self::new(slots, inputs, outputs, terms, folds)
+    }
+
+    /// Period of the vectors that it maps between.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+    /// Number of inputs.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+    /// Number of outputs.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+    /// The diagonals.
+    pub fn terms(&self) -> &[Term] {
+        &self.terms
+    }
+    /// Rotations folded onto the result.
+    pub fn folds(&self) -> &[usize] {
+        &self.folds
+    }
+    /// Distinct baby steps for one input, ascending (0 included where used).
+    pub fn babies(&self, input: usize) -> Vec<usize> {
+        self.terms.iter().filter(|t| t.input == input).map(|t| t.baby).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+    /// Distinct giant steps for one output, ascending.
+    pub fn giants(&self, output: usize) -> Vec<usize> {
+        self.terms.iter().filter(|t| t.output == output).map(|t| t.giant).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+    /// All non-zero rotations that it uses.
+    pub fn rotations(&self) -> BTreeSet<usize> {
+        self.terms.iter().flat_map(|t| [t.giant, t.baby]).chain(self.folds.iter().copied()).filter(|&r| r != 0).collect()
+    }
+    /// Largest Σⱼ|Mₖⱼ|² over rows of one output, folds included: how the variance of independent errors grows.
+    pub fn row_energy(&self) -> f64 {
+        self.row_sums(|v| v.norm_sqr())
+    }
+    /// Largest Σⱼ|Mₖⱼ| over rows of one output, folds included: how the bound on magnitudes grows.
+    pub fn row_sum(&self) -> f64 {
+        self.row_sums(|v| v.norm())
+    }
+    fn row_sums(&self, measure: impl Fn(Complex64) -> f64) -> f64 {
+        let mut worst = 0.0f64;
+        for o in 0..self.outputs {
+            let mut sums = vec![0.0f64; self.slots];
+            for t in self.terms.iter().filter(|t| t.output == o) {
+                for (j, s) in sums.iter_mut().enumerate() {
+                    *s += measure(t.values.at(j));
+                }
+            }
+            for &f in &self.folds {
+                sums = (0..self.slots).map(|j| sums[j] + sums[(j + f) % self.slots]).collect();
+            }
+            worst = sums.into_iter().fold(worst, f64::max);
+        }
+        worst
+    }
+}
+
+/// The definition: rotations, products, sums, one rescale. Interpreters may be faster, never different.
+///
+/// # Errors
+/// If the operands do not match the map, or no level is left.
+pub fn apply<A: Arithmetic + ?Sized>(a: &A, xs: &[A::Value], map: &BlockMap, scale: f64) -> Result<Vec<A::Value>, Error> {
+    let (level, plain_scale) = prepare(a, xs, map, scale)?;
+    let _ = level;
+    let n = map.slots();
+    let mut outs = Vec::with_capacity(map.outputs());
+    let rotated: Vec<Vec<(usize, A::Value)>> = (0..map.inputs())
+        .map(|i| {
+            let babies = map.babies(i);
+            let by: Vec<i64> = babies.iter().map(|&b| b as i64).collect();
+            Ok(babies.into_iter().zip(a.rotate_many(&xs[i], &by)?).collect())
+        })
+        .collect::<Result<_, Error>>()?;
+    for o in 0..map.outputs() {
+        let mut total: Option<A::Value> = None;
+        for g in map.giants(o) {
+            let mut inner: Option<A::Value> = None;
+            for t in map.terms().iter().filter(|t| t.output == o && t.giant == g) {
+                // rot_g(rot_{-g}(v) ⊙ rot_b(x)) = v ⊙ rot_{g+b}(x)
+                let v: Vec<Complex64> = (0..t.values.len()).map(|j| t.values.at(j + n - g % t.values.len())).collect();
+                let x = &rotated[t.input].iter().find(|(b, _)| *b == t.baby).expect("every baby step was rotated").1;
+                let p = a.mul_plain(x, &v, plain_scale)?;
+                inner = Some(match inner {
+                    None => p,
+                    Some(s) => a.add(&s, &p)?,
+                });
+            }
+            let inner = inner.expect("a giant step has a term");
+            let y = if g == 0 { inner } else { a.rotate(&inner, g as i64)? };
+            total = Some(match total {
+                None => y,
+                Some(s) => a.add(&s, &y)?,
+            });
+        }
+        let mut y = total.expect("an output has a term");
+        for &f in map.folds() {
+            y = a.add(&y, &a.rotate(&y, f as i64)?)?;
+        }
+        let y = a.rescale(&y)?;
+        outs.push(a.with_slots(&a.with_exact_scale(&y, scale)?, n)?);
+    }
+    Ok(outs)
+}
+
+/// Checks operands of a map and gives their common level and the scale for its plaintexts.
+pub(crate) fn prepare<A: Arithmetic + ?Sized>(a: &A, xs: &[A::Value], map: &BlockMap, scale: f64) -> Result<(crate::Level, f64), Error> {
+    if xs.len() != map.inputs() {
+        return Err(Error::Conformance { object: "block map", reason: format!("{} inputs given, {} needed", xs.len(), map.inputs()) });
+    }
+    let first = a.info(&xs[0]);
+    for x in xs {
+        let i = a.info(x);
+        if i.level != first.level {
+            return Err(Error::LevelMismatch { operation: "linear", left: first.level.index(), right: i.level.index() });
+        }
+        if !crate::arithmetic::same_scale(i.scale, first.scale) {
+            return Err(Error::ScaleMismatch { operation: "linear", left: first.scale.log2(), right: i.scale.log2() });
+        }
+        if i.slots > map.slots() {
+            return Err(Error::Slots { operation: "linear", slots: i.slots, most: map.slots() });
+        }
+    }
+    if first.level.index() == 0 {
+        return Err(Error::Levels { operation: "linear", needed: 1, had: 0 });
+    }
+    Ok((first.level, a.parameters().modulus(first.level) * scale / first.scale))
+}

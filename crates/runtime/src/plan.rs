@@ -1,0 +1,269 @@
+//! The plan: a straight-line program over CKKS values, with everything that client and server must know.
+//!
+//! A plan is written by the compiler, verified by [`Plan::new`] and carried out by [`Plan::run`] over any
+//! [`Arithmetic`]: ciphertexts, clear values or the meter.
+//!
+//! Every value is *normalised*: network value = `unit` × plan value, so that polynomials see [−1, 1] and bootstraps
+//! see |x| ≤ 1/2. Units cost nothing: they are folded into linear maps.
+
+use ckks::{Arithmetic, BlockMap, Bootstrap, Complex64, Error, Level, ParametersSpec, Polynomial};
+
+/// A register of the program; written once.
+pub type Register = usize;
+
+/// One operation. Levels are residual levels; every result is at the canonical scale of its level.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operation {
+    /// Block map plus bias; one level. All inputs at the same level.
+    Linear {
+        /// Inputs, one for each of the map's.
+        inputs: Vec<Register>,
+        /// Outputs, one for each of the map's.
+        outputs: Vec<Register>,
+        /// The matrix.
+        map: BlockMap,
+        /// For each output, what is added to its slots (length a power of two, at most the map's slots), or nothing.
+        bias: Vec<Option<Vec<f64>>>,
+    },
+    /// p(x), |x| ≤ 1; `p.depth()` levels.
+    Polynomial {
+        /// Operand.
+        input: Register,
+        /// Result.
+        output: Register,
+        /// Chebyshev coefficients on [−1, 1].
+        polynomial: Polynomial,
+    },
+    /// x² + c; one level.
+    Square {
+        /// Operand.
+        input: Register,
+        /// Result.
+        output: Register,
+        /// c.
+        constant: f64,
+    },
+    /// (x² + a·x + b)(x² − a·x + d) + e; two levels. Any quartic, its leading coefficient and cubic term folded into its neighbours.
+    Quartic {
+        /// Operand.
+        input: Register,
+        /// Result.
+        output: Register,
+        /// a, b, d, e.
+        coefficients: [f64; 4],
+    },
+    /// x + y, at the same level.
+    Add {
+        /// First operand.
+        left: Register,
+        /// Second operand.
+        right: Register,
+        /// Result.
+        output: Register,
+    },
+    /// x·y, one level.
+    Multiply {
+        /// First operand.
+        left: Register,
+        /// Second operand.
+        right: Register,
+        /// Result.
+        output: Register,
+    },
+    /// The same value at a lower level.
+    Align {
+        /// Operand.
+        input: Register,
+        /// Result.
+        output: Register,
+        /// Target level.
+        level: usize,
+    },
+    /// A bootstrap; the operand must satisfy |x| ≤ 1/2 and is brought to level 0 first.
+    Bootstrap {
+        /// Operand.
+        input: Register,
+        /// Result.
+        output: Register,
+        /// Slots, target level, gain.
+        bootstrap: Bootstrap,
+    },
+    /// x + i·y: two real values as one complex one.
+    Join {
+        /// Real part.
+        left: Register,
+        /// Imaginary part.
+        right: Register,
+        /// Result.
+        output: Register,
+    },
+    /// Twice the real and imaginary parts (2·Re z, 2·Im z).
+    Split {
+        /// Operand.
+        input: Register,
+        /// 2·Re.
+        real: Register,
+        /// 2·Im.
+        imaginary: Register,
+    },
+}
+
+/// Classes for the latency breakdown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub enum Class {
+    /// Convolution, pooling, dense layers.
+    Linear,
+    /// Activations.
+    Activation,
+    /// Bootstraps.
+    Bootstrap,
+    /// Everything else: residual joins, alignments.
+    Other,
+}
+
+impl Operation {
+    /// Operands.
+    pub fn reads(&self) -> Vec<Register> {
+        match self {
+            Self::Linear { inputs, .. } => inputs.clone(),
+            Self::Polynomial { input, .. } | Self::Square { input, .. } | Self::Quartic { input, .. } | Self::Align { input, .. } | Self::Bootstrap { input, .. } | Self::Split { input, .. } => vec![*input],
+            Self::Add { left, right, .. } | Self::Multiply { left, right, .. } | Self::Join { left, right, .. } => vec![*left, *right],
+        }
+    }
+    /// Results.
+    pub fn writes(&self) -> Vec<Register> {
+        match self {
+            Self::Linear { outputs, .. } => outputs.clone(),
+            Self::Polynomial { output, .. } | Self::Square { output, .. } | Self::Quartic { output, .. } | Self::Align { output, .. } | Self::Bootstrap { output, .. } => vec![*output],
+            Self::Add { output, .. } | Self::Multiply { output, .. } | Self::Join { output, .. } => vec![*output],
+            Self::Split { real, imaginary, .. } => vec![*real, *imaginary],
+        }
+    }
+    /// Class for the breakdown.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Linear { .. } => Class::Linear,
+            Self::Polynomial { .. } | Self::Square { .. } | Self::Quartic { .. } | Self::Multiply { .. } => Class::Activation,
+            Self::Bootstrap { .. } => Class::Bootstrap,
+            Self::Add { .. } | Self::Align { .. } | Self::Join { .. } | Self::Split { .. } => Class::Other,
+        }
+    }
+    /// Carries it out; results in the order of [`Operation::writes`].
+    ///
+    /// # Errors
+    /// What the interpreter refuses.
+    pub fn apply<A: Arithmetic + ?Sized>(&self, a: &A, xs: &[A::Value]) -> Result<Vec<A::Value>, Error> {
+        let below = |level: Level| a.parameters().below(level).ok_or(Error::Levels { operation: "plan", needed: 1, had: 0 });
+        Ok(match self {
+            Self::Linear { map, bias, .. } => {
+                let scale = a.parameters().scale(below(a.info(&xs[0]).level)?);
+                let mut ys = a.linear(xs, map, scale)?;
+                for (y, b) in ys.iter_mut().zip(bias) {
+                    if let Some(b) = b {
+                        let b: Vec<Complex64> = b.iter().map(|&v| Complex64::new(v, 0.0)).collect();
+                        *y = a.add_plain(y, &b)?;
+                    }
+                }
+                ys
+            }
+            Self::Polynomial { polynomial, .. } => vec![a.polynomial(&xs[0], polynomial)?],
+            Self::Square { constant, .. } => {
+                let level = a.info(&xs[0]).level;
+                let p = a.relinearize(&a.mul(&xs[0], &xs[0])?)?;
+                let scale = a.info(&p).scale;
+                let p = if *constant == 0.0 { p } else { a.linear_combination(&[(1.0, &p)], *constant, level, scale)? };
+                vec![a.with_exact_scale(&a.rescale(&p)?, a.parameters().scale(below(level)?))?]
+            }
+            Self::Quartic { coefficients: [c1, c0, d0, e], .. } => {
+                let level = a.info(&xs[0]).level;
+                let mid = below(level)?;
+                let square = a.relinearize(&a.mul(&xs[0], &xs[0])?)?;
+                let scale = a.info(&square).scale;
+                let factor = |linear: f64, constant: f64| {
+                    let y = a.linear_combination(&[(1.0, &square), (linear, &xs[0])], constant, level, scale)?;
+                    a.with_exact_scale(&a.rescale(&y)?, a.parameters().scale(mid))
+                };
+                let p = a.relinearize(&a.mul(&factor(*c1, *c0)?, &factor(-*c1, *d0)?)?)?;
+                let p = a.linear_combination(&[(1.0, &p)], *e, mid, a.info(&p).scale)?;
+                vec![a.with_exact_scale(&a.rescale(&p)?, a.parameters().scale(below(mid)?))?]
+            }
+            Self::Add { .. } => vec![a.add(&xs[0], &xs[1])?],
+            Self::Multiply { .. } => {
+                let y = a.mul_rescale(&xs[0], &xs[1])?;
+                let level = a.info(&y).level;
+                vec![a.with_exact_scale(&y, a.parameters().scale(level))?]
+            }
+            Self::Align { level, .. } => vec![a.align(&xs[0], Level::new(*level))?],
+            Self::Bootstrap { bootstrap, .. } => {
+                let x = a.align(&xs[0], Level::new(0))?;
+                vec![a.bootstrap(&x, bootstrap)?]
+            }
+            Self::Join { .. } => vec![a.add(&xs[0], &a.mul_i(&xs[1])?)?],
+            Self::Split { .. } => {
+                let c = a.conjugate(&xs[0])?;
+                let imaginary = a.mul_integer(&a.mul_i(&a.sub(&xs[0], &c)?)?, -1)?;
+                vec![a.add(&xs[0], &c)?, imaginary]
+            }
+        })
+    }
+}
+
+/// One step: an operation and the layer that it belongs to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Name of the layer in the network (reports group by it).
+    pub layer: String,
+    /// What is done.
+    pub operation: Operation,
+    /// Network value = unit × plan value, for the results.
+    pub unit: f64,
+}
+
+/// An encrypted input or output: how a tensor lies in the slots.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Port {
+    /// Its name in the network.
+    pub name: String,
+    /// Shape (C, H, W) or (features).
+    pub shape: Vec<usize>,
+    /// One register per ciphertext.
+    pub registers: Vec<Register>,
+    /// Period of each ciphertext's slots.
+    pub slots: usize,
+    /// For each element of the tensor (row-major): (ciphertext, slot).
+    pub places: Vec<(u32, u32)>,
+    /// Level at which it is encrypted or left.
+    pub level: usize,
+    /// Network value = unit × plan value.
+    pub unit: f64,
+}
+
+/// What the client must know of the data: the same for encryption and for the answer's labels.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Description {
+    /// Name of the network.
+    pub name: String,
+    /// Per-channel mean that the client subtracts from [0, 1] pixels.
+    pub mean: Vec<f64>,
+    /// Per-channel deviation that it divides by.
+    pub deviation: Vec<f64>,
+    /// Class labels, if any.
+    pub labels: Vec<String>,
+    /// Largest |input| (network units) that calibration saw, with its margin.
+    pub input_bound: f64,
+}
+
+/// A verified program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Parameter set.
+    pub parameters: ParametersSpec,
+    /// What the client must know.
+    pub description: Description,
+    /// Encrypted inputs.
+    pub input: Port,
+    /// Encrypted outputs.
+    pub output: Port,
+    /// The program.
+    pub steps: Vec<Step>,
+}
