@@ -1,1 +1,40 @@
-//! Exact RNS polynomial arithmetic.
+//! Exact RNS polynomial arithmetic in Z_Q\[X\]/(X^N + 1).
+//!
+//! A polynomial modulo Q = q_0·q_1⋯ is kept as one *limb* per prime: a slice of `N` residues, canonical (`< q`) at every
+//! public boundary. N is a power of two, every prime is at most 2^50 and 1 modulo 2N, so that the negacyclic NTT exists and
+//! four times a residue still fits the 52-bit multiplier of AVX-512 IFMA.
+//!
+//! Notation: `q` a prime, `N` the degree, `ψ` the primitive 2N-th root of unity modulo q, `brv` bit reversal of log2 N bits.
+//! NTT form holds `a[i] = p(ψ^(2·brv(i)+1))`.
+//!
+//! Modules in reading order: [`modulus`] (scalars), [`primes`], [`limb`] (vector kernels on one limb), [`ntt`], [`ring`](mod@ring),
+//! [`automorphism`](mod@automorphism), [`convert`] (basis conversion), [`poly`] (typed polynomials), [`buffer`] (their memory),
+//! [`sample`] (randomness), [`backend`] (which instructions run).
+//!
+//! The crate knows nothing of scales, slots or keys. `unsafe` occurs in `buffer`, in the IFMA kernels and at the calls to
+//! them; every IFMA kernel has a portable twin that gives the same words.
+
+pub mod automorphism;
+pub mod backend;
+pub mod buffer;
+pub mod convert;
+mod error;
+pub mod limb;
+pub mod modulus;
+pub mod ntt;
+pub mod poly;
+mod portable;
+pub mod primes;
+pub mod ring;
+pub mod sample;
+
+pub use automorphism::{apply_coeff, automorphism};
+pub use backend::{Backend, backend, force_backend};
+pub use convert::Conversion;
+pub use error::Error;
+pub use modulus::Modulus;
+pub use ntt::NttTable;
+pub use poly::{Coeff, Form, Ntt, RnsPoly};
+pub use primes::{is_prime, ntt_primes};
+pub use ring::Ring;
+pub use sample::{Expander, GAUSSIAN_SIGMA, gaussian, sparse_ternary, ternary};

@@ -1,0 +1,271 @@
+//! Fast basis conversion between lists of primes, exact by a floating-point correction.
+
+use rayon::prelude::*;
+
+use crate::modulus::Shoup;
+use crate::{Error, Modulus, portable};
+#[cfg(target_arch = "x86")]
+use crate::{Backend, backend, ifma};
+
+/// The most source moduli of one conversion.
+pub const MOST_SOURCES: usize = 24;
+
+/// Coefficients per tile: with 24 sources a tile of `y` takes 48 KiB, with 8 it takes half an L1 cache.
+const TILE: usize = 256;
+
+/// Conversion from k source moduli (at most 24), of product Q, to any target moduli.
+///
+/// With x given by its residues x_i: `y_i = x_i·(Q/q_i)^-1 mod q_i`, `v = round(Σ y_i/q_i)` in f64, and
+/// `x = Σ y_i·(Q/q_i) − v·Q`, which is the centered representative in (−Q/2, Q/2\]. Exact unless |x|/Q is within 2^-40 of 1/2;
+/// then the result may be off by ±Q, which all uses tolerate.
+#[derive(Clone, Debug)]
+pub struct Conversion {
+    source: Vec<Modulus>,
+    target: Vec<Modulus>,
+    /// (Q/q_i)^-1 mod q_i.
+    factors: Vec<Shoup>,
+    /// 1/q_i.
+    recips: Vec<f64>,
+    /// Per target: Q/q_i mod t for each i, then −Q mod t.
+    constants: Vec<Vec<u64>>,
+}
+
+impl Conversion {
+    /// Precomputes the constants; a target may also be a source.
+    ///
+    /// # Errors
+    /// [`Error::SourceCount`] for none or more than [`MOST_SOURCES`], [`Error::Repeated`] for a repeated source.
+    pub fn new(source: &[Modulus], target: &[Modulus]) -> Result<Self, Error> {
+        if source.is_empty() || source.len() > MOST_SOURCES {
+            return Err(Error::SourceCount { most: MOST_SOURCES, had: source.len() });
+        }
+        if let Some((_, q)) = source.iter().enumerate().find(|(i, q)| source[..*i].contains(q)) {
+            return Err(Error::Repeated { q: q.value() });
+        }
+        let others = |i: usize, t: &Modulus| {
+            let rest = source.iter().enumerate().filter(|(j, _)| *j != i);
+            rest.fold(1, |p, (_, q)| t.mul(p, t.reduce(q.value())))
+        };
+        let factors = source.iter().enumerate().map(|(i, q)| q.shoup(q.inv(others(i, q)))).collect();
+        let constants = target
+            .iter()
+            .map(|t| {
+                let mut c: Vec<u64> = (0..source.len()).map(|i| others(i, t)).collect();
+                c.push(t.neg(others(usize::MAX, t)));
+                c
+            })
+            .collect();
+        let recips = source.iter().map(|q| 1.0 / q.value() as f64).collect();
+        Ok(Conversion { source: source.to_vec(), target: target.to_vec(), factors, recips, constants })
+    }
+
+    /// The source moduli.
+    pub fn source(&self) -> &[Modulus] {
+        &self.source
+    }
+
+    /// The target moduli.
+    pub fn target(&self) -> &[Modulus] {
+        &self.target
+    }
+
+    /// Writes into `dst[j]` the centered representative modulo target j of the numbers with residues `src[i]` (coefficient form).
+    ///
+    /// Works tile by tile, so that the y_i of a tile are computed once for all targets and stay in the nearest cache; tiles run
+    /// in parallel. Cost per coefficient: k·(3 + 2·targets) multiply-adds.
+    ///
+    /// # Panics
+    /// If the number of slices or their lengths do not match.
+    pub fn apply(&self, src: &[&[u64]], dst: &mut [&mut [u64]]) {
+        assert_eq!(dst.len(), self.target.len(), "one destination per target modulus");
+        let n = self.check_source(src);
+        dst.iter().for_each(|d| assert_eq!(d.len(), n, "limbs differ in length"));
+        if dst.is_empty() || n == 0 {
+            return;
+        }
+        let tasks = 4 * rayon::current_num_threads();
+        let span = n.div_ceil(tasks).next_multiple_of(TILE);
+        let mut spans: Vec<Vec<&mut [u64]>> = (0..n.div_ceil(span)).map(|_| Vec::with_capacity(dst.len())).collect();
+        for d in dst.iter_mut() {
+            spans.iter_mut().zip(d.chunks_mut(span)).for_each(|(s, part)| s.push(part));
+        }
+        spans.into_par_iter().enumerate().for_each(|(s, mut parts)| {
+            let k = self.source.len();
+            let mut y = crate::buffer::AlignedVec::dirty(k * TILE);
+            let mut v = [0u64; TILE];
+            let len = parts[0].len();
+            for at in (0..len).step_by(TILE) {
+                let tile = TILE.min(len - at);
+                self.prepare_tile(src, s * span + at, &mut y[..k * tile], &mut v[..tile]);
+                for (j, part) in parts.iter_mut().enumerate() {
+                    self.finish_tile(j, &y[..k * tile], &v[..tile], &mut part[at..at + tile]);
+                }
+            }
+        });
+    }
+
+    /// The part of [`Self::apply`] that does not depend on the target: fills `y` (k·N words) and `v` (N words).
+    ///
+    /// The layout of `y` is this type's own: tiles of consecutive coefficients, k rows each.
+    ///
+    /// # Panics
+    /// If the number of slices or their lengths do not match.
+    pub fn prepare(&self, src: &[&[u64]], y: &mut [u64], v: &mut [u64]) {
+        let n = self.check_source(src);
+        let k = self.source.len();
+        assert!(y.len() == k * n && v.len() == n, "y takes k·N words, v takes N");
+        y.par_chunks_mut(k * TILE)
+            .zip(v.par_chunks_mut(TILE))
+            .with_min_len(8)
+            .enumerate()
+            .for_each(|(t, (y, v))| self.prepare_tile(src, t * TILE, y, v));
+    }
+
+    /// Finishes one target from the result of [`Self::prepare`]; runs on the calling thread, so that the caller can go on with
+    /// the limb while it lies in its cache.
+    ///
+    /// # Panics
+    /// If the lengths do not match or there is no such target.
+    pub fn finish(&self, y: &[u64], v: &[u64], target: usize, dst: &mut [u64]) {
+        let k = self.source.len();
+        assert!(dst.len() == v.len() && y.len() == k * v.len(), "y takes k·N words, v and the destination take N");
+        for ((y, v), d) in y.chunks(k * TILE).zip(v.chunks(TILE)).zip(dst.chunks_mut(TILE)) {
+            self.finish_tile(target, y, v, d);
+        }
+    }
+
+    fn check_source(&self, src: &[&[u64]]) -> usize {
+        assert_eq!(src.len(), self.source.len(), "one source limb per source modulus");
+        src.iter().for_each(|s| assert_eq!(s.len(), src[0].len(), "limbs differ in length"));
+        src[0].len()
+    }
+
+    fn prepare_tile(&self, src: &[&[u64]], at: usize, y: &mut [u64], v: &mut [u64]) {
+        #[cfg(target_arch = "x86")]
+        if v.len().is_multiple_of(8) && backend() == Backend::Ifma {
+            // SAFETY: backend() is Ifma only where the processor has every feature that the kernel enables.
+            unsafe { ifma::convert::prepare(&self.source, &self.factors, &self.recips, src, at, y, v) };
+            return;
+        }
+        portable::convert_prepare(&self.source, &self.factors, &self.recips, src, at, y, v);
+    }
+
+    fn finish_tile(&self, j: usize, y: &[u64], v: &[u64], out: &mut [u64]) {
+        #[cfg(target_arch = "x86")]
+        if v.len().is_multiple_of(8) && backend() == Backend::Ifma {
+            // SAFETY: backend() is Ifma only where the processor has every feature that the kernel enables.
+            unsafe { ifma::convert::finish(&self.target[j], &self.constants[j], y, v, out) };
+            return;
+        }
+        portable::convert_finish(&self.target[j], &self.constants[j], y, v, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use num_bigint::BigInt;
+    use num_traits::ToPrimitive;
+
+    use super::*;
+    use crate::{Expander, ntt_primes};
+
+    fn moduli(bits: u32, count: usize, skip: &[u64]) -> Vec<Modulus> {
+        let q = ntt_primes(10, 1 << bits, count, skip).expect("primes");
+        q.into_iter().map(|q| Modulus::new(q).expect("prime")).collect()
+    }
+
+    fn residue(x: &BigInt, q: &Modulus) -> u64 {
+        let q = BigInt::from(q.value());
+        (((x % &q) + &q) % &q).to_u64().expect("residue")
+    }
+
+    /// Random and boundary numbers in (−Q/2, Q/2].
+    fn numbers(product: &BigInt, n: usize) -> Vec<BigInt> {
+        let near: BigInt = product >> 39;
+        let half = (product - 1) / 2;
+        let mut x: Vec<BigInt> =
+            vec![0.into(), 1.into(), (-1).into(), &half - &near, &near - &half, near.clone(), -near, 12345.into()];
+        let words = moduli(50, 1, &[]);
+        let mut stream = 0;
+        while x.len() < n {
+            let mut w = vec![0; 26];
+            Expander::new([9; 32]).uniform(stream, &words[0], &mut w);
+            let big = w.iter().fold(BigInt::from(0), |s, w| (s << 50) + BigInt::from(*w)) % product;
+            let centered = if big > half { big - product } else { big };
+            let distance = &half - if centered < BigInt::from(0) { -centered.clone() } else { centered.clone() };
+            if distance > (product >> 40) {
+                x.push(centered);
+            }
+            stream += 1;
+        }
+        x.truncate(n);
+        x
+    }
+
+    #[test]
+    fn conversions_equal_big_integers() {
+        for (k, bits, n) in [(1, 50, 8), (2, 50, 64), (3, 40, 20), (5, 46, 520), (15, 50, 16), (16, 50, 16), (24, 50, 296), (24, 31, 8)] {
+            let source = moduli(bits, k, &[]);
+            let skip: Vec<u64> = source.iter().map(Modulus::value).collect();
+            let mut target = moduli(50, 2, &skip);
+            target.extend(moduli(36, 1, &skip));
+            target.extend(moduli(20, 1, &skip));
+            target.push(source[0]);
+            let product = source.iter().fold(BigInt::from(1), |p, q| p * q.value());
+            let x = numbers(&product, n);
+            let src: Vec<Vec<u64>> = source.iter().map(|q| x.iter().map(|x| residue(x, q)).collect()).collect();
+            let src: Vec<&[u64]> = src.iter().map(|s| &s[..]).collect();
+            let conversion = Conversion::new(&source, &target).expect("conversion");
+            let mut out = vec![vec![0; n]; target.len()];
+            conversion.apply(&src, &mut out.iter_mut().map(|o| &mut o[..]).collect::<Vec<_>>());
+            for (o, t) in out.iter().zip(&target) {
+                x.iter().zip(o).for_each(|(x, o)| assert_eq!(residue(x, t), *o, "{k} sources of {bits} bits, {x}"));
+            }
+            let (mut y, mut v, mut one) = (vec![0; k * n], vec![0; n], vec![0; n]);
+            conversion.prepare(&src, &mut y, &mut v);
+            for (j, o) in out.iter().enumerate() {
+                conversion.finish(&y, &v, j, &mut one);
+                assert_eq!(&one, o);
+            }
+            if n % 8 == 0 {
+                vector_equals_portable(&conversion, &src);
+            }
+        }
+    }
+
+    #[cfg(not(target_arch = "x86"))]
+    fn vector_equals_portable(_: &Conversion, _: &[&[u64]]) {}
+
+    #[cfg(target_arch = "x86")]
+    fn vector_equals_portable(c: &Conversion, src: &[&[u64]]) {
+        if !crate::backend::has_ifma() {
+            return;
+        }
+        let (k, n) = (src.len(), src[0].len());
+        let (mut y, mut v) = (vec![0; k * n], vec![0; n]);
+        let (mut y2, mut v2) = (vec![0; k * n], vec![0; n]);
+        let top: Vec<Vec<u64>> = c.source.iter().map(|q| vec![q.value() - 1; n]).collect();
+        let top: Vec<&[u64]> = top.iter().map(|t| &t[..]).collect();
+        for src in [src, &top] {
+            // SAFETY: has_ifma() was true.
+            unsafe { ifma::convert::prepare(&c.source, &c.factors, &c.recips, src, 0, &mut y, &mut v) };
+            portable::convert_prepare(&c.source, &c.factors, &c.recips, src, 0, &mut y2, &mut v2);
+            assert!(y == y2 && v == v2);
+            for (j, t) in c.target.iter().enumerate() {
+                let (mut a, mut b) = (vec![0; n], vec![0; n]);
+                // SAFETY: has_ifma() was true.
+                unsafe { ifma::convert::finish(t, &c.constants[j], &y, &v, &mut a) };
+                portable::convert_finish(t, &c.constants[j], &y, &v, &mut b);
+                assert_eq!(a, b);
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_bad_sources() {
+        let q = moduli(40, 25, &[]);
+        assert_eq!(Conversion::new(&[], &q).err(), Some(Error::SourceCount { most: 24, had: 0 }));
+        assert_eq!(Conversion::new(&q, &q).err(), Some(Error::SourceCount { most: 24, had: 25 }));
+        assert_eq!(Conversion::new(&[q[0], q[0]], &q).err(), Some(Error::Repeated { q: q[0].value() }));
+    }
+}

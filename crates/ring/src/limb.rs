@@ -1,0 +1,403 @@
+//! Operations on one limb: vectors of residues modulo one prime, canonical in and out.
+//!
+//! Every function panics if its slices differ in length. Lengths that are a multiple of 8 run on the vector unit where
+//! there is one. None of them allocates except as stated.
+
+#[cfg(target_arch = "x86")]
+use crate::{Backend, backend, ifma};
+use crate::{Modulus, portable};
+
+/// Calls the kernel of the backend in force.
+macro_rules! dispatch {
+    ($len:expr, $name:ident $(::<$add:literal>)? ($($arg:expr),*)) => {{
+        #[cfg(target_arch = "x86")]
+        if $len.is_multiple_of(8) && backend() == Backend::Ifma {
+            // SAFETY: backend() is Ifma only where the processor has every feature that the kernels enable.
+            unsafe { ifma::limb::$name$(::<$add>)?($($arg),*) };
+            return;
+        }
+        portable::$name$(::<$add>)?($($arg),*)
+    }};
+}
+
+fn same(a: usize, b: usize) {
+    assert_eq!(a, b, "limbs differ in length");
+}
+
+/// a += b.
+pub fn add(q: &Modulus, a: &mut [u64], b: &[u64]) {
+    same(a.len(), b.len());
+    dispatch!(a.len(), add(q, a, b))
+}
+
+/// out = a + b.
+pub fn add_to(q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64]) {
+    same(out.len(), a.len());
+    same(out.len(), b.len());
+    dispatch!(out.len(), add_to(q, out, a, b))
+}
+
+/// a -= b.
+pub fn sub(q: &Modulus, a: &mut [u64], b: &[u64]) {
+    same(a.len(), b.len());
+    dispatch!(a.len(), sub(q, a, b))
+}
+
+/// out = a - b.
+pub fn sub_to(q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64]) {
+    same(out.len(), a.len());
+    same(out.len(), b.len());
+    dispatch!(out.len(), sub_to(q, out, a, b))
+}
+
+/// a = -a.
+pub fn neg(q: &Modulus, a: &mut [u64]) {
+    dispatch!(a.len(), neg(q, a))
+}
+
+/// a = a ⊙ b.
+pub fn mul(q: &Modulus, a: &mut [u64], b: &[u64]) {
+    same(a.len(), b.len());
+    dispatch!(a.len(), mul(q, a, b))
+}
+
+/// out = a ⊙ b.
+pub fn mul_to(q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64]) {
+    same(out.len(), a.len());
+    same(out.len(), b.len());
+    dispatch!(out.len(), mul_to(q, out, a, b))
+}
+
+/// a = s·a.
+pub fn mul_scalar(q: &Modulus, a: &mut [u64], s: u64) {
+    let s = q.shoup(s);
+    dispatch!(a.len(), mul_scalar(q, a, s))
+}
+
+/// out = s·a.
+pub fn mul_scalar_to(q: &Modulus, out: &mut [u64], a: &[u64], s: u64) {
+    same(out.len(), a.len());
+    let s = q.shoup(s);
+    dispatch!(out.len(), mul_scalar_to(q, out, a, s))
+}
+
+/// acc += s·a.
+pub fn mul_scalar_add(q: &Modulus, acc: &mut [u64], a: &[u64], s: u64) {
+    same(acc.len(), a.len());
+    let s = q.shoup(s);
+    dispatch!(acc.len(), mul_scalar_add(q, acc, a, s))
+}
+
+/// a += s in every element (in NTT form: adds the constant polynomial s).
+pub fn add_scalar(q: &Modulus, a: &mut [u64], s: u64) {
+    debug_assert!(s < q.value());
+    dispatch!(a.len(), add_scalar(q, a, s))
+}
+
+/// out = (out - b)·s.
+pub fn sub_mul_scalar(q: &Modulus, out: &mut [u64], b: &[u64], s: u64) {
+    same(out.len(), b.len());
+    let s = q.shoup(s);
+    dispatch!(out.len(), sub_mul_scalar(q, out, b, s))
+}
+
+/// The most products that one lazy sum takes; longer lists are summed in parts.
+///
+/// A product is below 2^100; the vector kernels keep the low 52 bits of the products in one 64-bit word and the high 48 bits
+/// in another, so 4095 would still fit.
+pub const DOT_TERMS: usize = 2048;
+
+/// out = Σ_k x_k ⊙ y_k, reduced once at the end; zero for no pairs.
+///
+/// Cost: two multiply-adds per 8 products and a reduction per 8 results.
+pub fn dot(q: &Modulus, out: &mut [u64], pairs: &[(&[u64], &[u64])]) {
+    pairs.iter().for_each(|(_, y)| same(out.len(), y.len()));
+    dot_runs(q, out, pairs);
+}
+
+/// acc += Σ_k x_k ⊙ y_k, as [`dot`].
+pub fn dot_add(q: &Modulus, acc: &mut [u64], pairs: &[(&[u64], &[u64])]) {
+    pairs.iter().for_each(|(_, y)| same(acc.len(), y.len()));
+    dot_runs_add(q, acc, pairs);
+}
+
+/// out\[i\] = Σ_k x_k\[i\]·y_k\[i / (N/m_k)\] with N = `out.len()` and m_k = `y_k.len()`, a divisor of N: products with plaintexts
+/// that lie in a subring and are kept short. Each y_k may have its own length.
+///
+/// # Panics
+/// Also if a `y_k.len()` does not divide `out.len()`.
+pub fn dot_runs(q: &Modulus, out: &mut [u64], pairs: &[(&[u64], &[u64])]) {
+    check_runs(out.len(), pairs);
+    if pairs.len() > DOT_TERMS {
+        let (head, rest) = pairs.split_at(DOT_TERMS);
+        dot_runs(q, out, head);
+        dot_runs_add(q, out, rest);
+        return;
+    }
+    dispatch!(out.len(), dot_runs::<false>(q, out, pairs))
+}
+
+/// acc\[i\] += Σ_k x_k\[i\]·y_k\[i / (N/m_k)\], as [`dot_runs`].
+///
+/// # Panics
+/// Also if a `y_k.len()` does not divide `acc.len()`.
+pub fn dot_runs_add(q: &Modulus, acc: &mut [u64], pairs: &[(&[u64], &[u64])]) {
+    check_runs(acc.len(), pairs);
+    if pairs.len() > DOT_TERMS {
+        pairs.chunks(DOT_TERMS).for_each(|part| dot_runs_add(q, acc, part));
+        return;
+    }
+    dispatch!(acc.len(), dot_runs::<true>(q, acc, pairs))
+}
+
+fn check_runs(n: usize, pairs: &[(&[u64], &[u64])]) {
+    for (x, y) in pairs {
+        same(n, x.len());
+        assert!(n == 0 || (!y.is_empty() && n.is_multiple_of(y.len())), "a run-length factor of {} in {n}", y.len());
+    }
+}
+
+/// out\[i\] = a\[perm\[i\]\]. Fast where every aligned group of 8 indices stays inside one aligned group of 8, as automorphisms do.
+///
+/// # Panics
+/// Also if an index is not below `a.len()`.
+pub fn permute(out: &mut [u64], a: &[u64], perm: &[u32]) {
+    same(out.len(), a.len());
+    same(out.len(), perm.len());
+    dispatch!(out.len(), permute(out, a, perm))
+}
+
+/// acc\[i\] += a\[perm\[i\]\].
+///
+/// # Panics
+/// Also if an index is not below `a.len()`.
+pub fn permute_add(q: &Modulus, acc: &mut [u64], a: &[u64], perm: &[u32]) {
+    same(acc.len(), a.len());
+    same(acc.len(), perm.len());
+    dispatch!(acc.len(), permute_add(q, acc, a, perm))
+}
+
+/// Residues of signed words.
+pub fn from_i64(q: &Modulus, out: &mut [u64], x: &[i64]) {
+    same(out.len(), x.len());
+    dispatch!(out.len(), from_i64(q, out, x))
+}
+
+/// Residues of signed double words. Portable on every backend.
+pub fn from_i128(q: &Modulus, out: &mut [u64], x: &[i128]) {
+    same(out.len(), x.len());
+    portable::from_i128(q, out, x);
+}
+
+/// out = centered(x mod `from`) mod `to`: the representative in (-from/2, from/2) of each residue, modulo another prime.
+pub fn lift_centered(from: &Modulus, to: &Modulus, out: &mut [u64], x: &[u64]) {
+    same(out.len(), x.len());
+    dispatch!(out.len(), lift_centered(from, to, out, x))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Expander;
+
+    const PRIMES: [u64; 5] = [16411, 65537, 2147473409, 1099511480321, 1125899906842597];
+
+    fn modulus(q: u64) -> Modulus {
+        let q = (0..).map(|d| q + 2 * d).find(|&q| crate::is_prime(q)).expect("prime");
+        Modulus::new(q).expect("prime")
+    }
+
+    /// Random residues of which some are 0 and q-1.
+    fn residues(q: &Modulus, n: usize, stream: u64) -> Vec<u64> {
+        let mut a = vec![0; n];
+        Expander::new([3; 32]).uniform(stream, q, &mut a);
+        for (i, x) in a.iter_mut().enumerate() {
+            match (i as u64 * 2654435761 + stream * 40503) >> 7 & 7 {
+                0 => *x = 0,
+                1 | 2 => *x = q.value() - 1,
+                _ => {}
+            }
+        }
+        a
+    }
+
+    #[test]
+    fn elementwise_operations_equal_scalar_ones() {
+        for p in PRIMES {
+            let q = modulus(p);
+            for n in [8, 12, 64, 136, 1] {
+                let (a, b, s) = (residues(&q, n, 1), residues(&q, n, 2), q.value() - 3);
+                let check = |have: &[u64], want: &dyn Fn(u64, u64) -> u64| {
+                    (0..n).for_each(|i| assert_eq!(have[i], want(a[i], b[i]), "q = {p}, n = {n}"));
+                };
+                let mut o = vec![0; n];
+                let in_place = |f: &dyn Fn(&mut [u64])| {
+                    let mut o = a.clone();
+                    f(&mut o);
+                    o
+                };
+                check(&in_place(&|o| add(&q, o, &b)), &|x, y| q.add(x, y));
+                check(&in_place(&|o| sub(&q, o, &b)), &|x, y| q.sub(x, y));
+                check(&in_place(&|o| mul(&q, o, &b)), &|x, y| q.mul(x, y));
+                check(&in_place(&|o| neg(&q, o)), &|x, _| q.neg(x));
+                check(&in_place(&|o| mul_scalar(&q, o, s)), &|x, _| q.mul(x, s));
+                check(&in_place(&|o| add_scalar(&q, o, s)), &|x, _| q.add(x, s));
+                check(&in_place(&|o| mul_scalar_add(&q, o, &b, s)), &|x, y| q.add(x, q.mul(y, s)));
+                check(&in_place(&|o| sub_mul_scalar(&q, o, &b, s)), &|x, y| q.mul(q.sub(x, y), s));
+                add_to(&q, &mut o, &a, &b);
+                check(&o, &|x, y| q.add(x, y));
+                sub_to(&q, &mut o, &a, &b);
+                check(&o, &|x, y| q.sub(x, y));
+                mul_to(&q, &mut o, &a, &b);
+                check(&o, &|x, y| q.mul(x, y));
+                mul_scalar_to(&q, &mut o, &a, s);
+                check(&o, &|x, _| q.mul(x, s));
+            }
+        }
+    }
+
+    #[test]
+    fn dots_equal_naive_sums() {
+        for p in PRIMES {
+            let q = modulus(p);
+            for n in [8usize, 24, 64, 256, 1024] {
+                for terms in [0usize, 1, 2, 3, 15, 16, 17, 64] {
+                    for longest in [1, 2, 3, 4, 8, 16, 32, 64, 256] {
+                        if n % longest != 0 || (terms > 3 && n > 256) {
+                            continue;
+                        }
+                        let xs: Vec<_> = (0..terms).map(|k| vec_or_top(&q, n, k as u64)).collect();
+                        let runs: Vec<_> = (0..terms).map(|k| if k % 5 == 4 { 1 } else { longest }).collect();
+                        let ys: Vec<_> = (0..terms).map(|k| vec_or_top(&q, n / runs[k], 100 + k as u64)).collect();
+                        let pairs: Vec<_> = xs.iter().zip(&ys).map(|(x, y)| (&x[..], &y[..])).collect();
+                        let want = |i: usize, from: u64| {
+                            (0..terms).fold(from, |s, k| q.add(s, q.mul(xs[k][i], ys[k][i / runs[k]])))
+                        };
+                        let mut out = vec![5; n];
+                        dot_runs(&q, &mut out, &pairs);
+                        (0..n).for_each(|i| assert_eq!(out[i], want(i, 0), "{p} {n} {terms} {longest}"));
+                        let start = residues(&q, n, 77);
+                        let mut acc = start.clone();
+                        dot_runs_add(&q, &mut acc, &pairs);
+                        (0..n).for_each(|i| assert_eq!(acc[i], want(i, start[i])));
+                        if longest == 1 {
+                            dot(&q, &mut acc, &pairs);
+                            assert_eq!(acc, out);
+                            acc.copy_from_slice(&start);
+                            dot_add(&q, &mut acc, &pairs);
+                            (0..n).for_each(|i| assert_eq!(acc[i], want(i, start[i])));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn vec_or_top(q: &Modulus, n: usize, stream: u64) -> Vec<u64> {
+        if stream.is_multiple_of(3) { vec![q.value() - 1; n] } else { residues(q, n, stream) }
+    }
+
+    #[test]
+    fn a_dot_longer_than_the_lazy_bound_is_exact() {
+        let q = modulus(1125899906842597);
+        let x = vec![q.value() - 1; 8];
+        let pairs = vec![(&x[..], &x[..]); 2 * DOT_TERMS + 9];
+        let mut out = vec![1; 8];
+        dot(&q, &mut out, &pairs);
+        assert_eq!(out, vec![2 * DOT_TERMS as u64 + 9; 8]);
+        dot_add(&q, &mut out, &pairs);
+        assert_eq!(out, vec![4 * DOT_TERMS as u64 + 18; 8]);
+    }
+
+    #[test]
+    fn permutations_gather() {
+        let q = modulus(65537);
+        for n in [8usize, 20, 256] {
+            let a = residues(&q, n, 9);
+            let near: Vec<u32> = (0..n as u32).map(|i| (i & !7) | ((i * 3 + 1) & 7)).map(|i| i.min(n as u32 - 1)).collect();
+            let far: Vec<u32> = (0..n as u32).map(|i| (i * 7 + 3) % n as u32).collect();
+            for perm in [near, far] {
+                let mut out = vec![0; n];
+                permute(&mut out, &a, &perm);
+                (0..n).for_each(|i| assert_eq!(out[i], a[perm[i] as usize]));
+                permute_add(&q, &mut out, &a, &perm);
+                (0..n).for_each(|i| assert_eq!(out[i], q.add(a[perm[i] as usize], a[perm[i] as usize])));
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic]
+    fn a_permutation_out_of_range_panics() {
+        permute(&mut [0; 8], &[0; 8], &[0, 1, 2, 3, 4, 5, 6, 8]);
+    }
+
+    #[test]
+    #[should_panic]
+    fn a_permutation_far_out_of_range_panics() {
+        permute(&mut [0; 8], &[0; 8], &[u32::MAX, 1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn lifts_equal_scalar_ones() {
+        for p in PRIMES {
+            let q = modulus(p);
+            let mut x: Vec<i64> = (0..64).map(|i: i64| (i - 30).wrapping_mul(0x0123_4567_89ab_cdef) >> (i % 50)).collect();
+            x.extend([0, 1, -1, i64::MAX, i64::MIN, i64::MIN + 1, q.value() as i64, -(q.value() as i64)]);
+            let mut out = vec![0; x.len()];
+            from_i64(&q, &mut out, &x);
+            x.iter().zip(&out).for_each(|(x, o)| assert_eq!(q.from_i64(*x), *o));
+            let wide: Vec<i128> = x.iter().map(|&x| i128::from(x) << (x & 63)).collect();
+            from_i128(&q, &mut out, &wide);
+            wide.iter().zip(&out).for_each(|(x, o)| assert_eq!(q.from_i128(*x), *o));
+            for other in PRIMES {
+                let to = modulus(other);
+                let mut r = residues(&q, 64, 3);
+                r.extend([q.value() / 2, q.value() / 2 + 1, 0, 1, q.value() - 1, 2, 3, 4]);
+                let mut out = vec![0; r.len()];
+                lift_centered(&q, &to, &mut out, &r);
+                r.iter().zip(&out).for_each(|(r, o)| assert_eq!(to.from_i64(q.centered(*r)), *o));
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86")]
+    fn vector_kernels_equal_portable_ones() {
+        if !crate::backend::has_ifma() {
+            return;
+        }
+        for p in PRIMES {
+            let q = modulus(p);
+            let n = 160;
+            let (a, b, s) = (vec_or_top(&q, n, 4), residues(&q, n, 2), q.shoup(q.value() - 1));
+            let mut x = a.clone();
+            let mut y = a.clone();
+            macro_rules! twins {
+                ($name:ident $(::<$add:literal>)? (q, o $(, $arg:expr)*)) => {{
+                    // SAFETY: has_ifma() was true.
+                    unsafe { ifma::limb::$name$(::<$add>)?(&q, &mut x $(, $arg)*) };
+                    portable::$name$(::<$add>)?(&q, &mut y $(, $arg)*);
+                    assert_eq!(x, y, stringify!($name));
+                }};
+            }
+            twins!(add(q, o, &b));
+            twins!(sub(q, o, &b));
+            twins!(neg(q, o));
+            twins!(mul(q, o, &b));
+            twins!(add_to(q, o, &a, &b));
+            twins!(sub_to(q, o, &a, &b));
+            twins!(mul_to(q, o, &a, &b));
+            twins!(add_scalar(q, o, 7));
+            twins!(mul_scalar(q, o, s));
+            twins!(mul_scalar_to(q, o, &a, s));
+            twins!(mul_scalar_add(q, o, &b, s));
+            twins!(sub_mul_scalar(q, o, &b, s));
+            let pairs = [(&a[..], &b[..]), (&b[..], &b[..80]), (&a[..], &b[..5])];
+            twins!(dot_runs::<false>(q, o, &pairs));
+            twins!(dot_runs::<true>(q, o, &pairs));
+            let perm: Vec<u32> = (0..n as u32).rev().collect();
+            twins!(permute_add(q, o, &a, &perm));
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The negacyclic number-theoretic transform of one modulus.
+
+use std::sync::OnceLock;
+
+use crate::modulus::Shoup;
+use crate::{Error, Modulus, portable};
+#[cfg(target_arch = "x86")]
+use crate::{Backend, backend, ifma};
+
+/// The NTT of one modulus for one N and for all smaller powers of two from 8 on.
+///
+/// Memory: 16·N bytes of twiddles, 14·N bytes in the order that the vector kernels read, and 14·m bytes for each smaller size m
+/// that has been used.
+pub struct NttTable {
+    q: Modulus,
+    log_n: u32,
+    /// `w[i] = ψ^brv(i)`, brv on log_n bits; the first m entries are the table of size m with root ψ^(N/m).
+    w: Vec<u64>,
+    ws: Vec<u64>,
+    /// (2^k)^-1 for each k up to log_n.
+    scales: Vec<Shoup>,
+    /// Per size 2^k, the last three layers' twiddles in blocks for the vector kernels.
+    tails: Vec<OnceLock<Vec<u64>>>,
+}
+
+impl NttTable {
+    /// Builds the tables for degree 2^log_n.
+    ///
+    /// ψ = g^((q-1)/2N) for the smallest g ≥ 2 that makes it primitive.
+    ///
+    /// # Errors
+    /// [`Error::Degree`]; [`Error::NoRoot`] unless q ≡ 1 modulo 2N.
+    pub fn new(log_n: u32, q: &Modulus) -> Result<Self, Error> {
+        crate::ring::check_degree(log_n)?;
+        let n = 1usize << log_n;
+        let order = 2 * n as u64;
+        if q.value() % order != 1 {
+            return Err(Error::NoRoot { q: q.value(), log_n });
+        }
+        let psi = (2..)
+            .map(|g| q.pow(g, (q.value() - 1) / order))
+            .find(|&x| q.pow(x, n as u64) == q.value() - 1)
+            .ok_or(Error::NoRoot { q: q.value(), log_n })?;
+        let (mut w, mut ws) = (vec![0; n], vec![0; n]);
+        let root = q.shoup(psi);
+        let mut power = 1;
+        for i in 0..n {
+            let at = reverse(i, log_n);
+            w[at] = power;
+            ws[at] = q.shoup(power).ws;
+            power = q.mul_shoup(power, root);
+        }
+        let half = q.inv(2);
+        let mut scale = 1;
+        let scales = (0..=log_n)
+            .map(|_| {
+                let s = q.shoup(scale);
+                scale = q.mul(scale, half);
+                s
+            })
+            .collect();
+        let tails = (0..=log_n).map(|_| OnceLock::new()).collect();
+        Ok(NttTable { q: *q, log_n, w, ws, scales, tails })
+    }
+
+    /// The modulus of this table.
+    pub fn modulus(&self) -> &Modulus {
+        &self.q
+    }
+
+    /// The root ψ of order 2N.
+    pub fn root(&self) -> u64 {
+        self.w[1 << (self.log_n - 1)]
+    }
+
+    /// Coefficients in natural order to evaluations: `a[i] = p(ψ^(2·brv(i)+1))`.
+    ///
+    /// Takes and gives canonical residues. Cost: N/2·log2 N multiplications.
+    ///
+    /// # Panics
+    /// If `a.len()` is not N.
+    pub fn forward(&self, a: &mut [u64]) {
+        assert_eq!(a.len(), self.w.len(), "an NTT takes exactly N residues");
+        self.forward_sized(a);
+    }
+
+    /// The exact inverse of [`Self::forward`], with the factor 1/N.
+    ///
+    /// # Panics
+    /// If `a.len()` is not N.
+    pub fn inverse(&self, a: &mut [u64]) {
+        assert_eq!(a.len(), self.w.len(), "an NTT takes exactly N residues");
+        self.inverse_sized(a);
+    }
+
+    /// The transform of a smaller ring, of degree m = `a.len()`, with root ψ^(N/m).
+    ///
+    /// p(Y) with Y = X^(N/m) has at index i of the big transform the value `small[i / (N/m)]`.
+    ///
+    /// # Panics
+    /// Unless m is a power of two from 8 to N.
+    pub fn forward_sized(&self, a: &mut [u64]) {
+        let m = self.checked_size(a);
+        #[cfg(target_arch = "x86")]
+        if m >= ifma::ntt::LEAST && backend() == Backend::Ifma {
+            // SAFETY: backend() is Ifma only where the processor has every feature that the kernel enables.
+            unsafe { ifma::ntt::forward(&self.q, &self.w[..m], &self.ws[..m], self.tail(m), a) };
+            return;
+        }
+        portable::forward(&self.q, &self.w[..m], &self.ws[..m], a);
+    }
+
+    /// The exact inverse of [`Self::forward_sized`], with the factor 1/m.
+    ///
+    /// # Panics
+    /// Unless m = `a.len()` is a power of two from 8 to N.
+    pub fn inverse_sized(&self, a: &mut [u64]) {
+        let m = self.checked_size(a);
+        let scale = self.scales[m.trailing_zeros() as usize];
+        #[cfg(target_arch = "x86")]
+        if m >= ifma::ntt::LEAST && backend() == Backend::Ifma {
+            // SAFETY: backend() is Ifma only where the processor has every feature that the kernel enables.
+            unsafe { ifma::ntt::inverse(&self.q, &self.w[..m], &self.ws[..m], self.tail(m), scale, a) };
+            return;
+        }
+        portable::inverse(&self.q, &self.w[..m], &self.ws[..m], scale, a);
+    }
+
+    fn checked_size(&self, a: &[u64]) -> usize {
+        let m = a.len();
+        assert!(m.is_power_of_two() && (8..=self.w.len()).contains(&m), "an NTT of size {m} in a ring of {}", self.w.len());
+        debug_assert!(a.iter().all(|&x| x < self.q.value()), "residues are canonical");
+        m
+    }
+
+    /// For each 64 elements: 7 vectors of 8 twiddles (one for stride 4, two for stride 2, four for stride 1), lane g being the
+    /// g-th group of 8 elements, each vector followed by its Shoup words.
+    #[cfg(target_arch = "x86")]
+    fn tail(&self, m: usize) -> &[u64] {
+        self.tails[m.trailing_zeros() as usize].get_or_init(|| {
+            let mut tail = Vec::with_capacity(14 * m / 8);
+            for block in 0..m / 64 {
+                for (per_group, layer) in [(1, m / 8), (2, m / 4), (4, m / 2)] {
+                    for c in 0..per_group {
+                        for table in [&self.w, &self.ws] {
+                            tail.extend((0..8).map(|g| table[layer + (8 * block + g) * per_group + c]));
+                        }
+                    }
+                }
+            }
+            tail
+        })
+    }
+}
+
+/// The lowest `bits` bits of `i` in reverse order.
+pub(crate) fn reverse(i: usize, bits: u32) -> usize {
+    if bits == 0 { 0 } else { i.reverse_bits() >> (usize::BITS - bits) }
+}
+
+#[cfg(test)]
+mod tests {
+    use num_bigint::BigInt;
+
+    use super::*;
+    use crate::ntt_primes;
+    use crate::sample::Expander;
+
+    fn table(log_n: u32, bits: u32) -> (Modulus, NttTable) {
+        let q = Modulus::new(ntt_primes(log_n, 1 << bits, 1, &[]).expect("prime")[0]).expect("prime");
+        let t = NttTable::new(log_n, &q).expect("table");
+        (q, t)
+    }
+
+    fn random(q: &Modulus, n: usize, stream: u64) -> Vec<u64> {
+        let mut a = vec![0; n];
+        Expander::new([7; 32]).uniform(stream, q, &mut a);
+        a
+    }
+
+    #[test]
+    fn values_are_evaluations_in_the_documented_order() {
+        for log_n in [3, 6, 7] {
+            let (q, t) = table(log_n, 40);
+            let n = 1usize << log_n;
+            let a = random(&q, n, 1);
+            let mut b = a.clone();
+            t.forward(&mut b);
+            for (i, &value) in b.iter().enumerate() {
+                let x = q.pow(t.root(), 2 * reverse(i, log_n) as u64 + 1);
+                let expected = a.iter().rev().fold(0, |s, &c| q.add(q.mul(s, x), c));
+                assert_eq!(value, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn products_equal_schoolbook_over_big_integers() {
+        for bits in [20, 31, 40, 46, 50] {
+            for log_n in [3, 5, 6, 8] {
+                let (q, t) = table(log_n, bits);
+                let n = 1usize << log_n;
+                let (mut a, mut b) = (random(&q, n, 2), random(&q, n, 3));
+                a[0] = q.value() - 1;
+                b[n - 1] = q.value() - 1;
+                let mut product = vec![BigInt::from(0); n];
+                for i in 0..n {
+                    for j in 0..n {
+                        let term = BigInt::from(a[i]) * BigInt::from(b[j]);
+                        if i + j < n { product[i + j] += term } else { product[i + j - n] -= term }
+                    }
+                }
+                t.forward(&mut a);
+                t.forward(&mut b);
+                crate::limb::mul(&q, &mut a, &b);
+                t.inverse(&mut a);
+                let big = BigInt::from(q.value());
+                for (have, want) in a.iter().zip(product) {
+                    assert_eq!(BigInt::from(*have), ((want % &big) + &big) % &big);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn inverse_undoes_forward_at_every_size() {
+        for (log_n, bits) in [(10, 31), (12, 50), (13, 46), (14, 40), (15, 50), (16, 50), (17, 50)] {
+            let (q, t) = table(log_n, bits);
+            let mut m = 8;
+            while m <= 1 << log_n {
+                for a in [random(&q, m, 4), vec![q.value() - 1; m]] {
+                    let mut b = a.clone();
+                    t.forward_sized(&mut b);
+                    assert!(b.iter().all(|&x| x < q.value()));
+                    t.inverse_sized(&mut b);
+                    assert_eq!(a, b);
+                }
+                m *= 2;
+            }
+        }
+    }
+
+    #[test]
+    fn a_subring_transform_is_the_big_one_run_length_coded() {
+        let (q, t) = table(10, 46);
+        for m in [8usize, 16, 64, 128, 512, 1024] {
+            let gap = 1024 / m;
+            let mut small = random(&q, m, 5);
+            let mut big = vec![0; 1024];
+            small.iter().enumerate().for_each(|(i, &c)| big[i * gap] = c);
+            t.forward(&mut big);
+            t.forward_sized(&mut small);
+            assert!(big.iter().enumerate().all(|(i, &x)| x == small[i / gap]));
+        }
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86")]
+    fn vector_kernels_equal_portable_ones() {
+        if !crate::backend::has_ifma() {
+            return;
+        }
+        for (log_n, bits) in [(6, 50), (7, 50), (8, 31), (9, 50), (10, 20), (11, 46), (12, 50), (13, 50), (14, 40), (16, 50), (17, 50)] {
+            let (q, t) = table(log_n, bits);
+            let n = 1 << log_n;
+            let mut ends = random(&q, n, 6);
+            ends.iter_mut().for_each(|x| *x = if *x & 1 == 0 { 0 } else { q.value() - 1 });
+            for a in [random(&q, n, 7), vec![q.value() - 1; n], ends] {
+                let (mut x, mut y) = (a.clone(), a.clone());
+                // SAFETY: has_ifma() was true.
+                unsafe { ifma::ntt::forward(&q, &t.w, &t.ws, t.tail(n), &mut x) };
+                portable::forward(&q, &t.w, &t.ws, &mut y);
+                assert!(x == y, "forward 2^{log_n}");
+                let (mut x, mut y) = (a.clone(), a);
+                let scale = t.scales[log_n as usize];
+                // SAFETY: has_ifma() was true.
+                unsafe { ifma::ntt::inverse(&q, &t.w, &t.ws, t.tail(n), scale, &mut x) };
+                portable::inverse(&q, &t.w, &t.ws, scale, &mut y);
+                assert!(x == y, "inverse 2^{log_n}");
+            }
+        }
+    }
+}
