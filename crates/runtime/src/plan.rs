@@ -24,6 +24,8 @@ pub enum Operation {
         map: BlockMap,
         /// For each output, what is added to its slots (length a power of two, at most the map's slots), or nothing.
         bias: Vec<Option<Vec<f64>>>,
+        /// True period of the outputs, at most the map's slots.
+        period: usize,
     },
     /// p(x), |x| ≤ 1; `p.depth()` levels.
     Polynomial {
@@ -155,10 +157,11 @@ impl Operation {
     pub fn apply<A: Arithmetic + ?Sized>(&self, a: &A, xs: &[A::Value]) -> Result<Vec<A::Value>, Error> {
         let below = |level: Level| a.parameters().below(level).ok_or(Error::Levels { operation: "plan", needed: 1, had: 0 });
         Ok(match self {
-            Self::Linear { map, bias, .. } => {
+            Self::Linear { map, bias, period, .. } => {
                 let scale = a.parameters().scale(below(a.info(&xs[0]).level)?);
                 let mut ys = a.linear(xs, map, scale)?;
                 for (y, b) in ys.iter_mut().zip(bias) {
+                    *y = a.with_slots(y, *period)?;
                     if let Some(b) = b {
                         let b: Vec<Complex64> = b.iter().map(|&v| Complex64::new(v, 0.0)).collect();
                         *y = a.add_plain(y, &b)?;
