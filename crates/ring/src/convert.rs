@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::modulus::Shoup;
 use crate::{Error, Modulus, portable};
-#[cfg(target_arch = "x86")]
+#[cfg(target_arch = "x86_64")]
 use crate::{Backend, backend, ifma};
 
 /// The most source moduli of one conversion.
@@ -141,7 +141,7 @@ impl Conversion {
     }
 
     fn prepare_tile(&self, src: &[&[u64]], at: usize, y: &mut [u64], v: &mut [u64]) {
-        #[cfg(target_arch = "x86")]
+        #[cfg(target_arch = "x86_64")]
         if v.len().is_multiple_of(8) && backend() == Backend::Ifma {
             // SAFETY: backend() is Ifma only where the processor has every feature that the kernel enables.
             unsafe { ifma::convert::prepare(&self.source, &self.factors, &self.recips, src, at, y, v) };
@@ -151,7 +151,7 @@ impl Conversion {
     }
 
     fn finish_tile(&self, j: usize, y: &[u64], v: &[u64], out: &mut [u64]) {
-        #[cfg(target_arch = "x86")]
+        #[cfg(target_arch = "x86_64")]
         if v.len().is_multiple_of(8) && backend() == Backend::Ifma {
             // SAFETY: backend() is Ifma only where the processor has every feature that the kernel enables.
             unsafe { ifma::convert::finish(&self.target[j], &self.constants[j], y, v, out) };
@@ -233,10 +233,10 @@ mod tests {
         }
     }
 
-    #[cfg(not(target_arch = "x86"))]
+    #[cfg(not(target_arch = "x86_64"))]
     fn vector_equals_portable(_: &Conversion, _: &[&[u64]]) {}
 
-    #[cfg(target_arch = "x86")]
+    #[cfg(target_arch = "x86_64")]
     fn vector_equals_portable(c: &Conversion, src: &[&[u64]]) {
         if !crate::backend::has_ifma() {
             return;

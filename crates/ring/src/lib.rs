@@ -19,6 +19,8 @@ pub mod backend;
 pub mod buffer;
 pub mod convert;
 mod error;
+#[cfg(target_arch = "x86_64")]
+mod ifma;
 pub mod limb;
 pub mod modulus;
 pub mod ntt;

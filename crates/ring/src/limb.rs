@@ -3,14 +3,14 @@
 //! Every function panics if its slices differ in length. Lengths that are a multiple of 8 run on the vector unit where
 //! there is one. None of them allocates except as stated.
 
-#[cfg(target_arch = "x86")]
+#[cfg(target_arch = "x86_64")]
 use crate::{Backend, backend, ifma};
 use crate::{Modulus, portable};
 
 /// Calls the kernel of the backend in force.
 macro_rules! dispatch {
     ($len:expr, $name:ident $(::<$add:literal>)? ($($arg:expr),*)) => {{
-        #[cfg(target_arch = "x86")]
+        #[cfg(target_arch = "x86_64")]
         if $len.is_multiple_of(8) && backend() == Backend::Ifma {
             // SAFETY: backend() is Ifma only where the processor has every feature that the kernels enable.
             unsafe { ifma::limb::$name$(::<$add>)?($($arg),*) };
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_arch = "x86")]
+    #[cfg(target_arch = "x86_64")]
     fn vector_kernels_equal_portable_ones() {
         if !crate::backend::has_ifma() {
             return;

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use crate::modulus::Shoup;
 use crate::{Error, Modulus, portable};
-#[cfg(target_arch = "x86")]
+#[cfg(target_arch = "x86_64")]
 use crate::{Backend, backend, ifma};
 
 /// The NTT of one modulus for one N and for all smaller powers of two from 8 on.
@@ -101,7 +101,7 @@ impl NttTable {
     /// Unless m is a power of two from 8 to N.
     pub fn forward_sized(&self, a: &mut [u64]) {
         let m = self.checked_size(a);
-        #[cfg(target_arch = "x86")]
+        #[cfg(target_arch = "x86_64")]
         if m >= ifma::ntt::LEAST && backend() == Backend::Ifma {
             // SAFETY: backend() is Ifma only where the processor has every feature that the kernel enables.
             unsafe { ifma::ntt::forward(&self.q, &self.w[..m], &self.ws[..m], self.tail(m), a) };
@@ -117,7 +117,7 @@ impl NttTable {
     pub fn inverse_sized(&self, a: &mut [u64]) {
         let m = self.checked_size(a);
         let scale = self.scales[m.trailing_zeros() as usize];
-        #[cfg(target_arch = "x86")]
+        #[cfg(target_arch = "x86_64")]
         if m >= ifma::ntt::LEAST && backend() == Backend::Ifma {
             // SAFETY: backend() is Ifma only where the processor has every feature that the kernel enables.
             unsafe { ifma::ntt::inverse(&self.q, &self.w[..m], &self.ws[..m], self.tail(m), scale, a) };
@@ -135,7 +135,7 @@ impl NttTable {
 
     /// For each 64 elements: 7 vectors of 8 twiddles (one for stride 4, two for stride 2, four for stride 1), lane g being the
     /// g-th group of 8 elements, each vector followed by its Shoup words.
-    #[cfg(target_arch = "x86")]
+    #[cfg(target_arch = "x86_64")]
     fn tail(&self, m: usize) -> &[u64] {
         self.tails[m.trailing_zeros() as usize].get_or_init(|| {
             let mut tail = Vec::with_capacity(14 * m / 8);
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_arch = "x86")]
+    #[cfg(target_arch = "x86_64")]
     fn vector_kernels_equal_portable_ones() {
         if !crate::backend::has_ifma() {
             return;

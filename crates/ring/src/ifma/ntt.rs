@@ -1,0 +1,374 @@
+//! The NTT in radix-2^K passes, depth first, with the last six layers of every 64 elements in registers.
+//!
+//! A pass takes K layers of one block with 2^K strided registers, then goes on with each of the 2^K smaller blocks, so that
+//! a limb of 2^16 leaves the second-level cache once: the blocks of the second pass fit the first.
+
+use std::arch::x86_64::*;
+
+use super::{Factor, Wide, factor, set, subtract_if_above};
+use crate::Modulus;
+use crate::modulus::Shoup;
+
+/// The smallest size that these kernels take.
+pub(crate) const LEAST: usize = 64;
+
+/// How many layers the next pass takes when `layers` remain above the last six.
+fn pass_layers(layers: u32) -> u32 {
+    match (layers, layers % 3) {
+        (4.., 1) | (8.., 2) => 4,
+        (_, 1) => 1,
+        (_, 2) => 2,
+        _ => 3,
+    }
+}
+
+/// One transform: the modulus, the tables and the limb.
+struct Transform {
+    m: Wide,
+    w: *const u64,
+    ws: *const u64,
+    tail: *const u64,
+    a: *mut u64,
+    n: usize,
+}
+
+impl Transform {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    fn new(q: &Modulus, w: &[u64], ws: &[u64], tail: &[u64], a: &mut [u64]) -> Self {
+        let n = a.len();
+        assert!(n.is_power_of_two() && n >= LEAST && w.len() == n && ws.len() == n && tail.len() == 14 * n / 8);
+        Transform { m: Wide::new(q), w: w.as_ptr(), ws: ws.as_ptr(), tail: tail.as_ptr(), a: a.as_mut_ptr(), n }
+    }
+
+    /// # Safety
+    /// `i < self.n`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    unsafe fn twiddle(&self, i: usize) -> Factor {
+        // SAFETY: both tables have n words.
+        unsafe { Factor { w: set(*self.w.add(i)), ws: set(*self.ws.add(i)) } }
+    }
+
+    /// The c-th of the seven lane-wise twiddles of block b of 64 elements.
+    ///
+    /// # Safety
+    /// `c < 7` and `64·b < self.n`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    unsafe fn lanes(&self, b: usize, c: usize) -> Factor {
+        // SAFETY: the table has 112 words per block, 16 per twiddle.
+        unsafe {
+            let p = self.tail.add(112 * b + 16 * c);
+            Factor { w: _mm512_loadu_si512(p.cast()), ws: _mm512_loadu_si512(p.add(8).cast()) }
+        }
+    }
+}
+
+/// (x, y) → (x + y·w, x − y·w): both below 4q before and after.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn butterfly(m: &Wide, v: &mut [__m512i], x: usize, y: usize, f: Factor) {
+    let u = subtract_if_above(v[x], m.q2);
+    let t = m.shoup_lazy(v[y], f);
+    v[x] = _mm512_add_epi64(u, t);
+    v[y] = _mm512_add_epi64(_mm512_sub_epi64(u, t), m.q2);
+}
+
+/// (x, y) → (x + y, (y − x)·w): both below 2q before and after.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn inverse_butterfly(m: &Wide, v: &mut [__m512i], x: usize, y: usize, f: Factor) {
+    let d = _mm512_add_epi64(_mm512_sub_epi64(v[y], v[x]), m.q2);
+    v[x] = subtract_if_above(_mm512_add_epi64(v[x], v[y]), m.q2);
+    v[y] = m.shoup_lazy(d, f);
+}
+
+/// Rows to columns of 8 × 8 words.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn transpose(r: [__m512i; 8]) -> [__m512i; 8] {
+    let even = [
+        _mm512_unpacklo_epi64(r[0], r[1]),
+        _mm512_unpacklo_epi64(r[2], r[3]),
+        _mm512_unpacklo_epi64(r[4], r[5]),
+        _mm512_unpacklo_epi64(r[6], r[7]),
+    ];
+    let odd = [
+        _mm512_unpackhi_epi64(r[0], r[1]),
+        _mm512_unpackhi_epi64(r[2], r[3]),
+        _mm512_unpackhi_epi64(r[4], r[5]),
+        _mm512_unpackhi_epi64(r[6], r[7]),
+    ];
+    let [c0, c2, c4, c6] = quarters(even);
+    let [c1, c3, c5, c7] = quarters(odd);
+    [c0, c1, c2, c3, c4, c5, c6, c7]
+}
+
+/// Transposes 4 × 4 quarter registers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn quarters(t: [__m512i; 4]) -> [__m512i; 4] {
+    let a = _mm512_shuffle_i64x2::<0x88>(t[0], t[1]);
+    let b = _mm512_shuffle_i64x2::<0xdd>(t[0], t[1]);
+    let c = _mm512_shuffle_i64x2::<0x88>(t[2], t[3]);
+    let d = _mm512_shuffle_i64x2::<0xdd>(t[2], t[3]);
+    [
+        _mm512_shuffle_i64x2::<0x88>(a, c),
+        _mm512_shuffle_i64x2::<0x88>(b, d),
+        _mm512_shuffle_i64x2::<0xdd>(a, c),
+        _mm512_shuffle_i64x2::<0xdd>(b, d),
+    ]
+}
+
+/// The portable twin is `portable::forward`.
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+pub(crate) fn forward(q: &Modulus, w: &[u64], ws: &[u64], tail: &[u64], a: &mut [u64]) {
+    let t = Transform::new(q, w, ws, tail, a);
+    let layers = t.n.trailing_zeros() - 6;
+    // SAFETY: the one block of size n at level 1.
+    unsafe { forward_block(&t, layers, 0) }
+}
+
+/// All layers of block `i` of size 64·2^layers.
+///
+/// # Safety
+/// Block `i` of that size lies in the limb.
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+unsafe fn forward_block(t: &Transform, layers: u32, i: usize) {
+    // SAFETY: the 2^k blocks that begin at i·2^k are the parts of block i.
+    unsafe {
+        if layers == 0 {
+            return forward_last(t, i);
+        }
+        let k = pass_layers(layers);
+        match k {
+            1 => forward_pass::<2>(t, layers, i),
+            2 => forward_pass::<4>(t, layers, i),
+            3 => forward_pass::<8>(t, layers, i),
+            _ => forward_pass::<16>(t, layers, i),
+        }
+        for part in i << k..(i + 1) << k {
+            forward_block(t, layers - k, part);
+        }
+    }
+}
+
+/// The first log2 R layers of block `i` of size 64·2^layers. Keeps x < 4q.
+///
+/// # Safety
+/// As for [`forward_block`], and log2 R <= layers.
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+unsafe fn forward_pass<const R: usize>(t: &Transform, layers: u32, i: usize) {
+    let size = 64usize << layers;
+    let (blocks, stride) = (t.n / size, size / R);
+    let m = t.m;
+    // SAFETY: twiddle indices are below R·blocks <= n; the addresses are i·size + j + k·stride + lane < n.
+    unsafe {
+        let mut f = [factor(Shoup::default()); R];
+        for (k, f) in f.iter_mut().enumerate().skip(1) {
+            let level = usize::BITS - 1 - k.leading_zeros();
+            *f = t.twiddle(((blocks + i) << level) + k - (1 << level));
+        }
+        let start = t.a.add(i * size);
+        for j in (0..stride).step_by(8) {
+            let p = start.add(j);
+            let mut v = [_mm512_setzero_si512(); R];
+            for (k, v) in v.iter_mut().enumerate() {
+                *v = _mm512_loadu_si512(p.add(k * stride).cast());
+            }
+            forward_layers(&m, &mut v, &f);
+            for (k, v) in v.iter().enumerate() {
+                _mm512_storeu_si512(p.add(k * stride).cast(), *v);
+            }
+        }
+    }
+}
+
+/// log2 R layers of butterflies between registers; `f[2^level + g]` is the factor of group g at that level.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn forward_layers<const R: usize>(m: &Wide, v: &mut [__m512i; R], f: &[Factor; R]) {
+    let mut half = R / 2;
+    while half > 0 {
+        for x in 0..R {
+            if x & half == 0 {
+                butterfly(m, v, x, x + half, f[(R + x) / (2 * half)]);
+            }
+        }
+        half /= 2;
+    }
+}
+
+/// The last six layers of block `b` of 64 elements; gives canonical residues.
+///
+/// # Safety
+/// `64·b < t.n`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+unsafe fn forward_last(t: &Transform, b: usize) {
+    let m = t.m;
+    let blocks = t.n / 64;
+    // SAFETY: the block's 64 words lie in the limb; twiddle indices are below 8·blocks < n.
+    unsafe {
+        let p = t.a.add(64 * b);
+        let mut f = [factor(Shoup::default()); 8];
+        for (k, f) in f.iter_mut().enumerate().skip(1) {
+            let level = usize::BITS - 1 - k.leading_zeros();
+            *f = t.twiddle(((blocks + b) << level) + k - (1 << level));
+        }
+        let mut v = [_mm512_setzero_si512(); 8];
+        for (k, v) in v.iter_mut().enumerate() {
+            *v = _mm512_loadu_si512(p.add(8 * k).cast());
+        }
+        forward_layers(&m, &mut v, &f);
+        let mut v = transpose(v);
+        for (k, f) in f.iter_mut().enumerate().skip(1) {
+            *f = t.lanes(b, k - 1);
+        }
+        forward_layers(&m, &mut v, &f);
+        let v = transpose(v.map(|x| m.canonical(x)));
+        for (k, v) in v.iter().enumerate() {
+            _mm512_storeu_si512(p.add(8 * k).cast(), *v);
+        }
+    }
+}
+
+/// The portable twin is `portable::inverse`.
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+pub(crate) fn inverse(q: &Modulus, w: &[u64], ws: &[u64], tail: &[u64], scale: Shoup, a: &mut [u64]) {
+    let t = Transform::new(q, w, ws, tail, a);
+    let layers = t.n.trailing_zeros() - 6;
+    // The last layer multiplies by 1/n too.
+    let both = q.shoup(q.mul(scale.w, w[1]));
+    // SAFETY: the one block of size n at level 1.
+    unsafe { inverse_block(&t, layers, 0, [scale, both]) }
+    if layers == 0 {
+        super::limb::mul_scalar(q, a, scale);
+    }
+}
+
+/// All layers of block `i` of size 64·2^layers.
+///
+/// # Safety
+/// Block `i` of that size lies in the limb.
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+unsafe fn inverse_block(t: &Transform, layers: u32, i: usize, scale: [Shoup; 2]) {
+    // SAFETY: the 2^k blocks that begin at i·2^k are the parts of block i.
+    unsafe {
+        if layers == 0 {
+            return inverse_first(t, i);
+        }
+        let k = pass_layers(layers);
+        for part in i << k..(i + 1) << k {
+            inverse_block(t, layers - k, part, scale);
+        }
+        match (k, 64 << layers == t.n) {
+            (1, false) => inverse_pass::<2, false>(t, layers, i, scale),
+            (1, true) => inverse_pass::<2, true>(t, layers, i, scale),
+            (2, false) => inverse_pass::<4, false>(t, layers, i, scale),
+            (2, true) => inverse_pass::<4, true>(t, layers, i, scale),
+            (3, false) => inverse_pass::<8, false>(t, layers, i, scale),
+            (3, true) => inverse_pass::<8, true>(t, layers, i, scale),
+            (_, false) => inverse_pass::<16, false>(t, layers, i, scale),
+            (_, true) => inverse_pass::<16, true>(t, layers, i, scale),
+        }
+    }
+}
+
+/// The last log2 R layers of block `i` of size 64·2^layers. Keeps x < 2q; if LAST, multiplies by `scale[0]` = 1/n as well
+/// (`scale[1]` = 1/n times the last twiddle) and gives canonical residues.
+///
+/// # Safety
+/// As for [`inverse_block`], and log2 R <= layers.
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+unsafe fn inverse_pass<const R: usize, const LAST: bool>(t: &Transform, layers: u32, i: usize, scale: [Shoup; 2]) {
+    let size = 64usize << layers;
+    let (blocks, stride) = (t.n / size, size / R);
+    let m = t.m;
+    // SAFETY: the mirrored twiddle indices are below R·blocks <= n; the addresses are i·size + j + k·stride + lane < n.
+    unsafe {
+        let mut f = [factor(Shoup::default()); R];
+        for (k, f) in f.iter_mut().enumerate().skip(1) {
+            let level = usize::BITS - 1 - k.leading_zeros();
+            // Group g = k - 2^level of block i at this level: index 2M - 1 - (i·2^level + g) with M = blocks·2^level.
+            *f = t.twiddle(((2 * blocks - i) << level) - 1 - (k - (1 << level)));
+        }
+        let scale = scale.map(|s| factor(s));
+        let start = t.a.add(i * size);
+        for j in (0..stride).step_by(8) {
+            let p = start.add(j);
+            let mut v = [_mm512_setzero_si512(); R];
+            for (k, v) in v.iter_mut().enumerate() {
+                *v = _mm512_loadu_si512(p.add(k * stride).cast());
+            }
+            inverse_layers(&m, &mut v, &f, if LAST { R / 2 } else { R });
+            if LAST {
+                for x in 0..R / 2 {
+                    let y = x + R / 2;
+                    let d = _mm512_add_epi64(_mm512_sub_epi64(v[y], v[x]), m.q2);
+                    v[x] = m.shoup(_mm512_add_epi64(v[x], v[y]), scale[0]);
+                    v[y] = m.shoup(d, scale[1]);
+                }
+            }
+            for (k, v) in v.iter().enumerate() {
+                _mm512_storeu_si512(p.add(k * stride).cast(), *v);
+            }
+        }
+    }
+}
+
+/// The layers of strides 1, 2, … below `end` between registers; `f[2^level + g]` is the factor of group g at that level.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn inverse_layers<const R: usize>(m: &Wide, v: &mut [__m512i; R], f: &[Factor; R], end: usize) {
+    let mut half = 1;
+    while half < end {
+        for x in 0..R {
+            if x & half == 0 {
+                inverse_butterfly(m, v, x, x + half, f[(R + x) / (2 * half)]);
+            }
+        }
+        half *= 2;
+    }
+}
+
+/// The first six inverse layers of block `b` of 64 elements. Takes canonical residues, leaves x < 2q.
+///
+/// The mirrored twiddles are those of block `blocks-1-b` with groups and lanes in reverse order, so the rows enter the
+/// transposition in reverse order.
+///
+/// # Safety
+/// `64·b < t.n`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+unsafe fn inverse_first(t: &Transform, b: usize) {
+    let m = t.m;
+    let blocks = t.n / 64;
+    // SAFETY: the block's 64 words lie in the limb; twiddle indices are below 8·blocks < n, the mirrored block is below blocks.
+    unsafe {
+        let p = t.a.add(64 * b);
+        let mut v = [_mm512_setzero_si512(); 8];
+        for (k, v) in v.iter_mut().enumerate() {
+            *v = _mm512_loadu_si512(p.add(8 * (7 - k)).cast());
+        }
+        let mut v = transpose(v);
+        let mut f = [factor(Shoup::default()); 8];
+        for (k, f) in f.iter_mut().enumerate().skip(1) {
+            // Group g of 2^level becomes group 2^level - 1 - g.
+            let level = usize::BITS - 1 - k.leading_zeros();
+            *f = t.lanes(blocks - 1 - b, (3 << level) - 1 - k - 1);
+        }
+        inverse_layers(&m, &mut v, &f, 8);
+        let mut v = transpose(v);
+        v.reverse();
+        for (k, f) in f.iter_mut().enumerate().skip(1) {
+            let level = usize::BITS - 1 - k.leading_zeros();
+            *f = t.twiddle(((2 * blocks - b) << level) - 1 - (k - (1 << level)));
+        }
+        inverse_layers(&m, &mut v, &f, 8);
+        for (k, v) in v.iter().enumerate() {
+            _mm512_storeu_si512(p.add(8 * k).cast(), *v);
+        }
+    }
+}
