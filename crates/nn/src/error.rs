@@ -103,4 +103,100 @@ pub enum Error {
         #[source]
         source: approx::Error,
     },
+    /// A file can't be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file or something in it is larger than the limit.
+    #[error("{what} takes {had} bytes, at most {limit} are read; raise the limit if you trust the file")]
+    TooLarge {
+        /// What is too large.
+        what: String,
+        /// The limit in bytes.
+        limit: u64,
+        /// Its size in bytes.
+        had: u64,
+    },
+    /// A file ends before it should.
+    #[error("the {format} file is truncated: {detail}; copy or download it again")]
+    Truncated {
+        /// The format it was read as.
+        format: &'static str,
+        /// What was missing.
+        detail: String,
+    },
+    /// A file is not what it was taken for, or breaks its format's rules.
+    #[error("not a usable {format} file: {detail}")]
+    Malformed {
+        /// The format it was read as.
+        format: &'static str,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A file is of a version that this program doesn't know.
+    #[error("the {format} file has version {had}, this program reads {known}; use the matching release or convert the model again")]
+    Version {
+        /// The format.
+        format: &'static str,
+        /// The file's version.
+        had: String,
+        /// The versions that can be read.
+        known: &'static str,
+    },
+    /// A pickle asks for a Python object that has no business in a state dict.
+    #[error("the pickle asks for {global}, which is refused; save the plain state dict: torch.save(model.state_dict(), path)")]
+    PickleGlobal {
+        /// The Python name.
+        global: String,
+    },
+    /// A model needs a tensor that the file doesn't hold.
+    #[error("tensor {tensor} is missing; the file holds {had} tensors, for example {example}; is it another architecture?")]
+    MissingTensor {
+        /// Which one.
+        tensor: String,
+        /// How many there are.
+        had: usize,
+        /// A name that is there.
+        example: String,
+    },
+    /// An operator that can't be imported.
+    #[error("node {node}: operator {operator} is not supported; {remedy}")]
+    UnsupportedOperator {
+        /// The node's name (or its first output's).
+        node: String,
+        /// The operator, with its domain if it has one.
+        operator: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A picture doesn't have the size that the network takes.
+    #[error("the picture is {}×{} pixels, the network takes {}×{}; scale it beforehand or ask for resizing explicitly", had.0, had.1, needed.0, needed.1)]
+    PictureSize {
+        /// Width and height of the network's input.
+        needed: (usize, usize),
+        /// Width and height of the picture.
+        had: (usize, usize),
+    },
+    /// A network doesn't take pictures.
+    #[error("the network takes an input of shape {shape}, which is no picture with 1 or 3 channels")]
+    NoPicture {
+        /// Its input's shape.
+        shape: Shape,
+    },
+    /// Calibration got no data.
+    #[error("calibration needs at least one input, none was given")]
+    NoData,
+    /// A value overflowed during calibration.
+    #[error("node {node} computed {value}; the network diverges on this input, so ranges mean nothing: use a smaller degree, wider intervals or other weights")]
+    Diverged {
+        /// The first node.
+        node: String,
+        /// NaN or an infinity.
+        value: f64,
+    },
 }

@@ -10,14 +10,22 @@
 //! The crate knows nothing of levels, slots, moduli or gradients. The oracle never clamps: a polynomial outside of its interval is
 //! evaluated as it is, and reported.
 
+pub mod calibrate;
 pub mod error;
+pub mod evaluate;
+pub mod format;
 pub mod graph;
-mod infer;
+pub mod models;
 pub mod op;
+pub mod picture;
 pub mod poly_graph;
 pub mod tensor;
 
+mod infer;
+mod kernels;
+
 pub use error::Error;
+pub use evaluate::{Evaluation, Outside, Trace};
 pub use graph::{Graph, Network, NetworkBuilder, Node, NodeId};
 pub use op::{AvgPool, AxisSlice, BatchNorm, Conv2d, Linear, Nonlinearity, Op, Pad, Padding, Slice};
 pub use poly_graph::{Metadata, Normalization, PolyGraph, PolyNode, Range};

@@ -1,0 +1,178 @@
+//! The oracle: what a network computes, in f64 and without any guard.
+
+use crate::Result;
+use crate::error::Error;
+use crate::graph::{Network, Node, NodeId};
+use crate::kernels;
+use crate::op::{ElementFunction, Op};
+use crate::poly_graph::PolyGraph;
+use crate::tensor::{Shape, Tensor};
+
+/// Values that a polynomial was given outside of its interval, for one input picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outside {
+    /// The polynomial's node.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// The value that lies farthest outside.
+    pub value: f64,
+    /// The polynomial's interval.
+    pub interval: (f64, f64),
+    /// How many values lie outside.
+    pub count: usize,
+}
+
+impl std::fmt::Display for Outside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, value, interval, count, .. } = self;
+        write!(f, "node {name}: {count} values outside [{:.4}, {:.4}], the farthest is {value:.4}", interval.0, interval.1)
+    }
+}
+
+/// A network's output for one input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// The output node's value.
+    pub output: Tensor,
+    /// Nodes whose polynomial left its interval, in topological order; empty when all stayed inside.
+    pub outside: Vec<Outside>,
+}
+
+/// Every node's value for one input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trace {
+    /// One per node, in the order of [`Network::nodes`].
+    pub values: Vec<Tensor>,
+    /// Nodes whose polynomial left its interval, in topological order.
+    pub outside: Vec<Outside>,
+}
+
+impl<N: ElementFunction> Network<N> {
+    /// The output for one input, in f64. Polynomials outside of their intervals are evaluated as they are and reported.
+    ///
+    /// # Errors
+    /// [`Error::InputShape`].
+    pub fn evaluate(&self, input: &Tensor) -> Result<Evaluation> {
+        let mut last_use: Vec<usize> = (0..self.nodes().len()).collect();
+        for node in self.nodes() {
+            for i in node.inputs() {
+                last_use[i.index()] = node.id().index();
+            }
+        }
+        let output = self.output().id().index();
+        let (mut values, outside) = self.run(input, |values, now| {
+            for i in self.nodes()[now].inputs() {
+                if last_use[i.index()] == now && i.index() != output {
+                    values[i.index()] = None;
+                }
+            }
+        })?;
+        let output = values[output].take().unwrap_or_else(|| Tensor::zeros(self.output().shape()));
+        Ok(Evaluation { output, outside })
+    }
+
+    /// Every node's value for one input.
+    ///
+    /// # Errors
+    /// [`Error::InputShape`].
+    pub fn evaluate_all(&self, input: &Tensor) -> Result<Trace> {
+        let (values, outside) = self.run(input, |_, _| {})?;
+        Ok(Trace { values: values.into_iter().flatten().collect(), outside })
+    }
+
+    fn run(
+        &self,
+        input: &Tensor,
+        mut after: impl FnMut(&mut [Option<Tensor>], usize),
+    ) -> Result<(Vec<Option<Tensor>>, Vec<Outside>)> {
+        let needed = self.input().shape();
+        if input.shape() != needed {
+            return Err(Error::InputShape { needed, had: input.shape() });
+        }
+        let mut values: Vec<Option<Tensor>> = vec![None; self.nodes().len()];
+        let mut outside = Vec::new();
+        for (i, node) in self.nodes().iter().enumerate() {
+            let inputs: Vec<&Tensor> = node.inputs().iter().filter_map(|i| values[i.index()].as_ref()).collect();
+            debug_assert_eq!(inputs.len(), node.inputs().len(), "a value is dropped only after its last use");
+            let value = apply(node, input, &inputs);
+            outside.extend(leaves_interval(node, &inputs));
+            values[i] = Some(value);
+            after(&mut values, i);
+        }
+        Ok((values, outside))
+    }
+}
+
+impl PolyGraph {
+    /// As [`Network::evaluate`].
+    ///
+    /// # Errors
+    /// [`Error::InputShape`].
+    pub fn evaluate(&self, input: &Tensor) -> Result<Evaluation> {
+        self.network().evaluate(input)
+    }
+
+    /// As [`Network::evaluate_all`].
+    ///
+    /// # Errors
+    /// [`Error::InputShape`].
+    pub fn evaluate_all(&self, input: &Tensor) -> Result<Trace> {
+        self.network().evaluate_all(input)
+    }
+}
+
+/// The node's polynomial, if any of its inputs lies outside of the interval (NaN counts as outside).
+fn leaves_interval<N: ElementFunction>(node: &Node<N>, inputs: &[&Tensor]) -> Option<Outside> {
+    let Op::Elementwise(n) = node.op() else { return None };
+    let interval = n.polynomial()?.interval();
+    let (mut count, mut worst, mut by) = (0, 0.0, -1.0);
+    for &value in inputs.first()?.values() {
+        let distance = (interval.0 - value).max(value - interval.1);
+        if distance > 0.0 || value.is_nan() {
+            count += 1;
+            if distance > by || value.is_nan() {
+                (worst, by) = (value, distance);
+            }
+        }
+    }
+    (count > 0).then(|| Outside { node: node.id(), name: node.name().into(), value: worst, interval, count })
+}
+
+/// One operator on checked shapes. `input` is the network's input.
+fn apply<N: ElementFunction>(node: &Node<N>, input: &Tensor, inputs: &[&Tensor]) -> Tensor {
+    let x = inputs.first().copied().unwrap_or(input);
+    let from = x.shape();
+    let to = node.shape();
+    let v = x.values();
+    let both = |f: fn(f64, f64) -> f64| v.iter().zip(inputs[1].values()).map(|(&a, &b)| f(a, b)).collect();
+    let values: Vec<f64> = match node.op() {
+        Op::Input(_) | Op::Identity | Op::Flatten | Op::Reshape(_) => v.to_vec(),
+        Op::Constant(_, p) => p.to_f64(),
+        Op::Conv2d(c) => kernels::conv2d(c, v, axes(from), axes(to)),
+        Op::Linear(l) => kernels::linear(l, v),
+        Op::BatchNorm(b) => kernels::batch_norm(b, v),
+        Op::Elementwise(f) => v.iter().map(|&x| f.value(x)).collect(),
+        Op::Add => both(|a, b| a + b),
+        Op::Mul => both(|a, b| a * b),
+        Op::AvgPool(p) => kernels::avg_pool(p, v, axes(from), axes(to)),
+        Op::GlobalAvgPool => {
+            let area = v.len() / axes(from).0;
+            v.chunks(area).map(|c| c.iter().sum::<f64>() / area as f64).collect()
+        }
+        Op::Pad(p) => kernels::pad(*p, v, axes(from), axes(to)),
+        Op::Slice(s) => kernels::slice(s, v, from),
+    };
+    debug_assert_eq!(values.len(), to.len(), "shape inference and oracle agree at node {}", node.name());
+    let mut out = Tensor::zeros(to);
+    out.values_mut().copy_from_slice(&values);
+    out
+}
+
+/// `(channels, height, width)`; a vector of n is `(n, 1, 1)`.
+fn axes(shape: Shape) -> (usize, usize, usize) {
+    match shape {
+        Shape::Image { channels, height, width } => (channels, height, width),
+        Shape::Vector(n) => (n, 1, 1),
+    }
+}

@@ -1,0 +1,139 @@
+//! Named tensors from torch checkpoints (`.pt`, `.th`, `.model`: legacy or zip) and safetensors files.
+
+use super::pickle::Element;
+use super::{read_limited, torch};
+use crate::Result;
+use crate::error::Error;
+use crate::tensor::Parameter;
+use safetensors::{Dtype, SafeTensors};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// One tensor of a state dict. Values may still be NaN; [`StateDict::parameter`] checks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateTensor {
+    /// Axis lengths, outermost first; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// Values, row-major.
+    pub values: Vec<f64>,
+}
+
+/// Tensors by name.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct StateDict {
+    tensors: BTreeMap<String, StateTensor>,
+}
+
+impl StateDict {
+    /// From tensors in memory.
+    #[must_use]
+    pub fn new(tensors: BTreeMap<String, StateTensor>) -> Self {
+        Self { tensors }
+    }
+
+    /// From a file of at most `limit` bytes ([`super::DEFAULT_LIMIT`] is a good one).
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::TooLarge`], and those of [`StateDict::from_bytes`].
+    pub fn load(path: &Path, limit: u64) -> Result<Self> {
+        Self::from_bytes(&read_limited(path, limit)?)
+    }
+
+    /// From a file's bytes; the format is told by its first bytes.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`], [`Error::Malformed`], [`Error::Version`], [`Error::PickleGlobal`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let tensors = match bytes {
+            [b'P', b'K', 3, 4, ..] => torch::read_zip(bytes)?,
+            [0x80, ..] if bytes.get(8) != Some(&b'{') => torch::read_legacy(bytes)?,
+            _ => read_safetensors(bytes)?,
+        };
+        Ok(Self { tensors })
+    }
+
+    /// All tensors by name.
+    #[must_use]
+    pub fn tensors(&self) -> &BTreeMap<String, StateTensor> {
+        &self.tensors
+    }
+
+    /// The tensor of this name, or of this name behind `module.` (which data-parallel training leaves there).
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&StateTensor> {
+        self.tensors.get(name).or_else(|| self.tensors.get(&format!("module.{name}")))
+    }
+
+    /// As [`StateDict::find`].
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`].
+    pub fn require(&self, name: &str) -> Result<&StateTensor> {
+        self.find(name).ok_or_else(|| Error::MissingTensor {
+            tensor: name.into(),
+            had: self.tensors.len(),
+            example: self.tensors.keys().next().cloned().unwrap_or_else(|| "none".into()),
+        })
+    }
+
+    /// The tensor of this name as a weight.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::NotFinite`].
+    pub fn parameter(&self, name: &str) -> Result<Parameter> {
+        let t = self.require(name)?;
+        Parameter::new(name, t.shape.clone(), t.values.iter().map(|&v| v as f32).collect::<Vec<_>>())
+    }
+}
+
+fn read_safetensors(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>> {
+    let file = open_safetensors(bytes, "safetensors")?;
+    let mut out = BTreeMap::new();
+    for (name, view) in file.iter() {
+        let element = element(view.dtype()).ok_or_else(|| Error::Malformed {
+            format: "safetensors",
+            detail: format!("tensor {name} has type {:?}; floats and integers are read", view.dtype()),
+        })?;
+        let values = view.data().chunks_exact(element.size()).map(|raw| torch::decode(element, raw)).collect();
+        out.insert(name.to_string(), StateTensor { shape: view.shape().to_vec(), values });
+    }
+    Ok(out)
+}
+
+/// Checked header and views; one clear error for what is truncated or foreign.
+pub(crate) fn open_safetensors<'a>(bytes: &'a [u8], format: &'static str) -> Result<SafeTensors<'a>> {
+    use safetensors::SafeTensorError as E;
+    let head = bytes.first_chunk::<8>().map(|h| u64::from_le_bytes(*h));
+    let Some(head) = head else {
+        return Err(Error::Truncated { format, detail: format!("{} bytes are not even a header", bytes.len()) });
+    };
+    if bytes.get(8).is_some_and(|&b| b != b'{') || head > 100_000_000 {
+        return Err(Error::Malformed {
+            format,
+            detail: "it is neither safetensors nor a torch checkpoint nor a model of this project".into(),
+        });
+    }
+    SafeTensors::deserialize(bytes).map_err(|e| match e {
+        E::HeaderTooSmall | E::InvalidHeaderLength | E::MetadataIncompleteBuffer => Error::Truncated {
+            format,
+            detail: format!("{} bytes are fewer than the header announces ({e})", bytes.len()),
+        },
+        other => Error::Malformed { format, detail: other.to_string() },
+    })
+}
+
+fn element(dtype: Dtype) -> Option<Element> {
+    Some(match dtype {
+        Dtype::F64 => Element::F64,
+        Dtype::F32 => Element::F32,
+        Dtype::F16 => Element::F16,
+        Dtype::BF16 => Element::Bf16,
+        Dtype::I8 => Element::I8,
+        Dtype::U8 => Element::U8,
+        Dtype::BOOL => Element::Bool,
+        Dtype::I16 => Element::I16,
+        Dtype::I32 => Element::I32,
+        Dtype::I64 => Element::I64,
+        _ => return None,
+    })
+}

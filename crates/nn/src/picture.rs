@@ -1,0 +1,162 @@
+//! Pictures become inputs: PNG and JPEG files, CIFAR records.
+
+use crate::error::Error;
+use crate::format::read_limited;
+use crate::poly_graph::Normalization;
+use crate::tensor::{Shape, Tensor};
+use crate::{Result, format};
+use image::{DynamicImage, ImageFormat, ImageReader, Limits, imageops::FilterType};
+use std::io::Cursor;
+use std::path::Path;
+
+/// Picture files above this size are refused: 64 MiB.
+pub const FILE_LIMIT: u64 = 64 << 20;
+/// Bytes of one CIFAR-10 record: the label, then 32×32 red, green and blue values.
+pub const CIFAR_RECORD: usize = 1 + 3 * 32 * 32;
+
+/// The normalisation that the usual CIFAR-10 networks are trained with (it is ImageNet's).
+#[must_use]
+pub fn imagenet_normalization() -> Normalization {
+    Normalization { mean: vec![0.485, 0.456, 0.406], deviation: vec![0.229, 0.224, 0.225] }
+}
+
+/// A decoded picture of 8-bit values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Picture {
+    image: DynamicImage,
+}
+
+impl Picture {
+    /// Reads a PNG or JPEG file.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::TooLarge`], [`Error::Malformed`].
+    pub fn load(path: &Path) -> Result<Self> {
+        Self::from_bytes(&read_limited(path, FILE_LIMIT)?)
+    }
+
+    /// Decodes PNG or JPEG bytes; at most 16384 pixels wide or high and 512 MiB decoded.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for anything else, truncated or too large.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let malformed = |detail: String| Error::Malformed { format: "PNG or JPEG", detail };
+        let mut reader = ImageReader::new(Cursor::new(bytes))
+            .with_guessed_format()
+            .map_err(|e| malformed(e.to_string()))?;
+        if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
+            return Err(malformed("it is neither; convert it to PNG".into()));
+        }
+        let mut limits = Limits::default();
+        limits.max_image_width = Some(16_384);
+        limits.max_image_height = Some(16_384);
+        limits.max_alloc = Some(512 << 20);
+        reader.limits(limits);
+        let image = reader.decode().map_err(|e| malformed(e.to_string()))?;
+        Ok(Self { image })
+    }
+
+    /// Width and height in pixels.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        (self.image.width() as usize, self.image.height() as usize)
+    }
+
+    /// The picture scaled (bicubic) so that it covers `width × height`, and its middle cut out. Only on the user's request: it
+    /// changes what the network sees.
+    #[must_use]
+    pub fn fit(&self, width: usize, height: usize) -> Self {
+        let side = |n: usize| u32::try_from(n.clamp(1, 16_384)).unwrap_or(1);
+        Self { image: self.image.resize_to_fill(side(width), side(height), FilterType::CatmullRom) }
+    }
+
+    /// The input of a network: `(v/255 − mean[c])/deviation[c]`, shape `(3, H, W)` or, for a grey network, `(1, H, W)`.
+    /// Transparency is ignored.
+    ///
+    /// # Errors
+    /// [`Error::NoPicture`] when the shape is no picture's, [`Error::PictureSize`] when the size differs, [`Error::Count`] when the
+    /// normalisation has another number of channels.
+    pub fn to_tensor(&self, shape: Shape, normalization: &Normalization) -> Result<Tensor> {
+        let Shape::Image { channels, height, width } = shape else { return Err(Error::NoPicture { shape }) };
+        if self.size() != (width, height) {
+            return Err(Error::PictureSize { needed: (width, height), had: self.size() });
+        }
+        let interleaved = match channels {
+            1 => self.image.to_luma8().into_raw(),
+            3 => self.image.to_rgb8().into_raw(),
+            _ => return Err(Error::NoPicture { shape }),
+        };
+        let planar: Vec<u8> =
+            (0..channels).flat_map(|c| interleaved.iter().skip(c).step_by(channels).copied()).collect();
+        normalize(&planar, shape, normalization)
+    }
+}
+
+/// Bytes in `(C, H, W)` order as a network's input: `(v/255 − mean[c])/deviation[c]`.
+///
+/// # Errors
+/// [`Error::Length`] when the count doesn't fit, [`Error::Count`] when the normalisation has another number of channels.
+pub fn normalize(bytes: &[u8], shape: Shape, normalization: &Normalization) -> Result<Tensor> {
+    let channels = shape.dims()[0];
+    for (what, list) in [("means", &normalization.mean), ("deviations", &normalization.deviation)] {
+        if list.len() != channels {
+            return Err(Error::Count { what, needed: channels, had: list.len() });
+        }
+    }
+    let area = (bytes.len() / channels.max(1)).max(1);
+    let value = |(i, &v): (usize, &u8)| {
+        let c = (i / area).min(channels - 1);
+        (f64::from(v) / 255.0 - normalization.mean[c]) / normalization.deviation[c]
+    };
+    Tensor::new(shape, bytes.iter().enumerate().map(value).collect())
+}
+
+/// One picture of a CIFAR-10 binary file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CifarRecord {
+    /// Class, 0 to 9.
+    pub label: u8,
+    /// 3072 values in `(3, 32, 32)` order.
+    pub pixels: Vec<u8>,
+}
+
+impl CifarRecord {
+    /// The network's input `(3, 32, 32)`.
+    ///
+    /// # Errors
+    /// [`Error::Count`] unless the normalisation has three channels.
+    pub fn to_tensor(&self, normalization: &Normalization) -> Result<Tensor> {
+        normalize(&self.pixels, Shape::image(3, 32, 32), normalization)
+    }
+}
+
+/// The records of a CIFAR-10 binary file (`data_batch_1.bin` and its like).
+///
+/// # Errors
+/// [`Error::Truncated`] when the length is no multiple of [`CIFAR_RECORD`], [`Error::Malformed`] for a label above 9 or no records.
+pub fn cifar_records(bytes: &[u8]) -> Result<Vec<CifarRecord>> {
+    const FORMAT: &str = "CIFAR-10 binary";
+    if bytes.is_empty() {
+        return Err(Error::Malformed { format: FORMAT, detail: "it is empty".into() });
+    }
+    if !bytes.len().is_multiple_of(CIFAR_RECORD) {
+        let detail = format!("{} bytes are no multiple of {CIFAR_RECORD}", bytes.len());
+        return Err(Error::Truncated { format: FORMAT, detail });
+    }
+    bytes
+        .chunks_exact(CIFAR_RECORD)
+        .enumerate()
+        .map(|(i, record)| match record[0] {
+            label @ 0..=9 => Ok(CifarRecord { label, pixels: record[1..].to_vec() }),
+            label => Err(Error::Malformed { format: FORMAT, detail: format!("record {i} has label {label}") }),
+        })
+        .collect()
+}
+
+/// As [`cifar_records`], from a file.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::TooLarge`], and those of [`cifar_records`].
+pub fn load_cifar(path: &Path) -> Result<Vec<CifarRecord>> {
+    cifar_records(&read_limited(path, format::DEFAULT_LIMIT)?)
+}
