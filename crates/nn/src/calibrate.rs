@@ -1,1 +1,304 @@
-//! Ranges and densities over a data set, and the polynomials made from them.
+//! Ranges and densities over a data set, and the polynomials that they call for.
+//!
+//! [`calibrate`] runs a network over inputs, in parallel and with a result that doesn't depend on the order, and keeps each node's
+//! smallest and largest value and a [`Histogram`] of what every elementwise function is given. [`calibrate_to_polynomials`] then
+//! replaces each activation by the polynomial that is nearest to it where the data lies.
+
+use crate::Result;
+use crate::error::Error;
+use crate::graph::{Graph, Network};
+use crate::histogram::Histogram;
+use crate::op::{ElementFunction, Op};
+use crate::poly_graph::{PolyGraph, Range};
+use crate::tensor::Tensor;
+use approx::least_squares::{density_samples, weighted_root_mean_square};
+use approx::{Approximation, weighted_least_squares};
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
+/// What a network did on a data set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Calibration {
+    /// Smallest and largest output of each node, in the order of the nodes.
+    pub ranges: Vec<Range>,
+    /// Inputs of each elementwise node; None for other nodes.
+    pub histograms: Vec<Option<Histogram>>,
+    /// Number of inputs seen.
+    pub inputs: usize,
+    /// Number of inputs on which some polynomial left its interval.
+    pub outside: usize,
+}
+
+impl Calibration {
+    fn empty<N>(network: &Network<N>) -> Self {
+        let elementwise = |n: &crate::Node<N>| matches!(n.op(), Op::Elementwise(_)).then(Histogram::default);
+        Self {
+            ranges: vec![Range { min: f64::INFINITY, max: f64::NEG_INFINITY }; network.nodes().len()],
+            histograms: network.nodes().iter().map(elementwise).collect(),
+            inputs: 0,
+            outside: 0,
+        }
+    }
+
+    fn add<N: ElementFunction>(&mut self, network: &Network<N>, input: &Tensor) -> Result<()> {
+        let trace = network.evaluate_all(input)?;
+        self.inputs += 1;
+        self.outside += usize::from(!trace.outside.is_empty());
+        for (node, value) in network.nodes().iter().zip(&trace.values) {
+            let range = &mut self.ranges[node.id().index()];
+            for &v in value.values() {
+                if !v.is_finite() {
+                    return Err(Error::Diverged { node: node.name().into(), value: v });
+                }
+                range.min = range.min.min(v);
+                range.max = range.max.max(v);
+            }
+            if let (Some(histogram), Some(x)) = (&mut self.histograms[node.id().index()], node.inputs().first()) {
+                for &v in trace.values[x.index()].values() {
+                    histogram.add(v);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What two data sets show together.
+    #[must_use]
+    pub fn merge(mut self, other: &Self) -> Self {
+        for (a, b) in self.ranges.iter_mut().zip(&other.ranges) {
+            a.min = a.min.min(b.min);
+            a.max = a.max.max(b.max);
+        }
+        for (a, b) in self.histograms.iter_mut().zip(&other.histograms) {
+            if let (Some(a), Some(b)) = (a.as_mut(), b) {
+                a.merge(b);
+            }
+        }
+        self.inputs += other.inputs;
+        self.outside += other.outside;
+        self
+    }
+}
+
+/// Ranges and densities of a network over a data set. The same inputs in any order and on any number of threads give the same result.
+///
+/// # Errors
+/// [`Error::NoData`], [`Error::Diverged`] at a value that isn't finite, [`Error::InputShape`], and what the inputs bring.
+pub fn calibrate<N: ElementFunction>(
+    network: &Network<N>,
+    inputs: impl IntoParallelIterator<Item = Result<Tensor>>,
+) -> Result<Calibration> {
+    let calibration = inputs
+        .into_par_iter()
+        .try_fold(
+            || Calibration::empty(network),
+            |mut sum, input| {
+                sum.add(network, &input?)?;
+                Ok(sum)
+            },
+        )
+        .try_reduce(|| Calibration::empty(network), |a, b| Ok(a.merge(&b)))?;
+    if calibration.inputs == 0 {
+        return Err(Error::NoData);
+    }
+    Ok(calibration)
+}
+
+/// How large the polynomials may be.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Degree {
+    /// The same for all activations.
+    Fixed(usize),
+    /// The smallest of these (increasing) degrees whose root-mean-square error on the data is at most `error` times the
+    /// root-mean-square of the activation's values; the largest if none is.
+    UpTo {
+        /// Candidates in increasing order, not empty.
+        degrees: Vec<usize>,
+        /// Relative to the activation's own size.
+        error: f64,
+    },
+}
+
+/// How activations become polynomials.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FitOptions {
+    /// Degrees.
+    pub degree: Degree,
+    /// Added to the calibrated interval at both ends, relative to its width.
+    pub margin: f64,
+    /// Share of the weight that is spread evenly over the interval, so that the polynomial is held where data is rare.
+    pub floor: f64,
+    /// How often ranges and densities are taken again from the polynomial network itself and merged before the final fit.
+    pub rounds: usize,
+}
+
+impl Default for FitOptions {
+    fn default() -> Self {
+        Self { degree: Degree::Fixed(15), margin: 0.1, floor: 0.1, rounds: 1 }
+    }
+}
+
+/// How one activation was replaced.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fit {
+    /// The node's name.
+    pub node: String,
+    /// What it was given over the data set.
+    pub seen: Range,
+    /// The polynomial and its largest error on its interval.
+    pub approximation: Approximation,
+    /// Root-mean-square error under the weights of the fit.
+    pub root_mean_square_error: f64,
+}
+
+/// A polynomial twin of a network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Twin {
+    /// The network, with the ranges that it shows itself on the data set.
+    pub graph: PolyGraph,
+    /// One per activation, in topological order.
+    pub fits: Vec<Fit>,
+    /// Inputs of the data set on which the twin's values leave an interval.
+    pub outside: usize,
+}
+
+/// Replaces every activation by the polynomial on its calibrated interval (widened by the margin) that is nearest in weighted least
+/// squares, the weight being the density of the data mixed with an even floor. Deterministic.
+///
+/// # Errors
+/// Those of [`calibrate`], and [`Error::Approximation`].
+pub fn calibrate_to_polynomials<I>(graph: &Graph, inputs: &I, options: &FitOptions) -> Result<Twin>
+where
+    I: IntoParallelIterator<Item = Result<Tensor>> + Clone,
+{
+    let mut calibration = calibrate(graph, inputs.clone())?;
+    let mut round = 0;
+    loop {
+        let mut fits = Vec::new();
+        let replaced = graph.replace_activations(|node, activation| {
+            let fit = fit_one(node.name(), activation, &calibration, node.id().index(), options)?;
+            let polynomial = fit.approximation.polynomial.clone();
+            fits.push(fit);
+            Ok(polynomial)
+        })?;
+        let twin = PolyGraph::try_from(replaced)?;
+        let own = calibrate(twin.network(), inputs.clone())?;
+        if round == options.rounds {
+            let outside = own.outside;
+            return Ok(Twin { graph: twin.with_ranges(own.ranges)?, fits, outside });
+        }
+        calibration = calibration.merge(&own);
+        round += 1;
+    }
+}
+
+fn fit_one(
+    node: &str,
+    activation: approx::Activation,
+    calibration: &Calibration,
+    index: usize,
+    options: &FitOptions,
+) -> Result<Fit> {
+    /// Points at which the density is sampled.
+    const POINTS: usize = 4000;
+    let Some(histogram) = &calibration.histograms[index] else {
+        return Err(Error::NoData);
+    };
+    let seen = histogram.range().ok_or(Error::NoData)?;
+    let mut wide = seen.widened(options.margin);
+    if wide.max - wide.min < 1e-6 {
+        // A constant input: any interval around it will do.
+        wide = Range { min: wide.min - 1.0, max: wide.max + 1.0 };
+    }
+    let interval = (wide.min, wide.max);
+    let f = |x| activation.value(x);
+    let samples = density_samples(|x| histogram.density(x), interval, options.floor, POINTS);
+    let size = (samples.iter().map(|&(x, w)| w * f(x).powi(2)).sum::<f64>() / samples.iter().map(|s| s.1).sum::<f64>()).sqrt();
+    let (degrees, target) = match &options.degree {
+        Degree::Fixed(d) => (std::slice::from_ref(d), 0.0),
+        Degree::UpTo { degrees, error } => (&degrees[..], *error),
+    };
+    let mut best = None;
+    for &degree in degrees {
+        let approximation = weighted_least_squares(f, interval, degree, &samples)
+            .map_err(|source| Error::Approximation { node: node.into(), source })?;
+        let root_mean_square_error = weighted_root_mean_square(f, &approximation.polynomial, &samples);
+        best = Some(Fit { node: node.into(), seen, approximation, root_mean_square_error });
+        if root_mean_square_error <= target * size {
+            break;
+        }
+    }
+    best.ok_or(Error::Count { what: "candidate degrees", needed: 1, had: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Linear, Nonlinearity, Parameter, Shape};
+    use approx::Activation;
+    use rayon::prelude::*;
+
+    fn network() -> Graph {
+        let mut b = Graph::builder();
+        let x = b.input("x", Shape::Vector(2)).expect("valid");
+        let weight = Parameter::new("w", [2, 2], vec![1.0, 2.0, -1.0, 0.5]).expect("valid");
+        let y = b.add("dense", Op::Linear(Linear { weight, bias: None }), &[x]).expect("valid");
+        let y = b.add("act", Op::Elementwise(Nonlinearity::Activation(Activation::Silu)), &[y]).expect("valid");
+        b.finish(y).expect("valid")
+    }
+
+    fn inputs() -> Vec<Tensor> {
+        (0..500)
+            .map(|i| {
+                let a = f64::from(i);
+                Tensor::new(Shape::Vector(2), vec![(a * 0.37).sin() * 2.0, (a * 0.73).cos()]).expect("fits")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn calibration_does_not_depend_on_the_order() {
+        let data = inputs();
+        let forward = calibrate(&network(), data.par_iter().cloned().map(Ok)).expect("calibrates");
+        let backward = calibrate(&network(), data.par_iter().rev().cloned().map(Ok)).expect("calibrates");
+        assert_eq!(forward, backward);
+        assert_eq!(forward.inputs, 500);
+        let all = |f: fn(f64, f64) -> f64, start| data.iter().flat_map(|t| t.values().to_vec()).fold(start, f);
+        assert_eq!(forward.ranges[0].min, all(f64::min, f64::INFINITY));
+        assert_eq!(forward.ranges[0].max, all(f64::max, f64::NEG_INFINITY));
+        assert_eq!(forward.histograms[2].as_ref().and_then(Histogram::range), Some(forward.ranges[1]));
+    }
+
+    #[test]
+    fn twins_follow_their_networks() {
+        let data = inputs();
+        let graph = network();
+        let twin = calibrate_to_polynomials(&graph, &data.par_iter().cloned().map(Ok), &FitOptions::default()).expect("fits");
+        assert_eq!(twin.outside, 0);
+        assert_eq!(twin.fits[0].approximation.depth(), 4);
+        for t in &data {
+            let (a, b) = (graph.evaluate(t).expect("fits").output, twin.graph.evaluate(t).expect("fits"));
+            assert!(b.outside.is_empty());
+            for (a, b) in a.values().iter().zip(b.output.values()) {
+                assert!((a - b).abs() < 1e-4, "{a} {b}");
+            }
+        }
+        let options = FitOptions { degree: Degree::UpTo { degrees: vec![3, 7, 15], error: 0.01 }, ..FitOptions::default() };
+        let small = calibrate_to_polynomials(&graph, &data.par_iter().cloned().map(Ok), &options).expect("fits");
+        assert!(small.fits[0].approximation.polynomial.degree() < 15);
+    }
+
+    #[test]
+    fn every_refusal() {
+        let none: Vec<Tensor> = Vec::new();
+        assert!(matches!(calibrate(&network(), none.into_par_iter().map(Ok)), Err(Error::NoData)));
+        let wrong = vec![Tensor::zeros(Shape::Vector(3))];
+        assert!(matches!(calibrate(&network(), wrong.into_par_iter().map(Ok)), Err(Error::InputShape { .. })));
+        let huge = vec![Tensor::new(Shape::Vector(2), vec![f64::MAX, f64::MAX]).expect("fits")];
+        let e = calibrate(&network(), huge.into_par_iter().map(Ok)).expect_err("overflows");
+        assert!(matches!(&e, Error::Diverged { node, .. } if node == "dense"), "{e}");
+        let options = FitOptions { degree: Degree::UpTo { degrees: vec![], error: 0.0 }, ..FitOptions::default() };
+        let data = inputs();
+        assert!(matches!(calibrate_to_polynomials(&network(), &data.par_iter().cloned().map(Ok), &options), Err(Error::Count { .. })));
+    }
+}

@@ -5,7 +5,8 @@
 //! `TryFrom<Graph>` and is what the compiler reads.
 //!
 //! Modules in reading order: [`tensor`] (shapes, values, weights), [`op`] (operators), [`graph`] and [`poly_graph`],
-//! [`evaluate`] (the f64 oracle).
+//! [`evaluate`] (the f64 oracle), [`calibrate`] and [`histogram`] (ranges, polynomial twins), [`format`] (files), [`models`]
+//! (published architectures), [`picture`] (inputs).
 //!
 //! The crate knows nothing of levels, slots, moduli or gradients. The oracle never clamps: a polynomial outside of its interval is
 //! evaluated as it is, and reported.
@@ -15,6 +16,7 @@ pub mod error;
 pub mod evaluate;
 pub mod format;
 pub mod graph;
+pub mod histogram;
 pub mod models;
 pub mod op;
 pub mod picture;
