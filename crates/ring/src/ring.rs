@@ -8,7 +8,7 @@ use crate::{Error, Modulus, NttTable};
 
 /// N and an ordered list of moduli with their NTT tables; a clone costs one reference count.
 ///
-/// Memory: about 30·N bytes per modulus.
+/// Memory: about 22·N bytes per modulus.
 #[derive(Clone)]
 pub struct Ring {
     shared: Arc<Shared>,

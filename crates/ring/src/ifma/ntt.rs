@@ -37,7 +37,7 @@ impl Transform {
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
     fn new(q: &Modulus, w: &[u64], ws: &[u64], tail: &[u64], a: &mut [u64]) -> Self {
         let n = a.len();
-        assert!(n.is_power_of_two() && n >= LEAST && w.len() == n && ws.len() == n && tail.len() == 14 * n / 8);
+        assert!(n.is_power_of_two() && n >= LEAST && w.len() == n && ws.len() == n && tail.len() == 6 * n / 8);
         Transform { m: Wide::new(q), w: w.as_ptr(), ws: ws.as_ptr(), tail: tail.as_ptr(), a: a.as_mut_ptr(), n }
     }
 
@@ -50,38 +50,57 @@ impl Transform {
         unsafe { Factor { w: set(*self.w.add(i)), ws: set(*self.ws.add(i)) } }
     }
 
-    /// The c-th of the seven lane-wise twiddles of block b of 64 elements.
+    /// The lane-wise twiddles of block b of 64 elements.
     ///
     /// # Safety
-    /// `c < 7` and `64·b < self.n`.
+    /// `64·b < self.n`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    unsafe fn lanes(&self, b: usize, c: usize) -> Factor {
-        // SAFETY: the table has 112 words per block, 16 per twiddle.
+    unsafe fn tail(&self, b: usize) -> Tail {
+        // SAFETY: the table has 48 words per block, 16 per twiddle; the first four words of w and ws always exist.
         unsafe {
-            let p = self.tail.add(112 * b + 16 * c);
-            Factor { w: _mm512_loadu_si512(p.cast()), ws: _mm512_loadu_si512(p.add(8).cast()) }
+            let p = self.tail.add(48 * b);
+            let lanes = |at: usize| Factor { w: _mm512_loadu_si512(p.add(at).cast()), ws: _mm512_loadu_si512(p.add(at + 8).cast()) };
+            Tail { lanes: [lanes(0), lanes(16), lanes(32)], turns: [self.twiddle(1), self.twiddle(2), self.twiddle(3)] }
         }
     }
 }
 
-/// (x, y) → (x + y·w, x − y·w): both below 4q before and after.
+/// Twiddles of the layers of strides 4, 2, 1 after a transposition, lane g being group g of 8 elements.
+struct Tail {
+    /// The first twiddle of each group at strides 4, 2, 1.
+    lanes: [Factor; 3],
+    /// ψ^(N/2), ψ^(N/4), ψ^(3N/4): what the others of the group are turned by.
+    turns: [Factor; 3],
+}
+
+impl Tail {
+    /// x times twiddle number c of the layer that has 2^level twiddles per group, in [0, 2q).
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    fn mul(&self, m: &Wide, x: __m512i, level: usize, c: usize) -> __m512i {
+        let first = m.shoup_lazy(x, self.lanes[level]);
+        if c == 0 { first } else { m.shoup_lazy(first, self.turns[c - 1]) }
+    }
+}
+
+/// (x, y) → (x + y·w, x − y·w): both below 4q before and after; `times` multiplies by w to below 2q.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn butterfly(m: &Wide, v: &mut [__m512i], x: usize, y: usize, f: Factor) {
+fn butterfly(m: &Wide, v: &mut [__m512i], x: usize, y: usize, times: impl Fn(__m512i) -> __m512i) {
     let u = subtract_if_above(v[x], m.q2);
-    let t = m.shoup_lazy(v[y], f);
+    let t = times(v[y]);
     v[x] = _mm512_add_epi64(u, t);
     v[y] = _mm512_add_epi64(_mm512_sub_epi64(u, t), m.q2);
 }
 
-/// (x, y) → (x + y, (y − x)·w): both below 2q before and after.
+/// (x, y) → (x + y, (y − x)·w): both below 2q before and after; `times` multiplies by w to below 2q.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn inverse_butterfly(m: &Wide, v: &mut [__m512i], x: usize, y: usize, f: Factor) {
+fn inverse_butterfly(m: &Wide, v: &mut [__m512i], x: usize, y: usize, times: impl Fn(__m512i) -> __m512i) {
     let d = _mm512_add_epi64(_mm512_sub_epi64(v[y], v[x]), m.q2);
     v[x] = subtract_if_above(_mm512_add_epi64(v[x], v[y]), m.q2);
-    v[y] = m.shoup_lazy(d, f);
+    v[y] = times(d);
 }
 
 /// Rows to columns of 8 × 8 words.
@@ -193,7 +212,7 @@ fn forward_layers<const R: usize>(m: &Wide, v: &mut [__m512i; R], f: &[Factor; R
     while half > 0 {
         for x in 0..R {
             if x & half == 0 {
-                butterfly(m, v, x, x + half, f[(R + x) / (2 * half)]);
+                butterfly(m, v, x, x + half, |y| m.shoup_lazy(y, f[(R + x) / (2 * half)]));
             }
         }
         half /= 2;
@@ -223,10 +242,12 @@ unsafe fn forward_last(t: &Transform, b: usize) {
         }
         forward_layers(&m, &mut v, &f);
         let mut v = transpose(v);
-        for (k, f) in f.iter_mut().enumerate().skip(1) {
-            *f = t.lanes(b, k - 1);
+        let tail = t.tail(b);
+        for (level, half) in [4, 2, 1].into_iter().enumerate() {
+            for x in (0..8).filter(|x| x & half == 0) {
+                butterfly(&m, &mut v, x, x + half, |y| tail.mul(&m, y, level, x / (2 * half)));
+            }
         }
-        forward_layers(&m, &mut v, &f);
         let v = transpose(v.map(|x| m.canonical(x)));
         for (k, v) in v.iter().enumerate() {
             _mm512_storeu_si512(p.add(8 * k).cast(), *v);
@@ -326,7 +347,7 @@ fn inverse_layers<const R: usize>(m: &Wide, v: &mut [__m512i; R], f: &[Factor; R
     while half < end {
         for x in 0..R {
             if x & half == 0 {
-                inverse_butterfly(m, v, x, x + half, f[(R + x) / (2 * half)]);
+                inverse_butterfly(m, v, x, x + half, |y| m.shoup_lazy(y, f[(R + x) / (2 * half)]));
             }
         }
         half *= 2;
@@ -353,15 +374,16 @@ unsafe fn inverse_first(t: &Transform, b: usize) {
             *v = _mm512_loadu_si512(p.add(8 * (7 - k)).cast());
         }
         let mut v = transpose(v);
-        let mut f = [factor(Shoup::default()); 8];
-        for (k, f) in f.iter_mut().enumerate().skip(1) {
-            // Group g of 2^level becomes group 2^level - 1 - g.
-            let level = usize::BITS - 1 - k.leading_zeros();
-            *f = t.lanes(blocks - 1 - b, (3 << level) - 1 - k - 1);
+        let tail = t.tail(blocks - 1 - b);
+        for (level, half) in [4, 2, 1].into_iter().enumerate().rev() {
+            for x in (0..8).filter(|x| x & half == 0) {
+                let mirrored = (1 << level) - 1 - x / (2 * half);
+                inverse_butterfly(&m, &mut v, x, x + half, |y| tail.mul(&m, y, level, mirrored));
+            }
         }
-        inverse_layers(&m, &mut v, &f, 8);
         let mut v = transpose(v);
         v.reverse();
+        let mut f = [factor(Shoup::default()); 8];
         for (k, f) in f.iter_mut().enumerate().skip(1) {
             let level = usize::BITS - 1 - k.leading_zeros();
             *f = t.twiddle(((2 * blocks - b) << level) - 1 - (k - (1 << level)));
