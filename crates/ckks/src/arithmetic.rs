@@ -111,6 +111,12 @@ pub trait Arithmetic {
     fn polynomial(&self, x: &Self::Value, p: &Polynomial) -> Result<Self::Value, Error> {
         crate::polynomial::evaluate(self, x, p)
     }
+    /// sin(2πv) for a bootstrap, from v/R: a cosine and its double angles.
+    fn eval_mod(&self, x: &Self::Value, cosine: &Polynomial) -> Result<Self::Value, Error> {
+        let spec = self.parameters().bootstrap().ok_or(Error::Conformance { object: "bootstrap", reason: "these parameters have none".into() })?;
+        let (range, double_angles) = (spec.range, spec.double_angles);
+        crate::bootstrap::eval_mod(self, x, cosine, range, double_angles)
+    }
     /// Refresh: see [`Bootstrap`].
     fn bootstrap(&self, x: &Self::Value, b: &Bootstrap) -> Result<Self::Value, Error> {
         b.apply(self, x)

@@ -39,6 +39,9 @@ impl Values {
     }
 }
 
+/// Rotations are below this; they count modulo the map's slots, and any representative may be chosen (one that other maps use).
+const MOST_ROTATION: usize = 1 << 17;
+
 /// One diagonal of one block: `out[j] += values[j] · in[j + giant + baby]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Term {
@@ -46,9 +49,9 @@ pub struct Term {
     pub input: usize,
     /// Index of the output.
     pub output: usize,
-    /// Giant step (a rotation in 0..slots).
+    /// Giant step: a rotation to the left; modulo the slots.
     pub giant: usize,
-    /// Baby step (a rotation in 0..slots).
+    /// Baby step: a rotation to the left; modulo the slots.
     pub baby: usize,
     /// The diagonal, not rotated.
     pub values: Values,
@@ -79,7 +82,7 @@ impl BlockMap {
             return Err(Error::Slots { operation: "block map", slots, most: 1 << 16 });
         }
         for t in &terms {
-            if t.input >= inputs || t.output >= outputs || t.giant >= slots || t.baby >= slots {
+            if t.input >= inputs || t.output >= outputs || t.giant >= MOST_ROTATION || t.baby >= MOST_ROTATION {
                 return refuse(format!("term ({}, {}, {}, {}) out of range", t.input, t.output, t.giant, t.baby));
             }
             if t.values.is_empty() || !t.values.len().is_power_of_two() || t.values.len() > slots {
@@ -93,7 +96,7 @@ impl BlockMap {
                 return refuse(format!("NaN or infinity on diagonal {}", (t.giant + t.baby) % slots));
             }
         }
-        if folds.iter().any(|&f| f >= slots) {
+        if folds.iter().any(|&f| f >= MOST_ROTATION) {
             return refuse("fold out of range".into());
         }
         for o in 0..outputs {
@@ -158,7 +161,7 @@ impl BlockMap {
     }
     /// All non-zero rotations that it uses.
     pub fn rotations(&self) -> BTreeSet<usize> {
-        self.terms.iter().flat_map(|t| [t.giant, t.baby]).chain(self.folds.iter().copied()).filter(|&r| r != 0).collect()
+        self.terms.iter().flat_map(|t| [t.giant, t.baby]).chain(self.folds.iter().copied()).filter(|&r| r % self.slots != 0).collect()
     }
     /// Largest Σⱼ|Mₖⱼ|² over rows of one output, folds included: how the variance of independent errors grows.
     pub fn row_energy(&self) -> f64 {
@@ -208,7 +211,7 @@ pub fn apply<A: Arithmetic + ?Sized>(a: &A, xs: &[A::Value], map: &BlockMap, sca
             let mut inner: Option<A::Value> = None;
             for t in map.terms().iter().filter(|t| t.output == o && t.giant == g) {
                 // rot_g(rot_{-g}(v) ⊙ rot_b(x)) = v ⊙ rot_{g+b}(x)
-                let v: Vec<Complex64> = (0..t.values.len()).map(|j| t.values.at(j + n - g % t.values.len())).collect();
+                let v: Vec<Complex64> = (0..t.values.len()).map(|j| t.values.at(j + t.values.len() - g % t.values.len())).collect();
                 let x = &rotated[t.input].iter().find(|(b, _)| *b == t.baby).expect("every baby step was rotated").1;
                 let p = a.mul_plain(x, &v, plain_scale)?;
                 inner = Some(match inner {

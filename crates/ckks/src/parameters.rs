@@ -4,10 +4,11 @@
 //! A level is a group of one or more primes; EvalMod levels are pairs because no prime exceeds 50 bits and
 //! EvalMod needs a scale of about 2^62. Nothing outside this module assumes limbs = level + 1.
 
+use crate::bootstrap::Transforms;
 use crate::{Error, security};
 use ring::{Modulus, Ring};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A run of levels with the same shape.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +144,7 @@ struct Inner {
     limbs: Vec<Vec<Arc<[usize]>>>,
     log_q: f64,
     log_p: f64,
+    transforms: Vec<OnceLock<Transforms>>,
 }
 
 /// A checked parameter set; cheap to clone.
@@ -276,7 +278,8 @@ impl Parameters {
                     .collect()
             })
             .collect();
-        let parameters = Self(Arc::new(Inner { ring, groups, moduli, scales, special, digits, limbs, log_q, log_p, spec }));
+        let transforms = (0..spec.log_n).map(|_| OnceLock::new()).collect();
+        let parameters = Self(Arc::new(Inner { transforms, ring, groups, moduli, scales, special, digits, limbs, log_q, log_p, spec }));
         let limiting = security::limiting_key(&parameters);
         if limiting.bits < 128 && !parameters.0.spec.is_toy() {
             return Err(Error::Insecure { name: parameters.0.spec.name.clone(), key: limiting.name, bits: limiting.bits });
@@ -380,6 +383,15 @@ impl Parameters {
     /// Security in bits of the weakest published key.
     pub fn security_bits(&self) -> u32 {
         security::limiting_key(self).bits
+    }
+    /// The bootstrap's transforms for a slot count, computed once.
+    pub(crate) fn transforms(&self, slots: usize) -> Result<&Transforms, Error> {
+        let cell = &self.0.transforms[slots.trailing_zeros() as usize];
+        if let Some(t) = cell.get() {
+            return Ok(t);
+        }
+        let made = Transforms::new(self, slots)?;
+        Ok(cell.get_or_init(|| made))
     }
     /// Ring index of the 50-bit prime that, with q0, is the modulus of the dense-to-sparse key: the chain's last prime.
     pub(crate) fn encapsulation_prime(&self) -> usize {

@@ -127,7 +127,7 @@ enum Partial<V> {
 }
 
 /// 2·x·y − z (z = 1 where absent): Chebyshev's product rule, one level.
-fn double<A: Arithmetic + ?Sized>(a: &A, x: &A::Value, y: &A::Value, minus: Option<&A::Value>) -> Result<A::Value, Error> {
+pub(crate) fn double<A: Arithmetic + ?Sized>(a: &A, x: &A::Value, y: &A::Value, minus: Option<&A::Value>) -> Result<A::Value, Error> {
     let level = a.info(x).level.min(a.info(y).level);
     let x = a.align(x, level)?;
     let y = a.align(y, level)?;
@@ -146,7 +146,6 @@ fn double<A: Arithmetic + ?Sized>(a: &A, x: &A::Value, y: &A::Value, minus: Opti
 struct Powers<'a, A: Arithmetic + ?Sized> {
     a: &'a A,
     t: BTreeMap<usize, A::Value>,
-    baby: usize,
     /// A term c·x of the variable before T_2 was taken, added once at the end.
     first: Option<(A::Value, f64)>,
 }
@@ -155,8 +154,8 @@ impl<'a, A: Arithmetic + ?Sized> Powers<'a, A> {
     /// Chooses the number of baby steps with the fewest products and computes the powers needed.
     fn new(a: &'a A, x: A::Value, coefficients: &[f64]) -> Result<Self, Error> {
         let degree = coefficients.len() - 1;
-        let (baby, wanted) = choose_baby(degree);
-        let mut powers = Self { a, t: BTreeMap::from([(1, x)]), baby, first: None };
+        let wanted = wanted_powers(degree);
+        let mut powers = Self { a, t: BTreeMap::from([(1, x)]), first: None };
         for k in wanted {
             powers.power(k)?;
         }
@@ -188,7 +187,7 @@ impl<'a, A: Arithmetic + ?Sized> Powers<'a, A> {
         let a = self.a;
         let degree = c.len() - 1;
         let available = |i: usize| c[i] == 0.0 || self.t.get(&i).is_some_and(|t| a.info(t).level >= level);
-        if degree < self.baby.max(2) && (1..=degree).all(available) {
+        if (1..=degree).all(available) {
             let mut terms: Vec<(f64, &A::Value)> = (1..=degree).filter(|&i| c[i] != 0.0).map(|i| (c[i], &self.t[&i])).collect();
             if let Some((x, t1)) = extra {
                 terms.push((*t1, x));
@@ -229,10 +228,10 @@ fn divide(c: &[f64], k: usize) -> (Vec<f64>, Vec<f64>) {
     (q, r)
 }
 
-/// The power-of-two number of baby steps with the fewest products, and the powers to compute.
-fn choose_baby(degree: usize) -> (usize, Vec<usize>) {
+/// The powers to compute: T_k below the power-of-two number of baby steps with the fewest products, and the giants.
+fn wanted_powers(degree: usize) -> Vec<usize> {
     let depth = crate::parameters::depth_of(degree);
-    let mut best: Option<(usize, usize, Vec<usize>)> = None;
+    let mut best: Option<(usize, Vec<usize>)> = None;
     for log_baby in 1..=depth.max(1) {
         let baby = 1usize << log_baby;
         let mut wanted: Vec<usize> = (2..baby.min(degree + 1)).collect();
@@ -241,10 +240,10 @@ fn choose_baby(degree: usize) -> (usize, Vec<usize>) {
         wanted.dedup();
         let count = wanted.len() + nodes(degree, baby, depth.saturating_sub(1));
         if best.as_ref().is_none_or(|b| count < b.0) {
-            best = Some((count, baby, wanted));
+            best = Some((count, wanted));
         }
     }
-    best.map_or((2, Vec::new()), |b| (b.1, b.2))
+    best.map_or(Vec::new(), |b| b.1)
 }
 
 /// Products in the recursion; `budget` = levels consumed above the node.

@@ -1,0 +1,201 @@
+//! CoeffToSlot and SlotToCoeff as products of sparse matrices: the special FFT's stages, grouped [CHKKS18, BMTH21].
+//!
+//! CoeffToSlot leaves coefficients in bit-reversed order and SlotToCoeff takes them so: EvalMod does not mind.
+
+use crate::map::{Term, Values};
+use crate::{BlockMap, Complex64, Encoder, Error, Parameters};
+use std::collections::BTreeMap;
+
+/// A matrix by signed diagonals: `out[j] = Σ d[offset][j]·in[j + offset]`; entries whose column leaves 0..n are zero.
+type Diagonals = BTreeMap<i64, Vec<Complex64>>;
+
+/// One FFT stage (len), forward: coefficients → slots.
+fn forward_stage(encoder: &Encoder, n: usize, len: usize) -> Diagonals {
+    let w = encoder.twiddles(n, len);
+    let half = len / 2;
+    let zero = Complex64::new(0.0, 0.0);
+    let one = Complex64::new(1.0, 0.0);
+    let fill = |f: &dyn Fn(usize) -> Complex64| (0..n).map(|j| f(j % len)).collect::<Vec<_>>();
+    BTreeMap::from([
+        (0, fill(&|j| if j < half { one } else { -w[j - half] })),
+        (half as i64, fill(&|j| if j < half { w[j] } else { zero })),
+        (-(half as i64), fill(&|j| if j < half { zero } else { one })),
+    ])
+}
+
+/// One inverse stage: slots → coefficients, with its factor 1/2.
+fn inverse_stage(encoder: &Encoder, n: usize, len: usize) -> Diagonals {
+    let w = encoder.twiddles(n, len);
+    let half = len / 2;
+    let zero = Complex64::new(0.0, 0.0);
+    let h = Complex64::new(0.5, 0.0);
+    let fill = |f: &dyn Fn(usize) -> Complex64| (0..n).map(|j| f(j % len)).collect::<Vec<_>>();
+    BTreeMap::from([
+        (0, fill(&|j| if j < half { h } else { -w[j - half].conj() * 0.5 })),
+        (half as i64, fill(&|j| if j < half { h } else { zero })),
+        (-(half as i64), fill(&|j| if j < half { zero } else { w[j - half].conj() * 0.5 })),
+    ])
+}
+
+/// a after b.
+fn compose(a: &Diagonals, b: &Diagonals, n: usize) -> Diagonals {
+    let mut out = Diagonals::new();
+    for (&i, x) in a {
+        for (&k, y) in b {
+            let d = out.entry(i + k).or_insert_with(|| vec![Complex64::new(0.0, 0.0); n]);
+            for j in 0..n {
+                let column = j as i64 + i;
+                if (0..n as i64).contains(&column) {
+                    d[j] += x[j] * y[column as usize];
+                }
+            }
+        }
+    }
+    out.retain(|_, v| v.iter().any(|x| x.norm_sqr() != 0.0));
+    out
+}
+
+fn identity(n: usize) -> Diagonals {
+    BTreeMap::from([(0, vec![Complex64::new(1.0, 0.0); n])])
+}
+
+/// Whether the second half of a doubled vector is multiplied by something.
+#[derive(Clone, Copy)]
+enum Doubling {
+    /// n slots in, n out.
+    None,
+    /// On 2n slots: rows n..2n are multiplied by this.
+    By(Complex64),
+}
+
+/// Turns signed diagonals into a block map; `stride` is the smallest offset, `log_radix` the number of stages.
+fn to_map(d: &Diagonals, n: usize, max_slots: usize, factor: f64, stride: usize, log_radix: usize, doubling: Doubling, folds: Vec<usize>) -> Result<BlockMap, Error> {
+    let slots = if matches!(doubling, Doubling::None) { n } else { 2 * n };
+    let mut merged: BTreeMap<usize, Vec<Complex64>> = BTreeMap::new();
+    for (&offset, values) in d {
+        // modulo the slots offsets coincide; keep a representative modulo N/2 so that all slot counts share rotations
+        let reduced = offset.rem_euclid(slots as i64) as usize;
+        let wraps = d.contains_key(&(offset - slots as i64)) || d.contains_key(&(offset + slots as i64)) || offset.unsigned_abs() as usize * 2 >= slots;
+        let place = if wraps { reduced } else { offset.rem_euclid(max_slots as i64) as usize };
+        let entry = merged.entry(place).or_insert_with(|| vec![Complex64::new(0.0, 0.0); slots]);
+        for (j, e) in entry.iter_mut().enumerate() {
+            let v = values[j % n] * factor;
+            *e += match doubling {
+                Doubling::By(m) if j >= n => v * m,
+                _ => v,
+            };
+        }
+    }
+    let babies = 1usize << (log_radix + 1).div_ceil(2);
+    let terms = merged
+        .into_iter()
+        .map(|(offset, values)| {
+            let baby = offset % (stride * babies);
+            Term { input: 0, output: 0, giant: offset - baby, baby, values: Values::Complex(shorten(values).into()) }
+        })
+        .collect();
+    BlockMap::new(slots, 1, 1, terms, folds)
+}
+
+/// The shortest period.
+fn shorten(mut v: Vec<Complex64>) -> Vec<Complex64> {
+    while v.len() > 1 {
+        let half = v.len() / 2;
+        if v[..half].iter().zip(&v[half..]).any(|(a, b)| (a - b).norm() > 1e-14 * (1.0 + a.norm())) {
+            break;
+        }
+        v.truncate(half);
+    }
+    v
+}
+
+/// Both transforms for n slots: (CoeffToSlot, SlotToCoeff), each in the order of application.
+///
+/// For n = N/2 CoeffToSlot yields w = re + i·im of the coefficients; below that it works on 2n slots at its end, so that the real part of
+/// slots 0..n is re and of n..2n is im, and SlotToCoeff's first map undoes it. CoeffToSlot is scaled by `scale`.
+pub(crate) fn transforms(parameters: &Parameters, n: usize, scale: f64) -> Result<(Vec<BlockMap>, Vec<BlockMap>), Error> {
+    let spec = parameters.bootstrap().ok_or(Error::Conformance { object: "bootstrap", reason: "these parameters have none".into() })?;
+    let max = parameters.max_slots();
+    let encoder = Encoder::new(max);
+    let log_n = n.trailing_zeros() as usize;
+    let log_max = max.trailing_zeros() as usize;
+    let full = n == max;
+    let i = Complex64::new(0.0, 1.0);
+    // stages 1..=log n from the small strides up, in groups of equal size, so that all slot counts share rotations
+    let grouped = |levels: usize| -> Vec<std::ops::Range<usize>> {
+        let size = log_max.div_ceil(levels);
+        (0..levels).map(|g| (g * size).min(log_n)..((g + 1) * size).min(log_n)).collect()
+    };
+    let levels = spec.coeff_to_slot.levels;
+    let factor = scale.powf(1.0 / levels as f64);
+    let mut down = Vec::new();
+    for (g, stages) in grouped(levels).into_iter().enumerate().rev() {
+        let mut d = identity(n);
+        for s in stages.clone().rev() {
+            d = compose(&inverse_stage(&encoder, n, 2 << s), &d, n);
+        }
+        let doubling = if g == 0 && !full { Doubling::By(-i) } else { Doubling::None };
+        down.push(to_map(&d, n, max, factor, 1 << stages.start, stages.len(), doubling, Vec::new())?);
+    }
+    let mut up = Vec::new();
+    for (g, stages) in grouped(spec.slot_to_coeff.levels).into_iter().enumerate() {
+        let mut d = identity(n);
+        for s in stages.clone() {
+            d = compose(&forward_stage(&encoder, n, 2 << s), &d, n);
+        }
+        let (doubling, folds) = if g == 0 && !full { (Doubling::By(i), vec![n]) } else { (Doubling::None, Vec::new()) };
+        up.push(to_map(&d, n, max, 1.0, 1 << stages.start, stages.len(), doubling, folds)?);
+    }
+    Ok((down, up))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply(map: &BlockMap, x: &[Complex64]) -> Vec<Complex64> {
+        let n = map.slots();
+        let mut y = vec![Complex64::new(0.0, 0.0); n];
+        for t in map.terms() {
+            for (j, y) in y.iter_mut().enumerate() {
+                *y += t.values.at(j) * x[(j + t.giant + t.baby) % x.len()];
+            }
+        }
+        for &f in map.folds() {
+            y = (0..n).map(|j| y[j] + y[(j + f) % n]).collect();
+        }
+        y
+    }
+
+    #[test]
+    fn transforms_are_the_encoder_and_undo_each_other() {
+        let parameters = Parameters::new(crate::ParametersSpec::toy(10)).expect("toy");
+        let encoder = Encoder::new(512);
+        for n in [8usize, 64, 128, 256, 512] {
+            let (down, up) = transforms(&parameters, n, 1.0).expect("transforms");
+            let x: Vec<Complex64> = (0..n).map(|j| Complex64::new((j as f64).sin(), (j as f64 * 1.7).cos())).collect();
+            let mut w = x.clone();
+            encoder.to_coefficients(&mut w).expect("fits");
+            let mut y = x.clone();
+            for m in &down {
+                y = apply(m, &y);
+            }
+            let bits = n.trailing_zeros();
+            for j in 0..n {
+                let r = j.reverse_bits() >> (usize::BITS - bits);
+                if n == 512 {
+                    assert!((y[j] - w[r]).norm() < 1e-12, "n {n} slot {j}");
+                } else {
+                    assert!((y[j].re - w[r].re).abs() < 1e-12 && (y[j + n].re - w[r].im).abs() < 1e-12, "n {n} slot {j}");
+                }
+            }
+            if n < 512 {
+                y.iter_mut().for_each(|v| v.im = 0.0);
+            }
+            for m in &up {
+                y = apply(m, &y);
+            }
+            assert!((0..n).all(|j| (y[j] - x[j]).norm() < 1e-11), "n {n}");
+        }
+    }
+}

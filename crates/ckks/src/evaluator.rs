@@ -1,0 +1,427 @@
+//! The evaluator: ciphertexts in, ciphertexts out. Holds public keys only.
+//!
+//! Key switching is hybrid [HK20]: digits of the modulus, special modulus P, inner products with keys whose uniform halves are
+//! expanded from their seed limb by limb. Everything runs limb by limb: conversion, NTT and inner product of one limb
+//! happen while it sits in the cache.
+
+mod linear;
+mod switch;
+
+use crate::arithmetic::{Info, same_scale};
+use crate::keys::{conjugation_element, galois_element};
+use crate::parameters::Level;
+use crate::{Arithmetic, BlockMap, Complex64, Encoder, Error, EvaluationKeys, Parameters};
+use crate::keys::KeyName;
+use rayon::prelude::*;
+use ring::buffer::AlignedVec;
+use ring::{Ntt, RnsPoly, limb};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+pub(crate) use switch::{Decomposed, Division, Digits};
+
+/// A ciphertext of degree 1 or 2 in NTT form: phase = c0 + c1·s (+ c2·s²) = scale·(values) + noise.
+#[derive(Clone, Debug)]
+pub struct Ciphertext {
+    pub(crate) polys: Vec<RnsPoly<Ntt>>,
+    pub(crate) level: Level,
+    pub(crate) scale: f64,
+    pub(crate) slots: usize,
+}
+
+impl Ciphertext {
+    /// Its level.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+    /// Its scale.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+    /// Period of its slots.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+    /// 1, or 2 before relinearisation.
+    pub fn degree(&self) -> usize {
+        self.polys.len() - 1
+    }
+    /// All limbs: c0's, then c1's.
+    pub fn limbs(&self) -> impl Iterator<Item = &[u64]> {
+        self.polys.iter().flat_map(|p| (0..p.limbs()).map(move |k| p.limb(k)))
+    }
+    /// Reads a ciphertext of degree 1 at a residual level and its canonical scale, limb by limb.
+    ///
+    /// # Errors
+    /// What the reader refuses, an impossible level or slot count, or a residue that is not below its prime.
+    pub fn read<E: From<Error>>(
+        parameters: &Parameters,
+        level: Level,
+        slots: usize,
+        mut read: impl FnMut(usize, &mut [u64]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let c0 = read_poly(parameters, level, slots, &mut read)?;
+        let offset = c0.limbs();
+        let c1 = read_poly(parameters, level, slots, |k, limb: &mut [u64]| read(k + offset, limb))?;
+        Ok(Self { polys: vec![c0, c1], level, scale: parameters.scale(level), slots })
+    }
+}
+
+/// Reads one polynomial at a residual level.
+pub(crate) fn read_poly<E: From<Error>>(
+    parameters: &Parameters,
+    level: Level,
+    slots: usize,
+    mut read: impl FnMut(usize, &mut [u64]) -> Result<(), E>,
+) -> Result<RnsPoly<Ntt>, E> {
+    let refuse = |reason: String| Err(Error::Conformance { object: "ciphertext", reason }.into());
+    if level.index() > parameters.residual().index() || level.skip() != 0 {
+        return refuse(format!("level {} but the highest is {}", level.index(), parameters.residual().index()));
+    }
+    if !slots.is_power_of_two() || slots > parameters.max_slots() {
+        return refuse(format!("{slots} slots; a power of two up to {} is needed", parameters.max_slots()));
+    }
+    let indices = parameters.limbs(level).clone();
+    let mut poly = RnsPoly::<Ntt>::zero(parameters.ring(), indices.clone());
+    for (k, &index) in indices.iter().enumerate() {
+        let limb = poly.limb_mut(k);
+        read(k, limb)?;
+        let q = parameters.prime(index).value();
+        if limb.iter().any(|&x| x >= q) {
+            return refuse("a residue is not below its prime".into());
+        }
+    }
+    Ok(poly)
+}
+
+/// Computes on ciphertexts with one client's evaluation keys.
+pub struct Evaluator {
+    parameters: Parameters,
+    encoder: Encoder,
+    keys: EvaluationKeys,
+    /// For every ring index: the square root of −1 that X^(N/2) takes in the first half of the NTT order.
+    imaginary: Vec<u64>,
+    permutations: Mutex<HashMap<u64, Arc<Vec<u32>>>>,
+    divisions: Mutex<HashMap<(Vec<usize>, Vec<usize>), Arc<Division>>>,
+    decompositions: Mutex<HashMap<Level, Arc<Digits>>>,
+}
+
+fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner) // caches are consistent between statements
+}
+
+impl std::fmt::Debug for Evaluator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Evaluator({:?}, {} keys)", self.parameters, self.keys.iter().count())
+    }
+}
+
+impl Evaluator {
+    /// Takes one client's keys.
+    ///
+    /// # Errors
+    /// Never at present: keys conform by construction.
+    pub fn new(parameters: &Parameters, keys: EvaluationKeys) -> Result<Self, Error> {
+        let imaginary = (0..parameters.ring().moduli().len())
+            .map(|i| {
+                // Y^4 in the ring of degree 8 is X^(N/2)
+                let mut y = [0u64; 8];
+                y[4] = 1;
+                parameters.ring().ntt(i).forward_sized(&mut y);
+                y[0]
+            })
+            .collect();
+        Ok(Self {
+            parameters: parameters.clone(),
+            encoder: Encoder::new(parameters.max_slots()),
+            keys,
+            imaginary,
+            permutations: Mutex::default(),
+            divisions: Mutex::default(),
+            decompositions: Mutex::default(),
+        })
+    }
+    /// The keys.
+    pub fn keys(&self) -> &EvaluationKeys {
+        &self.keys
+    }
+    pub(crate) fn permutation(&self, g: u64) -> Arc<Vec<u32>> {
+        lock(&self.permutations).entry(g).or_insert_with(|| Arc::new(ring::automorphism(self.parameters.spec().log_n, g))).clone()
+    }
+    fn wrap(&self, polys: Vec<RnsPoly<Ntt>>, level: Level, scale: f64, slots: usize) -> Ciphertext {
+        Ciphertext { polys, level, scale, slots }
+    }
+    /// Encodes for one ring index; the result's length divides N (a plaintext in a subring is kept short, at least 8 words).
+    fn encode_limb(&self, coefficients: &[i64], index: usize, out: &mut [u64]) {
+        let q = self.parameters.prime(index);
+        if coefficients.len() == out.len() {
+            limb::from_i64(q, out, coefficients);
+        } else {
+            let gap = out.len() / coefficients.len();
+            out.fill(0);
+            for (j, &c) in coefficients.iter().enumerate() {
+                out[j * gap] = q.from_i64(c);
+            }
+        }
+        self.parameters.ring().ntt(index).forward_sized(out);
+    }
+    fn binary(&self, operation: &'static str, x: &Ciphertext, y: &Ciphertext, f: impl Fn(&ring::Modulus, &mut [u64], &[u64], &[u64]) + Sync, missing: impl Fn(&ring::Modulus, &mut [u64]) + Sync) -> Result<Ciphertext, Error> {
+        check_pair(operation, x, y)?;
+        let ring = self.parameters.ring();
+        let count = x.polys.len().max(y.polys.len());
+        let polys = (0..count)
+            .map(|p| match (x.polys.get(p), y.polys.get(p)) {
+                (Some(a), Some(b)) => {
+                    let indices: Arc<[usize]> = a.indices().into();
+                    RnsPoly::from_limbs(ring, indices, |k, out| f(a.modulus(k), out, a.limb(k), b.limb(k)))
+                }
+                (Some(a), None) => a.clone(),
+                (None, Some(b)) => {
+                    let mut b = b.clone();
+                    b.each_limb(|_, q, limb| missing(q, limb));
+                    b
+                }
+                (None, None) => unreachable!("p is below the larger degree"),
+            })
+            .collect();
+        Ok(self.wrap(polys, x.level, x.scale, x.slots.max(y.slots)))
+    }
+    fn rotate_by(&self, x: &Ciphertext, g: u64) -> Result<Ciphertext, Error> {
+        if x.polys.len() != 2 {
+            return Err(Error::Degree { operation: "rotate", needed: 1, had: x.degree() });
+        }
+        let d = self.decompose(&x.polys[1], x.level);
+        self.rotate_decomposed(x, &d, g)
+    }
+    fn rotate_decomposed(&self, x: &Ciphertext, d: &Decomposed, g: u64) -> Result<Ciphertext, Error> {
+        let key = self.keys.find(KeyName::Galois(g), self.limit(x.level), x.level.index())?;
+        let (u0, u1) = self.inner_product(d, key);
+        let mut c0 = self.divide_special(&u0, x.level);
+        let c1 = self.divide_special(&u1, x.level);
+        c0.add_assign(&x.polys[0]);
+        let permutation = self.permutation(g);
+        Ok(self.wrap(vec![c0.automorphism(&permutation), c1.automorphism(&permutation)], x.level, x.scale, x.slots))
+    }
+}
+
+fn check_pair(operation: &'static str, x: &Ciphertext, y: &Ciphertext) -> Result<(), Error> {
+    if x.level != y.level {
+        return Err(Error::LevelMismatch { operation, left: x.level.index(), right: y.level.index() });
+    }
+    if !same_scale(x.scale, y.scale) {
+        return Err(Error::ScaleMismatch { operation, left: x.scale.log2(), right: y.scale.log2() });
+    }
+    Ok(())
+}
+
+/// The integer nearest to x.
+#[expect(clippy::cast_possible_truncation, reason = "checked against 2^126")]
+pub(crate) fn integer(x: f64) -> Result<i128, Error> {
+    if x.abs() < 126f64.exp2() { Ok(x.round() as i128) } else { Err(Error::Encode { magnitude: x, log_scale: 0.0 }) }
+}
+
+impl Arithmetic for Evaluator {
+    type Value = Ciphertext;
+
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+    fn info(&self, x: &Ciphertext) -> Info {
+        Info { level: x.level, scale: x.scale, slots: x.slots }
+    }
+    fn add(&self, x: &Ciphertext, y: &Ciphertext) -> Result<Ciphertext, Error> {
+        self.binary("add", x, y, limb::add_to, |_, _| {})
+    }
+    fn sub(&self, x: &Ciphertext, y: &Ciphertext) -> Result<Ciphertext, Error> {
+        self.binary("sub", x, y, limb::sub_to, limb::neg)
+    }
+    fn add_plain(&self, x: &Ciphertext, v: &[Complex64]) -> Result<Ciphertext, Error> {
+        let coefficients = self.encoder.encode(v, x.scale)?;
+        let mut y = x.clone();
+        let n = self.parameters.n();
+        let indices: Arc<[usize]> = x.polys[0].indices().into();
+        let words = coefficients.len().max(8);
+        let run = n / words;
+        y.polys[0].each_limb(|k, q, out| {
+            let mut plain = AlignedVec::dirty(words);
+            self.encode_limb(&coefficients, indices[k], &mut plain);
+            for (chunk, &p) in out.chunks_mut(run).zip(plain.iter()) {
+                limb::add_scalar(q, chunk, p);
+            }
+        });
+        y.slots = x.slots.max(v.len());
+        Ok(y)
+    }
+    fn mul_plain(&self, x: &Ciphertext, v: &[Complex64], scale: f64) -> Result<Ciphertext, Error> {
+        let coefficients = self.encoder.encode(v, scale)?;
+        let n = self.parameters.n();
+        let words = coefficients.len().max(8).min(n);
+        let indices: Arc<[usize]> = x.polys[0].indices().into();
+        let plain: Vec<AlignedVec> = indices
+            .par_iter()
+            .map(|&i| {
+                let mut out = AlignedVec::dirty(words);
+                self.encode_limb(&coefficients, i, &mut out);
+                out
+            })
+            .collect();
+        let polys = x
+            .polys
+            .iter()
+            .map(|p| RnsPoly::from_limbs(self.parameters.ring(), indices.clone(), |k, out| limb::dot_runs(p.modulus(k), out, &[(p.limb(k), &plain[k])])))
+            .collect();
+        Ok(self.wrap(polys, x.level, x.scale * scale, x.slots.max(v.len())))
+    }
+    fn linear_combination(&self, terms: &[(f64, &Ciphertext)], constant: f64, level: Level, scale: f64) -> Result<Ciphertext, Error> {
+        let indices = self.parameters.limbs(level).clone();
+        let mut prepared = Vec::with_capacity(terms.len());
+        for (c, x) in terms {
+            if x.polys.len() != 2 {
+                return Err(Error::Degree { operation: "linear combination", needed: 1, had: x.degree() });
+            }
+            if x.level < level {
+                return Err(Error::Levels { operation: "linear combination", needed: level.index(), had: x.level.index() });
+            }
+            let positions = switch::positions(x.polys[0].indices(), &indices);
+            prepared.push((integer(c * (scale / x.scale))?, *x, positions));
+        }
+        let constant = integer(constant * scale)?;
+        let polys = (0..2)
+            .map(|p| {
+                RnsPoly::from_limbs(self.parameters.ring(), indices.clone(), |k, out| {
+                    let q = self.parameters.prime(indices[k]);
+                    for (t, (c, x, positions)) in prepared.iter().enumerate() {
+                        let source = x.polys[p].limb(positions[k]);
+                        if t == 0 {
+                            limb::mul_scalar_to(q, out, source, q.from_i128(*c));
+                        } else {
+                            limb::mul_scalar_add(q, out, source, q.from_i128(*c));
+                        }
+                    }
+                    if p == 0 && constant != 0 {
+                        limb::add_scalar(q, out, q.from_i128(constant));
+                    }
+                })
+            })
+            .collect();
+        let slots = terms.iter().map(|(_, x)| x.slots).max().unwrap_or(1);
+        Ok(self.wrap(polys, level, scale, slots))
+    }
+    fn mul_integer(&self, x: &Ciphertext, k: i64) -> Result<Ciphertext, Error> {
+        let mut y = x.clone();
+        for p in &mut y.polys {
+            p.each_limb(|_, q, limb| limb::mul_scalar(q, limb, q.from_i64(k)));
+        }
+        Ok(y)
+    }
+    fn mul_i(&self, x: &Ciphertext) -> Result<Ciphertext, Error> {
+        let mut y = x.clone();
+        let half = self.parameters.n() / 2;
+        for p in &mut y.polys {
+            let indices: Arc<[usize]> = p.indices().into();
+            p.each_limb(|k, q, limb| {
+                let i = self.imaginary[indices[k]];
+                let (first, second) = limb.split_at_mut(half);
+                limb::mul_scalar(q, first, i);
+                limb::mul_scalar(q, second, q.neg(i));
+            });
+        }
+        Ok(y)
+    }
+    fn mul(&self, x: &Ciphertext, y: &Ciphertext) -> Result<Ciphertext, Error> {
+        if x.level != y.level {
+            return Err(Error::LevelMismatch { operation: "mul", left: x.level.index(), right: y.level.index() });
+        }
+        if x.polys.len() != 2 || y.polys.len() != 2 {
+            return Err(Error::Degree { operation: "mul", needed: 1, had: x.degree().max(y.degree()) });
+        }
+        let (a, b) = (&x.polys, &y.polys);
+        let indices: Arc<[usize]> = a[0].indices().into();
+        let polys = (0..3usize)
+            .map(|p| {
+                RnsPoly::from_limbs(self.parameters.ring(), indices.clone(), |k, out| {
+                    let q = a[0].modulus(k);
+                    match p {
+                        0 => limb::mul_to(q, out, a[0].limb(k), b[0].limb(k)),
+                        1 => limb::dot(q, out, &[(a[0].limb(k), b[1].limb(k)), (a[1].limb(k), b[0].limb(k))]),
+                        _ => limb::mul_to(q, out, a[1].limb(k), b[1].limb(k)),
+                    }
+                })
+            })
+            .collect();
+        Ok(self.wrap(polys, x.level, x.scale * y.scale, x.slots.max(y.slots)))
+    }
+    fn relinearize(&self, x: &Ciphertext) -> Result<Ciphertext, Error> {
+        if x.polys.len() == 2 {
+            return Ok(x.clone());
+        }
+        let key = self.keys.find(KeyName::Relinearization, self.limit(x.level), x.level.index())?;
+        let d = self.decompose(&x.polys[2], x.level);
+        let (u0, u1) = self.inner_product(&d, key);
+        let mut c0 = self.divide_special(&u0, x.level);
+        let mut c1 = self.divide_special(&u1, x.level);
+        c0.add_assign(&x.polys[0]);
+        c1.add_assign(&x.polys[1]);
+        Ok(self.wrap(vec![c0, c1], x.level, x.scale, x.slots))
+    }
+    fn rescale(&self, x: &Ciphertext) -> Result<Ciphertext, Error> {
+        let below = self.parameters.below(x.level).ok_or(Error::Levels { operation: "rescale", needed: 1, had: 0 })?;
+        let keep = self.parameters.limbs(below).clone();
+        let group = self.parameters.group(x.level);
+        let polys = x.polys.iter().map(|p| self.divide(p, &keep, group)).collect();
+        Ok(self.wrap(polys, below, x.scale / self.parameters.modulus(x.level), x.slots))
+    }
+    fn drop_to(&self, x: &Ciphertext, level: Level) -> Result<Ciphertext, Error> {
+        if x.level == level {
+            return Ok(x.clone());
+        }
+        if x.level < level {
+            return Err(Error::Levels { operation: "drop", needed: level.index(), had: x.level.index() });
+        }
+        let keep = self.parameters.limbs(level).clone();
+        let polys = x
+            .polys
+            .iter()
+            .map(|p| {
+                let at = switch::positions(p.indices(), &keep);
+                RnsPoly::from_limbs(self.parameters.ring(), keep.clone(), |k, out| out.copy_from_slice(p.limb(at[k])))
+            })
+            .collect();
+        Ok(self.wrap(polys, level, x.scale, x.slots))
+    }
+    fn with_scale(&self, x: &Ciphertext, scale: f64) -> Result<Ciphertext, Error> {
+        Ok(Ciphertext { scale, ..x.clone() })
+    }
+    fn rotate(&self, x: &Ciphertext, by: i64) -> Result<Ciphertext, Error> {
+        if by.rem_euclid(x.slots as i64) == 0 {
+            return Ok(x.clone());
+        }
+        self.rotate_by(x, galois_element(&self.parameters, by))
+    }
+    fn conjugate(&self, x: &Ciphertext) -> Result<Ciphertext, Error> {
+        self.rotate_by(x, conjugation_element(&self.parameters))
+    }
+    fn mod_raise(&self, x: &Ciphertext, to: Level) -> Result<Ciphertext, Error> {
+        self.raise(x, to)
+    }
+    fn with_slots(&self, x: &Ciphertext, slots: usize) -> Result<Ciphertext, Error> {
+        if !slots.is_power_of_two() || slots > self.parameters.max_slots() {
+            return Err(Error::Slots { operation: "with_slots", slots, most: self.parameters.max_slots() });
+        }
+        Ok(Ciphertext { slots, ..x.clone() })
+    }
+    fn rotate_many(&self, x: &Ciphertext, by: &[i64]) -> Result<Vec<Ciphertext>, Error> {
+        let mut decomposed = None;
+        by.iter()
+            .map(|&k| {
+                if k.rem_euclid(x.slots as i64) == 0 {
+                    return Ok(x.clone());
+                }
+                let d = decomposed.get_or_insert_with(|| self.decompose(&x.polys[1], x.level));
+                self.rotate_decomposed(x, d, galois_element(&self.parameters, k))
+            })
+            .collect()
+    }
+    fn linear(&self, xs: &[Ciphertext], map: &BlockMap, scale: f64) -> Result<Vec<Ciphertext>, Error> {
+        self.linear_hoisted(xs, map, scale)
+    }
+}

@@ -1,0 +1,188 @@
+//! Block maps by double-hoisted baby-step giant-step [BMTH21, Alg. 6], limb by limb.
+//!
+//! Babies share one decomposition and stay in QP; products with the diagonals accumulate in QP; each giant step costs one
+//! ModDown of one polynomial and one inner product; one division by P and the level's primes ends the map.
+
+use super::switch::Scratch;
+use super::{Ciphertext, Evaluator};
+use crate::arithmetic::same_scale;
+use crate::keys::{KeyName, galois_element};
+use crate::{Arithmetic, BlockMap, Complex64, Error};
+use rayon::prelude::*;
+use ring::buffer::AlignedVec;
+use ring::{Ntt, RnsPoly, limb};
+use std::collections::BTreeMap;
+
+/// A pair of accumulators in QP.
+type Pair = (RnsPoly<Ntt>, RnsPoly<Ntt>);
+
+impl Evaluator {
+    pub(crate) fn linear_hoisted(&self, xs: &[Ciphertext], map: &BlockMap, scale: f64) -> Result<Vec<Ciphertext>, Error> {
+        let (level, plain_scale) = crate::map::prepare(self, xs, map, scale)?;
+        if let Some(x) = xs.iter().find(|x| x.polys.len() != 2) {
+            return Err(Error::Degree { operation: "linear", needed: 1, had: x.degree() });
+        }
+        let p = &self.parameters;
+        let ring = p.ring();
+        let n = p.n();
+        let slots = map.slots() as i64;
+        let key_of = |by: usize| -> Result<_, Error> {
+            if (by as i64).rem_euclid(slots) == 0 {
+                return Ok(None);
+            }
+            let g = galois_element(p, by as i64);
+            Ok(Some((self.keys.find(KeyName::Galois(g), self.limit(level), level.index())?, self.permutation(g))))
+        };
+        // keys first, so that a missing one is reported before any work
+        let babies: Vec<Vec<usize>> = (0..map.inputs()).map(|i| map.babies(i)).collect();
+        let baby_keys: Vec<Vec<_>> = babies.iter().map(|bs| bs.iter().map(|&b| key_of(b)).collect::<Result<_, _>>()).collect::<Result<_, Error>>()?;
+        let groups: Vec<(usize, usize)> = (0..map.outputs()).flat_map(|o| map.giants(o).into_iter().map(move |g| (o, g))).collect();
+        let giant_keys: Vec<_> = groups.iter().map(|&(_, g)| key_of(g)).collect::<Result<_, Error>>()?;
+        // diagonals as small integers, rotated back by their giant step
+        let coefficients: Vec<Vec<i64>> = map
+            .terms()
+            .par_iter()
+            .map(|t| {
+                let len = t.values.len();
+                let v: Vec<Complex64> = (0..len).map(|j| t.values.at(j + len - t.giant % len)).collect();
+                self.encoder.encode(&v, plain_scale)
+            })
+            .collect::<Result<_, Error>>()?;
+        let mut terms_of: BTreeMap<(usize, usize), Vec<(usize, usize, usize)>> = BTreeMap::new();
+        for (k, t) in map.terms().iter().enumerate() {
+            let b = babies[t.input].binary_search(&t.baby).expect("babies lists every baby step");
+            terms_of.entry((t.output, t.giant)).or_default().push((t.input, b, k));
+        }
+        let decomposed: Vec<_> = xs
+            .iter()
+            .zip(&baby_keys)
+            .map(|(x, keys)| keys.iter().any(Option::is_some).then(|| self.decompose(&x.polys[1], level)))
+            .collect();
+        let shape = self.digits(level);
+        let extended = shape.extended.clone();
+        let digits = shape.digits.len();
+        let mut sums: Vec<Pair> = groups.iter().map(|_| (RnsPoly::zero(ring, extended.clone()), RnsPoly::zero(ring, extended.clone()))).collect();
+        let mut rows: Vec<Vec<(&mut [u64], &mut [u64])>> = (0..extended.len()).map(|_| Vec::with_capacity(groups.len())).collect();
+        for (a, b) in &mut sums {
+            for (row, (a, b)) in rows.iter_mut().zip(a.limbs_mut().zip(b.limbs_mut())) {
+                row.push((a, b));
+            }
+        }
+        rows.into_par_iter().enumerate().for_each(|(k, row)| {
+            let index = extended[k];
+            let q = p.prime(index);
+            let in_q = k < shape.kept;
+            let special = p.special_product_mod(index);
+            let mut scratch = Scratch::new(digits, n);
+            // rotated[input][baby]: nothing where it vanishes modulo this prime (P·x modulo a special prime)
+            let rotated: Vec<Vec<Option<(AlignedVec, AlignedVec)>>> = xs
+                .iter()
+                .enumerate()
+                .map(|(i, x)| {
+                    let lifted = in_q.then(|| {
+                        let (mut c0, mut c1) = (AlignedVec::dirty(n), AlignedVec::dirty(n));
+                        limb::mul_scalar_to(q, &mut c0, x.polys[0].limb(k), special);
+                        limb::mul_scalar_to(q, &mut c1, x.polys[1].limb(k), special);
+                        (c0, c1)
+                    });
+                    if let Some(d) = &decomposed[i] {
+                        scratch.fill(d, k);
+                    }
+                    let mut out: Vec<Option<(AlignedVec, AlignedVec)>> = Vec::with_capacity(baby_keys[i].len());
+                    let mut plain_at = None;
+                    for (b, key) in baby_keys[i].iter().enumerate() {
+                        out.push(match key {
+                            None => {
+                                plain_at = Some(b);
+                                None
+                            }
+                            Some((key, permutation)) => {
+                                let (mut u0, mut u1) = (AlignedVec::dirty(n), AlignedVec::dirty(n));
+                                scratch.times_key(q, index, key, &mut u0, &mut u1);
+                                if let Some((c0, _)) = &lifted {
+                                    limb::add(q, &mut u0, c0);
+                                }
+                                let (mut r0, mut r1) = (AlignedVec::dirty(n), AlignedVec::dirty(n));
+                                limb::permute(&mut r0, &u0, permutation);
+                                limb::permute(&mut r1, &u1, permutation);
+                                Some((r0, r1))
+                            }
+                        });
+                    }
+                    if let Some(b) = plain_at {
+                        out[b] = lifted;
+                    }
+                    out
+                })
+                .collect();
+            for (&group, (out0, out1)) in groups.iter().zip(row) {
+                let terms = &terms_of[&group];
+                let live: Vec<(&(AlignedVec, AlignedVec), AlignedVec)> = terms
+                    .iter()
+                    .filter_map(|&(i, b, t)| {
+                        let x = rotated[i][b].as_ref()?;
+                        let mut plain = AlignedVec::dirty(coefficients[t].len().max(8).min(n));
+                        self.encode_limb(&coefficients[t], index, &mut plain);
+                        Some((x, plain))
+                    })
+                    .collect();
+                let pairs: Vec<(&[u64], &[u64])> = live.iter().map(|(x, v)| (&x.0[..], &v[..])).collect();
+                limb::dot_runs(q, out0, &pairs);
+                let pairs: Vec<(&[u64], &[u64])> = live.iter().map(|(x, v)| (&x.1[..], &v[..])).collect();
+                limb::dot_runs(q, out1, &pairs);
+            }
+        });
+        drop(decomposed);
+        let mut totals: Vec<Option<Pair>> = (0..map.outputs()).map(|_| None).collect();
+        for (((o, _), sum), key) in groups.iter().zip(sums).zip(&giant_keys) {
+            let total = &mut totals[*o];
+            match key {
+                None => match total {
+                    None => *total = Some(sum),
+                    Some(t) => {
+                        t.0.add_assign(&sum.0);
+                        t.1.add_assign(&sum.1);
+                    }
+                },
+                Some((key, permutation)) => {
+                    let (s0, s1) = sum;
+                    let d = self.divide_and_decompose(&s1, level);
+                    drop(s1);
+                    let t = total.get_or_insert_with(|| (RnsPoly::zero(ring, extended.clone()), RnsPoly::zero(ring, extended.clone())));
+                    t.0.par_limbs_mut().zip(t.1.par_limbs_mut()).enumerate().for_each(|(k, (t0, t1))| {
+                        let q = p.prime(extended[k]);
+                        let mut scratch = Scratch::new(digits, n);
+                        scratch.fill(&d, k);
+                        let (mut u0, mut u1) = (AlignedVec::dirty(n), AlignedVec::dirty(n));
+                        scratch.times_key(q, extended[k], key, &mut u0, &mut u1);
+                        limb::add(q, &mut u0, s0.limb(k));
+                        limb::permute_add(q, t0, &u0, permutation);
+                        limb::permute_add(q, t1, &u1, permutation);
+                    });
+                }
+            }
+        }
+        let below = p.below(level).ok_or(Error::Levels { operation: "linear", needed: 1, had: 0 })?;
+        let keep = p.limbs(below).clone();
+        let drop_all: Vec<usize> = p.group(level).iter().chain(p.special().iter()).copied().collect();
+        totals
+            .into_iter()
+            .map(|t| {
+                let (t0, t1) = t.expect("every output of a block map has a term");
+                let y = if map.folds().is_empty() {
+                    Ciphertext { polys: vec![self.divide(&t0, &keep, &drop_all), self.divide(&t1, &keep, &drop_all)], level: below, scale, slots: map.slots() }
+                } else {
+                    let polys = vec![self.divide_special(&t0, level), self.divide_special(&t1, level)];
+                    let mut y = Ciphertext { polys, level, scale: xs[0].scale * plain_scale, slots: map.slots() };
+                    for &f in map.folds() {
+                        y = self.add(&y, &self.rotate(&y, f as i64)?)?;
+                    }
+                    let y = self.rescale(&y)?;
+                    debug_assert!(same_scale(y.scale, scale));
+                    Ciphertext { scale, ..y }
+                };
+                Ok(y)
+            })
+            .collect()
+    }
+}
