@@ -208,14 +208,26 @@ unsafe fn forward_pass<const R: usize>(t: &Transform, layers: u32, i: usize) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 fn forward_layers<const R: usize>(m: &Wide, v: &mut [__m512i; R], f: &[Factor; R]) {
-    let mut half = R / 2;
-    while half > 0 {
-        for x in 0..R {
-            if x & half == 0 {
-                butterfly(m, v, x, x + half, |y| m.shoup_lazy(y, f[(R + x) / (2 * half)]));
-            }
-        }
-        half /= 2;
+    if R > 8 {
+        forward_layer::<R, 8>(m, v, f);
+    }
+    if R > 4 {
+        forward_layer::<R, 4>(m, v, f);
+    }
+    if R > 2 {
+        forward_layer::<R, 2>(m, v, f);
+    }
+    forward_layer::<R, 1>(m, v, f);
+}
+
+/// One layer between registers that lie HALF apart; constant bounds, so that it becomes straight-line code.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn forward_layer<const R: usize, const HALF: usize>(m: &Wide, v: &mut [__m512i; R], f: &[Factor; R]) {
+    for pair in 0..R / 2 {
+        let (group, lane) = (pair / HALF, pair % HALF);
+        let x = 2 * HALF * group + lane;
+        butterfly(m, v, x, x + HALF, |y| m.shoup_lazy(y, f[R / (2 * HALF) + group]));
     }
 }
 
@@ -323,7 +335,7 @@ unsafe fn inverse_pass<const R: usize, const LAST: bool>(t: &Transform, layers: 
             for (k, v) in v.iter_mut().enumerate() {
                 *v = _mm512_loadu_si512(p.add(k * stride).cast());
             }
-            inverse_layers(&m, &mut v, &f, if LAST { R / 2 } else { R });
+            inverse_layers::<R, LAST>(&m, &mut v, &f);
             if LAST {
                 for x in 0..R / 2 {
                     let y = x + R / 2;
@@ -339,18 +351,34 @@ unsafe fn inverse_pass<const R: usize, const LAST: bool>(t: &Transform, layers: 
     }
 }
 
-/// The layers of strides 1, 2, … below `end` between registers; `f[2^level + g]` is the factor of group g at that level.
+/// The layers of strides 1, 2, … between registers, without the last if LAST; `f[2^level + g]` is the factor of group g at that
+/// level.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn inverse_layers<const R: usize>(m: &Wide, v: &mut [__m512i; R], f: &[Factor; R], end: usize) {
-    let mut half = 1;
-    while half < end {
-        for x in 0..R {
-            if x & half == 0 {
-                inverse_butterfly(m, v, x, x + half, |y| m.shoup_lazy(y, f[(R + x) / (2 * half)]));
-            }
-        }
-        half *= 2;
+fn inverse_layers<const R: usize, const LAST: bool>(m: &Wide, v: &mut [__m512i; R], f: &[Factor; R]) {
+    let end = if LAST { R / 2 } else { R };
+    if end > 1 {
+        inverse_layer::<R, 1>(m, v, f);
+    }
+    if end > 2 {
+        inverse_layer::<R, 2>(m, v, f);
+    }
+    if end > 4 {
+        inverse_layer::<R, 4>(m, v, f);
+    }
+    if end > 8 {
+        inverse_layer::<R, 8>(m, v, f);
+    }
+}
+
+/// One inverse layer between registers that lie HALF apart, as [`forward_layer`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn inverse_layer<const R: usize, const HALF: usize>(m: &Wide, v: &mut [__m512i; R], f: &[Factor; R]) {
+    for pair in 0..R / 2 {
+        let (group, lane) = (pair / HALF, pair % HALF);
+        let x = 2 * HALF * group + lane;
+        inverse_butterfly(m, v, x, x + HALF, |y| m.shoup_lazy(y, f[R / (2 * HALF) + group]));
     }
 }
 
@@ -388,7 +416,7 @@ unsafe fn inverse_first(t: &Transform, b: usize) {
             let level = usize::BITS - 1 - k.leading_zeros();
             *f = t.twiddle(((2 * blocks - b) << level) - 1 - (k - (1 << level)));
         }
-        inverse_layers(&m, &mut v, &f, 8);
+        inverse_layers::<8, false>(&m, &mut v, &f);
         for (k, v) in v.iter().enumerate() {
             _mm512_storeu_si512(p.add(8 * k).cast(), *v);
         }
