@@ -3,7 +3,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use polyveil_ring::{Backend, Conversion, Expander, Ring, automorphism, backend, force_backend, limb, ntt_primes};
+use polyveil_ring::{
+    Backend, Conversion, Expander, Ring, automorphism, backend, force_backend, limb, ntt_primes,
+};
 
 /// The shortest of many runs, in microseconds.
 fn time(name: &str, bytes: usize, mut f: impl FnMut()) {
@@ -17,7 +19,11 @@ fn time(name: &str, bytes: usize, mut f: impl FnMut()) {
         best = best.min(t.elapsed().as_secs_f64());
         runs += 1;
     }
-    println!("{name:42} {:9.1} us {:7.2} GB/s", best * 1e6, bytes as f64 / best / 1e9);
+    println!(
+        "{name:42} {:9.1} us {:7.2} GB/s",
+        best * 1e6,
+        bytes as f64 / best / 1e9
+    );
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,7 +35,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{:?}, N = 2^{log_n}", backend());
     let start = Instant::now();
     let ring = Ring::new(log_n, &ntt_primes(log_n, 1 << 50, 24, &[])?)?;
-    println!("tables of 24 moduli: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
+    println!(
+        "tables of 24 moduli: {:.1} ms",
+        start.elapsed().as_secs_f64() * 1e3
+    );
     let n = ring.n();
     let expander = Expander::new([1; 32]);
     let limbs: Vec<Vec<u64>> = (0..24)
@@ -44,28 +53,51 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     time("inverse", 0, || ring.ntt(0).inverse(black_box(&mut a)));
     let mut many = limbs.clone();
     time("forward, 24 limbs one after the other", 0, || {
-        many.iter_mut().enumerate().for_each(|(i, a)| ring.ntt(i).forward(a));
+        many.iter_mut()
+            .enumerate()
+            .for_each(|(i, a)| ring.ntt(i).forward(a));
     });
     time("inverse, 24 limbs one after the other", 0, || {
-        many.iter_mut().enumerate().for_each(|(i, a)| ring.ntt(i).inverse(a));
+        many.iter_mut()
+            .enumerate()
+            .for_each(|(i, a)| ring.ntt(i).inverse(a));
     });
     let b = many[0].clone();
     time("add", 24 * n, || limb::add(q, black_box(&mut a), &b));
     time("mul", 24 * n, || limb::mul(q, black_box(&mut a), &b));
-    time("mul_scalar_add", 24 * n, || limb::mul_scalar_add(q, black_box(&mut a), &b, 12345));
+    time("mul_scalar_add", 24 * n, || {
+        limb::mul_scalar_add(q, black_box(&mut a), &b, 12345)
+    });
     let perm = automorphism(log_n, 5);
-    time("permute", 20 * n, || limb::permute(black_box(&mut a), &b, &perm));
+    time("permute", 20 * n, || {
+        limb::permute(black_box(&mut a), &b, &perm)
+    });
     for terms in [1, 4, 12] {
         // All residues count as residues of the smallest modulus here: only the time matters.
         let small = ring.modulus(23);
-        let reduced: Vec<Vec<u64>> = limbs.iter().map(|l| l.iter().map(|&x| small.reduce(x)).collect()).collect();
-        let pairs: Vec<_> = (0..terms).map(|k| (&reduced[k][..], &reduced[k + 12][..])).collect();
-        time(&format!("dot, {terms} terms"), 16 * n * terms + 8 * n, || limb::dot(small, black_box(&mut a), &pairs));
+        let reduced: Vec<Vec<u64>> = limbs
+            .iter()
+            .map(|l| l.iter().map(|&x| small.reduce(x)).collect())
+            .collect();
+        let pairs: Vec<_> = (0..terms)
+            .map(|k| (&reduced[k][..], &reduced[k + 12][..]))
+            .collect();
+        time(
+            &format!("dot, {terms} terms"),
+            16 * n * terms + 8 * n,
+            || limb::dot(small, black_box(&mut a), &pairs),
+        );
         for run in [8, 64] {
-            let pairs: Vec<_> = (0..terms).map(|k| (&reduced[k][..], &reduced[k + 12][..n / run])).collect();
-            time(&format!("dot_runs, {terms} terms, runs of {run}"), 8 * n * (terms + 1), || {
-                limb::dot_runs(small, black_box(&mut a), &pairs);
-            });
+            let pairs: Vec<_> = (0..terms)
+                .map(|k| (&reduced[k][..], &reduced[k + 12][..n / run]))
+                .collect();
+            time(
+                &format!("dot_runs, {terms} terms, runs of {run}"),
+                8 * n * (terms + 1),
+                || {
+                    limb::dot_runs(small, black_box(&mut a), &pairs);
+                },
+            );
         }
     }
     for (k, targets) in [(1, 1), (4, 20), (8, 16)] {
@@ -73,16 +105,34 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let src: Vec<&[u64]> = limbs[..k].iter().map(|l| &l[..]).collect();
         let mut out = vec![vec![0; n]; targets];
         let mut dst: Vec<&mut [u64]> = out.iter_mut().map(|o| &mut o[..]).collect();
-        time(&format!("convert {k} to {targets} (all threads)"), 8 * n * (k + targets), || conversion.apply(&src, black_box(&mut dst)));
+        time(
+            &format!("convert {k} to {targets} (all threads)"),
+            8 * n * (k + targets),
+            || conversion.apply(&src, black_box(&mut dst)),
+        );
         let (mut y, mut v) = (vec![0; k * n], vec![0; n]);
-        time(&format!("convert {k} to {targets}: prepare (all threads)"), 0, || conversion.prepare(&src, &mut y, &mut v));
-        time(&format!("convert {k} to {targets}: finish one"), 0, || conversion.finish(&y, &v, 0, black_box(dst[0])));
+        time(
+            &format!("convert {k} to {targets}: prepare (all threads)"),
+            0,
+            || conversion.prepare(&src, &mut y, &mut v),
+        );
+        time(&format!("convert {k} to {targets}: finish one"), 0, || {
+            conversion.finish(&y, &v, 0, black_box(dst[0]))
+        });
     }
-    time("uniform", 8 * n, || expander.uniform(7, q, black_box(&mut a)));
+    time("uniform", 8 * n, || {
+        expander.uniform(7, q, black_box(&mut a))
+    });
     let x: Vec<i64> = (0..n as i64).map(|i| i * 7919 - 1000).collect();
     let wide: Vec<i128> = x.iter().map(|&x| i128::from(x) << 40).collect();
-    time("from_i64", 16 * n, || limb::from_i64(q, black_box(&mut a), &x));
-    time("from_i128", 24 * n, || limb::from_i128(q, black_box(&mut a), &wide));
-    time("lift_centered", 16 * n, || limb::lift_centered(q, ring.modulus(1), black_box(&mut a), &b));
+    time("from_i64", 16 * n, || {
+        limb::from_i64(q, black_box(&mut a), &x)
+    });
+    time("from_i128", 24 * n, || {
+        limb::from_i128(q, black_box(&mut a), &wide)
+    });
+    time("lift_centered", 16 * n, || {
+        limb::lift_centered(q, ring.modulus(1), black_box(&mut a), &b)
+    });
     Ok(())
 }

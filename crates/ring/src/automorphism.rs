@@ -18,7 +18,7 @@ pub fn automorphism(log_n: u32, g: u64) -> Vec<u32> {
     (0..n)
         .map(|i| {
             // σ_g a at ψ^e is a at ψ^(g·e).
-            let e = (2 * reverse(i, log_n) as u64 + 1) * g & mask;
+            let e = ((2 * reverse(i, log_n) as u64 + 1) * g) & mask;
             reverse((e / 2) as usize, log_n) as u32
         })
         .collect()
@@ -30,13 +30,22 @@ pub fn automorphism(log_n: u32, g: u64) -> Vec<u32> {
 /// If the lengths differ or are no power of two, or if g is even.
 pub fn apply_coeff(q: &Modulus, out: &mut [u64], a: &[u64], g: u64) {
     assert!(g % 2 == 1, "X → X^{g} is no automorphism");
-    assert!(a.len() == out.len() && a.len().is_power_of_two(), "limbs of {} and {}", a.len(), out.len());
+    assert!(
+        a.len() == out.len() && a.len().is_power_of_two(),
+        "limbs of {} and {}",
+        a.len(),
+        out.len()
+    );
     let n = a.len();
     let mask = 2 * n as u64 - 1;
     let g = g & mask;
     for (i, &x) in a.iter().enumerate() {
-        let e = (i as u64 * g & mask) as usize;
-        if e < n { out[e] = x } else { out[e - n] = q.neg(x) }
+        let e = ((i as u64 * g) & mask) as usize;
+        if e < n {
+            out[e] = x
+        } else {
+            out[e - n] = q.neg(x)
+        }
     }
 }
 
@@ -48,7 +57,8 @@ mod tests {
     #[test]
     fn both_forms_agree() {
         for log_n in [3, 4, 8, 10] {
-            let ring = Ring::new(log_n, &ntt_primes(log_n, 1 << 46, 1, &[]).expect("primes")).expect("ring");
+            let ring = Ring::new(log_n, &ntt_primes(log_n, 1 << 46, 1, &[]).expect("primes"))
+                .expect("ring");
             let (q, n) = (ring.modulus(0), ring.n());
             let mut a = vec![0; n];
             Expander::new([1; 32]).uniform(0, q, &mut a);

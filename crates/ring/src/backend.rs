@@ -46,11 +46,18 @@ pub fn force_backend(choice: Option<Backend>) -> Backend {
 #[cold]
 fn decide() -> Backend {
     let asked_portable = std::env::var_os("POLYVEIL_BACKEND").is_some_and(|v| v == "portable");
-    set(if !asked_portable && has_ifma() { Backend::Ifma } else { Backend::Portable })
+    set(if !asked_portable && has_ifma() {
+        Backend::Ifma
+    } else {
+        Backend::Portable
+    })
 }
 
 fn set(b: Backend) -> Backend {
-    CHOICE.store(if b == Backend::Ifma { IFMA } else { PORTABLE }, Ordering::Relaxed);
+    CHOICE.store(
+        if b == Backend::Ifma { IFMA } else { PORTABLE },
+        Ordering::Relaxed,
+    );
     b
 }
 
@@ -77,6 +84,9 @@ mod tests {
     fn forcing_portable_is_possible_everywhere() {
         assert_eq!(force_backend(Some(Backend::Portable)), Backend::Portable);
         let automatic = force_backend(None);
-        assert_eq!(automatic == Backend::Ifma, has_ifma() && std::env::var_os("POLYVEIL_BACKEND").is_none());
+        assert_eq!(
+            automatic == Backend::Ifma,
+            has_ifma() && std::env::var_os("POLYVEIL_BACKEND").is_none()
+        );
     }
 }

@@ -38,7 +38,9 @@ unsafe impl Sync for Block {}
 
 impl Block {
     fn layout(capacity: usize) -> Layout {
-        Layout::array::<u64>(capacity.max(1)).and_then(|l| l.align_to(ALIGNMENT)).expect("a buffer below isize::MAX bytes")
+        Layout::array::<u64>(capacity.max(1))
+            .and_then(|l| l.align_to(ALIGNMENT))
+            .expect("a buffer below isize::MAX bytes")
     }
 
     fn zeroed(capacity: usize) -> Self {
@@ -79,7 +81,10 @@ pub fn clear_pool() {
 impl AlignedVec {
     /// `len` words of unspecified, initialised content: the caller must write all of them.
     pub fn dirty(len: usize) -> Self {
-        Self::recycled(len).unwrap_or_else(|| AlignedVec { memory: ManuallyDrop::new(Block::zeroed(len)), len })
+        Self::recycled(len).unwrap_or_else(|| AlignedVec {
+            memory: ManuallyDrop::new(Block::zeroed(len)),
+            len,
+        })
     }
 
     /// `len` words, all 0.
@@ -89,7 +94,10 @@ impl AlignedVec {
                 old.fill(0);
                 old
             }
-            None => AlignedVec { memory: ManuallyDrop::new(Block::zeroed(len)), len },
+            None => AlignedVec {
+                memory: ManuallyDrop::new(Block::zeroed(len)),
+                len,
+            },
         }
     }
 
@@ -98,7 +106,10 @@ impl AlignedVec {
         let pool = guard.as_mut()?;
         let memory = pool.free.get_mut(&len)?.pop()?;
         pool.bytes -= 8 * memory.capacity;
-        Some(AlignedVec { memory: ManuallyDrop::new(memory), len })
+        Some(AlignedVec {
+            memory: ManuallyDrop::new(memory),
+            len,
+        })
     }
 
     /// Keeps the first `len` words; the memory stays until the drop.
@@ -106,7 +117,11 @@ impl AlignedVec {
     /// # Panics
     /// If `len` is above the present length.
     pub fn truncate(&mut self, len: usize) {
-        assert!(len <= self.len, "a buffer of {} cannot be cut to {len}", self.len);
+        assert!(
+            len <= self.len,
+            "a buffer of {} cannot be cut to {len}",
+            self.len
+        );
         self.len = len;
     }
 }

@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use crate::modulus::Shoup;
-use crate::{Error, Modulus, portable};
 #[cfg(target_arch = "x86_64")]
 use crate::{Backend, backend, ifma};
+use crate::{Error, Modulus, portable};
 
 /// The most source moduli of one conversion.
 pub const MOST_SOURCES: usize = 24;
@@ -37,16 +37,27 @@ impl Conversion {
     /// [`Error::SourceCount`] for none or more than [`MOST_SOURCES`], [`Error::Repeated`] for a repeated source.
     pub fn new(source: &[Modulus], target: &[Modulus]) -> Result<Self, Error> {
         if source.is_empty() || source.len() > MOST_SOURCES {
-            return Err(Error::SourceCount { most: MOST_SOURCES, had: source.len() });
+            return Err(Error::SourceCount {
+                most: MOST_SOURCES,
+                had: source.len(),
+            });
         }
-        if let Some((_, q)) = source.iter().enumerate().find(|(i, q)| source[..*i].contains(q)) {
+        if let Some((_, q)) = source
+            .iter()
+            .enumerate()
+            .find(|(i, q)| source[..*i].contains(q))
+        {
             return Err(Error::Repeated { q: q.value() });
         }
         let others = |i: usize, t: &Modulus| {
             let rest = source.iter().enumerate().filter(|(j, _)| *j != i);
             rest.fold(1, |p, (_, q)| t.mul(p, t.reduce(q.value())))
         };
-        let factors = source.iter().enumerate().map(|(i, q)| q.shoup(q.inv(others(i, q)))).collect();
+        let factors = source
+            .iter()
+            .enumerate()
+            .map(|(i, q)| q.shoup(q.inv(others(i, q))))
+            .collect();
         let constants = target
             .iter()
             .map(|t| {
@@ -56,7 +67,13 @@ impl Conversion {
             })
             .collect();
         let recips = source.iter().map(|q| 1.0 / q.value() as f64).collect();
-        Ok(Conversion { source: source.to_vec(), target: target.to_vec(), factors, recips, constants })
+        Ok(Conversion {
+            source: source.to_vec(),
+            target: target.to_vec(),
+            factors,
+            recips,
+            constants,
+        })
     }
 
     /// The source moduli.
@@ -77,31 +94,44 @@ impl Conversion {
     /// # Panics
     /// If the number of slices or their lengths do not match.
     pub fn apply(&self, src: &[&[u64]], dst: &mut [&mut [u64]]) {
-        assert_eq!(dst.len(), self.target.len(), "one destination per target modulus");
+        assert_eq!(
+            dst.len(),
+            self.target.len(),
+            "one destination per target modulus"
+        );
         let n = self.check_source(src);
-        dst.iter().for_each(|d| assert_eq!(d.len(), n, "limbs differ in length"));
+        dst.iter()
+            .for_each(|d| assert_eq!(d.len(), n, "limbs differ in length"));
         if dst.is_empty() || n == 0 {
             return;
         }
         let tasks = 4 * rayon::current_num_threads();
         let span = n.div_ceil(tasks).next_multiple_of(TILE);
-        let mut spans: Vec<Vec<&mut [u64]>> = (0..n.div_ceil(span)).map(|_| Vec::with_capacity(dst.len())).collect();
+        let mut spans: Vec<Vec<&mut [u64]>> = (0..n.div_ceil(span))
+            .map(|_| Vec::with_capacity(dst.len()))
+            .collect();
         for d in dst.iter_mut() {
-            spans.iter_mut().zip(d.chunks_mut(span)).for_each(|(s, part)| s.push(part));
+            spans
+                .iter_mut()
+                .zip(d.chunks_mut(span))
+                .for_each(|(s, part)| s.push(part));
         }
-        spans.into_par_iter().enumerate().for_each(|(s, mut parts)| {
-            let k = self.source.len();
-            let mut y = crate::buffer::AlignedVec::dirty(k * TILE);
-            let mut v = [0u64; TILE];
-            let len = parts[0].len();
-            for at in (0..len).step_by(TILE) {
-                let tile = TILE.min(len - at);
-                self.prepare_tile(src, s * span + at, &mut y[..k * tile], &mut v[..tile]);
-                for (j, part) in parts.iter_mut().enumerate() {
-                    self.finish_tile(j, &y[..k * tile], &v[..tile], &mut part[at..at + tile]);
+        spans
+            .into_par_iter()
+            .enumerate()
+            .for_each(|(s, mut parts)| {
+                let k = self.source.len();
+                let mut y = crate::buffer::AlignedVec::dirty(k * TILE);
+                let mut v = [0u64; TILE];
+                let len = parts[0].len();
+                for at in (0..len).step_by(TILE) {
+                    let tile = TILE.min(len - at);
+                    self.prepare_tile(src, s * span + at, &mut y[..k * tile], &mut v[..tile]);
+                    for (j, part) in parts.iter_mut().enumerate() {
+                        self.finish_tile(j, &y[..k * tile], &v[..tile], &mut part[at..at + tile]);
+                    }
                 }
-            }
-        });
+            });
     }
 
     /// The part of [`Self::apply`] that does not depend on the target: fills `y` (k·N words) and `v` (N words).
@@ -113,7 +143,10 @@ impl Conversion {
     pub fn prepare(&self, src: &[&[u64]], y: &mut [u64], v: &mut [u64]) {
         let n = self.check_source(src);
         let k = self.source.len();
-        assert!(y.len() == k * n && v.len() == n, "y takes k·N words, v takes N");
+        assert!(
+            y.len() == k * n && v.len() == n,
+            "y takes k·N words, v takes N"
+        );
         y.par_chunks_mut(k * TILE)
             .zip(v.par_chunks_mut(TILE))
             .with_min_len(8)
@@ -128,15 +161,27 @@ impl Conversion {
     /// If the lengths do not match or there is no such target.
     pub fn finish(&self, y: &[u64], v: &[u64], target: usize, dst: &mut [u64]) {
         let k = self.source.len();
-        assert!(dst.len() == v.len() && y.len() == k * v.len(), "y takes k·N words, v and the destination take N");
-        for ((y, v), d) in y.chunks(k * TILE).zip(v.chunks(TILE)).zip(dst.chunks_mut(TILE)) {
+        assert!(
+            dst.len() == v.len() && y.len() == k * v.len(),
+            "y takes k·N words, v and the destination take N"
+        );
+        for ((y, v), d) in y
+            .chunks(k * TILE)
+            .zip(v.chunks(TILE))
+            .zip(dst.chunks_mut(TILE))
+        {
             self.finish_tile(target, y, v, d);
         }
     }
 
     fn check_source(&self, src: &[&[u64]]) -> usize {
-        assert_eq!(src.len(), self.source.len(), "one source limb per source modulus");
-        src.iter().for_each(|s| assert_eq!(s.len(), src[0].len(), "limbs differ in length"));
+        assert_eq!(
+            src.len(),
+            self.source.len(),
+            "one source limb per source modulus"
+        );
+        src.iter()
+            .for_each(|s| assert_eq!(s.len(), src[0].len(), "limbs differ in length"));
         src[0].len()
     }
 
@@ -144,7 +189,9 @@ impl Conversion {
         #[cfg(target_arch = "x86_64")]
         if v.len().is_multiple_of(8) && backend() == Backend::Ifma {
             // SAFETY: backend() is Ifma only where the processor has every feature that the kernel enables.
-            unsafe { ifma::convert::prepare(&self.source, &self.factors, &self.recips, src, at, y, v) };
+            unsafe {
+                ifma::convert::prepare(&self.source, &self.factors, &self.recips, src, at, y, v)
+            };
             return;
         }
         portable::convert_prepare(&self.source, &self.factors, &self.recips, src, at, y, v);
@@ -171,7 +218,9 @@ mod tests {
 
     fn moduli(bits: u32, count: usize, skip: &[u64]) -> Vec<Modulus> {
         let q = ntt_primes(10, 1 << bits, count, skip).expect("primes");
-        q.into_iter().map(|q| Modulus::new(q).expect("prime")).collect()
+        q.into_iter()
+            .map(|q| Modulus::new(q).expect("prime"))
+            .collect()
     }
 
     fn residue(x: &BigInt, q: &Modulus) -> u64 {
@@ -183,16 +232,32 @@ mod tests {
     fn numbers(product: &BigInt, n: usize) -> Vec<BigInt> {
         let near: BigInt = product >> 39;
         let half = (product - 1) / 2;
-        let mut x: Vec<BigInt> =
-            vec![0.into(), 1.into(), (-1).into(), &half - &near, &near - &half, near.clone(), -near, 12345.into()];
+        let mut x: Vec<BigInt> = vec![
+            0.into(),
+            1.into(),
+            (-1).into(),
+            &half - &near,
+            &near - &half,
+            near.clone(),
+            -near,
+            12345.into(),
+        ];
         let words = moduli(50, 1, &[]);
         let mut stream = 0;
         while x.len() < n {
             let mut w = vec![0; 26];
             Expander::new([9; 32]).uniform(stream, &words[0], &mut w);
-            let big = w.iter().fold(BigInt::from(0), |s, w| (s << 50) + BigInt::from(*w)) % product;
+            let big = w
+                .iter()
+                .fold(BigInt::from(0), |s, w| (s << 50) + BigInt::from(*w))
+                % product;
             let centered = if big > half { big - product } else { big };
-            let distance = &half - if centered < BigInt::from(0) { -centered.clone() } else { centered.clone() };
+            let distance = &half
+                - if centered < BigInt::from(0) {
+                    -centered.clone()
+                } else {
+                    centered.clone()
+                };
             if distance > (product >> 40) {
                 x.push(centered);
             }
@@ -204,7 +269,16 @@ mod tests {
 
     #[test]
     fn conversions_equal_big_integers() {
-        for (k, bits, n) in [(1, 50, 8), (2, 50, 64), (3, 40, 20), (5, 46, 520), (15, 50, 16), (16, 50, 16), (24, 50, 296), (24, 31, 8)] {
+        for (k, bits, n) in [
+            (1, 50, 8),
+            (2, 50, 64),
+            (3, 40, 20),
+            (5, 46, 520),
+            (15, 50, 16),
+            (16, 50, 16),
+            (24, 50, 296),
+            (24, 31, 8),
+        ] {
             let source = moduli(bits, k, &[]);
             let skip: Vec<u64> = source.iter().map(Modulus::value).collect();
             let mut target = moduli(50, 2, &skip);
@@ -213,13 +287,21 @@ mod tests {
             target.push(source[0]);
             let product = source.iter().fold(BigInt::from(1), |p, q| p * q.value());
             let x = numbers(&product, n);
-            let src: Vec<Vec<u64>> = source.iter().map(|q| x.iter().map(|x| residue(x, q)).collect()).collect();
+            let src: Vec<Vec<u64>> = source
+                .iter()
+                .map(|q| x.iter().map(|x| residue(x, q)).collect())
+                .collect();
             let src: Vec<&[u64]> = src.iter().map(|s| &s[..]).collect();
             let conversion = Conversion::new(&source, &target).expect("conversion");
             let mut out = vec![vec![0; n]; target.len()];
-            conversion.apply(&src, &mut out.iter_mut().map(|o| &mut o[..]).collect::<Vec<_>>());
+            conversion.apply(
+                &src,
+                &mut out.iter_mut().map(|o| &mut o[..]).collect::<Vec<_>>(),
+            );
             for (o, t) in out.iter().zip(&target) {
-                x.iter().zip(o).for_each(|(x, o)| assert_eq!(residue(x, t), *o, "{k} sources of {bits} bits, {x}"));
+                x.iter().zip(o).for_each(|(x, o)| {
+                    assert_eq!(residue(x, t), *o, "{k} sources of {bits} bits, {x}")
+                });
             }
             let (mut y, mut v, mut one) = (vec![0; k * n], vec![0; n], vec![0; n]);
             conversion.prepare(&src, &mut y, &mut v);
@@ -248,7 +330,9 @@ mod tests {
         let top: Vec<&[u64]> = top.iter().map(|t| &t[..]).collect();
         for src in [src, &top] {
             // SAFETY: has_ifma() was true.
-            unsafe { ifma::convert::prepare(&c.source, &c.factors, &c.recips, src, 0, &mut y, &mut v) };
+            unsafe {
+                ifma::convert::prepare(&c.source, &c.factors, &c.recips, src, 0, &mut y, &mut v)
+            };
             portable::convert_prepare(&c.source, &c.factors, &c.recips, src, 0, &mut y2, &mut v2);
             assert!(y == y2 && v == v2);
             for (j, t) in c.target.iter().enumerate() {
@@ -264,8 +348,17 @@ mod tests {
     #[test]
     fn refuses_bad_sources() {
         let q = moduli(40, 25, &[]);
-        assert_eq!(Conversion::new(&[], &q).err(), Some(Error::SourceCount { most: 24, had: 0 }));
-        assert_eq!(Conversion::new(&q, &q).err(), Some(Error::SourceCount { most: 24, had: 25 }));
-        assert_eq!(Conversion::new(&[q[0], q[0]], &q).err(), Some(Error::Repeated { q: q[0].value() }));
+        assert_eq!(
+            Conversion::new(&[], &q).err(),
+            Some(Error::SourceCount { most: 24, had: 0 })
+        );
+        assert_eq!(
+            Conversion::new(&q, &q).err(),
+            Some(Error::SourceCount { most: 24, had: 25 })
+        );
+        assert_eq!(
+            Conversion::new(&[q[0], q[0]], &q).err(),
+            Some(Error::Repeated { q: q[0].value() })
+        );
     }
 }

@@ -144,7 +144,9 @@ pub fn dot_runs(q: &Modulus, out: &mut [u64], pairs: &[(&[u64], &[u64])]) {
 pub fn dot_runs_add(q: &Modulus, acc: &mut [u64], pairs: &[(&[u64], &[u64])]) {
     check_runs(acc.len(), pairs);
     if pairs.len() > DOT_TERMS {
-        pairs.chunks(DOT_TERMS).for_each(|part| dot_runs_add(q, acc, part));
+        pairs
+            .chunks(DOT_TERMS)
+            .for_each(|part| dot_runs_add(q, acc, part));
         return;
     }
     dispatch!(acc.len(), dot_runs::<true>(q, acc, pairs))
@@ -153,7 +155,11 @@ pub fn dot_runs_add(q: &Modulus, acc: &mut [u64], pairs: &[(&[u64], &[u64])]) {
 fn check_runs(n: usize, pairs: &[(&[u64], &[u64])]) {
     for (x, y) in pairs {
         same(n, x.len());
-        assert!(n == 0 || (!y.is_empty() && n.is_multiple_of(y.len())), "a run-length factor of {} in {n}", y.len());
+        assert!(
+            n == 0 || (!y.is_empty() && n.is_multiple_of(y.len())),
+            "a run-length factor of {} in {n}",
+            y.len()
+        );
     }
 }
 
@@ -203,7 +209,10 @@ mod tests {
     const PRIMES: [u64; 5] = [16411, 65537, 2147473409, 1099511480321, 1125899906842597];
 
     fn modulus(q: u64) -> Modulus {
-        let q = (0..).map(|d| q + 2 * d).find(|&q| crate::is_prime(q)).expect("prime");
+        let q = (0..)
+            .map(|d| q + 2 * d)
+            .find(|&q| crate::is_prime(q))
+            .expect("prime");
         Modulus::new(q).expect("prime")
     }
 
@@ -242,8 +251,12 @@ mod tests {
                 check(&in_place(&|o| neg(&q, o)), &|x, _| q.neg(x));
                 check(&in_place(&|o| mul_scalar(&q, o, s)), &|x, _| q.mul(x, s));
                 check(&in_place(&|o| add_scalar(&q, o, s)), &|x, _| q.add(x, s));
-                check(&in_place(&|o| mul_scalar_add(&q, o, &b, s)), &|x, y| q.add(x, q.mul(y, s)));
-                check(&in_place(&|o| sub_mul_scalar(&q, o, &b, s)), &|x, y| q.mul(q.sub(x, y), s));
+                check(&in_place(&|o| mul_scalar_add(&q, o, &b, s)), &|x, y| {
+                    q.add(x, q.mul(y, s))
+                });
+                check(&in_place(&|o| sub_mul_scalar(&q, o, &b, s)), &|x, y| {
+                    q.mul(q.sub(x, y), s)
+                });
                 add_to(&q, &mut o, &a, &b);
                 check(&o, &|x, y| q.add(x, y));
                 sub_to(&q, &mut o, &a, &b);
@@ -267,15 +280,23 @@ mod tests {
                             continue;
                         }
                         let xs: Vec<_> = (0..terms).map(|k| vec_or_top(&q, n, k as u64)).collect();
-                        let runs: Vec<_> = (0..terms).map(|k| if k % 5 == 4 { 1 } else { longest }).collect();
-                        let ys: Vec<_> = (0..terms).map(|k| vec_or_top(&q, n / runs[k], 100 + k as u64)).collect();
-                        let pairs: Vec<_> = xs.iter().zip(&ys).map(|(x, y)| (&x[..], &y[..])).collect();
+                        let runs: Vec<_> = (0..terms)
+                            .map(|k| if k % 5 == 4 { 1 } else { longest })
+                            .collect();
+                        let ys: Vec<_> = (0..terms)
+                            .map(|k| vec_or_top(&q, n / runs[k], 100 + k as u64))
+                            .collect();
+                        let pairs: Vec<_> =
+                            xs.iter().zip(&ys).map(|(x, y)| (&x[..], &y[..])).collect();
                         let want = |i: usize, from: u64| {
-                            (0..terms).fold(from, |s, k| q.add(s, q.mul(xs[k][i], ys[k][i / runs[k]])))
+                            (0..terms)
+                                .fold(from, |s, k| q.add(s, q.mul(xs[k][i], ys[k][i / runs[k]])))
                         };
                         let mut out = vec![5; n];
                         dot_runs(&q, &mut out, &pairs);
-                        (0..n).for_each(|i| assert_eq!(out[i], want(i, 0), "{p} {n} {terms} {longest}"));
+                        (0..n).for_each(|i| {
+                            assert_eq!(out[i], want(i, 0), "{p} {n} {terms} {longest}")
+                        });
                         let start = residues(&q, n, 77);
                         let mut acc = start.clone();
                         dot_runs_add(&q, &mut acc, &pairs);
@@ -294,13 +315,17 @@ mod tests {
     }
 
     fn vec_or_top(q: &Modulus, n: usize, stream: u64) -> Vec<u64> {
-        if stream.is_multiple_of(3) { vec![q.value() - 1; n] } else { residues(q, n, stream) }
+        if stream.is_multiple_of(3) {
+            vec![q.value() - 1; n]
+        } else {
+            residues(q, n, stream)
+        }
     }
 
     #[test]
     fn a_dot_longer_than_the_lazy_bound_is_exact() {
         let q = modulus(1125899906842597);
-        let x = vec![q.value() - 1; 8];
+        let x = [q.value() - 1; 8];
         let pairs = vec![(&x[..], &x[..]); 2 * DOT_TERMS + 9];
         let mut out = vec![1; 8];
         dot(&q, &mut out, &pairs);
@@ -314,14 +339,19 @@ mod tests {
         let q = modulus(65537);
         for n in [8usize, 20, 256] {
             let a = residues(&q, n, 9);
-            let near: Vec<u32> = (0..n as u32).map(|i| (i & !7) | ((i * 3 + 1) & 7)).map(|i| i.min(n as u32 - 1)).collect();
+            let near: Vec<u32> = (0..n as u32)
+                .map(|i| (i & !7) | ((i * 3 + 1) & 7))
+                .map(|i| i.min(n as u32 - 1))
+                .collect();
             let far: Vec<u32> = (0..n as u32).map(|i| (i * 7 + 3) % n as u32).collect();
             for perm in [near, far] {
                 let mut out = vec![0; n];
                 permute(&mut out, &a, &perm);
                 (0..n).for_each(|i| assert_eq!(out[i], a[perm[i] as usize]));
                 permute_add(&q, &mut out, &a, &perm);
-                (0..n).for_each(|i| assert_eq!(out[i], q.add(a[perm[i] as usize], a[perm[i] as usize])));
+                (0..n).for_each(|i| {
+                    assert_eq!(out[i], q.add(a[perm[i] as usize], a[perm[i] as usize]))
+                });
             }
         }
     }
@@ -342,21 +372,47 @@ mod tests {
     fn lifts_equal_scalar_ones() {
         for p in PRIMES {
             let q = modulus(p);
-            let mut x: Vec<i64> = (0..64).map(|i: i64| (i - 30).wrapping_mul(0x0123_4567_89ab_cdef) >> (i % 50)).collect();
-            x.extend([0, 1, -1, i64::MAX, i64::MIN, i64::MIN + 1, q.value() as i64, -(q.value() as i64)]);
+            let mut x: Vec<i64> = (0..64)
+                .map(|i: i64| (i - 30).wrapping_mul(0x0123_4567_89ab_cdef) >> (i % 50))
+                .collect();
+            x.extend([
+                0,
+                1,
+                -1,
+                i64::MAX,
+                i64::MIN,
+                i64::MIN + 1,
+                q.value() as i64,
+                -(q.value() as i64),
+            ]);
             let mut out = vec![0; x.len()];
             from_i64(&q, &mut out, &x);
-            x.iter().zip(&out).for_each(|(x, o)| assert_eq!(q.from_i64(*x), *o));
+            x.iter()
+                .zip(&out)
+                .for_each(|(x, o)| assert_eq!(q.from_i64(*x), *o));
             let wide: Vec<i128> = x.iter().map(|&x| i128::from(x) << (x & 63)).collect();
             from_i128(&q, &mut out, &wide);
-            wide.iter().zip(&out).for_each(|(x, o)| assert_eq!(q.from_i128(*x), *o));
+            wide.iter()
+                .zip(&out)
+                .for_each(|(x, o)| assert_eq!(q.from_i128(*x), *o));
             for other in PRIMES {
                 let to = modulus(other);
                 let mut r = residues(&q, 64, 3);
-                r.extend([q.value() / 2, q.value() / 2 + 1, 0, 1, q.value() - 1, 2, 3, 4]);
+                r.extend([
+                    q.value() / 2,
+                    q.value() / 2 + 1,
+                    0,
+                    1,
+                    q.value() - 1,
+                    2,
+                    3,
+                    4,
+                ]);
                 let mut out = vec![0; r.len()];
                 lift_centered(&q, &to, &mut out, &r);
-                r.iter().zip(&out).for_each(|(r, o)| assert_eq!(to.from_i64(q.centered(*r)), *o));
+                r.iter()
+                    .zip(&out)
+                    .for_each(|(r, o)| assert_eq!(to.from_i64(q.centered(*r)), *o));
             }
         }
     }
@@ -370,7 +426,11 @@ mod tests {
         for p in PRIMES {
             let q = modulus(p);
             let n = 160;
-            let (a, b, s) = (vec_or_top(&q, n, 4), residues(&q, n, 2), q.shoup(q.value() - 1));
+            let (a, b, s) = (
+                vec_or_top(&q, n, 4),
+                residues(&q, n, 2),
+                q.shoup(q.value() - 1),
+            );
             let mut x = a.clone();
             let mut y = a.clone();
             macro_rules! twins {

@@ -165,7 +165,11 @@ impl Modulus {
     #[inline]
     pub fn centered(&self, x: u64) -> i64 {
         debug_assert!(x < self.q);
-        if x > self.q / 2 { x as i64 - self.q as i64 } else { x as i64 }
+        if x > self.q / 2 {
+            x as i64 - self.q as i64
+        } else {
+            x as i64
+        }
     }
 
     /// The Shoup word of a canonical factor.
@@ -199,17 +203,34 @@ mod tests {
             let m = Modulus::new(q).expect("prime");
             let mut values = vec![0, 1, 2, q / 2, q / 2 + 1, q - 2, q - 1];
             for _ in 0..200 {
-                x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                x = x
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
                 values.push((x >> 7) % q);
                 let w = (u128::from(x) << 64) | u128::from(x.rotate_left(17));
                 assert_eq!(u128::from(m.reduce_u128(w)), w % u128::from(q));
                 assert_eq!(m.reduce(x), x % q);
-                assert_eq!(i128::from(m.from_i64(x as i64)), i128::from(x as i64).rem_euclid(i128::from(q)));
-                assert_eq!(i128::from(m.from_i128(w as i128)), (w as i128).rem_euclid(i128::from(q)));
+                assert_eq!(
+                    i128::from(m.from_i64(x as i64)),
+                    i128::from(x as i64).rem_euclid(i128::from(q))
+                );
+                assert_eq!(
+                    i128::from(m.from_i128(w as i128)),
+                    (w as i128).rem_euclid(i128::from(q))
+                );
             }
-            assert_eq!(i128::from(m.from_i64(i64::MIN)), i128::from(i64::MIN).rem_euclid(i128::from(q)));
-            assert_eq!(i128::from(m.from_i128(i128::MIN)), i128::MIN.rem_euclid(i128::from(q)));
-            assert_eq!(u128::from(m.reduce_u128(u128::MAX)), u128::MAX % u128::from(q));
+            assert_eq!(
+                i128::from(m.from_i64(i64::MIN)),
+                i128::from(i64::MIN).rem_euclid(i128::from(q))
+            );
+            assert_eq!(
+                i128::from(m.from_i128(i128::MIN)),
+                i128::MIN.rem_euclid(i128::from(q))
+            );
+            assert_eq!(
+                u128::from(m.reduce_u128(u128::MAX)),
+                u128::MAX % u128::from(q)
+            );
             assert_eq!(m.reduce(u64::MAX), u64::MAX % q);
             for &a in &values {
                 assert_eq!(m.add(a, m.neg(a)), 0);
@@ -220,7 +241,10 @@ mod tests {
                 let s = m.shoup(a);
                 assert_eq!(u128::from(s.ws), (u128::from(a) << 52) / u128::from(q));
                 for &b in &values {
-                    assert_eq!(u128::from(m.mul(a, b)), u128::from(a) * u128::from(b) % u128::from(q));
+                    assert_eq!(
+                        u128::from(m.mul(a, b)),
+                        u128::from(a) * u128::from(b) % u128::from(q)
+                    );
                     assert_eq!(m.mul_shoup(b, s), m.mul(a, b));
                     assert_eq!(m.add(a, b), (a + b) % q);
                     assert_eq!(m.sub(a, b), (a + q - b) % q);
@@ -231,7 +255,18 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_a_supported_prime() {
-        for q in [0, 1, 2, 3, 12289, 16384, 65536, (1 << 50) - 1, 1 << 50, 1125899906842679] {
+        for q in [
+            0,
+            1,
+            2,
+            3,
+            12289,
+            16384,
+            65536,
+            (1 << 50) - 1,
+            1 << 50,
+            1125899906842679,
+        ] {
             assert_eq!(Modulus::new(q), Err(Error::Modulus { q }));
         }
     }

@@ -3,9 +3,9 @@
 use std::sync::OnceLock;
 
 use crate::modulus::Shoup;
-use crate::{Error, Modulus, portable};
 #[cfg(target_arch = "x86_64")]
 use crate::{Backend, backend, ifma};
+use crate::{Error, Modulus, portable};
 
 /// The NTT of one modulus for one N and for all smaller powers of two from 8 on.
 ///
@@ -35,12 +35,18 @@ impl NttTable {
         let n = 1usize << log_n;
         let order = 2 * n as u64;
         if q.value() % order != 1 {
-            return Err(Error::NoRoot { q: q.value(), log_n });
+            return Err(Error::NoRoot {
+                q: q.value(),
+                log_n,
+            });
         }
         let psi = (2..)
             .map(|g| q.pow(g, (q.value() - 1) / order))
             .find(|&x| q.pow(x, n as u64) == q.value() - 1)
-            .ok_or(Error::NoRoot { q: q.value(), log_n })?;
+            .ok_or(Error::NoRoot {
+                q: q.value(),
+                log_n,
+            })?;
         let (mut w, mut ws) = (vec![0; n], vec![0; n]);
         let root = q.shoup(psi);
         let mut power = 1;
@@ -60,7 +66,14 @@ impl NttTable {
             })
             .collect();
         let tails = (0..=log_n).map(|_| OnceLock::new()).collect();
-        Ok(NttTable { q: *q, log_n, w, ws, scales, tails })
+        Ok(NttTable {
+            q: *q,
+            log_n,
+            w,
+            ws,
+            scales,
+            tails,
+        })
     }
 
     /// The modulus of this table.
@@ -120,7 +133,9 @@ impl NttTable {
         #[cfg(target_arch = "x86_64")]
         if m >= ifma::ntt::LEAST && backend() == Backend::Ifma {
             // SAFETY: backend() is Ifma only where the processor has every feature that the kernel enables.
-            unsafe { ifma::ntt::inverse(&self.q, &self.w[..m], &self.ws[..m], self.tail(m), scale, a) };
+            unsafe {
+                ifma::ntt::inverse(&self.q, &self.w[..m], &self.ws[..m], self.tail(m), scale, a)
+            };
             return;
         }
         portable::inverse(&self.q, &self.w[..m], &self.ws[..m], scale, a);
@@ -128,8 +143,15 @@ impl NttTable {
 
     fn checked_size(&self, a: &[u64]) -> usize {
         let m = a.len();
-        assert!(m.is_power_of_two() && (8..=self.w.len()).contains(&m), "an NTT of size {m} in a ring of {}", self.w.len());
-        debug_assert!(a.iter().all(|&x| x < self.q.value()), "residues are canonical");
+        assert!(
+            m.is_power_of_two() && (8..=self.w.len()).contains(&m),
+            "an NTT of size {m} in a ring of {}",
+            self.w.len()
+        );
+        debug_assert!(
+            a.iter().all(|&x| x < self.q.value()),
+            "residues are canonical"
+        );
         m
     }
 
@@ -154,7 +176,11 @@ impl NttTable {
 
 /// The lowest `bits` bits of `i` in reverse order.
 pub(crate) fn reverse(i: usize, bits: u32) -> usize {
-    if bits == 0 { 0 } else { i.reverse_bits() >> (usize::BITS - bits) }
+    if bits == 0 {
+        0
+    } else {
+        i.reverse_bits() >> (usize::BITS - bits)
+    }
 }
 
 #[cfg(test)]
@@ -166,7 +192,8 @@ mod tests {
     use crate::sample::Expander;
 
     fn table(log_n: u32, bits: u32) -> (Modulus, NttTable) {
-        let q = Modulus::new(ntt_primes(log_n, 1 << bits, 1, &[]).expect("prime")[0]).expect("prime");
+        let q =
+            Modulus::new(ntt_primes(log_n, 1 << bits, 1, &[]).expect("prime")[0]).expect("prime");
         let t = NttTable::new(log_n, &q).expect("table");
         (q, t)
     }
@@ -206,7 +233,11 @@ mod tests {
                 for i in 0..n {
                     for j in 0..n {
                         let term = BigInt::from(a[i]) * BigInt::from(b[j]);
-                        if i + j < n { product[i + j] += term } else { product[i + j - n] -= term }
+                        if i + j < n {
+                            product[i + j] += term
+                        } else {
+                            product[i + j - n] -= term
+                        }
                     }
                 }
                 t.forward(&mut a);
@@ -223,7 +254,15 @@ mod tests {
 
     #[test]
     fn inverse_undoes_forward_at_every_size() {
-        for (log_n, bits) in [(10, 31), (12, 50), (13, 46), (14, 40), (15, 50), (16, 50), (17, 50)] {
+        for (log_n, bits) in [
+            (10, 31),
+            (12, 50),
+            (13, 46),
+            (14, 40),
+            (15, 50),
+            (16, 50),
+            (17, 50),
+        ] {
             let (q, t) = table(log_n, bits);
             let mut m = 8;
             while m <= 1 << log_n {
@@ -246,7 +285,10 @@ mod tests {
             let gap = 1024 / m;
             let mut small = random(&q, m, 5);
             let mut big = vec![0; 1024];
-            small.iter().enumerate().for_each(|(i, &c)| big[i * gap] = c);
+            small
+                .iter()
+                .enumerate()
+                .for_each(|(i, &c)| big[i * gap] = c);
             t.forward(&mut big);
             t.forward_sized(&mut small);
             assert!(big.iter().enumerate().all(|(i, &x)| x == small[i / gap]));
@@ -259,11 +301,24 @@ mod tests {
         if !crate::backend::has_ifma() {
             return;
         }
-        for (log_n, bits) in [(6, 50), (7, 50), (8, 31), (9, 50), (10, 20), (11, 46), (12, 50), (13, 50), (14, 40), (16, 50), (17, 50)] {
+        for (log_n, bits) in [
+            (6, 50),
+            (7, 50),
+            (8, 31),
+            (9, 50),
+            (10, 20),
+            (11, 46),
+            (12, 50),
+            (13, 50),
+            (14, 40),
+            (16, 50),
+            (17, 50),
+        ] {
             let (q, t) = table(log_n, bits);
             let n = 1 << log_n;
             let mut ends = random(&q, n, 6);
-            ends.iter_mut().for_each(|x| *x = if *x & 1 == 0 { 0 } else { q.value() - 1 });
+            ends.iter_mut()
+                .for_each(|x| *x = if *x & 1 == 0 { 0 } else { q.value() - 1 });
             for a in [random(&q, n, 7), vec![q.value() - 1; n], ends] {
                 let (mut x, mut y) = (a.clone(), a.clone());
                 // SAFETY: has_ifma() was true.

@@ -48,7 +48,12 @@ impl<F: Form> RnsPoly<F> {
     pub fn zero(ring: &Ring, indices: impl Into<Arc<[usize]>>) -> Self {
         let indices = checked(ring, indices.into());
         let data = AlignedVec::zeroed(indices.len() * ring.n());
-        RnsPoly { ring: ring.clone(), indices, data, form: PhantomData }
+        RnsPoly {
+            ring: ring.clone(),
+            indices,
+            data,
+            form: PhantomData,
+        }
     }
 
     /// Lets `fill(k, limb)` write limb k, modulo ring modulus `indices[k]`, all limbs in parallel.
@@ -57,14 +62,28 @@ impl<F: Form> RnsPoly<F> {
     ///
     /// # Panics
     /// If an index is not below the number of moduli of the ring.
-    pub fn from_limbs(ring: &Ring, indices: impl Into<Arc<[usize]>>, fill: impl Fn(usize, &mut [u64]) + Sync) -> Self {
+    pub fn from_limbs(
+        ring: &Ring,
+        indices: impl Into<Arc<[usize]>>,
+        fill: impl Fn(usize, &mut [u64]) + Sync,
+    ) -> Self {
         let indices = checked(ring, indices.into());
         let mut data = AlignedVec::dirty(indices.len() * ring.n());
-        data.par_chunks_mut(ring.n()).enumerate().for_each(|(k, limb)| {
-            fill(k, limb);
-            debug_assert!(limb.iter().all(|&x| x < ring.modulus(indices[k]).value()), "limb {k} is canonical");
-        });
-        RnsPoly { ring: ring.clone(), indices, data, form: PhantomData }
+        data.par_chunks_mut(ring.n())
+            .enumerate()
+            .for_each(|(k, limb)| {
+                fill(k, limb);
+                debug_assert!(
+                    limb.iter().all(|&x| x < ring.modulus(indices[k]).value()),
+                    "limb {k} is canonical"
+                );
+            });
+        RnsPoly {
+            ring: ring.clone(),
+            indices,
+            data,
+            form: PhantomData,
+        }
     }
 
     /// The ring.
@@ -167,7 +186,10 @@ impl<F: Form> RnsPoly<F> {
     /// Applies `f(k, modulus, limb)` to every limb in parallel; it must leave canonical residues.
     pub fn each_limb(&mut self, f: impl Fn(usize, &Modulus, &mut [u64]) + Sync) {
         let (ring, indices) = (&self.ring, &self.indices);
-        self.data.par_chunks_mut(ring.n()).enumerate().for_each(|(k, a)| f(k, ring.modulus(indices[k]), a));
+        self.data
+            .par_chunks_mut(ring.n())
+            .enumerate()
+            .for_each(|(k, a)| f(k, ring.modulus(indices[k]), a));
     }
 
     fn zip_limbs(&mut self, other: &Self, f: impl Fn(&Modulus, &mut [u64], &[u64]) + Sync) {
@@ -176,11 +198,19 @@ impl<F: Form> RnsPoly<F> {
     }
 
     fn same_moduli(&self, other: &Self) {
-        assert!(self.ring.same(&other.ring) && self.indices == other.indices, "polynomials modulo different moduli");
+        assert!(
+            self.ring.same(&other.ring) && self.indices == other.indices,
+            "polynomials modulo different moduli"
+        );
     }
 
     fn retyped<G: Form>(self) -> RnsPoly<G> {
-        RnsPoly { ring: self.ring, indices: self.indices, data: self.data, form: PhantomData }
+        RnsPoly {
+            ring: self.ring,
+            indices: self.indices,
+            data: self.data,
+            form: PhantomData,
+        }
     }
 }
 
@@ -191,7 +221,9 @@ impl RnsPoly<Coeff> {
     /// Unless there are N coefficients.
     pub fn from_i64(ring: &Ring, indices: impl Into<Arc<[usize]>>, x: &[i64]) -> Self {
         let indices = indices.into();
-        Self::from_limbs(ring, indices.clone(), |k, out| limb::from_i64(ring.modulus(indices[k]), out, x))
+        Self::from_limbs(ring, indices.clone(), |k, out| {
+            limb::from_i64(ring.modulus(indices[k]), out, x)
+        })
     }
 
     /// The polynomial with the given signed coefficients.
@@ -200,7 +232,9 @@ impl RnsPoly<Coeff> {
     /// Unless there are N coefficients.
     pub fn from_i128(ring: &Ring, indices: impl Into<Arc<[usize]>>, x: &[i128]) -> Self {
         let indices = indices.into();
-        Self::from_limbs(ring, indices.clone(), |k, out| limb::from_i128(ring.modulus(indices[k]), out, x))
+        Self::from_limbs(ring, indices.clone(), |k, out| {
+            limb::from_i128(ring.modulus(indices[k]), out, x)
+        })
     }
 
     /// To NTT form in place. Cost: one NTT per limb.
@@ -210,7 +244,9 @@ impl RnsPoly<Coeff> {
     pub fn into_ntt(mut self, ring: &Ring) -> RnsPoly<Ntt> {
         assert!(self.ring.same(ring), "a polynomial of another ring");
         let indices = self.indices.clone();
-        self.par_limbs_mut().enumerate().for_each(|(k, a)| ring.ntt(indices[k]).forward(a));
+        self.par_limbs_mut()
+            .enumerate()
+            .for_each(|(k, a)| ring.ntt(indices[k]).forward(a));
         self.retyped()
     }
 }
@@ -223,7 +259,9 @@ impl RnsPoly<Ntt> {
     pub fn into_coeff(mut self, ring: &Ring) -> RnsPoly<Coeff> {
         assert!(self.ring.same(ring), "a polynomial of another ring");
         let indices = self.indices.clone();
-        self.par_limbs_mut().enumerate().for_each(|(k, a)| ring.ntt(indices[k]).inverse(a));
+        self.par_limbs_mut()
+            .enumerate()
+            .for_each(|(k, a)| ring.ntt(indices[k]).inverse(a));
         self.retyped()
     }
 
@@ -240,24 +278,34 @@ impl RnsPoly<Ntt> {
     /// # Panics
     /// Unless the permutation has N entries.
     pub fn automorphism(&self, perm: &[u32]) -> Self {
-        Self::from_limbs(&self.ring, self.indices.clone(), |k, out| limb::permute(out, self.limb(k), perm))
+        Self::from_limbs(&self.ring, self.indices.clone(), |k, out| {
+            limb::permute(out, self.limb(k), perm)
+        })
     }
 }
 
 fn checked(ring: &Ring, indices: Arc<[usize]>) -> Arc<[usize]> {
-    assert!(indices.iter().all(|&i| i < ring.moduli().len()), "the ring has {} moduli", ring.moduli().len());
+    assert!(
+        indices.iter().all(|&i| i < ring.moduli().len()),
+        "the ring has {} moduli",
+        ring.moduli().len()
+    );
     indices
 }
 
 impl<F: Form> Clone for RnsPoly<F> {
     fn clone(&self) -> Self {
-        Self::from_limbs(&self.ring, self.indices.clone(), |k, out| out.copy_from_slice(self.limb(k)))
+        Self::from_limbs(&self.ring, self.indices.clone(), |k, out| {
+            out.copy_from_slice(self.limb(k))
+        })
     }
 }
 
 impl<F: Form> PartialEq for RnsPoly<F> {
     fn eq(&self, other: &Self) -> bool {
-        self.ring.same(&other.ring) && self.indices == other.indices && self.data[..] == other.data[..]
+        self.ring.same(&other.ring)
+            && self.indices == other.indices
+            && self.data[..] == other.data[..]
     }
 }
 impl<F: Form> Eq for RnsPoly<F> {}
@@ -265,8 +313,14 @@ impl<F: Form> Eq for RnsPoly<F> {}
 /// Shows the moduli only: a polynomial may be a secret.
 impl<F: Form> std::fmt::Debug for RnsPoly<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let form = std::any::type_name::<F>().rsplit("::").next().unwrap_or_default();
-        f.debug_struct("RnsPoly").field("form", &form).field("indices", &self.indices).finish_non_exhaustive()
+        let form = std::any::type_name::<F>()
+            .rsplit("::")
+            .next()
+            .unwrap_or_default();
+        f.debug_struct("RnsPoly")
+            .field("form", &form)
+            .field("indices", &self.indices)
+            .finish_non_exhaustive()
     }
 }
 
@@ -286,14 +340,20 @@ mod tests {
     }
 
     fn sample(ring: &Ring, seed: i64) -> RnsPoly<Coeff> {
-        let x: Vec<i64> = (0..ring.n() as i64).map(|i| (i * 7919 + seed) % 1000 - 500).collect();
+        let x: Vec<i64> = (0..ring.n() as i64)
+            .map(|i| (i * 7919 + seed) % 1000 - 500)
+            .collect();
         RnsPoly::from_i64(ring, vec![0, 2, 3], &x)
     }
 
     #[test]
     fn ring_laws_hold() {
         let r = ring();
-        let (a, b, c) = (sample(&r, 1).into_ntt(&r), sample(&r, 2).into_ntt(&r), sample(&r, 3).into_ntt(&r));
+        let (a, b, c) = (
+            sample(&r, 1).into_ntt(&r),
+            sample(&r, 2).into_ntt(&r),
+            sample(&r, 3).into_ntt(&r),
+        );
         let mut left = b.clone();
         left.add_assign(&c);
         left.mul_assign(&a);
@@ -322,11 +382,17 @@ mod tests {
         assert_eq!(a, back);
         assert_eq!(back.data().as_ptr() as usize % 64, 0);
         back.truncate(2);
-        assert_eq!((back.indices(), back.limbs(), back.data().len()), (&[0, 2][..], 2, 64));
+        assert_eq!(
+            (back.indices(), back.limbs(), back.data().len()),
+            (&[0, 2][..], 2, 64)
+        );
         assert_eq!(back.limb(1), a.limb(1));
         let wide: Vec<i128> = (0..32).map(|i| (i * 7919 + 4) % 1000 - 500).collect();
         assert_eq!(RnsPoly::from_i128(&r, vec![0, 2, 3], &wide), a);
-        assert_eq!(format!("{a:?}"), r#"RnsPoly { form: "Coeff", indices: [0, 2, 3], .. }"#);
+        assert_eq!(
+            format!("{a:?}"),
+            r#"RnsPoly { form: "Coeff", indices: [0, 2, 3], .. }"#
+        );
         back.zeroize();
         assert_eq!(back, RnsPoly::zero(&r, vec![0, 2]));
     }
@@ -335,11 +401,16 @@ mod tests {
     fn automorphisms_compose() {
         let r = ring();
         let a = sample(&r, 5).into_ntt(&r);
-        let twice = a.automorphism(&automorphism(5, 5)).automorphism(&automorphism(5, 13));
+        let twice = a
+            .automorphism(&automorphism(5, 5))
+            .automorphism(&automorphism(5, 13));
         assert_eq!(twice, a.automorphism(&automorphism(5, 65 % 64)));
         let mut x: Vec<i64> = vec![0; 32];
         x[1] = 1;
-        let image = RnsPoly::from_i64(&r, vec![1], &x).into_ntt(&r).automorphism(&automorphism(5, 63)).into_coeff(&r);
+        let image = RnsPoly::from_i64(&r, vec![1], &x)
+            .into_ntt(&r)
+            .automorphism(&automorphism(5, 63))
+            .into_coeff(&r);
         x[1] = 0;
         x[31] = -1;
         assert_eq!(image, RnsPoly::from_i64(&r, vec![1], &x));

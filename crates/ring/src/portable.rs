@@ -10,7 +10,10 @@ pub(crate) fn add(q: &Modulus, a: &mut [u64], b: &[u64]) {
 }
 
 pub(crate) fn add_to(q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64]) {
-    out.iter_mut().zip(a).zip(b).for_each(|((o, a), b)| *o = q.add(*a, *b));
+    out.iter_mut()
+        .zip(a)
+        .zip(b)
+        .for_each(|((o, a), b)| *o = q.add(*a, *b));
 }
 
 pub(crate) fn sub(q: &Modulus, a: &mut [u64], b: &[u64]) {
@@ -18,7 +21,10 @@ pub(crate) fn sub(q: &Modulus, a: &mut [u64], b: &[u64]) {
 }
 
 pub(crate) fn sub_to(q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64]) {
-    out.iter_mut().zip(a).zip(b).for_each(|((o, a), b)| *o = q.sub(*a, *b));
+    out.iter_mut()
+        .zip(a)
+        .zip(b)
+        .for_each(|((o, a), b)| *o = q.sub(*a, *b));
 }
 
 pub(crate) fn neg(q: &Modulus, a: &mut [u64]) {
@@ -30,7 +36,10 @@ pub(crate) fn mul(q: &Modulus, a: &mut [u64], b: &[u64]) {
 }
 
 pub(crate) fn mul_to(q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64]) {
-    out.iter_mut().zip(a).zip(b).for_each(|((o, a), b)| *o = q.mul(*a, *b));
+    out.iter_mut()
+        .zip(a)
+        .zip(b)
+        .for_each(|((o, a), b)| *o = q.mul(*a, *b));
 }
 
 pub(crate) fn add_scalar(q: &Modulus, a: &mut [u64], s: u64) {
@@ -42,16 +51,22 @@ pub(crate) fn mul_scalar(q: &Modulus, a: &mut [u64], s: Shoup) {
 }
 
 pub(crate) fn mul_scalar_to(q: &Modulus, out: &mut [u64], a: &[u64], s: Shoup) {
-    out.iter_mut().zip(a).for_each(|(o, a)| *o = q.mul_shoup(*a, s));
+    out.iter_mut()
+        .zip(a)
+        .for_each(|(o, a)| *o = q.mul_shoup(*a, s));
 }
 
 pub(crate) fn mul_scalar_add(q: &Modulus, acc: &mut [u64], a: &[u64], s: Shoup) {
-    acc.iter_mut().zip(a).for_each(|(o, a)| *o = q.add(*o, q.mul_shoup(*a, s)));
+    acc.iter_mut()
+        .zip(a)
+        .for_each(|(o, a)| *o = q.add(*o, q.mul_shoup(*a, s)));
 }
 
 pub(crate) fn sub_mul_scalar(q: &Modulus, a: &mut [u64], b: &[u64], s: Shoup) {
     // a + q - b < 2q < 2^52.
-    a.iter_mut().zip(b).for_each(|(a, b)| *a = q.mul_shoup(*a + q.q - *b, s));
+    a.iter_mut()
+        .zip(b)
+        .for_each(|(a, b)| *a = q.mul_shoup(*a + q.q - *b, s));
 }
 
 /// `out = [out +] Σ x·y`, y repeated in runs; a run of 1 is the plain product. Sums stay below 2^28·2^100 = 2^128.
@@ -88,11 +103,15 @@ pub(crate) fn dot_runs<const ADD: bool>(q: &Modulus, out: &mut [u64], pairs: &[(
 }
 
 pub(crate) fn permute(out: &mut [u64], a: &[u64], perm: &[u32]) {
-    out.iter_mut().zip(perm).for_each(|(o, &p)| *o = a[p as usize]);
+    out.iter_mut()
+        .zip(perm)
+        .for_each(|(o, &p)| *o = a[p as usize]);
 }
 
 pub(crate) fn permute_add(q: &Modulus, acc: &mut [u64], a: &[u64], perm: &[u32]) {
-    acc.iter_mut().zip(perm).for_each(|(o, &p)| *o = q.add(*o, a[p as usize]));
+    acc.iter_mut()
+        .zip(perm)
+        .for_each(|(o, &p)| *o = q.add(*o, a[p as usize]));
 }
 
 pub(crate) fn from_i64(q: &Modulus, out: &mut [u64], x: &[i64]) {
@@ -100,13 +119,17 @@ pub(crate) fn from_i64(q: &Modulus, out: &mut [u64], x: &[i64]) {
 }
 
 pub(crate) fn from_i128(q: &Modulus, out: &mut [u64], x: &[i128]) {
-    out.iter_mut().zip(x).for_each(|(o, x)| *o = q.from_i128(*x));
+    out.iter_mut()
+        .zip(x)
+        .for_each(|(o, x)| *o = q.from_i128(*x));
 }
 
 pub(crate) fn lift_centered(from: &Modulus, to: &Modulus, out: &mut [u64], x: &[u64]) {
     let shift = to.neg(to.reduce(from.q));
     let half = from.q / 2;
-    out.iter_mut().zip(x).for_each(|(o, &x)| *o = to.add(to.reduce(x), if x > half { shift } else { 0 }));
+    out.iter_mut()
+        .zip(x)
+        .for_each(|(o, &x)| *o = to.add(to.reduce(x), if x > half { shift } else { 0 }));
 }
 
 /// Forward negacyclic NTT; `w[i] = ψ^brv(i)`. Keeps every element below 4q between layers.
@@ -115,7 +138,10 @@ pub(crate) fn forward(q: &Modulus, w: &[u64], ws: &[u64], a: &mut [u64]) {
     let (mut m, mut t) = (1, n / 2);
     while m < n {
         for (i, block) in a.chunks_exact_mut(2 * t).enumerate() {
-            let s = Shoup { w: w[m + i], ws: ws[m + i] };
+            let s = Shoup {
+                w: w[m + i],
+                ws: ws[m + i],
+            };
             let (low, high) = block.split_at_mut(t);
             for (x, y) in low.iter_mut().zip(high) {
                 let u = subtract_if_above(*x, q2);
@@ -127,7 +153,8 @@ pub(crate) fn forward(q: &Modulus, w: &[u64], ws: &[u64], a: &mut [u64]) {
         m *= 2;
         t /= 2;
     }
-    a.iter_mut().for_each(|x| *x = subtract_if_above(subtract_if_above(*x, q2), q.q));
+    a.iter_mut()
+        .for_each(|x| *x = subtract_if_above(subtract_if_above(*x, q2), q.q));
 }
 
 /// Inverse of [`forward`], with `scale = N^-1`. Keeps every element below 2q between layers.
@@ -139,7 +166,10 @@ pub(crate) fn inverse(q: &Modulus, w: &[u64], ws: &[u64], scale: Shoup, a: &mut 
     while m > 0 {
         for (i, block) in a.chunks_exact_mut(2 * t).enumerate() {
             let at = 2 * m - 1 - i;
-            let s = Shoup { w: w[at], ws: ws[at] };
+            let s = Shoup {
+                w: w[at],
+                ws: ws[at],
+            };
             let (low, high) = block.split_at_mut(t);
             for (x, y) in low.iter_mut().zip(high) {
                 let (u, v) = (*x, *y);
@@ -178,7 +208,13 @@ pub(crate) fn convert_prepare(
 }
 
 /// One tile of basis conversion, second half: `out = Σ y_i·c_i + v·c_k mod q`.
-pub(crate) fn convert_finish(q: &Modulus, constants: &[u64], y: &[u64], v: &[u64], out: &mut [u64]) {
+pub(crate) fn convert_finish(
+    q: &Modulus,
+    constants: &[u64],
+    y: &[u64],
+    v: &[u64],
+    out: &mut [u64],
+) {
     let len = out.len();
     for (o, out) in out.iter_mut().enumerate() {
         let mut sum = u128::from(v[o]) * u128::from(constants[constants.len() - 1]);

@@ -10,7 +10,7 @@ pub fn is_prime(q: u64) -> bool {
         return false;
     }
     for p in SMALL {
-        if q % p == 0 {
+        if q.is_multiple_of(p) {
             return q == p;
         }
     }
@@ -35,7 +35,12 @@ pub fn is_prime(q: u64) -> bool {
 ///
 /// # Errors
 /// [`Error::Degree`] for an unsupported degree, [`Error::TooFewPrimes`] if the range holds fewer.
-pub fn ntt_primes(log_n: u32, center: u64, count: usize, exclude: &[u64]) -> Result<Vec<u64>, Error> {
+pub fn ntt_primes(
+    log_n: u32,
+    center: u64,
+    count: usize,
+    exclude: &[u64],
+) -> Result<Vec<u64>, Error> {
     crate::ring::check_degree(log_n)?;
     let step = 2u64 << log_n;
     let (least, most) = (1u64 << 14, 1u64 << 50);
@@ -50,7 +55,13 @@ pub fn ntt_primes(log_n: u32, center: u64, count: usize, exclude: &[u64]) -> Res
             (Some(b), Some(a)) if a - center < center - b => a,
             (Some(b), _) => b,
             (None, Some(a)) => a,
-            (None, None) => return Err(Error::TooFewPrimes { log_n, needed: count, had: found.len() }),
+            (None, None) => {
+                return Err(Error::TooFewPrimes {
+                    log_n,
+                    needed: count,
+                    had: found.len(),
+                });
+            }
         };
         if below == Some(candidate) {
             below = candidate.checked_sub(step);
@@ -99,11 +110,21 @@ mod tests {
 
     #[test]
     fn primes_are_friendly_nearest_and_new() {
-        for (log_n, center) in [(10, 1u64 << 31), (16, 1 << 40), (16, 1 << 46), (17, 1 << 50), (3, 20_000)] {
+        for (log_n, center) in [
+            (10, 1u64 << 31),
+            (16, 1 << 40),
+            (16, 1 << 46),
+            (17, 1 << 50),
+            (3, 20_000),
+        ] {
             let first = ntt_primes(log_n, center, 6, &[]).expect("primes");
             let distance = |q: &u64| q.abs_diff(center);
             assert!(first.windows(2).all(|w| distance(&w[0]) <= distance(&w[1])));
-            assert!(first.iter().all(|&q| is_prime(q) && q % (2 << log_n) == 1 && q < 1 << 50));
+            assert!(
+                first
+                    .iter()
+                    .all(|&q| is_prime(q) && q % (2 << log_n) == 1 && q < 1 << 50)
+            );
             let rest = ntt_primes(log_n, center, 4, &first[..2]).expect("primes");
             assert_eq!(rest, first[2..]);
             let step = 2u64 << log_n;
@@ -124,6 +145,9 @@ mod tests {
 
     #[test]
     fn refuses_what_does_not_exist() {
-        assert_eq!(ntt_primes(40, 1 << 40, 1, &[]), Err(Error::Degree { log_n: 40 }));
+        assert_eq!(
+            ntt_primes(40, 1 << 40, 1, &[]),
+            Err(Error::Degree { log_n: 40 })
+        );
     }
 }

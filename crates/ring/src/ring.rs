@@ -21,7 +21,11 @@ struct Shared {
 }
 
 pub(crate) fn check_degree(log_n: u32) -> Result<(), Error> {
-    if (3..=17).contains(&log_n) { Ok(()) } else { Err(Error::Degree { log_n }) }
+    if (3..=17).contains(&log_n) {
+        Ok(())
+    } else {
+        Err(Error::Degree { log_n })
+    }
 }
 
 impl Ring {
@@ -31,12 +35,28 @@ impl Ring {
     /// [`Error::Degree`] outside 2^3 … 2^17, [`Error::Modulus`], [`Error::NoRoot`] or [`Error::Repeated`] for an unusable prime.
     pub fn new(log_n: u32, moduli: &[u64]) -> Result<Self, Error> {
         check_degree(log_n)?;
-        if let Some((_, &q)) = moduli.iter().enumerate().find(|(i, q)| moduli[..*i].contains(q)) {
+        if let Some((_, &q)) = moduli
+            .iter()
+            .enumerate()
+            .find(|(i, q)| moduli[..*i].contains(q))
+        {
             return Err(Error::Repeated { q });
         }
-        let moduli = moduli.iter().map(|&q| Modulus::new(q)).collect::<Result<Vec<_>, _>>()?;
-        let tables = moduli.par_iter().map(|m| NttTable::new(log_n, m)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Ring { shared: Arc::new(Shared { log_n, moduli, tables }) })
+        let moduli = moduli
+            .iter()
+            .map(|&q| Modulus::new(q))
+            .collect::<Result<Vec<_>, _>>()?;
+        let tables = moduli
+            .par_iter()
+            .map(|m| NttTable::new(log_n, m))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Ring {
+            shared: Arc::new(Shared {
+                log_n,
+                moduli,
+                tables,
+            }),
+        })
     }
 
     /// log2 of the degree.
@@ -79,7 +99,10 @@ impl Ring {
 impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let primes: Vec<u64> = self.moduli().iter().map(Modulus::value).collect();
-        f.debug_struct("Ring").field("log_n", &self.log_n()).field("moduli", &primes).finish()
+        f.debug_struct("Ring")
+            .field("log_n", &self.log_n())
+            .field("moduli", &primes)
+            .finish()
     }
 }
 
@@ -93,8 +116,20 @@ mod tests {
         let q = ntt_primes(4, 1 << 31, 2, &[]).expect("primes");
         assert!(Ring::new(4, &q).is_ok());
         assert_eq!(Ring::new(2, &q).err(), Some(Error::Degree { log_n: 2 }));
-        assert_eq!(Ring::new(4, &[q[0], q[1], q[0]]).err(), Some(Error::Repeated { q: q[0] }));
-        assert_eq!(Ring::new(4, &[1 << 20]).err(), Some(Error::Modulus { q: 1 << 20 }));
-        assert_eq!(Ring::new(17, &[65537]).err(), Some(Error::NoRoot { q: 65537, log_n: 17 }));
+        assert_eq!(
+            Ring::new(4, &[q[0], q[1], q[0]]).err(),
+            Some(Error::Repeated { q: q[0] })
+        );
+        assert_eq!(
+            Ring::new(4, &[1 << 20]).err(),
+            Some(Error::Modulus { q: 1 << 20 })
+        );
+        assert_eq!(
+            Ring::new(17, &[65537]).err(),
+            Some(Error::NoRoot {
+                q: 65537,
+                log_n: 17
+            })
+        );
     }
 }

@@ -51,7 +51,9 @@ impl Expander {
                     let mut word = *w;
                     while u64::from_le_bytes(word).wrapping_mul(q) < threshold {
                         word = [0; 8];
-                        spare.get_or_insert_with(|| self.cipher(stream, 1 << 63)).apply_keystream(&mut word);
+                        spare
+                            .get_or_insert_with(|| self.cipher(stream, 1 << 63))
+                            .apply_keystream(&mut word);
                     }
                     *o = ((u128::from(u64::from_le_bytes(word)) * u128::from(q)) >> 64) as u64;
                 }
@@ -82,7 +84,13 @@ pub fn ternary(rng: &mut impl CryptoRng, n: usize) -> Zeroizing<Vec<i8>> {
     while out.len() < n {
         rng.fill_bytes(&mut bytes[..]);
         let left = n - out.len();
-        out.extend(bytes.iter().filter(|&&b| b != 255).take(left).map(|&b| (b % 3) as i8 - 1));
+        out.extend(
+            bytes
+                .iter()
+                .filter(|&&b| b != 255)
+                .take(left)
+                .map(|&b| (b % 3) as i8 - 1),
+        );
     }
     out
 }
@@ -121,7 +129,7 @@ fn below(rng: &mut impl CryptoRng, bound: u64) -> u64 {
 }
 
 /// The standard deviation 8/√(2π) of [`gaussian`].
-pub const GAUSSIAN_SIGMA: f64 = 3.191_538_243_211_461_4;
+pub const GAUSSIAN_SIGMA: f64 = 3.1915382432114616;
 
 /// Round(2^63·P(|x| <= k)) for k = 0 … 19, for the discrete Gaussian with density ∝ exp(-π·x²/64) on |x| <= 20.
 const GAUSSIAN_TABLE: [u64; 20] = [
@@ -156,7 +164,10 @@ pub fn gaussian(rng: &mut impl CryptoRng, n: usize) -> Zeroizing<Vec<i8>> {
         let word = rng.next_u64();
         let (draw, sign) = (word >> 1, (word & 1) as i8);
         // draw >= bound, both below 2^63, without a comparison.
-        let magnitude: u64 = GAUSSIAN_TABLE.iter().map(|&bound| 1 - (draw.wrapping_sub(bound) >> 63)).sum();
+        let magnitude: u64 = GAUSSIAN_TABLE
+            .iter()
+            .map(|&bound| 1 - (draw.wrapping_sub(bound) >> 63))
+            .sum();
         out.push((magnitude as i8 ^ -sign) + sign);
     }
     out
@@ -172,7 +183,13 @@ mod tests {
     fn moments(x: &[i8]) -> (f64, f64) {
         let n = x.len() as f64;
         let mean = x.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
-        (mean, x.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n)
+        (
+            mean,
+            x.iter()
+                .map(|&x| (f64::from(x) - mean).powi(2))
+                .sum::<f64>()
+                / n,
+        )
     }
 
     #[test]
@@ -181,7 +198,10 @@ mod tests {
         assert_eq!(x.len(), 300_000);
         for value in -1..=1 {
             let count = x.iter().filter(|&&x| x == value).count() as f64;
-            assert!((count - 1e5).abs() < 5.0 * (3e5f64 * 2.0 / 9.0).sqrt(), "{value}: {count}");
+            assert!(
+                (count - 1e5).abs() < 5.0 * (3e5f64 * 2.0 / 9.0).sqrt(),
+                "{value}: {count}"
+            );
         }
         assert!(x.iter().all(|x| (-1..=1).contains(x)));
     }
@@ -211,9 +231,17 @@ mod tests {
         let x = gaussian(&mut ChaCha20Rng::seed_from_u64(3), n);
         let (mean, variance) = moments(&x);
         let want = GAUSSIAN_SIGMA * GAUSSIAN_SIGMA;
-        assert!(mean.abs() < 5.0 * GAUSSIAN_SIGMA / (n as f64).sqrt(), "mean {mean}");
-        assert!((variance / want - 1.0).abs() < 5.0 * (2.0 / n as f64).sqrt(), "variance {variance}");
-        let density = |k: f64| (-k * k / (2.0 * want)).exp() / (GAUSSIAN_SIGMA * std::f64::consts::TAU.sqrt());
+        assert!(
+            mean.abs() < 5.0 * GAUSSIAN_SIGMA / (n as f64).sqrt(),
+            "mean {mean}"
+        );
+        assert!(
+            (variance / want - 1.0).abs() < 5.0 * (2.0 / n as f64).sqrt(),
+            "variance {variance}"
+        );
+        let density = |k: f64| {
+            (-k * k / (2.0 * want)).exp() / (GAUSSIAN_SIGMA * std::f64::consts::TAU.sqrt())
+        };
         let mut chi = 0.0;
         for k in -10..=10i8 {
             let expected = n as f64 * density(f64::from(k));
@@ -235,9 +263,15 @@ mod tests {
             let mean = a.iter().map(|&x| x as f64).sum::<f64>() / n as f64 / q.value() as f64;
             assert!((mean - 0.5).abs() < 5.0 / (12.0 * n as f64).sqrt());
             let mut bins = [0f64; 16];
-            a.iter().for_each(|&x| bins[(u128::from(x) * 16 / u128::from(q.value())) as usize] += 1.0);
+            a.iter()
+                .for_each(|&x| bins[(u128::from(x) * 16 / u128::from(q.value())) as usize] += 1.0);
             let expected = n as f64 / 16.0;
-            assert!(bins.iter().map(|b| (b - expected).powi(2) / expected).sum::<f64>() < 45.0);
+            assert!(
+                bins.iter()
+                    .map(|b| (b - expected).powi(2) / expected)
+                    .sum::<f64>()
+                    < 45.0
+            );
             let (mut same, mut other) = (vec![0; n], vec![0; n]);
             e.uniform(1, &q, &mut same);
             e.uniform(2, &q, &mut other);
@@ -268,7 +302,10 @@ mod tests {
                 spare.apply_keystream(&mut w);
                 redrawn += 1;
             }
-            assert_eq!(u128::from(o), (u128::from(u64::from_le_bytes(w)) * u128::from(q.value())) >> 64);
+            assert_eq!(
+                u128::from(o),
+                (u128::from(u64::from_le_bytes(w)) * u128::from(q.value())) >> 64
+            );
         }
         println!("{redrawn} words redrawn");
     }

@@ -21,13 +21,20 @@ pub(crate) fn prepare(
     v.fill(0f64.to_bits());
     let v = v.as_chunks_mut::<8>().0;
     for (i, row) in y.chunks_exact_mut(len).enumerate() {
-        let (m, f, recip) = (Wide::new(&source[i]), factor(factors[i]), _mm512_set1_pd(recips[i]));
+        let (m, f, recip) = (
+            Wide::new(&source[i]),
+            factor(factors[i]),
+            _mm512_set1_pd(recips[i]),
+        );
         let x = src[i][at..at + len].as_chunks::<8>().0;
         for ((x, y), v) in x.iter().zip(row.as_chunks_mut::<8>().0).zip(v.iter_mut()) {
             let r = m.shoup(load(x), f);
             store(y, r);
             let term = _mm512_mul_pd(_mm512_cvtepu64_pd(r), recip);
-            store(v, _mm512_castpd_si512(_mm512_add_pd(_mm512_castsi512_pd(load(v)), term)));
+            store(
+                v,
+                _mm512_castpd_si512(_mm512_add_pd(_mm512_castsi512_pd(load(v)), term)),
+            );
         }
     }
     for v in v {
@@ -49,7 +56,13 @@ pub(crate) fn finish(q: &Modulus, constants: &[u64], y: &[u64], v: &[u64], out: 
 /// Σ y_i·c_i + v·c_k, B registers at a time; every factor is below 2^50, so 25 products fit the long reduction.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn blocks<const LONG: bool, const B: usize>(sum: &Sum, constants: &[u64], y: &[u64], v: &[u64], out: &mut [u64]) {
+fn blocks<const LONG: bool, const B: usize>(
+    sum: &Sum,
+    constants: &[u64],
+    y: &[u64],
+    v: &[u64],
+    out: &mut [u64],
+) {
     let len = out.len();
     for (b, out) in out.as_chunks_mut::<8>().0.chunks_exact_mut(B).enumerate() {
         let span = 8 * B * b..8 * B * (b + 1);

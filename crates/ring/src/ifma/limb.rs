@@ -10,7 +10,10 @@ use crate::{Modulus, portable};
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 fn one(a: &mut [u64], f: impl Fn(__m512i) -> __m512i) {
-    a.as_chunks_mut::<8>().0.iter_mut().for_each(|a| store(a, f(load(a))));
+    a.as_chunks_mut::<8>()
+        .0
+        .iter_mut()
+        .for_each(|a| store(a, f(load(a))));
 }
 
 /// a\[i\] = f(a\[i\], b\[i\]).
@@ -18,7 +21,11 @@ fn one(a: &mut [u64], f: impl Fn(__m512i) -> __m512i) {
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 fn two(a: &mut [u64], b: &[u64], f: impl Fn(__m512i, __m512i) -> __m512i) {
     let b = b.as_chunks::<8>().0;
-    a.as_chunks_mut::<8>().0.iter_mut().zip(b).for_each(|(a, b)| store(a, f(load(a), load(b))));
+    a.as_chunks_mut::<8>()
+        .0
+        .iter_mut()
+        .zip(b)
+        .for_each(|(a, b)| store(a, f(load(a), load(b))));
 }
 
 /// out\[i\] = f(a\[i\], b\[i\]).
@@ -26,7 +33,12 @@ fn two(a: &mut [u64], b: &[u64], f: impl Fn(__m512i, __m512i) -> __m512i) {
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 fn three(out: &mut [u64], a: &[u64], b: &[u64], f: impl Fn(__m512i, __m512i) -> __m512i) {
     let (a, b) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
-    out.as_chunks_mut::<8>().0.iter_mut().zip(a).zip(b).for_each(|((o, a), b)| store(o, f(load(a), load(b))));
+    out.as_chunks_mut::<8>()
+        .0
+        .iter_mut()
+        .zip(a)
+        .zip(b)
+        .for_each(|((o, a), b)| store(o, f(load(a), load(b))));
 }
 
 /// Constants of the product of two variable residues.
@@ -40,7 +52,11 @@ impl Product {
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
     fn new(q: &Modulus) -> Self {
-        Product { m: Wide::new(q), mu: set(q.mu), shift: _mm_set_epi64x(0, i64::from(52 - q.bits)) }
+        Product {
+            m: Wide::new(q),
+            mu: set(q.mu),
+            shift: _mm_set_epi64x(0, i64::from(52 - q.bits)),
+        }
     }
 
     /// x·y canonical. `top` = ⌊xy/2^(bits-1)⌋ < 2^(bits+1), and the remainder after the Barrett estimate is below 2.5q.
@@ -117,13 +133,17 @@ pub(crate) fn mul_scalar_to(q: &Modulus, out: &mut [u64], a: &[u64], s: Shoup) {
 pub(crate) fn mul_scalar_add(q: &Modulus, acc: &mut [u64], a: &[u64], s: Shoup) {
     let (m, s) = (Wide::new(q), factor(s));
     // The sum is below 3q.
-    two(acc, a, |o, a| m.canonical(_mm512_add_epi64(o, m.shoup_lazy(a, s))));
+    two(acc, a, |o, a| {
+        m.canonical(_mm512_add_epi64(o, m.shoup_lazy(a, s)))
+    });
 }
 
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 pub(crate) fn sub_mul_scalar(q: &Modulus, a: &mut [u64], b: &[u64], s: Shoup) {
     let (m, s) = (Wide::new(q), factor(s));
-    two(a, b, |a, b| m.shoup(_mm512_sub_epi64(_mm512_add_epi64(a, m.q), b), s));
+    two(a, b, |a, b| {
+        m.shoup(_mm512_sub_epi64(_mm512_add_epi64(a, m.q), b), s)
+    });
 }
 
 /// One pair of a lazy sum: x in full, y shortened by 2^shift.
@@ -144,7 +164,11 @@ pub(crate) fn dot_runs<const ADD: bool>(q: &Modulus, out: &mut [u64], pairs: &[(
         .iter()
         .map(|(x, y)| {
             assert!(x.len() == n && n.is_multiple_of(y.len()));
-            Term { x: x.as_ptr(), y: y.as_ptr(), shift: (n / y.len()).trailing_zeros() }
+            Term {
+                x: x.as_ptr(),
+                y: y.as_ptr(),
+                shift: (n / y.len()).trailing_zeros(),
+            }
         })
         .collect();
     let sum = Sum::new(q);
@@ -165,7 +189,11 @@ pub(crate) fn dot_runs<const ADD: bool>(q: &Modulus, out: &mut [u64], pairs: &[(
 /// `out.len()` is a multiple of 8·V; each term's x is readable for `out.len()` words and its y for `out.len() >> shift` words.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn dot_blocks<const ADD: bool, const LONG: bool, const V: usize>(sum: &Sum, out: &mut [u64], terms: &[Term]) {
+unsafe fn dot_blocks<const ADD: bool, const LONG: bool, const V: usize>(
+    sum: &Sum,
+    out: &mut [u64],
+    terms: &[Term],
+) {
     let lanes = _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0);
     let (chunks, _) = out.as_chunks_mut::<8>();
     for (b, block) in chunks.chunks_exact_mut(V).enumerate() {
@@ -191,7 +219,8 @@ unsafe fn dot_blocks<const ADD: bool, const LONG: bool, const V: usize>(sum: &Su
                     let mask = ((1u32 << (8 >> t.shift)) - 1) as u8;
                     let spread = _mm512_srl_epi64(lanes, _mm_set_epi64x(0, i64::from(t.shift)));
                     for (v, y) in y.iter_mut().enumerate() {
-                        let few = _mm512_maskz_loadu_epi64(mask, t.y.add((at + 8 * v) >> t.shift).cast());
+                        let few =
+                            _mm512_maskz_loadu_epi64(mask, t.y.add((at + 8 * v) >> t.shift).cast());
                         *y = _mm512_permutexvar_epi64(spread, few);
                     }
                 }
@@ -204,7 +233,11 @@ unsafe fn dot_blocks<const ADD: bool, const LONG: bool, const V: usize>(sum: &Su
         }
         for v in 0..V {
             let r = sum.reduce::<LONG>(h[v], l[v]);
-            let r = if ADD { sum.wide.add(r, load(&block[v])) } else { r };
+            let r = if ADD {
+                sum.wide.add(r, load(&block[v]))
+            } else {
+                r
+            };
             store(&mut block[v], r);
         }
     }
@@ -228,21 +261,30 @@ fn gather(a: &[u64], p: &[u32; 8]) -> __m512i {
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 pub(crate) fn permute(out: &mut [u64], a: &[u64], perm: &[u32]) {
     let (out, perm) = (out.as_chunks_mut::<8>().0, perm.as_chunks::<8>().0);
-    out.iter_mut().zip(perm).for_each(|(o, p)| store(o, gather(a, p)));
+    out.iter_mut()
+        .zip(perm)
+        .for_each(|(o, p)| store(o, gather(a, p)));
 }
 
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 pub(crate) fn permute_add(q: &Modulus, acc: &mut [u64], a: &[u64], perm: &[u32]) {
     let m = Wide::new(q);
     let (acc, perm) = (acc.as_chunks_mut::<8>().0, perm.as_chunks::<8>().0);
-    acc.iter_mut().zip(perm).for_each(|(o, p)| store(o, m.add(load(o), gather(a, p))));
+    acc.iter_mut()
+        .zip(perm)
+        .for_each(|(o, p)| store(o, m.add(load(o), gather(a, p))));
 }
 
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 pub(crate) fn from_i64(q: &Modulus, out: &mut [u64], x: &[i64]) {
     let s = Sum::new(q);
     let m = s.wide;
-    for (o, x) in out.as_chunks_mut::<8>().0.iter_mut().zip(x.as_chunks::<8>().0) {
+    for (o, x) in out
+        .as_chunks_mut::<8>()
+        .0
+        .iter_mut()
+        .zip(x.as_chunks::<8>().0)
+    {
         // SAFETY: the reference covers the 64 bytes; the load needs no alignment.
         let x = unsafe { _mm512_loadu_si512(x.as_ptr().cast()) };
         let size = _mm512_abs_epi64(x);
@@ -259,6 +301,9 @@ pub(crate) fn lift_centered(from: &Modulus, to: &Modulus, out: &mut [u64], x: &[
     let (shift, half) = (set(to.neg(to.reduce(from.q))), set(from.q / 2));
     two(out, x, |_, x| {
         let r = subtract_if_above(m.reduce_lazy(x, inv52), m.q);
-        m.add(r, _mm512_maskz_mov_epi64(_mm512_cmpgt_epu64_mask(x, half), shift))
+        m.add(
+            r,
+            _mm512_maskz_mov_epi64(_mm512_cmpgt_epu64_mask(x, half), shift),
+        )
     });
 }

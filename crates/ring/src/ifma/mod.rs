@@ -74,14 +74,22 @@ fn low(a: __m512i, b: __m512i) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 fn factor(s: Shoup) -> Factor {
-    Factor { w: set(s.w), ws: set(s.ws) }
+    Factor {
+        w: set(s.w),
+        ws: set(s.ws),
+    }
 }
 
 impl Wide {
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
     fn new(q: &Modulus) -> Self {
-        Wide { q: set(q.q), q2: set(2 * q.q), minus_q: set((1 << 52) - q.q), mask: set((1 << 52) - 1) }
+        Wide {
+            q: set(q.q),
+            q2: set(2 * q.q),
+            minus_q: set((1 << 52) - q.q),
+            mask: set((1 << 52) - 1),
+        }
     }
 
     /// a·w mod q in [0, 2q), for a < 2^52.

@@ -12,6 +12,9 @@ use crate::modulus::Shoup;
 /// The smallest size that these kernels take.
 pub(crate) const LEAST: usize = 64;
 
+/// How many blocks of 64 elements ahead the twiddles are prefetched: one limb's tables come from memory, not from a cache.
+const AHEAD: isize = 8;
+
 /// How many layers the next pass takes when `layers` remain above the last six.
 fn pass_layers(layers: u32) -> u32 {
     match (layers, layers % 3) {
@@ -37,8 +40,21 @@ impl Transform {
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
     fn new(q: &Modulus, w: &[u64], ws: &[u64], tail: &[u64], a: &mut [u64]) -> Self {
         let n = a.len();
-        assert!(n.is_power_of_two() && n >= LEAST && w.len() == n && ws.len() == n && tail.len() == 6 * n / 8);
-        Transform { m: Wide::new(q), w: w.as_ptr(), ws: ws.as_ptr(), tail: tail.as_ptr(), a: a.as_mut_ptr(), n }
+        assert!(
+            n.is_power_of_two()
+                && n >= LEAST
+                && w.len() == n
+                && ws.len() == n
+                && tail.len() == 6 * n / 8
+        );
+        Transform {
+            m: Wide::new(q),
+            w: w.as_ptr(),
+            ws: ws.as_ptr(),
+            tail: tail.as_ptr(),
+            a: a.as_mut_ptr(),
+            n,
+        }
     }
 
     /// # Safety
@@ -47,21 +63,37 @@ impl Transform {
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
     unsafe fn twiddle(&self, i: usize) -> Factor {
         // SAFETY: both tables have n words.
-        unsafe { Factor { w: set(*self.w.add(i)), ws: set(*self.ws.add(i)) } }
+        unsafe {
+            Factor {
+                w: set(*self.w.add(i)),
+                ws: set(*self.ws.add(i)),
+            }
+        }
     }
 
-    /// The lane-wise twiddles of block b of 64 elements.
+    /// The lane-wise twiddles of block b of 64 elements; prefetches those of block `ahead`, which need not exist.
     ///
     /// # Safety
     /// `64·b < self.n`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    unsafe fn tail(&self, b: usize) -> Tail {
+    unsafe fn tail(&self, b: usize, ahead: isize) -> Tail {
         // SAFETY: the table has 48 words per block, 16 per twiddle; the first four words of w and ws always exist.
         unsafe {
             let p = self.tail.add(48 * b);
-            let lanes = |at: usize| Factor { w: _mm512_loadu_si512(p.add(at).cast()), ws: _mm512_loadu_si512(p.add(at + 8).cast()) };
-            Tail { lanes: [lanes(0), lanes(16), lanes(32)], turns: [self.twiddle(1), self.twiddle(2), self.twiddle(3)] }
+            for line in 0..6 {
+                _mm_prefetch::<_MM_HINT_T0>(
+                    self.tail.wrapping_offset(48 * ahead + 8 * line).cast(),
+                );
+            }
+            let lanes = |at: usize| Factor {
+                w: _mm512_loadu_si512(p.add(at).cast()),
+                ws: _mm512_loadu_si512(p.add(at + 8).cast()),
+            };
+            Tail {
+                lanes: [lanes(0), lanes(16), lanes(32)],
+                turns: [self.twiddle(1), self.twiddle(2), self.twiddle(3)],
+            }
         }
     }
 }
@@ -80,7 +112,11 @@ impl Tail {
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
     fn mul(&self, m: &Wide, x: __m512i, level: usize, c: usize) -> __m512i {
         let first = m.shoup_lazy(x, self.lanes[level]);
-        if c == 0 { first } else { m.shoup_lazy(first, self.turns[c - 1]) }
+        if c == 0 {
+            first
+        } else {
+            m.shoup_lazy(first, self.turns[c - 1])
+        }
     }
 }
 
@@ -97,7 +133,13 @@ fn butterfly(m: &Wide, v: &mut [__m512i], x: usize, y: usize, times: impl Fn(__m
 /// (x, y) → (x + y, (y − x)·w): both below 2q before and after; `times` multiplies by w to below 2q.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn inverse_butterfly(m: &Wide, v: &mut [__m512i], x: usize, y: usize, times: impl Fn(__m512i) -> __m512i) {
+fn inverse_butterfly(
+    m: &Wide,
+    v: &mut [__m512i],
+    x: usize,
+    y: usize,
+    times: impl Fn(__m512i) -> __m512i,
+) {
     let d = _mm512_add_epi64(_mm512_sub_epi64(v[y], v[x]), m.q2);
     v[x] = subtract_if_above(_mm512_add_epi64(v[x], v[y]), m.q2);
     v[y] = times(d);
@@ -223,11 +265,17 @@ fn forward_layers<const R: usize>(m: &Wide, v: &mut [__m512i; R], f: &[Factor; R
 /// One layer between registers that lie HALF apart; constant bounds, so that it becomes straight-line code.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn forward_layer<const R: usize, const HALF: usize>(m: &Wide, v: &mut [__m512i; R], f: &[Factor; R]) {
+fn forward_layer<const R: usize, const HALF: usize>(
+    m: &Wide,
+    v: &mut [__m512i; R],
+    f: &[Factor; R],
+) {
     for pair in 0..R / 2 {
         let (group, lane) = (pair / HALF, pair % HALF);
         let x = 2 * HALF * group + lane;
-        butterfly(m, v, x, x + HALF, |y| m.shoup_lazy(y, f[R / (2 * HALF) + group]));
+        butterfly(m, v, x, x + HALF, |y| {
+            m.shoup_lazy(y, f[R / (2 * HALF) + group])
+        });
     }
 }
 
@@ -254,10 +302,12 @@ unsafe fn forward_last(t: &Transform, b: usize) {
         }
         forward_layers(&m, &mut v, &f);
         let mut v = transpose(v);
-        let tail = t.tail(b);
+        let tail = t.tail(b, b as isize + AHEAD);
         for (level, half) in [4, 2, 1].into_iter().enumerate() {
             for x in (0..8).filter(|x| x & half == 0) {
-                butterfly(&m, &mut v, x, x + half, |y| tail.mul(&m, y, level, x / (2 * half)));
+                butterfly(&m, &mut v, x, x + half, |y| {
+                    tail.mul(&m, y, level, x / (2 * half))
+                });
             }
         }
         let v = transpose(v.map(|x| m.canonical(x)));
@@ -269,7 +319,14 @@ unsafe fn forward_last(t: &Transform, b: usize) {
 
 /// The portable twin is `portable::inverse`.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(crate) fn inverse(q: &Modulus, w: &[u64], ws: &[u64], tail: &[u64], scale: Shoup, a: &mut [u64]) {
+pub(crate) fn inverse(
+    q: &Modulus,
+    w: &[u64],
+    ws: &[u64],
+    tail: &[u64],
+    scale: Shoup,
+    a: &mut [u64],
+) {
     let t = Transform::new(q, w, ws, tail, a);
     let layers = t.n.trailing_zeros() - 6;
     // The last layer multiplies by 1/n too.
@@ -315,7 +372,12 @@ unsafe fn inverse_block(t: &Transform, layers: u32, i: usize, scale: [Shoup; 2])
 /// # Safety
 /// As for [`inverse_block`], and log2 R <= layers.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn inverse_pass<const R: usize, const LAST: bool>(t: &Transform, layers: u32, i: usize, scale: [Shoup; 2]) {
+unsafe fn inverse_pass<const R: usize, const LAST: bool>(
+    t: &Transform,
+    layers: u32,
+    i: usize,
+    scale: [Shoup; 2],
+) {
     let size = 64usize << layers;
     let (blocks, stride) = (t.n / size, size / R);
     let m = t.m;
@@ -355,7 +417,11 @@ unsafe fn inverse_pass<const R: usize, const LAST: bool>(t: &Transform, layers: 
 /// level.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn inverse_layers<const R: usize, const LAST: bool>(m: &Wide, v: &mut [__m512i; R], f: &[Factor; R]) {
+fn inverse_layers<const R: usize, const LAST: bool>(
+    m: &Wide,
+    v: &mut [__m512i; R],
+    f: &[Factor; R],
+) {
     let end = if LAST { R / 2 } else { R };
     if end > 1 {
         inverse_layer::<R, 1>(m, v, f);
@@ -374,11 +440,17 @@ fn inverse_layers<const R: usize, const LAST: bool>(m: &Wide, v: &mut [__m512i; 
 /// One inverse layer between registers that lie HALF apart, as [`forward_layer`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn inverse_layer<const R: usize, const HALF: usize>(m: &Wide, v: &mut [__m512i; R], f: &[Factor; R]) {
+fn inverse_layer<const R: usize, const HALF: usize>(
+    m: &Wide,
+    v: &mut [__m512i; R],
+    f: &[Factor; R],
+) {
     for pair in 0..R / 2 {
         let (group, lane) = (pair / HALF, pair % HALF);
         let x = 2 * HALF * group + lane;
-        inverse_butterfly(m, v, x, x + HALF, |y| m.shoup_lazy(y, f[R / (2 * HALF) + group]));
+        inverse_butterfly(m, v, x, x + HALF, |y| {
+            m.shoup_lazy(y, f[R / (2 * HALF) + group])
+        });
     }
 }
 
@@ -402,11 +474,13 @@ unsafe fn inverse_first(t: &Transform, b: usize) {
             *v = _mm512_loadu_si512(p.add(8 * (7 - k)).cast());
         }
         let mut v = transpose(v);
-        let tail = t.tail(blocks - 1 - b);
+        let tail = t.tail(blocks - 1 - b, (blocks - 1 - b) as isize - AHEAD);
         for (level, half) in [4, 2, 1].into_iter().enumerate().rev() {
             for x in (0..8).filter(|x| x & half == 0) {
                 let mirrored = (1 << level) - 1 - x / (2 * half);
-                inverse_butterfly(&m, &mut v, x, x + half, |y| tail.mul(&m, y, level, mirrored));
+                inverse_butterfly(&m, &mut v, x, x + half, |y| {
+                    tail.mul(&m, y, level, mirrored)
+                });
             }
         }
         let mut v = transpose(v);
