@@ -24,6 +24,26 @@ pub fn remez(f: impl Fn(f64) -> f64, interval: (f64, f64), degree: usize) -> Res
     if degree > DEGREE_LIMIT {
         return Err(Error::Degree { method: "remez", degree, limit: DEGREE_LIMIT });
     }
+    let solved = match exchange(&f, interval, degree) {
+        // Where the best polynomial of this degree is also the best of the next (even functions at even degrees, odd ones at odd
+        // degrees, on a symmetric interval), a reference of degree + 2 points is degenerate and the next degree's is not.
+        Err(Error::NotConverged { iterations, lower, upper }) => exchange(&f, interval, degree + 1)
+            .ok()
+            .filter(|s| s.coefficients[degree + 1].abs() <= 1e-3 * s.lower)
+            .ok_or(Error::NotConverged { iterations, lower, upper })?,
+        other => other?,
+    };
+    let coefficients = solved.coefficients[..=degree].to_vec();
+    Approximation::measure(f, Polynomial::new(coefficients, interval)?, Some(solved.lower))
+}
+
+struct Solved {
+    coefficients: Vec<f64>,
+    /// Largest levelled error of any reference.
+    lower: f64,
+}
+
+fn exchange(f: &impl Fn(f64) -> f64, interval: (f64, f64), degree: usize) -> Result<Solved, Error> {
     let (half, middle) = half_and_middle(interval);
     let in_t = |t: f64| f(middle + half * t);
     let kink = (-middle / half).clamp(-1.0, 1.0);
@@ -39,15 +59,16 @@ pub fn remez(f: impl Fn(f64) -> f64, interval: (f64, f64), degree: usize) -> Res
     let rounding = 64.0 * f64::EPSILON * scale.max(f64::MIN_POSITIVE);
     let mut best: Option<(Vec<f64>, f64)> = None;
     let mut lower: f64 = 0.0;
-    for _ in 0..ROUNDS {
+    let mut rounds = 0;
+    while rounds < ROUNDS {
+        rounds += 1;
         let Some((coefficients, levelled)) = level_on(&in_t, &reference) else { break };
         lower = lower.max(levelled.abs());
         let error = |t: f64| in_t(t) - clenshaw(&coefficients, t);
         let extrema = alternating_extrema(&error, &reference, kink);
         let upper = extrema.iter().fold(0.0_f64, |m, e| m.max(e.1.abs()));
-        if !upper.is_finite() {
-            let t = extrema.iter().find(|e| !e.1.is_finite()).map_or(0.0, |e| e.0);
-            return Err(Error::Function { x: middle + half * t, value: in_t(t) });
+        if let Some(e) = extrema.iter().find(|e| !e.1.is_finite()) {
+            return Err(Error::Function { x: middle + half * e.0, value: in_t(e.0) });
         }
         if best.as_ref().is_none_or(|b| upper < b.1) {
             best = Some((coefficients.clone(), upper));
@@ -61,11 +82,11 @@ pub fn remez(f: impl Fn(f64) -> f64, interval: (f64, f64), degree: usize) -> Res
         }
         reference = next;
     }
-    let (coefficients, upper) = best.ok_or(Error::NotConverged { iterations: 0, lower, upper: f64::INFINITY })?;
-    if upper > 1.01 * lower && upper > rounding {
-        return Err(Error::NotConverged { iterations: ROUNDS, lower, upper });
+    let upper = best.as_ref().map_or(f64::INFINITY, |b| b.1);
+    match best {
+        Some((coefficients, upper)) if upper <= 1.01 * lower || upper <= rounding => Ok(Solved { coefficients, lower }),
+        _ => Err(Error::NotConverged { iterations: rounds, lower, upper }),
     }
-    Approximation::measure(f, Polynomial::new(coefficients, interval)?, Some(lower))
 }
 
 /// `degree + 2` Chebyshev extreme points, moved a little off symmetry: on a symmetric reference the levelled error of an even or
@@ -143,36 +164,36 @@ fn alternating_extrema(error: &impl Fn(f64) -> f64, reference: &[f64], kink: f64
     }
     points.push(1.0);
     let values: Vec<f64> = points.iter().map(|&t| error(t)).collect();
-    let mut extrema: Vec<(f64, f64)> = Vec::new();
-    for i in 0..points.len() {
-        let left = i.saturating_sub(1);
-        let right = (i + 1).min(points.len() - 1);
-        if !values[i].is_finite() {
-            return vec![(points[i], values[i])];
-        }
-        if values[i] == 0.0 || values[i].abs() < values[left].abs() || values[i].abs() < values[right].abs() {
-            continue;
-        }
-        let sign = values[i].signum();
-        let mut top = (points[i], values[i]);
-        for (low, high) in [(points[left], points[i]), (points[i], points[right])] {
-            if low < high {
-                let (t, value) = golden_section(&|t| sign * error(t), low, high);
-                if value > top.1.abs() {
-                    top = (t, sign * value);
+    if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+        return vec![(points[i], values[i])];
+    }
+    // The largest sample of each stretch of one sign, then refined between its neighbours.
+    let mut tops: Vec<usize> = Vec::new();
+    for (i, v) in values.iter().enumerate() {
+        match tops.last_mut() {
+            _ if *v == 0.0 => {}
+            Some(top) if values[*top].signum() == v.signum() => {
+                if v.abs() > values[*top].abs() {
+                    *top = i;
                 }
             }
-        }
-        match extrema.last_mut() {
-            Some(last) if last.1.signum() == sign => {
-                if top.1.abs() > last.1.abs() {
-                    *last = top;
-                }
-            }
-            _ => extrema.push(top),
+            _ => tops.push(i),
         }
     }
-    extrema
+    let refine = |i: usize| {
+        let sign = values[i].signum();
+        let mut best = (points[i], values[i]);
+        for (low, high) in [(i.saturating_sub(1), i), (i, (i + 1).min(points.len() - 1))] {
+            if low < high {
+                let (t, value) = golden_section(&|t| sign * error(t), points[low], points[high]);
+                if value > best.1.abs() {
+                    best = (t, sign * value);
+                }
+            }
+        }
+        best
+    };
+    tops.into_iter().map(refine).collect()
 }
 
 /// `count` consecutive extrema, the globally largest kept: the smaller end goes first. None when there are too few.
