@@ -9,7 +9,7 @@
 //!
 //! Modules in reading order: [`modulus`] (scalars), [`primes`], [`limb`] (vector kernels on one limb), [`ntt`], [`ring`](mod@ring),
 //! [`automorphism`](mod@automorphism), [`convert`] (basis conversion), [`poly`] (typed polynomials), [`buffer`] (their memory),
-//! [`sample`] (randomness), [`backend`] (which instructions run).
+//! [`sample`] (randomness), [`backend`](mod@backend) (which instructions run).
 //!
 //! The crate knows nothing of scales, slots or keys. `unsafe` occurs in `buffer`, in the IFMA kernels and at the calls to
 //! them; every IFMA kernel has a portable twin that gives the same words.
