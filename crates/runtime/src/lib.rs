@@ -1,3 +1,37 @@
-//! Carries out a verified [`Plan`] on either side of the wire, and reports.
+//! Carries out a verified plan on either side of the wire, and reports.
+//!
+//! * [`plan`]: the program that the compiler writes; [`verify`]: the only way to make it runnable, by one pass of [`ckks::Meter`];
+//!   [`interpreter`]: carrying it out over any [`ckks::Arithmetic`].
+//! * [`client`] holds the secret key, [`server`] cannot hold one.
+//! * [`container`], [`packing`], [`plan_file`], [`checkpoint`]: files. Bytes from outside become checked objects or one clear error.
+//! * [`check`]: the clear twin beside an encrypted run; [`report`]: what it cost; [`machine`]: memory, disk and clocks.
+//!
+//! Notation: plan units are normalised values, network units are the network's own; network value = unit × plan value.
+//!
+//! What this crate does not know: graphs, training, how a plan was chosen. It prints nothing.
+
+pub mod check;
+pub mod checkpoint;
+pub mod client;
+mod conformance;
+pub mod container;
+pub mod error;
+pub mod interpreter;
+pub mod machine;
+pub mod packing;
 pub mod plan;
-pub use plan::Plan;
+pub mod plan_file;
+pub mod report;
+pub mod server;
+pub mod verify;
+
+pub use check::{ClearTwin, Excess, LockStep};
+pub use client::{Client, ClientSpec};
+pub use conformance::parameters_digest;
+pub use error::{Error, Result};
+pub use interpreter::{Done, Observer, Progress, Reporter, State, Stopwatch};
+pub use machine::{parse_size, size};
+pub use plan::{Class, Description, Operation, Plan, Port, Register, Step};
+pub use report::Report;
+pub use server::Server;
+pub use verify::{PlanFacts, VerifiedPlan};

@@ -1,0 +1,160 @@
+//! Checks against the clear twin: ranges on one input, and lock-step precision of an encrypted run.
+
+use crate::client::{ClientSpec, place};
+use crate::interpreter::{Done, Observer, State};
+use crate::plan::{Register, Step};
+use crate::verify::{VerifiedPlan, operand_limit};
+use crate::{Client, Error, Result};
+use ckks::{Arithmetic, Ciphertext, Clear, Complex64};
+use std::collections::BTreeMap;
+
+/// Seed of the clear twin's simulated ModRaise.
+const CLEAR_SEED: u64 = 0x706f_6c79_7665_696c;
+
+/// The clear twin of a plan on one input.
+pub struct ClearTwin<'a> {
+    plan: &'a VerifiedPlan,
+    clear: Clear,
+    state: State<<Clear as Arithmetic>::Value>,
+}
+
+impl std::fmt::Debug for ClearTwin<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClearTwin").field("next", &self.state.next).finish_non_exhaustive()
+    }
+}
+
+impl<'a> ClearTwin<'a> {
+    /// The twin before the first step, on a tensor in network units.
+    ///
+    /// # Errors
+    /// As [`Client::encrypt`].
+    pub fn new(plan: &'a VerifiedPlan, spec: &ClientSpec, tensor: &[f64]) -> Result<Self> {
+        let slots = place(&plan.plan().input, &spec.description, tensor)?;
+        Self::from_slots(plan, &slots)
+    }
+    fn from_slots(plan: &'a VerifiedPlan, slots: &[Vec<Complex64>]) -> Result<Self> {
+        let clear = Clear::new(plan.parameters(), CLEAR_SEED);
+        let level = ckks::Level::new(plan.plan().input.level);
+        let inputs = slots.iter().map(|v| clear.input(v, level)).collect();
+        Ok(Self { plan, state: plan.start(inputs)?, clear })
+    }
+    /// Carries out the next step; refuses operands that leave the calibrated range.
+    ///
+    /// # Errors
+    /// [`Error::Range`], or what the interpreter refuses.
+    pub fn advance(&mut self) -> Result<Vec<(Register, Vec<Complex64>)>> {
+        let Some(step) = self.plan.plan().steps.get(self.state.next) else { return Ok(Vec::new()) };
+        if let Some(limit) = operand_limit(&step.operation) {
+            for r in step.operation.reads() {
+                let (Some(v), unit) = (self.state.live.get(&r), self.plan.unit(r)) else { continue };
+                let reached = v.values.iter().fold(0.0f64, |m, z| m.max(z.re.abs()).max(z.im.abs()));
+                // rounding and the transforms' own error are no excess of the range
+                if !reached.is_finite() || reached > limit * 1.000_1 {
+                    return Err(Error::Range { layer: step.layer.clone(), reached: reached * unit, limit: limit * unit });
+                }
+            }
+        }
+        let mut results = Collect(Vec::new());
+        self.plan.advance(&self.clear, &mut self.state, &mut results)?;
+        Ok(results.0)
+    }
+    /// Carries out the rest; gives the output tensor in network units.
+    ///
+    /// # Errors
+    /// As [`ClearTwin::advance`].
+    pub fn finish(mut self) -> Result<Vec<f64>> {
+        while self.state.next < self.plan.plan().steps.len() {
+            self.advance()?;
+        }
+        let port = &self.plan.plan().output;
+        let slots: Vec<Vec<Complex64>> = port.registers.iter().filter_map(|r| self.state.live.get(r)).map(|v| v.values.clone()).collect();
+        Ok(crate::client::gather(port, &slots))
+    }
+}
+
+struct Collect(Vec<(Register, Vec<Complex64>)>);
+
+impl Observer<<Clear as Arithmetic>::Value> for Collect {
+    fn end(&mut self, done: &Done<'_, <Clear as Arithmetic>::Value>) -> Result<()> {
+        self.0 = done.results.iter().map(|(r, v)| (*r, v.values.clone())).collect();
+        Ok(())
+    }
+}
+
+/// Precision of one step, in plan units.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct StepPrecision {
+    /// Largest error of real and imaginary parts.
+    pub largest: f64,
+    /// Mean error of real and imaginary parts.
+    pub mean: f64,
+    /// Largest magnitude of the true values.
+    pub magnitude: f64,
+}
+
+/// What to do with an error beyond its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excess {
+    /// Stop at once, naming the layer.
+    Stop,
+    /// Go on: measure only.
+    Measure,
+}
+
+/// Evaluator and clear twin in lock-step, on the owner's machine.
+#[derive(Debug)]
+pub struct LockStep<'a> {
+    plan: &'a VerifiedPlan,
+    client: &'a Client,
+    twin: ClearTwin<'a>,
+    excess: Excess,
+    /// Precision of each step, by index.
+    pub steps: BTreeMap<usize, StepPrecision>,
+}
+
+impl<'a> LockStep<'a> {
+    /// Beside a run on an input that the client can decrypt.
+    ///
+    /// # Errors
+    /// If the key belongs to other parameters, or the input does not fit.
+    pub fn new(plan: &'a VerifiedPlan, client: &'a Client, state: &State<Ciphertext>, excess: Excess) -> Result<Self> {
+        if state.next != 0 || client.parameters() != plan.parameters() {
+            return Err(Error::Input { reason: "a check needs the whole run and the key that encrypted its input".into(), remedy: "run without --resume, with the client.key of this input".into() });
+        }
+        let port = &plan.plan().input;
+        let slots = port
+            .registers
+            .iter()
+            .filter_map(|r| state.live.get(r))
+            .map(|c| Ok(client.secret_key().decrypt(c)?))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self { plan, client, twin: ClearTwin::from_slots(plan, &slots)?, excess, steps: BTreeMap::new() })
+    }
+}
+
+impl Observer<Ciphertext> for LockStep<'_> {
+    fn begin(&mut self, _: usize, _: &Step) {}
+    fn end(&mut self, done: &Done<'_, Ciphertext>) -> Result<()> {
+        let truth = self.twin.advance()?;
+        let (mut largest, mut sum, mut count, mut magnitude) = (0.0f64, 0.0f64, 0usize, 0.0f64);
+        for ((_, c), (_, want)) in done.results.iter().zip(&truth) {
+            let had = self.client.secret_key().decrypt(c)?;
+            for (j, w) in want.iter().enumerate() {
+                let h = had[j % had.len()];
+                for e in [(h.re - w.re).abs(), (h.im - w.im).abs()] {
+                    largest = if e.is_nan() { f64::INFINITY } else { largest.max(e) };
+                    sum += e;
+                    count += 1;
+                }
+                magnitude = magnitude.max(w.re.abs()).max(w.im.abs());
+            }
+        }
+        self.steps.insert(done.index, StepPrecision { largest, mean: sum / count.max(1) as f64, magnitude });
+        let bound = self.plan.facts().steps[done.index].error_bound;
+        if self.excess == Excess::Stop && largest > bound {
+            return Err(Error::Check { step: done.index, layer: done.step.layer.clone(), error: largest * done.step.unit, bound: bound * done.step.unit });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! Checkpoints: after each bootstrap the live registers go into a file, so that a killed run resumes with the same answer.
+
+use crate::client::{ciphertext_bytes, read_ciphertext, write_ciphertext};
+use crate::conformance::{self, parameters_digest, residual_level};
+use crate::container::{Digest, Kind, Reader, Writer, file_length};
+use crate::interpreter::{Done, Observer, State};
+use crate::plan::{Operation, Register};
+use crate::verify::VerifiedPlan;
+use crate::{Error, Result};
+use ckks::{Ciphertext, Level, ParametersSpec};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::{BufReader, BufWriter, Read};
+use std::path::{Path, PathBuf};
+
+const META: [u8; 4] = *b"meta";
+
+#[derive(Serialize, Deserialize)]
+struct Meta {
+    parameters: ParametersSpec,
+    /// Digest of the input file.
+    input: Digest,
+    next: usize,
+    /// (register, level, slots)
+    registers: Vec<(Register, usize, usize)>,
+}
+
+/// Writes a checkpoint after each bootstrap; the file is replaced atomically.
+#[derive(Debug)]
+pub struct Checkpointer<'a> {
+    plan: &'a VerifiedPlan,
+    path: PathBuf,
+    input: Digest,
+}
+
+/// Digest of an input file, which ties a checkpoint to it.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn input_digest(mut input: impl Read, name: &str) -> Result<Digest> {
+    let mut hasher = blake3::Hasher::new();
+    std::io::copy(&mut input, &mut hasher).map_err(Error::io(name))?;
+    Ok(*hasher.finalize().as_bytes())
+}
+
+impl<'a> Checkpointer<'a> {
+    /// For a run of `plan` on the input with this digest.
+    pub fn new(plan: &'a VerifiedPlan, path: PathBuf, input: Digest) -> Self {
+        Self { plan, path, input }
+    }
+    /// Writes the state.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn save(&self, state: &State<Ciphertext>) -> Result<()> {
+        let parameters = self.plan.parameters();
+        let meta = Meta {
+            parameters: parameters.spec().clone(),
+            input: self.input,
+            next: state.next,
+            registers: state.live.iter().map(|(&r, c)| (r, c.level().index(), c.slots())).collect(),
+        };
+        let meta = conformance::json(&meta);
+        let mut sections = vec![(META, meta.len() as u64)];
+        sections.extend(state.live.values().map(|c| (*b"ctxt", ciphertext_bytes(parameters, c.level()))));
+        let mut partial = self.path.clone().into_os_string();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        let name = partial.display().to_string();
+        let file = std::fs::File::create(&partial).map_err(Error::io(&name))?;
+        let mut file = Writer::new(BufWriter::new(file), &name, Kind::Checkpoint, parameters_digest(parameters), *self.plan.digest(), sections)?;
+        file.section(&meta)?;
+        for c in state.live.values() {
+            file.begin()?;
+            write_ciphertext(&mut file, parameters, c)?;
+        }
+        let file = file.finish()?.into_inner().map_err(|e| Error::io(&name)(e.into_error()))?;
+        file.sync_all().map_err(Error::io(&name))?;
+        std::fs::rename(&partial, &self.path).map_err(Error::io(&name))
+    }
+}
+
+impl Observer<Ciphertext> for Checkpointer<'_> {
+    fn end(&mut self, done: &Done<'_, Ciphertext>) -> Result<()> {
+        if matches!(done.step.operation, Operation::Bootstrap { .. }) { self.save(done.state) } else { Ok(()) }
+    }
+}
+
+/// Most bytes that a checkpoint of this plan takes on disk.
+pub fn checkpoint_bytes(plan: &VerifiedPlan) -> u64 {
+    let most = plan.facts().steps.iter().map(|s| s.live.iter().map(|&level| ciphertext_bytes(plan.parameters(), Level::new(level)) + 64).sum::<u64>()).max();
+    file_length([most.unwrap_or(0), 4096])
+}
+
+/// Reads a checkpoint of `plan` on the input with this digest.
+///
+/// # Errors
+/// [`Error::File`] with the field that is wrong.
+pub fn read_checkpoint(path: &Path, plan: &VerifiedPlan, input: &Digest) -> Result<State<Ciphertext>> {
+    let name = path.display().to_string();
+    let file = BufReader::new(std::fs::File::open(path).map_err(Error::io(&name))?);
+    read_checkpoint_from(file, &name, plan, input)
+}
+
+fn read_checkpoint_from(input: impl Read, name: &str, plan: &VerifiedPlan, digest: &Digest) -> Result<State<Ciphertext>> {
+    let parameters = plan.parameters();
+    let mut file = Reader::new(input, name, Kind::Checkpoint)?;
+    file.expect_parameters(&parameters_digest(parameters), &parameters.spec().name)?;
+    file.expect_plan(plan.digest())?;
+    let meta: Meta = file.json(META, 1 << 20)?;
+    let refuse = |problem: String, remedy: &str| Error::file(name, "section `meta`", problem, remedy);
+    if &meta.input != digest {
+        return Err(refuse("the checkpoint belongs to another encrypted input".into(), "give that input, or start without --resume"));
+    }
+    let had: Vec<Register> = meta.registers.iter().map(|r| r.0).collect();
+    if meta.next == 0 || plan.live_after(meta.next - 1) != Some(had) {
+        return Err(refuse(format!("its registers are not those that step {} needs", meta.next), "start without --resume"));
+    }
+    let mut live = BTreeMap::new();
+    for (r, level, slots) in meta.registers {
+        let level = residual_level(parameters, level, name)?;
+        live.insert(r, read_ciphertext(&mut file, parameters, level, slots)?);
+    }
+    file.finish()?;
+    Ok(State { next: meta.next, live })
+}

@@ -1,0 +1,534 @@
+//! The file format: a fixed header, then sections, each with its own checksum.
+//!
+//! ```text
+//! header, 128 bytes, integers little endian
+//!   0  5  magic  "PVEIL"
+//!   5  1  kind
+//!   6  2  version
+//!   8  8  length of the whole file
+//!  16  4  number of sections
+//!  20 12  zero
+//!  32 32  parameters digest: BLAKE3 of the specification and its primes (zero where there are none)
+//!  64 32  plan digest (zero where it does not matter)
+//!  96 32  BLAKE3 of bytes 0..96
+//! section
+//!   0  4  tag
+//!   4  8  length of the payload
+//!  12  …  payload
+//!   …  32 BLAKE3 of tag, length and payload
+//! ```
+//!
+//! A reader states, before anything is allocated, how long a section may be; lengths follow from the parameters. Checksums
+//! find accidents, not forgery: a file's authenticity is the transport's business.
+
+use crate::{Error, Result};
+use std::io::{Read, Write};
+
+/// Version of the format that this program reads and writes.
+pub const VERSION: u16 = 1;
+/// Bytes of the header.
+pub const HEADER_LEN: u64 = 128;
+/// Bytes that a section takes beyond its payload.
+pub const SECTION_OVERHEAD: u64 = 44;
+const MAGIC: &[u8; 5] = b"PVEIL";
+const DAMAGED: &str = "the file is damaged: copy or make it again";
+
+/// A BLAKE3 digest.
+pub type Digest = [u8; 32];
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[repr(u8)]
+pub enum Kind {
+    /// The secret key with what the client must know.
+    ClientKey = 1,
+    /// Evaluation keys.
+    EvaluationKeys = 2,
+    /// Encrypted input.
+    Input = 3,
+    /// Encrypted answer.
+    Answer = 4,
+    /// A compiled plan.
+    Plan = 5,
+    /// A model.
+    Model = 6,
+    /// A checkpoint of a run.
+    Checkpoint = 7,
+}
+
+impl Kind {
+    const ALL: [Self; 7] = [Self::ClientKey, Self::EvaluationKeys, Self::Input, Self::Answer, Self::Plan, Self::Model, Self::Checkpoint];
+    /// Its name for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClientKey => "client key (secret)",
+            Self::EvaluationKeys => "evaluation keys",
+            Self::Input => "encrypted input",
+            Self::Answer => "encrypted answer",
+            Self::Plan => "plan",
+            Self::Model => "model",
+            Self::Checkpoint => "checkpoint",
+        }
+    }
+    /// Who may see such a file.
+    pub const fn who_may_see(self) -> &'static str {
+        match self {
+            Self::ClientKey => "its owner alone: whoever has it decrypts everything; never send it",
+            Self::EvaluationKeys => "anyone, in particular the server: they let it compute, not decrypt",
+            Self::Input | Self::Answer => "anyone, in particular the server: nobody can decrypt it without client.key",
+            Self::Plan => "whoever may know the model: weights are in the clear; the server needs it, the client needs only its description",
+            Self::Model => "whoever may know the model: weights are in the clear",
+            Self::Checkpoint => "anyone, in particular the server: it holds ciphertexts only",
+        }
+    }
+    fn how_to_make(self) -> &'static str {
+        match self {
+            Self::ClientKey | Self::EvaluationKeys => "`polyveil keygen` makes one",
+            Self::Input => "`polyveil encrypt` makes one",
+            Self::Answer => "`polyveil run` makes one",
+            Self::Plan => "`polyveil compile` makes one",
+            Self::Model => "`polyveil calibrate` makes one",
+            Self::Checkpoint => "`polyveil run` makes one at each bootstrap",
+        }
+    }
+}
+
+/// A file's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// What the file holds.
+    pub kind: Kind,
+    /// Length of the whole file.
+    pub length: u64,
+    /// Number of sections.
+    pub sections: u32,
+    /// Digest of the parameters.
+    pub parameters: Digest,
+    /// Digest of the plan.
+    pub plan: Digest,
+}
+
+impl Header {
+    fn to_bytes(self) -> [u8; HEADER_LEN as usize] {
+        let mut b = [0u8; HEADER_LEN as usize];
+        b[..5].copy_from_slice(MAGIC);
+        b[5] = self.kind as u8;
+        b[6..8].copy_from_slice(&VERSION.to_le_bytes());
+        b[8..16].copy_from_slice(&self.length.to_le_bytes());
+        b[16..20].copy_from_slice(&self.sections.to_le_bytes());
+        b[32..64].copy_from_slice(&self.parameters);
+        b[64..96].copy_from_slice(&self.plan);
+        let sum = blake3::hash(&b[..96]);
+        b[96..].copy_from_slice(sum.as_bytes());
+        b
+    }
+
+    /// Reads and checks a header.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the field that is wrong.
+    pub fn read(input: &mut impl Read, name: &str) -> Result<Self> {
+        let mut b = [0u8; HEADER_LEN as usize];
+        let mut had = 0;
+        while had < b.len() {
+            match input.read(&mut b[had..]).map_err(Error::io(name))? {
+                0 => break,
+                n => had += n,
+            }
+        }
+        if had < 5 || &b[..5] != MAGIC {
+            return Err(Error::file(name, "magic", "this is not a Polyveil file", "give a file that `polyveil` wrote"));
+        }
+        if had < b.len() {
+            return Err(Error::file(name, "header", format!("the file ends after {had} of {HEADER_LEN} bytes"), DAMAGED));
+        }
+        let version = u16::from_le_bytes([b[6], b[7]]);
+        if version != VERSION {
+            return Err(Error::file(
+                name,
+                "version",
+                format!("the file has format version {version}, this program reads version {VERSION}"),
+                "use the program that wrote it, or make the file again with this one",
+            ));
+        }
+        if blake3::hash(&b[..96]).as_bytes() != &b[96..] {
+            return Err(Error::file(name, "header checksum", "the header's bytes do not match their checksum", DAMAGED));
+        }
+        let Some(kind) = Kind::ALL.into_iter().find(|k| *k as u8 == b[5]) else {
+            return Err(Error::file(name, "kind", format!("unknown kind {}", b[5]), "a newer program may have written it: update this one"));
+        };
+        let array = |from: usize| <[u8; 32]>::try_from(&b[from..from + 32]).unwrap_or_default();
+        let length = u64::from_le_bytes(b[8..16].try_into().unwrap_or_default());
+        let sections = u32::from_le_bytes(b[16..20].try_into().unwrap_or_default());
+        if b[20..32] != [0; 12] || length < HEADER_LEN {
+            return Err(Error::file(name, "header", "reserved bytes are set or the length is impossible", DAMAGED));
+        }
+        Ok(Self { kind, length, sections, parameters: array(32), plan: array(64) })
+    }
+
+    /// Refuses a file of another kind.
+    ///
+    /// # Errors
+    /// [`Error::File`], field `kind`.
+    pub fn expect(&self, kind: Kind, name: &str) -> Result<()> {
+        if self.kind == kind {
+            return Ok(());
+        }
+        Err(Error::file(name, "kind", format!("this is a file of kind `{}`, `{}` is needed", self.kind.name(), kind.name()), kind.how_to_make()))
+    }
+}
+
+/// Length of a file with sections of these payload lengths.
+pub fn file_length(sections: impl IntoIterator<Item = u64>) -> u64 {
+    sections.into_iter().fold(HEADER_LEN, |sum, s| sum + SECTION_OVERHEAD + s)
+}
+
+/// Writes a file section by section; all lengths are known beforehand.
+pub struct Writer<W: Write> {
+    out: W,
+    name: String,
+    planned: std::vec::IntoIter<([u8; 4], u64)>,
+    current: Option<(blake3::Hasher, u64)>,
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes the header.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn new(mut out: W, name: &str, kind: Kind, parameters: Digest, plan: Digest, sections: Vec<([u8; 4], u64)>) -> Result<Self> {
+        let length = file_length(sections.iter().map(|s| s.1));
+        let count = u32::try_from(sections.len()).unwrap_or(u32::MAX);
+        let header = Header { kind, length, sections: count, parameters, plan };
+        out.write_all(&header.to_bytes()).map_err(Error::io(name))?;
+        Ok(Self { out, name: name.into(), planned: sections.into_iter(), current: None })
+    }
+    /// Begins the next section.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    ///
+    /// # Panics
+    /// If the section before is not complete or no section was planned: a mistake of the caller.
+    pub fn begin(&mut self) -> Result<()> {
+        self.end()?;
+        let (tag, length) = self.planned.next().expect("a planned section");
+        let mut hasher = blake3::Hasher::new();
+        for part in [&tag[..], &length.to_le_bytes()] {
+            hasher.update(part);
+            self.out.write_all(part).map_err(Error::io(&self.name))?;
+        }
+        self.current = Some((hasher, length));
+        Ok(())
+    }
+    /// Writes payload bytes of the current section.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    ///
+    /// # Panics
+    /// If they exceed the planned length: a mistake of the caller.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let (hasher, left) = self.current.as_mut().expect("a section was begun");
+        *left = left.checked_sub(bytes.len() as u64).expect("no more bytes than planned");
+        hasher.update(bytes);
+        self.out.write_all(bytes).map_err(Error::io(&self.name))
+    }
+    /// A whole section at once.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn section(&mut self, bytes: &[u8]) -> Result<()> {
+        self.begin()?;
+        self.write(bytes)
+    }
+    fn end(&mut self) -> Result<()> {
+        if let Some((hasher, left)) = self.current.take() {
+            assert_eq!(left, 0, "a section has its planned length");
+            self.out.write_all(hasher.finalize().as_bytes()).map_err(Error::io(&self.name))?;
+        }
+        Ok(())
+    }
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    ///
+    /// # Panics
+    /// If planned sections are missing: a mistake of the caller.
+    pub fn finish(mut self) -> Result<W> {
+        self.end()?;
+        assert!(self.planned.next().is_none(), "all planned sections were written");
+        self.out.flush().map_err(Error::io(&self.name))?;
+        Ok(self.out)
+    }
+}
+
+/// Reads a file section by section.
+pub struct Reader<R: Read> {
+    input: R,
+    name: String,
+    header: Header,
+    read: u64,
+    sections: u32,
+    current: Option<(blake3::Hasher, u64, String)>,
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads the header and refuses other kinds.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the field that is wrong.
+    pub fn new(mut input: R, name: &str, kind: Kind) -> Result<Self> {
+        let header = Header::read(&mut input, name)?;
+        header.expect(kind, name)?;
+        Ok(Self { input, name: name.into(), header, read: HEADER_LEN, sections: 0, current: None })
+    }
+    /// The header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+    /// The file's name, for messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// Refuses a file made under other parameters.
+    ///
+    /// # Errors
+    /// [`Error::File`], field `parameters`.
+    pub fn expect_parameters(&self, digest: &Digest, set: &str) -> Result<()> {
+        if &self.header.parameters == digest {
+            return Ok(());
+        }
+        Err(Error::file(
+            &self.name,
+            "parameters",
+            format!("made for another parameter set (digest {}) than this plan's `{set}` (digest {})", short(&self.header.parameters), short(digest)),
+            "run `polyveil keygen` and `polyveil encrypt` again for this plan",
+        ))
+    }
+    /// Refuses a file made for another plan.
+    ///
+    /// # Errors
+    /// [`Error::File`], field `plan`.
+    pub fn expect_plan(&self, digest: &Digest) -> Result<()> {
+        if &self.header.plan == digest {
+            return Ok(());
+        }
+        Err(Error::file(
+            &self.name,
+            "plan",
+            format!("made for another plan (digest {}) than this one (digest {})", short(&self.header.plan), short(digest)),
+            "make keys and inputs for this plan: `polyveil keygen`, `polyveil encrypt`",
+        ))
+    }
+    fn fill(&mut self, bytes: &mut [u8], field: &str) -> Result<()> {
+        if self.read + bytes.len() as u64 > self.header.length {
+            return Err(Error::file(&self.name, field, format!("it runs past the file's stated length of {} bytes", self.header.length), DAMAGED));
+        }
+        let mut had = 0;
+        while had < bytes.len() {
+            match self.input.read(&mut bytes[had..]) {
+                Ok(0) => {
+                    return Err(Error::file(
+                        &self.name,
+                        field,
+                        format!("the file is truncated: it ends at byte {} of {}", self.read + had as u64, self.header.length),
+                        DAMAGED,
+                    ));
+                }
+                Ok(n) => had += n,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::io(&self.name)(e)),
+            }
+        }
+        self.read += had as u64;
+        Ok(())
+    }
+    /// Begins the next section, which must have this tag and at most `most` bytes; gives its length.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the section's tag.
+    pub fn begin(&mut self, tag: [u8; 4], most: u64) -> Result<u64> {
+        let field = format!("section `{}`", String::from_utf8_lossy(&tag));
+        if self.sections >= self.header.sections {
+            return Err(Error::file(&self.name, field, "it is missing", DAMAGED));
+        }
+        let mut head = [0u8; 12];
+        self.fill(&mut head, &field)?;
+        if head[..4] != tag {
+            return Err(Error::file(&self.name, field, "another section is in its place", DAMAGED));
+        }
+        let length = u64::from_le_bytes(head[4..].try_into().unwrap_or_default());
+        if length > most {
+            return Err(Error::file(&self.name, field, format!("{length} bytes, but at most {most} make sense here"), DAMAGED));
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&head);
+        self.sections += 1;
+        self.current = Some((hasher, length, field));
+        Ok(length)
+    }
+    /// Begins the next section, which must have exactly `length` bytes.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the section's tag.
+    pub fn begin_exact(&mut self, tag: [u8; 4], length: u64) -> Result<()> {
+        let had = self.begin(tag, length)?;
+        if had != length {
+            let field = format!("section `{}`", String::from_utf8_lossy(&tag));
+            return Err(Error::file(&self.name, field, format!("{had} bytes, but {length} are needed"), DAMAGED));
+        }
+        Ok(())
+    }
+    /// Reads payload bytes of the current section.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it is too short.
+    ///
+    /// # Panics
+    /// If no section was begun: a mistake of the caller.
+    pub fn take(&mut self, bytes: &mut [u8]) -> Result<()> {
+        let (mut hasher, left, field) = self.current.take().expect("a section was begun");
+        if left < bytes.len() as u64 {
+            return Err(Error::file(&self.name, field, "it is too short", DAMAGED));
+        }
+        self.fill(bytes, &field)?;
+        hasher.update(bytes);
+        self.current = Some((hasher, left - bytes.len() as u64, field));
+        Ok(())
+    }
+    /// Ends the current section: all was read and the checksum matches.
+    ///
+    /// # Errors
+    /// [`Error::File`] if not.
+    ///
+    /// # Panics
+    /// If no section was begun: a mistake of the caller.
+    pub fn end(&mut self) -> Result<()> {
+        let (hasher, left, field) = self.current.take().expect("a section was begun");
+        if left != 0 {
+            return Err(Error::file(&self.name, field, format!("{left} bytes too many"), DAMAGED));
+        }
+        let mut sum = [0u8; 32];
+        self.fill(&mut sum, &field)?;
+        if hasher.finalize().as_bytes() != &sum {
+            return Err(Error::file(&self.name, field, "its bytes do not match their checksum", DAMAGED));
+        }
+        Ok(())
+    }
+    /// A whole section of at most `most` bytes; memory grows only as bytes arrive.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn section(&mut self, tag: [u8; 4], most: u64) -> Result<Vec<u8>> {
+        let length = self.begin(tag, most)?;
+        let mut bytes = Vec::new();
+        let mut left = length;
+        while left > 0 {
+            let step = left.min(1 << 22) as usize;
+            let at = bytes.len();
+            bytes.resize(at + step, 0);
+            self.take(&mut bytes[at..])?;
+            left -= step as u64;
+        }
+        self.end()?;
+        Ok(bytes)
+    }
+    /// A section of JSON.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn json<T: serde::de::DeserializeOwned>(&mut self, tag: [u8; 4], most: u64) -> Result<T> {
+        let bytes = self.section(tag, most)?;
+        serde_json::from_slice(&bytes).map_err(|e| {
+            Error::file(&self.name, format!("section `{}`", String::from_utf8_lossy(&tag)), format!("cannot be read ({e})"), "make the file again with this program")
+        })
+    }
+    /// Ends the file: nothing may follow.
+    ///
+    /// # Errors
+    /// [`Error::File`] for bytes or sections beyond the end.
+    pub fn finish(mut self) -> Result<R> {
+        let mut extra = [0u8; 1];
+        let more = self.input.read(&mut extra).map_err(Error::io(&self.name))?;
+        if more != 0 || self.read != self.header.length || self.sections != self.header.sections {
+            return Err(Error::file(
+                &self.name,
+                "length",
+                format!("the file is oversized: it goes on after its last section (at byte {})", self.read),
+                DAMAGED,
+            ));
+        }
+        Ok(self.input)
+    }
+}
+
+/// The first bytes of a digest, for people.
+pub fn short(digest: &Digest) -> String {
+    digest[..6].iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Vec<u8> {
+        let sections = vec![(*b"meta", 7), (*b"data", 100)];
+        let mut w = Writer::new(Vec::new(), "x", Kind::Input, [7; 32], [9; 32], sections).expect("in memory");
+        w.section(b"[1,2,3]").expect("in memory");
+        w.begin().expect("in memory");
+        w.write(&[5; 60]).expect("in memory");
+        w.write(&[6; 40]).expect("in memory");
+        w.finish().expect("in memory")
+    }
+
+    fn parse(bytes: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
+        let mut r = Reader::new(bytes, "x", Kind::Input)?;
+        r.expect_parameters(&[7; 32], "toy")?;
+        r.expect_plan(&[9; 32])?;
+        let list = r.json(*b"meta", 1000)?;
+        let data = r.section(*b"data", 100)?;
+        r.finish()?;
+        Ok((list, data))
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let (list, data) = parse(&sample()).expect("valid");
+        assert_eq!((list, data.len(), data[99]), (vec![1, 2, 3], 100, 6));
+    }
+
+    #[test]
+    fn every_truncation_extension_and_flip_is_refused() {
+        let good = sample();
+        for n in 0..good.len() {
+            assert!(parse(&good[..n]).is_err(), "cut to {n}");
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[n] ^= 1 << bit;
+                assert!(parse(&bad).is_err(), "bit {bit} of byte {n}");
+            }
+        }
+        let mut long = good;
+        long.push(0);
+        let message = parse(&long).expect_err("oversized").to_string();
+        assert!(message.contains("oversized"), "{message}");
+    }
+
+    #[test]
+    fn foreign_kinds_parameters_and_versions_are_named() {
+        let good = sample();
+        let message = Reader::new(&good[..], "x", Kind::EvaluationKeys).err().expect("kind").to_string();
+        assert!(message.contains("kind") && message.contains("keygen"), "{message}");
+        let r = Reader::new(&good[..], "x", Kind::Input).expect("valid");
+        let message = r.expect_parameters(&[8; 32], "toy").expect_err("digest").to_string();
+        assert!(message.contains("parameters") && message.contains("keygen"), "{message}");
+        let mut newer = good.clone();
+        newer[6] = 2;
+        let message = parse(&newer).expect_err("version").to_string();
+        assert!(message.contains("version 2"), "{message}");
+        let message = parse(b"PK\x03\x04 a zip file").expect_err("foreign").to_string();
+        assert!(message.contains("not a Polyveil file"), "{message}");
+    }
+}

@@ -1,0 +1,128 @@
+//! One structural error for the whole crate: every message names the cause and the remedy.
+
+use crate::size;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file is not what it should be.
+    #[error("{file}: {field}: {problem}; {remedy}")]
+    File {
+        /// The file's name.
+        file: String,
+        /// The field that is wrong.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The operating system refused.
+    #[error("{file}: {source}")]
+    Io {
+        /// The file's name.
+        file: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A plan does not hold together.
+    #[error("plan, step {step} (layer {layer}): {reason}")]
+    Plan {
+        /// Index of the step.
+        step: usize,
+        /// Its layer.
+        layer: String,
+        /// Why it is refused.
+        reason: String,
+    },
+    /// A plan's ports do not hold together.
+    #[error("plan, {port}: {reason}")]
+    Port {
+        /// The input or the output.
+        port: String,
+        /// Why it is refused.
+        reason: String,
+    },
+    /// A step failed while it was carried out.
+    #[error("step {step} (layer {layer}): {source}")]
+    Step {
+        /// Index of the step.
+        step: usize,
+        /// Its layer.
+        layer: String,
+        /// What the interpreter said.
+        source: ckks::Error,
+    },
+    /// The input does not fit the plan.
+    #[error("input: {reason}; {remedy}")]
+    Input {
+        /// What does not fit.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A value leaves the range for which the plan was compiled.
+    #[error(
+        "layer {layer}: the clear twin's value reaches {reached:.4} on this input but the plan was calibrated for at most {limit:.4}; calibrate on data that covers such inputs, or raise the margin (`polyveil calibrate --margin`), and compile again"
+    )]
+    Range {
+        /// The layer.
+        layer: String,
+        /// Largest magnitude seen, in network units.
+        reached: f64,
+        /// Largest magnitude allowed, in network units.
+        limit: f64,
+    },
+    /// More memory is needed than may be used.
+    #[error("{what} needs about {} of memory but only {} {limit_name}; {remedy}", size(*needed), size(*had))]
+    Memory {
+        /// What needs it.
+        what: String,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes at hand.
+        had: u64,
+        /// Which limit: "are free" or "are allowed by --max-memory".
+        limit_name: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// More disk space is needed than is free.
+    #[error("{path}: about {} are needed but {} are free; free some space or choose another folder", size(*needed), size(*had))]
+    Disk {
+        /// The folder.
+        path: String,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes free.
+        had: u64,
+    },
+    /// A layer's error exceeds its predicted bound.
+    #[error("check failed at layer {layer} (step {step}): error {error:.3e} exceeds the predicted bound {bound:.3e} (network units)")]
+    Check {
+        /// Index of the step.
+        step: usize,
+        /// Its layer.
+        layer: String,
+        /// Largest error, network units.
+        error: f64,
+        /// Predicted bound, network units.
+        bound: f64,
+    },
+    /// From the scheme.
+    #[error(transparent)]
+    Ckks(#[from] ckks::Error),
+}
+
+impl Error {
+    pub(crate) fn file(file: &str, field: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::File { file: file.into(), field: field.into(), problem: problem.into(), remedy: remedy.into() }
+    }
+    pub(crate) fn io(file: &str) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Self::Io { file: file.into(), source }
+    }
+}
+
+/// What this crate's functions return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

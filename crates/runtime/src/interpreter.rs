@@ -1,0 +1,214 @@
+//! Carrying out a verified plan over any interpreter.
+
+use crate::machine::cpu_seconds;
+use crate::plan::{Operation, Register, Step};
+use crate::verify::VerifiedPlan;
+use crate::{Error, Result};
+use ckks::Arithmetic;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// Where a run stands: the next step and the registers that are still needed.
+#[derive(Clone, Debug)]
+pub struct State<V> {
+    /// Index of the next step.
+    pub next: usize,
+    /// Registers that later steps or the output read.
+    pub live: BTreeMap<Register, V>,
+}
+
+/// A step that was just carried out.
+#[derive(Debug)]
+pub struct Done<'a, V> {
+    /// Its index.
+    pub index: usize,
+    /// The step.
+    pub step: &'a Step,
+    /// Its results.
+    pub results: &'a [(Register, V)],
+    /// Where the run stands now: what the rest needs.
+    pub state: &'a State<V>,
+    /// Wall seconds that it took.
+    pub seconds: f64,
+    /// CPU seconds that it took.
+    pub cpu_seconds: f64,
+}
+
+/// Watches a run.
+pub trait Observer<V> {
+    /// A step begins.
+    fn begin(&mut self, index: usize, step: &Step) {
+        let _ = (index, step);
+    }
+    /// A step has ended; an error stops the run.
+    ///
+    /// # Errors
+    /// What the observer finds.
+    fn end(&mut self, done: &Done<'_, V>) -> Result<()>;
+}
+
+/// Watches nothing.
+impl<V> Observer<V> for () {
+    fn end(&mut self, _: &Done<'_, V>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Several observers, in order.
+impl<V> Observer<V> for [&mut dyn Observer<V>] {
+    fn begin(&mut self, index: usize, step: &Step) {
+        self.iter_mut().for_each(|o| o.begin(index, step));
+    }
+    fn end(&mut self, done: &Done<'_, V>) -> Result<()> {
+        self.iter_mut().try_for_each(|o| o.end(done))
+    }
+}
+
+impl VerifiedPlan {
+    /// The state before the first step.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for another number of values than the input port has.
+    pub fn start<V>(&self, inputs: Vec<V>) -> Result<State<V>> {
+        let registers = &self.plan().input.registers;
+        if inputs.len() != registers.len() {
+            return Err(Error::Input {
+                reason: format!("{} ciphertexts, the plan takes {}", inputs.len(), registers.len()),
+                remedy: "encrypt for this plan (`polyveil encrypt`)".into(),
+            });
+        }
+        Ok(State { next: 0, live: registers.iter().copied().zip(inputs).collect() })
+    }
+
+    /// Carries out the steps from `state` on; gives the output port's values. Registers are dropped at their last use.
+    ///
+    /// # Errors
+    /// [`Error::Step`] with the layer, or what the observer finds.
+    pub fn run<A: Arithmetic>(&self, a: &A, mut state: State<A::Value>, observer: &mut (impl Observer<A::Value> + ?Sized)) -> Result<Vec<A::Value>> {
+        while state.next < self.plan().steps.len() {
+            self.advance(a, &mut state, observer)?;
+        }
+        self.plan()
+            .output
+            .registers
+            .iter()
+            .map(|r| state.live.get(r).cloned().ok_or_else(|| Error::Port { port: "output".into(), reason: format!("register {r} is not alive in this state") }))
+            .collect()
+    }
+
+    /// Carries out one step.
+    ///
+    /// # Errors
+    /// As [`VerifiedPlan::run`].
+    pub fn advance<A: Arithmetic>(&self, a: &A, state: &mut State<A::Value>, observer: &mut (impl Observer<A::Value> + ?Sized)) -> Result<()> {
+        let index = state.next;
+        let Some(step) = self.plan().steps.get(index) else { return Ok(()) };
+        observer.begin(index, step);
+        let (clock, cpu) = (Instant::now(), cpu_seconds());
+        let released = &self.facts().steps[index].released;
+        let operands: Vec<A::Value> = step
+            .operation
+            .reads()
+            .iter()
+            .enumerate()
+            .map(|(k, r)| {
+                let reads = step.operation.reads();
+                // the last use takes the value, others share it
+                let value = if released.contains(r) && !reads[k + 1..].contains(r) { state.live.remove(r) } else { state.live.get(r).cloned() };
+                value.ok_or_else(|| Error::Plan { step: index, layer: step.layer.clone(), reason: format!("register {r} is not alive in this state") })
+            })
+            .collect::<Result<_>>()?;
+        let values = step.operation.apply(a, &operands).map_err(|source| Error::Step { step: index, layer: step.layer.clone(), source })?;
+        drop(operands);
+        let results: Vec<(Register, A::Value)> = step.operation.writes().into_iter().zip(values).collect();
+        for (r, v) in &results {
+            if !released.contains(r) {
+                state.live.insert(*r, v.clone());
+            }
+        }
+        state.next = index + 1;
+        observer.end(&Done { index, step, results: &results, state, seconds: clock.elapsed().as_secs_f64(), cpu_seconds: cpu_seconds() - cpu })
+    }
+}
+
+/// Measures every step.
+#[derive(Clone, Debug, Default)]
+pub struct Stopwatch {
+    /// (wall, CPU) seconds of each step carried out, by index.
+    pub steps: BTreeMap<usize, (f64, f64)>,
+}
+
+impl<V> Observer<V> for Stopwatch {
+    fn end(&mut self, done: &Done<'_, V>) -> Result<()> {
+        self.steps.insert(done.index, (done.seconds, done.cpu_seconds));
+        Ok(())
+    }
+}
+
+/// One progress message.
+#[derive(Clone, Debug)]
+pub struct Progress<'a> {
+    /// Layer that begins.
+    pub layer: &'a str,
+    /// What it does.
+    pub doing: &'static str,
+    /// Steps done and steps in all.
+    pub steps: (usize, usize),
+    /// Seconds since the start.
+    pub elapsed: f64,
+    /// Estimate of the seconds that remain.
+    pub remaining: f64,
+}
+
+/// Reports progress with an estimate that learns from the steps done.
+pub struct Reporter<'a> {
+    predicted: Vec<f64>,
+    first: Option<usize>,
+    clock: Instant,
+    tell: &'a mut dyn FnMut(Progress<'_>),
+}
+
+impl<'a> Reporter<'a> {
+    /// For a plan; `predicted` is each step's predicted wall time.
+    pub fn new(predicted: Vec<f64>, tell: &'a mut dyn FnMut(Progress<'_>)) -> Self {
+        Self { predicted, first: None, clock: Instant::now(), tell }
+    }
+}
+
+impl std::fmt::Debug for Reporter<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reporter").field("steps", &self.predicted.len()).finish_non_exhaustive()
+    }
+}
+
+impl<V> Observer<V> for Reporter<'_> {
+    fn begin(&mut self, index: usize, step: &Step) {
+        let first = *self.first.get_or_insert(index);
+        let elapsed = self.clock.elapsed().as_secs_f64();
+        let done: f64 = self.predicted.get(first..index).unwrap_or_default().iter().sum();
+        let rest: f64 = self.predicted.get(index..).unwrap_or_default().iter().sum();
+        let pace = if done > 0.0 && elapsed > 0.0 { elapsed / done } else { 1.0 };
+        (self.tell)(Progress { layer: &step.layer, doing: step.operation.doing(), steps: (index, self.predicted.len()), elapsed, remaining: rest * pace });
+    }
+    fn end(&mut self, _: &Done<'_, V>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Operation {
+    /// In a word, for progress and listings.
+    pub const fn doing(&self) -> &'static str {
+        match self {
+            Self::Linear { .. } => "linear map",
+            Self::Polynomial { .. } => "polynomial",
+            Self::Square { .. } => "square",
+            Self::Quartic { .. } => "quartic",
+            Self::Add { .. } => "add",
+            Self::Multiply { .. } => "multiply",
+            Self::Align { .. } => "align",
+            Self::Bootstrap { .. } => "bootstrap",
+            Self::Join { .. } => "join",
+            Self::Split { .. } => "split",
+        }
+    }
+}

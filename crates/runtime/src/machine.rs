@@ -1,0 +1,154 @@
+//! What the machine has and what this process used: Linux's `/proc`, clocks and file systems.
+
+use crate::{Error, Result};
+use std::path::Path;
+
+/// CPU seconds of this process, all threads.
+pub fn cpu_seconds() -> f64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9
+}
+
+/// Largest resident size of this process so far (VmHWM), 0 where `/proc` has none.
+pub fn peak_bytes() -> u64 {
+    field("/proc/self/status", "VmHWM:")
+}
+
+/// Resident size of this process (VmRSS), 0 where `/proc` has none.
+pub fn resident_bytes() -> u64 {
+    field("/proc/self/status", "VmRSS:")
+}
+
+/// Memory that can be had without swapping, if known.
+pub fn available_memory() -> Option<u64> {
+    let system = field("/proc/meminfo", "MemAvailable:");
+    // a container may allow less than the machine has
+    let number = |path: &str| std::fs::read_to_string(path).ok().and_then(|t| t.trim().parse::<u64>().ok());
+    let group = match (number("/sys/fs/cgroup/memory.max"), number("/sys/fs/cgroup/memory.current")) {
+        (Some(most), Some(used)) => {
+            let cache = group_field("inactive_file");
+            Some(most.saturating_sub(used.saturating_sub(cache)))
+        }
+        _ => None,
+    };
+    match (system, group) {
+        (0, g) => g,
+        (s, Some(g)) => Some(s.min(g)),
+        (s, None) => Some(s),
+    }
+}
+
+fn group_field(key: &str) -> u64 {
+    let Ok(text) = std::fs::read_to_string("/sys/fs/cgroup/memory.stat") else { return 0 };
+    text.lines().find_map(|l| l.strip_prefix(key)?.trim().parse().ok()).unwrap_or(0)
+}
+
+fn field(path: &str, key: &str) -> u64 {
+    let Ok(text) = std::fs::read_to_string(path) else { return 0 };
+    text.lines().find_map(|l| l.strip_prefix(key)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+}
+
+/// Bytes free for this user in the file system of `folder`, if known.
+pub fn free_disk(folder: &Path) -> Option<u64> {
+    let s = rustix::fs::statvfs(folder).ok()?;
+    Some(s.f_bavail * s.f_frsize)
+}
+
+/// Refuses when `folder` has less than `needed` bytes free.
+///
+/// # Errors
+/// [`Error::Disk`].
+pub fn require_disk(folder: &Path, needed: u64) -> Result<()> {
+    match free_disk(folder) {
+        Some(had) if had < needed => Err(Error::Disk { path: folder.display().to_string(), needed, had }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses when `needed` bytes exceed the limit that the user set, or what is free.
+///
+/// # Errors
+/// [`Error::Memory`].
+pub fn require_memory(what: &str, needed: u64, limit: Option<u64>) -> Result<()> {
+    if let Some(had) = limit.filter(|&l| l < needed) {
+        return Err(Error::Memory {
+            what: what.into(),
+            needed,
+            had,
+            limit_name: "are allowed by --max-memory".into(),
+            remedy: format!("allow at least --max-memory {}, or compile for less memory (`polyveil compile --max-memory`)", size(needed).replace(' ', "")),
+        });
+    }
+    match available_memory() {
+        Some(had) if had < needed => Err(Error::Memory {
+            what: what.into(),
+            needed,
+            had,
+            limit_name: "are free".into(),
+            remedy: "close other programs, use a larger machine, or compile for less memory (`polyveil compile --max-memory`)".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A number of bytes for people: decimal units.
+pub fn size(bytes: u64) -> String {
+    let b = bytes as f64;
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", b / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", b / 1e6),
+        _ => format!("{:.2} GB", b / 1e9),
+    }
+}
+
+/// Reads `12GB`, `12 GB`, `800MB`, `4GiB`, `1000000`; none where it is not a size.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let number: f64 = text[..digits].parse().ok()?;
+    let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "kib" => 1024.0,
+        "mib" => 1048576.0,
+        "gib" => 1073741824.0,
+        _ => return None,
+    };
+    let bytes = number * unit;
+    // below 2^63 and not negative, so the cast is exact enough
+    (bytes >= 0.0 && bytes < 9e18).then_some(bytes as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_and_written() {
+        assert_eq!(parse_size("12GB"), Some(12_000_000_000));
+        assert_eq!(parse_size("1.5 GiB"), Some(1_610_612_736));
+        assert_eq!(parse_size("77"), Some(77));
+        assert_eq!(parse_size("12 parsecs"), None);
+        assert_eq!(parse_size(""), None);
+        assert_eq!(size(12_340_000_000), "12.34 GB");
+    }
+
+    #[test]
+    fn the_process_has_used_something() {
+        assert!(peak_bytes() > 1 << 20 && cpu_seconds() > 0.0 && resident_bytes() <= peak_bytes());
+        assert!(free_disk(Path::new("/")).is_some());
+    }
+
+    #[test]
+    fn too_little_memory_or_disk_is_refused_with_a_remedy() {
+        let message = require_memory("this plan", 10_000_000_000, Some(2_000_000_000)).expect_err("limit").to_string();
+        assert!(message.contains("10.00 GB") && message.contains("2.00 GB") && message.contains("--max-memory"), "{message}");
+        let message = require_memory("this plan", u64::MAX, None).expect_err("free").to_string();
+        assert!(message.contains("are free"), "{message}");
+        let message = require_disk(Path::new("/"), u64::MAX).expect_err("disk").to_string();
+        assert!(message.contains("are free"), "{message}");
+    }
+}

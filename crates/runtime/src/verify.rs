@@ -1,0 +1,401 @@
+//! The validator: one pass of [`Meter`] over the steps proves levels, scales, slots and registers, and gathers what the plan
+//! costs, which keys it needs and how large its error may become. Only a plan that passed can be run.
+
+use crate::client::{ClientSpec, check_port, evaluation_keys_bytes};
+use crate::conformance::{self, parameters_digest};
+use crate::container::Digest;
+use crate::plan::{Operation, Plan, Register, Step};
+use crate::report::Share;
+use crate::{Error, Result};
+use ckks::keys::{KeyRequest, SwitchingKey};
+use ckks::meter::{Cost, CostTable};
+use ckks::{Arithmetic, Level, Meter, Parameters};
+use std::collections::{BTreeMap, BTreeSet};
+
+type MeterValue = <Meter as Arithmetic>::Value;
+
+/// Most registers of one plan.
+const REGISTERS_LIMIT: usize = 1 << 20;
+/// What one thread more is worth: limbs are uneven and some loops are serial (measured: `polyveil bench`, two threads).
+const PARALLEL_EFFICIENCY: f64 = 0.93;
+/// Code, tables of tests and the allocator's slack, beyond what is counted.
+const BASE_BYTES: u64 = 200 << 20;
+
+/// What is known of one step.
+#[derive(Clone, Debug)]
+pub struct StepFacts {
+    /// Its cost.
+    pub cost: Cost,
+    /// Highest level of its operands.
+    pub level_in: usize,
+    /// Lowest level of its results.
+    pub level_out: usize,
+    /// Bound on the error of its results, plan units.
+    pub error_bound: f64,
+    /// Registers that nobody reads after it.
+    pub released: BTreeSet<Register>,
+    /// Levels of the registers that are alive after it.
+    pub live: Vec<usize>,
+}
+
+/// What verification finds out.
+#[derive(Clone, Debug)]
+pub struct PlanFacts {
+    /// Evaluation keys that it needs.
+    pub keys: KeyRequest,
+    /// One for each step.
+    pub steps: Vec<StepFacts>,
+    /// Cost of all steps.
+    pub total: Cost,
+    /// Number of bootstraps.
+    pub bootstraps: u64,
+    /// Bytes of the evaluation keys' file.
+    pub key_file_bytes: u64,
+    /// Predicted peak memory of the server's process.
+    pub peak_bytes: u64,
+    /// Bound on the error of the output, network units.
+    pub output_error: f64,
+}
+
+/// A plan that passed: the only kind that runs.
+#[derive(Clone, Debug)]
+pub struct VerifiedPlan {
+    plan: Plan,
+    parameters: Parameters,
+    digest: Digest,
+    facts: PlanFacts,
+    units: BTreeMap<Register, f64>,
+}
+
+/// Largest magnitude (plan units) that an operation's operands may have, where there is one.
+pub fn operand_limit(operation: &Operation) -> Option<f64> {
+    match operation {
+        Operation::Polynomial { .. } | Operation::Square { .. } | Operation::Quartic { .. } => Some(1.0),
+        Operation::Bootstrap { .. } => Some(0.5),
+        _ => None,
+    }
+}
+
+impl Plan {
+    /// Checks the plan and says what is known of it.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] with the step and its layer, [`Error::Port`].
+    pub fn verify(&self) -> Result<PlanFacts> {
+        Ok(VerifiedPlan::new(self.clone())?.facts)
+    }
+}
+
+impl VerifiedPlan {
+    /// Verifies a plan.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] with the step and its layer, [`Error::Port`].
+    pub fn new(plan: Plan) -> Result<Self> {
+        let digest = plan.digest();
+        Self::with_digest(plan, digest)
+    }
+
+    /// Reads and verifies a plan file.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the field that is wrong, [`Error::Plan`], [`Error::Port`].
+    pub fn read(input: impl std::io::Read, name: &str) -> Result<Self> {
+        let (plan, digest) = Plan::read(input, name)?;
+        Self::with_digest(plan, digest)
+    }
+
+    fn with_digest(plan: Plan, digest: Digest) -> Result<Self> {
+        let parameters = conformance::parameters(plan.parameters.clone(), "plan")?;
+        for (name, port) in [("input", &plan.input), ("output", &plan.output)] {
+            check_port(port, &parameters).map_err(|reason| Error::Port { port: name.into(), reason })?;
+        }
+        let meter = Meter::new(&parameters);
+        let last_use = last_uses(&plan)?;
+        let mut live: BTreeMap<Register, MeterValue> = BTreeMap::new();
+        let mut units: BTreeMap<Register, f64> = BTreeMap::new();
+        let bound = plan.description.input_bound / plan.input.unit;
+        let bound = if bound.is_finite() && bound > 0.0 { bound } else { 1.0 };
+        for &r in &plan.input.registers {
+            units.insert(r, plan.input.unit);
+            if live.insert(r, meter.input(Level::new(plan.input.level), plan.input.slots, bound)).is_some() {
+                return Err(Error::Port { port: "input".into(), reason: format!("register {r} occurs twice") });
+            }
+        }
+        let mut steps = Vec::with_capacity(plan.steps.len());
+        let mut before = meter.cost();
+        let mut peak = 0u64;
+        for (index, step) in plan.steps.iter().enumerate() {
+            let refuse = |reason: String| Error::Plan { step: index, layer: step.layer.clone(), reason };
+            check_operation(step, &parameters).map_err(refuse)?;
+            let mut operands: Vec<MeterValue> = Vec::new();
+            for r in step.operation.reads() {
+                let mut v = live.get(&r).cloned().ok_or_else(|| refuse(format!("register {r} is read before it is written or after its last use")))?;
+                // calibration's promise, checked on the clear twin (`ClearTwin`): operands stay in their interval
+                if let Some(limit) = operand_limit(&step.operation) {
+                    v.bound = v.bound.min(limit);
+                }
+                operands.push(v);
+            }
+            let level_in = operands.iter().map(|v| meter.info(v).level.index()).max().unwrap_or(0);
+            let results = step.operation.apply(&meter, &operands).map_err(|e| refuse(e.to_string()))?;
+            let now = meter.cost();
+            let cost = now.minus(&before);
+            before = now;
+            let level_out = results.iter().map(|v| meter.info(v).level.index()).min().unwrap_or(level_in);
+            let error_bound = results.iter().map(|v| v.error_bound()).fold(0.0, f64::max);
+            let resident: u64 = live.values().map(|v| value_bytes(&parameters, meter.info(v).level)).sum();
+            peak = peak.max(resident + working_bytes(&parameters, &step.operation, Level::new(level_in)));
+            for (r, mut v) in step.operation.writes().into_iter().zip(results) {
+                let info = meter.info(&v);
+                let (scale, want) = (info.scale, parameters.scale(info.level));
+                if scale != want {
+                    return Err(refuse(format!("register {r} is at scale 2^{:.9}, its level's is 2^{:.9}", scale.log2(), want.log2())));
+                }
+                // normalisation's promise: plan values stay within 1, or within what linear arithmetic can reach, if less
+                v.bound = v.bound.min(normal_bound(&step.operation));
+                units.insert(r, step.unit);
+                if live.insert(r, v).is_some() || r >= REGISTERS_LIMIT {
+                    return Err(refuse(format!("register {r} is written twice or out of range")));
+                }
+            }
+            let mut released = BTreeSet::new();
+            for r in step.operation.reads().into_iter().chain(step.operation.writes()) {
+                if last_use.get(&r).is_none_or(|&last| last <= index) {
+                    released.insert(r);
+                    live.remove(&r);
+                }
+            }
+            let live_levels = live.values().map(|v| meter.info(v).level.index()).collect();
+            steps.push(StepFacts { cost, level_in, level_out, error_bound, released, live: live_levels });
+        }
+        let port = &plan.output;
+        let mut output_error = 0.0f64;
+        for r in &port.registers {
+            let v = live.get(r).ok_or_else(|| Error::Port { port: "output".into(), reason: format!("register {r} is never written") })?;
+            let info = meter.info(v);
+            if info.level != Level::new(port.level) || info.slots > port.slots {
+                return Err(Error::Port {
+                    port: "output".into(),
+                    reason: format!("register {r} ends at level {} with {} slots, the port says {} and {}", info.level.index(), info.slots, port.level, port.slots),
+                });
+            }
+            output_error = output_error.max(v.error_bound() * port.unit);
+        }
+        let keys = meter.keys();
+        let total = meter.cost();
+        let mut verified = Self {
+            digest,
+            facts: PlanFacts {
+                steps,
+                bootstraps: plan.steps.iter().filter(|s| matches!(s.operation, Operation::Bootstrap { .. })).count() as u64,
+                key_file_bytes: 0,
+                peak_bytes: BASE_BYTES + weight_bytes(&plan) + key_memory(&parameters, &keys) + table_bytes(&parameters) + peak,
+                output_error,
+                total,
+                keys,
+            },
+            plan,
+            parameters,
+            units,
+        };
+        verified.facts.key_file_bytes = evaluation_keys_bytes(&verified.parameters, &verified.client_spec());
+        Ok(verified)
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    /// Its parameters.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+    /// Its digest.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+    /// The digest of its parameters.
+    pub fn parameters_digest(&self) -> Digest {
+        parameters_digest(&self.parameters)
+    }
+    /// What verification found out.
+    pub fn facts(&self) -> &PlanFacts {
+        &self.facts
+    }
+    /// Network value = unit × plan value, for a register.
+    pub fn unit(&self, register: Register) -> f64 {
+        self.units.get(&register).copied().unwrap_or(1.0)
+    }
+    /// What the client must know.
+    pub fn client_spec(&self) -> ClientSpec {
+        ClientSpec {
+            parameters: self.plan.parameters.clone(),
+            description: self.plan.description.clone(),
+            input: self.plan.input.clone(),
+            output: self.plan.output.clone(),
+            keys: self.facts.keys.0.iter().map(|(&k, &l)| (k, l)).collect(),
+            plan: self.digest,
+        }
+    }
+    /// Predicted CPU seconds of each step.
+    pub fn predicted_steps(&self, table: &CostTable) -> Vec<f64> {
+        self.facts.steps.iter().map(|s| s.cost.seconds(table)).collect()
+    }
+    /// Predicted wall seconds on `threads` quiet cores.
+    pub fn predicted_seconds(&self, table: &CostTable, threads: usize) -> f64 {
+        let speedup = if threads <= 1 { 1.0 } else { threads as f64 * PARALLEL_EFFICIENCY };
+        self.facts.total.seconds(table) / speedup
+    }
+    /// Registers that are alive after a step, ascending; none where there is no such step.
+    pub fn live_after(&self, step: usize) -> Option<Vec<Register>> {
+        if step >= self.plan.steps.len() {
+            return None;
+        }
+        let mut live: BTreeSet<Register> = self.plan.input.registers.iter().copied().collect();
+        for (s, f) in self.plan.steps.iter().zip(&self.facts.steps).take(step + 1) {
+            live.extend(s.operation.writes());
+            live.retain(|r| !f.released.contains(r));
+        }
+        Some(live.into_iter().collect())
+    }
+}
+
+/// Last step that reads each register; output registers live for ever. Refuses writes to a register that already exists.
+fn last_uses(plan: &Plan) -> Result<BTreeMap<Register, usize>> {
+    let mut last = BTreeMap::new();
+    let mut written: BTreeSet<Register> = plan.input.registers.iter().copied().collect();
+    for (i, step) in plan.steps.iter().enumerate() {
+        for r in step.operation.reads() {
+            last.insert(r, i);
+        }
+        for r in step.operation.writes() {
+            if !written.insert(r) {
+                return Err(Error::Plan { step: i, layer: step.layer.clone(), reason: format!("register {r} is written twice") });
+            }
+        }
+    }
+    for &r in &plan.output.registers {
+        last.insert(r, usize::MAX);
+    }
+    Ok(last)
+}
+
+/// Bound on a result's magnitude that normalisation promises.
+fn normal_bound(operation: &Operation) -> f64 {
+    match operation {
+        // two real vectors in one
+        Operation::Join { .. } => std::f64::consts::SQRT_2,
+        _ => 1.0,
+    }
+}
+
+/// What [`Meter`] cannot see: shapes, finiteness, counts.
+fn check_operation(step: &Step, parameters: &Parameters) -> std::result::Result<(), String> {
+    if !(step.unit.is_finite() && step.unit > 0.0) {
+        return Err(format!("unit {} is not a positive number", step.unit));
+    }
+    let finite = |v: &[f64]| if v.iter().all(|x| x.is_finite()) { Ok(()) } else { Err("a constant is not finite".to_owned()) };
+    match &step.operation {
+        Operation::Linear { inputs, outputs, map, bias, period } => {
+            if inputs.len() != map.inputs() || outputs.len() != map.outputs() || bias.len() != map.outputs() {
+                return Err(format!("{} inputs, {} outputs, {} biases for a map from {} to {}", inputs.len(), outputs.len(), bias.len(), map.inputs(), map.outputs()));
+            }
+            if !period.is_power_of_two() || *period > map.slots() || map.slots() > parameters.max_slots() {
+                return Err(format!("period {period} and {} slots in a ring of {}", map.slots(), parameters.max_slots()));
+            }
+            for b in bias.iter().flatten() {
+                finite(b)?;
+                if !b.len().is_power_of_two() || b.len() > map.slots() {
+                    return Err(format!("a bias of length {}", b.len()));
+                }
+            }
+            Ok(())
+        }
+        Operation::Square { constant, .. } => finite(&[*constant]),
+        Operation::Quartic { coefficients, .. } => finite(coefficients),
+        Operation::Align { level, .. } if *level > parameters.residual().index() => Err(format!("level {level} does not exist")),
+        Operation::Bootstrap { bootstrap, .. } => {
+            finite(&[bootstrap.gain])?;
+            if !bootstrap.slots.is_power_of_two() || bootstrap.slots > parameters.max_slots() || bootstrap.target > parameters.residual().index() || bootstrap.gain <= 0.0 {
+                return Err(format!("{bootstrap:?} does not fit parameters `{}`", parameters.spec().name));
+            }
+            if parameters.bootstrap().is_none() {
+                return Err(format!("parameters `{}` have no bootstrapping", parameters.spec().name));
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes of a ciphertext in memory.
+fn value_bytes(parameters: &Parameters, level: Level) -> u64 {
+    2 * 8 * (parameters.limbs(level).len() * parameters.n()) as u64
+}
+
+/// Bytes that a step needs beside what is alive: rotated copies modulo QP, digits, an accumulator.
+fn working_bytes(parameters: &Parameters, operation: &Operation, level: Level) -> u64 {
+    let extended = |level: Level| 8 * ((parameters.limbs(level).len() + parameters.special().len()) * parameters.n()) as u64;
+    match operation {
+        Operation::Linear { map, .. } => {
+            let babies: usize = (0..map.inputs()).map(|i| map.babies(i).len()).sum();
+            extended(level) * (2 * babies as u64 + parameters.dnum_at(level) + 6)
+        }
+        Operation::Bootstrap { bootstrap, .. } => {
+            let top = parameters.top(Level::new(bootstrap.target));
+            extended(top) * (2 * 16 + parameters.dnum_at(top) + 6)
+        }
+        _ => extended(level) * (parameters.dnum_at(level) + 8),
+    }
+}
+
+trait Digits {
+    fn dnum_at(&self, level: Level) -> u64;
+}
+impl Digits for Parameters {
+    fn dnum_at(&self, level: Level) -> u64 {
+        let limbs = self.limbs(level);
+        self.digits().iter().filter(|d| limbs.iter().any(|i| d.contains(i))).count() as u64
+    }
+}
+
+/// Bytes of all keys in memory.
+fn key_memory(parameters: &Parameters, keys: &KeyRequest) -> u64 {
+    keys.0.iter().map(|(&name, &limit)| (SwitchingKey::layout(parameters, name, limit).len() * parameters.n() * 8) as u64).sum()
+}
+
+/// Bytes of NTT tables.
+fn table_bytes(parameters: &Parameters) -> u64 {
+    (parameters.ring().moduli().len() * parameters.n() * 30) as u64
+}
+
+/// Bytes of the plan's weights, shared ones once.
+fn weight_bytes(plan: &Plan) -> u64 {
+    use ckks::map::Values;
+    let mut seen = BTreeSet::new();
+    let mut bytes = 0u64;
+    for step in &plan.steps {
+        if let Operation::Linear { map, .. } = &step.operation {
+            for t in map.terms() {
+                let (address, size) = match &t.values {
+                    Values::Real(v) => (v.as_ptr() as usize, 4 * v.len()),
+                    Values::Complex(v) => (v.as_ptr() as usize, 16 * v.len()),
+                };
+                if seen.insert(address) {
+                    bytes += size as u64;
+                }
+            }
+        }
+    }
+    bytes
+}
+
+/// Predicted CPU time by primitive.
+pub(crate) fn primitives(cost: &Cost, table: &CostTable) -> Vec<Share> {
+    let total = cost.seconds(table).max(f64::MIN_POSITIVE);
+    cost.primitives(table)
+        .into_iter()
+        .map(|(name, count, seconds)| Share { name: name.into(), seconds: None, predicted_cpu_seconds: seconds, share: seconds / total, count: Some(count) })
+        .collect()
+}
