@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p polyveil-nn --example twin_accuracy -- MODEL TRAIN.bin [--activation silu] [--test TEST.bin]
-//!     [--degrees 15,18,27,31] [--margin 0.1] [--floor 0.1] [--rounds 1] [--calibrate 1000] [--held-out 1000]
+//!     [--degrees 15,18,27,31] [--margin 0.1] [--floor 0.02] [--rounds 1] [--calibrate 1000] [--held-out 1000]
 //! ```
 //! `MODEL` is a ResNet-CIFAR state dict, `TRAIN.bin` and `TEST.bin` are CIFAR-10 binary files. Ranges and densities are taken from
 //! the first `--calibrate` pictures of TRAIN, the choice is to be made on its last `--held-out` ones, and TEST is only looked at when
@@ -87,7 +87,7 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
         let fit = FitOptions {
             degree: Degree::Fixed(degree.parse()?),
             margin: option("margin", "0.1").parse()?,
-            floor: option("floor", "0.1").parse()?,
+            floor: option("floor", "0.02").parse()?,
             rounds: option("rounds", "1").parse()?,
         };
         let twin = match calibrate_to_polynomials(&graph, &inputs, &fit) {

@@ -134,7 +134,7 @@ pub struct FitOptions {
 
 impl Default for FitOptions {
     fn default() -> Self {
-        Self { degree: Degree::Fixed(15), margin: 0.1, floor: 0.1, rounds: 1 }
+        Self { degree: Degree::Fixed(15), margin: 0.1, floor: 0.02, rounds: 1 }
     }
 }
 

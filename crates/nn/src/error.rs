@@ -34,7 +34,7 @@ pub enum Error {
         /// The node's name.
         node: String,
         /// Its operator.
-        operator: &'static str,
+        operator: String,
         /// What is needed, what was given.
         detail: String,
     },

@@ -9,7 +9,7 @@ type Checked = std::result::Result<Shape, String>;
 
 /// The shape that `op` gives for inputs of these shapes.
 pub(crate) fn infer<N>(node: &str, op: &Op<N>, inputs: &[Shape]) -> Result<Shape> {
-    let invalid = |detail| Error::Invalid { node: node.into(), operator: op.name(), detail };
+    let invalid = |detail| Error::Invalid { node: node.into(), operator: op.name().into(), detail };
     if inputs.len() != op.arity() {
         return Err(invalid(format!("takes {} inputs, {} were given", op.arity(), inputs.len())));
     }

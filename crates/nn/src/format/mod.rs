@@ -1,13 +1,14 @@
 //! Files: reading is size-limited, and anything truncated or foreign gives one clear error.
 //!
-//! [`state_dict`] (named tensors from torch or safetensors files), [`onnx`] (whole networks), [`artefact`] (our own `.pvm`).
+//! [`state_dict`] (named tensors from torch or safetensors files), [`onnx`] (whole networks; [`onnx_proto`] is its schema), [`artefact`] (our own `.pvm`).
 
 pub mod artefact;
 pub mod onnx;
+pub mod onnx_proto;
 pub mod state_dict;
 
 mod onnx_constant;
-mod onnx_proto;
+mod onnx_operator;
 mod pickle;
 mod torch;
 

@@ -1,1 +1,243 @@
-//! ONNX.
+//! ONNX import: inference graphs of convolutional networks, batch size 1 or free.
+//!
+//! Read are Conv, Gemm, MatMul, Add, Mul, BatchNormalization, Relu, Sigmoid, Tanh, Gelu, the patterns `x·Sigmoid(x)` (SiLU) and
+//! `x/2·(1 + Erf(x/√2))` (GELU), AveragePool, GlobalAveragePool, ReduceMean over both spatial axes, Pad, Slice, Flatten, Reshape,
+//! Squeeze, Unsqueeze, Identity, Dropout, Cast and Constant. Anything else that the output depends on is refused by operator and
+//! node name. Weights given in f64 are rounded to f32.
+
+use super::onnx_constant::Constant;
+use super::onnx_operator::Importing;
+use super::onnx_proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use super::read_limited;
+use crate::Result;
+use crate::error::Error;
+use crate::graph::{Graph, Network, NetworkBuilder, NodeId};
+use crate::op::Nonlinearity;
+use crate::tensor::Shape;
+use approx::Activation;
+use prost::Message;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+const FORMAT: &str = "ONNX";
+
+/// Reads a file of at most `limit` bytes.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::TooLarge`], and those of [`from_bytes`].
+pub fn load(path: &Path, limit: u64) -> Result<Graph> {
+    from_bytes(&read_limited(path, limit)?)
+}
+
+/// Reads a model from its bytes.
+///
+/// # Errors
+/// [`Error::Truncated`], [`Error::Malformed`], [`Error::UnsupportedOperator`], [`Error::NotFinite`], [`Error::Length`],
+/// [`Error::Invalid`] when an operator's attributes or shapes can't be taken.
+pub fn from_bytes(bytes: &[u8]) -> Result<Graph> {
+    let model = ModelProto::decode(bytes).map_err(|e| {
+        let detail = e.to_string();
+        // prost has no structured error; a message cut off anywhere underflows.
+        if detail.contains("underflow") || detail.contains("truncated") {
+            Error::Truncated { format: FORMAT, detail }
+        } else {
+            Error::Malformed { format: FORMAT, detail }
+        }
+    })?;
+    from_proto(&model)
+}
+
+/// Reads a decoded model.
+///
+/// # Errors
+/// As [`from_bytes`].
+pub fn from_proto(model: &ModelProto) -> Result<Graph> {
+    let malformed = |detail: &str| Error::Malformed { format: FORMAT, detail: detail.into() };
+    let graph = model.graph.as_ref().ok_or_else(|| malformed("it holds no graph"))?;
+    let [output] = &graph.output[..] else {
+        return Err(malformed(&format!("it has {} outputs, one is needed", graph.output.len())));
+    };
+    let mut import = Import {
+        graph,
+        opset: model.opset_import.iter().find(|o| o.domain.is_empty()).map_or(i64::MAX, |o| o.version),
+        producers: producers(graph),
+        values: HashMap::new(),
+        network: Network::builder(),
+    };
+    for t in &graph.initializer {
+        import.values.insert(&t.name, Value::Constant(Constant::from_proto(t)?));
+    }
+    for input in graph.input.iter().filter(|i| !import.values.contains_key(i.name.as_str())).collect::<Vec<_>>() {
+        let id = import.network.input(&input.name, input_shape(input)?)?;
+        import.values.insert(&input.name, Value::Node(id));
+    }
+    let needed = import.needed(&output.name);
+    for node in &graph.node {
+        if node.output.iter().any(|o| needed.contains(o.as_str())) {
+            import.node(node)?;
+        }
+    }
+    match import.values.get(output.name.as_str()) {
+        Some(Value::Node(id)) => import.network.finish(*id),
+        _ => Err(malformed(&format!("its output {} is not computed from its input", output.name))),
+    }
+}
+
+fn input_shape(input: &ValueInfoProto) -> Result<Shape> {
+    let dims = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).and_then(|t| t.shape.as_ref());
+    let dims: Vec<i64> = dims.map(|s| s.dim.iter().map(|d| d.dim_value).collect()).unwrap_or_default();
+    let refused = |detail: String| Error::Invalid { node: input.name.clone(), operator: "Input".into(), detail };
+    if dims.first().is_some_and(|&n| n > 1) {
+        return Err(refused(format!("batch size {} is fixed; export with batch size 1 or a free batch axis", dims[0])));
+    }
+    let length = |d: i64| usize::try_from(d).ok().filter(|&d| d > 0);
+    let sizes = dims.iter().skip(1).map(|&d| length(d)).collect::<Option<Vec<_>>>();
+    match sizes.as_deref() {
+        Some(&[c, h, w]) => Ok(Shape::image(c, h, w)),
+        Some(&[n]) => Ok(Shape::Vector(n)),
+        _ => Err(refused(format!("shape {dims:?} is neither (batch, channels, height, width) nor (batch, features) with fixed lengths"))),
+    }
+}
+
+/// What a name of the file stands for.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Node(NodeId),
+    Constant(Constant),
+}
+
+fn producers(graph: &GraphProto) -> HashMap<&str, &NodeProto> {
+    graph.node.iter().flat_map(|n| n.output.iter().map(move |o| (o.as_str(), n))).collect()
+}
+
+/// A model being imported.
+pub(super) struct Import<'a> {
+    graph: &'a GraphProto,
+    pub(super) opset: i64,
+    producers: HashMap<&'a str, &'a NodeProto>,
+    pub(super) values: HashMap<&'a str, Value>,
+    pub(super) network: NetworkBuilder<Nonlinearity>,
+}
+
+/// What a node computes as far as import is concerned.
+pub(super) enum Pattern<'a> {
+    /// The activation of one value, whatever lies between.
+    Activation(Activation, &'a str),
+    /// The operator itself.
+    Plain,
+}
+
+impl<'a> Import<'a> {
+    fn producer(&self, value: &str, op: &str) -> Option<&'a NodeProto> {
+        self.producers.get(value).copied().filter(|n| n.op_type == op && n.domain.is_empty())
+    }
+
+    /// The scalar that a value holds, from an initializer or a Constant node.
+    fn scalar(&self, value: &str) -> Option<f64> {
+        if let Some(Value::Constant(c)) = self.values.get(value) {
+            return c.scalar();
+        }
+        let node = self.producer(value, "Constant")?;
+        constant_node(node).ok()?.scalar()
+    }
+
+    /// `x·Sigmoid(x)` and `x/2·(1 + Erf(x/√2))`, the factors in any order.
+    pub(super) fn pattern(&self, node: &'a NodeProto) -> Pattern<'a> {
+        if node.op_type != "Mul" || node.input.len() != 2 {
+            return Pattern::Plain;
+        }
+        for (x, other) in [(0, 1), (1, 0)].map(|(a, b)| (&node.input[a], &node.input[b])) {
+            if self.producer(other, "Sigmoid").is_some_and(|s| s.input.first() == Some(x)) {
+                return Pattern::Activation(Activation::Silu, x);
+            }
+        }
+        let mut factor = 1.0;
+        let mut leaves = Vec::new();
+        self.factors(node, 3, &mut factor, &mut leaves);
+        if let [a, b] = leaves[..]
+            && (factor - 0.5).abs() < 1e-6
+        {
+            for (x, other) in [(a, b), (b, a)] {
+                if self.one_plus_erf(other) == Some(x) {
+                    return Pattern::Activation(Activation::Gelu, x);
+                }
+            }
+        }
+        Pattern::Plain
+    }
+
+    /// Product of the scalar factors, and the other factors, of a tree of multiplications.
+    fn factors(&self, node: &'a NodeProto, depth: usize, factor: &mut f64, leaves: &mut Vec<&'a str>) {
+        for input in &node.input {
+            match (self.scalar(input), self.producer(input, "Mul")) {
+                (Some(c), _) => *factor *= c,
+                (None, Some(m)) if depth > 0 && m.input.len() == 2 => self.factors(m, depth - 1, factor, leaves),
+                _ => leaves.push(input),
+            }
+        }
+    }
+
+    /// The `x` of `1 + Erf(x/√2)`.
+    fn one_plus_erf(&self, value: &str) -> Option<&'a str> {
+        let near = |v: f64, to: f64| (v - to).abs() < 1e-5;
+        let add = self.producer(value, "Add")?;
+        let [a, b] = &add.input[..] else { return None };
+        let erf = match (self.scalar(a), self.scalar(b)) {
+            (Some(one), None) if near(one, 1.0) => b,
+            (None, Some(one)) if near(one, 1.0) => a,
+            _ => return None,
+        };
+        let argument = self.producer(erf, "Erf")?.input.first()?;
+        if let Some(div) = self.producer(argument, "Div") {
+            let [x, by] = &div.input[..] else { return None };
+            return near(self.scalar(by)?, std::f64::consts::SQRT_2).then_some(x);
+        }
+        let [a, b] = &self.producer(argument, "Mul")?.input[..] else { return None };
+        for (x, by) in [(a, b), (b, a)] {
+            if self.scalar(by).is_some_and(|c| near(c, std::f64::consts::FRAC_1_SQRT_2)) {
+                return Some(x);
+            }
+        }
+        None
+    }
+
+    /// Names of the values that the output depends on, patterns counting as one operator.
+    fn needed(&self, output: &'a str) -> HashSet<&'a str> {
+        let mut needed = HashSet::from([output]);
+        for node in self.graph.node.iter().rev() {
+            if node.output.iter().any(|o| needed.contains(o.as_str())) {
+                match self.pattern(node) {
+                    Pattern::Activation(_, x) => drop(needed.insert(x)),
+                    Pattern::Plain => needed.extend(node.input.iter().map(String::as_str)),
+                }
+            }
+        }
+        needed
+    }
+
+    fn node(&mut self, node: &'a NodeProto) -> Result<()> {
+        let Some(output) = node.output.first() else { return Ok(()) };
+        let name = if node.name.is_empty() { output } else { &node.name };
+        let name = (0..)
+            .map(|k| if k == 0 { name.clone() } else { format!("{name}#{k}") })
+            .find(|n| !self.network.contains(n))
+            .unwrap_or_default();
+        let value = Importing { import: self, node, name }.value()?;
+        self.values.insert(output, value);
+        Ok(())
+    }
+}
+
+/// The value of a Constant node.
+pub(super) fn constant_node(node: &NodeProto) -> Result<Constant> {
+    let bad = || Error::Invalid { node: node.name.clone(), operator: "Constant".into(), detail: "only tensors and numbers are read".into() };
+    let a = node.attribute.first().ok_or_else(bad)?;
+    match (a.name.as_str(), &a.t) {
+        ("value", Some(t)) => Constant::from_proto(t),
+        ("value_float", _) => Ok(Constant { dims: vec![], values: vec![f64::from(a.f)] }),
+        ("value_int", _) => Ok(Constant { dims: vec![], values: vec![a.i as f64] }),
+        ("value_floats", _) => Ok(Constant::list(a.floats.iter().map(|&v| f64::from(v)))),
+        ("value_ints", _) => Ok(Constant::list(a.ints.iter().map(|&v| v as f64))),
+        _ => Err(bad()),
+    }
+}

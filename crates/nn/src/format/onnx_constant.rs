@@ -1,0 +1,131 @@
+//! Constants of an ONNX file: decoding, and folding of the few operators that exporters leave between constants.
+
+use super::onnx_proto::{NodeProto, TensorProto};
+use super::pickle::Element;
+use super::torch;
+use crate::Result;
+use crate::error::Error;
+
+const FORMAT: &str = "ONNX";
+
+/// A constant with its ONNX axes (the batch axis, if any, included).
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Constant {
+    pub(crate) dims: Vec<usize>,
+    pub(crate) values: Vec<f64>,
+}
+
+impl Constant {
+    pub(crate) fn from_proto(t: &TensorProto) -> Result<Self> {
+        let bad = |detail: String| Error::Malformed { format: FORMAT, detail: format!("tensor {}: {detail}", t.name) };
+        if t.data_location != 0 {
+            return Err(bad("its values lie in another file; save the model as one file".into()));
+        }
+        let element = match t.data_type {
+            1 => Element::F32,
+            2 => Element::U8,
+            3 => Element::I8,
+            5 => Element::I16,
+            6 => Element::I32,
+            7 => Element::I64,
+            9 => Element::Bool,
+            10 => Element::F16,
+            11 => Element::F64,
+            16 => Element::Bf16,
+            other => return Err(bad(format!("element type {other} is not read"))),
+        };
+        let dims = t.dims.iter().map(|&d| usize::try_from(d)).collect::<std::result::Result<Vec<_>, _>>();
+        let dims = dims.map_err(|_| bad(format!("shape {:?} is negative", t.dims)))?;
+        let count = dims.iter().try_fold(1usize, |p, &d| p.checked_mul(d)).ok_or_else(|| bad("it is too large".into()))?;
+        let values: Vec<f64> = if t.raw_data.is_empty() {
+            match element {
+                Element::F32 => t.float_data.iter().map(|&v| f64::from(v)).collect(),
+                Element::F64 => t.double_data.clone(),
+                Element::I64 => t.int64_data.iter().map(|&v| v as f64).collect(),
+                Element::F16 | Element::Bf16 => {
+                    t.int32_data.iter().map(|v| torch::decode(element, &v.to_le_bytes()[..2])).collect()
+                }
+                _ => t.int32_data.iter().map(|&v| f64::from(v)).collect(),
+            }
+        } else {
+            if !t.raw_data.len().is_multiple_of(element.size()) {
+                return Err(bad(format!("{} bytes are no whole number of values", t.raw_data.len())));
+            }
+            t.raw_data.chunks_exact(element.size()).map(|raw| torch::decode(element, raw)).collect()
+        };
+        if values.len() != count {
+            return Err(Error::Length { tensor: t.name.clone(), shape: dims, needed: count, had: values.len() });
+        }
+        Ok(Self { dims, values })
+    }
+
+    /// A one-dimensional constant of integers.
+    pub(crate) fn list(values: impl IntoIterator<Item = f64>) -> Self {
+        let values: Vec<f64> = values.into_iter().collect();
+        Self { dims: vec![values.len()], values }
+    }
+
+    pub(crate) fn integers(&self) -> Vec<i64> {
+        self.values.iter().map(|&v| v as i64).collect()
+    }
+
+    pub(crate) fn scalar(&self) -> Option<f64> {
+        match self.values[..] {
+            [v] => Some(v),
+            _ => None,
+        }
+    }
+
+    /// The constant broadcast to `dims` (right-aligned), or None when it doesn't fit.
+    pub(crate) fn broadcast(&self, dims: &[usize]) -> Option<Vec<f64>> {
+        let mut own = self.dims.clone();
+        while own.len() > dims.len() {
+            if own.remove(0) != 1 {
+                return None;
+            }
+        }
+        while own.len() < dims.len() {
+            own.insert(0, 1);
+        }
+        if own.iter().zip(dims).any(|(&o, &d)| o != 1 && o != d) {
+            return None;
+        }
+        let total: usize = dims.iter().product();
+        let at = |mut flat: usize| {
+            let (mut index, mut step) = (0, 1);
+            for (&o, &d) in own.iter().zip(dims).rev() {
+                if o != 1 {
+                    index += flat % d * step;
+                }
+                step *= o;
+                flat /= d;
+            }
+            self.values[index]
+        };
+        Some((0..total).map(at).collect())
+    }
+}
+
+/// The result of an operator whose inputs are all constants; None when it isn't one that is folded.
+pub(crate) fn fold(node: &NodeProto, inputs: &[&Constant]) -> Option<Constant> {
+    let attribute = |name: &str| node.attribute.iter().find(|a| a.name == name);
+    let [first, rest @ ..] = inputs else { return None };
+    match node.op_type.as_str() {
+        "Identity" | "Cast" => Some((*first).clone()),
+        "Squeeze" | "Unsqueeze" if first.values.len() == 1 => Some(Constant::list(first.values.iter().copied())),
+        "Concat" if inputs.iter().all(|c| c.dims.len() == 1) => {
+            Some(Constant::list(inputs.iter().flat_map(|c| c.values.clone())))
+        }
+        "Gather" if first.dims.len() == 1 && attribute("axis").is_none_or(|a| a.i == 0) => {
+            let length = first.values.len() as i64;
+            let pick = |i: i64| {
+                let i = if i < 0 { i + length } else { i };
+                usize::try_from(i).ok().and_then(|i| first.values.get(i)).copied()
+            };
+            let index = rest.first()?;
+            let values = index.integers().into_iter().map(pick).collect::<Option<Vec<_>>>()?;
+            Some(Constant { dims: index.dims.clone(), values })
+        }
+        _ => None,
+    }
+}

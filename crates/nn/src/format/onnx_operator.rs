@@ -1,0 +1,475 @@
+//! Import of single ONNX operators: attributes, constant inputs, shapes without their batch axis.
+
+use super::onnx::{Import, Pattern, Value, constant_node};
+use super::onnx_constant::{Constant, fold};
+use super::onnx_proto::NodeProto;
+use crate::Result;
+use crate::error::Error;
+use crate::graph::NodeId;
+use crate::op::{AvgPool, AxisSlice, BatchNorm, Conv2d, Linear, Nonlinearity, Op, Pad, Padding, Slice};
+use crate::tensor::{Parameter, Shape};
+use approx::Activation;
+
+/// One node being imported.
+pub(super) struct Importing<'i, 'a> {
+    pub(super) import: &'i mut Import<'a>,
+    pub(super) node: &'a NodeProto,
+    pub(super) name: String,
+}
+
+impl<'a> Importing<'_, 'a> {
+    fn invalid(&self, detail: impl Into<String>) -> Error {
+        Error::Invalid { node: self.name.clone(), operator: self.node.op_type.clone(), detail: detail.into() }
+    }
+
+    fn unsupported(&self, remedy: &str) -> Error {
+        let operator = match self.node.domain.as_str() {
+            "" => self.node.op_type.clone(),
+            domain => format!("{domain}.{}", self.node.op_type),
+        };
+        Error::UnsupportedOperator { node: self.name.clone(), operator, remedy: remedy.into() }
+    }
+
+    fn add(&mut self, op: Op<Nonlinearity>, inputs: &[NodeId]) -> Result<Value> {
+        Ok(Value::Node(self.import.network.add(&self.name, op, inputs)?))
+    }
+
+    /// An auxiliary node before or after the named one.
+    fn add_as(&mut self, suffix: &str, op: Op<Nonlinearity>, inputs: &[NodeId]) -> Result<NodeId> {
+        self.import.network.add(format!("{}.{suffix}", self.name), op, inputs)
+    }
+
+    /// The name of input number `i`, None when absent.
+    fn input(&self, i: usize) -> Option<&'a str> {
+        self.node.input.get(i).map(String::as_str).filter(|n| !n.is_empty())
+    }
+
+    fn value_of(&self, i: usize) -> Result<&Value> {
+        let name = self.input(i).ok_or_else(|| self.invalid(format!("input {i} is missing")))?;
+        self.import.values.get(name).ok_or_else(|| self.invalid(format!("input {name} is not computed before it")))
+    }
+
+    fn computed(&self, i: usize) -> Result<NodeId> {
+        match self.value_of(i)? {
+            Value::Node(id) => Ok(*id),
+            Value::Constant(_) => Err(self.invalid(format!("input {i} is a constant where a computed value is needed"))),
+        }
+    }
+
+    fn constant(&self, i: usize) -> Result<&Constant> {
+        match self.value_of(i)? {
+            Value::Constant(c) => Ok(c),
+            Value::Node(_) => Err(self.invalid(format!("input {i} is computed where a constant is needed"))),
+        }
+    }
+
+    fn optional_constant(&self, i: usize) -> Result<Option<&Constant>> {
+        if self.input(i).is_some() { self.constant(i).map(Some) } else { Ok(None) }
+    }
+
+    fn parameter(&self, i: usize) -> Result<Parameter> {
+        let c = self.constant(i)?;
+        self.weight(i, c.dims.clone(), &c.values)
+    }
+
+    fn weight(&self, i: usize, dims: Vec<usize>, values: &[f64]) -> Result<Parameter> {
+        Parameter::new(self.input(i).unwrap_or(&self.name), dims, values.iter().map(|&v| v as f32).collect::<Vec<_>>())
+    }
+
+    fn integer(&self, name: &str, default: i64) -> i64 {
+        self.node.attribute.iter().find(|a| a.name == name).map_or(default, |a| a.i)
+    }
+
+    fn float(&self, name: &str, default: f64) -> f64 {
+        self.node.attribute.iter().find(|a| a.name == name).map_or(default, |a| f64::from(a.f))
+    }
+
+    fn text(&self, name: &str) -> String {
+        let s = self.node.attribute.iter().find(|a| a.name == name).map(|a| String::from_utf8_lossy(&a.s).into_owned());
+        s.unwrap_or_default()
+    }
+
+    fn integers(&self, name: &str) -> Option<&'a [i64]> {
+        self.node.attribute.iter().find(|a| a.name == name).map(|a| &a.ints[..])
+    }
+
+    /// A list from an attribute (old operator sets) or else from input number `i`.
+    fn list(&self, attribute: &str, i: usize) -> Result<Option<Vec<i64>>> {
+        match self.integers(attribute) {
+            Some(list) => Ok(Some(list.to_vec())),
+            None => Ok(self.optional_constant(i)?.map(Constant::integers)),
+        }
+    }
+
+    /// Two positive numbers; 1, 1 when absent.
+    fn pair(&self, name: &str) -> Result<(usize, usize)> {
+        match self.integers(name) {
+            None => Ok((1, 1)),
+            Some(&[a, b]) if a > 0 && b > 0 => Ok((self.length(a)?, self.length(b)?)),
+            Some(other) => Err(self.invalid(format!("{name} {other:?} is not two positive numbers"))),
+        }
+    }
+
+    fn length(&self, v: i64) -> Result<usize> {
+        // Far above every real network, and small enough that sums can't overflow.
+        usize::try_from(v).ok().filter(|&v| v <= 1 << 30).ok_or_else(|| self.invalid(format!("{v} is no possible size here")))
+    }
+
+    fn shape(&self, id: NodeId) -> Shape {
+        self.import.network.shape(id)
+    }
+
+    /// The value that the node gives; it is added to the network.
+    pub(super) fn value(mut self) -> Result<Value> {
+        let node = self.node;
+        if !matches!(node.domain.as_str(), "" | "ai.onnx") {
+            return Err(self.unsupported("export with the standard ONNX operators"));
+        }
+        if let Pattern::Activation(a, x) = self.import.pattern(node) {
+            let Some(Value::Node(x)) = self.import.values.get(x).cloned() else {
+                return Err(self.invalid("an activation of a constant"));
+            };
+            return self.add(Op::Elementwise(a.into()), &[x]);
+        }
+        if node.op_type == "Constant" {
+            return constant_node(node).map(Value::Constant);
+        }
+        let constants: Option<Vec<&Constant>> = (0..node.input.len())
+            .map(|i| match self.value_of(i) {
+                Ok(Value::Constant(c)) => Some(c),
+                _ => None,
+            })
+            .collect();
+        if let Some(folded) = constants.as_deref().and_then(|c| fold(node, c)) {
+            return Ok(Value::Constant(folded));
+        }
+        let activation = |a: Activation| Op::Elementwise(a.into());
+        match node.op_type.as_str() {
+            "Conv" => self.conv(),
+            "Gemm" => self.gemm(),
+            "MatMul" => self.matmul(),
+            "Add" | "Mul" => self.binary(),
+            "BatchNormalization" => self.batch_norm(),
+            "Relu" => self.unary(activation(Activation::Relu)),
+            "Sigmoid" => self.unary(activation(Activation::Sigmoid)),
+            "Tanh" => self.unary(activation(Activation::Tanh)),
+            "Gelu" if matches!(self.text("approximate").as_str(), "" | "none") => self.unary(activation(Activation::Gelu)),
+            "Gelu" => Err(self.unsupported("its tanh form is another function; export with approximate=\"none\"")),
+            "AveragePool" => self.average_pool(),
+            "GlobalAveragePool" => self.unary(Op::GlobalAvgPool),
+            "ReduceMean" => self.reduce_mean(),
+            "Pad" => self.pad(),
+            "Slice" => self.slice(),
+            "Flatten" => self.flatten(),
+            "Reshape" => self.reshape(),
+            "Squeeze" => self.squeeze(),
+            "Unsqueeze" => self.unsqueeze(),
+            "Shape" => {
+                let dims = self.shape(self.computed(0)?).dims();
+                Ok(Value::Constant(Constant::list(std::iter::once(1.0).chain(dims.into_iter().map(|d| d as f64)))))
+            }
+            "Identity" | "Cast" => self.unary(Op::Identity),
+            "Dropout" => {
+                if self.optional_constant(2)?.and_then(Constant::scalar).is_some_and(|t| t != 0.0) {
+                    return Err(self.unsupported("it is in training mode; export in eval mode"));
+                }
+                let x = self.computed(0)?;
+                self.add(Op::Identity, &[x])
+            }
+            "MaxPool" | "GlobalMaxPool" => Err(self.unsupported("no polynomial computes a maximum; train the network with AveragePool")),
+            "LeakyRelu" | "HardSwish" | "HardSigmoid" | "Elu" | "PRelu" | "Clip" | "Softmax" => {
+                Err(self.unsupported("use Relu, SiLU, Gelu, Sigmoid or Tanh inside and leave a final Softmax to the client"))
+            }
+            _ => Err(self.unsupported("rewrite the model with the operators that the documentation of ONNX import lists")),
+        }
+    }
+
+    fn unary(&mut self, op: Op<Nonlinearity>) -> Result<Value> {
+        let x = self.computed(0)?;
+        self.add(op, &[x])
+    }
+
+    /// Explicit pads or those that `auto_pad` asks for; `spans` are the dilated kernel's sizes.
+    fn padding(&self, size: (usize, usize), spans: (usize, usize), stride: (usize, usize)) -> Result<Padding> {
+        let same = |length: usize, span: usize, stride: usize| {
+            (length.div_ceil(stride).saturating_sub(1) * stride + span).saturating_sub(length)
+        };
+        match self.text("auto_pad").as_str() {
+            "" | "NOTSET" => match self.integers("pads") {
+                None => Ok(Padding::default()),
+                Some(&[top, left, bottom, right]) => Ok(Padding {
+                    top: self.length(top)?,
+                    left: self.length(left)?,
+                    bottom: self.length(bottom)?,
+                    right: self.length(right)?,
+                }),
+                Some(other) => Err(self.invalid(format!("pads {other:?} are not four numbers"))),
+            },
+            "VALID" => Ok(Padding::default()),
+            mode @ ("SAME_UPPER" | "SAME_LOWER") => {
+                let (h, w) = (same(size.0, spans.0, stride.0), same(size.1, spans.1, stride.1));
+                let (top, left) = if mode == "SAME_UPPER" { (h / 2, w / 2) } else { (h.div_ceil(2), w.div_ceil(2)) };
+                Ok(Padding { top, bottom: h - top, left, right: w - left })
+            }
+            other => Err(self.invalid(format!("auto_pad {other} is unknown"))),
+        }
+    }
+
+    fn spatial(&self, x: NodeId) -> Result<(usize, usize)> {
+        match self.shape(x) {
+            Shape::Image { height, width, .. } => Ok((height, width)),
+            other => Err(self.invalid(format!("needs an image, {other} was given"))),
+        }
+    }
+
+    fn conv(&mut self) -> Result<Value> {
+        let x = self.computed(0)?;
+        let weight = self.parameter(1)?;
+        let &[_, _, kh, kw] = weight.shape() else {
+            return Err(self.invalid(format!("weight of shape {:?}; only convolutions over two axes are read", weight.shape())));
+        };
+        if self.integers("kernel_shape").is_some_and(|k| *k != [kh as i64, kw as i64]) {
+            return Err(self.invalid("kernel_shape is not that of the weight"));
+        }
+        let (stride, dilation) = (self.pair("strides")?, self.pair("dilations")?);
+        let span = |k: usize, d: usize| k.saturating_sub(1).saturating_mul(d).saturating_add(1);
+        let padding = self.padding(self.spatial(x)?, (span(kh, dilation.0), span(kw, dilation.1)), stride)?;
+        let bias = self.input(2).map(|_| self.parameter(2)).transpose()?;
+        let groups = self.length(self.integer("group", 1))?;
+        self.add(Op::Conv2d(Conv2d { weight, bias, stride, padding, dilation, groups }), &[x])
+    }
+
+    /// The node as a vector: an image gets a Flatten before it.
+    fn vector(&mut self, x: NodeId) -> Result<NodeId> {
+        match self.shape(x) {
+            Shape::Vector(_) => Ok(x),
+            shape => Err(self.invalid(format!("needs (batch, features), {shape} was given"))),
+        }
+    }
+
+    fn gemm(&mut self) -> Result<Value> {
+        let x = self.computed(0)?;
+        let x = self.vector(x)?;
+        if self.integer("transA", 0) != 0 {
+            return Err(self.invalid("transA is not supported"));
+        }
+        let (alpha, beta) = (self.float("alpha", 1.0), self.float("beta", 1.0));
+        let weight = self.matrix(1, self.integer("transB", 0) != 0, alpha)?;
+        let out = weight.shape()[0];
+        let bias = match self.optional_constant(2)? {
+            None => None,
+            Some(c) => {
+                let values = c.broadcast(&[1, out]).ok_or_else(|| self.invalid(format!("bias of shape {:?} for {out} outputs", c.dims)))?;
+                Some(self.weight(2, vec![out], &values.iter().map(|v| beta * v).collect::<Vec<_>>())?)
+            }
+        };
+        self.add(Op::Linear(Linear { weight, bias }), &[x])
+    }
+
+    /// Constant input number `i` as `(out, in)`, times `factor`; stored as `(in, out)` unless `transposed`.
+    fn matrix(&self, i: usize, transposed: bool, factor: f64) -> Result<Parameter> {
+        let c = self.constant(i)?;
+        let &[rows, columns] = &c.dims[..] else {
+            return Err(self.invalid(format!("weight of shape {:?} is no matrix", c.dims)));
+        };
+        if transposed {
+            return self.weight(i, vec![rows, columns], &c.values.iter().map(|v| factor * v).collect::<Vec<_>>());
+        }
+        let values: Vec<f64> = (0..columns).flat_map(|o| (0..rows).map(move |k| factor * c.values[k * columns + o])).collect();
+        self.weight(i, vec![columns, rows], &values)
+    }
+
+    fn matmul(&mut self) -> Result<Value> {
+        let x = self.computed(0)?;
+        let x = self.vector(x)?;
+        let weight = self.matrix(1, false, 1.0)?;
+        self.add(Op::Linear(Linear { weight, bias: None }), &[x])
+    }
+
+    fn binary(&mut self) -> Result<Value> {
+        let op = if self.node.op_type == "Add" { Op::Add } else { Op::Mul };
+        let (x, constant, which) = match (self.value_of(0)?, self.value_of(1)?) {
+            (Value::Node(a), Value::Node(b)) => {
+                let (a, b) = (*a, *b);
+                return self.add(op, &[a, b]);
+            }
+            (Value::Node(x), Value::Constant(c)) => (*x, c, 1),
+            (Value::Constant(c), Value::Node(x)) => (*x, c, 0),
+            _ => return Err(self.invalid("both inputs are constants; export with constant folding")),
+        };
+        let shape = self.shape(x);
+        let dims: Vec<usize> = std::iter::once(1).chain(shape.dims()).collect();
+        let values = constant.broadcast(&dims).ok_or_else(|| self.invalid(format!("a constant of shape {:?} does not fit {shape}", constant.dims)))?;
+        let parameter = self.weight(which, shape.dims(), &values)?;
+        let c = self.add_as("constant", Op::Constant(shape, parameter), &[])?;
+        self.add(op, &[x, c])
+    }
+
+    fn batch_norm(&mut self) -> Result<Value> {
+        let x = self.computed(0)?;
+        if self.integer("training_mode", 0) != 0 {
+            return Err(self.invalid("it is in training mode; export in eval mode"));
+        }
+        let norm = BatchNorm {
+            scale: self.parameter(1)?,
+            bias: self.parameter(2)?,
+            mean: self.parameter(3)?,
+            variance: self.parameter(4)?,
+            epsilon: self.float("epsilon", 1e-5),
+        };
+        self.add(Op::BatchNorm(norm), &[x])
+    }
+
+    fn average_pool(&mut self) -> Result<Value> {
+        let x = self.computed(0)?;
+        if self.integer("ceil_mode", 0) != 0 || self.integers("dilations").is_some_and(|d| d.iter().any(|&d| d != 1)) {
+            return Err(self.invalid("ceil_mode and dilations are not supported; export without"));
+        }
+        if self.integers("kernel_shape").is_none() {
+            return Err(self.invalid("kernel_shape is missing"));
+        }
+        let (kernel, stride) = (self.pair("kernel_shape")?, self.pair("strides")?);
+        let padding = self.padding(self.spatial(x)?, kernel, stride)?;
+        let count_include_pad = self.integer("count_include_pad", 0) != 0;
+        self.add(Op::AvgPool(AvgPool { kernel, stride, padding, count_include_pad }), &[x])
+    }
+
+    /// Axes of the ONNX tensor (batch included), not negative, sorted.
+    fn axes(&self, axes: &[i64], rank: usize) -> Result<Vec<usize>> {
+        let fix = |a: &i64| usize::try_from(if *a < 0 { a.saturating_add(rank as i64) } else { *a }).ok().filter(|&a| a < rank);
+        let axes = axes.iter().map(fix).collect::<Option<Vec<_>>>();
+        let mut axes = axes.ok_or_else(|| self.invalid("an axis lies outside of the tensor"))?;
+        axes.sort_unstable();
+        Ok(axes)
+    }
+
+    fn reduce_mean(&mut self) -> Result<Value> {
+        let x = self.computed(0)?;
+        let axes = self.list("axes", 1)?.unwrap_or_default();
+        let rank = self.shape(x).dims().len() + 1;
+        if rank != 4 || self.axes(&axes, rank)? != [2, 3] {
+            return Err(self.invalid(format!("only the mean over both spatial axes is read, axes {axes:?} were given")));
+        }
+        if self.integer("keepdims", 1) != 0 {
+            return self.add(Op::GlobalAvgPool, &[x]);
+        }
+        let mean = self.add_as("mean", Op::GlobalAvgPool, &[x])?;
+        self.add(Op::Flatten, &[mean])
+    }
+
+    fn pad(&mut self) -> Result<Value> {
+        let x = self.computed(0)?;
+        if !matches!(self.text("mode").as_str(), "" | "constant") {
+            return Err(self.invalid("only padding with zeros is supported"));
+        }
+        let value = match self.optional_constant(2)? {
+            Some(c) if self.import.opset >= 11 => c.scalar().unwrap_or(f64::NAN),
+            _ => self.float("value", 0.0),
+        };
+        if value != 0.0 {
+            return Err(self.invalid(format!("only padding with zeros is supported, not with {value}")));
+        }
+        let given = self.list("pads", 1)?.ok_or_else(|| self.invalid("pads are missing"))?;
+        let mut pads = vec![0; 8];
+        let axes = match self.optional_constant(3)? {
+            Some(c) => c.integers(),
+            None => (0..4).collect(),
+        };
+        // The order of begin and end must stay with the axes as given, so they are not sorted here.
+        for (i, axis) in axes.iter().enumerate() {
+            let axis = self.axes(&[*axis], 4)?[0];
+            let (Some(&begin), Some(&end)) = (given.get(i), given.get(i + axes.len())) else {
+                return Err(self.invalid(format!("{} pads for {} axes", given.len(), axes.len())));
+            };
+            pads[axis] = self.length(begin)?;
+            pads[axis + 4] = self.length(end)?;
+        }
+        if given.len() != 2 * axes.len() || pads[0] != 0 || pads[4] != 0 {
+            return Err(self.invalid("pads must be two for each axis and none on the batch axis"));
+        }
+        let spatial = Padding { top: pads[2], bottom: pads[6], left: pads[3], right: pads[7] };
+        self.add(Op::Pad(Pad { channels: (pads[1], pads[5]), spatial }), &[x])
+    }
+
+    fn slice(&mut self) -> Result<Value> {
+        let x = self.computed(0)?;
+        let dims: Vec<usize> = std::iter::once(1).chain(self.shape(x).dims()).collect();
+        let missing = || self.invalid("starts or ends are missing");
+        let starts = self.list("starts", 1)?.ok_or_else(missing)?;
+        let ends = self.list("ends", 2)?.ok_or_else(missing)?;
+        let axes = self.list("axes", 3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+        let steps = self.list("steps", 4)?.unwrap_or_else(|| vec![1; starts.len()]);
+        if starts.len() != ends.len() || starts.len() != axes.len() || starts.len() != steps.len() {
+            return Err(self.invalid("starts, ends, axes and steps differ in length"));
+        }
+        let mut selection: Vec<AxisSlice> = dims.iter().map(|&d| AxisSlice { begin: 0, end: d, step: 1 }).collect();
+        for i in 0..starts.len() {
+            let axis = self.axes(&[axes[i]], dims.len())?[0];
+            let length = dims[axis] as i64;
+            let clamp = |v: i64| (if v < 0 { v.saturating_add(length) } else { v }).clamp(0, length);
+            if steps[i] < 1 {
+                return Err(self.invalid(format!("step {} is not supported; only positive steps are", steps[i])));
+            }
+            selection[axis] = AxisSlice {
+                begin: self.length(clamp(starts[i]))?,
+                end: self.length(clamp(ends[i]))?,
+                step: usize::try_from(steps[i]).unwrap_or(usize::MAX).min(1 << 30),
+            };
+        }
+        if selection.remove(0).len() != 1 {
+            return Err(self.invalid("the batch axis can't be sliced"));
+        }
+        self.add(Op::Slice(Slice { axes: selection }), &[x])
+    }
+
+    fn flatten(&mut self) -> Result<Value> {
+        let axis = self.integer("axis", 1);
+        let x = self.computed(0)?;
+        if axis != 1 && axis != -(self.shape(x).dims().len() as i64) {
+            return Err(self.invalid(format!("axis {axis}; only axis 1, which keeps the batch, is read")));
+        }
+        self.add(Op::Flatten, &[x])
+    }
+
+    fn reshape(&mut self) -> Result<Value> {
+        let x = self.computed(0)?;
+        let target = self.list("shape", 1)?.ok_or_else(|| self.invalid("the shape is missing"))?;
+        let from: Vec<i64> = std::iter::once(1).chain(self.shape(x).dims().into_iter().map(|d| d as i64)).collect();
+        let keep_zero = self.integer("allowzero", 0) != 0;
+        let mut sizes: Vec<i64> = target
+            .iter()
+            .enumerate()
+            .map(|(i, &d)| if d == 0 && !keep_zero { from.get(i).copied().unwrap_or(0) } else { d })
+            .collect();
+        let total: i64 = from.iter().product();
+        let bad = || self.invalid(format!("shape {target:?} does not fit {}", self.shape(x)));
+        let known = sizes.iter().filter(|&&d| d != -1).try_fold(1i64, |p, &d| p.checked_mul(d).filter(|&p| p > 0)).ok_or_else(bad)?;
+        if let Some(free) = sizes.iter().position(|&d| d == -1) {
+            sizes[free] = total / known;
+        }
+        let sizes = sizes.into_iter().map(|d| self.length(d)).collect::<Result<Vec<_>>>()?;
+        match sizes[..] {
+            [1, n] => self.add(Op::Reshape(Shape::Vector(n)), &[x]),
+            [1, c, h, w] => self.add(Op::Reshape(Shape::image(c, h, w)), &[x]),
+            _ => Err(bad()),
+        }
+    }
+
+    fn squeeze(&mut self) -> Result<Value> {
+        let x = self.computed(0)?;
+        let axes = self.list("axes", 1)?.unwrap_or_default();
+        match (self.shape(x), &self.axes(&axes, 4)?[..]) {
+            (Shape::Image { height: 1, width: 1, .. }, [2, 3]) => self.add(Op::Flatten, &[x]),
+            (shape, _) => Err(self.invalid(format!("only (C, 1, 1) without its spatial axes is read, {shape} and axes {axes:?} were given"))),
+        }
+    }
+
+    fn unsqueeze(&mut self) -> Result<Value> {
+        let x = self.computed(0)?;
+        let axes = self.list("axes", 1)?.unwrap_or_default();
+        match (self.shape(x), &self.axes(&axes, 4)?[..]) {
+            (Shape::Vector(n), [2, 3]) => self.add(Op::Reshape(Shape::image(n, 1, 1)), &[x]),
+            (shape, _) => Err(self.invalid(format!("only two spatial axes behind features are read, {shape} and axes {axes:?} were given"))),
+        }
+    }
+}
