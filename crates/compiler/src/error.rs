@@ -1,0 +1,85 @@
+//! Why a network was not compiled, in the user's units.
+
+/// Everything that compilation refuses.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The network has no calibrated ranges.
+    #[error("layer {layer}: its values have no calibrated range; run `polyveil calibrate` on sample inputs first")]
+    Calibration {
+        /// The first layer that needs one.
+        layer: String,
+    },
+    /// An operator, shape or structure that packing does not cover.
+    #[error("layer {layer} ({operator}): {reason}; {remedy}")]
+    Unsupported {
+        /// The layer.
+        layer: String,
+        /// Its operator.
+        operator: String,
+        /// What is not covered.
+        reason: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// One operation needs more levels than the parameters have.
+    #[error("layer {layer} needs {needed} levels in one piece but parameters `{parameters}` have {had}; lower the polynomial's degree to at most {degree} or take parameters with more levels")]
+    Depth {
+        /// The layer.
+        layer: String,
+        /// Levels that it needs.
+        needed: usize,
+        /// Levels there are.
+        had: usize,
+        /// Largest degree that fits.
+        degree: usize,
+        /// Name of the parameter set.
+        parameters: String,
+    },
+    /// The network is deeper than the parameters and they have no bootstrapping.
+    #[error("layer {layer} finds too few of the {had} levels of parameters `{parameters}` left, and they have no bootstrapping; take parameters with bootstrapping (`standard-16`) or at least {needed} levels")]
+    Levels {
+        /// The first layer that no schedule reaches.
+        layer: String,
+        /// Levels on the longest path of the network.
+        needed: usize,
+        /// Levels there are.
+        had: usize,
+        /// Name of the parameter set.
+        parameters: String,
+    },
+    /// A tensor needs too many ciphertexts.
+    #[error("layer {layer}: {values} values need {needed} ciphertexts of {slots} slots, at most {most} are supported; use smaller pictures or fewer channels")]
+    TooLarge {
+        /// The layer.
+        layer: String,
+        /// Values of its tensor.
+        values: usize,
+        /// Ciphertexts needed.
+        needed: usize,
+        /// Slots of one.
+        slots: usize,
+        /// The most supported.
+        most: usize,
+    },
+    /// A folded weight is not a finite single-precision number.
+    #[error("layer {layer}: a folded weight is {value}; look for a near-zero variance in its batch normalisation or retrain it with weight decay")]
+    Weight {
+        /// The layer.
+        layer: String,
+        /// The value.
+        value: f64,
+    },
+    /// From the scheme.
+    #[error(transparent)]
+    Ckks(#[from] ckks::Error),
+    /// From polynomial arithmetic.
+    #[error("layer {layer}: {source}")]
+    Polynomial {
+        /// The layer.
+        layer: String,
+        /// The cause.
+        #[source]
+        source: approx::Error,
+    },
+}

@@ -1,0 +1,213 @@
+//! Linear operators as functions that list one row's entries; chains of them compose without being multiplied out.
+//!
+//! Row and column numbers are row-major positions in the operator's output and input tensor.
+
+use crate::Error;
+use nn::{AvgPool, Conv2d, Op, PolyNode, Shape};
+use std::sync::Arc;
+
+type Image = (usize, usize, usize);
+
+/// One linear operator without its bias.
+#[derive(Debug)]
+pub(crate) enum LinearOp {
+    /// A convolution.
+    Convolution { conv: Conv2d, input: Image, output: Image },
+    /// A dense matrix, `(out, in)`.
+    Dense { weight: nn::Parameter },
+    /// y[r] = factors[r / inner]·x[r].
+    Diagonal { factors: Vec<f64>, inner: usize, rows: usize },
+    /// A mean over windows.
+    Pool { pool: AvgPool, input: Image, output: Image },
+    /// y[r] = x[index[r]], or 0 for `u32::MAX`.
+    Select { index: Vec<u32>, stride: (usize, usize) },
+}
+
+/// Operators from first to last: the composition applies the first one first.
+pub(crate) type Chain = Vec<Arc<LinearOp>>;
+
+impl LinearOp {
+    /// Number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Self::Convolution { output: (c, h, w), .. } | Self::Pool { output: (c, h, w), .. } => c * h * w,
+            Self::Dense { weight } => weight.shape()[0],
+            Self::Diagonal { rows, .. } => *rows,
+            Self::Select { index, .. } => index.len(),
+        }
+    }
+
+    /// By how much it thins out rows and columns of a picture.
+    pub(crate) fn stride(&self) -> (usize, usize) {
+        match self {
+            Self::Convolution { conv, .. } => conv.stride,
+            Self::Pool { pool, .. } => pool.stride,
+            Self::Select { stride, .. } => *stride,
+            Self::Dense { .. } | Self::Diagonal { .. } => (1, 1),
+        }
+    }
+
+    /// Whether a row has more than one entry.
+    pub(crate) fn mixes(&self) -> bool {
+        !matches!(self, Self::Diagonal { .. } | Self::Select { .. })
+    }
+
+    /// Calls `entry(column, weight)` for every entry of row `r`.
+    fn row(&self, r: usize, entry: &mut dyn FnMut(usize, f64)) {
+        match self {
+            Self::Diagonal { factors, inner, .. } => entry(r, factors[r / inner]),
+            Self::Select { index, .. } => {
+                if index[r] != u32::MAX {
+                    entry(index[r] as usize, 1.0);
+                }
+            }
+            Self::Dense { weight } => {
+                let n = weight.shape()[1];
+                for (c, &w) in weight.values()[r * n..(r + 1) * n].iter().enumerate() {
+                    entry(c, f64::from(w));
+                }
+            }
+            Self::Convolution { conv, input: (_, h, w), output: (outs, oh, ow) } => {
+                let (o, i, j) = (r / (oh * ow), r / ow % oh, r % ow);
+                let shape = conv.weight.shape();
+                let (channels, kh, kw) = (shape[1], shape[2], shape[3]);
+                let first = o / (outs / conv.groups) * channels;
+                let values = conv.weight.values();
+                for u in 0..kh {
+                    let y = (i * conv.stride.0 + u * conv.dilation.0).wrapping_sub(conv.padding.top);
+                    if y >= *h {
+                        continue;
+                    }
+                    for v in 0..kw {
+                        let x = (j * conv.stride.1 + v * conv.dilation.1).wrapping_sub(conv.padding.left);
+                        if x >= *w {
+                            continue;
+                        }
+                        for c in 0..channels {
+                            let weight = values[((o * channels + c) * kh + u) * kw + v];
+                            entry(((first + c) * h + y) * w + x, f64::from(weight));
+                        }
+                    }
+                }
+            }
+            Self::Pool { pool, input: (_, h, w), output: (_, oh, ow) } => {
+                let (c, i, j) = (r / (oh * ow), r / ow % oh, r % ow);
+                let rows = window(i, pool.stride.0, pool.padding.top, pool.kernel.0, *h);
+                let columns = window(j, pool.stride.1, pool.padding.left, pool.kernel.1, *w);
+                let count = if pool.count_include_pad { pool.kernel.0 * pool.kernel.1 } else { rows.len() * columns.len() };
+                for y in rows {
+                    for x in columns.clone() {
+                        entry((c * h + y) * w + x, 1.0 / count.max(1) as f64);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The operator of a node that is linear in its only input, with its bias; None where it only renames positions.
+    pub(crate) fn of(node: &PolyNode, input: Shape) -> Result<Option<(Self, Option<Vec<f64>>)>, Error> {
+        let image = |s: Shape| match s {
+            Shape::Image { channels, height, width } => Ok((channels, height, width)),
+            other => Err(Error::Unsupported {
+                layer: node.name().into(),
+                operator: node.op().name().into(),
+                reason: format!("needs a picture, {other} was given"),
+                remedy: "give it an input of shape (channels, height, width)",
+            }),
+        };
+        let spread = |values: Vec<f64>, inner: usize| -> Vec<f64> { values.iter().flat_map(|&v| std::iter::repeat_n(v, inner)).collect() };
+        Ok(Some(match node.op() {
+            Op::Conv2d(c) => {
+                let (input, output) = (image(input)?, image(node.shape())?);
+                let bias = c.bias.as_ref().map(|b| spread(b.to_f64(), output.1 * output.2));
+                (Self::Convolution { conv: c.clone(), input, output }, bias)
+            }
+            Op::Linear(l) => (Self::Dense { weight: l.weight.clone() }, l.bias.as_ref().map(nn::Parameter::to_f64)),
+            Op::BatchNorm(b) => {
+                let inner = match input {
+                    Shape::Image { height, width, .. } => height * width,
+                    _ => 1,
+                };
+                let (factors, offsets): (Vec<f64>, Vec<f64>) = b.factor_and_offset().into_iter().unzip();
+                (Self::Diagonal { factors, inner, rows: input.len() }, Some(spread(offsets, inner)))
+            }
+            Op::AvgPool(p) => (Self::Pool { pool: *p, input: image(input)?, output: image(node.shape())? }, None),
+            Op::GlobalAvgPool => {
+                let (_, h, w) = image(input)?;
+                let pool = AvgPool { kernel: (h, w), stride: (h, w), padding: nn::Padding::default(), count_include_pad: true };
+                (Self::Pool { pool, input: image(input)?, output: image(node.shape())? }, None)
+            }
+            Op::Pad(p) => {
+                let ((c, h, w), (oc, oh, ow)) = (image(input)?, image(node.shape())?);
+                let mut index = vec![u32::MAX; oc * oh * ow];
+                for (k, y, x) in positions((c, h, w)) {
+                    let to = ((k + p.channels.0) * oh + y + p.spatial.top) * ow + x + p.spatial.left;
+                    index[to] = narrow((k * h + y) * w + x);
+                }
+                (Self::Select { index, stride: (1, 1) }, None)
+            }
+            Op::Slice(s) => {
+                if let ([a], Shape::Vector(n)) = (&s.axes[..], node.shape()) {
+                    let index = (0..n).map(|i| narrow(a.begin + i * a.step)).collect();
+                    return Ok(Some((Self::Select { index, stride: (1, 1) }, None)));
+                }
+                let (_, h, w) = image(input)?;
+                let [a, b, c] = s.axes[..] else {
+                    return Err(Error::Unsupported {
+                        layer: node.name().into(),
+                        operator: node.op().name().into(),
+                        reason: format!("{} axes", s.axes.len()),
+                        remedy: "slice along 1 or 3 axes",
+                    });
+                };
+                let index = positions(image(node.shape())?)
+                    .map(|(k, y, x)| narrow(((a.begin + k * a.step) * h + b.begin + y * b.step) * w + c.begin + x * c.step))
+                    .collect();
+                (Self::Select { index, stride: (b.step, c.step) }, None)
+            }
+            Op::Flatten | Op::Reshape(_) | Op::Identity => return Ok(None),
+            other => {
+                return Err(Error::Unsupported {
+                    layer: node.name().into(),
+                    operator: other.name().into(),
+                    reason: "no packing is known for it".into(),
+                    remedy: "replace it by convolutions, dense layers, pooling, sums, products and polynomials",
+                });
+            }
+        }))
+    }
+}
+
+/// Input positions of window `i` on one axis, cut to the picture.
+fn window(i: usize, stride: usize, before: usize, kernel: usize, length: usize) -> std::ops::Range<usize> {
+    let begin = (i * stride).saturating_sub(before);
+    let end = (i * stride + kernel).saturating_sub(before).min(length);
+    begin.min(end)..end
+}
+
+fn positions((c, h, w): Image) -> impl Iterator<Item = Image> {
+    (0..c * h * w).map(move |r| (r / (h * w), r / w % h, r % w))
+}
+
+/// Tensors have at most 2^28 values.
+pub(crate) fn narrow(position: usize) -> u32 {
+    u32::try_from(position).unwrap_or(u32::MAX)
+}
+
+/// Calls `entry(column, weight)` for row `r` of the composition; a column may come several times.
+pub(crate) fn chain_row(chain: &[Arc<LinearOp>], r: usize, weight: f64, entry: &mut dyn FnMut(usize, f64)) {
+    match chain.split_last() {
+        None => entry(r, weight),
+        Some((last, rest)) if rest.is_empty() => last.row(r, &mut |c, w| entry(c, weight * w)),
+        Some((last, rest)) => last.row(r, &mut |c, w| {
+            if w != 0.0 {
+                chain_row(rest, c, weight * w, entry);
+            }
+        }),
+    }
+}
+
+/// The product of strides along a chain.
+pub(crate) fn chain_stride(chain: &[Arc<LinearOp>]) -> (usize, usize) {
+    chain.iter().map(|o| o.stride()).fold((1, 1), |a, b| (a.0 * b.0, a.1 * b.1))
+}

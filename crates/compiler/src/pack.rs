@@ -1,0 +1,251 @@
+//! From an affine map and two layouts to generalised diagonals: single-shot multiplexed packing.
+//!
+//! Entry (j, p) of the matrix – output slot j takes input slot p – lies on diagonal p − j. Where the result has fewer slots than an
+//! input (periods m < n), diagonals are taken modulo m, each of length n, and the n/m partial sums are folded by rotations
+//! by m, 2m, …, n/2: every slot then holds a result, repeated with period m, and no partial sum is left.
+
+use crate::linear_op::{Chain, chain_row};
+use crate::normal::{Id, Kind, Normal, Quantity};
+
+/// An offset as a walk: columns, rows, planes; signed.
+pub(crate) type Walk = [i64; 3];
+
+/// One input ciphertext of a map.
+#[derive(Clone, Debug)]
+pub(crate) struct Input {
+    /// The quantity.
+    pub(crate) source: Id,
+    /// Which of its ciphertexts.
+    pub(crate) ciphertext: usize,
+    /// Slots of one step of a [`Walk`].
+    pub(crate) pitch: Walk,
+    /// Smallest steps that occur.
+    pub(crate) least: Walk,
+    /// Number of steps from the smallest to the largest, along each axis.
+    pub(crate) span: Walk,
+}
+
+/// One diagonal with weights in network units.
+#[derive(Clone, Debug)]
+pub(crate) struct Diagonal {
+    /// Index into [`Packed::inputs`].
+    pub(crate) input: usize,
+    /// Output ciphertext.
+    pub(crate) output: usize,
+    /// Its offset.
+    pub(crate) walk: Walk,
+    /// Its shortest period.
+    pub(crate) values: Vec<f32>,
+}
+
+/// A map in diagonal form.
+#[derive(Clone, Debug)]
+pub(crate) struct Packed {
+    /// Period of the map.
+    pub(crate) slots: usize,
+    /// Period of the results.
+    pub(crate) period: usize,
+    /// Number of output ciphertexts.
+    pub(crate) outputs: usize,
+    /// Input ciphertexts.
+    pub(crate) inputs: Vec<Input>,
+    /// Non-zero diagonals, at least one for each output.
+    pub(crate) diagonals: Vec<Diagonal>,
+    /// Rotations of the folds.
+    pub(crate) folds: Vec<usize>,
+}
+
+/// One source with all chains that lead from it.
+struct Group<'a> {
+    chains: Vec<&'a Chain>,
+    places: Vec<(u32, u32)>,
+    /// Period of the source.
+    slots: usize,
+    /// Period of offsets.
+    modulus: usize,
+    /// Index of the first ciphertext among the inputs.
+    first: usize,
+    /// Walk of each offset below the modulus.
+    walks: Vec<Walk>,
+    pitch: Walk,
+}
+
+/// Packs quantity `q`, which must be [`Kind::Linear`]; other kinds have no terms.
+pub(crate) fn pack(normal: &Normal, q: &Quantity) -> Packed {
+    let terms: &[(Id, Chain)] = match &q.kind {
+        Kind::Linear { terms, .. } => terms,
+        _ => &[],
+    };
+    let out_places = q.layout.places();
+    let period = q.layout.period;
+    let mut inputs = Vec::new();
+    let mut groups = Vec::new();
+    for source in q.sources() {
+        let layout = &normal.quantities[source].layout;
+        let modulus = layout.period.min(period);
+        let width = layout.width.min(modulus);
+        let height = layout.height.min(modulus / width);
+        let mut group = Group {
+            chains: terms.iter().filter(|t| t.0 == source).map(|t| &t.1).collect(),
+            places: layout.places(),
+            slots: layout.period,
+            modulus,
+            first: inputs.len(),
+            walks: Vec::new(),
+            pitch: [1, signed(width), signed(width * height)],
+        };
+        let (least, span) = group.survey(&out_places, [width, height, modulus / (width * height)]);
+        for ciphertext in 0..layout.ciphertexts {
+            inputs.push(Input { source, ciphertext, pitch: group.pitch, least, span });
+        }
+        groups.push(group);
+    }
+    let slots = groups.iter().map(|g| g.slots).max().unwrap_or(1).max(period);
+    let mut rows: Vec<Vec<usize>> = vec![Vec::new(); q.layout.ciphertexts];
+    for (r, place) in out_places.iter().enumerate() {
+        rows[place.0 as usize].push(r);
+    }
+    let mut diagonals = Vec::new();
+    for (output, rows) in rows.iter().enumerate() {
+        let before = diagonals.len();
+        for group in &groups {
+            group.fill(output, rows, &out_places, slots, period, &mut diagonals);
+        }
+        if diagonals.len() == before {
+            diagonals.push(Diagonal { input: 0, output, walk: [0; 3], values: vec![0.0] });
+        }
+    }
+    let folds = (0..).map(|i| period << i).take_while(|&f| f < slots).collect();
+    Packed { slots, period, outputs: q.layout.ciphertexts, inputs, diagonals, folds }
+}
+
+impl Group<'_> {
+    fn entries(&self, r: usize, entry: &mut dyn FnMut(usize, f64)) {
+        for chain in &self.chains {
+            chain_row(chain, r, 1.0, entry);
+        }
+    }
+
+    /// Finds which offsets occur and writes every offset as a short signed walk; gives the smallest steps and the spans.
+    fn survey(&mut self, out_places: &[(u32, u32)], size: [usize; 3]) -> (Walk, Walk) {
+        let mut used = vec![false; self.modulus];
+        for (r, &(_, j)) in out_places.iter().enumerate() {
+            self.entries(r, &mut |c, w| {
+                if w != 0.0 {
+                    used[(self.places[c].1.wrapping_sub(j) as usize) & (self.modulus - 1)] = true;
+                }
+            });
+        }
+        let (columns, c0, c_span) = axis(size[0], (0..self.modulus).filter(|&d| used[d]).map(|d| d % size[0]));
+        let lift = |d: usize| {
+            let c = columns[d % size[0]];
+            let rest = (signed(d) - c).rem_euclid(signed(self.modulus)) / signed(size[0]);
+            (c, usize::try_from(rest).unwrap_or(0))
+        };
+        let (lines, r0, r_span) = axis(size[1], (0..self.modulus).filter(|&d| used[d]).map(|d| lift(d).1 % size[1]));
+        let planes = size[2];
+        self.walks = (0..self.modulus)
+            .map(|d| {
+                let (c, rest) = lift(d);
+                let r = lines[rest % size[1]];
+                let k = (signed(rest) - r).div_euclid(signed(size[1])).rem_euclid(signed(planes));
+                [c, r, k]
+            })
+            .collect();
+        ([c0, r0, 0], [c_span, r_span, signed(planes)])
+    }
+
+    /// Appends the diagonals of one output ciphertext.
+    fn fill(&self, output: usize, rows: &[usize], out_places: &[(u32, u32)], slots: usize, period: usize, diagonals: &mut Vec<Diagonal>) {
+        let length = self.slots.max(period);
+        let share = length as f64 / slots as f64;
+        let inputs = 1 + self.places.iter().map(|p| p.0 as usize).max().unwrap_or(0);
+        let mut at = vec![u32::MAX; inputs * self.modulus];
+        let mut found: Vec<(usize, usize, Vec<f64>)> = Vec::new();
+        let offsets: Vec<usize> = self.walks.iter().map(|w| usize::try_from(self.slots_of(w).rem_euclid(signed(self.slots))).unwrap_or(0)).collect();
+        for &r in rows {
+            let j = out_places[r].1 as usize;
+            self.entries(r, &mut |c, w| {
+                if w == 0.0 {
+                    return;
+                }
+                let (ciphertext, p) = (self.places[c].0 as usize, self.places[c].1 as usize);
+                let d = p.wrapping_sub(j) & (self.modulus - 1);
+                let slot = if self.slots >= period { p.wrapping_sub(offsets[d]) & (self.slots - 1) } else { j };
+                let index = &mut at[ciphertext * self.modulus + d];
+                if *index == u32::MAX {
+                    *index = crate::linear_op::narrow(found.len());
+                    found.push((ciphertext, d, vec![0.0; length]));
+                }
+                found[*index as usize].2[slot] += w * share;
+            });
+        }
+        found.sort_by_key(|f| (f.0, f.1));
+        for (ciphertext, d, values) in found {
+            if values.iter().any(|&v| v != 0.0) {
+                #[expect(clippy::cast_possible_truncation, reason = "weights are kept in single precision; checked for overflow when scaled")]
+                let values = shortest(values.into_iter().map(|v| v as f32).collect());
+                diagonals.push(Diagonal { input: self.first + ciphertext, output, walk: self.walks[d], values });
+            }
+        }
+    }
+
+    fn slots_of(&self, walk: &Walk) -> i64 {
+        walk.iter().zip(&self.pitch).map(|(w, p)| w * p).sum()
+    }
+}
+
+/// The shortest window of a cyclic axis that holds all `used` residues: the signed step of each residue, the first and the length.
+fn axis(size: usize, used: impl Iterator<Item = usize>) -> (Vec<i64>, i64, i64) {
+    let mut present = vec![false; size];
+    used.for_each(|u| present[u] = true);
+    let mut best = (0, 0); // length of the longest run of absent residues, and where it ends
+    for end in 0..size {
+        if present[end] {
+            let gap = (1..=size).take_while(|&g| !present[(end + size - g) % size]).count();
+            if gap > best.0 {
+                best = (gap, end);
+            }
+        }
+    }
+    let (gap, start) = best;
+    let first = if 2 * start > size || (start > 0 && 2 * start == size && size > 2) { signed(start) - signed(size) } else { signed(start) };
+    let steps = (0..size).map(|u| (signed(u) - first).rem_euclid(signed(size)) + first).collect();
+    (steps, first, signed(size - gap).max(1))
+}
+
+/// Drops repetitions.
+fn shortest(mut values: Vec<f32>) -> Vec<f32> {
+    while values.len() > 1 && values[..values.len() / 2] == values[values.len() / 2..] {
+        values.truncate(values.len() / 2);
+    }
+    values
+}
+
+fn signed(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_axis_becomes_the_shortest_signed_window() {
+        let (steps, first, span) = axis(32, [31, 0, 1].into_iter());
+        assert_eq!((first, span), (-1, 3));
+        assert_eq!((steps[31], steps[0], steps[1], steps[2]), (-1, 0, 1, 2));
+        let (_, first, span) = axis(8, 0..8);
+        assert_eq!((first, span), (0, 8));
+        let (steps, first, span) = axis(16, [3, 4].into_iter());
+        assert_eq!((first, span, steps[3], steps[2]), (3, 2, 3, 18));
+        assert_eq!(axis(1, [0].into_iter()), (vec![0], 0, 1));
+    }
+
+    #[test]
+    fn repetitions_are_dropped() {
+        assert_eq!(shortest(vec![1.0, 2.0, 1.0, 2.0]), vec![1.0, 2.0]);
+        assert_eq!(shortest(vec![0.0; 8]), vec![0.0]);
+        assert_eq!(shortest(vec![1.0, 2.0, 3.0, 2.0]).len(), 4);
+    }
+}

@@ -1,0 +1,213 @@
+//! Levels and bootstraps: the cheapest way through the network, as a shortest path.
+//!
+//! Quantities are made in order. A state is the level of every quantity that is still needed; making one chooses the level at which
+//! its operation runs (its operands are aligned down to it) and whether its result is bootstrapped, and to which level. Of two
+//! states, one with lower levels and no smaller cost is dropped. The path is exact for any acyclic network, residual blocks
+//! included, as long as no more than [`MOST_STATES`] states survive at a time.
+
+use crate::Error;
+use crate::cost::CostTable;
+use std::collections::BTreeMap;
+
+/// States kept after each quantity.
+const MOST_STATES: usize = 4096;
+
+/// What the planner must know of a quantity.
+#[derive(Clone, Debug)]
+pub(crate) struct Stage {
+    /// Its layer, for messages.
+    pub(crate) layer: String,
+    /// What it is made of.
+    pub(crate) sources: Vec<usize>,
+    /// Levels that it takes.
+    pub(crate) depth: usize,
+    /// Seconds at each level of its operands.
+    pub(crate) seconds: Vec<f64>,
+    /// Period of its ciphertexts.
+    pub(crate) slots: usize,
+    /// Number of its ciphertexts.
+    pub(crate) ciphertexts: usize,
+}
+
+/// What is decided for a quantity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Decision {
+    /// Level at which its operation runs; for the input, at which it is encrypted.
+    pub(crate) level: usize,
+    /// Level that it is bootstrapped to, if it is.
+    pub(crate) bootstrap: Option<usize>,
+}
+
+/// What bootstraps there are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Machine<'a> {
+    /// Costs.
+    pub(crate) cost: &'a CostTable,
+    /// Highest level.
+    pub(crate) levels: usize,
+    /// Whether there is bootstrapping.
+    pub(crate) bootstraps: bool,
+    /// N/2.
+    pub(crate) max_slots: usize,
+    /// Name of the parameter set.
+    pub(crate) parameters: &'a str,
+}
+
+struct Point {
+    levels: Vec<usize>,
+    seconds: f64,
+    step: usize,
+}
+
+/// A step back along a path.
+struct Trail {
+    previous: usize,
+    decision: Decision,
+}
+
+/// Decides for every stage; the last is the answer. Gives the decisions and their cost in seconds.
+pub(crate) fn schedule(stages: &[Stage], output: usize, machine: Machine<'_>) -> Result<(Vec<Decision>, f64), Error> {
+    let last_use: Vec<usize> = (0..stages.len())
+        .map(|v| if v == output { stages.len() } else { (v + 1..stages.len()).rev().find(|&w| stages[w].sources.contains(&v)).unwrap_or(v) })
+        .collect();
+    let mut trails: Vec<Trail> = Vec::new();
+    let mut frontier: Vec<usize> = Vec::new();
+    let mut points = vec![Point { levels: Vec::new(), seconds: 0.0, step: usize::MAX }];
+    for (v, stage) in stages.iter().enumerate() {
+        if stage.depth > machine.levels {
+            let degree = (1usize << machine.levels.min(40)) - 1;
+            return Err(Error::Depth { layer: stage.layer.clone(), needed: stage.depth, had: machine.levels, degree, parameters: machine.parameters.into() });
+        }
+        let keep: Vec<bool> = frontier.iter().map(|&w| last_use[w] > v).collect();
+        let mut reached: BTreeMap<Vec<usize>, (f64, usize, Decision)> = BTreeMap::new();
+        for point in &points {
+            let operand = |w: &usize| frontier.iter().position(|f| f == w).map_or(0, |i| point.levels[i]);
+            let top = stage.sources.iter().map(operand).min().unwrap_or(machine.levels);
+            let kept: Vec<usize> = point.levels.iter().zip(&keep).filter(|(_, k)| **k).map(|(l, _)| *l).collect();
+            for level in stage.depth..=top {
+                let aligned = stage.sources.iter().filter(|w| operand(w) > level).count();
+                let seconds = point.seconds + stage.seconds[level] + aligned as f64 * machine.cost.align(level);
+                let result = level - stage.depth;
+                let refresh = machine.bootstraps && v != output && !stage.sources.is_empty();
+                let targets = (result + 1..=machine.levels).filter(|_| refresh).map(Some);
+                for bootstrap in std::iter::once(None).chain(targets) {
+                    let ciphertexts = stage.ciphertexts.div_ceil(2) as f64;
+                    let more = bootstrap.map_or(0.0, |t| ciphertexts * machine.cost.bootstrap(stage.slots, machine.max_slots, t, machine.levels));
+                    let mut levels = kept.clone();
+                    if last_use[v] > v {
+                        levels.push(bootstrap.unwrap_or(result));
+                    }
+                    let seconds = seconds + more;
+                    let entry = reached.entry(levels).or_insert((f64::INFINITY, 0, Decision::default()));
+                    if seconds < entry.0 {
+                        *entry = (seconds, point.step, Decision { level, bootstrap });
+                    }
+                }
+            }
+        }
+        frontier = frontier.iter().zip(&keep).filter(|(_, k)| **k).map(|(w, _)| *w).collect();
+        if last_use[v] > v {
+            frontier.push(v);
+        }
+        points = undominated(reached, &mut trails);
+        if points.is_empty() {
+            let had = machine.levels;
+            return Err(Error::Levels { layer: stage.layer.clone(), needed: longest(stages), had, parameters: machine.parameters.into() });
+        }
+    }
+    let Some(best) = points.iter().min_by(|a, b| a.seconds.total_cmp(&b.seconds)) else {
+        return Ok((Vec::new(), 0.0));
+    };
+    let mut decisions = vec![Decision::default(); stages.len()];
+    let mut step = best.step;
+    for decision in decisions.iter_mut().rev() {
+        *decision = trails[step].decision;
+        step = trails[step].previous;
+    }
+    Ok((decisions, best.seconds))
+}
+
+fn undominated(reached: BTreeMap<Vec<usize>, (f64, usize, Decision)>, trails: &mut Vec<Trail>) -> Vec<Point> {
+    let mut all: Vec<_> = reached.into_iter().collect();
+    all.sort_by(|a, b| a.1.0.total_cmp(&b.1.0).then_with(|| b.0.cmp(&a.0)));
+    let mut points: Vec<Point> = Vec::new();
+    for (levels, (seconds, previous, decision)) in all {
+        let worse = points.iter().any(|p| p.levels.iter().zip(&levels).all(|(a, b)| a >= b));
+        if !worse && points.len() < MOST_STATES {
+            trails.push(Trail { previous, decision });
+            points.push(Point { levels, seconds, step: trails.len() - 1 });
+        }
+    }
+    points
+}
+
+/// Levels on the longest path.
+fn longest(stages: &[Stage]) -> usize {
+    let mut depth = vec![0; stages.len()];
+    for (v, s) in stages.iter().enumerate() {
+        depth[v] = s.depth + s.sources.iter().map(|&w| depth[w]).max().unwrap_or(0);
+    }
+    depth.into_iter().max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stage(depth: usize, sources: &[usize]) -> Stage {
+        let seconds = (0..=10).map(|l| 0.01 * f64::from(l) + if sources.is_empty() { 0.0 } else { 0.1 }).collect();
+        Stage { layer: "layer".into(), sources: sources.to_vec(), depth, seconds, slots: 16, ciphertexts: 1 }
+    }
+
+    fn machine(cost: &CostTable, levels: usize, bootstraps: bool) -> Machine<'_> {
+        Machine { cost, levels, bootstraps, max_slots: 64, parameters: "toy" }
+    }
+
+    /// Runs the decisions and checks every level.
+    fn check(stages: &[Stage], decisions: &[Decision]) -> usize {
+        let mut levels = Vec::new();
+        for (s, d) in stages.iter().zip(decisions) {
+            assert!(d.level >= s.depth);
+            assert!(s.sources.iter().all(|&w| levels[w] >= d.level));
+            levels.push(d.bootstrap.unwrap_or(d.level - s.depth));
+        }
+        decisions.iter().filter(|d| d.bootstrap.is_some()).count()
+    }
+
+    #[test]
+    fn a_short_chain_is_encrypted_at_just_its_depth() {
+        let stages = [stage(0, &[]), stage(1, &[0]), stage(4, &[1]), stage(1, &[2])];
+        let (decisions, _) = schedule(&stages, 3, machine(&CostTable::default(), 10, true)).expect("fits");
+        assert_eq!(check(&stages, &decisions), 0);
+        assert_eq!(decisions[0].level, 6);
+    }
+
+    #[test]
+    fn a_residual_block_shares_its_source_without_a_bootstrap_of_its_own() {
+        // x → linear → act → [linear → act → linear(·, x) → act] × 4
+        let mut stages = vec![stage(0, &[]), stage(1, &[0]), stage(4, &[1])];
+        for _ in 0..4 {
+            let x = stages.len() - 1;
+            stages.push(stage(1, &[x]));
+            stages.push(stage(4, &[x + 1]));
+            stages.push(stage(1, &[x + 2, x]));
+            stages.push(stage(4, &[x + 3]));
+        }
+        stages.push(stage(1, &[stages.len() - 1]));
+        let output = stages.len() - 1;
+        let (decisions, _) = schedule(&stages, output, machine(&CostTable::default(), 10, true)).expect("fits");
+        // 5 + 8·5 + 1 = 46 levels, 10 at the start and at most 10 each: at least 4 bootstraps
+        assert!(check(&stages, &decisions) <= 8);
+        let (_, dear) = schedule(&stages, output, machine(&CostTable { bootstrap_base: 400.0, ..CostTable::default() }, 10, true)).expect("fits");
+        assert!(dear > 1600.0);
+    }
+
+    #[test]
+    fn too_deep_is_refused_with_the_layer() {
+        let stages = [stage(0, &[]), stage(1, &[0]), stage(4, &[1]), stage(1, &[2])];
+        let error = schedule(&stages, 3, machine(&CostTable::default(), 5, false)).expect_err("too deep");
+        assert!(matches!(&error, Error::Levels { needed: 6, had: 5, .. }), "{error}");
+        let error = schedule(&stages, 3, machine(&CostTable::default(), 3, true)).expect_err("too deep");
+        assert!(matches!(&error, Error::Depth { needed: 4, had: 3, degree: 7, .. }), "{error}");
+    }
+}

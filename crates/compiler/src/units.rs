@@ -1,0 +1,104 @@
+//! Units: how network values become plan values of magnitude at most 1, or 1/2 before a bootstrap.
+//!
+//! A quantity's plan value is scale·(network value + shift). A polynomial asks of its argument the map of its interval onto [−1, 1]
+//! (or that of its square or quartic); where a bootstrap lies between, the value goes in halved and the gain restores it. All of this
+//! is folded into matrices, coefficients and gains: it costs nothing.
+
+use crate::Error;
+use crate::activation::{Activation, Form};
+use crate::normal::{Binding, Kind, Normal};
+use crate::schedule::Decision;
+
+/// The units of one quantity.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Units {
+    /// Plan value before a bootstrap = scale·(network value + shift).
+    pub(crate) scale: f64,
+    /// See `scale`; 0 unless the only consumer is a polynomial.
+    pub(crate) shift: f64,
+    /// Gain of its bootstrap (1 without one).
+    pub(crate) gain: f64,
+    /// For a polynomial, what is done to its argument.
+    pub(crate) form: Option<Form>,
+}
+
+impl Units {
+    /// Network value = unit × plan value, before a bootstrap.
+    pub(crate) fn before(&self) -> f64 {
+        1.0 / self.scale
+    }
+    /// Network value = unit × plan value, as consumers see it.
+    pub(crate) fn unit(&self) -> f64 {
+        1.0 / (self.scale * self.gain)
+    }
+}
+
+/// What a consumer asks of its operand: scale·(x + shift), of magnitude at most `amplitude`.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    scale: f64,
+    shift: f64,
+    amplitude: f64,
+}
+
+/// Units of all quantities.
+pub(crate) fn units(normal: &Normal, decisions: &[Decision]) -> Result<Vec<Units>, Error> {
+    let all = &normal.quantities;
+    let halved = |v: usize| decisions[v].bootstrap.is_some();
+    let most = |v: usize| if halved(v) { 0.5 } else { 1.0 };
+    let mut requests: Vec<Option<Request>> = vec![None; all.len()];
+    let mut made: Vec<Option<Activation>> = vec![None; all.len()];
+    for (v, q) in all.iter().enumerate().rev() {
+        match &q.kind {
+            Kind::Polynomial { argument, polynomial, binding: Binding::Free } => {
+                // where its own result takes in another map, it stays general
+                let activation = if q.feeds.is_some() { Activation::general(polynomial, most(v)) } else { Activation::absorbed(polynomial, most(v)) };
+                requests[*argument] = Some(Request { scale: activation.scale, shift: activation.shift, amplitude: activation.amplitude });
+                made[v] = Some(activation);
+            }
+            Kind::Product { left, right } => {
+                for &factor in [left, right] {
+                    if all[factor].feeds == Some(v) {
+                        requests[factor] = Some(Request { scale: most(v) / all[factor].bound, shift: 0.0, amplitude: most(v) });
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut units: Vec<Units> = Vec::with_capacity(all.len());
+    for (v, q) in all.iter().enumerate() {
+        let request = requests[v].unwrap_or(Request { scale: 1.0 / q.bound, shift: 0.0, amplitude: 1.0 });
+        // into a bootstrap goes at most 1/2
+        let (into, gain) = if halved(v) { (0.5 / request.amplitude, 2.0 * request.amplitude) } else { (1.0, 1.0) };
+        let asked = Units { scale: request.scale * into, shift: request.shift, gain, form: None };
+        units.push(match &q.kind {
+            Kind::Input | Kind::Linear { .. } => asked,
+            Kind::Product { left, right } => {
+                let scale = 1.0 / (units[*left].unit() * units[*right].unit());
+                Units { scale, shift: 0.0, gain: if halved(v) { 2.0 } else { 1.0 }, form: None }
+            }
+            Kind::Polynomial { argument, polynomial, .. } => {
+                let activation = match made[v].take() {
+                    Some(activation) => activation,
+                    None => Activation::fixed(&q.layer, polynomial, units[*argument].unit(), most(v))?,
+                };
+                match (activation.form, q.feeds) {
+                    (Form::General { mut coefficients }, Some(_)) => {
+                        // y = p/unit becomes scale·(p + shift)
+                        for c in &mut coefficients {
+                            *c *= activation.unit * asked.scale;
+                        }
+                        coefficients[0] += asked.scale * asked.shift;
+                        Units { form: Some(Form::General { coefficients }), ..asked }
+                    }
+                    (form, _) => {
+                        let gain = if halved(v) { 1.0 / activation.fill } else { 1.0 };
+                        Units { scale: 1.0 / activation.unit, shift: 0.0, gain, form: Some(form) }
+                    }
+                }
+            }
+        });
+    }
+    Ok(units)
+}
