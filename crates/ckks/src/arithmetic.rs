@@ -68,6 +68,11 @@ pub trait Arithmetic {
     /// Declares that from here on the vector has a smaller period (the caller knows that it is so).
     fn with_slots(&self, x: &Self::Value, slots: usize) -> Result<Self::Value, Error>;
 
+    /// The caller knows |x| ≤ bound (a Chebyshev polynomial stays in [−1, 1]): a hint for the meter, no work.
+    fn assume_bound(&self, x: &Self::Value, bound: f64) -> Result<Self::Value, Error> {
+        let _ = bound;
+        Ok(x.clone())
+    }
     /// The value at `level` (at or below its own) at that level's canonical scale: one multiplication by a constant where it moves.
     fn align(&self, x: &Self::Value, level: Level) -> Result<Self::Value, Error> {
         let parameters = self.parameters();

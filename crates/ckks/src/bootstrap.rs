@@ -1,7 +1,7 @@
 //! Bootstrapping: ModRaise, CoeffToSlot, EvalMod, SlotToCoeff, with sparse-secret encapsulation [CHKKS18, BMTH21, BTH22].
 //!
-//! The operand has phase S₀·x with S₀·|x| ≤ 2^39; raised, it is S₀·x + q₀·I, |I| ≤ K. Multiplied by the integer 2^12 and
-//! read at scale 2^12·q₀ the value is v = x·S₀/q₀ + I. EvalMod evaluates sin(2πv) as cos(2π(v − 1/4)): a Chebyshev
+//! The operand has phase S₀·x with S₀·|x| ≤ 2^39; raised, it is S₀·x + q₀·I, |I| ≤ K; read at scale q₀ the value is
+//! v = x·S₀/q₀ + I, and the scale climbs to EvalMod's 2^62 inside CoeffToSlot. EvalMod evaluates sin(2πv) as cos(2π(v − 1/4)): a Chebyshev
 //! polynomial of cos(2π(v − 1/4)/4) in the even powers and two double angles; no arcsine: at a message ratio of 2^11 the sine's own error
 //! is below 2^−19.3. The factor q₀/(2πS₀) and the gain are folded into the scale.
 
@@ -30,7 +30,7 @@ pub(crate) struct Transforms {
 }
 
 /// EvalMod's variable is w = (v − 1/4)/R with R = K + 1/2.
-fn radius(range: usize) -> f64 {
+pub(crate) fn radius(range: usize) -> f64 {
     range as f64 + 0.5
 }
 
@@ -100,7 +100,7 @@ impl Bootstrap {
         let below = |level: Level| p.below(level).ok_or(Error::Levels { operation: "bootstrap", needed: 1, had: 0 });
 
         let y = a.mod_raise(x, top)?;
-        let y = a.mul_integer(&y, 1 << spec.log_raise)?;
+        let y = if spec.log_raise == 0 { y } else { a.mul_integer(&y, 1 << spec.log_raise)? };
         let mut y = a.with_scale(&y, p.scale(top))?;
         let mut step = self.slots;
         while step < most {
@@ -124,6 +124,8 @@ impl Bootstrap {
         let here = a.info(&y);
         let from = here.scale * 2.0 * std::f64::consts::PI * base_scale / (p.modulus(Level::new(0)) * self.gain);
         y = a.with_scale(&y, from)?;
+        // coefficients of a message with slots up to 1/2
+        y = a.assume_bound(&y, 0.5 * self.gain)?;
         let to = p.scale(Level::new(self.target));
         let levels = transforms.slot_to_coeff.len();
         for (i, map) in transforms.slot_to_coeff.iter().enumerate() {
@@ -131,6 +133,7 @@ impl Bootstrap {
             y = a.linear(&[y], map, scale)?.swap_remove(0);
             y = a.with_slots(&y, self.slots)?;
         }
+        let y = a.assume_bound(&y, 0.5 * self.gain)?;
         Ok(y)
     }
 }

@@ -127,9 +127,14 @@ pub(crate) fn transforms(parameters: &Parameters, n: usize, scale: f64) -> Resul
         (0..levels).map(|g| (g * size).min(log_n)..((g + 1) * size).min(log_n)).collect()
     };
     let levels = spec.coeff_to_slot.levels;
-    let factor = scale.powf(1.0 / levels as f64);
+    // a plaintext of period p is rounded with an error of about √p in its slots: maps of larger period get larger entries
+    let ranges = grouped(levels);
+    let weight = |stages: &std::ops::Range<usize>| (1u64 << stages.end) as f64;
+    let mean: f64 = ranges.iter().map(|r| weight(r).sqrt().log2()).sum::<f64>() / levels as f64;
+    let entry = (scale / n as f64).powf(1.0 / levels as f64);
     let mut down = Vec::new();
-    for (g, stages) in grouped(levels).into_iter().enumerate().rev() {
+    for (g, stages) in ranges.into_iter().enumerate().rev() {
+        let factor = entry * (weight(&stages).sqrt().log2() - mean).exp2() * (1u64 << stages.len()) as f64;
         let mut d = identity(n);
         for s in stages.clone().rev() {
             d = compose(&inverse_stage(&encoder, n, 2 << s), &d, n);

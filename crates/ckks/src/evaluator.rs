@@ -17,7 +17,7 @@ use ring::buffer::AlignedVec;
 use ring::{Ntt, RnsPoly, limb};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-pub(crate) use switch::{Decomposed, Division, Digits};
+pub(crate) use switch::{Decomposed, Digits, Division, limit};
 
 /// A ciphertext of degree 1 or 2 in NTT form: phase = c0 + c1·s (+ c2·s²) = scale·(values) + noise.
 #[derive(Clone, Debug)]

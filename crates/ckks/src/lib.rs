@@ -15,27 +15,27 @@
 
 pub mod arithmetic;
 pub mod bootstrap;
-//pub mod clear;
+pub mod clear;
 mod dft;
 pub mod encoder;
 pub mod error;
 pub mod evaluator;
 pub mod keys;
 pub mod map;
-//pub mod meter;
+pub mod meter;
 pub mod parameters;
 pub mod polynomial;
 pub mod security;
 
 pub use arithmetic::{Arithmetic, Info};
 pub use bootstrap::Bootstrap;
-//pub use clear::Clear;
+pub use clear::{Clear, ClearValue};
 pub use encoder::Encoder;
 pub use error::Error;
 pub use evaluator::{Ciphertext, Evaluator};
 pub use keys::{EvaluationKeys, KeyName, KeyRequest, SecretKey, SeededCiphertext, SwitchingKey};
 pub use map::BlockMap;
-//pub use meter::{Cost, Meter};
+pub use meter::{Cost, CostTable, Meter, MeterValue};
 pub use num_complex::Complex64;
 pub use parameters::{Level, Parameters, ParametersSpec};
 pub use polynomial::Polynomial;

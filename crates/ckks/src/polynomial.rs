@@ -139,7 +139,8 @@ pub(crate) fn double<A: Arithmetic + ?Sized>(a: &A, x: &A::Value, y: &A::Value, 
     };
     let sum = a.linear_combination(&terms, if minus.is_none() { -1.0 } else { 0.0 }, level, scale)?;
     let below = a.parameters().below(level).ok_or(Error::Levels { operation: "polynomial", needed: 1, had: 0 })?;
-    a.with_exact_scale(&a.rescale(&sum)?, a.parameters().scale(below))
+    let y = a.with_exact_scale(&a.rescale(&sum)?, a.parameters().scale(below))?;
+    a.assume_bound(&y, 1.0)
 }
 
 /// The powers T_k that are at hand.

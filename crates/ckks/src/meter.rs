@@ -1,0 +1,546 @@
+//! The meter: what a circuit costs and how precise it is, from levels, scales and noise formulas alone.
+//!
+//! Errors are modelled as independent Gaussians: `deviation` is the root mean square of |error| over the slots, in the value's
+//! units. A coefficient error of deviation e is a slot error of e·√N/scale. Rounding by a division of a ciphertext has
+//! variance (1 + 2N/3)/12 in the coefficients (dense ternary secret); key switching adds N·σ²·Σ_d(Q_d/P)²/12 before it.
+
+use crate::arithmetic::{Info, same_scale};
+use crate::keys::{KeyName, KeyRequest, conjugation_element, galois_element};
+use crate::{Arithmetic, BlockMap, Complex64, Error, Level, Parameters, Polynomial};
+use serde::{Deserialize, Serialize};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What is known about a value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MeterValue {
+    /// Level.
+    pub level: Level,
+    /// Scale.
+    pub scale: f64,
+    /// Period of its slots.
+    pub slots: usize,
+    /// Bound on |x| over the slots.
+    pub bound: f64,
+    /// Root mean square of |error| over the slots.
+    pub deviation: f64,
+    /// 1, or 2 before relinearisation.
+    pub degree: usize,
+}
+
+/// How many deviations the largest error of up to 2^15 slots stays within, with a failure probability below 2^-40 for Gaussian errors.
+const TAIL: f64 = 8.0;
+
+impl MeterValue {
+    /// Bound on the largest |error| over the slots.
+    pub fn error_bound(&self) -> f64 {
+        TAIL * self.deviation
+    }
+}
+
+/// Counts of work; limb counts are in units of N coefficients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// NTTs of one limb of N (smaller ones count by their size).
+    pub ntts: f64,
+    /// Lazy multiply-adds of one limb by one limb (inner products with keys and diagonals).
+    pub multiply_adds: f64,
+    /// Multiply-adds of basis conversion: (source limb, target limb) pairs.
+    pub conversions: f64,
+    /// Passes of additions, scalar products, permutations over one limb.
+    pub passes: f64,
+    /// Limbs of key expanded from seeds.
+    pub expansions: f64,
+    /// Encoded slots times log2(slots): butterflies of the f64 transform.
+    pub encodes: f64,
+    /// Decompositions into digits.
+    pub decompositions: f64,
+    /// Inner products with a key.
+    pub key_switches: f64,
+    /// Bootstraps.
+    pub bootstraps: f64,
+}
+
+impl Cost {
+    fn fields(&mut self) -> [&mut f64; 9] {
+        [
+            &mut self.ntts,
+            &mut self.multiply_adds,
+            &mut self.conversions,
+            &mut self.passes,
+            &mut self.expansions,
+            &mut self.encodes,
+            &mut self.decompositions,
+            &mut self.key_switches,
+            &mut self.bootstraps,
+        ]
+    }
+    /// Sum.
+    #[must_use]
+    pub fn plus(mut self, mut other: Self) -> Self {
+        for (a, b) in self.fields().into_iter().zip(other.fields()) {
+            *a += *b;
+        }
+        self
+    }
+    /// Difference: the work between two readings.
+    #[must_use]
+    pub fn since(mut self, mut earlier: Self) -> Self {
+        for (a, b) in self.fields().into_iter().zip(earlier.fields()) {
+            *a -= *b;
+        }
+        self
+    }
+    /// CPU seconds by primitive: (name, seconds).
+    pub fn breakdown(&self, table: &CostTable) -> Vec<(&'static str, f64)> {
+        vec![
+            ("NTT", self.ntts * table.ntt),
+            ("inner products", self.multiply_adds * table.multiply_add),
+            ("basis conversion", self.conversions * table.conversion),
+            ("additions and permutations", self.passes * table.pass),
+            ("key expansion", self.expansions * table.expansion),
+            ("encoding", self.encodes * table.encode),
+        ]
+    }
+    /// CPU seconds.
+    pub fn seconds(&self, table: &CostTable) -> f64 {
+        self.breakdown(table).iter().map(|x| x.1).sum()
+    }
+}
+
+/// CPU seconds of one unit of each kind of work, for one ring degree.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CostTable {
+    /// One NTT of one limb.
+    pub ntt: f64,
+    /// One lazy multiply-add of a limb.
+    pub multiply_add: f64,
+    /// One (source, target) limb pair of basis conversion.
+    pub conversion: f64,
+    /// One pass over a limb.
+    pub pass: f64,
+    /// One limb expanded from a seed.
+    pub expansion: f64,
+    /// One butterfly of the encoder.
+    pub encode: f64,
+}
+
+impl Default for CostTable {
+    /// Shipped default: N = 2^16, measured by `polyveil bench` (see docs/benchmarks.md).
+    fn default() -> Self {
+        Self { ntt: 0.25e-3, multiply_add: 40e-6, conversion: 16e-6, pass: 35e-6, expansion: 120e-6, encode: 4e-9 }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    cost: Cost,
+    keys: KeyRequest,
+}
+
+/// Interprets circuits on what is known about values; counts work and collects the keys needed.
+#[derive(Debug)]
+pub struct Meter {
+    parameters: Parameters,
+    state: Mutex<State>,
+}
+
+impl Meter {
+    /// For these parameters.
+    pub fn new(parameters: &Parameters) -> Self {
+        Self { parameters: parameters.clone(), state: Mutex::default() }
+    }
+    /// A fresh encryption of values up to `bound` at a residual level.
+    ///
+    /// # Errors
+    /// If the slot count does not fit.
+    pub fn input(&self, level: Level, slots: usize, bound: f64) -> Result<MeterValue, Error> {
+        if !slots.is_power_of_two() || slots > self.parameters.max_slots() {
+            return Err(Error::Slots { operation: "input", slots, most: self.parameters.max_slots() });
+        }
+        let scale = self.parameters.scale(level);
+        // seeded symmetric encryption: one Gaussian, and the encoder's rounding
+        let deviation = self.slot_error(ring::GAUSSIAN_SIGMA * ring::GAUSSIAN_SIGMA + 1.0 / 12.0) / scale;
+        Ok(MeterValue { level, scale, slots, bound, deviation, degree: 1 })
+    }
+    /// Work so far.
+    pub fn cost(&self) -> Cost {
+        self.state().cost
+    }
+    /// Keys needed so far.
+    pub fn keys(&self) -> KeyRequest {
+        self.state().keys.clone()
+    }
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn spend(&self, cost: Cost) {
+        let mut state = self.state();
+        state.cost = state.cost.plus(cost);
+    }
+    fn n(&self) -> f64 {
+        self.parameters.n() as f64
+    }
+    fn slot_error(&self, coefficient_variance: f64) -> f64 {
+        (self.n() * coefficient_variance).sqrt()
+    }
+    /// Slot error (times scale) of dividing a ciphertext with rounding.
+    fn rounding(&self) -> f64 {
+        self.slot_error((1.0 + 2.0 * self.n() / 3.0) / 12.0)
+    }
+    /// Slot error (times scale) of an inner product with a key, before the division by P.
+    fn switching(&self, level: Level) -> f64 {
+        let p = &self.parameters;
+        let kept = p.limbs(level);
+        let sum: f64 = p
+            .digits()
+            .iter()
+            .map(|d| {
+                let log: f64 = kept.iter().filter(|k| d.contains(k)).map(|&k| (p.prime(k).value() as f64).log2()).sum();
+                if log == 0.0 { 0.0 } else { (2.0 * (log - p.log_p())).exp2() }
+            })
+            .sum();
+        self.slot_error(self.n() * ring::GAUSSIAN_SIGMA * ring::GAUSSIAN_SIGMA * sum / 12.0)
+    }
+    fn need(&self, name: KeyName, level: Level) {
+        let limit = crate::evaluator::limit(&self.parameters, level);
+        self.state().keys.need(name, limit);
+    }
+    /// (limbs of the level, special limbs, digits' sizes).
+    fn shape(&self, level: Level) -> (f64, f64, Vec<f64>) {
+        let p = &self.parameters;
+        let kept = p.limbs(level);
+        let digits = p.digits().iter().map(|d| kept.iter().filter(|k| d.contains(k)).count() as f64).filter(|&c| c > 0.0).collect();
+        (kept.len() as f64, p.special().len() as f64, digits)
+    }
+    fn decomposition(&self, level: Level) -> Cost {
+        let (kept, _, _) = self.shape(level);
+        Cost { ntts: kept, conversions: kept, passes: kept, decompositions: 1.0, ..Cost::default() }
+    }
+    /// Digits of all limbs: what `Scratch::fill` does over the extended limbs.
+    fn digit_limbs(&self, level: Level) -> Cost {
+        let (kept, special, digits) = self.shape(level);
+        let all = kept + special;
+        Cost {
+            ntts: digits.iter().map(|d| all - d).sum(),
+            conversions: digits.iter().map(|d| (all - d) * d).sum(),
+            passes: kept,
+            ..Cost::default()
+        }
+    }
+    fn times_key(&self, level: Level) -> Cost {
+        let (kept, special, digits) = self.shape(level);
+        let d = digits.len() as f64;
+        Cost { multiply_adds: 2.0 * d * (kept + special), expansions: d * (kept + special), key_switches: 1.0, ..Cost::default() }
+    }
+    /// Dividing one polynomial with `keep + drop` limbs by `drop`.
+    fn division(&self, keep: f64, drop: f64) -> Cost {
+        Cost { ntts: keep + drop, conversions: drop + drop * keep, passes: 2.0 * keep + drop, ..Cost::default() }
+    }
+    fn switch(&self, level: Level) -> Cost {
+        let (kept, special, _) = self.shape(level);
+        let two = self.division(kept, special);
+        self.decomposition(level).plus(self.digit_limbs(level)).plus(self.times_key(level)).plus(two).plus(two)
+    }
+    fn rotated(&self, x: &MeterValue, g: u64, decomposed: bool) -> Result<MeterValue, Error> {
+        linear_degree("rotate", x)?;
+        self.need(KeyName::Galois(g), x.level);
+        let (kept, special, _) = self.shape(x.level);
+        let two = self.division(kept, special);
+        let mut cost = self.times_key(x.level).plus(two).plus(two).plus(self.digit_limbs(x.level));
+        cost.passes += 3.0 * kept;
+        if !decomposed {
+            cost = cost.plus(self.decomposition(x.level));
+        }
+        self.spend(cost);
+        Ok(self.with_error(x, (self.rounding().hypot(self.switching(x.level))) / x.scale))
+    }
+    fn with_error(&self, x: &MeterValue, deviation: f64) -> MeterValue {
+        MeterValue { deviation: x.deviation.hypot(deviation), ..*x }
+    }
+    fn pair(&self, operation: &'static str, x: &MeterValue, y: &MeterValue) -> Result<MeterValue, Error> {
+        if x.level != y.level {
+            return Err(Error::LevelMismatch { operation, left: x.level.index(), right: y.level.index() });
+        }
+        if !same_scale(x.scale, y.scale) {
+            return Err(Error::ScaleMismatch { operation, left: x.scale.log2(), right: y.scale.log2() });
+        }
+        let (kept, _, _) = self.shape(x.level);
+        self.spend(Cost { passes: kept * (x.degree.max(y.degree) as f64 + 1.0), ..Cost::default() });
+        Ok(MeterValue {
+            slots: x.slots.max(y.slots),
+            bound: x.bound + y.bound,
+            deviation: x.deviation.hypot(y.deviation),
+            degree: x.degree.max(y.degree),
+            ..*x
+        })
+    }
+    fn encoding(&self, len: usize, limbs: f64) -> Cost {
+        let words = (2 * len).max(8) as f64;
+        Cost { encodes: len as f64 * (len as f64).log2().max(1.0), ntts: limbs * words / self.n(), passes: limbs * words / self.n(), ..Cost::default() }
+    }
+    /// Error of a plaintext's rounding, in slots.
+    fn plain_error(len: usize, scale: f64) -> f64 {
+        (2.0 * len as f64 / 12.0).sqrt() / scale
+    }
+    fn magnitude(v: &[Complex64]) -> f64 {
+        v.iter().map(|x| x.norm()).fold(0.0, f64::max)
+    }
+}
+
+fn linear_degree(operation: &'static str, x: &MeterValue) -> Result<(), Error> {
+    if x.degree == 1 { Ok(()) } else { Err(Error::Degree { operation, needed: 1, had: x.degree }) }
+}
+
+impl Arithmetic for Meter {
+    type Value = MeterValue;
+
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+    fn info(&self, x: &MeterValue) -> Info {
+        Info { level: x.level, scale: x.scale, slots: x.slots }
+    }
+    fn add(&self, x: &MeterValue, y: &MeterValue) -> Result<MeterValue, Error> {
+        self.pair("add", x, y)
+    }
+    fn sub(&self, x: &MeterValue, y: &MeterValue) -> Result<MeterValue, Error> {
+        self.pair("sub", x, y)
+    }
+    fn add_plain(&self, x: &MeterValue, v: &[Complex64]) -> Result<MeterValue, Error> {
+        let (kept, _, _) = self.shape(x.level);
+        let mut cost = self.encoding(v.len(), kept);
+        cost.passes += 2.0 * kept;
+        self.spend(cost);
+        let y = self.with_error(x, Self::plain_error(v.len(), x.scale));
+        Ok(MeterValue { bound: x.bound + Self::magnitude(v), slots: x.slots.max(v.len()), ..y })
+    }
+    fn mul_plain(&self, x: &MeterValue, v: &[Complex64], scale: f64) -> Result<MeterValue, Error> {
+        let (kept, _, _) = self.shape(x.level);
+        let mut cost = self.encoding(v.len(), kept);
+        cost.multiply_adds += kept * (x.degree as f64 + 1.0);
+        self.spend(cost);
+        let magnitude = Self::magnitude(v);
+        let deviation = (x.deviation * magnitude).hypot(x.bound * Self::plain_error(v.len(), scale));
+        Ok(MeterValue { scale: x.scale * scale, slots: x.slots.max(v.len()), bound: x.bound * magnitude, deviation, ..*x })
+    }
+    fn linear_combination(&self, terms: &[(f64, &MeterValue)], constant: f64, level: Level, scale: f64) -> Result<MeterValue, Error> {
+        let (kept, _, _) = self.shape(level);
+        let (mut bound, mut variance, mut slots) = (constant.abs(), 0.0, 1);
+        for (c, x) in terms {
+            linear_degree("linear combination", x)?;
+            if x.level < level {
+                return Err(Error::Levels { operation: "linear combination", needed: level.index(), had: x.level.index() });
+            }
+            bound += c.abs() * x.bound;
+            // the constant's own rounding to an integer k
+            let k = c * (scale / x.scale);
+            variance += (c * x.deviation).powi(2) + (x.bound * (k - k.round()).abs() * x.scale / scale).powi(2);
+            slots = slots.max(x.slots);
+        }
+        self.spend(Cost { passes: 2.0 * kept * terms.len() as f64, ..Cost::default() });
+        Ok(MeterValue { level, scale, slots, bound, deviation: variance.sqrt(), degree: 1 })
+    }
+    fn mul_integer(&self, x: &MeterValue, k: i64) -> Result<MeterValue, Error> {
+        let (kept, _, _) = self.shape(x.level);
+        self.spend(Cost { passes: 2.0 * kept, ..Cost::default() });
+        let k = (k as f64).abs();
+        Ok(MeterValue { bound: x.bound * k, deviation: x.deviation * k, ..*x })
+    }
+    fn mul_i(&self, x: &MeterValue) -> Result<MeterValue, Error> {
+        let (kept, _, _) = self.shape(x.level);
+        self.spend(Cost { passes: 4.0 * kept, ..Cost::default() });
+        Ok(*x)
+    }
+    fn mul(&self, x: &MeterValue, y: &MeterValue) -> Result<MeterValue, Error> {
+        linear_degree("mul", x)?;
+        linear_degree("mul", y)?;
+        if x.level != y.level {
+            return Err(Error::LevelMismatch { operation: "mul", left: x.level.index(), right: y.level.index() });
+        }
+        let (kept, _, _) = self.shape(x.level);
+        self.spend(Cost { multiply_adds: 4.0 * kept, ..Cost::default() });
+        Ok(MeterValue {
+            scale: x.scale * y.scale,
+            slots: x.slots.max(y.slots),
+            bound: x.bound * y.bound,
+            // errors of a square are the same error twice
+            deviation: x.bound * y.deviation + y.bound * x.deviation,
+            degree: 2,
+            ..*x
+        })
+    }
+    fn relinearize(&self, x: &MeterValue) -> Result<MeterValue, Error> {
+        if x.degree == 1 {
+            return Ok(*x);
+        }
+        self.need(KeyName::Relinearization, x.level);
+        let (kept, _, _) = self.shape(x.level);
+        let mut cost = self.switch(x.level);
+        cost.passes += 2.0 * kept;
+        self.spend(cost);
+        let y = self.with_error(x, self.rounding().hypot(self.switching(x.level)) / x.scale);
+        Ok(MeterValue { degree: 1, ..y })
+    }
+    fn rescale(&self, x: &MeterValue) -> Result<MeterValue, Error> {
+        let level = self.parameters.below(x.level).ok_or(Error::Levels { operation: "rescale", needed: 1, had: 0 })?;
+        let (kept, _, _) = self.shape(level);
+        let one = self.division(kept, self.parameters.group(x.level).len() as f64);
+        for _ in 0..=x.degree {
+            self.spend(one);
+        }
+        let scale = x.scale / self.parameters.modulus(x.level);
+        let y = self.with_error(x, self.rounding() / scale);
+        Ok(MeterValue { level, scale, ..y })
+    }
+    fn drop_to(&self, x: &MeterValue, level: Level) -> Result<MeterValue, Error> {
+        if x.level < level {
+            return Err(Error::Levels { operation: "drop", needed: level.index(), had: x.level.index() });
+        }
+        Ok(MeterValue { level, ..*x })
+    }
+    fn with_scale(&self, x: &MeterValue, scale: f64) -> Result<MeterValue, Error> {
+        let ratio = x.scale / scale;
+        Ok(MeterValue { scale, bound: x.bound * ratio, deviation: x.deviation * ratio, ..*x })
+    }
+    fn with_exact_scale(&self, x: &MeterValue, scale: f64) -> Result<MeterValue, Error> {
+        if same_scale(x.scale, scale) { Ok(MeterValue { scale, ..*x }) } else { Err(Error::ScaleMismatch { operation: "with_exact_scale", left: x.scale.log2(), right: scale.log2() }) }
+    }
+    fn assume_bound(&self, x: &MeterValue, bound: f64) -> Result<MeterValue, Error> {
+        Ok(MeterValue { bound: x.bound.min(bound), ..*x })
+    }
+    fn rotate(&self, x: &MeterValue, by: i64) -> Result<MeterValue, Error> {
+        if by.rem_euclid(x.slots as i64) == 0 {
+            return Ok(*x);
+        }
+        self.rotated(x, galois_element(&self.parameters, by), false)
+    }
+    fn conjugate(&self, x: &MeterValue) -> Result<MeterValue, Error> {
+        self.rotated(x, conjugation_element(&self.parameters), false)
+    }
+    fn rotate_many(&self, x: &MeterValue, by: &[i64]) -> Result<Vec<MeterValue>, Error> {
+        let mut decomposed = false;
+        by.iter()
+            .map(|&k| {
+                if k.rem_euclid(x.slots as i64) == 0 {
+                    return Ok(*x);
+                }
+                let y = self.rotated(x, galois_element(&self.parameters, k), decomposed);
+                decomposed = true;
+                y
+            })
+            .collect()
+    }
+    fn mod_raise(&self, x: &MeterValue, to: Level) -> Result<MeterValue, Error> {
+        let p = &self.parameters;
+        let spec = p.bootstrap().ok_or(Error::Conformance { object: "mod_raise", reason: "these parameters have no bootstrapping".into() })?;
+        linear_degree("mod_raise", x)?;
+        self.need(KeyName::DenseToSparse, Level::new(0));
+        self.need(KeyName::SparseToDense, to);
+        let (kept, _, _) = self.shape(to);
+        let mut cost = self.switch(to).plus(self.division(1.0, 1.0)).plus(self.division(1.0, 1.0));
+        cost.ntts += 2.0 * kept;
+        cost.passes += 4.0 * kept;
+        cost.bootstraps += 1.0;
+        self.spend(cost);
+        let base = p.modulus(Level::new(0));
+        let ratio = base / p.prime(p.encapsulation_prime()).value() as f64;
+        let sparse = self.slot_error(self.n() * (ring::GAUSSIAN_SIGMA * ratio).powi(2) / 12.0 + (1.0 + spec.hamming_weight as f64) / 12.0);
+        let back = self.rounding().hypot(self.switching(to));
+        let wraps = ((spec.hamming_weight as f64 + 1.0) / 12.0 * self.n()).sqrt() * 6.0 * base / x.scale;
+        let y = self.with_error(x, sparse.hypot(back) / x.scale);
+        Ok(MeterValue { level: to, slots: p.max_slots(), bound: x.bound + wraps, ..y })
+    }
+    fn with_slots(&self, x: &MeterValue, slots: usize) -> Result<MeterValue, Error> {
+        if !slots.is_power_of_two() || slots > self.parameters.max_slots() {
+            return Err(Error::Slots { operation: "with_slots", slots, most: self.parameters.max_slots() });
+        }
+        Ok(MeterValue { slots, ..*x })
+    }
+    fn linear(&self, xs: &[MeterValue], map: &BlockMap, scale: f64) -> Result<Vec<MeterValue>, Error> {
+        let (level, plain_scale) = crate::map::prepare(self, xs, map, scale)?;
+        let p = &self.parameters;
+        let below = p.below(level).ok_or(Error::Levels { operation: "linear", needed: 1, had: 0 })?;
+        let (kept, special, digits) = self.shape(level);
+        let all = kept + special;
+        let slots = map.slots();
+        let mut cost = Cost::default();
+        for i in 0..map.inputs() {
+            let babies = map.babies(i);
+            cost.passes += 2.0 * kept;
+            let moving: Vec<usize> = babies.into_iter().filter(|b| b % slots != 0).collect();
+            if !moving.is_empty() {
+                cost = cost.plus(self.decomposition(level)).plus(self.digit_limbs(level));
+            }
+            for b in moving {
+                self.need(KeyName::Galois(galois_element(p, b as i64)), level);
+                cost = cost.plus(self.times_key(level));
+                cost.passes += 2.0 * all + kept;
+            }
+        }
+        let mut per_row = 0usize;
+        for o in 0..map.outputs() {
+            for g in map.giants(o) {
+                if g % slots == 0 {
+                    cost.passes += 2.0 * all;
+                    continue;
+                }
+                self.need(KeyName::Galois(galois_element(p, g as i64)), level);
+                cost = cost.plus(self.division(kept, special)).plus(self.decomposition(level)).plus(self.digit_limbs(level)).plus(self.times_key(level));
+                cost.passes += 3.0 * all;
+            }
+            per_row = per_row.max(map.terms().iter().filter(|t| t.output == o).count());
+        }
+        for t in map.terms() {
+            cost = cost.plus(self.encoding(t.values.len(), all));
+            cost.multiply_adds += 2.0 * all;
+        }
+        let _ = digits;
+        let (low, _, _) = self.shape(below);
+        let group = p.group(level).len() as f64;
+        self.spend(cost);
+        let bound = xs.iter().map(|x| x.bound).fold(0.0, f64::max);
+        let deviation = xs.iter().map(|x| x.deviation).fold(0.0, f64::max);
+        let input = deviation.hypot(self.switching(level) / xs[0].scale);
+        let longest = map.terms().iter().map(|t| t.values.len()).max().unwrap_or(1);
+        let folded = (1usize << map.folds().len()) as f64;
+        let plain = bound * Self::plain_error(longest, plain_scale) * (per_row as f64 * folded).sqrt();
+        let mut y = MeterValue {
+            level,
+            scale: xs[0].scale * plain_scale,
+            slots,
+            bound: bound * map.row_sum(),
+            deviation: (input * map.row_energy().sqrt()).hypot(plain),
+            degree: 1,
+        };
+        if map.folds().is_empty() {
+            let one = self.division(low, group + special);
+            self.spend(one.plus(one));
+        } else {
+            let one = self.division(kept, special);
+            let last = self.division(low, group);
+            self.spend(one.plus(one).plus(last).plus(last));
+            for &f in map.folds() {
+                let r = self.rotate(&y, f as i64)?;
+                y.deviation = y.deviation.hypot((r.deviation.powi(2) - y.deviation.powi(2)).max(0.0).sqrt());
+                self.spend(Cost { passes: 2.0 * kept, ..Cost::default() });
+            }
+        }
+        let y = self.with_error(&MeterValue { level: below, scale, ..y }, self.rounding() / scale);
+        Ok(vec![y; map.outputs()])
+    }
+    fn polynomial(&self, x: &MeterValue, polynomial: &Polynomial) -> Result<MeterValue, Error> {
+        // the circuit's own errors, then the operand's by the derivative
+        let exact = MeterValue { deviation: 0.0, bound: x.bound.min(1.0), ..*x };
+        let y = crate::polynomial::evaluate(self, &exact, polynomial)?;
+        let y = self.with_error(&y, x.deviation * polynomial.sup_derivative());
+        Ok(MeterValue { bound: polynomial.sup(), ..y })
+    }
+    fn eval_mod(&self, x: &MeterValue, cosine: &Polynomial) -> Result<MeterValue, Error> {
+        let spec = self.parameters.bootstrap().ok_or(Error::Conformance { object: "bootstrap", reason: "these parameters have none".into() })?;
+        let exact = MeterValue { deviation: 0.0, bound: x.bound.min(1.0), ..*x };
+        let y = crate::bootstrap::eval_mod(self, &exact, cosine, spec.range, spec.double_angles)?;
+        // v stays near integers, where the sine's slope in v is 2π
+        let slope = 2.0 * std::f64::consts::PI * crate::bootstrap::radius(spec.range);
+        Ok(self.with_error(&y, x.deviation * slope))
+    }
+}
