@@ -36,7 +36,7 @@ impl<'a> ClearTwin<'a> {
     fn from_slots(plan: &'a VerifiedPlan, slots: &[Vec<Complex64>]) -> Result<Self> {
         let clear = Clear::new(plan.parameters(), CLEAR_SEED);
         let level = ckks::Level::new(plan.plan().input.level);
-        let inputs = slots.iter().map(|v| clear.input(v, level)).collect();
+        let inputs = slots.iter().map(|v| Ok(clear.input(v, level)?)).collect::<Result<_>>()?;
         Ok(Self { plan, state: plan.start(inputs)?, clear })
     }
     /// Carries out the next step; refuses operands that leave the calibrated range.

@@ -118,7 +118,7 @@ impl VerifiedPlan {
         let bound = if bound.is_finite() && bound > 0.0 { bound } else { 1.0 };
         for &r in &plan.input.registers {
             units.insert(r, plan.input.unit);
-            if live.insert(r, meter.input(Level::new(plan.input.level), plan.input.slots, bound)).is_some() {
+            if live.insert(r, meter.input(Level::new(plan.input.level), plan.input.slots, bound)?).is_some() {
                 return Err(Error::Port { port: "input".into(), reason: format!("register {r} occurs twice") });
             }
         }
@@ -140,7 +140,7 @@ impl VerifiedPlan {
             let level_in = operands.iter().map(|v| meter.info(v).level.index()).max().unwrap_or(0);
             let results = step.operation.apply(&meter, &operands).map_err(|e| refuse(e.to_string()))?;
             let now = meter.cost();
-            let cost = now.minus(&before);
+            let cost = now.since(before);
             before = now;
             let level_out = results.iter().map(|v| meter.info(v).level.index()).min().unwrap_or(level_in);
             let error_bound = results.iter().map(|v| v.error_bound()).fold(0.0, f64::max);
@@ -391,11 +391,17 @@ fn weight_bytes(plan: &Plan) -> u64 {
     bytes
 }
 
-/// Predicted CPU time by primitive.
+/// Predicted CPU time by primitive, and the larger units of which they are part.
 pub(crate) fn primitives(cost: &Cost, table: &CostTable) -> Vec<Share> {
     let total = cost.seconds(table).max(f64::MIN_POSITIVE);
-    cost.primitives(table)
+    // in the order of `Cost::breakdown`
+    let counts = [cost.ntts, cost.multiply_adds, cost.conversions, cost.passes, cost.expansions, cost.encodes];
+    let mut shares: Vec<Share> = cost
+        .breakdown(table)
         .into_iter()
-        .map(|(name, count, seconds)| Share { name: name.into(), seconds: None, predicted_cpu_seconds: seconds, share: seconds / total, count: Some(count) })
-        .collect()
+        .zip(counts)
+        .map(|((name, seconds), count)| Share { name: name.into(), seconds: None, predicted_cpu_seconds: seconds, share: seconds / total, count: Some(count) })
+        .collect();
+    shares.sort_by(|a, b| b.predicted_cpu_seconds.total_cmp(&a.predicted_cpu_seconds));
+    shares
 }

@@ -44,7 +44,7 @@ const SECOND: [f32; 3] = [0.5, 0.1, -0.3];
 /// linear → x² − 0.25 → linear, plus the square again; input unit 2.
 fn levelled() -> Plan {
     Plan {
-        parameters: ParametersSpec::toy_levelled(9, 4),
+        parameters: ParametersSpec::toy_levelled(6, 4),
         description: Description { name: "toy".into(), input_bound: 2.0, labels: (0..SLOTS).map(|i| format!("class {i}")).collect(), ..Description::default() },
         input: port("x", 0, 4, 2.0),
         output: port("y", 5, 1, 3.0),
