@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use polyveil_ring::buffer::AlignedVec;
 use polyveil_ring::{
     Backend, Conversion, Expander, Ring, automorphism, backend, force_backend, limb, ntt_primes,
 };
@@ -41,9 +42,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     let n = ring.n();
     let expander = Expander::new([1; 32]);
-    let limbs: Vec<Vec<u64>> = (0..24)
+    let limbs: Vec<AlignedVec> = (0..24)
         .map(|i| {
-            let mut a = vec![0; n];
+            let mut a = AlignedVec::zeroed(n);
             expander.uniform(i as u64, ring.modulus(i), &mut a);
             a
         })
@@ -75,10 +76,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for terms in [1, 4, 12] {
         // All residues count as residues of the smallest modulus here: only the time matters.
         let small = ring.modulus(23);
-        let reduced: Vec<Vec<u64>> = limbs
-            .iter()
-            .map(|l| l.iter().map(|&x| small.reduce(x)).collect())
-            .collect();
+        let mut reduced = limbs.clone();
+        reduced
+            .iter_mut()
+            .for_each(|l| l.iter_mut().for_each(|x| *x = small.reduce(*x)));
         let pairs: Vec<_> = (0..terms)
             .map(|k| (&reduced[k][..], &reduced[k + 12][..]))
             .collect();
@@ -103,14 +104,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (k, targets) in [(1, 1), (4, 20), (8, 16)] {
         let conversion = Conversion::new(&ring.moduli()[..k], &ring.moduli()[24 - targets..])?;
         let src: Vec<&[u64]> = limbs[..k].iter().map(|l| &l[..]).collect();
-        let mut out = vec![vec![0; n]; targets];
+        let mut out = vec![AlignedVec::zeroed(n); targets];
         let mut dst: Vec<&mut [u64]> = out.iter_mut().map(|o| &mut o[..]).collect();
         time(
             &format!("convert {k} to {targets} (all threads)"),
             8 * n * (k + targets),
             || conversion.apply(&src, black_box(&mut dst)),
         );
-        let (mut y, mut v) = (vec![0; k * n], vec![0; n]);
+        let (mut y, mut v) = (AlignedVec::zeroed(k * n), AlignedVec::zeroed(n));
         time(
             &format!("convert {k} to {targets}: prepare (all threads)"),
             0,

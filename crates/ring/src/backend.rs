@@ -76,6 +76,14 @@ pub(crate) fn has_ifma() -> bool {
     }
 }
 
+/// True if the vector AES instructions that the expander uses are there too.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_vaes() -> bool {
+    is_x86_feature_detected!("vaes")
+        && is_x86_feature_detected!("aes")
+        && is_x86_feature_detected!("avx512bw")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

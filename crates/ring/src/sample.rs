@@ -6,6 +6,10 @@ use rand_core::CryptoRng;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::Modulus;
+#[cfg(target_arch = "x86_64")]
+use crate::backend::has_vaes;
+#[cfg(target_arch = "x86_64")]
+use crate::{Backend, backend, ifma};
 
 type Cipher = ctr::Ctr64BE<Aes256>;
 
@@ -30,11 +34,24 @@ impl Expander {
     /// q/2^64); such places are refilled, in order, from the second range by the same rule. One seed and stream must be used
     /// with one modulus only.
     pub fn uniform(&self, stream: u64, q: &Modulus, out: &mut [u64]) {
+        self.fill(stream, q.value(), q.value().wrapping_neg() % q.value(), out);
+    }
+
+    /// [`Self::uniform`] with the low words below `threshold` rejected; any other threshold than 2^64 mod q is for tests.
+    fn fill(&self, stream: u64, q: u64, threshold: u64, out: &mut [u64]) {
+        #[cfg(target_arch = "x86_64")]
+        if backend() == Backend::Ifma && has_vaes() {
+            // SAFETY: the two conditions hold only where the processor has every feature that the kernel enables.
+            unsafe { ifma::sample::uniform(&self.seed, stream, q, threshold, out) };
+            return;
+        }
+        self.fill_portable(stream, q, threshold, out);
+    }
+
+    fn fill_portable(&self, stream: u64, q: u64, threshold: u64, out: &mut [u64]) {
         const WORDS: usize = 512;
-        let q = q.value();
-        let threshold = q.wrapping_neg() % q;
-        let mut words = self.cipher(stream, 0);
-        let mut spare: Option<Cipher> = None;
+        let mut words = cipher(&self.seed, stream, 0);
+        let mut spare = Spare::new(&self.seed, stream, q, threshold);
         let mut bytes = [0u8; 8 * WORDS];
         for block in out.chunks_mut(WORDS) {
             let bytes = &mut bytes[..8 * block.len()];
@@ -48,25 +65,51 @@ impl Expander {
             }
             if rejected {
                 for (o, w) in block.iter_mut().zip(bytes.as_chunks::<8>().0) {
-                    let mut word = *w;
-                    while u64::from_le_bytes(word).wrapping_mul(q) < threshold {
-                        word = [0; 8];
-                        spare
-                            .get_or_insert_with(|| self.cipher(stream, 1 << 63))
-                            .apply_keystream(&mut word);
-                    }
-                    *o = ((u128::from(u64::from_le_bytes(word)) * u128::from(q)) >> 64) as u64;
+                    *o = spare.settle(u64::from_le_bytes(*w));
                 }
             }
         }
     }
+}
 
-    fn cipher(&self, stream: u64, counter: u64) -> Cipher {
-        let mut first = [0u8; 16];
-        first[..8].copy_from_slice(&stream.to_be_bytes());
-        first[8..].copy_from_slice(&counter.to_be_bytes());
-        Cipher::new(&self.seed.into(), &first.into())
+/// The second range of a stream, from which rejected words are redrawn in the order of their places.
+pub(crate) struct Spare<'a> {
+    seed: &'a [u8; 32],
+    stream: u64,
+    q: u64,
+    threshold: u64,
+    cipher: Option<Cipher>,
+}
+
+impl<'a> Spare<'a> {
+    pub(crate) fn new(seed: &'a [u8; 32], stream: u64, q: u64, threshold: u64) -> Self {
+        Spare {
+            seed,
+            stream,
+            q,
+            threshold,
+            cipher: None,
+        }
     }
+
+    /// The residue for the word `w` of the first range.
+    pub(crate) fn settle(&mut self, mut w: u64) -> u64 {
+        while w.wrapping_mul(self.q) < self.threshold {
+            let mut word = [0; 8];
+            self.cipher
+                .get_or_insert_with(|| cipher(self.seed, self.stream, 1 << 63))
+                .apply_keystream(&mut word);
+            w = u64::from_le_bytes(word);
+        }
+        ((u128::from(w) * u128::from(self.q)) >> 64) as u64
+    }
+}
+
+fn cipher(seed: &[u8; 32], stream: u64, counter: u64) -> Cipher {
+    let mut first = [0u8; 16];
+    first[..8].copy_from_slice(&stream.to_be_bytes());
+    first[8..].copy_from_slice(&counter.to_be_bytes());
+    Cipher::new(seed.into(), &first.into())
 }
 
 impl std::fmt::Debug for Expander {
@@ -292,7 +335,7 @@ mod tests {
         let e = Expander::new(seed);
         let mut out = vec![0; n];
         e.uniform(9, &q, &mut out);
-        let (mut main, mut spare) = (e.cipher(9, 0), e.cipher(9, 1 << 63));
+        let (mut main, mut spare) = (cipher(&seed, 9, 0), cipher(&seed, 9, 1 << 63));
         let mut redrawn = 0;
         for o in out {
             let mut w = [0; 8];
@@ -308,5 +351,48 @@ mod tests {
             );
         }
         println!("{redrawn} words redrawn");
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn vector_expansion_equals_the_portable_one() {
+        if !crate::backend::has_ifma() || !has_vaes() {
+            return;
+        }
+        let mut seeds = vec![[0; 32], [255; 32], [0x80; 32]];
+        seeds.extend((0..20).map(|i| std::array::from_fn(|j| (i * 37 + j * 11) as u8)));
+        // 2^64 mod q rejects one word in 2^14 at most; the higher thresholds reject often, and redrawn words again.
+        let mut cases = vec![
+            (1125899906842597, 1 << 60),
+            (16411, 1 << 63),
+            (65537, 4095),
+            (65537, 4097),
+        ];
+        cases.extend(
+            [16411u64, 65537, 2147473409, 1125899906842597].map(|q| (q, q.wrapping_neg() % q)),
+        );
+        for (i, seed) in seeds.iter().enumerate() {
+            for &(q, threshold) in &cases {
+                for stream in [0, 1, u64::MAX, 0x0102_0304_0506_0708] {
+                    for n in [0, 1, 8, 63, 64, 65, 127, 1000, 1 << 13] {
+                        if n > 1000 && i > 2 {
+                            continue;
+                        }
+                        let (mut a, mut b) = (vec![1; n], vec![2; n]);
+                        // SAFETY: has_ifma() and has_vaes() were true.
+                        unsafe { ifma::sample::uniform(seed, stream, q, threshold, &mut a) };
+                        Expander::new(*seed).fill_portable(stream, q, threshold, &mut b);
+                        assert!(a == b, "seed {i}, q {q}, threshold {threshold}, n {n}");
+                    }
+                }
+            }
+        }
+        // A long one, past 2^16 blocks, and true rejections.
+        let q = 1125899906842597u64;
+        let (mut a, mut b) = (vec![1; 1 << 18], vec![2; 1 << 18]);
+        // SAFETY: has_ifma() and has_vaes() were true.
+        unsafe { ifma::sample::uniform(&seeds[3], 5, q, q.wrapping_neg() % q, &mut a) };
+        Expander::new(seeds[3]).fill_portable(5, q, q.wrapping_neg() % q, &mut b);
+        assert!(a == b);
     }
 }

@@ -6,6 +6,7 @@
 pub(crate) mod convert;
 pub(crate) mod limb;
 pub(crate) mod ntt;
+pub(crate) mod sample;
 
 use std::arch::x86_64::*;
 
@@ -170,10 +171,15 @@ impl Sum {
     fn reduce<const LONG: bool>(&self, h: __m512i, l: __m512i) -> __m512i {
         let m = &self.wide;
         let h = _mm512_add_epi64(h, _mm512_srli_epi64::<52>(l));
-        let l = m.reduce_lazy(_mm512_and_si512(l, m.mask), self.inv52);
         if !LONG {
-            return m.canonical(_mm512_add_epi64(m.shoup_lazy(h, self.two52), l));
+            // Modulo 2^52, and with l its low 52 bits: the remainder is h·(2^52 mod q) - ⌊h·ws/2^52⌋·q < 2q plus
+            // l - ⌊l·inv52/2^52⌋·q < 2q, in one sum below 4q < 2^52. The multiplier ignores the bits of l above.
+            let quotient = _mm512_madd52hi_epu64(high(l, self.inv52), h, self.two52.ws);
+            let sum = _mm512_madd52lo_epu64(l, h, self.two52.w);
+            let sum = _mm512_madd52lo_epu64(sum, quotient, m.minus_q);
+            return m.canonical(_mm512_and_si512(sum, m.mask));
         }
+        let l = m.reduce_lazy(_mm512_and_si512(l, m.mask), self.inv52);
         let middle = m.shoup_lazy(_mm512_and_si512(h, self.below_2_40), self.two52);
         let top = m.shoup_lazy(_mm512_srli_epi64::<40>(h), self.two92);
         let r = subtract_if_above(_mm512_add_epi64(middle, l), m.q2);
