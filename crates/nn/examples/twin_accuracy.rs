@@ -24,6 +24,7 @@ struct Score {
     twin: f64,
     agreement: f64,
     outside: BTreeMap<String, usize>,
+    first: Vec<String>,
     pictures_outside: usize,
     largest_error: f64,
     largest_logit: f64,
@@ -39,9 +40,12 @@ fn score(graph: &Graph, twin: &PolyGraph, records: &[CifarRecord]) -> Result<Sco
         })
         .collect::<Result<Vec<_>>>()?;
     let percent = |count: usize| 100.0 * count as f64 / records.len() as f64;
-    let mut outside = BTreeMap::new();
+    let (mut outside, mut first) = (BTreeMap::new(), Vec::new());
     let (mut largest_error, mut largest_logit) = (0.0_f64, 0.0_f64);
     for (_, a, b) in &each {
+        if let Some(o) = b.outside.first() {
+            first.push(o.to_string());
+        }
         for o in &b.outside {
             *outside.entry(o.name.clone()).or_insert(0) += o.count;
         }
@@ -56,6 +60,7 @@ fn score(graph: &Graph, twin: &PolyGraph, records: &[CifarRecord]) -> Result<Sco
         agreement: percent(each.iter().filter(|(_, a, b)| a.output.argmax() == b.output.argmax()).count()),
         pictures_outside: each.iter().filter(|(_, _, b)| !b.outside.is_empty()).count(),
         outside,
+        first,
         largest_error,
         largest_logit,
     })
@@ -114,6 +119,9 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
                 "  {what} ({}): original {:.2} %, twin {:.2} %, same class {:.2} %, logits ±{:.1}, largest logit difference {:.3}, {} pictures outside {:?}",
                 records.len(), s.original, s.twin, s.agreement, s.largest_logit, s.largest_error, s.pictures_outside, s.outside
             );
+            for line in s.first {
+                println!("    first to leave in one picture: {line}");
+            }
         }
     }
     Ok(())

@@ -54,12 +54,15 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Graph> {
 pub fn from_proto(model: &ModelProto) -> Result<Graph> {
     let malformed = |detail: &str| Error::Malformed { format: FORMAT, detail: detail.into() };
     let graph = model.graph.as_ref().ok_or_else(|| malformed("it holds no graph"))?;
+    // Always written, and behind the graph: its absence is how a file cut off between two fields shows.
+    let opset = model.opset_import.iter().find(|o| o.domain.is_empty()).map(|o| o.version);
+    let opset = opset.ok_or_else(|| Error::Truncated { format: FORMAT, detail: "the version of its operators is missing".into() })?;
     let [output] = &graph.output[..] else {
         return Err(malformed(&format!("it has {} outputs, one is needed", graph.output.len())));
     };
     let mut import = Import {
         graph,
-        opset: model.opset_import.iter().find(|o| o.domain.is_empty()).map_or(i64::MAX, |o| o.version),
+        opset,
         producers: producers(graph),
         values: HashMap::new(),
         network: Network::builder(),

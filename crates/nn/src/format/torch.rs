@@ -209,6 +209,9 @@ fn zip_entries(bytes: &[u8]) -> Result<BTreeMap<&str, &[u8]>> {
     let cut_off = || truncated("the zip's end record is missing");
     let tail = bytes.len().saturating_sub(22 + 65_535);
     let end = bytes[tail..].windows(4).rposition(|w| w == b"PK\x05\x06").map(|i| i + tail).ok_or_else(cut_off)?;
+    if bytes.len() < end + 22 + little(bytes, end + 20, 2)? {
+        return Err(cut_off());
+    }
     let count = little(bytes, end + 10, 2)?;
     let mut at = little(bytes, end + 16, 4)?;
     if count == 0xffff || at == 0xffff_ffff {
