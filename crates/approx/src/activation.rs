@@ -21,7 +21,13 @@ pub enum Activation {
 
 impl Activation {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Relu, Self::Silu, Self::Gelu, Self::Sigmoid, Self::Tanh];
+    pub const ALL: [Self; 5] = [
+        Self::Relu,
+        Self::Silu,
+        Self::Gelu,
+        Self::Sigmoid,
+        Self::Tanh,
+    ];
 
     /// The function's value at `x`.
     #[must_use]
@@ -45,7 +51,8 @@ impl Activation {
                 s * (1.0 + x * (1.0 - s))
             }
             Self::Gelu => {
-                normal_distribution(x) + x * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt()
+                normal_distribution(x)
+                    + x * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt()
             }
             Self::Sigmoid => {
                 let s = sigmoid(x);
@@ -141,7 +148,11 @@ mod tests {
             (Activation::Tanh, 0.5, 0.462_117_157_260_009_76),
         ];
         for (f, x, expected) in cases {
-            assert!((f.value(x) - expected).abs() < 1e-14, "{f}({x}) = {} instead of {expected}", f.value(x));
+            assert!(
+                (f.value(x) - expected).abs() < 1e-14,
+                "{f}({x}) = {} instead of {expected}",
+                f.value(x)
+            );
         }
     }
 

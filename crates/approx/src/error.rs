@@ -5,7 +5,9 @@
 #[non_exhaustive]
 pub enum Error {
     /// The interval's ends aren't finite numbers in increasing order.
-    #[error("interval [{low}, {high}] is empty or not finite; give two finite ends with low < high")]
+    #[error(
+        "interval [{low}, {high}] is empty or not finite; give two finite ends with low < high"
+    )]
     Interval {
         /// Lower end as given.
         low: f64,
@@ -13,7 +15,9 @@ pub enum Error {
         high: f64,
     },
     /// A coefficient isn't finite, or there is none.
-    #[error("coefficient {index} of the polynomial is {value}; every coefficient must be finite and there must be at least one")]
+    #[error(
+        "coefficient {index} of the polynomial is {value}; every coefficient must be finite and there must be at least one"
+    )]
     Coefficient {
         /// Position in the list (0 when the list is empty).
         index: usize,
@@ -21,7 +25,9 @@ pub enum Error {
         value: f64,
     },
     /// The degree is above what the method handles in double precision.
-    #[error("{method} handles degrees up to {limit}, {degree} was asked for; split the function or use a composite")]
+    #[error(
+        "{method} handles degrees up to {limit}, {degree} was asked for; split the function or use a composite"
+    )]
     Degree {
         /// Which method refused.
         method: &'static str,
@@ -47,7 +53,9 @@ pub enum Error {
         degree: usize,
     },
     /// The exchange iteration stopped before the error was level.
-    #[error("the exchange stopped after {iterations} rounds with errors between {lower} and {upper}; use a smaller degree or least squares")]
+    #[error(
+        "the exchange stopped after {iterations} rounds with errors between {lower} and {upper}; use a smaller degree or least squares"
+    )]
     NotConverged {
         /// Rounds done.
         iterations: usize,

@@ -21,7 +21,11 @@ pub fn chebyshev_least_squares(
 ) -> Result<Approximation, Error> {
     check_interval(interval)?;
     if degree > CHEBYSHEV_DEGREE_LIMIT {
-        return Err(Error::Degree { method: "chebyshev_least_squares", degree, limit: CHEBYSHEV_DEGREE_LIMIT });
+        return Err(Error::Degree {
+            method: "chebyshev_least_squares",
+            degree,
+            limit: CHEBYSHEV_DEGREE_LIMIT,
+        });
     }
     let nodes = (4 * (degree + 1)).max(512);
     let mut coefficients = discrete_chebyshev(&f, interval, nodes, degree);
@@ -48,7 +52,11 @@ pub fn weighted_least_squares(
 ) -> Result<Approximation, Error> {
     check_interval(interval)?;
     if degree > WEIGHTED_DEGREE_LIMIT {
-        return Err(Error::Degree { method: "weighted_least_squares", degree, limit: WEIGHTED_DEGREE_LIMIT });
+        return Err(Error::Degree {
+            method: "weighted_least_squares",
+            degree,
+            limit: WEIGHTED_DEGREE_LIMIT,
+        });
     }
     let usable: Vec<(f64, f64)> = samples
         .iter()
@@ -57,7 +65,10 @@ pub fn weighted_least_squares(
         .collect();
     let columns = degree + 1;
     if usable.len() < columns {
-        return Err(Error::Samples { samples: usable.len(), degree });
+        return Err(Error::Samples {
+            samples: usable.len(),
+            degree,
+        });
     }
     let (half, middle) = half_and_middle(interval);
     let rows = usable.len();
@@ -76,8 +87,10 @@ pub fn weighted_least_squares(
         }
         matrix[columns][i] = root * value;
     }
-    let coefficients =
-        householder_solve(&mut matrix, rows).ok_or(Error::Samples { samples: usable.len(), degree })?;
+    let coefficients = householder_solve(&mut matrix, rows).ok_or(Error::Samples {
+        samples: usable.len(),
+        degree,
+    })?;
     Approximation::measure(f, Polynomial::new(coefficients, interval)?, None)
 }
 
@@ -121,18 +134,27 @@ pub(crate) fn interpolate(f: impl Fn(f64) -> f64, interval: (f64, f64), degree: 
 
 fn node_points(interval: (f64, f64), nodes: usize) -> impl Iterator<Item = f64> {
     let (half, middle) = half_and_middle(interval);
-    (0..nodes).map(move |i| middle + half * (std::f64::consts::PI * (i as f64 + 0.5) / nodes as f64).cos())
+    (0..nodes).map(move |i| {
+        middle + half * (std::f64::consts::PI * (i as f64 + 0.5) / nodes as f64).cos()
+    })
 }
 
 /// The first `degree + 1` coefficients of the discrete Chebyshev series over `nodes` Chebyshev nodes.
-fn discrete_chebyshev(f: &impl Fn(f64) -> f64, interval: (f64, f64), nodes: usize, degree: usize) -> Vec<f64> {
+fn discrete_chebyshev(
+    f: &impl Fn(f64) -> f64,
+    interval: (f64, f64),
+    nodes: usize,
+    degree: usize,
+) -> Vec<f64> {
     let values: Vec<f64> = node_points(interval, nodes).map(f).collect();
     (0..=degree)
         .map(|k| {
             let sum: f64 = values
                 .iter()
                 .enumerate()
-                .map(|(i, v)| v * (std::f64::consts::PI * k as f64 * (i as f64 + 0.5) / nodes as f64).cos())
+                .map(|(i, v)| {
+                    v * (std::f64::consts::PI * k as f64 * (i as f64 + 0.5) / nodes as f64).cos()
+                })
                 .sum();
             sum * if k == 0 { 1.0 } else { 2.0 } / nodes as f64
         })
@@ -154,14 +176,21 @@ pub fn density_samples(
             let angle = std::f64::consts::PI * (i as f64 + 0.5) / points as f64;
             let share = half * angle.sin() * std::f64::consts::PI / points as f64;
             let x = middle + half * angle.cos();
-            (x, ((1.0 - floor) * density(x) + floor / (2.0 * half)) * share)
+            (
+                x,
+                ((1.0 - floor) * density(x) + floor / (2.0 * half)) * share,
+            )
         })
         .collect()
 }
 
 /// Root of the weighted mean of squared errors: what [`weighted_least_squares`] minimises.
 #[must_use]
-pub fn weighted_root_mean_square(f: impl Fn(f64) -> f64, polynomial: &Polynomial, samples: &[(f64, f64)]) -> f64 {
+pub fn weighted_root_mean_square(
+    f: impl Fn(f64) -> f64,
+    polynomial: &Polynomial,
+    samples: &[(f64, f64)],
+) -> f64 {
     let (half, middle) = half_and_middle(polynomial.interval());
     let (mut sum, mut weight) = (0.0, 0.0);
     for &(x, w) in samples {
@@ -182,7 +211,9 @@ mod tests {
         let f = |x: f64| 1.0 - 2.0 * x + 0.5 * x.powi(3);
         let a = chebyshev_least_squares(f, (-2.0, 5.0), 3).expect("fits");
         assert!(a.sup_error < 1e-12, "{}", a.sup_error);
-        let samples: Vec<_> = (0..40).map(|i| (-2.0 + 0.17 * f64::from(i), 1.0 + f64::from(i % 3))).collect();
+        let samples: Vec<_> = (0..40)
+            .map(|i| (-2.0 + 0.17 * f64::from(i), 1.0 + f64::from(i % 3)))
+            .collect();
         let b = weighted_least_squares(f, (-2.0, 5.0), 5, &samples).expect("fits");
         assert!(b.sup_error < 1e-10, "{}", b.sup_error);
         assert_eq!(b.depth(), 3);
@@ -192,7 +223,8 @@ mod tests {
     fn smooth_functions_converge_geometrically() {
         let mut last = f64::INFINITY;
         for degree in [7, 15, 31, 63] {
-            let a = chebyshev_least_squares(|x| Activation::Silu.value(x), (-8.0, 8.0), degree).expect("fits");
+            let a = chebyshev_least_squares(|x| Activation::Silu.value(x), (-8.0, 8.0), degree)
+                .expect("fits");
             assert!(a.sup_error < 0.5 * last, "degree {degree}: {}", a.sup_error);
             last = a.sup_error;
         }
@@ -217,13 +249,34 @@ mod tests {
     #[test]
     fn every_refusal() {
         let f = |x: f64| x;
-        assert!(matches!(chebyshev_least_squares(f, (1.0, 0.0), 3), Err(Error::Interval { .. })));
-        assert!(matches!(chebyshev_least_squares(f, (0.0, 1.0), 10_000), Err(Error::Degree { .. })));
-        assert!(matches!(chebyshev_least_squares(|x| 1.0 / (x - x), (0.0, 1.0), 3), Err(Error::Function { .. })));
-        assert!(matches!(weighted_least_squares(f, (0.0, 1.0), 3, &[(0.5, 1.0)]), Err(Error::Samples { samples: 1, .. })));
+        assert!(matches!(
+            chebyshev_least_squares(f, (1.0, 0.0), 3),
+            Err(Error::Interval { .. })
+        ));
+        assert!(matches!(
+            chebyshev_least_squares(f, (0.0, 1.0), 10_000),
+            Err(Error::Degree { .. })
+        ));
+        assert!(matches!(
+            chebyshev_least_squares(|x| 1.0 / (x - x), (0.0, 1.0), 3),
+            Err(Error::Function { .. })
+        ));
+        assert!(matches!(
+            weighted_least_squares(f, (0.0, 1.0), 3, &[(0.5, 1.0)]),
+            Err(Error::Samples { samples: 1, .. })
+        ));
         let same = vec![(0.5, 1.0); 10];
-        assert!(matches!(weighted_least_squares(f, (0.0, 1.0), 3, &same), Err(Error::Samples { .. })));
-        assert!(matches!(weighted_least_squares(f, (0.0, 1.0), 300, &same), Err(Error::Degree { .. })));
-        assert!(matches!(weighted_least_squares(|_| f64::NAN, (0.0, 1.0), 0, &same), Err(Error::Function { .. })));
+        assert!(matches!(
+            weighted_least_squares(f, (0.0, 1.0), 3, &same),
+            Err(Error::Samples { .. })
+        ));
+        assert!(matches!(
+            weighted_least_squares(f, (0.0, 1.0), 300, &same),
+            Err(Error::Degree { .. })
+        ));
+        assert!(matches!(
+            weighted_least_squares(|_| f64::NAN, (0.0, 1.0), 0, &same),
+            Err(Error::Function { .. })
+        ));
     }
 }

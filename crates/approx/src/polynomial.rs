@@ -29,7 +29,10 @@ impl TryFrom<Parts> for Polynomial {
 
 impl From<Polynomial> for Parts {
     fn from(p: Polynomial) -> Self {
-        Self { coefficients: p.coefficients, interval: p.interval }
+        Self {
+            coefficients: p.coefficients,
+            interval: p.interval,
+        }
     }
 }
 
@@ -49,16 +52,26 @@ impl Polynomial {
     /// [`Error::Interval`] unless `a < b` are finite; [`Error::Coefficient`] for an empty list or a coefficient that isn't finite.
     pub fn new(mut coefficients: Vec<f64>, interval: (f64, f64)) -> Result<Self, Error> {
         check_interval(interval)?;
-        if let Some((index, &value)) = coefficients.iter().enumerate().find(|(_, c)| !c.is_finite()) {
+        if let Some((index, &value)) = coefficients
+            .iter()
+            .enumerate()
+            .find(|(_, c)| !c.is_finite())
+        {
             return Err(Error::Coefficient { index, value });
         }
         while coefficients.len() > 1 && coefficients.last() == Some(&0.0) {
             coefficients.pop();
         }
         if coefficients.is_empty() {
-            return Err(Error::Coefficient { index: 0, value: f64::NAN });
+            return Err(Error::Coefficient {
+                index: 0,
+                value: f64::NAN,
+            });
         }
-        Ok(Self { coefficients, interval })
+        Ok(Self {
+            coefficients,
+            interval,
+        })
     }
 
     /// The polynomial `Σ m_k x^k` on `interval`, converted to the Chebyshev basis.
@@ -86,7 +99,10 @@ impl Polynomial {
             sum = next;
         }
         if monomial.is_empty() {
-            return Err(Error::Coefficient { index: 0, value: f64::NAN });
+            return Err(Error::Coefficient {
+                index: 0,
+                value: f64::NAN,
+            });
         }
         sum.truncate(monomial.len());
         Self::new(sum, interval)
@@ -181,13 +197,22 @@ impl Polynomial {
         while d.len() > 1 && d.last() == Some(&0.0) {
             d.pop();
         }
-        Self { coefficients: d, interval: self.interval }
+        Self {
+            coefficients: d,
+            interval: self.interval,
+        }
     }
 
     /// `max |p|` over the interval, found on a dense grid and refined.
     #[must_use]
     pub fn sup_norm(&self) -> f64 {
-        sup::maximum(|x| self.eval(x).abs(), self.interval, &[], 16 * (self.degree() + 1)).1
+        sup::maximum(
+            |x| self.eval(x).abs(),
+            self.interval,
+            &[],
+            16 * (self.degree() + 1),
+        )
+        .1
     }
 
     /// `max |p'|` over the interval: the factor by which an input error can grow.
@@ -213,7 +238,11 @@ impl Polynomial {
         let (a, b) = self.interval;
         let (a, b) = ((a - shift) / scale, (b - shift) / scale);
         if scale < 0.0 {
-            let flipped = self.coefficients.iter().enumerate().map(|(k, &c)| if k % 2 == 1 { -c } else { c });
+            let flipped = self
+                .coefficients
+                .iter()
+                .enumerate()
+                .map(|(k, &c)| if k % 2 == 1 { -c } else { c });
             Self::new(flipped.collect(), (b, a))
         } else {
             Self::new(self.coefficients.clone(), (a, b))
@@ -236,7 +265,8 @@ impl Polynomial {
     /// [`Error::Interval`] unless the new ends are finite and increasing; [`Error::Coefficient`] on overflow.
     pub fn on_interval(&self, interval: (f64, f64)) -> Result<Self, Error> {
         check_interval(interval)?;
-        let coefficients = crate::least_squares::interpolate(|x| self.eval(x), interval, self.degree());
+        let coefficients =
+            crate::least_squares::interpolate(|x| self.eval(x), interval, self.degree());
         Self::new(coefficients, interval)
     }
 
@@ -254,7 +284,13 @@ impl Polynomial {
             dropped = next;
             coefficients.pop();
         }
-        (Self { coefficients, interval: self.interval }, dropped)
+        (
+            Self {
+                coefficients,
+                interval: self.interval,
+            },
+            dropped,
+        )
     }
 }
 
@@ -283,7 +319,10 @@ mod tests {
     use super::*;
 
     fn close(a: f64, b: f64, tolerance: f64) {
-        assert!((a - b).abs() <= tolerance, "{a} and {b} differ by more than {tolerance}");
+        assert!(
+            (a - b).abs() <= tolerance,
+            "{a} and {b} differ by more than {tolerance}"
+        );
     }
 
     #[test]
@@ -302,7 +341,19 @@ mod tests {
 
     #[test]
     fn depth_is_the_rounded_up_logarithm() {
-        for (degree, depth) in [(0, 0), (1, 1), (2, 2), (3, 2), (4, 3), (7, 3), (15, 4), (16, 5), (27, 5), (31, 5), (63, 6)] {
+        for (degree, depth) in [
+            (0, 0),
+            (1, 1),
+            (2, 2),
+            (3, 2),
+            (4, 3),
+            (7, 3),
+            (15, 4),
+            (16, 5),
+            (27, 5),
+            (31, 5),
+            (63, 6),
+        ] {
             assert_eq!(depth_of_degree(degree), depth, "degree {degree}");
         }
     }
@@ -369,9 +420,21 @@ mod tests {
 
     #[test]
     fn refuses_bad_intervals_and_coefficients() {
-        assert!(matches!(Polynomial::new(vec![1.0], (1.0, 1.0)), Err(Error::Interval { .. })));
-        assert!(matches!(Polynomial::new(vec![1.0], (0.0, f64::INFINITY)), Err(Error::Interval { .. })));
-        assert!(matches!(Polynomial::new(vec![], (0.0, 1.0)), Err(Error::Coefficient { .. })));
-        assert!(matches!(Polynomial::new(vec![0.0, f64::NAN], (0.0, 1.0)), Err(Error::Coefficient { index: 1, .. })));
+        assert!(matches!(
+            Polynomial::new(vec![1.0], (1.0, 1.0)),
+            Err(Error::Interval { .. })
+        ));
+        assert!(matches!(
+            Polynomial::new(vec![1.0], (0.0, f64::INFINITY)),
+            Err(Error::Interval { .. })
+        ));
+        assert!(matches!(
+            Polynomial::new(vec![], (0.0, 1.0)),
+            Err(Error::Coefficient { .. })
+        ));
+        assert!(matches!(
+            Polynomial::new(vec![0.0, f64::NAN], (0.0, 1.0)),
+            Err(Error::Coefficient { index: 1, .. })
+        ));
     }
 }

@@ -19,22 +19,42 @@ const ROUNDS: usize = 60;
 /// [`Error::NotConverged`].
 ///
 /// Reference: E. Remez (1934); Cheney, "Introduction to Approximation Theory", ch. 3.
-pub fn remez(f: impl Fn(f64) -> f64, interval: (f64, f64), degree: usize) -> Result<Approximation, Error> {
+pub fn remez(
+    f: impl Fn(f64) -> f64,
+    interval: (f64, f64),
+    degree: usize,
+) -> Result<Approximation, Error> {
     check_interval(interval)?;
     if degree > DEGREE_LIMIT {
-        return Err(Error::Degree { method: "remez", degree, limit: DEGREE_LIMIT });
+        return Err(Error::Degree {
+            method: "remez",
+            degree,
+            limit: DEGREE_LIMIT,
+        });
     }
     let solved = match exchange(&f, interval, degree) {
         // Where the best polynomial of this degree is also the best of the next (even functions at even degrees, odd ones at odd
         // degrees, on a symmetric interval), a reference of degree + 2 points is degenerate and the next degree's is not.
-        Err(Error::NotConverged { iterations, lower, upper }) => exchange(&f, interval, degree + 1)
+        Err(Error::NotConverged {
+            iterations,
+            lower,
+            upper,
+        }) => exchange(&f, interval, degree + 1)
             .ok()
             .filter(|s| s.coefficients[degree + 1].abs() <= 1e-3 * s.lower)
-            .ok_or(Error::NotConverged { iterations, lower, upper })?,
+            .ok_or(Error::NotConverged {
+                iterations,
+                lower,
+                upper,
+            })?,
         other => other?,
     };
     let coefficients = solved.coefficients[..=degree].to_vec();
-    Approximation::measure(f, Polynomial::new(coefficients, interval)?, Some(solved.lower))
+    Approximation::measure(
+        f,
+        Polynomial::new(coefficients, interval)?,
+        Some(solved.lower),
+    )
 }
 
 struct Solved {
@@ -52,7 +72,10 @@ fn exchange(f: &impl Fn(f64) -> f64, interval: (f64, f64), degree: usize) -> Res
     for &t in &reference {
         let value = in_t(t);
         if !value.is_finite() {
-            return Err(Error::Function { x: middle + half * t, value });
+            return Err(Error::Function {
+                x: middle + half * t,
+                value,
+            });
         }
         scale = scale.max(value.abs());
     }
@@ -62,13 +85,18 @@ fn exchange(f: &impl Fn(f64) -> f64, interval: (f64, f64), degree: usize) -> Res
     let mut rounds = 0;
     while rounds < ROUNDS {
         rounds += 1;
-        let Some((coefficients, levelled)) = level_on(&in_t, &reference) else { break };
+        let Some((coefficients, levelled)) = level_on(&in_t, &reference) else {
+            break;
+        };
         lower = lower.max(levelled.abs());
         let error = |t: f64| in_t(t) - clenshaw(&coefficients, t);
         let extrema = alternating_extrema(&error, &reference, kink);
         let upper = extrema.iter().fold(0.0_f64, |m, e| m.max(e.1.abs()));
         if let Some(e) = extrema.iter().find(|e| !e.1.is_finite()) {
-            return Err(Error::Function { x: middle + half * e.0, value: in_t(e.0) });
+            return Err(Error::Function {
+                x: middle + half * e.0,
+                value: in_t(e.0),
+            });
         }
         if best.as_ref().is_none_or(|b| upper < b.1) {
             best = Some((coefficients.clone(), upper));
@@ -76,7 +104,9 @@ fn exchange(f: &impl Fn(f64) -> f64, interval: (f64, f64), degree: usize) -> Res
         if upper <= levelled.abs() * (1.0 + 1e-6) || upper <= rounding {
             break;
         }
-        let Some(next) = choose(extrema, degree + 2) else { break };
+        let Some(next) = choose(extrema, degree + 2) else {
+            break;
+        };
         if next == reference {
             break;
         }
@@ -84,8 +114,15 @@ fn exchange(f: &impl Fn(f64) -> f64, interval: (f64, f64), degree: usize) -> Res
     }
     let upper = best.as_ref().map_or(f64::INFINITY, |b| b.1);
     match best {
-        Some((coefficients, upper)) if upper <= 1.01 * lower || upper <= rounding => Ok(Solved { coefficients, lower }),
-        _ => Err(Error::NotConverged { iterations: rounds, lower, upper }),
+        Some((coefficients, upper)) if upper <= 1.01 * lower || upper <= rounding => Ok(Solved {
+            coefficients,
+            lower,
+        }),
+        _ => Err(Error::NotConverged {
+            iterations: rounds,
+            lower,
+            upper,
+        }),
     }
 }
 
@@ -147,7 +184,11 @@ fn level_on(f: &impl Fn(f64) -> f64, reference: &[f64]) -> Option<(Vec<f64>, f64
 }
 
 /// Largest error of each maximal stretch of one sign, in order: `(t, error)` with alternating signs.
-fn alternating_extrema(error: &impl Fn(f64) -> f64, reference: &[f64], kink: f64) -> Vec<(f64, f64)> {
+fn alternating_extrema(
+    error: &impl Fn(f64) -> f64,
+    reference: &[f64],
+    kink: f64,
+) -> Vec<(f64, f64)> {
     // The error's extrema lie between neighbouring reference points or beside them: sample every gap, ends and kink included.
     let mut breaks = vec![-1.0];
     breaks.extend(reference.iter().copied().filter(|t| -1.0 < *t && *t < 1.0));
@@ -239,7 +280,11 @@ mod tests {
         let a = remez(f64::abs, (-1.0, 1.0), 2).expect("converges");
         assert!((a.sup_error - 0.125).abs() < 1e-7, "{}", a.sup_error);
         let b = remez(f64::abs, (-1.0, 1.0), 62).expect("converges");
-        assert!((62.0 * b.sup_error - 0.2801).abs() < 2e-3, "{}", 62.0 * b.sup_error);
+        assert!(
+            (62.0 * b.sup_error - 0.2801).abs() < 2e-3,
+            "{}",
+            62.0 * b.sup_error
+        );
     }
 
     #[test]
@@ -256,7 +301,8 @@ mod tests {
                         "{f} on {interval:?} at degree {degree}: {lower} … {}",
                         a.sup_error
                     );
-                    let other = chebyshev_least_squares(|x| f.value(x), interval, degree).expect("fits");
+                    let other =
+                        chebyshev_least_squares(|x| f.value(x), interval, degree).expect("fits");
                     assert!(a.sup_error <= other.sup_error * 1.01 + 1e-13 * scale.max(1.0));
                 }
             }
@@ -265,12 +311,25 @@ mod tests {
 
     #[test]
     fn every_refusal() {
-        assert!(matches!(remez(|x| x, (0.0, 0.0), 3), Err(Error::Interval { .. })));
-        assert!(matches!(remez(|x| x, (0.0, 1.0), 1000), Err(Error::Degree { .. })));
-        assert!(matches!(remez(|x| 1.0 / (x - x), (0.0, 1.0), 3), Err(Error::Function { .. })));
+        assert!(matches!(
+            remez(|x| x, (0.0, 0.0), 3),
+            Err(Error::Interval { .. })
+        ));
+        assert!(matches!(
+            remez(|x| x, (0.0, 1.0), 1000),
+            Err(Error::Degree { .. })
+        ));
+        assert!(matches!(
+            remez(|x| 1.0 / (x - x), (0.0, 1.0), 3),
+            Err(Error::Function { .. })
+        ));
         // A function that rings far faster than the reference can follow: no level error is found.
         assert!(matches!(
-            remez(|x| (x * 1e9).sin() * if x.to_bits() % 7 == 0 { 9.0 } else { 1.0 }, (-1.0, 1.0), 9),
+            remez(
+                |x| (x * 1e9).sin() * if x.to_bits() % 7 == 0 { 9.0 } else { 1.0 },
+                (-1.0, 1.0),
+                9
+            ),
             Err(Error::NotConverged { .. })
         ));
     }

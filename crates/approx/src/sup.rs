@@ -24,11 +24,24 @@ impl Approximation {
     ) -> Result<Self, Error> {
         let grid = 64 * (polynomial.degree() + 2);
         let interval = polynomial.interval();
-        let (worst_at, sup_error) = maximum(|x| (f(x) - polynomial.eval(x)).abs(), interval, &[0.0], grid);
+        let (worst_at, sup_error) = maximum(
+            |x| (f(x) - polynomial.eval(x)).abs(),
+            interval,
+            &[0.0],
+            grid,
+        );
         if !sup_error.is_finite() {
-            return Err(Error::Function { x: worst_at, value: f(worst_at) });
+            return Err(Error::Function {
+                x: worst_at,
+                value: f(worst_at),
+            });
         }
-        Ok(Self { polynomial, sup_error, worst_at, lower_bound })
+        Ok(Self {
+            polynomial,
+            sup_error,
+            worst_at,
+            lower_bound,
+        })
     }
 
     /// Levels that evaluating the polynomial takes.
@@ -40,9 +53,19 @@ impl Approximation {
 
 /// Where `g` is largest on the interval, and the value there. The grid is dense near both ends (Chebyshev points), contains
 /// `extra` points inside the interval, and each of the best local maxima is refined. A NaN counts as larger than everything.
-pub(crate) fn maximum(g: impl Fn(f64) -> f64, interval: (f64, f64), extra: &[f64], grid: usize) -> (f64, f64) {
+pub(crate) fn maximum(
+    g: impl Fn(f64) -> f64,
+    interval: (f64, f64),
+    extra: &[f64],
+    grid: usize,
+) -> (f64, f64) {
     let mut points = chebyshev_grid(interval, grid);
-    points.extend(extra.iter().copied().filter(|x| interval.0 < *x && *x < interval.1));
+    points.extend(
+        extra
+            .iter()
+            .copied()
+            .filter(|x| interval.0 < *x && *x < interval.1),
+    );
     points.sort_by(f64::total_cmp);
     let values: Vec<f64> = points.iter().map(|&x| g(x)).collect();
     if let Some(i) = values.iter().position(|v| v.is_nan()) {
@@ -56,7 +79,10 @@ pub(crate) fn maximum(g: impl Fn(f64) -> f64, interval: (f64, f64), extra: &[f64
         }
         let left = i.saturating_sub(1);
         let right = (i + 1).min(points.len() - 1);
-        if (values[i] >= floor || floor <= 0.0) && values[i] >= values[left] && values[i] >= values[right] {
+        if (values[i] >= floor || floor <= 0.0)
+            && values[i] >= values[left]
+            && values[i] >= values[right]
+        {
             // A kink may sit in the middle: each side on its own.
             for (low, high) in [(points[left], points[i]), (points[i], points[right])] {
                 let refined = golden_section(&g, low, high);

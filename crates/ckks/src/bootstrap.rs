@@ -131,9 +131,7 @@ impl Bootstrap {
         for (i, map) in transforms.slot_to_coeff.iter().enumerate() {
             let scale = if i + 1 == levels { to } else { from * (to / from).powf((i + 1) as f64 / levels as f64) };
             y = a.linear(&[y], map, scale)?.swap_remove(0);
-            y = a.with_slots(&y, self.slots)?;
         }
-        let y = a.assume_bound(&y, 0.5 * self.gain)?;
-        Ok(y)
+        a.assume_bound(&a.with_slots(&y, self.slots)?, 0.5 * self.gain)
     }
 }

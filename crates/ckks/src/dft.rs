@@ -59,34 +59,47 @@ fn identity(n: usize) -> Diagonals {
     BTreeMap::from([(0, vec![Complex64::new(1.0, 0.0); n])])
 }
 
-/// Whether the second half of a doubled vector is multiplied by something.
-#[derive(Clone, Copy)]
-enum Doubling {
-    /// n slots in, n out.
-    None,
-    /// On 2n slots: rows n..2n are multiplied by this.
-    By(Complex64),
+/// How a map on n slots is carried over to vectors of 2n slots. A sparse bootstrap keeps the real parts of n coefficients in
+/// the first half and those of n more in the second, so that one EvalMod serves both. All groups but the outermost act
+/// within halves, so the factors ∓i sit in the outermost groups, whose diagonals have the full period anyway.
+#[derive(Clone, Copy, PartialEq)]
+enum Halves {
+    /// n slots in and out.
+    One,
+    /// The same map on both halves.
+    Both,
+    /// A vector of period n becomes (A·x, −i·A·x).
+    Split,
+    /// (x, y) becomes A·x + i·A·y, of period n.
+    Merge,
 }
 
-/// Turns signed diagonals into a block map; `stride` is the smallest offset, `log_radix` the number of stages.
-fn to_map(d: &Diagonals, n: usize, max_slots: usize, factor: f64, stride: usize, log_radix: usize, doubling: Doubling, folds: Vec<usize>) -> Result<BlockMap, Error> {
-    let slots = if matches!(doubling, Doubling::None) { n } else { 2 * n };
+/// Turns signed diagonals into a block map; `stride` is the smallest offset, `babies` the number of baby steps.
+fn to_map(d: &Diagonals, n: usize, max_slots: usize, factor: f64, stride: usize, babies: usize, halves: Halves) -> Result<BlockMap, Error> {
+    let slots = if halves == Halves::One { n } else { 2 * n };
+    // offsets that coincide modulo the period of the operand are merged; all others keep a representative modulo N/2, so
+    // that all slot counts share rotations
+    let period = if halves == Halves::Split { n } else { slots } as i64;
+    let outermost = d.keys().any(|k| 2 * k.unsigned_abs() as i64 >= n as i64);
     let mut merged: BTreeMap<usize, Vec<Complex64>> = BTreeMap::new();
-    for (&offset, values) in d {
-        // modulo the slots offsets coincide; keep a representative modulo N/2 so that all slot counts share rotations
-        let reduced = offset.rem_euclid(slots as i64) as usize;
-        let wraps = d.contains_key(&(offset - slots as i64)) || d.contains_key(&(offset + slots as i64)) || offset.unsigned_abs() as usize * 2 >= slots;
-        let place = if wraps { reduced } else { offset.rem_euclid(max_slots as i64) as usize };
+    let mut add = |offset: i64, value: &dyn Fn(usize) -> Complex64| {
+        let place = offset.rem_euclid(if outermost { period } else { max_slots as i64 }) as usize;
         let entry = merged.entry(place).or_insert_with(|| vec![Complex64::new(0.0, 0.0); slots]);
         for (j, e) in entry.iter_mut().enumerate() {
-            let v = values[j % n] * factor;
-            *e += match doubling {
-                Doubling::By(m) if j >= n => v * m,
-                _ => v,
-            };
+            *e += value(j) * factor;
+        }
+    };
+    let i = Complex64::new(0.0, 1.0);
+    for (&offset, v) in d {
+        match halves {
+            Halves::One | Halves::Both => add(offset, &|j| v[j % n]),
+            Halves::Split => add(offset, &|j| if j < n { v[j] } else { -i * v[j - n] }),
+            Halves::Merge => {
+                add(offset, &|j| if j < n { v[j] } else { i * v[j - n] });
+                add(offset + n as i64, &|j| if j < n { i * v[j] } else { v[j - n] });
+            }
         }
     }
-    let babies = 1usize << (log_radix + 1).div_ceil(2);
     let terms = merged
         .into_iter()
         .map(|(offset, values)| {
@@ -94,7 +107,7 @@ fn to_map(d: &Diagonals, n: usize, max_slots: usize, factor: f64, stride: usize,
             Term { input: 0, output: 0, giant: offset - baby, baby, values: Values::Complex(shorten(values).into()) }
         })
         .collect();
-    BlockMap::new(slots, 1, 1, terms, folds)
+    BlockMap::new(slots, 1, 1, terms, Vec::new())
 }
 
 /// The shortest period.
@@ -111,8 +124,8 @@ fn shorten(mut v: Vec<Complex64>) -> Vec<Complex64> {
 
 /// Both transforms for n slots: (CoeffToSlot, SlotToCoeff), each in the order of application.
 ///
-/// For n = N/2 CoeffToSlot yields w = re + i·im of the coefficients; below that it works on 2n slots at its end, so that the real part of
-/// slots 0..n is re and of n..2n is im, and SlotToCoeff's first map undoes it. CoeffToSlot is scaled by `scale`.
+/// For n = N/2 CoeffToSlot yields w = re + i·im of the coefficients; below that it goes over to 2n slots: the real part of
+/// slots 0..n is re and of n..2n is im, and SlotToCoeff's last map comes back. CoeffToSlot is scaled by `scale`.
 pub(crate) fn transforms(parameters: &Parameters, n: usize, scale: f64) -> Result<(Vec<BlockMap>, Vec<BlockMap>), Error> {
     let spec = parameters.bootstrap().ok_or(Error::Conformance { object: "bootstrap", reason: "these parameters have none".into() })?;
     let max = parameters.max_slots();
@@ -120,11 +133,16 @@ pub(crate) fn transforms(parameters: &Parameters, n: usize, scale: f64) -> Resul
     let log_n = n.trailing_zeros() as usize;
     let log_max = max.trailing_zeros() as usize;
     let full = n == max;
-    let i = Complex64::new(0.0, 1.0);
     // stages 1..=log n from the small strides up, in groups of equal size, so that all slot counts share rotations
     let grouped = |levels: usize| -> Vec<std::ops::Range<usize>> {
         let size = log_max.div_ceil(levels);
         (0..levels).map(|g| (g * size).min(log_n)..((g + 1) * size).min(log_n)).collect()
+    };
+    let babies = |levels: usize| 1usize << (log_max.div_ceil(levels) + 1).div_ceil(2);
+    let halves = |last: bool, outermost: Halves| match (full, last) {
+        (true, _) => Halves::One,
+        (false, true) => outermost,
+        (false, false) => Halves::Both,
     };
     let levels = spec.coeff_to_slot.levels;
     // a plaintext of period p is rounded with an error of about √p in its slots: maps of larger period get larger entries
@@ -139,8 +157,9 @@ pub(crate) fn transforms(parameters: &Parameters, n: usize, scale: f64) -> Resul
         for s in stages.clone().rev() {
             d = compose(&inverse_stage(&encoder, n, 2 << s), &d, n);
         }
-        let doubling = if g == 0 && !full { Doubling::By(-i) } else { Doubling::None };
-        down.push(to_map(&d, n, max, factor, 1 << stages.start, stages.len(), doubling, Vec::new())?);
+        let halves = halves(g + 1 == levels, Halves::Split);
+        let map = to_map(&d, n, max, factor, 1 << stages.start, babies(levels), halves)?;
+        down.push(map.pinned(log_n << 8 | g));
     }
     let mut up = Vec::new();
     for (g, stages) in grouped(spec.slot_to_coeff.levels).into_iter().enumerate() {
@@ -148,8 +167,9 @@ pub(crate) fn transforms(parameters: &Parameters, n: usize, scale: f64) -> Resul
         for s in stages.clone() {
             d = compose(&forward_stage(&encoder, n, 2 << s), &d, n);
         }
-        let (doubling, folds) = if g == 0 && !full { (Doubling::By(i), vec![n]) } else { (Doubling::None, Vec::new()) };
-        up.push(to_map(&d, n, max, 1.0, 1 << stages.start, stages.len(), doubling, folds)?);
+        let halves = halves(g + 1 == spec.slot_to_coeff.levels, Halves::Merge);
+        let map = to_map(&d, n, max, 1.0, 1 << stages.start, babies(spec.slot_to_coeff.levels), halves)?;
+        up.push(map.pinned(log_n << 8 | 1 << 7 | g));
     }
     Ok((down, up))
 }

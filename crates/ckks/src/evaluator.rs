@@ -103,6 +103,8 @@ pub struct Evaluator {
     permutations: Mutex<HashMap<u64, Arc<Vec<u32>>>>,
     divisions: Mutex<HashMap<(Vec<usize>, Vec<usize>), Arc<Division>>>,
     decompositions: Mutex<HashMap<Level, Arc<Digits>>>,
+    /// Encoded diagonals of the bootstrap's maps.
+    pinned: Mutex<HashMap<(usize, Level, u64), Arc<linear::Plains>>>,
 }
 
 fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -138,6 +140,7 @@ impl Evaluator {
             permutations: Mutex::default(),
             divisions: Mutex::default(),
             decompositions: Mutex::default(),
+            pinned: Mutex::default(),
         })
     }
     /// The keys.

@@ -69,6 +69,8 @@ pub struct BlockMap {
     outputs: usize,
     terms: Vec<Term>,
     folds: Vec<usize>,
+    /// A name under which an interpreter may keep the encoded diagonals between uses (the bootstrap's own maps).
+    pin: Option<usize>,
 }
 
 impl BlockMap {
@@ -104,7 +106,7 @@ impl BlockMap {
                 return refuse(format!("output {o} has no term"));
             }
         }
-        Ok(Self { slots, inputs, outputs, terms, folds })
+        Ok(Self { slots, inputs, outputs, terms, folds, pin: None })
     }
 
     /// Splits offsets by a stride: offset = stride·(count·h + l), baby = stride·l, 0 ≤ l < count.
@@ -131,6 +133,12 @@ impl BlockMap {
         Self::new(slots, inputs, outputs, terms, folds)
     }
 
+    pub(crate) fn pinned(self, pin: usize) -> Self {
+        Self { pin: Some(pin), ..self }
+    }
+    pub(crate) fn pin(&self) -> Option<usize> {
+        self.pin
+    }
     /// Period of the vectors that it maps between.
     pub fn slots(&self) -> usize {
         self.slots

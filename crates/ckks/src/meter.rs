@@ -90,20 +90,23 @@ impl Cost {
         }
         self
     }
-    /// CPU seconds by primitive: (name, seconds).
-    pub fn breakdown(&self, table: &CostTable) -> Vec<(&'static str, f64)> {
-        vec![
-            ("NTT", self.ntts * table.ntt),
-            ("inner products", self.multiply_adds * table.multiply_add),
-            ("basis conversion", self.conversions * table.conversion),
-            ("additions and permutations", self.passes * table.pass),
-            ("key expansion", self.expansions * table.expansion),
-            ("encoding", self.encodes * table.encode),
+    /// By primitive: (name, count, CPU seconds); the seconds add up to [`Cost::seconds`].
+    pub fn primitives(&self, table: &CostTable) -> Vec<(&'static str, f64, f64)> {
+        [
+            ("NTT", self.ntts, table.ntt),
+            ("inner products", self.multiply_adds, table.multiply_add),
+            ("basis conversion", self.conversions, table.conversion),
+            ("additions, permutations", self.passes, table.pass),
+            ("key expansion", self.expansions, table.expansion),
+            ("encoding", self.encodes, table.encode),
         ]
+        .into_iter()
+        .map(|(name, count, each)| (name, count, count * each))
+        .collect()
     }
     /// CPU seconds.
     pub fn seconds(&self, table: &CostTable) -> f64 {
-        self.breakdown(table).iter().map(|x| x.1).sum()
+        self.primitives(table).iter().map(|x| x.2).sum()
     }
 }
 
@@ -128,6 +131,21 @@ impl Default for CostTable {
     /// Shipped default: N = 2^16, measured by `polyveil bench` (see docs/benchmarks.md).
     fn default() -> Self {
         Self { ntt: 0.25e-3, multiply_add: 40e-6, conversion: 16e-6, pass: 35e-6, expansion: 120e-6, encode: 4e-9 }
+    }
+}
+
+impl CostTable {
+    /// For a machine (or a ring) that is `factor` times slower.
+    #[must_use]
+    pub fn scaled(self, factor: f64) -> Self {
+        Self {
+            ntt: self.ntt * factor,
+            multiply_add: self.multiply_add * factor,
+            conversion: self.conversion * factor,
+            pass: self.pass * factor,
+            expansion: self.expansion * factor,
+            encode: self.encode * factor,
+        }
     }
 }
 

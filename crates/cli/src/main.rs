@@ -1,1 +1,296 @@
-fn main() {}
+//! `polyveil`: a door to the libraries, with no logic of its own. JSON goes to stdout, everything else to stderr.
+
+mod bench;
+mod commands;
+mod demo;
+mod inspect;
+mod network;
+mod run;
+mod terminal;
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What commands return: any error becomes one line on stderr and exit code 1.
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Neural networks on encrypted data.
+///
+/// The client encrypts a picture, the server computes on ciphertexts only, the client decrypts the answer.
+#[derive(Parser, Debug)]
+#[command(name = "polyveil", version, max_term_width = 110, after_long_help = MANUAL)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Threads to compute with [default: all cores].
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+}
+
+const MANUAL: &str = "\
+A first look, all in one process:
+  polyveil demo
+  polyveil demo --image my-picture.png --resize
+
+The same in steps, client and server apart:
+  polyveil calibrate resnet20.model --activation silu --data data_batch_1.bin -o resnet20.pvm
+  polyveil compile resnet20.pvm -o resnet20.plan       # prints latency, memory, precision
+  polyveil keygen resnet20.plan -o keys/               # client: keys/client.key stays, keys/evaluation.keys goes
+  polyveil encrypt --key keys/client.key --image cat.png -o cat.input
+  polyveil run --plan resnet20.plan --keys keys/evaluation.keys --input cat.input -o cat.answer   # server
+  polyveil decrypt --key keys/client.key cat.answer    # client
+
+What is this file, and who may see it?
+  polyveil inspect FILE
+
+Exit codes:
+  0  done
+  1  refused or failed: one line on stderr names the cause and the remedy
+  2  wrong usage of the command line
+  3  `run --check`: a layer's error exceeds its predicted bound
+
+Security: the server is trusted to compute, not to see (honest but curious). See SECURITY.md, in particular before
+publishing decrypted answers.";
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Classify a picture that the server never sees: client, server and back in one process.
+    #[command(after_long_help = "Examples:\n  polyveil demo\n  polyveil demo --image cat.png --resize --report cat.svg\n  polyveil demo --json > demo.json\n\nThe network, the picture and all keys are made or embedded; nothing is downloaded. Before it starts, it prints how long it\nwill take and how much memory; the encrypted evaluation takes minutes.")]
+    Demo(DemoArgs),
+    /// Turn a trained network into a polynomial one with calibrated ranges (.pvm).
+    #[command(after_long_help = "Examples:\n  polyveil calibrate resnet20.silu.model --activation silu --data data_batch_1.bin -o resnet20.pvm\n  polyveil calibrate net.onnx --data pictures/ --degree 31 -o net.pvm\n\nMODEL: a torch state dict (.pt, .th, .model), safetensors, ONNX, or a .pvm to calibrate again. DATA: CIFAR-10 binary files or\nfolders of PNG/JPEG pictures of the right size; use training data, never the pictures that you report accuracy on.")]
+    Calibrate(CalibrateArgs),
+    /// Compile a calibrated network into a plan; prints latency, memory and precision.
+    #[command(after_long_help = "Examples:\n  polyveil compile resnet20.pvm -o resnet20.plan\n  polyveil compile resnet20.pvm -o resnet20.plan --max-memory 12GB\n\nThe plan holds the weights: whoever may know the model may see it. The same input gives a byte-identical plan.")]
+    Compile(CompileArgs),
+    /// Client: make the secret key and the evaluation keys for a plan.
+    #[command(after_long_help = "Example:\n  polyveil keygen resnet20.plan -o keys/\n\nkeys/client.key       secret: stays with you; readable by you alone (mode 600)\nkeys/evaluation.keys  public: send it to the server")]
+    Keygen(KeygenArgs),
+    /// Client: encrypt a picture.
+    #[command(after_long_help = "Example:\n  polyveil encrypt --key keys/client.key --image cat.png -o cat.input")]
+    Encrypt(EncryptArgs),
+    /// Server: carry out a plan on an encrypted input.
+    #[command(after_long_help = "Examples:\n  polyveil run --plan resnet20.plan --keys keys/evaluation.keys --input cat.input -o cat.answer\n  polyveil run … --resume          # after a kill: goes on from the last bootstrap, with the same answer\n  polyveil run … --check --key keys/client.key   # owner's machine: stops at the first layer beyond its bound")]
+    Run(run::RunArgs),
+    /// Client: decrypt an answer and print the top classes.
+    #[command(after_long_help = "Example:\n  polyveil decrypt --key keys/client.key cat.answer")]
+    Decrypt(DecryptArgs),
+    /// Explain any file: kind, version, parameters, security, who may see it.
+    #[command(after_long_help = "Examples:\n  polyveil inspect keys/evaluation.keys\n  polyveil inspect resnet20.plan --json")]
+    Inspect(InspectArgs),
+    /// Measure the engine on this machine.
+    #[command(after_long_help = "Examples:\n  polyveil bench --json > bench.json\n  polyveil bench --quick            # an insecure toy ring, seconds\n  polyveil bench --only bootstrap --threads 1\n\nCPU time is that of the whole process. `reference` is a fixed loop of multiply-adds in the first cache: about 0.10 ms on a\nquiet machine; where it is slower, so is everything else.")]
+    Bench(bench::BenchArgs),
+    /// Train a network (needs the sibling program polyveil-train).
+    Train(Sibling),
+    /// Make a network polynomial and train it back (needs the sibling program polyveil-train).
+    Adapt(Sibling),
+}
+
+/// Options of `demo`.
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// Your own picture (PNG or JPEG) instead of the embedded one.
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+    /// Scale the picture to the network's size (it must have that size otherwise).
+    #[arg(long)]
+    resize: bool,
+    /// Another network: a calibrated .pvm.
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Print one JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+    /// Refuse unless the plan keeps this limit, for example 12GB.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_memory: Option<u64>,
+    /// Write the report as SVG.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Do not decrypt intermediate values: leaves the measured precision per layer out and saves its time.
+    #[arg(long)]
+    no_precision: bool,
+}
+
+/// Options of `calibrate`.
+#[derive(Args, Debug)]
+pub(crate) struct CalibrateArgs {
+    /// The trained network.
+    model: PathBuf,
+    /// CIFAR-10 binary files, pictures, or folders of pictures.
+    #[arg(long, required = true, num_args = 1.., value_name = "DATA")]
+    data: Vec<PathBuf>,
+    /// Where the polynomial network goes (.pvm).
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Activation of a network whose file does not name it (state dicts).
+    #[arg(long, value_name = "NAME")]
+    activation: Option<String>,
+    /// Degree of the polynomials.
+    #[arg(long, default_value_t = 15, value_name = "D")]
+    degree: usize,
+    /// How much wider than the data the intervals are, relative to their width, at each end.
+    #[arg(long, default_value_t = 0.1, value_name = "M")]
+    margin: f64,
+    /// Use at most so many pictures.
+    #[arg(long, default_value_t = 2000, value_name = "N")]
+    limit: usize,
+    /// Class labels, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    labels: Vec<String>,
+    /// Name of the network in reports [default: the file's name].
+    #[arg(long)]
+    name: Option<String>,
+}
+
+/// Options of `compile`.
+#[derive(Args, Debug)]
+pub(crate) struct CompileArgs {
+    /// The calibrated network (.pvm).
+    model: PathBuf,
+    /// Where the plan goes.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Refuse unless the plan keeps this limit, for example 12GB.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_memory: Option<u64>,
+    /// Print the prediction as one JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Options of `keygen`.
+#[derive(Args, Debug)]
+pub(crate) struct KeygenArgs {
+    /// The plan.
+    plan: PathBuf,
+    /// The folder for both key files; made if missing.
+    #[arg(short, long, value_name = "FOLDER")]
+    output: PathBuf,
+    /// Replace existing keys: what was encrypted with the old ones can then never be decrypted.
+    #[arg(long)]
+    replace: bool,
+    /// Accept a toy parameter set, which protects nothing.
+    #[arg(long)]
+    insecure_toy: bool,
+}
+
+/// Options of `encrypt`.
+#[derive(Args, Debug)]
+pub(crate) struct EncryptArgs {
+    /// client.key.
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// The picture (PNG or JPEG).
+    #[arg(long, value_name = "FILE")]
+    image: PathBuf,
+    /// Where the encrypted input goes.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Scale the picture to the network's size.
+    #[arg(long)]
+    resize: bool,
+}
+
+/// Options of `decrypt`.
+#[derive(Args, Debug)]
+pub(crate) struct DecryptArgs {
+    /// The encrypted answer.
+    answer: PathBuf,
+    /// client.key.
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// Print one JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Options of `inspect`.
+#[derive(Args, Debug)]
+pub(crate) struct InspectArgs {
+    /// Any file of Polyveil's.
+    file: PathBuf,
+    /// Print one JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments that are handed on.
+#[derive(Args, Debug)]
+struct Sibling {
+    /// Handed on to polyveil-train.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<std::ffi::OsString>,
+}
+
+pub(crate) fn size(text: &str) -> std::result::Result<u64, String> {
+    runtime::parse_size(text).ok_or_else(|| format!("`{text}` is not a size; write for example 12GB, 800MB or 4GiB"))
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let threads = cli.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    if threads == 0 || threads > 1024 {
+        terminal::error(&"--threads must be 1 to 1024");
+        return ExitCode::from(2);
+    }
+    if let Err(e) = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
+        terminal::error(&e);
+        return ExitCode::from(1);
+    }
+    let done = match cli.command {
+        Command::Demo(a) => demo::demo(&a, threads),
+        Command::Calibrate(a) => commands::calibrate(&a),
+        Command::Compile(a) => commands::compile(&a, threads),
+        Command::Keygen(a) => commands::keygen(&a, threads),
+        Command::Encrypt(a) => commands::encrypt(&a),
+        Command::Run(a) => run::run(&a, threads),
+        Command::Decrypt(a) => commands::decrypt(&a),
+        Command::Inspect(a) => inspect::inspect(&a),
+        Command::Bench(a) => bench::bench(&a, threads),
+        Command::Train(a) => sibling("train", &a.arguments),
+        Command::Adapt(a) => sibling("adapt", &a.arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            terminal::error(&e);
+            let check = e.downcast_ref::<runtime::Error>().is_some_and(|e| matches!(e, runtime::Error::Check { .. }));
+            ExitCode::from(if check { 3 } else { 1 })
+        }
+    }
+}
+
+/// Starts `polyveil-train` where it lies beside this program.
+fn sibling(command: &str, arguments: &[std::ffi::OsString]) -> Result<()> {
+    let program = std::env::current_exe()?.with_file_name("polyveil-train");
+    if !program.exists() {
+        return Err(format!(
+            "`{command}` is carried out by the program polyveil-train, which is not built here ({} does not exist). This release does not contain the trainer yet; \
+             a release that does builds it with `cargo build --release -p polyveil-train`",
+            program.display()
+        )
+        .into());
+    }
+    let status = std::process::Command::new(program).arg(command).args(arguments).status()?;
+    if status.success() { Ok(()) } else { Err(format!("polyveil-train ended with {status}").into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn trainer_that_is_not_built_is_said_in_words() {
+        let message = sibling("train", &[]).expect_err("not built").to_string();
+        assert!(message.contains("cargo build --release -p polyveil-train"), "{message}");
+    }
+}

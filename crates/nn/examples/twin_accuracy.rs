@@ -36,7 +36,11 @@ fn score(graph: &Graph, twin: &PolyGraph, records: &[CifarRecord]) -> Result<Sco
         .par_iter()
         .map(|r| {
             let input = r.to_tensor(&normalization)?;
-            Ok((usize::from(r.label), graph.evaluate(&input)?, twin.evaluate(&input)?))
+            Ok((
+                usize::from(r.label),
+                graph.evaluate(&input)?,
+                twin.evaluate(&input)?,
+            ))
         })
         .collect::<Result<Vec<_>>>()?;
     let percent = |count: usize| 100.0 * count as f64 / records.len() as f64;
@@ -55,10 +59,25 @@ fn score(graph: &Graph, twin: &PolyGraph, records: &[CifarRecord]) -> Result<Sco
         }
     }
     Ok(Score {
-        original: percent(each.iter().filter(|(l, a, _)| a.output.argmax() == *l).count()),
-        twin: percent(each.iter().filter(|(l, _, b)| b.output.argmax() == *l).count()),
-        agreement: percent(each.iter().filter(|(_, a, b)| a.output.argmax() == b.output.argmax()).count()),
-        pictures_outside: each.iter().filter(|(_, _, b)| !b.outside.is_empty()).count(),
+        original: percent(
+            each.iter()
+                .filter(|(l, a, _)| a.output.argmax() == *l)
+                .count(),
+        ),
+        twin: percent(
+            each.iter()
+                .filter(|(l, _, b)| b.output.argmax() == *l)
+                .count(),
+        ),
+        agreement: percent(
+            each.iter()
+                .filter(|(_, a, b)| a.output.argmax() == b.output.argmax())
+                .count(),
+        ),
+        pictures_outside: each
+            .iter()
+            .filter(|(_, _, b)| !b.outside.is_empty())
+            .count(),
         outside,
         first,
         largest_error,
@@ -72,20 +91,37 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     while let Some(a) = arguments.next() {
         match a.strip_prefix("--") {
-            Some(name) => drop(options.insert(name.to_string(), arguments.next().ok_or("an option needs a value")?)),
+            Some(name) => drop(options.insert(
+                name.to_string(),
+                arguments.next().ok_or("an option needs a value")?,
+            )),
             None => files.push(a),
         }
     }
-    let [model, train] = &files[..] else { return Err("usage: twin_accuracy MODEL TRAIN.bin [options]".into()) };
-    let option = |name: &str, default: &str| options.get(name).cloned().unwrap_or_else(|| default.into());
+    let [model, train] = &files[..] else {
+        return Err("usage: twin_accuracy MODEL TRAIN.bin [options]".into());
+    };
+    let option =
+        |name: &str, default: &str| options.get(name).cloned().unwrap_or_else(|| default.into());
     let name = option("activation", "silu");
-    let activation = Activation::ALL.into_iter().find(|a| a.name() == name).ok_or("unknown activation")?;
+    let activation = Activation::ALL
+        .into_iter()
+        .find(|a| a.name() == name)
+        .ok_or("unknown activation")?;
     let weights = StateDict::load(Path::new(model), DEFAULT_LIMIT)?;
     let graph = resnet_cifar::from_state_dict(&weights, activation)?;
     let train = picture::load_cifar(Path::new(train))?;
-    let held_out = &train[train.len() - option("held-out", "1000").parse::<usize>()?.min(train.len())..];
-    let calibration = &train[..option("calibrate", "1000").parse::<usize>()?.min(train.len() - held_out.len())];
-    let test = options.get("test").map(|t| picture::load_cifar(Path::new(t))).transpose()?;
+    let held_out = &train[train.len()
+        - option("held-out", "1000")
+            .parse::<usize>()?
+            .min(train.len())..];
+    let calibration = &train[..option("calibrate", "1000")
+        .parse::<usize>()?
+        .min(train.len() - held_out.len())];
+    let test = options
+        .get("test")
+        .map(|t| picture::load_cifar(Path::new(t)))
+        .transpose()?;
     let normalization = picture::imagenet_normalization();
     let inputs = calibration.par_iter().map(|r| r.to_tensor(&normalization));
     for degree in option("degrees", "15,18,27,31").split(',') {
@@ -102,22 +138,39 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
                 continue;
             }
         };
-        println!("degree {degree}, {} calibration pictures, {} of them leave an interval", calibration.len(), twin.outside);
+        println!(
+            "degree {degree}, {} calibration pictures, {} of them leave an interval",
+            calibration.len(),
+            twin.outside
+        );
         if options.contains_key("verbose") {
             for f in &twin.fits {
                 let (low, high) = f.approximation.polynomial.interval();
                 println!(
                     "  {:16} [{low:8.3}, {high:8.3}] depth {} rms {:.5} sup {:.4} at {:.3}",
-                    f.node, f.approximation.depth(), f.root_mean_square_error, f.approximation.sup_error, f.approximation.worst_at
+                    f.node,
+                    f.approximation.depth(),
+                    f.root_mean_square_error,
+                    f.approximation.sup_error,
+                    f.approximation.worst_at
                 );
             }
         }
         for (what, records) in [("held-out", Some(held_out)), ("test", test.as_deref())] {
-            let Some(records) = records.filter(|r| !r.is_empty()) else { continue };
+            let Some(records) = records.filter(|r| !r.is_empty()) else {
+                continue;
+            };
             let s = score(&graph, &twin.graph, records)?;
             println!(
                 "  {what} ({}): original {:.2} %, twin {:.2} %, same class {:.2} %, logits ±{:.1}, largest logit difference {:.3}, {} pictures outside {:?}",
-                records.len(), s.original, s.twin, s.agreement, s.largest_logit, s.largest_error, s.pictures_outside, s.outside
+                records.len(),
+                s.original,
+                s.twin,
+                s.agreement,
+                s.largest_logit,
+                s.largest_error,
+                s.pictures_outside,
+                s.outside
             );
             for line in s.first {
                 println!("    first to leave in one picture: {line}");

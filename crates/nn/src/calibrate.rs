@@ -30,9 +30,16 @@ pub struct Calibration {
 
 impl Calibration {
     fn empty<N>(network: &Network<N>) -> Self {
-        let elementwise = |n: &crate::Node<N>| matches!(n.op(), Op::Elementwise(_)).then(Histogram::default);
+        let elementwise =
+            |n: &crate::Node<N>| matches!(n.op(), Op::Elementwise(_)).then(Histogram::default);
         Self {
-            ranges: vec![Range { min: f64::INFINITY, max: f64::NEG_INFINITY }; network.nodes().len()],
+            ranges: vec![
+                Range {
+                    min: f64::INFINITY,
+                    max: f64::NEG_INFINITY
+                };
+                network.nodes().len()
+            ],
             histograms: network.nodes().iter().map(elementwise).collect(),
             inputs: 0,
             outside: 0,
@@ -47,12 +54,18 @@ impl Calibration {
             let range = &mut self.ranges[node.id().index()];
             for &v in value.values() {
                 if !v.is_finite() {
-                    return Err(Error::Diverged { node: node.name().into(), value: v });
+                    return Err(Error::Diverged {
+                        node: node.name().into(),
+                        value: v,
+                    });
                 }
                 range.min = range.min.min(v);
                 range.max = range.max.max(v);
             }
-            if let (Some(histogram), Some(x)) = (&mut self.histograms[node.id().index()], node.inputs().first()) {
+            if let (Some(histogram), Some(x)) = (
+                &mut self.histograms[node.id().index()],
+                node.inputs().first(),
+            ) {
                 for &v in trace.values[x.index()].values() {
                     histogram.add(v);
                 }
@@ -134,7 +147,12 @@ pub struct FitOptions {
 
 impl Default for FitOptions {
     fn default() -> Self {
-        Self { degree: Degree::Fixed(15), margin: 0.1, floor: 0.02, rounds: 1 }
+        Self {
+            degree: Degree::Fixed(15),
+            margin: 0.1,
+            floor: 0.02,
+            rounds: 1,
+        }
     }
 }
 
@@ -176,7 +194,13 @@ where
     loop {
         let mut fits = Vec::new();
         let replaced = graph.replace_activations(|node, activation| {
-            let fit = fit_one(node.name(), activation, &calibration, node.id().index(), options)?;
+            let fit = fit_one(
+                node.name(),
+                activation,
+                &calibration,
+                node.id().index(),
+                options,
+            )?;
             let polynomial = fit.approximation.polynomial.clone();
             fits.push(fit);
             Ok(polynomial)
@@ -185,7 +209,11 @@ where
         let own = calibrate(twin.network(), inputs.clone())?;
         if round == options.rounds {
             let outside = own.outside;
-            return Ok(Twin { graph: twin.with_ranges(own.ranges)?, fits, outside });
+            return Ok(Twin {
+                graph: twin.with_ranges(own.ranges)?,
+                fits,
+                outside,
+            });
         }
         calibration = calibration.merge(&own);
         round += 1;
@@ -208,27 +236,47 @@ fn fit_one(
     let mut wide = seen.widened(options.margin);
     if wide.max - wide.min < 1e-6 {
         // A constant input: any interval around it will do.
-        wide = Range { min: wide.min - 1.0, max: wide.max + 1.0 };
+        wide = Range {
+            min: wide.min - 1.0,
+            max: wide.max + 1.0,
+        };
     }
     let interval = (wide.min, wide.max);
     let f = |x| activation.value(x);
     let samples = density_samples(|x| histogram.density(x), interval, options.floor, POINTS);
-    let size = (samples.iter().map(|&(x, w)| w * f(x).powi(2)).sum::<f64>() / samples.iter().map(|s| s.1).sum::<f64>()).sqrt();
+    let size = (samples.iter().map(|&(x, w)| w * f(x).powi(2)).sum::<f64>()
+        / samples.iter().map(|s| s.1).sum::<f64>())
+    .sqrt();
     let (degrees, target) = match &options.degree {
         Degree::Fixed(d) => (std::slice::from_ref(d), 0.0),
         Degree::UpTo { degrees, error } => (&degrees[..], *error),
     };
     let mut best = None;
     for &degree in degrees {
-        let approximation = weighted_least_squares(f, interval, degree, &samples)
-            .map_err(|source| Error::Approximation { node: node.into(), source })?;
-        let root_mean_square_error = weighted_root_mean_square(f, &approximation.polynomial, &samples);
-        best = Some(Fit { node: node.into(), seen, approximation, root_mean_square_error });
+        let approximation =
+            weighted_least_squares(f, interval, degree, &samples).map_err(|source| {
+                Error::Approximation {
+                    node: node.into(),
+                    source,
+                }
+            })?;
+        let root_mean_square_error =
+            weighted_root_mean_square(f, &approximation.polynomial, &samples);
+        best = Some(Fit {
+            node: node.into(),
+            seen,
+            approximation,
+            root_mean_square_error,
+        });
         if root_mean_square_error <= target * size {
             break;
         }
     }
-    best.ok_or(Error::Count { what: "candidate degrees", needed: 1, had: 0 })
+    best.ok_or(Error::Count {
+        what: "candidate degrees",
+        needed: 1,
+        had: 0,
+    })
 }
 
 #[cfg(test)]
@@ -242,8 +290,16 @@ mod tests {
         let mut b = Graph::builder();
         let x = b.input("x", Shape::Vector(2)).expect("valid");
         let weight = Parameter::new("w", [2, 2], vec![1.0, 2.0, -1.0, 0.5]).expect("valid");
-        let y = b.add("dense", Op::Linear(Linear { weight, bias: None }), &[x]).expect("valid");
-        let y = b.add("act", Op::Elementwise(Nonlinearity::Activation(Activation::Silu)), &[y]).expect("valid");
+        let y = b
+            .add("dense", Op::Linear(Linear { weight, bias: None }), &[x])
+            .expect("valid");
+        let y = b
+            .add(
+                "act",
+                Op::Elementwise(Nonlinearity::Activation(Activation::Silu)),
+                &[y],
+            )
+            .expect("valid");
         b.finish(y).expect("valid")
     }
 
@@ -251,7 +307,11 @@ mod tests {
         (0..500)
             .map(|i| {
                 let a = f64::from(i);
-                Tensor::new(Shape::Vector(2), vec![(a * 0.37).sin() * 2.0, (a * 0.73).cos()]).expect("fits")
+                Tensor::new(
+                    Shape::Vector(2),
+                    vec![(a * 0.37).sin() * 2.0, (a * 0.73).cos()],
+                )
+                .expect("fits")
             })
             .collect()
     }
@@ -260,45 +320,84 @@ mod tests {
     fn calibration_does_not_depend_on_the_order() {
         let data = inputs();
         let forward = calibrate(&network(), data.par_iter().cloned().map(Ok)).expect("calibrates");
-        let backward = calibrate(&network(), data.par_iter().rev().cloned().map(Ok)).expect("calibrates");
+        let backward =
+            calibrate(&network(), data.par_iter().rev().cloned().map(Ok)).expect("calibrates");
         assert_eq!(forward, backward);
         assert_eq!(forward.inputs, 500);
-        let all = |f: fn(f64, f64) -> f64, start| data.iter().flat_map(|t| t.values().to_vec()).fold(start, f);
+        let all = |f: fn(f64, f64) -> f64, start| {
+            data.iter().flat_map(|t| t.values().to_vec()).fold(start, f)
+        };
         assert_eq!(forward.ranges[0].min, all(f64::min, f64::INFINITY));
         assert_eq!(forward.ranges[0].max, all(f64::max, f64::NEG_INFINITY));
-        assert_eq!(forward.histograms[2].as_ref().and_then(Histogram::range), Some(forward.ranges[1]));
+        assert_eq!(
+            forward.histograms[2].as_ref().and_then(Histogram::range),
+            Some(forward.ranges[1])
+        );
     }
 
     #[test]
     fn twins_follow_their_networks() {
         let data = inputs();
         let graph = network();
-        let twin = calibrate_to_polynomials(&graph, &data.par_iter().cloned().map(Ok), &FitOptions::default()).expect("fits");
+        let twin = calibrate_to_polynomials(
+            &graph,
+            &data.par_iter().cloned().map(Ok),
+            &FitOptions::default(),
+        )
+        .expect("fits");
         assert_eq!(twin.outside, 0);
         assert_eq!(twin.fits[0].approximation.depth(), 4);
         for t in &data {
-            let (a, b) = (graph.evaluate(t).expect("fits").output, twin.graph.evaluate(t).expect("fits"));
+            let (a, b) = (
+                graph.evaluate(t).expect("fits").output,
+                twin.graph.evaluate(t).expect("fits"),
+            );
             assert!(b.outside.is_empty());
             for (a, b) in a.values().iter().zip(b.output.values()) {
                 assert!((a - b).abs() < 1e-3, "{a} {b}");
             }
         }
-        let options = FitOptions { degree: Degree::UpTo { degrees: vec![3, 7, 15], error: 0.01 }, ..FitOptions::default() };
-        let small = calibrate_to_polynomials(&graph, &data.par_iter().cloned().map(Ok), &options).expect("fits");
+        let options = FitOptions {
+            degree: Degree::UpTo {
+                degrees: vec![3, 7, 15],
+                error: 0.01,
+            },
+            ..FitOptions::default()
+        };
+        let small = calibrate_to_polynomials(&graph, &data.par_iter().cloned().map(Ok), &options)
+            .expect("fits");
         assert!(small.fits[0].approximation.polynomial.degree() < 15);
     }
 
     #[test]
     fn every_refusal() {
         let none: Vec<Tensor> = Vec::new();
-        assert!(matches!(calibrate(&network(), none.into_par_iter().map(Ok)), Err(Error::NoData)));
+        assert!(matches!(
+            calibrate(&network(), none.into_par_iter().map(Ok)),
+            Err(Error::NoData)
+        ));
         let wrong = vec![Tensor::zeros(Shape::Vector(3))];
-        assert!(matches!(calibrate(&network(), wrong.into_par_iter().map(Ok)), Err(Error::InputShape { .. })));
+        assert!(matches!(
+            calibrate(&network(), wrong.into_par_iter().map(Ok)),
+            Err(Error::InputShape { .. })
+        ));
         let huge = vec![Tensor::new(Shape::Vector(2), vec![f64::MAX, f64::MAX]).expect("fits")];
         let e = calibrate(&network(), huge.into_par_iter().map(Ok)).expect_err("overflows");
-        assert!(matches!(&e, Error::Diverged { node, .. } if node == "dense"), "{e}");
-        let options = FitOptions { degree: Degree::UpTo { degrees: vec![], error: 0.0 }, ..FitOptions::default() };
+        assert!(
+            matches!(&e, Error::Diverged { node, .. } if node == "dense"),
+            "{e}"
+        );
+        let options = FitOptions {
+            degree: Degree::UpTo {
+                degrees: vec![],
+                error: 0.0,
+            },
+            ..FitOptions::default()
+        };
         let data = inputs();
-        assert!(matches!(calibrate_to_polynomials(&network(), &data.par_iter().cloned().map(Ok), &options), Err(Error::Count { .. })));
+        assert!(matches!(
+            calibrate_to_polynomials(&network(), &data.par_iter().cloned().map(Ok), &options),
+            Err(Error::Count { .. })
+        ));
     }
 }

@@ -19,7 +19,9 @@ pub enum Error {
         had: usize,
     },
     /// A weight is NaN or infinite.
-    #[error("tensor {tensor} holds {value} at position {index}; weights must be finite, so export the model again from a checkpoint that did not diverge")]
+    #[error(
+        "tensor {tensor} holds {value} at position {index}; weights must be finite, so export the model again from a checkpoint that did not diverge"
+    )]
     NotFinite {
         /// Which tensor.
         tensor: String,
@@ -59,7 +61,9 @@ pub enum Error {
         found: usize,
     },
     /// A node is not a polynomial.
-    #[error("node {node} applies {function}, which is not a polynomial; replace it by one, with `calibrate_to_polynomials` or `Graph::replace_activations`")]
+    #[error(
+        "node {node} applies {function}, which is not a polynomial; replace it by one, with `calibrate_to_polynomials` or `Graph::replace_activations`"
+    )]
     NotPolynomial {
         /// The first such node.
         node: String,
@@ -113,7 +117,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file or something in it is larger than the limit.
-    #[error("{what} takes {had} bytes, at most {limit} are read; raise the limit if you trust the file")]
+    #[error(
+        "{what} takes {had} bytes, at most {limit} are read; raise the limit if you trust the file"
+    )]
     TooLarge {
         /// What is too large.
         what: String,
@@ -139,7 +145,9 @@ pub enum Error {
         detail: String,
     },
     /// A file is of a version that this program doesn't know.
-    #[error("the {format} file has version {had}, this program reads {known}; use the matching release or convert the model again")]
+    #[error(
+        "the {format} file has version {had}, this program reads {known}; use the matching release or convert the model again"
+    )]
     Version {
         /// The format.
         format: &'static str,
@@ -149,13 +157,17 @@ pub enum Error {
         known: &'static str,
     },
     /// A pickle asks for a Python object that has no business in a state dict.
-    #[error("the pickle asks for {global}, which is refused; save the plain state dict: torch.save(model.state_dict(), path)")]
+    #[error(
+        "the pickle asks for {global}, which is refused; save the plain state dict: torch.save(model.state_dict(), path)"
+    )]
     PickleGlobal {
         /// The Python name.
         global: String,
     },
     /// A model needs a tensor that the file doesn't hold.
-    #[error("tensor {tensor} is missing; the file holds {had} tensors, for example {example}; is it another architecture?")]
+    #[error(
+        "tensor {tensor} is missing; the file holds {had} tensors, for example {example}; is it another architecture?"
+    )]
     MissingTensor {
         /// Which one.
         tensor: String,
@@ -183,7 +195,9 @@ pub enum Error {
         had: (usize, usize),
     },
     /// A network doesn't take pictures.
-    #[error("the network takes an input of shape {shape}, which is no picture with 1 or 3 channels")]
+    #[error(
+        "the network takes an input of shape {shape}, which is no picture with 1 or 3 channels"
+    )]
     NoPicture {
         /// Its input's shape.
         shape: Shape,
@@ -192,7 +206,9 @@ pub enum Error {
     #[error("calibration needs at least one input, none was given")]
     NoData,
     /// A value overflowed during calibration.
-    #[error("node {node} computed {value}; the network diverges on this input, so ranges mean nothing: use a smaller degree, wider intervals or other weights")]
+    #[error(
+        "node {node} computed {value}; the network diverges on this input, so ranges mean nothing: use a smaller degree, wider intervals or other weights"
+    )]
     Diverged {
         /// The first node.
         node: String,

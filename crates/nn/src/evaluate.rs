@@ -25,8 +25,18 @@ pub struct Outside {
 
 impl std::fmt::Display for Outside {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { name, value, interval, count, .. } = self;
-        write!(f, "node {name}: {count} values outside [{:.4}, {:.4}], the farthest is {value:.4}", interval.0, interval.1)
+        let Self {
+            name,
+            value,
+            interval,
+            count,
+            ..
+        } = self;
+        write!(
+            f,
+            "node {name}: {count} values outside [{:.4}, {:.4}], the farthest is {value:.4}",
+            interval.0, interval.1
+        )
     }
 }
 
@@ -68,7 +78,9 @@ impl<N: ElementFunction> Network<N> {
                 }
             }
         })?;
-        let output = values[output].take().unwrap_or_else(|| Tensor::zeros(self.output().shape()));
+        let output = values[output]
+            .take()
+            .unwrap_or_else(|| Tensor::zeros(self.output().shape()));
         Ok(Evaluation { output, outside })
     }
 
@@ -78,7 +90,10 @@ impl<N: ElementFunction> Network<N> {
     /// [`Error::InputShape`].
     pub fn evaluate_all(&self, input: &Tensor) -> Result<Trace> {
         let (values, outside) = self.run(input, |_, _| {})?;
-        Ok(Trace { values: values.into_iter().flatten().collect(), outside })
+        Ok(Trace {
+            values: values.into_iter().flatten().collect(),
+            outside,
+        })
     }
 
     fn run(
@@ -88,13 +103,24 @@ impl<N: ElementFunction> Network<N> {
     ) -> Result<(Vec<Option<Tensor>>, Vec<Outside>)> {
         let needed = self.input().shape();
         if input.shape() != needed {
-            return Err(Error::InputShape { needed, had: input.shape() });
+            return Err(Error::InputShape {
+                needed,
+                had: input.shape(),
+            });
         }
         let mut values: Vec<Option<Tensor>> = vec![None; self.nodes().len()];
         let mut outside = Vec::new();
         for (i, node) in self.nodes().iter().enumerate() {
-            let inputs: Vec<&Tensor> = node.inputs().iter().filter_map(|i| values[i.index()].as_ref()).collect();
-            debug_assert_eq!(inputs.len(), node.inputs().len(), "a value is dropped only after its last use");
+            let inputs: Vec<&Tensor> = node
+                .inputs()
+                .iter()
+                .filter_map(|i| values[i.index()].as_ref())
+                .collect();
+            debug_assert_eq!(
+                inputs.len(),
+                node.inputs().len(),
+                "a value is dropped only after its last use"
+            );
             let value = apply(node, input, &inputs);
             outside.extend(leaves_interval(node, &inputs));
             values[i] = Some(value);
@@ -124,7 +150,9 @@ impl PolyGraph {
 
 /// The node's polynomial, if any of its inputs lies outside of the interval (NaN counts as outside).
 fn leaves_interval<N: ElementFunction>(node: &Node<N>, inputs: &[&Tensor]) -> Option<Outside> {
-    let Op::Elementwise(n) = node.op() else { return None };
+    let Op::Elementwise(n) = node.op() else {
+        return None;
+    };
     let interval = n.polynomial()?.interval();
     let (mut count, mut worst, mut by) = (0, 0.0, -1.0);
     for &value in inputs.first()?.values() {
@@ -136,7 +164,13 @@ fn leaves_interval<N: ElementFunction>(node: &Node<N>, inputs: &[&Tensor]) -> Op
             }
         }
     }
-    (count > 0).then(|| Outside { node: node.id(), name: node.name().into(), value: worst, interval, count })
+    (count > 0).then(|| Outside {
+        node: node.id(),
+        name: node.name().into(),
+        value: worst,
+        interval,
+        count,
+    })
 }
 
 /// One operator on checked shapes. `input` is the network's input.
@@ -145,7 +179,12 @@ fn apply<N: ElementFunction>(node: &Node<N>, input: &Tensor, inputs: &[&Tensor])
     let from = x.shape();
     let to = node.shape();
     let v = x.values();
-    let both = |f: fn(f64, f64) -> f64| v.iter().zip(inputs[1].values()).map(|(&a, &b)| f(a, b)).collect();
+    let both = |f: fn(f64, f64) -> f64| {
+        v.iter()
+            .zip(inputs[1].values())
+            .map(|(&a, &b)| f(a, b))
+            .collect()
+    };
     let values: Vec<f64> = match node.op() {
         Op::Input(_) | Op::Identity | Op::Flatten | Op::Reshape(_) => v.to_vec(),
         Op::Constant(_, p) => p.to_f64(),
@@ -158,12 +197,19 @@ fn apply<N: ElementFunction>(node: &Node<N>, input: &Tensor, inputs: &[&Tensor])
         Op::AvgPool(p) => kernels::avg_pool(p, v, axes(from), axes(to)),
         Op::GlobalAvgPool => {
             let area = v.len() / axes(from).0;
-            v.chunks(area).map(|c| c.iter().sum::<f64>() / area as f64).collect()
+            v.chunks(area)
+                .map(|c| c.iter().sum::<f64>() / area as f64)
+                .collect()
         }
         Op::Pad(p) => kernels::pad(*p, v, axes(from), axes(to)),
         Op::Slice(s) => kernels::slice(s, v, from),
     };
-    debug_assert_eq!(values.len(), to.len(), "shape inference and oracle agree at node {}", node.name());
+    debug_assert_eq!(
+        values.len(),
+        to.len(),
+        "shape inference and oracle agree at node {}",
+        node.name()
+    );
     let mut out = Tensor::zeros(to);
     out.values_mut().copy_from_slice(&values);
     out
@@ -172,7 +218,11 @@ fn apply<N: ElementFunction>(node: &Node<N>, input: &Tensor, inputs: &[&Tensor])
 /// `(channels, height, width)`; a vector of n is `(n, 1, 1)`.
 fn axes(shape: Shape) -> (usize, usize, usize) {
     match shape {
-        Shape::Image { channels, height, width } => (channels, height, width),
+        Shape::Image {
+            channels,
+            height,
+            width,
+        } => (channels, height, width),
         Shape::Vector(n) => (n, 1, 1),
     }
 }

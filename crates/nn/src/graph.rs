@@ -78,7 +78,10 @@ impl<N> Network<N> {
     /// An empty network to add nodes to.
     #[must_use]
     pub fn builder() -> NetworkBuilder<N> {
-        NetworkBuilder { nodes: Vec::new(), names: HashMap::new() }
+        NetworkBuilder {
+            nodes: Vec::new(),
+            names: HashMap::new(),
+        }
     }
 
     /// All nodes; a node's inputs come before it.
@@ -134,28 +137,46 @@ impl<N> Network<N> {
         let nodes = self
             .nodes
             .into_iter()
-            .map(|Node { id, name, op, inputs, shape }| {
-                let op = match op {
-                    Op::Elementwise(n) => Op::Elementwise(f(&name, n)?),
-                    Op::Input(s) => Op::Input(s),
-                    Op::Constant(s, p) => Op::Constant(s, p),
-                    Op::Conv2d(x) => Op::Conv2d(x),
-                    Op::Linear(x) => Op::Linear(x),
-                    Op::BatchNorm(x) => Op::BatchNorm(x),
-                    Op::Add => Op::Add,
-                    Op::Mul => Op::Mul,
-                    Op::AvgPool(x) => Op::AvgPool(x),
-                    Op::GlobalAvgPool => Op::GlobalAvgPool,
-                    Op::Pad(x) => Op::Pad(x),
-                    Op::Slice(x) => Op::Slice(x),
-                    Op::Flatten => Op::Flatten,
-                    Op::Reshape(s) => Op::Reshape(s),
-                    Op::Identity => Op::Identity,
-                };
-                Ok(Node { id, name, op, inputs, shape })
-            })
+            .map(
+                |Node {
+                     id,
+                     name,
+                     op,
+                     inputs,
+                     shape,
+                 }| {
+                    let op = match op {
+                        Op::Elementwise(n) => Op::Elementwise(f(&name, n)?),
+                        Op::Input(s) => Op::Input(s),
+                        Op::Constant(s, p) => Op::Constant(s, p),
+                        Op::Conv2d(x) => Op::Conv2d(x),
+                        Op::Linear(x) => Op::Linear(x),
+                        Op::BatchNorm(x) => Op::BatchNorm(x),
+                        Op::Add => Op::Add,
+                        Op::Mul => Op::Mul,
+                        Op::AvgPool(x) => Op::AvgPool(x),
+                        Op::GlobalAvgPool => Op::GlobalAvgPool,
+                        Op::Pad(x) => Op::Pad(x),
+                        Op::Slice(x) => Op::Slice(x),
+                        Op::Flatten => Op::Flatten,
+                        Op::Reshape(s) => Op::Reshape(s),
+                        Op::Identity => Op::Identity,
+                    };
+                    Ok(Node {
+                        id,
+                        name,
+                        op,
+                        inputs,
+                        shape,
+                    })
+                },
+            )
             .collect::<Result<_>>()?;
-        Ok(Network { nodes, input: self.input, output: self.output })
+        Ok(Network {
+            nodes,
+            input: self.input,
+            output: self.output,
+        })
     }
 }
 
@@ -206,14 +227,23 @@ impl<N: ElementFunction> NetworkBuilder<N> {
         let shapes = inputs
             .iter()
             .map(|i| {
-                let dangling = || Error::Dangling { node: name.clone(), input: i.0 };
+                let dangling = || Error::Dangling {
+                    node: name.clone(),
+                    input: i.0,
+                };
                 self.nodes.get(i.0).map(|n| n.shape).ok_or_else(dangling)
             })
             .collect::<Result<Vec<_>>>()?;
         let shape = infer(&name, &op, &shapes)?;
         let id = NodeId(self.nodes.len());
         self.names.insert(name.clone(), id);
-        self.nodes.push(Node { id, name, op, inputs: inputs.to_vec(), shape });
+        self.nodes.push(Node {
+            id,
+            name,
+            op,
+            inputs: inputs.to_vec(),
+            shape,
+        });
         Ok(id)
     }
 
@@ -243,7 +273,10 @@ impl<N: ElementFunction> NetworkBuilder<N> {
     /// [`Error::Dangling`] for an unknown output, [`Error::Inputs`] unless the output depends on exactly one input.
     pub fn finish(self, output: NodeId) -> Result<Network<N>> {
         if output.0 >= self.nodes.len() {
-            return Err(Error::Dangling { node: "output".into(), input: output.0 });
+            return Err(Error::Dangling {
+                node: "output".into(),
+                input: output.0,
+            });
         }
         let mut used = vec![false; self.nodes.len()];
         used[output.0] = true;
@@ -265,10 +298,20 @@ impl<N: ElementFunction> NetworkBuilder<N> {
             let inputs = node.inputs.iter().map(|i| renumbered[i.0]).collect();
             nodes.push(Node { id, inputs, ..node });
         }
-        let inputs: Vec<NodeId> = nodes.iter().filter(|n| matches!(n.op, Op::Input(_))).map(|n| n.id).collect();
+        let inputs: Vec<NodeId> = nodes
+            .iter()
+            .filter(|n| matches!(n.op, Op::Input(_)))
+            .map(|n| n.id)
+            .collect();
         let [input] = inputs[..] else {
-            return Err(Error::Inputs { found: inputs.len() });
+            return Err(Error::Inputs {
+                found: inputs.len(),
+            });
         };
-        Ok(Network { nodes, input, output: renumbered[output.0] })
+        Ok(Network {
+            nodes,
+            input,
+            output: renumbered[output.0],
+        })
     }
 }

@@ -23,7 +23,12 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { counts: vec![0; 2 * SIDE + 1], total: 0, min: f64::INFINITY, max: f64::NEG_INFINITY }
+        Self {
+            counts: vec![0; 2 * SIDE + 1],
+            total: 0,
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
+        }
     }
 }
 
@@ -75,7 +80,10 @@ impl Histogram {
     /// Exact smallest and largest value; None before the first.
     #[must_use]
     pub fn range(&self) -> Option<Range> {
-        (self.total > 0).then_some(Range { min: self.min, max: self.max })
+        (self.total > 0).then_some(Range {
+            min: self.min,
+            max: self.max,
+        })
     }
 
     /// Probability density at `x`: share of the values in its bin over the bin's width.
@@ -96,7 +104,9 @@ impl Histogram {
             let count = count as f64;
             if count > 0.0 && below + count >= wanted {
                 let (low, high) = ends(b);
-                return Some((low + (high - low) * (wanted - below) / count).clamp(range.min, range.max));
+                return Some(
+                    (low + (high - low) * (wanted - below) / count).clamp(range.min, range.max),
+                );
             }
             below += count;
         }

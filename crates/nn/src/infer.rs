@@ -9,9 +9,17 @@ type Checked = std::result::Result<Shape, String>;
 
 /// The shape that `op` gives for inputs of these shapes.
 pub(crate) fn infer<N>(node: &str, op: &Op<N>, inputs: &[Shape]) -> Result<Shape> {
-    let invalid = |detail| Error::Invalid { node: node.into(), operator: op.name().into(), detail };
+    let invalid = |detail| Error::Invalid {
+        node: node.into(),
+        operator: op.name().into(),
+        detail,
+    };
     if inputs.len() != op.arity() {
-        return Err(invalid(format!("takes {} inputs, {} were given", op.arity(), inputs.len())));
+        return Err(invalid(format!(
+            "takes {} inputs, {} were given",
+            op.arity(),
+            inputs.len()
+        )));
     }
     let shape = match (op, inputs) {
         (Op::Input(shape), _) => Ok(*shape),
@@ -21,27 +29,40 @@ pub(crate) fn infer<N>(node: &str, op: &Op<N>, inputs: &[Shape]) -> Result<Shape
         (Op::BatchNorm(b), &[x]) => batch_norm(b, x),
         (Op::Elementwise(_) | Op::Identity, &[x]) => Ok(x),
         (Op::Add | Op::Mul, &[x, y]) if x == y => Ok(x),
-        (Op::Add | Op::Mul, &[x, y]) => Err(format!("needs two equal shapes, {x} and {y} were given")),
+        (Op::Add | Op::Mul, &[x, y]) => {
+            Err(format!("needs two equal shapes, {x} and {y} were given"))
+        }
         (Op::AvgPool(p), &[x]) => pool(p, x),
         (Op::GlobalAvgPool, &[x]) => image(x).map(|(c, _, _)| Shape::image(c, 1, 1)),
         (Op::Pad(p), &[x]) => pad(*p, x),
         (Op::Slice(s), &[x]) => slice(s, x),
         (Op::Flatten, &[x]) => Ok(Shape::Vector(x.len())),
         (Op::Reshape(to), &[x]) if to.checked_len() == Some(x.len()) => Ok(*to),
-        (Op::Reshape(to), &[x]) => Err(format!("can't turn {x} into {to}: the numbers of values differ")),
+        (Op::Reshape(to), &[x]) => Err(format!(
+            "can't turn {x} into {to}: the numbers of values differ"
+        )),
         _ => Err("unexpected number of inputs".into()),
     }
     .map_err(invalid)?;
     if shape.checked_len().is_none() {
-        return Err(invalid(format!("its shape {shape} is empty or larger than {} values", crate::tensor::MAX_VALUES)));
+        return Err(invalid(format!(
+            "its shape {shape} is empty or larger than {} values",
+            crate::tensor::MAX_VALUES
+        )));
     }
     Ok(shape)
 }
 
 fn image(shape: Shape) -> std::result::Result<(usize, usize, usize), String> {
     match shape {
-        Shape::Image { channels, height, width } => Ok((channels, height, width)),
-        other => Err(format!("needs an image (channels, height, width), {other} was given")),
+        Shape::Image {
+            channels,
+            height,
+            width,
+        } => Ok((channels, height, width)),
+        other => Err(format!(
+            "needs an image (channels, height, width), {other} was given"
+        )),
     }
 }
 
@@ -49,7 +70,10 @@ fn lengths(what: &str, p: &Parameter, needed: &[usize]) -> std::result::Result<(
     if p.shape() == needed {
         Ok(())
     } else {
-        Err(format!("{what} must have shape {needed:?}, it has {:?}", p.shape()))
+        Err(format!(
+            "{what} must have shape {needed:?}, it has {:?}",
+            p.shape()
+        ))
     }
 }
 
@@ -57,12 +81,21 @@ fn constant(shape: Shape, p: &Parameter) -> Checked {
     if shape.checked_len() == Some(p.values().len()) {
         Ok(shape)
     } else {
-        Err(format!("shape {shape} does not fit {} values", p.values().len()))
+        Err(format!(
+            "shape {shape} does not fit {} values",
+            p.values().len()
+        ))
     }
 }
 
 /// Number of window positions along one axis, None when the window doesn't fit or something is zero.
-fn positions(length: usize, before: usize, after: usize, window: usize, stride: usize) -> Option<usize> {
+fn positions(
+    length: usize,
+    before: usize,
+    after: usize,
+    window: usize,
+    stride: usize,
+) -> Option<usize> {
     if stride == 0 || window == 0 {
         return None;
     }
@@ -76,29 +109,51 @@ fn windows(
     (kh, kw): (usize, usize),
     stride: (usize, usize),
 ) -> std::result::Result<(usize, usize), String> {
-    match (positions(h, p.top, p.bottom, kh, stride.0), positions(w, p.left, p.right, kw, stride.1)) {
+    match (
+        positions(h, p.top, p.bottom, kh, stride.0),
+        positions(w, p.left, p.right, kw, stride.1),
+    ) {
         (Some(oh), Some(ow)) => Ok((oh, ow)),
-        _ => Err(format!("window {kh}×{kw} with stride {stride:?} and padding {p:?} does not fit an image of {h}×{w}")),
+        _ => Err(format!(
+            "window {kh}×{kw} with stride {stride:?} and padding {p:?} does not fit an image of {h}×{w}"
+        )),
     }
 }
 
 fn convolution(c: &Conv2d, x: Shape) -> Checked {
     let (channels, h, w) = image(x)?;
     let &[out, per_group, kh, kw] = c.weight.shape() else {
-        return Err(format!("weight must have 4 axes (O, C/groups, Kh, Kw), it has shape {:?}", c.weight.shape()));
+        return Err(format!(
+            "weight must have 4 axes (O, C/groups, Kh, Kw), it has shape {:?}",
+            c.weight.shape()
+        ));
     };
     if c.groups == 0 || channels % c.groups != 0 || out % c.groups != 0 || out == 0 {
-        return Err(format!("{} groups must divide {channels} input and {out} output channels", c.groups));
+        return Err(format!(
+            "{} groups must divide {channels} input and {out} output channels",
+            c.groups
+        ));
     }
     if per_group != channels / c.groups {
-        return Err(format!("weight takes {} channels, the input has {channels}", per_group.saturating_mul(c.groups)));
+        return Err(format!(
+            "weight takes {} channels, the input has {channels}",
+            per_group.saturating_mul(c.groups)
+        ));
     }
     if let Some(b) = &c.bias {
         lengths("bias", b, &[out])?;
     }
-    let span = |k: usize, d: usize| k.checked_sub(1)?.checked_mul(d)?.checked_add(1).filter(|_| d > 0);
+    let span = |k: usize, d: usize| {
+        k.checked_sub(1)?
+            .checked_mul(d)?
+            .checked_add(1)
+            .filter(|_| d > 0)
+    };
     let (Some(sh), Some(sw)) = (span(kh, c.dilation.0), span(kw, c.dilation.1)) else {
-        return Err(format!("kernel {kh}×{kw} with dilation {:?} is not possible", c.dilation));
+        return Err(format!(
+            "kernel {kh}×{kw} with dilation {:?} is not possible",
+            c.dilation
+        ));
     };
     let (oh, ow) = windows((h, w), c.padding, (sh, sw), c.stride)?;
     Ok(Shape::image(out, oh, ow))
@@ -106,10 +161,15 @@ fn convolution(c: &Conv2d, x: Shape) -> Checked {
 
 fn linear(l: &Linear, x: Shape) -> Checked {
     let &[out, features] = l.weight.shape() else {
-        return Err(format!("weight must have 2 axes (out, in), it has shape {:?}", l.weight.shape()));
+        return Err(format!(
+            "weight must have 2 axes (out, in), it has shape {:?}",
+            l.weight.shape()
+        ));
     };
     if x != Shape::Vector(features) {
-        return Err(format!("weight takes ({features}), {x} was given; put a Flatten before it"));
+        return Err(format!(
+            "weight takes ({features}), {x} was given; put a Flatten before it"
+        ));
     }
     if let Some(b) = &l.bias {
         lengths("bias", b, &[out])?;
@@ -122,14 +182,30 @@ fn batch_norm(b: &BatchNorm, x: Shape) -> Checked {
         Shape::Image { channels, .. } => channels,
         Shape::Vector(n) => n,
     };
-    for (what, p) in [("scale", &b.scale), ("bias", &b.bias), ("mean", &b.mean), ("variance", &b.variance)] {
+    for (what, p) in [
+        ("scale", &b.scale),
+        ("bias", &b.bias),
+        ("mean", &b.mean),
+        ("variance", &b.variance),
+    ] {
         lengths(what, p, &[channels])?;
     }
     if !b.epsilon.is_finite() || b.epsilon < 0.0 {
-        return Err(format!("epsilon is {}, it must be a small positive number", b.epsilon));
+        return Err(format!(
+            "epsilon is {}, it must be a small positive number",
+            b.epsilon
+        ));
     }
-    match b.variance.values().iter().find(|&&v| v < 0.0 || f64::from(v) + b.epsilon <= 0.0) {
-        Some(v) => Err(format!("variance {v} with epsilon {} is not positive", b.epsilon)),
+    match b
+        .variance
+        .values()
+        .iter()
+        .find(|&&v| v < 0.0 || f64::from(v) + b.epsilon <= 0.0)
+    {
+        Some(v) => Err(format!(
+            "variance {v} with epsilon {} is not positive",
+            b.epsilon
+        )),
         None => Ok(x),
     }
 }
@@ -137,8 +213,13 @@ fn batch_norm(b: &BatchNorm, x: Shape) -> Checked {
 fn pool(p: &AvgPool, x: Shape) -> Checked {
     let (channels, h, w) = image(x)?;
     let (oh, ow) = windows((h, w), p.padding, p.kernel, p.stride)?;
-    if p.padding.top.max(p.padding.bottom) >= p.kernel.0 || p.padding.left.max(p.padding.right) >= p.kernel.1 {
-        return Err(format!("padding {:?} must be smaller than the window {:?}", p.padding, p.kernel));
+    if p.padding.top.max(p.padding.bottom) >= p.kernel.0
+        || p.padding.left.max(p.padding.right) >= p.kernel.1
+    {
+        return Err(format!(
+            "padding {:?} must be smaller than the window {:?}",
+            p.padding, p.kernel
+        ));
     }
     Ok(Shape::image(channels, oh, ow))
 }
@@ -159,11 +240,18 @@ fn pad(p: Pad, x: Shape) -> Checked {
 fn slice(s: &Slice, x: Shape) -> Checked {
     let dims = x.dims();
     if s.axes.len() != dims.len() {
-        return Err(format!("needs one selection for each of the {} axes, {} were given", dims.len(), s.axes.len()));
+        return Err(format!(
+            "needs one selection for each of the {} axes, {} were given",
+            dims.len(),
+            s.axes.len()
+        ));
     }
     for (axis, (a, &d)) in s.axes.iter().zip(&dims).enumerate() {
         if a.step == 0 || a.begin >= a.end || a.end > d {
-            return Err(format!("selection {}..{} step {} on axis {axis} of length {d} is not possible", a.begin, a.end, a.step));
+            return Err(format!(
+                "selection {}..{} step {} on axis {axis} of length {d} is not possible",
+                a.begin, a.end, a.step
+            ));
         }
     }
     Ok(match s.axes[..] {

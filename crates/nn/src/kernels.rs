@@ -8,15 +8,28 @@ type Axes = (usize, usize, usize);
 
 /// Input columns `(ow, iw)` that tap `v` reaches: the range of `ow` with `0 ≤ ow·stride + offset < width`.
 fn valid(out: usize, width: usize, stride: usize, offset: isize) -> std::ops::Range<usize> {
-    let first = if offset >= 0 { 0 } else { offset.unsigned_abs().div_ceil(stride) };
+    let first = if offset >= 0 {
+        0
+    } else {
+        offset.unsigned_abs().div_ceil(stride)
+    };
     let room = width as isize - offset;
-    let last = if room <= 0 { 0 } else { (room as usize).div_ceil(stride).min(out) };
+    let last = if room <= 0 {
+        0
+    } else {
+        (room as usize).div_ceil(stride).min(out)
+    };
     first.min(last)..last
 }
 
 /// Convolution as one matrix product per group: rows of the patch matrix are (channel, kernel row, kernel column), columns are
 /// output positions.
-pub(crate) fn conv2d(c: &Conv2d, x: &[f64], (channels, h, w): Axes, (out, oh, ow): Axes) -> Vec<f64> {
+pub(crate) fn conv2d(
+    c: &Conv2d,
+    x: &[f64],
+    (channels, h, w): Axes,
+    (out, oh, ow): Axes,
+) -> Vec<f64> {
     let (kh, kw) = c.kernel();
     let (cg, og) = (channels / c.groups, out / c.groups);
     let (rows, columns) = (cg * kh * kw, oh * ow);
@@ -39,14 +52,16 @@ pub(crate) fn conv2d(c: &Conv2d, x: &[f64], (channels, h, w): Axes, (out, oh, ow
                     let row = &mut patches[((ch * kh + u) * kw + v) * columns..][..columns];
                     let span = valid(ow, w, c.stride.1, offset);
                     for i in valid(oh, h, c.stride.0, row_offset) {
-                        let line = &image[(i as isize * c.stride.0 as isize + row_offset) as usize * w..][..w];
+                        let line = &image
+                            [(i as isize * c.stride.0 as isize + row_offset) as usize * w..][..w];
                         let target = &mut row[i * ow..][..ow];
                         if c.stride.1 == 1 {
                             let from = (span.start as isize + offset) as usize;
                             target[span.clone()].copy_from_slice(&line[from..from + span.len()]);
                         } else {
                             for j in span.clone() {
-                                target[j] = line[(j as isize * c.stride.1 as isize + offset) as usize];
+                                target[j] =
+                                    line[(j as isize * c.stride.1 as isize + offset) as usize];
                             }
                         }
                     }
@@ -55,7 +70,8 @@ pub(crate) fn conv2d(c: &Conv2d, x: &[f64], (channels, h, w): Axes, (out, oh, ow
         }
         let a = ArrayView2::from_shape((og, rows), &weight[g * og * rows..][..og * rows]);
         let b = ArrayView2::from_shape((rows, columns), &patches[..]);
-        let y = ArrayViewMut2::from_shape((og, columns), &mut y[g * og * columns..][..og * columns]);
+        let y =
+            ArrayViewMut2::from_shape((og, columns), &mut y[g * og * columns..][..og * columns]);
         if let (Ok(a), Ok(b), Ok(mut y)) = (a, b, y) {
             general_mat_mul(1.0, &a, &b, 1.0, &mut y);
         } else {
@@ -67,7 +83,9 @@ pub(crate) fn conv2d(c: &Conv2d, x: &[f64], (channels, h, w): Axes, (out, oh, ow
 
 pub(crate) fn linear(l: &Linear, x: &[f64]) -> Vec<f64> {
     let rows = l.weight.values().chunks(x.len().max(1));
-    let mut y: Vec<f64> = rows.map(|row| row.iter().zip(x).map(|(&w, &v)| f64::from(w) * v).sum()).collect();
+    let mut y: Vec<f64> = rows
+        .map(|row| row.iter().zip(x).map(|(&w, &v)| f64::from(w) * v).sum())
+        .collect();
     if let Some(bias) = &l.bias {
         for (v, &b) in y.iter_mut().zip(bias.values()) {
             *v += f64::from(b);
@@ -79,18 +97,33 @@ pub(crate) fn linear(l: &Linear, x: &[f64]) -> Vec<f64> {
 pub(crate) fn batch_norm(b: &BatchNorm, x: &[f64]) -> Vec<f64> {
     let maps = b.factor_and_offset();
     let area = x.len() / maps.len();
-    x.chunks(area).zip(maps).flat_map(|(c, (factor, offset))| c.iter().map(move |v| factor * v + offset)).collect()
+    x.chunks(area)
+        .zip(maps)
+        .flat_map(|(c, (factor, offset))| c.iter().map(move |v| factor * v + offset))
+        .collect()
 }
 
-pub(crate) fn avg_pool(p: &AvgPool, x: &[f64], (_, h, w): Axes, (channels, oh, ow): Axes) -> Vec<f64> {
+pub(crate) fn avg_pool(
+    p: &AvgPool,
+    x: &[f64],
+    (_, h, w): Axes,
+    (channels, oh, ow): Axes,
+) -> Vec<f64> {
     let mut y = Vec::with_capacity(channels * oh * ow);
     for image in x.chunks(h * w) {
         for i in 0..oh {
             let rows = window(i, p.stride.0, p.padding.top, p.kernel.0, h);
             for j in 0..ow {
                 let columns = window(j, p.stride.1, p.padding.left, p.kernel.1, w);
-                let sum: f64 = rows.clone().map(|r| image[r * w..][columns.clone()].iter().sum::<f64>()).sum();
-                let count = if p.count_include_pad { p.kernel.0 * p.kernel.1 } else { rows.len() * columns.len() };
+                let sum: f64 = rows
+                    .clone()
+                    .map(|r| image[r * w..][columns.clone()].iter().sum::<f64>())
+                    .sum();
+                let count = if p.count_include_pad {
+                    p.kernel.0 * p.kernel.1
+                } else {
+                    rows.len() * columns.len()
+                };
                 y.push(sum / count.max(1) as f64);
             }
         }
@@ -99,7 +132,13 @@ pub(crate) fn avg_pool(p: &AvgPool, x: &[f64], (_, h, w): Axes, (channels, oh, o
 }
 
 /// Input positions of window number `i` on one axis, cut to the image.
-fn window(i: usize, stride: usize, before: usize, kernel: usize, length: usize) -> std::ops::Range<usize> {
+fn window(
+    i: usize,
+    stride: usize,
+    before: usize,
+    kernel: usize,
+    length: usize,
+) -> std::ops::Range<usize> {
     let begin = (i * stride).saturating_sub(before);
     let end = (i * stride + kernel).saturating_sub(before).min(length);
     begin.min(end)..end

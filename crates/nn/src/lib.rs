@@ -29,7 +29,9 @@ mod kernels;
 pub use error::Error;
 pub use evaluate::{Evaluation, Outside, Trace};
 pub use graph::{Graph, Network, NetworkBuilder, Node, NodeId};
-pub use op::{AvgPool, AxisSlice, BatchNorm, Conv2d, Linear, Nonlinearity, Op, Pad, Padding, Slice};
+pub use op::{
+    AvgPool, AxisSlice, BatchNorm, Conv2d, Linear, Nonlinearity, Op, Pad, Padding, Slice,
+};
 pub use poly_graph::{Metadata, Normalization, PolyGraph, PolyNode, Range};
 pub use tensor::{Parameter, Shape, Tensor};
 

@@ -147,7 +147,12 @@ impl Padding {
     /// The same on all four sides.
     #[must_use]
     pub fn same(by: usize) -> Self {
-        Self { top: by, bottom: by, left: by, right: by }
+        Self {
+            top: by,
+            bottom: by,
+            left: by,
+            right: by,
+        }
     }
 }
 
@@ -173,7 +178,14 @@ impl Conv2d {
     /// Stride 1, no padding, no bias, no dilation, one group.
     #[must_use]
     pub fn new(weight: Parameter) -> Self {
-        Self { weight, bias: None, stride: (1, 1), padding: Padding::default(), dilation: (1, 1), groups: 1 }
+        Self {
+            weight,
+            bias: None,
+            stride: (1, 1),
+            padding: Padding::default(),
+            dilation: (1, 1),
+            groups: 1,
+        }
     }
 
     /// Output channels `O`.
@@ -272,8 +284,13 @@ pub struct AxisSlice {
 impl AxisSlice {
     /// Number of indices.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "an empty slice is refused when the graph is built")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "an empty slice is refused when the graph is built"
+    )]
     pub fn len(self) -> usize {
-        self.end.saturating_sub(self.begin).div_ceil(self.step.max(1))
+        self.end
+            .saturating_sub(self.begin)
+            .div_ceil(self.step.max(1))
     }
 }

@@ -17,7 +17,10 @@ pub const CIFAR_RECORD: usize = 1 + 3 * 32 * 32;
 /// The normalisation that the usual CIFAR-10 networks are trained with (it is ImageNet's).
 #[must_use]
 pub fn imagenet_normalization() -> Normalization {
-    Normalization { mean: vec![0.485, 0.456, 0.406], deviation: vec![0.229, 0.224, 0.225] }
+    Normalization {
+        mean: vec![0.485, 0.456, 0.406],
+        deviation: vec![0.229, 0.224, 0.225],
+    }
 }
 
 /// A decoded picture of 8-bit values.
@@ -40,7 +43,10 @@ impl Picture {
     /// # Errors
     /// [`Error::Malformed`] for anything else, truncated or too large.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let malformed = |detail: String| Error::Malformed { format: "PNG or JPEG", detail };
+        let malformed = |detail: String| Error::Malformed {
+            format: "PNG or JPEG",
+            detail,
+        };
         let mut reader = ImageReader::new(Cursor::new(bytes))
             .with_guessed_format()
             .map_err(|e| malformed(e.to_string()))?;
@@ -67,7 +73,11 @@ impl Picture {
     #[must_use]
     pub fn fit(&self, width: usize, height: usize) -> Self {
         let side = |n: usize| u32::try_from(n.clamp(1, 16_384)).unwrap_or(1);
-        Self { image: self.image.resize_to_fill(side(width), side(height), FilterType::CatmullRom) }
+        Self {
+            image: self
+                .image
+                .resize_to_fill(side(width), side(height), FilterType::CatmullRom),
+        }
     }
 
     /// The input of a network: `(v/255 − mean[c])/deviation[c]`, shape `(3, H, W)` or, for a grey network, `(1, H, W)`.
@@ -77,17 +87,28 @@ impl Picture {
     /// [`Error::NoPicture`] when the shape is no picture's, [`Error::PictureSize`] when the size differs, [`Error::Count`] when the
     /// normalisation has another number of channels.
     pub fn to_tensor(&self, shape: Shape, normalization: &Normalization) -> Result<Tensor> {
-        let Shape::Image { channels, height, width } = shape else { return Err(Error::NoPicture { shape }) };
+        let Shape::Image {
+            channels,
+            height,
+            width,
+        } = shape
+        else {
+            return Err(Error::NoPicture { shape });
+        };
         if self.size() != (width, height) {
-            return Err(Error::PictureSize { needed: (width, height), had: self.size() });
+            return Err(Error::PictureSize {
+                needed: (width, height),
+                had: self.size(),
+            });
         }
         let interleaved = match channels {
             1 => self.image.to_luma8().into_raw(),
             3 => self.image.to_rgb8().into_raw(),
             _ => return Err(Error::NoPicture { shape }),
         };
-        let planar: Vec<u8> =
-            (0..channels).flat_map(|c| interleaved.iter().skip(c).step_by(channels).copied()).collect();
+        let planar: Vec<u8> = (0..channels)
+            .flat_map(|c| interleaved.iter().skip(c).step_by(channels).copied())
+            .collect();
         normalize(&planar, shape, normalization)
     }
 }
@@ -98,9 +119,16 @@ impl Picture {
 /// [`Error::Length`] when the count doesn't fit, [`Error::Count`] when the normalisation has another number of channels.
 pub fn normalize(bytes: &[u8], shape: Shape, normalization: &Normalization) -> Result<Tensor> {
     let channels = shape.dims()[0];
-    for (what, list) in [("means", &normalization.mean), ("deviations", &normalization.deviation)] {
+    for (what, list) in [
+        ("means", &normalization.mean),
+        ("deviations", &normalization.deviation),
+    ] {
         if list.len() != channels {
-            return Err(Error::Count { what, needed: channels, had: list.len() });
+            return Err(Error::Count {
+                what,
+                needed: channels,
+                had: list.len(),
+            });
         }
     }
     let area = (bytes.len() / channels.max(1)).max(1);
@@ -137,18 +165,30 @@ impl CifarRecord {
 pub fn cifar_records(bytes: &[u8]) -> Result<Vec<CifarRecord>> {
     const FORMAT: &str = "CIFAR-10 binary";
     if bytes.is_empty() {
-        return Err(Error::Malformed { format: FORMAT, detail: "it is empty".into() });
+        return Err(Error::Malformed {
+            format: FORMAT,
+            detail: "it is empty".into(),
+        });
     }
     if !bytes.len().is_multiple_of(CIFAR_RECORD) {
         let detail = format!("{} bytes are no multiple of {CIFAR_RECORD}", bytes.len());
-        return Err(Error::Truncated { format: FORMAT, detail });
+        return Err(Error::Truncated {
+            format: FORMAT,
+            detail,
+        });
     }
     bytes
         .chunks_exact(CIFAR_RECORD)
         .enumerate()
         .map(|(i, record)| match record[0] {
-            label @ 0..=9 => Ok(CifarRecord { label, pixels: record[1..].to_vec() }),
-            label => Err(Error::Malformed { format: FORMAT, detail: format!("record {i} has label {label}") }),
+            label @ 0..=9 => Ok(CifarRecord {
+                label,
+                pixels: record[1..].to_vec(),
+            }),
+            label => Err(Error::Malformed {
+                format: FORMAT,
+                detail: format!("record {i} has label {label}"),
+            }),
         })
         .collect()
 }

@@ -31,7 +31,10 @@ impl Range {
     #[must_use]
     pub fn widened(self, margin: f64) -> Self {
         let by = margin * (self.max - self.min);
-        Self { min: self.min - by, max: self.max + by }
+        Self {
+            min: self.min - by,
+            max: self.max + by,
+        }
     }
 }
 
@@ -77,7 +80,10 @@ impl TryFrom<Graph> for PolyGraph {
     fn try_from(graph: Graph) -> Result<Self> {
         let network = graph.try_map(|node, n| match n {
             Nonlinearity::Polynomial(p) => Ok(p),
-            Nonlinearity::Activation(a) => Err(Error::NotPolynomial { node: node.into(), function: a.to_string() }),
+            Nonlinearity::Activation(a) => Err(Error::NotPolynomial {
+                node: node.into(),
+                function: a.to_string(),
+            }),
         })?;
         Ok(network.into())
     }
@@ -85,7 +91,11 @@ impl TryFrom<Graph> for PolyGraph {
 
 impl From<Network<Polynomial>> for PolyGraph {
     fn from(network: Network<Polynomial>) -> Self {
-        Self { network, ranges: None, metadata: Metadata::default() }
+        Self {
+            network,
+            ranges: None,
+            metadata: Metadata::default(),
+        }
     }
 }
 
@@ -96,11 +106,19 @@ impl PolyGraph {
     /// [`Error::Count`] for another number of ranges, [`Error::Range`] for ends that aren't finite and in order.
     pub fn with_ranges(mut self, ranges: Vec<Range>) -> Result<Self> {
         if ranges.len() != self.nodes().len() {
-            return Err(Error::Count { what: "calibrated ranges", needed: self.nodes().len(), had: ranges.len() });
+            return Err(Error::Count {
+                what: "calibrated ranges",
+                needed: self.nodes().len(),
+                had: ranges.len(),
+            });
         }
         for (range, node) in ranges.iter().zip(self.nodes()) {
             if !(range.min.is_finite() && range.max.is_finite() && range.min <= range.max) {
-                return Err(Error::Range { node: node.name().into(), min: range.min, max: range.max });
+                return Err(Error::Range {
+                    node: node.name().into(),
+                    min: range.min,
+                    max: range.max,
+                });
             }
         }
         self.ranges = Some(ranges);
@@ -115,7 +133,11 @@ impl PolyGraph {
     pub fn with_metadata(mut self, metadata: Metadata) -> Result<Self> {
         let outputs = self.output().shape().len();
         if !metadata.labels.is_empty() && metadata.labels.len() != outputs {
-            return Err(Error::Count { what: "class labels", needed: outputs, had: metadata.labels.len() });
+            return Err(Error::Count {
+                what: "class labels",
+                needed: outputs,
+                had: metadata.labels.len(),
+            });
         }
         if let Some(n) = &metadata.normalization {
             let needed = match self.input_shape() {
@@ -124,10 +146,20 @@ impl PolyGraph {
             };
             for (what, list) in [("means", &n.mean), ("deviations", &n.deviation)] {
                 if list.len() != needed {
-                    return Err(Error::Count { what, needed, had: list.len() });
+                    return Err(Error::Count {
+                        what,
+                        needed,
+                        had: list.len(),
+                    });
                 }
             }
-            let bad = |tensor: &str, index, value| Err(Error::NotFinite { tensor: tensor.into(), index, value });
+            let bad = |tensor: &str, index, value| {
+                Err(Error::NotFinite {
+                    tensor: tensor.into(),
+                    index,
+                    value,
+                })
+            };
             for (index, (&mean, &deviation)) in n.mean.iter().zip(&n.deviation).enumerate() {
                 if !mean.is_finite() {
                     return bad("normalisation mean", index, mean);

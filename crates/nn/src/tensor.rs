@@ -27,12 +27,19 @@ impl Shape {
     /// `(channels, height, width)`.
     #[must_use]
     pub fn image(channels: usize, height: usize, width: usize) -> Self {
-        Self::Image { channels, height, width }
+        Self::Image {
+            channels,
+            height,
+            width,
+        }
     }
 
     /// Number of values.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "shapes in a network are never empty")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "shapes in a network are never empty"
+    )]
     pub fn len(self) -> usize {
         self.dims().iter().product()
     }
@@ -41,7 +48,11 @@ impl Shape {
     #[must_use]
     pub fn dims(self) -> Vec<usize> {
         match self {
-            Self::Image { channels, height, width } => vec![channels, height, width],
+            Self::Image {
+                channels,
+                height,
+                width,
+            } => vec![channels, height, width],
             Self::Vector(n) => vec![n],
         }
     }
@@ -49,9 +60,9 @@ impl Shape {
     /// The number of values when no axis is empty and the product neither overflows nor exceeds [`MAX_VALUES`].
     #[must_use]
     pub fn checked_len(self) -> Option<usize> {
-        self.dims()
-            .into_iter()
-            .try_fold(1usize, |p, d| p.checked_mul(d).filter(|&p| p > 0 && p <= MAX_VALUES))
+        self.dims().into_iter().try_fold(1usize, |p, d| {
+            p.checked_mul(d).filter(|&p| p > 0 && p <= MAX_VALUES)
+        })
     }
 }
 
@@ -61,7 +72,11 @@ pub const MAX_VALUES: usize = 1 << 28;
 impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Image { channels, height, width } => write!(f, "({channels}, {height}, {width})"),
+            Self::Image {
+                channels,
+                height,
+                width,
+            } => write!(f, "({channels}, {height}, {width})"),
             Self::Vector(n) => write!(f, "({n})"),
         }
     }
@@ -94,7 +109,10 @@ impl Tensor {
     /// All zeros.
     #[must_use]
     pub fn zeros(shape: Shape) -> Self {
-        Self { shape, values: vec![0.0; shape.len()] }
+        Self {
+            shape,
+            values: vec![0.0; shape.len()],
+        }
     }
 
     /// Its shape.
@@ -145,14 +163,30 @@ impl Parameter {
     ///
     /// # Errors
     /// [`Error::Length`], [`Error::NotFinite`].
-    pub fn new(name: &str, shape: impl Into<Vec<usize>>, values: impl Into<Arc<[f32]>>) -> Result<Self> {
+    pub fn new(
+        name: &str,
+        shape: impl Into<Vec<usize>>,
+        values: impl Into<Arc<[f32]>>,
+    ) -> Result<Self> {
         let (shape, values) = (shape.into(), values.into());
-        let needed = shape.iter().try_fold(1usize, |p, &d| p.checked_mul(d)).unwrap_or(usize::MAX);
+        let needed = shape
+            .iter()
+            .try_fold(1usize, |p, &d| p.checked_mul(d))
+            .unwrap_or(usize::MAX);
         if needed != values.len() {
-            return Err(Error::Length { tensor: name.into(), shape, needed, had: values.len() });
+            return Err(Error::Length {
+                tensor: name.into(),
+                shape,
+                needed,
+                had: values.len(),
+            });
         }
         if let Some((index, value)) = values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
-            return Err(Error::NotFinite { tensor: name.into(), index, value: f64::from(*value) });
+            return Err(Error::NotFinite {
+                tensor: name.into(),
+                index,
+                value: f64::from(*value),
+            });
         }
         Ok(Self { shape, values })
     }

@@ -10,8 +10,10 @@ use rayon::prelude::*;
 use std::path::PathBuf;
 
 fn shared(path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("POLYVEIL_SHARED_DATA")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")), PathBuf::from);
+    let root = std::env::var_os("POLYVEIL_SHARED_DATA").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
+        PathBuf::from,
+    );
     let file = root.join(path);
     if file.exists() {
         return Some(file);
@@ -41,14 +43,20 @@ fn top1(graph: &Graph) -> Option<f64> {
 
 #[test]
 fn silu_network_from_torch_zip() {
-    let Some(accuracy) = load("cnn/resnet20.silu.model", Activation::Silu).and_then(|g| top1(&g)) else { return };
+    let Some(accuracy) = load("cnn/resnet20.silu.model", Activation::Silu).and_then(|g| top1(&g))
+    else {
+        return;
+    };
     println!("resnet20.silu.model: {accuracy} %");
     assert!((accuracy - 93.6).abs() <= 0.4, "{accuracy}");
 }
 
 #[test]
 fn relu_network_from_legacy_pickle() {
-    let Some(accuracy) = load("cnn/resnet20-12fca82f.th", Activation::Relu).and_then(|g| top1(&g)) else { return };
+    let Some(accuracy) = load("cnn/resnet20-12fca82f.th", Activation::Relu).and_then(|g| top1(&g))
+    else {
+        return;
+    };
     println!("resnet20-12fca82f.th: {accuracy} %");
     assert!((accuracy - 91.0).abs() <= 0.4, "{accuracy}");
 }

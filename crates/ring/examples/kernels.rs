@@ -73,7 +73,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     time("permute", 20 * n, || {
         limb::permute(black_box(&mut a), &b, &perm)
     });
-    for terms in [1, 4, 12] {
+    for terms in [1, 3, 4, 8, 12] {
         // All residues count as residues of the smallest modulus here: only the time matters.
         let small = ring.modulus(23);
         let mut reduced = limbs.clone();
@@ -88,6 +88,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             16 * n * terms + 8 * n,
             || limb::dot(small, black_box(&mut a), &pairs),
         );
+        let list = |from: usize| -> Vec<&[u64]> {
+            (0..terms).map(|k| &reduced[(k + from) % 24][..]).collect()
+        };
+        let (x, y0, y1) = (list(0), list(12), list(6));
+        let mut a1 = AlignedVec::zeroed(n);
+        time(
+            &format!("dot2, {terms} terms"),
+            24 * n * terms + 16 * n,
+            || limb::dot2(small, black_box(&mut a), black_box(&mut a1), &x, &y0, &y1),
+        );
+        for run in [1, 64] {
+            let y: Vec<_> = y0.iter().map(|y| &y[..n / run]).collect();
+            time(
+                &format!("dot2_runs, {terms} terms, runs of {run}"),
+                16 * n * (terms + 1) + 8 * n * terms / run,
+                || limb::dot2_runs(small, black_box(&mut a), black_box(&mut a1), &x, &y1, &y),
+            );
+        }
         for run in [8, 64] {
             let pairs: Vec<_> = (0..terms)
                 .map(|k| (&reduced[k][..], &reduced[k + 12][..n / run]))
@@ -101,6 +119,32 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             );
         }
     }
+    // A key of 96 MiB and more, from memory: every call takes the next limbs of it.
+    let small = ring.modulus(23);
+    let key: Vec<AlignedVec> = (0..192).map(|i| limbs[i % 24].clone()).collect();
+    let x: Vec<&[u64]> = limbs[..3].iter().map(|l| &l[..]).collect();
+    let mut a1 = AlignedVec::zeroed(n);
+    let mut at = 0;
+    time("key product by dot, 3 + 3 limbs of key", 80 * n, || {
+        let part = &key[at..at + 6];
+        at = (at + 6) % 192;
+        for (out, y) in [(&mut a, &part[..3]), (&mut a1, &part[3..])] {
+            let pairs: Vec<_> = x.iter().zip(y).map(|(x, y)| (*x, &y[..])).collect();
+            limb::dot(small, black_box(out), &pairs);
+        }
+    });
+    time("key product by dot2, 3 + 3 limbs of key", 80 * n, || {
+        let part: Vec<&[u64]> = key[at..at + 6].iter().map(|y| &y[..]).collect();
+        at = (at + 6) % 192;
+        limb::dot2(
+            small,
+            black_box(&mut a),
+            black_box(&mut a1),
+            &x,
+            &part[..3],
+            &part[3..],
+        );
+    });
     for (k, targets) in [(1, 1), (4, 20), (8, 16)] {
         let conversion = Conversion::new(&ring.moduli()[..k], &ring.moduli()[24 - targets..])?;
         let src: Vec<&[u64]> = limbs[..k].iter().map(|l| &l[..]).collect();

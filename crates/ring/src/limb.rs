@@ -1,7 +1,8 @@
 //! Operations on one limb: vectors of residues modulo one prime, canonical in and out.
 //!
 //! Every function panics if its slices differ in length. Lengths that are a multiple of 8 run on the vector unit where
-//! there is one. None of them allocates except as stated.
+//! there is one. Sums of products allocate a few words per term, nothing else
+//! allocates.
 
 #[cfg(target_arch = "x86_64")]
 use crate::{Backend, backend, ifma};
@@ -152,15 +153,67 @@ pub fn dot_runs_add(q: &Modulus, acc: &mut [u64], pairs: &[(&[u64], &[u64])]) {
     dispatch!(acc.len(), dot_runs::<true>(q, acc, pairs))
 }
 
-fn check_runs(n: usize, pairs: &[(&[u64], &[u64])]) {
-    for (x, y) in pairs {
-        same(n, x.len());
-        assert!(
-            n == 0 || (!y.is_empty() && n.is_multiple_of(y.len())),
-            "a run-length factor of {} in {n}",
-            y.len()
-        );
+/// out0 = Σ_k x_k ⊙ y0_k and out1 = Σ_k x_k ⊙ y1_k, as two calls of [`dot`], but reads each x_k once.
+///
+/// # Panics
+/// Also if the lists differ in length.
+pub fn dot2(
+    q: &Modulus,
+    out0: &mut [u64],
+    out1: &mut [u64],
+    x: &[&[u64]],
+    y0: &[&[u64]],
+    y1: &[&[u64]],
+) {
+    x.iter().for_each(|x| same(out0.len(), x.len()));
+    dot2_runs(q, out0, out1, y0, y1, x);
+}
+
+/// out0\[i\] = Σ_k x0_k\[i\]·y_k\[i / (N/m_k)\] and out1 likewise with x1_k: two calls of [`dot_runs`] with the same short
+/// factors, but each y_k is read once.
+///
+/// # Panics
+/// Also if the lists differ in length or a `y_k.len()` does not divide `out0.len()`.
+pub fn dot2_runs(
+    q: &Modulus,
+    out0: &mut [u64],
+    out1: &mut [u64],
+    x0: &[&[u64]],
+    x1: &[&[u64]],
+    y: &[&[u64]],
+) {
+    same(out0.len(), out1.len());
+    assert!(
+        x0.len() == y.len() && x1.len() == y.len(),
+        "lists of {}, {} and {} factors",
+        x0.len(),
+        x1.len(),
+        y.len()
+    );
+    for (x, y) in x0.iter().chain(x1).zip(y.iter().chain(y)) {
+        check_run(out0.len(), x, y);
     }
+    if y.len() > DOT_TERMS {
+        for (out, x) in [(out0, x0), (out1, x1)] {
+            let pairs: Vec<_> = x.iter().copied().zip(y.iter().copied()).collect();
+            dot_runs(q, out, &pairs);
+        }
+        return;
+    }
+    dispatch!(out0.len(), dot2_runs(q, out0, out1, x0, x1, y))
+}
+
+fn check_runs(n: usize, pairs: &[(&[u64], &[u64])]) {
+    pairs.iter().for_each(|(x, y)| check_run(n, x, y));
+}
+
+fn check_run(n: usize, x: &[u64], y: &[u64]) {
+    same(n, x.len());
+    assert!(
+        n == 0 || (!y.is_empty() && n.is_multiple_of(y.len())),
+        "a run-length factor of {} in {n}",
+        y.len()
+    );
 }
 
 /// out\[i\] = a\[perm\[i\]\]. Fast where every aligned group of 8 indices stays inside one aligned group of 8, as automorphisms do.
@@ -301,7 +354,21 @@ mod tests {
                         let mut acc = start.clone();
                         dot_runs_add(&q, &mut acc, &pairs);
                         (0..n).for_each(|i| assert_eq!(acc[i], want(i, start[i])));
+                        // The second list is the first one reversed where the lengths allow.
+                        let x0: Vec<_> = xs.iter().map(|x| &x[..]).collect();
+                        let x1: Vec<_> = xs.iter().rev().map(|x| &x[..]).collect();
+                        let y: Vec<_> = ys.iter().map(|y| &y[..]).collect();
+                        let (mut out0, mut out1) = (vec![7; n], vec![8; n]);
+                        dot2_runs(&q, &mut out0, &mut out1, &x0, &x1, &y);
+                        assert_eq!(out0, out);
+                        let pairs1: Vec<_> = x1.iter().copied().zip(y.iter().copied()).collect();
+                        dot_runs(&q, &mut acc, &pairs1);
+                        assert_eq!(out1, acc);
                         if longest == 1 {
+                            if terms < 5 {
+                                dot2(&q, &mut out0, &mut out1, &y, &x0, &x1);
+                                assert!(out0 == out && out1 == acc);
+                            }
                             dot(&q, &mut acc, &pairs);
                             assert_eq!(acc, out);
                             acc.copy_from_slice(&start);
@@ -332,6 +399,10 @@ mod tests {
         assert_eq!(out, vec![2 * DOT_TERMS as u64 + 9; 8]);
         dot_add(&q, &mut out, &pairs);
         assert_eq!(out, vec![4 * DOT_TERMS as u64 + 18; 8]);
+        let list = vec![&x[..]; 2 * DOT_TERMS + 9];
+        let mut other = vec![1; 8];
+        dot2(&q, &mut other, &mut out, &list, &list, &list);
+        assert!(other == out && out == vec![2 * DOT_TERMS as u64 + 9; 8]);
     }
 
     #[test]
@@ -456,6 +527,13 @@ mod tests {
             let pairs = [(&a[..], &b[..]), (&b[..], &b[..80]), (&a[..], &b[..5])];
             twins!(dot_runs::<false>(q, o, &pairs));
             twins!(dot_runs::<true>(q, o, &pairs));
+            let (mut x2, mut y2) = (a.clone(), a.clone());
+            let factors = [&b[..], &b[..80], &b[..5]];
+            let lists = [[&a[..], &b[..], &a[..]], [&b[..], &b[..], &a[..]]];
+            // SAFETY: has_ifma() was true.
+            unsafe { ifma::limb::dot2_runs(&q, &mut x, &mut x2, &lists[0], &lists[1], &factors) };
+            portable::dot2_runs(&q, &mut y, &mut y2, &lists[0], &lists[1], &factors);
+            assert!(x == y && x2 == y2);
             let perm: Vec<u32> = (0..n as u32).rev().collect();
             twins!(permute_add(q, o, &a, &perm));
         }

@@ -102,6 +102,21 @@ pub(crate) fn dot_runs<const ADD: bool>(q: &Modulus, out: &mut [u64], pairs: &[(
     }
 }
 
+/// [`dot_runs`] of `x0` and of `x1` with the same `y`.
+pub(crate) fn dot2_runs(
+    q: &Modulus,
+    out0: &mut [u64],
+    out1: &mut [u64],
+    x0: &[&[u64]],
+    x1: &[&[u64]],
+    y: &[&[u64]],
+) {
+    for (out, x) in [(out0, x0), (out1, x1)] {
+        let pairs: Vec<_> = x.iter().copied().zip(y.iter().copied()).collect();
+        dot_runs::<false>(q, out, &pairs);
+    }
+}
+
 pub(crate) fn permute(out: &mut [u64], a: &[u64], perm: &[u32]) {
     out.iter_mut()
         .zip(perm)

@@ -2,7 +2,7 @@
 
 use crate::client::{ClientSpec, place};
 use crate::interpreter::{Done, Observer, State};
-use crate::plan::{Register, Step};
+use crate::plan::Register;
 use crate::verify::{VerifiedPlan, operand_limit};
 use crate::{Client, Error, Result};
 use ckks::{Arithmetic, Ciphertext, Clear, Complex64};
@@ -133,8 +133,17 @@ impl<'a> LockStep<'a> {
     }
 }
 
+impl LockStep<'_> {
+    /// After the last step: the precision of each, and the clear twin's output in network units.
+    ///
+    /// # Errors
+    /// As [`ClearTwin::finish`].
+    pub fn finish(self) -> Result<(BTreeMap<usize, StepPrecision>, Vec<f64>)> {
+        Ok((self.steps, self.twin.finish()?))
+    }
+}
+
 impl Observer<Ciphertext> for LockStep<'_> {
-    fn begin(&mut self, _: usize, _: &Step) {}
     fn end(&mut self, done: &Done<'_, Ciphertext>) -> Result<()> {
         let truth = self.twin.advance()?;
         let (mut largest, mut sum, mut count, mut magnitude) = (0.0f64, 0.0f64, 0usize, 0.0f64);

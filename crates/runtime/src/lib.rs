@@ -3,7 +3,7 @@
 //! * [`plan`]: the program that the compiler writes; [`verify`]: the only way to make it runnable, by one pass of [`ckks::Meter`];
 //!   [`interpreter`]: carrying it out over any [`ckks::Arithmetic`].
 //! * [`client`] holds the secret key, [`server`] cannot hold one.
-//! * [`container`], [`packing`], [`plan_file`], [`checkpoint`]: files. Bytes from outside become checked objects or one clear error.
+//! * [`container`], [`packing`], [`plan_file`], [`checkpoint`], [`inspection`]: files. Bytes from outside become checked objects or one clear error.
 //! * [`check`]: the clear twin beside an encrypted run; [`report`]: what it cost; [`machine`]: memory, disk and clocks.
 //!
 //! Notation: plan units are normalised values, network units are the network's own; network value = unit × plan value.
@@ -16,6 +16,7 @@ pub mod client;
 mod conformance;
 pub mod container;
 pub mod error;
+pub mod inspection;
 pub mod interpreter;
 pub mod machine;
 pub mod packing;

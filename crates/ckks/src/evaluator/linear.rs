@@ -4,7 +4,7 @@
 //! ModDown of one polynomial and one inner product; one division by P and the level's primes ends the map.
 
 use super::switch::Scratch;
-use super::{Ciphertext, Evaluator};
+use super::{Ciphertext, Evaluator, lock};
 use crate::arithmetic::same_scale;
 use crate::keys::{KeyName, galois_element};
 use crate::{Arithmetic, BlockMap, Complex64, Error};
@@ -12,11 +12,66 @@ use rayon::prelude::*;
 use ring::buffer::AlignedVec;
 use ring::{Ntt, RnsPoly, limb};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The diagonals of a map, rotated back by their giant steps.
+pub(crate) enum Plains {
+    /// As small integers; encoded limb by limb where they are used.
+    Coefficients(Vec<Vec<i64>>),
+    /// Encoded, [term][position in the extended list]: for maps that are used again and again.
+    Encoded(Vec<Vec<AlignedVec>>),
+}
+
+/// A borrowed or an owned encoded limb.
+enum Cow<'a, T> {
+    Borrowed(&'a T),
+    Owned(T),
+}
+
+impl<T> std::ops::Deref for Cow<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        match self {
+            Cow::Borrowed(x) => x,
+            Cow::Owned(x) => x,
+        }
+    }
+}
 
 /// A pair of accumulators in QP.
 type Pair = (RnsPoly<Ntt>, RnsPoly<Ntt>);
 
 impl Evaluator {
+    fn encode_term(&self, coefficients: &[i64], index: usize) -> AlignedVec {
+        let mut plain = AlignedVec::dirty(coefficients.len().max(8));
+        self.encode_limb(coefficients, index, &mut plain);
+        plain
+    }
+    fn plains(&self, map: &BlockMap, level: crate::Level, scale: f64) -> Result<Arc<Plains>, Error> {
+        let make = || -> Result<Vec<Vec<i64>>, Error> {
+            map.terms()
+                .par_iter()
+                .map(|t| {
+                    let len = t.values.len();
+                    let v: Vec<Complex64> = (0..len).map(|j| t.values.at(j + len - t.giant % len)).collect();
+                    self.encoder.encode(&v, scale)
+                })
+                .collect()
+        };
+        let Some(pin) = map.pin() else {
+            return Ok(Arc::new(Plains::Coefficients(make()?)));
+        };
+        // SlotToCoeff's scale depends on the bootstrap's gain
+        let key = (pin, level, scale.to_bits());
+        if let Some(found) = lock(&self.pinned).get(&key) {
+            return Ok(found.clone());
+        }
+        let extended = self.digits(level).extended.clone();
+        let encoded = make()?.into_par_iter().map(|c| extended.iter().map(|&i| self.encode_term(&c, i)).collect()).collect();
+        let plains = Arc::new(Plains::Encoded(encoded));
+        lock(&self.pinned).insert(key, plains.clone());
+        Ok(plains)
+    }
     pub(crate) fn linear_hoisted(&self, xs: &[Ciphertext], map: &BlockMap, scale: f64) -> Result<Vec<Ciphertext>, Error> {
         let (level, plain_scale) = crate::map::prepare(self, xs, map, scale)?;
         if let Some(x) = xs.iter().find(|x| x.polys.len() != 2) {
@@ -38,16 +93,7 @@ impl Evaluator {
         let baby_keys: Vec<Vec<_>> = babies.iter().map(|bs| bs.iter().map(|&b| key_of(b)).collect::<Result<_, _>>()).collect::<Result<_, Error>>()?;
         let groups: Vec<(usize, usize)> = (0..map.outputs()).flat_map(|o| map.giants(o).into_iter().map(move |g| (o, g))).collect();
         let giant_keys: Vec<_> = groups.iter().map(|&(_, g)| key_of(g)).collect::<Result<_, Error>>()?;
-        // diagonals as small integers, rotated back by their giant step
-        let coefficients: Vec<Vec<i64>> = map
-            .terms()
-            .par_iter()
-            .map(|t| {
-                let len = t.values.len();
-                let v: Vec<Complex64> = (0..len).map(|j| t.values.at(j + len - t.giant % len)).collect();
-                self.encoder.encode(&v, plain_scale)
-            })
-            .collect::<Result<_, Error>>()?;
+        let plains = self.plains(map, level, plain_scale)?;
         let mut terms_of: BTreeMap<(usize, usize), Vec<(usize, usize, usize)>> = BTreeMap::new();
         for (k, t) in map.terms().iter().enumerate() {
             let b = babies[t.input].binary_search(&t.baby).expect("babies lists every baby step");
@@ -117,13 +163,14 @@ impl Evaluator {
                 .collect();
             for (&group, (out0, out1)) in groups.iter().zip(row) {
                 let terms = &terms_of[&group];
-                let live: Vec<(&(AlignedVec, AlignedVec), AlignedVec)> = terms
+                let live: Vec<(&(AlignedVec, AlignedVec), Cow<'_, AlignedVec>)> = terms
                     .iter()
                     .filter_map(|&(i, b, t)| {
                         let x = rotated[i][b].as_ref()?;
-                        let mut plain = AlignedVec::dirty(coefficients[t].len().max(8).min(n));
-                        self.encode_limb(&coefficients[t], index, &mut plain);
-                        Some((x, plain))
+                        Some((x, match &*plains {
+                            Plains::Encoded(limbs) => Cow::Borrowed(&limbs[t][k]),
+                            Plains::Coefficients(all) => Cow::Owned(self.encode_term(&all[t], index)),
+                        }))
                     })
                     .collect();
                 let pairs: Vec<(&[u64], &[u64])> = live.iter().map(|(x, v)| (&x.0[..], &v[..])).collect();

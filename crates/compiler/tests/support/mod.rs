@@ -135,7 +135,7 @@ pub(crate) fn apply(map: &BlockMap, xs: &[&[f64]]) -> Vec<Vec<f64>> {
 /// Runs a plan on one input; checks periods, intervals and bootstraps on the way.
 pub(crate) fn run(plan: &Plan, input: &Tensor) -> Vec<f64> {
     let mut registers: Vec<Option<(Vec<f64>, Option<Vec<f64>>)>> = Vec::new();
-    let mut put = |registers: &mut Vec<Option<(Vec<f64>, Option<Vec<f64>>)>>, r: usize, v: (Vec<f64>, Option<Vec<f64>>)| {
+    let put = |registers: &mut Vec<Option<(Vec<f64>, Option<Vec<f64>>)>>, r: usize, v: (Vec<f64>, Option<Vec<f64>>)| {
         if registers.len() <= r {
             registers.resize(r + 1, None);
         }

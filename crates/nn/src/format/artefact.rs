@@ -43,25 +43,54 @@ struct Record {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 enum OpRecord {
-    Input { shape: Shape },
-    Constant { shape: Shape },
-    Conv { stride: [usize; 2], padding: [usize; 4], dilation: [usize; 2], groups: usize, bias: bool },
-    Gemm { bias: bool },
-    BatchNormalization { epsilon: f64 },
+    Input {
+        shape: Shape,
+    },
+    Constant {
+        shape: Shape,
+    },
+    Conv {
+        stride: [usize; 2],
+        padding: [usize; 4],
+        dilation: [usize; 2],
+        groups: usize,
+        bias: bool,
+    },
+    Gemm {
+        bias: bool,
+    },
+    BatchNormalization {
+        epsilon: f64,
+    },
     Polynomial,
     Add,
     Mul,
-    AveragePool { kernel: [usize; 2], stride: [usize; 2], padding: [usize; 4], count_include_pad: bool },
+    AveragePool {
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: [usize; 4],
+        count_include_pad: bool,
+    },
     GlobalAveragePool,
-    Pad { channels: [usize; 2], padding: [usize; 4] },
-    Slice { axes: Vec<[usize; 3]> },
+    Pad {
+        channels: [usize; 2],
+        padding: [usize; 4],
+    },
+    Slice {
+        axes: Vec<[usize; 3]>,
+    },
     Flatten,
-    Reshape { shape: Shape },
+    Reshape {
+        shape: Shape,
+    },
     Identity,
 }
 
 fn malformed(detail: impl Into<String>) -> Error {
-    Error::Malformed { format: FORMAT, detail: detail.into() }
+    Error::Malformed {
+        format: FORMAT,
+        detail: detail.into(),
+    }
 }
 
 fn sides(p: Padding) -> [usize; 4] {
@@ -69,7 +98,12 @@ fn sides(p: Padding) -> [usize; 4] {
 }
 
 fn padding([top, bottom, left, right]: [usize; 4]) -> Padding {
-    Padding { top, bottom, left, right }
+    Padding {
+        top,
+        bottom,
+        left,
+        right,
+    }
 }
 
 /// A tensor to be written: type, shape, little-endian bytes.
@@ -82,11 +116,19 @@ struct Stored {
 impl Stored {
     fn f32(p: &Parameter) -> Self {
         let bytes = p.values().iter().flat_map(|v| v.to_le_bytes()).collect();
-        Self { dtype: "F32", shape: p.shape().to_vec(), bytes }
+        Self {
+            dtype: "F32",
+            shape: p.shape().to_vec(),
+            bytes,
+        }
     }
 
     fn f64(shape: Vec<usize>, values: impl IntoIterator<Item = f64>) -> Self {
-        Self { dtype: "F64", shape, bytes: values.into_iter().flat_map(f64::to_le_bytes).collect() }
+        Self {
+            dtype: "F64",
+            shape,
+            bytes: values.into_iter().flat_map(f64::to_le_bytes).collect(),
+        }
     }
 }
 
@@ -99,16 +141,33 @@ pub fn to_bytes(graph: &PolyGraph) -> Result<Vec<u8>> {
     let mut nodes = Vec::new();
     for node in graph.nodes() {
         let op = record(node.name(), node.op(), &mut tensors);
-        nodes.push(Record { name: node.name().into(), inputs: node.inputs().iter().map(|i| i.index()).collect(), op });
+        nodes.push(Record {
+            name: node.name().into(),
+            inputs: node.inputs().iter().map(|i| i.index()).collect(),
+            op,
+        });
     }
     if let Some(ranges) = graph.ranges() {
-        tensors.insert("ranges".into(), Stored::f64(vec![ranges.len(), 2], ranges.iter().flat_map(|r| [r.min, r.max])));
+        tensors.insert(
+            "ranges".into(),
+            Stored::f64(
+                vec![ranges.len(), 2],
+                ranges.iter().flat_map(|r| [r.min, r.max]),
+            ),
+        );
     }
-    let document = Document { nodes, output: graph.output().id().index(), metadata: graph.metadata().clone() };
+    let document = Document {
+        nodes,
+        output: graph.output().id().index(),
+        metadata: graph.metadata().clone(),
+    };
     let json = |e: serde_json::Error| malformed(e.to_string());
     let text = serde_json::to_string(&document).map_err(json)?;
     let metadata = BTreeMap::from([("graph", text), ("polyveil", VERSION.to_string())]);
-    let mut header = BTreeMap::from([("__metadata__".to_string(), serde_json::to_value(metadata).map_err(json)?)]);
+    let mut header = BTreeMap::from([(
+        "__metadata__".to_string(),
+        serde_json::to_value(metadata).map_err(json)?,
+    )]);
     let mut data = Vec::new();
     // Wider types first keeps every tensor aligned to its type.
     let (wide, narrow): (Vec<_>, Vec<_>) = tensors.iter().partition(|(_, t)| t.dtype == "F64");
@@ -154,17 +213,30 @@ fn record(name: &str, op: &Op<Polynomial>, tensors: &mut BTreeMap<String, Stored
             if let Some(b) = &l.bias {
                 keep("bias", Stored::f32(b));
             }
-            OpRecord::Gemm { bias: l.bias.is_some() }
+            OpRecord::Gemm {
+                bias: l.bias.is_some(),
+            }
         }
         Op::BatchNorm(b) => {
-            for (part, p) in [("scale", &b.scale), ("bias", &b.bias), ("mean", &b.mean), ("variance", &b.variance)] {
+            for (part, p) in [
+                ("scale", &b.scale),
+                ("bias", &b.bias),
+                ("mean", &b.mean),
+                ("variance", &b.variance),
+            ] {
                 keep(part, Stored::f32(p));
             }
             OpRecord::BatchNormalization { epsilon: b.epsilon }
         }
         Op::Elementwise(p) => {
-            keep("poly", Stored::f64(vec![p.degree() + 1], p.coefficients().iter().copied()));
-            keep("interval", Stored::f64(vec![2], [p.interval().0, p.interval().1]));
+            keep(
+                "poly",
+                Stored::f64(vec![p.degree() + 1], p.coefficients().iter().copied()),
+            );
+            keep(
+                "interval",
+                Stored::f64(vec![2], [p.interval().0, p.interval().1]),
+            );
             OpRecord::Polynomial
         }
         Op::Add => OpRecord::Add,
@@ -176,8 +248,13 @@ fn record(name: &str, op: &Op<Polynomial>, tensors: &mut BTreeMap<String, Stored
             count_include_pad: p.count_include_pad,
         },
         Op::GlobalAvgPool => OpRecord::GlobalAveragePool,
-        Op::Pad(p) => OpRecord::Pad { channels: p.channels.into(), padding: sides(p.spatial) },
-        Op::Slice(s) => OpRecord::Slice { axes: s.axes.iter().map(|a| [a.begin, a.end, a.step]).collect() },
+        Op::Pad(p) => OpRecord::Pad {
+            channels: p.channels.into(),
+            padding: sides(p.spatial),
+        },
+        Op::Slice(s) => OpRecord::Slice {
+            axes: s.axes.iter().map(|a| [a.begin, a.end, a.step]).collect(),
+        },
         Op::Flatten => OpRecord::Flatten,
         Op::Reshape(shape) => OpRecord::Reshape { shape: *shape },
         Op::Identity => OpRecord::Identity,
@@ -192,7 +269,10 @@ pub fn save(graph: &PolyGraph, path: &Path) -> Result<()> {
     let bytes = to_bytes(graph)?;
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".part");
-    let io = |source| Error::Io { path: path.into(), source };
+    let io = |source| Error::Io {
+        path: path.into(),
+        source,
+    };
     std::fs::write(&temporary, bytes).map_err(io)?;
     std::fs::rename(&temporary, path).map_err(io)
 }
@@ -209,8 +289,11 @@ pub fn load(path: &Path, limit: u64) -> Result<PolyGraph> {
 #[must_use]
 pub fn recognises(bytes: &[u8]) -> bool {
     open_safetensors(bytes, FORMAT).is_ok()
-        && SafeTensors::read_metadata(bytes)
-            .is_ok_and(|(_, m)| m.metadata().as_ref().is_some_and(|m| m.contains_key("polyveil")))
+        && SafeTensors::read_metadata(bytes).is_ok_and(|(_, m)| {
+            m.metadata()
+                .as_ref()
+                .is_some_and(|m| m.contains_key("polyveil"))
+        })
 }
 
 /// Reads and checks a file's bytes.
@@ -226,27 +309,49 @@ pub fn from_bytes(bytes: &[u8]) -> Result<PolyGraph> {
         malformed("it is a safetensors file of weights, not a model; convert it with the architecture that it belongs to")
     })?;
     if version != VERSION {
-        return Err(Error::Version { format: FORMAT, had: version.clone(), known: VERSION });
+        return Err(Error::Version {
+            format: FORMAT,
+            had: version.clone(),
+            known: VERSION,
+        });
     }
-    let text = metadata.get("graph").ok_or_else(|| malformed("the description of the network is missing"))?;
-    let document: Document = serde_json::from_str(text).map_err(|e| malformed(format!("its description: {e}")))?;
+    let text = metadata
+        .get("graph")
+        .ok_or_else(|| malformed("the description of the network is missing"))?;
+    let document: Document =
+        serde_json::from_str(text).map_err(|e| malformed(format!("its description: {e}")))?;
     let mut builder = Network::builder();
     let mut ids: Vec<NodeId> = Vec::new();
     let count = document.nodes.len();
     for r in document.nodes {
         let op = operator(&r.name, r.op, &tensors)?;
-        let dangling = |&i: &usize| ids.get(i).copied().ok_or_else(|| Error::Dangling { node: r.name.clone(), input: i });
+        let dangling = |&i: &usize| {
+            ids.get(i).copied().ok_or_else(|| Error::Dangling {
+                node: r.name.clone(),
+                input: i,
+            })
+        };
         let inputs = r.inputs.iter().map(dangling).collect::<Result<Vec<_>>>()?;
         ids.push(builder.add(r.name, op, &inputs)?);
     }
-    let output = ids.get(document.output).ok_or(Error::Dangling { node: "output".into(), input: document.output })?;
+    let output = ids.get(document.output).ok_or(Error::Dangling {
+        node: "output".into(),
+        input: document.output,
+    })?;
     let mut graph = PolyGraph::from(builder.finish(*output)?);
     if graph.nodes().len() != count {
         return Err(malformed("some nodes don't contribute to the output"));
     }
     if tensors.names().contains(&"ranges") {
         let ends = f64s(&tensors, "ranges")?;
-        graph = graph.with_ranges(ends.chunks(2).map(|r| Range { min: r[0], max: r.get(1).copied().unwrap_or(f64::NAN) }).collect())?;
+        graph = graph.with_ranges(
+            ends.chunks(2)
+                .map(|r| Range {
+                    min: r[0],
+                    max: r.get(1).copied().unwrap_or(f64::NAN),
+                })
+                .collect(),
+        )?;
     }
     graph.with_metadata(document.metadata)
 }
@@ -257,7 +362,13 @@ fn operator(name: &str, record: OpRecord, tensors: &SafeTensors<'_>) -> Result<O
     Ok(match record {
         OpRecord::Input { shape } => Op::Input(shape),
         OpRecord::Constant { shape } => Op::Constant(shape, parameter("value")?),
-        OpRecord::Conv { stride, padding: p, dilation, groups, bias } => Op::Conv2d(Conv2d {
+        OpRecord::Conv {
+            stride,
+            padding: p,
+            dilation,
+            groups,
+            bias,
+        } => Op::Conv2d(Conv2d {
             weight: parameter("weight")?,
             bias: bias.then(|| parameter("bias")).transpose()?,
             stride: pair(stride),
@@ -279,23 +390,43 @@ fn operator(name: &str, record: OpRecord, tensors: &SafeTensors<'_>) -> Result<O
         OpRecord::Polynomial => {
             let ends = f64s(tensors, &format!("{name}.interval"))?;
             let &[low, high] = &ends[..] else {
-                return Err(malformed(format!("tensor {name}.interval has {} values instead of 2", ends.len())));
+                return Err(malformed(format!(
+                    "tensor {name}.interval has {} values instead of 2",
+                    ends.len()
+                )));
             };
             let p = Polynomial::new(f64s(tensors, &format!("{name}.poly"))?, (low, high));
-            Op::Elementwise(p.map_err(|source| Error::Approximation { node: name.into(), source })?)
+            Op::Elementwise(p.map_err(|source| Error::Approximation {
+                node: name.into(),
+                source,
+            })?)
         }
         OpRecord::Add => Op::Add,
         OpRecord::Mul => Op::Mul,
-        OpRecord::AveragePool { kernel, stride, padding: p, count_include_pad } => Op::AvgPool(AvgPool {
+        OpRecord::AveragePool {
+            kernel,
+            stride,
+            padding: p,
+            count_include_pad,
+        } => Op::AvgPool(AvgPool {
             kernel: pair(kernel),
             stride: pair(stride),
             padding: padding(p),
             count_include_pad,
         }),
         OpRecord::GlobalAveragePool => Op::GlobalAvgPool,
-        OpRecord::Pad { channels, padding: p } => Op::Pad(Pad { channels: pair(channels), spatial: padding(p) }),
+        OpRecord::Pad {
+            channels,
+            padding: p,
+        } => Op::Pad(Pad {
+            channels: pair(channels),
+            spatial: padding(p),
+        }),
         OpRecord::Slice { axes } => Op::Slice(Slice {
-            axes: axes.into_iter().map(|[begin, end, step]| AxisSlice { begin, end, step }).collect(),
+            axes: axes
+                .into_iter()
+                .map(|[begin, end, step]| AxisSlice { begin, end, step })
+                .collect(),
         }),
         OpRecord::Flatten => Op::Flatten,
         OpRecord::Reshape { shape } => Op::Reshape(shape),
@@ -310,7 +441,10 @@ fn view<'a>(tensors: &SafeTensors<'a>, name: &str, dtype: Dtype) -> Result<(Vec<
         example: tensors.names().into_iter().min().unwrap_or("none").into(),
     })?;
     if view.dtype() != dtype {
-        return Err(malformed(format!("tensor {name} has type {:?} instead of {dtype:?}", view.dtype())));
+        return Err(malformed(format!(
+            "tensor {name} has type {:?} instead of {dtype:?}",
+            view.dtype()
+        )));
     }
     Ok((view.shape().to_vec(), view.data()))
 }
@@ -318,14 +452,25 @@ fn view<'a>(tensors: &SafeTensors<'a>, name: &str, dtype: Dtype) -> Result<(Vec<
 fn f32s(tensors: &SafeTensors<'_>, name: &str) -> Result<Parameter> {
     let (shape, data) = view(tensors, name, Dtype::F32)?;
     let value = |raw: &[u8]| torch::decode(super::pickle::Element::F32, raw) as f32;
-    Parameter::new(name, shape, data.chunks_exact(4).map(value).collect::<Vec<f32>>())
+    Parameter::new(
+        name,
+        shape,
+        data.chunks_exact(4).map(value).collect::<Vec<f32>>(),
+    )
 }
 
 fn f64s(tensors: &SafeTensors<'_>, name: &str) -> Result<Vec<f64>> {
     let (_, data) = view(tensors, name, Dtype::F64)?;
-    let values: Vec<f64> = data.chunks_exact(8).map(|raw| torch::decode(super::pickle::Element::F64, raw)).collect();
+    let values: Vec<f64> = data
+        .chunks_exact(8)
+        .map(|raw| torch::decode(super::pickle::Element::F64, raw))
+        .collect();
     match values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
-        Some((index, &value)) => Err(Error::NotFinite { tensor: name.into(), index, value }),
+        Some((index, &value)) => Err(Error::NotFinite {
+            tensor: name.into(),
+            index,
+            value,
+        }),
         None => Ok(values),
     }
 }

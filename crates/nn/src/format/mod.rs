@@ -1,6 +1,7 @@
 //! Files: reading is size-limited, and anything truncated or foreign gives one clear error.
 //!
-//! [`state_dict`] (named tensors from torch or safetensors files), [`onnx`] (whole networks; [`onnx_proto`] is its schema), [`artefact`] (our own `.pvm`).
+//! [`state_dict`] (named tensors from torch or safetensors files), [`onnx`] (whole networks; [`onnx_proto`] is its schema),
+//! [`artefact`] (our own `.pvm`).
 
 pub mod artefact;
 pub mod onnx;
@@ -9,6 +10,7 @@ pub mod state_dict;
 
 mod onnx_constant;
 mod onnx_operator;
+mod onnx_shape;
 mod pickle;
 mod torch;
 
@@ -26,16 +28,25 @@ pub const DEFAULT_LIMIT: u64 = 2 << 30;
 /// # Errors
 /// [`Error::Io`], [`Error::TooLarge`].
 pub fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let io = |source| Error::Io { path: path.into(), source };
+    let io = |source| Error::Io {
+        path: path.into(),
+        source,
+    };
     let file = File::open(path).map_err(io)?;
     let size = file.metadata().map_err(io)?.len();
-    let too_large = |had| Error::TooLarge { what: path.display().to_string(), limit, had };
+    let too_large = |had| Error::TooLarge {
+        what: path.display().to_string(),
+        limit,
+        had,
+    };
     if size > limit {
         return Err(too_large(size));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
     // The file may grow while it is read, or be a pipe whose size is unknown.
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
+    file.take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(io)?;
     if bytes.len() as u64 > limit {
         return Err(too_large(bytes.len() as u64));
     }

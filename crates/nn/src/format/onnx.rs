@@ -39,9 +39,15 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Graph> {
         let detail = e.to_string();
         // prost has no structured error; a message cut off anywhere underflows.
         if detail.contains("underflow") || detail.contains("truncated") {
-            Error::Truncated { format: FORMAT, detail }
+            Error::Truncated {
+                format: FORMAT,
+                detail,
+            }
         } else {
-            Error::Malformed { format: FORMAT, detail }
+            Error::Malformed {
+                format: FORMAT,
+                detail,
+            }
         }
     })?;
     from_proto(&model)
@@ -52,13 +58,29 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Graph> {
 /// # Errors
 /// As [`from_bytes`].
 pub fn from_proto(model: &ModelProto) -> Result<Graph> {
-    let malformed = |detail: &str| Error::Malformed { format: FORMAT, detail: detail.into() };
-    let graph = model.graph.as_ref().ok_or_else(|| malformed("it holds no graph"))?;
+    let malformed = |detail: &str| Error::Malformed {
+        format: FORMAT,
+        detail: detail.into(),
+    };
+    let graph = model
+        .graph
+        .as_ref()
+        .ok_or_else(|| malformed("it holds no graph"))?;
     // Always written, and behind the graph: its absence is how a file cut off between two fields shows.
-    let opset = model.opset_import.iter().find(|o| o.domain.is_empty()).map(|o| o.version);
-    let opset = opset.ok_or_else(|| Error::Truncated { format: FORMAT, detail: "the version of its operators is missing".into() })?;
+    let opset = model
+        .opset_import
+        .iter()
+        .find(|o| o.domain.is_empty())
+        .map(|o| o.version);
+    let opset = opset.ok_or_else(|| Error::Truncated {
+        format: FORMAT,
+        detail: "the version of its operators is missing".into(),
+    })?;
     let [output] = &graph.output[..] else {
-        return Err(malformed(&format!("it has {} outputs, one is needed", graph.output.len())));
+        return Err(malformed(&format!(
+            "it has {} outputs, one is needed",
+            graph.output.len()
+        )));
     };
     let mut import = Import {
         graph,
@@ -68,9 +90,16 @@ pub fn from_proto(model: &ModelProto) -> Result<Graph> {
         network: Network::builder(),
     };
     for t in &graph.initializer {
-        import.values.insert(&t.name, Value::Constant(Constant::from_proto(t)?));
+        import
+            .values
+            .insert(&t.name, Value::Constant(Constant::from_proto(t)?));
     }
-    for input in graph.input.iter().filter(|i| !import.values.contains_key(i.name.as_str())).collect::<Vec<_>>() {
+    for input in graph
+        .input
+        .iter()
+        .filter(|i| !import.values.contains_key(i.name.as_str()))
+        .collect::<Vec<_>>()
+    {
         let id = import.network.input(&input.name, input_shape(input)?)?;
         import.values.insert(&input.name, Value::Node(id));
     }
@@ -82,23 +111,45 @@ pub fn from_proto(model: &ModelProto) -> Result<Graph> {
     }
     match import.values.get(output.name.as_str()) {
         Some(Value::Node(id)) => import.network.finish(*id),
-        _ => Err(malformed(&format!("its output {} is not computed from its input", output.name))),
+        _ => Err(malformed(&format!(
+            "its output {} is not computed from its input",
+            output.name
+        ))),
     }
 }
 
 fn input_shape(input: &ValueInfoProto) -> Result<Shape> {
-    let dims = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).and_then(|t| t.shape.as_ref());
-    let dims: Vec<i64> = dims.map(|s| s.dim.iter().map(|d| d.dim_value).collect()).unwrap_or_default();
-    let refused = |detail: String| Error::Invalid { node: input.name.clone(), operator: "Input".into(), detail };
+    let dims = input
+        .r#type
+        .as_ref()
+        .and_then(|t| t.tensor_type.as_ref())
+        .and_then(|t| t.shape.as_ref());
+    let dims: Vec<i64> = dims
+        .map(|s| s.dim.iter().map(|d| d.dim_value).collect())
+        .unwrap_or_default();
+    let refused = |detail: String| Error::Invalid {
+        node: input.name.clone(),
+        operator: "Input".into(),
+        detail,
+    };
     if dims.first().is_some_and(|&n| n > 1) {
-        return Err(refused(format!("batch size {} is fixed; export with batch size 1 or a free batch axis", dims[0])));
+        return Err(refused(format!(
+            "batch size {} is fixed; export with batch size 1 or a free batch axis",
+            dims[0]
+        )));
     }
     let length = |d: i64| usize::try_from(d).ok().filter(|&d| d > 0);
-    let sizes = dims.iter().skip(1).map(|&d| length(d)).collect::<Option<Vec<_>>>();
+    let sizes = dims
+        .iter()
+        .skip(1)
+        .map(|&d| length(d))
+        .collect::<Option<Vec<_>>>();
     match sizes.as_deref() {
         Some(&[c, h, w]) => Ok(Shape::image(c, h, w)),
         Some(&[n]) => Ok(Shape::Vector(n)),
-        _ => Err(refused(format!("shape {dims:?} is neither (batch, channels, height, width) nor (batch, features) with fixed lengths"))),
+        _ => Err(refused(format!(
+            "shape {dims:?} is neither (batch, channels, height, width) nor (batch, features) with fixed lengths"
+        ))),
     }
 }
 
@@ -110,7 +161,11 @@ pub(super) enum Value {
 }
 
 fn producers(graph: &GraphProto) -> HashMap<&str, &NodeProto> {
-    graph.node.iter().flat_map(|n| n.output.iter().map(move |o| (o.as_str(), n))).collect()
+    graph
+        .node
+        .iter()
+        .flat_map(|n| n.output.iter().map(move |o| (o.as_str(), n)))
+        .collect()
 }
 
 /// A model being imported.
@@ -132,7 +187,10 @@ pub(super) enum Pattern<'a> {
 
 impl<'a> Import<'a> {
     fn producer(&self, value: &str, op: &str) -> Option<&'a NodeProto> {
-        self.producers.get(value).copied().filter(|n| n.op_type == op && n.domain.is_empty())
+        self.producers
+            .get(value)
+            .copied()
+            .filter(|n| n.op_type == op && n.domain.is_empty())
     }
 
     /// The scalar that a value holds, from an initializer or a Constant node.
@@ -150,7 +208,10 @@ impl<'a> Import<'a> {
             return Pattern::Plain;
         }
         for (x, other) in [(0, 1), (1, 0)].map(|(a, b)| (&node.input[a], &node.input[b])) {
-            if self.producer(other, "Sigmoid").is_some_and(|s| s.input.first() == Some(x)) {
+            if self
+                .producer(other, "Sigmoid")
+                .is_some_and(|s| s.input.first() == Some(x))
+            {
                 return Pattern::Activation(Activation::Silu, x);
             }
         }
@@ -170,11 +231,19 @@ impl<'a> Import<'a> {
     }
 
     /// Product of the scalar factors, and the other factors, of a tree of multiplications.
-    fn factors(&self, node: &'a NodeProto, depth: usize, factor: &mut f64, leaves: &mut Vec<&'a str>) {
+    fn factors(
+        &self,
+        node: &'a NodeProto,
+        depth: usize,
+        factor: &mut f64,
+        leaves: &mut Vec<&'a str>,
+    ) {
         for input in &node.input {
             match (self.scalar(input), self.producer(input, "Mul")) {
                 (Some(c), _) => *factor *= c,
-                (None, Some(m)) if depth > 0 && m.input.len() == 2 => self.factors(m, depth - 1, factor, leaves),
+                (None, Some(m)) if depth > 0 && m.input.len() == 2 => {
+                    self.factors(m, depth - 1, factor, leaves)
+                }
                 _ => leaves.push(input),
             }
         }
@@ -195,9 +264,14 @@ impl<'a> Import<'a> {
             let [x, by] = &div.input[..] else { return None };
             return near(self.scalar(by)?, std::f64::consts::SQRT_2).then_some(x);
         }
-        let [a, b] = &self.producer(argument, "Mul")?.input[..] else { return None };
+        let [a, b] = &self.producer(argument, "Mul")?.input[..] else {
+            return None;
+        };
         for (x, by) in [(a, b), (b, a)] {
-            if self.scalar(by).is_some_and(|c| near(c, std::f64::consts::FRAC_1_SQRT_2)) {
+            if self
+                .scalar(by)
+                .is_some_and(|c| near(c, std::f64::consts::FRAC_1_SQRT_2))
+            {
                 return Some(x);
             }
         }
@@ -219,13 +293,30 @@ impl<'a> Import<'a> {
     }
 
     fn node(&mut self, node: &'a NodeProto) -> Result<()> {
-        let Some(output) = node.output.first() else { return Ok(()) };
-        let name = if node.name.is_empty() { output } else { &node.name };
+        let Some(output) = node.output.first() else {
+            return Ok(());
+        };
+        let name = if node.name.is_empty() {
+            output
+        } else {
+            &node.name
+        };
         let name = (0..)
-            .map(|k| if k == 0 { name.clone() } else { format!("{name}#{k}") })
+            .map(|k| {
+                if k == 0 {
+                    name.clone()
+                } else {
+                    format!("{name}#{k}")
+                }
+            })
             .find(|n| !self.network.contains(n))
             .unwrap_or_default();
-        let value = Importing { import: self, node, name }.value()?;
+        let value = Importing {
+            import: self,
+            node,
+            name,
+        }
+        .value()?;
         self.values.insert(output, value);
         Ok(())
     }
@@ -233,12 +324,22 @@ impl<'a> Import<'a> {
 
 /// The value of a Constant node.
 pub(super) fn constant_node(node: &NodeProto) -> Result<Constant> {
-    let bad = || Error::Invalid { node: node.name.clone(), operator: "Constant".into(), detail: "only tensors and numbers are read".into() };
+    let bad = || Error::Invalid {
+        node: node.name.clone(),
+        operator: "Constant".into(),
+        detail: "only tensors and numbers are read".into(),
+    };
     let a = node.attribute.first().ok_or_else(bad)?;
     match (a.name.as_str(), &a.t) {
         ("value", Some(t)) => Constant::from_proto(t),
-        ("value_float", _) => Ok(Constant { dims: vec![], values: vec![f64::from(a.f)] }),
-        ("value_int", _) => Ok(Constant { dims: vec![], values: vec![a.i as f64] }),
+        ("value_float", _) => Ok(Constant {
+            dims: vec![],
+            values: vec![f64::from(a.f)],
+        }),
+        ("value_int", _) => Ok(Constant {
+            dims: vec![],
+            values: vec![a.i as f64],
+        }),
         ("value_floats", _) => Ok(Constant::list(a.floats.iter().map(|&v| f64::from(v)))),
         ("value_ints", _) => Ok(Constant::list(a.ints.iter().map(|&v| v as f64))),
         _ => Err(bad()),

@@ -17,9 +17,14 @@ pub(crate) struct Constant {
 
 impl Constant {
     pub(crate) fn from_proto(t: &TensorProto) -> Result<Self> {
-        let bad = |detail: String| Error::Malformed { format: FORMAT, detail: format!("tensor {}: {detail}", t.name) };
+        let bad = |detail: String| Error::Malformed {
+            format: FORMAT,
+            detail: format!("tensor {}: {detail}", t.name),
+        };
         if t.data_location != 0 {
-            return Err(bad("its values lie in another file; save the model as one file".into()));
+            return Err(bad(
+                "its values lie in another file; save the model as one file".into(),
+            ));
         }
         let element = match t.data_type {
             1 => Element::F32,
@@ -34,27 +39,47 @@ impl Constant {
             16 => Element::Bf16,
             other => return Err(bad(format!("element type {other} is not read"))),
         };
-        let dims = t.dims.iter().map(|&d| usize::try_from(d)).collect::<std::result::Result<Vec<_>, _>>();
+        let dims = t
+            .dims
+            .iter()
+            .map(|&d| usize::try_from(d))
+            .collect::<std::result::Result<Vec<_>, _>>();
         let dims = dims.map_err(|_| bad(format!("shape {:?} is negative", t.dims)))?;
-        let count = dims.iter().try_fold(1usize, |p, &d| p.checked_mul(d)).ok_or_else(|| bad("it is too large".into()))?;
+        let count = dims
+            .iter()
+            .try_fold(1usize, |p, &d| p.checked_mul(d))
+            .ok_or_else(|| bad("it is too large".into()))?;
         let values: Vec<f64> = if t.raw_data.is_empty() {
             match element {
                 Element::F32 => t.float_data.iter().map(|&v| f64::from(v)).collect(),
                 Element::F64 => t.double_data.clone(),
                 Element::I64 => t.int64_data.iter().map(|&v| v as f64).collect(),
-                Element::F16 | Element::Bf16 => {
-                    t.int32_data.iter().map(|v| torch::decode(element, &v.to_le_bytes()[..2])).collect()
-                }
+                Element::F16 | Element::Bf16 => t
+                    .int32_data
+                    .iter()
+                    .map(|v| torch::decode(element, &v.to_le_bytes()[..2]))
+                    .collect(),
                 _ => t.int32_data.iter().map(|&v| f64::from(v)).collect(),
             }
         } else {
             if !t.raw_data.len().is_multiple_of(element.size()) {
-                return Err(bad(format!("{} bytes are no whole number of values", t.raw_data.len())));
+                return Err(bad(format!(
+                    "{} bytes are no whole number of values",
+                    t.raw_data.len()
+                )));
             }
-            t.raw_data.chunks_exact(element.size()).map(|raw| torch::decode(element, raw)).collect()
+            t.raw_data
+                .chunks_exact(element.size())
+                .map(|raw| torch::decode(element, raw))
+                .collect()
         };
         if values.len() != count {
-            return Err(Error::Length { tensor: t.name.clone(), shape: dims, needed: count, had: values.len() });
+            return Err(Error::Length {
+                tensor: t.name.clone(),
+                shape: dims,
+                needed: count,
+                had: values.len(),
+            });
         }
         Ok(Self { dims, values })
     }
@@ -62,7 +87,10 @@ impl Constant {
     /// A one-dimensional constant of integers.
     pub(crate) fn list(values: impl IntoIterator<Item = f64>) -> Self {
         let values: Vec<f64> = values.into_iter().collect();
-        Self { dims: vec![values.len()], values }
+        Self {
+            dims: vec![values.len()],
+            values,
+        }
     }
 
     pub(crate) fn integers(&self) -> Vec<i64> {
@@ -109,10 +137,14 @@ impl Constant {
 /// The result of an operator whose inputs are all constants; None when it isn't one that is folded.
 pub(crate) fn fold(node: &NodeProto, inputs: &[&Constant]) -> Option<Constant> {
     let attribute = |name: &str| node.attribute.iter().find(|a| a.name == name);
-    let [first, rest @ ..] = inputs else { return None };
+    let [first, rest @ ..] = inputs else {
+        return None;
+    };
     match node.op_type.as_str() {
         "Identity" | "Cast" => Some((*first).clone()),
-        "Squeeze" | "Unsqueeze" if first.values.len() == 1 => Some(Constant::list(first.values.iter().copied())),
+        "Squeeze" | "Unsqueeze" if first.values.len() == 1 => {
+            Some(Constant::list(first.values.iter().copied()))
+        }
         "Concat" if inputs.iter().all(|c| c.dims.len() == 1) => {
             Some(Constant::list(inputs.iter().flat_map(|c| c.values.clone())))
         }
@@ -120,11 +152,21 @@ pub(crate) fn fold(node: &NodeProto, inputs: &[&Constant]) -> Option<Constant> {
             let length = first.values.len() as i64;
             let pick = |i: i64| {
                 let i = if i < 0 { i + length } else { i };
-                usize::try_from(i).ok().and_then(|i| first.values.get(i)).copied()
+                usize::try_from(i)
+                    .ok()
+                    .and_then(|i| first.values.get(i))
+                    .copied()
             };
             let index = rest.first()?;
-            let values = index.integers().into_iter().map(pick).collect::<Option<Vec<_>>>()?;
-            Some(Constant { dims: index.dims.clone(), values })
+            let values = index
+                .integers()
+                .into_iter()
+                .map(pick)
+                .collect::<Option<Vec<_>>>()?;
+            Some(Constant {
+                dims: index.dims.clone(),
+                values,
+            })
         }
         _ => None,
     }

@@ -6,7 +6,7 @@ use super::onnx_proto::NodeProto;
 use crate::Result;
 use crate::error::Error;
 use crate::graph::NodeId;
-use crate::op::{AvgPool, AxisSlice, BatchNorm, Conv2d, Linear, Nonlinearity, Op, Pad, Padding, Slice};
+use crate::op::{AvgPool, BatchNorm, Conv2d, Linear, Nonlinearity, Op, Padding};
 use crate::tensor::{Parameter, Shape};
 use approx::Activation;
 
@@ -18,8 +18,12 @@ pub(super) struct Importing<'i, 'a> {
 }
 
 impl<'a> Importing<'_, 'a> {
-    fn invalid(&self, detail: impl Into<String>) -> Error {
-        Error::Invalid { node: self.name.clone(), operator: self.node.op_type.clone(), detail: detail.into() }
+    pub(super) fn invalid(&self, detail: impl Into<String>) -> Error {
+        Error::Invalid {
+            node: self.name.clone(),
+            operator: self.node.op_type.clone(),
+            detail: detail.into(),
+        }
     }
 
     fn unsupported(&self, remedy: &str) -> Error {
@@ -27,44 +31,74 @@ impl<'a> Importing<'_, 'a> {
             "" => self.node.op_type.clone(),
             domain => format!("{domain}.{}", self.node.op_type),
         };
-        Error::UnsupportedOperator { node: self.name.clone(), operator, remedy: remedy.into() }
+        Error::UnsupportedOperator {
+            node: self.name.clone(),
+            operator,
+            remedy: remedy.into(),
+        }
     }
 
-    fn add(&mut self, op: Op<Nonlinearity>, inputs: &[NodeId]) -> Result<Value> {
-        Ok(Value::Node(self.import.network.add(&self.name, op, inputs)?))
+    pub(super) fn add(&mut self, op: Op<Nonlinearity>, inputs: &[NodeId]) -> Result<Value> {
+        Ok(Value::Node(
+            self.import.network.add(&self.name, op, inputs)?,
+        ))
     }
 
     /// An auxiliary node before or after the named one.
-    fn add_as(&mut self, suffix: &str, op: Op<Nonlinearity>, inputs: &[NodeId]) -> Result<NodeId> {
-        self.import.network.add(format!("{}.{suffix}", self.name), op, inputs)
+    pub(super) fn add_as(
+        &mut self,
+        suffix: &str,
+        op: Op<Nonlinearity>,
+        inputs: &[NodeId],
+    ) -> Result<NodeId> {
+        self.import
+            .network
+            .add(format!("{}.{suffix}", self.name), op, inputs)
     }
 
     /// The name of input number `i`, None when absent.
     fn input(&self, i: usize) -> Option<&'a str> {
-        self.node.input.get(i).map(String::as_str).filter(|n| !n.is_empty())
+        self.node
+            .input
+            .get(i)
+            .map(String::as_str)
+            .filter(|n| !n.is_empty())
     }
 
     fn value_of(&self, i: usize) -> Result<&Value> {
-        let name = self.input(i).ok_or_else(|| self.invalid(format!("input {i} is missing")))?;
-        self.import.values.get(name).ok_or_else(|| self.invalid(format!("input {name} is not computed before it")))
+        let name = self
+            .input(i)
+            .ok_or_else(|| self.invalid(format!("input {i} is missing")))?;
+        self.import
+            .values
+            .get(name)
+            .ok_or_else(|| self.invalid(format!("input {name} is not computed before it")))
     }
 
-    fn computed(&self, i: usize) -> Result<NodeId> {
+    pub(super) fn computed(&self, i: usize) -> Result<NodeId> {
         match self.value_of(i)? {
             Value::Node(id) => Ok(*id),
-            Value::Constant(_) => Err(self.invalid(format!("input {i} is a constant where a computed value is needed"))),
+            Value::Constant(_) => Err(self.invalid(format!(
+                "input {i} is a constant where a computed value is needed"
+            ))),
         }
     }
 
     fn constant(&self, i: usize) -> Result<&Constant> {
         match self.value_of(i)? {
             Value::Constant(c) => Ok(c),
-            Value::Node(_) => Err(self.invalid(format!("input {i} is computed where a constant is needed"))),
+            Value::Node(_) => {
+                Err(self.invalid(format!("input {i} is computed where a constant is needed")))
+            }
         }
     }
 
-    fn optional_constant(&self, i: usize) -> Result<Option<&Constant>> {
-        if self.input(i).is_some() { self.constant(i).map(Some) } else { Ok(None) }
+    pub(super) fn optional_constant(&self, i: usize) -> Result<Option<&Constant>> {
+        if self.input(i).is_some() {
+            self.constant(i).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     fn parameter(&self, i: usize) -> Result<Parameter> {
@@ -73,28 +107,49 @@ impl<'a> Importing<'_, 'a> {
     }
 
     fn weight(&self, i: usize, dims: Vec<usize>, values: &[f64]) -> Result<Parameter> {
-        Parameter::new(self.input(i).unwrap_or(&self.name), dims, values.iter().map(|&v| v as f32).collect::<Vec<_>>())
+        Parameter::new(
+            self.input(i).unwrap_or(&self.name),
+            dims,
+            values.iter().map(|&v| v as f32).collect::<Vec<_>>(),
+        )
     }
 
-    fn integer(&self, name: &str, default: i64) -> i64 {
-        self.node.attribute.iter().find(|a| a.name == name).map_or(default, |a| a.i)
+    pub(super) fn integer(&self, name: &str, default: i64) -> i64 {
+        self.node
+            .attribute
+            .iter()
+            .find(|a| a.name == name)
+            .map_or(default, |a| a.i)
     }
 
-    fn float(&self, name: &str, default: f64) -> f64 {
-        self.node.attribute.iter().find(|a| a.name == name).map_or(default, |a| f64::from(a.f))
+    pub(super) fn float(&self, name: &str, default: f64) -> f64 {
+        self.node
+            .attribute
+            .iter()
+            .find(|a| a.name == name)
+            .map_or(default, |a| f64::from(a.f))
     }
 
-    fn text(&self, name: &str) -> String {
-        let s = self.node.attribute.iter().find(|a| a.name == name).map(|a| String::from_utf8_lossy(&a.s).into_owned());
+    pub(super) fn text(&self, name: &str) -> String {
+        let s = self
+            .node
+            .attribute
+            .iter()
+            .find(|a| a.name == name)
+            .map(|a| String::from_utf8_lossy(&a.s).into_owned());
         s.unwrap_or_default()
     }
 
     fn integers(&self, name: &str) -> Option<&'a [i64]> {
-        self.node.attribute.iter().find(|a| a.name == name).map(|a| &a.ints[..])
+        self.node
+            .attribute
+            .iter()
+            .find(|a| a.name == name)
+            .map(|a| &a.ints[..])
     }
 
     /// A list from an attribute (old operator sets) or else from input number `i`.
-    fn list(&self, attribute: &str, i: usize) -> Result<Option<Vec<i64>>> {
+    pub(super) fn list(&self, attribute: &str, i: usize) -> Result<Option<Vec<i64>>> {
         match self.integers(attribute) {
             Some(list) => Ok(Some(list.to_vec())),
             None => Ok(self.optional_constant(i)?.map(Constant::integers)),
@@ -106,16 +161,21 @@ impl<'a> Importing<'_, 'a> {
         match self.integers(name) {
             None => Ok((1, 1)),
             Some(&[a, b]) if a > 0 && b > 0 => Ok((self.length(a)?, self.length(b)?)),
-            Some(other) => Err(self.invalid(format!("{name} {other:?} is not two positive numbers"))),
+            Some(other) => {
+                Err(self.invalid(format!("{name} {other:?} is not two positive numbers")))
+            }
         }
     }
 
-    fn length(&self, v: i64) -> Result<usize> {
+    pub(super) fn length(&self, v: i64) -> Result<usize> {
         // Far above every real network, and small enough that sums can't overflow.
-        usize::try_from(v).ok().filter(|&v| v <= 1 << 30).ok_or_else(|| self.invalid(format!("{v} is no possible size here")))
+        usize::try_from(v)
+            .ok()
+            .filter(|&v| v <= 1 << 30)
+            .ok_or_else(|| self.invalid(format!("{v} is no possible size here")))
     }
 
-    fn shape(&self, id: NodeId) -> Shape {
+    pub(super) fn shape(&self, id: NodeId) -> Shape {
         self.import.network.shape(id)
     }
 
@@ -190,7 +250,12 @@ impl<'a> Importing<'_, 'a> {
     }
 
     /// Explicit pads or those that `auto_pad` asks for; `spans` are the dilated kernel's sizes.
-    fn padding(&self, size: (usize, usize), spans: (usize, usize), stride: (usize, usize)) -> Result<Padding> {
+    fn padding(
+        &self,
+        size: (usize, usize),
+        spans: (usize, usize),
+        stride: (usize, usize),
+    ) -> Result<Padding> {
         let same = |length: usize, span: usize, stride: usize| {
             (length.div_ceil(stride).saturating_sub(1) * stride + span).saturating_sub(length)
         };
@@ -207,9 +272,21 @@ impl<'a> Importing<'_, 'a> {
             },
             "VALID" => Ok(Padding::default()),
             mode @ ("SAME_UPPER" | "SAME_LOWER") => {
-                let (h, w) = (same(size.0, spans.0, stride.0), same(size.1, spans.1, stride.1));
-                let (top, left) = if mode == "SAME_UPPER" { (h / 2, w / 2) } else { (h.div_ceil(2), w.div_ceil(2)) };
-                Ok(Padding { top, bottom: h - top, left, right: w - left })
+                let (h, w) = (
+                    same(size.0, spans.0, stride.0),
+                    same(size.1, spans.1, stride.1),
+                );
+                let (top, left) = if mode == "SAME_UPPER" {
+                    (h / 2, w / 2)
+                } else {
+                    (h.div_ceil(2), w.div_ceil(2))
+                };
+                Ok(Padding {
+                    top,
+                    bottom: h - top,
+                    left,
+                    right: w - left,
+                })
             }
             other => Err(self.invalid(format!("auto_pad {other} is unknown"))),
         }
@@ -226,17 +303,37 @@ impl<'a> Importing<'_, 'a> {
         let x = self.computed(0)?;
         let weight = self.parameter(1)?;
         let &[_, _, kh, kw] = weight.shape() else {
-            return Err(self.invalid(format!("weight of shape {:?}; only convolutions over two axes are read", weight.shape())));
+            return Err(self.invalid(format!(
+                "weight of shape {:?}; only convolutions over two axes are read",
+                weight.shape()
+            )));
         };
-        if self.integers("kernel_shape").is_some_and(|k| *k != [kh as i64, kw as i64]) {
+        if self
+            .integers("kernel_shape")
+            .is_some_and(|k| *k != [kh as i64, kw as i64])
+        {
             return Err(self.invalid("kernel_shape is not that of the weight"));
         }
         let (stride, dilation) = (self.pair("strides")?, self.pair("dilations")?);
         let span = |k: usize, d: usize| k.saturating_sub(1).saturating_mul(d).saturating_add(1);
-        let padding = self.padding(self.spatial(x)?, (span(kh, dilation.0), span(kw, dilation.1)), stride)?;
+        let padding = self.padding(
+            self.spatial(x)?,
+            (span(kh, dilation.0), span(kw, dilation.1)),
+            stride,
+        )?;
         let bias = self.input(2).map(|_| self.parameter(2)).transpose()?;
         let groups = self.length(self.integer("group", 1))?;
-        self.add(Op::Conv2d(Conv2d { weight, bias, stride, padding, dilation, groups }), &[x])
+        self.add(
+            Op::Conv2d(Conv2d {
+                weight,
+                bias,
+                stride,
+                padding,
+                dilation,
+                groups,
+            }),
+            &[x],
+        )
     }
 
     /// The node as a vector: an image gets a Flatten before it.
@@ -259,8 +356,14 @@ impl<'a> Importing<'_, 'a> {
         let bias = match self.optional_constant(2)? {
             None => None,
             Some(c) => {
-                let values = c.broadcast(&[1, out]).ok_or_else(|| self.invalid(format!("bias of shape {:?} for {out} outputs", c.dims)))?;
-                Some(self.weight(2, vec![out], &values.iter().map(|v| beta * v).collect::<Vec<_>>())?)
+                let values = c.broadcast(&[1, out]).ok_or_else(|| {
+                    self.invalid(format!("bias of shape {:?} for {out} outputs", c.dims))
+                })?;
+                Some(self.weight(
+                    2,
+                    vec![out],
+                    &values.iter().map(|v| beta * v).collect::<Vec<_>>(),
+                )?)
             }
         };
         self.add(Op::Linear(Linear { weight, bias }), &[x])
@@ -273,9 +376,15 @@ impl<'a> Importing<'_, 'a> {
             return Err(self.invalid(format!("weight of shape {:?} is no matrix", c.dims)));
         };
         if transposed {
-            return self.weight(i, vec![rows, columns], &c.values.iter().map(|v| factor * v).collect::<Vec<_>>());
+            return self.weight(
+                i,
+                vec![rows, columns],
+                &c.values.iter().map(|v| factor * v).collect::<Vec<_>>(),
+            );
         }
-        let values: Vec<f64> = (0..columns).flat_map(|o| (0..rows).map(move |k| factor * c.values[k * columns + o])).collect();
+        let values: Vec<f64> = (0..columns)
+            .flat_map(|o| (0..rows).map(move |k| factor * c.values[k * columns + o]))
+            .collect();
         self.weight(i, vec![columns, rows], &values)
     }
 
@@ -287,7 +396,11 @@ impl<'a> Importing<'_, 'a> {
     }
 
     fn binary(&mut self) -> Result<Value> {
-        let op = if self.node.op_type == "Add" { Op::Add } else { Op::Mul };
+        let op = if self.node.op_type == "Add" {
+            Op::Add
+        } else {
+            Op::Mul
+        };
         let (x, constant, which) = match (self.value_of(0)?, self.value_of(1)?) {
             (Value::Node(a), Value::Node(b)) => {
                 let (a, b) = (*a, *b);
@@ -295,11 +408,18 @@ impl<'a> Importing<'_, 'a> {
             }
             (Value::Node(x), Value::Constant(c)) => (*x, c, 1),
             (Value::Constant(c), Value::Node(x)) => (*x, c, 0),
-            _ => return Err(self.invalid("both inputs are constants; export with constant folding")),
+            _ => {
+                return Err(self.invalid("both inputs are constants; export with constant folding"));
+            }
         };
         let shape = self.shape(x);
         let dims: Vec<usize> = std::iter::once(1).chain(shape.dims()).collect();
-        let values = constant.broadcast(&dims).ok_or_else(|| self.invalid(format!("a constant of shape {:?} does not fit {shape}", constant.dims)))?;
+        let values = constant.broadcast(&dims).ok_or_else(|| {
+            self.invalid(format!(
+                "a constant of shape {:?} does not fit {shape}",
+                constant.dims
+            ))
+        })?;
         let parameter = self.weight(which, shape.dims(), &values)?;
         let c = self.add_as("constant", Op::Constant(shape, parameter), &[])?;
         self.add(op, &[x, c])
@@ -322,7 +442,11 @@ impl<'a> Importing<'_, 'a> {
 
     fn average_pool(&mut self) -> Result<Value> {
         let x = self.computed(0)?;
-        if self.integer("ceil_mode", 0) != 0 || self.integers("dilations").is_some_and(|d| d.iter().any(|&d| d != 1)) {
+        if self.integer("ceil_mode", 0) != 0
+            || self
+                .integers("dilations")
+                .is_some_and(|d| d.iter().any(|&d| d != 1))
+        {
             return Err(self.invalid("ceil_mode and dilations are not supported; export without"));
         }
         if self.integers("kernel_shape").is_none() {
@@ -331,145 +455,14 @@ impl<'a> Importing<'_, 'a> {
         let (kernel, stride) = (self.pair("kernel_shape")?, self.pair("strides")?);
         let padding = self.padding(self.spatial(x)?, kernel, stride)?;
         let count_include_pad = self.integer("count_include_pad", 0) != 0;
-        self.add(Op::AvgPool(AvgPool { kernel, stride, padding, count_include_pad }), &[x])
-    }
-
-    /// Axes of the ONNX tensor (batch included), not negative, sorted.
-    fn axes(&self, axes: &[i64], rank: usize) -> Result<Vec<usize>> {
-        let fix = |a: &i64| usize::try_from(if *a < 0 { a.saturating_add(rank as i64) } else { *a }).ok().filter(|&a| a < rank);
-        let axes = axes.iter().map(fix).collect::<Option<Vec<_>>>();
-        let mut axes = axes.ok_or_else(|| self.invalid("an axis lies outside of the tensor"))?;
-        axes.sort_unstable();
-        Ok(axes)
-    }
-
-    fn reduce_mean(&mut self) -> Result<Value> {
-        let x = self.computed(0)?;
-        let axes = self.list("axes", 1)?.unwrap_or_default();
-        let rank = self.shape(x).dims().len() + 1;
-        if rank != 4 || self.axes(&axes, rank)? != [2, 3] {
-            return Err(self.invalid(format!("only the mean over both spatial axes is read, axes {axes:?} were given")));
-        }
-        if self.integer("keepdims", 1) != 0 {
-            return self.add(Op::GlobalAvgPool, &[x]);
-        }
-        let mean = self.add_as("mean", Op::GlobalAvgPool, &[x])?;
-        self.add(Op::Flatten, &[mean])
-    }
-
-    fn pad(&mut self) -> Result<Value> {
-        let x = self.computed(0)?;
-        if !matches!(self.text("mode").as_str(), "" | "constant") {
-            return Err(self.invalid("only padding with zeros is supported"));
-        }
-        let value = match self.optional_constant(2)? {
-            Some(c) if self.import.opset >= 11 => c.scalar().unwrap_or(f64::NAN),
-            _ => self.float("value", 0.0),
-        };
-        if value != 0.0 {
-            return Err(self.invalid(format!("only padding with zeros is supported, not with {value}")));
-        }
-        let given = self.list("pads", 1)?.ok_or_else(|| self.invalid("pads are missing"))?;
-        let mut pads = vec![0; 8];
-        let axes = match self.optional_constant(3)? {
-            Some(c) => c.integers(),
-            None => (0..4).collect(),
-        };
-        // The order of begin and end must stay with the axes as given, so they are not sorted here.
-        for (i, axis) in axes.iter().enumerate() {
-            let axis = self.axes(&[*axis], 4)?[0];
-            let (Some(&begin), Some(&end)) = (given.get(i), given.get(i + axes.len())) else {
-                return Err(self.invalid(format!("{} pads for {} axes", given.len(), axes.len())));
-            };
-            pads[axis] = self.length(begin)?;
-            pads[axis + 4] = self.length(end)?;
-        }
-        if given.len() != 2 * axes.len() || pads[0] != 0 || pads[4] != 0 {
-            return Err(self.invalid("pads must be two for each axis and none on the batch axis"));
-        }
-        let spatial = Padding { top: pads[2], bottom: pads[6], left: pads[3], right: pads[7] };
-        self.add(Op::Pad(Pad { channels: (pads[1], pads[5]), spatial }), &[x])
-    }
-
-    fn slice(&mut self) -> Result<Value> {
-        let x = self.computed(0)?;
-        let dims: Vec<usize> = std::iter::once(1).chain(self.shape(x).dims()).collect();
-        let missing = || self.invalid("starts or ends are missing");
-        let starts = self.list("starts", 1)?.ok_or_else(missing)?;
-        let ends = self.list("ends", 2)?.ok_or_else(missing)?;
-        let axes = self.list("axes", 3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
-        let steps = self.list("steps", 4)?.unwrap_or_else(|| vec![1; starts.len()]);
-        if starts.len() != ends.len() || starts.len() != axes.len() || starts.len() != steps.len() {
-            return Err(self.invalid("starts, ends, axes and steps differ in length"));
-        }
-        let mut selection: Vec<AxisSlice> = dims.iter().map(|&d| AxisSlice { begin: 0, end: d, step: 1 }).collect();
-        for i in 0..starts.len() {
-            let axis = self.axes(&[axes[i]], dims.len())?[0];
-            let length = dims[axis] as i64;
-            let clamp = |v: i64| (if v < 0 { v.saturating_add(length) } else { v }).clamp(0, length);
-            if steps[i] < 1 {
-                return Err(self.invalid(format!("step {} is not supported; only positive steps are", steps[i])));
-            }
-            selection[axis] = AxisSlice {
-                begin: self.length(clamp(starts[i]))?,
-                end: self.length(clamp(ends[i]))?,
-                step: usize::try_from(steps[i]).unwrap_or(usize::MAX).min(1 << 30),
-            };
-        }
-        if selection.remove(0).len() != 1 {
-            return Err(self.invalid("the batch axis can't be sliced"));
-        }
-        self.add(Op::Slice(Slice { axes: selection }), &[x])
-    }
-
-    fn flatten(&mut self) -> Result<Value> {
-        let axis = self.integer("axis", 1);
-        let x = self.computed(0)?;
-        if axis != 1 && axis != -(self.shape(x).dims().len() as i64) {
-            return Err(self.invalid(format!("axis {axis}; only axis 1, which keeps the batch, is read")));
-        }
-        self.add(Op::Flatten, &[x])
-    }
-
-    fn reshape(&mut self) -> Result<Value> {
-        let x = self.computed(0)?;
-        let target = self.list("shape", 1)?.ok_or_else(|| self.invalid("the shape is missing"))?;
-        let from: Vec<i64> = std::iter::once(1).chain(self.shape(x).dims().into_iter().map(|d| d as i64)).collect();
-        let keep_zero = self.integer("allowzero", 0) != 0;
-        let mut sizes: Vec<i64> = target
-            .iter()
-            .enumerate()
-            .map(|(i, &d)| if d == 0 && !keep_zero { from.get(i).copied().unwrap_or(0) } else { d })
-            .collect();
-        let total: i64 = from.iter().product();
-        let bad = || self.invalid(format!("shape {target:?} does not fit {}", self.shape(x)));
-        let known = sizes.iter().filter(|&&d| d != -1).try_fold(1i64, |p, &d| p.checked_mul(d).filter(|&p| p > 0)).ok_or_else(bad)?;
-        if let Some(free) = sizes.iter().position(|&d| d == -1) {
-            sizes[free] = total / known;
-        }
-        let sizes = sizes.into_iter().map(|d| self.length(d)).collect::<Result<Vec<_>>>()?;
-        match sizes[..] {
-            [1, n] => self.add(Op::Reshape(Shape::Vector(n)), &[x]),
-            [1, c, h, w] => self.add(Op::Reshape(Shape::image(c, h, w)), &[x]),
-            _ => Err(bad()),
-        }
-    }
-
-    fn squeeze(&mut self) -> Result<Value> {
-        let x = self.computed(0)?;
-        let axes = self.list("axes", 1)?.unwrap_or_default();
-        match (self.shape(x), &self.axes(&axes, 4)?[..]) {
-            (Shape::Image { height: 1, width: 1, .. }, [2, 3]) => self.add(Op::Flatten, &[x]),
-            (shape, _) => Err(self.invalid(format!("only (C, 1, 1) without its spatial axes is read, {shape} and axes {axes:?} were given"))),
-        }
-    }
-
-    fn unsqueeze(&mut self) -> Result<Value> {
-        let x = self.computed(0)?;
-        let axes = self.list("axes", 1)?.unwrap_or_default();
-        match (self.shape(x), &self.axes(&axes, 4)?[..]) {
-            (Shape::Vector(n), [2, 3]) => self.add(Op::Reshape(Shape::image(n, 1, 1)), &[x]),
-            (shape, _) => Err(self.invalid(format!("only two spatial axes behind features are read, {shape} and axes {axes:?} were given"))),
-        }
+        self.add(
+            Op::AvgPool(AvgPool {
+                kernel,
+                stride,
+                padding,
+                count_include_pad,
+            }),
+            &[x],
+        )
     }
 }

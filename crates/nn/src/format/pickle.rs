@@ -118,14 +118,27 @@ impl Pickle {
 }
 
 fn malformed(detail: impl Into<String>) -> Error {
-    Error::Malformed { format: FORMAT, detail: detail.into() }
+    Error::Malformed {
+        format: FORMAT,
+        detail: detail.into(),
+    }
 }
 
 /// Reads one pickle from the start of `bytes`.
 pub(crate) fn read(bytes: &[u8]) -> Result<Pickle> {
-    let mut machine = Machine { bytes, at: 0, stack: Vec::new(), memo: HashMap::new(), objects: Vec::new() };
+    let mut machine = Machine {
+        bytes,
+        at: 0,
+        stack: Vec::new(),
+        memo: HashMap::new(),
+        objects: Vec::new(),
+    };
     let value = machine.run()?;
-    Ok(Pickle { value, objects: machine.objects, length: machine.at })
+    Ok(Pickle {
+        value,
+        objects: machine.objects,
+        length: machine.at,
+    })
 }
 
 struct Machine<'a> {
@@ -138,8 +151,14 @@ struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8]> {
-        let end = self.at.checked_add(count).filter(|&e| e <= self.bytes.len());
-        let end = end.ok_or_else(|| Error::Truncated { format: FORMAT, detail: format!("the pickle ends at byte {}", self.bytes.len()) })?;
+        let end = self
+            .at
+            .checked_add(count)
+            .filter(|&e| e <= self.bytes.len());
+        let end = end.ok_or_else(|| Error::Truncated {
+            format: FORMAT,
+            detail: format!("the pickle ends at byte {}", self.bytes.len()),
+        })?;
         let slice = &self.bytes[self.at..end];
         self.at = end;
         Ok(slice)
@@ -166,22 +185,33 @@ impl<'a> Machine<'a> {
 
     fn text(&mut self, length: usize) -> Result<Rc<str>> {
         let bytes = self.take(length)?;
-        std::str::from_utf8(bytes).map(Rc::from).map_err(|_| malformed("a string in the pickle is not UTF-8"))
+        std::str::from_utf8(bytes)
+            .map(Rc::from)
+            .map_err(|_| malformed("a string in the pickle is not UTF-8"))
     }
 
     fn pop(&mut self) -> Result<Value> {
         match self.stack.pop() {
-            None | Some(Value::Mark) => Err(malformed("the pickle's stack is empty where a value is needed")),
+            None | Some(Value::Mark) => Err(malformed(
+                "the pickle's stack is empty where a value is needed",
+            )),
             Some(v) => Ok(v),
         }
     }
 
     fn top(&self) -> Result<Value> {
-        self.stack.last().cloned().ok_or_else(|| malformed("the pickle's stack is empty"))
+        self.stack
+            .last()
+            .cloned()
+            .ok_or_else(|| malformed("the pickle's stack is empty"))
     }
 
     fn above_mark(&mut self) -> Result<Vec<Value>> {
-        let mark = self.stack.iter().rposition(|v| *v == Value::Mark).ok_or_else(|| malformed("a mark is missing in the pickle"))?;
+        let mark = self
+            .stack
+            .iter()
+            .rposition(|v| *v == Value::Mark)
+            .ok_or_else(|| malformed("a mark is missing in the pickle"))?;
         let values = self.stack.split_off(mark + 1);
         self.stack.pop();
         Ok(values)
@@ -206,8 +236,12 @@ impl<'a> Machine<'a> {
         if !values.len().is_multiple_of(2) {
             return Err(malformed("a dict in the pickle has a key without a value"));
         }
-        let Value::Object(i) = self.top()? else { return Err(malformed("items are set on something that is no dict")) };
-        let Object::Dict(d) = &mut self.objects[i] else { return Err(malformed("items are set on something that is no dict")) };
+        let Value::Object(i) = self.top()? else {
+            return Err(malformed("items are set on something that is no dict"));
+        };
+        let Object::Dict(d) = &mut self.objects[i] else {
+            return Err(malformed("items are set on something that is no dict"));
+        };
         let mut values = values.into_iter();
         while let (Some(k), Some(v)) = (values.next(), values.next()) {
             d.push((k, v));
@@ -216,8 +250,16 @@ impl<'a> Machine<'a> {
     }
 
     fn append(&mut self, values: Vec<Value>) -> Result<()> {
-        let Value::Object(i) = self.top()? else { return Err(malformed("values are appended to something that is no list")) };
-        let Object::List(l) = &mut self.objects[i] else { return Err(malformed("values are appended to something that is no list")) };
+        let Value::Object(i) = self.top()? else {
+            return Err(malformed(
+                "values are appended to something that is no list",
+            ));
+        };
+        let Object::List(l) = &mut self.objects[i] else {
+            return Err(malformed(
+                "values are appended to something that is no list",
+            ));
+        };
         l.extend(values);
         Ok(())
     }
@@ -229,50 +271,129 @@ impl<'a> Machine<'a> {
                 0x80 => {
                     let [version] = self.array()?;
                     if !(2..=5).contains(&version) {
-                        return Err(malformed(format!("pickle protocol {version}; 2 to 5 are read")));
+                        return Err(malformed(format!(
+                            "pickle protocol {version}; 2 to 5 are read"
+                        )));
                     }
                 }
-                0x95 => drop(self.take(8)?),                                  // FRAME
-                b'.' => return self.pop(),                                    // STOP
-                b'(' => self.stack.push(Value::Mark),                         // MARK
-                b'0' => drop(self.pop()?),                                    // POP
-                b'N' => self.stack.push(Value::None),                         // NONE
-                0x88 => self.stack.push(Value::Bool(true)),                   // NEWTRUE
-                0x89 => self.stack.push(Value::Bool(false)),                  // NEWFALSE
-                b'K' => { let [v] = self.array()?; self.stack.push(Value::Int(i64::from(v))); }
-                b'M' => { let v = u16::from_le_bytes(self.array()?); self.stack.push(Value::Int(i64::from(v))); }
-                b'J' => { let v = i32::from_le_bytes(self.array()?); self.stack.push(Value::Int(i64::from(v))); }
-                0x8a => self.long()?,                                         // LONG1
-                b'G' => { let v = f64::from_be_bytes(self.array()?); self.stack.push(Value::Float(v)); }
-                b'X' => { let n = self.length()?; let s = self.text(n)?; self.stack.push(Value::Str(s)); }
-                0x8c => { let [n] = self.array()?; let s = self.text(usize::from(n))?; self.stack.push(Value::Str(s)); }
-                b'U' => { let [n] = self.array()?; let s = self.text(usize::from(n))?; self.stack.push(Value::Str(s)); }
+                0x95 => drop(self.take(8)?),                 // FRAME
+                b'.' => return self.pop(),                   // STOP
+                b'(' => self.stack.push(Value::Mark),        // MARK
+                b'0' => drop(self.pop()?),                   // POP
+                b'N' => self.stack.push(Value::None),        // NONE
+                0x88 => self.stack.push(Value::Bool(true)),  // NEWTRUE
+                0x89 => self.stack.push(Value::Bool(false)), // NEWFALSE
+                b'K' => {
+                    let [v] = self.array()?;
+                    self.stack.push(Value::Int(i64::from(v)));
+                }
+                b'M' => {
+                    let v = u16::from_le_bytes(self.array()?);
+                    self.stack.push(Value::Int(i64::from(v)));
+                }
+                b'J' => {
+                    let v = i32::from_le_bytes(self.array()?);
+                    self.stack.push(Value::Int(i64::from(v)));
+                }
+                0x8a => self.long()?, // LONG1
+                b'G' => {
+                    let v = f64::from_be_bytes(self.array()?);
+                    self.stack.push(Value::Float(v));
+                }
+                b'X' => {
+                    let n = self.length()?;
+                    let s = self.text(n)?;
+                    self.stack.push(Value::Str(s));
+                }
+                0x8c => {
+                    let [n] = self.array()?;
+                    let s = self.text(usize::from(n))?;
+                    self.stack.push(Value::Str(s));
+                }
+                b'U' => {
+                    let [n] = self.array()?;
+                    let s = self.text(usize::from(n))?;
+                    self.stack.push(Value::Str(s));
+                }
                 b')' => self.push_object(Object::Tuple(Vec::new())),
                 b'}' => self.push_object(Object::Dict(Vec::new())),
                 b']' => self.push_object(Object::List(Vec::new())),
-                b't' => { let values = self.above_mark()?; self.push_object(Object::Tuple(values)); }
+                b't' => {
+                    let values = self.above_mark()?;
+                    self.push_object(Object::Tuple(values));
+                }
                 0x85 => self.tuple(1)?,
                 0x86 => self.tuple(2)?,
                 0x87 => self.tuple(3)?,
-                b's' => { let v = self.pop()?; let k = self.pop()?; self.set_items(vec![k, v])?; }
-                b'u' => { let values = self.above_mark()?; self.set_items(values)?; }
-                b'a' => { let v = self.pop()?; self.append(vec![v])?; }
-                b'e' => { let values = self.above_mark()?; self.append(values)?; }
-                b'q' => { let [i] = self.array()?; let v = self.top()?; self.memo.insert(u32::from(i), v); }
-                b'r' => { let i = u32::from_le_bytes(self.array()?); let v = self.top()?; self.memo.insert(i, v); }
-                0x94 => { let v = self.top()?; self.memo.insert(u32::try_from(self.memo.len()).unwrap_or(u32::MAX), v); }
-                b'h' => { let [i] = self.array()?; self.recall(u32::from(i))?; }
-                b'j' => { let i = u32::from_le_bytes(self.array()?); self.recall(i)?; }
-                b'c' => { let module = self.line()?; let name = self.line()?; self.stack.push(global(&module, &name)?); }
-                0x93 => {
-                    let (name, module) = (self.pop()?, self.pop()?);
-                    let (Value::Str(module), Value::Str(name)) = (module, name) else { return Err(malformed("a global has no name")) };
+                b's' => {
+                    let v = self.pop()?;
+                    let k = self.pop()?;
+                    self.set_items(vec![k, v])?;
+                }
+                b'u' => {
+                    let values = self.above_mark()?;
+                    self.set_items(values)?;
+                }
+                b'a' => {
+                    let v = self.pop()?;
+                    self.append(vec![v])?;
+                }
+                b'e' => {
+                    let values = self.above_mark()?;
+                    self.append(values)?;
+                }
+                b'q' => {
+                    let [i] = self.array()?;
+                    let v = self.top()?;
+                    self.memo.insert(u32::from(i), v);
+                }
+                b'r' => {
+                    let i = u32::from_le_bytes(self.array()?);
+                    let v = self.top()?;
+                    self.memo.insert(i, v);
+                }
+                0x94 => {
+                    let v = self.top()?;
+                    self.memo
+                        .insert(u32::try_from(self.memo.len()).unwrap_or(u32::MAX), v);
+                }
+                b'h' => {
+                    let [i] = self.array()?;
+                    self.recall(u32::from(i))?;
+                }
+                b'j' => {
+                    let i = u32::from_le_bytes(self.array()?);
+                    self.recall(i)?;
+                }
+                b'c' => {
+                    let module = self.line()?;
+                    let name = self.line()?;
                     self.stack.push(global(&module, &name)?);
                 }
-                b'Q' => { let id = self.pop()?; let s = self.storage(&id)?; self.stack.push(s); }
-                b'R' => { let arguments = self.pop()?; let callee = self.pop()?; self.reduce(&callee, &arguments)?; }
-                b'b' => drop(self.pop()?),                                    // BUILD: attributes such as _metadata are not needed
-                other => return Err(malformed(format!("pickle opcode {other:#04x} at byte {} is not used by state dicts", self.at - 1))),
+                0x93 => {
+                    let (name, module) = (self.pop()?, self.pop()?);
+                    let (Value::Str(module), Value::Str(name)) = (module, name) else {
+                        return Err(malformed("a global has no name"));
+                    };
+                    self.stack.push(global(&module, &name)?);
+                }
+                b'Q' => {
+                    let id = self.pop()?;
+                    let s = self.storage(&id)?;
+                    self.stack.push(s);
+                }
+                b'R' => {
+                    let arguments = self.pop()?;
+                    let callee = self.pop()?;
+                    self.reduce(&callee, &arguments)?;
+                }
+                b'b' => drop(self.pop()?), // BUILD: attributes such as _metadata are not needed
+                other => {
+                    return Err(malformed(format!(
+                        "pickle opcode {other:#04x} at byte {} is not used by state dicts",
+                        self.at - 1
+                    )));
+                }
             }
         }
     }
@@ -292,7 +413,11 @@ impl<'a> Machine<'a> {
     }
 
     fn recall(&mut self, index: u32) -> Result<()> {
-        let v = self.memo.get(&index).cloned().ok_or_else(|| malformed(format!("pickle memo {index} is empty")))?;
+        let v = self
+            .memo
+            .get(&index)
+            .cloned()
+            .ok_or_else(|| malformed(format!("pickle memo {index} is empty")))?;
         self.stack.push(v);
         Ok(())
     }
@@ -314,17 +439,28 @@ impl<'a> Machine<'a> {
     /// `("storage", type, key, location, length, …)`.
     fn storage(&self, id: &Value) -> Result<Value> {
         match self.items(id)? {
-            [Value::Str(kind), Value::Global(Global::Storage(element)), Value::Str(key), _, length, rest @ ..]
-                if &**kind == "storage" && matches!(rest, [] | [Value::None]) =>
-            {
-                Ok(Value::Storage(Rc::new(Storage { element: *element, key: key.clone(), length: size(length)? })))
+            [
+                Value::Str(kind),
+                Value::Global(Global::Storage(element)),
+                Value::Str(key),
+                _,
+                length,
+                rest @ ..,
+            ] if &**kind == "storage" && matches!(rest, [] | [Value::None]) => {
+                Ok(Value::Storage(Rc::new(Storage {
+                    element: *element,
+                    key: key.clone(),
+                    length: size(length)?,
+                })))
             }
             _ => Err(malformed("a storage reference of an unknown form")),
         }
     }
 
     fn reduce(&mut self, callee: &Value, arguments: &Value) -> Result<()> {
-        let Value::Global(callee) = callee else { return Err(malformed("a call of something that is no function")) };
+        let Value::Global(callee) = callee else {
+            return Err(malformed("a call of something that is no function"));
+        };
         match callee {
             Global::OrderedDict => {
                 if !self.items(arguments)?.is_empty() {
@@ -333,7 +469,8 @@ impl<'a> Machine<'a> {
                 self.push_object(Object::Dict(Vec::new()));
             }
             Global::RebuildTensor => {
-                let [Value::Storage(storage), offset, shape, stride, ..] = self.items(arguments)? else {
+                let [Value::Storage(storage), offset, shape, stride, ..] = self.items(arguments)?
+                else {
                     return Err(malformed("a tensor of an unknown form"));
                 };
                 let view = View {
@@ -359,7 +496,9 @@ impl<'a> Machine<'a> {
 
 fn size(value: &Value) -> Result<usize> {
     match value {
-        Value::Int(v) => usize::try_from(*v).map_err(|_| malformed(format!("size or stride {v} is negative"))),
+        Value::Int(v) => {
+            usize::try_from(*v).map_err(|_| malformed(format!("size or stride {v} is negative")))
+        }
         _ => Err(malformed("a size that is no number")),
     }
 }
@@ -379,7 +518,11 @@ fn global(module: &str, name: &str) -> Result<Value> {
         ("torch", "ShortStorage") => Global::Storage(Element::I16),
         ("torch", "IntStorage") => Global::Storage(Element::I32),
         ("torch", "LongStorage") => Global::Storage(Element::I64),
-        _ => return Err(Error::PickleGlobal { global: format!("{module}.{name}") }),
+        _ => {
+            return Err(Error::PickleGlobal {
+                global: format!("{module}.{name}"),
+            });
+        }
     };
     Ok(Value::Global(g))
 }
@@ -390,7 +533,10 @@ mod tests {
 
     #[test]
     fn small_values() {
-        let p = read(b"\x80\x02}q\x00(X\x01\x00\x00\x00aK\x07X\x01\x00\x00\x00bG\x3f\xf8\0\0\0\0\0\0u.rest").expect("reads");
+        let p = read(
+            b"\x80\x02}q\x00(X\x01\x00\x00\x00aK\x07X\x01\x00\x00\x00bG\x3f\xf8\0\0\0\0\0\0u.rest",
+        )
+        .expect("reads");
         let d = p.dict(&p.value).expect("a dict");
         assert_eq!(d[0].1, Value::Int(7));
         assert_eq!(d[1].1, Value::Float(1.5));
@@ -406,13 +552,27 @@ mod tests {
 
     #[test]
     fn refuses_foreign_globals_calls_and_opcodes() {
-        assert!(matches!(read(b"\x80\x02cos\nsystem\n."), Err(Error::PickleGlobal { global }) if global == "os.system"));
-        assert!(matches!(read(b"\x80\x02K\x01)R."), Err(Error::Malformed { .. })));
-        assert!(matches!(read(b"\x80\x02ios\nsystem\n."), Err(Error::Malformed { .. })));
+        assert!(
+            matches!(read(b"\x80\x02cos\nsystem\n."), Err(Error::PickleGlobal { global }) if global == "os.system")
+        );
+        assert!(matches!(
+            read(b"\x80\x02K\x01)R."),
+            Err(Error::Malformed { .. })
+        ));
+        assert!(matches!(
+            read(b"\x80\x02ios\nsystem\n."),
+            Err(Error::Malformed { .. })
+        ));
         assert!(matches!(read(b"\x80\x09."), Err(Error::Malformed { .. })));
-        assert!(matches!(read(b"\x80\x02X\xff\xff\xff\xffa"), Err(Error::Truncated { .. })));
+        assert!(matches!(
+            read(b"\x80\x02X\xff\xff\xff\xffa"),
+            Err(Error::Truncated { .. })
+        ));
         assert!(matches!(read(b"\x80\x02."), Err(Error::Malformed { .. })));
-        assert!(matches!(read(b"\x80\x02h\x05."), Err(Error::Malformed { .. })));
+        assert!(matches!(
+            read(b"\x80\x02h\x05."),
+            Err(Error::Malformed { .. })
+        ));
     }
 
     #[test]

@@ -61,7 +61,9 @@ impl StateDict {
     /// The tensor of this name, or of this name behind `module.` (which data-parallel training leaves there).
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&StateTensor> {
-        self.tensors.get(name).or_else(|| self.tensors.get(&format!("module.{name}")))
+        self.tensors
+            .get(name)
+            .or_else(|| self.tensors.get(&format!("module.{name}")))
     }
 
     /// As [`StateDict::find`].
@@ -72,7 +74,12 @@ impl StateDict {
         self.find(name).ok_or_else(|| Error::MissingTensor {
             tensor: name.into(),
             had: self.tensors.len(),
-            example: self.tensors.keys().next().cloned().unwrap_or_else(|| "none".into()),
+            example: self
+                .tensors
+                .keys()
+                .next()
+                .cloned()
+                .unwrap_or_else(|| "none".into()),
         })
     }
 
@@ -82,7 +89,11 @@ impl StateDict {
     /// [`Error::MissingTensor`], [`Error::NotFinite`].
     pub fn parameter(&self, name: &str) -> Result<Parameter> {
         let t = self.require(name)?;
-        Parameter::new(name, t.shape.clone(), t.values.iter().map(|&v| v as f32).collect::<Vec<_>>())
+        Parameter::new(
+            name,
+            t.shape.clone(),
+            t.values.iter().map(|&v| v as f32).collect::<Vec<_>>(),
+        )
     }
 }
 
@@ -92,33 +103,61 @@ fn read_safetensors(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>> {
     for (name, view) in file.iter() {
         let element = element(view.dtype()).ok_or_else(|| Error::Malformed {
             format: "safetensors",
-            detail: format!("tensor {name} has type {:?}; floats and integers are read", view.dtype()),
+            detail: format!(
+                "tensor {name} has type {:?}; floats and integers are read",
+                view.dtype()
+            ),
         })?;
-        let values = view.data().chunks_exact(element.size()).map(|raw| torch::decode(element, raw)).collect();
-        out.insert(name.to_string(), StateTensor { shape: view.shape().to_vec(), values });
+        let values = view
+            .data()
+            .chunks_exact(element.size())
+            .map(|raw| torch::decode(element, raw))
+            .collect();
+        out.insert(
+            name.to_string(),
+            StateTensor {
+                shape: view.shape().to_vec(),
+                values,
+            },
+        );
     }
     Ok(out)
 }
 
 /// Checked header and views; one clear error for what is truncated or foreign.
-pub(crate) fn open_safetensors<'a>(bytes: &'a [u8], format: &'static str) -> Result<SafeTensors<'a>> {
+pub(crate) fn open_safetensors<'a>(
+    bytes: &'a [u8],
+    format: &'static str,
+) -> Result<SafeTensors<'a>> {
     use safetensors::SafeTensorError as E;
     let head = bytes.first_chunk::<8>().map(|h| u64::from_le_bytes(*h));
     let Some(head) = head else {
-        return Err(Error::Truncated { format, detail: format!("{} bytes are not even a header", bytes.len()) });
+        return Err(Error::Truncated {
+            format,
+            detail: format!("{} bytes are not even a header", bytes.len()),
+        });
     };
     if bytes.get(8).is_some_and(|&b| b != b'{') || head > 100_000_000 {
         return Err(Error::Malformed {
             format,
-            detail: "it is neither safetensors nor a torch checkpoint nor a model of this project".into(),
+            detail: "it is neither safetensors nor a torch checkpoint nor a model of this project"
+                .into(),
         });
     }
     SafeTensors::deserialize(bytes).map_err(|e| match e {
-        E::HeaderTooSmall | E::InvalidHeaderLength | E::MetadataIncompleteBuffer => Error::Truncated {
+        E::HeaderTooSmall | E::InvalidHeaderLength | E::MetadataIncompleteBuffer => {
+            Error::Truncated {
+                format,
+                detail: format!(
+                    "{} bytes are fewer than the header announces ({e})",
+                    bytes.len()
+                ),
+            }
+        }
+        other => Error::Malformed {
             format,
-            detail: format!("{} bytes are fewer than the header announces ({e})", bytes.len()),
+            detail: other.to_string(),
         },
-        other => Error::Malformed { format, detail: other.to_string() },
     })
 }
 

@@ -12,11 +12,17 @@ const FORMAT: &str = "torch";
 const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
 fn malformed(detail: impl Into<String>) -> Error {
-    Error::Malformed { format: FORMAT, detail: detail.into() }
+    Error::Malformed {
+        format: FORMAT,
+        detail: detail.into(),
+    }
 }
 
 fn truncated(detail: impl Into<String>) -> Error {
-    Error::Truncated { format: FORMAT, detail: detail.into() }
+    Error::Truncated {
+        format: FORMAT,
+        detail: detail.into(),
+    }
 }
 
 /// The legacy format, from the file's first byte.
@@ -33,7 +39,11 @@ pub(crate) fn read_legacy(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>>
     }
     let protocol = next()?;
     if protocol.value != Value::Int(1001) {
-        return Err(Error::Version { format: FORMAT, had: format!("{:?}", protocol.value), known: "1001" });
+        return Err(Error::Version {
+            format: FORMAT,
+            had: format!("{:?}", protocol.value),
+            known: "1001",
+        });
     }
     let system = next()?;
     let little = system.dict(&system.value).into_iter().flatten();
@@ -47,22 +57,39 @@ pub(crate) fn read_legacy(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>>
     let mut elements = HashMap::new();
     let views = tensors(&object)?;
     for (_, view) in &views {
-        elements.insert(view.storage.key.clone(), (view.storage.element, view.storage.length));
+        elements.insert(
+            view.storage.key.clone(),
+            (view.storage.element, view.storage.length),
+        );
     }
     let mut storages = HashMap::new();
-    for key in keys.list(&keys.value).ok_or_else(|| malformed("the list of storages is missing"))? {
-        let Value::Str(key) = key else { return Err(malformed("a storage without a name")) };
-        let head = bytes.get(at..at + 8).ok_or_else(|| truncated(format!("storage {key} is missing")))?;
+    for key in keys
+        .list(&keys.value)
+        .ok_or_else(|| malformed("the list of storages is missing"))?
+    {
+        let Value::Str(key) = key else {
+            return Err(malformed("a storage without a name"));
+        };
+        let head = bytes
+            .get(at..at + 8)
+            .ok_or_else(|| truncated(format!("storage {key} is missing")))?;
         let length = head.iter().rev().fold(0u64, |v, &b| v << 8 | u64::from(b));
         at += 8;
         // A storage that no tensor of the state dict refers to has no known element type.
-        let &(element, expected) =
-            elements.get(key).ok_or_else(|| malformed(format!("storage {key} belongs to no tensor that is read")))?;
+        let &(element, expected) = elements
+            .get(key)
+            .ok_or_else(|| malformed(format!("storage {key} belongs to no tensor that is read")))?;
         if length != expected as u64 {
-            return Err(malformed(format!("storage {key} has {length} elements instead of {expected}")));
+            return Err(malformed(format!(
+                "storage {key} has {length} elements instead of {expected}"
+            )));
         }
-        let size = expected.checked_mul(element.size()).and_then(|s| at.checked_add(s));
-        let end = size.filter(|&e| e <= bytes.len()).ok_or_else(|| truncated(format!("storage {key} is cut off")))?;
+        let size = expected
+            .checked_mul(element.size())
+            .and_then(|s| at.checked_add(s));
+        let end = size
+            .filter(|&e| e <= bytes.len())
+            .ok_or_else(|| truncated(format!("storage {key} is cut off")))?;
         storages.insert(key.clone(), &bytes[at..end]);
         at = end;
     }
@@ -88,9 +115,13 @@ pub(crate) fn read_zip(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>> {
     for (name, view) in &views {
         let key = &view.storage.key;
         let entry = entries.get(format!("{prefix}data/{key}").as_str());
-        let entry = entry.ok_or_else(|| truncated(format!("the data of tensor {name} is missing")))?;
+        let entry =
+            entry.ok_or_else(|| truncated(format!("the data of tensor {name} is missing")))?;
         if Some(entry.len()) != view.storage.length.checked_mul(view.storage.element.size()) {
-            return Err(malformed(format!("the data of tensor {name} has {} bytes", entry.len())));
+            return Err(malformed(format!(
+                "the data of tensor {name} has {} bytes",
+                entry.len()
+            )));
         }
         storages.insert(key.clone(), *entry);
     }
@@ -99,7 +130,9 @@ pub(crate) fn read_zip(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>> {
 
 /// The named tensors of the top-level dict, or of the first of its usual sub-dicts that has any.
 fn tensors(p: &Pickle) -> Result<Vec<(String, Rc<View>)>> {
-    let top = p.dict(&p.value).ok_or_else(|| malformed("it holds no dict of tensors"))?;
+    let top = p
+        .dict(&p.value)
+        .ok_or_else(|| malformed("it holds no dict of tensors"))?;
     let pick = |items: &[(Value, Value)]| -> Vec<(String, Rc<View>)> {
         let tensor = |(k, v): &(Value, Value)| match (k, v) {
             (Value::Str(k), Value::View(v)) => Some((k.to_string(), v.clone())),
@@ -134,17 +167,30 @@ fn materialise(
     let mut out = BTreeMap::new();
     let mut total = 0usize;
     for (name, view) in views {
-        let bytes = storages.get(&view.storage.key).ok_or_else(|| truncated(format!("the data of tensor {name} is missing")))?;
+        let bytes = storages
+            .get(&view.storage.key)
+            .ok_or_else(|| truncated(format!("the data of tensor {name} is missing")))?;
         let bad = || malformed(format!("tensor {name} reaches outside of its data"));
         if view.shape.len() != view.stride.len() || view.shape.len() > 8 {
             return Err(bad());
         }
-        let count = view.shape.iter().try_fold(1usize, |p, &d| p.checked_mul(d)).ok_or_else(bad)?;
+        let count = view
+            .shape
+            .iter()
+            .try_fold(1usize, |p, &d| p.checked_mul(d))
+            .ok_or_else(bad)?;
         // Stride 0 can blow a few bytes up to anything: all values together must not outnumber the file's bytes.
-        total = total.checked_add(count).filter(|&t| t <= limit).ok_or_else(bad)?;
-        let last = view.shape.iter().zip(&view.stride).try_fold(view.offset, |sum, (&d, &s)| {
-            sum.checked_add(d.saturating_sub(1).checked_mul(s)?)
-        });
+        total = total
+            .checked_add(count)
+            .filter(|&t| t <= limit)
+            .ok_or_else(bad)?;
+        let last = view
+            .shape
+            .iter()
+            .zip(&view.stride)
+            .try_fold(view.offset, |sum, (&d, &s)| {
+                sum.checked_add(d.saturating_sub(1).checked_mul(s)?)
+            });
         if count > 0 && last.is_none_or(|l| l >= view.storage.length) {
             return Err(bad());
         }
@@ -152,8 +198,15 @@ fn materialise(
         let mut index = vec![0; view.shape.len()];
         let mut values = Vec::with_capacity(count);
         for _ in 0..count {
-            let position = view.offset + index.iter().zip(&view.stride).map(|(i, s)| i * s).sum::<usize>();
-            let raw = bytes.get(position * size..(position + 1) * size).ok_or_else(bad)?;
+            let position = view.offset
+                + index
+                    .iter()
+                    .zip(&view.stride)
+                    .map(|(i, s)| i * s)
+                    .sum::<usize>();
+            let raw = bytes
+                .get(position * size..(position + 1) * size)
+                .ok_or_else(bad)?;
             values.push(decode(view.storage.element, raw));
             for axis in (0..index.len()).rev() {
                 index[axis] += 1;
@@ -163,7 +216,13 @@ fn materialise(
                 index[axis] = 0;
             }
         }
-        out.insert(name, StateTensor { shape: view.shape.clone(), values });
+        out.insert(
+            name,
+            StateTensor {
+                shape: view.shape.clone(),
+                values,
+            },
+        );
     }
     Ok(out)
 }
@@ -208,7 +267,11 @@ fn little(bytes: &[u8], at: usize, size: usize) -> Result<usize> {
 fn zip_entries(bytes: &[u8]) -> Result<BTreeMap<&str, &[u8]>> {
     let cut_off = || truncated("the zip's end record is missing");
     let tail = bytes.len().saturating_sub(22 + 65_535);
-    let end = bytes[tail..].windows(4).rposition(|w| w == b"PK\x05\x06").map(|i| i + tail).ok_or_else(cut_off)?;
+    let end = bytes[tail..]
+        .windows(4)
+        .rposition(|w| w == b"PK\x05\x06")
+        .map(|i| i + tail)
+        .ok_or_else(cut_off)?;
     if bytes.len() < end + 22 + little(bytes, end + 20, 2)? {
         return Err(cut_off());
     }
@@ -222,20 +285,36 @@ fn zip_entries(bytes: &[u8]) -> Result<BTreeMap<&str, &[u8]>> {
         if bytes.get(at..at + 4) != Some(b"PK\x01\x02") {
             return Err(truncated("the zip directory is cut off"));
         }
-        let (method, packed, size) = (little(bytes, at + 10, 2)?, little(bytes, at + 20, 4)?, little(bytes, at + 24, 4)?);
-        let (name_length, extra, comment) = (little(bytes, at + 28, 2)?, little(bytes, at + 30, 2)?, little(bytes, at + 32, 2)?);
+        let (method, packed, size) = (
+            little(bytes, at + 10, 2)?,
+            little(bytes, at + 20, 4)?,
+            little(bytes, at + 24, 4)?,
+        );
+        let (name_length, extra, comment) = (
+            little(bytes, at + 28, 2)?,
+            little(bytes, at + 30, 2)?,
+            little(bytes, at + 32, 2)?,
+        );
         let local = little(bytes, at + 42, 4)?;
-        let name = bytes.get(at + 46..at + 46 + name_length).ok_or_else(cut_off)?;
-        let name = std::str::from_utf8(name).map_err(|_| malformed("an entry's name is not UTF-8"))?;
+        let name = bytes
+            .get(at + 46..at + 46 + name_length)
+            .ok_or_else(cut_off)?;
+        let name =
+            std::str::from_utf8(name).map_err(|_| malformed("an entry's name is not UTF-8"))?;
         if method != 0 || packed != size {
-            return Err(malformed(format!("entry {name} is compressed; torch.save stores entries plainly")));
+            return Err(malformed(format!(
+                "entry {name} is compressed; torch.save stores entries plainly"
+            )));
         }
         if bytes.get(local..local.saturating_add(4)) != Some(b"PK\x03\x04") {
             return Err(truncated(format!("entry {name} is missing")));
         }
         let data = local + 30 + little(bytes, local + 26, 2)? + little(bytes, local + 28, 2)?;
         let data = data.checked_add(size).and_then(|end| bytes.get(data..end));
-        entries.insert(name, data.ok_or_else(|| truncated(format!("entry {name} is cut off")))?);
+        entries.insert(
+            name,
+            data.ok_or_else(|| truncated(format!("entry {name} is cut off")))?,
+        );
         at += 46 + name_length + extra + comment;
     }
     Ok(entries)
@@ -247,7 +326,12 @@ mod tests {
 
     #[test]
     fn half_precision() {
-        for (bits, value) in [(0x3c00, 1.0), (0xc000, -2.0), (0x0001, 5.960_464_477_539_063e-8), (0x7bff, 65504.0)] {
+        for (bits, value) in [
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x0001, 5.960_464_477_539_063e-8),
+            (0x7bff, 65504.0),
+        ] {
             assert_eq!(half_to_f64(bits), value);
         }
         assert!(half_to_f64(0x7e00).is_nan());

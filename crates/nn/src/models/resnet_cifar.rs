@@ -9,7 +9,9 @@
 
 use crate::format::state_dict::StateDict;
 use crate::graph::{Graph, Network, NetworkBuilder, NodeId};
-use crate::op::{AxisSlice, BatchNorm, Conv2d, ElementFunction, Linear, Nonlinearity, Op, Pad, Padding, Slice};
+use crate::op::{
+    AxisSlice, BatchNorm, Conv2d, ElementFunction, Linear, Nonlinearity, Op, Pad, Padding, Slice,
+};
 use crate::poly_graph::PolyGraph;
 use crate::tensor::Shape;
 use crate::{Error, Result};
@@ -38,10 +40,18 @@ pub fn from_state_dict_with_polynomials(weights: &StateDict) -> Result<PolyGraph
         let ends = weights.require(&format!("{name}.interval"))?;
         let &[low, high] = &ends.values[..] else {
             let had = ends.values.len();
-            return Err(Error::Length { tensor: format!("{name}.interval"), shape: ends.shape.clone(), needed: 2, had });
+            return Err(Error::Length {
+                tensor: format!("{name}.interval"),
+                shape: ends.shape.clone(),
+                needed: 2,
+                had,
+            });
         };
         let coefficients = weights.require(&format!("{name}.poly"))?.values.clone();
-        Polynomial::new(coefficients, (low, high)).map_err(|source| Error::Approximation { node: name.into(), source })
+        Polynomial::new(coefficients, (low, high)).map_err(|source| Error::Approximation {
+            node: name.into(),
+            source,
+        })
     })?;
     Ok(network.into())
 }
@@ -53,14 +63,29 @@ pub fn depth(weights: &StateDict) -> usize {
 }
 
 fn blocks(weights: &StateDict, stage: usize) -> usize {
-    (0..MAX_BLOCKS).take_while(|b| weights.find(&format!("layer{stage}.{b}.conv1.weight")).is_some()).count()
+    (0..MAX_BLOCKS)
+        .take_while(|b| {
+            weights
+                .find(&format!("layer{stage}.{b}.conv1.weight"))
+                .is_some()
+        })
+        .count()
 }
 
 type Function<'f, N> = &'f mut dyn FnMut(&str) -> Result<N>;
 
 fn build<N: ElementFunction>(weights: &StateDict, function: Function<'_, N>) -> Result<Network<N>> {
-    let mut b = Builder { weights, function, network: Network::builder() };
-    let channels = weights.require("conv1.weight")?.shape.get(1).copied().unwrap_or(0);
+    let mut b = Builder {
+        weights,
+        function,
+        network: Network::builder(),
+    };
+    let channels = weights
+        .require("conv1.weight")?
+        .shape
+        .get(1)
+        .copied()
+        .unwrap_or(0);
     let x = b.network.input("input", Shape::image(channels, 32, 32))?;
     let x = b.conv("conv1", x, 1, 1)?;
     let x = b.batch_norm("bn1", x)?;
@@ -74,10 +99,16 @@ fn build<N: ElementFunction>(weights: &StateDict, function: Function<'_, N>) -> 
     }
     let x = b.network.add("pool", Op::GlobalAvgPool, &[x])?;
     let x = b.network.add("flatten", Op::Flatten, &[x])?;
-    let head = if weights.find("fc.weight").is_some() { "fc" } else { "linear" };
+    let head = if weights.find("fc.weight").is_some() {
+        "fc"
+    } else {
+        "linear"
+    };
     let weight = weights.parameter(&format!("{head}.weight"))?;
     let bias = Some(weights.parameter(&format!("{head}.bias"))?);
-    let x = b.network.add(head, Op::Linear(Linear { weight, bias }), &[x])?;
+    let x = b
+        .network
+        .add(head, Op::Linear(Linear { weight, bias }), &[x])?;
     b.network.finish(x)
 }
 
@@ -91,7 +122,11 @@ impl<N: ElementFunction> Builder<'_, N> {
     fn conv(&mut self, name: &str, x: NodeId, stride: usize, padding: usize) -> Result<NodeId> {
         let bias = format!("{name}.bias");
         let conv = Conv2d {
-            bias: self.weights.find(&bias).map(|_| self.weights.parameter(&bias)).transpose()?,
+            bias: self
+                .weights
+                .find(&bias)
+                .map(|_| self.weights.parameter(&bias))
+                .transpose()?,
             stride: (stride, stride),
             padding: Padding::same(padding),
             ..Conv2d::new(self.weights.parameter(&format!("{name}.weight"))?)
@@ -123,13 +158,19 @@ impl<N: ElementFunction> Builder<'_, N> {
         let y = self.conv(&format!("{name}.conv2"), y, 1, 1)?;
         let y = self.batch_norm(&format!("{name}.bn2"), y)?;
         let shortcut = self.shortcut(name, x, y, stride)?;
-        let y = self.network.add(format!("{name}.add"), Op::Add, &[y, shortcut])?;
+        let y = self
+            .network
+            .add(format!("{name}.add"), Op::Add, &[y, shortcut])?;
         self.activation(&format!("{name}.act2"), y)
     }
 
     fn shortcut(&mut self, name: &str, x: NodeId, y: NodeId, stride: usize) -> Result<NodeId> {
         for kind in ["shortcut", "downsample"] {
-            if self.weights.find(&format!("{name}.{kind}.0.weight")).is_some() {
+            if self
+                .weights
+                .find(&format!("{name}.{kind}.0.weight"))
+                .is_some()
+            {
                 let z = self.conv(&format!("{name}.{kind}.0"), x, stride, 0)?;
                 return self.batch_norm(&format!("{name}.{kind}.1"), z);
             }
@@ -137,17 +178,39 @@ impl<N: ElementFunction> Builder<'_, N> {
         if self.network.shape(x) == self.network.shape(y) {
             return Ok(x);
         }
-        let (Shape::Image { channels: from, height, width }, Shape::Image { channels: to, .. }) =
-            (self.network.shape(x), self.network.shape(y))
+        let (
+            Shape::Image {
+                channels: from,
+                height,
+                width,
+            },
+            Shape::Image { channels: to, .. },
+        ) = (self.network.shape(x), self.network.shape(y))
         else {
             return Ok(x);
         };
-        let every = |length| AxisSlice { begin: 0, end: length, step: stride };
-        let all = AxisSlice { begin: 0, end: from, step: 1 };
-        let slice = Slice { axes: vec![all, every(height), every(width)] };
-        let z = self.network.add(format!("{name}.shortcut.slice"), Op::Slice(slice), &[x])?;
+        let every = |length| AxisSlice {
+            begin: 0,
+            end: length,
+            step: stride,
+        };
+        let all = AxisSlice {
+            begin: 0,
+            end: from,
+            step: 1,
+        };
+        let slice = Slice {
+            axes: vec![all, every(height), every(width)],
+        };
+        let z = self
+            .network
+            .add(format!("{name}.shortcut.slice"), Op::Slice(slice), &[x])?;
         let before = to.saturating_sub(from) / 2;
-        let pad = Pad { channels: (before, to.saturating_sub(from) - before), spatial: Padding::default() };
-        self.network.add(format!("{name}.shortcut.pad"), Op::Pad(pad), &[z])
+        let pad = Pad {
+            channels: (before, to.saturating_sub(from) - before),
+            spatial: Padding::default(),
+        };
+        self.network
+            .add(format!("{name}.shortcut.pad"), Op::Pad(pad), &[z])
     }
 }

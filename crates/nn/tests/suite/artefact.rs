@@ -4,8 +4,8 @@ use crate::Stream;
 use approx::Polynomial;
 use polyveil_nn::format::{artefact, state_dict::StateDict};
 use polyveil_nn::{
-    AvgPool, AxisSlice, BatchNorm, Conv2d, Error, Linear, Metadata, Network, Normalization, Op, Pad, Padding, PolyGraph, Range, Shape,
-    Slice,
+    AvgPool, AxisSlice, BatchNorm, Conv2d, Error, Linear, Metadata, Network, Normalization, Op,
+    Pad, Padding, PolyGraph, Range, Shape, Slice,
 };
 
 /// Every operator once.
@@ -16,42 +16,109 @@ fn network() -> PolyGraph {
     let conv = Conv2d {
         bias: Some(s.parameter(&[4])),
         stride: (2, 1),
-        padding: Padding { top: 1, bottom: 2, left: 0, right: 2 },
+        padding: Padding {
+            top: 1,
+            bottom: 2,
+            left: 0,
+            right: 2,
+        },
         dilation: (1, 2),
         groups: 2,
         ..Conv2d::new(s.parameter(&[4, 1, 3, 2]))
     };
     let y = b.add("conv", Op::Conv2d(conv), &[x]).expect("valid");
-    let positive = polyveil_nn::Parameter::new("v", [4], vec![0.5, 1.0, 2.0, 0.25]).expect("finite");
-    let norm = BatchNorm { scale: s.parameter(&[4]), bias: s.parameter(&[4]), mean: s.parameter(&[4]), variance: positive, epsilon: 1e-5 };
+    let positive =
+        polyveil_nn::Parameter::new("v", [4], vec![0.5, 1.0, 2.0, 0.25]).expect("finite");
+    let norm = BatchNorm {
+        scale: s.parameter(&[4]),
+        bias: s.parameter(&[4]),
+        mean: s.parameter(&[4]),
+        variance: positive,
+        epsilon: 1e-5,
+    };
     let y = b.add("bn", Op::BatchNorm(norm), &[y]).expect("valid");
     let p = Polynomial::new(vec![0.1, 0.5, 1.0 / 3.0], (-2.5, 3.0)).expect("valid");
     let y = b.add("act", Op::Elementwise(p), &[y]).expect("valid");
     let z = b.add("identity", Op::Identity, &[y]).expect("valid");
     let y = b.add("sum", Op::Add, &[y, z]).expect("valid");
     let shape = b.shape(y);
-    let c = b.add("constant", Op::Constant(shape, s.parameter(&shape.dims())), &[]).expect("valid");
+    let c = b
+        .add(
+            "constant",
+            Op::Constant(shape, s.parameter(&shape.dims())),
+            &[],
+        )
+        .expect("valid");
     let y = b.add("product", Op::Mul, &[y, c]).expect("valid");
-    let pool = AvgPool { kernel: (2, 3), stride: (1, 2), padding: Padding { top: 1, ..Padding::default() }, count_include_pad: true };
+    let pool = AvgPool {
+        kernel: (2, 3),
+        stride: (1, 2),
+        padding: Padding {
+            top: 1,
+            ..Padding::default()
+        },
+        count_include_pad: true,
+    };
     let y = b.add("pool", Op::AvgPool(pool), &[y]).expect("valid");
-    let y = b.add("pad", Op::Pad(Pad { channels: (1, 0), spatial: Padding::same(1) }), &[y]).expect("valid");
+    let y = b
+        .add(
+            "pad",
+            Op::Pad(Pad {
+                channels: (1, 0),
+                spatial: Padding::same(1),
+            }),
+            &[y],
+        )
+        .expect("valid");
     let dims = b.shape(y).dims();
-    let axes = dims.iter().map(|&end| AxisSlice { begin: 0, end, step: 2 }).collect();
-    let y = b.add("slice", Op::Slice(Slice { axes }), &[y]).expect("valid");
+    let axes = dims
+        .iter()
+        .map(|&end| AxisSlice {
+            begin: 0,
+            end,
+            step: 2,
+        })
+        .collect();
+    let y = b
+        .add("slice", Op::Slice(Slice { axes }), &[y])
+        .expect("valid");
     let y = b.add("global", Op::GlobalAvgPool, &[y]).expect("valid");
     let y = b.add("flatten", Op::Flatten, &[y]).expect("valid");
     let n = b.shape(y).len();
-    let y = b.add("reshape", Op::Reshape(Shape::Vector(n)), &[y]).expect("valid");
-    let y = b.add("fc", Op::Linear(Linear { weight: s.parameter(&[2, n]), bias: Some(s.parameter(&[2])) }), &[y]).expect("valid");
+    let y = b
+        .add("reshape", Op::Reshape(Shape::Vector(n)), &[y])
+        .expect("valid");
+    let y = b
+        .add(
+            "fc",
+            Op::Linear(Linear {
+                weight: s.parameter(&[2, n]),
+                bias: Some(s.parameter(&[2])),
+            }),
+            &[y],
+        )
+        .expect("valid");
     let graph = PolyGraph::from(b.finish(y).expect("valid"));
-    let ranges = (0..graph.nodes().len()).map(|i| Range { min: -(i as f64) / 3.0, max: 0.1 }).collect();
+    let ranges = (0..graph.nodes().len())
+        .map(|i| Range {
+            min: -(i as f64) / 3.0,
+            max: 0.1,
+        })
+        .collect();
     let metadata = Metadata {
         name: "täst".into(),
         labels: vec!["cat".into(), "dog".into()],
-        normalization: Some(Normalization { mean: vec![0.485, 0.1], deviation: vec![0.229, 1.0 / 3.0] }),
+        normalization: Some(Normalization {
+            mean: vec![0.485, 0.1],
+            deviation: vec![0.229, 1.0 / 3.0],
+        }),
         provenance: vec!["made by a test".into()],
     };
-    graph.with_ranges(ranges).expect("fits").with_metadata(metadata).expect("fits")
+    graph
+        .with_ranges(ranges)
+        .expect("fits")
+        .with_metadata(metadata)
+        .expect("fits")
 }
 
 fn read(bytes: &[u8]) -> Result<PolyGraph, Error> {
@@ -62,7 +129,12 @@ fn read(bytes: &[u8]) -> Result<PolyGraph, Error> {
 fn with_header(bytes: &[u8], change: impl Fn(String) -> String) -> Vec<u8> {
     let length = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
     let header = change(String::from_utf8(bytes[8..8 + length].to_vec()).expect("UTF-8"));
-    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &bytes[8 + length..]].concat()
+    [
+        &(header.len() as u64).to_le_bytes(),
+        header.as_bytes(),
+        &bytes[8 + length..],
+    ]
+    .concat()
 }
 
 #[test]
@@ -76,13 +148,22 @@ fn round_trip_is_exact_and_deterministic() {
     assert!(!artefact::recognises(b"something else"));
     // It is a safetensors file for everybody else.
     let dict = StateDict::from_bytes(&bytes).expect("reads");
-    assert_eq!(dict.require("act.poly").expect("there").values, vec![0.1, 0.5, 1.0 / 3.0]);
+    assert_eq!(
+        dict.require("act.poly").expect("there").values,
+        vec![0.1, 0.5, 1.0 / 3.0]
+    );
     let path = std::env::temp_dir().join(format!("polyveil-{}.pvm", std::process::id()));
     artefact::save(&graph, &path).expect("saves");
     assert_eq!(artefact::load(&path, 1 << 20).expect("loads"), graph);
-    assert!(matches!(artefact::load(&path, 100), Err(Error::TooLarge { .. })));
+    assert!(matches!(
+        artefact::load(&path, 100),
+        Err(Error::TooLarge { .. })
+    ));
     std::fs::remove_file(&path).expect("removes");
-    assert!(matches!(artefact::save(&graph, std::path::Path::new("/nowhere/x.pvm")), Err(Error::Io { .. })));
+    assert!(matches!(
+        artefact::save(&graph, std::path::Path::new("/nowhere/x.pvm")),
+        Err(Error::Io { .. })
+    ));
 }
 
 #[test]
@@ -92,27 +173,63 @@ fn truncation_and_foreign_files() {
         let e = read(&bytes[..length]).expect_err("truncated");
         assert!(matches!(e, Error::Truncated { .. }), "{length}: {e}");
     }
-    assert!(matches!(read(b"PK\x03\x04 some zip archive"), Err(Error::Malformed { .. })));
-    let weights = with_header(&bytes, |h| h.replace("\"polyveil\":\"1\"", "\"other\":\"1\""));
-    assert!(matches!(read(&weights), Err(Error::Malformed { detail, .. }) if detail.contains("weights")));
+    assert!(matches!(
+        read(b"PK\x03\x04 some zip archive"),
+        Err(Error::Malformed { .. })
+    ));
+    let weights = with_header(&bytes, |h| {
+        h.replace("\"polyveil\":\"1\"", "\"other\":\"1\"")
+    });
+    assert!(
+        matches!(read(&weights), Err(Error::Malformed { detail, .. }) if detail.contains("weights"))
+    );
     let bare = with_header(&bytes, |h| h.replace("\"graph\":", "\"grape\":"));
-    assert!(matches!(read(&bare), Err(Error::Malformed { detail, .. }) if detail.contains("missing")));
+    assert!(
+        matches!(read(&bare), Err(Error::Malformed { detail, .. }) if detail.contains("missing"))
+    );
 }
 
 #[test]
 fn foreign_versions_and_broken_descriptions() {
     let bytes = artefact::to_bytes(&network()).expect("writes");
-    let later = with_header(&bytes, |h| h.replace("\"polyveil\":\"1\"", "\"polyveil\":\"2\""));
+    let later = with_header(&bytes, |h| {
+        h.replace("\"polyveil\":\"1\"", "\"polyveil\":\"2\"")
+    });
     let e = read(&later).expect_err("later version");
-    assert!(matches!(&e, Error::Version { had, .. } if had == "2"), "{e}");
+    assert!(
+        matches!(&e, Error::Version { had, .. } if had == "2"),
+        "{e}"
+    );
     let change = |from: &str, to: &str| read(&with_header(&bytes, |h| h.replace(from, to)));
-    assert!(matches!(change(r#"\"Flatten\""#, r#"\"Fatten\""#), Err(Error::Malformed { .. })));
-    assert!(matches!(change(r#"\"groups\":2"#, r#"\"groups\":3"#), Err(Error::Invalid { node, .. }) if node == "conv"));
-    assert!(matches!(change(r#"\"name\":\"bn\""#, r#"\"name\":\"conv\""#), Err(Error::MissingTensor { tensor, .. }) if tensor == "conv.scale"));
-    assert!(matches!(change(r#"\"inputs\":[0]"#, r#"\"inputs\":[99]"#), Err(Error::Dangling { .. })));
-    assert!(matches!(change(r#"\"output\":14"#, r#"\"output\":3"#), Err(Error::Malformed { .. } | Error::Count { .. })));
-    assert!(matches!(change(r#"\"cat\","#, ""), Err(Error::Count { what: "class labels", .. })));
-    assert!(matches!(change("\"dtype\":\"F64\"", "\"dtype\":\"I64\""), Err(Error::Malformed { .. })));
+    assert!(matches!(
+        change(r#"\"Flatten\""#, r#"\"Fatten\""#),
+        Err(Error::Malformed { .. })
+    ));
+    assert!(
+        matches!(change(r#"\"groups\":2"#, r#"\"groups\":3"#), Err(Error::Invalid { node, .. }) if node == "conv")
+    );
+    assert!(
+        matches!(change(r#"\"name\":\"bn\""#, r#"\"name\":\"conv\""#), Err(Error::MissingTensor { tensor, .. }) if tensor == "conv.scale")
+    );
+    assert!(matches!(
+        change(r#"\"inputs\":[0]"#, r#"\"inputs\":[99]"#),
+        Err(Error::Dangling { .. })
+    ));
+    assert!(matches!(
+        change(r#"\"output\":14"#, r#"\"output\":3"#),
+        Err(Error::Malformed { .. } | Error::Count { .. })
+    ));
+    assert!(matches!(
+        change(r#"\"cat\","#, ""),
+        Err(Error::Count {
+            what: "class labels",
+            ..
+        })
+    ));
+    assert!(matches!(
+        change("\"dtype\":\"F64\"", "\"dtype\":\"I64\""),
+        Err(Error::Malformed { .. })
+    ));
 }
 
 #[test]
@@ -122,7 +239,11 @@ fn values_that_are_not_numbers_are_refused() {
     let length = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
     let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).expect("JSON");
     let poison = |tensor: &str, nan: &[u8]| {
-        let at = 8 + length + header[tensor]["data_offsets"][0].as_u64().expect("an offset") as usize;
+        let at = 8
+            + length
+            + header[tensor]["data_offsets"][0]
+                .as_u64()
+                .expect("an offset") as usize;
         let mut bytes = bytes.clone();
         bytes[at..at + nan.len()].copy_from_slice(nan);
         read(&bytes).expect_err("NaN")
@@ -134,8 +255,17 @@ fn values_that_are_not_numbers_are_refused() {
         ("ranges", f64::NAN.to_le_bytes().to_vec()),
     ] {
         let e = poison(tensor, &nan);
-        assert!(matches!(&e, Error::NotFinite { tensor: t, .. } if t == tensor), "{e}");
+        assert!(
+            matches!(&e, Error::NotFinite { tensor: t, .. } if t == tensor),
+            "{e}"
+        );
     }
-    assert!(matches!(poison("act.interval", &9f64.to_le_bytes()), Error::Approximation { .. }));
-    assert!(matches!(poison("ranges", &9f64.to_le_bytes()), Error::Range { .. }));
+    assert!(matches!(
+        poison("act.interval", &9f64.to_le_bytes()),
+        Error::Approximation { .. }
+    ));
+    assert!(matches!(
+        poison("ranges", &9f64.to_le_bytes()),
+        Error::Range { .. }
+    ));
 }

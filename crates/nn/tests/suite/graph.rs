@@ -3,8 +3,9 @@
 use crate::Stream;
 use approx::{Activation, Polynomial};
 use polyveil_nn::{
-    AvgPool, AxisSlice, BatchNorm, Conv2d, Error, Graph, Linear, Metadata, NetworkBuilder, Nonlinearity, Normalization, Op, Pad,
-    Padding, Parameter, PolyGraph, Range, Shape, Slice, Tensor,
+    AvgPool, AxisSlice, BatchNorm, Conv2d, Error, Graph, Linear, Metadata, NetworkBuilder,
+    Nonlinearity, Normalization, Op, Pad, Padding, Parameter, PolyGraph, Range, Shape, Slice,
+    Tensor,
 };
 
 fn start(shape: Shape) -> (NetworkBuilder<Nonlinearity>, polyveil_nn::NodeId) {
@@ -43,29 +44,97 @@ fn operators_refuse_what_they_cannot_take() {
     assert!(refused(Op::Conv2d(conv.clone()), Shape::Vector(9)).contains("needs an image"));
     assert!(refused(Op::Conv2d(conv), Shape::image(5, 8, 8)).contains("takes 3 channels"));
     assert!(refused(Op::Conv2d(Conv2d::new(s.parameter(&[4, 3]))), image).contains("4 axes"));
-    let dense = |s: &mut Stream, shape: &[usize]| Op::Linear(Linear { weight: s.parameter(shape), bias: None });
+    let dense = |s: &mut Stream, shape: &[usize]| {
+        Op::Linear(Linear {
+            weight: s.parameter(shape),
+            bias: None,
+        })
+    };
     assert!(refused(dense(&mut s, &[4, 5]), Shape::Vector(6)).contains("(5)"));
     assert!(refused(dense(&mut s, &[4]), Shape::Vector(4)).contains("2 axes"));
     let p = |v: Vec<f32>| Parameter::new("p", [v.len()], v).expect("finite");
     let norm = |variance: f32, epsilon: f64, n: usize| {
         let ones = || p(vec![1.0; n]);
-        Op::BatchNorm(BatchNorm { scale: ones(), bias: ones(), mean: ones(), variance: p(vec![variance; n]), epsilon })
+        Op::BatchNorm(BatchNorm {
+            scale: ones(),
+            bias: ones(),
+            mean: ones(),
+            variance: p(vec![variance; n]),
+            epsilon,
+        })
     };
     assert!(refused(norm(1.0, 1e-5, 2), image).contains("shape"));
     assert!(refused(norm(-1.0, 1e-5, 3), image).contains("variance"));
     assert!(refused(norm(0.0, 0.0, 3), image).contains("variance"));
     assert!(refused(norm(1.0, f64::NAN, 3), image).contains("epsilon"));
-    let pool = |kernel, padding| Op::AvgPool(AvgPool { kernel, stride: (1, 1), padding, count_include_pad: true });
+    let pool = |kernel, padding| {
+        Op::AvgPool(AvgPool {
+            kernel,
+            stride: (1, 1),
+            padding,
+            count_include_pad: true,
+        })
+    };
     assert!(refused(pool((9, 1), Padding::default()), image).contains("window"));
     assert!(refused(pool((2, 2), Padding::same(2)), image).contains("smaller"));
     assert!(refused(Op::GlobalAvgPool, Shape::Vector(3)).contains("image"));
-    assert!(refused(Op::Pad(Pad { channels: (usize::MAX, 1), spatial: Padding::default() }), image).contains("large"));
-    assert!(refused(Op::Pad(Pad { channels: (1 << 40, 1), spatial: Padding::default() }), image).contains("larger"));
+    assert!(
+        refused(
+            Op::Pad(Pad {
+                channels: (usize::MAX, 1),
+                spatial: Padding::default()
+            }),
+            image
+        )
+        .contains("large")
+    );
+    assert!(
+        refused(
+            Op::Pad(Pad {
+                channels: (1 << 40, 1),
+                spatial: Padding::default()
+            }),
+            image
+        )
+        .contains("larger")
+    );
     let axis = |begin, end, step| AxisSlice { begin, end, step };
-    assert!(refused(Op::Slice(Slice { axes: vec![axis(0, 3, 1)] }), image).contains("axes"));
-    assert!(refused(Op::Slice(Slice { axes: vec![axis(0, 3, 1), axis(0, 9, 1), axis(0, 8, 1)] }), image).contains("axis 1"));
-    assert!(refused(Op::Slice(Slice { axes: vec![axis(2, 2, 1)] }), Shape::Vector(4)).contains("not possible"));
-    assert!(refused(Op::Slice(Slice { axes: vec![axis(0, 2, 0)] }), Shape::Vector(4)).contains("not possible"));
+    assert!(
+        refused(
+            Op::Slice(Slice {
+                axes: vec![axis(0, 3, 1)]
+            }),
+            image
+        )
+        .contains("axes")
+    );
+    assert!(
+        refused(
+            Op::Slice(Slice {
+                axes: vec![axis(0, 3, 1), axis(0, 9, 1), axis(0, 8, 1)]
+            }),
+            image
+        )
+        .contains("axis 1")
+    );
+    assert!(
+        refused(
+            Op::Slice(Slice {
+                axes: vec![axis(2, 2, 1)]
+            }),
+            Shape::Vector(4)
+        )
+        .contains("not possible")
+    );
+    assert!(
+        refused(
+            Op::Slice(Slice {
+                axes: vec![axis(0, 2, 0)]
+            }),
+            Shape::Vector(4)
+        )
+        .contains("not possible")
+    );
     assert!(refused(Op::Reshape(Shape::Vector(5)), image).contains("numbers of values"));
     assert!(refused(Op::Constant(Shape::Vector(2), p(vec![1.0])), image).contains("does not fit"));
     assert!(refused(Op::Input(Shape::Vector(0)), image).contains("empty"));
@@ -74,22 +143,44 @@ fn operators_refuse_what_they_cannot_take() {
 #[test]
 fn wiring_is_checked() {
     let (mut b, x) = start(Shape::Vector(2));
-    assert!(matches!(b.add("x", Op::Flatten, &[x]), Err(Error::Name { .. })));
-    assert!(matches!(b.add("", Op::Flatten, &[x]), Err(Error::Name { .. })));
-    assert!(matches!(b.add("y", Op::Add, &[x]), Err(Error::Invalid { .. })));
+    assert!(matches!(
+        b.add("x", Op::Flatten, &[x]),
+        Err(Error::Name { .. })
+    ));
+    assert!(matches!(
+        b.add("", Op::Flatten, &[x]),
+        Err(Error::Name { .. })
+    ));
+    assert!(matches!(
+        b.add("y", Op::Add, &[x]),
+        Err(Error::Invalid { .. })
+    ));
     let other = start(Shape::Vector(3));
-    let wide = b.add("wide", Op::Reshape(Shape::image(2, 1, 1)), &[x]).expect("valid");
-    assert!(matches!(b.add("z", Op::Add, &[x, wide]), Err(Error::Invalid { detail, .. }) if detail.contains("equal shapes")));
+    let wide = b
+        .add("wide", Op::Reshape(Shape::image(2, 1, 1)), &[x])
+        .expect("valid");
+    assert!(
+        matches!(b.add("z", Op::Add, &[x, wide]), Err(Error::Invalid { detail, .. }) if detail.contains("equal shapes"))
+    );
     let mut small = other.0;
-    assert!(matches!(small.add("q", Op::Flatten, &[wide]), Err(Error::Dangling { .. })));
+    assert!(matches!(
+        small.add("q", Op::Flatten, &[wide]),
+        Err(Error::Dangling { .. })
+    ));
     assert!(matches!(small.finish(wide), Err(Error::Dangling { .. })));
     let second = b.input("x2", Shape::Vector(2)).expect("valid");
     let sum = b.add("sum", Op::Add, &[x, second]).expect("valid");
-    assert!(matches!(b.clone().finish(sum), Err(Error::Inputs { found: 2 })));
+    assert!(matches!(
+        b.clone().finish(sum),
+        Err(Error::Inputs { found: 2 })
+    ));
     // What the output doesn't depend on is dropped, the second input included.
     let graph = b.finish(wide).expect("valid");
     assert_eq!(graph.nodes().len(), 2);
-    assert!(matches!(graph.evaluate(&Tensor::zeros(Shape::Vector(3))), Err(Error::InputShape { .. })));
+    assert!(matches!(
+        graph.evaluate(&Tensor::zeros(Shape::Vector(3))),
+        Err(Error::InputShape { .. })
+    ));
 }
 
 #[test]
@@ -97,15 +188,32 @@ fn weights_must_be_finite_and_fit() {
     let e = Parameter::new("layer1.weight", [2], vec![1.0, f32::NAN]).expect_err("NaN");
     assert!(matches!(&e, Error::NotFinite { tensor, index: 1, .. } if tensor == "layer1.weight"));
     assert!(e.to_string().contains("layer1.weight"), "{e}");
-    assert!(matches!(Parameter::new("w", [2], vec![f32::INFINITY, 0.0]), Err(Error::NotFinite { index: 0, .. })));
-    assert!(matches!(Parameter::new("w", [3], vec![0.0; 2]), Err(Error::Length { needed: 3, had: 2, .. })));
-    assert!(matches!(Tensor::new(Shape::Vector(3), vec![0.0; 2]), Err(Error::Length { .. })));
+    assert!(matches!(
+        Parameter::new("w", [2], vec![f32::INFINITY, 0.0]),
+        Err(Error::NotFinite { index: 0, .. })
+    ));
+    assert!(matches!(
+        Parameter::new("w", [3], vec![0.0; 2]),
+        Err(Error::Length {
+            needed: 3,
+            had: 2,
+            ..
+        })
+    ));
+    assert!(matches!(
+        Tensor::new(Shape::Vector(3), vec![0.0; 2]),
+        Err(Error::Length { .. })
+    ));
 }
 
 fn silu_network() -> Graph {
     let (mut b, x) = start(Shape::image(3, 2, 2));
-    let y = b.add("act1", Op::Elementwise(Activation::Silu.into()), &[x]).expect("valid");
-    let y = b.add("act2", Op::Elementwise(Activation::Relu.into()), &[y]).expect("valid");
+    let y = b
+        .add("act1", Op::Elementwise(Activation::Silu.into()), &[x])
+        .expect("valid");
+    let y = b
+        .add("act2", Op::Elementwise(Activation::Relu.into()), &[y])
+        .expect("valid");
     b.finish(y).expect("valid")
 }
 
@@ -113,22 +221,58 @@ fn silu_network() -> Graph {
 fn poly_graphs_need_polynomials_and_fitting_metadata() {
     let graph = silu_network();
     let e = PolyGraph::try_from(graph.clone()).expect_err("not a polynomial");
-    assert!(matches!(&e, Error::NotPolynomial { node, function } if node == "act1" && function == "silu"), "{e}");
+    assert!(
+        matches!(&e, Error::NotPolynomial { node, function } if node == "act1" && function == "silu"),
+        "{e}"
+    );
     assert!(e.to_string().contains("calibrate_to_polynomials"), "{e}");
     assert_eq!(graph.activations().count(), 2);
     let square = Polynomial::from_monomial(&[0.0, 0.0, 1.0], (-2.0, 2.0)).expect("valid");
-    let poly = PolyGraph::try_from(graph.replace_activations(|_, _| Ok(square.clone())).expect("replaces")).expect("polynomial");
+    let poly = PolyGraph::try_from(
+        graph
+            .replace_activations(|_, _| Ok(square.clone()))
+            .expect("replaces"),
+    )
+    .expect("polynomial");
     assert_eq!(poly.polynomials().count(), 2);
     let one = Range { min: 0.0, max: 1.0 };
-    assert!(matches!(poly.clone().with_ranges(vec![one]), Err(Error::Count { needed: 3, had: 1, .. })));
+    assert!(matches!(
+        poly.clone().with_ranges(vec![one]),
+        Err(Error::Count {
+            needed: 3,
+            had: 1,
+            ..
+        })
+    ));
     let bad = Range { min: 1.0, max: 0.0 };
-    assert!(matches!(poly.clone().with_ranges(vec![one, bad, one]), Err(Error::Range { node, .. }) if node == "act1"));
+    assert!(
+        matches!(poly.clone().with_ranges(vec![one, bad, one]), Err(Error::Range { node, .. }) if node == "act1")
+    );
     let ranged = poly.clone().with_ranges(vec![one; 3]).expect("fits");
     assert_eq!(ranged.range(ranged.output().id()), Some(one));
-    let labels = Metadata { labels: vec!["a".into()], ..Metadata::default() };
-    assert!(matches!(poly.clone().with_metadata(labels), Err(Error::Count { needed: 12, .. })));
-    let normal = |mean: Vec<f64>, deviation: Vec<f64>| Metadata { normalization: Some(Normalization { mean, deviation }), ..Metadata::default() };
-    assert!(matches!(poly.clone().with_metadata(normal(vec![0.0], vec![1.0])), Err(Error::Count { needed: 3, .. })));
-    assert!(matches!(poly.clone().with_metadata(normal(vec![0.0; 3], vec![1.0, 0.0, 1.0])), Err(Error::NotFinite { index: 1, .. })));
-    assert!(matches!(poly.with_metadata(normal(vec![f64::NAN; 3], vec![1.0; 3])), Err(Error::NotFinite { index: 0, .. })));
+    let labels = Metadata {
+        labels: vec!["a".into()],
+        ..Metadata::default()
+    };
+    assert!(matches!(
+        poly.clone().with_metadata(labels),
+        Err(Error::Count { needed: 12, .. })
+    ));
+    let normal = |mean: Vec<f64>, deviation: Vec<f64>| Metadata {
+        normalization: Some(Normalization { mean, deviation }),
+        ..Metadata::default()
+    };
+    assert!(matches!(
+        poly.clone().with_metadata(normal(vec![0.0], vec![1.0])),
+        Err(Error::Count { needed: 3, .. })
+    ));
+    assert!(matches!(
+        poly.clone()
+            .with_metadata(normal(vec![0.0; 3], vec![1.0, 0.0, 1.0])),
+        Err(Error::NotFinite { index: 1, .. })
+    ));
+    assert!(matches!(
+        poly.with_metadata(normal(vec![f64::NAN; 3], vec![1.0; 3])),
+        Err(Error::NotFinite { index: 0, .. })
+    ));
 }

@@ -25,7 +25,9 @@ impl Stream {
     }
 
     pub(crate) fn parameter(&mut self, shape: &[usize]) -> Parameter {
-        let values: Vec<f32> = (0..shape.iter().product()).map(|_| self.next() as f32).collect();
+        let values: Vec<f32> = (0..shape.iter().product())
+            .map(|_| self.next() as f32)
+            .collect();
         Parameter::new("random", shape, values).expect("finite")
     }
 

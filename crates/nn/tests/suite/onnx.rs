@@ -4,41 +4,85 @@ use crate::{Stream, assert_close};
 use approx::Activation;
 use polyveil_nn::format::onnx;
 use polyveil_nn::format::onnx_proto::{
-    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
-    TensorTypeProto, TypeProto, ValueInfoProto,
+    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use polyveil_nn::{Error, Graph, Nonlinearity, Op, Shape, Tensor};
 use prost::Message;
 
 fn info(name: &str, dims: &[i64]) -> ValueInfoProto {
-    let dim = dims.iter().map(|&d| DimensionProto { dim_value: d, dim_param: String::new() }).collect();
-    let tensor_type = Some(TensorTypeProto { elem_type: 1, shape: Some(TensorShapeProto { dim }) });
-    ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type }) }
+    let dim = dims
+        .iter()
+        .map(|&d| DimensionProto {
+            dim_value: d,
+            dim_param: String::new(),
+        })
+        .collect();
+    let tensor_type = Some(TensorTypeProto {
+        elem_type: 1,
+        shape: Some(TensorShapeProto { dim }),
+    });
+    ValueInfoProto {
+        name: name.into(),
+        r#type: Some(TypeProto { tensor_type }),
+    }
 }
 
 fn floats(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
     let raw_data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-    TensorProto { name: name.into(), dims: dims.to_vec(), data_type: 1, raw_data, ..TensorProto::default() }
+    TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: 1,
+        raw_data,
+        ..TensorProto::default()
+    }
 }
 
 fn integers(name: &str, values: &[i64]) -> TensorProto {
-    TensorProto { name: name.into(), dims: vec![values.len() as i64], data_type: 7, int64_data: values.to_vec(), ..TensorProto::default() }
+    TensorProto {
+        name: name.into(),
+        dims: vec![values.len() as i64],
+        data_type: 7,
+        int64_data: values.to_vec(),
+        ..TensorProto::default()
+    }
 }
 
 fn ints(name: &str, ints: &[i64]) -> AttributeProto {
-    AttributeProto { name: name.into(), ints: ints.to_vec(), r#type: 7, ..AttributeProto::default() }
+    AttributeProto {
+        name: name.into(),
+        ints: ints.to_vec(),
+        r#type: 7,
+        ..AttributeProto::default()
+    }
 }
 
 fn int(name: &str, i: i64) -> AttributeProto {
-    AttributeProto { name: name.into(), i, r#type: 2, ..AttributeProto::default() }
+    AttributeProto {
+        name: name.into(),
+        i,
+        r#type: 2,
+        ..AttributeProto::default()
+    }
 }
 
 fn float(name: &str, f: f32) -> AttributeProto {
-    AttributeProto { name: name.into(), f, r#type: 1, ..AttributeProto::default() }
+    AttributeProto {
+        name: name.into(),
+        f,
+        r#type: 1,
+        ..AttributeProto::default()
+    }
 }
 
 fn string(name: &str, s: &str) -> AttributeProto {
-    AttributeProto { name: name.into(), s: s.as_bytes().to_vec(), r#type: 3, ..AttributeProto::default() }
+    AttributeProto {
+        name: name.into(),
+        s: s.as_bytes().to_vec(),
+        r#type: 3,
+        ..AttributeProto::default()
+    }
 }
 
 /// Operator `op` from `inputs` to `output`; the node's name is `n_` and the output's.
@@ -58,17 +102,34 @@ fn model(input: &[i64], node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> 
     ModelProto {
         ir_version: 8,
         producer_name: "test".into(),
-        graph: Some(GraphProto { node, name: "g".into(), initializer, input: vec![info("x", input)], output: vec![info("y", &[])] }),
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 17 }],
+        graph: Some(GraphProto {
+            node,
+            name: "g".into(),
+            initializer,
+            input: vec![info("x", input)],
+            output: vec![info("y", &[])],
+        }),
+        opset_import: vec![OperatorSetIdProto {
+            domain: String::new(),
+            version: 17,
+        }],
     }
 }
 
-fn import(input: &[i64], node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> Result<Graph, Error> {
+fn import(
+    input: &[i64],
+    node: Vec<NodeProto>,
+    initializer: Vec<TensorProto>,
+) -> Result<Graph, Error> {
     onnx::from_bytes(&model(input, node, initializer).encode_to_vec())
 }
 
 fn run(input: &[i64], nodes: Vec<NodeProto>, constants: Vec<TensorProto>, x: &Tensor) -> Tensor {
-    import(input, nodes, constants).expect("imports").evaluate(x).expect("fits").output
+    import(input, nodes, constants)
+        .expect("imports")
+        .evaluate(x)
+        .expect("fits")
+        .output
 }
 
 const IMAGE: &[i64] = &[1, 2, 5, 5];
@@ -86,8 +147,22 @@ fn weights(n: usize) -> Vec<f32> {
 fn a_whole_network() {
     let w = weights(3 * 2 * 3 * 3);
     let nodes = vec![
-        node("Conv", &["x", "w", "b"], "c", vec![ints("pads", &[1, 0, 1, 2]), ints("strides", &[2, 1]), ints("kernel_shape", &[3, 3])]),
-        node("BatchNormalization", &["c", "s", "t", "m", "v"], "n", vec![float("epsilon", 1e-3)]),
+        node(
+            "Conv",
+            &["x", "w", "b"],
+            "c",
+            vec![
+                ints("pads", &[1, 0, 1, 2]),
+                ints("strides", &[2, 1]),
+                ints("kernel_shape", &[3, 3]),
+            ],
+        ),
+        node(
+            "BatchNormalization",
+            &["c", "s", "t", "m", "v"],
+            "n",
+            vec![float("epsilon", 1e-3)],
+        ),
         node("Relu", &["n"], "r", vec![]),
         node("Dropout", &["r"], "d", vec![]),
         node("GlobalAveragePool", &["d"], "p", vec![]),
@@ -106,7 +181,10 @@ fn a_whole_network() {
     ];
     let graph = import(&[0, 2, 5, 5], nodes, constants).expect("a free batch axis is fine");
     assert_eq!(graph.nodes().len(), 8);
-    assert_eq!(graph.find("n_c").expect("there").shape(), Shape::image(3, 3, 5));
+    assert_eq!(
+        graph.find("n_c").expect("there").shape(),
+        Shape::image(3, 3, 5)
+    );
     let x = picture();
     let mut pooled = [0.0; 3];
     for (o, sum) in pooled.iter_mut().enumerate() {
@@ -130,24 +208,53 @@ fn a_whole_network() {
             }
         }
     }
-    let expected = [pooled[0] + 2.0 * pooled[1] + 3.0 * pooled[2] + 0.5, pooled[2] - pooled[0] - 0.5];
-    assert_close(graph.evaluate(&x).expect("fits").output.values(), &expected, 1e-12);
+    let expected = [
+        pooled[0] + 2.0 * pooled[1] + 3.0 * pooled[2] + 0.5,
+        pooled[2] - pooled[0] - 0.5,
+    ];
+    assert_close(
+        graph.evaluate(&x).expect("fits").output.values(),
+        &expected,
+        1e-12,
+    );
 }
 
 fn only_activation(graph: &Graph) -> Activation {
     let found: Vec<_> = graph.activations().map(|(_, a)| a).collect();
-    assert_eq!((graph.nodes().len(), found.len()), (2, 1), "the pattern is one node");
+    assert_eq!(
+        (graph.nodes().len(), found.len()),
+        (2, 1),
+        "the pattern is one node"
+    );
     found[0]
 }
 
 #[test]
 fn activation_patterns() {
-    let silu = |a: &str, b: &str| vec![node("Sigmoid", &["x"], "s", vec![]), node("Mul", &[a, b], "y", vec![])];
+    let silu = |a: &str, b: &str| {
+        vec![
+            node("Sigmoid", &["x"], "s", vec![]),
+            node("Mul", &[a, b], "y", vec![]),
+        ]
+    };
     for (a, b) in [("x", "s"), ("s", "x")] {
-        assert_eq!(only_activation(&import(IMAGE, silu(a, b), vec![]).expect("imports")), Activation::Silu);
+        assert_eq!(
+            only_activation(&import(IMAGE, silu(a, b), vec![]).expect("imports")),
+            Activation::Silu
+        );
     }
-    assert_eq!(only_activation(&import(IMAGE, vec![node("Gelu", &["x"], "y", vec![])], vec![]).expect("imports")), Activation::Gelu);
-    assert_eq!(only_activation(&import(IMAGE, vec![node("Tanh", &["x"], "y", vec![])], vec![]).expect("imports")), Activation::Tanh);
+    assert_eq!(
+        only_activation(
+            &import(IMAGE, vec![node("Gelu", &["x"], "y", vec![])], vec![]).expect("imports")
+        ),
+        Activation::Gelu
+    );
+    assert_eq!(
+        only_activation(
+            &import(IMAGE, vec![node("Tanh", &["x"], "y", vec![])], vec![]).expect("imports")
+        ),
+        Activation::Tanh
+    );
     let constants = || {
         vec![
             floats("r2", &[], &[std::f32::consts::SQRT_2]),
@@ -171,7 +278,10 @@ fn activation_patterns() {
         node("Mul", &["h", "a"], "y", vec![]),
     ];
     for pattern in [after_half, before_half] {
-        assert_eq!(only_activation(&import(IMAGE, pattern, constants()).expect("imports")), Activation::Gelu);
+        assert_eq!(
+            only_activation(&import(IMAGE, pattern, constants()).expect("imports")),
+            Activation::Gelu
+        );
     }
     // A sigmoid of something else is no SiLU: a plain gate.
     let gate = vec![
@@ -181,34 +291,75 @@ fn activation_patterns() {
     ];
     let graph = import(IMAGE, gate, vec![]).expect("imports");
     assert!(matches!(graph.output().op(), Op::Mul));
-    assert!(matches!(graph.find("n_s").map(|n| n.op()), Some(Op::Elementwise(Nonlinearity::Activation(Activation::Sigmoid)))));
+    assert!(matches!(
+        graph.find("n_s").map(|n| n.op()),
+        Some(Op::Elementwise(Nonlinearity::Activation(
+            Activation::Sigmoid
+        )))
+    ));
 }
 
 #[test]
 fn automatic_padding() {
     let x = picture();
     let w = floats("w", &[1, 2, 2, 2], &weights(8));
-    let conv = |attributes: Vec<AttributeProto>| run(IMAGE, vec![node("Conv", &["x", "w"], "y", attributes)], vec![w.clone()], &x);
+    let conv = |attributes: Vec<AttributeProto>| {
+        run(
+            IMAGE,
+            vec![node("Conv", &["x", "w"], "y", attributes)],
+            vec![w.clone()],
+            &x,
+        )
+    };
     let upper = conv(vec![string("auto_pad", "SAME_UPPER")]);
     assert_eq!(upper, conv(vec![ints("pads", &[0, 0, 1, 1])]));
-    assert_eq!(conv(vec![string("auto_pad", "SAME_LOWER")]), conv(vec![ints("pads", &[1, 1, 0, 0])]));
-    assert_eq!(conv(vec![string("auto_pad", "VALID")]).shape(), Shape::image(1, 4, 4));
-    let strided = conv(vec![string("auto_pad", "SAME_UPPER"), ints("strides", &[2, 2])]);
+    assert_eq!(
+        conv(vec![string("auto_pad", "SAME_LOWER")]),
+        conv(vec![ints("pads", &[1, 1, 0, 0])])
+    );
+    assert_eq!(
+        conv(vec![string("auto_pad", "VALID")]).shape(),
+        Shape::image(1, 4, 4)
+    );
+    let strided = conv(vec![
+        string("auto_pad", "SAME_UPPER"),
+        ints("strides", &[2, 2]),
+    ]);
     assert_eq!(strided.shape(), Shape::image(1, 3, 3));
-    let pool = |attributes| run(IMAGE, vec![node("AveragePool", &["x"], "y", attributes)], vec![], &x);
+    let pool = |attributes| {
+        run(
+            IMAGE,
+            vec![node("AveragePool", &["x"], "y", attributes)],
+            vec![],
+            &x,
+        )
+    };
     let kernel = ints("kernel_shape", &[2, 2]);
     let y = pool(vec![kernel.clone(), string("auto_pad", "SAME_UPPER")]);
     let corner = *y.values().last().expect("values");
     assert_close(&[corner], &[*x.values().last().expect("values")], 1e-15);
-    let y = pool(vec![kernel, ints("pads", &[0, 0, 1, 1]), int("count_include_pad", 1)]);
-    assert_close(&[*y.values().last().expect("values")], &[corner / 4.0], 1e-15);
+    let y = pool(vec![
+        kernel,
+        ints("pads", &[0, 0, 1, 1]),
+        int("count_include_pad", 1),
+    ]);
+    assert_close(
+        &[*y.values().last().expect("values")],
+        &[corner / 4.0],
+        1e-15,
+    );
 }
 
 #[test]
 fn shortcut_a_and_shapes() {
     let x = picture();
     let nodes = vec![
-        node("Slice", &["x", "starts", "ends", "axes", "steps"], "s", vec![]),
+        node(
+            "Slice",
+            &["x", "starts", "ends", "axes", "steps"],
+            "s",
+            vec![],
+        ),
         node("Pad", &["s", "pads"], "y", vec![string("mode", "constant")]),
     ];
     let constants = vec![
@@ -222,7 +373,12 @@ fn shortcut_a_and_shapes() {
     assert_eq!(y.shape(), Shape::image(5, 3, 2));
     assert_eq!(y.values()[6], x.values()[0]);
     assert_eq!(y.values()[6 + 5], x.values()[22]);
-    assert!(y.values()[..6].iter().chain(&y.values()[18..]).all(|v| *v == 0.0));
+    assert!(
+        y.values()[..6]
+            .iter()
+            .chain(&y.values()[18..])
+            .all(|v| *v == 0.0)
+    );
     // x.view(x.size(0), -1) as exporters write it, and mean(dim=(2, 3)).
     let nodes = vec![
         node("Shape", &["x"], "sh", vec![]),
@@ -231,85 +387,238 @@ fn shortcut_a_and_shapes() {
         node("Concat", &["n1", "minus"], "to", vec![int("axis", 0)]),
         node("Reshape", &["x", "to"], "y", vec![]),
     ];
-    let zero = TensorProto { name: "zero".into(), data_type: 7, int64_data: vec![0], ..TensorProto::default() };
-    let y = run(IMAGE, nodes, vec![zero, integers("zeros", &[0]), integers("minus", &[-1])], &x);
+    let zero = TensorProto {
+        name: "zero".into(),
+        data_type: 7,
+        int64_data: vec![0],
+        ..TensorProto::default()
+    };
+    let y = run(
+        IMAGE,
+        nodes,
+        vec![zero, integers("zeros", &[0]), integers("minus", &[-1])],
+        &x,
+    );
     assert_eq!((y.shape(), y.values()), (Shape::Vector(50), x.values()));
-    let mean = |attributes| run(IMAGE, vec![node("ReduceMean", &["x"], "y", attributes)], vec![], &x);
-    let expected: Vec<f64> = x.values().chunks(25).map(|c| c.iter().sum::<f64>() / 25.0).collect();
+    let mean = |attributes| {
+        run(
+            IMAGE,
+            vec![node("ReduceMean", &["x"], "y", attributes)],
+            vec![],
+            &x,
+        )
+    };
+    let expected: Vec<f64> = x
+        .values()
+        .chunks(25)
+        .map(|c| c.iter().sum::<f64>() / 25.0)
+        .collect();
     let y = mean(vec![ints("axes", &[2, 3]), int("keepdims", 0)]);
     assert_eq!(y.shape(), Shape::Vector(2));
     assert_close(y.values(), &expected, 1e-14);
-    assert_eq!(mean(vec![ints("axes", &[-1, -2])]).shape(), Shape::image(2, 1, 1));
+    assert_eq!(
+        mean(vec![ints("axes", &[-1, -2])]).shape(),
+        Shape::image(2, 1, 1)
+    );
 }
 
 #[test]
 fn constants_broadcast_and_matmul() {
     let x = picture();
-    let add = |dims: &[i64], values: &[f32]| run(IMAGE, vec![node("Add", &["x", "c"], "y", vec![])], vec![floats("c", dims, values)], &x);
+    let add = |dims: &[i64], values: &[f32]| {
+        run(
+            IMAGE,
+            vec![node("Add", &["x", "c"], "y", vec![])],
+            vec![floats("c", dims, values)],
+            &x,
+        )
+    };
     let y = add(&[2, 1, 1], &[1.0, 2.0]);
-    assert_close(&[y.values()[0], y.values()[30]], &[x.values()[0] + 1.0, x.values()[30] + 2.0], 1e-15);
+    assert_close(
+        &[y.values()[0], y.values()[30]],
+        &[x.values()[0] + 1.0, x.values()[30] + 2.0],
+        1e-15,
+    );
     let y = add(&[], &[3.0]);
     assert_close(&[y.values()[49]], &[x.values()[49] + 3.0], 1e-15);
     let v = Tensor::new(Shape::Vector(2), vec![1.0, -2.0]).expect("fits");
     let nodes = vec![
         node("MatMul", &["x", "w"], "m", vec![]),
-        node("Constant", &[], "c", vec![AttributeProto { name: "value".into(), t: Some(floats("", &[3], &[0.0, 0.0, 1.0])), ..AttributeProto::default() }]),
+        node(
+            "Constant",
+            &[],
+            "c",
+            vec![AttributeProto {
+                name: "value".into(),
+                t: Some(floats("", &[3], &[0.0, 0.0, 1.0])),
+                ..AttributeProto::default()
+            }],
+        ),
         node("Add", &["c", "m"], "y", vec![]),
     ];
-    let y = run(&[1, 2], nodes, vec![floats("w", &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])], &v);
+    let y = run(
+        &[1, 2],
+        nodes,
+        vec![floats("w", &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])],
+        &v,
+    );
     assert_eq!(y.values(), &[-7.0, -8.0, -8.0]);
-    let gemm = vec![node("Gemm", &["x", "w", "b"], "y", vec![float("alpha", 2.0), float("beta", 0.5)])];
-    let y = run(&[1, 2], gemm, vec![floats("w", &[2, 1], &[1.0, 0.5]), floats("b", &[1], &[4.0])], &v);
+    let gemm = vec![node(
+        "Gemm",
+        &["x", "w", "b"],
+        "y",
+        vec![float("alpha", 2.0), float("beta", 0.5)],
+    )];
+    let y = run(
+        &[1, 2],
+        gemm,
+        vec![floats("w", &[2, 1], &[1.0, 0.5]), floats("b", &[1], &[4.0])],
+        &v,
+    );
     assert_eq!(y.values(), &[2.0]);
 }
 
 #[test]
 fn unsupported_operators_are_named() {
-    for (op, hint) in [("MaxPool", "AveragePool"), ("Softmax", "client"), ("Resize", "documentation"), ("Sub", "documentation")] {
+    for (op, hint) in [
+        ("MaxPool", "AveragePool"),
+        ("Softmax", "client"),
+        ("Resize", "documentation"),
+        ("Sub", "documentation"),
+    ] {
         let e = import(IMAGE, vec![node(op, &["x"], "y", vec![])], vec![]).expect_err("refused");
-        assert!(matches!(&e, Error::UnsupportedOperator { node, operator, .. } if node == "n_y" && operator == op), "{e}");
+        assert!(
+            matches!(&e, Error::UnsupportedOperator { node, operator, .. } if node == "n_y" && operator == op),
+            "{e}"
+        );
         assert!(e.to_string().contains(hint), "{e}");
     }
     let mut foreign = node("FusedConv", &["x"], "y", vec![]);
     foreign.domain = "com.microsoft".into();
     let e = import(IMAGE, vec![foreign], vec![]).expect_err("refused");
     assert!(e.to_string().contains("com.microsoft.FusedConv"), "{e}");
-    let e = import(IMAGE, vec![node("Gelu", &["x"], "y", vec![string("approximate", "tanh")])], vec![]).expect_err("refused");
+    let e = import(
+        IMAGE,
+        vec![node(
+            "Gelu",
+            &["x"],
+            "y",
+            vec![string("approximate", "tanh")],
+        )],
+        vec![],
+    )
+    .expect_err("refused");
     assert!(matches!(e, Error::UnsupportedOperator { .. }));
     // What the output doesn't need is not looked at.
-    let nodes = vec![node("MaxPool", &["x"], "unused", vec![]), node("Relu", &["x"], "y", vec![])];
+    let nodes = vec![
+        node("MaxPool", &["x"], "unused", vec![]),
+        node("Relu", &["x"], "y", vec![]),
+    ];
     assert!(import(IMAGE, nodes, vec![]).is_ok());
 }
 
 #[test]
 fn attributes_that_cannot_be_taken_are_named() {
-    let detail = |nodes: Vec<NodeProto>, constants: Vec<TensorProto>| match import(IMAGE, nodes, constants) {
+    let detail = |nodes: Vec<NodeProto>, constants: Vec<TensorProto>| match import(
+        IMAGE, nodes, constants,
+    ) {
         Err(Error::Invalid { node, detail, .. }) => format!("{node}: {detail}"),
         other => panic!("refusal expected: {other:?}"),
     };
-    let one = |op: &str, inputs: &[&str], a: Vec<AttributeProto>, c: Vec<TensorProto>| detail(vec![node(op, inputs, "y", a)], c);
+    let one = |op: &str, inputs: &[&str], a: Vec<AttributeProto>, c: Vec<TensorProto>| {
+        detail(vec![node(op, inputs, "y", a)], c)
+    };
     let w = || vec![floats("w", &[1, 2, 2, 2], &weights(8))];
     assert!(one("Conv", &["x", "w"], vec![ints("strides", &[0, 1])], w()).contains("strides"));
     assert!(one("Conv", &["x", "w"], vec![ints("pads", &[-1, 0, 0, 0])], w()).contains("-1"));
-    assert!(one("Conv", &["x", "w"], vec![ints("kernel_shape", &[3, 3])], w()).contains("kernel_shape"));
+    assert!(
+        one(
+            "Conv",
+            &["x", "w"],
+            vec![ints("kernel_shape", &[3, 3])],
+            w()
+        )
+        .contains("kernel_shape")
+    );
     assert!(one("Conv", &["x", "w"], vec![string("auto_pad", "ODD")], w()).contains("auto_pad"));
     assert!(one("Conv", &["x", "x"], vec![], vec![]).contains("constant"));
     assert!(one("Conv", &["x"], vec![], vec![]).contains("missing"));
     assert!(one("Gemm", &["x", "w"], vec![], w()).contains("features"));
-    assert!(one("AveragePool", &["x"], vec![ints("kernel_shape", &[2, 2]), int("ceil_mode", 1)], vec![]).contains("ceil_mode"));
+    assert!(
+        one(
+            "AveragePool",
+            &["x"],
+            vec![ints("kernel_shape", &[2, 2]), int("ceil_mode", 1)],
+            vec![]
+        )
+        .contains("ceil_mode")
+    );
     assert!(one("AveragePool", &["x"], vec![], vec![]).contains("kernel_shape"));
     assert!(one("ReduceMean", &["x"], vec![ints("axes", &[1])], vec![]).contains("spatial"));
     assert!(one("ReduceMean", &["x"], vec![ints("axes", &[9])], vec![]).contains("outside"));
-    assert!(one("Pad", &["x"], vec![string("mode", "reflect"), ints("pads", &[0; 8])], vec![]).contains("zeros"));
+    assert!(
+        one(
+            "Pad",
+            &["x"],
+            vec![string("mode", "reflect"), ints("pads", &[0; 8])],
+            vec![]
+        )
+        .contains("zeros")
+    );
     assert!(one("Pad", &["x"], vec![ints("pads", &[0, 0, 0])], vec![]).contains("pads"));
-    assert!(one("Pad", &["x", "p", "v"], vec![], vec![integers("p", &[0; 8]), floats("v", &[], &[1.0])]).contains("zeros"));
-    assert!(one("Slice", &["x", "a", "b", "c", "d"], vec![], vec![integers("a", &[4]), integers("b", &[0]), integers("c", &[2]), integers("d", &[-1])]).contains("step"));
+    assert!(
+        one(
+            "Pad",
+            &["x", "p", "v"],
+            vec![],
+            vec![integers("p", &[0; 8]), floats("v", &[], &[1.0])]
+        )
+        .contains("zeros")
+    );
+    assert!(
+        one(
+            "Slice",
+            &["x", "a", "b", "c", "d"],
+            vec![],
+            vec![
+                integers("a", &[4]),
+                integers("b", &[0]),
+                integers("c", &[2]),
+                integers("d", &[-1])
+            ]
+        )
+        .contains("step")
+    );
     assert!(one("Flatten", &["x"], vec![int("axis", 2)], vec![]).contains("axis"));
     assert!(one("Reshape", &["x", "s"], vec![], vec![integers("s", &[1, 7])]).contains("values"));
-    assert!(one("Reshape", &["x", "s"], vec![], vec![integers("s", &[2, 5, 5])]).contains("shape"));
+    assert!(
+        one(
+            "Reshape",
+            &["x", "s"],
+            vec![],
+            vec![integers("s", &[2, 5, 5])]
+        )
+        .contains("shape")
+    );
     assert!(one("Squeeze", &["x"], vec![ints("axes", &[2, 3])], vec![]).contains("(C, 1, 1)"));
-    assert!(one("Add", &["x", "c"], vec![], vec![floats("c", &[3], &[0.0; 3])]).contains("does not fit"));
-    assert!(one("BatchNormalization", &["x", "w", "w", "w", "w"], vec![int("training_mode", 1)], w()).contains("eval"));
+    assert!(
+        one(
+            "Add",
+            &["x", "c"],
+            vec![],
+            vec![floats("c", &[3], &[0.0; 3])]
+        )
+        .contains("does not fit")
+    );
+    assert!(
+        one(
+            "BatchNormalization",
+            &["x", "w", "w", "w", "w"],
+            vec![int("training_mode", 1)],
+            w()
+        )
+        .contains("eval")
+    );
 }
 
 #[test]
@@ -318,29 +627,74 @@ fn broken_files() {
     let bytes = good.encode_to_vec();
     for length in 0..bytes.len() {
         let e = onnx::from_bytes(&bytes[..length]).expect_err("truncated");
-        assert!(matches!(e, Error::Truncated { .. } | Error::Malformed { .. } | Error::Invalid { .. }), "{length}: {e}");
+        assert!(
+            matches!(
+                e,
+                Error::Truncated { .. } | Error::Malformed { .. } | Error::Invalid { .. }
+            ),
+            "{length}: {e}"
+        );
     }
-    assert!(matches!(onnx::from_bytes(&bytes[..bytes.len() - 1]), Err(Error::Truncated { .. })));
-    assert!(matches!(onnx::from_bytes(b"\x89PNG\r\n\x1a\n and more"), Err(Error::Malformed { .. } | Error::Truncated { .. })));
-    assert!(matches!(onnx::from_bytes(&[]), Err(Error::Malformed { detail, .. }) if detail.contains("no graph")));
-    assert!(matches!(import(&[8, 2, 5, 5], vec![node("Relu", &["x"], "y", vec![])], vec![]), Err(Error::Invalid { detail, .. }) if detail.contains("batch")));
-    assert!(matches!(import(&[1, 2, 0, 0], vec![node("Relu", &["x"], "y", vec![])], vec![]), Err(Error::Invalid { .. })));
-    assert!(matches!(import(IMAGE, vec![node("Relu", &["q"], "y", vec![])], vec![]), Err(Error::Invalid { detail, .. }) if detail.contains("q")));
-    assert!(matches!(import(IMAGE, vec![], vec![]), Err(Error::Malformed { .. })));
+    assert!(matches!(
+        onnx::from_bytes(&bytes[..bytes.len() - 1]),
+        Err(Error::Truncated { .. })
+    ));
+    assert!(matches!(
+        onnx::from_bytes(b"\x89PNG\r\n\x1a\n and more"),
+        Err(Error::Malformed { .. } | Error::Truncated { .. })
+    ));
+    assert!(
+        matches!(onnx::from_bytes(&[]), Err(Error::Malformed { detail, .. }) if detail.contains("no graph"))
+    );
+    assert!(
+        matches!(import(&[8, 2, 5, 5], vec![node("Relu", &["x"], "y", vec![])], vec![]), Err(Error::Invalid { detail, .. }) if detail.contains("batch"))
+    );
+    assert!(matches!(
+        import(
+            &[1, 2, 0, 0],
+            vec![node("Relu", &["x"], "y", vec![])],
+            vec![]
+        ),
+        Err(Error::Invalid { .. })
+    ));
+    assert!(
+        matches!(import(IMAGE, vec![node("Relu", &["q"], "y", vec![])], vec![]), Err(Error::Invalid { detail, .. }) if detail.contains("q"))
+    );
+    assert!(matches!(
+        import(IMAGE, vec![], vec![]),
+        Err(Error::Malformed { .. })
+    ));
     let mut two = good.clone();
-    two.graph.as_mut().expect("there").output.push(info("z", &[]));
-    assert!(matches!(onnx::from_proto(&two), Err(Error::Malformed { .. })));
+    two.graph
+        .as_mut()
+        .expect("there")
+        .output
+        .push(info("z", &[]));
+    assert!(matches!(
+        onnx::from_proto(&two),
+        Err(Error::Malformed { .. })
+    ));
     let conv = || vec![node("Conv", &["x", "w"], "y", vec![])];
     let mut nan = weights(8);
     nan[3] = f32::NAN;
-    assert!(matches!(import(IMAGE, conv(), vec![floats("w", &[1, 2, 2, 2], &nan)]), Err(Error::NotFinite { tensor, index: 3, .. }) if tensor == "w"));
-    assert!(matches!(import(IMAGE, conv(), vec![floats("w", &[1, 2, 2, 2], &nan[..7])]), Err(Error::Length { .. })));
+    assert!(
+        matches!(import(IMAGE, conv(), vec![floats("w", &[1, 2, 2, 2], &nan)]), Err(Error::NotFinite { tensor, index: 3, .. }) if tensor == "w")
+    );
+    assert!(matches!(
+        import(IMAGE, conv(), vec![floats("w", &[1, 2, 2, 2], &nan[..7])]),
+        Err(Error::Length { .. })
+    ));
     let mut outside = floats("w", &[1], &[0.0]);
     outside.data_location = 1;
-    assert!(matches!(import(IMAGE, conv(), vec![outside]), Err(Error::Malformed { detail, .. }) if detail.contains("another file")));
+    assert!(
+        matches!(import(IMAGE, conv(), vec![outside]), Err(Error::Malformed { detail, .. }) if detail.contains("another file"))
+    );
     let mut strange = floats("w", &[1], &[0.0]);
     strange.data_type = 14;
-    assert!(matches!(import(IMAGE, conv(), vec![strange]), Err(Error::Malformed { .. })));
+    assert!(matches!(
+        import(IMAGE, conv(), vec![strange]),
+        Err(Error::Malformed { .. })
+    ));
     for i in 0..bytes.len() {
         for flip in [1, 0x10, 0x80] {
             let mut b = bytes.clone();

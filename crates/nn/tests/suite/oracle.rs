@@ -3,7 +3,8 @@
 use crate::{Stream, assert_close};
 use approx::{Activation, Polynomial};
 use polyveil_nn::{
-    AvgPool, AxisSlice, BatchNorm, Conv2d, Graph, Linear, Nonlinearity, Op, Pad, Padding, Parameter, Shape, Slice, Tensor,
+    AvgPool, AxisSlice, BatchNorm, Conv2d, Graph, Linear, Nonlinearity, Op, Pad, Padding,
+    Parameter, Shape, Slice, Tensor,
 };
 
 type GraphOp = Op<Nonlinearity>;
@@ -12,11 +13,17 @@ fn run(op: GraphOp, x: &Tensor) -> Tensor {
     let mut b = Graph::builder();
     let input = b.input("x", x.shape()).expect("valid");
     let y = b.add("y", op, &[input]).expect("valid");
-    b.finish(y).expect("valid").evaluate(x).expect("fits").output
+    b.finish(y)
+        .expect("valid")
+        .evaluate(x)
+        .expect("fits")
+        .output
 }
 
 fn at(x: &Tensor, c: usize, i: isize, j: isize) -> f64 {
-    let Shape::Image { height, width, .. } = x.shape() else { panic!("an image") };
+    let Shape::Image { height, width, .. } = x.shape() else {
+        panic!("an image")
+    };
     if i < 0 || j < 0 || i >= height as isize || j >= width as isize {
         return 0.0;
     }
@@ -30,8 +37,34 @@ fn convolution() {
     let cases = [
         (3, 4, 1, (3, 3), (1, 1), Padding::same(1), (1, 1)),
         (4, 6, 2, (3, 3), (2, 2), Padding::same(1), (1, 1)),
-        (4, 4, 4, (5, 3), (1, 2), Padding { top: 3, bottom: 0, left: 1, right: 2 }, (1, 1)),
-        (2, 3, 1, (3, 2), (3, 1), Padding { top: 0, bottom: 4, left: 5, right: 0 }, (2, 3)),
+        (
+            4,
+            4,
+            4,
+            (5, 3),
+            (1, 2),
+            Padding {
+                top: 3,
+                bottom: 0,
+                left: 1,
+                right: 2,
+            },
+            (1, 1),
+        ),
+        (
+            2,
+            3,
+            1,
+            (3, 2),
+            (3, 1),
+            Padding {
+                top: 0,
+                bottom: 4,
+                left: 5,
+                right: 0,
+            },
+            (2, 3),
+        ),
         (5, 7, 1, (1, 1), (2, 2), Padding::default(), (1, 1)),
         (1, 1, 1, (9, 7), (1, 1), Padding::default(), (1, 1)),
     ];
@@ -39,12 +72,32 @@ fn convolution() {
         let x = s.tensor(Shape::image(channels, 9, 7));
         let weight = s.parameter(&[out, channels / groups, kh, kw]);
         let bias = s.parameter(&[out]);
-        let conv = Conv2d { weight: weight.clone(), bias: Some(bias.clone()), stride, padding, dilation, groups };
+        let conv = Conv2d {
+            weight: weight.clone(),
+            bias: Some(bias.clone()),
+            stride,
+            padding,
+            dilation,
+            groups,
+        };
         let y = run(Op::Conv2d(conv), &x);
-        let Shape::Image { channels: o, height: oh, width: ow } = y.shape() else { panic!("an image") };
+        let Shape::Image {
+            channels: o,
+            height: oh,
+            width: ow,
+        } = y.shape()
+        else {
+            panic!("an image")
+        };
         assert_eq!(o, out);
-        assert_eq!(oh, (9 + padding.top + padding.bottom - dilation.0 * (kh - 1) - 1) / stride.0 + 1);
-        assert_eq!(ow, (7 + padding.left + padding.right - dilation.1 * (kw - 1) - 1) / stride.1 + 1);
+        assert_eq!(
+            oh,
+            (9 + padding.top + padding.bottom - dilation.0 * (kh - 1) - 1) / stride.0 + 1
+        );
+        assert_eq!(
+            ow,
+            (7 + padding.left + padding.right - dilation.1 * (kw - 1) - 1) / stride.1 + 1
+        );
         let per_group = channels / groups;
         let mut expected = Vec::new();
         for o in 0..out {
@@ -55,9 +108,12 @@ fn convolution() {
                         for u in 0..kh {
                             for v in 0..kw {
                                 let w = weight.values()[((o * per_group + c) * kh + u) * kw + v];
-                                let row = (i * stride.0 + u * dilation.0) as isize - padding.top as isize;
-                                let column = (j * stride.1 + v * dilation.1) as isize - padding.left as isize;
-                                sum += f64::from(w) * at(&x, o * groups / out * per_group + c, row, column);
+                                let row =
+                                    (i * stride.0 + u * dilation.0) as isize - padding.top as isize;
+                                let column = (j * stride.1 + v * dilation.1) as isize
+                                    - padding.left as isize;
+                                sum += f64::from(w)
+                                    * at(&x, o * groups / out * per_group + c, row, column);
                             }
                         }
                     }
@@ -76,11 +132,35 @@ fn average_pooling() {
     for (kernel, stride, padding) in [
         ((2, 2), (2, 2), Padding::default()),
         ((3, 3), (2, 1), Padding::same(1)),
-        ((3, 2), (1, 3), Padding { top: 2, bottom: 1, left: 0, right: 1 }),
+        (
+            (3, 2),
+            (1, 3),
+            Padding {
+                top: 2,
+                bottom: 1,
+                left: 0,
+                right: 1,
+            },
+        ),
     ] {
         for count_include_pad in [false, true] {
-            let y = run(Op::AvgPool(AvgPool { kernel, stride, padding, count_include_pad }), &x);
-            let Shape::Image { height: oh, width: ow, .. } = y.shape() else { panic!("an image") };
+            let y = run(
+                Op::AvgPool(AvgPool {
+                    kernel,
+                    stride,
+                    padding,
+                    count_include_pad,
+                }),
+                &x,
+            );
+            let Shape::Image {
+                height: oh,
+                width: ow,
+                ..
+            } = y.shape()
+            else {
+                panic!("an image")
+            };
             let mut expected = Vec::new();
             for c in 0..2 {
                 for i in 0..oh {
@@ -91,7 +171,9 @@ fn average_pooling() {
                                 let row = (i * stride.0 + u) as isize - padding.top as isize;
                                 let column = (j * stride.1 + v) as isize - padding.left as isize;
                                 sum += at(&x, c, row, column);
-                                if count_include_pad || (0..7).contains(&row) && (0..8).contains(&column) {
+                                if count_include_pad
+                                    || (0..7).contains(&row) && (0..8).contains(&column)
+                                {
                                     count += 1.0;
                                 }
                             }
@@ -105,7 +187,11 @@ fn average_pooling() {
     }
     let y = run(Op::GlobalAvgPool, &x);
     assert_eq!(y.shape(), Shape::image(2, 1, 1));
-    assert_close(y.values(), &[0, 1].map(|c| x.values()[c * 56..][..56].iter().sum::<f64>() / 56.0), 1e-13);
+    assert_close(
+        y.values(),
+        &[0, 1].map(|c| x.values()[c * 56..][..56].iter().sum::<f64>() / 56.0),
+        1e-13,
+    );
 }
 
 #[test]
@@ -113,17 +199,39 @@ fn dense_and_batch_norm() {
     let mut s = Stream::new(3);
     let x = s.tensor(Shape::Vector(5));
     let (weight, bias) = (s.parameter(&[3, 5]), s.parameter(&[3]));
-    let y = run(Op::Linear(Linear { weight: weight.clone(), bias: Some(bias.clone()) }), &x);
+    let y = run(
+        Op::Linear(Linear {
+            weight: weight.clone(),
+            bias: Some(bias.clone()),
+        }),
+        &x,
+    );
     for o in 0..3 {
-        let sum: f64 = (0..5).map(|i| f64::from(weight.values()[o * 5 + i]) * x.values()[i]).sum();
-        assert_close(&[y.values()[o]], &[sum + f64::from(bias.values()[o])], 1e-14);
+        let sum: f64 = (0..5)
+            .map(|i| f64::from(weight.values()[o * 5 + i]) * x.values()[i])
+            .sum();
+        assert_close(
+            &[y.values()[o]],
+            &[sum + f64::from(bias.values()[o])],
+            1e-14,
+        );
     }
     let x = s.tensor(Shape::image(2, 3, 2));
     let p = |v: [f32; 2]| Parameter::new("p", [2], v.to_vec()).expect("finite");
-    let norm = BatchNorm { scale: p([2.0, -1.0]), bias: p([0.5, 0.25]), mean: p([0.1, -0.2]), variance: p([4.0, 0.25]), epsilon: 0.0 };
+    let norm = BatchNorm {
+        scale: p([2.0, -1.0]),
+        bias: p([0.5, 0.25]),
+        mean: p([0.1, -0.2]),
+        variance: p([4.0, 0.25]),
+        epsilon: 0.0,
+    };
     let y = run(Op::BatchNorm(norm), &x);
     for (i, (x, y)) in x.values().iter().zip(y.values()).enumerate() {
-        let expected = if i < 6 { (x - f64::from(0.1f32)) + 0.5 } else { -(x + f64::from(0.2f32)) * 2.0 + 0.25 };
+        let expected = if i < 6 {
+            (x - f64::from(0.1f32)) + 0.5
+        } else {
+            -(x + f64::from(0.2f32)) * 2.0 + 0.25
+        };
         assert_close(&[*y], &[expected], 1e-14);
     }
 }
@@ -131,20 +239,37 @@ fn dense_and_batch_norm() {
 #[test]
 fn pad_slice_reshape() {
     let x = Tensor::new(Shape::image(2, 3, 4), (0..24).map(f64::from).collect()).expect("fits");
-    let pad = Pad { channels: (1, 2), spatial: Padding { top: 1, bottom: 0, left: 2, right: 1 } };
+    let pad = Pad {
+        channels: (1, 2),
+        spatial: Padding {
+            top: 1,
+            bottom: 0,
+            left: 2,
+            right: 1,
+        },
+    };
     let y = run(Op::Pad(pad), &x);
     assert_eq!(y.shape(), Shape::image(5, 4, 7));
     for c in 0..5usize {
         for i in 0..4usize {
             for j in 0..7usize {
                 let inside = (1..3).contains(&c) && i >= 1 && (2..6).contains(&j);
-                let expected = if inside { at(&x, c - 1, i as isize - 1, j as isize - 2) } else { 0.0 };
+                let expected = if inside {
+                    at(&x, c - 1, i as isize - 1, j as isize - 2)
+                } else {
+                    0.0
+                };
                 assert_eq!(at(&y, c, i as isize, j as isize), expected);
             }
         }
     }
     let axis = |begin, end, step| AxisSlice { begin, end, step };
-    let y = run(Op::Slice(Slice { axes: vec![axis(1, 2, 1), axis(0, 3, 2), axis(1, 4, 2)] }), &x);
+    let y = run(
+        Op::Slice(Slice {
+            axes: vec![axis(1, 2, 1), axis(0, 3, 2), axis(1, 4, 2)],
+        }),
+        &x,
+    );
     assert_eq!(y.shape(), Shape::image(1, 2, 2));
     assert_eq!(y.values(), &[13.0, 15.0, 21.0, 23.0]);
     assert_eq!(run(Op::Flatten, &x).shape(), Shape::Vector(24));
@@ -158,7 +283,9 @@ fn sums_products_constants_and_several_consumers() {
     let mut b = Graph::builder();
     let x = b.input("x", Shape::Vector(3)).expect("valid");
     let c = Parameter::new("c", [3], vec![1.0, 2.0, 3.0]).expect("finite");
-    let c = b.add("c", Op::Constant(Shape::Vector(3), c), &[]).expect("valid");
+    let c = b
+        .add("c", Op::Constant(Shape::Vector(3), c), &[])
+        .expect("valid");
     let square = b.add("square", Op::Mul, &[x, x]).expect("valid");
     let sum = b.add("sum", Op::Add, &[square, c]).expect("valid");
     let y = b.add("y", Op::Mul, &[sum, x]).expect("valid");
@@ -166,8 +293,14 @@ fn sums_products_constants_and_several_consumers() {
     let x = Tensor::new(Shape::Vector(3), vec![1.0, -2.0, 0.5]).expect("fits");
     let trace = graph.evaluate_all(&x).expect("fits");
     assert_eq!(trace.values.len(), 5);
-    assert_eq!(graph.evaluate(&x).expect("fits").output.values(), &[2.0, -12.0, 1.625]);
-    assert_eq!(trace.values[graph.output().id().index()].values(), &[2.0, -12.0, 1.625]);
+    assert_eq!(
+        graph.evaluate(&x).expect("fits").output.values(),
+        &[2.0, -12.0, 1.625]
+    );
+    assert_eq!(
+        trace.values[graph.output().id().index()].values(),
+        &[2.0, -12.0, 1.625]
+    );
 }
 
 #[test]
@@ -175,13 +308,26 @@ fn polynomials_are_not_guarded_but_reported() {
     let p = Polynomial::from_monomial(&[0.0, 0.0, 1.0], (-1.0, 1.0)).expect("valid");
     let mut b = Graph::builder();
     let x = b.input("x", Shape::Vector(4)).expect("valid");
-    let y = b.add("square", Op::Elementwise(p.into()), &[x]).expect("valid");
-    let y = b.add("silu", Op::Elementwise(Activation::Silu.into()), &[y]).expect("valid");
+    let y = b
+        .add("square", Op::Elementwise(p.into()), &[x])
+        .expect("valid");
+    let y = b
+        .add("silu", Op::Elementwise(Activation::Silu.into()), &[y])
+        .expect("valid");
     let graph = b.finish(y).expect("valid");
     let x = Tensor::new(Shape::Vector(4), vec![0.5, -3.0, 1.5, 1.0]).expect("fits");
     let e = graph.evaluate(&x).expect("fits");
-    assert_close(&[e.output.values()[1]], &[Activation::Silu.value(9.0)], 1e-12);
-    let [o] = &e.outside[..] else { panic!("one node leaves its interval: {:?}", e.outside) };
-    assert_eq!((o.name.as_str(), o.value, o.count, o.interval), ("square", -3.0, 2, (-1.0, 1.0)));
+    assert_close(
+        &[e.output.values()[1]],
+        &[Activation::Silu.value(9.0)],
+        1e-12,
+    );
+    let [o] = &e.outside[..] else {
+        panic!("one node leaves its interval: {:?}", e.outside)
+    };
+    assert_eq!(
+        (o.name.as_str(), o.value, o.count, o.interval),
+        ("square", -3.0, 2, (-1.0, 1.0))
+    );
     assert!(o.to_string().contains("square"));
 }

@@ -8,7 +8,9 @@ use std::io::Cursor;
 fn png(width: u32, height: u32) -> Vec<u8> {
     let image = image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 200]));
     let mut out = Cursor::new(Vec::new());
-    image.write_to(&mut out, image::ImageFormat::Png).expect("encodes");
+    image
+        .write_to(&mut out, image::ImageFormat::Png)
+        .expect("encodes");
     out.into_inner()
 }
 
@@ -16,32 +18,78 @@ fn png(width: u32, height: u32) -> Vec<u8> {
 fn pictures_are_normalised_per_channel() {
     let picture = Picture::from_bytes(&png(4, 3)).expect("decodes");
     assert_eq!(picture.size(), (4, 3));
-    let t = picture.to_tensor(Shape::image(3, 3, 4), &imagenet_normalization()).expect("fits");
+    let t = picture
+        .to_tensor(Shape::image(3, 3, 4), &imagenet_normalization())
+        .expect("fits");
     let (x, y) = (2usize, 1usize);
-    let expected = [(2.0 / 255.0 - 0.485) / 0.229, (1.0 / 255.0 - 0.456) / 0.224, (200.0 / 255.0 - 0.406) / 0.225];
-    assert_close(&[0, 1, 2].map(|c| t.values()[(c * 3 + y) * 4 + x]), &expected, 1e-14);
+    let expected = [
+        (2.0 / 255.0 - 0.485) / 0.229,
+        (1.0 / 255.0 - 0.456) / 0.224,
+        (200.0 / 255.0 - 0.406) / 0.225,
+    ];
+    assert_close(
+        &[0, 1, 2].map(|c| t.values()[(c * 3 + y) * 4 + x]),
+        &expected,
+        1e-14,
+    );
 }
 
 #[test]
 fn another_size_is_refused_and_resizing_must_be_asked_for() {
     let picture = Picture::from_bytes(&png(64, 48)).expect("decodes");
     let shape = Shape::image(3, 32, 32);
-    let e = picture.to_tensor(shape, &imagenet_normalization()).expect_err("wrong size");
-    assert!(matches!(e, Error::PictureSize { needed: (32, 32), had: (64, 48) }));
-    assert_eq!(e.to_string(), "the picture is 64×48 pixels, the network takes 32×32; scale it beforehand or ask for resizing explicitly");
-    assert!(picture.fit(32, 32).to_tensor(shape, &imagenet_normalization()).is_ok());
-    assert!(matches!(picture.to_tensor(Shape::Vector(9), &imagenet_normalization()), Err(Error::NoPicture { .. })));
-    assert!(matches!(picture.to_tensor(Shape::image(2, 48, 64), &imagenet_normalization()), Err(Error::NoPicture { .. })));
-    let grey = Normalization { mean: vec![0.5], deviation: vec![0.5] };
-    assert!(matches!(picture.to_tensor(Shape::image(3, 48, 64), &grey), Err(Error::Count { .. })));
+    let e = picture
+        .to_tensor(shape, &imagenet_normalization())
+        .expect_err("wrong size");
+    assert!(matches!(
+        e,
+        Error::PictureSize {
+            needed: (32, 32),
+            had: (64, 48)
+        }
+    ));
+    assert_eq!(
+        e.to_string(),
+        "the picture is 64×48 pixels, the network takes 32×32; scale it beforehand or ask for resizing explicitly"
+    );
+    assert!(
+        picture
+            .fit(32, 32)
+            .to_tensor(shape, &imagenet_normalization())
+            .is_ok()
+    );
+    assert!(matches!(
+        picture.to_tensor(Shape::Vector(9), &imagenet_normalization()),
+        Err(Error::NoPicture { .. })
+    ));
+    assert!(matches!(
+        picture.to_tensor(Shape::image(2, 48, 64), &imagenet_normalization()),
+        Err(Error::NoPicture { .. })
+    ));
+    let grey = Normalization {
+        mean: vec![0.5],
+        deviation: vec![0.5],
+    };
+    assert!(matches!(
+        picture.to_tensor(Shape::image(3, 48, 64), &grey),
+        Err(Error::Count { .. })
+    ));
     assert!(picture.to_tensor(Shape::image(1, 48, 64), &grey).is_ok());
 }
 
 #[test]
 fn broken_and_foreign_pictures_are_refused() {
     let good = png(8, 8);
-    for bad in [&good[..good.len() / 2], b"GIF89a not read", b"", &good[..10]] {
-        assert!(matches!(Picture::from_bytes(bad), Err(Error::Malformed { .. })));
+    for bad in [
+        &good[..good.len() / 2],
+        b"GIF89a not read",
+        b"",
+        &good[..10],
+    ] {
+        assert!(matches!(
+            Picture::from_bytes(bad),
+            Err(Error::Malformed { .. })
+        ));
     }
 }
 
@@ -52,10 +100,18 @@ fn cifar_files() {
     bytes[CIFAR_RECORD + 1] = 255;
     let records = cifar_records(&bytes).expect("reads");
     assert_eq!((records.len(), records[1].label), (2, 9));
-    let t = records[1].to_tensor(&imagenet_normalization()).expect("3 channels");
+    let t = records[1]
+        .to_tensor(&imagenet_normalization())
+        .expect("3 channels");
     assert_close(&t.values()[..1], &[(1.0 - 0.485) / 0.229], 1e-14);
-    assert!(matches!(cifar_records(&bytes[..4000]), Err(Error::Truncated { .. })));
+    assert!(matches!(
+        cifar_records(&bytes[..4000]),
+        Err(Error::Truncated { .. })
+    ));
     bytes[0] = 10;
-    assert!(matches!(cifar_records(&bytes), Err(Error::Malformed { .. })));
+    assert!(matches!(
+        cifar_records(&bytes),
+        Err(Error::Malformed { .. })
+    ));
     assert!(matches!(cifar_records(&[]), Err(Error::Malformed { .. })));
 }

@@ -16,17 +16,38 @@ fn text(s: &str) -> Vec<u8> {
 /// `{"state_dict": {"w": tensor(2, 3) stored transposed, "n": int64 scalar}}` with storages "0" (f32 × 6) and "1" (i64 × 1).
 fn pickle() -> Vec<u8> {
     let storage = |kind: &str, key: &str, length: u8| {
-        [b"(".to_vec(), text("storage"), format!("ctorch\n{kind}\n").into_bytes(), text(key), text("cpu"), vec![b'K', length], b"tQ".to_vec()].concat()
+        [
+            b"(".to_vec(),
+            text("storage"),
+            format!("ctorch\n{kind}\n").into_bytes(),
+            text(key),
+            text("cpu"),
+            vec![b'K', length],
+            b"tQ".to_vec(),
+        ]
+        .concat()
     };
     let tensor = |storage: Vec<u8>, shape: &[u8], stride: &[u8]| {
-        [b"ctorch._utils\n_rebuild_tensor_v2\n(".to_vec(), storage, b"K\0".to_vec(), shape.to_vec(), stride.to_vec(), b"\x89ccollections\nOrderedDict\n)RtR".to_vec()].concat()
+        [
+            b"ctorch._utils\n_rebuild_tensor_v2\n(".to_vec(),
+            storage,
+            b"K\0".to_vec(),
+            shape.to_vec(),
+            stride.to_vec(),
+            b"\x89ccollections\nOrderedDict\n)RtR".to_vec(),
+        ]
+        .concat()
     };
     [
         b"\x80\x02}".to_vec(),
         text("state_dict"),
         b"}(".to_vec(),
         text("module.w"),
-        tensor(storage("FloatStorage", "0", 6), b"K\x02K\x03\x86", b"K\x01K\x02\x86"),
+        tensor(
+            storage("FloatStorage", "0", 6),
+            b"K\x02K\x03\x86",
+            b"K\x01K\x02\x86",
+        ),
         text("n"),
         tensor(storage("LongStorage", "1", 1), b")", b")"),
         b"us.".to_vec(),
@@ -35,7 +56,10 @@ fn pickle() -> Vec<u8> {
 }
 
 fn floats() -> Vec<u8> {
-    [0.0f32, 3.0, 1.0, 4.0, 2.0, 5.0].iter().flat_map(|v| v.to_le_bytes()).collect()
+    [0.0f32, 3.0, 1.0, 4.0, 2.0, 5.0]
+        .iter()
+        .flat_map(|v| v.to_le_bytes())
+        .collect()
 }
 
 fn legacy(magic: &[u8]) -> Vec<u8> {
@@ -43,7 +67,12 @@ fn legacy(magic: &[u8]) -> Vec<u8> {
     let mut out = [
         magic.to_vec(),
         b"\x80\x02M\xe9\x03.".to_vec(),
-        [b"\x80\x02}".to_vec(), text("little_endian"), b"\x88s.".to_vec()].concat(),
+        [
+            b"\x80\x02}".to_vec(),
+            text("little_endian"),
+            b"\x88s.".to_vec(),
+        ]
+        .concat(),
         pickle(),
         keys,
     ]
@@ -104,7 +133,10 @@ fn torch_zip(method: u8) -> Vec<u8> {
 fn check(dict: &StateDict) {
     assert_eq!(dict.tensors().len(), 2);
     let w = dict.require("w").expect("behind its prefix");
-    assert_eq!((w.shape.as_slice(), w.values.as_slice()), ([2, 3].as_slice(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0].as_slice()));
+    assert_eq!(
+        (w.shape.as_slice(), w.values.as_slice()),
+        ([2, 3].as_slice(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0].as_slice())
+    );
     let n = dict.require("n").expect("there");
     assert_eq!((n.shape.len(), n.values.as_slice()), (0, [7.0].as_slice()));
 }
@@ -120,7 +152,10 @@ fn truncation_anywhere_is_an_error_never_a_panic() {
     for whole in [legacy(MAGIC), torch_zip(0)] {
         for length in 0..whole.len() {
             let e = StateDict::from_bytes(&whole[..length]).expect_err("truncated");
-            assert!(matches!(e, Error::Truncated { .. } | Error::Malformed { .. }), "{length}: {e}");
+            assert!(
+                matches!(e, Error::Truncated { .. } | Error::Malformed { .. }),
+                "{length}: {e}"
+            );
         }
     }
 }
@@ -140,16 +175,37 @@ fn flipped_bytes_never_panic() {
 
 #[test]
 fn foreign_files_are_told_apart() {
-    assert!(matches!(StateDict::from_bytes(&torch_zip(8)), Err(Error::Malformed { detail, .. }) if detail.contains("compressed")));
-    assert!(matches!(StateDict::from_bytes(&zip(&[("word/document.xml", vec![])], 0)), Err(Error::Malformed { detail, .. }) if detail.contains("data.pkl")));
-    assert!(matches!(StateDict::from_bytes(b"\x80\x02K\x05."), Err(Error::Malformed { detail, .. }) if detail.contains("torch.save")));
-    assert!(matches!(StateDict::from_bytes(b"%PDF-1.7 and so on"), Err(Error::Malformed { .. })));
+    assert!(
+        matches!(StateDict::from_bytes(&torch_zip(8)), Err(Error::Malformed { detail, .. }) if detail.contains("compressed"))
+    );
+    assert!(
+        matches!(StateDict::from_bytes(&zip(&[("word/document.xml", vec![])], 0)), Err(Error::Malformed { detail, .. }) if detail.contains("data.pkl"))
+    );
+    assert!(
+        matches!(StateDict::from_bytes(b"\x80\x02K\x05."), Err(Error::Malformed { detail, .. }) if detail.contains("torch.save"))
+    );
+    assert!(matches!(
+        StateDict::from_bytes(b"%PDF-1.7 and so on"),
+        Err(Error::Malformed { .. })
+    ));
     let mut version = legacy(MAGIC);
     version[MAGIC.len() + 3] = 0xea;
-    assert!(matches!(StateDict::from_bytes(&version), Err(Error::Version { .. })));
-    let evil = zip(&[("m/data.pkl", b"\x80\x02cposix\nsystem\nX\x02\0\0\0ls\x85R.".to_vec())], 0);
+    assert!(matches!(
+        StateDict::from_bytes(&version),
+        Err(Error::Version { .. })
+    ));
+    let evil = zip(
+        &[(
+            "m/data.pkl",
+            b"\x80\x02cposix\nsystem\nX\x02\0\0\0ls\x85R.".to_vec(),
+        )],
+        0,
+    );
     let e = StateDict::from_bytes(&evil).expect_err("refused");
-    assert!(matches!(&e, Error::PickleGlobal { global } if global == "posix.system"), "{e}");
+    assert!(
+        matches!(&e, Error::PickleGlobal { global } if global == "posix.system"),
+        "{e}"
+    );
     assert!(e.to_string().contains("state_dict"), "{e}");
 }
 
@@ -157,7 +213,14 @@ fn foreign_files_are_told_apart() {
 fn reading_is_limited() {
     let path = std::env::temp_dir().join(format!("polyveil-limit-{}", std::process::id()));
     std::fs::write(&path, [0; 100]).expect("writes");
-    assert!(matches!(format::read_limited(&path, 99), Err(Error::TooLarge { limit: 99, had: 100, .. })));
+    assert!(matches!(
+        format::read_limited(&path, 99),
+        Err(Error::TooLarge {
+            limit: 99,
+            had: 100,
+            ..
+        })
+    ));
     assert_eq!(format::read_limited(&path, 100).expect("reads").len(), 100);
     std::fs::remove_file(&path).expect("removes");
     assert!(matches!(StateDict::load(&path, 100), Err(Error::Io { .. })));
@@ -168,11 +231,28 @@ pub(crate) fn small_resnet() -> BTreeMap<String, StateTensor> {
     let mut s = crate::Stream::new(9);
     let mut t = BTreeMap::new();
     let mut put = |name: String, shape: &[usize], positive: bool| {
-        let values = (0..shape.iter().product()).map(|_| if positive { 1.0 + 0.5 * s.next() } else { f64::from(0.4 * s.next() as f32) });
-        t.insert(name, StateTensor { shape: shape.to_vec(), values: values.collect() });
+        let values = (0..shape.iter().product()).map(|_| {
+            if positive {
+                1.0 + 0.5 * s.next()
+            } else {
+                f64::from(0.4 * s.next() as f32)
+            }
+        });
+        t.insert(
+            name,
+            StateTensor {
+                shape: shape.to_vec(),
+                values: values.collect(),
+            },
+        );
     };
     let norm = |put: &mut dyn FnMut(String, &[usize], bool), name: &str, c: usize| {
-        for (part, positive) in [("weight", true), ("bias", false), ("running_mean", false), ("running_var", true)] {
+        for (part, positive) in [
+            ("weight", true),
+            ("bias", false),
+            ("running_mean", false),
+            ("running_var", true),
+        ] {
             put(format!("{name}.{part}"), &[c], positive);
         }
     };
@@ -181,7 +261,11 @@ pub(crate) fn small_resnet() -> BTreeMap<String, StateTensor> {
     let mut from = 2;
     for (stage, to) in [(1, 2), (2, 4), (3, 8)] {
         for (conv, inputs) in [(1, from), (2, to)] {
-            put(format!("layer{stage}.0.conv{conv}.weight"), &[to, inputs, 3, 3], false);
+            put(
+                format!("layer{stage}.0.conv{conv}.weight"),
+                &[to, inputs, 3, 3],
+                false,
+            );
             norm(&mut put, &format!("layer{stage}.0.bn{conv}"), to);
         }
         from = to;
@@ -198,38 +282,97 @@ fn resnet_definitions_name_what_is_missing() {
     assert_eq!(resnet_cifar::depth(&dict), 8);
     let graph = resnet_cifar::from_state_dict(&dict, Activation::Gelu).expect("builds");
     assert_eq!(graph.activations().count(), 7);
-    assert!(matches!(graph.find("layer2.0.shortcut.pad").map(|n| n.op()), Some(Op::Pad(p)) if p.channels == (1, 1)));
-    for missing in ["layer2.0.bn1.running_var", "layer3.0.conv1.weight", "fc.bias", "conv1.weight"] {
+    assert!(
+        matches!(graph.find("layer2.0.shortcut.pad").map(|n| n.op()), Some(Op::Pad(p)) if p.channels == (1, 1))
+    );
+    for missing in [
+        "layer2.0.bn1.running_var",
+        "layer3.0.conv1.weight",
+        "fc.bias",
+        "conv1.weight",
+    ] {
         let mut part = whole.clone();
         part.remove(missing);
-        let e = resnet_cifar::from_state_dict(&StateDict::new(part), Activation::Silu).expect_err("missing");
-        assert!(matches!(&e, Error::MissingTensor { tensor, .. } if tensor == missing), "{e}");
+        let e = resnet_cifar::from_state_dict(&StateDict::new(part), Activation::Silu)
+            .expect_err("missing");
+        assert!(
+            matches!(&e, Error::MissingTensor { tensor, .. } if tensor == missing),
+            "{e}"
+        );
     }
     let mut bad = whole.clone();
     bad.get_mut("layer1.0.conv2.weight").expect("there").values[5] = f64::NAN;
     let e = resnet_cifar::from_state_dict(&StateDict::new(bad), Activation::Silu).expect_err("NaN");
-    assert!(matches!(&e, Error::NotFinite { tensor, index: 5, .. } if tensor == "layer1.0.conv2.weight"), "{e}");
+    assert!(
+        matches!(&e, Error::NotFinite { tensor, index: 5, .. } if tensor == "layer1.0.conv2.weight"),
+        "{e}"
+    );
 }
 
 #[test]
 fn polynomials_from_the_state_dict() {
     let mut whole = small_resnet();
-    let names = ["act1", "layer1.0.act1", "layer1.0.act2", "layer2.0.act1", "layer2.0.act2", "layer3.0.act1", "layer3.0.act2"];
+    let names = [
+        "act1",
+        "layer1.0.act1",
+        "layer1.0.act2",
+        "layer2.0.act1",
+        "layer2.0.act2",
+        "layer3.0.act1",
+        "layer3.0.act2",
+    ];
     for name in names {
-        whole.insert(format!("{name}.poly"), StateTensor { shape: vec![3], values: vec![0.5, 1.0, 0.25] });
-        whole.insert(format!("{name}.interval"), StateTensor { shape: vec![2], values: vec![-4.0, 6.0] });
+        whole.insert(
+            format!("{name}.poly"),
+            StateTensor {
+                shape: vec![3],
+                values: vec![0.5, 1.0, 0.25],
+            },
+        );
+        whole.insert(
+            format!("{name}.interval"),
+            StateTensor {
+                shape: vec![2],
+                values: vec![-4.0, 6.0],
+            },
+        );
     }
-    let poly = resnet_cifar::from_state_dict_with_polynomials(&StateDict::new(whole.clone())).expect("builds");
-    assert_eq!(poly.polynomials().map(|(n, _)| n.name().to_string()).collect::<Vec<_>>(), names);
-    assert!(poly.polynomials().all(|(_, p)| p.interval() == (-4.0, 6.0) && p.degree() == 2));
+    let poly = resnet_cifar::from_state_dict_with_polynomials(&StateDict::new(whole.clone()))
+        .expect("builds");
+    assert_eq!(
+        poly.polynomials()
+            .map(|(n, _)| n.name().to_string())
+            .collect::<Vec<_>>(),
+        names
+    );
+    assert!(
+        poly.polynomials()
+            .all(|(_, p)| p.interval() == (-4.0, 6.0) && p.degree() == 2)
+    );
     let change = |name: &str, values: Vec<f64>| {
         let mut w = whole.clone();
-        w.insert(name.into(), StateTensor { shape: vec![values.len()], values });
+        w.insert(
+            name.into(),
+            StateTensor {
+                shape: vec![values.len()],
+                values,
+            },
+        );
         resnet_cifar::from_state_dict_with_polynomials(&StateDict::new(w))
     };
-    assert!(matches!(change("act1.interval", vec![1.0, 0.0]), Err(Error::Approximation { node, .. }) if node == "act1"));
-    assert!(matches!(change("act1.interval", vec![1.0]), Err(Error::Length { .. })));
-    assert!(matches!(change("layer1.0.act2.poly", vec![f64::NAN]), Err(Error::Approximation { node, .. }) if node == "layer1.0.act2"));
+    assert!(
+        matches!(change("act1.interval", vec![1.0, 0.0]), Err(Error::Approximation { node, .. }) if node == "act1")
+    );
+    assert!(matches!(
+        change("act1.interval", vec![1.0]),
+        Err(Error::Length { .. })
+    ));
+    assert!(
+        matches!(change("layer1.0.act2.poly", vec![f64::NAN]), Err(Error::Approximation { node, .. }) if node == "layer1.0.act2")
+    );
     whole.remove("layer3.0.act2.poly");
-    assert!(matches!(resnet_cifar::from_state_dict_with_polynomials(&StateDict::new(whole)), Err(Error::MissingTensor { .. })));
+    assert!(matches!(
+        resnet_cifar::from_state_dict_with_polynomials(&StateDict::new(whole)),
+        Err(Error::MissingTensor { .. })
+    ));
 }

@@ -146,99 +146,153 @@ pub(crate) fn sub_mul_scalar(q: &Modulus, a: &mut [u64], b: &[u64], s: Shoup) {
     });
 }
 
-/// One pair of a lazy sum: x in full, y shortened by 2^shift.
-struct Term {
-    x: *const u64,
-    y: *const u64,
+/// One term of O lazy sums: O factors in full, and one factor for all of them, shortened by 2^shift.
+struct Term<const O: usize> {
+    own: [*const u64; O],
+    shared: *const u64,
     shift: u32,
+}
+
+/// How many words ahead the factors are fetched into the second-level cache. The limbs of one sum lie at the same place of
+/// their pages, hence all in the same few sets of the first level, which cannot hold them ahead.
+const DOT_AHEAD: usize = 256;
+
+impl<const O: usize> Term<O> {
+    /// Checked: each own factor has n words, the shared one a divisor of n; None for a run that is no power of two.
+    fn new(n: usize, own: [&[u64]; O], shared: &[u64]) -> Option<Self> {
+        assert!(own.iter().all(|x| x.len() == n) && n.is_multiple_of(shared.len()));
+        let run = n / shared.len();
+        run.is_power_of_two().then(|| Term {
+            own: own.map(|x| x.as_ptr()),
+            shared: shared.as_ptr(),
+            shift: run.trailing_zeros(),
+        })
+    }
 }
 
 /// Falls back to the portable kernel for runs that are no power of two.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 pub(crate) fn dot_runs<const ADD: bool>(q: &Modulus, out: &mut [u64], pairs: &[(&[u64], &[u64])]) {
     let n = out.len();
-    if n == 0 || pairs.iter().any(|(_, y)| !(n / y.len()).is_power_of_two()) {
-        return portable::dot_runs::<ADD>(q, out, pairs);
+    let terms = pairs.iter().map(|(x, y)| Term::new(n, [x], y)).collect();
+    match terms {
+        // SAFETY: Term::new checked the lengths against out's.
+        Some(terms) => unsafe { dots::<1, ADD, 8>(q, [out], terms) },
+        None => portable::dot_runs::<ADD>(q, out, pairs),
     }
-    let terms: Vec<Term> = pairs
-        .iter()
-        .map(|(x, y)| {
-            assert!(x.len() == n && n.is_multiple_of(y.len()));
-            Term {
-                x: x.as_ptr(),
-                y: y.as_ptr(),
-                shift: (n / y.len()).trailing_zeros(),
-            }
-        })
+}
+
+/// Falls back to the portable kernel for runs that are no power of two.
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+pub(crate) fn dot2_runs(
+    q: &Modulus,
+    out0: &mut [u64],
+    out1: &mut [u64],
+    x0: &[&[u64]],
+    x1: &[&[u64]],
+    y: &[&[u64]],
+) {
+    let n = out0.len();
+    assert!(out1.len() == n && x0.len() == y.len() && x1.len() == y.len());
+    let terms = (0..y.len())
+        .map(|k| Term::new(n, [x0[k], x1[k]], y[k]))
         .collect();
+    match terms {
+        // SAFETY: Term::new checked the lengths against those of both outputs.
+        Some(terms) => unsafe { dots::<2, false, 4>(q, [out0, out1], terms) },
+        None => portable::dot2_runs(q, out0, out1, x0, x1, y),
+    }
+}
+
+/// Chooses the block and the reduction.
+///
+/// # Safety
+/// The terms were made by [`Term::new`] for the length of every output.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+unsafe fn dots<const O: usize, const ADD: bool, const V: usize>(
+    q: &Modulus,
+    out: [&mut [u64]; O],
+    terms: Vec<Term<O>>,
+) {
     let sum = Sum::new(q);
-    // SAFETY: every x has n words, every y has n >> shift, and `out` gives the n offsets.
+    // SAFETY: as the caller promises; the lengths are multiples of 8, and of 8·V where V registers are taken at a time.
     unsafe {
-        match (pairs.len() <= SHORT, n.is_multiple_of(32)) {
-            (true, true) => dot_blocks::<ADD, false, 4>(&sum, out, &terms),
-            (true, false) => dot_blocks::<ADD, false, 1>(&sum, out, &terms),
-            (false, true) => dot_blocks::<ADD, true, 4>(&sum, out, &terms),
-            (false, false) => dot_blocks::<ADD, true, 1>(&sum, out, &terms),
+        match (terms.len() <= SHORT, out[0].len().is_multiple_of(8 * V)) {
+            (true, true) => dot_blocks::<O, ADD, false, V>(&sum, out, &terms),
+            (true, false) => dot_blocks::<O, ADD, false, 1>(&sum, out, &terms),
+            (false, true) => dot_blocks::<O, ADD, true, V>(&sum, out, &terms),
+            (false, false) => dot_blocks::<O, ADD, true, 1>(&sum, out, &terms),
         }
     }
 }
 
-/// Sums V registers at a time.
+/// Sums V registers of each output at a time.
 ///
 /// # Safety
-/// `out.len()` is a multiple of 8·V; each term's x is readable for `out.len()` words and its y for `out.len() >> shift` words.
+/// Every output has the same length, a multiple of 8·V; each term's own factors are readable for as many words and its shared
+/// factor for `length >> shift` words.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn dot_blocks<const ADD: bool, const LONG: bool, const V: usize>(
+unsafe fn dot_blocks<const O: usize, const ADD: bool, const LONG: bool, const V: usize>(
     sum: &Sum,
-    out: &mut [u64],
-    terms: &[Term],
+    out: [&mut [u64]; O],
+    terms: &[Term<O>],
 ) {
     let lanes = _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0);
-    let (chunks, _) = out.as_chunks_mut::<8>();
-    for (b, block) in chunks.chunks_exact_mut(V).enumerate() {
-        let at = 8 * V * b;
-        let mut l = [_mm512_setzero_si512(); V];
-        let mut h = [_mm512_setzero_si512(); V];
+    for at in (0..out[0].len()).step_by(8 * V) {
+        let mut l = [[_mm512_setzero_si512(); V]; O];
+        let mut h = [[_mm512_setzero_si512(); V]; O];
         for t in terms {
             let mut y = [_mm512_setzero_si512(); V];
-            // SAFETY: at + 8·V <= out.len(), so all offsets below (after the shift for y) lie inside the terms' slices; the
-            // masked load reads only 8 >> shift words.
+            // SAFETY: at + 8·V <= the length, so all offsets below (after the shift for the shared factor) lie inside the
+            // factors; the masked load reads only 8 >> shift words. A prefetch may point anywhere.
             unsafe {
                 if t.shift == 0 {
                     for (v, y) in y.iter_mut().enumerate() {
-                        *y = _mm512_loadu_si512(t.y.add(at + 8 * v).cast());
+                        *y = _mm512_loadu_si512(t.shared.add(at + 8 * v).cast());
+                        _mm_prefetch::<_MM_HINT_T1>(
+                            t.shared.wrapping_add(at + 8 * v + DOT_AHEAD).cast(),
+                        );
                     }
                 } else if (8 * V) >> t.shift <= 1 {
-                    y = [set(*t.y.add(at >> t.shift)); V];
+                    y = [set(*t.shared.add(at >> t.shift)); V];
                 } else if t.shift >= 3 {
                     for (v, y) in y.iter_mut().enumerate() {
-                        *y = set(*t.y.add((at + 8 * v) >> t.shift));
+                        *y = set(*t.shared.add((at + 8 * v) >> t.shift));
                     }
                 } else {
                     let mask = ((1u32 << (8 >> t.shift)) - 1) as u8;
                     let spread = _mm512_srl_epi64(lanes, _mm_set_epi64x(0, i64::from(t.shift)));
                     for (v, y) in y.iter_mut().enumerate() {
-                        let few =
-                            _mm512_maskz_loadu_epi64(mask, t.y.add((at + 8 * v) >> t.shift).cast());
+                        let from = t.shared.add((at + 8 * v) >> t.shift);
+                        let few = _mm512_maskz_loadu_epi64(mask, from.cast());
                         *y = _mm512_permutexvar_epi64(spread, few);
                     }
                 }
-                for v in 0..V {
-                    let x = _mm512_loadu_si512(t.x.add(at + 8 * v).cast());
-                    l[v] = _mm512_madd52lo_epu64(l[v], x, y[v]);
-                    h[v] = _mm512_madd52hi_epu64(h[v], x, y[v]);
+                for o in 0..O {
+                    for v in 0..V {
+                        let x = _mm512_loadu_si512(t.own[o].add(at + 8 * v).cast());
+                        _mm_prefetch::<_MM_HINT_T1>(
+                            t.own[o].wrapping_add(at + 8 * v + DOT_AHEAD).cast(),
+                        );
+                        l[o][v] = _mm512_madd52lo_epu64(l[o][v], x, y[v]);
+                        h[o][v] = _mm512_madd52hi_epu64(h[o][v], x, y[v]);
+                    }
                 }
             }
         }
-        for v in 0..V {
-            let r = sum.reduce::<LONG>(h[v], l[v]);
-            let r = if ADD {
-                sum.wide.add(r, load(&block[v]))
-            } else {
-                r
-            };
-            store(&mut block[v], r);
+        for o in 0..O {
+            let block = out[o][at..at + 8 * V].as_chunks_mut::<8>().0;
+            for v in 0..V {
+                let r = sum.reduce::<LONG>(h[o][v], l[o][v]);
+                let r = if ADD {
+                    sum.wide.add(r, load(&block[v]))
+                } else {
+                    r
+                };
+                store(&mut block[v], r);
+            }
         }
     }
 }
