@@ -153,9 +153,13 @@ struct Term<const O: usize> {
     shift: u32,
 }
 
-/// How many words ahead the factors are fetched into the second-level cache. The limbs of one sum lie at the same place of
-/// their pages, hence all in the same few sets of the first level, which cannot hold them ahead.
+/// How many words ahead the factors are fetched into the second-level cache where there are more than [`DOT_STREAMS`] of
+/// them. The limbs of one sum lie at the same place of their pages, hence all in the same few sets of the first level, where
+/// so many evict what the processor itself fetches ahead; fewer go faster without.
 const DOT_AHEAD: usize = 256;
+
+/// The most full-length factors that the processor keeps up with by itself.
+const DOT_STREAMS: usize = 14;
 
 impl<const O: usize> Term<O> {
     /// Checked: each own factor has n words, the shared one a divisor of n; None for a run that is no power of two.
@@ -177,7 +181,7 @@ pub(crate) fn dot_runs<const ADD: bool>(q: &Modulus, out: &mut [u64], pairs: &[(
     let terms = pairs.iter().map(|(x, y)| Term::new(n, [x], y)).collect();
     match terms {
         // SAFETY: Term::new checked the lengths against out's.
-        Some(terms) => unsafe { dots::<1, ADD, 8>(q, [out], terms) },
+        Some(terms) => unsafe { dots::<1, ADD, 4>(q, [out], terms) },
         None => portable::dot_runs::<ADD>(q, out, pairs),
     }
 }
@@ -216,13 +220,16 @@ unsafe fn dots<const O: usize, const ADD: bool, const V: usize>(
     terms: Vec<Term<O>>,
 ) {
     let sum = Sum::new(q);
+    let streams = O * terms.len() + terms.iter().filter(|t| t.shift == 0).count();
     // SAFETY: as the caller promises; the lengths are multiples of 8, and of 8·V where V registers are taken at a time.
     unsafe {
-        match (terms.len() <= SHORT, out[0].len().is_multiple_of(8 * V)) {
-            (true, true) => dot_blocks::<O, ADD, false, V>(&sum, out, &terms),
-            (true, false) => dot_blocks::<O, ADD, false, 1>(&sum, out, &terms),
-            (false, true) => dot_blocks::<O, ADD, true, V>(&sum, out, &terms),
-            (false, false) => dot_blocks::<O, ADD, true, 1>(&sum, out, &terms),
+        if !out[0].len().is_multiple_of(8 * V) {
+            return dot_blocks::<O, ADD, true, false, 1>(&sum, out, &terms);
+        }
+        match (terms.len() > SHORT, streams > DOT_STREAMS) {
+            (false, false) => dot_blocks::<O, ADD, false, false, V>(&sum, out, &terms),
+            (false, true) => dot_blocks::<O, ADD, false, true, V>(&sum, out, &terms),
+            (true, _) => dot_blocks::<O, ADD, true, true, V>(&sum, out, &terms),
         }
     }
 }
@@ -234,7 +241,13 @@ unsafe fn dots<const O: usize, const ADD: bool, const V: usize>(
 /// factor for `length >> shift` words.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn dot_blocks<const O: usize, const ADD: bool, const LONG: bool, const V: usize>(
+unsafe fn dot_blocks<
+    const O: usize,
+    const ADD: bool,
+    const LONG: bool,
+    const FETCH: bool,
+    const V: usize,
+>(
     sum: &Sum,
     out: [&mut [u64]; O],
     terms: &[Term<O>],
@@ -251,9 +264,10 @@ unsafe fn dot_blocks<const O: usize, const ADD: bool, const LONG: bool, const V:
                 if t.shift == 0 {
                     for (v, y) in y.iter_mut().enumerate() {
                         *y = _mm512_loadu_si512(t.shared.add(at + 8 * v).cast());
-                        _mm_prefetch::<_MM_HINT_T1>(
-                            t.shared.wrapping_add(at + 8 * v + DOT_AHEAD).cast(),
-                        );
+                        if FETCH {
+                            let ahead = t.shared.wrapping_add(at + 8 * v + DOT_AHEAD);
+                            _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                        }
                     }
                 } else if (8 * V) >> t.shift <= 1 {
                     y = [set(*t.shared.add(at >> t.shift)); V];
@@ -273,9 +287,10 @@ unsafe fn dot_blocks<const O: usize, const ADD: bool, const LONG: bool, const V:
                 for o in 0..O {
                     for v in 0..V {
                         let x = _mm512_loadu_si512(t.own[o].add(at + 8 * v).cast());
-                        _mm_prefetch::<_MM_HINT_T1>(
-                            t.own[o].wrapping_add(at + 8 * v + DOT_AHEAD).cast(),
-                        );
+                        if FETCH {
+                            let ahead = t.own[o].wrapping_add(at + 8 * v + DOT_AHEAD);
+                            _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                        }
                         l[o][v] = _mm512_madd52lo_epu64(l[o][v], x, y[v]);
                         h[o][v] = _mm512_madd52hi_epu64(h[o][v], x, y[v]);
                     }
