@@ -4,7 +4,7 @@
 //! `T_k` the Chebyshev polynomial of degree `k`; a [`Polynomial`] is `Σ c_k T_k(t)`.
 //!
 //! Modules in reading order: [`polynomial`] (the result type), [`activation`] (the functions that networks use),
-//! [`least_squares`] and [`remez`] (two ways from a function to a polynomial), [`error`].
+//! [`least_squares`] and [`mod@remez`] (two ways from a function to a polynomial), [`error`].
 //!
 //! The crate knows real numbers only: no rings, no ciphertexts, no networks. It never clamps: outside of its interval a
 //! polynomial is evaluated as the polynomial that it is.

@@ -5,7 +5,7 @@
 //! `TryFrom<Graph>` and is what the compiler reads.
 //!
 //! Modules in reading order: [`tensor`] (shapes, values, weights), [`op`] (operators), [`graph`] and [`poly_graph`],
-//! [`evaluate`] (the f64 oracle), [`calibrate`] and [`histogram`] (ranges, polynomial twins), [`format`] (files), [`models`]
+//! [`evaluate`] (the f64 oracle), [`mod@calibrate`] and [`histogram`] (ranges, polynomial twins), [`mod@format`] (files), [`models`]
 //! (published architectures), [`picture`] (inputs).
 //!
 //! The crate knows nothing of levels, slots, moduli or gradients. The oracle never clamps: a polynomial outside of its interval is
