@@ -16,11 +16,13 @@ pub(crate) const LEAST: usize = 64;
 const AHEAD: isize = 8;
 
 /// How many layers the next pass takes when `layers` remain above the last six.
+///
+/// Blocks of more than 8 KiB go by eighths where that leaves whole passes: 16 lines that lie a multiple of 4 KiB apart do not
+/// fit their one set of the first-level cache.
 fn pass_layers(layers: u32) -> u32 {
-    match (layers, layers % 3) {
-        (4.., 1) | (8.., 2) => 4,
-        (_, 1) => 1,
-        (_, 2) => 2,
+    match layers {
+        1 | 2 => layers,
+        4 | 8 => 4,
         _ => 3,
     }
 }
