@@ -3,6 +3,7 @@
 //! Needs the shared data (`POLYVEIL_SHARED_DATA`, or `../shared/data` beside the workspace); says so and passes without.
 
 use approx::Activation;
+use polyveil_nn::calibrate::{FitOptions, calibrate_to_polynomials};
 use polyveil_nn::format::{DEFAULT_LIMIT, state_dict::StateDict};
 use polyveil_nn::models::resnet_cifar;
 use polyveil_nn::{Graph, picture};
@@ -59,4 +60,47 @@ fn relu_network_from_legacy_pickle() {
     };
     println!("resnet20-12fca82f.th: {accuracy} %");
     assert!((accuracy - 91.0).abs() <= 0.4, "{accuracy}");
+}
+
+/// Ranges from training pictures only, degree 15, no guard: within 1.5 points of the original.
+///
+/// `cargo test --release -p polyveil-nn --test shared_models -- --ignored --nocapture`
+#[test]
+#[ignore = "slow: calibrates on 3660 pictures, some minutes"]
+fn polynomial_twin_keeps_the_accuracy() {
+    let Some(graph) = load("cnn/resnet20.silu.model", Activation::Silu) else {
+        return;
+    };
+    let (Some(train), Some(test)) = (
+        shared("cifar10/train_lossless_4660.bin"),
+        shared("cifar10/test_lossless_500.bin"),
+    ) else {
+        return;
+    };
+    let normalization = picture::imagenet_normalization();
+    let train = picture::load_cifar(&train).expect("reads");
+    let inputs = train[..3660]
+        .par_iter()
+        .map(|r| r.to_tensor(&normalization));
+    let twin = calibrate_to_polynomials(&graph, &inputs, &FitOptions::default()).expect("fits");
+    let test = picture::load_cifar(&test).expect("reads");
+    let each: Vec<(bool, usize)> = test
+        .par_iter()
+        .map(|r| {
+            let e = twin
+                .graph
+                .evaluate(&r.to_tensor(&normalization).expect("3 channels"));
+            let e = e.expect("fits");
+            (e.output.argmax() == usize::from(r.label), e.outside.len())
+        })
+        .collect();
+    let right = each.iter().filter(|e| e.0).count();
+    let twin_accuracy = 100.0 * right as f64 / each.len() as f64;
+    let outside = each.iter().filter(|e| e.1 > 0).count();
+    let original = top1(&graph).expect("data is there");
+    println!("original {original} %, twin {twin_accuracy} %, {outside} pictures outside");
+    assert!(
+        original - twin_accuracy <= 1.5,
+        "{original} {twin_accuracy}"
+    );
 }
