@@ -21,13 +21,15 @@ pub struct MeterValue {
     pub slots: usize,
     /// Bound on |x| over the slots.
     pub bound: f64,
+    /// Estimate from above of the root mean square of |x| over the slots: what a factor's error is multiplied by.
+    pub rms: f64,
     /// Root mean square of |error| over the slots.
     pub deviation: f64,
     /// 1, or 2 before relinearisation.
     pub degree: usize,
 }
 
-/// How many deviations the largest error of up to 2^15 slots stays within, with a failure probability below 2^-40 for Gaussian errors.
+/// How many deviations the largest error of up to 2^15 slots stays within, with a probability of failure of about n·exp(−64) for complex Gaussian errors; the rest of it is for what the model leaves out.
 const TAIL: f64 = 8.0;
 
 impl MeterValue {
@@ -178,7 +180,7 @@ impl Meter {
         let scale = self.parameters.scale(level);
         // seeded symmetric encryption: one Gaussian, and the encoder's rounding
         let deviation = self.slot_error(ring::GAUSSIAN_SIGMA * ring::GAUSSIAN_SIGMA + 1.0 / 12.0) / scale;
-        Ok(MeterValue { level, scale, slots, bound, deviation, degree: 1 })
+        Ok(MeterValue { level, scale, slots, bound, rms: bound, deviation, degree: 1 })
     }
     /// Work so far.
     pub fn cost(&self) -> Cost {
@@ -287,6 +289,7 @@ impl Meter {
         Ok(MeterValue {
             slots: x.slots.max(y.slots),
             bound: x.bound + y.bound,
+            rms: x.rms + y.rms,
             deviation: x.deviation.hypot(y.deviation),
             degree: x.degree.max(y.degree),
             ..*x
@@ -330,7 +333,8 @@ impl Arithmetic for Meter {
         cost.passes += 2.0 * kept;
         self.spend(cost);
         let y = self.with_error(x, Self::plain_error(v.len(), x.scale));
-        Ok(MeterValue { bound: x.bound + Self::magnitude(v), slots: x.slots.max(v.len()), ..y })
+        let magnitude = Self::magnitude(v);
+        Ok(MeterValue { bound: x.bound + magnitude, rms: x.rms + magnitude, slots: x.slots.max(v.len()), ..y })
     }
     fn mul_plain(&self, x: &MeterValue, v: &[Complex64], scale: f64) -> Result<MeterValue, Error> {
         let (kept, _, _) = self.shape(x.level);
@@ -338,31 +342,32 @@ impl Arithmetic for Meter {
         cost.multiply_adds += kept * (x.degree as f64 + 1.0);
         self.spend(cost);
         let magnitude = Self::magnitude(v);
-        let deviation = (x.deviation * magnitude).hypot(x.bound * Self::plain_error(v.len(), scale));
-        Ok(MeterValue { scale: x.scale * scale, slots: x.slots.max(v.len()), bound: x.bound * magnitude, deviation, ..*x })
+        let deviation = (x.deviation * magnitude).hypot(x.rms * Self::plain_error(v.len(), scale));
+        Ok(MeterValue { scale: x.scale * scale, slots: x.slots.max(v.len()), bound: x.bound * magnitude, rms: x.rms * magnitude, deviation, ..*x })
     }
     fn linear_combination(&self, terms: &[(f64, &MeterValue)], constant: f64, level: Level, scale: f64) -> Result<MeterValue, Error> {
         let (kept, _, _) = self.shape(level);
-        let (mut bound, mut variance, mut slots) = (constant.abs(), 0.0, 1);
+        let (mut bound, mut rms, mut variance, mut slots) = (constant.abs(), constant.abs(), 0.0, 1);
         for (c, x) in terms {
             linear_degree("linear combination", x)?;
             if x.level < level {
                 return Err(Error::Levels { operation: "linear combination", needed: level.index(), had: x.level.index() });
             }
             bound += c.abs() * x.bound;
+            rms += c.abs() * x.rms;
             // the constant's own rounding to an integer k
             let k = c * (scale / x.scale);
-            variance += (c * x.deviation).powi(2) + (x.bound * (k - k.round()).abs() * x.scale / scale).powi(2);
+            variance += (c * x.deviation).powi(2) + (x.rms * (k - k.round()).abs() * x.scale / scale).powi(2);
             slots = slots.max(x.slots);
         }
         self.spend(Cost { passes: 2.0 * kept * terms.len() as f64, ..Cost::default() });
-        Ok(MeterValue { level, scale, slots, bound, deviation: variance.sqrt(), degree: 1 })
+        Ok(MeterValue { level, scale, slots, bound, rms, deviation: variance.sqrt(), degree: 1 })
     }
     fn mul_integer(&self, x: &MeterValue, k: i64) -> Result<MeterValue, Error> {
         let (kept, _, _) = self.shape(x.level);
         self.spend(Cost { passes: 2.0 * kept, ..Cost::default() });
         let k = (k as f64).abs();
-        Ok(MeterValue { bound: x.bound * k, deviation: x.deviation * k, ..*x })
+        Ok(MeterValue { bound: x.bound * k, rms: x.rms * k, deviation: x.deviation * k, ..*x })
     }
     fn mul_i(&self, x: &MeterValue) -> Result<MeterValue, Error> {
         let (kept, _, _) = self.shape(x.level);
@@ -381,8 +386,9 @@ impl Arithmetic for Meter {
             scale: x.scale * y.scale,
             slots: x.slots.max(y.slots),
             bound: x.bound * y.bound,
+            rms: (x.rms * y.bound).min(x.bound * y.rms),
             // errors of a square are the same error twice
-            deviation: x.bound * y.deviation + y.bound * x.deviation,
+            deviation: x.rms * y.deviation + y.rms * x.deviation,
             degree: 2,
             ..*x
         })
@@ -418,13 +424,14 @@ impl Arithmetic for Meter {
     }
     fn with_scale(&self, x: &MeterValue, scale: f64) -> Result<MeterValue, Error> {
         let ratio = x.scale / scale;
-        Ok(MeterValue { scale, bound: x.bound * ratio, deviation: x.deviation * ratio, ..*x })
+        Ok(MeterValue { scale, bound: x.bound * ratio, rms: x.rms * ratio, deviation: x.deviation * ratio, ..*x })
     }
     fn with_exact_scale(&self, x: &MeterValue, scale: f64) -> Result<MeterValue, Error> {
         if same_scale(x.scale, scale) { Ok(MeterValue { scale, ..*x }) } else { Err(Error::ScaleMismatch { operation: "with_exact_scale", left: x.scale.log2(), right: scale.log2() }) }
     }
     fn assume_bound(&self, x: &MeterValue, bound: f64) -> Result<MeterValue, Error> {
-        Ok(MeterValue { bound: x.bound.min(bound), ..*x })
+        // T_k(cos θ) = cos kθ has root mean square 1/√2
+        Ok(MeterValue { bound: x.bound.min(bound), rms: x.rms.min(bound * std::f64::consts::FRAC_1_SQRT_2), ..*x })
     }
     fn rotate(&self, x: &MeterValue, by: i64) -> Result<MeterValue, Error> {
         if by.rem_euclid(x.slots as i64) == 0 {
@@ -464,9 +471,9 @@ impl Arithmetic for Meter {
         let ratio = base / p.prime(p.encapsulation_prime()).value() as f64;
         let sparse = self.slot_error(self.n() * (ring::GAUSSIAN_SIGMA * ratio).powi(2) / 12.0 + (1.0 + spec.hamming_weight as f64) / 12.0);
         let back = self.rounding().hypot(self.switching(to));
-        let wraps = ((spec.hamming_weight as f64 + 1.0) / 12.0 * self.n()).sqrt() * 6.0 * base / x.scale;
+        let wraps = ((spec.hamming_weight as f64 + 1.0) / 12.0 * self.n()).sqrt() * base / x.scale;
         let y = self.with_error(x, sparse.hypot(back) / x.scale);
-        Ok(MeterValue { level: to, slots: p.max_slots(), bound: x.bound + wraps, ..y })
+        Ok(MeterValue { level: to, slots: p.max_slots(), bound: x.bound + 6.0 * wraps, rms: x.rms.hypot(wraps), ..y })
     }
     fn with_slots(&self, x: &MeterValue, slots: usize) -> Result<MeterValue, Error> {
         if !slots.is_power_of_two() || slots > self.parameters.max_slots() {
@@ -517,16 +524,18 @@ impl Arithmetic for Meter {
         let group = p.group(level).len() as f64;
         self.spend(cost);
         let bound = xs.iter().map(|x| x.bound).fold(0.0, f64::max);
+        let rms = xs.iter().map(|x| x.rms).fold(0.0, f64::max);
         let deviation = xs.iter().map(|x| x.deviation).fold(0.0, f64::max);
         let input = deviation.hypot(self.switching(level) / xs[0].scale);
         let longest = map.terms().iter().map(|t| t.values.len()).max().unwrap_or(1);
         let folded = (1usize << map.folds().len()) as f64;
-        let plain = bound * Self::plain_error(longest, plain_scale) * (per_row as f64 * folded).sqrt();
+        let plain = rms * Self::plain_error(longest, plain_scale) * (per_row as f64 * folded).sqrt();
         let mut y = MeterValue {
             level,
             scale: xs[0].scale * plain_scale,
             slots,
             bound: bound * map.row_sum(),
+            rms: (rms * map.row_energy().sqrt() * xs.len() as f64).min(bound * map.row_sum()),
             deviation: (input * map.row_energy().sqrt()).hypot(plain),
             degree: 1,
         };
@@ -548,14 +557,15 @@ impl Arithmetic for Meter {
     }
     fn polynomial(&self, x: &MeterValue, polynomial: &Polynomial) -> Result<MeterValue, Error> {
         // the circuit's own errors, then the operand's by the derivative
-        let exact = MeterValue { deviation: 0.0, bound: x.bound.min(1.0), ..*x };
+        let exact = MeterValue { deviation: 0.0, bound: x.bound.min(1.0), rms: x.rms.min(1.0), ..*x };
         let y = crate::polynomial::evaluate(self, &exact, polynomial)?;
         let y = self.with_error(&y, x.deviation * polynomial.sup_derivative());
-        Ok(MeterValue { bound: polynomial.sup(), ..y })
+        let bound = polynomial.sup();
+        Ok(MeterValue { bound, rms: bound, ..y })
     }
     fn eval_mod(&self, x: &MeterValue, cosine: &Polynomial) -> Result<MeterValue, Error> {
         let spec = self.parameters.bootstrap().ok_or(Error::Conformance { object: "bootstrap", reason: "these parameters have none".into() })?;
-        let exact = MeterValue { deviation: 0.0, bound: x.bound.min(1.0), ..*x };
+        let exact = MeterValue { deviation: 0.0, bound: x.bound.min(1.0), rms: x.rms.min(1.0), ..*x };
         let y = crate::bootstrap::eval_mod(self, &exact, cosine, spec.range, spec.double_angles)?;
         // v stays near integers, where the sine's slope in v is 2π
         let slope = 2.0 * std::f64::consts::PI * crate::bootstrap::radius(spec.range);
