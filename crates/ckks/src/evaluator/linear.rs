@@ -173,10 +173,10 @@ impl Evaluator {
                         }))
                     })
                     .collect();
-                let pairs: Vec<(&[u64], &[u64])> = live.iter().map(|(x, v)| (&x.0[..], &v[..])).collect();
-                limb::dot_runs(q, out0, &pairs);
-                let pairs: Vec<(&[u64], &[u64])> = live.iter().map(|(x, v)| (&x.1[..], &v[..])).collect();
-                limb::dot_runs(q, out1, &pairs);
+                let x0: Vec<&[u64]> = live.iter().map(|(x, _)| &x.0[..]).collect();
+                let x1: Vec<&[u64]> = live.iter().map(|(x, _)| &x.1[..]).collect();
+                let y: Vec<&[u64]> = live.iter().map(|(_, v)| &v[..]).collect();
+                limb::dot2_runs(q, out0, out1, &x0, &x1, &y);
             }
         });
         drop(decomposed);

@@ -281,9 +281,9 @@ impl Scratch {
             expander.uniform(SwitchingKey::stream(d, index), q, a);
         }
         let at = key.position(index);
-        let pairs: Vec<(&[u64], &[u64])> = self.digits.iter().enumerate().map(|(d, x)| (&x[..], key.b(d).limb(at))).collect();
-        limb::dot(q, u0, &pairs);
-        let pairs: Vec<(&[u64], &[u64])> = self.digits.iter().zip(&self.a).map(|(x, a)| (&x[..], &a[..])).collect();
-        limb::dot(q, u1, &pairs);
+        let x: Vec<&[u64]> = self.digits.iter().map(|x| &x[..]).collect();
+        let b: Vec<&[u64]> = (0..x.len()).map(|d| key.b(d).limb(at)).collect();
+        let a: Vec<&[u64]> = self.a.iter().map(|a| &a[..]).collect();
+        limb::dot2(q, u0, u1, &x, &b, &a);
     }
 }
