@@ -26,6 +26,8 @@ struct Score {
     outside: BTreeMap<String, usize>,
     first: Vec<String>,
     pictures_outside: usize,
+    /// Pictures whose logits are no numbers; the largest difference leaves them out.
+    diverged: usize,
     largest_error: f64,
     largest_logit: f64,
 }
@@ -54,6 +56,9 @@ fn score(graph: &Graph, twin: &PolyGraph, records: &[CifarRecord]) -> Result<Sco
             *outside.entry(o.name.clone()).or_insert(0) += o.count;
         }
         for (x, y) in a.output.values().iter().zip(b.output.values()) {
+            if !y.is_finite() {
+                continue;
+            }
             largest_error = largest_error.max((x - y).abs());
             largest_logit = largest_logit.max(y.abs());
         }
@@ -77,6 +82,10 @@ fn score(graph: &Graph, twin: &PolyGraph, records: &[CifarRecord]) -> Result<Sco
         pictures_outside: each
             .iter()
             .filter(|(_, _, b)| !b.outside.is_empty())
+            .count(),
+        diverged: each
+            .iter()
+            .filter(|(_, _, b)| b.output.values().iter().any(|v| !v.is_finite()))
             .count(),
         outside,
         first,
@@ -162,13 +171,14 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
             };
             let s = score(&graph, &twin.graph, records)?;
             println!(
-                "  {what} ({}): original {:.2} %, twin {:.2} %, same class {:.2} %, logits ±{:.1}, largest logit difference {:.3}, {} pictures outside {:?}",
+                "  {what} ({}): original {:.2} %, twin {:.2} %, same class {:.2} %, logits ±{:.1}, largest logit difference {:.3}, {} pictures diverge, {} leave an interval {:?}",
                 records.len(),
                 s.original,
                 s.twin,
                 s.agreement,
                 s.largest_logit,
                 s.largest_error,
+                s.diverged,
                 s.pictures_outside,
                 s.outside
             );
