@@ -394,13 +394,10 @@ fn weight_bytes(plan: &Plan) -> u64 {
 /// Predicted CPU time by primitive, and the larger units of which they are part.
 pub(crate) fn primitives(cost: &Cost, table: &CostTable) -> Vec<Share> {
     let total = cost.seconds(table).max(f64::MIN_POSITIVE);
-    // in the order of `Cost::breakdown`
-    let counts = [cost.ntts, cost.multiply_adds, cost.conversions, cost.passes, cost.expansions, cost.encodes];
     let mut shares: Vec<Share> = cost
-        .breakdown(table)
+        .primitives(table)
         .into_iter()
-        .zip(counts)
-        .map(|((name, seconds), count)| Share { name: name.into(), seconds: None, predicted_cpu_seconds: seconds, share: seconds / total, count: Some(count) })
+        .map(|(name, count, seconds)| Share { name: name.into(), seconds: None, predicted_cpu_seconds: seconds, share: seconds / total, count: Some(count) })
         .collect();
     shares.sort_by(|a, b| b.predicted_cpu_seconds.total_cmp(&a.predicted_cpu_seconds));
     shares

@@ -1,0 +1,218 @@
+//! calibrate, compile, keygen, encrypt, decrypt.
+
+use crate::network::{self, Network, input_shape, load, load_polynomial, named, normalization, open, top_lines};
+use crate::terminal::{Line, duration, note};
+use crate::{CalibrateArgs, CompileArgs, DecryptArgs, EncryptArgs, KeygenArgs, Result};
+use ckks::meter::CostTable;
+use nn::calibrate::{Degree, FitOptions, calibrate_to_polynomials};
+use nn::picture::{Picture, imagenet_normalization};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use runtime::machine::{require_disk, require_memory};
+use runtime::report::{Answer, Measured};
+use runtime::{Client, Report, VerifiedPlan, size};
+use std::fs::{File, OpenOptions};
+use std::io::{BufReader, BufWriter};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Fresh randomness from the operating system.
+pub(crate) fn rng() -> ChaCha20Rng {
+    ChaCha20Rng::from_os_rng()
+}
+
+/// Writes beside `path` and moves the finished file there.
+pub(crate) fn atomically<T>(path: &Path, mode: u32, write: impl FnOnce(BufWriter<File>, &str) -> Result<T>) -> Result<T> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let name = path.display().to_string();
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&partial).map_err(named(&partial))?;
+    let written = write(BufWriter::with_capacity(1 << 20, file), &name);
+    match written {
+        Ok(v) => {
+            std::fs::rename(&partial, path).map_err(named(path))?;
+            Ok(v)
+        }
+        Err(e) => {
+            // the first error is the one to tell
+            let _ = std::fs::remove_file(&partial);
+            Err(e)
+        }
+    }
+}
+
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
+    let network = load(&a.model, a.activation.as_deref())?;
+    let shape = match &network {
+        Network::Trained(g) => g.input().shape(),
+        Network::Polynomial(g) => g.input_shape(),
+    };
+    let normalization = match &network {
+        Network::Polynomial(g) => g.metadata().normalization.clone(),
+        Network::Trained(_) => None,
+    }
+    .unwrap_or_else(imagenet_normalization);
+    let inputs = network::data(&a.data, shape, &normalization, a.limit)?;
+    note(format_args!("calibrating on {} inputs", inputs.len()));
+    let inputs: Vec<nn::Tensor> = inputs.into_iter().collect::<nn::Result<_>>()?;
+    let graph = match network {
+        Network::Trained(g) => {
+            let options = FitOptions { degree: Degree::Fixed(a.degree), margin: a.margin, ..FitOptions::default() };
+            let twin = calibrate_to_polynomials(&g, &Inputs(&inputs), &options)?;
+            for fit in &twin.fits {
+                note(format_args!("  {}: saw [{:.3}, {:.3}], degree {}, error {:.2e}", fit.node, fit.seen.min, fit.seen.max, a.degree, fit.root_mean_square_error));
+            }
+            if twin.outside > 0 {
+                note(format_args!("warning: on {} inputs a value leaves its polynomial's interval; widen with --margin or raise --degree", twin.outside));
+            }
+            twin.graph
+        }
+        Network::Polynomial(g) => {
+            let seen = nn::calibrate::calibrate(g.network(), Inputs(&inputs))?;
+            if seen.outside > 0 {
+                note(format_args!("warning: on {} inputs a value leaves its polynomial's interval", seen.outside));
+            }
+            g.with_ranges(seen.ranges)?
+        }
+    };
+    let stem = a.model.file_stem().map_or_else(|| "network".into(), |s| s.to_string_lossy().into_owned());
+    let provenance = format!("calibrated from {} on {} inputs", a.model.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()), inputs.len());
+    let graph = network::with_metadata(graph, a.name.clone().unwrap_or(stem), a.labels.clone(), normalization, provenance)?;
+    nn::format::artefact::save(&graph, &a.output)?;
+    note(format_args!("wrote {}", a.output.display()));
+    Ok(())
+}
+
+/// Inputs shared by rounds of calibration.
+#[derive(Clone, Copy)]
+struct Inputs<'a>(&'a [nn::Tensor]);
+
+impl rayon::iter::IntoParallelIterator for Inputs<'_> {
+    type Item = nn::Result<nn::Tensor>;
+    type Iter = rayon::vec::IntoIter<Self::Item>;
+    fn into_par_iter(self) -> Self::Iter {
+        let all: Vec<Self::Item> = self.0.iter().map(|t| Ok(t.clone())).collect();
+        all.into_par_iter()
+    }
+}
+
+/// What is printed before anything runs.
+pub(crate) fn prediction(plan: &VerifiedPlan, threads: usize) -> String {
+    let (facts, p, table) = (plan.facts(), plan.parameters(), CostTable::default());
+    let keys = ckks::security::keys(p);
+    let mut text = format!(
+        "{}: {} steps, {} bootstraps; on {threads} quiet cores about {} ({:.0} CPU seconds), at most {} of memory,\nevaluation keys {}, error of the answer at most {:.1e}\n",
+        plan.plan().description.name,
+        plan.plan().steps.len(),
+        facts.bootstraps,
+        duration(plan.predicted_seconds(&table, threads)),
+        facts.total.seconds(&table),
+        size(facts.peak_bytes),
+        size(facts.key_file_bytes),
+        facts.output_error,
+    );
+    text += &format!("parameters {}: N = 2^{}, log QP = {:.1}, {} bits of security\n", p.spec().name, p.spec().log_n, p.log_qp(), p.security_bits());
+    if p.spec().is_toy() {
+        text += "INSECURE: this is a toy parameter set; it protects nothing\n";
+    }
+    for k in keys {
+        text += &format!("  {}: log modulus {:.1}, {} bits ({})\n", k.name, k.log_modulus, k.bits, k.source);
+    }
+    text
+}
+
+pub(crate) fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
+    let graph = load_polynomial(&a.model)?;
+    let plan = compiler::compile(&graph, &compiler::Target::default()).map_err(named(&a.model))?;
+    let plan = VerifiedPlan::new(plan)?;
+    eprint!("{}", prediction(&plan, threads));
+    limit(&plan, a.max_memory)?;
+    atomically(&a.output, 0o644, |out, name| Ok(plan.plan().write(out, name).map(drop)?))?;
+    note(format_args!("wrote {} ({})", a.output.display(), size(std::fs::metadata(&a.output)?.len())));
+    if a.json {
+        println!("{}", Report::new(&plan, &CostTable::default(), threads, &Measured::default(), Answer::default()).to_json());
+    }
+    Ok(())
+}
+
+/// Refuses a plan that cannot keep the memory limit.
+pub(crate) fn limit(plan: &VerifiedPlan, most: Option<u64>) -> Result<()> {
+    match most {
+        Some(had) if had < plan.facts().peak_bytes => Err(runtime::Error::Memory {
+            what: format!("this plan for {}", plan.plan().description.name),
+            needed: plan.facts().peak_bytes,
+            had,
+            limit_name: "are allowed by --max-memory".into(),
+            remedy: "allow more, or choose a smaller network".into(),
+        }
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn keygen(a: &KeygenArgs, threads: usize) -> Result<()> {
+    let plan = network::plan(&a.plan)?;
+    let (secret, public) = (a.output.join("client.key"), a.output.join("evaluation.keys"));
+    if plan.parameters().spec().is_toy() && !a.insecure_toy {
+        return Err(format!("{}: `{}` is a toy parameter set that protects nothing; ask for it by name with --insecure-toy, or compile for a secure one", a.plan.display(), plan.parameters().spec().name).into());
+    }
+    if !a.replace && (secret.exists() || public.exists()) {
+        return Err(format!("{} already holds keys; choose another folder, or --replace them (what was encrypted with them is then lost)", a.output.display()).into());
+    }
+    std::fs::create_dir_all(&a.output).map_err(named(&a.output))?;
+    let bytes = plan.facts().key_file_bytes;
+    let keys = plan.facts().keys.0.len();
+    // one key at a time: a product and an expansion for each limb
+    let limbs: usize = plan.facts().keys.0.iter().map(|(&k, &l)| ckks::SwitchingKey::layout(plan.parameters(), k, l).len()).sum();
+    let table = CostTable::default();
+    let seconds = limbs as f64 * (table.ntt + table.expansion + 3.0 * table.pass) / threads as f64;
+    note(format_args!("making {keys} evaluation keys: {} on disk, about {}", size(bytes), duration(seconds)));
+    require_disk(&a.output, bytes + (1 << 20))?;
+    let mut rng = rng();
+    let client = Client::new(plan.client_spec(), &mut rng)?;
+    let mut line = Line::new();
+    atomically(&public, 0o644, |out, name| Ok(client.write_evaluation_keys(out, name, &mut rng, &mut |done, all| line.show(&format!("  key {done}/{all}"))).map(drop)?))?;
+    line.done();
+    atomically(&secret, 0o600, |out, name| Ok(client.write(out, name).map(drop)?))?;
+    note(format_args!("wrote {} (secret: keep it; never send it) and {} (send it to the server)", secret.display(), public.display()));
+    Ok(())
+}
+
+fn client(path: &Path) -> Result<Client> {
+    Ok(Client::read(BufReader::new(open(path)?), &path.display().to_string())?)
+}
+
+pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
+    let client = client(&a.key)?;
+    let picture = Picture::load(&a.image)?;
+    let tensor = network::picture(&picture, input_shape(client.spec())?, &normalization(&client.spec().description), a.resize).map_err(named(&a.image))?;
+    note(format_args!("encrypting into {} ciphertexts: {}, about a second", client.spec().input.registers.len(), size(client.input_bytes())));
+    require_disk(folder_of(&a.output), client.input_bytes())?;
+    atomically(&a.output, 0o644, |out, name| Ok(client.write_input(tensor.values(), out, name, &mut rng()).map(drop)?))?;
+    note(format_args!("wrote {} (send it to the server)", a.output.display()));
+    Ok(())
+}
+
+pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
+    let client = client(&a.key)?;
+    let logits = client.read_answer(BufReader::new(open(&a.answer)?), &a.answer.display().to_string())?;
+    let labels = &client.spec().description.labels;
+    let best = network::top(&logits, 1)[0];
+    if a.json {
+        println!("{}", serde_json::json!({ "class": best, "label": labels.get(best), "logits": logits }));
+    } else {
+        print!("{}", top_lines(&logits, labels));
+    }
+    Ok(())
+}
+
+/// Checks free memory before a run.
+pub(crate) fn memory(plan: &VerifiedPlan, most: Option<u64>) -> Result<()> {
+    limit(plan, most)?;
+    Ok(require_memory(&format!("this plan for {}", plan.plan().description.name), plan.facts().peak_bytes, None)?)
+}

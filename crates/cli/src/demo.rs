@@ -1,0 +1,133 @@
+//! demo: client, server and back in one process, through bytes.
+
+use crate::commands::{memory, prediction, rng};
+use crate::network::{self, label, load_polynomial, named, top_lines};
+use crate::run::{answer_of, publish};
+use crate::terminal::{Line, duration, note};
+use crate::{DemoArgs, Result};
+use ckks::Ciphertext;
+use ckks::meter::CostTable;
+use nn::picture::{Picture, imagenet_normalization};
+use nn::{PolyGraph, Tensor};
+use runtime::machine::peak_bytes;
+use runtime::report::Measured;
+use runtime::{ClearTwin, Client, Excess, LockStep, Observer, Report, Reporter, Server, Stopwatch, VerifiedPlan, size};
+use std::io::{BufReader, BufWriter, Write};
+use std::sync::Arc;
+use std::time::Instant;
+
+static MODEL: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/model"));
+static PICTURE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/picture"));
+
+fn network(a: &DemoArgs) -> Result<PolyGraph> {
+    match &a.model {
+        Some(path) => load_polynomial(path),
+        None if MODEL.is_empty() => Err("this program was built without its embedded network: models/resnet20-poly.pvm was missing; give one with --model FILE.pvm (`polyveil calibrate` makes one)".into()),
+        None => Ok(nn::format::artefact::from_bytes(MODEL)?),
+    }
+}
+
+fn input(a: &DemoArgs, graph: &PolyGraph) -> Result<Tensor> {
+    let picture = match &a.image {
+        Some(path) => Picture::load(path).map_err(named(path))?,
+        None if PICTURE.is_empty() => return Err("this program was built without its embedded picture: models/picture.png was missing; give one with --image FILE.png".into()),
+        None => Picture::from_bytes(PICTURE)?,
+    };
+    let normalization = graph.metadata().normalization.clone().unwrap_or_else(imagenet_normalization);
+    let tensor = network::picture(&picture, graph.input_shape(), &normalization, a.resize);
+    match &a.image {
+        Some(path) => tensor.map_err(named(path)),
+        None => tensor,
+    }
+}
+
+pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {
+    let graph = network(a)?;
+    let tensor = input(a, &graph)?;
+    let start = Instant::now();
+    let plan = compiler::compile(&graph, &compiler::Target::default())?;
+    let plan = Arc::new(VerifiedPlan::new(plan)?);
+    note(format_args!("compiled in {}", duration(start.elapsed().as_secs_f64())));
+    eprint!("{}", prediction(&plan, threads));
+    memory(&plan, a.max_memory)?;
+
+    // the clear twins: the network's own oracle, and the plan read by `Clear`
+    let oracle = graph.evaluate(&tensor)?;
+    if let Some(outside) = oracle.outside.first() {
+        return Err(format!("this picture leaves the calibrated ranges in the clear twin ({outside}); calibrate on data that covers such pictures (`polyveil calibrate`) or choose another").into());
+    }
+    let oracle = oracle.output.into_values();
+    let client = Client::new(plan.client_spec(), &mut rng())?;
+    let start = Instant::now();
+    let twin = ClearTwin::new(&plan, client.spec(), tensor.values())?.finish()?;
+    let planned = twin.iter().zip(&oracle).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    note(format_args!("clear twin in {}: the plan in f64 differs from the network by at most {planned:.1e}", duration(start.elapsed().as_secs_f64())));
+
+    // client → bytes → server, one key at a time through a pipe: both sides never hold the file
+    let start = Instant::now();
+    let mut line = Line::new();
+    let (reader, writer) = std::io::pipe()?;
+    let server = std::thread::scope(|scope| {
+        let made = scope.spawn(|| client.write_evaluation_keys(BufWriter::with_capacity(1 << 20, writer), "evaluation keys", &mut rng(), &mut |_, _| {}).and_then(|mut w| {
+            w.flush().map_err(|source| runtime::Error::Io { file: "evaluation keys".into(), source })
+        }));
+        let server = Server::read(plan.clone(), BufReader::with_capacity(1 << 20, reader), "evaluation keys", &mut |done, all| line.show(&format!("  key {done}/{all}")));
+        match made.join() {
+            Ok(Err(e)) if server.is_ok() => Err(e),
+            _ => server,
+        }
+    })?;
+    line.done();
+    note(format_args!("made and sent {} of evaluation keys in {}", size(plan.facts().key_file_bytes), duration(start.elapsed().as_secs_f64())));
+    let request = client.write_input(tensor.values(), Vec::new(), "encrypted input", &mut rng())?;
+
+    let state = server.read_input(&request[..], "encrypted input")?;
+    let mut check = if a.no_precision { None } else { Some(LockStep::new(&plan, &client, &state, Excess::Measure)?) };
+    let table = CostTable::default();
+    let predicted: Vec<f64> = plan.predicted_steps(&table).iter().map(|s| s / threads as f64).collect();
+    let mut watch = Stopwatch::default();
+    let mut tell = |p: runtime::Progress<'_>| line.progress(&p);
+    let mut reporter = Reporter::new(predicted, &mut tell);
+    let answer = {
+        let mut observers: Vec<&mut dyn Observer<Ciphertext>> = vec![&mut reporter, &mut watch];
+        if let Some(c) = check.as_mut() {
+            observers.push(c);
+        }
+        server.run(state, &mut observers[..])?
+    };
+    line.done();
+    let answer = server.write_answer(&answer, Vec::new(), "encrypted answer")?;
+
+    let logits = client.read_answer(&answer[..], "encrypted answer")?;
+    let labels = &graph.metadata().labels;
+    let found = answer_of(logits.clone(), &oracle, labels);
+    let measured = Measured {
+        seconds: Some(watch.steps.values().map(|s| s.0).sum()),
+        cpu_seconds: Some(watch.steps.values().map(|s| s.1).sum()),
+        steps: watch.steps,
+        precision: check.map(|c| c.steps).unwrap_or_default(),
+        peak_bytes: Some(peak_bytes()),
+        input_bytes: Some(request.len() as u64),
+        answer_bytes: Some(answer.len() as u64),
+    };
+    let report = Report::new(&plan, &table, threads, &measured, found.clone());
+    if !a.json {
+        println!("{}", top_lines(&logits, labels));
+        let same = if found.class == found.clear_class { "the same class" } else { "ANOTHER class" };
+        println!(
+            "encrypted: {}, clear twin: {} — {same}; largest difference of a logit {:.2e}\n",
+            found.class.map_or_else(String::new, |c| label(labels, c)),
+            found.clear_class.map_or_else(String::new, |c| label(labels, c)),
+            found.max_abs_error.unwrap_or(f64::NAN)
+        );
+    }
+    publish(&report, a.json, a.report.as_deref())?;
+    let saw = format!(
+        "What the server saw: {} of ciphertext and {} of evaluation keys, and it sent back {} of ciphertext; never a pixel, a logit or the secret key.",
+        size(request.len() as u64),
+        size(plan.facts().key_file_bytes),
+        size(answer.len() as u64)
+    );
+    if a.json { note(saw) } else { println!("{saw}") }
+    Ok(())
+}

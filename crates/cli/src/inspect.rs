@@ -1,0 +1,118 @@
+//! inspect: explains any file.
+
+use crate::network::{named, open, plan};
+use crate::{InspectArgs, Result, commands};
+use nn::format::{DEFAULT_LIMIT, artefact, read_limited};
+use runtime::container::Kind;
+use runtime::size;
+use serde_json::{Value, json};
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+pub(crate) fn inspect(a: &InspectArgs) -> Result<()> {
+    let mut magic = [0u8; 5];
+    let ours = open(&a.file)?.read_exact(&mut magic).is_ok() && &magic == b"PVEIL";
+    let (json, text) = if ours { container(&a.file)? } else { model(&a.file)? };
+    if a.json {
+        println!("{json:#}");
+    } else {
+        print!("{text}");
+    }
+    Ok(())
+}
+
+fn container(path: &Path) -> Result<(Value, String)> {
+    let name = path.display().to_string();
+    let i = runtime::inspection::inspect(BufReader::new(open(path)?), &name)?;
+    let p = &i.parameters;
+    let on_disk = std::fs::metadata(path)?.len();
+    if on_disk != i.length {
+        return Err(format!("{name}: length: the file has {on_disk} bytes but says {}; the file is damaged: copy or make it again", i.length).into());
+    }
+    let keys = ckks::security::keys(p);
+    let mut text = format!(
+        "{name}\n  kind         {}\n  who may see  {}\n  version      {}\n  length       {}\n  plan         {}\n  parameters   {} (digest {}): N = 2^{}, log Q {:.1}, log P {:.1}, log QP {:.1}, {} residual levels\n  security     {} bits\n",
+        i.kind.name(),
+        i.kind.who_may_see(),
+        i.version,
+        size(i.length),
+        i.plan_digest,
+        p.spec().name,
+        i.parameters_digest,
+        p.spec().log_n,
+        p.log_q(),
+        p.log_p(),
+        p.log_qp(),
+        p.residual().index(),
+        p.security_bits()
+    );
+    for k in &keys {
+        text += &format!("    {}: log modulus {:.1}, {} bits ({})\n", k.name, k.log_modulus, k.bits, k.source);
+    }
+    if p.spec().is_toy() {
+        text += "  INSECURE: a toy parameter set; it protects nothing\n";
+    }
+    for (what, value) in &i.details {
+        text += &format!("  {what:12} {value}\n");
+    }
+    let mut object = json!({
+        "file": name,
+        "kind": i.kind,
+        "who_may_see": i.kind.who_may_see(),
+        "version": i.version,
+        "bytes": i.length,
+        "plan": i.plan_digest,
+        "parameters": p.spec(),
+        "parameters_digest": i.parameters_digest,
+        "log_qp": p.log_qp(),
+        "security_bits": p.security_bits(),
+        "security": keys.iter().map(|k| json!({ "key": k.name, "log_modulus": k.log_modulus, "bits": k.bits, "source": k.source })).collect::<Vec<_>>(),
+        "details": i.details.iter().map(|(k, v)| json!([k, v])).collect::<Vec<_>>(),
+    });
+    if i.kind == Kind::Plan {
+        let plan = plan(path)?;
+        let threads = rayon::current_num_threads();
+        text += "\n";
+        text += &commands::prediction(&plan, threads);
+        text += "\n";
+        text += &compiler::describe(plan.plan());
+        object["bootstraps"] = json!(plan.facts().bootstraps);
+        object["key_bytes"] = json!(plan.facts().key_file_bytes);
+        object["predicted_peak_bytes"] = json!(plan.facts().peak_bytes);
+        object["predicted_seconds"] = json!(plan.predicted_seconds(&ckks::meter::CostTable::default(), threads));
+    }
+    Ok((object, text))
+}
+
+fn model(path: &Path) -> Result<(Value, String)> {
+    let bytes = read_limited(path, DEFAULT_LIMIT)?;
+    if !artefact::recognises(&bytes) {
+        return Err(format!("{}: this is neither a file of Polyveil's nor a .pvm model; `polyveil calibrate` reads trained networks (.pt, .th, .safetensors, .onnx)", path.display()).into());
+    }
+    let g = artefact::from_bytes(&bytes).map_err(named(path))?;
+    let m = g.metadata();
+    let ranges = if g.ranges().is_some() { "calibrated" } else { "missing: run `polyveil calibrate` before compiling" };
+    let mut text = format!(
+        "{}\n  kind         {}\n  who may see  {}\n  length       {}\n  network      {}\n  input        {}\n  output       {}\n  nodes        {}, {} of them polynomials\n  ranges       {ranges}\n",
+        path.display(),
+        Kind::Model.name(),
+        Kind::Model.who_may_see(),
+        size(bytes.len() as u64),
+        m.name,
+        g.input_shape(),
+        g.output().shape(),
+        g.nodes().len(),
+        g.polynomials().count()
+    );
+    for line in &m.provenance {
+        text += &format!("  made         {line}\n");
+    }
+    for (node, p) in g.polynomials() {
+        text += &format!("    {:20} degree {:2} on [{:.3}, {:.3}]\n", node.name(), p.degree(), p.interval().0, p.interval().1);
+    }
+    let object = json!({
+        "file": path.display().to_string(), "kind": Kind::Model, "who_may_see": Kind::Model.who_may_see(), "bytes": bytes.len(),
+        "network": m.name, "labels": m.labels, "nodes": g.nodes().len(), "polynomials": g.polynomials().count(), "calibrated": g.ranges().is_some(), "provenance": m.provenance,
+    });
+    Ok((object, text))
+}
