@@ -10,8 +10,12 @@ use crate::{Error, Modulus, portable};
 /// The most source moduli of one conversion.
 pub const MOST_SOURCES: usize = 24;
 
-/// Coefficients per tile: with 24 sources a tile of `y` takes 48 KiB, with 8 it takes half an L1 cache.
+/// Coefficients per tile of [`Conversion::apply`]: with 24 sources a tile of `y` takes 48 KiB, with 8 half an L1 cache.
 const TILE: usize = 256;
+
+/// Coefficients per tile of [`Conversion::prepare`]: as many as the kernels take at a time, so that `finish` reads `y`, which
+/// no near cache holds, strictly in order.
+const STORED: usize = 64;
 
 /// Conversion from k source moduli (at most 24), of product Q, to any target moduli.
 ///
@@ -147,11 +151,11 @@ impl Conversion {
             y.len() == k * n && v.len() == n,
             "y takes k·N words, v takes N"
         );
-        y.par_chunks_mut(k * TILE)
-            .zip(v.par_chunks_mut(TILE))
-            .with_min_len(8)
+        y.par_chunks_mut(k * STORED)
+            .zip(v.par_chunks_mut(STORED))
+            .with_min_len(32)
             .enumerate()
-            .for_each(|(t, (y, v))| self.prepare_tile(src, t * TILE, y, v));
+            .for_each(|(t, (y, v))| self.prepare_tile(src, t * STORED, y, v));
     }
 
     /// Finishes one target from the result of [`Self::prepare`]; runs on the calling thread, so that the caller can go on with
@@ -166,9 +170,9 @@ impl Conversion {
             "y takes k·N words, v and the destination take N"
         );
         for ((y, v), d) in y
-            .chunks(k * TILE)
-            .zip(v.chunks(TILE))
-            .zip(dst.chunks_mut(TILE))
+            .chunks(k * STORED)
+            .zip(v.chunks(STORED))
+            .zip(dst.chunks_mut(STORED))
         {
             self.finish_tile(target, y, v, d);
         }

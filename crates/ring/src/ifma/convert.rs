@@ -16,29 +16,47 @@ pub(crate) fn prepare(
     y: &mut [u64],
     v: &mut [u64],
 ) {
-    let len = v.len();
-    // v holds the f64 sums until the last row; rows are added in order, without fused operations, as in the portable twin.
-    v.fill(0f64.to_bits());
-    let v = v.as_chunks_mut::<8>().0;
-    for (i, row) in y.chunks_exact_mut(len).enumerate() {
-        let (m, f, recip) = (
-            Wide::new(&source[i]),
-            factor(factors[i]),
-            _mm512_set1_pd(recips[i]),
-        );
-        let x = src[i][at..at + len].as_chunks::<8>().0;
-        for ((x, y), v) in x.iter().zip(row.as_chunks_mut::<8>().0).zip(v.iter_mut()) {
-            let r = m.shoup(load(x), f);
-            store(y, r);
-            let term = _mm512_mul_pd(_mm512_cvtepu64_pd(r), recip);
-            store(
-                v,
-                _mm512_castpd_si512(_mm512_add_pd(_mm512_castsi512_pd(load(v)), term)),
-            );
-        }
+    if v.len().is_multiple_of(64) {
+        prepare_blocks::<8>(source, factors, recips, src, at, y, v);
+    } else {
+        prepare_blocks::<1>(source, factors, recips, src, at, y, v);
     }
-    for v in v {
-        store(v, _mm512_cvtpd_epu64(_mm512_castsi512_pd(load(v))));
+}
+
+/// B registers at a time; the f64 terms are added in the order of the rows, without fused operations, as in the portable twin.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn prepare_blocks<const B: usize>(
+    source: &[Modulus],
+    factors: &[Shoup],
+    recips: &[f64],
+    src: &[&[u64]],
+    at: usize,
+    y: &mut [u64],
+    v: &mut [u64],
+) {
+    let len = v.len();
+    for (b, v) in v.as_chunks_mut::<8>().0.chunks_exact_mut(B).enumerate() {
+        let span = 8 * B * b..8 * B * (b + 1);
+        let mut sums = [_mm512_setzero_pd(); B];
+        for (i, row) in y.chunks_exact_mut(len).enumerate() {
+            let (m, f, recip) = (
+                Wide::new(&source[i]),
+                factor(factors[i]),
+                _mm512_set1_pd(recips[i]),
+            );
+            let x = src[i][at + span.start..at + span.end].as_chunks::<8>().0;
+            let row = row[span.clone()].as_chunks_mut::<8>().0;
+            for j in 0..B {
+                let r = m.shoup(load(&x[j]), f);
+                store(&mut row[j], r);
+                let term = _mm512_mul_pd(_mm512_cvtepu64_pd(r), recip);
+                sums[j] = _mm512_add_pd(sums[j], term);
+            }
+        }
+        for (v, sum) in v.iter_mut().zip(sums) {
+            store(v, _mm512_cvtpd_epu64(sum));
+        }
     }
 }
 
