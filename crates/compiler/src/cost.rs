@@ -1,127 +1,231 @@
-//! What operations cost, in seconds on one thread: the planner's only view of the machine.
+//! What operations cost, in CPU seconds: the planner's only view of the machine.
+//!
+//! Counts of work come from [`ckks::Meter`], seconds per unit of work from a [`CostTable`]. Maps are weighed by their sizes alone, by
+//! the meter's own formula (a test holds both equal), since the split is chosen among thousands of candidates.
 
-use serde::{Deserialize, Serialize};
-
-/// Seconds of the pieces that circuits are made of, at one ring degree. Replace the defaults by measured values (`polyveil bench`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CostTable {
-    /// One transform of one limb.
-    pub ntt: f64,
-    /// One pass of element-wise work over one limb (multiply-add, permutation).
-    pub pass: f64,
-    /// Encoding one plaintext, transforms of limbs not counted.
-    pub encode: f64,
-    /// One further rotation key in the plan (memory, reading): a tie-breaker between splits.
-    pub key: f64,
-    /// Limbs of P.
-    pub special_limbs: usize,
-    /// Limbs of q0 and of each residual level.
-    pub limbs_per_level: usize,
-    /// Limbs above the residual levels.
-    pub bootstrap_limbs: usize,
-    /// A bootstrap with one slot to the highest level: ModRaise and EvalMod of one ciphertext.
-    pub bootstrap_base: f64,
-    /// What each doubling of the slots adds to a bootstrap (CoeffToSlot and SlotToCoeff).
-    pub bootstrap_per_doubling: f64,
-    /// A second EvalMod, needed with all N/2 slots.
-    pub bootstrap_full: f64,
-}
-
-impl Default for CostTable {
-    /// Rough values for N = 2^16 on one core with AVX-512 IFMA, standard parameters.
-    fn default() -> Self {
-        Self {
-            ntt: 0.35e-3,
-            pass: 0.06e-3,
-            encode: 1.5e-3,
-            key: 3e-3,
-            special_limbs: 10,
-            limbs_per_level: 1,
-            bootstrap_limbs: 22,
-            bootstrap_base: 4.0,
-            bootstrap_per_doubling: 0.15,
-            bootstrap_full: 2.5,
-        }
-    }
-}
+use crate::Error;
+use ckks::meter::{Cost, CostTable};
+use ckks::{Bootstrap, Level, Meter, Parameters};
+use runtime::plan::Operation;
+use std::collections::BTreeMap;
 
 /// Sizes of a block map.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MapSize {
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct MapSize {
     /// Diagonals.
-    pub diagonals: usize,
+    pub(crate) diagonals: usize,
     /// Baby rotations, 0 not counted, summed over inputs.
-    pub babies: usize,
+    pub(crate) babies: usize,
     /// Giant rotations, 0 not counted, summed over outputs.
-    pub giants: usize,
-    /// Rotations folded onto the outputs, summed over outputs.
-    pub folds: usize,
+    pub(crate) giants: usize,
+    /// Giant steps of 0, summed over outputs.
+    pub(crate) unmoved: usize,
+    /// Rotations folded onto the outputs of the map.
+    pub(crate) folds: usize,
     /// Input ciphertexts.
-    pub inputs: usize,
+    pub(crate) inputs: usize,
+    /// Input ciphertexts with baby rotations.
+    pub(crate) decomposed: usize,
     /// Output ciphertexts.
-    pub outputs: usize,
+    pub(crate) outputs: usize,
+    /// Stored values of all diagonals.
+    pub(crate) values: usize,
+    /// Butterflies of encoding them.
+    pub(crate) butterflies: f64,
 }
 
-impl CostTable {
-    fn limbs(&self, level: usize) -> f64 {
-        (self.limbs_per_level * (level + 1)) as f64
+/// Costs for one parameter set.
+pub(crate) struct CostModel {
+    parameters: Parameters,
+    table: CostTable,
+    /// Seconds of a bootstrap to level 1 and to the highest, by slots.
+    bootstraps: BTreeMap<usize, (f64, f64)>,
+    /// Seconds of an alignment to each level.
+    aligns: Vec<f64>,
+}
+
+impl CostModel {
+    /// For these parameters and values with these periods.
+    pub(crate) fn new(parameters: Parameters, table: CostTable, periods: impl IntoIterator<Item = usize>) -> Result<Self, Error> {
+        let mut model = Self { parameters, table, bootstraps: BTreeMap::new(), aligns: Vec::new() };
+        let levels = model.levels();
+        for level in 0..levels {
+            let seconds = model.operation(&Operation::Align { input: 0, output: 1, level }, levels)?;
+            model.aligns.push(seconds);
+        }
+        model.aligns.push(0.0);
+        if model.parameters.bootstrap().is_some() {
+            for slots in periods {
+                if !model.bootstraps.contains_key(&slots) {
+                    let to = |target| model.operation(&Operation::Bootstrap { input: 0, output: 1, bootstrap: Bootstrap { slots, target, gain: 1.0 } }, 0);
+                    let ends = (to(1.min(levels))?, to(levels)?);
+                    model.bootstraps.insert(slots, ends);
+                }
+            }
+        }
+        Ok(model)
     }
-    /// Bringing one ciphertext into the extended basis for key switching.
-    fn decompose(&self, level: usize) -> f64 {
-        self.ntt * (2.0 * self.limbs(level) + self.special_limbs as f64)
+
+    /// Highest residual level.
+    pub(crate) fn levels(&self) -> usize {
+        self.parameters.residual().index()
     }
-    /// Product with one key in the extended basis.
-    fn with_key(&self, level: usize) -> f64 {
-        4.0 * self.pass * (self.limbs(level) + self.special_limbs as f64)
+
+    /// An operation of one or two operands at `level`, as the meter counts it.
+    pub(crate) fn operation(&self, operation: &Operation, level: usize) -> Result<f64, Error> {
+        let meter = Meter::new(&self.parameters);
+        let slots = match operation {
+            Operation::Bootstrap { bootstrap, .. } => bootstrap.slots,
+            _ => 4,
+        };
+        let x = meter.input(Level::new(level), slots, 0.5)?;
+        match operation {
+            // the definition alone: the noise of a polynomial takes longer to bound than its cost
+            Operation::Polynomial { polynomial, .. } => ckks::polynomial::evaluate(&meter, &x, polynomial).map(|_| ())?,
+            other => other.apply(&meter, &vec![x; other.reads().len()]).map(|_| ())?,
+        }
+        Ok(meter.cost().seconds(&self.table))
     }
-    /// Division by P.
-    fn mod_down(&self, level: usize) -> f64 {
-        2.0 * self.ntt * (self.limbs(level) + self.special_limbs as f64)
+
+    /// A bootstrap of one ciphertext to `target`.
+    pub(crate) fn bootstrap(&self, slots: usize, target: usize) -> f64 {
+        let (low, high) = self.bootstraps.get(&slots).copied().unwrap_or((f64::INFINITY, f64::INFINITY));
+        let span = self.levels().saturating_sub(1).max(1) as f64;
+        low + (high - low) * (target.saturating_sub(1)) as f64 / span
     }
-    /// One baby rotation at `level`, its decomposition shared.
-    pub fn baby(&self, level: usize) -> f64 {
-        self.with_key(level)
+
+    /// Moving a value down to `level`.
+    pub(crate) fn align(&self, level: usize) -> f64 {
+        self.aligns.get(level).copied().unwrap_or(0.0)
     }
-    /// One giant rotation at `level`.
-    pub fn giant(&self, level: usize) -> f64 {
-        self.mod_down(level) + self.decompose(level) + self.with_key(level)
+
+    /// (limbs, special limbs, sizes of digits) at a level.
+    fn shape(&self, level: usize) -> (f64, f64, Vec<f64>) {
+        let p = &self.parameters;
+        let kept = p.limbs(Level::new(level));
+        let digits = p.digits().iter().map(|d| kept.iter().filter(|k| d.contains(k)).count() as f64).filter(|&c| c > 0.0).collect();
+        (kept.len() as f64, p.special().len() as f64, digits)
     }
-    /// One key switch by itself.
-    pub fn rotation(&self, level: usize) -> f64 {
-        self.decompose(level) + self.with_key(level) + self.mod_down(level)
+    fn decomposition(&self, level: usize) -> Cost {
+        let (kept, special, digits) = self.shape(level);
+        let all = kept + special;
+        Cost {
+            ntts: kept + digits.iter().map(|d| all - d).sum::<f64>(),
+            conversions: kept + digits.iter().map(|d| (all - d) * d).sum::<f64>(),
+            passes: 2.0 * kept,
+            ..Cost::default()
+        }
     }
-    /// One rescale of a ciphertext.
-    pub fn rescale(&self, level: usize) -> f64 {
-        2.0 * (self.ntt + self.pass) * self.limbs(level)
+    fn times_key(&self, level: usize) -> Cost {
+        let (kept, special, digits) = self.shape(level);
+        let d = digits.len() as f64;
+        Cost { multiply_adds: 2.0 * d * (kept + special), expansions: d * (kept + special), ..Cost::default() }
     }
-    /// A block map applied at `level`.
-    pub fn linear(&self, size: &MapSize, level: usize) -> f64 {
-        let extended = self.limbs(level) + self.special_limbs as f64;
-        size.diagonals as f64 * (self.encode + (self.ntt + 2.0 * self.pass) * extended)
-            + size.inputs as f64 * self.decompose(level)
-            + size.babies as f64 * self.baby(level)
-            + size.giants as f64 * self.giant(level)
-            + size.folds as f64 * self.rotation(level)
-            + size.outputs as f64 * (self.mod_down(level) + self.rescale(level))
+    fn division(keep: f64, drop: f64) -> Cost {
+        Cost { ntts: keep + drop, conversions: drop + drop * keep, passes: 2.0 * keep + drop, ..Cost::default() }
     }
-    /// A product of two ciphertexts at `level`, relinearised and rescaled.
-    pub fn product(&self, level: usize) -> f64 {
-        self.rotation(level) + 5.0 * self.pass * self.limbs(level) + self.rescale(level)
+    fn passes(count: f64) -> Cost {
+        Cost { passes: count, ..Cost::default() }
     }
-    /// A polynomial of this degree in the Chebyshev basis, from `level` on.
-    pub fn polynomial(&self, degree: usize, level: usize) -> f64 {
-        let products = (2.0 * degree as f64).sqrt().ceil() + ((degree.max(1)) as f64).log2().floor() - 1.0;
-        products.max(1.0) * self.product(level)
+
+    fn baby_cost(&self, level: usize) -> Cost {
+        let (kept, special, _) = self.shape(level);
+        self.times_key(level).plus(Self::passes(2.0 * (kept + special) + kept))
     }
-    /// A bootstrap of one ciphertext of `slots` slots out of `max_slots`, back to `target` of `residual` levels.
-    pub fn bootstrap(&self, slots: usize, max_slots: usize, target: usize, residual: usize) -> f64 {
-        let full = if slots >= max_slots { self.bootstrap_full } else { 0.0 };
-        let all = self.bootstrap_base + full + self.bootstrap_per_doubling * f64::from(slots.max(1).ilog2());
-        let limbs = |level: usize| self.limbs(level) + self.bootstrap_limbs as f64;
-        all * limbs(target) / limbs(residual)
+    fn giant_cost(&self, level: usize) -> Cost {
+        let (kept, special, _) = self.shape(level);
+        Self::division(kept, special).plus(self.decomposition(level)).plus(self.times_key(level)).plus(Self::passes(3.0 * (kept + special)))
     }
-    /// Moving a value to another level's scale.
-    pub fn align(&self, level: usize) -> f64 {
-        2.0 * self.pass * self.limbs(level) + self.rescale(level)
+    /// One baby rotation more.
+    pub(crate) fn baby(&self, level: usize) -> f64 {
+        self.baby_cost(level).seconds(&self.table)
+    }
+    /// One giant rotation more.
+    pub(crate) fn giant(&self, level: usize) -> f64 {
+        self.giant_cost(level).seconds(&self.table)
+    }
+
+    /// A block map at `level`, which must be at least 1.
+    pub(crate) fn linear(&self, size: &MapSize, level: usize) -> f64 {
+        let (kept, special, _) = self.shape(level);
+        let all = kept + special;
+        let low = self.shape(level.saturating_sub(1)).0;
+        let group = self.parameters.group(Level::new(level)).len() as f64;
+        let times = |cost: Cost, count: usize| cost.seconds(&self.table) * count as f64;
+        let two = |cost: Cost| cost.plus(cost);
+        // a plaintext shorter than four values is encoded as four
+        let words = 2.0 * size.values as f64 / self.parameters.n() as f64;
+        let plain = Cost { encodes: size.butterflies, ntts: all * words, passes: all * words, multiply_adds: 2.0 * all * size.diagonals as f64, ..Cost::default() };
+        let end = if size.folds == 0 { two(Self::division(low, group + special)) } else { two(Self::division(kept, special)).plus(two(Self::division(low, group))) };
+        let rotation = two(Self::division(kept, special)).plus(self.decomposition(level)).plus(self.times_key(level)).plus(Self::passes(5.0 * kept));
+        times(plain, 1)
+            + times(Self::passes(2.0 * kept), size.inputs)
+            + times(self.decomposition(level), size.decomposed)
+            + times(self.baby_cost(level), size.babies)
+            + times(self.giant_cost(level), size.giants)
+            + times(Self::passes(2.0 * all), size.unmoved)
+            + times(end, size.outputs)
+            + times(rotation, size.folds * size.outputs)
+    }
+}
+
+/// Sizes of a map.
+pub(crate) fn map_size(map: &ckks::BlockMap) -> MapSize {
+    let moved = |steps: &[usize]| steps.iter().filter(|&&s| s != 0).count();
+    let babies: Vec<usize> = (0..map.inputs()).map(|i| moved(&map.babies(i))).collect();
+    let giants: Vec<Vec<usize>> = (0..map.outputs()).map(|o| map.giants(o)).collect();
+    let lengths = || map.terms().iter().map(|t| t.values.len());
+    MapSize {
+        diagonals: map.terms().len(),
+        babies: babies.iter().sum(),
+        giants: giants.iter().map(|g| moved(g)).sum(),
+        unmoved: giants.iter().map(|g| g.len() - moved(g)).sum(),
+        folds: map.folds().len(),
+        inputs: map.inputs(),
+        decomposed: babies.iter().filter(|&&b| b > 0).count(),
+        outputs: map.outputs(),
+        values: lengths().map(stored).sum(),
+        butterflies: lengths().map(butterflies).sum(),
+    }
+}
+
+/// Values that encoding a plaintext of `len` slots works on.
+pub(crate) fn stored(len: usize) -> usize {
+    len.max(4)
+}
+
+/// Butterflies of encoding `len` slots.
+pub(crate) fn butterflies(len: usize) -> f64 {
+    len as f64 * (len as f64).log2().max(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ckks::map::{Term, Values};
+    use ckks::{Arithmetic, BlockMap, ParametersSpec};
+
+    #[test]
+    fn maps_cost_what_the_meter_counts() {
+        let parameters = Parameters::new(ParametersSpec::toy(10)).expect("valid");
+        let model = CostModel::new(parameters.clone(), CostTable::default(), [64]).expect("valid");
+        for (inputs, outputs, folds) in [(1, 1, vec![]), (2, 1, vec![]), (2, 3, vec![]), (1, 1, vec![16, 32, 64])] {
+            let term = |i: usize| Term {
+                input: i % inputs,
+                output: i % outputs,
+                giant: i / 5 * 8,
+                baby: i % 5,
+                values: Values::Real(vec![1.0; 128 >> (i % 4)].into()),
+            };
+            let map = BlockMap::new(128, inputs, outputs, (0..40).map(term).collect(), folds).expect("valid");
+            for level in [1, 5, 10] {
+                let meter = Meter::new(&parameters);
+                let x = meter.input(Level::new(level), 128, 1.0).expect("fits");
+                meter.linear(&vec![x; inputs], &map, parameters.scale(Level::new(level - 1))).expect("fits");
+                let counted = meter.cost().seconds(&CostTable::default());
+                let modelled = model.linear(&map_size(&map), level);
+                assert!((modelled / counted - 1.0).abs() < 0.1, "{inputs} in, {outputs} out, level {level}: {modelled} and {counted}");
+            }
+        }
     }
 }

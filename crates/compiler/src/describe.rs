@@ -1,6 +1,6 @@
 //! A plan as text and in numbers.
 
-use crate::cost::{CostTable, MapSize};
+use crate::cost::map_size;
 use runtime::plan::{Operation, Plan};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -16,16 +16,12 @@ pub struct Summary {
     pub diagonals: usize,
     /// Rotations carried out, those inside of bootstraps not counted.
     pub rotations: usize,
-    /// Distinct rotations, those inside of bootstraps not counted.
-    pub distinct_rotations: BTreeSet<usize>,
+    /// Distinct rotations, those inside of bootstraps not counted, as signed steps (−1 is the same whatever the period).
+    pub distinct_rotations: BTreeSet<i64>,
     /// Bootstraps.
     pub bootstraps: usize,
     /// Bytes of weights as the plan holds them.
     pub weight_bytes: usize,
-    /// Seconds on one thread, by the cost table.
-    pub seconds: f64,
-    /// Of these, seconds in bootstraps.
-    pub bootstrap_seconds: f64,
 }
 
 /// The level of each register, in the order in which they are written; None for one that no step writes.
@@ -68,60 +64,20 @@ fn depth(operation: &Operation) -> usize {
     }
 }
 
-/// Sizes of a linear step's map.
-pub(crate) fn map_size(map: &ckks::BlockMap) -> MapSize {
-    let count = |steps: Vec<usize>| steps.into_iter().filter(|&s| s != 0).count();
-    MapSize {
-        diagonals: map.terms().len(),
-        babies: (0..map.inputs()).map(|i| count(map.babies(i))).sum(),
-        giants: (0..map.outputs()).map(|o| count(map.giants(o))).sum(),
-        folds: map.folds().len() * map.outputs(),
-        inputs: map.inputs(),
-        outputs: map.outputs(),
-    }
-}
-
-/// Predicted seconds of every step on one thread.
-pub fn predict(plan: &Plan, cost: &CostTable) -> Vec<f64> {
-    let levels = levels(plan);
-    let max_slots = 1usize << (plan.parameters.log_n - 1);
-    let residual = plan.parameters.residual.levels;
-    plan.steps
-        .iter()
-        .map(|step| {
-            let level = operand_level(&step.operation, &levels).unwrap_or(0);
-            match &step.operation {
-                Operation::Linear { map, .. } => cost.linear(&map_size(map), level),
-                Operation::Polynomial { polynomial, .. } => cost.polynomial(polynomial.degree(), level),
-                Operation::Square { .. } | Operation::Multiply { .. } => cost.product(level),
-                Operation::Quartic { .. } => 2.0 * cost.product(level),
-                Operation::Align { level, .. } => cost.align(*level),
-                Operation::Bootstrap { bootstrap: b, .. } => cost.bootstrap(b.slots, max_slots, b.target, residual),
-                Operation::Split { .. } => cost.rotation(level),
-                Operation::Add { .. } | Operation::Join { .. } => 2.0 * cost.pass,
-            }
-        })
-        .collect()
-}
-
 /// A plan in numbers.
-pub fn summarise(plan: &Plan, cost: &CostTable) -> Summary {
+pub fn summarise(plan: &Plan) -> Summary {
     let mut summary = Summary { steps: plan.steps.len(), ..Summary::default() };
-    for (step, seconds) in plan.steps.iter().zip(predict(plan, cost)) {
-        summary.seconds += seconds;
+    for step in &plan.steps {
         match &step.operation {
             Operation::Linear { map, .. } => {
                 let size = map_size(map);
                 summary.maps += 1;
                 summary.diagonals += size.diagonals;
-                summary.rotations += size.babies + size.giants + size.folds;
-                summary.distinct_rotations.extend(map.rotations());
+                summary.rotations += size.babies + size.giants + size.folds * size.outputs;
+                summary.distinct_rotations.extend(map.rotations().into_iter().map(|r| crate::split::signed(r, map.slots())));
                 summary.weight_bytes += map.terms().iter().map(|t| 4 * t.values.len()).sum::<usize>();
             }
-            Operation::Bootstrap { .. } => {
-                summary.bootstraps += 1;
-                summary.bootstrap_seconds += seconds;
-            }
+            Operation::Bootstrap { .. } => summary.bootstraps += 1,
             _ => {}
         }
     }

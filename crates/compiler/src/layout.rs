@@ -11,6 +11,9 @@ use nn::Shape;
 /// Most ciphertexts for one tensor.
 pub(crate) const MOST_CIPHERTEXTS: usize = 1024;
 
+/// Least period: bootstraps need four slots.
+const LEAST_PERIOD: usize = 4;
+
 /// A tensor's places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
@@ -60,7 +63,7 @@ impl Layout {
             _ => 1,
         };
         let total = planes * height * width;
-        let (period, ciphertexts) = if total <= max_slots { (total.next_power_of_two(), 1) } else { (max_slots, total.div_ceil(max_slots)) };
+        let (period, ciphertexts) = if total <= max_slots { (total.next_power_of_two().max(LEAST_PERIOD), 1) } else { (max_slots, total.div_ceil(max_slots)) };
         if ciphertexts > MOST_CIPHERTEXTS {
             return Err(Error::TooLarge { layer: layer.into(), values: shape.len(), needed: ciphertexts, slots: max_slots, most: MOST_CIPHERTEXTS });
         }

@@ -6,17 +6,17 @@
 //!
 //! Modules in reading order: `normal` (between polynomials everything is one affine map; its rows from `linear_op`) → `layout` (where
 //! values lie) → `pack` (maps as diagonals) → `split` (baby and giant steps) → `schedule` (levels and bootstraps by shortest path over
-//! [`cost`]) → `activation` and `units` (intervals and leading coefficients folded away) → `emit` (the plan) → [`describe`].
+//! `cost`) → `activation` and `units` (intervals and leading coefficients folded away) → `emit` (the plan) → [`describe`].
 //!
 //! What this crate knows nothing of: keys, ciphertexts, randomness, the clock.
 //!
 //! Reference: [LLKN22] multiplexed packing; Orion's single-shot convolutions and shortest path.
 
-pub mod cost;
 pub mod describe;
 pub mod error;
 
 mod activation;
+mod cost;
 mod emit;
 mod layout;
 mod linear_op;
@@ -26,16 +26,18 @@ mod schedule;
 mod split;
 mod units;
 
-pub use cost::{CostTable, MapSize};
-pub use describe::{Summary, describe, levels, predict, summarise};
+pub use ckks::meter::CostTable;
+pub use describe::{Summary, describe, levels, summarise};
 pub use error::Error;
 
-use ckks::ParametersSpec;
+use activation::{Activation, Form};
+use ckks::{Parameters, ParametersSpec};
+use cost::CostModel;
 use nn::PolyGraph;
-use normal::{Kind, Normal, Quantity};
+use normal::{Binding, Kind, Normal, Quantity};
 use pack::Packed;
 use runtime::Plan;
-use runtime::plan::Description;
+use runtime::plan::{Description, Operation};
 use schedule::{Machine, Stage};
 use split::Split;
 use std::collections::BTreeSet;
@@ -45,16 +47,18 @@ use std::collections::BTreeSet;
 pub struct Target {
     /// The parameter set.
     pub parameters: ParametersSpec,
-    /// What operations cost.
+    /// Seconds of units of work on the machine that will run the plan.
     pub cost: CostTable,
+    /// What one more rotation key may cost, in seconds of each run: keys take memory, and are made, sent and stored once.
+    pub key_seconds: f64,
     /// Values outside of polynomials (the input, residual sums, the answer) may be this many times larger than calibration saw.
     pub range_margin: f64,
 }
 
 impl Default for Target {
-    /// The standard parameters with bootstrapping, rough costs, margin 1.25.
+    /// The standard parameters with bootstrapping, the shipped costs, 20 ms for a key, margin 1.25.
     fn default() -> Self {
-        Self { parameters: ParametersSpec::standard(), cost: CostTable::default(), range_margin: 1.25 }
+        Self { parameters: ParametersSpec::standard(), cost: CostTable::default(), key_seconds: 0.02, range_margin: 1.25 }
     }
 }
 
@@ -64,17 +68,19 @@ impl Default for Target {
 ///
 /// # Errors
 /// [`Error::Calibration`] without ranges; [`Error::Unsupported`], [`Error::TooLarge`] for operators and shapes that packing does not
-/// cover; [`Error::Depth`], [`Error::Levels`] when the parameters have too few levels; [`Error::Weight`] when a folded weight overflows.
+/// cover; [`Error::Depth`], [`Error::Levels`] when the parameters have too few levels; [`Error::Weight`] when a folded weight
+/// overflows; [`Error::Ckks`] for inconsistent or insecure parameters.
 pub fn compile(graph: &PolyGraph, target: &Target) -> Result<Plan, Error> {
-    let max_slots = 1usize << target.parameters.log_n.saturating_sub(1);
-    let normal = normal::normalise(graph, target, max_slots)?;
-    let maps = maps(&normal, &target.cost);
-    let stages = stages(&normal, &maps, target)?;
+    let parameters = Parameters::new(target.parameters.clone())?;
+    let normal = normal::normalise(graph, target, parameters.max_slots())?;
+    let cost = CostModel::new(parameters, target.cost, normal.quantities.iter().map(|q| q.layout.period))?;
+    let maps = maps(&normal, &cost, target.key_seconds);
+    let stages = stages(&normal, &maps, &cost)?;
     let machine = Machine {
-        cost: &target.cost,
-        levels: target.parameters.residual.levels,
+        bootstrap: &|slots, to| cost.bootstrap(slots, to),
+        align: &|level| cost.align(level),
+        levels: cost.levels(),
         bootstraps: target.parameters.bootstrap.is_some(),
-        max_slots,
         parameters: &target.parameters.name,
     };
     let (decisions, _) = schedule::schedule(&stages, normal.output, machine)?;
@@ -88,51 +94,94 @@ pub fn compile(graph: &PolyGraph, target: &Target) -> Result<Plan, Error> {
     Ok(Plan { parameters: target.parameters.clone(), description, input, output, steps })
 }
 
-/// Packs and splits every linear map; a second round knows the rotations of all others.
-fn maps(normal: &Normal, cost: &CostTable) -> emit::Maps {
+/// Splits are chosen in rounds, from the second on with the rotations of all other maps known. How many times its worth a key counts
+/// in the first round: each is tried, the best outcome taken.
+const EAGERNESS: [f64; 4] = [0.2, 1.0, 6.0, 40.0];
+
+/// Packs and splits every linear map, maps of the same pattern alike.
+fn maps(normal: &Normal, cost: &CostModel, key_seconds: f64) -> emit::Maps {
     let packed: Vec<Option<Packed>> =
         normal.quantities.iter().map(|q| matches!(q.kind, Kind::Linear { .. }).then(|| pack::pack(normal, q))).collect();
-    let mut splits: Vec<Option<Split>> = vec![None; packed.len()];
-    for _ in 0..2 {
-        for (v, packed) in packed.iter().enumerate() {
-            if let Some(packed) = packed {
-                let others = splits.iter().enumerate().filter(|(w, _)| *w != v).filter_map(|(_, s)| s.as_ref());
-                let known: BTreeSet<usize> = others.flat_map(|s| s.rotations.iter().copied()).chain(packed.folds.iter().copied()).collect();
-                splits[v] = Some(split::split(packed, &known, cost));
-            }
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (v, map) in packed.iter().enumerate() {
+        let Some(map) = map else { continue };
+        match groups.iter_mut().find(|g| packed[g[0]].as_ref().is_some_and(|m| split::alike(m, map))) {
+            Some(group) => group.push(v),
+            None => groups.push(vec![v]),
         }
     }
+    // those with the most rotations choose first
+    groups.sort_by_key(|g| std::cmp::Reverse(g.iter().filter_map(|&v| packed[v].as_ref()).map(|m| m.diagonals.len()).sum::<usize>()));
+    let base = |splits: &[Option<Split>]| -> f64 {
+        let rotations: BTreeSet<i64> = splits.iter().flatten().flat_map(|s| s.rotations.iter().copied()).collect();
+        let level = cost.levels().div_ceil(2);
+        let steps = |s: &Split| s.size.babies as f64 * cost.baby(level) + s.size.giants as f64 * cost.giant(level);
+        splits.iter().flatten().map(steps).sum::<f64>() + rotations.len() as f64 * key_seconds
+    };
+    let mut best: Option<(f64, Vec<Option<Split>>)> = None;
+    for eagerness in EAGERNESS {
+        let mut splits: Vec<Option<Split>> = vec![None; packed.len()];
+        for factor in [eagerness, 0.5 * (1.0 + eagerness), 1.0, 1.0] {
+            for group in &groups {
+                let others = splits.iter().enumerate().filter(|(w, _)| !group.contains(w)).filter_map(|(_, s)| s.as_ref());
+                let known: BTreeSet<i64> = others.flat_map(|s| s.rotations.iter().copied()).collect();
+                let maps: Vec<&Packed> = group.iter().filter_map(|&v| packed[v].as_ref()).collect();
+                for (&v, split) in group.iter().zip(split::split(&maps, &known, cost, factor * key_seconds)) {
+                    splits[v] = Some(split);
+                }
+            }
+        }
+        let price = base(&splits);
+        if best.as_ref().is_none_or(|b| price < b.0) {
+            best = Some((price, splits));
+        }
+    }
+    let splits = best.map_or_else(Vec::new, |b| b.1);
     packed.into_iter().zip(splits).map(|(p, s)| p.zip(s)).collect()
 }
 
 /// What the scheduler must know of every quantity.
-fn stages(normal: &Normal, maps: &emit::Maps, target: &Target) -> Result<Vec<Stage>, Error> {
-    let cost = &target.cost;
-    let seconds = |q: &Quantity, v: usize, level: usize| -> f64 {
-        let each = match &q.kind {
-            // encrypting higher costs the client and the wire a little
-            Kind::Input => 1e-3 * level as f64,
-            Kind::Linear { .. } => return maps[v].as_ref().map_or(0.0, |m| cost.linear(&m.1.size, level)),
-            Kind::Polynomial { polynomial, .. } => match q.depth {
-                1 => cost.product(level),
-                2 if polynomial.degree() == 4 => 2.0 * cost.product(level),
-                _ => cost.polynomial(polynomial.degree(), level),
-            },
-            Kind::Product { .. } => cost.product(level),
-        };
-        each * q.layout.ciphertexts as f64
-    };
-    Ok(normal
-        .quantities
-        .iter()
-        .enumerate()
-        .map(|(v, q)| Stage {
+fn stages(normal: &Normal, maps: &emit::Maps, cost: &CostModel) -> Result<Vec<Stage>, Error> {
+    let mut stages = Vec::with_capacity(normal.quantities.len());
+    for (q, map) in normal.quantities.iter().zip(maps) {
+        let operation = representative(q)?;
+        let mut seconds = vec![0.0; cost.levels() + 1];
+        for (level, seconds) in seconds.iter_mut().enumerate().skip(q.depth) {
+            *seconds = match (map, &operation) {
+                (Some(map), _) => cost.linear(&map.1.size, level),
+                (None, Some(operation)) => cost.operation(operation, level)? * q.layout.ciphertexts as f64,
+                // encrypting higher costs the client and the wire a little
+                (None, None) => 1e-3 * (level * q.layout.ciphertexts) as f64,
+            };
+        }
+        stages.push(Stage {
             layer: q.layer.clone(),
             sources: q.sources(),
             depth: q.depth,
-            seconds: (0..=target.parameters.residual.levels).map(|level| seconds(q, v, level)).collect(),
+            seconds,
             slots: q.layout.period,
             ciphertexts: q.layout.ciphertexts,
-        })
-        .collect())
+        });
+    }
+    Ok(stages)
+}
+
+/// An operation that costs what the quantity's will: units don't matter.
+fn representative(q: &Quantity) -> Result<Option<Operation>, Error> {
+    let (input, output) = (0, 1);
+    Ok(match &q.kind {
+        Kind::Input | Kind::Linear { .. } => None,
+        Kind::Product { .. } => Some(Operation::Multiply { left: 0, right: 0, output }),
+        Kind::Polynomial { polynomial, binding, .. } => {
+            let activation = match binding {
+                Binding::Free if q.feeds.is_none() => Activation::absorbed(polynomial, 1.0),
+                _ => Activation::general(polynomial, 1.0),
+            };
+            Some(match activation.form {
+                Form::Square { constant } => Operation::Square { input, output, constant },
+                Form::Quartic { coefficients } => Operation::Quartic { input, output, coefficients },
+                Form::General { coefficients } => Operation::Polynomial { input, output, polynomial: ckks::Polynomial::new(coefficients)? },
+            })
+        }
+    })
 }

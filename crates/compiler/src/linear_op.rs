@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 type Image = (usize, usize, usize);
 
+/// What an operator adds, if anything.
+type Bias = Option<Vec<f64>>;
+
 /// One linear operator without its bias.
 #[derive(Debug)]
 pub(crate) enum LinearOp {
@@ -105,7 +108,7 @@ impl LinearOp {
     }
 
     /// The operator of a node that is linear in its only input, with its bias; None where it only renames positions.
-    pub(crate) fn of(node: &PolyNode, input: Shape) -> Result<Option<(Self, Option<Vec<f64>>)>, Error> {
+    pub(crate) fn of(node: &PolyNode, input: Shape) -> Result<Option<(Self, Bias)>, Error> {
         let image = |s: Shape| match s {
             Shape::Image { channels, height, width } => Ok((channels, height, width)),
             other => Err(Error::Unsupported {
@@ -198,7 +201,7 @@ pub(crate) fn narrow(position: usize) -> u32 {
 pub(crate) fn chain_row(chain: &[Arc<LinearOp>], r: usize, weight: f64, entry: &mut dyn FnMut(usize, f64)) {
     match chain.split_last() {
         None => entry(r, weight),
-        Some((last, rest)) if rest.is_empty() => last.row(r, &mut |c, w| entry(c, weight * w)),
+        Some((last, [])) => last.row(r, &mut |c, w| entry(c, weight * w)),
         Some((last, rest)) => last.row(r, &mut |c, w| {
             if w != 0.0 {
                 chain_row(rest, c, weight * w, entry);

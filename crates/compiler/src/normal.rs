@@ -271,7 +271,9 @@ impl Builder<'_> {
                 return Ok(Expression { bias, ..value });
             }
             let m = p.to_monomial();
-            let factor = m.get(1).copied().unwrap_or(0.0);
+            let Some(&factor) = m.get(1) else {
+                return Ok(Expression { terms: Vec::new(), bias: vec![m[0]; shape.len()], ..value });
+            };
             let op = LinearOp::Diagonal { factors: vec![factor], inner: shape.len(), rows: shape.len() };
             return Ok(value.then(op, Some(vec![m[0]; shape.len()]), shape, (1, node.name().into())));
         }

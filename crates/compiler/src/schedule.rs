@@ -6,7 +6,6 @@
 //! included, as long as no more than [`MOST_STATES`] states survive at a time.
 
 use crate::Error;
-use crate::cost::CostTable;
 use std::collections::BTreeMap;
 
 /// States kept after each quantity.
@@ -38,17 +37,17 @@ pub(crate) struct Decision {
     pub(crate) bootstrap: Option<usize>,
 }
 
-/// What bootstraps there are.
-#[derive(Clone, Copy, Debug)]
+/// What levels and bootstraps there are.
+#[derive(Clone, Copy)]
 pub(crate) struct Machine<'a> {
-    /// Costs.
-    pub(crate) cost: &'a CostTable,
+    /// Seconds of a bootstrap of so many slots to a level.
+    pub(crate) bootstrap: &'a dyn Fn(usize, usize) -> f64,
+    /// Seconds of an alignment to a level.
+    pub(crate) align: &'a dyn Fn(usize) -> f64,
     /// Highest level.
     pub(crate) levels: usize,
     /// Whether there is bootstrapping.
     pub(crate) bootstraps: bool,
-    /// N/2.
-    pub(crate) max_slots: usize,
     /// Name of the parameter set.
     pub(crate) parameters: &'a str,
 }
@@ -86,13 +85,13 @@ pub(crate) fn schedule(stages: &[Stage], output: usize, machine: Machine<'_>) ->
             let kept: Vec<usize> = point.levels.iter().zip(&keep).filter(|(_, k)| **k).map(|(l, _)| *l).collect();
             for level in stage.depth..=top {
                 let aligned = stage.sources.iter().filter(|w| operand(w) > level).count();
-                let seconds = point.seconds + stage.seconds[level] + aligned as f64 * machine.cost.align(level);
+                let seconds = point.seconds + stage.seconds[level] + aligned as f64 * (machine.align)(level);
                 let result = level - stage.depth;
                 let refresh = machine.bootstraps && v != output && !stage.sources.is_empty();
                 let targets = (result + 1..=machine.levels).filter(|_| refresh).map(Some);
                 for bootstrap in std::iter::once(None).chain(targets) {
                     let ciphertexts = stage.ciphertexts.div_ceil(2) as f64;
-                    let more = bootstrap.map_or(0.0, |t| ciphertexts * machine.cost.bootstrap(stage.slots, machine.max_slots, t, machine.levels));
+                    let more = bootstrap.map_or(0.0, |t| ciphertexts * (machine.bootstrap)(stage.slots, t));
                     let mut levels = kept.clone();
                     if last_use[v] > v {
                         levels.push(bootstrap.unwrap_or(result));
@@ -159,8 +158,8 @@ mod tests {
         Stage { layer: "layer".into(), sources: sources.to_vec(), depth, seconds, slots: 16, ciphertexts: 1 }
     }
 
-    fn machine(cost: &CostTable, levels: usize, bootstraps: bool) -> Machine<'_> {
-        Machine { cost, levels, bootstraps, max_slots: 64, parameters: "toy" }
+    fn machine(levels: usize, bootstraps: bool) -> Machine<'static> {
+        Machine { bootstrap: &|_, t| 5.0 + 0.1 * t as f64, align: &|_| 1e-3, levels, bootstraps, parameters: "toy" }
     }
 
     /// Runs the decisions and checks every level.
@@ -177,7 +176,7 @@ mod tests {
     #[test]
     fn a_short_chain_is_encrypted_at_just_its_depth() {
         let stages = [stage(0, &[]), stage(1, &[0]), stage(4, &[1]), stage(1, &[2])];
-        let (decisions, _) = schedule(&stages, 3, machine(&CostTable::default(), 10, true)).expect("fits");
+        let (decisions, _) = schedule(&stages, 3, machine(10, true)).expect("fits");
         assert_eq!(check(&stages, &decisions), 0);
         assert_eq!(decisions[0].level, 6);
     }
@@ -195,19 +194,19 @@ mod tests {
         }
         stages.push(stage(1, &[stages.len() - 1]));
         let output = stages.len() - 1;
-        let (decisions, _) = schedule(&stages, output, machine(&CostTable::default(), 10, true)).expect("fits");
+        let (decisions, _) = schedule(&stages, output, machine(10, true)).expect("fits");
         // 5 + 8·5 + 1 = 46 levels, 10 at the start and at most 10 each: at least 4 bootstraps
         assert!(check(&stages, &decisions) <= 8);
-        let (_, dear) = schedule(&stages, output, machine(&CostTable { bootstrap_base: 400.0, ..CostTable::default() }, 10, true)).expect("fits");
+        let (_, dear) = schedule(&stages, output, Machine { bootstrap: &|_, _| 400.0, ..machine(10, true) }).expect("fits");
         assert!(dear > 1600.0);
     }
 
     #[test]
     fn too_deep_is_refused_with_the_layer() {
         let stages = [stage(0, &[]), stage(1, &[0]), stage(4, &[1]), stage(1, &[2])];
-        let error = schedule(&stages, 3, machine(&CostTable::default(), 5, false)).expect_err("too deep");
+        let error = schedule(&stages, 3, machine(5, false)).expect_err("too deep");
         assert!(matches!(&error, Error::Levels { needed: 6, had: 5, .. }), "{error}");
-        let error = schedule(&stages, 3, machine(&CostTable::default(), 3, true)).expect_err("too deep");
+        let error = schedule(&stages, 3, machine(3, true)).expect_err("too deep");
         assert!(matches!(&error, Error::Depth { needed: 4, had: 3, degree: 7, .. }), "{error}");
     }
 }

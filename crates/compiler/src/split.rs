@@ -3,12 +3,9 @@
 //! An offset is a walk (columns, rows, planes). Each axis is cut at some count: the baby step walks the remainder, the giant step the
 //! multiple. The smallest (negative) steps go either with the babies or with the giants.
 
-use crate::cost::{CostTable, MapSize};
+use crate::cost::{CostModel, MapSize, butterflies, stored};
 use crate::pack::{Packed, Walk};
 use std::collections::BTreeSet;
-
-/// Level at which splits are weighed.
-const TYPICAL_LEVEL: usize = 5;
 
 /// A split of every diagonal of a map.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,24 +14,30 @@ pub(crate) struct Split {
     pub(crate) steps: Vec<(usize, usize)>,
     /// Its sizes.
     pub(crate) size: MapSize,
-    /// All rotations but 0, folds included.
-    pub(crate) rotations: BTreeSet<usize>,
+    /// All rotations but 0, folds included, as signed steps: a rotation by −1 is the same whatever the period.
+    pub(crate) rotations: BTreeSet<i64>,
 }
 
-/// The cheapest split; a rotation that is not among `known` costs a key more.
-pub(crate) fn split(packed: &Packed, known: &BTreeSet<usize>, cost: &CostTable) -> Split {
-    let span = (0..3).map(|a| packed.inputs.iter().map(|i| i.span[a]).max().unwrap_or(1)).collect::<Vec<_>>();
-    let (baby_cost, giant_cost) = (cost.baby(TYPICAL_LEVEL), cost.giant(TYPICAL_LEVEL));
-    let mut is_known = vec![false; packed.slots];
-    known.iter().filter(|&&r| r < packed.slots).for_each(|&r| is_known[r] = true);
-    let mut tally = Tally::new(packed);
+/// The cheapest common cut for maps of the same pattern; a rotation that is not among `known` costs a key more.
+pub(crate) fn split(maps: &[&Packed], known: &BTreeSet<i64>, cost: &CostModel, key_seconds: f64) -> Vec<Split> {
+    let span = (0..3).map(|a| maps.iter().flat_map(|m| &m.inputs).map(|i| i.span[a]).max().unwrap_or(1)).collect::<Vec<_>>();
+    let level = cost.levels().div_ceil(2);
+    let (baby_cost, giant_cost) = (cost.baby(level), cost.giant(level));
+    let slots = maps.iter().map(|m| m.slots).max().unwrap_or(1);
+    let mut seen = vec![0u32; slots];
+    let mut stamp = 0;
+    let mut tallies: Vec<Tally> = maps.iter().map(|m| Tally::new(m, known)).collect();
     let mut best: Option<(f64, Walk, Anchor)> = None;
     for c in counts(span[0]) {
         for r in counts(span[1]) {
             for k in counts(span[2]).into_iter().filter(|k| k.count_ones() == 1 || *k == span[2]) {
                 for anchor in [Anchor::Baby, Anchor::Giant] {
-                    let (size, new) = tally.count(packed, [c, r, k], anchor, &is_known);
-                    let price = size.babies as f64 * baby_cost + size.giants as f64 * giant_cost + new as f64 * cost.key;
+                    stamp += 1;
+                    let mut price = 0.0;
+                    for (map, tally) in maps.iter().zip(&mut tallies) {
+                        let (size, new) = tally.count(map, [c, r, k], anchor, stamp, &mut seen);
+                        price += size.babies as f64 * baby_cost + size.giants as f64 * giant_cost + new as f64 * key_seconds;
+                    }
                     if best.as_ref().is_none_or(|b| price < b.0 * (1.0 - 1e-12)) {
                         best = Some((price, [c, r, k], anchor));
                     }
@@ -43,11 +46,42 @@ pub(crate) fn split(packed: &Packed, known: &BTreeSet<usize>, cost: &CostTable) 
         }
     }
     let (_, cut, anchor) = best.unwrap_or((0.0, [1, 1, 1], Anchor::Baby));
-    let steps: Vec<(usize, usize)> = packed.diagonals.iter().map(|d| cut_one(packed, d.input, &d.walk, &cut, anchor)).collect();
-    let (mut size, _) = tally.count(packed, cut, anchor, &is_known);
-    size.folds = packed.folds.len() * packed.outputs;
-    let rotations = steps.iter().flat_map(|s| [s.0, s.1]).chain(packed.folds.iter().copied()).filter(|&r| r != 0).collect();
+    maps.iter().map(|m| finish(m, &cut, anchor)).collect()
+}
+
+/// Whether two maps are cut alike.
+pub(crate) fn alike(a: &Packed, b: &Packed) -> bool {
+    let pattern = |m: &Packed| (m.slots, m.period, m.outputs, m.inputs.first().map(|i| (i.pitch, i.least, i.span)));
+    pattern(a) == pattern(b)
+}
+
+fn finish(packed: &Packed, cut: &Walk, anchor: Anchor) -> Split {
+    let steps: Vec<(usize, usize)> = packed.diagonals.iter().map(|d| cut_one(packed, d.input, &d.walk, cut, anchor)).collect();
+    let distinct = |pairs: &mut dyn Iterator<Item = (usize, usize)>| -> BTreeSet<(usize, usize)> { pairs.collect() };
+    let babies = distinct(&mut packed.diagonals.iter().zip(&steps).filter(|(_, s)| s.1 != 0).map(|(d, s)| (d.input, s.1)));
+    let giants = distinct(&mut packed.diagonals.iter().zip(&steps).map(|(d, s)| (d.output, s.0)));
+    let moved = giants.iter().filter(|g| g.1 != 0).count();
+    let size = MapSize {
+        diagonals: packed.diagonals.len(),
+        babies: babies.len(),
+        giants: moved,
+        unmoved: giants.len() - moved,
+        folds: packed.folds.len(),
+        inputs: packed.inputs.len(),
+        decomposed: babies.iter().map(|b| b.0).collect::<BTreeSet<_>>().len(),
+        outputs: packed.outputs,
+        values: packed.diagonals.iter().map(|d| stored(d.values.len())).sum(),
+        butterflies: packed.diagonals.iter().map(|d| butterflies(d.values.len())).sum(),
+    };
+    let all = steps.iter().flat_map(|s| [s.0, s.1]).chain(packed.folds.iter().copied());
+    let rotations = all.filter(|&r| r != 0).map(|r| signed(r, packed.slots)).collect();
     Split { steps, size, rotations }
+}
+
+/// A rotation of vectors with this period, as the step of least magnitude.
+pub(crate) fn signed(rotation: usize, slots: usize) -> i64 {
+    let step = |r: usize| i64::try_from(r).unwrap_or(i64::MAX);
+    if 2 * rotation > slots { step(rotation) - step(slots) } else { step(rotation) }
 }
 
 /// Who takes the smallest steps.
@@ -87,40 +121,48 @@ struct Tally {
     walks: Vec<(usize, usize, Walk)>,
     babies: Vec<u32>,
     giants: Vec<u32>,
-    seen: Vec<u32>,
-    stamp: u32,
+    known: Vec<bool>,
+}
+
+/// Rotations but 0.
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    babies: usize,
+    giants: usize,
 }
 
 impl Tally {
-    fn new(packed: &Packed) -> Self {
+    fn new(packed: &Packed, known: &BTreeSet<i64>) -> Self {
+        let folds: BTreeSet<usize> = packed.folds.iter().copied().collect();
         Self {
             walks: packed.diagonals.iter().map(|d| (d.input, d.output, d.walk)).collect(),
             babies: vec![0; packed.slots * packed.inputs.len()],
             giants: vec![0; packed.slots * packed.outputs],
-            seen: vec![0; packed.slots],
-            stamp: 0,
+            known: (0..packed.slots).map(|r| folds.contains(&r) || known.contains(&signed(r, packed.slots))).collect(),
         }
     }
 
-    /// Sizes under a cut, and how many rotations are new.
-    fn count(&mut self, packed: &Packed, cut: Walk, anchor: Anchor, known: &[bool]) -> (MapSize, usize) {
-        self.stamp += 1;
-        let mut size = MapSize { diagonals: packed.diagonals.len(), inputs: packed.inputs.len(), outputs: packed.outputs, ..MapSize::default() };
+    /// Rotations under a cut, and how many are neither known nor seen under this stamp.
+    fn count(&mut self, packed: &Packed, cut: Walk, anchor: Anchor, stamp: u32, seen: &mut [u32]) -> (Counted, usize) {
+        let mut counted = Counted::default();
         let mut new = 0;
         for (input, output, walk) in &self.walks {
             let (giant, baby) = cut_one(packed, *input, walk, &cut, anchor);
-            let marks = [(&mut self.babies[input * packed.slots + baby], &mut size.babies, baby), (&mut self.giants[output * packed.slots + giant], &mut size.giants, giant)];
+            let marks = [
+                (&mut self.babies[input * packed.slots + baby], &mut counted.babies, baby),
+                (&mut self.giants[output * packed.slots + giant], &mut counted.giants, giant),
+            ];
             for (mark, count, rotation) in marks {
-                if *mark != self.stamp && rotation != 0 {
-                    *mark = self.stamp;
+                if *mark != stamp && rotation != 0 {
+                    *mark = stamp;
                     *count += 1;
-                    if self.seen[rotation] != self.stamp {
-                        self.seen[rotation] = self.stamp;
-                        new += usize::from(!known[rotation]);
+                    if seen[rotation] != stamp {
+                        seen[rotation] = stamp;
+                        new += usize::from(!self.known[rotation]);
                     }
                 }
             }
         }
-        (size, new)
+        (counted, new)
     }
 }

@@ -133,7 +133,7 @@ fn verified_by_the_runtime_and_right_in_the_clear_interpreter() {
     let graph = resnet(&mut random, 4, &[2, 4], 1, 3);
     let (graph, inputs) = twin(&graph, &mut random, 2, 15);
     let plan = agree(&graph, &target(8), &inputs, 1e-6);
-    let summary = summarise(&plan, &Target::default().cost);
+    let summary = summarise(&plan);
     let verified = runtime::VerifiedPlan::new(plan).expect("a sound plan");
     assert_eq!(verified.facts().bootstraps, summary.bootstraps as u64);
     let clear = ckks::Clear::new(verified.parameters(), 7);
@@ -187,12 +187,12 @@ fn refusals_name_the_layer_and_the_remedy() {
     let (graph, _) = twin(&constant, &mut random, 1, 0);
     assert!(matches!(refused(&graph, &target(8)), Error::Unsupported { layer, .. } if layer == "zero"));
 
-    let (large, mut random) = build(13, Shape::image(3, 64, 64), |b, random, x| {
-        let conv = random.convolution(3, 3, 1, 1, 0);
+    let (large, mut random) = build(13, Shape::image(12, 64, 64), |b, random, x| {
+        let conv = random.convolution(12, 3, 1, 1, 0);
         conv_bn(b, random, "conv", x, conv)
     });
     let (graph, _) = twin(&large, &mut random, 1, 0);
-    assert!(matches!(refused(&graph, &target(4)), Error::TooLarge { layer, needed: 1536, .. } if layer == "input"));
+    assert!(matches!(refused(&graph, &target(6)), Error::TooLarge { layer, needed: 1536, .. } if layer == "input"));
 
     let (weights, mut random) = build(14, Shape::Vector(2), |b, _, x| {
         let huge = |n: &str| nn::Parameter::new(n, [2, 2], vec![1e30f32; 4]).expect("finite");

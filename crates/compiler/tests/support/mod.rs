@@ -132,10 +132,13 @@ pub(crate) fn apply(map: &BlockMap, xs: &[&[f64]]) -> Vec<Vec<f64>> {
     ys
 }
 
+/// Real parts, and imaginary parts where two values are joined.
+type Complex = (Vec<f64>, Option<Vec<f64>>);
+
 /// Runs a plan on one input; checks periods, intervals and bootstraps on the way.
 pub(crate) fn run(plan: &Plan, input: &Tensor) -> Vec<f64> {
-    let mut registers: Vec<Option<(Vec<f64>, Option<Vec<f64>>)>> = Vec::new();
-    let put = |registers: &mut Vec<Option<(Vec<f64>, Option<Vec<f64>>)>>, r: usize, v: (Vec<f64>, Option<Vec<f64>>)| {
+    let mut registers: Vec<Option<Complex>> = Vec::new();
+    let put = |registers: &mut Vec<Option<Complex>>, r: usize, v: Complex| {
         if registers.len() <= r {
             registers.resize(r + 1, None);
         }
@@ -162,7 +165,7 @@ pub(crate) fn run(plan: &Plan, input: &Tensor) -> Vec<f64> {
             v.into_iter().map(f).collect::<Vec<f64>>()
         };
         let both = |x: usize, y: usize, f: &dyn Fn(f64, f64) -> f64| real(x).into_iter().zip(real(y)).map(|(a, b)| f(a, b)).collect::<Vec<f64>>();
-        let results: Vec<(Vec<f64>, Option<Vec<f64>>)> = match &step.operation {
+        let results: Vec<Complex> = match &step.operation {
             Operation::Linear { inputs, map, bias, period, .. } => {
                 let xs: Vec<Vec<f64>> = inputs.iter().map(|&r| real(r)).collect();
                 let xs: Vec<&[f64]> = xs.iter().map(Vec::as_slice).collect();
