@@ -1,0 +1,55 @@
+//! The plan of a trained ResNet-CIFAR and what it will cost.
+//!
+//! ```text
+//! cargo run --release -p polyveil-compiler --example plan -- MODEL TRAIN.bin [DEGREE]
+//! ```
+//! `MODEL` is a state dict with SiLU activations, `TRAIN.bin` a CIFAR-10 binary file; ranges come from its first 200 pictures.
+
+use nn::calibrate::{Degree, FitOptions, calibrate_to_polynomials};
+use nn::format::{DEFAULT_LIMIT, state_dict::StateDict};
+use nn::{models::resnet_cifar, picture};
+use polyveil_compiler::{CostTable, Target, compile, describe, summarise};
+use rayon::prelude::*;
+use std::path::Path;
+use std::time::Instant;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [model, train, rest @ ..] = &arguments[..] else { return Err("MODEL TRAIN.bin [DEGREE]".into()) };
+    let degree = rest.first().map_or(Ok(15), |d| d.parse())?;
+    let graph = resnet_cifar::from_state_dict(&StateDict::load(Path::new(model), DEFAULT_LIMIT)?, approx::Activation::Silu)?;
+    let records = picture::load_cifar(Path::new(train))?;
+    let normalization = picture::imagenet_normalization();
+    let options = FitOptions { degree: Degree::Fixed(degree), margin: 0.3, ..FitOptions::default() };
+    let twin = calibrate_to_polynomials(&graph, &records[..200].par_iter().map(|r| r.to_tensor(&normalization)), &options)?.graph;
+    let start = Instant::now();
+    let plan = compile(&twin, &Target::default())?;
+    let compiled = start.elapsed().as_secs_f64();
+    println!("{}", describe(&plan));
+    let summary = summarise(&plan);
+    println!(
+        "{} maps, {} diagonals, {} rotations ({} distinct), {} bootstraps, {:.0} MB of weights; compiled in {compiled:.1} s",
+        summary.maps, summary.diagonals, summary.rotations, summary.distinct_rotations.len(), summary.bootstraps, summary.weight_bytes as f64 / 1e6
+    );
+    let start = Instant::now();
+    let verified = runtime::VerifiedPlan::new(plan)?;
+    let facts = verified.facts();
+    let table = CostTable::default();
+    println!(
+        "verified in {:.1} s: {:.0} s on one thread, {:.0} s on two; keys {:.2} GB, peak {:.2} GB, error of the answer below {:.2e}",
+        start.elapsed().as_secs_f64(),
+        verified.predicted_seconds(&table, 1),
+        verified.predicted_seconds(&table, 2),
+        facts.key_file_bytes as f64 / 1e9,
+        facts.peak_bytes as f64 / 1e9,
+        facts.output_error
+    );
+    let mut by_layer: Vec<(String, f64)> = Vec::new();
+    for (step, seconds) in verified.plan().steps.iter().zip(verified.predicted_steps(&table)) {
+        by_layer.push((format!("{} {:?}", step.layer, step.operation.class()), seconds));
+    }
+    for class in ["Linear", "Activation", "Bootstrap", "Other"] {
+        println!("{class}: {:.1} s", by_layer.iter().filter(|l| l.0.ends_with(class)).map(|l| l.1).sum::<f64>());
+    }
+    Ok(())
+}
