@@ -171,16 +171,24 @@ impl BlockMap {
     pub fn rotations(&self) -> BTreeSet<usize> {
         self.terms.iter().flat_map(|t| [t.giant, t.baby]).chain(self.folds.iter().copied()).filter(|&r| r % self.slots != 0).collect()
     }
-    /// Largest Σⱼ|Mₖⱼ|² over rows of one output, folds included: how the variance of independent errors grows.
-    pub fn row_energy(&self) -> f64 {
-        self.row_sums(|v| v.norm_sqr())
+    /// Σⱼ|Mₖⱼ|² over the rows k, folds included: (mean over the rows of the output where it is largest, largest row). The variance of
+    /// independent errors grows by it.
+    pub fn row_energy(&self) -> (f64, f64) {
+        let mut mean = 0.0f64;
+        let mut most = 0.0f64;
+        self.each_row_sum(|v| v.norm_sqr(), |sums| {
+            mean = mean.max(sums.iter().sum::<f64>() / sums.len() as f64);
+            most = sums.iter().copied().fold(most, f64::max);
+        });
+        (mean, most)
     }
     /// Largest Σⱼ|Mₖⱼ| over rows of one output, folds included: how the bound on magnitudes grows.
     pub fn row_sum(&self) -> f64 {
-        self.row_sums(|v| v.norm())
-    }
-    fn row_sums(&self, measure: impl Fn(Complex64) -> f64) -> f64 {
         let mut worst = 0.0f64;
+        self.each_row_sum(|v| v.norm(), |sums| worst = sums.iter().copied().fold(worst, f64::max));
+        worst
+    }
+    fn each_row_sum(&self, measure: impl Fn(Complex64) -> f64, mut see: impl FnMut(&[f64])) {
         for o in 0..self.outputs {
             let mut sums = vec![0.0f64; self.slots];
             for t in self.terms.iter().filter(|t| t.output == o) {
@@ -191,9 +199,8 @@ impl BlockMap {
             for &f in &self.folds {
                 sums = (0..self.slots).map(|j| sums[j] + sums[(j + f) % self.slots]).collect();
             }
-            worst = sums.into_iter().fold(worst, f64::max);
+            see(&sums);
         }
-        worst
     }
 }
 

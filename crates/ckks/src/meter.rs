@@ -25,6 +25,9 @@ pub struct MeterValue {
     pub rms: f64,
     /// Root mean square of |error| over the slots.
     pub deviation: f64,
+    /// Largest deviation of a single slot's error, relative to the root mean square: rows of a matrix and slopes of a
+    /// polynomial differ. A matrix mixes many slots, so what came before it counts by its mean.
+    pub peak: f64,
     /// 1, or 2 before relinearisation.
     pub degree: usize,
 }
@@ -35,7 +38,7 @@ const TAIL: f64 = 8.0;
 impl MeterValue {
     /// Bound on the largest |error| over the slots.
     pub fn error_bound(&self) -> f64 {
-        TAIL * self.deviation
+        TAIL * self.peak * self.deviation
     }
 }
 
@@ -180,7 +183,7 @@ impl Meter {
         let scale = self.parameters.scale(level);
         // seeded symmetric encryption: one Gaussian, and the encoder's rounding
         let deviation = self.slot_error(ring::GAUSSIAN_SIGMA * ring::GAUSSIAN_SIGMA + 1.0 / 12.0) / scale;
-        Ok(MeterValue { level, scale, slots, bound, rms: bound, deviation, degree: 1 })
+        Ok(MeterValue { level, scale, slots, bound, rms: bound, deviation, peak: 1.0, degree: 1 })
     }
     /// Work so far.
     pub fn cost(&self) -> Cost {
@@ -291,6 +294,7 @@ impl Meter {
             bound: x.bound + y.bound,
             rms: x.rms + y.rms,
             deviation: x.deviation.hypot(y.deviation),
+            peak: x.peak.max(y.peak),
             degree: x.degree.max(y.degree),
             ..*x
         })
@@ -347,7 +351,7 @@ impl Arithmetic for Meter {
     }
     fn linear_combination(&self, terms: &[(f64, &MeterValue)], constant: f64, level: Level, scale: f64) -> Result<MeterValue, Error> {
         let (kept, _, _) = self.shape(level);
-        let (mut bound, mut rms, mut variance, mut slots) = (constant.abs(), constant.abs(), 0.0, 1);
+        let (mut bound, mut rms, mut variance, mut slots, mut peak) = (constant.abs(), constant.abs(), 0.0, 1, 1.0f64);
         for (c, x) in terms {
             linear_degree("linear combination", x)?;
             if x.level < level {
@@ -359,9 +363,10 @@ impl Arithmetic for Meter {
             let k = c * (scale / x.scale);
             variance += (c * x.deviation).powi(2) + (x.rms * (k - k.round()).abs() * x.scale / scale).powi(2);
             slots = slots.max(x.slots);
+            peak = peak.max(x.peak);
         }
         self.spend(Cost { passes: 2.0 * kept * terms.len() as f64, ..Cost::default() });
-        Ok(MeterValue { level, scale, slots, bound, rms, deviation: variance.sqrt(), degree: 1 })
+        Ok(MeterValue { level, scale, slots, bound, rms, deviation: variance.sqrt(), peak, degree: 1 })
     }
     fn mul_integer(&self, x: &MeterValue, k: i64) -> Result<MeterValue, Error> {
         let (kept, _, _) = self.shape(x.level);
@@ -389,6 +394,7 @@ impl Arithmetic for Meter {
             rms: (x.rms * y.bound).min(x.bound * y.rms),
             // errors of a square are the same error twice
             deviation: x.rms * y.deviation + y.rms * x.deviation,
+            peak: x.peak.max(y.peak),
             degree: 2,
             ..*x
         })
@@ -524,6 +530,7 @@ impl Arithmetic for Meter {
         let group = p.group(level).len() as f64;
         self.spend(cost);
         let bound = xs.iter().map(|x| x.bound).fold(0.0, f64::max);
+        let (mean, most) = map.row_energy();
         let rms = xs.iter().map(|x| x.rms).fold(0.0, f64::max);
         let deviation = xs.iter().map(|x| x.deviation).fold(0.0, f64::max);
         let input = deviation.hypot(self.switching(level) / xs[0].scale);
@@ -535,8 +542,9 @@ impl Arithmetic for Meter {
             scale: xs[0].scale * plain_scale,
             slots,
             bound: bound * map.row_sum(),
-            rms: (rms * map.row_energy().sqrt() * xs.len() as f64).min(bound * map.row_sum()),
-            deviation: (input * map.row_energy().sqrt()).hypot(plain),
+            rms: (rms * mean.sqrt() * xs.len() as f64).min(bound * map.row_sum()),
+            deviation: (input * mean.sqrt()).hypot(plain),
+            peak: if mean > 0.0 { (most / mean).sqrt() } else { 1.0 },
             degree: 1,
         };
         if map.folds().is_empty() {
@@ -559,7 +567,10 @@ impl Arithmetic for Meter {
         // the circuit's own errors, then the operand's by the derivative
         let exact = MeterValue { deviation: 0.0, bound: x.bound.min(1.0), rms: x.rms.min(1.0), ..*x };
         let y = crate::polynomial::evaluate(self, &exact, polynomial)?;
-        let y = self.with_error(&y, x.deviation * polynomial.sup_derivative());
+        let (slope, steepest) = polynomial.slope();
+        // a slot whose error is largest may also lie where the slope is
+        let peak = if slope > 0.0 { x.peak * steepest / slope } else { 1.0 };
+        let y = MeterValue { peak: peak.max(1.0), ..self.with_error(&y, x.deviation * slope) };
         let bound = polynomial.sup();
         Ok(MeterValue { bound, rms: bound, ..y })
     }

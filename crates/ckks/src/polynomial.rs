@@ -54,13 +54,17 @@ impl Polynomial {
     pub fn sup(&self) -> f64 {
         (0..=4096).map(|i| self.evaluate(f64::from(i) / 2048.0 - 1.0).abs()).fold(0.0, f64::max)
     }
-    /// Largest |p′| on [−1, 1], on a dense grid.
-    pub fn sup_derivative(&self) -> f64 {
+    /// |p′| on [−1, 1], on a dense grid: (root mean square, largest).
+    pub fn slope(&self) -> (f64, f64) {
         let h = 1.0 / 4096.0;
-        (0..8192).map(|i| {
+        let (mut sum, mut most) = (0.0, 0.0f64);
+        for i in 0..8192 {
             let x = f64::from(i) * h - 1.0;
-            ((self.evaluate(x + h) - self.evaluate(x)) / h).abs()
-        }).fold(0.0, f64::max)
+            let slope = ((self.evaluate(x + h) - self.evaluate(x)) / h).abs();
+            sum += slope * slope;
+            most = most.max(slope);
+        }
+        ((sum / 8192.0).sqrt(), most)
     }
     /// Where all odd coefficients but that of T_1 vanish and it saves products without costing depth: the coefficients
     /// of the even part as a polynomial in T_2, and the coefficient of T_1.
