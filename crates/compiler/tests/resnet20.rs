@@ -34,8 +34,9 @@ fn golden_plan() {
     }
 }
 
-/// Quartics take two levels, so that every other block needs a bootstrap only.
+/// Quartics take two levels, so fewer bootstraps are needed.
 #[test]
+#[cfg_attr(debug_assertions, ignore = "slow: cargo test --release -p polyveil-compiler")]
 fn of_degree_four() {
     let mut random = Random(20);
     let graph = resnet(&mut random, 32, &[16, 32, 64], 3, 10);
