@@ -47,7 +47,7 @@ impl<'a> ClearTwin<'a> {
         let Some(step) = self.plan.plan().steps.get(self.state.next) else { return Ok(Vec::new()) };
         if let Some(limit) = operand_limit(&step.operation) {
             for r in step.operation.reads() {
-                let (Some(v), unit) = (self.state.live.get(&r), self.plan.unit(r)) else { continue };
+                let (Some(v), unit) = (self.state.live.get(&r), self.plan.unit(r).abs()) else { continue };
                 let reached = v.values.iter().fold(0.0f64, |m, z| m.max(z.re.abs()).max(z.im.abs()));
                 // rounding and the transforms' own error are no excess of the range
                 if !reached.is_finite() || reached > limit * 1.000_1 {
@@ -162,7 +162,7 @@ impl Observer<Ciphertext> for LockStep<'_> {
         self.steps.insert(done.index, StepPrecision { largest, mean: sum / count.max(1) as f64, magnitude });
         let bound = self.plan.facts().steps[done.index].error_bound;
         if self.excess == Excess::Stop && largest > bound {
-            return Err(Error::Check { step: done.index, layer: done.step.layer.clone(), error: largest * done.step.unit, bound: bound * done.step.unit });
+            return Err(Error::Check { step: done.index, layer: done.step.layer.clone(), error: largest * done.step.unit.abs(), bound: bound * done.step.unit.abs() });
         }
         Ok(())
     }

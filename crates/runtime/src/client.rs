@@ -259,7 +259,7 @@ pub(crate) fn check_port(port: &Port, parameters: &Parameters) -> std::result::R
     if port.level > parameters.residual().index() {
         return Err(format!("level {}, but {} exist", port.level, parameters.residual().index()));
     }
-    if !(port.unit.is_finite() && port.unit > 0.0) {
+    if !(port.unit.is_finite() && port.unit != 0.0) {
         return Err(format!("unit {}", port.unit));
     }
     Ok(())

@@ -9,7 +9,7 @@ use crate::report::Share;
 use crate::{Error, Result};
 use ckks::keys::{KeyRequest, SwitchingKey};
 use ckks::meter::{Cost, CostTable};
-use ckks::{Arithmetic, Level, Meter, Parameters};
+use ckks::{Arithmetic, Level, Meter, Parameters, Polynomial};
 use std::collections::{BTreeMap, BTreeSet};
 
 type MeterValue = <Meter as Arithmetic>::Value;
@@ -114,7 +114,7 @@ impl VerifiedPlan {
         let last_use = last_uses(&plan)?;
         let mut live: BTreeMap<Register, MeterValue> = BTreeMap::new();
         let mut units: BTreeMap<Register, f64> = BTreeMap::new();
-        let bound = plan.description.input_bound / plan.input.unit;
+        let bound = plan.description.input_bound / plan.input.unit.abs();
         let bound = if bound.is_finite() && bound > 0.0 { bound } else { 1.0 };
         for &r in &plan.input.registers {
             units.insert(r, plan.input.unit);
@@ -138,7 +138,7 @@ impl VerifiedPlan {
                 operands.push(v);
             }
             let level_in = operands.iter().map(|v| meter.info(v).level.index()).max().unwrap_or(0);
-            let results = step.operation.apply(&meter, &operands).map_err(|e| refuse(e.to_string()))?;
+            let results = measure(&meter, &step.operation, &operands).map_err(|e| refuse(e.to_string()))?;
             let now = meter.cost();
             let cost = now.since(before);
             before = now;
@@ -180,17 +180,19 @@ impl VerifiedPlan {
                     reason: format!("register {r} ends at level {} with {} slots, the port says {} and {}", info.level.index(), info.slots, port.level, port.slots),
                 });
             }
-            output_error = output_error.max(v.error_bound() * port.unit);
+            output_error = output_error.max(v.error_bound() * port.unit.abs());
         }
         let keys = meter.keys();
         let total = meter.cost();
+        // buffers that wait to be used again, next to those in use
+        let pool = peak.min(ring::buffer::POOL_BYTES as u64);
         let mut verified = Self {
             digest,
             facts: PlanFacts {
                 steps,
                 bootstraps: plan.steps.iter().filter(|s| matches!(s.operation, Operation::Bootstrap { .. })).count() as u64,
                 key_file_bytes: 0,
-                peak_bytes: BASE_BYTES + weight_bytes(&plan) + key_memory(&parameters, &keys) + table_bytes(&parameters) + peak,
+                peak_bytes: BASE_BYTES + weight_bytes(&plan) + key_memory(&parameters, &keys) + table_bytes(&parameters) + transform_bytes(&plan, &parameters) + peak + pool,
                 output_error,
                 total,
                 keys,
@@ -281,9 +283,35 @@ fn last_uses(plan: &Plan) -> Result<BTreeMap<Register, usize>> {
     Ok(last)
 }
 
+/// One step read by the meter. Where a step is a polynomial of one operand, the operand's error grows by the slope, which the
+/// products inside of it cannot see.
+fn measure(meter: &Meter, operation: &Operation, operands: &[MeterValue]) -> std::result::Result<Vec<MeterValue>, ckks::Error> {
+    let (Some(polynomial), [x]) = (polynomial_of(operation)?, operands) else { return operation.apply(meter, operands) };
+    let exact = MeterValue { deviation: 0.0, bound: x.bound.min(1.0), rms: x.rms.min(1.0), ..*x };
+    let (slope, steepest) = polynomial.slope();
+    let peak = if slope > 0.0 { (x.peak * steepest / slope).max(1.0) } else { 1.0 };
+    let bound = polynomial.sup();
+    let results = operation.apply(meter, &[exact])?;
+    Ok(results.into_iter().map(|y| MeterValue { deviation: y.deviation.hypot(x.deviation * slope), peak, bound, rms: bound, ..y }).collect())
+}
+
+/// What a square or a quartic computes, on [−1, 1].
+fn polynomial_of(operation: &Operation) -> std::result::Result<Option<Polynomial>, ckks::Error> {
+    let power = match operation {
+        Operation::Square { constant, .. } => [*constant, 0.0, 1.0, 0.0],
+        Operation::Quartic { coefficients: [a, b, d, e], .. } => [b * d + e, a * (d - b), b + d - a * a, 1.0],
+        _ => return Ok(None),
+    };
+    // 1, x, x², x⁴ in Chebyshev polynomials
+    let [c0, c1, c2, c4] = power;
+    Ok(Some(Polynomial::new(vec![c0 + c2 / 2.0 + 3.0 * c4 / 8.0, c1, c2 / 2.0 + c4 / 2.0, 0.0, c4 / 8.0])?))
+}
+
 /// Bound on a result's magnitude that normalisation promises.
 fn normal_bound(operation: &Operation) -> f64 {
     match operation {
+        // known from the polynomial itself
+        Operation::Polynomial { .. } | Operation::Square { .. } | Operation::Quartic { .. } => f64::INFINITY,
         // two real vectors in one
         Operation::Join { .. } => std::f64::consts::SQRT_2,
         _ => 1.0,
@@ -292,8 +320,9 @@ fn normal_bound(operation: &Operation) -> f64 {
 
 /// What [`Meter`] cannot see: shapes, finiteness, counts.
 fn check_operation(step: &Step, parameters: &Parameters) -> std::result::Result<(), String> {
-    if !(step.unit.is_finite() && step.unit > 0.0) {
-        return Err(format!("unit {} is not a positive number", step.unit));
+    // negative units are fine: a leading coefficient's sign is folded away with it
+    if !(step.unit.is_finite() && step.unit != 0.0) {
+        return Err(format!("unit {} is zero or not finite", step.unit));
     }
     let finite = |v: &[f64]| if v.iter().all(|x| x.is_finite()) { Ok(()) } else { Err("a constant is not finite".to_owned()) };
     match &step.operation {
@@ -365,6 +394,55 @@ fn key_memory(parameters: &Parameters, keys: &KeyRequest) -> u64 {
     keys.0.iter().map(|(&name, &limit)| (SwitchingKey::layout(parameters, name, limit).len() * parameters.n() * 8) as u64).sum()
 }
 
+/// Bytes of the bootstraps' diagonals, which an evaluator keeps encoded: for each slot count and target (and gain, for
+/// SlotToCoeff) one group of butterflies per level, of which only the outermost have the full period.
+fn transform_bytes(plan: &Plan, parameters: &Parameters) -> u64 {
+    let Some(spec) = parameters.bootstrap() else { return 0 };
+    let full = parameters.max_slots();
+    let mut down = BTreeSet::new();
+    let mut up = BTreeSet::new();
+    for step in &plan.steps {
+        if let Operation::Bootstrap { bootstrap: b, .. } = &step.operation {
+            down.insert((b.slots, b.target));
+            up.insert((b.slots, b.target, b.gain.to_bits()));
+        }
+    }
+    // (terms, period) of each group from the small strides up
+    let groups = |slots: usize, levels: usize| -> Vec<(u64, u64)> {
+        let (log, size) = (slots.ilog2() as usize, full.ilog2().div_ceil(levels as u32) as usize);
+        (0..levels)
+            .map(|g| {
+                let (from, to) = ((g * size).min(log), ((g + 1) * size).min(log));
+                let outermost = g + 1 == levels;
+                let terms = if outermost { 1u64 << (to - from) } else { (2 << (to - from)) - 1 };
+                (terms, (1u64 << to) * if outermost && slots < full { 2 } else { 1 })
+            })
+            .collect()
+    };
+    let limbs = |level: Level| (parameters.limbs(level).len() + parameters.special().len()) as u64;
+    // a period of p complex slots is kept as 2p words per limb
+    let bytes = |terms: u64, period: u64, limbs: u64| terms * limbs * 16 * period;
+    let mut total = 0;
+    for (slots, target) in down {
+        let mut level = parameters.top(Level::new(target));
+        for (terms, period) in groups(slots, spec.coeff_to_slot.levels).into_iter().rev() {
+            total += bytes(terms, period, limbs(level));
+            level = parameters.below(level).unwrap_or(level);
+        }
+    }
+    for (slots, target, _) in up {
+        let mut level = Level::new(target);
+        let top = parameters.top(level);
+        for (i, (terms, period)) in groups(slots, spec.slot_to_coeff.levels).into_iter().enumerate().rev() {
+            level = parameters.above(level, top);
+            // the last map also brings both halves together
+            let merged = if i + 1 == spec.slot_to_coeff.levels && slots < full { 2 } else { 1 };
+            total += bytes(terms * merged, period, limbs(level));
+        }
+    }
+    total
+}
+
 /// Bytes of NTT tables.
 fn table_bytes(parameters: &Parameters) -> u64 {
     (parameters.ring().moduli().len() * parameters.n() * 30) as u64
@@ -401,4 +479,21 @@ pub(crate) fn primitives(cost: &Cost, table: &CostTable) -> Vec<Share> {
         .collect();
     shares.sort_by(|a, b| b.predicted_cpu_seconds.total_cmp(&a.predicted_cpu_seconds));
     shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn squares_and_quartics_are_the_polynomials_that_they_compute() {
+        let (a, b, d, e) = (0.7, -0.3, 1.1, 0.25);
+        let quartic = Operation::Quartic { input: 0, output: 1, coefficients: [a, b, d, e] };
+        let square = Operation::Square { input: 0, output: 1, constant: 0.4 };
+        let (q, s) = (polynomial_of(&quartic).expect("finite").expect("one"), polynomial_of(&square).expect("finite").expect("one"));
+        for x in [-1.0, -0.4, 0.0, 0.3, 0.9f64] {
+            assert!((q.evaluate(x) - ((x * x + a * x + b) * (x * x - a * x + d) + e)).abs() < 1e-12);
+            assert!((s.evaluate(x) - (x * x + 0.4)).abs() < 1e-12);
+        }
+    }
 }

@@ -47,13 +47,13 @@ fn levelled() -> Plan {
         parameters: ParametersSpec::toy_levelled(6, 4),
         description: Description { name: "toy".into(), input_bound: 2.0, labels: (0..SLOTS).map(|i| format!("class {i}")).collect(), ..Description::default() },
         input: port("x", 0, 4, 2.0),
-        output: port("y", 5, 1, 3.0),
+        output: port("y", 5, 1, -3.0),
         steps: vec![
             linear("conv1", 0, 1, FIRST),
             Step { layer: "act1".into(), operation: Operation::Square { input: 1, output: 2, constant: -0.25 }, unit: 1.0 },
             linear("conv2", 2, 3, SECOND),
             Step { layer: "add".into(), operation: Operation::Align { input: 2, output: 4, level: 1 }, unit: 1.0 },
-            Step { layer: "add".into(), operation: Operation::Add { left: 3, right: 4, output: 5 }, unit: 3.0 },
+            Step { layer: "add".into(), operation: Operation::Add { left: 3, right: 4, output: 5 }, unit: -3.0 },
         ],
     }
 }
@@ -61,7 +61,7 @@ fn levelled() -> Plan {
 fn levelled_truth(x: &[f64]) -> Vec<f64> {
     let x: Vec<f64> = x.iter().map(|v| v / 2.0).collect();
     let s: Vec<f64> = circulant(FIRST, &x).iter().map(|v| (v + 0.125) * (v + 0.125) - 0.25).collect();
-    circulant(SECOND, &s).iter().zip(&s).map(|(v, s)| (v + 0.125 + s) * 3.0).collect()
+    circulant(SECOND, &s).iter().zip(&s).map(|(v, s)| (v + 0.125 + s) * -3.0).collect()
 }
 
 fn tensor() -> Vec<f64> {
@@ -294,7 +294,7 @@ fn plans_that_do_not_hold_together_are_refused_with_step_and_layer() {
         p.steps[1].operation = Operation::Bootstrap { input: 1, output: 2, bootstrap: Bootstrap { slots: SLOTS, target: 3, gain: 1.0 } };
     })
     .contains("bootstrapping"));
-    assert!(refused(&|p| p.steps[0].unit = -1.0).contains("unit"));
+    assert!(refused(&|p| p.steps[0].unit = 0.0).contains("unit"));
 }
 
 #[test]
