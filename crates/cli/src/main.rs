@@ -3,6 +3,7 @@
 mod bench;
 mod commands;
 mod demo;
+mod evaluate;
 mod inspect;
 mod network;
 mod run;
@@ -58,6 +59,9 @@ enum Command {
     /// Classify a picture that the server never sees: client, server and back in one process.
     #[command(after_long_help = "Examples:\n  polyveil demo\n  polyveil demo --image cat.png --resize --report cat.svg\n  polyveil demo --json > demo.json\n\nThe network, the picture and all keys are made or embedded; nothing is downloaded. Before it starts, it prints how long it\nwill take and how much memory; the encrypted evaluation takes minutes.")]
     Demo(DemoArgs),
+    /// Classify labelled pictures under encryption and compare with the clear twin; goes on where it was stopped.
+    #[command(after_long_help = "Example:\n  polyveil evaluate --model resnet20.pvm --data test_batch.bin --count 10 -o results.jsonl\n\nOne line of JSON for each picture goes to the results file, a summary to stdout. Started again with the same file, it does\nwhat is missing. Client and server share one process here, talking in bytes.")]
+    Evaluate(EvaluateArgs),
     /// Turn a trained network into a polynomial one with calibrated ranges (.pvm).
     #[command(after_long_help = "Examples:\n  polyveil calibrate resnet20.silu.model --activation silu --data data_batch_1.bin -o resnet20.pvm\n  polyveil calibrate net.onnx --data pictures/ --degree 31 -o net.pvm\n\nMODEL: a torch state dict (.pt, .th, .model), safetensors, ONNX, or a .pvm to calibrate again. DATA: CIFAR-10 binary files or\nfolders of PNG/JPEG pictures of the right size; use training data, never the pictures that you report accuracy on.")]
     Calibrate(CalibrateArgs),
@@ -112,6 +116,29 @@ pub(crate) struct DemoArgs {
     /// Do not decrypt intermediate values: leaves the measured precision per layer out and saves its time.
     #[arg(long)]
     no_precision: bool,
+}
+
+/// Options of `evaluate`.
+#[derive(Args, Debug)]
+pub(crate) struct EvaluateArgs {
+    /// The network: a calibrated .pvm.
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    /// Labelled pictures: a CIFAR-10 binary file.
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// How many pictures.
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    count: usize,
+    /// Index of the first.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    skip: usize,
+    /// Where the lines go (appended to).
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Refuse unless the plan keeps this limit, for example 12GB.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_memory: Option<u64>,
 }
 
 /// Options of `calibrate`.
@@ -242,6 +269,7 @@ fn main() -> ExitCode {
     }
     let done = match cli.command {
         Command::Demo(a) => demo::demo(&a, threads),
+        Command::Evaluate(a) => evaluate::evaluate(&a, threads),
         Command::Calibrate(a) => commands::calibrate(&a),
         Command::Compile(a) => commands::compile(&a, threads),
         Command::Keygen(a) => commands::keygen(&a, threads),

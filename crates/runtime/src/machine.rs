@@ -119,7 +119,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
     };
     let bytes = number * unit;
     // below 2^63 and not negative, so the cast is exact enough
-    (bytes >= 0.0 && bytes < 9e18).then_some(bytes as u64)
+    (0.0..9e18).contains(&bytes).then_some(bytes as u64)
 }
 
 #[cfg(test)]

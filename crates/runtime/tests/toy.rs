@@ -154,8 +154,10 @@ fn lock_step_check_passes_and_measures_every_step() {
     assert!(check.steps.values().all(|p| p.largest < 1e-4 && p.mean <= p.largest));
 }
 
+type Check<'a> = Box<dyn Fn(&[u8]) -> Result<()> + 'a>;
+
 /// A small file of each kind with its reader.
-fn every_file(f: &Files) -> Vec<(&'static str, Vec<u8>, Box<dyn Fn(&[u8]) -> Result<()> + '_>)> {
+fn every_file(f: &Files) -> Vec<(&'static str, Vec<u8>, Check<'_>)> {
     let server = f.server();
     let answer = server.run(server.read_input(&f.input[..], "x").expect("input"), &mut ()).expect("runs");
     let answer = server.write_answer(&answer, Vec::new(), "x").expect("answer");
@@ -214,16 +216,16 @@ fn truncated_oversized_and_flipped_files_are_refused_everywhere() {
 fn files_of_another_kind_plan_or_parameter_set_are_named() {
     let f = files(levelled());
     let other = files(Plan { parameters: ParametersSpec::toy_levelled(8, 4), ..levelled() });
-    let message = Server::read(f.plan.clone(), &other.keys[..], "other.keys", &mut |_, _| {}).err().expect("refused").to_string();
+    let message = Server::read(f.plan.clone(), &other.keys[..], "other.keys", &mut |_, _| {}).expect_err("refused").to_string();
     assert!(message.contains("other.keys") && message.contains("parameter") && message.contains("keygen"), "{message}");
-    let message = f.server().read_input(&other.input[..], "in.ct").err().expect("refused").to_string();
+    let message = f.server().read_input(&other.input[..], "in.ct").expect_err("refused").to_string();
     assert!(message.contains("parameter"), "{message}");
-    let message = f.server().read_input(&f.keys[..], "in.ct").err().expect("refused").to_string();
+    let message = f.server().read_input(&f.keys[..], "in.ct").expect_err("refused").to_string();
     assert!(message.contains(Kind::Input.name()) && message.contains("polyveil encrypt"), "{message}");
     let mut changed = levelled();
     changed.steps[1].operation = Operation::Square { input: 1, output: 2, constant: 0.5 };
     let changed = files(changed);
-    let message = f.server().read_input(&changed.input[..], "in.ct").err().expect("refused").to_string();
+    let message = f.server().read_input(&changed.input[..], "in.ct").expect_err("refused").to_string();
     assert!(message.contains("another plan"), "{message}");
 }
 
@@ -234,14 +236,14 @@ fn keys_that_do_not_cover_the_plan_are_named() {
     let (dropped, _) = spec.keys.remove(0);
     let client = Client::new(spec, &mut rng(1)).expect("client");
     let keys = client.write_evaluation_keys(Vec::new(), "k", &mut rng(2), &mut |_, _| {}).expect("keys");
-    let message = Server::read(f.plan.clone(), &keys[..], "few.keys", &mut |_, _| {}).err().expect("refused").to_string();
+    let message = Server::read(f.plan.clone(), &keys[..], "few.keys", &mut |_, _| {}).expect_err("refused").to_string();
     assert!(message.contains(&dropped.to_string()) && message.contains("keygen"), "{message}");
 }
 
 #[test]
 fn inputs_that_do_not_fit_are_refused() {
     let f = files(levelled());
-    let refused = |x: &[f64]| f.client.encrypt(x, &mut rng(9)).err().expect("refused").to_string();
+    let refused = |x: &[f64]| f.client.encrypt(x, &mut rng(9)).expect_err("refused").to_string();
     assert!(refused(&[0.0; 5]).contains("--resize"));
     let mut x = tensor();
     x[3] = f64::NAN;
@@ -252,7 +254,7 @@ fn inputs_that_do_not_fit_are_refused() {
     let mut uncalibrated = levelled();
     uncalibrated.description.input_bound = 0.0;
     let client = Client::new(plan(uncalibrated).client_spec(), &mut rng(1)).expect("client");
-    let message = client.encrypt(&tensor(), &mut rng(2)).err().expect("refused").to_string();
+    let message = client.encrypt(&tensor(), &mut rng(2)).expect_err("refused").to_string();
     assert!(message.contains("calibrate"), "{message}");
 }
 
@@ -261,7 +263,7 @@ fn a_range_that_the_input_exceeds_is_found_in_the_clear_twin() {
     let mut wide = levelled();
     wide.steps[0] = linear("conv1", 0, 1, [3.0, 2.0, 1.0]);
     let f = files(wide);
-    let message = ClearTwin::new(&f.plan, f.client.spec(), &[1.9; SLOTS]).expect("twin").finish().err().expect("refused").to_string();
+    let message = ClearTwin::new(&f.plan, f.client.spec(), &[1.9; SLOTS]).expect("twin").finish().expect_err("refused").to_string();
     assert!(message.contains("act1") && message.contains("calibrate"), "{message}");
 }
 
@@ -269,7 +271,7 @@ fn a_range_that_the_input_exceeds_is_found_in_the_clear_twin() {
 fn parameters_under_128_bits_are_refused_unless_named_toy() {
     let mut p = levelled();
     p.parameters.name = "fast".into();
-    let message = VerifiedPlan::new(p).err().expect("refused").to_string();
+    let message = VerifiedPlan::new(p).expect_err("refused").to_string();
     assert!(message.contains("128"), "{message}");
 }
 
@@ -278,7 +280,7 @@ fn plans_that_do_not_hold_together_are_refused_with_step_and_layer() {
     let refused = |change: &dyn Fn(&mut Plan)| {
         let mut p = levelled();
         change(&mut p);
-        VerifiedPlan::new(p).err().expect("refused").to_string()
+        VerifiedPlan::new(p).expect_err("refused").to_string()
     };
     let message = refused(&|p| p.steps[1].operation = Operation::Square { input: 7, output: 2, constant: 0.0 });
     assert!(message.contains("act1") && message.contains("register 7"), "{message}");
