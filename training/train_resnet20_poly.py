@@ -478,6 +478,7 @@ def train(args, say, log):
             kj, kl = sj.take(B - nl), sl.take(nl)
             x = augment(normalise(torch.cat([jx[kj], lx[kl]])), rng)
             y = torch.cat([jy[kj], ly[kl]])
+            before = [b.clone() for b in net.buffers()]
             with torch.autocast("cpu", torch.bfloat16, enabled=not args.fp32):
                 with torch.no_grad():
                     q = tnet(x).float()
@@ -500,6 +501,8 @@ def train(args, say, log):
             gc = torch.nn.utils.clip_grad_norm_(coefs, args.coef_clip) if coefs else gn
             if not torch.isfinite(gn + gc):
                 bad, skipped = bad + 1, skipped + 1
+                for b, v in zip(net.buffers(), before):   # BatchNorm statistics
+                    b.copy_(v)
                 if bad > 20 and os.path.exists(path):
                     say("  20 bad steps: back to the last checkpoint, half the rate")
                     back, ck = load_ck(path)
@@ -555,8 +558,9 @@ def export(args, say):
     after = accuracy(net, hx, hy)
     say(f"export {args.init}: held-out {100 * before:.2f} % with the running BatchNorm statistics, "
         f"{100 * after:.2f} % recomputed on the lossless images")
-    got = ranges(net, torch.cat([lx, lx.flip(3)]))
+    train = ranges(net, torch.cat([lx, lx.flip(3)]))
     held = ranges(net, hx)
+    got = {n: max(train[n], held[n]) for n in held}   # all lossless training images
     out = {k: v.float().contiguous() for k, v in net.state_dict().items()
            if not k.endswith((".R", ".t", ".coef", ".old", "num_batches_tracked"))}
     for n, a in net.acts().items():
@@ -564,7 +568,7 @@ def export(args, say):
         c = change_interval(a.coef.detach().double().numpy(), a.Rf, R)
         out[n + ".poly"] = torch.tensor(c, dtype=torch.float64)
         out[n + ".interval"] = torch.tensor([-R, R], dtype=torch.float64)
-        say(f"  {n:16s} interval +-{R:.2f}; max |x|/R: train {got[n] / R:.3f}, held-out {held[n] / R:.3f}; "
+        say(f"  {n:16s} interval +-{R:.2f}; max |x|/R: trained on {train[n] / R:.3f}, held-out {held[n] / R:.3f}; "
             f"coefficients {' '.join(f'{v:+.4f}' for v in c)}")
     say("  worst held-out |x|/R %.3f" % max(held[n] / float(out[n + '.interval'][1]) for n in held))
     meta = dict(
