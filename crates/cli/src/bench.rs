@@ -90,9 +90,9 @@ fn time(runs: usize, mut call: impl FnMut() -> Result<()>) -> Result<(f64, f64)>
 /// Words of the reference loop: three vectors of 4 KiB stay in the first cache.
 const REFERENCE_WORDS: usize = 512;
 /// Products summed for each of its words.
-const REFERENCE_TERMS: usize = 1152;
+const REFERENCE_TERMS: usize = 1440;
 
-/// The reference: 512 sums of 1152 products modulo one 50-bit prime, over and over the same two vectors, by `ring::limb::dot`.
+/// The reference: 512 sums of 1440 products modulo one 50-bit prime, over and over the same two vectors, by `ring::limb::dot`.
 fn reference(p: &Parameters) -> impl FnMut() -> Result<()> {
     let q = *p.prime(0);
     let x: Vec<u64> = (0..REFERENCE_WORDS as u64).map(|i| q.reduce(i.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
