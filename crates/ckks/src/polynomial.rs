@@ -54,17 +54,20 @@ impl Polynomial {
     pub fn sup(&self) -> f64 {
         (0..=4096).map(|i| self.evaluate(f64::from(i) / 2048.0 - 1.0).abs()).fold(0.0, f64::max)
     }
-    /// |p′| on [−1, 1], on a dense grid: (root mean square, largest).
+    /// |p′| on [−1, 1], on a dense grid: (root mean square, largest). The mean is over operands concentrated around 0, with the
+    /// density of a Gaussian of deviation 1/4: calibrated intervals reach at least four deviations of the data.
     pub fn slope(&self) -> (f64, f64) {
         let h = 1.0 / 4096.0;
-        let (mut sum, mut most) = (0.0, 0.0f64);
+        let (mut sum, mut weights, mut most) = (0.0, 0.0, 0.0f64);
         for i in 0..8192 {
             let x = f64::from(i) * h - 1.0;
             let slope = ((self.evaluate(x + h) - self.evaluate(x)) / h).abs();
-            sum += slope * slope;
+            let weight = (-8.0 * x * x).exp();
+            sum += weight * slope * slope;
+            weights += weight;
             most = most.max(slope);
         }
-        ((sum / 8192.0).sqrt(), most)
+        ((sum / weights).sqrt(), most)
     }
     /// Where all odd coefficients but that of T_1 vanish and it saves products without costing depth: the coefficients
     /// of the even part as a polynomial in T_2, and the coefficient of T_1.
