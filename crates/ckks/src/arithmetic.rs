@@ -41,10 +41,17 @@ pub trait Arithmetic {
     /// x + v, with v (length a power of two) encoded at x's level and scale.
     fn add_plain(&self, x: &Self::Value, v: &[Complex64]) -> Result<Self::Value, Error>;
     /// x ⊙ v with v encoded at `scale`; the result's scale is the product, its level unchanged.
-    fn mul_plain(&self, x: &Self::Value, v: &[Complex64], scale: f64) -> Result<Self::Value, Error>;
+    fn mul_plain(&self, x: &Self::Value, v: &[Complex64], scale: f64)
+    -> Result<Self::Value, Error>;
     /// Σ cᵢ·xᵢ + c at `level` and `scale`: every xᵢ (at `level` or above, at any scale sᵢ) is multiplied by the
     /// integer round(cᵢ·scale/sᵢ). No level is consumed; rescaling afterwards is up to the caller.
-    fn linear_combination(&self, terms: &[(f64, &Self::Value)], constant: f64, level: Level, scale: f64) -> Result<Self::Value, Error>;
+    fn linear_combination(
+        &self,
+        terms: &[(f64, &Self::Value)],
+        constant: f64,
+        level: Level,
+        scale: f64,
+    ) -> Result<Self::Value, Error>;
     /// k·x for an integer k, exactly: no level, same scale.
     fn mul_integer(&self, x: &Self::Value, k: i64) -> Result<Self::Value, Error>;
     /// i·x: multiplication by X^(N/2), exact, no level.
@@ -82,13 +89,22 @@ pub trait Arithmetic {
             if same_scale(here.scale, scale) {
                 return Ok(x.clone());
             }
-            return Err(Error::ScaleMismatch { operation: "align", left: here.scale.log2(), right: scale.log2() });
+            return Err(Error::ScaleMismatch {
+                operation: "align",
+                left: here.scale.log2(),
+                right: scale.log2(),
+            });
         }
         if here.level < level {
-            return Err(Error::Levels { operation: "align", needed: level.index(), had: here.level.index() });
+            return Err(Error::Levels {
+                operation: "align",
+                needed: level.index(),
+                had: here.level.index(),
+            });
         }
         let above = parameters.above(level, here.level);
-        let y = self.linear_combination(&[(1.0, x)], 0.0, above, scale * parameters.modulus(above))?;
+        let y =
+            self.linear_combination(&[(1.0, x)], 0.0, above, scale * parameters.modulus(above))?;
         let y = self.rescale(&y)?;
         self.with_exact_scale(&y, scale)
     }
@@ -96,9 +112,17 @@ pub trait Arithmetic {
     fn with_exact_scale(&self, x: &Self::Value, scale: f64) -> Result<Self::Value, Error> {
         let here = self.info(x).scale;
         if !same_scale(here, scale) {
-            return Err(Error::ScaleMismatch { operation: "with_exact_scale", left: here.log2(), right: scale.log2() });
+            return Err(Error::ScaleMismatch {
+                operation: "with_exact_scale",
+                left: here.log2(),
+                right: scale.log2(),
+            });
         }
-        if here == scale { Ok(x.clone()) } else { self.with_scale(x, scale) }
+        if here == scale {
+            Ok(x.clone())
+        } else {
+            self.with_scale(x, scale)
+        }
     }
     /// x·y relinearised and rescaled.
     fn mul_rescale(&self, x: &Self::Value, y: &Self::Value) -> Result<Self::Value, Error> {
@@ -109,7 +133,12 @@ pub trait Arithmetic {
         by.iter().map(|&k| self.rotate(x, k)).collect()
     }
     /// A block map: many in, many out, one level; the result is at `scale` (after the rescale that it contains).
-    fn linear(&self, xs: &[Self::Value], map: &BlockMap, scale: f64) -> Result<Vec<Self::Value>, Error> {
+    fn linear(
+        &self,
+        xs: &[Self::Value],
+        map: &BlockMap,
+        scale: f64,
+    ) -> Result<Vec<Self::Value>, Error> {
         crate::map::apply(self, xs, map, scale)
     }
     /// p(x) for x in [−1, 1], at the canonical scale `p.depth()` levels below.
@@ -118,7 +147,10 @@ pub trait Arithmetic {
     }
     /// sin(2πv) for a bootstrap, from v/R: a cosine and its double angles.
     fn eval_mod(&self, x: &Self::Value, cosine: &Polynomial) -> Result<Self::Value, Error> {
-        let spec = self.parameters().bootstrap().ok_or(Error::Conformance { object: "bootstrap", reason: "these parameters have none".into() })?;
+        let spec = self.parameters().bootstrap().ok_or(Error::Conformance {
+            object: "bootstrap",
+            reason: "these parameters have none".into(),
+        })?;
         let (range, double_angles) = (spec.range, spec.double_angles);
         crate::bootstrap::eval_mod(self, x, cosine, range, double_angles)
     }

@@ -36,11 +36,16 @@ pub(crate) fn radius(range: usize) -> f64 {
 
 impl Transforms {
     pub(crate) fn new(parameters: &Parameters, slots: usize) -> Result<Self, Error> {
-        let spec = parameters.bootstrap().ok_or(Error::Conformance { object: "bootstrap", reason: "these parameters have none".into() })?;
+        let spec = parameters.bootstrap().ok_or(Error::Conformance {
+            object: "bootstrap",
+            reason: "these parameters have none".into(),
+        })?;
         // the trace multiplies by N/2n, the sum with the conjugate by 2
         let trace = (parameters.max_slots() / slots) as f64;
-        let (coeff_to_slot, slot_to_coeff) = crate::dft::transforms(parameters, slots, 1.0 / (2.0 * radius(spec.range) * trace))?;
-        let angle = 2.0 * std::f64::consts::PI * radius(spec.range) / f64::from(1u32 << spec.double_angles);
+        let (coeff_to_slot, slot_to_coeff) =
+            crate::dft::transforms(parameters, slots, 1.0 / (2.0 * radius(spec.range) * trace))?;
+        let angle =
+            2.0 * std::f64::consts::PI * radius(spec.range) / f64::from(1u32 << spec.double_angles);
         let degree = spec.degree & !1;
         let nodes = 4 * (degree + 1);
         let coefficients = (0..=degree)
@@ -57,12 +62,22 @@ impl Transforms {
                 sum * if k == 0 { 1.0 } else { 2.0 } / nodes as f64
             })
             .collect();
-        Ok(Self { coeff_to_slot, slot_to_coeff, cosine: Polynomial::new(coefficients)? })
+        Ok(Self {
+            coeff_to_slot,
+            slot_to_coeff,
+            cosine: Polynomial::new(coefficients)?,
+        })
     }
 }
 
 /// sin(2πv) from (v/R), at the canonical scale of EvalMod's last level.
-pub(crate) fn eval_mod<A: Arithmetic + ?Sized>(a: &A, x: &A::Value, cosine: &Polynomial, range: usize, double_angles: usize) -> Result<A::Value, Error> {
+pub(crate) fn eval_mod<A: Arithmetic + ?Sized>(
+    a: &A,
+    x: &A::Value,
+    cosine: &Polynomial,
+    range: usize,
+    double_angles: usize,
+) -> Result<A::Value, Error> {
     let here = a.info(x);
     let w = a.linear_combination(&[(1.0, x)], -0.25 / radius(range), here.level, here.scale)?;
     let mut c = a.polynomial(&w, cosine)?;
@@ -79,28 +94,61 @@ impl Bootstrap {
     /// If the operand is not at level 0 and its canonical scale, or has a larger period.
     pub fn apply<A: Arithmetic + ?Sized>(&self, a: &A, x: &A::Value) -> Result<A::Value, Error> {
         let p = a.parameters();
-        let spec = p.bootstrap().ok_or(Error::Conformance { object: "bootstrap", reason: "these parameters have none".into() })?;
+        let spec = p.bootstrap().ok_or(Error::Conformance {
+            object: "bootstrap",
+            reason: "these parameters have none".into(),
+        })?;
         let here = a.info(x);
         if here.level.index() != 0 {
-            return Err(Error::LevelMismatch { operation: "bootstrap (from level 0)", left: here.level.index(), right: 0 });
+            return Err(Error::LevelMismatch {
+                operation: "bootstrap (from level 0)",
+                left: here.level.index(),
+                right: 0,
+            });
         }
         let base_scale = p.scale(Level::new(0));
         if !same_scale(here.scale, base_scale) {
-            return Err(Error::ScaleMismatch { operation: "bootstrap", left: here.scale.log2(), right: base_scale.log2() });
+            return Err(Error::ScaleMismatch {
+                operation: "bootstrap",
+                left: here.scale.log2(),
+                right: base_scale.log2(),
+            });
         }
         let most = p.max_slots();
-        if here.slots > self.slots || self.slots > most || !self.slots.is_power_of_two() || 2 * self.slots < 8 {
-            return Err(Error::Slots { operation: "bootstrap", slots: self.slots.max(here.slots), most });
+        if here.slots > self.slots
+            || self.slots > most
+            || !self.slots.is_power_of_two()
+            || 2 * self.slots < 8
+        {
+            return Err(Error::Slots {
+                operation: "bootstrap",
+                slots: self.slots.max(here.slots),
+                most,
+            });
         }
         if self.target > p.residual().index() || self.gain.is_nan() || self.gain <= 0.0 {
-            return Err(Error::Levels { operation: "bootstrap to its target", needed: self.target, had: p.residual().index() });
+            return Err(Error::Levels {
+                operation: "bootstrap to its target",
+                needed: self.target,
+                had: p.residual().index(),
+            });
         }
         let transforms = p.transforms(self.slots)?;
         let top = p.top(Level::new(self.target));
-        let below = |level: Level| p.below(level).ok_or(Error::Levels { operation: "bootstrap", needed: 1, had: 0 });
+        let below = |level: Level| {
+            p.below(level).ok_or(Error::Levels {
+                operation: "bootstrap",
+                needed: 1,
+                had: 0,
+            })
+        };
 
         let y = a.mod_raise(x, top)?;
-        let y = if spec.log_raise == 0 { y } else { a.mul_integer(&y, 1 << spec.log_raise)? };
+        let y = if spec.log_raise == 0 {
+            y
+        } else {
+            a.mul_integer(&y, 1 << spec.log_raise)?
+        };
         let mut y = a.with_scale(&y, p.scale(top))?;
         let mut step = self.slots;
         while step < most {
@@ -116,20 +164,27 @@ impl Bootstrap {
         let real = a.eval_mod(&a.add(&y, &conjugate)?, &transforms.cosine)?;
         let mut y = if self.slots == most {
             let imaginary = a.mul_i(&a.sub(&conjugate, &y)?)?;
-            a.add(&real, &a.mul_i(&a.eval_mod(&imaginary, &transforms.cosine)?)?)?
+            a.add(
+                &real,
+                &a.mul_i(&a.eval_mod(&imaginary, &transforms.cosine)?)?,
+            )?
         } else {
             real
         };
-        // sin(2πv) ≈ 2π·x·S₀/q₀, read as gain·x
+        // sin(2πv) ≈ 2π·x·S₀/q₀, read as gain·x. Only the first map's plaintexts, of short period, see the gain: the others are
+        // the same for all gains and are kept encoded.
         let here = a.info(&y);
-        let from = here.scale * 2.0 * std::f64::consts::PI * base_scale / (p.modulus(Level::new(0)) * self.gain);
-        y = a.with_scale(&y, from)?;
+        let unit = here.scale * 2.0 * std::f64::consts::PI * base_scale / p.modulus(Level::new(0));
         // coefficients of a message with slots up to 1/2
-        y = a.assume_bound(&y, 0.5 * self.gain)?;
+        y = a.assume_bound(&a.with_scale(&y, unit / self.gain)?, 0.5 * self.gain)?;
         let to = p.scale(Level::new(self.target));
         let levels = transforms.slot_to_coeff.len();
         for (i, map) in transforms.slot_to_coeff.iter().enumerate() {
-            let scale = if i + 1 == levels { to } else { from * (to / from).powf((i + 1) as f64 / levels as f64) };
+            let scale = if i + 1 == levels {
+                to
+            } else {
+                unit * (to / unit).powf((i + 1) as f64 / levels as f64)
+            };
             y = a.linear(&[y], map, scale)?.swap_remove(0);
         }
         a.assume_bound(&a.with_slots(&y, self.slots)?, 0.5 * self.gain)

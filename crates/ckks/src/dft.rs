@@ -31,9 +31,27 @@ fn inverse_stage(encoder: &Encoder, n: usize, len: usize) -> Diagonals {
     let h = Complex64::new(0.5, 0.0);
     let fill = |f: &dyn Fn(usize) -> Complex64| (0..n).map(|j| f(j % len)).collect::<Vec<_>>();
     BTreeMap::from([
-        (0, fill(&|j| if j < half { h } else { -w[j - half].conj() * 0.5 })),
+        (
+            0,
+            fill(&|j| {
+                if j < half {
+                    h
+                } else {
+                    -w[j - half].conj() * 0.5
+                }
+            }),
+        ),
         (half as i64, fill(&|j| if j < half { h } else { zero })),
-        (-(half as i64), fill(&|j| if j < half { zero } else { w[j - half].conj() * 0.5 })),
+        (
+            -(half as i64),
+            fill(&|j| {
+                if j < half {
+                    zero
+                } else {
+                    w[j - half].conj() * 0.5
+                }
+            }),
+        ),
     ])
 }
 
@@ -42,7 +60,9 @@ fn compose(a: &Diagonals, b: &Diagonals, n: usize) -> Diagonals {
     let mut out = Diagonals::new();
     for (&i, x) in a {
         for (&k, y) in b {
-            let d = out.entry(i + k).or_insert_with(|| vec![Complex64::new(0.0, 0.0); n]);
+            let d = out
+                .entry(i + k)
+                .or_insert_with(|| vec![Complex64::new(0.0, 0.0); n]);
             for j in 0..n {
                 let column = j as i64 + i;
                 if (0..n as i64).contains(&column) {
@@ -75,7 +95,15 @@ enum Halves {
 }
 
 /// Turns signed diagonals into a block map; `stride` is the smallest offset, `babies` the number of baby steps.
-fn to_map(d: &Diagonals, n: usize, max_slots: usize, factor: f64, stride: usize, babies: usize, halves: Halves) -> Result<BlockMap, Error> {
+fn to_map(
+    d: &Diagonals,
+    n: usize,
+    max_slots: usize,
+    factor: f64,
+    stride: usize,
+    babies: usize,
+    halves: Halves,
+) -> Result<BlockMap, Error> {
     let slots = if halves == Halves::One { n } else { 2 * n };
     // offsets that coincide modulo the period of the operand are merged; all others keep a representative modulo N/2, so
     // that all slot counts share rotations
@@ -84,7 +112,9 @@ fn to_map(d: &Diagonals, n: usize, max_slots: usize, factor: f64, stride: usize,
     let mut merged: BTreeMap<usize, Vec<Complex64>> = BTreeMap::new();
     let mut add = |offset: i64, value: &dyn Fn(usize) -> Complex64| {
         let place = offset.rem_euclid(if outermost { period } else { max_slots as i64 }) as usize;
-        let entry = merged.entry(place).or_insert_with(|| vec![Complex64::new(0.0, 0.0); slots]);
+        let entry = merged
+            .entry(place)
+            .or_insert_with(|| vec![Complex64::new(0.0, 0.0); slots]);
         for (j, e) in entry.iter_mut().enumerate() {
             *e += value(j) * factor;
         }
@@ -96,7 +126,9 @@ fn to_map(d: &Diagonals, n: usize, max_slots: usize, factor: f64, stride: usize,
             Halves::Split => add(offset, &|j| if j < n { v[j] } else { -i * v[j - n] }),
             Halves::Merge => {
                 add(offset, &|j| if j < n { v[j] } else { i * v[j - n] });
-                add(offset + n as i64, &|j| if j < n { i * v[j] } else { v[j - n] });
+                add(offset + n as i64, &|j| {
+                    if j < n { i * v[j] } else { v[j - n] }
+                });
             }
         }
     }
@@ -104,7 +136,13 @@ fn to_map(d: &Diagonals, n: usize, max_slots: usize, factor: f64, stride: usize,
         .into_iter()
         .map(|(offset, values)| {
             let baby = offset % (stride * babies);
-            Term { input: 0, output: 0, giant: offset - baby, baby, values: Values::Complex(shorten(values).into()) }
+            Term {
+                input: 0,
+                output: 0,
+                giant: offset - baby,
+                baby,
+                values: Values::Complex(shorten(values).into()),
+            }
         })
         .collect();
     BlockMap::new(slots, 1, 1, terms, Vec::new())
@@ -114,7 +152,11 @@ fn to_map(d: &Diagonals, n: usize, max_slots: usize, factor: f64, stride: usize,
 fn shorten(mut v: Vec<Complex64>) -> Vec<Complex64> {
     while v.len() > 1 {
         let half = v.len() / 2;
-        if v[..half].iter().zip(&v[half..]).any(|(a, b)| (a - b).norm() > 1e-14 * (1.0 + a.norm())) {
+        if v[..half]
+            .iter()
+            .zip(&v[half..])
+            .any(|(a, b)| (a - b).norm() > 1e-14 * (1.0 + a.norm()))
+        {
             break;
         }
         v.truncate(half);
@@ -126,8 +168,15 @@ fn shorten(mut v: Vec<Complex64>) -> Vec<Complex64> {
 ///
 /// For n = N/2 CoeffToSlot yields w = re + i·im of the coefficients; below that it goes over to 2n slots: the real part of
 /// slots 0..n is re and of n..2n is im, and SlotToCoeff's last map comes back. CoeffToSlot is scaled by `scale`.
-pub(crate) fn transforms(parameters: &Parameters, n: usize, scale: f64) -> Result<(Vec<BlockMap>, Vec<BlockMap>), Error> {
-    let spec = parameters.bootstrap().ok_or(Error::Conformance { object: "bootstrap", reason: "these parameters have none".into() })?;
+pub(crate) fn transforms(
+    parameters: &Parameters,
+    n: usize,
+    scale: f64,
+) -> Result<(Vec<BlockMap>, Vec<BlockMap>), Error> {
+    let spec = parameters.bootstrap().ok_or(Error::Conformance {
+        object: "bootstrap",
+        reason: "these parameters have none".into(),
+    })?;
     let max = parameters.max_slots();
     let encoder = Encoder::new(max);
     let log_n = n.trailing_zeros() as usize;
@@ -136,7 +185,9 @@ pub(crate) fn transforms(parameters: &Parameters, n: usize, scale: f64) -> Resul
     // stages 1..=log n from the small strides up, in groups of equal size, so that all slot counts share rotations
     let grouped = |levels: usize| -> Vec<std::ops::Range<usize>> {
         let size = log_max.div_ceil(levels);
-        (0..levels).map(|g| (g * size).min(log_n)..((g + 1) * size).min(log_n)).collect()
+        (0..levels)
+            .map(|g| (g * size).min(log_n)..((g + 1) * size).min(log_n))
+            .collect()
     };
     let babies = |levels: usize| 1usize << (log_max.div_ceil(levels) + 1).div_ceil(2);
     let halves = |last: bool, outermost: Halves| match (full, last) {
@@ -152,13 +203,22 @@ pub(crate) fn transforms(parameters: &Parameters, n: usize, scale: f64) -> Resul
     let entry = (scale / n as f64).powf(1.0 / levels as f64);
     let mut down = Vec::new();
     for (g, stages) in ranges.into_iter().enumerate().rev() {
-        let factor = entry * (weight(&stages).sqrt().log2() - mean).exp2() * (1u64 << stages.len()) as f64;
+        let factor =
+            entry * (weight(&stages).sqrt().log2() - mean).exp2() * (1u64 << stages.len()) as f64;
         let mut d = identity(n);
         for s in stages.clone().rev() {
             d = compose(&inverse_stage(&encoder, n, 2 << s), &d, n);
         }
         let halves = halves(g + 1 == levels, Halves::Split);
-        let map = to_map(&d, n, max, factor, 1 << stages.start, babies(levels), halves)?;
+        let map = to_map(
+            &d,
+            n,
+            max,
+            factor,
+            1 << stages.start,
+            babies(levels),
+            halves,
+        )?;
         down.push(map.pinned(log_n << 8 | g));
     }
     let mut up = Vec::new();
@@ -168,7 +228,15 @@ pub(crate) fn transforms(parameters: &Parameters, n: usize, scale: f64) -> Resul
             d = compose(&forward_stage(&encoder, n, 2 << s), &d, n);
         }
         let halves = halves(g + 1 == spec.slot_to_coeff.levels, Halves::Merge);
-        let map = to_map(&d, n, max, 1.0, 1 << stages.start, babies(spec.slot_to_coeff.levels), halves)?;
+        let map = to_map(
+            &d,
+            n,
+            max,
+            1.0,
+            1 << stages.start,
+            babies(spec.slot_to_coeff.levels),
+            halves,
+        )?;
         up.push(map.pinned(log_n << 8 | 1 << 7 | g));
     }
     Ok((down, up))
@@ -198,7 +266,9 @@ mod tests {
         let encoder = Encoder::new(512);
         for n in [8usize, 64, 128, 256, 512] {
             let (down, up) = transforms(&parameters, n, 1.0).expect("transforms");
-            let x: Vec<Complex64> = (0..n).map(|j| Complex64::new((j as f64).sin(), (j as f64 * 1.7).cos())).collect();
+            let x: Vec<Complex64> = (0..n)
+                .map(|j| Complex64::new((j as f64).sin(), (j as f64 * 1.7).cos()))
+                .collect();
             let mut w = x.clone();
             encoder.to_coefficients(&mut w).expect("fits");
             let mut y = x.clone();
@@ -211,7 +281,10 @@ mod tests {
                 if n == 512 {
                     assert!((y[j] - w[r]).norm() < 1e-12, "n {n} slot {j}");
                 } else {
-                    assert!((y[j].re - w[r].re).abs() < 1e-12 && (y[j + n].re - w[r].im).abs() < 1e-12, "n {n} slot {j}");
+                    assert!(
+                        (y[j].re - w[r].re).abs() < 1e-12 && (y[j + n].re - w[r].im).abs() < 1e-12,
+                        "n {n} slot {j}"
+                    );
                 }
             }
             if n < 512 {

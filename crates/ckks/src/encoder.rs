@@ -56,7 +56,10 @@ impl Encoder {
     /// For vectors of at most `max_slots` slots (a power of two).
     pub fn new(max_slots: usize) -> Self {
         let count = max_slots.trailing_zeros() as usize + 1;
-        Self { tables: Arc::new((0..count).map(|_| OnceLock::new()).collect()), max_slots }
+        Self {
+            tables: Arc::new((0..count).map(|_| OnceLock::new()).collect()),
+            max_slots,
+        }
     }
     fn table(&self, n: usize) -> &Table {
         self.tables[n.trailing_zeros() as usize].get_or_init(|| Table::new(n))
@@ -69,7 +72,11 @@ impl Encoder {
         if n.is_power_of_two() && n <= self.max_slots {
             Ok(())
         } else {
-            Err(Error::Slots { operation: "encode", slots: n, most: self.max_slots })
+            Err(Error::Slots {
+                operation: "encode",
+                slots: n,
+                most: self.max_slots,
+            })
         }
     }
     /// Slots → w = re + i·im of the coefficients, in place. O(n log n).
@@ -132,8 +139,13 @@ impl Encoder {
         for (j, c) in w.iter().enumerate() {
             let (re, im) = (c.re * scale, c.im * scale);
             if !(re.abs() < limit && im.abs() < limit) {
-                let magnitude = v.iter().map(|x| x.norm()).fold(0.0, |a: f64, b| if b.is_nan() { f64::NAN } else { a.max(b) });
-                return Err(Error::Encode { magnitude, log_scale: scale.log2() });
+                let magnitude = v.iter().map(|x| x.norm()).fold(0.0, |a: f64, b| {
+                    if b.is_nan() { f64::NAN } else { a.max(b) }
+                });
+                return Err(Error::Encode {
+                    magnitude,
+                    log_scale: scale.log2(),
+                });
             }
             #[expect(clippy::cast_possible_truncation, reason = "below 2^62, checked above")]
             {
@@ -149,7 +161,9 @@ impl Encoder {
     /// If the length does not fit.
     pub fn decode(&self, coefficients: &[f64]) -> Result<Vec<Complex64>, Error> {
         let n = coefficients.len() / 2;
-        let mut w: Vec<Complex64> = (0..n).map(|j| Complex64::new(coefficients[j], coefficients[j + n])).collect();
+        let mut w: Vec<Complex64> = (0..n)
+            .map(|j| Complex64::new(coefficients[j], coefficients[j + n]))
+            .collect();
         self.to_slots(&mut w)?;
         Ok(w)
     }
@@ -167,8 +181,14 @@ mod tests {
         let slots = encoder.decode(&coefficients).expect("fits");
         let mut power = 1usize;
         for s in &slots {
-            let z = Complex64::from_polar(1.0, 2.0 * std::f64::consts::PI * power as f64 / (4 * n) as f64);
-            let direct: Complex64 = coefficients.iter().rev().fold(Complex64::new(0.0, 0.0), |acc, &c| acc * z + c);
+            let z = Complex64::from_polar(
+                1.0,
+                2.0 * std::f64::consts::PI * power as f64 / (4 * n) as f64,
+            );
+            let direct: Complex64 = coefficients
+                .iter()
+                .rev()
+                .fold(Complex64::new(0.0, 0.0), |acc, &c| acc * z + c);
             assert!((direct - s).norm() < 1e-12);
             power = power * 5 % (4 * n);
         }
@@ -178,12 +198,24 @@ mod tests {
     fn encode_then_decode_is_the_identity() {
         let encoder = Encoder::new(64);
         for n in [1usize, 2, 16, 64] {
-            let v: Vec<Complex64> = (0..n).map(|i| Complex64::new((i as f64).cos(), (i as f64 * 3.0).sin())).collect();
+            let v: Vec<Complex64> = (0..n)
+                .map(|i| Complex64::new((i as f64).cos(), (i as f64 * 3.0).sin()))
+                .collect();
             let c = encoder.encode(&v, 50f64.exp2()).expect("fits");
-            let back = encoder.decode(&c.iter().map(|&x| x as f64 / 50f64.exp2()).collect::<Vec<_>>()).expect("fits");
+            let back = encoder
+                .decode(
+                    &c.iter()
+                        .map(|&x| x as f64 / 50f64.exp2())
+                        .collect::<Vec<_>>(),
+                )
+                .expect("fits");
             assert!(v.iter().zip(&back).all(|(a, b)| (a - b).norm() < 1e-12));
         }
-        assert!(encoder.encode(&[Complex64::new(f64::NAN, 0.0)], 1.0).is_err());
+        assert!(
+            encoder
+                .encode(&[Complex64::new(f64::NAN, 0.0)], 1.0)
+                .is_err()
+        );
         assert!(encoder.encode(&[Complex64::new(0.0, 0.0); 3], 1.0).is_err());
     }
 }

@@ -13,7 +13,9 @@ pub enum Error {
         reason: String,
     },
     /// A published key would have less than the required security.
-    #[error("parameters `{name}` give {bits} bits of security ({key}); at least 128 are required: lower log QP or raise N, or ask for a toy set by name")]
+    #[error(
+        "parameters `{name}` give {bits} bits of security ({key}); at least 128 are required: lower log QP or raise N, or ask for a toy set by name"
+    )]
     Insecure {
         /// Name of the set.
         name: String,
@@ -73,7 +75,9 @@ pub enum Error {
         most: usize,
     },
     /// A key is missing or does not reach the level.
-    #[error("no {key} up to level {level} among the evaluation keys: make keys for this plan (keygen)")]
+    #[error(
+        "no {key} up to level {level} among the evaluation keys: make keys for this plan (keygen)"
+    )]
     MissingKey {
         /// Which key.
         key: String,
@@ -81,7 +85,9 @@ pub enum Error {
         level: usize,
     },
     /// A value to be encoded is not finite or too large for the scale.
-    #[error("cannot encode a value of magnitude {magnitude:e} at scale 2^{log_scale:.1}: values must be finite and below 2^62 after scaling")]
+    #[error(
+        "cannot encode a value of magnitude {magnitude:e} at scale 2^{log_scale:.1}: values must be finite and below 2^62 after scaling"
+    )]
     Encode {
         /// The magnitude.
         magnitude: f64,

@@ -8,10 +8,10 @@ mod linear;
 mod switch;
 
 use crate::arithmetic::{Info, same_scale};
+use crate::keys::KeyName;
 use crate::keys::{conjugation_element, galois_element};
 use crate::parameters::Level;
 use crate::{Arithmetic, BlockMap, Complex64, Encoder, Error, EvaluationKeys, Parameters};
-use crate::keys::KeyName;
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
 use ring::{Ntt, RnsPoly, limb};
@@ -47,7 +47,9 @@ impl Ciphertext {
     }
     /// All limbs: c0's, then c1's.
     pub fn limbs(&self) -> impl Iterator<Item = &[u64]> {
-        self.polys.iter().flat_map(|p| (0..p.limbs()).map(move |k| p.limb(k)))
+        self.polys
+            .iter()
+            .flat_map(|p| (0..p.limbs()).map(move |k| p.limb(k)))
     }
     /// Reads a ciphertext of degree 1 at a residual level and its canonical scale, limb by limb.
     ///
@@ -61,8 +63,15 @@ impl Ciphertext {
     ) -> Result<Self, E> {
         let c0 = read_poly(parameters, level, slots, &mut read)?;
         let offset = c0.limbs();
-        let c1 = read_poly(parameters, level, slots, |k, limb: &mut [u64]| read(k + offset, limb))?;
-        Ok(Self { polys: vec![c0, c1], level, scale: parameters.scale(level), slots })
+        let c1 = read_poly(parameters, level, slots, |k, limb: &mut [u64]| {
+            read(k + offset, limb)
+        })?;
+        Ok(Self {
+            polys: vec![c0, c1],
+            level,
+            scale: parameters.scale(level),
+            slots,
+        })
     }
 }
 
@@ -73,12 +82,25 @@ pub(crate) fn read_poly<E: From<Error>>(
     slots: usize,
     mut read: impl FnMut(usize, &mut [u64]) -> Result<(), E>,
 ) -> Result<RnsPoly<Ntt>, E> {
-    let refuse = |reason: String| Err(Error::Conformance { object: "ciphertext", reason }.into());
+    let refuse = |reason: String| {
+        Err(Error::Conformance {
+            object: "ciphertext",
+            reason,
+        }
+        .into())
+    };
     if level.index() > parameters.residual().index() || level.skip() != 0 {
-        return refuse(format!("level {} but the highest is {}", level.index(), parameters.residual().index()));
+        return refuse(format!(
+            "level {} but the highest is {}",
+            level.index(),
+            parameters.residual().index()
+        ));
     }
     if !slots.is_power_of_two() || slots > parameters.max_slots() {
-        return refuse(format!("{slots} slots; a power of two up to {} is needed", parameters.max_slots()));
+        return refuse(format!(
+            "{slots} slots; a power of two up to {} is needed",
+            parameters.max_slots()
+        ));
     }
     let indices = parameters.limbs(level).clone();
     let mut poly = RnsPoly::<Ntt>::zero(parameters.ring(), indices.clone());
@@ -104,7 +126,7 @@ pub struct Evaluator {
     divisions: Mutex<HashMap<(Vec<usize>, Vec<usize>), Arc<Division>>>,
     decompositions: Mutex<HashMap<Level, Arc<Digits>>>,
     /// Encoded diagonals of the bootstrap's maps.
-    pinned: Mutex<HashMap<(usize, Level, u64), Arc<linear::Plains>>>,
+    pinned: Mutex<HashMap<(usize, usize, u64), Arc<linear::Plains>>>,
 }
 
 fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -113,7 +135,12 @@ fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl std::fmt::Debug for Evaluator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Evaluator({:?}, {} keys)", self.parameters, self.keys.iter().count())
+        write!(
+            f,
+            "Evaluator({:?}, {} keys)",
+            self.parameters,
+            self.keys.iter().count()
+        )
     }
 }
 
@@ -148,10 +175,18 @@ impl Evaluator {
         &self.keys
     }
     pub(crate) fn permutation(&self, g: u64) -> Arc<Vec<u32>> {
-        lock(&self.permutations).entry(g).or_insert_with(|| Arc::new(ring::automorphism(self.parameters.spec().log_n, g))).clone()
+        lock(&self.permutations)
+            .entry(g)
+            .or_insert_with(|| Arc::new(ring::automorphism(self.parameters.spec().log_n, g)))
+            .clone()
     }
     fn wrap(&self, polys: Vec<RnsPoly<Ntt>>, level: Level, scale: f64, slots: usize) -> Ciphertext {
-        Ciphertext { polys, level, scale, slots }
+        Ciphertext {
+            polys,
+            level,
+            scale,
+            slots,
+        }
     }
     /// Encodes for one ring index; the result's length divides N (a plaintext in a subring is kept short, at least 8 words).
     fn encode_limb(&self, coefficients: &[i64], index: usize, out: &mut [u64]) {
@@ -167,7 +202,14 @@ impl Evaluator {
         }
         self.parameters.ring().ntt(index).forward_sized(out);
     }
-    fn binary(&self, operation: &'static str, x: &Ciphertext, y: &Ciphertext, f: impl Fn(&ring::Modulus, &mut [u64], &[u64], &[u64]) + Sync, missing: impl Fn(&ring::Modulus, &mut [u64]) + Sync) -> Result<Ciphertext, Error> {
+    fn binary(
+        &self,
+        operation: &'static str,
+        x: &Ciphertext,
+        y: &Ciphertext,
+        f: impl Fn(&ring::Modulus, &mut [u64], &[u64], &[u64]) + Sync,
+        missing: impl Fn(&ring::Modulus, &mut [u64]) + Sync,
+    ) -> Result<Ciphertext, Error> {
         check_pair(operation, x, y)?;
         let ring = self.parameters.ring();
         let count = x.polys.len().max(y.polys.len());
@@ -175,7 +217,9 @@ impl Evaluator {
             .map(|p| match (x.polys.get(p), y.polys.get(p)) {
                 (Some(a), Some(b)) => {
                     let indices: Arc<[usize]> = a.indices().into();
-                    RnsPoly::from_limbs(ring, indices, |k, out| f(a.modulus(k), out, a.limb(k), b.limb(k)))
+                    RnsPoly::from_limbs(ring, indices, |k, out| {
+                        f(a.modulus(k), out, a.limb(k), b.limb(k))
+                    })
                 }
                 (Some(a), None) => a.clone(),
                 (None, Some(b)) => {
@@ -190,28 +234,52 @@ impl Evaluator {
     }
     fn rotate_by(&self, x: &Ciphertext, g: u64) -> Result<Ciphertext, Error> {
         if x.polys.len() != 2 {
-            return Err(Error::Degree { operation: "rotate", needed: 1, had: x.degree() });
+            return Err(Error::Degree {
+                operation: "rotate",
+                needed: 1,
+                had: x.degree(),
+            });
         }
         let d = self.decompose(&x.polys[1], x.level);
         self.rotate_decomposed(x, &d, g)
     }
-    fn rotate_decomposed(&self, x: &Ciphertext, d: &Decomposed, g: u64) -> Result<Ciphertext, Error> {
-        let key = self.keys.find(KeyName::Galois(g), self.limit(x.level), x.level.index())?;
+    fn rotate_decomposed(
+        &self,
+        x: &Ciphertext,
+        d: &Decomposed,
+        g: u64,
+    ) -> Result<Ciphertext, Error> {
+        let key = self
+            .keys
+            .find(KeyName::Galois(g), self.limit(x.level), x.level.index())?;
         let (u0, u1) = self.inner_product(d, key);
         let mut c0 = self.divide_special(&u0, x.level);
         let c1 = self.divide_special(&u1, x.level);
         c0.add_assign(&x.polys[0]);
         let permutation = self.permutation(g);
-        Ok(self.wrap(vec![c0.automorphism(&permutation), c1.automorphism(&permutation)], x.level, x.scale, x.slots))
+        Ok(self.wrap(
+            vec![c0.automorphism(&permutation), c1.automorphism(&permutation)],
+            x.level,
+            x.scale,
+            x.slots,
+        ))
     }
 }
 
 fn check_pair(operation: &'static str, x: &Ciphertext, y: &Ciphertext) -> Result<(), Error> {
     if x.level != y.level {
-        return Err(Error::LevelMismatch { operation, left: x.level.index(), right: y.level.index() });
+        return Err(Error::LevelMismatch {
+            operation,
+            left: x.level.index(),
+            right: y.level.index(),
+        });
     }
     if !same_scale(x.scale, y.scale) {
-        return Err(Error::ScaleMismatch { operation, left: x.scale.log2(), right: y.scale.log2() });
+        return Err(Error::ScaleMismatch {
+            operation,
+            left: x.scale.log2(),
+            right: y.scale.log2(),
+        });
     }
     Ok(())
 }
@@ -219,7 +287,14 @@ fn check_pair(operation: &'static str, x: &Ciphertext, y: &Ciphertext) -> Result
 /// The integer nearest to x.
 #[expect(clippy::cast_possible_truncation, reason = "checked against 2^126")]
 pub(crate) fn integer(x: f64) -> Result<i128, Error> {
-    if x.abs() < 126f64.exp2() { Ok(x.round() as i128) } else { Err(Error::Encode { magnitude: x, log_scale: 0.0 }) }
+    if x.abs() < 126f64.exp2() {
+        Ok(x.round() as i128)
+    } else {
+        Err(Error::Encode {
+            magnitude: x,
+            log_scale: 0.0,
+        })
+    }
 }
 
 impl Arithmetic for Evaluator {
@@ -229,7 +304,11 @@ impl Arithmetic for Evaluator {
         &self.parameters
     }
     fn info(&self, x: &Ciphertext) -> Info {
-        Info { level: x.level, scale: x.scale, slots: x.slots }
+        Info {
+            level: x.level,
+            scale: x.scale,
+            slots: x.slots,
+        }
     }
     fn add(&self, x: &Ciphertext, y: &Ciphertext) -> Result<Ciphertext, Error> {
         self.binary("add", x, y, limb::add_to, |_, _| {})
@@ -270,19 +349,37 @@ impl Arithmetic for Evaluator {
         let polys = x
             .polys
             .iter()
-            .map(|p| RnsPoly::from_limbs(self.parameters.ring(), indices.clone(), |k, out| limb::dot_runs(p.modulus(k), out, &[(p.limb(k), &plain[k])])))
+            .map(|p| {
+                RnsPoly::from_limbs(self.parameters.ring(), indices.clone(), |k, out| {
+                    limb::dot_runs(p.modulus(k), out, &[(p.limb(k), &plain[k])])
+                })
+            })
             .collect();
         Ok(self.wrap(polys, x.level, x.scale * scale, x.slots.max(v.len())))
     }
-    fn linear_combination(&self, terms: &[(f64, &Ciphertext)], constant: f64, level: Level, scale: f64) -> Result<Ciphertext, Error> {
+    fn linear_combination(
+        &self,
+        terms: &[(f64, &Ciphertext)],
+        constant: f64,
+        level: Level,
+        scale: f64,
+    ) -> Result<Ciphertext, Error> {
         let indices = self.parameters.limbs(level).clone();
         let mut prepared = Vec::with_capacity(terms.len());
         for (c, x) in terms {
             if x.polys.len() != 2 {
-                return Err(Error::Degree { operation: "linear combination", needed: 1, had: x.degree() });
+                return Err(Error::Degree {
+                    operation: "linear combination",
+                    needed: 1,
+                    had: x.degree(),
+                });
             }
             if x.level < level {
-                return Err(Error::Levels { operation: "linear combination", needed: level.index(), had: x.level.index() });
+                return Err(Error::Levels {
+                    operation: "linear combination",
+                    needed: level.index(),
+                    had: x.level.index(),
+                });
             }
             let positions = switch::positions(x.polys[0].indices(), &indices);
             prepared.push((integer(c * (scale / x.scale))?, *x, positions));
@@ -332,10 +429,18 @@ impl Arithmetic for Evaluator {
     }
     fn mul(&self, x: &Ciphertext, y: &Ciphertext) -> Result<Ciphertext, Error> {
         if x.level != y.level {
-            return Err(Error::LevelMismatch { operation: "mul", left: x.level.index(), right: y.level.index() });
+            return Err(Error::LevelMismatch {
+                operation: "mul",
+                left: x.level.index(),
+                right: y.level.index(),
+            });
         }
         if x.polys.len() != 2 || y.polys.len() != 2 {
-            return Err(Error::Degree { operation: "mul", needed: 1, had: x.degree().max(y.degree()) });
+            return Err(Error::Degree {
+                operation: "mul",
+                needed: 1,
+                had: x.degree().max(y.degree()),
+            });
         }
         let (a, b) = (&x.polys, &y.polys);
         let indices: Arc<[usize]> = a[0].indices().into();
@@ -345,7 +450,11 @@ impl Arithmetic for Evaluator {
                     let q = a[0].modulus(k);
                     match p {
                         0 => limb::mul_to(q, out, a[0].limb(k), b[0].limb(k)),
-                        1 => limb::dot(q, out, &[(a[0].limb(k), b[1].limb(k)), (a[1].limb(k), b[0].limb(k))]),
+                        1 => limb::dot(
+                            q,
+                            out,
+                            &[(a[0].limb(k), b[1].limb(k)), (a[1].limb(k), b[0].limb(k))],
+                        ),
                         _ => limb::mul_to(q, out, a[1].limb(k), b[1].limb(k)),
                     }
                 })
@@ -357,7 +466,11 @@ impl Arithmetic for Evaluator {
         if x.polys.len() == 2 {
             return Ok(x.clone());
         }
-        let key = self.keys.find(KeyName::Relinearization, self.limit(x.level), x.level.index())?;
+        let key = self.keys.find(
+            KeyName::Relinearization,
+            self.limit(x.level),
+            x.level.index(),
+        )?;
         let d = self.decompose(&x.polys[2], x.level);
         let (u0, u1) = self.inner_product(&d, key);
         let mut c0 = self.divide_special(&u0, x.level);
@@ -367,18 +480,35 @@ impl Arithmetic for Evaluator {
         Ok(self.wrap(vec![c0, c1], x.level, x.scale, x.slots))
     }
     fn rescale(&self, x: &Ciphertext) -> Result<Ciphertext, Error> {
-        let below = self.parameters.below(x.level).ok_or(Error::Levels { operation: "rescale", needed: 1, had: 0 })?;
+        let below = self.parameters.below(x.level).ok_or(Error::Levels {
+            operation: "rescale",
+            needed: 1,
+            had: 0,
+        })?;
         let keep = self.parameters.limbs(below).clone();
         let group = self.parameters.group(x.level);
-        let polys = x.polys.iter().map(|p| self.divide(p, &keep, group)).collect();
-        Ok(self.wrap(polys, below, x.scale / self.parameters.modulus(x.level), x.slots))
+        let polys = x
+            .polys
+            .iter()
+            .map(|p| self.divide(p, &keep, group))
+            .collect();
+        Ok(self.wrap(
+            polys,
+            below,
+            x.scale / self.parameters.modulus(x.level),
+            x.slots,
+        ))
     }
     fn drop_to(&self, x: &Ciphertext, level: Level) -> Result<Ciphertext, Error> {
         if x.level == level {
             return Ok(x.clone());
         }
         if x.level < level {
-            return Err(Error::Levels { operation: "drop", needed: level.index(), had: x.level.index() });
+            return Err(Error::Levels {
+                operation: "drop",
+                needed: level.index(),
+                had: x.level.index(),
+            });
         }
         let keep = self.parameters.limbs(level).clone();
         let polys = x
@@ -386,7 +516,9 @@ impl Arithmetic for Evaluator {
             .iter()
             .map(|p| {
                 let at = switch::positions(p.indices(), &keep);
-                RnsPoly::from_limbs(self.parameters.ring(), keep.clone(), |k, out| out.copy_from_slice(p.limb(at[k])))
+                RnsPoly::from_limbs(self.parameters.ring(), keep.clone(), |k, out| {
+                    out.copy_from_slice(p.limb(at[k]))
+                })
             })
             .collect();
         Ok(self.wrap(polys, level, x.scale, x.slots))
@@ -408,7 +540,11 @@ impl Arithmetic for Evaluator {
     }
     fn with_slots(&self, x: &Ciphertext, slots: usize) -> Result<Ciphertext, Error> {
         if !slots.is_power_of_two() || slots > self.parameters.max_slots() {
-            return Err(Error::Slots { operation: "with_slots", slots, most: self.parameters.max_slots() });
+            return Err(Error::Slots {
+                operation: "with_slots",
+                slots,
+                most: self.parameters.max_slots(),
+            });
         }
         Ok(Ciphertext { slots, ..x.clone() })
     }
@@ -424,7 +560,12 @@ impl Arithmetic for Evaluator {
             })
             .collect()
     }
-    fn linear(&self, xs: &[Ciphertext], map: &BlockMap, scale: f64) -> Result<Vec<Ciphertext>, Error> {
+    fn linear(
+        &self,
+        xs: &[Ciphertext],
+        map: &BlockMap,
+        scale: f64,
+    ) -> Result<Vec<Ciphertext>, Error> {
         self.linear_hoisted(xs, map, scale)
     }
 }

@@ -55,7 +55,13 @@ impl KeyRequest {
     pub fn bytes(&self, parameters: &Parameters) -> u64 {
         self.0
             .iter()
-            .map(|(&name, &limit)| SwitchingKey::layout(parameters, name, limit).iter().map(|q| u64::from(q.bits()) * parameters.n() as u64 / 8).sum::<u64>() + 64)
+            .map(|(&name, &limit)| {
+                SwitchingKey::layout(parameters, name, limit)
+                    .iter()
+                    .map(|q| u64::from(q.bits()) * parameters.n() as u64 / 8)
+                    .sum::<u64>()
+                    + 64
+            })
             .sum()
     }
 }
@@ -109,7 +115,14 @@ impl SwitchingKey {
     /// Where a ring index lies among its limbs.
     pub(crate) fn position(&self, limb: usize) -> usize {
         let indices = self.digits[0].indices();
-        if limb < self.limit && indices.get(limb) == Some(&limb) { limb } else { indices.iter().position(|&i| i == limb).unwrap_or(usize::MAX) }
+        if limb < self.limit && indices.get(limb) == Some(&limb) {
+            limb
+        } else {
+            indices
+                .iter()
+                .position(|&i| i == limb)
+                .unwrap_or(usize::MAX)
+        }
     }
     pub(crate) fn expander(&self) -> Expander {
         Expander::new(self.seed)
@@ -122,23 +135,36 @@ impl SwitchingKey {
     pub(crate) fn indices(parameters: &Parameters, name: KeyName, limit: usize) -> Vec<usize> {
         match name {
             KeyName::DenseToSparse => vec![0, parameters.encapsulation_prime()],
-            _ => (0..limit).chain(parameters.special().iter().copied()).collect(),
+            _ => (0..limit)
+                .chain(parameters.special().iter().copied())
+                .collect(),
         }
     }
     pub(crate) fn digits_for(parameters: &Parameters, name: KeyName, limit: usize) -> usize {
         match name {
             KeyName::DenseToSparse => 1,
-            _ => parameters.digits().iter().filter(|d| d.start < limit).count(),
+            _ => parameters
+                .digits()
+                .iter()
+                .filter(|d| d.start < limit)
+                .count(),
         }
     }
     /// Modulus of each limb, in the order of [`SwitchingKey::limbs`].
     pub fn layout(parameters: &Parameters, name: KeyName, limit: usize) -> Vec<Modulus> {
-        let one: Vec<Modulus> = Self::indices(parameters, name, limit).iter().map(|&i| *parameters.prime(i)).collect();
-        (0..Self::digits_for(parameters, name, limit)).flat_map(|_| one.clone()).collect()
+        let one: Vec<Modulus> = Self::indices(parameters, name, limit)
+            .iter()
+            .map(|&i| *parameters.prime(i))
+            .collect();
+        (0..Self::digits_for(parameters, name, limit))
+            .flat_map(|_| one.clone())
+            .collect()
     }
     /// Its limbs, digit by digit.
     pub fn limbs(&self) -> impl Iterator<Item = &[u64]> {
-        self.digits.iter().flat_map(|d| (0..d.limbs()).map(move |k| d.limb(k)))
+        self.digits
+            .iter()
+            .flat_map(|d| (0..d.limbs()).map(move |k| d.limb(k)))
     }
     /// Reads a key limb by limb; `read(k, limb)` fills the k-th of [`SwitchingKey::layout`].
     ///
@@ -152,8 +178,15 @@ impl SwitchingKey {
         mut read: impl FnMut(usize, &mut [u64]) -> Result<(), E>,
     ) -> Result<Self, E> {
         let q_limbs = parameters.special()[0];
-        if limit == 0 || limit > q_limbs || matches!(name, KeyName::Galois(g) if g % 2 == 0 || g >= 2 * parameters.n() as u64) {
-            return Err(Error::Conformance { object: "evaluation key", reason: format!("{name} up to prime {limit} of {q_limbs}") }.into());
+        if limit == 0
+            || limit > q_limbs
+            || matches!(name, KeyName::Galois(g) if g % 2 == 0 || g >= 2 * parameters.n() as u64)
+        {
+            return Err(Error::Conformance {
+                object: "evaluation key",
+                reason: format!("{name} up to prime {limit} of {q_limbs}"),
+            }
+            .into());
         }
         let indices = Self::indices(parameters, name, limit);
         let mut digits = Vec::new();
@@ -165,13 +198,21 @@ impl SwitchingKey {
                 read(k, limb)?;
                 let q = parameters.prime(index).value();
                 if limb.iter().any(|&x| x >= q) {
-                    return Err(Error::Conformance { object: "evaluation key", reason: format!("{name}: a residue is not below its prime") }.into());
+                    return Err(Error::Conformance {
+                        object: "evaluation key",
+                        reason: format!("{name}: a residue is not below its prime"),
+                    }
+                    .into());
                 }
                 k += 1;
             }
             digits.push(poly);
         }
-        Ok(Self { seed, limit, digits })
+        Ok(Self {
+            seed,
+            limit,
+            digits,
+        })
     }
 }
 
@@ -200,11 +241,26 @@ impl EvaluationKeys {
     }
     /// Bytes in memory.
     pub fn bytes(&self) -> u64 {
-        self.keys.values().flat_map(|k| &k.digits).map(|d| d.data().len() as u64 * 8).sum()
+        self.keys
+            .values()
+            .flat_map(|k| &k.digits)
+            .map(|d| d.data().len() as u64 * 8)
+            .sum()
     }
     /// The key, if it covers the first `limit` primes.
-    pub(crate) fn find(&self, name: KeyName, limit: usize, level: usize) -> Result<&SwitchingKey, Error> {
-        self.keys.get(&name).filter(|k| k.limit >= limit).ok_or_else(|| Error::MissingKey { key: name.to_string(), level })
+    pub(crate) fn find(
+        &self,
+        name: KeyName,
+        limit: usize,
+        level: usize,
+    ) -> Result<&SwitchingKey, Error> {
+        self.keys
+            .get(&name)
+            .filter(|k| k.limit >= limit)
+            .ok_or_else(|| Error::MissingKey {
+                key: name.to_string(),
+                level,
+            })
     }
 }
 
@@ -241,7 +297,12 @@ impl SeededCiphertext {
         let c1 = RnsPoly::from_limbs(parameters.ring(), indices.clone(), |k, limb| {
             expander.uniform(indices[k] as u64, parameters.prime(indices[k]), limb);
         });
-        Ciphertext { polys: vec![self.c0.clone(), c1], level: self.level, scale: parameters.scale(self.level), slots: self.slots }
+        Ciphertext {
+            polys: vec![self.c0.clone(), c1],
+            level: self.level,
+            scale: parameters.scale(self.level),
+            slots: self.slots,
+        }
     }
     /// Reads one limb by limb.
     ///
@@ -255,7 +316,12 @@ impl SeededCiphertext {
         read: impl FnMut(usize, &mut [u64]) -> Result<(), E>,
     ) -> Result<Self, E> {
         let c0 = crate::evaluator::read_poly(parameters, level, slots, read)?;
-        Ok(Self { seed, level, slots, c0 })
+        Ok(Self {
+            seed,
+            level,
+            slots,
+            c0,
+        })
     }
 }
 
@@ -314,8 +380,13 @@ impl SecretKey {
     /// # Errors
     /// If their number is not N or one is not −1, 0 or 1.
     pub fn from_coefficients(parameters: &Parameters, coefficients: &[i8]) -> Result<Self, Error> {
-        if coefficients.len() != parameters.n() || coefficients.iter().any(|c| !(-1..=1).contains(c)) {
-            return Err(Error::Conformance { object: "secret key", reason: format!("{} ternary coefficients are needed", parameters.n()) });
+        if coefficients.len() != parameters.n()
+            || coefficients.iter().any(|c| !(-1..=1).contains(c))
+        {
+            return Err(Error::Conformance {
+                object: "secret key",
+                reason: format!("{} ternary coefficients are needed", parameters.n()),
+            });
         }
         let all: Vec<usize> = (0..parameters.ring().moduli().len()).collect();
         Ok(Self {
@@ -329,13 +400,19 @@ impl SecretKey {
     ///
     /// # Errors
     /// If the vector does not fit or a value is too large.
-    pub fn encrypt(&self, v: &[Complex64], level: Level, rng: &mut impl CryptoRng) -> Result<SeededCiphertext, Error> {
+    pub fn encrypt(
+        &self,
+        v: &[Complex64],
+        level: Level,
+        rng: &mut impl CryptoRng,
+    ) -> Result<SeededCiphertext, Error> {
         let p = &self.parameters;
         let coefficients = self.encoder.encode(v, p.scale(level))?;
         let indices = p.limbs(level).to_vec();
         let gap = p.n() / coefficients.len();
         let noise = ring::gaussian(rng, p.n());
-        let mut message: Zeroizing<Vec<i64>> = Zeroizing::new(noise.iter().map(|&e| i64::from(e)).collect());
+        let mut message: Zeroizing<Vec<i64>> =
+            Zeroizing::new(noise.iter().map(|&e| i64::from(e)).collect());
         for (j, &c) in coefficients.iter().enumerate() {
             message[j * gap] += c;
         }
@@ -352,7 +429,12 @@ impl SecretKey {
             ring::limb::sub(q, &mut m, limb);
             limb.copy_from_slice(&m);
         });
-        Ok(SeededCiphertext { seed, level, slots: v.len(), c0 })
+        Ok(SeededCiphertext {
+            seed,
+            level,
+            slots: v.len(),
+            c0,
+        })
     }
     /// Decrypts to the slots of one period. The answer carries the scheme's noise: see SECURITY.md before publishing it.
     ///
@@ -382,7 +464,12 @@ impl SecretKey {
     /// # Errors
     /// [`Error::Conformance`] for keys that can't stand alone: the two encapsulation keys are made together by
     /// [`SecretKey::encapsulation_keys`].
-    pub fn key(&self, name: KeyName, limit: usize, rng: &mut impl CryptoRng) -> Result<SwitchingKey, Error> {
+    pub fn key(
+        &self,
+        name: KeyName,
+        limit: usize,
+        rng: &mut impl CryptoRng,
+    ) -> Result<SwitchingKey, Error> {
         let p = &self.parameters;
         let indices = SwitchingKey::indices(p, name, limit);
         let (from, to) = match name {
@@ -394,10 +481,17 @@ impl SecretKey {
             KeyName::Galois(g) => {
                 // σ_g⁻¹ = σ_h with g·h ≡ 1 modulo 2N
                 let inverse = inverse_odd(g, 2 * p.n() as u64);
-                (self.ntt.clone(), self.ntt.automorphism(&ring::automorphism(p.spec().log_n, inverse)))
+                (
+                    self.ntt.clone(),
+                    self.ntt
+                        .automorphism(&ring::automorphism(p.spec().log_n, inverse)),
+                )
             }
             KeyName::DenseToSparse | KeyName::SparseToDense => {
-                return Err(Error::Conformance { object: "key request", reason: "encapsulation keys are made together".into() });
+                return Err(Error::Conformance {
+                    object: "key request",
+                    reason: "encapsulation keys are made together".into(),
+                });
             }
         };
         Ok(self.switching_key(name, limit, &indices, &from, &to, rng))
@@ -406,17 +500,30 @@ impl SecretKey {
     ///
     /// # Errors
     /// If the parameters have no bootstrapping.
-    pub fn encapsulation_keys(&self, limit: usize, rng: &mut impl CryptoRng) -> Result<[(KeyName, SwitchingKey); 2], Error> {
+    pub fn encapsulation_keys(
+        &self,
+        limit: usize,
+        rng: &mut impl CryptoRng,
+    ) -> Result<[(KeyName, SwitchingKey); 2], Error> {
         let p = &self.parameters;
-        let b = p.bootstrap().ok_or(Error::Conformance { object: "key request", reason: "these parameters have no bootstrapping".into() })?;
+        let b = p.bootstrap().ok_or(Error::Conformance {
+            object: "key request",
+            reason: "these parameters have no bootstrapping".into(),
+        })?;
         let sparse = ring::sparse_ternary(rng, p.n(), b.hamming_weight);
         let all: Vec<usize> = (0..p.ring().moduli().len()).collect();
         let mut sparse = small_ntt(p, &all, &sparse);
         let down = SwitchingKey::indices(p, KeyName::DenseToSparse, 1);
         let up = SwitchingKey::indices(p, KeyName::SparseToDense, limit);
         let keys = [
-            (KeyName::DenseToSparse, self.switching_key(KeyName::DenseToSparse, 1, &down, &self.ntt, &sparse, rng)),
-            (KeyName::SparseToDense, self.switching_key(KeyName::SparseToDense, limit, &up, &sparse, &self.ntt, rng)),
+            (
+                KeyName::DenseToSparse,
+                self.switching_key(KeyName::DenseToSparse, 1, &down, &self.ntt, &sparse, rng),
+            ),
+            (
+                KeyName::SparseToDense,
+                self.switching_key(KeyName::SparseToDense, limit, &up, &sparse, &self.ntt, rng),
+            ),
         ];
         for limb in sparse.limbs_mut() {
             limb.zeroize();
@@ -427,7 +534,11 @@ impl SecretKey {
     ///
     /// # Errors
     /// As [`SecretKey::key`].
-    pub fn evaluation_keys(&self, request: &KeyRequest, rng: &mut impl CryptoRng) -> Result<EvaluationKeys, Error> {
+    pub fn evaluation_keys(
+        &self,
+        request: &KeyRequest,
+        rng: &mut impl CryptoRng,
+    ) -> Result<EvaluationKeys, Error> {
         let mut keys = EvaluationKeys::new();
         for (&name, &limit) in &request.0 {
             match name {
@@ -442,14 +553,23 @@ impl SecretKey {
         }
         Ok(keys)
     }
-    fn switching_key(&self, name: KeyName, limit: usize, indices: &[usize], from: &RnsPoly<Ntt>, to: &RnsPoly<Ntt>, rng: &mut impl CryptoRng) -> SwitchingKey {
+    fn switching_key(
+        &self,
+        name: KeyName,
+        limit: usize,
+        indices: &[usize],
+        from: &RnsPoly<Ntt>,
+        to: &RnsPoly<Ntt>,
+        rng: &mut impl CryptoRng,
+    ) -> SwitchingKey {
         let p = &self.parameters;
         let seed = random_seed(rng);
         let expander = Expander::new(seed);
         let digits = (0..SwitchingKey::digits_for(p, name, limit))
             .map(|d| {
                 let noise = ring::gaussian(rng, p.n());
-                let noise: Zeroizing<Vec<i64>> = Zeroizing::new(noise.iter().map(|&e| i64::from(e)).collect());
+                let noise: Zeroizing<Vec<i64>> =
+                    Zeroizing::new(noise.iter().map(|&e| i64::from(e)).collect());
                 RnsPoly::from_limbs(p.ring(), indices.to_vec(), |k, limb| {
                     let index = indices[k];
                     let q = p.prime(index);
@@ -460,8 +580,17 @@ impl SecretKey {
                     ring::limb::mul(q, limb, to.limb(index));
                     ring::limb::sub(q, &mut e, limb);
                     let (gadget, in_digit) = match name {
-                        KeyName::DenseToSparse => (q.reduce(p.prime(indices[1]).value()), index == 0),
-                        _ => (if index < limit { p.special_product_mod(index) } else { 0 }, p.digits()[d].contains(&index)),
+                        KeyName::DenseToSparse => {
+                            (q.reduce(p.prime(indices[1]).value()), index == 0)
+                        }
+                        _ => (
+                            if index < limit {
+                                p.special_product_mod(index)
+                            } else {
+                                0
+                            },
+                            p.digits()[d].contains(&index),
+                        ),
                     };
                     if in_digit {
                         ring::limb::mul_scalar_add(q, &mut e, from.limb(index), gadget);
@@ -470,7 +599,11 @@ impl SecretKey {
                 })
             })
             .collect();
-        SwitchingKey { seed, limit, digits }
+        SwitchingKey {
+            seed,
+            limit,
+            digits,
+        }
     }
 }
 
@@ -484,10 +617,21 @@ pub(crate) fn inverse_odd(g: u64, modulus: u64) -> u64 {
 }
 
 /// Centered values of RNS coefficients divided by the scale, by Garner's mixed-radix digits: exact but for the last division.
-fn center(moduli: &[Modulus], limbs: &[&[u64]], at: impl Iterator<Item = usize>, scale: f64) -> Vec<f64> {
+fn center(
+    moduli: &[Modulus],
+    limbs: &[&[u64]],
+    at: impl Iterator<Item = usize>,
+    scale: f64,
+) -> Vec<f64> {
     let k = moduli.len();
     // inverses[i][j] = q_j^-1 mod q_i, j < i
-    let inverses: Vec<Vec<u64>> = (0..k).map(|i| (0..i).map(|j| moduli[i].inv(moduli[i].reduce(moduli[j].value()))).collect()).collect();
+    let inverses: Vec<Vec<u64>> = (0..k)
+        .map(|i| {
+            (0..i)
+                .map(|j| moduli[i].inv(moduli[i].reduce(moduli[j].value())))
+                .collect()
+        })
+        .collect();
     let halves: Vec<u64> = {
         // mixed-radix digits of (Q − 1)/2: all digits (q_i − 1)/2 because Q is odd
         moduli.iter().map(|q| (q.value() - 1) / 2).collect()
@@ -503,7 +647,10 @@ fn center(moduli: &[Modulus], limbs: &[&[u64]], at: impl Iterator<Item = usize>,
             digits[i] = x;
         }
         // negative if above (Q − 1)/2: compare from the top digit
-        let negative = (0..k).rev().find(|&i| digits[i] != halves[i]).is_some_and(|i| digits[i] > halves[i]);
+        let negative = (0..k)
+            .rev()
+            .find(|&i| digits[i] != halves[i])
+            .is_some_and(|i| digits[i] > halves[i]);
         if negative {
             // Q − x has digits: complement plus one
             let mut carry = true;
@@ -524,4 +671,3 @@ fn center(moduli: &[Modulus], limbs: &[&[u64]], at: impl Iterator<Item = usize>,
     })
     .collect()
 }
-

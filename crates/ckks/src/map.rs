@@ -78,24 +78,52 @@ impl BlockMap {
     ///
     /// # Errors
     /// If a term is out of range, a diagonal's length does not divide the slots, or a value is not finite.
-    pub fn new(slots: usize, inputs: usize, outputs: usize, terms: Vec<Term>, folds: Vec<usize>) -> Result<Self, Error> {
-        let refuse = |reason: String| Err(Error::Conformance { object: "block map", reason });
+    pub fn new(
+        slots: usize,
+        inputs: usize,
+        outputs: usize,
+        terms: Vec<Term>,
+        folds: Vec<usize>,
+    ) -> Result<Self, Error> {
+        let refuse = |reason: String| {
+            Err(Error::Conformance {
+                object: "block map",
+                reason,
+            })
+        };
         if !slots.is_power_of_two() {
-            return Err(Error::Slots { operation: "block map", slots, most: 1 << 16 });
+            return Err(Error::Slots {
+                operation: "block map",
+                slots,
+                most: 1 << 16,
+            });
         }
         for t in &terms {
-            if t.input >= inputs || t.output >= outputs || t.giant >= MOST_ROTATION || t.baby >= MOST_ROTATION {
-                return refuse(format!("term ({}, {}, {}, {}) out of range", t.input, t.output, t.giant, t.baby));
+            if t.input >= inputs
+                || t.output >= outputs
+                || t.giant >= MOST_ROTATION
+                || t.baby >= MOST_ROTATION
+            {
+                return refuse(format!(
+                    "term ({}, {}, {}, {}) out of range",
+                    t.input, t.output, t.giant, t.baby
+                ));
             }
             if t.values.is_empty() || !t.values.len().is_power_of_two() || t.values.len() > slots {
-                return refuse(format!("diagonal of length {} in a map of {slots} slots", t.values.len()));
+                return refuse(format!(
+                    "diagonal of length {} in a map of {slots} slots",
+                    t.values.len()
+                ));
             }
             let finite = match &t.values {
                 Values::Real(v) => v.iter().all(|x| x.is_finite()),
                 Values::Complex(v) => v.iter().all(|x| x.re.is_finite() && x.im.is_finite()),
             };
             if !finite {
-                return refuse(format!("NaN or infinity on diagonal {}", (t.giant + t.baby) % slots));
+                return refuse(format!(
+                    "NaN or infinity on diagonal {}",
+                    (t.giant + t.baby) % slots
+                ));
             }
         }
         if folds.iter().any(|&f| f >= MOST_ROTATION) {
@@ -106,7 +134,14 @@ impl BlockMap {
                 return refuse(format!("output {o} has no term"));
             }
         }
-        Ok(Self { slots, inputs, outputs, terms, folds, pin: None })
+        Ok(Self {
+            slots,
+            inputs,
+            outputs,
+            terms,
+            folds,
+            pin: None,
+        })
     }
 
     /// Splits offsets by a stride: offset = stride·(count·h + l), baby = stride·l, 0 ≤ l < count.
@@ -127,14 +162,23 @@ impl BlockMap {
             .into_iter()
             .map(|(input, output, offset, values)| {
                 let baby = offset % (stride * count);
-                Term { input, output, giant: offset - baby, baby, values }
+                Term {
+                    input,
+                    output,
+                    giant: offset - baby,
+                    baby,
+                    values,
+                }
             })
             .collect();
         Self::new(slots, inputs, outputs, terms, folds)
     }
 
     pub(crate) fn pinned(self, pin: usize) -> Self {
-        Self { pin: Some(pin), ..self }
+        Self {
+            pin: Some(pin),
+            ..self
+        }
     }
     pub(crate) fn pin(&self) -> Option<usize> {
         self.pin
@@ -161,31 +205,54 @@ impl BlockMap {
     }
     /// Distinct baby steps for one input, ascending (0 included where used).
     pub fn babies(&self, input: usize) -> Vec<usize> {
-        self.terms.iter().filter(|t| t.input == input).map(|t| t.baby).collect::<BTreeSet<_>>().into_iter().collect()
+        self.terms
+            .iter()
+            .filter(|t| t.input == input)
+            .map(|t| t.baby)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
     }
     /// Distinct giant steps for one output, ascending.
     pub fn giants(&self, output: usize) -> Vec<usize> {
-        self.terms.iter().filter(|t| t.output == output).map(|t| t.giant).collect::<BTreeSet<_>>().into_iter().collect()
+        self.terms
+            .iter()
+            .filter(|t| t.output == output)
+            .map(|t| t.giant)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
     }
     /// All non-zero rotations that it uses.
     pub fn rotations(&self) -> BTreeSet<usize> {
-        self.terms.iter().flat_map(|t| [t.giant, t.baby]).chain(self.folds.iter().copied()).filter(|&r| r % self.slots != 0).collect()
+        self.terms
+            .iter()
+            .flat_map(|t| [t.giant, t.baby])
+            .chain(self.folds.iter().copied())
+            .filter(|&r| r % self.slots != 0)
+            .collect()
     }
     /// Σⱼ|Mₖⱼ|² over the rows k, folds included: (mean over the rows of the output where it is largest, largest row). The variance of
     /// independent errors grows by it.
     pub fn row_energy(&self) -> (f64, f64) {
         let mut mean = 0.0f64;
         let mut most = 0.0f64;
-        self.each_row_sum(|v| v.norm_sqr(), |sums| {
-            mean = mean.max(sums.iter().sum::<f64>() / sums.len() as f64);
-            most = sums.iter().copied().fold(most, f64::max);
-        });
+        self.each_row_sum(
+            |v| v.norm_sqr(),
+            |sums| {
+                mean = mean.max(sums.iter().sum::<f64>() / sums.len() as f64);
+                most = sums.iter().copied().fold(most, f64::max);
+            },
+        );
         (mean, most)
     }
     /// Largest Σⱼ|Mₖⱼ| over rows of one output, folds included: how the bound on magnitudes grows.
     pub fn row_sum(&self) -> f64 {
         let mut worst = 0.0f64;
-        self.each_row_sum(|v| v.norm(), |sums| worst = sums.iter().copied().fold(worst, f64::max));
+        self.each_row_sum(
+            |v| v.norm(),
+            |sums| worst = sums.iter().copied().fold(worst, f64::max),
+        );
         worst
     }
     fn each_row_sum(&self, measure: impl Fn(Complex64) -> f64, mut see: impl FnMut(&[f64])) {
@@ -197,7 +264,9 @@ impl BlockMap {
                 }
             }
             for &f in &self.folds {
-                sums = (0..self.slots).map(|j| sums[j] + sums[(j + f) % self.slots]).collect();
+                sums = (0..self.slots)
+                    .map(|j| sums[j] + sums[(j + f) % self.slots])
+                    .collect();
             }
             see(&sums);
         }
@@ -208,7 +277,12 @@ impl BlockMap {
 ///
 /// # Errors
 /// If the operands do not match the map, or no level is left.
-pub fn apply<A: Arithmetic + ?Sized>(a: &A, xs: &[A::Value], map: &BlockMap, scale: f64) -> Result<Vec<A::Value>, Error> {
+pub fn apply<A: Arithmetic + ?Sized>(
+    a: &A,
+    xs: &[A::Value],
+    map: &BlockMap,
+    scale: f64,
+) -> Result<Vec<A::Value>, Error> {
     let (level, plain_scale) = prepare(a, xs, map, scale)?;
     let _ = level;
     let n = map.slots();
@@ -217,7 +291,10 @@ pub fn apply<A: Arithmetic + ?Sized>(a: &A, xs: &[A::Value], map: &BlockMap, sca
         .map(|i| {
             let babies = map.babies(i);
             let by: Vec<i64> = babies.iter().map(|&b| b as i64).collect();
-            Ok(babies.into_iter().zip(a.rotate_many(&xs[i], &by)?).collect())
+            Ok(babies
+                .into_iter()
+                .zip(a.rotate_many(&xs[i], &by)?)
+                .collect())
         })
         .collect::<Result<_, Error>>()?;
     for o in 0..map.outputs() {
@@ -226,8 +303,14 @@ pub fn apply<A: Arithmetic + ?Sized>(a: &A, xs: &[A::Value], map: &BlockMap, sca
             let mut inner: Option<A::Value> = None;
             for t in map.terms().iter().filter(|t| t.output == o && t.giant == g) {
                 // rot_g(rot_{-g}(v) ⊙ rot_b(x)) = v ⊙ rot_{g+b}(x)
-                let v: Vec<Complex64> = (0..t.values.len()).map(|j| t.values.at(j + t.values.len() - g % t.values.len())).collect();
-                let x = &rotated[t.input].iter().find(|(b, _)| *b == t.baby).expect("every baby step was rotated").1;
+                let v: Vec<Complex64> = (0..t.values.len())
+                    .map(|j| t.values.at(j + t.values.len() - g % t.values.len()))
+                    .collect();
+                let x = &rotated[t.input]
+                    .iter()
+                    .find(|(b, _)| *b == t.baby)
+                    .expect("every baby step was rotated")
+                    .1;
                 let p = a.mul_plain(x, &v, plain_scale)?;
                 inner = Some(match inner {
                     None => p,
@@ -235,7 +318,11 @@ pub fn apply<A: Arithmetic + ?Sized>(a: &A, xs: &[A::Value], map: &BlockMap, sca
                 });
             }
             let inner = inner.expect("a giant step has a term");
-            let y = if g == 0 { inner } else { a.rotate(&inner, g as i64)? };
+            let y = if g == 0 {
+                inner
+            } else {
+                a.rotate(&inner, g as i64)?
+            };
             total = Some(match total {
                 None => y,
                 Some(s) => a.add(&s, &y)?,
@@ -252,25 +339,52 @@ pub fn apply<A: Arithmetic + ?Sized>(a: &A, xs: &[A::Value], map: &BlockMap, sca
 }
 
 /// Checks operands of a map and gives their common level and the scale for its plaintexts.
-pub(crate) fn prepare<A: Arithmetic + ?Sized>(a: &A, xs: &[A::Value], map: &BlockMap, scale: f64) -> Result<(crate::Level, f64), Error> {
+pub(crate) fn prepare<A: Arithmetic + ?Sized>(
+    a: &A,
+    xs: &[A::Value],
+    map: &BlockMap,
+    scale: f64,
+) -> Result<(crate::Level, f64), Error> {
     if xs.len() != map.inputs() {
-        return Err(Error::Conformance { object: "block map", reason: format!("{} inputs given, {} needed", xs.len(), map.inputs()) });
+        return Err(Error::Conformance {
+            object: "block map",
+            reason: format!("{} inputs given, {} needed", xs.len(), map.inputs()),
+        });
     }
     let first = a.info(&xs[0]);
     for x in xs {
         let i = a.info(x);
         if i.level != first.level {
-            return Err(Error::LevelMismatch { operation: "linear", left: first.level.index(), right: i.level.index() });
+            return Err(Error::LevelMismatch {
+                operation: "linear",
+                left: first.level.index(),
+                right: i.level.index(),
+            });
         }
         if !crate::arithmetic::same_scale(i.scale, first.scale) {
-            return Err(Error::ScaleMismatch { operation: "linear", left: first.scale.log2(), right: i.scale.log2() });
+            return Err(Error::ScaleMismatch {
+                operation: "linear",
+                left: first.scale.log2(),
+                right: i.scale.log2(),
+            });
         }
         if i.slots > map.slots() {
-            return Err(Error::Slots { operation: "linear", slots: i.slots, most: map.slots() });
+            return Err(Error::Slots {
+                operation: "linear",
+                slots: i.slots,
+                most: map.slots(),
+            });
         }
     }
     if first.level.index() == 0 {
-        return Err(Error::Levels { operation: "linear", needed: 1, had: 0 });
+        return Err(Error::Levels {
+            operation: "linear",
+            needed: 1,
+            had: 0,
+        });
     }
-    Ok((first.level, a.parameters().modulus(first.level) * scale / first.scale))
+    Ok((
+        first.level,
+        a.parameters().modulus(first.level) * scale / first.scale,
+    ))
 }

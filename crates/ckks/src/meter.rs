@@ -137,7 +137,14 @@ pub struct CostTable {
 impl Default for CostTable {
     /// Shipped default: N = 2^16, measured by `polyveil bench` (see docs/benchmarks.md).
     fn default() -> Self {
-        Self { ntt: 0.20e-3, multiply_add: 30e-6, conversion: 11e-6, pass: 32e-6, expansion: 60e-6, encode: 4e-9 }
+        Self {
+            ntt: 0.245e-3,
+            multiply_add: 37e-6,
+            conversion: 13.5e-6,
+            pass: 39e-6,
+            expansion: 73e-6,
+            encode: 5e-9,
+        }
     }
 }
 
@@ -172,7 +179,10 @@ pub struct Meter {
 impl Meter {
     /// For these parameters.
     pub fn new(parameters: &Parameters) -> Self {
-        Self { parameters: parameters.clone(), state: Mutex::default() }
+        Self {
+            parameters: parameters.clone(),
+            state: Mutex::default(),
+        }
     }
     /// A fresh encryption of values up to `bound` at a residual level.
     ///
@@ -180,12 +190,26 @@ impl Meter {
     /// If the slot count does not fit.
     pub fn input(&self, level: Level, slots: usize, bound: f64) -> Result<MeterValue, Error> {
         if !slots.is_power_of_two() || slots > self.parameters.max_slots() {
-            return Err(Error::Slots { operation: "input", slots, most: self.parameters.max_slots() });
+            return Err(Error::Slots {
+                operation: "input",
+                slots,
+                most: self.parameters.max_slots(),
+            });
         }
         let scale = self.parameters.scale(level);
         // seeded symmetric encryption: one Gaussian, and the encoder's rounding
-        let deviation = self.slot_error(ring::GAUSSIAN_SIGMA * ring::GAUSSIAN_SIGMA + 1.0 / 12.0) / scale;
-        Ok(MeterValue { level, scale, slots, bound, rms: bound, deviation, peak: 1.0, degree: 1 })
+        let deviation =
+            self.slot_error(ring::GAUSSIAN_SIGMA * ring::GAUSSIAN_SIGMA + 1.0 / 12.0) / scale;
+        Ok(MeterValue {
+            level,
+            scale,
+            slots,
+            bound,
+            rms: bound,
+            deviation,
+            peak: 1.0,
+            degree: 1,
+        })
     }
     /// Work so far.
     pub fn cost(&self) -> Cost {
@@ -220,8 +244,16 @@ impl Meter {
             .digits()
             .iter()
             .map(|d| {
-                let log: f64 = kept.iter().filter(|k| d.contains(k)).map(|&k| (p.prime(k).value() as f64).log2()).sum();
-                if log == 0.0 { 0.0 } else { (2.0 * (log - p.log_p())).exp2() }
+                let log: f64 = kept
+                    .iter()
+                    .filter(|k| d.contains(k))
+                    .map(|&k| (p.prime(k).value() as f64).log2())
+                    .sum();
+                if log == 0.0 {
+                    0.0
+                } else {
+                    (2.0 * (log - p.log_p())).exp2()
+                }
             })
             .sum();
         self.slot_error(self.n() * ring::GAUSSIAN_SIGMA * ring::GAUSSIAN_SIGMA * sum / 12.0)
@@ -234,12 +266,23 @@ impl Meter {
     fn shape(&self, level: Level) -> (f64, f64, Vec<f64>) {
         let p = &self.parameters;
         let kept = p.limbs(level);
-        let digits = p.digits().iter().map(|d| kept.iter().filter(|k| d.contains(k)).count() as f64).filter(|&c| c > 0.0).collect();
+        let digits = p
+            .digits()
+            .iter()
+            .map(|d| kept.iter().filter(|k| d.contains(k)).count() as f64)
+            .filter(|&c| c > 0.0)
+            .collect();
         (kept.len() as f64, p.special().len() as f64, digits)
     }
     fn decomposition(&self, level: Level) -> Cost {
         let (kept, _, _) = self.shape(level);
-        Cost { ntts: kept, conversions: kept, passes: kept, decompositions: 1.0, ..Cost::default() }
+        Cost {
+            ntts: kept,
+            conversions: kept,
+            passes: kept,
+            decompositions: 1.0,
+            ..Cost::default()
+        }
     }
     /// Digits of all limbs: what `Scratch::fill` does over the extended limbs.
     fn digit_limbs(&self, level: Level) -> Cost {
@@ -255,42 +298,82 @@ impl Meter {
     fn times_key(&self, level: Level) -> Cost {
         let (kept, special, digits) = self.shape(level);
         let d = digits.len() as f64;
-        Cost { multiply_adds: 2.0 * d * (kept + special), expansions: d * (kept + special), key_switches: 1.0, ..Cost::default() }
+        Cost {
+            multiply_adds: 2.0 * d * (kept + special),
+            expansions: d * (kept + special),
+            key_switches: 1.0,
+            ..Cost::default()
+        }
     }
     /// Dividing one polynomial with `keep + drop` limbs by `drop`.
     fn division(&self, keep: f64, drop: f64) -> Cost {
-        Cost { ntts: keep + drop, conversions: drop + drop * keep, passes: 2.0 * keep + drop, ..Cost::default() }
+        Cost {
+            ntts: keep + drop,
+            conversions: drop + drop * keep,
+            passes: 2.0 * keep + drop,
+            ..Cost::default()
+        }
     }
     fn switch(&self, level: Level) -> Cost {
         let (kept, special, _) = self.shape(level);
         let two = self.division(kept, special);
-        self.decomposition(level).plus(self.digit_limbs(level)).plus(self.times_key(level)).plus(two).plus(two)
+        self.decomposition(level)
+            .plus(self.digit_limbs(level))
+            .plus(self.times_key(level))
+            .plus(two)
+            .plus(two)
     }
     fn rotated(&self, x: &MeterValue, g: u64, decomposed: bool) -> Result<MeterValue, Error> {
         linear_degree("rotate", x)?;
         self.need(KeyName::Galois(g), x.level);
         let (kept, special, _) = self.shape(x.level);
         let two = self.division(kept, special);
-        let mut cost = self.times_key(x.level).plus(two).plus(two).plus(self.digit_limbs(x.level));
+        let mut cost = self
+            .times_key(x.level)
+            .plus(two)
+            .plus(two)
+            .plus(self.digit_limbs(x.level));
         cost.passes += 3.0 * kept;
         if !decomposed {
             cost = cost.plus(self.decomposition(x.level));
         }
         self.spend(cost);
-        Ok(self.with_error(x, (self.rounding().hypot(self.switching(x.level))) / x.scale))
+        Ok(self.with_error(
+            x,
+            (self.rounding().hypot(self.switching(x.level))) / x.scale,
+        ))
     }
     fn with_error(&self, x: &MeterValue, deviation: f64) -> MeterValue {
-        MeterValue { deviation: x.deviation.hypot(deviation), ..*x }
+        MeterValue {
+            deviation: x.deviation.hypot(deviation),
+            ..*x
+        }
     }
-    fn pair(&self, operation: &'static str, x: &MeterValue, y: &MeterValue) -> Result<MeterValue, Error> {
+    fn pair(
+        &self,
+        operation: &'static str,
+        x: &MeterValue,
+        y: &MeterValue,
+    ) -> Result<MeterValue, Error> {
         if x.level != y.level {
-            return Err(Error::LevelMismatch { operation, left: x.level.index(), right: y.level.index() });
+            return Err(Error::LevelMismatch {
+                operation,
+                left: x.level.index(),
+                right: y.level.index(),
+            });
         }
         if !same_scale(x.scale, y.scale) {
-            return Err(Error::ScaleMismatch { operation, left: x.scale.log2(), right: y.scale.log2() });
+            return Err(Error::ScaleMismatch {
+                operation,
+                left: x.scale.log2(),
+                right: y.scale.log2(),
+            });
         }
         let (kept, _, _) = self.shape(x.level);
-        self.spend(Cost { passes: kept * (x.degree.max(y.degree) as f64 + 1.0), ..Cost::default() });
+        self.spend(Cost {
+            passes: kept * (x.degree.max(y.degree) as f64 + 1.0),
+            ..Cost::default()
+        });
         Ok(MeterValue {
             slots: x.slots.max(y.slots),
             bound: x.bound + y.bound,
@@ -303,7 +386,12 @@ impl Meter {
     }
     fn encoding(&self, len: usize, limbs: f64) -> Cost {
         let words = (2 * len).max(8) as f64;
-        Cost { encodes: len as f64 * (len as f64).log2().max(1.0), ntts: limbs * words / self.n(), passes: limbs * words / self.n(), ..Cost::default() }
+        Cost {
+            encodes: len as f64 * (len as f64).log2().max(1.0),
+            ntts: limbs * words / self.n(),
+            passes: limbs * words / self.n(),
+            ..Cost::default()
+        }
     }
     /// Error of a plaintext's rounding, in slots.
     fn plain_error(len: usize, scale: f64) -> f64 {
@@ -315,7 +403,15 @@ impl Meter {
 }
 
 fn linear_degree(operation: &'static str, x: &MeterValue) -> Result<(), Error> {
-    if x.degree == 1 { Ok(()) } else { Err(Error::Degree { operation, needed: 1, had: x.degree }) }
+    if x.degree == 1 {
+        Ok(())
+    } else {
+        Err(Error::Degree {
+            operation,
+            needed: 1,
+            had: x.degree,
+        })
+    }
 }
 
 impl Arithmetic for Meter {
@@ -325,7 +421,11 @@ impl Arithmetic for Meter {
         &self.parameters
     }
     fn info(&self, x: &MeterValue) -> Info {
-        Info { level: x.level, scale: x.scale, slots: x.slots }
+        Info {
+            level: x.level,
+            scale: x.scale,
+            slots: x.slots,
+        }
     }
     fn add(&self, x: &MeterValue, y: &MeterValue) -> Result<MeterValue, Error> {
         self.pair("add", x, y)
@@ -340,7 +440,12 @@ impl Arithmetic for Meter {
         self.spend(cost);
         let y = self.with_error(x, Self::plain_error(v.len(), x.scale));
         let magnitude = Self::magnitude(v);
-        Ok(MeterValue { bound: x.bound + magnitude, rms: x.rms + magnitude, slots: x.slots.max(v.len()), ..y })
+        Ok(MeterValue {
+            bound: x.bound + magnitude,
+            rms: x.rms + magnitude,
+            slots: x.slots.max(v.len()),
+            ..y
+        })
     }
     fn mul_plain(&self, x: &MeterValue, v: &[Complex64], scale: f64) -> Result<MeterValue, Error> {
         let (kept, _, _) = self.shape(x.level);
@@ -349,46 +454,95 @@ impl Arithmetic for Meter {
         self.spend(cost);
         let magnitude = Self::magnitude(v);
         let deviation = (x.deviation * magnitude).hypot(x.rms * Self::plain_error(v.len(), scale));
-        Ok(MeterValue { scale: x.scale * scale, slots: x.slots.max(v.len()), bound: x.bound * magnitude, rms: x.rms * magnitude, deviation, ..*x })
+        Ok(MeterValue {
+            scale: x.scale * scale,
+            slots: x.slots.max(v.len()),
+            bound: x.bound * magnitude,
+            rms: x.rms * magnitude,
+            deviation,
+            ..*x
+        })
     }
-    fn linear_combination(&self, terms: &[(f64, &MeterValue)], constant: f64, level: Level, scale: f64) -> Result<MeterValue, Error> {
+    fn linear_combination(
+        &self,
+        terms: &[(f64, &MeterValue)],
+        constant: f64,
+        level: Level,
+        scale: f64,
+    ) -> Result<MeterValue, Error> {
         let (kept, _, _) = self.shape(level);
-        let (mut bound, mut rms, mut variance, mut slots, mut peak) = (constant.abs(), constant.abs(), 0.0, 1, 1.0f64);
+        let (mut bound, mut rms, mut variance, mut slots, mut peak) =
+            (constant.abs(), constant.abs(), 0.0, 1, 1.0f64);
         for (c, x) in terms {
             linear_degree("linear combination", x)?;
             if x.level < level {
-                return Err(Error::Levels { operation: "linear combination", needed: level.index(), had: x.level.index() });
+                return Err(Error::Levels {
+                    operation: "linear combination",
+                    needed: level.index(),
+                    had: x.level.index(),
+                });
             }
             bound += c.abs() * x.bound;
             rms += c.abs() * x.rms;
             // the constant's own rounding to an integer k
             let k = c * (scale / x.scale);
-            variance += (c * x.deviation).powi(2) + (x.rms * (k - k.round()).abs() * x.scale / scale).powi(2);
+            variance += (c * x.deviation).powi(2)
+                + (x.rms * (k - k.round()).abs() * x.scale / scale).powi(2);
             slots = slots.max(x.slots);
             peak = peak.max(x.peak);
         }
-        self.spend(Cost { passes: 2.0 * kept * terms.len() as f64, ..Cost::default() });
-        Ok(MeterValue { level, scale, slots, bound, rms, deviation: variance.sqrt(), peak, degree: 1 })
+        self.spend(Cost {
+            passes: 2.0 * kept * terms.len() as f64,
+            ..Cost::default()
+        });
+        Ok(MeterValue {
+            level,
+            scale,
+            slots,
+            bound,
+            rms,
+            deviation: variance.sqrt(),
+            peak,
+            degree: 1,
+        })
     }
     fn mul_integer(&self, x: &MeterValue, k: i64) -> Result<MeterValue, Error> {
         let (kept, _, _) = self.shape(x.level);
-        self.spend(Cost { passes: 2.0 * kept, ..Cost::default() });
+        self.spend(Cost {
+            passes: 2.0 * kept,
+            ..Cost::default()
+        });
         let k = (k as f64).abs();
-        Ok(MeterValue { bound: x.bound * k, rms: x.rms * k, deviation: x.deviation * k, ..*x })
+        Ok(MeterValue {
+            bound: x.bound * k,
+            rms: x.rms * k,
+            deviation: x.deviation * k,
+            ..*x
+        })
     }
     fn mul_i(&self, x: &MeterValue) -> Result<MeterValue, Error> {
         let (kept, _, _) = self.shape(x.level);
-        self.spend(Cost { passes: 4.0 * kept, ..Cost::default() });
+        self.spend(Cost {
+            passes: 4.0 * kept,
+            ..Cost::default()
+        });
         Ok(*x)
     }
     fn mul(&self, x: &MeterValue, y: &MeterValue) -> Result<MeterValue, Error> {
         linear_degree("mul", x)?;
         linear_degree("mul", y)?;
         if x.level != y.level {
-            return Err(Error::LevelMismatch { operation: "mul", left: x.level.index(), right: y.level.index() });
+            return Err(Error::LevelMismatch {
+                operation: "mul",
+                left: x.level.index(),
+                right: y.level.index(),
+            });
         }
         let (kept, _, _) = self.shape(x.level);
-        self.spend(Cost { multiply_adds: 4.0 * kept, ..Cost::default() });
+        self.spend(Cost {
+            multiply_adds: 4.0 * kept,
+            ..Cost::default()
+        });
         Ok(MeterValue {
             scale: x.scale * y.scale,
             slots: x.slots.max(y.slots),
@@ -414,7 +568,11 @@ impl Arithmetic for Meter {
         Ok(MeterValue { degree: 1, ..y })
     }
     fn rescale(&self, x: &MeterValue) -> Result<MeterValue, Error> {
-        let level = self.parameters.below(x.level).ok_or(Error::Levels { operation: "rescale", needed: 1, had: 0 })?;
+        let level = self.parameters.below(x.level).ok_or(Error::Levels {
+            operation: "rescale",
+            needed: 1,
+            had: 0,
+        })?;
         let (kept, _, _) = self.shape(level);
         let one = self.division(kept, self.parameters.group(x.level).len() as f64);
         for _ in 0..=x.degree {
@@ -426,20 +584,42 @@ impl Arithmetic for Meter {
     }
     fn drop_to(&self, x: &MeterValue, level: Level) -> Result<MeterValue, Error> {
         if x.level < level {
-            return Err(Error::Levels { operation: "drop", needed: level.index(), had: x.level.index() });
+            return Err(Error::Levels {
+                operation: "drop",
+                needed: level.index(),
+                had: x.level.index(),
+            });
         }
         Ok(MeterValue { level, ..*x })
     }
     fn with_scale(&self, x: &MeterValue, scale: f64) -> Result<MeterValue, Error> {
         let ratio = x.scale / scale;
-        Ok(MeterValue { scale, bound: x.bound * ratio, rms: x.rms * ratio, deviation: x.deviation * ratio, ..*x })
+        Ok(MeterValue {
+            scale,
+            bound: x.bound * ratio,
+            rms: x.rms * ratio,
+            deviation: x.deviation * ratio,
+            ..*x
+        })
     }
     fn with_exact_scale(&self, x: &MeterValue, scale: f64) -> Result<MeterValue, Error> {
-        if same_scale(x.scale, scale) { Ok(MeterValue { scale, ..*x }) } else { Err(Error::ScaleMismatch { operation: "with_exact_scale", left: x.scale.log2(), right: scale.log2() }) }
+        if same_scale(x.scale, scale) {
+            Ok(MeterValue { scale, ..*x })
+        } else {
+            Err(Error::ScaleMismatch {
+                operation: "with_exact_scale",
+                left: x.scale.log2(),
+                right: scale.log2(),
+            })
+        }
     }
     fn assume_bound(&self, x: &MeterValue, bound: f64) -> Result<MeterValue, Error> {
         // T_k(cos θ) = cos kθ has root mean square 1/√2
-        Ok(MeterValue { bound: x.bound.min(bound), rms: x.rms.min(bound * std::f64::consts::FRAC_1_SQRT_2), ..*x })
+        Ok(MeterValue {
+            bound: x.bound.min(bound),
+            rms: x.rms.min(bound * std::f64::consts::FRAC_1_SQRT_2),
+            ..*x
+        })
     }
     fn rotate(&self, x: &MeterValue, by: i64) -> Result<MeterValue, Error> {
         if by.rem_euclid(x.slots as i64) == 0 {
@@ -465,34 +645,62 @@ impl Arithmetic for Meter {
     }
     fn mod_raise(&self, x: &MeterValue, to: Level) -> Result<MeterValue, Error> {
         let p = &self.parameters;
-        let spec = p.bootstrap().ok_or(Error::Conformance { object: "mod_raise", reason: "these parameters have no bootstrapping".into() })?;
+        let spec = p.bootstrap().ok_or(Error::Conformance {
+            object: "mod_raise",
+            reason: "these parameters have no bootstrapping".into(),
+        })?;
         linear_degree("mod_raise", x)?;
         self.need(KeyName::DenseToSparse, Level::new(0));
         self.need(KeyName::SparseToDense, to);
         let (kept, _, _) = self.shape(to);
-        let mut cost = self.switch(to).plus(self.division(1.0, 1.0)).plus(self.division(1.0, 1.0));
+        let mut cost = self
+            .switch(to)
+            .plus(self.division(1.0, 1.0))
+            .plus(self.division(1.0, 1.0));
         cost.ntts += 2.0 * kept;
         cost.passes += 4.0 * kept;
         cost.bootstraps += 1.0;
         self.spend(cost);
         let base = p.modulus(Level::new(0));
         let ratio = base / p.prime(p.encapsulation_prime()).value() as f64;
-        let sparse = self.slot_error(self.n() * (ring::GAUSSIAN_SIGMA * ratio).powi(2) / 12.0 + (1.0 + spec.hamming_weight as f64) / 12.0);
+        let sparse = self.slot_error(
+            self.n() * (ring::GAUSSIAN_SIGMA * ratio).powi(2) / 12.0
+                + (1.0 + spec.hamming_weight as f64) / 12.0,
+        );
         let back = self.rounding().hypot(self.switching(to));
         let wraps = ((spec.hamming_weight as f64 + 1.0) / 12.0 * self.n()).sqrt() * base / x.scale;
         let y = self.with_error(x, sparse.hypot(back) / x.scale);
-        Ok(MeterValue { level: to, slots: p.max_slots(), bound: x.bound + 6.0 * wraps, rms: x.rms.hypot(wraps), ..y })
+        Ok(MeterValue {
+            level: to,
+            slots: p.max_slots(),
+            bound: x.bound + 6.0 * wraps,
+            rms: x.rms.hypot(wraps),
+            ..y
+        })
     }
     fn with_slots(&self, x: &MeterValue, slots: usize) -> Result<MeterValue, Error> {
         if !slots.is_power_of_two() || slots > self.parameters.max_slots() {
-            return Err(Error::Slots { operation: "with_slots", slots, most: self.parameters.max_slots() });
+            return Err(Error::Slots {
+                operation: "with_slots",
+                slots,
+                most: self.parameters.max_slots(),
+            });
         }
         Ok(MeterValue { slots, ..*x })
     }
-    fn linear(&self, xs: &[MeterValue], map: &BlockMap, scale: f64) -> Result<Vec<MeterValue>, Error> {
+    fn linear(
+        &self,
+        xs: &[MeterValue],
+        map: &BlockMap,
+        scale: f64,
+    ) -> Result<Vec<MeterValue>, Error> {
         let (level, plain_scale) = crate::map::prepare(self, xs, map, scale)?;
         let p = &self.parameters;
-        let below = p.below(level).ok_or(Error::Levels { operation: "linear", needed: 1, had: 0 })?;
+        let below = p.below(level).ok_or(Error::Levels {
+            operation: "linear",
+            needed: 1,
+            had: 0,
+        })?;
         let (kept, special, digits) = self.shape(level);
         let all = kept + special;
         let slots = map.slots();
@@ -502,7 +710,9 @@ impl Arithmetic for Meter {
             cost.passes += 2.0 * kept;
             let moving: Vec<usize> = babies.into_iter().filter(|b| b % slots != 0).collect();
             if !moving.is_empty() {
-                cost = cost.plus(self.decomposition(level)).plus(self.digit_limbs(level));
+                cost = cost
+                    .plus(self.decomposition(level))
+                    .plus(self.digit_limbs(level));
             }
             for b in moving {
                 self.need(KeyName::Galois(galois_element(p, b as i64)), level);
@@ -518,7 +728,11 @@ impl Arithmetic for Meter {
                     continue;
                 }
                 self.need(KeyName::Galois(galois_element(p, g as i64)), level);
-                cost = cost.plus(self.division(kept, special)).plus(self.decomposition(level)).plus(self.digit_limbs(level)).plus(self.times_key(level));
+                cost = cost
+                    .plus(self.division(kept, special))
+                    .plus(self.decomposition(level))
+                    .plus(self.digit_limbs(level))
+                    .plus(self.times_key(level));
                 cost.passes += 3.0 * all;
             }
             per_row = per_row.max(map.terms().iter().filter(|t| t.output == o).count());
@@ -536,9 +750,15 @@ impl Arithmetic for Meter {
         let rms = xs.iter().map(|x| x.rms).fold(0.0, f64::max);
         let deviation = xs.iter().map(|x| x.deviation).fold(0.0, f64::max);
         let input = deviation.hypot(self.switching(level) / xs[0].scale);
-        let longest = map.terms().iter().map(|t| t.values.len()).max().unwrap_or(1);
+        let longest = map
+            .terms()
+            .iter()
+            .map(|t| t.values.len())
+            .max()
+            .unwrap_or(1);
         let folded = (1usize << map.folds().len()) as f64;
-        let plain = rms * Self::plain_error(longest, plain_scale) * (per_row as f64 * folded).sqrt();
+        let plain =
+            rms * Self::plain_error(longest, plain_scale) * (per_row as f64 * folded).sqrt();
         let mut y = MeterValue {
             level,
             scale: xs[0].scale * plain_scale,
@@ -546,7 +766,11 @@ impl Arithmetic for Meter {
             bound: bound * map.row_sum(),
             rms: (rms * mean.sqrt() * xs.len() as f64).min(bound * map.row_sum()),
             deviation: (input * mean.sqrt()).hypot(plain),
-            peak: if mean > 0.0 { (most / mean).sqrt() } else { 1.0 },
+            peak: if mean > 0.0 {
+                (most / mean).sqrt()
+            } else {
+                1.0
+            },
             degree: 1,
         };
         if map.folds().is_empty() {
@@ -558,27 +782,63 @@ impl Arithmetic for Meter {
             self.spend(one.plus(one).plus(last).plus(last));
             for &f in map.folds() {
                 let r = self.rotate(&y, f as i64)?;
-                y.deviation = y.deviation.hypot((r.deviation.powi(2) - y.deviation.powi(2)).max(0.0).sqrt());
-                self.spend(Cost { passes: 2.0 * kept, ..Cost::default() });
+                y.deviation = y
+                    .deviation
+                    .hypot((r.deviation.powi(2) - y.deviation.powi(2)).max(0.0).sqrt());
+                self.spend(Cost {
+                    passes: 2.0 * kept,
+                    ..Cost::default()
+                });
             }
         }
-        let y = self.with_error(&MeterValue { level: below, scale, ..y }, self.rounding() / scale);
+        let y = self.with_error(
+            &MeterValue {
+                level: below,
+                scale,
+                ..y
+            },
+            self.rounding() / scale,
+        );
         Ok(vec![y; map.outputs()])
     }
     fn polynomial(&self, x: &MeterValue, polynomial: &Polynomial) -> Result<MeterValue, Error> {
         // the circuit's own errors, then the operand's by the derivative
-        let exact = MeterValue { deviation: 0.0, bound: x.bound.min(1.0), rms: x.rms.min(1.0), ..*x };
+        let exact = MeterValue {
+            deviation: 0.0,
+            bound: x.bound.min(1.0),
+            rms: x.rms.min(1.0),
+            ..*x
+        };
         let y = crate::polynomial::evaluate(self, &exact, polynomial)?;
         let (slope, steepest) = polynomial.slope();
         // a slot whose error is largest may also lie where the slope is
-        let peak = if slope > 0.0 { x.peak * steepest / slope } else { 1.0 };
-        let y = MeterValue { peak: peak.max(1.0), ..self.with_error(&y, x.deviation * slope) };
+        let peak = if slope > 0.0 {
+            x.peak * steepest / slope
+        } else {
+            1.0
+        };
+        let y = MeterValue {
+            peak: peak.max(1.0),
+            ..self.with_error(&y, x.deviation * slope)
+        };
         let bound = polynomial.sup();
-        Ok(MeterValue { bound, rms: bound, ..y })
+        Ok(MeterValue {
+            bound,
+            rms: bound,
+            ..y
+        })
     }
     fn eval_mod(&self, x: &MeterValue, cosine: &Polynomial) -> Result<MeterValue, Error> {
-        let spec = self.parameters.bootstrap().ok_or(Error::Conformance { object: "bootstrap", reason: "these parameters have none".into() })?;
-        let exact = MeterValue { deviation: 0.0, bound: x.bound.min(1.0), rms: x.rms.min(1.0), ..*x };
+        let spec = self.parameters.bootstrap().ok_or(Error::Conformance {
+            object: "bootstrap",
+            reason: "these parameters have none".into(),
+        })?;
+        let exact = MeterValue {
+            deviation: 0.0,
+            bound: x.bound.min(1.0),
+            rms: x.rms.min(1.0),
+            ..*x
+        };
         let y = crate::bootstrap::eval_mod(self, &exact, cosine, spec.range, spec.double_angles)?;
         // v stays near integers, where the sine's slope in v is 2π
         let slope = 2.0 * std::f64::consts::PI * crate::bootstrap::radius(spec.range);

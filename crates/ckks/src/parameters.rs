@@ -69,7 +69,10 @@ impl ParametersSpec {
             name: "standard-16".into(),
             log_n: 16,
             base_bits: 50,
-            residual: Zone { levels: 10, bits: vec![40] },
+            residual: Zone {
+                levels: 10,
+                bits: vec![40],
+            },
             bootstrap: Some(Self::standard_bootstrap()),
             special_bits: vec![46; 10],
             dnum: 3,
@@ -78,9 +81,18 @@ impl ParametersSpec {
     }
     fn standard_bootstrap() -> BootstrapSpec {
         BootstrapSpec {
-            slot_to_coeff: Zone { levels: 3, bits: vec![42] },
-            eval_mod: Zone { levels: 8, bits: vec![31, 31] },
-            coeff_to_slot: Zone { levels: 3, bits: vec![50] },
+            slot_to_coeff: Zone {
+                levels: 3,
+                bits: vec![42],
+            },
+            eval_mod: Zone {
+                levels: 8,
+                bits: vec![31, 31],
+            },
+            coeff_to_slot: Zone {
+                levels: 3,
+                bits: vec![50],
+            },
             hamming_weight: 32,
             range: 16,
             degree: 63,
@@ -90,14 +102,21 @@ impl ParametersSpec {
     }
     /// An insecure small ring with the chain of [`ParametersSpec::standard`], for tests.
     pub fn toy(log_n: u32) -> Self {
-        Self { name: format!("toy-{log_n}"), log_n, ..Self::standard() }
+        Self {
+            name: format!("toy-{log_n}"),
+            log_n,
+            ..Self::standard()
+        }
     }
     /// An insecure small ring without bootstrapping, for tests.
     pub fn toy_levelled(log_n: u32, levels: usize) -> Self {
         Self {
             name: format!("toy-levelled-{log_n}"),
             log_n,
-            residual: Zone { levels, bits: vec![40] },
+            residual: Zone {
+                levels,
+                bits: vec![40],
+            },
             bootstrap: None,
             special_bits: vec![46; levels.div_ceil(3) + 2],
             ..Self::standard()
@@ -154,7 +173,12 @@ pub struct Parameters(Arc<Inner>);
 
 impl std::fmt::Debug for Parameters {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Parameters({}, log QP {:.1})", self.0.spec.name, self.log_qp())
+        write!(
+            f,
+            "Parameters({}, log QP {:.1})",
+            self.0.spec.name,
+            self.log_qp()
+        )
     }
 }
 
@@ -170,33 +194,74 @@ impl Parameters {
     /// # Errors
     /// If the set is inconsistent, or a published key would have less than 128 bits and the name does not start with `toy-`.
     pub fn new(spec: ParametersSpec) -> Result<Self, Error> {
-        let refuse = |reason: String| Error::Parameters { name: spec.name.clone(), reason };
+        let refuse = |reason: String| Error::Parameters {
+            name: spec.name.clone(),
+            reason,
+        };
         if !(4..=17).contains(&spec.log_n) {
-            return Err(refuse(format!("log N = {} but 4 to 17 are supported", spec.log_n)));
+            return Err(refuse(format!(
+                "log N = {} but 4 to 17 are supported",
+                spec.log_n
+            )));
         }
-        if spec.dnum == 0 || spec.dnum > 16 || spec.special_bits.is_empty() || spec.special_bits.len() > 24 || spec.residual.levels > 60 {
-            return Err(refuse("dnum must be 1 to 16, special primes 1 to 24, residual levels at most 60".into()));
+        if spec.dnum == 0
+            || spec.dnum > 16
+            || spec.special_bits.is_empty()
+            || spec.special_bits.len() > 24
+            || spec.residual.levels > 60
+        {
+            return Err(refuse(
+                "dnum must be 1 to 16, special primes 1 to 24, residual levels at most 60".into(),
+            ));
         }
-        let mut zones = vec![Zone { levels: 1, bits: vec![spec.base_bits] }, spec.residual.clone()];
+        let mut zones = vec![
+            Zone {
+                levels: 1,
+                bits: vec![spec.base_bits],
+            },
+            spec.residual.clone(),
+        ];
         if let Some(b) = &spec.bootstrap {
-            zones.extend([b.slot_to_coeff.clone(), b.eval_mod.clone(), b.coeff_to_slot.clone()]);
+            zones.extend([
+                b.slot_to_coeff.clone(),
+                b.eval_mod.clone(),
+                b.coeff_to_slot.clone(),
+            ]);
             if b.eval_mod.levels != depth_of(b.degree) + b.double_angles {
                 return Err(refuse(format!(
                     "EvalMod of degree {} with {} double angles needs {} levels, not {}",
-                    b.degree, b.double_angles, depth_of(b.degree) + b.double_angles, b.eval_mod.levels
+                    b.degree,
+                    b.double_angles,
+                    depth_of(b.degree) + b.double_angles,
+                    b.eval_mod.levels
                 )));
             }
-            if b.hamming_weight == 0 || b.hamming_weight >= 1 << spec.log_n || b.range == 0 || b.slot_to_coeff.levels == 0 || b.coeff_to_slot.levels == 0 {
-                return Err(refuse("bootstrapping needs a sparse secret, a range and levels for both transforms".into()));
+            if b.hamming_weight == 0
+                || b.hamming_weight >= 1 << spec.log_n
+                || b.range == 0
+                || b.slot_to_coeff.levels == 0
+                || b.coeff_to_slot.levels == 0
+            {
+                return Err(refuse(
+                    "bootstrapping needs a sparse secret, a range and levels for both transforms"
+                        .into(),
+                ));
             }
         }
         let mut used: Vec<u64> = Vec::new();
         let mut pick = |bits: u32, count: usize, log_n: u32| -> Result<Vec<u64>, Error> {
             if !(20..=50).contains(&bits) {
-                return Err(Error::Parameters { name: spec.name.clone(), reason: format!("primes of {bits} bits; 20 to 50 are supported") });
+                return Err(Error::Parameters {
+                    name: spec.name.clone(),
+                    reason: format!("primes of {bits} bits; 20 to 50 are supported"),
+                });
             }
             // primes of 50 bits stay below 2^50, the largest that an IFMA word reduces lazily
-            let center = if bits == 50 { (1u64 << 50) - (1 << 43) } else { 1u64 << bits };
+            let center = if bits == 50 {
+                (1u64 << 50) - (1 << 43)
+            } else {
+                1u64 << bits
+            };
             let found = ring::ntt_primes(log_n, center, count, &used)?;
             used.extend(&found);
             Ok(found)
@@ -211,11 +276,20 @@ impl Parameters {
                     groups_by_value.push(vec![primes[i], primes[2 * zone.levels - 1 - i]]);
                 }
             } else {
-                let columns: Vec<Vec<u64>> = zone.bits.iter().map(|&b| pick(b, zone.levels, spec.log_n)).collect::<Result<_, _>>()?;
-                groups_by_value.extend((0..zone.levels).map(|i| columns.iter().map(|c| c[i]).collect()));
+                let columns: Vec<Vec<u64>> = zone
+                    .bits
+                    .iter()
+                    .map(|&b| pick(b, zone.levels, spec.log_n))
+                    .collect::<Result<_, _>>()?;
+                groups_by_value
+                    .extend((0..zone.levels).map(|i| columns.iter().map(|c| c[i]).collect()));
             }
         }
-        let special_values: Vec<u64> = spec.special_bits.iter().map(|&b| pick(b, 1, spec.log_n).map(|v| v[0])).collect::<Result<_, _>>()?;
+        let special_values: Vec<u64> = spec
+            .special_bits
+            .iter()
+            .map(|&b| pick(b, 1, spec.log_n).map(|v| v[0]))
+            .collect::<Result<_, _>>()?;
         let residual = spec.residual.levels;
         // keep canonical scales near 2^log_scale: at each level take the prime nearest to S²/2^log_scale
         let nominal = f64::from(spec.log_scale).exp2();
@@ -226,13 +300,20 @@ impl Parameters {
             for level in (1..=residual).rev() {
                 let want = scale * scale / nominal;
                 let best = (1..=level)
-                    .min_by(|&i, &j| (groups_by_value[i][0] as f64 - want).abs().total_cmp(&(groups_by_value[j][0] as f64 - want).abs()))
+                    .min_by(|&i, &j| {
+                        (groups_by_value[i][0] as f64 - want)
+                            .abs()
+                            .total_cmp(&(groups_by_value[j][0] as f64 - want).abs())
+                    })
                     .unwrap_or(level);
                 groups_by_value.swap(level, best);
                 scale = scale * scale / groups_by_value[level][0] as f64;
             }
         }
-        let moduli: Vec<f64> = groups_by_value.iter().map(|g| g.iter().map(|&q| q as f64).product()).collect();
+        let moduli: Vec<f64> = groups_by_value
+            .iter()
+            .map(|g| g.iter().map(|&q| q as f64).product())
+            .collect();
         for level in (1..=residual).rev() {
             scales[level - 1] = scales[level] * scales[level] / moduli[level];
         }
@@ -261,31 +342,64 @@ impl Parameters {
             next += g.len();
         }
         let q_limbs = q_values.len();
-        let ring = Ring::new(spec.log_n, &[q_values.clone(), special_values.clone()].concat())?;
+        let ring = Ring::new(
+            spec.log_n,
+            &[q_values.clone(), special_values.clone()].concat(),
+        )?;
         let special: Arc<[usize]> = (q_limbs..q_limbs + special_values.len()).collect();
         let per_digit = q_limbs.div_ceil(spec.dnum);
-        let digits: Vec<_> = (0..q_limbs).step_by(per_digit).map(|s| s..(s + per_digit).min(q_limbs)).collect();
+        let digits: Vec<_> = (0..q_limbs)
+            .step_by(per_digit)
+            .map(|s| s..(s + per_digit).min(q_limbs))
+            .collect();
         let log_p: f64 = special_values.iter().map(|&p| (p as f64).log2()).sum();
         let log_q: f64 = q_values.iter().map(|&p| (p as f64).log2()).sum();
         for d in &digits {
             let log_d: f64 = d.clone().map(|i| (q_values[i] as f64).log2()).sum();
             if log_d > log_p + 1.0 {
-                return Err(refuse(format!("a digit of {log_d:.0} bits exceeds P of {log_p:.0} bits: add special primes or raise dnum")));
+                return Err(refuse(format!(
+                    "a digit of {log_d:.0} bits exceeds P of {log_p:.0} bits: add special primes or raise dnum"
+                )));
             }
         }
-        let skips = if spec.bootstrap.is_some() { residual + 1 } else { 1 };
+        let skips = if spec.bootstrap.is_some() {
+            residual + 1
+        } else {
+            1
+        };
         let limbs = (0..skips)
             .map(|skip| {
                 (0..groups.len())
-                    .map(|index| (0..=index).filter(|&l| index <= residual || l > residual || l + skip <= residual).flat_map(|l| groups[l].clone()).collect())
+                    .map(|index| {
+                        (0..=index)
+                            .filter(|&l| index <= residual || l > residual || l + skip <= residual)
+                            .flat_map(|l| groups[l].clone())
+                            .collect()
+                    })
                     .collect()
             })
             .collect();
         let transforms = (0..spec.log_n).map(|_| OnceLock::new()).collect();
-        let parameters = Self(Arc::new(Inner { transforms, ring, groups, moduli, scales, special, digits, limbs, log_q, log_p, spec }));
+        let parameters = Self(Arc::new(Inner {
+            transforms,
+            ring,
+            groups,
+            moduli,
+            scales,
+            special,
+            digits,
+            limbs,
+            log_q,
+            log_p,
+            spec,
+        }));
         let limiting = security::limiting_key(&parameters);
         if limiting.bits < 128 && !parameters.0.spec.is_toy() {
-            return Err(Error::Insecure { name: parameters.0.spec.name.clone(), key: limiting.name, bits: limiting.bits });
+            return Err(Error::Insecure {
+                name: parameters.0.spec.name.clone(),
+                key: limiting.name,
+                bits: limiting.bits,
+            });
         }
         Ok(parameters)
     }
@@ -312,7 +426,10 @@ impl Parameters {
     }
     /// The top of the chain, with `target` the residual level that a bootstrap returns to.
     pub fn top(&self, target: Level) -> Level {
-        Level { index: self.0.groups.len() - 1, skip: self.0.spec.residual.levels - target.index.min(self.0.spec.residual.levels) }
+        Level {
+            index: self.0.groups.len() - 1,
+            skip: self.0.spec.residual.levels - target.index.min(self.0.spec.residual.levels),
+        }
     }
     /// The level below.
     pub fn below(&self, level: Level) -> Option<Level> {
@@ -322,16 +439,25 @@ impl Parameters {
         } else if level.index == residual + 1 {
             Some(Level::new(residual - level.skip))
         } else {
-            Some(Level { index: level.index - 1, skip: level.skip })
+            Some(Level {
+                index: level.index - 1,
+                skip: level.skip,
+            })
         }
     }
     /// The level above `level` on the way to `toward` (which lies above it).
     pub fn above(&self, level: Level, toward: Level) -> Level {
         let residual = self.0.spec.residual.levels;
         if toward.index > residual && level.index + toward.skip == residual {
-            Level { index: residual + 1, skip: toward.skip }
+            Level {
+                index: residual + 1,
+                skip: toward.skip,
+            }
         } else {
-            Level { index: level.index + 1, skip: level.skip }
+            Level {
+                index: level.index + 1,
+                skip: level.skip,
+            }
         }
     }
     /// Ring indices of the primes at a level, ascending.
@@ -365,7 +491,10 @@ impl Parameters {
     /// P modulo a prime of the ring.
     pub fn special_product_mod(&self, limb: usize) -> u64 {
         let q = self.prime(limb);
-        self.0.special.iter().fold(1u64, |acc, &p| q.mul(acc, q.reduce(self.prime(p).value())))
+        self.0
+            .special
+            .iter()
+            .fold(1u64, |acc, &p| q.mul(acc, q.reduce(self.prime(p).value())))
     }
     /// The bootstrapping part.
     pub fn bootstrap(&self) -> Option<&BootstrapSpec> {

@@ -21,8 +21,14 @@ impl Polynomial {
         while coefficients.len() > 1 && coefficients.last() == Some(&0.0) {
             coefficients.pop();
         }
-        if coefficients.is_empty() || coefficients.len() > 1024 || coefficients.iter().any(|c| !c.is_finite()) {
-            return Err(Error::Conformance { object: "polynomial", reason: "1 to 1024 finite coefficients are needed".into() });
+        if coefficients.is_empty()
+            || coefficients.len() > 1024
+            || coefficients.iter().any(|c| !c.is_finite())
+        {
+            return Err(Error::Conformance {
+                object: "polynomial",
+                reason: "1 to 1024 finite coefficients are needed".into(),
+            });
         }
         Ok(Self { coefficients })
     }
@@ -52,7 +58,9 @@ impl Polynomial {
     }
     /// Largest |p| on [−1, 1], on a dense grid.
     pub fn sup(&self) -> f64 {
-        (0..=4096).map(|i| self.evaluate(f64::from(i) / 2048.0 - 1.0).abs()).fold(0.0, f64::max)
+        (0..=4096)
+            .map(|i| self.evaluate(f64::from(i) / 2048.0 - 1.0).abs())
+            .fold(0.0, f64::max)
     }
     /// |p′| on [−1, 1], on a dense grid: (root mean square, largest). The mean is over operands concentrated around 0, with the
     /// density of a Gaussian of deviation 1/4: calibrated intervals reach at least four deviations of the data.
@@ -73,12 +81,18 @@ impl Polynomial {
     /// of the even part as a polynomial in T_2, and the coefficient of T_1.
     fn even_part_in_t2(&self) -> Option<(Vec<f64>, f64)> {
         let c = &self.coefficients;
-        if c.len() < 4 || c.iter().enumerate().any(|(i, &v)| i % 2 == 1 && i > 1 && v != 0.0) {
+        if c.len() < 4
+            || c.iter()
+                .enumerate()
+                .any(|(i, &v)| i % 2 == 1 && i > 1 && v != 0.0)
+        {
             return None;
         }
         let half: Vec<f64> = c.iter().step_by(2).copied().collect();
         let t1 = c[1];
-        (1 + crate::parameters::depth_of(half.len() - 1) <= crate::parameters::depth_of(self.degree())).then_some((half, t1))
+        (1 + crate::parameters::depth_of(half.len() - 1)
+            <= crate::parameters::depth_of(self.degree()))
+        .then_some((half, t1))
     }
 }
 
@@ -86,22 +100,38 @@ impl Polynomial {
 ///
 /// # Errors
 /// If fewer than `p.depth()` levels are left.
-pub fn evaluate<A: Arithmetic + ?Sized>(a: &A, x: &A::Value, p: &Polynomial) -> Result<A::Value, Error> {
+pub fn evaluate<A: Arithmetic + ?Sized>(
+    a: &A,
+    x: &A::Value,
+    p: &Polynomial,
+) -> Result<A::Value, Error> {
     let here = a.info(x);
     let needed = p.depth();
     if here.level.index() < needed {
-        return Err(Error::Levels { operation: "polynomial", needed, had: here.level.index() });
+        return Err(Error::Levels {
+            operation: "polynomial",
+            needed,
+            had: here.level.index(),
+        });
     }
     let mut target = here.level;
     for _ in 0..needed {
-        target = a.parameters().below(target).ok_or(Error::Levels { operation: "polynomial", needed, had: 0 })?;
+        target = a.parameters().below(target).ok_or(Error::Levels {
+            operation: "polynomial",
+            needed,
+            had: 0,
+        })?;
     }
     let above = a.parameters().above(target, here.level);
     let scale = a.parameters().scale(target) * a.parameters().modulus(above);
     let x = if crate::arithmetic::same_scale(here.scale, a.parameters().scale(here.level)) {
         x.clone()
     } else {
-        return Err(Error::ScaleMismatch { operation: "polynomial", left: here.scale.log2(), right: a.parameters().scale(here.level).log2() });
+        return Err(Error::ScaleMismatch {
+            operation: "polynomial",
+            left: here.scale.log2(),
+            right: a.parameters().scale(here.level).log2(),
+        });
     };
     let unscaled = match p.even_part_in_t2() {
         Some((half, t1)) => {
@@ -112,7 +142,10 @@ pub fn evaluate<A: Arithmetic + ?Sized>(a: &A, x: &A::Value, p: &Polynomial) -> 
         }
         None => Powers::new(a, x, p.coefficients())?.evaluate(p.coefficients(), above, scale)?,
     };
-    a.with_exact_scale(&a.rescale(&a.relinearize_if_needed(unscaled)?)?, a.parameters().scale(target))
+    a.with_exact_scale(
+        &a.rescale(&a.relinearize_if_needed(unscaled)?)?,
+        a.parameters().scale(target),
+    )
 }
 
 trait Relinearize: Arithmetic {
@@ -134,7 +167,12 @@ enum Partial<V> {
 }
 
 /// 2·x·y − z (z = 1 where absent): Chebyshev's product rule, one level.
-pub(crate) fn double<A: Arithmetic + ?Sized>(a: &A, x: &A::Value, y: &A::Value, minus: Option<&A::Value>) -> Result<A::Value, Error> {
+pub(crate) fn double<A: Arithmetic + ?Sized>(
+    a: &A,
+    x: &A::Value,
+    y: &A::Value,
+    minus: Option<&A::Value>,
+) -> Result<A::Value, Error> {
     let level = a.info(x).level.min(a.info(y).level);
     let x = a.align(x, level)?;
     let y = a.align(y, level)?;
@@ -144,8 +182,17 @@ pub(crate) fn double<A: Arithmetic + ?Sized>(a: &A, x: &A::Value, y: &A::Value, 
         None => vec![(2.0, &product)],
         Some(z) => vec![(2.0, &product), (-1.0, z)],
     };
-    let sum = a.linear_combination(&terms, if minus.is_none() { -1.0 } else { 0.0 }, level, scale)?;
-    let below = a.parameters().below(level).ok_or(Error::Levels { operation: "polynomial", needed: 1, had: 0 })?;
+    let sum = a.linear_combination(
+        &terms,
+        if minus.is_none() { -1.0 } else { 0.0 },
+        level,
+        scale,
+    )?;
+    let below = a.parameters().below(level).ok_or(Error::Levels {
+        operation: "polynomial",
+        needed: 1,
+        had: 0,
+    })?;
     let y = a.with_exact_scale(&a.rescale(&sum)?, a.parameters().scale(below))?;
     a.assume_bound(&y, 1.0)
 }
@@ -163,7 +210,11 @@ impl<'a, A: Arithmetic + ?Sized> Powers<'a, A> {
     fn new(a: &'a A, x: A::Value, coefficients: &[f64]) -> Result<Self, Error> {
         let degree = coefficients.len() - 1;
         let wanted = wanted_powers(degree);
-        let mut powers = Self { a, t: BTreeMap::from([(1, x)]), first: None };
+        let mut powers = Self {
+            a,
+            t: BTreeMap::from([(1, x)]),
+            first: None,
+        };
         for k in wanted {
             powers.power(k)?;
         }
@@ -174,7 +225,11 @@ impl<'a, A: Arithmetic + ?Sized> Powers<'a, A> {
             return Ok(());
         }
         // T_{i+j} = 2 T_i T_j − T_{i−j}; i the largest power of two below k keeps the depth minimal
-        let i = if k.is_power_of_two() { k / 2 } else { 1 << k.ilog2() };
+        let i = if k.is_power_of_two() {
+            k / 2
+        } else {
+            1 << k.ilog2()
+        };
         let j = k - i;
         self.power(i)?;
         self.power(j)?;
@@ -191,26 +246,43 @@ impl<'a, A: Arithmetic + ?Sized> Powers<'a, A> {
         self.node(c, level, scale, self.first.as_ref())
     }
     /// Σ cᵢTᵢ at `level` and `scale`, before a rescale.
-    fn node(&self, c: &[f64], level: Level, scale: f64, extra: Option<&(A::Value, f64)>) -> Result<Partial<A::Value>, Error> {
+    fn node(
+        &self,
+        c: &[f64],
+        level: Level,
+        scale: f64,
+        extra: Option<&(A::Value, f64)>,
+    ) -> Result<Partial<A::Value>, Error> {
         let a = self.a;
         let degree = c.len() - 1;
-        let available = |i: usize| c[i] == 0.0 || self.t.get(&i).is_some_and(|t| a.info(t).level >= level);
+        let available =
+            |i: usize| c[i] == 0.0 || self.t.get(&i).is_some_and(|t| a.info(t).level >= level);
         if (1..=degree).all(available) {
-            let mut terms: Vec<(f64, &A::Value)> = (1..=degree).filter(|&i| c[i] != 0.0).map(|i| (c[i], &self.t[&i])).collect();
+            let mut terms: Vec<(f64, &A::Value)> = (1..=degree)
+                .filter(|&i| c[i] != 0.0)
+                .map(|i| (c[i], &self.t[&i]))
+                .collect();
             if let Some((x, t1)) = extra {
                 terms.push((*t1, x));
             }
             if terms.is_empty() {
                 terms.push((0.0, &self.t[&1]));
             }
-            return Ok(Partial::Linear(a.linear_combination(&terms, c[0], level, scale)?));
+            return Ok(Partial::Linear(
+                a.linear_combination(&terms, c[0], level, scale)?,
+            ));
         }
         let k = 1usize << degree.ilog2();
         let (q, r) = divide(c, k);
         let t = a.drop_to(&self.t[&k], level)?;
         let t_scale = a.info(&t).scale;
         let above = a.parameters().above(level, a.info(&self.t[&1]).level);
-        let q = self.node(&q, above, scale / t_scale * a.parameters().modulus(above), None)?;
+        let q = self.node(
+            &q,
+            above,
+            scale / t_scale * a.parameters().modulus(above),
+            None,
+        )?;
         let q = a.rescale(&a.relinearize_if_needed(q)?)?;
         let product = a.with_exact_scale(&a.mul(&q, &t)?, scale)?;
         let sum = match self.node(&r, level, scale, extra)? {
@@ -243,7 +315,11 @@ fn wanted_powers(degree: usize) -> Vec<usize> {
     for log_baby in 1..=depth.max(1) {
         let baby = 1usize << log_baby;
         let mut wanted: Vec<usize> = (2..baby.min(degree + 1)).collect();
-        wanted.extend((log_baby..usize::BITS as usize).map(|e| 1usize << e).take_while(|&k| k <= degree));
+        wanted.extend(
+            (log_baby..usize::BITS as usize)
+                .map(|e| 1usize << e)
+                .take_while(|&k| k <= degree),
+        );
         wanted.sort_unstable();
         wanted.dedup();
         let count = wanted.len() + nodes(degree, baby, depth.saturating_sub(1));

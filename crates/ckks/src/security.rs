@@ -11,8 +11,16 @@
 use crate::Parameters;
 
 /// (log2 N, largest log2 QP) at 128 bits for ternary secrets [Bossuat et al. 2024].
-pub const TERNARY_128: [(u32, f64); 8] =
-    [(10, 26.0), (11, 53.0), (12, 106.0), (13, 214.0), (14, 430.0), (15, 868.0), (16, 1747.0), (17, 3523.0)];
+pub const TERNARY_128: [(u32, f64); 8] = [
+    (10, 26.0),
+    (11, 53.0),
+    (12, 106.0),
+    (13, 214.0),
+    (14, 430.0),
+    (15, 868.0),
+    (16, 1747.0),
+    (17, 3523.0),
+];
 
 /// Largest log2 of the modulus of a key under an ephemeral secret of weight 32 [BTH22], by log2 N.
 const SPARSE_128: [(u32, f64); 3] = [(15, 55.0), (16, 110.0), (17, 220.0)];
@@ -42,7 +50,10 @@ fn judge(limit: f64, log_modulus: f64) -> u32 {
 /// Every kind of key that is published, with its security.
 pub fn keys(parameters: &Parameters) -> Vec<KeySecurity> {
     let log_n = parameters.spec().log_n;
-    let limit = TERNARY_128.iter().find(|(n, _)| *n == log_n).map_or(0.0, |x| x.1);
+    let limit = TERNARY_128
+        .iter()
+        .find(|(n, _)| *n == log_n)
+        .map_or(0.0, |x| x.1);
     let mut all = vec![KeySecurity {
         name: "relinearisation, rotation and conjugation keys".into(),
         log_modulus: parameters.log_qp(),
@@ -50,8 +61,12 @@ pub fn keys(parameters: &Parameters) -> Vec<KeySecurity> {
         source: "Bossuat et al. 2024, ternary secret",
     }];
     if let Some(b) = parameters.bootstrap() {
-        let log_modulus = parameters.modulus(crate::Level::new(0)).log2() + (parameters.prime(parameters.encapsulation_prime()).value() as f64).log2();
-        let sparse_limit = SPARSE_128.iter().find(|(n, _)| *n == log_n).map_or(0.0, |x| x.1);
+        let log_modulus = parameters.modulus(crate::Level::new(0)).log2()
+            + (parameters.prime(parameters.encapsulation_prime()).value() as f64).log2();
+        let sparse_limit = SPARSE_128
+            .iter()
+            .find(|(n, _)| *n == log_n)
+            .map_or(0.0, |x| x.1);
         all.push(KeySecurity {
             name: "sparse-to-dense key".into(),
             log_modulus: parameters.log_qp(),
@@ -61,7 +76,11 @@ pub fn keys(parameters: &Parameters) -> Vec<KeySecurity> {
         all.push(KeySecurity {
             name: format!("dense-to-sparse key (h = {})", b.hamming_weight),
             log_modulus,
-            bits: if b.hamming_weight < 32 { 0 } else { judge(sparse_limit, log_modulus) },
+            bits: if b.hamming_weight < 32 {
+                0
+            } else {
+                judge(sparse_limit, log_modulus)
+            },
             source: "BTH22, sparse-secret encapsulation",
         });
     }

@@ -2,7 +2,10 @@
 //! evaluator's values stay within the meter's bound of the clear ones, a bound at most 2^6 above the largest error seen.
 
 use ckks::map::Values;
-use ckks::{Arithmetic, BlockMap, Bootstrap, Clear, Complex64, Error, Evaluator, Info, Level, Meter, Parameters, ParametersSpec, Polynomial, SecretKey};
+use ckks::{
+    Arithmetic, BlockMap, Bootstrap, Clear, Complex64, Error, Evaluator, Info, Level, Meter,
+    Parameters, ParametersSpec, Polynomial, SecretKey,
+};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -19,7 +22,12 @@ fn unit(rng: &mut ChaCha20Rng) -> f64 {
 }
 
 impl Circuit {
-    fn run<A: Arithmetic>(&self, a: &A, x: &A::Value, y: &A::Value) -> Result<Vec<A::Value>, Error> {
+    fn run<A: Arithmetic>(
+        &self,
+        a: &A,
+        x: &A::Value,
+        y: &A::Value,
+    ) -> Result<Vec<A::Value>, Error> {
         let mut rng = ChaCha20Rng::seed_from_u64(self.seed);
         let mut pool = vec![x.clone(), y.clone()];
         let mut trace = Vec::new();
@@ -31,7 +39,14 @@ impl Circuit {
             // a bootstrap where little is left
             if level.index() < 4 {
                 let low = a.align(&u, Level::new(0))?;
-                let z = a.bootstrap(&low, &Bootstrap { slots: SLOTS, target: 10 - rng.next_u32() as usize % 4, gain: 1.0 })?;
+                let z = a.bootstrap(
+                    &low,
+                    &Bootstrap {
+                        slots: SLOTS,
+                        target: 10 - rng.next_u32() as usize % 4,
+                        gain: 1.0,
+                    },
+                )?;
                 trace.push(z.clone());
                 pool = vec![z.clone(), z];
                 continue;
@@ -41,7 +56,12 @@ impl Circuit {
                 // w/2 one level below
                 let level = a.info(w).level;
                 let below = p.below(level).expect("levels are left");
-                let y = a.linear_combination(&[(0.5, w)], 0.0, level, p.scale(below) * p.modulus(level))?;
+                let y = a.linear_combination(
+                    &[(0.5, w)],
+                    0.0,
+                    level,
+                    p.scale(below) * p.modulus(level),
+                )?;
                 a.with_exact_scale(&a.rescale(&y)?, p.scale(below))
             };
             let z = match kind {
@@ -57,7 +77,19 @@ impl Circuit {
                 5 => a.mul_i(&u)?,
                 6 => {
                     let offsets = [0usize, 1, 2, 5, 126];
-                    let diagonals = offsets.iter().map(|&o| (0, 0, o, Values::Real((0..SLOTS).map(|_| unit(&mut rng) as f32 * 0.15).collect()))).collect();
+                    let diagonals = offsets
+                        .iter()
+                        .map(|&o| {
+                            (
+                                0,
+                                0,
+                                o,
+                                Values::Real(
+                                    (0..SLOTS).map(|_| unit(&mut rng) as f32 * 0.15).collect(),
+                                ),
+                            )
+                        })
+                        .collect();
                     let map = BlockMap::with_stride_split(SLOTS, 1, 1, diagonals, 1, 2, vec![])?;
                     let scale = p.scale(p.below(a.info(&u).level).expect("levels are left"));
                     a.linear(&[u], &map, scale)?.swap_remove(0)
@@ -68,7 +100,9 @@ impl Circuit {
                     if a.info(&real).level.index() < 4 {
                         real
                     } else {
-                        let coefficients: Vec<f64> = (0..=7 + rng.next_u32() as usize % 8).map(|k| 0.3 * unit(&mut rng) / (1.0 + k as f64)).collect();
+                        let coefficients: Vec<f64> = (0..=7 + rng.next_u32() as usize % 8)
+                            .map(|k| 0.3 * unit(&mut rng) / (1.0 + k as f64))
+                            .collect();
                         a.polynomial(&real, &Polynomial::new(coefficients)?)?
                     }
                 }
@@ -93,30 +127,82 @@ fn three_interpreters_agree_on_random_circuits() {
     for seed in 0..24 {
         let circuit = Circuit { seed, steps: 14 };
         let level = Level::new(10);
-        let data = |rng: &mut ChaCha20Rng| (0..SLOTS).map(|_| Complex64::new(unit(rng), unit(rng)) * 0.5).collect::<Vec<_>>();
+        let data = |rng: &mut ChaCha20Rng| {
+            (0..SLOTS)
+                .map(|_| Complex64::new(unit(rng), unit(rng)) * 0.5)
+                .collect::<Vec<_>>()
+        };
         let (x, y) = (data(&mut rng), data(&mut rng));
         let meter = Meter::new(&parameters);
-        let predicted = circuit.run(&meter, &meter.input(level, SLOTS, 0.75).expect("fits"), &meter.input(level, SLOTS, 0.75).expect("fits")).expect("meter");
+        let predicted = circuit
+            .run(
+                &meter,
+                &meter.input(level, SLOTS, 0.75).expect("fits"),
+                &meter.input(level, SLOTS, 0.75).expect("fits"),
+            )
+            .expect("meter");
         let clear = Clear::new(&parameters, seed);
-        let meant = circuit.run(&clear, &clear.input(&x, level).expect("fits"), &clear.input(&y, level).expect("fits")).expect("clear");
-        let evaluator = Evaluator::new(&parameters, secret.evaluation_keys(&meter.keys(), &mut rng).expect("keys")).expect("evaluator");
-        let encrypt = |v: &[Complex64], rng: &mut ChaCha20Rng| secret.encrypt(v, level, rng).expect("fits").expand(&parameters);
+        let meant = circuit
+            .run(
+                &clear,
+                &clear.input(&x, level).expect("fits"),
+                &clear.input(&y, level).expect("fits"),
+            )
+            .expect("clear");
+        let evaluator = Evaluator::new(
+            &parameters,
+            secret
+                .evaluation_keys(&meter.keys(), &mut rng)
+                .expect("keys"),
+        )
+        .expect("evaluator");
+        let encrypt = |v: &[Complex64], rng: &mut ChaCha20Rng| {
+            secret
+                .encrypt(v, level, rng)
+                .expect("fits")
+                .expand(&parameters)
+        };
         let (cx, cy) = (encrypt(&x, &mut rng), encrypt(&y, &mut rng));
-        let done = circuit.run(&evaluator, &cx, &cy).expect("the meter's keys suffice");
+        let done = circuit
+            .run(&evaluator, &cx, &cy)
+            .expect("the meter's keys suffice");
         let mut worst_ratio = 0.0f64;
         for (step, ((m, c), e)) in predicted.iter().zip(&meant).zip(&done).enumerate() {
             let infos: [Info; 3] = [meter.info(m), clear.info(c), evaluator.info(e)];
-            assert!(infos.iter().all(|i| i.level == infos[0].level && i.scale == infos[0].scale && i.slots == infos[0].slots), "seed {seed} step {step}: {infos:?}");
+            assert!(
+                infos.iter().all(|i| i.level == infos[0].level
+                    && i.scale == infos[0].scale
+                    && i.slots == infos[0].slots),
+                "seed {seed} step {step}: {infos:?}"
+            );
             let got = secret.decrypt(e).expect("degree");
-            let error = got.iter().zip(&c.values).map(|(a, b)| (a - b).norm()).fold(0.0, f64::max);
-            assert!(error <= m.error_bound(), "seed {seed} step {step}: error 2^{:.1} above the bound 2^{:.1}", error.log2(), m.error_bound().log2());
+            let error = got
+                .iter()
+                .zip(&c.values)
+                .map(|(a, b)| (a - b).norm())
+                .fold(0.0, f64::max);
+            assert!(
+                error <= m.error_bound(),
+                "seed {seed} step {step}: error 2^{:.1} above the bound 2^{:.1}",
+                error.log2(),
+                m.error_bound().log2()
+            );
             worst_ratio = worst_ratio.max(error / m.error_bound());
         }
         slack.push(-worst_ratio.log2());
     }
     let most = slack.iter().copied().fold(0.0, f64::max);
-    println!("bits between the largest error and its bound, per circuit: {:?}", slack.iter().map(|s| (s * 10.0).round() / 10.0).collect::<Vec<_>>());
-    assert!(most <= 6.0, "the bound is 2^{most:.1} above the largest error of a circuit");
+    println!(
+        "bits between the largest error and its bound, per circuit: {:?}",
+        slack
+            .iter()
+            .map(|s| (s * 10.0).round() / 10.0)
+            .collect::<Vec<_>>()
+    );
+    assert!(
+        most <= 6.0,
+        "the bound is 2^{most:.1} above the largest error of a circuit"
+    );
 }
 
 #[test]
@@ -130,13 +216,23 @@ fn linear_is_its_definition() {
         for input in 0..2 {
             for output in 0..2 {
                 for offset in [0usize, 3, 4, 9, 60] {
-                    d.push((input, output, offset, Values::Complex((0..64).map(|_| Complex64::new(unit(rng), unit(rng)) * 0.2).collect())));
+                    d.push((
+                        input,
+                        output,
+                        offset,
+                        Values::Complex(
+                            (0..64)
+                                .map(|_| Complex64::new(unit(rng), unit(rng)) * 0.2)
+                                .collect(),
+                        ),
+                    ));
                 }
             }
         }
         d
     };
-    let map = BlockMap::with_stride_split(64, 2, 2, diagonals(&mut rng), 1, 4, vec![32]).expect("map");
+    let map =
+        BlockMap::with_stride_split(64, 2, 2, diagonals(&mut rng), 1, 4, vec![32]).expect("map");
     let meter = Meter::new(&parameters);
     let level = Level::new(6);
     let scale = parameters.scale(Level::new(5));
@@ -146,19 +242,35 @@ fn linear_is_its_definition() {
     let definition = Meter::new(&parameters);
     ckks::map::apply(&definition, &[mx, mx], &map, scale).expect("meter");
     assert_eq!(needed, definition.keys());
-    let evaluator = Evaluator::new(&parameters, secret.evaluation_keys(&needed, &mut rng).expect("keys")).expect("evaluator");
+    let evaluator = Evaluator::new(
+        &parameters,
+        secret.evaluation_keys(&needed, &mut rng).expect("keys"),
+    )
+    .expect("evaluator");
     let xs: Vec<_> = (0..2)
         .map(|_| {
-            let v: Vec<Complex64> = (0..64).map(|_| Complex64::new(unit(&mut rng), unit(&mut rng)) * 0.5).collect();
-            secret.encrypt(&v, level, &mut rng).expect("fits").expand(&parameters)
+            let v: Vec<Complex64> = (0..64)
+                .map(|_| Complex64::new(unit(&mut rng), unit(&mut rng)) * 0.5)
+                .collect();
+            secret
+                .encrypt(&v, level, &mut rng)
+                .expect("fits")
+                .expand(&parameters)
         })
         .collect();
     let fast = evaluator.linear(&xs, &map, scale).expect("linear");
     let slow = ckks::map::apply(&evaluator, &xs, &map, scale).expect("linear");
     for (f, s) in fast.iter().zip(&slow) {
         assert_eq!(evaluator.info(f), evaluator.info(s));
-        let (f, s) = (secret.decrypt(f).expect("degree"), secret.decrypt(s).expect("degree"));
-        let worst = f.iter().zip(&s).map(|(a, b)| (a - b).norm()).fold(0.0, f64::max);
+        let (f, s) = (
+            secret.decrypt(f).expect("degree"),
+            secret.decrypt(s).expect("degree"),
+        );
+        let worst = f
+            .iter()
+            .zip(&s)
+            .map(|(a, b)| (a - b).norm())
+            .fold(0.0, f64::max);
         assert!(worst < 2f64.powi(-22), "{worst:e}");
     }
 }

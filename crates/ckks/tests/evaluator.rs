@@ -1,17 +1,25 @@
 //! The evaluator on an insecure toy ring: every operation means what it says.
 
-use ckks::{Arithmetic, Bootstrap, Complex64, EvaluationKeys, Evaluator, KeyName, KeyRequest, Level, Parameters, ParametersSpec, SecretKey};
+use ckks::{
+    Arithmetic, Bootstrap, Complex64, EvaluationKeys, Evaluator, KeyName, KeyRequest, Level,
+    Parameters, ParametersSpec, SecretKey,
+};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 fn random(n: usize, rng: &mut ChaCha20Rng) -> Vec<Complex64> {
     let mut f = || f64::from(rng.next_u32()) / f64::from(u32::MAX) * 2.0 - 1.0;
-    (0..n).map(|_| Complex64::new(f(), f()) * std::f64::consts::FRAC_1_SQRT_2).collect()
+    (0..n)
+        .map(|_| Complex64::new(f(), f()) * std::f64::consts::FRAC_1_SQRT_2)
+        .collect()
 }
 
 fn worst(x: &[Complex64], y: &[Complex64]) -> f64 {
     assert_eq!(x.len(), y.len());
-    x.iter().zip(y).map(|(a, b)| (a.re - b.re).abs().max((a.im - b.im).abs())).fold(0.0, f64::max)
+    x.iter()
+        .zip(y)
+        .map(|(a, b)| (a.re - b.re).abs().max((a.im - b.im).abs()))
+        .fold(0.0, f64::max)
 }
 
 struct Setup {
@@ -30,13 +38,24 @@ fn setup(rotations: &[i64], seed: u64) -> Setup {
     request.need(KeyName::Relinearization, limit);
     request.need(KeyName::SparseToDense, limit);
     request.need(KeyName::DenseToSparse, 1);
-    request.need(KeyName::Galois(ckks::keys::conjugation_element(&parameters)), limit);
+    request.need(
+        KeyName::Galois(ckks::keys::conjugation_element(&parameters)),
+        limit,
+    );
     for &r in rotations {
-        request.need(KeyName::Galois(ckks::keys::galois_element(&parameters, r)), limit);
+        request.need(
+            KeyName::Galois(ckks::keys::galois_element(&parameters, r)),
+            limit,
+        );
     }
     let keys: EvaluationKeys = secret.evaluation_keys(&request, &mut rng).expect("keys");
     let evaluator = Evaluator::new(&parameters, keys).expect("evaluator");
-    Setup { parameters, secret, evaluator, rng }
+    Setup {
+        parameters,
+        secret,
+        evaluator,
+        rng,
+    }
 }
 
 #[test]
@@ -44,8 +63,16 @@ fn operations_mean_what_they_say() {
     let mut s = setup(&[1, 5, -3], 1);
     let level = Level::new(4);
     let (x, y) = (random(512, &mut s.rng), random(512, &mut s.rng));
-    let cx = s.secret.encrypt(&x, level, &mut s.rng).expect("fits").expand(&s.parameters);
-    let cy = s.secret.encrypt(&y, level, &mut s.rng).expect("fits").expand(&s.parameters);
+    let cx = s
+        .secret
+        .encrypt(&x, level, &mut s.rng)
+        .expect("fits")
+        .expand(&s.parameters);
+    let cy = s
+        .secret
+        .encrypt(&y, level, &mut s.rng)
+        .expect("fits")
+        .expand(&s.parameters);
     let e = &s.evaluator;
     let check = |name: &str, c: &ckks::Ciphertext, f: &dyn Fn(usize) -> Complex64| {
         let want: Vec<Complex64> = (0..512).map(f).collect();
@@ -56,28 +83,69 @@ fn operations_mean_what_they_say() {
     check("encrypt", &cx, &|j| x[j]);
     check("add", &e.add(&cx, &cy).expect("add"), &|j| x[j] + y[j]);
     check("sub", &e.sub(&cx, &cy).expect("sub"), &|j| x[j] - y[j]);
-    check("add_plain", &e.add_plain(&cx, &y).expect("add_plain"), &|j| x[j] + y[j]);
-    let p = e.rescale(&e.mul_plain(&cx, &y, s.parameters.modulus(level)).expect("mul_plain")).expect("rescale");
+    check(
+        "add_plain",
+        &e.add_plain(&cx, &y).expect("add_plain"),
+        &|j| x[j] + y[j],
+    );
+    let p = e
+        .rescale(
+            &e.mul_plain(&cx, &y, s.parameters.modulus(level))
+                .expect("mul_plain"),
+        )
+        .expect("rescale");
     check("mul_plain", &p, &|j| x[j] * y[j]);
     let p = e.mul(&cx, &cy).expect("mul");
     check("mul of degree 2", &p, &|j| x[j] * y[j]);
-    check("mul", &e.mul_rescale(&cx, &cy).expect("mul"), &|j| x[j] * y[j]);
-    check("mul_i", &e.mul_i(&cx).expect("mul_i"), &|j| x[j] * Complex64::new(0.0, 1.0));
-    check("conjugate", &e.conjugate(&cx).expect("conjugate"), &|j| x[j].conj());
+    check("mul", &e.mul_rescale(&cx, &cy).expect("mul"), &|j| {
+        x[j] * y[j]
+    });
+    check("mul_i", &e.mul_i(&cx).expect("mul_i"), &|j| {
+        x[j] * Complex64::new(0.0, 1.0)
+    });
+    check("conjugate", &e.conjugate(&cx).expect("conjugate"), &|j| {
+        x[j].conj()
+    });
     for by in [1i64, 5, -3] {
-        check("rotate", &e.rotate(&cx, by).expect("rotate"), &|j| x[(j as i64 + by).rem_euclid(512) as usize]);
+        check("rotate", &e.rotate(&cx, by).expect("rotate"), &|j| {
+            x[(j as i64 + by).rem_euclid(512) as usize]
+        });
     }
     let many = e.rotate_many(&cx, &[1, 0, 5]).expect("rotations");
     check("rotate_many", &many[2], &|j| x[(j + 5) % 512]);
-    check("align", &e.align(&cx, Level::new(1)).expect("align"), &|j| x[j]);
+    check(
+        "align",
+        &e.align(&cx, Level::new(1)).expect("align"),
+        &|j| x[j],
+    );
     let scale = s.parameters.scale(level) * s.parameters.modulus(level);
-    let c = e.rescale(&e.linear_combination(&[(0.5, &cx), (-0.25, &cy)], 0.125, level, scale).expect("combination")).expect("rescale");
-    check("linear combination", &c, &|j| x[j] * 0.5 - y[j] * 0.25 + 0.125);
-    let p = ckks::Polynomial::new((0..32).map(|i| 0.3 / (1.0 + i as f64)).collect()).expect("polynomial");
-    let top = s.secret.encrypt(&x.iter().map(|v| Complex64::new(v.re, 0.0)).collect::<Vec<_>>(), Level::new(10), &mut s.rng).expect("fits").expand(&s.parameters);
+    let c = e
+        .rescale(
+            &e.linear_combination(&[(0.5, &cx), (-0.25, &cy)], 0.125, level, scale)
+                .expect("combination"),
+        )
+        .expect("rescale");
+    check("linear combination", &c, &|j| {
+        x[j] * 0.5 - y[j] * 0.25 + 0.125
+    });
+    let p = ckks::Polynomial::new((0..32).map(|i| 0.3 / (1.0 + i as f64)).collect())
+        .expect("polynomial");
+    let top = s
+        .secret
+        .encrypt(
+            &x.iter()
+                .map(|v| Complex64::new(v.re, 0.0))
+                .collect::<Vec<_>>(),
+            Level::new(10),
+            &mut s.rng,
+        )
+        .expect("fits")
+        .expand(&s.parameters);
     let y = e.polynomial(&top, &p).expect("polynomial");
     assert_eq!(e.info(&y).level, Level::new(5));
-    check("polynomial", &y, &|j| Complex64::new(p.evaluate(x[j].re), 0.0));
+    check("polynomial", &y, &|j| {
+        Complex64::new(p.evaluate(x[j].re), 0.0)
+    });
 }
 
 #[test]
@@ -85,9 +153,26 @@ fn bootstraps_refresh() {
     let rotations: Vec<i64> = (-64..64).chain((-512..512).step_by(8)).collect();
     let mut s = setup(&rotations, 2);
     for (slots, target, gain) in [(512usize, 10usize, 2.0), (256, 10, 2.0), (64, 7, 1.0)] {
-        let x = random(slots, &mut s.rng).iter().map(|v| v * 0.5).collect::<Vec<_>>();
-        let c = s.secret.encrypt(&x, Level::new(0), &mut s.rng).expect("fits").expand(&s.parameters);
-        let y = s.evaluator.bootstrap(&c, &Bootstrap { slots, target, gain }).expect("bootstrap");
+        let x = random(slots, &mut s.rng)
+            .iter()
+            .map(|v| v * 0.5)
+            .collect::<Vec<_>>();
+        let c = s
+            .secret
+            .encrypt(&x, Level::new(0), &mut s.rng)
+            .expect("fits")
+            .expand(&s.parameters);
+        let y = s
+            .evaluator
+            .bootstrap(
+                &c,
+                &Bootstrap {
+                    slots,
+                    target,
+                    gain,
+                },
+            )
+            .expect("bootstrap");
         assert_eq!(s.evaluator.info(&y).level, Level::new(target));
         let want: Vec<Complex64> = x.iter().map(|v| v * gain).collect();
         let error = worst(&s.secret.decrypt(&y).expect("degree"), &want);

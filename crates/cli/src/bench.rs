@@ -4,7 +4,10 @@ use crate::Result;
 use crate::commands::rng;
 use crate::terminal::note;
 use ckks::map::{Term, Values};
-use ckks::{Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Evaluator, KeyRequest, Level, Meter, Parameters, ParametersSpec, Polynomial, SecretKey};
+use ckks::{
+    Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Evaluator, KeyRequest, Level, Meter,
+    Parameters, ParametersSpec, Polynomial, SecretKey,
+};
 use clap::Args;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
@@ -59,8 +62,27 @@ impl Row {
         object
     }
     fn text(&self) -> String {
-        let more: String = self.more.iter().map(|(k, v)| format!("  {k} {}", v.as_f64().map_or_else(|| v.to_string(), |f| if f.fract() == 0.0 { format!("{f:.0}") } else { format!("{f:.2}") }))).collect();
-        format!("{:24} {:>3} limbs  {} threads  cpu {:>10.3} ms  wall {:>10.3} ms  ({} runs){more}", self.name, self.limbs, self.threads, self.cpu_ms, self.wall_ms, self.runs)
+        let more: String = self
+            .more
+            .iter()
+            .map(|(k, v)| {
+                format!(
+                    "  {k} {}",
+                    v.as_f64().map_or_else(
+                        || v.to_string(),
+                        |f| if f.fract() == 0.0 {
+                            format!("{f:.0}")
+                        } else {
+                            format!("{f:.2}")
+                        }
+                    )
+                )
+            })
+            .collect();
+        format!(
+            "{:24} {:>3} limbs  {} threads  cpu {:>10.3} ms  wall {:>10.3} ms  ({} runs){more}",
+            self.name, self.limbs, self.threads, self.cpu_ms, self.wall_ms, self.runs
+        )
     }
 }
 
@@ -95,7 +117,9 @@ const REFERENCE_TERMS: usize = 1440;
 /// The reference: 512 sums of 1440 products modulo one 50-bit prime, over and over the same two vectors, by `ring::limb::dot`.
 fn reference(p: &Parameters) -> impl FnMut() -> Result<()> {
     let q = *p.prime(0);
-    let x: Vec<u64> = (0..REFERENCE_WORDS as u64).map(|i| q.reduce(i.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    let x: Vec<u64> = (0..REFERENCE_WORDS as u64)
+        .map(|i| q.reduce(i.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+        .collect();
     let y: Vec<u64> = x.iter().map(|&v| q.mul(v, v)).collect();
     let mut out = vec![0u64; REFERENCE_WORDS];
     move || {
@@ -112,19 +136,34 @@ fn unit(rng: &mut ChaCha20Rng) -> f64 {
 
 fn random(slots: usize, rng: &mut ChaCha20Rng) -> Vec<Complex64> {
     let r = std::f64::consts::FRAC_1_SQRT_2;
-    (0..slots).map(|_| Complex64::new(unit(rng) * r, unit(rng) * r)).collect()
+    (0..slots)
+        .map(|_| Complex64::new(unit(rng) * r, unit(rng) * r))
+        .collect()
 }
 
 /// 64 diagonals, 8 baby and 8 giant steps.
 fn linear_64(slots: usize, rng: &mut ChaCha20Rng) -> Result<BlockMap> {
     let terms = (0..64)
-        .map(|d| Term { input: 0, output: 0, giant: d / 8 * 8 % slots, baby: d % 8, values: Values::Real((0..slots).map(|_| unit(rng) as f32 / 64.0).collect()) })
+        .map(|d| Term {
+            input: 0,
+            output: 0,
+            giant: d / 8 * 8 % slots,
+            baby: d % 8,
+            values: Values::Real((0..slots).map(|_| unit(rng) as f32 / 64.0).collect()),
+        })
         .collect();
     Ok(BlockMap::new(slots, 1, 1, terms, vec![])?)
 }
 
 /// The circuits of the rows on ciphertexts, for any interpreter.
-fn circuit<A: Arithmetic>(a: &A, name: &str, x: &A::Value, map: &BlockMap, chebyshev: &Polynomial, plain: &[Complex64]) -> Result<()> {
+fn circuit<A: Arithmetic>(
+    a: &A,
+    name: &str,
+    x: &A::Value,
+    map: &BlockMap,
+    chebyshev: &Polynomial,
+    plain: &[Complex64],
+) -> Result<()> {
     let p = a.parameters();
     let level = a.info(x).level;
     match name {
@@ -134,17 +173,34 @@ fn circuit<A: Arithmetic>(a: &A, name: &str, x: &A::Value, map: &BlockMap, cheby
         "rotate" => drop(a.rotate(x, 1)?),
         "rotate_hoisted_8" => drop(a.rotate_many(x, &[1, 2, 3, 4, 5, 6, 7, 8])?),
         "mul_relin_rescale" => drop(a.mul_rescale(x, x)?),
-        "linear_64" => drop(a.linear(std::slice::from_ref(x), map, p.scale(p.below(level).ok_or("no level below")?))?),
+        "linear_64" => drop(a.linear(
+            std::slice::from_ref(x),
+            map,
+            p.scale(p.below(level).ok_or("no level below")?),
+        )?),
         "chebyshev_31" => drop(a.polynomial(x, chebyshev)?),
         other => return Err(format!("no row {other}").into()),
     }
     Ok(())
 }
 
-const ROWS: [&str; 8] = ["add", "mul_plain", "rescale", "rotate", "rotate_hoisted_8", "mul_relin_rescale", "linear_64", "chebyshev_31"];
+const ROWS: [&str; 8] = [
+    "add",
+    "mul_plain",
+    "rescale",
+    "rotate",
+    "rotate_hoisted_8",
+    "mul_relin_rescale",
+    "linear_64",
+    "chebyshev_31",
+];
 
 pub(crate) fn bench(a: &BenchArgs, threads: usize) -> Result<()> {
-    let spec = if a.quick { ParametersSpec::toy(11) } else { ParametersSpec::standard() };
+    let spec = if a.quick {
+        ParametersSpec::toy(11)
+    } else {
+        ParametersSpec::standard()
+    };
     let p = Parameters::new(spec)?;
     let name = |row: &str| format!("{row} 2^{}", p.spec().log_n);
     let wanted = |name: &str| a.only.as_ref().is_none_or(|o| name.contains(o.as_str()));
@@ -157,10 +213,28 @@ pub(crate) fn bench(a: &BenchArgs, threads: usize) -> Result<()> {
         note(row.text());
         rows.push(row);
     };
-    let plain_row = |name: String, limbs: usize, threads: usize, (cpu_ms, wall_ms): (f64, f64), runs: usize| Row { name, n: p.n(), limbs, threads, cpu_ms, wall_ms, runs, more: Map::new() };
+    let plain_row =
+        |name: String, limbs: usize, threads: usize, (cpu_ms, wall_ms): (f64, f64), runs: usize| {
+            Row {
+                name,
+                n: p.n(),
+                limbs,
+                threads,
+                cpu_ms,
+                wall_ms,
+                runs,
+                more: Map::new(),
+            }
+        };
     if wanted("reference") {
         let t = time(a.runs, reference(&p))?;
-        show(&mut rows, Row { n: REFERENCE_WORDS, ..plain_row("reference".into(), 1, 1, t, a.runs) });
+        show(
+            &mut rows,
+            Row {
+                n: REFERENCE_WORDS,
+                ..plain_row("reference".into(), 1, 1, t, a.runs)
+            },
+        );
     }
     if wanted(&name("ntt")) {
         let mut limb: Vec<u64> = (0..p.n() as u64).collect();
@@ -173,46 +247,91 @@ pub(crate) fn bench(a: &BenchArgs, threads: usize) -> Result<()> {
     let mut rng_fixed = ChaCha20Rng::seed_from_u64(1);
     let full = p.max_slots();
     let map = linear_64(full, &mut rng_fixed)?;
-    let chebyshev = Polynomial::new((0..32).map(|i| 1.0 / f64::from(i + 2)).map(|c| c / 4.0).collect())?;
+    let chebyshev = Polynomial::new(
+        (0..32)
+            .map(|i| 1.0 / f64::from(i + 2))
+            .map(|c| c / 4.0)
+            .collect(),
+    )?;
     let plain = random(full, &mut rng_fixed);
     let level = p.residual();
-    let log_slots = if a.log_slots.is_empty() { vec![full.ilog2()] } else { a.log_slots.clone() };
+    let log_slots = if a.log_slots.is_empty() {
+        vec![full.ilog2()]
+    } else {
+        a.log_slots.clone()
+    };
     let chosen: Vec<&str> = ROWS.into_iter().filter(|r| wanted(&name(r))).collect();
     let bootstraps: Vec<Bootstrap> = if wanted(&name("bootstrap")) {
-        log_slots.iter().map(|&l| Bootstrap { slots: 1usize << l.min(full.ilog2()), target: level.index(), gain: 2.0 }).collect()
+        log_slots
+            .iter()
+            .map(|&l| Bootstrap {
+                slots: 1usize << l.min(full.ilog2()),
+                target: level.index(),
+                gain: 2.0,
+            })
+            .collect()
     } else {
         Vec::new()
     };
     if !chosen.is_empty() || !bootstraps.is_empty() {
         let meter = Meter::new(&p);
         for row in &chosen {
-            circuit(&meter, row, &meter.input(level, full, 1.0)?, &map, &chebyshev, &plain)?;
+            circuit(
+                &meter,
+                row,
+                &meter.input(level, full, 1.0)?,
+                &map,
+                &chebyshev,
+                &plain,
+            )?;
         }
         for b in &bootstraps {
             meter.bootstrap(&meter.input(Level::new(0), b.slots, 0.5)?, b)?;
         }
         let request: KeyRequest = meter.keys();
-        note(format_args!("making {} keys, {}", request.0.len(), runtime::size(request.bytes(&p))));
+        note(format_args!(
+            "making {} keys, {}",
+            request.0.len(),
+            runtime::size(request.bytes(&p))
+        ));
         let secret = SecretKey::generate(&p, &mut rng())?;
         let evaluator = Evaluator::new(&p, secret.evaluation_keys(&request, &mut rng())?)?;
-        let x = secret.encrypt(&random(full, &mut rng_fixed), level, &mut rng())?.expand(&p);
+        let x = secret
+            .encrypt(&random(full, &mut rng_fixed), level, &mut rng())?
+            .expand(&p);
         for &t in &counts {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(t).build()?;
             pool.install(|| -> Result<()> {
                 for row in &chosen {
-                    let taken = time(a.runs, || circuit(&evaluator, row, &x, &map, &chebyshev, &plain))?;
-                    show(&mut rows, plain_row(name(row), p.limbs(level).len(), t, taken, a.runs));
+                    let taken = time(a.runs, || {
+                        circuit(&evaluator, row, &x, &map, &chebyshev, &plain)
+                    })?;
+                    show(
+                        &mut rows,
+                        plain_row(name(row), p.limbs(level).len(), t, taken, a.runs),
+                    );
                 }
                 for b in &bootstraps {
                     let row = bootstrap_row(&p, &secret, &evaluator, b, t, a)?;
-                    show(&mut rows, Row { name: name("bootstrap"), ..row });
+                    show(
+                        &mut rows,
+                        Row {
+                            name: name("bootstrap"),
+                            ..row
+                        },
+                    );
                 }
                 Ok(())
             })?;
         }
     }
     if rows.is_empty() {
-        return Err(format!("no row is called like {:?}; rows: reference, ntt, {}, bootstrap", a.only.as_deref().unwrap_or(""), ROWS.join(", ")).into());
+        return Err(format!(
+            "no row is called like {:?}; rows: reference, ntt, {}, bootstrap",
+            a.only.as_deref().unwrap_or(""),
+            ROWS.join(", ")
+        )
+        .into());
     }
     if a.json {
         println!("{:#}", Value::Array(rows.iter().map(Row::json).collect()));
@@ -232,12 +351,24 @@ fn inputs(slots: usize, seed: u64) -> [(&'static str, Vec<Complex64>); 5] {
         ("uniform", random(slots, &mut rng)),
         ("ones", vec![one; slots]),
         ("minus_ones", vec![-one; slots]),
-        ("one_slot", (0..slots).map(|j| if j == chosen { one } else { zero }).collect()),
+        (
+            "one_slot",
+            (0..slots)
+                .map(|j| if j == chosen { one } else { zero })
+                .collect(),
+        ),
         ("blocks", (0..slots).map(|j| values[j % block]).collect()),
     ]
 }
 
-fn bootstrap_row(p: &Parameters, secret: &SecretKey, evaluator: &Evaluator, b: &Bootstrap, threads: usize, a: &BenchArgs) -> Result<Row> {
+fn bootstrap_row(
+    p: &Parameters,
+    secret: &SecretKey,
+    evaluator: &Evaluator,
+    b: &Bootstrap,
+    threads: usize,
+    a: &BenchArgs,
+) -> Result<Row> {
     let encrypt = |v: &[Complex64]| -> Result<Ciphertext> {
         // |x| ≤ 1 is stored as x/2; the gain of 2 brings it back
         let half: Vec<Complex64> = v.iter().map(|z| z / 2.0).collect();
@@ -251,19 +382,33 @@ fn bootstrap_row(p: &Parameters, secret: &SecretKey, evaluator: &Evaluator, b: &
             let y = evaluator.bootstrap(&encrypt(&v)?, b)?;
             left = y.level().index();
             let had = secret.decrypt(&y)?;
-            let errors: Vec<f64> = v.iter().zip(&had).flat_map(|(v, h)| [(v.re - h.re).abs(), (v.im - h.im).abs()]).collect();
-            let largest = -errors.iter().copied().fold(f64::MIN_POSITIVE, f64::max).log2();
-            let average = -(errors.iter().sum::<f64>() / errors.len() as f64).max(f64::MIN_POSITIVE).log2();
+            let errors: Vec<f64> = v
+                .iter()
+                .zip(&had)
+                .flat_map(|(v, h)| [(v.re - h.re).abs(), (v.im - h.im).abs()])
+                .collect();
+            let largest = -errors
+                .iter()
+                .copied()
+                .fold(f64::MIN_POSITIVE, f64::max)
+                .log2();
+            let average = -(errors.iter().sum::<f64>() / errors.len() as f64)
+                .max(f64::MIN_POSITIVE)
+                .log2();
             worst = worst.min(largest);
             mean = mean.min(average);
-            let entry = by_class.entry(class).or_insert_with(|| json!([f64::INFINITY, f64::INFINITY]));
+            let entry = by_class
+                .entry(class)
+                .or_insert_with(|| json!([f64::INFINITY, f64::INFINITY]));
             let old = |i: usize| entry[i].as_f64().unwrap_or(f64::INFINITY);
             *entry = json!([old(0).min(largest), old(1).min(average)]);
         }
     }
     let x = encrypt(&inputs(b.slots, 0)[0].1)?;
     let runs = a.bootstrap_runs.max(1);
-    let (cpu_ms, wall_ms) = time(runs, || evaluator.bootstrap(&x, b).map(drop).map_err(Into::into))?;
+    let (cpu_ms, wall_ms) = time(runs, || {
+        evaluator.bootstrap(&x, b).map(drop).map_err(Into::into)
+    })?;
     let bits = p.modulus(Level::new(left.max(1))).log2();
     let mut more = Map::new();
     for (key, value) in [
@@ -277,5 +422,14 @@ fn bootstrap_row(p: &Parameters, secret: &SecretKey, evaluator: &Evaluator, b: &
     ] {
         more.insert(key.into(), value);
     }
-    Ok(Row { name: String::new(), n: p.n(), limbs: p.limbs(p.top(Level::new(b.target))).len(), threads, cpu_ms, wall_ms, runs, more })
+    Ok(Row {
+        name: String::new(),
+        n: p.n(),
+        limbs: p.limbs(p.top(Level::new(b.target))).len(),
+        threads,
+        cpu_ms,
+        wall_ms,
+        runs,
+        more,
+    })
 }

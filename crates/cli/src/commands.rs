@@ -1,6 +1,8 @@
 //! calibrate, compile, keygen, encrypt, decrypt.
 
-use crate::network::{self, Network, input_shape, load, load_polynomial, named, normalization, open, top_lines};
+use crate::network::{
+    self, Network, input_shape, load, load_polynomial, named, normalization, open, top_lines,
+};
 use crate::terminal::{Line, duration, note};
 use crate::{CalibrateArgs, CompileArgs, DecryptArgs, EncryptArgs, KeygenArgs, Result};
 use ckks::meter::CostTable;
@@ -22,12 +24,22 @@ pub(crate) fn rng() -> ChaCha20Rng {
 }
 
 /// Writes beside `path` and moves the finished file there.
-pub(crate) fn atomically<T>(path: &Path, mode: u32, write: impl FnOnce(BufWriter<File>, &str) -> Result<T>) -> Result<T> {
+pub(crate) fn atomically<T>(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(BufWriter<File>, &str) -> Result<T>,
+) -> Result<T> {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);
     let name = path.display().to_string();
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&partial).map_err(named(&partial))?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&partial)
+        .map_err(named(&partial))?;
     let written = write(BufWriter::with_capacity(1 << 20, file), &name);
     match written {
         Ok(v) => {
@@ -43,7 +55,9 @@ pub(crate) fn atomically<T>(path: &Path, mode: u32, write: impl FnOnce(BufWriter
 }
 
 pub(crate) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
@@ -62,27 +76,55 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
     let inputs: Vec<nn::Tensor> = inputs.into_iter().collect::<nn::Result<_>>()?;
     let graph = match network {
         Network::Trained(g) => {
-            let options = FitOptions { degree: Degree::Fixed(a.degree), margin: a.margin, ..FitOptions::default() };
+            let options = FitOptions {
+                degree: Degree::Fixed(a.degree),
+                margin: a.margin,
+                ..FitOptions::default()
+            };
             let twin = calibrate_to_polynomials(&g, &Inputs(&inputs), &options)?;
             for fit in &twin.fits {
-                note(format_args!("  {}: saw [{:.3}, {:.3}], degree {}, error {:.2e}", fit.node, fit.seen.min, fit.seen.max, a.degree, fit.root_mean_square_error));
+                note(format_args!(
+                    "  {}: saw [{:.3}, {:.3}], degree {}, error {:.2e}",
+                    fit.node, fit.seen.min, fit.seen.max, a.degree, fit.root_mean_square_error
+                ));
             }
             if twin.outside > 0 {
-                note(format_args!("warning: on {} inputs a value leaves its polynomial's interval; widen with --margin or raise --degree", twin.outside));
+                note(format_args!(
+                    "warning: on {} inputs a value leaves its polynomial's interval; widen with --margin or raise --degree",
+                    twin.outside
+                ));
             }
             twin.graph
         }
         Network::Polynomial(g) => {
             let seen = nn::calibrate::calibrate(g.network(), Inputs(&inputs))?;
             if seen.outside > 0 {
-                note(format_args!("warning: on {} inputs a value leaves its polynomial's interval", seen.outside));
+                note(format_args!(
+                    "warning: on {} inputs a value leaves its polynomial's interval",
+                    seen.outside
+                ));
             }
             g.with_ranges(seen.ranges)?
         }
     };
-    let stem = a.model.file_stem().map_or_else(|| "network".into(), |s| s.to_string_lossy().into_owned());
-    let provenance = format!("calibrated from {} on {} inputs", a.model.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()), inputs.len());
-    let graph = network::with_metadata(graph, a.name.clone().unwrap_or(stem), a.labels.clone(), normalization, provenance)?;
+    let stem = a
+        .model
+        .file_stem()
+        .map_or_else(|| "network".into(), |s| s.to_string_lossy().into_owned());
+    let provenance = format!(
+        "calibrated from {} on {} inputs",
+        a.model
+            .file_name()
+            .map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
+        inputs.len()
+    );
+    let graph = network::with_metadata(
+        graph,
+        a.name.clone().unwrap_or(stem),
+        a.labels.clone(),
+        normalization,
+        provenance,
+    )?;
     nn::format::artefact::save(&graph, &a.output)?;
     note(format_args!("wrote {}", a.output.display()));
     Ok(())
@@ -116,12 +158,21 @@ pub(crate) fn prediction(plan: &VerifiedPlan, threads: usize) -> String {
         size(facts.key_file_bytes),
         facts.output_error,
     );
-    text += &format!("parameters {}: N = 2^{}, log QP = {:.1}, {} bits of security\n", p.spec().name, p.spec().log_n, p.log_qp(), p.security_bits());
+    text += &format!(
+        "parameters {}: N = 2^{}, log QP = {:.1}, {} bits of security\n",
+        p.spec().name,
+        p.spec().log_n,
+        p.log_qp(),
+        p.security_bits()
+    );
     if p.spec().is_toy() {
         text += "INSECURE: this is a toy parameter set; it protects nothing\n";
     }
     for k in keys {
-        text += &format!("  {}: log modulus {:.1}, {} bits ({})\n", k.name, k.log_modulus, k.bits, k.source);
+        text += &format!(
+            "  {}: log modulus {:.1}, {} bits ({})\n",
+            k.name, k.log_modulus, k.bits, k.source
+        );
     }
     text
 }
@@ -132,10 +183,26 @@ pub(crate) fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
     let plan = VerifiedPlan::new(plan)?;
     eprint!("{}", prediction(&plan, threads));
     limit(&plan, a.max_memory)?;
-    atomically(&a.output, 0o644, |out, name| Ok(plan.plan().write(out, name).map(drop)?))?;
-    note(format_args!("wrote {} ({})", a.output.display(), size(std::fs::metadata(&a.output)?.len())));
+    atomically(&a.output, 0o644, |out, name| {
+        Ok(plan.plan().write(out, name).map(drop)?)
+    })?;
+    note(format_args!(
+        "wrote {} ({})",
+        a.output.display(),
+        size(std::fs::metadata(&a.output)?.len())
+    ));
     if a.json {
-        println!("{}", Report::new(&plan, &CostTable::default(), threads, &Measured::default(), Answer::default()).to_json());
+        println!(
+            "{}",
+            Report::new(
+                &plan,
+                &CostTable::default(),
+                threads,
+                &Measured::default(),
+                Answer::default()
+            )
+            .to_json()
+        );
     }
     Ok(())
 }
@@ -157,7 +224,10 @@ pub(crate) fn limit(plan: &VerifiedPlan, most: Option<u64>) -> Result<()> {
 
 pub(crate) fn keygen(a: &KeygenArgs, threads: usize) -> Result<()> {
     let plan = network::plan(&a.plan)?;
-    let (secret, public) = (a.output.join("client.key"), a.output.join("evaluation.keys"));
+    let (secret, public) = (
+        a.output.join("client.key"),
+        a.output.join("evaluation.keys"),
+    );
     if plan.parameters().spec().is_toy() && !a.insecure_toy {
         return Err(format!("{}: `{}` is a toy parameter set that protects nothing; ask for it by name with --insecure-toy, or compile for a secure one", a.plan.display(), plan.parameters().spec().name).into());
     }
@@ -168,43 +238,91 @@ pub(crate) fn keygen(a: &KeygenArgs, threads: usize) -> Result<()> {
     let bytes = plan.facts().key_file_bytes;
     let keys = plan.facts().keys.0.len();
     // one key at a time: a product and an expansion for each limb
-    let limbs: usize = plan.facts().keys.0.iter().map(|(&k, &l)| ckks::SwitchingKey::layout(plan.parameters(), k, l).len()).sum();
+    let limbs: usize = plan
+        .facts()
+        .keys
+        .0
+        .iter()
+        .map(|(&k, &l)| ckks::SwitchingKey::layout(plan.parameters(), k, l).len())
+        .sum();
     let table = CostTable::default();
     let seconds = limbs as f64 * (table.ntt + table.expansion + 3.0 * table.pass) / threads as f64;
-    note(format_args!("making {keys} evaluation keys: {} on disk, about {}", size(bytes), duration(seconds)));
+    note(format_args!(
+        "making {keys} evaluation keys: {} on disk, about {}",
+        size(bytes),
+        duration(seconds)
+    ));
     require_disk(&a.output, bytes + (1 << 20))?;
     let mut rng = rng();
     let client = Client::new(plan.client_spec(), &mut rng)?;
     let mut line = Line::new();
-    atomically(&public, 0o644, |out, name| Ok(client.write_evaluation_keys(out, name, &mut rng, &mut |done, all| line.show(&format!("  key {done}/{all}"))).map(drop)?))?;
+    atomically(&public, 0o644, |out, name| {
+        Ok(client
+            .write_evaluation_keys(out, name, &mut rng, &mut |done, all| {
+                line.show(&format!("  key {done}/{all}"))
+            })
+            .map(drop)?)
+    })?;
     line.done();
-    atomically(&secret, 0o600, |out, name| Ok(client.write(out, name).map(drop)?))?;
-    note(format_args!("wrote {} (secret: keep it; never send it) and {} (send it to the server)", secret.display(), public.display()));
+    atomically(&secret, 0o600, |out, name| {
+        Ok(client.write(out, name).map(drop)?)
+    })?;
+    note(format_args!(
+        "wrote {} (secret: keep it; never send it) and {} (send it to the server)",
+        secret.display(),
+        public.display()
+    ));
     Ok(())
 }
 
 fn client(path: &Path) -> Result<Client> {
-    Ok(Client::read(BufReader::new(open(path)?), &path.display().to_string())?)
+    Ok(Client::read(
+        BufReader::new(open(path)?),
+        &path.display().to_string(),
+    )?)
 }
 
 pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
     let client = client(&a.key)?;
     let picture = Picture::load(&a.image)?;
-    let tensor = network::picture(&picture, input_shape(client.spec())?, &normalization(&client.spec().description), a.resize).map_err(named(&a.image))?;
-    note(format_args!("encrypting into {} ciphertexts: {}, about a second", client.spec().input.registers.len(), size(client.input_bytes())));
+    let tensor = network::picture(
+        &picture,
+        input_shape(client.spec())?,
+        &normalization(&client.spec().description),
+        a.resize,
+    )
+    .map_err(named(&a.image))?;
+    note(format_args!(
+        "encrypting into {} ciphertexts: {}, about a second",
+        client.spec().input.registers.len(),
+        size(client.input_bytes())
+    ));
     require_disk(folder_of(&a.output), client.input_bytes())?;
-    atomically(&a.output, 0o644, |out, name| Ok(client.write_input(tensor.values(), out, name, &mut rng()).map(drop)?))?;
-    note(format_args!("wrote {} (send it to the server)", a.output.display()));
+    atomically(&a.output, 0o644, |out, name| {
+        Ok(client
+            .write_input(tensor.values(), out, name, &mut rng())
+            .map(drop)?)
+    })?;
+    note(format_args!(
+        "wrote {} (send it to the server)",
+        a.output.display()
+    ));
     Ok(())
 }
 
 pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
     let client = client(&a.key)?;
-    let logits = client.read_answer(BufReader::new(open(&a.answer)?), &a.answer.display().to_string())?;
+    let logits = client.read_answer(
+        BufReader::new(open(&a.answer)?),
+        &a.answer.display().to_string(),
+    )?;
     let labels = &client.spec().description.labels;
     let best = network::top(&logits, 1)[0];
     if a.json {
-        println!("{}", serde_json::json!({ "class": best, "label": labels.get(best), "logits": logits }));
+        println!(
+            "{}",
+            serde_json::json!({ "class": best, "label": labels.get(best), "logits": logits })
+        );
     } else {
         print!("{}", top_lines(&logits, labels));
     }
@@ -214,5 +332,9 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
 /// Checks free memory before a run.
 pub(crate) fn memory(plan: &VerifiedPlan, most: Option<u64>) -> Result<()> {
     limit(plan, most)?;
-    Ok(require_memory(&format!("this plan for {}", plan.plan().description.name), plan.facts().peak_bytes, None)?)
+    Ok(require_memory(
+        &format!("this plan for {}", plan.plan().description.name),
+        plan.facts().peak_bytes,
+        None,
+    )?)
 }

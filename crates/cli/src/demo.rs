@@ -11,7 +11,10 @@ use nn::picture::{Picture, imagenet_normalization};
 use nn::{PolyGraph, Tensor};
 use runtime::machine::peak_bytes;
 use runtime::report::Measured;
-use runtime::{ClearTwin, Client, Excess, LockStep, Observer, Report, Reporter, Server, Stopwatch, VerifiedPlan, size};
+use runtime::{
+    ClearTwin, Client, Excess, LockStep, Observer, Report, Reporter, Server, Stopwatch,
+    VerifiedPlan, size,
+};
 use std::io::{BufReader, BufWriter, Write};
 use std::sync::Arc;
 use std::time::Instant;
@@ -33,7 +36,11 @@ fn input(a: &DemoArgs, graph: &PolyGraph) -> Result<Tensor> {
         None if PICTURE.is_empty() => return Err("this program was built without its embedded picture: models/picture.png was missing; give one with --image FILE.png".into()),
         None => Picture::from_bytes(PICTURE)?,
     };
-    let normalization = graph.metadata().normalization.clone().unwrap_or_else(imagenet_normalization);
+    let normalization = graph
+        .metadata()
+        .normalization
+        .clone()
+        .unwrap_or_else(imagenet_normalization);
     let tensor = network::picture(&picture, graph.input_shape(), &normalization, a.resize);
     match &a.image {
         Some(path) => tensor.map_err(named(path)),
@@ -47,7 +54,10 @@ pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {
     let start = Instant::now();
     let plan = compiler::compile(&graph, &compiler::Target::default())?;
     let plan = Arc::new(VerifiedPlan::new(plan)?);
-    note(format_args!("compiled in {}", duration(start.elapsed().as_secs_f64())));
+    note(format_args!(
+        "compiled in {}",
+        duration(start.elapsed().as_secs_f64())
+    ));
     eprint!("{}", prediction(&plan, threads));
     memory(&plan, a.max_memory)?;
 
@@ -60,31 +70,67 @@ pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {
     let client = Client::new(plan.client_spec(), &mut rng())?;
     let start = Instant::now();
     let twin = ClearTwin::new(&plan, client.spec(), tensor.values())?.finish()?;
-    let planned = twin.iter().zip(&oracle).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-    note(format_args!("clear twin in {}: the plan in f64 differs from the network by at most {planned:.1e}", duration(start.elapsed().as_secs_f64())));
+    let planned = twin
+        .iter()
+        .zip(&oracle)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f64::max);
+    note(format_args!(
+        "clear twin in {}: the plan in f64 differs from the network by at most {planned:.1e}",
+        duration(start.elapsed().as_secs_f64())
+    ));
 
     // client → bytes → server, one key at a time through a pipe: both sides never hold the file
     let start = Instant::now();
     let mut line = Line::new();
     let (reader, writer) = std::io::pipe()?;
     let server = std::thread::scope(|scope| {
-        let made = scope.spawn(|| client.write_evaluation_keys(BufWriter::with_capacity(1 << 20, writer), "evaluation keys", &mut rng(), &mut |_, _| {}).and_then(|mut w| {
-            w.flush().map_err(|source| runtime::Error::Io { file: "evaluation keys".into(), source })
-        }));
-        let server = Server::read(plan.clone(), BufReader::with_capacity(1 << 20, reader), "evaluation keys", &mut |done, all| line.show(&format!("  key {done}/{all}")));
+        let made = scope.spawn(|| {
+            client
+                .write_evaluation_keys(
+                    BufWriter::with_capacity(1 << 20, writer),
+                    "evaluation keys",
+                    &mut rng(),
+                    &mut |_, _| {},
+                )
+                .and_then(|mut w| {
+                    w.flush().map_err(|source| runtime::Error::Io {
+                        file: "evaluation keys".into(),
+                        source,
+                    })
+                })
+        });
+        let server = Server::read(
+            plan.clone(),
+            BufReader::with_capacity(1 << 20, reader),
+            "evaluation keys",
+            &mut |done, all| line.show(&format!("  key {done}/{all}")),
+        );
         match made.join() {
             Ok(Err(e)) if server.is_ok() => Err(e),
             _ => server,
         }
     })?;
     line.done();
-    note(format_args!("made and sent {} of evaluation keys in {}", size(plan.facts().key_file_bytes), duration(start.elapsed().as_secs_f64())));
+    note(format_args!(
+        "made and sent {} of evaluation keys in {}",
+        size(plan.facts().key_file_bytes),
+        duration(start.elapsed().as_secs_f64())
+    ));
     let request = client.write_input(tensor.values(), Vec::new(), "encrypted input", &mut rng())?;
 
     let state = server.read_input(&request[..], "encrypted input")?;
-    let mut check = if a.no_precision { None } else { Some(LockStep::new(&plan, &client, &state, Excess::Measure)?) };
+    let mut check = if a.no_precision {
+        None
+    } else {
+        Some(LockStep::new(&plan, &client, &state, Excess::Measure)?)
+    };
     let table = CostTable::default();
-    let predicted: Vec<f64> = plan.predicted_steps(&table).iter().map(|s| s / threads as f64).collect();
+    let predicted: Vec<f64> = plan
+        .predicted_steps(&table)
+        .iter()
+        .map(|s| s / threads as f64)
+        .collect();
     let mut watch = Stopwatch::default();
     let mut tell = |p: runtime::Progress<'_>| line.progress(&p);
     let mut reporter = Reporter::new(predicted, &mut tell);
@@ -113,11 +159,17 @@ pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {
     let report = Report::new(&plan, &table, threads, &measured, found.clone());
     if !a.json {
         println!("{}", top_lines(&logits, labels));
-        let same = if found.class == found.clear_class { "the same class" } else { "ANOTHER class" };
+        let same = if found.class == found.clear_class {
+            "the same class"
+        } else {
+            "ANOTHER class"
+        };
         println!(
             "encrypted: {}, clear twin: {} — {same}; largest difference of a logit {:.2e}\n",
             found.class.map_or_else(String::new, |c| label(labels, c)),
-            found.clear_class.map_or_else(String::new, |c| label(labels, c)),
+            found
+                .clear_class
+                .map_or_else(String::new, |c| label(labels, c)),
             found.max_abs_error.unwrap_or(f64::NAN)
         );
     }
@@ -128,6 +180,10 @@ pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {
         size(plan.facts().key_file_bytes),
         size(answer.len() as u64)
     );
-    if a.json { note(saw) } else { println!("{saw}") }
+    if a.json {
+        note(saw)
+    } else {
+        println!("{saw}")
+    }
     Ok(())
 }

@@ -14,25 +14,55 @@ use std::sync::Arc;
 
 pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
     let graph = load_polynomial(&a.model)?;
-    let normalization = graph.metadata().normalization.clone().unwrap_or_else(imagenet_normalization);
-    let records = cifar_records(&nn::format::read_limited(&a.data, nn::format::DEFAULT_LIMIT)?).map_err(named(&a.data))?;
+    let normalization = graph
+        .metadata()
+        .normalization
+        .clone()
+        .unwrap_or_else(imagenet_normalization);
+    let records = cifar_records(&nn::format::read_limited(
+        &a.data,
+        nn::format::DEFAULT_LIMIT,
+    )?)
+    .map_err(named(&a.data))?;
     let wanted = a.skip..(a.skip + a.count).min(records.len());
     // a line that a kill cut short does not parse and is done again
     let lines = || -> Result<Vec<serde_json::Value>> {
-        let text = if a.output.exists() { std::fs::read_to_string(&a.output)? } else { String::new() };
-        Ok(text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect())
+        let text = if a.output.exists() {
+            std::fs::read_to_string(&a.output)?
+        } else {
+            String::new()
+        };
+        Ok(text
+            .lines()
+            .filter_map(|l| serde_json::from_str(l).ok())
+            .collect())
     };
     let done = lines()?;
-    let open: Vec<usize> = wanted.clone().filter(|i| !done.iter().any(|d| d["index"] == *i)).collect();
+    let open: Vec<usize> = wanted
+        .clone()
+        .filter(|i| !done.iter().any(|d| d["index"] == *i))
+        .collect();
     if !open.is_empty() {
-        let plan = Arc::new(VerifiedPlan::new(compiler::compile(&graph, &compiler::Target::default())?)?);
+        let plan = Arc::new(VerifiedPlan::new(compiler::compile(
+            &graph,
+            &compiler::Target::default(),
+        )?)?);
         eprint!("{}", prediction(&plan, threads));
         memory(&plan, a.max_memory)?;
         let client = Client::new(plan.client_spec(), &mut rng())?;
-        let keys = client.write_evaluation_keys(Vec::new(), "evaluation keys", &mut rng(), &mut |_, _| {})?;
+        let keys = client.write_evaluation_keys(
+            Vec::new(),
+            "evaluation keys",
+            &mut rng(),
+            &mut |_, _| {},
+        )?;
         let server = Server::read(plan.clone(), &keys[..], "evaluation keys", &mut |_, _| {})?;
         drop(keys);
-        let predicted: Vec<f64> = plan.predicted_steps(&CostTable::default()).iter().map(|s| s / threads as f64).collect();
+        let predicted: Vec<f64> = plan
+            .predicted_steps(&CostTable::default())
+            .iter()
+            .map(|s| s / threads as f64)
+            .collect();
         for (turn, &index) in open.iter().enumerate() {
             let record = &records[index];
             let tensor = record.to_tensor(&normalization)?;
@@ -41,14 +71,16 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
                 return Err(format!("picture {index} leaves the calibrated ranges in the clear twin ({outside}); calibrate on data that covers it (`polyveil calibrate`)").into());
             }
             let oracle = oracle.output.into_values();
-            let request = client.write_input(tensor.values(), Vec::new(), "encrypted input", &mut rng())?;
+            let request =
+                client.write_input(tensor.values(), Vec::new(), "encrypted input", &mut rng())?;
             let mut line = Line::new();
             let mut watch = Stopwatch::default();
             let mut tell = |p: runtime::Progress<'_>| line.progress(&p);
             let mut reporter = Reporter::new(predicted.clone(), &mut tell);
             let state = server.read_input(&request[..], "encrypted input")?;
             let answer = {
-                let mut observers: Vec<&mut dyn Observer<Ciphertext>> = vec![&mut reporter, &mut watch];
+                let mut observers: Vec<&mut dyn Observer<Ciphertext>> =
+                    vec![&mut reporter, &mut watch];
                 server.run(state, &mut observers[..])?
             };
             line.done();
@@ -61,15 +93,29 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
                 "seconds": watch.steps.values().map(|s| s.0).sum::<f64>(), "cpu_seconds": watch.steps.values().map(|s| s.1).sum::<f64>(),
                 "peak_bytes": runtime::machine::peak_bytes(),
             });
-            let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&a.output).map_err(named(&a.output))?;
+            let mut file = std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&a.output)
+                .map_err(named(&a.output))?;
             writeln!(file, "{row}")?;
             note(format_args!("{}/{}: {row}", turn + 1, open.len()));
         }
     }
-    let all: Vec<serde_json::Value> = lines()?.into_iter().filter(|d| wanted.clone().any(|i| d["index"] == i)).collect();
+    let all: Vec<serde_json::Value> = lines()?
+        .into_iter()
+        .filter(|d| wanted.clone().any(|i| d["index"] == i))
+        .collect();
     let count = |key: &str| all.iter().filter(|d| d["class"] == d[key]).count();
-    let largest = |key: &str| all.iter().filter_map(|d| d[key].as_f64()).fold(0.0, f64::max);
-    let mut cpu: Vec<f64> = all.iter().filter_map(|d| d["cpu_seconds"].as_f64()).collect();
+    let largest = |key: &str| {
+        all.iter()
+            .filter_map(|d| d[key].as_f64())
+            .fold(0.0, f64::max)
+    };
+    let mut cpu: Vec<f64> = all
+        .iter()
+        .filter_map(|d| d["cpu_seconds"].as_f64())
+        .collect();
     cpu.sort_by(f64::total_cmp);
     println!(
         "{}",

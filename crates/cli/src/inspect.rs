@@ -12,7 +12,11 @@ use std::path::Path;
 pub(crate) fn inspect(a: &InspectArgs) -> Result<()> {
     let mut magic = [0u8; 5];
     let ours = open(&a.file)?.read_exact(&mut magic).is_ok() && &magic == b"PVEIL";
-    let (json, text) = if ours { container(&a.file)? } else { model(&a.file)? };
+    let (json, text) = if ours {
+        container(&a.file)?
+    } else {
+        model(&a.file)?
+    };
     if a.json {
         println!("{json:#}");
     } else {
@@ -47,7 +51,10 @@ fn container(path: &Path) -> Result<(Value, String)> {
         p.security_bits()
     );
     for k in &keys {
-        text += &format!("    {}: log modulus {:.1}, {} bits ({})\n", k.name, k.log_modulus, k.bits, k.source);
+        text += &format!(
+            "    {}: log modulus {:.1}, {} bits ({})\n",
+            k.name, k.log_modulus, k.bits, k.source
+        );
     }
     if p.spec().is_toy() {
         text += "  INSECURE: a toy parameter set; it protects nothing\n";
@@ -79,7 +86,8 @@ fn container(path: &Path) -> Result<(Value, String)> {
         object["bootstraps"] = json!(plan.facts().bootstraps);
         object["key_bytes"] = json!(plan.facts().key_file_bytes);
         object["predicted_peak_bytes"] = json!(plan.facts().peak_bytes);
-        object["predicted_seconds"] = json!(plan.predicted_seconds(&ckks::meter::CostTable::default(), threads));
+        object["predicted_seconds"] =
+            json!(plan.predicted_seconds(&ckks::meter::CostTable::default(), threads));
     }
     Ok((object, text))
 }
@@ -91,7 +99,11 @@ fn model(path: &Path) -> Result<(Value, String)> {
     }
     let g = artefact::from_bytes(&bytes).map_err(named(path))?;
     let m = g.metadata();
-    let ranges = if g.ranges().is_some() { "calibrated" } else { "missing: run `polyveil calibrate` before compiling" };
+    let ranges = if g.ranges().is_some() {
+        "calibrated"
+    } else {
+        "missing: run `polyveil calibrate` before compiling"
+    };
     let mut text = format!(
         "{}\n  kind         {}\n  who may see  {}\n  length       {}\n  network      {}\n  input        {}\n  output       {}\n  nodes        {}, {} of them polynomials\n  ranges       {ranges}\n",
         path.display(),
@@ -108,7 +120,13 @@ fn model(path: &Path) -> Result<(Value, String)> {
         text += &format!("  made         {line}\n");
     }
     for (node, p) in g.polynomials() {
-        text += &format!("    {:20} degree {:2} on [{:.3}, {:.3}]\n", node.name(), p.degree(), p.interval().0, p.interval().1);
+        text += &format!(
+            "    {:20} degree {:2} on [{:.3}, {:.3}]\n",
+            node.name(),
+            p.degree(),
+            p.interval().0,
+            p.interval().1
+        );
     }
     let object = json!({
         "file": path.display().to_string(), "kind": Kind::Model, "who_may_see": Kind::Model.who_may_see(), "bytes": bytes.len(),

@@ -57,34 +57,52 @@ publishing decrypted answers.";
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Classify a picture that the server never sees: client, server and back in one process.
-    #[command(after_long_help = "Examples:\n  polyveil demo\n  polyveil demo --image cat.png --resize --report cat.svg\n  polyveil demo --json > demo.json\n\nThe network, the picture and all keys are made or embedded; nothing is downloaded. Before it starts, it prints how long it\nwill take and how much memory; the encrypted evaluation takes minutes.")]
+    #[command(
+        after_long_help = "Examples:\n  polyveil demo\n  polyveil demo --image cat.png --resize --report cat.svg\n  polyveil demo --json > demo.json\n\nThe network, the picture and all keys are made or embedded; nothing is downloaded. Before it starts, it prints how long it\nwill take and how much memory; the encrypted evaluation takes minutes."
+    )]
     Demo(DemoArgs),
     /// Classify labelled pictures under encryption and compare with the clear twin; goes on where it was stopped.
-    #[command(after_long_help = "Example:\n  polyveil evaluate --model resnet20.pvm --data test_batch.bin --count 10 -o results.jsonl\n\nOne line of JSON for each picture goes to the results file, a summary to stdout. Started again with the same file, it does\nwhat is missing. Client and server share one process here, talking in bytes.")]
+    #[command(
+        after_long_help = "Example:\n  polyveil evaluate --model resnet20.pvm --data test_batch.bin --count 10 -o results.jsonl\n\nOne line of JSON for each picture goes to the results file, a summary to stdout. Started again with the same file, it does\nwhat is missing. Client and server share one process here, talking in bytes."
+    )]
     Evaluate(EvaluateArgs),
     /// Turn a trained network into a polynomial one with calibrated ranges (.pvm).
-    #[command(after_long_help = "Examples:\n  polyveil calibrate resnet20.silu.model --activation silu --data data_batch_1.bin -o resnet20.pvm\n  polyveil calibrate net.onnx --data pictures/ --degree 31 -o net.pvm\n\nMODEL: a torch state dict (.pt, .th, .model), safetensors, ONNX, or a .pvm to calibrate again. DATA: CIFAR-10 binary files or\nfolders of PNG/JPEG pictures of the right size; use training data, never the pictures that you report accuracy on.")]
+    #[command(
+        after_long_help = "Examples:\n  polyveil calibrate resnet20.silu.model --activation silu --data data_batch_1.bin -o resnet20.pvm\n  polyveil calibrate net.onnx --data pictures/ --degree 31 -o net.pvm\n\nMODEL: a torch state dict (.pt, .th, .model), safetensors, ONNX, or a .pvm to calibrate again. DATA: CIFAR-10 binary files or\nfolders of PNG/JPEG pictures of the right size; use training data, never the pictures that you report accuracy on."
+    )]
     Calibrate(CalibrateArgs),
     /// Compile a calibrated network into a plan; prints latency, memory and precision.
-    #[command(after_long_help = "Examples:\n  polyveil compile resnet20.pvm -o resnet20.plan\n  polyveil compile resnet20.pvm -o resnet20.plan --max-memory 12GB\n\nThe plan holds the weights: whoever may know the model may see it. The same input gives a byte-identical plan.")]
+    #[command(
+        after_long_help = "Examples:\n  polyveil compile resnet20.pvm -o resnet20.plan\n  polyveil compile resnet20.pvm -o resnet20.plan --max-memory 12GB\n\nThe plan holds the weights: whoever may know the model may see it. The same input gives a byte-identical plan."
+    )]
     Compile(CompileArgs),
     /// Client: make the secret key and the evaluation keys for a plan.
-    #[command(after_long_help = "Example:\n  polyveil keygen resnet20.plan -o keys/\n\nkeys/client.key       secret: stays with you; readable by you alone (mode 600)\nkeys/evaluation.keys  public: send it to the server")]
+    #[command(
+        after_long_help = "Example:\n  polyveil keygen resnet20.plan -o keys/\n\nkeys/client.key       secret: stays with you; readable by you alone (mode 600)\nkeys/evaluation.keys  public: send it to the server"
+    )]
     Keygen(KeygenArgs),
     /// Client: encrypt a picture.
-    #[command(after_long_help = "Example:\n  polyveil encrypt --key keys/client.key --image cat.png -o cat.input")]
+    #[command(
+        after_long_help = "Example:\n  polyveil encrypt --key keys/client.key --image cat.png -o cat.input"
+    )]
     Encrypt(EncryptArgs),
     /// Server: carry out a plan on an encrypted input.
-    #[command(after_long_help = "Examples:\n  polyveil run --plan resnet20.plan --keys keys/evaluation.keys --input cat.input -o cat.answer\n  polyveil run … --resume          # after a kill: goes on from the last bootstrap, with the same answer\n  polyveil run … --check --key keys/client.key   # owner's machine: stops at the first layer beyond its bound")]
+    #[command(
+        after_long_help = "Examples:\n  polyveil run --plan resnet20.plan --keys keys/evaluation.keys --input cat.input -o cat.answer\n  polyveil run … --resume          # after a kill: goes on from the last bootstrap, with the same answer\n  polyveil run … --check --key keys/client.key   # owner's machine: stops at the first layer beyond its bound"
+    )]
     Run(run::RunArgs),
     /// Client: decrypt an answer and print the top classes.
     #[command(after_long_help = "Example:\n  polyveil decrypt --key keys/client.key cat.answer")]
     Decrypt(DecryptArgs),
     /// Explain any file: kind, version, parameters, security, who may see it.
-    #[command(after_long_help = "Examples:\n  polyveil inspect keys/evaluation.keys\n  polyveil inspect resnet20.plan --json")]
+    #[command(
+        after_long_help = "Examples:\n  polyveil inspect keys/evaluation.keys\n  polyveil inspect resnet20.plan --json"
+    )]
     Inspect(InspectArgs),
     /// Measure the engine on this machine.
-    #[command(after_long_help = "Examples:\n  polyveil bench --json > bench.json\n  polyveil bench --quick            # an insecure toy ring, seconds\n  polyveil bench --only bootstrap --threads 1\n\nCPU time is that of the whole process. `reference` is a fixed loop of multiply-adds in the first cache: about 0.10 ms on a\nquiet machine; where it is slower, so is everything else.")]
+    #[command(
+        after_long_help = "Examples:\n  polyveil bench --json > bench.json\n  polyveil bench --quick            # an insecure toy ring, seconds\n  polyveil bench --only bootstrap --threads 1\n\nCPU time is that of the whole process. `reference` is a fixed loop of multiply-adds in the first cache: about 0.10 ms on a\nquiet machine; where it is slower, so is everything else."
+    )]
     Bench(bench::BenchArgs),
     /// Train a network (needs the sibling program polyveil-train).
     Train(Sibling),
@@ -253,17 +271,23 @@ struct Sibling {
 }
 
 pub(crate) fn size(text: &str) -> std::result::Result<u64, String> {
-    runtime::parse_size(text).ok_or_else(|| format!("`{text}` is not a size; write for example 12GB, 800MB or 4GiB"))
+    runtime::parse_size(text)
+        .ok_or_else(|| format!("`{text}` is not a size; write for example 12GB, 800MB or 4GiB"))
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let threads = cli.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let threads = cli
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     if threads == 0 || threads > 1024 {
         terminal::error(&"--threads must be 1 to 1024");
         return ExitCode::from(2);
     }
-    if let Err(e) = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
+    if let Err(e) = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+    {
         terminal::error(&e);
         return ExitCode::from(1);
     }
@@ -285,7 +309,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             terminal::error(&e);
-            let check = e.downcast_ref::<runtime::Error>().is_some_and(|e| matches!(e, runtime::Error::Check { .. }));
+            let check = e
+                .downcast_ref::<runtime::Error>()
+                .is_some_and(|e| matches!(e, runtime::Error::Check { .. }));
             ExitCode::from(if check { 3 } else { 1 })
         }
     }
@@ -302,8 +328,15 @@ fn sibling(command: &str, arguments: &[std::ffi::OsString]) -> Result<()> {
         )
         .into());
     }
-    let status = std::process::Command::new(program).arg(command).args(arguments).status()?;
-    if status.success() { Ok(()) } else { Err(format!("polyveil-train ended with {status}").into()) }
+    let status = std::process::Command::new(program)
+        .arg(command)
+        .args(arguments)
+        .status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("polyveil-train ended with {status}").into())
+    }
 }
 
 #[cfg(test)]
@@ -319,6 +352,9 @@ mod tests {
     #[test]
     fn trainer_that_is_not_built_is_said_in_words() {
         let message = sibling("train", &[]).expect_err("not built").to_string();
-        assert!(message.contains("cargo build --release -p polyveil-train"), "{message}");
+        assert!(
+            message.contains("cargo build --release -p polyveil-train"),
+            "{message}"
+        );
     }
 }

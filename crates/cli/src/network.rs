@@ -20,10 +20,16 @@ pub(crate) enum Network {
 }
 
 /// An error message with the file's name in front.
-pub(crate) fn named<E: std::fmt::Display>(path: &Path) -> impl FnOnce(E) -> Box<dyn std::error::Error + Send + Sync> + '_ {
+pub(crate) fn named<E: std::fmt::Display>(
+    path: &Path,
+) -> impl FnOnce(E) -> Box<dyn std::error::Error + Send + Sync> + '_ {
     move |e| {
         let (text, name) = (e.to_string(), path.display().to_string());
-        if text.contains(&name) { text.into() } else { format!("{name}: {text}").into() }
+        if text.contains(&name) {
+            text.into()
+        } else {
+            format!("{name}: {text}").into()
+        }
     }
 }
 
@@ -31,18 +37,29 @@ pub(crate) fn named<E: std::fmt::Display>(path: &Path) -> impl FnOnce(E) -> Box<
 pub(crate) fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
     let bytes = read_limited(path, DEFAULT_LIMIT)?;
     if artefact::recognises(&bytes) {
-        return Ok(Network::Polynomial(Box::new(artefact::from_bytes(&bytes).map_err(named(path))?)));
+        return Ok(Network::Polynomial(Box::new(
+            artefact::from_bytes(&bytes).map_err(named(path))?,
+        )));
     }
-    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
-        return Ok(Network::Trained(onnx::from_bytes(&bytes).map_err(named(path))?));
+    if path
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("onnx"))
+    {
+        return Ok(Network::Trained(
+            onnx::from_bytes(&bytes).map_err(named(path))?,
+        ));
     }
     let weights = StateDict::from_bytes(&bytes).map_err(named(path))?;
     if weights.tensors().keys().any(|k| k.ends_with(".poly")) {
-        return Ok(Network::Polynomial(Box::new(resnet_cifar::from_state_dict_with_polynomials(&weights).map_err(named(path))?)));
+        return Ok(Network::Polynomial(Box::new(
+            resnet_cifar::from_state_dict_with_polynomials(&weights).map_err(named(path))?,
+        )));
     }
     let name = activation.ok_or_else(|| format!("{}: a state dict does not say which activation it was trained with; name it: --activation relu (or silu, gelu, sigmoid, tanh)", path.display()))?;
     let activation = activation_named(name)?;
-    Ok(Network::Trained(resnet_cifar::from_state_dict(&weights, activation).map_err(named(path))?))
+    Ok(Network::Trained(
+        resnet_cifar::from_state_dict(&weights, activation).map_err(named(path))?,
+    ))
 }
 
 fn activation_named(name: &str) -> Result<approx::Activation> {
@@ -53,7 +70,11 @@ fn activation_named(name: &str) -> Result<approx::Activation> {
         "gelu" => Gelu,
         "sigmoid" => Sigmoid,
         "tanh" => Tanh,
-        _ => return Err(format!("--activation {name}: known are relu, silu, gelu, sigmoid, tanh").into()),
+        _ => {
+            return Err(
+                format!("--activation {name}: known are relu, silu, gelu, sigmoid, tanh").into(),
+            );
+        }
     })
 }
 
@@ -66,7 +87,12 @@ pub(crate) fn load_polynomial(path: &Path) -> Result<PolyGraph> {
 }
 
 /// A picture as the network's input.
-pub(crate) fn picture(picture: &Picture, graph_shape: nn::Shape, normalization: &Normalization, resize: bool) -> Result<Tensor> {
+pub(crate) fn picture(
+    picture: &Picture,
+    graph_shape: nn::Shape,
+    normalization: &Normalization,
+    resize: bool,
+) -> Result<Tensor> {
     let fitted = match (resize, graph_shape) {
         (true, nn::Shape::Image { height, width, .. }) => picture.fit(width, height),
         _ => picture.clone(),
@@ -84,7 +110,10 @@ pub(crate) fn normalization(description: &Description) -> Normalization {
     if description.mean.is_empty() {
         nn::picture::imagenet_normalization()
     } else {
-        Normalization { mean: description.mean.clone(), deviation: description.deviation.clone() }
+        Normalization {
+            mean: description.mean.clone(),
+            deviation: description.deviation.clone(),
+        }
     }
 }
 
@@ -92,12 +121,21 @@ pub(crate) fn normalization(description: &Description) -> Normalization {
 pub(crate) fn input_shape(spec: &ClientSpec) -> Result<nn::Shape> {
     match spec.input.shape[..] {
         [channels, height, width] => Ok(nn::Shape::image(channels, height, width)),
-        _ => Err(format!("this plan takes {:?}, which is no picture", spec.input.shape).into()),
+        _ => Err(format!(
+            "this plan takes {:?}, which is no picture",
+            spec.input.shape
+        )
+        .into()),
     }
 }
 
 /// All inputs under these paths, at most `limit`, lazily decoded.
-pub(crate) fn data(paths: &[std::path::PathBuf], shape: nn::Shape, normalization: &Normalization, limit: usize) -> Result<Vec<nn::Result<Tensor>>> {
+pub(crate) fn data(
+    paths: &[std::path::PathBuf],
+    shape: nn::Shape,
+    normalization: &Normalization,
+    limit: usize,
+) -> Result<Vec<nn::Result<Tensor>>> {
     let mut all = Vec::new();
     for path in paths {
         let mut files = Vec::new();
@@ -113,13 +151,24 @@ pub(crate) fn data(paths: &[std::path::PathBuf], shape: nn::Shape, normalization
             if all.len() >= limit {
                 return Ok(all);
             }
-            let is = |extension: &str| file.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension));
+            let is = |extension: &str| {
+                file.extension()
+                    .is_some_and(|e| e.eq_ignore_ascii_case(extension))
+            };
             if is("bin") {
-                let records = cifar_records(&read_limited(&file, DEFAULT_LIMIT)?).map_err(named(&file))?;
-                all.extend(records.iter().take(limit - all.len()).map(|r| r.to_tensor(normalization)));
+                let records =
+                    cifar_records(&read_limited(&file, DEFAULT_LIMIT)?).map_err(named(&file))?;
+                all.extend(
+                    records
+                        .iter()
+                        .take(limit - all.len())
+                        .map(|r| r.to_tensor(normalization)),
+                );
             } else if is("png") || is("jpg") || is("jpeg") {
                 let picture = Picture::load(&file).map_err(named(&file))?;
-                all.push(Ok(self::picture(&picture, shape, normalization, false).map_err(named(&file))?));
+                all.push(Ok(
+                    self::picture(&picture, shape, normalization, false).map_err(named(&file))?
+                ));
             } else if !path.is_dir() {
                 return Err(format!("{}: calibration data are CIFAR-10 binary files (.bin) or pictures (.png, .jpg)", file.display()).into());
             }
@@ -132,7 +181,13 @@ pub(crate) fn data(paths: &[std::path::PathBuf], shape: nn::Shape, normalization
 }
 
 /// The same network with a name, labels and normalisation.
-pub(crate) fn with_metadata(graph: PolyGraph, name: String, labels: Vec<String>, normalization: Normalization, provenance: String) -> Result<PolyGraph> {
+pub(crate) fn with_metadata(
+    graph: PolyGraph,
+    name: String,
+    labels: Vec<String>,
+    normalization: Normalization,
+    provenance: String,
+) -> Result<PolyGraph> {
     let mut metadata: Metadata = graph.metadata().clone();
     if metadata.name.is_empty() {
         metadata.name = name;
@@ -149,7 +204,10 @@ pub(crate) fn with_metadata(graph: PolyGraph, name: String, labels: Vec<String>,
 
 /// Reads and verifies a plan.
 pub(crate) fn plan(path: &Path) -> Result<VerifiedPlan> {
-    Ok(VerifiedPlan::read(BufReader::new(open(path)?), &path.display().to_string())?)
+    Ok(VerifiedPlan::read(
+        BufReader::new(open(path)?),
+        &path.display().to_string(),
+    )?)
 }
 
 /// Opens a file; the message names it.
@@ -167,12 +225,25 @@ pub(crate) fn top(logits: &[f64], count: usize) -> Vec<usize> {
 
 /// A class's label, or its number.
 pub(crate) fn label(labels: &[String], class: usize) -> String {
-    labels.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
+    labels
+        .get(class)
+        .cloned()
+        .unwrap_or_else(|| format!("class {class}"))
 }
 
 /// The top classes as lines.
 pub(crate) fn top_lines(logits: &[f64], labels: &[String]) -> String {
     let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let total: f64 = logits.iter().map(|l| (l - largest).exp()).sum();
-    top(logits, 5).into_iter().map(|c| format!("  {:14} {:5.1}%  (logit {:+.4})\n", label(labels, c), 100.0 * (logits[c] - largest).exp() / total, logits[c])).collect()
+    top(logits, 5)
+        .into_iter()
+        .map(|c| {
+            format!(
+                "  {:14} {:5.1}%  (logit {:+.4})\n",
+                label(labels, c),
+                100.0 * (logits[c] - largest).exp() / total,
+                logits[c]
+            )
+        })
+        .collect()
 }

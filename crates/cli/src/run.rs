@@ -77,39 +77,80 @@ pub(crate) fn run(a: &RunArgs, threads: usize) -> Result<()> {
     require_disk(folder_of(&checkpoint), 2 * checkpoint_bytes(&plan))?;
     let digest = input_digest(open(&a.input)?, &a.input.display().to_string())?;
     let mut line = Line::new();
-    let server = Server::read(plan.clone(), BufReader::with_capacity(1 << 20, open(keys)?), &keys.display().to_string(), &mut |done, all| {
-        line.show(&format!("  reading key {done}/{all}"));
-    })?;
+    let server = Server::read(
+        plan.clone(),
+        BufReader::with_capacity(1 << 20, open(keys)?),
+        &keys.display().to_string(),
+        &mut |done, all| {
+            line.show(&format!("  reading key {done}/{all}"));
+        },
+    )?;
     line.done();
-    let fresh = server.read_input(BufReader::new(open(&a.input)?), &a.input.display().to_string())?;
-    let state = if a.resume { read_checkpoint(&checkpoint, &plan, &digest)? } else { fresh };
+    let fresh = server.read_input(
+        BufReader::new(open(&a.input)?),
+        &a.input.display().to_string(),
+    )?;
+    let state = if a.resume {
+        read_checkpoint(&checkpoint, &plan, &digest)?
+    } else {
+        fresh
+    };
     if a.resume {
-        note(format_args!("going on at step {} of {}", state.next + 1, plan.plan().steps.len()));
+        note(format_args!(
+            "going on at step {} of {}",
+            state.next + 1,
+            plan.plan().steps.len()
+        ));
     }
-    let client = a.key.as_ref().map(|p| Ok::<_, Box<dyn std::error::Error + Send + Sync>>(Client::read(BufReader::new(open(p)?), &p.display().to_string())?)).transpose()?;
-    let mut check = client.as_ref().map(|c| LockStep::new(&plan, c, &state, Excess::Stop)).transpose()?;
+    let client = a
+        .key
+        .as_ref()
+        .map(|p| {
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(Client::read(
+                BufReader::new(open(p)?),
+                &p.display().to_string(),
+            )?)
+        })
+        .transpose()?;
+    let mut check = client
+        .as_ref()
+        .map(|c| LockStep::new(&plan, c, &state, Excess::Stop))
+        .transpose()?;
     let mut watch = Stopwatch::default();
     let table = CostTable::default();
-    let predicted: Vec<f64> = plan.predicted_steps(&table).iter().map(|s| s / threads as f64).collect();
+    let predicted: Vec<f64> = plan
+        .predicted_steps(&table)
+        .iter()
+        .map(|s| s / threads as f64)
+        .collect();
     let mut tell = |p: runtime::Progress<'_>| line.progress(&p);
     let mut reporter = Reporter::new(predicted, &mut tell);
     let mut saver = Checkpointer::new(&plan, checkpoint.clone(), digest);
     let cpu = cpu_seconds();
     let answer = {
-        let mut observers: Vec<&mut dyn Observer<Ciphertext>> = vec![&mut reporter, &mut watch, &mut saver];
+        let mut observers: Vec<&mut dyn Observer<Ciphertext>> =
+            vec![&mut reporter, &mut watch, &mut saver];
         if let Some(c) = check.as_mut() {
             observers.push(c);
         }
         server.run(state, &mut observers[..])?
     };
     line.done();
-    let answer_bytes = atomically(&a.output, 0o644, |out, name| Ok(server.write_answer(&answer, out, name).map(drop)?)).and_then(|()| Ok(std::fs::metadata(&a.output)?.len()))?;
+    let answer_bytes = atomically(&a.output, 0o644, |out, name| {
+        Ok(server.write_answer(&answer, out, name).map(drop)?)
+    })
+    .and_then(|()| Ok(std::fs::metadata(&a.output)?.len()))?;
     if checkpoint.exists() {
         std::fs::remove_file(&checkpoint).map_err(named(&checkpoint))?;
     }
     let seconds: f64 = watch.steps.values().map(|s| s.0).sum();
     let step_cpu: f64 = watch.steps.values().map(|s| s.1).sum();
-    note(format_args!("evaluated in {} ({:.1} CPU seconds; the process used {:.1} since it started to evaluate)", duration(seconds), step_cpu, cpu_seconds() - cpu));
+    note(format_args!(
+        "evaluated in {} ({:.1} CPU seconds; the process used {:.1} since it started to evaluate)",
+        duration(seconds),
+        step_cpu,
+        cpu_seconds() - cpu
+    ));
     let mut found = Answer::default();
     let mut precision = std::collections::BTreeMap::new();
     if let (Some(client), Some(check)) = (&client, check) {
@@ -130,7 +171,10 @@ pub(crate) fn run(a: &RunArgs, threads: usize) -> Result<()> {
     };
     let report = Report::new(&plan, &table, threads, &measured, found);
     publish(&report, a.json, a.report.as_deref())?;
-    note(format_args!("wrote {} (only the owner of client.key can decrypt it: `polyveil decrypt`)", a.output.display()));
+    note(format_args!(
+        "wrote {} (only the owner of client.key can decrypt it: `polyveil decrypt`)",
+        a.output.display()
+    ));
     Ok(())
 }
 
@@ -141,7 +185,13 @@ pub(crate) fn answer_of(logits: Vec<f64>, truth: &[f64], labels: &[String]) -> A
         class: best(&logits),
         label: best(&logits).map(|c| network::label(labels, c)),
         clear_class: best(truth),
-        max_abs_error: Some(logits.iter().zip(truth).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)),
+        max_abs_error: Some(
+            logits
+                .iter()
+                .zip(truth)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f64::max),
+        ),
         logits,
     }
 }

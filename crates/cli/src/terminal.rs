@@ -32,10 +32,17 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn new() -> Self {
-        Self { live: std::io::stderr().is_terminal(), last: None }
+        Self {
+            live: std::io::stderr().is_terminal(),
+            last: None,
+        }
     }
     pub(crate) fn show(&mut self, text: &str) {
-        let pause = if self.live { Duration::from_millis(100) } else { Duration::from_secs(10) };
+        let pause = if self.live {
+            Duration::from_millis(100)
+        } else {
+            Duration::from_secs(10)
+        };
         if self.last.is_some_and(|l| l.elapsed() < pause) {
             return;
         }

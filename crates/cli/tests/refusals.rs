@@ -27,7 +27,10 @@ impl Drop for Folder {
 }
 
 fn polyveil(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_polyveil")).args(arguments).output().expect("it starts")
+    Command::new(env!("CARGO_BIN_EXE_polyveil"))
+        .args(arguments)
+        .output()
+        .expect("it starts")
 }
 
 /// Runs, expects this exit code, nothing on stdout, and these words in the last line of stderr.
@@ -38,41 +41,76 @@ fn refused(arguments: &[&str], code: i32, words: &[&str]) {
     assert!(out.stdout.is_empty());
     let last = text.trim_end().lines().last().unwrap_or_default();
     for w in words {
-        assert!(last.contains(w), "{arguments:?}: {w:?} is missing in {text}");
+        assert!(
+            last.contains(w),
+            "{arguments:?}: {w:?} is missing in {text}"
+        );
     }
 }
 
 /// (3, 4, 4) → dense → x² → dense → 2 classes.
 fn network(calibrated: bool) -> PolyGraph {
     let weight = |name: &str, rows: usize, columns: usize| {
-        let values: Vec<f32> = (0..rows * columns).map(|i| ((i * 7919 % 13) as f32 - 6.0) / 60.0).collect();
-        Op::Linear(nn::Linear { weight: Parameter::new(name, [rows, columns], values).expect("finite"), bias: None })
+        let values: Vec<f32> = (0..rows * columns)
+            .map(|i| ((i * 7919 % 13) as f32 - 6.0) / 60.0)
+            .collect();
+        Op::Linear(nn::Linear {
+            weight: Parameter::new(name, [rows, columns], values).expect("finite"),
+            bias: None,
+        })
     };
     let mut b = nn::Network::<Polynomial>::builder();
     let x = b.input("x", Shape::image(3, 4, 4)).expect("valid");
     let f = b.add("flatten", Op::Flatten, &[x]).expect("valid");
     let d = b.add("dense", weight("w1", 8, 48), &[f]).expect("valid");
     let square = Polynomial::new(vec![2.0, 0.0, 2.0], (-2.0, 2.0)).expect("valid");
-    let s = b.add("square", Op::Elementwise(square), &[d]).expect("valid");
+    let s = b
+        .add("square", Op::Elementwise(square), &[d])
+        .expect("valid");
     let y = b.add("classes", weight("w2", 2, 8), &[s]).expect("valid");
     let graph = PolyGraph::from(b.finish(y).expect("valid"));
     let metadata = Metadata {
         name: "tiny".into(),
         labels: vec!["no".into(), "yes".into()],
-        normalization: Some(Normalization { mean: vec![0.5; 3], deviation: vec![0.25; 3] }),
+        normalization: Some(Normalization {
+            mean: vec![0.5; 3],
+            deviation: vec![0.25; 3],
+        }),
         provenance: vec![],
     };
     let nodes = graph.nodes().len();
     let graph = graph.with_metadata(metadata).expect("fits");
-    if calibrated { graph.with_ranges(vec![Range { min: -2.0, max: 2.0 }; nodes]).expect("fits") } else { graph }
+    if calibrated {
+        graph
+            .with_ranges(vec![
+                Range {
+                    min: -2.0,
+                    max: 2.0
+                };
+                nodes
+            ])
+            .expect("fits")
+    } else {
+        graph
+    }
 }
 
 /// A grey PNG without compression.
 fn png(width: u32, height: u32) -> Vec<u8> {
     let crc = |bytes: &[u8]| {
-        !bytes.iter().fold(!0u32, |c, &b| (0..8).fold(c ^ u32::from(b), |c, _| if c & 1 == 1 { c >> 1 ^ 0xedb8_8320 } else { c >> 1 }))
+        !bytes.iter().fold(!0u32, |c, &b| {
+            (0..8).fold(c ^ u32::from(b), |c, _| {
+                if c & 1 == 1 {
+                    c >> 1 ^ 0xedb8_8320
+                } else {
+                    c >> 1
+                }
+            })
+        })
     };
-    let rows: Vec<u8> = (0..height).flat_map(|_| std::iter::once(0).chain((0..3 * width).map(|_| 128))).collect();
+    let rows: Vec<u8> = (0..height)
+        .flat_map(|_| std::iter::once(0).chain((0..3 * width).map(|_| 128)))
+        .collect();
     let (mut a, mut b) = (1u32, 0u32);
     for &x in &rows {
         a = (a + u32::from(x)) % 65521;
@@ -110,29 +148,91 @@ fn pictures_models_memory_and_roles_are_refused_with_a_remedy() {
     let picture = folder.file("wide.png", &png(5, 4));
     let plan = folder.0.join("tiny.plan");
 
-    refused(&["demo", "--model", text(&model), "--image", text(&picture)], 1, &["wide.png", "5×4", "4×4", "--resize"]);
+    refused(
+        &["demo", "--model", text(&model), "--image", text(&picture)],
+        1,
+        &["wide.png", "5×4", "4×4", "--resize"],
+    );
     let noise = folder.file("noise.png", b"this is no picture");
-    refused(&["demo", "--model", text(&model), "--image", text(&noise)], 1, &["noise.png", "PNG"]);
+    refused(
+        &["demo", "--model", text(&model), "--image", text(&noise)],
+        1,
+        &["noise.png", "PNG"],
+    );
 
     let cut = folder.file("cut.pvm", &bytes[..bytes.len() - 9]);
     refused(&["compile", text(&cut), "-o", text(&plan)], 1, &["cut.pvm"]);
     let foreign = folder.file("foreign.pvm", b"GIF89a, not a model");
-    refused(&["compile", text(&foreign), "-o", text(&plan)], 1, &["foreign.pvm"]);
-    let bare = folder.file("bare.pvm", &nn::format::artefact::to_bytes(&network(false)).expect("writes"));
-    refused(&["compile", text(&bare), "-o", text(&plan)], 1, &["calibrat"]);
-    refused(&["compile", text(&model), "-o", text(&plan), "--max-memory", "1MB"], 1, &["1.0 MB", "--max-memory"]);
+    refused(
+        &["compile", text(&foreign), "-o", text(&plan)],
+        1,
+        &["foreign.pvm"],
+    );
+    let bare = folder.file(
+        "bare.pvm",
+        &nn::format::artefact::to_bytes(&network(false)).expect("writes"),
+    );
+    refused(
+        &["compile", text(&bare), "-o", text(&plan)],
+        1,
+        &["calibrat"],
+    );
+    refused(
+        &[
+            "compile",
+            text(&model),
+            "-o",
+            text(&plan),
+            "--max-memory",
+            "1MB",
+        ],
+        1,
+        &["1.0 MB", "--max-memory"],
+    );
     assert!(!plan.exists());
-    refused(&["compile", text(&model), "-o", text(&plan), "--max-memory", "plenty"], 2, &[]);
+    refused(
+        &[
+            "compile",
+            text(&model),
+            "-o",
+            text(&plan),
+            "--max-memory",
+            "plenty",
+        ],
+        2,
+        &[],
+    );
 
-    let run = ["run", "--plan", text(&plan), "--input", "x.input", "-o", "x.answer"];
-    refused(&[&run[..], &["--check", "--keys", "evaluation.keys"]].concat(), 1, &["--check", "client.key"]);
-    refused(&[&run[..], &["--keys", "evaluation.keys", "--key", "client.key"]].concat(), 1, &["server", "client.key"]);
+    let run = [
+        "run",
+        "--plan",
+        text(&plan),
+        "--input",
+        "x.input",
+        "-o",
+        "x.answer",
+    ];
+    refused(
+        &[&run[..], &["--check", "--keys", "evaluation.keys"]].concat(),
+        1,
+        &["--check", "client.key"],
+    );
+    refused(
+        &[
+            &run[..],
+            &["--keys", "evaluation.keys", "--key", "client.key"],
+        ]
+        .concat(),
+        1,
+        &["server", "client.key"],
+    );
     refused(&run, 1, &["evaluation keys", "keygen"]);
     refused(&["inspect", text(&picture)], 1, &["wide.png"]);
     refused(&["train"], 1, &["cargo build --release -p polyveil-train"]);
     refused(&["bench", "--quick", "--only", "nonsense"], 1, &["no row"]);
 
     let out = polyveil(&["inspect", "--json", text(&model)]);
-    let object: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON alone on stdout");
+    let object: serde_json::Value =
+        serde_json::from_slice(&out.stdout).expect("JSON alone on stdout");
     assert_eq!(object["network"], "tiny");
 }

@@ -15,13 +15,29 @@ use std::time::Instant;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [model, train, rest @ ..] = &arguments[..] else { return Err("MODEL TRAIN.bin [DEGREE]".into()) };
+    let [model, train, rest @ ..] = &arguments[..] else {
+        return Err("MODEL TRAIN.bin [DEGREE]".into());
+    };
     let degree = rest.first().map_or(Ok(15), |d| d.parse())?;
-    let graph = resnet_cifar::from_state_dict(&StateDict::load(Path::new(model), DEFAULT_LIMIT)?, approx::Activation::Silu)?;
+    let graph = resnet_cifar::from_state_dict(
+        &StateDict::load(Path::new(model), DEFAULT_LIMIT)?,
+        approx::Activation::Silu,
+    )?;
     let records = picture::load_cifar(Path::new(train))?;
     let normalization = picture::imagenet_normalization();
-    let options = FitOptions { degree: Degree::Fixed(degree), margin: 0.3, ..FitOptions::default() };
-    let twin = calibrate_to_polynomials(&graph, &records[..200].par_iter().map(|r| r.to_tensor(&normalization)), &options)?.graph;
+    let options = FitOptions {
+        degree: Degree::Fixed(degree),
+        margin: 0.3,
+        ..FitOptions::default()
+    };
+    let twin = calibrate_to_polynomials(
+        &graph,
+        &records[..200]
+            .par_iter()
+            .map(|r| r.to_tensor(&normalization)),
+        &options,
+    )?
+    .graph;
     let start = Instant::now();
     let plan = compile(&twin, &Target::default())?;
     let compiled = start.elapsed().as_secs_f64();
@@ -29,7 +45,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let summary = summarise(&plan);
     println!(
         "{} maps, {} diagonals, {} rotations ({} distinct), {} bootstraps, {:.0} MB of weights; compiled in {compiled:.1} s",
-        summary.maps, summary.diagonals, summary.rotations, summary.distinct_rotations.len(), summary.bootstraps, summary.weight_bytes as f64 / 1e6
+        summary.maps,
+        summary.diagonals,
+        summary.rotations,
+        summary.distinct_rotations.len(),
+        summary.bootstraps,
+        summary.weight_bytes as f64 / 1e6
     );
     let start = Instant::now();
     let verified = runtime::VerifiedPlan::new(plan)?;
@@ -45,11 +66,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         facts.output_error
     );
     let mut by_layer: Vec<(String, f64)> = Vec::new();
-    for (step, seconds) in verified.plan().steps.iter().zip(verified.predicted_steps(&table)) {
-        by_layer.push((format!("{} {:?}", step.layer, step.operation.class()), seconds));
+    for (step, seconds) in verified
+        .plan()
+        .steps
+        .iter()
+        .zip(verified.predicted_steps(&table))
+    {
+        by_layer.push((
+            format!("{} {:?}", step.layer, step.operation.class()),
+            seconds,
+        ));
     }
     for class in ["Linear", "Activation", "Bootstrap", "Other"] {
-        println!("{class}: {:.1} s", by_layer.iter().filter(|l| l.0.ends_with(class)).map(|l| l.1).sum::<f64>());
+        println!(
+            "{class}: {:.1} s",
+            by_layer
+                .iter()
+                .filter(|l| l.0.ends_with(class))
+                .map(|l| l.1)
+                .sum::<f64>()
+        );
     }
     Ok(())
 }

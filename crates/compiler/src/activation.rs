@@ -64,7 +64,9 @@ impl Activation {
         let (lo, hi) = p.interval();
         let unit = p.sup_norm().max(f64::MIN_POSITIVE) / most;
         Self {
-            form: Form::General { coefficients: p.coefficients().iter().map(|c| c / unit).collect() },
+            form: Form::General {
+                coefficients: p.coefficients().iter().map(|c| c / unit).collect(),
+            },
             scale: 2.0 / (hi - lo),
             shift: -0.5 * (lo + hi),
             amplitude: 1.0,
@@ -74,21 +76,49 @@ impl Activation {
     }
 
     /// For an argument that is x = `argument_unit`·t already, |t| ≤ 1: the basis of [−|unit|, |unit|]; |y| ≤ `most`.
-    pub(crate) fn fixed(layer: &str, p: &Polynomial, argument_unit: f64, most: f64) -> Result<Self, Error> {
+    pub(crate) fn fixed(
+        layer: &str,
+        p: &Polynomial,
+        argument_unit: f64,
+        most: f64,
+    ) -> Result<Self, Error> {
         let wide = p
             .on_interval((-argument_unit.abs(), argument_unit.abs()))
-            .map_err(|source| Error::Polynomial { layer: layer.into(), source })?;
+            .map_err(|source| Error::Polynomial {
+                layer: layer.into(),
+                source,
+            })?;
         let unit = p.sup_norm().max(f64::MIN_POSITIVE) / most;
         let sign = argument_unit.signum();
-        let coefficients = wide.coefficients().iter().enumerate().map(|(k, c)| if k % 2 == 1 { sign * c / unit } else { c / unit }).collect();
-        Ok(Self { form: Form::General { coefficients }, scale: 1.0 / argument_unit, shift: 0.0, amplitude: 1.0, unit, fill: most })
+        let coefficients = wide
+            .coefficients()
+            .iter()
+            .enumerate()
+            .map(|(k, c)| {
+                if k % 2 == 1 {
+                    sign * c / unit
+                } else {
+                    c / unit
+                }
+            })
+            .collect();
+        Ok(Self {
+            form: Form::General { coefficients },
+            scale: 1.0 / argument_unit,
+            shift: 0.0,
+            amplitude: 1.0,
+            unit,
+            fill: most,
+        })
     }
 
     /// Whether `p` may be written in the basis of [−`bound`, `bound`] without losing digits.
     pub(crate) fn extends(p: &Polynomial, bound: f64) -> bool {
         let (lo, hi) = p.interval();
         bound >= lo.abs().max(hi.abs()) * (1.0 - 1e-9)
-            && p.on_interval((-bound, bound)).is_ok_and(|w| w.coefficients().iter().map(|c| c.abs()).sum::<f64>() <= 8.0 * p.sup_norm())
+            && p.on_interval((-bound, bound)).is_ok_and(|w| {
+                w.coefficients().iter().map(|c| c.abs()).sum::<f64>() <= 8.0 * p.sup_norm()
+            })
     }
 }
 
@@ -102,14 +132,23 @@ fn square(p: &Polynomial, most: f64) -> Option<Activation> {
     let scale = (most * a.abs() / largest).sqrt().min(1.0 / reach);
     let fill = largest * scale * scale / a.abs();
     let constant = scale * scale * (m0 / a - shift * shift);
-    let made = Activation { form: Form::Square { constant }, scale, shift, amplitude: scale * reach, unit: a / (scale * scale), fill };
+    let made = Activation {
+        form: Form::Square { constant },
+        scale,
+        shift,
+        amplitude: scale * reach,
+        unit: a / (scale * scale),
+        fill,
+    };
     (scale.is_finite() && constant.is_finite() && fill >= LEAST_FILL * most).then_some(made)
 }
 
 /// p = m4·(y⁴ + q2·y² + q1·y + q0), y = x + m3/4m4; then two quadratic factors and a remainder, of moderate size.
 fn quartic(p: &Polynomial, most: f64) -> Option<Activation> {
     let m = p.to_monomial();
-    let &[m0, m1, m2, m3, m4] = &m[..] else { return None };
+    let &[m0, m1, m2, m3, m4] = &m[..] else {
+        return None;
+    };
     let h = m3 / (4.0 * m4);
     let (b, c, d) = (m2 / m4, m1 / m4, m0 / m4);
     let q2 = b - 6.0 * h * h;
@@ -141,7 +180,14 @@ fn quartic(p: &Polynomial, most: f64) -> Option<Activation> {
         .map(|i| factors(f64::from(i) / 32.0))
         .map(|c| (size(c), c))
         .min_by(|x, y| x.0.total_cmp(&y.0))?;
-    let made = Activation { form: Form::Quartic { coefficients }, scale, shift: h, amplitude, unit: m4 / scale.powi(4), fill };
+    let made = Activation {
+        form: Form::Quartic { coefficients },
+        scale,
+        shift: h,
+        amplitude,
+        unit: m4 / scale.powi(4),
+        fill,
+    };
     (worst <= LARGEST_FACTOR && fill >= LEAST_FILL * most).then_some(made)
 }
 
@@ -157,11 +203,19 @@ mod tests {
 
     fn value(a: &Activation, x: f64) -> f64 {
         let t = a.scale * (x + a.shift);
-        assert!(t.abs() <= a.amplitude * (1.0 + 1e-12), "|{t}| > {}", a.amplitude);
+        assert!(
+            t.abs() <= a.amplitude * (1.0 + 1e-12),
+            "|{t}| > {}",
+            a.amplitude
+        );
         let y = match &a.form {
             Form::Square { constant } => t * t + constant,
-            Form::Quartic { coefficients: [a, b, d, e] } => (t * t + a * t + b) * (t * t - a * t + d) + e,
-            Form::General { coefficients } => ckks::Polynomial::new(coefficients.clone()).expect("valid").evaluate(t),
+            Form::Quartic {
+                coefficients: [a, b, d, e],
+            } => (t * t + a * t + b) * (t * t - a * t + d) + e,
+            Form::General { coefficients } => ckks::Polynomial::new(coefficients.clone())
+                .expect("valid")
+                .evaluate(t),
         };
         assert!(y.abs() <= a.fill * (1.0 + 1e-9), "|{y}| > {}", a.fill);
         a.unit * y
@@ -171,7 +225,12 @@ mod tests {
         let (lo, hi) = p.interval();
         for i in 0..=40 {
             let x = lo + (hi - lo) * f64::from(i) / 40.0;
-            assert!((value(a, x) - p.eval(x)).abs() <= 1e-11 * (1.0 + p.sup_norm()), "{p:?} at {x}: {} and {}", value(a, x), p.eval(x));
+            assert!(
+                (value(a, x) - p.eval(x)).abs() <= 1e-11 * (1.0 + p.sup_norm()),
+                "{p:?} at {x}: {} and {}",
+                value(a, x),
+                p.eval(x)
+            );
         }
     }
 
@@ -198,7 +257,8 @@ mod tests {
 
     #[test]
     fn a_fixed_argument_keeps_the_polynomial() {
-        let p = Polynomial::from_monomial(&[0.1, 0.5, 0.3, 0.05, -0.04], (-2.0, 2.5)).expect("valid");
+        let p =
+            Polynomial::from_monomial(&[0.1, 0.5, 0.3, 0.05, -0.04], (-2.0, 2.5)).expect("valid");
         for unit in [3.0, -3.0] {
             let a = Activation::fixed("act", &p, unit, 0.5).expect("valid");
             for i in 0..=20 {
@@ -208,7 +268,8 @@ mod tests {
         }
         assert!(Activation::extends(&p, 2.6));
         assert!(!Activation::extends(&p, 2.0));
-        let narrow = Polynomial::new(vec![0.0; 15].into_iter().chain([1.0]).collect(), (0.0, 1.0)).expect("valid");
+        let narrow = Polynomial::new(vec![0.0; 15].into_iter().chain([1.0]).collect(), (0.0, 1.0))
+            .expect("valid");
         assert!(!Activation::extends(&narrow, 1.0));
     }
 }

@@ -46,18 +46,47 @@ pub(crate) struct CostModel {
 
 impl CostModel {
     /// For these parameters and values with these periods.
-    pub(crate) fn new(parameters: Parameters, table: CostTable, periods: impl IntoIterator<Item = usize>) -> Result<Self, Error> {
-        let mut model = Self { parameters, table, bootstraps: BTreeMap::new(), aligns: Vec::new() };
+    pub(crate) fn new(
+        parameters: Parameters,
+        table: CostTable,
+        periods: impl IntoIterator<Item = usize>,
+    ) -> Result<Self, Error> {
+        let mut model = Self {
+            parameters,
+            table,
+            bootstraps: BTreeMap::new(),
+            aligns: Vec::new(),
+        };
         let levels = model.levels();
         for level in 0..levels {
-            let seconds = model.operation(&Operation::Align { input: 0, output: 1, level }, levels)?;
+            let seconds = model.operation(
+                &Operation::Align {
+                    input: 0,
+                    output: 1,
+                    level,
+                },
+                levels,
+            )?;
             model.aligns.push(seconds);
         }
         model.aligns.push(0.0);
         if model.parameters.bootstrap().is_some() {
             for slots in periods {
                 if !model.bootstraps.contains_key(&slots) {
-                    let to = |target| model.operation(&Operation::Bootstrap { input: 0, output: 1, bootstrap: Bootstrap { slots, target, gain: 1.0 } }, 0);
+                    let to = |target| {
+                        model.operation(
+                            &Operation::Bootstrap {
+                                input: 0,
+                                output: 1,
+                                bootstrap: Bootstrap {
+                                    slots,
+                                    target,
+                                    gain: 1.0,
+                                },
+                            },
+                            0,
+                        )
+                    };
                     let ends = (to(1.min(levels))?, to(levels)?);
                     model.bootstraps.insert(slots, ends);
                 }
@@ -81,15 +110,23 @@ impl CostModel {
         let x = meter.input(Level::new(level), slots, 0.5)?;
         match operation {
             // the definition alone: the noise of a polynomial takes longer to bound than its cost
-            Operation::Polynomial { polynomial, .. } => ckks::polynomial::evaluate(&meter, &x, polynomial).map(|_| ())?,
-            other => other.apply(&meter, &vec![x; other.reads().len()]).map(|_| ())?,
+            Operation::Polynomial { polynomial, .. } => {
+                ckks::polynomial::evaluate(&meter, &x, polynomial).map(|_| ())?
+            }
+            other => other
+                .apply(&meter, &vec![x; other.reads().len()])
+                .map(|_| ())?,
         }
         Ok(meter.cost().seconds(&self.table))
     }
 
     /// A bootstrap of one ciphertext to `target`.
     pub(crate) fn bootstrap(&self, slots: usize, target: usize) -> f64 {
-        let (low, high) = self.bootstraps.get(&slots).copied().unwrap_or((f64::INFINITY, f64::INFINITY));
+        let (low, high) = self
+            .bootstraps
+            .get(&slots)
+            .copied()
+            .unwrap_or((f64::INFINITY, f64::INFINITY));
         let span = self.levels().saturating_sub(1).max(1) as f64;
         low + (high - low) * (target.saturating_sub(1)) as f64 / span
     }
@@ -103,7 +140,12 @@ impl CostModel {
     fn shape(&self, level: usize) -> (f64, f64, Vec<f64>) {
         let p = &self.parameters;
         let kept = p.limbs(Level::new(level));
-        let digits = p.digits().iter().map(|d| kept.iter().filter(|k| d.contains(k)).count() as f64).filter(|&c| c > 0.0).collect();
+        let digits = p
+            .digits()
+            .iter()
+            .map(|d| kept.iter().filter(|k| d.contains(k)).count() as f64)
+            .filter(|&c| c > 0.0)
+            .collect();
         (kept.len() as f64, p.special().len() as f64, digits)
     }
     fn decomposition(&self, level: usize) -> Cost {
@@ -119,22 +161,38 @@ impl CostModel {
     fn times_key(&self, level: usize) -> Cost {
         let (kept, special, digits) = self.shape(level);
         let d = digits.len() as f64;
-        Cost { multiply_adds: 2.0 * d * (kept + special), expansions: d * (kept + special), ..Cost::default() }
+        Cost {
+            multiply_adds: 2.0 * d * (kept + special),
+            expansions: d * (kept + special),
+            ..Cost::default()
+        }
     }
     fn division(keep: f64, drop: f64) -> Cost {
-        Cost { ntts: keep + drop, conversions: drop + drop * keep, passes: 2.0 * keep + drop, ..Cost::default() }
+        Cost {
+            ntts: keep + drop,
+            conversions: drop + drop * keep,
+            passes: 2.0 * keep + drop,
+            ..Cost::default()
+        }
     }
     fn passes(count: f64) -> Cost {
-        Cost { passes: count, ..Cost::default() }
+        Cost {
+            passes: count,
+            ..Cost::default()
+        }
     }
 
     fn baby_cost(&self, level: usize) -> Cost {
         let (kept, special, _) = self.shape(level);
-        self.times_key(level).plus(Self::passes(2.0 * (kept + special) + kept))
+        self.times_key(level)
+            .plus(Self::passes(2.0 * (kept + special) + kept))
     }
     fn giant_cost(&self, level: usize) -> Cost {
         let (kept, special, _) = self.shape(level);
-        Self::division(kept, special).plus(self.decomposition(level)).plus(self.times_key(level)).plus(Self::passes(3.0 * (kept + special)))
+        Self::division(kept, special)
+            .plus(self.decomposition(level))
+            .plus(self.times_key(level))
+            .plus(Self::passes(3.0 * (kept + special)))
     }
     /// One baby rotation more.
     pub(crate) fn baby(&self, level: usize) -> f64 {
@@ -155,9 +213,22 @@ impl CostModel {
         let two = |cost: Cost| cost.plus(cost);
         // a plaintext shorter than four values is encoded as four
         let words = 2.0 * size.values as f64 / self.parameters.n() as f64;
-        let plain = Cost { encodes: size.butterflies, ntts: all * words, passes: all * words, multiply_adds: 2.0 * all * size.diagonals as f64, ..Cost::default() };
-        let end = if size.folds == 0 { two(Self::division(low, group + special)) } else { two(Self::division(kept, special)).plus(two(Self::division(low, group))) };
-        let rotation = two(Self::division(kept, special)).plus(self.decomposition(level)).plus(self.times_key(level)).plus(Self::passes(5.0 * kept));
+        let plain = Cost {
+            encodes: size.butterflies,
+            ntts: all * words,
+            passes: all * words,
+            multiply_adds: 2.0 * all * size.diagonals as f64,
+            ..Cost::default()
+        };
+        let end = if size.folds == 0 {
+            two(Self::division(low, group + special))
+        } else {
+            two(Self::division(kept, special)).plus(two(Self::division(low, group)))
+        };
+        let rotation = two(Self::division(kept, special))
+            .plus(self.decomposition(level))
+            .plus(self.times_key(level))
+            .plus(Self::passes(5.0 * kept));
         times(plain, 1)
             + times(Self::passes(2.0 * kept), size.inputs)
             + times(self.decomposition(level), size.decomposed)
@@ -209,7 +280,12 @@ mod tests {
     fn maps_cost_what_the_meter_counts() {
         let parameters = Parameters::new(ParametersSpec::toy(10)).expect("valid");
         let model = CostModel::new(parameters.clone(), CostTable::default(), [64]).expect("valid");
-        for (inputs, outputs, folds) in [(1, 1, vec![]), (2, 1, vec![]), (2, 3, vec![]), (1, 1, vec![16, 32, 64])] {
+        for (inputs, outputs, folds) in [
+            (1, 1, vec![]),
+            (2, 1, vec![]),
+            (2, 3, vec![]),
+            (1, 1, vec![16, 32, 64]),
+        ] {
             let term = |i: usize| Term {
                 input: i % inputs,
                 output: i % outputs,
@@ -217,14 +293,24 @@ mod tests {
                 baby: i % 5,
                 values: Values::Real(vec![1.0; 128 >> (i % 4)].into()),
             };
-            let map = BlockMap::new(128, inputs, outputs, (0..40).map(term).collect(), folds).expect("valid");
+            let map = BlockMap::new(128, inputs, outputs, (0..40).map(term).collect(), folds)
+                .expect("valid");
             for level in [1, 5, 10] {
                 let meter = Meter::new(&parameters);
                 let x = meter.input(Level::new(level), 128, 1.0).expect("fits");
-                meter.linear(&vec![x; inputs], &map, parameters.scale(Level::new(level - 1))).expect("fits");
+                meter
+                    .linear(
+                        &vec![x; inputs],
+                        &map,
+                        parameters.scale(Level::new(level - 1)),
+                    )
+                    .expect("fits");
                 let counted = meter.cost().seconds(&CostTable::default());
                 let modelled = model.linear(&map_size(&map), level);
-                assert!((modelled / counted - 1.0).abs() < 0.1, "{inputs} in, {outputs} out, level {level}: {modelled} and {counted}");
+                assert!(
+                    (modelled / counted - 1.0).abs() < 0.1,
+                    "{inputs} in, {outputs} out, level {level}: {modelled} and {counted}"
+                );
             }
         }
     }

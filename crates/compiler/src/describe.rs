@@ -28,7 +28,13 @@ pub struct Summary {
 ///
 /// A register whose level would be negative is None, too: no verified plan has one.
 pub fn levels(plan: &Plan) -> Vec<Option<usize>> {
-    let count = plan.steps.iter().flat_map(|s| s.operation.writes()).chain(plan.input.registers.iter().copied()).max().map_or(0, |m| m + 1);
+    let count = plan
+        .steps
+        .iter()
+        .flat_map(|s| s.operation.writes())
+        .chain(plan.input.registers.iter().copied())
+        .max()
+        .map_or(0, |m| m + 1);
     let mut levels = vec![None; count];
     for &r in &plan.input.registers {
         levels[r] = Some(plan.input.level);
@@ -51,7 +57,11 @@ pub fn levels(plan: &Plan) -> Vec<Option<usize>> {
 fn operand_level(operation: &Operation, levels: &[Option<usize>]) -> Option<usize> {
     let reads = operation.reads();
     let first = *levels.get(*reads.first()?)?;
-    reads.iter().all(|&r| levels.get(r).copied().flatten() == first).then_some(first).flatten()
+    reads
+        .iter()
+        .all(|&r| levels.get(r).copied().flatten() == first)
+        .then_some(first)
+        .flatten()
 }
 
 /// Levels that an operation takes.
@@ -66,7 +76,10 @@ fn depth(operation: &Operation) -> usize {
 
 /// A plan in numbers.
 pub fn summarise(plan: &Plan) -> Summary {
-    let mut summary = Summary { steps: plan.steps.len(), ..Summary::default() };
+    let mut summary = Summary {
+        steps: plan.steps.len(),
+        ..Summary::default()
+    };
     for step in &plan.steps {
         match &step.operation {
             Operation::Linear { map, .. } => {
@@ -74,8 +87,16 @@ pub fn summarise(plan: &Plan) -> Summary {
                 summary.maps += 1;
                 summary.diagonals += size.diagonals;
                 summary.rotations += size.babies + size.giants + size.folds * size.outputs;
-                summary.distinct_rotations.extend(map.rotations().into_iter().map(|r| crate::split::signed(r, map.slots())));
-                summary.weight_bytes += map.terms().iter().map(|t| 4 * t.values.len()).sum::<usize>();
+                summary.distinct_rotations.extend(
+                    map.rotations()
+                        .into_iter()
+                        .map(|r| crate::split::signed(r, map.slots())),
+                );
+                summary.weight_bytes += map
+                    .terms()
+                    .iter()
+                    .map(|t| 4 * t.values.len())
+                    .sum::<usize>();
             }
             Operation::Bootstrap { .. } => summary.bootstraps += 1,
             _ => {}
@@ -89,35 +110,76 @@ pub fn describe(plan: &Plan) -> String {
     let levels = levels(plan);
     let mut text = String::new();
     let p = &plan.parameters;
-    let bootstrapping = if p.bootstrap.is_some() { "bootstrapping" } else { "no bootstrapping" };
-    let _ = writeln!(text, "parameters {}: N = 2^{}, {} levels, {bootstrapping}", p.name, p.log_n, p.residual.levels);
+    let bootstrapping = if p.bootstrap.is_some() {
+        "bootstrapping"
+    } else {
+        "no bootstrapping"
+    };
+    let _ = writeln!(
+        text,
+        "parameters {}: N = 2^{}, {} levels, {bootstrapping}",
+        p.name, p.log_n, p.residual.levels
+    );
     for (what, port) in [("input", &plan.input), ("output", &plan.output)] {
         let (shape, ciphertexts) = (&port.shape, port.registers.len());
-        let _ = writeln!(text, "{what} {}: shape {shape:?}, ciphertexts {ciphertexts}, slots {}, level {}", port.name, port.slots, port.level);
+        let _ = writeln!(
+            text,
+            "{what} {}: shape {shape:?}, ciphertexts {ciphertexts}, slots {}, level {}",
+            port.name, port.slots, port.level
+        );
     }
     let width = plan.steps.iter().map(|s| s.layer.len()).max().unwrap_or(0);
     let show = |level: Option<usize>| level.map_or("?".to_string(), |l| l.to_string());
     for step in &plan.steps {
         let from = operand_level(&step.operation, &levels);
-        let to = step.operation.writes().first().and_then(|&r| levels.get(r).copied().flatten());
+        let to = step
+            .operation
+            .writes()
+            .first()
+            .and_then(|&r| levels.get(r).copied().flatten());
         let detail = match &step.operation {
             Operation::Linear { map, period, .. } => {
                 let s = map_size(map);
-                let blocks = if s.inputs * s.outputs > 1 { format!(", {} in {} out", s.inputs, s.outputs) } else { String::new() };
-                let folds = if map.folds().is_empty() { String::new() } else { format!(", folds {}", map.folds().len()) };
-                format!("linear      slots {}→{period}, diagonals {}, babies {}, giants {}{folds}{blocks}", map.slots(), s.diagonals, s.babies, s.giants)
+                let blocks = if s.inputs * s.outputs > 1 {
+                    format!(", {} in {} out", s.inputs, s.outputs)
+                } else {
+                    String::new()
+                };
+                let folds = if map.folds().is_empty() {
+                    String::new()
+                } else {
+                    format!(", folds {}", map.folds().len())
+                };
+                format!(
+                    "linear      slots {}→{period}, diagonals {}, babies {}, giants {}{folds}{blocks}",
+                    map.slots(),
+                    s.diagonals,
+                    s.babies,
+                    s.giants
+                )
             }
-            Operation::Polynomial { polynomial, .. } => format!("polynomial  degree {}", polynomial.degree()),
+            Operation::Polynomial { polynomial, .. } => {
+                format!("polynomial  degree {}", polynomial.degree())
+            }
             Operation::Square { .. } => "square".into(),
             Operation::Quartic { .. } => "quartic".into(),
             Operation::Add { .. } => "add".into(),
             Operation::Multiply { .. } => "multiply".into(),
             Operation::Align { .. } => "align".into(),
-            Operation::Bootstrap { bootstrap, .. } => format!("bootstrap   slots {}, gain {:.4}", bootstrap.slots, bootstrap.gain),
+            Operation::Bootstrap { bootstrap, .. } => format!(
+                "bootstrap   slots {}, gain {:.4}",
+                bootstrap.slots, bootstrap.gain
+            ),
             Operation::Join { .. } => "join".into(),
             Operation::Split { .. } => "split".into(),
         };
-        let _ = writeln!(text, "{:width$}  {:>2}→{:<2} {detail}", step.layer, show(from), show(to));
+        let _ = writeln!(
+            text,
+            "{:width$}  {:>2}→{:<2} {detail}",
+            step.layer,
+            show(from),
+            show(to)
+        );
     }
     text
 }

@@ -16,8 +16,22 @@ use std::collections::BTreeMap;
 pub(crate) type Maps = Vec<Option<(Packed, Split)>>;
 
 /// The steps and the two ports.
-pub(crate) fn emit(normal: &Normal, mut maps: Maps, decisions: &[Decision], units: &[Units], names: [&str; 2]) -> Result<(Vec<Step>, Port, Port), Error> {
-    let mut writer = Writer { normal, decisions, units, steps: Vec::new(), next: 0, registers: Vec::new(), aligned: BTreeMap::new() };
+pub(crate) fn emit(
+    normal: &Normal,
+    mut maps: Maps,
+    decisions: &[Decision],
+    units: &[Units],
+    names: [&str; 2],
+) -> Result<(Vec<Step>, Port, Port), Error> {
+    let mut writer = Writer {
+        normal,
+        decisions,
+        units,
+        steps: Vec::new(),
+        next: 0,
+        registers: Vec::new(),
+        aligned: BTreeMap::new(),
+    };
     for (v, map) in maps.iter_mut().enumerate() {
         writer.quantity(v, map.take())?;
     }
@@ -57,12 +71,17 @@ impl Writer<'_> {
     }
 
     fn step(&mut self, layer: &str, unit: f64, operation: Operation) {
-        self.steps.push(Step { layer: layer.into(), operation, unit });
+        self.steps.push(Step {
+            layer: layer.into(),
+            operation,
+            unit,
+        });
     }
 
     fn level(&self, v: Id) -> usize {
         let d = self.decisions[v];
-        d.bootstrap.unwrap_or(d.level - self.normal.quantities[v].depth)
+        d.bootstrap
+            .unwrap_or(d.level - self.normal.quantities[v].depth)
     }
 
     /// The registers of quantity `v` at `level`.
@@ -79,7 +98,15 @@ impl Writer<'_> {
             .into_iter()
             .map(|input| {
                 let output = self.fresh();
-                self.step(layer, unit, Operation::Align { input, output, level });
+                self.step(
+                    layer,
+                    unit,
+                    Operation::Align {
+                        input,
+                        output,
+                        level,
+                    },
+                );
                 output
             })
             .collect();
@@ -99,15 +126,29 @@ impl Writer<'_> {
             },
             Kind::Polynomial { argument, .. } => {
                 let inputs = self.at(*argument, level, &q.layer);
-                let form = self.units[v].form.clone().unwrap_or(Form::General { coefficients: vec![0.0] });
+                let form = self.units[v].form.clone().unwrap_or(Form::General {
+                    coefficients: vec![0.0],
+                });
                 inputs
                     .into_iter()
                     .map(|input| {
                         let output = self.fresh();
                         let operation = match &form {
-                            Form::Square { constant } => Operation::Square { input, output, constant: *constant },
-                            Form::Quartic { coefficients } => Operation::Quartic { input, output, coefficients: *coefficients },
-                            Form::General { coefficients } => Operation::Polynomial { input, output, polynomial: Polynomial::new(coefficients.clone())? },
+                            Form::Square { constant } => Operation::Square {
+                                input,
+                                output,
+                                constant: *constant,
+                            },
+                            Form::Quartic { coefficients } => Operation::Quartic {
+                                input,
+                                output,
+                                coefficients: *coefficients,
+                            },
+                            Form::General { coefficients } => Operation::Polynomial {
+                                input,
+                                output,
+                                polynomial: Polynomial::new(coefficients.clone())?,
+                            },
                         };
                         self.step(&q.layer, before, operation);
                         Ok(output)
@@ -115,12 +156,23 @@ impl Writer<'_> {
                     .collect::<Result<_, Error>>()?
             }
             Kind::Product { left, right } => {
-                let (left, right) = (self.at(*left, level, &q.layer), self.at(*right, level, &q.layer));
+                let (left, right) = (
+                    self.at(*left, level, &q.layer),
+                    self.at(*right, level, &q.layer),
+                );
                 left.into_iter()
                     .zip(right)
                     .map(|(left, right)| {
                         let output = self.fresh();
-                        self.step(&q.layer, before, Operation::Multiply { left, right, output });
+                        self.step(
+                            &q.layer,
+                            before,
+                            Operation::Multiply {
+                                left,
+                                right,
+                                output,
+                            },
+                        );
                         output
                     })
                     .collect()
@@ -134,58 +186,149 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn linear(&mut self, v: Id, q: &Quantity, (packed, split): (Packed, Split), bias: &[f64]) -> Result<Vec<Register>, Error> {
+    fn linear(
+        &mut self,
+        v: Id,
+        q: &Quantity,
+        (packed, split): (Packed, Split),
+        bias: &[f64],
+    ) -> Result<Vec<Register>, Error> {
         let level = self.decisions[v].level;
         let Units { scale, shift, .. } = self.units[v];
         let mut inputs = Vec::with_capacity(packed.inputs.len());
         for i in &packed.inputs {
             inputs.push(self.at(i.source, level, &q.layer)[i.ciphertext]);
         }
-        let factors: Vec<f64> = packed.inputs.iter().map(|i| scale * self.units[i.source].unit()).collect();
+        let factors: Vec<f64> = packed
+            .inputs
+            .iter()
+            .map(|i| scale * self.units[i.source].unit())
+            .collect();
         let mut terms = Vec::with_capacity(packed.diagonals.len());
         for (d, (giant, baby)) in packed.diagonals.into_iter().zip(split.steps) {
             let factor = factors[d.input];
             #[expect(clippy::cast_possible_truncation, reason = "checked to be finite")]
-            let values: Vec<f32> = d.values.iter().map(|&x| (f64::from(x) * factor) as f32).collect();
+            let values: Vec<f32> = d
+                .values
+                .iter()
+                .map(|&x| (f64::from(x) * factor) as f32)
+                .collect();
             if let Some(i) = values.iter().position(|x| !x.is_finite()) {
-                return Err(Error::Weight { layer: q.layer.clone(), value: f64::from(d.values[i]) * factor });
+                return Err(Error::Weight {
+                    layer: q.layer.clone(),
+                    value: f64::from(d.values[i]) * factor,
+                });
             }
-            terms.push(Term { input: d.input, output: d.output, giant, baby, values: Values::Real(values.into()) });
+            terms.push(Term {
+                input: d.input,
+                output: d.output,
+                giant,
+                baby,
+                values: Values::Real(values.into()),
+            });
         }
-        let map = BlockMap::new(packed.slots, packed.inputs.len(), packed.outputs, terms, packed.folds)?;
+        let map = BlockMap::new(
+            packed.slots,
+            packed.inputs.len(),
+            packed.outputs,
+            terms,
+            packed.folds,
+        )?;
         let mut added: Vec<Vec<f64>> = vec![vec![0.0; packed.period]; packed.outputs];
         for ((ciphertext, slot), b) in q.layout.places().into_iter().zip(bias) {
             let value = scale * (b + shift);
             if !value.is_finite() {
-                return Err(Error::Weight { layer: q.layer.clone(), value });
+                return Err(Error::Weight {
+                    layer: q.layer.clone(),
+                    value,
+                });
             }
             added[ciphertext as usize][slot as usize] = value;
         }
-        let bias = added.into_iter().map(|b| b.iter().any(|&x| x != 0.0).then_some(b)).collect();
+        let bias = added
+            .into_iter()
+            .map(|b| b.iter().any(|&x| x != 0.0).then_some(b))
+            .collect();
         let outputs: Vec<Register> = (0..packed.outputs).map(|_| self.fresh()).collect();
-        let operation = Operation::Linear { inputs, outputs: outputs.clone(), map, bias, period: packed.period };
+        let operation = Operation::Linear {
+            inputs,
+            outputs: outputs.clone(),
+            map,
+            bias,
+            period: packed.period,
+        };
         self.step(&q.layer, self.units[v].before(), operation);
         Ok(outputs)
     }
 
     /// Refreshes every ciphertext, two real ones as one complex one where there are two.
-    fn bootstrap(&mut self, v: Id, q: &Quantity, inputs: Vec<Register>, target: usize) -> Vec<Register> {
-        let (before, after, gain) = (self.units[v].before(), self.units[v].unit(), self.units[v].gain);
+    fn bootstrap(
+        &mut self,
+        v: Id,
+        q: &Quantity,
+        inputs: Vec<Register>,
+        target: usize,
+    ) -> Vec<Register> {
+        let (before, after, gain) = (
+            self.units[v].before(),
+            self.units[v].unit(),
+            self.units[v].gain,
+        );
         let slots = q.layout.period;
         let mut outputs = Vec::with_capacity(inputs.len());
         for pair in inputs.chunks(2) {
             let output = self.fresh();
             if let &[left, right] = pair {
                 let (refreshed, real, imaginary) = (self.fresh(), self.fresh(), self.fresh());
-                self.step(&q.layer, before, Operation::Join { left, right, output });
+                self.step(
+                    &q.layer,
+                    before,
+                    Operation::Join {
+                        left,
+                        right,
+                        output,
+                    },
+                );
                 // Split doubles
-                let bootstrap = Bootstrap { slots, target, gain: 0.5 * gain };
-                self.step(&q.layer, 2.0 * after, Operation::Bootstrap { input: output, output: refreshed, bootstrap });
-                self.step(&q.layer, after, Operation::Split { input: refreshed, real, imaginary });
+                let bootstrap = Bootstrap {
+                    slots,
+                    target,
+                    gain: 0.5 * gain,
+                };
+                self.step(
+                    &q.layer,
+                    2.0 * after,
+                    Operation::Bootstrap {
+                        input: output,
+                        output: refreshed,
+                        bootstrap,
+                    },
+                );
+                self.step(
+                    &q.layer,
+                    after,
+                    Operation::Split {
+                        input: refreshed,
+                        real,
+                        imaginary,
+                    },
+                );
                 outputs.extend([real, imaginary]);
             } else {
-                let bootstrap = Bootstrap { slots, target, gain };
-                self.step(&q.layer, after, Operation::Bootstrap { input: pair[0], output, bootstrap });
+                let bootstrap = Bootstrap {
+                    slots,
+                    target,
+                    gain,
+                };
+                self.step(
+                    &q.layer,
+                    after,
+                    Operation::Bootstrap {
+                        input: pair[0],
+                        output,
+                        bootstrap,
+                    },
+                );
                 outputs.push(output);
             }
         }

@@ -5,7 +5,9 @@
 #[non_exhaustive]
 pub enum Error {
     /// The network has no calibrated ranges.
-    #[error("layer {layer}: its values have no calibrated range; run `polyveil calibrate` on sample inputs first")]
+    #[error(
+        "layer {layer}: its values have no calibrated range; run `polyveil calibrate` on sample inputs first"
+    )]
     Calibration {
         /// The first layer that needs one.
         layer: String,
@@ -23,7 +25,9 @@ pub enum Error {
         remedy: &'static str,
     },
     /// One operation needs more levels than the parameters have.
-    #[error("layer {layer} needs {needed} levels in one piece but parameters `{parameters}` have {had}; lower the polynomial's degree to at most {degree} or take parameters with more levels")]
+    #[error(
+        "layer {layer} needs {needed} levels in one piece but parameters `{parameters}` have {had}; lower the polynomial's degree to at most {degree} or take parameters with more levels"
+    )]
     Depth {
         /// The layer.
         layer: String,
@@ -37,7 +41,9 @@ pub enum Error {
         parameters: String,
     },
     /// The network is deeper than the parameters and they have no bootstrapping.
-    #[error("layer {layer} finds too few of the {had} levels of parameters `{parameters}` left, and they have no bootstrapping; take parameters with bootstrapping (`standard-16`) or at least {needed} levels")]
+    #[error(
+        "layer {layer} finds too few of the {had} levels of parameters `{parameters}` left, and they have no bootstrapping; take parameters with bootstrapping (`standard-16`) or at least {needed} levels"
+    )]
     Levels {
         /// The first layer that no schedule reaches.
         layer: String,
@@ -49,7 +55,9 @@ pub enum Error {
         parameters: String,
     },
     /// A tensor needs too many ciphertexts.
-    #[error("layer {layer}: {values} values need {needed} ciphertexts of {slots} slots, at most {most} are supported; use smaller pictures or fewer channels")]
+    #[error(
+        "layer {layer}: {values} values need {needed} ciphertexts of {slots} slots, at most {most} are supported; use smaller pictures or fewer channels"
+    )]
     TooLarge {
         /// The layer.
         layer: String,
@@ -63,7 +71,9 @@ pub enum Error {
         most: usize,
     },
     /// A folded weight is not a finite single-precision number.
-    #[error("layer {layer}: a folded weight is {value}; look for a near-zero variance in its batch normalisation or retrain it with weight decay")]
+    #[error(
+        "layer {layer}: a folded weight is {value}; look for a near-zero variance in its batch normalisation or retrain it with weight decay"
+    )]
     Weight {
         /// The layer.
         layer: String,

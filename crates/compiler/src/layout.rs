@@ -34,7 +34,9 @@ impl Layout {
     /// The layout of a tensor without history: gap 1, sizes padded to powers of two.
     pub(crate) fn fresh(layer: &str, shape: Shape, max_slots: usize) -> Result<Self, Error> {
         let (height, width) = match shape {
-            Shape::Image { height, width, .. } => (height.next_power_of_two(), width.next_power_of_two()),
+            Shape::Image { height, width, .. } => {
+                (height.next_power_of_two(), width.next_power_of_two())
+            }
             _ => (1, shape.len().next_power_of_two()),
         };
         Self::sized(layer, shape, (height, width), (1, 1), max_slots)
@@ -42,39 +44,81 @@ impl Layout {
 
     /// The layout of a linear map's result: in the planes of `source` where it was thinned out by `stride`, so that kernels stay
     /// short rotations; fresh where it does not fit there.
-    pub(crate) fn after(layer: &str, shape: Shape, source: &Layout, stride: (usize, usize), max_slots: usize) -> Result<Self, Error> {
+    pub(crate) fn after(
+        layer: &str,
+        shape: Shape,
+        source: &Layout,
+        stride: (usize, usize),
+        max_slots: usize,
+    ) -> Result<Self, Error> {
         if let (Shape::Image { height, width, .. }, Shape::Image { .. }) = (shape, source.shape) {
             let floor = |s: usize| 1usize << s.max(1).ilog2();
             for s in [stride, (floor(stride.0), floor(stride.1))] {
                 // a gap beyond the plane means that one pixel is left
-                let gap = ((source.gap.0 * s.0).min(source.height), (source.gap.1 * s.1).min(source.width));
+                let gap = (
+                    (source.gap.0 * s.0).min(source.height),
+                    (source.gap.1 * s.1).min(source.width),
+                );
                 let fits = height * gap.0 <= source.height && width * gap.1 <= source.width;
                 if fits && gap.0.is_power_of_two() && gap.1.is_power_of_two() {
-                    return Self::sized(layer, shape, (source.height, source.width), gap, max_slots);
+                    return Self::sized(
+                        layer,
+                        shape,
+                        (source.height, source.width),
+                        gap,
+                        max_slots,
+                    );
                 }
             }
         }
         Self::fresh(layer, shape, max_slots)
     }
 
-    fn sized(layer: &str, shape: Shape, (height, width): (usize, usize), gap: (usize, usize), max_slots: usize) -> Result<Self, Error> {
+    fn sized(
+        layer: &str,
+        shape: Shape,
+        (height, width): (usize, usize),
+        gap: (usize, usize),
+        max_slots: usize,
+    ) -> Result<Self, Error> {
         let planes = match shape {
             Shape::Image { channels, .. } => channels.div_ceil(gap.0 * gap.1),
             _ => 1,
         };
         let total = planes * height * width;
-        let (period, ciphertexts) = if total <= max_slots { (total.next_power_of_two().max(LEAST_PERIOD), 1) } else { (max_slots, total.div_ceil(max_slots)) };
+        let (period, ciphertexts) = if total <= max_slots {
+            (total.next_power_of_two().max(LEAST_PERIOD), 1)
+        } else {
+            (max_slots, total.div_ceil(max_slots))
+        };
         if ciphertexts > MOST_CIPHERTEXTS {
-            return Err(Error::TooLarge { layer: layer.into(), values: shape.len(), needed: ciphertexts, slots: max_slots, most: MOST_CIPHERTEXTS });
+            return Err(Error::TooLarge {
+                layer: layer.into(),
+                values: shape.len(),
+                needed: ciphertexts,
+                slots: max_slots,
+                most: MOST_CIPHERTEXTS,
+            });
         }
-        Ok(Self { height, width, gap, period, ciphertexts, shape })
+        Ok(Self {
+            height,
+            width,
+            gap,
+            period,
+            ciphertexts,
+            shape,
+        })
     }
 
     /// (ciphertext, slot) of every value, row-major.
     pub(crate) fn places(&self) -> Vec<(u32, u32)> {
         let cut = |address: usize| (narrow(address / self.period), narrow(address % self.period));
         match self.shape {
-            Shape::Image { channels, height, width } => {
+            Shape::Image {
+                channels,
+                height,
+                width,
+            } => {
                 let cell = self.gap.0 * self.gap.1;
                 let mut places = Vec::with_capacity(self.shape.len());
                 for c in 0..channels {
@@ -82,7 +126,9 @@ impl Layout {
                     for y in 0..height {
                         let row = y * self.gap.0 + sub / self.gap.1;
                         for x in 0..width {
-                            places.push(cut((plane * self.height + row) * self.width + x * self.gap.1 + sub % self.gap.1));
+                            places.push(cut((plane * self.height + row) * self.width
+                                + x * self.gap.1
+                                + sub % self.gap.1));
                         }
                     }
                 }
@@ -100,21 +146,31 @@ mod tests {
 
     #[test]
     fn places_are_distinct_and_within_the_period() {
-        for (shape, stride) in [(Shape::image(16, 8, 8), (1, 1)), (Shape::image(7, 4, 4), (2, 2)), (Shape::image(33, 2, 2), (4, 4)), (Shape::image(64, 1, 1), (8, 8))] {
+        for (shape, stride) in [
+            (Shape::image(16, 8, 8), (1, 1)),
+            (Shape::image(7, 4, 4), (2, 2)),
+            (Shape::image(33, 2, 2), (4, 4)),
+            (Shape::image(64, 1, 1), (8, 8)),
+        ] {
             let source = Layout::fresh("x", Shape::image(3, 8, 7), 512).expect("fits");
             let layout = Layout::after("x", shape, &source, stride, 512).expect("fits");
             assert_eq!((layout.height, layout.width), (8, 8));
             let places = layout.places();
             assert_eq!(places.len(), shape.len());
             assert_eq!(places.iter().collect::<BTreeSet<_>>().len(), shape.len());
-            assert!(places.iter().all(|&(c, s)| (c as usize) < layout.ciphertexts && (s as usize) < layout.period));
+            assert!(
+                places.iter().all(
+                    |&(c, s)| (c as usize) < layout.ciphertexts && (s as usize) < layout.period
+                )
+            );
         }
     }
 
     #[test]
     fn what_does_not_fit_is_laid_out_afresh() {
         let source = Layout::fresh("x", Shape::image(3, 8, 8), 512).expect("fits");
-        let wider = Layout::after("x", Shape::image(3, 10, 10), &source, (1, 1), 1024).expect("fits");
+        let wider =
+            Layout::after("x", Shape::image(3, 10, 10), &source, (1, 1), 1024).expect("fits");
         assert_eq!((wider.height, wider.gap, wider.period), (16, (1, 1), 1024));
         let error = Layout::fresh("conv9", Shape::image(4096, 64, 64), 512).expect_err("too large");
         assert!(error.to_string().contains("conv9"), "{error}");

@@ -58,7 +58,12 @@ pub struct Target {
 impl Default for Target {
     /// The standard parameters with bootstrapping, the shipped costs, 20 ms for a key, margin 1.25.
     fn default() -> Self {
-        Self { parameters: ParametersSpec::standard(), cost: CostTable::default(), key_seconds: 0.02, range_margin: 1.25 }
+        Self {
+            parameters: ParametersSpec::standard(),
+            cost: CostTable::default(),
+            key_seconds: 0.02,
+            range_margin: 1.25,
+        }
     }
 }
 
@@ -73,7 +78,11 @@ impl Default for Target {
 pub fn compile(graph: &PolyGraph, target: &Target) -> Result<Plan, Error> {
     let parameters = Parameters::new(target.parameters.clone())?;
     let normal = normal::normalise(graph, target, parameters.max_slots())?;
-    let cost = CostModel::new(parameters, target.cost, normal.quantities.iter().map(|q| q.layout.period))?;
+    let cost = CostModel::new(
+        parameters,
+        target.cost,
+        normal.quantities.iter().map(|q| q.layout.period),
+    )?;
     let maps = maps(&normal, &cost, target.key_seconds);
     let stages = stages(&normal, &maps, &cost)?;
     let machine = Machine {
@@ -88,10 +97,27 @@ pub fn compile(graph: &PolyGraph, target: &Target) -> Result<Plan, Error> {
     let names = [graph.input().name(), graph.output().name()];
     let (steps, input, output) = emit::emit(&normal, maps, &decisions, &units, names)?;
     let metadata = graph.metadata();
-    let (mean, deviation) = metadata.normalization.as_ref().map_or((Vec::new(), Vec::new()), |n| (n.mean.clone(), n.deviation.clone()));
+    let (mean, deviation) = metadata
+        .normalization
+        .as_ref()
+        .map_or((Vec::new(), Vec::new()), |n| {
+            (n.mean.clone(), n.deviation.clone())
+        });
     let input_bound = normal.quantities[0].bound;
-    let description = Description { name: metadata.name.clone(), mean, deviation, labels: metadata.labels.clone(), input_bound };
-    Ok(Plan { parameters: target.parameters.clone(), description, input, output, steps })
+    let description = Description {
+        name: metadata.name.clone(),
+        mean,
+        deviation,
+        labels: metadata.labels.clone(),
+        input_bound,
+    };
+    Ok(Plan {
+        parameters: target.parameters.clone(),
+        description,
+        input,
+        output,
+        steps,
+    })
 }
 
 /// Splits are chosen in rounds, from the second on with the rotations of all other maps known. How many times its worth a key counts
@@ -100,22 +126,41 @@ const EAGERNESS: [f64; 4] = [0.2, 1.0, 6.0, 40.0];
 
 /// Packs and splits every linear map, maps of the same pattern alike.
 fn maps(normal: &Normal, cost: &CostModel, key_seconds: f64) -> emit::Maps {
-    let packed: Vec<Option<Packed>> =
-        normal.quantities.iter().map(|q| matches!(q.kind, Kind::Linear { .. }).then(|| pack::pack(normal, q))).collect();
+    let packed: Vec<Option<Packed>> = normal
+        .quantities
+        .iter()
+        .map(|q| matches!(q.kind, Kind::Linear { .. }).then(|| pack::pack(normal, q)))
+        .collect();
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (v, map) in packed.iter().enumerate() {
         let Some(map) = map else { continue };
-        match groups.iter_mut().find(|g| packed[g[0]].as_ref().is_some_and(|m| split::alike(m, map))) {
+        match groups
+            .iter_mut()
+            .find(|g| packed[g[0]].as_ref().is_some_and(|m| split::alike(m, map)))
+        {
             Some(group) => group.push(v),
             None => groups.push(vec![v]),
         }
     }
     // those with the most rotations choose first
-    groups.sort_by_key(|g| std::cmp::Reverse(g.iter().filter_map(|&v| packed[v].as_ref()).map(|m| m.diagonals.len()).sum::<usize>()));
+    groups.sort_by_key(|g| {
+        std::cmp::Reverse(
+            g.iter()
+                .filter_map(|&v| packed[v].as_ref())
+                .map(|m| m.diagonals.len())
+                .sum::<usize>(),
+        )
+    });
     let base = |splits: &[Option<Split>]| -> f64 {
-        let rotations: BTreeSet<i64> = splits.iter().flatten().flat_map(|s| s.rotations.iter().copied()).collect();
+        let rotations: BTreeSet<i64> = splits
+            .iter()
+            .flatten()
+            .flat_map(|s| s.rotations.iter().copied())
+            .collect();
         let level = cost.levels().div_ceil(2);
-        let steps = |s: &Split| s.size.babies as f64 * cost.baby(level) + s.size.giants as f64 * cost.giant(level);
+        let steps = |s: &Split| {
+            s.size.babies as f64 * cost.baby(level) + s.size.giants as f64 * cost.giant(level)
+        };
         splits.iter().flatten().map(steps).sum::<f64>() + rotations.len() as f64 * key_seconds
     };
     let mut best: Option<(f64, Vec<Option<Split>>)> = None;
@@ -123,10 +168,19 @@ fn maps(normal: &Normal, cost: &CostModel, key_seconds: f64) -> emit::Maps {
         let mut splits: Vec<Option<Split>> = vec![None; packed.len()];
         for factor in [eagerness, 0.5 * (1.0 + eagerness), 1.0, 1.0] {
             for group in &groups {
-                let others = splits.iter().enumerate().filter(|(w, _)| !group.contains(w)).filter_map(|(_, s)| s.as_ref());
-                let known: BTreeSet<i64> = others.flat_map(|s| s.rotations.iter().copied()).collect();
+                let others = splits
+                    .iter()
+                    .enumerate()
+                    .filter(|(w, _)| !group.contains(w))
+                    .filter_map(|(_, s)| s.as_ref());
+                let known: BTreeSet<i64> =
+                    others.flat_map(|s| s.rotations.iter().copied()).collect();
                 let maps: Vec<&Packed> = group.iter().filter_map(|&v| packed[v].as_ref()).collect();
-                for (&v, split) in group.iter().zip(split::split(&maps, &known, cost, factor * key_seconds)) {
+                for (&v, split) in
+                    group
+                        .iter()
+                        .zip(split::split(&maps, &known, cost, factor * key_seconds))
+                {
                     splits[v] = Some(split);
                 }
             }
@@ -137,7 +191,11 @@ fn maps(normal: &Normal, cost: &CostModel, key_seconds: f64) -> emit::Maps {
         }
     }
     let splits = best.map_or_else(Vec::new, |b| b.1);
-    packed.into_iter().zip(splits).map(|(p, s)| p.zip(s)).collect()
+    packed
+        .into_iter()
+        .zip(splits)
+        .map(|(p, s)| p.zip(s))
+        .collect()
 }
 
 /// What the scheduler must know of every quantity.
@@ -149,7 +207,9 @@ fn stages(normal: &Normal, maps: &emit::Maps, cost: &CostModel) -> Result<Vec<St
         for (level, seconds) in seconds.iter_mut().enumerate().skip(q.depth) {
             *seconds = match (map, &operation) {
                 (Some(map), _) => cost.linear(&map.1.size, level),
-                (None, Some(operation)) => cost.operation(operation, level)? * q.layout.ciphertexts as f64,
+                (None, Some(operation)) => {
+                    cost.operation(operation, level)? * q.layout.ciphertexts as f64
+                }
                 // encrypting higher costs the client and the wire a little
                 (None, None) => 1e-3 * (level * q.layout.ciphertexts) as f64,
             };
@@ -171,16 +231,36 @@ fn representative(q: &Quantity) -> Result<Option<Operation>, Error> {
     let (input, output) = (0, 1);
     Ok(match &q.kind {
         Kind::Input | Kind::Linear { .. } => None,
-        Kind::Product { .. } => Some(Operation::Multiply { left: 0, right: 0, output }),
-        Kind::Polynomial { polynomial, binding, .. } => {
+        Kind::Product { .. } => Some(Operation::Multiply {
+            left: 0,
+            right: 0,
+            output,
+        }),
+        Kind::Polynomial {
+            polynomial,
+            binding,
+            ..
+        } => {
             let activation = match binding {
                 Binding::Free if q.feeds.is_none() => Activation::absorbed(polynomial, 1.0),
                 _ => Activation::general(polynomial, 1.0),
             };
             Some(match activation.form {
-                Form::Square { constant } => Operation::Square { input, output, constant },
-                Form::Quartic { coefficients } => Operation::Quartic { input, output, coefficients },
-                Form::General { coefficients } => Operation::Polynomial { input, output, polynomial: ckks::Polynomial::new(coefficients)? },
+                Form::Square { constant } => Operation::Square {
+                    input,
+                    output,
+                    constant,
+                },
+                Form::Quartic { coefficients } => Operation::Quartic {
+                    input,
+                    output,
+                    coefficients,
+                },
+                Form::General { coefficients } => Operation::Polynomial {
+                    input,
+                    output,
+                    polynomial: ckks::Polynomial::new(coefficients)?,
+                },
             })
         }
     })

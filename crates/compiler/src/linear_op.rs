@@ -15,15 +15,30 @@ type Bias = Option<Vec<f64>>;
 #[derive(Debug)]
 pub(crate) enum LinearOp {
     /// A convolution.
-    Convolution { conv: Conv2d, input: Image, output: Image },
+    Convolution {
+        conv: Conv2d,
+        input: Image,
+        output: Image,
+    },
     /// A dense matrix, `(out, in)`.
     Dense { weight: nn::Parameter },
     /// y[r] = factors[r / inner]·x[r].
-    Diagonal { factors: Vec<f64>, inner: usize, rows: usize },
+    Diagonal {
+        factors: Vec<f64>,
+        inner: usize,
+        rows: usize,
+    },
     /// A mean over windows.
-    Pool { pool: AvgPool, input: Image, output: Image },
+    Pool {
+        pool: AvgPool,
+        input: Image,
+        output: Image,
+    },
     /// y[r] = x[index[r]], or 0 for `u32::MAX`.
-    Select { index: Vec<u32>, stride: (usize, usize) },
+    Select {
+        index: Vec<u32>,
+        stride: (usize, usize),
+    },
 }
 
 /// Operators from first to last: the composition applies the first one first.
@@ -33,7 +48,12 @@ impl LinearOp {
     /// Number of rows.
     pub(crate) fn rows(&self) -> usize {
         match self {
-            Self::Convolution { output: (c, h, w), .. } | Self::Pool { output: (c, h, w), .. } => c * h * w,
+            Self::Convolution {
+                output: (c, h, w), ..
+            }
+            | Self::Pool {
+                output: (c, h, w), ..
+            } => c * h * w,
             Self::Dense { weight } => weight.shape()[0],
             Self::Diagonal { rows, .. } => *rows,
             Self::Select { index, .. } => index.len(),
@@ -70,19 +90,25 @@ impl LinearOp {
                     entry(c, f64::from(w));
                 }
             }
-            Self::Convolution { conv, input: (_, h, w), output: (outs, oh, ow) } => {
+            Self::Convolution {
+                conv,
+                input: (_, h, w),
+                output: (outs, oh, ow),
+            } => {
                 let (o, i, j) = (r / (oh * ow), r / ow % oh, r % ow);
                 let shape = conv.weight.shape();
                 let (channels, kh, kw) = (shape[1], shape[2], shape[3]);
                 let first = o / (outs / conv.groups) * channels;
                 let values = conv.weight.values();
                 for u in 0..kh {
-                    let y = (i * conv.stride.0 + u * conv.dilation.0).wrapping_sub(conv.padding.top);
+                    let y =
+                        (i * conv.stride.0 + u * conv.dilation.0).wrapping_sub(conv.padding.top);
                     if y >= *h {
                         continue;
                     }
                     for v in 0..kw {
-                        let x = (j * conv.stride.1 + v * conv.dilation.1).wrapping_sub(conv.padding.left);
+                        let x = (j * conv.stride.1 + v * conv.dilation.1)
+                            .wrapping_sub(conv.padding.left);
                         if x >= *w {
                             continue;
                         }
@@ -93,11 +119,19 @@ impl LinearOp {
                     }
                 }
             }
-            Self::Pool { pool, input: (_, h, w), output: (_, oh, ow) } => {
+            Self::Pool {
+                pool,
+                input: (_, h, w),
+                output: (_, oh, ow),
+            } => {
                 let (c, i, j) = (r / (oh * ow), r / ow % oh, r % ow);
                 let rows = window(i, pool.stride.0, pool.padding.top, pool.kernel.0, *h);
                 let columns = window(j, pool.stride.1, pool.padding.left, pool.kernel.1, *w);
-                let count = if pool.count_include_pad { pool.kernel.0 * pool.kernel.1 } else { rows.len() * columns.len() };
+                let count = if pool.count_include_pad {
+                    pool.kernel.0 * pool.kernel.1
+                } else {
+                    rows.len() * columns.len()
+                };
                 for y in rows {
                     for x in columns.clone() {
                         entry((c * h + y) * w + x, 1.0 / count.max(1) as f64);
@@ -110,7 +144,11 @@ impl LinearOp {
     /// The operator of a node that is linear in its only input, with its bias; None where it only renames positions.
     pub(crate) fn of(node: &PolyNode, input: Shape) -> Result<Option<(Self, Bias)>, Error> {
         let image = |s: Shape| match s {
-            Shape::Image { channels, height, width } => Ok((channels, height, width)),
+            Shape::Image {
+                channels,
+                height,
+                width,
+            } => Ok((channels, height, width)),
             other => Err(Error::Unsupported {
                 layer: node.name().into(),
                 operator: node.op().name().into(),
@@ -118,41 +156,101 @@ impl LinearOp {
                 remedy: "give it an input of shape (channels, height, width)",
             }),
         };
-        let spread = |values: Vec<f64>, inner: usize| -> Vec<f64> { values.iter().flat_map(|&v| std::iter::repeat_n(v, inner)).collect() };
+        let spread = |values: Vec<f64>, inner: usize| -> Vec<f64> {
+            values
+                .iter()
+                .flat_map(|&v| std::iter::repeat_n(v, inner))
+                .collect()
+        };
         Ok(Some(match node.op() {
             Op::Conv2d(c) => {
                 let (input, output) = (image(input)?, image(node.shape())?);
-                let bias = c.bias.as_ref().map(|b| spread(b.to_f64(), output.1 * output.2));
-                (Self::Convolution { conv: c.clone(), input, output }, bias)
+                let bias = c
+                    .bias
+                    .as_ref()
+                    .map(|b| spread(b.to_f64(), output.1 * output.2));
+                (
+                    Self::Convolution {
+                        conv: c.clone(),
+                        input,
+                        output,
+                    },
+                    bias,
+                )
             }
-            Op::Linear(l) => (Self::Dense { weight: l.weight.clone() }, l.bias.as_ref().map(nn::Parameter::to_f64)),
+            Op::Linear(l) => (
+                Self::Dense {
+                    weight: l.weight.clone(),
+                },
+                l.bias.as_ref().map(nn::Parameter::to_f64),
+            ),
             Op::BatchNorm(b) => {
                 let inner = match input {
                     Shape::Image { height, width, .. } => height * width,
                     _ => 1,
                 };
-                let (factors, offsets): (Vec<f64>, Vec<f64>) = b.factor_and_offset().into_iter().unzip();
-                (Self::Diagonal { factors, inner, rows: input.len() }, Some(spread(offsets, inner)))
+                let (factors, offsets): (Vec<f64>, Vec<f64>) =
+                    b.factor_and_offset().into_iter().unzip();
+                (
+                    Self::Diagonal {
+                        factors,
+                        inner,
+                        rows: input.len(),
+                    },
+                    Some(spread(offsets, inner)),
+                )
             }
-            Op::AvgPool(p) => (Self::Pool { pool: *p, input: image(input)?, output: image(node.shape())? }, None),
+            Op::AvgPool(p) => (
+                Self::Pool {
+                    pool: *p,
+                    input: image(input)?,
+                    output: image(node.shape())?,
+                },
+                None,
+            ),
             Op::GlobalAvgPool => {
                 let (_, h, w) = image(input)?;
-                let pool = AvgPool { kernel: (h, w), stride: (h, w), padding: nn::Padding::default(), count_include_pad: true };
-                (Self::Pool { pool, input: image(input)?, output: image(node.shape())? }, None)
+                let pool = AvgPool {
+                    kernel: (h, w),
+                    stride: (h, w),
+                    padding: nn::Padding::default(),
+                    count_include_pad: true,
+                };
+                (
+                    Self::Pool {
+                        pool,
+                        input: image(input)?,
+                        output: image(node.shape())?,
+                    },
+                    None,
+                )
             }
             Op::Pad(p) => {
                 let ((c, h, w), (oc, oh, ow)) = (image(input)?, image(node.shape())?);
                 let mut index = vec![u32::MAX; oc * oh * ow];
                 for (k, y, x) in positions((c, h, w)) {
-                    let to = ((k + p.channels.0) * oh + y + p.spatial.top) * ow + x + p.spatial.left;
+                    let to =
+                        ((k + p.channels.0) * oh + y + p.spatial.top) * ow + x + p.spatial.left;
                     index[to] = narrow((k * h + y) * w + x);
                 }
-                (Self::Select { index, stride: (1, 1) }, None)
+                (
+                    Self::Select {
+                        index,
+                        stride: (1, 1),
+                    },
+                    None,
+                )
             }
             Op::Slice(s) => {
                 if let ([a], Shape::Vector(n)) = (&s.axes[..], node.shape()) {
                     let index = (0..n).map(|i| narrow(a.begin + i * a.step)).collect();
-                    return Ok(Some((Self::Select { index, stride: (1, 1) }, None)));
+                    return Ok(Some((
+                        Self::Select {
+                            index,
+                            stride: (1, 1),
+                        },
+                        None,
+                    )));
                 }
                 let (_, h, w) = image(input)?;
                 let [a, b, c] = s.axes[..] else {
@@ -164,9 +262,21 @@ impl LinearOp {
                     });
                 };
                 let index = positions(image(node.shape())?)
-                    .map(|(k, y, x)| narrow(((a.begin + k * a.step) * h + b.begin + y * b.step) * w + c.begin + x * c.step))
+                    .map(|(k, y, x)| {
+                        narrow(
+                            ((a.begin + k * a.step) * h + b.begin + y * b.step) * w
+                                + c.begin
+                                + x * c.step,
+                        )
+                    })
                     .collect();
-                (Self::Select { index, stride: (b.step, c.step) }, None)
+                (
+                    Self::Select {
+                        index,
+                        stride: (b.step, c.step),
+                    },
+                    None,
+                )
             }
             Op::Flatten | Op::Reshape(_) | Op::Identity => return Ok(None),
             other => {
@@ -182,7 +292,13 @@ impl LinearOp {
 }
 
 /// Input positions of window `i` on one axis, cut to the picture.
-fn window(i: usize, stride: usize, before: usize, kernel: usize, length: usize) -> std::ops::Range<usize> {
+fn window(
+    i: usize,
+    stride: usize,
+    before: usize,
+    kernel: usize,
+    length: usize,
+) -> std::ops::Range<usize> {
     let begin = (i * stride).saturating_sub(before);
     let end = (i * stride + kernel).saturating_sub(before).min(length);
     begin.min(end)..end
@@ -198,7 +314,12 @@ pub(crate) fn narrow(position: usize) -> u32 {
 }
 
 /// Calls `entry(column, weight)` for row `r` of the composition; a column may come several times.
-pub(crate) fn chain_row(chain: &[Arc<LinearOp>], r: usize, weight: f64, entry: &mut dyn FnMut(usize, f64)) {
+pub(crate) fn chain_row(
+    chain: &[Arc<LinearOp>],
+    r: usize,
+    weight: f64,
+    entry: &mut dyn FnMut(usize, f64),
+) {
     match chain.split_last() {
         None => entry(r, weight),
         Some((last, [])) => last.row(r, &mut |c, w| entry(c, weight * w)),
@@ -212,5 +333,8 @@ pub(crate) fn chain_row(chain: &[Arc<LinearOp>], r: usize, weight: f64, entry: &
 
 /// The product of strides along a chain.
 pub(crate) fn chain_stride(chain: &[Arc<LinearOp>]) -> (usize, usize) {
-    chain.iter().map(|o| o.stride()).fold((1, 1), |a, b| (a.0 * b.0, a.1 * b.1))
+    chain
+        .iter()
+        .map(|o| o.stride())
+        .fold((1, 1), |a, b| (a.0 * b.0, a.1 * b.1))
 }

@@ -86,7 +86,11 @@ pub(crate) fn pack(normal: &Normal, q: &Quantity) -> Packed {
         let width = layout.width.min(modulus);
         let height = layout.height.min(modulus / width);
         let mut group = Group {
-            chains: terms.iter().filter(|t| t.0 == source).map(|t| &t.1).collect(),
+            chains: terms
+                .iter()
+                .filter(|t| t.0 == source)
+                .map(|t| &t.1)
+                .collect(),
             places: layout.places(),
             slots: layout.period,
             modulus,
@@ -96,11 +100,22 @@ pub(crate) fn pack(normal: &Normal, q: &Quantity) -> Packed {
         };
         let (least, span) = group.survey(&out_places, [width, height, modulus / (width * height)]);
         for ciphertext in 0..layout.ciphertexts {
-            inputs.push(Input { source, ciphertext, pitch: group.pitch, least, span });
+            inputs.push(Input {
+                source,
+                ciphertext,
+                pitch: group.pitch,
+                least,
+                span,
+            });
         }
         groups.push(group);
     }
-    let slots = groups.iter().map(|g| g.slots).max().unwrap_or(1).max(period);
+    let slots = groups
+        .iter()
+        .map(|g| g.slots)
+        .max()
+        .unwrap_or(1)
+        .max(period);
     let mut rows: Vec<Vec<usize>> = vec![Vec::new(); q.layout.ciphertexts];
     for (r, place) in out_places.iter().enumerate() {
         rows[place.0 as usize].push(r);
@@ -112,11 +127,26 @@ pub(crate) fn pack(normal: &Normal, q: &Quantity) -> Packed {
             group.fill(output, rows, &out_places, slots, period, &mut diagonals);
         }
         if diagonals.len() == before {
-            diagonals.push(Diagonal { input: 0, output, walk: [0; 3], values: vec![0.0] });
+            diagonals.push(Diagonal {
+                input: 0,
+                output,
+                walk: [0; 3],
+                values: vec![0.0],
+            });
         }
     }
-    let folds = (0..).map(|i| period << i).take_while(|&f| f < slots).collect();
-    Packed { slots, period, outputs: q.layout.ciphertexts, inputs, diagonals, folds }
+    let folds = (0..)
+        .map(|i| period << i)
+        .take_while(|&f| f < slots)
+        .collect();
+    Packed {
+        slots,
+        period,
+        outputs: q.layout.ciphertexts,
+        inputs,
+        diagonals,
+        folds,
+    }
 }
 
 impl Group<'_> {
@@ -136,19 +166,29 @@ impl Group<'_> {
                 }
             });
         }
-        let (columns, c0, c_span) = axis(size[0], (0..self.modulus).filter(|&d| used[d]).map(|d| d % size[0]));
+        let (columns, c0, c_span) = axis(
+            size[0],
+            (0..self.modulus).filter(|&d| used[d]).map(|d| d % size[0]),
+        );
         let lift = |d: usize| {
             let c = columns[d % size[0]];
             let rest = (signed(d) - c).rem_euclid(signed(self.modulus)) / signed(size[0]);
             (c, usize::try_from(rest).unwrap_or(0))
         };
-        let (lines, r0, r_span) = axis(size[1], (0..self.modulus).filter(|&d| used[d]).map(|d| lift(d).1 % size[1]));
+        let (lines, r0, r_span) = axis(
+            size[1],
+            (0..self.modulus)
+                .filter(|&d| used[d])
+                .map(|d| lift(d).1 % size[1]),
+        );
         let planes = size[2];
         self.walks = (0..self.modulus)
             .map(|d| {
                 let (c, rest) = lift(d);
                 let r = lines[rest % size[1]];
-                let k = (signed(rest) - r).div_euclid(signed(size[1])).rem_euclid(signed(planes));
+                let k = (signed(rest) - r)
+                    .div_euclid(signed(size[1]))
+                    .rem_euclid(signed(planes));
                 [c, r, k]
             })
             .collect();
@@ -156,13 +196,25 @@ impl Group<'_> {
     }
 
     /// Appends the diagonals of one output ciphertext.
-    fn fill(&self, output: usize, rows: &[usize], out_places: &[(u32, u32)], slots: usize, period: usize, diagonals: &mut Vec<Diagonal>) {
+    fn fill(
+        &self,
+        output: usize,
+        rows: &[usize],
+        out_places: &[(u32, u32)],
+        slots: usize,
+        period: usize,
+        diagonals: &mut Vec<Diagonal>,
+    ) {
         let length = self.slots.max(period);
         let share = length as f64 / slots as f64;
         let inputs = 1 + self.places.iter().map(|p| p.0 as usize).max().unwrap_or(0);
         let mut at = vec![u32::MAX; inputs * self.modulus];
         let mut found: Vec<(usize, usize, Vec<f64>)> = Vec::new();
-        let offsets: Vec<usize> = self.walks.iter().map(|w| usize::try_from(self.slots_of(w).rem_euclid(signed(self.slots))).unwrap_or(0)).collect();
+        let offsets: Vec<usize> = self
+            .walks
+            .iter()
+            .map(|w| usize::try_from(self.slots_of(w).rem_euclid(signed(self.slots))).unwrap_or(0))
+            .collect();
         for &r in rows {
             let j = out_places[r].1 as usize;
             self.entries(r, &mut |c, w| {
@@ -171,7 +223,11 @@ impl Group<'_> {
                 }
                 let (ciphertext, p) = (self.places[c].0 as usize, self.places[c].1 as usize);
                 let d = p.wrapping_sub(j) & (self.modulus - 1);
-                let slot = if self.slots >= period { p.wrapping_sub(offsets[d]) & (self.slots - 1) } else { j };
+                let slot = if self.slots >= period {
+                    p.wrapping_sub(offsets[d]) & (self.slots - 1)
+                } else {
+                    j
+                };
                 let index = &mut at[ciphertext * self.modulus + d];
                 if *index == u32::MAX {
                     *index = crate::linear_op::narrow(found.len());
@@ -183,9 +239,17 @@ impl Group<'_> {
         found.sort_by_key(|f| (f.0, f.1));
         for (ciphertext, d, values) in found {
             if values.iter().any(|&v| v != 0.0) {
-                #[expect(clippy::cast_possible_truncation, reason = "weights are kept in single precision; checked for overflow when scaled")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "weights are kept in single precision; checked for overflow when scaled"
+                )]
                 let values = shortest(values.into_iter().map(|v| v as f32).collect());
-                diagonals.push(Diagonal { input: self.first + ciphertext, output, walk: self.walks[d], values });
+                diagonals.push(Diagonal {
+                    input: self.first + ciphertext,
+                    output,
+                    walk: self.walks[d],
+                    values,
+                });
             }
         }
     }
@@ -202,15 +266,23 @@ fn axis(size: usize, used: impl Iterator<Item = usize>) -> (Vec<i64>, i64, i64) 
     let mut best = (0, 0); // length of the longest run of absent residues, and where it ends
     for end in 0..size {
         if present[end] {
-            let gap = (1..=size).take_while(|&g| !present[(end + size - g) % size]).count();
+            let gap = (1..=size)
+                .take_while(|&g| !present[(end + size - g) % size])
+                .count();
             if gap > best.0 {
                 best = (gap, end);
             }
         }
     }
     let (gap, start) = best;
-    let first = if 2 * start > size || (start > 0 && 2 * start == size && size > 2) { signed(start) - signed(size) } else { signed(start) };
-    let steps = (0..size).map(|u| (signed(u) - first).rem_euclid(signed(size)) + first).collect();
+    let first = if 2 * start > size || (start > 0 && 2 * start == size && size > 2) {
+        signed(start) - signed(size)
+    } else {
+        signed(start)
+    };
+    let steps = (0..size)
+        .map(|u| (signed(u) - first).rem_euclid(signed(size)) + first)
+        .collect();
     (steps, first, signed(size - gap).max(1))
 }
 

@@ -65,53 +65,107 @@ struct Trail {
 }
 
 /// Decides for every stage; the last is the answer. Gives the decisions and their cost in seconds.
-pub(crate) fn schedule(stages: &[Stage], output: usize, machine: Machine<'_>) -> Result<(Vec<Decision>, f64), Error> {
+pub(crate) fn schedule(
+    stages: &[Stage],
+    output: usize,
+    machine: Machine<'_>,
+) -> Result<(Vec<Decision>, f64), Error> {
     let last_use: Vec<usize> = (0..stages.len())
-        .map(|v| if v == output { stages.len() } else { (v + 1..stages.len()).rev().find(|&w| stages[w].sources.contains(&v)).unwrap_or(v) })
+        .map(|v| {
+            if v == output {
+                stages.len()
+            } else {
+                (v + 1..stages.len())
+                    .rev()
+                    .find(|&w| stages[w].sources.contains(&v))
+                    .unwrap_or(v)
+            }
+        })
         .collect();
     let mut trails: Vec<Trail> = Vec::new();
     let mut frontier: Vec<usize> = Vec::new();
-    let mut points = vec![Point { levels: Vec::new(), seconds: 0.0, step: usize::MAX }];
+    let mut points = vec![Point {
+        levels: Vec::new(),
+        seconds: 0.0,
+        step: usize::MAX,
+    }];
     for (v, stage) in stages.iter().enumerate() {
         if stage.depth > machine.levels {
             let degree = (1usize << machine.levels.min(40)) - 1;
-            return Err(Error::Depth { layer: stage.layer.clone(), needed: stage.depth, had: machine.levels, degree, parameters: machine.parameters.into() });
+            return Err(Error::Depth {
+                layer: stage.layer.clone(),
+                needed: stage.depth,
+                had: machine.levels,
+                degree,
+                parameters: machine.parameters.into(),
+            });
         }
         let keep: Vec<bool> = frontier.iter().map(|&w| last_use[w] > v).collect();
         let mut reached: BTreeMap<Vec<usize>, (f64, usize, Decision)> = BTreeMap::new();
         for point in &points {
-            let operand = |w: &usize| frontier.iter().position(|f| f == w).map_or(0, |i| point.levels[i]);
-            let top = stage.sources.iter().map(operand).min().unwrap_or(machine.levels);
-            let kept: Vec<usize> = point.levels.iter().zip(&keep).filter(|(_, k)| **k).map(|(l, _)| *l).collect();
+            let operand = |w: &usize| {
+                frontier
+                    .iter()
+                    .position(|f| f == w)
+                    .map_or(0, |i| point.levels[i])
+            };
+            let top = stage
+                .sources
+                .iter()
+                .map(operand)
+                .min()
+                .unwrap_or(machine.levels);
+            let kept: Vec<usize> = point
+                .levels
+                .iter()
+                .zip(&keep)
+                .filter(|(_, k)| **k)
+                .map(|(l, _)| *l)
+                .collect();
             for level in stage.depth..=top {
                 let aligned = stage.sources.iter().filter(|w| operand(w) > level).count();
-                let seconds = point.seconds + stage.seconds[level] + aligned as f64 * (machine.align)(level);
+                let seconds =
+                    point.seconds + stage.seconds[level] + aligned as f64 * (machine.align)(level);
                 let result = level - stage.depth;
                 let refresh = machine.bootstraps && v != output && !stage.sources.is_empty();
                 let targets = (result + 1..=machine.levels).filter(|_| refresh).map(Some);
                 for bootstrap in std::iter::once(None).chain(targets) {
                     let ciphertexts = stage.ciphertexts.div_ceil(2) as f64;
-                    let more = bootstrap.map_or(0.0, |t| ciphertexts * (machine.bootstrap)(stage.slots, t));
+                    let more = bootstrap
+                        .map_or(0.0, |t| ciphertexts * (machine.bootstrap)(stage.slots, t));
                     let mut levels = kept.clone();
                     if last_use[v] > v {
                         levels.push(bootstrap.unwrap_or(result));
                     }
                     let seconds = seconds + more;
-                    let entry = reached.entry(levels).or_insert((f64::INFINITY, 0, Decision::default()));
+                    let entry =
+                        reached
+                            .entry(levels)
+                            .or_insert((f64::INFINITY, 0, Decision::default()));
                     if seconds < entry.0 {
                         *entry = (seconds, point.step, Decision { level, bootstrap });
                     }
                 }
             }
         }
-        frontier = frontier.iter().zip(&keep).filter(|(_, k)| **k).map(|(w, _)| *w).collect();
+        frontier = frontier
+            .iter()
+            .zip(&keep)
+            .filter(|(_, k)| **k)
+            .map(|(w, _)| *w)
+            .collect();
         if last_use[v] > v {
             frontier.push(v);
         }
         points = undominated(reached, &mut trails);
         if points.is_empty() {
             let had = machine.levels;
-            return Err(Error::Levels { layer: stage.layer.clone(), needed: longest(stages), had, parameters: machine.parameters.into() });
+            return Err(Error::Levels {
+                layer: stage.layer.clone(),
+                needed: longest(stages),
+                had,
+                parameters: machine.parameters.into(),
+            });
         }
     }
     let Some(best) = points.iter().min_by(|a, b| a.seconds.total_cmp(&b.seconds)) else {
@@ -126,15 +180,24 @@ pub(crate) fn schedule(stages: &[Stage], output: usize, machine: Machine<'_>) ->
     Ok((decisions, best.seconds))
 }
 
-fn undominated(reached: BTreeMap<Vec<usize>, (f64, usize, Decision)>, trails: &mut Vec<Trail>) -> Vec<Point> {
+fn undominated(
+    reached: BTreeMap<Vec<usize>, (f64, usize, Decision)>,
+    trails: &mut Vec<Trail>,
+) -> Vec<Point> {
     let mut all: Vec<_> = reached.into_iter().collect();
     all.sort_by(|a, b| a.1.0.total_cmp(&b.1.0).then_with(|| b.0.cmp(&a.0)));
     let mut points: Vec<Point> = Vec::new();
     for (levels, (seconds, previous, decision)) in all {
-        let worse = points.iter().any(|p| p.levels.iter().zip(&levels).all(|(a, b)| a >= b));
+        let worse = points
+            .iter()
+            .any(|p| p.levels.iter().zip(&levels).all(|(a, b)| a >= b));
         if !worse && points.len() < MOST_STATES {
             trails.push(Trail { previous, decision });
-            points.push(Point { levels, seconds, step: trails.len() - 1 });
+            points.push(Point {
+                levels,
+                seconds,
+                step: trails.len() - 1,
+            });
         }
     }
     points
@@ -154,12 +217,27 @@ mod tests {
     use super::*;
 
     fn stage(depth: usize, sources: &[usize]) -> Stage {
-        let seconds = (0..=10).map(|l| 0.01 * f64::from(l) + if sources.is_empty() { 0.0 } else { 0.1 }).collect();
-        Stage { layer: "layer".into(), sources: sources.to_vec(), depth, seconds, slots: 16, ciphertexts: 1 }
+        let seconds = (0..=10)
+            .map(|l| 0.01 * f64::from(l) + if sources.is_empty() { 0.0 } else { 0.1 })
+            .collect();
+        Stage {
+            layer: "layer".into(),
+            sources: sources.to_vec(),
+            depth,
+            seconds,
+            slots: 16,
+            ciphertexts: 1,
+        }
     }
 
     fn machine(levels: usize, bootstraps: bool) -> Machine<'static> {
-        Machine { bootstrap: &|_, t| 5.0 + 0.1 * t as f64, align: &|_| 1e-3, levels, bootstraps, parameters: "toy" }
+        Machine {
+            bootstrap: &|_, t| 5.0 + 0.1 * t as f64,
+            align: &|_| 1e-3,
+            levels,
+            bootstraps,
+            parameters: "toy",
+        }
     }
 
     /// Runs the decisions and checks every level.
@@ -175,7 +253,12 @@ mod tests {
 
     #[test]
     fn a_short_chain_is_encrypted_at_just_its_depth() {
-        let stages = [stage(0, &[]), stage(1, &[0]), stage(4, &[1]), stage(1, &[2])];
+        let stages = [
+            stage(0, &[]),
+            stage(1, &[0]),
+            stage(4, &[1]),
+            stage(1, &[2]),
+        ];
         let (decisions, _) = schedule(&stages, 3, machine(10, true)).expect("fits");
         assert_eq!(check(&stages, &decisions), 0);
         assert_eq!(decisions[0].level, 6);
@@ -197,16 +280,50 @@ mod tests {
         let (decisions, _) = schedule(&stages, output, machine(10, true)).expect("fits");
         // 5 + 8·5 + 1 = 46 levels, 10 at the start and at most 10 each: at least 4 bootstraps
         assert!(check(&stages, &decisions) <= 8);
-        let (_, dear) = schedule(&stages, output, Machine { bootstrap: &|_, _| 400.0, ..machine(10, true) }).expect("fits");
+        let (_, dear) = schedule(
+            &stages,
+            output,
+            Machine {
+                bootstrap: &|_, _| 400.0,
+                ..machine(10, true)
+            },
+        )
+        .expect("fits");
         assert!(dear > 1600.0);
     }
 
     #[test]
     fn too_deep_is_refused_with_the_layer() {
-        let stages = [stage(0, &[]), stage(1, &[0]), stage(4, &[1]), stage(1, &[2])];
+        let stages = [
+            stage(0, &[]),
+            stage(1, &[0]),
+            stage(4, &[1]),
+            stage(1, &[2]),
+        ];
         let error = schedule(&stages, 3, machine(5, false)).expect_err("too deep");
-        assert!(matches!(&error, Error::Levels { needed: 6, had: 5, .. }), "{error}");
+        assert!(
+            matches!(
+                &error,
+                Error::Levels {
+                    needed: 6,
+                    had: 5,
+                    ..
+                }
+            ),
+            "{error}"
+        );
         let error = schedule(&stages, 3, machine(3, true)).expect_err("too deep");
-        assert!(matches!(&error, Error::Depth { needed: 4, had: 3, degree: 7, .. }), "{error}");
+        assert!(
+            matches!(
+                &error,
+                Error::Depth {
+                    needed: 4,
+                    had: 3,
+                    degree: 7,
+                    ..
+                }
+            ),
+            "{error}"
+        );
     }
 }

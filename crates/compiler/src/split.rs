@@ -19,8 +19,21 @@ pub(crate) struct Split {
 }
 
 /// The cheapest common cut for maps of the same pattern; a rotation that is not among `known` costs a key more.
-pub(crate) fn split(maps: &[&Packed], known: &BTreeSet<i64>, cost: &CostModel, key_seconds: f64) -> Vec<Split> {
-    let span = (0..3).map(|a| maps.iter().flat_map(|m| &m.inputs).map(|i| i.span[a]).max().unwrap_or(1)).collect::<Vec<_>>();
+pub(crate) fn split(
+    maps: &[&Packed],
+    known: &BTreeSet<i64>,
+    cost: &CostModel,
+    key_seconds: f64,
+) -> Vec<Split> {
+    let span = (0..3)
+        .map(|a| {
+            maps.iter()
+                .flat_map(|m| &m.inputs)
+                .map(|i| i.span[a])
+                .max()
+                .unwrap_or(1)
+        })
+        .collect::<Vec<_>>();
     let level = cost.levels().div_ceil(2);
     let (baby_cost, giant_cost) = (cost.baby(level), cost.giant(level));
     let slots = maps.iter().map(|m| m.slots).max().unwrap_or(1);
@@ -30,13 +43,18 @@ pub(crate) fn split(maps: &[&Packed], known: &BTreeSet<i64>, cost: &CostModel, k
     let mut best: Option<(f64, Walk, Anchor)> = None;
     for c in counts(span[0]) {
         for r in counts(span[1]) {
-            for k in counts(span[2]).into_iter().filter(|k| k.count_ones() == 1 || *k == span[2]) {
+            for k in counts(span[2])
+                .into_iter()
+                .filter(|k| k.count_ones() == 1 || *k == span[2])
+            {
                 for anchor in [Anchor::Baby, Anchor::Giant] {
                     stamp += 1;
                     let mut price = 0.0;
                     for (map, tally) in maps.iter().zip(&mut tallies) {
                         let (size, new) = tally.count(map, [c, r, k], anchor, stamp, &mut seen);
-                        price += size.babies as f64 * baby_cost + size.giants as f64 * giant_cost + new as f64 * key_seconds;
+                        price += size.babies as f64 * baby_cost
+                            + size.giants as f64 * giant_cost
+                            + new as f64 * key_seconds;
                     }
                     if best.as_ref().is_none_or(|b| price < b.0 * (1.0 - 1e-12)) {
                         best = Some((price, [c, r, k], anchor));
@@ -51,15 +69,41 @@ pub(crate) fn split(maps: &[&Packed], known: &BTreeSet<i64>, cost: &CostModel, k
 
 /// Whether two maps are cut alike.
 pub(crate) fn alike(a: &Packed, b: &Packed) -> bool {
-    let pattern = |m: &Packed| (m.slots, m.period, m.outputs, m.inputs.first().map(|i| (i.pitch, i.least, i.span)));
+    let pattern = |m: &Packed| {
+        (
+            m.slots,
+            m.period,
+            m.outputs,
+            m.inputs.first().map(|i| (i.pitch, i.least, i.span)),
+        )
+    };
     pattern(a) == pattern(b)
 }
 
 fn finish(packed: &Packed, cut: &Walk, anchor: Anchor) -> Split {
-    let steps: Vec<(usize, usize)> = packed.diagonals.iter().map(|d| cut_one(packed, d.input, &d.walk, cut, anchor)).collect();
-    let distinct = |pairs: &mut dyn Iterator<Item = (usize, usize)>| -> BTreeSet<(usize, usize)> { pairs.collect() };
-    let babies = distinct(&mut packed.diagonals.iter().zip(&steps).filter(|(_, s)| s.1 != 0).map(|(d, s)| (d.input, s.1)));
-    let giants = distinct(&mut packed.diagonals.iter().zip(&steps).map(|(d, s)| (d.output, s.0)));
+    let steps: Vec<(usize, usize)> = packed
+        .diagonals
+        .iter()
+        .map(|d| cut_one(packed, d.input, &d.walk, cut, anchor))
+        .collect();
+    let distinct = |pairs: &mut dyn Iterator<Item = (usize, usize)>| -> BTreeSet<(usize, usize)> {
+        pairs.collect()
+    };
+    let babies = distinct(
+        &mut packed
+            .diagonals
+            .iter()
+            .zip(&steps)
+            .filter(|(_, s)| s.1 != 0)
+            .map(|(d, s)| (d.input, s.1)),
+    );
+    let giants = distinct(
+        &mut packed
+            .diagonals
+            .iter()
+            .zip(&steps)
+            .map(|(d, s)| (d.output, s.0)),
+    );
     let moved = giants.iter().filter(|g| g.1 != 0).count();
     let size = MapSize {
         diagonals: packed.diagonals.len(),
@@ -70,18 +114,40 @@ fn finish(packed: &Packed, cut: &Walk, anchor: Anchor) -> Split {
         inputs: packed.inputs.len(),
         decomposed: babies.iter().map(|b| b.0).collect::<BTreeSet<_>>().len(),
         outputs: packed.outputs,
-        values: packed.diagonals.iter().map(|d| stored(d.values.len())).sum(),
-        butterflies: packed.diagonals.iter().map(|d| butterflies(d.values.len())).sum(),
+        values: packed
+            .diagonals
+            .iter()
+            .map(|d| stored(d.values.len()))
+            .sum(),
+        butterflies: packed
+            .diagonals
+            .iter()
+            .map(|d| butterflies(d.values.len()))
+            .sum(),
     };
-    let all = steps.iter().flat_map(|s| [s.0, s.1]).chain(packed.folds.iter().copied());
-    let rotations = all.filter(|&r| r != 0).map(|r| signed(r, packed.slots)).collect();
-    Split { steps, size, rotations }
+    let all = steps
+        .iter()
+        .flat_map(|s| [s.0, s.1])
+        .chain(packed.folds.iter().copied());
+    let rotations = all
+        .filter(|&r| r != 0)
+        .map(|r| signed(r, packed.slots))
+        .collect();
+    Split {
+        steps,
+        size,
+        rotations,
+    }
 }
 
 /// A rotation of vectors with this period, as the step of least magnitude.
 pub(crate) fn signed(rotation: usize, slots: usize) -> i64 {
     let step = |r: usize| i64::try_from(r).unwrap_or(i64::MAX);
-    if 2 * rotation > slots { step(rotation) - step(slots) } else { step(rotation) }
+    if 2 * rotation > slots {
+        step(rotation) - step(slots)
+    } else {
+        step(rotation)
+    }
 }
 
 /// Who takes the smallest steps.
@@ -93,12 +159,20 @@ enum Anchor {
 
 /// Cuts worth trying on an axis.
 fn counts(span: i64) -> Vec<i64> {
-    let mut counts: BTreeSet<i64> = (1..=span.min(6)).chain((0..40).map(|e| 1 << e).take_while(|&c| c < span)).collect();
+    let mut counts: BTreeSet<i64> = (1..=span.min(6))
+        .chain((0..40).map(|e| 1 << e).take_while(|&c| c < span))
+        .collect();
     counts.extend((1..=4).map(|d| (span + d - 1) / d));
     counts.into_iter().collect()
 }
 
-fn cut_one(packed: &Packed, input: usize, walk: &Walk, cut: &Walk, anchor: Anchor) -> (usize, usize) {
+fn cut_one(
+    packed: &Packed,
+    input: usize,
+    walk: &Walk,
+    cut: &Walk,
+    anchor: Anchor,
+) -> (usize, usize) {
     let i = &packed.inputs[input];
     let (mut baby, mut giant) = (0, 0);
     for a in 0..3 {
@@ -135,22 +209,43 @@ impl Tally {
     fn new(packed: &Packed, known: &BTreeSet<i64>) -> Self {
         let folds: BTreeSet<usize> = packed.folds.iter().copied().collect();
         Self {
-            walks: packed.diagonals.iter().map(|d| (d.input, d.output, d.walk)).collect(),
+            walks: packed
+                .diagonals
+                .iter()
+                .map(|d| (d.input, d.output, d.walk))
+                .collect(),
             babies: vec![0; packed.slots * packed.inputs.len()],
             giants: vec![0; packed.slots * packed.outputs],
-            known: (0..packed.slots).map(|r| folds.contains(&r) || known.contains(&signed(r, packed.slots))).collect(),
+            known: (0..packed.slots)
+                .map(|r| folds.contains(&r) || known.contains(&signed(r, packed.slots)))
+                .collect(),
         }
     }
 
     /// Rotations under a cut, and how many are neither known nor seen under this stamp.
-    fn count(&mut self, packed: &Packed, cut: Walk, anchor: Anchor, stamp: u32, seen: &mut [u32]) -> (Counted, usize) {
+    fn count(
+        &mut self,
+        packed: &Packed,
+        cut: Walk,
+        anchor: Anchor,
+        stamp: u32,
+        seen: &mut [u32],
+    ) -> (Counted, usize) {
         let mut counted = Counted::default();
         let mut new = 0;
         for (input, output, walk) in &self.walks {
             let (giant, baby) = cut_one(packed, *input, walk, &cut, anchor);
             let marks = [
-                (&mut self.babies[input * packed.slots + baby], &mut counted.babies, baby),
-                (&mut self.giants[output * packed.slots + giant], &mut counted.giants, giant),
+                (
+                    &mut self.babies[input * packed.slots + baby],
+                    &mut counted.babies,
+                    baby,
+                ),
+                (
+                    &mut self.giants[output * packed.slots + giant],
+                    &mut counted.giants,
+                    giant,
+                ),
             ];
             for (mark, count, rotation) in marks {
                 if *mark != stamp && rotation != 0 {

@@ -50,16 +50,32 @@ pub(crate) fn units(normal: &Normal, decisions: &[Decision]) -> Result<Vec<Units
     let mut made: Vec<Option<Activation>> = vec![None; all.len()];
     for (v, q) in all.iter().enumerate().rev() {
         match &q.kind {
-            Kind::Polynomial { argument, polynomial, binding: Binding::Free } => {
+            Kind::Polynomial {
+                argument,
+                polynomial,
+                binding: Binding::Free,
+            } => {
                 // where its own result takes in another map, it stays general
-                let activation = if q.feeds.is_some() { Activation::general(polynomial, most(v)) } else { Activation::absorbed(polynomial, most(v)) };
-                requests[*argument] = Some(Request { scale: activation.scale, shift: activation.shift, amplitude: activation.amplitude });
+                let activation = if q.feeds.is_some() {
+                    Activation::general(polynomial, most(v))
+                } else {
+                    Activation::absorbed(polynomial, most(v))
+                };
+                requests[*argument] = Some(Request {
+                    scale: activation.scale,
+                    shift: activation.shift,
+                    amplitude: activation.amplitude,
+                });
                 made[v] = Some(activation);
             }
             Kind::Product { left, right } => {
                 for &factor in [left, right] {
                     if all[factor].feeds == Some(v) {
-                        requests[factor] = Some(Request { scale: most(v) / all[factor].bound, shift: 0.0, amplitude: most(v) });
+                        requests[factor] = Some(Request {
+                            scale: most(v) / all[factor].bound,
+                            shift: 0.0,
+                            amplitude: most(v),
+                        });
                     }
                 }
             }
@@ -68,20 +84,44 @@ pub(crate) fn units(normal: &Normal, decisions: &[Decision]) -> Result<Vec<Units
     }
     let mut units: Vec<Units> = Vec::with_capacity(all.len());
     for (v, q) in all.iter().enumerate() {
-        let request = requests[v].unwrap_or(Request { scale: 1.0 / q.bound, shift: 0.0, amplitude: 1.0 });
+        let request = requests[v].unwrap_or(Request {
+            scale: 1.0 / q.bound,
+            shift: 0.0,
+            amplitude: 1.0,
+        });
         // into a bootstrap goes at most 1/2
-        let (into, gain) = if halved(v) { (0.5 / request.amplitude, 2.0 * request.amplitude) } else { (1.0, 1.0) };
-        let asked = Units { scale: request.scale * into, shift: request.shift, gain, form: None };
+        let (into, gain) = if halved(v) {
+            (0.5 / request.amplitude, 2.0 * request.amplitude)
+        } else {
+            (1.0, 1.0)
+        };
+        let asked = Units {
+            scale: request.scale * into,
+            shift: request.shift,
+            gain,
+            form: None,
+        };
         units.push(match &q.kind {
             Kind::Input | Kind::Linear { .. } => asked,
             Kind::Product { left, right } => {
                 let scale = 1.0 / (units[*left].unit() * units[*right].unit());
-                Units { scale, shift: 0.0, gain: if halved(v) { 2.0 } else { 1.0 }, form: None }
+                Units {
+                    scale,
+                    shift: 0.0,
+                    gain: if halved(v) { 2.0 } else { 1.0 },
+                    form: None,
+                }
             }
-            Kind::Polynomial { argument, polynomial, .. } => {
+            Kind::Polynomial {
+                argument,
+                polynomial,
+                ..
+            } => {
                 let activation = match made[v].take() {
                     Some(activation) => activation,
-                    None => Activation::fixed(&q.layer, polynomial, units[*argument].unit(), most(v))?,
+                    None => {
+                        Activation::fixed(&q.layer, polynomial, units[*argument].unit(), most(v))?
+                    }
                 };
                 match (activation.form, q.feeds) {
                     (Form::General { mut coefficients }, Some(_)) => {
@@ -90,11 +130,23 @@ pub(crate) fn units(normal: &Normal, decisions: &[Decision]) -> Result<Vec<Units
                             *c *= activation.unit * asked.scale;
                         }
                         coefficients[0] += asked.scale * asked.shift;
-                        Units { form: Some(Form::General { coefficients }), ..asked }
+                        Units {
+                            form: Some(Form::General { coefficients }),
+                            ..asked
+                        }
                     }
                     (form, _) => {
-                        let gain = if halved(v) { 1.0 / activation.fill } else { 1.0 };
-                        Units { scale: 1.0 / activation.unit, shift: 0.0, gain, form: Some(form) }
+                        let gain = if halved(v) {
+                            1.0 / activation.fill
+                        } else {
+                            1.0
+                        };
+                        Units {
+                            scale: 1.0 / activation.unit,
+                            shift: 0.0,
+                            gain,
+                            form: Some(form),
+                        }
                     }
                 }
             }

@@ -10,10 +10,17 @@ use runtime::plan::Operation;
 use support::{Builder, Random, act, agree, conv_bn, resnet, twin};
 
 fn target(log_n: u32) -> Target {
-    Target { parameters: ParametersSpec::toy(log_n), ..Target::default() }
+    Target {
+        parameters: ParametersSpec::toy(log_n),
+        ..Target::default()
+    }
 }
 
-fn build(seed: u64, shape: Shape, layers: impl FnOnce(&mut Builder, &mut Random, NodeId) -> NodeId) -> (Graph, Random) {
+fn build(
+    seed: u64,
+    shape: Shape,
+    layers: impl FnOnce(&mut Builder, &mut Random, NodeId) -> NodeId,
+) -> (Graph, Random) {
     let mut random = Random(seed);
     let mut b = Network::builder();
     let x = b.input("input", shape).expect("valid");
@@ -23,7 +30,8 @@ fn build(seed: u64, shape: Shape, layers: impl FnOnce(&mut Builder, &mut Random,
 
 fn poly(b: &mut Builder, name: &str, x: NodeId, monomial: &[f64], interval: (f64, f64)) -> NodeId {
     let p = Polynomial::from_monomial(monomial, interval).expect("valid");
-    b.add(name, Op::Elementwise(Nonlinearity::Polynomial(p)), &[x]).expect("valid")
+    b.add(name, Op::Elementwise(Nonlinearity::Polynomial(p)), &[x])
+        .expect("valid")
 }
 
 fn count(plan: &runtime::Plan, f: impl Fn(&Operation) -> bool) -> usize {
@@ -37,24 +45,41 @@ fn a_residual_network_with_bootstraps() {
         let graph = resnet(&mut random, 8, &[4, 8], 2, 10);
         let (graph, inputs) = twin(&graph, &mut random, 3, 15);
         let plan = agree(&graph, &target(log_n), &inputs, 1e-6);
-        assert!(count(&plan, |o| matches!(o, Operation::Bootstrap { .. })) > 3, "{}", describe(&plan));
+        assert!(
+            count(&plan, |o| matches!(o, Operation::Bootstrap { .. })) > 3,
+            "{}",
+            describe(&plan)
+        );
         // 1 stem, 2 for each block, the pooled dense layer: joins and shortcuts have none of their own
         assert_eq!(count(&plan, |o| matches!(o, Operation::Linear { .. })), 10);
-        assert_eq!(count(&plan, |o| matches!(o, Operation::Join { .. })) > 0, log_n == 8);
+        assert_eq!(
+            count(&plan, |o| matches!(o, Operation::Join { .. })) > 0,
+            log_n == 8
+        );
     }
 }
 
 #[test]
 fn squares_and_quartics_take_one_and_two_levels() {
-    for (coefficients, levels) in [(&[0.1, 0.5, 0.3][..], 1 + 3 * 2), (&[0.1, 0.5, 0.3, 0.05, -0.02], 1 + 3 * 3)] {
+    for (coefficients, levels) in [
+        (&[0.1, 0.5, 0.3][..], 1 + 3 * 2),
+        (&[0.1, 0.5, 0.3, 0.05, -0.02], 1 + 3 * 3),
+    ] {
         let (graph, mut random) = build(5, Shape::image(2, 8, 8), |b, random, mut x| {
             for i in 0..3 {
-                let conv = random.convolution(if i == 0 { 2 } else { 4 }, 4, 3, 1 + usize::from(i == 1), 1);
+                let conv = random.convolution(
+                    if i == 0 { 2 } else { 4 },
+                    4,
+                    3,
+                    1 + usize::from(i == 1),
+                    1,
+                );
                 x = conv_bn(b, random, &format!("conv{i}"), x, conv);
                 x = poly(b, &format!("act{i}"), x, coefficients, (-4.0, 4.5));
             }
             let x = b.add("flatten", Op::Flatten, &[x]).expect("valid");
-            b.add("dense", Op::Linear(random.dense(64, 10)), &[x]).expect("valid")
+            b.add("dense", Op::Linear(random.dense(64, 10)), &[x])
+                .expect("valid")
         });
         let (graph, inputs) = twin(&graph, &mut random, 3, 0);
         let plan = agree(&graph, &target(12), &inputs, 1e-6);
@@ -95,20 +120,28 @@ fn polynomials_of_polynomials_products_and_shared_sums() {
         let mut target = target(11);
         target.parameters.residual.levels = levels;
         let plan = agree(&graph, &target, &inputs, 1e-6);
-        assert!(count(&plan, |o| matches!(o, Operation::Multiply { .. })) == 2, "{}", describe(&plan));
+        assert!(
+            count(&plan, |o| matches!(o, Operation::Multiply { .. })) == 2,
+            "{}",
+            describe(&plan)
+        );
     }
 }
 
 #[test]
 fn the_answer_may_be_a_polynomial_or_the_input() {
     let (graph, mut random) = build(8, Shape::Vector(5), |b, random, x| {
-        let x = b.add("dense", Op::Linear(random.dense(5, 3)), &[x]).expect("valid");
+        let x = b
+            .add("dense", Op::Linear(random.dense(5, 3)), &[x])
+            .expect("valid");
         poly(b, "act", x, &[0.1, 0.4, -0.3], (-4.0, 4.0))
     });
     let (graph, inputs) = twin(&graph, &mut random, 3, 0);
     let plan = agree(&graph, &target(8), &inputs, 1e-6);
     assert_eq!((plan.steps.len(), plan.input.level), (2, 2));
-    let (graph, mut random) = build(9, Shape::Vector(5), |b, _, x| b.add("same", Op::Identity, &[x]).expect("valid"));
+    let (graph, mut random) = build(9, Shape::Vector(5), |b, _, x| {
+        b.add("same", Op::Identity, &[x]).expect("valid")
+    });
     let (graph, inputs) = twin(&graph, &mut random, 3, 0);
     assert!(agree(&graph, &target(8), &inputs, 1e-12).steps.is_empty());
 }
@@ -139,11 +172,15 @@ fn verified_by_the_runtime_and_right_in_the_clear_interpreter() {
     let clear = ckks::Clear::new(verified.parameters(), 7);
     for input in &inputs {
         let port = &verified.plan().input;
-        let mut slots = vec![vec![ckks::Complex64::new(0.0, 0.0); port.slots]; port.registers.len()];
+        let mut slots =
+            vec![vec![ckks::Complex64::new(0.0, 0.0); port.slots]; port.registers.len()];
         for (&(c, s), x) in port.places.iter().zip(input.values()) {
             slots[c as usize][s as usize].re = x / port.unit;
         }
-        let values = slots.iter().map(|v| clear.input(v, ckks::Level::new(port.level)).expect("fits")).collect();
+        let values = slots
+            .iter()
+            .map(|v| clear.input(v, ckks::Level::new(port.level)).expect("fits"))
+            .collect();
         let state = verified.start(values).expect("fits");
         let outputs = verified.run(&clear, state, &mut ()).expect("runs");
         let port = &verified.plan().output;
@@ -162,45 +199,104 @@ fn refused(graph: &PolyGraph, target: &Target) -> Error {
 #[test]
 fn refusals_name_the_layer_and_the_remedy() {
     let mut random = Random(10);
-    let (linear, _) = build(10, Shape::Vector(5), |b, random, x| b.add("dense", Op::Linear(random.dense(5, 3)), &[x]).expect("valid"));
+    let (linear, _) = build(10, Shape::Vector(5), |b, random, x| {
+        b.add("dense", Op::Linear(random.dense(5, 3)), &[x])
+            .expect("valid")
+    });
     let uncalibrated = PolyGraph::try_from(linear.clone()).expect("polynomial");
     let error = refused(&uncalibrated, &target(8));
     assert!(matches!(&error, Error::Calibration { layer } if layer == "input"));
     assert!(error.to_string().contains("polyveil calibrate"));
 
     let (deep, _) = build(11, Shape::Vector(5), |b, random, x| {
-        let x = b.add("dense", Op::Linear(random.dense(5, 3)), &[x]).expect("valid");
+        let x = b
+            .add("dense", Op::Linear(random.dense(5, 3)), &[x])
+            .expect("valid");
         let x = act(b, "act", x, Activation::Silu);
-        b.add("head", Op::Linear(random.dense(3, 3)), &[x]).expect("valid")
+        b.add("head", Op::Linear(random.dense(3, 3)), &[x])
+            .expect("valid")
     });
     let (graph, _) = twin(&deep, &mut random, 4, 31);
-    let levelled = Target { parameters: ParametersSpec::toy_levelled(8, 5), ..Target::default() };
+    let levelled = Target {
+        parameters: ParametersSpec::toy_levelled(8, 5),
+        ..Target::default()
+    };
     let error = refused(&graph, &levelled);
-    assert!(matches!(&error, Error::Levels { layer, needed: 7, had: 5, .. } if layer == "act"), "{error}");
+    assert!(
+        matches!(&error, Error::Levels { layer, needed: 7, had: 5, .. } if layer == "act"),
+        "{error}"
+    );
     assert!(error.to_string().contains("bootstrapping"));
-    let short = Target { parameters: ParametersSpec::toy_levelled(8, 4), ..Target::default() };
+    let short = Target {
+        parameters: ParametersSpec::toy_levelled(8, 4),
+        ..Target::default()
+    };
     let error = refused(&graph, &short);
-    assert!(matches!(&error, Error::Depth { layer, needed: 5, had: 4, degree: 15, .. } if layer == "act"), "{error}");
-    assert!(compile(&graph, &Target { parameters: ParametersSpec::toy_levelled(8, 7), ..Target::default() }).is_ok());
+    assert!(
+        matches!(&error, Error::Depth { layer, needed: 5, had: 4, degree: 15, .. } if layer == "act"),
+        "{error}"
+    );
+    assert!(
+        compile(
+            &graph,
+            &Target {
+                parameters: ParametersSpec::toy_levelled(8, 7),
+                ..Target::default()
+            }
+        )
+        .is_ok()
+    );
 
-    let (constant, mut random) = build(12, Shape::Vector(5), |b, _, x| poly(b, "zero", x, &[1.0], (-1.0, 1.0)));
+    let (constant, mut random) = build(12, Shape::Vector(5), |b, _, x| {
+        poly(b, "zero", x, &[1.0], (-1.0, 1.0))
+    });
     let (graph, _) = twin(&constant, &mut random, 1, 0);
-    assert!(matches!(refused(&graph, &target(8)), Error::Unsupported { layer, .. } if layer == "zero"));
+    assert!(
+        matches!(refused(&graph, &target(8)), Error::Unsupported { layer, .. } if layer == "zero")
+    );
 
     let (large, mut random) = build(13, Shape::image(12, 64, 64), |b, random, x| {
         let conv = random.convolution(12, 3, 1, 1, 0);
         conv_bn(b, random, "conv", x, conv)
     });
     let (graph, _) = twin(&large, &mut random, 1, 0);
-    assert!(matches!(refused(&graph, &target(6)), Error::TooLarge { layer, needed: 1536, .. } if layer == "input"));
+    assert!(
+        matches!(refused(&graph, &target(6)), Error::TooLarge { layer, needed: 1536, .. } if layer == "input")
+    );
 
     let (weights, mut random) = build(14, Shape::Vector(2), |b, _, x| {
         let huge = |n: &str| nn::Parameter::new(n, [2, 2], vec![1e30f32; 4]).expect("finite");
-        let x = b.add("a", Op::Linear(nn::Linear { weight: huge("a"), bias: None }), &[x]).expect("valid");
-        b.add("b", Op::Linear(nn::Linear { weight: huge("b"), bias: None }), &[x]).expect("valid")
+        let x = b
+            .add(
+                "a",
+                Op::Linear(nn::Linear {
+                    weight: huge("a"),
+                    bias: None,
+                }),
+                &[x],
+            )
+            .expect("valid");
+        b.add(
+            "b",
+            Op::Linear(nn::Linear {
+                weight: huge("b"),
+                bias: None,
+            }),
+            &[x],
+        )
+        .expect("valid")
     });
-    let ranges = vec![nn::Range { min: -1.0, max: 1.0 }; 3];
-    let graph = PolyGraph::try_from(weights).expect("polynomial").with_ranges(ranges).expect("valid");
+    let ranges = vec![
+        nn::Range {
+            min: -1.0,
+            max: 1.0
+        };
+        3
+    ];
+    let graph = PolyGraph::try_from(weights)
+        .expect("polynomial")
+        .with_ranges(ranges)
+        .expect("valid");
     let _ = random.next();
     assert!(matches!(refused(&graph, &target(8)), Error::Weight { layer, .. } if layer == "b"));
 }

@@ -21,14 +21,22 @@ fn golden_plan() {
     println!("{text}");
     println!(
         "{} steps, {} maps, {} diagonals, {} rotations ({} distinct), {} bootstraps, {:.1} MB of weights, compiled in {seconds:.1} s",
-        summary.steps, summary.maps, summary.diagonals, summary.rotations, summary.distinct_rotations.len(), summary.bootstraps,
+        summary.steps,
+        summary.maps,
+        summary.diagonals,
+        summary.rotations,
+        summary.distinct_rotations.len(),
+        summary.bootstraps,
         summary.weight_bytes as f64 / 1e6,
     );
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/resnet20.txt");
     if std::env::var_os("POLYVEIL_BLESS").is_some() {
         std::fs::write(golden, &text).expect("writable");
     }
-    assert!(text == std::fs::read_to_string(golden).expect("readable"), "the plan has changed: compare `git diff` after POLYVEIL_BLESS=1");
+    assert!(
+        text == std::fs::read_to_string(golden).expect("readable"),
+        "the plan has changed: compare `git diff` after POLYVEIL_BLESS=1"
+    );
     if !cfg!(debug_assertions) {
         support::agree(&graph, &target, &inputs, 1e-5);
     }
@@ -36,7 +44,10 @@ fn golden_plan() {
 
 /// Quartics take two levels, so fewer bootstraps are needed.
 #[test]
-#[cfg_attr(debug_assertions, ignore = "slow: cargo test --release -p polyveil-compiler")]
+#[cfg_attr(
+    debug_assertions,
+    ignore = "slow: cargo test --release -p polyveil-compiler"
+)]
 fn of_degree_four() {
     let mut random = Random(20);
     let graph = resnet(&mut random, 32, &[16, 32, 64], 3, 10);

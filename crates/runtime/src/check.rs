@@ -20,7 +20,9 @@ pub struct ClearTwin<'a> {
 
 impl std::fmt::Debug for ClearTwin<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClearTwin").field("next", &self.state.next).finish_non_exhaustive()
+        f.debug_struct("ClearTwin")
+            .field("next", &self.state.next)
+            .finish_non_exhaustive()
     }
 }
 
@@ -36,27 +38,46 @@ impl<'a> ClearTwin<'a> {
     fn from_slots(plan: &'a VerifiedPlan, slots: &[Vec<Complex64>]) -> Result<Self> {
         let clear = Clear::new(plan.parameters(), CLEAR_SEED);
         let level = ckks::Level::new(plan.plan().input.level);
-        let inputs = slots.iter().map(|v| Ok(clear.input(v, level)?)).collect::<Result<_>>()?;
-        Ok(Self { plan, state: plan.start(inputs)?, clear })
+        let inputs = slots
+            .iter()
+            .map(|v| Ok(clear.input(v, level)?))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            plan,
+            state: plan.start(inputs)?,
+            clear,
+        })
     }
     /// Carries out the next step; refuses operands that leave the calibrated range.
     ///
     /// # Errors
     /// [`Error::Range`], or what the interpreter refuses.
     pub fn advance(&mut self) -> Result<Vec<(Register, Vec<Complex64>)>> {
-        let Some(step) = self.plan.plan().steps.get(self.state.next) else { return Ok(Vec::new()) };
+        let Some(step) = self.plan.plan().steps.get(self.state.next) else {
+            return Ok(Vec::new());
+        };
         if let Some(limit) = operand_limit(&step.operation) {
             for r in step.operation.reads() {
-                let (Some(v), unit) = (self.state.live.get(&r), self.plan.unit(r).abs()) else { continue };
-                let reached = v.values.iter().fold(0.0f64, |m, z| m.max(z.re.abs()).max(z.im.abs()));
+                let (Some(v), unit) = (self.state.live.get(&r), self.plan.unit(r).abs()) else {
+                    continue;
+                };
+                let reached = v
+                    .values
+                    .iter()
+                    .fold(0.0f64, |m, z| m.max(z.re.abs()).max(z.im.abs()));
                 // rounding and the transforms' own error are no excess of the range
                 if !reached.is_finite() || reached > limit * 1.000_1 {
-                    return Err(Error::Range { layer: step.layer.clone(), reached: reached * unit, limit: limit * unit });
+                    return Err(Error::Range {
+                        layer: step.layer.clone(),
+                        reached: reached * unit,
+                        limit: limit * unit,
+                    });
                 }
             }
         }
         let mut results = Collect(Vec::new());
-        self.plan.advance(&self.clear, &mut self.state, &mut results)?;
+        self.plan
+            .advance(&self.clear, &mut self.state, &mut results)?;
         Ok(results.0)
     }
     /// Carries out the rest; gives the output tensor in network units.
@@ -68,7 +89,12 @@ impl<'a> ClearTwin<'a> {
             self.advance()?;
         }
         let port = &self.plan.plan().output;
-        let slots: Vec<Vec<Complex64>> = port.registers.iter().filter_map(|r| self.state.live.get(r)).map(|v| v.values.clone()).collect();
+        let slots: Vec<Vec<Complex64>> = port
+            .registers
+            .iter()
+            .filter_map(|r| self.state.live.get(r))
+            .map(|v| v.values.clone())
+            .collect();
         Ok(crate::client::gather(port, &slots))
     }
 }
@@ -77,7 +103,11 @@ struct Collect(Vec<(Register, Vec<Complex64>)>);
 
 impl Observer<<Clear as Arithmetic>::Value> for Collect {
     fn end(&mut self, done: &Done<'_, <Clear as Arithmetic>::Value>) -> Result<()> {
-        self.0 = done.results.iter().map(|(r, v)| (*r, v.values.clone())).collect();
+        self.0 = done
+            .results
+            .iter()
+            .map(|(r, v)| (*r, v.values.clone()))
+            .collect();
         Ok(())
     }
 }
@@ -118,9 +148,17 @@ impl<'a> LockStep<'a> {
     ///
     /// # Errors
     /// If the key belongs to other parameters, or the input does not fit.
-    pub fn new(plan: &'a VerifiedPlan, client: &'a Client, state: &State<Ciphertext>, excess: Excess) -> Result<Self> {
+    pub fn new(
+        plan: &'a VerifiedPlan,
+        client: &'a Client,
+        state: &State<Ciphertext>,
+        excess: Excess,
+    ) -> Result<Self> {
         if state.next != 0 || client.parameters() != plan.parameters() {
-            return Err(Error::Input { reason: "a check needs the whole run and the key that encrypted its input".into(), remedy: "run without --resume, with the client.key of this input".into() });
+            return Err(Error::Input {
+                reason: "a check needs the whole run and the key that encrypted its input".into(),
+                remedy: "run without --resume, with the client.key of this input".into(),
+            });
         }
         let port = &plan.plan().input;
         let slots = port
@@ -129,7 +167,13 @@ impl<'a> LockStep<'a> {
             .filter_map(|r| state.live.get(r))
             .map(|c| Ok(client.secret_key().decrypt(c)?))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { plan, client, twin: ClearTwin::from_slots(plan, &slots)?, excess, steps: BTreeMap::new() })
+        Ok(Self {
+            plan,
+            client,
+            twin: ClearTwin::from_slots(plan, &slots)?,
+            excess,
+            steps: BTreeMap::new(),
+        })
     }
 }
 
@@ -152,17 +196,33 @@ impl Observer<Ciphertext> for LockStep<'_> {
             for (j, w) in want.iter().enumerate() {
                 let h = had[j % had.len()];
                 for e in [(h.re - w.re).abs(), (h.im - w.im).abs()] {
-                    largest = if e.is_nan() { f64::INFINITY } else { largest.max(e) };
+                    largest = if e.is_nan() {
+                        f64::INFINITY
+                    } else {
+                        largest.max(e)
+                    };
                     sum += e;
                     count += 1;
                 }
                 magnitude = magnitude.max(w.re.abs()).max(w.im.abs());
             }
         }
-        self.steps.insert(done.index, StepPrecision { largest, mean: sum / count.max(1) as f64, magnitude });
+        self.steps.insert(
+            done.index,
+            StepPrecision {
+                largest,
+                mean: sum / count.max(1) as f64,
+                magnitude,
+            },
+        );
         let bound = self.plan.facts().steps[done.index].error_bound;
         if self.excess == Excess::Stop && largest > bound {
-            return Err(Error::Check { step: done.index, layer: done.step.layer.clone(), error: largest * done.step.unit.abs(), bound: bound * done.step.unit.abs() });
+            return Err(Error::Check {
+                step: done.index,
+                layer: done.step.layer.clone(),
+                error: largest * done.step.unit.abs(),
+                bound: bound * done.step.unit.abs(),
+            });
         }
         Ok(())
     }

@@ -58,23 +58,42 @@ impl<'a> Checkpointer<'a> {
             parameters: parameters.spec().clone(),
             input: self.input,
             next: state.next,
-            registers: state.live.iter().map(|(&r, c)| (r, c.level().index(), c.slots())).collect(),
+            registers: state
+                .live
+                .iter()
+                .map(|(&r, c)| (r, c.level().index(), c.slots()))
+                .collect(),
         };
         let meta = conformance::json(&meta);
         let mut sections = vec![(META, meta.len() as u64)];
-        sections.extend(state.live.values().map(|c| (*b"ctxt", ciphertext_bytes(parameters, c.level()))));
+        sections.extend(
+            state
+                .live
+                .values()
+                .map(|c| (*b"ctxt", ciphertext_bytes(parameters, c.level()))),
+        );
         let mut partial = self.path.clone().into_os_string();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
         let name = partial.display().to_string();
         let file = std::fs::File::create(&partial).map_err(Error::io(&name))?;
-        let mut file = Writer::new(BufWriter::new(file), &name, Kind::Checkpoint, parameters_digest(parameters), *self.plan.digest(), sections)?;
+        let mut file = Writer::new(
+            BufWriter::new(file),
+            &name,
+            Kind::Checkpoint,
+            parameters_digest(parameters),
+            *self.plan.digest(),
+            sections,
+        )?;
         file.section(&meta)?;
         for c in state.live.values() {
             file.begin()?;
             write_ciphertext(&mut file, parameters, c)?;
         }
-        let file = file.finish()?.into_inner().map_err(|e| Error::io(&name)(e.into_error()))?;
+        let file = file
+            .finish()?
+            .into_inner()
+            .map_err(|e| Error::io(&name)(e.into_error()))?;
         file.sync_all().map_err(Error::io(&name))?;
         std::fs::rename(&partial, &self.path).map_err(Error::io(&name))
     }
@@ -82,13 +101,27 @@ impl<'a> Checkpointer<'a> {
 
 impl Observer<Ciphertext> for Checkpointer<'_> {
     fn end(&mut self, done: &Done<'_, Ciphertext>) -> Result<()> {
-        if matches!(done.step.operation, Operation::Bootstrap { .. }) { self.save(done.state) } else { Ok(()) }
+        if matches!(done.step.operation, Operation::Bootstrap { .. }) {
+            self.save(done.state)
+        } else {
+            Ok(())
+        }
     }
 }
 
 /// Most bytes that a checkpoint of this plan takes on disk.
 pub fn checkpoint_bytes(plan: &VerifiedPlan) -> u64 {
-    let most = plan.facts().steps.iter().map(|s| s.live.iter().map(|&level| ciphertext_bytes(plan.parameters(), Level::new(level)) + 64).sum::<u64>()).max();
+    let most = plan
+        .facts()
+        .steps
+        .iter()
+        .map(|s| {
+            s.live
+                .iter()
+                .map(|&level| ciphertext_bytes(plan.parameters(), Level::new(level)) + 64)
+                .sum::<u64>()
+        })
+        .max();
     file_length([most.unwrap_or(0), 4096])
 }
 
@@ -96,25 +129,41 @@ pub fn checkpoint_bytes(plan: &VerifiedPlan) -> u64 {
 ///
 /// # Errors
 /// [`Error::File`] with the field that is wrong.
-pub fn read_checkpoint(path: &Path, plan: &VerifiedPlan, input: &Digest) -> Result<State<Ciphertext>> {
+pub fn read_checkpoint(
+    path: &Path,
+    plan: &VerifiedPlan,
+    input: &Digest,
+) -> Result<State<Ciphertext>> {
     let name = path.display().to_string();
     let file = BufReader::new(std::fs::File::open(path).map_err(Error::io(&name))?);
     read_checkpoint_from(file, &name, plan, input)
 }
 
-fn read_checkpoint_from(input: impl Read, name: &str, plan: &VerifiedPlan, digest: &Digest) -> Result<State<Ciphertext>> {
+fn read_checkpoint_from(
+    input: impl Read,
+    name: &str,
+    plan: &VerifiedPlan,
+    digest: &Digest,
+) -> Result<State<Ciphertext>> {
     let parameters = plan.parameters();
     let mut file = Reader::new(input, name, Kind::Checkpoint)?;
     file.expect_parameters(&parameters_digest(parameters), &parameters.spec().name)?;
     file.expect_plan(plan.digest())?;
     let meta: Meta = file.json(META, 1 << 20)?;
-    let refuse = |problem: String, remedy: &str| Error::file(name, "section `meta`", problem, remedy);
+    let refuse =
+        |problem: String, remedy: &str| Error::file(name, "section `meta`", problem, remedy);
     if &meta.input != digest {
-        return Err(refuse("the checkpoint belongs to another encrypted input".into(), "give that input, or start without --resume"));
+        return Err(refuse(
+            "the checkpoint belongs to another encrypted input".into(),
+            "give that input, or start without --resume",
+        ));
     }
     let had: Vec<Register> = meta.registers.iter().map(|r| r.0).collect();
     if meta.next == 0 || plan.live_after(meta.next - 1) != Some(had) {
-        return Err(refuse(format!("its registers are not those that step {} needs", meta.next), "start without --resume"));
+        return Err(refuse(
+            format!("its registers are not those that step {} needs", meta.next),
+            "start without --resume",
+        ));
     }
     let mut live = BTreeMap::new();
     for (r, level, slots) in meta.registers {
@@ -122,5 +171,8 @@ fn read_checkpoint_from(input: impl Read, name: &str, plan: &VerifiedPlan, diges
         live.insert(r, read_ciphertext(&mut file, parameters, level, slots)?);
     }
     file.finish()?;
-    Ok(State { next: meta.next, live })
+    Ok(State {
+        next: meta.next,
+        live,
+    })
 }

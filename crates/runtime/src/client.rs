@@ -62,7 +62,12 @@ impl Client {
     pub fn new(spec: ClientSpec, rng: &mut impl CryptoRng) -> Result<Self> {
         let parameters = checked(&spec, "plan")?;
         let secret = SecretKey::generate(&parameters, rng)?;
-        Ok(Self { digest: parameters_digest(&parameters), spec, parameters, secret })
+        Ok(Self {
+            digest: parameters_digest(&parameters),
+            spec,
+            parameters,
+            secret,
+        })
     }
     /// What it knows of the plan.
     pub fn spec(&self) -> &ClientSpec {
@@ -83,8 +88,21 @@ impl Client {
     /// [`Error::Io`].
     pub fn write<W: Write>(&self, out: W, name: &str) -> Result<W> {
         let spec = conformance::json(&self.spec);
-        let secret: Zeroizing<Vec<u8>> = Zeroizing::new(self.secret.coefficients().iter().map(|&c| c.to_le_bytes()[0]).collect());
-        let mut file = Writer::new(out, name, Kind::ClientKey, self.digest, self.spec.plan, vec![(SPEC, spec.len() as u64), (SECRET, secret.len() as u64)])?;
+        let secret: Zeroizing<Vec<u8>> = Zeroizing::new(
+            self.secret
+                .coefficients()
+                .iter()
+                .map(|&c| c.to_le_bytes()[0])
+                .collect(),
+        );
+        let mut file = Writer::new(
+            out,
+            name,
+            Kind::ClientKey,
+            self.digest,
+            self.spec.plan,
+            vec![(SPEC, spec.len() as u64), (SECRET, secret.len() as u64)],
+        )?;
         file.section(&spec)?;
         file.section(&secret)?;
         file.finish()
@@ -105,10 +123,22 @@ impl Client {
         file.take(&mut bytes)?;
         file.end()?;
         file.finish()?;
-        let coefficients: Zeroizing<Vec<i8>> = Zeroizing::new(bytes.iter().map(|&b| i8::from_le_bytes([b])).collect());
-        let secret = SecretKey::from_coefficients(&parameters, &coefficients)
-            .map_err(|e| Error::file(name, "section `skey`", e.to_string(), "run `polyveil keygen` again"))?;
-        Ok(Self { spec, parameters, digest, secret })
+        let coefficients: Zeroizing<Vec<i8>> =
+            Zeroizing::new(bytes.iter().map(|&b| i8::from_le_bytes([b])).collect());
+        let secret = SecretKey::from_coefficients(&parameters, &coefficients).map_err(|e| {
+            Error::file(
+                name,
+                "section `skey`",
+                e.to_string(),
+                "run `polyveil keygen` again",
+            )
+        })?;
+        Ok(Self {
+            spec,
+            parameters,
+            digest,
+            secret,
+        })
     }
 
     /// Bytes of the evaluation keys' file.
@@ -121,13 +151,29 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Io`], or what the scheme refuses.
-    pub fn write_evaluation_keys<W: Write>(&self, out: W, name: &str, rng: &mut impl CryptoRng, progress: &mut dyn FnMut(usize, usize)) -> Result<W> {
+    pub fn write_evaluation_keys<W: Write>(
+        &self,
+        out: W,
+        name: &str,
+        rng: &mut impl CryptoRng,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<W> {
         let request = self.spec.key_request();
         let head = conformance::json(&(&self.spec.parameters, &self.spec.keys));
         let keys: KeyList = request.0.into_iter().collect();
         let mut sections = vec![(LIST, head.len() as u64)];
-        sections.extend(keys.iter().map(|&(key, limit)| (KEY, key_bytes(&self.parameters, key, limit))));
-        let mut file = Writer::new(out, name, Kind::EvaluationKeys, self.digest, self.spec.plan, sections)?;
+        sections.extend(
+            keys.iter()
+                .map(|&(key, limit)| (KEY, key_bytes(&self.parameters, key, limit))),
+        );
+        let mut file = Writer::new(
+            out,
+            name,
+            Kind::EvaluationKeys,
+            self.digest,
+            self.spec.plan,
+            sections,
+        )?;
         file.section(&head)?;
         let mut together = Vec::new();
         let mut bytes = Vec::new();
@@ -135,17 +181,29 @@ impl Client {
             let made = match key {
                 KeyName::DenseToSparse | KeyName::SparseToDense => {
                     if together.is_empty() {
-                        let sparse_to_dense = keys.iter().find(|k| k.0 == KeyName::SparseToDense).map_or(1, |k| k.1);
+                        let sparse_to_dense = keys
+                            .iter()
+                            .find(|k| k.0 == KeyName::SparseToDense)
+                            .map_or(1, |k| k.1);
                         together = self.secret.encapsulation_keys(sparse_to_dense, rng)?.into();
                     }
-                    let at = together.iter().position(|(k, _): &(KeyName, SwitchingKey)| *k == key).ok_or(ckks::Error::MissingKey { key: key.to_string(), level: 0 })?;
+                    let at = together
+                        .iter()
+                        .position(|(k, _): &(KeyName, SwitchingKey)| *k == key)
+                        .ok_or(ckks::Error::MissingKey {
+                            key: key.to_string(),
+                            level: 0,
+                        })?;
                     together.swap_remove(at).1
                 }
                 _ => self.secret.key(key, limit, rng)?,
             };
             file.begin()?;
             file.write(made.seed())?;
-            for (limb, q) in made.limbs().zip(SwitchingKey::layout(&self.parameters, key, limit)) {
+            for (limb, q) in made
+                .limbs()
+                .zip(SwitchingKey::layout(&self.parameters, key, limit))
+            {
                 bytes.clear();
                 pack(limb, q.bits(), &mut bytes);
                 file.write(&bytes)?;
@@ -158,7 +216,10 @@ impl Client {
     /// Bytes of one encrypted input.
     pub fn input_bytes(&self) -> u64 {
         let one = 32 + poly_bytes(&self.parameters, Level::new(self.spec.input.level));
-        file_length(std::iter::once(conformance::json(&self.meta()).len() as u64).chain(self.spec.input.registers.iter().map(|_| one)))
+        file_length(
+            std::iter::once(conformance::json(&self.meta()).len() as u64)
+                .chain(self.spec.input.registers.iter().map(|_| one)),
+        )
     }
     fn meta(&self) -> PortMeta {
         PortMeta::new(&self.parameters, &self.spec.input)
@@ -167,10 +228,17 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Input`] for another shape, values that are not finite or beyond the calibrated bound.
-    pub fn encrypt(&self, tensor: &[f64], rng: &mut impl CryptoRng) -> Result<Vec<SeededCiphertext>> {
+    pub fn encrypt(
+        &self,
+        tensor: &[f64],
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<SeededCiphertext>> {
         let port = &self.spec.input;
         let mut slots = place(port, &self.spec.description, tensor)?;
-        let out = slots.iter().map(|v| Ok(self.secret.encrypt(v, Level::new(port.level), rng)?)).collect();
+        let out = slots
+            .iter()
+            .map(|v| Ok(self.secret.encrypt(v, Level::new(port.level), rng)?))
+            .collect();
         for v in &mut slots {
             v.iter_mut().for_each(|z| (z.re, z.im) = (0.0, 0.0));
         }
@@ -180,13 +248,30 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::encrypt`], and [`Error::Io`].
-    pub fn write_input<W: Write>(&self, tensor: &[f64], out: W, name: &str, rng: &mut impl CryptoRng) -> Result<W> {
+    pub fn write_input<W: Write>(
+        &self,
+        tensor: &[f64],
+        out: W,
+        name: &str,
+        rng: &mut impl CryptoRng,
+    ) -> Result<W> {
         let ciphertexts = self.encrypt(tensor, rng)?;
         let meta = conformance::json(&self.meta());
         let level = Level::new(self.spec.input.level);
         let mut sections = vec![(META, meta.len() as u64)];
-        sections.extend(ciphertexts.iter().map(|_| (CIPHERTEXT, 32 + poly_bytes(&self.parameters, level))));
-        let mut file = Writer::new(out, name, Kind::Input, self.digest, self.spec.plan, sections)?;
+        sections.extend(
+            ciphertexts
+                .iter()
+                .map(|_| (CIPHERTEXT, 32 + poly_bytes(&self.parameters, level))),
+        );
+        let mut file = Writer::new(
+            out,
+            name,
+            Kind::Input,
+            self.digest,
+            self.spec.plan,
+            sections,
+        )?;
         file.section(&meta)?;
         let mut bytes = Vec::new();
         for c in &ciphertexts {
@@ -209,11 +294,18 @@ impl Client {
         let port = &self.spec.output;
         if answer.len() != port.registers.len() {
             return Err(Error::Input {
-                reason: format!("{} ciphertexts, the answer has {}", answer.len(), port.registers.len()),
+                reason: format!(
+                    "{} ciphertexts, the answer has {}",
+                    answer.len(),
+                    port.registers.len()
+                ),
                 remedy: "give the answer that `polyveil run` wrote for this plan".into(),
             });
         }
-        let slots: Vec<Vec<Complex64>> = answer.iter().map(|c| Ok(self.secret.decrypt(c)?)).collect::<Result<_>>()?;
+        let slots: Vec<Vec<Complex64>> = answer
+            .iter()
+            .map(|c| Ok(self.secret.decrypt(c)?))
+            .collect::<Result<_>>()?;
         Ok(gather(port, &slots))
     }
     /// Reads and decrypts an answer file.
@@ -229,35 +321,64 @@ impl Client {
 /// Bytes of the evaluation keys' file for a plan.
 pub fn evaluation_keys_bytes(parameters: &Parameters, spec: &ClientSpec) -> u64 {
     let head = conformance::json(&(&spec.parameters, &spec.keys)).len() as u64;
-    file_length(std::iter::once(head).chain(spec.keys.iter().map(|&(key, limit)| key_bytes(parameters, key, limit))))
+    file_length(
+        std::iter::once(head).chain(
+            spec.keys
+                .iter()
+                .map(|&(key, limit)| key_bytes(parameters, key, limit)),
+        ),
+    )
 }
 
 fn checked(spec: &ClientSpec, name: &str) -> Result<Parameters> {
     let parameters = conformance::parameters(spec.parameters.clone(), name)?;
     key_request(&spec.keys, &parameters, name)?;
     for (what, port) in [("input", &spec.input), ("output", &spec.output)] {
-        check_port(port, &parameters).map_err(|reason| Error::file(name, what, reason, "compile the plan again"))?;
+        check_port(port, &parameters)
+            .map_err(|reason| Error::file(name, what, reason, "compile the plan again"))?;
     }
     Ok(parameters)
 }
 
 /// What must hold for every port.
 pub(crate) fn check_port(port: &Port, parameters: &Parameters) -> std::result::Result<(), String> {
-    let elements = port.shape.iter().try_fold(1usize, |p, &d| p.checked_mul(d)).unwrap_or(usize::MAX);
+    let elements = port
+        .shape
+        .iter()
+        .try_fold(1usize, |p, &d| p.checked_mul(d))
+        .unwrap_or(usize::MAX);
     if port.places.len() != elements || elements == 0 {
-        return Err(format!("{} places for {elements} elements", port.places.len()));
+        return Err(format!(
+            "{} places for {elements} elements",
+            port.places.len()
+        ));
     }
     if !port.slots.is_power_of_two() || port.slots > parameters.max_slots() {
-        return Err(format!("{} slots (a power of two of at most {} is needed)", port.slots, parameters.max_slots()));
+        return Err(format!(
+            "{} slots (a power of two of at most {} is needed)",
+            port.slots,
+            parameters.max_slots()
+        ));
     }
     if port.registers.is_empty() || port.registers.len() > elements {
-        return Err(format!("{} ciphertexts for {elements} elements", port.registers.len()));
+        return Err(format!(
+            "{} ciphertexts for {elements} elements",
+            port.registers.len()
+        ));
     }
-    if let Some((c, s)) = port.places.iter().find(|(c, s)| *c as usize >= port.registers.len() || *s as usize >= port.slots) {
+    if let Some((c, s)) = port
+        .places
+        .iter()
+        .find(|(c, s)| *c as usize >= port.registers.len() || *s as usize >= port.slots)
+    {
         return Err(format!("a place (ciphertext {c}, slot {s}) does not exist"));
     }
     if port.level > parameters.residual().index() {
-        return Err(format!("level {}, but {} exist", port.level, parameters.residual().index()));
+        return Err(format!(
+            "level {}, but {} exist",
+            port.level,
+            parameters.residual().index()
+        ));
     }
     if !(port.unit.is_finite() && port.unit != 0.0) {
         return Err(format!("unit {}", port.unit));
@@ -266,15 +387,27 @@ pub(crate) fn check_port(port: &Port, parameters: &Parameters) -> std::result::R
 }
 
 /// A tensor laid into slots, in plan units.
-pub(crate) fn place(port: &Port, description: &Description, tensor: &[f64]) -> Result<Vec<Vec<Complex64>>> {
+pub(crate) fn place(
+    port: &Port,
+    description: &Description,
+    tensor: &[f64],
+) -> Result<Vec<Vec<Complex64>>> {
     if tensor.len() != port.places.len() {
         return Err(Error::Input {
-            reason: format!("{} values, the network takes {:?} = {}", tensor.len(), port.shape, port.places.len()),
+            reason: format!(
+                "{} values, the network takes {:?} = {}",
+                tensor.len(),
+                port.shape,
+                port.places.len()
+            ),
             remedy: "give a picture of that size, or ask for resizing (`--resize`)".into(),
         });
     }
     if let Some((i, v)) = tensor.iter().enumerate().find(|(_, v)| !v.is_finite()) {
-        return Err(Error::Input { reason: format!("value {i} is {v}"), remedy: "all values must be finite: look at the picture and its normalisation".into() });
+        return Err(Error::Input {
+            reason: format!("value {i} is {v}"),
+            remedy: "all values must be finite: look at the picture and its normalisation".into(),
+        });
     }
     if !(description.input_bound.is_finite() && description.input_bound > 0.0) {
         return Err(Error::Input {
@@ -318,23 +451,45 @@ pub(crate) struct PortMeta {
 
 impl PortMeta {
     pub(crate) fn new(parameters: &Parameters, port: &Port) -> Self {
-        Self { parameters: parameters.spec().clone(), ciphertexts: port.registers.len(), level: port.level, slots: port.slots }
+        Self {
+            parameters: parameters.spec().clone(),
+            ciphertexts: port.registers.len(),
+            level: port.level,
+            slots: port.slots,
+        }
     }
     fn expect(&self, port: &Port, name: &str) -> Result<()> {
-        if self.ciphertexts == port.registers.len() && self.level == port.level && self.slots == port.slots {
+        if self.ciphertexts == port.registers.len()
+            && self.level == port.level
+            && self.slots == port.slots
+        {
             return Ok(());
         }
         Err(Error::file(
             name,
             "section `meta`",
-            format!("{} ciphertexts of {} slots at level {}, the plan's port `{}` has {} of {} at {}", self.ciphertexts, self.slots, self.level, port.name, port.registers.len(), port.slots, port.level),
+            format!(
+                "{} ciphertexts of {} slots at level {}, the plan's port `{}` has {} of {} at {}",
+                self.ciphertexts,
+                self.slots,
+                self.level,
+                port.name,
+                port.registers.len(),
+                port.slots,
+                port.level
+            ),
             "make the file again for this plan",
         ))
     }
 }
 
 /// Reads residues of one limb from the current section.
-pub(crate) fn read_limb<R: Read>(file: &mut Reader<R>, bits: u32, bytes: &mut Vec<u8>, limb: &mut [u64]) -> Result<()> {
+pub(crate) fn read_limb<R: Read>(
+    file: &mut Reader<R>,
+    bits: u32,
+    bytes: &mut Vec<u8>,
+    limb: &mut [u64],
+) -> Result<()> {
     bytes.resize(packed_len(limb.len(), bits), 0);
     file.take(bytes)?;
     unpack(bytes, bits, limb);
@@ -345,13 +500,28 @@ pub(crate) fn read_limb<R: Read>(file: &mut Reader<R>, bits: u32, bytes: &mut Ve
 ///
 /// # Errors
 /// [`Error::File`] with the field that is wrong.
-pub fn read_evaluation_keys(input: impl Read, name: &str, parameters: &Parameters, needed: &KeyRequest, progress: &mut dyn FnMut(usize, usize)) -> Result<EvaluationKeys> {
+pub fn read_evaluation_keys(
+    input: impl Read,
+    name: &str,
+    parameters: &Parameters,
+    needed: &KeyRequest,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<EvaluationKeys> {
     let mut file = Reader::new(input, name, Kind::EvaluationKeys)?;
     file.expect_parameters(&parameters_digest(parameters), &parameters.spec().name)?;
     let (_, list): (ParametersSpec, KeyList) = file.json(LIST, 1 << 20)?;
     let request = key_request(&list, parameters, name)?;
-    if let Some((key, limit)) = needed.0.iter().find(|(key, limit)| request.0.get(key).is_none_or(|had| had < *limit)) {
-        return Err(Error::file(name, "list of keys", format!("no {key} up to prime {limit}, which this plan needs"), "run `polyveil keygen` again for this plan"));
+    if let Some((key, limit)) = needed
+        .0
+        .iter()
+        .find(|(key, limit)| request.0.get(key).is_none_or(|had| had < *limit))
+    {
+        return Err(Error::file(
+            name,
+            "list of keys",
+            format!("no {key} up to prime {limit}, which this plan needs"),
+            "run `polyveil keygen` again for this plan",
+        ));
     }
     let mut keys = EvaluationKeys::new();
     let mut bytes = Vec::new();
@@ -360,7 +530,9 @@ pub fn read_evaluation_keys(input: impl Read, name: &str, parameters: &Parameter
         file.begin_exact(KEY, key_bytes(parameters, key, limit))?;
         let mut seed = [0u8; 32];
         file.take(&mut seed)?;
-        let read = SwitchingKey::read(parameters, key, limit, seed, |k, limb| read_limb(&mut file, layout[k].bits(), &mut bytes, limb));
+        let read = SwitchingKey::read(parameters, key, limit, seed, |k, limb| {
+            read_limb(&mut file, layout[k].bits(), &mut bytes, limb)
+        });
         let made = read.map_err(|e| conform(e, name))?;
         file.end()?;
         keys.insert(key, made);
@@ -373,7 +545,12 @@ pub fn read_evaluation_keys(input: impl Read, name: &str, parameters: &Parameter
 /// Residues that do not conform, seen before the checksum was reached.
 fn conform(e: Error, name: &str) -> Error {
     match e {
-        Error::Ckks(e) => Error::file(name, "residues", e.to_string(), "the file is damaged: copy or make it again"),
+        Error::Ckks(e) => Error::file(
+            name,
+            "residues",
+            e.to_string(),
+            "the file is damaged: copy or make it again",
+        ),
         other => other,
     }
 }
@@ -382,7 +559,13 @@ fn conform(e: Error, name: &str) -> Error {
 ///
 /// # Errors
 /// [`Error::File`] with the field that is wrong.
-pub(crate) fn read_input(input: impl Read, name: &str, parameters: &Parameters, plan: &Digest, port: &Port) -> Result<Vec<SeededCiphertext>> {
+pub(crate) fn read_input(
+    input: impl Read,
+    name: &str,
+    parameters: &Parameters,
+    plan: &Digest,
+    port: &Port,
+) -> Result<Vec<SeededCiphertext>> {
     let mut file = Reader::new(input, name, Kind::Input)?;
     file.expect_parameters(&parameters_digest(parameters), &parameters.spec().name)?;
     file.expect_plan(plan)?;
@@ -396,7 +579,14 @@ pub(crate) fn read_input(input: impl Read, name: &str, parameters: &Parameters, 
         file.begin_exact(CIPHERTEXT, 32 + poly_bytes(parameters, level))?;
         let mut seed = [0u8; 32];
         file.take(&mut seed)?;
-        let c = SeededCiphertext::read(parameters, level, port.slots, seed, |k, limb| read_limb(&mut file, parameters.prime(indices[k]).bits(), &mut bytes, limb));
+        let c = SeededCiphertext::read(parameters, level, port.slots, seed, |k, limb| {
+            read_limb(
+                &mut file,
+                parameters.prime(indices[k]).bits(),
+                &mut bytes,
+                limb,
+            )
+        });
         out.push(c.map_err(|e| conform(e, name))?);
         file.end()?;
     }
@@ -410,24 +600,44 @@ pub(crate) fn ciphertext_bytes(parameters: &Parameters, level: Level) -> u64 {
 }
 
 /// Writes all limbs of a ciphertext of degree 1 into the current section.
-pub(crate) fn write_ciphertext<W: Write>(file: &mut Writer<W>, parameters: &Parameters, c: &Ciphertext) -> Result<()> {
+pub(crate) fn write_ciphertext<W: Write>(
+    file: &mut Writer<W>,
+    parameters: &Parameters,
+    c: &Ciphertext,
+) -> Result<()> {
     let indices = parameters.limbs(c.level());
     let mut bytes = Vec::new();
     for (k, limb) in c.limbs().enumerate() {
         bytes.clear();
-        pack(limb, parameters.prime(indices[k % indices.len()]).bits(), &mut bytes);
+        pack(
+            limb,
+            parameters.prime(indices[k % indices.len()]).bits(),
+            &mut bytes,
+        );
         file.write(&bytes)?;
     }
     Ok(())
 }
 
 /// Reads the next section as a ciphertext of degree 1 at a level's canonical scale.
-pub(crate) fn read_ciphertext<R: Read>(file: &mut Reader<R>, parameters: &Parameters, level: Level, slots: usize) -> Result<Ciphertext> {
+pub(crate) fn read_ciphertext<R: Read>(
+    file: &mut Reader<R>,
+    parameters: &Parameters,
+    level: Level,
+    slots: usize,
+) -> Result<Ciphertext> {
     let name = file.name().to_owned();
     let indices = parameters.limbs(level).clone();
     let mut bytes = Vec::new();
     file.begin_exact(CIPHERTEXT, ciphertext_bytes(parameters, level))?;
-    let c = Ciphertext::read(parameters, level, slots, |k, limb| read_limb(file, parameters.prime(indices[k % indices.len()]).bits(), &mut bytes, limb));
+    let c = Ciphertext::read(parameters, level, slots, |k, limb| {
+        read_limb(
+            file,
+            parameters.prime(indices[k % indices.len()]).bits(),
+            &mut bytes,
+            limb,
+        )
+    });
     let c = c.map_err(|e| conform(e, &name))?;
     file.end()?;
     Ok(c)
@@ -437,11 +647,29 @@ pub(crate) fn read_ciphertext<R: Read>(file: &mut Reader<R>, parameters: &Parame
 ///
 /// # Errors
 /// [`Error::Io`].
-pub(crate) fn write_answer<W: Write>(answer: &[Ciphertext], out: W, name: &str, parameters: &Parameters, plan: &Digest, port: &Port) -> Result<W> {
+pub(crate) fn write_answer<W: Write>(
+    answer: &[Ciphertext],
+    out: W,
+    name: &str,
+    parameters: &Parameters,
+    plan: &Digest,
+    port: &Port,
+) -> Result<W> {
     let meta = conformance::json(&PortMeta::new(parameters, port));
     let mut sections = vec![(META, meta.len() as u64)];
-    sections.extend(answer.iter().map(|c| (CIPHERTEXT, ciphertext_bytes(parameters, c.level()))));
-    let mut file = Writer::new(out, name, Kind::Answer, parameters_digest(parameters), *plan, sections)?;
+    sections.extend(
+        answer
+            .iter()
+            .map(|c| (CIPHERTEXT, ciphertext_bytes(parameters, c.level()))),
+    );
+    let mut file = Writer::new(
+        out,
+        name,
+        Kind::Answer,
+        parameters_digest(parameters),
+        *plan,
+        sections,
+    )?;
     file.section(&meta)?;
     for c in answer {
         file.begin()?;
@@ -450,13 +678,21 @@ pub(crate) fn write_answer<W: Write>(answer: &[Ciphertext], out: W, name: &str, 
     file.finish()
 }
 
-fn read_answer(input: impl Read, name: &str, parameters: &Parameters, digest: &Digest, spec: &ClientSpec) -> Result<Vec<Ciphertext>> {
+fn read_answer(
+    input: impl Read,
+    name: &str,
+    parameters: &Parameters,
+    digest: &Digest,
+    spec: &ClientSpec,
+) -> Result<Vec<Ciphertext>> {
     let mut file = Reader::new(input, name, Kind::Answer)?;
     file.expect_parameters(digest, &spec.parameters.name)?;
     file.expect_plan(&spec.plan)?;
     let meta: PortMeta = file.json(META, 1 << 20)?;
     meta.expect(&spec.output, name)?;
-    let answer = (0..meta.ciphertexts).map(|_| read_ciphertext(&mut file, parameters, Level::new(meta.level), meta.slots)).collect::<Result<_>>()?;
+    let answer = (0..meta.ciphertexts)
+        .map(|_| read_ciphertext(&mut file, parameters, Level::new(meta.level), meta.slots))
+        .collect::<Result<_>>()?;
     file.finish()?;
     Ok(answer)
 }

@@ -17,28 +17,66 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("plain data with string keys is always JSON")
 }
 
-pub(crate) fn from_json<T: serde::de::DeserializeOwned>(bytes: &[u8], name: &str, field: &str) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|e| Error::file(name, field, format!("cannot be read ({e})"), "make the file again with this program"))
+pub(crate) fn from_json<T: serde::de::DeserializeOwned>(
+    bytes: &[u8],
+    name: &str,
+    field: &str,
+) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|e| {
+        Error::file(
+            name,
+            field,
+            format!("cannot be read ({e})"),
+            "make the file again with this program",
+        )
+    })
 }
 
 /// Checks a specification from a file before primes are searched for.
 pub(crate) fn parameters(spec: ParametersSpec, name: &str) -> Result<Parameters> {
     let small = |z: &Zone| z.levels <= 64 && (1..=4).contains(&z.bits.len());
     let bootstrap = spec.bootstrap.as_ref().is_none_or(|b| {
-        [&b.slot_to_coeff, &b.eval_mod, &b.coeff_to_slot].into_iter().all(small)
+        [&b.slot_to_coeff, &b.eval_mod, &b.coeff_to_slot]
+            .into_iter()
+            .all(small)
             && b.degree <= 1023
             && b.double_angles <= 16
             && b.range <= 1 << 16
             && b.log_raise <= 60
     });
     let count = |z: &Zone| z.levels.saturating_mul(z.bits.len());
-    let primes = 1 + spec.special_bits.len().saturating_add(count(&spec.residual)).saturating_add(
-        spec.bootstrap.as_ref().map_or(0, |b| [&b.slot_to_coeff, &b.eval_mod, &b.coeff_to_slot].into_iter().map(count).fold(0, usize::saturating_add)),
-    );
-    if !small(&spec.residual) || !bootstrap || primes > PRIMES_LIMIT || spec.name.len() > 200 || spec.log_scale > 200 || spec.log_n > 17 {
-        return Err(Error::file(name, "parameters", "the specification is out of range", "make the file again with this program"));
+    let primes = 1 + spec
+        .special_bits
+        .len()
+        .saturating_add(count(&spec.residual))
+        .saturating_add(spec.bootstrap.as_ref().map_or(0, |b| {
+            [&b.slot_to_coeff, &b.eval_mod, &b.coeff_to_slot]
+                .into_iter()
+                .map(count)
+                .fold(0, usize::saturating_add)
+        }));
+    if !small(&spec.residual)
+        || !bootstrap
+        || primes > PRIMES_LIMIT
+        || spec.name.len() > 200
+        || spec.log_scale > 200
+        || spec.log_n > 17
+    {
+        return Err(Error::file(
+            name,
+            "parameters",
+            "the specification is out of range",
+            "make the file again with this program",
+        ));
     }
-    Parameters::new(spec).map_err(|e| Error::file(name, "parameters", e.to_string(), "compile for another parameter set"))
+    Parameters::new(spec).map_err(|e| {
+        Error::file(
+            name,
+            "parameters",
+            e.to_string(),
+            "compile for another parameter set",
+        )
+    })
 }
 
 /// BLAKE3 of the specification and its primes.
@@ -52,8 +90,19 @@ pub fn parameters_digest(parameters: &Parameters) -> Digest {
 }
 
 /// Refuses names and limits that these parameters do not have.
-pub(crate) fn key_request(list: &KeyList, parameters: &Parameters, name: &str) -> Result<KeyRequest> {
-    let refuse = |problem: String| Error::file(name, "list of keys", problem, "run `polyveil keygen` again for this plan");
+pub(crate) fn key_request(
+    list: &KeyList,
+    parameters: &Parameters,
+    name: &str,
+) -> Result<KeyRequest> {
+    let refuse = |problem: String| {
+        Error::file(
+            name,
+            "list of keys",
+            problem,
+            "run `polyveil keygen` again for this plan",
+        )
+    };
     let chain = parameters.special()[0];
     let mut request = KeyRequest::default();
     for &(key, limit) in list {
@@ -63,7 +112,10 @@ pub(crate) fn key_request(list: &KeyList, parameters: &Parameters, name: &str) -
             KeyName::DenseToSparse | KeyName::SparseToDense => parameters.bootstrap().is_some(),
         };
         if !known || limit == 0 || limit > chain {
-            return Err(refuse(format!("{key} up to prime {limit}, but the chain has {chain} and N is {}", parameters.n())));
+            return Err(refuse(format!(
+                "{key} up to prime {limit}, but the chain has {chain} and N is {}",
+                parameters.n()
+            )));
         }
         if request.0.insert(key, limit).is_some() {
             return Err(refuse(format!("{key} occurs twice")));
@@ -74,18 +126,33 @@ pub(crate) fn key_request(list: &KeyList, parameters: &Parameters, name: &str) -
 
 /// Payload bytes of one key's section.
 pub(crate) fn key_bytes(parameters: &Parameters, key: KeyName, limit: usize) -> u64 {
-    32 + SwitchingKey::layout(parameters, key, limit).iter().map(|q| packed_len(parameters.n(), q.bits()) as u64).sum::<u64>()
+    32 + SwitchingKey::layout(parameters, key, limit)
+        .iter()
+        .map(|q| packed_len(parameters.n(), q.bits()) as u64)
+        .sum::<u64>()
 }
 
 /// Bytes of one polynomial at a level.
 pub(crate) fn poly_bytes(parameters: &Parameters, level: Level) -> u64 {
-    parameters.limbs(level).iter().map(|&i| packed_len(parameters.n(), parameters.prime(i).bits()) as u64).sum()
+    parameters
+        .limbs(level)
+        .iter()
+        .map(|&i| packed_len(parameters.n(), parameters.prime(i).bits()) as u64)
+        .sum()
 }
 
 /// A level that is part of the residual chain.
 pub(crate) fn residual_level(parameters: &Parameters, index: usize, name: &str) -> Result<Level> {
     if index > parameters.residual().index() {
-        return Err(Error::file(name, "level", format!("{index}, but {} levels exist", parameters.residual().index()), "make the file again for this plan"));
+        return Err(Error::file(
+            name,
+            "level",
+            format!(
+                "{index}, but {} levels exist",
+                parameters.residual().index()
+            ),
+            "make the file again for this plan",
+        ));
     }
     Ok(Level::new(index))
 }

@@ -57,7 +57,15 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [Self::ClientKey, Self::EvaluationKeys, Self::Input, Self::Answer, Self::Plan, Self::Model, Self::Checkpoint];
+    const ALL: [Self; 7] = [
+        Self::ClientKey,
+        Self::EvaluationKeys,
+        Self::Input,
+        Self::Answer,
+        Self::Plan,
+        Self::Model,
+        Self::Checkpoint,
+    ];
     /// Its name for people.
     pub const fn name(self) -> &'static str {
         match self {
@@ -74,9 +82,15 @@ impl Kind {
     pub const fn who_may_see(self) -> &'static str {
         match self {
             Self::ClientKey => "its owner alone: whoever has it decrypts everything; never send it",
-            Self::EvaluationKeys => "anyone, in particular the server: they let it compute, not decrypt",
-            Self::Input | Self::Answer => "anyone, in particular the server: nobody can decrypt it without client.key",
-            Self::Plan => "whoever may know the model: weights are in the clear; the server needs it, the client needs only its description",
+            Self::EvaluationKeys => {
+                "anyone, in particular the server: they let it compute, not decrypt"
+            }
+            Self::Input | Self::Answer => {
+                "anyone, in particular the server: nobody can decrypt it without client.key"
+            }
+            Self::Plan => {
+                "whoever may know the model: weights are in the clear; the server needs it, the client needs only its description"
+            }
             Self::Model => "whoever may know the model: weights are in the clear",
             Self::Checkpoint => "anyone, in particular the server: it holds ciphertexts only",
         }
@@ -137,33 +151,66 @@ impl Header {
             }
         }
         if had < 5 || &b[..5] != MAGIC {
-            return Err(Error::file(name, "magic", "this is not a Polyveil file", "give a file that `polyveil` wrote"));
+            return Err(Error::file(
+                name,
+                "magic",
+                "this is not a Polyveil file",
+                "give a file that `polyveil` wrote",
+            ));
         }
         if had < b.len() {
-            return Err(Error::file(name, "header", format!("the file ends after {had} of {HEADER_LEN} bytes"), DAMAGED));
+            return Err(Error::file(
+                name,
+                "header",
+                format!("the file ends after {had} of {HEADER_LEN} bytes"),
+                DAMAGED,
+            ));
         }
         let version = u16::from_le_bytes([b[6], b[7]]);
         if version != VERSION {
             return Err(Error::file(
                 name,
                 "version",
-                format!("the file has format version {version}, this program reads version {VERSION}"),
+                format!(
+                    "the file has format version {version}, this program reads version {VERSION}"
+                ),
                 "use the program that wrote it, or make the file again with this one",
             ));
         }
         if blake3::hash(&b[..96]).as_bytes() != &b[96..] {
-            return Err(Error::file(name, "header checksum", "the header's bytes do not match their checksum", DAMAGED));
+            return Err(Error::file(
+                name,
+                "header checksum",
+                "the header's bytes do not match their checksum",
+                DAMAGED,
+            ));
         }
         let Some(kind) = Kind::ALL.into_iter().find(|k| *k as u8 == b[5]) else {
-            return Err(Error::file(name, "kind", format!("unknown kind {}", b[5]), "a newer program may have written it: update this one"));
+            return Err(Error::file(
+                name,
+                "kind",
+                format!("unknown kind {}", b[5]),
+                "a newer program may have written it: update this one",
+            ));
         };
         let array = |from: usize| <[u8; 32]>::try_from(&b[from..from + 32]).unwrap_or_default();
         let length = u64::from_le_bytes(b[8..16].try_into().unwrap_or_default());
         let sections = u32::from_le_bytes(b[16..20].try_into().unwrap_or_default());
         if b[20..32] != [0; 12] || length < HEADER_LEN {
-            return Err(Error::file(name, "header", "reserved bytes are set or the length is impossible", DAMAGED));
+            return Err(Error::file(
+                name,
+                "header",
+                "reserved bytes are set or the length is impossible",
+                DAMAGED,
+            ));
         }
-        Ok(Self { kind, length, sections, parameters: array(32), plan: array(64) })
+        Ok(Self {
+            kind,
+            length,
+            sections,
+            parameters: array(32),
+            plan: array(64),
+        })
     }
 
     /// Refuses a file of another kind.
@@ -174,13 +221,24 @@ impl Header {
         if self.kind == kind {
             return Ok(());
         }
-        Err(Error::file(name, "kind", format!("this is a file of kind `{}`, `{}` is needed", self.kind.name(), kind.name()), kind.how_to_make()))
+        Err(Error::file(
+            name,
+            "kind",
+            format!(
+                "this is a file of kind `{}`, `{}` is needed",
+                self.kind.name(),
+                kind.name()
+            ),
+            kind.how_to_make(),
+        ))
     }
 }
 
 /// Length of a file with sections of these payload lengths.
 pub fn file_length(sections: impl IntoIterator<Item = u64>) -> u64 {
-    sections.into_iter().fold(HEADER_LEN, |sum, s| sum + SECTION_OVERHEAD + s)
+    sections
+        .into_iter()
+        .fold(HEADER_LEN, |sum, s| sum + SECTION_OVERHEAD + s)
 }
 
 /// Writes a file section by section; all lengths are known beforehand.
@@ -196,12 +254,30 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn new(mut out: W, name: &str, kind: Kind, parameters: Digest, plan: Digest, sections: Vec<([u8; 4], u64)>) -> Result<Self> {
+    pub fn new(
+        mut out: W,
+        name: &str,
+        kind: Kind,
+        parameters: Digest,
+        plan: Digest,
+        sections: Vec<([u8; 4], u64)>,
+    ) -> Result<Self> {
         let length = file_length(sections.iter().map(|s| s.1));
         let count = u32::try_from(sections.len()).unwrap_or(u32::MAX);
-        let header = Header { kind, length, sections: count, parameters, plan };
+        let header = Header {
+            kind,
+            length,
+            sections: count,
+            parameters,
+            plan,
+        };
         out.write_all(&header.to_bytes()).map_err(Error::io(name))?;
-        Ok(Self { out, name: name.into(), planned: sections.into_iter(), current: None })
+        Ok(Self {
+            out,
+            name: name.into(),
+            planned: sections.into_iter(),
+            current: None,
+        })
     }
     /// Begins the next section.
     ///
@@ -230,7 +306,9 @@ impl<W: Write> Writer<W> {
     /// If they exceed the planned length: a mistake of the caller.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let (hasher, left) = self.current.as_mut().expect("a section was begun");
-        *left = left.checked_sub(bytes.len() as u64).expect("no more bytes than planned");
+        *left = left
+            .checked_sub(bytes.len() as u64)
+            .expect("no more bytes than planned");
         hasher.update(bytes);
         self.out.write_all(bytes).map_err(Error::io(&self.name))
     }
@@ -245,7 +323,9 @@ impl<W: Write> Writer<W> {
     fn end(&mut self) -> Result<()> {
         if let Some((hasher, left)) = self.current.take() {
             assert_eq!(left, 0, "a section has its planned length");
-            self.out.write_all(hasher.finalize().as_bytes()).map_err(Error::io(&self.name))?;
+            self.out
+                .write_all(hasher.finalize().as_bytes())
+                .map_err(Error::io(&self.name))?;
         }
         Ok(())
     }
@@ -258,7 +338,10 @@ impl<W: Write> Writer<W> {
     /// If planned sections are missing: a mistake of the caller.
     pub fn finish(mut self) -> Result<W> {
         self.end()?;
-        assert!(self.planned.next().is_none(), "all planned sections were written");
+        assert!(
+            self.planned.next().is_none(),
+            "all planned sections were written"
+        );
         self.out.flush().map_err(Error::io(&self.name))?;
         Ok(self.out)
     }
@@ -282,7 +365,14 @@ impl<R: Read> Reader<R> {
     pub fn new(mut input: R, name: &str, kind: Kind) -> Result<Self> {
         let header = Header::read(&mut input, name)?;
         header.expect(kind, name)?;
-        Ok(Self { input, name: name.into(), header, read: HEADER_LEN, sections: 0, current: None })
+        Ok(Self {
+            input,
+            name: name.into(),
+            header,
+            read: HEADER_LEN,
+            sections: 0,
+            current: None,
+        })
     }
     /// The header.
     pub fn header(&self) -> &Header {
@@ -303,7 +393,11 @@ impl<R: Read> Reader<R> {
         Err(Error::file(
             &self.name,
             "parameters",
-            format!("made for another parameter set (digest {}) than this plan's `{set}` (digest {})", short(&self.header.parameters), short(digest)),
+            format!(
+                "made for another parameter set (digest {}) than this plan's `{set}` (digest {})",
+                short(&self.header.parameters),
+                short(digest)
+            ),
             "run `polyveil keygen` and `polyveil encrypt` again for this plan",
         ))
     }
@@ -318,13 +412,25 @@ impl<R: Read> Reader<R> {
         Err(Error::file(
             &self.name,
             "plan",
-            format!("made for another plan (digest {}) than this one (digest {})", short(&self.header.plan), short(digest)),
+            format!(
+                "made for another plan (digest {}) than this one (digest {})",
+                short(&self.header.plan),
+                short(digest)
+            ),
             "make keys and inputs for this plan: `polyveil keygen`, `polyveil encrypt`",
         ))
     }
     fn fill(&mut self, bytes: &mut [u8], field: &str) -> Result<()> {
         if self.read + bytes.len() as u64 > self.header.length {
-            return Err(Error::file(&self.name, field, format!("it runs past the file's stated length of {} bytes", self.header.length), DAMAGED));
+            return Err(Error::file(
+                &self.name,
+                field,
+                format!(
+                    "it runs past the file's stated length of {} bytes",
+                    self.header.length
+                ),
+                DAMAGED,
+            ));
         }
         let mut had = 0;
         while had < bytes.len() {
@@ -333,7 +439,11 @@ impl<R: Read> Reader<R> {
                     return Err(Error::file(
                         &self.name,
                         field,
-                        format!("the file is truncated: it ends at byte {} of {}", self.read + had as u64, self.header.length),
+                        format!(
+                            "the file is truncated: it ends at byte {} of {}",
+                            self.read + had as u64,
+                            self.header.length
+                        ),
                         DAMAGED,
                     ));
                 }
@@ -357,11 +467,21 @@ impl<R: Read> Reader<R> {
         let mut head = [0u8; 12];
         self.fill(&mut head, &field)?;
         if head[..4] != tag {
-            return Err(Error::file(&self.name, field, "another section is in its place", DAMAGED));
+            return Err(Error::file(
+                &self.name,
+                field,
+                "another section is in its place",
+                DAMAGED,
+            ));
         }
         let length = u64::from_le_bytes(head[4..].try_into().unwrap_or_default());
         if length > most {
-            return Err(Error::file(&self.name, field, format!("{length} bytes, but at most {most} make sense here"), DAMAGED));
+            return Err(Error::file(
+                &self.name,
+                field,
+                format!("{length} bytes, but at most {most} make sense here"),
+                DAMAGED,
+            ));
         }
         let mut hasher = blake3::Hasher::new();
         hasher.update(&head);
@@ -377,7 +497,12 @@ impl<R: Read> Reader<R> {
         let had = self.begin(tag, length)?;
         if had != length {
             let field = format!("section `{}`", String::from_utf8_lossy(&tag));
-            return Err(Error::file(&self.name, field, format!("{had} bytes, but {length} are needed"), DAMAGED));
+            return Err(Error::file(
+                &self.name,
+                field,
+                format!("{had} bytes, but {length} are needed"),
+                DAMAGED,
+            ));
         }
         Ok(())
     }
@@ -408,12 +533,22 @@ impl<R: Read> Reader<R> {
     pub fn end(&mut self) -> Result<()> {
         let (hasher, left, field) = self.current.take().expect("a section was begun");
         if left != 0 {
-            return Err(Error::file(&self.name, field, format!("{left} bytes too many"), DAMAGED));
+            return Err(Error::file(
+                &self.name,
+                field,
+                format!("{left} bytes too many"),
+                DAMAGED,
+            ));
         }
         let mut sum = [0u8; 32];
         self.fill(&mut sum, &field)?;
         if hasher.finalize().as_bytes() != &sum {
-            return Err(Error::file(&self.name, field, "its bytes do not match their checksum", DAMAGED));
+            return Err(Error::file(
+                &self.name,
+                field,
+                "its bytes do not match their checksum",
+                DAMAGED,
+            ));
         }
         Ok(())
     }
@@ -442,7 +577,12 @@ impl<R: Read> Reader<R> {
     pub fn json<T: serde::de::DeserializeOwned>(&mut self, tag: [u8; 4], most: u64) -> Result<T> {
         let bytes = self.section(tag, most)?;
         serde_json::from_slice(&bytes).map_err(|e| {
-            Error::file(&self.name, format!("section `{}`", String::from_utf8_lossy(&tag)), format!("cannot be read ({e})"), "make the file again with this program")
+            Error::file(
+                &self.name,
+                format!("section `{}`", String::from_utf8_lossy(&tag)),
+                format!("cannot be read ({e})"),
+                "make the file again with this program",
+            )
         })
     }
     /// Ends the file: nothing may follow.
@@ -456,7 +596,10 @@ impl<R: Read> Reader<R> {
             return Err(Error::file(
                 &self.name,
                 "length",
-                format!("the file is oversized: it goes on after its last section (at byte {})", self.read),
+                format!(
+                    "the file is oversized: it goes on after its last section (at byte {})",
+                    self.read
+                ),
                 DAMAGED,
             ));
         }
@@ -475,7 +618,8 @@ mod tests {
 
     fn sample() -> Vec<u8> {
         let sections = vec![(*b"meta", 7), (*b"data", 100)];
-        let mut w = Writer::new(Vec::new(), "x", Kind::Input, [7; 32], [9; 32], sections).expect("in memory");
+        let mut w = Writer::new(Vec::new(), "x", Kind::Input, [7; 32], [9; 32], sections)
+            .expect("in memory");
         w.section(b"[1,2,3]").expect("in memory");
         w.begin().expect("in memory");
         w.write(&[5; 60]).expect("in memory");
@@ -519,16 +663,30 @@ mod tests {
     #[test]
     fn foreign_kinds_parameters_and_versions_are_named() {
         let good = sample();
-        let message = Reader::new(&good[..], "x", Kind::EvaluationKeys).err().expect("kind").to_string();
-        assert!(message.contains("kind") && message.contains("keygen"), "{message}");
+        let message = Reader::new(&good[..], "x", Kind::EvaluationKeys)
+            .err()
+            .expect("kind")
+            .to_string();
+        assert!(
+            message.contains("kind") && message.contains("keygen"),
+            "{message}"
+        );
         let r = Reader::new(&good[..], "x", Kind::Input).expect("valid");
-        let message = r.expect_parameters(&[8; 32], "toy").expect_err("digest").to_string();
-        assert!(message.contains("parameters") && message.contains("keygen"), "{message}");
+        let message = r
+            .expect_parameters(&[8; 32], "toy")
+            .expect_err("digest")
+            .to_string();
+        assert!(
+            message.contains("parameters") && message.contains("keygen"),
+            "{message}"
+        );
         let mut newer = good.clone();
         newer[6] = 2;
         let message = parse(&newer).expect_err("version").to_string();
         assert!(message.contains("version 2"), "{message}");
-        let message = parse(b"PK\x03\x04 a zip file").expect_err("foreign").to_string();
+        let message = parse(b"PK\x03\x04 a zip file")
+            .expect_err("foreign")
+            .to_string();
         assert!(message.contains("not a Polyveil file"), "{message}");
     }
 }

@@ -99,7 +99,9 @@ pub enum Error {
         had: u64,
     },
     /// A layer's error exceeds its predicted bound.
-    #[error("check failed at layer {layer} (step {step}): error {error:.3e} exceeds the predicted bound {bound:.3e} (network units)")]
+    #[error(
+        "check failed at layer {layer} (step {step}): error {error:.3e} exceeds the predicted bound {bound:.3e} (network units)"
+    )]
     Check {
         /// Index of the step.
         step: usize,
@@ -116,11 +118,24 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn file(file: &str, field: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::File { file: file.into(), field: field.into(), problem: problem.into(), remedy: remedy.into() }
+    pub(crate) fn file(
+        file: &str,
+        field: impl Into<String>,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::File {
+            file: file.into(),
+            field: field.into(),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
     }
     pub(crate) fn io(file: &str) -> impl FnOnce(std::io::Error) -> Self + '_ {
-        move |source| Self::Io { file: file.into(), source }
+        move |source| Self::Io {
+            file: file.into(),
+            source,
+        }
     }
 }
 

@@ -40,13 +40,31 @@ pub fn inspect(mut input: impl Read + Seek, name: &str) -> Result<Inspection> {
         Kind::EvaluationKeys => *b"list",
         Kind::Input | Kind::Answer | Kind::Checkpoint => *b"meta",
         Kind::Plan => *b"head",
-        Kind::Model => return Err(Error::file(name, "kind", "models are stored as .pvm files, not in this container", "make one with `polyveil calibrate`")),
+        Kind::Model => {
+            return Err(Error::file(
+                name,
+                "kind",
+                "models are stored as .pvm files, not in this container",
+                "make one with `polyveil calibrate`",
+            ));
+        }
     };
     let first: Value = file.json(tag, 256 << 20)?;
     let read = |v: &Value| -> Result<ParametersSpec> {
-        serde_json::from_value(v.clone()).map_err(|e| Error::file(name, "parameters", format!("cannot be read ({e})"), "make the file again with this program"))
+        serde_json::from_value(v.clone()).map_err(|e| {
+            Error::file(
+                name,
+                "parameters",
+                format!("cannot be read ({e})"),
+                "make the file again with this program",
+            )
+        })
     };
-    let spec = if header.kind == Kind::EvaluationKeys { read(&first[0])? } else { read(&first["parameters"])? };
+    let spec = if header.kind == Kind::EvaluationKeys {
+        read(&first[0])?
+    } else {
+        read(&first["parameters"])?
+    };
     let parameters = conformance::parameters(spec, name)?;
     file.expect_parameters(&parameters_digest(&parameters), &parameters.spec().name)?;
     let mut details = Vec::new();
@@ -54,29 +72,77 @@ pub fn inspect(mut input: impl Read + Seek, name: &str) -> Result<Inspection> {
     let number = |v: &Value| v.as_u64().map_or("?".to_owned(), |n| n.to_string());
     match header.kind {
         Kind::ClientKey => {
-            let spec: ClientSpec = serde_json::from_value(first).map_err(|e| Error::file(name, "section `spec`", format!("cannot be read ({e})"), "run `polyveil keygen` again"))?;
+            let spec: ClientSpec = serde_json::from_value(first).map_err(|e| {
+                Error::file(
+                    name,
+                    "section `spec`",
+                    format!("cannot be read ({e})"),
+                    "run `polyveil keygen` again",
+                )
+            })?;
             say("network", spec.description.name.clone());
-            say("input", format!("{:?} in {} ciphertexts of {} slots at level {}", spec.input.shape, spec.input.registers.len(), spec.input.slots, spec.input.level));
+            say(
+                "input",
+                format!(
+                    "{:?} in {} ciphertexts of {} slots at level {}",
+                    spec.input.shape,
+                    spec.input.registers.len(),
+                    spec.input.slots,
+                    spec.input.level
+                ),
+            );
             say("evaluation keys", spec.keys.len().to_string());
         }
         Kind::EvaluationKeys => {
             let list: KeyList = serde_json::from_value(first[1].clone()).unwrap_or_default();
             let request = conformance::key_request(&list, &parameters, name)?;
-            say("keys", format!("{} ({})", list.len(), size(request.bytes(&parameters))));
-            for (key, limit) in list.iter().filter(|k| !matches!(k.0, ckks::KeyName::Galois(_))) {
+            say(
+                "keys",
+                format!("{} ({})", list.len(), size(request.bytes(&parameters))),
+            );
+            for (key, limit) in list
+                .iter()
+                .filter(|k| !matches!(k.0, ckks::KeyName::Galois(_)))
+            {
                 say("key", format!("{key} up to prime {limit}"));
             }
-            say("Galois keys", list.iter().filter(|k| matches!(k.0, ckks::KeyName::Galois(_))).count().to_string());
+            say(
+                "Galois keys",
+                list.iter()
+                    .filter(|k| matches!(k.0, ckks::KeyName::Galois(_)))
+                    .count()
+                    .to_string(),
+            );
         }
         Kind::Input | Kind::Answer => {
-            say("ciphertexts", format!("{} of {} slots at level {}", number(&first["ciphertexts"]), number(&first["slots"]), number(&first["level"])));
+            say(
+                "ciphertexts",
+                format!(
+                    "{} of {} slots at level {}",
+                    number(&first["ciphertexts"]),
+                    number(&first["slots"]),
+                    number(&first["level"])
+                ),
+            );
         }
         Kind::Checkpoint => {
             say("next step", number(&first["next"]));
-            say("live ciphertexts", first["registers"].as_array().map_or(0, Vec::len).to_string());
+            say(
+                "live ciphertexts",
+                first["registers"]
+                    .as_array()
+                    .map_or(0, Vec::len)
+                    .to_string(),
+            );
         }
         Kind::Plan => {
-            say("network", first["description"]["name"].as_str().unwrap_or("?").to_owned());
+            say(
+                "network",
+                first["description"]["name"]
+                    .as_str()
+                    .unwrap_or("?")
+                    .to_owned(),
+            );
         }
         Kind::Model => {}
     }

@@ -73,18 +73,30 @@ impl VerifiedPlan {
         let registers = &self.plan().input.registers;
         if inputs.len() != registers.len() {
             return Err(Error::Input {
-                reason: format!("{} ciphertexts, the plan takes {}", inputs.len(), registers.len()),
+                reason: format!(
+                    "{} ciphertexts, the plan takes {}",
+                    inputs.len(),
+                    registers.len()
+                ),
                 remedy: "encrypt for this plan (`polyveil encrypt`)".into(),
             });
         }
-        Ok(State { next: 0, live: registers.iter().copied().zip(inputs).collect() })
+        Ok(State {
+            next: 0,
+            live: registers.iter().copied().zip(inputs).collect(),
+        })
     }
 
     /// Carries out the steps from `state` on; gives the output port's values. Registers are dropped at their last use.
     ///
     /// # Errors
     /// [`Error::Step`] with the layer, or what the observer finds.
-    pub fn run<A: Arithmetic>(&self, a: &A, mut state: State<A::Value>, observer: &mut (impl Observer<A::Value> + ?Sized)) -> Result<Vec<A::Value>> {
+    pub fn run<A: Arithmetic>(
+        &self,
+        a: &A,
+        mut state: State<A::Value>,
+        observer: &mut (impl Observer<A::Value> + ?Sized),
+    ) -> Result<Vec<A::Value>> {
         while state.next < self.plan().steps.len() {
             self.advance(a, &mut state, observer)?;
         }
@@ -92,7 +104,12 @@ impl VerifiedPlan {
             .output
             .registers
             .iter()
-            .map(|r| state.live.get(r).cloned().ok_or_else(|| Error::Port { port: "output".into(), reason: format!("register {r} is not alive in this state") }))
+            .map(|r| {
+                state.live.get(r).cloned().ok_or_else(|| Error::Port {
+                    port: "output".into(),
+                    reason: format!("register {r} is not alive in this state"),
+                })
+            })
             .collect()
     }
 
@@ -100,9 +117,16 @@ impl VerifiedPlan {
     ///
     /// # Errors
     /// As [`VerifiedPlan::run`].
-    pub fn advance<A: Arithmetic>(&self, a: &A, state: &mut State<A::Value>, observer: &mut (impl Observer<A::Value> + ?Sized)) -> Result<()> {
+    pub fn advance<A: Arithmetic>(
+        &self,
+        a: &A,
+        state: &mut State<A::Value>,
+        observer: &mut (impl Observer<A::Value> + ?Sized),
+    ) -> Result<()> {
         let index = state.next;
-        let Some(step) = self.plan().steps.get(index) else { return Ok(()) };
+        let Some(step) = self.plan().steps.get(index) else {
+            return Ok(());
+        };
         observer.begin(index, step);
         let (clock, cpu) = (Instant::now(), cpu_seconds());
         let released = &self.facts().steps[index].released;
@@ -114,20 +138,43 @@ impl VerifiedPlan {
             .map(|(k, r)| {
                 let reads = step.operation.reads();
                 // the last use takes the value, others share it
-                let value = if released.contains(r) && !reads[k + 1..].contains(r) { state.live.remove(r) } else { state.live.get(r).cloned() };
-                value.ok_or_else(|| Error::Plan { step: index, layer: step.layer.clone(), reason: format!("register {r} is not alive in this state") })
+                let value = if released.contains(r) && !reads[k + 1..].contains(r) {
+                    state.live.remove(r)
+                } else {
+                    state.live.get(r).cloned()
+                };
+                value.ok_or_else(|| Error::Plan {
+                    step: index,
+                    layer: step.layer.clone(),
+                    reason: format!("register {r} is not alive in this state"),
+                })
             })
             .collect::<Result<_>>()?;
-        let values = step.operation.apply(a, &operands).map_err(|source| Error::Step { step: index, layer: step.layer.clone(), source })?;
+        let values = step
+            .operation
+            .apply(a, &operands)
+            .map_err(|source| Error::Step {
+                step: index,
+                layer: step.layer.clone(),
+                source,
+            })?;
         drop(operands);
-        let results: Vec<(Register, A::Value)> = step.operation.writes().into_iter().zip(values).collect();
+        let results: Vec<(Register, A::Value)> =
+            step.operation.writes().into_iter().zip(values).collect();
         for (r, v) in &results {
             if !released.contains(r) {
                 state.live.insert(*r, v.clone());
             }
         }
         state.next = index + 1;
-        observer.end(&Done { index, step, results: &results, state, seconds: clock.elapsed().as_secs_f64(), cpu_seconds: cpu_seconds() - cpu })
+        observer.end(&Done {
+            index,
+            step,
+            results: &results,
+            state,
+            seconds: clock.elapsed().as_secs_f64(),
+            cpu_seconds: cpu_seconds() - cpu,
+        })
     }
 }
 
@@ -140,7 +187,8 @@ pub struct Stopwatch {
 
 impl<V> Observer<V> for Stopwatch {
     fn end(&mut self, done: &Done<'_, V>) -> Result<()> {
-        self.steps.insert(done.index, (done.seconds, done.cpu_seconds));
+        self.steps
+            .insert(done.index, (done.seconds, done.cpu_seconds));
         Ok(())
     }
 }
@@ -171,13 +219,20 @@ pub struct Reporter<'a> {
 impl<'a> Reporter<'a> {
     /// For a plan; `predicted` is each step's predicted wall time.
     pub fn new(predicted: Vec<f64>, tell: &'a mut dyn FnMut(Progress<'_>)) -> Self {
-        Self { predicted, first: None, clock: Instant::now(), tell }
+        Self {
+            predicted,
+            first: None,
+            clock: Instant::now(),
+            tell,
+        }
     }
 }
 
 impl std::fmt::Debug for Reporter<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reporter").field("steps", &self.predicted.len()).finish_non_exhaustive()
+        f.debug_struct("Reporter")
+            .field("steps", &self.predicted.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -185,10 +240,25 @@ impl<V> Observer<V> for Reporter<'_> {
     fn begin(&mut self, index: usize, step: &Step) {
         let first = *self.first.get_or_insert(index);
         let elapsed = self.clock.elapsed().as_secs_f64();
-        let done: f64 = self.predicted.get(first..index).unwrap_or_default().iter().sum();
+        let done: f64 = self
+            .predicted
+            .get(first..index)
+            .unwrap_or_default()
+            .iter()
+            .sum();
         let rest: f64 = self.predicted.get(index..).unwrap_or_default().iter().sum();
-        let pace = if done > 0.0 && elapsed > 0.0 { elapsed / done } else { 1.0 };
-        (self.tell)(Progress { layer: &step.layer, doing: step.operation.doing(), steps: (index, self.predicted.len()), elapsed, remaining: rest * pace });
+        let pace = if done > 0.0 && elapsed > 0.0 {
+            elapsed / done
+        } else {
+            1.0
+        };
+        (self.tell)(Progress {
+            layer: &step.layer,
+            doing: step.operation.doing(),
+            steps: (index, self.predicted.len()),
+            elapsed,
+            remaining: rest * pace,
+        });
     }
     fn end(&mut self, _: &Done<'_, V>) -> Result<()> {
         Ok(())

@@ -23,8 +23,15 @@ pub fn resident_bytes() -> u64 {
 pub fn available_memory() -> Option<u64> {
     let system = field("/proc/meminfo", "MemAvailable:");
     // a container may allow less than the machine has
-    let number = |path: &str| std::fs::read_to_string(path).ok().and_then(|t| t.trim().parse::<u64>().ok());
-    let group = match (number("/sys/fs/cgroup/memory.max"), number("/sys/fs/cgroup/memory.current")) {
+    let number = |path: &str| {
+        std::fs::read_to_string(path)
+            .ok()
+            .and_then(|t| t.trim().parse::<u64>().ok())
+    };
+    let group = match (
+        number("/sys/fs/cgroup/memory.max"),
+        number("/sys/fs/cgroup/memory.current"),
+    ) {
         (Some(most), Some(used)) => {
             let cache = group_field("inactive_file");
             Some(most.saturating_sub(used.saturating_sub(cache)))
@@ -39,13 +46,28 @@ pub fn available_memory() -> Option<u64> {
 }
 
 fn group_field(key: &str) -> u64 {
-    let Ok(text) = std::fs::read_to_string("/sys/fs/cgroup/memory.stat") else { return 0 };
-    text.lines().find_map(|l| l.strip_prefix(key)?.trim().parse().ok()).unwrap_or(0)
+    let Ok(text) = std::fs::read_to_string("/sys/fs/cgroup/memory.stat") else {
+        return 0;
+    };
+    text.lines()
+        .find_map(|l| l.strip_prefix(key)?.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 fn field(path: &str, key: &str) -> u64 {
-    let Ok(text) = std::fs::read_to_string(path) else { return 0 };
-    text.lines().find_map(|l| l.strip_prefix(key)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+    let Ok(text) = std::fs::read_to_string(path) else {
+        return 0;
+    };
+    text.lines()
+        .find_map(|l| {
+            l.strip_prefix(key)?
+                .trim()
+                .strip_suffix("kB")?
+                .trim()
+                .parse::<u64>()
+                .ok()
+        })
+        .map_or(0, |kib| kib * 1024)
 }
 
 /// Bytes free for this user in the file system of `folder`, if known.
@@ -60,7 +82,11 @@ pub fn free_disk(folder: &Path) -> Option<u64> {
 /// [`Error::Disk`].
 pub fn require_disk(folder: &Path, needed: u64) -> Result<()> {
     match free_disk(folder) {
-        Some(had) if had < needed => Err(Error::Disk { path: folder.display().to_string(), needed, had }),
+        Some(had) if had < needed => Err(Error::Disk {
+            path: folder.display().to_string(),
+            needed,
+            had,
+        }),
         _ => Ok(()),
     }
 }
@@ -76,7 +102,10 @@ pub fn require_memory(what: &str, needed: u64, limit: Option<u64>) -> Result<()>
             needed,
             had,
             limit_name: "are allowed by --max-memory".into(),
-            remedy: format!("allow at least --max-memory {}, or compile for less memory (`polyveil compile --max-memory`)", size(needed).replace(' ', "")),
+            remedy: format!(
+                "allow at least --max-memory {}, or compile for less memory (`polyveil compile --max-memory`)",
+                size(needed).replace(' ', "")
+            ),
         });
     }
     match available_memory() {
@@ -105,7 +134,9 @@ pub fn size(bytes: u64) -> String {
 /// Reads `12GB`, `12 GB`, `800MB`, `4GiB`, `1000000`; none where it is not a size.
 pub fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim();
-    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text.len());
     let number: f64 = text[..digits].parse().ok()?;
     let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1.0,
@@ -144,11 +175,22 @@ mod tests {
 
     #[test]
     fn too_little_memory_or_disk_is_refused_with_a_remedy() {
-        let message = require_memory("this plan", 10_000_000_000, Some(2_000_000_000)).expect_err("limit").to_string();
-        assert!(message.contains("10.00 GB") && message.contains("2.00 GB") && message.contains("--max-memory"), "{message}");
-        let message = require_memory("this plan", u64::MAX, None).expect_err("free").to_string();
+        let message = require_memory("this plan", 10_000_000_000, Some(2_000_000_000))
+            .expect_err("limit")
+            .to_string();
+        assert!(
+            message.contains("10.00 GB")
+                && message.contains("2.00 GB")
+                && message.contains("--max-memory"),
+            "{message}"
+        );
+        let message = require_memory("this plan", u64::MAX, None)
+            .expect_err("free")
+            .to_string();
         assert!(message.contains("are free"), "{message}");
-        let message = require_disk(Path::new("/"), u64::MAX).expect_err("disk").to_string();
+        let message = require_disk(Path::new("/"), u64::MAX)
+            .expect_err("disk")
+            .to_string();
         assert!(message.contains("are free"), "{message}");
     }
 }

@@ -34,14 +34,24 @@ pub fn pack(values: &[u64], bits: u32, out: &mut Vec<u8>) {
 /// # Panics
 /// If `bytes` has another length.
 pub fn unpack(bytes: &[u8], bits: u32, out: &mut [u64]) {
-    assert_eq!(bytes.len(), packed_len(out.len(), bits), "packed residues have an exact length");
+    assert_eq!(
+        bytes.len(),
+        packed_len(out.len(), bits),
+        "packed residues have an exact length"
+    );
     let mask = (1u64 << bits) - 1;
     // all but the last few values can be read as one whole word each
-    let whole = if bytes.len() < 8 { 0 } else { (((bytes.len() - 8) * 8) / bits as usize + 1).min(out.len()) };
+    let whole = if bytes.len() < 8 {
+        0
+    } else {
+        (((bytes.len() - 8) * 8) / bits as usize + 1).min(out.len())
+    };
     let (head, tail) = out.split_at_mut(whole);
     let mut at = 0usize;
     for v in head {
-        let word = bytes[at >> 3..(at >> 3) + 8].try_into().map_or(0, u64::from_le_bytes);
+        let word = bytes[at >> 3..(at >> 3) + 8]
+            .try_into()
+            .map_or(0, u64::from_le_bytes);
         *v = (word >> (at & 7)) & mask;
         at += bits as usize;
     }
@@ -66,8 +76,14 @@ mod tests {
             for n in [0usize, 1, 2, 3, 7, 8, 9, 16, 64, 100] {
                 let values: Vec<u64> = (0..n)
                     .map(|i| {
-                        x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                        if i % 5 == 0 { (1 << bits) - 1 } else { x >> (64 - bits) }
+                        x = x
+                            .wrapping_mul(6364136223846793005)
+                            .wrapping_add(1442695040888963407);
+                        if i % 5 == 0 {
+                            (1 << bits) - 1
+                        } else {
+                            x >> (64 - bits)
+                        }
                     })
                     .collect();
                 let mut bytes = vec![0xee];

@@ -111,7 +111,9 @@ pub enum Operation {
 }
 
 /// Classes for the latency breakdown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum Class {
     /// Convolution, pooling, dense layers.
     Linear,
@@ -128,36 +130,68 @@ impl Operation {
     pub fn reads(&self) -> Vec<Register> {
         match self {
             Self::Linear { inputs, .. } => inputs.clone(),
-            Self::Polynomial { input, .. } | Self::Square { input, .. } | Self::Quartic { input, .. } | Self::Align { input, .. } | Self::Bootstrap { input, .. } | Self::Split { input, .. } => vec![*input],
-            Self::Add { left, right, .. } | Self::Multiply { left, right, .. } | Self::Join { left, right, .. } => vec![*left, *right],
+            Self::Polynomial { input, .. }
+            | Self::Square { input, .. }
+            | Self::Quartic { input, .. }
+            | Self::Align { input, .. }
+            | Self::Bootstrap { input, .. }
+            | Self::Split { input, .. } => vec![*input],
+            Self::Add { left, right, .. }
+            | Self::Multiply { left, right, .. }
+            | Self::Join { left, right, .. } => vec![*left, *right],
         }
     }
     /// Results.
     pub fn writes(&self) -> Vec<Register> {
         match self {
             Self::Linear { outputs, .. } => outputs.clone(),
-            Self::Polynomial { output, .. } | Self::Square { output, .. } | Self::Quartic { output, .. } | Self::Align { output, .. } | Self::Bootstrap { output, .. } => vec![*output],
-            Self::Add { output, .. } | Self::Multiply { output, .. } | Self::Join { output, .. } => vec![*output],
-            Self::Split { real, imaginary, .. } => vec![*real, *imaginary],
+            Self::Polynomial { output, .. }
+            | Self::Square { output, .. }
+            | Self::Quartic { output, .. }
+            | Self::Align { output, .. }
+            | Self::Bootstrap { output, .. } => vec![*output],
+            Self::Add { output, .. }
+            | Self::Multiply { output, .. }
+            | Self::Join { output, .. } => vec![*output],
+            Self::Split {
+                real, imaginary, ..
+            } => vec![*real, *imaginary],
         }
     }
     /// Class for the breakdown.
     pub fn class(&self) -> Class {
         match self {
             Self::Linear { .. } => Class::Linear,
-            Self::Polynomial { .. } | Self::Square { .. } | Self::Quartic { .. } | Self::Multiply { .. } => Class::Activation,
+            Self::Polynomial { .. }
+            | Self::Square { .. }
+            | Self::Quartic { .. }
+            | Self::Multiply { .. } => Class::Activation,
             Self::Bootstrap { .. } => Class::Bootstrap,
-            Self::Add { .. } | Self::Align { .. } | Self::Join { .. } | Self::Split { .. } => Class::Other,
+            Self::Add { .. } | Self::Align { .. } | Self::Join { .. } | Self::Split { .. } => {
+                Class::Other
+            }
         }
     }
     /// Carries it out; results in the order of [`Operation::writes`].
     ///
     /// # Errors
     /// What the interpreter refuses.
-    pub fn apply<A: Arithmetic + ?Sized>(&self, a: &A, xs: &[A::Value]) -> Result<Vec<A::Value>, Error> {
-        let below = |level: Level| a.parameters().below(level).ok_or(Error::Levels { operation: "plan", needed: 1, had: 0 });
+    pub fn apply<A: Arithmetic + ?Sized>(
+        &self,
+        a: &A,
+        xs: &[A::Value],
+    ) -> Result<Vec<A::Value>, Error> {
+        let below = |level: Level| {
+            a.parameters().below(level).ok_or(Error::Levels {
+                operation: "plan",
+                needed: 1,
+                had: 0,
+            })
+        };
         Ok(match self {
-            Self::Linear { map, bias, period, .. } => {
+            Self::Linear {
+                map, bias, period, ..
+            } => {
                 let scale = a.parameters().scale(below(a.info(&xs[0]).level)?);
                 let mut ys = a.linear(xs, map, scale)?;
                 for (y, b) in ys.iter_mut().zip(bias) {
@@ -174,16 +208,28 @@ impl Operation {
                 let level = a.info(&xs[0]).level;
                 let p = a.relinearize(&a.mul(&xs[0], &xs[0])?)?;
                 let scale = a.info(&p).scale;
-                let p = if *constant == 0.0 { p } else { a.linear_combination(&[(1.0, &p)], *constant, level, scale)? };
+                let p = if *constant == 0.0 {
+                    p
+                } else {
+                    a.linear_combination(&[(1.0, &p)], *constant, level, scale)?
+                };
                 vec![a.with_exact_scale(&a.rescale(&p)?, a.parameters().scale(below(level)?))?]
             }
-            Self::Quartic { coefficients: [c1, c0, d0, e], .. } => {
+            Self::Quartic {
+                coefficients: [c1, c0, d0, e],
+                ..
+            } => {
                 let level = a.info(&xs[0]).level;
                 let mid = below(level)?;
                 let square = a.relinearize(&a.mul(&xs[0], &xs[0])?)?;
                 let scale = a.info(&square).scale;
                 let factor = |linear: f64, constant: f64| {
-                    let y = a.linear_combination(&[(1.0, &square), (linear, &xs[0])], constant, level, scale)?;
+                    let y = a.linear_combination(
+                        &[(1.0, &square), (linear, &xs[0])],
+                        constant,
+                        level,
+                        scale,
+                    )?;
                     a.with_exact_scale(&a.rescale(&y)?, a.parameters().scale(mid))
                 };
                 let p = a.relinearize(&a.mul(&factor(*c1, *c0)?, &factor(-*c1, *d0)?)?)?;

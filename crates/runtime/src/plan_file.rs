@@ -4,8 +4,8 @@
 //! of each weight vector), `blob` (all weights, little endian, deflated). The digest covers the first three and the weights as
 //! they are, not as they are deflated.
 
-use crate::container::{Digest, Kind, Reader, Writer};
 use crate::conformance::{self, parameters_digest};
+use crate::container::{Digest, Kind, Reader, Writer};
 use crate::plan::{Description, Operation, Plan, Port, Register, Step};
 use crate::{Error, Result};
 use ckks::map::{Term, Values};
@@ -54,15 +54,51 @@ enum Stored {
         bias: Vec<Option<usize>>,
         terms: Vec<StoredTerm>,
     },
-    Polynomial { input: Register, output: Register, coefficients: Vec<f64> },
-    Square { input: Register, output: Register, constant: f64 },
-    Quartic { input: Register, output: Register, coefficients: [f64; 4] },
-    Add { left: Register, right: Register, output: Register },
-    Multiply { left: Register, right: Register, output: Register },
-    Align { input: Register, output: Register, level: usize },
-    Bootstrap { input: Register, output: Register, bootstrap: Bootstrap },
-    Join { left: Register, right: Register, output: Register },
-    Split { input: Register, real: Register, imaginary: Register },
+    Polynomial {
+        input: Register,
+        output: Register,
+        coefficients: Vec<f64>,
+    },
+    Square {
+        input: Register,
+        output: Register,
+        constant: f64,
+    },
+    Quartic {
+        input: Register,
+        output: Register,
+        coefficients: [f64; 4],
+    },
+    Add {
+        left: Register,
+        right: Register,
+        output: Register,
+    },
+    Multiply {
+        left: Register,
+        right: Register,
+        output: Register,
+    },
+    Align {
+        input: Register,
+        output: Register,
+        level: usize,
+    },
+    Bootstrap {
+        input: Register,
+        output: Register,
+        bootstrap: Bootstrap,
+    },
+    Join {
+        left: Register,
+        right: Register,
+        output: Register,
+    },
+    Split {
+        input: Register,
+        real: Register,
+        imaginary: Register,
+    },
 }
 
 /// How a weight vector is stored.
@@ -105,32 +141,141 @@ impl Weights {
     }
     fn values(&mut self, v: &Values) -> usize {
         match v {
-            Values::Real(v) => self.put(Form::Single, v.iter().flat_map(|x| x.to_le_bytes()).collect()),
-            Values::Complex(v) => self.put(Form::Complex, v.iter().flat_map(|z| [z.re.to_le_bytes(), z.im.to_le_bytes()]).flatten().collect()),
+            Values::Real(v) => self.put(
+                Form::Single,
+                v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            ),
+            Values::Complex(v) => self.put(
+                Form::Complex,
+                v.iter()
+                    .flat_map(|z| [z.re.to_le_bytes(), z.im.to_le_bytes()])
+                    .flatten()
+                    .collect(),
+            ),
         }
     }
 }
 
 fn store(operation: &Operation, weights: &mut Weights) -> Stored {
     match operation.clone() {
-        Operation::Linear { inputs, outputs, map, bias, period } => Stored::Linear {
+        Operation::Linear {
+            inputs,
+            outputs,
+            map,
+            bias,
+            period,
+        } => Stored::Linear {
             inputs,
             outputs,
             slots: map.slots(),
             period,
             folds: map.folds().to_vec(),
-            bias: bias.into_iter().map(|b| b.map(|b| weights.put(Form::Double, b.iter().flat_map(|x| x.to_le_bytes()).collect()))).collect(),
-            terms: map.terms().iter().map(|t| (t.input, t.output, t.giant, t.baby, weights.values(&t.values))).collect(),
+            bias: bias
+                .into_iter()
+                .map(|b| {
+                    b.map(|b| {
+                        weights.put(
+                            Form::Double,
+                            b.iter().flat_map(|x| x.to_le_bytes()).collect(),
+                        )
+                    })
+                })
+                .collect(),
+            terms: map
+                .terms()
+                .iter()
+                .map(|t| {
+                    (
+                        t.input,
+                        t.output,
+                        t.giant,
+                        t.baby,
+                        weights.values(&t.values),
+                    )
+                })
+                .collect(),
         },
-        Operation::Polynomial { input, output, polynomial } => Stored::Polynomial { input, output, coefficients: polynomial.coefficients().to_vec() },
-        Operation::Square { input, output, constant } => Stored::Square { input, output, constant },
-        Operation::Quartic { input, output, coefficients } => Stored::Quartic { input, output, coefficients },
-        Operation::Add { left, right, output } => Stored::Add { left, right, output },
-        Operation::Multiply { left, right, output } => Stored::Multiply { left, right, output },
-        Operation::Align { input, output, level } => Stored::Align { input, output, level },
-        Operation::Bootstrap { input, output, bootstrap } => Stored::Bootstrap { input, output, bootstrap },
-        Operation::Join { left, right, output } => Stored::Join { left, right, output },
-        Operation::Split { input, real, imaginary } => Stored::Split { input, real, imaginary },
+        Operation::Polynomial {
+            input,
+            output,
+            polynomial,
+        } => Stored::Polynomial {
+            input,
+            output,
+            coefficients: polynomial.coefficients().to_vec(),
+        },
+        Operation::Square {
+            input,
+            output,
+            constant,
+        } => Stored::Square {
+            input,
+            output,
+            constant,
+        },
+        Operation::Quartic {
+            input,
+            output,
+            coefficients,
+        } => Stored::Quartic {
+            input,
+            output,
+            coefficients,
+        },
+        Operation::Add {
+            left,
+            right,
+            output,
+        } => Stored::Add {
+            left,
+            right,
+            output,
+        },
+        Operation::Multiply {
+            left,
+            right,
+            output,
+        } => Stored::Multiply {
+            left,
+            right,
+            output,
+        },
+        Operation::Align {
+            input,
+            output,
+            level,
+        } => Stored::Align {
+            input,
+            output,
+            level,
+        },
+        Operation::Bootstrap {
+            input,
+            output,
+            bootstrap,
+        } => Stored::Bootstrap {
+            input,
+            output,
+            bootstrap,
+        },
+        Operation::Join {
+            left,
+            right,
+            output,
+        } => Stored::Join {
+            left,
+            right,
+            output,
+        },
+        Operation::Split {
+            input,
+            real,
+            imaginary,
+        } => Stored::Split {
+            input,
+            real,
+            imaginary,
+        },
     }
 }
 
@@ -144,9 +289,21 @@ struct Encoded {
 impl Encoded {
     fn new(plan: &Plan) -> Self {
         let mut weights = Weights::default();
-        let steps: Vec<StoredStep> =
-            plan.steps.iter().map(|s| StoredStep { layer: s.layer.clone(), unit: s.unit, operation: store(&s.operation, &mut weights) }).collect();
-        let head = Head { parameters: plan.parameters.clone(), description: plan.description.clone(), input: plan.input.clone(), output: plan.output.clone() };
+        let steps: Vec<StoredStep> = plan
+            .steps
+            .iter()
+            .map(|s| StoredStep {
+                layer: s.layer.clone(),
+                unit: s.unit,
+                operation: store(&s.operation, &mut weights),
+            })
+            .collect();
+        let head = Head {
+            parameters: plan.parameters.clone(),
+            description: plan.description.clone(),
+            input: plan.input.clone(),
+            output: plan.output.clone(),
+        };
         Self {
             head: conformance::json(&head),
             steps: conformance::json(&steps),
@@ -155,7 +312,10 @@ impl Encoded {
         }
     }
     fn digest(&self) -> Digest {
-        digest([&self.head, &self.steps, &self.table], self.weights.iter().map(Vec::as_slice))
+        digest(
+            [&self.head, &self.steps, &self.table],
+            self.weights.iter().map(Vec::as_slice),
+        )
     }
 }
 
@@ -184,14 +344,30 @@ impl Plan {
     pub fn write<W: Write>(&self, out: W, name: &str) -> Result<W> {
         let parameters = conformance::parameters(self.parameters.clone(), name)?;
         let encoded = Encoded::new(self);
-        let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mut deflate =
+            flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
         for w in &encoded.weights {
             deflate.write_all(w).map_err(Error::io(name))?;
         }
         let blob = deflate.finish().map_err(Error::io(name))?;
-        let sections = [(HEAD, &encoded.head), (STEPS, &encoded.steps), (TABLE, &encoded.table), (BLOB, &blob)];
-        let lengths = sections.iter().map(|(tag, bytes)| (*tag, bytes.len() as u64)).collect();
-        let mut file = Writer::new(out, name, Kind::Plan, parameters_digest(&parameters), encoded.digest(), lengths)?;
+        let sections = [
+            (HEAD, &encoded.head),
+            (STEPS, &encoded.steps),
+            (TABLE, &encoded.table),
+            (BLOB, &blob),
+        ];
+        let lengths = sections
+            .iter()
+            .map(|(tag, bytes)| (*tag, bytes.len() as u64))
+            .collect();
+        let mut file = Writer::new(
+            out,
+            name,
+            Kind::Plan,
+            parameters_digest(&parameters),
+            encoded.digest(),
+            lengths,
+        )?;
         for (_, bytes) in sections {
             file.section(bytes)?;
         }
@@ -211,17 +387,25 @@ impl Plan {
         let step_bytes = file.section(STEPS, JSON_LIMIT)?;
         let steps: Vec<StoredStep> = conformance::from_json(&step_bytes, name, "section `step`")?;
         let table_bytes = file.section(TABLE, JSON_LIMIT)?;
-        let table: Vec<(Form, usize)> = conformance::from_json(&table_bytes, name, "section `tabl`")?;
-        let refuse = |problem: String| Error::file(name, "section `tabl`", problem, "compile the plan again");
+        let table: Vec<(Form, usize)> =
+            conformance::from_json(&table_bytes, name, "section `tabl`")?;
+        let refuse = |problem: String| {
+            Error::file(name, "section `tabl`", problem, "compile the plan again")
+        };
         let mut total = 0u64;
         for (form, length) in &table {
             if *length == 0 || *length > parameters.max_slots() {
-                return Err(refuse(format!("a weight vector of length {length}, but {} slots exist", parameters.max_slots())));
+                return Err(refuse(format!(
+                    "a weight vector of length {length}, but {} slots exist",
+                    parameters.max_slots()
+                )));
             }
             total += (form.width() * length) as u64;
         }
         if total > BLOB_LIMIT {
-            return Err(refuse(format!("{total} bytes of weights, at most {BLOB_LIMIT} are read")));
+            return Err(refuse(format!(
+                "{total} bytes of weights, at most {BLOB_LIMIT} are read"
+            )));
         }
         // deflate expands at most 1032-fold, so memory is bounded by what the file really holds
         let blob = file.section(BLOB, BLOB_LIMIT)?;
@@ -231,20 +415,63 @@ impl Plan {
         let mut raw = Vec::with_capacity(table.len());
         for (form, length) in &table {
             let mut bytes = vec![0u8; form.width() * length];
-            inflate.read_exact(&mut bytes).map_err(|_| Error::file(name, "section `blob`", "it holds fewer weights than its table says", "compile the plan again"))?;
+            inflate.read_exact(&mut bytes).map_err(|_| {
+                Error::file(
+                    name,
+                    "section `blob`",
+                    "it holds fewer weights than its table says",
+                    "compile the plan again",
+                )
+            })?;
             raw.push(bytes);
         }
         let mut extra = [0u8; 1];
         if !matches!(inflate.read(&mut extra), Ok(0)) {
-            return Err(Error::file(name, "section `blob`", "it holds more weights than its table says", "compile the plan again"));
+            return Err(Error::file(
+                name,
+                "section `blob`",
+                "it holds more weights than its table says",
+                "compile the plan again",
+            ));
         }
-        let digest = digest([&head_bytes, &step_bytes, &table_bytes], raw.iter().map(Vec::as_slice));
+        let digest = digest(
+            [&head_bytes, &step_bytes, &table_bytes],
+            raw.iter().map(Vec::as_slice),
+        );
         if digest != wanted.plan {
-            return Err(Error::file(name, "plan digest", "the content does not match the digest in the header", "compile the plan again"));
+            return Err(Error::file(
+                name,
+                "plan digest",
+                "the content does not match the digest in the header",
+                "compile the plan again",
+            ));
         }
-        let mut loaded = Loaded { name, table: &table, raw: &raw, values: vec![None; table.len()] };
-        let steps = steps.into_iter().map(|s| Ok(Step { layer: s.layer, unit: s.unit, operation: loaded.restore(s.operation)? })).collect::<Result<_>>()?;
-        Ok((Self { parameters: head.parameters, description: head.description, input: head.input, output: head.output, steps }, digest))
+        let mut loaded = Loaded {
+            name,
+            table: &table,
+            raw: &raw,
+            values: vec![None; table.len()],
+        };
+        let steps = steps
+            .into_iter()
+            .map(|s| {
+                Ok(Step {
+                    layer: s.layer,
+                    unit: s.unit,
+                    operation: loaded.restore(s.operation)?,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok((
+            Self {
+                parameters: head.parameters,
+                description: head.description,
+                input: head.input,
+                output: head.output,
+                steps,
+            },
+            digest,
+        ))
     }
 }
 
@@ -256,12 +483,19 @@ struct Loaded<'a> {
 }
 
 fn f64s(bytes: &[u8]) -> impl Iterator<Item = f64> + '_ {
-    bytes.chunks_exact(8).map(|c| f64::from_le_bytes(c.try_into().unwrap_or_default()))
+    bytes
+        .chunks_exact(8)
+        .map(|c| f64::from_le_bytes(c.try_into().unwrap_or_default()))
 }
 
 impl Loaded<'_> {
     fn refuse(&self, problem: String) -> Error {
-        Error::file(self.name, "section `step`", problem, "compile the plan again")
+        Error::file(
+            self.name,
+            "section `step`",
+            problem,
+            "compile the plan again",
+        )
     }
     fn find(&self, index: usize) -> Result<(Form, &[u8])> {
         match (self.table.get(index), self.raw.get(index)) {
@@ -274,12 +508,23 @@ impl Loaded<'_> {
             return Ok(v.clone());
         }
         let v = match self.find(index)? {
-            (Form::Single, b) => Values::Real(b.chunks_exact(4).map(|c| f32::from_le_bytes(c.try_into().unwrap_or_default())).collect()),
+            (Form::Single, b) => Values::Real(
+                b.chunks_exact(4)
+                    .map(|c| f32::from_le_bytes(c.try_into().unwrap_or_default()))
+                    .collect(),
+            ),
             (Form::Complex, b) => {
                 let parts: Vec<f64> = f64s(b).collect();
-                Values::Complex(parts.chunks_exact(2).map(|p| Complex64::new(p[0], p[1])).collect::<Arc<[_]>>())
+                Values::Complex(
+                    parts
+                        .chunks_exact(2)
+                        .map(|p| Complex64::new(p[0], p[1]))
+                        .collect::<Arc<[_]>>(),
+                )
             }
-            (Form::Double, _) => return Err(self.refuse(format!("weight vector {index} is a bias, not a diagonal"))),
+            (Form::Double, _) => {
+                return Err(self.refuse(format!("weight vector {index} is a bias, not a diagonal")));
+            }
         };
         self.values[index] = Some(v.clone());
         Ok(v)
@@ -292,30 +537,131 @@ impl Loaded<'_> {
     }
     fn restore(&mut self, stored: Stored) -> Result<Operation> {
         Ok(match stored {
-            Stored::Linear { inputs, outputs, slots, period, folds, bias, terms } => {
+            Stored::Linear {
+                inputs,
+                outputs,
+                slots,
+                period,
+                folds,
+                bias,
+                terms,
+            } => {
                 let terms = terms
                     .into_iter()
-                    .map(|(input, output, giant, baby, values)| Ok(Term { input, output, giant, baby, values: self.values(values)? }))
+                    .map(|(input, output, giant, baby, values)| {
+                        Ok(Term {
+                            input,
+                            output,
+                            giant,
+                            baby,
+                            values: self.values(values)?,
+                        })
+                    })
                     .collect::<Result<_>>()?;
                 // a map has one term at least for each output, so these counts are bounded by the file
-                if outputs.is_empty() || inputs.is_empty() || outputs.len() > 1 << 16 || inputs.len() > 1 << 16 {
+                if outputs.is_empty()
+                    || inputs.is_empty()
+                    || outputs.len() > 1 << 16
+                    || inputs.len() > 1 << 16
+                {
                     return Err(self.refuse("a linear map without inputs or outputs".into()));
                 }
-                let map = BlockMap::new(slots, inputs.len(), outputs.len(), terms, folds).map_err(|e| self.refuse(e.to_string()))?;
-                let bias = bias.into_iter().map(|b| b.map(|b| self.bias(b)).transpose()).collect::<Result<_>>()?;
-                Operation::Linear { inputs, outputs, map, bias, period }
+                let map = BlockMap::new(slots, inputs.len(), outputs.len(), terms, folds)
+                    .map_err(|e| self.refuse(e.to_string()))?;
+                let bias = bias
+                    .into_iter()
+                    .map(|b| b.map(|b| self.bias(b)).transpose())
+                    .collect::<Result<_>>()?;
+                Operation::Linear {
+                    inputs,
+                    outputs,
+                    map,
+                    bias,
+                    period,
+                }
             }
-            Stored::Polynomial { input, output, coefficients } => {
-                Operation::Polynomial { input, output, polynomial: Polynomial::new(coefficients).map_err(|e| self.refuse(e.to_string()))? }
-            }
-            Stored::Square { input, output, constant } => Operation::Square { input, output, constant },
-            Stored::Quartic { input, output, coefficients } => Operation::Quartic { input, output, coefficients },
-            Stored::Add { left, right, output } => Operation::Add { left, right, output },
-            Stored::Multiply { left, right, output } => Operation::Multiply { left, right, output },
-            Stored::Align { input, output, level } => Operation::Align { input, output, level },
-            Stored::Bootstrap { input, output, bootstrap } => Operation::Bootstrap { input, output, bootstrap },
-            Stored::Join { left, right, output } => Operation::Join { left, right, output },
-            Stored::Split { input, real, imaginary } => Operation::Split { input, real, imaginary },
+            Stored::Polynomial {
+                input,
+                output,
+                coefficients,
+            } => Operation::Polynomial {
+                input,
+                output,
+                polynomial: Polynomial::new(coefficients)
+                    .map_err(|e| self.refuse(e.to_string()))?,
+            },
+            Stored::Square {
+                input,
+                output,
+                constant,
+            } => Operation::Square {
+                input,
+                output,
+                constant,
+            },
+            Stored::Quartic {
+                input,
+                output,
+                coefficients,
+            } => Operation::Quartic {
+                input,
+                output,
+                coefficients,
+            },
+            Stored::Add {
+                left,
+                right,
+                output,
+            } => Operation::Add {
+                left,
+                right,
+                output,
+            },
+            Stored::Multiply {
+                left,
+                right,
+                output,
+            } => Operation::Multiply {
+                left,
+                right,
+                output,
+            },
+            Stored::Align {
+                input,
+                output,
+                level,
+            } => Operation::Align {
+                input,
+                output,
+                level,
+            },
+            Stored::Bootstrap {
+                input,
+                output,
+                bootstrap,
+            } => Operation::Bootstrap {
+                input,
+                output,
+                bootstrap,
+            },
+            Stored::Join {
+                left,
+                right,
+                output,
+            } => Operation::Join {
+                left,
+                right,
+                output,
+            },
+            Stored::Split {
+                input,
+                real,
+                imaginary,
+            } => Operation::Split {
+                input,
+                real,
+                imaginary,
+            },
         })
     }
 }

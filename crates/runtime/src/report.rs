@@ -140,7 +140,13 @@ const fn class_name(class: Class) -> &'static str {
 
 impl Report {
     /// From a plan and what was measured (nothing: a prediction).
-    pub fn new(plan: &VerifiedPlan, table: &CostTable, threads: usize, measured: &Measured, answer: Answer) -> Self {
+    pub fn new(
+        plan: &VerifiedPlan,
+        table: &CostTable,
+        threads: usize,
+        measured: &Measured,
+        answer: Answer,
+    ) -> Self {
         let facts = plan.facts();
         let parameters = plan.parameters();
         let mut layers: Vec<LayerReport> = Vec::new();
@@ -154,9 +160,16 @@ impl Report {
                 class.0 = Some(class.0.unwrap_or(0.0) + wall);
             }
             if layers.last().is_none_or(|l| l.layer != step.layer) {
-                layers.push(LayerReport { layer: step.layer.clone(), level_in: fact.level_in, predicted_bits: f64::INFINITY, ..LayerReport::default() });
+                layers.push(LayerReport {
+                    layer: step.layer.clone(),
+                    level_in: fact.level_in,
+                    predicted_bits: f64::INFINITY,
+                    ..LayerReport::default()
+                });
             }
-            let Some(layer) = layers.last_mut() else { continue };
+            let Some(layer) = layers.last_mut() else {
+                continue;
+            };
             layer.steps.push(step.operation.doing());
             layer.level_out = fact.level_out;
             layer.predicted_cpu_seconds += predicted;
@@ -180,7 +193,9 @@ impl Report {
                 name: class_name(class).into(),
                 seconds,
                 predicted_cpu_seconds: predicted,
-                share: seconds.map_or(predicted / predicted_cpu.max(f64::MIN_POSITIVE), |s| s / total.max(f64::MIN_POSITIVE)),
+                share: seconds.map_or(predicted / predicted_cpu.max(f64::MIN_POSITIVE), |s| {
+                    s / total.max(f64::MIN_POSITIVE)
+                }),
                 count: None,
             })
             .collect();
@@ -216,39 +231,110 @@ impl Report {
     pub fn to_text(&self) -> String {
         let mut t = String::new();
         let seconds = |s: Option<f64>| s.map_or("-".to_owned(), |s| format!("{s:.2}"));
-        let wide = self.layers.iter().map(|l| l.layer.chars().count()).max().unwrap_or(5).max(5);
+        let wide = self
+            .layers
+            .iter()
+            .map(|l| l.layer.chars().count())
+            .max()
+            .unwrap_or(5)
+            .max(5);
         // writing to a String never fails
-        let _ = writeln!(t, "{:wide$}  {:>8}  {:>6}  {:>8}  {:>9}  {:>7}  {:>9}  {:>9}", "layer", "wall s", "share", "cpu s", "predicted", "level", "bits", "bits ≥");
+        let _ = writeln!(
+            t,
+            "{:wide$}  {:>8}  {:>6}  {:>8}  {:>9}  {:>7}  {:>9}  {:>9}",
+            "layer", "wall s", "share", "cpu s", "predicted", "level", "bits", "bits ≥"
+        );
         for l in &self.layers {
             let _ = writeln!(
                 t,
                 "{:wide$}  {:>8}  {:>6}  {:>8}  {:>9.2}  {:>7}  {:>9}  {:>9.1}",
                 l.layer,
                 seconds(l.seconds),
-                l.share.map_or("-".to_owned(), |s| format!("{:.1}%", s * 100.0)),
+                l.share
+                    .map_or("-".to_owned(), |s| format!("{:.1}%", s * 100.0)),
                 seconds(l.cpu_seconds),
                 l.predicted_cpu_seconds,
                 format!("{}→{}", l.level_in, l.level_out),
-                l.precision_bits.map_or("-".to_owned(), |b| format!("{b:.1}")),
+                l.precision_bits
+                    .map_or("-".to_owned(), |b| format!("{b:.1}")),
                 l.predicted_bits,
             );
         }
-        let _ = writeln!(t, "\n{:22}  {:>8}  {:>6}  {:>15}", "class", "wall s", "share", "predicted cpu s");
+        let _ = writeln!(
+            t,
+            "\n{:22}  {:>8}  {:>6}  {:>15}",
+            "class", "wall s", "share", "predicted cpu s"
+        );
         for c in &self.classes {
-            let _ = writeln!(t, "{:22}  {:>8}  {:>5.1}%  {:>15.2}", c.name, seconds(c.seconds), c.share * 100.0, c.predicted_cpu_seconds);
+            let _ = writeln!(
+                t,
+                "{:22}  {:>8}  {:>5.1}%  {:>15.2}",
+                c.name,
+                seconds(c.seconds),
+                c.share * 100.0,
+                c.predicted_cpu_seconds
+            );
         }
-        let _ = writeln!(t, "\n{:22}  {:>12}  {:>6}  {:>15}   (counted; time by the cost table)", "primitive", "count", "share", "predicted cpu s");
+        let _ = writeln!(
+            t,
+            "\n{:22}  {:>12}  {:>6}  {:>15}   (counted; time by the cost table)",
+            "primitive", "count", "share", "predicted cpu s"
+        );
         for p in &self.primitives {
             let count = p.count.map_or("-".to_owned(), |c| format!("{c:.0}"));
-            let _ = writeln!(t, "{:22}  {:>12}  {:>5.1}%  {:>15.2}", p.name, count, p.share * 100.0, p.predicted_cpu_seconds);
+            let _ = writeln!(
+                t,
+                "{:22}  {:>12}  {:>5.1}%  {:>15.2}",
+                p.name,
+                count,
+                p.share * 100.0,
+                p.predicted_cpu_seconds
+            );
         }
-        let beside = |measured: Option<String>, predicted: String| format!("{:>12}  {:>12}", measured.unwrap_or_else(|| "-".into()), predicted);
+        let beside = |measured: Option<String>, predicted: String| {
+            format!(
+                "{:>12}  {:>12}",
+                measured.unwrap_or_else(|| "-".into()),
+                predicted
+            )
+        };
         let _ = writeln!(t, "\n{:22}  {:>12}  {:>12}", "", "measured", "predicted");
-        let _ = writeln!(t, "{:22}  {}", "wall time", beside(self.seconds.map(|s| format!("{s:.1} s")), format!("{:.1} s", self.predicted_seconds)));
-        let _ = writeln!(t, "{:22}  {}", "CPU time", beside(self.cpu_seconds.map(|s| format!("{s:.1} s")), format!("{:.1} s", self.predicted_cpu_seconds)));
-        let _ = writeln!(t, "{:22}  {}", "peak memory", beside(self.peak_bytes.map(size), size(self.predicted_peak_bytes)));
-        let _ = writeln!(t, "\nevaluation keys {}, encrypted input {}, encrypted answer {}", size(self.key_bytes), self.input_bytes.map_or("-".into(), size), self.answer_bytes.map_or("-".into(), size));
-        let _ = writeln!(t, "{} bootstraps, {} threads, parameters {}: log QP {:.1}, security {} bits", self.bootstraps, self.threads, self.parameters, self.log_qp, self.security_bits);
+        let _ = writeln!(
+            t,
+            "{:22}  {}",
+            "wall time",
+            beside(
+                self.seconds.map(|s| format!("{s:.1} s")),
+                format!("{:.1} s", self.predicted_seconds)
+            )
+        );
+        let _ = writeln!(
+            t,
+            "{:22}  {}",
+            "CPU time",
+            beside(
+                self.cpu_seconds.map(|s| format!("{s:.1} s")),
+                format!("{:.1} s", self.predicted_cpu_seconds)
+            )
+        );
+        let _ = writeln!(
+            t,
+            "{:22}  {}",
+            "peak memory",
+            beside(self.peak_bytes.map(size), size(self.predicted_peak_bytes))
+        );
+        let _ = writeln!(
+            t,
+            "\nevaluation keys {}, encrypted input {}, encrypted answer {}",
+            size(self.key_bytes),
+            self.input_bytes.map_or("-".into(), size),
+            self.answer_bytes.map_or("-".into(), size)
+        );
+        let _ = writeln!(
+            t,
+            "{} bootstraps, {} threads, parameters {}: log QP {:.1}, security {} bits",
+            self.bootstraps, self.threads, self.parameters, self.log_qp, self.security_bits
+        );
         t
     }
 
@@ -263,12 +349,34 @@ impl Report {
         let width = LEFT + BAR + STAIRS + BITS + 120.0;
         let height = top + ROW * self.layers.len() as f64 + 60.0;
         let time = |l: &LayerReport| l.seconds.unwrap_or(l.predicted_cpu_seconds);
-        let longest = self.layers.iter().map(time).fold(f64::MIN_POSITIVE, f64::max);
-        let levels = self.layers.iter().map(|l| l.level_in.max(l.level_out)).max().unwrap_or(1).max(1) as f64;
-        let most_bits = self.layers.iter().filter_map(|l| l.precision_bits.or(Some(l.predicted_bits))).filter(|b| b.is_finite()).fold(1.0, f64::max);
+        let longest = self
+            .layers
+            .iter()
+            .map(time)
+            .fold(f64::MIN_POSITIVE, f64::max);
+        let levels = self
+            .layers
+            .iter()
+            .map(|l| l.level_in.max(l.level_out))
+            .max()
+            .unwrap_or(1)
+            .max(1) as f64;
+        let most_bits = self
+            .layers
+            .iter()
+            .filter_map(|l| l.precision_bits.or(Some(l.predicted_bits)))
+            .filter(|b| b.is_finite())
+            .fold(1.0, f64::max);
         let mut s = String::new();
-        let measured = if self.seconds.is_some() { "measured" } else { "predicted" };
-        let _ = write!(s, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" font-family=\"sans-serif\" font-size=\"11\">");
+        let measured = if self.seconds.is_some() {
+            "measured"
+        } else {
+            "predicted"
+        };
+        let _ = write!(
+            s,
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" font-family=\"sans-serif\" font-size=\"11\">"
+        );
         let _ = write!(s, "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>");
         let _ = write!(
             s,
@@ -280,8 +388,19 @@ impl Report {
         );
         let x2 = LEFT + BAR + 70.0;
         let x3 = x2 + STAIRS + 20.0;
-        for (x, title) in [(LEFT, format!("seconds ({measured})")), (x2, "level".into()), (x3, "bits of precision (bar: predicted bound, dot: measured)".into())] {
-            let _ = write!(s, "<text x=\"{x:.0}\" y=\"{:.0}\" fill=\"#555\">{title}</text>", top - 12.0);
+        for (x, title) in [
+            (LEFT, format!("seconds ({measured})")),
+            (x2, "level".into()),
+            (
+                x3,
+                "bits of precision (bar: predicted bound, dot: measured)".into(),
+            ),
+        ] {
+            let _ = write!(
+                s,
+                "<text x=\"{x:.0}\" y=\"{:.0}\" fill=\"#555\">{title}</text>",
+                top - 12.0
+            );
         }
         let mut stairs = String::new();
         for (i, l) in self.layers.iter().enumerate() {
@@ -291,28 +410,85 @@ impl Report {
                 "#b5473c"
             } else if l.steps.contains(&"linear map") {
                 "#3c6fb5"
-            } else if l.steps.iter().any(|d| ["polynomial", "quartic", "square", "multiply"].contains(d)) {
+            } else if l
+                .steps
+                .iter()
+                .any(|d| ["polynomial", "quartic", "square", "multiply"].contains(d))
+            {
                 "#4a9a5b"
             } else {
                 "#999999"
             };
-            let _ = write!(s, "<text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>", LEFT - 6.0, y + 11.0, escape(&l.layer));
-            let _ = write!(s, "<rect x=\"{LEFT:.0}\" y=\"{:.1}\" width=\"{w:.1}\" height=\"{:.0}\" fill=\"{colour}\"/>", y + 2.0, ROW - 4.0);
-            let _ = write!(s, "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"#333\">{:.2}</text>", LEFT + w + 4.0, y + 11.0, time(l));
+            let _ = write!(
+                s,
+                "<text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                LEFT - 6.0,
+                y + 11.0,
+                escape(&l.layer)
+            );
+            let _ = write!(
+                s,
+                "<rect x=\"{LEFT:.0}\" y=\"{:.1}\" width=\"{w:.1}\" height=\"{:.0}\" fill=\"{colour}\"/>",
+                y + 2.0,
+                ROW - 4.0
+            );
+            let _ = write!(
+                s,
+                "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"#333\">{:.2}</text>",
+                LEFT + w + 4.0,
+                y + 11.0,
+                time(l)
+            );
             let at = |level: usize| x2 + STAIRS * level as f64 / levels;
-            let _ = write!(stairs, "{:.1},{:.1} {:.1},{:.1} ", at(l.level_in), y, at(l.level_out), y + ROW);
+            let _ = write!(
+                stairs,
+                "{:.1},{:.1} {:.1},{:.1} ",
+                at(l.level_in),
+                y,
+                at(l.level_out),
+                y + ROW
+            );
             if l.predicted_bits.is_finite() && l.predicted_bits > 0.0 {
-                let _ = write!(s, "<rect x=\"{x3:.0}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.0}\" fill=\"#ddd\"/>", y + 2.0, BITS * l.predicted_bits / most_bits, ROW - 4.0);
+                let _ = write!(
+                    s,
+                    "<rect x=\"{x3:.0}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.0}\" fill=\"#ddd\"/>",
+                    y + 2.0,
+                    BITS * l.predicted_bits / most_bits,
+                    ROW - 4.0
+                );
             }
             if let Some(b) = l.precision_bits.filter(|b| b.is_finite()) {
-                let _ = write!(s, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"#333\"><title>{b:.1} bits</title></circle>", x3 + BITS * b.max(0.0) / most_bits, y + ROW / 2.0);
+                let _ = write!(
+                    s,
+                    "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"#333\"><title>{b:.1} bits</title></circle>",
+                    x3 + BITS * b.max(0.0) / most_bits,
+                    y + ROW / 2.0
+                );
             }
         }
-        let _ = write!(s, "<polyline points=\"{}\" fill=\"none\" stroke=\"#333\" stroke-width=\"1.5\"/>", stairs.trim_end());
+        let _ = write!(
+            s,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"#333\" stroke-width=\"1.5\"/>",
+            stairs.trim_end()
+        );
         let y = height - 24.0;
-        for (i, (colour, name)) in [("#3c6fb5", "linear maps"), ("#4a9a5b", "activations"), ("#b5473c", "bootstraps"), ("#999999", "joins and alignments")].iter().enumerate() {
+        for (i, (colour, name)) in [
+            ("#3c6fb5", "linear maps"),
+            ("#4a9a5b", "activations"),
+            ("#b5473c", "bootstraps"),
+            ("#999999", "joins and alignments"),
+        ]
+        .iter()
+        .enumerate()
+        {
             let x = LEFT + 150.0 * i as f64;
-            let _ = write!(s, "<rect x=\"{x:.0}\" y=\"{:.0}\" width=\"10\" height=\"10\" fill=\"{colour}\"/><text x=\"{:.0}\" y=\"{:.0}\">{name}</text>", y - 9.0, x + 14.0, y);
+            let _ = write!(
+                s,
+                "<rect x=\"{x:.0}\" y=\"{:.0}\" width=\"10\" height=\"10\" fill=\"{colour}\"/><text x=\"{:.0}\" y=\"{:.0}\">{name}</text>",
+                y - 9.0,
+                x + 14.0,
+                y
+            );
         }
         s.push_str("</svg>\n");
         s
@@ -320,5 +496,7 @@ impl Report {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }

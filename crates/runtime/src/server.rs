@@ -1,9 +1,9 @@
 //! The server: a plan and a client's evaluation keys. No field can hold a secret key.
 
+use crate::Result;
 use crate::client::{read_evaluation_keys, read_input, write_answer};
 use crate::interpreter::{Observer, State};
 use crate::verify::VerifiedPlan;
-use crate::Result;
 use ckks::keys::{EvaluationKeys, SeededCiphertext};
 use ckks::{Ciphertext, Evaluator};
 use std::io::{Read, Write};
@@ -25,7 +25,11 @@ impl Server {
         let had = keys.request();
         for (&key, &limit) in &plan.facts().keys.0 {
             if had.0.get(&key).is_none_or(|&h| h < limit) {
-                return Err(ckks::Error::MissingKey { key: key.to_string(), level: limit }.into());
+                return Err(ckks::Error::MissingKey {
+                    key: key.to_string(),
+                    level: limit,
+                }
+                .into());
             }
         }
         let evaluator = Evaluator::new(plan.parameters(), keys)?;
@@ -35,8 +39,14 @@ impl Server {
     ///
     /// # Errors
     /// [`crate::Error::File`] with the field that is wrong.
-    pub fn read(plan: Arc<VerifiedPlan>, keys: impl Read, name: &str, progress: &mut dyn FnMut(usize, usize)) -> Result<Self> {
-        let keys = read_evaluation_keys(keys, name, plan.parameters(), &plan.facts().keys, progress)?;
+    pub fn read(
+        plan: Arc<VerifiedPlan>,
+        keys: impl Read,
+        name: &str,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self> {
+        let keys =
+            read_evaluation_keys(keys, name, plan.parameters(), &plan.facts().keys, progress)?;
         Self::new(plan, keys)
     }
     /// The plan.
@@ -53,20 +63,35 @@ impl Server {
     /// [`crate::Error::File`] with the field that is wrong.
     pub fn read_input(&self, input: impl Read, name: &str) -> Result<State<Ciphertext>> {
         let p = &self.plan;
-        self.start(&read_input(input, name, p.parameters(), p.digest(), &p.plan().input)?)
+        self.start(&read_input(
+            input,
+            name,
+            p.parameters(),
+            p.digest(),
+            &p.plan().input,
+        )?)
     }
     /// The state before the first step for an input.
     ///
     /// # Errors
     /// [`crate::Error::Input`] for another number of ciphertexts.
     pub fn start(&self, input: &[SeededCiphertext]) -> Result<State<Ciphertext>> {
-        self.plan.start(input.iter().map(|c| c.expand(self.plan.parameters())).collect())
+        self.plan.start(
+            input
+                .iter()
+                .map(|c| c.expand(self.plan.parameters()))
+                .collect(),
+        )
     }
     /// Carries out the plan from a state on.
     ///
     /// # Errors
     /// [`crate::Error::Step`] with the layer, or what the observer finds.
-    pub fn run(&self, state: State<Ciphertext>, observer: &mut (impl Observer<Ciphertext> + ?Sized)) -> Result<Vec<Ciphertext>> {
+    pub fn run(
+        &self,
+        state: State<Ciphertext>,
+        observer: &mut (impl Observer<Ciphertext> + ?Sized),
+    ) -> Result<Vec<Ciphertext>> {
         self.plan.run(&self.evaluator, state, observer)
     }
     /// Writes an answer file.
@@ -75,6 +100,13 @@ impl Server {
     /// [`crate::Error::Io`].
     pub fn write_answer<W: Write>(&self, answer: &[Ciphertext], out: W, name: &str) -> Result<W> {
         let p = &self.plan;
-        write_answer(answer, out, name, p.parameters(), p.digest(), &p.plan().output)
+        write_answer(
+            answer,
+            out,
+            name,
+            p.parameters(),
+            p.digest(),
+            &p.plan().output,
+        )
     }
 }

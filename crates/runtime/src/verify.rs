@@ -17,7 +17,7 @@ type MeterValue = <Meter as Arithmetic>::Value;
 /// Most registers of one plan.
 const REGISTERS_LIMIT: usize = 1 << 20;
 /// What one thread more is worth: limbs are uneven and some loops are serial (measured: `polyveil bench`, two threads).
-const PARALLEL_EFFICIENCY: f64 = 0.93;
+const PARALLEL_EFFICIENCY: f64 = 0.875;
 /// Code, tables of tests and the allocator's slack, beyond what is counted.
 const BASE_BYTES: u64 = 200 << 20;
 
@@ -70,7 +70,9 @@ pub struct VerifiedPlan {
 /// Largest magnitude (plan units) that an operation's operands may have, where there is one.
 pub fn operand_limit(operation: &Operation) -> Option<f64> {
     match operation {
-        Operation::Polynomial { .. } | Operation::Square { .. } | Operation::Quartic { .. } => Some(1.0),
+        Operation::Polynomial { .. } | Operation::Square { .. } | Operation::Quartic { .. } => {
+            Some(1.0)
+        }
         Operation::Bootstrap { .. } => Some(0.5),
         _ => None,
     }
@@ -108,76 +110,140 @@ impl VerifiedPlan {
     fn with_digest(plan: Plan, digest: Digest) -> Result<Self> {
         let parameters = conformance::parameters(plan.parameters.clone(), "plan")?;
         for (name, port) in [("input", &plan.input), ("output", &plan.output)] {
-            check_port(port, &parameters).map_err(|reason| Error::Port { port: name.into(), reason })?;
+            check_port(port, &parameters).map_err(|reason| Error::Port {
+                port: name.into(),
+                reason,
+            })?;
         }
         let meter = Meter::new(&parameters);
         let last_use = last_uses(&plan)?;
         let mut live: BTreeMap<Register, MeterValue> = BTreeMap::new();
         let mut units: BTreeMap<Register, f64> = BTreeMap::new();
         let bound = plan.description.input_bound / plan.input.unit.abs();
-        let bound = if bound.is_finite() && bound > 0.0 { bound } else { 1.0 };
+        let bound = if bound.is_finite() && bound > 0.0 {
+            bound
+        } else {
+            1.0
+        };
         for &r in &plan.input.registers {
             units.insert(r, plan.input.unit);
-            if live.insert(r, meter.input(Level::new(plan.input.level), plan.input.slots, bound)?).is_some() {
-                return Err(Error::Port { port: "input".into(), reason: format!("register {r} occurs twice") });
+            if live
+                .insert(
+                    r,
+                    meter.input(Level::new(plan.input.level), plan.input.slots, bound)?,
+                )
+                .is_some()
+            {
+                return Err(Error::Port {
+                    port: "input".into(),
+                    reason: format!("register {r} occurs twice"),
+                });
             }
         }
         let mut steps = Vec::with_capacity(plan.steps.len());
         let mut before = meter.cost();
         let mut peak = 0u64;
         for (index, step) in plan.steps.iter().enumerate() {
-            let refuse = |reason: String| Error::Plan { step: index, layer: step.layer.clone(), reason };
+            let refuse = |reason: String| Error::Plan {
+                step: index,
+                layer: step.layer.clone(),
+                reason,
+            };
             check_operation(step, &parameters).map_err(refuse)?;
             let mut operands: Vec<MeterValue> = Vec::new();
             for r in step.operation.reads() {
-                let mut v = live.get(&r).cloned().ok_or_else(|| refuse(format!("register {r} is read before it is written or after its last use")))?;
+                let mut v = live.get(&r).cloned().ok_or_else(|| {
+                    refuse(format!(
+                        "register {r} is read before it is written or after its last use"
+                    ))
+                })?;
                 // calibration's promise, checked on the clear twin (`ClearTwin`): operands stay in their interval
                 if let Some(limit) = operand_limit(&step.operation) {
                     v.bound = v.bound.min(limit);
                 }
                 operands.push(v);
             }
-            let level_in = operands.iter().map(|v| meter.info(v).level.index()).max().unwrap_or(0);
-            let results = measure(&meter, &step.operation, &operands).map_err(|e| refuse(e.to_string()))?;
+            let level_in = operands
+                .iter()
+                .map(|v| meter.info(v).level.index())
+                .max()
+                .unwrap_or(0);
+            let results =
+                measure(&meter, &step.operation, &operands).map_err(|e| refuse(e.to_string()))?;
             let now = meter.cost();
             let cost = now.since(before);
             before = now;
-            let level_out = results.iter().map(|v| meter.info(v).level.index()).min().unwrap_or(level_in);
+            let level_out = results
+                .iter()
+                .map(|v| meter.info(v).level.index())
+                .min()
+                .unwrap_or(level_in);
             let error_bound = results.iter().map(|v| v.error_bound()).fold(0.0, f64::max);
-            let resident: u64 = live.values().map(|v| value_bytes(&parameters, meter.info(v).level)).sum();
-            peak = peak.max(resident + working_bytes(&parameters, &step.operation, Level::new(level_in)));
+            let resident: u64 = live
+                .values()
+                .map(|v| value_bytes(&parameters, meter.info(v).level))
+                .sum();
+            peak = peak
+                .max(resident + working_bytes(&parameters, &step.operation, Level::new(level_in)));
             for (r, mut v) in step.operation.writes().into_iter().zip(results) {
                 let info = meter.info(&v);
                 let (scale, want) = (info.scale, parameters.scale(info.level));
                 if scale != want {
-                    return Err(refuse(format!("register {r} is at scale 2^{:.9}, its level's is 2^{:.9}", scale.log2(), want.log2())));
+                    return Err(refuse(format!(
+                        "register {r} is at scale 2^{:.9}, its level's is 2^{:.9}",
+                        scale.log2(),
+                        want.log2()
+                    )));
                 }
                 // normalisation's promise: plan values stay within 1, or within what linear arithmetic can reach, if less
                 v.bound = v.bound.min(normal_bound(&step.operation));
                 units.insert(r, step.unit);
                 if live.insert(r, v).is_some() || r >= REGISTERS_LIMIT {
-                    return Err(refuse(format!("register {r} is written twice or out of range")));
+                    return Err(refuse(format!(
+                        "register {r} is written twice or out of range"
+                    )));
                 }
             }
             let mut released = BTreeSet::new();
-            for r in step.operation.reads().into_iter().chain(step.operation.writes()) {
+            for r in step
+                .operation
+                .reads()
+                .into_iter()
+                .chain(step.operation.writes())
+            {
                 if last_use.get(&r).is_none_or(|&last| last <= index) {
                     released.insert(r);
                     live.remove(&r);
                 }
             }
             let live_levels = live.values().map(|v| meter.info(v).level.index()).collect();
-            steps.push(StepFacts { cost, level_in, level_out, error_bound, released, live: live_levels });
+            steps.push(StepFacts {
+                cost,
+                level_in,
+                level_out,
+                error_bound,
+                released,
+                live: live_levels,
+            });
         }
         let port = &plan.output;
         let mut output_error = 0.0f64;
         for r in &port.registers {
-            let v = live.get(r).ok_or_else(|| Error::Port { port: "output".into(), reason: format!("register {r} is never written") })?;
+            let v = live.get(r).ok_or_else(|| Error::Port {
+                port: "output".into(),
+                reason: format!("register {r} is never written"),
+            })?;
             let info = meter.info(v);
             if info.level != Level::new(port.level) || info.slots > port.slots {
                 return Err(Error::Port {
                     port: "output".into(),
-                    reason: format!("register {r} ends at level {} with {} slots, the port says {} and {}", info.level.index(), info.slots, port.level, port.slots),
+                    reason: format!(
+                        "register {r} ends at level {} with {} slots, the port says {} and {}",
+                        info.level.index(),
+                        info.slots,
+                        port.level,
+                        port.slots
+                    ),
                 });
             }
             output_error = output_error.max(v.error_bound() * port.unit.abs());
@@ -190,9 +256,19 @@ impl VerifiedPlan {
             digest,
             facts: PlanFacts {
                 steps,
-                bootstraps: plan.steps.iter().filter(|s| matches!(s.operation, Operation::Bootstrap { .. })).count() as u64,
+                bootstraps: plan
+                    .steps
+                    .iter()
+                    .filter(|s| matches!(s.operation, Operation::Bootstrap { .. }))
+                    .count() as u64,
                 key_file_bytes: 0,
-                peak_bytes: BASE_BYTES + weight_bytes(&plan) + key_memory(&parameters, &keys) + table_bytes(&parameters) + transform_bytes(&plan, &parameters) + peak + pool,
+                peak_bytes: BASE_BYTES
+                    + weight_bytes(&plan)
+                    + key_memory(&parameters, &keys)
+                    + table_bytes(&parameters)
+                    + transform_bytes(&plan, &parameters)
+                    + peak
+                    + pool,
                 output_error,
                 total,
                 keys,
@@ -201,7 +277,8 @@ impl VerifiedPlan {
             parameters,
             units,
         };
-        verified.facts.key_file_bytes = evaluation_keys_bytes(&verified.parameters, &verified.client_spec());
+        verified.facts.key_file_bytes =
+            evaluation_keys_bytes(&verified.parameters, &verified.client_spec());
         Ok(verified)
     }
 
@@ -242,11 +319,19 @@ impl VerifiedPlan {
     }
     /// Predicted CPU seconds of each step.
     pub fn predicted_steps(&self, table: &CostTable) -> Vec<f64> {
-        self.facts.steps.iter().map(|s| s.cost.seconds(table)).collect()
+        self.facts
+            .steps
+            .iter()
+            .map(|s| s.cost.seconds(table))
+            .collect()
     }
     /// Predicted wall seconds on `threads` quiet cores.
     pub fn predicted_seconds(&self, table: &CostTable, threads: usize) -> f64 {
-        let speedup = if threads <= 1 { 1.0 } else { threads as f64 * PARALLEL_EFFICIENCY };
+        let speedup = if threads <= 1 {
+            1.0
+        } else {
+            threads as f64 * PARALLEL_EFFICIENCY
+        };
         self.facts.total.seconds(table) / speedup
     }
     /// Registers that are alive after a step, ascending; none where there is no such step.
@@ -273,7 +358,11 @@ fn last_uses(plan: &Plan) -> Result<BTreeMap<Register, usize>> {
         }
         for r in step.operation.writes() {
             if !written.insert(r) {
-                return Err(Error::Plan { step: i, layer: step.layer.clone(), reason: format!("register {r} is written twice") });
+                return Err(Error::Plan {
+                    step: i,
+                    layer: step.layer.clone(),
+                    reason: format!("register {r} is written twice"),
+                });
             }
         }
     }
@@ -285,33 +374,68 @@ fn last_uses(plan: &Plan) -> Result<BTreeMap<Register, usize>> {
 
 /// One step read by the meter. Where a step is a polynomial of one operand, the operand's error grows by the slope, which the
 /// products inside of it cannot see.
-fn measure(meter: &Meter, operation: &Operation, operands: &[MeterValue]) -> std::result::Result<Vec<MeterValue>, ckks::Error> {
-    let (Some(polynomial), [x]) = (polynomial_of(operation)?, operands) else { return operation.apply(meter, operands) };
-    let exact = MeterValue { deviation: 0.0, bound: x.bound.min(1.0), rms: x.rms.min(1.0), ..*x };
+fn measure(
+    meter: &Meter,
+    operation: &Operation,
+    operands: &[MeterValue],
+) -> std::result::Result<Vec<MeterValue>, ckks::Error> {
+    let (Some(polynomial), [x]) = (polynomial_of(operation)?, operands) else {
+        return operation.apply(meter, operands);
+    };
+    let exact = MeterValue {
+        deviation: 0.0,
+        bound: x.bound.min(1.0),
+        rms: x.rms.min(1.0),
+        ..*x
+    };
     let (slope, steepest) = polynomial.slope();
-    let peak = if slope > 0.0 { (x.peak * steepest / slope).max(1.0) } else { 1.0 };
+    let peak = if slope > 0.0 {
+        (x.peak * steepest / slope).max(1.0)
+    } else {
+        1.0
+    };
     let bound = polynomial.sup();
     let results = operation.apply(meter, &[exact])?;
-    Ok(results.into_iter().map(|y| MeterValue { deviation: y.deviation.hypot(x.deviation * slope), peak, bound, rms: bound, ..y }).collect())
+    Ok(results
+        .into_iter()
+        .map(|y| MeterValue {
+            deviation: y.deviation.hypot(x.deviation * slope),
+            peak,
+            bound,
+            rms: bound,
+            ..y
+        })
+        .collect())
 }
 
 /// What a square or a quartic computes, on [−1, 1].
 fn polynomial_of(operation: &Operation) -> std::result::Result<Option<Polynomial>, ckks::Error> {
     let power = match operation {
         Operation::Square { constant, .. } => [*constant, 0.0, 1.0, 0.0],
-        Operation::Quartic { coefficients: [a, b, d, e], .. } => [b * d + e, a * (d - b), b + d - a * a, 1.0],
+        Operation::Quartic {
+            coefficients: [a, b, d, e],
+            ..
+        } => [b * d + e, a * (d - b), b + d - a * a, 1.0],
         _ => return Ok(None),
     };
     // 1, x, x², x⁴ in Chebyshev polynomials
     let [c0, c1, c2, c4] = power;
-    Ok(Some(Polynomial::new(vec![c0 + c2 / 2.0 + 3.0 * c4 / 8.0, c1, c2 / 2.0 + c4 / 2.0, 0.0, c4 / 8.0])?))
+    Ok(Some(Polynomial::new(vec![
+        c0 + c2 / 2.0 + 3.0 * c4 / 8.0,
+        c1,
+        c2 / 2.0 + c4 / 2.0,
+        0.0,
+        c4 / 8.0,
+    ])?))
 }
 
 /// Bound on a result's magnitude that normalisation promises.
 fn normal_bound(operation: &Operation) -> f64 {
     match operation {
         // known from the polynomial itself
-        Operation::Polynomial { .. } | Operation::Square { .. } | Operation::Quartic { .. } => f64::INFINITY,
+        Operation::Polynomial { .. } | Operation::Square { .. } | Operation::Quartic { .. } => {
+            f64::INFINITY
+        }
         // two real vectors in one
         Operation::Join { .. } => std::f64::consts::SQRT_2,
         _ => 1.0,
@@ -324,14 +448,43 @@ fn check_operation(step: &Step, parameters: &Parameters) -> std::result::Result<
     if !(step.unit.is_finite() && step.unit != 0.0) {
         return Err(format!("unit {} is zero or not finite", step.unit));
     }
-    let finite = |v: &[f64]| if v.iter().all(|x| x.is_finite()) { Ok(()) } else { Err("a constant is not finite".to_owned()) };
+    let finite = |v: &[f64]| {
+        if v.iter().all(|x| x.is_finite()) {
+            Ok(())
+        } else {
+            Err("a constant is not finite".to_owned())
+        }
+    };
     match &step.operation {
-        Operation::Linear { inputs, outputs, map, bias, period } => {
-            if inputs.len() != map.inputs() || outputs.len() != map.outputs() || bias.len() != map.outputs() {
-                return Err(format!("{} inputs, {} outputs, {} biases for a map from {} to {}", inputs.len(), outputs.len(), bias.len(), map.inputs(), map.outputs()));
+        Operation::Linear {
+            inputs,
+            outputs,
+            map,
+            bias,
+            period,
+        } => {
+            if inputs.len() != map.inputs()
+                || outputs.len() != map.outputs()
+                || bias.len() != map.outputs()
+            {
+                return Err(format!(
+                    "{} inputs, {} outputs, {} biases for a map from {} to {}",
+                    inputs.len(),
+                    outputs.len(),
+                    bias.len(),
+                    map.inputs(),
+                    map.outputs()
+                ));
             }
-            if !period.is_power_of_two() || *period > map.slots() || map.slots() > parameters.max_slots() {
-                return Err(format!("period {period} and {} slots in a ring of {}", map.slots(), parameters.max_slots()));
+            if !period.is_power_of_two()
+                || *period > map.slots()
+                || map.slots() > parameters.max_slots()
+            {
+                return Err(format!(
+                    "period {period} and {} slots in a ring of {}",
+                    map.slots(),
+                    parameters.max_slots()
+                ));
             }
             for b in bias.iter().flatten() {
                 finite(b)?;
@@ -343,14 +496,26 @@ fn check_operation(step: &Step, parameters: &Parameters) -> std::result::Result<
         }
         Operation::Square { constant, .. } => finite(&[*constant]),
         Operation::Quartic { coefficients, .. } => finite(coefficients),
-        Operation::Align { level, .. } if *level > parameters.residual().index() => Err(format!("level {level} does not exist")),
+        Operation::Align { level, .. } if *level > parameters.residual().index() => {
+            Err(format!("level {level} does not exist"))
+        }
         Operation::Bootstrap { bootstrap, .. } => {
             finite(&[bootstrap.gain])?;
-            if !bootstrap.slots.is_power_of_two() || bootstrap.slots > parameters.max_slots() || bootstrap.target > parameters.residual().index() || bootstrap.gain <= 0.0 {
-                return Err(format!("{bootstrap:?} does not fit parameters `{}`", parameters.spec().name));
+            if !bootstrap.slots.is_power_of_two()
+                || bootstrap.slots > parameters.max_slots()
+                || bootstrap.target > parameters.residual().index()
+                || bootstrap.gain <= 0.0
+            {
+                return Err(format!(
+                    "{bootstrap:?} does not fit parameters `{}`",
+                    parameters.spec().name
+                ));
             }
             if parameters.bootstrap().is_none() {
-                return Err(format!("parameters `{}` have no bootstrapping", parameters.spec().name));
+                return Err(format!(
+                    "parameters `{}` have no bootstrapping",
+                    parameters.spec().name
+                ));
             }
             Ok(())
         }
@@ -365,7 +530,9 @@ fn value_bytes(parameters: &Parameters, level: Level) -> u64 {
 
 /// Bytes that a step needs beside what is alive: rotated copies modulo QP, digits, an accumulator.
 fn working_bytes(parameters: &Parameters, operation: &Operation, level: Level) -> u64 {
-    let extended = |level: Level| 8 * ((parameters.limbs(level).len() + parameters.special().len()) * parameters.n()) as u64;
+    let extended = |level: Level| {
+        8 * ((parameters.limbs(level).len() + parameters.special().len()) * parameters.n()) as u64
+    };
     match operation {
         Operation::Linear { map, .. } => {
             let babies: usize = (0..map.inputs()).map(|i| map.babies(i).len()).sum();
@@ -385,19 +552,29 @@ trait Digits {
 impl Digits for Parameters {
     fn dnum_at(&self, level: Level) -> u64 {
         let limbs = self.limbs(level);
-        self.digits().iter().filter(|d| limbs.iter().any(|i| d.contains(i))).count() as u64
+        self.digits()
+            .iter()
+            .filter(|d| limbs.iter().any(|i| d.contains(i)))
+            .count() as u64
     }
 }
 
 /// Bytes of all keys in memory.
 fn key_memory(parameters: &Parameters, keys: &KeyRequest) -> u64 {
-    keys.0.iter().map(|(&name, &limit)| (SwitchingKey::layout(parameters, name, limit).len() * parameters.n() * 8) as u64).sum()
+    keys.0
+        .iter()
+        .map(|(&name, &limit)| {
+            (SwitchingKey::layout(parameters, name, limit).len() * parameters.n() * 8) as u64
+        })
+        .sum()
 }
 
 /// Bytes of the bootstraps' diagonals, which an evaluator keeps encoded: for each slot count and target (and gain, for
 /// SlotToCoeff) one group of butterflies per level, of which only the outermost have the full period.
 fn transform_bytes(plan: &Plan, parameters: &Parameters) -> u64 {
-    let Some(spec) = parameters.bootstrap() else { return 0 };
+    let Some(spec) = parameters.bootstrap() else {
+        return 0;
+    };
     let full = parameters.max_slots();
     let mut down = BTreeSet::new();
     let mut up = BTreeSet::new();
@@ -409,13 +586,23 @@ fn transform_bytes(plan: &Plan, parameters: &Parameters) -> u64 {
     }
     // (terms, period) of each group from the small strides up
     let groups = |slots: usize, levels: usize| -> Vec<(u64, u64)> {
-        let (log, size) = (slots.ilog2() as usize, full.ilog2().div_ceil(levels as u32) as usize);
+        let (log, size) = (
+            slots.ilog2() as usize,
+            full.ilog2().div_ceil(levels as u32) as usize,
+        );
         (0..levels)
             .map(|g| {
                 let (from, to) = ((g * size).min(log), ((g + 1) * size).min(log));
                 let outermost = g + 1 == levels;
-                let terms = if outermost { 1u64 << (to - from) } else { (2 << (to - from)) - 1 };
-                (terms, (1u64 << to) * if outermost && slots < full { 2 } else { 1 })
+                let terms = if outermost {
+                    1u64 << (to - from)
+                } else {
+                    (2 << (to - from)) - 1
+                };
+                (
+                    terms,
+                    (1u64 << to) * if outermost && slots < full { 2 } else { 1 },
+                )
             })
             .collect()
     };
@@ -433,10 +620,18 @@ fn transform_bytes(plan: &Plan, parameters: &Parameters) -> u64 {
     for (slots, target, _) in up {
         let mut level = Level::new(target);
         let top = parameters.top(level);
-        for (i, (terms, period)) in groups(slots, spec.slot_to_coeff.levels).into_iter().enumerate().rev() {
+        for (i, (terms, period)) in groups(slots, spec.slot_to_coeff.levels)
+            .into_iter()
+            .enumerate()
+            .rev()
+        {
             level = parameters.above(level, top);
             // the last map also brings both halves together
-            let merged = if i + 1 == spec.slot_to_coeff.levels && slots < full { 2 } else { 1 };
+            let merged = if i + 1 == spec.slot_to_coeff.levels && slots < full {
+                2
+            } else {
+                1
+            };
             total += bytes(terms * merged, period, limbs(level));
         }
     }
@@ -475,7 +670,13 @@ pub(crate) fn primitives(cost: &Cost, table: &CostTable) -> Vec<Share> {
     let mut shares: Vec<Share> = cost
         .primitives(table)
         .into_iter()
-        .map(|(name, count, seconds)| Share { name: name.into(), seconds: None, predicted_cpu_seconds: seconds, share: seconds / total, count: Some(count) })
+        .map(|(name, count, seconds)| Share {
+            name: name.into(),
+            seconds: None,
+            predicted_cpu_seconds: seconds,
+            share: seconds / total,
+            count: Some(count),
+        })
         .collect();
     shares.sort_by(|a, b| b.predicted_cpu_seconds.total_cmp(&a.predicted_cpu_seconds));
     shares
@@ -488,11 +689,24 @@ mod tests {
     #[test]
     fn squares_and_quartics_are_the_polynomials_that_they_compute() {
         let (a, b, d, e) = (0.7, -0.3, 1.1, 0.25);
-        let quartic = Operation::Quartic { input: 0, output: 1, coefficients: [a, b, d, e] };
-        let square = Operation::Square { input: 0, output: 1, constant: 0.4 };
-        let (q, s) = (polynomial_of(&quartic).expect("finite").expect("one"), polynomial_of(&square).expect("finite").expect("one"));
+        let quartic = Operation::Quartic {
+            input: 0,
+            output: 1,
+            coefficients: [a, b, d, e],
+        };
+        let square = Operation::Square {
+            input: 0,
+            output: 1,
+            constant: 0.4,
+        };
+        let (q, s) = (
+            polynomial_of(&quartic).expect("finite").expect("one"),
+            polynomial_of(&square).expect("finite").expect("one"),
+        );
         for x in [-1.0, -0.4, 0.0, 0.3, 0.9f64] {
-            assert!((q.evaluate(x) - ((x * x + a * x + b) * (x * x - a * x + d) + e)).abs() < 1e-12);
+            assert!(
+                (q.evaluate(x) - ((x * x + a * x + b) * (x * x - a * x + d) + e)).abs() < 1e-12
+            );
             assert!((s.evaluate(x) - (x * x + 0.4)).abs() < 1e-12);
         }
     }

@@ -20,22 +20,59 @@ const SLOTS: usize = 16;
 /// A circulant map with three diagonals; its definition on real vectors is `circulant`.
 fn map(weights: [f32; 3]) -> BlockMap {
     let diagonal = |w: f32| Values::Real(vec![w; SLOTS].into());
-    let term = |offset: usize, w: f32| Term { input: 0, output: 0, giant: offset & !1, baby: offset & 1, values: diagonal(w) };
-    BlockMap::new(SLOTS, 1, 1, vec![term(0, weights[0]), term(1, weights[1]), term(5, weights[2])], vec![]).expect("valid")
+    let term = |offset: usize, w: f32| Term {
+        input: 0,
+        output: 0,
+        giant: offset & !1,
+        baby: offset & 1,
+        values: diagonal(w),
+    };
+    BlockMap::new(
+        SLOTS,
+        1,
+        1,
+        vec![
+            term(0, weights[0]),
+            term(1, weights[1]),
+            term(5, weights[2]),
+        ],
+        vec![],
+    )
+    .expect("valid")
 }
 
 fn circulant(weights: [f32; 3], x: &[f64]) -> Vec<f64> {
     let w = weights.map(f64::from);
-    (0..SLOTS).map(|j| w[0] * x[j] + w[1] * x[(j + 1) % SLOTS] + w[2] * x[(j + 5) % SLOTS]).collect()
+    (0..SLOTS)
+        .map(|j| w[0] * x[j] + w[1] * x[(j + 1) % SLOTS] + w[2] * x[(j + 5) % SLOTS])
+        .collect()
 }
 
 fn port(name: &str, register: usize, level: usize, unit: f64) -> Port {
-    Port { name: name.into(), shape: vec![SLOTS], registers: vec![register], slots: SLOTS, places: (0..SLOTS as u32).map(|s| (0, s)).collect(), level, unit }
+    Port {
+        name: name.into(),
+        shape: vec![SLOTS],
+        registers: vec![register],
+        slots: SLOTS,
+        places: (0..SLOTS as u32).map(|s| (0, s)).collect(),
+        level,
+        unit,
+    }
 }
 
 fn linear(layer: &str, input: usize, output: usize, weights: [f32; 3]) -> Step {
     let bias = vec![Some(vec![0.125])];
-    Step { layer: layer.into(), operation: Operation::Linear { inputs: vec![input], outputs: vec![output], map: map(weights), bias, period: SLOTS }, unit: 1.0 }
+    Step {
+        layer: layer.into(),
+        operation: Operation::Linear {
+            inputs: vec![input],
+            outputs: vec![output],
+            map: map(weights),
+            bias,
+            period: SLOTS,
+        },
+        unit: 1.0,
+    }
 }
 
 const FIRST: [f32; 3] = [0.3, -0.2, 0.25];
@@ -45,23 +82,59 @@ const SECOND: [f32; 3] = [0.5, 0.1, -0.3];
 fn levelled() -> Plan {
     Plan {
         parameters: ParametersSpec::toy_levelled(6, 4),
-        description: Description { name: "toy".into(), input_bound: 2.0, labels: (0..SLOTS).map(|i| format!("class {i}")).collect(), ..Description::default() },
+        description: Description {
+            name: "toy".into(),
+            input_bound: 2.0,
+            labels: (0..SLOTS).map(|i| format!("class {i}")).collect(),
+            ..Description::default()
+        },
         input: port("x", 0, 4, 2.0),
         output: port("y", 5, 1, -3.0),
         steps: vec![
             linear("conv1", 0, 1, FIRST),
-            Step { layer: "act1".into(), operation: Operation::Square { input: 1, output: 2, constant: -0.25 }, unit: 1.0 },
+            Step {
+                layer: "act1".into(),
+                operation: Operation::Square {
+                    input: 1,
+                    output: 2,
+                    constant: -0.25,
+                },
+                unit: 1.0,
+            },
             linear("conv2", 2, 3, SECOND),
-            Step { layer: "add".into(), operation: Operation::Align { input: 2, output: 4, level: 1 }, unit: 1.0 },
-            Step { layer: "add".into(), operation: Operation::Add { left: 3, right: 4, output: 5 }, unit: -3.0 },
+            Step {
+                layer: "add".into(),
+                operation: Operation::Align {
+                    input: 2,
+                    output: 4,
+                    level: 1,
+                },
+                unit: 1.0,
+            },
+            Step {
+                layer: "add".into(),
+                operation: Operation::Add {
+                    left: 3,
+                    right: 4,
+                    output: 5,
+                },
+                unit: -3.0,
+            },
         ],
     }
 }
 
 fn levelled_truth(x: &[f64]) -> Vec<f64> {
     let x: Vec<f64> = x.iter().map(|v| v / 2.0).collect();
-    let s: Vec<f64> = circulant(FIRST, &x).iter().map(|v| (v + 0.125) * (v + 0.125) - 0.25).collect();
-    circulant(SECOND, &s).iter().zip(&s).map(|(v, s)| (v + 0.125 + s) * -3.0).collect()
+    let s: Vec<f64> = circulant(FIRST, &x)
+        .iter()
+        .map(|v| (v + 0.125) * (v + 0.125) - 0.25)
+        .collect();
+    circulant(SECOND, &s)
+        .iter()
+        .zip(&s)
+        .map(|(v, s)| (v + 0.125 + s) * -3.0)
+        .collect()
 }
 
 fn tensor() -> Vec<f64> {
@@ -83,12 +156,24 @@ fn files(p: Plan) -> Files {
     let plan = plan(p);
     let client = Client::new(plan.client_spec(), &mut rng(1)).expect("client");
     let mut calls = 0;
-    let keys = client.write_evaluation_keys(Vec::new(), "keys", &mut rng(2), &mut |_, _| calls += 1).expect("keys");
-    assert_eq!((keys.len() as u64, calls), (client.evaluation_keys_bytes(), plan.facts().keys.0.len()));
+    let keys = client
+        .write_evaluation_keys(Vec::new(), "keys", &mut rng(2), &mut |_, _| calls += 1)
+        .expect("keys");
+    assert_eq!(
+        (keys.len() as u64, calls),
+        (client.evaluation_keys_bytes(), plan.facts().keys.0.len())
+    );
     assert_eq!(keys.len() as u64, plan.facts().key_file_bytes);
-    let input = client.write_input(&tensor(), Vec::new(), "input", &mut rng(3)).expect("input");
+    let input = client
+        .write_input(&tensor(), Vec::new(), "input", &mut rng(3))
+        .expect("input");
     assert_eq!(input.len() as u64, client.input_bytes());
-    Files { plan, client, keys, input }
+    Files {
+        plan,
+        client,
+        keys,
+        input,
+    }
 }
 
 impl Files {
@@ -109,17 +194,54 @@ fn client_to_server_to_client_through_bytes() {
     let f = files(levelled());
     let server = f.server();
     let mut watch = Stopwatch::default();
-    let answer = server.run(server.read_input(&f.input[..], "input").expect("input"), &mut watch).expect("runs");
-    let bytes = server.write_answer(&answer, Vec::new(), "answer").expect("answer");
-    let logits = f.client.read_answer(&bytes[..], "answer").expect("decrypts");
+    let answer = server
+        .run(
+            server.read_input(&f.input[..], "input").expect("input"),
+            &mut watch,
+        )
+        .expect("runs");
+    let bytes = server
+        .write_answer(&answer, Vec::new(), "answer")
+        .expect("answer");
+    let logits = f
+        .client
+        .read_answer(&bytes[..], "answer")
+        .expect("decrypts");
     close(&logits, &levelled_truth(&tensor()), 1e-4);
-    let twin = ClearTwin::new(&f.plan, f.client.spec(), &tensor()).expect("twin").finish().expect("in range");
+    let twin = ClearTwin::new(&f.plan, f.client.spec(), &tensor())
+        .expect("twin")
+        .finish()
+        .expect("in range");
     close(&twin, &levelled_truth(&tensor()), 1e-6);
-    let measured = Measured { steps: watch.steps, seconds: Some(1.0), ..Measured::default() };
-    let report = Report::new(&f.plan, &ckks::meter::CostTable::default(), 2, &measured, Answer::default());
+    let measured = Measured {
+        steps: watch.steps,
+        seconds: Some(1.0),
+        ..Measured::default()
+    };
+    let report = Report::new(
+        &f.plan,
+        &ckks::meter::CostTable::default(),
+        2,
+        &measured,
+        Answer::default(),
+    );
     assert!(report.to_text().contains("conv2") && report.to_svg().starts_with("<svg"));
     let json: serde_json::Value = serde_json::from_str(&report.to_json()).expect("JSON");
-    for key in ["class", "clear_class", "max_abs_error", "seconds", "predicted_seconds", "cpu_seconds", "predicted_cpu_seconds", "peak_bytes", "predicted_peak_bytes", "key_bytes", "security_bits", "log_qp", "bootstraps"] {
+    for key in [
+        "class",
+        "clear_class",
+        "max_abs_error",
+        "seconds",
+        "predicted_seconds",
+        "cpu_seconds",
+        "predicted_cpu_seconds",
+        "peak_bytes",
+        "predicted_peak_bytes",
+        "key_bytes",
+        "security_bits",
+        "log_qp",
+        "bootstraps",
+    ] {
         assert!(json.get(key).is_some(), "{key}");
     }
 }
@@ -129,7 +251,10 @@ fn client_key_survives_its_file_and_hides_itself() {
     let f = files(levelled());
     let bytes = f.client.write(Vec::new(), "client.key").expect("writes");
     let again = Client::read(&bytes[..], "client.key").expect("reads");
-    assert_eq!(again.secret_key().coefficients(), f.client.secret_key().coefficients());
+    assert_eq!(
+        again.secret_key().coefficients(),
+        f.client.secret_key().coefficients()
+    );
     assert_eq!(again.spec(), f.client.spec());
     assert!(format!("{again:?}").contains("redacted"));
 }
@@ -151,7 +276,12 @@ fn lock_step_check_passes_and_measures_every_step() {
     let mut check = LockStep::new(&f.plan, &f.client, &state, Excess::Stop).expect("starts");
     server.run(state, &mut check).expect("within bounds");
     assert_eq!(check.steps.len(), f.plan.plan().steps.len());
-    assert!(check.steps.values().all(|p| p.largest < 1e-4 && p.mean <= p.largest));
+    assert!(
+        check
+            .steps
+            .values()
+            .all(|p| p.largest < 1e-4 && p.mean <= p.largest)
+    );
 }
 
 type Check<'a> = Box<dyn Fn(&[u8]) -> Result<()> + 'a>;
@@ -159,22 +289,53 @@ type Check<'a> = Box<dyn Fn(&[u8]) -> Result<()> + 'a>;
 /// A small file of each kind with its reader.
 fn every_file(f: &Files) -> Vec<(&'static str, Vec<u8>, Check<'_>)> {
     let server = f.server();
-    let answer = server.run(server.read_input(&f.input[..], "x").expect("input"), &mut ()).expect("runs");
-    let answer = server.write_answer(&answer, Vec::new(), "x").expect("answer");
+    let answer = server
+        .run(
+            server.read_input(&f.input[..], "x").expect("input"),
+            &mut (),
+        )
+        .expect("runs");
+    let answer = server
+        .write_answer(&answer, Vec::new(), "x")
+        .expect("answer");
     let path = std::env::temp_dir().join(format!("polyveil-toy-{}.checkpoint", std::process::id()));
     let digest = input_digest(&f.input[..], "x").expect("digest");
     let mut state = server.read_input(&f.input[..], "x").expect("input");
-    f.plan.advance(server.evaluator(), &mut state, &mut ()).expect("one step");
-    Checkpointer::new(&f.plan, path.clone(), digest).save(&state).expect("saves");
+    f.plan
+        .advance(server.evaluator(), &mut state, &mut ())
+        .expect("one step");
+    Checkpointer::new(&f.plan, path.clone(), digest)
+        .save(&state)
+        .expect("saves");
     let checkpoint = std::fs::read(&path).expect("written");
     let plan_bytes = f.plan.plan().write(Vec::new(), "x").expect("plan");
     let client_bytes = f.client.write(Vec::new(), "x").expect("client");
     vec![
-        ("plan", plan_bytes, Box::new(|b| Plan::read(b, "x").map(drop))),
-        ("client key", client_bytes, Box::new(|b| Client::read(b, "x").map(drop))),
-        ("keys", f.keys.clone(), Box::new(|b| Server::read(f.plan.clone(), b, "x", &mut |_, _| {}).map(drop))),
-        ("input", f.input.clone(), Box::new(move |b| server.read_input(b, "x").map(drop))),
-        ("answer", answer, Box::new(|b| f.client.read_answer(b, "x").map(drop))),
+        (
+            "plan",
+            plan_bytes,
+            Box::new(|b| Plan::read(b, "x").map(drop)),
+        ),
+        (
+            "client key",
+            client_bytes,
+            Box::new(|b| Client::read(b, "x").map(drop)),
+        ),
+        (
+            "keys",
+            f.keys.clone(),
+            Box::new(|b| Server::read(f.plan.clone(), b, "x", &mut |_, _| {}).map(drop)),
+        ),
+        (
+            "input",
+            f.input.clone(),
+            Box::new(move |b| server.read_input(b, "x").map(drop)),
+        ),
+        (
+            "answer",
+            answer,
+            Box::new(|b| f.client.read_answer(b, "x").map(drop)),
+        ),
         (
             "checkpoint",
             checkpoint,
@@ -194,11 +355,18 @@ fn truncated_oversized_and_flipped_files_are_refused_everywhere() {
     for (kind, good, read) in every_file(&f) {
         read(&good).unwrap_or_else(|e| panic!("{kind}: {e}"));
         let refused = |bytes: &[u8], how: String| {
-            let message = read(bytes).expect_err(&format!("{kind}: {how}")).to_string();
-            assert!(message.contains(';') && !message.contains('\n'), "{kind}: {message}");
+            let message = read(bytes)
+                .expect_err(&format!("{kind}: {how}"))
+                .to_string();
+            assert!(
+                message.contains(';') && !message.contains('\n'),
+                "{kind}: {message}"
+            );
         };
         // every byte of headers and section heads, then a sample of the bulk
-        let positions: Vec<usize> = (0..good.len().min(400)).chain((400..good.len()).step_by(good.len() / 150 + 1)).collect();
+        let positions: Vec<usize> = (0..good.len().min(400))
+            .chain((400..good.len()).step_by(good.len() / 150 + 1))
+            .collect();
         for &n in &positions {
             refused(&good[..n], format!("cut to {n}"));
             let mut bad = good.clone();
@@ -215,17 +383,51 @@ fn truncated_oversized_and_flipped_files_are_refused_everywhere() {
 #[test]
 fn files_of_another_kind_plan_or_parameter_set_are_named() {
     let f = files(levelled());
-    let other = files(Plan { parameters: ParametersSpec::toy_levelled(8, 4), ..levelled() });
-    let message = Server::read(f.plan.clone(), &other.keys[..], "other.keys", &mut |_, _| {}).expect_err("refused").to_string();
-    assert!(message.contains("other.keys") && message.contains("parameter") && message.contains("keygen"), "{message}");
-    let message = f.server().read_input(&other.input[..], "in.ct").expect_err("refused").to_string();
+    let other = files(Plan {
+        parameters: ParametersSpec::toy_levelled(8, 4),
+        ..levelled()
+    });
+    let message = Server::read(
+        f.plan.clone(),
+        &other.keys[..],
+        "other.keys",
+        &mut |_, _| {},
+    )
+    .expect_err("refused")
+    .to_string();
+    assert!(
+        message.contains("other.keys")
+            && message.contains("parameter")
+            && message.contains("keygen"),
+        "{message}"
+    );
+    let message = f
+        .server()
+        .read_input(&other.input[..], "in.ct")
+        .expect_err("refused")
+        .to_string();
     assert!(message.contains("parameter"), "{message}");
-    let message = f.server().read_input(&f.keys[..], "in.ct").expect_err("refused").to_string();
-    assert!(message.contains(Kind::Input.name()) && message.contains("polyveil encrypt"), "{message}");
+    let message = f
+        .server()
+        .read_input(&f.keys[..], "in.ct")
+        .expect_err("refused")
+        .to_string();
+    assert!(
+        message.contains(Kind::Input.name()) && message.contains("polyveil encrypt"),
+        "{message}"
+    );
     let mut changed = levelled();
-    changed.steps[1].operation = Operation::Square { input: 1, output: 2, constant: 0.5 };
+    changed.steps[1].operation = Operation::Square {
+        input: 1,
+        output: 2,
+        constant: 0.5,
+    };
     let changed = files(changed);
-    let message = f.server().read_input(&changed.input[..], "in.ct").expect_err("refused").to_string();
+    let message = f
+        .server()
+        .read_input(&changed.input[..], "in.ct")
+        .expect_err("refused")
+        .to_string();
     assert!(message.contains("another plan"), "{message}");
 }
 
@@ -235,26 +437,44 @@ fn keys_that_do_not_cover_the_plan_are_named() {
     let mut spec = f.plan.client_spec();
     let (dropped, _) = spec.keys.remove(0);
     let client = Client::new(spec, &mut rng(1)).expect("client");
-    let keys = client.write_evaluation_keys(Vec::new(), "k", &mut rng(2), &mut |_, _| {}).expect("keys");
-    let message = Server::read(f.plan.clone(), &keys[..], "few.keys", &mut |_, _| {}).expect_err("refused").to_string();
-    assert!(message.contains(&dropped.to_string()) && message.contains("keygen"), "{message}");
+    let keys = client
+        .write_evaluation_keys(Vec::new(), "k", &mut rng(2), &mut |_, _| {})
+        .expect("keys");
+    let message = Server::read(f.plan.clone(), &keys[..], "few.keys", &mut |_, _| {})
+        .expect_err("refused")
+        .to_string();
+    assert!(
+        message.contains(&dropped.to_string()) && message.contains("keygen"),
+        "{message}"
+    );
 }
 
 #[test]
 fn inputs_that_do_not_fit_are_refused() {
     let f = files(levelled());
-    let refused = |x: &[f64]| f.client.encrypt(x, &mut rng(9)).expect_err("refused").to_string();
+    let refused = |x: &[f64]| {
+        f.client
+            .encrypt(x, &mut rng(9))
+            .expect_err("refused")
+            .to_string()
+    };
     assert!(refused(&[0.0; 5]).contains("--resize"));
     let mut x = tensor();
     x[3] = f64::NAN;
     assert!(refused(&x).contains("NaN"));
     x[3] = 2.5;
     let message = refused(&x);
-    assert!(message.contains("2.5") && message.contains("calibrat"), "{message}");
+    assert!(
+        message.contains("2.5") && message.contains("calibrat"),
+        "{message}"
+    );
     let mut uncalibrated = levelled();
     uncalibrated.description.input_bound = 0.0;
     let client = Client::new(plan(uncalibrated).client_spec(), &mut rng(1)).expect("client");
-    let message = client.encrypt(&tensor(), &mut rng(2)).expect_err("refused").to_string();
+    let message = client
+        .encrypt(&tensor(), &mut rng(2))
+        .expect_err("refused")
+        .to_string();
     assert!(message.contains("calibrate"), "{message}");
 }
 
@@ -263,8 +483,15 @@ fn a_range_that_the_input_exceeds_is_found_in_the_clear_twin() {
     let mut wide = levelled();
     wide.steps[0] = linear("conv1", 0, 1, [3.0, 2.0, 1.0]);
     let f = files(wide);
-    let message = ClearTwin::new(&f.plan, f.client.spec(), &[1.9; SLOTS]).expect("twin").finish().expect_err("refused").to_string();
-    assert!(message.contains("act1") && message.contains("calibrate"), "{message}");
+    let message = ClearTwin::new(&f.plan, f.client.spec(), &[1.9; SLOTS])
+        .expect("twin")
+        .finish()
+        .expect_err("refused")
+        .to_string();
+    assert!(
+        message.contains("act1") && message.contains("calibrate"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -282,44 +509,118 @@ fn plans_that_do_not_hold_together_are_refused_with_step_and_layer() {
         change(&mut p);
         VerifiedPlan::new(p).expect_err("refused").to_string()
     };
-    let message = refused(&|p| p.steps[1].operation = Operation::Square { input: 7, output: 2, constant: 0.0 });
-    assert!(message.contains("act1") && message.contains("register 7"), "{message}");
+    let message = refused(&|p| {
+        p.steps[1].operation = Operation::Square {
+            input: 7,
+            output: 2,
+            constant: 0.0,
+        }
+    });
+    assert!(
+        message.contains("act1") && message.contains("register 7"),
+        "{message}"
+    );
     let message = refused(&|p| p.steps[2] = linear("conv2", 2, 1, SECOND));
     assert!(message.contains("written twice"), "{message}");
-    let message = refused(&|p| p.steps[3].operation = Operation::Align { input: 2, output: 4, level: 2 });
+    let message = refused(&|p| {
+        p.steps[3].operation = Operation::Align {
+            input: 2,
+            output: 4,
+            level: 2,
+        }
+    });
     assert!(message.contains("add"), "{message}");
-    assert!(refused(&|p| p.steps[1].operation = Operation::Square { input: 1, output: 2, constant: f64::NAN }).contains("finite"));
+    assert!(
+        refused(&|p| p.steps[1].operation = Operation::Square {
+            input: 1,
+            output: 2,
+            constant: f64::NAN
+        })
+        .contains("finite")
+    );
     assert!(refused(&|p| p.output.level = 0).contains("level"));
     assert!(refused(&|p| p.output.places[3] = (1, 0)).contains("place"));
     assert!(refused(&|p| p.input.level = 1).contains("level"));
-    assert!(refused(&|p| {
-        p.steps[1].operation = Operation::Bootstrap { input: 1, output: 2, bootstrap: Bootstrap { slots: SLOTS, target: 3, gain: 1.0 } };
-    })
-    .contains("bootstrapping"));
+    assert!(
+        refused(&|p| {
+            p.steps[1].operation = Operation::Bootstrap {
+                input: 1,
+                output: 2,
+                bootstrap: Bootstrap {
+                    slots: SLOTS,
+                    target: 3,
+                    gain: 1.0,
+                },
+            };
+        })
+        .contains("bootstrapping")
+    );
     assert!(refused(&|p| p.steps[0].unit = 0.0).contains("unit"));
 }
 
 #[test]
 fn nan_weights_do_not_construct() {
     let bad = Values::Complex(vec![Complex64::new(f64::NAN, 0.0); SLOTS].into());
-    let message = BlockMap::new(SLOTS, 1, 1, vec![Term { input: 0, output: 0, giant: 0, baby: 0, values: bad }], vec![]).expect_err("refused").to_string();
+    let message = BlockMap::new(
+        SLOTS,
+        1,
+        1,
+        vec![Term {
+            input: 0,
+            output: 0,
+            giant: 0,
+            baby: 0,
+            values: bad,
+        }],
+        vec![],
+    )
+    .expect_err("refused")
+    .to_string();
     assert!(message.contains("NaN"), "{message}");
 }
 
 /// linear → bootstrap → polynomial → bootstrap → linear.
 fn bootstrapped() -> Plan {
-    let bootstrap = |input, output| Operation::Bootstrap { input, output, bootstrap: Bootstrap { slots: SLOTS, target: 4, gain: 1.0 } };
+    let bootstrap = |input, output| Operation::Bootstrap {
+        input,
+        output,
+        bootstrap: Bootstrap {
+            slots: SLOTS,
+            target: 4,
+            gain: 1.0,
+        },
+    };
     let polynomial = Polynomial::new(vec![0.1, 0.3, 0.05]).expect("valid");
     Plan {
         parameters: ParametersSpec::toy(9),
-        description: Description { name: "toy".into(), input_bound: 1.0, ..Description::default() },
+        description: Description {
+            name: "toy".into(),
+            input_bound: 1.0,
+            ..Description::default()
+        },
         input: port("x", 0, 2, 2.0),
         output: port("y", 5, 3, 1.0),
         steps: vec![
             linear("conv1", 0, 1, FIRST),
-            Step { layer: "refresh1".into(), operation: bootstrap(1, 2), unit: 1.0 },
-            Step { layer: "act1".into(), operation: Operation::Polynomial { input: 2, output: 3, polynomial }, unit: 1.0 },
-            Step { layer: "refresh2".into(), operation: bootstrap(3, 4), unit: 1.0 },
+            Step {
+                layer: "refresh1".into(),
+                operation: bootstrap(1, 2),
+                unit: 1.0,
+            },
+            Step {
+                layer: "act1".into(),
+                operation: Operation::Polynomial {
+                    input: 2,
+                    output: 3,
+                    polynomial,
+                },
+                unit: 1.0,
+            },
+            Step {
+                layer: "refresh2".into(),
+                operation: bootstrap(3, 4),
+                unit: 1.0,
+            },
             linear("fc", 4, 5, SECOND),
         ],
     }
@@ -330,34 +631,70 @@ fn a_killed_run_resumes_with_the_same_answer() {
     let plan_ = bootstrapped();
     let plan = plan(plan_);
     let client = Client::new(plan.client_spec(), &mut rng(1)).expect("client");
-    let keys = client.write_evaluation_keys(Vec::new(), "keys", &mut rng(2), &mut |_, _| {}).expect("keys");
+    let keys = client
+        .write_evaluation_keys(Vec::new(), "keys", &mut rng(2), &mut |_, _| {})
+        .expect("keys");
     let x: Vec<f64> = tensor().iter().map(|v| v / 2.0).collect();
-    let input = client.write_input(&x, Vec::new(), "input", &mut rng(3)).expect("input");
+    let input = client
+        .write_input(&x, Vec::new(), "input", &mut rng(3))
+        .expect("input");
     let server = Server::read(plan.clone(), &keys[..], "keys", &mut |_, _| {}).expect("server");
-    let whole = server.run(server.read_input(&input[..], "input").expect("input"), &mut ()).expect("runs");
-    let whole = server.write_answer(&whole, Vec::new(), "answer").expect("answer");
-    let twin = ClearTwin::new(&plan, client.spec(), &x).expect("twin").finish().expect("in range");
-    close(&client.read_answer(&whole[..], "answer").expect("decrypts"), &twin, 2e-3);
+    let whole = server
+        .run(
+            server.read_input(&input[..], "input").expect("input"),
+            &mut (),
+        )
+        .expect("runs");
+    let whole = server
+        .write_answer(&whole, Vec::new(), "answer")
+        .expect("answer");
+    let twin = ClearTwin::new(&plan, client.spec(), &x)
+        .expect("twin")
+        .finish()
+        .expect("in range");
+    close(
+        &client.read_answer(&whole[..], "answer").expect("decrypts"),
+        &twin,
+        2e-3,
+    );
 
     struct Kill(usize);
     impl<V> Observer<V> for Kill {
         fn end(&mut self, done: &Done<'_, V>) -> Result<()> {
-            if done.index == self.0 { Err(Error::Input { reason: "killed".into(), remedy: "resume".into() }) } else { Ok(()) }
+            if done.index == self.0 {
+                Err(Error::Input {
+                    reason: "killed".into(),
+                    remedy: "resume".into(),
+                })
+            } else {
+                Ok(())
+            }
         }
     }
-    let path = std::env::temp_dir().join(format!("polyveil-resume-{}.checkpoint", std::process::id()));
+    let path =
+        std::env::temp_dir().join(format!("polyveil-resume-{}.checkpoint", std::process::id()));
     let digest = input_digest(&input[..], "input").expect("digest");
     for kill in [2, 3, 4] {
         let mut save = Checkpointer::new(&plan, path.clone(), digest);
         let mut killer = Kill(kill);
         let mut observers: [&mut dyn Observer<_>; 2] = [&mut save, &mut killer];
-        let stopped = server.run(server.read_input(&input[..], "input").expect("input"), &mut observers[..]);
+        let stopped = server.run(
+            server.read_input(&input[..], "input").expect("input"),
+            &mut observers[..],
+        );
         assert!(stopped.is_err());
         let state = read_checkpoint(&path, &plan, &digest).expect("a checkpoint");
         assert_eq!(state.next, if kill == 2 { 2 } else { 4 });
         let rest = server.run(state, &mut ()).expect("runs");
-        assert_eq!(server.write_answer(&rest, Vec::new(), "answer").expect("answer"), whole);
-        let message = read_checkpoint(&path, &plan, &[1; 32]).expect_err("another input").to_string();
+        assert_eq!(
+            server
+                .write_answer(&rest, Vec::new(), "answer")
+                .expect("answer"),
+            whole
+        );
+        let message = read_checkpoint(&path, &plan, &[1; 32])
+            .expect_err("another input")
+            .to_string();
         assert!(message.contains("another encrypted input"), "{message}");
     }
     std::fs::remove_file(&path).expect("removes");

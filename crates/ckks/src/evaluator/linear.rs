@@ -18,8 +18,8 @@ use std::sync::Arc;
 pub(crate) enum Plains {
     /// As small integers; encoded limb by limb where they are used.
     Coefficients(Vec<Vec<i64>>),
-    /// Encoded, [term][position in the extended list]: for maps that are used again and again.
-    Encoded(Vec<Vec<AlignedVec>>),
+    /// Encoded, [term][ring index], for the limbs of the chain without skipped levels: for maps that are used again and again.
+    Encoded(Vec<Vec<Option<AlignedVec>>>),
 }
 
 /// A borrowed or an owned encoded limb.
@@ -47,13 +47,20 @@ impl Evaluator {
         self.encode_limb(coefficients, index, &mut plain);
         plain
     }
-    fn plains(&self, map: &BlockMap, level: crate::Level, scale: f64) -> Result<Arc<Plains>, Error> {
+    fn plains(
+        &self,
+        map: &BlockMap,
+        level: crate::Level,
+        scale: f64,
+    ) -> Result<Arc<Plains>, Error> {
         let make = || -> Result<Vec<Vec<i64>>, Error> {
             map.terms()
                 .par_iter()
                 .map(|t| {
                     let len = t.values.len();
-                    let v: Vec<Complex64> = (0..len).map(|j| t.values.at(j + len - t.giant % len)).collect();
+                    let v: Vec<Complex64> = (0..len)
+                        .map(|j| t.values.at(j + len - t.giant % len))
+                        .collect();
                     self.encoder.encode(&v, scale)
                 })
                 .collect()
@@ -61,21 +68,43 @@ impl Evaluator {
         let Some(pin) = map.pin() else {
             return Ok(Arc::new(Plains::Coefficients(make()?)));
         };
-        // SlotToCoeff's scale depends on the bootstrap's gain
-        let key = (pin, level, scale.to_bits());
+        // one set of limbs serves every target level; scales differ where a target's canonical scale or a gain enters
+        let key = (pin, level.index(), scale.to_bits());
         if let Some(found) = lock(&self.pinned).get(&key) {
             return Ok(found.clone());
         }
-        let extended = self.digits(level).extended.clone();
-        let encoded = make()?.into_par_iter().map(|c| extended.iter().map(|&i| self.encode_term(&c, i)).collect()).collect();
+        let extended = self
+            .digits(crate::Level::new(level.index()))
+            .extended
+            .clone();
+        let most = self.parameters.ring().moduli().len();
+        let encoded = make()?
+            .into_par_iter()
+            .map(|c| {
+                let mut limbs: Vec<Option<AlignedVec>> = (0..most).map(|_| None).collect();
+                for &i in extended.iter() {
+                    limbs[i] = Some(self.encode_term(&c, i));
+                }
+                limbs
+            })
+            .collect();
         let plains = Arc::new(Plains::Encoded(encoded));
         lock(&self.pinned).insert(key, plains.clone());
         Ok(plains)
     }
-    pub(crate) fn linear_hoisted(&self, xs: &[Ciphertext], map: &BlockMap, scale: f64) -> Result<Vec<Ciphertext>, Error> {
+    pub(crate) fn linear_hoisted(
+        &self,
+        xs: &[Ciphertext],
+        map: &BlockMap,
+        scale: f64,
+    ) -> Result<Vec<Ciphertext>, Error> {
         let (level, plain_scale) = crate::map::prepare(self, xs, map, scale)?;
         if let Some(x) = xs.iter().find(|x| x.polys.len() != 2) {
-            return Err(Error::Degree { operation: "linear", needed: 1, had: x.degree() });
+            return Err(Error::Degree {
+                operation: "linear",
+                needed: 1,
+                had: x.degree(),
+            });
         }
         let p = &self.parameters;
         let ring = p.ring();
@@ -86,29 +115,60 @@ impl Evaluator {
                 return Ok(None);
             }
             let g = galois_element(p, by as i64);
-            Ok(Some((self.keys.find(KeyName::Galois(g), self.limit(level), level.index())?, self.permutation(g))))
+            Ok(Some((
+                self.keys
+                    .find(KeyName::Galois(g), self.limit(level), level.index())?,
+                self.permutation(g),
+            )))
         };
         // keys first, so that a missing one is reported before any work
         let babies: Vec<Vec<usize>> = (0..map.inputs()).map(|i| map.babies(i)).collect();
-        let baby_keys: Vec<Vec<_>> = babies.iter().map(|bs| bs.iter().map(|&b| key_of(b)).collect::<Result<_, _>>()).collect::<Result<_, Error>>()?;
-        let groups: Vec<(usize, usize)> = (0..map.outputs()).flat_map(|o| map.giants(o).into_iter().map(move |g| (o, g))).collect();
-        let giant_keys: Vec<_> = groups.iter().map(|&(_, g)| key_of(g)).collect::<Result<_, Error>>()?;
+        let baby_keys: Vec<Vec<_>> = babies
+            .iter()
+            .map(|bs| bs.iter().map(|&b| key_of(b)).collect::<Result<_, _>>())
+            .collect::<Result<_, Error>>()?;
+        let groups: Vec<(usize, usize)> = (0..map.outputs())
+            .flat_map(|o| map.giants(o).into_iter().map(move |g| (o, g)))
+            .collect();
+        let giant_keys: Vec<_> = groups
+            .iter()
+            .map(|&(_, g)| key_of(g))
+            .collect::<Result<_, Error>>()?;
         let plains = self.plains(map, level, plain_scale)?;
         let mut terms_of: BTreeMap<(usize, usize), Vec<(usize, usize, usize)>> = BTreeMap::new();
         for (k, t) in map.terms().iter().enumerate() {
-            let b = babies[t.input].binary_search(&t.baby).expect("babies lists every baby step");
-            terms_of.entry((t.output, t.giant)).or_default().push((t.input, b, k));
+            let b = babies[t.input]
+                .binary_search(&t.baby)
+                .expect("babies lists every baby step");
+            terms_of
+                .entry((t.output, t.giant))
+                .or_default()
+                .push((t.input, b, k));
         }
         let decomposed: Vec<_> = xs
             .iter()
             .zip(&baby_keys)
-            .map(|(x, keys)| keys.iter().any(Option::is_some).then(|| self.decompose(&x.polys[1], level)))
+            .map(|(x, keys)| {
+                keys.iter()
+                    .any(Option::is_some)
+                    .then(|| self.decompose(&x.polys[1], level))
+            })
             .collect();
         let shape = self.digits(level);
         let extended = shape.extended.clone();
         let digits = shape.digits.len();
-        let mut sums: Vec<Pair> = groups.iter().map(|_| (RnsPoly::zero(ring, extended.clone()), RnsPoly::zero(ring, extended.clone()))).collect();
-        let mut rows: Vec<Vec<(&mut [u64], &mut [u64])>> = (0..extended.len()).map(|_| Vec::with_capacity(groups.len())).collect();
+        let mut sums: Vec<Pair> = groups
+            .iter()
+            .map(|_| {
+                (
+                    RnsPoly::zero(ring, extended.clone()),
+                    RnsPoly::zero(ring, extended.clone()),
+                )
+            })
+            .collect();
+        let mut rows: Vec<Vec<(&mut [u64], &mut [u64])>> = (0..extended.len())
+            .map(|_| Vec::with_capacity(groups.len()))
+            .collect();
         for (a, b) in &mut sums {
             for (row, (a, b)) in rows.iter_mut().zip(a.limbs_mut().zip(b.limbs_mut())) {
                 row.push((a, b));
@@ -134,7 +194,8 @@ impl Evaluator {
                     if let Some(d) = &decomposed[i] {
                         scratch.fill(d, k);
                     }
-                    let mut out: Vec<Option<(AlignedVec, AlignedVec)>> = Vec::with_capacity(baby_keys[i].len());
+                    let mut out: Vec<Option<(AlignedVec, AlignedVec)>> =
+                        Vec::with_capacity(baby_keys[i].len());
                     let mut plain_at = None;
                     for (b, key) in baby_keys[i].iter().enumerate() {
                         out.push(match key {
@@ -167,10 +228,19 @@ impl Evaluator {
                     .iter()
                     .filter_map(|&(i, b, t)| {
                         let x = rotated[i][b].as_ref()?;
-                        Some((x, match &*plains {
-                            Plains::Encoded(limbs) => Cow::Borrowed(&limbs[t][k]),
-                            Plains::Coefficients(all) => Cow::Owned(self.encode_term(&all[t], index)),
-                        }))
+                        Some((
+                            x,
+                            match &*plains {
+                                Plains::Encoded(limbs) => Cow::Borrowed(
+                                    limbs[t][index]
+                                        .as_ref()
+                                        .expect("a level's limbs are among the whole chain's"),
+                                ),
+                                Plains::Coefficients(all) => {
+                                    Cow::Owned(self.encode_term(&all[t], index))
+                                }
+                            },
+                        ))
                     })
                     .collect();
                 let x0: Vec<&[u64]> = live.iter().map(|(x, _)| &x.0[..]).collect();
@@ -195,32 +265,65 @@ impl Evaluator {
                     let (s0, s1) = sum;
                     let d = self.divide_and_decompose(&s1, level);
                     drop(s1);
-                    let t = total.get_or_insert_with(|| (RnsPoly::zero(ring, extended.clone()), RnsPoly::zero(ring, extended.clone())));
-                    t.0.par_limbs_mut().zip(t.1.par_limbs_mut()).enumerate().for_each(|(k, (t0, t1))| {
-                        let q = p.prime(extended[k]);
-                        let mut scratch = Scratch::new(digits, n);
-                        scratch.fill(&d, k);
-                        let (mut u0, mut u1) = (AlignedVec::dirty(n), AlignedVec::dirty(n));
-                        scratch.times_key(q, extended[k], key, &mut u0, &mut u1);
-                        limb::add(q, &mut u0, s0.limb(k));
-                        limb::permute_add(q, t0, &u0, permutation);
-                        limb::permute_add(q, t1, &u1, permutation);
+                    let t = total.get_or_insert_with(|| {
+                        (
+                            RnsPoly::zero(ring, extended.clone()),
+                            RnsPoly::zero(ring, extended.clone()),
+                        )
                     });
+                    t.0.par_limbs_mut()
+                        .zip(t.1.par_limbs_mut())
+                        .enumerate()
+                        .for_each(|(k, (t0, t1))| {
+                            let q = p.prime(extended[k]);
+                            let mut scratch = Scratch::new(digits, n);
+                            scratch.fill(&d, k);
+                            let (mut u0, mut u1) = (AlignedVec::dirty(n), AlignedVec::dirty(n));
+                            scratch.times_key(q, extended[k], key, &mut u0, &mut u1);
+                            limb::add(q, &mut u0, s0.limb(k));
+                            limb::permute_add(q, t0, &u0, permutation);
+                            limb::permute_add(q, t1, &u1, permutation);
+                        });
                 }
             }
         }
-        let below = p.below(level).ok_or(Error::Levels { operation: "linear", needed: 1, had: 0 })?;
+        let below = p.below(level).ok_or(Error::Levels {
+            operation: "linear",
+            needed: 1,
+            had: 0,
+        })?;
         let keep = p.limbs(below).clone();
-        let drop_all: Vec<usize> = p.group(level).iter().chain(p.special().iter()).copied().collect();
+        let drop_all: Vec<usize> = p
+            .group(level)
+            .iter()
+            .chain(p.special().iter())
+            .copied()
+            .collect();
         totals
             .into_iter()
             .map(|t| {
                 let (t0, t1) = t.expect("every output of a block map has a term");
                 let y = if map.folds().is_empty() {
-                    Ciphertext { polys: vec![self.divide(&t0, &keep, &drop_all), self.divide(&t1, &keep, &drop_all)], level: below, scale, slots: map.slots() }
+                    Ciphertext {
+                        polys: vec![
+                            self.divide(&t0, &keep, &drop_all),
+                            self.divide(&t1, &keep, &drop_all),
+                        ],
+                        level: below,
+                        scale,
+                        slots: map.slots(),
+                    }
                 } else {
-                    let polys = vec![self.divide_special(&t0, level), self.divide_special(&t1, level)];
-                    let mut y = Ciphertext { polys, level, scale: xs[0].scale * plain_scale, slots: map.slots() };
+                    let polys = vec![
+                        self.divide_special(&t0, level),
+                        self.divide_special(&t1, level),
+                    ];
+                    let mut y = Ciphertext {
+                        polys,
+                        level,
+                        scale: xs[0].scale * plain_scale,
+                        slots: map.slots(),
+                    };
                     for &f in map.folds() {
                         y = self.add(&y, &self.rotate(&y, f as i64)?)?;
                     }

@@ -49,7 +49,10 @@ impl Decomposed {
             Some(target) => {
                 let (y, v) = &self.parts[digit];
                 d.conversion.finish(y, v, target, out);
-                self.ntt.ring().ntt(self.shape.extended[position]).forward(out);
+                self.ntt
+                    .ring()
+                    .ntt(self.shape.extended[position])
+                    .forward(out);
             }
         }
     }
@@ -57,7 +60,13 @@ impl Decomposed {
 
 /// Positions of `wanted` in `list` (both ascending).
 pub(crate) fn positions(list: &[usize], wanted: &[usize]) -> Vec<usize> {
-    wanted.iter().map(|w| list.binary_search(w).expect("a lower level's limbs are among a higher level's")).collect()
+    wanted
+        .iter()
+        .map(|w| {
+            list.binary_search(w)
+                .expect("a lower level's limbs are among a higher level's")
+        })
+        .collect()
 }
 
 impl Evaluator {
@@ -71,12 +80,15 @@ impl Evaluator {
             .or_insert_with(|| {
                 let p = &self.parameters;
                 let kept = p.limbs(level).clone();
-                let extended: Arc<[usize]> = kept.iter().chain(p.special().iter()).copied().collect();
+                let extended: Arc<[usize]> =
+                    kept.iter().chain(p.special().iter()).copied().collect();
                 let digits = p
                     .digits()
                     .iter()
                     .filter_map(|range| {
-                        let own: Vec<usize> = (0..kept.len()).filter(|&k| range.contains(&kept[k])).collect();
+                        let own: Vec<usize> = (0..kept.len())
+                            .filter(|&k| range.contains(&kept[k]))
+                            .collect();
                         if own.is_empty() {
                             return None;
                         }
@@ -90,11 +102,20 @@ impl Evaluator {
                                 })
                             })
                             .collect();
-                        let conversion = Conversion::new(&source, &target).expect("distinct primes, at most a digit's number");
-                        Some(Digit { own, conversion, targets })
+                        let conversion = Conversion::new(&source, &target)
+                            .expect("distinct primes, at most a digit's number");
+                        Some(Digit {
+                            own,
+                            conversion,
+                            targets,
+                        })
                     })
                     .collect();
-                Arc::new(Digits { digits, extended, kept: kept.len() })
+                Arc::new(Digits {
+                    digits,
+                    extended,
+                    kept: kept.len(),
+                })
             })
             .clone()
     }
@@ -103,7 +124,12 @@ impl Evaluator {
         self.decompose_from(c.clone(), &coefficients, level)
     }
     /// The same polynomial in both forms.
-    pub(crate) fn decompose_from(&self, ntt: RnsPoly<Ntt>, coefficients: &RnsPoly<Coeff>, level: Level) -> Decomposed {
+    pub(crate) fn decompose_from(
+        &self,
+        ntt: RnsPoly<Ntt>,
+        coefficients: &RnsPoly<Coeff>,
+        level: Level,
+    ) -> Decomposed {
         let shape = self.digits(level);
         let n = self.parameters.n();
         let parts = shape
@@ -120,17 +146,24 @@ impl Evaluator {
         Decomposed { shape, ntt, parts }
     }
     /// Σ_d digit_d·(b_d, a_d) over the extended limbs.
-    pub(crate) fn inner_product(&self, d: &Decomposed, key: &SwitchingKey) -> (RnsPoly<Ntt>, RnsPoly<Ntt>) {
+    pub(crate) fn inner_product(
+        &self,
+        d: &Decomposed,
+        key: &SwitchingKey,
+    ) -> (RnsPoly<Ntt>, RnsPoly<Ntt>) {
         let ring = self.parameters.ring();
         let extended = d.shape.extended.clone();
         let mut u0 = RnsPoly::<Ntt>::zero(ring, extended.clone());
         let mut u1 = RnsPoly::<Ntt>::zero(ring, extended.clone());
         let digits = d.shape.digits.len();
-        u0.par_limbs_mut().zip(u1.par_limbs_mut()).enumerate().for_each(|(k, (u0, u1))| {
-            let mut scratch = Scratch::new(digits, self.parameters.n());
-            scratch.fill(d, k);
-            scratch.times_key(self.parameters.prime(extended[k]), extended[k], key, u0, u1);
-        });
+        u0.par_limbs_mut()
+            .zip(u1.par_limbs_mut())
+            .enumerate()
+            .for_each(|(k, (u0, u1))| {
+                let mut scratch = Scratch::new(digits, self.parameters.n());
+                scratch.fill(d, k);
+                scratch.times_key(self.parameters.prime(extended[k]), extended[k], key, u0, u1);
+            });
         (u0, u1)
     }
     fn division(&self, keep: &[usize], drop: &[usize]) -> Arc<Division> {
@@ -140,13 +173,30 @@ impl Evaluator {
                 let p = &self.parameters;
                 let source: Vec<Modulus> = drop.iter().map(|&i| *p.prime(i)).collect();
                 let target: Vec<Modulus> = keep.iter().map(|&i| *p.prime(i)).collect();
-                let inverses = target.iter().map(|q| q.inv(source.iter().fold(1, |acc, d| q.mul(acc, q.reduce(d.value()))))).collect();
-                Arc::new(Division { conversion: Conversion::new(&source, &target).expect("distinct primes, few"), inverses })
+                let inverses = target
+                    .iter()
+                    .map(|q| {
+                        q.inv(
+                            source
+                                .iter()
+                                .fold(1, |acc, d| q.mul(acc, q.reduce(d.value()))),
+                        )
+                    })
+                    .collect();
+                Arc::new(Division {
+                    conversion: Conversion::new(&source, &target).expect("distinct primes, few"),
+                    inverses,
+                })
             })
             .clone()
     }
     /// round(x / ∏ drop) modulo `keep`; x has exactly the limbs `keep ∪ drop`.
-    pub(crate) fn divide(&self, x: &RnsPoly<Ntt>, keep: &Arc<[usize]>, drop: &[usize]) -> RnsPoly<Ntt> {
+    pub(crate) fn divide(
+        &self,
+        x: &RnsPoly<Ntt>,
+        keep: &Arc<[usize]>,
+        drop: &[usize],
+    ) -> RnsPoly<Ntt> {
         let ring = self.parameters.ring();
         let division = self.division(keep, drop);
         let (y, v) = self.remainder(x, drop, &division);
@@ -160,7 +210,12 @@ impl Evaluator {
             limb::sub_mul_scalar(q, out, &r, division.inverses[k]);
         })
     }
-    fn remainder(&self, x: &RnsPoly<Ntt>, drop: &[usize], division: &Division) -> (AlignedVec, AlignedVec) {
+    fn remainder(
+        &self,
+        x: &RnsPoly<Ntt>,
+        drop: &[usize],
+        division: &Division,
+    ) -> (AlignedVec, AlignedVec) {
         let ring = self.parameters.ring();
         let n = ring.n();
         let dropped = positions_any(x.indices(), drop);
@@ -189,13 +244,19 @@ impl Evaluator {
         let p = &self.parameters;
         let ring = p.ring();
         if x.level.index() != 0 || x.polys.len() != 2 {
-            return Err(Error::Levels { operation: "mod_raise (from level 0)", needed: 0, had: x.level.index() });
+            return Err(Error::Levels {
+                operation: "mod_raise (from level 0)",
+                needed: 0,
+                had: x.level.index(),
+            });
         }
         let n = p.n();
         let base = *p.prime(0);
         let extra = p.encapsulation_prime();
         let down = self.keys.find(KeyName::DenseToSparse, 1, 0)?;
-        let up = self.keys.find(KeyName::SparseToDense, self.limit(to), to.index())?;
+        let up = self
+            .keys
+            .find(KeyName::SparseToDense, self.limit(to), to.index())?;
         // dense → sparse modulo q0·p
         let c1 = x.polys[1].clone().into_coeff(ring);
         let both: Arc<[usize]> = [0, extra].into();
@@ -243,13 +304,25 @@ impl Evaluator {
         let (u0, u1) = self.inner_product(&d, up);
         c0.add_assign(&self.divide_special(&u0, to));
         let c1 = self.divide_special(&u1, to);
-        Ok(Ciphertext { polys: vec![c0, c1], level: to, scale: x.scale, slots: p.max_slots() })
+        Ok(Ciphertext {
+            polys: vec![c0, c1],
+            level: to,
+            scale: x.scale,
+            slots: p.max_slots(),
+        })
     }
 }
 
 /// Positions of `wanted` in `list`, which need not be ascending as a whole.
 fn positions_any(list: &[usize], wanted: &[usize]) -> Vec<usize> {
-    wanted.iter().map(|w| list.iter().position(|l| l == w).expect("the limbs to divide by are there")).collect()
+    wanted
+        .iter()
+        .map(|w| {
+            list.iter()
+                .position(|l| l == w)
+                .expect("the limbs to divide by are there")
+        })
+        .collect()
 }
 
 /// How many of Q's primes a key must cover for a level.
@@ -266,7 +339,10 @@ pub(crate) struct Scratch {
 impl Scratch {
     pub(crate) fn new(digits: usize, n: usize) -> Self {
         let make = || (0..digits).map(|_| AlignedVec::dirty(n)).collect();
-        Self { digits: make(), a: make() }
+        Self {
+            digits: make(),
+            a: make(),
+        }
     }
     /// Loads limb `position` of every digit.
     pub(crate) fn fill(&mut self, d: &Decomposed, position: usize) {
@@ -275,7 +351,14 @@ impl Scratch {
         }
     }
     /// (Σ digit·b, Σ digit·a) at the ring index that was loaded.
-    pub(crate) fn times_key(&mut self, q: &Modulus, index: usize, key: &SwitchingKey, u0: &mut [u64], u1: &mut [u64]) {
+    pub(crate) fn times_key(
+        &mut self,
+        q: &Modulus,
+        index: usize,
+        key: &SwitchingKey,
+        u0: &mut [u64],
+        u1: &mut [u64],
+    ) {
         let expander = key.expander();
         for (d, a) in self.a.iter_mut().enumerate() {
             expander.uniform(SwitchingKey::stream(d, index), q, a);

@@ -4,7 +4,10 @@
 use approx::Activation;
 use ckks::BlockMap;
 use nn::calibrate::{Degree, FitOptions, calibrate, calibrate_to_polynomials};
-use nn::{BatchNorm, Conv2d, Graph, Linear, Network, NetworkBuilder, NodeId, Nonlinearity, Op, Padding, Parameter, PolyGraph, Shape, Tensor};
+use nn::{
+    BatchNorm, Conv2d, Graph, Linear, Network, NetworkBuilder, NodeId, Nonlinearity, Op, Padding,
+    Parameter, PolyGraph, Shape, Tensor,
+};
 use polyveil_compiler::{Target, compile};
 use rayon::prelude::*;
 use runtime::Plan;
@@ -26,45 +29,89 @@ impl Random {
         (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }
     pub(crate) fn parameter(&mut self, shape: &[usize], size: f64) -> Parameter {
-        let values: Vec<f32> = (0..shape.iter().product()).map(|_| (size * self.uniform()) as f32).collect();
+        let values: Vec<f32> = (0..shape.iter().product())
+            .map(|_| (size * self.uniform()) as f32)
+            .collect();
         Parameter::new("random", shape, values).expect("finite")
     }
     pub(crate) fn positive(&mut self, n: usize) -> Parameter {
-        let values: Vec<f32> = (0..n).map(|_| (1.0 + 0.5 * self.uniform()) as f32).collect();
+        let values: Vec<f32> = (0..n)
+            .map(|_| (1.0 + 0.5 * self.uniform()) as f32)
+            .collect();
         Parameter::new("random", [n], values).expect("finite")
     }
     pub(crate) fn tensor(&mut self, shape: Shape) -> Tensor {
         Tensor::new(shape, (0..shape.len()).map(|_| self.uniform()).collect()).expect("fits")
     }
-    pub(crate) fn convolution(&mut self, from: usize, to: usize, kernel: usize, stride: usize, padding: usize) -> Conv2d {
+    pub(crate) fn convolution(
+        &mut self,
+        from: usize,
+        to: usize,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    ) -> Conv2d {
         let size = (3.0 / (from * kernel * kernel) as f64).sqrt();
-        Conv2d { stride: (stride, stride), padding: Padding::same(padding), ..Conv2d::new(self.parameter(&[to, from, kernel, kernel], size)) }
+        Conv2d {
+            stride: (stride, stride),
+            padding: Padding::same(padding),
+            ..Conv2d::new(self.parameter(&[to, from, kernel, kernel], size))
+        }
     }
     pub(crate) fn norm(&mut self, n: usize) -> BatchNorm {
-        BatchNorm { scale: self.positive(n), bias: self.parameter(&[n], 0.3), mean: self.parameter(&[n], 0.3), variance: self.positive(n), epsilon: 1e-5 }
+        BatchNorm {
+            scale: self.positive(n),
+            bias: self.parameter(&[n], 0.3),
+            mean: self.parameter(&[n], 0.3),
+            variance: self.positive(n),
+            epsilon: 1e-5,
+        }
     }
     pub(crate) fn dense(&mut self, from: usize, to: usize) -> Linear {
-        Linear { weight: self.parameter(&[to, from], (3.0 / from as f64).sqrt()), bias: Some(self.parameter(&[to], 0.3)) }
+        Linear {
+            weight: self.parameter(&[to, from], (3.0 / from as f64).sqrt()),
+            bias: Some(self.parameter(&[to], 0.3)),
+        }
     }
 }
 
 pub(crate) type Builder = NetworkBuilder<Nonlinearity>;
 
 /// conv → bn, named.
-pub(crate) fn conv_bn(b: &mut Builder, random: &mut Random, name: &str, x: NodeId, conv: Conv2d) -> NodeId {
+pub(crate) fn conv_bn(
+    b: &mut Builder,
+    random: &mut Random,
+    name: &str,
+    x: NodeId,
+    conv: Conv2d,
+) -> NodeId {
     let channels = conv.out_channels();
     let y = b.add(name, Op::Conv2d(conv), &[x]).expect("valid");
-    b.add(format!("{name}.bn"), Op::BatchNorm(random.norm(channels)), &[y]).expect("valid")
+    b.add(
+        format!("{name}.bn"),
+        Op::BatchNorm(random.norm(channels)),
+        &[y],
+    )
+    .expect("valid")
 }
 
 pub(crate) fn act(b: &mut Builder, name: &str, x: NodeId, a: Activation) -> NodeId {
-    b.add(name, Op::Elementwise(Nonlinearity::Activation(a)), &[x]).expect("valid")
+    b.add(name, Op::Elementwise(Nonlinearity::Activation(a)), &[x])
+        .expect("valid")
 }
 
 /// A ResNet for small pictures: stages of `blocks` basic blocks with shortcut A.
-pub(crate) fn resnet(random: &mut Random, size: usize, widths: &[usize], blocks: usize, classes: usize) -> Graph {
+pub(crate) fn resnet(
+    random: &mut Random,
+    size: usize,
+    widths: &[usize],
+    blocks: usize,
+    classes: usize,
+) -> Graph {
     let mut b = Network::builder();
-    let x = b.input("input", Shape::image(3, size, size)).expect("valid");
+    let x = b
+        .input("input", Shape::image(3, size, size))
+        .expect("valid");
     let conv = random.convolution(3, widths[0], 3, 1, 1);
     let x = conv_bn(&mut b, random, "conv1", x, conv);
     let mut x = act(&mut b, "act1", x, Activation::Silu);
@@ -78,38 +125,83 @@ pub(crate) fn resnet(random: &mut Random, size: usize, widths: &[usize], blocks:
             let y = act(&mut b, &format!("{name}.act1"), y, Activation::Silu);
             let conv = random.convolution(width, width, 3, 1, 1);
             let y = conv_bn(&mut b, random, &format!("{name}.conv2"), y, conv);
-            let shortcut = if stride == 1 { x } else { shortcut_a(&mut b, &name, x, width) };
-            let y = b.add(format!("{name}.add"), Op::Add, &[y, shortcut]).expect("valid");
+            let shortcut = if stride == 1 {
+                x
+            } else {
+                shortcut_a(&mut b, &name, x, width)
+            };
+            let y = b
+                .add(format!("{name}.add"), Op::Add, &[y, shortcut])
+                .expect("valid");
             x = act(&mut b, &format!("{name}.act2"), y, Activation::Silu);
             from = width;
         }
     }
     let x = b.add("pool", Op::GlobalAvgPool, &[x]).expect("valid");
     let x = b.add("flatten", Op::Flatten, &[x]).expect("valid");
-    let x = b.add("linear", Op::Linear(random.dense(from, classes)), &[x]).expect("valid");
+    let x = b
+        .add("linear", Op::Linear(random.dense(from, classes)), &[x])
+        .expect("valid");
     b.finish(x).expect("valid")
 }
 
 /// Every second row and column, zero channels on both sides.
 pub(crate) fn shortcut_a(b: &mut Builder, name: &str, x: NodeId, width: usize) -> NodeId {
-    let Shape::Image { channels, height, width: columns } = b.shape(x) else { panic!("a picture") };
-    let every = |n: usize, step| nn::AxisSlice { begin: 0, end: n, step };
-    let slice = nn::Slice { axes: vec![every(channels, 1), every(height, 2), every(columns, 2)] };
-    let y = b.add(format!("{name}.slice"), Op::Slice(slice), &[x]).expect("valid");
+    let Shape::Image {
+        channels,
+        height,
+        width: columns,
+    } = b.shape(x)
+    else {
+        panic!("a picture")
+    };
+    let every = |n: usize, step| nn::AxisSlice {
+        begin: 0,
+        end: n,
+        step,
+    };
+    let slice = nn::Slice {
+        axes: vec![every(channels, 1), every(height, 2), every(columns, 2)],
+    };
+    let y = b
+        .add(format!("{name}.slice"), Op::Slice(slice), &[x])
+        .expect("valid");
     let more = width - channels;
-    let pad = nn::Pad { channels: (more / 2, more - more / 2), spatial: Padding::default() };
-    b.add(format!("{name}.pad"), Op::Pad(pad), &[y]).expect("valid")
+    let pad = nn::Pad {
+        channels: (more / 2, more - more / 2),
+        spatial: Padding::default(),
+    };
+    b.add(format!("{name}.pad"), Op::Pad(pad), &[y])
+        .expect("valid")
 }
 
 /// The polynomial twin, calibrated on random inputs.
-pub(crate) fn twin(graph: &Graph, random: &mut Random, inputs: usize, degree: usize) -> (PolyGraph, Vec<Tensor>) {
-    let data: Vec<Tensor> = (0..inputs).map(|_| random.tensor(graph.input().shape())).collect();
+pub(crate) fn twin(
+    graph: &Graph,
+    random: &mut Random,
+    inputs: usize,
+    degree: usize,
+) -> (PolyGraph, Vec<Tensor>) {
+    let data: Vec<Tensor> = (0..inputs)
+        .map(|_| random.tensor(graph.input().shape()))
+        .collect();
     let graph = if graph.activations().next().is_some() {
-        let options = FitOptions { degree: Degree::Fixed(degree), margin: 0.3, ..FitOptions::default() };
-        calibrate_to_polynomials(graph, &data.par_iter().map(|t| Ok(t.clone())), &options).expect("finite").graph
+        let options = FitOptions {
+            degree: Degree::Fixed(degree),
+            margin: 0.3,
+            ..FitOptions::default()
+        };
+        calibrate_to_polynomials(graph, &data.par_iter().map(|t| Ok(t.clone())), &options)
+            .expect("finite")
+            .graph
     } else {
-        let ranges = calibrate(graph, data.par_iter().map(|t| Ok(t.clone()))).expect("finite").ranges;
-        PolyGraph::try_from(graph.clone()).expect("polynomial").with_ranges(ranges).expect("valid")
+        let ranges = calibrate(graph, data.par_iter().map(|t| Ok(t.clone())))
+            .expect("finite")
+            .ranges;
+        PolyGraph::try_from(graph.clone())
+            .expect("polynomial")
+            .with_ranges(ranges)
+            .expect("valid")
     };
     (graph, data)
 }
@@ -158,43 +250,87 @@ pub(crate) fn run(plan: &Plan, input: &Tensor) -> Vec<f64> {
         let read = |r: usize| registers[r].clone().expect("written before");
         let real = |r: usize| read(r).0;
         let largest = |v: &[f64]| v.iter().fold(0.0f64, |m, x| m.max(x.abs()));
-        let within = |v: &[f64], limit: f64| assert!(largest(v) <= limit * (1.0 + 1e-6), "{}: {} over {limit}", step.layer, largest(v));
+        let within = |v: &[f64], limit: f64| {
+            assert!(
+                largest(v) <= limit * (1.0 + 1e-6),
+                "{}: {} over {limit}",
+                step.layer,
+                largest(v)
+            )
+        };
         let map = |r: usize, limit: f64, f: &dyn Fn(f64) -> f64| {
             let v = real(r);
             within(&v, limit);
             v.into_iter().map(f).collect::<Vec<f64>>()
         };
-        let both = |x: usize, y: usize, f: &dyn Fn(f64, f64) -> f64| real(x).into_iter().zip(real(y)).map(|(a, b)| f(a, b)).collect::<Vec<f64>>();
+        let both = |x: usize, y: usize, f: &dyn Fn(f64, f64) -> f64| {
+            real(x)
+                .into_iter()
+                .zip(real(y))
+                .map(|(a, b)| f(a, b))
+                .collect::<Vec<f64>>()
+        };
         let results: Vec<Complex> = match &step.operation {
-            Operation::Linear { inputs, map, bias, period, .. } => {
+            Operation::Linear {
+                inputs,
+                map,
+                bias,
+                period,
+                ..
+            } => {
                 let xs: Vec<Vec<f64>> = inputs.iter().map(|&r| real(r)).collect();
                 let xs: Vec<&[f64]> = xs.iter().map(Vec::as_slice).collect();
                 let mut ys = apply(map, &xs);
                 for (y, b) in ys.iter_mut().zip(bias) {
                     for (j, v) in y.iter().enumerate() {
-                        assert!((v - y[j % period]).abs() < 1e-5, "{}: period {period} does not hold", step.layer);
+                        assert!(
+                            (v - y[j % period]).abs() < 1e-5,
+                            "{}: period {period} does not hold",
+                            step.layer
+                        );
                     }
                     y.truncate(*period);
                     if let Some(b) = b {
-                        y.iter_mut().enumerate().for_each(|(j, v)| *v += b[j % b.len()]);
+                        y.iter_mut()
+                            .enumerate()
+                            .for_each(|(j, v)| *v += b[j % b.len()]);
                     }
                 }
                 ys.into_iter().map(|y| (y, None)).collect()
             }
-            Operation::Polynomial { input, polynomial, .. } => vec![(map(*input, 1.0, &|x| polynomial.evaluate(x)), None)],
-            Operation::Square { input, constant, .. } => vec![(map(*input, 1.0, &|x| x * x + constant), None)],
-            Operation::Quartic { input, coefficients: [a, b, d, e], .. } => {
-                vec![(map(*input, 1.0, &|x| (x * x + a * x + b) * (x * x - a * x + d) + e), None)]
+            Operation::Polynomial {
+                input, polynomial, ..
+            } => vec![(map(*input, 1.0, &|x| polynomial.evaluate(x)), None)],
+            Operation::Square {
+                input, constant, ..
+            } => vec![(map(*input, 1.0, &|x| x * x + constant), None)],
+            Operation::Quartic {
+                input,
+                coefficients: [a, b, d, e],
+                ..
+            } => {
+                vec![(
+                    map(*input, 1.0, &|x| {
+                        (x * x + a * x + b) * (x * x - a * x + d) + e
+                    }),
+                    None,
+                )]
             }
             Operation::Add { left, right, .. } => vec![(both(*left, *right, &|x, y| x + y), None)],
-            Operation::Multiply { left, right, .. } => vec![(both(*left, *right, &|x, y| x * y), None)],
+            Operation::Multiply { left, right, .. } => {
+                vec![(both(*left, *right, &|x, y| x * y), None)]
+            }
             Operation::Align { input, .. } => vec![read(*input)],
-            Operation::Bootstrap { input, bootstrap, .. } => {
+            Operation::Bootstrap {
+                input, bootstrap, ..
+            } => {
                 let (re, im) = read(*input);
                 assert_eq!(re.len(), bootstrap.slots);
                 let refresh = |v: Vec<f64>| {
                     within(&v, 0.5);
-                    v.into_iter().map(|x| bootstrap.gain * x).collect::<Vec<f64>>()
+                    v.into_iter()
+                        .map(|x| bootstrap.gain * x)
+                        .collect::<Vec<f64>>()
                 };
                 vec![(refresh(re), im.map(refresh))]
             }
@@ -209,8 +345,17 @@ pub(crate) fn run(plan: &Plan, input: &Tensor) -> Vec<f64> {
             put(&mut registers, r, v);
         }
     }
-    let outputs: Vec<Vec<f64>> = plan.output.registers.iter().map(|&r| registers[r].clone().expect("written").0).collect();
-    plan.output.places.iter().map(|&(c, s)| plan.output.unit * outputs[c as usize][s as usize]).collect()
+    let outputs: Vec<Vec<f64>> = plan
+        .output
+        .registers
+        .iter()
+        .map(|&r| registers[r].clone().expect("written").0)
+        .collect();
+    plan.output
+        .places
+        .iter()
+        .map(|&(c, s)| plan.output.unit * outputs[c as usize][s as usize])
+        .collect()
 }
 
 /// Compiles, checks that no level is negative, and compares the plan with the oracle on every input, relative to the largest value.
@@ -218,8 +363,17 @@ pub(crate) fn agree(graph: &PolyGraph, target: &Target, inputs: &[Tensor], toler
     let plan = compile(graph, target).expect("compiles");
     let levels = polyveil_compiler::levels(&plan);
     for step in &plan.steps {
-        for r in step.operation.reads().into_iter().chain(step.operation.writes()) {
-            assert!(levels[r].is_some(), "{}: no level is left for register {r}", step.layer);
+        for r in step
+            .operation
+            .reads()
+            .into_iter()
+            .chain(step.operation.writes())
+        {
+            assert!(
+                levels[r].is_some(),
+                "{}: no level is left for register {r}",
+                step.layer
+            );
         }
     }
     for r in &plan.output.registers {
@@ -231,7 +385,11 @@ pub(crate) fn agree(graph: &PolyGraph, target: &Target, inputs: &[Tensor], toler
         let size = want.values().iter().fold(1e-3f64, |m, x| m.max(x.abs()));
         assert_eq!(got.len(), want.values().len());
         for (i, (g, w)) in got.iter().zip(want.values()).enumerate() {
-            assert!((g - w).abs() <= tolerance * size, "value {i}: plan {g}, oracle {w}\n{}", polyveil_compiler::describe(&plan));
+            assert!(
+                (g - w).abs() <= tolerance * size,
+                "value {i}: plan {g}, oracle {w}\n{}",
+                polyveil_compiler::describe(&plan)
+            );
         }
     }
     plan
