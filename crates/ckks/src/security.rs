@@ -112,3 +112,25 @@ pub fn overflow_log2(n: usize, hamming_weight: usize, range: usize) -> f64 {
         .fold(0.0f64, f64::min);
     best / std::f64::consts::LN_2 + 1.0 + (n as f64).log2()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Error, ParametersSpec};
+
+    #[test]
+    fn the_standard_set_is_secure_and_its_bootstrap_does_not_overflow() {
+        let p = Parameters::new(ParametersSpec::standard()).expect("secure");
+        assert_eq!(p.security_bits(), 128);
+        assert!(p.log_qp() < 1747.0);
+        assert!(overflow_log2(p.n(), 32, 16) < -100.0, "{}", overflow_log2(p.n(), 32, 16));
+        // a smaller range would fail visibly often
+        assert!(overflow_log2(p.n(), 32, 6) > -40.0, "{}", overflow_log2(p.n(), 32, 6));
+    }
+
+    #[test]
+    fn a_small_ring_is_refused_unless_it_is_named_a_toy() {
+        let spec = ParametersSpec { name: "fast".into(), ..ParametersSpec::toy(11) };
+        assert!(matches!(Parameters::new(spec), Err(Error::Insecure { .. })));
+    }
+}
