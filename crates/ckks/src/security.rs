@@ -123,14 +123,25 @@ mod tests {
         let p = Parameters::new(ParametersSpec::standard()).expect("secure");
         assert_eq!(p.security_bits(), 128);
         assert!(p.log_qp() < 1747.0);
-        assert!(overflow_log2(p.n(), 32, 16) < -100.0, "{}", overflow_log2(p.n(), 32, 16));
+        assert!(
+            overflow_log2(p.n(), 32, 16) < -100.0,
+            "{}",
+            overflow_log2(p.n(), 32, 16)
+        );
         // a smaller range would fail visibly often
-        assert!(overflow_log2(p.n(), 32, 6) > -40.0, "{}", overflow_log2(p.n(), 32, 6));
+        assert!(
+            overflow_log2(p.n(), 32, 6) > -40.0,
+            "{}",
+            overflow_log2(p.n(), 32, 6)
+        );
     }
 
     #[test]
     fn a_small_ring_is_refused_unless_it_is_named_a_toy() {
-        let spec = ParametersSpec { name: "fast".into(), ..ParametersSpec::toy(11) };
+        let spec = ParametersSpec {
+            name: "fast".into(),
+            ..ParametersSpec::toy(11)
+        };
         assert!(matches!(Parameters::new(spec), Err(Error::Insecure { .. })));
     }
 }
