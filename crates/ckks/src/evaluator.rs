@@ -514,12 +514,7 @@ impl Arithmetic for Evaluator {
         let polys = x
             .polys
             .iter()
-            .map(|p| {
-                let at = switch::positions(p.indices(), &keep);
-                RnsPoly::from_limbs(self.parameters.ring(), keep.clone(), |k, out| {
-                    out.copy_from_slice(p.limb(at[k]))
-                })
-            })
+            .map(|p| p.select(&switch::positions(p.indices(), &keep)))
             .collect();
         Ok(self.wrap(polys, level, x.scale, x.slots))
     }
