@@ -90,6 +90,28 @@ impl<F: Form> RnsPoly<F> {
         }
     }
 
+    /// From canonical limbs.
+    ///
+    /// # Panics
+    /// If an index is not below the number of moduli of the ring, or there is not one limb of N words for each index.
+    pub fn from_parts(
+        ring: &Ring,
+        indices: impl Into<Arc<[usize]>>,
+        limbs: Vec<AlignedVec>,
+    ) -> Self {
+        let indices = checked(ring, indices.into());
+        assert!(
+            limbs.len() == indices.len() && limbs.iter().all(|limb| limb.len() == ring.n()),
+            "one limb of N words per modulus"
+        );
+        RnsPoly {
+            ring: ring.clone(),
+            indices,
+            data: limbs.into_iter().map(Arc::new).collect(),
+            form: PhantomData,
+        }
+    }
+
     /// The ring.
     pub fn ring(&self) -> &Ring {
         &self.ring
