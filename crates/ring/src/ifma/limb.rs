@@ -364,6 +364,9 @@ pub(crate) fn from_i64(q: &Modulus, out: &mut [u64], x: &[i64]) {
     }
 }
 
+/// Words of packed halves that are fetched ahead.
+const PACKED_AHEAD: usize = 256;
+
 /// 32-bit halves and, where there are, 16 bits above them. The portable twin is `packed::unpack`.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 pub(crate) fn unpack(low: &[u64], high: Option<&[u64]>, out: &mut [u64]) {
