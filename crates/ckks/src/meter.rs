@@ -38,7 +38,7 @@ pub struct MeterValue {
 const TAIL: f64 = 32.0;
 
 impl MeterValue {
-    /// Bound on the largest |error| over the slots.
+    /// Bound on the largest |error| over the slots. Noise only: the bias of a bootstrap's sine (see [`crate::bootstrap`]) is not in it.
     pub fn error_bound(&self) -> f64 {
         TAIL * self.peak * self.deviation
     }

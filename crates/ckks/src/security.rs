@@ -1,4 +1,4 @@
-//! Security of every published key, from published tables.
+//! Security of every published key, from published tables; and the probability that a bootstrap fails, derived ([`overflow_log2`]).
 //!
 //! * Keys under the dense ternary secret: J.-P. Bossuat et al., "Security Guidelines for Implementing Homomorphic
 //!   Encryption" (2024), ternary secrets, classical, 128 bits: the largest log QP for each N ([`TERNARY_128`]).

@@ -8,7 +8,7 @@ use ckks::map::Values;
 use ckks::parameters::{BootstrapSpec, Zone};
 use ckks::{
     Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Encoder, Evaluator, KeyRequest, Level,
-    Meter, MeterValue, Parameters, ParametersSpec, SecretKey, security,
+    Meter, MeterValue, Parameters, ParametersSpec, Polynomial, SecretKey, security,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -616,6 +616,46 @@ fn block_maps_have_the_predicted_noise() {
             1 << LOG_N,
             KEYS,
         );
+    }
+}
+
+#[test]
+fn polynomials_have_noise_within_their_window() {
+    // An estimate, not a bound: the meter takes T_k's root mean square as 1/√2, which operands around 0 exceed (T_2 and T_4 are near ±1), and
+    // products' errors as if they were one error twice, which lies above. Operands as the meter assumes: Gaussian of deviation 1/4.
+    let parameters = wide();
+    let meter = Meter::new(&parameters);
+    let x = meter.input(TOP, SLOTS, 1.0).expect("fits");
+    for (name, coefficients) in [
+        ("cubic", vec![0.1, 0.5, 0.2, 0.2]),
+        ("of degree 15", (0..16).map(|k| 0.6f64.powi(k)).collect()),
+        ("T_16", [vec![0.0; 16], vec![1.0]].concat()),
+    ] {
+        let polynomial = Polynomial::new(coefficients).expect("coefficients");
+        let predicted = meter.polynomial(&x, &polynomial).expect("levels").deviation;
+        let mut spread = Spread::default();
+        for seed in 0..KEYS as u64 {
+            let mut s = Setup::new(&parameters, &meter.keys(), 450 + seed);
+            let v: Vec<f64> = (0..SLOTS)
+                .map(|_| {
+                    // the sum of 12 uniforms has deviation 1
+                    let sum: f64 = (0..12).map(|_| uniform(&mut s.rng)).sum();
+                    ((sum - 6.0) / 4.0).clamp(-1.0, 1.0)
+                })
+                .collect();
+            let complex = |v: f64| Complex64::new(v, 0.0);
+            let c = s.encrypt(&v.iter().map(|&v| complex(v)).collect::<Vec<_>>(), TOP);
+            let y = s.evaluator.polynomial(&c, &polynomial).expect("keys");
+            let want: Vec<Complex64> = v.iter().map(|&v| complex(polynomial.evaluate(v))).collect();
+            spread.see(&s.decrypt(&y), &want);
+        }
+        let ratio = spread.deviation() / predicted;
+        println!(
+            "polynomial {name}: measured 2^{:.3} predicted 2^{:.3} ratio {ratio:.4} window 0.5 to 2",
+            spread.deviation().log2(),
+            predicted.log2(),
+        );
+        assert!((0.5..2.0).contains(&ratio), "{name}: {ratio}");
     }
 }
 
