@@ -2,8 +2,9 @@
 //!
 //! The operand has phase S₀·x with S₀·|x| ≤ 2^39; raised, it is S₀·x + q₀·I, |I| ≤ K; read at scale q₀ the value is
 //! v = x·S₀/q₀ + I, and the scale climbs to EvalMod's 2^62 inside CoeffToSlot. EvalMod evaluates sin(2πv) as cos(2π(v − 1/4)): a Chebyshev
-//! polynomial of cos(2π(v − 1/4)/4) in the even powers and two double angles; no arcsine: at a message ratio of 2^11 the sine's own error
-//! is below 2^−19.3. The factor q₀/(2πS₀) and the gain are folded into the scale.
+//! polynomial of cos(2π(v − 1/4)/4) in the even powers and two double angles; no arcsine: a coefficient c comes
+//! back as c − κ·c³, κ = (2πS₀/q₀)²/6 = 2^−17.3, which in every slot is at most κ·rms³ ≤ 2^−20.2 (docs/noise.md, as is the law of I). The factor
+//! q₀/(2πS₀) and the gain are folded into the scale.
 
 use crate::arithmetic::same_scale;
 use crate::{Arithmetic, BlockMap, Error, Level, Parameters, Polynomial};

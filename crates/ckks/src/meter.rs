@@ -38,7 +38,7 @@ pub struct MeterValue {
 const TAIL: f64 = 32.0;
 
 impl MeterValue {
-    /// Bound on the largest |error| over the slots.
+    /// Bound on the largest |error| over the slots. Noise only: the bias of a bootstrap's sine (see [`crate::bootstrap`]) is not in it.
     pub fn error_bound(&self) -> f64 {
         TAIL * self.peak * self.deviation
     }
@@ -698,7 +698,13 @@ impl Arithmetic for Meter {
             self.n() * (ring::GAUSSIAN_SIGMA * ratio).powi(2) / 12.0
                 + (1.0 + spec.hamming_weight as f64) / 12.0,
         );
-        let back = self.rounding().hypot(self.switching(to));
+        // every digit of a lifted polynomial is that polynomial: uniform modulo q0, not modulo the digit
+        let (_, _, digits) = self.shape(to);
+        let digit = base / p.log_p().exp2();
+        let switching = self.slot_error(
+            self.n() * (ring::GAUSSIAN_SIGMA * digit).powi(2) * digits.len() as f64 / 12.0,
+        );
+        let back = self.rounding().hypot(switching);
         let wraps = ((spec.hamming_weight as f64 + 1.0) / 12.0 * self.n()).sqrt() * base / x.scale;
         let y = self.with_error(x, sparse.hypot(back) / x.scale);
         Ok(MeterValue {
