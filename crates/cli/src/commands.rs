@@ -12,7 +12,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use runtime::machine::{require_disk, require_memory};
 use runtime::report::{Answer, Measured};
-use runtime::sharing::{RECORD_NAME, Terms};
+use runtime::sharing::{DEFAULT_CLASS_BITS, DEFAULT_SECURITY, Flooding, RECORD_NAME, Terms};
 use runtime::{Client, Report, VerifiedPlan, size};
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter};
@@ -183,6 +183,14 @@ pub(crate) fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
     let plan = compiler::compile(&graph, &compiler::Target::default()).map_err(named(&a.model))?;
     let plan = VerifiedPlan::new(plan)?;
     eprint!("{}", prediction(&plan, threads));
+    let (bounds, values) = (plan.client_spec().answer, plan.plan().output.places.len());
+    let once = Flooding::new(bounds, values, DEFAULT_SECURITY, 1)?;
+    eprintln!(
+        "an answer that is shared (`decrypt --share`), once, at {DEFAULT_SECURITY} bits: noise of deviation {:.1e}; its class needs a margin of {:.1e}, values reach {:.1e}",
+        once.sigma(),
+        once.needed_margin(DEFAULT_CLASS_BITS),
+        bounds.magnitude
+    );
     limit(&plan, a.max_memory)?;
     atomically(&a.output, 0o644, |out, name| {
         Ok(plan.plan().write(out, name).map(drop)?)

@@ -5,11 +5,11 @@
 //!
 //! **How much noise.** k values are shared, each with |e_i| ≤ B, so ‖e‖₂ ≤ √k·B =: ρ; z has deviation
 //! ```text
-//! σ = √(12·q)·2^(s/2)·ρ        q answers in all, s bits of statistical security
+//! σ = √(12·τ)·2^(s/2)·ρ        τ answers in all, s bits of statistical security
 //! ```
 //! Let P be the law of everything that an attacker sees, P′ the same with e left out; P′ can be made without the secret key.
-//! Gaussians of deviation σ whose centres are ρ apart have KL divergence ρ²/2σ², and divergences of q answers, however each depends
-//! on those before, add up: KL(P‖P′) ≤ q·ρ²/2σ² = 2^−s/24. From this alone follow
+//! Gaussians of deviation σ whose centres are ρ apart have KL divergence ρ²/2σ², and divergences of τ answers, however each depends
+//! on those before, add up: KL(P‖P′) ≤ τ·ρ²/2σ² = 2^−s/24. From this alone follow
 //! * search: an event (the key is found) of probability p′ under P′ has p ≤ max(2^24·p′, 2^−(s+8)) under P, since data processing
 //!   gives p·(ln(p/p′) − 1) ≤ 2^−s/24;
 //! * decision: probabilities change by at most √(KL/2) < 2^−(s+5)/2 (Pinsker). That an advantage ε in a decision game counts as
@@ -19,16 +19,17 @@
 //! numbers leave the client, everything else of the decryption stays, so ρ is the ℓ₂ norm over those.
 //!
 //! **Sampling.** The sum of exact value and noise is formed exactly, in fixed point, and rounded to a grid of steps in
-//! (σ/512, σ/256]. Low bits, in which a sum of doubles betrays its terms [Mironov, *On Significance of the Least Significant Bits for
-//! Differential Privacy*], do not leave; a cell of the grid holds some 2^44 values of the noise, whose own f64 functions are good to
-//! 2^−50, so that a cell's probability is off by at most about 2^−42 of itself, which adds less than 2^−80 to the KL divergence of a value.
+//! (σ/512, σ/256]. Low bits, in which a sum of doubles betrays its terms [Mir12], do not leave. A cell of the grid holds some 2^43
+//! values of the noise, and the functions of f64 that make it move the cell's edges by less than 2^−50·σ: the probability of a cell is
+//! right to about 2^−41 of itself. B is taken as at least 2^−32 of the magnitude and σ above the magnitude is refused, so
+//! τ·k·2^s < 2^60 in every share and the divergence above changes by less than one in a hundred.
 //!
 //! **What is decided on what.** The margin is that of the noisy values and so is the refusal: both are functions of what may be
-//! shared, so a refusal that somebody notices tells nothing more. For the same reason it counts as one of the q answers.
+//! shared, so a refusal that somebody notices tells nothing more. For the same reason it counts as one of the τ answers.
 //!
 //! [LM21] Li, Micciancio, *On the Security of Homomorphic Encryption on Approximate Numbers*. [LMSS22] Li, Micciancio, Schultz, Sorrell,
 //! *Securing Approximate Homomorphic Encryption Using Differential Privacy*. [MW18] Micciancio, Walter, *On the Bit Security of
-//! Cryptographic Primitives*.
+//! Cryptographic Primitives*. [Mir12] Mironov, *On Significance of the Least Significant Bits for Differential Privacy*.
 //!
 //! What B is, against whom it holds and what is not covered: SECURITY.md.
 
@@ -42,14 +43,16 @@ use std::path::{Path, PathBuf};
 
 /// Bits of statistical security where nobody says otherwise.
 pub const DEFAULT_SECURITY: u32 = 40;
-/// What may be asked for: less protects nothing, more is beyond the precision of the sampler.
+/// What may be asked for: less protects nothing, more drowns every answer.
 pub const SECURITY: RangeInclusive<u32> = 20..=64;
 /// Most answers that one key may be promised for.
 pub const MOST_RELEASES: u64 = 1 << 20;
 /// −log2 of the probability with which a class may be wrong, where nobody says otherwise.
 pub const DEFAULT_CLASS_BITS: u32 = 20;
 /// What may be asked for.
-pub const CLASS_BITS: RangeInclusive<u32> = 1..=64;
+pub const CLASS_BITS: RangeInclusive<u32> = 4..=64;
+/// Most bits of precision that an answer is credited with, whatever its bound says: what the sampler is good for, more than plans have.
+const MOST_PRECISION: i32 = 32;
 /// Fractional bits of the fixed-point sum below the grid.
 const FRACTION: i32 = 64;
 /// A record of shared answers is at most this long.
@@ -127,9 +130,10 @@ impl Flooding {
         bounds
             .check()
             .map_err(|e| refuse(e, "compile the plan again".into()))?;
-        // decoding rounds in f64: no answer is more precise than that, whatever the scheme's noise
         let bounds = AnswerBounds {
-            error: bounds.error.max(bounds.magnitude * 2f64.powi(-44)),
+            error: bounds
+                .error
+                .max(bounds.magnitude * 2f64.powi(-MOST_PRECISION)),
             ..bounds
         };
         let norm = (values as f64).sqrt() * bounds.error;
@@ -497,9 +501,11 @@ mod tests {
             error: 1e-300,
             ..BOUNDS
         };
-        // no answer is more precise than decoding in f64
+        // a bound that claims more than the sampler is good for counts as that
         let finer = Flooding::new(finer, 10, 40, 4).expect("in range");
-        assert!(finer.sigma() < base.sigma() && finer.bits() < 44.0);
+        assert!(finer.sigma() < base.sigma());
+        let want = 32.0 - 20.0 - 0.5 * (12.0 * 4.0 * 10.0f64).log2();
+        assert!((finer.bits() - want).abs() < 1e-9, "{}", finer.bits());
     }
 
     #[test]

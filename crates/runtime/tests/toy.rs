@@ -280,7 +280,7 @@ impl Sharing {
         let terms = Terms {
             security,
             releases,
-            class_bits: 1,
+            class_bits: 4,
         };
         self.files
             .client
@@ -369,7 +369,7 @@ fn shares_that_would_lose_the_class_are_refused() {
         .flat_map(|b| [1, 2, 3].map(|r| (b, r)))
         .filter(|&(b, r)| {
             let f = Flooding::new(bounds, SLOTS, b, r).expect("in range");
-            f.needed_margin(1) <= 2.0 * bounds.magnitude
+            f.needed_margin(4) <= 2.0 * bounds.magnitude
         })
         .max()
         .expect("some noise is small enough");
@@ -399,7 +399,7 @@ fn releases_are_promised_once_and_counted_under_their_key() {
     let terms = Terms {
         security: None,
         releases: Some(2),
-        class_bits: 1,
+        class_bits: 4,
     };
     let message = other
         .share_answer(&s.answer[..], "x", &s.record, &terms, &mut rng(1))
