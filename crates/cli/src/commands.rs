@@ -334,7 +334,9 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
             releases: a.releases,
             class_bits: a.class_bits,
         };
-        let record = folder_of(&a.key).join(RECORD_NAME);
+        // one key has one record, by whatever link it is reached
+        let key = a.key.canonicalize().map_err(named(&a.key))?;
+        let record = folder_of(&key).join(RECORD_NAME);
         let shared = client.share_answer(answer, &name, &record, &terms, &mut rng())?;
         (shared.values.clone(), Some(shared))
     } else {

@@ -5,7 +5,7 @@ use crate::container::{Digest, Kind, Reader, Writer, file_length};
 use crate::packing::{pack, packed_len, unpack};
 use crate::plan::{Description, Port};
 use crate::sharing::{self, AnswerBounds, Shared, Terms};
-use crate::{Error, Result};
+use crate::{Error, Result, releases};
 use ckks::keys::{EvaluationKeys, KeyName, KeyRequest, SecretKey, SeededCiphertext, SwitchingKey};
 use ckks::{Ciphertext, Complex64, Level, Parameters, ParametersSpec};
 use rand_core::CryptoRng;
@@ -334,7 +334,7 @@ impl Client {
         rng: &mut impl CryptoRng,
     ) -> Result<Shared> {
         let values = self.read_answer(input, name)?;
-        let key = sharing::key_name(self.secret.coefficients());
+        let key = releases::key_name(self.secret.coefficients());
         sharing::share(values, self.spec.answer, &key, record, terms, rng)
     }
 }

@@ -23,6 +23,7 @@ pub mod machine;
 pub mod packing;
 pub mod plan;
 pub mod plan_file;
+mod releases;
 pub mod report;
 pub mod server;
 pub mod sharing;

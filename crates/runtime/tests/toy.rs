@@ -378,6 +378,31 @@ fn shares_that_would_lose_the_class_are_refused() {
 }
 
 #[test]
+fn shares_at_the_same_time_are_all_counted() {
+    let s = Sharing::new("race");
+    let used = |worker: u64| -> Vec<u64> {
+        (0..5)
+            .map(|i| {
+                s.share(Some(20), Some(20), 10 * worker + i)
+                    .expect("promised")
+                    .used
+            })
+            .collect()
+    };
+    let mut all: Vec<u64> = std::thread::scope(|scope| {
+        let used = &used;
+        let workers: Vec<_> = (0..4).map(|w| scope.spawn(move || used(w))).collect();
+        workers
+            .into_iter()
+            .flat_map(|w| w.join().expect("no panic"))
+            .collect()
+    });
+    all.sort_unstable();
+    assert_eq!(all, (1..=20).collect::<Vec<u64>>());
+    s.refused(None, None, &["all 20 releases", "used up"]);
+}
+
+#[test]
 fn releases_are_promised_once_and_counted_under_their_key() {
     let s = Sharing::new("count");
     s.refused(Some(20), None, &["--releases"]);
