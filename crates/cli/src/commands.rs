@@ -12,6 +12,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use runtime::machine::{require_disk, require_memory};
 use runtime::report::{Answer, Measured};
+use runtime::sharing::{DEFAULT_CLASS_BITS, DEFAULT_SECURITY, Flooding, RECORD_NAME, Terms};
 use runtime::{Client, Report, VerifiedPlan, size};
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter};
@@ -182,6 +183,14 @@ pub(crate) fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
     let plan = compiler::compile(&graph, &compiler::Target::default()).map_err(named(&a.model))?;
     let plan = VerifiedPlan::new(plan)?;
     eprint!("{}", prediction(&plan, threads));
+    let (bounds, values) = (plan.client_spec().answer, plan.plan().output.places.len());
+    let once = Flooding::new(bounds, values, DEFAULT_SECURITY, 1)?;
+    eprintln!(
+        "an answer that is shared (`decrypt --share`), once, at {DEFAULT_SECURITY} bits: noise of deviation {:.1e}; its class needs a margin of {:.1e}, values reach {:.1e}",
+        once.sigma(),
+        once.needed_margin(DEFAULT_CLASS_BITS),
+        bounds.magnitude
+    );
     limit(&plan, a.max_memory)?;
     atomically(&a.output, 0o644, |out, name| {
         Ok(plan.plan().write(out, name).map(drop)?)
@@ -267,6 +276,11 @@ pub(crate) fn keygen(a: &KeygenArgs, threads: usize) -> Result<()> {
     atomically(&secret, 0o600, |out, name| {
         Ok(client.write(out, name).map(drop)?)
     })?;
+    // answers that were shared under the key that is gone now
+    let record = a.output.join(RECORD_NAME);
+    if a.replace && record.exists() {
+        std::fs::remove_file(&record).map_err(named(&record))?;
+    }
     note(format_args!(
         "wrote {} (secret: keep it; never send it) and {} (send it to the server)",
         secret.display(),
@@ -312,16 +326,37 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
 
 pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
     let client = client(&a.key)?;
-    let logits = client.read_answer(
-        BufReader::new(open(&a.answer)?),
-        &a.answer.display().to_string(),
-    )?;
+    let name = a.answer.display().to_string();
+    let answer = BufReader::new(open(&a.answer)?);
+    let (logits, shared) = if a.share {
+        let terms = Terms {
+            security: a.security_bits,
+            releases: a.releases,
+            class_bits: a.class_bits,
+        };
+        // one key has one record, by whatever link it is reached
+        let key = a.key.canonicalize().map_err(named(&a.key))?;
+        let record = folder_of(&key).join(RECORD_NAME);
+        let shared = client.share_answer(answer, &name, &record, &terms, &mut rng())?;
+        (shared.values.clone(), Some(shared))
+    } else {
+        (client.read_answer(answer, &name)?, None)
+    };
+    match &shared {
+        Some(s) => note(s),
+        None => note(
+            "keep this to yourself: whoever sees decrypted values can attack the key (IND-CPA-D, SECURITY.md); `--share` makes what may be passed on",
+        ),
+    }
+    if client.parameters().spec().is_toy() {
+        note("INSECURE: these are the keys of a toy parameter set, which protects nothing");
+    }
     let labels = &client.spec().description.labels;
     let best = network::top(&logits, 1)[0];
     if a.json {
         println!(
             "{}",
-            serde_json::json!({ "class": best, "label": labels.get(best), "logits": logits })
+            serde_json::json!({ "class": best, "label": labels.get(best), "logits": logits, "error_bound": client.spec().answer.error, "may_be_shared": shared.is_some(), "sharing": shared })
         );
     } else {
         print!("{}", top_lines(&logits, labels));

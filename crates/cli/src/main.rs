@@ -92,7 +92,9 @@ enum Command {
     )]
     Run(run::RunArgs),
     /// Client: decrypt an answer and print the top classes.
-    #[command(after_long_help = "Example:\n  polyveil decrypt --key keys/client.key cat.answer")]
+    #[command(
+        after_long_help = "Examples:\n  polyveil decrypt --key keys/client.key cat.answer                        # for your eyes only\n  polyveil decrypt --key keys/client.key cat.answer --share --releases 10   # may be passed on; at most 10 under this key\n\nWhoever sees decrypted values can attack the key. --share adds Gaussian noise sized from the plan's error bound, the security\nand the number of answers that will be shared, and refuses where the noise would leave no class. Answers must come from a\nserver that ran the plan. See SECURITY.md."
+    )]
     Decrypt(DecryptArgs),
     /// Explain any file: kind, version, parameters, security, who may see it.
     #[command(
@@ -247,6 +249,18 @@ pub(crate) struct DecryptArgs {
     /// client.key.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
+    /// Make an answer that may be passed on: with noise that hides what the exact one says about the key.
+    #[arg(long)]
+    share: bool,
+    /// How many answers will ever be shared under this key; fixed at the first share, counted in releases.json beside the key.
+    #[arg(long, value_name = "N", requires = "share")]
+    releases: Option<u64>,
+    /// Bits of statistical security of all shared answers together; fixed at the first share [default: 40].
+    #[arg(long, value_name = "S", requires = "share")]
+    security_bits: Option<u32>,
+    /// Refuse unless the class is right but for a probability of 2^-B over the noise.
+    #[arg(long, value_name = "B", default_value_t = runtime::sharing::DEFAULT_CLASS_BITS)]
+    class_bits: u32,
     /// Print one JSON object on stdout.
     #[arg(long)]
     json: bool,

@@ -48,15 +48,16 @@ fn refused(arguments: &[&str], code: i32, words: &[&str]) {
     }
 }
 
-/// (3, 4, 4) → dense → x² → dense → 2 classes.
+/// (3, 4, 4) → dense → x² → dense → 2 classes, of which the second is ahead by about 1.6.
 fn network(calibrated: bool) -> PolyGraph {
     let weight = |name: &str, rows: usize, columns: usize| {
         let values: Vec<f32> = (0..rows * columns)
             .map(|i| ((i * 7919 % 13) as f32 - 6.0) / 60.0)
             .collect();
+        let bias = Parameter::new("bias", [2], vec![-0.8, 0.8]).expect("finite");
         Op::Linear(nn::Linear {
             weight: Parameter::new(name, [rows, columns], values).expect("finite"),
-            bias: None,
+            bias: (rows == 2).then_some(bias),
         })
     };
     let mut b = nn::Network::<Polynomial>::builder();
@@ -235,4 +236,149 @@ fn pictures_models_memory_and_roles_are_refused_with_a_remedy() {
     let object: serde_json::Value =
         serde_json::from_slice(&out.stdout).expect("JSON alone on stdout");
     assert_eq!(object["network"], "tiny");
+}
+
+/// Runs, expects success, returns (stdout, stderr).
+fn done(arguments: &[&str]) -> (String, String) {
+    let out = polyveil(arguments);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(out.status.success(), "{arguments:?}: {}", text(&out.stderr));
+    (text(&out.stdout), text(&out.stderr))
+}
+
+#[test]
+fn answers_leave_the_client_with_noise_and_counted_or_not_at_all() {
+    let folder = Folder::new("share");
+    let target = compiler::Target {
+        parameters: ckks::ParametersSpec::toy_levelled(8, 4),
+        ..compiler::Target::default()
+    };
+    let compiled = compiler::compile(&network(true), &target).expect("compiles");
+    let plan = folder.file(
+        "tiny.plan",
+        &compiled.write(Vec::new(), "x").expect("writes"),
+    );
+    let picture = folder.file("grey.png", &png(4, 4));
+    let path = |name: &str| folder.0.join(name);
+    let (keys, key, public) = (
+        path("keys"),
+        path("keys/client.key"),
+        path("keys/evaluation.keys"),
+    );
+    let (input, answer, record) = (
+        path("x.input"),
+        path("x.answer"),
+        path("keys/releases.json"),
+    );
+    let keygen = ["keygen", text(&plan), "-o", text(&keys), "--insecure-toy"];
+    let encrypt = [
+        "encrypt",
+        "--key",
+        text(&key),
+        "--image",
+        text(&picture),
+        "-o",
+        text(&input),
+    ];
+    let run = [
+        "run",
+        "--plan",
+        text(&plan),
+        "--keys",
+        text(&public),
+        "--input",
+        text(&input),
+        "-o",
+        text(&answer),
+    ];
+    for command in [&keygen[..], &encrypt, &run] {
+        done(command);
+    }
+    let (facts, _) = done(&["inspect", text(&key)]);
+    assert!(facts.contains("2 values of magnitude up to"), "{facts}");
+
+    let decrypt = ["decrypt", "--key", text(&key), text(&answer), "--json"];
+    let with = |more: &[&'static str]| [&decrypt[..], more].concat();
+    let (plain, notes) = done(&decrypt);
+    assert!(
+        notes.contains("keep this to yourself") && notes.contains("--share"),
+        "{notes}"
+    );
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+    let plain = json(&plain);
+    assert_eq!(
+        (&plain["class"], &plain["may_be_shared"]),
+        (&1.into(), &false.into())
+    );
+
+    refused(&with(&["--releases", "2"]), 2, &[]);
+    refused(&with(&["--share"]), 1, &["--releases N"]);
+    refused(
+        &with(&["--share", "--releases", "0"]),
+        1,
+        &["0 releases", "--releases"],
+    );
+    refused(
+        &with(&["--share", "--releases", "2", "--security-bits", "7"]),
+        1,
+        &["7 bits", "20 to 64"],
+    );
+    refused(
+        &with(&["--share", "--releases", "2", "--class-bits", "0"]),
+        1,
+        &["--class-bits"],
+    );
+    refused(
+        &with(&["--share", "--releases", "1000", "--security-bits", "64"]),
+        1,
+        &[
+            "larger scale",
+            "fewer releases",
+            "after rounding",
+            "SECURITY.md",
+        ],
+    );
+    assert!(!record.exists());
+
+    let (shared, notes) = done(&with(&[
+        "--share",
+        "--releases",
+        "2",
+        "--security-bits",
+        "24",
+    ]));
+    assert!(
+        notes.contains("may be passed on") && notes.contains("bits of the answer remain"),
+        "{notes}"
+    );
+    let shared = json(&shared);
+    assert_eq!(
+        (&shared["class"], &shared["may_be_shared"]),
+        (&1.into(), &true.into())
+    );
+    let sharing = &shared["sharing"];
+    assert_eq!(
+        (&sharing["used"], &sharing["releases"]),
+        (&1.into(), &2.into())
+    );
+    let (sigma, difference) = (
+        sharing["sigma"].as_f64().expect("a number"),
+        shared["logits"][0].as_f64().expect("a number")
+            - plain["logits"][0].as_f64().expect("a number"),
+    );
+    assert!(
+        difference != 0.0 && difference.abs() < 10.0 * sigma,
+        "{difference} for {sigma}"
+    );
+    assert!(sharing["bits"].as_f64().expect("a number") > 0.0);
+
+    done(&with(&["--share"]));
+    refused(
+        &with(&["--share"]),
+        1,
+        &["all 2 releases", "used up", "keygen"],
+    );
+    // what was counted under the old key goes with it
+    done(&[&keygen[..], &["--replace"]].concat());
+    assert!(!record.exists());
 }

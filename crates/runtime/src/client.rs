@@ -4,12 +4,14 @@ use crate::conformance::{self, KeyList, key_bytes, key_request, parameters_diges
 use crate::container::{Digest, Kind, Reader, Writer, file_length};
 use crate::packing::{pack, packed_len, unpack};
 use crate::plan::{Description, Port};
-use crate::{Error, Result};
+use crate::sharing::{self, AnswerBounds, Shared, Terms};
+use crate::{Error, Result, releases};
 use ckks::keys::{EvaluationKeys, KeyName, KeyRequest, SecretKey, SeededCiphertext, SwitchingKey};
 use ckks::{Ciphertext, Complex64, Level, Parameters, ParametersSpec};
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
+use std::path::Path;
 use zeroize::Zeroizing;
 
 pub(crate) const SPEC: [u8; 4] = *b"spec";
@@ -32,6 +34,8 @@ pub struct ClientSpec {
     pub input: Port,
     /// How the output lies in slots.
     pub output: Port,
+    /// How wrong and how large the output may be.
+    pub answer: AnswerBounds,
     /// The evaluation keys that the plan needs.
     pub keys: KeyList,
     /// Digest of the plan.
@@ -286,7 +290,7 @@ impl Client {
         file.finish()
     }
 
-    /// Decrypts an answer: the output tensor, row-major, in network units.
+    /// Decrypts an answer: the output tensor, row-major, in network units. Must not leave the client: see [`Client::share_answer`].
     ///
     /// # Errors
     /// If the number of ciphertexts differs from the plan's.
@@ -308,13 +312,30 @@ impl Client {
             .collect::<Result<_>>()?;
         Ok(gather(port, &slots))
     }
-    /// Reads and decrypts an answer file.
+    /// Reads and decrypts an answer file. The values must not leave the client: see [`Client::share_answer`].
     ///
     /// # Errors
     /// [`Error::File`] with the field that is wrong.
     pub fn read_answer(&self, input: impl Read, name: &str) -> Result<Vec<f64>> {
         let answer = read_answer(input, name, &self.parameters, &self.digest, &self.spec)?;
         self.decrypt(&answer)
+    }
+    /// Reads an answer file and makes of it what may be passed on, under the terms in `record`, the key's list of shared answers:
+    /// noisy values, as [`sharing`] explains.
+    ///
+    /// # Errors
+    /// [`Error::Sharing`] where it must not be shared, [`Error::File`] and [`Error::Io`] for the answer and the record.
+    pub fn share_answer(
+        &self,
+        input: impl Read,
+        name: &str,
+        record: &Path,
+        terms: &Terms,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Shared> {
+        let values = self.read_answer(input, name)?;
+        let key = releases::key_name(self.secret.coefficients());
+        sharing::share(values, self.spec.answer, &key, record, terms, rng)
     }
 }
 
@@ -337,6 +358,14 @@ fn checked(spec: &ClientSpec, name: &str) -> Result<Parameters> {
         check_port(port, &parameters)
             .map_err(|reason| Error::file(name, what, reason, "compile the plan again"))?;
     }
+    spec.answer.check().map_err(|reason| {
+        Error::file(
+            name,
+            "bounds of the answer",
+            reason,
+            "compile the plan again",
+        )
+    })?;
     Ok(parameters)
 }
 

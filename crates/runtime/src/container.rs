@@ -25,7 +25,7 @@ use crate::{Error, Result};
 use std::io::{Read, Write};
 
 /// Version of the format that this program reads and writes.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Bytes of the header.
 pub const HEADER_LEN: u64 = 128;
 /// Bytes that a section takes beyond its payload.
@@ -681,9 +681,9 @@ mod tests {
             "{message}"
         );
         let mut newer = good.clone();
-        newer[6] = 2;
+        newer[6] = 3;
         let message = parse(&newer).expect_err("version").to_string();
-        assert!(message.contains("version 2"), "{message}");
+        assert!(message.contains("version 3"), "{message}");
         let message = parse(b"PK\x03\x04 a zip file")
             .expect_err("foreign")
             .to_string();

@@ -62,6 +62,14 @@ pub enum Error {
         /// What to do.
         remedy: String,
     },
+    /// An answer must not be shared.
+    #[error("sharing: {reason}; {remedy}")]
+    Sharing {
+        /// Why not.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
     /// A value leaves the range for which the plan was compiled.
     #[error(
         "layer {layer}: the clear twin's value reaches {reached:.4} on this input but the plan was calibrated for at most {limit:.4}; calibrate on data that covers such inputs, or raise the margin (`polyveil calibrate --margin`), and compile again"

@@ -91,6 +91,15 @@ pub fn inspect(mut input: impl Read + Seek, name: &str) -> Result<Inspection> {
                     spec.input.level
                 ),
             );
+            say(
+                "answer",
+                format!(
+                    "{} values of magnitude up to {:.3}, each with an error of at most {:.1e}",
+                    spec.output.places.len(),
+                    spec.answer.magnitude,
+                    spec.answer.error
+                ),
+            );
             say("evaluation keys", spec.keys.len().to_string());
         }
         Kind::EvaluationKeys => {

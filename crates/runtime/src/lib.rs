@@ -3,6 +3,7 @@
 //! * [`plan`]: the program that the compiler writes; [`verify`]: the only way to make it runnable, by one pass of [`ckks::Meter`];
 //!   [`interpreter`]: carrying it out over any [`ckks::Arithmetic`].
 //! * [`client`] holds the secret key, [`server`] cannot hold one.
+//! * [`sharing`]: noise flooding for answers that leave the client.
 //! * [`container`], [`packing`], [`plan_file`], [`checkpoint`], [`inspection`]: files. Bytes from outside become checked objects or one clear error.
 //! * [`check`]: the clear twin beside an encrypted run; [`report`]: what it cost; [`machine`]: memory, disk and clocks.
 //!
@@ -22,8 +23,10 @@ pub mod machine;
 pub mod packing;
 pub mod plan;
 pub mod plan_file;
+mod releases;
 pub mod report;
 pub mod server;
+pub mod sharing;
 pub mod verify;
 
 pub use check::{ClearTwin, Excess, LockStep};

@@ -6,6 +6,7 @@ use crate::conformance::{self, parameters_digest};
 use crate::container::Digest;
 use crate::plan::{Operation, Plan, Register, Step};
 use crate::report::Share;
+use crate::sharing::AnswerBounds;
 use crate::{Error, Result};
 use ckks::keys::{KeyRequest, SwitchingKey};
 use ckks::meter::{Cost, CostTable};
@@ -55,6 +56,8 @@ pub struct PlanFacts {
     pub peak_bytes: u64,
     /// Bound on the error of the output, network units.
     pub output_error: f64,
+    /// Bound on the magnitude of the output, network units, as calibration promises it.
+    pub output_magnitude: f64,
 }
 
 /// A plan that passed: the only kind that runs.
@@ -227,7 +230,7 @@ impl VerifiedPlan {
             });
         }
         let port = &plan.output;
-        let mut output_error = 0.0f64;
+        let (mut output_error, mut output_magnitude) = (0.0f64, 0.0f64);
         for r in &port.registers {
             let v = live.get(r).ok_or_else(|| Error::Port {
                 port: "output".into(),
@@ -247,6 +250,7 @@ impl VerifiedPlan {
                 });
             }
             output_error = output_error.max(v.error_bound() * port.unit.abs());
+            output_magnitude = output_magnitude.max(v.bound * port.unit.abs());
         }
         let keys = meter.keys();
         let total = meter.cost();
@@ -270,6 +274,7 @@ impl VerifiedPlan {
                     + peak
                     + pool,
                 output_error,
+                output_magnitude,
                 total,
                 keys,
             },
@@ -313,6 +318,10 @@ impl VerifiedPlan {
             description: self.plan.description.clone(),
             input: self.plan.input.clone(),
             output: self.plan.output.clone(),
+            answer: AnswerBounds {
+                error: self.facts.output_error,
+                magnitude: self.facts.output_magnitude,
+            },
             keys: self.facts.keys.0.iter().map(|(&k, &l)| (k, l)).collect(),
             plan: self.digest,
         }

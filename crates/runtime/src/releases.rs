@@ -1,0 +1,143 @@
+//! The record of the answers shared under a key: it lies beside the key and is the user's own; nobody can check that it is complete.
+
+use crate::sharing::{DEFAULT_SECURITY, MOST_RELEASES, SECURITY, Terms, refuse};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+/// A record is at most this long.
+const LIMIT: u64 = 4096;
+
+/// Takes one more release into account, on disk; returns what `admit` made of the terms, and the number used.
+pub(crate) fn charge<T>(
+    path: &Path,
+    key: &str,
+    admit: impl FnOnce(u32, u64) -> Result<T>,
+    terms: &Terms,
+) -> Result<(T, u64)> {
+    let name = path.display().to_string();
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let folder_name = folder.display().to_string();
+    // two programs at once would count one release where there are two; held until the end of this function
+    let lock = File::open(folder).map_err(Error::io(&folder_name))?;
+    lock.lock().map_err(Error::io(&folder_name))?;
+    let mut ledger = match Ledger::read(path, &name)? {
+        Some(l) => {
+            l.conforms(key, terms, &name)?;
+            l
+        }
+        None => Ledger {
+            key: key.into(),
+            security: terms.security.unwrap_or(DEFAULT_SECURITY),
+            releases: terms.releases.ok_or_else(|| {
+                refuse(
+                    "nothing was shared under this key before".into(),
+                    "say how many answers will be, in all, with --releases N: it sizes the noise and is fixed for this key".into(),
+                )
+            })?,
+            used: 0,
+        },
+    };
+    let admitted = admit(ledger.security, ledger.releases)?;
+    ledger.used += 1;
+    ledger.write(path, &lock)?;
+    Ok((admitted, ledger.used))
+}
+
+/// Names a key in its record without saying anything about it: BLAKE3 of the secret, in a domain of its own.
+pub(crate) fn key_name(secret: &[i8]) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key("polyveil releases.json: name of a secret key");
+    for &c in secret {
+        hasher.update(&c.to_le_bytes());
+    }
+    hasher.finalize().to_hex()[..32].to_owned()
+}
+
+/// The record of a key's shared answers: terms are settled at the first one, since its noise is sized for all that follow.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ledger {
+    /// Which key.
+    key: String,
+    security: u32,
+    releases: u64,
+    used: u64,
+}
+
+impl Ledger {
+    fn read(path: &Path, name: &str) -> Result<Option<Self>> {
+        let file = match File::open(path) {
+            Ok(f) => f,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io(name)(e)),
+        };
+        let mut bytes = Vec::new();
+        file.take(LIMIT)
+            .read_to_end(&mut bytes)
+            .map_err(Error::io(name))?;
+        let damaged = |problem: String| {
+            Error::file(
+                name,
+                "record of shared answers",
+                problem,
+                "without it nobody knows how many answers were shared: make new keys (`polyveil keygen`)",
+            )
+        };
+        let ledger: Self =
+            serde_json::from_slice(&bytes).map_err(|e| damaged(format!("cannot be read ({e})")))?;
+        if ledger.used > ledger.releases
+            || !SECURITY.contains(&ledger.security)
+            || !(1..=MOST_RELEASES).contains(&ledger.releases)
+        {
+            return Err(damaged("its numbers are out of range".into()));
+        }
+        Ok(Some(ledger))
+    }
+    fn conforms(&self, key: &str, terms: &Terms, name: &str) -> Result<()> {
+        if self.key != key {
+            return Err(Error::file(
+                name,
+                "key",
+                "these are the shared answers of another key",
+                "keep each client.key in a folder of its own, together with its record",
+            ));
+        }
+        if terms.releases.is_some_and(|r| r != self.releases)
+            || terms.security.is_some_and(|s| s != self.security)
+        {
+            return Err(refuse(
+                format!(
+                    "this key's terms were fixed at its first share: {} releases at {} bits ({name})",
+                    self.releases, self.security
+                ),
+                "leave --releases and --security-bits out, or make new keys for other terms".into(),
+            ));
+        }
+        if self.used >= self.releases {
+            return Err(refuse(
+                format!("all {} releases promised for this key are used up ({name})", self.releases),
+                "make new keys (`polyveil keygen`) and promise more, or keep this answer to yourself".into(),
+            ));
+        }
+        Ok(())
+    }
+    fn write(&self, path: &Path, folder: &File) -> Result<()> {
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        let name = partial.display().to_string();
+        let mut text = serde_json::to_vec_pretty(self).expect("plain data is always JSON");
+        text.push(b'\n');
+        let mut file = File::create(&partial).map_err(Error::io(&name))?;
+        file.write_all(&text).map_err(Error::io(&name))?;
+        // the count must outlive a crash: the answer leaves right after it
+        file.sync_all().map_err(Error::io(&name))?;
+        std::fs::rename(&partial, path).map_err(Error::io(&name))?;
+        folder.sync_all().map_err(Error::io(&name))
+    }
+}

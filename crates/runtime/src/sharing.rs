@@ -1,0 +1,484 @@
+//! Sharing an answer: noise flooding against IND-CPA-D, and the count of answers shared under a key.
+//!
+//! A CKKS decryption is f(m) + e: the plan's exact answer plus an error that depends on the secret key, so whoever sees it can
+//! attack the key [LM21]. A shared answer is f(m) + e + z instead, z a Gaussian that drowns e [LMSS22].
+//!
+//! **How much noise.** k values are shared, each with |e_i| ≤ B, so ‖e‖₂ ≤ √k·B =: ρ; z has deviation
+//! ```text
+//! σ = √(12·τ)·2^(s/2)·ρ        τ answers in all, s bits of statistical security
+//! ```
+//! Let P be the law of everything that an attacker sees, P′ the same with e left out; P′ can be made without the secret key.
+//! Gaussians of deviation σ whose centres are ρ apart have KL divergence ρ²/2σ², and divergences of τ answers, however each depends
+//! on those before, add up: KL(P‖P′) ≤ τ·ρ²/2σ² = 2^−s/24. From this alone follow
+//! * search: an event (the key is found) of probability p′ under P′ has p ≤ max(2^24·p′, 2^−(s+8)) under P, since data processing
+//!   gives p·(ln(p/p′) − 1) ≤ 2^−s/24;
+//! * decision: probabilities change by at most √(KL/2) < 2^−(s+5)/2 (Pinsker). That an advantage ε in a decision game counts as
+//!   log₂(1/ε²) bits is the convention of [MW18] and [LMSS22], and why 2^(s/2) is enough for what they call s bits.
+//!
+//! The same σ is the corollary of [LMSS22] that OpenFHE uses, there for all N coefficients of a decrypted polynomial. Here only k real
+//! numbers leave the client, everything else of the decryption stays, so ρ is the ℓ₂ norm over those.
+//!
+//! **Sampling.** The sum of exact value and noise is formed exactly, in fixed point, and rounded to a grid of steps in
+//! (σ/512, σ/256]. Low bits, in which a sum of doubles betrays its terms [Mir12], do not leave. A cell of the grid holds some 2^43
+//! values of the noise, and the functions of f64 that make it move the cell's edges by less than 2^−50·σ: the probability of a cell is
+//! right to about 2^−41 of itself. B is taken as at least 2^−32 of the magnitude and σ above the magnitude is refused, so
+//! τ·k·2^s < 2^60 in every share and the divergence above changes by less than one in a hundred.
+//!
+//! **What is decided on what.** The margin is that of the noisy values and so is the refusal: both are functions of what may be
+//! shared, so a refusal that somebody notices tells nothing more. For the same reason it counts as one of the τ answers.
+//!
+//! [LM21] Li, Micciancio, *On the Security of Homomorphic Encryption on Approximate Numbers*. [LMSS22] Li, Micciancio, Schultz, Sorrell,
+//! *Securing Approximate Homomorphic Encryption Using Differential Privacy*. [MW18] Micciancio, Walter, *On the Bit Security of
+//! Cryptographic Primitives*. [Mir12] Mironov, *On Significance of the Least Significant Bits for Differential Privacy*.
+//!
+//! What B is, against whom it holds and what is not covered: SECURITY.md.
+
+use crate::{Error, Result, releases};
+use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+/// Bits of statistical security where nobody says otherwise.
+pub const DEFAULT_SECURITY: u32 = 40;
+/// What may be asked for: less protects nothing, more drowns every answer.
+pub const SECURITY: RangeInclusive<u32> = 20..=64;
+/// Most answers that one key may be promised for.
+pub const MOST_RELEASES: u64 = 1 << 20;
+/// −log2 of the probability with which a class may be wrong, where nobody says otherwise.
+pub const DEFAULT_CLASS_BITS: u32 = 20;
+/// What may be asked for.
+pub const CLASS_BITS: RangeInclusive<u32> = 4..=64;
+/// Most bits of precision that an answer is credited with, whatever its bound says: what the sampler is good for, more than plans have.
+const MOST_PRECISION: i32 = 32;
+/// Fractional bits of the fixed-point sum below the grid.
+const FRACTION: i32 = 64;
+const KEEP_TO_YOURSELF: &str = "compile with a last stage at larger scale, promise fewer releases under a new key, or share only after rounding, the class alone for example (see SECURITY.md)";
+
+/// What a plan promises of its answer, in network units.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AnswerBounds {
+    /// Bound on the error of each value (`PlanFacts::output_error`).
+    pub error: f64,
+    /// Bound on the magnitude of each value, from calibration.
+    pub magnitude: f64,
+}
+
+impl AnswerBounds {
+    /// Refuses what is no bound.
+    pub(crate) fn check(&self) -> std::result::Result<(), String> {
+        let positive = |v: f64| v.is_finite() && v > 0.0;
+        if positive(self.error) && positive(self.magnitude) {
+            return Ok(());
+        }
+        Err(format!(
+            "error at most {}, magnitude at most {}: neither may be zero or infinite",
+            self.error, self.magnitude
+        ))
+    }
+}
+
+/// What the user asks of a share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Bits of statistical security, in [`SECURITY`]; none: as recorded, at first [`DEFAULT_SECURITY`].
+    pub security: Option<u32>,
+    /// How many answers will ever be shared under this key; none: as recorded.
+    pub releases: Option<u64>,
+    /// The class is wrong with probability at most 2^−this, in [`CLASS_BITS`].
+    pub class_bits: u32,
+}
+
+/// Gaussian noise sized for a bound, a security and a number of releases.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Flooding {
+    security: u32,
+    releases: u64,
+    values: usize,
+    bounds: AnswerBounds,
+    sigma: f64,
+}
+
+impl Flooding {
+    /// Noise for `releases` answers of `values` real numbers each.
+    ///
+    /// # Errors
+    /// [`Error::Sharing`] for a security outside [`SECURITY`] or a number of releases outside 1 to [`MOST_RELEASES`].
+    pub fn new(bounds: AnswerBounds, values: usize, security: u32, releases: u64) -> Result<Self> {
+        if !SECURITY.contains(&security) {
+            return Err(refuse(
+                format!("{security} bits of statistical security"),
+                format!(
+                    "ask for {} to {} (--security-bits)",
+                    SECURITY.start(),
+                    SECURITY.end()
+                ),
+            ));
+        }
+        if !(1..=MOST_RELEASES).contains(&releases) {
+            return Err(refuse(
+                format!("{releases} releases"),
+                format!(
+                    "say how many answers will be shared under this key, 1 to {MOST_RELEASES} (--releases)"
+                ),
+            ));
+        }
+        bounds
+            .check()
+            .map_err(|e| refuse(e, "compile the plan again".into()))?;
+        let bounds = AnswerBounds {
+            error: bounds
+                .error
+                .max(bounds.magnitude * 2f64.powi(-MOST_PRECISION)),
+            ..bounds
+        };
+        let norm = (values as f64).sqrt() * bounds.error;
+        Ok(Self {
+            security,
+            releases,
+            values,
+            bounds,
+            sigma: (12.0 * releases as f64).sqrt() * (f64::from(security) / 2.0).exp2() * norm,
+        })
+    }
+    /// Standard deviation of each value's noise, network units.
+    pub fn sigma(&self) -> f64 {
+        self.sigma
+    }
+    /// Bits of the answer that remain: log2(magnitude/σ); negative where noise outweighs everything.
+    pub fn bits(&self) -> f64 {
+        (self.bounds.magnitude / self.sigma).log2()
+    }
+    /// Margin between the two largest noisy values from which on the larger one is the exact answer's class, but for a probability
+    /// of 2^−`class_bits` over the noise.
+    ///
+    /// A class that is not the exact answer's passes with margin d = 2B + √2·σ·t only if the difference of its noise and that of the
+    /// best class, of deviation √2·σ, exceeds √2·σ·t; for each of k−1 classes the probability is at most exp(−t²/2)/2.
+    pub fn needed_margin(&self, class_bits: u32) -> f64 {
+        let others = self.values.max(2) as f64 - 1.0;
+        let t = (2.0 * (others.ln() + (f64::from(class_bits) - 1.0) * std::f64::consts::LN_2))
+            .max(0.0)
+            .sqrt();
+        2.0 * self.bounds.error + std::f64::consts::SQRT_2 * self.sigma * t
+    }
+    /// Refuses noise that leaves no class of any answer of this plan; looks at no answer.
+    fn leaves_a_class(&self, class_bits: u32) -> Result<()> {
+        let (needed, most) = (self.needed_margin(class_bits), 2.0 * self.bounds.magnitude);
+        if needed <= most {
+            return Ok(());
+        }
+        Err(refuse(
+            format!(
+                "{}: a class needs a margin of {needed:.3e}, answers of this plan have at most {most:.3e}",
+                self.terms()
+            ),
+            KEEP_TO_YOURSELF.into(),
+        ))
+    }
+    fn terms(&self) -> String {
+        format!(
+            "{} bits for {} releases of an answer with error up to {:.1e} take noise of deviation {:.3e}",
+            self.security, self.releases, self.bounds.error, self.sigma
+        )
+    }
+    /// Step of the grid that shared values lie on: a power of two in (σ/512, σ/256].
+    pub fn step(&self) -> f64 {
+        2f64.powi(self.sigma.log2().floor() as i32 - 8)
+    }
+    /// Adds the noise, in place, and rounds to the grid.
+    fn flood(&self, values: &mut [f64], rng: &mut impl CryptoRng) {
+        let step = self.step();
+        // powers of two: quotients and products are exact
+        let unit = step * 2f64.powi(-FRACTION);
+        for v in values {
+            let exact = (*v / unit) as i128;
+            let noise = (normal(rng) * self.sigma / unit) as i128;
+            let half = 1i128 << (FRACTION - 1);
+            let sum = exact.saturating_add(noise).saturating_add(half);
+            *v = (sum >> FRACTION) as f64 * step;
+        }
+    }
+}
+
+/// A standard normal variate by Box and Muller's method, up to 9.5 in magnitude (2^−65 of all lie beyond).
+fn normal(rng: &mut impl CryptoRng) -> f64 {
+    // in (0, 1], down to 2^−65
+    let mut uniform = || (rng.next_u64() as f64 + 0.5) * 2f64.powi(-64);
+    let radius = (-2.0 * uniform().ln()).sqrt();
+    radius * (std::f64::consts::TAU * uniform()).cos()
+}
+
+/// An answer that may be passed on, and what it is worth. Every field is a function of the noisy values or of public terms.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Shared {
+    /// Noisy values, row-major, network units, on the grid.
+    #[serde(skip)]
+    pub values: Vec<f64>,
+    /// Standard deviation of each value's noise, network units.
+    pub sigma: f64,
+    /// Bits of the answer that remain: [`Flooding::bits`].
+    pub bits: f64,
+    /// Difference of the two largest noisy values; none where there is only one.
+    pub margin: Option<f64>,
+    /// Margin that the class needs.
+    pub needed_margin: f64,
+    /// Bits of statistical security.
+    pub security_bits: u32,
+    /// Answers that may ever be shared under this key.
+    pub releases: u64,
+    /// Answers shared under this key so far, this one included.
+    pub used: u64,
+}
+
+impl std::fmt::Display for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "may be passed on: noise of deviation {:.3e} for {} bits of statistical security over {} releases, this is number {}; {:.1} bits of the answer remain",
+            self.sigma, self.security_bits, self.releases, self.used, self.bits
+        )?;
+        match self.margin {
+            Some(had) => write!(
+                f,
+                "; margin of the class {had:.3e}, needed {:.3e}",
+                self.needed_margin
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Floods a decrypted answer and takes it into account in the key's record, which is on disk before anything is returned.
+///
+/// # Errors
+/// [`Error::Sharing`] for terms out of range, for a record that is used up or has other terms, and where the noise leaves no class;
+/// [`Error::File`] and [`Error::Io`] for a record that cannot be read or written.
+pub(crate) fn share(
+    mut values: Vec<f64>,
+    bounds: AnswerBounds,
+    key: &str,
+    record: &Path,
+    terms: &Terms,
+    rng: &mut impl CryptoRng,
+) -> Result<Shared> {
+    if !CLASS_BITS.contains(&terms.class_bits) {
+        return Err(refuse(
+            format!(
+                "a class that is wrong with probability 2^-{}",
+                terms.class_bits
+            ),
+            format!(
+                "ask for {} to {} (--class-bits)",
+                CLASS_BITS.start(),
+                CLASS_BITS.end()
+            ),
+        ));
+    }
+    let count = values.len();
+    let (flooding, used) = releases::charge(
+        record,
+        key,
+        |security, releases| {
+            let flooding = Flooding::new(bounds, count, security, releases)?;
+            flooding.leaves_a_class(terms.class_bits)?;
+            Ok(flooding)
+        },
+        terms,
+    )?;
+    flooding.flood(&mut values, rng);
+    let mut order = values.clone();
+    order.sort_by(|a, b| b.total_cmp(a));
+    let margin = (count > 1).then(|| order[0] - order[1]);
+    let needed_margin = flooding.needed_margin(terms.class_bits);
+    if let Some(had) = margin.filter(|&had| had < needed_margin) {
+        return Err(refuse(
+            format!(
+                "{}: the class needs a margin of {needed_margin:.3e}, the noisy answer has {had:.3e} (this try counts: {used} of {})",
+                flooding.terms(),
+                flooding.releases
+            ),
+            KEEP_TO_YOURSELF.into(),
+        ));
+    }
+    Ok(Shared {
+        values,
+        sigma: flooding.sigma,
+        bits: flooding.bits(),
+        margin,
+        needed_margin,
+        security_bits: flooding.security,
+        releases: flooding.releases,
+        used,
+    })
+}
+
+/// The name under which a key's record lies in the key's folder.
+pub const RECORD_NAME: &str = "releases.json";
+
+pub(crate) fn refuse(reason: String, remedy: String) -> Error {
+    Error::Sharing { reason, remedy }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_chacha::ChaCha20Rng;
+    use rand_chacha::rand_core::SeedableRng;
+
+    const BOUNDS: AnswerBounds = AnswerBounds {
+        error: 1e-6,
+        magnitude: 10.0,
+    };
+
+    fn flooding(values: usize, security: u32, releases: u64) -> Flooding {
+        Flooding::new(BOUNDS, values, security, releases).expect("in range")
+    }
+
+    #[test]
+    fn divergence_of_all_releases_is_what_the_security_asks_for() {
+        for (values, security, releases) in [(1, 20, 1), (10, 40, 7), (1000, 64, 1 << 20)] {
+            let f = flooding(values, security, releases);
+            let norm2 = values as f64 * BOUNDS.error * BOUNDS.error;
+            let divergence = releases as f64 * norm2 / (2.0 * f.sigma() * f.sigma());
+            let want = 2f64.powi(-(security as i32)) / 24.0;
+            assert!((divergence / want - 1.0).abs() < 1e-9, "{divergence:e}");
+            // Pinsker, and the search bound's constant: ln 2^24 − 1 > 15.6
+            assert!((divergence / 2.0).sqrt() < 2f64.powf(-0.5 * (f64::from(security) + 5.0)));
+            assert!(divergence / 15.6 < 2f64.powi(-(security as i32) - 8));
+        }
+    }
+
+    #[test]
+    fn noise_grows_with_security_releases_values_and_error() {
+        let base = flooding(10, 40, 4);
+        for more in [
+            flooding(10, 41, 4),
+            flooding(10, 40, 5),
+            flooding(11, 40, 4),
+        ] {
+            assert!(more.sigma() > base.sigma() && more.bits() < base.bits());
+            assert!(more.needed_margin(20) > base.needed_margin(20));
+        }
+        assert!(base.needed_margin(21) > base.needed_margin(20));
+        assert!((flooding(10, 42, 4).sigma() / base.sigma() - 2.0).abs() < 1e-12);
+        assert!((flooding(10, 40, 16).sigma() / base.sigma() - 2.0).abs() < 1e-12);
+        let finer = AnswerBounds {
+            error: 1e-300,
+            ..BOUNDS
+        };
+        // a bound that claims more than the sampler is good for counts as that
+        let finer = Flooding::new(finer, 10, 40, 4).expect("in range");
+        assert!(finer.sigma() < base.sigma());
+        let want = 32.0 - 20.0 - 0.5 * (12.0 * 4.0 * 10.0f64).log2();
+        assert!((finer.bits() - want).abs() < 1e-9, "{}", finer.bits());
+    }
+
+    #[test]
+    fn measured_noise_is_gaussian_with_the_stated_variance_on_the_grid() {
+        let (n, mut rng) = (200_000usize, ChaCha20Rng::seed_from_u64(11));
+        let f = flooding(10, 30, 3);
+        // values between grid points: the noise must not depend on them
+        let exact: Vec<f64> = (0..n).map(|i| (i as f64 * 0.37).sin() * 9.0).collect();
+        let mut noisy = exact.clone();
+        f.flood(&mut noisy, &mut rng);
+        let z: Vec<f64> = noisy
+            .iter()
+            .zip(&exact)
+            .map(|(y, x)| (y - x) / f.sigma())
+            .collect();
+        let moment = |p: i32| z.iter().map(|z| z.powi(p)).sum::<f64>() / n as f64;
+        let within = |had: f64, want: f64, variance: f64| {
+            let deviations = (had - want) / (variance / n as f64).sqrt();
+            assert!(
+                deviations.abs() < 5.0,
+                "{had} for {want}: {deviations:.1} deviations"
+            );
+        };
+        within(moment(1), 0.0, 1.0);
+        within(moment(2), 1.0, 2.0);
+        within(moment(3), 0.0, 15.0);
+        within(moment(4), 3.0, 96.0);
+        for (t, beyond) in [
+            (1.0, 0.317_310_5),
+            (2.0, 0.045_500_26),
+            (3.0, 0.002_699_796),
+        ] {
+            let share = z.iter().filter(|z| z.abs() > t).count() as f64 / n as f64;
+            within(share, beyond, beyond * (1.0 - beyond));
+        }
+        // neighbours are independent
+        let product = z.windows(2).map(|w| w[0] * w[1]).sum::<f64>() / (n - 1) as f64;
+        within(product, 0.0, 1.0);
+        let step = f.step();
+        assert!(f.sigma() / 512.0 < step && step <= f.sigma() / 256.0);
+        assert_eq!(step.log2().fract(), 0.0);
+        assert!(noisy.iter().all(|y| (y / step).fract() == 0.0));
+    }
+
+    #[test]
+    fn a_wrong_class_passes_at_most_as_often_as_stated() {
+        let (values, bits, tries) = (2, 6, 20_000);
+        let f = flooding(values, 30, 1);
+        let needed = f.needed_margin(bits);
+        let mut rng = ChaCha20Rng::seed_from_u64(12);
+        let (mut wrong, mut right) = (0.0, 0.0);
+        for _ in 0..tries {
+            // the hardest case: the first is the class by a hair, and the errors of both reach their bound
+            let mut y = vec![BOUNDS.error; values];
+            y[0] = -BOUNDS.error;
+            f.flood(&mut y, &mut rng);
+            let mut order: Vec<usize> = (0..values).collect();
+            order.sort_by(|&a, &b| y[b].total_cmp(&y[a]));
+            if y[order[0]] - y[order[1]] >= needed {
+                if order[0] == 0 {
+                    right += 1.0
+                } else {
+                    wrong += 1.0
+                }
+            }
+        }
+        let most = f64::from(tries) * 2f64.powi(-(bits as i32));
+        assert!(wrong < most, "{wrong} wrong, at most {most}");
+        // the union and tail bounds are 3.6 times above the truth, a test that lets nothing pass would be none
+        assert!(
+            wrong > most / 8.0 && right > most / 8.0,
+            "{wrong} wrong, {right} right"
+        );
+    }
+
+    #[test]
+    fn terms_out_of_range_are_refused() {
+        let refused = |security, releases, words: &str| {
+            let message = Flooding::new(BOUNDS, 10, security, releases)
+                .expect_err("refused")
+                .to_string();
+            assert!(
+                message.contains(words) && message.contains(';'),
+                "{message}"
+            );
+        };
+        refused(19, 1, "--security-bits");
+        refused(65, 1, "--security-bits");
+        refused(40, 0, "--releases");
+        refused(40, MOST_RELEASES + 1, "--releases");
+        for bounds in [
+            AnswerBounds {
+                error: 0.0,
+                ..BOUNDS
+            },
+            AnswerBounds {
+                error: f64::INFINITY,
+                ..BOUNDS
+            },
+            AnswerBounds {
+                magnitude: f64::NAN,
+                ..BOUNDS
+            },
+        ] {
+            let message = Flooding::new(bounds, 10, 40, 1)
+                .expect_err("refused")
+                .to_string();
+            assert!(message.contains("compile"), "{message}");
+        }
+    }
+}
