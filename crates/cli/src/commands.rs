@@ -180,9 +180,10 @@ pub(crate) fn prediction(plan: &VerifiedPlan, made: &Prediction) -> String {
 }
 
 /// What plans are made for: the table alone, without the probe, so that the plan is the same tomorrow.
-pub(crate) fn target(machine: &Machine) -> compiler::Target {
+pub(crate) fn target(machine: &Machine, max_memory: Option<u64>) -> compiler::Target {
     compiler::Target {
         cost: machine.cost.table,
+        max_memory,
         ..compiler::Target::default()
     }
 }
@@ -190,10 +191,10 @@ pub(crate) fn target(machine: &Machine) -> compiler::Target {
 pub(crate) fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
     let graph = load_polynomial(&a.model)?;
     let machine = Machine::load(&a.predict)?;
-    let plan = compiler::compile(&graph, &target(&machine)).map_err(named(&a.model))?;
+    let plan =
+        compiler::compile(&graph, &target(&machine, a.max_memory)).map_err(named(&a.model))?;
     let plan = VerifiedPlan::new(plan)?;
     let made = machine.announce(&a.predict, &plan, threads)?;
-    limit(&plan, a.max_memory)?;
     atomically(&a.output, 0o644, |out, name| {
         Ok(plan.plan().write(out, name).map(drop)?)
     })?;
@@ -219,7 +220,7 @@ pub(crate) fn limit(plan: &VerifiedPlan, most: Option<u64>) -> Result<()> {
             needed: plan.facts().peak_bytes,
             had,
             limit_name: "are allowed by --max-memory".into(),
-            remedy: "allow more, or choose a smaller network".into(),
+            remedy: "allow more, or compile for less (`polyveil compile --max-memory`)".into(),
         }
         .into()),
         _ => Ok(()),

@@ -53,7 +53,7 @@ pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {
     let tensor = input(a, &graph)?;
     let start = Instant::now();
     let machine = Machine::load(&a.predict)?;
-    let plan = compiler::compile(&graph, &target(&machine))?;
+    let plan = compiler::compile(&graph, &target(&machine, a.max_memory))?;
     let plan = Arc::new(VerifiedPlan::new(plan)?);
     note(format_args!(
         "compiled in {}",

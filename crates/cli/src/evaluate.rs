@@ -54,7 +54,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         let machine = Machine::load(&a.predict)?;
         let plan = Arc::new(VerifiedPlan::new(compiler::compile(
             &graph,
-            &target(&machine),
+            &target(&machine, a.max_memory),
         )?)?);
         let prediction = machine.announce(&a.predict, &plan, threads)?;
         memory(&plan, a.max_memory)?;

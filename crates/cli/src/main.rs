@@ -126,7 +126,7 @@ pub(crate) struct DemoArgs {
     /// Print one JSON object on stdout.
     #[arg(long)]
     json: bool,
-    /// Refuse unless the plan keeps this limit, for example 12GB.
+    /// Plan within this much memory, for example 12GB: fewer keys and shared transforms where they pay; refuse if none fits.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
     /// Write the report as SVG.
@@ -159,7 +159,7 @@ pub(crate) struct EvaluateArgs {
     output: PathBuf,
     #[command(flatten)]
     predict: machine::PredictionArgs,
-    /// Refuse unless the plan keeps this limit, for example 12GB.
+    /// Plan within this much memory, for example 12GB: fewer keys and shared transforms where they pay; refuse if none fits.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
 }
@@ -203,7 +203,7 @@ pub(crate) struct CompileArgs {
     /// Where the plan goes.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Refuse unless the plan keeps this limit, for example 12GB.
+    /// Plan within this much memory, for example 12GB: fewer keys and shared transforms where they pay; refuse if none fits.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
     /// Print the prediction as one JSON object on stdout.
