@@ -15,6 +15,9 @@ pub(crate) const LEAST: usize = 64;
 /// How many blocks of 64 elements ahead the twiddles are prefetched: one limb's tables come from memory, not from a cache.
 const AHEAD: isize = 8;
 
+/// How many blocks of 64 elements ahead the limb itself is prefetched by the inverse transform.
+const DATA_AHEAD: usize = 12;
+
 /// How many layers the next pass takes when `layers` remain above the last six.
 ///
 /// Blocks of more than 8 KiB go by eighths where that leaves whole passes: 16 lines that lie a multiple of 4 KiB apart do not
@@ -471,6 +474,10 @@ unsafe fn inverse_first(t: &Transform, b: usize) {
     // SAFETY: the block's 64 words lie in the limb; twiddle indices are below 8·blocks < n, the mirrored block is below blocks.
     unsafe {
         let p = t.a.add(64 * b);
+        // nothing has touched the limb yet, and the passes in between hide its order from the processor's own prefetching
+        for line in 0..8 {
+            _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(64 * DATA_AHEAD + 8 * line).cast());
+        }
         let mut v = [_mm512_setzero_si512(); 8];
         for (k, v) in v.iter_mut().enumerate() {
             *v = _mm512_loadu_si512(p.add(8 * (7 - k)).cast());
