@@ -5,7 +5,7 @@
 //! [`Evaluator`] (ciphertexts: what it does).
 //!
 //! Reading order: [`parameters`] → [`security`] → [`arithmetic`] → [`encoder`] → [`keys`] → [`evaluator`] →
-//! [`map`] → [`polynomial`] → [`bootstrap`] → [`clear`] → [`meter`].
+//! [`map`] → [`polynomial`] → [`bootstrap`] → [`clear`] → [`meter`] → [`workload`] → [`machine_cost`].
 //!
 //! Notation: N ring degree, n slots (a power of two, n ≤ N/2; a vector of n slots is repeated N/2n times),
 //! ℓ level (counts down to 0), `Q_ℓ` the product of level ℓ's primes, `S_ℓ` the canonical scale at level ℓ.
@@ -21,11 +21,13 @@ pub mod encoder;
 pub mod error;
 pub mod evaluator;
 pub mod keys;
+pub mod machine_cost;
 pub mod map;
 pub mod meter;
 pub mod parameters;
 pub mod polynomial;
 pub mod security;
+pub mod workload;
 
 pub use arithmetic::{Arithmetic, Info};
 pub use bootstrap::Bootstrap;
@@ -34,6 +36,7 @@ pub use encoder::Encoder;
 pub use error::Error;
 pub use evaluator::{Ciphertext, Evaluator};
 pub use keys::{EvaluationKeys, KeyName, KeyRequest, SecretKey, SeededCiphertext, SwitchingKey};
+pub use machine_cost::MachineCost;
 pub use map::BlockMap;
 pub use meter::{Cost, CostTable, Meter, MeterValue};
 pub use num_complex::Complex64;

@@ -2,11 +2,12 @@
 
 use crate::Result;
 use crate::commands::rng;
+use crate::machine::{self, SaveArgs};
 use crate::terminal::note;
-use ckks::map::{Term, Values};
+use ckks::workload::{self, CIRCUITS, Reading, Reference, Subjects, circuit, random};
 use ckks::{
-    Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Evaluator, KeyRequest, Level, Meter,
-    Parameters, ParametersSpec, Polynomial, SecretKey,
+    Arithmetic, Bootstrap, Ciphertext, Complex64, Evaluator, KeyRequest, Level, Meter, Parameters,
+    ParametersSpec, SecretKey,
 };
 use clap::Args;
 use rand_chacha::ChaCha20Rng;
@@ -39,6 +40,8 @@ pub(crate) struct BenchArgs {
     /// Slot counts of the bootstraps, as log2, separated by commas [default: the ring's full count].
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     log_slots: Vec<u32>,
+    #[command(flatten)]
+    save: SaveArgs,
 }
 
 /// A row's numbers.
@@ -86,116 +89,21 @@ impl Row {
     }
 }
 
-fn median(v: &mut [f64]) -> f64 {
-    v.sort_by(f64::total_cmp);
-    v[v.len() / 2]
+/// Medians of (CPU, wall) milliseconds of one call.
+fn time(runs: usize, call: impl FnMut() -> Result<()>) -> Result<(f64, f64)> {
+    let start = Instant::now();
+    let clock = || Reading {
+        cpu: cpu_seconds(),
+        wall: start.elapsed().as_secs_f64(),
+    };
+    let taken = workload::time(runs, &clock, call)?;
+    Ok((taken.cpu * 1e3, taken.wall * 1e3))
 }
-
-/// Medians of (CPU, wall) milliseconds of one call; short calls are repeated inside a run.
-fn time(runs: usize, mut call: impl FnMut() -> Result<()>) -> Result<(f64, f64)> {
-    let clock = Instant::now();
-    call()?;
-    let once = clock.elapsed().as_secs_f64();
-    let inner = (0.01 / once.max(1e-9)).ceil().clamp(1.0, 10_000.0) as usize;
-    let (mut cpu, mut wall) = (Vec::new(), Vec::new());
-    for _ in 0..runs.max(1) {
-        let (c, w) = (cpu_seconds(), Instant::now());
-        for _ in 0..inner {
-            call()?;
-        }
-        wall.push(w.elapsed().as_secs_f64() * 1e3 / inner as f64);
-        cpu.push((cpu_seconds() - c) * 1e3 / inner as f64);
-    }
-    Ok((median(&mut cpu), median(&mut wall)))
-}
-
-/// Words of the reference loop: three vectors of 4 KiB stay in the first cache.
-const REFERENCE_WORDS: usize = 512;
-/// Products summed for each of its words.
-const REFERENCE_TERMS: usize = 1440;
-
-/// The reference: 512 sums of 1440 products modulo one 50-bit prime, over and over the same two vectors, by `ring::limb::dot`.
-fn reference(p: &Parameters) -> impl FnMut() -> Result<()> {
-    let q = *p.prime(0);
-    let x: Vec<u64> = (0..REFERENCE_WORDS as u64)
-        .map(|i| q.reduce(i.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
-        .collect();
-    let y: Vec<u64> = x.iter().map(|&v| q.mul(v, v)).collect();
-    let mut out = vec![0u64; REFERENCE_WORDS];
-    move || {
-        let pairs = vec![(&x[..], &y[..]); REFERENCE_TERMS];
-        ring::limb::dot(&q, &mut out, &pairs);
-        std::hint::black_box(&out);
-        Ok(())
-    }
-}
-
-fn unit(rng: &mut ChaCha20Rng) -> f64 {
-    (rng.next_u64() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-}
-
-fn random(slots: usize, rng: &mut ChaCha20Rng) -> Vec<Complex64> {
-    let r = std::f64::consts::FRAC_1_SQRT_2;
-    (0..slots)
-        .map(|_| Complex64::new(unit(rng) * r, unit(rng) * r))
-        .collect()
-}
-
-/// 64 diagonals, 8 baby and 8 giant steps.
-fn linear_64(slots: usize, rng: &mut ChaCha20Rng) -> Result<BlockMap> {
-    let terms = (0..64)
-        .map(|d| Term {
-            input: 0,
-            output: 0,
-            giant: d / 8 * 8 % slots,
-            baby: d % 8,
-            values: Values::Real((0..slots).map(|_| unit(rng) as f32 / 64.0).collect()),
-        })
-        .collect();
-    Ok(BlockMap::new(slots, 1, 1, terms, vec![])?)
-}
-
-/// The circuits of the rows on ciphertexts, for any interpreter.
-fn circuit<A: Arithmetic>(
-    a: &A,
-    name: &str,
-    x: &A::Value,
-    map: &BlockMap,
-    chebyshev: &Polynomial,
-    plain: &[Complex64],
-) -> Result<()> {
-    let p = a.parameters();
-    let level = a.info(x).level;
-    match name {
-        "add" => drop(a.add(x, x)?),
-        "mul_plain" => drop(a.mul_plain(x, plain, p.modulus(level))?),
-        "rescale" => drop(a.rescale(x)?),
-        "rotate" => drop(a.rotate(x, 1)?),
-        "rotate_hoisted_8" => drop(a.rotate_many(x, &[1, 2, 3, 4, 5, 6, 7, 8])?),
-        "mul_relin_rescale" => drop(a.mul_rescale(x, x)?),
-        "linear_64" => drop(a.linear(
-            std::slice::from_ref(x),
-            map,
-            p.scale(p.below(level).ok_or("no level below")?),
-        )?),
-        "chebyshev_31" => drop(a.polynomial(x, chebyshev)?),
-        other => return Err(format!("no row {other}").into()),
-    }
-    Ok(())
-}
-
-const ROWS: [&str; 8] = [
-    "add",
-    "mul_plain",
-    "rescale",
-    "rotate",
-    "rotate_hoisted_8",
-    "mul_relin_rescale",
-    "linear_64",
-    "chebyshev_31",
-];
 
 pub(crate) fn bench(a: &BenchArgs, threads: usize) -> Result<()> {
+    if a.save.asked() {
+        return machine::save(&a.save, a.runs, a.json, threads);
+    }
     let spec = if a.quick {
         ParametersSpec::toy(11)
     } else {
@@ -227,11 +135,15 @@ pub(crate) fn bench(a: &BenchArgs, threads: usize) -> Result<()> {
             }
         };
     if wanted("reference") {
-        let t = time(a.runs, reference(&p))?;
+        let mut reference = Reference::new(&p);
+        let t = time(a.runs, || {
+            reference.run();
+            Ok(())
+        })?;
         show(
             &mut rows,
             Row {
-                n: REFERENCE_WORDS,
+                n: Reference::WORDS,
                 ..plain_row("reference".into(), 1, 1, t, a.runs)
             },
         );
@@ -246,21 +158,14 @@ pub(crate) fn bench(a: &BenchArgs, threads: usize) -> Result<()> {
     }
     let mut rng_fixed = ChaCha20Rng::seed_from_u64(1);
     let full = p.max_slots();
-    let map = linear_64(full, &mut rng_fixed)?;
-    let chebyshev = Polynomial::new(
-        (0..32)
-            .map(|i| 1.0 / f64::from(i + 2))
-            .map(|c| c / 4.0)
-            .collect(),
-    )?;
-    let plain = random(full, &mut rng_fixed);
+    let subjects = Subjects::new(full, &mut rng_fixed)?;
     let level = p.residual();
     let log_slots = if a.log_slots.is_empty() {
         vec![full.ilog2()]
     } else {
         a.log_slots.clone()
     };
-    let chosen: Vec<&str> = ROWS.into_iter().filter(|r| wanted(&name(r))).collect();
+    let chosen: Vec<&str> = CIRCUITS.into_iter().filter(|r| wanted(&name(r))).collect();
     let bootstraps: Vec<Bootstrap> = if wanted(&name("bootstrap")) {
         log_slots
             .iter()
@@ -276,14 +181,7 @@ pub(crate) fn bench(a: &BenchArgs, threads: usize) -> Result<()> {
     if !chosen.is_empty() || !bootstraps.is_empty() {
         let meter = Meter::new(&p);
         for row in &chosen {
-            circuit(
-                &meter,
-                row,
-                &meter.input(level, full, 1.0)?,
-                &map,
-                &chebyshev,
-                &plain,
-            )?;
+            circuit(&meter, row, &meter.input(level, full, 1.0)?, &subjects)?;
         }
         for b in &bootstraps {
             meter.bootstrap(&meter.input(Level::new(0), b.slots, 0.5)?, b)?;
@@ -303,9 +201,7 @@ pub(crate) fn bench(a: &BenchArgs, threads: usize) -> Result<()> {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(t).build()?;
             pool.install(|| -> Result<()> {
                 for row in &chosen {
-                    let taken = time(a.runs, || {
-                        circuit(&evaluator, row, &x, &map, &chebyshev, &plain)
-                    })?;
+                    let taken = time(a.runs, || Ok(circuit(&evaluator, row, &x, &subjects)?))?;
                     show(
                         &mut rows,
                         plain_row(name(row), p.limbs(level).len(), t, taken, a.runs),
@@ -329,7 +225,7 @@ pub(crate) fn bench(a: &BenchArgs, threads: usize) -> Result<()> {
         return Err(format!(
             "no row is called like {:?}; rows: reference, ntt, {}, bootstrap",
             a.only.as_deref().unwrap_or(""),
-            ROWS.join(", ")
+            CIRCUITS.join(", ")
         )
         .into());
     }

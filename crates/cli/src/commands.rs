@@ -1,11 +1,11 @@
 //! calibrate, compile, keygen, encrypt, decrypt.
 
+use crate::machine::{self, Machine, PredictionArgs};
 use crate::network::{
     self, Network, input_shape, load, load_polynomial, named, normalization, open, top_lines,
 };
 use crate::terminal::{Line, duration, note};
 use crate::{CalibrateArgs, CompileArgs, DecryptArgs, EncryptArgs, KeygenArgs, Result};
-use ckks::meter::CostTable;
 use nn::calibrate::{Degree, FitOptions, calibrate_to_polynomials};
 use nn::picture::{Picture, imagenet_normalization};
 use rand_chacha::ChaCha20Rng;
@@ -13,7 +13,7 @@ use rand_core::SeedableRng;
 use runtime::machine::{require_disk, require_memory};
 use runtime::report::{Answer, Measured};
 use runtime::sharing::{DEFAULT_CLASS_BITS, DEFAULT_SECURITY, Flooding, RECORD_NAME, Terms};
-use runtime::{Client, Report, VerifiedPlan, size};
+use runtime::{Client, Prediction, Report, VerifiedPlan, size};
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter};
 use std::os::unix::fs::OpenOptionsExt;
@@ -145,20 +145,22 @@ impl rayon::iter::IntoParallelIterator for Inputs<'_> {
 }
 
 /// What is printed before anything runs.
-pub(crate) fn prediction(plan: &VerifiedPlan, threads: usize) -> String {
-    let (facts, p, table) = (plan.facts(), plan.parameters(), CostTable::default());
+pub(crate) fn prediction(plan: &VerifiedPlan, made: &Prediction) -> String {
+    let (facts, p, threads) = (plan.facts(), plan.parameters(), made.threads());
     let keys = ckks::security::keys(p);
     let mut text = format!(
         "{}: {} steps, {} bootstraps; on {threads} quiet cores about {} ({:.0} CPU seconds), at most {} of memory,\nevaluation keys {}, error of the answer at most {:.1e}\n",
         plan.plan().description.name,
         plan.plan().steps.len(),
         facts.bootstraps,
-        duration(plan.predicted_seconds(&table, threads)),
-        facts.total.seconds(&table),
-        size(facts.peak_bytes),
+        duration(made.seconds()),
+        made.cpu_seconds(),
+        size(made.peak_bytes()),
         size(facts.key_file_bytes),
         facts.output_error,
     );
+    text += &machine::basis(made.basis());
+    text.push('\n');
     text += &format!(
         "parameters {}: N = 2^{}, log QP = {:.1}, {} bits of security\n",
         p.spec().name,
@@ -178,11 +180,22 @@ pub(crate) fn prediction(plan: &VerifiedPlan, threads: usize) -> String {
     text
 }
 
+/// What plans are made for: the table alone, without the probe, so that the plan is the same tomorrow.
+pub(crate) fn target(machine: &Machine, max_memory: Option<u64>) -> compiler::Target {
+    compiler::Target {
+        cost: machine.cost.table,
+        max_memory,
+        ..compiler::Target::default()
+    }
+}
+
 pub(crate) fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
     let graph = load_polynomial(&a.model)?;
-    let plan = compiler::compile(&graph, &compiler::Target::default()).map_err(named(&a.model))?;
+    let machine = Machine::load(&a.predict)?;
+    let plan =
+        compiler::compile(&graph, &target(&machine, a.max_memory)).map_err(named(&a.model))?;
     let plan = VerifiedPlan::new(plan)?;
-    eprint!("{}", prediction(&plan, threads));
+    let made = machine.announce(&a.predict, &plan, threads)?;
     let (bounds, values) = (plan.client_spec().answer, plan.plan().output.places.len());
     let once = Flooding::new(bounds, values, DEFAULT_SECURITY, 1)?;
     eprintln!(
@@ -191,7 +204,6 @@ pub(crate) fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
         once.needed_margin(DEFAULT_CLASS_BITS),
         bounds.magnitude
     );
-    limit(&plan, a.max_memory)?;
     atomically(&a.output, 0o644, |out, name| {
         Ok(plan.plan().write(out, name).map(drop)?)
     })?;
@@ -203,14 +215,7 @@ pub(crate) fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
     if a.json {
         println!(
             "{}",
-            Report::new(
-                &plan,
-                &CostTable::default(),
-                threads,
-                &Measured::default(),
-                Answer::default()
-            )
-            .to_json()
+            Report::new(&plan, &made, &Measured::default(), Answer::default()).to_json()
         );
     }
     Ok(())
@@ -224,7 +229,7 @@ pub(crate) fn limit(plan: &VerifiedPlan, most: Option<u64>) -> Result<()> {
             needed: plan.facts().peak_bytes,
             had,
             limit_name: "are allowed by --max-memory".into(),
-            remedy: "allow more, or choose a smaller network".into(),
+            remedy: "allow more, or compile for less (`polyveil compile --max-memory`)".into(),
         }
         .into()),
         _ => Ok(()),
@@ -254,8 +259,10 @@ pub(crate) fn keygen(a: &KeygenArgs, threads: usize) -> Result<()> {
         .iter()
         .map(|(&k, &l)| ckks::SwitchingKey::layout(plan.parameters(), k, l).len())
         .sum();
-    let table = CostTable::default();
-    let seconds = limbs as f64 * (table.ntt + table.expansion + 3.0 * table.pass) / threads as f64;
+    let cost = Machine::load(&PredictionArgs::default())?.cost;
+    let table = cost.on(threads);
+    let cpu = limbs as f64 * (table.ntt + table.expansion + 3.0 * table.pass);
+    let seconds = cost.wall(cpu, threads);
     note(format_args!(
         "making {keys} evaluation keys: {} on disk, about {}",
         size(bytes),

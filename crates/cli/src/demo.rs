@@ -1,12 +1,12 @@
 //! demo: client, server and back in one process, through bytes.
 
-use crate::commands::{memory, prediction, rng};
+use crate::commands::{memory, rng, target};
+use crate::machine::Machine;
 use crate::network::{self, label, load_polynomial, named, top_lines};
 use crate::run::{answer_of, publish};
 use crate::terminal::{Line, duration, note};
 use crate::{DemoArgs, Result};
 use ckks::Ciphertext;
-use ckks::meter::CostTable;
 use nn::picture::{Picture, imagenet_normalization};
 use nn::{PolyGraph, Tensor};
 use runtime::machine::peak_bytes;
@@ -52,13 +52,14 @@ pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {
     let graph = network(a)?;
     let tensor = input(a, &graph)?;
     let start = Instant::now();
-    let plan = compiler::compile(&graph, &compiler::Target::default())?;
+    let machine = Machine::load(&a.predict)?;
+    let plan = compiler::compile(&graph, &target(&machine, a.max_memory))?;
     let plan = Arc::new(VerifiedPlan::new(plan)?);
     note(format_args!(
         "compiled in {}",
         duration(start.elapsed().as_secs_f64())
     ));
-    eprint!("{}", prediction(&plan, threads));
+    let prediction = machine.announce(&a.predict, &plan, threads)?;
     memory(&plan, a.max_memory)?;
 
     // the clear twins: the network's own oracle, and the plan read by `Clear`
@@ -125,15 +126,9 @@ pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {
     } else {
         Some(LockStep::new(&plan, &client, &state, Excess::Measure)?)
     };
-    let table = CostTable::default();
-    let predicted: Vec<f64> = plan
-        .predicted_steps(&table)
-        .iter()
-        .map(|s| s / threads as f64)
-        .collect();
     let mut watch = Stopwatch::default();
     let mut tell = |p: runtime::Progress<'_>| line.progress(&p);
-    let mut reporter = Reporter::new(predicted, &mut tell);
+    let mut reporter = Reporter::new(prediction.step_seconds(), &mut tell);
     let answer = {
         let mut observers: Vec<&mut dyn Observer<Ciphertext>> = vec![&mut reporter, &mut watch];
         if let Some(c) = check.as_mut() {
@@ -156,7 +151,7 @@ pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {
         input_bytes: Some(request.len() as u64),
         answer_bytes: Some(answer.len() as u64),
     };
-    let report = Report::new(&plan, &table, threads, &measured, found.clone());
+    let report = Report::new(&plan, &prediction, &measured, found.clone());
     if !a.json {
         println!("{}", top_lines(&logits, labels));
         let same = if found.class == found.clear_class {

@@ -1,12 +1,12 @@
 //! evaluate: labelled pictures through client, server and client, one line of JSON each; goes on where it was stopped.
 
-use crate::commands::{memory, prediction, rng};
+use crate::commands::{memory, rng, target};
+use crate::machine::Machine;
 use crate::network::{load_polynomial, named};
 use crate::run::answer_of;
 use crate::terminal::{Line, note};
 use crate::{EvaluateArgs, Result};
 use ckks::Ciphertext;
-use ckks::meter::CostTable;
 use nn::picture::{cifar_records, imagenet_normalization};
 use runtime::{Client, Observer, Reporter, Server, Stopwatch, VerifiedPlan};
 use std::io::Write;
@@ -37,18 +37,28 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
             .filter_map(|l| serde_json::from_str(l).ok())
             .collect())
     };
+    let append = |line: &serde_json::Value| -> Result<()> {
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&a.output)
+            .map_err(named(&a.output))?;
+        Ok(writeln!(file, "{line}")?)
+    };
     let done = lines()?;
     let open: Vec<usize> = wanted
         .clone()
         .filter(|i| !done.iter().any(|d| d["index"] == *i))
         .collect();
     if !open.is_empty() {
+        let machine = Machine::load(&a.predict)?;
         let plan = Arc::new(VerifiedPlan::new(compiler::compile(
             &graph,
-            &compiler::Target::default(),
+            &target(&machine, a.max_memory),
         )?)?);
-        eprint!("{}", prediction(&plan, threads));
+        let prediction = machine.announce(&a.predict, &plan, threads)?;
         memory(&plan, a.max_memory)?;
+        append(&serde_json::json!({ "prediction": prediction }))?;
         let client = Client::new(plan.client_spec(), &mut rng())?;
         let keys = client.write_evaluation_keys(
             Vec::new(),
@@ -58,11 +68,6 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         )?;
         let server = Server::read(plan.clone(), &keys[..], "evaluation keys", &mut |_, _| {})?;
         drop(keys);
-        let predicted: Vec<f64> = plan
-            .predicted_steps(&CostTable::default())
-            .iter()
-            .map(|s| s / threads as f64)
-            .collect();
         for (turn, &index) in open.iter().enumerate() {
             let record = &records[index];
             let tensor = record.to_tensor(&normalization)?;
@@ -76,7 +81,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
             let mut line = Line::new();
             let mut watch = Stopwatch::default();
             let mut tell = |p: runtime::Progress<'_>| line.progress(&p);
-            let mut reporter = Reporter::new(predicted.clone(), &mut tell);
+            let mut reporter = Reporter::new(prediction.step_seconds(), &mut tell);
             let state = server.read_input(&request[..], "encrypted input")?;
             let answer = {
                 let mut observers: Vec<&mut dyn Observer<Ciphertext>> =
@@ -93,12 +98,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
                 "seconds": watch.steps.values().map(|s| s.0).sum::<f64>(), "cpu_seconds": watch.steps.values().map(|s| s.1).sum::<f64>(),
                 "peak_bytes": runtime::machine::peak_bytes(),
             });
-            let mut file = std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&a.output)
-                .map_err(named(&a.output))?;
-            writeln!(file, "{row}")?;
+            append(&row)?;
             note(format_args!("{}/{}: {row}", turn + 1, open.len()));
         }
     }

@@ -1,10 +1,11 @@
 //! inspect: explains any file.
 
+use crate::machine::{Machine, PredictionArgs};
 use crate::network::{named, open, plan};
 use crate::{InspectArgs, Result, commands};
 use nn::format::{DEFAULT_LIMIT, artefact, read_limited};
 use runtime::container::Kind;
-use runtime::size;
+use runtime::{Prediction, size};
 use serde_json::{Value, json};
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -78,16 +79,16 @@ fn container(path: &Path) -> Result<(Value, String)> {
     });
     if i.kind == Kind::Plan {
         let plan = plan(path)?;
-        let threads = rayon::current_num_threads();
+        let basis = Machine::load(&PredictionArgs::default())?.basis();
+        let made = Prediction::new(&plan, basis, rayon::current_num_threads());
         text += "\n";
-        text += &commands::prediction(&plan, threads);
+        text += &commands::prediction(&plan, &made);
         text += "\n";
         text += &compiler::describe(plan.plan());
         object["bootstraps"] = json!(plan.facts().bootstraps);
         object["key_bytes"] = json!(plan.facts().key_file_bytes);
         object["predicted_peak_bytes"] = json!(plan.facts().peak_bytes);
-        object["predicted_seconds"] =
-            json!(plan.predicted_seconds(&ckks::meter::CostTable::default(), threads));
+        object["predicted_seconds"] = json!(made.seconds());
     }
     Ok((object, text))
 }

@@ -5,6 +5,7 @@ mod commands;
 mod demo;
 mod evaluate;
 mod inspect;
+mod machine;
 mod network;
 mod run;
 mod terminal;
@@ -73,7 +74,7 @@ enum Command {
     Calibrate(CalibrateArgs),
     /// Compile a calibrated network into a plan; prints latency, memory and precision.
     #[command(
-        after_long_help = "Examples:\n  polyveil compile resnet20.pvm -o resnet20.plan\n  polyveil compile resnet20.pvm -o resnet20.plan --max-memory 12GB\n\nThe plan holds the weights: whoever may know the model may see it. The same input gives a byte-identical plan."
+        after_long_help = "Examples:\n  polyveil compile resnet20.pvm -o resnet20.plan\n  polyveil compile resnet20.pvm -o resnet20.plan --max-memory 12GB\n\nThe plan holds the weights: whoever may know the model may see it. The same input and the same cost table\n(--machine, never the probe) give a byte-identical plan."
     )]
     Compile(CompileArgs),
     /// Client: make the secret key and the evaluation keys for a plan.
@@ -103,7 +104,7 @@ enum Command {
     Inspect(InspectArgs),
     /// Measure the engine on this machine.
     #[command(
-        after_long_help = "Examples:\n  polyveil bench --json > bench.json\n  polyveil bench --quick            # an insecure toy ring, seconds\n  polyveil bench --only bootstrap --threads 1\n\nCPU time is that of the whole process. `reference` is a fixed loop of multiply-adds in the first cache: about 0.10 ms on a\nquiet machine; where it is slower, so is everything else."
+        after_long_help = "Examples:\n  polyveil bench --json > bench.json\n  polyveil bench --quick            # an insecure toy ring, seconds\n  polyveil bench --only bootstrap --threads 1\n  polyveil bench --save             # this machine's cost table, for plans and predictions; a minute or two\n\nCPU time is that of the whole process. `reference` is a fixed loop of multiply-adds in the first cache: about 0.10 ms on a\nquiet machine; where it is slower, so is everything else."
     )]
     Bench(bench::BenchArgs),
     /// Train a network (needs the sibling program polyveil-train).
@@ -127,7 +128,7 @@ pub(crate) struct DemoArgs {
     /// Print one JSON object on stdout.
     #[arg(long)]
     json: bool,
-    /// Refuse unless the plan keeps this limit, for example 12GB.
+    /// Plan within this much memory, for example 12GB: fewer keys and shared transforms where they pay; refuse if none fits.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
     /// Write the report as SVG.
@@ -136,6 +137,8 @@ pub(crate) struct DemoArgs {
     /// Do not decrypt intermediate values: leaves the measured precision per layer out and saves its time.
     #[arg(long)]
     no_precision: bool,
+    #[command(flatten)]
+    predict: machine::PredictionArgs,
 }
 
 /// Options of `evaluate`.
@@ -156,7 +159,9 @@ pub(crate) struct EvaluateArgs {
     /// Where the lines go (appended to).
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Refuse unless the plan keeps this limit, for example 12GB.
+    #[command(flatten)]
+    predict: machine::PredictionArgs,
+    /// Plan within this much memory, for example 12GB: fewer keys and shared transforms where they pay; refuse if none fits.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
 }
@@ -200,12 +205,14 @@ pub(crate) struct CompileArgs {
     /// Where the plan goes.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Refuse unless the plan keeps this limit, for example 12GB.
+    /// Plan within this much memory, for example 12GB: fewer keys and shared transforms where they pay; refuse if none fits.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
     /// Print the prediction as one JSON object on stdout.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    predict: machine::PredictionArgs,
 }
 
 /// Options of `keygen`.

@@ -1,11 +1,11 @@
 //! run: the server's side on files.
 
-use crate::commands::{atomically, folder_of, memory, prediction};
+use crate::commands::{atomically, folder_of, memory};
+use crate::machine::{Machine, PredictionArgs};
 use crate::network::{self, named, open};
 use crate::terminal::{Line, duration, note};
 use crate::{Result, size};
 use ckks::Ciphertext;
-use ckks::meter::CostTable;
 use clap::Args;
 use runtime::checkpoint::{Checkpointer, checkpoint_bytes, input_digest, read_checkpoint};
 use runtime::machine::{cpu_seconds, peak_bytes, require_disk};
@@ -51,6 +51,8 @@ pub(crate) struct RunArgs {
     /// Refuse unless the plan keeps this limit, for example 12GB.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
+    #[command(flatten)]
+    predict: PredictionArgs,
 }
 
 pub(crate) fn run(a: &RunArgs, threads: usize) -> Result<()> {
@@ -66,7 +68,7 @@ pub(crate) fn run(a: &RunArgs, threads: usize) -> Result<()> {
         return Err("--check follows a run from its beginning: leave --resume out".into());
     }
     let plan = Arc::new(network::plan(&a.plan)?);
-    eprint!("{}", prediction(&plan, threads));
+    let prediction = Machine::load(&a.predict)?.announce(&a.predict, &plan, threads)?;
     memory(&plan, a.max_memory)?;
     let checkpoint = a.checkpoint.clone().unwrap_or_else(|| {
         let mut path = a.output.clone().into_os_string();
@@ -117,14 +119,8 @@ pub(crate) fn run(a: &RunArgs, threads: usize) -> Result<()> {
         .map(|c| LockStep::new(&plan, c, &state, Excess::Stop))
         .transpose()?;
     let mut watch = Stopwatch::default();
-    let table = CostTable::default();
-    let predicted: Vec<f64> = plan
-        .predicted_steps(&table)
-        .iter()
-        .map(|s| s / threads as f64)
-        .collect();
     let mut tell = |p: runtime::Progress<'_>| line.progress(&p);
-    let mut reporter = Reporter::new(predicted, &mut tell);
+    let mut reporter = Reporter::new(prediction.step_seconds(), &mut tell);
     let mut saver = Checkpointer::new(&plan, checkpoint.clone(), digest);
     let cpu = cpu_seconds();
     let answer = {
@@ -169,7 +165,7 @@ pub(crate) fn run(a: &RunArgs, threads: usize) -> Result<()> {
         input_bytes: Some(std::fs::metadata(&a.input)?.len()),
         answer_bytes: Some(answer_bytes),
     };
-    let report = Report::new(&plan, &table, threads, &measured, found);
+    let report = Report::new(&plan, &prediction, &measured, found);
     publish(&report, a.json, a.report.as_deref())?;
     note(format_args!(
         "wrote {} (only the owner of client.key can decrypt it: `polyveil decrypt`)",

@@ -29,6 +29,12 @@ impl Drop for Folder {
 fn polyveil(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_polyveil"))
         .args(arguments)
+        // whatever was measured on this machine
+        .env_remove("POLYVEIL_MACHINE")
+        .env(
+            "XDG_CONFIG_HOME",
+            std::env::temp_dir().join("polyveil-none"),
+        )
         .output()
         .expect("it starts")
 }
@@ -232,6 +238,29 @@ fn pictures_models_memory_and_roles_are_refused_with_a_remedy() {
     refused(&["train"], 1, &["cargo build --release -p polyveil-train"]);
     refused(&["bench", "--quick", "--only", "nonsense"], 1, &["no row"]);
 
+    let absent = folder.0.join("absent.json");
+    let compile = |machine: &Path| -> Vec<String> {
+        let arguments = ["compile", text(&model), "-o", text(&plan), "--no-probe"];
+        let machine = ["--machine", text(machine)];
+        arguments
+            .into_iter()
+            .chain(machine)
+            .map(String::from)
+            .collect()
+    };
+    let refuse = |machine: &Path, words: &[&str]| {
+        let arguments = compile(machine);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        refused(&arguments, 1, words);
+    };
+    refuse(
+        &absent,
+        &["absent.json", "bench --save", "--machine shipped"],
+    );
+    let noise = folder.file("noise.json", b"{\"format\": 1, \"ntt\": ");
+    refuse(&noise, &["noise.json", "cost table", "bench --save"]);
+    assert!(!plan.exists());
+
     let out = polyveil(&["inspect", "--json", text(&model)]);
     let object: serde_json::Value =
         serde_json::from_slice(&out.stdout).expect("JSON alone on stdout");
@@ -381,4 +410,68 @@ fn answers_leave_the_client_with_noise_and_counted_or_not_at_all() {
     // what was counted under the old key goes with it
     done(&[&keygen[..], &["--replace"]].concat());
     assert!(!record.exists());
+}
+
+#[test]
+fn predictions_are_stored_before_the_run_and_follow_the_cost_table() {
+    let folder = Folder::new("predictions");
+    let bytes = nn::format::artefact::to_bytes(&network(true)).expect("writes");
+    let model = folder.file("tiny.pvm", &bytes);
+    let plan = folder.0.join("tiny.plan");
+    let stored = folder.0.join("prediction.json");
+    let compile = |machine: &str| {
+        let arguments = [
+            "compile",
+            text(&model),
+            "-o",
+            text(&plan),
+            "--json",
+            "--no-probe",
+        ];
+        let more = ["--machine", machine, "--prediction", text(&stored)];
+        let out = polyveil(&[&arguments[..], &more].concat());
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(out.status.success(), "{said}");
+        let report: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+        let before: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&stored).expect("stored")).expect("JSON");
+        for (in_report, in_prediction) in [
+            ("predicted_seconds", "seconds"),
+            ("predicted_cpu_seconds", "cpu_seconds"),
+            ("predicted_peak_bytes", "peak_bytes"),
+            ("basis", "basis"),
+        ] {
+            assert_eq!(report[in_report], before[in_prediction], "{in_report}");
+        }
+        (before, said)
+    };
+    let (shipped, _) = compile("shipped");
+    assert_eq!(compile("shipped").0, shipped);
+    assert!(shipped["basis"]["scaled"].is_null());
+
+    // the same machine, all costs twice as high
+    let origin = runtime::machine_file::Origin::here().expect("counts");
+    let file = |origin| {
+        let mut cost = ckks::MachineCost::default();
+        cost.table = cost.table.scaled(2.0);
+        runtime::MachineFile::new(origin, "2000-01-31".into(), cost, &[]).to_json()
+    };
+    let machine = folder.file("machine.json", file(origin.clone()).as_bytes());
+    let (slow, said) = compile(text(&machine));
+    let cpu = |p: &serde_json::Value| p["cpu_seconds"].as_f64().expect("a number");
+    assert!((cpu(&slow) / cpu(&shipped) - 2.0).abs() < 1e-9);
+    assert!(said.contains("machine.json, measured 2000-01-31"), "{said}");
+
+    // of another engine: left aside, in words
+    let old = runtime::machine_file::Origin {
+        engine: "0.0.1".into(),
+        ..origin
+    };
+    let machine = folder.file("old.json", file(old).as_bytes());
+    let (again, said) = compile(text(&machine));
+    assert_eq!(again, shipped);
+    assert!(
+        said.contains("old.json is left aside (measured by engine 0.0.1"),
+        "{said}"
+    );
 }

@@ -10,6 +10,7 @@ use nn::format::{DEFAULT_LIMIT, state_dict::StateDict};
 use nn::{models::resnet_cifar, picture};
 use polyveil_compiler::{CostTable, Target, compile, describe, summarise};
 use rayon::prelude::*;
+use runtime::{Basis, Prediction};
 use std::path::Path;
 use std::time::Instant;
 
@@ -56,11 +57,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let verified = runtime::VerifiedPlan::new(plan)?;
     let facts = verified.facts();
     let table = CostTable::default();
+    let on = |threads| Prediction::new(&verified, Basis::shipped(), threads).seconds();
     println!(
         "verified in {:.1} s: {:.0} s on one thread, {:.0} s on two; keys {:.2} GB, peak {:.2} GB, error of the answer below {:.2e}",
         start.elapsed().as_secs_f64(),
-        verified.predicted_seconds(&table, 1),
-        verified.predicted_seconds(&table, 2),
+        on(1),
+        on(2),
         facts.key_file_bytes as f64 / 1e9,
         facts.peak_bytes as f64 / 1e9,
         facts.output_error

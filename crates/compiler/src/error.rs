@@ -80,6 +80,21 @@ pub enum Error {
         /// The value.
         value: f64,
     },
+    /// No plan keeps the memory limit.
+    #[error(
+        "network {network} needs at least {} of memory but only {} are allowed by --max-memory; allow that much, or choose a smaller network", runtime::size(*needed), runtime::size(*had)
+    )]
+    Memory {
+        /// The network's name.
+        network: String,
+        /// Predicted peak of the smallest plan, bytes.
+        needed: u64,
+        /// The limit, bytes.
+        had: u64,
+    },
+    /// The plan does not hold together: a defect of this program.
+    #[error("{0}; this is a defect of the compiler: please report it with the network")]
+    Plan(#[from] runtime::Error),
     /// From the scheme.
     #[error(transparent)]
     Ckks(#[from] ckks::Error),

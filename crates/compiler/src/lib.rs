@@ -51,17 +51,20 @@ pub struct Target {
     pub cost: CostTable,
     /// What one more rotation key may cost, in seconds of each run: keys take memory, and are made, sent and stored once.
     pub key_seconds: f64,
+    /// The most memory that the run may take, in bytes of predicted peak; where the cheapest plan takes more, a dearer one that fits.
+    pub max_memory: Option<u64>,
     /// Values outside of polynomials (the input, residual sums, the answer) may be this many times larger than calibration saw.
     pub range_margin: f64,
 }
 
 impl Default for Target {
-    /// The standard parameters with bootstrapping, the shipped costs, 20 ms for a key, margin 1.25.
+    /// The standard parameters with bootstrapping, the shipped costs, 20 ms for a key, no memory limit, margin 1.25.
     fn default() -> Self {
         Self {
             parameters: ParametersSpec::standard(),
             cost: CostTable::default(),
             key_seconds: 0.02,
+            max_memory: None,
             range_margin: 1.25,
         }
     }
@@ -74,7 +77,7 @@ impl Default for Target {
 /// # Errors
 /// [`Error::Calibration`] without ranges; [`Error::Unsupported`], [`Error::TooLarge`] for operators and shapes that packing does not
 /// cover; [`Error::Depth`], [`Error::Levels`] when the parameters have too few levels; [`Error::Weight`] when a folded weight
-/// overflows; [`Error::Ckks`] for inconsistent or insecure parameters.
+/// overflows; [`Error::Memory`] where no plan keeps the memory limit; [`Error::Ckks`] for inconsistent or insecure parameters.
 pub fn compile(graph: &PolyGraph, target: &Target) -> Result<Plan, Error> {
     let parameters = Parameters::new(target.parameters.clone())?;
     let normal = normal::normalise(graph, target, parameters.max_slots())?;
@@ -83,41 +86,145 @@ pub fn compile(graph: &PolyGraph, target: &Target) -> Result<Plan, Error> {
         target.cost,
         normal.quantities.iter().map(|q| q.layout.period),
     )?;
-    let maps = maps(&normal, &cost, target.key_seconds);
-    let stages = stages(&normal, &maps, &cost)?;
-    let machine = Machine {
-        bootstrap: &|slots, to| cost.bootstrap(slots, to),
-        align: &|level| cost.align(level),
-        levels: cost.levels(),
-        bootstraps: target.parameters.bootstrap.is_some(),
-        parameters: &target.parameters.name,
+    let draft = Draft {
+        graph,
+        target,
+        normal,
+        cost,
     };
-    let (decisions, _) = schedule::schedule(&stages, normal.output, machine)?;
-    let units = units::units(&normal, &decisions)?;
-    let names = [graph.input().name(), graph.output().name()];
-    let (steps, input, output) = emit::emit(&normal, maps, &decisions, &units, names)?;
-    let metadata = graph.metadata();
-    let (mean, deviation) = metadata
-        .normalization
-        .as_ref()
-        .map_or((Vec::new(), Vec::new()), |n| {
-            (n.mean.clone(), n.deviation.clone())
-        });
-    let input_bound = normal.quantities[0].bound;
-    let description = Description {
-        name: metadata.name.clone(),
-        mean,
-        deviation,
-        labels: metadata.labels.clone(),
-        input_bound,
-    };
-    Ok(Plan {
-        parameters: target.parameters.clone(),
-        description,
-        input,
-        output,
-        steps,
-    })
+    let maps = maps(&draft.normal, &draft.cost, target.key_seconds);
+    let (decisions, _) = draft.schedule(&maps, None)?;
+    let plan = draft.plan(maps, &decisions)?;
+    match target.max_memory {
+        None => Ok(plan),
+        Some(limit) => draft.within(plan, limit),
+    }
+}
+
+/// How many times its worth a rotation key counts where memory is short: fewer keys, more rotations.
+const THRIFT: [f64; 3] = [1.0, 5.0, 50.0];
+
+/// A network on its way to a plan.
+struct Draft<'a> {
+    graph: &'a PolyGraph,
+    target: &'a Target,
+    normal: Normal,
+    cost: CostModel,
+}
+
+impl Draft<'_> {
+    /// Decides on levels and bootstraps, which reach one level only if one is given; and what that costs: seconds of a run, and its
+    /// rotation keys at [`Target::key_seconds`].
+    fn schedule(
+        &self,
+        maps: &emit::Maps,
+        bootstrap_target: Option<usize>,
+    ) -> Result<(Vec<schedule::Decision>, f64), Error> {
+        let Self {
+            target,
+            normal,
+            cost,
+            ..
+        } = self;
+        let machine = Machine {
+            bootstrap: &|slots, to| cost.bootstrap(slots, to),
+            align: &|level| cost.align(level),
+            levels: cost.levels(),
+            bootstraps: target.parameters.bootstrap.is_some(),
+            target: bootstrap_target,
+            parameters: &target.parameters.name,
+        };
+        let stages = stages(normal, maps, cost)?;
+        let (decisions, seconds) = schedule::schedule(&stages, normal.output, machine)?;
+        let rotations: BTreeSet<i64> = maps
+            .iter()
+            .flatten()
+            .flat_map(|(_, split)| split.rotations.iter().copied())
+            .collect();
+        Ok((
+            decisions,
+            seconds + rotations.len() as f64 * target.key_seconds,
+        ))
+    }
+
+    fn plan(&self, maps: emit::Maps, decisions: &[schedule::Decision]) -> Result<Plan, Error> {
+        let Self {
+            graph,
+            target,
+            normal,
+            ..
+        } = self;
+        let units = units::units(normal, decisions)?;
+        let names = [graph.input().name(), graph.output().name()];
+        let (steps, input, output) = emit::emit(normal, maps, decisions, &units, names)?;
+        let metadata = graph.metadata();
+        let (mean, deviation) = metadata
+            .normalization
+            .as_ref()
+            .map_or((Vec::new(), Vec::new()), |n| {
+                (n.mean.clone(), n.deviation.clone())
+            });
+        let description = Description {
+            name: metadata.name.clone(),
+            mean,
+            deviation,
+            labels: metadata.labels.clone(),
+            input_bound: normal.quantities[0].bound,
+        };
+        Ok(Plan {
+            parameters: target.parameters.clone(),
+            description,
+            input,
+            output,
+            steps,
+        })
+    }
+
+    /// The cheapest plan whose predicted peak keeps the limit: `first`, or one with fewer rotation keys and more rotations, or whose
+    /// bootstraps all reach the same level, so that fewer encoded transforms are kept.
+    fn within(&self, first: Plan, limit: u64) -> Result<Plan, Error> {
+        let mut smallest = first.verify()?.peak_bytes;
+        if smallest <= limit {
+            return Ok(first);
+        }
+        let mut splits: Vec<emit::Maps> = Vec::new();
+        for thrift in THRIFT {
+            let made = maps(&self.normal, &self.cost, thrift * self.target.key_seconds);
+            let same = |other: &emit::Maps| {
+                let pairs = made.iter().flatten().zip(other.iter().flatten());
+                pairs.into_iter().all(|(a, b)| a.1 == b.1)
+            };
+            if !splits.iter().any(same) {
+                splits.push(made);
+            }
+        }
+        let levels = 1..=self.cost.levels();
+        let mut choices: Vec<(f64, usize, Vec<schedule::Decision>)> = Vec::new();
+        for (index, maps) in splits.iter().enumerate() {
+            for target in std::iter::once(None).chain(levels.clone().rev().map(Some)) {
+                // a target that some layer cannot do with is no choice
+                if let Ok((decisions, price)) = self.schedule(maps, target)
+                    && !choices.iter().any(|c| c.1 == index && c.2 == decisions)
+                {
+                    choices.push((price, index, decisions));
+                }
+            }
+        }
+        choices.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for (_, index, decisions) in &choices {
+            let plan = self.plan(splits[*index].clone(), decisions)?;
+            let peak = plan.verify()?.peak_bytes;
+            if peak <= limit {
+                return Ok(plan);
+            }
+            smallest = smallest.min(peak);
+        }
+        Err(Error::Memory {
+            network: self.graph.metadata().name.clone(),
+            needed: smallest,
+            had: limit,
+        })
+    }
 }
 
 /// Splits are chosen in rounds, from the second on with the rotations of all other maps known. How many times its worth a key counts

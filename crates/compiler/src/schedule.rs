@@ -48,6 +48,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) levels: usize,
     /// Whether there is bootstrapping.
     pub(crate) bootstraps: bool,
+    /// The one level that bootstraps reach, if they may reach no other: their encoded transforms are then kept once.
+    pub(crate) target: Option<usize>,
     /// Name of the parameter set.
     pub(crate) parameters: &'a str,
 }
@@ -128,7 +130,10 @@ pub(crate) fn schedule(
                     point.seconds + stage.seconds[level] + aligned as f64 * (machine.align)(level);
                 let result = level - stage.depth;
                 let refresh = machine.bootstraps && v != output && !stage.sources.is_empty();
-                let targets = (result + 1..=machine.levels).filter(|_| refresh).map(Some);
+                let allowed = |t: &usize| machine.target.is_none_or(|only| only == *t);
+                let targets = (result + 1..=machine.levels)
+                    .filter(|t| refresh && allowed(t))
+                    .map(Some);
                 for bootstrap in std::iter::once(None).chain(targets) {
                     let ciphertexts = stage.ciphertexts.div_ceil(2) as f64;
                     let more = bootstrap
@@ -236,6 +241,7 @@ mod tests {
             align: &|_| 1e-3,
             levels,
             bootstraps,
+            target: None,
             parameters: "toy",
         }
     }
@@ -290,6 +296,33 @@ mod tests {
         )
         .expect("fits");
         assert!(dear > 1600.0);
+    }
+
+    #[test]
+    fn bootstraps_keep_to_one_target_where_they_must() {
+        let mut stages = vec![stage(0, &[])];
+        for i in 0..30 {
+            stages.push(stage(1, &[i]));
+        }
+        let free = schedule(&stages, 30, machine(10, true)).expect("fits");
+        for target in [4, 10] {
+            let kept = schedule(
+                &stages,
+                30,
+                Machine {
+                    target: Some(target),
+                    ..machine(10, true)
+                },
+            )
+            .expect("fits");
+            check(&stages, &kept.0);
+            assert!(
+                kept.0
+                    .iter()
+                    .all(|d| d.bootstrap.is_none_or(|t| t == target))
+            );
+            assert!(kept.1 >= free.1);
+        }
     }
 
     #[test]

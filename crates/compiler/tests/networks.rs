@@ -5,7 +5,7 @@ mod support;
 use approx::{Activation, Polynomial};
 use ckks::ParametersSpec;
 use nn::{Graph, Network, NodeId, Nonlinearity, Op, PolyGraph, Shape};
-use polyveil_compiler::{Error, Target, compile, describe, summarise};
+use polyveil_compiler::{CostTable, Error, Target, compile, describe, summarise};
 use runtime::plan::Operation;
 use support::{Builder, Random, act, agree, conv_bn, resnet, twin};
 
@@ -299,4 +299,92 @@ fn refusals_name_the_layer_and_the_remedy() {
         .expect("valid");
     let _ = random.next();
     assert!(matches!(refused(&graph, &target(8)), Error::Weight { layer, .. } if layer == "b"));
+}
+
+/// CPU seconds by a table, and predicted peak.
+fn measured(plan: &runtime::Plan, table: &CostTable) -> (f64, u64) {
+    let facts = plan.verify().expect("valid");
+    (facts.total.seconds(table), facts.peak_bytes)
+}
+
+#[test]
+fn another_machine_gets_another_plan() {
+    let mut random = Random(3);
+    let graph = resnet(&mut random, 8, &[4, 8], 2, 10);
+    let (graph, _) = twin(&graph, &mut random, 1, 15);
+    let plain = CostTable::default();
+    let rest = plain.scaled(0.1);
+    // transforms dear: giant steps, which decompose, are avoided; keys dear to read: so are baby steps
+    let machines = [
+        CostTable {
+            ntt: plain.ntt,
+            ..rest
+        },
+        CostTable {
+            multiply_add: 20.0 * plain.multiply_add,
+            expansion: 20.0 * plain.expansion,
+            ..rest
+        },
+    ];
+    let plans = machines.map(|cost| {
+        let target = Target {
+            cost,
+            key_seconds: 0.0,
+            ..target(13)
+        };
+        compile(&graph, &target).expect("compiles")
+    });
+    assert_ne!(plans[0].digest(), plans[1].digest());
+    for (own, other) in [(0, 1), (1, 0)] {
+        let seconds = |plan: usize| measured(&plans[plan], &machines[own]).0;
+        assert!(seconds(own) < seconds(other), "machine {own}");
+    }
+}
+
+#[test]
+fn a_memory_limit_chooses_a_smaller_plan_or_refuses() {
+    let mut random = Random(4);
+    let graph = resnet(&mut random, 8, &[4, 8], 2, 10);
+    let (graph, inputs) = twin(&graph, &mut random, 1, 15);
+    let within = |max_memory| {
+        let target = Target {
+            max_memory,
+            ..target(13)
+        };
+        compile(&graph, &target)
+    };
+    let free = within(None).expect("compiles");
+    let (seconds, peak) = measured(&free, &CostTable::default());
+    // what it takes is enough, and changes nothing
+    let same = within(Some(peak)).expect("fits");
+    assert_eq!(same.digest(), free.digest());
+    // a byte less: another plan, that costs more
+    let smaller = within(Some(peak - 1)).expect("there is a smaller one");
+    let (more, less) = measured(&smaller, &CostTable::default());
+    assert!(
+        less < peak && more > seconds,
+        "{less} of {peak}, {more} and {seconds}"
+    );
+    let target = Target {
+        max_memory: Some(peak - 1),
+        ..target(13)
+    };
+    assert_eq!(
+        agree(&graph, &target, &inputs, 1e-6).digest(),
+        smaller.digest()
+    );
+    // nothing fits: the refusal names what would
+    let error = within(Some(1)).expect_err("too little");
+    let Error::Memory { needed, had: 1, .. } = error else {
+        panic!("{error}");
+    };
+    assert!(needed <= less);
+    assert_eq!(
+        measured(&within(Some(needed)).expect("fits"), &CostTable::default()).1,
+        needed
+    );
+    assert!(matches!(
+        within(Some(needed - 1)),
+        Err(Error::Memory { .. })
+    ));
 }

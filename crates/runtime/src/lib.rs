@@ -5,7 +5,8 @@
 //! * [`client`] holds the secret key, [`server`] cannot hold one.
 //! * [`sharing`]: noise flooding for answers that leave the client.
 //! * [`container`], [`packing`], [`plan_file`], [`checkpoint`], [`inspection`]: files. Bytes from outside become checked objects or one clear error.
-//! * [`check`]: the clear twin beside an encrypted run; [`report`]: what it cost; [`machine`]: memory, disk and clocks.
+//! * [`check`]: the clear twin beside an encrypted run; [`prediction`]: what a run will cost, [`report`]: what it cost; [`machine`]: memory, disk and clocks, [`machine_file`]: what
+//!   a machine was measured to cost.
 //!
 //! Notation: plan units are normalised values, network units are the network's own; network value = unit × plan value.
 //!
@@ -20,9 +21,11 @@ pub mod error;
 pub mod inspection;
 pub mod interpreter;
 pub mod machine;
+pub mod machine_file;
 pub mod packing;
 pub mod plan;
 pub mod plan_file;
+pub mod prediction;
 mod releases;
 pub mod report;
 pub mod server;
@@ -35,7 +38,9 @@ pub use conformance::parameters_digest;
 pub use error::{Error, Result};
 pub use interpreter::{Done, Observer, Progress, Reporter, State, Stopwatch};
 pub use machine::{parse_size, size};
+pub use machine_file::MachineFile;
 pub use plan::{Class, Description, Operation, Plan, Port, Register, Step};
+pub use prediction::{Basis, Prediction};
 pub use report::Report;
 pub use server::Server;
 pub use verify::{PlanFacts, VerifiedPlan};

@@ -19,6 +19,16 @@ pub fn resident_bytes() -> u64 {
     field("/proc/self/status", "VmRSS:")
 }
 
+/// Name of the processor, or of its architecture where the system does not say.
+pub fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    text.lines()
+        .find_map(|l| Some(l.strip_prefix("model name")?.split_once(':')?.1.trim()))
+        .filter(|name| !name.is_empty())
+        .unwrap_or(std::env::consts::ARCH)
+        .into()
+}
+
 /// Memory that can be had without swapping, if known.
 pub fn available_memory() -> Option<u64> {
     let system = field("/proc/meminfo", "MemAvailable:");
@@ -170,7 +180,7 @@ mod tests {
     #[test]
     fn the_process_has_used_something() {
         assert!(peak_bytes() > 1 << 20 && cpu_seconds() > 0.0 && resident_bytes() <= peak_bytes());
-        assert!(free_disk(Path::new("/")).is_some());
+        assert!(free_disk(Path::new("/")).is_some() && !processor().is_empty());
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use crate::check::StepPrecision;
 use crate::plan::Class;
+use crate::prediction::{Basis, Prediction};
 use crate::size;
 use crate::verify::VerifiedPlan;
-use ckks::meter::CostTable;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -102,6 +102,8 @@ pub struct Report {
     pub bootstraps: u64,
     /// Threads.
     pub threads: usize,
+    /// What the predictions rest on, fixed before the run.
+    pub basis: Basis,
     /// By layer, in order.
     pub layers: Vec<LayerReport>,
     /// By class of operation.
@@ -139,11 +141,10 @@ const fn class_name(class: Class) -> &'static str {
 }
 
 impl Report {
-    /// From a plan and what was measured (nothing: a prediction).
+    /// From a plan, the prediction that was made before the run, and what was measured (nothing: the prediction alone).
     pub fn new(
         plan: &VerifiedPlan,
-        table: &CostTable,
-        threads: usize,
+        prediction: &Prediction,
         measured: &Measured,
         answer: Answer,
     ) -> Self {
@@ -152,7 +153,7 @@ impl Report {
         let mut layers: Vec<LayerReport> = Vec::new();
         let mut classes: BTreeMap<Class, (Option<f64>, f64)> = BTreeMap::new();
         for (i, (step, fact)) in plan.plan().steps.iter().zip(&facts.steps).enumerate() {
-            let predicted = fact.cost.seconds(table);
+            let predicted = prediction.steps().get(i).copied().unwrap_or(0.0);
             let time = measured.steps.get(&i);
             let class = classes.entry(step.operation.class()).or_default();
             class.1 += predicted;
@@ -186,7 +187,7 @@ impl Report {
         for l in &mut layers {
             l.share = l.seconds.map(|s| s / total.max(f64::MIN_POSITIVE));
         }
-        let predicted_cpu = facts.total.seconds(table);
+        let predicted_cpu = prediction.cpu_seconds();
         let classes = classes
             .into_iter()
             .map(|(class, (seconds, predicted))| Share {
@@ -204,21 +205,22 @@ impl Report {
             parameters: parameters.spec().name.clone(),
             answer,
             seconds: measured.seconds,
-            predicted_seconds: plan.predicted_seconds(table, threads),
+            predicted_seconds: prediction.seconds(),
             cpu_seconds: measured.cpu_seconds,
             predicted_cpu_seconds: predicted_cpu,
             peak_bytes: measured.peak_bytes,
-            predicted_peak_bytes: facts.peak_bytes,
+            predicted_peak_bytes: prediction.peak_bytes(),
             key_bytes: facts.key_file_bytes,
             input_bytes: measured.input_bytes,
             answer_bytes: measured.answer_bytes,
             security_bits: parameters.security_bits(),
             log_qp: parameters.log_qp(),
             bootstraps: facts.bootstraps,
-            threads,
+            threads: prediction.threads(),
+            basis: prediction.basis().clone(),
             layers,
             classes,
-            primitives: crate::verify::primitives(&facts.total, table),
+            primitives: crate::verify::primitives(&facts.total, &prediction.table()),
         }
     }
 

@@ -17,8 +17,6 @@ type MeterValue = <Meter as Arithmetic>::Value;
 
 /// Most registers of one plan.
 const REGISTERS_LIMIT: usize = 1 << 20;
-/// What one thread more is worth: limbs are uneven and some loops are serial (measured: `polyveil bench`, two threads).
-const PARALLEL_EFFICIENCY: f64 = 0.875;
 /// Code, tables of tests and the allocator's slack, beyond what is counted.
 const BASE_BYTES: u64 = 200 << 20;
 
@@ -334,15 +332,6 @@ impl VerifiedPlan {
             .map(|s| s.cost.seconds(table))
             .collect()
     }
-    /// Predicted wall seconds on `threads` quiet cores.
-    pub fn predicted_seconds(&self, table: &CostTable, threads: usize) -> f64 {
-        let speedup = if threads <= 1 {
-            1.0
-        } else {
-            threads as f64 * PARALLEL_EFFICIENCY
-        };
-        self.facts.total.seconds(table) / speedup
-    }
     /// Registers that are alive after a step, ascending; none where there is no such step.
     pub fn live_after(&self, step: usize) -> Option<Vec<Register>> {
         if step >= self.plan.steps.len() {
@@ -569,7 +558,7 @@ impl Digits for Parameters {
 }
 
 /// Bytes of all keys in memory.
-fn key_memory(parameters: &Parameters, keys: &KeyRequest) -> u64 {
+pub fn key_memory(parameters: &Parameters, keys: &KeyRequest) -> u64 {
     keys.0
         .iter()
         .map(|(&name, &limit)| {

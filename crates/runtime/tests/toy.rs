@@ -219,13 +219,8 @@ fn client_to_server_to_client_through_bytes() {
         seconds: Some(1.0),
         ..Measured::default()
     };
-    let report = Report::new(
-        &f.plan,
-        &ckks::meter::CostTable::default(),
-        2,
-        &measured,
-        Answer::default(),
-    );
+    let prediction = Prediction::new(&f.plan, Basis::shipped(), 2);
+    let report = Report::new(&f.plan, &prediction, &measured, Answer::default());
     assert!(report.to_text().contains("conv2") && report.to_svg().starts_with("<svg"));
     let json: serde_json::Value = serde_json::from_str(&report.to_json()).expect("JSON");
     for key in [

@@ -375,13 +375,18 @@ pub(crate) fn unpack(low: &[u64], high: Option<&[u64]>, out: &mut [u64]) {
     // SAFETY: the references cover the 32 and the 16 bytes; the loads need no alignment.
     let lower =
         |w: &[u64; 4]| unsafe { _mm512_cvtepu32_epi64(_mm256_loadu_si256(w.as_ptr().cast())) };
+    // what is packed comes from memory, in pieces too short for the processor's own prefetching to pay
     match high {
-        None => out
-            .iter_mut()
-            .zip(low)
-            .for_each(|(o, w)| store(o, lower(w))),
+        None => {
+            for (o, w) in out.iter_mut().zip(low) {
+                _mm_prefetch::<_MM_HINT_T0>(w.as_ptr().wrapping_add(PACKED_AHEAD).cast());
+                store(o, lower(w));
+            }
+        }
         Some(high) => {
             for ((o, w), h) in out.iter_mut().zip(low).zip(high.as_chunks::<2>().0) {
+                _mm_prefetch::<_MM_HINT_T0>(w.as_ptr().wrapping_add(PACKED_AHEAD).cast());
+                _mm_prefetch::<_MM_HINT_T0>(h.as_ptr().wrapping_add(PACKED_AHEAD / 2).cast());
                 // SAFETY: as above.
                 let h = unsafe { _mm512_cvtepu16_epi64(_mm_loadu_si128(h.as_ptr().cast())) };
                 store(o, _mm512_or_si512(lower(w), _mm512_slli_epi64::<32>(h)));

@@ -1,0 +1,677 @@
+//! What is run to learn how fast a machine is: real operations whose work [`Meter`] counts, and the three loops of the probe.
+//!
+//! Values, keys and secrets are throw-away; nothing here decides anything. Clocks are the caller's.
+
+use crate::machine_cost::Probe;
+use crate::map::{Term, Values};
+use crate::meter::Cost;
+use crate::{
+    Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Encoder, Error, Evaluator, KeyRequest,
+    Level, Meter, Parameters, ParametersSpec, Polynomial, SecretKey,
+};
+use rand_core::{CryptoRng, RngCore};
+use rayon::prelude::*;
+use ring::buffer::AlignedVec;
+use ring::{Expander, Modulus, Ntt, RnsPoly};
+
+/// Clocks read, or the time between two readings, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// CPU time of the process.
+    pub cpu: f64,
+    /// Wall time.
+    pub wall: f64,
+}
+
+/// Medians of one call's times over `runs` runs after a first that warms up; calls shorter than 10 ms are repeated inside a run.
+///
+/// # Errors
+/// What the call refuses.
+pub fn time<E>(
+    runs: usize,
+    clock: &dyn Fn() -> Reading,
+    mut call: impl FnMut() -> Result<(), E>,
+) -> Result<Reading, E> {
+    let mut once = |inner: usize| -> Result<Reading, E> {
+        let start = clock();
+        for _ in 0..inner {
+            call()?;
+        }
+        let end = clock();
+        Ok(Reading {
+            cpu: (end.cpu - start.cpu) / inner as f64,
+            wall: (end.wall - start.wall) / inner as f64,
+        })
+    };
+    let first = once(1)?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped"
+    )]
+    let inner = (0.01 / first.wall.max(1e-9)).ceil().clamp(1.0, 10_000.0) as usize;
+    let (mut cpu, mut wall) = (Vec::new(), Vec::new());
+    for _ in 0..runs.max(1) {
+        let reading = once(inner)?;
+        cpu.push(reading.cpu);
+        wall.push(reading.wall);
+    }
+    Ok(Reading {
+        cpu: median(&mut cpu),
+        wall: median(&mut wall),
+    })
+}
+
+fn median(v: &mut [f64]) -> f64 {
+    v.sort_by(f64::total_cmp);
+    v[v.len() / 2]
+}
+
+/// A number in [−1, 1).
+fn unit(rng: &mut impl RngCore) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+}
+
+/// Slots with |re|, |im| ≤ 1/√2.
+pub fn random(slots: usize, rng: &mut impl RngCore) -> Vec<Complex64> {
+    let r = std::f64::consts::FRAC_1_SQRT_2;
+    (0..slots)
+        .map(|_| Complex64::new(unit(rng) * r, unit(rng) * r))
+        .collect()
+}
+
+/// Operands that circuits share, plain.
+#[derive(Debug)]
+pub struct Subjects {
+    /// 64 diagonals, 8 baby and 8 giant steps.
+    map: BlockMap,
+    /// Degree 31.
+    chebyshev: Polynomial,
+    plain: Vec<Complex64>,
+}
+
+impl Subjects {
+    /// For the ring's full slot count.
+    ///
+    /// # Errors
+    /// If the ring has fewer than 64 slots.
+    pub fn new(slots: usize, rng: &mut impl RngCore) -> Result<Self, Error> {
+        let terms = (0..64)
+            .map(|d| Term {
+                input: 0,
+                output: 0,
+                giant: d / 8 * 8 % slots,
+                baby: d % 8,
+                values: Values::Real((0..slots).map(|_| unit(rng) as f32 / 64.0).collect()),
+            })
+            .collect();
+        Ok(Self {
+            map: BlockMap::new(slots, 1, 1, terms, vec![])?,
+            chebyshev: Polynomial::new((0..32).map(|i| 0.25 / f64::from(i + 2)).collect())?,
+            plain: random(slots, rng),
+        })
+    }
+}
+
+/// The circuits on one ciphertext.
+pub const CIRCUITS: [&str; 8] = [
+    "add",
+    "mul_plain",
+    "rescale",
+    "rotate",
+    "rotate_hoisted_8",
+    "mul_relin_rescale",
+    "linear_64",
+    "chebyshev_31",
+];
+
+/// Carries out one of [`CIRCUITS`] under any interpreter.
+///
+/// # Errors
+/// A name that is not there, or what the operation refuses.
+pub fn circuit<A: Arithmetic>(
+    a: &A,
+    name: &str,
+    x: &A::Value,
+    subjects: &Subjects,
+) -> Result<(), Error> {
+    let p = a.parameters();
+    let level = a.info(x).level;
+    match name {
+        "add" => drop(a.add(x, x)?),
+        "mul_plain" => drop(a.mul_plain(x, &subjects.plain, p.modulus(level))?),
+        "rescale" => drop(a.rescale(x)?),
+        "rotate" => drop(a.rotate(x, 1)?),
+        "rotate_hoisted_8" => drop(a.rotate_many(x, &[1, 2, 3, 4, 5, 6, 7, 8])?),
+        "mul_relin_rescale" => drop(a.mul_rescale(x, x)?),
+        "linear_64" => {
+            let below = p.below(level).ok_or(Error::Levels {
+                operation: "linear",
+                needed: 1,
+                had: 0,
+            })?;
+            drop(a.linear(std::slice::from_ref(x), &subjects.map, p.scale(below))?);
+        }
+        "chebyshev_31" => drop(a.polynomial(x, &subjects.chebyshev)?),
+        other => {
+            return Err(Error::Conformance {
+                object: "workload",
+                reason: format!("there is no circuit `{other}`"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Where an operation runs: few limbs and one digit, or the whole chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Residual,
+    Top,
+}
+
+/// An operation that a cost table is fitted to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Operation {
+    /// Its name, unique.
+    pub name: &'static str,
+    /// How much it counts in the fit.
+    pub weight: f64,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum What {
+    /// All limbs of QP from NTT form and back.
+    Transforms,
+    /// All limbs of QP from a seed.
+    Expansion,
+    /// One vector of all slots.
+    Encoding,
+    Circuit(&'static str, Place),
+    Bootstrap,
+}
+
+impl Operation {
+    const fn circuit(name: &'static str, circuit: &'static str, place: Place) -> Self {
+        Self {
+            name,
+            weight: 1.0,
+            what: What::Circuit(circuit, place),
+        }
+    }
+    const fn primitive(name: &'static str, what: What) -> Self {
+        Self {
+            name,
+            weight: 0.5,
+            what,
+        }
+    }
+    /// Whether it is made of several kinds of work, as plans are.
+    pub fn is_circuit(&self) -> bool {
+        matches!(self.what, What::Circuit(..) | What::Bootstrap)
+    }
+}
+
+/// What a cost table is fitted to, without a bootstrap.
+pub const OPERATIONS: [Operation; 14] = [
+    Operation::primitive("ntt", What::Transforms),
+    Operation::primitive("expand", What::Expansion),
+    Operation::primitive("encode", What::Encoding),
+    Operation::circuit("add", "add", Place::Top),
+    Operation::circuit("mul_plain", "mul_plain", Place::Residual),
+    Operation::circuit("rescale", "rescale", Place::Residual),
+    Operation::circuit("rescale_top", "rescale", Place::Top),
+    Operation::circuit("rotate", "rotate", Place::Residual),
+    Operation::circuit("rotate_top", "rotate", Place::Top),
+    Operation::circuit("rotate_hoisted_8", "rotate_hoisted_8", Place::Residual),
+    Operation::circuit("mul_relin_rescale", "mul_relin_rescale", Place::Residual),
+    Operation::circuit("mul_relin_rescale_top", "mul_relin_rescale", Place::Top),
+    Operation::circuit("linear_64", "linear_64", Place::Residual),
+    Operation::circuit("chebyshev_31", "chebyshev_31", Place::Residual),
+];
+
+/// The bootstrap of all slots to the highest level; counts as four, since it is most of a deep network's time. Its keys take gigabytes.
+pub const BOOTSTRAP: Operation = Operation {
+    name: "bootstrap",
+    weight: 4.0,
+    what: What::Bootstrap,
+};
+
+fn bootstrap_of(p: &Parameters) -> Bootstrap {
+    Bootstrap {
+        slots: p.max_slots(),
+        target: p.residual().index(),
+        gain: 2.0,
+    }
+}
+
+/// The operands' level.
+fn level(p: &Parameters, what: What) -> Level {
+    match what {
+        What::Circuit(_, Place::Residual) | What::Encoding => p.residual(),
+        What::Circuit(_, Place::Top) | What::Transforms | What::Expansion => p.top(p.residual()),
+        What::Bootstrap => Level::new(0),
+    }
+}
+
+/// Ring indices of QP at the top.
+fn all_limbs(p: &Parameters) -> Vec<usize> {
+    let top = p.limbs(p.top(p.residual()));
+    top.iter().chain(p.special().iter()).copied().collect()
+}
+
+/// Counts an operation's work; circuits leave their keys in the meter.
+fn count(meter: &Meter, subjects: &Subjects, operation: &Operation) -> Result<Cost, Error> {
+    let p = meter.parameters();
+    let limbs = all_limbs(p).len() as f64;
+    let slots = p.max_slots() as f64;
+    Ok(match operation.what {
+        What::Transforms => Cost {
+            ntts: 2.0 * limbs,
+            ..Cost::default()
+        },
+        What::Expansion => Cost {
+            expansions: limbs,
+            ..Cost::default()
+        },
+        What::Encoding => Cost {
+            encodes: slots * slots.log2(),
+            ..Cost::default()
+        },
+        What::Circuit(name, _) => {
+            let before = meter.cost();
+            let x = meter.input(level(p, operation.what), p.max_slots(), 1.0)?;
+            circuit(meter, name, &x, subjects)?;
+            meter.cost().since(before)
+        }
+        What::Bootstrap => {
+            let before = meter.cost();
+            let x = meter.input(Level::new(0), p.max_slots(), 0.5)?;
+            meter.bootstrap(&x, &bootstrap_of(p))?;
+            meter.cost().since(before)
+        }
+    })
+}
+
+/// Operations, ready to run on this machine.
+pub struct Workload {
+    parameters: Parameters,
+    subjects: Subjects,
+    evaluator: Evaluator,
+    encoder: Encoder,
+    operations: Vec<(Operation, Cost, Option<Ciphertext>)>,
+    /// Some between calls.
+    transformed: Option<RnsPoly<Ntt>>,
+}
+
+impl std::fmt::Debug for Workload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Workload({:?}, {} operations)",
+            self.parameters,
+            self.operations.len()
+        )
+    }
+}
+
+impl Workload {
+    /// Makes operands and keys, by a secret that is dropped.
+    ///
+    /// # Errors
+    /// If the parameters are too small, or have no bootstrapping.
+    pub fn new(
+        parameters: &Parameters,
+        operations: &[Operation],
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, Error> {
+        let p = parameters;
+        let subjects = Subjects::new(p.max_slots(), rng)?;
+        let meter = Meter::new(p);
+        let secret = SecretKey::generate(p, rng)?;
+        let operations = operations
+            .iter()
+            .map(|o| {
+                let cost = count(&meter, &subjects, o)?;
+                let scale = if o.what == What::Bootstrap { 0.5 } else { 1.0 };
+                let operand = o
+                    .is_circuit()
+                    .then(|| -> Result<_, Error> {
+                        let v: Vec<Complex64> = subjects.plain.iter().map(|z| z * scale).collect();
+                        Ok(secret.encrypt(&v, level(p, o.what), rng)?.expand(p))
+                    })
+                    .transpose()?;
+                Ok((*o, cost, operand))
+            })
+            .collect::<Result<_, Error>>()?;
+        let keys = secret.evaluation_keys(&meter.keys(), rng)?;
+        let expander = Expander::new([7; 32]);
+        let indices = all_limbs(p);
+        let transformed = RnsPoly::from_limbs(p.ring(), indices.clone(), |k, limb| {
+            expander.uniform(k as u64, p.prime(indices[k]), limb);
+        });
+        Ok(Self {
+            evaluator: Evaluator::new(p, keys)?,
+            encoder: Encoder::new(p.max_slots()),
+            parameters: p.clone(),
+            subjects,
+            operations,
+            transformed: Some(transformed),
+        })
+    }
+    /// What there is to run, with its work.
+    pub fn operations(&self) -> impl ExactSizeIterator<Item = (Operation, Cost)> {
+        self.operations.iter().map(|o| (o.0, o.1))
+    }
+    /// Carries out operation `index` once.
+    ///
+    /// # Errors
+    /// Never on a workload that was made.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn run(&mut self, index: usize) -> Result<(), Error> {
+        let p = &self.parameters;
+        let (operation, _, operand) = &self.operations[index];
+        match (operation.what, operand) {
+            (What::Transforms, _) => {
+                if let Some(x) = self.transformed.take() {
+                    self.transformed = Some(x.into_coeff(p.ring()).into_ntt(p.ring()));
+                }
+            }
+            (What::Expansion, _) => {
+                let expander = Expander::new([8; 32]);
+                all_limbs(p).into_par_iter().for_each(|i| {
+                    // a scratch of each thread, as inner products have
+                    let mut limb = AlignedVec::dirty(p.n());
+                    expander.uniform(i as u64, p.prime(i), &mut limb);
+                    std::hint::black_box(&limb[..]);
+                });
+            }
+            (What::Encoding, _) => {
+                let scale = p.scale(p.residual());
+                std::hint::black_box(self.encoder.encode(&self.subjects.plain, scale)?);
+            }
+            (What::Circuit(name, _), Some(x)) => {
+                circuit(&self.evaluator, name, x, &self.subjects)?;
+            }
+            (What::Bootstrap, Some(x)) => {
+                drop(self.evaluator.bootstrap(x, &bootstrap_of(p))?);
+            }
+            (What::Circuit(..) | What::Bootstrap, None) => {
+                debug_assert!(false, "every circuit has an operand");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The evaluation keys that operations need.
+///
+/// # Errors
+/// As [`Workload::new`].
+pub fn keys(p: &Parameters, operations: &[Operation]) -> Result<KeyRequest, Error> {
+    let subjects = Subjects::new(p.max_slots(), &mut Fixed(1))?;
+    let meter = Meter::new(p);
+    for o in operations {
+        count(&meter, &subjects, o)?;
+    }
+    Ok(meter.keys())
+}
+
+/// The work of [`OPERATIONS`] and [`BOOTSTRAP`] as the meter counts it.
+pub(crate) fn counted(p: &Parameters) -> Result<Vec<Cost>, Error> {
+    // the counts do not depend on the values
+    let subjects = Subjects::new(p.max_slots(), &mut Fixed(1))?;
+    OPERATIONS
+        .iter()
+        .chain([&BOOTSTRAP])
+        .map(|o| count(&Meter::new(p), &subjects, o))
+        .collect()
+}
+
+/// A small ring with the chain of the standard set.
+pub(crate) fn fingerprint_parameters() -> Result<Parameters, Error> {
+    Parameters::new(ParametersSpec::toy(10))
+}
+
+/// Weyl's sequence: operands that need not be random.
+struct Fixed(u64);
+
+impl RngCore for Fixed {
+    fn next_u32(&mut self) -> u32 {
+        (self.next_u64() >> 32) as u32
+    }
+    fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0
+    }
+    fn fill_bytes(&mut self, out: &mut [u8]) {
+        for chunk in out.chunks_mut(8) {
+            chunk.copy_from_slice(&self.next_u64().to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+/// The reference: 512 sums of 1440 products modulo one 50-bit prime, over and over the same two vectors of 4 KiB, which stay in
+/// the first cache, by `ring::limb::dot`.
+#[derive(Debug)]
+pub struct Reference {
+    q: Modulus,
+    x: Vec<u64>,
+    y: Vec<u64>,
+    out: Vec<u64>,
+}
+
+impl Reference {
+    /// Words of each vector.
+    pub const WORDS: usize = 512;
+    /// Products summed for each word.
+    pub const TERMS: usize = 1440;
+
+    /// Modulo q₀ of a parameter set.
+    pub fn new(p: &Parameters) -> Self {
+        let q = *p.prime(0);
+        let x: Vec<u64> = (0..Self::WORDS as u64)
+            .map(|i| q.reduce(i.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+            .collect();
+        let y = x.iter().map(|&v| q.mul(v, v)).collect();
+        Self {
+            q,
+            x,
+            y,
+            out: vec![0; Self::WORDS],
+        }
+    }
+    /// Once.
+    pub fn run(&mut self) {
+        let pairs = vec![(&self.x[..], &self.y[..]); Self::TERMS];
+        ring::limb::dot(&self.q, &mut self.out, &pairs);
+        std::hint::black_box(&self.out);
+    }
+}
+
+/// Words of each of the two vectors that the probe's stream adds: 64 MiB, more than one core's share of any cache.
+pub const STREAM_WORDS: usize = 1 << 23;
+
+/// What the probe's key switch runs with: N = 2^16, few limbs and three digits, so that its key is made in a moment.
+///
+/// # Errors
+/// Never: a test makes it.
+pub fn probe_parameters() -> Result<Parameters, Error> {
+    Parameters::new(ParametersSpec::toy_levelled(16, 2))
+}
+
+/// Seconds of CPU time after which a loop of the probe is not repeated again.
+const PROBE_SECONDS: f64 = 0.5;
+/// Repetitions of which the probe takes the median.
+const PROBE_RUNS: usize = 7;
+
+/// Measures this machine's speed now. To be called where rayon has one thread; `clock` gives CPU seconds.
+///
+/// Each loop runs once to warm up and then until it has run seven times or for half a second (always at least once): under 2 s
+/// unless a loop takes more than that; about 0.5 s on the machine of the shipped table. Takes 140 MB while it runs.
+///
+/// # Errors
+/// Never for [`probe_parameters`].
+pub fn probe(clock: &dyn Fn() -> f64, rng: &mut impl CryptoRng) -> Result<Probe, Error> {
+    probe_with(&probe_parameters()?, STREAM_WORDS, clock, rng)
+}
+
+fn probe_with(
+    p: &Parameters,
+    stream_words: usize,
+    clock: &dyn Fn() -> f64,
+    rng: &mut impl CryptoRng,
+) -> Result<Probe, Error> {
+    let sample =
+        |inner: usize, call: &mut dyn FnMut() -> Result<(), Error>| -> Result<f64, Error> {
+            call()?;
+            let start = clock();
+            let (mut times, mut last) = (Vec::new(), start);
+            while times.len() < PROBE_RUNS && (times.is_empty() || last - start < PROBE_SECONDS) {
+                for _ in 0..inner {
+                    call()?;
+                }
+                let now = clock();
+                times.push((now - last) / inner as f64);
+                last = now;
+            }
+            Ok(median(&mut times))
+        };
+    let mut reference = Reference::new(p);
+    // a hundred at a time: 10 ms
+    let reference = sample(100, &mut || {
+        reference.run();
+        Ok(())
+    })?;
+    let q = *p.prime(0);
+    let stream = {
+        // not from the pool, which would keep them
+        let (mut x, y) = (vec![1u64; stream_words], vec![2u64; stream_words]);
+        sample(1, &mut || {
+            ring::limb::add(&q, &mut x, &y);
+            std::hint::black_box(&x);
+            Ok(())
+        })?
+    };
+    let slots = p.max_slots();
+    let subjects = Subjects::new(slots, &mut Fixed(1))?;
+    let meter = Meter::new(p);
+    circuit(
+        &meter,
+        "rotate",
+        &meter.input(p.residual(), slots, 1.0)?,
+        &subjects,
+    )?;
+    let secret = SecretKey::generate(p, rng)?;
+    let evaluator = Evaluator::new(p, secret.evaluation_keys(&meter.keys(), rng)?)?;
+    let x = secret
+        .encrypt(&subjects.plain, p.residual(), rng)?
+        .expand(p);
+    let key_switch = sample(1, &mut || circuit(&evaluator, "rotate", &x, &subjects))?;
+    Ok(Probe {
+        reference,
+        stream,
+        key_switch,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine_cost::{Observation, fit};
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::SeedableRng;
+    use std::cell::Cell;
+
+    #[test]
+    fn every_operation_runs_and_counts_work() {
+        let p = fingerprint_parameters().expect("valid");
+        let all: Vec<Operation> = OPERATIONS.into_iter().chain([BOOTSTRAP]).collect();
+        let mut workload =
+            Workload::new(&p, &all, &mut ChaCha20Rng::seed_from_u64(1)).expect("makes keys");
+        let listed: Vec<(Operation, Cost)> = workload.operations().collect();
+        for (i, (operation, cost)) in listed.iter().enumerate() {
+            workload.run(i).expect("runs");
+            workload.run(i).expect("runs again");
+            assert!(
+                cost.seconds(&crate::CostTable::default()) > 0.0,
+                "{operation:?}"
+            );
+        }
+        let names: std::collections::BTreeSet<&str> = all.iter().map(|o| o.name).collect();
+        assert_eq!((names.len(), listed.len()), (all.len(), all.len()));
+        assert_eq!(
+            counted(&p).expect("counts"),
+            listed.iter().map(|o| o.1).collect::<Vec<_>>()
+        );
+        // the counts tell all kinds of work apart: see `machine_cost`; any times give a table
+        let observations: Vec<Observation> = listed
+            .iter()
+            .map(|(o, cost)| Observation {
+                operation: o.name.into(),
+                cost: *cost,
+                seconds: 1.0,
+                weight: o.weight,
+            })
+            .collect();
+        fit(&observations, &crate::CostTable::default()).expect("fits");
+        assert!(
+            circuit(
+                &Meter::new(&p),
+                "juggle",
+                &Meter::new(&p).input(p.residual(), 64, 1.0).expect("fits"),
+                &workload.subjects
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn times_are_medians_of_the_clock() {
+        // one call takes 3, 1, 1, 5, 2 seconds of CPU and twice that of wall time
+        let (now, calls) = (Cell::new(0.0), Cell::new(0usize));
+        let clock = || Reading {
+            cpu: now.get(),
+            wall: 2.0 * now.get(),
+        };
+        let taken = time::<Error>(4, &clock, || {
+            now.set(now.get() + [3.0, 1.0, 1.0, 5.0, 2.0][calls.get()]);
+            calls.set(calls.get() + 1);
+            Ok(())
+        })
+        .expect("runs");
+        assert_eq!(
+            taken,
+            Reading {
+                cpu: 2.0,
+                wall: 4.0
+            }
+        );
+        assert_eq!(calls.get(), 5);
+    }
+
+    #[test]
+    fn probes_run_on_any_ring_and_stop_in_time() {
+        let p = Parameters::new(ParametersSpec::toy_levelled(10, 2)).expect("valid");
+        let readings = Cell::new(0usize);
+        // every reading is 0.3 s after the last, so two runs of each loop are enough
+        let clock = || {
+            readings.set(readings.get() + 1);
+            0.3 * readings.get() as f64
+        };
+        let mut rng = ChaCha20Rng::seed_from_u64(2);
+        let probe = probe_with(&p, 1 << 12, &clock, &mut rng).expect("runs");
+        assert!((probe.reference - 0.003).abs() < 1e-9);
+        assert!((probe.stream - 0.3).abs() < 1e-9 && (probe.key_switch - 0.3).abs() < 1e-9);
+        assert_eq!(readings.get(), 3 * 3);
+    }
+
+    #[test]
+    fn the_probes_ring_is_of_the_real_degree() {
+        let p = probe_parameters().expect("valid");
+        assert_eq!((p.n(), p.digits().len()), (1 << 16, 3));
+    }
+}
