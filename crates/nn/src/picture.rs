@@ -53,6 +53,9 @@ impl Picture {
         if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
             return Err(malformed("it is neither; convert it to PNG".into()));
         }
+        if reader.format() == Some(ImageFormat::Png) && !palettes_fit(bytes) {
+            return Err(malformed("its palette is damaged".into()));
+        }
         let mut limits = Limits::default();
         limits.max_image_width = Some(16_384);
         limits.max_image_height = Some(16_384);
@@ -111,6 +114,24 @@ impl Picture {
             .collect();
         normalize(&planar, shape, normalization)
     }
+}
+
+/// Whether every palette of a PNG file has whole colours and at most 256 of them: the decoder (png 0.18) takes that for granted
+/// and panics where it is not so.
+fn palettes_fit(png: &[u8]) -> bool {
+    let mut rest = png.get(8..).unwrap_or_default();
+    // a chunk: length, type, data, checksum
+    while let Some((&length, after)) = rest.split_first_chunk::<4>() {
+        let length = u32::from_be_bytes(length) as usize;
+        if after.starts_with(b"PLTE") && (length % 3 != 0 || length > 3 * 256) {
+            return false;
+        }
+        rest = length
+            .checked_add(8)
+            .and_then(|skip| after.get(skip..))
+            .unwrap_or_default();
+    }
+    true
 }
 
 /// Bytes in `(C, H, W)` order as a network's input: `(v/255 − mean[c])/deviation[c]`.

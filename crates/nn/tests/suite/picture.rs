@@ -115,3 +115,42 @@ fn cifar_files() {
     ));
     assert!(matches!(cifar_records(&[]), Err(Error::Malformed { .. })));
 }
+
+/// A 2×1 picture of one bit per pixel with a palette of this many bytes. Found by `polyveil-fuzz`: the decoder panicked.
+fn with_palette(length: usize) -> Vec<u8> {
+    let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+    let line = b"\x78\x01\x01\x02\x00\xfd\xff\x00\x40\x00\x42\x00\x41".to_vec();
+    for (kind, data) in [
+        (b"IHDR", b"\0\0\0\x02\0\0\0\x01\x01\x03\0\0\0".to_vec()),
+        (b"PLTE", vec![200; length]),
+        (b"IDAT", line),
+        (b"IEND", vec![]),
+    ] {
+        png.extend((data.len() as u32).to_be_bytes());
+        let from = png.len();
+        png.extend(kind);
+        png.extend(data);
+        // CRC-32, bit by bit
+        let sum = png[from..].iter().fold(!0u32, |sum, &b| {
+            (0..8).fold(sum ^ u32::from(b), |s, _| {
+                (s >> 1) ^ (0xedb8_8320 * (s & 1))
+            })
+        });
+        png.extend((!sum).to_be_bytes());
+    }
+    png
+}
+
+#[test]
+fn damaged_palettes_are_refused() {
+    assert_eq!(
+        Picture::from_bytes(&with_palette(6)).expect("valid").size(),
+        (2, 1)
+    );
+    for length in [1, 2, 5, 769, 771, 3000] {
+        let message = Picture::from_bytes(&with_palette(length))
+            .expect_err("hostile")
+            .to_string();
+        assert!(message.contains("palette"), "{length}: {message}");
+    }
+}
