@@ -754,3 +754,29 @@ fn outputs_that_share_a_bias_share_its_memory() {
     let first = bias[0].as_ref().expect("a bias");
     assert!(bias.iter().flatten().all(|b| Arc::ptr_eq(b, first)));
 }
+
+#[test]
+fn many_registers_alive_over_many_steps_are_refused() {
+    let mut p = levelled();
+    let step = |operation| Step {
+        layer: "many".into(),
+        operation,
+        unit: 1.0,
+    };
+    // nothing is released: the last steps read what the first ones wrote
+    let count = 3000;
+    let first = (0..count).map(|i| Operation::Align {
+        input: 0,
+        output: 10 + i,
+        level: 1,
+    });
+    let last = (0..count).map(|i| Operation::Add {
+        left: 10 + i,
+        right: 10 + count - 1 - i,
+        output: 10 + count + i,
+    });
+    p.steps = first.chain(last).map(step).collect();
+    p.output.registers = vec![10 + count];
+    let message = VerifiedPlan::new(p).expect_err("hostile").to_string();
+    assert!(message.contains("registers are alive"), "{message}");
+}
