@@ -123,7 +123,7 @@ fn palettes_fit(png: &[u8]) -> bool {
     // a chunk: length, type, data, checksum
     while let Some((&length, after)) = rest.split_first_chunk::<4>() {
         let length = u32::from_be_bytes(length) as usize;
-        if after.starts_with(b"PLTE") && (length % 3 != 0 || length > 3 * 256) {
+        if after.starts_with(b"PLTE") && (!length.is_multiple_of(3) || length > 3 * 256) {
             return false;
         }
         rest = length
