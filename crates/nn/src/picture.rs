@@ -76,11 +76,25 @@ impl Picture {
     #[must_use]
     pub fn fit(&self, width: usize, height: usize) -> Self {
         let side = |n: usize| u32::try_from(n.clamp(1, 16_384)).unwrap_or(1);
-        Self {
-            image: self
-                .image
-                .resize_to_fill(side(width), side(height), FilterType::CatmullRom),
-        }
+        let (width, height) = (side(width), side(height));
+        let (had_width, had_height) = (self.image.width(), self.image.height());
+        let scale = (f64::from(width) / f64::from(had_width))
+            .max(f64::from(height) / f64::from(had_height));
+        let fill =
+            |image: &DynamicImage| image.resize_to_fill(width, height, FilterType::CatmullRom);
+        let image = if f64::from(had_width.max(had_height)) * scale <= 16_384.0 {
+            fill(&self.image)
+        } else {
+            // The scaled picture would be far larger than its middle, so that is cut out first, with a margin for the filter.
+            let keep = |to: u32, had: u32| ((f64::from(to) / scale).ceil() as u32 + 16).min(had);
+            let (w, h) = (keep(width, had_width), keep(height, had_height));
+            fill(
+                &self
+                    .image
+                    .crop_imm((had_width - w) / 2, (had_height - h) / 2, w, h),
+            )
+        };
+        Self { image }
     }
 
     /// The input of a network: `(v/255 − mean[c])/deviation[c]`, shape `(3, H, W)` or, for a grey network, `(1, H, W)`.

@@ -154,3 +154,24 @@ fn damaged_palettes_are_refused() {
         assert!(message.contains("palette"), "{length}: {message}");
     }
 }
+
+#[test]
+fn fitting_a_long_thin_picture_takes_little_memory() {
+    // scaled as a whole it would have 3.7 million × 224 pixels
+    let mut line = image::RgbImage::new(16_384, 1);
+    for (x, _, pixel) in line.enumerate_pixels_mut() {
+        *pixel = image::Rgb(if x < 8192 { [255, 0, 0] } else { [0, 0, 255] });
+    }
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    line.write_to(&mut bytes, image::ImageFormat::Png)
+        .expect("in memory");
+    let fitted = Picture::from_bytes(bytes.get_ref())
+        .expect("valid")
+        .fit(224, 224);
+    assert_eq!(fitted.size(), (224, 224));
+    // its middle is where the colours meet
+    let tensor = fitted
+        .to_tensor(Shape::image(3, 224, 224), &imagenet_normalization())
+        .expect("fits");
+    assert!(tensor.values()[0] > tensor.values()[223]);
+}
