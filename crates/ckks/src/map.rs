@@ -41,6 +41,8 @@ impl Values {
 
 /// Rotations are below this; they count modulo the map's slots, and any representative may be chosen (one that other maps use).
 const MOST_ROTATION: usize = 1 << 17;
+/// Folding k times sums 2^k slots, and no ring has more than 2^16.
+const MOST_FOLDS: usize = 16;
 
 /// One diagonal of one block: `out[j] += values[j] · in[j + giant + baby]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,13 +128,13 @@ impl BlockMap {
                 ));
             }
         }
-        if folds.iter().any(|&f| f >= MOST_ROTATION) {
-            return refuse("fold out of range".into());
+        if folds.len() > MOST_FOLDS || folds.iter().any(|&f| f >= MOST_ROTATION) {
+            return refuse(format!("{} folds or one of them out of range", folds.len()));
         }
-        for o in 0..outputs {
-            if !terms.iter().any(|t| t.output == o) {
-                return refuse(format!("output {o} has no term"));
-            }
+        let mut reached = vec![false; outputs];
+        terms.iter().for_each(|t| reached[t.output] = true);
+        if let Some(o) = reached.iter().position(|r| !r) {
+            return refuse(format!("output {o} has no term"));
         }
         Ok(Self {
             slots,
@@ -387,4 +389,36 @@ pub(crate) fn prepare<A: Arithmetic + ?Sized>(
         first.level,
         a.parameters().modulus(first.level) * scale / first.scale,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(outputs: usize, reached: usize, folds: usize) -> Result<BlockMap, Error> {
+        let term = |output| Term {
+            input: 0,
+            output,
+            giant: 0,
+            baby: 0,
+            values: Values::Real(vec![0.5].into()),
+        };
+        BlockMap::new(
+            8,
+            1,
+            outputs,
+            (0..reached).map(term).collect(),
+            vec![1; folds],
+        )
+    }
+
+    #[test]
+    fn maps_that_cannot_be_are_refused() {
+        assert!(map(3, 3, MOST_FOLDS).is_ok());
+        let message = map(3, 2, 0).expect_err("no term").to_string();
+        assert!(message.contains("output 2"), "{message}");
+        // found by `polyveil-fuzz`: the meter counted 2^(number of folds) slots
+        let message = map(3, 3, MOST_FOLDS + 1).expect_err("folds").to_string();
+        assert!(message.contains("17 folds"), "{message}");
+    }
 }

@@ -247,7 +247,7 @@ impl Writer<'_> {
         }
         let bias = added
             .into_iter()
-            .map(|b| b.iter().any(|&x| x != 0.0).then_some(b))
+            .map(|b| b.iter().any(|&x| x != 0.0).then(|| b.into()))
             .collect();
         let outputs: Vec<Register> = (0..packed.outputs).map(|_| self.fresh()).collect();
         let operation = Operation::Linear {

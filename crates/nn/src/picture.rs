@@ -53,6 +53,9 @@ impl Picture {
         if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
             return Err(malformed("it is neither; convert it to PNG".into()));
         }
+        if reader.format() == Some(ImageFormat::Png) && !palettes_fit(bytes) {
+            return Err(malformed("its palette is damaged".into()));
+        }
         let mut limits = Limits::default();
         limits.max_image_width = Some(16_384);
         limits.max_image_height = Some(16_384);
@@ -73,11 +76,25 @@ impl Picture {
     #[must_use]
     pub fn fit(&self, width: usize, height: usize) -> Self {
         let side = |n: usize| u32::try_from(n.clamp(1, 16_384)).unwrap_or(1);
-        Self {
-            image: self
-                .image
-                .resize_to_fill(side(width), side(height), FilterType::CatmullRom),
-        }
+        let (width, height) = (side(width), side(height));
+        let (had_width, had_height) = (self.image.width(), self.image.height());
+        let scale = (f64::from(width) / f64::from(had_width))
+            .max(f64::from(height) / f64::from(had_height));
+        let fill =
+            |image: &DynamicImage| image.resize_to_fill(width, height, FilterType::CatmullRom);
+        let image = if f64::from(had_width.max(had_height)) * scale <= 16_384.0 {
+            fill(&self.image)
+        } else {
+            // The scaled picture would be far larger than its middle, so that is cut out first, with a margin for the filter.
+            let keep = |to: u32, had: u32| ((f64::from(to) / scale).ceil() as u32 + 16).min(had);
+            let (w, h) = (keep(width, had_width), keep(height, had_height));
+            fill(
+                &self
+                    .image
+                    .crop_imm((had_width - w) / 2, (had_height - h) / 2, w, h),
+            )
+        };
+        Self { image }
     }
 
     /// The input of a network: `(v/255 − mean[c])/deviation[c]`, shape `(3, H, W)` or, for a grey network, `(1, H, W)`.
@@ -111,6 +128,24 @@ impl Picture {
             .collect();
         normalize(&planar, shape, normalization)
     }
+}
+
+/// Whether every palette of a PNG file has whole colours and at most 256 of them: the decoder (png 0.18) takes that for granted
+/// and panics where it is not so.
+fn palettes_fit(png: &[u8]) -> bool {
+    let mut rest = png.get(8..).unwrap_or_default();
+    // a chunk: length, type, data, checksum
+    while let Some((&length, after)) = rest.split_first_chunk::<4>() {
+        let length = u32::from_be_bytes(length) as usize;
+        if after.starts_with(b"PLTE") && (!length.is_multiple_of(3) || length > 3 * 256) {
+            return false;
+        }
+        rest = length
+            .checked_add(8)
+            .and_then(|skip| after.get(skip..))
+            .unwrap_or_default();
+    }
+    true
 }
 
 /// Bytes in `(C, H, W)` order as a network's input: `(v/255 − mean[c])/deviation[c]`.

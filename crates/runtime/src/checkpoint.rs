@@ -10,7 +10,7 @@ use crate::{Error, Result};
 use ckks::{Ciphertext, Level, ParametersSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::{BufReader, BufWriter, Read};
+use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 const META: [u8; 4] = *b"meta";
@@ -48,11 +48,28 @@ impl<'a> Checkpointer<'a> {
     pub fn new(plan: &'a VerifiedPlan, path: PathBuf, input: Digest) -> Self {
         Self { plan, path, input }
     }
-    /// Writes the state.
+    /// Writes the state to the file, which is replaced atomically.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, state: &State<Ciphertext>) -> Result<()> {
+        let mut partial = self.path.clone().into_os_string();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        let name = partial.display().to_string();
+        let file = std::fs::File::create(&partial).map_err(Error::io(&name))?;
+        let file = self
+            .write(state, BufWriter::new(file), &name)?
+            .into_inner()
+            .map_err(|e| Error::io(&name)(e.into_error()))?;
+        file.sync_all().map_err(Error::io(&name))?;
+        std::fs::rename(&partial, &self.path).map_err(Error::io(&name))
+    }
+    /// Writes the state.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write<W: Write>(&self, state: &State<Ciphertext>, out: W, name: &str) -> Result<W> {
         let parameters = self.plan.parameters();
         let meta = Meta {
             parameters: parameters.spec().clone(),
@@ -72,14 +89,9 @@ impl<'a> Checkpointer<'a> {
                 .values()
                 .map(|c| (*b"ctxt", ciphertext_bytes(parameters, c.level()))),
         );
-        let mut partial = self.path.clone().into_os_string();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        let name = partial.display().to_string();
-        let file = std::fs::File::create(&partial).map_err(Error::io(&name))?;
         let mut file = Writer::new(
-            BufWriter::new(file),
-            &name,
+            out,
+            name,
             Kind::Checkpoint,
             parameters_digest(parameters),
             *self.plan.digest(),
@@ -90,12 +102,7 @@ impl<'a> Checkpointer<'a> {
             file.begin()?;
             write_ciphertext(&mut file, parameters, c)?;
         }
-        let file = file
-            .finish()?
-            .into_inner()
-            .map_err(|e| Error::io(&name)(e.into_error()))?;
-        file.sync_all().map_err(Error::io(&name))?;
-        std::fs::rename(&partial, &self.path).map_err(Error::io(&name))
+        file.finish()
     }
 }
 
@@ -139,7 +146,11 @@ pub fn read_checkpoint(
     read_checkpoint_from(file, &name, plan, input)
 }
 
-fn read_checkpoint_from(
+/// As [`read_checkpoint`], from any reader; `name` is for messages.
+///
+/// # Errors
+/// [`Error::File`] with the field that is wrong.
+pub fn read_checkpoint_from(
     input: impl Read,
     name: &str,
     plan: &VerifiedPlan,

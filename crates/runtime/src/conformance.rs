@@ -32,8 +32,11 @@ pub(crate) fn from_json<T: serde::de::DeserializeOwned>(
     })
 }
 
-/// Checks a specification from a file before primes are searched for.
-pub(crate) fn parameters(spec: ParametersSpec, name: &str) -> Result<Parameters> {
+/// Checks a specification from a file before primes are searched for; `name` is the file's, for the message.
+///
+/// # Errors
+/// [`Error::File`], field `parameters`.
+pub fn parameters(spec: ParametersSpec, name: &str) -> Result<Parameters> {
     let small = |z: &Zone| z.levels <= 64 && (1..=4).contains(&z.bits.len());
     let bootstrap = spec.bootstrap.as_ref().is_none_or(|b| {
         [&b.slot_to_coeff, &b.eval_mod, &b.coeff_to_slot]
@@ -45,9 +48,10 @@ pub(crate) fn parameters(spec: ParametersSpec, name: &str) -> Result<Parameters>
             && b.log_raise <= 60
     });
     let count = |z: &Zone| z.levels.saturating_mul(z.bits.len());
-    let primes = 1 + spec
+    let primes = spec
         .special_bits
         .len()
+        .saturating_add(1)
         .saturating_add(count(&spec.residual))
         .saturating_add(spec.bootstrap.as_ref().map_or(0, |b| {
             [&b.slot_to_coeff, &b.eval_mod, &b.coeff_to_slot]

@@ -30,6 +30,8 @@ pub const VERSION: u16 = 2;
 pub const HEADER_LEN: u64 = 128;
 /// Bytes that a section takes beyond its payload.
 pub const SECTION_OVERHEAD: u64 = 44;
+/// What is taken into memory before bytes have arrived for it.
+const PIECE: u64 = 1 << 16;
 const MAGIC: &[u8; 5] = b"PVEIL";
 const DAMAGED: &str = "the file is damaged: copy or make it again";
 
@@ -561,7 +563,7 @@ impl<R: Read> Reader<R> {
         let mut bytes = Vec::new();
         let mut left = length;
         while left > 0 {
-            let step = left.min(1 << 22) as usize;
+            let step = left.min(PIECE) as usize;
             let at = bytes.len();
             bytes.resize(at + step, 0);
             self.take(&mut bytes[at..])?;

@@ -34,7 +34,7 @@ pub mod verify;
 
 pub use check::{ClearTwin, Excess, LockStep};
 pub use client::{Client, ClientSpec};
-pub use conformance::parameters_digest;
+pub use conformance::{parameters as checked_parameters, parameters_digest};
 pub use error::{Error, Result};
 pub use interpreter::{Done, Observer, Progress, Reporter, State, Stopwatch};
 pub use machine::{parse_size, size};

@@ -7,6 +7,7 @@
 //! see |x| ≤ 1/2. Units cost nothing: they are folded into linear maps.
 
 use ckks::{Arithmetic, BlockMap, Bootstrap, Complex64, Error, Level, ParametersSpec, Polynomial};
+use std::sync::Arc;
 
 /// A register of the program; written once.
 pub type Register = usize;
@@ -23,7 +24,7 @@ pub enum Operation {
         /// The matrix.
         map: BlockMap,
         /// For each output, what is added to its slots (length a power of two, at most the map's slots), or nothing.
-        bias: Vec<Option<Vec<f64>>>,
+        bias: Vec<Option<Arc<[f64]>>>,
         /// True period of the outputs, at most the map's slots.
         period: usize,
     },

@@ -451,6 +451,7 @@ impl Plan {
             table: &table,
             raw: &raw,
             values: vec![None; table.len()],
+            biases: HashMap::new(),
         };
         let steps = steps
             .into_iter()
@@ -479,7 +480,9 @@ struct Loaded<'a> {
     name: &'a str,
     table: &'a [(Form, usize)],
     raw: &'a [Vec<u8>],
+    /// Restored once: many terms and outputs may share a vector.
     values: Vec<Option<Values>>,
+    biases: HashMap<usize, Arc<[f64]>>,
 }
 
 fn f64s(bytes: &[u8]) -> impl Iterator<Item = f64> + '_ {
@@ -529,11 +532,18 @@ impl Loaded<'_> {
         self.values[index] = Some(v.clone());
         Ok(v)
     }
-    fn bias(&self, index: usize) -> Result<Vec<f64>> {
-        match self.find(index)? {
-            (Form::Double, b) => Ok(f64s(b).collect()),
-            _ => Err(self.refuse(format!("weight vector {index} is a diagonal, not a bias"))),
+    fn bias(&mut self, index: usize) -> Result<Arc<[f64]>> {
+        if let Some(v) = self.biases.get(&index) {
+            return Ok(v.clone());
         }
+        let v: Arc<[f64]> = match self.find(index)? {
+            (Form::Double, b) => f64s(b).collect(),
+            _ => {
+                return Err(self.refuse(format!("weight vector {index} is a diagonal, not a bias")));
+            }
+        };
+        self.biases.insert(index, v.clone());
+        Ok(v)
     }
     fn restore(&mut self, stored: Stored) -> Result<Operation> {
         Ok(match stored {
@@ -546,7 +556,7 @@ impl Loaded<'_> {
                 bias,
                 terms,
             } => {
-                let terms = terms
+                let terms: Vec<Term> = terms
                     .into_iter()
                     .map(|(input, output, giant, baby, values)| {
                         Ok(Term {
@@ -559,12 +569,18 @@ impl Loaded<'_> {
                     })
                     .collect::<Result<_>>()?;
                 // a map has one term at least for each output, so these counts are bounded by the file
-                if outputs.is_empty()
-                    || inputs.is_empty()
-                    || outputs.len() > 1 << 16
-                    || inputs.len() > 1 << 16
-                {
+                let most = inputs.len().max(outputs.len());
+                if outputs.is_empty() || inputs.is_empty() || most > 1 << 16 {
                     return Err(self.refuse("a linear map without inputs or outputs".into()));
+                }
+                // interpreters go through all terms for each input and output
+                if most.saturating_mul(terms.len()) > 1 << 30 {
+                    return Err(self.refuse(format!(
+                        "a linear map of {} terms between {} and {} ciphertexts",
+                        terms.len(),
+                        inputs.len(),
+                        outputs.len()
+                    )));
                 }
                 let map = BlockMap::new(slots, inputs.len(), outputs.len(), terms, folds)
                     .map_err(|e| self.refuse(e.to_string()))?;

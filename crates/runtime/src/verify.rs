@@ -17,6 +17,8 @@ type MeterValue = <Meter as Arithmetic>::Value;
 
 /// Most registers of one plan.
 const REGISTERS_LIMIT: usize = 1 << 20;
+/// Most registers alive after all steps together: they are listed for each step, so that both must not be many.
+const LIVE_LIMIT: usize = 1 << 22;
 /// Code, tables of tests and the allocator's slack, beyond what is counted.
 const BASE_BYTES: u64 = 200 << 20;
 
@@ -144,6 +146,7 @@ impl VerifiedPlan {
         let mut steps = Vec::with_capacity(plan.steps.len());
         let mut before = meter.cost();
         let mut peak = 0u64;
+        let mut listed = 0usize;
         for (index, step) in plan.steps.iter().enumerate() {
             let refuse = |reason: String| Error::Plan {
                 step: index,
@@ -216,6 +219,13 @@ impl VerifiedPlan {
                     released.insert(r);
                     live.remove(&r);
                 }
+            }
+            listed += live.len();
+            if listed > LIVE_LIMIT {
+                return Err(refuse(format!(
+                    "{} registers are alive; over all steps at most {LIVE_LIMIT} may be",
+                    live.len()
+                )));
             }
             let live_levels = live.values().map(|v| meter.info(v).level.index()).collect();
             steps.push(StepFacts {

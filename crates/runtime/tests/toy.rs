@@ -62,7 +62,7 @@ fn port(name: &str, register: usize, level: usize, unit: f64) -> Port {
 }
 
 fn linear(layer: &str, input: usize, output: usize, weights: [f32; 3]) -> Step {
-    let bias = vec![Some(vec![0.125])];
+    let bias = vec![Some(vec![0.125].into())];
     Step {
         layer: layer.into(),
         operation: Operation::Linear {
@@ -893,4 +893,84 @@ fn a_killed_run_resumes_with_the_same_answer() {
     }
     std::fs::remove_file(&path).expect("removes");
     assert!(read_checkpoint(Path::new("/nonexistent"), &plan, &digest).is_err());
+}
+
+// Hostile files. Found by reading and by `polyveil-fuzz`.
+
+#[test]
+fn a_specification_of_impossibly_many_primes_is_refused() {
+    let levels = |levels| ckks::parameters::Zone {
+        levels,
+        bits: vec![40; 2],
+    };
+    for residual in [levels(usize::MAX), levels(usize::MAX / 2 + 1), levels(65)] {
+        let spec = ParametersSpec {
+            residual,
+            ..ParametersSpec::toy_levelled(6, 4)
+        };
+        let message = checked_parameters(spec, "x.plan")
+            .expect_err("hostile")
+            .to_string();
+        assert!(
+            message.contains("x.plan") && message.contains("out of range"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn outputs_that_share_a_bias_share_its_memory() {
+    let mut p = levelled();
+    let term = |output| Term {
+        input: 0,
+        output,
+        giant: 0,
+        baby: 0,
+        values: Values::Real(vec![0.5].into()),
+    };
+    let outputs = 100;
+    let map = BlockMap::new(SLOTS, 1, outputs, (0..outputs).map(term).collect(), vec![]);
+    p.steps[0].operation = Operation::Linear {
+        inputs: vec![0],
+        outputs: (10..10 + outputs).collect(),
+        map: map.expect("valid"),
+        bias: (0..outputs)
+            .map(|_| Some(vec![0.125; SLOTS].into()))
+            .collect(),
+        period: SLOTS,
+    };
+    let bytes = p.write(Vec::new(), "x.plan").expect("writes");
+    let (again, _) = Plan::read(&bytes[..], "x.plan").expect("reads");
+    assert_eq!(again, p);
+    let Operation::Linear { bias, .. } = &again.steps[0].operation else {
+        panic!("a linear step");
+    };
+    let first = bias[0].as_ref().expect("a bias");
+    assert!(bias.iter().flatten().all(|b| Arc::ptr_eq(b, first)));
+}
+
+#[test]
+fn many_registers_alive_over_many_steps_are_refused() {
+    let mut p = levelled();
+    let step = |operation| Step {
+        layer: "many".into(),
+        operation,
+        unit: 1.0,
+    };
+    // nothing is released: the last steps read what the first ones wrote
+    let count = 3000;
+    let first = (0..count).map(|i| Operation::Align {
+        input: 0,
+        output: 10 + i,
+        level: 1,
+    });
+    let last = (0..count).map(|i| Operation::Add {
+        left: 10 + i,
+        right: 10 + count - 1 - i,
+        output: 10 + count + i,
+    });
+    p.steps = first.chain(last).map(step).collect();
+    p.output.registers = vec![10 + count];
+    let message = VerifiedPlan::new(p).expect_err("hostile").to_string();
+    assert!(message.contains("registers are alive"), "{message}");
 }

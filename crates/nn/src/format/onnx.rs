@@ -16,10 +16,13 @@ use crate::op::Nonlinearity;
 use crate::tensor::Shape;
 use approx::Activation;
 use prost::Message;
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 const FORMAT: &str = "ONNX";
+/// Values that uses of constants may make beyond the file's own bytes: scalars added to pictures, weights that layers share.
+const MOST_COPIES: usize = 1 << 24;
 
 /// Reads a file of at most `limit` bytes.
 ///
@@ -88,6 +91,8 @@ pub fn from_proto(model: &ModelProto) -> Result<Graph> {
         producers: producers(graph),
         values: HashMap::new(),
         network: Network::builder(),
+        suffixes: HashMap::new(),
+        copies_left: Cell::new(model.encoded_len().saturating_add(MOST_COPIES)),
     };
     for t in &graph.initializer {
         import
@@ -175,6 +180,9 @@ pub(super) struct Import<'a> {
     producers: HashMap<&'a str, &'a NodeProto>,
     pub(super) values: HashMap<&'a str, Value>,
     pub(super) network: NetworkBuilder<Nonlinearity>,
+    /// For each name, the number from which on no node has it.
+    suffixes: HashMap<&'a str, usize>,
+    copies_left: Cell<usize>,
 }
 
 /// What a node computes as far as import is concerned.
@@ -186,6 +194,18 @@ pub(super) enum Pattern<'a> {
 }
 
 impl<'a> Import<'a> {
+    /// Accounts for `count` values that are made of a constant, so that a small file can't ask for much memory.
+    pub(super) fn charge(&self, count: usize) -> Result<()> {
+        let left = self.copies_left.get().checked_sub(count);
+        self.copies_left.set(left.ok_or_else(|| Error::Malformed {
+            format: FORMAT,
+            detail: format!(
+                "its constants, where they are used, have more values than its bytes and {MOST_COPIES} together"
+            ),
+        })?);
+        Ok(())
+    }
+
     fn producer(&self, value: &str, op: &str) -> Option<&'a NodeProto> {
         self.producers
             .get(value)
@@ -199,6 +219,13 @@ impl<'a> Import<'a> {
             return c.scalar();
         }
         let node = self.producer(value, "Constant")?;
+        let a = node.attribute.first()?;
+        // many nodes may ask for one constant: decode none that is no scalar
+        let larger = a.floats.len().max(a.ints.len()) > 1
+            || a.t.as_ref().is_some_and(|t| t.dims.iter().any(|&d| d != 1));
+        if larger {
+            return None;
+        }
         constant_node(node).ok()?.scalar()
     }
 
@@ -296,21 +323,22 @@ impl<'a> Import<'a> {
         let Some(output) = node.output.first() else {
             return Ok(());
         };
-        let name = if node.name.is_empty() {
+        let base = if node.name.is_empty() {
             output
         } else {
             &node.name
         };
-        let name = (0..)
-            .map(|k| {
-                if k == 0 {
-                    name.clone()
-                } else {
-                    format!("{name}#{k}")
-                }
-            })
-            .find(|n| !self.network.contains(n))
-            .unwrap_or_default();
+        let suffix = self.suffixes.entry(base).or_default();
+        let name = loop {
+            let name = match *suffix {
+                0 => base.clone(),
+                k => format!("{base}#{k}"),
+            };
+            if !self.network.contains(&name) {
+                break name;
+            }
+            *suffix += 1;
+        };
         let value = Importing {
             import: self,
             node,
@@ -334,11 +362,11 @@ pub(super) fn constant_node(node: &NodeProto) -> Result<Constant> {
         ("value", Some(t)) => Constant::from_proto(t),
         ("value_float", _) => Ok(Constant {
             dims: vec![],
-            values: vec![f64::from(a.f)],
+            values: [f64::from(a.f)].into(),
         }),
         ("value_int", _) => Ok(Constant {
             dims: vec![],
-            values: vec![a.i as f64],
+            values: [a.i as f64].into(),
         }),
         ("value_floats", _) => Ok(Constant::list(a.floats.iter().map(|&v| f64::from(v)))),
         ("value_ints", _) => Ok(Constant::list(a.ints.iter().map(|&v| v as f64))),

@@ -5,15 +5,21 @@ use super::pickle::Element;
 use super::torch;
 use crate::Result;
 use crate::error::Error;
+use std::rc::Rc;
 
 const FORMAT: &str = "ONNX";
 
 /// A constant with its ONNX axes (the batch axis, if any, included).
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Constant {
+    /// At most [`MOST_AXES`].
     pub(crate) dims: Vec<usize>,
-    pub(crate) values: Vec<f64>,
+    /// Shared, since nodes may pass constants on any number of times.
+    pub(crate) values: Rc<[f64]>,
 }
+
+/// Most axes of a constant.
+const MOST_AXES: usize = 8;
 
 impl Constant {
     pub(crate) fn from_proto(t: &TensorProto) -> Result<Self> {
@@ -39,6 +45,12 @@ impl Constant {
             16 => Element::Bf16,
             other => return Err(bad(format!("element type {other} is not read"))),
         };
+        if t.dims.len() > MOST_AXES {
+            return Err(bad(format!(
+                "it has {} axes; {MOST_AXES} are read",
+                t.dims.len()
+            )));
+        }
         let dims = t
             .dims
             .iter()
@@ -49,10 +61,34 @@ impl Constant {
             .iter()
             .try_fold(1usize, |p, &d| p.checked_mul(d))
             .ok_or_else(|| bad("it is too large".into()))?;
-        let values: Vec<f64> = if t.raw_data.is_empty() {
+        // before anything is copied: a file may refer to one tensor many times
+        let had = match element {
+            _ if !t.raw_data.is_empty() => {
+                if !t.raw_data.len().is_multiple_of(element.size()) {
+                    return Err(bad(format!(
+                        "{} bytes are no whole number of values",
+                        t.raw_data.len()
+                    )));
+                }
+                t.raw_data.len() / element.size()
+            }
+            Element::F32 => t.float_data.len(),
+            Element::F64 => t.double_data.len(),
+            Element::I64 => t.int64_data.len(),
+            _ => t.int32_data.len(),
+        };
+        if had != count {
+            return Err(Error::Length {
+                tensor: t.name.clone(),
+                shape: dims,
+                needed: count,
+                had,
+            });
+        }
+        let values: Rc<[f64]> = if t.raw_data.is_empty() {
             match element {
                 Element::F32 => t.float_data.iter().map(|&v| f64::from(v)).collect(),
-                Element::F64 => t.double_data.clone(),
+                Element::F64 => t.double_data[..].into(),
                 Element::I64 => t.int64_data.iter().map(|&v| v as f64).collect(),
                 Element::F16 | Element::Bf16 => t
                     .int32_data
@@ -62,31 +98,17 @@ impl Constant {
                 _ => t.int32_data.iter().map(|&v| f64::from(v)).collect(),
             }
         } else {
-            if !t.raw_data.len().is_multiple_of(element.size()) {
-                return Err(bad(format!(
-                    "{} bytes are no whole number of values",
-                    t.raw_data.len()
-                )));
-            }
             t.raw_data
                 .chunks_exact(element.size())
                 .map(|raw| torch::decode(element, raw))
                 .collect()
         };
-        if values.len() != count {
-            return Err(Error::Length {
-                tensor: t.name.clone(),
-                shape: dims,
-                needed: count,
-                had: values.len(),
-            });
-        }
         Ok(Self { dims, values })
     }
 
     /// A one-dimensional constant of integers.
     pub(crate) fn list(values: impl IntoIterator<Item = f64>) -> Self {
-        let values: Vec<f64> = values.into_iter().collect();
+        let values: Rc<[f64]> = values.into_iter().collect();
         Self {
             dims: vec![values.len()],
             values,
@@ -145,9 +167,9 @@ pub(crate) fn fold(node: &NodeProto, inputs: &[&Constant]) -> Option<Constant> {
         "Squeeze" | "Unsqueeze" if first.values.len() == 1 => {
             Some(Constant::list(first.values.iter().copied()))
         }
-        "Concat" if inputs.iter().all(|c| c.dims.len() == 1) => {
-            Some(Constant::list(inputs.iter().flat_map(|c| c.values.clone())))
-        }
+        "Concat" if inputs.iter().all(|c| c.dims.len() == 1) => Some(Constant::list(
+            inputs.iter().flat_map(|c| c.values.iter().copied()),
+        )),
         "Gather" if first.dims.len() == 1 && attribute("axis").is_none_or(|a| a.i == 0) => {
             let length = first.values.len() as i64;
             let pick = |i: i64| {
@@ -162,7 +184,7 @@ pub(crate) fn fold(node: &NodeProto, inputs: &[&Constant]) -> Option<Constant> {
                 .integers()
                 .into_iter()
                 .map(pick)
-                .collect::<Option<Vec<_>>>()?;
+                .collect::<Option<Rc<_>>>()?;
             Some(Constant {
                 dims: index.dims.clone(),
                 values,

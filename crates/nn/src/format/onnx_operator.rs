@@ -103,6 +103,7 @@ impl<'a> Importing<'_, 'a> {
 
     fn parameter(&self, i: usize) -> Result<Parameter> {
         let c = self.constant(i)?;
+        self.import.charge(c.values.len())?;
         self.weight(i, c.dims.clone(), &c.values)
     }
 
@@ -200,8 +201,15 @@ impl<'a> Importing<'_, 'a> {
                 _ => None,
             })
             .collect();
-        if let Some(folded) = constants.as_deref().and_then(|c| fold(node, c)) {
-            return Ok(Value::Constant(folded));
+        if let Some(constants) = constants {
+            // these two make new values, the others pass them on
+            if matches!(node.op_type.as_str(), "Concat" | "Gather") {
+                self.import
+                    .charge(constants.iter().map(|c| c.values.len()).sum())?;
+            }
+            if let Some(folded) = fold(node, &constants) {
+                return Ok(Value::Constant(folded));
+            }
         }
         let activation = |a: Activation| Op::Elementwise(a.into());
         match node.op_type.as_str() {
@@ -257,7 +265,9 @@ impl<'a> Importing<'_, 'a> {
         stride: (usize, usize),
     ) -> Result<Padding> {
         let same = |length: usize, span: usize, stride: usize| {
-            (length.div_ceil(stride).saturating_sub(1) * stride + span).saturating_sub(length)
+            (length.div_ceil(stride).saturating_sub(1) * stride)
+                .saturating_add(span)
+                .saturating_sub(length)
         };
         match self.text("auto_pad").as_str() {
             "" | "NOTSET" => match self.integers("pads") {
@@ -356,6 +366,7 @@ impl<'a> Importing<'_, 'a> {
         let bias = match self.optional_constant(2)? {
             None => None,
             Some(c) => {
+                self.import.charge(out)?;
                 let values = c.broadcast(&[1, out]).ok_or_else(|| {
                     self.invalid(format!("bias of shape {:?} for {out} outputs", c.dims))
                 })?;
@@ -375,7 +386,14 @@ impl<'a> Importing<'_, 'a> {
         let &[rows, columns] = &c.dims[..] else {
             return Err(self.invalid(format!("weight of shape {:?} is no matrix", c.dims)));
         };
-        if transposed {
+        self.import.charge(c.values.len())?;
+        // without values there is nothing to transpose, however many rows or columns there are
+        if transposed || c.values.is_empty() {
+            let (rows, columns) = if transposed {
+                (rows, columns)
+            } else {
+                (columns, rows)
+            };
             return self.weight(
                 i,
                 vec![rows, columns],
@@ -414,6 +432,7 @@ impl<'a> Importing<'_, 'a> {
         };
         let shape = self.shape(x);
         let dims: Vec<usize> = std::iter::once(1).chain(shape.dims()).collect();
+        self.import.charge(shape.len())?;
         let values = constant.broadcast(&dims).ok_or_else(|| {
             self.invalid(format!(
                 "a constant of shape {:?} does not fit {shape}",

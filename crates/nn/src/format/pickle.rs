@@ -1,7 +1,7 @@
 //! A pickle machine for state dicts and nothing else: no imports, no calls but the few that rebuild tensors.
 //!
 //! Containers live in one arena and are referred to by number, so that hostile nesting can't overflow the stack and cycles are
-//! harmless. Every opcode consumes at least one byte, which bounds all memory by the input's size.
+//! harmless. Every opcode consumes at least one byte and copies no more than a few values, which bounds all memory by the input's size.
 
 use crate::Result;
 use crate::error::Error;
@@ -9,6 +9,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 const FORMAT: &str = "torch";
+/// Most axes of one tensor.
+const MOST_AXES: usize = 8;
+/// Most bytes of a tensor's or a storage's name. A pickle can use one object again and again for a few bytes, so whatever is copied
+/// at each use must be small.
+pub(super) const MOST_NAME: usize = 4096;
 
 /// Element types of torch storages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -433,7 +438,14 @@ impl<'a> Machine<'a> {
     }
 
     fn sizes(&self, value: &Value) -> Result<Vec<usize>> {
-        self.items(value)?.iter().map(size).collect()
+        let items = self.items(value)?;
+        if items.len() > MOST_AXES {
+            return Err(malformed(format!(
+                "a tensor of {} axes; {MOST_AXES} are read",
+                items.len()
+            )));
+        }
+        items.iter().map(size).collect()
     }
 
     /// `("storage", type, key, location, length, …)`.
@@ -447,6 +459,12 @@ impl<'a> Machine<'a> {
                 length,
                 rest @ ..,
             ] if &**kind == "storage" && matches!(rest, [] | [Value::None]) => {
+                if key.len() > MOST_NAME {
+                    return Err(malformed(format!(
+                        "a storage's name of {} bytes",
+                        key.len()
+                    )));
+                }
                 Ok(Value::Storage(Rc::new(Storage {
                     element: *element,
                     key: key.clone(),

@@ -57,10 +57,16 @@ pub(crate) fn read_legacy(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>>
     let mut elements = HashMap::new();
     let views = tensors(&object)?;
     for (_, view) in &views {
-        elements.insert(
-            view.storage.key.clone(),
-            (view.storage.element, view.storage.length),
-        );
+        let described = (view.storage.element, view.storage.length);
+        let before = *elements
+            .entry(view.storage.key.clone())
+            .or_insert(described);
+        if before != described {
+            return Err(malformed(format!(
+                "storage {} is described in two ways",
+                view.storage.key
+            )));
+        }
     }
     let mut storages = HashMap::new();
     for key in keys
@@ -114,33 +120,39 @@ pub(crate) fn read_zip(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>> {
     let mut storages = HashMap::new();
     for (name, view) in &views {
         let key = &view.storage.key;
-        let entry = entries.get(format!("{prefix}data/{key}").as_str());
-        let entry =
-            entry.ok_or_else(|| truncated(format!("the data of tensor {name} is missing")))?;
+        let entry = match storages.get(key) {
+            Some(known) => *known,
+            None => *entries
+                .get(format!("{prefix}data/{key}").as_str())
+                .ok_or_else(|| truncated(format!("the data of tensor {name} is missing")))?,
+        };
         if Some(entry.len()) != view.storage.length.checked_mul(view.storage.element.size()) {
             return Err(malformed(format!(
                 "the data of tensor {name} has {} bytes",
                 entry.len()
             )));
         }
-        storages.insert(key.clone(), *entry);
+        storages.insert(key.clone(), entry);
     }
     materialise(views, &storages, bytes.len())
 }
 
 /// The named tensors of the top-level dict, or of the first of its usual sub-dicts that has any.
-fn tensors(p: &Pickle) -> Result<Vec<(String, Rc<View>)>> {
+fn tensors(p: &Pickle) -> Result<Vec<(Rc<str>, Rc<View>)>> {
     let top = p
         .dict(&p.value)
         .ok_or_else(|| malformed("it holds no dict of tensors"))?;
-    let pick = |items: &[(Value, Value)]| -> Vec<(String, Rc<View>)> {
+    let pick = |items: &[(Value, Value)]| -> Result<Vec<(Rc<str>, Rc<View>)>> {
         let tensor = |(k, v): &(Value, Value)| match (k, v) {
-            (Value::Str(k), Value::View(v)) => Some((k.to_string(), v.clone())),
+            (Value::Str(k), Value::View(_)) if k.len() > pickle::MOST_NAME => Some(Err(malformed(
+                format!("a tensor's name of {} bytes", k.len()),
+            ))),
+            (Value::Str(k), Value::View(v)) => Some(Ok((k.clone(), v.clone()))),
             _ => None,
         };
         items.iter().filter_map(tensor).collect()
     };
-    let direct = pick(top);
+    let direct = pick(top)?;
     if !direct.is_empty() {
         return Ok(direct);
     }
@@ -149,7 +161,7 @@ fn tensors(p: &Pickle) -> Result<Vec<(String, Rc<View>)>> {
             if matches!(key, Value::Str(s) if &**s == wanted)
                 && let Some(items) = p.dict(value)
             {
-                let found = pick(items);
+                let found = pick(items)?;
                 if !found.is_empty() {
                     return Ok(found);
                 }
@@ -160,7 +172,7 @@ fn tensors(p: &Pickle) -> Result<Vec<(String, Rc<View>)>> {
 }
 
 fn materialise(
-    views: Vec<(String, Rc<View>)>,
+    views: Vec<(Rc<str>, Rc<View>)>,
     storages: &HashMap<Rc<str>, &[u8]>,
     limit: usize,
 ) -> Result<BTreeMap<String, StateTensor>> {
@@ -217,7 +229,7 @@ fn materialise(
             }
         }
         out.insert(
-            name,
+            name.to_string(),
             StateTensor {
                 shape: view.shape.clone(),
                 values,

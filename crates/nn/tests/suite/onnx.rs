@@ -703,3 +703,105 @@ fn broken_files() {
         }
     }
 }
+
+// Hostile files: small ones must not ask for much memory or time. Found by reading and by `polyveil-fuzz`.
+
+fn refused(input: &[i64], nodes: Vec<NodeProto>, constants: Vec<TensorProto>) -> String {
+    import(input, nodes, constants)
+        .expect_err("hostile")
+        .to_string()
+}
+
+#[test]
+fn impossible_matrices_are_refused_at_once() {
+    // no values, but 2^60 columns to go through, or 2^60 outputs to give a bias to
+    let empty = |dims: &[i64]| floats("w", dims, &[]);
+    let message = refused(
+        &[1, 3],
+        vec![node("MatMul", &["x", "w"], "y", vec![])],
+        vec![empty(&[0, 1 << 60])],
+    );
+    assert!(message.contains("weight"), "{message}");
+    for bias in [&[][..], &[1]] {
+        let message = refused(
+            &[1, 3],
+            vec![node("Gemm", &["x", "w", "b"], "y", vec![int("transB", 1)])],
+            vec![empty(&[1 << 60, 0]), floats("b", bias, &[1.0])],
+        );
+        assert!(message.contains("constants"), "{message}");
+    }
+}
+
+#[test]
+fn automatic_padding_of_an_impossible_kernel_is_refused() {
+    let message = refused(
+        IMAGE,
+        vec![node(
+            "Conv",
+            &["x", "w"],
+            "y",
+            vec![
+                string("auto_pad", "SAME_UPPER"),
+                ints("dilations", &[1 << 30, 1]),
+            ],
+        )],
+        vec![floats("w", &[0, 2, 1 << 62, 1], &[])],
+    );
+    assert!(message.contains("Conv"), "{message}");
+}
+
+#[test]
+fn constants_that_multiply_are_refused() {
+    // each of 60 nodes doubles the one before
+    let mut nodes = vec![node("Concat", &["c", "c"], "c0", vec![])];
+    for i in 1..60 {
+        let from = format!("c{}", i - 1);
+        nodes.push(node("Concat", &[&from, &from], &format!("c{i}"), vec![]));
+    }
+    nodes.push(node("Reshape", &["x", "c59"], "y", vec![]));
+    let message = refused(&[1, 3], nodes, vec![integers("c", &[1, 3])]);
+    assert!(message.contains("constants"), "{message}");
+    // one scalar, as large as the picture, again and again
+    let mut nodes = vec![node("Add", &["x", "one"], "y0", vec![])];
+    for i in 1..40 {
+        let (from, to) = (
+            format!("y{}", i - 1),
+            if i == 39 { "y".into() } else { format!("y{i}") },
+        );
+        nodes.push(node("Add", &[&from, "one"], &to, vec![]));
+    }
+    let message = refused(&[1, 1, 1024, 1024], nodes, vec![floats("one", &[], &[1.0])]);
+    assert!(message.contains("constants"), "{message}");
+}
+
+#[test]
+fn constants_have_few_axes_and_as_many_values_as_they_say() {
+    let axes = vec![1; 9];
+    let add = || vec![node("Add", &["x", "c"], "y", vec![])];
+    let message = refused(&[1, 3], add(), vec![floats("c", &axes, &[1.0])]);
+    assert!(message.contains("axes"), "{message}");
+    let message = refused(&[1, 3], add(), vec![floats("c", &[2], &[1.0])]);
+    assert!(message.contains("needs 2 values"), "{message}");
+}
+
+#[test]
+fn many_nodes_of_one_name_take_linear_time() {
+    let count = 20_000;
+    let mut nodes: Vec<NodeProto> = (0..count)
+        .map(|i| {
+            let from = if i == 0 {
+                "x".into()
+            } else {
+                format!("v{}", i - 1)
+            };
+            node("Identity", &[&from], &format!("v{i}"), vec![])
+        })
+        .collect();
+    nodes.push(node("Identity", &[&format!("v{}", count - 1)], "y", vec![]));
+    for n in &mut nodes {
+        n.name = "same".into();
+    }
+    let graph = import(&[1, 3], nodes, vec![]).expect("imports");
+    assert_eq!(graph.nodes().len(), count + 2);
+    assert!(graph.find("same#1").is_some() && graph.find(&format!("same#{count}")).is_some());
+}

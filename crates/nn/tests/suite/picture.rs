@@ -115,3 +115,63 @@ fn cifar_files() {
     ));
     assert!(matches!(cifar_records(&[]), Err(Error::Malformed { .. })));
 }
+
+/// A 2×1 picture of one bit per pixel with a palette of this many bytes. Found by `polyveil-fuzz`: the decoder panicked.
+fn with_palette(length: usize) -> Vec<u8> {
+    let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+    let line = b"\x78\x01\x01\x02\x00\xfd\xff\x00\x40\x00\x42\x00\x41".to_vec();
+    for (kind, data) in [
+        (b"IHDR", b"\0\0\0\x02\0\0\0\x01\x01\x03\0\0\0".to_vec()),
+        (b"PLTE", vec![200; length]),
+        (b"IDAT", line),
+        (b"IEND", vec![]),
+    ] {
+        png.extend((data.len() as u32).to_be_bytes());
+        let from = png.len();
+        png.extend(kind);
+        png.extend(data);
+        // CRC-32, bit by bit
+        let sum = png[from..].iter().fold(!0u32, |sum, &b| {
+            (0..8).fold(sum ^ u32::from(b), |s, _| {
+                (s >> 1) ^ (0xedb8_8320 * (s & 1))
+            })
+        });
+        png.extend((!sum).to_be_bytes());
+    }
+    png
+}
+
+#[test]
+fn damaged_palettes_are_refused() {
+    assert_eq!(
+        Picture::from_bytes(&with_palette(6)).expect("valid").size(),
+        (2, 1)
+    );
+    for length in [1, 2, 5, 769, 771, 3000] {
+        let message = Picture::from_bytes(&with_palette(length))
+            .expect_err("hostile")
+            .to_string();
+        assert!(message.contains("palette"), "{length}: {message}");
+    }
+}
+
+#[test]
+fn fitting_a_long_thin_picture_takes_little_memory() {
+    // scaled as a whole it would have 3.7 million × 224 pixels
+    let mut line = image::RgbImage::new(16_384, 1);
+    for (x, _, pixel) in line.enumerate_pixels_mut() {
+        *pixel = image::Rgb(if x < 8192 { [255, 0, 0] } else { [0, 0, 255] });
+    }
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    line.write_to(&mut bytes, image::ImageFormat::Png)
+        .expect("in memory");
+    let fitted = Picture::from_bytes(bytes.get_ref())
+        .expect("valid")
+        .fit(224, 224);
+    assert_eq!(fitted.size(), (224, 224));
+    // its middle is where the colours meet
+    let tensor = fitted
+        .to_tensor(Shape::image(3, 224, 224), &imagenet_normalization())
+        .expect("fits");
+    assert!(tensor.values()[0] > tensor.values()[223]);
+}

@@ -376,3 +376,88 @@ fn polynomials_from_the_state_dict() {
         Err(Error::MissingTensor { .. })
     ));
 }
+
+// Hostile files. Found by reading and by `polyveil-fuzz`.
+
+/// `{"a": tensor, "b": tensor}` on one storage "0" that is described in two ways.
+fn two_descriptions() -> Vec<u8> {
+    let tensor = |kind: &str, length: &[u8], shape: &[u8], offset: &[u8]| {
+        [
+            b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
+            text("storage"),
+            format!("ctorch\n{kind}\n").into_bytes(),
+            text("0"),
+            text("cpu"),
+            length.to_vec(),
+            b"tQ".to_vec(),
+            offset.to_vec(),
+            shape.to_vec(),
+            b")\x89)tR".to_vec(),
+        ]
+        .concat()
+    };
+    let far = b"\x8a\x08\xfe\xff\xff\xff\xff\xff\xff\x7f";
+    let end = b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f";
+    let pickle = [
+        b"\x80\x02}(".to_vec(),
+        text("a"),
+        tensor("DoubleStorage", end, b")", far),
+        text("b"),
+        tensor("FloatStorage", b"K\x01", b")", b"K\0"),
+        b"u.".to_vec(),
+    ]
+    .concat();
+    [
+        MAGIC.to_vec(),
+        b"\x80\x02M\xe9\x03.".to_vec(),
+        b"\x80\x02}.".to_vec(),
+        pickle,
+        [b"\x80\x02](".to_vec(), text("0"), b"e.".to_vec()].concat(),
+        1u64.to_le_bytes().to_vec(),
+        1f32.to_le_bytes().to_vec(),
+    ]
+    .concat()
+}
+
+#[test]
+fn one_storage_has_one_description() {
+    let message = StateDict::from_bytes(&two_descriptions())
+        .expect_err("hostile")
+        .to_string();
+    assert!(message.contains("storage 0"), "{message}");
+}
+
+#[test]
+fn tensors_have_few_axes_and_short_names() {
+    // a shape of many axes could be used for many tensors, and a long name for many entries
+    let file = |name: &str, axes: usize| {
+        let shape = [b"(".to_vec(), b"K\x01".repeat(axes), b"t".to_vec()].concat();
+        let pickle = [
+            b"\x80\x02}".to_vec(),
+            text(name),
+            b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
+            text("storage"),
+            b"ctorch\nFloatStorage\n".to_vec(),
+            text("0"),
+            text("cpu"),
+            b"K\x01tQK\0".to_vec(),
+            shape.clone(),
+            shape,
+            b"\x89)tRs.".to_vec(),
+        ]
+        .concat();
+        zip(&[("m/data.pkl", pickle), ("m/data/0", vec![0; 4])], 0)
+    };
+    assert!(StateDict::from_bytes(&file("w", 8)).is_ok());
+    let message = StateDict::from_bytes(&file("w", 9))
+        .expect_err("hostile")
+        .to_string();
+    assert!(message.contains("axes"), "{message}");
+    let message = StateDict::from_bytes(&file(&"w".repeat(5000), 1))
+        .expect_err("hostile")
+        .to_string();
+    assert!(
+        message.contains("5000 bytes") && message.len() < 300,
+        "{message}"
+    );
+}

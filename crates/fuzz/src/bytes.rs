@@ -1,0 +1,77 @@
+//! Mutations that know nothing of a format.
+
+use crate::random::Random;
+
+/// No mutant is larger.
+pub(crate) const MOST: usize = 1 << 16;
+
+/// One mutation: bits, bytes, numbers at boundaries, cuts, insertions, copies.
+pub(crate) fn mutate(r: &mut Random, bytes: &mut Vec<u8>) {
+    if bytes.is_empty() {
+        bytes.push(r.next() as u8);
+        return;
+    }
+    let at = r.below(bytes.len());
+    match r.below(12) {
+        0 | 1 => bytes[at] ^= 1 << r.below(8),
+        2 => bytes[at] = r.next() as u8,
+        3 => bytes[at] = *r.pick(&[0, 1, 0x7f, 0x80, 0xff, b'"', b'{', b'[', b'0', b'-']),
+        4 | 5 => {
+            let width = *r.pick(&[2usize, 4, 8]);
+            let mut value = r.boundary().to_le_bytes();
+            if r.one_in(4) {
+                value[..width].reverse();
+            }
+            let end = (at + width).min(bytes.len());
+            bytes[at..end].copy_from_slice(&value[..end - at]);
+        }
+        6 => bytes.truncate(at),
+        7 => {
+            let count = if r.one_in(8) {
+                r.below(4096)
+            } else {
+                r.below(32)
+            };
+            let value = r.next() as u8;
+            bytes.extend(std::iter::repeat_n(value, count));
+        }
+        8 => drop(bytes.drain(r.span(bytes.len()))),
+        9 | 10 => {
+            let copy = bytes[r.span(bytes.len())].to_vec();
+            insert(bytes, at, &copy);
+        }
+        _ => {
+            let copy = bytes[r.span(bytes.len())].to_vec();
+            let end = (at + copy.len()).min(bytes.len());
+            bytes[at..end].copy_from_slice(&copy[..end - at]);
+        }
+    }
+}
+
+/// Inserts unless the result would be too large.
+pub(crate) fn insert(bytes: &mut Vec<u8>, at: usize, part: &[u8]) {
+    if bytes.len() + part.len() <= MOST {
+        drop(bytes.splice(at..at, part.iter().copied()));
+    }
+}
+
+/// As a deflate stream without compression: compressors take longer to set up than mutants to decode.
+pub(crate) fn deflate(raw: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(raw.len() + 16);
+    let blocks = raw.len().div_ceil(65_535).max(1);
+    for i in 0..blocks {
+        let block = &raw[i * 65_535..raw.len().min((i + 1) * 65_535)];
+        out.push(u8::from(i + 1 == blocks));
+        out.extend((block.len() as u16).to_le_bytes());
+        out.extend((!(block.len() as u16)).to_le_bytes());
+        out.extend(block);
+    }
+    out
+}
+
+/// The beginning of one and the end of another.
+pub(crate) fn splice(r: &mut Random, a: &[u8], b: &[u8]) -> Vec<u8> {
+    let (x, y) = (r.below(a.len() + 1), r.below(b.len() + 1));
+    let y = if r.one_in(2) { x.min(b.len()) } else { y };
+    [&a[..x], &b[y..]].concat()
+}

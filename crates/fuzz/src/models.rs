@@ -1,0 +1,594 @@
+//! Seeds: the smallest networks and pictures that use everything that their formats have.
+
+use crate::random::Random;
+use crate::torch::Entry;
+use crate::{bytes, safetensors as file};
+use approx::Polynomial;
+use image::{ColorType, DynamicImage, ExtendedColorType, ImageEncoder};
+use nn::format::artefact;
+use nn::format::onnx_proto::{
+    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+};
+use nn::{
+    AvgPool, AxisSlice, BatchNorm, Conv2d, Linear, Metadata, Network, Normalization, Op, Pad,
+    Padding, Parameter, PolyGraph, Range, Shape, Slice,
+};
+use prost::Message;
+use serde_json::{Map, Value, json};
+use std::io::Cursor;
+
+/// A few tensors of different types, one of them transposed.
+pub(crate) fn tensors() -> Vec<Entry<'static>> {
+    vec![
+        ("module.w", "FloatStorage", 4, 6, &[2, 3], &[1, 2]),
+        ("n", "LongStorage", 8, 1, &[], &[]),
+        ("h", "HalfStorage", 2, 4, &[2, 2], &[2, 1]),
+        ("b", "BFloat16Storage", 2, 3, &[3], &[1]),
+        ("d", "DoubleStorage", 8, 2, &[1, 2], &[2, 1]),
+        ("u", "ByteStorage", 1, 5, &[5], &[1]),
+    ]
+}
+
+/// The smallest network of the residual family: one channel, one block in each stage. Name, shape, strides.
+pub(crate) fn resnet() -> Vec<(String, Vec<u8>, Vec<u8>)> {
+    let mut all = Vec::new();
+    let mut layer = |conv: &str, norm: &str, kernel: u8| {
+        all.push((
+            format!("{conv}.weight"),
+            vec![1, 1, kernel, kernel],
+            vec![kernel * kernel, kernel * kernel, kernel, 1],
+        ));
+        for part in ["weight", "bias", "running_mean", "running_var"] {
+            all.push((format!("{norm}.{part}"), vec![1], vec![1]));
+        }
+    };
+    layer("conv1", "bn1", 3);
+    for stage in 1..=3 {
+        for conv in 1..=2 {
+            layer(
+                &format!("layer{stage}.0.conv{conv}"),
+                &format!("layer{stage}.0.bn{conv}"),
+                3,
+            );
+        }
+    }
+    layer("layer3.0.shortcut.0", "layer3.0.shortcut.1", 1);
+    all.push(("linear.weight".into(), vec![2, 1], vec![1, 1]));
+    all.push(("linear.bias".into(), vec![2], vec![1]));
+    all
+}
+
+/// A tensor of f32.
+pub(crate) fn entry<'a>(name: &'a str, shape: &'a [u8], stride: &'a [u8]) -> Entry<'a> {
+    (
+        name,
+        "FloatStorage",
+        4,
+        shape.iter().map(|&d| usize::from(d)).product(),
+        shape,
+        stride,
+    )
+}
+
+fn safetensors_file(all: &[(String, &str, Vec<usize>, Vec<u8>)]) -> Vec<u8> {
+    let (mut header, mut data) = (Map::new(), Vec::new());
+    header.insert("__metadata__".into(), json!({"format": "pt"}));
+    for (name, dtype, shape, bytes) in all {
+        let begin = data.len();
+        data.extend(bytes);
+        header.insert(
+            name.clone(),
+            json!({"dtype": dtype, "shape": shape, "data_offsets": [begin, data.len()]}),
+        );
+    }
+    file::file(Value::Object(header).to_string().as_bytes(), &data)
+}
+
+/// Tensors of several types, and a polynomial network as a state dict.
+pub(crate) fn safetensors() -> Vec<Vec<u8>> {
+    let some = [
+        ("f", "F32", vec![2, 2], 16),
+        ("h", "F16", vec![3], 6),
+        ("b", "BF16", vec![], 2),
+        ("l", "I64", vec![1, 2], 16),
+        ("u", "U8", vec![0, 3], 0),
+    ];
+    let some: Vec<_> = some
+        .into_iter()
+        .map(|(n, t, s, length)| (n.to_owned(), t, s, vec![0x3f; length]))
+        .collect();
+    let ones = |count: usize| [0u8, 0, 0x80, 0x3f].repeat(count);
+    let mut network: Vec<_> = resnet()
+        .into_iter()
+        .map(|(name, shape, _)| {
+            let shape: Vec<usize> = shape.into_iter().map(usize::from).collect();
+            let count = shape.iter().product();
+            (name, "F32", shape, ones(count))
+        })
+        .collect();
+    let doubles = |all: &[f64]| {
+        all.iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect::<Vec<u8>>()
+    };
+    let acts = (1..=3).flat_map(|s| (1..=2).map(move |a| format!("layer{s}.0.act{a}")));
+    for act in acts.chain(["act1".to_owned()]) {
+        network.push((
+            format!("{act}.poly"),
+            "F64",
+            vec![3],
+            doubles(&[0.25, 0.5, 0.125]),
+        ));
+        network.push((
+            format!("{act}.interval"),
+            "F64",
+            vec![2],
+            doubles(&[-2.0, 3.0]),
+        ));
+    }
+    vec![safetensors_file(&some), safetensors_file(&network)]
+}
+
+fn parameter(shape: &[usize]) -> Parameter {
+    let count: usize = shape.iter().product();
+    let values: Vec<f32> = (0..count).map(|i| 0.25 + i as f32 / 8.0).collect();
+    Parameter::new("seed", shape, values).expect("a valid seed")
+}
+
+fn every_operator() -> PolyGraph {
+    let mut b = Network::<Polynomial>::builder();
+    let mut last = b.input("x", Shape::image(2, 4, 4)).expect("a valid seed");
+    let conv = Conv2d {
+        bias: Some(parameter(&[2])),
+        padding: Padding::same(1),
+        groups: 2,
+        ..Conv2d::new(parameter(&[2, 1, 3, 3]))
+    };
+    let norm = BatchNorm {
+        scale: parameter(&[2]),
+        bias: parameter(&[2]),
+        mean: parameter(&[2]),
+        variance: parameter(&[2]),
+        epsilon: 1e-5,
+    };
+    let polynomial = Polynomial::new(vec![0.5, 0.25, 0.125], (-2.0, 3.0)).expect("a valid seed");
+    let pool = AvgPool {
+        kernel: (2, 2),
+        stride: (1, 1),
+        padding: Padding::default(),
+        count_include_pad: true,
+    };
+    let pad = Pad {
+        channels: (0, 1),
+        spatial: Padding::same(1),
+    };
+    let axis = |begin, end, step| AxisSlice { begin, end, step };
+    let slice = Slice {
+        axes: vec![axis(0, 2, 1), axis(1, 5, 2), axis(0, 5, 3)],
+    };
+    let chain = [
+        ("conv", Op::Conv2d(conv)),
+        ("norm", Op::BatchNorm(norm)),
+        ("act", Op::Elementwise(polynomial)),
+        ("pool", Op::AvgPool(pool)),
+        ("pad", Op::Pad(pad)),
+        ("slice", Op::Slice(slice)),
+        ("same", Op::Identity),
+        ("reshape", Op::Reshape(Shape::image(4, 2, 1))),
+        ("mean", Op::GlobalAvgPool),
+        ("flatten", Op::Flatten),
+    ];
+    for (name, op) in chain {
+        last = b.add(name, op, &[last]).expect("a valid seed");
+    }
+    let shift = b
+        .add(
+            "shift",
+            Op::Constant(Shape::Vector(4), parameter(&[4])),
+            &[],
+        )
+        .expect("a valid seed");
+    last = b.add("add", Op::Add, &[last, shift]).expect("a valid seed");
+    last = b.add("mul", Op::Mul, &[last, last]).expect("a valid seed");
+    let dense = Linear {
+        weight: parameter(&[2, 4]),
+        bias: Some(parameter(&[2])),
+    };
+    last = b
+        .add("dense", Op::Linear(dense), &[last])
+        .expect("a valid seed");
+    let graph = PolyGraph::from(b.finish(last).expect("a valid seed"));
+    let ranges = vec![
+        Range {
+            min: -1.5,
+            max: 2.25
+        };
+        graph.nodes().len()
+    ];
+    let metadata = Metadata {
+        name: "toy".into(),
+        labels: vec!["cat".into(), "dog".into()],
+        normalization: Some(Normalization {
+            mean: vec![0.5, 0.25],
+            deviation: vec![0.25, 0.1],
+        }),
+        provenance: vec!["made for fuzzing".into()],
+    };
+    graph
+        .with_ranges(ranges)
+        .and_then(|g| g.with_metadata(metadata))
+        .expect("a valid seed")
+}
+
+/// A network with every operator, and a small one without ranges and metadata.
+pub(crate) fn artefacts() -> Vec<Vec<u8>> {
+    let mut b = Network::<Polynomial>::builder();
+    let x = b.input("x", Shape::Vector(3)).expect("a valid seed");
+    let dense = Linear {
+        weight: parameter(&[2, 3]),
+        bias: None,
+    };
+    let y = b.add("y", Op::Linear(dense), &[x]).expect("a valid seed");
+    let small = PolyGraph::from(b.finish(y).expect("a valid seed"));
+    let large = every_operator();
+    [&large, &small, &large]
+        .into_iter()
+        .map(|g| artefact::to_bytes(g).expect("a valid seed"))
+        .collect()
+}
+
+fn info(name: &str, dims: &[i64]) -> ValueInfoProto {
+    let dim = dims
+        .iter()
+        .map(|&d| DimensionProto {
+            dim_value: d,
+            dim_param: String::new(),
+        })
+        .collect();
+    let tensor_type = Some(TensorTypeProto {
+        elem_type: 1,
+        shape: Some(TensorShapeProto { dim }),
+    });
+    ValueInfoProto {
+        name: name.into(),
+        r#type: Some(TypeProto { tensor_type }),
+    }
+}
+
+fn floats(name: &str, dims: &[i64]) -> TensorProto {
+    let count: i64 = dims.iter().product();
+    TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: 1,
+        raw_data: (0..count)
+            .flat_map(|i| (0.25 + i as f32 / 8.0).to_le_bytes())
+            .collect(),
+        ..TensorProto::default()
+    }
+}
+
+fn scalar(name: &str, value: f32) -> TensorProto {
+    TensorProto {
+        name: name.into(),
+        data_type: 1,
+        float_data: vec![value],
+        ..TensorProto::default()
+    }
+}
+
+fn integers(name: &str, values: &[i64]) -> TensorProto {
+    TensorProto {
+        name: name.into(),
+        dims: vec![values.len() as i64],
+        data_type: 7,
+        int64_data: values.to_vec(),
+        ..TensorProto::default()
+    }
+}
+
+fn attribute(name: &str) -> AttributeProto {
+    AttributeProto {
+        name: name.into(),
+        ..AttributeProto::default()
+    }
+}
+
+fn ints(name: &str, ints: &[i64]) -> AttributeProto {
+    AttributeProto {
+        ints: ints.to_vec(),
+        r#type: 7,
+        ..attribute(name)
+    }
+}
+
+fn int(name: &str, i: i64) -> AttributeProto {
+    AttributeProto {
+        i,
+        r#type: 2,
+        ..attribute(name)
+    }
+}
+
+fn node(op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
+    NodeProto {
+        input: inputs.iter().map(|s| (*s).to_owned()).collect(),
+        output: vec![output.into()],
+        name: format!("n_{output}"),
+        op_type: op.into(),
+        attribute,
+        domain: String::new(),
+    }
+}
+
+fn model(input: &[i64], node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> Vec<u8> {
+    let model = ModelProto {
+        ir_version: 8,
+        producer_name: "seed".into(),
+        graph: Some(GraphProto {
+            node,
+            name: "g".into(),
+            initializer,
+            input: vec![info("x", input)],
+            output: vec![info("y", &[])],
+        }),
+        opset_import: vec![OperatorSetIdProto {
+            domain: String::new(),
+            version: 17,
+        }],
+    };
+    model.encode_to_vec()
+}
+
+/// Convolutional, dense, activations made of pieces, and shapes computed from constants.
+pub(crate) fn onnx() -> Vec<Vec<u8>> {
+    let text = |name: &str, s: &str| AttributeProto {
+        s: s.as_bytes().to_vec(),
+        r#type: 3,
+        ..attribute(name)
+    };
+    let float = |name: &str, f: f32| AttributeProto {
+        f,
+        r#type: 1,
+        ..attribute(name)
+    };
+    let convolutional = model(
+        &[1, 2, 5, 5],
+        vec![
+            node(
+                "Conv",
+                &["x", "w", "b"],
+                "c",
+                vec![
+                    ints("pads", &[1, 0, 1, 2]),
+                    ints("strides", &[2, 1]),
+                    ints("kernel_shape", &[3, 3]),
+                ],
+            ),
+            node(
+                "BatchNormalization",
+                &["c", "s", "b", "b", "s"],
+                "d",
+                vec![float("epsilon", 1e-5)],
+            ),
+            node("Relu", &["d"], "e", vec![]),
+            node(
+                "Conv",
+                &["e", "v"],
+                "f",
+                vec![
+                    text("auto_pad", "SAME_UPPER"),
+                    ints("dilations", &[2, 2]),
+                    int("group", 3),
+                ],
+            ),
+            node("Add", &["e", "f"], "g", vec![]),
+            node(
+                "AveragePool",
+                &["g"],
+                "h",
+                vec![ints("kernel_shape", &[2, 2]), int("count_include_pad", 1)],
+            ),
+            node("GlobalAveragePool", &["h"], "i", vec![]),
+            node("Flatten", &["i"], "j", vec![int("axis", 1)]),
+            node(
+                "Gemm",
+                &["j", "m", "b"],
+                "k",
+                vec![float("alpha", 0.5), int("transB", 1)],
+            ),
+            node("Mul", &["k", "b"], "l", vec![]),
+            node("Dropout", &["l"], "y", vec![]),
+        ],
+        vec![
+            floats("w", &[3, 2, 3, 3]),
+            floats("b", &[3]),
+            floats("s", &[3]),
+            floats("v", &[3, 1, 3, 3]),
+            floats("m", &[3, 3]),
+        ],
+    );
+    let activations = model(
+        &[0, 3],
+        vec![
+            node("Div", &["x", "root"], "a", vec![]),
+            node("Erf", &["a"], "b", vec![]),
+            node("Add", &["b", "one"], "c", vec![]),
+            node("Mul", &["x", "c"], "d", vec![]),
+            node("Mul", &["d", "half"], "e", vec![]),
+            node("Sigmoid", &["e"], "f", vec![]),
+            node("Mul", &["e", "f"], "g", vec![]),
+            node("MatMul", &["g", "m"], "h", vec![]),
+            node("Tanh", &["h"], "i", vec![]),
+            node("Gelu", &["i"], "y", vec![]),
+        ],
+        vec![
+            scalar("root", std::f32::consts::SQRT_2),
+            scalar("one", 1.0),
+            scalar("half", 0.5),
+            floats("m", &[3, 2]),
+        ],
+    );
+    let value = AttributeProto {
+        t: Some(integers("", &[2, 3])),
+        r#type: 4,
+        ..attribute("value")
+    };
+    let shapes = model(
+        &[1, 2, 4, 4],
+        vec![
+            node("Pad", &["x", "pads"], "a", vec![]),
+            node(
+                "Slice",
+                &["a", "starts", "ends", "axes", "steps"],
+                "b",
+                vec![],
+            ),
+            node("Shape", &["b"], "c", vec![]),
+            node("Gather", &["c", "zero"], "d", vec![int("axis", 0)]),
+            node("Unsqueeze", &["d", "zero"], "e", vec![]),
+            node("Cast", &["rest"], "f", vec![]),
+            node("Concat", &["e", "f"], "g", vec![int("axis", 0)]),
+            node("Reshape", &["b", "g"], "h", vec![]),
+            node("Constant", &[], "i", vec![value]),
+            node("ReduceMean", &["x", "i"], "j", vec![int("keepdims", 1)]),
+            node("Squeeze", &["j", "i"], "k", vec![]),
+            node("Identity", &["k"], "l", vec![]),
+            node("Unsqueeze", &["l", "i"], "m", vec![]),
+            node("Reshape", &["m", "flat"], "n", vec![]),
+            node("MatMul", &["h", "w"], "o", vec![]),
+            node("Add", &["n", "o"], "y", vec![]),
+        ],
+        vec![
+            integers("pads", &[0, 1, 1, 1, 0, 0, 1, 1]),
+            integers("starts", &[0, 1]),
+            integers("ends", &[-1, 9]),
+            integers("axes", &[1, -1]),
+            integers("steps", &[1, 2]),
+            integers("zero", &[0]),
+            integers("rest", &[-1]),
+            integers("flat", &[1, 2]),
+            floats("w", &[36, 2]),
+        ],
+    );
+    vec![convolutional, activations, shapes]
+}
+
+/// Two records.
+pub(crate) fn cifar() -> Vec<Vec<u8>> {
+    vec![
+        (0..2)
+            .flat_map(|label| (0..3073).map(move |i| if i == 0 { label } else { i as u8 }))
+            .collect(),
+    ]
+}
+
+fn pixels(color: ColorType) -> Vec<u8> {
+    let length = 6 * 5 * usize::from(color.bytes_per_pixel());
+    (0..length).map(|i| (i * 37) as u8).collect()
+}
+
+/// 6×5 pixels, grey, coloured, transparent, deep.
+pub(crate) fn png() -> Vec<Vec<u8>> {
+    [
+        ColorType::L8,
+        ColorType::Rgb8,
+        ColorType::Rgba8,
+        ColorType::L16,
+    ]
+    .into_iter()
+    .map(|color| {
+        let mut out = Vec::new();
+        let encoder = image::codecs::png::PngEncoder::new(&mut out);
+        encoder
+            .write_image(&pixels(color), 6, 5, ExtendedColorType::from(color))
+            .expect("a valid seed");
+        out
+    })
+    .collect()
+}
+
+/// 6×5 pixels, coloured and grey.
+pub(crate) fn jpeg() -> Vec<Vec<u8>> {
+    [ColorType::Rgb8, ColorType::L8]
+        .into_iter()
+        .map(|color| {
+            let mut out = Vec::new();
+            let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut out, 75);
+            encoder
+                .write_image(&pixels(color), 6, 5, ExtendedColorType::from(color))
+                .expect("a valid seed");
+            out
+        })
+        .chain(std::iter::once(png_as_jpeg()))
+        .collect()
+}
+
+/// What lies in the file is told by its first bytes, not by its name: a PNG among the JPEGs.
+fn png_as_jpeg() -> Vec<u8> {
+    let mut out = Cursor::new(Vec::new());
+    DynamicImage::new_rgb8(2, 2)
+        .write_to(&mut out, image::ImageFormat::Png)
+        .expect("a valid seed");
+    out.into_inner()
+}
+
+/// One mutant of a JPEG file: segments are moved, doubled and cut, the frame's header is edited, the rest is bytes.
+pub(crate) fn mutate_jpeg(r: &mut Random, seeds: &[Vec<u8>]) -> Vec<u8> {
+    let mut out = r.pick(seeds).clone();
+    for _ in 0..r.few() {
+        let markers: Vec<usize> = (0..out.len().saturating_sub(3))
+            .filter(|&i| out[i] == 0xff && !matches!(out[i + 1], 0 | 0xff))
+            .collect();
+        let at = markers.get(r.below(markers.len())).copied().unwrap_or(0);
+        let length = if at + 4 <= out.len() {
+            2 + usize::from(u16::from_be_bytes([out[at + 2], out[at + 3]]))
+        } else {
+            0
+        };
+        let end = (at + length).min(out.len());
+        match r.below(8) {
+            0 => drop(out.drain(at..end)),
+            1 => {
+                let part = out[at..end].to_vec();
+                bytes::insert(&mut out, end, &part);
+            }
+            2 => {
+                let width = 2.min(out.len().saturating_sub(at + 2));
+                let value = (r.boundary() as u16).to_be_bytes();
+                if at + 2 <= out.len() {
+                    out[at + 2..at + 2 + width].copy_from_slice(&value[..width]);
+                }
+            }
+            3 if at + 1 < out.len() => {
+                out[at + 1] = *r.pick(&[
+                    0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc9, 0xd0, 0xd8, 0xd9, 0xda, 0xdb, 0xdd, 0xe0,
+                    0xe1, 0xe2, 0xee, 0xfe,
+                ])
+            }
+            4 => {
+                // precision, height, width, components of the frame
+                if let Some(frame) = markers
+                    .iter()
+                    .copied()
+                    .find(|&i| (0xc0..=0xc2).contains(&out[i + 1]) && i + 19 < out.len())
+                {
+                    let at = frame + 4 + r.below(15);
+                    let large = r.one_in(256);
+                    // large pictures cost time, so they are rare
+                    out[at] = if at < frame + 9 && !large {
+                        r.below(40) as u8
+                    } else {
+                        r.next() as u8
+                    };
+                    if !large && (frame + 5..frame + 9).contains(&at) {
+                        (out[frame + 5], out[frame + 7]) = (0, 0);
+                    }
+                }
+            }
+            _ => bytes::mutate(r, &mut out),
+        }
+    }
+    out
+}

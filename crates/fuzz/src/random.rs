@@ -1,0 +1,99 @@
+//! Reproducible choices: execution `n` of a decoder depends on nothing but the seed, the decoder's name and `n`.
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+pub(crate) struct Random(u64);
+
+/// Numbers at which lengths, counts, levels and versions tend to break.
+pub(crate) const BOUNDARIES: [u64; 36] = [
+    0,
+    1,
+    2,
+    3,
+    5,
+    7,
+    8,
+    9,
+    63,
+    64,
+    65,
+    127,
+    128,
+    255,
+    256,
+    1023,
+    1024,
+    32767,
+    32768,
+    65535,
+    65536,
+    1 << 20,
+    (1 << 28) - 1,
+    1 << 28,
+    (1 << 31) - 1,
+    1 << 31,
+    (1 << 32) - 1,
+    1 << 32,
+    1 << 40,
+    1 << 53,
+    1 << 60,
+    1 << 61,
+    (1 << 63) - 1,
+    1 << 63,
+    u64::MAX - 1,
+    u64::MAX,
+];
+
+impl Random {
+    pub(crate) fn new(seed: u64, decoder: &str, execution: u64) -> Self {
+        let name = decoder.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
+            (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
+        });
+        let mut start = Self(seed ^ name);
+        let first = start.next();
+        Self(first ^ execution.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    /// Below `n`; 0 for n = 0.
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        if n == 0 {
+            0
+        } else {
+            (self.next() % n as u64) as usize
+        }
+    }
+    /// True once in `n` times.
+    pub(crate) fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+    pub(crate) fn boundary(&mut self) -> u64 {
+        BOUNDARIES[self.below(BOUNDARIES.len())]
+    }
+    pub(crate) fn pick<'a, T>(&mut self, all: &'a [T]) -> &'a T {
+        &all[self.below(all.len())]
+    }
+    /// One of several seeds; the last, which is the largest, seldom.
+    pub(crate) fn seed<'a, T>(&mut self, seeds: &'a [T]) -> &'a T {
+        let few = if self.one_in(16) {
+            seeds.len()
+        } else {
+            seeds.len().max(2) - 1
+        };
+        &seeds[self.below(few)]
+    }
+    /// How many mutations to make: 1 half of the time, 2 a quarter of it, up to 6.
+    pub(crate) fn few(&mut self) -> usize {
+        (self.next().trailing_zeros() as usize).min(5) + 1
+    }
+    /// A part of `0..length`, short ones preferred.
+    pub(crate) fn span(&mut self, length: usize) -> std::ops::Range<usize> {
+        let begin = self.below(length + 1);
+        let most = length - begin;
+        let few = if self.one_in(4) { most } else { most.min(16) };
+        begin..begin + self.below(few + 1)
+    }
+}

@@ -1,0 +1,374 @@
+//! Torch checkpoints: seeds made by hand, pickles as lists of opcodes, zips as lists of entries.
+
+use crate::bytes::{self, MOST};
+use crate::random::Random;
+
+/// A pickle as its opcodes, each with its argument.
+pub(crate) type Opcodes = Vec<Vec<u8>>;
+
+fn text(s: &str) -> Vec<u8> {
+    [
+        b"X".to_vec(),
+        (s.len() as u32).to_le_bytes().to_vec(),
+        s.as_bytes().to_vec(),
+    ]
+    .concat()
+}
+
+fn op(bytes: &[u8]) -> Vec<u8> {
+    bytes.to_vec()
+}
+
+/// A tensor of the state dict: name, storage type, bytes per element, elements, shape, strides.
+pub(crate) type Entry<'a> = (&'a str, &'a str, usize, usize, &'a [u8], &'a [u8]);
+
+fn numbers(all: &[u8]) -> Opcodes {
+    let mut out = vec![op(b"(")];
+    out.extend(all.iter().map(|&n| vec![b'K', n]));
+    out.push(op(b"t"));
+    out
+}
+
+/// The pickle of a state dict, its storages named by number.
+pub(crate) fn state_dict(entries: &[Entry<'_>], wrapped: bool) -> Opcodes {
+    let mut out = vec![op(b"\x80\x02"), op(b"}"), op(b"q\0")];
+    if wrapped {
+        out.extend([
+            text("state_dict"),
+            op(b"ccollections\nOrderedDict\n"),
+            op(b")"),
+            op(b"R"),
+        ]);
+    }
+    out.push(op(b"("));
+    for (i, (name, kind, _, length, shape, stride)) in entries.iter().enumerate() {
+        out.extend([
+            text(name),
+            op(b"ctorch._utils\n_rebuild_tensor_v2\n"),
+            op(b"("),
+            op(b"("),
+        ]);
+        out.extend([
+            text("storage"),
+            format!("ctorch\n{kind}\n").into_bytes(),
+            text(&i.to_string()),
+            text("cpu"),
+        ]);
+        out.extend([
+            [b"M".to_vec(), (*length as u16).to_le_bytes().to_vec()].concat(),
+            op(b"t"),
+            op(b"Q"),
+            op(b"K\0"),
+        ]);
+        out.extend(numbers(shape));
+        out.extend(numbers(stride));
+        out.extend([
+            op(b"\x89"),
+            op(b"ccollections\nOrderedDict\n"),
+            op(b")"),
+            op(b"R"),
+            op(b"t"),
+            op(b"R"),
+        ]);
+        out.extend([vec![b'q', i as u8 + 1]]);
+    }
+    out.push(op(b"u"));
+    if wrapped {
+        out.push(op(b"s"));
+    }
+    out.push(op(b"."));
+    out
+}
+
+/// Opcodes to put in: small values, containers, the memo, what the machine must refuse.
+const VOCABULARY: [&[u8]; 40] = [
+    b"(",
+    b")",
+    b"}",
+    b"]",
+    b"t",
+    b"e",
+    b"u",
+    b"s",
+    b"a",
+    b"0",
+    b"N",
+    b".",
+    b"\x88",
+    b"\x89",
+    b"K\x07",
+    b"M\xff\xff",
+    b"J\xff\xff\xff\xff",
+    b"J\0\0\0\x80",
+    b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f",
+    b"\x8a\x08\0\0\0\0\0\0\0\x80",
+    b"\x8a\x0a\0\0\0\0\0\0\0\0\0\x01",
+    b"\x8a\0",
+    b"G\x7f\xf0\0\0\0\0\0\0",
+    b"X\0\0\0\0",
+    b"X\xff\xff\xff\xff",
+    b"\x8c\x01w",
+    b"U\x01w",
+    b"\x85",
+    b"\x86",
+    b"\x87",
+    b"q\x01",
+    b"h\x01",
+    b"h\0",
+    b"r\0\0\0\x80",
+    b"j\0\0\0\x80",
+    b"\x94",
+    b"Q",
+    b"R",
+    b"b",
+    b"cos\nsystem\n",
+];
+
+/// One mutation.
+pub(crate) fn mutate(r: &mut Random, ops: &mut Opcodes) {
+    let count = ops.len();
+    if count == 0 {
+        return ops.push(r.pick(&VOCABULARY).to_vec());
+    }
+    let at = r.below(count);
+    match r.below(10) {
+        0 => drop(ops.remove(at)),
+        1 => {
+            let part = ops[r.span(count)].to_vec();
+            let times = if r.one_in(8) { r.below(40) } else { 1 };
+            if part.len() * times < 4096 {
+                let all = std::iter::repeat_n(part, times).flatten();
+                drop(ops.splice(at..at, all));
+            }
+        }
+        2 => ops.swap(at, r.below(count)),
+        3 => ops.insert(at, r.pick(&VOCABULARY).to_vec()),
+        4 => ops[at] = r.pick(&VOCABULARY).to_vec(),
+        5 => drop(ops.drain(r.span(count))),
+        6 => {
+            // another number
+            let numbers: Vec<usize> = (0..count)
+                .filter(|&i| ops[i].first().is_some_and(|c| b"KMJ".contains(c)))
+                .collect();
+            if let Some(&at) = numbers.get(r.below(numbers.len())) {
+                ops[at] = match r.below(3) {
+                    0 => vec![b'K', r.below(20) as u8],
+                    1 => [b"J".to_vec(), (r.boundary() as u32).to_le_bytes().to_vec()].concat(),
+                    _ => [b"\x8a\x08".to_vec(), r.boundary().to_le_bytes().to_vec()].concat(),
+                };
+            }
+        }
+        7 => {
+            const KINDS: [&str; 10] = [
+                "Half", "BFloat16", "Float", "Double", "Char", "Byte", "Bool", "Short", "Int",
+                "Long",
+            ];
+            let kinds: Vec<usize> = (0..count)
+                .filter(|&i| ops[i].starts_with(b"ctorch\n"))
+                .collect();
+            if let Some(&at) = kinds.get(r.below(kinds.len())) {
+                ops[at] = format!("ctorch\n{}Storage\n", r.pick(&KINDS)).into_bytes();
+            }
+        }
+        8 => ops[at] = ops[r.below(count)].clone(),
+        _ => bytes::mutate(r, &mut ops[at]),
+    }
+}
+
+/// The legacy file: magic, protocol, system, state dict, names of storages, storages.
+#[derive(Clone)]
+pub(crate) struct Legacy {
+    pickles: Vec<Opcodes>,
+    /// Stated number of elements and bytes of each.
+    storages: Vec<(u64, Vec<u8>)>,
+}
+
+/// A legacy checkpoint of these tensors.
+pub(crate) fn legacy(entries: &[Entry<'_>], wrapped: bool) -> Legacy {
+    let mut keys = vec![op(b"\x80\x02"), op(b"]"), op(b"(")];
+    keys.extend((0..entries.len()).map(|i| text(&i.to_string())));
+    keys.extend([op(b"e"), op(b".")]);
+    Legacy {
+        pickles: vec![
+            vec![
+                op(b"\x80\x02"),
+                op(b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"),
+                op(b"."),
+            ],
+            vec![op(b"\x80\x02"), op(b"M\xe9\x03"), op(b".")],
+            vec![
+                op(b"\x80\x02"),
+                op(b"}"),
+                text("little_endian"),
+                op(b"\x88"),
+                op(b"s"),
+                op(b"."),
+            ],
+            state_dict(entries, wrapped),
+            keys,
+        ],
+        storages: entries.iter().map(|e| (e.3 as u64, data(e))).collect(),
+    }
+}
+
+/// Values that are 1.0 in f32 and harmless in every other type.
+fn data(e: &Entry<'_>) -> Vec<u8> {
+    [0u8, 0, 0x80, 0x3f]
+        .into_iter()
+        .cycle()
+        .take(e.2 * e.3)
+        .collect()
+}
+
+impl Legacy {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut out = self.pickles.concat().concat();
+        for (length, data) in &self.storages {
+            out.extend(length.to_le_bytes());
+            out.extend(data);
+        }
+        out
+    }
+}
+
+/// One mutant.
+pub(crate) fn generate_legacy(r: &mut Random, seeds: &[Legacy]) -> Vec<u8> {
+    let mut l = r.seed(seeds).clone();
+    for _ in 0..r.few() {
+        let at = r.below(l.storages.len());
+        match r.below(10) {
+            0 if !l.storages.is_empty() => l.storages[at].0 = r.boundary(),
+            1 if !l.storages.is_empty() => bytes::mutate(r, &mut l.storages[at].1),
+            2 => l.storages.truncate(at),
+            3 => l.pickles[3] = r.seed(seeds).pickles[3].clone(),
+            4 => {
+                let at = r.below(5);
+                mutate(r, &mut l.pickles[at]);
+            }
+            _ => mutate(r, &mut l.pickles[3]),
+        }
+    }
+    finish(r, l.bytes())
+}
+
+/// A zip as its entries: name, method, data.
+#[derive(Clone)]
+pub(crate) struct Zip {
+    pickle: Opcodes,
+    entries: Vec<(Vec<u8>, u8, Vec<u8>)>,
+}
+
+/// A zip checkpoint of these tensors.
+pub(crate) fn zip(entries: &[Entry<'_>], wrapped: bool) -> Zip {
+    let mut all = vec![
+        (b"m/data.pkl".to_vec(), 0, Vec::new()),
+        (b"m/byteorder".to_vec(), 0, b"little".to_vec()),
+    ];
+    all.extend(
+        entries
+            .iter()
+            .enumerate()
+            .map(|(i, e)| (format!("m/data/{i}").into_bytes(), 0, data(e))),
+    );
+    Zip {
+        pickle: state_dict(entries, wrapped),
+        entries: all,
+    }
+}
+
+impl Zip {
+    /// The file, and where its directory begins.
+    pub(crate) fn bytes(&self) -> (Vec<u8>, usize) {
+        let (mut out, mut directory) = (Vec::new(), Vec::new());
+        let pickle = self.pickle.concat();
+        for (name, method, data) in &self.entries {
+            let data = if data.is_empty() && name.ends_with(b"data.pkl") {
+                &pickle
+            } else {
+                data
+            };
+            let offset = out.len() as u32;
+            let common = |v: &mut Vec<u8>| {
+                v.extend([20, 0, 0, 0, *method, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+                v.extend((data.len() as u32).to_le_bytes());
+                v.extend((data.len() as u32).to_le_bytes());
+                v.extend((name.len() as u16).to_le_bytes());
+                v.extend([0, 0]);
+            };
+            out.extend(b"PK\x03\x04");
+            common(&mut out);
+            out.extend(name);
+            out.extend(data);
+            directory.extend(b"PK\x01\x02\x14\x00");
+            common(&mut directory);
+            directory.extend([0; 10]);
+            directory.extend(offset.to_le_bytes());
+            directory.extend(name);
+        }
+        let (start, size) = (out.len(), directory.len() as u32);
+        out.extend(directory);
+        out.extend(b"PK\x05\x06\0\0\0\0");
+        for _ in 0..2 {
+            out.extend((self.entries.len() as u16).to_le_bytes());
+        }
+        out.extend(size.to_le_bytes());
+        out.extend((start as u32).to_le_bytes());
+        out.extend([0, 0]);
+        (out, start)
+    }
+}
+
+/// One mutant.
+pub(crate) fn generate_zip(r: &mut Random, seeds: &[Zip]) -> Vec<u8> {
+    let mut z = r.seed(seeds).clone();
+    for _ in 0..r.few() {
+        let count = z.entries.len();
+        let at = r.below(count);
+        match r.below(12) {
+            0 if count > 0 => drop(z.entries.remove(at)),
+            1 if count > 0 => z.entries.insert(at, z.entries[at].clone()),
+            2 if count > 0 => z.entries[at].1 = r.below(10) as u8,
+            3 if count > 0 => bytes::mutate(r, &mut z.entries[at].0),
+            4 if count > 0 => bytes::mutate(r, &mut z.entries[at].2),
+            _ => mutate(r, &mut z.pickle),
+        }
+    }
+    let (mut out, directory) = z.bytes();
+    if r.one_in(4) {
+        // a field of the directory or of the end record
+        let end = out.len() - 22;
+        let record = directory
+            + (0..r.below(z.entries.len() + 1))
+                .map(|i| 46 + z.entries[i].0.len())
+                .sum::<usize>();
+        let (at, width) = if r.one_in(2) {
+            let (offset, width) = *r.pick(&[(8, 2), (10, 2), (12, 4), (16, 4), (20, 2)]);
+            (end + offset, width)
+        } else {
+            let (offset, width) = *r.pick(&[
+                (0, 4),
+                (10, 2),
+                (20, 4),
+                (24, 4),
+                (28, 2),
+                (30, 2),
+                (32, 2),
+                (42, 4),
+            ]);
+            (record + offset, width)
+        };
+        let value = r.boundary().to_le_bytes();
+        if let Some(field) = out.get_mut(at..at + width) {
+            field.copy_from_slice(&value[..width]);
+        }
+    }
+    finish(r, out)
+}
+
+fn finish(r: &mut Random, mut out: Vec<u8>) -> Vec<u8> {
+    out.truncate(MOST);
+    if r.one_in(12) {
+        bytes::mutate(r, &mut out);
+    }
+    out
+}
