@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{SHORT, Sum, Wide, doubles, factor, load, set, store, unless_negative, words};
+use super::{SHORT, Sum, Wide, doubles, factor, load, set, store, words};
 use crate::modulus::Shoup;
 use crate::{Modulus, portable};
 
@@ -190,7 +190,7 @@ pub(crate) fn dot2_runs(
     let terms = terms.map(|((x0, x1), y)| Term::new(n, [x0, x1], y));
     match terms.collect() {
         // SAFETY: Term::new checked the lengths against both outputs'.
-        Some(terms) => unsafe { dots::<2, false, 1>(q, [out0, out1], terms) },
+        Some(terms) => unsafe { dots::<2, false, 2>(q, [out0, out1], terms) },
         None => portable::dot2_runs(q, out0, out1, x0, x1, y),
     }
 }
@@ -347,24 +347,4 @@ pub(crate) fn lift_centered(from: &Modulus, to: &Modulus, out: &mut [u64], x: &[
         let above = _mm256_cmp_pd::<_CMP_GT_OQ>(x, half);
         words(m.canonical(_mm256_sub_pd(x, _mm256_and_pd(above, whole))))
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::unless_negative;
-
-    #[test]
-    fn the_sign_chooses() {
-        if !crate::backend::has_avx2() {
-            return;
-        }
-        let x = [0u64, 1 << 63, u64::MAX >> 1, u64::MAX];
-        let mut out = [0; 4];
-        // SAFETY: has_avx2() was true.
-        unsafe {
-            let chosen = unless_negative(super::load(&x), super::set(7));
-            super::store(&mut out, chosen);
-        }
-        assert_eq!(out, [0, 7, u64::MAX >> 1, 7]);
-    }
 }

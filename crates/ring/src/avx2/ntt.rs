@@ -286,7 +286,7 @@ unsafe fn forward_last<const REDUCE: bool>(t: &Transform, b: usize) {
         }
         forward_layers::<8, REDUCE>(&m, &mut v, &f);
         // Two groups of four at a time: lanes 0 and 1 are the first's.
-        for k in (0..8).step_by(2) {
+        let pair = |k: usize| {
             let (x, y) = halves(v[k], v[k + 1]);
             let f = t.lanes(t.n / 4 + 8 * b + k, |w| {
                 _mm256_permute_pd::<0b1100>(_mm256_broadcast_pd(&*w.cast()))
@@ -299,7 +299,12 @@ unsafe fn forward_last<const REDUCE: bool>(t: &Transform, b: usize) {
             let (x, y) = halves(x, y);
             _mm256_storeu_si256(p.add(4 * k).cast(), words(x));
             _mm256_storeu_si256(p.add(4 * k + 4).cast(), words(y));
-        }
+        };
+        // Written out: a loop would keep v in memory.
+        pair(0);
+        pair(2);
+        pair(4);
+        pair(6);
     }
 }
 
@@ -472,8 +477,7 @@ unsafe fn inverse_first<const TIGHT: bool>(t: &Transform, b: usize) {
     // second half of the tables.
     unsafe {
         let p = t.a.add(32 * b);
-        let mut v = [_mm256_setzero_pd(); 8];
-        for k in (0..8).step_by(2) {
+        let pair = |k: usize| {
             let x = doubles(_mm256_loadu_si256(p.add(4 * k).cast()));
             let y = doubles(_mm256_loadu_si256(p.add(4 * k + 4).cast()));
             let (x, y) = halves(x, y);
@@ -489,8 +493,10 @@ unsafe fn inverse_first<const TIGHT: bool>(t: &Transform, b: usize) {
             let (x, y) = inverse_butterfly(&m, x, y, f);
             // Sums of four residues, below 4q, and of two products.
             let x = if TIGHT { m.reduce(x) } else { x };
-            (v[k], v[k + 1]) = halves(x, y);
-        }
+            halves(x, y)
+        };
+        let (v01, v23, v45, v67) = (pair(0), pair(2), pair(4), pair(6));
+        let mut v = [v01.0, v01.1, v23.0, v23.1, v45.0, v45.1, v67.0, v67.1];
         let f = inverse_factors::<8>(t, t.n / 32, b);
         inverse_layers::<8, TIGHT, false>(&m, &mut v, &f);
         for (k, v) in v.iter().enumerate() {
