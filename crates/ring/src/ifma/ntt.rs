@@ -2,15 +2,21 @@
 //!
 //! A pass takes K layers of one block with 2^K strided registers, then goes on with each of the 2^K smaller blocks, so that
 //! a limb of 2^16 leaves the second-level cache once: the blocks of the second pass fit the first.
+//!
+//! For OPEN moduli, those below [`OPEN_LIMIT`], no butterfly corrects anything: elements grow, and only their lowest 52 bits
+//! mean anything, which is all that the multiplier reads. Others keep elements below 4q by a correction in each butterfly.
 
 use std::arch::x86_64::*;
 
-use super::{Factor, Wide, factor, set, subtract_if_above};
+use super::{Factor, Wide, factor, high, set, subtract_if_above};
 use crate::Modulus;
 use crate::modulus::Shoup;
 
 /// The smallest size that these kernels take.
 pub(crate) const LEAST: usize = 64;
+
+/// Below this, 35q < 2^52: what a transform of 17 layers grows to from below q by 2q per layer.
+const OPEN_LIMIT: u64 = (1 << 52) / 35;
 
 /// How many blocks of 64 elements ahead the twiddles are prefetched: one limb's tables come from memory, not from a cache.
 const AHEAD: isize = 8;
@@ -35,6 +41,8 @@ struct Transform {
     tail: *const u64,
     a: *mut u64,
     n: usize,
+    /// ⌊2^52/q⌋.
+    inv52: __m512i,
 }
 
 impl Transform {
@@ -56,6 +64,7 @@ impl Transform {
             tail: tail.as_ptr(),
             a: a.as_mut_ptr(),
             n,
+            inv52: set(q.inv52),
         }
     }
 
@@ -109,42 +118,72 @@ struct Tail {
 }
 
 impl Tail {
-    /// x times twiddle number c of the layer that has 2^level twiddles per group, in [0, 2q).
+    /// x times twiddle number c of the layer that has 2^level twiddles per group, as [`times`].
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn mul(&self, m: &Wide, x: __m512i, level: usize, c: usize) -> __m512i {
-        let first = m.shoup_lazy(x, self.lanes[level]);
+    fn mul<const OPEN: bool>(&self, m: &Wide, x: __m512i, level: usize, c: usize) -> __m512i {
         if c == 0 {
-            first
+            times::<OPEN>(m, x, self.lanes[level])
         } else {
-            m.shoup_lazy(first, self.turns[c - 1])
+            times::<OPEN>(m, m.shoup_open(x, self.lanes[level]), self.turns[c - 1])
         }
     }
 }
 
-/// (x, y) → (x + y·w, x − y·w): both below 4q before and after; `times` multiplies by w to below 2q.
+/// x·w modulo q in [0, 2q), if OPEN in the lowest 52 bits only; reads those of x.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn butterfly(m: &Wide, v: &mut [__m512i], x: usize, y: usize, times: impl Fn(__m512i) -> __m512i) {
-    let u = subtract_if_above(v[x], m.q2);
-    let t = times(v[y]);
-    v[x] = _mm512_add_epi64(u, t);
-    v[y] = _mm512_add_epi64(_mm512_sub_epi64(u, t), m.q2);
+fn times<const OPEN: bool>(m: &Wide, x: __m512i, f: Factor) -> __m512i {
+    if OPEN {
+        m.shoup_open(x, f)
+    } else {
+        m.shoup_lazy(x, f)
+    }
 }
 
-/// (x, y) → (x + y, (y − x)·w): both below 2q before and after; `times` multiplies by w to below 2q.
+/// (x, y) → (x + t, x − t) with t = y·w below 2q. Both below 4q before and after, or if OPEN by 2q larger than before.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn inverse_butterfly(
+fn butterfly<const OPEN: bool>(
     m: &Wide,
     v: &mut [__m512i],
     x: usize,
     y: usize,
-    times: impl Fn(__m512i) -> __m512i,
+    t: impl Fn(__m512i) -> __m512i,
 ) {
-    let d = _mm512_add_epi64(_mm512_sub_epi64(v[y], v[x]), m.q2);
-    v[x] = subtract_if_above(_mm512_add_epi64(v[x], v[y]), m.q2);
-    v[y] = times(d);
+    let u = if OPEN {
+        v[x]
+    } else {
+        subtract_if_above(v[x], m.q2)
+    };
+    let t = t(v[y]);
+    v[x] = _mm512_add_epi64(u, t);
+    v[y] = _mm512_sub_epi64(_mm512_add_epi64(u, m.q2), t);
+}
+
+/// (x, y) → (x + y, (y − x)·w), the product by `t` to below 2q. Both are below `bound` before; the sum is below 2q after, or if
+/// OPEN below 2·bound.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn inverse_butterfly<const OPEN: bool>(
+    m: &Wide,
+    bound: __m512i,
+    v: &mut [__m512i],
+    x: usize,
+    y: usize,
+    t: impl Fn(__m512i) -> __m512i,
+) {
+    let d = _mm512_sub_epi64(_mm512_add_epi64(v[y], bound), v[x]);
+    let s = _mm512_add_epi64(v[x], v[y]);
+    v[x] = if OPEN { s } else { subtract_if_above(s, m.q2) };
+    v[y] = t(d);
+}
+
+/// The lowest 52 bits modulo q in [0, 2q), in the lowest 52 bits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn close(t: &Transform, x: __m512i) -> __m512i {
+    _mm512_madd52lo_epu64(x, high(x, t.inv52), t.m.minus_q)
 }
 
 /// Rows to columns of 8 × 8 words.
@@ -190,7 +229,13 @@ pub(crate) fn forward(q: &Modulus, w: &[u64], ws: &[u64], tail: &[u64], a: &mut 
     let t = Transform::new(q, w, ws, tail, a);
     let layers = t.n.trailing_zeros() - 6;
     // SAFETY: the one block of size n at level 1.
-    unsafe { forward_block(&t, layers, 0) }
+    unsafe {
+        if q.q < OPEN_LIMIT {
+            forward_block::<true>(&t, layers, 0)
+        } else {
+            forward_block::<false>(&t, layers, 0)
+        }
+    }
 }
 
 /// All layers of block `i` of size 64·2^layers.
@@ -198,31 +243,31 @@ pub(crate) fn forward(q: &Modulus, w: &[u64], ws: &[u64], tail: &[u64], a: &mut 
 /// # Safety
 /// Block `i` of that size lies in the limb.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn forward_block(t: &Transform, layers: u32, i: usize) {
+unsafe fn forward_block<const OPEN: bool>(t: &Transform, layers: u32, i: usize) {
     // SAFETY: the 2^k blocks that begin at i·2^k are the parts of block i.
     unsafe {
         if layers == 0 {
-            return forward_last(t, i);
+            return forward_last::<OPEN>(t, i);
         }
         let k = pass_layers(layers);
         match k {
-            1 => forward_pass::<2>(t, layers, i),
-            2 => forward_pass::<4>(t, layers, i),
-            3 => forward_pass::<8>(t, layers, i),
-            _ => forward_pass::<16>(t, layers, i),
+            1 => forward_pass::<2, OPEN>(t, layers, i),
+            2 => forward_pass::<4, OPEN>(t, layers, i),
+            3 => forward_pass::<8, OPEN>(t, layers, i),
+            _ => forward_pass::<16, OPEN>(t, layers, i),
         }
         for part in i << k..(i + 1) << k {
-            forward_block(t, layers - k, part);
+            forward_block::<OPEN>(t, layers - k, part);
         }
     }
 }
 
-/// The first log2 R layers of block `i` of size 64·2^layers. Keeps x < 4q.
+/// The first log2 R layers of block `i` of size 64·2^layers.
 ///
 /// # Safety
 /// As for [`forward_block`], and log2 R <= layers.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn forward_pass<const R: usize>(t: &Transform, layers: u32, i: usize) {
+unsafe fn forward_pass<const R: usize, const OPEN: bool>(t: &Transform, layers: u32, i: usize) {
     let size = 64usize << layers;
     let (blocks, stride) = (t.n / size, size / R);
     let m = t.m;
@@ -240,7 +285,7 @@ unsafe fn forward_pass<const R: usize>(t: &Transform, layers: u32, i: usize) {
             for (k, v) in v.iter_mut().enumerate() {
                 *v = _mm512_loadu_si512(p.add(k * stride).cast());
             }
-            forward_layers(&m, &mut v, &f);
+            forward_layers::<R, OPEN>(&m, &mut v, &f);
             for (k, v) in v.iter().enumerate() {
                 _mm512_storeu_si512(p.add(k * stride).cast(), *v);
             }
@@ -251,23 +296,27 @@ unsafe fn forward_pass<const R: usize>(t: &Transform, layers: u32, i: usize) {
 /// log2 R layers of butterflies between registers; `f[2^level + g]` is the factor of group g at that level.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn forward_layers<const R: usize>(m: &Wide, v: &mut [__m512i; R], f: &[Factor; R]) {
+fn forward_layers<const R: usize, const OPEN: bool>(
+    m: &Wide,
+    v: &mut [__m512i; R],
+    f: &[Factor; R],
+) {
     if R > 8 {
-        forward_layer::<R, 8>(m, v, f);
+        forward_layer::<R, 8, OPEN>(m, v, f);
     }
     if R > 4 {
-        forward_layer::<R, 4>(m, v, f);
+        forward_layer::<R, 4, OPEN>(m, v, f);
     }
     if R > 2 {
-        forward_layer::<R, 2>(m, v, f);
+        forward_layer::<R, 2, OPEN>(m, v, f);
     }
-    forward_layer::<R, 1>(m, v, f);
+    forward_layer::<R, 1, OPEN>(m, v, f);
 }
 
 /// One layer between registers that lie HALF apart; constant bounds, so that it becomes straight-line code.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn forward_layer<const R: usize, const HALF: usize>(
+fn forward_layer<const R: usize, const HALF: usize, const OPEN: bool>(
     m: &Wide,
     v: &mut [__m512i; R],
     f: &[Factor; R],
@@ -275,8 +324,8 @@ fn forward_layer<const R: usize, const HALF: usize>(
     for pair in 0..R / 2 {
         let (group, lane) = (pair / HALF, pair % HALF);
         let x = 2 * HALF * group + lane;
-        butterfly(m, v, x, x + HALF, |y| {
-            m.shoup_lazy(y, f[R / (2 * HALF) + group])
+        butterfly::<OPEN>(m, v, x, x + HALF, |y| {
+            times::<OPEN>(m, y, f[R / (2 * HALF) + group])
         });
     }
 }
@@ -287,7 +336,7 @@ fn forward_layer<const R: usize, const HALF: usize>(
 /// `64·b < t.n`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn forward_last(t: &Transform, b: usize) {
+unsafe fn forward_last<const OPEN: bool>(t: &Transform, b: usize) {
     let m = t.m;
     let blocks = t.n / 64;
     // SAFETY: the block's 64 words lie in the limb; twiddle indices are below 8·blocks < n.
@@ -302,17 +351,24 @@ unsafe fn forward_last(t: &Transform, b: usize) {
         for (k, v) in v.iter_mut().enumerate() {
             *v = _mm512_loadu_si512(p.add(8 * k).cast());
         }
-        forward_layers(&m, &mut v, &f);
+        forward_layers::<8, OPEN>(&m, &mut v, &f);
         let mut v = transpose(v);
         let tail = t.tail(b, b as isize + AHEAD);
         for (level, half) in [4, 2, 1].into_iter().enumerate() {
             for x in (0..8).filter(|x| x & half == 0) {
-                butterfly(&m, &mut v, x, x + half, |y| {
-                    tail.mul(&m, y, level, x / (2 * half))
+                butterfly::<OPEN>(&m, &mut v, x, x + half, |y| {
+                    tail.mul::<OPEN>(&m, y, level, x / (2 * half))
                 });
             }
         }
-        let v = transpose(v.map(|x| m.canonical(x)));
+        let v = transpose(v.map(|x| {
+            if OPEN {
+                let x = _mm512_and_si512(close(t, x), m.mask);
+                subtract_if_above(x, m.q)
+            } else {
+                m.canonical(x)
+            }
+        }));
         for (k, v) in v.iter().enumerate() {
             _mm512_storeu_si512(p.add(8 * k).cast(), *v);
         }
@@ -334,7 +390,13 @@ pub(crate) fn inverse(
     // The last layer multiplies by 1/n too.
     let both = q.shoup(q.mul(scale.w, w[1]));
     // SAFETY: the one block of size n at level 1.
-    unsafe { inverse_block(&t, layers, 0, [scale, both]) }
+    unsafe {
+        if q.q < OPEN_LIMIT {
+            inverse_block::<true>(&t, layers, 0, [scale, both])
+        } else {
+            inverse_block::<false>(&t, layers, 0, [scale, both])
+        }
+    }
     if layers == 0 {
         super::limb::mul_scalar(q, a, scale);
     }
@@ -345,36 +407,36 @@ pub(crate) fn inverse(
 /// # Safety
 /// Block `i` of that size lies in the limb.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn inverse_block(t: &Transform, layers: u32, i: usize, scale: [Shoup; 2]) {
+unsafe fn inverse_block<const OPEN: bool>(t: &Transform, layers: u32, i: usize, scale: [Shoup; 2]) {
     // SAFETY: the 2^k blocks that begin at i·2^k are the parts of block i.
     unsafe {
         if layers == 0 {
-            return inverse_first(t, i);
+            return inverse_first::<OPEN>(t, i);
         }
         let k = pass_layers(layers);
         for part in i << k..(i + 1) << k {
-            inverse_block(t, layers - k, part, scale);
+            inverse_block::<OPEN>(t, layers - k, part, scale);
         }
         match (k, 64 << layers == t.n) {
-            (1, false) => inverse_pass::<2, false>(t, layers, i, scale),
-            (1, true) => inverse_pass::<2, true>(t, layers, i, scale),
-            (2, false) => inverse_pass::<4, false>(t, layers, i, scale),
-            (2, true) => inverse_pass::<4, true>(t, layers, i, scale),
-            (3, false) => inverse_pass::<8, false>(t, layers, i, scale),
-            (3, true) => inverse_pass::<8, true>(t, layers, i, scale),
-            (_, false) => inverse_pass::<16, false>(t, layers, i, scale),
-            (_, true) => inverse_pass::<16, true>(t, layers, i, scale),
+            (1, false) => inverse_pass::<2, false, OPEN>(t, layers, i, scale),
+            (1, true) => inverse_pass::<2, true, OPEN>(t, layers, i, scale),
+            (2, false) => inverse_pass::<4, false, OPEN>(t, layers, i, scale),
+            (2, true) => inverse_pass::<4, true, OPEN>(t, layers, i, scale),
+            (3, false) => inverse_pass::<8, false, OPEN>(t, layers, i, scale),
+            (3, true) => inverse_pass::<8, true, OPEN>(t, layers, i, scale),
+            (_, false) => inverse_pass::<16, false, OPEN>(t, layers, i, scale),
+            (_, true) => inverse_pass::<16, true, OPEN>(t, layers, i, scale),
         }
     }
 }
 
-/// The last log2 R layers of block `i` of size 64·2^layers. Keeps x < 2q; if LAST, multiplies by `scale[0]` = 1/n as well
+/// The last log2 R layers of block `i` of size 64·2^layers. Takes and leaves x < 2q, if OPEN in the lowest 52 bits; if LAST, multiplies by `scale[0]` = 1/n as well
 /// (`scale[1]` = 1/n times the last twiddle) and gives canonical residues.
 ///
 /// # Safety
 /// As for [`inverse_block`], and log2 R <= layers.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn inverse_pass<const R: usize, const LAST: bool>(
+unsafe fn inverse_pass<const R: usize, const LAST: bool, const OPEN: bool>(
     t: &Transform,
     layers: u32,
     i: usize,
@@ -399,14 +461,18 @@ unsafe fn inverse_pass<const R: usize, const LAST: bool>(
             for (k, v) in v.iter_mut().enumerate() {
                 *v = _mm512_loadu_si512(p.add(k * stride).cast());
             }
-            inverse_layers::<R, LAST>(&m, &mut v, &f);
+            inverse_layers::<R, LAST, OPEN>(&m, m.q2, &mut v, &f);
             if LAST {
+                let bound = if OPEN { multiple::<R>(m.q) } else { m.q2 };
                 for x in 0..R / 2 {
                     let y = x + R / 2;
-                    let d = _mm512_add_epi64(_mm512_sub_epi64(v[y], v[x]), m.q2);
+                    let d = _mm512_sub_epi64(_mm512_add_epi64(v[y], bound), v[x]);
                     v[x] = m.shoup(_mm512_add_epi64(v[x], v[y]), scale[0]);
                     v[y] = m.shoup(d, scale[1]);
                 }
+            }
+            if OPEN && !LAST {
+                v[..R / 2].iter_mut().for_each(|x| *x = close(t, *x));
             }
             for (k, v) in v.iter().enumerate() {
                 _mm512_storeu_si512(p.add(k * stride).cast(), *v);
@@ -415,48 +481,59 @@ unsafe fn inverse_pass<const R: usize, const LAST: bool>(
     }
 }
 
-/// The layers of strides 1, 2, … between registers, without the last if LAST; `f[2^level + g]` is the factor of group g at that
-/// level.
+/// R·x for a power of two R.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn inverse_layers<const R: usize, const LAST: bool>(
+fn multiple<const R: usize>(x: __m512i) -> __m512i {
+    _mm512_sll_epi64(x, _mm_set_epi64x(0, i64::from(R.trailing_zeros())))
+}
+
+/// The layers of strides 1, 2, … between registers, without the last if LAST; `f[2^level + g]` is the factor of group g at that
+/// level. Elements are below `bound` before, and below bound·R after if OPEN.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn inverse_layers<const R: usize, const LAST: bool, const OPEN: bool>(
     m: &Wide,
+    bound: __m512i,
     v: &mut [__m512i; R],
     f: &[Factor; R],
 ) {
     let end = if LAST { R / 2 } else { R };
     if end > 1 {
-        inverse_layer::<R, 1>(m, v, f);
+        inverse_layer::<R, 1, OPEN>(m, bound, v, f);
     }
     if end > 2 {
-        inverse_layer::<R, 2>(m, v, f);
+        inverse_layer::<R, 2, OPEN>(m, bound, v, f);
     }
     if end > 4 {
-        inverse_layer::<R, 4>(m, v, f);
+        inverse_layer::<R, 4, OPEN>(m, bound, v, f);
     }
     if end > 8 {
-        inverse_layer::<R, 8>(m, v, f);
+        inverse_layer::<R, 8, OPEN>(m, bound, v, f);
     }
 }
 
-/// One inverse layer between registers that lie HALF apart, as [`forward_layer`].
+/// One inverse layer between registers that lie HALF apart, as [`forward_layer`]; elements have grown by HALF since `bound`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn inverse_layer<const R: usize, const HALF: usize>(
+fn inverse_layer<const R: usize, const HALF: usize, const OPEN: bool>(
     m: &Wide,
+    bound: __m512i,
     v: &mut [__m512i; R],
     f: &[Factor; R],
 ) {
+    let bound = if OPEN { multiple::<HALF>(bound) } else { m.q2 };
     for pair in 0..R / 2 {
         let (group, lane) = (pair / HALF, pair % HALF);
         let x = 2 * HALF * group + lane;
-        inverse_butterfly(m, v, x, x + HALF, |y| {
-            m.shoup_lazy(y, f[R / (2 * HALF) + group])
+        inverse_butterfly::<OPEN>(m, bound, v, x, x + HALF, |y| {
+            times::<OPEN>(m, y, f[R / (2 * HALF) + group])
         });
     }
 }
 
-/// The first six inverse layers of block `b` of 64 elements. Takes canonical residues, leaves x < 2q.
+/// The first six inverse layers of block `b` of 64 elements. Takes canonical residues, leaves x < 2q, if OPEN in the lowest 52
+/// bits.
 ///
 /// The mirrored twiddles are those of block `blocks-1-b` with groups and lanes in reverse order, so the rows enter the
 /// transposition in reverse order.
@@ -465,7 +542,7 @@ fn inverse_layer<const R: usize, const HALF: usize>(
 /// `64·b < t.n`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn inverse_first(t: &Transform, b: usize) {
+unsafe fn inverse_first<const OPEN: bool>(t: &Transform, b: usize) {
     let m = t.m;
     let blocks = t.n / 64;
     // SAFETY: the block's 64 words lie in the limb; twiddle indices are below 8·blocks < n, the mirrored block is below blocks.
@@ -478,10 +555,13 @@ unsafe fn inverse_first(t: &Transform, b: usize) {
         let mut v = transpose(v);
         let tail = t.tail(blocks - 1 - b, (blocks - 1 - b) as isize - AHEAD);
         for (level, half) in [4, 2, 1].into_iter().enumerate().rev() {
+            // Sums of 1, 2 and 4 residues.
+            let bound = [_mm512_add_epi64(m.q2, m.q2), m.q2, m.q][level];
+            let bound = if OPEN { bound } else { m.q2 };
             for x in (0..8).filter(|x| x & half == 0) {
                 let mirrored = (1 << level) - 1 - x / (2 * half);
-                inverse_butterfly(&m, &mut v, x, x + half, |y| {
-                    tail.mul(&m, y, level, mirrored)
+                inverse_butterfly::<OPEN>(&m, bound, &mut v, x, x + half, |y| {
+                    tail.mul::<OPEN>(&m, y, level, mirrored)
                 });
             }
         }
@@ -492,7 +572,18 @@ unsafe fn inverse_first(t: &Transform, b: usize) {
             let level = usize::BITS - 1 - k.leading_zeros();
             *f = t.twiddle(((2 * blocks - b) << level) - 1 - (k - (1 << level)));
         }
-        inverse_layers::<8, false>(&m, &mut v, &f);
+        if OPEN {
+            // Sums of 8 residues: two more layers reach 32q, and only the first register of each half doubles both times.
+            let bound = multiple::<8>(m.q);
+            inverse_layer::<8, 1, OPEN>(&m, bound, &mut v, &f);
+            inverse_layer::<8, 2, OPEN>(&m, bound, &mut v, &f);
+            v.iter_mut().step_by(4).for_each(|x| *x = close(t, *x));
+            // The others are below 4q, as sums of two products at most.
+            inverse_layer::<8, 4, OPEN>(&m, m.q, &mut v, &f);
+            v[..4].iter_mut().for_each(|x| *x = close(t, *x));
+        } else {
+            inverse_layers::<8, false, OPEN>(&m, m.q2, &mut v, &f);
+        }
         for (k, v) in v.iter().enumerate() {
             _mm512_storeu_si512(p.add(8 * k).cast(), *v);
         }
