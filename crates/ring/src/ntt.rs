@@ -360,7 +360,7 @@ mod tests {
                 let (mut forward, mut inverse) = (a.clone(), a.clone());
                 portable::forward(&q, &t.w, &t.ws, &mut forward);
                 portable::inverse(&q, &t.w, &t.ws, scale, &mut inverse);
-                if has_avx2 {
+                if has_avx2 && n >= avx2::ntt::LEAST {
                     let (mut x, mut y) = (a.clone(), a.clone());
                     // SAFETY: has_avx2() was true.
                     unsafe {
@@ -370,7 +370,7 @@ mod tests {
                     assert!(x == forward, "AVX2 forward 2^{log_n}, {bits} bits");
                     assert!(y == inverse, "AVX2 inverse 2^{log_n}, {bits} bits");
                 }
-                if has_ifma {
+                if has_ifma && n >= ifma::ntt::LEAST {
                     let (mut x, mut y) = (a.clone(), a);
                     // SAFETY: has_ifma() was true.
                     unsafe {

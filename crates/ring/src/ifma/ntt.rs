@@ -1,4 +1,4 @@
-//! The NTT in radix-2^K passes, depth first, with the last six layers of every 64 elements in registers.
+//! The NTT in radix-2^K passes, depth first, with the last seven layers of every 128 elements in registers.
 //!
 //! A pass takes K layers of one block with 2^K strided registers, then goes on with each of the 2^K smaller blocks, so that
 //! a limb of 2^16 leaves the second-level cache once: the blocks of the second pass fit the first.
@@ -13,7 +13,7 @@ use crate::Modulus;
 use crate::modulus::Shoup;
 
 /// The smallest size that these kernels take.
-pub(crate) const LEAST: usize = 64;
+pub(crate) const LEAST: usize = 128;
 
 /// Below this, 35q < 2^52: what a transform of 17 layers grows to from below q by 2q per layer.
 const OPEN_LIMIT: u64 = (1 << 52) / 35;
@@ -21,14 +21,13 @@ const OPEN_LIMIT: u64 = (1 << 52) / 35;
 /// How many blocks of 64 elements ahead the twiddles are prefetched: one limb's tables come from memory, not from a cache.
 const AHEAD: isize = 8;
 
-/// How many layers the next pass takes when `layers` remain above the last six.
+/// How many layers the next pass takes when `layers` remain above the last seven.
 ///
-/// Blocks of more than 8 KiB go by eighths where that leaves whole passes: 16 lines that lie a multiple of 4 KiB apart do not
-/// fit their one set of the first-level cache.
+/// Blocks of more than 16 KiB go by eighths: 16 lines that lie a multiple of 4 KiB apart do not fit their one set of the
+/// first-level cache.
 fn pass_layers(layers: u32) -> u32 {
     match layers {
-        1 | 2 => layers,
-        4 | 8 => 4,
+        1 | 2 | 4 => layers,
         _ => 3,
     }
 }
@@ -207,6 +206,14 @@ fn transpose(r: [__m512i; 8]) -> [__m512i; 8] {
     [c0, c1, c2, c3, c4, c5, c6, c7]
 }
 
+/// Both halves of 128 words transposed.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn transposes(v: [__m512i; 16]) -> [[__m512i; 8]; 2] {
+    let [a, b, c, d, e, f, g, h, rest @ ..] = v;
+    [transpose([a, b, c, d, e, f, g, h]), transpose(rest)]
+}
+
 /// Transposes 4 × 4 quarter registers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
@@ -227,7 +234,7 @@ fn quarters(t: [__m512i; 4]) -> [__m512i; 4] {
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 pub(crate) fn forward(q: &Modulus, w: &[u64], ws: &[u64], tail: &[u64], a: &mut [u64]) {
     let t = Transform::new(q, w, ws, tail, a);
-    let layers = t.n.trailing_zeros() - 6;
+    let layers = t.n.trailing_zeros() - 7;
     // SAFETY: the one block of size n at level 1.
     unsafe {
         if q.q < OPEN_LIMIT {
@@ -238,7 +245,7 @@ pub(crate) fn forward(q: &Modulus, w: &[u64], ws: &[u64], tail: &[u64], a: &mut 
     }
 }
 
-/// All layers of block `i` of size 64·2^layers.
+/// All layers of block `i` of size 128·2^layers.
 ///
 /// # Safety
 /// Block `i` of that size lies in the limb.
@@ -262,22 +269,18 @@ unsafe fn forward_block<const OPEN: bool>(t: &Transform, layers: u32, i: usize) 
     }
 }
 
-/// The first log2 R layers of block `i` of size 64·2^layers.
+/// The first log2 R layers of block `i` of size 128·2^layers.
 ///
 /// # Safety
 /// As for [`forward_block`], and log2 R <= layers.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 unsafe fn forward_pass<const R: usize, const OPEN: bool>(t: &Transform, layers: u32, i: usize) {
-    let size = 64usize << layers;
+    let size = 128usize << layers;
     let (blocks, stride) = (t.n / size, size / R);
     let m = t.m;
     // SAFETY: twiddle indices are below R·blocks <= n; the addresses are i·size + j + k·stride + lane < n.
     unsafe {
-        let mut f = [factor(Shoup::default()); R];
-        for (k, f) in f.iter_mut().enumerate().skip(1) {
-            let level = usize::BITS - 1 - k.leading_zeros();
-            *f = t.twiddle(((blocks + i) << level) + k - (1 << level));
-        }
+        let f = forward_factors::<R>(t, blocks, i);
         let start = t.a.add(i * size);
         for j in (0..stride).step_by(8) {
             let p = start.add(j);
@@ -293,7 +296,40 @@ unsafe fn forward_pass<const R: usize, const OPEN: bool>(t: &Transform, layers: 
     }
 }
 
-/// log2 R layers of butterflies between registers; `f[2^level + g]` is the factor of group g at that level.
+/// The factors of log2 R layers of block `i` of `blocks`: `f[2^level + g]` is that of group g at that level.
+///
+/// # Safety
+/// R·blocks <= n and i < blocks.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+unsafe fn forward_factors<const R: usize>(t: &Transform, blocks: usize, i: usize) -> [Factor; R] {
+    let mut f = [factor(Shoup::default()); R];
+    for (k, f) in f.iter_mut().enumerate().skip(1) {
+        let level = usize::BITS - 1 - k.leading_zeros();
+        // SAFETY: below R·blocks.
+        *f = unsafe { t.twiddle(((blocks + i) << level) + k - (1 << level)) };
+    }
+    f
+}
+
+/// The factors of log2 R inverse layers of block `i` of `blocks`, in the order of [`forward_factors`].
+///
+/// # Safety
+/// R·blocks <= n and i < blocks.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+unsafe fn inverse_factors<const R: usize>(t: &Transform, blocks: usize, i: usize) -> [Factor; R] {
+    let mut f = [factor(Shoup::default()); R];
+    for (k, f) in f.iter_mut().enumerate().skip(1) {
+        let level = usize::BITS - 1 - k.leading_zeros();
+        // Group g = k - 2^level of block i at this level: index 2M - 1 - (i·2^level + g) with M = blocks·2^level.
+        // SAFETY: below 2M <= R·blocks.
+        *f = unsafe { t.twiddle(((2 * blocks - i) << level) - 1 - (k - (1 << level))) };
+    }
+    f
+}
+
+/// log2 R layers of butterflies between registers; `f` as of [`forward_factors`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 fn forward_layers<const R: usize, const OPEN: bool>(
@@ -330,48 +366,64 @@ fn forward_layer<const R: usize, const HALF: usize, const OPEN: bool>(
     }
 }
 
-/// The last six layers of block `b` of 64 elements; gives canonical residues.
+/// The last seven layers of block `b` of 128 elements; gives canonical residues.
+///
+/// One half of the block alone would leave the multiplier waiting: its layers are short chains of dependent operations.
 ///
 /// # Safety
-/// `64·b < t.n`.
+/// `128·b < t.n`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 unsafe fn forward_last<const OPEN: bool>(t: &Transform, b: usize) {
     let m = t.m;
-    let blocks = t.n / 64;
-    // SAFETY: the block's 64 words lie in the limb; twiddle indices are below 8·blocks < n.
+    // SAFETY: the block's 128 words lie in the limb; twiddle indices are below 16·blocks < n.
     unsafe {
-        let p = t.a.add(64 * b);
-        let mut f = [factor(Shoup::default()); 8];
-        for (k, f) in f.iter_mut().enumerate().skip(1) {
-            let level = usize::BITS - 1 - k.leading_zeros();
-            *f = t.twiddle(((blocks + b) << level) + k - (1 << level));
-        }
-        let mut v = [_mm512_setzero_si512(); 8];
+        let p = t.a.add(128 * b);
+        let f = forward_factors::<16>(t, t.n / 128, b);
+        let mut v = [_mm512_setzero_si512(); 16];
         for (k, v) in v.iter_mut().enumerate() {
             *v = _mm512_loadu_si512(p.add(8 * k).cast());
         }
-        forward_layers::<8, OPEN>(&m, &mut v, &f);
-        let mut v = transpose(v);
-        let tail = t.tail(b, b as isize + AHEAD);
-        for (level, half) in [4, 2, 1].into_iter().enumerate() {
-            for x in (0..8).filter(|x| x & half == 0) {
-                butterfly::<OPEN>(&m, &mut v, x, x + half, |y| {
-                    tail.mul::<OPEN>(&m, y, level, x / (2 * half))
-                });
-            }
-        }
-        let v = transpose(v.map(|x| {
+        forward_layer::<16, 8, OPEN>(&m, &mut v, &f);
+        forward_layer::<16, 4, OPEN>(&m, &mut v, &f);
+        forward_layer::<16, 2, OPEN>(&m, &mut v, &f);
+        forward_layer::<16, 1, OPEN>(&m, &mut v, &f);
+        let mut v = transposes(v);
+        let ahead = 2 * b as isize + AHEAD;
+        let tail = [t.tail(2 * b, ahead), t.tail(2 * b + 1, ahead + 1)];
+        forward_tail::<0, 4, OPEN>(&m, &mut v, &tail);
+        forward_tail::<1, 2, OPEN>(&m, &mut v, &tail);
+        forward_tail::<2, 1, OPEN>(&m, &mut v, &tail);
+        let canonical = |x: __m512i| {
             if OPEN {
                 let x = _mm512_and_si512(close(t, x), m.mask);
                 subtract_if_above(x, m.q)
             } else {
                 m.canonical(x)
             }
-        }));
-        for (k, v) in v.iter().enumerate() {
-            _mm512_storeu_si512(p.add(8 * k).cast(), *v);
+        };
+        for (k, v) in v.into_iter().enumerate() {
+            for (i, v) in transpose(v.map(canonical)).iter().enumerate() {
+                _mm512_storeu_si512(p.add(64 * k + 8 * i).cast(), *v);
+            }
         }
+    }
+}
+
+/// The layer of stride HALF, 2^LEVEL twiddles per group, of two transposed halves.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn forward_tail<const LEVEL: usize, const HALF: usize, const OPEN: bool>(
+    m: &Wide,
+    v: &mut [[__m512i; 8]; 2],
+    tail: &[Tail; 2],
+) {
+    for pair in 0..8 {
+        let (h, group, lane) = (pair % 2, pair / 2 / HALF, pair / 2 % HALF);
+        let x = 2 * HALF * group + lane;
+        butterfly::<OPEN>(m, &mut v[h], x, x + HALF, |y| {
+            tail[h].mul::<OPEN>(m, y, LEVEL, group)
+        });
     }
 }
 
@@ -386,7 +438,7 @@ pub(crate) fn inverse(
     a: &mut [u64],
 ) {
     let t = Transform::new(q, w, ws, tail, a);
-    let layers = t.n.trailing_zeros() - 6;
+    let layers = t.n.trailing_zeros() - 7;
     // The last layer multiplies by 1/n too.
     let both = q.shoup(q.mul(scale.w, w[1]));
     // SAFETY: the one block of size n at level 1.
@@ -402,7 +454,7 @@ pub(crate) fn inverse(
     }
 }
 
-/// All layers of block `i` of size 64·2^layers.
+/// All layers of block `i` of size 128·2^layers.
 ///
 /// # Safety
 /// Block `i` of that size lies in the limb.
@@ -417,7 +469,7 @@ unsafe fn inverse_block<const OPEN: bool>(t: &Transform, layers: u32, i: usize, 
         for part in i << k..(i + 1) << k {
             inverse_block::<OPEN>(t, layers - k, part, scale);
         }
-        match (k, 64 << layers == t.n) {
+        match (k, 128 << layers == t.n) {
             (1, false) => inverse_pass::<2, false, OPEN>(t, layers, i, scale),
             (1, true) => inverse_pass::<2, true, OPEN>(t, layers, i, scale),
             (2, false) => inverse_pass::<4, false, OPEN>(t, layers, i, scale),
@@ -430,7 +482,7 @@ unsafe fn inverse_block<const OPEN: bool>(t: &Transform, layers: u32, i: usize, 
     }
 }
 
-/// The last log2 R layers of block `i` of size 64·2^layers. Takes and leaves x < 2q, if OPEN in the lowest 52 bits; if LAST, multiplies by `scale[0]` = 1/n as well
+/// The last log2 R layers of block `i` of size 128·2^layers. Takes and leaves x < 2q, if OPEN in the lowest 52 bits; if LAST, multiplies by `scale[0]` = 1/n as well
 /// (`scale[1]` = 1/n times the last twiddle) and gives canonical residues.
 ///
 /// # Safety
@@ -442,17 +494,12 @@ unsafe fn inverse_pass<const R: usize, const LAST: bool, const OPEN: bool>(
     i: usize,
     scale: [Shoup; 2],
 ) {
-    let size = 64usize << layers;
+    let size = 128usize << layers;
     let (blocks, stride) = (t.n / size, size / R);
     let m = t.m;
     // SAFETY: the mirrored twiddle indices are below R·blocks <= n; the addresses are i·size + j + k·stride + lane < n.
     unsafe {
-        let mut f = [factor(Shoup::default()); R];
-        for (k, f) in f.iter_mut().enumerate().skip(1) {
-            let level = usize::BITS - 1 - k.leading_zeros();
-            // Group g = k - 2^level of block i at this level: index 2M - 1 - (i·2^level + g) with M = blocks·2^level.
-            *f = t.twiddle(((2 * blocks - i) << level) - 1 - (k - (1 << level)));
-        }
+        let f = inverse_factors::<R>(t, blocks, i);
         let scale = scale.map(|s| factor(s));
         let start = t.a.add(i * size);
         for j in (0..stride).step_by(8) {
@@ -532,60 +579,76 @@ fn inverse_layer<const R: usize, const HALF: usize, const OPEN: bool>(
     }
 }
 
-/// The first six inverse layers of block `b` of 64 elements. Takes canonical residues, leaves x < 2q, if OPEN in the lowest 52
+/// The first seven inverse layers of block `b` of 128 elements. Takes canonical residues, leaves x < 2q, if OPEN in the lowest 52
 /// bits.
 ///
 /// The mirrored twiddles are those of block `blocks-1-b` with groups and lanes in reverse order, so the rows enter the
 /// transposition in reverse order.
 ///
 /// # Safety
-/// `64·b < t.n`.
+/// `128·b < t.n`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 unsafe fn inverse_first<const OPEN: bool>(t: &Transform, b: usize) {
     let m = t.m;
-    let blocks = t.n / 64;
-    // SAFETY: the block's 64 words lie in the limb; twiddle indices are below 8·blocks < n, the mirrored block is below blocks.
+    let blocks = t.n / 128;
+    // SAFETY: the block's 128 words lie in the limb; twiddle indices are below 16·blocks < n, the mirrored block is below blocks.
     unsafe {
-        let p = t.a.add(64 * b);
-        let mut v = [_mm512_setzero_si512(); 8];
+        let p = t.a.add(128 * b);
+        let mut v = [_mm512_setzero_si512(); 16];
         for (k, v) in v.iter_mut().enumerate() {
-            *v = _mm512_loadu_si512(p.add(8 * (7 - k)).cast());
+            *v = _mm512_loadu_si512(p.add(8 * (15 - k)).cast());
         }
-        let mut v = transpose(v);
-        let tail = t.tail(blocks - 1 - b, (blocks - 1 - b) as isize - AHEAD);
-        for (level, half) in [4, 2, 1].into_iter().enumerate().rev() {
-            // Sums of 1, 2 and 4 residues.
-            let bound = [_mm512_add_epi64(m.q2, m.q2), m.q2, m.q][level];
-            let bound = if OPEN { bound } else { m.q2 };
-            for x in (0..8).filter(|x| x & half == 0) {
-                let mirrored = (1 << level) - 1 - x / (2 * half);
-                inverse_butterfly::<OPEN>(&m, bound, &mut v, x, x + half, |y| {
-                    tail.mul::<OPEN>(&m, y, level, mirrored)
-                });
-            }
+        let mut v = transposes(v);
+        let mirrored = 2 * (blocks - 1 - b);
+        let ahead = mirrored as isize - AHEAD;
+        let tail = [t.tail(mirrored, ahead), t.tail(mirrored + 1, ahead + 1)];
+        // Sums of 1, 2 and 4 residues.
+        inverse_tail::<2, 1, OPEN>(&m, &mut v, &tail);
+        inverse_tail::<1, 2, OPEN>(&m, &mut v, &tail);
+        inverse_tail::<0, 4, OPEN>(&m, &mut v, &tail);
+        let ends = [transpose(v[1]), transpose(v[0])];
+        let mut v = [_mm512_setzero_si512(); 16];
+        for (k, v) in v.iter_mut().enumerate() {
+            *v = ends[k / 8][7 - k % 8];
         }
-        let mut v = transpose(v);
-        v.reverse();
-        let mut f = [factor(Shoup::default()); 8];
-        for (k, f) in f.iter_mut().enumerate().skip(1) {
-            let level = usize::BITS - 1 - k.leading_zeros();
-            *f = t.twiddle(((2 * blocks - b) << level) - 1 - (k - (1 << level)));
-        }
+        let f = inverse_factors::<16>(t, blocks, b);
         if OPEN {
-            // Sums of 8 residues: two more layers reach 32q, and only the first register of each half doubles both times.
+            // Sums of 8 residues: two more layers reach 32q, which only the first of every four registers does.
             let bound = multiple::<8>(m.q);
-            inverse_layer::<8, 1, OPEN>(&m, bound, &mut v, &f);
-            inverse_layer::<8, 2, OPEN>(&m, bound, &mut v, &f);
+            inverse_layer::<16, 1, OPEN>(&m, bound, &mut v, &f);
+            inverse_layer::<16, 2, OPEN>(&m, bound, &mut v, &f);
             v.iter_mut().step_by(4).for_each(|x| *x = close(t, *x));
             // The others are below 4q, as sums of two products at most.
-            inverse_layer::<8, 4, OPEN>(&m, m.q, &mut v, &f);
-            v[..4].iter_mut().for_each(|x| *x = close(t, *x));
+            inverse_layer::<16, 4, OPEN>(&m, m.q, &mut v, &f);
+            inverse_layer::<16, 8, OPEN>(&m, m.q, &mut v, &f);
+            v[..8].iter_mut().for_each(|x| *x = close(t, *x));
         } else {
-            inverse_layers::<8, false, OPEN>(&m, m.q2, &mut v, &f);
+            inverse_layer::<16, 1, OPEN>(&m, m.q2, &mut v, &f);
+            inverse_layer::<16, 2, OPEN>(&m, m.q2, &mut v, &f);
+            inverse_layer::<16, 4, OPEN>(&m, m.q2, &mut v, &f);
+            inverse_layer::<16, 8, OPEN>(&m, m.q2, &mut v, &f);
         }
         for (k, v) in v.iter().enumerate() {
             _mm512_storeu_si512(p.add(8 * k).cast(), *v);
         }
+    }
+}
+
+/// The inverse layer of stride HALF, 2^LEVEL twiddles per group, of two transposed halves; elements are sums of HALF residues.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn inverse_tail<const LEVEL: usize, const HALF: usize, const OPEN: bool>(
+    m: &Wide,
+    v: &mut [[__m512i; 8]; 2],
+    tail: &[Tail; 2],
+) {
+    let bound = if OPEN { multiple::<HALF>(m.q) } else { m.q2 };
+    for pair in 0..8 {
+        let (h, group, lane) = (pair % 2, pair / 2 / HALF, pair / 2 % HALF);
+        let x = 2 * HALF * group + lane;
+        inverse_butterfly::<OPEN>(m, bound, &mut v[h], x, x + HALF, |y| {
+            tail[h].mul::<OPEN>(m, y, LEVEL, (1 << LEVEL) - 1 - group)
+        });
     }
 }
