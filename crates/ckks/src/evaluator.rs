@@ -253,8 +253,7 @@ impl Evaluator {
             .keys
             .find(KeyName::Galois(g), self.limit(x.level), x.level.index())?;
         let (u0, u1) = self.inner_product(d, key);
-        let mut c0 = self.divide_special(&u0, x.level);
-        let c1 = self.divide_special(&u1, x.level);
+        let [mut c0, c1] = self.divide_special([&u0, &u1], x.level);
         c0.add_assign(&x.polys[0]);
         let permutation = self.permutation(g);
         Ok(self.wrap(
@@ -473,8 +472,7 @@ impl Arithmetic for Evaluator {
         )?;
         let d = self.decompose(&x.polys[2], x.level);
         let (u0, u1) = self.inner_product(&d, key);
-        let mut c0 = self.divide_special(&u0, x.level);
-        let mut c1 = self.divide_special(&u1, x.level);
+        let [mut c0, mut c1] = self.divide_special([&u0, &u1], x.level);
         c0.add_assign(&x.polys[0]);
         c1.add_assign(&x.polys[1]);
         Ok(self.wrap(vec![c0, c1], x.level, x.scale, x.slots))
@@ -487,11 +485,10 @@ impl Arithmetic for Evaluator {
         })?;
         let keep = self.parameters.limbs(below).clone();
         let group = self.parameters.group(x.level);
-        let polys = x
-            .polys
-            .iter()
-            .map(|p| self.divide(p, &keep, group))
-            .collect();
+        let polys = match &x.polys[..] {
+            [c0, c1] => self.divide_all([c0, c1], &keep, group).into(),
+            all => all.iter().map(|p| self.divide(p, &keep, group)).collect(),
+        };
         Ok(self.wrap(
             polys,
             below,
@@ -514,12 +511,7 @@ impl Arithmetic for Evaluator {
         let polys = x
             .polys
             .iter()
-            .map(|p| {
-                let at = switch::positions(p.indices(), &keep);
-                RnsPoly::from_limbs(self.parameters.ring(), keep.clone(), |k, out| {
-                    out.copy_from_slice(p.limb(at[k]))
-                })
-            })
+            .map(|p| p.select(&switch::positions(p.indices(), &keep)))
             .collect();
         Ok(self.wrap(polys, level, x.scale, x.slots))
     }

@@ -244,7 +244,7 @@ impl EvaluationKeys {
         self.keys
             .values()
             .flat_map(|k| &k.digits)
-            .map(|d| d.data().len() as u64 * 8)
+            .map(|d| d.iter().map(|limb| limb.len() as u64 * 8).sum::<u64>())
             .sum()
     }
     /// The key, if it covers the first `limit` primes.

@@ -1,12 +1,15 @@
-//! Aligned memory for limbs, recycled through a process-wide pool.
+//! Aligned memory for limbs, recycled through a process-wide arena on huge pages.
 //!
-//! Hot paths take and drop buffers of tens of megabytes; going to the operating system for each would cost a page fault per
-//! 4 KiB. Dropped buffers therefore wait in a free list by capacity, up to [`POOL_BYTES`] in all, and are handed out dirty:
-//! what they hold is old public residues at worst, since whoever owns a secret zeroizes it before dropping it.
+//! Hot paths take and drop buffers of half a megabyte by the thousand. Going to the operating system for each would cost a page
+//! fault per 4 KiB, and 4 KiB pages a miss of the address cache for every row of an NTT. Memory therefore comes from regions of
+//! [`REGION`] bytes that the system is asked to back with pages of 2 MiB, and freed pieces are joined and handed out again,
+//! dirty: what they hold is old public residues at worst, since whoever owns a secret zeroizes it before dropping it. Pages of
+//! free pieces go back to the system beyond [`POOL_BYTES`].
+//!
+//! Consecutive buffers of the same power of two begin [`SKEW`] bytes further into their page: the same place of many limbs, which
+//! sums of products read at once, then lies in different sets of the caches.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::collections::HashMap;
-use std::mem::ManuallyDrop;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,100 +19,237 @@ use zeroize::Zeroize;
 /// The alignment of every buffer, one cache line and one vector register.
 pub const ALIGNMENT: usize = 64;
 
-/// The most bytes that wait in the pool; buffers dropped beyond it go back to the operating system.
-pub const POOL_BYTES: usize = 1 << 30;
+/// The most bytes of freed buffers that keep their pages.
+pub const POOL_BYTES: usize = 1 << 29;
 
-/// A fixed-length vector of words at a 64-byte boundary, from and to the pool.
+/// Address space taken from the operating system at a time; pages count only once they are written.
+const REGION: usize = 64 << 20;
+
+/// One huge page.
+const HUGE: usize = 2 << 20;
+
+/// What is added to every buffer of a page or more: five cache lines.
+const SKEW: usize = 5 * ALIGNMENT;
+
+/// A fixed-length vector of words at a 64-byte boundary, from and to the arena.
 pub struct AlignedVec {
-    memory: ManuallyDrop<Block>,
+    pointer: NonNull<u64>,
+    /// Bytes taken from the arena.
+    bytes: usize,
+    capacity: usize,
     len: usize,
 }
 
-/// One allocation of `capacity` initialised words.
-struct Block {
-    pointer: NonNull<u64>,
-    capacity: usize,
-}
+// SAFETY: an AlignedVec is the only owner of its piece of the arena, as a Box is of its allocation.
+unsafe impl Send for AlignedVec {}
+// SAFETY: a shared AlignedVec only gives shared access.
+unsafe impl Sync for AlignedVec {}
 
-// SAFETY: a Block is the only owner of its allocation, as a Box is.
-unsafe impl Send for Block {}
-// SAFETY: a shared Block only gives shared access.
-unsafe impl Sync for Block {}
-
-impl Block {
-    fn layout(capacity: usize) -> Layout {
-        Layout::array::<u64>(capacity.max(1))
-            .and_then(|l| l.align_to(ALIGNMENT))
-            .expect("a buffer below isize::MAX bytes")
+/// The operating system's memory.
+mod system {
+    /// `bytes` of zeroed, never freed address space at a multiple of `align`, with huge pages where there are.
+    #[cfg(target_os = "linux")]
+    pub(super) fn map(bytes: usize, align: usize) -> usize {
+        let whole = bytes + align;
+        // SAFETY: a fresh anonymous private mapping touches no existing memory.
+        let raw = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                whole,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if raw == libc::MAP_FAILED {
+            let layout = std::alloc::Layout::from_size_align(bytes, align);
+            std::alloc::handle_alloc_error(layout.unwrap_or(std::alloc::Layout::new::<u64>()));
+        }
+        let start = (raw as usize).next_multiple_of(align);
+        // SAFETY: [start, start + bytes) lies in the mapping; advice and trimming the rest of it do not touch other memory.
+        // Failure of either costs speed or address space, nothing else.
+        unsafe {
+            let head = start - raw as usize;
+            if head > 0 {
+                libc::munmap(raw, head);
+            }
+            if align > head {
+                libc::munmap((start + bytes) as *mut _, align - head);
+            }
+            libc::madvise(start as *mut _, bytes, libc::MADV_HUGEPAGE);
+        }
+        start
     }
 
-    fn zeroed(capacity: usize) -> Self {
-        let layout = Self::layout(capacity);
+    /// `bytes` of zeroed, never freed memory at a multiple of `align`.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn map(bytes: usize, align: usize) -> usize {
+        let layout = std::alloc::Layout::from_size_align(bytes, align).expect("a region's size");
         // SAFETY: the layout is never of size zero.
-        let raw = unsafe { alloc_zeroed(layout) };
-        let pointer = NonNull::new(raw.cast()).unwrap_or_else(|| handle_alloc_error(layout));
-        Block { pointer, capacity }
+        let raw = unsafe { std::alloc::alloc_zeroed(layout) };
+        if raw.is_null() {
+            std::alloc::handle_alloc_error(layout);
+        }
+        raw as usize
+    }
+
+    /// Gives the pages in [start, start + bytes) back; the addresses stay and read as 0 (or as before) until written again.
+    ///
+    /// # Safety
+    /// The range is a free piece of the arena.
+    pub(super) unsafe fn release(start: usize, bytes: usize) {
+        #[cfg(target_os = "linux")]
+        // SAFETY: as the caller promises; the range is a multiple of pages.
+        unsafe {
+            libc::madvise(start as *mut _, bytes, libc::MADV_DONTNEED);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (start, bytes);
     }
 }
 
-impl Drop for Block {
-    fn drop(&mut self) {
-        // SAFETY: allocated in zeroed() with the same layout, and freed only here.
-        unsafe { dealloc(self.pointer.as_ptr().cast(), Self::layout(self.capacity)) }
-    }
+/// A free piece of the arena.
+#[derive(Clone, Copy)]
+struct Piece {
+    bytes: usize,
+    /// Estimate of the bytes that have pages.
+    resident: usize,
 }
 
 #[derive(Default)]
-struct Pool {
-    free: HashMap<usize, Vec<Block>>,
-    bytes: usize,
+struct Arena {
+    free: BTreeMap<usize, Piece>,
+    /// (bytes, start) of the same pieces.
+    by_size: BTreeSet<(usize, usize)>,
+    /// Σ resident.
+    resident: usize,
 }
 
-static POOL: Mutex<Option<Pool>> = Mutex::new(None);
+static ARENA: Mutex<Option<Arena>> = Mutex::new(None);
 
-fn pool() -> MutexGuard<'static, Option<Pool>> {
-    // The pool is consistent between any two statements that can panic.
-    POOL.lock().unwrap_or_else(PoisonError::into_inner)
+fn arena() -> MutexGuard<'static, Option<Arena>> {
+    // The arena is consistent between any two statements that can panic.
+    ARENA.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Gives all waiting buffers back to the operating system.
+impl Arena {
+    fn insert(&mut self, start: usize, piece: Piece) {
+        self.free.insert(start, piece);
+        self.by_size.insert((piece.bytes, start));
+        self.resident += piece.resident;
+    }
+    fn remove(&mut self, start: usize) -> Option<Piece> {
+        let piece = self.free.remove(&start)?;
+        self.by_size.remove(&(piece.bytes, start));
+        self.resident -= piece.resident;
+        Some(piece)
+    }
+    /// The start of `bytes` (a multiple of [`ALIGNMENT`]): the front of the smallest piece that fits.
+    fn take(&mut self, bytes: usize) -> usize {
+        let found = self
+            .by_size
+            .range((bytes, 0)..)
+            .next()
+            .map(|&(_, start)| start);
+        let start = found.unwrap_or_else(|| {
+            let region = bytes.max(REGION).next_multiple_of(HUGE);
+            let start = system::map(region, HUGE);
+            self.give(
+                start,
+                Piece {
+                    bytes: region,
+                    resident: 0,
+                },
+            );
+            // joined with the piece below it where regions meet
+            *self
+                .free
+                .range(..=start)
+                .next_back()
+                .map_or(&start, |(s, _)| s)
+        });
+        let piece = self.remove(start).unwrap_or(Piece { bytes, resident: 0 });
+        if piece.bytes > bytes {
+            let resident = piece.resident.saturating_sub(bytes);
+            let rest = Piece {
+                bytes: piece.bytes - bytes,
+                resident,
+            };
+            self.insert(start + bytes, rest);
+        }
+        start
+    }
+    /// Takes a piece back, joined with its neighbours.
+    fn give(&mut self, mut start: usize, mut piece: Piece) {
+        let below = self
+            .free
+            .range(..start)
+            .next_back()
+            .map(|(&s, p)| (s, p.bytes));
+        if let Some((s, bytes)) = below
+            && s + bytes == start
+            && let Some(p) = self.remove(s)
+        {
+            start = s;
+            piece.bytes += p.bytes;
+            piece.resident += p.resident;
+        }
+        if let Some(p) = self.remove(start + piece.bytes) {
+            piece.bytes += p.bytes;
+            piece.resident += p.resident;
+        }
+        if self.resident + piece.resident > POOL_BYTES {
+            Self::release(start, &mut piece);
+        }
+        self.insert(start, piece);
+    }
+    /// Gives back the whole huge pages of a free piece.
+    fn release(start: usize, piece: &mut Piece) {
+        let (from, to) = (
+            start.next_multiple_of(HUGE),
+            (start + piece.bytes) / HUGE * HUGE,
+        );
+        if from < to {
+            // SAFETY: the range lies within the free piece.
+            unsafe { system::release(from, to - from) };
+            piece.resident = piece.resident.min(piece.bytes - (to - from));
+        }
+    }
+}
+
+/// Gives the pages of all free buffers back to the operating system.
 pub fn clear_pool() {
-    let old = pool().take();
-    drop(old);
+    let mut guard = arena();
+    let Some(arena) = guard.as_mut() else { return };
+    for (&start, piece) in &mut arena.free {
+        Arena::release(start, piece);
+    }
+    arena.resident = arena.free.values().map(|p| p.resident).sum();
 }
 
 impl AlignedVec {
     /// `len` words of unspecified, initialised content: the caller must write all of them.
     pub fn dirty(len: usize) -> Self {
-        Self::recycled(len).unwrap_or_else(|| AlignedVec {
-            memory: ManuallyDrop::new(Block::zeroed(len)),
+        let words = len
+            .max(1)
+            .checked_mul(8)
+            .expect("a buffer below isize::MAX bytes");
+        let bytes = words.next_multiple_of(ALIGNMENT) + if words >= 4096 { SKEW } else { 0 };
+        let start = arena().get_or_insert_default().take(bytes);
+        AlignedVec {
+            pointer: NonNull::new(start as *mut u64).expect("no region begins at address 0"),
+            bytes,
+            capacity: len,
             len,
-        })
+        }
     }
 
     /// `len` words, all 0.
     pub fn zeroed(len: usize) -> Self {
-        match Self::recycled(len) {
-            Some(mut old) => {
-                old.fill(0);
-                old
-            }
-            None => AlignedVec {
-                memory: ManuallyDrop::new(Block::zeroed(len)),
-                len,
-            },
-        }
-    }
-
-    fn recycled(len: usize) -> Option<Self> {
-        let mut guard = pool();
-        let pool = guard.as_mut()?;
-        let memory = pool.free.get_mut(&len)?.pop()?;
-        pool.bytes -= 8 * memory.capacity;
-        Some(AlignedVec {
-            memory: ManuallyDrop::new(memory),
-            len,
-        })
+        let mut out = Self::dirty(len);
+        out.fill(0);
+        out
     }
 
     /// Keeps the first `len` words; the memory stays until the drop.
@@ -128,29 +268,28 @@ impl AlignedVec {
 
 impl Drop for AlignedVec {
     fn drop(&mut self) {
-        // SAFETY: self.memory is not touched again after this, the only take.
-        let memory = unsafe { ManuallyDrop::take(&mut self.memory) };
-        let mut guard = pool();
-        let pool = guard.get_or_insert_default();
-        if pool.bytes + 8 * memory.capacity <= POOL_BYTES {
-            pool.bytes += 8 * memory.capacity;
-            pool.free.entry(memory.capacity).or_default().push(memory);
-        }
+        let piece = Piece {
+            bytes: self.bytes,
+            resident: self.bytes,
+        };
+        arena()
+            .get_or_insert_default()
+            .give(self.pointer.as_ptr() as usize, piece);
     }
 }
 
 impl Deref for AlignedVec {
     type Target = [u64];
     fn deref(&self) -> &[u64] {
-        // SAFETY: len never exceeds the capacity and every word was initialised by alloc_zeroed.
-        unsafe { std::slice::from_raw_parts(self.memory.pointer.as_ptr(), self.len) }
+        // SAFETY: len never exceeds the capacity and every word of a region is initialised from the start.
+        unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.len) }
     }
 }
 
 impl DerefMut for AlignedVec {
     fn deref_mut(&mut self) -> &mut [u64] {
         // SAFETY: as in deref, and &mut self makes the access unique.
-        unsafe { std::slice::from_raw_parts_mut(self.memory.pointer.as_ptr(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.pointer.as_ptr(), self.len) }
     }
 }
 
@@ -165,7 +304,7 @@ impl Clone for AlignedVec {
 impl Zeroize for AlignedVec {
     /// Clears the whole allocation, also what lies behind a truncation; keeps the length.
     fn zeroize(&mut self) {
-        let len = std::mem::replace(&mut self.len, self.memory.capacity);
+        let len = std::mem::replace(&mut self.len, self.capacity);
         self[..].zeroize();
         self.len = len;
     }

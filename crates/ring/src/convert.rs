@@ -178,6 +178,24 @@ impl Conversion {
         }
     }
 
+    /// [`Self::finish`] for several targets: each tile of `y`, which no near cache holds as a whole, is read once for all of them.
+    ///
+    /// # Panics
+    /// If the lengths do not match or there is no such target.
+    pub fn finish_many(&self, y: &[u64], v: &[u64], dst: &mut [(usize, &mut [u64])]) {
+        let k = self.source.len();
+        assert!(
+            y.len() == k * v.len() && dst.iter().all(|(_, d)| d.len() == v.len()),
+            "y takes k·N words, v and the destinations take N"
+        );
+        for (t, (y, v)) in y.chunks(k * STORED).zip(v.chunks(STORED)).enumerate() {
+            for (target, d) in dst.iter_mut() {
+                let at = t * STORED;
+                self.finish_tile(*target, y, v, &mut d[at..at + v.len()]);
+            }
+        }
+    }
+
     fn check_source(&self, src: &[&[u64]]) -> usize {
         assert_eq!(
             src.len(),
@@ -321,6 +339,11 @@ mod tests {
                 conversion.finish(&y, &v, j, &mut one);
                 assert_eq!(&one, o);
             }
+            let mut many = vec![vec![1; n]; target.len()];
+            let mut dst: Vec<(usize, &mut [u64])> =
+                many.iter_mut().map(|m| &mut m[..]).enumerate().collect();
+            conversion.finish_many(&y, &v, &mut dst);
+            assert_eq!(many, out);
             if n % 8 == 0 {
                 vector_equals_portable(&conversion, &src);
             }

@@ -1,7 +1,6 @@
 //! Typed RNS polynomials: the form, coefficients or NTT, is part of the type.
 
 use std::marker::PhantomData;
-use std::slice::{Chunks, ChunksMut};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -31,12 +30,12 @@ impl Form for Ntt {}
 
 /// Residues of one polynomial modulo the moduli `indices` of a [`Ring`], limb-major, 64-byte aligned, canonical.
 ///
-/// Operations across limbs run in parallel, one limb per task. Memory comes from the pool of [`crate::buffer`]; a polynomial
-/// that holds a secret must be zeroized by its owner.
+/// Operations across limbs run in parallel, one limb per task. A clone shares its limbs until one of both is written. Memory
+/// comes from [`crate::buffer`]; a polynomial that holds a secret must be zeroized by its owner, before any clone is made.
 pub struct RnsPoly<F: Form> {
     ring: Ring,
     indices: Arc<[usize]>,
-    data: AlignedVec,
+    data: Vec<Arc<AlignedVec>>,
     form: PhantomData<F>,
 }
 
@@ -47,7 +46,10 @@ impl<F: Form> RnsPoly<F> {
     /// If an index is not below the number of moduli of the ring.
     pub fn zero(ring: &Ring, indices: impl Into<Arc<[usize]>>) -> Self {
         let indices = checked(ring, indices.into());
-        let data = AlignedVec::zeroed(indices.len() * ring.n());
+        let data = indices
+            .iter()
+            .map(|_| Arc::new(AlignedVec::zeroed(ring.n())))
+            .collect();
         RnsPoly {
             ring: ring.clone(),
             indices,
@@ -68,20 +70,44 @@ impl<F: Form> RnsPoly<F> {
         fill: impl Fn(usize, &mut [u64]) + Sync,
     ) -> Self {
         let indices = checked(ring, indices.into());
-        let mut data = AlignedVec::dirty(indices.len() * ring.n());
-        data.par_chunks_mut(ring.n())
-            .enumerate()
-            .for_each(|(k, limb)| {
-                fill(k, limb);
+        let data = (0..indices.len())
+            .into_par_iter()
+            .map(|k| {
+                let mut limb = AlignedVec::dirty(ring.n());
+                fill(k, &mut limb);
                 debug_assert!(
                     limb.iter().all(|&x| x < ring.modulus(indices[k]).value()),
                     "limb {k} is canonical"
                 );
-            });
+                Arc::new(limb)
+            })
+            .collect();
         RnsPoly {
             ring: ring.clone(),
             indices,
             data,
+            form: PhantomData,
+        }
+    }
+
+    /// From canonical limbs.
+    ///
+    /// # Panics
+    /// If an index is not below the number of moduli of the ring, or there is not one limb of N words for each index.
+    pub fn from_parts(
+        ring: &Ring,
+        indices: impl Into<Arc<[usize]>>,
+        limbs: Vec<AlignedVec>,
+    ) -> Self {
+        let indices = checked(ring, indices.into());
+        assert!(
+            limbs.len() == indices.len() && limbs.iter().all(|limb| limb.len() == ring.n()),
+            "one limb of N words per modulus"
+        );
+        RnsPoly {
+            ring: ring.clone(),
+            indices,
+            data: limbs.into_iter().map(Arc::new).collect(),
             form: PhantomData,
         }
     }
@@ -108,48 +134,44 @@ impl<F: Form> RnsPoly<F> {
 
     /// Limb k.
     pub fn limb(&self, k: usize) -> &[u64] {
-        &self.data[k * self.ring.n()..][..self.ring.n()]
+        &self.data[k]
     }
 
     /// Limb k, to be left canonical.
     pub fn limb_mut(&mut self, k: usize) -> &mut [u64] {
-        let n = self.ring.n();
-        &mut self.data[k * n..][..n]
+        &mut Arc::make_mut(&mut self.data[k])[..]
     }
 
     /// All limbs in order.
-    pub fn iter(&self) -> Chunks<'_, u64> {
-        self.data.chunks(self.ring.n())
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u64]> {
+        self.data.iter().map(|limb| &limb[..])
     }
 
     /// All limbs in order, to be left canonical.
-    pub fn limbs_mut(&mut self) -> ChunksMut<'_, u64> {
-        self.data.chunks_mut(self.ring.n())
+    pub fn limbs_mut(&mut self) -> impl ExactSizeIterator<Item = &mut [u64]> {
+        self.data
+            .iter_mut()
+            .map(|limb| &mut Arc::make_mut(limb)[..])
     }
 
     /// All limbs as a parallel iterator, to be left canonical.
-    pub fn par_limbs_mut(&mut self) -> rayon::slice::ChunksMut<'_, u64> {
-        self.data.par_chunks_mut(self.ring.n())
+    pub fn par_limbs_mut(&mut self) -> impl IndexedParallelIterator<Item = &mut [u64]> {
+        self.data
+            .par_iter_mut()
+            .map(|limb| &mut Arc::make_mut(limb)[..])
     }
 
-    /// All words, limb-major.
-    pub fn data(&self) -> &[u64] {
-        &self.data
-    }
-
-    /// All words, limb-major, to be left canonical.
-    pub fn data_mut(&mut self) -> &mut [u64] {
-        &mut self.data
-    }
-
-    /// Keeps the first `limbs` limbs; the memory of the others is not returned before the drop.
+    /// The limbs at the positions `at`, shared with this polynomial.
     ///
     /// # Panics
-    /// If there are fewer limbs.
-    pub fn truncate(&mut self, limbs: usize) {
-        self.data.truncate(limbs * self.ring.n());
-        if limbs < self.indices.len() {
-            self.indices = self.indices[..limbs].into();
+    /// If there is no such limb.
+    #[must_use]
+    pub fn select(&self, at: &[usize]) -> Self {
+        RnsPoly {
+            ring: self.ring.clone(),
+            indices: at.iter().map(|&k| self.indices[k]).collect(),
+            data: at.iter().map(|&k| self.data[k].clone()).collect(),
+            form: PhantomData,
         }
     }
 
@@ -185,9 +207,8 @@ impl<F: Form> RnsPoly<F> {
 
     /// Applies `f(k, modulus, limb)` to every limb in parallel; it must leave canonical residues.
     pub fn each_limb(&mut self, f: impl Fn(usize, &Modulus, &mut [u64]) + Sync) {
-        let (ring, indices) = (&self.ring, &self.indices);
-        self.data
-            .par_chunks_mut(ring.n())
+        let (ring, indices) = (self.ring.clone(), self.indices.clone());
+        self.par_limbs_mut()
             .enumerate()
             .for_each(|(k, a)| f(k, ring.modulus(indices[k]), a));
     }
@@ -295,17 +316,18 @@ fn checked(ring: &Ring, indices: Arc<[usize]>) -> Arc<[usize]> {
 
 impl<F: Form> Clone for RnsPoly<F> {
     fn clone(&self) -> Self {
-        Self::from_limbs(&self.ring, self.indices.clone(), |k, out| {
-            out.copy_from_slice(self.limb(k))
-        })
+        RnsPoly {
+            ring: self.ring.clone(),
+            indices: self.indices.clone(),
+            data: self.data.clone(),
+            form: PhantomData,
+        }
     }
 }
 
 impl<F: Form> PartialEq for RnsPoly<F> {
     fn eq(&self, other: &Self) -> bool {
-        self.ring.same(&other.ring)
-            && self.indices == other.indices
-            && self.data[..] == other.data[..]
+        self.ring.same(&other.ring) && self.indices == other.indices && self.iter().eq(other.iter())
     }
 }
 impl<F: Form> Eq for RnsPoly<F> {}
@@ -325,8 +347,11 @@ impl<F: Form> std::fmt::Debug for RnsPoly<F> {
 }
 
 impl<F: Form> Zeroize for RnsPoly<F> {
+    /// Clears every limb that is not shared with a clone.
     fn zeroize(&mut self) {
-        self.data.zeroize();
+        for limb in self.data.iter_mut().filter_map(Arc::get_mut) {
+            limb.zeroize();
+        }
     }
 }
 
@@ -380,12 +405,9 @@ mod tests {
         let a = sample(&r, 4);
         let mut back = a.clone().into_ntt(&r).into_coeff(&r);
         assert_eq!(a, back);
-        assert_eq!(back.data().as_ptr() as usize % 64, 0);
-        back.truncate(2);
-        assert_eq!(
-            (back.indices(), back.limbs(), back.data().len()),
-            (&[0, 2][..], 2, 64)
-        );
+        assert!(back.iter().all(|limb| limb.as_ptr() as usize % 64 == 0));
+        back = back.select(&[0, 1]);
+        assert_eq!((back.indices(), back.limbs()), (&[0, 2][..], 2));
         assert_eq!(back.limb(1), a.limb(1));
         let wide: Vec<i128> = (0..32).map(|i| (i * 7919 + 4) % 1000 - 500).collect();
         assert_eq!(RnsPoly::from_i128(&r, vec![0, 2, 3], &wide), a);

@@ -3,7 +3,7 @@
 //! Babies share one decomposition and stay in QP; products with the diagonals accumulate in QP; each giant step costs one
 //! ModDown of one polynomial and one inner product; one division by P and the level's primes ends the map.
 
-use super::switch::Scratch;
+use super::switch::{DigitLimbs, chunks};
 use super::{Ciphertext, Evaluator, lock};
 use crate::arithmetic::same_scale;
 use crate::keys::{KeyName, galois_element};
@@ -37,6 +37,9 @@ impl<T> std::ops::Deref for Cow<'_, T> {
         }
     }
 }
+
+/// Coefficients that all giant steps go through before the next ones: a tile of 16 babies takes half a second-level cache.
+const TILE: usize = 4096;
 
 /// A pair of accumulators in QP.
 type Pair = (RnsPoly<Ntt>, RnsPoly<Ntt>);
@@ -156,30 +159,14 @@ impl Evaluator {
             .collect();
         let shape = self.digits(level);
         let extended = shape.extended.clone();
-        let digits = shape.digits.len();
-        let mut sums: Vec<Pair> = groups
-            .iter()
-            .map(|_| {
-                (
-                    RnsPoly::zero(ring, extended.clone()),
-                    RnsPoly::zero(ring, extended.clone()),
-                )
-            })
-            .collect();
-        let mut rows: Vec<Vec<(&mut [u64], &mut [u64])>> = (0..extended.len())
-            .map(|_| Vec::with_capacity(groups.len()))
-            .collect();
-        for (a, b) in &mut sums {
-            for (row, (a, b)) in rows.iter_mut().zip(a.limbs_mut().zip(b.limbs_mut())) {
-                row.push((a, b));
-            }
-        }
-        rows.into_par_iter().enumerate().for_each(|(k, row)| {
+        let pieces = chunks(extended.len());
+        let limb_of = |k: usize,
+                       digits: &[Option<DigitLimbs<'_>>]|
+         -> Vec<(AlignedVec, AlignedVec)> {
             let index = extended[k];
             let q = p.prime(index);
             let in_q = k < shape.kept;
             let special = p.special_product_mod(index);
-            let mut scratch = Scratch::new(digits, n);
             // rotated[input][baby]: nothing where it vanishes modulo this prime (P·x modulo a special prime)
             let rotated: Vec<Vec<Option<(AlignedVec, AlignedVec)>>> = xs
                 .iter()
@@ -191,9 +178,7 @@ impl Evaluator {
                         limb::mul_scalar_to(q, &mut c1, x.polys[1].limb(k), special);
                         (c0, c1)
                     });
-                    if let Some(d) = &decomposed[i] {
-                        scratch.fill(d, k);
-                    }
+                    let digits = digits[i].as_ref().map_or_else(Vec::new, |d| d.at(k));
                     let mut out: Vec<Option<(AlignedVec, AlignedVec)>> =
                         Vec::with_capacity(baby_keys[i].len());
                     let mut plain_at = None;
@@ -205,7 +190,7 @@ impl Evaluator {
                             }
                             Some((key, permutation)) => {
                                 let (mut u0, mut u1) = (AlignedVec::dirty(n), AlignedVec::dirty(n));
-                                scratch.times_key(q, index, key, &mut u0, &mut u1);
+                                self.times_key(&digits, index, key, &mut u0, &mut u1);
                                 if let Some((c0, _)) = &lifted {
                                     limb::add(q, &mut u0, c0);
                                 }
@@ -222,34 +207,88 @@ impl Evaluator {
                     out
                 })
                 .collect();
-            for (&group, (out0, out1)) in groups.iter().zip(row) {
-                let terms = &terms_of[&group];
-                let live: Vec<(&(AlignedVec, AlignedVec), Cow<'_, AlignedVec>)> = terms
-                    .iter()
-                    .filter_map(|&(i, b, t)| {
-                        let x = rotated[i][b].as_ref()?;
-                        Some((
-                            x,
-                            match &*plains {
-                                Plains::Encoded(limbs) => Cow::Borrowed(
-                                    limbs[t][index]
-                                        .as_ref()
-                                        .expect("a level's limbs are among the whole chain's"),
-                                ),
-                                Plains::Coefficients(all) => {
-                                    Cow::Owned(self.encode_term(&all[t], index))
-                                }
-                            },
-                        ))
-                    })
-                    .collect();
-                let x0: Vec<&[u64]> = live.iter().map(|(x, _)| &x.0[..]).collect();
-                let x1: Vec<&[u64]> = live.iter().map(|(x, _)| &x.1[..]).collect();
-                let y: Vec<&[u64]> = live.iter().map(|(_, v)| &v[..]).collect();
-                limb::dot2_runs(q, out0, out1, &x0, &x1, &y);
+            let factors: Vec<Vec<(&(AlignedVec, AlignedVec), Cow<'_, AlignedVec>)>> = groups
+                .iter()
+                .map(|group| {
+                    terms_of[group]
+                        .iter()
+                        .filter_map(|&(i, b, t)| {
+                            let x = rotated[i][b].as_ref()?;
+                            Some((
+                                x,
+                                match &*plains {
+                                    Plains::Encoded(limbs) => Cow::Borrowed(
+                                        limbs[t][index]
+                                            .as_ref()
+                                            .expect("a level's limbs are among the whole chain's"),
+                                    ),
+                                    Plains::Coefficients(all) => {
+                                        Cow::Owned(self.encode_term(&all[t], index))
+                                    }
+                                },
+                            ))
+                        })
+                        .collect()
+                })
+                .collect();
+            let mut sums: Vec<(AlignedVec, AlignedVec)> = groups
+                .iter()
+                .map(|_| (AlignedVec::dirty(n), AlignedVec::dirty(n)))
+                .collect();
+            // tile by tile, so that a tile of all babies stays in the near caches for all giants
+            let tile = TILE.min(n);
+            for at in (0..n).step_by(tile) {
+                for (factors, (out0, out1)) in factors.iter().zip(&mut sums) {
+                    let x0: Vec<&[u64]> =
+                        factors.iter().map(|(x, _)| &x.0[at..at + tile]).collect();
+                    let x1: Vec<&[u64]> =
+                        factors.iter().map(|(x, _)| &x.1[at..at + tile]).collect();
+                    let y: Vec<&[u64]> = factors
+                        .iter()
+                        .map(|(_, y)| {
+                            let run = n / y.len();
+                            &y[at / run..(at + tile).div_ceil(run)]
+                        })
+                        .collect();
+                    limb::dot2_runs(
+                        q,
+                        &mut out0[at..at + tile],
+                        &mut out1[at..at + tile],
+                        &x0,
+                        &x1,
+                        &y,
+                    );
+                }
             }
+            sums
+        };
+        let rows: Vec<Vec<(AlignedVec, AlignedVec)>> = pieces
+            .par_iter()
+            .flat_map_iter(|range| {
+                let digits: Vec<Option<DigitLimbs<'_>>> = decomposed
+                    .iter()
+                    .map(|d| d.as_ref().map(|d| d.limbs(range)))
+                    .collect();
+                range
+                    .clone()
+                    .map(|k| limb_of(k, &digits))
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        let mut columns: Vec<(Vec<AlignedVec>, Vec<AlignedVec>)> =
+            groups.iter().map(|_| Default::default()).collect();
+        for row in rows {
+            for (column, (s0, s1)) in columns.iter_mut().zip(row) {
+                column.0.push(s0);
+                column.1.push(s1);
+            }
+        }
+        let sums = columns.into_iter().map(|(s0, s1)| -> Pair {
+            (
+                RnsPoly::from_parts(ring, extended.clone(), s0),
+                RnsPoly::from_parts(ring, extended.clone(), s1),
+            )
         });
-        drop(decomposed);
         let mut totals: Vec<Option<Pair>> = (0..map.outputs()).map(|_| None).collect();
         for (((o, _), sum), key) in groups.iter().zip(sums).zip(&giant_keys) {
             let total = &mut totals[*o];
@@ -271,19 +310,27 @@ impl Evaluator {
                             RnsPoly::zero(ring, extended.clone()),
                         )
                     });
-                    t.0.par_limbs_mut()
-                        .zip(t.1.par_limbs_mut())
-                        .enumerate()
-                        .for_each(|(k, (t0, t1))| {
+                    let mut rows: Vec<(&mut [u64], &mut [u64])> =
+                        t.0.limbs_mut().zip(t.1.limbs_mut()).collect();
+                    let mut parts: Vec<(std::ops::Range<usize>, &mut [(&mut [u64], &mut [u64])])> =
+                        Vec::with_capacity(pieces.len());
+                    let mut rest = &mut rows[..];
+                    for range in &pieces {
+                        let (part, more) = rest.split_at_mut(range.len());
+                        parts.push((range.clone(), part));
+                        rest = more;
+                    }
+                    parts.into_par_iter().for_each(|(range, part)| {
+                        let digits = d.limbs(&range);
+                        for (k, (t0, t1)) in range.zip(part) {
                             let q = p.prime(extended[k]);
-                            let mut scratch = Scratch::new(digits, n);
-                            scratch.fill(&d, k);
                             let (mut u0, mut u1) = (AlignedVec::dirty(n), AlignedVec::dirty(n));
-                            scratch.times_key(q, extended[k], key, &mut u0, &mut u1);
+                            self.times_key(&digits.at(k), extended[k], key, &mut u0, &mut u1);
                             limb::add(q, &mut u0, s0.limb(k));
                             limb::permute_add(q, t0, &u0, permutation);
                             limb::permute_add(q, t1, &u1, permutation);
-                        });
+                        }
+                    });
                 }
             }
         }
@@ -305,19 +352,13 @@ impl Evaluator {
                 let (t0, t1) = t.expect("every output of a block map has a term");
                 let y = if map.folds().is_empty() {
                     Ciphertext {
-                        polys: vec![
-                            self.divide(&t0, &keep, &drop_all),
-                            self.divide(&t1, &keep, &drop_all),
-                        ],
+                        polys: self.divide_all([&t0, &t1], &keep, &drop_all).into(),
                         level: below,
                         scale,
                         slots: map.slots(),
                     }
                 } else {
-                    let polys = vec![
-                        self.divide_special(&t0, level),
-                        self.divide_special(&t1, level),
-                    ];
+                    let polys = self.divide_special([&t0, &t1], level).into();
                     let mut y = Ciphertext {
                         polys,
                         level,

@@ -40,20 +40,75 @@ pub(crate) struct Decomposed {
     parts: Vec<(AlignedVec, AlignedVec)>,
 }
 
+/// How many limbs one task works on at a time: what a basis conversion reads is then read once for all of them, and what it
+/// gives still lies in a near cache when it is used.
+const CHUNK: usize = 4;
+
+/// Ranges of about [`CHUNK`] limbs that cover 0..len, as many for every thread.
+pub(crate) fn chunks(len: usize) -> Vec<std::ops::Range<usize>> {
+    let threads = rayon::current_num_threads();
+    let count = len
+        .div_ceil(CHUNK)
+        .next_multiple_of(threads)
+        .clamp(1, len.max(1));
+    (0..count)
+        .map(|c| c * len / count..(c + 1) * len / count)
+        .collect()
+}
+
+/// The digits of a range of limbs in NTT form.
+pub(crate) struct DigitLimbs<'a> {
+    decomposed: &'a Decomposed,
+    start: usize,
+    /// [digit][limb of the range]; nothing where the limb is the digit's own.
+    converted: Vec<Vec<Option<AlignedVec>>>,
+}
+
+impl DigitLimbs<'_> {
+    /// The digits at a position of the extended list.
+    pub(crate) fn at(&self, position: usize) -> Vec<&[u64]> {
+        self.converted
+            .iter()
+            .map(|limbs| match &limbs[position - self.start] {
+                Some(limb) => &limb[..],
+                None => self.decomposed.ntt.limb(position),
+            })
+            .collect()
+    }
+}
+
 impl Decomposed {
-    /// Limb `position` (of the extended list) of one digit, in NTT form.
-    pub(crate) fn limb(&self, digit: usize, position: usize, out: &mut [u64]) {
-        let d = &self.shape.digits[digit];
-        match d.targets[position] {
-            None => out.copy_from_slice(self.ntt.limb(position)),
-            Some(target) => {
-                let (y, v) = &self.parts[digit];
-                d.conversion.finish(y, v, target, out);
-                self.ntt
-                    .ring()
-                    .ntt(self.shape.extended[position])
-                    .forward(out);
-            }
+    /// Limbs `range` (positions of the extended list) of all digits.
+    pub(crate) fn limbs(&self, range: &std::ops::Range<usize>) -> DigitLimbs<'_> {
+        let ring = self.ntt.ring();
+        let converted = self
+            .shape
+            .digits
+            .iter()
+            .zip(&self.parts)
+            .map(|(digit, (y, v))| {
+                let mut limbs: Vec<Option<AlignedVec>> = range
+                    .clone()
+                    .map(|k| digit.targets[k].map(|_| AlignedVec::dirty(ring.n())))
+                    .collect();
+                let mut wanted: Vec<(usize, &mut [u64])> = limbs
+                    .iter_mut()
+                    .zip(range.clone())
+                    .filter_map(|(limb, k)| Some((digit.targets[k]?, &mut limb.as_mut()?[..])))
+                    .collect();
+                digit.conversion.finish_many(y, v, &mut wanted);
+                for (limb, k) in limbs.iter_mut().zip(range.clone()) {
+                    if let Some(limb) = limb {
+                        ring.ntt(self.shape.extended[k]).forward(limb);
+                    }
+                }
+                limbs
+            })
+            .collect();
+        DigitLimbs {
+            decomposed: self,
+            start: range.start,
+            converted,
         }
     }
 }
@@ -153,18 +208,47 @@ impl Evaluator {
     ) -> (RnsPoly<Ntt>, RnsPoly<Ntt>) {
         let ring = self.parameters.ring();
         let extended = d.shape.extended.clone();
-        let mut u0 = RnsPoly::<Ntt>::zero(ring, extended.clone());
-        let mut u1 = RnsPoly::<Ntt>::zero(ring, extended.clone());
-        let digits = d.shape.digits.len();
-        u0.par_limbs_mut()
-            .zip(u1.par_limbs_mut())
-            .enumerate()
-            .for_each(|(k, (u0, u1))| {
-                let mut scratch = Scratch::new(digits, self.parameters.n());
-                scratch.fill(d, k);
-                scratch.times_key(self.parameters.prime(extended[k]), extended[k], key, u0, u1);
-            });
-        (u0, u1)
+        let (u0, u1) = chunks(extended.len())
+            .into_par_iter()
+            .flat_map_iter(|range| {
+                let digits = d.limbs(&range);
+                range
+                    .map(|k| {
+                        let (mut u0, mut u1) =
+                            (AlignedVec::dirty(ring.n()), AlignedVec::dirty(ring.n()));
+                        self.times_key(&digits.at(k), extended[k], key, &mut u0, &mut u1);
+                        (u0, u1)
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .unzip();
+        (
+            RnsPoly::from_parts(ring, extended.clone(), u0),
+            RnsPoly::from_parts(ring, extended, u1),
+        )
+    }
+    /// (Σ digit·b, Σ digit·a) at a ring index.
+    pub(crate) fn times_key(
+        &self,
+        digits: &[&[u64]],
+        index: usize,
+        key: &SwitchingKey,
+        u0: &mut [u64],
+        u1: &mut [u64],
+    ) {
+        let q = self.parameters.prime(index);
+        let expander = key.expander();
+        let uniform: Vec<AlignedVec> = (0..digits.len())
+            .map(|d| {
+                let mut a = AlignedVec::dirty(u0.len());
+                expander.uniform(SwitchingKey::stream(d, index), q, &mut a);
+                a
+            })
+            .collect();
+        let at = key.position(index);
+        let b: Vec<&[u64]> = (0..digits.len()).map(|d| key.b(d).limb(at)).collect();
+        let a: Vec<&[u64]> = uniform.iter().map(|a| &a[..]).collect();
+        limb::dot2(q, u0, u1, digits, &b, &a);
     }
     fn division(&self, keep: &[usize], drop: &[usize]) -> Arc<Division> {
         lock(&self.divisions)
@@ -190,53 +274,95 @@ impl Evaluator {
             })
             .clone()
     }
-    /// round(x / ∏ drop) modulo `keep`; x has exactly the limbs `keep ∪ drop`.
+    /// round(x / ∏ drop) modulo `keep` for every x; they have exactly the limbs `keep ∪ drop`.
+    pub(crate) fn divide_all<const M: usize>(
+        &self,
+        xs: [&RnsPoly<Ntt>; M],
+        keep: &Arc<[usize]>,
+        drop: &[usize],
+    ) -> [RnsPoly<Ntt>; M] {
+        let ring = self.parameters.ring();
+        let n = ring.n();
+        let division = self.division(keep, drop);
+        let dropped = positions_any(xs[0].indices(), drop);
+        let kept = positions_any(xs[0].indices(), keep);
+        let rest: Vec<AlignedVec> = (0..M * drop.len())
+            .into_par_iter()
+            .map(|i| {
+                let (m, k) = (i / drop.len(), i % drop.len());
+                let mut limb = AlignedVec::dirty(n);
+                limb.copy_from_slice(xs[m].limb(dropped[k]));
+                ring.ntt(drop[k]).inverse(&mut limb);
+                limb
+            })
+            .collect();
+        let remainders: Vec<(AlignedVec, AlignedVec)> = rest
+            .chunks(drop.len())
+            .map(|rest| {
+                let source: Vec<&[u64]> = rest.iter().map(|limb| &limb[..]).collect();
+                let (mut y, mut v) = (AlignedVec::dirty(drop.len() * n), AlignedVec::dirty(n));
+                division.conversion.prepare(&source, &mut y, &mut v);
+                (y, v)
+            })
+            .collect();
+        std::mem::drop(rest);
+        let limbs: Vec<Vec<AlignedVec>> = chunks(keep.len())
+            .into_par_iter()
+            .flat_map_iter(|range| {
+                let mut limbs: Vec<Vec<AlignedVec>> = range
+                    .clone()
+                    .map(|_| (0..M).map(|_| AlignedVec::dirty(n)).collect())
+                    .collect();
+                for (m, (y, v)) in remainders.iter().enumerate() {
+                    let mut wanted: Vec<(usize, &mut [u64])> = range
+                        .clone()
+                        .zip(&mut limbs)
+                        .map(|(k, limbs)| (k, &mut limbs[m][..]))
+                        .collect();
+                    division.conversion.finish_many(y, v, &mut wanted);
+                }
+                for (k, limbs) in range.zip(&mut limbs) {
+                    let q = self.parameters.prime(keep[k]);
+                    for (x, r) in xs.iter().zip(limbs) {
+                        ring.ntt(keep[k]).forward(r);
+                        // (x − r)/∏ drop
+                        limb::sub_mul_scalar(q, r, x.limb(kept[k]), q.neg(division.inverses[k]));
+                    }
+                }
+                limbs
+            })
+            .collect();
+        let mut columns: [Vec<AlignedVec>; M] =
+            std::array::from_fn(|_| Vec::with_capacity(keep.len()));
+        for row in limbs {
+            columns
+                .iter_mut()
+                .zip(row)
+                .for_each(|(c, limb)| c.push(limb));
+        }
+        columns.map(|c| RnsPoly::from_parts(ring, keep.clone(), c))
+    }
     pub(crate) fn divide(
         &self,
         x: &RnsPoly<Ntt>,
         keep: &Arc<[usize]>,
         drop: &[usize],
     ) -> RnsPoly<Ntt> {
-        let ring = self.parameters.ring();
-        let division = self.division(keep, drop);
-        let (y, v) = self.remainder(x, drop, &division);
-        let kept = positions_any(x.indices(), keep);
-        RnsPoly::from_limbs(ring, keep.clone(), |k, out| {
-            let q = self.parameters.prime(keep[k]);
-            let mut r = AlignedVec::dirty(ring.n());
-            division.conversion.finish(&y, &v, k, &mut r);
-            ring.ntt(keep[k]).forward(&mut r);
-            out.copy_from_slice(x.limb(kept[k]));
-            limb::sub_mul_scalar(q, out, &r, division.inverses[k]);
-        })
-    }
-    fn remainder(
-        &self,
-        x: &RnsPoly<Ntt>,
-        drop: &[usize],
-        division: &Division,
-    ) -> (AlignedVec, AlignedVec) {
-        let ring = self.parameters.ring();
-        let n = ring.n();
-        let dropped = positions_any(x.indices(), drop);
-        let rest = RnsPoly::<Coeff>::from_limbs(ring, drop.to_vec(), |k, out| {
-            out.copy_from_slice(x.limb(dropped[k]));
-            ring.ntt(drop[k]).inverse(out);
-        });
-        let source: Vec<&[u64]> = (0..drop.len()).map(|k| rest.limb(k)).collect();
-        let mut y = AlignedVec::dirty(drop.len() * n);
-        let mut v = AlignedVec::dirty(n);
-        division.conversion.prepare(&source, &mut y, &mut v);
-        (y, v)
+        let [y] = self.divide_all([x], keep, drop);
+        y
     }
     /// ModDown: round(x/P) at a level.
-    pub(crate) fn divide_special(&self, x: &RnsPoly<Ntt>, level: Level) -> RnsPoly<Ntt> {
+    pub(crate) fn divide_special<const M: usize>(
+        &self,
+        xs: [&RnsPoly<Ntt>; M],
+        level: Level,
+    ) -> [RnsPoly<Ntt>; M] {
         let special = self.parameters.special().clone();
-        self.divide(x, self.parameters.limbs(level), &special)
+        self.divide_all(xs, self.parameters.limbs(level), &special)
     }
     /// ModDown, then the result decomposed.
     pub(crate) fn divide_and_decompose(&self, x: &RnsPoly<Ntt>, level: Level) -> Decomposed {
-        let c = self.divide_special(x, level);
+        let [c] = self.divide_special([x], level);
         self.decompose(&c, level)
     }
     /// ModRaise with sparse-secret encapsulation [BTH22]: switch to the sparse secret modulo q0, lift, switch back.
@@ -282,8 +408,7 @@ impl Evaluator {
             })
             .collect();
         let keep: Arc<[usize]> = [0].into();
-        let mut c0 = self.divide(&switched[0], &keep, &[extra]);
-        let c1 = self.divide(&switched[1], &keep, &[extra]);
+        let [mut c0, c1] = self.divide_all([&switched[0], &switched[1]], &keep, &[extra]);
         c0.add_assign(&x.polys[0]);
         // lift
         let limbs = p.limbs(to).clone();
@@ -302,8 +427,8 @@ impl Evaluator {
         // sparse → dense
         let d = self.decompose_from(c1.clone().into_ntt(ring), &c1, to);
         let (u0, u1) = self.inner_product(&d, up);
-        c0.add_assign(&self.divide_special(&u0, to));
-        let c1 = self.divide_special(&u1, to);
+        let [v0, c1] = self.divide_special([&u0, &u1], to);
+        c0.add_assign(&v0);
         Ok(Ciphertext {
             polys: vec![c0, c1],
             level: to,
@@ -328,45 +453,4 @@ fn positions_any(list: &[usize], wanted: &[usize]) -> Vec<usize> {
 /// How many of Q's primes a key must cover for a level.
 pub(crate) fn limit(parameters: &crate::Parameters, level: Level) -> usize {
     parameters.limbs(level).last().map_or(0, |&i| i + 1)
-}
-
-/// The digits of one limb, and one limb of a key's uniform half.
-pub(crate) struct Scratch {
-    digits: Vec<AlignedVec>,
-    a: Vec<AlignedVec>,
-}
-
-impl Scratch {
-    pub(crate) fn new(digits: usize, n: usize) -> Self {
-        let make = || (0..digits).map(|_| AlignedVec::dirty(n)).collect();
-        Self {
-            digits: make(),
-            a: make(),
-        }
-    }
-    /// Loads limb `position` of every digit.
-    pub(crate) fn fill(&mut self, d: &Decomposed, position: usize) {
-        for (i, out) in self.digits.iter_mut().enumerate() {
-            d.limb(i, position, out);
-        }
-    }
-    /// (Σ digit·b, Σ digit·a) at the ring index that was loaded.
-    pub(crate) fn times_key(
-        &mut self,
-        q: &Modulus,
-        index: usize,
-        key: &SwitchingKey,
-        u0: &mut [u64],
-        u1: &mut [u64],
-    ) {
-        let expander = key.expander();
-        for (d, a) in self.a.iter_mut().enumerate() {
-            expander.uniform(SwitchingKey::stream(d, index), q, a);
-        }
-        let at = key.position(index);
-        let x: Vec<&[u64]> = self.digits.iter().map(|x| &x[..]).collect();
-        let b: Vec<&[u64]> = (0..x.len()).map(|d| key.b(d).limb(at)).collect();
-        let a: Vec<&[u64]> = self.a.iter().map(|a| &a[..]).collect();
-        limb::dot2(q, u0, u1, &x, &b, &a);
-    }
 }

@@ -21,6 +21,9 @@ const OPEN_LIMIT: u64 = (1 << 52) / 35;
 /// How many blocks of 64 elements ahead the twiddles are prefetched: one limb's tables come from memory, not from a cache.
 const AHEAD: isize = 8;
 
+/// How many words ahead the limb itself is prefetched by the inverse transform.
+const DATA_AHEAD: usize = 768;
+
 /// How many layers the next pass takes when `layers` remain above the last seven.
 ///
 /// Blocks of more than 16 KiB go by eighths: 16 lines that lie a multiple of 4 KiB apart do not fit their one set of the
@@ -595,6 +598,10 @@ unsafe fn inverse_first<const OPEN: bool>(t: &Transform, b: usize) {
     // SAFETY: the block's 128 words lie in the limb; twiddle indices are below 16·blocks < n, the mirrored block is below blocks.
     unsafe {
         let p = t.a.add(128 * b);
+        // Nothing has touched the limb yet, and the passes in between hide its order from the processor's own prefetching.
+        for line in 0..16 {
+            _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(DATA_AHEAD + 8 * line).cast());
+        }
         let mut v = [_mm512_setzero_si512(); 16];
         for (k, v) in v.iter_mut().enumerate() {
             *v = _mm512_loadu_si512(p.add(8 * (15 - k)).cast());
