@@ -13,13 +13,14 @@ pub enum Backend {
     Ifma,
 }
 
-const ALL: [Backend; 3] = [Backend::Portable, Backend::Avx2, Backend::Ifma];
-
-/// 1 + the backend's place in [`ALL`].
+/// 1 + the backend's discriminant.
 static CHOICE: AtomicU8 = AtomicU8::new(UNDECIDED);
 const UNDECIDED: u8 = 0;
 
 impl Backend {
+    /// All of them, whether this processor can run them or not.
+    pub const ALL: [Backend; 3] = [Backend::Portable, Backend::Avx2, Backend::Ifma];
+
     /// The name that the environment variable `POLYVEIL_BACKEND` takes: `portable`, `avx2` or `ifma`.
     pub fn name(self) -> &'static str {
         match self {
@@ -31,7 +32,7 @@ impl Backend {
 
     /// Those that this processor can run, the portable one first and the fastest last.
     pub fn available() -> impl Iterator<Item = Backend> {
-        ALL.into_iter().filter(|b| b.is_available())
+        Self::ALL.into_iter().filter(|b| b.is_available())
     }
 
     fn is_available(self) -> bool {
@@ -85,7 +86,7 @@ pub fn force_backend(choice: Option<Backend>) -> Backend {
 #[cold]
 fn decide() -> Backend {
     let asked = std::env::var_os("POLYVEIL_BACKEND");
-    let asked = ALL
+    let asked = Backend::ALL
         .into_iter()
         .find(|b| asked.as_ref().is_some_and(|a| a == b.name()));
     set(asked.unwrap_or(Backend::Ifma).or_below())
@@ -138,11 +139,11 @@ mod tests {
     /// One test, since the choice is the process's.
     #[test]
     fn every_available_backend_can_be_forced() {
-        for b in ALL {
+        for b in Backend::ALL {
             let forced = force_backend(Some(b));
             assert_eq!(backend(), forced);
             assert!(forced <= b && (forced == b || !b.is_available()));
-            let next_would_do = ALL
+            let next_would_do = Backend::ALL
                 .iter()
                 .any(|&c| forced < c && c <= b && c.is_available());
             assert!(!next_would_do);

@@ -190,7 +190,7 @@ pub(crate) fn dot2_runs(
     let terms = terms.map(|((x0, x1), y)| Term::new(n, [x0, x1], y));
     match terms.collect() {
         // SAFETY: Term::new checked the lengths against both outputs'.
-        Some(terms) => unsafe { dots::<2, false, 2>(q, [out0, out1], terms) },
+        Some(terms) => unsafe { dots::<2, false, 1>(q, [out0, out1], terms) },
         None => portable::dot2_runs(q, out0, out1, x0, x1, y),
     }
 }

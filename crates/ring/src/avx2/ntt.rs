@@ -1,4 +1,4 @@
-//! The NTT in radix-2^K passes, depth first, with the last five layers of every 32 elements in registers.
+//! The NTT in radix-2^K passes, depth first, with the last two layers of every 8 elements in registers.
 //!
 //! Between the first and the last pass the limb holds the bits of doubles. A factor times anything below 2^52 in size lies in
 //! ±0.63q; only what is added to it grows, by as much per layer, and is reduced as seldom as 2^52 allows.
@@ -12,8 +12,8 @@ use crate::modulus::Shoup;
 /// The smallest size that these kernels take.
 pub(crate) const LEAST: usize = 64;
 
-/// Moduli below this need no reduction in the forward transform (17 layers reach 9.7q) and one per block and pass in the
-/// inverse one.
+/// Moduli below this need no reduction in the forward transform (17 layers reach 9.7q) and one of sums per pass in the inverse
+/// one, where five layers from canonical residues reach 32q.
 const LOOSE: u64 = 1 << 47;
 
 /// The twiddles of a table as factors for these kernels, in the table's order.
@@ -97,16 +97,39 @@ impl Transform {
 }
 
 /// The first two elements of each of two groups of four, and the last two.
+///
+/// # Safety
+/// Eight words at `p` may be read.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn halves(x: __m256d, y: __m256d) -> (__m256d, __m256d) {
-    (
-        _mm256_permute2f128_pd::<0x20>(x, y),
-        _mm256_permute2f128_pd::<0x31>(x, y),
-    )
+unsafe fn load_halves(p: *const u64) -> (__m256d, __m256d) {
+    // SAFETY: the offsets are below 8.
+    unsafe {
+        let two = |i: usize| _mm_loadu_pd(p.add(i).cast());
+        (
+            _mm256_set_m128d(two(4), two(0)),
+            _mm256_set_m128d(two(6), two(2)),
+        )
+    }
 }
 
-/// The even elements of what [`halves`] gives, and the odd ones; undoes itself, as `halves` does.
+/// Undoes [`load_halves`].
+///
+/// # Safety
+/// Eight words at `p` may be written.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn store_halves(p: *mut u64, x: __m256d, y: __m256d) {
+    // SAFETY: the offsets are below 8.
+    unsafe {
+        _mm_storeu_pd(p.cast(), _mm256_castpd256_pd128(x));
+        _mm_storeu_pd(p.add(2).cast(), _mm256_castpd256_pd128(y));
+        _mm_storeu_pd(p.add(4).cast(), _mm256_extractf128_pd::<1>(x));
+        _mm_storeu_pd(p.add(6).cast(), _mm256_extractf128_pd::<1>(y));
+    }
+}
+
+/// The even elements of what [`load_halves`] gives, and the odd ones; undoes itself.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn parities(x: __m256d, y: __m256d) -> (__m256d, __m256d) {
@@ -131,18 +154,11 @@ const SPAN: u32 = 6;
 /// All layers of block `i` of size 32·2^layers, whose elements are as large as `used` layers after a reduction.
 ///
 /// # Safety
-/// Block `i` of that size lies in the limb.
+/// Block `i` of that size lies in the limb; layers > 0.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn forward_block(t: &Transform, layers: u32, i: usize, used: u32) {
     // SAFETY: the 2^k blocks that begin at i·2^k are the parts of block i.
     unsafe {
-        if layers == 0 {
-            return if t.loose || used + 5 <= SPAN + 1 {
-                forward_last::<false>(t, i)
-            } else {
-                forward_last::<true>(t, i)
-            };
-        }
         let k = pass_layers(layers);
         let (first, reduce) = (32 << layers == t.n, !t.loose && used + k > SPAN);
         match (k, first, reduce) {
@@ -157,8 +173,19 @@ unsafe fn forward_block(t: &Transform, layers: u32, i: usize, used: u32) {
             (_, _, true) => forward_pass::<8, false, true>(t, layers, i),
         }
         let used = if reduce { k } else { used + k };
-        for part in i << k..(i + 1) << k {
-            forward_block(t, layers - k, part, used);
+        let parts = i << k..(i + 1) << k;
+        if layers > k {
+            parts.for_each(|part| forward_block(t, layers - k, part, used));
+        } else {
+            // Step by step for all parts: one part alone is a single long chain of dependent operations.
+            for part in parts.clone() {
+                if t.loose || used + 5 <= SPAN + 1 {
+                    forward_pass::<8, false, false>(t, 0, part);
+                } else {
+                    forward_pass::<8, false, true>(t, 0, part);
+                }
+            }
+            parts.for_each(|part| forward_last(t, part));
         }
     }
 }
@@ -268,26 +295,20 @@ fn inverse_butterfly(m: &Wide, x: __m256d, y: __m256d, f: Factor) -> (__m256d, _
     (_mm256_add_pd(x, y), m.mul(_mm256_sub_pd(y, x), f))
 }
 
-/// The last five layers of block `b` of 32 elements; gives canonical words.
+/// The last two layers of block `b` of 32 elements; gives canonical words.
 ///
 /// # Safety
 /// `32·b < t.n`.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn forward_last<const REDUCE: bool>(t: &Transform, b: usize) {
+unsafe fn forward_last(t: &Transform, b: usize) {
     let m = t.m;
     // SAFETY: the block's 32 words lie in the limb; the layers of strides 2 and 1 have n/4 and n/2 twiddles, from there on.
     unsafe {
         let p = t.a.add(32 * b);
-        let f = forward_factors::<8>(t, t.n / 32, b);
-        let mut v = [_mm256_setzero_pd(); 8];
-        for (k, v) in v.iter_mut().enumerate() {
-            *v = _mm256_loadu_pd(p.add(4 * k).cast());
-        }
-        forward_layers::<8, REDUCE>(&m, &mut v, &f);
-        // Two groups of four at a time: lanes 0 and 1 are the first's.
-        let pair = |k: usize| {
-            let (x, y) = halves(v[k], v[k + 1]);
+        for k in (0..8).step_by(2) {
+            // Two groups of four: in lanes 0 and 1 the first.
+            let (x, y) = load_halves(p.add(4 * k));
             let f = t.lanes(t.n / 4 + 8 * b + k, |w| {
                 _mm256_permute_pd::<0b1100>(_mm256_broadcast_pd(&*w.cast()))
             });
@@ -295,16 +316,10 @@ unsafe fn forward_last<const REDUCE: bool>(t: &Transform, b: usize) {
             let (x, y) = parities(x, y);
             let f = t.lanes(t.n / 2 + 16 * b + 2 * k, |w| _mm256_loadu_pd(w));
             let (x, y) = butterfly(&m, x, y, f);
-            let (x, y) = parities(m.canonical(x), m.canonical(y));
-            let (x, y) = halves(x, y);
-            _mm256_storeu_si256(p.add(4 * k).cast(), words(x));
-            _mm256_storeu_si256(p.add(4 * k + 4).cast(), words(y));
-        };
-        // Written out: a loop would keep v in memory.
-        pair(0);
-        pair(2);
-        pair(4);
-        pair(6);
+            let canonical = |x| _mm256_castsi256_pd(words(m.canonical(x)));
+            let (x, y) = parities(canonical(x), canonical(y));
+            store_halves(p.add(4 * k), x, y);
+        }
     }
 }
 
@@ -328,7 +343,7 @@ pub(crate) fn inverse(q: &Modulus, table: &Twiddles, w1: u64, scale: Shoup, a: &
 /// All layers of block `i` of size 32·2^layers; leaves elements in ±0.58q, see [`inverse_layers`].
 ///
 /// # Safety
-/// Block `i` of that size lies in the limb.
+/// Block `i` of that size lies in the limb; layers > 0.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn inverse_block<const TIGHT: bool>(
     t: &Transform,
@@ -338,12 +353,15 @@ unsafe fn inverse_block<const TIGHT: bool>(
 ) {
     // SAFETY: the 2^k blocks that begin at i·2^k are the parts of block i.
     unsafe {
-        if layers == 0 {
-            return inverse_first::<TIGHT>(t, i);
-        }
         let k = pass_layers(layers);
-        for part in i << k..(i + 1) << k {
-            inverse_block::<TIGHT>(t, layers - k, part, scale);
+        let parts = i << k..(i + 1) << k;
+        if layers > k {
+            parts.for_each(|part| inverse_block::<TIGHT>(t, layers - k, part, scale));
+        } else {
+            parts
+                .clone()
+                .for_each(|part| inverse_first::<TIGHT>(t, part));
+            parts.for_each(|part| inverse_pass::<8, TIGHT, false>(t, 0, part, scale));
         }
         match (k, 32 << layers == t.n) {
             (1, false) => inverse_pass::<2, TIGHT, false>(t, layers, i, scale),
@@ -465,7 +483,8 @@ fn inverse_layer<const R: usize, const HALF: usize>(
     }
 }
 
-/// The first five inverse layers of block `b` of 32 elements. Takes canonical words, leaves doubles in ±0.58q.
+/// The first two inverse layers of block `b` of 32 elements. Takes canonical words, leaves doubles in ±0.58q, sums below 4q if
+/// not TIGHT.
 ///
 /// # Safety
 /// `32·b < t.n`.
@@ -477,11 +496,13 @@ unsafe fn inverse_first<const TIGHT: bool>(t: &Transform, b: usize) {
     // second half of the tables.
     unsafe {
         let p = t.a.add(32 * b);
-        let pair = |k: usize| {
-            let x = doubles(_mm256_loadu_si256(p.add(4 * k).cast()));
-            let y = doubles(_mm256_loadu_si256(p.add(4 * k + 4).cast()));
-            let (x, y) = halves(x, y);
+        for k in (0..8).step_by(2) {
+            let (x, y) = load_halves(p.add(4 * k));
             let (x, y) = parities(x, y);
+            let (x, y) = (
+                doubles(_mm256_castpd_si256(x)),
+                doubles(_mm256_castpd_si256(y)),
+            );
             let f = t.lanes(t.n - 4 - 16 * b - 2 * k, |w| {
                 _mm256_permute4x64_pd::<0b00_01_10_11>(_mm256_loadu_pd(w))
             });
@@ -493,14 +514,7 @@ unsafe fn inverse_first<const TIGHT: bool>(t: &Transform, b: usize) {
             let (x, y) = inverse_butterfly(&m, x, y, f);
             // Sums of four residues, below 4q, and of two products.
             let x = if TIGHT { m.reduce(x) } else { x };
-            halves(x, y)
-        };
-        let (v01, v23, v45, v67) = (pair(0), pair(2), pair(4), pair(6));
-        let mut v = [v01.0, v01.1, v23.0, v23.1, v45.0, v45.1, v67.0, v67.1];
-        let f = inverse_factors::<8>(t, t.n / 32, b);
-        inverse_layers::<8, TIGHT, false>(&m, &mut v, &f);
-        for (k, v) in v.iter().enumerate() {
-            _mm256_storeu_pd(p.add(4 * k).cast(), *v);
+            store_halves(p.add(4 * k), x, y);
         }
     }
 }
