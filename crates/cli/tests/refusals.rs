@@ -236,3 +236,15 @@ fn pictures_models_memory_and_roles_are_refused_with_a_remedy() {
         serde_json::from_slice(&out.stdout).expect("JSON alone on stdout");
     assert_eq!(object["network"], "tiny");
 }
+
+#[test]
+fn an_unknown_backend_is_refused() {
+    let output = Command::new(env!("CARGO_BIN_EXE_polyveil"))
+        .args(["bench", "--quick"])
+        .env("POLYVEIL_BACKEND", "sse2")
+        .output()
+        .expect("starts");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("portable, avx2 or ifma"), "{message}");
+}
