@@ -1,7 +1,8 @@
 //! Times the kernels of `ring` on every backend that this machine has, and the NTT of `tfhe-ntt` beside them:
-//! `cargo bench --manifest-path benches/Cargo.toml [-- FILTER]`.
+//! `RAYON_NUM_THREADS=1 cargo bench --manifest-path benches/Cargo.toml [-- FILTER]`.
 //!
-//! One thread, ring degree 2^16, one limb per call unless the name says otherwise. Names end in the backend.
+//! Ring degree 2^16, one limb per call unless the name says otherwise. Names end in the backend. All is on one thread except
+//! `prepare all`, which uses as many as it is given.
 
 use std::hint::black_box;
 use std::time::Duration;
