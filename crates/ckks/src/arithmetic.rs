@@ -124,9 +124,13 @@ pub trait Arithmetic {
             self.with_scale(x, scale)
         }
     }
+    /// Degree 2 → degree 1 and one level down. An override divides by P and the level's primes at once.
+    fn relinearize_rescale(&self, x: &Self::Value) -> Result<Self::Value, Error> {
+        self.rescale(&self.relinearize(x)?)
+    }
     /// x·y relinearised and rescaled.
     fn mul_rescale(&self, x: &Self::Value, y: &Self::Value) -> Result<Self::Value, Error> {
-        self.rescale(&self.relinearize(&self.mul(x, y)?)?)
+        self.relinearize_rescale(&self.mul(x, y)?)
     }
     /// Several rotations of one value: one decomposition.
     fn rotate_many(&self, x: &Self::Value, by: &[i64]) -> Result<Vec<Self::Value>, Error> {

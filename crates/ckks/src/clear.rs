@@ -176,7 +176,6 @@ impl Arithmetic for Clear {
         let n = terms.iter().map(|(_, x)| x.values.len()).max().unwrap_or(1);
         let mut values = vec![Complex64::new(constant, 0.0); n];
         for (c, x) in terms {
-            Self::linear_degree("linear combination", x)?;
             if x.level < level {
                 return Err(Error::Levels {
                     operation: "linear combination",
@@ -192,7 +191,7 @@ impl Arithmetic for Clear {
             values,
             level,
             scale,
-            degree: 1,
+            degree: terms.iter().map(|(_, x)| x.degree).max().unwrap_or(1),
         })
     }
     fn mul_integer(&self, x: &ClearValue, k: i64) -> Result<ClearValue, Error> {

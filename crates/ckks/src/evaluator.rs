@@ -366,13 +366,6 @@ impl Arithmetic for Evaluator {
         let indices = self.parameters.limbs(level).clone();
         let mut prepared = Vec::with_capacity(terms.len());
         for (c, x) in terms {
-            if x.polys.len() != 2 {
-                return Err(Error::Degree {
-                    operation: "linear combination",
-                    needed: 1,
-                    had: x.degree(),
-                });
-            }
             if x.level < level {
                 return Err(Error::Levels {
                     operation: "linear combination",
@@ -384,17 +377,25 @@ impl Arithmetic for Evaluator {
             prepared.push((integer(c * (scale / x.scale))?, *x, positions));
         }
         let constant = integer(constant * scale)?;
-        let polys = (0..2)
+        let count = terms.iter().map(|(_, x)| x.polys.len()).max().unwrap_or(2);
+        let polys = (0..count)
             .map(|p| {
                 RnsPoly::from_limbs(self.parameters.ring(), indices.clone(), |k, out| {
                     let q = self.parameters.prime(indices[k]);
-                    for (t, (c, x, positions)) in prepared.iter().enumerate() {
-                        let source = x.polys[p].limb(positions[k]);
-                        if t == 0 {
-                            limb::mul_scalar_to(q, out, source, q.from_i128(*c));
-                        } else {
+                    let mut begun = false;
+                    for (c, x, positions) in &prepared {
+                        let Some(source) = x.polys.get(p).map(|x| x.limb(positions[k])) else {
+                            continue;
+                        };
+                        if begun {
                             limb::mul_scalar_add(q, out, source, q.from_i128(*c));
+                        } else {
+                            limb::mul_scalar_to(q, out, source, q.from_i128(*c));
                         }
+                        begun = true;
+                    }
+                    if !begun {
+                        out.fill(0);
                     }
                     if p == 0 && constant != 0 {
                         limb::add_scalar(q, out, q.from_i128(constant));
@@ -495,6 +496,41 @@ impl Arithmetic for Evaluator {
             x.scale / self.parameters.modulus(x.level),
             x.slots,
         ))
+    }
+    fn relinearize_rescale(&self, x: &Ciphertext) -> Result<Ciphertext, Error> {
+        if x.polys.len() == 2 {
+            return self.rescale(x);
+        }
+        let p = &self.parameters;
+        let key = self.keys.find(
+            KeyName::Relinearization,
+            self.limit(x.level),
+            x.level.index(),
+        )?;
+        let below = p.below(x.level).ok_or(Error::Levels {
+            operation: "rescale",
+            needed: 1,
+            had: 0,
+        })?;
+        let d = self.decompose(&x.polys[2], x.level);
+        let (mut u0, mut u1) = self.inner_product(&d, key);
+        let kept = d.shape.kept;
+        drop(d);
+        for (u, c) in [(&mut u0, &x.polys[0]), (&mut u1, &x.polys[1])] {
+            u.par_limbs_mut().take(kept).enumerate().for_each(|(k, u)| {
+                let index = c.indices()[k];
+                limb::mul_scalar_add(p.prime(index), u, c.limb(k), p.special_product_mod(index));
+            });
+        }
+        let drop_all: Vec<usize> = p
+            .group(x.level)
+            .iter()
+            .chain(p.special().iter())
+            .copied()
+            .collect();
+        let keep = p.limbs(below).clone();
+        let polys = self.divide_all([&u0, &u1], &keep, &drop_all).into();
+        Ok(self.wrap(polys, below, x.scale / p.modulus(x.level), x.slots))
     }
     fn drop_to(&self, x: &Ciphertext, level: Level) -> Result<Ciphertext, Error> {
         if x.level == level {

@@ -6,7 +6,9 @@
 
 use crate::{Ciphertext, Complex64, Encoder, Error, Level, Parameters};
 use rand_core::CryptoRng;
-use ring::{Expander, Modulus, Ntt, RnsPoly};
+use rayon::prelude::*;
+use ring::buffer::AlignedVec;
+use ring::{Expander, Modulus, Ntt, PackedLimb, RnsPoly};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use zeroize::{Zeroize, Zeroizing};
@@ -92,8 +94,10 @@ pub fn conjugation_element(parameters: &Parameters) -> u64 {
 pub struct SwitchingKey {
     seed: [u8; 32],
     limit: usize,
-    /// b of each digit.
-    digits: Vec<RnsPoly<Ntt>>,
+    /// Ring indices of each digit's limbs.
+    indices: Vec<usize>,
+    /// b of each digit, limb by limb, in NTT form: packed, since the whole set is read once per use.
+    digits: Vec<Vec<PackedLimb>>,
 }
 
 impl SwitchingKey {
@@ -109,16 +113,16 @@ impl SwitchingKey {
     pub fn digit_count(&self) -> usize {
         self.digits.len()
     }
-    pub(crate) fn b(&self, digit: usize) -> &RnsPoly<Ntt> {
-        &self.digits[digit]
+    /// One limb of a digit's b, by its position.
+    pub(crate) fn b(&self, digit: usize, position: usize) -> &PackedLimb {
+        &self.digits[digit][position]
     }
     /// Where a ring index lies among its limbs.
     pub(crate) fn position(&self, limb: usize) -> usize {
-        let indices = self.digits[0].indices();
-        if limb < self.limit && indices.get(limb) == Some(&limb) {
+        if limb < self.limit && self.indices.get(limb) == Some(&limb) {
             limb
         } else {
-            indices
+            self.indices
                 .iter()
                 .position(|&i| i == limb)
                 .unwrap_or(usize::MAX)
@@ -161,10 +165,16 @@ impl SwitchingKey {
             .collect()
     }
     /// Its limbs, digit by digit.
-    pub fn limbs(&self) -> impl Iterator<Item = &[u64]> {
-        self.digits
-            .iter()
-            .flat_map(|d| (0..d.limbs()).map(move |k| d.limb(k)))
+    pub fn limbs(&self) -> impl Iterator<Item = AlignedVec> {
+        self.digits.iter().flatten().map(|packed| {
+            let mut limb = AlignedVec::dirty(packed.n());
+            packed.unpack(0, &mut limb);
+            limb
+        })
+    }
+    /// Bytes in memory.
+    pub fn bytes(&self) -> u64 {
+        self.digits.iter().flatten().map(|l| l.bytes() as u64).sum()
     }
     /// Reads a key limb by limb; `read(k, limb)` fills the k-th of [`SwitchingKey::layout`].
     ///
@@ -190,20 +200,21 @@ impl SwitchingKey {
         }
         let indices = Self::indices(parameters, name, limit);
         let mut digits = Vec::new();
+        let mut limb = AlignedVec::dirty(parameters.n());
         let mut k = 0;
         for _ in 0..Self::digits_for(parameters, name, limit) {
-            let mut poly = RnsPoly::<Ntt>::zero(parameters.ring(), indices.clone());
-            for (i, &index) in indices.iter().enumerate() {
-                let limb = poly.limb_mut(i);
-                read(k, limb)?;
-                let q = parameters.prime(index).value();
-                if limb.iter().any(|&x| x >= q) {
+            let mut poly = Vec::with_capacity(indices.len());
+            for &index in &indices {
+                read(k, &mut limb)?;
+                let q = parameters.prime(index);
+                if limb.iter().any(|&x| x >= q.value()) {
                     return Err(Error::Conformance {
                         object: "evaluation key",
                         reason: format!("{name}: a residue is not below its prime"),
                     }
                     .into());
                 }
+                poly.push(PackedLimb::new(q, &limb));
                 k += 1;
             }
             digits.push(poly);
@@ -211,6 +222,7 @@ impl SwitchingKey {
         Ok(Self {
             seed,
             limit,
+            indices,
             digits,
         })
     }
@@ -241,11 +253,7 @@ impl EvaluationKeys {
     }
     /// Bytes in memory.
     pub fn bytes(&self) -> u64 {
-        self.keys
-            .values()
-            .flat_map(|k| &k.digits)
-            .map(|d| d.iter().map(|limb| limb.len() as u64 * 8).sum::<u64>())
-            .sum()
+        self.keys.values().map(SwitchingKey::bytes).sum()
     }
     /// The key, if it covers the first `limit` primes.
     pub(crate) fn find(
@@ -570,15 +578,16 @@ impl SecretKey {
                 let noise = ring::gaussian(rng, p.n());
                 let noise: Zeroizing<Vec<i64>> =
                     Zeroizing::new(noise.iter().map(|&e| i64::from(e)).collect());
-                RnsPoly::from_limbs(p.ring(), indices.to_vec(), |k, limb| {
+                let limb_of = |k: usize| {
                     let index = indices[k];
                     let q = p.prime(index);
-                    expander.uniform(SwitchingKey::stream(d, index), q, limb);
+                    let mut limb = AlignedVec::dirty(p.n());
+                    expander.uniform(SwitchingKey::stream(d, index), q, &mut limb);
                     let mut e = vec![0u64; p.n()];
                     ring::limb::from_i64(q, &mut e, &noise);
                     p.ring().ntt(index).forward(&mut e);
-                    ring::limb::mul(q, limb, to.limb(index));
-                    ring::limb::sub(q, &mut e, limb);
+                    ring::limb::mul(q, &mut limb, to.limb(index));
+                    ring::limb::sub(q, &mut e, &limb);
                     let (gadget, in_digit) = match name {
                         KeyName::DenseToSparse => {
                             (q.reduce(p.prime(indices[1]).value()), index == 0)
@@ -595,13 +604,15 @@ impl SecretKey {
                     if in_digit {
                         ring::limb::mul_scalar_add(q, &mut e, from.limb(index), gadget);
                     }
-                    limb.copy_from_slice(&e);
-                })
+                    PackedLimb::new(q, &e)
+                };
+                (0..indices.len()).into_par_iter().map(limb_of).collect()
             })
             .collect();
         SwitchingKey {
             seed,
             limit,
+            indices: indices.to_vec(),
             digits,
         }
     }

@@ -474,7 +474,6 @@ impl Arithmetic for Meter {
         let (mut bound, mut rms, mut variance, mut slots, mut peak) =
             (constant.abs(), constant.abs(), 0.0, 1, 1.0f64);
         for (c, x) in terms {
-            linear_degree("linear combination", x)?;
             if x.level < level {
                 return Err(Error::Levels {
                     operation: "linear combination",
@@ -491,8 +490,9 @@ impl Arithmetic for Meter {
             slots = slots.max(x.slots);
             peak = peak.max(x.peak);
         }
+        let polynomials: usize = terms.iter().map(|(_, x)| x.degree + 1).sum();
         self.spend(Cost {
-            passes: 2.0 * kept * terms.len() as f64,
+            passes: kept * polynomials as f64,
             ..Cost::default()
         });
         Ok(MeterValue {
@@ -503,7 +503,7 @@ impl Arithmetic for Meter {
             rms,
             deviation: variance.sqrt(),
             peak,
-            degree: 1,
+            degree: terms.iter().map(|(_, x)| x.degree).max().unwrap_or(1),
         })
     }
     fn mul_integer(&self, x: &MeterValue, k: i64) -> Result<MeterValue, Error> {
@@ -581,6 +581,37 @@ impl Arithmetic for Meter {
         let scale = x.scale / self.parameters.modulus(x.level);
         let y = self.with_error(x, self.rounding() / scale);
         Ok(MeterValue { level, scale, ..y })
+    }
+    fn relinearize_rescale(&self, x: &MeterValue) -> Result<MeterValue, Error> {
+        if x.degree == 1 {
+            return self.rescale(x);
+        }
+        self.need(KeyName::Relinearization, x.level);
+        let level = self.parameters.below(x.level).ok_or(Error::Levels {
+            operation: "rescale",
+            needed: 1,
+            had: 0,
+        })?;
+        let (kept, special, _) = self.shape(x.level);
+        let (low, _, _) = self.shape(level);
+        let two = self.division(low, special + self.parameters.group(x.level).len() as f64);
+        let mut cost = self
+            .decomposition(x.level)
+            .plus(self.digit_limbs(x.level))
+            .plus(self.times_key(x.level))
+            .plus(two)
+            .plus(two);
+        cost.passes += 2.0 * kept;
+        self.spend(cost);
+        let scale = x.scale / self.parameters.modulus(x.level);
+        let y = self.with_error(x, self.switching(x.level) / x.scale);
+        let y = self.with_error(&y, self.rounding() / scale);
+        Ok(MeterValue {
+            level,
+            scale,
+            degree: 1,
+            ..y
+        })
     }
     fn drop_to(&self, x: &MeterValue, level: Level) -> Result<MeterValue, Error> {
         if x.level < level {

@@ -142,21 +142,19 @@ pub fn evaluate<A: Arithmetic + ?Sized>(
         }
         None => Powers::new(a, x, p.coefficients())?.evaluate(p.coefficients(), above, scale)?,
     };
-    a.with_exact_scale(
-        &a.rescale(&a.relinearize_if_needed(unscaled)?)?,
-        a.parameters().scale(target),
-    )
+    a.with_exact_scale(&a.finish(unscaled)?, a.parameters().scale(target))
 }
 
-trait Relinearize: Arithmetic {
-    fn relinearize_if_needed(&self, x: Partial<Self::Value>) -> Result<Self::Value, Error> {
+trait Finish: Arithmetic {
+    /// Relinearised where needed, and rescaled.
+    fn finish(&self, x: Partial<Self::Value>) -> Result<Self::Value, Error> {
         match x {
-            Partial::Linear(v) => Ok(v),
-            Partial::Quadratic(v) => self.relinearize(&v),
+            Partial::Linear(v) => self.rescale(&v),
+            Partial::Quadratic(v) => self.relinearize_rescale(&v),
         }
     }
 }
-impl<A: Arithmetic + ?Sized> Relinearize for A {}
+impl<A: Arithmetic + ?Sized> Finish for A {}
 
 /// A sum that is not yet rescaled.
 enum Partial<V> {
@@ -176,7 +174,7 @@ pub(crate) fn double<A: Arithmetic + ?Sized>(
     let level = a.info(x).level.min(a.info(y).level);
     let x = a.align(x, level)?;
     let y = a.align(y, level)?;
-    let product = a.relinearize(&a.mul(&x, &y)?)?;
+    let product = a.mul(&x, &y)?;
     let scale = a.info(&product).scale;
     let terms: Vec<(f64, &A::Value)> = match minus {
         None => vec![(2.0, &product)],
@@ -193,7 +191,7 @@ pub(crate) fn double<A: Arithmetic + ?Sized>(
         needed: 1,
         had: 0,
     })?;
-    let y = a.with_exact_scale(&a.rescale(&sum)?, a.parameters().scale(below))?;
+    let y = a.with_exact_scale(&a.relinearize_rescale(&sum)?, a.parameters().scale(below))?;
     a.assume_bound(&y, 1.0)
 }
 
@@ -283,7 +281,7 @@ impl<'a, A: Arithmetic + ?Sized> Powers<'a, A> {
             scale / t_scale * a.parameters().modulus(above),
             None,
         )?;
-        let q = a.rescale(&a.relinearize_if_needed(q)?)?;
+        let q = a.finish(q)?;
         let product = a.with_exact_scale(&a.mul(&q, &t)?, scale)?;
         let sum = match self.node(&r, level, scale, extra)? {
             Partial::Linear(r) | Partial::Quadratic(r) => a.add(&product, &r)?,

@@ -8,7 +8,7 @@
 //! NTT form holds `a[i] = p(ψ^(2·brv(i)+1))`.
 //!
 //! Modules in reading order: [`modulus`] (scalars), [`primes`], [`limb`] (vector kernels on one limb), [`ntt`], [`ring`](mod@ring),
-//! [`automorphism`](mod@automorphism), [`convert`] (basis conversion), [`poly`] (typed polynomials), [`buffer`] (their memory),
+//! [`automorphism`](mod@automorphism), [`convert`] (basis conversion), [`poly`] (typed polynomials), [`packed`] (limbs in few bytes), [`buffer`] (their memory),
 //! [`sample`] (randomness), [`backend`](mod@backend) (which instructions run).
 //!
 //! The crate knows nothing of scales, slots or keys. `unsafe` occurs in `buffer`, in the AVX2 and IFMA kernels and at the calls
@@ -26,6 +26,7 @@ mod ifma;
 pub mod limb;
 pub mod modulus;
 pub mod ntt;
+pub mod packed;
 pub mod poly;
 mod portable;
 pub mod primes;
@@ -38,7 +39,8 @@ pub use convert::Conversion;
 pub use error::Error;
 pub use modulus::Modulus;
 pub use ntt::NttTable;
+pub use packed::PackedLimb;
 pub use poly::{Coeff, Form, Ntt, RnsPoly};
 pub use primes::{is_prime, ntt_primes};
 pub use ring::Ring;
-pub use sample::{Expander, GAUSSIAN_SIGMA, gaussian, sparse_ternary, ternary};
+pub use sample::{Expander, GAUSSIAN_SIGMA, Uniform, gaussian, sparse_ternary, ternary};

@@ -34,24 +34,60 @@ impl Expander {
     /// q/2^64); such places are refilled, in order, from the second range by the same rule. One seed and stream must be used
     /// with one modulus only.
     pub fn uniform(&self, stream: u64, q: &Modulus, out: &mut [u64]) {
-        self.fill(stream, q.value(), q.value().wrapping_neg() % q.value(), out);
+        self.begin(stream, q).fill(out);
     }
 
-    /// [`Self::uniform`] with the low words below `threshold` rejected; any other threshold than 2^64 mod q is for tests.
-    fn fill(&self, stream: u64, q: u64, threshold: u64, out: &mut [u64]) {
+    /// The same residues, to be taken piece by piece.
+    pub fn begin(&self, stream: u64, q: &Modulus) -> Uniform<'_> {
+        self.begin_above(stream, q.value(), q.value().wrapping_neg() % q.value())
+    }
+
+    /// [`Self::begin`] with the low words below `threshold` rejected; any other threshold than 2^64 mod q is for tests.
+    fn begin_above(&self, stream: u64, q: u64, threshold: u64) -> Uniform<'_> {
+        Uniform {
+            taken: 0,
+            spare: Spare::new(&self.seed, stream, q, threshold),
+        }
+    }
+}
+
+/// Words that are drawn at a time: [`Uniform::fill`] takes whole multiples but for its last call.
+const DRAWN: usize = 64;
+
+/// A stream of uniform residues.
+pub struct Uniform<'a> {
+    taken: usize,
+    spare: Spare<'a>,
+}
+
+impl Uniform<'_> {
+    /// The next residues.
+    ///
+    /// # Panics
+    /// If the residues taken so far are not a multiple of 64.
+    pub fn fill(&mut self, out: &mut [u64]) {
+        assert!(
+            self.taken.is_multiple_of(DRAWN),
+            "all pieces of a stream but the last are multiples of {DRAWN}"
+        );
+        // two words per cipher block
+        let counter = self.taken as u64 / 2;
+        self.taken += out.len();
         #[cfg(target_arch = "x86_64")]
         if backend() == Backend::Ifma && has_vaes() {
             // SAFETY: the two conditions hold only where the processor has every feature that the kernel enables.
-            unsafe { ifma::sample::uniform(&self.seed, stream, q, threshold, out) };
+            unsafe { ifma::sample::uniform(&mut self.spare, counter, out) };
             return;
         }
-        self.fill_portable(stream, q, threshold, out);
+        self.spare.fill_portable(counter, out);
     }
+}
 
-    fn fill_portable(&self, stream: u64, q: u64, threshold: u64, out: &mut [u64]) {
+impl Spare<'_> {
+    fn fill_portable(&mut self, counter: u64, out: &mut [u64]) {
         const WORDS: usize = 512;
-        let mut words = cipher(&self.seed, stream, 0);
-        let mut spare = Spare::new(&self.seed, stream, q, threshold);
+        let (q, threshold) = (self.q, self.threshold);
+        let mut words = cipher(self.seed, self.stream, counter);
         let mut bytes = [0u8; 8 * WORDS];
         for block in out.chunks_mut(WORDS) {
             let bytes = &mut bytes[..8 * block.len()];
@@ -65,7 +101,7 @@ impl Expander {
             }
             if rejected {
                 for (o, w) in block.iter_mut().zip(bytes.as_chunks::<8>().0) {
-                    *o = spare.settle(u64::from_le_bytes(*w));
+                    *o = self.settle(u64::from_le_bytes(*w));
                 }
             }
         }
@@ -74,10 +110,10 @@ impl Expander {
 
 /// The second range of a stream, from which rejected words are redrawn in the order of their places.
 pub(crate) struct Spare<'a> {
-    seed: &'a [u8; 32],
-    stream: u64,
-    q: u64,
-    threshold: u64,
+    pub(crate) seed: &'a [u8; 32],
+    pub(crate) stream: u64,
+    pub(crate) q: u64,
+    pub(crate) threshold: u64,
     cipher: Option<Cipher>,
 }
 
@@ -354,6 +390,20 @@ mod tests {
     }
 
     #[test]
+    fn pieces_are_the_whole() {
+        // a threshold that rejects often, so that the second range is carried over
+        let expander = Expander::new([8; 32]);
+        let begin = || expander.begin_above(3, 65537, 1 << 60);
+        let (mut whole, mut pieces) = (vec![0; 5000], vec![0; 5000]);
+        begin().fill(&mut whole);
+        let mut stream = begin();
+        for piece in pieces.chunks_mut(192) {
+            stream.fill(piece);
+        }
+        assert_eq!(whole, pieces);
+    }
+
+    #[test]
     #[cfg(target_arch = "x86_64")]
     fn vector_expansion_equals_the_portable_one() {
         if !crate::backend::has_ifma() || !has_vaes() {
@@ -379,9 +429,10 @@ mod tests {
                             continue;
                         }
                         let (mut a, mut b) = (vec![1; n], vec![2; n]);
+                        let mut spare = Spare::new(seed, stream, q, threshold);
                         // SAFETY: has_ifma() and has_vaes() were true.
-                        unsafe { ifma::sample::uniform(seed, stream, q, threshold, &mut a) };
-                        Expander::new(*seed).fill_portable(stream, q, threshold, &mut b);
+                        unsafe { ifma::sample::uniform(&mut spare, 0, &mut a) };
+                        Spare::new(seed, stream, q, threshold).fill_portable(0, &mut b);
                         assert!(a == b, "seed {i}, q {q}, threshold {threshold}, n {n}");
                     }
                 }
@@ -390,9 +441,10 @@ mod tests {
         // A long one, past 2^16 blocks, and true rejections.
         let q = 1125899906842597u64;
         let (mut a, mut b) = (vec![1; 1 << 18], vec![2; 1 << 18]);
+        let begin = || Spare::new(&seeds[3], 5, q, q.wrapping_neg() % q);
         // SAFETY: has_ifma() and has_vaes() were true.
-        unsafe { ifma::sample::uniform(&seeds[3], 5, q, q.wrapping_neg() % q, &mut a) };
-        Expander::new(seeds[3]).fill_portable(5, q, q.wrapping_neg() % q, &mut b);
+        unsafe { ifma::sample::uniform(&mut begin(), 0, &mut a) };
+        begin().fill_portable(0, &mut b);
         assert!(a == b);
     }
 }

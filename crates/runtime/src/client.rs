@@ -205,7 +205,7 @@ impl Client {
                 .zip(SwitchingKey::layout(&self.parameters, key, limit))
             {
                 bytes.clear();
-                pack(limb, q.bits(), &mut bytes);
+                pack(&limb, q.bits(), &mut bytes);
                 file.write(&bytes)?;
             }
             progress(done + 1, keys.len());

@@ -206,14 +206,15 @@ impl Operation {
             Self::Polynomial { polynomial, .. } => vec![a.polynomial(&xs[0], polynomial)?],
             Self::Square { constant, .. } => {
                 let level = a.info(&xs[0]).level;
-                let p = a.relinearize(&a.mul(&xs[0], &xs[0])?)?;
+                let p = a.mul(&xs[0], &xs[0])?;
                 let scale = a.info(&p).scale;
                 let p = if *constant == 0.0 {
                     p
                 } else {
                     a.linear_combination(&[(1.0, &p)], *constant, level, scale)?
                 };
-                vec![a.with_exact_scale(&a.rescale(&p)?, a.parameters().scale(below(level)?))?]
+                let y = a.relinearize_rescale(&p)?;
+                vec![a.with_exact_scale(&y, a.parameters().scale(below(level)?))?]
             }
             Self::Quartic {
                 coefficients: [c1, c0, d0, e],
@@ -232,9 +233,10 @@ impl Operation {
                     )?;
                     a.with_exact_scale(&a.rescale(&y)?, a.parameters().scale(mid))
                 };
-                let p = a.relinearize(&a.mul(&factor(*c1, *c0)?, &factor(-*c1, *d0)?)?)?;
+                let p = a.mul(&factor(*c1, *c0)?, &factor(-*c1, *d0)?)?;
                 let p = a.linear_combination(&[(1.0, &p)], *e, mid, a.info(&p).scale)?;
-                vec![a.with_exact_scale(&a.rescale(&p)?, a.parameters().scale(below(mid)?))?]
+                let y = a.relinearize_rescale(&p)?;
+                vec![a.with_exact_scale(&y, a.parameters().scale(below(mid)?))?]
             }
             Self::Add { .. } => vec![a.add(&xs[0], &xs[1])?],
             Self::Multiply { .. } => {

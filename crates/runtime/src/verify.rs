@@ -564,7 +564,10 @@ fn key_memory(parameters: &Parameters, keys: &KeyRequest) -> u64 {
     keys.0
         .iter()
         .map(|(&name, &limit)| {
-            (SwitchingKey::layout(parameters, name, limit).len() * parameters.n() * 8) as u64
+            SwitchingKey::layout(parameters, name, limit)
+                .iter()
+                .map(|q| (ring::packed::packed_bytes(q) * parameters.n()) as u64)
+                .sum::<u64>()
         })
         .sum()
 }

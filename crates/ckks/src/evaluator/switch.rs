@@ -44,6 +44,9 @@ pub(crate) struct Decomposed {
 /// gives still lies in a near cache when it is used.
 const CHUNK: usize = 4;
 
+/// Coefficients of an inner product at a time: both halves of a key's digits are made where the nearest caches hold them.
+const TILE: usize = 4096;
+
 /// Ranges of about [`CHUNK`] limbs that cover 0..len, as many for every thread.
 pub(crate) fn chunks(len: usize) -> Vec<std::ops::Range<usize>> {
     let threads = rayon::current_num_threads();
@@ -238,17 +241,27 @@ impl Evaluator {
     ) {
         let q = self.parameters.prime(index);
         let expander = key.expander();
-        let uniform: Vec<AlignedVec> = (0..digits.len())
-            .map(|d| {
-                let mut a = AlignedVec::dirty(u0.len());
-                expander.uniform(SwitchingKey::stream(d, index), q, &mut a);
-                a
-            })
-            .collect();
         let at = key.position(index);
-        let b: Vec<&[u64]> = (0..digits.len()).map(|d| key.b(d).limb(at)).collect();
-        let a: Vec<&[u64]> = uniform.iter().map(|a| &a[..]).collect();
-        limb::dot2(q, u0, u1, digits, &b, &a);
+        let count = digits.len();
+        let tile = TILE.min(u0.len());
+        let mut streams: Vec<_> = (0..count)
+            .map(|d| expander.begin(SwitchingKey::stream(d, index), q))
+            .collect();
+        let mut halves = AlignedVec::dirty(2 * count * tile);
+        for start in (0..u0.len()).step_by(tile) {
+            let span = start..start + tile;
+            for (d, half) in halves.chunks_exact_mut(2 * tile).enumerate() {
+                let (a, b) = half.split_at_mut(tile);
+                streams[d].fill(a);
+                key.b(d, at).unpack(start, b);
+            }
+            let (a, b): (Vec<&[u64]>, Vec<&[u64]>) = halves
+                .chunks_exact(2 * tile)
+                .map(|half| half.split_at(tile))
+                .unzip();
+            let x: Vec<&[u64]> = digits.iter().map(|x| &x[span.clone()]).collect();
+            limb::dot2(q, &mut u0[span.clone()], &mut u1[span], &x, &b, &a);
+        }
     }
     fn division(&self, keep: &[usize], drop: &[usize]) -> Arc<Division> {
         lock(&self.divisions)
@@ -397,13 +410,13 @@ impl Evaluator {
                         limb::lift_centered(&base, q, out, c1.limb(0));
                         ring.ntt(both[k]).forward(out);
                     }
+                    let mut key = AlignedVec::dirty(n);
                     if half == 0 {
-                        limb::mul(q, out, down.b(0).limb(k));
+                        down.b(0, k).unpack(0, &mut key);
                     } else {
-                        let mut a = AlignedVec::dirty(n);
-                        expander.uniform(SwitchingKey::stream(0, both[k]), q, &mut a);
-                        limb::mul(q, out, &a);
+                        expander.uniform(SwitchingKey::stream(0, both[k]), q, &mut key);
                     }
+                    limb::mul(q, out, &key);
                 })
             })
             .collect();

@@ -364,6 +364,29 @@ pub(crate) fn from_i64(q: &Modulus, out: &mut [u64], x: &[i64]) {
     }
 }
 
+/// 32-bit halves and, where there are, 16 bits above them. The portable twin is `packed::unpack`.
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+pub(crate) fn unpack(low: &[u64], high: Option<&[u64]>, out: &mut [u64]) {
+    let low = low.as_chunks::<4>().0;
+    let out = out.as_chunks_mut::<8>().0;
+    // SAFETY: the references cover the 32 and the 16 bytes; the loads need no alignment.
+    let lower =
+        |w: &[u64; 4]| unsafe { _mm512_cvtepu32_epi64(_mm256_loadu_si256(w.as_ptr().cast())) };
+    match high {
+        None => out
+            .iter_mut()
+            .zip(low)
+            .for_each(|(o, w)| store(o, lower(w))),
+        Some(high) => {
+            for ((o, w), h) in out.iter_mut().zip(low).zip(high.as_chunks::<2>().0) {
+                // SAFETY: as above.
+                let h = unsafe { _mm512_cvtepu16_epi64(_mm_loadu_si128(h.as_ptr().cast())) };
+                store(o, _mm512_or_si512(lower(w), _mm512_slli_epi64::<32>(h)));
+            }
+        }
+    }
+}
+
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 pub(crate) fn lift_centered(from: &Modulus, to: &Modulus, out: &mut [u64], x: &[u64]) {
     let (m, inv52) = (Wide::new(to), set(to.inv52));

@@ -62,19 +62,19 @@ fn put(x: &mut [u8; 16], v: __m128i) {
     unsafe { _mm_storeu_si128(x.as_mut_ptr().cast(), v) }
 }
 
-/// Fills `out` as [`crate::Expander::uniform`] does; the portable twin is `Expander::fill_portable`. `q` is below 2^50.
+/// Fills `out` as [`crate::sample::Uniform::fill`] does, from cipher block `counter` on; the portable twin is
+/// `Spare::fill_portable`. The modulus is below 2^50.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma,avx512bw,aes,vaes")]
-pub(crate) fn uniform(seed: &[u8; 32], stream: u64, q: u64, threshold: u64, out: &mut [u64]) {
-    let bytes = schedule(seed);
+pub(crate) fn uniform(spare: &mut Spare<'_>, mut counter: u64, out: &mut [u64]) {
+    let stream = spare.stream;
+    let bytes = schedule(spare.seed);
     let keys: [__m512i; 15] = std::array::from_fn(|r| _mm512_broadcast_i32x4(block(&bytes[r])));
-    let mut spare = Spare::new(seed, stream, q, threshold);
-    let (q, threshold) = (set(q), set(threshold));
+    let (q, threshold) = (set(spare.q), set(spare.threshold));
     // Counters of one round of the loop differ in the lowest five bits only, which are bits 56 and up of the swapped word.
     let offsets: [__m512i; REGISTERS] = std::array::from_fn(|r| {
         let at = |block: usize| ((4 * r + block) as i64) << 56;
         _mm512_set_epi64(at(3), 0, at(2), 0, at(1), 0, at(0), 0)
     });
-    let mut counter = 0u64;
     let mut draw = |out: &mut [u64; WORDS]| {
         let first = _mm_set_epi64x(counter.swap_bytes() as i64, stream.swap_bytes() as i64);
         counter += BLOCKS;
@@ -98,7 +98,7 @@ pub(crate) fn uniform(seed: &[u8; 32], stream: u64, q: u64, threshold: u64, out:
             store(o, h);
         }
         if doubtful != 0 {
-            settle(&mut spare, s, out);
+            settle(spare, s, out);
         }
     };
     let (parts, rest) = out.as_chunks_mut::<WORDS>();
