@@ -335,6 +335,27 @@ pub(crate) fn from_i64(q: &Modulus, out: &mut [u64], x: &[i64]) {
     }
 }
 
+/// 32-bit halves and, where there are, 16 bits above them. The portable twin is `packed::unpack`.
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn unpack(low: &[u64], high: Option<&[u64]>, out: &mut [u64]) {
+    let low = low.as_chunks::<2>().0;
+    let out = out.as_chunks_mut::<4>().0;
+    // SAFETY: the reference covers the 16 bytes; the load needs no alignment.
+    let lower = |w: &[u64; 2]| unsafe { _mm256_cvtepu32_epi64(_mm_loadu_si128(w.as_ptr().cast())) };
+    match high {
+        None => out
+            .iter_mut()
+            .zip(low)
+            .for_each(|(o, w)| store(o, lower(w))),
+        Some(high) => {
+            for ((o, w), h) in out.iter_mut().zip(low).zip(high) {
+                let h = _mm256_cvtepu16_epi64(_mm_set_epi64x(0, *h as i64));
+                store(o, _mm256_or_si256(lower(w), _mm256_slli_epi64::<32>(h)));
+            }
+        }
+    }
+}
+
 #[target_feature(enable = "avx2,fma")]
 pub(crate) fn lift_centered(from: &Modulus, to: &Modulus, out: &mut [u64], x: &[u64]) {
     let m = Wide::new(to);
