@@ -520,7 +520,7 @@ mod tests {
                 }
                 for (p, n) in PRIMES
                     .into_iter()
-                    .flat_map(|p| [8, 40, 160].map(|n| (p, n)))
+                    .flat_map(|p| [8, 16, 40, 256].map(|n| (p, n)))
                 {
                     let q = &modulus(p);
                     let (top, some) = (vec![q.value() - 1; n], residues(q, n, 2));

@@ -196,7 +196,7 @@ pub(crate) fn dot2_runs(
 }
 
 /// # Safety
-/// Every output has the length, a multiple of 8, that the terms were made for.
+/// Every output has the length, a multiple of 8, that the terms were made for; V is 1 or 2.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn dots<const O: usize, const ADD: bool, const V: usize>(
@@ -205,20 +205,26 @@ unsafe fn dots<const O: usize, const ADD: bool, const V: usize>(
     terms: Vec<Term<O>>,
 ) {
     let sum = Sum::new(q, terms.len());
-    // SAFETY: as the caller's.
+    // Many factors at the same place of their pages share the few lines of one set of the first-level cache: a line must be
+    // used up while it is there, so 16 registers of each are taken in turn, the next 16 are fetched, and the sums wait on the
+    // stack.
+    let tiles = terms.len() > SHORT && out[0].len().is_multiple_of(64);
+    // SAFETY: as the caller's; 16 registers hold 64 words.
     unsafe {
-        if terms.len() <= SHORT {
-            dot_blocks::<O, ADD, false, V>(&sum, out, &terms)
-        } else {
+        if tiles {
+            dot_blocks::<O, ADD, true, 16>(&sum, out, &terms)
+        } else if terms.len() > SHORT {
             dot_blocks::<O, ADD, true, V>(&sum, out, &terms)
+        } else {
+            dot_blocks::<O, ADD, false, V>(&sum, out, &terms)
         }
     }
 }
 
-/// Sums V registers of each output at a time, 1 or 2.
+/// Sums V registers of each output at a time.
 ///
 /// # Safety
-/// As for [`dots`].
+/// As for [`dots`], and the length is a multiple of 4·V.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn dot_blocks<const O: usize, const ADD: bool, const LONG: bool, const V: usize>(
@@ -233,8 +239,14 @@ unsafe fn dot_blocks<const O: usize, const ADD: bool, const LONG: bool, const V:
                 // SAFETY: at + 4·V <= the length, so the factors have four words from at + 4·v on.
                 unsafe {
                     let y = t.shared(at + 4 * v);
+                    if V > 2 && v % 2 == 0 && t.shift == 0 {
+                        _mm_prefetch::<_MM_HINT_T1>(t.shared.wrapping_add(at + 4 * (V + v)).cast());
+                    }
                     for (sums, own) in sums.iter_mut().zip(t.own) {
                         let x = doubles(_mm256_loadu_si256(own.add(at + 4 * v).cast()));
+                        if V > 2 && v % 2 == 0 {
+                            _mm_prefetch::<_MM_HINT_T1>(own.wrapping_add(at + 4 * (V + v)).cast());
+                        }
                         sums[v] = sum.add(sums[v], x, y);
                     }
                 }
