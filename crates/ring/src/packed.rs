@@ -140,7 +140,7 @@ mod tests {
             assert_eq!(out[..520], limb[1032..1552]);
             if bytes < 8 {
                 let (low, high) = packed.words.split_at(2048);
-                let high = (bytes == 6).then_some(&high[..]);
+                let high = (bytes == 6).then_some(high);
                 unpack(low, high, &mut out);
                 assert_eq!(out, limb);
                 #[cfg(target_arch = "x86_64")]
