@@ -58,7 +58,7 @@ struct Row {
 
 impl Row {
     fn json(&self) -> Value {
-        let mut object = json!({ "name": self.name, "n": self.n, "limbs": self.limbs, "threads": self.threads, "cpu_ms": self.cpu_ms, "wall_ms": self.wall_ms, "runs": self.runs });
+        let mut object = json!({ "name": self.name, "n": self.n, "limbs": self.limbs, "threads": self.threads, "cpu_ms": self.cpu_ms, "wall_ms": self.wall_ms, "runs": self.runs, "backend": ring::backend().name() });
         if let Some(o) = object.as_object_mut() {
             o.extend(self.more.clone());
         }
@@ -112,6 +112,7 @@ pub(crate) fn bench(a: &BenchArgs, threads: usize) -> Result<()> {
     let p = Parameters::new(spec)?;
     let name = |row: &str| format!("{row} 2^{}", p.spec().log_n);
     let wanted = |name: &str| a.only.as_ref().is_none_or(|o| name.contains(o.as_str()));
+    note(format_args!("kernels: {}", ring::backend()));
     let mut rows: Vec<Row> = Vec::new();
     let mut counts = vec![1];
     if threads > 1 {

@@ -46,6 +46,9 @@ The same in steps, client and server apart:
 What is this file, and who may see it?
   polyveil inspect FILE
 
+Environment:
+  POLYVEIL_BACKEND  portable, avx2 or ifma: the fastest instructions to use, where the processor has them [default: all]
+
 Exit codes:
   0  done
   1  refused or failed: one line on stderr names the cause and the remedy
@@ -311,6 +314,14 @@ fn main() -> ExitCode {
     {
         terminal::error(&e);
         return ExitCode::from(1);
+    }
+    if let Some(name) = std::env::var_os("POLYVEIL_BACKEND")
+        && !ring::Backend::ALL.iter().any(|b| name == b.name())
+    {
+        terminal::error(
+            &"POLYVEIL_BACKEND must be portable, avx2 or ifma; unset it for the fastest",
+        );
+        return ExitCode::from(2);
     }
     let done = match cli.command {
         Command::Demo(a) => demo::demo(&a, threads),

@@ -475,3 +475,15 @@ fn predictions_are_stored_before_the_run_and_follow_the_cost_table() {
         "{said}"
     );
 }
+
+#[test]
+fn an_unknown_backend_is_refused() {
+    let output = Command::new(env!("CARGO_BIN_EXE_polyveil"))
+        .args(["bench", "--quick"])
+        .env("POLYVEIL_BACKEND", "sse2")
+        .output()
+        .expect("starts");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("portable, avx2 or ifma"), "{message}");
+}

@@ -2,62 +2,98 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// An implementation of the kernels; all of them compute the same words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An implementation of the kernels, slower ones first; all of them compute the same words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Backend {
     /// Plain Rust on 64- and 128-bit integers.
     Portable,
+    /// AVX2 and FMA: residues as exact doubles.
+    Avx2,
     /// AVX-512 with 52-bit integer multiply-add.
     Ifma,
 }
 
-const UNDECIDED: u8 = 0;
-const PORTABLE: u8 = 1;
-const IFMA: u8 = 2;
-
+/// 1 + the backend's discriminant.
 static CHOICE: AtomicU8 = AtomicU8::new(UNDECIDED);
+const UNDECIDED: u8 = 0;
+
+impl Backend {
+    /// All of them, whether this processor can run them or not.
+    pub const ALL: [Backend; 3] = [Backend::Portable, Backend::Avx2, Backend::Ifma];
+
+    /// The name that the environment variable `POLYVEIL_BACKEND` takes: `portable`, `avx2` or `ifma`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Portable => "portable",
+            Backend::Avx2 => "avx2",
+            Backend::Ifma => "ifma",
+        }
+    }
+
+    /// Those that this processor can run, the portable one first and the fastest last.
+    pub fn available() -> impl Iterator<Item = Backend> {
+        Self::ALL.into_iter().filter(|b| b.is_available())
+    }
+
+    fn is_available(self) -> bool {
+        match self {
+            Backend::Portable => true,
+            Backend::Avx2 => has_avx2(),
+            Backend::Ifma => has_ifma(),
+        }
+    }
+
+    /// The fastest available one that is no faster than this one.
+    fn or_below(self) -> Backend {
+        Self::available()
+            .filter(|&b| b <= self)
+            .last()
+            .unwrap_or(Backend::Portable)
+    }
+}
+
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// The backend that the next kernel call uses.
 ///
-/// The first call decides: [`Backend::Portable`] if the environment variable `POLYVEIL_BACKEND` is `portable`, else the
-/// fastest that this processor has. Cost: one relaxed atomic load.
+/// The first call decides: the fastest that this processor has; or, if the environment variable `POLYVEIL_BACKEND` is
+/// `portable`, `avx2` or `ifma`, that one, or the fastest below it where the processor lacks it. Any other value counts as
+/// none. Cost: one relaxed atomic load.
 #[inline]
 pub fn backend() -> Backend {
     match CHOICE.load(Ordering::Relaxed) {
-        PORTABLE => Backend::Portable,
-        IFMA => Backend::Ifma,
+        1 => Backend::Portable,
+        2 => Backend::Avx2,
+        3 => Backend::Ifma,
         _ => decide(),
     }
 }
 
 /// Makes all later kernel calls of this process use `choice`, or the automatic choice again for `None`; returns what is then
-/// in force, which is portable where the processor lacks the instructions. For tests and benchmarks; results never differ.
+/// in force, which is the fastest below `choice` where the processor lacks the instructions. For tests and benchmarks; results
+/// never differ.
 pub fn force_backend(choice: Option<Backend>) -> Backend {
     match choice {
-        None => {
-            CHOICE.store(UNDECIDED, Ordering::Relaxed);
-            decide()
-        }
-        Some(Backend::Ifma) if has_ifma() => set(Backend::Ifma),
-        Some(_) => set(Backend::Portable),
+        None => decide(),
+        Some(choice) => set(choice.or_below()),
     }
 }
 
 #[cold]
 fn decide() -> Backend {
-    let asked_portable = std::env::var_os("POLYVEIL_BACKEND").is_some_and(|v| v == "portable");
-    set(if !asked_portable && has_ifma() {
-        Backend::Ifma
-    } else {
-        Backend::Portable
-    })
+    let asked = std::env::var_os("POLYVEIL_BACKEND");
+    let asked = Backend::ALL
+        .into_iter()
+        .find(|b| asked.as_ref().is_some_and(|a| a == b.name()));
+    set(asked.unwrap_or(Backend::Ifma).or_below())
 }
 
 fn set(b: Backend) -> Backend {
-    CHOICE.store(
-        if b == Backend::Ifma { IFMA } else { PORTABLE },
-        Ordering::Relaxed,
-    );
+    CHOICE.store(1 + b as u8, Ordering::Relaxed);
     b
 }
 
@@ -69,6 +105,18 @@ pub(crate) fn has_ifma() -> bool {
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512ifma")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
+/// True if the processor and the operating system support every feature that the AVX2 kernels enable.
+pub(crate) fn has_avx2() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
@@ -88,13 +136,27 @@ pub(crate) fn has_vaes() -> bool {
 mod tests {
     use super::*;
 
+    /// One test, since the choice is the process's.
     #[test]
-    fn forcing_portable_is_possible_everywhere() {
-        assert_eq!(force_backend(Some(Backend::Portable)), Backend::Portable);
+    fn every_available_backend_can_be_forced() {
+        for b in Backend::ALL {
+            let forced = force_backend(Some(b));
+            assert_eq!(backend(), forced);
+            assert!(forced <= b && (forced == b || !b.is_available()));
+            let next_would_do = Backend::ALL
+                .iter()
+                .any(|&c| forced < c && c <= b && c.is_available());
+            assert!(!next_would_do);
+        }
         let automatic = force_backend(None);
-        assert_eq!(
-            automatic == Backend::Ifma,
-            has_ifma() && std::env::var_os("POLYVEIL_BACKEND").is_none()
-        );
+        if std::env::var_os("POLYVEIL_BACKEND").is_none() {
+            assert_eq!(Some(automatic), Backend::available().last());
+        }
+    }
+
+    #[test]
+    fn available_ones_come_slowest_first() {
+        let all: Vec<Backend> = Backend::available().collect();
+        assert!(all[0] == Backend::Portable && all.is_sorted());
     }
 }

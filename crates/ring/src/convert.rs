@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::modulus::Shoup;
 #[cfg(target_arch = "x86_64")]
-use crate::{Backend, backend, ifma};
+use crate::{Backend, avx2, backend, ifma};
 use crate::{Error, Modulus, portable};
 
 /// The most source moduli of one conversion.
@@ -208,25 +208,33 @@ impl Conversion {
     }
 
     fn prepare_tile(&self, src: &[&[u64]], at: usize, y: &mut [u64], v: &mut [u64]) {
+        let (q, f, r) = (&self.source[..], &self.factors[..], &self.recips[..]);
         #[cfg(target_arch = "x86_64")]
-        if v.len().is_multiple_of(8) && backend() == Backend::Ifma {
-            // SAFETY: backend() is Ifma only where the processor has every feature that the kernel enables.
-            unsafe {
-                ifma::convert::prepare(&self.source, &self.factors, &self.recips, src, at, y, v)
-            };
-            return;
+        if v.len().is_multiple_of(8) {
+            match backend() {
+                Backend::Portable => {}
+                // SAFETY: backend() is Avx2 only where the processor has every feature that the kernel enables.
+                Backend::Avx2 => return unsafe { avx2::convert::prepare(q, f, r, src, at, y, v) },
+                // SAFETY: backend() is Ifma only where the processor has every feature that the kernel enables.
+                Backend::Ifma => return unsafe { ifma::convert::prepare(q, f, r, src, at, y, v) },
+            }
         }
-        portable::convert_prepare(&self.source, &self.factors, &self.recips, src, at, y, v);
+        portable::convert_prepare(q, f, r, src, at, y, v);
     }
 
     fn finish_tile(&self, j: usize, y: &[u64], v: &[u64], out: &mut [u64]) {
+        let (q, c) = (&self.target[j], &self.constants[j][..]);
         #[cfg(target_arch = "x86_64")]
-        if v.len().is_multiple_of(8) && backend() == Backend::Ifma {
-            // SAFETY: backend() is Ifma only where the processor has every feature that the kernel enables.
-            unsafe { ifma::convert::finish(&self.target[j], &self.constants[j], y, v, out) };
-            return;
+        if v.len().is_multiple_of(8) {
+            match backend() {
+                Backend::Portable => {}
+                // SAFETY: backend() is Avx2 only where the processor has every feature that the kernel enables.
+                Backend::Avx2 => return unsafe { avx2::convert::finish(q, c, y, v, out) },
+                // SAFETY: backend() is Ifma only where the processor has every feature that the kernel enables.
+                Backend::Ifma => return unsafe { ifma::convert::finish(q, c, y, v, out) },
+            }
         }
-        portable::convert_finish(&self.target[j], &self.constants[j], y, v, out);
+        portable::convert_finish(q, c, y, v, out);
     }
 }
 
@@ -347,29 +355,33 @@ mod tests {
 
     #[cfg(target_arch = "x86_64")]
     fn vector_equals_portable(c: &Conversion, src: &[&[u64]]) {
-        if !crate::backend::has_ifma() {
-            return;
-        }
         let (k, n) = (src.len(), src[0].len());
-        let (mut y, mut v) = (vec![0; k * n], vec![0; n]);
         let (mut y2, mut v2) = (vec![0; k * n], vec![0; n]);
         let top: Vec<Vec<u64>> = c.source.iter().map(|q| vec![q.value() - 1; n]).collect();
         let top: Vec<&[u64]> = top.iter().map(|t| &t[..]).collect();
-        for src in [src, &top] {
-            // SAFETY: has_ifma() was true.
-            unsafe {
-                ifma::convert::prepare(&c.source, &c.factors, &c.recips, src, 0, &mut y, &mut v)
+        macro_rules! twins {
+            ($vector:ident, $has:ident) => {
+                if crate::backend::$has() {
+                    for src in [src, &top] {
+                        let (mut y, mut v) = (vec![7; k * n], vec![7; n]);
+                        let (q, f, r) = (&c.source, &c.factors, &c.recips);
+                        // SAFETY: the processor has the features.
+                        unsafe { $vector::convert::prepare(q, f, r, src, 0, &mut y, &mut v) };
+                        portable::convert_prepare(q, f, r, src, 0, &mut y2, &mut v2);
+                        assert!(y == y2 && v == v2);
+                        for (t, constants) in c.target.iter().zip(&c.constants) {
+                            let (mut a, mut b) = (vec![0; n], vec![0; n]);
+                            // SAFETY: the processor has the features.
+                            unsafe { $vector::convert::finish(t, constants, &y, &v, &mut a) };
+                            portable::convert_finish(t, constants, &y, &v, &mut b);
+                            assert_eq!(a, b);
+                        }
+                    }
+                }
             };
-            portable::convert_prepare(&c.source, &c.factors, &c.recips, src, 0, &mut y2, &mut v2);
-            assert!(y == y2 && v == v2);
-            for (j, t) in c.target.iter().enumerate() {
-                let (mut a, mut b) = (vec![0; n], vec![0; n]);
-                // SAFETY: has_ifma() was true.
-                unsafe { ifma::convert::finish(t, &c.constants[j], &y, &v, &mut a) };
-                portable::convert_finish(t, &c.constants[j], &y, &v, &mut b);
-                assert_eq!(a, b);
-            }
         }
+        twins!(avx2, has_avx2);
+        twins!(ifma, has_ifma);
     }
 
     #[test]

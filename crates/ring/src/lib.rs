@@ -11,10 +11,12 @@
 //! [`automorphism`](mod@automorphism), [`convert`] (basis conversion), [`poly`] (typed polynomials), [`packed`] (limbs in few bytes), [`buffer`] (their memory),
 //! [`sample`] (randomness), [`backend`](mod@backend) (which instructions run).
 //!
-//! The crate knows nothing of scales, slots or keys. `unsafe` occurs in `buffer`, in the IFMA kernels and at the calls to
-//! them; every IFMA kernel has a portable twin that gives the same words.
+//! The crate knows nothing of scales, slots or keys. `unsafe` occurs in `buffer`, in the AVX2 and IFMA kernels and at the calls
+//! to them; every such kernel has a portable twin that gives the same words.
 
 pub mod automorphism;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 pub mod backend;
 pub mod buffer;
 pub mod convert;

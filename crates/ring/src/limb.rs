@@ -5,17 +5,27 @@
 //! allocates.
 
 #[cfg(target_arch = "x86_64")]
-use crate::{Backend, backend, ifma};
+use crate::{Backend, avx2, backend, ifma};
 use crate::{Modulus, portable};
 
 /// Calls the kernel of the backend in force.
 macro_rules! dispatch {
     ($len:expr, $name:ident $(::<$add:literal>)? ($($arg:expr),*)) => {{
         #[cfg(target_arch = "x86_64")]
-        if $len.is_multiple_of(8) && backend() == Backend::Ifma {
-            // SAFETY: backend() is Ifma only where the processor has every feature that the kernels enable.
-            unsafe { ifma::limb::$name$(::<$add>)?($($arg),*) };
-            return;
+        if $len.is_multiple_of(8) {
+            match backend() {
+                Backend::Portable => {}
+                Backend::Avx2 => {
+                    // SAFETY: backend() is Avx2 only where the processor has every feature that the kernels enable.
+                    unsafe { avx2::limb::$name$(::<$add>)?($($arg),*) };
+                    return;
+                }
+                Backend::Ifma => {
+                    // SAFETY: backend() is Ifma only where the processor has every feature that the kernels enable.
+                    unsafe { ifma::limb::$name$(::<$add>)?($($arg),*) };
+                    return;
+                }
+            }
         }
         portable::$name$(::<$add>)?($($arg),*)
     }};
@@ -488,54 +498,104 @@ mod tests {
         }
     }
 
-    #[test]
+    /// Runs a vector kernel on `$x` and its portable twin on `$y`, which must agree.
     #[cfg(target_arch = "x86_64")]
-    fn vector_kernels_equal_portable_ones() {
-        if !crate::backend::has_ifma() {
-            return;
-        }
-        for p in PRIMES {
-            let q = modulus(p);
-            let n = 160;
-            let (a, b, s) = (
-                vec_or_top(&q, n, 4),
-                residues(&q, n, 2),
-                q.shoup(q.value() - 1),
-            );
-            let mut x = a.clone();
-            let mut y = a.clone();
-            macro_rules! twins {
-                ($name:ident $(::<$add:literal>)? (q, o $(, $arg:expr)*)) => {{
-                    // SAFETY: has_ifma() was true.
-                    unsafe { ifma::limb::$name$(::<$add>)?(&q, &mut x $(, $arg)*) };
-                    portable::$name$(::<$add>)?(&q, &mut y $(, $arg)*);
-                    assert_eq!(x, y, stringify!($name));
-                }};
-            }
-            twins!(add(q, o, &b));
-            twins!(sub(q, o, &b));
-            twins!(neg(q, o));
-            twins!(mul(q, o, &b));
-            twins!(add_to(q, o, &a, &b));
-            twins!(sub_to(q, o, &a, &b));
-            twins!(mul_to(q, o, &a, &b));
-            twins!(add_scalar(q, o, 7));
-            twins!(mul_scalar(q, o, s));
-            twins!(mul_scalar_to(q, o, &a, s));
-            twins!(mul_scalar_add(q, o, &b, s));
-            twins!(sub_mul_scalar(q, o, &b, s));
-            let pairs = [(&a[..], &b[..]), (&b[..], &b[..80]), (&a[..], &b[..5])];
-            twins!(dot_runs::<false>(q, o, &pairs));
-            twins!(dot_runs::<true>(q, o, &pairs));
-            let (mut x2, mut y2) = (a.clone(), a.clone());
-            let factors = [&b[..], &b[..80], &b[..5]];
-            let lists = [[&a[..], &b[..], &a[..]], [&b[..], &b[..], &a[..]]];
-            // SAFETY: has_ifma() was true.
-            unsafe { ifma::limb::dot2_runs(&q, &mut x, &mut x2, &lists[0], &lists[1], &factors) };
-            portable::dot2_runs(&q, &mut y, &mut y2, &lists[0], &lists[1], &factors);
-            assert!(x == y && x2 == y2);
-            let perm: Vec<u32> = (0..n as u32).rev().collect();
-            twins!(permute_add(q, o, &a, &perm));
-        }
+    macro_rules! twins {
+        ($vector:ident, $x:ident, $y:ident, $name:ident $(::<$add:literal>)? ($q:expr $(, $arg:expr)*)) => {{
+            // SAFETY: the caller has seen that the processor has the features.
+            unsafe { $vector::limb::$name$(::<$add>)?($q, &mut $x $(, $arg)*) };
+            portable::$name$(::<$add>)?($q, &mut $y $(, $arg)*);
+            assert_eq!($x, $y, "{} of {}", stringify!($name), stringify!($vector));
+        }};
     }
+
+    /// A test that a vector backend gives the words of the portable one, where the processor has it.
+    #[cfg(target_arch = "x86_64")]
+    macro_rules! equals_portable {
+        ($test:ident, $vector:ident, $has:ident) => {
+            #[test]
+            fn $test() {
+                if !crate::backend::$has() {
+                    return;
+                }
+                for (p, n) in PRIMES
+                    .into_iter()
+                    .flat_map(|p| [8, 16, 40, 256].map(|n| (p, n)))
+                {
+                    let q = &modulus(p);
+                    let (top, some) = (vec![q.value() - 1; n], residues(q, n, 2));
+                    for (a, b) in [(&some, &top), (&top, &some), (&top, &top), (&some, &some)] {
+                        let (mut x, mut y) = (a.clone(), a.clone());
+                        for s in [1, q.value() / 2, q.value() / 2 + 1, q.value() - 1] {
+                            let s = q.shoup(s);
+                            twins!($vector, x, y, mul_scalar(q, s));
+                            twins!($vector, x, y, mul_scalar_to(q, a, s));
+                            twins!($vector, x, y, mul_scalar_add(q, b, s));
+                            twins!($vector, x, y, sub_mul_scalar(q, b, s));
+                        }
+                        twins!($vector, x, y, add(q, b));
+                        twins!($vector, x, y, sub(q, b));
+                        twins!($vector, x, y, neg(q));
+                        twins!($vector, x, y, mul(q, b));
+                        twins!($vector, x, y, add_to(q, a, b));
+                        twins!($vector, x, y, sub_to(q, a, b));
+                        twins!($vector, x, y, mul_to(q, a, b));
+                        twins!($vector, x, y, add_scalar(q, q.value() - 1));
+                        (x[0], y[0]) = (0, 0);
+                        twins!($vector, x, y, neg(q));
+                        for terms in [0, 1, 2, 3, 4, 7, 8, 15, 16, 40] {
+                            let runs = [1, 2, 4, 8, 1, n];
+                            let factor = |k: usize| &b[..n / runs[k % 6]];
+                            let own = |k: usize| if k % 3 == 0 { &b[..] } else { &a[..] };
+                            let pairs: Vec<_> = (0..terms).map(|k| (own(k), factor(k))).collect();
+                            twins!($vector, x, y, dot_runs::<false>(q, &pairs));
+                            twins!($vector, x, y, dot_runs::<true>(q, &pairs));
+                            let (mut x1, mut y1) = (a.clone(), a.clone());
+                            let lists = [0, 1].map(|o| (0..terms).map(|k| own(k + o)).collect());
+                            let [own0, own1]: [Vec<&[u64]>; 2] = lists;
+                            let short: Vec<_> = (0..terms).map(factor).collect();
+                            // SAFETY: the processor has the features.
+                            unsafe {
+                                $vector::limb::dot2_runs(q, &mut x, &mut x1, &own0, &own1, &short)
+                            };
+                            portable::dot2_runs(q, &mut y, &mut y1, &own0, &own1, &short);
+                            assert!(x == y && x1 == y1, "dot2_runs of {terms} terms");
+                        }
+                        let back: Vec<u32> = (0..n as u32).rev().collect();
+                        let far: Vec<u32> = (0..n as u32).map(|i| (i * 7 + 3) % n as u32).collect();
+                        let same = vec![n as u32 - 3; n];
+                        for perm in [&back, &far, &same] {
+                            twins!($vector, x, y, permute_add(q, a, perm));
+                            // SAFETY: the processor has the features.
+                            unsafe { $vector::limb::permute(&mut x, b, perm) };
+                            portable::permute(&mut y, b, perm);
+                            assert_eq!(x, y);
+                        }
+                        let mut signed: Vec<i64> = a
+                            .iter()
+                            .zip(0..)
+                            .map(|(&x, i)| (x << (i % 14)) as i64 - (1 << (i % 60)))
+                            .collect();
+                        signed[0] = i64::MIN;
+                        signed[1] = i64::MAX;
+                        signed[2] = -(q.value() as i64);
+                        twins!($vector, x, y, from_i64(q, &signed));
+                        for to in PRIMES.map(modulus) {
+                            let mut r = a.clone();
+                            r[..4].copy_from_slice(&[p / 2, p / 2 + 1, q.value() / 2, 0]);
+                            // SAFETY: the processor has the features.
+                            unsafe { $vector::limb::lift_centered(q, &to, &mut x, &r) };
+                            portable::lift_centered(q, &to, &mut y, &r);
+                            assert_eq!(x, y);
+                        }
+                    }
+                }
+            }
+        };
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    equals_portable!(avx2_kernels_equal_portable_ones, avx2, has_avx2);
+    #[cfg(target_arch = "x86_64")]
+    equals_portable!(ifma_kernels_equal_portable_ones, ifma, has_ifma);
 }

@@ -1,16 +1,17 @@
 //! The negacyclic number-theoretic transform of one modulus.
 
+#[cfg(target_arch = "x86_64")]
 use std::sync::OnceLock;
 
 use crate::modulus::Shoup;
 #[cfg(target_arch = "x86_64")]
-use crate::{Backend, backend, ifma};
+use crate::{Backend, avx2, backend, ifma};
 use crate::{Error, Modulus, portable};
 
 /// The NTT of one modulus for one N and for all smaller powers of two from 8 on.
 ///
-/// Memory: 16·N bytes of twiddles, 6·N bytes in the order that the vector kernels read, and 6·m bytes for each smaller size m
-/// that has been used.
+/// Memory: 16·N bytes of twiddles; on IFMA 6·N bytes in the order that its kernels read, and 6·m bytes for each smaller size m
+/// that has been used; on AVX2 16·N bytes of twiddles as doubles, from the first use on.
 pub struct NttTable {
     q: Modulus,
     log_n: u32,
@@ -19,8 +20,12 @@ pub struct NttTable {
     ws: Vec<u64>,
     /// (2^k)^-1 for each k up to log_n.
     scales: Vec<Shoup>,
-    /// Per size 2^k, the last three layers' twiddles in blocks for the vector kernels.
+    /// Per size 2^k, the last three layers' twiddles in blocks for the IFMA kernels.
+    #[cfg(target_arch = "x86_64")]
     tails: Vec<OnceLock<Vec<u64>>>,
+    /// `w` for the AVX2 kernels.
+    #[cfg(target_arch = "x86_64")]
+    doubles: OnceLock<avx2::ntt::Twiddles>,
 }
 
 impl NttTable {
@@ -65,14 +70,16 @@ impl NttTable {
                 s
             })
             .collect();
-        let tails = (0..=log_n).map(|_| OnceLock::new()).collect();
         Ok(NttTable {
             q: *q,
             log_n,
             w,
             ws,
             scales,
-            tails,
+            #[cfg(target_arch = "x86_64")]
+            tails: (0..=log_n).map(|_| OnceLock::new()).collect(),
+            #[cfg(target_arch = "x86_64")]
+            doubles: OnceLock::new(),
         })
     }
 
@@ -115,10 +122,17 @@ impl NttTable {
     pub fn forward_sized(&self, a: &mut [u64]) {
         let m = self.checked_size(a);
         #[cfg(target_arch = "x86_64")]
-        if m >= ifma::ntt::LEAST && backend() == Backend::Ifma {
+        match backend() {
+            // SAFETY: backend() is Avx2 only where the processor has every feature that the kernel enables.
+            Backend::Avx2 if m >= avx2::ntt::LEAST => unsafe {
+                return avx2::ntt::forward(&self.q, self.doubles(), a);
+            },
             // SAFETY: backend() is Ifma only where the processor has every feature that the kernel enables.
-            unsafe { ifma::ntt::forward(&self.q, &self.w[..m], &self.ws[..m], self.tail(m), a) };
-            return;
+            Backend::Ifma if m >= ifma::ntt::LEAST => unsafe {
+                let (w, ws) = (&self.w[..m], &self.ws[..m]);
+                return ifma::ntt::forward(&self.q, w, ws, self.tail(m), a);
+            },
+            _ => {}
         }
         portable::forward(&self.q, &self.w[..m], &self.ws[..m], a);
     }
@@ -131,12 +145,17 @@ impl NttTable {
         let m = self.checked_size(a);
         let scale = self.scales[m.trailing_zeros() as usize];
         #[cfg(target_arch = "x86_64")]
-        if m >= ifma::ntt::LEAST && backend() == Backend::Ifma {
+        match backend() {
+            // SAFETY: backend() is Avx2 only where the processor has every feature that the kernel enables.
+            Backend::Avx2 if m >= avx2::ntt::LEAST => unsafe {
+                return avx2::ntt::inverse(&self.q, self.doubles(), self.w[1], scale, a);
+            },
             // SAFETY: backend() is Ifma only where the processor has every feature that the kernel enables.
-            unsafe {
-                ifma::ntt::inverse(&self.q, &self.w[..m], &self.ws[..m], self.tail(m), scale, a)
-            };
-            return;
+            Backend::Ifma if m >= ifma::ntt::LEAST => unsafe {
+                let (w, ws) = (&self.w[..m], &self.ws[..m]);
+                return ifma::ntt::inverse(&self.q, w, ws, self.tail(m), scale, a);
+            },
+            _ => {}
         }
         portable::inverse(&self.q, &self.w[..m], &self.ws[..m], scale, a);
     }
@@ -153,6 +172,12 @@ impl NttTable {
             "residues are canonical"
         );
         m
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn doubles(&self) -> &avx2::ntt::Twiddles {
+        self.doubles
+            .get_or_init(|| avx2::ntt::Twiddles::new(&self.q, &self.w))
     }
 
     /// For each 64 elements, that is 8 groups of 8: one twiddle per group for stride 4, one for stride 2 and one for stride 1,
@@ -298,20 +323,31 @@ mod tests {
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn vector_kernels_equal_portable_ones() {
-        if !crate::backend::has_ifma() {
-            return;
-        }
+        let (has_avx2, has_ifma) = (crate::backend::has_avx2(), crate::backend::has_ifma());
         for (log_n, bits) in [
             (6, 50),
+            (6, 20),
             (7, 50),
+            (7, 46),
             (8, 31),
+            (8, 50),
             (9, 50),
+            (9, 47),
             (10, 20),
+            (10, 50),
             (11, 46),
+            (11, 50),
             (12, 50),
+            (12, 48),
             (13, 50),
+            (13, 49),
             (14, 40),
+            (14, 50),
+            (15, 47),
+            (15, 50),
+            (16, 46),
             (16, 50),
+            (17, 46),
             (17, 50),
         ] {
             let (q, t) = table(log_n, bits);
@@ -320,17 +356,30 @@ mod tests {
             ends.iter_mut()
                 .for_each(|x| *x = if *x & 1 == 0 { 0 } else { q.value() - 1 });
             for a in [random(&q, n, 7), vec![q.value() - 1; n], ends] {
-                let (mut x, mut y) = (a.clone(), a.clone());
-                // SAFETY: has_ifma() was true.
-                unsafe { ifma::ntt::forward(&q, &t.w, &t.ws, t.tail(n), &mut x) };
-                portable::forward(&q, &t.w, &t.ws, &mut y);
-                assert!(x == y, "forward 2^{log_n}");
-                let (mut x, mut y) = (a.clone(), a);
                 let scale = t.scales[log_n as usize];
-                // SAFETY: has_ifma() was true.
-                unsafe { ifma::ntt::inverse(&q, &t.w, &t.ws, t.tail(n), scale, &mut x) };
-                portable::inverse(&q, &t.w, &t.ws, scale, &mut y);
-                assert!(x == y, "inverse 2^{log_n}");
+                let (mut forward, mut inverse) = (a.clone(), a.clone());
+                portable::forward(&q, &t.w, &t.ws, &mut forward);
+                portable::inverse(&q, &t.w, &t.ws, scale, &mut inverse);
+                if has_avx2 && n >= avx2::ntt::LEAST {
+                    let (mut x, mut y) = (a.clone(), a.clone());
+                    // SAFETY: has_avx2() was true.
+                    unsafe {
+                        avx2::ntt::forward(&q, t.doubles(), &mut x);
+                        avx2::ntt::inverse(&q, t.doubles(), t.w[1], scale, &mut y);
+                    }
+                    assert!(x == forward, "AVX2 forward 2^{log_n}, {bits} bits");
+                    assert!(y == inverse, "AVX2 inverse 2^{log_n}, {bits} bits");
+                }
+                if has_ifma && n >= ifma::ntt::LEAST {
+                    let (mut x, mut y) = (a.clone(), a);
+                    // SAFETY: has_ifma() was true.
+                    unsafe {
+                        ifma::ntt::forward(&q, &t.w, &t.ws, t.tail(n), &mut x);
+                        ifma::ntt::inverse(&q, &t.w, &t.ws, t.tail(n), scale, &mut y);
+                    }
+                    assert!(x == forward, "IFMA forward 2^{log_n}, {bits} bits");
+                    assert!(y == inverse, "IFMA inverse 2^{log_n}, {bits} bits");
+                }
             }
         }
     }

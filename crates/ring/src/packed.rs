@@ -3,7 +3,7 @@
 use crate::Modulus;
 use crate::buffer::AlignedVec;
 #[cfg(target_arch = "x86_64")]
-use crate::{Backend, backend, ifma};
+use crate::{Backend, avx2, backend, ifma};
 
 /// One limb of canonical residues in 4 bytes each below 2^32, in 6 bytes below 2^48, else in 8.
 ///
@@ -79,10 +79,12 @@ impl PackedLimb {
             Some(&high[at / 4..(at + out.len()) / 4])
         };
         #[cfg(target_arch = "x86_64")]
-        if backend() == Backend::Ifma {
+        match backend() {
+            Backend::Portable => {}
+            // SAFETY: backend() is Avx2 only where the processor has every feature that the kernel enables.
+            Backend::Avx2 => return unsafe { avx2::limb::unpack(low, high, out) },
             // SAFETY: backend() is Ifma only where the processor has every feature that the kernel enables.
-            unsafe { ifma::limb::unpack(low, high, out) };
-            return;
+            Backend::Ifma => return unsafe { ifma::limb::unpack(low, high, out) },
         }
         unpack(low, high, out);
     }
@@ -138,8 +140,16 @@ mod tests {
             assert_eq!(out[..520], limb[1032..1552]);
             if bytes < 8 {
                 let (low, high) = packed.words.split_at(2048);
-                unpack(low, (bytes == 6).then_some(high), &mut out);
+                let high = (bytes == 6).then_some(high);
+                unpack(low, high, &mut out);
                 assert_eq!(out, limb);
+                #[cfg(target_arch = "x86_64")]
+                if crate::backend::has_avx2() {
+                    out.fill(2);
+                    // SAFETY: has_avx2() was true.
+                    unsafe { avx2::limb::unpack(low, high, &mut out) };
+                    assert_eq!(out, limb);
+                }
             }
         }
     }

@@ -93,12 +93,18 @@ impl Wide {
         }
     }
 
-    /// a·w mod q in [0, 2q), for a < 2^52.
+    /// a·w mod q in [0, 2q), for the lowest 52 bits of a.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
     fn shoup_lazy(&self, a: __m512i, f: Factor) -> __m512i {
-        let sum = _mm512_madd52lo_epu64(low(a, f.w), high(a, f.ws), self.minus_q);
-        _mm512_and_si512(sum, self.mask)
+        _mm512_and_si512(self.shoup_open(a, f), self.mask)
+    }
+
+    /// a·w mod q in [0, 2q) in the lowest 52 bits, for the lowest 52 bits of a.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    fn shoup_open(&self, a: __m512i, f: Factor) -> __m512i {
+        _mm512_madd52lo_epu64(low(a, f.w), high(a, f.ws), self.minus_q)
     }
 
     /// a·w mod q, canonical, for a < 2^52.

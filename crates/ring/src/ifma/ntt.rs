@@ -1,31 +1,36 @@
-//! The NTT in radix-2^K passes, depth first, with the last six layers of every 64 elements in registers.
+//! The NTT in radix-2^K passes, depth first, with the last seven layers of every 128 elements in registers.
 //!
 //! A pass takes K layers of one block with 2^K strided registers, then goes on with each of the 2^K smaller blocks, so that
 //! a limb of 2^16 leaves the second-level cache once: the blocks of the second pass fit the first.
+//!
+//! For OPEN moduli, those below [`OPEN_LIMIT`], no butterfly corrects anything: elements grow, and only their lowest 52 bits
+//! mean anything, which is all that the multiplier reads. Others keep elements below 4q by a correction in each butterfly.
 
 use std::arch::x86_64::*;
 
-use super::{Factor, Wide, factor, set, subtract_if_above};
+use super::{Factor, Wide, factor, high, set, subtract_if_above};
 use crate::Modulus;
 use crate::modulus::Shoup;
 
 /// The smallest size that these kernels take.
-pub(crate) const LEAST: usize = 64;
+pub(crate) const LEAST: usize = 128;
+
+/// Below this, 35q < 2^52: what a transform of 17 layers grows to from below q by 2q per layer.
+const OPEN_LIMIT: u64 = (1 << 52) / 35;
 
 /// How many blocks of 64 elements ahead the twiddles are prefetched: one limb's tables come from memory, not from a cache.
 const AHEAD: isize = 8;
 
-/// How many blocks of 64 elements ahead the limb itself is prefetched by the inverse transform.
-const DATA_AHEAD: usize = 12;
+/// How many words ahead the limb itself is prefetched by the inverse transform.
+const DATA_AHEAD: usize = 768;
 
-/// How many layers the next pass takes when `layers` remain above the last six.
+/// How many layers the next pass takes when `layers` remain above the last seven.
 ///
-/// Blocks of more than 8 KiB go by eighths where that leaves whole passes: 16 lines that lie a multiple of 4 KiB apart do not
-/// fit their one set of the first-level cache.
+/// Blocks of more than 16 KiB go by eighths: 16 lines that lie a multiple of 4 KiB apart do not fit their one set of the
+/// first-level cache.
 fn pass_layers(layers: u32) -> u32 {
     match layers {
-        1 | 2 => layers,
-        4 | 8 => 4,
+        1 | 2 | 4 => layers,
         _ => 3,
     }
 }
@@ -38,6 +43,8 @@ struct Transform {
     tail: *const u64,
     a: *mut u64,
     n: usize,
+    /// ⌊2^52/q⌋.
+    inv52: __m512i,
 }
 
 impl Transform {
@@ -59,6 +66,7 @@ impl Transform {
             tail: tail.as_ptr(),
             a: a.as_mut_ptr(),
             n,
+            inv52: set(q.inv52),
         }
     }
 
@@ -112,42 +120,72 @@ struct Tail {
 }
 
 impl Tail {
-    /// x times twiddle number c of the layer that has 2^level twiddles per group, in [0, 2q).
+    /// x times twiddle number c of the layer that has 2^level twiddles per group, as [`times`].
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn mul(&self, m: &Wide, x: __m512i, level: usize, c: usize) -> __m512i {
-        let first = m.shoup_lazy(x, self.lanes[level]);
+    fn mul<const OPEN: bool>(&self, m: &Wide, x: __m512i, level: usize, c: usize) -> __m512i {
         if c == 0 {
-            first
+            times::<OPEN>(m, x, self.lanes[level])
         } else {
-            m.shoup_lazy(first, self.turns[c - 1])
+            times::<OPEN>(m, m.shoup_open(x, self.lanes[level]), self.turns[c - 1])
         }
     }
 }
 
-/// (x, y) → (x + y·w, x − y·w): both below 4q before and after; `times` multiplies by w to below 2q.
+/// x·w modulo q in [0, 2q), if OPEN in the lowest 52 bits only; reads those of x.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn butterfly(m: &Wide, v: &mut [__m512i], x: usize, y: usize, times: impl Fn(__m512i) -> __m512i) {
-    let u = subtract_if_above(v[x], m.q2);
-    let t = times(v[y]);
-    v[x] = _mm512_add_epi64(u, t);
-    v[y] = _mm512_add_epi64(_mm512_sub_epi64(u, t), m.q2);
+fn times<const OPEN: bool>(m: &Wide, x: __m512i, f: Factor) -> __m512i {
+    if OPEN {
+        m.shoup_open(x, f)
+    } else {
+        m.shoup_lazy(x, f)
+    }
 }
 
-/// (x, y) → (x + y, (y − x)·w): both below 2q before and after; `times` multiplies by w to below 2q.
+/// (x, y) → (x + t, x − t) with t = y·w below 2q. Both below 4q before and after, or if OPEN by 2q larger than before.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn inverse_butterfly(
+fn butterfly<const OPEN: bool>(
     m: &Wide,
     v: &mut [__m512i],
     x: usize,
     y: usize,
-    times: impl Fn(__m512i) -> __m512i,
+    t: impl Fn(__m512i) -> __m512i,
 ) {
-    let d = _mm512_add_epi64(_mm512_sub_epi64(v[y], v[x]), m.q2);
-    v[x] = subtract_if_above(_mm512_add_epi64(v[x], v[y]), m.q2);
-    v[y] = times(d);
+    let u = if OPEN {
+        v[x]
+    } else {
+        subtract_if_above(v[x], m.q2)
+    };
+    let t = t(v[y]);
+    v[x] = _mm512_add_epi64(u, t);
+    v[y] = _mm512_sub_epi64(_mm512_add_epi64(u, m.q2), t);
+}
+
+/// (x, y) → (x + y, (y − x)·w), the product by `t` to below 2q. Both are below `bound` before; the sum is below 2q after, or if
+/// OPEN below 2·bound.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn inverse_butterfly<const OPEN: bool>(
+    m: &Wide,
+    bound: __m512i,
+    v: &mut [__m512i],
+    x: usize,
+    y: usize,
+    t: impl Fn(__m512i) -> __m512i,
+) {
+    let d = _mm512_sub_epi64(_mm512_add_epi64(v[y], bound), v[x]);
+    let s = _mm512_add_epi64(v[x], v[y]);
+    v[x] = if OPEN { s } else { subtract_if_above(s, m.q2) };
+    v[y] = t(d);
+}
+
+/// The lowest 52 bits modulo q in [0, 2q), in the lowest 52 bits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn close(t: &Transform, x: __m512i) -> __m512i {
+    _mm512_madd52lo_epu64(x, high(x, t.inv52), t.m.minus_q)
 }
 
 /// Rows to columns of 8 × 8 words.
@@ -171,6 +209,14 @@ fn transpose(r: [__m512i; 8]) -> [__m512i; 8] {
     [c0, c1, c2, c3, c4, c5, c6, c7]
 }
 
+/// Both halves of 128 words transposed.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn transposes(v: [__m512i; 16]) -> [[__m512i; 8]; 2] {
+    let [a, b, c, d, e, f, g, h, rest @ ..] = v;
+    [transpose([a, b, c, d, e, f, g, h]), transpose(rest)]
+}
+
 /// Transposes 4 × 4 quarter registers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
@@ -191,51 +237,53 @@ fn quarters(t: [__m512i; 4]) -> [__m512i; 4] {
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 pub(crate) fn forward(q: &Modulus, w: &[u64], ws: &[u64], tail: &[u64], a: &mut [u64]) {
     let t = Transform::new(q, w, ws, tail, a);
-    let layers = t.n.trailing_zeros() - 6;
+    let layers = t.n.trailing_zeros() - 7;
     // SAFETY: the one block of size n at level 1.
-    unsafe { forward_block(&t, layers, 0) }
-}
-
-/// All layers of block `i` of size 64·2^layers.
-///
-/// # Safety
-/// Block `i` of that size lies in the limb.
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn forward_block(t: &Transform, layers: u32, i: usize) {
-    // SAFETY: the 2^k blocks that begin at i·2^k are the parts of block i.
     unsafe {
-        if layers == 0 {
-            return forward_last(t, i);
-        }
-        let k = pass_layers(layers);
-        match k {
-            1 => forward_pass::<2>(t, layers, i),
-            2 => forward_pass::<4>(t, layers, i),
-            3 => forward_pass::<8>(t, layers, i),
-            _ => forward_pass::<16>(t, layers, i),
-        }
-        for part in i << k..(i + 1) << k {
-            forward_block(t, layers - k, part);
+        if q.q < OPEN_LIMIT {
+            forward_block::<true>(&t, layers, 0)
+        } else {
+            forward_block::<false>(&t, layers, 0)
         }
     }
 }
 
-/// The first log2 R layers of block `i` of size 64·2^layers. Keeps x < 4q.
+/// All layers of block `i` of size 128·2^layers.
+///
+/// # Safety
+/// Block `i` of that size lies in the limb.
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+unsafe fn forward_block<const OPEN: bool>(t: &Transform, layers: u32, i: usize) {
+    // SAFETY: the 2^k blocks that begin at i·2^k are the parts of block i.
+    unsafe {
+        if layers == 0 {
+            return forward_last::<OPEN>(t, i);
+        }
+        let k = pass_layers(layers);
+        match k {
+            1 => forward_pass::<2, OPEN>(t, layers, i),
+            2 => forward_pass::<4, OPEN>(t, layers, i),
+            3 => forward_pass::<8, OPEN>(t, layers, i),
+            _ => forward_pass::<16, OPEN>(t, layers, i),
+        }
+        for part in i << k..(i + 1) << k {
+            forward_block::<OPEN>(t, layers - k, part);
+        }
+    }
+}
+
+/// The first log2 R layers of block `i` of size 128·2^layers.
 ///
 /// # Safety
 /// As for [`forward_block`], and log2 R <= layers.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn forward_pass<const R: usize>(t: &Transform, layers: u32, i: usize) {
-    let size = 64usize << layers;
+unsafe fn forward_pass<const R: usize, const OPEN: bool>(t: &Transform, layers: u32, i: usize) {
+    let size = 128usize << layers;
     let (blocks, stride) = (t.n / size, size / R);
     let m = t.m;
     // SAFETY: twiddle indices are below R·blocks <= n; the addresses are i·size + j + k·stride + lane < n.
     unsafe {
-        let mut f = [factor(Shoup::default()); R];
-        for (k, f) in f.iter_mut().enumerate().skip(1) {
-            let level = usize::BITS - 1 - k.leading_zeros();
-            *f = t.twiddle(((blocks + i) << level) + k - (1 << level));
-        }
+        let f = forward_factors::<R>(t, blocks, i);
         let start = t.a.add(i * size);
         for j in (0..stride).step_by(8) {
             let p = start.add(j);
@@ -243,7 +291,7 @@ unsafe fn forward_pass<const R: usize>(t: &Transform, layers: u32, i: usize) {
             for (k, v) in v.iter_mut().enumerate() {
                 *v = _mm512_loadu_si512(p.add(k * stride).cast());
             }
-            forward_layers(&m, &mut v, &f);
+            forward_layers::<R, OPEN>(&m, &mut v, &f);
             for (k, v) in v.iter().enumerate() {
                 _mm512_storeu_si512(p.add(k * stride).cast(), *v);
             }
@@ -251,26 +299,63 @@ unsafe fn forward_pass<const R: usize>(t: &Transform, layers: u32, i: usize) {
     }
 }
 
-/// log2 R layers of butterflies between registers; `f[2^level + g]` is the factor of group g at that level.
+/// The factors of log2 R layers of block `i` of `blocks`: `f[2^level + g]` is that of group g at that level.
+///
+/// # Safety
+/// R·blocks <= n and i < blocks.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn forward_layers<const R: usize>(m: &Wide, v: &mut [__m512i; R], f: &[Factor; R]) {
+unsafe fn forward_factors<const R: usize>(t: &Transform, blocks: usize, i: usize) -> [Factor; R] {
+    let mut f = [factor(Shoup::default()); R];
+    for (k, f) in f.iter_mut().enumerate().skip(1) {
+        let level = usize::BITS - 1 - k.leading_zeros();
+        // SAFETY: below R·blocks.
+        *f = unsafe { t.twiddle(((blocks + i) << level) + k - (1 << level)) };
+    }
+    f
+}
+
+/// The factors of log2 R inverse layers of block `i` of `blocks`, in the order of [`forward_factors`].
+///
+/// # Safety
+/// R·blocks <= n and i < blocks.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+unsafe fn inverse_factors<const R: usize>(t: &Transform, blocks: usize, i: usize) -> [Factor; R] {
+    let mut f = [factor(Shoup::default()); R];
+    for (k, f) in f.iter_mut().enumerate().skip(1) {
+        let level = usize::BITS - 1 - k.leading_zeros();
+        // Group g = k - 2^level of block i at this level: index 2M - 1 - (i·2^level + g) with M = blocks·2^level.
+        // SAFETY: below 2M <= R·blocks.
+        *f = unsafe { t.twiddle(((2 * blocks - i) << level) - 1 - (k - (1 << level))) };
+    }
+    f
+}
+
+/// log2 R layers of butterflies between registers; `f` as of [`forward_factors`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn forward_layers<const R: usize, const OPEN: bool>(
+    m: &Wide,
+    v: &mut [__m512i; R],
+    f: &[Factor; R],
+) {
     if R > 8 {
-        forward_layer::<R, 8>(m, v, f);
+        forward_layer::<R, 8, OPEN>(m, v, f);
     }
     if R > 4 {
-        forward_layer::<R, 4>(m, v, f);
+        forward_layer::<R, 4, OPEN>(m, v, f);
     }
     if R > 2 {
-        forward_layer::<R, 2>(m, v, f);
+        forward_layer::<R, 2, OPEN>(m, v, f);
     }
-    forward_layer::<R, 1>(m, v, f);
+    forward_layer::<R, 1, OPEN>(m, v, f);
 }
 
 /// One layer between registers that lie HALF apart; constant bounds, so that it becomes straight-line code.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn forward_layer<const R: usize, const HALF: usize>(
+fn forward_layer<const R: usize, const HALF: usize, const OPEN: bool>(
     m: &Wide,
     v: &mut [__m512i; R],
     f: &[Factor; R],
@@ -278,47 +363,70 @@ fn forward_layer<const R: usize, const HALF: usize>(
     for pair in 0..R / 2 {
         let (group, lane) = (pair / HALF, pair % HALF);
         let x = 2 * HALF * group + lane;
-        butterfly(m, v, x, x + HALF, |y| {
-            m.shoup_lazy(y, f[R / (2 * HALF) + group])
+        butterfly::<OPEN>(m, v, x, x + HALF, |y| {
+            times::<OPEN>(m, y, f[R / (2 * HALF) + group])
         });
     }
 }
 
-/// The last six layers of block `b` of 64 elements; gives canonical residues.
+/// The last seven layers of block `b` of 128 elements; gives canonical residues.
+///
+/// One half of the block alone would leave the multiplier waiting: its layers are short chains of dependent operations.
 ///
 /// # Safety
-/// `64·b < t.n`.
+/// `128·b < t.n`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn forward_last(t: &Transform, b: usize) {
+unsafe fn forward_last<const OPEN: bool>(t: &Transform, b: usize) {
     let m = t.m;
-    let blocks = t.n / 64;
-    // SAFETY: the block's 64 words lie in the limb; twiddle indices are below 8·blocks < n.
+    // SAFETY: the block's 128 words lie in the limb; twiddle indices are below 16·blocks < n.
     unsafe {
-        let p = t.a.add(64 * b);
-        let mut f = [factor(Shoup::default()); 8];
-        for (k, f) in f.iter_mut().enumerate().skip(1) {
-            let level = usize::BITS - 1 - k.leading_zeros();
-            *f = t.twiddle(((blocks + b) << level) + k - (1 << level));
-        }
-        let mut v = [_mm512_setzero_si512(); 8];
+        let p = t.a.add(128 * b);
+        let f = forward_factors::<16>(t, t.n / 128, b);
+        let mut v = [_mm512_setzero_si512(); 16];
         for (k, v) in v.iter_mut().enumerate() {
             *v = _mm512_loadu_si512(p.add(8 * k).cast());
         }
-        forward_layers(&m, &mut v, &f);
-        let mut v = transpose(v);
-        let tail = t.tail(b, b as isize + AHEAD);
-        for (level, half) in [4, 2, 1].into_iter().enumerate() {
-            for x in (0..8).filter(|x| x & half == 0) {
-                butterfly(&m, &mut v, x, x + half, |y| {
-                    tail.mul(&m, y, level, x / (2 * half))
-                });
+        forward_layer::<16, 8, OPEN>(&m, &mut v, &f);
+        forward_layer::<16, 4, OPEN>(&m, &mut v, &f);
+        forward_layer::<16, 2, OPEN>(&m, &mut v, &f);
+        forward_layer::<16, 1, OPEN>(&m, &mut v, &f);
+        let mut v = transposes(v);
+        let ahead = 2 * b as isize + AHEAD;
+        let tail = [t.tail(2 * b, ahead), t.tail(2 * b + 1, ahead + 1)];
+        forward_tail::<0, 4, OPEN>(&m, &mut v, &tail);
+        forward_tail::<1, 2, OPEN>(&m, &mut v, &tail);
+        forward_tail::<2, 1, OPEN>(&m, &mut v, &tail);
+        let canonical = |x: __m512i| {
+            if OPEN {
+                let x = _mm512_and_si512(close(t, x), m.mask);
+                subtract_if_above(x, m.q)
+            } else {
+                m.canonical(x)
+            }
+        };
+        for (k, v) in v.into_iter().enumerate() {
+            for (i, v) in transpose(v.map(canonical)).iter().enumerate() {
+                _mm512_storeu_si512(p.add(64 * k + 8 * i).cast(), *v);
             }
         }
-        let v = transpose(v.map(|x| m.canonical(x)));
-        for (k, v) in v.iter().enumerate() {
-            _mm512_storeu_si512(p.add(8 * k).cast(), *v);
-        }
+    }
+}
+
+/// The layer of stride HALF, 2^LEVEL twiddles per group, of two transposed halves.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn forward_tail<const LEVEL: usize, const HALF: usize, const OPEN: bool>(
+    m: &Wide,
+    v: &mut [[__m512i; 8]; 2],
+    tail: &[Tail; 2],
+) {
+    for pair in 0..8 {
+        let (h, group, lane) = (pair % 2, pair / 2 / HALF, pair / 2 % HALF);
+        let x = 2 * HALF * group + lane;
+        butterfly::<OPEN>(m, &mut v[h], x, x + HALF, |y| {
+            tail[h].mul::<OPEN>(m, y, LEVEL, group)
+        });
     }
 }
 
@@ -333,67 +441,68 @@ pub(crate) fn inverse(
     a: &mut [u64],
 ) {
     let t = Transform::new(q, w, ws, tail, a);
-    let layers = t.n.trailing_zeros() - 6;
+    let layers = t.n.trailing_zeros() - 7;
     // The last layer multiplies by 1/n too.
     let both = q.shoup(q.mul(scale.w, w[1]));
     // SAFETY: the one block of size n at level 1.
-    unsafe { inverse_block(&t, layers, 0, [scale, both]) }
+    unsafe {
+        if q.q < OPEN_LIMIT {
+            inverse_block::<true>(&t, layers, 0, [scale, both])
+        } else {
+            inverse_block::<false>(&t, layers, 0, [scale, both])
+        }
+    }
     if layers == 0 {
         super::limb::mul_scalar(q, a, scale);
     }
 }
 
-/// All layers of block `i` of size 64·2^layers.
+/// All layers of block `i` of size 128·2^layers.
 ///
 /// # Safety
 /// Block `i` of that size lies in the limb.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn inverse_block(t: &Transform, layers: u32, i: usize, scale: [Shoup; 2]) {
+unsafe fn inverse_block<const OPEN: bool>(t: &Transform, layers: u32, i: usize, scale: [Shoup; 2]) {
     // SAFETY: the 2^k blocks that begin at i·2^k are the parts of block i.
     unsafe {
         if layers == 0 {
-            return inverse_first(t, i);
+            return inverse_first::<OPEN>(t, i);
         }
         let k = pass_layers(layers);
         for part in i << k..(i + 1) << k {
-            inverse_block(t, layers - k, part, scale);
+            inverse_block::<OPEN>(t, layers - k, part, scale);
         }
-        match (k, 64 << layers == t.n) {
-            (1, false) => inverse_pass::<2, false>(t, layers, i, scale),
-            (1, true) => inverse_pass::<2, true>(t, layers, i, scale),
-            (2, false) => inverse_pass::<4, false>(t, layers, i, scale),
-            (2, true) => inverse_pass::<4, true>(t, layers, i, scale),
-            (3, false) => inverse_pass::<8, false>(t, layers, i, scale),
-            (3, true) => inverse_pass::<8, true>(t, layers, i, scale),
-            (_, false) => inverse_pass::<16, false>(t, layers, i, scale),
-            (_, true) => inverse_pass::<16, true>(t, layers, i, scale),
+        match (k, 128 << layers == t.n) {
+            (1, false) => inverse_pass::<2, false, OPEN>(t, layers, i, scale),
+            (1, true) => inverse_pass::<2, true, OPEN>(t, layers, i, scale),
+            (2, false) => inverse_pass::<4, false, OPEN>(t, layers, i, scale),
+            (2, true) => inverse_pass::<4, true, OPEN>(t, layers, i, scale),
+            (3, false) => inverse_pass::<8, false, OPEN>(t, layers, i, scale),
+            (3, true) => inverse_pass::<8, true, OPEN>(t, layers, i, scale),
+            (_, false) => inverse_pass::<16, false, OPEN>(t, layers, i, scale),
+            (_, true) => inverse_pass::<16, true, OPEN>(t, layers, i, scale),
         }
     }
 }
 
-/// The last log2 R layers of block `i` of size 64·2^layers. Keeps x < 2q; if LAST, multiplies by `scale[0]` = 1/n as well
+/// The last log2 R layers of block `i` of size 128·2^layers. Takes and leaves x < 2q, if OPEN in the lowest 52 bits; if LAST, multiplies by `scale[0]` = 1/n as well
 /// (`scale[1]` = 1/n times the last twiddle) and gives canonical residues.
 ///
 /// # Safety
 /// As for [`inverse_block`], and log2 R <= layers.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn inverse_pass<const R: usize, const LAST: bool>(
+unsafe fn inverse_pass<const R: usize, const LAST: bool, const OPEN: bool>(
     t: &Transform,
     layers: u32,
     i: usize,
     scale: [Shoup; 2],
 ) {
-    let size = 64usize << layers;
+    let size = 128usize << layers;
     let (blocks, stride) = (t.n / size, size / R);
     let m = t.m;
     // SAFETY: the mirrored twiddle indices are below R·blocks <= n; the addresses are i·size + j + k·stride + lane < n.
     unsafe {
-        let mut f = [factor(Shoup::default()); R];
-        for (k, f) in f.iter_mut().enumerate().skip(1) {
-            let level = usize::BITS - 1 - k.leading_zeros();
-            // Group g = k - 2^level of block i at this level: index 2M - 1 - (i·2^level + g) with M = blocks·2^level.
-            *f = t.twiddle(((2 * blocks - i) << level) - 1 - (k - (1 << level)));
-        }
+        let f = inverse_factors::<R>(t, blocks, i);
         let scale = scale.map(|s| factor(s));
         let start = t.a.add(i * size);
         for j in (0..stride).step_by(8) {
@@ -402,14 +511,18 @@ unsafe fn inverse_pass<const R: usize, const LAST: bool>(
             for (k, v) in v.iter_mut().enumerate() {
                 *v = _mm512_loadu_si512(p.add(k * stride).cast());
             }
-            inverse_layers::<R, LAST>(&m, &mut v, &f);
+            inverse_layers::<R, LAST, OPEN>(&m, m.q2, &mut v, &f);
             if LAST {
+                let bound = if OPEN { multiple::<R>(m.q) } else { m.q2 };
                 for x in 0..R / 2 {
                     let y = x + R / 2;
-                    let d = _mm512_add_epi64(_mm512_sub_epi64(v[y], v[x]), m.q2);
+                    let d = _mm512_sub_epi64(_mm512_add_epi64(v[y], bound), v[x]);
                     v[x] = m.shoup(_mm512_add_epi64(v[x], v[y]), scale[0]);
                     v[y] = m.shoup(d, scale[1]);
                 }
+            }
+            if OPEN && !LAST {
+                v[..R / 2].iter_mut().for_each(|x| *x = close(t, *x));
             }
             for (k, v) in v.iter().enumerate() {
                 _mm512_storeu_si512(p.add(k * stride).cast(), *v);
@@ -418,90 +531,131 @@ unsafe fn inverse_pass<const R: usize, const LAST: bool>(
     }
 }
 
-/// The layers of strides 1, 2, … between registers, without the last if LAST; `f[2^level + g]` is the factor of group g at that
-/// level.
+/// R·x for a power of two R.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn inverse_layers<const R: usize, const LAST: bool>(
+fn multiple<const R: usize>(x: __m512i) -> __m512i {
+    _mm512_sll_epi64(x, _mm_set_epi64x(0, i64::from(R.trailing_zeros())))
+}
+
+/// The layers of strides 1, 2, … between registers, without the last if LAST; `f[2^level + g]` is the factor of group g at that
+/// level. Elements are below `bound` before, and below bound·R after if OPEN.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn inverse_layers<const R: usize, const LAST: bool, const OPEN: bool>(
     m: &Wide,
+    bound: __m512i,
     v: &mut [__m512i; R],
     f: &[Factor; R],
 ) {
     let end = if LAST { R / 2 } else { R };
     if end > 1 {
-        inverse_layer::<R, 1>(m, v, f);
+        inverse_layer::<R, 1, OPEN>(m, bound, v, f);
     }
     if end > 2 {
-        inverse_layer::<R, 2>(m, v, f);
+        inverse_layer::<R, 2, OPEN>(m, bound, v, f);
     }
     if end > 4 {
-        inverse_layer::<R, 4>(m, v, f);
+        inverse_layer::<R, 4, OPEN>(m, bound, v, f);
     }
     if end > 8 {
-        inverse_layer::<R, 8>(m, v, f);
+        inverse_layer::<R, 8, OPEN>(m, bound, v, f);
     }
 }
 
-/// One inverse layer between registers that lie HALF apart, as [`forward_layer`].
+/// One inverse layer between registers that lie HALF apart, as [`forward_layer`]; elements have grown by HALF since `bound`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn inverse_layer<const R: usize, const HALF: usize>(
+fn inverse_layer<const R: usize, const HALF: usize, const OPEN: bool>(
     m: &Wide,
+    bound: __m512i,
     v: &mut [__m512i; R],
     f: &[Factor; R],
 ) {
+    let bound = if OPEN { multiple::<HALF>(bound) } else { m.q2 };
     for pair in 0..R / 2 {
         let (group, lane) = (pair / HALF, pair % HALF);
         let x = 2 * HALF * group + lane;
-        inverse_butterfly(m, v, x, x + HALF, |y| {
-            m.shoup_lazy(y, f[R / (2 * HALF) + group])
+        inverse_butterfly::<OPEN>(m, bound, v, x, x + HALF, |y| {
+            times::<OPEN>(m, y, f[R / (2 * HALF) + group])
         });
     }
 }
 
-/// The first six inverse layers of block `b` of 64 elements. Takes canonical residues, leaves x < 2q.
+/// The first seven inverse layers of block `b` of 128 elements. Takes canonical residues, leaves x < 2q, if OPEN in the lowest 52
+/// bits.
 ///
 /// The mirrored twiddles are those of block `blocks-1-b` with groups and lanes in reverse order, so the rows enter the
 /// transposition in reverse order.
 ///
 /// # Safety
-/// `64·b < t.n`.
+/// `128·b < t.n`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn inverse_first(t: &Transform, b: usize) {
+unsafe fn inverse_first<const OPEN: bool>(t: &Transform, b: usize) {
     let m = t.m;
-    let blocks = t.n / 64;
-    // SAFETY: the block's 64 words lie in the limb; twiddle indices are below 8·blocks < n, the mirrored block is below blocks.
+    let blocks = t.n / 128;
+    // SAFETY: the block's 128 words lie in the limb; twiddle indices are below 16·blocks < n, the mirrored block is below blocks.
     unsafe {
-        let p = t.a.add(64 * b);
-        // nothing has touched the limb yet, and the passes in between hide its order from the processor's own prefetching
-        for line in 0..8 {
-            _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(64 * DATA_AHEAD + 8 * line).cast());
+        let p = t.a.add(128 * b);
+        // Nothing has touched the limb yet, and the passes in between hide its order from the processor's own prefetching.
+        for line in 0..16 {
+            _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(DATA_AHEAD + 8 * line).cast());
         }
-        let mut v = [_mm512_setzero_si512(); 8];
+        let mut v = [_mm512_setzero_si512(); 16];
         for (k, v) in v.iter_mut().enumerate() {
-            *v = _mm512_loadu_si512(p.add(8 * (7 - k)).cast());
+            *v = _mm512_loadu_si512(p.add(8 * (15 - k)).cast());
         }
-        let mut v = transpose(v);
-        let tail = t.tail(blocks - 1 - b, (blocks - 1 - b) as isize - AHEAD);
-        for (level, half) in [4, 2, 1].into_iter().enumerate().rev() {
-            for x in (0..8).filter(|x| x & half == 0) {
-                let mirrored = (1 << level) - 1 - x / (2 * half);
-                inverse_butterfly(&m, &mut v, x, x + half, |y| {
-                    tail.mul(&m, y, level, mirrored)
-                });
-            }
+        let mut v = transposes(v);
+        let mirrored = 2 * (blocks - 1 - b);
+        let ahead = mirrored as isize - AHEAD;
+        let tail = [t.tail(mirrored, ahead), t.tail(mirrored + 1, ahead + 1)];
+        // Sums of 1, 2 and 4 residues.
+        inverse_tail::<2, 1, OPEN>(&m, &mut v, &tail);
+        inverse_tail::<1, 2, OPEN>(&m, &mut v, &tail);
+        inverse_tail::<0, 4, OPEN>(&m, &mut v, &tail);
+        let ends = [transpose(v[1]), transpose(v[0])];
+        let mut v = [_mm512_setzero_si512(); 16];
+        for (k, v) in v.iter_mut().enumerate() {
+            *v = ends[k / 8][7 - k % 8];
         }
-        let mut v = transpose(v);
-        v.reverse();
-        let mut f = [factor(Shoup::default()); 8];
-        for (k, f) in f.iter_mut().enumerate().skip(1) {
-            let level = usize::BITS - 1 - k.leading_zeros();
-            *f = t.twiddle(((2 * blocks - b) << level) - 1 - (k - (1 << level)));
+        let f = inverse_factors::<16>(t, blocks, b);
+        if OPEN {
+            // Sums of 8 residues: two more layers reach 32q, which only the first of every four registers does.
+            let bound = multiple::<8>(m.q);
+            inverse_layer::<16, 1, OPEN>(&m, bound, &mut v, &f);
+            inverse_layer::<16, 2, OPEN>(&m, bound, &mut v, &f);
+            v.iter_mut().step_by(4).for_each(|x| *x = close(t, *x));
+            // The others are below 4q, as sums of two products at most.
+            inverse_layer::<16, 4, OPEN>(&m, m.q, &mut v, &f);
+            inverse_layer::<16, 8, OPEN>(&m, m.q, &mut v, &f);
+            v[..8].iter_mut().for_each(|x| *x = close(t, *x));
+        } else {
+            inverse_layer::<16, 1, OPEN>(&m, m.q2, &mut v, &f);
+            inverse_layer::<16, 2, OPEN>(&m, m.q2, &mut v, &f);
+            inverse_layer::<16, 4, OPEN>(&m, m.q2, &mut v, &f);
+            inverse_layer::<16, 8, OPEN>(&m, m.q2, &mut v, &f);
         }
-        inverse_layers::<8, false>(&m, &mut v, &f);
         for (k, v) in v.iter().enumerate() {
             _mm512_storeu_si512(p.add(8 * k).cast(), *v);
         }
+    }
+}
+
+/// The inverse layer of stride HALF, 2^LEVEL twiddles per group, of two transposed halves; elements are sums of HALF residues.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn inverse_tail<const LEVEL: usize, const HALF: usize, const OPEN: bool>(
+    m: &Wide,
+    v: &mut [[__m512i; 8]; 2],
+    tail: &[Tail; 2],
+) {
+    let bound = if OPEN { multiple::<HALF>(m.q) } else { m.q2 };
+    for pair in 0..8 {
+        let (h, group, lane) = (pair % 2, pair / 2 / HALF, pair / 2 % HALF);
+        let x = 2 * HALF * group + lane;
+        inverse_butterfly::<OPEN>(m, bound, &mut v[h], x, x + HALF, |y| {
+            tail[h].mul::<OPEN>(m, y, LEVEL, (1 << LEVEL) - 1 - group)
+        });
     }
 }
