@@ -172,20 +172,17 @@ impl Bootstrap {
         } else {
             real
         };
-        // sin(2πv) ≈ 2π·x·S₀/q₀, read as gain·x. Only the first map's plaintexts, of short period, see the gain: the others are
-        // the same for all gains and are kept encoded.
+        // sin(2πv) ≈ 2π·x·S₀/q₀, read as gain·x. Only the first map's plaintexts, of short period, see the gain and the target's
+        // scale: the others are the same for all bootstraps of these slots and are kept encoded once.
         let here = a.info(&y);
         let unit = here.scale * 2.0 * std::f64::consts::PI * base_scale / p.modulus(Level::new(0));
         // coefficients of a message with slots up to 1/2
         y = a.assume_bound(&a.with_scale(&y, unit / self.gain)?, 0.5 * self.gain)?;
         let to = p.scale(Level::new(self.target));
-        let levels = transforms.slot_to_coeff.len();
-        for (i, map) in transforms.slot_to_coeff.iter().enumerate() {
-            let scale = if i + 1 == levels {
-                to
-            } else {
-                unit * (to / unit).powf((i + 1) as f64 / levels as f64)
-            };
+        let maps = &transforms.slot_to_coeff;
+        let ratio = (p.scale(p.residual()) / unit).powf(1.0 / maps.len() as f64);
+        for (map, after) in maps.iter().zip((0..maps.len()).rev()) {
+            let scale = (0..after).fold(to, |scale, _| scale / ratio);
             y = a.linear(&[y], map, scale)?.swap_remove(0);
         }
         a.assume_bound(&a.with_slots(&y, self.slots)?, 0.5 * self.gain)

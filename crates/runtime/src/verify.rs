@@ -264,6 +264,16 @@ impl VerifiedPlan {
         let total = meter.cost();
         // buffers that wait to be used again, next to those in use
         let pool = peak.min(ring::buffer::POOL_BYTES as u64);
+        if std::env::var_os("PV_MEM").is_some() {
+            eprintln!(
+                "weights {} keys {} tables {} transforms {} peak {}",
+                weight_bytes(&plan) >> 20,
+                key_memory(&parameters, &keys) >> 20,
+                table_bytes(&parameters) >> 20,
+                transform_bytes(&plan, &parameters) >> 20,
+                peak >> 20
+            );
+        }
         let mut verified = Self {
             digest,
             facts: PlanFacts {
@@ -580,19 +590,19 @@ pub fn key_memory(parameters: &Parameters, keys: &KeyRequest) -> u64 {
         .sum()
 }
 
-/// Bytes of the bootstraps' diagonals, which an evaluator keeps encoded: for each slot count and target (and gain, for
-/// SlotToCoeff) one group of butterflies per level, of which only the outermost have the full period.
+/// Bytes of the bootstraps' diagonals, which an evaluator keeps encoded: for each slot count (and, for SlotToCoeff's first map,
+/// target and gain) one group of butterflies per level, of which only the outermost have the full period.
 fn transform_bytes(plan: &Plan, parameters: &Parameters) -> u64 {
     let Some(spec) = parameters.bootstrap() else {
         return 0;
     };
     let full = parameters.max_slots();
-    let mut down = BTreeSet::new();
-    let mut up = BTreeSet::new();
+    let mut slots = BTreeSet::new();
+    let mut first = BTreeSet::new();
     for step in &plan.steps {
         if let Operation::Bootstrap { bootstrap: b, .. } = &step.operation {
-            down.insert((b.slots, b.target));
-            up.insert((b.slots, b.target, b.gain.to_bits()));
+            slots.insert(b.slots);
+            first.insert((b.slots, b.target, b.gain.to_bits()));
         }
     }
     // (terms, period) of each group from the small strides up
@@ -621,29 +631,23 @@ fn transform_bytes(plan: &Plan, parameters: &Parameters) -> u64 {
     // a period of p complex slots is kept as 2p words per limb
     let bytes = |terms: u64, period: u64, limbs: u64| terms * limbs * 16 * period;
     let mut total = 0;
-    for (slots, target) in down {
-        let mut level = parameters.top(Level::new(target));
+    let top = parameters.top(parameters.residual());
+    for slots in slots {
+        let mut level = top;
         for (terms, period) in groups(slots, spec.coeff_to_slot.levels).into_iter().rev() {
             total += bytes(terms, period, limbs(level));
             level = parameters.below(level).unwrap_or(level);
         }
-    }
-    for (slots, target, _) in up {
-        let mut level = Level::new(target);
-        let top = parameters.top(level);
-        for (i, (terms, period)) in groups(slots, spec.slot_to_coeff.levels)
-            .into_iter()
-            .enumerate()
-            .rev()
-        {
+        // the last map also brings both halves together
+        let merged = if slots < full { 2 } else { 1 };
+        let different = first.iter().filter(|f| f.0 == slots).count() as u64;
+        level = parameters.residual();
+        let count = spec.slot_to_coeff.levels;
+        for (i, (terms, period)) in groups(slots, count).into_iter().enumerate().rev() {
             level = parameters.above(level, top);
-            // the last map also brings both halves together
-            let merged = if i + 1 == spec.slot_to_coeff.levels && slots < full {
-                2
-            } else {
-                1
-            };
-            total += bytes(terms * merged, period, limbs(level));
+            let times =
+                if i == 0 { different } else { 1 } * if i + 1 == count { merged } else { 1 };
+            total += bytes(terms * times, period, limbs(level));
         }
     }
     total

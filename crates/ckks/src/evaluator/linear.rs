@@ -56,6 +56,11 @@ impl Evaluator {
         level: crate::Level,
         scale: f64,
     ) -> Result<Arc<Plains>, Error> {
+        // scales that differ by the order of operations only are one: kept plaintexts do not depend on who came first
+        let scale = match map.pin() {
+            Some(_) => f64::from_bits((scale.to_bits() + 0x80) & !0xff),
+            None => scale,
+        };
         let make = || -> Result<Vec<Vec<i64>>, Error> {
             map.terms()
                 .par_iter()
@@ -71,7 +76,7 @@ impl Evaluator {
         let Some(pin) = map.pin() else {
             return Ok(Arc::new(Plains::Coefficients(make()?)));
         };
-        // one set of limbs serves every target level; scales differ where a target's canonical scale or a gain enters
+        // one set of limbs serves every target level; scales differ where a gain enters
         let key = (pin, level.index(), scale.to_bits());
         if let Some(found) = lock(&self.pinned).get(&key) {
             return Ok(found.clone());
