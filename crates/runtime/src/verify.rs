@@ -264,16 +264,6 @@ impl VerifiedPlan {
         let total = meter.cost();
         // buffers that wait to be used again, next to those in use
         let pool = peak.min(ring::buffer::POOL_BYTES as u64);
-        if std::env::var_os("PV_MEM").is_some() {
-            eprintln!(
-                "weights {} keys {} tables {} transforms {} peak {}",
-                weight_bytes(&plan) >> 20,
-                key_memory(&parameters, &keys) >> 20,
-                table_bytes(&parameters) >> 20,
-                transform_bytes(&plan, &parameters) >> 20,
-                peak >> 20
-            );
-        }
         let mut verified = Self {
             digest,
             facts: PlanFacts {
@@ -546,19 +536,28 @@ fn value_bytes(parameters: &Parameters, level: Level) -> u64 {
     2 * 8 * (parameters.limbs(level).len() * parameters.n()) as u64
 }
 
-/// Bytes that a step needs beside what is alive: rotated copies modulo QP, digits, an accumulator.
+/// Bytes that a step needs beside what is alive: a pair of sums modulo QP for every giant step, a pair in all, and digits; rotated
+/// copies exist for a few limbs at a time. A polynomial keeps its powers.
 fn working_bytes(parameters: &Parameters, operation: &Operation, level: Level) -> u64 {
     let extended = |level: Level| {
         8 * ((parameters.limbs(level).len() + parameters.special().len()) * parameters.n()) as u64
     };
     match operation {
         Operation::Linear { map, .. } => {
-            let babies: usize = (0..map.inputs()).map(|i| map.babies(i).len()).sum();
-            extended(level) * (2 * babies as u64 + parameters.dnum_at(level) + 6)
+            let giants: usize = (0..map.outputs()).map(|o| map.giants(o).len()).sum();
+            let (inputs, outputs) = (map.inputs() as u64, map.outputs() as u64);
+            extended(level) * (2 * giants as u64 + 2 * outputs + inputs + 2)
         }
         Operation::Bootstrap { bootstrap, .. } => {
             let top = parameters.top(Level::new(bootstrap.target));
-            extended(top) * (2 * 16 + parameters.dnum_at(top) + 6)
+            let stages = parameters.bootstrap().map_or(0, |b| {
+                parameters
+                    .max_slots()
+                    .ilog2()
+                    .div_ceil(b.coeff_to_slot.levels as u32)
+            });
+            // half of the bits of a map's diagonals are giant steps
+            extended(top) * ((2 << (stages + 1) / 2) + 5)
         }
         _ => extended(level) * (parameters.dnum_at(level) + 8),
     }

@@ -42,7 +42,7 @@ pub(crate) struct Decomposed {
 
 /// How many limbs one task works on at a time: what a basis conversion reads is then read once for all of them, and what it
 /// gives still lies in a near cache when it is used.
-const CHUNK: usize = 4;
+const CHUNK: usize = 2;
 
 /// Coefficients of an inner product at a time: both halves of a key's digits are made where the nearest caches hold them.
 const TILE: usize = 4096;
