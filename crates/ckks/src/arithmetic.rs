@@ -25,6 +25,10 @@ pub fn same_scale(x: f64, y: f64) -> bool {
 ///
 /// An override of a provided method may only be faster: it never changes levels, scales or rotation keys.
 /// Rotations are to the left: `rotate(x, k)[j] = x[j + k]`.
+///
+/// # Errors
+/// Every operation refuses operands whose levels, scales, degrees or slots do not fit together, and a key that is missing: see [`Error`].
+#[allow(clippy::missing_errors_doc, reason = "said once, above")]
 pub trait Arithmetic {
     /// A ciphertext, a vector, or a record of what is known about one.
     type Value: Clone + Send + Sync;
