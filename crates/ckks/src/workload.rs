@@ -12,7 +12,7 @@ use crate::{
 use rand_core::{CryptoRng, RngCore};
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
-use ring::{Expander, Modulus, Ntt, RnsPoly};
+use ring::{Expander, Ntt, RnsPoly};
 
 /// Clocks read, or the time between two readings, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -454,40 +454,36 @@ impl RngCore for Fixed {
     }
 }
 
-/// The reference: 512 sums of 1440 products modulo one 50-bit prime, over and over the same two vectors of 4 KiB, which stay in
-/// the first cache, by `ring::limb::dot`.
+/// [`ring::reference`](mod@ring::reference) with its operands: what all times are compared with.
 #[derive(Debug)]
 pub struct Reference {
-    q: Modulus,
-    x: Vec<u64>,
-    y: Vec<u64>,
-    out: Vec<u64>,
+    x: [u64; ring::reference::WORDS],
+    y: [u64; ring::reference::WORDS],
+    out: [u64; ring::reference::WORDS],
+}
+
+impl Default for Reference {
+    fn default() -> Self {
+        let words = |seed| {
+            let mut rng = Fixed(seed);
+            std::array::from_fn(|_| rng.next_u64() >> 14)
+        };
+        Self {
+            x: words(1),
+            y: words(2),
+            out: [0; ring::reference::WORDS],
+        }
+    }
 }
 
 impl Reference {
-    /// Words of each vector.
-    pub const WORDS: usize = 512;
-    /// Products summed for each word.
-    pub const TERMS: usize = 1440;
-
-    /// Modulo q₀ of a parameter set.
-    pub fn new(p: &Parameters) -> Self {
-        let q = *p.prime(0);
-        let x: Vec<u64> = (0..Self::WORDS as u64)
-            .map(|i| q.reduce(i.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
-            .collect();
-        let y = x.iter().map(|&v| q.mul(v, v)).collect();
-        Self {
-            q,
-            x,
-            y,
-            out: vec![0; Self::WORDS],
-        }
-    }
     /// Once.
     pub fn run(&mut self) {
-        let pairs = vec![(&self.x[..], &self.y[..]); Self::TERMS];
-        ring::limb::dot(&self.q, &mut self.out, &pairs);
+        ring::reference(
+            std::hint::black_box(&mut self.out),
+            std::hint::black_box(&self.x),
+            std::hint::black_box(&self.y),
+        );
         std::hint::black_box(&self.out);
     }
 }
@@ -540,7 +536,7 @@ fn probe_with(
             }
             Ok(median(&mut times))
         };
-    let mut reference = Reference::new(p);
+    let mut reference = Reference::default();
     // a hundred at a time: 10 ms
     let reference = sample(100, &mut || {
         reference.run();

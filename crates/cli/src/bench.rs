@@ -136,7 +136,7 @@ pub(crate) fn bench(a: &BenchArgs, threads: usize) -> Result<()> {
             }
         };
     if wanted("reference") {
-        let mut reference = Reference::new(&p);
+        let mut reference = Reference::default();
         let t = time(a.runs, || {
             reference.run();
             Ok(())
@@ -144,7 +144,7 @@ pub(crate) fn bench(a: &BenchArgs, threads: usize) -> Result<()> {
         show(
             &mut rows,
             Row {
-                n: Reference::WORDS,
+                n: ring::reference::WORDS,
                 ..plain_row("reference".into(), 1, 1, t, a.runs)
             },
         );
