@@ -176,10 +176,7 @@ fn tables(rows: &[Row]) -> Option<String> {
         ),
     );
     let one: Vec<&Row> = rows.iter().filter(|r| r.threads == 1).collect();
-    let many = |row: &Row| {
-        rows.iter()
-            .find(|r| r.threads == most && most > 1 && r.same(row))
-    };
+    let many = |row: &Row| rows.iter().find(|r| r.threads == most && r.same(row));
     let (bootstraps, operations): (Vec<&Row>, Vec<&Row>) =
         one.into_iter().partition(|r| r.slots.is_some());
     if !operations.is_empty() {
@@ -193,7 +190,11 @@ fn tables(rows: &[Row]) -> Option<String> {
                 "references",
                 "target",
                 &format!("wall ms, {}", plural(most)),
-                &format!("GB/s, 1 and {}", plural(most)),
+                &if most > 1 {
+                    format!("GB/s, 1 and {}", plural(most))
+                } else {
+                    "GB/s".into()
+                },
                 "best other library, CPU ms",
                 "its time ÷ ours",
             ],
@@ -213,10 +214,10 @@ fn tables(rows: &[Row]) -> Option<String> {
                     digits(row.references),
                     or_none(peer.and_then(|p| p.target).map(|t| format!("{t}"))),
                     or_none(many.map(|m| digits(m.wall_ms))),
-                    or_none(speed(row).map(|one| {
-                        many.and_then(speed)
-                            .map_or(one.clone(), |all| format!("{one}, {all}"))
-                    })),
+                    match (speed(row), many.filter(|_| most > 1).and_then(speed)) {
+                        (Some(one), Some(all)) => format!("{one}, {all}"),
+                        (one, _) => or_none(one),
+                    },
                     or_none(peer.map(|p| format!("{}, {}", digits(p.cpu_ms), p.library))),
                     or_none(peer.map(|p| format!("{:.1}", p.cpu_ms / row.cpu_ms))),
                 ],
