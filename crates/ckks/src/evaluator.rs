@@ -174,6 +174,10 @@ impl Evaluator {
     pub fn keys(&self) -> &EvaluationKeys {
         &self.keys
     }
+    /// Gives the keys back and drops all else, such as the encoded diagonals of bootstraps: gigabytes after several kinds of them.
+    pub fn into_keys(self) -> EvaluationKeys {
+        self.keys
+    }
     pub(crate) fn permutation(&self, g: u64) -> Arc<Vec<u32>> {
         lock(&self.permutations)
             .entry(g)

@@ -79,6 +79,20 @@ impl ParametersSpec {
             log_scale: 40,
         }
     }
+    /// The preset without bootstrapping at N = 2^16: q0 50 │ 26 × 45, P = 10 × 46, dnum 3; log QP 1680. As many limbs as other
+    /// libraries' sets for the same security, to compare single operations with theirs.
+    pub fn levelled() -> Self {
+        Self {
+            name: "levelled-16".into(),
+            residual: Zone {
+                levels: 26,
+                bits: vec![45],
+            },
+            bootstrap: None,
+            log_scale: 45,
+            ..Self::standard()
+        }
+    }
     fn standard_bootstrap() -> BootstrapSpec {
         BootstrapSpec {
             slot_to_coeff: Zone {

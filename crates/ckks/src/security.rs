@@ -191,6 +191,18 @@ mod tests {
     }
 
     #[test]
+    fn the_levelled_set_is_secure_and_has_27_limbs() {
+        let p = Parameters::new(ParametersSpec::levelled()).expect("secure");
+        assert_eq!((p.security_bits(), p.n()), (128, 1 << 16));
+        assert!(p.log_qp() < 1747.0 && p.bootstrap().is_none());
+        assert_eq!(p.limbs(p.residual()).len(), 27);
+        assert_eq!(
+            p.digits().iter().map(|d| d.len()).collect::<Vec<_>>(),
+            [9, 9, 9]
+        );
+    }
+
+    #[test]
     fn the_law_of_the_integer_part_is_the_b_spline() {
         // against the textbook sum with alternating signs, in integers
         for h in [1i128, 2, 3, 8, 15, 20] {

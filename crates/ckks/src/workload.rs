@@ -12,7 +12,7 @@ use crate::{
 use rand_core::{CryptoRng, RngCore};
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
-use ring::{Expander, Modulus, Ntt, RnsPoly};
+use ring::{Expander, Ntt, RnsPoly};
 
 /// Clocks read, or the time between two readings, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -30,8 +30,18 @@ pub struct Reading {
 pub fn time<E>(
     runs: usize,
     clock: &dyn Fn() -> Reading,
-    mut call: impl FnMut() -> Result<(), E>,
+    call: impl FnMut() -> Result<(), E>,
 ) -> Result<Reading, E> {
+    Ok(medians(&sample(runs, clock, call, || {})?))
+}
+
+/// One reading for each run, after a run that warms up; `between` is carried out before the first, between runs and after the last.
+fn sample<E>(
+    runs: usize,
+    clock: &dyn Fn() -> Reading,
+    mut call: impl FnMut() -> Result<(), E>,
+    mut between: impl FnMut(),
+) -> Result<Vec<Reading>, E> {
     let mut once = |inner: usize| -> Result<Reading, E> {
         let start = clock();
         for _ in 0..inner {
@@ -50,19 +60,72 @@ pub fn time<E>(
         reason = "clamped"
     )]
     let inner = (0.01 / first.wall.max(1e-9)).ceil().clamp(1.0, 10_000.0) as usize;
-    let (mut cpu, mut wall) = (Vec::new(), Vec::new());
-    for _ in 0..runs.max(1) {
-        let reading = once(inner)?;
-        cpu.push(reading.cpu);
-        wall.push(reading.wall);
-    }
-    Ok(Reading {
-        cpu: median(&mut cpu),
-        wall: median(&mut wall),
+    between();
+    (0..runs.max(1))
+        .map(|_| {
+            let reading = once(inner)?;
+            between();
+            Ok(reading)
+        })
+        .collect()
+}
+
+/// What [`time_beside_reference`] gives.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Timing {
+    /// Medians of one call.
+    pub taken: Reading,
+    /// Median over the runs of CPU time in units of the reference: a run's time over the median of the references before and
+    /// after it.
+    pub references: f64,
+    /// Median CPU seconds of one reference meanwhile.
+    pub reference: f64,
+}
+
+/// References before and after every run: about 1 ms, in which the machine is as fast as in the run beside it.
+const REFERENCES: usize = 9;
+
+/// As [`time`], with the reference before and after every run.
+///
+/// # Errors
+/// What the call refuses.
+pub fn time_beside_reference<E>(
+    runs: usize,
+    clock: &dyn Fn() -> Reading,
+    call: impl FnMut() -> Result<(), E>,
+) -> Result<Timing, E> {
+    let mut reference = Reference::default();
+    let mut references: Vec<[f64; REFERENCES]> = Vec::new();
+    let taken = sample(runs, clock, call, || {
+        // brings its operands back into the first cache
+        reference.run();
+        references.push(std::array::from_fn(|_| {
+            let start = clock().cpu;
+            reference.run();
+            clock().cpu - start
+        }));
+    })?;
+    let ratios = taken
+        .iter()
+        .zip(references.windows(2))
+        .map(|(t, beside)| t.cpu / median(beside.iter().flatten().copied()));
+    Ok(Timing {
+        references: median(ratios),
+        reference: median(references.iter().flatten().copied()),
+        taken: medians(&taken),
     })
 }
 
-fn median(v: &mut [f64]) -> f64 {
+fn medians(readings: &[Reading]) -> Reading {
+    Reading {
+        cpu: median(readings.iter().map(|r| r.cpu)),
+        wall: median(readings.iter().map(|r| r.wall)),
+    }
+}
+
+/// The upper one of an even number; there is at least one.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut v: Vec<f64> = values.collect();
     v.sort_by(f64::total_cmp);
     v[v.len() / 2]
 }
@@ -113,7 +176,7 @@ impl Subjects {
     }
 }
 
-/// The circuits on one ciphertext.
+/// The circuits on a ciphertext; `add` and `mul_relin_rescale` take a second one.
 pub const CIRCUITS: [&str; 8] = [
     "add",
     "mul_plain",
@@ -132,18 +195,18 @@ pub const CIRCUITS: [&str; 8] = [
 pub fn circuit<A: Arithmetic>(
     a: &A,
     name: &str,
-    x: &A::Value,
+    [x, y]: [&A::Value; 2],
     subjects: &Subjects,
 ) -> Result<(), Error> {
     let p = a.parameters();
     let level = a.info(x).level;
     match name {
-        "add" => drop(a.add(x, x)?),
+        "add" => drop(a.add(x, y)?),
         "mul_plain" => drop(a.mul_plain(x, &subjects.plain, p.modulus(level))?),
         "rescale" => drop(a.rescale(x)?),
         "rotate" => drop(a.rotate(x, 1)?),
         "rotate_hoisted_8" => drop(a.rotate_many(x, &[1, 2, 3, 4, 5, 6, 7, 8])?),
-        "mul_relin_rescale" => drop(a.mul_rescale(x, x)?),
+        "mul_relin_rescale" => drop(a.mul_rescale(x, y)?),
         "linear_64" => {
             let below = p.below(level).ok_or(Error::Levels {
                 operation: "linear",
@@ -282,7 +345,7 @@ fn count(meter: &Meter, subjects: &Subjects, operation: &Operation) -> Result<Co
         What::Circuit(name, _) => {
             let before = meter.cost();
             let x = meter.input(level(p, operation.what), p.max_slots(), 1.0)?;
-            circuit(meter, name, &x, subjects)?;
+            circuit(meter, name, [&x, &x], subjects)?;
             meter.cost().since(before)
         }
         What::Bootstrap => {
@@ -394,7 +457,7 @@ impl Workload {
                 std::hint::black_box(self.encoder.encode(&self.subjects.plain, scale)?);
             }
             (What::Circuit(name, _), Some(x)) => {
-                circuit(&self.evaluator, name, x, &self.subjects)?;
+                circuit(&self.evaluator, name, [x, x], &self.subjects)?;
             }
             (What::Bootstrap, Some(x)) => {
                 drop(self.evaluator.bootstrap(x, &bootstrap_of(p))?);
@@ -454,40 +517,36 @@ impl RngCore for Fixed {
     }
 }
 
-/// The reference: 512 sums of 1440 products modulo one 50-bit prime, over and over the same two vectors of 4 KiB, which stay in
-/// the first cache, by `ring::limb::dot`.
+/// [`ring::reference`](mod@ring::reference) with its operands: what all times are compared with.
 #[derive(Debug)]
 pub struct Reference {
-    q: Modulus,
-    x: Vec<u64>,
-    y: Vec<u64>,
-    out: Vec<u64>,
+    x: [u64; ring::reference::WORDS],
+    y: [u64; ring::reference::WORDS],
+    out: [u64; ring::reference::WORDS],
+}
+
+impl Default for Reference {
+    fn default() -> Self {
+        let words = |seed| {
+            let mut rng = Fixed(seed);
+            std::array::from_fn(|_| rng.next_u64() >> 14)
+        };
+        Self {
+            x: words(1),
+            y: words(2),
+            out: [0; ring::reference::WORDS],
+        }
+    }
 }
 
 impl Reference {
-    /// Words of each vector.
-    pub const WORDS: usize = 512;
-    /// Products summed for each word.
-    pub const TERMS: usize = 1440;
-
-    /// Modulo q₀ of a parameter set.
-    pub fn new(p: &Parameters) -> Self {
-        let q = *p.prime(0);
-        let x: Vec<u64> = (0..Self::WORDS as u64)
-            .map(|i| q.reduce(i.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
-            .collect();
-        let y = x.iter().map(|&v| q.mul(v, v)).collect();
-        Self {
-            q,
-            x,
-            y,
-            out: vec![0; Self::WORDS],
-        }
-    }
     /// Once.
     pub fn run(&mut self) {
-        let pairs = vec![(&self.x[..], &self.y[..]); Self::TERMS];
-        ring::limb::dot(&self.q, &mut self.out, &pairs);
+        ring::reference(
+            std::hint::black_box(&mut self.out),
+            std::hint::black_box(&self.x),
+            std::hint::black_box(&self.y),
+        );
         std::hint::black_box(&self.out);
     }
 }
@@ -538,9 +597,9 @@ fn probe_with(
                 times.push((now - last) / inner as f64);
                 last = now;
             }
-            Ok(median(&mut times))
+            Ok(median(times.into_iter()))
         };
-    let mut reference = Reference::new(p);
+    let mut reference = Reference::default();
     // a hundred at a time: 10 ms
     let reference = sample(100, &mut || {
         reference.run();
@@ -559,18 +618,16 @@ fn probe_with(
     let slots = p.max_slots();
     let subjects = Subjects::new(slots, &mut Fixed(1))?;
     let meter = Meter::new(p);
-    circuit(
-        &meter,
-        "rotate",
-        &meter.input(p.residual(), slots, 1.0)?,
-        &subjects,
-    )?;
+    let input = meter.input(p.residual(), slots, 1.0)?;
+    circuit(&meter, "rotate", [&input, &input], &subjects)?;
     let secret = SecretKey::generate(p, rng)?;
     let evaluator = Evaluator::new(p, secret.evaluation_keys(&meter.keys(), rng)?)?;
     let x = secret
         .encrypt(&subjects.plain, p.residual(), rng)?
         .expand(p);
-    let key_switch = sample(1, &mut || circuit(&evaluator, "rotate", &x, &subjects))?;
+    let key_switch = sample(1, &mut || {
+        circuit(&evaluator, "rotate", [&x, &x], &subjects)
+    })?;
     Ok(Probe {
         reference,
         stream,
@@ -618,15 +675,9 @@ mod tests {
             })
             .collect();
         fit(&observations, &crate::CostTable::default()).expect("fits");
-        assert!(
-            circuit(
-                &Meter::new(&p),
-                "juggle",
-                &Meter::new(&p).input(p.residual(), 64, 1.0).expect("fits"),
-                &workload.subjects
-            )
-            .is_err()
-        );
+        let meter = Meter::new(&p);
+        let x = meter.input(p.residual(), 64, 1.0).expect("fits");
+        assert!(circuit(&meter, "juggle", [&x, &x], &workload.subjects).is_err());
     }
 
     #[test]
@@ -651,6 +702,41 @@ mod tests {
             }
         );
         assert_eq!(calls.get(), 5);
+    }
+
+    #[test]
+    fn ratios_are_to_the_references_beside_a_run() {
+        // a step of the clock is one reference, a call 99 more; in the sixth call the machine becomes three times as slow
+        let (now, step, calls) = (Cell::new(0.0), Cell::new(1.0), Cell::new(0usize));
+        let clock = || {
+            now.set(now.get() + step.get());
+            Reading {
+                cpu: now.get(),
+                wall: 2.0 * now.get(),
+            }
+        };
+        let timing = time_beside_reference::<Error>(9, &clock, || {
+            calls.set(calls.get() + 1);
+            if calls.get() == 6 {
+                step.set(3.0);
+            }
+            now.set(now.get() + 99.0 * step.get());
+            Ok(())
+        })
+        .expect("runs");
+        let taken = Reading {
+            cpu: 300.0,
+            wall: 600.0,
+        };
+        assert_eq!(
+            timing,
+            Timing {
+                taken,
+                references: 100.0,
+                reference: 3.0
+            }
+        );
+        assert_eq!(calls.get(), 10);
     }
 
     #[test]

@@ -3,8 +3,11 @@
 use crate::Result;
 use crate::commands::rng;
 use crate::machine::{self, SaveArgs};
+use crate::table;
 use crate::terminal::note;
-use ckks::workload::{self, CIRCUITS, Reading, Reference, Subjects, circuit, random};
+use ckks::workload::{
+    CIRCUITS, Reading, Reference, Subjects, Timing, circuit, random, time_beside_reference,
+};
 use ckks::{
     Arithmetic, Bootstrap, Ciphertext, Complex64, Evaluator, KeyRequest, Level, Meter, Parameters,
     ParametersSpec, SecretKey,
@@ -12,8 +15,12 @@ use ckks::{
 use clap::Args;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
-use runtime::machine::{cpu_seconds, peak_bytes};
+use rayon::prelude::*;
+use runtime::machine::{cpu_seconds, peak_bytes, processor, require_memory};
+use runtime::verify::key_memory;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Options of `bench`.
@@ -31,15 +38,21 @@ pub(crate) struct BenchArgs {
     /// Runs per row; the median is reported.
     #[arg(long, default_value_t = 7, value_name = "N")]
     runs: usize,
-    /// Bootstraps per row for the time.
-    #[arg(long, default_value_t = 2, value_name = "N")]
+    /// Bootstraps per row for the time; the median is reported.
+    #[arg(long, default_value_t = 5, value_name = "N")]
     bootstrap_runs: usize,
     /// Random seeds per class of inputs for the bootstrap's precision.
     #[arg(long, default_value_t = 1, value_name = "N")]
     seeds: u64,
-    /// Slot counts of the bootstraps, as log2, separated by commas [default: the ring's full count].
+    /// Slot counts of the bootstraps, as log2, separated by commas [default: 15,14,12].
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     log_slots: Vec<u32>,
+    /// Levels that the bootstraps return to, separated by commas [default: 10,4].
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    targets: Vec<usize>,
+    /// Measure nothing: print what `bench --json` wrote to this file as Markdown, beside other libraries.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "json", "only", "runs", "bootstrap_runs", "seeds", "log_slots", "targets", "save"])]
+    table: Option<PathBuf>,
     #[command(flatten)]
     save: SaveArgs,
 }
@@ -47,196 +60,348 @@ pub(crate) struct BenchArgs {
 /// A row's numbers.
 struct Row {
     name: String,
-    n: usize,
-    limbs: usize,
     threads: usize,
-    cpu_ms: f64,
-    wall_ms: f64,
+    timing: Timing,
     runs: usize,
     more: Map<String, Value>,
 }
 
 impl Row {
+    fn new(name: &str, threads: usize, timing: Timing, runs: usize) -> Self {
+        Self {
+            name: name.into(),
+            threads,
+            timing,
+            runs,
+            more: Map::new(),
+        }
+    }
+    fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(field.into(), value.into());
+        self
+    }
+    /// On `limbs` limbs of a parameter set's ring.
+    fn on(self, p: &Parameters, limbs: usize) -> Self {
+        let spec = p.spec();
+        let parameters = json!({ "name": spec.name, "log_qp": p.log_qp(), "dnum": spec.dnum, "limbs": p.limbs(p.top(p.residual())).len() });
+        self.with("n", p.n())
+            .with("limbs", limbs)
+            .with("parameters", parameters)
+    }
+    /// Moves this much memory in each run.
+    fn moving(self, bytes: usize) -> Self {
+        let gb_per_s = bytes as f64 / 1e9 / self.timing.taken.wall;
+        self.with("bytes", bytes).with("gb_per_s", gb_per_s)
+    }
     fn json(&self) -> Value {
-        let mut object = json!({ "name": self.name, "n": self.n, "limbs": self.limbs, "threads": self.threads, "cpu_ms": self.cpu_ms, "wall_ms": self.wall_ms, "runs": self.runs, "backend": ring::backend().name() });
+        let t = &self.timing;
+        let mut object = json!({ "name": self.name, "threads": self.threads, "cpu_ms": t.taken.cpu * 1e3, "wall_ms": t.taken.wall * 1e3, "references": t.references, "reference_ms": t.reference * 1e3, "runs": self.runs, "backend": ring::backend().name(), "processor": processor() });
         if let Some(o) = object.as_object_mut() {
+            o.extend(COMMIT.map(|c| ("commit".into(), c.into())));
             o.extend(self.more.clone());
         }
         object
     }
     fn text(&self) -> String {
+        let (limbs, taken) = (self.more.get("limbs"), &self.timing.taken);
+        let limbs = limbs.map_or_else(String::new, |l| format!("{l} limbs"));
         let more: String = self
             .more
             .iter()
-            .map(|(k, v)| {
-                format!(
-                    "  {k} {}",
-                    v.as_f64().map_or_else(
-                        || v.to_string(),
-                        |f| if f.fract() == 0.0 {
-                            format!("{f:.0}")
-                        } else {
-                            format!("{f:.2}")
-                        }
-                    )
-                )
+            .filter(|(k, _)| !["n", "limbs", "parameters", "classes"].contains(&k.as_str()))
+            .map(|(k, v)| match v.as_f64() {
+                Some(f) if f.fract() != 0.0 => format!("  {k} {f:.2}"),
+                _ => format!("  {k} {v}"),
             })
             .collect();
         format!(
-            "{:24} {:>3} limbs  {} threads  cpu {:>10.3} ms  wall {:>10.3} ms  ({} runs){more}",
-            self.name, self.limbs, self.threads, self.cpu_ms, self.wall_ms, self.runs
+            "{:22} {limbs:>8}  {} threads  cpu {:>10.3} ms  wall {:>10.3} ms  {:>8.1} references  ({} runs){more}",
+            self.name,
+            self.threads,
+            taken.cpu * 1e3,
+            taken.wall * 1e3,
+            self.timing.references,
+            self.runs
         )
     }
 }
 
-/// Medians of (CPU, wall) milliseconds of one call.
-fn time(runs: usize, call: impl FnMut() -> Result<()>) -> Result<(f64, f64)> {
+/// Where this is built from, if the build could know.
+const COMMIT: Option<&str> = option_env!("POLYVEIL_COMMIT");
+
+/// Medians of one call, the reference before and after each run.
+fn time(runs: usize, call: impl FnMut() -> Result<()>) -> Result<Timing> {
     let start = Instant::now();
     let clock = || Reading {
         cpu: cpu_seconds(),
         wall: start.elapsed().as_secs_f64(),
     };
-    let taken = workload::time(runs, &clock, call)?;
-    Ok((taken.cpu * 1e3, taken.wall * 1e3))
+    time_beside_reference(runs, &clock, call)
+}
+
+/// What is asked for, and where finished rows go.
+struct Bench<'a> {
+    a: &'a BenchArgs,
+    /// Thread counts: one, and all if there are more.
+    counts: Vec<usize>,
+    rows: Vec<Row>,
+}
+
+impl Bench<'_> {
+    fn wants(&self, name: &str) -> bool {
+        self.a
+            .only
+            .as_ref()
+            .is_none_or(|o| name.contains(o.as_str()))
+    }
+    fn add(&mut self, row: Row) {
+        note(row.text());
+        self.rows.push(row);
+    }
+    fn runs(&self) -> usize {
+        self.a.runs.max(1)
+    }
 }
 
 pub(crate) fn bench(a: &BenchArgs, threads: usize) -> Result<()> {
     if a.save.asked() {
         return machine::save(&a.save, a.runs, a.json, threads);
     }
-    let spec = if a.quick {
-        ParametersSpec::toy(11)
-    } else {
-        ParametersSpec::standard()
+    if let Some(file) = &a.table {
+        print!("{}", table::markdown(file)?);
+        return Ok(());
+    }
+    let set = |spec: ParametersSpec, toy: &str| {
+        Parameters::new(if a.quick {
+            ParametersSpec {
+                name: toy.into(),
+                log_n: 11,
+                ..spec
+            }
+        } else {
+            spec
+        })
     };
-    let p = Parameters::new(spec)?;
-    let name = |row: &str| format!("{row} 2^{}", p.spec().log_n);
-    let wanted = |name: &str| a.only.as_ref().is_none_or(|o| name.contains(o.as_str()));
     note(format_args!("kernels: {}", ring::backend()));
-    let mut rows: Vec<Row> = Vec::new();
     let mut counts = vec![1];
     if threads > 1 {
         counts.push(threads);
     }
-    let show = |rows: &mut Vec<Row>, row: Row| {
-        note(row.text());
-        rows.push(row);
+    let mut bench = Bench {
+        a,
+        counts,
+        rows: Vec::new(),
     };
-    let plain_row =
-        |name: String, limbs: usize, threads: usize, (cpu_ms, wall_ms): (f64, f64), runs: usize| {
-            Row {
-                name,
-                n: p.n(),
-                limbs,
-                threads,
-                cpu_ms,
-                wall_ms,
-                runs,
-                more: Map::new(),
-            }
-        };
-    if wanted("reference") {
-        let mut reference = Reference::new(&p);
-        let t = time(a.runs, || {
-            reference.run();
-            Ok(())
-        })?;
-        show(
-            &mut rows,
-            Row {
-                n: Reference::WORDS,
-                ..plain_row("reference".into(), 1, 1, t, a.runs)
-            },
-        );
-    }
-    if wanted(&name("ntt")) {
-        let mut limb: Vec<u64> = (0..p.n() as u64).collect();
-        let t = time(a.runs, || {
-            p.ring().ntt(0).forward(&mut limb);
-            Ok(())
-        })?;
-        show(&mut rows, plain_row(name("ntt"), 1, 1, t, a.runs));
-    }
-    let mut rng_fixed = ChaCha20Rng::seed_from_u64(1);
-    let full = p.max_slots();
-    let subjects = Subjects::new(full, &mut rng_fixed)?;
-    let level = p.residual();
-    let log_slots = if a.log_slots.is_empty() {
-        vec![full.ilog2()]
-    } else {
-        a.log_slots.clone()
-    };
-    let chosen: Vec<&str> = CIRCUITS.into_iter().filter(|r| wanted(&name(r))).collect();
-    let bootstraps: Vec<Bootstrap> = if wanted(&name("bootstrap")) {
-        log_slots
-            .iter()
-            .map(|&l| Bootstrap {
-                slots: 1usize << l.min(full.ilog2()),
-                target: level.index(),
-                gain: 2.0,
-            })
-            .collect()
-    } else {
-        Vec::new()
-    };
-    if !chosen.is_empty() || !bootstraps.is_empty() {
-        let meter = Meter::new(&p);
-        for row in &chosen {
-            circuit(&meter, row, &meter.input(level, full, 1.0)?, &subjects)?;
-        }
-        for b in &bootstraps {
-            meter.bootstrap(&meter.input(Level::new(0), b.slots, 0.5)?, b)?;
-        }
-        let request: KeyRequest = meter.keys();
-        note(format_args!(
-            "making {} keys, {}",
-            request.0.len(),
-            runtime::size(request.bytes(&p))
-        ));
-        let secret = SecretKey::generate(&p, &mut rng())?;
-        let evaluator = Evaluator::new(&p, secret.evaluation_keys(&request, &mut rng())?)?;
-        let x = secret
-            .encrypt(&random(full, &mut rng_fixed), level, &mut rng())?
-            .expand(&p);
-        for &t in &counts {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(t).build()?;
-            pool.install(|| -> Result<()> {
-                for row in &chosen {
-                    let taken = time(a.runs, || Ok(circuit(&evaluator, row, &x, &subjects)?))?;
-                    show(
-                        &mut rows,
-                        plain_row(name(row), p.limbs(level).len(), t, taken, a.runs),
-                    );
-                }
-                for b in &bootstraps {
-                    let row = bootstrap_row(&p, &secret, &evaluator, b, t, a)?;
-                    show(
-                        &mut rows,
-                        Row {
-                            name: name("bootstrap"),
-                            ..row
-                        },
-                    );
-                }
-                Ok(())
-            })?;
-        }
-    }
-    if rows.is_empty() {
+    machine_rows(&mut bench)?;
+    // one after the other: neither's keys are in memory with the other's
+    circuit_rows(
+        &mut bench,
+        &set(ParametersSpec::levelled(), "toy-levelled-11")?,
+    )?;
+    bootstrap_rows(&mut bench, &set(ParametersSpec::standard(), "toy-11")?)?;
+    if bench.rows.is_empty() {
         return Err(format!(
-            "no row is called like {:?}; rows: reference, ntt, {}, bootstrap",
+            "no row is called like {:?}; rows: reference, stream, ntt, {}, bootstrap",
             a.only.as_deref().unwrap_or(""),
             CIRCUITS.join(", ")
         )
         .into());
     }
     if a.json {
-        println!("{:#}", Value::Array(rows.iter().map(Row::json).collect()));
+        println!(
+            "{:#}",
+            Value::Array(bench.rows.iter().map(Row::json).collect())
+        );
     }
     Ok(())
 }
 
-/// Classes of inputs for the precision, each with |x| ≤ 1: see docs/benchmarks.md.
+/// Words of the buffer that is streamed: half a gigabyte, which is in no cache.
+const STREAM_WORDS: usize = 1 << 26;
+
+/// What the machine does without us: the reference, and memory read and written back.
+fn machine_rows(bench: &mut Bench) -> Result<()> {
+    let runs = bench.runs();
+    if bench.wants("reference") {
+        let mut reference = Reference::default();
+        let timing = pool(1)?.install(|| {
+            time(runs, || {
+                reference.run();
+                Ok(())
+            })
+        })?;
+        bench.add(Row::new("reference", 1, timing, runs));
+    }
+    if bench.wants("stream") {
+        let words = if bench.a.quick { 1 << 20 } else { STREAM_WORDS };
+        let mut buffer = vec![1u64; words];
+        for threads in bench.counts.clone() {
+            let timing = pool(threads)?.install(|| {
+                time(runs, || {
+                    // in place: what is written was read, so that no line is fetched only to be overwritten
+                    buffer.par_chunks_mut(1 << 16).for_each(|part| {
+                        part.iter_mut().for_each(|w| *w = w.wrapping_add(1));
+                    });
+                    std::hint::black_box(&buffer);
+                    Ok(())
+                })
+            })?;
+            let row = Row::new("stream", threads, timing, runs);
+            bench.add(row.moving(2 * size_of_val(&buffer[..])));
+        }
+    }
+    Ok(())
+}
+
+fn pool(threads: usize) -> Result<rayon::ThreadPool> {
+    Ok(rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()?)
+}
+
+/// One transform, and the circuits at the top of a levelled set.
+fn circuit_rows(bench: &mut Bench, p: &Parameters) -> Result<()> {
+    let name = |row: &str| format!("{row} 2^{}", p.spec().log_n);
+    let runs = bench.runs();
+    if bench.wants(&name("ntt")) {
+        let mut limb: Vec<u64> = (0..p.n() as u64).collect();
+        let timing = pool(1)?.install(|| {
+            time(runs, || {
+                p.ring().ntt(0).forward(&mut limb);
+                Ok(())
+            })
+        })?;
+        bench.add(Row::new(&name("ntt"), 1, timing, runs).on(p, 1));
+    }
+    let chosen: Vec<&str> = CIRCUITS
+        .into_iter()
+        .filter(|r| bench.wants(&name(r)))
+        .collect();
+    if chosen.is_empty() {
+        return Ok(());
+    }
+    let mut rng_fixed = ChaCha20Rng::seed_from_u64(1);
+    let (slots, level) = (p.max_slots(), p.residual());
+    let subjects = Subjects::new(slots, &mut rng_fixed)?;
+    let meter = Meter::new(p);
+    let input = meter.input(level, slots, 1.0)?;
+    for row in &chosen {
+        circuit(&meter, row, [&input, &input], &subjects)?;
+    }
+    let secret = SecretKey::generate(p, &mut rng())?;
+    let evaluator = evaluator(bench, p, &secret, &meter.keys())?;
+    let mut operand = || -> Result<Ciphertext> {
+        let x = secret.encrypt(&random(slots, &mut rng_fixed), level, &mut rng())?;
+        Ok(x.expand(p))
+    };
+    let (x, y) = (operand()?, operand()?);
+    let limbs = p.limbs(level).len();
+    let ciphertext = 2 * limbs * p.n() * size_of::<u64>();
+    for threads in bench.counts.clone() {
+        let pool = pool(threads)?;
+        for row in &chosen {
+            let timing =
+                pool.install(|| time(runs, || Ok(circuit(&evaluator, row, [&x, &y], &subjects)?)))?;
+            let measured = Row::new(&name(row), threads, timing, runs).on(p, limbs);
+            bench.add(match *row {
+                "add" => measured.moving(3 * ciphertext),
+                "mul_plain" => measured.moving(2 * ciphertext),
+                _ => measured,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Makes keys, if there is memory for them and for what is beside them.
+fn evaluator(
+    bench: &Bench,
+    p: &Parameters,
+    secret: &SecretKey,
+    request: &KeyRequest,
+) -> Result<Evaluator> {
+    let keys = key_memory(p, request);
+    note(format_args!(
+        "making {} keys, {} in memory",
+        request.0.len(),
+        runtime::size(keys)
+    ));
+    if !bench.a.quick {
+        // buffers, and a bootstrap's encoded transforms
+        let beside = if p.bootstrap().is_some() {
+            4 << 30
+        } else {
+            1 << 30
+        };
+        require_memory("measuring", keys + beside, None)?;
+    }
+    Ok(Evaluator::new(
+        p,
+        secret.evaluation_keys(request, &mut rng())?,
+    )?)
+}
+
+/// Bootstraps for every slot count and target: on one thread, and those of all slots on all threads too.
+fn bootstrap_rows(bench: &mut Bench, p: &Parameters) -> Result<()> {
+    let name = format!("bootstrap 2^{}", p.spec().log_n);
+    if !bench.wants(&name) {
+        return Ok(());
+    }
+    let (full, highest) = (p.max_slots().ilog2(), p.residual().index());
+    let or = |given: &[usize], default: &[usize]| match given {
+        [] => default.to_vec(),
+        _ => given.to_vec(),
+    };
+    let log_slots: Vec<usize> = bench.a.log_slots.iter().map(|&l| l as usize).collect();
+    let most = full as usize;
+    let log_slots = or(&log_slots, &[most, most - 1, most - 3]);
+    let targets = or(&bench.a.targets, &[highest, 4]);
+    if let Some(l) = log_slots.iter().find(|&&l| l > most) {
+        return Err(format!(
+            "--log-slots {l}: this ring has 2^{most} slots; ask for at most {most}"
+        )
+        .into());
+    }
+    if let Some(t) = targets.iter().find(|&&t| t == 0 || t > highest) {
+        return Err(format!(
+            "--targets {t}: a bootstrap of these parameters returns to level 1 to {highest}"
+        )
+        .into());
+    }
+    let bootstraps: Vec<Bootstrap> = targets
+        .iter()
+        .flat_map(|&target| {
+            log_slots.iter().map(move |&l| Bootstrap {
+                slots: 1 << l,
+                target,
+                gain: 2.0,
+            })
+        })
+        .collect();
+    let meter = Meter::new(p);
+    for b in &bootstraps {
+        meter.bootstrap(&meter.input(Level::new(0), b.slots, 0.5)?, b)?;
+    }
+    let secret = SecretKey::generate(p, &mut rng())?;
+    let mut evaluator = evaluator(bench, p, &secret, &meter.keys())?;
+    for b in &bootstraps {
+        for threads in bench.counts.clone() {
+            if threads == 1 || b.slots == p.max_slots() {
+                let row = pool(threads)?
+                    .install(|| bootstrap_row(p, &secret, &evaluator, b, threads, bench.a))?;
+                bench.add(Row {
+                    name: name.clone(),
+                    ..row
+                });
+            }
+        }
+        // without the encoded diagonals of this one
+        evaluator = Evaluator::new(p, evaluator.into_keys())?;
+    }
+    Ok(())
+}
+
+/// Classes of inputs for the precision, each with |x| ≤ 1.
 fn inputs(slots: usize, seed: u64) -> [(&'static str, Vec<Complex64>); 5] {
     let mut rng = ChaCha20Rng::seed_from_u64(0xb007 + seed);
     let one = Complex64::new(1.0, 0.0);
@@ -258,6 +423,19 @@ fn inputs(slots: usize, seed: u64) -> [(&'static str, Vec<Complex64>); 5] {
     ]
 }
 
+/// Bits of precision: of the worst and of the mean error of real and imaginary parts.
+fn precision(want: &[Complex64], had: &[Complex64]) -> [f64; 2] {
+    let errors: Vec<f64> = want
+        .iter()
+        .zip(had)
+        .flat_map(|(w, h)| [(w.re - h.re).abs(), (w.im - h.im).abs()])
+        .collect();
+    let worst = errors.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+    [worst, mean.max(f64::MIN_POSITIVE)].map(|e| -e.log2())
+}
+
+/// Measures one bootstrap, on one thread its precision too: the lowest figures of all inputs, and those of each class.
 fn bootstrap_row(
     p: &Parameters,
     secret: &SecretKey,
@@ -271,62 +449,36 @@ fn bootstrap_row(
         let half: Vec<Complex64> = v.iter().map(|z| z / 2.0).collect();
         Ok(secret.encrypt(&half, Level::new(0), &mut rng())?.expand(p))
     };
-    let (mut worst, mut mean) = (f64::INFINITY, f64::INFINITY);
-    let mut by_class = Map::new();
-    let mut left = 0;
-    for seed in 0..a.seeds.max(1) {
-        for (class, v) in inputs(b.slots, seed) {
-            let y = evaluator.bootstrap(&encrypt(&v)?, b)?;
-            left = y.level().index();
-            let had = secret.decrypt(&y)?;
-            let errors: Vec<f64> = v
-                .iter()
-                .zip(&had)
-                .flat_map(|(v, h)| [(v.re - h.re).abs(), (v.im - h.im).abs()])
-                .collect();
-            let largest = -errors
-                .iter()
-                .copied()
-                .fold(f64::MIN_POSITIVE, f64::max)
-                .log2();
-            let average = -(errors.iter().sum::<f64>() / errors.len() as f64)
-                .max(f64::MIN_POSITIVE)
-                .log2();
-            worst = worst.min(largest);
-            mean = mean.min(average);
-            let entry = by_class
-                .entry(class)
-                .or_insert_with(|| json!([f64::INFINITY, f64::INFINITY]));
-            let old = |i: usize| entry[i].as_f64().unwrap_or(f64::INFINITY);
-            *entry = json!([old(0).min(largest), old(1).min(average)]);
-        }
-    }
     let x = encrypt(&inputs(b.slots, 0)[0].1)?;
     let runs = a.bootstrap_runs.max(1);
-    let (cpu_ms, wall_ms) = time(runs, || {
-        evaluator.bootstrap(&x, b).map(drop).map_err(Into::into)
+    let mut left = 0;
+    let timing = time(runs, || {
+        left = evaluator.bootstrap(&x, b)?.level().index();
+        Ok(())
     })?;
-    let bits = p.modulus(Level::new(left.max(1))).log2();
-    let mut more = Map::new();
-    for (key, value) in [
-        ("slots", json!(b.slots)),
-        ("levels_left", json!(left)),
-        ("level_bits", json!(bits)),
-        ("worst_bits", json!(worst)),
-        ("mean_bits", json!(mean)),
-        ("peak_bytes", json!(peak_bytes())),
-        ("classes", Value::Object(by_class)),
-    ] {
-        more.insert(key.into(), value);
+    let row = Row::new("", threads, timing, runs)
+        .on(p, p.limbs(p.top(Level::new(b.target))).len())
+        .with("slots", b.slots)
+        .with("levels_left", left)
+        .with("level_bits", p.modulus(Level::new(left.max(1))).log2())
+        .with("peak_bytes", peak_bytes());
+    if threads > 1 {
+        return Ok(row);
     }
-    Ok(Row {
-        name: String::new(),
-        n: p.n(),
-        limbs: p.limbs(p.top(Level::new(b.target))).len(),
-        threads,
-        cpu_ms,
-        wall_ms,
-        runs,
-        more,
-    })
+    let lower = |x: [f64; 2], y: [f64; 2]| [x[0].min(y[0]), x[1].min(y[1])];
+    let mut all = [f64::INFINITY; 2];
+    let mut classes: BTreeMap<&str, [f64; 2]> = BTreeMap::new();
+    for seed in 0..a.seeds.max(1) {
+        for (class, v) in inputs(b.slots, seed) {
+            let had = secret.decrypt(&evaluator.bootstrap(&encrypt(&v)?, b)?)?;
+            let bits = precision(&v, &had);
+            all = lower(all, bits);
+            let of_class = classes.entry(class).or_insert(bits);
+            *of_class = lower(*of_class, bits);
+        }
+    }
+    Ok(row
+        .with("worst_bits", all[0])
+        .with("mean_bits", all[1])
+        .with("classes", json!(classes)))
 }

@@ -181,7 +181,7 @@ fn alone() -> Result<rayon::ThreadPool> {
 #[derive(Args, Debug)]
 pub(crate) struct SaveArgs {
     /// Measure this machine's cost table (a minute or two), and keep it where predictions look for it.
-    #[arg(long, conflicts_with_all = ["quick", "only", "log_slots"])]
+    #[arg(long, conflicts_with_all = ["quick", "only", "log_slots", "targets"])]
     save: bool,
     /// With --save: include a bootstrap, most of a deep network's time; its keys take gigabytes.
     #[arg(long, requires = "save")]

@@ -8,6 +8,7 @@ mod inspect;
 mod machine;
 mod network;
 mod run;
+mod table;
 mod terminal;
 
 use clap::{Args, Parser, Subcommand};
@@ -107,7 +108,7 @@ enum Command {
     Inspect(InspectArgs),
     /// Measure the engine on this machine.
     #[command(
-        after_long_help = "Examples:\n  polyveil bench --json > bench.json\n  polyveil bench --quick            # an insecure toy ring, seconds\n  polyveil bench --only bootstrap --threads 1\n  polyveil bench --save             # this machine's cost table, for plans and predictions; a minute or two\n\nCPU time is that of the whole process. `reference` is a fixed loop of multiply-adds in the first cache: about 0.10 ms on a\nquiet machine; where it is slower, so is everything else."
+        after_long_help = "Examples:\n  polyveil bench --json > bench.json   # everything: about ten minutes and 6 GB\n  polyveil bench --table bench.json    # that file as Markdown, beside other libraries\n  polyveil bench --quick               # an insecure toy ring, seconds\n  polyveil bench --only bootstrap --log-slots 15 --targets 10 --threads 1\n  polyveil bench --save                # this machine's cost table, for plans and predictions; a minute or two\n\nCPU time is that of the whole process. `reference` is a fixed loop of multiply-adds in the first cache: about 0.10 ms on a\nquiet machine; where it is slower, so is everything else. It runs before and after every run of a row, whose `references` are\nits CPU time in those units. `stream` reads and writes back memory that is in no cache. Operations run on 27 ciphertext limbs\nwithout bootstrapping, bootstraps on the set that networks use; both have 128 bits of security, N = 2^16 and dnum 3. Rows are\nmeasured on one thread and on all; a bootstrap's precision on one, and only that of all slots on all threads."
     )]
     Bench(bench::BenchArgs),
     /// Train a network (needs the sibling program polyveil-train).

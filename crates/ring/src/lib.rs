@@ -9,7 +9,7 @@
 //!
 //! Modules in reading order: [`modulus`] (scalars), [`primes`], [`limb`] (vector kernels on one limb), [`ntt`], [`ring`](mod@ring),
 //! [`automorphism`](mod@automorphism), [`convert`] (basis conversion), [`poly`] (typed polynomials), [`packed`] (limbs in few bytes), [`buffer`] (their memory),
-//! [`sample`] (randomness), [`backend`](mod@backend) (which instructions run).
+//! [`sample`] (randomness), [`backend`](mod@backend) (which instructions run), [`mod@reference`] (a fixed loop that times are compared with).
 //!
 //! The crate knows nothing of scales, slots or keys. `unsafe` occurs in `buffer`, in the AVX2 and IFMA kernels and at the calls
 //! to them; every such kernel has a portable twin that gives the same words.
@@ -30,6 +30,7 @@ pub mod packed;
 pub mod poly;
 mod portable;
 pub mod primes;
+pub mod reference;
 pub mod ring;
 pub mod sample;
 
@@ -42,5 +43,6 @@ pub use ntt::NttTable;
 pub use packed::PackedLimb;
 pub use poly::{Coeff, Form, Ntt, RnsPoly};
 pub use primes::{is_prime, ntt_primes};
+pub use reference::reference;
 pub use ring::Ring;
 pub use sample::{Expander, GAUSSIAN_SIGMA, Uniform, gaussian, sparse_ternary, ternary};

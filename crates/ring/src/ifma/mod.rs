@@ -6,6 +6,7 @@
 pub(crate) mod convert;
 pub(crate) mod limb;
 pub(crate) mod ntt;
+pub(crate) mod reference;
 pub(crate) mod sample;
 
 use std::arch::x86_64::*;

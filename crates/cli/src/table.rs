@@ -1,0 +1,417 @@
+//! bench --table: what `bench --json` measured, as the Markdown of docs/performance.md, beside other libraries.
+
+use crate::Result;
+use crate::network::named;
+use serde::Deserialize;
+use std::fmt::Write as _;
+use std::io::Read;
+use std::path::Path;
+
+/// The best of the other libraries at an operation.
+///
+/// Process CPU time on one thread, medians, on another 2-core machine with AVX-512 IFMA and AMX, November 2026 (operations ±15 %,
+/// bootstraps while it was quiet): N = 2^16, 27 ciphertext limbs (q0 60 bits, 26 × 45), dnum 3, dense ternary secret; log QP 1650
+/// (OpenFHE 1.5.1 with HEXL 1.2.6), 1770 (Lattigo 6.2.0). Bootstraps by OpenFHE with HEXL, log QP 1715, dnum 4, a secret with
+/// sparse encapsulation, which leaves nine levels and counts as 128 bits by its own table. tfhe-ntt 0.7.1 is as fast as HEXL.
+struct Peer {
+    row: &'static str,
+    /// Slots of a bootstrap.
+    slots: Option<u64>,
+    cpu_ms: f64,
+    library: &'static str,
+    /// What this engine aims at, in references.
+    target: Option<f64>,
+    bootstrap: Option<PeerBootstrap>,
+}
+
+struct PeerBootstrap {
+    levels: u64,
+    worst_bits: f64,
+    mean_bits: f64,
+    peak_gb: f64,
+}
+
+const OPENFHE: &str = "OpenFHE + HEXL";
+const LATTIGO: &str = "Lattigo";
+
+const fn peer(row: &'static str, cpu_ms: f64, library: &'static str, target: f64) -> Peer {
+    Peer {
+        row,
+        slots: None,
+        cpu_ms,
+        library,
+        target: Some(target),
+        bootstrap: None,
+    }
+}
+
+const PEERS: [Peer; 11] = [
+    peer("ntt 2^16", 0.16, "OpenFHE + HEXL, tfhe-ntt", 1.1),
+    peer("add 2^16", 4.8, LATTIGO, 50.0),
+    peer("mul_plain 2^16", 11.8, OPENFHE, 70.0),
+    peer("rescale 2^16", 20.4, OPENFHE, 80.0),
+    peer("rotate 2^16", 243.0, OPENFHE, 600.0),
+    peer("rotate_hoisted_8 2^16", 1090.0, OPENFHE, 2800.0),
+    peer("mul_relin_rescale 2^16", 269.0, OPENFHE, 850.0),
+    peer("linear_64 2^16", 3756.0, LATTIGO, 7000.0),
+    peer("chebyshev_31 2^16", 3185.0, OPENFHE, 9000.0),
+    Peer {
+        slots: Some(1 << 15),
+        bootstrap: Some(PeerBootstrap {
+            levels: 9,
+            worst_bits: 7.7,
+            mean_bits: 13.7,
+            peak_gb: 17.8,
+        }),
+        ..peer("bootstrap 2^16", 20_700.0, OPENFHE, 45_000.0)
+    },
+    Peer {
+        slots: Some(1 << 14),
+        target: None,
+        bootstrap: Some(PeerBootstrap {
+            levels: 9,
+            worst_bits: 8.9,
+            mean_bits: 14.4,
+            peak_gb: 18.7,
+        }),
+        ..peer("bootstrap 2^16", 16_000.0, OPENFHE, 0.0)
+    },
+];
+
+/// A row of `bench --json`, as far as tables need it.
+#[derive(Deserialize)]
+struct Row {
+    name: String,
+    threads: usize,
+    cpu_ms: f64,
+    wall_ms: f64,
+    runs: usize,
+    references: f64,
+    reference_ms: f64,
+    backend: String,
+    processor: String,
+    commit: Option<String>,
+    n: Option<u64>,
+    parameters: Option<Set>,
+    bytes: Option<f64>,
+    gb_per_s: Option<f64>,
+    slots: Option<u64>,
+    levels_left: Option<u64>,
+    worst_bits: Option<f64>,
+    mean_bits: Option<f64>,
+    peak_bytes: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Set {
+    name: String,
+    log_qp: f64,
+    dnum: u64,
+    limbs: u64,
+}
+
+impl Row {
+    /// Whether they differ in nothing but threads.
+    fn same(&self, other: &Row) -> bool {
+        (&self.name, self.slots, self.levels_left) == (&other.name, other.slots, other.levels_left)
+    }
+    /// A library that did the same: a bootstrap must leave at least as many levels here.
+    fn peer(&self) -> Option<&'static Peer> {
+        PEERS.iter().find(|p| {
+            p.row == self.name
+                && p.slots == self.slots
+                && p.bootstrap
+                    .as_ref()
+                    .is_none_or(|b| self.levels_left >= Some(b.levels))
+        })
+    }
+}
+
+/// More than any bench writes.
+const LIMIT: u64 = 1 << 20;
+
+/// Reads the file and writes the tables.
+pub(crate) fn markdown(file: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)
+        .and_then(|f| f.take(LIMIT + 1).read_to_end(&mut bytes))
+        .map_err(named(file))?;
+    let refuse = |reason: &str| {
+        format!(
+            "{}: not the rows of a bench ({reason}); `polyveil bench --json > FILE` writes them",
+            file.display()
+        )
+    };
+    if bytes.len() as u64 > LIMIT {
+        return Err(refuse("more than 1 MiB").into());
+    }
+    let rows: Vec<Row> = serde_json::from_slice(&bytes).map_err(|e| refuse(&e.to_string()))?;
+    tables(&rows).ok_or_else(|| refuse("there are none").into())
+}
+
+/// None for no rows.
+fn tables(rows: &[Row]) -> Option<String> {
+    let first = rows.first()?;
+    let most = rows.iter().map(|r| r.threads).max()?;
+    let mut out = String::new();
+    let reference_ms = {
+        let mut all: Vec<f64> = rows.iter().map(|r| r.reference_ms).collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    line(
+        &mut out,
+        format_args!(
+            "{}, {} kernels{}. CPU time of the process, medians of at least {} runs; wall time on {}. A reference is a fixed loop of multiply-adds, \
+             run before and after each run: {reference_ms:.3} ms of CPU time here. \
+             Other libraries: CPU time on one thread of another 2-core machine with AVX-512 IFMA and AMX.",
+            cell(&first.processor),
+            cell(&first.backend),
+            first
+                .commit
+                .as_ref()
+                .map_or_else(String::new, |c| format!(", commit {}", cell(c))),
+            rows.iter().map(|r| r.runs).min()?,
+            plural(most),
+        ),
+    );
+    let one: Vec<&Row> = rows.iter().filter(|r| r.threads == 1).collect();
+    let many = |row: &Row| rows.iter().find(|r| r.threads == most && r.same(row));
+    let (bootstraps, operations): (Vec<&Row>, Vec<&Row>) =
+        one.into_iter().partition(|r| r.slots.is_some());
+    if !operations.is_empty() {
+        parameters(&mut out, &operations);
+        line(&mut out, format_args!(""));
+        header(
+            &mut out,
+            &[
+                "operation",
+                "CPU ms, 1 thread",
+                "references",
+                "target",
+                &format!("wall ms, {}", plural(most)),
+                &if most > 1 {
+                    format!("GB/s, 1 and {}", plural(most))
+                } else {
+                    "GB/s".into()
+                },
+                "best other library, CPU ms",
+                "its time ÷ ours",
+            ],
+        );
+        for row in operations {
+            let (many, peer) = (many(row), row.peer());
+            let speed = |r: &Row| r.gb_per_s.map(|g| format!("{g:.1}"));
+            let name = match row.bytes {
+                Some(b) if row.n.is_none() => format!("{} of {:.0} MB", row.name, b / 1e6),
+                _ => row.name.clone(),
+            };
+            cells(
+                &mut out,
+                [
+                    cell(&name),
+                    digits(row.cpu_ms),
+                    digits(row.references),
+                    or_none(peer.and_then(|p| p.target).map(|t| format!("{t}"))),
+                    or_none(many.map(|m| digits(m.wall_ms))),
+                    match (speed(row), many.filter(|_| most > 1).and_then(speed)) {
+                        (Some(one), Some(all)) => format!("{one}, {all}"),
+                        (one, _) => or_none(one),
+                    },
+                    or_none(peer.map(|p| format!("{}, {}", digits(p.cpu_ms), p.library))),
+                    or_none(peer.map(|p| format!("{:.1}", p.cpu_ms / row.cpu_ms))),
+                ],
+            );
+        }
+    }
+    if !bootstraps.is_empty() {
+        parameters(&mut out, &bootstraps);
+        line(
+            &mut out,
+            format_args!(
+                "Bits are those of the worst and of the mean error of all inputs; memory is the largest of the process so far, with the keys of all rows.\n"
+            ),
+        );
+        header(
+            &mut out,
+            &[
+                "bootstrap, slots",
+                "levels left",
+                "CPU s, 1 thread",
+                "references",
+                "target",
+                &format!("wall s, {}", plural(most)),
+                "CPU µs per slot and level",
+                "worst, mean bits",
+                "memory GB",
+                "best other library",
+                "its time ÷ ours",
+            ],
+        );
+        for row in bootstraps {
+            let (many, peer) = (many(row), row.peer());
+            let (slots, levels) = (row.slots?, row.levels_left);
+            let each = |ms: f64, levels: u64| {
+                format!("{:.1}", ms * 1e3 / (slots as f64) / levels.max(1) as f64)
+            };
+            let bits = row.worst_bits.zip(row.mean_bits);
+            let other = peer.and_then(|p| Some((p, p.bootstrap.as_ref()?)));
+            let power = if slots.is_power_of_two() {
+                format!("2^{}", slots.ilog2())
+            } else {
+                slots.to_string()
+            };
+            cells(
+                &mut out,
+                [
+                    power,
+                    or_none(levels.map(|l| l.to_string())),
+                    digits(row.cpu_ms / 1e3),
+                    digits(row.references),
+                    or_none(peer.and_then(|p| p.target).map(|t| format!("{t}"))),
+                    or_none(many.map(|m| digits(m.wall_ms / 1e3))),
+                    or_none(levels.map(|l| each(row.cpu_ms, l))),
+                    or_none(bits.map(|(w, m)| format!("{w:.1}, {m:.1}"))),
+                    or_none(row.peak_bytes.map(|b| format!("{:.1}", b / 1e9))),
+                    or_none(other.map(|(p, b)| {
+                        format!(
+                            "{} s, {} levels, {} µs per slot and level, {}, {} bits, {} GB: {}",
+                            digits(p.cpu_ms / 1e3),
+                            b.levels,
+                            each(p.cpu_ms, b.levels),
+                            b.worst_bits,
+                            b.mean_bits,
+                            b.peak_gb,
+                            p.library
+                        )
+                    })),
+                    or_none(peer.map(|p| format!("{:.1}", p.cpu_ms / row.cpu_ms))),
+                ],
+            );
+        }
+    }
+    Some(out)
+}
+
+/// The parameter set of the first row that has one, as a paragraph.
+fn parameters(out: &mut String, rows: &[&Row]) {
+    line(out, format_args!(""));
+    if let Some((n, p)) = rows
+        .iter()
+        .find_map(|r| Some((r.n?, r.parameters.as_ref()?)))
+    {
+        line(
+            out,
+            format_args!(
+                "{}: N = {n}, {} ciphertext limbs, dnum {}, log QP {:.0}, dense ternary secret.",
+                cell(&p.name),
+                p.limbs,
+                p.dnum,
+                p.log_qp
+            ),
+        );
+    }
+}
+
+fn plural(threads: usize) -> String {
+    format!("{threads} thread{}", if threads == 1 { "" } else { "s" })
+}
+
+/// Three significant digits, more before the point.
+fn digits(x: f64) -> String {
+    let after = match x.abs() {
+        100.0.. => 0,
+        10.0.. => 1,
+        1.0.. => 2,
+        _ => 3,
+    };
+    format!("{x:.after$}")
+}
+
+fn or_none(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "–".into())
+}
+
+/// Text from the file, which must not end a cell or a line, nor reach the terminal as a control.
+fn cell(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .flat_map(|c| {
+            let escape = matches!(c, '|' | '\\' | '`' | '<').then_some('\\');
+            escape.into_iter().chain([c])
+        })
+        .collect()
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments) {
+    // writing to a String does not fail
+    let _ = writeln!(out, "{text}");
+}
+
+fn header(out: &mut String, names: &[&str]) {
+    line(out, format_args!("| {} |", names.join(" | ")));
+    line(
+        out,
+        format_args!("|---|{}", "---:|".repeat(names.len() - 1)),
+    );
+}
+
+fn cells<const COUNT: usize>(out: &mut String, texts: [String; COUNT]) {
+    line(out, format_args!("| {} |", texts.join(" | ")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn row(name: &str, threads: usize, more: &Value) -> Row {
+        let mut row = json!({
+            "name": name, "threads": threads, "cpu_ms": 60.75, "wall_ms": 31.5, "runs": 7, "references": 567.4,
+            "reference_ms": 0.107, "backend": "ifma", "processor": "a | processor"
+        });
+        let fields = row.as_object_mut().expect("an object");
+        fields.extend(more.as_object().expect("an object").clone());
+        serde_json::from_value(row).expect("a row")
+    }
+
+    #[test]
+    fn rows_stand_beside_their_peers() {
+        let p = json!({ "n": 65536, "parameters": { "name": "levelled-16", "log_qp": 1680.2, "dnum": 3, "limbs": 27 } });
+        let bootstrap = |slots: u64, levels: u64| json!({ "slots": slots, "levels_left": levels, "worst_bits": 18.54, "mean_bits": 20.0, "peak_bytes": 6.1e9 });
+        let text = tables(&[
+            row("stream", 1, &json!({ "bytes": 1e9, "gb_per_s": 12.34 })),
+            row("stream", 2, &json!({ "bytes": 1e9, "gb_per_s": 15.0 })),
+            row("rotate 2^16", 1, &p),
+            row("rotate 2^16", 2, &p),
+            row("rotate 2^11", 1, &p),
+            row("bootstrap 2^16", 1, &bootstrap(1 << 15, 10)),
+            row("bootstrap 2^16", 1, &bootstrap(1 << 15, 4)),
+            row("bootstrap 2^16", 2, &bootstrap(1 << 15, 4)),
+        ])
+        .expect("rows");
+        for line in [
+            "| stream of 1000 MB | 60.8 | 567 | – | 31.5 | 12.3, 15.0 | – | – |",
+            "| rotate 2^16 | 60.8 | 567 | 600 | 31.5 | – | 243, OpenFHE + HEXL | 4.0 |",
+            "| rotate 2^11 | 60.8 | 567 | – | – | – | – | – |",
+            "| 2^15 | 10 | 0.061 | 567 | 45000 | – | 0.2 | 18.5, 20.0 | 6.1 | 20.7 s, 9 levels, 70.2 µs per slot and level, 7.7, 13.7 bits, 17.8 GB: OpenFHE + HEXL | 340.7 |",
+            // five levels fewer than the other library's: no match
+            "| 2^15 | 4 | 0.061 | 567 | – | 0.032 | 0.5 | 18.5, 20.0 | 6.1 | – | – |",
+            "levelled-16: N = 65536, 27 ciphertext limbs, dnum 3, log QP 1680, dense ternary secret.",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+        assert!(text.starts_with("a \\| processor, ifma kernels. CPU time"));
+        // every line of a table has as many cells as its head
+        let mut width = 0;
+        for line in text.lines() {
+            let bars = line.matches('|').count() - line.matches("\\|").count();
+            match (line.starts_with('|'), width) {
+                (true, 0) => width = bars,
+                (true, _) => assert_eq!(bars, width, "{line}"),
+                (false, _) => width = 0,
+            }
+        }
+        assert!(tables(&[]).is_none());
+    }
+}
