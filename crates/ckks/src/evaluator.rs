@@ -17,7 +17,7 @@ use ring::buffer::AlignedVec;
 use ring::{Ntt, RnsPoly, limb};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-pub(crate) use switch::{Decomposed, Digits, Division, limit};
+pub(crate) use switch::{Digits, Division, limit};
 
 /// A ciphertext of degree 1 or 2 in NTT form: phase = c0 + c1·s (+ c2·s²) = scale·(values) + noise.
 #[derive(Clone, Debug)]
@@ -236,7 +236,8 @@ impl Evaluator {
             .collect();
         Ok(self.wrap(polys, x.level, x.scale, x.slots.max(y.slots)))
     }
-    fn rotate_by(&self, x: &Ciphertext, g: u64) -> Result<Ciphertext, Error> {
+    /// The images under several automorphisms, which share one decomposition and its digits.
+    fn rotate_by(&self, x: &Ciphertext, elements: &[u64]) -> Result<Vec<Ciphertext>, Error> {
         if x.polys.len() != 2 {
             return Err(Error::Degree {
                 operation: "rotate",
@@ -244,28 +245,102 @@ impl Evaluator {
                 had: x.degree(),
             });
         }
+        let keys = elements
+            .iter()
+            .map(|&g| {
+                self.keys
+                    .find(KeyName::Galois(g), self.limit(x.level), x.level.index())
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
         let d = self.decompose(&x.polys[1], x.level);
-        self.rotate_decomposed(x, &d, g)
+        let products = self.inner_products(&d, &keys);
+        drop(d);
+        Ok(products
+            .into_iter()
+            .zip(elements)
+            .map(|((u0, u1), &g)| {
+                let [mut c0, c1] = self.divide_special([&u0, &u1], x.level);
+                c0.add_assign(&x.polys[0]);
+                let permutation = self.permutation(g);
+                self.wrap(
+                    vec![c0.automorphism(&permutation), c1.automorphism(&permutation)],
+                    x.level,
+                    x.scale,
+                    x.slots,
+                )
+            })
+            .collect())
     }
-    fn rotate_decomposed(
-        &self,
-        x: &Ciphertext,
-        d: &Decomposed,
-        g: u64,
-    ) -> Result<Ciphertext, Error> {
-        let key = self
-            .keys
-            .find(KeyName::Galois(g), self.limit(x.level), x.level.index())?;
-        let (u0, u1) = self.inner_product(d, key);
-        let [mut c0, c1] = self.divide_special([&u0, &u1], x.level);
-        c0.add_assign(&x.polys[0]);
-        let permutation = self.permutation(g);
-        Ok(self.wrap(
-            vec![c0.automorphism(&permutation), c1.automorphism(&permutation)],
-            x.level,
-            x.scale,
-            x.slots,
-        ))
+    /// A plaintext for [`Self::mul_encoded`], in NTT form: values at `scale`, for ciphertexts at `level` or below on the same chain.
+    ///
+    /// # Errors
+    /// If the values do not fit.
+    pub fn encode(&self, v: &[Complex64], scale: f64, level: Level) -> Result<EncodedPlain, Error> {
+        let coefficients = self.encoder.encode(v, scale)?;
+        let words = coefficients.len().max(8).min(self.parameters.n());
+        let indices = self.parameters.limbs(level).clone();
+        let limbs = indices
+            .par_iter()
+            .map(|&i| {
+                let mut out = AlignedVec::dirty(words);
+                self.encode_limb(&coefficients, i, &mut out);
+                out
+            })
+            .collect();
+        Ok(EncodedPlain {
+            indices,
+            limbs,
+            scale,
+            slots: v.len(),
+        })
+    }
+    /// x·v for an encoded v: no rescale, scales multiply.
+    ///
+    /// # Errors
+    /// If the plaintext was encoded for a lower level.
+    pub fn mul_encoded(&self, x: &Ciphertext, v: &EncodedPlain) -> Result<Ciphertext, Error> {
+        let indices: Arc<[usize]> = x.polys[0].indices().into();
+        let at = indices
+            .iter()
+            .map(|i| v.indices.binary_search(i))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| Error::Levels {
+                operation: "mul_encoded",
+                needed: x.level.index(),
+                had: v.indices.len(),
+            })?;
+        let polys = x
+            .polys
+            .iter()
+            .map(|p| {
+                RnsPoly::from_limbs(self.parameters.ring(), indices.clone(), |k, out| {
+                    let (q, plain) = (p.modulus(k), &v.limbs[at[k]]);
+                    if plain.len() == out.len() {
+                        limb::mul_to(q, out, p.limb(k), plain);
+                    } else {
+                        limb::dot_runs(q, out, &[(p.limb(k), plain)]);
+                    }
+                })
+            })
+            .collect();
+        Ok(self.wrap(polys, x.level, x.scale * v.scale, x.slots.max(v.slots)))
+    }
+}
+
+/// A plaintext in NTT form, limb by limb; short where its values repeat.
+pub struct EncodedPlain {
+    indices: Arc<[usize]>,
+    limbs: Vec<AlignedVec>,
+    scale: f64,
+    slots: usize,
+}
+
+impl std::fmt::Debug for EncodedPlain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EncodedPlain({} limbs)", self.limbs.len())
     }
 }
 
@@ -337,28 +412,7 @@ impl Arithmetic for Evaluator {
         Ok(y)
     }
     fn mul_plain(&self, x: &Ciphertext, v: &[Complex64], scale: f64) -> Result<Ciphertext, Error> {
-        let coefficients = self.encoder.encode(v, scale)?;
-        let n = self.parameters.n();
-        let words = coefficients.len().max(8).min(n);
-        let indices: Arc<[usize]> = x.polys[0].indices().into();
-        let plain: Vec<AlignedVec> = indices
-            .par_iter()
-            .map(|&i| {
-                let mut out = AlignedVec::dirty(words);
-                self.encode_limb(&coefficients, i, &mut out);
-                out
-            })
-            .collect();
-        let polys = x
-            .polys
-            .iter()
-            .map(|p| {
-                RnsPoly::from_limbs(self.parameters.ring(), indices.clone(), |k, out| {
-                    limb::dot_runs(p.modulus(k), out, &[(p.limb(k), &plain[k])])
-                })
-            })
-            .collect();
-        Ok(self.wrap(polys, x.level, x.scale * scale, x.slots.max(v.len())))
+        self.mul_encoded(x, &self.encode(v, scale, x.level)?)
     }
     fn linear_combination(
         &self,
@@ -562,10 +616,14 @@ impl Arithmetic for Evaluator {
         if by.rem_euclid(x.slots as i64) == 0 {
             return Ok(x.clone());
         }
-        self.rotate_by(x, galois_element(&self.parameters, by))
+        Ok(self
+            .rotate_by(x, &[galois_element(&self.parameters, by)])?
+            .swap_remove(0))
     }
     fn conjugate(&self, x: &Ciphertext) -> Result<Ciphertext, Error> {
-        self.rotate_by(x, conjugation_element(&self.parameters))
+        Ok(self
+            .rotate_by(x, &[conjugation_element(&self.parameters)])?
+            .swap_remove(0))
     }
     fn mod_raise(&self, x: &Ciphertext, to: Level) -> Result<Ciphertext, Error> {
         self.raise(x, to)
@@ -581,14 +639,23 @@ impl Arithmetic for Evaluator {
         Ok(Ciphertext { slots, ..x.clone() })
     }
     fn rotate_many(&self, x: &Ciphertext, by: &[i64]) -> Result<Vec<Ciphertext>, Error> {
-        let mut decomposed = None;
+        let moved = |k: &i64| k.rem_euclid(x.slots as i64) != 0;
+        let elements: Vec<u64> = by
+            .iter()
+            .filter(|k| moved(k))
+            .map(|&k| galois_element(&self.parameters, k))
+            .collect();
+        let mut rotated = self.rotate_by(x, &elements)?.into_iter();
         by.iter()
-            .map(|&k| {
-                if k.rem_euclid(x.slots as i64) == 0 {
-                    return Ok(x.clone());
+            .map(|k| {
+                if moved(k) {
+                    rotated.next().ok_or(Error::Conformance {
+                        object: "rotation",
+                        reason: "fewer results than elements".into(),
+                    })
+                } else {
+                    Ok(x.clone())
                 }
-                let d = decomposed.get_or_insert_with(|| self.decompose(&x.polys[1], x.level));
-                self.rotate_decomposed(x, d, galois_element(&self.parameters, k))
             })
             .collect()
     }

@@ -148,9 +148,12 @@ pub fn random(slots: usize, rng: &mut impl RngCore) -> Vec<Complex64> {
 pub struct Subjects {
     /// 64 diagonals, 8 baby and 8 giant steps.
     map: BlockMap,
+    /// The same, whose diagonals an evaluator keeps encoded.
+    kept: BlockMap,
     /// Degree 31.
     chebyshev: Polynomial,
-    plain: Vec<Complex64>,
+    /// A vector of all slots.
+    pub plain: Vec<Complex64>,
 }
 
 impl Subjects {
@@ -168,8 +171,10 @@ impl Subjects {
                 values: Values::Real((0..slots).map(|_| unit(rng) as f32 / 64.0).collect()),
             })
             .collect();
+        let map = BlockMap::new(slots, 1, 1, terms, vec![])?;
         Ok(Self {
-            map: BlockMap::new(slots, 1, 1, terms, vec![])?,
+            kept: map.clone().pinned(usize::MAX),
+            map,
             chebyshev: Polynomial::new((0..32).map(|i| 0.25 / f64::from(i + 2)).collect())?,
             plain: random(slots, rng),
         })
@@ -177,7 +182,7 @@ impl Subjects {
 }
 
 /// The circuits on a ciphertext; `add` and `mul_relin_rescale` take a second one.
-pub const CIRCUITS: [&str; 8] = [
+pub const CIRCUITS: [&str; 9] = [
     "add",
     "mul_plain",
     "rescale",
@@ -185,6 +190,7 @@ pub const CIRCUITS: [&str; 8] = [
     "rotate_hoisted_8",
     "mul_relin_rescale",
     "linear_64",
+    "linear_64_kept",
     "chebyshev_31",
 ];
 
@@ -207,13 +213,18 @@ pub fn circuit<A: Arithmetic>(
         "rotate" => drop(a.rotate(x, 1)?),
         "rotate_hoisted_8" => drop(a.rotate_many(x, &[1, 2, 3, 4, 5, 6, 7, 8])?),
         "mul_relin_rescale" => drop(a.mul_rescale(x, y)?),
-        "linear_64" => {
+        "linear_64" | "linear_64_kept" => {
+            let map = if name == "linear_64" {
+                &subjects.map
+            } else {
+                &subjects.kept
+            };
             let below = p.below(level).ok_or(Error::Levels {
                 operation: "linear",
                 needed: 1,
                 had: 0,
             })?;
-            drop(a.linear(std::slice::from_ref(x), &subjects.map, p.scale(below))?);
+            drop(a.linear(std::slice::from_ref(x), map, p.scale(below))?);
         }
         "chebyshev_31" => drop(a.polynomial(x, &subjects.chebyshev)?),
         other => {

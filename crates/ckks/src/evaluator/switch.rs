@@ -209,26 +209,52 @@ impl Evaluator {
         d: &Decomposed,
         key: &SwitchingKey,
     ) -> (RnsPoly<Ntt>, RnsPoly<Ntt>) {
+        self.inner_products(d, &[key]).swap_remove(0)
+    }
+    /// The same for several keys, which share the digits.
+    pub(crate) fn inner_products(
+        &self,
+        d: &Decomposed,
+        keys: &[&SwitchingKey],
+    ) -> Vec<(RnsPoly<Ntt>, RnsPoly<Ntt>)> {
         let ring = self.parameters.ring();
         let extended = d.shape.extended.clone();
-        let (u0, u1) = chunks(extended.len())
+        let rows: Vec<Vec<(AlignedVec, AlignedVec)>> = chunks(extended.len())
             .into_par_iter()
             .flat_map_iter(|range| {
                 let digits = d.limbs(&range);
                 range
                     .map(|k| {
-                        let (mut u0, mut u1) =
-                            (AlignedVec::dirty(ring.n()), AlignedVec::dirty(ring.n()));
-                        self.times_key(&digits.at(k), extended[k], key, &mut u0, &mut u1);
-                        (u0, u1)
+                        let digits = digits.at(k);
+                        keys.iter()
+                            .map(|key| {
+                                let (mut u0, mut u1) =
+                                    (AlignedVec::dirty(ring.n()), AlignedVec::dirty(ring.n()));
+                                self.times_key(&digits, extended[k], key, &mut u0, &mut u1);
+                                (u0, u1)
+                            })
+                            .collect()
                     })
                     .collect::<Vec<_>>()
             })
-            .unzip();
-        (
-            RnsPoly::from_parts(ring, extended.clone(), u0),
-            RnsPoly::from_parts(ring, extended, u1),
-        )
+            .collect();
+        let mut columns: Vec<(Vec<AlignedVec>, Vec<AlignedVec>)> =
+            keys.iter().map(|_| Default::default()).collect();
+        for row in rows {
+            for (column, (u0, u1)) in columns.iter_mut().zip(row) {
+                column.0.push(u0);
+                column.1.push(u1);
+            }
+        }
+        columns
+            .into_iter()
+            .map(|(u0, u1)| {
+                (
+                    RnsPoly::from_parts(ring, extended.clone(), u0),
+                    RnsPoly::from_parts(ring, extended.clone(), u1),
+                )
+            })
+            .collect()
     }
     /// (Σ digit·b, Σ digit·a) at a ring index.
     pub(crate) fn times_key(
@@ -299,7 +325,7 @@ impl Evaluator {
         let division = self.division(keep, drop);
         let dropped = positions_any(xs[0].indices(), drop);
         let kept = positions_any(xs[0].indices(), keep);
-        let rest: Vec<AlignedVec> = (0..M * drop.len())
+        let mut rest: Vec<AlignedVec> = (0..M * drop.len())
             .into_par_iter()
             .map(|i| {
                 let (m, k) = (i / drop.len(), i % drop.len());
@@ -309,8 +335,14 @@ impl Evaluator {
                 limb
             })
             .collect();
+        let single = (drop.len() == 1).then(|| self.parameters.prime(drop[0]));
         let remainders: Vec<(AlignedVec, AlignedVec)> = rest
-            .chunks(drop.len())
+            .chunks(if single.is_some() {
+                rest.len() + 1
+            } else {
+                drop.len()
+            })
+            .filter(|_| single.is_none())
             .map(|rest| {
                 let source: Vec<&[u64]> = rest.iter().map(|limb| &limb[..]).collect();
                 let (mut y, mut v) = (AlignedVec::dirty(drop.len() * n), AlignedVec::dirty(n));
@@ -318,7 +350,9 @@ impl Evaluator {
                 (y, v)
             })
             .collect();
-        std::mem::drop(rest);
+        if single.is_none() {
+            rest.clear();
+        }
         let limbs: Vec<Vec<AlignedVec>> = chunks(keep.len())
             .into_par_iter()
             .flat_map_iter(|range| {
@@ -336,7 +370,10 @@ impl Evaluator {
                 }
                 for (k, limbs) in range.zip(&mut limbs) {
                     let q = self.parameters.prime(keep[k]);
-                    for (x, r) in xs.iter().zip(limbs) {
+                    for (m, (x, r)) in xs.iter().zip(limbs).enumerate() {
+                        if let Some(base) = single {
+                            limb::lift_centered(base, q, r, &rest[m]);
+                        }
                         ring.ntt(keep[k]).forward(r);
                         // (x − r)/∏ drop
                         limb::sub_mul_scalar(q, r, x.limb(kept[k]), q.neg(division.inverses[k]));
