@@ -139,7 +139,7 @@ impl std::fmt::Debug for Evaluator {
             f,
             "Evaluator({:?}, {} keys)",
             self.parameters,
-            self.keys.iter().count()
+            self.keys.request().0.len()
         )
     }
 }
@@ -252,7 +252,7 @@ impl Evaluator {
         let key = self
             .keys
             .find(KeyName::Galois(g), self.limit(x.level), x.level.index())?;
-        let (u0, u1) = self.inner_product(d, key);
+        let (u0, u1) = self.inner_product(d, &key);
         let [mut c0, c1] = self.divide_special([&u0, &u1], x.level);
         c0.add_assign(&x.polys[0]);
         let permutation = self.permutation(g);
@@ -472,7 +472,7 @@ impl Arithmetic for Evaluator {
             x.level.index(),
         )?;
         let d = self.decompose(&x.polys[2], x.level);
-        let (u0, u1) = self.inner_product(&d, key);
+        let (u0, u1) = self.inner_product(&d, &key);
         let [mut c0, mut c1] = self.divide_special([&u0, &u1], x.level);
         c0.add_assign(&x.polys[0]);
         c1.add_assign(&x.polys[1]);
@@ -513,7 +513,7 @@ impl Arithmetic for Evaluator {
             had: 0,
         })?;
         let d = self.decompose(&x.polys[2], x.level);
-        let (mut u0, mut u1) = self.inner_product(&d, key);
+        let (mut u0, mut u1) = self.inner_product(&d, &key);
         let kept = d.shape.kept;
         drop(d);
         for (u, c) in [(&mut u0, &x.polys[0]), (&mut u1, &x.polys[1])] {

@@ -6,7 +6,7 @@
 use super::switch::{DigitLimbs, chunks};
 use super::{Ciphertext, Evaluator, lock};
 use crate::arithmetic::same_scale;
-use crate::keys::{KeyName, galois_element};
+use crate::keys::{KeyName, SwitchingKey, galois_element};
 use crate::{Arithmetic, BlockMap, Complex64, Error};
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
@@ -113,30 +113,35 @@ impl Evaluator {
         let ring = p.ring();
         let n = p.n();
         let slots = map.slots() as i64;
-        let key_of = |by: usize| -> Result<_, Error> {
-            if (by as i64).rem_euclid(slots) == 0 {
-                return Ok(None);
-            }
-            let g = galois_element(p, by as i64);
-            Ok(Some((
-                self.keys
-                    .find(KeyName::Galois(g), self.limit(level), level.index())?,
-                self.permutation(g),
-            )))
-        };
-        // keys first, so that a missing one is reported before any work
+        // nothing where a rotation leaves every slot in its place
+        let element =
+            |by: usize| ((by as i64).rem_euclid(slots) != 0).then(|| galois_element(p, by as i64));
+        let limit = self.limit(level);
+        let key_of = |g: u64| self.keys.find(KeyName::Galois(g), limit, level.index());
         let babies: Vec<Vec<usize>> = (0..map.inputs()).map(|i| map.babies(i)).collect();
-        let baby_keys: Vec<Vec<_>> = babies
-            .iter()
-            .map(|bs| bs.iter().map(|&b| key_of(b)).collect::<Result<_, _>>())
-            .collect::<Result<_, Error>>()?;
         let groups: Vec<(usize, usize)> = (0..map.outputs())
             .flat_map(|o| map.giants(o).into_iter().map(move |g| (o, g)))
             .collect();
-        let giant_keys: Vec<_> = groups
+        // a missing key is reported before any work
+        let steps = babies.iter().flatten().chain(groups.iter().map(|(_, g)| g));
+        for g in steps.filter_map(|&by| element(by)) {
+            self.keys.check(KeyName::Galois(g), limit, level.index())?;
+        }
+        // Every limb needs all baby steps, so their keys are held together; a giant step's is taken when it comes.
+        let mut held = BTreeMap::new();
+        for g in babies.iter().flatten().filter_map(|&by| element(by)) {
+            if let std::collections::btree_map::Entry::Vacant(e) = held.entry(g) {
+                e.insert((key_of(g)?, self.permutation(g)));
+            }
+        }
+        let baby_keys: Vec<Vec<Option<&(Arc<SwitchingKey>, Arc<Vec<u32>>)>>> = babies
             .iter()
-            .map(|&(_, g)| key_of(g))
-            .collect::<Result<_, Error>>()?;
+            .map(|bs| {
+                bs.iter()
+                    .map(|&by| element(by).map(|g| &held[&g]))
+                    .collect()
+            })
+            .collect();
         let plains = self.plains(map, level, plain_scale)?;
         let mut terms_of: BTreeMap<(usize, usize), Vec<(usize, usize, usize)>> = BTreeMap::new();
         for (k, t) in map.terms().iter().enumerate() {
@@ -290,9 +295,11 @@ impl Evaluator {
             )
         });
         let mut totals: Vec<Option<Pair>> = (0..map.outputs()).map(|_| None).collect();
-        for (((o, _), sum), key) in groups.iter().zip(sums).zip(&giant_keys) {
-            let total = &mut totals[*o];
-            match key {
+        drop(baby_keys);
+        drop(held);
+        for (&(o, giant), sum) in groups.iter().zip(sums) {
+            let total = &mut totals[o];
+            match element(giant) {
                 None => match total {
                     None => *total = Some(sum),
                     Some(t) => {
@@ -300,10 +307,11 @@ impl Evaluator {
                         t.1.add_assign(&sum.1);
                     }
                 },
-                Some((key, permutation)) => {
+                Some(g) => {
                     let (s0, s1) = sum;
                     let d = self.divide_and_decompose(&s1, level);
                     drop(s1);
+                    let (key, permutation) = (key_of(g)?, self.permutation(g));
                     let t = total.get_or_insert_with(|| {
                         (
                             RnsPoly::zero(ring, extended.clone()),
@@ -325,10 +333,10 @@ impl Evaluator {
                         for (k, (t0, t1)) in range.zip(part) {
                             let q = p.prime(extended[k]);
                             let (mut u0, mut u1) = (AlignedVec::dirty(n), AlignedVec::dirty(n));
-                            self.times_key(&digits.at(k), extended[k], key, &mut u0, &mut u1);
+                            self.times_key(&digits.at(k), extended[k], &key, &mut u0, &mut u1);
                             limb::add(q, &mut u0, s0.limb(k));
-                            limb::permute_add(q, t0, &u0, permutation);
-                            limb::permute_add(q, t1, &u1, permutation);
+                            limb::permute_add(q, t0, &u0, &permutation);
+                            limb::permute_add(q, t1, &u1, &permutation);
                         }
                     });
                 }
