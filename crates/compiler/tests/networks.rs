@@ -365,12 +365,12 @@ fn a_memory_limit_chooses_a_smaller_plan_or_refuses() {
         less < peak && more > seconds,
         "{less} of {peak}, {more} and {seconds}"
     );
-    let target = Target {
+    let less_than_it_takes = Target {
         max_memory: Some(peak - 1),
         ..target(13)
     };
     assert_eq!(
-        agree(&graph, &target, &inputs, 1e-6).digest(),
+        agree(&graph, &less_than_it_takes, &inputs, 1e-6).digest(),
         smaller.digest()
     );
     // nothing fits: the refusal names what would

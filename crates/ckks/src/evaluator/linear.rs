@@ -6,12 +6,12 @@
 use super::switch::{DigitLimbs, chunks};
 use super::{Ciphertext, Evaluator, lock};
 use crate::arithmetic::same_scale;
-use crate::keys::{KeyName, SwitchingKey, galois_element};
+use crate::keys::{KeyName, galois_element};
 use crate::{Arithmetic, BlockMap, Complex64, Error};
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
 use ring::{Ntt, RnsPoly, limb};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The diagonals of a map, rotated back by their giant steps.
@@ -128,13 +128,13 @@ impl Evaluator {
             self.keys.check(KeyName::Galois(g), limit, level.index())?;
         }
         // Every limb needs all baby steps, so their keys are held together; a giant step's is taken when it comes.
-        let mut held = BTreeMap::new();
-        for g in babies.iter().flatten().filter_map(|&by| element(by)) {
-            if let std::collections::btree_map::Entry::Vacant(e) = held.entry(g) {
-                e.insert((key_of(g)?, self.permutation(g)));
-            }
-        }
-        let baby_keys: Vec<Vec<Option<&(Arc<SwitchingKey>, Arc<Vec<u32>>)>>> = babies
+        let moving = babies.iter().flatten().filter_map(|&by| element(by));
+        let held: BTreeMap<u64, _> = moving
+            .collect::<BTreeSet<u64>>()
+            .into_iter()
+            .map(|g| Ok((g, (key_of(g)?, self.permutation(g)))))
+            .collect::<Result<_, Error>>()?;
+        let baby_keys: Vec<Vec<_>> = babies
             .iter()
             .map(|bs| {
                 bs.iter()
