@@ -84,6 +84,14 @@ pub enum Error {
         /// The level at which it was needed.
         level: usize,
     },
+    /// A key that is stored outside of memory could not be brought.
+    #[error("{key}: {reason}")]
+    StoredKey {
+        /// Which key.
+        key: String,
+        /// Why not, and the remedy.
+        reason: String,
+    },
     /// A value to be encoded is not finite or too large for the scale.
     #[error(
         "cannot encode a value of magnitude {magnitude:e} at scale 2^{log_scale:.1}: values must be finite and below 2^62 after scaling"

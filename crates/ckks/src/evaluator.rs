@@ -8,8 +8,7 @@ mod linear;
 mod switch;
 
 use crate::arithmetic::{Info, same_scale};
-use crate::keys::KeyName;
-use crate::keys::{conjugation_element, galois_element};
+use crate::keys::{KeyName, SwitchingKey, conjugation_element, galois_element};
 use crate::parameters::Level;
 use crate::{Arithmetic, BlockMap, Complex64, Encoder, Error, EvaluationKeys, Parameters};
 use rayon::prelude::*;
@@ -139,7 +138,7 @@ impl std::fmt::Debug for Evaluator {
             f,
             "Evaluator({:?}, {} keys)",
             self.parameters,
-            self.keys.iter().count()
+            self.keys.request().0.len()
         )
     }
 }
@@ -256,6 +255,7 @@ impl Evaluator {
             return Ok(Vec::new());
         }
         let d = self.decompose(&x.polys[1], x.level);
+        let keys: Vec<&SwitchingKey> = keys.iter().map(|key| &**key).collect();
         let products = self.inner_products(&d, &keys);
         drop(d);
         Ok(products
@@ -530,7 +530,7 @@ impl Arithmetic for Evaluator {
             x.level.index(),
         )?;
         let d = self.decompose(&x.polys[2], x.level);
-        let (u0, u1) = self.inner_product(&d, key);
+        let (u0, u1) = self.inner_product(&d, &key);
         let [mut c0, mut c1] = self.divide_special([&u0, &u1], x.level);
         c0.add_assign(&x.polys[0]);
         c1.add_assign(&x.polys[1]);
@@ -571,7 +571,7 @@ impl Arithmetic for Evaluator {
             had: 0,
         })?;
         let d = self.decompose(&x.polys[2], x.level);
-        let (mut u0, mut u1) = self.inner_product(&d, key);
+        let (mut u0, mut u1) = self.inner_product(&d, &key);
         let kept = d.shape.kept;
         drop(d);
         for (u, c) in [(&mut u0, &x.polys[0]), (&mut u1, &x.polys[1])] {

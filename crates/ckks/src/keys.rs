@@ -10,7 +10,8 @@ use rayon::prelude::*;
 use ring::buffer::AlignedVec;
 use ring::{Expander, Modulus, Ntt, PackedLimb, RnsPoly};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Which key.
@@ -66,6 +67,16 @@ impl KeyRequest {
             })
             .sum()
     }
+}
+
+/// How often a circuit uses each key, and which keys one operation holds at the same time: what keys that are not all in memory
+/// cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyUse {
+    /// How many times each key is asked for.
+    pub times: BTreeMap<KeyName, u64>,
+    /// Keys that an operation holds together, ascending: a block map its baby steps'. All others are held alone.
+    pub together: BTreeSet<Vec<KeyName>>,
 }
 
 /// Galois element of a rotation to the left by `by` slots: 5^by modulo 2N.
@@ -164,6 +175,13 @@ impl SwitchingKey {
             .flat_map(|_| one.clone())
             .collect()
     }
+    /// Bytes in memory of such a key.
+    pub fn bytes_for(parameters: &Parameters, name: KeyName, limit: usize) -> u64 {
+        Self::layout(parameters, name, limit)
+            .iter()
+            .map(|q| (ring::packed::packed_bytes(q) * parameters.n()) as u64)
+            .sum()
+    }
     /// Its limbs, digit by digit.
     pub fn limbs(&self) -> impl Iterator<Item = AlignedVec> {
         self.digits.iter().flatten().map(|packed| {
@@ -228,10 +246,33 @@ impl SwitchingKey {
     }
 }
 
-/// All evaluation keys of one client; holds no secret.
-#[derive(Clone, Debug, Default)]
+/// Brings a key that is not in memory.
+type Load = dyn Fn(KeyName) -> Result<SwitchingKey, Error> + Send + Sync;
+
+/// Keys that are brought each time they are used.
+#[derive(Clone)]
+struct Stored {
+    limits: KeyRequest,
+    load: Arc<Load>,
+}
+
+/// All evaluation keys of one client; holds no secret. Keys are in memory, or brought from where they are stored when they are
+/// used and dropped after it.
+#[derive(Clone, Default)]
 pub struct EvaluationKeys {
-    keys: BTreeMap<KeyName, SwitchingKey>,
+    held: BTreeMap<KeyName, Arc<SwitchingKey>>,
+    stored: Option<Stored>,
+}
+
+impl std::fmt::Debug for EvaluationKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let stored = self.stored.as_ref().map_or(0, |s| s.limits.0.len());
+        write!(
+            f,
+            "EvaluationKeys({} in memory, {stored} stored)",
+            self.held.len()
+        )
+    }
 }
 
 impl EvaluationKeys {
@@ -239,21 +280,54 @@ impl EvaluationKeys {
     pub fn new() -> Self {
         Self::default()
     }
-    /// Adds a key.
+    /// Adds a key that stays in memory.
     pub fn insert(&mut self, name: KeyName, key: SwitchingKey) {
-        self.keys.insert(name, key);
+        self.held.insert(name, Arc::new(key));
     }
-    /// All keys.
+    /// Adds keys that `load` brings, each covering at least what `limits` says of it. It may be called by several threads at once;
+    /// what it returns must be the client's key, whenever it is called.
+    #[must_use]
+    pub fn with_stored(
+        mut self,
+        limits: KeyRequest,
+        load: impl Fn(KeyName) -> Result<SwitchingKey, Error> + Send + Sync + 'static,
+    ) -> Self {
+        self.stored = Some(Stored {
+            limits,
+            load: Arc::new(load),
+        });
+        self
+    }
+    /// The keys in memory.
     pub fn iter(&self) -> impl Iterator<Item = (&KeyName, &SwitchingKey)> {
-        self.keys.iter()
+        self.held.iter().map(|(name, key)| (name, &**key))
     }
-    /// What they cover.
+    /// What they cover, in memory or stored.
     pub fn request(&self) -> KeyRequest {
-        KeyRequest(self.keys.iter().map(|(&n, k)| (n, k.limit)).collect())
+        let mut all = KeyRequest(self.held.iter().map(|(&n, k)| (n, k.limit)).collect());
+        if let Some(stored) = &self.stored {
+            all.merge(&stored.limits);
+        }
+        all
     }
-    /// Bytes in memory.
+    /// Bytes of the keys in memory.
     pub fn bytes(&self) -> u64 {
-        self.keys.values().map(SwitchingKey::bytes).sum()
+        self.iter().map(|(_, key)| key.bytes()).sum()
+    }
+    /// Whether there is such a key and it covers the first `limit` primes; brings nothing.
+    pub(crate) fn check(&self, name: KeyName, limit: usize, level: usize) -> Result<(), Error> {
+        let held = self.held.get(&name).is_some_and(|k| k.limit >= limit);
+        let stored = || {
+            let known = self.stored.as_ref()?.limits.0.get(&name)?;
+            Some(*known >= limit)
+        };
+        if held || stored().unwrap_or(false) {
+            return Ok(());
+        }
+        Err(Error::MissingKey {
+            key: name.to_string(),
+            level,
+        })
     }
     /// The key, if it covers the first `limit` primes.
     pub(crate) fn find(
@@ -261,10 +335,15 @@ impl EvaluationKeys {
         name: KeyName,
         limit: usize,
         level: usize,
-    ) -> Result<&SwitchingKey, Error> {
-        self.keys
-            .get(&name)
+    ) -> Result<Arc<SwitchingKey>, Error> {
+        self.check(name, limit, level)?;
+        if let Some(key) = self.held.get(&name).filter(|k| k.limit >= limit) {
+            return Ok(key.clone());
+        }
+        let brought = self.stored.as_ref().map(|s| (s.load)(name)).transpose()?;
+        brought
             .filter(|k| k.limit >= limit)
+            .map(Arc::new)
             .ok_or_else(|| Error::MissingKey {
                 key: name.to_string(),
                 level,

@@ -35,7 +35,9 @@ pub use clear::{Clear, ClearValue};
 pub use encoder::Encoder;
 pub use error::Error;
 pub use evaluator::{Ciphertext, Evaluator};
-pub use keys::{EvaluationKeys, KeyName, KeyRequest, SecretKey, SeededCiphertext, SwitchingKey};
+pub use keys::{
+    EvaluationKeys, KeyName, KeyRequest, KeyUse, SecretKey, SeededCiphertext, SwitchingKey,
+};
 pub use machine_cost::MachineCost;
 pub use map::BlockMap;
 pub use meter::{Cost, CostTable, Meter, MeterValue};

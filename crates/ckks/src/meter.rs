@@ -5,9 +5,10 @@
 //! variance (1 + 2N/3)/12 in the coefficients (dense ternary secret); key switching adds N·σ²·Σ_d(Q_d/P)²/12 before it.
 
 use crate::arithmetic::{Info, same_scale};
-use crate::keys::{KeyName, KeyRequest, conjugation_element, galois_element};
+use crate::keys::{KeyName, KeyRequest, KeyUse, conjugation_element, galois_element};
 use crate::{Arithmetic, BlockMap, Complex64, Error, Level, Parameters, Polynomial};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What is known about a value.
@@ -168,6 +169,7 @@ impl CostTable {
 struct State {
     cost: Cost,
     keys: KeyRequest,
+    uses: KeyUse,
 }
 
 /// Interprets circuits on what is known about values; counts work and collects the keys needed.
@@ -220,6 +222,10 @@ impl Meter {
     pub fn keys(&self) -> KeyRequest {
         self.state().keys.clone()
     }
+    /// How keys were used so far.
+    pub fn key_use(&self) -> KeyUse {
+        self.state().uses.clone()
+    }
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -259,9 +265,12 @@ impl Meter {
             .sum();
         self.slot_error(self.n() * ring::GAUSSIAN_SIGMA * ring::GAUSSIAN_SIGMA * sum / 12.0)
     }
+    /// A key, used once.
     fn need(&self, name: KeyName, level: Level) {
         let limit = crate::evaluator::limit(&self.parameters, level);
-        self.state().keys.need(name, limit);
+        let mut state = self.state();
+        state.keys.need(name, limit);
+        *state.uses.times.entry(name).or_insert(0) += 1;
     }
     /// (limbs of the level, special limbs, digits' sizes).
     fn shape(&self, level: Level) -> (f64, f64, Vec<f64>) {
@@ -743,6 +752,7 @@ impl Arithmetic for Meter {
         let all = kept + special;
         let slots = map.slots();
         let mut cost = Cost::default();
+        let mut held = BTreeSet::new();
         for i in 0..map.inputs() {
             let babies = map.babies(i);
             cost.passes += 2.0 * kept;
@@ -753,10 +763,19 @@ impl Arithmetic for Meter {
                     .plus(self.digit_limbs(level));
             }
             for b in moving {
-                self.need(KeyName::Galois(galois_element(p, b as i64)), level);
+                held.insert(KeyName::Galois(galois_element(p, b as i64)));
                 cost = cost.plus(self.times_key(level));
                 cost.passes += 2.0 * all + kept;
             }
+        }
+        for &key in &held {
+            self.need(key, level);
+        }
+        if held.len() > 1 {
+            self.state()
+                .uses
+                .together
+                .insert(held.into_iter().collect());
         }
         let mut per_row = 0usize;
         for o in 0..map.outputs() {

@@ -10,14 +10,13 @@ use ckks::workload::{
 };
 use ckks::{
     Arithmetic, Bootstrap, Ciphertext, Complex64, Evaluator, KeyRequest, Level, Meter, Parameters,
-    ParametersSpec, SecretKey,
+    ParametersSpec, SecretKey, SwitchingKey,
 };
 use clap::Args;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use rayon::prelude::*;
 use runtime::machine::{cpu_seconds, peak_bytes, processor, require_memory};
-use runtime::verify::key_memory;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -340,7 +339,11 @@ fn evaluator(
     secret: &SecretKey,
     request: &KeyRequest,
 ) -> Result<Evaluator> {
-    let keys = key_memory(p, request);
+    let keys = request
+        .0
+        .iter()
+        .map(|(&name, &limit)| SwitchingKey::bytes_for(p, name, limit))
+        .sum();
     note(format_args!(
         "making {} keys, {} in memory",
         request.0.len(),

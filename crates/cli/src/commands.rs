@@ -13,7 +13,7 @@ use rand_core::SeedableRng;
 use runtime::machine::{require_disk, require_memory};
 use runtime::report::{Answer, Measured};
 use runtime::sharing::{DEFAULT_CLASS_BITS, DEFAULT_SECURITY, Flooding, RECORD_NAME, Terms};
-use runtime::{Client, Prediction, Report, VerifiedPlan, size};
+use runtime::{Client, Placement, Prediction, Report, VerifiedPlan, size};
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter};
 use std::os::unix::fs::OpenOptionsExt;
@@ -192,10 +192,14 @@ pub(crate) fn target(machine: &Machine, max_memory: Option<u64>) -> compiler::Ta
 pub(crate) fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
     let graph = load_polynomial(&a.model)?;
     let machine = Machine::load(&a.predict)?;
-    let plan =
-        compiler::compile(&graph, &target(&machine, a.max_memory)).map_err(named(&a.model))?;
+    let target = compiler::Target {
+        keys_on_disk: true,
+        ..target(&machine, a.max_memory)
+    };
+    let plan = compiler::compile(&graph, &target).map_err(named(&a.model))?;
     let plan = VerifiedPlan::new(plan)?;
-    let made = machine.announce(&a.predict, &plan, threads)?;
+    let placement = placement(&plan, a.max_memory, false);
+    let made = machine.announce(&a.predict, &plan, placement.as_ref(), threads)?;
     let (bounds, values) = (plan.client_spec().answer, plan.plan().output.places.len());
     let once = Flooding::new(bounds, values, DEFAULT_SECURITY, 1)?;
     eprintln!(
@@ -221,19 +225,11 @@ pub(crate) fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a plan that cannot keep the memory limit.
-pub(crate) fn limit(plan: &VerifiedPlan, most: Option<u64>) -> Result<()> {
-    match most {
-        Some(had) if had < plan.facts().peak_bytes => Err(runtime::Error::Memory {
-            what: format!("this plan for {}", plan.plan().description.name),
-            needed: plan.facts().peak_bytes,
-            had,
-            limit_name: "are allowed by --max-memory".into(),
-            remedy: "allow more, or compile for less (`polyveil compile --max-memory`)".into(),
-        }
-        .into()),
-        _ => Ok(()),
-    }
+/// Which keys `run` leaves on disk: none where the plan keeps the limit without that.
+pub(crate) fn placement(plan: &VerifiedPlan, most: Option<u64>, forced: bool) -> Option<Placement> {
+    let facts = plan.facts();
+    (forced || most.is_some_and(|m| m < facts.peak_bytes))
+        .then(|| facts.keys_on_disk(most.unwrap_or(0)))
 }
 
 pub(crate) fn keygen(a: &KeygenArgs, threads: usize) -> Result<()> {
@@ -371,12 +367,11 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
     Ok(())
 }
 
-/// Checks free memory before a run.
-pub(crate) fn memory(plan: &VerifiedPlan, most: Option<u64>) -> Result<()> {
-    limit(plan, most)?;
+/// Checks a run's predicted peak against the limit and what is free.
+pub(crate) fn memory(plan: &VerifiedPlan, peak: u64, most: Option<u64>) -> Result<()> {
     Ok(require_memory(
         &format!("this plan for {}", plan.plan().description.name),
-        plan.facts().peak_bytes,
-        None,
+        peak,
+        most,
     )?)
 }

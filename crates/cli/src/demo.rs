@@ -59,8 +59,8 @@ pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {
         "compiled in {}",
         duration(start.elapsed().as_secs_f64())
     ));
-    let prediction = machine.announce(&a.predict, &plan, threads)?;
-    memory(&plan, a.max_memory)?;
+    let prediction = machine.announce(&a.predict, &plan, None, threads)?;
+    memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
 
     // the clear twins: the network's own oracle, and the plan read by `Clear`
     let oracle = graph.evaluate(&tensor)?;

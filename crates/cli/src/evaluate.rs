@@ -56,8 +56,8 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
             &graph,
             &target(&machine, a.max_memory),
         )?)?);
-        let prediction = machine.announce(&a.predict, &plan, threads)?;
-        memory(&plan, a.max_memory)?;
+        let prediction = machine.announce(&a.predict, &plan, None, threads)?;
+        memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
         append(&serde_json::json!({ "prediction": prediction }))?;
         let client = Client::new(plan.client_spec(), &mut rng())?;
         let keys = client.write_evaluation_keys(

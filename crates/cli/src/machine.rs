@@ -3,14 +3,15 @@
 use crate::Result;
 use crate::commands::{atomically, prediction, rng};
 use crate::network::named;
-use crate::terminal::note;
+use crate::terminal::{duration, note};
 use ckks::machine_cost::{MachineCost, Observation, Threading, Trust, fit};
 use ckks::workload::{self, BOOTSTRAP, OPERATIONS, Operation, Reading, Workload};
 use ckks::{Parameters, ParametersSpec};
 use clap::Args;
 use runtime::machine::{cpu_seconds, require_memory};
 use runtime::machine_file::{MACHINE_FILE_LIMIT, MachineFile, Origin};
-use runtime::{Basis, Prediction, VerifiedPlan, size};
+use runtime::placement::READ_RATE;
+use runtime::{Basis, Placement, Prediction, VerifiedPlan, size};
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -135,11 +136,13 @@ impl Machine {
             scaled: Some(ratios),
         })
     }
-    /// Probes, then prints and stores what the run will cost. Nothing changes it afterwards.
+    /// Probes, then prints and stores what the run will cost, with some keys on disk where there is a placement. Nothing changes
+    /// it afterwards.
     pub(crate) fn announce(
         &self,
         a: &PredictionArgs,
         plan: &VerifiedPlan,
+        placement: Option<&Placement>,
         threads: usize,
     ) -> Result<Prediction> {
         let basis = if a.no_probe {
@@ -147,8 +150,22 @@ impl Machine {
         } else {
             self.probed()?
         };
-        let made = Prediction::new(plan, basis, threads);
+        let mut made = Prediction::new(plan, basis, threads);
+        if let Some(placement) = placement {
+            made = made.with_keys_on_disk(placement);
+        }
         eprint!("{}", prediction(plan, &made));
+        if let Some(p) = placement {
+            note(format_args!(
+                "keys on disk: {} of {} stay in memory, the others are read {} times, {} in all, for about {} more (at an assumed {}/s, checksums included)",
+                p.kept.len(),
+                plan.facts().keys.0.len(),
+                p.reads,
+                size(p.read_bytes),
+                duration(p.seconds()),
+                size(READ_RATE as u64)
+            ));
+        }
         if let Some(path) = &a.prediction {
             std::fs::write(path, made.to_json() + "\n").map_err(named(path))?;
         }
@@ -250,7 +267,11 @@ pub(crate) fn save(a: &SaveArgs, runs: usize, json: bool, threads: usize) -> Res
         .chain(a.with_bootstrap.then_some(BOOTSTRAP))
         .collect();
     let request = workload::keys(&p, &operations)?;
-    let keys: u64 = runtime::verify::key_memory(&p, &request);
+    let keys: u64 = request
+        .0
+        .iter()
+        .map(|(&key, &limit)| ckks::SwitchingKey::bytes_for(&p, key, limit))
+        .sum();
     note(format_args!(
         "measuring {} operations on {threads} threads; making {} keys, {} in memory",
         operations.len(),

@@ -93,7 +93,7 @@ enum Command {
     Encrypt(EncryptArgs),
     /// Server: carry out a plan on an encrypted input.
     #[command(
-        after_long_help = "Examples:\n  polyveil run --plan resnet20.plan --keys keys/evaluation.keys --input cat.input -o cat.answer\n  polyveil run … --resume          # after a kill: goes on from the last bootstrap, with the same answer\n  polyveil run … --check --key keys/client.key   # owner's machine: stops at the first layer beyond its bound"
+        after_long_help = "Examples:\n  polyveil run --plan resnet20.plan --keys keys/evaluation.keys --input cat.input -o cat.answer\n  polyveil run … --resume          # after a kill: goes on from the last bootstrap, with the same answer\n  polyveil run … --max-memory 6GB  # reads keys from disk when they are used, as many as that takes; the same answer, later\n  polyveil run … --check --key keys/client.key   # owner's machine: stops at the first layer beyond its bound"
     )]
     Run(run::RunArgs),
     /// Client: decrypt an answer and print the top classes.
@@ -132,7 +132,8 @@ pub(crate) struct DemoArgs {
     /// Print one JSON object on stdout.
     #[arg(long)]
     json: bool,
-    /// Plan within this much memory, for example 12GB: fewer keys and shared transforms where they pay; refuse if none fits.
+    /// Plan within this much memory, for example 12GB: fewer keys and shared transforms where they pay; refuse if none fits. Keys stay in
+    /// memory here; `polyveil run` can leave them on disk.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
     /// Write the report as SVG.
@@ -165,7 +166,8 @@ pub(crate) struct EvaluateArgs {
     output: PathBuf,
     #[command(flatten)]
     predict: machine::PredictionArgs,
-    /// Plan within this much memory, for example 12GB: fewer keys and shared transforms where they pay; refuse if none fits.
+    /// Plan within this much memory, for example 12GB: fewer keys and shared transforms where they pay; refuse if none fits. Keys stay in
+    /// memory here; `polyveil run` can leave them on disk.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
 }
@@ -209,7 +211,8 @@ pub(crate) struct CompileArgs {
     /// Where the plan goes.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Plan within this much memory, for example 12GB: fewer keys and shared transforms where they pay; refuse if none fits.
+    /// Plan within this much memory, for example 12GB: fewer keys, shared transforms or keys on disk (`run --max-memory`), whatever
+    /// costs least; refuse if none fits.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
     /// Print the prediction as one JSON object on stdout.

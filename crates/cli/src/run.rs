@@ -1,6 +1,6 @@
 //! run: the server's side on files.
 
-use crate::commands::{atomically, folder_of, memory};
+use crate::commands::{atomically, folder_of, memory, placement};
 use crate::machine::{Machine, PredictionArgs};
 use crate::network::{self, named, open};
 use crate::terminal::{Line, duration, note};
@@ -48,9 +48,13 @@ pub(crate) struct RunArgs {
     /// Write the report as SVG.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Refuse unless the plan keeps this limit, for example 12GB.
+    /// Keep this limit, for example 6GB: leave keys on disk where they do not all fit, refuse where even that does not help.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
+    /// Leave keys on disk and read each when it is used; with --max-memory, those used most stay in memory as far as they fit. The
+    /// key file must stay as it is until the run ends.
+    #[arg(long)]
+    keys_on_disk: bool,
     #[command(flatten)]
     predict: PredictionArgs,
 }
@@ -68,8 +72,10 @@ pub(crate) fn run(a: &RunArgs, threads: usize) -> Result<()> {
         return Err("--check follows a run from its beginning: leave --resume out".into());
     }
     let plan = Arc::new(network::plan(&a.plan)?);
-    let prediction = Machine::load(&a.predict)?.announce(&a.predict, &plan, threads)?;
-    memory(&plan, a.max_memory)?;
+    let placement = placement(&plan, a.max_memory, a.keys_on_disk);
+    let prediction =
+        Machine::load(&a.predict)?.announce(&a.predict, &plan, placement.as_ref(), threads)?;
+    memory(&plan, prediction.peak_bytes(), a.max_memory)?;
     let checkpoint = a.checkpoint.clone().unwrap_or_else(|| {
         let mut path = a.output.clone().into_os_string();
         path.push(".checkpoint");
@@ -79,14 +85,15 @@ pub(crate) fn run(a: &RunArgs, threads: usize) -> Result<()> {
     require_disk(folder_of(&checkpoint), 2 * checkpoint_bytes(&plan))?;
     let digest = input_digest(open(&a.input)?, &a.input.display().to_string())?;
     let mut line = Line::new();
-    let server = Server::read(
-        plan.clone(),
-        BufReader::with_capacity(1 << 20, open(keys)?),
-        &keys.display().to_string(),
-        &mut |done, all| {
-            line.show(&format!("  reading key {done}/{all}"));
-        },
-    )?;
+    let (file, name) = (open(keys)?, keys.display().to_string());
+    let mut tell = |done, all| line.show(&format!("  reading key {done}/{all}"));
+    let server = match &placement {
+        Some(p) => Server::open(plan.clone(), file, &name, &p.kept, &mut tell)?,
+        None => {
+            let file = BufReader::with_capacity(1 << 20, file);
+            Server::read(plan.clone(), file, &name, &mut tell)?
+        }
+    };
     line.done();
     let fresh = server.read_input(
         BufReader::new(open(&a.input)?),

@@ -323,6 +323,26 @@ fn answers_leave_the_client_with_noise_and_counted_or_not_at_all() {
     for command in [&keygen[..], &encrypt, &run] {
         done(command);
     }
+    // keys on disk, by force or because of a limit, give the same answer
+    let (facts, _) = done(&["inspect", text(&plan), "--json"]);
+    let facts: serde_json::Value = serde_json::from_str(&facts).expect("JSON");
+    let peak = facts["predicted_peak_bytes"].as_u64().expect("a number");
+    let limit = (peak - 1).to_string();
+    let want = std::fs::read(&answer).expect("an answer");
+    for more in [&["--keys-on-disk"][..], &["--max-memory", &limit]] {
+        std::fs::remove_file(&answer).expect("is there");
+        let (_, notes) = done(&[&run[..], more].concat());
+        assert!(
+            notes.contains("keys on disk: ") && notes.contains("assumed"),
+            "{notes}"
+        );
+        assert!(std::fs::read(&answer).expect("an answer") == want);
+    }
+    refused(
+        &[&run[..], &["--max-memory", "1MB"]].concat(),
+        1,
+        &["1.0 MB", "allow at least --max-memory 2"],
+    );
     let (facts, _) = done(&["inspect", text(&key)]);
     assert!(facts.contains("2 values of magnitude up to"), "{facts}");
 

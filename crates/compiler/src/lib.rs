@@ -53,18 +53,22 @@ pub struct Target {
     pub key_seconds: f64,
     /// The most memory that the run may take, in bytes of predicted peak; where the cheapest plan takes more, a dearer one that fits.
     pub max_memory: Option<u64>,
+    /// Whether the run may leave keys on disk to keep that limit (`runtime::Server::open`): such a plan then counts as one that fits,
+    /// and as much dearer as reading the keys takes.
+    pub keys_on_disk: bool,
     /// Values outside of polynomials (the input, residual sums, the answer) may be this many times larger than calibration saw.
     pub range_margin: f64,
 }
 
 impl Default for Target {
-    /// The standard parameters with bootstrapping, the shipped costs, 20 ms for a key, no memory limit, margin 1.25.
+    /// The standard parameters with bootstrapping, the shipped costs, 20 ms for a key, no memory limit, keys in memory, margin 1.25.
     fn default() -> Self {
         Self {
             parameters: ParametersSpec::standard(),
             cost: CostTable::default(),
             key_seconds: 0.02,
             max_memory: None,
+            keys_on_disk: false,
             range_margin: 1.25,
         }
     }
@@ -181,10 +185,24 @@ impl Draft<'_> {
     }
 
     /// The cheapest plan whose predicted peak keeps the limit: `first`, or one with fewer rotation keys and more rotations, or whose
-    /// bootstraps all reach the same level, so that fewer encoded transforms are kept.
+    /// bootstraps all reach the same level, so that fewer encoded transforms are kept, or one whose run leaves keys on disk.
     fn within(&self, first: Plan, limit: u64) -> Result<Plan, Error> {
-        let mut smallest = first.verify()?.peak_bytes;
-        if smallest <= limit {
+        let mut smallest = u64::MAX;
+        // what the limit adds to a plan's seconds, if it keeps the limit at all
+        let mut extra = |plan: &Plan| -> Result<Option<f64>, Error> {
+            let facts = plan.verify()?;
+            if facts.peak_bytes <= limit {
+                return Ok(Some(0.0));
+            }
+            smallest = smallest.min(facts.peak_bytes);
+            if !self.target.keys_on_disk {
+                return Ok(None);
+            }
+            let placement = facts.keys_on_disk(limit);
+            smallest = smallest.min(placement.peak_bytes);
+            Ok((placement.peak_bytes <= limit).then(|| placement.seconds()))
+        };
+        if extra(&first)? == Some(0.0) {
             return Ok(first);
         }
         let mut splits: Vec<emit::Maps> = Vec::new();
@@ -211,15 +229,19 @@ impl Draft<'_> {
             }
         }
         choices.sort_by(|a, b| a.0.total_cmp(&b.0));
-        for (_, index, decisions) in &choices {
-            let plan = self.plan(splits[*index].clone(), decisions)?;
-            let peak = plan.verify()?.peak_bytes;
-            if peak <= limit {
-                return Ok(plan);
+        let mut best: Option<(f64, Plan)> = None;
+        for (price, index, decisions) in &choices {
+            if best.as_ref().is_some_and(|b| b.0 <= *price) {
+                break;
             }
-            smallest = smallest.min(peak);
+            let plan = self.plan(splits[*index].clone(), decisions)?;
+            if let Some(seconds) = extra(&plan)?
+                && best.as_ref().is_none_or(|b| price + seconds < b.0)
+            {
+                best = Some((price + seconds, plan));
+            }
         }
-        Err(Error::Memory {
+        best.map(|b| b.1).ok_or_else(|| Error::Memory {
             network: self.graph.metadata().name.clone(),
             needed: smallest,
             had: limit,

@@ -365,12 +365,12 @@ fn a_memory_limit_chooses_a_smaller_plan_or_refuses() {
         less < peak && more > seconds,
         "{less} of {peak}, {more} and {seconds}"
     );
-    let target = Target {
+    let less_than_it_takes = Target {
         max_memory: Some(peak - 1),
         ..target(13)
     };
     assert_eq!(
-        agree(&graph, &target, &inputs, 1e-6).digest(),
+        agree(&graph, &less_than_it_takes, &inputs, 1e-6).digest(),
         smaller.digest()
     );
     // nothing fits: the refusal names what would
@@ -387,4 +387,26 @@ fn a_memory_limit_chooses_a_smaller_plan_or_refuses() {
         within(Some(needed - 1)),
         Err(Error::Memory { .. })
     ));
+    // unless the run may leave keys on disk: that too has a smallest
+    let on_disk = |max_memory| {
+        let target = Target {
+            max_memory: Some(max_memory),
+            keys_on_disk: true,
+            ..target(13)
+        };
+        compile(&graph, &target)
+    };
+    let fits = |plan: &runtime::Plan, limit| {
+        let facts = plan.verify().expect("holds together");
+        facts.keys_on_disk(limit).peak_bytes <= limit
+    };
+    assert!(fits(&on_disk(needed - 1).expect("fits"), needed - 1));
+    let Err(Error::Memory { needed: least, .. }) = on_disk(1) else {
+        panic!("one byte is not enough");
+    };
+    assert!(least < needed);
+    assert!(fits(&on_disk(least).expect("fits"), least));
+    assert!(matches!(on_disk(least - 1), Err(Error::Memory { .. })));
+    // a limit that the cheapest plan keeps changes nothing
+    assert_eq!(on_disk(peak).expect("fits").digest(), free.digest());
 }

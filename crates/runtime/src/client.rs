@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 pub(crate) const SPEC: [u8; 4] = *b"spec";
 const SECRET: [u8; 4] = *b"skey";
 const LIST: [u8; 4] = *b"list";
-const KEY: [u8; 4] = *b"key ";
+pub(crate) const KEY: [u8; 4] = *b"key ";
 const META: [u8; 4] = *b"meta";
 const CIPHERTEXT: [u8; 4] = *b"ctxt";
 /// Most bytes of JSON in these files (the places of a large picture's pixels are the bulk).
@@ -536,6 +536,33 @@ pub fn read_evaluation_keys(
     needed: &KeyRequest,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<EvaluationKeys> {
+    let mut keys = EvaluationKeys::new();
+    each_key(input, name, parameters, needed, progress, |section, key| {
+        keys.insert(section.key, key);
+    })?;
+    Ok(keys)
+}
+
+/// Where a key lies in its file.
+pub(crate) struct SectionOfKey {
+    pub(crate) key: KeyName,
+    pub(crate) limit: usize,
+    /// Offset of the section's head.
+    pub(crate) offset: u64,
+    /// BLAKE3 of the section's head and payload.
+    pub(crate) checksum: Digest,
+}
+
+/// Checks a file of evaluation keys from end to end and hands its keys on one by one; what was handed on counts only once all of
+/// the file has passed.
+pub(crate) fn each_key(
+    input: impl Read,
+    name: &str,
+    parameters: &Parameters,
+    needed: &KeyRequest,
+    progress: &mut dyn FnMut(usize, usize),
+    mut found: impl FnMut(SectionOfKey, SwitchingKey),
+) -> Result<()> {
     let mut file = Reader::new(input, name, Kind::EvaluationKeys)?;
     file.expect_parameters(&parameters_digest(parameters), &parameters.spec().name)?;
     let (_, list): (ParametersSpec, KeyList) = file.json(LIST, 1 << 20)?;
@@ -552,10 +579,10 @@ pub fn read_evaluation_keys(
             "run `polyveil keygen` again for this plan",
         ));
     }
-    let mut keys = EvaluationKeys::new();
     let mut bytes = Vec::new();
     for (done, &(key, limit)) in list.iter().enumerate() {
         let layout = SwitchingKey::layout(parameters, key, limit);
+        let offset = file.position();
         file.begin_exact(KEY, key_bytes(parameters, key, limit))?;
         let mut seed = [0u8; 32];
         file.take(&mut seed)?;
@@ -563,12 +590,18 @@ pub fn read_evaluation_keys(
             read_limb(&mut file, layout[k].bits(), &mut bytes, limb)
         });
         let made = read.map_err(|e| conform(e, name))?;
-        file.end()?;
-        keys.insert(key, made);
+        let checksum = file.end()?;
+        let section = SectionOfKey {
+            key,
+            limit,
+            offset,
+            checksum,
+        };
+        found(section, made);
         progress(done + 1, list.len());
     }
     file.finish()?;
-    Ok(keys)
+    Ok(())
 }
 
 /// Residues that do not conform, seen before the checksum was reached.

@@ -384,6 +384,10 @@ impl<R: Read> Reader<R> {
     pub fn name(&self) -> &str {
         &self.name
     }
+    /// Bytes read so far.
+    pub fn position(&self) -> u64 {
+        self.read
+    }
     /// Refuses a file made under other parameters.
     ///
     /// # Errors
@@ -525,14 +529,14 @@ impl<R: Read> Reader<R> {
         self.current = Some((hasher, left - bytes.len() as u64, field));
         Ok(())
     }
-    /// Ends the current section: all was read and the checksum matches.
+    /// Ends the current section: all was read and the checksum matches; gives it.
     ///
     /// # Errors
     /// [`Error::File`] if not.
     ///
     /// # Panics
     /// If no section was begun: a mistake of the caller.
-    pub fn end(&mut self) -> Result<()> {
+    pub fn end(&mut self) -> Result<Digest> {
         let (hasher, left, field) = self.current.take().expect("a section was begun");
         if left != 0 {
             return Err(Error::file(
@@ -552,7 +556,7 @@ impl<R: Read> Reader<R> {
                 DAMAGED,
             ));
         }
-        Ok(())
+        Ok(sum)
     }
     /// A whole section of at most `most` bytes; memory grows only as bytes arrive.
     ///

@@ -114,7 +114,13 @@ pub fn require_memory(what: &str, needed: u64, limit: Option<u64>) -> Result<()>
             limit_name: "are allowed by --max-memory".into(),
             remedy: format!(
                 "allow at least --max-memory {}, or compile for less memory (`polyveil compile --max-memory`)",
-                size(needed).replace(' ', "")
+                // rounded up, so that what is named is enough
+                size(
+                    needed
+                        .checked_next_multiple_of(10_000_000)
+                        .unwrap_or(needed)
+                )
+                .replace(' ', "")
             ),
         });
     }
@@ -124,7 +130,7 @@ pub fn require_memory(what: &str, needed: u64, limit: Option<u64>) -> Result<()>
             needed,
             had,
             limit_name: "are free".into(),
-            remedy: "close other programs, use a larger machine, or compile for less memory (`polyveil compile --max-memory`)".into(),
+            remedy: "close other programs, use a larger machine, keep keys on disk (`polyveil run --keys-on-disk`), or compile for less memory (`polyveil compile --max-memory`)".into(),
         }),
         _ => Ok(()),
     }

@@ -1,6 +1,7 @@
 //! What a run will cost, fixed before it starts.
 
 use crate::container::short;
+use crate::placement::Placement;
 use crate::verify::VerifiedPlan;
 use ckks::machine_cost::{MachineCost, Ratios};
 use ckks::meter::CostTable;
@@ -56,6 +57,13 @@ impl Prediction {
             steps,
             basis,
         }
+    }
+    /// The same run with keys on disk: another peak, and the reads' time.
+    #[must_use]
+    pub fn with_keys_on_disk(mut self, placement: &Placement) -> Self {
+        self.peak_bytes = placement.peak_bytes;
+        self.seconds += placement.seconds();
+        self
     }
     /// Threads.
     pub fn threads(&self) -> usize {

@@ -3,9 +3,12 @@
 use crate::Result;
 use crate::client::{read_evaluation_keys, read_input, write_answer};
 use crate::interpreter::{Observer, State};
+use crate::stored_keys::open_evaluation_keys;
 use crate::verify::VerifiedPlan;
-use ckks::keys::{EvaluationKeys, SeededCiphertext};
+use ckks::keys::{EvaluationKeys, KeyName, SeededCiphertext};
 use ckks::{Ciphertext, Evaluator};
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
@@ -47,6 +50,23 @@ impl Server {
     ) -> Result<Self> {
         let keys =
             read_evaluation_keys(keys, name, plan.parameters(), &plan.facts().keys, progress)?;
+        Self::new(plan, keys)
+    }
+    /// Takes a plan and checks one client's key file, which stays open: keys of `kept` stay in memory, the others are read from it
+    /// each time they are used. Answers are the same, bit for bit. A file that changes meanwhile is an error of the step that
+    /// meets it.
+    ///
+    /// # Errors
+    /// [`crate::Error::File`] with the field that is wrong, [`crate::Error::Io`].
+    pub fn open(
+        plan: Arc<VerifiedPlan>,
+        keys: File,
+        name: &str,
+        kept: &BTreeSet<KeyName>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self> {
+        let needed = &plan.facts().keys;
+        let keys = open_evaluation_keys(keys, name, plan.parameters(), needed, kept, progress)?;
         Self::new(plan, keys)
     }
     /// The plan.

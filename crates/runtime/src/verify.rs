@@ -2,13 +2,13 @@
 //! costs, which keys it needs and how large its error may become. Only a plan that passed can be run.
 
 use crate::client::{ClientSpec, check_port, evaluation_keys_bytes};
-use crate::conformance::{self, parameters_digest};
+use crate::conformance::{self, key_bytes, parameters_digest};
 use crate::container::Digest;
 use crate::plan::{Operation, Plan, Register, Step};
 use crate::report::Share;
 use crate::sharing::AnswerBounds;
 use crate::{Error, Result};
-use ckks::keys::{KeyRequest, SwitchingKey};
+use ckks::keys::{KeyName, KeyRequest, KeyUse, SwitchingKey};
 use ckks::meter::{Cost, CostTable};
 use ckks::{Arithmetic, Level, Meter, Parameters, Polynomial};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,11 +39,24 @@ pub struct StepFacts {
     pub live: Vec<usize>,
 }
 
+/// Bytes of one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeySize {
+    /// In memory.
+    pub memory: u64,
+    /// In the key file.
+    pub file: u64,
+}
+
 /// What verification finds out.
 #[derive(Clone, Debug)]
 pub struct PlanFacts {
     /// Evaluation keys that it needs.
     pub keys: KeyRequest,
+    /// The bytes of each of them.
+    pub key_sizes: BTreeMap<KeyName, KeySize>,
+    /// How the steps use them.
+    pub key_use: KeyUse,
     /// One for each step.
     pub steps: Vec<StepFacts>,
     /// Cost of all steps.
@@ -52,8 +65,10 @@ pub struct PlanFacts {
     pub bootstraps: u64,
     /// Bytes of the evaluation keys' file.
     pub key_file_bytes: u64,
-    /// Predicted peak memory of the server's process.
+    /// Predicted peak memory of the server's process, all keys in memory.
     pub peak_bytes: u64,
+    /// The same without any key.
+    pub peak_without_keys: u64,
     /// Bound on the error of the output, network units.
     pub output_error: f64,
     /// Bound on the magnitude of the output, network units, as calibration promises it.
@@ -264,6 +279,23 @@ impl VerifiedPlan {
         let total = meter.cost();
         // buffers that wait to be used again, next to those in use
         let pool = peak.min(ring::buffer::POOL_BYTES as u64);
+        let peak_without_keys = BASE_BYTES
+            + weight_bytes(&plan)
+            + table_bytes(&parameters)
+            + transform_bytes(&plan, &parameters)
+            + peak
+            + pool;
+        let key_sizes: BTreeMap<KeyName, KeySize> = keys
+            .0
+            .iter()
+            .map(|(&key, &limit)| {
+                let size = KeySize {
+                    memory: SwitchingKey::bytes_for(&parameters, key, limit),
+                    file: key_bytes(&parameters, key, limit),
+                };
+                (key, size)
+            })
+            .collect();
         let mut verified = Self {
             digest,
             facts: PlanFacts {
@@ -274,13 +306,10 @@ impl VerifiedPlan {
                     .filter(|s| matches!(s.operation, Operation::Bootstrap { .. }))
                     .count() as u64,
                 key_file_bytes: 0,
-                peak_bytes: BASE_BYTES
-                    + weight_bytes(&plan)
-                    + key_memory(&parameters, &keys)
-                    + table_bytes(&parameters)
-                    + transform_bytes(&plan, &parameters)
-                    + peak
-                    + pool,
+                peak_bytes: peak_without_keys + key_sizes.values().map(|s| s.memory).sum::<u64>(),
+                peak_without_keys,
+                key_sizes,
+                key_use: meter.key_use(),
                 output_error,
                 output_magnitude,
                 total,
@@ -574,19 +603,6 @@ impl Digits for Parameters {
             .filter(|d| limbs.iter().any(|i| d.contains(i)))
             .count() as u64
     }
-}
-
-/// Bytes of all keys in memory.
-pub fn key_memory(parameters: &Parameters, keys: &KeyRequest) -> u64 {
-    keys.0
-        .iter()
-        .map(|(&name, &limit)| {
-            SwitchingKey::layout(parameters, name, limit)
-                .iter()
-                .map(|q| (ring::packed::packed_bytes(q) * parameters.n()) as u64)
-                .sum::<u64>()
-        })
-        .sum()
 }
 
 /// Bytes of the bootstraps' diagonals, which an evaluator keeps encoded: for each slot count (and, for SlotToCoeff's first map,

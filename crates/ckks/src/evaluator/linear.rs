@@ -11,7 +11,7 @@ use crate::{Arithmetic, BlockMap, Complex64, Error};
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
 use ring::{Ntt, RnsPoly, limb};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The diagonals of a map, rotated back by their giant steps.
@@ -118,30 +118,35 @@ impl Evaluator {
         let ring = p.ring();
         let n = p.n();
         let slots = map.slots() as i64;
-        let key_of = |by: usize| -> Result<_, Error> {
-            if (by as i64).rem_euclid(slots) == 0 {
-                return Ok(None);
-            }
-            let g = galois_element(p, by as i64);
-            Ok(Some((
-                self.keys
-                    .find(KeyName::Galois(g), self.limit(level), level.index())?,
-                self.permutation(g),
-            )))
-        };
-        // keys first, so that a missing one is reported before any work
+        // nothing where a rotation leaves every slot in its place
+        let element =
+            |by: usize| ((by as i64).rem_euclid(slots) != 0).then(|| galois_element(p, by as i64));
+        let limit = self.limit(level);
+        let key_of = |g: u64| self.keys.find(KeyName::Galois(g), limit, level.index());
         let babies: Vec<Vec<usize>> = (0..map.inputs()).map(|i| map.babies(i)).collect();
-        let baby_keys: Vec<Vec<_>> = babies
-            .iter()
-            .map(|bs| bs.iter().map(|&b| key_of(b)).collect::<Result<_, _>>())
-            .collect::<Result<_, Error>>()?;
         let groups: Vec<(usize, usize)> = (0..map.outputs())
             .flat_map(|o| map.giants(o).into_iter().map(move |g| (o, g)))
             .collect();
-        let giant_keys: Vec<_> = groups
-            .iter()
-            .map(|&(_, g)| key_of(g))
+        // a missing key is reported before any work
+        let steps = babies.iter().flatten().chain(groups.iter().map(|(_, g)| g));
+        for g in steps.filter_map(|&by| element(by)) {
+            self.keys.check(KeyName::Galois(g), limit, level.index())?;
+        }
+        // Every limb needs all baby steps, so their keys are held together; a giant step's is taken when it comes.
+        let moving = babies.iter().flatten().filter_map(|&by| element(by));
+        let held: BTreeMap<u64, _> = moving
+            .collect::<BTreeSet<u64>>()
+            .into_iter()
+            .map(|g| Ok((g, (key_of(g)?, self.permutation(g)))))
             .collect::<Result<_, Error>>()?;
+        let baby_keys: Vec<Vec<_>> = babies
+            .iter()
+            .map(|bs| {
+                bs.iter()
+                    .map(|&by| element(by).map(|g| &held[&g]))
+                    .collect()
+            })
+            .collect();
         let plains = self.plains(map, level, plain_scale)?;
         let mut terms_of: BTreeMap<(usize, usize), Vec<(usize, usize, usize)>> = BTreeMap::new();
         for (k, t) in map.terms().iter().enumerate() {
@@ -295,9 +300,11 @@ impl Evaluator {
             )
         });
         let mut totals: Vec<Option<Pair>> = (0..map.outputs()).map(|_| None).collect();
-        for (((o, _), sum), key) in groups.iter().zip(sums).zip(&giant_keys) {
-            let total = &mut totals[*o];
-            match key {
+        drop(baby_keys);
+        drop(held);
+        for (&(o, giant), sum) in groups.iter().zip(sums) {
+            let total = &mut totals[o];
+            match element(giant) {
                 None => match total {
                     None => *total = Some(sum),
                     Some(t) => {
@@ -305,10 +312,11 @@ impl Evaluator {
                         t.1.add_assign(&sum.1);
                     }
                 },
-                Some((key, permutation)) => {
+                Some(g) => {
                     let (s0, s1) = sum;
                     let d = self.divide_and_decompose(&s1, level);
                     drop(s1);
+                    let (key, permutation) = (key_of(g)?, self.permutation(g));
                     let t = total.get_or_insert_with(|| {
                         (
                             RnsPoly::zero(ring, extended.clone()),
@@ -330,10 +338,10 @@ impl Evaluator {
                         for (k, (t0, t1)) in range.zip(part) {
                             let q = p.prime(extended[k]);
                             let (mut u0, mut u1) = (AlignedVec::dirty(n), AlignedVec::dirty(n));
-                            self.times_key(&digits.at(k), extended[k], key, &mut u0, &mut u1);
+                            self.times_key(&digits.at(k), extended[k], &key, &mut u0, &mut u1);
                             limb::add(q, &mut u0, s0.limb(k));
-                            limb::permute_add(q, t0, &u0, permutation);
-                            limb::permute_add(q, t1, &u1, permutation);
+                            limb::permute_add(q, t0, &u0, &permutation);
+                            limb::permute_add(q, t1, &u1, &permutation);
                         }
                     });
                 }

@@ -430,9 +430,8 @@ impl Evaluator {
         let base = *p.prime(0);
         let extra = p.encapsulation_prime();
         let down = self.keys.find(KeyName::DenseToSparse, 1, 0)?;
-        let up = self
-            .keys
-            .find(KeyName::SparseToDense, self.limit(to), to.index())?;
+        let limit = self.limit(to);
+        self.keys.check(KeyName::SparseToDense, limit, to.index())?;
         // dense → sparse modulo q0·p
         let c1 = x.polys[1].clone().into_coeff(ring);
         let both: Arc<[usize]> = [0, extra].into();
@@ -458,6 +457,7 @@ impl Evaluator {
             })
             .collect();
         let keep: Arc<[usize]> = [0].into();
+        drop(down);
         let [mut c0, c1] = self.divide_all([&switched[0], &switched[1]], &keep, &[extra]);
         c0.add_assign(&x.polys[0]);
         // lift
@@ -476,7 +476,8 @@ impl Evaluator {
         let c1 = raise(c1);
         // sparse → dense
         let d = self.decompose_from(c1.clone().into_ntt(ring), &c1, to);
-        let (u0, u1) = self.inner_product(&d, up);
+        let up = self.keys.find(KeyName::SparseToDense, limit, to.index())?;
+        let (u0, u1) = self.inner_product(&d, &up);
         let [v0, c1] = self.divide_special([&u0, &u1], to);
         c0.add_assign(&v0);
         Ok(Ciphertext {

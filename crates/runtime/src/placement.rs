@@ -1,0 +1,85 @@
+//! Where a run keeps the evaluation keys: all in memory, or some there and the others in their file, read each time they are used.
+//!
+//! Which keys stay is fixed before the run. Every bootstrap uses the same keys in the same order, and on such a cycle a cache of
+//! the keys last used never hits until it holds the whole cycle; keeping the keys that are used most saves a read at each use.
+
+use crate::verify::PlanFacts;
+use ckks::keys::KeyName;
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// Bytes of a key file per second, as assumed for predictions: reading, checksum and unpacking on one core, with the file on a
+/// fast disk or in the system's cache.
+pub const READ_RATE: f64 = 5e8;
+
+/// A run's keys, some of them on disk.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Placement {
+    /// Keys that stay in memory; the others are read each time they are used.
+    pub kept: BTreeSet<KeyName>,
+    /// Predicted peak memory of the server's process.
+    pub peak_bytes: u64,
+    /// Keys read while the plan is carried out.
+    pub reads: u64,
+    /// Bytes of these reads.
+    pub read_bytes: u64,
+}
+
+impl Placement {
+    /// Wall seconds that the reads add, at [`READ_RATE`].
+    pub fn seconds(&self) -> f64 {
+        self.read_bytes as f64 / READ_RATE
+    }
+}
+
+impl PlanFacts {
+    /// Keys on disk, but for those that are worth most and fit into `most` bytes of predicted peak. Where even none fits, the peak
+    /// is above `most`: it is the smallest that there is.
+    pub fn keys_on_disk(&self, most: u64) -> Placement {
+        let mut ranked: Vec<(&KeyName, u64)> = self
+            .keys
+            .0
+            .keys()
+            .map(|name| (name, self.key_use.times.get(name).copied().unwrap_or(0)))
+            .collect();
+        ranked.sort_by_key(|&(name, times)| (std::cmp::Reverse(times), *name));
+        let mut kept = BTreeSet::new();
+        let mut in_memory = 0;
+        for &(name, _) in &ranked {
+            let bytes = self.key_sizes[name].memory;
+            kept.insert(*name);
+            if self.peak_without_keys + in_memory + bytes + self.passing(&kept) <= most {
+                in_memory += bytes;
+            } else {
+                kept.remove(name);
+            }
+        }
+        let read = |r: &&(&KeyName, u64)| !kept.contains(r.0);
+        Placement {
+            peak_bytes: self.peak_without_keys + in_memory + self.passing(&kept),
+            reads: ranked.iter().filter(read).map(|r| r.1).sum(),
+            read_bytes: ranked
+                .iter()
+                .filter(read)
+                .map(|(name, times)| times * self.key_sizes[name].file)
+                .sum(),
+            kept,
+        }
+    }
+    /// The most bytes of keys that an operation holds beside those that stay.
+    fn passing(&self, kept: &BTreeSet<KeyName>) -> u64 {
+        let bytes = |name: &KeyName| {
+            if kept.contains(name) {
+                0
+            } else {
+                self.key_sizes[name].memory
+            }
+        };
+        let together = self.key_use.together.iter();
+        together
+            .map(|names| names.iter().map(bytes).sum())
+            .chain(self.keys.0.keys().map(bytes))
+            .max()
+            .unwrap_or(0)
+    }
+}
