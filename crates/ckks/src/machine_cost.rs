@@ -93,12 +93,12 @@ impl Default for MachineCost {
             threading: Threading {
                 threads: 2,
                 alone: 1.0,
-                busy: 0.875,
+                busy: 0.95,
             },
             probe: Probe {
-                reference: 0.10e-3,
-                stream: 7.0e-3,
-                key_switch: 10.0e-3,
+                reference: 0.1125e-3,
+                stream: 5.9e-3,
+                key_switch: 8.2e-3,
             },
         }
     }

@@ -137,15 +137,15 @@ pub struct CostTable {
 }
 
 impl Default for CostTable {
-    /// Shipped default: N = 2^16, measured by `polyveil bench` (see docs/benchmarks.md).
+    /// Shipped default: N = 2^16 on an AMD EPYC (Zen 4), as fitted by `polyveil bench --save --with-bootstrap`.
     fn default() -> Self {
         Self {
-            ntt: 0.245e-3,
-            multiply_add: 37e-6,
-            conversion: 13.5e-6,
-            pass: 39e-6,
-            expansion: 73e-6,
-            encode: 5e-9,
+            ntt: 0.111e-3,
+            multiply_add: 54e-6,
+            conversion: 13.1e-6,
+            pass: 48e-6,
+            expansion: 49.5e-6,
+            encode: 1.25e-9,
         }
     }
 }
