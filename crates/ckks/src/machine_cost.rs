@@ -423,7 +423,7 @@ mod tests {
             conversion: 20e-6,
             pass: 120e-6,
             expansion: 100e-6,
-            encode: 12e-9,
+            encode: 3e-9,
         };
         let (table, residuals) =
             fit(&observed(&truth, |_| 1.0), &CostTable::default()).expect("fits");
