@@ -364,7 +364,7 @@ fn evaluator(
     )?)
 }
 
-/// Bootstraps for every slot count and target: on one thread, and those of all slots on all threads too.
+/// Bootstraps for every slot count, target and number of threads.
 fn bootstrap_rows(bench: &mut Bench, p: &Parameters) -> Result<()> {
     let name = format!("bootstrap 2^{}", p.spec().log_n);
     if !bench.wants(&name) {
@@ -409,14 +409,12 @@ fn bootstrap_rows(bench: &mut Bench, p: &Parameters) -> Result<()> {
     let mut evaluator = evaluator(bench, p, &secret, &meter.keys())?;
     for b in &bootstraps {
         for threads in bench.counts.clone() {
-            if threads == 1 || b.slots == p.max_slots() {
-                let row = pool(threads)?
-                    .install(|| bootstrap_row(p, &secret, &evaluator, b, threads, bench.a))?;
-                bench.add(Row {
-                    name: name.clone(),
-                    ..row
-                });
-            }
+            let row = pool(threads)?
+                .install(|| bootstrap_row(p, &secret, &evaluator, b, threads, bench.a))?;
+            bench.add(Row {
+                name: name.clone(),
+                ..row
+            });
         }
         // without the encoded diagonals of this one
         evaluator = Evaluator::new(p, evaluator.into_keys())?;
