@@ -203,25 +203,26 @@ impl Block {
     #[inline(always)]
     unsafe fn run<V: Vector>(&self, rows: usize, vectors: usize) {
         macro_rules! rows {
-            ($n:literal: $($p:literal)*) => {
+            ($n:literal $whole:literal: $($p:literal)*) => {
                 match rows {
                     // SAFETY: the caller's contract
-                    $($p if $p <= V::ROWS[$n - 1] => unsafe { self.fixed::<V, $p, $n>() },)*
+                    $($p if $p <= V::ROWS[$n - 1] => unsafe { self.fixed::<V, $p, $n, $whole>() },)*
                     _ => unreachable!("a block of {rows} rows"),
                 }
             };
         }
-        if vectors == 1 {
-            rows!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
-        } else {
-            rows!(2: 1 2 3 4 5 6 7 8 9 10 11 12);
+        // whole or not is decided here and not in the loops: the compiler would keep two sets of accumulators
+        match (vectors, self.columns == vectors * V::LANES) {
+            (1, true) => rows!(1 true: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16),
+            (1, false) => rows!(1 false: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16),
+            (_, true) => rows!(2 true: 1 2 3 4 5 6 7 8 9 10 11 12),
+            (_, false) => rows!(2 false: 1 2 3 4 5 6 7 8 9 10 11 12),
         }
     }
 
     #[inline(always)]
-    unsafe fn fixed<V: Vector, const P: usize, const N: usize>(&self) {
+    unsafe fn fixed<V: Vector, const P: usize, const N: usize, const WHOLE: bool>(&self) {
         let last = self.columns - (N - 1) * V::LANES;
-        let whole = last == V::LANES;
         // SAFETY: the caller's contract: every pointer below is one that the formula names
         unsafe {
             let mut acc = [[V::splat(0.0); N]; P];
@@ -232,7 +233,7 @@ impl Block {
                     let mut column = [V::splat(0.0); N];
                     for n in 0..N {
                         let dy = dy.add(n * V::LANES);
-                        column[n] = if n + 1 < N || whole {
+                        column[n] = if n + 1 < N || WHOLE {
                             V::load(dy)
                         } else {
                             V::load_part(dy, last)
@@ -252,7 +253,7 @@ impl Block {
             for p in 0..P {
                 for n in 0..N {
                     let dw = self.dw.add(p * self.pitch + n * V::LANES);
-                    if n + 1 < N || whole {
+                    if n + 1 < N || WHOLE {
                         V::load(dw).add_product(one, acc[p][n]).store(dw);
                     } else {
                         V::load_part(dw, last)
