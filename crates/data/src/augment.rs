@@ -4,9 +4,11 @@ use crate::error::Error;
 use crate::random::Random;
 use crate::{Dataset, Result, Shape};
 use nn::Normalization;
+use serde::{Deserialize, Serialize};
 
 /// What is done at random to every picture; by default nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
     /// Mirror every other picture.
     pub flip: bool,
@@ -20,7 +22,8 @@ pub struct Augmentation {
 }
 
 /// Random parts of pictures.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ResizedCrop {
     /// Least and greatest part of the picture's area.
     pub area: (f64, f64),

@@ -66,7 +66,7 @@ impl Sources {
         let mut twins = 0;
         if c.drop_twins {
             let found = data::twins(&held_out, &train)?;
-            let indices: Vec<usize> = found.iter().map(|t| t.index).collect();
+            let indices: Vec<usize> = found.iter().flatten().map(|t| t.index).collect();
             twins = indices.len();
             train = train.without(&indices)?;
         }
