@@ -184,11 +184,12 @@ pub struct Twin {
 /// squares, the weight being the density of the data mixed with an even floor. Deterministic.
 ///
 /// # Errors
-/// Those of [`calibrate`], and [`Error::Approximation`].
+/// [`Error::Maximum`] before anything is computed, those of [`calibrate`], and [`Error::Approximation`].
 pub fn calibrate_to_polynomials<I>(graph: &Graph, inputs: &I, options: &FitOptions) -> Result<Twin>
 where
     I: IntoParallelIterator<Item = Result<Tensor>> + Clone,
 {
+    graph.refuse_maxima()?;
     let mut calibration = calibrate(graph, inputs.clone())?;
     let mut round = 0;
     loop {
