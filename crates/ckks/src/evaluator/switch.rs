@@ -335,22 +335,16 @@ impl Evaluator {
                 limb
             })
             .collect();
+        // a remainder modulo one prime is lifted as it is
         let single = (drop.len() == 1).then(|| self.parameters.prime(drop[0]));
-        let remainders: Vec<(AlignedVec, AlignedVec)> = rest
-            .chunks(if single.is_some() {
-                rest.len() + 1
-            } else {
-                drop.len()
-            })
-            .filter(|_| single.is_none())
-            .map(|rest| {
+        let mut remainders: Vec<(AlignedVec, AlignedVec)> = Vec::with_capacity(M);
+        if single.is_none() {
+            remainders.extend(rest.chunks(drop.len()).map(|rest| {
                 let source: Vec<&[u64]> = rest.iter().map(|limb| &limb[..]).collect();
                 let (mut y, mut v) = (AlignedVec::dirty(drop.len() * n), AlignedVec::dirty(n));
                 division.conversion.prepare(&source, &mut y, &mut v);
                 (y, v)
-            })
-            .collect();
-        if single.is_none() {
+            }));
             rest.clear();
         }
         let limbs: Vec<Vec<AlignedVec>> = chunks(keep.len())

@@ -1,0 +1,107 @@
+//! What can go wrong in training, in the user's words.
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An operator that can't be trained.
+    #[error("node {node}: {operator} can't be trained here: {remedy}")]
+    Unsupported {
+        /// The node.
+        node: String,
+        /// The operator.
+        operator: String,
+        /// What to do instead.
+        remedy: &'static str,
+    },
+    /// Weights or losses stopped being numbers.
+    #[error(
+        "{what} is not finite since epoch {epoch}, step {step}: lower the learning rate, clip gradients, or raise the range loss; the last checkpoint is from before"
+    )]
+    Diverged {
+        /// The loss, or a parameter.
+        what: String,
+        /// From 0.
+        epoch: usize,
+        /// From 0, in the epoch.
+        step: usize,
+    },
+    /// The network's output and the data's classes differ.
+    #[error("the network has {outputs} outputs, the data {classes} classes: train with the classes that the network knows")]
+    Classes {
+        /// Outputs.
+        outputs: usize,
+        /// Classes.
+        classes: usize,
+    },
+    /// Pictures of another size than the network takes.
+    #[error("the network takes {needed}, the data holds pictures of {had}: resize the data (`size` in the configuration)")]
+    Shape {
+        /// The network's input.
+        needed: String,
+        /// The data's.
+        had: String,
+    },
+    /// A resume that would not continue the same run.
+    #[error("{path}: this checkpoint belongs to another configuration ({field} is {had} there and {needed} here): resume with the configuration in the checkpoint's folder, or start anew in another folder")]
+    Configuration {
+        /// The checkpoint.
+        path: String,
+        /// What differs.
+        field: String,
+        /// There.
+        had: String,
+        /// Here.
+        needed: String,
+    },
+    /// A checkpoint that can't be read.
+    #[error("{path}: {detail}")]
+    Checkpoint {
+        /// The file.
+        path: String,
+        /// Why.
+        detail: String,
+    },
+    /// A value that a setting can't have.
+    #[error("{setting} = {value}: {remedy}")]
+    Setting {
+        /// Its name in the configuration.
+        setting: &'static str,
+        /// What was given.
+        value: String,
+        /// What is possible.
+        remedy: String,
+    },
+    /// An interval that a picture of the calibration set exceeds.
+    #[error("activation {node}: calibration saw {value:.4}, outside [{low:.4}, {high:.4}]: widen the interval, train longer with the range loss, or raise its weight")]
+    Interval {
+        /// The activation.
+        node: String,
+        /// The value.
+        value: f64,
+        /// The interval's lower end.
+        low: f64,
+        /// Its upper end.
+        high: f64,
+    },
+    /// From the network.
+    #[error(transparent)]
+    Network(#[from] nn::Error),
+    /// From the data.
+    #[error(transparent)]
+    Data(#[from] data::Error),
+    /// From a fit.
+    #[error(transparent)]
+    Fit(#[from] approx::Error),
+    /// A file that can't be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// What this crate's functions return.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,123 @@
+//! Losses on the outputs, with their gradients.
+
+use serde::{Deserialize, Serialize};
+
+/// Cross-entropy with labels, mixed with the divergence from a teacher.
+///
+/// `(1 − α)·CE(labels, smoothed) + α·T²·KL(teacher ∥ student at temperature T)`, mean over the batch.
+/// Reference: Hinton, Vinyals, Dean, *Distilling the Knowledge in a Neural Network* (arXiv 1503.02531).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Loss {
+    /// Share of the labels' weight that is spread over all classes.
+    pub smoothing: f32,
+    /// α, the teacher's share; ignored without a teacher.
+    pub teacher: f32,
+    /// T.
+    pub temperature: f32,
+}
+
+impl Default for Loss {
+    fn default() -> Self {
+        Self {
+            smoothing: 0.0,
+            teacher: 0.7,
+            temperature: 4.0,
+        }
+    }
+}
+
+/// What a batch of outputs gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The loss, mean over the batch.
+    pub loss: f64,
+    /// Its derivative by the outputs.
+    pub gradient: Vec<f32>,
+    /// How many of the largest outputs are the label's.
+    pub right: usize,
+}
+
+fn softmax(row: &[f32], temperature: f64) -> Vec<f64> {
+    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let e: Vec<f64> = row.iter().map(|&v| (f64::from(v - largest) / temperature).exp()).collect();
+    let sum: f64 = e.iter().sum();
+    e.into_iter().map(|v| v / sum).collect()
+}
+
+/// Index of the largest value; the first of equals, and 0 when none is a number.
+#[must_use]
+pub fn argmax(row: &[f32]) -> usize {
+    let mut best = 0;
+    for (i, v) in row.iter().enumerate() {
+        if *v > row[best] || row[best].is_nan() {
+            best = i;
+        }
+    }
+    best
+}
+
+impl Loss {
+    /// The loss of outputs `(n, classes)`.
+    ///
+    /// # Panics
+    /// When a label is no class, or the lengths differ.
+    #[must_use]
+    pub fn evaluate(&self, outputs: &[f32], labels: &[usize], teacher: Option<&[f32]>) -> Outcome {
+        let n = labels.len();
+        let classes = outputs.len() / n;
+        let alpha = if teacher.is_some() { f64::from(self.teacher) } else { 0.0 };
+        let t = f64::from(self.temperature);
+        let smoothing = f64::from(self.smoothing);
+        let mut out = Outcome { loss: 0.0, gradient: Vec::with_capacity(outputs.len()), right: 0 };
+        for (i, (row, &label)) in outputs.chunks_exact(classes).zip(labels).enumerate() {
+            out.right += usize::from(argmax(row) == label);
+            let p = softmax(row, 1.0);
+            let target = |c: usize| smoothing / classes as f64 + (1.0 - smoothing) * f64::from(u8::from(c == label));
+            let mut loss = -(1.0 - alpha) * (0..classes).map(|c| target(c) * p[c].max(1e-30).ln()).sum::<f64>();
+            let mut gradient: Vec<f64> = (0..classes).map(|c| (1.0 - alpha) * (p[c] - target(c))).collect();
+            if let Some(teacher) = teacher {
+                let q = softmax(&teacher[i * classes..(i + 1) * classes], t);
+                let s = softmax(row, t);
+                for c in 0..classes {
+                    loss += alpha * t * t * q[c] * (q[c].max(1e-30).ln() - s[c].max(1e-30).ln());
+                    gradient[c] += alpha * t * (s[c] - q[c]);
+                }
+            }
+            out.loss += loss / n as f64;
+            out.gradient.extend(gradient.iter().map(|g| (g / n as f64) as f32));
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gradient_is_the_difference() {
+        let loss = Loss { smoothing: 0.1, teacher: 0.6, temperature: 3.0 };
+        let outputs = [0.3f32, -1.2, 2.0, 0.5, 0.1, -0.7];
+        let teacher = [1.0f32, 0.0, 1.5, -1.0, 0.4, 0.2];
+        let labels = [2, 0];
+        let at = |o: &[f32]| loss.evaluate(o, &labels, Some(&teacher)).loss;
+        let gradient = loss.evaluate(&outputs, &labels, Some(&teacher)).gradient;
+        for i in 0..6 {
+            let (mut up, mut down) = (outputs, outputs);
+            up[i] += 1e-2;
+            down[i] -= 1e-2;
+            let slope = (at(&up) - at(&down)) / 2e-2;
+            assert!((slope - f64::from(gradient[i])).abs() < 1e-4, "{i}: {slope} against {}", gradient[i]);
+        }
+    }
+
+    #[test]
+    fn a_teacher_that_agrees_pulls_nowhere() {
+        let loss = Loss { smoothing: 0.0, teacher: 1.0, temperature: 4.0 };
+        let outputs = [0.3f32, -1.2, 2.0];
+        let o = loss.evaluate(&outputs, &[0], Some(&outputs));
+        assert!(o.loss.abs() < 1e-12 && o.gradient.iter().all(|g| g.abs() < 1e-7));
+        assert_eq!(o.right, 0);
+    }
+}

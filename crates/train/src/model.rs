@@ -1,0 +1,440 @@
+//! A network in training: the graph's nodes with trainable parameters, and the way back to a graph.
+//!
+//! Values are batches of pictures as rows of channels, `(n, h, w, c)`; a vector is one row. The graph itself is the tape: the
+//! forward pass goes through the nodes in order, the backward pass in reverse ([`crate::pass`]).
+
+use crate::activation::{Function, RangeLoss, Unit};
+use crate::dirac::Dirac;
+use crate::error::{Error, Result};
+use crate::parameter::{Kind, Parameter};
+use crate::workspace::Workspace;
+use kernels::Convolution;
+use nn::{AvgPool, BatchNorm, Conv2d, Graph, Linear, Network, Nonlinearity, Op, Pad, Shape, Slice};
+
+/// What a node does in training.
+#[derive(Debug)]
+pub(crate) enum Layer {
+    Input,
+    Constant(Vec<f32>),
+    Convolution {
+        /// With batch 1; a pass sets the batch.
+        geometry: Geometry,
+        weight: usize,
+        bias: Option<usize>,
+        dirac: Option<Dirac>,
+    },
+    Linear {
+        from: usize,
+        to: usize,
+        weight: usize,
+        bias: Option<usize>,
+    },
+    BatchNorm(Norm),
+    Activation(Box<Unit>),
+    Add,
+    Mul,
+    AveragePool(AvgPool),
+    GlobalAverage,
+    Pad(Pad),
+    Slice(Slice),
+    /// From `(h, w, c)` to the graph's order `(c, h, w)`, or back; a plain copy where one of both is 1.
+    Reorder { from: Shape, to: Shape },
+    Identity,
+}
+
+/// A convolution without its batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Geometry {
+    input: (usize, usize, usize),
+    output: (usize, usize, usize),
+    kernel: (usize, usize),
+    stride: (usize, usize),
+    dilation: (usize, usize),
+    padding: (usize, usize),
+    groups: usize,
+}
+
+impl Geometry {
+    pub(crate) fn at(&self, batch: usize) -> Convolution {
+        Convolution {
+            batch,
+            input: self.input,
+            output: self.output,
+            kernel: self.kernel,
+            stride: self.stride,
+            dilation: self.dilation,
+            padding: self.padding,
+            groups: self.groups,
+        }
+    }
+}
+
+/// A batch normalisation with its running statistics.
+#[derive(Debug, Clone)]
+pub(crate) struct Norm {
+    pub(crate) scale: usize,
+    pub(crate) bias: usize,
+    pub(crate) mean: Vec<f32>,
+    pub(crate) variance: Vec<f32>,
+    pub(crate) epsilon: f32,
+    /// Of the last training batch: mean and 1/√(variance + ε).
+    pub(crate) batch: Option<(Vec<f32>, Vec<f32>)>,
+}
+
+/// How convolutions with an equal number of input and output channels and stride 1 are parameterised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Parameterization {
+    /// By their weights.
+    #[default]
+    Plain,
+    /// By Dirac's, which holds a skip connection inside.
+    Dirac,
+}
+
+/// A network in training.
+#[derive(Debug)]
+pub struct Model {
+    graph: Graph,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) inputs: Vec<Vec<usize>>,
+    pub(crate) shapes: Vec<Shape>,
+    pub(crate) last_use: Vec<usize>,
+    pub(crate) output: usize,
+    /// All parameters.
+    pub parameters: Vec<Parameter>,
+    /// How inputs of activations are held in their intervals.
+    pub range_loss: RangeLoss,
+    /// The weight of a new batch in the running statistics of batch normalisations.
+    pub momentum: f32,
+    pub(crate) values: Vec<Option<Vec<f32>>>,
+    pub(crate) workspace: Workspace,
+    pub(crate) batch: usize,
+}
+
+impl Model {
+    /// A model that computes what `graph` computes; its activations' units are original functions, its polynomials units with these
+    /// coefficients.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for an operator that has no training form.
+    pub fn new(graph: Graph, parameterization: Parameterization) -> Result<Self> {
+        let mut parameters = Vec::new();
+        let mut layers = Vec::new();
+        for node in graph.nodes() {
+            let from = node.inputs().first().map(|&i| graph.node(i).shape());
+            layers.push(layer(node, from, parameterization, &mut parameters)?);
+        }
+        let inputs: Vec<Vec<usize>> = graph
+            .nodes()
+            .iter()
+            .map(|n| n.inputs().iter().map(|i| i.index()).collect())
+            .collect();
+        let mut last_use: Vec<usize> = (0..layers.len()).collect();
+        for (i, inputs) in inputs.iter().enumerate() {
+            for &j in inputs {
+                last_use[j] = i;
+            }
+        }
+        Ok(Self {
+            shapes: graph.nodes().iter().map(nn::Node::shape).collect(),
+            values: layers.iter().map(|_| None).collect(),
+            output: graph.output().id().index(),
+            layers,
+            inputs,
+            last_use,
+            parameters,
+            range_loss: RangeLoss::None,
+            momentum: 0.1,
+            workspace: Workspace::default(),
+            batch: 0,
+            graph,
+        })
+    }
+
+    /// The graph that it was made from: names and shapes are the model's, weights are old.
+    #[must_use]
+    pub fn template(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The shape of one input.
+    #[must_use]
+    pub fn input_shape(&self) -> Shape {
+        self.graph.input().shape()
+    }
+
+    /// Number of outputs of one picture.
+    #[must_use]
+    pub fn outputs(&self) -> usize {
+        self.graph.output().shape().len()
+    }
+
+    /// The activations' units in topological order.
+    pub fn units(&self) -> impl Iterator<Item = &Unit> {
+        self.layers.iter().filter_map(|l| match l {
+            Layer::Activation(u) => Some(&**u),
+            _ => None,
+        })
+    }
+
+    /// The activations' units in topological order.
+    pub fn units_mut(&mut self) -> impl Iterator<Item = &mut Unit> {
+        self.layers.iter_mut().filter_map(|l| match l {
+            Layer::Activation(u) => Some(&mut **u),
+            _ => None,
+        })
+    }
+
+    /// The running statistics of each batch normalisation: its node's name, means, variances.
+    pub fn statistics(&self) -> impl Iterator<Item = (&str, &[f32], &[f32])> {
+        self.layers.iter().zip(self.graph.nodes()).filter_map(|(l, n)| match l {
+            Layer::BatchNorm(b) => Some((n.name(), &b.mean[..], &b.variance[..])),
+            _ => None,
+        })
+    }
+
+    /// The same, to be set.
+    pub fn statistics_mut(&mut self) -> impl Iterator<Item = (&str, &mut Vec<f32>, &mut Vec<f32>)> {
+        self.layers.iter_mut().zip(self.graph.nodes()).filter_map(|(l, n)| match l {
+            Layer::BatchNorm(b) => Some((n.name(), &mut b.mean, &mut b.variance)),
+            _ => None,
+        })
+    }
+
+    /// Forgets what the units saw.
+    pub fn clear_ranges(&mut self) {
+        for unit in self.units_mut() {
+            unit.seen = crate::activation::Seen::default();
+        }
+    }
+
+    /// Gives the unit of this number a polynomial with these Chebyshev coefficients on this domain, and what it computes from now on.
+    pub fn set_polynomial(&mut self, unit: usize, coefficients: &[f64], domain: (f32, f32), function: Function) {
+        let values: Vec<f32> = coefficients.iter().map(|&c| c as f32).collect();
+        let next = self.parameters.len();
+        let Some(u) = self.units_mut().nth(unit) else {
+            return;
+        };
+        u.domain = domain;
+        u.function = function;
+        let index = *u.coefficients.get_or_insert(next);
+        let name = format!("{}.coefficients", u.name);
+        if index == next {
+            let mut p = Parameter::new(name, Kind::Coefficient, values);
+            p.trainable = false;
+            self.parameters.push(p);
+        } else {
+            let p = &mut self.parameters[index];
+            p.gradient = vec![0.0; values.len()];
+            p.values = values;
+        }
+    }
+
+    /// Sets all gradients to 0.
+    pub fn clear_gradients(&mut self) {
+        for p in &mut self.parameters {
+            p.clear();
+        }
+    }
+
+    /// The graph that the model computes now; blended units give their polynomial, or their function where they have none yet.
+    ///
+    /// # Errors
+    /// [`Error::Network`] for weights that are not finite.
+    pub fn to_graph(&self) -> Result<Graph> {
+        let mut builder = Network::builder();
+        let mut ids = Vec::new();
+        for (node, layer) in self.graph.nodes().iter().zip(&self.layers) {
+            let op = self.operator(node, layer)?;
+            let inputs: Vec<_> = node.inputs().iter().map(|i| ids[i.index()]).collect();
+            ids.push(builder.add(node.name(), op, &inputs)?);
+        }
+        Ok(builder.finish(ids[self.output])?)
+    }
+
+    fn operator(&self, node: &nn::Node<Nonlinearity>, layer: &Layer) -> Result<Op<Nonlinearity>> {
+        let named = |what: &str| format!("{}.{what}", node.name());
+        let p = |what: &str, shape: Vec<usize>, values: Vec<f32>| {
+            nn::Parameter::new(&named(what), shape, values).map_err(Error::from)
+        };
+        let plain = |index: usize| self.parameters[index].values.clone();
+        Ok(match (layer, node.op()) {
+            (Layer::Convolution { weight, bias, dirac, .. }, Op::Conv2d(c)) => {
+                let hwio = match dirac {
+                    None => plain(*weight),
+                    Some(d) => d.effective(
+                        &self.parameters[*weight].values,
+                        &self.parameters[d.identity].values,
+                        &self.parameters[d.share].values,
+                    ),
+                };
+                let shape = c.weight.shape().to_vec();
+                let bias = bias.map(|b| p("bias", vec![shape[0]], plain(b))).transpose()?;
+                Op::Conv2d(Conv2d {
+                    weight: p("weight", shape.clone(), to_oihw(&hwio, &shape))?,
+                    bias,
+                    ..c.clone()
+                })
+            }
+            (Layer::Linear { from, to, weight, bias }, Op::Linear(_)) => Op::Linear(Linear {
+                weight: p("weight", vec![*to, *from], transposed(&self.parameters[*weight].values, *from, *to))?,
+                bias: bias.map(|b| p("bias", vec![*to], plain(b))).transpose()?,
+            }),
+            (Layer::BatchNorm(b), Op::BatchNorm(old)) => {
+                let n = vec![b.mean.len()];
+                Op::BatchNorm(BatchNorm {
+                    scale: p("scale", n.clone(), plain(b.scale))?,
+                    bias: p("bias", n.clone(), plain(b.bias))?,
+                    mean: p("mean", n.clone(), b.mean.clone())?,
+                    variance: p("variance", n, b.variance.clone())?,
+                    epsilon: old.epsilon,
+                })
+            }
+            (Layer::Activation(u), old) => match (u.function, u.polynomial(&self.parameters)?) {
+                (Function::Polynomial | Function::Blend { .. }, Some(p)) => {
+                    Op::Elementwise(Nonlinearity::Polynomial(p))
+                }
+                _ => old.clone(),
+            },
+            (_, old) => old.clone(),
+        })
+    }
+}
+
+fn layer(
+    node: &nn::Node<Nonlinearity>,
+    from: Option<Shape>,
+    parameterization: Parameterization,
+    parameters: &mut Vec<Parameter>,
+) -> Result<Layer> {
+    let mut add = |what: &str, kind, values: Vec<f32>| {
+        parameters.push(Parameter::new(format!("{}.{what}", node.name()), kind, values));
+        parameters.len() - 1
+    };
+    let values = |p: &nn::Parameter| p.values().to_vec();
+    Ok(match (node.op(), from) {
+        (Op::Input(_), _) => Layer::Input,
+        (Op::Constant(shape, p), _) => Layer::Constant(to_hwc(p.values(), *shape)),
+        (Op::Conv2d(c), Some(from)) => {
+            let shape = c.weight.shape();
+            let (kh, kw) = c.kernel();
+            let geometry = Geometry {
+                input: hwc(from),
+                output: hwc(node.shape()),
+                kernel: (kh, kw),
+                stride: c.stride,
+                dilation: c.dilation,
+                padding: (c.padding.top, c.padding.left),
+                groups: c.groups,
+            };
+            let weight = add("weight", Kind::Weight, to_hwio(c.weight.values(), shape));
+            let bias = c.bias.as_ref().map(|b| add("bias", Kind::Offset, values(b)));
+            let square = shape[0] == shape[1] && c.groups == 1 && c.stride == (1, 1) && kh % 2 == 1 && kw % 2 == 1 && kh > 1;
+            let dirac = (parameterization == Parameterization::Dirac && square).then(|| Dirac {
+                identity: add("dirac.identity", Kind::Offset, vec![1.0; shape[0]]),
+                share: add("dirac.share", Kind::Offset, vec![0.1; shape[0]]),
+                shape: (kh, kw, shape[1], shape[0]),
+            });
+            Layer::Convolution { geometry, weight, bias, dirac }
+        }
+        (Op::Linear(l), _) => {
+            let (to, from) = (l.weight.shape()[0], l.weight.shape()[1]);
+            Layer::Linear {
+                from,
+                to,
+                weight: add("weight", Kind::Weight, transposed(l.weight.values(), to, from)),
+                bias: l.bias.as_ref().map(|b| add("bias", Kind::Offset, values(b))),
+            }
+        }
+        (Op::BatchNorm(b), _) => Layer::BatchNorm(Norm {
+            scale: add("scale", Kind::Offset, values(&b.scale)),
+            bias: add("bias", Kind::Offset, values(&b.bias)),
+            mean: values(&b.mean),
+            variance: values(&b.variance),
+            epsilon: b.epsilon as f32,
+            batch: None,
+        }),
+        (Op::Elementwise(Nonlinearity::Activation(a)), _) => {
+            Layer::Activation(Box::new(Unit::new(node.name(), Some(*a))))
+        }
+        (Op::Elementwise(Nonlinearity::Polynomial(p)), _) => {
+            let mut unit = Unit::new(node.name(), None);
+            let (low, high) = p.interval();
+            unit.domain = (low as f32, high as f32);
+            unit.target = unit.domain;
+            unit.function = Function::Polynomial;
+            let coefficients = p.coefficients().iter().map(|&c| c as f32).collect();
+            unit.coefficients = Some(add("coefficients", Kind::Coefficient, coefficients));
+            Layer::Activation(Box::new(unit))
+        }
+        (Op::Add, _) => Layer::Add,
+        (Op::Mul, _) => Layer::Mul,
+        (Op::AvgPool(p), _) => {
+            if !p.count_include_pad && p.padding != nn::Padding::default() {
+                return Err(Error::Unsupported {
+                    node: node.name().into(),
+                    operator: "AveragePool whose divisor leaves the padding out".into(),
+                    remedy: "export it with count_include_pad = 1",
+                });
+            }
+            Layer::AveragePool(*p)
+        }
+        (Op::GlobalAvgPool, _) => Layer::GlobalAverage,
+        (Op::Pad(p), _) => Layer::Pad(*p),
+        (Op::Slice(s), _) => Layer::Slice(s.clone()),
+        (Op::Flatten | Op::Reshape(_), Some(from)) => Layer::Reorder { from, to: node.shape() },
+        (Op::Identity, _) => Layer::Identity,
+        (op, _) => {
+            return Err(Error::Unsupported {
+                node: node.name().into(),
+                operator: op.name().into(),
+                remedy: "replace it before training",
+            });
+        }
+    })
+}
+
+/// `(h, w, c)` of a node's shape.
+pub(crate) fn hwc(shape: Shape) -> (usize, usize, usize) {
+    match shape {
+        Shape::Image { channels, height, width } => (height, width, channels),
+        other => (1, 1, other.len()),
+    }
+}
+
+/// From `(c, h, w)` to `(h, w, c)`.
+pub(crate) fn to_hwc(values: &[f32], shape: Shape) -> Vec<f32> {
+    let (h, w, c) = hwc(shape);
+    transposed(values, c, h * w)
+}
+
+/// The transpose of a row-major matrix.
+pub(crate) fn transposed(m: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let mut out = vec![0.0; m.len()];
+    for r in 0..rows {
+        for c in 0..columns {
+            out[c * rows + r] = m[r * columns + c];
+        }
+    }
+    out
+}
+
+/// From `(O, C, Kh, Kw)` to `(Kh, Kw, C, O)`.
+pub(crate) fn to_hwio(w: &[f32], shape: &[usize]) -> Vec<f32> {
+    transposed(&w_ck(w, shape), shape[0], w.len() / shape[0])
+}
+
+/// `(O, C, K)` to `(O, K, C)`.
+fn w_ck(w: &[f32], shape: &[usize]) -> Vec<f32> {
+    let (c, k) = (shape[1], shape[2] * shape[3]);
+    w.chunks_exact(c * k).flat_map(|row| transposed(row, c, k)).collect()
+}
+
+/// From `(Kh, Kw, C, O)` to `(O, C, Kh, Kw)`, which is `shape`.
+pub(crate) fn to_oihw(w: &[f32], shape: &[usize]) -> Vec<f32> {
+    let (c, k) = (shape[1], shape[2] * shape[3]);
+    transposed(w, w.len() / shape[0], shape[0])
+        .chunks_exact(c * k)
+        .flat_map(|row| transposed(row, k, c))
+        .collect()
+}

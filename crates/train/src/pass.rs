@@ -1,0 +1,399 @@
+//! Forward and backward passes.
+
+use crate::model::{Layer, Model, Norm, hwc};
+use crate::parameter::Parameter;
+use crate::workspace::Workspace;
+use nn::{AvgPool, Pad, Shape, Slice};
+
+/// What a forward pass is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Batch statistics, guards; keeps what the backward pass needs.
+    Train,
+    /// Running statistics, no guard, nothing kept.
+    Evaluate,
+}
+
+impl Model {
+    /// The outputs for a batch of inputs `(n, h, w, c)`: `n` rows.
+    ///
+    /// # Panics
+    /// When `input` is not `batch` pictures of the input's shape.
+    pub fn forward(&mut self, input: Vec<f32>, batch: usize, mode: Mode) -> &[f32] {
+        assert_eq!(input.len(), batch * self.input_shape().len(), "the input is a whole batch");
+        self.batch = batch;
+        for v in &mut self.values {
+            if let Some(v) = v.take() {
+                self.workspace.give(v);
+            }
+        }
+        let mut input = Some(input);
+        for i in 0..self.layers.len() {
+            let value = match &self.layers[i] {
+                Layer::Input => input.take().unwrap_or_default(),
+                _ => self.compute(i, mode),
+            };
+            self.values[i] = Some(value);
+            if mode == Mode::Evaluate {
+                for &j in &self.inputs[i] {
+                    if self.last_use[j] == i
+                        && j != self.output
+                        && let Some(v) = self.values[j].take()
+                    {
+                        self.workspace.give(v);
+                    }
+                }
+            }
+        }
+        self.values[self.output].as_deref().unwrap_or(&[])
+    }
+
+    fn compute(&mut self, i: usize, mode: Mode) -> Vec<f32> {
+        let Self {
+            layers,
+            inputs,
+            shapes,
+            parameters,
+            values,
+            workspace,
+            batch,
+            momentum,
+            ..
+        } = self;
+        let n = *batch;
+        let value = |k: usize| values[inputs[i][k]].as_deref().unwrap_or(&[]);
+        let shape = shapes[i];
+        let (_, _, channels) = hwc(shape);
+        let mut y = workspace.take(n * shape.len());
+        match &mut layers[i] {
+            Layer::Input => {}
+            Layer::Constant(c) => {
+                for row in y.chunks_exact_mut(c.len()) {
+                    row.copy_from_slice(c);
+                }
+            }
+            Layer::Convolution { geometry, weight, bias, dirac } => {
+                let bias = bias.map(|b| &parameters[b].values[..]);
+                let w = &parameters[*weight].values;
+                match dirac {
+                    None => geometry.at(n).forward(value(0), w, bias, &mut y),
+                    Some(d) => {
+                        let (a, b) = (&parameters[d.identity].values, &parameters[d.share].values);
+                        geometry.at(n).forward(value(0), &d.effective(w, a, b), bias, &mut y);
+                    }
+                }
+            }
+            Layer::Linear { from, to, weight, bias } => {
+                let beta = match bias {
+                    None => 0.0,
+                    Some(b) => {
+                        for row in y.chunks_exact_mut(*to) {
+                            row.copy_from_slice(&parameters[*b].values);
+                        }
+                        1.0
+                    }
+                };
+                let (x, w) = (value(0), &parameters[*weight].values);
+                use kernels::Transpose::No;
+                kernels::gemm(n, *to, *from, 1.0, x, No, w, No, beta, &mut y);
+            }
+            Layer::BatchNorm(b) => batch_norm(b, value(0), &mut y, parameters, mode, *momentum),
+            Layer::Activation(u) => {
+                u.forward(value(0), &mut y, parameters, mode == Mode::Train, workspace);
+            }
+            Layer::Add => kernels::add(value(0), value(1), &mut y),
+            Layer::Mul => {
+                for ((y, a), b) in y.iter_mut().zip(value(0)).zip(value(1)) {
+                    *y = a * b;
+                }
+            }
+            Layer::AveragePool(p) => {
+                kernels::average_pool_forward(&window(p, n, shapes[inputs[i][0]], shape), value(0), &mut y);
+            }
+            Layer::GlobalAverage => {
+                kernels::global_average_forward(n, shapes[inputs[i][0]].len() / channels, channels, value(0), &mut y);
+            }
+            Layer::Pad(p) => {
+                y.fill(0.0);
+                padded(*p, n, shapes[inputs[i][0]], shape, |from, to| {
+                    y[to.clone()].copy_from_slice(&value(0)[from]);
+                });
+            }
+            Layer::Slice(s) => sliced(s, n, shapes[inputs[i][0]], |from, to| y[to] = value(0)[from]),
+            Layer::Reorder { from, to } => reorder(*from, *to, value(0), &mut y),
+            Layer::Identity => y.copy_from_slice(value(0)),
+        }
+        y
+    }
+
+    /// Adds the gradients of all parameters, given the loss's derivative by the outputs of the last forward pass (in [`Mode::Train`]).
+    /// Gives back the range losses' sum, whose gradients are added too.
+    pub fn backward(&mut self, output: Vec<f32>) -> f64 {
+        let mut gradients: Vec<Option<Vec<f32>>> = self.layers.iter().map(|_| None).collect();
+        gradients[self.output] = Some(output);
+        let mut range_loss = 0.0;
+        for i in (0..self.layers.len()).rev() {
+            if let Some(dy) = gradients[i].take() {
+                range_loss += self.backward_node(i, dy, &mut gradients);
+            }
+        }
+        range_loss
+    }
+
+    fn backward_node(&mut self, i: usize, dy: Vec<f32>, gradients: &mut [Option<Vec<f32>>]) -> f64 {
+        let Self {
+            layers,
+            inputs,
+            shapes,
+            parameters,
+            values,
+            workspace,
+            batch,
+            range_loss: penalty,
+            ..
+        } = self;
+        let n = *batch;
+        let source = |k: usize| inputs[i][k];
+        let value = |k: usize| values[inputs[i][k]].as_deref().unwrap_or(&[]);
+        let from = inputs[i].first().map_or(Shape::Vector(0), |&j| shapes[j]);
+        let mut loss = 0.0;
+        // the network's input needs no gradient
+        let needed = inputs[i].iter().any(|&j| !inputs[j].is_empty());
+        match &mut layers[i] {
+            Layer::Input | Layer::Constant(_) => workspace.give(dy),
+            Layer::Convolution { geometry, weight, bias, dirac } => {
+                let convolution = geometry.at(n);
+                let mut db = bias.map(|b| std::mem::take(&mut parameters[b].gradient));
+                match dirac {
+                    None => {
+                        let p = &mut parameters[*weight];
+                        convolution.backward_weight(value(0), &dy, &mut p.gradient, db.as_deref_mut());
+                        if needed {
+                            let mut dx = workspace.take(n * from.len());
+                            convolution.backward_input(&dy, &parameters[*weight].values, &mut dx);
+                            accumulate(&mut gradients[source(0)], dx, workspace);
+                        }
+                    }
+                    Some(d) => {
+                        let w = parameters[*weight].values.clone();
+                        let (a, b) = (parameters[d.identity].values.clone(), parameters[d.share].values.clone());
+                        let mut de = vec![0.0; w.len()];
+                        convolution.backward_weight(value(0), &dy, &mut de, db.as_deref_mut());
+                        let (dw, da, ds) = d.backward(&de, &w, &b);
+                        kernels::axpy(1.0, &dw, &mut parameters[*weight].gradient);
+                        kernels::axpy(1.0, &da, &mut parameters[d.identity].gradient);
+                        kernels::axpy(1.0, &ds, &mut parameters[d.share].gradient);
+                        if needed {
+                            let mut dx = workspace.take(n * from.len());
+                            convolution.backward_input(&dy, &d.effective(&w, &a, &b), &mut dx);
+                            accumulate(&mut gradients[source(0)], dx, workspace);
+                        }
+                    }
+                }
+                if let (Some(b), Some(db)) = (*bias, db) {
+                    parameters[b].gradient = db;
+                }
+                workspace.give(dy);
+            }
+            Layer::Linear { from, to, weight, bias } => {
+                use kernels::Transpose::{No, Yes};
+                if let Some(b) = bias {
+                    for row in dy.chunks_exact(*to) {
+                        kernels::axpy(1.0, row, &mut parameters[*b].gradient);
+                    }
+                }
+                let p = &mut parameters[*weight];
+                kernels::gemm(*from, *to, n, 1.0, value(0), Yes, &dy, No, 1.0, &mut p.gradient);
+                if needed {
+                    let mut dx = workspace.take(n * *from);
+                    kernels::gemm(n, *from, *to, 1.0, &dy, No, &p.values, Yes, 0.0, &mut dx);
+                    accumulate(&mut gradients[source(0)], dx, workspace);
+                }
+                workspace.give(dy);
+            }
+            Layer::BatchNorm(b) => {
+                let mut dx = workspace.take(dy.len());
+                batch_norm_backward(b, value(0), &dy, &mut dx, parameters);
+                accumulate(&mut gradients[source(0)], dx, workspace);
+                workspace.give(dy);
+            }
+            Layer::Activation(u) => {
+                let mut dx = workspace.take(dy.len());
+                loss = u.backward(value(0), &dy, &mut dx, parameters, *penalty, n, workspace);
+                accumulate(&mut gradients[source(0)], dx, workspace);
+                workspace.give(dy);
+            }
+            Layer::Add => {
+                let copy = workspace.copy(&dy);
+                accumulate(&mut gradients[source(0)], copy, workspace);
+                accumulate(&mut gradients[source(1)], dy, workspace);
+            }
+            Layer::Mul => {
+                for (k, other) in [(0, 1), (1, 0)] {
+                    let mut dx = workspace.take(dy.len());
+                    for ((d, g), v) in dx.iter_mut().zip(&dy).zip(value(other)) {
+                        *d = g * v;
+                    }
+                    accumulate(&mut gradients[source(k)], dx, workspace);
+                }
+                workspace.give(dy);
+            }
+            Layer::AveragePool(p) => {
+                let mut dx = workspace.take(n * from.len());
+                kernels::average_pool_backward(&window(p, n, from, shapes[i]), &dy, &mut dx);
+                accumulate(&mut gradients[source(0)], dx, workspace);
+                workspace.give(dy);
+            }
+            Layer::GlobalAverage => {
+                let (h, w, c) = hwc(from);
+                let mut dx = workspace.take(n * from.len());
+                kernels::global_average_backward(n, h * w, c, &dy, &mut dx);
+                accumulate(&mut gradients[source(0)], dx, workspace);
+                workspace.give(dy);
+            }
+            Layer::Pad(p) => {
+                let mut dx = workspace.zeros(n * from.len());
+                padded(*p, n, from, shapes[i], |from, to| dx[from].copy_from_slice(&dy[to]));
+                accumulate(&mut gradients[source(0)], dx, workspace);
+                workspace.give(dy);
+            }
+            Layer::Slice(s) => {
+                let mut dx = workspace.zeros(n * from.len());
+                sliced(s, n, from, |from, to| dx[from] = dy[to]);
+                accumulate(&mut gradients[source(0)], dx, workspace);
+                workspace.give(dy);
+            }
+            Layer::Reorder { from, to } => {
+                let mut dx = workspace.take(dy.len());
+                reorder(*to, *from, &dy, &mut dx);
+                accumulate(&mut gradients[source(0)], dx, workspace);
+                workspace.give(dy);
+            }
+            Layer::Identity => accumulate(&mut gradients[source(0)], dy, workspace),
+        }
+        loss
+    }
+}
+
+fn accumulate(sum: &mut Option<Vec<f32>>, dx: Vec<f32>, workspace: &mut Workspace) {
+    match sum {
+        None => *sum = Some(dx),
+        Some(s) => {
+            kernels::axpy(1.0, &dx, s);
+            workspace.give(dx);
+        }
+    }
+}
+
+fn batch_norm(b: &mut Norm, x: &[f32], y: &mut [f32], parameters: &[Parameter], mode: Mode, momentum: f32) {
+    let channels = b.mean.len();
+    let (scale, bias) = (&parameters[b.scale].values, &parameters[b.bias].values);
+    let inverse = |v: &[f32]| -> Vec<f32> { v.iter().map(|v| 1.0 / (v + b.epsilon).sqrt()).collect() };
+    let (mean, inverse) = match mode {
+        Mode::Evaluate => (b.mean.clone(), inverse(&b.variance)),
+        Mode::Train => {
+            let (mean, variance) = kernels::batch_norm_statistics(channels, x);
+            let rows = (x.len() / channels) as f32;
+            // running variances are unbiased, as everywhere
+            let unbiased = rows / (rows - 1.0).max(1.0);
+            let inverse = inverse(&variance);
+            for c in 0..channels {
+                b.mean[c] += momentum * (mean[c] - b.mean[c]);
+                b.variance[c] += momentum * (unbiased * variance[c] - b.variance[c]);
+            }
+            b.batch = Some((mean.clone(), inverse.clone()));
+            (mean, inverse)
+        }
+    };
+    let factor: Vec<f32> = scale.iter().zip(&inverse).map(|(s, i)| s * i).collect();
+    let offset: Vec<f32> = (0..channels).map(|c| bias[c] - mean[c] * factor[c]).collect();
+    kernels::channel_affine(channels, x, &factor, &offset, y);
+}
+
+fn batch_norm_backward(b: &Norm, x: &[f32], dy: &[f32], dx: &mut [f32], parameters: &mut [Parameter]) {
+    let Some((mean, inverse)) = &b.batch else {
+        unreachable!("a backward pass follows a forward pass in training mode");
+    };
+    let mut dscale = std::mem::take(&mut parameters[b.scale].gradient);
+    let mut dbias = std::mem::take(&mut parameters[b.bias].gradient);
+    let scale = &parameters[b.scale].values;
+    kernels::batch_norm_backward(b.mean.len(), x, dy, mean, inverse, scale, dx, &mut dscale, &mut dbias);
+    parameters[b.scale].gradient = dscale;
+    parameters[b.bias].gradient = dbias;
+}
+
+/// Calls `copy(from, to)` with the index of each selected value in the input and in the output.
+fn sliced(s: &Slice, n: usize, from: Shape, mut copy: impl FnMut(usize, usize)) {
+    let (h, w, c) = hwc(from);
+    let axis = |k: usize| {
+        let a = s.axes[k];
+        (a.begin..a.end).step_by(a.step)
+    };
+    let (rows, columns, channels) = match s.axes.len() {
+        3 => (axis(1), axis(2), axis(0)),
+        _ => ((0..1).step_by(1), (0..1).step_by(1), axis(0)),
+    };
+    let mut to = 0;
+    for image in 0..n {
+        for y in rows.clone() {
+            for x in columns.clone() {
+                let pixel = ((image * h + y) * w + x) * c;
+                for channel in channels.clone() {
+                    copy(pixel + channel, to);
+                    to += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Calls `copy(from, to)` with the ranges of each pixel's channels in the input and in the output.
+fn padded(
+    p: Pad,
+    n: usize,
+    from: Shape,
+    to: Shape,
+    mut copy: impl FnMut(std::ops::Range<usize>, std::ops::Range<usize>),
+) {
+    let ((h, w, c), (th, tw, tc)) = (hwc(from), hwc(to));
+    for image in 0..n {
+        for y in 0..h {
+            for x in 0..w {
+                let a = ((image * h + y) * w + x) * c;
+                let b = ((image * th + y + p.spatial.top) * tw + x + p.spatial.left) * tc + p.channels.0;
+                copy(a..a + c, b..b + c);
+            }
+        }
+    }
+}
+
+fn window(p: &AvgPool, batch: usize, from: Shape, to: Shape) -> kernels::Window {
+    let (oh, ow, _) = hwc(to);
+    kernels::Window {
+        batch,
+        input: hwc(from),
+        output: (oh, ow),
+        kernel: p.kernel,
+        stride: p.stride,
+        padding: (p.padding.top, p.padding.left),
+    }
+}
+
+/// From one shape's `(h, w, c)` to another's, keeping the values' order as `(c, h, w)`.
+fn reorder(from: Shape, to: Shape, x: &[f32], y: &mut [f32]) {
+    let ((h, w, c), (th, tw, tc)) = (hwc(from), hwc(to));
+    let same = (h * w == 1 || c == 1) && (th * tw == 1 || tc == 1);
+    if same {
+        y.copy_from_slice(x);
+        return;
+    }
+    let size = h * w * c;
+    for (x, y) in x.chunks_exact(size).zip(y.chunks_exact_mut(size)) {
+        for k in 0..size {
+            // position k in (c, h, w) order on both sides
+            let (channel, pixel) = (k / (h * w), k % (h * w));
+            let (to_channel, to_pixel) = (k / (th * tw), k % (th * tw));
+            y[to_pixel * tc + to_channel] = x[pixel * c + channel];
+        }
+    }
+}
