@@ -5,12 +5,13 @@
 //!
 //! Modules in reading order: [`config`] (what a run is), [`sources`] (its pictures), [`parameter`], [`activation`] (units with ranges),
 //! [`model`] (a graph in training), [`pass`] (forwards, backwards), [`loss`], [`optimizer`], [`calibration`] (ranges, substitution),
-//! [`trainer`] (stages, logs, checkpoints), [`checkpoint`].
+//! [`trainer`] (stages, logs, checkpoints), [`checkpoint`]; [`architecture`] (networks to begin with), [`surgery`] (changes to them).
 //!
 //! The graph is its own tape: nodes are visited in order and in reverse, so that there is no second description of a network and no
 //! automatic differentiation. The crate knows nothing of ciphertexts and plans; what a network costs under encryption is passed in.
 
 pub mod activation;
+pub mod architecture;
 pub mod calibration;
 pub mod checkpoint;
 pub mod config;
@@ -23,6 +24,7 @@ pub mod optimizer;
 pub mod parameter;
 pub mod pass;
 pub mod sources;
+pub mod surgery;
 pub mod trainer;
 
 mod dirac;
