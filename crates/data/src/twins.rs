@@ -129,16 +129,8 @@ pub fn twins(of: &Dataset, among: &Dataset) -> Result<Vec<Option<Twin>>> {
                 .collect();
             let nearest_first =
                 |a: &(f32, usize), b: &(f32, usize)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+            candidates.sort_unstable_by(nearest_first);
             let mut best = None;
-            // two set the mark that nearly all others miss by their thumbnails alone
-            if candidates.len() > 2 {
-                candidates.select_nth_unstable_by(1, nearest_first);
-                for (_, j) in candidates.drain(..2) {
-                    consider(&mut best, j, &pixels, &among.pixels(j)?);
-                }
-                candidates.retain(|&(bound, _)| !too_far(bound, best));
-                candidates.sort_unstable_by(nearest_first);
-            }
             for (bound, j) in candidates {
                 if too_far(bound, best) {
                     break;
