@@ -17,7 +17,11 @@ pub struct Approximation {
 }
 
 impl Approximation {
-    pub(crate) fn measure(
+    /// Of this polynomial for `f` on the polynomial's interval; a lower bound where one is known.
+    ///
+    /// # Errors
+    /// [`Error::Function`] where `f` is not finite.
+    pub fn measure(
         f: impl Fn(f64) -> f64,
         polynomial: Polynomial,
         lower_bound: Option<f64>,
