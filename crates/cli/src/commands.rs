@@ -64,19 +64,23 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
     let network = load(&a.model, a.activation.as_deref())?;
     let shape = match &network {
-        Network::Trained(g) => g.input().shape(),
+        Network::Trained(g, _) => {
+            // Said before the data is read: calibration alone can't help such a network.
+            g.refuse_maxima().map_err(network::named(&a.model))?;
+            g.input().shape()
+        }
         Network::Polynomial(g) => g.input_shape(),
     };
     let normalization = match &network {
         Network::Polynomial(g) => g.metadata().normalization.clone(),
-        Network::Trained(_) => None,
+        Network::Trained(_, metadata) => metadata.normalization.clone(),
     }
     .unwrap_or_else(imagenet_normalization);
     let inputs = network::data(&a.data, shape, &normalization, a.limit)?;
     note(format_args!("calibrating on {} inputs", inputs.len()));
     let inputs: Vec<nn::Tensor> = inputs.into_iter().collect::<nn::Result<_>>()?;
     let graph = match network {
-        Network::Trained(g) => {
+        Network::Trained(g, metadata) => {
             let options = FitOptions {
                 degree: Degree::Fixed(a.degree),
                 margin: a.margin,
@@ -95,7 +99,7 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
                     twin.outside
                 ));
             }
-            twin.graph
+            twin.graph.with_metadata(metadata)?
         }
         Network::Polynomial(g) => {
             let seen = nn::calibrate::calibrate(g.network(), Inputs(&inputs))?;

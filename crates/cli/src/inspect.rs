@@ -4,6 +4,7 @@ use crate::machine::{Machine, PredictionArgs};
 use crate::network::{named, open, plan};
 use crate::{InspectArgs, Result, commands};
 use nn::format::{DEFAULT_LIMIT, artefact, read_limited};
+use nn::{Nonlinearity, Op};
 use runtime::container::Kind;
 use runtime::{Prediction, size};
 use serde_json::{Value, json};
@@ -98,32 +99,62 @@ fn model(path: &Path) -> Result<(Value, String)> {
     if !artefact::recognises(&bytes) {
         return Err(format!("{}: this is neither a file of Polyveil's nor a .pvm model; `polyveil calibrate` reads trained networks (.pt, .th, .safetensors, .onnx)", path.display()).into());
     }
-    let g = artefact::from_bytes(&bytes).map_err(named(path))?;
-    let m = g.metadata();
-    let ranges = if g.ranges().is_some() {
-        "calibrated"
-    } else {
-        "missing: run `polyveil calibrate` before compiling"
+    let (g, m) = artefact::graph_from_bytes(&bytes).map_err(named(path))?;
+    // None while there are activations or maxima.
+    let ranges = match artefact::from_bytes(&bytes) {
+        Ok(p) => Some(p.ranges().is_some()),
+        Err(nn::Error::NotPolynomial { .. } | nn::Error::Maximum { .. }) => None,
+        Err(e) => return Err(named(path)(e)),
     };
+    let said = match ranges {
+        Some(true) => "calibrated",
+        Some(false) => "missing: run `polyveil calibrate` before compiling",
+        None => {
+            "none: `polyveil calibrate` or `polyveil adapt` makes this network polynomial first"
+        }
+    };
+    let polynomials: Vec<(&str, &approx::Polynomial)> = g
+        .nodes()
+        .iter()
+        .filter_map(|n| match n.op() {
+            Op::Elementwise(Nonlinearity::Polynomial(p)) => Some((n.name(), p)),
+            _ => None,
+        })
+        .collect();
+    let maxima = g
+        .nodes()
+        .iter()
+        .filter(|n| matches!(n.op(), Op::MaxPool(_)))
+        .count();
     let mut text = format!(
-        "{}\n  kind         {}\n  who may see  {}\n  length       {}\n  network      {}\n  input        {}\n  output       {}\n  nodes        {}, {} of them polynomials\n  ranges       {ranges}\n",
+        "{}\n  kind         {}\n  who may see  {}\n  length       {}\n  network      {}\n  input        {}\n  output       {}\n  nodes        {}, {} of them polynomials\n  ranges       {said}\n",
         path.display(),
         Kind::Model.name(),
         Kind::Model.who_may_see(),
         size(bytes.len() as u64),
         m.name,
-        g.input_shape(),
+        g.input().shape(),
         g.output().shape(),
         g.nodes().len(),
-        g.polynomials().count()
+        polynomials.len()
     );
+    if maxima > 0 {
+        text +=
+            &format!("  maxima       {maxima}: `polyveil adapt` replaces them by average pools\n");
+    }
     for line in &m.provenance {
         text += &format!("  made         {line}\n");
     }
-    for (node, p) in g.polynomials() {
+    if let Some(record) = &m.training {
+        text += "  training\n";
+        training(record, "    ", &mut text);
+    }
+    for (node, a) in g.activations() {
+        text += &format!("    {:20} {a}\n", node.name());
+    }
+    for (node, p) in &polynomials {
         text += &format!(
-            "    {:20} degree {:2} on [{:.3}, {:.3}]\n",
-            node.name(),
+            "    {node:20} degree {:2} on [{:.3}, {:.3}]\n",
             p.degree(),
             p.interval().0,
             p.interval().1
@@ -131,7 +162,33 @@ fn model(path: &Path) -> Result<(Value, String)> {
     }
     let object = json!({
         "file": path.display().to_string(), "kind": Kind::Model, "who_may_see": Kind::Model.who_may_see(), "bytes": bytes.len(),
-        "network": m.name, "labels": m.labels, "nodes": g.nodes().len(), "polynomials": g.polynomials().count(), "calibrated": g.ranges().is_some(), "provenance": m.provenance,
+        "network": m.name, "labels": m.labels, "nodes": g.nodes().len(), "polynomials": polynomials.len(), "activations": g.activations().count(), "maxima": maxima,
+        "calibrated": ranges == Some(true), "provenance": m.provenance, "training": m.training,
     });
     Ok((object, text))
+}
+
+/// A record as indented lines; texts of several lines keep them.
+fn training(record: &Value, indent: &str, text: &mut String) {
+    let deeper = format!("{indent}  ");
+    let Value::Object(fields) = record else {
+        *text += &format!("{indent}{record}\n");
+        return;
+    };
+    for (key, value) in fields {
+        match value {
+            Value::Object(_) => {
+                *text += &format!("{indent}{key}\n");
+                training(value, &deeper, text);
+            }
+            Value::String(s) if s.contains('\n') => {
+                *text += &format!("{indent}{key}\n");
+                for line in s.lines() {
+                    *text += &format!("{deeper}{line}\n");
+                }
+            }
+            Value::String(s) => *text += &format!("{indent}{key:18} {s}\n"),
+            other => *text += &format!("{indent}{key:18} {other}\n"),
+        }
+    }
 }

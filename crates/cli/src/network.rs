@@ -13,8 +13,8 @@ use std::path::Path;
 
 /// A network as it was loaded.
 pub(crate) enum Network {
-    /// With activations to replace.
-    Trained(Graph),
+    /// With activations to replace; metadata are empty unless the file has some.
+    Trained(Graph, Metadata),
     /// Polynomial already.
     Polynomial(Box<PolyGraph>),
 }
@@ -37,9 +37,14 @@ pub(crate) fn named<E: std::fmt::Display>(
 pub(crate) fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
     let bytes = read_limited(path, DEFAULT_LIMIT)?;
     if artefact::recognises(&bytes) {
-        return Ok(Network::Polynomial(Box::new(
-            artefact::from_bytes(&bytes).map_err(named(path))?,
-        )));
+        return match artefact::from_bytes(&bytes) {
+            Ok(g) => Ok(Network::Polynomial(Box::new(g))),
+            Err(nn::Error::NotPolynomial { .. } | nn::Error::Maximum { .. }) => {
+                let (graph, metadata) = artefact::graph_from_bytes(&bytes).map_err(named(path))?;
+                Ok(Network::Trained(graph, metadata))
+            }
+            Err(e) => Err(named(path)(e)),
+        };
     }
     if path
         .extension()
@@ -47,6 +52,7 @@ pub(crate) fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
     {
         return Ok(Network::Trained(
             onnx::from_bytes(&bytes).map_err(named(path))?,
+            Metadata::default(),
         ));
     }
     let weights = StateDict::from_bytes(&bytes).map_err(named(path))?;
@@ -59,6 +65,7 @@ pub(crate) fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
     let activation = activation_named(name)?;
     Ok(Network::Trained(
         resnet_cifar::from_state_dict(&weights, activation).map_err(named(path))?,
+        Metadata::default(),
     ))
 }
 
@@ -82,7 +89,10 @@ fn activation_named(name: &str) -> Result<approx::Activation> {
 pub(crate) fn load_polynomial(path: &Path) -> Result<PolyGraph> {
     match load(path, Some("relu"))? {
         Network::Polynomial(g) => Ok(*g),
-        Network::Trained(_) => Err(format!("{}: this network still has activations that are no polynomials; `polyveil calibrate` replaces them", path.display()).into()),
+        Network::Trained(g, _) => match PolyGraph::try_from(g) {
+            Ok(g) => Ok(g),
+            Err(e) => Err(named(path)(e)),
+        },
     }
 }
 

@@ -84,6 +84,7 @@ fn network(calibrated: bool) -> PolyGraph {
             deviation: vec![0.25; 3],
         }),
         provenance: vec![],
+        training: None,
     };
     let nodes = graph.nodes().len();
     let graph = graph.with_metadata(metadata).expect("fits");

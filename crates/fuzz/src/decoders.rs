@@ -743,12 +743,19 @@ fn networks() -> Vec<Decoder> {
             generate: Box::new(move |r| safetensors::generate(r, &pvm_parts)),
             decode: Box::new(|probe| {
                 let (recognised, read) =
-                    probe.count(|b| (artefact::recognises(b), artefact::from_bytes(b)));
-                let Ok(graph) = read else {
+                    probe.count(|b| (artefact::recognises(b), artefact::graph_from_bytes(b)));
+                let Ok((graph, metadata)) = read else {
                     return Ok(false);
                 };
                 law(recognised, "a model that can be read is recognised")?;
-                check_graph(&graph)?;
+                let bytes = again(artefact::graph_to_bytes(&graph, &metadata))?;
+                law(
+                    again(artefact::graph_from_bytes(&bytes))? == (graph, metadata),
+                    "a network read, written and read is the same",
+                )?;
+                if let Ok(graph) = probe.count(artefact::from_bytes) {
+                    check_graph(&graph)?;
+                }
                 Ok(true)
             }),
         },

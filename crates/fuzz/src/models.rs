@@ -11,8 +11,8 @@ use nn::format::onnx_proto::{
     TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use nn::{
-    AvgPool, AxisSlice, BatchNorm, Conv2d, Linear, Metadata, Network, Normalization, Op, Pad,
-    Padding, Parameter, PolyGraph, Range, Shape, Slice,
+    AvgPool, AxisSlice, BatchNorm, Conv2d, Graph, Linear, MaxPool, Metadata, Network,
+    Normalization, Op, Pad, Padding, Parameter, PolyGraph, Range, Shape, Slice,
 };
 use prost::Message;
 use serde_json::{Map, Value, json};
@@ -214,6 +214,7 @@ fn every_operator() -> PolyGraph {
             deviation: vec![0.25, 0.1],
         }),
         provenance: vec!["made for fuzzing".into()],
+        training: None,
     };
     graph
         .with_ranges(ranges)
@@ -235,7 +236,34 @@ pub(crate) fn artefacts() -> Vec<Vec<u8>> {
     [&large, &small, &large]
         .into_iter()
         .map(|g| artefact::to_bytes(g).expect("a valid seed"))
+        .chain([trained()])
         .collect()
+}
+
+/// An activation, a maximum and a training record.
+fn trained() -> Vec<u8> {
+    let mut b = Graph::builder();
+    let x = b.input("x", Shape::image(1, 5, 5)).expect("a valid seed");
+    let pool = MaxPool {
+        kernel: (2, 3),
+        stride: (2, 2),
+        padding: Padding::same(1),
+        ceil_mode: true,
+    };
+    let y = b
+        .add(
+            "act",
+            Op::Elementwise(approx::Activation::Gelu.into()),
+            &[x],
+        )
+        .expect("a valid seed");
+    let y = b.add("max", Op::MaxPool(pool), &[y]).expect("a valid seed");
+    let graph = b.finish(y).expect("a valid seed");
+    let metadata = Metadata {
+        training: Some(json!({"epochs": 2, "data": ["abc", 0.5, null]})),
+        ..Metadata::default()
+    };
+    artefact::graph_to_bytes(&graph, &metadata).expect("a valid seed")
 }
 
 fn info(name: &str, dims: &[i64]) -> ValueInfoProto {

@@ -19,15 +19,18 @@ pub mod convolution;
 pub mod elementwise;
 pub mod function;
 pub mod gemm;
+pub mod instructions;
 pub mod normalization;
 pub mod pool;
 pub mod range;
+mod tile;
 
 pub use chebyshev::{chebyshev_backward, chebyshev_forward};
 pub use convolution::Convolution;
 pub use elementwise::{add, axpy};
 pub use function::{Function, function_backward, function_forward};
 pub use gemm::{Transpose, gemm};
+pub use instructions::{Instructions, instructions, with_instructions};
 pub use normalization::{batch_norm_backward, batch_norm_statistics, channel_affine};
 pub use pool::{
     Window, average_pool_backward, average_pool_forward, global_average_backward,

@@ -184,23 +184,21 @@ pub struct Twin {
 /// squares, the weight being the density of the data mixed with an even floor. Deterministic.
 ///
 /// # Errors
-/// Those of [`calibrate`], and [`Error::Approximation`].
+/// [`Error::Maximum`] before anything is computed, those of [`calibrate`], and [`Error::Approximation`].
 pub fn calibrate_to_polynomials<I>(graph: &Graph, inputs: &I, options: &FitOptions) -> Result<Twin>
 where
     I: IntoParallelIterator<Item = Result<Tensor>> + Clone,
 {
+    graph.refuse_maxima()?;
     let mut calibration = calibrate(graph, inputs.clone())?;
     let mut round = 0;
     loop {
         let mut fits = Vec::new();
         let replaced = graph.replace_activations(|node, activation| {
-            let fit = fit_one(
-                node.name(),
-                activation,
-                &calibration,
-                node.id().index(),
-                options,
-            )?;
+            let histogram = calibration.histograms[node.id().index()]
+                .as_ref()
+                .ok_or(Error::NoData)?;
+            let fit = fit(node.name(), activation, histogram, options)?;
             let polynomial = fit.approximation.polynomial.clone();
             fits.push(fit);
             Ok(polynomial)
@@ -220,18 +218,18 @@ where
     }
 }
 
-fn fit_one(
+/// The polynomial nearest to an activation where the data lies: weighted least squares on the seen interval, widened by the margin.
+///
+/// # Errors
+/// [`Error::NoData`] for an empty histogram, [`Error::Approximation`], [`Error::Count`] without candidate degrees.
+pub fn fit(
     node: &str,
     activation: approx::Activation,
-    calibration: &Calibration,
-    index: usize,
+    histogram: &Histogram,
     options: &FitOptions,
 ) -> Result<Fit> {
     /// Points at which the density is sampled.
     const POINTS: usize = 4000;
-    let Some(histogram) = &calibration.histograms[index] else {
-        return Err(Error::NoData);
-    };
     let seen = histogram.range().ok_or(Error::NoData)?;
     let mut wide = seen.widened(options.margin);
     if wide.max - wide.min < 1e-6 {

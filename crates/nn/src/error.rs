@@ -62,13 +62,21 @@ pub enum Error {
     },
     /// A node is not a polynomial.
     #[error(
-        "node {node} applies {function}, which is not a polynomial; replace it by one, with `calibrate_to_polynomials` or `Graph::replace_activations`"
+        "node {node} applies {function}, which is not a polynomial; `polyveil calibrate` replaces it by one that is fitted to data, `polyveil adapt` trains the network for it"
     )]
     NotPolynomial {
         /// The first such node.
         node: String,
         /// Its function.
         function: String,
+    },
+    /// A node takes a maximum.
+    #[error(
+        "node {node} takes a maximum (MaxPool), which no polynomial computes; `polyveil adapt` replaces it by an average pool and trains the network back"
+    )]
+    Maximum {
+        /// The first such node.
+        node: String,
     },
     /// An input tensor has another shape than the network's input.
     #[error("the network takes an input of shape {needed}, {had} was given")]

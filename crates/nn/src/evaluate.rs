@@ -195,6 +195,7 @@ fn apply<N: ElementFunction>(node: &Node<N>, input: &Tensor, inputs: &[&Tensor])
         Op::Add => both(|a, b| a + b),
         Op::Mul => both(|a, b| a * b),
         Op::AvgPool(p) => kernels::avg_pool(p, v, axes(from), axes(to)),
+        Op::MaxPool(p) => kernels::max_pool(p, v, axes(from), axes(to)),
         Op::GlobalAvgPool => {
             let area = v.len() / axes(from).0;
             v.chunks(area)

@@ -132,8 +132,11 @@ impl<N> Network<N> {
     /// The same network with every elementwise function mapped; shapes, names and numbers stay.
     ///
     /// # Errors
-    /// Whatever `f` returns.
-    pub fn try_map<M>(self, mut f: impl FnMut(&str, N) -> Result<M>) -> Result<Network<M>> {
+    /// Whatever `f` returns, and [`Error::Maximum`] where `M` is for polynomial networks.
+    pub fn try_map<M: ElementFunction>(
+        self,
+        mut f: impl FnMut(&str, N) -> Result<M>,
+    ) -> Result<Network<M>> {
         let nodes = self
             .nodes
             .into_iter()
@@ -155,6 +158,10 @@ impl<N> Network<N> {
                         Op::Add => Op::Add,
                         Op::Mul => Op::Mul,
                         Op::AvgPool(x) => Op::AvgPool(x),
+                        Op::MaxPool(_) if M::POLYNOMIAL => {
+                            return Err(Error::Maximum { node: name });
+                        }
+                        Op::MaxPool(x) => Op::MaxPool(x),
                         Op::GlobalAvgPool => Op::GlobalAvgPool,
                         Op::Pad(x) => Op::Pad(x),
                         Op::Slice(x) => Op::Slice(x),
@@ -189,6 +196,19 @@ impl Graph {
         })
     }
 
+    /// Refuses networks that stay other than polynomial when their activations are replaced.
+    ///
+    /// # Errors
+    /// [`Error::Maximum`] with the first node that takes one.
+    pub fn refuse_maxima(&self) -> Result<()> {
+        match self.nodes.iter().find(|n| matches!(n.op, Op::MaxPool(_))) {
+            Some(n) => Err(Error::Maximum {
+                node: n.name.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// The same network with each activation replaced by the polynomial that `polynomial(node, activation)` gives.
     ///
     /// # Errors
@@ -218,11 +238,15 @@ impl<N: ElementFunction> NetworkBuilder<N> {
     /// Adds a node and infers its shape.
     ///
     /// # Errors
-    /// [`Error::Name`], [`Error::Dangling`], [`Error::Invalid`] when the operator can't take these inputs.
+    /// [`Error::Name`], [`Error::Dangling`], [`Error::Invalid`] when the operator can't take these inputs, [`Error::Maximum`] for a
+    /// maximum in a polynomial network.
     pub fn add(&mut self, name: impl Into<String>, op: Op<N>, inputs: &[NodeId]) -> Result<NodeId> {
         let name = name.into();
         if name.is_empty() || self.names.contains_key(&name) {
             return Err(Error::Name { node: name });
+        }
+        if N::POLYNOMIAL && matches!(op, Op::MaxPool(_)) {
+            return Err(Error::Maximum { node: name });
         }
         let shapes = inputs
             .iter()

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::error::Error;
-use crate::op::{AvgPool, BatchNorm, Conv2d, Linear, Op, Pad, Padding, Slice};
+use crate::op::{BatchNorm, Conv2d, Linear, Op, Pad, Padding, Slice};
 use crate::tensor::{Parameter, Shape};
 
 type Checked = std::result::Result<Shape, String>;
@@ -32,7 +32,10 @@ pub(crate) fn infer<N>(node: &str, op: &Op<N>, inputs: &[Shape]) -> Result<Shape
         (Op::Add | Op::Mul, &[x, y]) => {
             Err(format!("needs two equal shapes, {x} and {y} were given"))
         }
-        (Op::AvgPool(p), &[x]) => pool(p, x),
+        (Op::AvgPool(p), &[x]) => pool(p.kernel, p.stride, p.padding, x),
+        (Op::MaxPool(p), &[x]) => {
+            image(x).and_then(|(_, h, w)| pool(p.kernel, p.stride, p.reach((h, w)), x))
+        }
         (Op::GlobalAvgPool, &[x]) => image(x).map(|(c, _, _)| Shape::image(c, 1, 1)),
         (Op::Pad(p), &[x]) => pad(*p, x),
         (Op::Slice(s), &[x]) => slice(s, x),
@@ -210,15 +213,13 @@ fn batch_norm(b: &BatchNorm, x: Shape) -> Checked {
     }
 }
 
-fn pool(p: &AvgPool, x: Shape) -> Checked {
+fn pool(kernel: (usize, usize), stride: (usize, usize), p: Padding, x: Shape) -> Checked {
     let (channels, h, w) = image(x)?;
-    let (oh, ow) = windows((h, w), p.padding, p.kernel, p.stride)?;
-    if p.padding.top.max(p.padding.bottom) >= p.kernel.0
-        || p.padding.left.max(p.padding.right) >= p.kernel.1
-    {
+    let (oh, ow) = windows((h, w), p, kernel, stride)?;
+    // So that no window lies outside of the image.
+    if p.top.max(p.bottom) >= kernel.0 || p.left.max(p.right) >= kernel.1 {
         return Err(format!(
-            "padding {:?} must be smaller than the window {:?}",
-            p.padding, p.kernel
+            "padding {p:?} must be smaller than the window {kernel:?}"
         ));
     }
     Ok(Shape::image(channels, oh, ow))

@@ -1,6 +1,6 @@
 //! The oracle's loops, on shapes that the graph's construction has checked. All values f64, all images `(C, H, W)` row-major.
 
-use crate::op::{AvgPool, BatchNorm, Conv2d, Linear, Pad, Slice};
+use crate::op::{AvgPool, BatchNorm, Conv2d, Linear, MaxPool, Pad, Slice};
 use crate::tensor::Shape;
 use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
 
@@ -125,6 +125,32 @@ pub(crate) fn avg_pool(
                     rows.len() * columns.len()
                 };
                 y.push(sum / count.max(1) as f64);
+            }
+        }
+    }
+    y
+}
+
+pub(crate) fn max_pool(
+    p: &MaxPool,
+    x: &[f64],
+    (_, h, w): Axes,
+    (channels, oh, ow): Axes,
+) -> Vec<f64> {
+    let mut y = Vec::with_capacity(channels * oh * ow);
+    for image in x.chunks(h * w) {
+        for i in 0..oh {
+            let rows = window(i, p.stride.0, p.padding.top, p.kernel.0, h);
+            for j in 0..ow {
+                let columns = window(j, p.stride.1, p.padding.left, p.kernel.1, w);
+                let values = rows.clone().flat_map(|r| &image[r * w..][columns.clone()]);
+                // NaN wins, as everywhere in the oracle: what a network overflows to must be visible.
+                y.push(values.fold(
+                    f64::NEG_INFINITY,
+                    |m, &v| {
+                        if v > m || v.is_nan() { v } else { m }
+                    },
+                ));
             }
         }
     }

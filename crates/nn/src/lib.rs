@@ -30,7 +30,7 @@ pub use error::Error;
 pub use evaluate::{Evaluation, Outside, Trace};
 pub use graph::{Graph, Network, NetworkBuilder, Node, NodeId};
 pub use op::{
-    AvgPool, AxisSlice, BatchNorm, Conv2d, Linear, Nonlinearity, Op, Pad, Padding, Slice,
+    AvgPool, AxisSlice, BatchNorm, Conv2d, Linear, MaxPool, Nonlinearity, Op, Pad, Padding, Slice,
 };
 pub use poly_graph::{Metadata, Normalization, PolyGraph, PolyNode, Range};
 pub use tensor::{Parameter, Shape, Tensor};

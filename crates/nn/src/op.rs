@@ -26,6 +26,8 @@ pub enum Op<N> {
     Mul,
     /// Mean over a window, `(C, H, W) → (C, H', W')`.
     AvgPool(AvgPool),
+    /// Maximum over a window, `(C, H, W) → (C, H', W')`. No polynomial computes it, so no [`PolyGraph`](crate::PolyGraph) holds it.
+    MaxPool(MaxPool),
     /// Mean over all positions, `(C, H, W) → (C, 1, 1)`.
     GlobalAvgPool,
     /// Zeros added around, `(C, H, W) → (C', H', W')`.
@@ -54,6 +56,7 @@ impl<N> Op<N> {
             Self::Add => "Add",
             Self::Mul => "Mul",
             Self::AvgPool(_) => "AveragePool",
+            Self::MaxPool(_) => "MaxPool",
             Self::GlobalAvgPool => "GlobalAveragePool",
             Self::Pad(_) => "Pad",
             Self::Slice(_) => "Slice",
@@ -98,6 +101,8 @@ impl From<Polynomial> for Nonlinearity {
 
 /// Something applied to each element.
 pub trait ElementFunction: Clone + Send + Sync {
+    /// Whether networks of these functions may hold only what polynomials compute, so no [`Op::MaxPool`].
+    const POLYNOMIAL: bool;
     /// Its value at `x`; no guard.
     fn value(&self, x: f64) -> f64;
     /// The polynomial behind it, if it is one.
@@ -105,6 +110,8 @@ pub trait ElementFunction: Clone + Send + Sync {
 }
 
 impl ElementFunction for Nonlinearity {
+    const POLYNOMIAL: bool = false;
+
     fn value(&self, x: f64) -> f64 {
         match self {
             Self::Activation(a) => a.value(x),
@@ -121,6 +128,8 @@ impl ElementFunction for Nonlinearity {
 }
 
 impl ElementFunction for Polynomial {
+    const POLYNOMIAL: bool = true;
+
     fn value(&self, x: f64) -> f64 {
         self.eval(x)
     }
@@ -252,6 +261,72 @@ pub struct AvgPool {
     pub padding: Padding,
     /// Whether the divisor is always `K_h·K_w` (true), or the number of window positions on the unpadded image (false).
     pub count_include_pad: bool,
+}
+
+/// Maximum over a window; padding never is the maximum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxPool {
+    /// `(K_h, K_w)`, at least 1.
+    pub kernel: (usize, usize),
+    /// `(s_h, s_w)`, at least 1.
+    pub stride: (usize, usize),
+    /// Rows and columns around the input that windows may cover.
+    pub padding: Padding,
+    /// Whether a last window may reach beyond the padding at the bottom and at the right, as long as it begins before it (true), or
+    /// must end in it (false).
+    pub ceil_mode: bool,
+}
+
+impl MaxPool {
+    /// The padding with the rows and columns that `ceil_mode` adds on an image of this height and width.
+    #[must_use]
+    pub fn reach(&self, (height, width): (usize, usize)) -> Padding {
+        let beyond = |length: usize, before: usize, after: usize, window: usize, stride: usize| {
+            let padded = length.saturating_add(before).saturating_add(after);
+            let (Some(room), 1..) = (padded.checked_sub(window), stride) else {
+                return 0;
+            };
+            let begin = room.div_ceil(stride).saturating_mul(stride);
+            if !self.ceil_mode || begin >= length.saturating_add(before) {
+                return 0;
+            }
+            begin - room
+        };
+        let p = self.padding;
+        let bottom = beyond(height, p.top, p.bottom, self.kernel.0, self.stride.0);
+        let right = beyond(width, p.left, p.right, self.kernel.1, self.stride.1);
+        Padding {
+            bottom: p.bottom.saturating_add(bottom),
+            right: p.right.saturating_add(right),
+            ..p
+        }
+    }
+
+    /// The mean over the same windows of an image of this height and width; zeros to be added before it where [`AvgPool`] alone can't
+    /// say which of the positions outside of the image count: padding does if `count_include_pad`, what `ceil_mode` adds never does.
+    #[must_use]
+    pub fn average(&self, size: (usize, usize), count_include_pad: bool) -> (Option<Pad>, AvgPool) {
+        let (p, reach) = (self.padding, self.reach(size));
+        let pool = |padding, count_include_pad| AvgPool {
+            kernel: self.kernel,
+            stride: self.stride,
+            padding,
+            count_include_pad,
+        };
+        if reach == p || !count_include_pad {
+            return (None, pool(reach, count_include_pad));
+        }
+        let beyond = Padding {
+            bottom: reach.bottom - p.bottom,
+            right: reach.right - p.right,
+            ..Padding::default()
+        };
+        let zeros = (p != Padding::default()).then_some(Pad {
+            channels: (0, 0),
+            spatial: p,
+        });
+        (zeros, pool(beyond, false))
+    }
 }
 
 /// Zeros added `(before, after)` on each axis of an image.

@@ -5,7 +5,9 @@ use crate::format::read_limited;
 use crate::poly_graph::Normalization;
 use crate::tensor::{Shape, Tensor};
 use crate::{Result, format};
-use image::{DynamicImage, ImageFormat, ImageReader, Limits, imageops::FilterType};
+use image::{
+    DynamicImage, GrayImage, ImageFormat, ImageReader, Limits, RgbImage, imageops::FilterType,
+};
 use std::io::Cursor;
 use std::path::Path;
 
@@ -97,6 +99,54 @@ impl Picture {
         Self { image }
     }
 
+    /// The picture of interleaved grey (1 channel) or red, green and blue (3) values, row by row; None unless the numbers fit.
+    #[must_use]
+    pub fn from_pixels(
+        width: usize,
+        height: usize,
+        channels: usize,
+        pixels: Vec<u8>,
+    ) -> Option<Self> {
+        let (width, height) = (u32::try_from(width).ok()?, u32::try_from(height).ok()?);
+        let image = match channels {
+            1 => DynamicImage::ImageLuma8(GrayImage::from_raw(width, height, pixels)?),
+            3 => DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, pixels)?),
+            _ => return None,
+        };
+        // such an image may be a part of a longer buffer
+        let count = width as usize * height as usize * channels;
+        (count > 0 && image.as_bytes().len() == count).then_some(Self { image })
+    }
+
+    /// Interleaved values, row by row: grey for 1 channel, red, green and blue for 3; None for other counts. Transparency is
+    /// ignored.
+    #[must_use]
+    pub fn pixels(&self, channels: usize) -> Option<Vec<u8>> {
+        match channels {
+            1 => Some(self.image.to_luma8().into_raw()),
+            3 => Some(self.image.to_rgb8().into_raw()),
+            _ => None,
+        }
+    }
+
+    /// The rectangle of `from = (width, height)` pixels whose upper left corner is `at = (x, y)`, scaled to `to = (width, height)`:
+    /// linear interpolation, averaging where the rectangle shrinks, as networks are usually trained. What lies outside of the
+    /// picture is left out.
+    #[must_use]
+    pub fn region(&self, at: (usize, usize), from: (usize, usize), to: (usize, usize)) -> Self {
+        let side = |n: usize| u32::try_from(n.clamp(1, 16_384)).unwrap_or(1);
+        let x = side(at.0 + 1).min(self.image.width()) - 1;
+        let y = side(at.1 + 1).min(self.image.height()) - 1;
+        let part = self.image.crop_imm(x, y, side(from.0), side(from.1));
+        let to = (side(to.0), side(to.1));
+        let image = if (part.width(), part.height()) == to {
+            part
+        } else {
+            part.resize_exact(to.0, to.1, FilterType::Triangle)
+        };
+        Self { image }
+    }
+
     /// The input of a network: `(v/255 − mean[c])/deviation[c]`, shape `(3, H, W)` or, for a grey network, `(1, H, W)`.
     /// Transparency is ignored.
     ///
@@ -118,11 +168,7 @@ impl Picture {
                 had: self.size(),
             });
         }
-        let interleaved = match channels {
-            1 => self.image.to_luma8().into_raw(),
-            3 => self.image.to_rgb8().into_raw(),
-            _ => return Err(Error::NoPicture { shape }),
-        };
+        let interleaved = self.pixels(channels).ok_or(Error::NoPicture { shape })?;
         let planar: Vec<u8> = (0..channels)
             .flat_map(|c| interleaved.iter().skip(c).step_by(channels).copied())
             .collect();

@@ -58,6 +58,59 @@ pub struct Metadata {
     pub normalization: Option<Normalization>,
     /// Where weights, ranges and polynomials come from, oldest first.
     pub provenance: Vec<String>,
+    /// The record of the run that trained the network: configuration, epochs, digests of data, accuracy on held-out data, as the
+    /// trainer wrote it. Absent in networks that were not trained here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<serde_json::Value>,
+}
+
+impl Metadata {
+    /// Whether labels and normalisation fit a network from inputs of this shape to outputs of that.
+    ///
+    /// # Errors
+    /// [`Error::Count`] when labels don't fit the output or the normalisation the input's channels; [`Error::NotFinite`] when a mean
+    /// or deviation is not finite or a deviation not positive.
+    pub fn check(&self, input: Shape, output: Shape) -> Result<()> {
+        if !self.labels.is_empty() && self.labels.len() != output.len() {
+            return Err(Error::Count {
+                what: "class labels",
+                needed: output.len(),
+                had: self.labels.len(),
+            });
+        }
+        let Some(n) = &self.normalization else {
+            return Ok(());
+        };
+        let needed = match input {
+            Shape::Image { channels, .. } => channels,
+            Shape::Vector(n) => n,
+        };
+        for (what, list) in [("means", &n.mean), ("deviations", &n.deviation)] {
+            if list.len() != needed {
+                return Err(Error::Count {
+                    what,
+                    needed,
+                    had: list.len(),
+                });
+            }
+        }
+        let bad = |tensor: &str, index, value| {
+            Err(Error::NotFinite {
+                tensor: tensor.into(),
+                index,
+                value,
+            })
+        };
+        for (index, (&mean, &deviation)) in n.mean.iter().zip(&n.deviation).enumerate() {
+            if !mean.is_finite() {
+                return bad("normalisation mean", index, mean);
+            }
+            if !deviation.is_finite() || deviation <= 0.0 {
+                return bad("normalisation deviation", index, deviation);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A network of which every operator is linear, a product or a polynomial with an interval.
@@ -76,7 +129,7 @@ impl TryFrom<Graph> for PolyGraph {
     /// Without ranges and metadata.
     ///
     /// # Errors
-    /// [`Error::NotPolynomial`] with the first node that isn't.
+    /// [`Error::NotPolynomial`] or [`Error::Maximum`] with the first node that is not a polynomial or takes a maximum.
     fn try_from(graph: Graph) -> Result<Self> {
         let network = graph.try_map(|node, n| match n {
             Nonlinearity::Polynomial(p) => Ok(p),
@@ -128,47 +181,9 @@ impl PolyGraph {
     /// The same network with this metadata.
     ///
     /// # Errors
-    /// [`Error::Count`] when labels don't fit the output or the normalisation the input's channels; [`Error::NotFinite`] when a mean
-    /// or deviation is not finite or a deviation not positive.
+    /// Those of [`Metadata::check`].
     pub fn with_metadata(mut self, metadata: Metadata) -> Result<Self> {
-        let outputs = self.output().shape().len();
-        if !metadata.labels.is_empty() && metadata.labels.len() != outputs {
-            return Err(Error::Count {
-                what: "class labels",
-                needed: outputs,
-                had: metadata.labels.len(),
-            });
-        }
-        if let Some(n) = &metadata.normalization {
-            let needed = match self.input_shape() {
-                Shape::Image { channels, .. } => channels,
-                Shape::Vector(n) => n,
-            };
-            for (what, list) in [("means", &n.mean), ("deviations", &n.deviation)] {
-                if list.len() != needed {
-                    return Err(Error::Count {
-                        what,
-                        needed,
-                        had: list.len(),
-                    });
-                }
-            }
-            let bad = |tensor: &str, index, value| {
-                Err(Error::NotFinite {
-                    tensor: tensor.into(),
-                    index,
-                    value,
-                })
-            };
-            for (index, (&mean, &deviation)) in n.mean.iter().zip(&n.deviation).enumerate() {
-                if !mean.is_finite() {
-                    return bad("normalisation mean", index, mean);
-                }
-                if !deviation.is_finite() || deviation <= 0.0 {
-                    return bad("normalisation deviation", index, deviation);
-                }
-            }
-        }
+        metadata.check(self.input_shape(), self.output().shape())?;
         self.metadata = metadata;
         Ok(self)
     }

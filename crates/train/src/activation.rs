@@ -7,6 +7,7 @@
 use crate::parameter::Parameter;
 use crate::workspace::Workspace;
 use approx::{Activation, Polynomial};
+use nn::histogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 /// How training holds activations' inputs in their target intervals.
@@ -97,6 +98,8 @@ pub struct Unit {
     pub quantiles: Option<(f32, f32)>,
     /// In training, polynomials see inputs clamped to the domain widened by this share of its width on each side.
     pub guard: Option<f32>,
+    /// Counts of its inputs, while a calibration collects them.
+    pub(crate) histogram: Option<Box<Histogram>>,
     clamped: Option<Vec<f32>>,
 }
 
@@ -112,6 +115,7 @@ impl Unit {
             seen: Seen::default(),
             quantiles: None,
             guard: None,
+            histogram: None,
             clamped: None,
         }
     }
@@ -145,6 +149,11 @@ impl Unit {
         }
         if training && !self.seen.nan {
             self.follow_quantiles(x);
+        }
+        if let Some(h) = &mut self.histogram {
+            for &v in x.iter().filter(|v| v.is_finite()) {
+                h.add(f64::from(v));
+            }
         }
     }
 

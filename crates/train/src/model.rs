@@ -369,7 +369,16 @@ fn layer(
         }
         (Op::Add, _) => Layer::Add,
         (Op::Mul, _) => Layer::Mul,
-        (Op::AvgPool(p), _) => Layer::AveragePool(*p),
+        (Op::AvgPool(p), _) => {
+            if !p.count_include_pad && p.padding != nn::Padding::default() {
+                return Err(Error::Unsupported {
+                    node: node.name().into(),
+                    operator: "AveragePool whose divisor leaves the padding out".into(),
+                    remedy: "export it with count_include_pad = 1",
+                });
+            }
+            Layer::AveragePool(*p)
+        }
         (Op::GlobalAvgPool, _) => Layer::GlobalAverage,
         (Op::Pad(p), _) => Layer::Pad(*p),
         (Op::Slice(s), _) => Layer::Slice(s.clone()),

@@ -108,7 +108,7 @@ impl Model {
                 }
             }
             Layer::AveragePool(p) => {
-                average_pool(p, n, shapes[inputs[i][0]], shape, value(0), &mut y);
+                kernels::average_pool_forward(&window(p, n, shapes[inputs[i][0]], shape), value(0), &mut y);
             }
             Layer::GlobalAverage => {
                 kernels::global_average_forward(n, shapes[inputs[i][0]].len() / channels, channels, value(0), &mut y);
@@ -240,7 +240,7 @@ impl Model {
             }
             Layer::AveragePool(p) => {
                 let mut dx = workspace.take(n * from.len());
-                average_pool_backward(p, n, from, shapes[i], &dy, &mut dx);
+                kernels::average_pool_backward(&window(p, n, from, shapes[i]), &dy, &mut dx);
                 accumulate(&mut gradients[source(0)], dx, workspace);
                 workspace.give(dy);
             }
@@ -367,62 +367,15 @@ fn padded(
     }
 }
 
-/// The window of output position `(i, j)`: rows, columns and what to divide by.
-fn window(p: &AvgPool, (h, w): (usize, usize), i: usize, j: usize) -> (std::ops::Range<usize>, std::ops::Range<usize>, f32) {
-    let clip = |k: usize, stride: usize, before: usize, kernel: usize, length: usize| {
-        let begin = (k * stride).saturating_sub(before);
-        let end = (k * stride + kernel).saturating_sub(before).min(length);
-        begin..end
-    };
-    let rows = clip(i, p.stride.0, p.padding.top, p.kernel.0, h);
-    let columns = clip(j, p.stride.1, p.padding.left, p.kernel.1, w);
-    let count = if p.count_include_pad {
-        p.kernel.0 * p.kernel.1
-    } else {
-        rows.len() * columns.len()
-    };
-    (rows, columns, 1.0 / count as f32)
-}
-
-fn average_pool(p: &AvgPool, n: usize, from: Shape, to: Shape, x: &[f32], y: &mut [f32]) {
-    let ((h, w, c), (oh, ow, _)) = (hwc(from), hwc(to));
-    y.fill(0.0);
-    for image in 0..n {
-        for i in 0..oh {
-            for j in 0..ow {
-                let (rows, columns, factor) = window(p, (h, w), i, j);
-                let out = ((image * oh + i) * ow + j) * c;
-                for r in rows {
-                    for s in columns.clone() {
-                        let at = ((image * h + r) * w + s) * c;
-                        for (y, x) in y[out..out + c].iter_mut().zip(&x[at..at + c]) {
-                            *y += factor * x;
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn average_pool_backward(p: &AvgPool, n: usize, from: Shape, to: Shape, dy: &[f32], dx: &mut [f32]) {
-    let ((h, w, c), (oh, ow, _)) = (hwc(from), hwc(to));
-    dx.fill(0.0);
-    for image in 0..n {
-        for i in 0..oh {
-            for j in 0..ow {
-                let (rows, columns, factor) = window(p, (h, w), i, j);
-                let out = ((image * oh + i) * ow + j) * c;
-                for r in rows {
-                    for s in columns.clone() {
-                        let at = ((image * h + r) * w + s) * c;
-                        for (x, y) in dx[at..at + c].iter_mut().zip(&dy[out..out + c]) {
-                            *x += factor * y;
-                        }
-                    }
-                }
-            }
-        }
+fn window(p: &AvgPool, batch: usize, from: Shape, to: Shape) -> kernels::Window {
+    let (oh, ow, _) = hwc(to);
+    kernels::Window {
+        batch,
+        input: hwc(from),
+        output: (oh, ow),
+        kernel: p.kernel,
+        stride: p.stride,
+        padding: (p.padding.top, p.padding.left),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Two-dimensional convolutions (cross-correlations, as in every framework) of NHWC pictures.
 
-mod portable;
+mod dense;
+mod weights;
 
+use crate::instructions::instructions;
 use rayon::prelude::*;
 
 /// The geometry of a convolution. Padding below and to the right follows from the output's size; whatever lies outside the picture is 0.
@@ -25,9 +27,6 @@ pub struct Convolution {
     pub groups: usize,
 }
 
-/// Pictures whose gradients are summed in one go: fixed, so that sums have one order for any number of threads.
-const PARTS: usize = 16;
-
 impl Convolution {
     /// y = x ∗ w + bias.
     pub fn forward(&self, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
@@ -39,9 +38,7 @@ impl Convolution {
         if y.is_empty() {
             return;
         }
-        y.par_chunks_mut(self.output_size())
-            .enumerate()
-            .for_each(|(n, y)| portable::forward(self, self.picture(n, x), w, bias, y));
+        dense::forward(instructions(), self, x, w, bias, y);
     }
 
     /// The gradient with respect to the input; overwrites dx.
@@ -50,10 +47,7 @@ impl Convolution {
         if dx.is_empty() {
             return;
         }
-        let size = self.output_size();
-        dx.par_chunks_mut(self.input_size())
-            .enumerate()
-            .for_each(|(n, dx)| portable::backward_input(self, &dy[n * size..][..size], w, dx));
+        dense::backward_input(instructions(), self, dy, w, dx);
     }
 
     /// Adds the gradients with respect to the weights and the bias to `dw` and `db`.
@@ -62,24 +56,7 @@ impl Convolution {
         if x.is_empty() || dy.is_empty() {
             return;
         }
-        let per_part = self.batch.div_ceil(PARTS);
-        let parts: Vec<Vec<f32>> = x
-            .par_chunks(per_part * self.input_size())
-            .zip(dy.par_chunks(per_part * self.output_size()))
-            .map(|(x, dy)| {
-                let mut part = vec![0.0; self.weight_size()];
-                for (x, dy) in x
-                    .chunks_exact(self.input_size())
-                    .zip(dy.chunks_exact(self.output_size()))
-                {
-                    portable::backward_weight(self, x, dy, &mut part);
-                }
-                part
-            })
-            .collect();
-        for part in parts {
-            dw.iter_mut().zip(part).for_each(|(d, p)| *d += p);
-        }
+        weights::backward_weight(instructions(), self, x, dy, dw);
         if let Some(db) = db {
             bias_gradient(self.output.2, dy, db);
         }

@@ -1,7 +1,9 @@
-//! Our own model file `.pvm`: one polynomial network with everything that belongs to it.
+//! Our own model file `.pvm`: one network with everything that belongs to it.
 //!
-//! A safetensors file whose `__metadata__` holds `"polyveil": "1"` (the version) and `"graph"`: JSON with the nodes in topological
-//! order, the metadata and the output. Tensors: `NODE.weight`, `.bias`, `.scale`, `.mean`, `.variance`, `.value` in f32;
+//! A safetensors file whose `__metadata__` holds `"polyveil"` (the version) and `"graph"`: JSON with the nodes in topological
+//! order, the metadata and the output. The version is `"1"` for polynomial networks ([`to_bytes`], [`from_bytes`]) and `"2"` for
+//! networks that still have activations or maxima ([`graph_to_bytes`], [`graph_from_bytes`]), which programs that know version 1
+//! only refuse by version. Tensors: `NODE.weight`, `.bias`, `.scale`, `.mean`, `.variance`, `.value` in f32;
 //! `NODE.poly` (Chebyshev coefficients) and `NODE.interval` in f64; `ranges`, f64 `(nodes, 2)`, when calibrated.
 //! The same network gives the same bytes.
 
@@ -9,19 +11,24 @@ use super::state_dict::open_safetensors;
 use super::{read_limited, torch};
 use crate::Result;
 use crate::error::Error;
-use crate::graph::{Network, NodeId};
-use crate::op::{AvgPool, AxisSlice, BatchNorm, Conv2d, Linear, Op, Pad, Padding, Slice};
+use crate::graph::{Graph, NodeId};
+use crate::op::{
+    AvgPool, AxisSlice, BatchNorm, Conv2d, Linear, MaxPool, Nonlinearity, Op, Pad, Padding, Slice,
+};
 use crate::poly_graph::{Metadata, PolyGraph, Range};
 use crate::tensor::{Parameter, Shape};
-use approx::Polynomial;
+use approx::{Activation, Polynomial};
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 const FORMAT: &str = "Polyveil model (.pvm)";
-/// The version that this program writes and reads.
+/// The version of polynomial networks.
 pub const VERSION: &str = "1";
+/// The version of networks with activations or maxima.
+pub const GRAPH_VERSION: &str = "2";
+const KNOWN: &str = "1 and 2";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,6 +70,9 @@ enum OpRecord {
         epsilon: f64,
     },
     Polynomial,
+    Activation {
+        name: Activation,
+    },
     Add,
     Mul,
     AveragePool {
@@ -70,6 +80,12 @@ enum OpRecord {
         stride: [usize; 2],
         padding: [usize; 4],
         count_include_pad: bool,
+    },
+    MaxPool {
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: [usize; 4],
+        ceil_mode: bool,
     },
     GlobalAveragePool,
     Pad {
@@ -132,11 +148,37 @@ impl Stored {
     }
 }
 
+impl OpRecord {
+    /// Whether version 1 has it.
+    fn polynomial(&self) -> bool {
+        !matches!(self, Self::Activation { .. } | Self::MaxPool { .. })
+    }
+}
+
 /// The file's bytes; deterministic.
 ///
 /// # Errors
 /// [`Error::Malformed`] when the description can't be written as JSON (it always can).
 pub fn to_bytes(graph: &PolyGraph) -> Result<Vec<u8>> {
+    let network = graph.network().clone();
+    write(
+        &network.try_map(|_, p| Ok(Nonlinearity::Polynomial(p)))?,
+        graph.ranges(),
+        graph.metadata(),
+    )
+}
+
+/// The bytes of a network that may have activations and maxima; deterministic. A polynomial network gives what [`to_bytes`] gives
+/// without ranges.
+///
+/// # Errors
+/// Those of [`Metadata::check`], [`Error::Malformed`] as [`to_bytes`].
+pub fn graph_to_bytes(graph: &Graph, metadata: &Metadata) -> Result<Vec<u8>> {
+    metadata.check(graph.input().shape(), graph.output().shape())?;
+    write(graph, None, metadata)
+}
+
+fn write(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result<Vec<u8>> {
     let mut tensors: BTreeMap<String, Stored> = BTreeMap::new();
     let mut nodes = Vec::new();
     for node in graph.nodes() {
@@ -147,7 +189,7 @@ pub fn to_bytes(graph: &PolyGraph) -> Result<Vec<u8>> {
             op,
         });
     }
-    if let Some(ranges) = graph.ranges() {
+    if let Some(ranges) = ranges {
         tensors.insert(
             "ranges".into(),
             Stored::f64(
@@ -156,14 +198,19 @@ pub fn to_bytes(graph: &PolyGraph) -> Result<Vec<u8>> {
             ),
         );
     }
+    let version = if nodes.iter().all(|n| n.op.polynomial()) {
+        VERSION
+    } else {
+        GRAPH_VERSION
+    };
     let document = Document {
         nodes,
         output: graph.output().id().index(),
-        metadata: graph.metadata().clone(),
+        metadata: metadata.clone(),
     };
     let json = |e: serde_json::Error| malformed(e.to_string());
     let text = serde_json::to_string(&document).map_err(json)?;
-    let metadata = BTreeMap::from([("graph", text), ("polyveil", VERSION.to_string())]);
+    let metadata = BTreeMap::from([("graph", text), ("polyveil", version.to_string())]);
     let mut header = BTreeMap::from([(
         "__metadata__".to_string(),
         serde_json::to_value(metadata).map_err(json)?,
@@ -187,7 +234,7 @@ pub fn to_bytes(graph: &PolyGraph) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-fn record(name: &str, op: &Op<Polynomial>, tensors: &mut BTreeMap<String, Stored>) -> OpRecord {
+fn record(name: &str, op: &Op<Nonlinearity>, tensors: &mut BTreeMap<String, Stored>) -> OpRecord {
     let mut keep = |part: &str, t: Stored| drop(tensors.insert(format!("{name}.{part}"), t));
     match op {
         Op::Input(shape) => OpRecord::Input { shape: *shape },
@@ -228,7 +275,8 @@ fn record(name: &str, op: &Op<Polynomial>, tensors: &mut BTreeMap<String, Stored
             }
             OpRecord::BatchNormalization { epsilon: b.epsilon }
         }
-        Op::Elementwise(p) => {
+        Op::Elementwise(Nonlinearity::Activation(a)) => OpRecord::Activation { name: *a },
+        Op::Elementwise(Nonlinearity::Polynomial(p)) => {
             keep(
                 "poly",
                 Stored::f64(vec![p.degree() + 1], p.coefficients().iter().copied()),
@@ -246,6 +294,12 @@ fn record(name: &str, op: &Op<Polynomial>, tensors: &mut BTreeMap<String, Stored
             stride: p.stride.into(),
             padding: sides(p.padding),
             count_include_pad: p.count_include_pad,
+        },
+        Op::MaxPool(p) => OpRecord::MaxPool {
+            kernel: p.kernel.into(),
+            stride: p.stride.into(),
+            padding: sides(p.padding),
+            ceil_mode: p.ceil_mode,
         },
         Op::GlobalAvgPool => OpRecord::GlobalAveragePool,
         Op::Pad(p) => OpRecord::Pad {
@@ -266,7 +320,18 @@ fn record(name: &str, op: &Op<Polynomial>, tensors: &mut BTreeMap<String, Stored
 /// # Errors
 /// [`Error::Io`].
 pub fn save(graph: &PolyGraph, path: &Path) -> Result<()> {
-    let bytes = to_bytes(graph)?;
+    save_bytes(&to_bytes(graph)?, path)
+}
+
+/// As [`save`], for a network that may have activations and maxima.
+///
+/// # Errors
+/// [`Error::Io`], and those of [`graph_to_bytes`].
+pub fn save_graph(graph: &Graph, metadata: &Metadata, path: &Path) -> Result<()> {
+    save_bytes(&graph_to_bytes(graph, metadata)?, path)
+}
+
+fn save_bytes(bytes: &[u8], path: &Path) -> Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".part");
     let io = |source| Error::Io {
@@ -285,6 +350,14 @@ pub fn load(path: &Path, limit: u64) -> Result<PolyGraph> {
     from_bytes(&read_limited(path, limit)?)
 }
 
+/// Reads a file of at most `limit` bytes that holds any network.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::TooLarge`], and those of [`graph_from_bytes`].
+pub fn load_graph(path: &Path, limit: u64) -> Result<(Graph, Metadata)> {
+    graph_from_bytes(&read_limited(path, limit)?)
+}
+
 /// Whether the bytes begin like one of our files (of any version).
 #[must_use]
 pub fn recognises(bytes: &[u8]) -> bool {
@@ -296,23 +369,43 @@ pub fn recognises(bytes: &[u8]) -> bool {
         })
 }
 
-/// Reads and checks a file's bytes.
+/// Reads and checks the bytes of a polynomial network's file.
+///
+/// # Errors
+/// Those of [`graph_from_bytes`], and [`Error::NotPolynomial`] or [`Error::Maximum`] for a network that still has activations or
+/// maxima.
+pub fn from_bytes(bytes: &[u8]) -> Result<PolyGraph> {
+    let (network, ranges, metadata) = read(bytes)?;
+    let mut graph = PolyGraph::try_from(network)?;
+    if let Some(ranges) = ranges {
+        graph = graph.with_ranges(ranges)?;
+    }
+    graph.with_metadata(metadata)
+}
+
+/// Reads and checks the bytes of any network's file; calibrated ranges are left aside.
 ///
 /// # Errors
 /// [`Error::Truncated`], [`Error::Malformed`], [`Error::Version`], [`Error::MissingTensor`], [`Error::NotFinite`],
 /// [`Error::Approximation`], and all errors of building a network.
-pub fn from_bytes(bytes: &[u8]) -> Result<PolyGraph> {
+pub fn graph_from_bytes(bytes: &[u8]) -> Result<(Graph, Metadata)> {
+    let (graph, _, metadata) = read(bytes)?;
+    metadata.check(graph.input().shape(), graph.output().shape())?;
+    Ok((graph, metadata))
+}
+
+fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
     let tensors = open_safetensors(bytes, FORMAT)?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| malformed(e.to_string()))?;
     let metadata = header.metadata().clone().unwrap_or_default();
     let version = metadata.get("polyveil").ok_or_else(|| {
         malformed("it is a safetensors file of weights, not a model; convert it with the architecture that it belongs to")
     })?;
-    if version != VERSION {
+    if ![VERSION, GRAPH_VERSION].contains(&version.as_str()) {
         return Err(Error::Version {
             format: FORMAT,
             had: version.clone(),
-            known: VERSION,
+            known: KNOWN,
         });
     }
     let text = metadata
@@ -320,7 +413,15 @@ pub fn from_bytes(bytes: &[u8]) -> Result<PolyGraph> {
         .ok_or_else(|| malformed("the description of the network is missing"))?;
     let document: Document =
         serde_json::from_str(text).map_err(|e| malformed(format!("its description: {e}")))?;
-    let mut builder = Network::builder();
+    if let Some(r) = document.nodes.iter().find(|r| !r.op.polynomial())
+        && version == VERSION
+    {
+        return Err(malformed(format!(
+            "its version {VERSION} is for polynomial networks, node {} is none",
+            r.name
+        )));
+    }
+    let mut builder = Graph::builder();
     let mut ids: Vec<NodeId> = Vec::new();
     let count = document.nodes.len();
     for r in document.nodes {
@@ -338,25 +439,24 @@ pub fn from_bytes(bytes: &[u8]) -> Result<PolyGraph> {
         node: "output".into(),
         input: document.output,
     })?;
-    let mut graph = PolyGraph::from(builder.finish(*output)?);
+    let graph = builder.finish(*output)?;
     if graph.nodes().len() != count {
         return Err(malformed("some nodes don't contribute to the output"));
     }
-    if tensors.names().contains(&"ranges") {
+    let ranges = if tensors.names().contains(&"ranges") {
         let ends = f64s(&tensors, "ranges")?;
-        graph = graph.with_ranges(
-            ends.chunks(2)
-                .map(|r| Range {
-                    min: r[0],
-                    max: r.get(1).copied().unwrap_or(f64::NAN),
-                })
-                .collect(),
-        )?;
-    }
-    graph.with_metadata(document.metadata)
+        let range = |r: &[f64]| Range {
+            min: r[0],
+            max: r.get(1).copied().unwrap_or(f64::NAN),
+        };
+        Some(ends.chunks(2).map(range).collect())
+    } else {
+        None
+    };
+    Ok((graph, ranges, document.metadata))
 }
 
-fn operator(name: &str, record: OpRecord, tensors: &SafeTensors<'_>) -> Result<Op<Polynomial>> {
+fn operator(name: &str, record: OpRecord, tensors: &SafeTensors<'_>) -> Result<Op<Nonlinearity>> {
     let parameter = |part: &str| f32s(tensors, &format!("{name}.{part}"));
     let pair = |[a, b]: [usize; 2]| (a, b);
     Ok(match record {
@@ -396,11 +496,13 @@ fn operator(name: &str, record: OpRecord, tensors: &SafeTensors<'_>) -> Result<O
                 )));
             };
             let p = Polynomial::new(f64s(tensors, &format!("{name}.poly"))?, (low, high));
-            Op::Elementwise(p.map_err(|source| Error::Approximation {
+            let p = p.map_err(|source| Error::Approximation {
                 node: name.into(),
                 source,
-            })?)
+            })?;
+            Op::Elementwise(p.into())
         }
+        OpRecord::Activation { name } => Op::Elementwise(name.into()),
         OpRecord::Add => Op::Add,
         OpRecord::Mul => Op::Mul,
         OpRecord::AveragePool {
@@ -413,6 +515,17 @@ fn operator(name: &str, record: OpRecord, tensors: &SafeTensors<'_>) -> Result<O
             stride: pair(stride),
             padding: padding(p),
             count_include_pad,
+        }),
+        OpRecord::MaxPool {
+            kernel,
+            stride,
+            padding: p,
+            ceil_mode,
+        } => Op::MaxPool(MaxPool {
+            kernel: pair(kernel),
+            stride: pair(stride),
+            padding: padding(p),
+            ceil_mode,
         }),
         OpRecord::GlobalAveragePool => Op::GlobalAvgPool,
         OpRecord::Pad {

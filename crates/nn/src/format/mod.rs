@@ -1,12 +1,13 @@
 //! Files: reading is size-limited, and anything truncated or foreign gives one clear error.
 //!
 //! [`state_dict`] (named tensors from torch or safetensors files), [`onnx`] (whole networks; [`onnx_proto`] is its schema),
-//! [`artefact`] (our own `.pvm`).
+//! [`artefact`] (our own `.pvm`); [`zip`] (directories of zip files) is for torch and `.npz`.
 
 pub mod artefact;
 pub mod onnx;
 pub mod onnx_proto;
 pub mod state_dict;
+pub mod zip;
 
 mod onnx_constant;
 mod onnx_operator;

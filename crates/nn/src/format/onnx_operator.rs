@@ -6,7 +6,7 @@ use super::onnx_proto::NodeProto;
 use crate::Result;
 use crate::error::Error;
 use crate::graph::NodeId;
-use crate::op::{AvgPool, BatchNorm, Conv2d, Linear, Nonlinearity, Op, Padding};
+use crate::op::{BatchNorm, Conv2d, Linear, MaxPool, Nonlinearity, Op, Padding};
 use crate::tensor::{Parameter, Shape};
 use approx::Activation;
 
@@ -225,6 +225,19 @@ impl<'a> Importing<'_, 'a> {
             "Gelu" => Err(self.unsupported("its tanh form is another function; export with approximate=\"none\"")),
             "AveragePool" => self.average_pool(),
             "GlobalAveragePool" => self.unary(Op::GlobalAvgPool),
+            "MaxPool" => {
+                if self.node.output.get(1).is_some_and(|o| !o.is_empty()) {
+                    return Err(self.unsupported("its second output, the positions of the maxima, is not read; export without return_indices"));
+                }
+                let (x, pool) = self.windows()?;
+                self.add(Op::MaxPool(pool), &[x])
+            }
+            "GlobalMaxPool" => {
+                let x = self.computed(0)?;
+                let size = self.spatial(x)?;
+                let pool = MaxPool { kernel: size, stride: size, padding: Padding::default(), ceil_mode: false };
+                self.add(Op::MaxPool(pool), &[x])
+            }
             "ReduceMean" => self.reduce_mean(),
             "Pad" => self.pad(),
             "Slice" => self.slice(),
@@ -244,7 +257,6 @@ impl<'a> Importing<'_, 'a> {
                 let x = self.computed(0)?;
                 self.add(Op::Identity, &[x])
             }
-            "MaxPool" | "GlobalMaxPool" => Err(self.unsupported("no polynomial computes a maximum; train the network with AveragePool")),
             "LeakyRelu" | "HardSwish" | "HardSigmoid" | "Elu" | "PRelu" | "Clip" | "Softmax" => {
                 Err(self.unsupported("use Relu, SiLU, Gelu, Sigmoid or Tanh inside and leave a final Softmax to the client"))
             }
@@ -460,28 +472,37 @@ impl<'a> Importing<'_, 'a> {
     }
 
     fn average_pool(&mut self) -> Result<Value> {
+        let (x, windows) = self.windows()?;
+        let count_include_pad = self.integer("count_include_pad", 0) != 0;
+        let (zeros, pool) = windows.average(self.spatial(x)?, count_include_pad);
+        let x = match zeros {
+            Some(pad) => self.add_as("pad", Op::Pad(pad), &[x])?,
+            None => x,
+        };
+        self.add(Op::AvgPool(pool), &[x])
+    }
+
+    /// The windows of a pooling operator over its input.
+    fn windows(&mut self) -> Result<(NodeId, MaxPool)> {
         let x = self.computed(0)?;
-        if self.integer("ceil_mode", 0) != 0
-            || self
-                .integers("dilations")
-                .is_some_and(|d| d.iter().any(|&d| d != 1))
+        if self
+            .integers("dilations")
+            .is_some_and(|d| d.iter().any(|&d| d != 1))
         {
-            return Err(self.invalid("ceil_mode and dilations are not supported; export without"));
+            return Err(self.invalid("dilations are not supported; export without"));
         }
         if self.integers("kernel_shape").is_none() {
             return Err(self.invalid("kernel_shape is missing"));
         }
         let (kernel, stride) = (self.pair("kernel_shape")?, self.pair("strides")?);
         let padding = self.padding(self.spatial(x)?, kernel, stride)?;
-        let count_include_pad = self.integer("count_include_pad", 0) != 0;
-        self.add(
-            Op::AvgPool(AvgPool {
-                kernel,
-                stride,
-                padding,
-                count_include_pad,
-            }),
-            &[x],
-        )
+        let ceil_mode = self.integer("ceil_mode", 0) != 0;
+        let pool = MaxPool {
+            kernel,
+            stride,
+            padding,
+            ceil_mode,
+        };
+        Ok((x, pool))
     }
 }

@@ -3,7 +3,7 @@
 use super::onnx::Value;
 use super::onnx_operator::Importing;
 use crate::Result;
-use crate::op::{AxisSlice, Op, Pad, Padding, Slice};
+use crate::op::{AvgPool, AxisSlice, Op, Pad, Padding, Slice};
 use crate::tensor::Shape;
 
 impl Importing<'_, '_> {
@@ -28,9 +28,23 @@ impl Importing<'_, '_> {
         let x = self.computed(0)?;
         let axes = self.list("axes", 1)?.unwrap_or_default();
         let rank = self.shape(x).dims().len() + 1;
-        if rank != 4 || self.axes(&axes, rank)? != [2, 3] {
+        let axes = self.axes(&axes, rank)?;
+        if let (Shape::Image { height, width, .. }, [axis @ (2 | 3)], true) =
+            (self.shape(x), &axes[..], self.integer("keepdims", 1) != 0)
+        {
+            // Some exporters write the mean over an image as one over its rows and one over its columns.
+            let kernel = if *axis == 2 { (height, 1) } else { (1, width) };
+            let pool = AvgPool {
+                kernel,
+                stride: kernel,
+                padding: Padding::default(),
+                count_include_pad: true,
+            };
+            return self.add(Op::AvgPool(pool), &[x]);
+        }
+        if rank != 4 || axes != [2, 3] {
             return Err(self.invalid(format!(
-                "only the mean over both spatial axes is read, axes {axes:?} were given"
+                "only the mean over spatial axes is read, axes {axes:?} were given"
             )));
         }
         if self.integer("keepdims", 1) != 0 {

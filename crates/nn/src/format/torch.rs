@@ -2,6 +2,7 @@
 
 use super::pickle::{self, Element, Pickle, Value, View};
 use super::state_dict::StateTensor;
+use super::zip;
 use crate::Result;
 use crate::error::Error;
 use std::collections::{BTreeMap, HashMap};
@@ -104,7 +105,15 @@ pub(crate) fn read_legacy(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>>
 
 /// The zip format, from the file's first byte.
 pub(crate) fn read_zip(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>> {
-    let entries = zip_entries(bytes)?;
+    let mut entries = BTreeMap::new();
+    for (name, entry) in zip::entries(bytes)? {
+        if entry.method != zip::STORED || entry.bytes.len() != entry.size {
+            return Err(malformed(format!(
+                "entry {name} is compressed; torch.save stores entries plainly"
+            )));
+        }
+        entries.insert(name, entry.bytes);
+    }
     let (name, data) = entries
         .iter()
         .find(|(name, _)| name.ends_with("/data.pkl") || **name == "data.pkl")
@@ -267,69 +276,6 @@ fn half_to_f64(h: u16) -> f64 {
         31 => f64::NAN,
         e => (1024.0 + fraction) * 2f64.powi(e - 25),
     }
-}
-
-fn little(bytes: &[u8], at: usize, size: usize) -> Result<usize> {
-    let raw = at.checked_add(size).and_then(|end| bytes.get(at..end));
-    let raw = raw.ok_or_else(|| truncated("the zip directory is cut off"))?;
-    Ok(raw.iter().rev().fold(0, |v, &b| v << 8 | usize::from(b)))
-}
-
-/// Name and bytes of every entry; all must be stored, as torch does.
-fn zip_entries(bytes: &[u8]) -> Result<BTreeMap<&str, &[u8]>> {
-    let cut_off = || truncated("the zip's end record is missing");
-    let tail = bytes.len().saturating_sub(22 + 65_535);
-    let end = bytes[tail..]
-        .windows(4)
-        .rposition(|w| w == b"PK\x05\x06")
-        .map(|i| i + tail)
-        .ok_or_else(cut_off)?;
-    if bytes.len() < end + 22 + little(bytes, end + 20, 2)? {
-        return Err(cut_off());
-    }
-    let count = little(bytes, end + 10, 2)?;
-    let mut at = little(bytes, end + 16, 4)?;
-    if count == 0xffff || at == 0xffff_ffff {
-        return Err(malformed("a zip64 archive; save the model as safetensors"));
-    }
-    let mut entries = BTreeMap::new();
-    for _ in 0..count {
-        if bytes.get(at..at + 4) != Some(b"PK\x01\x02") {
-            return Err(truncated("the zip directory is cut off"));
-        }
-        let (method, packed, size) = (
-            little(bytes, at + 10, 2)?,
-            little(bytes, at + 20, 4)?,
-            little(bytes, at + 24, 4)?,
-        );
-        let (name_length, extra, comment) = (
-            little(bytes, at + 28, 2)?,
-            little(bytes, at + 30, 2)?,
-            little(bytes, at + 32, 2)?,
-        );
-        let local = little(bytes, at + 42, 4)?;
-        let name = bytes
-            .get(at + 46..at + 46 + name_length)
-            .ok_or_else(cut_off)?;
-        let name =
-            std::str::from_utf8(name).map_err(|_| malformed("an entry's name is not UTF-8"))?;
-        if method != 0 || packed != size {
-            return Err(malformed(format!(
-                "entry {name} is compressed; torch.save stores entries plainly"
-            )));
-        }
-        if bytes.get(local..local.saturating_add(4)) != Some(b"PK\x03\x04") {
-            return Err(truncated(format!("entry {name} is missing")));
-        }
-        let data = local + 30 + little(bytes, local + 26, 2)? + little(bytes, local + 28, 2)?;
-        let data = data.checked_add(size).and_then(|end| bytes.get(data..end));
-        entries.insert(
-            name,
-            data.ok_or_else(|| truncated(format!("entry {name} is cut off")))?,
-        );
-        at += 46 + name_length + extra + comment;
-    }
-    Ok(entries)
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! The `.pvm` file: what is written is read, byte for byte the same each time, and nothing broken passes.
 
 use crate::Stream;
-use approx::Polynomial;
+use approx::{Activation, Polynomial};
 use polyveil_nn::format::{artefact, state_dict::StateDict};
 use polyveil_nn::{
-    AvgPool, AxisSlice, BatchNorm, Conv2d, Error, Linear, Metadata, Network, Normalization, Op,
-    Pad, Padding, PolyGraph, Range, Shape, Slice,
+    AvgPool, AxisSlice, BatchNorm, Conv2d, Error, Graph, Linear, MaxPool, Metadata, Network,
+    Normalization, Op, Pad, Padding, PolyGraph, Range, Shape, Slice,
 };
 
 /// Every operator once.
@@ -113,6 +113,7 @@ fn network() -> PolyGraph {
             deviation: vec![0.229, 1.0 / 3.0],
         }),
         provenance: vec!["made by a test".into()],
+        training: None,
     };
     graph
         .with_ranges(ranges)
@@ -166,6 +167,127 @@ fn round_trip_is_exact_and_deterministic() {
     ));
 }
 
+/// With an activation and a maximum, or either.
+fn trained(activation: bool, maximum: bool) -> Graph {
+    let mut s = Stream::new(6);
+    let mut b = Graph::builder();
+    let x = b.input("x", Shape::image(2, 5, 5)).expect("valid");
+    let conv = Conv2d::new(s.parameter(&[3, 2, 2, 2]));
+    let mut y = b.add("conv", Op::Conv2d(conv), &[x]).expect("valid");
+    if activation {
+        let gelu = Op::Elementwise(Activation::Gelu.into());
+        y = b.add("act", gelu, &[y]).expect("valid");
+    }
+    if maximum {
+        let pool = MaxPool {
+            kernel: (3, 2),
+            stride: (2, 1),
+            padding: Padding {
+                top: 1,
+                bottom: 0,
+                left: 1,
+                right: 0,
+            },
+            ceil_mode: true,
+        };
+        y = b.add("pool", Op::MaxPool(pool), &[y]).expect("valid");
+    }
+    let p = Polynomial::new(vec![0.1, 0.5, 1.0 / 3.0], (-2.5, 3.0)).expect("valid");
+    y = b.add("p", Op::Elementwise(p.into()), &[y]).expect("valid");
+    b.finish(y).expect("valid")
+}
+
+#[test]
+fn trained_networks_and_their_record() {
+    let metadata = Metadata {
+        name: "trained".into(),
+        provenance: vec!["trained by a test".into()],
+        training: Some(
+            serde_json::json!({"epochs": 3, "accuracy": 1.0 / 3.0, "data": {"train": "abc"}}),
+        ),
+        ..Metadata::default()
+    };
+    let graph = trained(true, true);
+    let bytes = artefact::graph_to_bytes(&graph, &metadata).expect("writes");
+    assert_eq!(
+        bytes,
+        artefact::graph_to_bytes(&graph, &metadata).expect("writes")
+    );
+    assert!(artefact::recognises(&bytes));
+    assert_eq!(
+        artefact::graph_from_bytes(&bytes).expect("reads"),
+        (graph.clone(), metadata.clone())
+    );
+    let path = std::env::temp_dir().join(format!("polyveil-trained-{}.pvm", std::process::id()));
+    artefact::save_graph(&graph, &metadata, &path).expect("saves");
+    assert_eq!(
+        artefact::load_graph(&path, 1 << 20).expect("loads"),
+        (graph, metadata.clone())
+    );
+    std::fs::remove_file(&path).expect("removes");
+
+    // as a polynomial network: one line that names node and remedy
+    let e = read(&bytes).expect_err("an activation").to_string();
+    for word in ["act", "gelu", "polyveil calibrate", "polyveil adapt"] {
+        assert!(e.contains(word) && !e.contains('\n'), "{e}");
+    }
+    let maximum = artefact::graph_to_bytes(&trained(false, true), &metadata).expect("writes");
+    assert!(matches!(read(&maximum), Err(Error::Maximum { node }) if node == "pool"));
+    // version 1 programs refuse by version, and version 1 holds nothing else than polynomials
+    for bytes in [&bytes, &maximum] {
+        let old = with_header(bytes, |h| {
+            assert!(h.contains("\"polyveil\":\"2\""));
+            h.replace("\"polyveil\":\"2\"", "\"polyveil\":\"1\"")
+        });
+        assert!(
+            matches!(artefact::graph_from_bytes(&old), Err(Error::Malformed { detail, .. }) if detail.contains("polynomial"))
+        );
+    }
+    // a polynomial network is the same file by either way, and either way reads it
+    let graph = trained(false, false);
+    let poly = PolyGraph::try_from(graph.clone())
+        .expect("polynomial")
+        .with_metadata(metadata.clone())
+        .expect("fits");
+    let bytes = artefact::to_bytes(&poly).expect("writes");
+    assert_eq!(
+        bytes,
+        artefact::graph_to_bytes(&graph, &metadata).expect("writes")
+    );
+    assert_eq!(read(&bytes).expect("reads"), poly);
+    assert_eq!(
+        artefact::graph_from_bytes(&bytes).expect("reads"),
+        (graph.clone(), metadata)
+    );
+    let ranged = artefact::to_bytes(&network()).expect("writes");
+    assert_eq!(
+        artefact::graph_from_bytes(&ranged).expect("reads").1,
+        *network().metadata()
+    );
+    // metadata must fit
+    let labels = Metadata {
+        labels: vec!["one".into()],
+        ..Metadata::default()
+    };
+    assert!(matches!(
+        artefact::graph_to_bytes(&graph, &labels),
+        Err(Error::Count {
+            what: "class labels",
+            ..
+        })
+    ));
+}
+
+#[test]
+fn files_of_before_the_training_record_load_and_stay_as_they_are() {
+    let bytes = artefact::to_bytes(&network()).expect("writes");
+    with_header(&bytes, |h| {
+        assert!(h.contains("\"polyveil\":\"1\"") && !h.contains("training"));
+        h
+    });
+    assert_eq!(read(&bytes).expect("reads").metadata().training, None);
+}
+
 #[test]
 fn truncation_and_foreign_files() {
     let bytes = artefact::to_bytes(&network()).expect("writes");
@@ -193,11 +315,11 @@ fn truncation_and_foreign_files() {
 fn foreign_versions_and_broken_descriptions() {
     let bytes = artefact::to_bytes(&network()).expect("writes");
     let later = with_header(&bytes, |h| {
-        h.replace("\"polyveil\":\"1\"", "\"polyveil\":\"2\"")
+        h.replace("\"polyveil\":\"1\"", "\"polyveil\":\"3\"")
     });
     let e = read(&later).expect_err("later version");
     assert!(
-        matches!(&e, Error::Version { had, .. } if had == "2"),
+        matches!(&e, Error::Version { had, .. } if had == "3"),
         "{e}"
     );
     let change = |from: &str, to: &str| read(&with_header(&bytes, |h| h.replace(from, to)));

@@ -2,11 +2,13 @@
 
 use crate::Stream;
 use approx::{Activation, Polynomial};
+use polyveil_nn::calibrate::{FitOptions, calibrate_to_polynomials};
 use polyveil_nn::{
-    AvgPool, AxisSlice, BatchNorm, Conv2d, Error, Graph, Linear, Metadata, NetworkBuilder,
+    AvgPool, AxisSlice, BatchNorm, Conv2d, Error, Graph, Linear, MaxPool, Metadata, NetworkBuilder,
     Nonlinearity, Normalization, Op, Pad, Padding, Parameter, PolyGraph, Range, Shape, Slice,
     Tensor,
 };
+use rayon::prelude::*;
 
 fn start(shape: Shape) -> (NetworkBuilder<Nonlinearity>, polyveil_nn::NodeId) {
     let mut b = Graph::builder();
@@ -218,6 +220,64 @@ fn silu_network() -> Graph {
 }
 
 #[test]
+fn polynomial_networks_take_no_maximum() {
+    let pool = MaxPool {
+        kernel: (2, 2),
+        stride: (2, 2),
+        padding: Padding::default(),
+        ceil_mode: false,
+    };
+    let mut b = Graph::builder();
+    let x = b.input("x", Shape::image(1, 4, 4)).expect("valid");
+    let y = b.add("pool", Op::MaxPool(pool), &[x]).expect("valid");
+    let y = b
+        .add("act", Op::Elementwise(Activation::Silu.into()), &[y])
+        .expect("valid");
+    let graph = b.finish(y).expect("valid");
+    let refused = |e: Error| {
+        assert!(
+            matches!(&e, Error::Maximum { node } if node == "pool"),
+            "{e}"
+        );
+        let text = e.to_string();
+        for word in ["pool", "maximum", "polyveil adapt", "average pool"] {
+            assert!(text.contains(word), "{text}");
+        }
+    };
+    refused(PolyGraph::try_from(graph.clone()).expect_err("a maximum"));
+    refused(graph.refuse_maxima().expect_err("a maximum"));
+    // before anything is computed: this input would be refused by its shape
+    let wrong = vec![Tensor::zeros(Shape::Vector(1))];
+    refused(
+        calibrate_to_polynomials(
+            &graph,
+            &wrong.par_iter().cloned().map(Ok),
+            &FitOptions::default(),
+        )
+        .expect_err("a maximum"),
+    );
+    let mut b = polyveil_nn::Network::<Polynomial>::builder();
+    let x = b.input("x", Shape::image(1, 4, 4)).expect("valid");
+    refused(
+        b.add("pool", Op::MaxPool(pool), &[x])
+            .expect_err("a maximum"),
+    );
+    for (kernel, padding) in [((0, 2), 0), ((5, 5), 0), ((2, 2), 2)] {
+        let bad = MaxPool {
+            kernel,
+            padding: Padding::same(padding),
+            ..pool
+        };
+        let mut b = Graph::builder();
+        let x = b.input("x", Shape::image(1, 4, 4)).expect("valid");
+        assert!(matches!(
+            b.add("pool", Op::MaxPool(bad), &[x]),
+            Err(Error::Invalid { .. })
+        ));
+    }
+}
+
+#[test]
 fn poly_graphs_need_polynomials_and_fitting_metadata() {
     let graph = silu_network();
     let e = PolyGraph::try_from(graph.clone()).expect_err("not a polynomial");
@@ -225,7 +285,10 @@ fn poly_graphs_need_polynomials_and_fitting_metadata() {
         matches!(&e, Error::NotPolynomial { node, function } if node == "act1" && function == "silu"),
         "{e}"
     );
-    assert!(e.to_string().contains("calibrate_to_polynomials"), "{e}");
+    assert!(
+        e.to_string().contains("calibrate") && e.to_string().contains("adapt"),
+        "{e}"
+    );
     assert_eq!(graph.activations().count(), 2);
     let square = Polynomial::from_monomial(&[0.0, 0.0, 1.0], (-2.0, 2.0)).expect("valid");
     let poly = PolyGraph::try_from(

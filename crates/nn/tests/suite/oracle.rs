@@ -3,7 +3,7 @@
 use crate::{Stream, assert_close};
 use approx::{Activation, Polynomial};
 use polyveil_nn::{
-    AvgPool, AxisSlice, BatchNorm, Conv2d, Graph, Linear, Nonlinearity, Op, Pad, Padding,
+    AvgPool, AxisSlice, BatchNorm, Conv2d, Graph, Linear, MaxPool, Nonlinearity, Op, Pad, Padding,
     Parameter, Shape, Slice, Tensor,
 };
 
@@ -192,6 +192,124 @@ fn average_pooling() {
         &[0, 1].map(|c| x.values()[c * 56..][..56].iter().sum::<f64>() / 56.0),
         1e-13,
     );
+}
+
+/// `(kernel, stride, padding, ceil_mode, height of the output, width of the output)` on an image of 7×8.
+type Windows = ((usize, usize), (usize, usize), Padding, bool, usize, usize);
+
+const WINDOWS: [Windows; 6] = {
+    let none = Padding {
+        top: 0,
+        bottom: 0,
+        left: 0,
+        right: 0,
+    };
+    let one = Padding {
+        top: 1,
+        bottom: 1,
+        left: 1,
+        right: 1,
+    };
+    [
+        ((2, 2), (2, 2), none, false, 3, 4),
+        ((2, 2), (2, 2), none, true, 4, 4),
+        ((3, 3), (2, 2), one, false, 4, 4),
+        ((3, 3), (2, 2), one, true, 4, 5),
+        // the last window would begin in the padding, so there is none
+        ((2, 2), (2, 3), one, true, 4, 3),
+        (
+            (3, 4),
+            (3, 3),
+            Padding {
+                top: 2,
+                bottom: 0,
+                left: 0,
+                right: 1,
+            },
+            true,
+            3,
+            3,
+        ),
+    ]
+};
+
+/// For each window of channel `c`: the image's values in it, and how many positions of the image and its padding it covers.
+fn windowed(x: &Tensor, (kernel, stride, p, _, oh, ow): Windows) -> Vec<(Vec<f64>, usize)> {
+    let mut out = Vec::new();
+    for c in 0..2 {
+        for i in 0..oh {
+            for j in 0..ow {
+                let (mut values, mut padded) = (Vec::new(), 0);
+                for u in 0..kernel.0 {
+                    for v in 0..kernel.1 {
+                        let row = (i * stride.0 + u) as isize - p.top as isize;
+                        let column = (j * stride.1 + v) as isize - p.left as isize;
+                        padded += usize::from(
+                            row < 7 + p.bottom as isize && column < 8 + p.right as isize,
+                        );
+                        if (0..7).contains(&row) && (0..8).contains(&column) {
+                            values.push(at(x, c, row, column));
+                        }
+                    }
+                }
+                out.push((values, padded));
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn maximum_pooling_and_the_means_over_its_windows() {
+    let mut s = Stream::new(12);
+    let mut x = s.tensor(Shape::image(2, 7, 8));
+    // all negative: padding of zeros would show
+    for v in x.values_mut() {
+        *v -= 2.0;
+    }
+    for w in WINDOWS {
+        let (kernel, stride, padding, ceil_mode, oh, ow) = w;
+        let pool = MaxPool {
+            kernel,
+            stride,
+            padding,
+            ceil_mode,
+        };
+        let y = run(Op::MaxPool(pool), &x);
+        assert_eq!(y.shape(), Shape::image(2, oh, ow), "{pool:?}");
+        let windows = windowed(&x, w);
+        let maxima: Vec<f64> = windows
+            .iter()
+            .map(|(v, _)| v.iter().copied().fold(f64::MIN, f64::max))
+            .collect();
+        assert_close(y.values(), &maxima, 0.0);
+        for count_include_pad in [false, true] {
+            let (zeros, mean) = pool.average((7, 8), count_include_pad);
+            let mut y = x.clone();
+            if let Some(zeros) = zeros {
+                y = run(Op::Pad(zeros), &y);
+            }
+            let y = run(Op::AvgPool(mean), &y);
+            assert_eq!(y.shape(), Shape::image(2, oh, ow), "{pool:?}");
+            let means: Vec<f64> = windows
+                .iter()
+                .map(|(v, padded)| {
+                    let count = if count_include_pad { *padded } else { v.len() };
+                    v.iter().sum::<f64>() / count as f64
+                })
+                .collect();
+            assert_close(y.values(), &means, 1e-13);
+        }
+    }
+    x.values_mut()[9] = f64::NAN;
+    let pool = MaxPool {
+        kernel: (7, 8),
+        stride: (1, 1),
+        padding: Padding::default(),
+        ceil_mode: false,
+    };
+    let y = run(Op::MaxPool(pool), &x);
+    assert!(y.values()[0].is_nan() && y.values()[1] < 0.0, "{y:?}");
 }
 
 #[test]

@@ -1,0 +1,371 @@
+//! Pictures with labels.
+
+use crate::error::Error;
+use crate::folder::Source;
+use crate::options::Resize;
+use crate::random::Random;
+use crate::{ResizedCrop, Result};
+use nn::Normalization;
+use nn::picture::Picture;
+use rayon::prelude::*;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// The shape of every picture of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// 1 (grey) or 3 (red, green, blue).
+    pub channels: usize,
+}
+
+impl Shape {
+    /// Number of values of one picture.
+    #[must_use]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a set's pictures are never empty"
+    )]
+    pub fn len(self) -> usize {
+        self.height * self.width * self.channels
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}×{}×{}", self.height, self.width, self.channels)
+    }
+}
+
+/// Where pictures lie; shared by all sets that were made of one.
+pub(crate) enum Store {
+    /// `(N, H, W, C)`.
+    Pixels(Vec<u8>),
+    /// Decoded at each access.
+    Sources(Vec<Source>, Option<Resize>),
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pixels(values) => write!(f, "{} values", values.len()),
+            Self::Sources(sources, _) => write!(f, "{} files", sources.len()),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Item {
+    store: usize,
+    place: usize,
+    label: usize,
+}
+
+/// Labelled pictures of one shape. Clones, subsets and concatenations share the pixels.
+#[derive(Clone)]
+pub struct Dataset {
+    shape: Shape,
+    classes: Arc<[String]>,
+    stores: Vec<Arc<Store>>,
+    items: Vec<Item>,
+}
+
+impl std::fmt::Debug for Dataset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dataset")
+            .field("len", &self.len())
+            .field("shape", &self.shape)
+            .field("classes", &self.classes.len())
+            .field("stores", &self.stores)
+            .finish()
+    }
+}
+
+impl Dataset {
+    /// `labels[i]` is a number below the number of classes, as the readers have checked.
+    pub(crate) fn from_store(
+        shape: Shape,
+        classes: Vec<String>,
+        store: Store,
+        labels: &[usize],
+    ) -> Self {
+        let items = labels.iter().enumerate().map(|(place, &label)| Item {
+            store: 0,
+            place,
+            label,
+        });
+        Self {
+            shape,
+            classes: classes.into(),
+            items: items.collect(),
+            stores: vec![Arc::new(store)],
+        }
+    }
+
+    /// A set of pixels `(N, H, W, C)` that are at hand.
+    ///
+    /// # Errors
+    /// [`Error::Option`] when the counts don't fit or there is no picture, [`Error::Label`].
+    pub fn from_pixels(
+        shape: Shape,
+        classes: Vec<String>,
+        pixels: Vec<u8>,
+        labels: &[usize],
+    ) -> Result<Self> {
+        let size = shape.len();
+        if size == 0 || labels.is_empty() || labels.len().checked_mul(size) != Some(pixels.len()) {
+            return Err(Error::Option {
+                detail: format!(
+                    "{} labels and {} values of pictures {shape}; give one label and {size} values for each picture",
+                    labels.len(),
+                    pixels.len()
+                ),
+            });
+        }
+        if let Some(index) = labels.iter().position(|&l| l >= classes.len()) {
+            return Err(Error::Label {
+                path: "the pixels given".into(),
+                index,
+                label: labels[index].to_string(),
+                classes: classes.len(),
+            });
+        }
+        Ok(Self::from_store(
+            shape,
+            classes,
+            Store::Pixels(pixels),
+            labels,
+        ))
+    }
+
+    /// Number of pictures, which is not 0 in a set that was opened.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether a subset of none was made.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The shape of every picture.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The classes' names; a label is a place in this list.
+    #[must_use]
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// The class of picture `i`.
+    ///
+    /// # Panics
+    /// Unless `i < len()`.
+    #[must_use]
+    pub fn label(&self, i: usize) -> usize {
+        self.items[i].label
+    }
+
+    /// How many pictures every class has.
+    #[must_use]
+    pub fn class_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes.len()];
+        for item in &self.items {
+            counts[item.label] += 1;
+        }
+        counts
+    }
+
+    fn item(&self, i: usize) -> Result<Item> {
+        self.items.get(i).copied().ok_or(Error::Index {
+            index: i,
+            count: self.len(),
+        })
+    }
+
+    /// The values of picture `i`, `(H, W, C)`.
+    ///
+    /// # Errors
+    /// [`Error::Index`]; where pictures are decoded at each access also [`Error::Damaged`], since files can change.
+    pub fn pixels(&self, i: usize) -> Result<Cow<'_, [u8]>> {
+        let item = self.item(i)?;
+        Ok(match &*self.stores[item.store] {
+            Store::Pixels(all) => {
+                let size = self.shape.len();
+                Cow::Borrowed(&all[item.place * size..(item.place + 1) * size])
+            }
+            Store::Sources(sources, resize) => {
+                let source = &sources[item.place];
+                Cow::Owned(source.values(resize.as_ref(), self.shape)?)
+            }
+        })
+    }
+
+    /// A random part of picture `i`, scaled to the set's shape; of the original where that is kept.
+    pub(crate) fn random_region(
+        &self,
+        i: usize,
+        crop: &ResizedCrop,
+        random: &mut Random,
+    ) -> Result<Vec<u8>> {
+        let Shape {
+            height,
+            width,
+            channels,
+        } = self.shape;
+        let item = self.item(i)?;
+        let picture = match &*self.stores[item.store] {
+            Store::Pixels(_) => {
+                Picture::from_pixels(width, height, channels, self.pixels(i)?.into_owned())
+            }
+            Store::Sources(sources, _) => Some(sources[item.place].picture()?),
+        };
+        let values = picture.and_then(|p| {
+            let (at, size) = crop.rectangle(p.size(), random);
+            p.region(at, size, (width, height)).pixels(channels)
+        });
+        values.ok_or_else(|| Error::Option {
+            detail: format!("pictures {} can't be cropped and scaled", self.shape),
+        })
+    }
+
+    /// The pictures with these numbers, in this order; one may come twice.
+    ///
+    /// # Errors
+    /// [`Error::Index`].
+    pub fn subset(&self, indices: &[usize]) -> Result<Self> {
+        let items = indices.iter().map(|&i| self.item(i));
+        Ok(Self {
+            items: items.collect::<Result<_>>()?,
+            ..self.clone()
+        })
+    }
+
+    /// All pictures but those with these numbers.
+    ///
+    /// # Errors
+    /// [`Error::Index`].
+    pub fn without(&self, indices: &[usize]) -> Result<Self> {
+        let mut keep = vec![true; self.len()];
+        for &i in indices {
+            self.item(i)?;
+            keep[i] = false;
+        }
+        let kept: Vec<usize> = (0..self.len()).filter(|&i| keep[i]).collect();
+        self.subset(&kept)
+    }
+
+    /// The first `at` pictures and the others.
+    ///
+    /// # Errors
+    /// [`Error::Index`] when there are fewer than `at`.
+    pub fn split_at(&self, at: usize) -> Result<(Self, Self)> {
+        if at > self.len() {
+            return Err(Error::Index {
+                index: at,
+                count: self.len(),
+            });
+        }
+        let part = |range: std::ops::Range<usize>| Self {
+            items: self.items[range].to_vec(),
+            ..self.clone()
+        };
+        Ok((part(0..at), part(at..self.len())))
+    }
+
+    /// Refuses sets that can't be mixed.
+    pub(crate) fn check_like(&self, other: &Self) -> Result<()> {
+        if self.classes != other.classes {
+            let most = self.classes.len().max(other.classes.len());
+            let index = (0..most)
+                .find(|&i| self.classes.get(i) != other.classes.get(i))
+                .unwrap_or(0);
+            let name = |set: &Self| set.classes.get(index).cloned().unwrap_or_default();
+            return Err(Error::Classes {
+                index,
+                first: name(self),
+                second: name(other),
+            });
+        }
+        if self.shape != other.shape {
+            return Err(Error::Shapes {
+                first: self.shape,
+                second: other.shape,
+            });
+        }
+        Ok(())
+    }
+
+    /// The pictures of this set, then those of the other.
+    ///
+    /// # Errors
+    /// [`Error::Classes`], [`Error::Shapes`] when they differ.
+    pub fn concat(mut self, other: &Self) -> Result<Self> {
+        self.check_like(other)?;
+        let shift = self.stores.len();
+        self.stores.extend(other.stores.iter().cloned());
+        self.items.extend(other.items.iter().map(|item| Item {
+            store: item.store + shift,
+            ..*item
+        }));
+        Ok(self)
+    }
+
+    /// Mean and deviation of every channel of `v/255` over all pictures, exact sums: what inputs are normalised with.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for an empty set or a constant channel, those of [`Self::pixels`].
+    pub fn channel_statistics(&self) -> Result<Normalization> {
+        let channels = self.shape.channels;
+        // of v and v² per channel: below 2^64 for 2^48 pixels
+        type Sums = Vec<(u64, u64)>;
+        let zero = || -> Sums { vec![(0, 0); channels] };
+        let add = |mut a: Sums, b: Sums| {
+            for (a, b) in a.iter_mut().zip(b) {
+                *a = (a.0 + b.0, a.1 + b.1);
+            }
+            a
+        };
+        let sums = (0..self.len())
+            .into_par_iter()
+            .map(|i| {
+                let mut sums = zero();
+                for pixel in self.pixels(i)?.chunks_exact(channels) {
+                    for (s, &v) in sums.iter_mut().zip(pixel) {
+                        let v = u64::from(v);
+                        *s = (s.0 + v, s.1 + v * v);
+                    }
+                }
+                Ok(sums)
+            })
+            .try_reduce(zero, |a, b| Ok(add(a, b)))?;
+        let count = (self.len() * self.shape.height * self.shape.width) as f64;
+        let mut out = Normalization {
+            mean: Vec::new(),
+            deviation: Vec::new(),
+        };
+        for (c, &(sum, squares)) in sums.iter().enumerate() {
+            let mean = sum as f64 / count;
+            let deviation = (squares as f64 / count - mean * mean).max(0.0).sqrt();
+            if count == 0.0 || deviation < 1e-6 {
+                return Err(Error::Option {
+                    detail: format!(
+                        "channel {c} is the same everywhere in these {} pictures, so it has no deviation to divide by; give the normalisation yourself",
+                        self.len()
+                    ),
+                });
+            }
+            out.mean.push(mean / 255.0);
+            out.deviation.push(deviation / 255.0);
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,297 @@
+//! Picture files in a folder or tar, a class a folder (ImageNet's layout).
+
+use crate::dataset::{Dataset, Shape, Store};
+use crate::error::Error;
+use crate::open::{name, resized, visible};
+use crate::options::{Damaged, Options, Resize, Skipped, Split};
+use crate::{Result, tar};
+use nn::picture::{FILE_LIMIT, Picture};
+use rayon::prelude::*;
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// A picture file that can be read again.
+#[derive(Debug)]
+pub(crate) enum Source {
+    File(PathBuf),
+    Member { name: String, bytes: Vec<u8> },
+}
+
+impl Source {
+    fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Member { name, .. } => name.clone(),
+        }
+    }
+
+    /// The picture as it is in the file.
+    pub(crate) fn picture(&self) -> Result<Picture> {
+        let picture = match self {
+            Self::File(path) => Picture::load(path),
+            Self::Member { bytes, .. } => Picture::from_bytes(bytes),
+        };
+        picture.map_err(|e| Error::Damaged {
+            picture: self.name(),
+            reason: match e {
+                nn::Error::Io { source, .. } => source.to_string(),
+                other => other.to_string(),
+            },
+        })
+    }
+
+    /// The values that the set has of it.
+    pub(crate) fn values(&self, resize: Option<&Resize>, shape: Shape) -> Result<Vec<u8>> {
+        let picture = self.picture()?;
+        let picture = resize.map_or(picture.clone(), |&r| resized(&picture, r));
+        let needed = (shape.width, shape.height);
+        match picture.pixels(shape.channels) {
+            Some(values) if picture.size() == needed => Ok(values),
+            _ => Err(Error::MixedSizes {
+                picture: self.name(),
+                needed,
+                had: picture.size(),
+            }),
+        }
+    }
+}
+
+struct Found {
+    class: String,
+    /// File name, for the order within a class.
+    file: String,
+    source: Source,
+}
+
+fn is_picture(file: &str) -> bool {
+    let extension = Path::new(file).extension().unwrap_or_default();
+    !file.starts_with('.')
+        && ["jpg", "jpeg", "png"]
+            .iter()
+            .any(|e| extension.eq_ignore_ascii_case(e))
+}
+
+/// A folder of classes, or of splits that are folders of classes.
+pub(crate) fn open_folder(path: &Path, options: &Options) -> Result<(Dataset, Vec<Skipped>)> {
+    let folders = |at: &Path| -> Result<Vec<PathBuf>> {
+        Ok(visible(at)?.into_iter().filter(|p| p.is_dir()).collect())
+    };
+    let children = folders(path)?;
+    let split = |folder: &PathBuf| Split::of_folder(&name(folder));
+    let parts: Vec<(Option<Split>, PathBuf)> =
+        if !children.is_empty() && children.iter().all(|c| split(c).is_some()) {
+            children.into_iter().map(|c| (split(&c), c)).collect()
+        } else {
+            vec![(split(&path.to_path_buf()), path.into())]
+        };
+    let mut found = Vec::new();
+    for part in options.of_split(path, parts)? {
+        for class in folders(&part)? {
+            let before = found.len();
+            for file in visible(&class)? {
+                if file.is_dir() {
+                    return Err(Error::Unknown {
+                        path: file,
+                        detail: "a folder in a class's folder, where only pictures are expected"
+                            .into(),
+                    });
+                }
+                if is_picture(&name(&file)) {
+                    found.push(Found {
+                        class: name(&class),
+                        file: name(&file),
+                        source: Source::File(file),
+                    });
+                }
+            }
+            if found.len() == before {
+                return Err(Error::Empty {
+                    path: class,
+                    detail: "this class has no picture (.jpg, .jpeg, .png); add some or remove the folder".into(),
+                });
+            }
+        }
+    }
+    finish(path, found, options)
+}
+
+/// A tar of the same, compressed pictures kept in memory.
+pub(crate) fn open_tar(
+    path: &Path,
+    stream: impl Read,
+    options: &Options,
+) -> Result<(Dataset, Vec<Skipped>)> {
+    // split, class and file of a member's name
+    let parts = |member: &str| -> Option<(Option<Split>, String, String)> {
+        let mut parts = member.rsplit('/').filter(|p| !p.is_empty() && *p != ".");
+        let (file, class) = (parts.next()?, parts.next()?);
+        let split = parts.next().and_then(Split::of_folder);
+        (is_picture(file) && !class.starts_with('.')).then(|| (split, class.into(), file.into()))
+    };
+    let mut all = Vec::new();
+    let limit = options.memory_limit;
+    tar::members(
+        stream,
+        path,
+        FILE_LIMIT,
+        limit,
+        |member| parts(member).is_some(),
+        |member, bytes| {
+            if let Some((split, class, file)) = parts(&member) {
+                let source = Source::Member {
+                    name: format!("{}: {member}", path.display()),
+                    bytes,
+                };
+                all.push((
+                    split,
+                    Found {
+                        class,
+                        file,
+                        source,
+                    },
+                ));
+            }
+        },
+    )?;
+    finish(path, options.of_split(path, all)?, options)
+}
+
+fn finish(
+    path: &Path,
+    mut found: Vec<Found>,
+    options: &Options,
+) -> Result<(Dataset, Vec<Skipped>)> {
+    let empty = |detail: &str| Error::Empty {
+        path: path.into(),
+        detail: detail.into(),
+    };
+    found.sort_by(|a, b| (&a.class, &a.file).cmp(&(&b.class, &b.file)));
+    let classes = options.classes.clone().unwrap_or_else(|| {
+        let mut names: Vec<String> = found.iter().map(|f| f.class.clone()).collect();
+        names.dedup();
+        names
+    });
+    let chosen: Vec<usize> = options.chosen(found.len()).collect();
+    let mut all: Vec<Option<Found>> = found.into_iter().map(Some).collect();
+    let found: Vec<Found> = chosen.iter().filter_map(|&i| all[i].take()).collect();
+    if found.is_empty() {
+        return Err(empty(
+            "there is no CLASS/*.jpg, .jpeg or .png in it; give the folder or tar that holds one folder for each class",
+        ));
+    }
+    let numbers: HashMap<&String, usize> = classes.iter().zip(0..).collect();
+    let mut labels = Vec::new();
+    for (index, f) in found.iter().enumerate() {
+        let label = numbers.get(&f.class).copied();
+        labels.push(label.ok_or_else(|| Error::Label {
+            path: path.into(),
+            index,
+            label: f.class.clone(),
+            classes: classes.len(),
+        })?);
+    }
+    let mut decoded = Decoded::of(&found, options)?;
+    let shape = decoded
+        .shape
+        .ok_or_else(|| empty("every picture in it is damaged; copy or download it again"))?;
+    let labels: Vec<usize> = decoded.good.iter().map(|&i| labels[i]).collect();
+    let store = match decoded.pixels.take() {
+        Some(pixels) => Store::Pixels(pixels),
+        None => {
+            let mut all: Vec<Option<Found>> = found.into_iter().map(Some).collect();
+            let good = decoded.good.iter().filter_map(|&i| all[i].take());
+            Store::Sources(good.map(|f| f.source).collect(), options.resize)
+        }
+    };
+    Ok((
+        Dataset::from_store(shape, classes, store, &labels),
+        decoded.skipped,
+    ))
+}
+
+/// What decoding every picture once gave.
+struct Decoded {
+    shape: Option<Shape>,
+    /// Which are not damaged.
+    good: Vec<usize>,
+    /// Their values; None when the files are to be decoded again at each access.
+    pixels: Option<Vec<u8>>,
+    skipped: Vec<Skipped>,
+}
+
+impl Decoded {
+    fn of(found: &[Found], options: &Options) -> Result<Self> {
+        let mut out = Self {
+            shape: None,
+            good: Vec::new(),
+            pixels: (!options.keep_originals).then(Vec::new),
+            skipped: Vec::new(),
+        };
+        // pictures as large as their files are held for a moment, so not many at once
+        let some = 16 * rayon::current_num_threads();
+        for (c, chunk) in found.chunks(some).enumerate() {
+            let keep = out.pixels.is_some();
+            let decoded: Vec<Result<(Shape, Vec<u8>)>> = chunk
+                .par_iter()
+                .map(|f| {
+                    let picture = f.source.picture()?;
+                    let picture = options
+                        .resize
+                        .map_or(picture.clone(), |r| resized(&picture, r));
+                    let (width, height) = picture.size();
+                    let shape = Shape {
+                        height,
+                        width,
+                        channels: options.channels.unwrap_or(3),
+                    };
+                    let values = if keep {
+                        picture.pixels(shape.channels)
+                    } else {
+                        None
+                    };
+                    Ok((shape, values.unwrap_or_default()))
+                })
+                .collect();
+            for (i, result) in decoded.into_iter().enumerate() {
+                match result {
+                    Ok((shape, values)) => {
+                        out.add(c * some + i, &chunk[i].source, shape, &values, options)?;
+                    }
+                    Err(Error::Damaged { picture, reason }) if options.damaged == Damaged::Skip => {
+                        out.skipped.push(Skipped { picture, reason });
+                    }
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn add(
+        &mut self,
+        index: usize,
+        source: &Source,
+        shape: Shape,
+        values: &[u8],
+        options: &Options,
+    ) -> Result<()> {
+        let first = *self.shape.get_or_insert(shape);
+        if shape != first {
+            return Err(Error::MixedSizes {
+                picture: source.name(),
+                needed: (first.width, first.height),
+                had: (shape.width, shape.height),
+            });
+        }
+        self.good.push(index);
+        if let Some(pixels) = &mut self.pixels {
+            if (pixels.len() + values.len()) as u64 > options.memory_limit {
+                self.pixels = None;
+            } else {
+                pixels.extend(values);
+            }
+        }
+        Ok(())
+    }
+}

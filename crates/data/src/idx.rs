@@ -1,0 +1,147 @@
+//! IDX files (MNIST, Fashion-MNIST): a file of images and one of labels, paired by name.
+
+use crate::error::Error;
+use crate::open::{Raw, name, numbers, read_all, unpacked};
+use crate::options::{Options, Split};
+use crate::{Result, Shape};
+use std::path::{Path, PathBuf};
+
+const FORMAT: &str = "IDX";
+
+/// Whether a file's name is that of images.
+pub(crate) fn is_images(name: &str) -> bool {
+    name.contains("images") && name.contains("idx")
+}
+
+/// An array of bytes: its axes' lengths and values.
+fn array(path: &Path, limit: u64) -> Result<(Vec<usize>, Vec<u8>)> {
+    let mut bytes = read_all(unpacked(path)?, limit, path, FORMAT)?;
+    let malformed = |detail: String| Error::Malformed {
+        path: path.into(),
+        format: FORMAT,
+        detail,
+    };
+    let truncated = |detail: String| Error::Truncated {
+        path: path.into(),
+        format: FORMAT,
+        detail,
+    };
+    let axes = match bytes[..] {
+        [0, 0, 8, axes @ 1..=4, ..] => usize::from(axes),
+        [0, 0, kind @ 9..=14, ..] => {
+            return Err(malformed(format!(
+                "its values are of type {kind:#04x}, only bytes (0x08) are read; convert it"
+            )));
+        }
+        [0, 0, 8, axes, ..] => {
+            return Err(malformed(format!(
+                "it has {axes} axes; images have 3 or 4, labels 1"
+            )));
+        }
+        _ => return Err(malformed("it begins with another mark; is it one?".into())),
+    };
+    let head = 4 + 4 * axes;
+    let dims: Vec<usize> = bytes
+        .get(4..head)
+        .ok_or_else(|| truncated("its head is cut off".into()))?
+        .chunks_exact(4)
+        .map(|d| d.iter().fold(0, |v, &b| v << 8 | usize::from(b)))
+        .collect();
+    let needed = dims.iter().try_fold(1usize, |p, &d| p.checked_mul(d));
+    let had = bytes.len() - head;
+    if needed.is_none_or(|needed| needed > had) {
+        return Err(truncated(format!(
+            "its head promises {dims:?} values, {had} are there"
+        )));
+    }
+    if needed != Some(had) {
+        return Err(malformed(format!(
+            "its head promises {dims:?} values, {had} are there; copy or download it again"
+        )));
+    }
+    bytes.drain(..head);
+    Ok((dims, bytes))
+}
+
+/// The labels of a file of images.
+fn labels_of(images: &Path) -> Result<PathBuf> {
+    let had = name(images);
+    let wanted = had
+        .replace("images", "labels")
+        .replace("idx3", "idx1")
+        .replace("idx4", "idx1");
+    let plain = wanted.strip_suffix(".gz").unwrap_or(&wanted).to_owned();
+    [wanted.clone(), plain.clone(), format!("{plain}.gz")]
+        .iter()
+        .filter(|n| **n != had)
+        .map(|n| images.with_file_name(n))
+        .find(|p| p.is_file())
+        .ok_or_else(|| Error::Empty {
+            path: images.into(),
+            detail: if had.contains("images") {
+                format!("its labels are missing; put {wanted} beside it")
+            } else {
+                "labels are found by name; call this file NAME-images-idx3-ubyte and its labels NAME-labels-idx1-ubyte".into()
+            },
+        })
+}
+
+/// One pair of files.
+pub(crate) fn open(path: &Path, mut files: Vec<PathBuf>, options: &Options) -> Result<Raw> {
+    // unpacked ones before gzipped ones of the same name
+    files.dedup_by(|b, a| name(b).strip_suffix(".gz") == Some(name(a).as_str()));
+    let parts = files
+        .into_iter()
+        .map(|f| (Split::of_file(&name(&f)), f))
+        .collect();
+    let files = options.of_split(path, parts)?;
+    let [images] = &files[..] else {
+        return Err(Error::Unknown {
+            path: path.into(),
+            detail: "several files of images lie there; name one of them".into(),
+        });
+    };
+    let malformed = |path: &Path, detail: String| Error::Malformed {
+        path: path.into(),
+        format: FORMAT,
+        detail,
+    };
+    let (dims, pixels) = array(images, options.memory_limit)?;
+    let shape = match dims[..] {
+        [_, height, width] => Shape {
+            height,
+            width,
+            channels: 1,
+        },
+        [_, height, width, channels @ (1 | 3)] => Shape {
+            height,
+            width,
+            channels,
+        },
+        _ => {
+            return Err(malformed(
+                images,
+                format!("{dims:?} is no list of grey or colour images"),
+            ));
+        }
+    };
+    let labels_path = labels_of(images)?;
+    let (labels_dims, labels) = array(&labels_path, options.memory_limit)?;
+    if labels_dims[..] != dims[..1] {
+        return Err(malformed(
+            &labels_path,
+            format!(
+                "it has labels {labels_dims:?} for {} images; find the file that belongs to {}",
+                dims[0],
+                name(images)
+            ),
+        ));
+    }
+    let most = labels.iter().max().map_or(0, |&l| usize::from(l) + 1);
+    Ok(Raw {
+        shape,
+        pixels,
+        labels: labels.into_iter().map(usize::from).collect(),
+        classes: numbers(most),
+    })
+}

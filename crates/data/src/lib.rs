@@ -1,0 +1,52 @@
+//! Labelled pictures from files, augmentation and batches, the same bytes for the same seed.
+//!
+//! ```no_run
+//! use data::{Augmentation, Dataset, Loader, LoaderOptions, Options};
+//! # fn main() -> data::Result<()> {
+//! let (train, skipped) = Dataset::open("train_jpeg.tar.gz".as_ref(), &Options::default())?;
+//! let options = LoaderOptions {
+//!     augmentation: Augmentation { flip: true, crop_padding: 4, ..Augmentation::default() },
+//!     normalization: train.channel_statistics()?,
+//!     ..LoaderOptions::default()
+//! };
+//! for batch in Loader::new(train, options)?.epoch(0, 0) {
+//!     let batch = batch?; // images (B, H, W, C), labels (B)
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! **Formats**, told by content or layout: CIFAR-10 and CIFAR-100 binary files; folders or `.tar`, `.tar.gz` of `CLASS/*.jpg`; IDX
+//! (MNIST), gzipped or not; `.npz` (MedMNIST).
+//!
+//! **Determinism.** Order and augmentation are functions of (seed, epoch, index) by a counter-based generator: neither the number of
+//! threads nor a resume changes a byte.
+//!
+//! **Trust.** Files are attacker's bytes: sizes are limited, and nothing is allocated because a header says so.
+//!
+//! Modules in reading order: [`dataset`] (pictures with labels), `open` and the formats `cifar`, `idx`, `npz`, `folder`, `tar`;
+//! [`augment`], [`loader`] (batches), [`mod@twins`] (near-duplicates). The crate knows nothing of networks or training.
+
+pub mod augment;
+pub mod dataset;
+pub mod error;
+pub mod loader;
+pub mod options;
+pub mod twins;
+
+mod cifar;
+mod folder;
+mod idx;
+mod npz;
+mod open;
+mod random;
+mod tar;
+
+pub use augment::{Augmentation, ResizedCrop};
+pub use dataset::{Dataset, Shape};
+pub use error::Error;
+pub use loader::{Batch, Epoch, Loader, LoaderOptions, Order};
+pub use options::{Damaged, Options, Resize, Skipped, Split};
+pub use twins::{Twin, twins};
+
+/// What this crate's functions return.
+pub type Result<T> = std::result::Result<T, Error>;

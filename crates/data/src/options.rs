@@ -1,0 +1,228 @@
+//! What to read of a set and how.
+
+use crate::error::Error;
+use crate::{Result, Shape};
+use std::path::Path;
+
+/// Which part of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// What is learned from.
+    Train,
+    /// What choices are made on.
+    Validation,
+    /// What is opened once, after every choice.
+    Test,
+}
+
+impl Split {
+    pub(crate) const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
+
+    /// The names that files and folders have for it, the usual one first.
+    pub(crate) fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Train => &["train", "training", "data_batch"],
+            Self::Validation => &["val", "valid", "validation"],
+            Self::Test => &["test", "testing", "t10k"],
+        }
+    }
+
+    /// The split that a folder's whole name stands for.
+    pub(crate) fn of_folder(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|s| s.names().iter().any(|n| n.eq_ignore_ascii_case(name)))
+    }
+
+    /// The split that a file's name begins with.
+    pub(crate) fn of_file(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        Self::ALL
+            .into_iter()
+            .find(|s| s.names().iter().any(|n| name.starts_with(n)))
+    }
+}
+
+impl std::fmt::Display for Split {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+            Self::Test => "test",
+        })
+    }
+}
+
+/// What happens when a picture of a folder or tar can't be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Damaged {
+    /// The set is refused; the error names the picture.
+    #[default]
+    Refuse,
+    /// It is left out and listed.
+    Skip,
+}
+
+/// A picture that was left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// Its path, or its name in an archive.
+    pub picture: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Scaling before anything else: the picture's shorter side becomes `shorter`, then `height × width` are cut out of its middle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resize {
+    /// Rows afterwards.
+    pub height: usize,
+    /// Columns afterwards.
+    pub width: usize,
+    /// The scaled picture's shorter side, at least `height` and `width`: 256 for 224 is ImageNet's custom.
+    pub shorter: usize,
+}
+
+impl Resize {
+    /// The largest square in the middle, scaled to `size × size`.
+    #[must_use]
+    pub fn square(size: usize) -> Self {
+        Self {
+            height: size,
+            width: size,
+            shorter: size,
+        }
+    }
+}
+
+/// What [`crate::Dataset::open`] reads, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// The classes in order; by default the format's own: folders' names sorted, CIFAR's names, numbers.
+    pub classes: Option<Vec<String>>,
+    /// CIFAR-100: read the 20 superclasses instead of the 100 classes.
+    pub coarse: bool,
+    /// Which part; needed where there are several.
+    pub split: Option<Split>,
+    /// At most so many pictures, evenly spaced over the set, since folders are sorted by class.
+    pub limit: Option<usize>,
+    /// Scale the pictures; needed where their sizes differ.
+    pub resize: Option<Resize>,
+    /// 1 (grey) or 3 (colour); by default what the format holds, 3 for picture files.
+    pub channels: Option<usize>,
+    /// Folders and tars: keep the files' own pictures and decode at each access, which
+    /// [`crate::Augmentation::resized_crop`] is best with: otherwise it crops what `resize` left.
+    pub keep_originals: bool,
+    /// What happens to damaged pictures.
+    pub damaged: Damaged,
+    /// Most bytes of pixels to hold. Picture files beyond it are decoded at each access; other formats are refused. Also the most
+    /// that a file may take unpacked.
+    pub memory_limit: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            classes: None,
+            coarse: false,
+            split: None,
+            limit: None,
+            resize: None,
+            channels: None,
+            keep_originals: false,
+            damaged: Damaged::Refuse,
+            memory_limit: 4 << 30,
+        }
+    }
+}
+
+/// Most pixels that a side may have after resizing.
+const LARGEST: usize = 4096;
+
+impl Options {
+    pub(crate) fn check(&self) -> Result<()> {
+        let refuse = |detail: String| Err(Error::Option { detail });
+        if let Some(r) = self.resize
+            && (r.height == 0
+                || r.width == 0
+                || r.shorter > LARGEST
+                || r.shorter < r.height.max(r.width))
+        {
+            return refuse(format!(
+                "resize: {}×{} can't be cut out of a picture whose shorter side is {}; give sizes from 1 to {LARGEST} and a shorter side that covers both",
+                r.width, r.height, r.shorter
+            ));
+        }
+        if let Some(c) = self.channels
+            && c != 1
+            && c != 3
+        {
+            return refuse(format!(
+                "channels: {c}; pictures have 1 (grey) or 3 (colour)"
+            ));
+        }
+        if self.limit == Some(0) {
+            return refuse("limit: 0 pictures; leave it out to read all".into());
+        }
+        if let Some(classes) = &self.classes {
+            let mut sorted: Vec<_> = classes.iter().collect();
+            sorted.sort();
+            if let Some(w) = sorted.windows(2).find(|w| w[0] == w[1]) {
+                return refuse(format!(
+                    "classes: {:?} is named twice; name each class once",
+                    w[0]
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The shape after conversion of pictures that have `shape`.
+    pub(crate) fn target(&self, shape: Shape) -> Shape {
+        Shape {
+            height: self.resize.map_or(shape.height, |r| r.height),
+            width: self.resize.map_or(shape.width, |r| r.width),
+            channels: self.channels.unwrap_or(shape.channels),
+        }
+    }
+
+    /// Which of `count` pictures are read.
+    pub(crate) fn chosen(&self, count: usize) -> impl Iterator<Item = usize> + use<> {
+        let kept = self.limit.unwrap_or(count).min(count);
+        (0..kept).map(move |i| (i as u128 * count as u128 / kept as u128) as usize)
+    }
+
+    /// The parts of the wanted split, of parts that are told apart by `split`.
+    pub(crate) fn of_split<T>(
+        &self,
+        path: &Path,
+        parts: Vec<(Option<Split>, T)>,
+    ) -> Result<Vec<T>> {
+        let mut there: Vec<Option<Split>> = Vec::new();
+        for (split, _) in &parts {
+            if !there.contains(split) {
+                there.push(*split);
+            }
+        }
+        let chosen = match self.split {
+            None if there.len() <= 1 => return Ok(parts.into_iter().map(|(_, t)| t).collect()),
+            Some(wanted) if there.contains(&Some(wanted)) => wanted,
+            _ => {
+                let names: Vec<String> = there
+                    .iter()
+                    .map(|s| s.map_or("one without a name".into(), |s| s.to_string()))
+                    .collect();
+                return Err(Error::Split {
+                    path: path.into(),
+                    wanted: self.split,
+                    there: names.join(", "),
+                });
+            }
+        };
+        Ok(parts
+            .into_iter()
+            .filter(|(s, _)| *s == Some(chosen))
+            .map(|(_, t)| t)
+            .collect())
+    }
+}

@@ -1,0 +1,257 @@
+//! Checkpoints: everything that a run needs to go on as if it had not stopped.
+//!
+//! A safetensors file with the parameters, the optimiser's moments, the normalisations' statistics and the units' state; `state` in its
+//! metadata is JSON: the configuration, the position, the log so far. Written beside the old one and renamed, so that a kill leaves one
+//! of both whole.
+
+use crate::activation::{Function, Seen};
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::optimizer::Optimizer;
+use crate::parameter::{Kind, Parameter};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::Path;
+
+const VERSION: &str = "1";
+/// Larger files are refused (weights of a billion parameters with two moments).
+const LIMIT: u64 = 16 << 30;
+
+/// Where a run stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// The stage, from 0.
+    pub stage: usize,
+    /// The pass over the data within the stage.
+    pub epoch: usize,
+    /// Batches of that pass that are done.
+    pub batch: usize,
+    /// Passes over the data in earlier stages, which decide the order of this one.
+    pub passes: u64,
+    /// Sums over the pass so far: loss, range loss, right, pictures, steps left out.
+    pub sums: Sums,
+    /// Best accuracy on held-out pictures in this stage, and its pass.
+    pub best: Option<(f64, usize)>,
+    /// Rows of the log so far.
+    pub log: Vec<String>,
+    /// Rows of the range log so far.
+    pub ranges: Vec<String>,
+}
+
+/// Sums over the pictures of a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Sums {
+    /// Of the loss on outputs, times pictures.
+    pub loss: f64,
+    /// Of the range loss, over steps.
+    pub range_loss: f64,
+    /// Pictures classified rightly in training.
+    pub right: u64,
+    /// Pictures.
+    pub pictures: u64,
+    /// Steps.
+    pub steps: u64,
+    /// Steps whose gradient was no number and which changed nothing.
+    pub skipped: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    configuration: String,
+    position: Position,
+    steps: u64,
+    outside: Vec<u64>,
+    coefficients: Vec<Option<usize>>,
+    trainable: Vec<String>,
+}
+
+fn broken(path: &Path, detail: impl std::fmt::Display) -> Error {
+    Error::Checkpoint { path: path.display().to_string(), detail: format!("{detail}; the checkpoint can't be used, start from an older one or anew") }
+}
+
+/// Ten numbers that a unit's state is; NaN for what is not there.
+fn unit_state(u: &crate::activation::Unit) -> Vec<f32> {
+    let (tag, ratio) = match u.function {
+        Function::Original => (0.0, 0.0),
+        Function::Polynomial => (1.0, 0.0),
+        Function::Blend { ratio } => (2.0, ratio),
+    };
+    let (q0, q1) = u.quantiles.unwrap_or((f32::NAN, f32::NAN));
+    vec![
+        tag,
+        ratio,
+        u.domain.0,
+        u.domain.1,
+        u.target.0,
+        u.target.1,
+        u.seen.low,
+        u.seen.high,
+        q0,
+        q1,
+        u.guard.unwrap_or(f32::NAN),
+        f32::from(u8::from(u.seen.nan)),
+    ]
+}
+
+/// Writes a checkpoint.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn save(path: &Path, model: &Model, optimizer: &Optimizer, position: &Position, configuration: &str) -> Result<()> {
+    let mut tensors: Vec<(String, Vec<f32>)> = Vec::new();
+    for (i, p) in model.parameters.iter().enumerate() {
+        tensors.push((format!("value:{}", p.name), p.values.clone()));
+        for (what, moments) in [("first", &optimizer.first), ("second", &optimizer.second)] {
+            if let Some(m) = moments.get(i).filter(|m| !m.is_empty()) {
+                tensors.push((format!("{what}:{}", p.name), m.clone()));
+            }
+        }
+    }
+    for (name, mean, variance) in model.statistics() {
+        tensors.push((format!("mean:{name}"), mean.to_vec()));
+        tensors.push((format!("variance:{name}"), variance.to_vec()));
+    }
+    for u in model.units() {
+        tensors.push((format!("unit:{}", u.name), unit_state(u)));
+    }
+    let state = State {
+        configuration: configuration.into(),
+        position: position.clone(),
+        steps: optimizer.steps,
+        outside: model.units().map(|u| u.seen.outside).collect(),
+        coefficients: model.units().map(|u| u.coefficients).collect(),
+        trainable: model.parameters.iter().filter(|p| p.trainable).map(|p| p.name.clone()).collect(),
+    };
+    let json = serde_json::to_string(&state).map_err(|e| broken(path, e))?;
+    let metadata = HashMap::from([("polyveil-checkpoint".to_string(), VERSION.to_string()), ("state".to_string(), json)]);
+    let bytes: Vec<(String, Vec<u8>, usize)> = tensors
+        .into_iter()
+        .map(|(name, v)| (name, v.iter().flat_map(|x| x.to_le_bytes()).collect(), v.len()))
+        .collect();
+    let views = bytes
+        .iter()
+        .map(|(name, b, n)| TensorView::new(Dtype::F32, vec![*n], b).map(|v| (name.as_str(), v)))
+        .collect::<std::result::Result<Vec<_>, _>>()
+        .map_err(|e| broken(path, e))?;
+    let file = safetensors::serialize(views, Some(metadata)).map_err(|e| broken(path, e))?;
+    write_whole(path, &file)
+}
+
+/// Writes a file beside its place and renames it, so that nobody ever sees half of it.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::io::Write;
+    let fail = |source| Error::File { path: path.display().to_string(), source };
+    let beside = path.with_extension("part");
+    let mut file = std::fs::File::create(&beside).map_err(fail)?;
+    file.write_all(bytes).map_err(fail)?;
+    file.sync_all().map_err(fail)?;
+    std::fs::rename(&beside, path).map_err(fail)
+}
+
+/// Puts a checkpoint into a model made from the same configuration; gives back where the run stood.
+///
+/// # Errors
+/// [`Error::Checkpoint`] for a file that is damaged or another model's, [`Error::Configuration`] for another configuration's.
+pub fn restore(path: &Path, model: &mut Model, optimizer: &mut Optimizer, configuration: &str) -> Result<Position> {
+    let fail = |source| Error::File { path: path.display().to_string(), source };
+    let size = std::fs::metadata(path).map_err(fail)?.len();
+    if size > LIMIT {
+        return Err(broken(path, format_args!("{size} bytes are more than a checkpoint may have ({LIMIT})")));
+    }
+    let bytes = std::fs::read(path).map_err(fail)?;
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(path, e))?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(path, e))?;
+    let metadata = header.metadata().as_ref().ok_or_else(|| broken(path, "no metadata"))?;
+    if metadata.get("polyveil-checkpoint").map(String::as_str) != Some(VERSION) {
+        return Err(broken(path, "not a checkpoint of this version"));
+    }
+    let json = metadata.get("state").ok_or_else(|| broken(path, "no state"))?;
+    let state: State = serde_json::from_str(json).map_err(|e| broken(path, e))?;
+    same_configuration(path, &state.configuration, configuration)?;
+    let vector = |name: String, length: Option<usize>| -> Result<Vec<f32>> {
+        let t = tensors.tensor(&name).map_err(|_| broken(path, format_args!("{name} is missing")))?;
+        let v: Vec<f32> = t.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        if t.dtype() != Dtype::F32 || length.is_some_and(|n| n != v.len()) {
+            return Err(broken(path, format_args!("{name} has {} values, {length:?} are needed", v.len())));
+        }
+        Ok(v)
+    };
+    let mut units = Vec::new();
+    for (i, u) in model.units().enumerate() {
+        let v = vector(format!("unit:{}", u.name), Some(12))?;
+        units.push((v, state.outside.get(i).copied().unwrap_or(0), state.coefficients.get(i).copied().flatten(), u.name.clone()));
+    }
+    // parameters that substitutions added
+    for (_, _, coefficients, name) in &units {
+        if let Some(i) = coefficients {
+            if *i > model.parameters.len() {
+                return Err(broken(path, "coefficients out of order"));
+            }
+            if *i == model.parameters.len() {
+                let values = vector(format!("value:{name}.coefficients"), None)?;
+                model.parameters.push(Parameter::new(format!("{name}.coefficients"), Kind::Coefficient, values));
+            }
+        }
+    }
+    for (u, (v, outside, coefficients, _)) in model.units_mut().zip(&units) {
+        u.function = match v[0] {
+            0.0 => Function::Original,
+            1.0 => Function::Polynomial,
+            _ => Function::Blend { ratio: v[1] },
+        };
+        u.domain = (v[2], v[3]);
+        u.target = (v[4], v[5]);
+        u.seen = Seen { low: v[6], high: v[7], outside: *outside, nan: v[11] != 0.0 };
+        u.quantiles = (!v[8].is_nan()).then_some((v[8], v[9]));
+        u.guard = (!v[10].is_nan()).then_some(v[10]);
+        u.coefficients = *coefficients;
+    }
+    optimizer.steps = state.steps;
+    optimizer.first = vec![Vec::new(); model.parameters.len()];
+    optimizer.second = vec![Vec::new(); model.parameters.len()];
+    for (i, p) in model.parameters.iter_mut().enumerate() {
+        // a substitution may have changed a polynomial's degree
+        let length = (p.kind != Kind::Coefficient).then_some(p.values.len());
+        p.values = vector(format!("value:{}", p.name), length)?;
+        p.gradient = vec![0.0; p.values.len()];
+        p.trainable = state.trainable.contains(&p.name);
+        for (what, moments) in [("first", &mut optimizer.first), ("second", &mut optimizer.second)] {
+            let name = format!("{what}:{}", p.name);
+            if tensors.tensor(&name).is_ok() {
+                moments[i] = vector(name, Some(p.values.len()))?;
+            }
+        }
+    }
+    for (name, mean, variance) in model.statistics_mut() {
+        *mean = vector(format!("mean:{name}"), Some(mean.len()))?;
+        *variance = vector(format!("variance:{name}"), Some(variance.len()))?;
+    }
+    Ok(state.position)
+}
+
+/// The first line in which two configurations differ, as an error.
+fn same_configuration(path: &Path, there: &str, here: &str) -> Result<()> {
+    let (mut a, mut b) = (there.lines(), here.lines());
+    loop {
+        let (x, y) = match (a.next(), b.next()) {
+            (None, None) => return Ok(()),
+            (x, y) if x == y => continue,
+            (x, y) => (x.unwrap_or("(nothing)"), y.unwrap_or("(nothing)")),
+        };
+        let part = |line: &str, i: usize| line.splitn(2, " = ").nth(i).unwrap_or(line).to_string();
+        return Err(Error::Configuration {
+            path: path.display().to_string(),
+            field: part(x, 0),
+            had: part(x, 1),
+            needed: part(y, 1),
+        });
+    }
+}

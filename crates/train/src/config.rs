@@ -1,0 +1,354 @@
+//! A run's configuration: what is trained, on what, in which stages. `run.toml` in the run's folder; the same file repeats the run.
+
+use crate::activation::RangeLoss;
+use crate::error::{Error, Result};
+use crate::loss::Loss;
+use crate::optimizer::{Clipping, Rate, Rule};
+use data::Augmentation;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Everything that decides a run's result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Decides initial weights, order and augmentation.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// Pictures of a step.
+    #[serde(default = "sixty_four")]
+    pub batch: usize,
+    /// What is trained.
+    pub network: Network,
+    /// A network whose outputs the trained one imitates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<Network>,
+    /// On what.
+    pub data: Data,
+    /// One after the other.
+    #[serde(rename = "stage")]
+    pub stages: Vec<Stage>,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn sixty_four() -> usize {
+    64
+}
+
+/// A network to start from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Network {
+    /// From a file: ONNX, a ResNet state dict, `.pvm`.
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// The activation that a state dict does not name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        activation: Option<String>,
+    },
+    /// A residual network for small pictures, with new weights.
+    Resnet {
+        /// 20, 32, 44, 56, …
+        depth: usize,
+        /// Channels of the first stage.
+        #[serde(default = "sixteen")]
+        width: usize,
+        /// Its activation.
+        activation: String,
+        /// `standard`, `none`, `dirac`, `long-shared`.
+        #[serde(default = "standard")]
+        skip: String,
+    },
+    /// Three convolutions, for small pictures and first steps, with new weights.
+    Small {
+        /// Channels of the first stage.
+        #[serde(default = "sixteen")]
+        width: usize,
+        /// Its activation.
+        activation: String,
+    },
+}
+
+fn sixteen() -> usize {
+    16
+}
+
+fn standard() -> String {
+    "standard".into()
+}
+
+/// Where pictures come from. Pictures that the run holds out are never trained on and never calibrate anything.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// To train on: CIFAR binary, folders or tars of classes, IDX, npz.
+    pub train: PathBuf,
+    /// More, mixed in as stages ask: the better pictures where `train` is lossy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<PathBuf>,
+    /// So many pictures at the end of `second` (of `train` where there is none, or where an npz has no validation part) are held out: choices are made on them.
+    #[serde(default = "thousand")]
+    pub held_out: usize,
+    /// Whether near-duplicates of held-out pictures are taken out of `train` (where `train` holds lossy copies of `second`).
+    #[serde(default)]
+    pub drop_twins: bool,
+    /// At most so many of `train`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Names of the classes, in the order of the labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// `imagenet`, or `measured` on the training pictures.
+    #[serde(default = "imagenet")]
+    pub normalization: String,
+    /// Pictures are resized to (height, width).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<(usize, usize)>,
+    /// Whether damaged pictures are left out (and listed) instead of refused.
+    #[serde(default)]
+    pub skip_damaged: bool,
+    /// Random changes of training pictures.
+    #[serde(default)]
+    pub augmentation: Augmentation,
+}
+
+fn thousand() -> usize {
+    1000
+}
+
+fn imagenet() -> String {
+    "imagenet".into()
+}
+
+/// A part of the training with its own settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Stage {
+    /// For logs.
+    pub name: String,
+    /// Passes over the training pictures; a fraction ends within a pass. 0 only substitutes and calibrates.
+    pub epochs: f64,
+    /// Learning rate.
+    pub rate: Rate,
+    /// Learning rate of polynomials' coefficients, relative to the others'; 0 leaves them fixed.
+    pub coefficient_rate: f32,
+    /// The optimiser.
+    pub rule: Rule,
+    /// Limits on gradients.
+    pub clipping: Clipping,
+    /// Of the outputs.
+    pub loss: Loss,
+    /// Of the activations' inputs.
+    pub range_loss: RangeLoss,
+    /// Where the range loss holds them.
+    pub target: Target,
+    /// How activations become polynomials at the beginning.
+    pub substitution: Option<Substitution>,
+    /// Polynomials see inputs clamped to their domain widened by this share on each side; in training only.
+    pub guard: Option<f32>,
+    /// Share of each batch from the second data, from `second_from` on.
+    pub second_share: f32,
+    /// Progress of the stage (0 to 1) from which the second data are mixed in.
+    pub second_from: f64,
+    /// Whether normalisations' statistics are measured again at the end, on the second data where there are any.
+    pub reestimate: bool,
+    /// Ends the stage after so many passes without a better accuracy on held-out pictures, and goes back to the best.
+    pub patience: Option<usize>,
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self {
+            name: "train".into(),
+            epochs: 1.0,
+            rate: Rate::default(),
+            coefficient_rate: 0.0,
+            rule: Rule::default(),
+            clipping: Clipping::None,
+            loss: Loss::default(),
+            range_loss: RangeLoss::None,
+            target: Target::Domain,
+            substitution: None,
+            guard: None,
+            second_share: 0.0,
+            second_from: 0.0,
+            reestimate: false,
+            patience: None,
+        }
+    }
+}
+
+/// The interval in which a range loss holds an activation's inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Target {
+    /// The same for all, [−10, 10] in P1.
+    Fixed {
+        /// Its lower end.
+        low: f32,
+        /// Its upper end.
+        high: f32,
+    },
+    /// The polynomial's domain (its fit's interval).
+    Domain,
+    /// What calibration saw at the substitution, without margin, as in P1.
+    Seen,
+    /// The running quantiles of each activation's inputs (all but one value of 10⁴ at each end), widened by this share of their width.
+    Quantiles {
+        /// Relative to the quantiles' distance.
+        margin: f32,
+    },
+}
+
+/// In which order activations become polynomials.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Order {
+    /// All at once.
+    All,
+    /// One after the other over this share of the stage.
+    OneByOne {
+        /// From 0 to 1.
+        share: f64,
+    },
+    /// All together, the polynomial's share rising from 0 to 1 over this share of the stage.
+    Blend {
+        /// From 0 to 1.
+        share: f64,
+    },
+}
+
+/// How activations become polynomials.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Substitution {
+    /// The polynomials' degree: one for all, or one for each activation.
+    pub degree: Degrees,
+    /// Order.
+    #[serde(default = "all")]
+    pub order: Order,
+    /// What calibration saw is widened by this share of its width at each end.
+    #[serde(default = "tenth")]
+    pub margin: f64,
+    /// Share of the fit's weight that is spread evenly over the interval; 1 is P1's plain least squares.
+    #[serde(default = "fiftieth")]
+    pub floor: f64,
+    /// Pictures to calibrate on, from the second data where there are any.
+    #[serde(default = "two_thousand")]
+    pub pictures: usize,
+}
+
+fn all() -> Order {
+    Order::All
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+fn fiftieth() -> f64 {
+    0.02
+}
+
+fn two_thousand() -> usize {
+    2000
+}
+
+/// Degrees of a network's polynomials.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Degrees {
+    /// The same for all.
+    One(usize),
+    /// One for each activation, in topological order.
+    Each(Vec<usize>),
+}
+
+impl Degrees {
+    /// The degree of activation `i`.
+    #[must_use]
+    pub fn of(&self, i: usize) -> usize {
+        match self {
+            Self::One(d) => *d,
+            Self::Each(d) => d.get(i).copied().unwrap_or(0),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a TOML file. Relative paths in it count from the current folder.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Setting`] for what TOML or the settings' names refuse.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: path.display().to_string(), source })?;
+        Self::parse(&text)
+    }
+
+    /// Reads TOML.
+    ///
+    /// # Errors
+    /// [`Error::Setting`].
+    pub fn parse(text: &str) -> Result<Self> {
+        let config: Self = toml::from_str(text).map_err(|e| Error::Setting {
+            setting: "configuration",
+            value: e.span().map_or_else(String::new, |s| text[s].lines().next().unwrap_or_default().into()),
+            remedy: e.message().into(),
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// As TOML, every setting written out.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a path that is no text.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::Setting {
+            setting: "configuration",
+            value: String::new(),
+            remedy: e.to_string(),
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |setting, value: String, remedy: &str| Err(Error::Setting { setting, value, remedy: remedy.into() });
+        if self.batch < 2 {
+            return refuse("batch", self.batch.to_string(), "at least 2, or batch statistics mean nothing");
+        }
+        if self.stages.is_empty() {
+            return refuse("stage", "none".into(), "a run needs at least one [[stage]]");
+        }
+        for s in &self.stages {
+            if !(s.epochs.is_finite() && (0.0..=10_000.0).contains(&s.epochs)) {
+                return refuse("epochs", s.epochs.to_string(), "a number of passes from 0 to 10,000");
+            }
+            if !(s.rate.peak.is_finite() && s.rate.peak >= 0.0) {
+                return refuse("rate.peak", s.rate.peak.to_string(), "a learning rate of at least 0");
+            }
+            if !(0.0..=1.0).contains(&s.second_share) {
+                return refuse("second_share", s.second_share.to_string(), "a share from 0 to 1");
+            }
+            if let Some(x) = &s.substitution {
+                let largest = match &x.degree {
+                    Degrees::One(d) => (*d, *d),
+                    Degrees::Each(d) => (d.iter().copied().min().unwrap_or(0), d.iter().copied().max().unwrap_or(0)),
+                };
+                if largest.0 < 1 || largest.1 > 255 {
+                    return refuse("degree", format!("{:?}", x.degree), "degrees from 1 to 255");
+                }
+                if !(0.0..=10.0).contains(&x.margin) {
+                    return refuse("margin", x.margin.to_string(), "a share of the interval's width from 0 to 10");
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,33 @@
+//! Training networks, and making trained networks polynomial without losing their accuracy.
+//!
+//! P1 (Baruch et al., arXiv 2304.14836) and what came after it: activations' inputs are held in intervals by a loss, activations become
+//! polynomials on what calibration saw there, and the polynomial network is trained back.
+//!
+//! Modules in reading order: [`config`] (what a run is), [`sources`] (its pictures), [`parameter`], [`activation`] (units with ranges),
+//! [`model`] (a graph in training), [`pass`] (forwards, backwards), [`loss`], [`optimizer`], [`calibration`] (ranges, substitution),
+//! [`trainer`] (stages, logs, checkpoints), [`checkpoint`].
+//!
+//! The graph is its own tape: nodes are visited in order and in reverse, so that there is no second description of a network and no
+//! automatic differentiation. The crate knows nothing of ciphertexts and plans; what a network costs under encryption is passed in.
+
+pub mod activation;
+pub mod calibration;
+pub mod checkpoint;
+pub mod config;
+pub mod error;
+pub mod loss;
+pub mod model;
+pub mod optimizer;
+pub mod parameter;
+pub mod pass;
+pub mod sources;
+pub mod trainer;
+
+mod dirac;
+mod workspace;
+
+pub use config::Config;
+pub use error::{Error, Result};
+pub use model::{Model, Parameterization};
+pub use sources::Sources;
+pub use trainer::{Event, Score, Trainer};

@@ -1,0 +1,145 @@
+//! The pictures of a run: to train on, to mix in, to calibrate on, and to make choices on.
+
+use crate::config::{Config, Data};
+use crate::error::{Error, Result};
+use crate::model::Model;
+use data::{Batch, Damaged, Dataset, Loader, LoaderOptions, Order, Resize, Skipped, Split};
+use nn::{Normalization, Shape};
+
+/// Opened data. Held-out pictures are in none of the other sets.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// To train on.
+    pub train: Dataset,
+    /// To mix in, and to calibrate on.
+    pub second: Option<Dataset>,
+    /// To make choices on.
+    pub held_out: Dataset,
+    /// How bytes become inputs.
+    pub normalization: Normalization,
+    /// Pictures that could not be read and were left out.
+    pub skipped: Vec<Skipped>,
+    /// Near-duplicates of held-out pictures that were taken out of the training pictures.
+    pub twins: usize,
+}
+
+impl Sources {
+    /// Opens what the configuration names.
+    ///
+    /// # Errors
+    /// [`Error::Data`]; [`Error::Setting`] where nothing would remain to train on.
+    pub fn open(c: &Data) -> Result<Self> {
+        let options = |split| data::Options {
+            classes: (!c.labels.is_empty()).then(|| c.labels.clone()),
+            resize: c.size.map(|(height, width)| Resize { height, width, shorter: height.min(width) }),
+            damaged: if c.skip_damaged { Damaged::Skip } else { Damaged::Refuse },
+            split,
+            ..data::Options::default()
+        };
+        let npz = |path: &std::path::Path| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz"));
+        let splits = npz(&c.train);
+        let (mut train, mut skipped) = Dataset::open(&c.train, &data::Options { limit: c.limit, ..options(splits.then_some(Split::Train)) })?;
+        let mut second = None;
+        if let Some(path) = &c.second {
+            let (set, s) = Dataset::open(path, &data::Options { classes: Some(train.classes().to_vec()), ..options(npz(path).then_some(Split::Train)) })?;
+            skipped.extend(s);
+            second = Some(set);
+        }
+        let held_out = if splits && second.is_none() {
+            Dataset::open(&c.train, &options(Some(Split::Validation)))?.0
+        } else {
+            let from = second.as_ref().unwrap_or(&train);
+            if c.held_out == 0 || c.held_out >= from.len() {
+                return Err(Error::Setting {
+                    setting: "held_out",
+                    value: c.held_out.to_string(),
+                    remedy: format!("choices need some of the {} pictures, and training the others", from.len()),
+                });
+            }
+            let (kept, held_out) = from.split_at(from.len() - c.held_out)?;
+            match &mut second {
+                Some(s) => *s = kept,
+                None => train = kept,
+            }
+            held_out
+        };
+        let mut twins = 0;
+        if c.drop_twins {
+            let found = data::twins(&held_out, &train)?;
+            let indices: Vec<usize> = found.iter().flatten().map(|t| t.index).collect();
+            twins = indices.len();
+            train = train.without(&indices)?;
+        }
+        let normalization = match c.normalization.as_str() {
+            "imagenet" => nn::picture::imagenet_normalization(),
+            "measured" => second.as_ref().unwrap_or(&train).channel_statistics()?,
+            other => {
+                return Err(Error::Setting { setting: "normalization", value: other.into(), remedy: "imagenet, or measured".into() });
+            }
+        };
+        Ok(Self { train, second, held_out, normalization, skipped, twins })
+    }
+
+    /// Refuses a network that does not take these pictures or does not know these classes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::Classes`].
+    pub fn fit(&self, model: &Model) -> Result<()> {
+        let s = self.train.shape();
+        let had = Shape::image(s.channels, s.height, s.width);
+        if model.input_shape() != had {
+            return Err(Error::Shape { needed: model.input_shape().to_string(), had: had.to_string() });
+        }
+        let classes = self.train.classes().len();
+        if model.outputs() != classes {
+            return Err(Error::Classes { outputs: model.outputs(), classes });
+        }
+        Ok(())
+    }
+
+    /// Batches of one pass over the training pictures; the last, smaller one is left out.
+    #[must_use]
+    pub fn batches_a_pass(&self, batch: usize) -> usize {
+        (self.train.len() / batch).max(1)
+    }
+
+    /// At most so many pictures to calibrate on.
+    ///
+    /// # Errors
+    /// [`Error::Data`].
+    pub fn calibration(&self, pictures: usize) -> Result<Dataset> {
+        let from = self.second.as_ref().unwrap_or(&self.train);
+        // spread over the whole set: folders are sorted by class
+        let n = pictures.min(from.len());
+        let indices: Vec<usize> = (0..n).map(|i| i * from.len() / n).collect();
+        Ok(from.subset(&indices)?)
+    }
+
+    /// The pictures in their order, as they are.
+    ///
+    /// # Errors
+    /// [`Error::Data`].
+    pub fn plain(&self, set: &Dataset, batch: usize) -> Result<impl Iterator<Item = data::Result<Batch>> + use<>> {
+        let options = LoaderOptions { batch, order: Order::Sequential, normalization: self.normalization.clone(), ..LoaderOptions::default() };
+        Ok(Loader::new(set.clone(), options)?.epoch(0, 0))
+    }
+
+    /// The shuffled, augmented training pictures, with a share of each batch from the second data.
+    ///
+    /// # Errors
+    /// [`Error::Data`].
+    pub fn loader(&self, config: &Config, second: f32) -> Result<Loader> {
+        let options = LoaderOptions {
+            batch: config.batch,
+            seed: config.seed,
+            augmentation: config.data.augmentation.clone(),
+            normalization: self.normalization.clone(),
+            order: Order::Shuffled,
+            ..LoaderOptions::default()
+        };
+        Ok(match &self.second {
+            Some(s) if second > 0.0 => Loader::mixed(self.train.clone(), s.clone(), f64::from(second), options)?,
+            _ => Loader::new(self.train.clone(), options)?,
+        })
+    }
+}

@@ -1,0 +1,505 @@
+//! Runs: stages of training over epochs, with logs, checkpoints and an exact resume.
+
+use crate::activation::{Function, Unit};
+use crate::calibration::seen;
+use crate::checkpoint::{self, Position, Sums};
+use crate::config::{Config, Order, Stage, Target};
+use crate::error::{Error, Result};
+use crate::loss::argmax;
+use crate::model::Model;
+use crate::optimizer::Optimizer;
+use crate::pass::Mode;
+use crate::sources::Sources;
+use data::Dataset;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How a network does on pictures that it was not trained on; every guard is off.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Score {
+    /// Pictures classified rightly.
+    pub right: usize,
+    /// Pictures.
+    pub pictures: usize,
+    /// Values outside of their polynomial's domain.
+    pub outside: u64,
+    /// The class given to each picture.
+    pub classes: Vec<usize>,
+}
+
+impl Score {
+    /// Share of the pictures classified rightly.
+    #[must_use]
+    pub fn accuracy(&self) -> f64 {
+        self.right as f64 / self.pictures.max(1) as f64
+    }
+}
+
+/// What a run reports while it works.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A step of training.
+    Step {
+        /// The stage's name.
+        stage: &'a str,
+        /// Share of the whole run that is done.
+        done: f64,
+        /// Mean loss of the pass so far.
+        loss: f64,
+        /// Share of training pictures classified rightly in the pass so far.
+        accuracy: f64,
+        /// Seconds until the end, from the speed of this run so far.
+        remaining: f64,
+    },
+    /// A pass has ended.
+    Epoch {
+        /// The stage's name.
+        stage: &'a str,
+        /// The pass within the stage, from 1.
+        epoch: usize,
+        /// Mean loss.
+        loss: f64,
+        /// On the training pictures.
+        training: f64,
+        /// On the held-out pictures.
+        held_out: &'a Score,
+        /// Of all activations.
+        extremes: (f32, f32),
+    },
+    /// Something else that the user should know.
+    Note(String),
+}
+
+/// A run.
+pub struct Trainer<'a> {
+    config: &'a Config,
+    text: String,
+    folder: PathBuf,
+    /// The network in training.
+    pub model: Model,
+    teacher: Option<Model>,
+    sources: Sources,
+    optimizer: Optimizer,
+    position: Position,
+    /// Time between checkpoints within a pass.
+    pub every: Duration,
+    steps_of_this_process: u64,
+    began: Instant,
+}
+
+impl<'a> Trainer<'a> {
+    /// A run that begins, or goes on from the checkpoint in `folder`.
+    ///
+    /// # Errors
+    /// [`Error::Classes`], [`Error::Shape`] where network and data differ; [`Error::Configuration`] for a folder with another
+    /// configuration's checkpoint; [`Error::File`].
+    pub fn new(config: &'a Config, model: Model, teacher: Option<Model>, sources: Sources, folder: &Path) -> Result<Self> {
+        sources.fit(&model)?;
+        if let Some(t) = &teacher {
+            sources.fit(t)?;
+        }
+        std::fs::create_dir_all(folder).map_err(|source| Error::File { path: folder.display().to_string(), source })?;
+        let text = config.to_toml()?;
+        let mut trainer = Self {
+            config,
+            text,
+            folder: folder.into(),
+            model,
+            teacher,
+            sources,
+            optimizer: Optimizer::default(),
+            position: Position::default(),
+            every: Duration::from_secs(60),
+            steps_of_this_process: 0,
+            began: Instant::now(),
+        };
+        let path = trainer.checkpoint_path();
+        if path.exists() {
+            trainer.position = checkpoint::restore(&path, &mut trainer.model, &mut trainer.optimizer, &trainer.text)?;
+        } else {
+            checkpoint::write_whole(&folder.join("run.toml"), trainer.text.as_bytes())?;
+        }
+        Ok(trainer)
+    }
+
+    fn checkpoint_path(&self) -> PathBuf {
+        self.folder.join("checkpoint.safetensors")
+    }
+
+    fn best_path(&self) -> PathBuf {
+        self.folder.join("best.safetensors")
+    }
+
+    /// Where the run stands.
+    #[must_use]
+    pub fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// The data of the run.
+    #[must_use]
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    fn batches_of(&self, stage: &Stage) -> usize {
+        (stage.epochs * self.sources.batches_a_pass(self.config.batch) as f64).round() as usize
+    }
+
+    /// Trains to the end of the last stage. `report` is called after every step.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] when every step of a pass fails; what files and data bring.
+    pub fn run(&mut self, report: &mut dyn FnMut(&Event<'_>)) -> Result<()> {
+        self.began = Instant::now();
+        while let Some(stage) = self.config.stages.get(self.position.stage) {
+            self.stage(stage, report)?;
+            self.position = Position {
+                stage: self.position.stage + 1,
+                passes: self.position.passes,
+                log: std::mem::take(&mut self.position.log),
+                ranges: std::mem::take(&mut self.position.ranges),
+                ..Position::default()
+            };
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    fn save(&self) -> Result<()> {
+        checkpoint::save(&self.checkpoint_path(), &self.model, &self.optimizer, &self.position, &self.text)?;
+        let table = |name: &str, head: &str, rows: &[String]| {
+            let text = format!("{head}\n{}\n", rows.join("\n"));
+            checkpoint::write_whole(&self.folder.join(name), text.trim_end().as_bytes())
+        };
+        let head = "stage,epoch,steps,skipped,loss,range_loss,training_accuracy,held_out_accuracy,held_out_outside,low,high";
+        table("log.csv", head, &self.position.log)?;
+        table("ranges.csv", "stage,epoch,activation,low,high,quantile_low,quantile_high,domain_low,domain_high,outside", &self.position.ranges)
+    }
+
+    fn stage(&mut self, stage: &'a Stage, report: &mut dyn FnMut(&Event<'_>)) -> Result<()> {
+        let per_pass = self.sources.batches_a_pass(self.config.batch);
+        let total = self.batches_of(stage);
+        let begins = self.position.epoch == 0 && self.position.batch == 0;
+        self.model.range_loss = stage.range_loss;
+        if begins {
+            self.begin(stage, report)?;
+        }
+        loop {
+            let done = self.position.epoch * per_pass + self.position.batch;
+            if done >= total {
+                break;
+            }
+            let until = per_pass.min(total - self.position.epoch * per_pass);
+            self.pass(stage, until, total, report)?;
+            let better = self.end_of_pass(stage, report)?;
+            self.position.epoch += 1;
+            self.position.batch = 0;
+            self.position.passes += 1;
+            self.position.sums = Sums::default();
+            self.model.clear_ranges();
+            self.save()?;
+            if let (Some(patience), Some((_, at))) = (stage.patience, self.position.best) {
+                if better {
+                    checkpoint::save(&self.best_path(), &self.model, &self.optimizer, &self.position, &self.text)?;
+                } else if self.position.epoch > at + patience {
+                    report(&Event::Note(format!("stage {}: no better in {patience} passes, back to the best", stage.name)));
+                    break;
+                }
+            }
+        }
+        if stage.patience.is_some() && self.best_path().exists() {
+            let position = self.position.clone();
+            checkpoint::restore(&self.best_path(), &mut self.model, &mut self.optimizer, &self.text)?;
+            self.position = position;
+            std::fs::remove_file(self.best_path()).map_err(|source| Error::File { path: self.best_path().display().to_string(), source })?;
+        }
+        for u in self.model.units_mut() {
+            if let Function::Blend { .. } = u.function {
+                u.function = Function::Polynomial;
+            }
+        }
+        if stage.reestimate {
+            self.reestimate()?;
+        }
+        Ok(())
+    }
+
+    /// Measures ranges, substitutes, sets targets and guards.
+    fn begin(&mut self, stage: &Stage, report: &mut dyn FnMut(&Event<'_>)) -> Result<()> {
+        self.optimizer = Optimizer::default();
+        let units = self.model.units().count();
+        if let Some(how) = &stage.substitution {
+            if let crate::config::Degrees::Each(d) = &how.degree
+                && d.len() != units
+            {
+                return Err(Error::Setting {
+                    setting: "degree",
+                    value: format!("{} degrees", d.len()),
+                    remedy: format!("the network has {units} activations: give one degree for each, or one for all"),
+                });
+            }
+            let set = self.sources.calibration(how.pictures)?;
+            let batches = self.sources.plain(&set, self.config.batch)?;
+            self.model.calibrate(batches)?;
+            if !matches!(how.order, Order::OneByOne { .. }) {
+                self.model.substitute(0..units, how)?;
+            }
+            report(&Event::Note(format!("stage {}: calibrated on {} pictures", stage.name, set.len())));
+        }
+        for u in self.model.units_mut() {
+            u.guard = stage.guard;
+            set_target(u, stage.target);
+        }
+        self.model.forget_histograms();
+        self.model.clear_ranges();
+        for p in &mut self.model.parameters {
+            if p.kind == crate::parameter::Kind::Coefficient {
+                p.trainable = stage.coefficient_rate > 0.0;
+            }
+        }
+        Ok(())
+    }
+
+    /// What changes with the stage's progress.
+    fn advance(&mut self, stage: &Stage, progress: f64) -> Result<()> {
+        let Some(how) = &stage.substitution else {
+            return Ok(());
+        };
+        match how.order {
+            Order::All => {}
+            Order::Blend { share } => {
+                let ratio = if share > 0.0 { (progress / share).min(1.0) as f32 } else { 1.0 };
+                for u in self.model.units_mut().filter(|u| u.coefficients.is_some() && u.original.is_some()) {
+                    u.function = if ratio >= 1.0 { Function::Polynomial } else { Function::Blend { ratio } };
+                }
+            }
+            Order::OneByOne { share } => {
+                let units = self.model.units().count();
+                let due = if share > 0.0 { ((progress / share) * units as f64) as usize + 1 } else { units };
+                let due = due.min(units);
+                let first = self.model.units().position(|u| u.function == Function::Original);
+                if let Some(first) = first.filter(|&f| f < due) {
+                    let set = self.sources.calibration(how.pictures)?;
+                    let seen_before: Vec<_> = self.model.units().map(|u| u.seen).collect();
+                    self.model.calibrate(self.sources.plain(&set, self.config.batch)?)?;
+                    self.model.substitute(first..due, how)?;
+                    for (i, u) in self.model.units_mut().enumerate() {
+                        if (first..due).contains(&i) {
+                            set_target(u, stage.target);
+                        }
+                    }
+                    self.model.forget_histograms();
+                    for (u, seen) in self.model.units_mut().zip(seen_before) {
+                        u.seen = seen;
+                    }
+                    for p in &mut self.model.parameters {
+                        if p.kind == crate::parameter::Kind::Coefficient {
+                            p.trainable = stage.coefficient_rate > 0.0;
+                        }
+                    }
+                    // as in P1, the optimiser forgets what it learned with another network
+                    self.optimizer = Optimizer::default();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, stage: &'a Stage, until: usize, total: usize, report: &mut dyn FnMut(&Event<'_>)) -> Result<()> {
+        let per_pass = self.sources.batches_a_pass(self.config.batch);
+        let share = |progress: f64| if progress >= stage.second_from { stage.second_share } else { 0.0 };
+        let at = |batch: usize| (self.position.epoch * per_pass + batch) as f64 / total as f64;
+        // the mixture changes between passes, so that a pass is one deterministic sequence
+        let second = share(at(0));
+        let loader = self.sources.loader(self.config, second)?;
+        let mut saved = Instant::now();
+        let first = self.position.batch;
+        for batch in loader.epoch(self.position.passes, first).take(until - first) {
+            let batch = batch?;
+            let progress = (self.position.epoch * per_pass + self.position.batch) as f64 / total as f64;
+            self.advance(stage, progress)?;
+            self.step(stage, batch, progress)?;
+            self.position.batch += 1;
+            self.steps_of_this_process += 1;
+            let sums = self.position.sums;
+            if sums.steps >= 20 && sums.skipped == sums.steps {
+                return Err(Error::Diverged { what: format!("the loss of stage {}", stage.name), epoch: self.position.epoch, step: self.position.batch });
+            }
+            let (done, remaining) = self.progress();
+            report(&Event::Step {
+                stage: &stage.name,
+                done,
+                loss: sums.loss / sums.pictures.max(1) as f64,
+                accuracy: sums.right as f64 / sums.pictures.max(1) as f64,
+                remaining,
+            });
+            if saved.elapsed() >= self.every {
+                self.save()?;
+                saved = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    fn progress(&self) -> (f64, f64) {
+        let per_pass = self.sources.batches_a_pass(self.config.batch);
+        let all: usize = self.config.stages.iter().map(|s| self.batches_of(s)).sum();
+        let before: usize = self.config.stages[..self.position.stage].iter().map(|s| self.batches_of(s)).sum();
+        let done = before + self.position.epoch * per_pass + self.position.batch;
+        let a_step = self.began.elapsed().as_secs_f64() / self.steps_of_this_process.max(1) as f64;
+        (done as f64 / all.max(1) as f64, a_step * all.saturating_sub(done) as f64)
+    }
+
+    fn step(&mut self, stage: &Stage, batch: data::Batch, progress: f64) -> Result<()> {
+        let n = batch.labels.len();
+        let taught = match &mut self.teacher {
+            Some(t) => Some(t.forward(batch.images.clone(), n, Mode::Evaluate).to_vec()),
+            None => None,
+        };
+        let statistics: Vec<(Vec<f32>, Vec<f32>)> = self.model.statistics().map(|(_, m, v)| (m.to_vec(), v.to_vec())).collect();
+        self.model.clear_gradients();
+        let outputs = self.model.forward(batch.images, n, Mode::Train);
+        let outcome = stage.loss.evaluate(outputs, &batch.labels, taught.as_deref());
+        let finite = outcome.loss.is_finite();
+        let sums = &mut self.position.sums;
+        sums.steps += 1;
+        let mut stepped = None;
+        if finite {
+            let range_loss = self.model.backward(outcome.gradient);
+            let rate = stage.rate.at(progress);
+            stepped = self.optimizer.step(&mut self.model.parameters, stage.rule, rate, rate * stage.coefficient_rate, stage.clipping);
+            if stepped.is_some() {
+                sums.loss += outcome.loss * n as f64;
+                sums.range_loss += range_loss;
+                sums.right += outcome.right as u64;
+                sums.pictures += n as u64;
+            }
+        }
+        if stepped.is_none() {
+            sums.skipped += 1;
+            // a batch that overflows must not spoil the running statistics
+            for ((_, m, v), (mean, variance)) in self.model.statistics_mut().zip(statistics) {
+                (*m, *v) = (mean, variance);
+            }
+            return Ok(());
+        }
+        if let Target::Quantiles { margin } = stage.target {
+            for u in self.model.units_mut() {
+                if let Some((low, high)) = u.quantiles {
+                    let by = margin * (high - low);
+                    u.target = (low - by, high + by);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Logs a pass; whether the held-out accuracy is the stage's best.
+    fn end_of_pass(&mut self, stage: &Stage, report: &mut dyn FnMut(&Event<'_>)) -> Result<bool> {
+        let extremes = self.model.units().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), u| (a.min(u.seen.low), b.max(u.seen.high)));
+        let epoch = self.position.epoch + 1;
+        let number = |v: Option<f32>| v.map_or_else(String::new, |v| format!("{v:.4}"));
+        for u in self.model.units() {
+            let row = format!(
+                "{},{epoch},{},{:.4},{:.4},{},{},{:.4},{:.4},{}",
+                stage.name,
+                u.name,
+                u.seen.low,
+                u.seen.high,
+                number(u.quantiles.map(|q| q.0)),
+                number(u.quantiles.map(|q| q.1)),
+                u.domain.0,
+                u.domain.1,
+                u.seen.outside
+            );
+            self.position.ranges.push(row);
+        }
+        let held_out = self.sources.held_out.clone();
+        let score = self.score(&held_out)?;
+        let sums = self.position.sums;
+        let mean = |v: f64, n: u64| v / n.max(1) as f64;
+        let (loss, training) = (mean(sums.loss, sums.pictures), mean(sums.right as f64, sums.pictures));
+        self.position.log.push(format!(
+            "{},{epoch},{},{},{loss:.5},{:.5},{training:.4},{:.4},{},{:.3},{:.3}",
+            stage.name,
+            sums.steps,
+            sums.skipped,
+            mean(sums.range_loss, sums.steps),
+            score.accuracy(),
+            score.outside,
+            extremes.0,
+            extremes.1
+        ));
+        report(&Event::Epoch { stage: &stage.name, epoch, loss, training, held_out: &score, extremes });
+        let better = self.position.best.is_none_or(|(b, _)| score.accuracy() > b);
+        if better {
+            self.position.best = Some((score.accuracy(), epoch));
+        }
+        Ok(better)
+    }
+
+    /// How the network does on these pictures: running statistics, no guard, nothing learned.
+    ///
+    /// # Errors
+    /// What the data bring.
+    pub fn score(&mut self, set: &Dataset) -> Result<Score> {
+        score(&mut self.model, &self.sources, set, self.config.batch)
+    }
+
+    /// Measures the normalisations' statistics on the second training data (the first where there are none): equal weights for all
+    /// batches, nothing else changes.
+    fn reestimate(&mut self) -> Result<()> {
+        let set = self.sources.calibration(usize::MAX)?;
+        let momentum = self.model.momentum;
+        for (k, batch) in self.sources.plain(&set, self.config.batch)?.enumerate() {
+            let batch = batch?;
+            let n = batch.labels.len();
+            if n < self.config.batch {
+                continue;
+            }
+            self.model.momentum = 1.0 / (k + 1) as f32;
+            self.model.forward(batch.images, n, Mode::Train);
+        }
+        self.model.momentum = momentum;
+        self.model.clear_ranges();
+        Ok(())
+    }
+}
+
+fn set_target(u: &mut Unit, target: Target) {
+    u.target = match target {
+        Target::Fixed { low, high } => (low, high),
+        Target::Domain if u.coefficients.is_some() => u.domain,
+        Target::Seen => seen(u).unwrap_or(u.target),
+        _ => u.target,
+    };
+}
+
+/// How a model does on pictures.
+///
+/// # Errors
+/// What the data bring.
+pub fn score(model: &mut Model, sources: &Sources, set: &Dataset, batch: usize) -> Result<Score> {
+    let before: Vec<_> = model.units().map(|u| u.seen).collect();
+    model.clear_ranges();
+    let mut score = Score { right: 0, pictures: 0, outside: 0, classes: Vec::new() };
+    for batch in sources.plain(set, batch)? {
+        let batch = batch?;
+        let n = batch.labels.len();
+        let outputs = model.forward(batch.images, n, Mode::Evaluate);
+        let classes = outputs.len() / n;
+        for (row, &label) in outputs.chunks_exact(classes).zip(&batch.labels) {
+            let class = argmax(row);
+            score.right += usize::from(class == label);
+            score.classes.push(class);
+        }
+        score.pictures += n;
+    }
+    score.outside = model.units().map(|u| u.seen.outside).sum();
+    for (u, seen) in model.units_mut().zip(before) {
+        u.seen = seen;
+    }
+    Ok(score)
+}
