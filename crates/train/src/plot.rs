@@ -3,6 +3,9 @@
 //! Made for print: every series has its own marker and dash besides its colour, and the command that made the chart stands below it.
 //! The same figure gives the same bytes.
 
+mod ruler;
+
+use ruler::Ruler;
 use std::fmt::Write as _;
 
 /// How an axis runs.
@@ -122,98 +125,6 @@ const TOP: f64 = 58.0;
 const GAP: f64 = 16.0;
 const LEGEND_ROW: f64 = 18.0;
 
-/// From values to places, with ticks.
-struct Ruler {
-    scale: Scale,
-    low: f64,
-    high: f64,
-    ticks: Vec<f64>,
-}
-
-impl Ruler {
-    fn new(scale: Scale, values: impl Iterator<Item = f64>) -> Self {
-        let (mut low, mut high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
-            (l.min(v), h.max(v))
-        });
-        let ticks = match scale {
-            Scale::Linear => {
-                if low == high {
-                    (low, high) = (low - 0.5, high + 0.5);
-                }
-                let rough = (high - low) / 5.0;
-                let power = 10f64.powf(rough.log10().floor());
-                let step = [1.0, 2.0, 5.0, 10.0]
-                    .map(|s| s * power)
-                    .into_iter()
-                    .find(|s| *s >= rough * 0.999)
-                    .unwrap_or(10.0 * power);
-                let first = (low / step).floor();
-                let last = (high / step).ceil();
-                (low, high) = (first * step, last * step);
-                (0..=(last - first) as usize)
-                    .map(|i| (first + i as f64) * step)
-                    .collect()
-            }
-            Scale::Log => {
-                (low, high) = (low / 1.3, high * 1.3);
-                let decades = (high / low).log10();
-                let factors: &[f64] = if decades < 3.0 {
-                    &[1.0, 2.0, 5.0]
-                } else {
-                    &[1.0]
-                };
-                let skip = if decades > 9.0 { 2 } else { 1 };
-                (low.log10().floor() as i32..=high.log10().ceil() as i32)
-                    .filter(|e| e % skip == 0)
-                    .flat_map(|e| factors.iter().map(move |f| f * 10f64.powi(e)))
-                    .filter(|t| low <= *t && *t <= high)
-                    .collect()
-            }
-        };
-        Self {
-            scale,
-            low,
-            high,
-            ticks,
-        }
-    }
-    /// 0 at the low end, 1 at the high end.
-    fn place(&self, v: f64) -> f64 {
-        match self.scale {
-            Scale::Linear => (v - self.low) / (self.high - self.low),
-            Scale::Log => (v / self.low).ln() / (self.high / self.low).ln(),
-        }
-    }
-    fn text(v: f64) -> String {
-        if v == 0.0 {
-            return "0".into();
-        }
-        let exponent = v.abs().log10().floor() as i32;
-        if !(-3..5).contains(&exponent) {
-            let digits: String = exponent
-                .to_string()
-                .chars()
-                .map(|c| match c {
-                    '-' => '⁻',
-                    '1' => '¹',
-                    '2' => '²',
-                    '3' => '³',
-                    c => char::from_u32(0x2070 + c as u32 - '0' as u32).unwrap_or(c),
-                })
-                .collect();
-            let mantissa = v / 10f64.powi(exponent);
-            return if (mantissa - 1.0).abs() < 1e-9 {
-                format!("10{digits}")
-            } else {
-                format!("{}·10{digits}", (1e3 * mantissa).round() / 1e3)
-            };
-        }
-        // what a tick is short of its decimals is rounding of its own arithmetic
-        let unit = 10f64.powi(3 - exponent);
-        format!("{}", (v * unit).round() / unit)
-    }
-}
-
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
@@ -256,7 +167,7 @@ impl Figure {
         let y = Ruler::new(self.y.scale, points().map(|p| p.y));
         let each = if self.panels.len() == 1 { 520.0 } else { 290.0 };
         let width = LEFT + self.panels.len() as f64 * (each + GAP) + 8.0;
-        let columns = 3.min(names.len());
+        let columns = (if self.panels.len() == 1 { 3 } else { 5 }).min(names.len());
         let legend = TOP + HEIGHT + 52.0;
         let bottom = legend + names.len().div_ceil(columns) as f64 * LEGEND_ROW + 10.0;
         let mut svg = String::new();
@@ -339,6 +250,12 @@ impl Figure {
                 "text-anchor=\"middle\"",
                 &self.x.label,
             );
+            let markers: Vec<(f64, f64)> = panel
+                .series
+                .iter()
+                .flat_map(|s| s.points.iter().map(at))
+                .collect();
+            // (left, baseline, width) of labels that are written
             let mut labels: Vec<(f64, f64, f64)> = Vec::new();
             for s in &panel.series {
                 let style = names.iter().position(|n| *n == s.name).unwrap_or(0);
@@ -354,11 +271,32 @@ impl Figure {
                     let (px, py) = at(p);
                     marker(out, style, px, py);
                     let long = 5.5 * p.label.chars().count() as f64;
-                    let (lx, ly) = (px + 6.0, py - 4.0);
-                    let clear = |l: &(f64, f64, f64)| {
-                        (l.1 - ly).abs() > 9.0 || lx > l.0 + l.2 || l.0 > lx + long
+                    let clear = |&(lx, ly): &(f64, f64)| {
+                        let inside = left < lx
+                            && lx + long < left + each
+                            && TOP + 8.0 < ly
+                            && ly < TOP + HEIGHT - 2.0;
+                        inside
+                            && markers.iter().all(|&(mx, my)| {
+                                mx < lx - 3.5
+                                    || mx > lx + long + 3.5
+                                    || my < ly - 10.5
+                                    || my > ly + 3.5
+                            })
+                            && labels.iter().all(|l| {
+                                (l.1 - ly).abs() > 9.0 || lx > l.0 + l.2 || l.0 > lx + long
+                            })
                     };
-                    if !p.label.is_empty() && lx + long < left + each && labels.iter().all(clear) {
+                    let places = [
+                        (px + 6.0, py - 4.0),
+                        (px + 7.0, py + 4.0),
+                        (px + 5.0, py + 11.0),
+                        (px - 5.0 - long, py - 4.0),
+                        (px - 6.0 - long, py + 8.0),
+                    ];
+                    if !p.label.is_empty()
+                        && let Some((lx, ly)) = places.into_iter().find(clear)
+                    {
                         let rest = format!("font-size=\"9\" fill=\"{}\"", colour(style));
                         text(out, lx, ly, &rest, &p.label);
                         labels.push((lx, ly, long));
@@ -442,27 +380,6 @@ mod tests {
                 }],
             }],
         }
-    }
-
-    #[test]
-    fn ticks_are_round_and_cover_the_values() {
-        let linear = Ruler::new(Scale::Linear, [0.13, 0.97].into_iter());
-        assert_eq!(linear.ticks.len(), 6);
-        assert_eq!(Ruler::text(linear.ticks[3]), "0.6");
-        assert!(linear.low <= 0.13 && linear.high >= 0.97);
-        let log = Ruler::new(Scale::Log, [2e-6, 3.0].into_iter());
-        assert_eq!(log.ticks.len(), 6);
-        assert!(
-            (log.place(1e-3) - log.place(1e-4) - (log.place(1.0) - log.place(0.1))).abs() < 1e-12
-        );
-        let short = Ruler::new(Scale::Log, [3.0, 40.0].into_iter());
-        let texts: Vec<String> = short.ticks.iter().map(|&t| Ruler::text(t)).collect();
-        assert_eq!(texts, ["5", "10", "20", "50"]);
-        assert_eq!(Ruler::text(1e-12), "10⁻¹²");
-        assert_eq!(Ruler::text(2.5e6), "2.5·10⁶");
-        assert_eq!(Ruler::text(0.0), "0");
-        // a single value has a place too
-        assert!((Ruler::new(Scale::Linear, [2.0].into_iter()).place(2.0) - 0.5).abs() < 1e-9);
     }
 
     #[test]
