@@ -29,6 +29,14 @@ impl Activation {
         Self::Tanh,
     ];
 
+    /// The one of this name, in any case; `swish` is SiLU.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        let name = if name == "swish" { "silu" } else { &name };
+        Self::ALL.into_iter().find(|a| a.name() == name)
+    }
+
     /// The function's value at `x`.
     #[must_use]
     pub fn value(self, x: f64) -> f64 {

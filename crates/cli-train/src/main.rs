@@ -1,0 +1,58 @@
+//! `polyveil-train`: trains networks, makes them polynomial, and studies what that costs. Started by `polyveil train` and `polyveil adapt`.
+
+mod run;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Any error becomes one line on stderr and exit code 1.
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Train networks, and make trained networks polynomial.
+#[derive(Parser, Debug)]
+#[command(name = "polyveil-train", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Threads to compute with [default: all cores]. The result does not depend on it.
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Train a network as a configuration says; goes on where it was stopped.
+    #[command(
+        after_long_help = "Example:\n  polyveil train --config run.toml -o runs/first\n\nThe folder gets run.toml (every setting), log.csv, ranges.csv, checkpoint.safetensors and, at the end, network.pvm. Started again\nwith the same folder, the run goes on from its checkpoint and ends with the same weights as if it had not been stopped."
+    )]
+    Train(run::TrainArgs),
+    /// Make a trained network polynomial and train it back.
+    #[command(
+        after_long_help = "Example:\n  polyveil adapt resnet20.silu.model --activation silu --train train_jpeg.tar.gz --second train_lossless.bin \\\n      --degree 4 --epochs 8 -o runs/degree4\n\nThe original network teaches the polynomial one. The folder's run.toml holds the schedule that was chosen: change it and start\n`polyveil train --config` for another."
+    )]
+    Adapt(run::AdaptArgs),
+    /// Accuracy of networks on labelled pictures, in f64 and without any guard: each against the first, paired.
+    Score(run::ScoreArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Some(threads) = cli.threads
+        && let Err(e) = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()
+    {
+        eprintln!("polyveil-train: --threads {threads}: {e}");
+        return ExitCode::FAILURE;
+    }
+    let done = match &cli.command {
+        Command::Train(a) => run::train(a),
+        Command::Adapt(a) => run::adapt(a),
+        Command::Score(a) => run::score(a),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("polyveil-train: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! `train`, `adapt` and `score`.
+
+use crate::Result;
+use clap::Args;
+use nn::format::artefact;
+use nn::{Metadata, Tensor};
+use rayon::prelude::*;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use train::config::{Config, Data, Degrees, Network, Order, Stage, Substitution, Target};
+use train::{Event, Sources, Trainer};
+
+/// Options of `train`.
+#[derive(Args, Debug)]
+pub(crate) struct TrainArgs {
+    /// What to train: TOML.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The run's folder.
+    #[arg(short, long, value_name = "FOLDER")]
+    output: PathBuf,
+}
+
+/// Options of `adapt`.
+#[derive(Args, Debug)]
+pub(crate) struct AdaptArgs {
+    /// The trained network: a state dict, ONNX, safetensors or .pvm.
+    model: PathBuf,
+    /// Its activation, where its file does not say.
+    #[arg(long, value_name = "NAME")]
+    activation: Option<String>,
+    /// Pictures to train on.
+    #[arg(long, value_name = "DATA")]
+    train: PathBuf,
+    /// More pictures, mixed in towards the end; they calibrate, too.
+    #[arg(long, value_name = "DATA")]
+    second: Option<PathBuf>,
+    /// So many pictures are held out for choices.
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    held_out: usize,
+    /// Take near-duplicates of held-out pictures out of the training pictures.
+    #[arg(long)]
+    drop_twins: bool,
+    /// Degree of the polynomials.
+    #[arg(long, default_value_t = 4, value_name = "D")]
+    degree: usize,
+    /// Passes over the training pictures.
+    #[arg(long, value_name = "N")]
+    epochs: Option<f64>,
+    /// The largest learning rate.
+    #[arg(long, value_name = "R")]
+    rate: Option<f32>,
+    /// Class labels, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    labels: Vec<String>,
+    /// Decides order and augmentation.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
+    /// The run's folder.
+    #[arg(short, long, value_name = "FOLDER")]
+    output: PathBuf,
+}
+
+/// Options of `score`.
+#[derive(Args, Debug)]
+pub(crate) struct ScoreArgs {
+    /// Networks; the others are compared with the first.
+    #[arg(required = true, num_args = 1..)]
+    models: Vec<PathBuf>,
+    /// Activation of networks whose files do not say.
+    #[arg(long, value_name = "NAME")]
+    activation: Option<String>,
+    /// Labelled pictures.
+    #[arg(long, value_name = "DATA")]
+    data: PathBuf,
+    /// One JSON object on stdout instead of lines.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn train(a: &TrainArgs) -> Result<()> {
+    let config = Config::load(&a.config)?;
+    execute(&config, &a.output)
+}
+
+pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
+    let network = Network::File { path: a.model.clone(), activation: a.activation.clone() };
+    let config = Config {
+        seed: a.seed,
+        batch: 64,
+        network: network.clone(),
+        teacher: Some(network),
+        data: Data {
+            train: a.train.clone(),
+            second: a.second.clone(),
+            held_out: a.held_out,
+            drop_twins: a.drop_twins,
+            limit: None,
+            labels: a.labels.clone(),
+            normalization: "imagenet".into(),
+            size: None,
+            skip_damaged: false,
+            augmentation: data::Augmentation { flip: true, crop_padding: 4, ..data::Augmentation::default() },
+        },
+        stages: schedule(a.degree, a.epochs, a.rate, a.second.is_some()),
+    };
+    execute(&config, &a.output)
+}
+
+/// The default schedule: higher degrees are nearer to the original and need less training.
+fn schedule(degree: usize, epochs: Option<f64>, rate: Option<f32>, second: bool) -> Vec<Stage> {
+    use train::optimizer::{Clipping, Rate};
+    let (default_epochs, default_rate, blend) = match degree {
+        0..=3 => (15.0, 0.05, 0.4),
+        4..=8 => (8.0, 0.03, 0.3),
+        _ => (3.0, 0.005, 0.0),
+    };
+    let trainable = degree <= 8;
+    vec![Stage {
+        name: format!("degree-{degree}"),
+        epochs: epochs.unwrap_or(default_epochs),
+        rate: Rate { peak: rate.unwrap_or(default_rate), warm_up: 0.05, last: 0.0 },
+        coefficient_rate: if trainable { 0.1 } else { 0.0 },
+        clipping: Clipping::Norm { limit: 1.0 },
+        range_loss: train::activation::RangeLoss::Boundary { weight: 0.01, edge: 0.8 },
+        target: Target::Domain,
+        substitution: Some(Substitution {
+            degree: Degrees::One(degree),
+            order: if blend > 0.0 { Order::Blend { share: blend } } else { Order::All },
+            margin: 0.1,
+            floor: 0.02,
+            pictures: 2000,
+        }),
+        guard: Some(0.1),
+        second_share: if second { 0.25 } else { 0.0 },
+        second_from: 0.6,
+        reestimate: true,
+        ..Stage::default()
+    }]
+}
+
+fn execute(config: &Config, folder: &Path) -> Result<()> {
+    let sources = Sources::open(&config.data)?;
+    let shape = sources.train.shape();
+    let input = (shape.height, shape.width, shape.channels);
+    let classes = sources.train.classes().len();
+    let (model, metadata) = train::networks::model(&config.network, input, classes, config.seed)?;
+    let teacher = config
+        .teacher
+        .as_ref()
+        .map(|t| train::networks::model(t, input, classes, config.seed))
+        .transpose()?
+        .map(|(t, _)| t);
+    eprintln!(
+        "{} pictures to train on{}, {} held out for choices; {} parameters{}",
+        sources.train.len(),
+        sources.second.as_ref().map_or_else(String::new, |s| format!(" and {} to mix in", s.len())),
+        sources.held_out.len(),
+        model.parameters.iter().map(|p| p.values.len()).sum::<usize>(),
+        if sources.twins > 0 { format!("; {} near-duplicates of held-out pictures left out", sources.twins) } else { String::new() }
+    );
+    for s in &sources.skipped {
+        eprintln!("left out {}: {}", s.picture, s.reason);
+    }
+    let mut trainer = Trainer::new(config, model, teacher, sources, folder)?;
+    let mut lines = Lines::default();
+    trainer.run(&mut |e| lines.show(e))?;
+    finish(config, folder, &mut trainer, metadata)
+}
+
+/// Measures, exports, and says what came out.
+fn finish(config: &Config, folder: &Path, trainer: &mut Trainer<'_>, mut metadata: Metadata) -> Result<()> {
+    let sources = trainer.sources().clone();
+    let polynomial = trainer.model.units().any(|u| u.coefficients.is_some());
+    if polynomial {
+        let seen = train::export::measure_intervals(&mut trainer.model, &sources, config.batch, 0.125)?;
+        eprintln!("intervals measured on {seen} pictures and their mirror images, widened by an eighth of their width on each side");
+    }
+    let held_out = trainer.score(&sources.held_out)?;
+    if metadata.name.is_empty() {
+        metadata.name = folder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into());
+    }
+    metadata.labels = sources.train.classes().to_vec();
+    metadata.normalization = Some(sources.normalization.clone());
+    metadata.provenance.push(format!("polyveil-train {}", env!("CARGO_PKG_VERSION")));
+    let text = config.to_toml()?;
+    metadata.training = Some(train::export::record(config, &text, &sources, &held_out, &trainer.position().log));
+    let path = folder.join("network.pvm");
+    let bytes = match train::export::polynomial(&trainer.model, &sources, metadata.clone())? {
+        Some(graph) => artefact::to_bytes(&graph)?,
+        None => artefact::graph_to_bytes(&trainer.model.to_graph()?, &metadata)?,
+    };
+    train::checkpoint::write_whole(&path, &bytes)?;
+    eprintln!(
+        "{}: {} of {} held-out pictures right ({:.1} %), {} values outside of their intervals",
+        path.display(),
+        held_out.right,
+        held_out.pictures,
+        100.0 * held_out.accuracy(),
+        held_out.outside
+    );
+    Ok(())
+}
+
+/// Progress on stderr: one line that changes on a terminal, lines otherwise.
+#[derive(Default)]
+struct Lines {
+    last: Option<Instant>,
+}
+
+impl Lines {
+    fn show(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Step { stage, done, loss, accuracy, remaining } => {
+                let terminal = std::io::stderr().is_terminal();
+                let pause = Duration::from_secs_f64(if terminal { 0.5 } else { 60.0 });
+                if self.last.is_some_and(|l| l.elapsed() < pause) {
+                    return;
+                }
+                self.last = Some(Instant::now());
+                let text = format!("{stage}: {:5.1} % of the run, loss {loss:.4}, {:.1} % right, {} to go", 100.0 * done, 100.0 * accuracy, clock(*remaining));
+                if terminal {
+                    eprint!("\r{text}\x1b[K");
+                    let _ = std::io::stderr().flush();
+                } else {
+                    eprintln!("{text}");
+                }
+            }
+            Event::Epoch { stage, epoch, loss, training, held_out, extremes } => {
+                if std::io::stderr().is_terminal() {
+                    eprint!("\r\x1b[K");
+                }
+                eprintln!(
+                    "{stage}, pass {epoch}: loss {loss:.4}, {:.1} % right in training, {:.1} % on held-out pictures ({} values outside), inputs of activations in [{:.2}, {:.2}]",
+                    100.0 * training,
+                    100.0 * held_out.accuracy(),
+                    held_out.outside,
+                    extremes.0,
+                    extremes.1
+                );
+            }
+            Event::Note(text) => eprintln!("{text}"),
+            _ => {}
+        }
+    }
+}
+
+/// Seconds as people say them.
+fn clock(seconds: f64) -> String {
+    let s = seconds.round() as u64;
+    match s {
+        0..=99 => format!("{s} s"),
+        100..=5999 => format!("{} min", s.div_ceil(60)),
+        _ => format!("{:.1} h", seconds / 3600.0),
+    }
+}
+
+pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
+    let (set, _) = data::Dataset::open(&a.data, &data::Options::default())?;
+    let mut first: Option<Vec<bool>> = None;
+    let mut rows = Vec::new();
+    for path in &a.models {
+        let activation = a.activation.as_deref().and_then(approx::Activation::named);
+        let (graph, metadata) = nn::format::load(path, activation).map_err(|e| format!("{}: {e}", path.display()))?;
+        let normalization = metadata.normalization.unwrap_or_else(nn::picture::imagenet_normalization);
+        let shape = graph.input().shape();
+        let results: Vec<(bool, u64)> = (0..set.len())
+            .into_par_iter()
+            .map(|i| -> Result<(bool, u64)> {
+                let input = picture(&set, i, &normalization, shape)?;
+                let e = graph.evaluate(&input)?;
+                Ok((e.output.argmax() == set.label(i), e.outside.iter().map(|o| o.count as u64).sum()))
+            })
+            .collect::<Result<_>>()?;
+        let right: Vec<bool> = results.iter().map(|r| r.0).collect();
+        let outside: u64 = results.iter().map(|r| r.1).sum();
+        let pictures = results.iter().filter(|r| r.1 > 0).count();
+        let count = right.iter().filter(|&&r| r).count();
+        let (low, high) = wilson(count, right.len());
+        let paired = first.as_ref().map(|f| {
+            let gained = right.iter().zip(f).filter(|&(&r, &f)| r && !f).count();
+            let lost = right.iter().zip(f).filter(|&(&r, &f)| !r && f).count();
+            (gained, lost)
+        });
+        if a.json {
+            rows.push(serde_json::json!({
+                "model": path.display().to_string(), "right": count, "pictures": right.len(), "interval_95": [low, high],
+                "gained": paired.map(|p| p.0), "lost": paired.map(|p| p.1),
+                "values_outside": outside, "pictures_outside": pictures,
+            }));
+        } else {
+            let pair = paired.map_or_else(String::new, |(g, l)| {
+                let (low, high) = paired_interval(g, l, right.len());
+                format!(", {g} gained and {l} lost against the first: {:+.1} points [{:+.1}, {:+.1}]", 100.0 * (g as f64 - l as f64) / right.len() as f64, low, high)
+            });
+            println!(
+                "{}: {count} of {} right, {:.1} % [{low:.1}, {high:.1}]{pair}; {outside} values outside intervals, in {pictures} pictures",
+                path.display(),
+                right.len(),
+                100.0 * count as f64 / right.len() as f64
+            );
+        }
+        first.get_or_insert(right);
+    }
+    if a.json {
+        println!("{}", serde_json::Value::from(rows));
+    }
+    Ok(())
+}
+
+fn picture(set: &data::Dataset, i: usize, n: &nn::Normalization, shape: nn::Shape) -> Result<Tensor> {
+    let pixels = set.pixels(i)?;
+    let s = set.shape();
+    let mut values = vec![0.0; pixels.len()];
+    for (k, &v) in pixels.iter().enumerate() {
+        let (pixel, channel) = (k / s.channels, k % s.channels);
+        values[channel * s.height * s.width + pixel] = (f64::from(v) / 255.0 - n.mean[channel]) / n.deviation[channel];
+    }
+    Ok(Tensor::new(shape, values)?)
+}
+
+/// Wilson's 95 % interval of a share, in per cent.
+fn wilson(right: usize, of: usize) -> (f64, f64) {
+    let (n, z) = (of.max(1) as f64, 1.96);
+    let p = right as f64 / n;
+    let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
+    let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    (100.0 * (centre - half), 100.0 * (centre + half))
+}
+
+/// The 95 % interval of a paired difference of shares, in points (normal approximation).
+fn paired_interval(gained: usize, lost: usize, of: usize) -> (f64, f64) {
+    let (g, l, n) = (gained as f64, lost as f64, of.max(1) as f64);
+    let d = (g - l) / n;
+    let half = 1.96 * ((g + l - (g - l).powi(2) / n).max(0.0)).sqrt() / n;
+    (100.0 * (d - half), 100.0 * (d + half))
+}
+

@@ -1,0 +1,109 @@
+//! From a trained model to an artefact: intervals measured, ranges calibrated, the run's record inside.
+
+use crate::config::Config;
+use crate::error::Result;
+use crate::model::Model;
+use crate::pass::Mode;
+use crate::sources::Sources;
+use crate::trainer::Score;
+use nn::{Metadata, PolyGraph, Tensor};
+use rayon::prelude::*;
+
+/// Pictures on which the f64 oracle measures every node's range.
+const RANGED: usize = 500;
+
+/// Declares the polynomials' intervals from what they see on all training pictures that calibrate (the second data where there are any)
+/// and the held-out ones, as they are and mirrored, widened by `margin` times their width at each end. Gives back how many pictures
+/// were seen.
+///
+/// # Errors
+/// What the data bring; [`crate::Error::Fit`].
+pub fn measure_intervals(model: &mut Model, sources: &Sources, batch: usize, margin: f32) -> Result<usize> {
+    let set = sources.calibration(usize::MAX)?;
+    model.clear_ranges();
+    let mut seen = 0;
+    for set in [&set, &sources.held_out] {
+        for batch in sources.plain(set, batch)? {
+            let batch = batch?;
+            let n = batch.labels.len();
+            let shape = set.shape();
+            let mirrored = mirrored(&batch.images, shape.width, shape.channels);
+            model.forward(batch.images, n, Mode::Evaluate);
+            model.forward(mirrored, n, Mode::Evaluate);
+            seen += n;
+        }
+    }
+    model.redeclare_domains(margin)?;
+    model.clear_ranges();
+    Ok(seen)
+}
+
+fn mirrored(images: &[f32], width: usize, channels: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(images.len());
+    for row in images.chunks_exact(width * channels) {
+        for pixel in row.chunks_exact(channels).rev() {
+            out.extend_from_slice(pixel);
+        }
+    }
+    out
+}
+
+/// What the run tells whoever gets the network.
+#[must_use]
+pub fn record(config: &Config, text: &str, sources: &Sources, held_out: &Score, log: &[String]) -> serde_json::Value {
+    serde_json::json!({
+        "program": concat!("polyveil-train ", env!("CARGO_PKG_VERSION")),
+        "configuration": text,
+        "configuration_digest": blake3::hash(text.as_bytes()).to_hex().to_string(),
+        "seed": config.seed,
+        "pictures": {
+            "train": sources.train.len(),
+            "second": sources.second.as_ref().map(data::Dataset::len),
+            "held_out": sources.held_out.len(),
+            "twins_left_out": sources.twins,
+        },
+        "held_out": {
+            "right": held_out.right,
+            "pictures": held_out.pictures,
+            "values_outside_intervals": held_out.outside,
+        },
+        "log": log,
+    })
+}
+
+/// The polynomial network with calibrated ranges, or None while some activation is no polynomial.
+///
+/// # Errors
+/// [`crate::Error::Network`].
+pub fn polynomial(model: &Model, sources: &Sources, metadata: Metadata) -> Result<Option<PolyGraph>> {
+    let graph = model.to_graph()?;
+    if graph.activations().next().is_some() {
+        return Ok(None);
+    }
+    let graph = PolyGraph::try_from(graph)?;
+    let set = sources.calibration(RANGED)?;
+    let inputs: Vec<nn::Result<Tensor>> = (0..set.len())
+        .map(|i| tensor(&set, i, sources, graph.input_shape()))
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .map(Ok)
+        .collect();
+    let calibration = nn::calibrate::calibrate(graph.network(), inputs.into_par_iter())?;
+    Ok(Some(graph.with_ranges(calibration.ranges)?.with_metadata(metadata)?))
+}
+
+/// One picture as the oracle's input.
+///
+/// # Errors
+/// [`crate::Error::Data`], [`crate::Error::Network`].
+pub fn tensor(set: &data::Dataset, i: usize, sources: &Sources, shape: nn::Shape) -> Result<Tensor> {
+    let (h, w, c) = crate::model::hwc(shape);
+    let pixels = set.pixels(i)?;
+    let n = &sources.normalization;
+    let mut values = vec![0.0; pixels.len()];
+    for (k, &v) in pixels.iter().enumerate() {
+        let (pixel, channel) = (k / c, k % c);
+        values[channel * h * w + pixel] = (f64::from(v) / 255.0 - n.mean[channel]) / n.deviation[channel];
+    }
+    Ok(Tensor::new(shape, values)?)
+}

@@ -1,0 +1,51 @@
+//! Networks that a configuration names.
+
+use crate::config;
+use crate::error::{Error, Result};
+use crate::model::{Model, Parameterization};
+use approx::Activation;
+use nn::{Graph, Metadata};
+
+fn activation(name: &str) -> Result<Activation> {
+    Activation::named(name).ok_or_else(|| Error::Setting {
+        setting: "activation",
+        value: name.into(),
+        remedy: "known are relu, silu, gelu, sigmoid, tanh".into(),
+    })
+}
+
+/// The graph that a configuration names, for inputs of this size and so many classes, and how its convolutions are parameterised.
+///
+/// # Errors
+/// [`Error::Network`] for a file that can't be read, [`Error::Setting`] for unknown names.
+pub fn graph(
+    network: &config::Network,
+    (height, width, channels): (usize, usize, usize),
+    classes: usize,
+    seed: u64,
+) -> Result<(Graph, Metadata, Parameterization)> {
+    let new = |graph: Graph, parameterization| Ok((graph, Metadata::default(), parameterization));
+    let plain = Parameterization::Plain;
+    let _ = (height, width, channels, classes, seed);
+    match network {
+        config::Network::File { path, activation: name } => {
+            let name = name.as_deref().map(activation).transpose()?;
+            let (graph, metadata) = nn::format::load(path, name)?;
+            Ok((graph, metadata, plain))
+        }
+        _ => new(todo_architecture()?, plain),
+    }
+}
+
+fn todo_architecture() -> Result<Graph> {
+    Err(Error::Setting { setting: "network", value: "resnet".into(), remedy: "not merged yet".into() })
+}
+
+/// The model that a configuration names.
+///
+/// # Errors
+/// As [`graph`]; [`Error::Unsupported`].
+pub fn model(network: &config::Network, input: (usize, usize, usize), classes: usize, seed: u64) -> Result<(Model, Metadata)> {
+    let (graph, metadata, parameterization) = graph(network, input, classes, seed)?;
+    Ok((Model::new(graph, parameterization)?, metadata))
+}
