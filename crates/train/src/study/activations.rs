@@ -339,10 +339,9 @@ pub fn markdown(rows: &[Row]) -> String {
                 .filter_map(|&f| find(f, Method::Minimax))
                 .map(|r| r.cost)
                 .collect();
-            let dearest =
-                costs
-                    .iter()
-                    .fold(row.cost, |d, c| if c.seconds > d.seconds { *c } else { d });
+            let dearest = costs
+                .iter()
+                .fold(row.cost, |d, c| if c.seconds > d.seconds { *c } else { d });
             let _ = write!(
                 out,
                 "| {} | {} | {:.2} | {:.2} |",
