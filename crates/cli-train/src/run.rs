@@ -85,7 +85,10 @@ pub(crate) fn train(a: &TrainArgs) -> Result<()> {
 }
 
 pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
-    let network = Network::File { path: a.model.clone(), activation: a.activation.clone() };
+    let network = Network::File {
+        path: a.model.clone(),
+        activation: a.activation.clone(),
+    };
     let config = Config {
         seed: a.seed,
         batch: 64,
@@ -101,7 +104,11 @@ pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
             normalization: "imagenet".into(),
             size: None,
             skip_damaged: false,
-            augmentation: data::Augmentation { flip: true, crop_padding: 4, ..data::Augmentation::default() },
+            augmentation: data::Augmentation {
+                flip: true,
+                crop_padding: 4,
+                ..data::Augmentation::default()
+            },
         },
         stages: schedule(a.degree, a.epochs, a.rate, a.second.is_some()),
     };
@@ -120,14 +127,25 @@ fn schedule(degree: usize, epochs: Option<f64>, rate: Option<f32>, second: bool)
     vec![Stage {
         name: format!("degree-{degree}"),
         epochs: epochs.unwrap_or(default_epochs),
-        rate: Rate { peak: rate.unwrap_or(default_rate), warm_up: 0.05, last: 0.0 },
+        rate: Rate {
+            peak: rate.unwrap_or(default_rate),
+            warm_up: 0.05,
+            last: 0.0,
+        },
         coefficient_rate: if trainable { 0.1 } else { 0.0 },
         clipping: Clipping::Norm { limit: 1.0 },
-        range_loss: train::activation::RangeLoss::Boundary { weight: 0.01, edge: 0.8 },
+        range_loss: train::activation::RangeLoss::Boundary {
+            weight: 0.01,
+            edge: 0.8,
+        },
         target: Target::Domain,
         substitution: Some(Substitution {
             degree: Degrees::One(degree),
-            order: if blend > 0.0 { Order::Blend { share: blend } } else { Order::All },
+            order: if blend > 0.0 {
+                Order::Blend { share: blend }
+            } else {
+                Order::All
+            },
             margin: 0.1,
             floor: 0.02,
             pictures: 2000,
@@ -155,10 +173,24 @@ fn execute(config: &Config, folder: &Path) -> Result<()> {
     eprintln!(
         "{} pictures to train on{}, {} held out for choices; {} parameters{}",
         sources.train.len(),
-        sources.second.as_ref().map_or_else(String::new, |s| format!(" and {} to mix in", s.len())),
+        sources
+            .second
+            .as_ref()
+            .map_or_else(String::new, |s| format!(" and {} to mix in", s.len())),
         sources.held_out.len(),
-        model.parameters.iter().map(|p| p.values.len()).sum::<usize>(),
-        if sources.twins > 0 { format!("; {} near-duplicates of held-out pictures left out", sources.twins) } else { String::new() }
+        model
+            .parameters
+            .iter()
+            .map(|p| p.values.len())
+            .sum::<usize>(),
+        if sources.twins > 0 {
+            format!(
+                "; {} near-duplicates of held-out pictures left out",
+                sources.twins
+            )
+        } else {
+            String::new()
+        }
     );
     for s in &sources.skipped {
         eprintln!("left out {}: {}", s.picture, s.reason);
@@ -170,22 +202,40 @@ fn execute(config: &Config, folder: &Path) -> Result<()> {
 }
 
 /// Measures, exports, and says what came out.
-fn finish(config: &Config, folder: &Path, trainer: &mut Trainer<'_>, mut metadata: Metadata) -> Result<()> {
+fn finish(
+    config: &Config,
+    folder: &Path,
+    trainer: &mut Trainer<'_>,
+    mut metadata: Metadata,
+) -> Result<()> {
     let sources = trainer.sources().clone();
     let polynomial = trainer.model.units().any(|u| u.coefficients.is_some());
     if polynomial {
-        let seen = train::export::measure_intervals(&mut trainer.model, &sources, config.batch, 0.125)?;
-        eprintln!("intervals measured on {seen} pictures and their mirror images, widened by an eighth of their width on each side");
+        let seen =
+            train::export::measure_intervals(&mut trainer.model, &sources, config.batch, 0.125)?;
+        eprintln!(
+            "intervals measured on {seen} pictures and their mirror images, widened by an eighth of their width on each side"
+        );
     }
     let held_out = trainer.score(&sources.held_out)?;
     if metadata.name.is_empty() {
-        metadata.name = folder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into());
+        metadata.name = folder
+            .file_name()
+            .map_or_else(String::new, |n| n.to_string_lossy().into());
     }
     metadata.labels = sources.train.classes().to_vec();
     metadata.normalization = Some(sources.normalization.clone());
-    metadata.provenance.push(format!("polyveil-train {}", env!("CARGO_PKG_VERSION")));
+    metadata
+        .provenance
+        .push(format!("polyveil-train {}", env!("CARGO_PKG_VERSION")));
     let text = config.to_toml()?;
-    metadata.training = Some(train::export::record(config, &text, &sources, &held_out, &trainer.position().log));
+    metadata.training = Some(train::export::record(
+        config,
+        &text,
+        &sources,
+        &held_out,
+        &trainer.position().log,
+    ));
     let path = folder.join("network.pvm");
     let bytes = match train::export::polynomial(&trainer.model, &sources, metadata.clone())? {
         Some(graph) => artefact::to_bytes(&graph)?,
@@ -212,14 +262,25 @@ struct Lines {
 impl Lines {
     fn show(&mut self, event: &Event<'_>) {
         match event {
-            Event::Step { stage, done, loss, accuracy, remaining } => {
+            Event::Step {
+                stage,
+                done,
+                loss,
+                accuracy,
+                remaining,
+            } => {
                 let terminal = std::io::stderr().is_terminal();
                 let pause = Duration::from_secs_f64(if terminal { 0.5 } else { 60.0 });
                 if self.last.is_some_and(|l| l.elapsed() < pause) {
                     return;
                 }
                 self.last = Some(Instant::now());
-                let text = format!("{stage}: {:5.1} % of the run, loss {loss:.4}, {:.1} % right, {} to go", 100.0 * done, 100.0 * accuracy, clock(*remaining));
+                let text = format!(
+                    "{stage}: {:5.1} % of the run, loss {loss:.4}, {:.1} % right, {} to go",
+                    100.0 * done,
+                    100.0 * accuracy,
+                    clock(*remaining)
+                );
                 if terminal {
                     eprint!("\r{text}\x1b[K");
                     let _ = std::io::stderr().flush();
@@ -227,7 +288,14 @@ impl Lines {
                     eprintln!("{text}");
                 }
             }
-            Event::Epoch { stage, epoch, loss, training, held_out, extremes } => {
+            Event::Epoch {
+                stage,
+                epoch,
+                loss,
+                training,
+                held_out,
+                extremes,
+            } => {
                 if std::io::stderr().is_terminal() {
                     eprint!("\r\x1b[K");
                 }
@@ -262,15 +330,21 @@ pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
     let mut rows = Vec::new();
     for path in &a.models {
         let activation = a.activation.as_deref().and_then(approx::Activation::named);
-        let (graph, metadata) = nn::format::load(path, activation).map_err(|e| format!("{}: {e}", path.display()))?;
-        let normalization = metadata.normalization.unwrap_or_else(nn::picture::imagenet_normalization);
+        let (graph, metadata) =
+            nn::format::load(path, activation).map_err(|e| format!("{}: {e}", path.display()))?;
+        let normalization = metadata
+            .normalization
+            .unwrap_or_else(nn::picture::imagenet_normalization);
         let shape = graph.input().shape();
         let results: Vec<(bool, u64)> = (0..set.len())
             .into_par_iter()
             .map(|i| -> Result<(bool, u64)> {
                 let input = picture(&set, i, &normalization, shape)?;
                 let e = graph.evaluate(&input)?;
-                Ok((e.output.argmax() == set.label(i), e.outside.iter().map(|o| o.count as u64).sum()))
+                Ok((
+                    e.output.argmax() == set.label(i),
+                    e.outside.iter().map(|o| o.count as u64).sum(),
+                ))
             })
             .collect::<Result<_>>()?;
         let right: Vec<bool> = results.iter().map(|r| r.0).collect();
@@ -292,7 +366,12 @@ pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
         } else {
             let pair = paired.map_or_else(String::new, |(g, l)| {
                 let (low, high) = paired_interval(g, l, right.len());
-                format!(", {g} gained and {l} lost against the first: {:+.1} points [{:+.1}, {:+.1}]", 100.0 * (g as f64 - l as f64) / right.len() as f64, low, high)
+                format!(
+                    ", {g} gained and {l} lost against the first: {:+.1} points [{:+.1}, {:+.1}]",
+                    100.0 * (g as f64 - l as f64) / right.len() as f64,
+                    low,
+                    high
+                )
             });
             println!(
                 "{}: {count} of {} right, {:.1} % [{low:.1}, {high:.1}]{pair}; {outside} values outside intervals, in {pictures} pictures",
@@ -309,13 +388,19 @@ pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
     Ok(())
 }
 
-fn picture(set: &data::Dataset, i: usize, n: &nn::Normalization, shape: nn::Shape) -> Result<Tensor> {
+fn picture(
+    set: &data::Dataset,
+    i: usize,
+    n: &nn::Normalization,
+    shape: nn::Shape,
+) -> Result<Tensor> {
     let pixels = set.pixels(i)?;
     let s = set.shape();
     let mut values = vec![0.0; pixels.len()];
     for (k, &v) in pixels.iter().enumerate() {
         let (pixel, channel) = (k / s.channels, k % s.channels);
-        values[channel * s.height * s.width + pixel] = (f64::from(v) / 255.0 - n.mean[channel]) / n.deviation[channel];
+        values[channel * s.height * s.width + pixel] =
+            (f64::from(v) / 255.0 - n.mean[channel]) / n.deviation[channel];
     }
     Ok(Tensor::new(shape, values)?)
 }
@@ -336,4 +421,3 @@ fn paired_interval(gained: usize, lost: usize, of: usize) -> (f64, f64) {
     let half = 1.96 * ((g + l - (g - l).powi(2) / n).max(0.0)).sqrt() / n;
     (100.0 * (d - half), 100.0 * (d + half))
 }
-

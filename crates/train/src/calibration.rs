@@ -24,7 +24,11 @@ impl Model {
             let n = batch.labels.len();
             self.forward(batch.images, n, Mode::Evaluate);
             if let Some(u) = self.units().find(|u| u.seen.nan) {
-                return Err(Error::Diverged { what: format!("the input of {}", u.name), epoch: 0, step });
+                return Err(Error::Diverged {
+                    what: format!("the input of {}", u.name),
+                    epoch: 0,
+                    step,
+                });
             }
         }
         Ok(())

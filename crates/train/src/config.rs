@@ -288,7 +288,10 @@ impl Config {
     /// # Errors
     /// [`Error::File`], [`Error::Setting`] for what TOML or the settings' names refuse.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: path.display().to_string(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+            path: path.display().to_string(),
+            source,
+        })?;
         Self::parse(&text)
     }
 
@@ -299,7 +302,9 @@ impl Config {
     pub fn parse(text: &str) -> Result<Self> {
         let config: Self = toml::from_str(text).map_err(|e| Error::Setting {
             setting: "configuration",
-            value: e.span().map_or_else(String::new, |s| text[s].lines().next().unwrap_or_default().into()),
+            value: e.span().map_or_else(String::new, |s| {
+                text[s].lines().next().unwrap_or_default().into()
+            }),
             remedy: e.message().into(),
         })?;
         config.check()?;
@@ -319,33 +324,62 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        let refuse = |setting, value: String, remedy: &str| Err(Error::Setting { setting, value, remedy: remedy.into() });
+        let refuse = |setting, value: String, remedy: &str| {
+            Err(Error::Setting {
+                setting,
+                value,
+                remedy: remedy.into(),
+            })
+        };
         if self.batch < 2 {
-            return refuse("batch", self.batch.to_string(), "at least 2, or batch statistics mean nothing");
+            return refuse(
+                "batch",
+                self.batch.to_string(),
+                "at least 2, or batch statistics mean nothing",
+            );
         }
         if self.stages.is_empty() {
             return refuse("stage", "none".into(), "a run needs at least one [[stage]]");
         }
         for s in &self.stages {
             if !(s.epochs.is_finite() && (0.0..=10_000.0).contains(&s.epochs)) {
-                return refuse("epochs", s.epochs.to_string(), "a number of passes from 0 to 10,000");
+                return refuse(
+                    "epochs",
+                    s.epochs.to_string(),
+                    "a number of passes from 0 to 10,000",
+                );
             }
             if !(s.rate.peak.is_finite() && s.rate.peak >= 0.0) {
-                return refuse("rate.peak", s.rate.peak.to_string(), "a learning rate of at least 0");
+                return refuse(
+                    "rate.peak",
+                    s.rate.peak.to_string(),
+                    "a learning rate of at least 0",
+                );
             }
             if !(0.0..=1.0).contains(&s.second_share) {
-                return refuse("second_share", s.second_share.to_string(), "a share from 0 to 1");
+                return refuse(
+                    "second_share",
+                    s.second_share.to_string(),
+                    "a share from 0 to 1",
+                );
             }
             if let Some(x) = &s.substitution {
                 let largest = match &x.degree {
                     Degrees::One(d) => (*d, *d),
-                    Degrees::Each(d) => (d.iter().copied().min().unwrap_or(0), d.iter().copied().max().unwrap_or(0)),
+                    Degrees::Each(d) => (
+                        d.iter().copied().min().unwrap_or(0),
+                        d.iter().copied().max().unwrap_or(0),
+                    ),
                 };
                 if largest.0 < 1 || largest.1 > 255 {
                     return refuse("degree", format!("{:?}", x.degree), "degrees from 1 to 255");
                 }
                 if !(0.0..=10.0).contains(&x.margin) {
-                    return refuse("margin", x.margin.to_string(), "a share of the interval's width from 0 to 10");
+                    return refuse(
+                        "margin",
+                        x.margin.to_string(),
+                        "a share of the interval's width from 0 to 10",
+                    );
                 }
             }
         }

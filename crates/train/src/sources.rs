@@ -31,17 +31,40 @@ impl Sources {
     pub fn open(c: &Data) -> Result<Self> {
         let options = |split| data::Options {
             classes: (!c.labels.is_empty()).then(|| c.labels.clone()),
-            resize: c.size.map(|(height, width)| Resize { height, width, shorter: height.min(width) }),
-            damaged: if c.skip_damaged { Damaged::Skip } else { Damaged::Refuse },
+            resize: c.size.map(|(height, width)| Resize {
+                height,
+                width,
+                shorter: height.min(width),
+            }),
+            damaged: if c.skip_damaged {
+                Damaged::Skip
+            } else {
+                Damaged::Refuse
+            },
             split,
             ..data::Options::default()
         };
-        let npz = |path: &std::path::Path| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz"));
+        let npz = |path: &std::path::Path| {
+            path.extension()
+                .is_some_and(|e| e.eq_ignore_ascii_case("npz"))
+        };
         let splits = npz(&c.train);
-        let (mut train, mut skipped) = Dataset::open(&c.train, &data::Options { limit: c.limit, ..options(splits.then_some(Split::Train)) })?;
+        let (mut train, mut skipped) = Dataset::open(
+            &c.train,
+            &data::Options {
+                limit: c.limit,
+                ..options(splits.then_some(Split::Train))
+            },
+        )?;
         let mut second = None;
         if let Some(path) = &c.second {
-            let (set, s) = Dataset::open(path, &data::Options { classes: Some(train.classes().to_vec()), ..options(npz(path).then_some(Split::Train)) })?;
+            let (set, s) = Dataset::open(
+                path,
+                &data::Options {
+                    classes: Some(train.classes().to_vec()),
+                    ..options(npz(path).then_some(Split::Train))
+                },
+            )?;
             skipped.extend(s);
             second = Some(set);
         }
@@ -53,7 +76,10 @@ impl Sources {
                 return Err(Error::Setting {
                     setting: "held_out",
                     value: c.held_out.to_string(),
-                    remedy: format!("choices need some of the {} pictures, and training the others", from.len()),
+                    remedy: format!(
+                        "choices need some of the {} pictures, and training the others",
+                        from.len()
+                    ),
                 });
             }
             let (kept, held_out) = from.split_at(from.len() - c.held_out)?;
@@ -74,10 +100,21 @@ impl Sources {
             "imagenet" => nn::picture::imagenet_normalization(),
             "measured" => second.as_ref().unwrap_or(&train).channel_statistics()?,
             other => {
-                return Err(Error::Setting { setting: "normalization", value: other.into(), remedy: "imagenet, or measured".into() });
+                return Err(Error::Setting {
+                    setting: "normalization",
+                    value: other.into(),
+                    remedy: "imagenet, or measured".into(),
+                });
             }
         };
-        Ok(Self { train, second, held_out, normalization, skipped, twins })
+        Ok(Self {
+            train,
+            second,
+            held_out,
+            normalization,
+            skipped,
+            twins,
+        })
     }
 
     /// Refuses a network that does not take these pictures or does not know these classes.
@@ -88,11 +125,17 @@ impl Sources {
         let s = self.train.shape();
         let had = Shape::image(s.channels, s.height, s.width);
         if model.input_shape() != had {
-            return Err(Error::Shape { needed: model.input_shape().to_string(), had: had.to_string() });
+            return Err(Error::Shape {
+                needed: model.input_shape().to_string(),
+                had: had.to_string(),
+            });
         }
         let classes = self.train.classes().len();
         if model.outputs() != classes {
-            return Err(Error::Classes { outputs: model.outputs(), classes });
+            return Err(Error::Classes {
+                outputs: model.outputs(),
+                classes,
+            });
         }
         Ok(())
     }
@@ -119,8 +162,17 @@ impl Sources {
     ///
     /// # Errors
     /// [`Error::Data`].
-    pub fn plain(&self, set: &Dataset, batch: usize) -> Result<impl Iterator<Item = data::Result<Batch>> + use<>> {
-        let options = LoaderOptions { batch, order: Order::Sequential, normalization: self.normalization.clone(), ..LoaderOptions::default() };
+    pub fn plain(
+        &self,
+        set: &Dataset,
+        batch: usize,
+    ) -> Result<impl Iterator<Item = data::Result<Batch>> + use<>> {
+        let options = LoaderOptions {
+            batch,
+            order: Order::Sequential,
+            normalization: self.normalization.clone(),
+            ..LoaderOptions::default()
+        };
         Ok(Loader::new(set.clone(), options)?.epoch(0, 0))
     }
 
@@ -138,7 +190,9 @@ impl Sources {
             ..LoaderOptions::default()
         };
         Ok(match &self.second {
-            Some(s) if second > 0.0 => Loader::mixed(self.train.clone(), s.clone(), f64::from(second), options)?,
+            Some(s) if second > 0.0 => {
+                Loader::mixed(self.train.clone(), s.clone(), f64::from(second), options)?
+            }
             _ => Loader::new(self.train.clone(), options)?,
         })
     }
