@@ -74,6 +74,7 @@ fn convolution(s: &Convolution, x: &[f32], w: &[f32], bias: &[f32], dy: &[f32]) 
 }
 
 /// A convolution with the output's size from PyTorch's formula.
+#[expect(clippy::too_many_arguments, reason = "the parameters of a convolution")]
 fn shape(
     batch: usize,
     input: (usize, usize, usize),
