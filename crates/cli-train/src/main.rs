@@ -1,7 +1,10 @@
 //! `polyveil-train`: trains networks, makes them polynomial, and studies what that costs. Started by `polyveil train` and `polyveil adapt`.
 
+mod price;
 mod run;
+mod skips;
 mod study;
+mod table;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -34,6 +37,8 @@ enum Command {
     Adapt(run::AdaptArgs),
     /// Accuracy of networks on labelled pictures, in f64 and without any guard: each against the first, paired.
     Score(run::ScoreArgs),
+    /// Networks side by side as Markdown: accuracy, degrees, levels, bootstraps, predicted and measured latency.
+    Table(table::TableArgs),
     /// Tables and charts from which choices of architecture follow.
     #[command(subcommand)]
     Study(study::Study),
@@ -53,6 +58,7 @@ fn main() -> ExitCode {
         Command::Train(a) => run::train(a),
         Command::Adapt(a) => run::adapt(a),
         Command::Score(a) => run::score(a),
+        Command::Table(a) => table::table(a),
         Command::Study(s) => s.run(),
     };
     match done {

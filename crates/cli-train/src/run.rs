@@ -81,7 +81,8 @@ pub(crate) struct ScoreArgs {
 
 pub(crate) fn train(a: &TrainArgs) -> Result<()> {
     let config = Config::load(&a.config)?;
-    execute(&config, &a.output)
+    execute(&config, &a.output)?;
+    Ok(())
 }
 
 pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
@@ -112,7 +113,8 @@ pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
         },
         stages: schedule(a.degree, a.epochs, a.rate, a.second.is_some()),
     };
-    execute(&config, &a.output)
+    execute(&config, &a.output)?;
+    Ok(())
 }
 
 /// The default schedule: higher degrees are nearer to the original and need less training.
@@ -158,7 +160,8 @@ fn schedule(degree: usize, epochs: Option<f64>, rate: Option<f32>, second: bool)
     }]
 }
 
-fn execute(config: &Config, folder: &Path) -> Result<()> {
+/// Trains to the end, exports, and gives back the score on held-out pictures.
+pub(crate) fn execute(config: &Config, folder: &Path) -> Result<train::Score> {
     let sources = Sources::open(&config.data)?;
     let shape = sources.train.shape();
     let input = (shape.height, shape.width, shape.channels);
@@ -207,7 +210,7 @@ fn finish(
     folder: &Path,
     trainer: &mut Trainer<'_>,
     mut metadata: Metadata,
-) -> Result<()> {
+) -> Result<train::Score> {
     let sources = trainer.sources().clone();
     let polynomial = trainer.model.units().any(|u| u.coefficients.is_some());
     if polynomial {
@@ -250,7 +253,7 @@ fn finish(
         100.0 * held_out.accuracy(),
         held_out.outside
     );
-    Ok(())
+    Ok(held_out)
 }
 
 /// Progress on stderr: one line that changes on a terminal, lines otherwise.
@@ -332,24 +335,7 @@ pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
         let activation = a.activation.as_deref().and_then(approx::Activation::named);
         let (graph, metadata) =
             nn::format::load(path, activation).map_err(|e| format!("{}: {e}", path.display()))?;
-        let normalization = metadata
-            .normalization
-            .unwrap_or_else(nn::picture::imagenet_normalization);
-        let shape = graph.input().shape();
-        let results: Vec<(bool, u64)> = (0..set.len())
-            .into_par_iter()
-            .map(|i| -> Result<(bool, u64)> {
-                let input = picture(&set, i, &normalization, shape)?;
-                let e = graph.evaluate(&input)?;
-                Ok((
-                    e.output.argmax() == set.label(i),
-                    e.outside.iter().map(|o| o.count as u64).sum(),
-                ))
-            })
-            .collect::<Result<_>>()?;
-        let right: Vec<bool> = results.iter().map(|r| r.0).collect();
-        let outside: u64 = results.iter().map(|r| r.1).sum();
-        let pictures = results.iter().filter(|r| r.1 > 0).count();
+        let (right, outside, pictures) = right_and_outside(&graph, &metadata, &set)?;
         let count = right.iter().filter(|&&r| r).count();
         let (low, high) = wilson(count, right.len());
         let paired = first.as_ref().map(|f| {
@@ -388,6 +374,33 @@ pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
     Ok(())
 }
 
+/// Which pictures are classified rightly in f64; values outside intervals, and in how many pictures.
+pub(crate) fn right_and_outside(
+    graph: &nn::Graph,
+    metadata: &Metadata,
+    set: &data::Dataset,
+) -> Result<(Vec<bool>, u64, usize)> {
+    let normalization = metadata
+        .normalization
+        .clone()
+        .unwrap_or_else(nn::picture::imagenet_normalization);
+    let shape = graph.input().shape();
+    let results: Vec<(bool, u64)> = (0..set.len())
+        .into_par_iter()
+        .map(|i| -> Result<(bool, u64)> {
+            let input = picture(set, i, &normalization, shape)?;
+            let e = graph.evaluate(&input)?;
+            let outside = e.outside.iter().map(|o| o.count as u64).sum();
+            Ok((e.output.argmax() == set.label(i), outside))
+        })
+        .collect::<Result<_>>()?;
+    Ok((
+        results.iter().map(|r| r.0).collect(),
+        results.iter().map(|r| r.1).sum(),
+        results.iter().filter(|r| r.1 > 0).count(),
+    ))
+}
+
 fn picture(
     set: &data::Dataset,
     i: usize,
@@ -406,7 +419,7 @@ fn picture(
 }
 
 /// Wilson's 95 % interval of a share, in per cent.
-fn wilson(right: usize, of: usize) -> (f64, f64) {
+pub(crate) fn wilson(right: usize, of: usize) -> (f64, f64) {
     let (n, z) = (of.max(1) as f64, 1.96);
     let p = right as f64 / n;
     let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
@@ -415,7 +428,7 @@ fn wilson(right: usize, of: usize) -> (f64, f64) {
 }
 
 /// The 95 % interval of a paired difference of shares, in points (normal approximation).
-fn paired_interval(gained: usize, lost: usize, of: usize) -> (f64, f64) {
+pub(crate) fn paired_interval(gained: usize, lost: usize, of: usize) -> (f64, f64) {
     let (g, l, n) = (gained as f64, lost as f64, of.max(1) as f64);
     let d = (g - l) / n;
     let half = 1.96 * ((g + l - (g - l).powi(2) / n).max(0.0)).sqrt() / n;

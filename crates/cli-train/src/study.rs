@@ -15,6 +15,18 @@ pub(crate) enum Study {
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
     },
+    /// The same network with its skip connections as they are, removed, or replaced: accuracy, bootstraps, predicted latency.
+    Skips {
+        /// How each is trained: TOML; its network must be a `resnet`.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The runs' folder, one inside for each variant.
+        #[arg(long, value_name = "FOLDER")]
+        runs: PathBuf,
+        /// Writes FILE.md and FILE.svg; text above the line that marks the table in FILE.md stays.
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
 }
 
 /// What is written below this line of a document is the command's, what is above its reader's.
@@ -29,6 +41,26 @@ impl Study {
             // costs are those that ship with the program, so that the document depends on no machine
             Self::Activations { output } => {
                 activations(output, &Options::default(), &Target::default())
+            }
+            Self::Skips {
+                config,
+                runs,
+                output,
+            } => {
+                let (table, mut figure) = crate::skips::study(config, runs)?;
+                let command = format!(
+                    "polyveil-train study skips --config {} --runs {} -o {}",
+                    config.display(),
+                    runs.display(),
+                    output.display()
+                );
+                figure.command.clone_from(&command);
+                let document = output.with_extension("md");
+                let chart = output.with_extension("svg");
+                let name = chart.file_name().unwrap_or(chart.as_os_str()).display();
+                let text = format!("`{command}`\n\n![accuracy against latency]({name})\n\n{table}");
+                write(&document, &below_mark(&document, &text)?)?;
+                write(&chart, &figure.svg()?)
             }
         }
     }
