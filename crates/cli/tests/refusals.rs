@@ -510,3 +510,115 @@ fn an_unknown_backend_is_refused() {
     assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(message.contains("portable, avx2 or ifma"), "{message}");
 }
+
+/// A protobuf field with a body.
+fn field(number: u8, body: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(body.len()).expect("short");
+    let mut out = vec![number << 3 | 2];
+    if length < 128 {
+        out.push(length);
+    } else {
+        out.extend([length & 127 | 128, 1]);
+    }
+    out.extend(body);
+    out
+}
+
+/// An ONNX file: pictures of 4×4, MaxPool over 2×2, ReLU.
+fn onnx_with_max_pool() -> Vec<u8> {
+    let node = |op: &str, from: &str, to: &str, attribute: &[u8]| {
+        let words = [(1, from), (2, to), (3, to), (4, op)];
+        let words = words.iter().flat_map(|(n, w)| field(*n, w.as_bytes()));
+        field(1, &words.chain(attribute.to_vec()).collect::<Vec<u8>>())
+    };
+    let kernel = [field(1, b"kernel_shape"), vec![8 << 3, 2, 8 << 3, 2]].concat();
+    let dims = [1, 3, 4, 4].iter().flat_map(|&d| field(1, &[1 << 3, d]));
+    let shape = field(2, &dims.collect::<Vec<u8>>());
+    let kind = field(2, &field(1, &[vec![1 << 3, 1], shape].concat()));
+    let input = [field(1, b"x"), kind].concat();
+    let graph = [
+        node("MaxPool", "x", "pooled", &field(5, &kernel)),
+        node("Relu", "pooled", "y", &[]),
+        field(11, &input),
+        field(12, &field(1, b"y")),
+    ]
+    .concat();
+    let opset = field(8, &[2 << 3, 17]);
+    [vec![1 << 3, 8], field(7, &graph), opset].concat()
+}
+
+#[test]
+fn networks_with_maxima_or_activations_say_what_makes_them_polynomial() {
+    let folder = Folder::new("trained");
+    let onnx = folder.file("max.onnx", &onnx_with_max_pool());
+    let output = folder.0.join("y.pvm");
+    // before the data is looked at: there is none here
+    let calibrate = |model: &Path, words: &[&str]| {
+        let data = folder.0.join("absent.bin");
+        let arguments = ["calibrate", text(model), "--data", text(&data)];
+        refused(&[&arguments[..], &["-o", text(&output)]].concat(), 1, words);
+    };
+    let remedy = ["pooled", "maximum", "polyveil adapt", "average pool"];
+    calibrate(&onnx, &[&remedy[..], &["max.onnx"]].concat());
+    let graph = nn::format::onnx::from_bytes(&onnx_with_max_pool()).expect("reads");
+    let metadata = Metadata {
+        name: "trained".into(),
+        training: Some(serde_json::json!({
+            "epochs": 3,
+            "held_out": {"accuracy": 0.5},
+            "configuration": "[data]\nset = \"toy\"",
+        })),
+        ..Metadata::default()
+    };
+    let bytes = nn::format::artefact::graph_to_bytes(&graph, &metadata).expect("writes");
+    let model = folder.file("trained.pvm", &bytes);
+    calibrate(&model, &[&remedy[..], &["trained.pvm"]].concat());
+
+    // its own files: explained by inspect, not compiled
+    let (said, _) = done(&["inspect", text(&model)]);
+    for word in [
+        "trained",
+        "relu",
+        "maxima       1",
+        "epochs",
+        "accuracy",
+        "    [data]\n",
+        "polyveil adapt",
+    ] {
+        assert!(said.contains(word), "{word:?} is missing in {said}");
+    }
+    let (json, _) = done(&["inspect", "--json", text(&model)]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(
+        (&json["maxima"], &json["activations"], &json["calibrated"]),
+        (&1.into(), &1.into(), &false.into())
+    );
+    assert_eq!(json["training"]["epochs"], 3);
+    let plan = folder.0.join("x.plan");
+    let words = ["trained.pvm", "pooled", "adapt"];
+    refused(&["compile", text(&model), "-o", text(&plan)], 1, &words);
+
+    // without the maximum, calibration reads our own file and keeps what it says
+    let mut b = nn::Graph::builder();
+    let x = b.input("x", Shape::image(3, 4, 4)).expect("valid");
+    let silu = Op::Elementwise(approx::Activation::Silu.into());
+    let y = b.add("act", silu, &[x]).expect("valid");
+    let graph = b.finish(y).expect("valid");
+    let bytes = nn::format::artefact::graph_to_bytes(&graph, &metadata).expect("writes");
+    let model = folder.file("silu.pvm", &bytes);
+    let words = ["silu.pvm", "act", "silu", "polyveil calibrate"];
+    refused(&["compile", text(&model), "-o", text(&plan)], 1, &words);
+    let picture = folder.file("grey.png", &png(4, 4));
+    done(&[
+        "calibrate",
+        text(&model),
+        "--data",
+        text(&picture),
+        "-o",
+        text(&output),
+    ]);
+    let made = nn::format::artefact::load(&output, 1 << 20).expect("loads");
+    assert_eq!(made.metadata().training, metadata.training);
+    assert_eq!(made.metadata().name, "trained");
+    assert_eq!(made.polynomials().count(), 1);
+}

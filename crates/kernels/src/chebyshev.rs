@@ -1,7 +1,13 @@
 //! Chebyshev series on an interval, elementwise.
 
 use crate::PART;
+use crate::instructions::{Task, Vector, instructions, run};
 use rayon::prelude::*;
+
+/// Vectors that are computed at once: their chains of sums hide one another's latency.
+const WIDE: usize = 4;
+/// Elements whose products with T_k are summed in f32 before the sum goes to f64.
+const BLOCK: usize = 1024;
 
 /// y = Σ c_k·T_k(t) with t = (2x − lo − hi)/(hi − lo); nothing is clamped.
 pub fn chebyshev_forward(coefficients: &[f32], interval: (f32, f32), x: &[f32], y: &mut [f32]) {
@@ -10,17 +16,23 @@ pub fn chebyshev_forward(coefficients: &[f32], interval: (f32, f32), x: &[f32], 
         y.len(),
         "chebyshev_forward: x and y differ in length"
     );
-    let (a, b) = to_unit(interval);
+    let (instructions, unit) = (instructions(), to_unit(interval));
     y.par_chunks_mut(PART)
         .zip(x.par_chunks(PART))
         .for_each(|(y, x)| {
-            for (y, &x) in y.iter_mut().zip(x) {
-                *y = clenshaw(coefficients, a * x + b);
-            }
+            run(
+                instructions,
+                Forward {
+                    coefficients,
+                    unit,
+                    x,
+                    y,
+                },
+            )
         });
 }
 
-/// dx = dy·p′(x) (overwrites dx), and to `dcoefficients` adds Σ dy·T_k(t), in f64 between parts.
+/// dx = dy·p′(x) (overwrites dx), and to `dcoefficients` adds Σ dy·T_k(t): in f32 over short blocks, in f64 between them.
 pub fn chebyshev_backward(
     coefficients: &[f32],
     interval: (f32, f32),
@@ -33,44 +45,37 @@ pub fn chebyshev_backward(
         x.len() == dx.len() && dy.len() == dx.len(),
         "chebyshev_backward: x, dy and dx differ in length"
     );
-    let (a, b) = to_unit(interval);
-    let slope = derivative_series(coefficients, a);
-    dx.par_chunks_mut(PART)
-        .zip(x.par_chunks(PART).zip(dy.par_chunks(PART)))
-        .for_each(|(dx, (x, dy))| {
-            for (dx, (&x, &dy)) in dx.iter_mut().zip(x.iter().zip(dy)) {
-                *dx = dy * clenshaw(&slope, a * x + b);
-            }
-        });
-    let Some(dcoefficients) = dcoefficients else {
-        return;
-    };
-    assert_eq!(
-        dcoefficients.len(),
-        coefficients.len(),
+    let (instructions, unit) = (instructions(), to_unit(interval));
+    let slope = derivative_series(coefficients, unit.0);
+    let count = dcoefficients.as_ref().map_or(0, |d| d.len());
+    assert!(
+        dcoefficients.is_none() || count == coefficients.len(),
         "chebyshev_backward: dcoefficients has one element per coefficient"
     );
-    let parts: Vec<Vec<f64>> = x
-        .par_chunks(PART)
-        .zip(dy.par_chunks(PART))
-        .map(|(x, dy)| {
-            let mut sums = vec![0.0f64; coefficients.len()];
-            for (&x, &dy) in x.iter().zip(dy) {
-                let t = a * x + b;
-                let (mut t0, mut t1) = (1.0f32, t);
-                for sum in &mut sums {
-                    *sum += f64::from(dy * t0);
-                    (t0, t1) = (t1, 2.0 * t * t1 - t0);
-                }
-            }
-            sums
+    let parts: Vec<Vec<f64>> = dx
+        .par_chunks_mut(PART)
+        .zip(x.par_chunks(PART).zip(dy.par_chunks(PART)))
+        .map(|(dx, (x, dy))| {
+            run(
+                instructions,
+                Backward {
+                    slope: &slope,
+                    count,
+                    unit,
+                    x,
+                    dy,
+                    dx,
+                },
+            )
         })
         .collect();
-    for part in parts {
-        dcoefficients
-            .iter_mut()
-            .zip(part)
-            .for_each(|(d, p)| *d += p);
+    if let Some(dcoefficients) = dcoefficients {
+        for part in parts {
+            dcoefficients
+                .iter_mut()
+                .zip(part)
+                .for_each(|(d, p)| *d += p);
+        }
     }
 }
 
@@ -95,13 +100,171 @@ fn derivative_series(coefficients: &[f32], a: f32) -> Vec<f32> {
         .collect()
 }
 
-fn clenshaw(coefficients: &[f32], t: f32) -> f32 {
-    let Some((&first, rest)) = coefficients.split_first() else {
-        return 0.0;
-    };
-    let (mut b1, mut b2) = (0.0f32, 0.0f32);
-    for &c in rest.iter().rev() {
-        (b1, b2) = (2.0 * t * b1 - b2 + c, b1);
+/// Σ c_k·T_k(t) by Clenshaw's recurrence.
+///
+/// # Safety
+/// The machine has `V`'s instructions.
+#[inline(always)]
+unsafe fn clenshaw<V: Vector>(coefficients: &[f32], t: [V; WIDE]) -> [V; WIDE] {
+    // SAFETY: the caller's contract; no pointers
+    unsafe {
+        let zero = V::splat(0.0);
+        let Some((&first, rest)) = coefficients.split_first() else {
+            return [zero; WIDE];
+        };
+        let (mut b1, mut b2, mut twice) = ([zero; WIDE], [zero; WIDE], t);
+        for i in 0..WIDE {
+            twice[i] = t[i].add_product(t[i], V::splat(1.0));
+        }
+        for &c in rest.iter().rev() {
+            let c = V::splat(c);
+            for i in 0..WIDE {
+                let next = c.minus(b2[i]).add_product(twice[i], b1[i]);
+                b2[i] = b1[i];
+                b1[i] = next;
+            }
+        }
+        let first = V::splat(first);
+        for i in 0..WIDE {
+            b2[i] = first.minus(b2[i]).add_product(t[i], b1[i]);
+        }
+        b2
     }
-    t * b1 - b2 + first
+}
+
+/// t of `WIDE` vectors of x.
+///
+/// # Safety
+/// The machine has `V`'s instructions; x has WIDE·LANES floats.
+#[inline(always)]
+unsafe fn unit_of<V: Vector>((a, b): (f32, f32), x: &[f32]) -> [V; WIDE] {
+    // SAFETY: the caller's contract
+    unsafe {
+        let mut t = [V::splat(b); WIDE];
+        for i in 0..WIDE {
+            t[i] = t[i].add_product(V::splat(a), V::load(x[i * V::LANES..][..V::LANES].as_ptr()));
+        }
+        t
+    }
+}
+
+struct Forward<'a> {
+    coefficients: &'a [f32],
+    unit: (f32, f32),
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Task for Forward<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let step = WIDE * V::LANES;
+        for (y, x) in self.y.chunks_mut(step).zip(self.x.chunks(step)) {
+            // a short end is computed in whole vectors of its own
+            let (mut from, mut to) = ([0.0f32; 16 * WIDE], [0.0f32; 16 * WIDE]);
+            let whole = x.len() == step;
+            if !whole {
+                from[..x.len()].copy_from_slice(x);
+            }
+            let (x, out) = if whole {
+                (x, &mut *y)
+            } else {
+                (&from[..step], &mut to[..step])
+            };
+            // SAFETY: x and out have WIDE vectors
+            unsafe {
+                let value = clenshaw::<V>(self.coefficients, unit_of::<V>(self.unit, x));
+                for i in 0..WIDE {
+                    value[i].store(out[i * V::LANES..][..V::LANES].as_mut_ptr());
+                }
+            }
+            if !whole {
+                let n = y.len();
+                y.copy_from_slice(&to[..n]);
+            }
+        }
+    }
+}
+
+struct Backward<'a> {
+    slope: &'a [f32],
+    /// Coefficients that want a gradient.
+    count: usize,
+    unit: (f32, f32),
+    x: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl Task for Backward<'_> {
+    type Output = Vec<f64>;
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) -> Vec<f64> {
+        let step = WIDE * V::LANES;
+        let mut total = vec![0.0f64; self.count];
+        let mut sums = vec![0.0f32; self.count * V::LANES];
+        for ((dx, x), dy) in self
+            .dx
+            .chunks_mut(BLOCK)
+            .zip(self.x.chunks(BLOCK))
+            .zip(self.dy.chunks(BLOCK))
+        {
+            sums.fill(0.0);
+            for ((dx, x), dy) in dx.chunks_mut(step).zip(x.chunks(step)).zip(dy.chunks(step)) {
+                // a short end is computed in whole vectors of its own; its dy is 0 beyond, and adds nothing
+                let (mut from, mut from_dy, mut to) = (
+                    [0.0f32; 16 * WIDE],
+                    [0.0f32; 16 * WIDE],
+                    [0.0f32; 16 * WIDE],
+                );
+                let whole = x.len() == step;
+                if !whole {
+                    from[..x.len()].copy_from_slice(x);
+                    from_dy[..x.len()].copy_from_slice(dy);
+                }
+                let (x, dy, out) = if whole {
+                    (x, dy, &mut *dx)
+                } else {
+                    (&from[..step], &from_dy[..step], &mut to[..step])
+                };
+                // SAFETY: x, dy and out have WIDE vectors, sums one per coefficient
+                unsafe {
+                    let zero = V::splat(0.0);
+                    let t = unit_of::<V>(self.unit, x);
+                    let slope = clenshaw::<V>(self.slope, t);
+                    // dy·T_k, by T's own recurrence, for every k
+                    let (mut d0, mut d1, mut twice) = ([zero; WIDE], [zero; WIDE], t);
+                    for i in 0..WIDE {
+                        d0[i] = V::load(dy[i * V::LANES..][..V::LANES].as_ptr());
+                        d1[i] = zero.add_product(d0[i], t[i]);
+                        twice[i] = t[i].add_product(t[i], V::splat(1.0));
+                        zero.add_product(d0[i], slope[i])
+                            .store(out[i * V::LANES..][..V::LANES].as_mut_ptr());
+                    }
+                    let one = V::splat(1.0);
+                    for sum in sums.chunks_exact_mut(V::LANES) {
+                        let pair = [d0[0].add_product(one, d0[1]), d0[2].add_product(one, d0[3])];
+                        let four = pair[0].add_product(one, pair[1]);
+                        V::load(sum.as_ptr())
+                            .add_product(one, four)
+                            .store(sum.as_mut_ptr());
+                        for i in 0..WIDE {
+                            let next = zero.minus(d0[i]).add_product(twice[i], d1[i]);
+                            d0[i] = d1[i];
+                            d1[i] = next;
+                        }
+                    }
+                }
+                if !whole {
+                    let n = dx.len();
+                    dx.copy_from_slice(&to[..n]);
+                }
+            }
+            for (total, sum) in total.iter_mut().zip(sums.chunks_exact(V::LANES)) {
+                *total += f64::from(sum.iter().sum::<f32>());
+            }
+        }
+        total
+    }
 }

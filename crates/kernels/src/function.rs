@@ -1,6 +1,9 @@
 //! Activation functions and their derivatives.
+//!
+//! Each is a few branch-free operations on one float, written so that the compiler makes vectors of them in every [`Task`]'s loop.
 
 use crate::PART;
+use crate::instructions::{Task, Vector, fused, instructions, run};
 use rayon::prelude::*;
 
 /// An elementwise function.
@@ -25,13 +28,10 @@ pub fn function_forward(f: Function, x: &[f32], y: &mut [f32]) {
         y.len(),
         "function_forward: x and y differ in length"
     );
+    let instructions = instructions();
     y.par_chunks_mut(PART)
         .zip(x.par_chunks(PART))
-        .for_each(|(y, x)| {
-            for (y, &x) in y.iter_mut().zip(x) {
-                *y = value(f, x);
-            }
-        });
+        .for_each(|(y, x)| run(instructions, Forward { f, x, y }));
 }
 
 /// dx = dy·f′(x); overwrites dx.
@@ -40,83 +40,165 @@ pub fn function_backward(f: Function, x: &[f32], dy: &[f32], dx: &mut [f32]) {
         x.len() == dx.len() && dy.len() == dx.len(),
         "function_backward: x, dy and dx differ in length"
     );
+    let instructions = instructions();
     dx.par_chunks_mut(PART)
         .zip(x.par_chunks(PART).zip(dy.par_chunks(PART)))
-        .for_each(|(dx, (x, dy))| {
-            for (dx, (&x, &dy)) in dx.iter_mut().zip(x.iter().zip(dy)) {
-                *dx = dy * derivative(f, x);
-            }
-        });
+        .for_each(|(dx, (x, dy))| run(instructions, Backward { f, x, dy, dx }));
 }
 
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
+struct Forward<'a> {
+    f: Function,
+    x: &'a [f32],
+    y: &'a mut [f32],
 }
 
-/// Φ(x), the distribution function of the standard normal.
-fn phi(x: f32) -> f32 {
-    // Abramowitz and Stegun 7.1.26 is not accurate enough; the series and the continued fraction are, in f64
-    let z = f64::from(x) / std::f64::consts::SQRT_2;
-    let a = z.abs();
-    let tail = if a < 2.5 {
-        let (mut term, mut sum, mut n) = (a, a, 0.0);
-        while term > 1e-18 * sum {
-            n += 1.0;
-            term *= 2.0 * a * a / (2.0 * n + 1.0);
-            sum += term;
+impl Task for Forward<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        macro_rules! each {
+            ($value:expr) => {
+                for (y, &x) in self.y.iter_mut().zip(self.x) {
+                    *y = $value(x);
+                }
+            };
         }
-        1.0 - 2.0 / std::f64::consts::PI.sqrt() * (-a * a).exp() * sum
+        match self.f {
+            Function::Relu => each!(|x: f32| if x < 0.0 { 0.0 } else { x }),
+            Function::Silu => each!(|x: f32| x * sigmoid::<V>(x).0),
+            Function::Gelu => each!(|x: f32| x * normal::<V>(x).0),
+            Function::Sigmoid => each!(|x: f32| sigmoid::<V>(x).0),
+            Function::Tanh => each!(tanh::<V>),
+        }
+    }
+}
+
+struct Backward<'a> {
+    f: Function,
+    x: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl Task for Backward<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        macro_rules! each {
+            ($derivative:expr) => {
+                for (dx, (&x, &dy)) in self.dx.iter_mut().zip(self.x.iter().zip(self.dy)) {
+                    *dx = dy * $derivative(x);
+                }
+            };
+        }
+        match self.f {
+            Function::Relu => each!(|x: f32| if x > 0.0 { 1.0 } else { 0.0 }),
+            Function::Silu => each!(|x: f32| {
+                let (s, slope) = sigmoid::<V>(x);
+                fused::<V>(x, slope, s)
+            }),
+            Function::Gelu => each!(|x: f32| {
+                let (phi, density) = normal::<V>(x);
+                fused::<V>(x, density, phi)
+            }),
+            Function::Sigmoid => each!(|x: f32| sigmoid::<V>(x).1),
+            Function::Tanh => each!(|x: f32| {
+                let t = tanh::<V>(x);
+                fused::<V>(-t, t, 1.0)
+            }),
+        }
+    }
+}
+
+/// (2^n, e^r − 1) with e^x = 2^n·e^r, for −87 ≤ x ≤ 0; relative error of e^x below 2e-7, of e^x − 1 as well where n = 0.
+#[inline(always)]
+fn exp_parts<V: Vector>(x: f32) -> (f32, f32) {
+    // adding 1.5·2^23 rounds to an integer, which is then in the low bits
+    const ROUND: f32 = 12_582_912.0;
+    // ln 2 in two parts: the first has nine bits, so that n·HIGH is exact even unfused
+    const HIGH: f32 = 0.693_359_4;
+    const LOW: f32 = (std::f64::consts::LN_2 - HIGH as f64) as f32;
+    let shifted = fused::<V>(x, std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = fused::<V>(n, -LOW, fused::<V>(n, -HIGH, x));
+    // Taylor: |r| ≤ ln 2/2, the first term left out is below 6e-9
+    let mut p = 1.0 / 5040.0;
+    p = fused::<V>(p, r, 1.0 / 720.0);
+    p = fused::<V>(p, r, 1.0 / 120.0);
+    p = fused::<V>(p, r, 1.0 / 24.0);
+    p = fused::<V>(p, r, 1.0 / 6.0);
+    p = fused::<V>(p, r, 0.5);
+    let p = fused::<V>(p * r, r, r);
+    (f32::from_bits(shifted.to_bits().wrapping_add(127) << 23), p)
+}
+
+/// The least argument whose exponential is normal; below it, 0 is taken.
+const LEAST: f32 = -87.0;
+
+/// e^x for x ≤ 0.
+#[inline(always)]
+fn exp<V: Vector>(x: f32) -> f32 {
+    let (scale, p) = exp_parts::<V>(x);
+    // a NaN is not below and stays
+    if x < LEAST {
+        0.0
     } else {
-        let mut fraction = a;
-        for n in (1..=60).rev() {
-            fraction = a + f64::from(n) / 2.0 / fraction;
-        }
-        (-a * a).exp() / (fraction * std::f64::consts::PI.sqrt())
+        fused::<V>(scale, p, scale)
+    }
+}
+
+/// The sigmoid function and its derivative.
+#[inline(always)]
+fn sigmoid<V: Vector>(x: f32) -> (f32, f32) {
+    let e = exp::<V>(-x.abs());
+    let q = 1.0 / (1.0 + e);
+    let small = e * q;
+    (if x < 0.0 { small } else { q }, small * q)
+}
+
+/// tanh x, with a small relative error near 0 too.
+#[inline(always)]
+fn tanh<V: Vector>(x: f32) -> f32 {
+    let argument = -2.0 * x.abs();
+    let (scale, p) = exp_parts::<V>(argument);
+    // e^(−2|x|) − 1
+    let less = if argument < LEAST {
+        -1.0
+    } else {
+        fused::<V>(scale, p, scale - 1.0)
     };
-    (if z < 0.0 {
-        tail / 2.0
-    } else {
-        1.0 - tail / 2.0
-    }) as f32
+    (-less / (2.0 + less)).copysign(x)
 }
 
-fn value(f: Function, x: f32) -> f32 {
-    match f {
-        Function::Relu => {
-            if x < 0.0 {
-                0.0
-            } else {
-                x
-            }
-        }
-        Function::Silu => x * sigmoid(x),
-        Function::Gelu => x * phi(x),
-        Function::Sigmoid => sigmoid(x),
-        Function::Tanh => x.tanh(),
+/// Φ(x) and the density φ(x) of the standard normal distribution.
+///
+/// The tail is 1 − Φ(a) = e^(−a²/2)·t·h(t) with t = 1/(1 + 0.35·a). h is interpolated at the nine Chebyshev nodes of t's range for
+/// 0 ≤ a ≤ 14.2, where the tail leaves the normal floats: relative error 4e-8. Coefficients are of powers of t moved to [−1, 1].
+#[inline(always)]
+fn normal<V: Vector>(x: f32) -> (f32, f32) {
+    const SLOPE: f64 = 0.35;
+    const FIRST: f64 = 1.0 / (1.0 + SLOPE * 14.2);
+    const SCALE: f32 = (2.0 / (1.0 - FIRST)) as f32;
+    const SHIFT: f32 = (-(1.0 + FIRST) / (1.0 - FIRST)) as f32;
+    const H: [f32; 9] = [
+        2.840_092_8e-1,
+        1.632_304_3e-1,
+        5.219_211e-2,
+        3.686_106_3e-3,
+        -3.006_762_8e-3,
+        -3.860_3e-4,
+        2.844_415_4e-4,
+        1.718_845_1e-5,
+        -2.676_762e-5,
+    ];
+    let a = x.abs();
+    let t = 1.0 / fused::<V>(a, SLOPE as f32, 1.0);
+    let s = fused::<V>(t, SCALE, SHIFT);
+    let mut h = H[8];
+    for k in (0..8).rev() {
+        h = fused::<V>(h, s, H[k]);
     }
-}
-
-fn derivative(f: Function, x: f32) -> f32 {
-    match f {
-        Function::Relu => {
-            if x > 0.0 {
-                1.0
-            } else {
-                0.0
-            }
-        }
-        Function::Silu => {
-            let s = sigmoid(x);
-            s + x * s * (1.0 - s)
-        }
-        Function::Gelu => phi(x) + x * (-0.5 * x * x).exp() * 0.398_942_3,
-        Function::Sigmoid => {
-            let s = sigmoid(x);
-            s * (1.0 - s)
-        }
-        Function::Tanh => {
-            let t = x.tanh();
-            1.0 - t * t
-        }
-    }
+    let e = exp::<V>(-0.5 * a * a);
+    let tail = e * t * h;
+    (if x < 0.0 { tail } else { 1.0 - tail }, e * 0.398_942_3)
 }

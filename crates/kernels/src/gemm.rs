@@ -1,5 +1,10 @@
 //! Matrix products.
+//!
+//! Both factors are packed in the order of the register tiles: op(b) once, in panels of two vectors of columns; op(a) by each task, its
+//! block of rows and `DEPTH` of k at a time. A tile's part of a panel stays in L1 for all tiles of the block.
 
+use crate::instructions::{Task, Vector, instructions, run};
+use crate::tile::{Start, Tile, packed_size, rows_at, vectors_at};
 use rayon::prelude::*;
 
 /// Whether a factor of [`gemm`] is used as it lies or transposed.
@@ -10,6 +15,13 @@ pub enum Transpose {
     /// Its transpose.
     Yes,
 }
+
+/// Products per pass over a block of rows: a panel's part (two vectors of columns) fits L1.
+const DEPTH: usize = 192;
+/// Rows per task, at most; fewer where the matrix has few.
+const BLOCK: usize = 48;
+/// Tasks that a small matrix is cut into, whatever the number of threads.
+const TASKS: usize = 8;
 
 /// c = alpha·op(a)·op(b) + beta·c, all row-major: op(a) is `m × k`, op(b) is `k × n`, c is `m × n`.
 ///
@@ -37,34 +49,205 @@ pub fn gemm(
     if m * n == 0 {
         return;
     }
-    c.par_chunks_mut(n).enumerate().for_each(|(row, c)| {
-        if beta == 0.0 {
-            c.fill(0.0);
-        } else {
-            c.iter_mut().for_each(|c| *c *= beta);
-        }
-        let at = |i: usize| {
-            alpha
-                * if ta == Transpose::No {
-                    a[row * k + i]
+    let instructions = instructions();
+    let (lanes, most) = run(instructions, Sizes);
+    let mut panels = vec![0.0f32; packed_size(n, k, lanes)];
+    if k > 0 {
+        panels
+            .par_chunks_mut(2 * lanes * k)
+            .enumerate()
+            .for_each(|(i, panel)| {
+                let first = 2 * lanes * i;
+                pack_columns(
+                    panel,
+                    panel.len() / k,
+                    first,
+                    n.min(first + 2 * lanes) - first,
+                    (n, k),
+                    b,
+                    tb,
+                );
+            });
+    }
+    let rows = m
+        .div_ceil(TASKS)
+        .next_multiple_of(most)
+        .min(BLOCK.next_multiple_of(most));
+    c.par_chunks_mut(rows * n).enumerate().for_each_init(
+        || vec![0.0f32; rows * DEPTH.min(k)],
+        |packed, (i, c)| {
+            if beta == 0.0 && k == 0 {
+                c.fill(0.0);
+            } else if beta != 0.0 && beta != 1.0 {
+                c.iter_mut().for_each(|c| *c *= beta);
+            }
+            let count = c.len() / n;
+            for first in (0..k).step_by(DEPTH) {
+                let depth = DEPTH.min(k - first);
+                pack_rows(
+                    packed,
+                    most,
+                    (i * rows, count),
+                    (first, depth),
+                    alpha,
+                    (m, k),
+                    a,
+                    ta,
+                );
+                let start = if first == 0 && beta == 0.0 {
+                    Start::Zero
                 } else {
-                    a[i * m + row]
-                }
-        };
-        match tb {
-            Transpose::No => {
-                for i in 0..k {
-                    let factor = at(i);
-                    c.iter_mut()
-                        .zip(&b[i * n..][..n])
-                        .for_each(|(c, b)| *c += factor * b);
-                }
+                    Start::Output
+                };
+                run(
+                    instructions,
+                    Block {
+                        n,
+                        k,
+                        first,
+                        depth,
+                        count,
+                        packed,
+                        panels: &panels,
+                        start,
+                        c,
+                    },
+                );
             }
-            Transpose::Yes => {
-                for (c, b) in c.iter_mut().zip(b.chunks(k.max(1))) {
-                    *c += b.iter().enumerate().map(|(i, b)| at(i) * b).sum::<f32>();
+        },
+    );
+}
+
+/// Lanes of the vector, and rows of a tile of two.
+struct Sizes;
+
+impl Task for Sizes {
+    type Output = (usize, usize);
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) -> (usize, usize) {
+        (V::LANES, V::ROWS[1])
+    }
+}
+
+/// Columns `first..first + count` of op(b), `width` floats per row of it, the rest zeros.
+fn pack_columns(
+    panel: &mut [f32],
+    width: usize,
+    first: usize,
+    count: usize,
+    (n, k): (usize, usize),
+    b: &[f32],
+    tb: Transpose,
+) {
+    match tb {
+        Transpose::No => {
+            for (panel, b) in panel.chunks_exact_mut(width).zip(b.chunks_exact(n)) {
+                panel[..count].copy_from_slice(&b[first..][..count]);
+            }
+        }
+        Transpose::Yes => {
+            // a few rows of the panel at a time: its lines stay in L1 until they are full
+            for (part, panel) in panel.chunks_mut(width * 16).enumerate() {
+                for (column, b) in b[first * k..][..count * k].chunks_exact(k).enumerate() {
+                    for (panel, &b) in panel.chunks_exact_mut(width).zip(&b[part * 16..]) {
+                        panel[column] = b;
+                    }
                 }
             }
         }
-    });
+    }
+}
+
+/// alpha·op(a), rows `row..row + count` and columns `first..first + depth`, tile by tile.
+#[expect(clippy::too_many_arguments, reason = "a rectangle of a matrix")]
+fn pack_rows(
+    packed: &mut [f32],
+    most: usize,
+    (row, count): (usize, usize),
+    (first, depth): (usize, usize),
+    alpha: f32,
+    (m, k): (usize, usize),
+    a: &[f32],
+    ta: Transpose,
+) {
+    let mut at = 0;
+    while at < count {
+        let rows = rows_at(count, at, most);
+        let tile = &mut packed[at * depth..][..rows * depth];
+        match ta {
+            Transpose::Yes => {
+                for (tile, a) in tile
+                    .chunks_exact_mut(rows)
+                    .zip(a[first * m..].chunks_exact(m))
+                {
+                    tile.iter_mut()
+                        .zip(&a[row + at..])
+                        .for_each(|(t, a)| *t = alpha * a);
+                }
+            }
+            Transpose::No => {
+                for r in 0..rows {
+                    let a = &a[(row + at + r) * k + first..][..depth];
+                    for (tile, a) in tile.chunks_exact_mut(rows).zip(a) {
+                        tile[r] = alpha * a;
+                    }
+                }
+            }
+        }
+        at += rows;
+    }
+}
+
+/// A block of rows of c, and `depth` products from `first` on of each of its elements.
+struct Block<'a> {
+    n: usize,
+    k: usize,
+    first: usize,
+    depth: usize,
+    count: usize,
+    packed: &'a [f32],
+    panels: &'a [f32],
+    start: Start,
+    c: &'a mut [f32],
+}
+
+impl Task for Block<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let mut column = 0;
+        while column < self.n {
+            let vectors = vectors_at(self.n, column, V::LANES);
+            let width = vectors * V::LANES;
+            let columns = width.min(self.n - column);
+            let panel = column * self.k + self.first * width;
+            assert!(
+                panel + self.depth * width <= self.panels.len()
+                    && self.count * self.depth <= self.packed.len()
+            );
+            let mut row = 0;
+            while row < self.count {
+                let rows = rows_at(self.count, row, V::ROWS[1]);
+                let c = row * self.n + column;
+                assert!(c + (rows - 1) * self.n + columns <= self.c.len());
+                // SAFETY: the assertions above: `depth` rows of the panel, `depth` columns of the tile, and its elements of c
+                unsafe {
+                    let tile = Tile {
+                        x: self.packed.as_ptr().add(row * self.depth),
+                        taps: &[0],
+                        channels: self.depth,
+                        pitch: rows,
+                        w: self.panels.as_ptr().add(panel),
+                        start: self.start,
+                        y: self.c.as_mut_ptr().add(c),
+                        y_pitch: self.n,
+                        columns,
+                    };
+                    tile.run::<V>(rows, vectors);
+                }
+                row += rows;
+            }
+            column += columns;
+        }
+    }
 }

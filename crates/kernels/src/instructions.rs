@@ -101,6 +101,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn store_part(self, p: *mut f32, n: usize);
     /// self + a·b
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
+    /// self − a
+    unsafe fn minus(self, a: Self) -> Self;
 }
 
 /// x·y + z, fused where `V` is.
@@ -154,6 +156,10 @@ impl Vector for Four {
             out[i] += a.0[i] * b.0[i];
         }
         Self(out)
+    }
+    #[inline(always)]
+    unsafe fn minus(self, a: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] - a.0[i]))
     }
 }
 
@@ -213,6 +219,11 @@ mod x86 {
             // SAFETY: as above
             unsafe { _mm512_fmadd_ps(a, b, self) }
         }
+        #[inline(always)]
+        unsafe fn minus(self, a: Self) -> Self {
+            // SAFETY: as above
+            unsafe { _mm512_sub_ps(self, a) }
+        }
     }
 
     /// Lanes below n.
@@ -260,6 +271,11 @@ mod x86 {
         unsafe fn add_product(self, a: Self, b: Self) -> Self {
             // SAFETY: as above
             unsafe { _mm256_fmadd_ps(a, b, self) }
+        }
+        #[inline(always)]
+        unsafe fn minus(self, a: Self) -> Self {
+            // SAFETY: as above
+            unsafe { _mm256_sub_ps(self, a) }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Networks that a configuration names.
 
+use crate::architecture::{ResNet, Skip, Small};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::model::{Model, Parameterization};
@@ -24,21 +25,25 @@ pub fn graph(
     classes: usize,
     seed: u64,
 ) -> Result<(Graph, Metadata, Parameterization)> {
-    let new = |graph: Graph, parameterization| Ok((graph, Metadata::default(), parameterization));
-    let plain = Parameterization::Plain;
-    let _ = (height, width, channels, classes, seed);
-    match network {
+    let input = (height, width, channels);
+    let (graph, skip) = match network {
         config::Network::File { path, activation: name } => {
             let name = name.as_deref().map(activation).transpose()?;
             let (graph, metadata) = nn::format::load(path, name)?;
-            Ok((graph, metadata, plain))
+            return Ok((graph, metadata, Parameterization::Plain));
         }
-        _ => new(todo_architecture()?, plain),
-    }
-}
-
-fn todo_architecture() -> Result<Graph> {
-    Err(Error::Setting { setting: "network", value: "resnet".into(), remedy: "not merged yet".into() })
+        config::Network::Resnet { depth, width, activation: name, skip } => {
+            let (activation, skip) = (activation(name)?, skip.parse::<Skip>()?);
+            let network = ResNet { depth: *depth, width: *width, classes, input, activation, skip };
+            (network.graph(seed)?, skip)
+        }
+        config::Network::Small { width, activation: name } => {
+            let network = Small { width: *width, classes, input, activation: activation(name)? };
+            (network.graph(seed)?, Skip::None)
+        }
+    };
+    let parameterization = if skip.dirac() { Parameterization::Dirac } else { Parameterization::Plain };
+    Ok((graph, Metadata::default(), parameterization))
 }
 
 /// The model that a configuration names.

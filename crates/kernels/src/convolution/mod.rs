@@ -1,6 +1,7 @@
 //! Two-dimensional convolutions (cross-correlations, as in every framework) of NHWC pictures.
 
 mod dense;
+mod depthwise;
 mod weights;
 
 use crate::instructions::instructions;
@@ -38,7 +39,11 @@ impl Convolution {
         if y.is_empty() {
             return;
         }
-        dense::forward(instructions(), self, x, w, bias, y);
+        if self.is_depthwise() {
+            depthwise::forward(instructions(), self, x, w, bias, y);
+        } else {
+            dense::forward(instructions(), self, x, w, bias, y);
+        }
     }
 
     /// The gradient with respect to the input; overwrites dx.
@@ -47,7 +52,11 @@ impl Convolution {
         if dx.is_empty() {
             return;
         }
-        dense::backward_input(instructions(), self, dy, w, dx);
+        if self.is_depthwise() {
+            depthwise::backward_input(instructions(), self, dy, w, dx);
+        } else {
+            dense::backward_input(instructions(), self, dy, w, dx);
+        }
     }
 
     /// Adds the gradients with respect to the weights and the bias to `dw` and `db`.
@@ -56,10 +65,18 @@ impl Convolution {
         if x.is_empty() || dy.is_empty() {
             return;
         }
-        weights::backward_weight(instructions(), self, x, dy, dw);
+        if self.is_depthwise() {
+            depthwise::backward_weight(instructions(), self, x, dy, dw);
+        } else {
+            weights::backward_weight(instructions(), self, x, dy, dw);
+        }
         if let Some(db) = db {
             bias_gradient(self.output.2, dy, db);
         }
+    }
+
+    fn is_depthwise(&self) -> bool {
+        self.groups == self.input.2 && self.groups == self.output.2
     }
 
     fn input_size(&self) -> usize {

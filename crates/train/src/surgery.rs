@@ -1,0 +1,293 @@
+//! Changes to a network's architecture before it is trained: what encryption can't compute, or only at a high price, goes.
+//!
+//! Every other node keeps its name, its weights and its place. A global mean ([`nn::Op::GlobalAvgPool`]) stays global: for the one
+//! size of input that a [`Graph`] is made for it is the same as the mean over a window of fixed size (IBM's toolbox writes
+//! `AvgPool2d(7, 1)`), so there is nothing to replace.
+
+use crate::{Error, Result};
+use nn::{BatchNorm, Graph, NodeId, Op, Parameter, Shape};
+use std::collections::HashMap;
+
+/// Torch's default.
+pub(crate) const EPSILON: f64 = 1e-5;
+
+/// Every maximum over windows becomes the mean over the same windows. Padding counts as zeros, as in IBM's toolbox (torch's default,
+/// `count_include_pad`); what `ceil_mode` adds beyond it counts as nothing, as in torch. Where both meet, the zeros come from a node of
+/// their own, `NAME.pad`.
+///
+/// # Errors
+/// None that a well-formed graph causes.
+pub fn average_pools(graph: &Graph) -> Result<Graph> {
+    rebuild(graph, |b, node, inputs| {
+        let Op::MaxPool(pool) = node.op() else {
+            return Ok(b.add(node.name(), node.op().clone(), inputs)?);
+        };
+        let mut x = inputs[0];
+        let size = match b.shape(x) {
+            Shape::Image { height, width, .. } => (height, width),
+            _ => (1, 1),
+        };
+        let (zeros, mean) = pool.average(size, true);
+        if let Some(zeros) = zeros {
+            x = b.add(format!("{}.pad", node.name()), Op::Pad(zeros), &[x])?;
+        }
+        Ok(b.add(node.name(), Op::AvgPool(mean), &[x])?)
+    })
+}
+
+/// Where batch normalisations are inserted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Where {
+    /// Behind every convolution.
+    AfterEveryConvolution,
+    /// Before every convolution but the first.
+    BeforeEveryConvolutionButTheFirst,
+    /// Behind the nodes of these names.
+    After(Vec<String>),
+}
+
+/// Batch normalisations that do nothing yet (scale 1, bias 0, mean 0, variance 1 − ε), named `NODE.norm` after the convolution or node
+/// that they belong to. Where there is one already, nothing is inserted.
+///
+/// # Errors
+/// [`Error::Setting`] for a name that the network doesn't have.
+pub fn insert_batch_norms(graph: &Graph, place: &Where) -> Result<Graph> {
+    if let Where::After(names) = place {
+        for name in names {
+            graph.find(name).ok_or_else(|| Error::Setting {
+                setting: "batch_norm",
+                value: name.clone(),
+                remedy: "the network has no node of this name; `polyveil inspect` lists them"
+                    .into(),
+            })?;
+        }
+    }
+    let consumers = graph.consumers();
+    let norm = |id: NodeId| matches!(graph.node(id).op(), Op::BatchNorm(_));
+    let first = graph
+        .nodes()
+        .iter()
+        .find(|n| matches!(n.op(), Op::Conv2d(_)))
+        .map(nn::Node::id);
+    let normed = |id: NodeId| {
+        !consumers[id.index()].is_empty() && consumers[id.index()].iter().all(|&c| norm(c))
+    };
+    rebuild(graph, |b, node, inputs| {
+        let convolution = matches!(node.op(), Op::Conv2d(_));
+        let before = *place == Where::BeforeEveryConvolutionButTheFirst
+            && convolution
+            && first != Some(node.id())
+            && node.inputs().iter().all(|&i| !norm(i));
+        let after = match place {
+            Where::AfterEveryConvolution => convolution,
+            Where::BeforeEveryConvolutionButTheFirst => false,
+            Where::After(names) => names.iter().any(|n| n == node.name()),
+        } && !norm(node.id())
+            && !normed(node.id());
+        let name = format!("{}.norm", node.name());
+        let mut inputs = inputs.to_vec();
+        if before {
+            let op = identity(&name, b.shape(inputs[0]))?;
+            inputs[0] = b.add(name.as_str(), op, &inputs[..1])?;
+        }
+        let x = b.add(node.name(), node.op().clone(), &inputs)?;
+        if after {
+            return Ok(b.add(name.as_str(), identity(&name, b.shape(x))?, &[x])?);
+        }
+        Ok(x)
+    })
+}
+
+/// A batch normalisation that is the identity to the rounding of f32.
+fn identity(name: &str, shape: Shape) -> Result<Op<nn::Nonlinearity>> {
+    let channels = shape.dims()[0];
+    batch_norm(name, channels, 1.0 - EPSILON as f32)
+}
+
+/// A batch normalisation with scale 1, bias 0, mean 0.
+pub(crate) fn batch_norm(
+    name: &str,
+    channels: usize,
+    variance: f32,
+) -> Result<Op<nn::Nonlinearity>> {
+    let all = |value: f32| Parameter::new(name, [channels], vec![value; channels]);
+    Ok(Op::BatchNorm(BatchNorm {
+        scale: all(1.0)?,
+        bias: all(0.0)?,
+        mean: all(0.0)?,
+        variance: all(variance)?,
+        epsilon: EPSILON,
+    }))
+}
+
+type Builder = nn::NetworkBuilder<nn::Nonlinearity>;
+
+/// The network made anew, node by node: `f` adds what stands for a node and says whose output its consumers take.
+fn rebuild(
+    graph: &Graph,
+    mut f: impl FnMut(&mut Builder, &nn::Node<nn::Nonlinearity>, &[NodeId]) -> Result<NodeId>,
+) -> Result<Graph> {
+    let mut b = Graph::builder();
+    let mut now: HashMap<NodeId, NodeId> = HashMap::new();
+    for node in graph.nodes() {
+        let inputs: Vec<NodeId> = node.inputs().iter().map(|i| now[i]).collect();
+        let id = f(&mut b, node, &inputs)?;
+        now.insert(node.id(), id);
+    }
+    Ok(b.finish(now[&graph.output().id()])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::architecture::{ResNet, Skip};
+    use approx::Activation;
+    use nn::{MaxPool, Padding, Tensor};
+
+    fn input(shape: Shape) -> Tensor {
+        let values = (0..shape.len()).map(|i| ((i * 7919 % 101) as f64 - 50.0) / 40.0);
+        Tensor::new(shape, values.collect()).expect("fits")
+    }
+
+    fn small_resnet() -> Graph {
+        let net = ResNet {
+            depth: 8,
+            width: 4,
+            classes: 5,
+            input: (12, 12, 3),
+            activation: Activation::Silu,
+            skip: Skip::Standard,
+        };
+        net.graph(3).expect("builds")
+    }
+
+    /// Convolution, maximum in two ways, ReLU, maximum again.
+    fn with_maxima() -> Graph {
+        let mut b = Graph::builder();
+        let x = b.input("x", Shape::image(2, 9, 9)).expect("valid");
+        let weights: Vec<f32> = (0..54).map(|i| (i as f32 * 0.7).sin()).collect();
+        let weight = Parameter::new("w", [3, 2, 3, 3], weights).expect("finite");
+        let pool = |columns: usize, stride: usize, padding: usize, ceil_mode| MaxPool {
+            kernel: (3, columns),
+            stride: (stride, stride),
+            padding: Padding::same(padding),
+            ceil_mode,
+        };
+        let c = b
+            .add("c", Op::Conv2d(nn::Conv2d::new(weight)), &[x])
+            .expect("valid");
+        let p = b
+            .add("p", Op::MaxPool(pool(2, 1, 1, false)), &[c])
+            .expect("valid");
+        let r = b
+            .add("r", Op::Elementwise(Activation::Relu.into()), &[p])
+            .expect("valid");
+        let q = b
+            .add("q", Op::MaxPool(pool(3, 2, 1, true)), &[r])
+            .expect("valid");
+        let s = b
+            .add("s", Op::MaxPool(pool(2, 2, 0, true)), &[q])
+            .expect("valid");
+        b.finish(s).expect("valid")
+    }
+
+    #[test]
+    fn maxima_become_means_over_the_same_windows() {
+        let before = with_maxima();
+        let after = average_pools(&before).expect("replaces");
+        let names: Vec<&str> = after.nodes().iter().map(nn::Node::name).collect();
+        assert_eq!(names, ["x", "c", "p", "r", "q.pad", "q", "s"]);
+        for node in before.nodes() {
+            let now = after.find(node.name()).expect("kept");
+            assert_eq!(now.shape(), node.shape(), "{}", node.name());
+            if matches!(node.op(), Op::MaxPool(_)) {
+                assert!(matches!(now.op(), Op::AvgPool(_)));
+            } else {
+                assert_eq!(now.op(), node.op());
+            }
+        }
+        after.refuse_maxima().expect("none left");
+        let x = input(Shape::image(2, 9, 9));
+        let (old, new) = (
+            before.evaluate_all(&x).expect("fits"),
+            after.evaluate_all(&x).expect("fits"),
+        );
+        assert_eq!(old.values[..2], new.values[..2]);
+        // the first window of p: two rows and one column lie in the picture, and its padding counts
+        let (c, p) = (new.values[1].values(), new.values[2].values());
+        assert!((p[0] - (c[0] + c[7]) / 6.0).abs() < 1e-12);
+        // of the last window of s, two rows and one column lie in the picture; what lies beyond counts as nothing
+        assert_eq!(new.values[5].shape(), Shape::image(3, 4, 5));
+        assert_eq!(new.values[6].shape(), Shape::image(3, 2, 3));
+        let (q, last) = (new.values[5].values(), new.values[6].values()[5]);
+        assert!((last - (q[14] + q[19]) / 2.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn nothing_to_replace_changes_nothing() {
+        let graph = small_resnet();
+        assert_eq!(average_pools(&graph).expect("replaces"), graph);
+        // every convolution has one behind it already
+        assert_eq!(
+            insert_batch_norms(&graph, &Where::AfterEveryConvolution).expect("inserts"),
+            graph
+        );
+    }
+
+    #[test]
+    fn inserted_norms_do_nothing_yet_and_are_inserted_once() {
+        let maxima = with_maxima();
+        let resnet = small_resnet();
+        let after = |names: &[&str]| Where::After(names.iter().map(|n| (*n).into()).collect());
+        let blocks = [
+            "layer1.0.conv1",
+            "layer1.0.conv2",
+            "layer2.0.conv1",
+            "layer2.0.conv2",
+            "layer3.0.conv1",
+            "layer3.0.conv2",
+        ];
+        let cases = [
+            (&maxima, Where::AfterEveryConvolution, &["c"][..]),
+            (&maxima, after(&["p", "s"]), &["p", "s"]),
+            (&maxima, Where::BeforeEveryConvolutionButTheFirst, &[]),
+            (&resnet, Where::BeforeEveryConvolutionButTheFirst, &blocks),
+        ];
+        for (graph, place, at) in cases {
+            let inserted: Vec<String> = at.iter().map(|n| format!("{n}.norm")).collect();
+            let new = insert_batch_norms(graph, &place).expect("inserts");
+            let names: Vec<&str> = new.nodes().iter().map(nn::Node::name).collect();
+            let kept: Vec<&str> = names
+                .iter()
+                .copied()
+                .filter(|n| !inserted.iter().any(|i| i == n))
+                .collect();
+            assert_eq!(
+                kept,
+                graph.nodes().iter().map(nn::Node::name).collect::<Vec<_>>(),
+                "{place:?}"
+            );
+            assert_eq!(
+                names.len(),
+                kept.len() + inserted.len(),
+                "{place:?}: {names:?}"
+            );
+            assert_eq!(
+                insert_batch_norms(&new, &place).expect("inserts"),
+                new,
+                "{place:?} twice"
+            );
+            let x = input(graph.input().shape());
+            let (a, b) = (
+                graph.evaluate(&x).expect("fits").output,
+                new.evaluate(&x).expect("fits").output,
+            );
+            let size = a.values().iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            for (a, b) in a.values().iter().zip(b.values()) {
+                assert!((a - b).abs() <= 1e-6 * size, "{place:?}: {a} and {b}");
+            }
+        }
+        let e = insert_batch_norms(&maxima, &after(&["nowhere"])).expect_err("refused");
+        assert!(e.to_string().contains("nowhere"), "{e}");
+    }
+}
