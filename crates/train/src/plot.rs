@@ -339,7 +339,7 @@ fn line(out: &mut String, style: usize, path: &str) {
 }
 
 fn marker(out: &mut String, style: usize, x: f64, y: f64) {
-    let fill = if style % 2 == 0 {
+    let fill = if style.is_multiple_of(2) {
         colour(style)
     } else {
         "#fff"
