@@ -99,6 +99,7 @@ impl Default for MachineCost {
                 reference: 0.1125e-3,
                 stream: 5.9e-3,
                 key_switch: 8.2e-3,
+                fresh: 2.1,
             },
         }
     }
@@ -130,10 +131,15 @@ impl MachineCost {
         if threads == 0 || !(0.05..=20.0).contains(&alone) || !(0.01..=1.0).contains(&busy) {
             return refuse("threads must be at least 1, `alone` 0.05 to 20 and `busy` 0.01 to 1");
         }
-        if !self.probe.parts().iter().all(|&x| x > 0.0 && plausible(x)) {
+        let mut probe = self.probe.parts().into_iter().chain([self.probe.fresh]);
+        if !probe.all(|x| x > 0.0 && plausible(x)) {
             return refuse("a time of the probe is not positive");
         }
         Ok(())
+    }
+    /// CPU seconds to get `bytes` of memory from the system.
+    pub fn fresh(&self, bytes: u64) -> f64 {
+        bytes as f64 * 1e-9 * self.probe.fresh
     }
     /// CPU seconds of one unit of each kind of work on `threads` threads: between one and the measured number by interpolation,
     /// beyond as there.
@@ -220,9 +226,12 @@ pub struct Probe {
     pub stream: f64,
     /// One rotation by [`workload::probe_parameters`].
     pub key_switch: f64,
+    /// One GB of memory that the process had not before: the system clears it, and so does the host of a virtual machine.
+    pub fresh: f64,
 }
 
 impl Probe {
+    /// The loops.
     fn parts(&self) -> [f64; 3] {
         [self.reference, self.stream, self.key_switch]
     }
@@ -491,6 +500,7 @@ mod tests {
             reference,
             stream,
             key_switch,
+            fresh,
         } = machine.probe;
         let (same, ratios) = machine.scaled_by(&machine.probe, Trust::SameMachine);
         assert_eq!((same, ratios.compute, ratios.memory), (machine, 1.0, 1.0));
@@ -498,6 +508,7 @@ mod tests {
             reference: 2.0 * reference,
             stream: 3.0 * stream,
             key_switch: 1.125 * key_switch,
+            fresh: 0.1 * fresh,
         };
         let (scaled, ratios) = machine.scaled_by(&now, Trust::SameMachine);
         assert!((ratios.compute - 1.5).abs() < 1e-12 && (ratios.memory - 3.0).abs() < 1e-12);
@@ -507,6 +518,9 @@ mod tests {
             ..machine.table.scaled(1.5)
         };
         close(&scaled.table, &expected, 1e-12);
+        // fresh memory costs what the probe saw, whatever the table's machine took
+        let gigabytes = scaled.fresh(3_000_000_000) / (0.3 * fresh);
+        assert!((gigabytes - 1.0).abs() < 1e-12);
         // scaling back by the old probe gives the old table
         close(
             &scaled
@@ -526,6 +540,7 @@ mod tests {
                 reference: factor * reference,
                 stream: factor * stream,
                 key_switch: factor * key_switch,
+                fresh,
             };
             let (_, ratios) = machine.scaled_by(&now, trust);
             assert!(
@@ -558,13 +573,14 @@ mod tests {
     fn tables_that_nobody_measured_are_refused() {
         let good = MachineCost::default();
         good.check().expect("the shipped one");
-        let mut bad = [good; 6];
+        let mut bad = [good; 7];
         bad[0].table.ntt = f64::NAN;
         bad[1].table.pass = -1e-6;
         bad[2].table = good.table.scaled(0.0);
         bad[3].threading.threads = 0;
         bad[4].threading.busy = 1.5;
         bad[5].probe.stream = 0.0;
+        bad[6].probe.fresh = f64::INFINITY;
         for machine in bad {
             assert!(machine.check().is_err(), "{machine:?}");
         }

@@ -148,14 +148,17 @@ impl rayon::iter::IntoParallelIterator for Inputs<'_> {
 pub(crate) fn prediction(plan: &VerifiedPlan, made: &Prediction) -> String {
     let (facts, p, threads) = (plan.facts(), plan.parameters(), made.threads());
     let keys = ckks::security::keys(p);
+    let (fresh, fetching) = made.fresh();
     let mut text = format!(
-        "{}: {} steps, {} bootstraps; on {threads} quiet cores about {} ({:.0} CPU seconds), at most {} of memory,\nevaluation keys {}, error of the answer at most {:.1e}\n",
+        "{}: {} steps, {} bootstraps; on {threads} quiet cores about {} ({:.0} CPU seconds), at most {} of memory,\nbefore that, once, {} fetched from the system in about {:.1} CPU seconds; evaluation keys {}, error of the answer at most {:.1e}\n",
         plan.plan().description.name,
         plan.plan().steps.len(),
         facts.bootstraps,
         duration(made.seconds()),
         made.cpu_seconds(),
         size(made.peak_bytes()),
+        size(fresh),
+        fetching,
         size(facts.key_file_bytes),
         facts.output_error,
     );

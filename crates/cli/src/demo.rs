@@ -3,7 +3,7 @@
 use crate::commands::{memory, rng, target};
 use crate::machine::Machine;
 use crate::network::{self, label, load_polynomial, named, top_lines};
-use crate::run::{answer_of, publish};
+use crate::run::{answer_of, fetched, prepare, publish};
 use crate::terminal::{Line, duration, note};
 use crate::{DemoArgs, Result};
 use ckks::Ciphertext;
@@ -48,41 +48,11 @@ fn input(a: &DemoArgs, graph: &PolyGraph) -> Result<Tensor> {
     }
 }
 
-pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {
-    let graph = network(a)?;
-    let tensor = input(a, &graph)?;
+/// Client → bytes → server, one key at a time through a pipe, so that neither side ever holds the file; the memory for the run is
+/// fetched meanwhile.
+pub(crate) fn serve(client: &Client, plan: &Arc<VerifiedPlan>) -> Result<Server> {
     let start = Instant::now();
-    let machine = Machine::load(&a.predict)?;
-    let plan = compiler::compile(&graph, &target(&machine, a.max_memory))?;
-    let plan = Arc::new(VerifiedPlan::new(plan)?);
-    note(format_args!(
-        "compiled in {}",
-        duration(start.elapsed().as_secs_f64())
-    ));
-    let prediction = machine.announce(&a.predict, &plan, None, threads)?;
-    memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
-
-    // the clear twins: the network's own oracle, and the plan read by `Clear`
-    let oracle = graph.evaluate(&tensor)?;
-    if let Some(outside) = oracle.outside.first() {
-        return Err(format!("this picture leaves the calibrated ranges in the clear twin ({outside}); calibrate on data that covers such pictures (`polyveil calibrate`) or choose another").into());
-    }
-    let oracle = oracle.output.into_values();
-    let client = Client::new(plan.client_spec(), &mut rng())?;
-    let start = Instant::now();
-    let twin = ClearTwin::new(&plan, client.spec(), tensor.values())?.finish()?;
-    let planned = twin
-        .iter()
-        .zip(&oracle)
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, f64::max);
-    note(format_args!(
-        "clear twin in {}: the plan in f64 differs from the network by at most {planned:.1e}",
-        duration(start.elapsed().as_secs_f64())
-    ));
-
-    // client → bytes → server, one key at a time through a pipe: both sides never hold the file
-    let start = Instant::now();
+    let preparation = prepare(plan, None);
     let mut line = Line::new();
     let (reader, writer) = std::io::pipe()?;
     let server = std::thread::scope(|scope| {
@@ -118,6 +88,44 @@ pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {
         size(plan.facts().key_file_bytes),
         duration(start.elapsed().as_secs_f64())
     ));
+    fetched(&preparation.finish());
+    Ok(server)
+}
+
+pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {
+    let graph = network(a)?;
+    let tensor = input(a, &graph)?;
+    let start = Instant::now();
+    let machine = Machine::load(&a.predict)?;
+    let plan = compiler::compile(&graph, &target(&machine, a.max_memory))?;
+    let plan = Arc::new(VerifiedPlan::new(plan)?);
+    note(format_args!(
+        "compiled in {}",
+        duration(start.elapsed().as_secs_f64())
+    ));
+    let prediction = machine.announce(&a.predict, &plan, None, threads)?;
+    memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
+
+    // the clear twins: the network's own oracle, and the plan read by `Clear`
+    let oracle = graph.evaluate(&tensor)?;
+    if let Some(outside) = oracle.outside.first() {
+        return Err(format!("this picture leaves the calibrated ranges in the clear twin ({outside}); calibrate on data that covers such pictures (`polyveil calibrate`) or choose another").into());
+    }
+    let oracle = oracle.output.into_values();
+    let client = Client::new(plan.client_spec(), &mut rng())?;
+    let start = Instant::now();
+    let twin = ClearTwin::new(&plan, client.spec(), tensor.values())?.finish()?;
+    let planned = twin
+        .iter()
+        .zip(&oracle)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f64::max);
+    note(format_args!(
+        "clear twin in {}: the plan in f64 differs from the network by at most {planned:.1e}",
+        duration(start.elapsed().as_secs_f64())
+    ));
+
+    let server = serve(&client, &plan)?;
     let request = client.write_input(tensor.values(), Vec::new(), "encrypted input", &mut rng())?;
 
     let state = server.read_input(&request[..], "encrypted input")?;
@@ -126,6 +134,7 @@ pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {
     } else {
         Some(LockStep::new(&plan, &client, &state, Excess::Measure)?)
     };
+    let mut line = Line::new();
     let mut watch = Stopwatch::default();
     let mut tell = |p: runtime::Progress<'_>| line.progress(&p);
     let mut reporter = Reporter::new(prediction.step_seconds(), &mut tell);

@@ -33,6 +33,11 @@ impl Placement {
 }
 
 impl PlanFacts {
+    /// Bytes of buffers that a run takes, keys among them: what it fetches from the system once.
+    pub fn buffer_bytes(&self, placement: Option<&Placement>) -> u64 {
+        let peak = placement.map_or(self.peak_bytes, |p| p.peak_bytes);
+        peak - self.peak_without_keys + self.working_bytes
+    }
     /// Keys on disk, but for those that are worth most and fit into `most` bytes of predicted peak. Where even none fits, the peak
     /// is above `most`: it is the smallest that there is.
     pub fn keys_on_disk(&self, most: u64) -> Placement {
