@@ -160,8 +160,8 @@ impl MachineCost {
     }
     /// The same costs on a machine that is as fast as `now` says, and by how much they were scaled.
     ///
-    /// Kinds of work that stream over memory follow the stream; the others follow the geometric mean of the reference loop (pure
-    /// arithmetic) and the key switch (arithmetic and caches, as in a run). Each ratio is held to `trust`.
+    /// Kinds of work that stream over memory follow the geometric mean of the stream and the key switch (arithmetic and caches, as in
+    /// a run), the others that of the reference loop (pure arithmetic) and the key switch. Each ratio is held to `trust`.
     #[must_use]
     pub fn scaled_by(&self, now: &Probe, trust: Trust) -> (Self, Ratios) {
         let (least, most) = trust.bounds();
@@ -179,7 +179,7 @@ impl MachineCost {
         };
         let ratios = Ratios {
             compute: hold((reference * key_switch).sqrt()),
-            memory: hold(stream),
+            memory: hold((stream * key_switch).sqrt()),
         };
         let mut units = units(&self.table);
         for (unit, streams) in units.iter_mut().zip(STREAMING) {
@@ -231,6 +231,21 @@ pub struct Probe {
 }
 
 impl Probe {
+    /// Of each time the middle one (of an even number the upper): how fast a machine was while a long measurement ran beside. None
+    /// without probes.
+    pub fn median(probes: &[Self]) -> Option<Self> {
+        let middle = |of: fn(&Self) -> f64| {
+            let mut times: Vec<f64> = probes.iter().map(of).collect();
+            times.sort_by(f64::total_cmp);
+            times.get(times.len() / 2).copied()
+        };
+        Some(Self {
+            reference: middle(|p| p.reference)?,
+            stream: middle(|p| p.stream)?,
+            key_switch: middle(|p| p.key_switch)?,
+            fresh: middle(|p| p.fresh)?,
+        })
+    }
     /// The loops.
     fn parts(&self) -> [f64; 3] {
         [self.reference, self.stream, self.key_switch]
@@ -506,15 +521,15 @@ mod tests {
         assert_eq!((same, ratios.compute, ratios.memory), (machine, 1.0, 1.0));
         let now = Probe {
             reference: 2.0 * reference,
-            stream: 3.0 * stream,
+            stream: 3.125 * stream,
             key_switch: 1.125 * key_switch,
             fresh: 0.1 * fresh,
         };
         let (scaled, ratios) = machine.scaled_by(&now, Trust::SameMachine);
-        assert!((ratios.compute - 1.5).abs() < 1e-12 && (ratios.memory - 3.0).abs() < 1e-12);
+        assert!((ratios.compute - 1.5).abs() < 1e-12 && (ratios.memory - 1.875).abs() < 1e-12);
         let expected = CostTable {
-            multiply_add: 3.0 * machine.table.multiply_add,
-            pass: 3.0 * machine.table.pass,
+            multiply_add: 1.875 * machine.table.multiply_add,
+            pass: 1.875 * machine.table.pass,
             ..machine.table.scaled(1.5)
         };
         close(&scaled.table, &expected, 1e-12);
@@ -549,6 +564,19 @@ mod tests {
                 "{factor} {trust:?} {ratios:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_middle_of_some_probes_is_taken_by_loop() {
+        let probe = |reference, stream| Probe {
+            reference,
+            stream,
+            key_switch: 1.0,
+            fresh: 2.0,
+        };
+        let probes = [probe(3.0, 1.0), probe(1.0, 2.0), probe(2.0, 9.0)];
+        assert_eq!(Probe::median(&probes), Some(probe(2.0, 2.0)));
+        assert_eq!(Probe::median(&[]), None);
     }
 
     #[test]

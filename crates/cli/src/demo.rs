@@ -1,12 +1,13 @@
 //! demo: client, server and back in one process, through bytes.
 
 use crate::commands::{memory, rng, target};
-use crate::machine::Machine;
+use crate::machine::{Machine, median};
 use crate::network::{self, label, load_polynomial, named, top_lines};
 use crate::run::{answer_of, fetched, prepare, publish};
 use crate::terminal::{Line, duration, note};
 use crate::{DemoArgs, Result};
 use ckks::Ciphertext;
+use ckks::meter::Cost;
 use nn::picture::{Picture, imagenet_normalization};
 use nn::{PolyGraph, Tensor};
 use runtime::machine::peak_bytes;
@@ -90,6 +91,49 @@ pub(crate) fn serve(client: &Client, plan: &Arc<VerifiedPlan>) -> Result<Server>
     ));
     fetched(&preparation.finish());
     Ok(server)
+}
+
+/// Times of the embedded network's steps under encryption, each the median of `runs`.
+pub(crate) struct Steps {
+    /// Counted work and CPU seconds, by step.
+    pub(crate) observed: Vec<(Cost, f64)>,
+    /// Counted work of all steps.
+    pub(crate) total: Cost,
+    /// Share of the threads' wall time that was CPU time.
+    pub(crate) busy: f64,
+}
+
+pub(crate) fn steps(threads: usize, runs: usize) -> Result<Steps> {
+    let a = DemoArgs::default();
+    let graph = network(&a)?;
+    let tensor = input(&a, &graph)?;
+    // planned with the shipped table, so that what is measured does not depend on what was measured before
+    let plan = compiler::compile(&graph, &compiler::Target::default())?;
+    let plan = Arc::new(VerifiedPlan::new(plan)?);
+    memory(&plan, plan.facts().peak_bytes, None)?;
+    let client = Client::new(plan.client_spec(), &mut rng())?;
+    let server = serve(&client, &plan)?;
+    let request = client.encrypt(tensor.values(), &mut rng())?;
+    let mut watches = Vec::new();
+    let mut line = Line::new();
+    for run in 1..=runs {
+        line.show(&format!("  the embedded network, {run} of {runs}"));
+        let mut watch = Stopwatch::default();
+        server.run(server.start(&request)?, &mut watch)?;
+        watches.push(watch.steps);
+    }
+    line.done();
+    let all = || watches.iter().flat_map(|w| w.values());
+    let wall: f64 = all().map(|s| s.0).sum();
+    let cpu: f64 = all().map(|s| s.1).sum();
+    let of = |step: usize| median(watches.iter().map(|w| w[&step].1).collect());
+    Ok(Steps {
+        observed: (plan.facts().steps.iter().enumerate())
+            .map(|(i, fact)| (fact.cost, of(i)))
+            .collect(),
+        total: plan.facts().total,
+        busy: cpu / (threads as f64 * wall),
+    })
 }
 
 pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {

@@ -108,7 +108,7 @@ enum Command {
     Inspect(InspectArgs),
     /// Measure the engine on this machine.
     #[command(
-        after_long_help = "Examples:\n  polyveil bench --json > bench.json   # everything: about ten minutes and 6 GB\n  polyveil bench --table bench.json    # that file as Markdown, beside other libraries\n  polyveil bench --quick               # an insecure toy ring, seconds\n  polyveil bench --only bootstrap --log-slots 15 --targets 10 --threads 1\n  polyveil bench --save                # this machine's cost table, for plans and predictions; a minute or two\n\nCPU time is that of the whole process. `reference` is a fixed loop of multiply-adds in the first cache: about 0.10 ms on a\nquiet machine; where it is slower, so is everything else. It runs before and after every run of a row, whose `references` are\nits CPU time in those units. `stream` reads and writes back memory that is in no cache. Operations run on 27 ciphertext limbs\nwithout bootstrapping, bootstraps on the set that networks use; both have 128 bits of security, N = 2^16 and dnum 3. Rows are\nmeasured on one thread and on all; a bootstrap's precision on one, and only that of all slots on all threads."
+        after_long_help = "Examples:\n  polyveil bench --json > bench.json   # everything: about ten minutes and 6 GB\n  polyveil bench --table bench.json    # that file as Markdown, beside other libraries\n  polyveil bench --quick               # an insecure toy ring, seconds\n  polyveil bench --only bootstrap --log-slots 15 --targets 10 --threads 1\n  polyveil bench --save                # this machine's cost table, for plans and predictions; half a minute\n  polyveil bench --save --with-network # the same, fitted to a whole network's steps too; two minutes and 6 GB\n\nCPU time is that of the whole process. `reference` is a fixed loop of multiply-adds in the first cache: about 0.10 ms on a\nquiet machine; where it is slower, so is everything else. It runs before and after every run of a row, whose `references` are\nits CPU time in those units. `stream` reads and writes back memory that is in no cache. Operations run on 27 ciphertext limbs\nwithout bootstrapping, bootstraps on the set that networks use; both have 128 bits of security, N = 2^16 and dnum 3. Rows are\nmeasured on one thread and on all; a bootstrap's precision on one, and only that of all slots on all threads."
     )]
     Bench(bench::BenchArgs),
     /// Train a network (needs the sibling program polyveil-train).
@@ -118,7 +118,7 @@ enum Command {
 }
 
 /// Options of `demo`.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(crate) struct DemoArgs {
     /// Your own picture (PNG or JPEG) instead of the embedded one.
     #[arg(long, value_name = "FILE")]
