@@ -98,7 +98,7 @@ enum Command {
     Run(run::RunArgs),
     /// Client: decrypt an answer and print the top classes.
     #[command(
-        after_long_help = "Examples:\n  polyveil decrypt --key keys/client.key cat.answer                        # for your eyes only\n  polyveil decrypt --key keys/client.key cat.answer --share --releases 10   # may be passed on; at most 10 under this key\n\nWhoever sees decrypted values can attack the key. --share adds Gaussian noise sized from the plan's error bound, the security\nand the number of answers that will be shared, and refuses where the noise would leave no class. Answers must come from a\nserver that ran the plan. See SECURITY.md."
+        after_long_help = "Examples:\n  polyveil decrypt --key keys/client.key cat.answer                        # for your eyes only\n  polyveil decrypt --key keys/client.key cat.answer --share --releases 10   # may be passed on; at most 10 under this key\n  polyveil decrypt --key keys/client.key cat.answer --share --class-only --releases 10   # the class and nothing else\n\nWhoever sees decrypted values can attack the key. --share adds Gaussian noise sized from the plan's error bound, the security\nand the number of answers that will be shared, and refuses where the noise would leave no class;\n--class-only shares the class without noise, unless it leads by so little that the error might decide. Answers must come from a\nserver that ran the plan. See SECURITY.md."
     )]
     Decrypt(DecryptArgs),
     /// Explain any file: kind, version, parameters, security, who may see it.
@@ -266,6 +266,10 @@ pub(crate) struct DecryptArgs {
     /// Make an answer that may be passed on: with noise that hides what the exact one says about the key.
     #[arg(long)]
     share: bool,
+    /// Share the class alone, without noise: where it leads by more than twice the error bound it says nothing about the error. A
+    /// refusal ends this for the key.
+    #[arg(long, requires = "share", conflicts_with = "class_bits")]
+    class_only: bool,
     /// How many answers will ever be shared under this key; fixed at the first share, counted in releases.json beside the key.
     #[arg(long, value_name = "N", requires = "share")]
     releases: Option<u64>,

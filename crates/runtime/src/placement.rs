@@ -8,9 +8,9 @@ use ckks::keys::KeyName;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
-/// Bytes of a key file per second, as assumed for predictions: reading, checksum and unpacking on one core, with the file on a
-/// fast disk or in the system's cache.
-pub const READ_RATE: f64 = 5e8;
+/// Bytes of a key file per second, as assumed for predictions: reading, checksum and unpacking on one core, with the file in the
+/// system's cache or on a disk that is as fast.
+pub const READ_RATE: f64 = 1.1e9;
 
 /// A run's keys, some of them on disk.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -26,7 +26,7 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// Wall seconds that the reads add, at [`READ_RATE`].
+    /// Seconds that the reads add, wall and CPU, at [`READ_RATE`].
     pub fn seconds(&self) -> f64 {
         self.read_bytes as f64 / READ_RATE
     }

@@ -71,6 +71,7 @@ impl Prediction {
         self.fresh_cpu_seconds = self.basis.cost.fresh(self.fresh_bytes);
         self.peak_bytes = placement.peak_bytes;
         self.seconds += placement.seconds();
+        self.cpu_seconds += placement.seconds();
         self
     }
     /// Threads.
