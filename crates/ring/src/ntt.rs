@@ -3,6 +3,7 @@
 #[cfg(target_arch = "x86_64")]
 use std::sync::OnceLock;
 
+use crate::buffer::AlignedVec;
 use crate::modulus::Shoup;
 #[cfg(target_arch = "x86_64")]
 use crate::{Backend, avx2, backend, ifma};
@@ -16,13 +17,13 @@ pub struct NttTable {
     q: Modulus,
     log_n: u32,
     /// `w[i] = ψ^brv(i)`, brv on log_n bits; the first m entries are the table of size m with root ψ^(N/m).
-    w: Vec<u64>,
-    ws: Vec<u64>,
+    w: AlignedVec,
+    ws: AlignedVec,
     /// (2^k)^-1 for each k up to log_n.
     scales: Vec<Shoup>,
     /// Per size 2^k, the last three layers' twiddles in blocks for the IFMA kernels.
     #[cfg(target_arch = "x86_64")]
-    tails: Vec<OnceLock<Vec<u64>>>,
+    tails: Vec<OnceLock<AlignedVec>>,
     /// `w` for the AVX2 kernels.
     #[cfg(target_arch = "x86_64")]
     doubles: OnceLock<avx2::ntt::Twiddles>,
@@ -52,7 +53,7 @@ impl NttTable {
                 q: q.value(),
                 log_n,
             })?;
-        let (mut w, mut ws) = (vec![0; n], vec![0; n]);
+        let (mut w, mut ws) = (AlignedVec::zeroed(n), AlignedVec::zeroed(n));
         let root = q.shoup(psi);
         let mut power = 1;
         for i in 0..n {
@@ -186,11 +187,15 @@ impl NttTable {
     #[cfg(target_arch = "x86_64")]
     fn tail(&self, m: usize) -> &[u64] {
         self.tails[m.trailing_zeros() as usize].get_or_init(|| {
-            let mut tail = Vec::with_capacity(6 * m / 8);
-            for block in 0..m / 64 {
-                for (per_group, layer) in [(1, m / 8), (2, m / 4), (4, m / 2)] {
-                    for table in [&self.w, &self.ws] {
-                        tail.extend((0..8).map(|g| table[layer + (8 * block + g) * per_group]));
+            let mut tail = AlignedVec::dirty(6 * m / 8);
+            for (block, out) in tail.as_chunks_mut::<48>().0.iter_mut().enumerate() {
+                let (lanes, _) = out.as_chunks_mut::<16>();
+                for ((per_group, layer), lanes) in
+                    [(1, m / 8), (2, m / 4), (4, m / 2)].into_iter().zip(lanes)
+                {
+                    for g in 0..8 {
+                        let at = layer + (8 * block + g) * per_group;
+                        (lanes[g], lanes[8 + g]) = (self.w[at], self.ws[at]);
                     }
                 }
             }
