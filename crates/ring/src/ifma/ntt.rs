@@ -42,6 +42,8 @@ struct Transform {
     ws: *const u64,
     tail: *const u64,
     a: *mut u64,
+    /// Where the inverse transform finds what it writes to `a`: `a` itself or as many words elsewhere.
+    from: *const u64,
     n: usize,
     /// ⌊2^52/q⌋.
     inv52: __m512i,
@@ -59,12 +61,14 @@ impl Transform {
                 && ws.len() == n
                 && tail.len() == 6 * n / 8
         );
+        let a = a.as_mut_ptr();
         Transform {
             m: Wide::new(q),
             w: w.as_ptr(),
             ws: ws.as_ptr(),
             tail: tail.as_ptr(),
-            a: a.as_mut_ptr(),
+            a,
+            from: a.cast_const(),
             n,
             inv52: set(q.inv52),
         }
@@ -439,8 +443,13 @@ pub(crate) fn inverse(
     tail: &[u64],
     scale: Shoup,
     a: &mut [u64],
+    from: Option<&[u64]>,
 ) {
-    let t = Transform::new(q, w, ws, tail, a);
+    let mut t = Transform::new(q, w, ws, tail, a);
+    if let Some(from) = from {
+        assert!(from.len() == t.n);
+        t.from = from.as_ptr();
+    }
     let layers = t.n.trailing_zeros() - 7;
     // The last layer multiplies by 1/n too.
     let both = q.shoup(q.mul(scale.w, w[1]));
@@ -595,16 +604,17 @@ fn inverse_layer<const R: usize, const HALF: usize, const OPEN: bool>(
 unsafe fn inverse_first<const OPEN: bool>(t: &Transform, b: usize) {
     let m = t.m;
     let blocks = t.n / 128;
-    // SAFETY: the block's 128 words lie in the limb; twiddle indices are below 16·blocks < n, the mirrored block is below blocks.
+    // SAFETY: the block's 128 words lie in the limb and in the source; twiddle indices are below 16·blocks < n, the mirrored block is
+    // below blocks.
     unsafe {
-        let p = t.a.add(128 * b);
+        let (p, from) = (t.a.add(128 * b), t.from.add(128 * b));
         // Nothing has touched the limb yet, and the passes in between hide its order from the processor's own prefetching.
         for line in 0..16 {
-            _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(DATA_AHEAD + 8 * line).cast());
+            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(DATA_AHEAD + 8 * line).cast());
         }
         let mut v = [_mm512_setzero_si512(); 16];
         for (k, v) in v.iter_mut().enumerate() {
-            *v = _mm512_loadu_si512(p.add(8 * (15 - k)).cast());
+            *v = _mm512_loadu_si512(from.add(8 * (15 - k)).cast());
         }
         let mut v = transposes(v);
         let mirrored = 2 * (blocks - 1 - b);
