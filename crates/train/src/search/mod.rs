@@ -26,7 +26,11 @@ pub trait Costs: Sync {
     ///
     /// # Errors
     /// What the costs' owner brings.
-    fn cheapest(&self, prices: &[Vec<f64>], most_bootstraps: Option<usize>) -> Result<Option<Point>>;
+    fn cheapest(
+        &self,
+        prices: &[Vec<f64>],
+        most_bootstraps: Option<usize>,
+    ) -> Result<Option<Point>>;
     /// What a network with these degrees (by index) costs, for certain.
     ///
     /// # Errors
@@ -75,9 +79,14 @@ impl Limits {
     /// By how much the cost exceeds the limits, as a factor; at most 1 where it keeps them.
     #[must_use]
     pub fn excess(&self, cost: &Cost) -> f64 {
-        let over = |had: f64, most: Option<f64>| most.map_or(0.0, |m| if had <= m { 0.0 } else { had / m.max(1e-9) });
+        let over = |had: f64, most: Option<f64>| {
+            most.map_or(0.0, |m| if had <= m { 0.0 } else { had / m.max(1e-9) })
+        };
         over(cost.seconds, self.seconds)
-            .max(over(cost.bootstraps as f64, self.bootstraps.map(|b| b as f64)))
+            .max(over(
+                cost.bootstraps as f64,
+                self.bootstraps.map(|b| b as f64),
+            ))
             .max(over(cost.bytes as f64, self.bytes.map(|b| b as f64)))
     }
 
@@ -102,20 +111,29 @@ struct Search<'a> {
 impl Search<'_> {
     fn solve(&self, lambda: f64, most_bootstraps: Option<usize>) -> Result<Option<Point>> {
         let rows = self.sensitivity.divergence.iter();
-        let prices: Vec<Vec<f64>> = rows.map(|r| r.iter().map(|d| lambda * d).collect()).collect();
+        let prices: Vec<Vec<f64>> = rows
+            .map(|r| r.iter().map(|d| lambda * d).collect())
+            .collect();
         self.asked(&prices, most_bootstraps)
     }
 
     fn asked(&self, prices: &[Vec<f64>], most_bootstraps: Option<usize>) -> Result<Option<Point>> {
         let found = self.costs.cheapest(prices, most_bootstraps)?;
-        Ok(found.map(|p| Point { divergence: self.sensitivity.sum(&p.choice), ..p }))
+        Ok(found.map(|p| Point {
+            divergence: self.sensitivity.sum(&p.choice),
+            ..p
+        }))
     }
 
     /// The network with just these degrees.
     fn fixed(&self, choice: &[usize]) -> Result<Option<Point>> {
         let rows = self.sensitivity.divergence.iter().zip(choice);
         let prices: Vec<Vec<f64>> = rows
-            .map(|(r, &c)| (0..r.len()).map(|k| if k == c { 0.0 } else { f64::INFINITY }).collect())
+            .map(|(r, &c)| {
+                (0..r.len())
+                    .map(|k| if k == c { 0.0 } else { f64::INFINITY })
+                    .collect()
+            })
             .collect();
         self.asked(&prices, None)
     }
@@ -130,7 +148,10 @@ impl Search<'_> {
         let Some(found) = self.solve(lambda, None)? else {
             return Ok(Vec::new());
         };
-        if value(&found) >= value(cheap) * (1.0 - 1e-9) || found.choice == cheap.choice || found.choice == sure.choice {
+        if value(&found) >= value(cheap) * (1.0 - 1e-9)
+            || found.choice == cheap.choice
+            || found.choice == sure.choice
+        {
             return Ok(Vec::new());
         }
         let (left, right) = rayon::join(|| self.hull(cheap, &found), || self.hull(&found, sure));
@@ -139,7 +160,9 @@ impl Search<'_> {
 
     /// Choices that take some activations' degrees from one network and the others' from another.
     fn between(&self, a: &Point, b: &Point) -> Vec<Vec<usize>> {
-        let differing: Vec<usize> = (0..a.choice.len()).filter(|&i| a.choice[i] != b.choice[i]).collect();
+        let differing: Vec<usize> = (0..a.choice.len())
+            .filter(|&i| a.choice[i] != b.choice[i])
+            .collect();
         let mixed = |take: &dyn Fn(usize) -> bool| {
             let mut choice = a.choice.clone();
             for (k, &i) in differing.iter().enumerate() {
@@ -152,7 +175,9 @@ impl Search<'_> {
         let n = differing.len();
         match n {
             0 | 1 => Vec::new(),
-            _ if n <= ALL_BETWEEN => (1..(1usize << n) - 1).map(|set| mixed(&|k| set >> k & 1 == 1)).collect(),
+            _ if n <= ALL_BETWEEN => (1..(1usize << n) - 1)
+                .map(|set| mixed(&|k| set >> k & 1 == 1))
+                .collect(),
             _ => {
                 // the most sensitive first
                 let gain = |&i: &usize| {
@@ -161,7 +186,9 @@ impl Search<'_> {
                 };
                 let mut order: Vec<usize> = (0..n).collect();
                 order.sort_by(|&x, &y| gain(&differing[y]).total_cmp(&gain(&differing[x])));
-                (1..n).map(|most| mixed(&|k| order[..most].contains(&k))).collect()
+                (1..n)
+                    .map(|most| mixed(&|k| order[..most].contains(&k)))
+                    .collect()
             }
         }
     }
@@ -183,9 +210,15 @@ pub fn candidates(costs: &dyn Costs, sensitivity: &Sensitivity) -> Result<Vec<Po
     let mut hull = vec![cheap.clone()];
     hull.extend(search.hull(&cheap, &sure)?);
     hull.push(sure.clone());
-    let between: BTreeSet<Vec<usize>> = hull.windows(2).flat_map(|w| search.between(&w[0], &w[1])).collect();
+    let between: BTreeSet<Vec<usize>> = hull
+        .windows(2)
+        .flat_map(|w| search.between(&w[0], &w[1]))
+        .collect();
     let between: Vec<Vec<usize>> = between.into_iter().collect();
-    let filled: Vec<Option<Point>> = between.par_iter().map(|c| search.fixed(c)).collect::<Result<_>>()?;
+    let filled: Vec<Option<Point>> = between
+        .par_iter()
+        .map(|c| search.fixed(c))
+        .collect::<Result<_>>()?;
     let limited: Vec<Option<Point>> = (0..sure.bootstraps)
         .into_par_iter()
         .map(|most| search.solve(SUREST, Some(most)))
@@ -201,7 +234,11 @@ pub fn candidates(costs: &dyn Costs, sensitivity: &Sensitivity) -> Result<Vec<Po
         }
     }
     let mut all: Vec<Point> = all.into_values().collect();
-    all.sort_by(|a, b| a.cpu_seconds.total_cmp(&b.cpu_seconds).then(a.divergence.total_cmp(&b.divergence)));
+    all.sort_by(|a, b| {
+        a.cpu_seconds
+            .total_cmp(&b.cpu_seconds)
+            .then(a.divergence.total_cmp(&b.divergence))
+    });
     Ok(all)
 }
 
@@ -210,7 +247,10 @@ pub fn candidates(costs: &dyn Costs, sensitivity: &Sensitivity) -> Result<Vec<Po
 pub fn front(candidates: &[Point]) -> Vec<Point> {
     let mut front: Vec<Point> = Vec::new();
     for p in candidates {
-        if front.last().is_none_or(|last| p.divergence < last.divergence) {
+        if front
+            .last()
+            .is_none_or(|last| p.divergence < last.divergence)
+        {
             front.push(p.clone());
         }
     }
@@ -226,7 +266,9 @@ pub fn thinned(front: &[Point], most: usize) -> Vec<Point> {
         ratio(a.divergence, b.divergence) + ratio(a.cpu_seconds, b.cpu_seconds)
     };
     while kept.len() > most.max(2) {
-        let least = (1..kept.len() - 1).min_by(|&i, &j| step(&kept[i - 1], &kept[i + 1]).total_cmp(&step(&kept[j - 1], &kept[j + 1])));
+        let least = (1..kept.len() - 1).min_by(|&i, &j| {
+            step(&kept[i - 1], &kept[i + 1]).total_cmp(&step(&kept[j - 1], &kept[j + 1]))
+        });
         match least {
             Some(i) => kept.remove(i),
             None => break,
@@ -239,14 +281,26 @@ pub fn thinned(front: &[Point], most: usize) -> Vec<Point> {
 ///
 /// # Errors
 /// [`Error::Budget`] with the nearest where none does; what the costs' owner brings.
-pub fn pick(costs: &dyn Costs, sensitivity: &Sensitivity, candidates: &[Point], limits: &Limits) -> Result<(Point, Cost)> {
+pub fn pick(
+    costs: &dyn Costs,
+    sensitivity: &Sensitivity,
+    candidates: &[Point],
+    limits: &Limits,
+) -> Result<(Point, Cost)> {
     let mut order: Vec<&Point> = candidates.iter().collect();
-    order.sort_by(|a, b| a.divergence.total_cmp(&b.divergence).then(a.cpu_seconds.total_cmp(&b.cpu_seconds)));
+    order.sort_by(|a, b| {
+        a.divergence
+            .total_cmp(&b.divergence)
+            .then(a.cpu_seconds.total_cmp(&b.cpu_seconds))
+    });
     // wall seconds for one foreseen CPU second, from the last exact cost; a little is left for what it does not foresee
     let mut rate: Option<f64> = None;
     for p in order {
         let hopeless = limits.bootstraps.is_some_and(|b| p.bootstraps > b)
-            || limits.seconds.zip(rate).is_some_and(|(s, rate)| 0.97 * rate * p.cpu_seconds > s);
+            || limits
+                .seconds
+                .zip(rate)
+                .is_some_and(|(s, rate)| 0.97 * rate * p.cpu_seconds > s);
         if hopeless {
             continue;
         }
@@ -261,17 +315,29 @@ pub fn pick(costs: &dyn Costs, sensitivity: &Sensitivity, candidates: &[Point], 
     let mut nearest: Option<(&Point, Cost)> = None;
     for p in candidates.first().into_iter().chain(fewest) {
         let cost = costs.exact(&p.choice)?;
-        if nearest.as_ref().is_none_or(|(_, n)| limits.excess(&cost) < limits.excess(n)) {
+        if nearest
+            .as_ref()
+            .is_none_or(|(_, n)| limits.excess(&cost) < limits.excess(n))
+        {
             nearest = Some((p, cost));
         }
     }
     let Some((p, cost)) = nearest else {
-        return Err(Error::Setting { setting: "degrees", value: String::new(), remedy: "there is nothing to choose from".into() });
+        return Err(Error::Setting {
+            setting: "degrees",
+            value: String::new(),
+            remedy: "there is nothing to choose from".into(),
+        });
     };
     Err(Error::Budget {
         budget: limits.to_string(),
         nearest: cost.to_string(),
-        degrees: sensitivity.degrees_of(&p.choice).iter().map(usize::to_string).collect::<Vec<_>>().join(" "),
+        degrees: sensitivity
+            .degrees_of(&p.choice)
+            .iter()
+            .map(usize::to_string)
+            .collect::<Vec<_>>()
+            .join(" "),
         enough: limits.enough(&cost),
     })
 }
@@ -298,7 +364,12 @@ fn bootstraps(n: usize) -> String {
 }
 
 fn joined(parts: &[Option<String>]) -> String {
-    parts.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(", ")
+    parts
+        .iter()
+        .flatten()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 impl std::fmt::Display for Limits {
@@ -313,7 +384,13 @@ impl std::fmt::Display for Limits {
 
 impl std::fmt::Display for Cost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:.1} s, {}, {:.2} GB", self.seconds, bootstraps(self.bootstraps), self.bytes as f64 / 1e9)
+        write!(
+            f,
+            "{:.1} s, {}, {:.2} GB",
+            self.seconds,
+            bootstraps(self.bootstraps),
+            self.bytes as f64 / 1e9
+        )
     }
 }
 

@@ -18,13 +18,19 @@ pub struct Row {
 }
 
 fn degrees(s: &Sensitivity, choice: &[usize]) -> String {
-    s.degrees_of(choice).iter().map(usize::to_string).collect::<Vec<_>>().join(" ")
+    s.degrees_of(choice)
+        .iter()
+        .map(usize::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// One line for each network.
 #[must_use]
 pub fn csv(rows: &[Row], s: &Sensitivity) -> String {
-    let mut text = String::from("seconds,cpu_seconds,bootstraps,bytes,foreseen_cpu_seconds,sum_of_divergences,divergence,held_out_right,held_out_pictures,held_out_values_outside,chosen,degrees\n");
+    let mut text = String::from(
+        "seconds,cpu_seconds,bootstraps,bytes,foreseen_cpu_seconds,sum_of_divergences,divergence,held_out_right,held_out_pictures,held_out_values_outside,chosen,degrees\n",
+    );
     for r in rows {
         let (c, w) = (&r.cost, &r.whole);
         let _ = writeln!(
@@ -50,7 +56,9 @@ pub fn csv(rows: &[Row], s: &Sensitivity) -> String {
 /// The front, how good the additive model is on it, and the sensitivities.
 #[must_use]
 pub fn markdown(rows: &[Row], s: &Sensitivity) -> String {
-    let mut text = String::from("| seconds | bootstraps | GB | sum of divergences | divergence | held-out % | degrees |\n|---:|---:|---:|---:|---:|---:|---|\n");
+    let mut text = String::from(
+        "| seconds | bootstraps | GB | sum of divergences | divergence | held-out % | degrees |\n|---:|---:|---:|---:|---:|---:|---|\n",
+    );
     for r in rows {
         let bold = if r.chosen { "**" } else { "" };
         let _ = writeln!(
@@ -76,7 +84,12 @@ pub fn markdown(rows: &[Row], s: &Sensitivity) -> String {
         model.ratio.2
     );
     let heads: Vec<String> = s.degrees.iter().map(|d| format!(" {d} |")).collect();
-    let _ = writeln!(text, "Divergence of each activation alone, by degree:\n\n| activation |{}\n|---|{}", heads.concat(), "---:|".repeat(heads.len()));
+    let _ = writeln!(
+        text,
+        "Divergence of each activation alone, by degree:\n\n| activation |{}\n|---|{}",
+        heads.concat(),
+        "---:|".repeat(heads.len())
+    );
     for (name, row) in s.names.iter().zip(&s.divergence) {
         let cells: Vec<String> = row.iter().map(|d| format!(" {d:.5} |")).collect();
         let _ = writeln!(text, "| {name} |{}", cells.concat());
@@ -105,14 +118,24 @@ pub fn additivity(rows: &[Row]) -> Additivity {
         }
         ranks
     };
-    let (a, b) = (ranks(&|r| r.point.divergence), ranks(&|r| r.whole.divergence));
+    let (a, b) = (
+        ranks(&|r| r.point.divergence),
+        ranks(&|r| r.whole.divergence),
+    );
     let n = rows.len() as f64;
     let squares: f64 = a.iter().zip(&b).map(|(x, y)| (x - y).powi(2)).sum();
-    let mut ratios: Vec<f64> = rows.iter().map(|r| r.whole.divergence / r.point.divergence.max(1e-12)).collect();
+    let mut ratios: Vec<f64> = rows
+        .iter()
+        .map(|r| r.whole.divergence / r.point.divergence.max(1e-12))
+        .collect();
     ratios.sort_by(f64::total_cmp);
     let at = |i: usize| ratios.get(i).copied().unwrap_or(f64::NAN);
     Additivity {
-        rank_correlation: if rows.len() > 1 { 1.0 - 6.0 * squares / (n * (n * n - 1.0)) } else { f64::NAN },
+        rank_correlation: if rows.len() > 1 {
+            1.0 - 6.0 * squares / (n * (n * n - 1.0))
+        } else {
+            f64::NAN
+        },
         ratio: (at(0), at(rows.len() / 2), at(rows.len().saturating_sub(1))),
     }
 }
@@ -122,26 +145,61 @@ pub fn additivity(rows: &[Row]) -> Additivity {
 /// # Errors
 /// [`PlotError`].
 pub fn chart(rows: &[Row], title: &str, command: &str) -> Result<String, PlotError> {
-    let label = |r: &Row| if r.chosen { "chosen".to_string() } else { r.cost.bootstraps.to_string() };
+    let label = |r: &Row| {
+        if r.chosen {
+            "chosen".to_string()
+        } else {
+            r.cost.bootstraps.to_string()
+        }
+    };
     let dots = |value: &dyn Fn(&Row) -> f64, label: &dyn Fn(&Row) -> String| -> Vec<Dot> {
-        let all = rows.iter().map(|r| Dot { x: r.cost.seconds, y: value(r), label: label(r) });
+        let all = rows.iter().map(|r| Dot {
+            x: r.cost.seconds,
+            y: value(r),
+            label: label(r),
+        });
         all.filter(|d| d.y.is_finite() && d.y > 0.0).collect()
     };
     let nothing = |_: &Row| String::new();
-    let series = |name: &str, points: Vec<Dot>, join| Series { name: name.into(), points, join };
+    let series = |name: &str, points: Vec<Dot>, join| Series {
+        name: name.into(),
+        points,
+        join,
+    };
     let wrong = |r: &Row| 1.0 - r.whole.held_out.accuracy();
     let mut all = vec![
-        series("sum of the activations' divergences (labels: bootstraps)", dots(&|r| r.point.divergence, &label), Join::Line),
-        series("divergence of the whole network", dots(&|r| r.whole.divergence, &nothing), Join::Points),
-        series("share of held-out pictures wrong", dots(&wrong, &nothing), Join::Points),
+        series(
+            "sum of the activations' divergences (labels: bootstraps)",
+            dots(&|r| r.point.divergence, &label),
+            Join::Line,
+        ),
+        series(
+            "divergence of the whole network",
+            dots(&|r| r.whole.divergence, &nothing),
+            Join::Points,
+        ),
+        series(
+            "share of held-out pictures wrong",
+            dots(&wrong, &nothing),
+            Join::Points,
+        ),
     ];
     all.retain(|s| !s.points.is_empty());
     Figure {
         title: title.into(),
         command: command.into(),
-        x: Axis { label: "predicted seconds".into(), scale: Scale::Linear },
-        y: Axis { label: "KL divergence; share wrong (before fine-tuning)".into(), scale: Scale::Log },
-        panels: vec![Panel { title: String::new(), series: all }],
+        x: Axis {
+            label: "predicted seconds".into(),
+            scale: Scale::Linear,
+        },
+        y: Axis {
+            label: "KL divergence; share wrong (before fine-tuning)".into(),
+            scale: Scale::Log,
+        },
+        panels: vec![Panel {
+            title: String::new(),
+            series: all,
+        }],
     }
     .svg()
 }

@@ -27,7 +27,11 @@ impl Sensitivity {
     /// The additive model: the sum over the activations.
     #[must_use]
     pub fn sum(&self, choice: &[usize]) -> f64 {
-        self.divergence.iter().zip(choice).map(|(row, &k)| row[k]).sum()
+        self.divergence
+            .iter()
+            .zip(choice)
+            .map(|(row, &k)| row[k])
+            .sum()
     }
 
     /// The degrees of a choice.
@@ -60,12 +64,19 @@ impl Bench {
     ///
     /// # Errors
     /// [`Error::Setting`] for a network that holds polynomials already or has no activations; what the data bring.
-    pub fn new(model: &mut Model, sources: &Sources, how: &Substitution, pictures: usize, batch: usize) -> Result<Self> {
+    pub fn new(
+        model: &mut Model,
+        sources: &Sources,
+        how: &Substitution,
+        pictures: usize,
+        batch: usize,
+    ) -> Result<Self> {
         sources.fit(model)?;
         let refuse = |value: String| Error::Setting {
             setting: "model",
             value,
-            remedy: "a search starts from a trained network whose activations are all functions".into(),
+            remedy: "a search starts from a trained network whose activations are all functions"
+                .into(),
         };
         if let Some(u) = model.units().find(|u| u.original.is_none()) {
             return Err(refuse(format!("activation {} is a polynomial", u.name)));
@@ -76,7 +87,12 @@ impl Bench {
         let set = sources.calibration(how.pictures)?;
         model.calibrate(sources.plain(&set, batch)?)?;
         let set = sources.calibration(pictures)?;
-        let mut bench = Self { batches: Vec::new(), outputs: Vec::new(), classes: model.outputs(), batch };
+        let mut bench = Self {
+            batches: Vec::new(),
+            outputs: Vec::new(),
+            classes: model.outputs(),
+            batch,
+        };
         for batch in sources.plain(&set, batch)? {
             let batch = batch?;
             bench.batches.push((batch.images, batch.labels.len()));
@@ -97,17 +113,35 @@ impl Bench {
     ///
     /// # Errors
     /// Those of the fits.
-    pub fn measure(&self, model: &mut Model, how: &Substitution, degrees: &[usize], report: &mut dyn FnMut(usize, usize)) -> Result<Sensitivity> {
+    pub fn measure(
+        &self,
+        model: &mut Model,
+        how: &Substitution,
+        degrees: &[usize],
+        report: &mut dyn FnMut(usize, usize),
+    ) -> Result<Sensitivity> {
         let names: Vec<String> = model.units().map(|u| u.name.clone()).collect();
-        let mut s = Sensitivity { degrees: degrees.to_vec(), divergence: Vec::new(), polynomials: Vec::new(), names };
+        let mut s = Sensitivity {
+            degrees: degrees.to_vec(),
+            divergence: Vec::new(),
+            polynomials: Vec::new(),
+            names,
+        };
         let all = s.names.len() * degrees.len();
         for i in 0..s.names.len() {
             let (mut row, mut fits) = (Vec::new(), Vec::new());
             for &degree in degrees {
-                let how = Substitution { degree: Degrees::One(degree), order: Order::All, ..how.clone() };
+                let how = Substitution {
+                    degree: Degrees::One(degree),
+                    order: Order::All,
+                    ..how.clone()
+                };
                 model.substitute(i..i + 1, &how)?;
                 row.push(divergence(&self.outputs, &self.run(model), self.classes));
-                let unit = model.units().nth(i).map(|u| u.polynomial(&model.parameters));
+                let unit = model
+                    .units()
+                    .nth(i)
+                    .map(|u| u.polynomial(&model.parameters));
                 fits.extend(unit.transpose()?.flatten());
                 report(i * degrees.len() + row.len(), all);
             }
@@ -123,16 +157,30 @@ impl Bench {
     ///
     /// # Errors
     /// What the data bring.
-    pub fn whole(&self, model: &mut Model, sources: &Sources, s: &Sensitivity, choice: &[usize]) -> Result<Whole> {
+    pub fn whole(
+        &self,
+        model: &mut Model,
+        sources: &Sources,
+        s: &Sensitivity,
+        choice: &[usize],
+    ) -> Result<Whole> {
         for (i, &k) in choice.iter().enumerate() {
             let p = &s.polynomials[i][k];
             let (low, high) = p.interval();
-            model.set_polynomial(i, p.coefficients(), (low as f32, high as f32), Function::Polynomial);
+            model.set_polynomial(
+                i,
+                p.coefficients(),
+                (low as f32, high as f32),
+                Function::Polynomial,
+            );
         }
         let divergence = divergence(&self.outputs, &self.run(model), self.classes);
         let held_out = score(model, sources, &sources.held_out, self.batch)?;
         restore(model);
-        Ok(Whole { divergence, held_out })
+        Ok(Whole {
+            divergence,
+            held_out,
+        })
     }
 }
 
