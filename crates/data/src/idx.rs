@@ -1,9 +1,9 @@
 //! IDX files (MNIST, Fashion-MNIST): a file of images and one of labels, paired by name.
 
+use crate::Result;
 use crate::error::Error;
-use crate::open::{Raw, name, numbers, read_all, unpacked};
+use crate::open::{Raw, name, numbers, picture_shape, read_all, unpacked};
 use crate::options::{Options, Split};
-use crate::{Result, Shape};
 use std::path::{Path, PathBuf};
 
 const FORMAT: &str = "IDX";
@@ -107,24 +107,12 @@ pub(crate) fn open(path: &Path, mut files: Vec<PathBuf>, options: &Options) -> R
         detail,
     };
     let (dims, pixels) = array(images, options.memory_limit)?;
-    let shape = match dims[..] {
-        [_, height, width] => Shape {
-            height,
-            width,
-            channels: 1,
-        },
-        [_, height, width, channels @ (1 | 3)] => Shape {
-            height,
-            width,
-            channels,
-        },
-        _ => {
-            return Err(malformed(
-                images,
-                format!("{dims:?} is no list of grey or colour images"),
-            ));
-        }
-    };
+    let shape = picture_shape(&dims).ok_or_else(|| {
+        malformed(
+            images,
+            format!("{dims:?} is no list of grey or colour pictures; is it another kind of data?"),
+        )
+    })?;
     let labels_path = labels_of(images)?;
     let (labels_dims, labels) = array(&labels_path, options.memory_limit)?;
     if labels_dims[..] != dims[..1] {

@@ -1,9 +1,9 @@
 //! `.npz`: a zip of NumPy arrays of bytes, as MedMNIST has them (`train_images`, `train_labels`, …).
 
+use crate::Result;
 use crate::error::Error;
-use crate::open::{Raw, numbers, read_all, unpacked};
+use crate::open::{Raw, numbers, picture_shape, read_all, unpacked};
 use crate::options::{Options, Split};
-use crate::{Result, Shape};
 use flate2::read::DeflateDecoder;
 use nn::format::zip::{self, Entry};
 use std::path::Path;
@@ -195,29 +195,17 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Raw> {
         ));
     };
     let images = array(path, x, inflated(path, x, &entries[x.as_str()], limit)?)?;
-    let shape = match images.dims[..] {
-        [_, height, width] => Shape {
-            height,
-            width,
-            channels: 1,
-        },
-        [_, height, width, channels @ (1 | 3)] => Shape {
-            height,
-            width,
-            channels,
-        },
-        _ => {
-            return Err(malformed(
-                path,
-                format!(
-                    "{x} has shape {:?}; (N, H, W), (N, H, W, 1) and (N, H, W, 3) are read",
-                    images.dims
-                ),
-            ));
-        }
-    };
+    let shape = picture_shape(&images.dims).ok_or_else(|| {
+        malformed(
+            path,
+            format!(
+                "{x} has shape {:?}; (N, H, W), (N, H, W, 1) and (N, H, W, 3) are read",
+                images.dims
+            ),
+        )
+    })?;
     let labels = labels(path, y, &entries[y.as_str()], limit)?;
-    if labels.len() != images.dims[0] || shape.len() == 0 {
+    if labels.len() != images.dims[0] {
         return Err(malformed(
             path,
             format!(

@@ -24,6 +24,22 @@ pub(crate) fn numbers(count: usize) -> Vec<String> {
     (0..count).map(|i| i.to_string()).collect()
 }
 
+/// The shape of pictures `(N, H, W)` or `(N, H, W, C)`; None for other axes, channels but 1 and 3, pictures without pixels.
+pub(crate) fn picture_shape(dims: &[usize]) -> Option<Shape> {
+    let (height, width, channels) = match *dims {
+        [_, height, width] => (height, width, 1),
+        [_, height, width, channels @ (1 | 3)] => (height, width, channels),
+        _ => return None,
+    };
+    // also where N is 0 and so the product of all
+    let size = height.checked_mul(width)?.checked_mul(channels)?;
+    (size > 0).then_some(Shape {
+        height,
+        width,
+        channels,
+    })
+}
+
 impl Dataset {
     /// Reads a set of pictures; the second value lists those that were left out ([`crate::Damaged::Skip`]).
     ///

@@ -17,10 +17,11 @@ pub(crate) fn is_header(block: &[u8]) -> bool {
 
 /// A number field: octal digits, or big-endian bytes after a set bit.
 fn number(field: &[u8]) -> Option<u64> {
-    if field[0] & 0x80 != 0 {
-        let (high, low) = field.split_at(field.len() - 8);
-        let unused = (high[0] & 0x7f) == 0 && high[1..].iter().all(|&b| b == 0);
-        return unused.then(|| low.iter().fold(0, |v, &b| v << 8 | u64::from(b)));
+    if let [first @ 0x80..=0xff, rest @ ..] = field {
+        let bytes = std::iter::once(first & 0x7f).chain(rest.iter().copied());
+        return bytes
+            .into_iter()
+            .try_fold(0u64, |v, b| Some(v.checked_mul(256)? | u64::from(b)));
     }
     let text = std::str::from_utf8(field).ok()?;
     let digits = text.trim_matches(|c| c == ' ' || c == '\0');
@@ -207,6 +208,7 @@ mod tests {
             Some(0x10203)
         );
         assert_eq!(number(&[0xff; 12]), None);
+        assert_eq!(number(&[0x80; 8]), Some(0x0080_8080_8080_8080));
         assert_eq!(number(b"9\0\0\0\0\0\0\0"), None);
         let records = b"12 size=345\n16 path=a/b.jpg\n";
         assert_eq!(pax(records, "size"), Some(&b"345"[..]));

@@ -7,6 +7,7 @@
 
 mod batches;
 mod formats;
+mod mutants;
 mod nearest;
 mod refusals;
 mod shared;

@@ -135,6 +135,15 @@ fn idx_files() {
     );
     let path = folder.file("mystery", &images);
     says(&open(&path), &["mystery", "labels are found by name"]);
+    // no pixels; pixels beyond every number, of no pictures
+    for dims in [[2, 0, 3], [0, u32::MAX as usize, u32::MAX as usize]] {
+        let path = folder.file("e-images-idx3-ubyte", &idx(&dims, &[]));
+        let line = open(&path);
+        assert!(
+            line.contains("e-images") || line.contains("e-labels"),
+            "{line}"
+        );
+    }
     let empty = folder.file("none-images-idx3-ubyte", &idx(&[0, 3, 3], &[]));
     folder.file("none-labels-idx1-ubyte", &idx(&[0], &[]));
     says(&open(&empty), &["none-images", "no picture in it"]);
@@ -191,6 +200,15 @@ fn npz_files() {
     says(
         &read(&npy("|u1", "(0, 3, 3)", &[]), &npy("|u1", "(0,)", &[])),
         &["a.npz", "no picture"],
+    );
+    let wide = "(0, 1099511627776, 1099511627776)";
+    says(
+        &read(&npy("|u1", wide, &[]), &npy("|u1", "(0,)", &[])),
+        &["images.npy has shape"],
+    );
+    says(
+        &read(&npy("|u1", "(2, 0, 3)", &[]), &labels),
+        &["shape [2, 0, 3]"],
     );
     let fortran = String::from_utf8_lossy(&npy("|u1", "(2, 1, 1)", &[1, 2])[10..].to_vec())
         .replace("False", "True ");
