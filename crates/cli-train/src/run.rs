@@ -6,10 +6,11 @@ use nn::format::artefact;
 use nn::{Metadata, Tensor};
 use rayon::prelude::*;
 use std::io::{IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use train::config::{Config, Data, Degrees, Network, Order, Stage, Substitution, Target};
-use train::{Event, Sources, Trainer};
+use train::{End, Event, Sources, Trainer};
 
 /// Options of `train`.
 #[derive(Args, Debug)]
@@ -20,6 +21,16 @@ pub(crate) struct TrainArgs {
     /// The run's folder.
     #[arg(short, long, value_name = "FOLDER")]
     output: PathBuf,
+    #[command(flatten)]
+    saving: Saving,
+}
+
+/// How often a run is saved.
+#[derive(Args, Debug)]
+pub(crate) struct Saving {
+    /// Seconds between checkpoints: what a kill loses at most.
+    #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
+    checkpoint_every: f64,
 }
 
 /// Options of `adapt`.
@@ -54,12 +65,23 @@ pub(crate) struct AdaptArgs {
     /// Class labels, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     labels: Vec<String>,
+    /// How pictures become inputs: as the network's file says, `imagenet`, or `measured` on the training pictures.
+    #[arg(long, default_value = "network", value_name = "NAME")]
+    normalization: String,
+    /// Train on the pictures as they are, not on mirror images too: where left and right mean something, as in digits.
+    #[arg(long)]
+    no_flip: bool,
+    /// Shift training pictures by up to so many pixels.
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    shift: usize,
     /// Decides order and augmentation.
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
     /// The run's folder.
     #[arg(short, long, value_name = "FOLDER")]
     output: PathBuf,
+    #[command(flatten)]
+    saving: Saving,
 }
 
 /// Options of `score`.
@@ -81,7 +103,7 @@ pub(crate) struct ScoreArgs {
 
 pub(crate) fn train(a: &TrainArgs) -> Result<()> {
     let config = Config::load(&a.config)?;
-    execute(&config, &a.output)
+    execute(&config, &a.output, &a.saving)
 }
 
 pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
@@ -98,14 +120,14 @@ pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
             drop_twins: a.drop_twins,
             limit: None,
             labels: a.labels.clone(),
-            normalization: "imagenet".into(),
+            normalization: a.normalization.clone(),
             size: None,
             skip_damaged: false,
-            augmentation: data::Augmentation { flip: true, crop_padding: 4, ..data::Augmentation::default() },
+            augmentation: data::Augmentation { flip: !a.no_flip, crop_padding: a.shift, ..data::Augmentation::default() },
         },
         stages: schedule(a.degree, a.epochs, a.rate, a.second.is_some()),
     };
-    execute(&config, &a.output)
+    execute(&config, &a.output, &a.saving)
 }
 
 /// The default schedule: higher degrees are nearer to the original and need less training.
@@ -129,6 +151,7 @@ fn schedule(degree: usize, epochs: Option<f64>, rate: Option<f32>, second: bool)
             degree: Degrees::One(degree),
             order: if blend > 0.0 { Order::Blend { share: blend } } else { Order::All },
             margin: 0.1,
+            interval: None,
             floor: 0.02,
             pictures: 2000,
         }),
@@ -140,12 +163,13 @@ fn schedule(degree: usize, epochs: Option<f64>, rate: Option<f32>, second: bool)
     }]
 }
 
-fn execute(config: &Config, folder: &Path) -> Result<()> {
-    let sources = Sources::open(&config.data)?;
+fn execute(config: &Config, folder: &Path, saving: &Saving) -> Result<()> {
+    let mut sources = Sources::open(&config.data)?;
     let shape = sources.train.shape();
     let input = (shape.height, shape.width, shape.channels);
     let classes = sources.train.classes().len();
     let (model, metadata) = train::networks::model(&config.network, input, classes, config.seed)?;
+    sources.adopt(&config.data, &metadata)?;
     let teacher = config
         .teacher
         .as_ref()
@@ -164,8 +188,16 @@ fn execute(config: &Config, folder: &Path) -> Result<()> {
         eprintln!("left out {}: {}", s.picture, s.reason);
     }
     let mut trainer = Trainer::new(config, model, teacher, sources, folder)?;
+    trainer.every = Duration::try_from_secs_f64(saving.checkpoint_every).map_err(|e| format!("--checkpoint-every {}: {e}", saving.checkpoint_every))?;
+    eprintln!("Ctrl-C stops this run; the same command goes on from its last checkpoint, with the same result");
     let mut lines = Lines::default();
-    trainer.run(&mut |e| lines.show(e))?;
+    let End::Finished = trainer.run(&mut |e| {
+        lines.show(e);
+        ControlFlow::Continue(())
+    })?
+    else {
+        return Ok(());
+    };
     finish(config, folder, &mut trainer, metadata)
 }
 
@@ -181,7 +213,7 @@ fn finish(config: &Config, folder: &Path, trainer: &mut Trainer<'_>, mut metadat
     if metadata.name.is_empty() {
         metadata.name = folder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into());
     }
-    metadata.labels = sources.train.classes().to_vec();
+    metadata.labels = sources.labels(&metadata);
     metadata.normalization = Some(sources.normalization.clone());
     metadata.provenance.push(format!("polyveil-train {}", env!("CARGO_PKG_VERSION")));
     let text = config.to_toml()?;
