@@ -64,4 +64,20 @@ pub enum Error {
         /// Largest error found.
         upper: f64,
     },
+    /// A composite sign is made of odd polynomials.
+    #[error(
+        "a composite sign is made of one or more polynomials of odd degree, {degree} was asked for; give odd degrees such as 15, 15, 27"
+    )]
+    OddDegree {
+        /// The degree asked for, 0 when there was none.
+        degree: usize,
+    },
+    /// No degrees are known for this precision.
+    #[error(
+        "no degrees are tabled for a sign of precision 2^-{alpha}; α from 4 to 14 are, or give the degrees yourself"
+    )]
+    Alpha {
+        /// The precision asked for, in bits.
+        alpha: u32,
+    },
 }

@@ -32,14 +32,14 @@ pub fn remez(
             limit: DEGREE_LIMIT,
         });
     }
-    let solved = match exchange(&f, interval, degree) {
+    let solved = match exchange_on(&f, interval, degree) {
         // Where the best polynomial of this degree is also the best of the next (even functions at even degrees, odd ones at odd
         // degrees, on a symmetric interval), a reference of degree + 2 points is degenerate and the next degree's is not.
         Err(Error::NotConverged {
             iterations,
             lower,
             upper,
-        }) => exchange(&f, interval, degree + 1)
+        }) => exchange_on(&f, interval, degree + 1)
             .ok()
             .filter(|s| s.coefficients[degree + 1].abs() <= 1e-3 * s.lower)
             .ok_or(Error::NotConverged {
@@ -57,23 +57,110 @@ pub fn remez(
     )
 }
 
+/// The odd polynomial of this (odd) degree that is nearest to the sign function on `[−high, −low] ∪ [low, high]`, to 1 % in its error:
+/// by symmetry the odd polynomial nearest to 1 on `[low, high]`, where odd powers satisfy Haar's condition. On the gap `[−low, low]` it
+/// is monotone: all its extrema lie outside. Its interval is `[−high, high]`.
+pub(crate) fn minimax_sign(low: f64, high: f64, degree: usize) -> Result<Polynomial, Error> {
+    if !(0.0 < low && low < high && high.is_finite()) {
+        return Err(Error::Interval { low, high });
+    }
+    if degree > DEGREE_LIMIT {
+        return Err(Error::Degree {
+            method: "minimax_sign",
+            degree,
+            limit: DEGREE_LIMIT,
+        });
+    }
+    let ratio = low / high;
+    // In t, linear in x², the extrema lie about where those of a Chebyshev polynomial do.
+    let point = |t: f64| (0.5 * (1.0 + t) + 0.5 * (1.0 - t) * ratio * ratio).sqrt();
+    let functions = degree.div_ceil(2);
+    let row = |t: f64| {
+        let s = point(t);
+        let (mut previous, mut current) = (s, s);
+        let step = 4.0 * s * s - 2.0;
+        (0..functions)
+            .map(|_| {
+                let value = current;
+                // T_{k+2} = (4s² − 2)·T_k − T_{k−2}, and T_{−1} = T_1
+                (previous, current) = (current, step * current - previous);
+                value
+            })
+            .collect()
+    };
+    let odd = |c: &[f64]| -> Vec<f64> { c.iter().flat_map(|&c| [0.0, c]).collect() };
+    let solved = exchange(&Problem {
+        f: &|_| 1.0,
+        row: &row,
+        value: &|c, t| clenshaw(&odd(c), point(t)),
+        functions,
+        kink: -1.0,
+        point: &|t| high * point(t),
+    })?;
+    Polynomial::new(odd(&solved.coefficients), (-high, high))
+}
+
+/// What the exchange solves: `functions` functions of t on [−1, 1] that satisfy Haar's condition, against `f`.
+struct Problem<'a> {
+    f: &'a dyn Fn(f64) -> f64,
+    /// The functions' values at t.
+    row: &'a dyn Fn(f64) -> Vec<f64>,
+    /// Their combination with these coefficients at t.
+    value: &'a dyn Fn(&[f64], f64) -> f64,
+    functions: usize,
+    /// A point where `f` is not smooth, or an end.
+    kink: f64,
+    /// The point that t stands for, for messages.
+    point: &'a dyn Fn(f64) -> f64,
+}
+
 struct Solved {
     coefficients: Vec<f64>,
     /// Largest levelled error of any reference.
     lower: f64,
 }
 
-fn exchange(f: &impl Fn(f64) -> f64, interval: (f64, f64), degree: usize) -> Result<Solved, Error> {
+/// All polynomials of a degree.
+fn exchange_on(
+    f: &impl Fn(f64) -> f64,
+    interval: (f64, f64),
+    degree: usize,
+) -> Result<Solved, Error> {
     let (half, middle) = half_and_middle(interval);
-    let in_t = |t: f64| f(middle + half * t);
-    let kink = (-middle / half).clamp(-1.0, 1.0);
-    let mut reference = first_reference(degree);
+    let row = |t: f64| {
+        let (mut previous, mut current) = (t, 1.0);
+        (0..=degree)
+            .map(|_| {
+                let value = current;
+                (previous, current) = (current, 2.0 * t * current - previous);
+                value
+            })
+            .collect()
+    };
+    exchange(&Problem {
+        f: &|t| f(middle + half * t),
+        row: &row,
+        value: &clenshaw,
+        functions: degree + 1,
+        kink: (-middle / half).clamp(-1.0, 1.0),
+        point: &|t| middle + half * t,
+    })
+}
+
+fn exchange(problem: &Problem<'_>) -> Result<Solved, Error> {
+    let Problem {
+        f: in_t,
+        functions,
+        kink,
+        ..
+    } = *problem;
+    let mut reference = first_reference(functions);
     let mut scale: f64 = 0.0;
     for &t in &reference {
         let value = in_t(t);
         if !value.is_finite() {
             return Err(Error::Function {
-                x: middle + half * t,
+                x: (problem.point)(t),
                 value,
             });
         }
@@ -85,16 +172,16 @@ fn exchange(f: &impl Fn(f64) -> f64, interval: (f64, f64), degree: usize) -> Res
     let mut rounds = 0;
     while rounds < ROUNDS {
         rounds += 1;
-        let Some((coefficients, levelled)) = level_on(&in_t, &reference) else {
+        let Some((coefficients, levelled)) = level_on(problem, &reference) else {
             break;
         };
         lower = lower.max(levelled.abs());
-        let error = |t: f64| in_t(t) - clenshaw(&coefficients, t);
+        let error = |t: f64| in_t(t) - (problem.value)(&coefficients, t);
         let extrema = alternating_extrema(&error, &reference, kink);
         let upper = extrema.iter().fold(0.0_f64, |m, e| m.max(e.1.abs()));
         if let Some(e) = extrema.iter().find(|e| !e.1.is_finite()) {
             return Err(Error::Function {
-                x: middle + half * e.0,
+                x: (problem.point)(e.0),
                 value: in_t(e.0),
             });
         }
@@ -104,7 +191,7 @@ fn exchange(f: &impl Fn(f64) -> f64, interval: (f64, f64), degree: usize) -> Res
         if upper <= levelled.abs() * (1.0 + 1e-6) || upper <= rounding {
             break;
         }
-        let Some(next) = choose(extrema, degree + 2) else {
+        let Some(next) = choose(extrema, functions + 1) else {
             break;
         };
         if next == reference {
@@ -126,33 +213,27 @@ fn exchange(f: &impl Fn(f64) -> f64, interval: (f64, f64), degree: usize) -> Res
     }
 }
 
-/// `degree + 2` Chebyshev extreme points, moved a little off symmetry: on a symmetric reference the levelled error of an even or
+/// `functions + 1` Chebyshev extreme points, moved a little off symmetry: on a symmetric reference the levelled error of an even or
 /// odd function can vanish.
-fn first_reference(degree: usize) -> Vec<f64> {
-    let last = degree + 1;
-    (0..=last)
+fn first_reference(functions: usize) -> Vec<f64> {
+    (0..=functions)
         .map(|i| {
-            let t = -(std::f64::consts::PI * i as f64 / last as f64).cos();
-            t + 0.07 * (1.0 - t * t) / (degree + 1) as f64
+            let t = -(std::f64::consts::PI * i as f64 / functions as f64).cos();
+            t + 0.07 * (1.0 - t * t) / functions as f64
         })
         .collect()
 }
 
 /// Coefficients and levelled error `e` with `p(t_i) + (−1)^i e = f(t_i)` on the reference.
-fn level_on(f: &impl Fn(f64) -> f64, reference: &[f64]) -> Option<(Vec<f64>, f64)> {
+fn level_on(problem: &Problem<'_>, reference: &[f64]) -> Option<(Vec<f64>, f64)> {
     let n = reference.len();
     let mut matrix: Vec<Vec<f64>> = reference
         .iter()
         .enumerate()
         .map(|(i, &t)| {
-            let mut row = Vec::with_capacity(n + 1);
-            let (mut previous, mut current) = (t, 1.0);
-            for _ in 0..n - 1 {
-                row.push(current);
-                (previous, current) = (current, 2.0 * t * current - previous);
-            }
+            let mut row = (problem.row)(t);
             row.push(if i % 2 == 0 { 1.0 } else { -1.0 });
-            row.push(f(t));
+            row.push((problem.f)(t));
             row
         })
         .collect();

@@ -17,7 +17,11 @@ pub struct Approximation {
 }
 
 impl Approximation {
-    pub(crate) fn measure(
+    /// Of this polynomial for `f` on the polynomial's interval; a lower bound where one is known.
+    ///
+    /// # Errors
+    /// [`Error::Function`] where `f` is not finite.
+    pub fn measure(
         f: impl Fn(f64) -> f64,
         polynomial: Polynomial,
         lower_bound: Option<f64>,
@@ -93,6 +97,20 @@ pub(crate) fn maximum(
         }
     }
     best
+}
+
+/// A proven bound of `max |p|` on the interval for a polynomial `p` of this degree, up to rounding in `p`: p(cos θ) is a trigonometric
+/// polynomial, which within δ of its maximum keeps cos(degree·δ) of it, so that a grid of spacing π/m in θ misses at most
+/// the factor cos(π·degree/2m). Here m = 16·degree: at most 0.5 % above the maximum.
+///
+/// Reference: M. Riesz (1914); H. Ehlich, K. Zeller (1964).
+pub(crate) fn proven_maximum(p: impl Fn(f64) -> f64, interval: (f64, f64), degree: usize) -> f64 {
+    let grid = 16 * degree.max(1);
+    let largest = chebyshev_grid(interval, grid)
+        .into_iter()
+        .map(|x| p(x).abs())
+        .fold(0.0, |m: f64, v| if v.is_nan() { v } else { m.max(v) });
+    largest / (std::f64::consts::PI / 32.0).cos()
 }
 
 /// `count + 1` Chebyshev extreme points of the interval, ends included, in increasing order.

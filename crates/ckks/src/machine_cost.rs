@@ -99,6 +99,7 @@ impl Default for MachineCost {
                 reference: 0.1125e-3,
                 stream: 5.9e-3,
                 key_switch: 8.2e-3,
+                fresh: 2.1,
             },
         }
     }
@@ -130,10 +131,15 @@ impl MachineCost {
         if threads == 0 || !(0.05..=20.0).contains(&alone) || !(0.01..=1.0).contains(&busy) {
             return refuse("threads must be at least 1, `alone` 0.05 to 20 and `busy` 0.01 to 1");
         }
-        if !self.probe.parts().iter().all(|&x| x > 0.0 && plausible(x)) {
+        let mut probe = self.probe.parts().into_iter().chain([self.probe.fresh]);
+        if !probe.all(|x| x > 0.0 && plausible(x)) {
             return refuse("a time of the probe is not positive");
         }
         Ok(())
+    }
+    /// CPU seconds to get `bytes` of memory from the system.
+    pub fn fresh(&self, bytes: u64) -> f64 {
+        bytes as f64 * 1e-9 * self.probe.fresh
     }
     /// CPU seconds of one unit of each kind of work on `threads` threads: between one and the measured number by interpolation,
     /// beyond as there.
@@ -154,8 +160,8 @@ impl MachineCost {
     }
     /// The same costs on a machine that is as fast as `now` says, and by how much they were scaled.
     ///
-    /// Kinds of work that stream over memory follow the stream; the others follow the geometric mean of the reference loop (pure
-    /// arithmetic) and the key switch (arithmetic and caches, as in a run). Each ratio is held to `trust`.
+    /// Kinds of work that stream over memory follow the geometric mean of the stream and the key switch (arithmetic and caches, as in
+    /// a run), the others that of the reference loop (pure arithmetic) and the key switch. Each ratio is held to `trust`.
     #[must_use]
     pub fn scaled_by(&self, now: &Probe, trust: Trust) -> (Self, Ratios) {
         let (least, most) = trust.bounds();
@@ -173,7 +179,7 @@ impl MachineCost {
         };
         let ratios = Ratios {
             compute: hold((reference * key_switch).sqrt()),
-            memory: hold(stream),
+            memory: hold((stream * key_switch).sqrt()),
         };
         let mut units = units(&self.table);
         for (unit, streams) in units.iter_mut().zip(STREAMING) {
@@ -220,9 +226,27 @@ pub struct Probe {
     pub stream: f64,
     /// One rotation by [`workload::probe_parameters`].
     pub key_switch: f64,
+    /// One GB of memory that the process had not before: the system clears it, and so does the host of a virtual machine.
+    pub fresh: f64,
 }
 
 impl Probe {
+    /// Of each time the middle one (of an even number the upper): how fast a machine was while a long measurement ran beside. None
+    /// without probes.
+    pub fn median(probes: &[Self]) -> Option<Self> {
+        let middle = |of: fn(&Self) -> f64| {
+            let mut times: Vec<f64> = probes.iter().map(of).collect();
+            times.sort_by(f64::total_cmp);
+            times.get(times.len() / 2).copied()
+        };
+        Some(Self {
+            reference: middle(|p| p.reference)?,
+            stream: middle(|p| p.stream)?,
+            key_switch: middle(|p| p.key_switch)?,
+            fresh: middle(|p| p.fresh)?,
+        })
+    }
+    /// The loops.
     fn parts(&self) -> [f64; 3] {
         [self.reference, self.stream, self.key_switch]
     }
@@ -491,22 +515,27 @@ mod tests {
             reference,
             stream,
             key_switch,
+            fresh,
         } = machine.probe;
         let (same, ratios) = machine.scaled_by(&machine.probe, Trust::SameMachine);
         assert_eq!((same, ratios.compute, ratios.memory), (machine, 1.0, 1.0));
         let now = Probe {
             reference: 2.0 * reference,
-            stream: 3.0 * stream,
+            stream: 3.125 * stream,
             key_switch: 1.125 * key_switch,
+            fresh: 0.1 * fresh,
         };
         let (scaled, ratios) = machine.scaled_by(&now, Trust::SameMachine);
-        assert!((ratios.compute - 1.5).abs() < 1e-12 && (ratios.memory - 3.0).abs() < 1e-12);
+        assert!((ratios.compute - 1.5).abs() < 1e-12 && (ratios.memory - 1.875).abs() < 1e-12);
         let expected = CostTable {
-            multiply_add: 3.0 * machine.table.multiply_add,
-            pass: 3.0 * machine.table.pass,
+            multiply_add: 1.875 * machine.table.multiply_add,
+            pass: 1.875 * machine.table.pass,
             ..machine.table.scaled(1.5)
         };
         close(&scaled.table, &expected, 1e-12);
+        // fresh memory costs what the probe saw, whatever the table's machine took
+        let gigabytes = scaled.fresh(3_000_000_000) / (0.3 * fresh);
+        assert!((gigabytes - 1.0).abs() < 1e-12);
         // scaling back by the old probe gives the old table
         close(
             &scaled
@@ -526,6 +555,7 @@ mod tests {
                 reference: factor * reference,
                 stream: factor * stream,
                 key_switch: factor * key_switch,
+                fresh,
             };
             let (_, ratios) = machine.scaled_by(&now, trust);
             assert!(
@@ -534,6 +564,19 @@ mod tests {
                 "{factor} {trust:?} {ratios:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_middle_of_some_probes_is_taken_by_loop() {
+        let probe = |reference, stream| Probe {
+            reference,
+            stream,
+            key_switch: 1.0,
+            fresh: 2.0,
+        };
+        let probes = [probe(3.0, 1.0), probe(1.0, 2.0), probe(2.0, 9.0)];
+        assert_eq!(Probe::median(&probes), Some(probe(2.0, 2.0)));
+        assert_eq!(Probe::median(&[]), None);
     }
 
     #[test]
@@ -558,13 +601,14 @@ mod tests {
     fn tables_that_nobody_measured_are_refused() {
         let good = MachineCost::default();
         good.check().expect("the shipped one");
-        let mut bad = [good; 6];
+        let mut bad = [good; 7];
         bad[0].table.ntt = f64::NAN;
         bad[1].table.pass = -1e-6;
         bad[2].table = good.table.scaled(0.0);
         bad[3].threading.threads = 0;
         bad[4].threading.busy = 1.5;
         bad[5].probe.stream = 0.0;
+        bad[6].probe.fresh = f64::INFINITY;
         for machine in bad {
             assert!(machine.check().is_err(), "{machine:?}");
         }

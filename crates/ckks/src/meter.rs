@@ -137,7 +137,7 @@ pub struct CostTable {
 }
 
 impl Default for CostTable {
-    /// Shipped default: N = 2^16 on an AMD EPYC (Zen 4), as fitted by `polyveil bench --save --with-bootstrap`.
+    /// Shipped default: N = 2^16 on an AMD EPYC (Zen 4), as fitted by `polyveil bench --save --with-network`.
     fn default() -> Self {
         Self {
             ntt: 0.111e-3,

@@ -573,76 +573,89 @@ pub fn probe_parameters() -> Result<Parameters, Error> {
     Parameters::new(ParametersSpec::toy_levelled(16, 2))
 }
 
-/// Seconds of CPU time after which a loop of the probe is not repeated again.
-const PROBE_SECONDS: f64 = 0.5;
-/// Repetitions of which the probe takes the median.
-const PROBE_RUNS: usize = 7;
+/// Seconds of CPU time after which the probe's loops are not repeated again.
+const PROBE_SECONDS: f64 = 1.2;
+/// Most rounds over the probe's loops.
+const PROBE_ROUNDS: usize = 40;
+/// Reference loops in a round: about 2 ms, as long as the other loops.
+const PROBE_REFERENCES: usize = 20;
+/// Bytes that the probe fetches from the system: long enough to be timed, and what it leaves is used by the run.
+const PROBE_FRESH: usize = 256 << 20;
 
 /// Measures this machine's speed now. To be called where rayon has one thread; `clock` gives CPU seconds.
 ///
-/// Each loop runs once to warm up and then until it has run seven times or for half a second (always at least once): under 2 s
-/// unless a loop takes more than that; about 0.5 s on the machine of the shipped table. Takes 140 MB while it runs.
+/// First fresh memory, which stays in the arena for the run. Then each loop runs once to warm up, and all in turn, so that what
+/// disturbs the machine for a moment meets them all, for forty rounds or 1.2 s (always one round). Of each, the lower quartile
+/// counts: other programs only add to a time. About a second, 3 s on a virtual machine whose fresh pages are dear; takes 400 MB.
 ///
 /// # Errors
 /// Never for [`probe_parameters`].
 pub fn probe(clock: &dyn Fn() -> f64, rng: &mut impl CryptoRng) -> Result<Probe, Error> {
-    probe_with(&probe_parameters()?, STREAM_WORDS, clock, rng)
+    probe_with(&probe_parameters()?, STREAM_WORDS, PROBE_FRESH, clock, rng)
 }
 
 fn probe_with(
     p: &Parameters,
     stream_words: usize,
+    fresh_bytes: usize,
     clock: &dyn Fn() -> f64,
     rng: &mut impl CryptoRng,
 ) -> Result<Probe, Error> {
-    let sample =
-        |inner: usize, call: &mut dyn FnMut() -> Result<(), Error>| -> Result<f64, Error> {
-            call()?;
-            let start = clock();
-            let (mut times, mut last) = (Vec::new(), start);
-            while times.len() < PROBE_RUNS && (times.is_empty() || last - start < PROBE_SECONDS) {
-                for _ in 0..inner {
-                    call()?;
-                }
-                let now = clock();
-                times.push((now - last) / inner as f64);
-                last = now;
-            }
-            Ok(median(times.into_iter()))
-        };
+    let start = clock();
+    let reservation = ring::buffer::reserve(fresh_bytes);
+    let gigabytes = reservation.bytes() as f64 * 1e-9;
+    reservation.populate();
+    let fresh = (clock() - start) / gigabytes;
+
     let mut reference = Reference::default();
-    // a hundred at a time: 10 ms
-    let reference = sample(100, &mut || {
-        reference.run();
-        Ok(())
-    })?;
     let q = *p.prime(0);
-    let stream = {
-        // not from the pool, which would keep them
-        let (mut x, y) = (vec![1u64; stream_words], vec![2u64; stream_words]);
-        sample(1, &mut || {
-            ring::limb::add(&q, &mut x, &y);
-            std::hint::black_box(&x);
-            Ok(())
-        })?
+    let fill = |value| {
+        let mut words = AlignedVec::dirty(stream_words);
+        words.fill(value);
+        words
     };
-    let slots = p.max_slots();
-    let subjects = Subjects::new(slots, &mut Fixed(1))?;
+    let (mut sum, addend) = (fill(1), fill(2));
+    let subjects = Subjects::new(p.max_slots(), &mut Fixed(1))?;
     let meter = Meter::new(p);
-    let input = meter.input(p.residual(), slots, 1.0)?;
+    let input = meter.input(p.residual(), p.max_slots(), 1.0)?;
     circuit(&meter, "rotate", [&input, &input], &subjects)?;
     let secret = SecretKey::generate(p, rng)?;
     let evaluator = Evaluator::new(p, secret.evaluation_keys(&meter.keys(), rng)?)?;
     let x = secret
         .encrypt(&subjects.plain, p.residual(), rng)?
         .expand(p);
-    let key_switch = sample(1, &mut || {
-        circuit(&evaluator, "rotate", [&x, &x], &subjects)
-    })?;
+
+    let mut round = |references: usize| -> Result<[f64; 3], Error> {
+        let start = clock();
+        for _ in 0..references {
+            reference.run();
+        }
+        let referenced = clock();
+        ring::limb::add(&q, &mut sum, &addend);
+        std::hint::black_box(&sum);
+        let streamed = clock();
+        circuit(&evaluator, "rotate", [&x, &x], &subjects)?;
+        Ok([
+            (referenced - start) / references as f64,
+            streamed - referenced,
+            clock() - streamed,
+        ])
+    };
+    round(1)?;
+    let (mut rounds, start) = (Vec::new(), clock());
+    while rounds.len() < PROBE_ROUNDS && (rounds.is_empty() || clock() - start < PROBE_SECONDS) {
+        rounds.push(round(PROBE_REFERENCES)?);
+    }
+    let [reference, stream, key_switch] = std::array::from_fn(|i| {
+        let mut times: Vec<f64> = rounds.iter().map(|r| r[i]).collect();
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 4]
+    });
     Ok(Probe {
         reference,
         stream,
         key_switch,
+        fresh,
     })
 }
 
@@ -753,17 +766,28 @@ mod tests {
     #[test]
     fn probes_run_on_any_ring_and_stop_in_time() {
         let p = Parameters::new(ParametersSpec::toy_levelled(10, 2)).expect("valid");
-        let readings = Cell::new(0usize);
-        // every reading is 0.3 s after the last, so two runs of each loop are enough
-        let clock = || {
-            readings.set(readings.get() + 1);
-            0.3 * readings.get() as f64
+        let run = |step: &dyn Fn(usize) -> f64| {
+            let (now, readings) = (Cell::new(0.0), Cell::new(0usize));
+            let clock = || {
+                now.set(now.get() + step(readings.get()));
+                readings.set(readings.get() + 1);
+                now.get()
+            };
+            let mut rng = ChaCha20Rng::seed_from_u64(2);
+            let probe = probe_with(&p, 1 << 12, 1 << 22, &clock, &mut rng).expect("runs");
+            (probe, readings.get())
         };
-        let mut rng = ChaCha20Rng::seed_from_u64(2);
-        let probe = probe_with(&p, 1 << 12, &clock, &mut rng).expect("runs");
-        assert!((probe.reference - 0.003).abs() < 1e-9);
-        assert!((probe.stream - 0.3).abs() < 1e-9 && (probe.key_switch - 0.3).abs() < 1e-9);
-        assert_eq!(readings.get(), 3 * 3);
+        // every reading is 0.1 s after the last, so three rounds are enough
+        let (probe, readings) = run(&|_| 0.1);
+        assert!((probe.reference - 0.005).abs() < 1e-9);
+        assert!((probe.stream - 0.1).abs() < 1e-9 && (probe.key_switch - 0.1).abs() < 1e-9);
+        assert!((probe.fresh - 0.1 / (f64::from(1 << 22) * 1e-9)).abs() < 1e-6);
+        // two for the fresh memory, four a round, one before and one after each
+        assert_eq!(readings, 2 + 4 + 1 + 3 * 5);
+        // a fast machine goes through all rounds; what disturbs half of them is not seen
+        let (probe, readings) = run(&|i| if i / 30 % 2 == 1 { 5e-3 } else { 1e-3 });
+        assert_eq!(readings, 2 + 4 + 1 + PROBE_ROUNDS * 5 - 1);
+        assert!((probe.stream - 1e-3).abs() < 1e-9 && (probe.reference - 5e-5).abs() < 1e-9);
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! `polyveil-train`: trains networks, makes them polynomial, and studies what that costs. Started by `polyveil train` and `polyveil adapt`.
 
+mod price;
 mod run;
+mod skips;
+mod study;
+mod table;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -33,12 +37,19 @@ enum Command {
     Adapt(run::AdaptArgs),
     /// Accuracy of networks on labelled pictures, in f64 and without any guard: each against the first, paired.
     Score(run::ScoreArgs),
+    /// Networks side by side as Markdown: accuracy, degrees, levels, bootstraps, predicted and measured latency.
+    Table(table::TableArgs),
+    /// Tables and charts from which choices of architecture follow.
+    #[command(subcommand)]
+    Study(study::Study),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Some(threads) = cli.threads
-        && let Err(e) = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()
+        && let Err(e) = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
     {
         eprintln!("polyveil-train: --threads {threads}: {e}");
         return ExitCode::FAILURE;
@@ -47,6 +58,8 @@ fn main() -> ExitCode {
         Command::Train(a) => run::train(a),
         Command::Adapt(a) => run::adapt(a),
         Command::Score(a) => run::score(a),
+        Command::Table(a) => table::table(a),
+        Command::Study(s) => s.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,8 +2,8 @@
 
 use crate::Result;
 use clap::Args;
+use nn::Metadata;
 use nn::format::artefact;
-use nn::{Metadata, Tensor};
 use rayon::prelude::*;
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
@@ -96,6 +96,9 @@ pub(crate) struct ScoreArgs {
     /// Labelled pictures.
     #[arg(long, value_name = "DATA")]
     data: PathBuf,
+    /// Which part, where there are several: train, validation or test.
+    #[arg(long, value_name = "PART")]
+    split: Option<data::Split>,
     /// One JSON object on stdout instead of lines.
     #[arg(long)]
     json: bool,
@@ -103,11 +106,14 @@ pub(crate) struct ScoreArgs {
 
 pub(crate) fn train(a: &TrainArgs) -> Result<()> {
     let config = Config::load(&a.config)?;
-    execute(&config, &a.output, &a.saving)
+    execute(&config, &a.output, a.saving.checkpoint_every).map(drop)
 }
 
 pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
-    let network = Network::File { path: a.model.clone(), activation: a.activation.clone() };
+    let network = Network::File {
+        path: a.model.clone(),
+        activation: a.activation.clone(),
+    };
     let config = Config {
         seed: a.seed,
         batch: 64,
@@ -123,11 +129,15 @@ pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
             normalization: a.normalization.clone(),
             size: None,
             skip_damaged: false,
-            augmentation: data::Augmentation { flip: !a.no_flip, crop_padding: a.shift, ..data::Augmentation::default() },
+            augmentation: data::Augmentation {
+                flip: !a.no_flip,
+                crop_padding: a.shift,
+                ..data::Augmentation::default()
+            },
         },
         stages: schedule(a.degree, a.epochs, a.rate, a.second.is_some()),
     };
-    execute(&config, &a.output, &a.saving)
+    execute(&config, &a.output, a.saving.checkpoint_every).map(drop)
 }
 
 /// The default schedule: higher degrees are nearer to the original and need less training.
@@ -142,14 +152,25 @@ fn schedule(degree: usize, epochs: Option<f64>, rate: Option<f32>, second: bool)
     vec![Stage {
         name: format!("degree-{degree}"),
         epochs: epochs.unwrap_or(default_epochs),
-        rate: Rate { peak: rate.unwrap_or(default_rate), warm_up: 0.05, last: 0.0 },
+        rate: Rate {
+            peak: rate.unwrap_or(default_rate),
+            warm_up: 0.05,
+            last: 0.0,
+        },
         coefficient_rate: if trainable { 0.1 } else { 0.0 },
         clipping: Clipping::Norm { limit: 1.0 },
-        range_loss: train::activation::RangeLoss::Boundary { weight: 0.01, edge: 0.8 },
+        range_loss: train::activation::RangeLoss::Boundary {
+            weight: 0.01,
+            edge: 0.8,
+        },
         target: Target::Domain,
         substitution: Some(Substitution {
             degree: Degrees::One(degree),
-            order: if blend > 0.0 { Order::Blend { share: blend } } else { Order::All },
+            order: if blend > 0.0 {
+                Order::Blend { share: blend }
+            } else {
+                Order::All
+            },
             margin: 0.1,
             interval: None,
             floor: 0.02,
@@ -163,7 +184,8 @@ fn schedule(degree: usize, epochs: Option<f64>, rate: Option<f32>, second: bool)
     }]
 }
 
-fn execute(config: &Config, folder: &Path, saving: &Saving) -> Result<()> {
+/// Trains to the end, exports, and gives back the score on held-out pictures; saves every so many seconds.
+pub(crate) fn execute(config: &Config, folder: &Path, every: f64) -> Result<train::Score> {
     let mut sources = Sources::open(&config.data)?;
     let shape = sources.train.shape();
     let input = (shape.height, shape.width, shape.channels);
@@ -179,45 +201,78 @@ fn execute(config: &Config, folder: &Path, saving: &Saving) -> Result<()> {
     eprintln!(
         "{} pictures to train on{}, {} held out for choices; {} parameters{}",
         sources.train.len(),
-        sources.second.as_ref().map_or_else(String::new, |s| format!(" and {} to mix in", s.len())),
+        sources
+            .second
+            .as_ref()
+            .map_or_else(String::new, |s| format!(" and {} to mix in", s.len())),
         sources.held_out.len(),
-        model.parameters.iter().map(|p| p.values.len()).sum::<usize>(),
-        if sources.twins > 0 { format!("; {} near-duplicates of held-out pictures left out", sources.twins) } else { String::new() }
+        model
+            .parameters
+            .iter()
+            .map(|p| p.values.len())
+            .sum::<usize>(),
+        if sources.twins > 0 {
+            format!(
+                "; {} near-duplicates of held-out pictures left out",
+                sources.twins
+            )
+        } else {
+            String::new()
+        }
     );
     for s in &sources.skipped {
         eprintln!("left out {}: {}", s.picture, s.reason);
     }
     let mut trainer = Trainer::new(config, model, teacher, sources, folder)?;
-    trainer.every = Duration::try_from_secs_f64(saving.checkpoint_every).map_err(|e| format!("--checkpoint-every {}: {e}", saving.checkpoint_every))?;
-    eprintln!("Ctrl-C stops this run; the same command goes on from its last checkpoint, with the same result");
+    trainer.every = Duration::try_from_secs_f64(every)
+        .map_err(|e| format!("--checkpoint-every {every}: {e}"))?;
+    eprintln!(
+        "Ctrl-C stops this run; the same command goes on from its last checkpoint, with the same result"
+    );
     let mut lines = Lines::default();
-    let End::Finished = trainer.run(&mut |e| {
+    let end = trainer.run(&mut |e| {
         lines.show(e);
         ControlFlow::Continue(())
-    })?
-    else {
-        return Ok(());
-    };
+    })?;
+    debug_assert_eq!(end, End::Finished, "nothing here stops a run");
     finish(config, folder, &mut trainer, metadata)
 }
 
 /// Measures, exports, and says what came out.
-fn finish(config: &Config, folder: &Path, trainer: &mut Trainer<'_>, mut metadata: Metadata) -> Result<()> {
+fn finish(
+    config: &Config,
+    folder: &Path,
+    trainer: &mut Trainer<'_>,
+    mut metadata: Metadata,
+) -> Result<train::Score> {
     let sources = trainer.sources().clone();
     let polynomial = trainer.model.units().any(|u| u.coefficients.is_some());
     if polynomial {
-        let seen = train::export::measure_intervals(&mut trainer.model, &sources, config.batch, 0.125)?;
-        eprintln!("intervals measured on {seen} pictures and their mirror images, widened by an eighth of their width on each side");
+        let seen =
+            train::export::measure_intervals(&mut trainer.model, &sources, config.batch, 0.125)?;
+        eprintln!(
+            "intervals measured on {seen} pictures and their mirror images, widened by an eighth of their width on each side"
+        );
     }
     let held_out = trainer.score(&sources.held_out)?;
     if metadata.name.is_empty() {
-        metadata.name = folder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into());
+        metadata.name = folder
+            .file_name()
+            .map_or_else(String::new, |n| n.to_string_lossy().into());
     }
     metadata.labels = sources.labels(&metadata);
     metadata.normalization = Some(sources.normalization.clone());
-    metadata.provenance.push(format!("polyveil-train {}", env!("CARGO_PKG_VERSION")));
+    metadata
+        .provenance
+        .push(format!("polyveil-train {}", env!("CARGO_PKG_VERSION")));
     let text = config.to_toml()?;
-    metadata.training = Some(train::export::record(config, &text, &sources, &held_out, &trainer.position().log));
+    metadata.training = Some(train::export::record(
+        config,
+        &text,
+        &sources,
+        &held_out,
+        &trainer.position().log,
+    ));
     let path = folder.join("network.pvm");
     let bytes = match train::export::polynomial(&trainer.model, &sources, metadata.clone())? {
         Some(graph) => artefact::to_bytes(&graph)?,
@@ -232,7 +287,7 @@ fn finish(config: &Config, folder: &Path, trainer: &mut Trainer<'_>, mut metadat
         100.0 * held_out.accuracy(),
         held_out.outside
     );
-    Ok(())
+    Ok(held_out)
 }
 
 /// Progress on stderr: one line that changes on a terminal, lines otherwise.
@@ -244,14 +299,25 @@ struct Lines {
 impl Lines {
     fn show(&mut self, event: &Event<'_>) {
         match event {
-            Event::Step { stage, done, loss, accuracy, remaining } => {
+            Event::Step {
+                stage,
+                done,
+                loss,
+                accuracy,
+                remaining,
+            } => {
                 let terminal = std::io::stderr().is_terminal();
                 let pause = Duration::from_secs_f64(if terminal { 0.5 } else { 60.0 });
                 if self.last.is_some_and(|l| l.elapsed() < pause) {
                     return;
                 }
                 self.last = Some(Instant::now());
-                let text = format!("{stage}: {:5.1} % of the run, loss {loss:.4}, {:.1} % right, {} to go", 100.0 * done, 100.0 * accuracy, clock(*remaining));
+                let text = format!(
+                    "{stage}: {:5.1} % of the run, loss {loss:.4}, {:.1} % right, {} to go",
+                    100.0 * done,
+                    100.0 * accuracy,
+                    clock(*remaining)
+                );
                 if terminal {
                     eprint!("\r{text}\x1b[K");
                     let _ = std::io::stderr().flush();
@@ -259,7 +325,14 @@ impl Lines {
                     eprintln!("{text}");
                 }
             }
-            Event::Epoch { stage, epoch, loss, training, held_out, extremes } => {
+            Event::Epoch {
+                stage,
+                epoch,
+                loss,
+                training,
+                held_out,
+                extremes,
+            } => {
                 if std::io::stderr().is_terminal() {
                     eprint!("\r\x1b[K");
                 }
@@ -289,25 +362,32 @@ fn clock(seconds: f64) -> String {
 }
 
 pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
-    let (set, _) = data::Dataset::open(&a.data, &data::Options::default())?;
+    let (set, _) = data::Dataset::open(
+        &a.data,
+        &data::Options {
+            split: a.split,
+            ..data::Options::default()
+        },
+    )?;
     let mut first: Option<Vec<bool>> = None;
     let mut rows = Vec::new();
     for path in &a.models {
-        let activation = a.activation.as_deref().and_then(approx::Activation::named);
-        let (graph, metadata) = nn::format::load(path, activation).map_err(|e| format!("{}: {e}", path.display()))?;
-        let normalization = metadata.normalization.unwrap_or_else(nn::picture::imagenet_normalization);
-        let shape = graph.input().shape();
-        let results: Vec<(bool, u64)> = (0..set.len())
-            .into_par_iter()
-            .map(|i| -> Result<(bool, u64)> {
-                let input = picture(&set, i, &normalization, shape)?;
-                let e = graph.evaluate(&input)?;
-                Ok((e.output.argmax() == set.label(i), e.outside.iter().map(|o| o.count as u64).sum()))
-            })
-            .collect::<Result<_>>()?;
-        let right: Vec<bool> = results.iter().map(|r| r.0).collect();
-        let outside: u64 = results.iter().map(|r| r.1).sum();
-        let pictures = results.iter().filter(|r| r.1 > 0).count();
+        let activation = a
+            .activation
+            .as_deref()
+            .map(train::networks::activation)
+            .transpose()?;
+        let (graph, metadata) =
+            nn::format::load(path, activation).map_err(|e| format!("{}: {e}", path.display()))?;
+        let judged =
+            judge(&graph, &metadata, &set).map_err(|e| format!("{}: {e}", path.display()))?;
+        let two = finding(&judged, &set);
+        let Judged {
+            right,
+            outside,
+            pictures,
+            ..
+        } = judged;
         let count = right.iter().filter(|&&r| r).count();
         let (low, high) = wilson(count, right.len());
         let paired = first.as_ref().map(|f| {
@@ -320,11 +400,17 @@ pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
                 "model": path.display().to_string(), "right": count, "pictures": right.len(), "interval_95": [low, high],
                 "gained": paired.map(|p| p.0), "lost": paired.map(|p| p.1),
                 "values_outside": outside, "pictures_outside": pictures,
+                "two_classes": two.map(|t| serde_json::json!({ "auc": t.auc, "positive_right": t.positive.0, "positives": t.positive.1, "negative_right": t.negative.0, "negatives": t.negative.1 })),
             }));
         } else {
             let pair = paired.map_or_else(String::new, |(g, l)| {
                 let (low, high) = paired_interval(g, l, right.len());
-                format!(", {g} gained and {l} lost against the first: {:+.1} points [{:+.1}, {:+.1}]", 100.0 * (g as f64 - l as f64) / right.len() as f64, low, high)
+                format!(
+                    ", {g} gained and {l} lost against the first: {:+.1} points [{:+.1}, {:+.1}]",
+                    100.0 * (g as f64 - l as f64) / right.len() as f64,
+                    low,
+                    high
+                )
             });
             println!(
                 "{}: {count} of {} right, {:.1} % [{low:.1}, {high:.1}]{pair}; {outside} values outside intervals, in {pictures} pictures",
@@ -332,6 +418,23 @@ pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
                 right.len(),
                 100.0 * count as f64 / right.len() as f64
             );
+            if let Some(t) = two {
+                let label = |c: usize| metadata.labels.get(c).unwrap_or(&set.classes()[c]);
+                let part = |(right, all): (usize, usize), what: &str, class: usize| {
+                    let (low, high) = wilson(right, all);
+                    format!(
+                        "{what} ({}) {right} of {all}, {:.1} % [{low:.1}, {high:.1}]",
+                        label(class),
+                        100.0 * right as f64 / all as f64
+                    )
+                };
+                println!(
+                    "  area under the ROC curve {:.4}; {}; {}",
+                    t.auc,
+                    part(t.positive, "sensitivity", 1),
+                    part(t.negative, "specificity", 0)
+                );
+            }
         }
         first.get_or_insert(right);
     }
@@ -341,19 +444,91 @@ pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
     Ok(())
 }
 
-fn picture(set: &data::Dataset, i: usize, n: &nn::Normalization, shape: nn::Shape) -> Result<Tensor> {
-    let pixels = set.pixels(i)?;
-    let s = set.shape();
-    let mut values = vec![0.0; pixels.len()];
-    for (k, &v) in pixels.iter().enumerate() {
-        let (pixel, channel) = (k / s.channels, k % s.channels);
-        values[channel * s.height * s.width + pixel] = (f64::from(v) / 255.0 - n.mean[channel]) / n.deviation[channel];
+/// What a network does with labelled pictures, in f64.
+pub(crate) struct Judged {
+    /// Which are classified rightly.
+    pub(crate) right: Vec<bool>,
+    /// How far the second of two classes is ahead of the first; empty for other numbers of classes.
+    margins: Vec<f64>,
+    /// Values outside of intervals.
+    pub(crate) outside: u64,
+    /// In how many pictures.
+    pub(crate) pictures: usize,
+}
+
+pub(crate) fn judge(graph: &nn::Graph, metadata: &Metadata, set: &data::Dataset) -> Result<Judged> {
+    let normalization = metadata
+        .normalization
+        .clone()
+        .unwrap_or_else(nn::picture::imagenet_normalization);
+    let classes = graph.output().shape().len();
+    if classes != set.classes().len() {
+        return Err(train::Error::Classes {
+            outputs: classes,
+            classes: set.classes().len(),
+        }
+        .into());
     }
-    Ok(Tensor::new(shape, values)?)
+    let results: Vec<(bool, Option<f64>, u64)> = (0..set.len())
+        .into_par_iter()
+        .map(|i| -> Result<_> {
+            let e = graph.evaluate(&set.tensor(i, &normalization)?)?;
+            let outside = e.outside.iter().map(|o| o.count as u64).sum();
+            let margin = match e.output.values() {
+                [first, second] => Some(second - first),
+                _ => None,
+            };
+            Ok((e.output.argmax() == set.label(i), margin, outside))
+        })
+        .collect::<Result<_>>()?;
+    Ok(Judged {
+        right: results.iter().map(|r| r.0).collect(),
+        margins: results.iter().filter_map(|r| r.1).collect(),
+        outside: results.iter().map(|r| r.2).sum(),
+        pictures: results.iter().filter(|r| r.2 > 0).count(),
+    })
+}
+
+/// What tests of two classes are judged by, the second class being the finding (a disease).
+struct Finding {
+    /// Of pictures with the finding: found, all.
+    positive: (usize, usize),
+    /// Of the others: cleared, all.
+    negative: (usize, usize),
+    /// Area under the receiver operating characteristic: the share of pairs, one picture of each class, in which the one with the
+    /// finding is ahead; ties count half.
+    auc: f64,
+}
+
+/// None unless there are two classes and pictures of both.
+fn finding(judged: &Judged, set: &data::Dataset) -> Option<Finding> {
+    let mut found = Finding {
+        positive: (0, 0),
+        negative: (0, 0),
+        auc: 0.0,
+    };
+    let mut order: Vec<usize> = (0..judged.margins.len()).collect();
+    order.sort_by(|&a, &b| judged.margins[a].total_cmp(&judged.margins[b]));
+    let mut pairs = 0.0;
+    for ties in order.chunk_by(|&a, &b| judged.margins[a] == judged.margins[b]) {
+        let positive = ties.iter().filter(|&&i| set.label(i) == 1).count();
+        let negative = ties.len() - positive;
+        pairs += positive as f64 * (found.negative.1 as f64 + negative as f64 / 2.0);
+        let right = |class: usize| {
+            ties.iter()
+                .filter(|&&i| set.label(i) == class && judged.right[i])
+                .count()
+        };
+        found.positive = (found.positive.0 + right(1), found.positive.1 + positive);
+        found.negative = (found.negative.0 + right(0), found.negative.1 + negative);
+    }
+    let all = (found.positive.1 * found.negative.1) as f64;
+    found.auc = pairs / all;
+    (all > 0.0).then_some(found)
 }
 
 /// Wilson's 95 % interval of a share, in per cent.
-fn wilson(right: usize, of: usize) -> (f64, f64) {
+pub(crate) fn wilson(right: usize, of: usize) -> (f64, f64) {
     let (n, z) = (of.max(1) as f64, 1.96);
     let p = right as f64 / n;
     let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
@@ -362,10 +537,9 @@ fn wilson(right: usize, of: usize) -> (f64, f64) {
 }
 
 /// The 95 % interval of a paired difference of shares, in points (normal approximation).
-fn paired_interval(gained: usize, lost: usize, of: usize) -> (f64, f64) {
+pub(crate) fn paired_interval(gained: usize, lost: usize, of: usize) -> (f64, f64) {
     let (g, l, n) = (gained as f64, lost as f64, of.max(1) as f64);
     let d = (g - l) / n;
     let half = 1.96 * ((g + l - (g - l).powi(2) / n).max(0.0)).sqrt() / n;
     (100.0 * (d - half), 100.0 * (d + half))
 }
-

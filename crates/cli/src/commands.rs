@@ -152,14 +152,17 @@ impl rayon::iter::IntoParallelIterator for Inputs<'_> {
 pub(crate) fn prediction(plan: &VerifiedPlan, made: &Prediction) -> String {
     let (facts, p, threads) = (plan.facts(), plan.parameters(), made.threads());
     let keys = ckks::security::keys(p);
+    let (fresh, fetching) = made.fresh();
     let mut text = format!(
-        "{}: {} steps, {} bootstraps; on {threads} quiet cores about {} ({:.0} CPU seconds), at most {} of memory,\nevaluation keys {}, error of the answer at most {:.1e}\n",
+        "{}: {} steps, {} bootstraps; on {threads} quiet cores about {} ({:.0} CPU seconds), at most {} of memory,\nbefore that, once, {} fetched from the system in about {:.1} CPU seconds; evaluation keys {}, error of the answer at most {:.1e}\n",
         plan.plan().description.name,
         plan.plan().steps.len(),
         facts.bootstraps,
         duration(made.seconds()),
         made.cpu_seconds(),
         size(made.peak_bytes()),
+        size(fresh),
+        fetching,
         size(facts.key_file_bytes),
         facts.output_error,
     );
@@ -207,10 +210,11 @@ pub(crate) fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
     let (bounds, values) = (plan.client_spec().answer, plan.plan().output.places.len());
     let once = Flooding::new(bounds, values, DEFAULT_SECURITY, 1)?;
     eprintln!(
-        "an answer that is shared (`decrypt --share`), once, at {DEFAULT_SECURITY} bits: noise of deviation {:.1e}; its class needs a margin of {:.1e}, values reach {:.1e}",
+        "an answer that is shared (`decrypt --share`), once, at {DEFAULT_SECURITY} bits: noise of deviation {:.1e}; its class needs a margin of {:.1e}, values reach {:.1e}; the class alone (`--class-only`) needs {:.1e}",
         once.sigma(),
         once.needed_margin(DEFAULT_CLASS_BITS),
-        bounds.magnitude
+        bounds.magnitude,
+        2.0 * bounds.error
     );
     atomically(&a.output, 0o644, |out, name| {
         Ok(plan.plan().write(out, name).map(drop)?)
@@ -335,16 +339,33 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
     let client = client(&a.key)?;
     let name = a.answer.display().to_string();
     let answer = BufReader::new(open(&a.answer)?);
-    let (logits, shared) = if a.share {
-        let terms = Terms {
-            security: a.security_bits,
-            releases: a.releases,
-            class_bits: a.class_bits,
-        };
-        // one key has one record, by whatever link it is reached
+    let labels = &client.spec().description.labels;
+    let terms = Terms {
+        security: a.security_bits,
+        releases: a.releases,
+        class_bits: a.class_bits,
+    };
+    // one key has one record, by whatever link it is reached
+    let record = || -> Result<PathBuf> {
         let key = a.key.canonicalize().map_err(named(&a.key))?;
-        let record = folder_of(&key).join(RECORD_NAME);
-        let shared = client.share_answer(answer, &name, &record, &terms, &mut rng())?;
+        Ok(folder_of(&key).join(RECORD_NAME))
+    };
+    if a.class_only {
+        let shared = client.share_class(answer, &name, &record()?, &terms)?;
+        note(&shared);
+        insecure(&client);
+        if a.json {
+            println!(
+                "{}",
+                serde_json::json!({ "class": shared.class, "label": labels.get(shared.class), "may_be_shared": true, "sharing": shared })
+            );
+        } else {
+            println!("{}", network::label(labels, shared.class));
+        }
+        return Ok(());
+    }
+    let (logits, shared) = if a.share {
+        let shared = client.share_answer(answer, &name, &record()?, &terms, &mut rng())?;
         (shared.values.clone(), Some(shared))
     } else {
         (client.read_answer(answer, &name)?, None)
@@ -355,10 +376,7 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
             "keep this to yourself: whoever sees decrypted values can attack the key (IND-CPA-D, SECURITY.md); `--share` makes what may be passed on",
         ),
     }
-    if client.parameters().spec().is_toy() {
-        note("INSECURE: these are the keys of a toy parameter set, which protects nothing");
-    }
-    let labels = &client.spec().description.labels;
+    insecure(&client);
     let best = network::top(&logits, 1)[0];
     if a.json {
         println!(
@@ -369,6 +387,12 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
         print!("{}", top_lines(&logits, labels));
     }
     Ok(())
+}
+
+fn insecure(client: &Client) {
+    if client.parameters().spec().is_toy() {
+        note("INSECURE: these are the keys of a toy parameter set, which protects nothing");
+    }
 }
 
 /// Checks a run's predicted peak against the limit and what is free.

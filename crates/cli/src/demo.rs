@@ -1,12 +1,13 @@
 //! demo: client, server and back in one process, through bytes.
 
 use crate::commands::{memory, rng, target};
-use crate::machine::Machine;
+use crate::machine::{Machine, median};
 use crate::network::{self, label, load_polynomial, named, top_lines};
-use crate::run::{answer_of, publish};
+use crate::run::{answer_of, fetched, prepare, publish};
 use crate::terminal::{Line, duration, note};
 use crate::{DemoArgs, Result};
 use ckks::Ciphertext;
+use ckks::meter::Cost;
 use nn::picture::{Picture, imagenet_normalization};
 use nn::{PolyGraph, Tensor};
 use runtime::machine::peak_bytes;
@@ -48,41 +49,11 @@ fn input(a: &DemoArgs, graph: &PolyGraph) -> Result<Tensor> {
     }
 }
 
-pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {
-    let graph = network(a)?;
-    let tensor = input(a, &graph)?;
+/// Client → bytes → server, one key at a time through a pipe, so that neither side ever holds the file; the memory for the run is
+/// fetched meanwhile.
+pub(crate) fn serve(client: &Client, plan: &Arc<VerifiedPlan>) -> Result<Server> {
     let start = Instant::now();
-    let machine = Machine::load(&a.predict)?;
-    let plan = compiler::compile(&graph, &target(&machine, a.max_memory))?;
-    let plan = Arc::new(VerifiedPlan::new(plan)?);
-    note(format_args!(
-        "compiled in {}",
-        duration(start.elapsed().as_secs_f64())
-    ));
-    let prediction = machine.announce(&a.predict, &plan, None, threads)?;
-    memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
-
-    // the clear twins: the network's own oracle, and the plan read by `Clear`
-    let oracle = graph.evaluate(&tensor)?;
-    if let Some(outside) = oracle.outside.first() {
-        return Err(format!("this picture leaves the calibrated ranges in the clear twin ({outside}); calibrate on data that covers such pictures (`polyveil calibrate`) or choose another").into());
-    }
-    let oracle = oracle.output.into_values();
-    let client = Client::new(plan.client_spec(), &mut rng())?;
-    let start = Instant::now();
-    let twin = ClearTwin::new(&plan, client.spec(), tensor.values())?.finish()?;
-    let planned = twin
-        .iter()
-        .zip(&oracle)
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, f64::max);
-    note(format_args!(
-        "clear twin in {}: the plan in f64 differs from the network by at most {planned:.1e}",
-        duration(start.elapsed().as_secs_f64())
-    ));
-
-    // client → bytes → server, one key at a time through a pipe: both sides never hold the file
-    let start = Instant::now();
+    let preparation = prepare(plan, None);
     let mut line = Line::new();
     let (reader, writer) = std::io::pipe()?;
     let server = std::thread::scope(|scope| {
@@ -118,6 +89,87 @@ pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {
         size(plan.facts().key_file_bytes),
         duration(start.elapsed().as_secs_f64())
     ));
+    fetched(&preparation.finish());
+    Ok(server)
+}
+
+/// Times of the embedded network's steps under encryption, each the median of `runs`.
+pub(crate) struct Steps {
+    /// Counted work and CPU seconds, by step.
+    pub(crate) observed: Vec<(Cost, f64)>,
+    /// Counted work of all steps.
+    pub(crate) total: Cost,
+    /// Share of the threads' wall time that was CPU time.
+    pub(crate) busy: f64,
+}
+
+pub(crate) fn steps(threads: usize, runs: usize) -> Result<Steps> {
+    let a = DemoArgs::default();
+    let graph = network(&a)?;
+    let tensor = input(&a, &graph)?;
+    // planned with the shipped table, so that what is measured does not depend on what was measured before
+    let plan = compiler::compile(&graph, &compiler::Target::default())?;
+    let plan = Arc::new(VerifiedPlan::new(plan)?);
+    memory(&plan, plan.facts().peak_bytes, None)?;
+    let client = Client::new(plan.client_spec(), &mut rng())?;
+    let server = serve(&client, &plan)?;
+    let request = client.encrypt(tensor.values(), &mut rng())?;
+    let mut watches = Vec::new();
+    let mut line = Line::new();
+    for run in 1..=runs {
+        line.show(&format!("  the embedded network, {run} of {runs}"));
+        let mut watch = Stopwatch::default();
+        server.run(server.start(&request)?, &mut watch)?;
+        watches.push(watch.steps);
+    }
+    line.done();
+    let all = || watches.iter().flat_map(|w| w.values());
+    let wall: f64 = all().map(|s| s.0).sum();
+    let cpu: f64 = all().map(|s| s.1).sum();
+    let of = |step: usize| median(watches.iter().map(|w| w[&step].1).collect());
+    Ok(Steps {
+        observed: (plan.facts().steps.iter().enumerate())
+            .map(|(i, fact)| (fact.cost, of(i)))
+            .collect(),
+        total: plan.facts().total,
+        busy: cpu / (threads as f64 * wall),
+    })
+}
+
+pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {
+    let graph = network(a)?;
+    let tensor = input(a, &graph)?;
+    let start = Instant::now();
+    let machine = Machine::load(&a.predict)?;
+    let plan = compiler::compile(&graph, &target(&machine, a.max_memory))?;
+    let plan = Arc::new(VerifiedPlan::new(plan)?);
+    note(format_args!(
+        "compiled in {}",
+        duration(start.elapsed().as_secs_f64())
+    ));
+    let prediction = machine.announce(&a.predict, &plan, None, threads)?;
+    memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
+
+    // the clear twins: the network's own oracle, and the plan read by `Clear`
+    let oracle = graph.evaluate(&tensor)?;
+    if let Some(outside) = oracle.outside.first() {
+        return Err(format!("this picture leaves the calibrated ranges in the clear twin ({outside}); calibrate on data that covers such pictures (`polyveil calibrate`) or choose another").into());
+    }
+    let oracle = oracle.output.into_values();
+    let client = Client::new(plan.client_spec(), &mut rng())?;
+    let start = Instant::now();
+    let twin = ClearTwin::new(&plan, client.spec(), tensor.values())?.finish()?;
+    let planned = twin
+        .iter()
+        .zip(&oracle)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f64::max);
+    note(format_args!(
+        "clear twin in {}: the plan in f64 differs from the network by at most {planned:.1e}",
+        duration(start.elapsed().as_secs_f64())
+    ));
+
+    let server = serve(&client, &plan)?;
     let request = client.write_input(tensor.values(), Vec::new(), "encrypted input", &mut rng())?;
 
     let state = server.read_input(&request[..], "encrypted input")?;
@@ -126,6 +178,7 @@ pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {
     } else {
         Some(LockStep::new(&plan, &client, &state, Excess::Measure)?)
     };
+    let mut line = Line::new();
     let mut watch = Stopwatch::default();
     let mut tell = |p: runtime::Progress<'_>| line.progress(&p);
     let mut reporter = Reporter::new(prediction.step_seconds(), &mut tell);

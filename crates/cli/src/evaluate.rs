@@ -1,6 +1,7 @@
 //! evaluate: labelled pictures through client, server and client, one line of JSON each; goes on where it was stopped.
 
 use crate::commands::{memory, rng, target};
+use crate::demo::serve;
 use crate::machine::Machine;
 use crate::network::{load_polynomial, named};
 use crate::run::answer_of;
@@ -8,7 +9,7 @@ use crate::terminal::{Line, note};
 use crate::{EvaluateArgs, Result};
 use ckks::Ciphertext;
 use nn::picture::{cifar_records, imagenet_normalization};
-use runtime::{Client, Observer, Reporter, Server, Stopwatch, VerifiedPlan};
+use runtime::{Client, Observer, Reporter, Stopwatch, VerifiedPlan};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -60,14 +61,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
         append(&serde_json::json!({ "prediction": prediction }))?;
         let client = Client::new(plan.client_spec(), &mut rng())?;
-        let keys = client.write_evaluation_keys(
-            Vec::new(),
-            "evaluation keys",
-            &mut rng(),
-            &mut |_, _| {},
-        )?;
-        let server = Server::read(plan.clone(), &keys[..], "evaluation keys", &mut |_, _| {})?;
-        drop(keys);
+        let server = serve(&client, &plan)?;
         for (turn, &index) in open.iter().enumerate() {
             let record = &records[index];
             let tensor = record.to_tensor(&normalization)?;

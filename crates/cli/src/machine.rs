@@ -2,10 +2,11 @@
 
 use crate::Result;
 use crate::commands::{atomically, prediction, rng};
+use crate::demo;
 use crate::network::named;
 use crate::terminal::{duration, note};
-use ckks::machine_cost::{MachineCost, Observation, Threading, Trust, fit};
-use ckks::workload::{self, BOOTSTRAP, OPERATIONS, Operation, Reading, Workload};
+use ckks::machine_cost::{MachineCost, Observation, Probe, Threading, Trust, fit};
+use ckks::workload::{self, OPERATIONS, Reading, Workload};
 use ckks::{Parameters, ParametersSpec};
 use clap::Args;
 use runtime::machine::{cpu_seconds, require_memory};
@@ -128,7 +129,7 @@ impl Machine {
     }
     /// The costs now.
     fn probed(&self) -> Result<Basis> {
-        let now = alone()?.install(|| workload::probe(&cpu_seconds, &mut rng()))?;
+        let now = probe()?;
         let (cost, ratios) = self.cost.scaled_by(&now, self.trust);
         Ok(Basis {
             source: self.source.clone(),
@@ -194,15 +195,19 @@ fn alone() -> Result<rayon::ThreadPool> {
     pool(1)
 }
 
+fn probe() -> Result<Probe> {
+    Ok(alone()?.install(|| workload::probe(&cpu_seconds, &mut rng()))?)
+}
+
 /// Options of `bench --save`.
 #[derive(Args, Debug)]
 pub(crate) struct SaveArgs {
-    /// Measure this machine's cost table (a minute or two), and keep it where predictions look for it.
+    /// Measure this machine's cost table (half a minute), and keep it where predictions look for it.
     #[arg(long, conflicts_with_all = ["quick", "only", "log_slots", "targets"])]
     save: bool,
-    /// With --save: include a bootstrap, most of a deep network's time; its keys take gigabytes.
+    /// With --save: fit it to the embedded network's steps too, which are what deep networks do (two minutes and 6 GB).
     #[arg(long, requires = "save")]
-    with_bootstrap: bool,
+    with_network: bool,
     /// With --save: where the table goes [default: POLYVEIL_MACHINE, else polyveil/machine.json in the user's configuration
     /// folder].
     #[arg(long, value_name = "FILE", requires = "save")]
@@ -245,11 +250,18 @@ fn date(days: u64) -> String {
     format!("{year:04}-{:02}-{:02}", month + 1, day + 1)
 }
 
-fn median(mut v: Vec<f64>) -> f64 {
+/// The upper one of an even number.
+pub(crate) fn median(mut v: Vec<f64>) -> f64 {
     v.sort_by(f64::total_cmp);
     v[v.len() / 2]
 }
 
+/// Begins a step's number in the name of its observation.
+const STEP: &str = ", step ";
+/// Runs of the embedded network that a table is fitted to.
+const NETWORK_RUNS: usize = 3;
+/// How much they count beside the single operations, by step and in all.
+const NETWORK_WEIGHT: f64 = 15.0;
 /// Share of the wall time that a thread runs at least, on a machine that has nothing else to do.
 const QUIET: f64 = 0.95;
 
@@ -262,11 +274,7 @@ pub(crate) fn save(a: &SaveArgs, runs: usize, json: bool, threads: usize) -> Res
         }
     };
     let p = Parameters::new(ParametersSpec::standard())?;
-    let operations: Vec<Operation> = OPERATIONS
-        .into_iter()
-        .chain(a.with_bootstrap.then_some(BOOTSTRAP))
-        .collect();
-    let request = workload::keys(&p, &operations)?;
+    let request = workload::keys(&p, &OPERATIONS)?;
     let keys: u64 = request
         .0
         .iter()
@@ -274,14 +282,15 @@ pub(crate) fn save(a: &SaveArgs, runs: usize, json: bool, threads: usize) -> Res
         .sum();
     note(format_args!(
         "measuring {} operations on {threads} threads; making {} keys, {} in memory",
-        operations.len(),
+        OPERATIONS.len(),
         request.0.len(),
         size(keys)
     ));
-    // beside the keys: tables, buffers and, for a bootstrap, its encoded transforms
-    let beside = if a.with_bootstrap { 4 << 30 } else { 1 << 30 };
-    require_memory("measuring", keys + beside, None)?;
-    let mut work = Workload::new(&p, &operations, &mut rng())?;
+    // beside the keys: tables and buffers
+    require_memory("measuring", keys + (1 << 30), None)?;
+    // the machine may become faster or slower meanwhile
+    let mut probes = vec![probe()?];
+    let mut work = Workload::new(&p, &OPERATIONS, &mut rng())?;
     let start = Instant::now();
     let clock = || Reading {
         cpu: cpu_seconds(),
@@ -292,11 +301,6 @@ pub(crate) fn save(a: &SaveArgs, runs: usize, json: bool, threads: usize) -> Res
         pool(threads)?.install(|| {
             (0..listed.len())
                 .map(|i| {
-                    let runs = if listed[i].0 == BOOTSTRAP {
-                        runs.min(3)
-                    } else {
-                        runs
-                    };
                     let taken = workload::time(runs, &clock, || work.run(i))?;
                     note(format_args!(
                         "  {:24} {threads} threads  cpu {:>10.3} ms  wall {:>10.3} ms",
@@ -316,8 +320,8 @@ pub(crate) fn save(a: &SaveArgs, runs: usize, json: bool, threads: usize) -> Res
         single.clone()
     };
     drop(work);
-    let probe = alone()?.install(|| workload::probe(&cpu_seconds, &mut rng()))?;
-    let observations: Vec<Observation> = listed
+    probes.push(probe()?);
+    let mut observations: Vec<Observation> = listed
         .iter()
         .zip(&all)
         .map(|((o, cost), t)| Observation {
@@ -327,6 +331,29 @@ pub(crate) fn save(a: &SaveArgs, runs: usize, json: bool, threads: usize) -> Res
             weight: o.weight,
         })
         .collect();
+    let network = if a.with_network {
+        Some(demo::steps(threads, NETWORK_RUNS)?)
+    } else {
+        None
+    };
+    if let Some(steps) = &network {
+        probes.push(probe()?);
+        let all: f64 = steps.observed.iter().map(|s| s.1).sum();
+        let numbered = steps.observed.iter().enumerate();
+        observations.extend(numbered.map(|(i, &(cost, seconds))| Observation {
+            operation: format!("network{STEP}{i}"),
+            cost,
+            seconds,
+            weight: NETWORK_WEIGHT * seconds / all,
+        }));
+        // adds up what the steps of a run add up to
+        observations.push(Observation {
+            operation: "network".into(),
+            cost: steps.total,
+            seconds: all,
+            weight: NETWORK_WEIGHT,
+        });
+    }
     let (table, residuals) = fit(&observations, &MachineCost::default().table)?;
     let circuits = |f: &dyn Fn(usize) -> f64| {
         median(
@@ -343,6 +370,9 @@ pub(crate) fn save(a: &SaveArgs, runs: usize, json: bool, threads: usize) -> Res
         alone: circuits(&|i| single[i].cpu / all[i].cpu),
         busy: circuits(&|i| all[i].cpu / (threads as f64 * all[i].wall)).min(1.0),
     };
+    if let Some(steps) = &network {
+        threading.busy = steps.busy.min(1.0);
+    }
     if quiet < QUIET {
         threading.busy = MachineCost::default().threading.busy;
         note(format_args!(
@@ -353,7 +383,7 @@ pub(crate) fn save(a: &SaveArgs, runs: usize, json: bool, threads: usize) -> Res
     let cost = MachineCost {
         table,
         threading,
-        probe,
+        probe: Probe::median(&probes).expect("one was taken"),
     };
     cost.check()?;
     let mut text = String::new();
@@ -362,7 +392,8 @@ pub(crate) fn save(a: &SaveArgs, runs: usize, json: bool, threads: usize) -> Res
         "{:24} {:>12} {:>12} {:>8}",
         "", "measured ms", "by table", "off"
     )?;
-    for r in &residuals {
+    // steps are many; the file has them all
+    for r in residuals.iter().filter(|r| !r.operation.contains(STEP)) {
         writeln!(
             text,
             "{:24} {:>12.3} {:>12.3} {:>+7.1}%",

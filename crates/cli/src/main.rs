@@ -98,7 +98,7 @@ enum Command {
     Run(run::RunArgs),
     /// Client: decrypt an answer and print the top classes.
     #[command(
-        after_long_help = "Examples:\n  polyveil decrypt --key keys/client.key cat.answer                        # for your eyes only\n  polyveil decrypt --key keys/client.key cat.answer --share --releases 10   # may be passed on; at most 10 under this key\n\nWhoever sees decrypted values can attack the key. --share adds Gaussian noise sized from the plan's error bound, the security\nand the number of answers that will be shared, and refuses where the noise would leave no class. Answers must come from a\nserver that ran the plan. See SECURITY.md."
+        after_long_help = "Examples:\n  polyveil decrypt --key keys/client.key cat.answer                        # for your eyes only\n  polyveil decrypt --key keys/client.key cat.answer --share --releases 10   # may be passed on; at most 10 under this key\n  polyveil decrypt --key keys/client.key cat.answer --share --class-only --releases 10   # the class and nothing else\n\nWhoever sees decrypted values can attack the key. --share adds Gaussian noise sized from the plan's error bound, the security\nand the number of answers that will be shared, and refuses where the noise would leave no class;\n--class-only shares the class without noise, unless it leads by so little that the error might decide. Answers must come from a\nserver that ran the plan. See SECURITY.md."
     )]
     Decrypt(DecryptArgs),
     /// Explain any file: kind, version, parameters, security, who may see it.
@@ -108,7 +108,7 @@ enum Command {
     Inspect(InspectArgs),
     /// Measure the engine on this machine.
     #[command(
-        after_long_help = "Examples:\n  polyveil bench --json > bench.json   # everything: about ten minutes and 6 GB\n  polyveil bench --table bench.json    # that file as Markdown, beside other libraries\n  polyveil bench --quick               # an insecure toy ring, seconds\n  polyveil bench --only bootstrap --log-slots 15 --targets 10 --threads 1\n  polyveil bench --save                # this machine's cost table, for plans and predictions; a minute or two\n\nCPU time is that of the whole process. `reference` is a fixed loop of multiply-adds in the first cache: about 0.10 ms on a\nquiet machine; where it is slower, so is everything else. It runs before and after every run of a row, whose `references` are\nits CPU time in those units. `stream` reads and writes back memory that is in no cache. Operations run on 27 ciphertext limbs\nwithout bootstrapping, bootstraps on the set that networks use; both have 128 bits of security, N = 2^16 and dnum 3. Rows are\nmeasured on one thread and on all; a bootstrap's precision on one, and only that of all slots on all threads."
+        after_long_help = "Examples:\n  polyveil bench --json > bench.json   # everything: about ten minutes and 6 GB\n  polyveil bench --table bench.json    # that file as Markdown, beside other libraries\n  polyveil bench --quick               # an insecure toy ring, seconds\n  polyveil bench --only bootstrap --log-slots 15 --targets 10 --threads 1\n  polyveil bench --save                # this machine's cost table, for plans and predictions; half a minute\n  polyveil bench --save --with-network # the same, fitted to a whole network's steps too; two minutes and 6 GB\n\nCPU time is that of the whole process. `reference` is a fixed loop of multiply-adds in the first cache: about 0.10 ms on a\nquiet machine; where it is slower, so is everything else. It runs before and after every run of a row, whose `references` are\nits CPU time in those units. `stream` reads and writes back memory that is in no cache. Operations run on 27 ciphertext limbs\nwithout bootstrapping, bootstraps on the set that networks use; both have 128 bits of security, N = 2^16 and dnum 3. Rows are\nmeasured on one thread and on all; a bootstrap's precision on one, and only that of all slots on all threads."
     )]
     Bench(bench::BenchArgs),
     /// Train a network (needs the sibling program polyveil-train).
@@ -118,7 +118,7 @@ enum Command {
 }
 
 /// Options of `demo`.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(crate) struct DemoArgs {
     /// Your own picture (PNG or JPEG) instead of the embedded one.
     #[arg(long, value_name = "FILE")]
@@ -266,6 +266,10 @@ pub(crate) struct DecryptArgs {
     /// Make an answer that may be passed on: with noise that hides what the exact one says about the key.
     #[arg(long)]
     share: bool,
+    /// Share the class alone, without noise: where it leads by more than twice the error bound it says nothing about the error. A
+    /// refusal ends this for the key.
+    #[arg(long, requires = "share", conflicts_with = "class_bits")]
+    class_only: bool,
     /// How many answers will ever be shared under this key; fixed at the first share, counted in releases.json beside the key.
     #[arg(long, value_name = "N", requires = "share")]
     releases: Option<u64>,

@@ -9,8 +9,12 @@ use ckks::Ciphertext;
 use clap::Args;
 use runtime::checkpoint::{Checkpointer, checkpoint_bytes, input_digest, read_checkpoint};
 use runtime::machine::{cpu_seconds, peak_bytes, require_disk};
+use runtime::preparation::{Preparation, Prepared};
 use runtime::report::{Answer, Measured};
-use runtime::{Client, Excess, LockStep, Observer, Report, Reporter, Server, Stopwatch};
+use runtime::{
+    Client, Excess, LockStep, Observer, Placement, Report, Reporter, Server, Stopwatch,
+    VerifiedPlan,
+};
 use std::io::BufReader;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -84,6 +88,7 @@ pub(crate) fn run(a: &RunArgs, threads: usize) -> Result<()> {
     // a new checkpoint is complete before the old one goes
     require_disk(folder_of(&checkpoint), 2 * checkpoint_bytes(&plan))?;
     let digest = input_digest(open(&a.input)?, &a.input.display().to_string())?;
+    let preparation = prepare(&plan, placement.as_ref());
     let mut line = Line::new();
     let (file, name) = (open(keys)?, keys.display().to_string());
     let mut tell = |done, all| line.show(&format!("  reading key {done}/{all}"));
@@ -95,6 +100,7 @@ pub(crate) fn run(a: &RunArgs, threads: usize) -> Result<()> {
         }
     };
     line.done();
+    fetched(&preparation.finish());
     let fresh = server.read_input(
         BufReader::new(open(&a.input)?),
         &a.input.display().to_string(),
@@ -179,6 +185,19 @@ pub(crate) fn run(a: &RunArgs, threads: usize) -> Result<()> {
         a.output.display()
     ));
     Ok(())
+}
+
+/// Begins to fetch the memory that a plan's run will use.
+pub(crate) fn prepare(plan: &VerifiedPlan, placement: Option<&Placement>) -> Preparation {
+    Preparation::begin(plan.facts().buffer_bytes(placement))
+}
+
+pub(crate) fn fetched(p: &Prepared) {
+    note(format_args!(
+        "fetched {} of memory before the first step, beside the keys: {:.1} CPU seconds",
+        runtime::size(p.bytes),
+        p.cpu_seconds
+    ));
 }
 
 /// Encrypted logits beside the clear twin's.

@@ -384,11 +384,27 @@ fn answers_leave_the_client_with_noise_and_counted_or_not_at_all() {
         &[
             "larger scale",
             "fewer releases",
-            "after rounding",
+            "--class-only",
             "SECURITY.md",
         ],
     );
     assert!(!record.exists());
+
+    // the class and nothing else that depends on the answer, under the same count
+    let class_only = with(&["--share", "--class-only", "--releases", "1"]);
+    let (shared, notes) = done(&class_only);
+    assert!(notes.contains("the class alone"), "{notes}");
+    let shared = json(&shared);
+    let needed = 2.0 * plain["error_bound"].as_f64().expect("a number");
+    assert_eq!(
+        shared,
+        serde_json::json!({
+            "class": 1, "label": plain["label"], "may_be_shared": true,
+            "sharing": { "class": 1, "needed_margin": needed, "releases": 1, "used": 1 },
+        })
+    );
+    refused(&class_only, 1, &["all 1 releases", "used up"]);
+    std::fs::remove_file(&record).expect("removes");
 
     let (shared, notes) = done(&with(&[
         "--share",
@@ -431,6 +447,10 @@ fn answers_leave_the_client_with_noise_and_counted_or_not_at_all() {
     // what was counted under the old key goes with it
     done(&[&keygen[..], &["--replace"]].concat());
     assert!(!record.exists());
+    // wrong usage: the parser's own words
+    refused(&with(&["--class-only"]), 2, &["--help"]);
+    let mixed = with(&["--share", "--class-only", "--class-bits", "9"]);
+    refused(&mixed, 2, &["--help"]);
 }
 
 #[test]

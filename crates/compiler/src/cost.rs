@@ -100,6 +100,11 @@ impl CostModel {
         self.parameters.residual().index()
     }
 
+    /// Whether there is bootstrapping.
+    pub(crate) fn has_bootstrap(&self) -> bool {
+        self.parameters.bootstrap().is_some()
+    }
+
     /// An operation of one or two operands at `level`, as the meter counts it.
     pub(crate) fn operation(&self, operation: &Operation, level: usize) -> Result<f64, Error> {
         let meter = Meter::new(&self.parameters);

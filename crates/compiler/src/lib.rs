@@ -6,7 +6,8 @@
 //!
 //! Modules in reading order: `normal` (between polynomials everything is one affine map; its rows from `linear_op`) → `layout` (where
 //! values lie) → `pack` (maps as diagonals) → `split` (baby and giant steps) → `schedule` (levels and bootstraps by shortest path over
-//! `cost`) → `activation` and `units` (intervals and leading coefficients folded away) → `emit` (the plan) → [`describe`].
+//! `cost`) → `activation` and `units` (intervals and leading coefficients folded away) → `emit` (the plan) → [`describe`]; [`price`] (what
+//! an activation costs in a deep network).
 //!
 //! What this crate knows nothing of: keys, ciphertexts, randomness, the clock.
 //!
@@ -22,6 +23,7 @@ mod layout;
 mod linear_op;
 mod normal;
 mod pack;
+pub mod price;
 mod schedule;
 mod split;
 mod units;
@@ -29,6 +31,7 @@ mod units;
 pub use ckks::meter::CostTable;
 pub use describe::{Summary, describe, levels, summarise};
 pub use error::Error;
+pub use price::{Price, Pricing};
 
 use activation::{Activation, Form};
 use ckks::{Parameters, ParametersSpec};

@@ -4,6 +4,11 @@
 //! function with that `#[target_feature]`; everything below must be `#[inline(always)]`, or it would be compiled without the feature.
 //! The portable twin is the same kernel over four plain floats.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "indices that the compiler unrolls into registers"
+)]
+
 use std::cell::Cell;
 
 /// A set of instructions that kernels are compiled for, best last.

@@ -1,6 +1,7 @@
 //! Batch normalisation: statistics, the affine map per channel, and the backward pass.
 
 use crate::PART;
+use crate::instructions::{Task, Vector, fused, instructions, run};
 use rayon::prelude::*;
 
 /// Rows per part of a pass over `rows × channels`: at least one, independent of the number of threads.
@@ -10,28 +11,18 @@ pub(crate) fn rows_per_part(channels: usize) -> usize {
 
 /// Mean and biased variance of every channel of `x` (`rows × channels`).
 ///
-/// Sums are of x − first row, in f64 between parts, so that a mean far from 0 does not cancel the variance.
+/// Sums are of x − first row, in f32 over eight rows and in f64 between them, so that a mean far from 0 does not cancel the variance.
 pub fn batch_norm_statistics(channels: usize, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
     assert!(
         channels > 0 && !x.is_empty() && x.len().is_multiple_of(channels),
         "batch_norm_statistics: x is not rows × channels"
     );
+    let instructions = instructions();
     let rows = x.len() / channels;
     let shift = &x[..channels];
     let parts: Vec<Vec<f64>> = x
         .par_chunks(rows_per_part(channels) * channels)
-        .map(|part| {
-            let mut sums = vec![0.0f64; 2 * channels];
-            let (sum, square) = sums.split_at_mut(channels);
-            for row in part.chunks_exact(channels) {
-                for c in 0..channels {
-                    let d = f64::from(row[c] - shift[c]);
-                    sum[c] += d;
-                    square[c] += d * d;
-                }
-            }
-            sums
-        })
+        .map(|x| run(instructions, Moments { channels, shift, x }))
         .collect();
     let total = sum_in_order(parts, 2 * channels);
     let n = rows as f64;
@@ -67,14 +58,20 @@ pub fn channel_affine(channels: usize, x: &[f32], factor: &[f32], offset: &[f32]
         return;
     }
     let part = rows_per_part(channels) * channels;
+    let instructions = instructions();
     y.par_chunks_mut(part)
         .zip(x.par_chunks(part))
         .for_each(|(y, x)| {
-            for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
-                for c in 0..channels {
-                    y[c] = x[c] * factor[c] + offset[c];
-                }
-            }
+            run(
+                instructions,
+                Affine {
+                    channels,
+                    x,
+                    factor,
+                    offset,
+                    y,
+                },
+            )
         });
 }
 
@@ -114,20 +111,21 @@ pub fn batch_norm_backward(
         ] == [channels; 5],
         "batch_norm_backward: the vectors have one element per channel"
     );
+    let instructions = instructions();
     let part = rows_per_part(channels) * channels;
     let parts: Vec<Vec<f64>> = x
         .par_chunks(part)
         .zip(dy.par_chunks(part))
         .map(|(x, dy)| {
-            let mut sums = vec![0.0f64; 2 * channels];
-            let (bias, product) = sums.split_at_mut(channels);
-            for (x, dy) in x.chunks_exact(channels).zip(dy.chunks_exact(channels)) {
-                for c in 0..channels {
-                    bias[c] += f64::from(dy[c]);
-                    product[c] += f64::from(dy[c] * (x[c] - mean[c]));
-                }
-            }
-            sums
+            run(
+                instructions,
+                Products {
+                    channels,
+                    x,
+                    dy,
+                    mean,
+                },
+            )
         })
         .collect();
     let total = sum_in_order(parts, 2 * channels);
@@ -149,13 +147,160 @@ pub fn batch_norm_backward(
     dx.par_chunks_mut(part)
         .zip(x.par_chunks(part).zip(dy.par_chunks(part)))
         .for_each(|(dx, (x, dy))| {
-            for (dx, (x, dy)) in dx
-                .chunks_exact_mut(channels)
-                .zip(x.chunks_exact(channels).zip(dy.chunks_exact(channels)))
-            {
-                for c in 0..channels {
-                    dx[c] = dy[c] * a[c] + (x[c] - mean[c]) * b[c] + offset[c];
-                }
-            }
+            run(
+                instructions,
+                Combination {
+                    channels,
+                    x,
+                    dy,
+                    mean,
+                    a,
+                    b,
+                    offset,
+                    dx,
+                },
+            )
         });
+}
+
+/// Rows whose sums are taken in f32 before they go to f64: a conversion per element would cost more than the sums.
+const ROWS: usize = 8;
+
+/// Sums per channel over all rows: `$add` adds element `$at` of channel `$c` to `$first` and `$second`.
+macro_rules! sums_per_channel {
+    ($channels:expr, $length:expr, |$at:ident, $c:ident, $first:ident, $second:ident| $add:block) => {{
+        let channels: usize = $channels;
+        let mut sums = vec![0.0f64; 2 * channels];
+        let (one, two) = sums.split_at_mut(channels);
+        let rows = $length / channels;
+        for row in (0..rows - rows % ROWS).step_by(ROWS) {
+            for $c in 0..channels {
+                let (mut $first, mut $second) = (0.0f32, 0.0f32);
+                for r in 0..ROWS {
+                    let $at = (row + r) * channels + $c;
+                    $add
+                }
+                one[$c] += f64::from($first);
+                two[$c] += f64::from($second);
+            }
+        }
+        for row in rows - rows % ROWS..rows {
+            for $c in 0..channels {
+                let (mut $first, mut $second) = (0.0f32, 0.0f32);
+                let $at = row * channels + $c;
+                $add
+                one[$c] += f64::from($first);
+                two[$c] += f64::from($second);
+            }
+        }
+        sums
+    }};
+}
+
+/// Σ (x − shift) and Σ (x − shift)² per channel.
+struct Moments<'a> {
+    channels: usize,
+    shift: &'a [f32],
+    x: &'a [f32],
+}
+
+impl Task for Moments<'_> {
+    type Output = Vec<f64>;
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) -> Vec<f64> {
+        let Self { channels, shift, x } = self;
+        let shift = &shift[..channels];
+        sums_per_channel!(channels, x.len(), |at, c, sum, square| {
+            let d = x[at] - shift[c];
+            sum += d;
+            square = fused::<V>(d, d, square);
+        })
+    }
+}
+
+struct Affine<'a> {
+    channels: usize,
+    x: &'a [f32],
+    factor: &'a [f32],
+    offset: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Task for Affine<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        for (y, x) in self
+            .y
+            .chunks_exact_mut(self.channels)
+            .zip(self.x.chunks_exact(self.channels))
+        {
+            for (y, ((&x, &factor), &offset)) in
+                y.iter_mut().zip(x.iter().zip(self.factor).zip(self.offset))
+            {
+                *y = fused::<V>(x, factor, offset);
+            }
+        }
+    }
+}
+
+/// Σ dy and Σ dy·(x − mean) per channel.
+struct Products<'a> {
+    channels: usize,
+    x: &'a [f32],
+    dy: &'a [f32],
+    mean: &'a [f32],
+}
+
+impl Task for Products<'_> {
+    type Output = Vec<f64>;
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) -> Vec<f64> {
+        let Self {
+            channels,
+            x,
+            dy,
+            mean,
+        } = self;
+        let (dy, mean) = (&dy[..x.len()], &mean[..channels]);
+        sums_per_channel!(channels, x.len(), |at, c, sum, product| {
+            sum += dy[at];
+            product = fused::<V>(dy[at], x[at] - mean[c], product);
+        })
+    }
+}
+
+/// dx = dy·a + (x − mean)·b + offset.
+struct Combination<'a> {
+    channels: usize,
+    x: &'a [f32],
+    dy: &'a [f32],
+    mean: &'a [f32],
+    a: &'a [f32],
+    b: &'a [f32],
+    offset: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl Task for Combination<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let n = self.channels;
+        let (mean, a, b, offset) = (
+            &self.mean[..n],
+            &self.a[..n],
+            &self.b[..n],
+            &self.offset[..n],
+        );
+        for (dx, (x, dy)) in self
+            .dx
+            .chunks_exact_mut(n)
+            .zip(self.x.chunks_exact(n).zip(self.dy.chunks_exact(n)))
+        {
+            for c in 0..n {
+                dx[c] = fused::<V>(dy[c], a[c], fused::<V>(x[c] - mean[c], b[c], offset[c]));
+            }
+        }
+    }
 }

@@ -1,5 +1,10 @@
 //! The inner loop of dense convolutions and matrix products: a few rows times one or two vectors of columns, kept in registers.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "indices that the compiler unrolls into registers"
+)]
+
 use crate::instructions::Vector;
 
 /// What the accumulators of a tile start from.

@@ -1,4 +1,5 @@
-//! Every kernel against its definition in f64.
+//! Every kernel, under every set of instructions of this machine, against its definition in f64: so the twins agree within twice the
+//! tolerances below. And the same bits for any number of threads.
 
 use kernels::*;
 
@@ -73,6 +74,7 @@ fn convolution(s: &Convolution, x: &[f32], w: &[f32], bias: &[f32], dy: &[f32]) 
 }
 
 /// A convolution with the output's size from PyTorch's formula.
+#[expect(clippy::too_many_arguments, reason = "the parameters of a convolution")]
 fn shape(
     batch: usize,
     input: (usize, usize, usize),
@@ -144,8 +146,7 @@ fn shapes() -> Vec<Convolution> {
     list
 }
 
-#[test]
-fn convolutions_are_their_definition() {
+fn check_convolutions() {
     for s in shapes() {
         let x = random(1, s.batch * s.input.0 * s.input.1 * s.input.2);
         let w = random(
@@ -187,8 +188,7 @@ fn convolutions_are_their_definition() {
     }
 }
 
-#[test]
-fn matrix_products_are_their_definition() {
+fn check_matrix_products() {
     use Transpose::{No, Yes};
     for (m, n, k) in [
         (1, 1, 1),
@@ -236,8 +236,7 @@ fn matrix_products_are_their_definition() {
     }
 }
 
-#[test]
-fn batch_normalisation_is_its_definition() {
+fn check_batch_normalisation() {
     for (rows, channels) in [(1000, 16), (77, 5), (4096, 64), (3, 100), (70_000, 3)] {
         // a mean of 1000 deviations: sums of squares in f32 would lose the variance
         let x: Vec<f32> = random(1, rows * channels)
@@ -319,8 +318,7 @@ fn batch_normalisation_is_its_definition() {
     }
 }
 
-#[test]
-fn chebyshev_series_are_their_definition() {
+fn check_chebyshev_series() {
     for degree in [0, 1, 2, 7, 15, 31, 63] {
         let coefficients = random(9, degree + 1);
         let interval = (-3.0f32, 5.0f32);
@@ -371,8 +369,7 @@ fn phi(x: f64) -> f64 {
     0.5 + sum * h / 6.0
 }
 
-#[test]
-fn functions_are_their_definition() {
+fn check_functions() {
     let mut x: Vec<f32> = random(12, 5000).iter().map(|v| 12.0 * v).collect();
     x.extend(random(13, 1000));
     x.extend([
@@ -433,8 +430,7 @@ fn functions_are_their_definition() {
     }
 }
 
-#[test]
-fn extremes_see_every_element() {
+fn check_extremes() {
     let n = 100_003;
     for at in [0, 1, 15, 16, 17, 32_767, 32_768, n - 17, n - 2, n - 1] {
         let mut x = random(15, n);
@@ -448,8 +444,7 @@ fn extremes_see_every_element() {
     assert_eq!(extremes(&[]), (f32::INFINITY, f32::NEG_INFINITY));
 }
 
-#[test]
-fn boundary_loss_is_its_definition() {
+fn check_boundary_loss() {
     let x: Vec<f32> = random(16, 70_003).iter().map(|v| 8.0 * v).collect();
     let start = random(17, x.len());
     let mut dx = start.clone();
@@ -467,8 +462,7 @@ fn boundary_loss_is_its_definition() {
     close("boundary gradient", &dx, &dx64, 1e-6);
 }
 
-#[test]
-fn sums_are_their_definition() {
+fn check_sums() {
     let (x, y) = (random(18, 70_003), random(19, 70_003));
     let mut out = vec![f32::NAN; x.len()];
     add(&x, &y, &mut out);
@@ -494,8 +488,7 @@ fn sums_are_their_definition() {
     );
 }
 
-#[test]
-fn pools_are_their_definition() {
+fn check_pools() {
     for (kernel, stride, padding, size) in [
         ((2, 2), (2, 2), (0, 0), (4, 5)),
         ((3, 2), (2, 1), (1, 1), (4, 11)),
@@ -552,5 +545,124 @@ fn pools_are_their_definition() {
             );
             assert_eq!(dglobal, dx, "global_average_backward");
         }
+    }
+}
+
+/// Runs a check under each set of instructions that this machine has.
+fn everywhere(check: fn()) {
+    let best = instructions();
+    for limit in [
+        Instructions::Avx512,
+        Instructions::Avx2,
+        Instructions::Portable,
+    ]
+    .into_iter()
+    .filter(|&limit| limit <= best)
+    {
+        with_instructions(limit, || {
+            assert_eq!(instructions(), limit);
+            println!("{limit:?}");
+            check();
+        });
+    }
+}
+
+macro_rules! everywhere {
+    ($($name:ident: $check:ident,)*) => {
+        $(#[test] fn $name() { everywhere($check); })*
+    };
+}
+
+everywhere! {
+    convolutions_are_their_definition: check_convolutions,
+    matrix_products_are_their_definition: check_matrix_products,
+    batch_normalisation_is_its_definition: check_batch_normalisation,
+    chebyshev_series_are_their_definition: check_chebyshev_series,
+    functions_are_their_definition: check_functions,
+    extremes_see_every_element: check_extremes,
+    boundary_loss_is_its_definition: check_boundary_loss,
+    sums_are_their_definition: check_sums,
+    pools_are_their_definition: check_pools,
+}
+
+/// Every result of a training step's kernels, as bits, on so many threads.
+fn bits(threads: usize) -> Vec<u32> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .expect("a pool");
+    pool.install(|| {
+        let mut out: Vec<f32> = vec![];
+        for s in shapes() {
+            let x = random(1, s.batch * s.input.0 * s.input.1 * s.input.2);
+            let w = random(
+                2,
+                s.kernel.0 * s.kernel.1 * s.input.2 / s.groups * s.output.2,
+            );
+            let dy = random(4, s.batch * s.output.0 * s.output.1 * s.output.2);
+            let (mut y, mut dx, mut dw, mut db) = (
+                vec![0.0; dy.len()],
+                vec![0.0; x.len()],
+                vec![0.0; w.len()],
+                vec![0.0; s.output.2],
+            );
+            s.forward(&x, &w, None, &mut y);
+            s.backward_input(&dy, &w, &mut dx);
+            s.backward_weight(&x, &dy, &mut dw, Some(&mut db));
+            out.extend([y, dx, dw, db].concat());
+        }
+        let (m, n, k) = (130, 70, 300);
+        let mut c = vec![0.0; m * n];
+        gemm(
+            m,
+            n,
+            k,
+            1.0,
+            &random(1, m * k),
+            Transpose::No,
+            &random(2, k * n),
+            Transpose::No,
+            0.0,
+            &mut c,
+        );
+        out.extend(&c);
+        let (x, dy) = (random(5, 500_000), random(6, 500_000));
+        let (mean, variance) = batch_norm_statistics(20, &x);
+        let (mut dx, mut dscale, mut dbias) = (vec![0.0; x.len()], vec![0.0; 20], vec![0.0; 20]);
+        batch_norm_backward(
+            20,
+            &x,
+            &dy,
+            &mean,
+            &variance,
+            &variance,
+            &mut dx,
+            &mut dscale,
+            &mut dbias,
+        );
+        out.extend([mean, variance, dscale, dbias].concat());
+        let mut dc = vec![0.0f64; 16];
+        chebyshev_backward(&random(7, 16), (-1.0, 1.0), &x, &dy, &mut dx, Some(&mut dc));
+        let loss = boundary_loss(&x, (-1.0, 1.0), 0.5, 1.0, &mut dx);
+        out.extend(&dx);
+        out.iter()
+            .map(|v| v.to_bits())
+            .chain(
+                dc.iter()
+                    .chain([&loss])
+                    .flat_map(|d| [d.to_bits() as u32, (d.to_bits() >> 32) as u32]),
+            )
+            .collect()
+    })
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    let one = bits(1);
+    for threads in [2, 3, 5] {
+        assert!(
+            bits(threads) == one,
+            "{threads} threads give other bits than one"
+        );
     }
 }

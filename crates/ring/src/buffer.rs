@@ -6,6 +6,9 @@
 //! dirty: what they hold is old public residues at worst, since whoever owns a secret zeroizes it before dropping it. Pages of
 //! free pieces go back to the system beyond [`POOL_BYTES`].
 //!
+//! Whoever knows how much it will need asks for it with [`reserve`] and has another thread fetch the pages ahead of their use: on a
+//! virtual machine, whose pages its host clears too, a fresh gigabyte can cost seconds.
+//!
 //! Consecutive buffers of the same power of two begin [`SKEW`] bytes further into their page: the same place of many limbs, which
 //! sums of products read at once, then lies in different sets of the caches.
 
@@ -19,7 +22,7 @@ use zeroize::Zeroize;
 /// The alignment of every buffer, one cache line and one vector register.
 pub const ALIGNMENT: usize = 64;
 
-/// The most bytes of freed buffers that keep their pages.
+/// The most bytes of freed buffers that keep their pages, or as many as were reserved.
 pub const POOL_BYTES: usize = 1 << 29;
 
 /// Address space taken from the operating system at a time; pages count only once they are written.
@@ -94,6 +97,21 @@ mod system {
         raw as usize
     }
 
+    /// Pages for [start, start + bytes), which keeps what it holds; false where the system cannot (Linux before 5.14).
+    ///
+    /// # Safety
+    /// The range is mapped by [`map`].
+    pub(super) unsafe fn populate(start: usize, bytes: usize) -> bool {
+        #[cfg(target_os = "linux")]
+        // SAFETY: as the caller promises; populating leaves the content alone, so that others may use the range meanwhile.
+        return unsafe { libc::madvise(start as *mut _, bytes, libc::MADV_POPULATE_WRITE) == 0 };
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = (start, bytes);
+            false
+        }
+    }
+
     /// Gives the pages in [start, start + bytes) back; the addresses stay and read as 0 (or as before) until written again.
     ///
     /// # Safety
@@ -124,6 +142,8 @@ struct Arena {
     by_size: BTreeSet<(usize, usize)>,
     /// Σ resident.
     resident: usize,
+    /// What was reserved so far.
+    reserved: usize,
 }
 
 static ARENA: Mutex<Option<Arena>> = Mutex::new(None);
@@ -199,7 +219,7 @@ impl Arena {
             piece.bytes += p.bytes;
             piece.resident += p.resident;
         }
-        if self.resident + piece.resident > POOL_BYTES {
+        if self.resident + piece.resident > self.reserved.max(POOL_BYTES) {
             Self::release(start, &mut piece);
         }
         self.insert(start, piece);
@@ -214,6 +234,63 @@ impl Arena {
             // SAFETY: the range lies within the free piece.
             unsafe { system::release(from, to - from) };
             piece.resident = piece.resident.min(piece.bytes - (to - from));
+        }
+    }
+}
+
+/// Room in the arena that was asked for ahead of its use.
+#[derive(Debug)]
+pub struct Reservation {
+    start: usize,
+    bytes: usize,
+    populated: bool,
+}
+
+/// Adds room for `bytes` to the arena, to be taken at once by whoever needs buffers, and lets freed buffers keep as many.
+///
+/// Pages come when [`Reservation::populate`] is called, from any thread; where the system has no call for that, they come here.
+pub fn reserve(bytes: usize) -> Reservation {
+    let bytes = bytes.max(1).next_multiple_of(HUGE);
+    let start = system::map(bytes, HUGE);
+    // SAFETY: the range was just mapped.
+    let can = unsafe { system::populate(start, HUGE) };
+    if !can {
+        for page in (start..start + bytes).step_by(4096) {
+            // SAFETY: the page lies in the new mapping, which nobody else knows of yet.
+            unsafe { (page as *mut u8).write_volatile(0) };
+        }
+    }
+    let mut guard = arena();
+    let arena = guard.get_or_insert_default();
+    arena.reserved += bytes;
+    arena.give(start, Piece { bytes, resident: 0 });
+    Reservation {
+        start,
+        bytes,
+        populated: !can,
+    }
+}
+
+/// Bytes reserved so far.
+pub fn reserved() -> usize {
+    arena().as_ref().map_or(0, |a| a.reserved)
+}
+
+impl Reservation {
+    /// Bytes reserved.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+    /// Fetches the pages, those last that buffers are taken from first: who takes buffers meanwhile and this meet in the middle.
+    pub fn populate(mut self) {
+        let mut end = self.start + self.bytes;
+        while !self.populated {
+            let start = end.saturating_sub(REGION).max(self.start);
+            // SAFETY: the range was mapped for this reservation, and the arena never unmaps.
+            // A failure (no memory left) leaves the rest to its first use.
+            self.populated =
+                !unsafe { system::populate(start, end - start) } || start == self.start;
+            end = start;
         }
     }
 }
@@ -336,5 +413,24 @@ mod tests {
         drop(a);
         assert_eq!(AlignedVec::dirty(777).len(), 777);
         clear_pool();
+    }
+
+    #[test]
+    fn reserved_room_is_used_and_keeps_what_it_holds() {
+        // larger than any other test's buffer, so that it comes from here
+        let words = 9 << 20;
+        let before = reserved();
+        let reservation = reserve(8 * words + HUGE);
+        assert!(reserved() - before == reservation.bytes());
+        assert!(reservation.bytes() >= 8 * words + HUGE);
+        let (from, to) = (reservation.start, reservation.start + reservation.bytes);
+        let mut a = AlignedVec::dirty(words);
+        let at = a.as_ptr() as usize;
+        assert!(from <= at && at < to, "{at:x} is not in {from:x}..{to:x}");
+        a.fill(9);
+        std::thread::spawn(move || reservation.populate())
+            .join()
+            .expect("populates");
+        assert!(a.iter().all(|&x| x == 9));
     }
 }

@@ -1,5 +1,6 @@
 //! The client: holds the secret key, encrypts inputs, decrypts answers.
 
+use crate::class::{self, SharedClass};
 use crate::conformance::{self, KeyList, key_bytes, key_request, parameters_digest, poly_bytes};
 use crate::container::{Digest, Kind, Reader, Writer, file_length};
 use crate::packing::{pack, packed_len, unpack};
@@ -336,6 +337,21 @@ impl Client {
         let values = self.read_answer(input, name)?;
         let key = releases::key_name(self.secret.coefficients());
         sharing::share(values, self.spec.answer, &key, record, terms, rng)
+    }
+    /// Reads an answer file and gives its class alone, where that says nothing about the error; counted in the same `record`.
+    ///
+    /// # Errors
+    /// As [`Client::share_answer`].
+    pub fn share_class(
+        &self,
+        input: impl Read,
+        name: &str,
+        record: &Path,
+        terms: &Terms,
+    ) -> Result<SharedClass> {
+        let values = Zeroizing::new(self.read_answer(input, name)?);
+        let key = releases::key_name(self.secret.coefficients());
+        class::share(&values, self.spec.answer, &key, record, terms)
     }
 }
 

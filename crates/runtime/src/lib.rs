@@ -3,9 +3,9 @@
 //! * [`plan`]: the program that the compiler writes; [`verify`]: the only way to make it runnable, by one pass of [`ckks::Meter`];
 //!   [`interpreter`]: carrying it out over any [`ckks::Arithmetic`].
 //! * [`client`] holds the secret key, [`server`] cannot hold one.
-//! * [`sharing`]: noise flooding for answers that leave the client.
+//! * [`sharing`]: noise flooding for answers that leave the client; [`class`]: the class alone, which needs none.
 //! * [`container`], [`packing`], [`plan_file`], [`checkpoint`], [`inspection`]: files. Bytes from outside become checked objects or one clear error.
-//! * [`check`]: the clear twin beside an encrypted run; [`prediction`]: what a run will cost, [`placement`]: keys in memory or on disk, [`report`]: what it cost; [`machine`]: memory, disk and clocks, [`machine_file`]: what
+//! * [`check`]: the clear twin beside an encrypted run; [`prediction`]: what a run will cost, [`preparation`]: its memory, fetched ahead, [`placement`]: keys in memory or on disk, [`report`]: what it cost; [`machine`]: memory, disk and clocks, [`machine_file`]: what
 //!   a machine was measured to cost.
 //!
 //! Notation: plan units are normalised values, network units are the network's own; network value = unit × plan value.
@@ -14,6 +14,7 @@
 
 pub mod check;
 pub mod checkpoint;
+pub mod class;
 pub mod client;
 mod conformance;
 pub mod container;
@@ -27,6 +28,7 @@ pub mod placement;
 pub mod plan;
 pub mod plan_file;
 pub mod prediction;
+pub mod preparation;
 mod releases;
 pub mod report;
 pub mod server;
@@ -44,6 +46,7 @@ pub use machine_file::MachineFile;
 pub use placement::Placement;
 pub use plan::{Class, Description, Operation, Plan, Port, Register, Step};
 pub use prediction::{Basis, Prediction};
+pub use preparation::Preparation;
 pub use report::Report;
 pub use server::Server;
 pub use verify::{PlanFacts, VerifiedPlan};

@@ -9,6 +9,12 @@ pub fn cpu_seconds() -> f64 {
     t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9
 }
 
+/// CPU seconds of this thread.
+pub fn thread_cpu_seconds() -> f64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9
+}
+
 /// Largest resident size of this process so far (VmHWM), 0 where `/proc` has none.
 pub fn peak_bytes() -> u64 {
     field("/proc/self/status", "VmHWM:")

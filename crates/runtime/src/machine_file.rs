@@ -8,7 +8,7 @@ use ckks::machine_cost::{MachineCost, Residual, meter_version};
 use serde::{Deserialize, Serialize};
 
 /// Version of the file's fields.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Larger files are refused.
 pub const MACHINE_FILE_LIMIT: u64 = 1 << 20;
 
@@ -186,7 +186,7 @@ mod tests {
         for (text, word) in [
             (good[..good.len() / 2].to_owned(), "cost table"),
             ("[]".into(), "cost table"),
-            (spoiled("\"format\": 1", "\"format\": 2"), "format 2"),
+            (spoiled("\"format\": 2", "\"format\": 1"), "format 1"),
             (spoiled("\"date\"", "\"day\""), "day"),
             (spoiled("\"ntt\": ", "\"ntt\": -"), "cost"),
             (spoiled("\"threads\": 2", "\"threads\": 0"), "threads"),

@@ -8,9 +8,9 @@ use ckks::keys::KeyName;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
-/// Bytes of a key file per second, as assumed for predictions: reading, checksum and unpacking on one core, with the file on a
-/// fast disk or in the system's cache.
-pub const READ_RATE: f64 = 5e8;
+/// Bytes of a key file per second, as assumed for predictions: reading, checksum and unpacking on one core, with the file in the
+/// system's cache or on a disk that is as fast.
+pub const READ_RATE: f64 = 1.1e9;
 
 /// A run's keys, some of them on disk.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -26,13 +26,18 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// Wall seconds that the reads add, at [`READ_RATE`].
+    /// Seconds that the reads add, wall and CPU, at [`READ_RATE`].
     pub fn seconds(&self) -> f64 {
         self.read_bytes as f64 / READ_RATE
     }
 }
 
 impl PlanFacts {
+    /// Bytes of buffers that a run takes, keys among them: what it fetches from the system once.
+    pub fn buffer_bytes(&self, placement: Option<&Placement>) -> u64 {
+        let peak = placement.map_or(self.peak_bytes, |p| p.peak_bytes);
+        peak - self.peak_without_keys + self.working_bytes
+    }
     /// Keys on disk, but for those that are worth most and fit into `most` bytes of predicted peak. Where even none fits, the peak
     /// is above `most`: it is the smallest that there is.
     pub fn keys_on_disk(&self, most: u64) -> Placement {

@@ -29,7 +29,7 @@ impl Basis {
     }
 }
 
-/// Time and memory of one run of one plan; nothing changes it once it is made.
+/// Time and memory of one run of one plan, from its first step to its last; nothing changes it once it is made.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Prediction {
     /// First digits of the plan's digest.
@@ -38,6 +38,9 @@ pub struct Prediction {
     seconds: f64,
     cpu_seconds: f64,
     peak_bytes: u64,
+    /// Memory that is fetched from the system before the first step.
+    fresh_bytes: u64,
+    fresh_cpu_seconds: f64,
     /// CPU seconds by step.
     steps: Vec<f64>,
     basis: Basis,
@@ -48,12 +51,15 @@ impl Prediction {
     pub fn new(plan: &VerifiedPlan, basis: Basis, threads: usize) -> Self {
         let steps = plan.predicted_steps(&basis.cost.on(threads));
         let cpu_seconds: f64 = steps.iter().sum();
+        let fresh_bytes = plan.facts().buffer_bytes(None);
         Self {
             plan: short(plan.digest()),
             threads,
             seconds: basis.cost.wall(cpu_seconds, threads),
             cpu_seconds,
             peak_bytes: plan.facts().peak_bytes,
+            fresh_bytes,
+            fresh_cpu_seconds: basis.cost.fresh(fresh_bytes),
             steps,
             basis,
         }
@@ -61,8 +67,11 @@ impl Prediction {
     /// The same run with keys on disk: another peak, and the reads' time.
     #[must_use]
     pub fn with_keys_on_disk(mut self, placement: &Placement) -> Self {
+        self.fresh_bytes = self.fresh_bytes + placement.peak_bytes - self.peak_bytes;
+        self.fresh_cpu_seconds = self.basis.cost.fresh(self.fresh_bytes);
         self.peak_bytes = placement.peak_bytes;
         self.seconds += placement.seconds();
+        self.cpu_seconds += placement.seconds();
         self
     }
     /// Threads.
@@ -80,6 +89,11 @@ impl Prediction {
     /// Largest resident size of the process that evaluates.
     pub fn peak_bytes(&self) -> u64 {
         self.peak_bytes
+    }
+    /// Bytes that the run fetches from the system before its first step, and the CPU seconds of that: once in a process, and no
+    /// part of [`Prediction::cpu_seconds`].
+    pub fn fresh(&self) -> (u64, f64) {
+        (self.fresh_bytes, self.fresh_cpu_seconds)
     }
     /// CPU seconds of each step.
     pub fn steps(&self) -> &[f64] {

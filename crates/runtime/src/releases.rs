@@ -1,6 +1,6 @@
 //! The record of the answers shared under a key: it lies beside the key and is the user's own; nobody can check that it is complete.
 
-use crate::sharing::{DEFAULT_SECURITY, MOST_RELEASES, SECURITY, Terms, refuse};
+use crate::sharing::{DEFAULT_SECURITY, MOST_RELEASES, SECURITY, Terms, in_range, refuse};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -10,13 +10,57 @@ use std::path::{Path, PathBuf};
 /// A record is at most this long.
 const LIMIT: u64 = 4096;
 
-/// Takes one more release into account, on disk; returns what `admit` made of the terms, and the number used.
+/// Takes one more noisy release into account, on disk; returns what `admit` made of the terms, and the number used.
 pub(crate) fn charge<T>(
     path: &Path,
     key: &str,
     admit: impl FnOnce(u32, u64) -> Result<T>,
     terms: &Terms,
 ) -> Result<(T, u64)> {
+    charge_after(path, key, terms, |ledger, _| {
+        admit(ledger.security, ledger.releases)
+    })
+    .map(|(admitted, ledger)| (admitted, ledger.used))
+}
+
+/// What a record says once a class was taken into account.
+pub(crate) struct Charged {
+    pub(crate) used: u64,
+    pub(crate) releases: u64,
+}
+
+/// Takes one more release of a class into account, on disk, and whether it is `refused`; after a refusal there is no other.
+pub(crate) fn charge_class(
+    path: &Path,
+    key: &str,
+    refused: bool,
+    terms: &Terms,
+) -> Result<Charged> {
+    let ((), ledger) = charge_after(path, key, terms, |ledger, name| {
+        if ledger.class_refused {
+            return Err(refuse(
+                format!(
+                    "a class was refused under this key before, and the next answer could tell by how little ({name})"
+                ),
+                "make new keys (`polyveil keygen`), or keep this answer to yourself".into(),
+            ));
+        }
+        ledger.class_refused = refused;
+        in_range(ledger.security, ledger.releases)
+    })?;
+    Ok(Charged {
+        used: ledger.used,
+        releases: ledger.releases,
+    })
+}
+
+/// Counts one release unless `admit` refuses.
+fn charge_after<T>(
+    path: &Path,
+    key: &str,
+    terms: &Terms,
+    admit: impl FnOnce(&mut Ledger, &str) -> Result<T>,
+) -> Result<(T, Ledger)> {
     let name = path.display().to_string();
     let folder = path
         .parent()
@@ -41,12 +85,13 @@ pub(crate) fn charge<T>(
                 )
             })?,
             used: 0,
+            class_refused: false,
         },
     };
-    let admitted = admit(ledger.security, ledger.releases)?;
+    let admitted = admit(&mut ledger, &name)?;
     ledger.used += 1;
     ledger.write(path, &lock)?;
-    Ok((admitted, ledger.used))
+    Ok((admitted, ledger))
 }
 
 /// Names a key in its record without saying anything about it: BLAKE3 of the secret, in a domain of its own.
@@ -67,6 +112,9 @@ struct Ledger {
     security: u32,
     releases: u64,
     used: u64,
+    /// Whether the class of an answer was too close to be shared: it is the last that was tried.
+    #[serde(default)]
+    class_refused: bool,
 }
 
 impl Ledger {

@@ -53,7 +53,7 @@ pub const CLASS_BITS: RangeInclusive<u32> = 4..=64;
 const MOST_PRECISION: i32 = 32;
 /// Fractional bits of the fixed-point sum below the grid.
 const FRACTION: i32 = 64;
-const KEEP_TO_YOURSELF: &str = "compile with a last stage at larger scale, promise fewer releases under a new key, or share only after rounding, the class alone for example (see SECURITY.md)";
+const KEEP_TO_YOURSELF: &str = "share the class alone (--class-only), compile with a last stage at larger scale, or promise fewer releases under a new key (see SECURITY.md)";
 
 /// What a plan promises of its answer, in network units.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,24 +105,7 @@ impl Flooding {
     /// # Errors
     /// [`Error::Sharing`] for a security outside [`SECURITY`] or a number of releases outside 1 to [`MOST_RELEASES`].
     pub fn new(bounds: AnswerBounds, values: usize, security: u32, releases: u64) -> Result<Self> {
-        if !SECURITY.contains(&security) {
-            return Err(refuse(
-                format!("{security} bits of statistical security"),
-                format!(
-                    "ask for {} to {} (--security-bits)",
-                    SECURITY.start(),
-                    SECURITY.end()
-                ),
-            ));
-        }
-        if !(1..=MOST_RELEASES).contains(&releases) {
-            return Err(refuse(
-                format!("{releases} releases"),
-                format!(
-                    "say how many answers will be shared under this key, 1 to {MOST_RELEASES} (--releases)"
-                ),
-            ));
-        }
+        in_range(security, releases)?;
         bounds
             .check()
             .map_err(|e| refuse(e, "compile the plan again".into()))?;
@@ -314,6 +297,29 @@ pub(crate) fn share(
 
 /// The name under which a key's record lies in the key's folder.
 pub const RECORD_NAME: &str = "releases.json";
+
+/// Refuses a security outside [`SECURITY`] and a number of releases outside 1 to [`MOST_RELEASES`].
+pub(crate) fn in_range(security: u32, releases: u64) -> Result<()> {
+    if !SECURITY.contains(&security) {
+        return Err(refuse(
+            format!("{security} bits of statistical security"),
+            format!(
+                "ask for {} to {} (--security-bits)",
+                SECURITY.start(),
+                SECURITY.end()
+            ),
+        ));
+    }
+    if !(1..=MOST_RELEASES).contains(&releases) {
+        return Err(refuse(
+            format!("{releases} releases"),
+            format!(
+                "say how many answers will be shared under this key, 1 to {MOST_RELEASES} (--releases)"
+            ),
+        ));
+    }
+    Ok(())
+}
 
 pub(crate) fn refuse(reason: String, remedy: String) -> Error {
     Error::Sharing { reason, remedy }

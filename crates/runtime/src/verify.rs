@@ -69,6 +69,8 @@ pub struct PlanFacts {
     pub peak_bytes: u64,
     /// The same without any key.
     pub peak_without_keys: u64,
+    /// The part of it that steps take in buffers: ciphertexts and encoded diagonals.
+    pub working_bytes: u64,
     /// Bound on the error of the output, network units.
     pub output_error: f64,
     /// Bound on the magnitude of the output, network units, as calibration promises it.
@@ -279,12 +281,9 @@ impl VerifiedPlan {
         let total = meter.cost();
         // buffers that wait to be used again, next to those in use
         let pool = peak.min(ring::buffer::POOL_BYTES as u64);
-        let peak_without_keys = BASE_BYTES
-            + weight_bytes(&plan)
-            + table_bytes(&parameters)
-            + transform_bytes(&plan, &parameters)
-            + peak
-            + pool;
+        let working_bytes = transform_bytes(&plan, &parameters) + peak;
+        let peak_without_keys =
+            BASE_BYTES + weight_bytes(&plan) + table_bytes(&parameters) + working_bytes + pool;
         let key_sizes: BTreeMap<KeyName, KeySize> = keys
             .0
             .iter()
@@ -308,6 +307,7 @@ impl VerifiedPlan {
                 key_file_bytes: 0,
                 peak_bytes: peak_without_keys + key_sizes.values().map(|s| s.memory).sum::<u64>(),
                 peak_without_keys,
+                working_bytes,
                 key_sizes,
                 key_use: meter.key_use(),
                 output_error,

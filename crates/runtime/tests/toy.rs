@@ -359,7 +359,7 @@ fn shared_answers_have_the_stated_noise_and_keep_the_class() {
 #[test]
 fn shares_that_would_lose_the_class_are_refused() {
     let s = Sharing::new("margin");
-    let remedies = ["larger scale", "fewer releases", "after rounding"];
+    let remedies = ["larger scale", "fewer releases", "--class-only"];
     // no answer of this plan could have that margin: refused unseen, not counted
     s.refused(Some(64), Some(1000), &remedies);
     assert!(!s.record.exists());
@@ -443,6 +443,67 @@ fn releases_are_promised_once_and_counted_under_their_key() {
         std::fs::write(&s.record, bad).expect("writes");
         s.refused(None, None, &["record of shared answers", "make new keys"]);
     }
+}
+
+#[test]
+fn the_class_alone_is_shared_until_one_is_refused() {
+    let s = Sharing::new("class");
+    let client = &s.files.client;
+    let share = |answer: &[u8], releases| {
+        let terms = Terms {
+            security: Some(20),
+            releases,
+            class_bits: 4,
+        };
+        client.share_class(answer, "x", &s.record, &terms)
+    };
+    let refused = |answer: &[u8], releases, words: &[&str]| {
+        let message = share(answer, releases).expect_err("refused").to_string();
+        for w in words {
+            assert!(message.contains(w), "{w:?} is missing in {message}");
+        }
+        assert!(
+            message.contains(';') && !message.contains('\n'),
+            "{message}"
+        );
+    };
+    refused(&s.answer, None, &["--releases"]);
+    refused(&s.answer, Some(0), &["0 releases"]);
+    assert!(!s.record.exists());
+
+    let plain = client.read_answer(&s.answer[..], "x").expect("answer");
+    let best = (0..plain.len()).max_by(|&a, &b| plain[a].total_cmp(&plain[b]));
+    let shared = share(&s.answer, Some(4)).expect("a wide lead");
+    assert_eq!(
+        (Some(shared.class), shared.used, shared.releases),
+        (best, 1, 4)
+    );
+    assert_eq!(shared.needed_margin, 2.0 * client.spec().answer.error);
+    // nothing but the class depends on the answer
+    let fields = serde_json::to_value(shared).expect("JSON");
+    let names: Vec<&String> = fields.as_object().expect("an object").keys().collect();
+    assert_eq!(names, ["class", "needed_margin", "releases", "used"]);
+    // noisy answers and classes are counted together
+    assert_eq!(s.share(Some(20), Some(4), 1).expect("noise").used, 2);
+
+    // equal inputs give equal outputs, and the error alone has a favourite
+    let server = s.files.server();
+    let level = client
+        .encrypt(&[0.0; SLOTS], &mut rng(5))
+        .expect("encrypts");
+    let tie = server
+        .run(server.start(&level).expect("starts"), &mut ())
+        .expect("runs");
+    let tie = server.write_answer(&tie, Vec::new(), "x").expect("answer");
+    refused(&tie, None, &["twice the error bound", "3 of 4", "keygen"]);
+    assert_eq!(s.used(), 3);
+    // that was the last: whether a class comes now must not tell more
+    for answer in [&tie, &s.answer] {
+        refused(answer, None, &["refused under this key before", "keygen"]);
+    }
+    assert_eq!(s.used(), 3);
+    assert_eq!(s.share(None, None, 2).expect("noise").used, 4);
+    refused(&s.answer, None, &["used up"]);
 }
 
 #[test]

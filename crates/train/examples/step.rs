@@ -13,23 +13,44 @@ use train::{Model, Parameterization};
 fn cpu() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: u64 = after.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
+    let ticks: u64 = after
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|t| t.parse::<u64>().ok())
+        .sum();
     ticks as f64 / 100.0
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let argument = |i: usize, default: usize| std::env::args().nth(i).and_then(|a| a.parse().ok()).unwrap_or(default);
+    let argument = |i: usize, default: usize| {
+        std::env::args()
+            .nth(i)
+            .and_then(|a| a.parse().ok())
+            .unwrap_or(default)
+    };
     let (batch, steps, degree) = (argument(1, 64), argument(2, 30), argument(3, 2));
-    let network = ResNet { depth: 20, width: 16, classes: 10, input: (32, 32, 3), activation: approx::Activation::Silu, skip: Skip::Standard };
+    let network = ResNet {
+        depth: 20,
+        width: 16,
+        classes: 10,
+        input: (32, 32, 3),
+        activation: approx::Activation::Silu,
+        skip: Skip::Standard,
+    };
     let mut model = Model::new(network.graph(1)?, Parameterization::Plain)?;
     if degree > 0 {
-        let coefficients: Vec<f64> = (0..=degree).map(|k| [0.5, 0.5, 0.1][k.min(2)] / (k + 1) as f64).collect();
+        let coefficients: Vec<f64> = (0..=degree)
+            .map(|k| [0.5, 0.5, 0.1][k.min(2)] / (k + 1) as f64)
+            .collect();
         for i in 0..model.units().count() {
             model.set_polynomial(i, &coefficients, (-8.0, 8.0), Function::Polynomial);
         }
     }
     let labels: Vec<usize> = (0..batch).map(|i| i % 10).collect();
-    let input: Vec<f32> = (0..batch * 3072).map(|i| (i * 7919 % 1009) as f32 / 504.5 - 1.0).collect();
+    let input: Vec<f32> = (0..batch * 3072)
+        .map(|i| (i * 7919 % 1009) as f32 / 504.5 - 1.0)
+        .collect();
     let mut optimizer = Optimizer::default();
     let mut walls = Vec::new();
     let (mut forward, mut backward) = (Vec::new(), Vec::new());
@@ -47,7 +68,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let half = Instant::now();
         model.backward(outcome.gradient);
         backward.push(half.elapsed().as_secs_f64());
-        optimizer.step(&mut model.parameters, Rule::default(), 0.001, 0.0, Clipping::None);
+        optimizer.step(
+            &mut model.parameters,
+            Rule::default(),
+            0.001,
+            0.0,
+            Clipping::None,
+        );
         walls.push(began.elapsed().as_secs_f64());
     }
     let median = |v: &mut Vec<f64>| {

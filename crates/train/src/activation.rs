@@ -124,11 +124,18 @@ impl Unit {
     ///
     /// # Errors
     /// [`approx::Error`] for coefficients that are not finite.
-    pub fn polynomial(&self, parameters: &[Parameter]) -> Result<Option<Polynomial>, approx::Error> {
+    pub fn polynomial(
+        &self,
+        parameters: &[Parameter],
+    ) -> Result<Option<Polynomial>, approx::Error> {
         let Some(index) = self.coefficients else {
             return Ok(None);
         };
-        let coefficients = parameters[index].values.iter().map(|&c| f64::from(c)).collect();
+        let coefficients = parameters[index]
+            .values
+            .iter()
+            .map(|&c| f64::from(c))
+            .collect();
         let domain = (f64::from(self.domain.0), f64::from(self.domain.1));
         Polynomial::new(coefficients, domain).map(Some)
     }
@@ -172,7 +179,14 @@ impl Unit {
     }
 
     /// `y = f(x)`.
-    pub(crate) fn forward(&mut self, x: &[f32], y: &mut [f32], parameters: &[Parameter], training: bool, workspace: &mut Workspace) {
+    pub(crate) fn forward(
+        &mut self,
+        x: &[f32],
+        y: &mut [f32],
+        parameters: &[Parameter],
+        training: bool,
+        workspace: &mut Workspace,
+    ) {
         self.record(x, training);
         if let Some(old) = self.clamped.take() {
             workspace.give(old);
@@ -211,7 +225,10 @@ impl Unit {
     }
 
     /// `dx = f'(x)·dy`, the gradient of the coefficients, and the range loss with its gradient; gives back the range loss.
-    #[expect(clippy::too_many_arguments, reason = "everything a backward step needs, once")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "everything a backward step needs, once"
+    )]
     pub(crate) fn backward(
         &mut self,
         x: &[f32],
@@ -252,14 +269,29 @@ impl Unit {
         self.range_loss(x, dx, loss, batch)
     }
 
-    fn polynomial_backward(&self, c: usize, x: &[f32], dy: &[f32], dx: &mut [f32], parameters: &mut [Parameter], share: f32) {
+    fn polynomial_backward(
+        &self,
+        c: usize,
+        x: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+        parameters: &mut [Parameter],
+        share: f32,
+    ) {
         let parameter = &mut parameters[c];
         if !parameter.trainable {
             kernels::chebyshev_backward(&parameter.values, self.domain, x, dy, dx, None);
             return;
         }
         let mut gradient = vec![0.0f64; parameter.values.len()];
-        kernels::chebyshev_backward(&parameter.values, self.domain, x, dy, dx, Some(&mut gradient));
+        kernels::chebyshev_backward(
+            &parameter.values,
+            self.domain,
+            x,
+            dy,
+            dx,
+            Some(&mut gradient),
+        );
         for (g, d) in parameter.gradient.iter_mut().zip(gradient) {
             *g += share * d as f32;
         }
@@ -280,7 +312,11 @@ impl Unit {
                 if worst <= 0.0 {
                     return 0.0;
                 }
-                let (value, sign) = if above >= below { (max, weight) } else { (min, -weight) };
+                let (value, sign) = if above >= below {
+                    (max, weight)
+                } else {
+                    (min, -weight)
+                };
                 if let Some(i) = x.iter().position(|&v| v == value) {
                     dx[i] += sign;
                 }

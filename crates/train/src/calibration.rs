@@ -25,7 +25,11 @@ impl Model {
             let n = batch.labels.len();
             self.forward(batch.images, n, Mode::Evaluate);
             if let Some(u) = self.units().find(|u| u.seen.nan) {
-                return Err(Error::Diverged { what: format!("the input of {}", u.name), epoch: 0, step });
+                return Err(Error::Diverged {
+                    what: format!("the input of {}", u.name),
+                    epoch: 0,
+                    step,
+                });
             }
         }
         Ok(())
@@ -59,7 +63,12 @@ impl Model {
             if let (Some((low, high)), Some(seen)) = (how.interval, histogram.range()) {
                 for value in [seen.min, seen.max] {
                     if !(low..=high).contains(&value) {
-                        return Err(Error::Interval { node: name, value, low, high });
+                        return Err(Error::Interval {
+                            node: name,
+                            value,
+                            low,
+                            high,
+                        });
                     }
                 }
             }

@@ -74,7 +74,10 @@ struct State {
 }
 
 fn broken(path: &Path, detail: impl std::fmt::Display) -> Error {
-    Error::Checkpoint { path: path.display().to_string(), detail: format!("{detail}; the checkpoint can't be used, start from an older one or anew") }
+    Error::Checkpoint {
+        path: path.display().to_string(),
+        detail: format!("{detail}; the checkpoint can't be used, start from an older one or anew"),
+    }
 }
 
 /// Ten numbers that a unit's state is; NaN for what is not there.
@@ -105,7 +108,13 @@ fn unit_state(u: &crate::activation::Unit) -> Vec<f32> {
 ///
 /// # Errors
 /// [`Error::File`].
-pub fn save(path: &Path, model: &Model, optimizer: &Optimizer, position: &Position, configuration: &str) -> Result<()> {
+pub fn save(
+    path: &Path,
+    model: &Model,
+    optimizer: &Optimizer,
+    position: &Position,
+    configuration: &str,
+) -> Result<()> {
     let mut tensors: Vec<(String, Vec<f32>)> = Vec::new();
     for (i, p) in model.parameters.iter().enumerate() {
         tensors.push((format!("value:{}", p.name), p.values.clone()));
@@ -128,13 +137,27 @@ pub fn save(path: &Path, model: &Model, optimizer: &Optimizer, position: &Positi
         steps: optimizer.steps,
         outside: model.units().map(|u| u.seen.outside).collect(),
         coefficients: model.units().map(|u| u.coefficients).collect(),
-        trainable: model.parameters.iter().filter(|p| p.trainable).map(|p| p.name.clone()).collect(),
+        trainable: model
+            .parameters
+            .iter()
+            .filter(|p| p.trainable)
+            .map(|p| p.name.clone())
+            .collect(),
     };
     let json = serde_json::to_string(&state).map_err(|e| broken(path, e))?;
-    let metadata = HashMap::from([("polyveil-checkpoint".to_string(), VERSION.to_string()), ("state".to_string(), json)]);
+    let metadata = HashMap::from([
+        ("polyveil-checkpoint".to_string(), VERSION.to_string()),
+        ("state".to_string(), json),
+    ]);
     let bytes: Vec<(String, Vec<u8>, usize)> = tensors
         .into_iter()
-        .map(|(name, v)| (name, v.iter().flat_map(|x| x.to_le_bytes()).collect(), v.len()))
+        .map(|(name, v)| {
+            (
+                name,
+                v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+                v.len(),
+            )
+        })
         .collect();
     let views = bytes
         .iter()
@@ -151,7 +174,10 @@ pub fn save(path: &Path, model: &Model, optimizer: &Optimizer, position: &Positi
 /// [`Error::File`].
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write;
-    let fail = |source| Error::File { path: path.display().to_string(), source };
+    let fail = |source| Error::File {
+        path: path.display().to_string(),
+        source,
+    };
     let beside = path.with_extension("part");
     let mut file = std::fs::File::create(&beside).map_err(fail)?;
     file.write_all(bytes).map_err(fail)?;
@@ -163,40 +189,97 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Checkpoint`] for a file that is damaged or another model's, [`Error::Configuration`] for another configuration's.
-pub fn restore(path: &Path, model: &mut Model, optimizer: &mut Optimizer, configuration: &str) -> Result<Position> {
-    let fail = |source| Error::File { path: path.display().to_string(), source };
+pub fn restore(
+    path: &Path,
+    model: &mut Model,
+    optimizer: &mut Optimizer,
+    configuration: &str,
+) -> Result<Position> {
+    let fail = |source| Error::File {
+        path: path.display().to_string(),
+        source,
+    };
     let size = std::fs::metadata(path).map_err(fail)?.len();
     if size > LIMIT {
-        return Err(broken(path, format_args!("{size} bytes are more than a checkpoint may have ({LIMIT})")));
+        return Err(broken(
+            path,
+            format_args!("{size} bytes are more than a checkpoint may have ({LIMIT})"),
+        ));
     }
     let bytes = std::fs::read(path).map_err(fail)?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(path, e))?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(path, e))?;
-    let metadata = header.metadata().as_ref().ok_or_else(|| broken(path, "no metadata"))?;
+    let metadata = header
+        .metadata()
+        .as_ref()
+        .ok_or_else(|| broken(path, "no metadata"))?;
     match metadata.get("polyveil-checkpoint").map(String::as_str) {
         Some(VERSION) => {}
-        Some(other) => return Err(broken(path, format_args!("a checkpoint of version {other}, this program reads version {VERSION}"))),
-        None => return Err(broken(path, "a safetensors file that is no checkpoint of a training run")),
+        Some(other) => {
+            return Err(broken(
+                path,
+                format_args!(
+                    "a checkpoint of version {other}, this program reads version {VERSION}"
+                ),
+            ));
+        }
+        None => {
+            return Err(broken(
+                path,
+                "a safetensors file that is no checkpoint of a training run",
+            ));
+        }
     }
-    let json = metadata.get("state").ok_or_else(|| broken(path, "no state"))?;
+    let json = metadata
+        .get("state")
+        .ok_or_else(|| broken(path, "no state"))?;
     let state: State = serde_json::from_str(json).map_err(|e| broken(path, e))?;
     same_configuration(path, &state.configuration, configuration)?;
     let vector = |name: String, length: Option<usize>| -> Result<Vec<f32>> {
-        let t = tensors.tensor(&name).map_err(|_| broken(path, format_args!("{name} is missing")))?;
-        let v: Vec<f32> = t.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let t = tensors
+            .tensor(&name)
+            .map_err(|_| broken(path, format_args!("{name} is missing")))?;
+        let v: Vec<f32> = t
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
         if t.dtype() != Dtype::F32 || length.is_some_and(|n| n != v.len()) {
-            return Err(broken(path, format_args!("{name} has {} values of type {:?}, {} of type F32 are needed", v.len(), t.dtype(), length.unwrap_or(v.len()))));
+            return Err(broken(
+                path,
+                format_args!(
+                    "{name} has {} values of type {:?}, {} of type F32 are needed",
+                    v.len(),
+                    t.dtype(),
+                    length.unwrap_or(v.len())
+                ),
+            ));
         }
         Ok(v)
     };
     let mut units = Vec::new();
     for (i, u) in model.units().enumerate() {
         let v = vector(format!("unit:{}", u.name), Some(12))?;
-        units.push((v, state.outside.get(i).copied().unwrap_or(0), state.coefficients.get(i).copied().flatten(), u.name.clone()));
+        units.push((
+            v,
+            state.outside.get(i).copied().unwrap_or(0),
+            state.coefficients.get(i).copied().flatten(),
+            u.name.clone(),
+        ));
     }
     // coefficients that substitutions added, here and there
-    let known = state.coefficients.iter().flatten().copied().collect::<Vec<_>>();
-    while model.parameters.last().is_some_and(|p| p.kind == Kind::Coefficient) && !known.contains(&(model.parameters.len() - 1)) {
+    let known = state
+        .coefficients
+        .iter()
+        .flatten()
+        .copied()
+        .collect::<Vec<_>>();
+    while model
+        .parameters
+        .last()
+        .is_some_and(|p| p.kind == Kind::Coefficient)
+        && !known.contains(&(model.parameters.len() - 1))
+    {
         model.parameters.pop();
     }
     for (_, _, coefficients, name) in &units {
@@ -204,12 +287,23 @@ pub fn restore(path: &Path, model: &mut Model, optimizer: &mut Optimizer, config
             if *i > model.parameters.len() {
                 return Err(broken(path, "coefficients out of order"));
             }
-            if model.parameters.get(*i).is_some_and(|p| p.name != format!("{name}.coefficients")) {
-                return Err(broken(path, format_args!("{name} has no coefficients at place {i}")));
+            if model
+                .parameters
+                .get(*i)
+                .is_some_and(|p| p.name != format!("{name}.coefficients"))
+            {
+                return Err(broken(
+                    path,
+                    format_args!("{name} has no coefficients at place {i}"),
+                ));
             }
             if *i == model.parameters.len() {
                 let values = vector(format!("value:{name}.coefficients"), None)?;
-                model.parameters.push(Parameter::new(format!("{name}.coefficients"), Kind::Coefficient, values));
+                model.parameters.push(Parameter::new(
+                    format!("{name}.coefficients"),
+                    Kind::Coefficient,
+                    values,
+                ));
             }
         }
     }
@@ -221,7 +315,12 @@ pub fn restore(path: &Path, model: &mut Model, optimizer: &mut Optimizer, config
         };
         u.domain = (v[2], v[3]);
         u.target = (v[4], v[5]);
-        u.seen = Seen { low: v[6], high: v[7], outside: *outside, nan: v[11] != 0.0 };
+        u.seen = Seen {
+            low: v[6],
+            high: v[7],
+            outside: *outside,
+            nan: v[11] != 0.0,
+        };
         u.quantiles = (!v[8].is_nan()).then_some((v[8], v[9]));
         u.guard = (!v[10].is_nan()).then_some(v[10]);
         u.coefficients = *coefficients;
@@ -235,7 +334,10 @@ pub fn restore(path: &Path, model: &mut Model, optimizer: &mut Optimizer, config
         p.values = vector(format!("value:{}", p.name), length)?;
         p.gradient = vec![0.0; p.values.len()];
         p.trainable = state.trainable.contains(&p.name);
-        for (what, moments) in [("first", &mut optimizer.first), ("second", &mut optimizer.second)] {
+        for (what, moments) in [
+            ("first", &mut optimizer.first),
+            ("second", &mut optimizer.second),
+        ] {
             let name = format!("{what}:{}", p.name);
             if tensors.tensor(&name).is_ok() {
                 moments[i] = vector(name, Some(p.values.len()))?;

@@ -291,7 +291,10 @@ impl Config {
     /// # Errors
     /// [`Error::File`], [`Error::Setting`] for what TOML or the settings' names refuse.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: path.display().to_string(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+            path: path.display().to_string(),
+            source,
+        })?;
         Self::parse(&text)
     }
 
@@ -302,7 +305,9 @@ impl Config {
     pub fn parse(text: &str) -> Result<Self> {
         let config: Self = toml::from_str(text).map_err(|e| Error::Setting {
             setting: "configuration",
-            value: e.span().map_or_else(String::new, |s| text[s].lines().next().unwrap_or_default().into()),
+            value: e.span().map_or_else(String::new, |s| {
+                text[s].lines().next().unwrap_or_default().into()
+            }),
             remedy: e.message().into(),
         })?;
         config.check()?;
@@ -322,9 +327,19 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        let refuse = |setting, value: String, remedy: &str| Err(Error::Setting { setting, value, remedy: remedy.into() });
+        let refuse = |setting, value: String, remedy: &str| {
+            Err(Error::Setting {
+                setting,
+                value,
+                remedy: remedy.into(),
+            })
+        };
         if self.batch < 2 {
-            return refuse("batch", self.batch.to_string(), "at least 2, or batch statistics mean nothing");
+            return refuse(
+                "batch",
+                self.batch.to_string(),
+                "at least 2, or batch statistics mean nothing",
+            );
         }
         if self.stages.is_empty() {
             return refuse("stage", "none".into(), "a run needs at least one [[stage]]");
@@ -332,53 +347,105 @@ impl Config {
         if let Some((height, width)) = self.data.size
             && (height == 0 || width == 0)
         {
-            return refuse("size", format!("[{height}, {width}]"), "a height and a width of at least 1");
+            return refuse(
+                "size",
+                format!("[{height}, {width}]"),
+                "a height and a width of at least 1",
+            );
         }
         for s in &self.stages {
             if !(s.epochs.is_finite() && (0.0..=10_000.0).contains(&s.epochs)) {
-                return refuse("epochs", s.epochs.to_string(), "a number of passes from 0 to 10,000");
+                return refuse(
+                    "epochs",
+                    s.epochs.to_string(),
+                    "a number of passes from 0 to 10,000",
+                );
             }
             if !(s.rate.peak.is_finite() && s.rate.peak >= 0.0) {
-                return refuse("rate.peak", s.rate.peak.to_string(), "a learning rate of at least 0");
+                return refuse(
+                    "rate.peak",
+                    s.rate.peak.to_string(),
+                    "a learning rate of at least 0",
+                );
             }
             if !(0.0..=1.0).contains(&s.second_share) {
-                return refuse("second_share", s.second_share.to_string(), "a share from 0 to 1");
+                return refuse(
+                    "second_share",
+                    s.second_share.to_string(),
+                    "a share from 0 to 1",
+                );
             }
-            for (setting, value) in [("rate.warm_up", s.rate.warm_up), ("rate.last", s.rate.last), ("loss.smoothing", s.loss.smoothing), ("loss.teacher", s.loss.teacher)] {
+            for (setting, value) in [
+                ("rate.warm_up", s.rate.warm_up),
+                ("rate.last", s.rate.last),
+                ("loss.smoothing", s.loss.smoothing),
+                ("loss.teacher", s.loss.teacher),
+            ] {
                 if !(0.0..=1.0).contains(&value) {
                     return refuse(setting, value.to_string(), "a share from 0 to 1");
                 }
             }
             if !(s.loss.temperature.is_finite() && s.loss.temperature > 0.0) {
-                return refuse("loss.temperature", s.loss.temperature.to_string(), "a number above 0; 4 is usual");
+                return refuse(
+                    "loss.temperature",
+                    s.loss.temperature.to_string(),
+                    "a number above 0; 4 is usual",
+                );
             }
             if !(s.coefficient_rate.is_finite() && s.coefficient_rate >= 0.0) {
-                return refuse("coefficient_rate", s.coefficient_rate.to_string(), "a factor of at least 0; 0 leaves coefficients fixed");
+                return refuse(
+                    "coefficient_rate",
+                    s.coefficient_rate.to_string(),
+                    "a factor of at least 0; 0 leaves coefficients fixed",
+                );
             }
             let momentum = match s.rule {
                 Rule::Sgd { momentum, decay } => [momentum, 0.0, decay],
                 Rule::AdamW { betas, decay } => [betas.0, betas.1, decay],
             };
-            if !(momentum[..2].iter().all(|m| (0.0..1.0).contains(m)) && momentum[2].is_finite() && momentum[2] >= 0.0) {
-                return refuse("rule", format!("{:?}", s.rule), "momentum and betas from 0 to below 1, a decay of at least 0");
+            if !(momentum[..2].iter().all(|m| (0.0..1.0).contains(m))
+                && momentum[2].is_finite()
+                && momentum[2] >= 0.0)
+            {
+                return refuse(
+                    "rule",
+                    format!("{:?}", s.rule),
+                    "momentum and betas from 0 to below 1, a decay of at least 0",
+                );
             }
             if let Clipping::Value { limit } | Clipping::Norm { limit } = s.clipping
                 && !(limit.is_finite() && limit > 0.0)
             {
-                return refuse("clipping.limit", limit.to_string(), "a number above 0, or kind = \"none\"");
+                return refuse(
+                    "clipping.limit",
+                    limit.to_string(),
+                    "a number above 0, or kind = \"none\"",
+                );
             }
             if let RangeLoss::Worst { weight } | RangeLoss::Boundary { weight, .. } = s.range_loss
                 && !(weight.is_finite() && weight >= 0.0)
             {
-                return refuse("range_loss.weight", weight.to_string(), "a number of at least 0");
+                return refuse(
+                    "range_loss.weight",
+                    weight.to_string(),
+                    "a number of at least 0",
+                );
             }
             if let Target::Fixed { low, high } = s.target
                 && !(low.is_finite() && high.is_finite() && low < high)
             {
-                return refuse("target", format!("[{low}, {high}]"), "two numbers, the lower one first");
+                return refuse(
+                    "target",
+                    format!("[{low}, {high}]"),
+                    "two numbers, the lower one first",
+                );
             }
             if s.guard.is_some_and(|g| !(g.is_finite() && g >= 0.0)) {
-                return refuse("guard", format!("{:?}", s.guard), "a share of the domain's width of at least 0");
+                return refuse(
+                    "guard",
+                    format!("{:?}", s.guard),
+                    "a share of the domain's width of at least 0",
+                );
             }
             if s.patience == Some(0) {
                 return refuse("patience", "0".into(), "at least one pass, or leave it out");
@@ -386,7 +453,10 @@ impl Config {
             if let Some(x) = &s.substitution {
                 let largest = match &x.degree {
                     Degrees::One(d) => (*d, *d),
-                    Degrees::Each(d) => (d.iter().copied().min().unwrap_or(0), d.iter().copied().max().unwrap_or(0)),
+                    Degrees::Each(d) => (
+                        d.iter().copied().min().unwrap_or(0),
+                        d.iter().copied().max().unwrap_or(0),
+                    ),
                 };
                 if largest.0 < 1 || largest.1 > 255 {
                     return refuse("degree", format!("{:?}", x.degree), "degrees from 1 to 255");
@@ -394,18 +464,34 @@ impl Config {
                 if let Order::OneByOne { share } | Order::Blend { share } = x.order
                     && !(0.0..=1.0).contains(&share)
                 {
-                    return refuse("order.share", share.to_string(), "a share of the stage from 0 to 1");
+                    return refuse(
+                        "order.share",
+                        share.to_string(),
+                        "a share of the stage from 0 to 1",
+                    );
                 }
                 if let Some((low, high)) = x.interval
                     && !(low.is_finite() && high.is_finite() && low < high)
                 {
-                    return refuse("interval", format!("[{low}, {high}]"), "two numbers, the lower one first");
+                    return refuse(
+                        "interval",
+                        format!("[{low}, {high}]"),
+                        "two numbers, the lower one first",
+                    );
                 }
                 if !(0.0..=1.0).contains(&x.floor) || x.pictures == 0 {
-                    return refuse("substitution", format!("floor {}, {} pictures", x.floor, x.pictures), "a floor from 0 to 1 and at least one picture");
+                    return refuse(
+                        "substitution",
+                        format!("floor {}, {} pictures", x.floor, x.pictures),
+                        "a floor from 0 to 1 and at least one picture",
+                    );
                 }
                 if !(0.0..=10.0).contains(&x.margin) {
-                    return refuse("margin", x.margin.to_string(), "a share of the interval's width from 0 to 10");
+                    return refuse(
+                        "margin",
+                        x.margin.to_string(),
+                        "a share of the interval's width from 0 to 10",
+                    );
                 }
             }
         }

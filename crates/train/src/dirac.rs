@@ -56,7 +56,12 @@ impl Dirac {
     }
 
     /// From the gradient of the effective weights to those of `w`, `a` and `b`.
-    pub(crate) fn backward(&self, de: &[f32], w: &[f32], b: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    pub(crate) fn backward(
+        &self,
+        de: &[f32],
+        w: &[f32],
+        b: &[f32],
+    ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let norms = self.norms(w);
         let out = self.shape.3;
         let mut along = vec![0.0f32; out];
@@ -66,12 +71,18 @@ impl Dirac {
             }
         }
         let mut dw = vec![0.0; w.len()];
-        for ((d, row), to) in de.chunks_exact(out).zip(w.chunks_exact(out)).zip(dw.chunks_exact_mut(out)) {
+        for ((d, row), to) in de
+            .chunks_exact(out)
+            .zip(w.chunks_exact(out))
+            .zip(dw.chunks_exact_mut(out))
+        {
             for o in 0..out {
                 to[o] = b[o] / norms[o] * (d[o] - along[o] * row[o] / norms[o]);
             }
         }
-        let da = (0..out).map(|o| self.diagonal(o).map_or(0.0, |i| de[i])).collect();
+        let da = (0..out)
+            .map(|o| self.diagonal(o).map_or(0.0, |i| de[i]))
+            .collect();
         (dw, da, along)
     }
 }
@@ -82,13 +93,24 @@ mod tests {
 
     #[test]
     fn gradients_are_the_differences() {
-        let dirac = Dirac { identity: 0, share: 0, shape: (3, 3, 2, 3) };
-        let w: Vec<f32> = (0..54).map(|i| ((i * 37 % 19) as f32 - 9.0) / 10.0).collect();
-        let de: Vec<f32> = (0..54).map(|i| ((i * 23 % 17) as f32 - 8.0) / 8.0).collect();
+        let dirac = Dirac {
+            identity: 0,
+            share: 0,
+            shape: (3, 3, 2, 3),
+        };
+        let w: Vec<f32> = (0..54)
+            .map(|i| ((i * 37 % 19) as f32 - 9.0) / 10.0)
+            .collect();
+        let de: Vec<f32> = (0..54)
+            .map(|i| ((i * 23 % 17) as f32 - 8.0) / 8.0)
+            .collect();
         let (a, b) = (vec![1.0, 0.9, 1.1], vec![0.1, 0.3, 0.2]);
         let loss = |w: &[f32], a: &[f32], b: &[f32]| -> f64 {
             let e = dirac.effective(w, a, b);
-            e.iter().zip(&de).map(|(e, d)| f64::from(*e) * f64::from(*d)).sum()
+            e.iter()
+                .zip(&de)
+                .map(|(e, d)| f64::from(*e) * f64::from(*d))
+                .sum()
         };
         let (dw, da, db) = dirac.backward(&de, &w, &b);
         let h = 1e-2f32;
@@ -98,14 +120,28 @@ mod tests {
             v
         };
         for (i, &d) in dw.iter().enumerate().step_by(7) {
-            let slope = (loss(&shifted(&w, i, h), &a, &b) - loss(&shifted(&w, i, -h), &a, &b)) / (2.0 * f64::from(h));
-            assert!((slope - f64::from(d)).abs() < 2e-3, "w[{i}]: {slope} against {d}");
+            let slope = (loss(&shifted(&w, i, h), &a, &b) - loss(&shifted(&w, i, -h), &a, &b))
+                / (2.0 * f64::from(h));
+            assert!(
+                (slope - f64::from(d)).abs() < 2e-3,
+                "w[{i}]: {slope} against {d}"
+            );
         }
         for i in 0..3 {
-            let slope = (loss(&w, &shifted(&a, i, h), &b) - loss(&w, &shifted(&a, i, -h), &b)) / (2.0 * f64::from(h));
-            assert!((slope - f64::from(da[i])).abs() < 1e-3, "a[{i}]: {slope} against {}", da[i]);
-            let slope = (loss(&w, &a, &shifted(&b, i, h)) - loss(&w, &a, &shifted(&b, i, -h))) / (2.0 * f64::from(h));
-            assert!((slope - f64::from(db[i])).abs() < 1e-3, "b[{i}]: {slope} against {}", db[i]);
+            let slope = (loss(&w, &shifted(&a, i, h), &b) - loss(&w, &shifted(&a, i, -h), &b))
+                / (2.0 * f64::from(h));
+            assert!(
+                (slope - f64::from(da[i])).abs() < 1e-3,
+                "a[{i}]: {slope} against {}",
+                da[i]
+            );
+            let slope = (loss(&w, &a, &shifted(&b, i, h)) - loss(&w, &a, &shifted(&b, i, -h)))
+                / (2.0 * f64::from(h));
+            assert!(
+                (slope - f64::from(db[i])).abs() < 1e-3,
+                "b[{i}]: {slope} against {}",
+                db[i]
+            );
         }
     }
 }

@@ -27,7 +27,9 @@ pub enum Error {
         step: usize,
     },
     /// The network's output and the data's classes differ.
-    #[error("the network has {outputs} outputs, the data {classes} classes: train with the classes that the network knows")]
+    #[error(
+        "the network has {outputs} outputs, the data {classes} classes: train with the classes that the network knows"
+    )]
     Classes {
         /// Outputs.
         outputs: usize,
@@ -35,7 +37,9 @@ pub enum Error {
         classes: usize,
     },
     /// Pictures of another size than the network takes.
-    #[error("the network takes {needed}, the data holds pictures of {had}: resize the data (`size` in the configuration)")]
+    #[error(
+        "the network takes {needed}, the data holds pictures of {had}: resize the data (`size` in the configuration)"
+    )]
     Shape {
         /// The network's input.
         needed: String,
@@ -43,7 +47,9 @@ pub enum Error {
         had: String,
     },
     /// A resume that would not continue the same run.
-    #[error("{path}: this checkpoint belongs to another configuration ({field} is {had} there and {needed} here): resume with the configuration in the checkpoint's folder, or start anew in another folder")]
+    #[error(
+        "{path}: this checkpoint belongs to another configuration ({field} is {had} there and {needed} here): resume with the configuration in the checkpoint's folder, or start anew in another folder"
+    )]
     Configuration {
         /// The checkpoint.
         path: String,
@@ -73,7 +79,9 @@ pub enum Error {
         remedy: String,
     },
     /// An interval that a picture of the calibration set exceeds.
-    #[error("activation {node}: calibration saw {value:.4}, outside [{low:.4}, {high:.4}]: widen the interval, train longer with the range loss, or raise its weight")]
+    #[error(
+        "activation {node}: calibration saw {value:.4}, outside [{low:.4}, {high:.4}]: widen the interval, train longer with the range loss, or raise its weight"
+    )]
     Interval {
         /// The activation.
         node: String,

@@ -18,7 +18,12 @@ const RANGED: usize = 500;
 ///
 /// # Errors
 /// What the data bring; [`crate::Error::Fit`].
-pub fn measure_intervals(model: &mut Model, sources: &Sources, batch: usize, margin: f32) -> Result<usize> {
+pub fn measure_intervals(
+    model: &mut Model,
+    sources: &Sources,
+    batch: usize,
+    margin: f32,
+) -> Result<usize> {
     let set = sources.calibration(usize::MAX)?;
     model.clear_ranges();
     let mut seen = 0;
@@ -50,7 +55,13 @@ fn mirrored(images: &[f32], width: usize, channels: usize) -> Vec<f32> {
 
 /// What the run tells whoever gets the network.
 #[must_use]
-pub fn record(config: &Config, text: &str, sources: &Sources, held_out: &Score, log: &[String]) -> serde_json::Value {
+pub fn record(
+    config: &Config,
+    text: &str,
+    sources: &Sources,
+    held_out: &Score,
+    log: &[String],
+) -> serde_json::Value {
     serde_json::json!({
         "program": concat!("polyveil-train ", env!("CARGO_PKG_VERSION")),
         "configuration": text,
@@ -75,7 +86,11 @@ pub fn record(config: &Config, text: &str, sources: &Sources, held_out: &Score, 
 ///
 /// # Errors
 /// [`crate::Error::Network`].
-pub fn polynomial(model: &Model, sources: &Sources, metadata: Metadata) -> Result<Option<PolyGraph>> {
+pub fn polynomial(
+    model: &Model,
+    sources: &Sources,
+    metadata: Metadata,
+) -> Result<Option<PolyGraph>> {
     let graph = model.to_graph()?;
     if graph.activations().next().is_some() {
         return Ok(None);
@@ -83,27 +98,12 @@ pub fn polynomial(model: &Model, sources: &Sources, metadata: Metadata) -> Resul
     let graph = PolyGraph::try_from(graph)?;
     let set = sources.calibration(RANGED)?;
     let inputs: Vec<nn::Result<Tensor>> = (0..set.len())
-        .map(|i| tensor(&set, i, sources, graph.input_shape()))
-        .collect::<Result<Vec<_>>>()?
-        .into_iter()
-        .map(Ok)
-        .collect();
+        .map(|i| Ok(Ok(set.tensor(i, &sources.normalization)?)))
+        .collect::<Result<_>>()?;
     let calibration = nn::calibrate::calibrate(graph.network(), inputs.into_par_iter())?;
-    Ok(Some(graph.with_ranges(calibration.ranges)?.with_metadata(metadata)?))
-}
-
-/// One picture as the oracle's input.
-///
-/// # Errors
-/// [`crate::Error::Data`], [`crate::Error::Network`].
-pub fn tensor(set: &data::Dataset, i: usize, sources: &Sources, shape: nn::Shape) -> Result<Tensor> {
-    let (h, w, c) = crate::model::hwc(shape);
-    let pixels = set.pixels(i)?;
-    let n = &sources.normalization;
-    let mut values = vec![0.0; pixels.len()];
-    for (k, &v) in pixels.iter().enumerate() {
-        let (pixel, channel) = (k / c, k % c);
-        values[channel * h * w + pixel] = (f64::from(v) / 255.0 - n.mean[channel]) / n.deviation[channel];
-    }
-    Ok(Tensor::new(shape, values)?)
+    Ok(Some(
+        graph
+            .with_ranges(calibration.ranges)?
+            .with_metadata(metadata)?,
+    ))
 }

@@ -40,7 +40,10 @@ pub struct Outcome {
 
 fn softmax(row: &[f32], temperature: f64) -> Vec<f64> {
     let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let e: Vec<f64> = row.iter().map(|&v| (f64::from(v - largest) / temperature).exp()).collect();
+    let e: Vec<f64> = row
+        .iter()
+        .map(|&v| (f64::from(v - largest) / temperature).exp())
+        .collect();
     let sum: f64 = e.iter().sum();
     e.into_iter().map(|v| v / sum).collect()
 }
@@ -66,16 +69,31 @@ impl Loss {
     pub fn evaluate(&self, outputs: &[f32], labels: &[usize], teacher: Option<&[f32]>) -> Outcome {
         let n = labels.len();
         let classes = outputs.len() / n;
-        let alpha = if teacher.is_some() { f64::from(self.teacher) } else { 0.0 };
+        let alpha = if teacher.is_some() {
+            f64::from(self.teacher)
+        } else {
+            0.0
+        };
         let t = f64::from(self.temperature);
         let smoothing = f64::from(self.smoothing);
-        let mut out = Outcome { loss: 0.0, gradient: Vec::with_capacity(outputs.len()), right: 0 };
+        let mut out = Outcome {
+            loss: 0.0,
+            gradient: Vec::with_capacity(outputs.len()),
+            right: 0,
+        };
         for (i, (row, &label)) in outputs.chunks_exact(classes).zip(labels).enumerate() {
             out.right += usize::from(argmax(row) == label);
             let p = softmax(row, 1.0);
-            let target = |c: usize| smoothing / classes as f64 + (1.0 - smoothing) * f64::from(u8::from(c == label));
-            let mut loss = -(1.0 - alpha) * (0..classes).map(|c| target(c) * p[c].max(1e-30).ln()).sum::<f64>();
-            let mut gradient: Vec<f64> = (0..classes).map(|c| (1.0 - alpha) * (p[c] - target(c))).collect();
+            let target = |c: usize| {
+                smoothing / classes as f64 + (1.0 - smoothing) * f64::from(u8::from(c == label))
+            };
+            let mut loss = -(1.0 - alpha)
+                * (0..classes)
+                    .map(|c| target(c) * p[c].max(1e-30).ln())
+                    .sum::<f64>();
+            let mut gradient: Vec<f64> = (0..classes)
+                .map(|c| (1.0 - alpha) * (p[c] - target(c)))
+                .collect();
             if let Some(teacher) = teacher {
                 let q = softmax(&teacher[i * classes..(i + 1) * classes], t);
                 let s = softmax(row, t);
@@ -85,7 +103,8 @@ impl Loss {
                 }
             }
             out.loss += loss / n as f64;
-            out.gradient.extend(gradient.iter().map(|g| (g / n as f64) as f32));
+            out.gradient
+                .extend(gradient.iter().map(|g| (g / n as f64) as f32));
         }
         out
     }
@@ -97,7 +116,11 @@ mod tests {
 
     #[test]
     fn the_gradient_is_the_difference() {
-        let loss = Loss { smoothing: 0.1, teacher: 0.6, temperature: 3.0 };
+        let loss = Loss {
+            smoothing: 0.1,
+            teacher: 0.6,
+            temperature: 3.0,
+        };
         let outputs = [0.3f32, -1.2, 2.0, 0.5, 0.1, -0.7];
         let teacher = [1.0f32, 0.0, 1.5, -1.0, 0.4, 0.2];
         let labels = [2, 0];
@@ -108,13 +131,21 @@ mod tests {
             up[i] += 1e-2;
             down[i] -= 1e-2;
             let slope = (at(&up) - at(&down)) / 2e-2;
-            assert!((slope - f64::from(gradient[i])).abs() < 1e-4, "{i}: {slope} against {}", gradient[i]);
+            assert!(
+                (slope - f64::from(gradient[i])).abs() < 1e-4,
+                "{i}: {slope} against {}",
+                gradient[i]
+            );
         }
     }
 
     #[test]
     fn a_teacher_that_agrees_pulls_nowhere() {
-        let loss = Loss { smoothing: 0.0, teacher: 1.0, temperature: 4.0 };
+        let loss = Loss {
+            smoothing: 0.0,
+            teacher: 1.0,
+            temperature: 4.0,
+        };
         let outputs = [0.3f32, -1.2, 2.0];
         let o = loss.evaluate(&outputs, &[0], Some(&outputs));
         assert!(o.loss.abs() < 1e-12 && o.gradient.iter().all(|g| g.abs() < 1e-7));

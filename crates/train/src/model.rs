@@ -38,7 +38,10 @@ pub(crate) enum Layer {
     Pad(Pad),
     Slice(Slice),
     /// From `(h, w, c)` to the graph's order `(c, h, w)`, or back; a plain copy where one of both is 1.
-    Reorder { from: Shape, to: Shape },
+    Reorder {
+        from: Shape,
+        to: Shape,
+    },
     Identity,
 }
 
@@ -187,18 +190,24 @@ impl Model {
 
     /// The running statistics of each batch normalisation: its node's name, means, variances.
     pub fn statistics(&self) -> impl Iterator<Item = (&str, &[f32], &[f32])> {
-        self.layers.iter().zip(self.graph.nodes()).filter_map(|(l, n)| match l {
-            Layer::BatchNorm(b) => Some((n.name(), &b.mean[..], &b.variance[..])),
-            _ => None,
-        })
+        self.layers
+            .iter()
+            .zip(self.graph.nodes())
+            .filter_map(|(l, n)| match l {
+                Layer::BatchNorm(b) => Some((n.name(), &b.mean[..], &b.variance[..])),
+                _ => None,
+            })
     }
 
     /// The same, to be set.
     pub fn statistics_mut(&mut self) -> impl Iterator<Item = (&str, &mut Vec<f32>, &mut Vec<f32>)> {
-        self.layers.iter_mut().zip(self.graph.nodes()).filter_map(|(l, n)| match l {
-            Layer::BatchNorm(b) => Some((n.name(), &mut b.mean, &mut b.variance)),
-            _ => None,
-        })
+        self.layers
+            .iter_mut()
+            .zip(self.graph.nodes())
+            .filter_map(|(l, n)| match l {
+                Layer::BatchNorm(b) => Some((n.name(), &mut b.mean, &mut b.variance)),
+                _ => None,
+            })
     }
 
     /// Forgets what the units saw.
@@ -209,7 +218,13 @@ impl Model {
     }
 
     /// Gives the unit of this number a polynomial with these Chebyshev coefficients on this domain, and what it computes from now on.
-    pub fn set_polynomial(&mut self, unit: usize, coefficients: &[f64], domain: (f32, f32), function: Function) {
+    pub fn set_polynomial(
+        &mut self,
+        unit: usize,
+        coefficients: &[f64],
+        domain: (f32, f32),
+        function: Function,
+    ) {
         let values: Vec<f32> = coefficients.iter().map(|&c| c as f32).collect();
         let next = self.parameters.len();
         let Some(u) = self.units_mut().nth(unit) else {
@@ -259,7 +274,15 @@ impl Model {
         };
         let plain = |index: usize| self.parameters[index].values.clone();
         Ok(match (layer, node.op()) {
-            (Layer::Convolution { weight, bias, dirac, .. }, Op::Conv2d(c)) => {
+            (
+                Layer::Convolution {
+                    weight,
+                    bias,
+                    dirac,
+                    ..
+                },
+                Op::Conv2d(c),
+            ) => {
                 let hwio = match dirac {
                     None => plain(*weight),
                     Some(d) => d.effective(
@@ -269,15 +292,29 @@ impl Model {
                     ),
                 };
                 let shape = c.weight.shape().to_vec();
-                let bias = bias.map(|b| p("bias", vec![shape[0]], plain(b))).transpose()?;
+                let bias = bias
+                    .map(|b| p("bias", vec![shape[0]], plain(b)))
+                    .transpose()?;
                 Op::Conv2d(Conv2d {
                     weight: p("weight", shape.clone(), to_oihw(&hwio, &shape))?,
                     bias,
                     ..c.clone()
                 })
             }
-            (Layer::Linear { from, to, weight, bias }, Op::Linear(_)) => Op::Linear(Linear {
-                weight: p("weight", vec![*to, *from], transposed(&self.parameters[*weight].values, *from, *to))?,
+            (
+                Layer::Linear {
+                    from,
+                    to,
+                    weight,
+                    bias,
+                },
+                Op::Linear(_),
+            ) => Op::Linear(Linear {
+                weight: p(
+                    "weight",
+                    vec![*to, *from],
+                    transposed(&self.parameters[*weight].values, *from, *to),
+                )?,
                 bias: bias.map(|b| p("bias", vec![*to], plain(b))).transpose()?,
             }),
             (Layer::BatchNorm(b), Op::BatchNorm(old)) => {
@@ -308,7 +345,11 @@ fn layer(
     parameters: &mut Vec<Parameter>,
 ) -> Result<Layer> {
     let mut add = |what: &str, kind, values: Vec<f32>| {
-        parameters.push(Parameter::new(format!("{}.{what}", node.name()), kind, values));
+        parameters.push(Parameter::new(
+            format!("{}.{what}", node.name()),
+            kind,
+            values,
+        ));
         parameters.len() - 1
     };
     let values = |p: &nn::Parameter| p.values().to_vec();
@@ -328,22 +369,42 @@ fn layer(
                 groups: c.groups,
             };
             let weight = add("weight", Kind::Weight, to_hwio(c.weight.values(), shape));
-            let bias = c.bias.as_ref().map(|b| add("bias", Kind::Offset, values(b)));
-            let square = shape[0] == shape[1] && c.groups == 1 && c.stride == (1, 1) && kh % 2 == 1 && kw % 2 == 1 && kh > 1;
+            let bias = c
+                .bias
+                .as_ref()
+                .map(|b| add("bias", Kind::Offset, values(b)));
+            let square = shape[0] == shape[1]
+                && c.groups == 1
+                && c.stride == (1, 1)
+                && kh % 2 == 1
+                && kw % 2 == 1
+                && kh > 1;
             let dirac = (parameterization == Parameterization::Dirac && square).then(|| Dirac {
                 identity: add("dirac.identity", Kind::Offset, vec![1.0; shape[0]]),
                 share: add("dirac.share", Kind::Offset, vec![0.1; shape[0]]),
                 shape: (kh, kw, shape[1], shape[0]),
             });
-            Layer::Convolution { geometry, weight, bias, dirac }
+            Layer::Convolution {
+                geometry,
+                weight,
+                bias,
+                dirac,
+            }
         }
         (Op::Linear(l), _) => {
             let (to, from) = (l.weight.shape()[0], l.weight.shape()[1]);
             Layer::Linear {
                 from,
                 to,
-                weight: add("weight", Kind::Weight, transposed(l.weight.values(), to, from)),
-                bias: l.bias.as_ref().map(|b| add("bias", Kind::Offset, values(b))),
+                weight: add(
+                    "weight",
+                    Kind::Weight,
+                    transposed(l.weight.values(), to, from),
+                ),
+                bias: l
+                    .bias
+                    .as_ref()
+                    .map(|b| add("bias", Kind::Offset, values(b))),
             }
         }
         (Op::BatchNorm(b), _) => Layer::BatchNorm(Norm {
@@ -382,7 +443,10 @@ fn layer(
         (Op::GlobalAvgPool, _) => Layer::GlobalAverage,
         (Op::Pad(p), _) => Layer::Pad(*p),
         (Op::Slice(s), _) => Layer::Slice(s.clone()),
-        (Op::Flatten | Op::Reshape(_), Some(from)) => Layer::Reorder { from, to: node.shape() },
+        (Op::Flatten | Op::Reshape(_), Some(from)) => Layer::Reorder {
+            from,
+            to: node.shape(),
+        },
         (Op::Identity, _) => Layer::Identity,
         (op, _) => {
             return Err(Error::Unsupported {
@@ -397,7 +461,11 @@ fn layer(
 /// `(h, w, c)` of a node's shape.
 pub(crate) fn hwc(shape: Shape) -> (usize, usize, usize) {
     match shape {
-        Shape::Image { channels, height, width } => (height, width, channels),
+        Shape::Image {
+            channels,
+            height,
+            width,
+        } => (height, width, channels),
         other => (1, 1, other.len()),
     }
 }
@@ -427,7 +495,9 @@ pub(crate) fn to_hwio(w: &[f32], shape: &[usize]) -> Vec<f32> {
 /// `(O, C, K)` to `(O, K, C)`.
 fn w_ck(w: &[f32], shape: &[usize]) -> Vec<f32> {
     let (c, k) = (shape[1], shape[2] * shape[3]);
-    w.chunks_exact(c * k).flat_map(|row| transposed(row, c, k)).collect()
+    w.chunks_exact(c * k)
+        .flat_map(|row| transposed(row, c, k))
+        .collect()
 }
 
 /// From `(Kh, Kw, C, O)` to `(O, C, Kh, Kw)`, which is `shape`.

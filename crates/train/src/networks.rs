@@ -7,7 +7,11 @@ use crate::model::{Model, Parameterization};
 use approx::Activation;
 use nn::{Graph, Metadata};
 
-fn activation(name: &str) -> Result<Activation> {
+/// An activation by its name.
+///
+/// # Errors
+/// [`Error::Setting`] for an unknown one.
+pub fn activation(name: &str) -> Result<Activation> {
     Activation::named(name).ok_or_else(|| Error::Setting {
         setting: "activation",
         value: name.into(),
@@ -27,22 +31,49 @@ pub fn graph(
 ) -> Result<(Graph, Metadata, Parameterization)> {
     let input = (height, width, channels);
     let (graph, skip) = match network {
-        config::Network::File { path, activation: name } => {
+        config::Network::File {
+            path,
+            activation: name,
+        } => {
             let name = name.as_deref().map(activation).transpose()?;
             let (graph, metadata) = nn::format::load(path, name)?;
             return Ok((graph, metadata, Parameterization::Plain));
         }
-        config::Network::Resnet { depth, width, activation: name, skip } => {
+        config::Network::Resnet {
+            depth,
+            width,
+            activation: name,
+            skip,
+        } => {
             let (activation, skip) = (activation(name)?, skip.parse::<Skip>()?);
-            let network = ResNet { depth: *depth, width: *width, classes, input, activation, skip };
+            let network = ResNet {
+                depth: *depth,
+                width: *width,
+                classes,
+                input,
+                activation,
+                skip,
+            };
             (network.graph(seed)?, skip)
         }
-        config::Network::Small { width, activation: name } => {
-            let network = Small { width: *width, classes, input, activation: activation(name)? };
+        config::Network::Small {
+            width,
+            activation: name,
+        } => {
+            let network = Small {
+                width: *width,
+                classes,
+                input,
+                activation: activation(name)?,
+            };
             (network.graph(seed)?, Skip::None)
         }
     };
-    let parameterization = if skip.dirac() { Parameterization::Dirac } else { Parameterization::Plain };
+    let parameterization = if skip.dirac() {
+        Parameterization::Dirac
+    } else {
+        Parameterization::Plain
+    };
     Ok((graph, Metadata::default(), parameterization))
 }
 
@@ -50,7 +81,12 @@ pub fn graph(
 ///
 /// # Errors
 /// As [`graph`]; [`Error::Unsupported`].
-pub fn model(network: &config::Network, input: (usize, usize, usize), classes: usize, seed: u64) -> Result<(Model, Metadata)> {
+pub fn model(
+    network: &config::Network,
+    input: (usize, usize, usize),
+    classes: usize,
+    seed: u64,
+) -> Result<(Model, Metadata)> {
     let (graph, metadata, parameterization) = graph(network, input, classes, seed)?;
     Ok((Model::new(graph, parameterization)?, metadata))
 }

@@ -91,13 +91,21 @@ impl Optimizer {
         match clipping {
             Clipping::None => {}
             Clipping::Value { limit } => {
-                for g in parameters.iter_mut().filter(trained).flat_map(|p| &mut p.gradient) {
+                for g in parameters
+                    .iter_mut()
+                    .filter(trained)
+                    .flat_map(|p| &mut p.gradient)
+                {
                     *g = g.clamp(-limit, limit);
                 }
             }
             Clipping::Norm { limit } => {
                 let factor = (f64::from(limit) / norm.max(1e-30)).min(1.0) as f32;
-                for g in parameters.iter_mut().filter(trained).flat_map(|p| &mut p.gradient) {
+                for g in parameters
+                    .iter_mut()
+                    .filter(trained)
+                    .flat_map(|p| &mut p.gradient)
+                {
                     *g *= factor;
                 }
             }
@@ -110,19 +118,27 @@ impl Optimizer {
                 continue;
             }
             let n = p.values.len();
-            let rate = if p.kind == Kind::Coefficient { coefficient_rate } else { rate };
+            let rate = if p.kind == Kind::Coefficient {
+                coefficient_rate
+            } else {
+                rate
+            };
             let decays = p.kind == Kind::Weight;
             fit(&mut self.first[i], n);
             match rule {
                 Rule::Sgd { momentum, decay } => {
                     let decay = if decays { decay } else { 0.0 };
-                    for ((v, g), m) in p.values.iter_mut().zip(&p.gradient).zip(&mut self.first[i]) {
+                    for ((v, g), m) in p.values.iter_mut().zip(&p.gradient).zip(&mut self.first[i])
+                    {
                         let g = g + decay * *v;
                         *m = momentum * *m + g;
                         *v -= rate * (g + momentum * *m);
                     }
                 }
-                Rule::AdamW { betas: (b1, b2), decay } => {
+                Rule::AdamW {
+                    betas: (b1, b2),
+                    decay,
+                } => {
                     let decay = if decays { decay } else { 0.0 };
                     fit(&mut self.second[i], n);
                     let k = self.steps as f64;

@@ -20,7 +20,11 @@ impl Model {
     /// # Panics
     /// When `input` is not `batch` pictures of the input's shape.
     pub fn forward(&mut self, input: Vec<f32>, batch: usize, mode: Mode) -> &[f32] {
-        assert_eq!(input.len(), batch * self.input_shape().len(), "the input is a whole batch");
+        assert_eq!(
+            input.len(),
+            batch * self.input_shape().len(),
+            "the input is a whole batch"
+        );
         self.batch = batch;
         for v in &mut self.values {
             if let Some(v) = v.take() {
@@ -72,18 +76,30 @@ impl Model {
                     row.copy_from_slice(c);
                 }
             }
-            Layer::Convolution { geometry, weight, bias, dirac } => {
+            Layer::Convolution {
+                geometry,
+                weight,
+                bias,
+                dirac,
+            } => {
                 let bias = bias.map(|b| &parameters[b].values[..]);
                 let w = &parameters[*weight].values;
                 match dirac {
                     None => geometry.at(n).forward(value(0), w, bias, &mut y),
                     Some(d) => {
                         let (a, b) = (&parameters[d.identity].values, &parameters[d.share].values);
-                        geometry.at(n).forward(value(0), &d.effective(w, a, b), bias, &mut y);
+                        geometry
+                            .at(n)
+                            .forward(value(0), &d.effective(w, a, b), bias, &mut y);
                     }
                 }
             }
-            Layer::Linear { from, to, weight, bias } => {
+            Layer::Linear {
+                from,
+                to,
+                weight,
+                bias,
+            } => {
                 let beta = match bias {
                     None => 0.0,
                     Some(b) => {
@@ -108,10 +124,20 @@ impl Model {
                 }
             }
             Layer::AveragePool(p) => {
-                kernels::average_pool_forward(&window(p, n, shapes[inputs[i][0]], shape), value(0), &mut y);
+                kernels::average_pool_forward(
+                    &window(p, n, shapes[inputs[i][0]], shape),
+                    value(0),
+                    &mut y,
+                );
             }
             Layer::GlobalAverage => {
-                kernels::global_average_forward(n, shapes[inputs[i][0]].len() / channels, channels, value(0), &mut y);
+                kernels::global_average_forward(
+                    n,
+                    shapes[inputs[i][0]].len() / channels,
+                    channels,
+                    value(0),
+                    &mut y,
+                );
             }
             Layer::Pad(p) => {
                 y.fill(0.0);
@@ -119,7 +145,9 @@ impl Model {
                     y[to.clone()].copy_from_slice(&value(0)[from]);
                 });
             }
-            Layer::Slice(s) => sliced(s, n, shapes[inputs[i][0]], |from, to| y[to] = value(0)[from]),
+            Layer::Slice(s) => sliced(s, n, shapes[inputs[i][0]], |from, to| {
+                y[to] = value(0)[from]
+            }),
             Layer::Reorder { from, to } => reorder(*from, *to, value(0), &mut y),
             Layer::Identity => y.copy_from_slice(value(0)),
         }
@@ -161,13 +189,23 @@ impl Model {
         let needed = inputs[i].iter().any(|&j| !inputs[j].is_empty());
         match &mut layers[i] {
             Layer::Input | Layer::Constant(_) => workspace.give(dy),
-            Layer::Convolution { geometry, weight, bias, dirac } => {
+            Layer::Convolution {
+                geometry,
+                weight,
+                bias,
+                dirac,
+            } => {
                 let convolution = geometry.at(n);
                 let mut db = bias.map(|b| std::mem::take(&mut parameters[b].gradient));
                 match dirac {
                     None => {
                         let p = &mut parameters[*weight];
-                        convolution.backward_weight(value(0), &dy, &mut p.gradient, db.as_deref_mut());
+                        convolution.backward_weight(
+                            value(0),
+                            &dy,
+                            &mut p.gradient,
+                            db.as_deref_mut(),
+                        );
                         if needed {
                             let mut dx = workspace.take(n * from.len());
                             convolution.backward_input(&dy, &parameters[*weight].values, &mut dx);
@@ -176,7 +214,10 @@ impl Model {
                     }
                     Some(d) => {
                         let w = parameters[*weight].values.clone();
-                        let (a, b) = (parameters[d.identity].values.clone(), parameters[d.share].values.clone());
+                        let (a, b) = (
+                            parameters[d.identity].values.clone(),
+                            parameters[d.share].values.clone(),
+                        );
                         let mut de = vec![0.0; w.len()];
                         convolution.backward_weight(value(0), &dy, &mut de, db.as_deref_mut());
                         let (dw, da, ds) = d.backward(&de, &w, &b);
@@ -195,7 +236,12 @@ impl Model {
                 }
                 workspace.give(dy);
             }
-            Layer::Linear { from, to, weight, bias } => {
+            Layer::Linear {
+                from,
+                to,
+                weight,
+                bias,
+            } => {
                 use kernels::Transpose::{No, Yes};
                 if let Some(b) = bias {
                     for row in dy.chunks_exact(*to) {
@@ -203,7 +249,18 @@ impl Model {
                     }
                 }
                 let p = &mut parameters[*weight];
-                kernels::gemm(*from, *to, n, 1.0, value(0), Yes, &dy, No, 1.0, &mut p.gradient);
+                kernels::gemm(
+                    *from,
+                    *to,
+                    n,
+                    1.0,
+                    value(0),
+                    Yes,
+                    &dy,
+                    No,
+                    1.0,
+                    &mut p.gradient,
+                );
                 if needed {
                     let mut dx = workspace.take(n * *from);
                     kernels::gemm(n, *from, *to, 1.0, &dy, No, &p.values, Yes, 0.0, &mut dx);
@@ -253,7 +310,9 @@ impl Model {
             }
             Layer::Pad(p) => {
                 let mut dx = workspace.zeros(n * from.len());
-                padded(*p, n, from, shapes[i], |from, to| dx[from].copy_from_slice(&dy[to]));
+                padded(*p, n, from, shapes[i], |from, to| {
+                    dx[from].copy_from_slice(&dy[to])
+                });
                 accumulate(&mut gradients[source(0)], dx, workspace);
                 workspace.give(dy);
             }
@@ -285,10 +344,18 @@ fn accumulate(sum: &mut Option<Vec<f32>>, dx: Vec<f32>, workspace: &mut Workspac
     }
 }
 
-fn batch_norm(b: &mut Norm, x: &[f32], y: &mut [f32], parameters: &[Parameter], mode: Mode, momentum: f32) {
+fn batch_norm(
+    b: &mut Norm,
+    x: &[f32],
+    y: &mut [f32],
+    parameters: &[Parameter],
+    mode: Mode,
+    momentum: f32,
+) {
     let channels = b.mean.len();
     let (scale, bias) = (&parameters[b.scale].values, &parameters[b.bias].values);
-    let inverse = |v: &[f32]| -> Vec<f32> { v.iter().map(|v| 1.0 / (v + b.epsilon).sqrt()).collect() };
+    let inverse =
+        |v: &[f32]| -> Vec<f32> { v.iter().map(|v| 1.0 / (v + b.epsilon).sqrt()).collect() };
     let (mean, inverse) = match mode {
         Mode::Evaluate => (b.mean.clone(), inverse(&b.variance)),
         Mode::Train => {
@@ -306,18 +373,36 @@ fn batch_norm(b: &mut Norm, x: &[f32], y: &mut [f32], parameters: &[Parameter], 
         }
     };
     let factor: Vec<f32> = scale.iter().zip(&inverse).map(|(s, i)| s * i).collect();
-    let offset: Vec<f32> = (0..channels).map(|c| bias[c] - mean[c] * factor[c]).collect();
+    let offset: Vec<f32> = (0..channels)
+        .map(|c| bias[c] - mean[c] * factor[c])
+        .collect();
     kernels::channel_affine(channels, x, &factor, &offset, y);
 }
 
-fn batch_norm_backward(b: &Norm, x: &[f32], dy: &[f32], dx: &mut [f32], parameters: &mut [Parameter]) {
+fn batch_norm_backward(
+    b: &Norm,
+    x: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    parameters: &mut [Parameter],
+) {
     let Some((mean, inverse)) = &b.batch else {
         unreachable!("a backward pass follows a forward pass in training mode");
     };
     let mut dscale = std::mem::take(&mut parameters[b.scale].gradient);
     let mut dbias = std::mem::take(&mut parameters[b.bias].gradient);
     let scale = &parameters[b.scale].values;
-    kernels::batch_norm_backward(b.mean.len(), x, dy, mean, inverse, scale, dx, &mut dscale, &mut dbias);
+    kernels::batch_norm_backward(
+        b.mean.len(),
+        x,
+        dy,
+        mean,
+        inverse,
+        scale,
+        dx,
+        &mut dscale,
+        &mut dbias,
+    );
     parameters[b.scale].gradient = dscale;
     parameters[b.bias].gradient = dbias;
 }
@@ -360,7 +445,8 @@ fn padded(
         for y in 0..h {
             for x in 0..w {
                 let a = ((image * h + y) * w + x) * c;
-                let b = ((image * th + y + p.spatial.top) * tw + x + p.spatial.left) * tc + p.channels.0;
+                let b = ((image * th + y + p.spatial.top) * tw + x + p.spatial.left) * tc
+                    + p.channels.0;
                 copy(a..a + c, b..b + c);
             }
         }

@@ -31,17 +31,40 @@ impl Sources {
     pub fn open(c: &Data) -> Result<Self> {
         let options = |split| data::Options {
             classes: (!c.labels.is_empty()).then(|| c.labels.clone()),
-            resize: c.size.map(|(height, width)| Resize { height, width, shorter: height.min(width) }),
-            damaged: if c.skip_damaged { Damaged::Skip } else { Damaged::Refuse },
+            resize: c.size.map(|(height, width)| Resize {
+                height,
+                width,
+                shorter: height.min(width),
+            }),
+            damaged: if c.skip_damaged {
+                Damaged::Skip
+            } else {
+                Damaged::Refuse
+            },
             split,
             ..data::Options::default()
         };
-        let npz = |path: &std::path::Path| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz"));
+        let npz = |path: &std::path::Path| {
+            path.extension()
+                .is_some_and(|e| e.eq_ignore_ascii_case("npz"))
+        };
         let splits = npz(&c.train);
-        let (mut train, mut skipped) = Dataset::open(&c.train, &data::Options { limit: c.limit, ..options(splits.then_some(Split::Train)) })?;
+        let (mut train, mut skipped) = Dataset::open(
+            &c.train,
+            &data::Options {
+                limit: c.limit,
+                ..options(splits.then_some(Split::Train))
+            },
+        )?;
         let mut second = None;
         if let Some(path) = &c.second {
-            let (set, s) = Dataset::open(path, &data::Options { classes: Some(train.classes().to_vec()), ..options(npz(path).then_some(Split::Train)) })?;
+            let (set, s) = Dataset::open(
+                path,
+                &data::Options {
+                    classes: Some(train.classes().to_vec()),
+                    ..options(npz(path).then_some(Split::Train))
+                },
+            )?;
             skipped.extend(s);
             second = Some(set);
         }
@@ -53,7 +76,10 @@ impl Sources {
                 return Err(Error::Setting {
                     setting: "held_out",
                     value: c.held_out.to_string(),
-                    remedy: format!("choices need some of the {} pictures, and training the others", from.len()),
+                    remedy: format!(
+                        "choices need some of the {} pictures, and training the others",
+                        from.len()
+                    ),
                 });
             }
             let (kept, held_out) = from.split_at(from.len() - c.held_out)?;
@@ -75,18 +101,35 @@ impl Sources {
                 return Err(Error::Setting {
                     setting: "normalization",
                     value: "imagenet".into(),
-                    remedy: format!("that is for colour pictures, these are {}: say normalization = \"measured\"", train.shape()),
+                    remedy: format!(
+                        "that is for colour pictures, these are {}: say normalization = \"measured\"",
+                        train.shape()
+                    ),
                 });
             }
             "imagenet" => nn::picture::imagenet_normalization(),
             // none until `adopt` has the network's: nothing can be loaded before
-            "network" => Normalization { mean: Vec::new(), deviation: Vec::new() },
+            "network" => Normalization {
+                mean: Vec::new(),
+                deviation: Vec::new(),
+            },
             "measured" => second.as_ref().unwrap_or(&train).channel_statistics()?,
             other => {
-                return Err(Error::Setting { setting: "normalization", value: other.into(), remedy: "imagenet, measured, or network".into() });
+                return Err(Error::Setting {
+                    setting: "normalization",
+                    value: other.into(),
+                    remedy: "imagenet, measured, or network".into(),
+                });
             }
         };
-        Ok(Self { train, second, held_out, normalization, skipped, twins })
+        Ok(Self {
+            train,
+            second,
+            held_out,
+            normalization,
+            skipped,
+            twins,
+        })
     }
 
     /// Takes the normalisation from the network where the configuration leaves it to the network.
@@ -109,7 +152,11 @@ impl Sources {
     pub fn labels(&self, network: &nn::Metadata) -> Vec<String> {
         let classes = self.train.classes();
         let numbers = classes.iter().enumerate().all(|(i, c)| *c == i.to_string());
-        if numbers && network.labels.len() == classes.len() { network.labels.clone() } else { classes.to_vec() }
+        if numbers && network.labels.len() == classes.len() {
+            network.labels.clone()
+        } else {
+            classes.to_vec()
+        }
     }
 
     /// Refuses a network that does not take these pictures or does not know these classes.
@@ -120,11 +167,17 @@ impl Sources {
         let s = self.train.shape();
         let had = Shape::image(s.channels, s.height, s.width);
         if model.input_shape() != had {
-            return Err(Error::Shape { needed: model.input_shape().to_string(), had: had.to_string() });
+            return Err(Error::Shape {
+                needed: model.input_shape().to_string(),
+                had: had.to_string(),
+            });
         }
         let classes = self.train.classes().len();
         if model.outputs() != classes {
-            return Err(Error::Classes { outputs: model.outputs(), classes });
+            return Err(Error::Classes {
+                outputs: model.outputs(),
+                classes,
+            });
         }
         Ok(())
     }
@@ -151,8 +204,17 @@ impl Sources {
     ///
     /// # Errors
     /// [`Error::Data`].
-    pub fn plain(&self, set: &Dataset, batch: usize) -> Result<impl Iterator<Item = data::Result<Batch>> + use<>> {
-        let options = LoaderOptions { batch, order: Order::Sequential, normalization: self.normalization.clone(), ..LoaderOptions::default() };
+    pub fn plain(
+        &self,
+        set: &Dataset,
+        batch: usize,
+    ) -> Result<impl Iterator<Item = data::Result<Batch>> + use<>> {
+        let options = LoaderOptions {
+            batch,
+            order: Order::Sequential,
+            normalization: self.normalization.clone(),
+            ..LoaderOptions::default()
+        };
         Ok(Loader::new(set.clone(), options)?.epoch(0, 0))
     }
 
@@ -170,7 +232,9 @@ impl Sources {
             ..LoaderOptions::default()
         };
         Ok(match &self.second {
-            Some(s) if second > 0.0 => Loader::mixed(self.train.clone(), s.clone(), f64::from(second), options)?,
+            Some(s) if second > 0.0 => {
+                Loader::mixed(self.train.clone(), s.clone(), f64::from(second), options)?
+            }
             _ => Loader::new(self.train.clone(), options)?,
         })
     }

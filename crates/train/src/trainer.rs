@@ -105,12 +105,21 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// [`Error::Classes`], [`Error::Shape`] where network and data differ; [`Error::Configuration`] for a folder with another
     /// configuration's checkpoint; [`Error::File`].
-    pub fn new(config: &'a Config, model: Model, teacher: Option<Model>, sources: Sources, folder: &Path) -> Result<Self> {
+    pub fn new(
+        config: &'a Config,
+        model: Model,
+        teacher: Option<Model>,
+        sources: Sources,
+        folder: &Path,
+    ) -> Result<Self> {
         sources.fit(&model)?;
         if let Some(t) = &teacher {
             sources.fit(t)?;
         }
-        std::fs::create_dir_all(folder).map_err(|source| Error::File { path: folder.display().to_string(), source })?;
+        std::fs::create_dir_all(folder).map_err(|source| Error::File {
+            path: folder.display().to_string(),
+            source,
+        })?;
         let text = config.to_toml()?;
         let mut trainer = Self {
             config,
@@ -127,7 +136,12 @@ impl<'a> Trainer<'a> {
         };
         let path = trainer.checkpoint_path();
         if path.exists() {
-            trainer.position = checkpoint::restore(&path, &mut trainer.model, &mut trainer.optimizer, &trainer.text)?;
+            trainer.position = checkpoint::restore(
+                &path,
+                &mut trainer.model,
+                &mut trainer.optimizer,
+                &trainer.text,
+            )?;
         } else {
             checkpoint::write_whole(&folder.join("run.toml"), trainer.text.as_bytes())?;
         }
@@ -184,13 +198,22 @@ impl<'a> Trainer<'a> {
         // a kill may have come between the last checkpoint and its logs
         self.write_logs()?;
         if self.best_path().exists() {
-            std::fs::remove_file(self.best_path()).map_err(|source| Error::File { path: self.best_path().display().to_string(), source })?;
+            std::fs::remove_file(self.best_path()).map_err(|source| Error::File {
+                path: self.best_path().display().to_string(),
+                source,
+            })?;
         }
         Ok(End::Finished)
     }
 
     fn save(&self) -> Result<()> {
-        checkpoint::save(&self.checkpoint_path(), &self.model, &self.optimizer, &self.position, &self.text)?;
+        checkpoint::save(
+            &self.checkpoint_path(),
+            &self.model,
+            &self.optimizer,
+            &self.position,
+            &self.text,
+        )?;
         self.write_logs()
     }
 
@@ -201,21 +224,35 @@ impl<'a> Trainer<'a> {
         };
         let head = "stage,epoch,steps,skipped,loss,range_loss,training_accuracy,held_out_accuracy,held_out_outside,low,high";
         table("log.csv", head, &self.position.log)?;
-        table("ranges.csv", "stage,epoch,activation,low,high,quantile_low,quantile_high,domain_low,domain_high,outside", &self.position.ranges)
+        table(
+            "ranges.csv",
+            "stage,epoch,activation,low,high,quantile_low,quantile_high,domain_low,domain_high,outside",
+            &self.position.ranges,
+        )
     }
 
-    fn stage(&mut self, stage: &'a Stage, report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>) -> Result<ControlFlow<()>> {
+    fn stage(
+        &mut self,
+        stage: &'a Stage,
+        report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
         let per_pass = self.sources.batches_a_pass(self.config.batch);
         let total = self.batches_of(stage);
         self.model.range_loss = stage.range_loss;
-        if self.position.epoch == 0 && self.position.batch == 0 && self.begin(stage, report)?.is_break() {
+        if self.position.epoch == 0
+            && self.position.batch == 0
+            && self.begin(stage, report)?.is_break()
+        {
             return Ok(ControlFlow::Break(()));
         }
         while self.position.epoch * per_pass < total {
             if let (Some(patience), Some((_, at))) = (stage.patience, self.position.best)
                 && self.position.epoch >= at + patience
             {
-                let text = format!("stage {}: no better in {patience} passes, back to the best", stage.name);
+                let text = format!(
+                    "stage {}: no better in {patience} passes, back to the best",
+                    stage.name
+                );
                 if report(&Event::Note(text)).is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
@@ -233,7 +270,13 @@ impl<'a> Trainer<'a> {
             self.model.clear_ranges();
             if stage.patience.is_some() && better {
                 // before the checkpoint that counts on it
-                checkpoint::save(&self.best_path(), &self.model, &self.optimizer, &self.position, &self.text)?;
+                checkpoint::save(
+                    &self.best_path(),
+                    &self.model,
+                    &self.optimizer,
+                    &self.position,
+                    &self.text,
+                )?;
             }
             self.save()?;
             if stop.is_break() {
@@ -241,7 +284,12 @@ impl<'a> Trainer<'a> {
             }
         }
         if stage.patience.is_some() && self.position.best.is_some() {
-            checkpoint::restore(&self.best_path(), &mut self.model, &mut self.optimizer, &self.text)?;
+            checkpoint::restore(
+                &self.best_path(),
+                &mut self.model,
+                &mut self.optimizer,
+                &self.text,
+            )?;
         }
         self.advance(stage, 1.0)?;
         if stage.reestimate {
@@ -251,7 +299,11 @@ impl<'a> Trainer<'a> {
     }
 
     /// Measures ranges, substitutes, sets targets and guards.
-    fn begin(&mut self, stage: &Stage, report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>) -> Result<ControlFlow<()>> {
+    fn begin(
+        &mut self,
+        stage: &Stage,
+        report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
         let mut go_on = ControlFlow::Continue(());
         self.optimizer = Optimizer::default();
         let units = self.model.units().count();
@@ -262,7 +314,9 @@ impl<'a> Trainer<'a> {
                 return Err(Error::Setting {
                     setting: "degree",
                     value: format!("{} degrees", d.len()),
-                    remedy: format!("the network has {units} activations: give one degree for each, or one for all"),
+                    remedy: format!(
+                        "the network has {units} activations: give one degree for each, or one for all"
+                    ),
                 });
             }
             let set = self.sources.calibration(how.pictures)?;
@@ -271,7 +325,11 @@ impl<'a> Trainer<'a> {
             if !matches!(how.order, Order::OneByOne { .. }) {
                 self.model.substitute(0..units, how)?;
             }
-            go_on = report(&Event::Note(format!("stage {}: calibrated on {} pictures", stage.name, set.len())));
+            go_on = report(&Event::Note(format!(
+                "stage {}: calibrated on {} pictures",
+                stage.name,
+                set.len()
+            )));
         }
         for u in self.model.units_mut() {
             u.guard = stage.guard;
@@ -295,20 +353,37 @@ impl<'a> Trainer<'a> {
         match how.order {
             Order::All => {}
             Order::Blend { share } => {
-                let ratio = if share > 0.0 { (progress / share).min(1.0) as f32 } else { 1.0 };
-                for u in self.model.units_mut().filter(|u| u.coefficients.is_some() && u.original.is_some()) {
-                    u.function = if ratio >= 1.0 { Function::Polynomial } else { Function::Blend { ratio } };
+                let ratio = if share > 0.0 {
+                    (progress / share).min(1.0) as f32
+                } else {
+                    1.0
+                };
+                for u in self
+                    .model
+                    .units_mut()
+                    .filter(|u| u.coefficients.is_some() && u.original.is_some())
+                {
+                    u.function = if ratio >= 1.0 {
+                        Function::Polynomial
+                    } else {
+                        Function::Blend { ratio }
+                    };
                 }
             }
             Order::OneByOne { share } => {
                 let units = self.model.units().count();
-                let due = if share > 0.0 { ((progress / share) * units as f64) as usize + 1 } else { units };
+                let due = if share > 0.0 {
+                    ((progress / share) * units as f64) as usize + 1
+                } else {
+                    units
+                };
                 let due = due.min(units);
                 let first = self.position.substituted;
                 if first < due {
                     let set = self.sources.calibration(how.pictures)?;
                     let seen_before: Vec<_> = self.model.units().map(|u| u.seen).collect();
-                    self.model.calibrate(self.sources.plain(&set, self.config.batch)?)?;
+                    self.model
+                        .calibrate(self.sources.plain(&set, self.config.batch)?)?;
                     self.model.substitute(first..due, how)?;
                     for (i, u) in self.model.units_mut().enumerate() {
                         if (first..due).contains(&i) {
@@ -333,25 +408,45 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    fn pass(&mut self, stage: &'a Stage, until: usize, total: usize, report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>) -> Result<ControlFlow<()>> {
+    fn pass(
+        &mut self,
+        stage: &'a Stage,
+        until: usize,
+        total: usize,
+        report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
         let per_pass = self.sources.batches_a_pass(self.config.batch);
-        let share = |progress: f64| if progress >= stage.second_from { stage.second_share } else { 0.0 };
+        let share = |progress: f64| {
+            if progress >= stage.second_from {
+                stage.second_share
+            } else {
+                0.0
+            }
+        };
         let at = |batch: usize| (self.position.epoch * per_pass + batch) as f64 / total as f64;
         // the mixture changes between passes, so that a pass is one deterministic sequence
         let second = share(at(0));
         let loader = self.sources.loader(self.config, second)?;
         let mut saved = Instant::now();
         let first = self.position.batch;
-        for batch in loader.epoch(self.position.passes, first).take(until - first) {
+        for batch in loader
+            .epoch(self.position.passes, first)
+            .take(until - first)
+        {
             let batch = batch?;
-            let progress = (self.position.epoch * per_pass + self.position.batch) as f64 / total as f64;
+            let progress =
+                (self.position.epoch * per_pass + self.position.batch) as f64 / total as f64;
             self.advance(stage, progress)?;
             self.step(stage, batch, progress)?;
             self.position.batch += 1;
             self.steps_of_this_process += 1;
             let sums = self.position.sums;
             if sums.steps >= 20 && sums.skipped == sums.steps {
-                return Err(Error::Diverged { what: format!("the loss of stage {}", stage.name), epoch: self.position.epoch, step: self.position.batch });
+                return Err(Error::Diverged {
+                    what: format!("the loss of stage {}", stage.name),
+                    epoch: self.position.epoch,
+                    step: self.position.batch,
+                });
             }
             let (done, remaining) = self.progress();
             let go_on = report(&Event::Step {
@@ -375,10 +470,16 @@ impl<'a> Trainer<'a> {
     fn progress(&self) -> (f64, f64) {
         let per_pass = self.sources.batches_a_pass(self.config.batch);
         let all: usize = self.config.stages.iter().map(|s| self.batches_of(s)).sum();
-        let before: usize = self.config.stages[..self.position.stage].iter().map(|s| self.batches_of(s)).sum();
+        let before: usize = self.config.stages[..self.position.stage]
+            .iter()
+            .map(|s| self.batches_of(s))
+            .sum();
         let done = before + self.position.epoch * per_pass + self.position.batch;
         let a_step = self.began.elapsed().as_secs_f64() / self.steps_of_this_process.max(1) as f64;
-        (done as f64 / all.max(1) as f64, a_step * all.saturating_sub(done) as f64)
+        (
+            done as f64 / all.max(1) as f64,
+            a_step * all.saturating_sub(done) as f64,
+        )
     }
 
     fn step(&mut self, stage: &Stage, batch: data::Batch, progress: f64) -> Result<()> {
@@ -388,10 +489,16 @@ impl<'a> Trainer<'a> {
             None => None,
         };
         let quantiles: Vec<_> = self.model.units().map(|u| u.quantiles).collect();
-        let statistics: Vec<(Vec<f32>, Vec<f32>)> = self.model.statistics().map(|(_, m, v)| (m.to_vec(), v.to_vec())).collect();
+        let statistics: Vec<(Vec<f32>, Vec<f32>)> = self
+            .model
+            .statistics()
+            .map(|(_, m, v)| (m.to_vec(), v.to_vec()))
+            .collect();
         self.model.clear_gradients();
         let outputs = self.model.forward(batch.images, n, Mode::Train);
-        let outcome = stage.loss.evaluate(outputs, &batch.labels, taught.as_deref());
+        let outcome = stage
+            .loss
+            .evaluate(outputs, &batch.labels, taught.as_deref());
         let finite = outcome.loss.is_finite();
         let sums = &mut self.position.sums;
         sums.steps += 1;
@@ -400,7 +507,13 @@ impl<'a> Trainer<'a> {
             let range_loss = self.model.backward(outcome.gradient);
             let rate = stage.rate.at(progress);
             if range_loss.is_finite() {
-                stepped = self.optimizer.step(&mut self.model.parameters, stage.rule, rate, rate * stage.coefficient_rate, stage.clipping);
+                stepped = self.optimizer.step(
+                    &mut self.model.parameters,
+                    stage.rule,
+                    rate,
+                    rate * stage.coefficient_rate,
+                    stage.clipping,
+                );
             }
             if stepped.is_some() {
                 sums.loss += outcome.loss * n as f64;
@@ -433,8 +546,17 @@ impl<'a> Trainer<'a> {
 
     /// Logs a pass; whether the held-out accuracy is the stage's best. Passes that end before all activations are polynomials are no
     /// candidates: their accuracy is another network's.
-    fn end_of_pass(&mut self, stage: &Stage, report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>) -> Result<(bool, ControlFlow<()>)> {
-        let extremes = self.model.units().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), u| (a.min(u.seen.low), b.max(u.seen.high)));
+    fn end_of_pass(
+        &mut self,
+        stage: &Stage,
+        report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
+    ) -> Result<(bool, ControlFlow<()>)> {
+        let extremes = self
+            .model
+            .units()
+            .fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), u| {
+                (a.min(u.seen.low), b.max(u.seen.high))
+            });
         let epoch = self.position.epoch + 1;
         let number = |v: Option<f32>| v.map_or_else(String::new, |v| format!("{v:.4}"));
         for u in self.model.units() {
@@ -456,7 +578,10 @@ impl<'a> Trainer<'a> {
         let score = self.score(&held_out)?;
         let sums = self.position.sums;
         let mean = |v: f64, n: u64| v / n.max(1) as f64;
-        let (loss, training) = (mean(sums.loss, sums.pictures), mean(sums.right as f64, sums.pictures));
+        let (loss, training) = (
+            mean(sums.loss, sums.pictures),
+            mean(sums.right as f64, sums.pictures),
+        );
         self.position.log.push(format!(
             "{},{epoch},{},{},{loss:.5},{:.5},{training:.4},{:.4},{},{:.3},{:.3}",
             stage.name,
@@ -468,10 +593,20 @@ impl<'a> Trainer<'a> {
             extremes.0,
             extremes.1
         ));
-        let go_on = report(&Event::Epoch { stage: &stage.name, epoch, loss, training, held_out: &score, extremes });
+        let go_on = report(&Event::Epoch {
+            stage: &stage.name,
+            epoch,
+            loss,
+            training,
+            held_out: &score,
+            extremes,
+        });
         let complete = match stage.substitution.as_ref().map(|s| s.order) {
             Some(Order::OneByOne { .. }) => self.position.substituted == self.model.units().count(),
-            _ => self.model.units().all(|u| !matches!(u.function, Function::Blend { .. })),
+            _ => self
+                .model
+                .units()
+                .all(|u| !matches!(u.function, Function::Blend { .. })),
         };
         let better = complete && self.position.best.is_none_or(|(b, _)| score.accuracy() > b);
         if better {
@@ -524,7 +659,12 @@ fn set_target(u: &mut Unit, target: Target) {
 pub fn score(model: &mut Model, sources: &Sources, set: &Dataset, batch: usize) -> Result<Score> {
     let before: Vec<_> = model.units().map(|u| u.seen).collect();
     model.clear_ranges();
-    let mut score = Score { right: 0, pictures: 0, outside: 0, classes: Vec::new() };
+    let mut score = Score {
+        right: 0,
+        pictures: 0,
+        outside: 0,
+        classes: Vec::new(),
+    };
     for batch in sources.plain(set, batch)? {
         let batch = batch?;
         let n = batch.labels.len();

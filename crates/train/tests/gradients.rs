@@ -9,15 +9,28 @@ use train::pass::Mode;
 use train::{Model, Parameterization};
 
 fn network(skip: Skip) -> ResNet {
-    ResNet { depth: 8, width: 4, classes: 3, input: (8, 8, 2), activation: Activation::Silu, skip }
+    ResNet {
+        depth: 8,
+        width: 4,
+        classes: 3,
+        input: (8, 8, 2),
+        activation: Activation::Silu,
+        skip,
+    }
 }
 
 fn inputs(batch: usize) -> Vec<f32> {
-    (0..batch * 128).map(|i| ((i * 7919 % 1009) as f32 / 504.5 - 1.0) * 1.5).collect()
+    (0..batch * 128)
+        .map(|i| ((i * 7919 % 1009) as f32 / 504.5 - 1.0) * 1.5)
+        .collect()
 }
 
 fn model(skip: Skip) -> Model {
-    let parameterization = if skip.dirac() { Parameterization::Dirac } else { Parameterization::Plain };
+    let parameterization = if skip.dirac() {
+        Parameterization::Dirac
+    } else {
+        Parameterization::Plain
+    };
     Model::new(network(skip).graph(3).expect("a network"), parameterization).expect("trains")
 }
 
@@ -33,7 +46,11 @@ fn check(mut model: Model) {
     let batch = 6;
     model.clear_gradients();
     loss(&mut model, batch);
-    let gradients: Vec<Vec<f32>> = model.parameters.iter().map(|p| p.gradient.clone()).collect();
+    let gradients: Vec<Vec<f32>> = model
+        .parameters
+        .iter()
+        .map(|p| p.gradient.clone())
+        .collect();
     let mut compared = 0;
     for k in 0..model.parameters.len() {
         let (name, size) = (model.parameters[k].name.clone(), gradients[k].len());
@@ -51,7 +68,10 @@ fn check(mut model: Model) {
             at(old);
             let g = f64::from(gradients[k][i]);
             let tolerance = 0.02 * slope.abs().max(g.abs()) + 2e-3;
-            assert!((slope - g).abs() < tolerance, "{name}[{i}]: difference {slope}, gradient {g}");
+            assert!(
+                (slope - g).abs() < tolerance,
+                "{name}[{i}]: difference {slope}, gradient {g}"
+            );
             compared += 1;
         }
     }
@@ -68,7 +88,13 @@ fn gradients_are_differences_with_every_kind_of_skip() {
 #[test]
 fn gradients_of_polynomials_blends_and_range_losses() {
     for (function, range_loss) in [
-        (Function::Polynomial, RangeLoss::Boundary { weight: 0.3, edge: 0.2 }),
+        (
+            Function::Polynomial,
+            RangeLoss::Boundary {
+                weight: 0.3,
+                edge: 0.2,
+            },
+        ),
         (Function::Blend { ratio: 0.3 }, RangeLoss::None),
         (Function::Original, RangeLoss::Worst { weight: 0.05 }),
     ] {
@@ -103,11 +129,16 @@ fn the_exported_graph_computes_what_the_model_computes() {
         let outputs = m.forward(inputs(2), 2, Mode::Evaluate).to_vec();
         for (n, row) in outputs.chunks_exact(3).enumerate() {
             let hwc = &inputs(2)[n * 128..(n + 1) * 128];
-            let chw: Vec<f64> = (0..128).map(|k| f64::from(hwc[(k % 64) * 2 + k / 64])).collect();
+            let chw: Vec<f64> = (0..128)
+                .map(|k| f64::from(hwc[(k % 64) * 2 + k / 64]))
+                .collect();
             let input = Tensor::new(graph.input().shape(), chw).expect("fits");
             let oracle = graph.evaluate(&input).expect("evaluates").output;
             for (a, b) in row.iter().zip(oracle.values()) {
-                assert!((f64::from(*a) - b).abs() < 2e-4 * (1.0 + b.abs()), "{skip:?}: {a} against the oracle's {b}");
+                assert!(
+                    (f64::from(*a) - b).abs() < 2e-4 * (1.0 + b.abs()),
+                    "{skip:?}: {a} against the oracle's {b}"
+                );
             }
         }
     }
@@ -119,7 +150,12 @@ fn the_guard_works_in_training_only() {
     let units = m.units().count();
     for i in 0..units {
         // far outside of its domain this one explodes
-        m.set_polynomial(i, &[0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], (-0.05, 0.05), Function::Polynomial);
+        m.set_polynomial(
+            i,
+            &[0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0],
+            (-0.05, 0.05),
+            Function::Polynomial,
+        );
     }
     for u in m.units_mut() {
         u.guard = Some(0.1);
@@ -127,6 +163,12 @@ fn the_guard_works_in_training_only() {
     let guarded = m.forward(inputs(4), 4, Mode::Train).to_vec();
     assert!(guarded.iter().all(|v| v.is_finite() && v.abs() < 1e3));
     let free = m.forward(inputs(4), 4, Mode::Evaluate).to_vec();
-    assert!(free.iter().any(|v| !v.is_finite() || v.abs() > 1e3), "evaluation must not be guarded");
-    assert!(m.units().any(|u| u.seen.outside > 0), "and reports what lies outside");
+    assert!(
+        free.iter().any(|v| !v.is_finite() || v.abs() > 1e3),
+        "evaluation must not be guarded"
+    );
+    assert!(
+        m.units().any(|u| u.seen.outside > 0),
+        "and reports what lies outside"
+    );
 }

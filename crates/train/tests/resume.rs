@@ -35,7 +35,17 @@ fn pictures(count: usize, salt: u64) -> Dataset {
         }
     }
     let classes = ["along", "across", "neither"].map(String::from).to_vec();
-    Dataset::from_pixels(Shape { height: SIDE, width: SIDE, channels: 1 }, classes, pixels, &labels).expect("a set")
+    Dataset::from_pixels(
+        Shape {
+            height: SIDE,
+            width: SIDE,
+            channels: 1,
+        },
+        classes,
+        pixels,
+        &labels,
+    )
+    .expect("a set")
 }
 
 fn sources() -> Sources {
@@ -43,7 +53,10 @@ fn sources() -> Sources {
         train: pictures(96, 1),
         second: Some(pictures(36, 2)),
         held_out: pictures(30, 3),
-        normalization: Normalization { mean: vec![0.4], deviation: vec![0.2] },
+        normalization: Normalization {
+            mean: vec![0.4],
+            deviation: vec![0.2],
+        },
         skipped: Vec::new(),
         twins: 0,
     }
@@ -52,14 +65,36 @@ fn sources() -> Sources {
 /// Every kind of stage: range loss with quantile targets and patience, blend with trainable coefficients, one by one to another degree
 /// with the second data, fixed coefficients with AdamW and patience, and one that trains nothing.
 fn config() -> Config {
-    let substitution = |degree, order| Some(Substitution { degree, order, margin: 0.1, interval: None, floor: 0.02, pictures: 24 });
-    let rate = Rate { peak: 0.02, warm_up: 0.1, last: 0.0 };
-    let boundary = RangeLoss::Boundary { weight: 0.01, edge: 0.8 };
+    let substitution = |degree, order| {
+        Some(Substitution {
+            degree,
+            order,
+            margin: 0.1,
+            interval: None,
+            floor: 0.02,
+            pictures: 24,
+        })
+    };
+    let rate = Rate {
+        peak: 0.02,
+        warm_up: 0.1,
+        last: 0.0,
+    };
+    let boundary = RangeLoss::Boundary {
+        weight: 0.01,
+        edge: 0.8,
+    };
     Config {
         seed: 5,
         batch: 16,
-        network: Network::Small { width: 4, activation: "silu".into() },
-        teacher: Some(Network::Small { width: 4, activation: "relu".into() }),
+        network: Network::Small {
+            width: 4,
+            activation: "silu".into(),
+        },
+        teacher: Some(Network::Small {
+            width: 4,
+            activation: "relu".into(),
+        }),
         data: Data {
             train: "none".into(),
             second: None,
@@ -70,10 +105,22 @@ fn config() -> Config {
             normalization: "measured".into(),
             size: None,
             skip_damaged: false,
-            augmentation: Augmentation { flip: true, crop_padding: 1, ..Augmentation::default() },
+            augmentation: Augmentation {
+                flip: true,
+                crop_padding: 1,
+                ..Augmentation::default()
+            },
         },
         stages: vec![
-            Stage { name: "float".into(), epochs: 2.5, rate, range_loss: boundary, target: Target::Quantiles { margin: 0.5 }, patience: Some(1), ..Stage::default() },
+            Stage {
+                name: "float".into(),
+                epochs: 2.5,
+                rate,
+                range_loss: boundary,
+                target: Target::Quantiles { margin: 0.5 },
+                patience: Some(1),
+                ..Stage::default()
+            },
             Stage {
                 name: "blend".into(),
                 epochs: 1.5,
@@ -89,7 +136,10 @@ fn config() -> Config {
             Stage {
                 name: "one-by-one".into(),
                 epochs: 2.0,
-                rate: Rate { peak: 0.005, ..rate },
+                rate: Rate {
+                    peak: 0.005,
+                    ..rate
+                },
                 coefficient_rate: 0.1,
                 clipping: Clipping::Value { limit: 0.5 },
                 range_loss: RangeLoss::Worst { weight: 0.001 },
@@ -103,13 +153,25 @@ fn config() -> Config {
             Stage {
                 name: "adam".into(),
                 epochs: 4.0,
-                rate: Rate { peak: 0.002, ..rate },
-                rule: Rule::AdamW { betas: (0.9, 0.99), decay: 0.01 },
+                rate: Rate {
+                    peak: 0.002,
+                    ..rate
+                },
+                rule: Rule::AdamW {
+                    betas: (0.9, 0.99),
+                    decay: 0.01,
+                },
                 guard: Some(0.1),
                 patience: Some(1),
                 ..Stage::default()
             },
-            Stage { name: "measure".into(), epochs: 0.0, reestimate: true, guard: Some(0.1), ..Stage::default() },
+            Stage {
+                name: "measure".into(),
+                epochs: 0.0,
+                reestimate: true,
+                guard: Some(0.1),
+                ..Stage::default()
+            },
         ],
     }
 }
@@ -121,18 +183,35 @@ fn folder(name: &str) -> PathBuf {
 }
 
 /// Runs in `folder` until `stop` says so at the n-th event of this process.
-fn go(config: &Config, folder: &Path, threads: usize, stop: &mut (dyn FnMut(usize, &Event<'_>) -> bool + Send)) -> End {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+fn go(
+    config: &Config,
+    folder: &Path,
+    threads: usize,
+    stop: &mut (dyn FnMut(usize, &Event<'_>) -> bool + Send),
+) -> End {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .expect("threads");
     pool.install(|| {
         let input = (SIDE, SIDE, 1);
-        let (model, _) = train::networks::model(&config.network, input, 3, config.seed).expect("a network");
-        let teacher = config.teacher.as_ref().map(|t| train::networks::model(t, input, 3, config.seed).expect("a network").0);
+        let (model, _) =
+            train::networks::model(&config.network, input, 3, config.seed).expect("a network");
+        let teacher = config.teacher.as_ref().map(|t| {
+            train::networks::model(t, input, 3, config.seed)
+                .expect("a network")
+                .0
+        });
         let mut trainer = Trainer::new(config, model, teacher, sources(), folder).expect("a run");
         let mut events = 0;
         trainer
             .run(&mut |e| {
                 events += 1;
-                if stop(events, e) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                if stop(events, e) {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
             })
             .expect("trains")
     })
@@ -140,10 +219,28 @@ fn go(config: &Config, folder: &Path, threads: usize, stop: &mut (dyn FnMut(usiz
 
 /// Everything that a run leaves: weights, statistics, optimiser, units and position are in the checkpoint.
 fn results(folder: &Path) -> Vec<(&'static str, Vec<u8>)> {
-    let mut names: Vec<_> = std::fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry").file_name()).collect();
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .expect("a folder")
+        .map(|e| e.expect("an entry").file_name())
+        .collect();
     names.sort();
-    assert_eq!(names, ["checkpoint.safetensors", "log.csv", "ranges.csv", "run.toml"]);
-    ["checkpoint.safetensors", "log.csv", "ranges.csv", "run.toml"].map(|n| (n, contents(&folder.join(n)))).to_vec()
+    assert_eq!(
+        names,
+        [
+            "checkpoint.safetensors",
+            "log.csv",
+            "ranges.csv",
+            "run.toml"
+        ]
+    );
+    [
+        "checkpoint.safetensors",
+        "log.csv",
+        "ranges.csv",
+        "run.toml",
+    ]
+    .map(|n| (n, contents(&folder.join(n))))
+    .to_vec()
 }
 
 /// A file's bytes; a safetensors file's parts in the order of their names, since its metadata is a map without order.
@@ -153,7 +250,13 @@ fn contents(path: &Path) -> Vec<u8> {
         return bytes;
     }
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("a checkpoint");
-    let mut parts: Vec<String> = header.metadata().as_ref().expect("metadata").iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let mut parts: Vec<String> = header
+        .metadata()
+        .as_ref()
+        .expect("metadata")
+        .iter()
+        .map(|(k, v)| format!("{k}={v}"))
+        .collect();
     parts.sort();
     let mut out = parts.concat().into_bytes();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("a checkpoint");
@@ -177,7 +280,13 @@ fn stopped_anywhere_a_run_ends_as_if_it_had_not_been() {
     let config = config();
     let whole = folder("whole");
     let mut events = 0;
-    assert_eq!(go(&config, &whole, 1, &mut |n, _| { events = n; false }), End::Finished);
+    assert_eq!(
+        go(&config, &whole, 1, &mut |n, _| {
+            events = n;
+            false
+        }),
+        End::Finished
+    );
     let expected = results(&whole);
     let log = String::from_utf8(expected[1].1.clone()).expect("text");
     for stage in ["float,1", "blend,2", "one-by-one,2", "adam,1"] {
@@ -190,7 +299,9 @@ fn stopped_anywhere_a_run_ends_as_if_it_had_not_been() {
     let (mut stops, mut threads) = (0, 1);
     loop {
         // an event of a beginning is repeated: the stop must come later to make progress
-        let end = go(&config, &pieces, threads, &mut |n, e| n >= 2 && !matches!(e, Event::Note(_)));
+        let end = go(&config, &pieces, threads, &mut |n, e| {
+            n >= 2 && !matches!(e, Event::Note(_))
+        });
         if end == End::Finished {
             break;
         }
@@ -199,14 +310,22 @@ fn stopped_anywhere_a_run_ends_as_if_it_had_not_been() {
         assert!(stops <= events, "a stopped run makes no progress");
     }
     assert!(stops > 20, "only {stops} stops");
-    same(&expected, &results(&pieces), "stopped after every second step");
+    same(
+        &expected,
+        &results(&pieces),
+        "stopped after every second step",
+    );
 
     // at one event: beginnings, ends of passes, between; with another number of threads
     for at in (1..events).step_by(4) {
         let once = folder("once");
         assert_eq!(go(&config, &once, 2, &mut |n, _| n == at), End::Stopped);
         assert_eq!(go(&config, &once, 1, &mut |_, _| false), End::Finished);
-        same(&expected, &results(&once), &format!("stopped at event {at}"));
+        same(
+            &expected,
+            &results(&once),
+            &format!("stopped at event {at}"),
+        );
     }
 
     // started again, a finished run changes nothing
@@ -224,7 +343,14 @@ fn killed_between_any_two_writes_a_run_ends_the_same() {
     config.teacher = None;
     config.stages = vec![config.stages[0].clone(), config.stages[3].clone()];
     config.stages[0].epochs = 2.0;
-    config.stages[1].substitution = Some(Substitution { degree: Degrees::One(4), order: Order::All, margin: 0.1, interval: None, floor: 0.02, pictures: 24 });
+    config.stages[1].substitution = Some(Substitution {
+        degree: Degrees::One(4),
+        order: Order::All,
+        margin: 0.1,
+        interval: None,
+        floor: 0.02,
+        pictures: 24,
+    });
     let whole = folder("kill-whole");
     // copies of the folder at every event, as a kill there would leave it
     let copies = folder("kill-copies");
@@ -260,8 +386,19 @@ fn patience_goes_back_to_the_best_pass_and_counts_polynomials_only() {
     // too high a rate: later passes are worse
     let mut stage = config.stages[1].clone();
     stage.epochs = 6.0;
-    stage.rate = Rate { peak: 0.6, warm_up: 0.0, last: 1.0 };
-    stage.substitution = Some(Substitution { degree: Degrees::One(4), order: Order::Blend { share: 0.4 }, margin: 0.1, interval: None, floor: 0.02, pictures: 24 });
+    stage.rate = Rate {
+        peak: 0.6,
+        warm_up: 0.0,
+        last: 1.0,
+    };
+    stage.substitution = Some(Substitution {
+        degree: Degrees::One(4),
+        order: Order::Blend { share: 0.4 },
+        margin: 0.1,
+        interval: None,
+        floor: 0.02,
+        pictures: 24,
+    });
     stage.patience = Some(1);
     config.stages = vec![stage];
     let path = folder("patience");
@@ -276,7 +413,11 @@ fn patience_goes_back_to_the_best_pass_and_counts_polynomials_only() {
     });
     // the blend lasts 2.4 passes: the third is the first whose end counts, and no earlier one may end the stage
     assert!(accuracies.len() >= 4, "{accuracies:?}");
-    let best = (2..accuracies.len()).fold(2, |b, i| if accuracies[i] > accuracies[b] { i } else { b });
-    assert!(accuracies.len() == 6 || accuracies.len() == best + 2, "{accuracies:?}, {notes:?}");
+    let best =
+        (2..accuracies.len()).fold(2, |b, i| if accuracies[i] > accuracies[b] { i } else { b });
+    assert!(
+        accuracies.len() == 6 || accuracies.len() == best + 2,
+        "{accuracies:?}, {notes:?}"
+    );
     let _ = std::fs::remove_dir_all(path);
 }

@@ -30,6 +30,7 @@ impl Packing {
         self.picture.2 * self.pitch()
     }
 
+    /// Copies the picture; what no pixel falls on is left as it is.
     fn copy(&self, x: &[f32], out: &mut [f32]) {
         let (h, w, c) = self.picture;
         let pitch = self.pitch();
@@ -39,18 +40,56 @@ impl Packing {
             .take(h.min(self.rows.saturating_sub(self.top)))
         {
             let out = &mut out[(y + self.top) * self.row()..][..self.row()];
-            for (column, x) in x.chunks_exact(c).enumerate() {
-                let (phase, index) = (
-                    (column + self.left) % self.phases,
-                    (column + self.left) / self.phases,
-                );
-                if index < self.width {
-                    let out = &mut out[phase * self.width + index..];
-                    for (out, &x) in out.iter_mut().step_by(pitch).zip(x) {
-                        *out = x;
-                    }
+            for phase in 0..self.phases {
+                // the picture's columns of this phase: the first, where it goes, and how many fit
+                let column = (phase + self.phases - self.left % self.phases) % self.phases;
+                let index = (column + self.left) / self.phases;
+                if column >= w || index >= self.width {
+                    continue;
                 }
+                let count = (w - column).div_ceil(self.phases).min(self.width - index);
+                transpose(
+                    &x[column * c..],
+                    self.phases * c,
+                    (count, c),
+                    &mut out[phase * self.width + index..],
+                    pitch,
+                );
             }
+        }
+    }
+}
+
+/// out\[channel\]\[pixel\] = x\[pixel\]\[channel\], with the distances between pixels of x and between channels of out.
+fn transpose(
+    x: &[f32],
+    step: usize,
+    (pixels, channels): (usize, usize),
+    out: &mut [f32],
+    pitch: usize,
+) {
+    let (whole_pixels, whole_channels) = (pixels - pixels % 4, channels - channels % 4);
+    for pixel in (0..whole_pixels).step_by(4) {
+        let rows: [&[f32]; 4] = std::array::from_fn(|i| &x[(pixel + i) * step..][..channels]);
+        for channel in (0..whole_channels).step_by(4) {
+            let mut block = [[0.0f32; 4]; 4];
+            for (block, row) in block.iter_mut().zip(rows) {
+                block.copy_from_slice(&row[channel..][..4]);
+            }
+            for i in 0..4 {
+                let column = [block[0][i], block[1][i], block[2][i], block[3][i]];
+                out[(channel + i) * pitch + pixel..][..4].copy_from_slice(&column);
+            }
+        }
+    }
+    for channel in 0..channels {
+        let first = if channel < whole_channels {
+            whole_pixels
+        } else {
+            0
+        };
+        for pixel in first..pixels {
+            out[channel * pitch + pixel] = x[pixel * step + channel];
         }
     }
 }

@@ -4,6 +4,11 @@
 //! convolution of stride 1 is the convolution with the mirrored kernel; with a stride, the output gradient is spread over a plane with
 //! zeros in between.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "indices that the compiler unrolls into registers"
+)]
+
 use super::Convolution;
 use crate::instructions::{Instructions, Task, Vector, run};
 use rayon::prelude::*;

@@ -3,6 +3,11 @@
 //! A picture is copied with its zero padding, in its own order. Where taps of a kernel's row are neighbours, the inputs of all of
 //! them are contiguous for one output pixel, and so are their weights: a *run*.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "indices that the compiler unrolls into registers"
+)]
+
 use super::Convolution;
 use crate::instructions::{Instructions, Task, Vector, run};
 use crate::tile::{rows_at, vectors_at};

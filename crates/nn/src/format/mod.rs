@@ -69,7 +69,9 @@ pub fn load(path: &Path, activation: Option<approx::Activation>) -> Result<(Grap
     if artefact::recognises(&bytes) {
         return artefact::graph_from_bytes(&bytes);
     }
-    let onnx = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
+    let onnx = path
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
     if onnx {
         return Ok((onnx::from_bytes(&bytes)?, Metadata::default()));
     }
@@ -80,12 +82,20 @@ pub fn load(path: &Path, activation: Option<approx::Activation>) -> Result<(Grap
         ..Metadata::default()
     };
     if weights.tensors().keys().any(|k| k.ends_with(".poly")) {
-        let network = resnet_cifar::from_state_dict_with_polynomials(&weights)?.network().clone();
-        return Ok((network.try_map(|_, p| Ok(Nonlinearity::Polynomial(p)))?, metadata));
+        let network = resnet_cifar::from_state_dict_with_polynomials(&weights)?
+            .network()
+            .clone();
+        return Ok((
+            network.try_map(|_, p| Ok(Nonlinearity::Polynomial(p)))?,
+            metadata,
+        ));
     }
     let activation = activation.ok_or_else(|| Error::Malformed {
         format: "state dict",
         detail: "it does not say which activation it was trained with; name it: --activation relu (or silu, gelu, sigmoid, tanh)".into(),
     })?;
-    Ok((resnet_cifar::from_state_dict(&weights, activation)?, metadata))
+    Ok((
+        resnet_cifar::from_state_dict(&weights, activation)?,
+        metadata,
+    ))
 }

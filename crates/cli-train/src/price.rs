@@ -1,0 +1,37 @@
+//! What a polynomial network costs under encryption, predicted by compiling it with the shipped cost table.
+
+use crate::Result;
+use compiler::Target;
+use nn::PolyGraph;
+use runtime::VerifiedPlan;
+use runtime::prediction::{Basis, Prediction};
+
+/// A plan in four numbers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Price {
+    /// Levels that the activations take, one after the other.
+    pub(crate) levels: u32,
+    /// Bootstraps.
+    pub(crate) bootstraps: usize,
+    /// CPU seconds.
+    pub(crate) cpu_seconds: f64,
+    /// Wall seconds on two threads.
+    pub(crate) seconds: f64,
+    /// Bytes at the peak, with all keys.
+    pub(crate) peak_bytes: u64,
+}
+
+/// Compiles the network and predicts; the same figures on every machine.
+pub(crate) fn price(graph: &PolyGraph) -> Result<Price> {
+    let plan = compiler::compile(graph, &Target::default())?;
+    let bootstraps = compiler::summarise(&plan).bootstraps;
+    let plan = VerifiedPlan::new(plan)?;
+    let made = Prediction::new(&plan, Basis::shipped(), 2);
+    Ok(Price {
+        levels: graph.polynomials().map(|(_, p)| p.depth()).sum(),
+        bootstraps,
+        cpu_seconds: made.cpu_seconds(),
+        seconds: made.seconds(),
+        peak_bytes: made.peak_bytes(),
+    })
+}

@@ -1,0 +1,589 @@
+//! Activations: which degree on which range gives which error, at which price.
+//!
+//! Functions are approximated on `[−R, R]`. What an evaluation costs is the caller's to say: this crate knows no ciphertexts.
+
+use crate::plot::{Axis, Figure, Join, Panel, PlotError, Point, Scale, Series};
+use approx::least_squares::{density_samples, weighted_root_mean_square};
+use approx::{Activation, Approximation, Composite, Polynomial};
+use std::fmt::Write as _;
+
+/// What is tried.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Functions with f(x) − x/2 even.
+    pub functions: Vec<Activation>,
+    /// Degrees of single polynomials.
+    pub degrees: Vec<usize>,
+    /// R of the intervals [−R, R].
+    pub ranges: Vec<f64>,
+    /// Precisions 2^−α of composite ReLUs (on [−1, 1]).
+    pub alphas: Vec<u32>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            functions: vec![Activation::Relu, Activation::Gelu, Activation::Silu],
+            degrees: vec![2, 3, 4, 6, 8, 12, 15, 18, 23, 31, 63],
+            ranges: vec![2.0, 5.0, 10.0, 20.0, 50.0],
+            alphas: (8..=14).collect(),
+        }
+    }
+}
+
+/// How the function became a polynomial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Least squares at Chebyshev nodes: what most frameworks do.
+    Chebyshev,
+    /// Least squares where the data lies, as calibration does it: a normal density of deviation R/3.5 with an even floor of 2 %.
+    Density,
+    /// The smallest largest error.
+    Minimax,
+    /// x·(1 + P(x/R))/2 with a composite sign.
+    Composite {
+        /// Precision.
+        alpha: u32,
+    },
+}
+
+impl Method {
+    fn name(self) -> String {
+        match self {
+            Self::Chebyshev => "chebyshev least squares".into(),
+            Self::Density => "density least squares".into(),
+            Self::Minimax => "minimax".into(),
+            Self::Composite { alpha } => format!("composite sign α = {alpha}"),
+        }
+    }
+}
+
+/// What is to be priced.
+#[derive(Clone, Copy, Debug)]
+pub enum Candidate<'a> {
+    /// One polynomial.
+    Polynomial(&'a Polynomial),
+    /// ReLU by a composite sign.
+    Composite(&'a Composite),
+}
+
+/// Its price, for one full ciphertext.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// Levels that it takes.
+    pub levels: usize,
+    /// Bootstraps for each layer in a deep network.
+    pub bootstraps: f64,
+    /// Predicted CPU seconds, bootstraps included.
+    pub seconds: f64,
+}
+
+/// Whatever kept the caller from a price.
+pub type CostError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a study was not finished.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StudyError {
+    /// No polynomial.
+    #[error("{function} at degree {degree} on [-{range}, {range}]: {source}")]
+    Approximation {
+        /// Of which function.
+        function: Activation,
+        /// Of which degree (a composite's: the product of its parts').
+        degree: usize,
+        /// On which interval.
+        range: f64,
+        /// Why.
+        source: approx::Error,
+    },
+    /// A function whose odd part is not x/2.
+    #[error("{function}(x) - x/2 is not even, which this study relies on; take relu, gelu or silu")]
+    Parity {
+        /// Which.
+        function: Activation,
+    },
+    /// No price.
+    #[error("pricing {function} at degree {degree}: {source}")]
+    Cost {
+        /// Of which function.
+        function: Activation,
+        /// Of which degree.
+        degree: usize,
+        /// Why.
+        source: CostError,
+    },
+}
+
+/// One approximation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Of which function.
+    pub function: Activation,
+    /// By which method.
+    pub method: Method,
+    /// The degree asked for; a composite's: the product of its polynomials'.
+    pub degree: usize,
+    /// R.
+    pub range: f64,
+    /// Largest error on [−R, R].
+    pub sup: f64,
+    /// Root mean square error under a normal density of deviation R/3.5, cut off at ±R.
+    pub rms: f64,
+    /// Price.
+    pub cost: Cost,
+}
+
+impl Row {
+    /// Largest error in units of R.
+    #[must_use]
+    pub fn relative(&self) -> f64 {
+        self.sup / self.range
+    }
+}
+
+/// Points of the density's quadrature.
+const POINTS: usize = 4000;
+/// Even share of the weights: what calibration takes.
+const FLOOR: f64 = 0.02;
+
+fn samples(range: f64, floor: f64) -> Vec<(f64, f64)> {
+    let deviation = range / 3.5;
+    let density = |x: f64| {
+        (-0.5 * (x / deviation).powi(2)).exp() / (deviation * (2.0 * std::f64::consts::PI).sqrt())
+    };
+    density_samples(density, (-range, range), floor, POINTS)
+}
+
+/// The average of p(x) and p(−x) + x. It is no farther than p from a function whose odd part is x/2, in any symmetric measure.
+fn with_odd_part_of_half_x(p: &Polynomial) -> Result<Polynomial, approx::Error> {
+    let (_, range) = p.interval();
+    let mut coefficients = p.coefficients().to_vec();
+    coefficients.resize(coefficients.len().max(2), 0.0);
+    for (k, c) in coefficients.iter_mut().enumerate() {
+        if k % 2 == 1 {
+            *c = if k == 1 { 0.5 * range } else { 0.0 };
+        }
+    }
+    Polynomial::new(coefficients, (-range, range))
+}
+
+/// All rows: by function, method, range and degree, then composites.
+///
+/// # Errors
+/// [`StudyError`].
+pub fn activations(
+    options: &Options,
+    cost: &dyn Fn(Candidate<'_>) -> Result<Cost, CostError>,
+) -> Result<Vec<Row>, StudyError> {
+    let mut rows = Vec::new();
+    for &function in &options.functions {
+        let f = |x: f64| function.value(x);
+        if [0.3, 1.7].iter().any(|&x| (f(x) - f(-x) - x).abs() > 1e-12) {
+            return Err(StudyError::Parity { function });
+        }
+        for method in [Method::Chebyshev, Method::Density, Method::Minimax] {
+            for &range in &options.ranges {
+                let interval = (-range, range);
+                let weights = samples(range, FLOOR);
+                let density = samples(range, 0.0);
+                for &degree in &options.degrees {
+                    let made = match method {
+                        Method::Density => {
+                            approx::weighted_least_squares(f, interval, degree, &weights)
+                        }
+                        Method::Minimax => approx::remez(f, interval, degree),
+                        Method::Chebyshev | Method::Composite { .. } => {
+                            approx::chebyshev_least_squares(f, interval, degree)
+                        }
+                    };
+                    let made = made
+                        .and_then(|a| with_odd_part_of_half_x(&a.polynomial))
+                        .and_then(|p| Approximation::measure(f, p, None))
+                        .map_err(|source| StudyError::Approximation {
+                            function,
+                            degree,
+                            range,
+                            source,
+                        })?;
+                    let priced =
+                        cost(Candidate::Polynomial(&made.polynomial)).map_err(|source| {
+                            StudyError::Cost {
+                                function,
+                                degree,
+                                source,
+                            }
+                        })?;
+                    rows.push(Row {
+                        function,
+                        method,
+                        degree,
+                        range,
+                        sup: made.sup_error,
+                        rms: weighted_root_mean_square(f, &made.polynomial, &density),
+                        cost: priced,
+                    });
+                }
+            }
+        }
+    }
+    let function = Activation::Relu;
+    for &alpha in &options.alphas {
+        for &range in &options.ranges {
+            let composite = Composite::published_relu(range, alpha).map_err(|source| {
+                StudyError::Approximation {
+                    function,
+                    degree: 0,
+                    range,
+                    source,
+                }
+            })?;
+            let degree = composite
+                .polynomials()
+                .iter()
+                .map(Polynomial::degree)
+                .product();
+            let priced =
+                cost(Candidate::Composite(&composite)).map_err(|source| StudyError::Cost {
+                    function,
+                    degree,
+                    source,
+                })?;
+            let (mut sum, mut weight) = (0.0, 0.0);
+            for (x, w) in samples(range, 0.0) {
+                sum += w * (composite.eval(x) - function.value(x)).powi(2);
+                weight += w;
+            }
+            rows.push(Row {
+                function,
+                method: Method::Composite { alpha },
+                degree,
+                range,
+                sup: composite.sup_error(),
+                rms: (sum / weight).sqrt(),
+                cost: priced,
+            });
+        }
+    }
+    Ok(rows)
+}
+
+/// All rows as comma-separated values.
+#[must_use]
+pub fn csv(rows: &[Row]) -> String {
+    let mut out = String::from(
+        "function,method,degree,range,sup_error,sup_error_over_range,rms_error,levels,bootstraps,seconds\n",
+    );
+    for r in rows {
+        // writing to a string cannot fail
+        let _ = writeln!(
+            out,
+            "{},{},{},{},{:.4e},{:.4e},{:.4e},{},{:.4},{:.4}",
+            r.function,
+            r.method.name(),
+            r.degree,
+            r.range,
+            r.sup,
+            r.relative(),
+            r.rms,
+            r.cost.levels,
+            r.cost.bootstraps,
+            r.cost.seconds
+        );
+    }
+    out
+}
+
+/// Errors to two significant digits; nothing below the precision of ciphertexts.
+fn short(error: f64) -> String {
+    if error < 1e-6 {
+        "< 1e-6".into()
+    } else if error < 1e-3 {
+        format!("{error:.1e}")
+    } else {
+        let digits = (1 - error.log10().floor() as i32).max(0) as usize;
+        format!("{error:.digits$}")
+    }
+}
+
+/// Markdown: a table for each range, one of composites.
+#[must_use]
+pub fn markdown(rows: &[Row]) -> String {
+    let mut out = String::new();
+    let mut ranges: Vec<f64> = rows.iter().map(|r| r.range).collect();
+    ranges.dedup();
+    ranges.sort_by(f64::total_cmp);
+    ranges.dedup();
+    let mut functions: Vec<Activation> = Vec::new();
+    for r in rows {
+        if !functions.contains(&r.function) {
+            functions.push(r.function);
+        }
+    }
+    let is_composite = |r: &&Row| matches!(r.method, Method::Composite { .. });
+    for &range in &ranges {
+        let here = || rows.iter().filter(move |r| r.range == range);
+        let _ = writeln!(out, "\n### R = {range}\n");
+        let _ = write!(out, "| degree | levels | bootstraps | seconds |");
+        for f in &functions {
+            let _ = write!(out, " {f} max | {f} rms |");
+        }
+        let _ = writeln!(out, "\n|{}", " ---: |".repeat(4 + 2 * functions.len()));
+        let first = functions.first().copied();
+        for row in here().filter(|r| r.method == Method::Minimax && Some(r.function) == first) {
+            let find = |f: Activation, m: Method| {
+                here().find(|r| r.function == f && r.method == m && r.degree == row.degree)
+            };
+            let costs: Vec<Cost> = functions
+                .iter()
+                .filter_map(|&f| find(f, Method::Minimax))
+                .map(|r| r.cost)
+                .collect();
+            let dearest = costs
+                .iter()
+                .fold(row.cost, |d, c| if c.seconds > d.seconds { *c } else { d });
+            let _ = write!(
+                out,
+                "| {} | {} | {:.2} | {:.2} |",
+                row.degree, dearest.levels, dearest.bootstraps, dearest.seconds
+            );
+            for &f in &functions {
+                let sup = find(f, Method::Minimax).map_or(String::new(), |r| short(r.sup));
+                let rms = find(f, Method::Density).map_or(String::new(), |r| short(r.rms));
+                let _ = write!(out, " {sup} | {rms} |");
+            }
+            out.push('\n');
+        }
+    }
+    let Some(range) = rows.iter().find(is_composite).map(|r| r.range) else {
+        return out;
+    };
+    let _ = writeln!(
+        out,
+        "\n### ReLU by a composite sign (errors in units of R)\n\n| α | degrees | levels | bootstraps | seconds | max / R | rms / R |\n| ---: | --- | ---: | ---: | ---: | ---: | ---: |"
+    );
+    for r in rows
+        .iter()
+        .filter(is_composite)
+        .filter(|r| r.range == range)
+    {
+        let Method::Composite { alpha } = r.method else {
+            continue;
+        };
+        let degrees = approx::composite::PUBLISHED_DEGREES
+            .iter()
+            .find(|(a, _)| *a == alpha)
+            .map_or(String::new(), |(_, d)| {
+                d.iter()
+                    .map(usize::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            });
+        let _ = writeln!(
+            out,
+            "| {alpha} | {degrees} | {} | {:.2} | {:.2} | {:.1e} | {:.1e} |",
+            r.cost.levels,
+            r.cost.bootstraps,
+            r.cost.seconds,
+            r.relative(),
+            r.rms / r.range
+        );
+    }
+    out
+}
+
+/// Relative errors below this are not drawn: ciphertexts are no more precise.
+const LEAST_DRAWN: f64 = 1e-6;
+
+/// Error against predicted latency, a panel for each of these ranges. Even degrees stand for the odd ones above them.
+///
+/// # Errors
+/// [`PlotError`] where no row has one of these ranges.
+pub fn chart(rows: &[Row], ranges: &[f64], command: &str) -> Result<String, PlotError> {
+    let panels = ranges
+        .iter()
+        .map(|&range| {
+            let mut series: Vec<Series> = Vec::new();
+            for r in rows.iter().filter(|r| r.range == range) {
+                let (name, label) = match r.method {
+                    Method::Minimax if r.degree != 3 => {
+                        (r.function.to_string(), r.degree.to_string())
+                    }
+                    Method::Composite { alpha } => {
+                        ("relu, composite sign".to_string(), format!("α{alpha}"))
+                    }
+                    _ => continue,
+                };
+                if r.relative() < LEAST_DRAWN {
+                    continue;
+                }
+                let point = Point {
+                    x: r.cost.seconds,
+                    y: r.relative(),
+                    label,
+                };
+                match series.iter_mut().find(|s| s.name == name) {
+                    Some(s) => s.points.push(point),
+                    None => series.push(Series {
+                        name,
+                        points: vec![point],
+                        join: Join::Line,
+                    }),
+                }
+            }
+            Panel {
+                title: format!("R = {range}"),
+                series,
+            }
+        })
+        .collect();
+    Figure {
+        title: "Activations: error against predicted latency (numbers: degree, α)".into(),
+        command: command.into(),
+        x: Axis {
+            label: "predicted CPU seconds per ciphertext".into(),
+            scale: Scale::Log,
+        },
+        y: Axis {
+            label: "largest error / R (minimax)".into(),
+            scale: Scale::Log,
+        },
+        panels,
+    }
+    .svg()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn free(_: Candidate<'_>) -> Result<Cost, CostError> {
+        Ok(Cost {
+            levels: 1,
+            bootstraps: 0.0,
+            seconds: 1.0,
+        })
+    }
+
+    /// Largest errors of Chebyshev least squares, GELU and ReLU, measured independently of this code.
+    #[test]
+    fn known_errors_are_reproduced() {
+        let options = Options {
+            functions: vec![Activation::Gelu, Activation::Relu],
+            degrees: vec![8, 18, 31],
+            ranges: vec![5.0, 10.0, 20.0],
+            alphas: vec![],
+        };
+        let rows = activations(&options, &free).expect("fits");
+        for (range, degree, gelu, relu) in [
+            (5.0, 8, 0.035, 0.177),
+            (5.0, 18, 0.0001, 0.084),
+            (10.0, 8, 0.235, 0.354),
+            (10.0, 18, 0.028, 0.168),
+            (10.0, 31, 0.0009, 0.103),
+            (20.0, 8, 0.639, 0.707),
+            (20.0, 31, 0.062, 0.205),
+        ] {
+            for (function, known) in [(Activation::Gelu, gelu), (Activation::Relu, relu)] {
+                let row = rows
+                    .iter()
+                    .find(|r| {
+                        (r.function, r.method, r.degree, r.range)
+                            == (function, Method::Chebyshev, degree, range)
+                    })
+                    .expect("tried");
+                let unit = if known < 0.001 { 1e-4 } else { 1e-3 };
+                assert!(
+                    (row.sup - known).abs() < 1.1 * unit,
+                    "{function} degree {degree} R {range}: {} but {known} is known",
+                    row.sup
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn each_method_is_best_at_what_it_minimises() {
+        let options = Options {
+            degrees: vec![3, 4, 15],
+            ranges: vec![5.0],
+            alphas: vec![8],
+            ..Options::default()
+        };
+        let rows = activations(&options, &free).expect("fits");
+        assert_eq!(rows.len(), 3 * 3 * 3 + 1);
+        for function in &options.functions {
+            for degree in &options.degrees {
+                let of = |m: Method| {
+                    rows.iter()
+                        .find(|r| (r.function, r.method, r.degree) == (*function, m, *degree))
+                        .expect("tried")
+                };
+                let (c, d, m) = (
+                    of(Method::Chebyshev),
+                    of(Method::Density),
+                    of(Method::Minimax),
+                );
+                assert!(m.sup <= 1.01 * c.sup && m.sup <= 1.01 * d.sup);
+                assert!(d.rms < m.rms && d.rms < c.rms);
+                assert!(m.rms < m.sup);
+            }
+        }
+    }
+
+    #[test]
+    fn odd_terms_above_the_first_are_dropped_without_loss() {
+        let p = Polynomial::new(vec![1.0, 2.4, 0.5, 1e-9, 0.1, -1e-9], (-5.0, 5.0)).expect("valid");
+        let q = with_odd_part_of_half_x(&p).expect("valid");
+        assert_eq!(q.coefficients(), [1.0, 2.5, 0.5, 0.0, 0.1]);
+        for x in [0.5, 2.0, 4.9] {
+            let average = 0.5 * (p.eval(x) + p.eval(-x) + x);
+            assert!((q.eval(x) - average).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn refusals_name_the_function() {
+        let tanh = Options {
+            functions: vec![Activation::Tanh],
+            ..Options::default()
+        };
+        assert!(matches!(
+            activations(&tanh, &free),
+            Err(StudyError::Parity { .. })
+        ));
+        let fails = |_: Candidate<'_>| Err("no levels".into());
+        let error = activations(&Options::default(), &fails).expect_err("no price");
+        assert_eq!(error.to_string(), "pricing relu at degree 2: no levels");
+        let deep = Options {
+            functions: vec![Activation::Silu],
+            degrees: vec![1000],
+            ..Options::default()
+        };
+        assert!(matches!(
+            activations(&deep, &free),
+            Err(StudyError::Approximation { degree: 1000, .. })
+        ));
+    }
+
+    #[test]
+    fn tables_and_chart_show_every_kind_of_row() {
+        let options = Options {
+            degrees: vec![2, 4],
+            ranges: vec![5.0, 10.0],
+            alphas: vec![8, 9],
+            ..Options::default()
+        };
+        let rows = activations(&options, &free).expect("fits");
+        assert_eq!(csv(&rows).lines().count(), 1 + rows.len());
+        let table = markdown(&rows);
+        assert_eq!(table.matches("\n| 2 |").count(), 2);
+        assert!(table.contains("| 9 | 15, 15 |"));
+        let svg = chart(&rows, &[5.0, 10.0], "study").expect("draws");
+        assert!(svg.contains(">R = 10<") && svg.contains(">relu, composite sign<"));
+        assert!(matches!(
+            chart(&rows, &[7.0], "study"),
+            Err(PlotError::Empty { .. })
+        ));
+    }
+}

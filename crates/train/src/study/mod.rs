@@ -1,0 +1,3 @@
+//! Studies: tables and charts that one command makes, from which the choices of architecture follow.
+
+pub mod activations;
