@@ -2,14 +2,15 @@
 
 use crate::Result;
 use clap::Args;
+use nn::Metadata;
 use nn::format::artefact;
-use nn::{Metadata, Tensor};
 use rayon::prelude::*;
 use std::io::{IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use train::config::{Config, Data, Degrees, Network, Order, Stage, Substitution, Target};
-use train::{Event, Sources, Trainer};
+use train::{End, Event, Sources, Trainer};
 
 /// Options of `train`.
 #[derive(Args, Debug)]
@@ -20,6 +21,16 @@ pub(crate) struct TrainArgs {
     /// The run's folder.
     #[arg(short, long, value_name = "FOLDER")]
     output: PathBuf,
+    #[command(flatten)]
+    saving: Saving,
+}
+
+/// How often a run is saved.
+#[derive(Args, Debug)]
+pub(crate) struct Saving {
+    /// Seconds between checkpoints: what a kill loses at most.
+    #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
+    checkpoint_every: f64,
 }
 
 /// Options of `adapt`.
@@ -54,12 +65,23 @@ pub(crate) struct AdaptArgs {
     /// Class labels, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     labels: Vec<String>,
+    /// How pictures become inputs: as the network's file says, `imagenet`, or `measured` on the training pictures.
+    #[arg(long, default_value = "network", value_name = "NAME")]
+    normalization: String,
+    /// Train on the pictures as they are, not on mirror images too: where left and right mean something, as in digits.
+    #[arg(long)]
+    no_flip: bool,
+    /// Shift training pictures by up to so many pixels.
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    shift: usize,
     /// Decides order and augmentation.
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
     /// The run's folder.
     #[arg(short, long, value_name = "FOLDER")]
     output: PathBuf,
+    #[command(flatten)]
+    saving: Saving,
 }
 
 /// Options of `score`.
@@ -74,6 +96,9 @@ pub(crate) struct ScoreArgs {
     /// Labelled pictures.
     #[arg(long, value_name = "DATA")]
     data: PathBuf,
+    /// Which part, where there are several: train, validation or test.
+    #[arg(long, value_name = "PART")]
+    split: Option<data::Split>,
     /// One JSON object on stdout instead of lines.
     #[arg(long)]
     json: bool,
@@ -81,8 +106,7 @@ pub(crate) struct ScoreArgs {
 
 pub(crate) fn train(a: &TrainArgs) -> Result<()> {
     let config = Config::load(&a.config)?;
-    execute(&config, &a.output)?;
-    Ok(())
+    execute(&config, &a.output, a.saving.checkpoint_every).map(drop)
 }
 
 pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
@@ -102,19 +126,18 @@ pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
             drop_twins: a.drop_twins,
             limit: None,
             labels: a.labels.clone(),
-            normalization: "imagenet".into(),
+            normalization: a.normalization.clone(),
             size: None,
             skip_damaged: false,
             augmentation: data::Augmentation {
-                flip: true,
-                crop_padding: 4,
+                flip: !a.no_flip,
+                crop_padding: a.shift,
                 ..data::Augmentation::default()
             },
         },
         stages: schedule(a.degree, a.epochs, a.rate, a.second.is_some()),
     };
-    execute(&config, &a.output)?;
-    Ok(())
+    execute(&config, &a.output, a.saving.checkpoint_every).map(drop)
 }
 
 /// The default schedule: higher degrees are nearer to the original and need less training.
@@ -149,6 +172,7 @@ pub(crate) fn schedule(degree: usize, epochs: Option<f64>, rate: Option<f32>, se
                 Order::All
             },
             margin: 0.1,
+            interval: None,
             floor: 0.02,
             pictures: 2000,
         }),
@@ -166,12 +190,13 @@ pub(crate) fn picture_shape(sources: &Sources) -> (usize, usize, usize) {
     (s.height, s.width, s.channels)
 }
 
-/// Trains to the end, exports, and gives back the score on held-out pictures.
-pub(crate) fn execute(config: &Config, folder: &Path) -> Result<train::Score> {
-    let sources = Sources::open(&config.data)?;
+/// Trains to the end, exports, and gives back the score on held-out pictures; saves every so many seconds.
+pub(crate) fn execute(config: &Config, folder: &Path, every: f64) -> Result<train::Score> {
+    let mut sources = Sources::open(&config.data)?;
     let input = picture_shape(&sources);
     let classes = sources.train.classes().len();
     let (model, metadata) = train::networks::model(&config.network, input, classes, config.seed)?;
+    sources.adopt(&config.data, &metadata)?;
     let teacher = config
         .teacher
         .as_ref()
@@ -204,8 +229,17 @@ pub(crate) fn execute(config: &Config, folder: &Path) -> Result<train::Score> {
         eprintln!("left out {}: {}", s.picture, s.reason);
     }
     let mut trainer = Trainer::new(config, model, teacher, sources, folder)?;
+    trainer.every = Duration::try_from_secs_f64(every)
+        .map_err(|e| format!("--checkpoint-every {every}: {e}"))?;
+    eprintln!(
+        "Ctrl-C stops this run; the same command goes on from its last checkpoint, with the same result"
+    );
     let mut lines = Lines::default();
-    trainer.run(&mut |e| lines.show(e))?;
+    let end = trainer.run(&mut |e| {
+        lines.show(e);
+        ControlFlow::Continue(())
+    })?;
+    debug_assert_eq!(end, End::Finished, "nothing here stops a run");
     finish(config, folder, &mut trainer, metadata)
 }
 
@@ -231,7 +265,7 @@ fn finish(
             .file_name()
             .map_or_else(String::new, |n| n.to_string_lossy().into());
     }
-    metadata.labels = sources.train.classes().to_vec();
+    metadata.labels = sources.labels(&metadata);
     metadata.normalization = Some(sources.normalization.clone());
     metadata
         .provenance
@@ -333,14 +367,32 @@ fn clock(seconds: f64) -> String {
 }
 
 pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
-    let (set, _) = data::Dataset::open(&a.data, &data::Options::default())?;
+    let (set, _) = data::Dataset::open(
+        &a.data,
+        &data::Options {
+            split: a.split,
+            ..data::Options::default()
+        },
+    )?;
     let mut first: Option<Vec<bool>> = None;
     let mut rows = Vec::new();
     for path in &a.models {
-        let activation = a.activation.as_deref().and_then(approx::Activation::named);
+        let activation = a
+            .activation
+            .as_deref()
+            .map(train::networks::activation)
+            .transpose()?;
         let (graph, metadata) =
             nn::format::load(path, activation).map_err(|e| format!("{}: {e}", path.display()))?;
-        let (right, outside, pictures) = right_and_outside(&graph, &metadata, &set)?;
+        let judged =
+            judge(&graph, &metadata, &set).map_err(|e| format!("{}: {e}", path.display()))?;
+        let two = finding(&judged, &set);
+        let Judged {
+            right,
+            outside,
+            pictures,
+            ..
+        } = judged;
         let count = right.iter().filter(|&&r| r).count();
         let (low, high) = wilson(count, right.len());
         let paired = first.as_ref().map(|f| {
@@ -353,6 +405,7 @@ pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
                 "model": path.display().to_string(), "right": count, "pictures": right.len(), "interval_95": [low, high],
                 "gained": paired.map(|p| p.0), "lost": paired.map(|p| p.1),
                 "values_outside": outside, "pictures_outside": pictures,
+                "two_classes": two.map(|t| serde_json::json!({ "auc": t.auc, "positive_right": t.positive.0, "positives": t.positive.1, "negative_right": t.negative.0, "negatives": t.negative.1 })),
             }));
         } else {
             let pair = paired.map_or_else(String::new, |(g, l)| {
@@ -370,6 +423,23 @@ pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
                 right.len(),
                 100.0 * count as f64 / right.len() as f64
             );
+            if let Some(t) = two {
+                let label = |c: usize| metadata.labels.get(c).unwrap_or(&set.classes()[c]);
+                let part = |(right, all): (usize, usize), what: &str, class: usize| {
+                    let (low, high) = wilson(right, all);
+                    format!(
+                        "{what} ({}) {right} of {all}, {:.1} % [{low:.1}, {high:.1}]",
+                        label(class),
+                        100.0 * right as f64 / all as f64
+                    )
+                };
+                println!(
+                    "  area under the ROC curve {:.4}; {}; {}",
+                    t.auc,
+                    part(t.positive, "sensitivity", 1),
+                    part(t.negative, "specificity", 0)
+                );
+            }
         }
         first.get_or_insert(right);
     }
@@ -379,48 +449,87 @@ pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
     Ok(())
 }
 
-/// Which pictures are classified rightly in f64; values outside intervals, and in how many pictures.
-pub(crate) fn right_and_outside(
-    graph: &nn::Graph,
-    metadata: &Metadata,
-    set: &data::Dataset,
-) -> Result<(Vec<bool>, u64, usize)> {
+/// What a network does with labelled pictures, in f64.
+pub(crate) struct Judged {
+    /// Which are classified rightly.
+    pub(crate) right: Vec<bool>,
+    /// How far the second of two classes is ahead of the first; empty for other numbers of classes.
+    margins: Vec<f64>,
+    /// Values outside of intervals.
+    pub(crate) outside: u64,
+    /// In how many pictures.
+    pub(crate) pictures: usize,
+}
+
+pub(crate) fn judge(graph: &nn::Graph, metadata: &Metadata, set: &data::Dataset) -> Result<Judged> {
     let normalization = metadata
         .normalization
         .clone()
         .unwrap_or_else(nn::picture::imagenet_normalization);
-    let shape = graph.input().shape();
-    let results: Vec<(bool, u64)> = (0..set.len())
+    let classes = graph.output().shape().len();
+    if classes != set.classes().len() {
+        return Err(train::Error::Classes {
+            outputs: classes,
+            classes: set.classes().len(),
+        }
+        .into());
+    }
+    let results: Vec<(bool, Option<f64>, u64)> = (0..set.len())
         .into_par_iter()
-        .map(|i| -> Result<(bool, u64)> {
-            let input = picture(set, i, &normalization, shape)?;
-            let e = graph.evaluate(&input)?;
+        .map(|i| -> Result<_> {
+            let e = graph.evaluate(&set.tensor(i, &normalization)?)?;
             let outside = e.outside.iter().map(|o| o.count as u64).sum();
-            Ok((e.output.argmax() == set.label(i), outside))
+            let margin = match e.output.values() {
+                [first, second] => Some(second - first),
+                _ => None,
+            };
+            Ok((e.output.argmax() == set.label(i), margin, outside))
         })
         .collect::<Result<_>>()?;
-    Ok((
-        results.iter().map(|r| r.0).collect(),
-        results.iter().map(|r| r.1).sum(),
-        results.iter().filter(|r| r.1 > 0).count(),
-    ))
+    Ok(Judged {
+        right: results.iter().map(|r| r.0).collect(),
+        margins: results.iter().filter_map(|r| r.1).collect(),
+        outside: results.iter().map(|r| r.2).sum(),
+        pictures: results.iter().filter(|r| r.2 > 0).count(),
+    })
 }
 
-fn picture(
-    set: &data::Dataset,
-    i: usize,
-    n: &nn::Normalization,
-    shape: nn::Shape,
-) -> Result<Tensor> {
-    let pixels = set.pixels(i)?;
-    let s = set.shape();
-    let mut values = vec![0.0; pixels.len()];
-    for (k, &v) in pixels.iter().enumerate() {
-        let (pixel, channel) = (k / s.channels, k % s.channels);
-        values[channel * s.height * s.width + pixel] =
-            (f64::from(v) / 255.0 - n.mean[channel]) / n.deviation[channel];
+/// What tests of two classes are judged by, the second class being the finding (a disease).
+struct Finding {
+    /// Of pictures with the finding: found, all.
+    positive: (usize, usize),
+    /// Of the others: cleared, all.
+    negative: (usize, usize),
+    /// Area under the receiver operating characteristic: the share of pairs, one picture of each class, in which the one with the
+    /// finding is ahead; ties count half.
+    auc: f64,
+}
+
+/// None unless there are two classes and pictures of both.
+fn finding(judged: &Judged, set: &data::Dataset) -> Option<Finding> {
+    let mut found = Finding {
+        positive: (0, 0),
+        negative: (0, 0),
+        auc: 0.0,
+    };
+    let mut order: Vec<usize> = (0..judged.margins.len()).collect();
+    order.sort_by(|&a, &b| judged.margins[a].total_cmp(&judged.margins[b]));
+    let mut pairs = 0.0;
+    for ties in order.chunk_by(|&a, &b| judged.margins[a] == judged.margins[b]) {
+        let positive = ties.iter().filter(|&&i| set.label(i) == 1).count();
+        let negative = ties.len() - positive;
+        pairs += positive as f64 * (found.negative.1 as f64 + negative as f64 / 2.0);
+        let right = |class: usize| {
+            ties.iter()
+                .filter(|&&i| set.label(i) == class && judged.right[i])
+                .count()
+        };
+        found.positive = (found.positive.0 + right(1), found.positive.1 + positive);
+        found.negative = (found.negative.0 + right(0), found.negative.1 + negative);
     }
-    Ok(Tensor::new(shape, values)?)
+    let all = (found.positive.1 * found.negative.1) as f64;
+    found.auc = pairs / all;
+    (all > 0.0).then_some(found)
 }
 
 /// Wilson's 95 % interval of a share, in per cent.

@@ -294,6 +294,7 @@ pub(crate) fn search(a: &SearchArgs) -> Result<()> {
         degree: Degrees::One(2),
         order: Order::All,
         margin: 0.1,
+        interval: None,
         floor: 0.02,
         pictures: 2000,
     };
@@ -312,8 +313,8 @@ pub(crate) fn search(a: &SearchArgs) -> Result<()> {
     let graph = model.template().clone();
     let ranged = sources.calibration(RANGED)?;
     let tensors = (0..ranged.len())
-        .map(|i| train::export::tensor(&ranged, i, &sources, graph.input().shape()));
-    let tensors: Vec<nn::Tensor> = tensors.collect::<train::Result<_>>()?;
+        .map(|i| ranged.tensor(i, &sources.normalization));
+    let tensors: Vec<nn::Tensor> = tensors.collect::<data::Result<_>>()?;
     let ranges = nn::calibrate::calibrate(&graph, tensors.into_par_iter().map(Ok))?.ranges;
     let planner = Planner::new(&graph, ranges, &sensitivity, basis, target, a.run_threads)?;
     let candidates = train::search::candidates(&planner, &sensitivity)?;
@@ -390,7 +391,7 @@ pub(crate) fn search(a: &SearchArgs) -> Result<()> {
         a.output.display()
     );
     match a.fine_tune {
-        Some(_) => execute(&config, &a.output.join("run")),
+        Some(_) => execute(&config, &a.output.join("run"), 60.0).map(drop),
         None => Ok(()),
     }
 }

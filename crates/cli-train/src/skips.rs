@@ -14,7 +14,10 @@ const VARIANTS: [(&str, &str); 4] = [
     ("standard", "as they are"),
     ("none", "removed"),
     ("dirac", "removed by Dirac parameterisation"),
-    ("long-shared", "Dirac parameterisation and long skips of one source"),
+    (
+        "long-shared",
+        "Dirac parameterisation and long skips of one source",
+    ),
 ];
 
 /// Trains each variant in a folder of its own (going on where it was stopped), and compares.
@@ -32,9 +35,12 @@ pub(crate) fn study(config: &Path, runs: &Path) -> Result<(String, Figure)> {
         }
         let folder = runs.join(skip);
         eprintln!("== {reads} ==");
-        let score = execute(&config, &folder)?;
-        let graph = nn::format::artefact::load(&folder.join("network.pvm"), nn::format::DEFAULT_LIMIT)
-            .map_err(|e| format!("{e}; the configuration's last stage must leave polynomials"))?;
+        let score = execute(&config, &folder, 60.0)?;
+        let graph =
+            nn::format::artefact::load(&folder.join("network.pvm"), nn::format::DEFAULT_LIMIT)
+                .map_err(|e| {
+                    format!("{e}; the configuration's last stage must leave polynomials")
+                })?;
         let p = price(&graph)?;
         let _ = writeln!(
             text,
@@ -50,16 +56,29 @@ pub(crate) fn study(config: &Path, runs: &Path) -> Result<(String, Figure)> {
         );
         points.push(Series {
             name: reads.into(),
-            points: vec![Point { x: p.cpu_seconds, y: 100.0 * score.accuracy(), label: format!("{} bootstraps", p.bootstraps) }],
+            points: vec![Point {
+                x: p.cpu_seconds,
+                y: 100.0 * score.accuracy(),
+                label: format!("{} bootstraps", p.bootstraps),
+            }],
             join: Join::Points,
         });
     }
     let figure = Figure {
         title: "Skip connections: accuracy against predicted latency".into(),
         command: String::new(),
-        x: Axis { label: "predicted CPU seconds".into(), scale: Scale::Linear },
-        y: Axis { label: "accuracy on held-out pictures, %".into(), scale: Scale::Linear },
-        panels: vec![Panel { title: String::new(), series: points }],
+        x: Axis {
+            label: "predicted CPU seconds".into(),
+            scale: Scale::Linear,
+        },
+        y: Axis {
+            label: "accuracy on held-out pictures, %".into(),
+            scale: Scale::Linear,
+        },
+        panels: vec![Panel {
+            title: String::new(),
+            series: points,
+        }],
     };
     Ok((text, figure))
 }

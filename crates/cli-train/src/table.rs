@@ -1,8 +1,8 @@
 //! `polyveil-train table`: networks side by side, accuracy and price.
 
-use crate::price::{Price, price};
-use crate::run::{paired_interval, right_and_outside, wilson};
 use crate::Result;
+use crate::price::{Price, price};
+use crate::run::{Judged, judge, paired_interval, wilson};
 use clap::Args;
 use nn::PolyGraph;
 use std::fmt::Write;
@@ -29,7 +29,9 @@ pub(crate) struct TableArgs {
 }
 
 fn named(text: &str) -> std::result::Result<(String, PathBuf), String> {
-    let (name, path) = text.split_once('=').ok_or_else(|| format!("`{text}` is not NAME=FILE"))?;
+    let (name, path) = text
+        .split_once('=')
+        .ok_or_else(|| format!("`{text}` is not NAME=FILE"))?;
     Ok((name.into(), path.into()))
 }
 
@@ -41,13 +43,21 @@ pub(crate) fn table(a: &TableArgs) -> Result<()> {
          | network | right | accuracy, % | gained, lost | difference, points | values outside, pictures | degrees | levels | bootstraps | predicted CPU s | predicted s | predicted GB | measured s (CPU s), pictures |\n\
          |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
         set.len(),
-        a.data.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
+        a.data
+            .file_name()
+            .map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
     );
     let mut first: Option<Vec<bool>> = None;
     for (name, path) in &a.models {
         let activation = a.activation.as_deref().and_then(approx::Activation::named);
-        let (graph, metadata) = nn::format::load(path, activation).map_err(|e| format!("{}: {e}", path.display()))?;
-        let (right, outside, pictures) = right_and_outside(&graph, &metadata, &set)?;
+        let (graph, metadata) =
+            nn::format::load(path, activation).map_err(|e| format!("{}: {e}", path.display()))?;
+        let Judged {
+            right,
+            outside,
+            pictures,
+            ..
+        } = judge(&graph, &metadata, &set)?;
         let count = right.iter().filter(|&&r| r).count();
         let (low, high) = wilson(count, right.len());
         let paired = match &first {
@@ -62,10 +72,17 @@ pub(crate) fn table(a: &TableArgs) -> Result<()> {
         };
         let polynomial = match nn::format::artefact::load(path, nn::format::DEFAULT_LIMIT) {
             Ok(g) => Some(g),
-            Err(_) => PolyGraph::try_from(graph).ok().filter(|g| g.ranges().is_some()),
+            Err(_) => PolyGraph::try_from(graph)
+                .ok()
+                .filter(|g| g.ranges().is_some()),
         };
         let cost = polynomial.as_ref().map(price).transpose()?;
-        let measured = a.measured.iter().find(|(n, _)| n == name).map(|(_, p)| measured(p)).transpose()?;
+        let measured = a
+            .measured
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, p)| measured(p))
+            .transpose()?;
         let _ = writeln!(
             text,
             "| {name} | {count} | {:.1} [{low:.1}, {high:.1}] {paired} | {outside}, {pictures} | {} | {} |",
@@ -112,8 +129,13 @@ fn measured(path: &std::path::Path) -> Result<String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let (mut wall, mut cpu, mut agree) = (Vec::new(), Vec::new(), 0);
     for line in text.lines().filter(|l| !l.is_empty()) {
-        let v: serde_json::Value = serde_json::from_str(line).map_err(|e| format!("{}: {e}", path.display()))?;
-        let number = |k: &str| v.get(k).and_then(serde_json::Value::as_f64).ok_or_else(|| format!("{}: no {k}", path.display()));
+        let v: serde_json::Value =
+            serde_json::from_str(line).map_err(|e| format!("{}: {e}", path.display()))?;
+        let number = |k: &str| {
+            v.get(k)
+                .and_then(serde_json::Value::as_f64)
+                .ok_or_else(|| format!("{}: no {k}", path.display()))
+        };
         wall.push(number("seconds")?);
         cpu.push(number("cpu_seconds")?);
         agree += usize::from(v.get("class") == v.get("clear_class"));
@@ -126,5 +148,9 @@ fn measured(path: &std::path::Path) -> Result<String> {
         v[v.len() / 2]
     };
     let n = wall.len();
-    Ok(format!("{:.0} ({:.0}), {agree} of {n} classes as in clear", median(&mut wall), median(&mut cpu)))
+    Ok(format!(
+        "{:.0} ({:.0}), {agree} of {n} classes as in clear",
+        median(&mut wall),
+        median(&mut cpu)
+    ))
 }

@@ -5,8 +5,8 @@ use crate::folder::Source;
 use crate::options::Resize;
 use crate::random::Random;
 use crate::{ResizedCrop, Result};
-use nn::Normalization;
 use nn::picture::Picture;
+use nn::{Normalization, Tensor};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -206,6 +206,26 @@ impl Dataset {
                 let source = &sources[item.place];
                 Cow::Owned(source.values(resize.as_ref(), self.shape)?)
             }
+        })
+    }
+
+    /// Picture `i` as a network's input `(C, H, W)`: `(v/255 − mean[c])/deviation[c]`.
+    ///
+    /// # Errors
+    /// Those of [`Self::pixels`]; [`Error::Option`] for a normalisation of another number of channels.
+    pub fn tensor(&self, i: usize, normalization: &Normalization) -> Result<Tensor> {
+        let pixels = self.pixels(i)?;
+        let Shape {
+            height,
+            width,
+            channels,
+        } = self.shape;
+        let planar: Vec<u8> = (0..channels)
+            .flat_map(|c| pixels.iter().skip(c).step_by(channels).copied())
+            .collect();
+        let shape = nn::Shape::image(channels, height, width);
+        nn::picture::normalize(&planar, shape, normalization).map_err(|e| Error::Option {
+            detail: format!("pictures {}: {e}; give a normalisation with one mean and deviation for each channel", self.shape),
         })
     }
 

@@ -43,6 +43,15 @@ impl Split {
     }
 }
 
+impl std::str::FromStr for Split {
+    type Err = String;
+
+    fn from_str(name: &str) -> std::result::Result<Self, String> {
+        Self::of_folder(name)
+            .ok_or_else(|| format!("`{name}` is no split; there are train, validation and test"))
+    }
+}
+
 impl std::fmt::Display for Split {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

@@ -139,6 +139,8 @@ pub struct FitOptions {
     pub degree: Degree,
     /// Added to the calibrated interval at both ends, relative to its width.
     pub margin: f64,
+    /// Fit on this interval, whatever was seen.
+    pub interval: Option<Range>,
     /// Share of the weight that is spread evenly over the interval, so that the polynomial is held where data is rare.
     pub floor: f64,
     /// How often ranges and densities are taken again from the polynomial network itself and merged before the final fit.
@@ -150,6 +152,7 @@ impl Default for FitOptions {
         Self {
             degree: Degree::Fixed(15),
             margin: 0.1,
+            interval: None,
             floor: 0.02,
             rounds: 1,
         }
@@ -231,7 +234,7 @@ pub fn fit(
     /// Points at which the density is sampled.
     const POINTS: usize = 4000;
     let seen = histogram.range().ok_or(Error::NoData)?;
-    let mut wide = seen.widened(options.margin);
+    let mut wide = options.interval.unwrap_or_else(|| seen.widened(options.margin));
     if wide.max - wide.min < 1e-6 {
         // A constant input: any interval around it will do.
         wide = Range {

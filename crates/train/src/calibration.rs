@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::pass::Mode;
 use data::Batch;
+use nn::Range;
 use nn::calibrate::{Degree, FitOptions};
 use nn::histogram::Histogram;
 
@@ -45,7 +46,7 @@ impl Model {
     /// from the start keep theirs.
     ///
     /// # Errors
-    /// [`Error::Network`] where a fit fails or nothing was seen.
+    /// [`Error::Interval`] where a given interval was exceeded, [`Error::Network`] where a fit fails or nothing was seen.
     pub fn substitute(&mut self, units: std::ops::Range<usize>, how: &Substitution) -> Result<()> {
         let function = match how.order {
             Order::Blend { .. } => Function::Blend { ratio: 0.0 },
@@ -59,9 +60,22 @@ impl Model {
             else {
                 continue;
             };
+            if let (Some((low, high)), Some(seen)) = (how.interval, histogram.range()) {
+                for value in [seen.min, seen.max] {
+                    if !(low..=high).contains(&value) {
+                        return Err(Error::Interval {
+                            node: name,
+                            value,
+                            low,
+                            high,
+                        });
+                    }
+                }
+            }
             let options = FitOptions {
                 degree: Degree::Fixed(how.degree.of(i)),
                 margin: how.margin,
+                interval: how.interval.map(|(min, max)| Range { min, max }),
                 floor: how.floor,
                 rounds: 0,
             };

@@ -35,6 +35,9 @@ pub struct Position {
     pub sums: Sums,
     /// Best accuracy on held-out pictures in this stage, and its pass.
     pub best: Option<(f64, usize)>,
+    /// Activations that this stage has made polynomial one by one so far.
+    #[serde(default)]
+    pub substituted: usize,
     /// Rows of the log so far.
     pub log: Vec<String>,
     /// Rows of the range log so far.
@@ -210,8 +213,22 @@ pub fn restore(
         .metadata()
         .as_ref()
         .ok_or_else(|| broken(path, "no metadata"))?;
-    if metadata.get("polyveil-checkpoint").map(String::as_str) != Some(VERSION) {
-        return Err(broken(path, "not a checkpoint of this version"));
+    match metadata.get("polyveil-checkpoint").map(String::as_str) {
+        Some(VERSION) => {}
+        Some(other) => {
+            return Err(broken(
+                path,
+                format_args!(
+                    "a checkpoint of version {other}, this program reads version {VERSION}"
+                ),
+            ));
+        }
+        None => {
+            return Err(broken(
+                path,
+                "a safetensors file that is no checkpoint of a training run",
+            ));
+        }
     }
     let json = metadata
         .get("state")
@@ -230,7 +247,12 @@ pub fn restore(
         if t.dtype() != Dtype::F32 || length.is_some_and(|n| n != v.len()) {
             return Err(broken(
                 path,
-                format_args!("{name} has {} values, {length:?} are needed", v.len()),
+                format_args!(
+                    "{name} has {} values of type {:?}, {} of type F32 are needed",
+                    v.len(),
+                    t.dtype(),
+                    length.unwrap_or(v.len())
+                ),
             ));
         }
         Ok(v)
@@ -245,11 +267,35 @@ pub fn restore(
             u.name.clone(),
         ));
     }
-    // parameters that substitutions added
+    // coefficients that substitutions added, here and there
+    let known = state
+        .coefficients
+        .iter()
+        .flatten()
+        .copied()
+        .collect::<Vec<_>>();
+    while model
+        .parameters
+        .last()
+        .is_some_and(|p| p.kind == Kind::Coefficient)
+        && !known.contains(&(model.parameters.len() - 1))
+    {
+        model.parameters.pop();
+    }
     for (_, _, coefficients, name) in &units {
         if let Some(i) = coefficients {
             if *i > model.parameters.len() {
                 return Err(broken(path, "coefficients out of order"));
+            }
+            if model
+                .parameters
+                .get(*i)
+                .is_some_and(|p| p.name != format!("{name}.coefficients"))
+            {
+                return Err(broken(
+                    path,
+                    format_args!("{name} has no coefficients at place {i}"),
+                ));
             }
             if *i == model.parameters.len() {
                 let values = vector(format!("value:{name}.coefficients"), None)?;

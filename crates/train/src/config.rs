@@ -103,7 +103,7 @@ pub struct Data {
     /// Names of the classes, in the order of the labels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
-    /// `imagenet`, or `measured` on the training pictures.
+    /// `imagenet`, `measured` on the training pictures, or `network`: as the network's file says.
     #[serde(default = "imagenet")]
     pub normalization: String,
     /// Pictures are resized to (height, width).
@@ -237,6 +237,9 @@ pub struct Substitution {
     /// What calibration saw is widened by this share of its width at each end.
     #[serde(default = "tenth")]
     pub margin: f64,
+    /// Instead, fit on this interval for all activations and refuse where calibration exceeds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<(f64, f64)>,
     /// Share of the fit's weight that is spread evenly over the interval; 1 is P1's plain least squares.
     #[serde(default = "fiftieth")]
     pub floor: f64,
@@ -341,6 +344,15 @@ impl Config {
         if self.stages.is_empty() {
             return refuse("stage", "none".into(), "a run needs at least one [[stage]]");
         }
+        if let Some((height, width)) = self.data.size
+            && (height == 0 || width == 0)
+        {
+            return refuse(
+                "size",
+                format!("[{height}, {width}]"),
+                "a height and a width of at least 1",
+            );
+        }
         for s in &self.stages {
             if !(s.epochs.is_finite() && (0.0..=10_000.0).contains(&s.epochs)) {
                 return refuse(
@@ -363,6 +375,81 @@ impl Config {
                     "a share from 0 to 1",
                 );
             }
+            for (setting, value) in [
+                ("rate.warm_up", s.rate.warm_up),
+                ("rate.last", s.rate.last),
+                ("loss.smoothing", s.loss.smoothing),
+                ("loss.teacher", s.loss.teacher),
+            ] {
+                if !(0.0..=1.0).contains(&value) {
+                    return refuse(setting, value.to_string(), "a share from 0 to 1");
+                }
+            }
+            if !(s.loss.temperature.is_finite() && s.loss.temperature > 0.0) {
+                return refuse(
+                    "loss.temperature",
+                    s.loss.temperature.to_string(),
+                    "a number above 0; 4 is usual",
+                );
+            }
+            if !(s.coefficient_rate.is_finite() && s.coefficient_rate >= 0.0) {
+                return refuse(
+                    "coefficient_rate",
+                    s.coefficient_rate.to_string(),
+                    "a factor of at least 0; 0 leaves coefficients fixed",
+                );
+            }
+            let momentum = match s.rule {
+                Rule::Sgd { momentum, decay } => [momentum, 0.0, decay],
+                Rule::AdamW { betas, decay } => [betas.0, betas.1, decay],
+            };
+            if !(momentum[..2].iter().all(|m| (0.0..1.0).contains(m))
+                && momentum[2].is_finite()
+                && momentum[2] >= 0.0)
+            {
+                return refuse(
+                    "rule",
+                    format!("{:?}", s.rule),
+                    "momentum and betas from 0 to below 1, a decay of at least 0",
+                );
+            }
+            if let Clipping::Value { limit } | Clipping::Norm { limit } = s.clipping
+                && !(limit.is_finite() && limit > 0.0)
+            {
+                return refuse(
+                    "clipping.limit",
+                    limit.to_string(),
+                    "a number above 0, or kind = \"none\"",
+                );
+            }
+            if let RangeLoss::Worst { weight } | RangeLoss::Boundary { weight, .. } = s.range_loss
+                && !(weight.is_finite() && weight >= 0.0)
+            {
+                return refuse(
+                    "range_loss.weight",
+                    weight.to_string(),
+                    "a number of at least 0",
+                );
+            }
+            if let Target::Fixed { low, high } = s.target
+                && !(low.is_finite() && high.is_finite() && low < high)
+            {
+                return refuse(
+                    "target",
+                    format!("[{low}, {high}]"),
+                    "two numbers, the lower one first",
+                );
+            }
+            if s.guard.is_some_and(|g| !(g.is_finite() && g >= 0.0)) {
+                return refuse(
+                    "guard",
+                    format!("{:?}", s.guard),
+                    "a share of the domain's width of at least 0",
+                );
+            }
+            if s.patience == Some(0) {
+                return refuse("patience", "0".into(), "at least one pass, or leave it out");
+            }
             if let Some(x) = &s.substitution {
                 let largest = match &x.degree {
                     Degrees::One(d) => (*d, *d),
@@ -373,6 +460,31 @@ impl Config {
                 };
                 if largest.0 < 1 || largest.1 > 255 {
                     return refuse("degree", format!("{:?}", x.degree), "degrees from 1 to 255");
+                }
+                if let Order::OneByOne { share } | Order::Blend { share } = x.order
+                    && !(0.0..=1.0).contains(&share)
+                {
+                    return refuse(
+                        "order.share",
+                        share.to_string(),
+                        "a share of the stage from 0 to 1",
+                    );
+                }
+                if let Some((low, high)) = x.interval
+                    && !(low.is_finite() && high.is_finite() && low < high)
+                {
+                    return refuse(
+                        "interval",
+                        format!("[{low}, {high}]"),
+                        "two numbers, the lower one first",
+                    );
+                }
+                if !(0.0..=1.0).contains(&x.floor) || x.pictures == 0 {
+                    return refuse(
+                        "substitution",
+                        format!("floor {}, {} pictures", x.floor, x.pictures),
+                        "a floor from 0 to 1 and at least one picture",
+                    );
                 }
                 if !(0.0..=10.0).contains(&x.margin) {
                     return refuse(

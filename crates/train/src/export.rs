@@ -98,37 +98,12 @@ pub fn polynomial(
     let graph = PolyGraph::try_from(graph)?;
     let set = sources.calibration(RANGED)?;
     let inputs: Vec<nn::Result<Tensor>> = (0..set.len())
-        .map(|i| tensor(&set, i, sources, graph.input_shape()))
-        .collect::<Result<Vec<_>>>()?
-        .into_iter()
-        .map(Ok)
-        .collect();
+        .map(|i| Ok(Ok(set.tensor(i, &sources.normalization)?)))
+        .collect::<Result<_>>()?;
     let calibration = nn::calibrate::calibrate(graph.network(), inputs.into_par_iter())?;
     Ok(Some(
         graph
             .with_ranges(calibration.ranges)?
             .with_metadata(metadata)?,
     ))
-}
-
-/// One picture as the oracle's input.
-///
-/// # Errors
-/// [`crate::Error::Data`], [`crate::Error::Network`].
-pub fn tensor(
-    set: &data::Dataset,
-    i: usize,
-    sources: &Sources,
-    shape: nn::Shape,
-) -> Result<Tensor> {
-    let (h, w, c) = crate::model::hwc(shape);
-    let pixels = set.pixels(i)?;
-    let n = &sources.normalization;
-    let mut values = vec![0.0; pixels.len()];
-    for (k, &v) in pixels.iter().enumerate() {
-        let (pixel, channel) = (k / c, k % c);
-        values[channel * h * w + pixel] =
-            (f64::from(v) / 255.0 - n.mean[channel]) / n.deviation[channel];
-    }
-    Ok(Tensor::new(shape, values)?)
 }

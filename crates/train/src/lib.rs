@@ -38,4 +38,4 @@ pub use config::Config;
 pub use error::{Error, Result};
 pub use model::{Model, Parameterization};
 pub use sources::Sources;
-pub use trainer::{Event, Score, Trainer};
+pub use trainer::{End, Event, Score, Trainer};

@@ -7,7 +7,11 @@ use crate::model::{Model, Parameterization};
 use approx::Activation;
 use nn::{Graph, Metadata};
 
-fn activation(name: &str) -> Result<Activation> {
+/// An activation by its name.
+///
+/// # Errors
+/// [`Error::Setting`] for an unknown one.
+pub fn activation(name: &str) -> Result<Activation> {
     Activation::named(name).ok_or_else(|| Error::Setting {
         setting: "activation",
         value: name.into(),

@@ -97,13 +97,28 @@ impl Sources {
             train = train.without(&indices)?;
         }
         let normalization = match c.normalization.as_str() {
+            "imagenet" if train.shape().channels != 3 => {
+                return Err(Error::Setting {
+                    setting: "normalization",
+                    value: "imagenet".into(),
+                    remedy: format!(
+                        "that is for colour pictures, these are {}: say normalization = \"measured\"",
+                        train.shape()
+                    ),
+                });
+            }
             "imagenet" => nn::picture::imagenet_normalization(),
+            // none until `adopt` has the network's: nothing can be loaded before
+            "network" => Normalization {
+                mean: Vec::new(),
+                deviation: Vec::new(),
+            },
             "measured" => second.as_ref().unwrap_or(&train).channel_statistics()?,
             other => {
                 return Err(Error::Setting {
                     setting: "normalization",
                     value: other.into(),
-                    remedy: "imagenet, or measured".into(),
+                    remedy: "imagenet, measured, or network".into(),
                 });
             }
         };
@@ -115,6 +130,33 @@ impl Sources {
             skipped,
             twins,
         })
+    }
+
+    /// Takes the normalisation from the network where the configuration leaves it to the network.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a network that has no normalisation.
+    pub fn adopt(&mut self, c: &Data, network: &nn::Metadata) -> Result<()> {
+        if c.normalization == "network" {
+            self.normalization = network.normalization.clone().ok_or_else(|| Error::Setting {
+                setting: "normalization",
+                value: "network".into(),
+                remedy: "the network's file does not say how its inputs were normalised: give imagenet or measured, as it was trained".into(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The classes' names for whoever gets the network: the data's, or the network's where the data has only numbers.
+    #[must_use]
+    pub fn labels(&self, network: &nn::Metadata) -> Vec<String> {
+        let classes = self.train.classes();
+        let numbers = classes.iter().enumerate().all(|(i, c)| *c == i.to_string());
+        if numbers && network.labels.len() == classes.len() {
+            network.labels.clone()
+        } else {
+            classes.to_vec()
+        }
     }
 
     /// Refuses a network that does not take these pictures or does not know these classes.

@@ -11,6 +11,7 @@ use crate::optimizer::Optimizer;
 use crate::pass::Mode;
 use crate::sources::Sources;
 use data::Dataset;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,16 @@ impl Score {
     pub fn accuracy(&self) -> f64 {
         self.right as f64 / self.pictures.max(1) as f64
     }
+}
+
+/// How [`Trainer::run`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum End {
+    /// After the last stage.
+    Finished,
+    /// Where `report` asked for it; a run that is started again in the same folder goes on as if it had not been stopped.
+    Stopped,
 }
 
 /// What a run reports while it works.
@@ -161,14 +172,20 @@ impl<'a> Trainer<'a> {
         (stage.epochs * self.sources.batches_a_pass(self.config.batch) as f64).round() as usize
     }
 
-    /// Trains to the end of the last stage. `report` is called after every step.
+    /// Trains to the end of the last stage. `report` is called after every step; where it breaks, the run is saved and stops.
     ///
     /// # Errors
     /// [`Error::Diverged`] when every step of a pass fails; what files and data bring.
-    pub fn run(&mut self, report: &mut dyn FnMut(&Event<'_>)) -> Result<()> {
+    pub fn run(&mut self, report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>) -> Result<End> {
         self.began = Instant::now();
         while let Some(stage) = self.config.stages.get(self.position.stage) {
-            self.stage(stage, report)?;
+            if self.stage(stage, report)?.is_break() {
+                // between a stage's beginning and its first step nothing is saved: the beginning is repeated
+                if self.position.epoch > 0 || self.position.batch > 0 {
+                    self.save()?;
+                }
+                return Ok(End::Stopped);
+            }
             self.position = Position {
                 stage: self.position.stage + 1,
                 passes: self.position.passes,
@@ -178,7 +195,15 @@ impl<'a> Trainer<'a> {
             };
             self.save()?;
         }
-        Ok(())
+        // a kill may have come between the last checkpoint and its logs
+        self.write_logs()?;
+        if self.best_path().exists() {
+            std::fs::remove_file(self.best_path()).map_err(|source| Error::File {
+                path: self.best_path().display().to_string(),
+                source,
+            })?;
+        }
+        Ok(End::Finished)
     }
 
     fn save(&self) -> Result<()> {
@@ -189,6 +214,10 @@ impl<'a> Trainer<'a> {
             &self.position,
             &self.text,
         )?;
+        self.write_logs()
+    }
+
+    fn write_logs(&self) -> Result<()> {
         let table = |name: &str, head: &str, rows: &[String]| {
             let text = format!("{head}\n{}\n", rows.join("\n"));
             checkpoint::write_whole(&self.folder.join(name), text.trim_end().as_bytes())
@@ -202,73 +231,80 @@ impl<'a> Trainer<'a> {
         )
     }
 
-    fn stage(&mut self, stage: &'a Stage, report: &mut dyn FnMut(&Event<'_>)) -> Result<()> {
+    fn stage(
+        &mut self,
+        stage: &'a Stage,
+        report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
         let per_pass = self.sources.batches_a_pass(self.config.batch);
         let total = self.batches_of(stage);
-        let begins = self.position.epoch == 0 && self.position.batch == 0;
         self.model.range_loss = stage.range_loss;
-        if begins {
-            self.begin(stage, report)?;
+        if self.position.epoch == 0
+            && self.position.batch == 0
+            && self.begin(stage, report)?.is_break()
+        {
+            return Ok(ControlFlow::Break(()));
         }
-        loop {
-            let done = self.position.epoch * per_pass + self.position.batch;
-            if done >= total {
+        while self.position.epoch * per_pass < total {
+            if let (Some(patience), Some((_, at))) = (stage.patience, self.position.best)
+                && self.position.epoch >= at + patience
+            {
+                let text = format!(
+                    "stage {}: no better in {patience} passes, back to the best",
+                    stage.name
+                );
+                if report(&Event::Note(text)).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
                 break;
             }
             let until = per_pass.min(total - self.position.epoch * per_pass);
-            self.pass(stage, until, total, report)?;
-            let better = self.end_of_pass(stage, report)?;
+            if self.pass(stage, until, total, report)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            let (better, stop) = self.end_of_pass(stage, report)?;
             self.position.epoch += 1;
             self.position.batch = 0;
             self.position.passes += 1;
             self.position.sums = Sums::default();
             self.model.clear_ranges();
+            if stage.patience.is_some() && better {
+                // before the checkpoint that counts on it
+                checkpoint::save(
+                    &self.best_path(),
+                    &self.model,
+                    &self.optimizer,
+                    &self.position,
+                    &self.text,
+                )?;
+            }
             self.save()?;
-            if let (Some(patience), Some((_, at))) = (stage.patience, self.position.best) {
-                if better {
-                    checkpoint::save(
-                        &self.best_path(),
-                        &self.model,
-                        &self.optimizer,
-                        &self.position,
-                        &self.text,
-                    )?;
-                } else if self.position.epoch > at + patience {
-                    report(&Event::Note(format!(
-                        "stage {}: no better in {patience} passes, back to the best",
-                        stage.name
-                    )));
-                    break;
-                }
+            if stop.is_break() {
+                return Ok(stop);
             }
         }
-        if stage.patience.is_some() && self.best_path().exists() {
-            let position = self.position.clone();
+        if stage.patience.is_some() && self.position.best.is_some() {
             checkpoint::restore(
                 &self.best_path(),
                 &mut self.model,
                 &mut self.optimizer,
                 &self.text,
             )?;
-            self.position = position;
-            std::fs::remove_file(self.best_path()).map_err(|source| Error::File {
-                path: self.best_path().display().to_string(),
-                source,
-            })?;
         }
-        for u in self.model.units_mut() {
-            if let Function::Blend { .. } = u.function {
-                u.function = Function::Polynomial;
-            }
-        }
+        self.advance(stage, 1.0)?;
         if stage.reestimate {
             self.reestimate()?;
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Measures ranges, substitutes, sets targets and guards.
-    fn begin(&mut self, stage: &Stage, report: &mut dyn FnMut(&Event<'_>)) -> Result<()> {
+    fn begin(
+        &mut self,
+        stage: &Stage,
+        report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        let mut go_on = ControlFlow::Continue(());
         self.optimizer = Optimizer::default();
         let units = self.model.units().count();
         if let Some(how) = &stage.substitution {
@@ -289,7 +325,7 @@ impl<'a> Trainer<'a> {
             if !matches!(how.order, Order::OneByOne { .. }) {
                 self.model.substitute(0..units, how)?;
             }
-            report(&Event::Note(format!(
+            go_on = report(&Event::Note(format!(
                 "stage {}: calibrated on {} pictures",
                 stage.name,
                 set.len()
@@ -306,7 +342,7 @@ impl<'a> Trainer<'a> {
                 p.trainable = stage.coefficient_rate > 0.0;
             }
         }
-        Ok(())
+        Ok(go_on)
     }
 
     /// What changes with the stage's progress.
@@ -342,11 +378,8 @@ impl<'a> Trainer<'a> {
                     units
                 };
                 let due = due.min(units);
-                let first = self
-                    .model
-                    .units()
-                    .position(|u| u.function == Function::Original);
-                if let Some(first) = first.filter(|&f| f < due) {
+                let first = self.position.substituted;
+                if first < due {
                     let set = self.sources.calibration(how.pictures)?;
                     let seen_before: Vec<_> = self.model.units().map(|u| u.seen).collect();
                     self.model
@@ -357,6 +390,7 @@ impl<'a> Trainer<'a> {
                             set_target(u, stage.target);
                         }
                     }
+                    self.position.substituted = due;
                     self.model.forget_histograms();
                     for (u, seen) in self.model.units_mut().zip(seen_before) {
                         u.seen = seen;
@@ -379,8 +413,8 @@ impl<'a> Trainer<'a> {
         stage: &'a Stage,
         until: usize,
         total: usize,
-        report: &mut dyn FnMut(&Event<'_>),
-    ) -> Result<()> {
+        report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
         let per_pass = self.sources.batches_a_pass(self.config.batch);
         let share = |progress: f64| {
             if progress >= stage.second_from {
@@ -415,19 +449,22 @@ impl<'a> Trainer<'a> {
                 });
             }
             let (done, remaining) = self.progress();
-            report(&Event::Step {
+            let go_on = report(&Event::Step {
                 stage: &stage.name,
                 done,
                 loss: sums.loss / sums.pictures.max(1) as f64,
                 accuracy: sums.right as f64 / sums.pictures.max(1) as f64,
                 remaining,
             });
+            if go_on.is_break() {
+                return Ok(go_on);
+            }
             if saved.elapsed() >= self.every {
                 self.save()?;
                 saved = Instant::now();
             }
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     fn progress(&self) -> (f64, f64) {
@@ -451,6 +488,7 @@ impl<'a> Trainer<'a> {
             Some(t) => Some(t.forward(batch.images.clone(), n, Mode::Evaluate).to_vec()),
             None => None,
         };
+        let quantiles: Vec<_> = self.model.units().map(|u| u.quantiles).collect();
         let statistics: Vec<(Vec<f32>, Vec<f32>)> = self
             .model
             .statistics()
@@ -468,13 +506,15 @@ impl<'a> Trainer<'a> {
         if finite {
             let range_loss = self.model.backward(outcome.gradient);
             let rate = stage.rate.at(progress);
-            stepped = self.optimizer.step(
-                &mut self.model.parameters,
-                stage.rule,
-                rate,
-                rate * stage.coefficient_rate,
-                stage.clipping,
-            );
+            if range_loss.is_finite() {
+                stepped = self.optimizer.step(
+                    &mut self.model.parameters,
+                    stage.rule,
+                    rate,
+                    rate * stage.coefficient_rate,
+                    stage.clipping,
+                );
+            }
             if stepped.is_some() {
                 sums.loss += outcome.loss * n as f64;
                 sums.range_loss += range_loss;
@@ -487,6 +527,9 @@ impl<'a> Trainer<'a> {
             // a batch that overflows must not spoil the running statistics
             for ((_, m, v), (mean, variance)) in self.model.statistics_mut().zip(statistics) {
                 (*m, *v) = (mean, variance);
+            }
+            for (u, q) in self.model.units_mut().zip(quantiles) {
+                u.quantiles = q;
             }
             return Ok(());
         }
@@ -501,8 +544,13 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Logs a pass; whether the held-out accuracy is the stage's best.
-    fn end_of_pass(&mut self, stage: &Stage, report: &mut dyn FnMut(&Event<'_>)) -> Result<bool> {
+    /// Logs a pass; whether the held-out accuracy is the stage's best. Passes that end before all activations are polynomials are no
+    /// candidates: their accuracy is another network's.
+    fn end_of_pass(
+        &mut self,
+        stage: &Stage,
+        report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
+    ) -> Result<(bool, ControlFlow<()>)> {
         let extremes = self
             .model
             .units()
@@ -545,7 +593,7 @@ impl<'a> Trainer<'a> {
             extremes.0,
             extremes.1
         ));
-        report(&Event::Epoch {
+        let go_on = report(&Event::Epoch {
             stage: &stage.name,
             epoch,
             loss,
@@ -553,11 +601,18 @@ impl<'a> Trainer<'a> {
             held_out: &score,
             extremes,
         });
-        let better = self.position.best.is_none_or(|(b, _)| score.accuracy() > b);
+        let complete = match stage.substitution.as_ref().map(|s| s.order) {
+            Some(Order::OneByOne { .. }) => self.position.substituted == self.model.units().count(),
+            _ => self
+                .model
+                .units()
+                .all(|u| !matches!(u.function, Function::Blend { .. })),
+        };
+        let better = complete && self.position.best.is_none_or(|(b, _)| score.accuracy() > b);
         if better {
             self.position.best = Some((score.accuracy(), epoch));
         }
-        Ok(better)
+        Ok((better, go_on))
     }
 
     /// How the network does on these pictures: running statistics, no guard, nothing learned.
