@@ -380,7 +380,7 @@ pub(crate) fn search(a: &SearchArgs) -> Result<()> {
         "front.svg",
         &report::chart(
             &rows,
-            &format!("{name}: divergence against predicted latency"),
+            &format!("{name} before fine-tuning (labels: bootstraps)"),
             &command,
         )?,
     )?;
@@ -406,10 +406,12 @@ impl Budget {
     }
 }
 
-/// The schedule of `adapt` for the lowest degree, which needs the most training.
+/// The schedule of `adapt` for the median degree.
 fn fine_tuning(a: &SearchArgs, start: Network, data: Data, degrees: &[usize]) -> Config {
-    let lowest = degrees.iter().copied().min().unwrap_or(2);
-    let mut stages = schedule(lowest, a.fine_tune, None, a.second.is_some());
+    let mut sorted = degrees.to_vec();
+    sorted.sort_unstable();
+    let median = sorted.get(sorted.len() / 2).copied().unwrap_or(2);
+    let mut stages = schedule(median, a.fine_tune, None, a.second.is_some());
     for stage in &mut stages {
         stage.name = "mixed-degrees".into();
         if let Some(s) = &mut stage.substitution {

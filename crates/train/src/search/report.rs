@@ -140,7 +140,7 @@ pub fn additivity(rows: &[Row]) -> Additivity {
     }
 }
 
-/// Accuracy before fine-tuning, and the divergences, against predicted latency.
+/// The divergences and the share of held-out pictures wrong, before fine-tuning, against predicted latency; labels count bootstraps.
 ///
 /// # Errors
 /// [`PlotError`].
@@ -169,17 +169,17 @@ pub fn chart(rows: &[Row], title: &str, command: &str) -> Result<String, PlotErr
     let wrong = |r: &Row| 1.0 - r.whole.held_out.accuracy();
     let mut all = vec![
         series(
-            "sum of the activations' divergences (labels: bootstraps)",
+            "sum, each activation alone",
             dots(&|r| r.point.divergence, &label),
             Join::Line,
         ),
         series(
-            "divergence of the whole network",
+            "whole network",
             dots(&|r| r.whole.divergence, &nothing),
             Join::Points,
         ),
         series(
-            "share of held-out pictures wrong",
+            "share of pictures wrong",
             dots(&wrong, &nothing),
             Join::Points,
         ),
