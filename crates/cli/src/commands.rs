@@ -78,7 +78,6 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
     .unwrap_or_else(imagenet_normalization);
     let inputs = network::data(&a.data, shape, &normalization, a.limit)?;
     note(format_args!("calibrating on {} inputs", inputs.len()));
-    let inputs: Vec<nn::Tensor> = inputs.into_iter().collect::<nn::Result<_>>()?;
     let graph = match network {
         Network::Trained(g, metadata) => {
             let options = FitOptions {
@@ -309,14 +308,31 @@ fn client(path: &Path) -> Result<Client> {
 
 pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
     let client = client(&a.key)?;
-    let picture = Picture::load(&a.image)?;
-    let tensor = network::picture(
-        &picture,
-        input_shape(client.spec())?,
-        &normalization(&client.spec().description),
-        a.resize,
-    )
-    .map_err(named(&a.image))?;
+    let normalization = normalization(&client.spec().description);
+    let shape = input_shape(client.spec())?;
+    let tensor = match (&a.image, &a.data, a.index) {
+        (_, Some(path), Some(index)) => {
+            let options = data::Options {
+                split: a.split,
+                ..data::Options::default()
+            };
+            let set = data::Dataset::open(path, &options)?.0;
+            let s = set.shape();
+            let picture = Picture::from_pixels(
+                s.width,
+                s.height,
+                s.channels,
+                set.pixels(index)?.into_owned(),
+            );
+            let picture = picture.ok_or_else(|| format!("pictures {s} are no pictures"))?;
+            network::picture(&picture, shape, &normalization, a.resize).map_err(named(path))?
+        }
+        (Some(path), ..) => {
+            network::picture(&Picture::load(path)?, shape, &normalization, a.resize)
+                .map_err(named(path))?
+        }
+        _ => return Err("a picture is needed: --image FILE, or --data FILE --index N".into()),
+    };
     note(format_args!(
         "encrypting into {} ciphertexts: {}, about a second",
         client.spec().input.registers.len(),

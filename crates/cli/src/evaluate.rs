@@ -8,7 +8,7 @@ use crate::run::answer_of;
 use crate::terminal::{Line, note};
 use crate::{EvaluateArgs, Result};
 use ckks::Ciphertext;
-use nn::picture::{cifar_records, imagenet_normalization};
+use nn::picture::imagenet_normalization;
 use runtime::{Client, Observer, Reporter, Stopwatch, VerifiedPlan};
 use std::io::Write;
 use std::sync::Arc;
@@ -20,12 +20,8 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         .normalization
         .clone()
         .unwrap_or_else(imagenet_normalization);
-    let records = cifar_records(&nn::format::read_limited(
-        &a.data,
-        nn::format::DEFAULT_LIMIT,
-    )?)
-    .map_err(named(&a.data))?;
-    let wanted = a.skip..(a.skip + a.count).min(records.len());
+    let set = a.data.open()?;
+    let wanted = a.skip..(a.skip + a.count).min(set.len());
     // a line that a kill cut short does not parse and is done again
     let lines = || -> Result<Vec<serde_json::Value>> {
         let text = if a.output.exists() {
@@ -63,8 +59,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         let client = Client::new(plan.client_spec(), &mut rng())?;
         let server = serve(&client, &plan)?;
         for (turn, &index) in open.iter().enumerate() {
-            let record = &records[index];
-            let tensor = record.to_tensor(&normalization)?;
+            let tensor = set.tensor(index, &normalization)?;
             let oracle = graph.evaluate(&tensor)?;
             if let Some(outside) = oracle.outside.first() {
                 return Err(format!("picture {index} leaves the calibrated ranges in the clear twin ({outside}); calibrate on data that covers it (`polyveil calibrate`)").into());
@@ -87,7 +82,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
             let logits = client.read_answer(&answer[..], "encrypted answer")?;
             let found = answer_of(logits, &oracle, &graph.metadata().labels);
             let row = serde_json::json!({
-                "index": index, "true_class": record.label, "class": found.class, "clear_class": found.clear_class,
+                "index": index, "true_class": set.label(index), "class": found.class, "clear_class": found.clear_class,
                 "max_abs_error": found.max_abs_error,
                 "seconds": watch.steps.values().map(|s| s.0).sum::<f64>(), "cpu_seconds": watch.steps.values().map(|s| s.1).sum::<f64>(),
                 "peak_bytes": runtime::machine::peak_bytes(),

@@ -73,7 +73,7 @@ enum Command {
     Evaluate(EvaluateArgs),
     /// Turn a trained network into a polynomial one with calibrated ranges (.pvm).
     #[command(
-        after_long_help = "Examples:\n  polyveil calibrate resnet20.silu.model --activation silu --data data_batch_1.bin -o resnet20.pvm\n  polyveil calibrate net.onnx --data pictures/ --degree 31 -o net.pvm\n\nMODEL: a torch state dict (.pt, .th, .model), safetensors, ONNX, or a .pvm to calibrate again. DATA: CIFAR-10 binary files or\nfolders of PNG/JPEG pictures of the right size; use training data, never the pictures that you report accuracy on."
+        after_long_help = "Examples:\n  polyveil calibrate resnet20.silu.model --activation silu --data data_batch_1.bin -o resnet20.pvm\n  polyveil calibrate net.onnx --data pictures/ --degree 31 -o net.pvm\n\nMODEL: a torch state dict (.pt, .th, .model), safetensors, ONNX, or a .pvm to calibrate again. DATA: PNG/JPEG pictures of the right\nsize, folders of them, or any set of labelled pictures; use training data, never the pictures that you report accuracy on."
     )]
     Calibrate(CalibrateArgs),
     /// Compile a calibrated network into a plan; prints latency, memory and precision.
@@ -88,7 +88,7 @@ enum Command {
     Keygen(KeygenArgs),
     /// Client: encrypt a picture.
     #[command(
-        after_long_help = "Example:\n  polyveil encrypt --key keys/client.key --image cat.png -o cat.input"
+        after_long_help = "Example:\n  polyveil encrypt --key keys/client.key --image cat.png -o cat.input\n  polyveil encrypt --key keys/client.key --data pneumoniamnist.npz --split test --index 3 -o x.input"
     )]
     Encrypt(EncryptArgs),
     /// Server: carry out a plan on an encrypted input.
@@ -111,10 +111,21 @@ enum Command {
         after_long_help = "Examples:\n  polyveil bench --json > bench.json   # everything: about ten minutes and 6 GB\n  polyveil bench --table bench.json    # that file as Markdown, beside other libraries\n  polyveil bench --quick               # an insecure toy ring, seconds\n  polyveil bench --only bootstrap --log-slots 15 --targets 10 --threads 1\n  polyveil bench --save                # this machine's cost table, for plans and predictions; half a minute\n  polyveil bench --save --with-network # the same, fitted to a whole network's steps too; two minutes and 6 GB\n\nCPU time is that of the whole process. `reference` is a fixed loop of multiply-adds in the first cache: about 0.10 ms on a\nquiet machine; where it is slower, so is everything else. It runs before and after every run of a row, whose `references` are\nits CPU time in those units. `stream` reads and writes back memory that is in no cache. Operations run on 27 ciphertext limbs\nwithout bootstrapping, bootstraps on the set that networks use; both have 128 bits of security, N = 2^16 and dnum 3. Rows are\nmeasured on one thread and on all; a bootstrap's precision on one, and only that of all slots on all threads."
     )]
     Bench(bench::BenchArgs),
-    /// Train a network (needs the sibling program polyveil-train).
+    /// Train a network (needs the sibling program polyveil-train, as do the four below).
+    #[command(disable_help_flag = true)]
     Train(Sibling),
-    /// Make a network polynomial and train it back (needs the sibling program polyveil-train).
+    /// Make a network polynomial and train it back.
+    #[command(disable_help_flag = true)]
     Adapt(Sibling),
+    /// Choose a degree for each activation: accuracy against latency.
+    #[command(disable_help_flag = true)]
+    Search(Sibling),
+    /// Accuracy of networks on labelled pictures, in the clear.
+    #[command(disable_help_flag = true)]
+    Score(Sibling),
+    /// Tables and charts from which choices of architecture follow.
+    #[command(disable_help_flag = true)]
+    Study(Sibling),
 }
 
 /// Options of `demo`.
@@ -152,9 +163,8 @@ pub(crate) struct EvaluateArgs {
     /// The network: a calibrated .pvm.
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// Labelled pictures: a CIFAR-10 binary file.
-    #[arg(long, value_name = "FILE")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: Labelled,
     /// How many pictures.
     #[arg(long, default_value_t = 10, value_name = "N")]
     count: usize,
@@ -172,12 +182,37 @@ pub(crate) struct EvaluateArgs {
     max_memory: Option<u64>,
 }
 
+/// A set of labelled pictures.
+#[derive(Args, Debug)]
+pub(crate) struct Labelled {
+    /// Labelled pictures: CIFAR binary, a folder or tar of classes, IDX, npz.
+    #[arg(long, value_name = "DATA")]
+    data: PathBuf,
+    /// Which part, where there are several: train, validation or test.
+    #[arg(long, value_name = "PART")]
+    split: Option<data::Split>,
+}
+
+impl Labelled {
+    /// Opens it.
+    pub(crate) fn open(&self) -> Result<data::Dataset> {
+        Ok(data::Dataset::open(
+            &self.data,
+            &data::Options {
+                split: self.split,
+                ..data::Options::default()
+            },
+        )?
+        .0)
+    }
+}
+
 /// Options of `calibrate`.
 #[derive(Args, Debug)]
 pub(crate) struct CalibrateArgs {
     /// The trained network.
     model: PathBuf,
-    /// CIFAR-10 binary files, pictures, or folders of pictures.
+    /// Pictures (PNG, JPEG), folders of them, or labelled pictures: CIFAR binary, folders or tars of classes, IDX, npz (its training part).
     #[arg(long, required = true, num_args = 1.., value_name = "DATA")]
     data: Vec<PathBuf>,
     /// Where the polynomial network goes (.pvm).
@@ -245,8 +280,22 @@ pub(crate) struct EncryptArgs {
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
     /// The picture (PNG or JPEG).
-    #[arg(long, value_name = "FILE")]
-    image: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "data")]
+    image: Option<PathBuf>,
+    /// Or a set of labelled pictures, of which one is encrypted.
+    #[arg(
+        long,
+        value_name = "DATA",
+        conflicts_with = "image",
+        requires = "index"
+    )]
+    data: Option<PathBuf>,
+    /// The picture's number in the set, from 0.
+    #[arg(long, value_name = "N", requires = "data")]
+    index: Option<usize>,
+    /// Which part of the set, where there are several: train, validation or test.
+    #[arg(long, value_name = "PART", requires = "data")]
+    split: Option<data::Split>,
     /// Where the encrypted input goes.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -342,8 +391,11 @@ fn main() -> ExitCode {
         Command::Decrypt(a) => commands::decrypt(&a),
         Command::Inspect(a) => inspect::inspect(&a),
         Command::Bench(a) => bench::bench(&a, threads),
-        Command::Train(a) => sibling("train", &a.arguments),
-        Command::Adapt(a) => sibling("adapt", &a.arguments),
+        Command::Train(a) => sibling("train", &a.arguments, cli.threads),
+        Command::Adapt(a) => sibling("adapt", &a.arguments, cli.threads),
+        Command::Search(a) => sibling("search", &a.arguments, cli.threads),
+        Command::Score(a) => sibling("score", &a.arguments, cli.threads),
+        Command::Study(a) => sibling("study", &a.arguments, cli.threads),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -357,26 +409,24 @@ fn main() -> ExitCode {
     }
 }
 
-/// Starts `polyveil-train` where it lies beside this program.
-fn sibling(command: &str, arguments: &[std::ffi::OsString]) -> Result<()> {
+/// Becomes `polyveil-train`, which lies beside this program; comes back with an error only.
+fn sibling(command: &str, arguments: &[std::ffi::OsString], threads: Option<usize>) -> Result<()> {
+    use std::os::unix::process::CommandExt;
     let program = std::env::current_exe()?.with_file_name("polyveil-train");
     if !program.exists() {
         return Err(format!(
-            "`{command}` is carried out by the program polyveil-train, which is not built here ({} does not exist). This release does not contain the trainer yet; \
-             a release that does builds it with `cargo build --release -p polyveil-train`",
+            "`{command}` is carried out by the program polyveil-train, which is not built here ({} does not exist): `cargo build --release -p polyveil-train-cli`",
             program.display()
         )
         .into());
     }
-    let status = std::process::Command::new(program)
+    let threads = threads.map(|n| ["--threads".to_string(), n.to_string()]);
+    let e = std::process::Command::new(&program)
         .arg(command)
+        .args(threads.iter().flatten())
         .args(arguments)
-        .status()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("polyveil-train ended with {status}").into())
-    }
+        .exec();
+    Err(format!("{}: {e}", program.display()).into())
 }
 
 #[cfg(test)]
@@ -391,9 +441,11 @@ mod tests {
 
     #[test]
     fn trainer_that_is_not_built_is_said_in_words() {
-        let message = sibling("train", &[]).expect_err("not built").to_string();
+        let message = sibling("train", &[], None)
+            .expect_err("not built")
+            .to_string();
         assert!(
-            message.contains("cargo build --release -p polyveil-train"),
+            message.contains("cargo build --release -p polyveil-train-cli"),
             "{message}"
         );
     }

@@ -1,9 +1,8 @@
 //! Networks, pictures and plans from files.
 
 use crate::Result;
-use nn::format::{DEFAULT_LIMIT, artefact, onnx, read_limited, state_dict::StateDict};
-use nn::models::resnet_cifar;
-use nn::picture::{Picture, cifar_records};
+use nn::format::{DEFAULT_LIMIT, artefact, read_limited};
+use nn::picture::Picture;
 use nn::{Graph, Metadata, Normalization, PolyGraph, Tensor};
 use runtime::plan::Description;
 use runtime::{ClientSpec, VerifiedPlan};
@@ -46,42 +45,18 @@ pub(crate) fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
             Err(e) => Err(named(path)(e)),
         };
     }
-    if path
-        .extension()
-        .is_some_and(|e| e.eq_ignore_ascii_case("onnx"))
-    {
-        return Ok(Network::Trained(
-            onnx::from_bytes(&bytes).map_err(named(path))?,
-            Metadata::default(),
-        ));
-    }
-    let weights = StateDict::from_bytes(&bytes).map_err(named(path))?;
-    if weights.tensors().keys().any(|k| k.ends_with(".poly")) {
-        return Ok(Network::Polynomial(Box::new(
-            resnet_cifar::from_state_dict_with_polynomials(&weights).map_err(named(path))?,
-        )));
-    }
-    let name = activation.ok_or_else(|| format!("{}: a state dict does not say which activation it was trained with; name it: --activation relu (or silu, gelu, sigmoid, tanh)", path.display()))?;
-    let activation = activation_named(name)?;
-    Ok(Network::Trained(
-        resnet_cifar::from_state_dict(&weights, activation).map_err(named(path))?,
-        Metadata::default(),
-    ))
-}
-
-fn activation_named(name: &str) -> Result<approx::Activation> {
-    use approx::Activation::{Gelu, Relu, Sigmoid, Silu, Tanh};
-    Ok(match name.to_ascii_lowercase().as_str() {
-        "relu" => Relu,
-        "silu" | "swish" => Silu,
-        "gelu" => Gelu,
-        "sigmoid" => Sigmoid,
-        "tanh" => Tanh,
-        _ => {
-            return Err(
-                format!("--activation {name}: known are relu, silu, gelu, sigmoid, tanh").into(),
-            );
-        }
+    let activation = match activation {
+        Some(name) => Some(approx::Activation::named(name).ok_or_else(|| {
+            format!("--activation {name}: known are relu, silu, gelu, sigmoid, tanh")
+        })?),
+        None => None,
+    };
+    let (graph, metadata) = nn::format::load(path, activation).map_err(named(path))?;
+    Ok(if graph.activations().next().is_none() {
+        let graph = PolyGraph::try_from(graph).map_err(named(path))?;
+        Network::Polynomial(Box::new(graph.with_metadata(metadata)?))
+    } else {
+        Network::Trained(graph, metadata)
     })
 }
 
@@ -139,53 +114,49 @@ pub(crate) fn input_shape(spec: &ClientSpec) -> Result<nn::Shape> {
     }
 }
 
-/// All inputs under these paths, at most `limit`, lazily decoded.
+/// At most `limit` inputs under each of these paths: pictures as they lie there, or sets of labelled pictures (their training part
+/// where they have parts), from which they are taken evenly.
 pub(crate) fn data(
     paths: &[std::path::PathBuf],
     shape: nn::Shape,
     normalization: &Normalization,
     limit: usize,
-) -> Result<Vec<nn::Result<Tensor>>> {
+) -> Result<Vec<Tensor>> {
     let mut all = Vec::new();
     for path in paths {
-        let mut files = Vec::new();
+        let mut files = vec![path.clone()];
         if path.is_dir() {
-            for entry in std::fs::read_dir(path)? {
-                files.push(entry?.path());
-            }
+            files = std::fs::read_dir(path)?
+                .map(|e| Ok(e?.path()))
+                .collect::<Result<_>>()?;
             files.sort();
-        } else {
-            files.push(path.clone());
         }
-        for file in files {
-            if all.len() >= limit {
-                return Ok(all);
-            }
-            let is = |extension: &str| {
-                file.extension()
-                    .is_some_and(|e| e.eq_ignore_ascii_case(extension))
+        files.retain(|f| {
+            let is = |e: &str| f.extension().is_some_and(|x| x.eq_ignore_ascii_case(e));
+            is("png") || is("jpg") || is("jpeg")
+        });
+        for file in files.iter().take(limit - all.len()) {
+            let loaded = Picture::load(file).map_err(named(file))?;
+            all.push(picture(&loaded, shape, normalization, false).map_err(named(file))?);
+        }
+        if files.is_empty() && all.len() < limit {
+            let open = |split| {
+                let limit = Some(limit - all.len());
+                let options = ::data::Options {
+                    split,
+                    limit,
+                    ..::data::Options::default()
+                };
+                ::data::Dataset::open(path, &options)
             };
-            if is("bin") {
-                let records =
-                    cifar_records(&read_limited(&file, DEFAULT_LIMIT)?).map_err(named(&file))?;
-                all.extend(
-                    records
-                        .iter()
-                        .take(limit - all.len())
-                        .map(|r| r.to_tensor(normalization)),
-                );
-            } else if is("png") || is("jpg") || is("jpeg") {
-                let picture = Picture::load(&file).map_err(named(&file))?;
-                all.push(Ok(
-                    self::picture(&picture, shape, normalization, false).map_err(named(&file))?
-                ));
-            } else if !path.is_dir() {
-                return Err(format!("{}: calibration data are CIFAR-10 binary files (.bin) or pictures (.png, .jpg)", file.display()).into());
+            let (set, _) = match open(None) {
+                Err(::data::Error::Split { .. }) => open(Some(::data::Split::Train))?,
+                other => other?,
+            };
+            for i in 0..set.len() {
+                all.push(set.tensor(i, normalization).map_err(named(path))?);
             }
         }
-    }
-    if all.is_empty() {
-        return Err("calibration data: nothing was found there; give CIFAR-10 binary files (.bin) or folders of pictures (.png, .jpg)".into());
     }
     Ok(all)
 }

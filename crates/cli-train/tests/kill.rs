@@ -1,0 +1,114 @@
+//! The program killed in mid-run and started again writes the same network, byte for byte.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn folder(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("polyveil-kill-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).expect("a folder");
+    path
+}
+
+/// Pictures as IDX: two classes, bright above or bright below, with noise.
+fn pictures(folder: &Path, count: u32) -> PathBuf {
+    let mut images = vec![0, 0, 8, 3];
+    for n in [count, 12, 12] {
+        images.extend(n.to_be_bytes());
+    }
+    let mut labels = vec![0, 0, 8, 1];
+    labels.extend(count.to_be_bytes());
+    let mut state = 7u32;
+    for i in 0..count {
+        let class = i % 2;
+        labels.push(class as u8);
+        for y in 0..12 {
+            for _ in 0..12 {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let bright = u8::from((y < 6) == (class == 0)) * 90;
+                images.push(bright + (state >> 25) as u8);
+            }
+        }
+    }
+    let path = folder.join("train-images-idx3-ubyte");
+    std::fs::write(&path, images).expect("writes");
+    std::fs::write(folder.join("train-labels-idx1-ubyte"), labels).expect("writes");
+    path
+}
+
+fn start(config: &Path, output: &Path, threads: &str) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_polyveil-train"))
+        .args([
+            "train",
+            "--checkpoint-every",
+            "0",
+            "--threads",
+            threads,
+            "--config",
+        ])
+        .arg(config)
+        .arg("-o")
+        .arg(output)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts")
+}
+
+fn wait(mut child: Child) {
+    assert!(child.wait().expect("it ends").success());
+}
+
+#[test]
+fn a_killed_run_ends_with_the_same_network() {
+    let root = folder("root");
+    let train = pictures(&root, 400);
+    let config = root.join("run.toml");
+    let text = format!(
+        r#"
+batch = 16
+network = {{ kind = "small", width = 4, activation = "silu" }}
+data = {{ train = {train:?}, held_out = 40, normalization = "measured", augmentation = {{ crop_padding = 1 }} }}
+[[stage]]
+epochs = 3.0
+patience = 2
+[[stage]]
+name = "degree"
+epochs = 3.0
+coefficient_rate = 0.1
+guard = 0.1
+reestimate = true
+substitution = {{ degree = 4, order = {{ kind = "blend", share = 0.5 }} }}
+"#
+    );
+    std::fs::write(&config, text).expect("writes");
+    // the folder's name is the network's
+    let (whole, killed) = (root.join("a/run"), root.join("b/run"));
+    wait(start(&config, &whole, "1"));
+    let mut kills = 0;
+    for stop in 1..=6u32 {
+        let mut child = start(&config, &killed, if stop % 2 == 0 { "1" } else { "2" });
+        // SIGKILL, a little later after the first checkpoint each time
+        let checkpoint = killed.join("checkpoint.safetensors");
+        let begun = Instant::now();
+        while !checkpoint.exists() && begun.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(17 * u64::from(stop)));
+        child.kill().expect("a process");
+        kills += usize::from(!child.wait().expect("it ends").success());
+        if killed.join("network.pvm").exists() {
+            break;
+        }
+    }
+    assert!(kills > 0, "the run was over before it was killed");
+    wait(start(&config, &killed, "2"));
+    for name in ["network.pvm", "log.csv", "ranges.csv", "run.toml"] {
+        let read = |folder: &Path| std::fs::read(folder.join(name)).expect("a file");
+        assert!(
+            read(&whole) == read(&killed),
+            "{name} differs after {kills} kills"
+        );
+    }
+    let _ = std::fs::remove_dir_all(root);
+}
