@@ -94,13 +94,43 @@ enum Halves {
     Merge,
 }
 
-/// Turns signed diagonals into a block map; `stride` is the smallest offset, `babies` the number of baby steps.
+/// One group of stages and the bits of its offsets that are baby steps.
+#[derive(Clone, Debug)]
+struct Group {
+    stages: std::ops::Range<usize>,
+    babies: usize,
+}
+
+/// Stages 1..=log n from the small strides up, in `levels` groups as equal as possible: an inner group of k stages has 2^(k+1) − 1
+/// diagonals, so that the largest one decides. The larger groups come first, where diagonals have short periods and take little
+/// memory. Baby steps are the same three bits of the offset (at N = 2^16) for all slot counts, wherever a group begins:
+/// the giant steps around them differ by one key or two, and all slot counts share the rest.
+fn groups(log_n: usize, log_max: usize, levels: usize) -> Vec<Group> {
+    let widest = log_max.div_ceil(levels);
+    let bits = (widest + 1).div_ceil(2);
+    let mut start = 0;
+    (0..levels)
+        .map(|g| {
+            let stages = start..start + (log_n - start).div_ceil(levels - g);
+            start = stages.end;
+            // at least all but one of the bits within the group, where it has so many
+            let low = (g * widest)
+                .min((stages.end + 1).saturating_sub(bits))
+                .max(stages.start);
+            Group {
+                stages,
+                babies: ((1 << bits) - 1) << low,
+            }
+        })
+        .collect()
+}
+
+/// Turns signed diagonals into a block map; the bits `babies` of an offset are its baby step.
 fn to_map(
     d: &Diagonals,
     n: usize,
     max_slots: usize,
     factor: f64,
-    stride: usize,
     babies: usize,
     halves: Halves,
 ) -> Result<BlockMap, Error> {
@@ -135,7 +165,7 @@ fn to_map(
     let terms = merged
         .into_iter()
         .map(|(offset, values)| {
-            let baby = offset % (stride * babies);
+            let baby = offset & babies;
             Term {
                 input: 0,
                 output: 0,
@@ -182,14 +212,6 @@ pub(crate) fn transforms(
     let log_n = n.trailing_zeros() as usize;
     let log_max = max.trailing_zeros() as usize;
     let full = n == max;
-    // stages 1..=log n from the small strides up, in groups of equal size, so that all slot counts share rotations
-    let grouped = |levels: usize| -> Vec<std::ops::Range<usize>> {
-        let size = log_max.div_ceil(levels);
-        (0..levels)
-            .map(|g| (g * size).min(log_n)..((g + 1) * size).min(log_n))
-            .collect()
-    };
-    let babies = |levels: usize| 1usize << (log_max.div_ceil(levels) + 1).div_ceil(2);
     let halves = |last: bool, outermost: Halves| match (full, last) {
         (true, _) => Halves::One,
         (false, true) => outermost,
@@ -197,12 +219,16 @@ pub(crate) fn transforms(
     };
     let levels = spec.coeff_to_slot.levels;
     // a plaintext of period p is rounded with an error of about √p in its slots: maps of larger period get larger entries
-    let ranges = grouped(levels);
+    let ranges = groups(log_n, log_max, levels);
     let weight = |stages: &std::ops::Range<usize>| (1u64 << stages.end) as f64;
-    let mean: f64 = ranges.iter().map(|r| weight(r).sqrt().log2()).sum::<f64>() / levels as f64;
+    let mean: f64 = ranges
+        .iter()
+        .map(|r| weight(&r.stages).sqrt().log2())
+        .sum::<f64>()
+        / levels as f64;
     let entry = (scale / n as f64).powf(1.0 / levels as f64);
     let mut down = Vec::new();
-    for (g, stages) in ranges.into_iter().enumerate().rev() {
+    for (g, Group { stages, babies }) in ranges.into_iter().enumerate().rev() {
         let factor =
             entry * (weight(&stages).sqrt().log2() - mean).exp2() * (1u64 << stages.len()) as f64;
         let mut d = identity(n);
@@ -210,33 +236,18 @@ pub(crate) fn transforms(
             d = compose(&inverse_stage(&encoder, n, 2 << s), &d, n);
         }
         let halves = halves(g + 1 == levels, Halves::Split);
-        let map = to_map(
-            &d,
-            n,
-            max,
-            factor,
-            1 << stages.start,
-            babies(levels),
-            halves,
-        )?;
+        let map = to_map(&d, n, max, factor, babies, halves)?;
         down.push(map.pinned(log_n << 8 | g));
     }
     let mut up = Vec::new();
-    for (g, stages) in grouped(spec.slot_to_coeff.levels).into_iter().enumerate() {
+    let levels = spec.slot_to_coeff.levels;
+    for (g, Group { stages, babies }) in groups(log_n, log_max, levels).into_iter().enumerate() {
         let mut d = identity(n);
         for s in stages.clone() {
             d = compose(&forward_stage(&encoder, n, 2 << s), &d, n);
         }
-        let halves = halves(g + 1 == spec.slot_to_coeff.levels, Halves::Merge);
-        let map = to_map(
-            &d,
-            n,
-            max,
-            1.0,
-            1 << stages.start,
-            babies(spec.slot_to_coeff.levels),
-            halves,
-        )?;
+        let halves = halves(g + 1 == levels, Halves::Merge);
+        let map = to_map(&d, n, max, 1.0, babies, halves)?;
         up.push(map.pinned(log_n << 8 | 1 << 7 | g));
     }
     Ok((down, up))

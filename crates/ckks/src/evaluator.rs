@@ -8,7 +8,7 @@ mod linear;
 mod switch;
 
 use crate::arithmetic::{Info, same_scale};
-use crate::keys::{KeyName, SwitchingKey, conjugation_element, galois_element};
+use crate::keys::{KeyName, conjugation_element, galois_element};
 use crate::parameters::Level;
 use crate::{Arithmetic, BlockMap, Complex64, Encoder, Error, EvaluationKeys, Parameters};
 use rayon::prelude::*;
@@ -17,6 +17,7 @@ use ring::{Ntt, RnsPoly, limb};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) use switch::{Digits, Division, limit};
+use switch::{Landing, Permutation};
 
 /// A ciphertext of degree 1 or 2 in NTT form: phase = c0 + c1·s (+ c2·s²) = scale·(values) + noise.
 #[derive(Clone, Debug)]
@@ -121,7 +122,7 @@ pub struct Evaluator {
     keys: EvaluationKeys,
     /// For every ring index: the square root of −1 that X^(N/2) takes in the first half of the NTT order.
     imaginary: Vec<u64>,
-    permutations: Mutex<HashMap<u64, Arc<Vec<u32>>>>,
+    permutations: Mutex<HashMap<u64, Arc<Permutation>>>,
     divisions: Mutex<HashMap<(Vec<usize>, Vec<usize>), Arc<Division>>>,
     decompositions: Mutex<HashMap<Level, Arc<Digits>>>,
     /// Encoded diagonals of the bootstrap's maps.
@@ -177,10 +178,10 @@ impl Evaluator {
     pub fn into_keys(self) -> EvaluationKeys {
         self.keys
     }
-    pub(crate) fn permutation(&self, g: u64) -> Arc<Vec<u32>> {
+    pub(crate) fn permutation(&self, g: u64) -> Arc<Permutation> {
         lock(&self.permutations)
             .entry(g)
-            .or_insert_with(|| Arc::new(ring::automorphism(self.parameters.spec().log_n, g)))
+            .or_insert_with(|| Arc::new(Permutation::new(self.parameters.spec().log_n, g)))
             .clone()
     }
     fn wrap(&self, polys: Vec<RnsPoly<Ntt>>, level: Level, scale: f64, slots: usize) -> Ciphertext {
@@ -254,23 +255,21 @@ impl Evaluator {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let d = self.decompose(&x.polys[1], x.level);
-        let keys: Vec<&SwitchingKey> = keys.iter().map(|key| &**key).collect();
-        let products = self.inner_products(&d, &keys);
-        drop(d);
-        Ok(products
-            .into_iter()
+        let d = self.decompose(x.polys[1].clone(), x.level);
+        // kept for all keys; for one alone, each limb's are used where they are made
+        let all = (keys.len() > 1).then(|| d.all());
+        Ok(keys
+            .iter()
             .zip(elements)
-            .map(|((u0, u1), &g)| {
-                let [mut c0, c1] = self.divide_special([&u0, &u1], x.level);
-                c0.add_assign(&x.polys[0]);
-                let permutation = self.permutation(g);
-                self.wrap(
-                    vec![c0.automorphism(&permutation), c1.automorphism(&permutation)],
-                    x.level,
-                    x.scale,
-                    x.slots,
-                )
+            .map(|(key, &g)| {
+                let landing = Landing {
+                    keep: self.parameters.limbs(x.level),
+                    drop: self.parameters.special(),
+                    plus: [Some(&x.polys[0]), None],
+                    permutation: Some(&self.permutation(g)),
+                };
+                let polys = self.switch(&d, all.as_ref(), key, &landing).into();
+                self.wrap(polys, x.level, x.scale, x.slots)
             })
             .collect())
     }
@@ -529,12 +528,15 @@ impl Arithmetic for Evaluator {
             self.limit(x.level),
             x.level.index(),
         )?;
-        let d = self.decompose(&x.polys[2], x.level);
-        let (u0, u1) = self.inner_product(&d, &key);
-        let [mut c0, mut c1] = self.divide_special([&u0, &u1], x.level);
-        c0.add_assign(&x.polys[0]);
-        c1.add_assign(&x.polys[1]);
-        Ok(self.wrap(vec![c0, c1], x.level, x.scale, x.slots))
+        let landing = Landing {
+            keep: self.parameters.limbs(x.level),
+            drop: self.parameters.special(),
+            plus: [Some(&x.polys[0]), Some(&x.polys[1])],
+            permutation: None,
+        };
+        let d = self.decompose(x.polys[2].clone(), x.level);
+        let polys = self.switch(&d, None, &key, &landing).into();
+        Ok(self.wrap(polys, x.level, x.scale, x.slots))
     }
     fn rescale(&self, x: &Ciphertext) -> Result<Ciphertext, Error> {
         let below = self.parameters.below(x.level).ok_or(Error::Levels {
@@ -570,24 +572,20 @@ impl Arithmetic for Evaluator {
             needed: 1,
             had: 0,
         })?;
-        let d = self.decompose(&x.polys[2], x.level);
-        let (mut u0, mut u1) = self.inner_product(&d, &key);
-        let kept = d.shape.kept;
-        drop(d);
-        for (u, c) in [(&mut u0, &x.polys[0]), (&mut u1, &x.polys[1])] {
-            u.par_limbs_mut().take(kept).enumerate().for_each(|(k, u)| {
-                let index = c.indices()[k];
-                limb::mul_scalar_add(p.prime(index), u, c.limb(k), p.special_product_mod(index));
-            });
-        }
         let drop_all: Vec<usize> = p
             .group(x.level)
             .iter()
             .chain(p.special().iter())
             .copied()
             .collect();
-        let keep = p.limbs(below).clone();
-        let polys = self.divide_all([&u0, &u1], &keep, &drop_all).into();
+        let landing = Landing {
+            keep: p.limbs(below),
+            drop: &drop_all,
+            plus: [Some(&x.polys[0]), Some(&x.polys[1])],
+            permutation: None,
+        };
+        let d = self.decompose(x.polys[2].clone(), x.level);
+        let polys = self.switch(&d, None, &key, &landing).into();
         Ok(self.wrap(polys, below, x.scale / p.modulus(x.level), x.slots))
     }
     fn drop_to(&self, x: &Ciphertext, level: Level) -> Result<Ciphertext, Error> {

@@ -2,6 +2,7 @@
 
 mod price;
 mod run;
+mod search;
 mod skips;
 mod study;
 mod table;
@@ -35,6 +36,11 @@ enum Command {
         after_long_help = "Example:\n  polyveil adapt resnet20.silu.model --activation silu --train train_jpeg.tar.gz --second train_lossless.bin \\\n      --degree 4 --epochs 8 -o runs/degree4\n\nThe original network teaches the polynomial one. The folder's run.toml holds the schedule that was chosen: change it and start\n`polyveil train --config` for another."
     )]
     Adapt(run::AdaptArgs),
+    /// Choose each activation's degree and each bootstrap's place under a budget.
+    #[command(
+        after_long_help = "Example:\n  polyveil-train search resnet20.silu.model --activation silu --train train_jpeg.tar.gz --second train_lossless.bin \\\n      --budget 60s -o searches/60s\n  polyveil-train train --config searches/60s/run.toml -o runs/60s\n\nEach activation's sensitivity to each degree is measured alone on calibration pictures; degrees and bootstraps are then chosen together.\nThe folder gets the whole front of divergence and accuracy against predicted latency, before fine-tuning (front.csv, front.md,\nfront.svg), and run.toml, with which `train` fine-tunes the chosen network."
+    )]
+    Search(search::SearchArgs),
     /// Accuracy of networks on labelled pictures, in f64 and without any guard: each against the first, paired.
     Score(run::ScoreArgs),
     /// Networks side by side as Markdown: accuracy, degrees, levels, bootstraps, predicted and measured latency.
@@ -57,6 +63,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Train(a) => run::train(a),
         Command::Adapt(a) => run::adapt(a),
+        Command::Search(a) => search::search(a),
         Command::Score(a) => run::score(a),
         Command::Table(a) => table::table(a),
         Command::Study(s) => s.run(),

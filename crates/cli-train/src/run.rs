@@ -141,7 +141,7 @@ pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
 }
 
 /// The default schedule: higher degrees are nearer to the original and need less training.
-fn schedule(degree: usize, epochs: Option<f64>, rate: Option<f32>, second: bool) -> Vec<Stage> {
+pub(crate) fn schedule(degree: usize, epochs: Option<f64>, rate: Option<f32>, second: bool) -> Vec<Stage> {
     use train::optimizer::{Clipping, Rate};
     let (default_epochs, default_rate, blend) = match degree {
         0..=3 => (15.0, 0.05, 0.4),
@@ -184,11 +184,16 @@ fn schedule(degree: usize, epochs: Option<f64>, rate: Option<f32>, second: bool)
     }]
 }
 
+/// (height, width, channels).
+pub(crate) fn picture_shape(sources: &Sources) -> (usize, usize, usize) {
+    let s = sources.train.shape();
+    (s.height, s.width, s.channels)
+}
+
 /// Trains to the end, exports, and gives back the score on held-out pictures; saves every so many seconds.
 pub(crate) fn execute(config: &Config, folder: &Path, every: f64) -> Result<train::Score> {
     let mut sources = Sources::open(&config.data)?;
-    let shape = sources.train.shape();
-    let input = (shape.height, shape.width, shape.channels);
+    let input = picture_shape(&sources);
     let classes = sources.train.classes().len();
     let (model, metadata) = train::networks::model(&config.network, input, classes, config.seed)?;
     sources.adopt(&config.data, &metadata)?;

@@ -7,7 +7,7 @@
 //! Modules in reading order: `normal` (between polynomials everything is one affine map; its rows from `linear_op`) → `layout` (where
 //! values lie) → `pack` (maps as diagonals) → `split` (baby and giant steps) → `schedule` (levels and bootstraps by shortest path over
 //! `cost`) → `activation` and `units` (intervals and leading coefficients folded away) → `emit` (the plan) → [`describe`]; [`price`] (what
-//! an activation costs in a deep network).
+//! an activation costs in a deep network), [`outline`] (what a network costs whose degrees are open).
 //!
 //! What this crate knows nothing of: keys, ciphertexts, randomness, the clock.
 //!
@@ -15,6 +15,7 @@
 
 pub mod describe;
 pub mod error;
+pub mod outline;
 
 mod activation;
 mod cost;
@@ -31,9 +32,11 @@ mod units;
 pub use ckks::meter::CostTable;
 pub use describe::{Summary, describe, levels, summarise};
 pub use error::Error;
+pub use outline::{Choice, Outline};
 pub use price::{Price, Pricing};
 
 use activation::{Activation, Form};
+use approx::Polynomial;
 use ckks::{Parameters, ParametersSpec};
 use cost::CostModel;
 use nn::PolyGraph;
@@ -41,7 +44,7 @@ use normal::{Binding, Kind, Normal, Quantity};
 use pack::Packed;
 use runtime::Plan;
 use runtime::plan::{Description, Operation};
-use schedule::{Machine, Stage};
+use schedule::{Machine, Stage, Way};
 use split::Split;
 use std::collections::BTreeSet;
 
@@ -139,6 +142,7 @@ impl Draft<'_> {
             levels: cost.levels(),
             bootstraps: target.parameters.bootstrap.is_some(),
             target: bootstrap_target,
+            most_bootstraps: None,
             parameters: &target.parameters.name,
         };
         let stages = stages(normal, maps, cost)?;
@@ -349,8 +353,11 @@ fn stages(normal: &Normal, maps: &emit::Maps, cost: &CostModel) -> Result<Vec<St
         stages.push(Stage {
             layer: q.layer.clone(),
             sources: q.sources(),
-            depth: q.depth,
-            seconds,
+            ways: vec![Way {
+                depth: q.depth,
+                seconds,
+                price: 0.0,
+            }],
             slots: q.layout.period,
             ciphertexts: q.layout.ciphertexts,
         });
@@ -360,40 +367,49 @@ fn stages(normal: &Normal, maps: &emit::Maps, cost: &CostModel) -> Result<Vec<St
 
 /// An operation that costs what the quantity's will: units don't matter.
 fn representative(q: &Quantity) -> Result<Option<Operation>, Error> {
-    let (input, output) = (0, 1);
     Ok(match &q.kind {
         Kind::Input | Kind::Linear { .. } => None,
         Kind::Product { .. } => Some(Operation::Multiply {
             left: 0,
             right: 0,
-            output,
+            output: 1,
         }),
         Kind::Polynomial {
             polynomial,
             binding,
             ..
-        } => {
-            let activation = match binding {
-                Binding::Free if q.feeds.is_none() => Activation::absorbed(polynomial, 1.0),
-                _ => Activation::general(polynomial, 1.0),
-            };
-            Some(match activation.form {
-                Form::Square { constant } => Operation::Square {
-                    input,
-                    output,
-                    constant,
-                },
-                Form::Quartic { coefficients } => Operation::Quartic {
-                    input,
-                    output,
-                    coefficients,
-                },
-                Form::General { coefficients } => Operation::Polynomial {
-                    input,
-                    output,
-                    polynomial: ckks::Polynomial::new(coefficients)?,
-                },
-            })
-        }
+        } => Some(carried_out(q, *binding, polynomial)?.1),
     })
+}
+
+/// How a polynomial is carried out in the place of quantity `q`: the levels that it takes, and an operation that costs as much.
+fn carried_out(
+    q: &Quantity,
+    binding: Binding,
+    polynomial: &Polynomial,
+) -> Result<(usize, Operation), Error> {
+    let (input, output) = (0, 1);
+    let activation = match binding {
+        Binding::Free if q.feeds.is_none() => Activation::absorbed(polynomial, 1.0),
+        _ => Activation::general(polynomial, 1.0),
+    };
+    let depth = activation.depth()?;
+    let operation = match activation.form {
+        Form::Square { constant } => Operation::Square {
+            input,
+            output,
+            constant,
+        },
+        Form::Quartic { coefficients } => Operation::Quartic {
+            input,
+            output,
+            coefficients,
+        },
+        Form::General { coefficients } => Operation::Polynomial {
+            input,
+            output,
+            polynomial: ckks::Polynomial::new(coefficients)?,
+        },
+    };
+    Ok((depth, operation))
 }

@@ -5,7 +5,7 @@
 
 use crate::activation::{Activation, Form};
 use crate::cost::CostModel;
-use crate::schedule::{self, Machine, Stage};
+use crate::schedule::{self, Machine, Stage, Way};
 use crate::{Error, Target};
 use approx::{Composite, Polynomial};
 use ckks::Parameters;
@@ -134,8 +134,11 @@ impl Pricing {
         let stage = |depth: usize, sources: Vec<usize>, seconds: Vec<f64>| Stage {
             layer: "the activation".into(),
             sources,
-            depth,
-            seconds,
+            ways: vec![Way {
+                depth,
+                seconds,
+                price: 0.0,
+            }],
             slots: self.slots,
             ciphertexts: 1,
         };
@@ -167,6 +170,7 @@ impl Pricing {
                 levels,
                 bootstraps: self.cost.has_bootstrap(),
                 target: None,
+                most_bootstraps: None,
                 parameters: &self.name,
             };
             let (decisions, all) = schedule::schedule(&stages, stages.len() - 1, machine)?;

@@ -4,6 +4,9 @@
 //! its operation runs (its operands are aligned down to it) and whether its result is bootstrapped, and to which level. Of two
 //! states, one with lower levels and no smaller cost is dropped. The path is exact for any acyclic network, residual blocks
 //! included, as long as no more than [`MOST_STATES`] states survive at a time.
+//!
+//! A quantity may be open to several ways of making it (polynomials of different degrees), each with a price in seconds: the path then
+//! chooses ways, levels and bootstraps together. A limit on the number of bootstraps is one more level that only goes down.
 
 use crate::Error;
 use std::collections::BTreeMap;
@@ -18,14 +21,30 @@ pub(crate) struct Stage {
     pub(crate) layer: String,
     /// What it is made of.
     pub(crate) sources: Vec<usize>,
-    /// Levels that it takes.
-    pub(crate) depth: usize,
-    /// Seconds at each level of its operands.
-    pub(crate) seconds: Vec<f64>,
+    /// How it can be made, at least one way.
+    pub(crate) ways: Vec<Way>,
     /// Period of its ciphertexts.
     pub(crate) slots: usize,
     /// Number of its ciphertexts.
     pub(crate) ciphertexts: usize,
+}
+
+/// One way to make a quantity.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    /// Levels that it takes.
+    pub(crate) depth: usize,
+    /// Seconds at each level of its operands.
+    pub(crate) seconds: Vec<f64>,
+    /// What else it counts, in seconds; an infinite price forbids it.
+    pub(crate) price: f64,
+}
+
+impl Stage {
+    /// Levels that it takes at least.
+    fn depth(&self) -> usize {
+        self.ways.iter().map(|w| w.depth).min().unwrap_or(0)
+    }
 }
 
 /// What is decided for a quantity.
@@ -35,6 +54,8 @@ pub(crate) struct Decision {
     pub(crate) level: usize,
     /// Level that it is bootstrapped to, if it is.
     pub(crate) bootstrap: Option<usize>,
+    /// The way it is made.
+    pub(crate) way: usize,
 }
 
 /// What levels and bootstraps there are.
@@ -50,11 +71,14 @@ pub(crate) struct Machine<'a> {
     pub(crate) bootstraps: bool,
     /// The one level that bootstraps reach, if they may reach no other: their encoded transforms are then kept once.
     pub(crate) target: Option<usize>,
+    /// So many ciphertexts may be bootstrapped in all.
+    pub(crate) most_bootstraps: Option<usize>,
     /// Name of the parameter set.
     pub(crate) parameters: &'a str,
 }
 
 struct Point {
+    /// Of the frontier's quantities; then how many bootstraps are left, 0 where they are not limited.
     levels: Vec<usize>,
     seconds: f64,
     step: usize,
@@ -87,16 +111,16 @@ pub(crate) fn schedule(
     let mut trails: Vec<Trail> = Vec::new();
     let mut frontier: Vec<usize> = Vec::new();
     let mut points = vec![Point {
-        levels: Vec::new(),
+        levels: vec![machine.most_bootstraps.unwrap_or(0)],
         seconds: 0.0,
         step: usize::MAX,
     }];
     for (v, stage) in stages.iter().enumerate() {
-        if stage.depth > machine.levels {
+        if stage.depth() > machine.levels {
             let degree = (1usize << machine.levels.min(40)) - 1;
             return Err(Error::Depth {
                 layer: stage.layer.clone(),
-                needed: stage.depth,
+                needed: stage.depth(),
                 had: machine.levels,
                 degree,
                 parameters: machine.parameters.into(),
@@ -124,31 +148,52 @@ pub(crate) fn schedule(
                 .filter(|(_, k)| **k)
                 .map(|(l, _)| *l)
                 .collect();
-            for level in stage.depth..=top {
-                let aligned = stage.sources.iter().filter(|w| operand(w) > level).count();
-                let seconds =
-                    point.seconds + stage.seconds[level] + aligned as f64 * (machine.align)(level);
-                let result = level - stage.depth;
-                let refresh = machine.bootstraps && v != output && !stage.sources.is_empty();
-                let allowed = |t: &usize| machine.target.is_none_or(|only| only == *t);
-                let targets = (result + 1..=machine.levels)
-                    .filter(|t| refresh && allowed(t))
-                    .map(Some);
-                for bootstrap in std::iter::once(None).chain(targets) {
-                    let ciphertexts = stage.ciphertexts.div_ceil(2) as f64;
-                    let more = bootstrap
-                        .map_or(0.0, |t| ciphertexts * (machine.bootstrap)(stage.slots, t));
-                    let mut levels = kept.clone();
-                    if last_use[v] > v {
-                        levels.push(bootstrap.unwrap_or(result));
-                    }
-                    let seconds = seconds + more;
-                    let entry =
-                        reached
-                            .entry(levels)
-                            .or_insert((f64::INFINITY, 0, Decision::default()));
-                    if seconds < entry.0 {
-                        *entry = (seconds, point.step, Decision { level, bootstrap });
+            let left = point.levels.last().copied().unwrap_or(0);
+            let ways = stage.ways.iter().enumerate();
+            for (index, way) in ways.filter(|(_, w)| w.price.is_finite()) {
+                for level in way.depth..=top {
+                    let aligned = stage.sources.iter().filter(|w| operand(w) > level).count();
+                    let seconds = point.seconds
+                        + way.price
+                        + way.seconds[level]
+                        + aligned as f64 * (machine.align)(level);
+                    let result = level - way.depth;
+                    let within = machine
+                        .most_bootstraps
+                        .is_none_or(|_| left >= stage.ciphertexts);
+                    let refresh =
+                        machine.bootstraps && v != output && !stage.sources.is_empty() && within;
+                    let allowed = |t: &usize| machine.target.is_none_or(|only| only == *t);
+                    let targets = (result + 1..=machine.levels)
+                        .filter(|t| refresh && allowed(t))
+                        .map(Some);
+                    for bootstrap in std::iter::once(None).chain(targets) {
+                        let ciphertexts = stage.ciphertexts.div_ceil(2) as f64;
+                        let more = bootstrap
+                            .map_or(0.0, |t| ciphertexts * (machine.bootstrap)(stage.slots, t));
+                        let mut levels = kept.clone();
+                        if last_use[v] > v {
+                            levels.push(bootstrap.unwrap_or(result));
+                        }
+                        let spent = match (bootstrap, machine.most_bootstraps) {
+                            (Some(_), Some(_)) => stage.ciphertexts,
+                            _ => 0,
+                        };
+                        levels.push(left - spent);
+                        let seconds = seconds + more;
+                        let entry = reached.entry(levels).or_insert((
+                            f64::INFINITY,
+                            0,
+                            Decision::default(),
+                        ));
+                        if seconds < entry.0 {
+                            let decision = Decision {
+                                level,
+                                bootstrap,
+                                way: index,
+                            };
+                            *entry = (seconds, point.step, decision);
+                        }
                     }
                 }
             }
@@ -212,7 +257,7 @@ fn undominated(
 fn longest(stages: &[Stage]) -> usize {
     let mut depth = vec![0; stages.len()];
     for (v, s) in stages.iter().enumerate() {
-        depth[v] = s.depth + s.sources.iter().map(|&w| depth[w]).max().unwrap_or(0);
+        depth[v] = s.depth() + s.sources.iter().map(|&w| depth[w]).max().unwrap_or(0);
     }
     depth.into_iter().max().unwrap_or(0)
 }
@@ -228,8 +273,11 @@ mod tests {
         Stage {
             layer: "layer".into(),
             sources: sources.to_vec(),
-            depth,
-            seconds,
+            ways: vec![Way {
+                depth,
+                seconds,
+                price: 0.0,
+            }],
             slots: 16,
             ciphertexts: 1,
         }
@@ -242,6 +290,7 @@ mod tests {
             levels,
             bootstraps,
             target: None,
+            most_bootstraps: None,
             parameters: "toy",
         }
     }
@@ -250,9 +299,10 @@ mod tests {
     fn check(stages: &[Stage], decisions: &[Decision]) -> usize {
         let mut levels = Vec::new();
         for (s, d) in stages.iter().zip(decisions) {
-            assert!(d.level >= s.depth);
+            let depth = s.ways[d.way].depth;
+            assert!(d.level >= depth);
             assert!(s.sources.iter().all(|&w| levels[w] >= d.level));
-            levels.push(d.bootstrap.unwrap_or(d.level - s.depth));
+            levels.push(d.bootstrap.unwrap_or(d.level - depth));
         }
         decisions.iter().filter(|d| d.bootstrap.is_some()).count()
     }
@@ -322,6 +372,70 @@ mod tests {
                     .all(|d| d.bootstrap.is_none_or(|t| t == target))
             );
             assert!(kept.1 >= free.1);
+        }
+    }
+
+    #[test]
+    fn open_ways_and_a_limit_on_bootstraps_give_the_best_of_all_combinations() {
+        // a residual network of four activations, each of depth 1 to 4 at falling prices
+        let prices = [
+            [3.0, 1.0, 0.4, 0.1],
+            [9.0, 2.0, 0.3, 0.2],
+            [1.0, 0.9, 0.8, 0.0],
+        ];
+        let open = |v: usize, sources: &[usize], at: &[f64; 4], only: Option<usize>| Stage {
+            ways: (0..4)
+                .map(|i| Way {
+                    depth: i + 1,
+                    seconds: stage(i + 1, sources).ways[0].seconds.clone(),
+                    price: if only.is_none_or(|o| o == i) {
+                        at[i]
+                    } else {
+                        f64::INFINITY
+                    },
+                })
+                .collect(),
+            ..stage(v, sources)
+        };
+        let network = |only: [Option<usize>; 3]| {
+            vec![
+                stage(0, &[]),
+                stage(1, &[0]),
+                open(1, &[1], &prices[0], only[0]),
+                stage(1, &[2]),
+                open(1, &[3], &prices[1], only[1]),
+                stage(1, &[4, 2]),
+                open(1, &[5], &prices[2], only[2]),
+                stage(1, &[6]),
+            ]
+        };
+        let mut previous = f64::INFINITY;
+        for most in [None, Some(0), Some(1), Some(2)] {
+            let machine = Machine {
+                most_bootstraps: most,
+                bootstrap: &|_, t| 0.5 + 0.01 * t as f64,
+                ..machine(6, true)
+            };
+            let joint = schedule(&network([None; 3]), 7, machine);
+            let mut best = f64::INFINITY;
+            for i in 0..64usize {
+                let only = [Some(i % 4), Some(i / 4 % 4), Some(i / 16)];
+                if let Ok((_, seconds)) = schedule(&network(only), 7, machine) {
+                    best = best.min(seconds);
+                }
+            }
+            let Ok((decisions, seconds)) = joint else {
+                // one level for each of seven operations but six in all
+                assert_eq!((most, best), (Some(0), f64::INFINITY));
+                continue;
+            };
+            assert!((seconds - best).abs() < 1e-9, "{most:?}: {seconds}, {best}");
+            let used = check(&network([None; 3]), &decisions);
+            assert!(most.is_none_or(|m| used <= m));
+            if most.is_some() {
+                assert!(seconds <= previous);
+                previous = seconds;
+            }
         }
     }
 

@@ -410,3 +410,100 @@ fn a_memory_limit_chooses_a_smaller_plan_or_refuses() {
     // a limit that the cheapest plan keeps changes nothing
     assert_eq!(on_disk(peak).expect("fits").digest(), free.digest());
 }
+
+/// What an outline says of a choice is what the compiler does with it.
+#[test]
+fn an_outline_foresees_the_plan_of_every_choice() {
+    use nn::calibrate::{Degree, FitOptions, calibrate_to_polynomials};
+    use rayon::prelude::*;
+    let mut random = Random(77);
+    let mut b = nn::Network::builder();
+    let x = b.input("input", nn::Shape::image(2, 4, 4)).expect("valid");
+    let mut y = x;
+    for i in 0..3 {
+        let conv = random.convolution(2, 2, 3, 1, 1);
+        y = b
+            .add(&format!("conv{i}"), nn::Op::Conv2d(conv), &[y])
+            .expect("valid");
+        let silu = nn::Nonlinearity::Activation(approx::Activation::Silu);
+        y = b
+            .add(&format!("act{i}"), nn::Op::Elementwise(silu), &[y])
+            .expect("valid");
+    }
+    let graph: nn::Graph = b.finish(y).expect("valid");
+    let inputs: Vec<nn::Tensor> = (0..20)
+        .map(|_| random.tensor(graph.input().shape()))
+        .collect();
+    let fit = |degree| {
+        let options = FitOptions {
+            degree: Degree::Fixed(degree),
+            rounds: 0,
+            ..FitOptions::default()
+        };
+        calibrate_to_polynomials(&graph, &inputs.par_iter().map(|t| Ok(t.clone())), &options)
+            .expect("fits")
+    };
+    let twins = [fit(2), fit(4), fit(7)];
+    let alternatives: Vec<Vec<approx::Polynomial>> = (0..3)
+        .map(|i| {
+            twins
+                .iter()
+                .map(|t| t.fits[i].approximation.polynomial.clone())
+                .collect()
+        })
+        .collect();
+    let target = target(12);
+    let outline =
+        polyveil_compiler::Outline::new(&twins[2].graph, &alternatives, &target).expect("fits");
+    for choice in [[0, 0, 0], [2, 2, 2], [1, 0, 2], [2, 1, 1]] {
+        let prices: Vec<Vec<f64>> = choice
+            .iter()
+            .map(|&c| {
+                (0..3)
+                    .map(|k| if k == c { 1.5 } else { f64::INFINITY })
+                    .collect()
+            })
+            .collect();
+        let foreseen = outline
+            .cheapest(&prices, None)
+            .expect("fits")
+            .expect("possible");
+        assert_eq!(foreseen.alternatives, choice);
+        let mut next = 0;
+        let chosen = graph
+            .replace_activations(|_, _| {
+                next += 1;
+                Ok(alternatives[next - 1][choice[next - 1]].clone())
+            })
+            .expect("valid");
+        let ranges = twins[2].graph.ranges().expect("calibrated").to_vec();
+        let chosen = nn::PolyGraph::try_from(chosen)
+            .expect("polynomial")
+            .with_ranges(ranges)
+            .expect("valid");
+        let plan = compile(&chosen, &target).expect("compiles");
+        assert_eq!(
+            summarise(&plan).bootstraps,
+            foreseen.bootstraps,
+            "{choice:?}"
+        );
+        let exact: f64 = runtime::VerifiedPlan::new(plan)
+            .expect("valid")
+            .predicted_steps(&target.cost)
+            .iter()
+            .sum();
+        assert!(
+            (foreseen.cpu_seconds / exact - 1.0).abs() < 0.1,
+            "{choice:?}: {} foreseen, {exact} planned",
+            foreseen.cpu_seconds
+        );
+    }
+    // a limit that no choice keeps
+    let free = vec![vec![0.0; 3]; 3];
+    let least = (0..20).find(|&n| outline.cheapest(&free, Some(n)).expect("fits").is_some());
+    let cheapest = outline
+        .cheapest(&free, None)
+        .expect("fits")
+        .expect("possible");
+    assert!(least.is_some_and(|n| n <= cheapest.bootstraps));
+}

@@ -5,7 +5,7 @@ use crate::ntt::reverse;
 
 /// The permutation of X → X^g on NTT form: `(σ_g a)[i] = a[perm[i]]`, for [`crate::limb::permute`].
 ///
-/// Any odd g counts modulo 2N.
+/// Any odd g counts modulo 2N. Every aligned block of a power of two words comes from one such block.
 ///
 /// # Panics
 /// If g is even or log_n is above 17.
@@ -76,10 +76,13 @@ mod tests {
     }
 
     #[test]
-    fn groups_of_eight_stay_together() {
+    fn aligned_blocks_stay_together() {
         for g in [5u64, 25, 511, 131071] {
             let perm = automorphism(16, g);
-            assert!(perm.chunks(8).all(|c| c.iter().all(|p| p / 8 == c[0] / 8)));
+            for block in [8, 64, 4096, 32768] {
+                let together = |c: &[u32]| c.iter().all(|p| p / block == c[0] / block);
+                assert!(perm.chunks(block as usize).all(together));
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 #[cfg(target_arch = "x86_64")]
 use std::sync::OnceLock;
 
+use crate::buffer::AlignedVec;
 use crate::modulus::Shoup;
 #[cfg(target_arch = "x86_64")]
 use crate::{Backend, avx2, backend, ifma};
@@ -16,13 +17,13 @@ pub struct NttTable {
     q: Modulus,
     log_n: u32,
     /// `w[i] = ψ^brv(i)`, brv on log_n bits; the first m entries are the table of size m with root ψ^(N/m).
-    w: Vec<u64>,
-    ws: Vec<u64>,
+    w: AlignedVec,
+    ws: AlignedVec,
     /// (2^k)^-1 for each k up to log_n.
     scales: Vec<Shoup>,
     /// Per size 2^k, the last three layers' twiddles in blocks for the IFMA kernels.
     #[cfg(target_arch = "x86_64")]
-    tails: Vec<OnceLock<Vec<u64>>>,
+    tails: Vec<OnceLock<AlignedVec>>,
     /// `w` for the AVX2 kernels.
     #[cfg(target_arch = "x86_64")]
     doubles: OnceLock<avx2::ntt::Twiddles>,
@@ -52,7 +53,7 @@ impl NttTable {
                 q: q.value(),
                 log_n,
             })?;
-        let (mut w, mut ws) = (vec![0; n], vec![0; n]);
+        let (mut w, mut ws) = (AlignedVec::zeroed(n), AlignedVec::zeroed(n));
         let root = q.shoup(psi);
         let mut power = 1;
         for i in 0..n {
@@ -137,25 +138,43 @@ impl NttTable {
         portable::forward(&self.q, &self.w[..m], &self.ws[..m], a);
     }
 
+    /// [`Self::inverse`] of `from`, written to `a`: reads a limb that no near cache holds once, where a copy would read it twice.
+    ///
+    /// # Panics
+    /// If either length is not N.
+    pub fn inverse_to(&self, a: &mut [u64], from: &[u64]) {
+        assert_eq!(a.len(), self.w.len(), "an NTT takes exactly N residues");
+        assert_eq!(from.len(), a.len(), "limbs differ in length");
+        self.inverse_from(a, Some(from));
+    }
+
     /// The exact inverse of [`Self::forward_sized`], with the factor 1/m.
     ///
     /// # Panics
     /// Unless m = `a.len()` is a power of two from 8 to N.
     pub fn inverse_sized(&self, a: &mut [u64]) {
-        let m = self.checked_size(a);
+        self.inverse_from(a, None);
+    }
+
+    /// The inverse of `from`, or of `a` itself.
+    fn inverse_from(&self, a: &mut [u64], from: Option<&[u64]>) {
+        let m = self.checked_size(from.unwrap_or(a));
         let scale = self.scales[m.trailing_zeros() as usize];
         #[cfg(target_arch = "x86_64")]
-        match backend() {
-            // SAFETY: backend() is Avx2 only where the processor has every feature that the kernel enables.
-            Backend::Avx2 if m >= avx2::ntt::LEAST => unsafe {
-                return avx2::ntt::inverse(&self.q, self.doubles(), self.w[1], scale, a);
-            },
+        if backend() == Backend::Ifma && m >= ifma::ntt::LEAST {
             // SAFETY: backend() is Ifma only where the processor has every feature that the kernel enables.
-            Backend::Ifma if m >= ifma::ntt::LEAST => unsafe {
+            return unsafe {
                 let (w, ws) = (&self.w[..m], &self.ws[..m]);
-                return ifma::ntt::inverse(&self.q, w, ws, self.tail(m), scale, a);
-            },
-            _ => {}
+                ifma::ntt::inverse(&self.q, w, ws, self.tail(m), scale, a, from)
+            };
+        }
+        if let Some(from) = from {
+            a.copy_from_slice(from);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if backend() == Backend::Avx2 && m >= avx2::ntt::LEAST {
+            // SAFETY: backend() is Avx2 only where the processor has every feature that the kernel enables.
+            return unsafe { avx2::ntt::inverse(&self.q, self.doubles(), self.w[1], scale, a) };
         }
         portable::inverse(&self.q, &self.w[..m], &self.ws[..m], scale, a);
     }
@@ -186,11 +205,15 @@ impl NttTable {
     #[cfg(target_arch = "x86_64")]
     fn tail(&self, m: usize) -> &[u64] {
         self.tails[m.trailing_zeros() as usize].get_or_init(|| {
-            let mut tail = Vec::with_capacity(6 * m / 8);
-            for block in 0..m / 64 {
-                for (per_group, layer) in [(1, m / 8), (2, m / 4), (4, m / 2)] {
-                    for table in [&self.w, &self.ws] {
-                        tail.extend((0..8).map(|g| table[layer + (8 * block + g) * per_group]));
+            let mut tail = AlignedVec::dirty(6 * m / 8);
+            for (block, out) in tail.as_chunks_mut::<48>().0.iter_mut().enumerate() {
+                let (lanes, _) = out.as_chunks_mut::<16>();
+                for ((per_group, layer), lanes) in
+                    [(1, m / 8), (2, m / 4), (4, m / 2)].into_iter().zip(lanes)
+                {
+                    for g in 0..8 {
+                        let at = layer + (8 * block + g) * per_group;
+                        (lanes[g], lanes[8 + g]) = (self.w[at], self.ws[at]);
                     }
                 }
             }
@@ -295,6 +318,11 @@ mod tests {
                     let mut b = a.clone();
                     t.forward_sized(&mut b);
                     assert!(b.iter().all(|&x| x < q.value()));
+                    if m == 1 << log_n {
+                        let mut apart = vec![1; m];
+                        t.inverse_to(&mut apart, &b);
+                        assert_eq!(a, apart);
+                    }
                     t.inverse_sized(&mut b);
                     assert_eq!(a, b);
                 }
@@ -375,7 +403,7 @@ mod tests {
                     // SAFETY: has_ifma() was true.
                     unsafe {
                         ifma::ntt::forward(&q, &t.w, &t.ws, t.tail(n), &mut x);
-                        ifma::ntt::inverse(&q, &t.w, &t.ws, t.tail(n), scale, &mut y);
+                        ifma::ntt::inverse(&q, &t.w, &t.ws, t.tail(n), scale, &mut y, None);
                     }
                     assert!(x == forward, "IFMA forward 2^{log_n}, {bits} bits");
                     assert!(y == inverse, "IFMA inverse 2^{log_n}, {bits} bits");

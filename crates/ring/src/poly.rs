@@ -286,6 +286,18 @@ impl RnsPoly<Ntt> {
         self.retyped()
     }
 
+    /// The same polynomial in coefficient form. Cost: one NTT per limb.
+    ///
+    /// # Panics
+    /// If `ring` is not the ring of this polynomial.
+    pub fn to_coeff(&self, ring: &Ring) -> RnsPoly<Coeff> {
+        assert!(self.ring.same(ring), "a polynomial of another ring");
+        let indices = self.indices.clone();
+        RnsPoly::from_limbs(ring, indices.clone(), |k, out| {
+            ring.ntt(indices[k]).inverse_to(out, self.limb(k))
+        })
+    }
+
     /// self *= other.
     ///
     /// # Panics
@@ -405,6 +417,7 @@ mod tests {
         let a = sample(&r, 4);
         let mut back = a.clone().into_ntt(&r).into_coeff(&r);
         assert_eq!(a, back);
+        assert_eq!(a, a.clone().into_ntt(&r).to_coeff(&r));
         assert!(back.iter().all(|limb| limb.as_ptr() as usize % 64 == 0));
         back = back.select(&[0, 1]);
         assert_eq!((back.indices(), back.limbs()), (&[0, 2][..], 2));

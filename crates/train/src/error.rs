@@ -92,6 +92,21 @@ pub enum Error {
         /// Its upper end.
         high: f64,
     },
+    /// A budget that no network keeps.
+    #[error("no network keeps {budget}: the nearest takes {nearest}, degrees {degrees}; allow --budget {enough}, or offer lower degrees (--degrees)")]
+    Budget {
+        /// What was allowed.
+        budget: String,
+        /// What the nearest network takes.
+        nearest: String,
+        /// Its degrees, in the order of the activations.
+        degrees: String,
+        /// A budget that it keeps.
+        enough: String,
+    },
+    /// From whoever was asked what a network costs.
+    #[error("{0}")]
+    Cost(Box<dyn std::error::Error + Send + Sync>),
     /// From the network.
     #[error(transparent)]
     Network(#[from] nn::Error),

@@ -6,7 +6,7 @@
 //! Modules in reading order: [`config`] (what a run is), [`sources`] (its pictures), [`parameter`], [`activation`] (units with ranges),
 //! [`model`] (a graph in training), [`pass`] (forwards, backwards), [`loss`], [`optimizer`], [`calibration`] (ranges, substitution),
 //! [`trainer`] (stages, logs, checkpoints), [`checkpoint`]; [`architecture`] (networks to begin with), [`surgery`] (changes to them);
-//! [`study`] (tables from which choices follow), [`plot`] (their charts).
+//! [`search`] (degrees and bootstraps under a budget); [`study`] (tables from which choices follow), [`plot`] (their charts).
 //!
 //! The graph is its own tape: nodes are visited in order and in reverse, so that there is no second description of a network and no
 //! automatic differentiation. The crate knows nothing of ciphertexts and plans; what a network costs under encryption is passed in.
@@ -25,6 +25,7 @@ pub mod optimizer;
 pub mod parameter;
 pub mod pass;
 pub mod plot;
+pub mod search;
 pub mod sources;
 pub mod study;
 pub mod surgery;

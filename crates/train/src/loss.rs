@@ -48,6 +48,21 @@ fn softmax(row: &[f32], temperature: f64) -> Vec<f64> {
     e.into_iter().map(|v| v / sum).collect()
 }
 
+/// How far outputs `(n, classes)` are from a reference's: the divergence of their class probabilities, KL(reference ∥ outputs), mean
+/// over the rows; infinite where an output is no finite number.
+#[must_use]
+pub fn divergence(reference: &[f32], outputs: &[f32], classes: usize) -> f64 {
+    if outputs.iter().any(|v| !v.is_finite()) {
+        return f64::INFINITY;
+    }
+    let rows = reference.chunks_exact(classes).zip(outputs.chunks_exact(classes));
+    let sum: f64 = rows
+        .flat_map(|(r, o)| softmax(r, 1.0).into_iter().zip(softmax(o, 1.0)))
+        .map(|(p, q)| p * (p.max(1e-30).ln() - q.max(1e-30).ln()))
+        .sum();
+    sum.max(0.0) / (reference.len() / classes).max(1) as f64
+}
+
 /// Index of the largest value; the first of equals, and 0 when none is a number.
 #[must_use]
 pub fn argmax(row: &[f32]) -> usize {

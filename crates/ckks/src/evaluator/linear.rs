@@ -3,7 +3,7 @@
 //! Babies share one decomposition and stay in QP; products with the diagonals accumulate in QP; each giant step costs one
 //! ModDown of one polynomial and one inner product; one division by P and the level's primes ends the map.
 
-use super::switch::{DigitLimbs, chunks};
+use super::switch::{DigitLimbs, KeyLimb, chunks};
 use super::{Ciphertext, Evaluator, lock};
 use crate::arithmetic::same_scale;
 use crate::keys::{KeyName, galois_element};
@@ -164,7 +164,7 @@ impl Evaluator {
             .map(|(x, keys)| {
                 keys.iter()
                     .any(Option::is_some)
-                    .then(|| self.decompose(&x.polys[1], level))
+                    .then(|| self.decompose(x.polys[1].clone(), level))
             })
             .collect();
         let shape = self.digits(level);
@@ -182,12 +182,6 @@ impl Evaluator {
                 .iter()
                 .enumerate()
                 .map(|(i, x)| {
-                    let lifted = in_q.then(|| {
-                        let (mut c0, mut c1) = (AlignedVec::dirty(n), AlignedVec::dirty(n));
-                        limb::mul_scalar_to(q, &mut c0, x.polys[0].limb(k), special);
-                        limb::mul_scalar_to(q, &mut c1, x.polys[1].limb(k), special);
-                        (c0, c1)
-                    });
                     let digits = digits[i].as_ref().map_or_else(Vec::new, |d| d.at(k));
                     let mut out: Vec<Option<(AlignedVec, AlignedVec)>> =
                         Vec::with_capacity(baby_keys[i].len());
@@ -199,20 +193,32 @@ impl Evaluator {
                                 None
                             }
                             Some((key, permutation)) => {
-                                let (mut u0, mut u1) = (AlignedVec::dirty(n), AlignedVec::dirty(n));
-                                self.times_key(&digits, index, key, &mut u0, &mut u1);
-                                if let Some((c0, _)) = &lifted {
-                                    limb::add(q, &mut u0, c0);
-                                }
+                                let expander = key.expander();
+                                let mut key =
+                                    KeyLimb::new(key, &expander, digits.len(), index, ring);
+                                let (mut u0, mut u1) =
+                                    (AlignedVec::dirty(key.tile), AlignedVec::dirty(key.tile));
                                 let (mut r0, mut r1) = (AlignedVec::dirty(n), AlignedVec::dirty(n));
-                                limb::permute(&mut r0, &u0, permutation);
-                                limb::permute(&mut r1, &u1, permutation);
+                                for start in (0..n).step_by(key.tile) {
+                                    key.times(&digits, start, &mut u0, &mut u1);
+                                    if in_q {
+                                        let c0 = &x.polys[0].limb(k)[start..start + key.tile];
+                                        limb::mul_scalar_add(q, &mut u0, c0, special);
+                                    }
+                                    permutation.place(start, &u0, &mut r0);
+                                    permutation.place(start, &u1, &mut r1);
+                                }
                                 Some((r0, r1))
                             }
                         });
                     }
-                    if let Some(b) = plain_at {
-                        out[b] = lifted;
+                    if let (Some(b), true) = (plain_at, in_q) {
+                        let lifted = [0, 1].map(|m| {
+                            let mut c = AlignedVec::dirty(n);
+                            limb::mul_scalar_to(q, &mut c, x.polys[m].limb(k), special);
+                            c
+                        });
+                        out[b] = Some(lifted.into());
                     }
                     out
                 })
@@ -317,6 +323,7 @@ impl Evaluator {
                     let d = self.divide_and_decompose(&s1, level);
                     drop(s1);
                     let (key, permutation) = (key_of(g)?, self.permutation(g));
+                    let expander = key.expander();
                     let t = total.get_or_insert_with(|| {
                         (
                             RnsPoly::zero(ring, extended.clone()),
@@ -336,12 +343,17 @@ impl Evaluator {
                     parts.into_par_iter().for_each(|(range, part)| {
                         let digits = d.limbs(&range);
                         for (k, (t0, t1)) in range.zip(part) {
-                            let q = p.prime(extended[k]);
-                            let (mut u0, mut u1) = (AlignedVec::dirty(n), AlignedVec::dirty(n));
-                            self.times_key(&digits.at(k), extended[k], &key, &mut u0, &mut u1);
-                            limb::add(q, &mut u0, s0.limb(k));
-                            limb::permute_add(q, t0, &u0, &permutation);
-                            limb::permute_add(q, t1, &u1, &permutation);
+                            let (q, digits) = (p.prime(extended[k]), digits.at(k));
+                            let mut key =
+                                KeyLimb::new(&key, &expander, digits.len(), extended[k], ring);
+                            let (mut u0, mut u1) =
+                                (AlignedVec::dirty(key.tile), AlignedVec::dirty(key.tile));
+                            for start in (0..n).step_by(key.tile) {
+                                key.times(&digits, start, &mut u0, &mut u1);
+                                limb::add(q, &mut u0, &s0.limb(k)[start..start + key.tile]);
+                                permutation.add(q, start, &u0, t0);
+                                permutation.add(q, start, &u1, t1);
+                            }
                         }
                     });
                 }

@@ -1,11 +1,14 @@
 //! Key switching: decomposition into digits, inner products with keys, exact division by special or level primes, ModRaise.
+//!
+//! A key switch writes nothing modulo QP: the limbs to divide by come first, and each limb that stays is multiplied by the key,
+//! divided, added to and permuted tile by tile, in the nearest caches.
 
 use super::{Ciphertext, Evaluator, lock};
 use crate::keys::{KeyName, SwitchingKey};
 use crate::{Error, Level};
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
-use ring::{Coeff, Conversion, Modulus, Ntt, RnsPoly, limb};
+use ring::{Coeff, Conversion, Expander, Modulus, Ntt, RnsPoly, Uniform, limb};
 use std::sync::Arc;
 
 /// Division of a polynomial modulo `keep ∪ drop` by the product of `drop`, rounded to the nearest integer.
@@ -13,6 +16,55 @@ pub(crate) struct Division {
     conversion: Conversion,
     /// (∏ drop)⁻¹ modulo each kept prime.
     inverses: Vec<u64>,
+}
+
+/// The remainder of a division in coefficient form, modulo the primes to divide by.
+enum Remainder {
+    /// Of a single prime.
+    Residues(AlignedVec),
+    /// Of several, prepared for the conversion.
+    Prepared(AlignedVec, AlignedVec),
+}
+
+impl Division {
+    fn prepare(&self, limbs: Vec<AlignedVec>) -> Remainder {
+        match <[AlignedVec; 1]>::try_from(limbs) {
+            Ok([limb]) => Remainder::Residues(limb),
+            Err(limbs) => {
+                let source: Vec<&[u64]> = limbs.iter().map(|limb| &limb[..]).collect();
+                let n = source[0].len();
+                let (mut y, mut v) = (AlignedVec::dirty(limbs.len() * n), AlignedVec::dirty(n));
+                self.conversion.prepare(&source, &mut y, &mut v);
+                Remainder::Prepared(y, v)
+            }
+        }
+    }
+    /// The centered remainder modulo the primes `keep[range]`, in NTT form.
+    fn lift(
+        &self,
+        remainder: &Remainder,
+        range: &std::ops::Range<usize>,
+        keep: &[usize],
+        ring: &ring::Ring,
+    ) -> Vec<AlignedVec> {
+        let mut limbs: Vec<AlignedVec> =
+            range.clone().map(|_| AlignedVec::dirty(ring.n())).collect();
+        if let Remainder::Prepared(y, v) = remainder {
+            let mut wanted: Vec<(usize, &mut [u64])> = range
+                .clone()
+                .zip(limbs.iter_mut().map(|l| &mut l[..]))
+                .collect();
+            self.conversion.finish_many(y, v, &mut wanted);
+        }
+        for (k, limb) in range.clone().zip(&mut limbs) {
+            if let Remainder::Residues(x) = remainder {
+                let base = &self.conversion.source()[0];
+                limb::lift_centered(base, ring.modulus(keep[k]), limb, x);
+            }
+            ring.ntt(keep[k]).forward(limb);
+        }
+        limbs
+    }
 }
 
 /// One digit of a decomposition at a level.
@@ -46,6 +98,110 @@ const CHUNK: usize = 2;
 
 /// Coefficients of an inner product at a time: both halves of a key's digits are made where the nearest caches hold them.
 const TILE: usize = 4096;
+
+/// An automorphism of the NTT form, tile by tile: aligned blocks stay together.
+pub(crate) struct Permutation {
+    /// For each word of the image, where in its tile it comes from.
+    within: Vec<u32>,
+    /// For each tile, where its image begins.
+    images: Vec<usize>,
+}
+
+impl Permutation {
+    pub(crate) fn new(log_n: u32, g: u64) -> Self {
+        let mut within = ring::automorphism(log_n, g);
+        let tile = TILE.min(within.len());
+        let mut images = vec![0; within.len() / tile];
+        for (i, block) in within.chunks_mut(tile).enumerate() {
+            images[block[0] as usize / tile] = i * tile;
+            block.iter_mut().for_each(|p| *p &= tile as u32 - 1);
+        }
+        Self { within, images }
+    }
+    fn image(&self, start: usize, tile: usize) -> std::ops::Range<usize> {
+        let at = self.images[start / tile];
+        at..at + tile
+    }
+    /// Writes a tile's image where it belongs in the whole limb.
+    pub(crate) fn place(&self, start: usize, tile: &[u64], out: &mut [u64]) {
+        let at = self.image(start, tile.len());
+        limb::permute(&mut out[at.clone()], tile, &self.within[at]);
+    }
+    /// Adds a tile's image where it belongs in the whole limb.
+    pub(crate) fn add(&self, q: &Modulus, start: usize, tile: &[u64], acc: &mut [u64]) {
+        let at = self.image(start, tile.len());
+        limb::permute_add(q, &mut acc[at.clone()], tile, &self.within[at]);
+    }
+}
+
+/// One limb of a key: the products of digits with both its halves, tile by tile from the first on.
+pub(crate) struct KeyLimb<'a> {
+    q: &'a Modulus,
+    key: &'a SwitchingKey,
+    at: usize,
+    streams: Vec<Uniform<'a>>,
+    /// Per digit: a tile of a, a tile of b.
+    halves: AlignedVec,
+    /// Coefficients per tile.
+    pub(crate) tile: usize,
+}
+
+impl<'a> KeyLimb<'a> {
+    /// The limb at a ring index, of as many digits as there are; `expander` is the key's.
+    pub(crate) fn new(
+        key: &'a SwitchingKey,
+        expander: &'a Expander,
+        digits: usize,
+        index: usize,
+        ring: &'a ring::Ring,
+    ) -> Self {
+        let (q, tile) = (ring.modulus(index), TILE.min(ring.n()));
+        Self {
+            q,
+            key,
+            at: key.position(index),
+            streams: (0..digits)
+                .map(|d| expander.begin(SwitchingKey::stream(d, index), q))
+                .collect(),
+            halves: AlignedVec::dirty(2 * digits * tile),
+            tile,
+        }
+    }
+    /// (Σ digit·b, Σ digit·a) of the tile that begins at `start`; tiles come in order.
+    pub(crate) fn times(
+        &mut self,
+        digits: &[&[u64]],
+        start: usize,
+        u0: &mut [u64],
+        u1: &mut [u64],
+    ) {
+        let tile = self.tile;
+        for (d, half) in self.halves.chunks_exact_mut(2 * tile).enumerate() {
+            let (a, b) = half.split_at_mut(tile);
+            self.streams[d].fill(a);
+            self.key.b(d, self.at).unpack(start, b);
+        }
+        let (a, b): (Vec<&[u64]>, Vec<&[u64]>) = self
+            .halves
+            .chunks_exact(2 * tile)
+            .map(|half| half.split_at(tile))
+            .unzip();
+        let x: Vec<&[u64]> = digits.iter().map(|x| &x[start..start + tile]).collect();
+        limb::dot2(self.q, u0, u1, &x, &b, &a);
+    }
+}
+
+/// What a key switch ends with: a division, a sum and an automorphism.
+pub(crate) struct Landing<'a> {
+    /// The limbs that stay, the first ones of the digits' level.
+    pub(crate) keep: &'a Arc<[usize]>,
+    /// The other limbs of the level, then P's: their product is divided by.
+    pub(crate) drop: &'a [usize],
+    /// Polynomials at the level, added before the division after multiplication by P.
+    pub(crate) plus: [Option<&'a RnsPoly<Ntt>>; 2],
+    /// Applied last.
+    pub(crate) permutation: Option<&'a Permutation>,
+}
 
 /// Ranges of about [`CHUNK`] limbs that cover 0..len, as many for every thread.
 pub(crate) fn chunks(len: usize) -> Vec<std::ops::Range<usize>> {
@@ -81,6 +237,25 @@ impl DigitLimbs<'_> {
 }
 
 impl Decomposed {
+    /// All limbs, for several inner products.
+    pub(crate) fn all(&self) -> DigitLimbs<'_> {
+        let parts: Vec<DigitLimbs<'_>> = chunks(self.shape.extended.len())
+            .par_iter()
+            .map(|range| self.limbs(range))
+            .collect();
+        let mut converted: Vec<Vec<Option<AlignedVec>>> =
+            self.parts.iter().map(|_| Vec::new()).collect();
+        for part in parts {
+            for (limbs, more) in converted.iter_mut().zip(part.converted) {
+                limbs.extend(more);
+            }
+        }
+        DigitLimbs {
+            decomposed: self,
+            start: 0,
+            converted,
+        }
+    }
     /// Limbs `range` (positions of the extended list) of all digits.
     pub(crate) fn limbs(&self, range: &std::ops::Range<usize>) -> DigitLimbs<'_> {
         let ring = self.ntt.ring();
@@ -177,9 +352,9 @@ impl Evaluator {
             })
             .clone()
     }
-    pub(crate) fn decompose(&self, c: &RnsPoly<Ntt>, level: Level) -> Decomposed {
-        let coefficients = c.clone().into_coeff(self.parameters.ring());
-        self.decompose_from(c.clone(), &coefficients, level)
+    pub(crate) fn decompose(&self, c: RnsPoly<Ntt>, level: Level) -> Decomposed {
+        let coefficients = c.to_coeff(self.parameters.ring());
+        self.decompose_from(c, &coefficients, level)
     }
     /// The same polynomial in both forms.
     pub(crate) fn decompose_from(
@@ -203,91 +378,105 @@ impl Evaluator {
             .collect();
         Decomposed { shape, ntt, parts }
     }
-    /// Σ_d digit_d·(b_d, a_d) over the extended limbs.
-    pub(crate) fn inner_product(
+    /// (Σ digit·b, Σ digit·a), divided, added to and permuted as `landing` says. `all` are the digits' limbs where they are kept;
+    /// else each is made where it is used.
+    pub(crate) fn switch(
         &self,
         d: &Decomposed,
+        all: Option<&DigitLimbs<'_>>,
         key: &SwitchingKey,
-    ) -> (RnsPoly<Ntt>, RnsPoly<Ntt>) {
-        self.inner_products(d, &[key]).swap_remove(0)
-    }
-    /// The same for several keys, which share the digits.
-    pub(crate) fn inner_products(
-        &self,
-        d: &Decomposed,
-        keys: &[&SwitchingKey],
-    ) -> Vec<(RnsPoly<Ntt>, RnsPoly<Ntt>)> {
-        let ring = self.parameters.ring();
-        let extended = d.shape.extended.clone();
-        let rows: Vec<Vec<(AlignedVec, AlignedVec)>> = chunks(extended.len())
+        landing: &Landing<'_>,
+    ) -> [RnsPoly<Ntt>; 2] {
+        let (p, ring) = (&self.parameters, self.parameters.ring());
+        let n = ring.n();
+        let extended = &d.shape.extended;
+        let stay = landing.keep.len();
+        assert!(
+            extended[..stay] == landing.keep[..] && extended[stay..] == *landing.drop,
+            "the limbs to keep come before those to divide by"
+        );
+        let expander = key.expander();
+        // all digits of some limbs, and their products with the key tile by tile
+        let each = |range: &std::ops::Range<usize>,
+                    f: &mut dyn FnMut(usize, &[&[u64]], &mut KeyLimb<'_>)| {
+            let own = all.is_none().then(|| d.limbs(range));
+            let Some(digits) = all.or(own.as_ref()) else {
+                return;
+            };
+            for k in range.clone() {
+                let digits = digits.at(k);
+                let mut limb = KeyLimb::new(key, &expander, digits.len(), extended[k], ring);
+                f(k, &digits, &mut limb);
+            }
+        };
+        let special: Vec<u64> = extended[..d.shape.kept]
+            .iter()
+            .map(|&i| p.special_product_mod(i))
+            .collect();
+        // the limbs to divide by, in coefficient form
+        let rest: Vec<[AlignedVec; 2]> = chunks(landing.drop.len())
             .into_par_iter()
             .flat_map_iter(|range| {
-                let digits = d.limbs(&range);
-                range
-                    .map(|k| {
-                        let digits = digits.at(k);
-                        keys.iter()
-                            .map(|key| {
-                                let (mut u0, mut u1) =
-                                    (AlignedVec::dirty(ring.n()), AlignedVec::dirty(ring.n()));
-                                self.times_key(&digits, extended[k], key, &mut u0, &mut u1);
-                                (u0, u1)
-                            })
-                            .collect()
-                    })
-                    .collect::<Vec<_>>()
+                let range = stay + range.start..stay + range.end;
+                let mut limbs = Vec::with_capacity(range.len());
+                each(&range, &mut |k, digits, key| {
+                    let mut u = [AlignedVec::dirty(n), AlignedVec::dirty(n)];
+                    let [u0, u1] = &mut u;
+                    for start in (0..n).step_by(key.tile) {
+                        let span = start..start + key.tile;
+                        key.times(digits, start, &mut u0[span.clone()], &mut u1[span]);
+                    }
+                    for (u, plus) in u.iter_mut().zip(landing.plus) {
+                        if let (Some(c), Some(&special)) = (plus, special.get(k)) {
+                            limb::mul_scalar_add(p.prime(extended[k]), u, c.limb(k), special);
+                        }
+                        ring.ntt(extended[k]).inverse(u);
+                    }
+                    limbs.push(u);
+                });
+                limbs
             })
             .collect();
-        let mut columns: Vec<(Vec<AlignedVec>, Vec<AlignedVec>)> =
-            keys.iter().map(|_| Default::default()).collect();
-        for row in rows {
-            for (column, (u0, u1)) in columns.iter_mut().zip(row) {
-                column.0.push(u0);
-                column.1.push(u1);
-            }
-        }
-        columns
-            .into_iter()
-            .map(|(u0, u1)| {
-                (
-                    RnsPoly::from_parts(ring, extended.clone(), u0),
-                    RnsPoly::from_parts(ring, extended.clone(), u1),
-                )
+        let division = self.division(landing.keep, landing.drop);
+        let (rest0, rest1) = rest.into_iter().map(|[u0, u1]| (u0, u1)).unzip();
+        let remainders = [rest0, rest1].map(|rest| division.prepare(rest));
+        let limbs: Vec<[AlignedVec; 2]> = chunks(stay)
+            .into_par_iter()
+            .flat_map_iter(|range| {
+                let remainders = remainders
+                    .each_ref()
+                    .map(|r| division.lift(r, &range, landing.keep, ring));
+                let mut limbs = Vec::with_capacity(range.len());
+                each(&range, &mut |k, digits, key| {
+                    let (q, inverse) = (p.prime(extended[k]), division.inverses[k]);
+                    let factor = q.mul(special[k], inverse);
+                    let mut product = [AlignedVec::dirty(key.tile), AlignedVec::dirty(key.tile)];
+                    let mut out = [AlignedVec::dirty(n), AlignedVec::dirty(n)];
+                    for start in (0..n).step_by(key.tile) {
+                        let span = start..start + key.tile;
+                        let [u0, u1] = &mut product;
+                        key.times(digits, start, u0, u1);
+                        for m in 0..2 {
+                            let u = &mut product[m][..];
+                            let r = &remainders[m][k - range.start];
+                            limb::sub_mul_scalar(q, u, &r[span.clone()], inverse);
+                            match landing.plus[m].map(|c| &c.limb(k)[span.clone()]) {
+                                None => {}
+                                Some(c) if factor == 1 => limb::add(q, u, c),
+                                Some(c) => limb::mul_scalar_add(q, u, c, factor),
+                            }
+                            match landing.permutation {
+                                None => out[m][span.clone()].copy_from_slice(u),
+                                Some(permutation) => permutation.place(start, u, &mut out[m]),
+                            }
+                        }
+                    }
+                    limbs.push(out);
+                });
+                limbs
             })
-            .collect()
-    }
-    /// (Σ digit·b, Σ digit·a) at a ring index.
-    pub(crate) fn times_key(
-        &self,
-        digits: &[&[u64]],
-        index: usize,
-        key: &SwitchingKey,
-        u0: &mut [u64],
-        u1: &mut [u64],
-    ) {
-        let q = self.parameters.prime(index);
-        let expander = key.expander();
-        let at = key.position(index);
-        let count = digits.len();
-        let tile = TILE.min(u0.len());
-        let mut streams: Vec<_> = (0..count)
-            .map(|d| expander.begin(SwitchingKey::stream(d, index), q))
             .collect();
-        let mut halves = AlignedVec::dirty(2 * count * tile);
-        for start in (0..u0.len()).step_by(tile) {
-            let span = start..start + tile;
-            for (d, half) in halves.chunks_exact_mut(2 * tile).enumerate() {
-                let (a, b) = half.split_at_mut(tile);
-                streams[d].fill(a);
-                key.b(d, at).unpack(start, b);
-            }
-            let (a, b): (Vec<&[u64]>, Vec<&[u64]>) = halves
-                .chunks_exact(2 * tile)
-                .map(|half| half.split_at(tile))
-                .unzip();
-            let x: Vec<&[u64]> = digits.iter().map(|x| &x[span.clone()]).collect();
-            limb::dot2(q, &mut u0[span.clone()], &mut u1[span], &x, &b, &a);
-        }
+        columns(ring, landing.keep, limbs)
     }
     fn division(&self, keep: &[usize], drop: &[usize]) -> Arc<Division> {
         lock(&self.divisions)
@@ -321,70 +510,38 @@ impl Evaluator {
         drop: &[usize],
     ) -> [RnsPoly<Ntt>; M] {
         let ring = self.parameters.ring();
-        let n = ring.n();
         let division = self.division(keep, drop);
         let dropped = positions_any(xs[0].indices(), drop);
         let kept = positions_any(xs[0].indices(), keep);
-        let mut rest: Vec<AlignedVec> = (0..M * drop.len())
-            .into_par_iter()
-            .map(|i| {
-                let (m, k) = (i / drop.len(), i % drop.len());
-                let mut limb = AlignedVec::dirty(n);
-                limb.copy_from_slice(xs[m].limb(dropped[k]));
-                ring.ntt(drop[k]).inverse(&mut limb);
+        let remainders = xs.map(|x| {
+            let rest = (0..drop.len()).into_par_iter().map(|k| {
+                let mut limb = AlignedVec::dirty(ring.n());
+                ring.ntt(drop[k]).inverse_to(&mut limb, x.limb(dropped[k]));
                 limb
-            })
-            .collect();
-        // a remainder modulo one prime is lifted as it is
-        let single = (drop.len() == 1).then(|| self.parameters.prime(drop[0]));
-        let mut remainders: Vec<(AlignedVec, AlignedVec)> = Vec::with_capacity(M);
-        if single.is_none() {
-            remainders.extend(rest.chunks(drop.len()).map(|rest| {
-                let source: Vec<&[u64]> = rest.iter().map(|limb| &limb[..]).collect();
-                let (mut y, mut v) = (AlignedVec::dirty(drop.len() * n), AlignedVec::dirty(n));
-                division.conversion.prepare(&source, &mut y, &mut v);
-                (y, v)
-            }));
-            rest.clear();
-        }
-        let limbs: Vec<Vec<AlignedVec>> = chunks(keep.len())
+            });
+            division.prepare(rest.collect())
+        });
+        let limbs: Vec<[AlignedVec; M]> = chunks(keep.len())
             .into_par_iter()
             .flat_map_iter(|range| {
-                let mut limbs: Vec<Vec<AlignedVec>> = range
-                    .clone()
-                    .map(|_| (0..M).map(|_| AlignedVec::dirty(n)).collect())
-                    .collect();
-                for (m, (y, v)) in remainders.iter().enumerate() {
-                    let mut wanted: Vec<(usize, &mut [u64])> = range
-                        .clone()
-                        .zip(&mut limbs)
-                        .map(|(k, limbs)| (k, &mut limbs[m][..]))
-                        .collect();
-                    division.conversion.finish_many(y, v, &mut wanted);
-                }
-                for (k, limbs) in range.zip(&mut limbs) {
-                    let q = self.parameters.prime(keep[k]);
-                    for (m, (x, r)) in xs.iter().zip(limbs).enumerate() {
-                        if let Some(base) = single {
-                            limb::lift_centered(base, q, r, &rest[m]);
-                        }
-                        ring.ntt(keep[k]).forward(r);
-                        // (x − r)/∏ drop
-                        limb::sub_mul_scalar(q, r, x.limb(kept[k]), q.neg(division.inverses[k]));
-                    }
-                }
-                limbs
+                let mut lifted = remainders
+                    .each_ref()
+                    .map(|r| division.lift(r, &range, keep, ring).into_iter());
+                range
+                    .map(|k| {
+                        let q = self.parameters.prime(keep[k]);
+                        std::array::from_fn(|m| {
+                            let mut r = lifted[m].next().expect("one limb for each of the range");
+                            // (x − r)/∏ drop
+                            let inverse = q.neg(division.inverses[k]);
+                            limb::sub_mul_scalar(q, &mut r, xs[m].limb(kept[k]), inverse);
+                            r
+                        })
+                    })
+                    .collect::<Vec<_>>()
             })
             .collect();
-        let mut columns: [Vec<AlignedVec>; M] =
-            std::array::from_fn(|_| Vec::with_capacity(keep.len()));
-        for row in limbs {
-            columns
-                .iter_mut()
-                .zip(row)
-                .for_each(|(c, limb)| c.push(limb));
-        }
-        columns.map(|c| RnsPoly::from_parts(ring, keep.clone(), c))
+        columns(ring, keep, limbs)
     }
     pub(crate) fn divide(
         &self,
@@ -407,7 +564,7 @@ impl Evaluator {
     /// ModDown, then the result decomposed.
     pub(crate) fn divide_and_decompose(&self, x: &RnsPoly<Ntt>, level: Level) -> Decomposed {
         let [c] = self.divide_special([x], level);
-        self.decompose(&c, level)
+        self.decompose(c, level)
     }
     /// ModRaise with sparse-secret encapsulation [BTH22]: switch to the sparse secret modulo q0, lift, switch back.
     pub(crate) fn raise(&self, x: &Ciphertext, to: Level) -> Result<Ciphertext, Error> {
@@ -466,21 +623,40 @@ impl Evaluator {
                 }
             })
         };
-        let mut c0 = raise(c0).into_ntt(ring);
+        let c0 = raise(c0).into_ntt(ring);
         let c1 = raise(c1);
         // sparse → dense
         let d = self.decompose_from(c1.clone().into_ntt(ring), &c1, to);
         let up = self.keys.find(KeyName::SparseToDense, limit, to.index())?;
-        let (u0, u1) = self.inner_product(&d, &up);
-        let [v0, c1] = self.divide_special([&u0, &u1], to);
-        c0.add_assign(&v0);
+        let landing = Landing {
+            keep: &limbs,
+            drop: p.special(),
+            plus: [Some(&c0), None],
+            permutation: None,
+        };
         Ok(Ciphertext {
-            polys: vec![c0, c1],
+            polys: self.switch(&d, None, &up, &landing).into(),
             level: to,
             scale: x.scale,
             slots: p.max_slots(),
         })
     }
+}
+
+/// Polynomials from their limbs, one of each in turn.
+fn columns<const M: usize>(
+    ring: &ring::Ring,
+    indices: &Arc<[usize]>,
+    rows: Vec<[AlignedVec; M]>,
+) -> [RnsPoly<Ntt>; M] {
+    let mut columns = [const { Vec::new() }; M];
+    for row in rows {
+        columns
+            .iter_mut()
+            .zip(row)
+            .for_each(|(c, limb)| c.push(limb));
+    }
+    columns.map(|c| RnsPoly::from_parts(ring, indices.clone(), c))
 }
 
 /// Positions of `wanted` in `list`, which need not be ascending as a whole.

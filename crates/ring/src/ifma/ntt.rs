@@ -4,7 +4,8 @@
 //! a limb of 2^16 leaves the second-level cache once: the blocks of the second pass fit the first.
 //!
 //! For OPEN moduli, those below [`OPEN_LIMIT`], no butterfly corrects anything: elements grow, and only their lowest 52 bits
-//! mean anything, which is all that the multiplier reads. Others keep elements below 4q by a correction in each butterfly.
+//! mean anything, which is all that the multiplier reads. Others keep elements within 4q by a correction in each butterfly; what
+//! is left undone in it depends on whether its results are added or multiplied next.
 
 use std::arch::x86_64::*;
 
@@ -42,6 +43,8 @@ struct Transform {
     ws: *const u64,
     tail: *const u64,
     a: *mut u64,
+    /// Where the inverse transform finds what it writes to `a`: `a` itself or as many words elsewhere.
+    from: *const u64,
     n: usize,
     /// ⌊2^52/q⌋.
     inv52: __m512i,
@@ -59,12 +62,14 @@ impl Transform {
                 && ws.len() == n
                 && tail.len() == 6 * n / 8
         );
+        let a = a.as_mut_ptr();
         Transform {
             m: Wide::new(q),
             w: w.as_ptr(),
             ws: ws.as_ptr(),
             tail: tail.as_ptr(),
-            a: a.as_mut_ptr(),
+            a,
+            from: a.cast_const(),
             n,
             inv52: set(q.inv52),
         }
@@ -143,24 +148,74 @@ fn times<const OPEN: bool>(m: &Wide, x: __m512i, f: Factor) -> __m512i {
     }
 }
 
-/// (x, y) → (x + t, x − t) with t = y·w below 2q. Both below 4q before and after, or if OPEN by 2q larger than before.
+/// What the forward transform knows of a butterfly's x before it, where moduli are not OPEN.
+#[derive(Clone, Copy, PartialEq)]
+enum Before {
+    /// 0 <= x < 2q.
+    Low,
+    /// 0 <= x < 4q.
+    Positive,
+    /// −2q < x < 2q: a difference that [`After::Added`] left.
+    Signed,
+}
+
+/// What the forward transform does next with a butterfly's results, where moduli are not OPEN.
+#[derive(Clone, Copy, PartialEq)]
+enum After {
+    /// Both are the x of their next butterfly: 0 <= sum < 4q, and the difference is between −2q and 2q.
+    Added,
+    /// Both are the y of their next butterfly: from 0 to 4q in the lowest 52 bits, which are all that the multiplier reads.
+    Multiplied,
+    /// From 0 to 4q.
+    Any,
+}
+
+/// (x, y) → (x + t, x − t) with t = y·w below 2q, of which `t` gives the lowest 52 bits. If OPEN both grow by 2q; else y is below 4q
+/// in the lowest 52 bits, x is as `before` says, and what is left as `after` says: 8 operations instead of 9 for either use.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 fn butterfly<const OPEN: bool>(
     m: &Wide,
     v: &mut [__m512i],
-    x: usize,
-    y: usize,
+    (x, y): (usize, usize),
+    (before, after): (Before, After),
     t: impl Fn(__m512i) -> __m512i,
 ) {
-    let u = if OPEN {
-        v[x]
-    } else {
-        subtract_if_above(v[x], m.q2)
+    let u = match before {
+        _ if OPEN => v[x],
+        Before::Low => v[x],
+        Before::Positive => subtract_if_above(v[x], m.q2),
+        Before::Signed => _mm512_min_epu64(v[x], _mm512_add_epi64(v[x], m.q2)),
     };
-    let t = t(v[y]);
+    let mut t = t(v[y]);
+    if !OPEN && after != After::Multiplied {
+        t = _mm512_and_si512(t, m.mask);
+    }
     v[x] = _mm512_add_epi64(u, t);
-    v[y] = _mm512_sub_epi64(_mm512_add_epi64(u, m.q2), t);
+    let u = if !OPEN && after == After::Added {
+        u
+    } else {
+        _mm512_add_epi64(u, m.q2)
+    };
+    v[y] = _mm512_sub_epi64(u, t);
+}
+
+/// How a butterfly of lane `lane` of group `group` stands between the layers before and after it of the same registers, whose
+/// pairs lie 2·half and half/2 apart; `first` is for the first layer.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn between(first: Option<Before>, group: usize, lane: usize, half: usize) -> (Before, After) {
+    let before = match first {
+        Some(first) => first,
+        None if group % 2 == 1 => Before::Signed,
+        None => Before::Positive,
+    };
+    let after = match half {
+        1 => After::Any,
+        _ if lane < half / 2 => After::Added,
+        _ => After::Multiplied,
+    };
+    (before, after)
 }
 
 /// (x, y) → (x + y, (y − x)·w), the product by `t` to below 2q. Both are below `bound` before; the sum is below 2q after, or if
@@ -260,11 +315,15 @@ unsafe fn forward_block<const OPEN: bool>(t: &Transform, layers: u32, i: usize) 
             return forward_last::<OPEN>(t, i);
         }
         let k = pass_layers(layers);
-        match k {
-            1 => forward_pass::<2, OPEN>(t, layers, i),
-            2 => forward_pass::<4, OPEN>(t, layers, i),
-            3 => forward_pass::<8, OPEN>(t, layers, i),
-            _ => forward_pass::<16, OPEN>(t, layers, i),
+        match (k, 128 << layers == t.n) {
+            (1, false) => forward_pass::<2, false, OPEN>(t, layers, i),
+            (1, true) => forward_pass::<2, true, OPEN>(t, layers, i),
+            (2, false) => forward_pass::<4, false, OPEN>(t, layers, i),
+            (2, true) => forward_pass::<4, true, OPEN>(t, layers, i),
+            (3, false) => forward_pass::<8, false, OPEN>(t, layers, i),
+            (3, true) => forward_pass::<8, true, OPEN>(t, layers, i),
+            (_, false) => forward_pass::<16, false, OPEN>(t, layers, i),
+            (_, true) => forward_pass::<16, true, OPEN>(t, layers, i),
         }
         for part in i << k..(i + 1) << k {
             forward_block::<OPEN>(t, layers - k, part);
@@ -272,12 +331,16 @@ unsafe fn forward_block<const OPEN: bool>(t: &Transform, layers: u32, i: usize) 
     }
 }
 
-/// The first log2 R layers of block `i` of size 128·2^layers.
+/// The first log2 R layers of block `i` of size 128·2^layers; FIRST if that is the whole limb, whose residues are canonical.
 ///
 /// # Safety
 /// As for [`forward_block`], and log2 R <= layers.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn forward_pass<const R: usize, const OPEN: bool>(t: &Transform, layers: u32, i: usize) {
+unsafe fn forward_pass<const R: usize, const FIRST: bool, const OPEN: bool>(
+    t: &Transform,
+    layers: u32,
+    i: usize,
+) {
     let size = 128usize << layers;
     let (blocks, stride) = (t.n / size, size / R);
     let m = t.m;
@@ -291,7 +354,7 @@ unsafe fn forward_pass<const R: usize, const OPEN: bool>(t: &Transform, layers: 
             for (k, v) in v.iter_mut().enumerate() {
                 *v = _mm512_loadu_si512(p.add(k * stride).cast());
             }
-            forward_layers::<R, OPEN>(&m, &mut v, &f);
+            forward_layers::<R, FIRST, OPEN>(&m, &mut v, &f);
             for (k, v) in v.iter().enumerate() {
                 _mm512_storeu_si512(p.add(k * stride).cast(), *v);
             }
@@ -335,36 +398,40 @@ unsafe fn inverse_factors<const R: usize>(t: &Transform, blocks: usize, i: usize
 /// log2 R layers of butterflies between registers; `f` as of [`forward_factors`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn forward_layers<const R: usize, const OPEN: bool>(
+fn forward_layers<const R: usize, const FIRST: bool, const OPEN: bool>(
     m: &Wide,
     v: &mut [__m512i; R],
     f: &[Factor; R],
 ) {
     if R > 8 {
-        forward_layer::<R, 8, OPEN>(m, v, f);
+        forward_layer::<R, 8, FIRST, OPEN>(m, v, f);
     }
     if R > 4 {
-        forward_layer::<R, 4, OPEN>(m, v, f);
+        forward_layer::<R, 4, FIRST, OPEN>(m, v, f);
     }
     if R > 2 {
-        forward_layer::<R, 2, OPEN>(m, v, f);
+        forward_layer::<R, 2, FIRST, OPEN>(m, v, f);
     }
-    forward_layer::<R, 1, OPEN>(m, v, f);
+    forward_layer::<R, 1, FIRST, OPEN>(m, v, f);
 }
 
-/// One layer between registers that lie HALF apart; constant bounds, so that it becomes straight-line code.
+/// One layer between registers that lie HALF apart; constant bounds, so that it becomes straight-line code. FIRST as for
+/// [`forward_pass`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn forward_layer<const R: usize, const HALF: usize, const OPEN: bool>(
+fn forward_layer<const R: usize, const HALF: usize, const FIRST: bool, const OPEN: bool>(
     m: &Wide,
     v: &mut [__m512i; R],
     f: &[Factor; R],
 ) {
+    let first = if FIRST { Before::Low } else { Before::Positive };
+    let first = (2 * HALF == R).then_some(first);
     for pair in 0..R / 2 {
         let (group, lane) = (pair / HALF, pair % HALF);
         let x = 2 * HALF * group + lane;
-        butterfly::<OPEN>(m, v, x, x + HALF, |y| {
-            times::<OPEN>(m, y, f[R / (2 * HALF) + group])
+        let how = between(first, group, lane, HALF);
+        butterfly::<OPEN>(m, v, (x, x + HALF), how, |y| {
+            m.shoup_open(y, f[R / (2 * HALF) + group])
         });
     }
 }
@@ -387,10 +454,10 @@ unsafe fn forward_last<const OPEN: bool>(t: &Transform, b: usize) {
         for (k, v) in v.iter_mut().enumerate() {
             *v = _mm512_loadu_si512(p.add(8 * k).cast());
         }
-        forward_layer::<16, 8, OPEN>(&m, &mut v, &f);
-        forward_layer::<16, 4, OPEN>(&m, &mut v, &f);
-        forward_layer::<16, 2, OPEN>(&m, &mut v, &f);
-        forward_layer::<16, 1, OPEN>(&m, &mut v, &f);
+        forward_layer::<16, 8, false, OPEN>(&m, &mut v, &f);
+        forward_layer::<16, 4, false, OPEN>(&m, &mut v, &f);
+        forward_layer::<16, 2, false, OPEN>(&m, &mut v, &f);
+        forward_layer::<16, 1, false, OPEN>(&m, &mut v, &f);
         let mut v = transposes(v);
         let ahead = 2 * b as isize + AHEAD;
         let tail = [t.tail(2 * b, ahead), t.tail(2 * b + 1, ahead + 1)];
@@ -424,8 +491,9 @@ fn forward_tail<const LEVEL: usize, const HALF: usize, const OPEN: bool>(
     for pair in 0..8 {
         let (h, group, lane) = (pair % 2, pair / 2 / HALF, pair / 2 % HALF);
         let x = 2 * HALF * group + lane;
-        butterfly::<OPEN>(m, &mut v[h], x, x + HALF, |y| {
-            tail[h].mul::<OPEN>(m, y, LEVEL, group)
+        let how = between((HALF == 4).then_some(Before::Positive), group, lane, HALF);
+        butterfly::<OPEN>(m, &mut v[h], (x, x + HALF), how, |y| {
+            tail[h].mul::<true>(m, y, LEVEL, group)
         });
     }
 }
@@ -439,8 +507,13 @@ pub(crate) fn inverse(
     tail: &[u64],
     scale: Shoup,
     a: &mut [u64],
+    from: Option<&[u64]>,
 ) {
-    let t = Transform::new(q, w, ws, tail, a);
+    let mut t = Transform::new(q, w, ws, tail, a);
+    if let Some(from) = from {
+        assert!(from.len() == t.n);
+        t.from = from.as_ptr();
+    }
     let layers = t.n.trailing_zeros() - 7;
     // The last layer multiplies by 1/n too.
     let both = q.shoup(q.mul(scale.w, w[1]));
@@ -595,16 +668,17 @@ fn inverse_layer<const R: usize, const HALF: usize, const OPEN: bool>(
 unsafe fn inverse_first<const OPEN: bool>(t: &Transform, b: usize) {
     let m = t.m;
     let blocks = t.n / 128;
-    // SAFETY: the block's 128 words lie in the limb; twiddle indices are below 16·blocks < n, the mirrored block is below blocks.
+    // SAFETY: the block's 128 words lie in the limb and in the source; twiddle indices are below 16·blocks < n, the mirrored block is
+    // below blocks.
     unsafe {
-        let p = t.a.add(128 * b);
+        let (p, from) = (t.a.add(128 * b), t.from.add(128 * b));
         // Nothing has touched the limb yet, and the passes in between hide its order from the processor's own prefetching.
         for line in 0..16 {
-            _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(DATA_AHEAD + 8 * line).cast());
+            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(DATA_AHEAD + 8 * line).cast());
         }
         let mut v = [_mm512_setzero_si512(); 16];
         for (k, v) in v.iter_mut().enumerate() {
-            *v = _mm512_loadu_si512(p.add(8 * (15 - k)).cast());
+            *v = _mm512_loadu_si512(from.add(8 * (15 - k)).cast());
         }
         let mut v = transposes(v);
         let mirrored = 2 * (blocks - 1 - b);

@@ -1,0 +1,463 @@
+//! `search`: degrees and bootstraps under a budget. What is measured and how it is searched is `train::search`; here the compiler and the
+//! runtime say what networks cost.
+
+use crate::Result;
+use crate::run::{execute, picture_shape, schedule};
+use clap::Args;
+use compiler::{Outline, Target};
+use nn::{Graph, PolyGraph};
+use rayon::prelude::*;
+use runtime::{Basis, MachineFile, Prediction, VerifiedPlan};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use train::config::{Config, Data, Degrees, Network, Order, Substitution};
+use train::search::report::{self, Row};
+use train::search::sensitivity::Bench;
+use train::search::{Cost, Costs, Limits, Point, Sensitivity};
+use train::{Model, Sources};
+
+/// Pictures on which ranges outside of activations are measured.
+const RANGED: usize = 100;
+
+/// Options of `search`.
+#[derive(Args, Debug)]
+pub(crate) struct SearchArgs {
+    /// The trained network: a state dict, ONNX, safetensors or .pvm.
+    model: PathBuf,
+    /// Its activation, where its file does not say.
+    #[arg(long, value_name = "NAME")]
+    activation: Option<String>,
+    /// Pictures to train on.
+    #[arg(long, value_name = "DATA")]
+    train: PathBuf,
+    /// More pictures, mixed in towards the end of fine-tuning; they calibrate, too.
+    #[arg(long, value_name = "DATA")]
+    second: Option<PathBuf>,
+    /// So many pictures are held out for choices.
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    held_out: usize,
+    /// Take near-duplicates of held-out pictures out of the training pictures.
+    #[arg(long)]
+    drop_twins: bool,
+    /// What a run may take, for example 60s, 6bootstraps or 5GB; several budgets are all kept.
+    #[arg(long, required = true, value_name = "BUDGET", value_parser = budget)]
+    budget: Vec<Budget>,
+    /// Degrees to choose from, separated by commas: for each number of levels the largest is worth its price.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "2,3,4,7,15",
+        value_name = "LIST"
+    )]
+    degrees: Vec<usize>,
+    /// Calibration pictures on which sensitivities are measured.
+    #[arg(long, default_value_t = 500, value_name = "N")]
+    pictures: usize,
+    /// Networks of the front that are compiled, measured and drawn.
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    points: usize,
+    /// Cost table of the machine that will run the network (`polyveil bench --save` writes it) [default: the shipped one].
+    #[arg(long, value_name = "FILE")]
+    machine: Option<PathBuf>,
+    /// Threads of the run that is predicted.
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    run_threads: usize,
+    /// Fine-tune the chosen network at once, with so many passes.
+    #[arg(long, value_name = "EPOCHS")]
+    fine_tune: Option<f64>,
+    /// Decides order and augmentation of the fine-tuning.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
+    /// Gets front.csv, front.md, front.svg and run.toml.
+    #[arg(short, long, value_name = "FOLDER")]
+    output: PathBuf,
+}
+
+/// One limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Budget {
+    Seconds(f64),
+    Bootstraps(usize),
+    Bytes(u64),
+}
+
+fn budget(text: &str) -> std::result::Result<Budget, String> {
+    let refused =
+        || format!("`{text}` is not a budget; write for example 60s, 2min, 6bootstraps or 5GB");
+    let text = text.trim();
+    let digits = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text.len());
+    let (number, unit) = (&text[..digits], text[digits..].trim());
+    let seconds = |factor: f64| {
+        let seconds = factor * number.parse::<f64>().map_err(|_| refused())?;
+        if seconds > 0.0 {
+            Ok(Budget::Seconds(seconds))
+        } else {
+            Err(refused())
+        }
+    };
+    match unit {
+        "s" => seconds(1.0),
+        "min" => seconds(60.0),
+        "bootstrap" | "bootstraps" => number
+            .parse()
+            .map(Budget::Bootstraps)
+            .map_err(|_| refused()),
+        "" => Err(refused()),
+        _ => runtime::parse_size(text)
+            .map(Budget::Bytes)
+            .ok_or_else(refused),
+    }
+}
+
+fn limits(budgets: &[Budget]) -> Limits {
+    let mut l = Limits::default();
+    for b in budgets {
+        match *b {
+            Budget::Seconds(s) => l.seconds = Some(l.seconds.map_or(s, |o: f64| o.min(s))),
+            Budget::Bootstraps(n) => l.bootstraps = Some(l.bootstraps.map_or(n, |o| o.min(n))),
+            Budget::Bytes(n) => l.bytes = Some(l.bytes.map_or(n, |o| o.min(n))),
+        }
+    }
+    l
+}
+
+/// The compiler's and the runtime's word on costs.
+struct Planner<'a> {
+    graph: &'a Graph,
+    ranges: Vec<nn::Range>,
+    sensitivity: &'a Sensitivity,
+    target: Target,
+    basis: Basis,
+    threads: usize,
+    outline: Outline,
+    known: Mutex<HashMap<Vec<usize>, Cost>>,
+}
+
+fn cost_error(e: impl std::error::Error + Send + Sync + 'static) -> train::Error {
+    train::Error::Cost(Box::new(e))
+}
+
+impl<'a> Planner<'a> {
+    fn new(
+        graph: &'a Graph,
+        ranges: Vec<nn::Range>,
+        sensitivity: &'a Sensitivity,
+        basis: Basis,
+        target: Target,
+        threads: usize,
+    ) -> Result<Self> {
+        let highest = vec![sensitivity.degrees.len() - 1; sensitivity.names.len()];
+        let base = network(graph, &ranges, sensitivity, &highest)?;
+        let outline = Outline::new(&base, &sensitivity.polynomials, &target)?;
+        Ok(Self {
+            graph,
+            ranges,
+            sensitivity,
+            target,
+            basis,
+            threads,
+            outline,
+            known: Mutex::default(),
+        })
+    }
+}
+
+/// The network with these polynomials.
+fn network(
+    graph: &Graph,
+    ranges: &[nn::Range],
+    s: &Sensitivity,
+    choice: &[usize],
+) -> train::Result<PolyGraph> {
+    let mut polynomials = s
+        .polynomials
+        .iter()
+        .zip(choice)
+        .map(|(row, &k)| row[k].clone());
+    let graph = graph.replace_activations(|node, _| {
+        polynomials.next().ok_or_else(|| nn::Error::NotPolynomial {
+            node: node.name().into(),
+            function: "activation".into(),
+        })
+    })?;
+    Ok(PolyGraph::try_from(graph)?.with_ranges(ranges.to_vec())?)
+}
+
+impl Costs for Planner<'_> {
+    fn cheapest(
+        &self,
+        prices: &[Vec<f64>],
+        most_bootstraps: Option<usize>,
+    ) -> train::Result<Option<Point>> {
+        let found = self
+            .outline
+            .cheapest(prices, most_bootstraps)
+            .map_err(cost_error)?;
+        Ok(found.map(|c| Point {
+            choice: c.alternatives,
+            cpu_seconds: c.cpu_seconds,
+            bootstraps: c.bootstraps,
+            divergence: 0.0,
+        }))
+    }
+
+    fn exact(&self, choice: &[usize]) -> train::Result<Cost> {
+        if let Some(known) = self.known.lock().ok().and_then(|k| k.get(choice).copied()) {
+            return Ok(known);
+        }
+        let graph = network(self.graph, &self.ranges, self.sensitivity, choice)?;
+        // a network that keeps no memory limit is compiled without, so that what it takes is known
+        let plan = match compiler::compile(&graph, &self.target) {
+            Err(compiler::Error::Memory { .. }) => compiler::compile(
+                &graph,
+                &Target {
+                    max_memory: None,
+                    ..self.target.clone()
+                },
+            ),
+            other => other,
+        }
+        .map_err(cost_error)?;
+        let bootstraps = compiler::summarise(&plan).bootstraps;
+        let plan = VerifiedPlan::new(plan).map_err(cost_error)?;
+        let prediction = Prediction::new(&plan, self.basis.clone(), self.threads);
+        let cost = Cost {
+            seconds: prediction.seconds(),
+            cpu_seconds: prediction.cpu_seconds(),
+            bootstraps,
+            bytes: prediction.peak_bytes(),
+        };
+        if let Ok(mut known) = self.known.lock() {
+            known.insert(choice.to_vec(), cost);
+        }
+        Ok(cost)
+    }
+}
+
+fn basis(a: &SearchArgs) -> Result<Basis> {
+    let Some(path) = &a.machine else {
+        return Ok(Basis::shipped());
+    };
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path)
+        .map_err(|e| format!("{name}: {e}; `polyveil bench --save` measures a cost table"))?;
+    let file = MachineFile::read(&bytes, &name)?;
+    Ok(Basis {
+        source: format!("{name}, measured {}", file.date),
+        cost: file.cost,
+        scaled: None,
+    })
+}
+
+pub(crate) fn search(a: &SearchArgs) -> Result<()> {
+    let limits = limits(&a.budget);
+    let mut degrees = a.degrees.clone();
+    degrees.sort_unstable();
+    degrees.dedup();
+    if degrees.first().is_none_or(|&d| d < 2) || degrees.last().is_none_or(|&d| d > 255) {
+        return Err("--degrees: degrees from 2 to 255, for example 2,4,7,15".into());
+    }
+    let start = Network::File {
+        path: a.model.clone(),
+        activation: a.activation.clone(),
+    };
+    let data = Data {
+        train: a.train.clone(),
+        second: a.second.clone(),
+        held_out: a.held_out,
+        drop_twins: a.drop_twins,
+        limit: None,
+        labels: Vec::new(),
+        normalization: "imagenet".into(),
+        size: None,
+        skip_damaged: false,
+        augmentation: data::Augmentation {
+            flip: true,
+            crop_padding: 4,
+            ..data::Augmentation::default()
+        },
+    };
+    let sources = Sources::open(&data)?;
+    let basis = basis(a)?;
+    let target = Target {
+        cost: basis.cost.table,
+        max_memory: limits.bytes,
+        ..Target::default()
+    };
+    let classes = sources.train.classes().len();
+    let (mut model, metadata): (Model, _) =
+        train::networks::model(&start, picture_shape(&sources), classes, a.seed)?;
+    let how = Substitution {
+        degree: Degrees::One(2),
+        order: Order::All,
+        margin: 0.1,
+        interval: None,
+        floor: 0.02,
+        pictures: 2000,
+    };
+    let batch = 50;
+    let bench = Bench::new(&mut model, &sources, &how, a.pictures, batch)?;
+    eprintln!(
+        "measuring {} activations at degrees {degrees:?} on {} pictures",
+        model.units().count(),
+        a.pictures
+    );
+    let sensitivity = bench.measure(&mut model, &how, &degrees, &mut |done, all| {
+        if done % degrees.len() == 0 {
+            eprintln!("  {done} of {all}");
+        }
+    })?;
+    let graph = model.template().clone();
+    let ranged = sources.calibration(RANGED)?;
+    let tensors = (0..ranged.len())
+        .map(|i| ranged.tensor(i, &sources.normalization));
+    let tensors: Vec<nn::Tensor> = tensors.collect::<data::Result<_>>()?;
+    let ranges = nn::calibrate::calibrate(&graph, tensors.into_par_iter().map(Ok))?.ranges;
+    let planner = Planner::new(&graph, ranges, &sensitivity, basis, target, a.run_threads)?;
+    let candidates = train::search::candidates(&planner, &sensitivity)?;
+    let front = train::search::front(&candidates);
+    eprintln!(
+        "{} networks to choose from, {} on the front",
+        candidates.len(),
+        front.len()
+    );
+    let (chosen, cost) = train::search::pick(&planner, &sensitivity, &candidates, &limits)?;
+    let chosen_degrees = sensitivity.degrees_of(&chosen.choice);
+    println!(
+        "{limits}: degrees {chosen_degrees:?}, {cost} predicted, sum of divergences {:.4}",
+        chosen.divergence
+    );
+    let mut shown = train::search::thinned(&front, a.points);
+    if !shown.contains(&chosen) {
+        shown.push(chosen.clone());
+        shown.sort_by(|a, b| a.cpu_seconds.total_cmp(&b.cpu_seconds));
+    }
+    let costs: Vec<Cost> = shown
+        .par_iter()
+        .map(|p| planner.exact(&p.choice))
+        .collect::<train::Result<_>>()?;
+    let mut rows = Vec::new();
+    for (point, cost) in shown.into_iter().zip(costs) {
+        let whole = bench.whole(&mut model, &sources, &sensitivity, &point.choice)?;
+        rows.push(Row {
+            chosen: point == chosen,
+            point,
+            cost,
+            whole,
+        });
+    }
+    std::fs::create_dir_all(&a.output).map_err(|e| format!("{}: {e}", a.output.display()))?;
+    let write = |name: &str, text: &str| {
+        train::checkpoint::write_whole(&a.output.join(name), text.as_bytes())
+    };
+    let name = if metadata.name.is_empty() {
+        a.model
+            .file_name()
+            .map_or_else(String::new, |n| n.to_string_lossy().into())
+    } else {
+        metadata.name
+    };
+    let budgets: Vec<String> = a
+        .budget
+        .iter()
+        .map(|b| format!("--budget {}", b.text()))
+        .collect();
+    let command = format!(
+        "polyveil-train search {name} {} --degrees {}",
+        budgets.join(" "),
+        degrees
+            .iter()
+            .map(usize::to_string)
+            .collect::<Vec<_>>()
+            .join(",")
+    );
+    write("front.csv", &report::csv(&rows, &sensitivity))?;
+    write("front.md", &report::markdown(&rows, &sensitivity))?;
+    write(
+        "front.svg",
+        &report::chart(
+            &rows,
+            &format!("{name} before fine-tuning (labels: bootstraps)"),
+            &command,
+        )?,
+    )?;
+    let config = fine_tuning(a, start, data, &chosen_degrees);
+    write("run.toml", &config.to_toml()?)?;
+    eprintln!(
+        "wrote front.csv, front.md, front.svg and run.toml in {}",
+        a.output.display()
+    );
+    match a.fine_tune {
+        Some(_) => execute(&config, &a.output.join("run"), 60.0).map(drop),
+        None => Ok(()),
+    }
+}
+
+impl Budget {
+    fn text(self) -> String {
+        match self {
+            Self::Seconds(s) => format!("{s}s"),
+            Self::Bootstraps(n) => format!("{n}bootstraps"),
+            Self::Bytes(n) => format!("{n}B"),
+        }
+    }
+}
+
+/// The schedule of `adapt` for the median degree.
+fn fine_tuning(a: &SearchArgs, start: Network, data: Data, degrees: &[usize]) -> Config {
+    let mut sorted = degrees.to_vec();
+    sorted.sort_unstable();
+    let median = sorted.get(sorted.len() / 2).copied().unwrap_or(2);
+    let mut stages = schedule(median, a.fine_tune, None, a.second.is_some());
+    for stage in &mut stages {
+        stage.name = "mixed-degrees".into();
+        if let Some(s) = &mut stage.substitution {
+            s.degree = Degrees::Each(degrees.to_vec());
+        }
+    }
+    Config {
+        seed: a.seed,
+        batch: 64,
+        network: start.clone(),
+        teacher: Some(start),
+        data,
+        stages,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_are_seconds_bootstraps_or_memory() {
+        assert_eq!(budget("60s"), Ok(Budget::Seconds(60.0)));
+        assert_eq!(budget("1.5 min"), Ok(Budget::Seconds(90.0)));
+        assert_eq!(budget("6bootstraps"), Ok(Budget::Bootstraps(6)));
+        assert_eq!(budget("1 bootstrap"), Ok(Budget::Bootstraps(1)));
+        assert_eq!(budget("5GB"), Ok(Budget::Bytes(5_000_000_000)));
+        for bad in ["60", "", "s", "0s", "6.5bootstraps", "5 parsecs", "-3s"] {
+            let message = budget(bad).expect_err(bad);
+            assert!(
+                message.contains("60s, 2min, 6bootstraps or 5GB"),
+                "{message}"
+            );
+        }
+        let both = limits(&[
+            Budget::Seconds(60.0),
+            Budget::Bytes(7),
+            Budget::Seconds(50.0),
+        ]);
+        assert_eq!(
+            both,
+            Limits {
+                seconds: Some(50.0),
+                bootstraps: None,
+                bytes: Some(7)
+            }
+        );
+    }
+}

@@ -1,0 +1,122 @@
+//! `search` from end to end on a small network of new weights: its files, its refusal, and the same again.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("polyveil-search-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("made");
+        Self(path)
+    }
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A network with new weights, and pictures of noise in CIFAR's binary format.
+fn prepare(folder: &Folder) {
+    let network = train::architecture::Small {
+        width: 4,
+        classes: 10,
+        input: (32, 32, 3),
+        activation: approx::Activation::Silu,
+    };
+    let graph = network.graph(5).expect("valid");
+    let bytes =
+        nn::format::artefact::graph_to_bytes(&graph, &nn::Metadata::default()).expect("written");
+    std::fs::write(folder.file("small.pvm"), bytes).expect("written");
+    let mut state = 1u64;
+    let pictures: Vec<u8> = (0..60u8)
+        .flat_map(|i| {
+            let pixels = (0..3072).map(|_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                (state >> 56) as u8
+            });
+            [i % 10].into_iter().chain(pixels).collect::<Vec<u8>>()
+        })
+        .collect();
+    std::fs::write(folder.file("train.bin"), pictures).expect("written");
+}
+
+fn search(folder: &Folder, budget: &str, output: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_polyveil-train"))
+        .arg("search")
+        .arg(folder.file("small.pvm"))
+        .arg("--train")
+        .arg(folder.file("train.bin"))
+        .args([
+            "--held-out",
+            "20",
+            "--pictures",
+            "10",
+            "--degrees",
+            "2,4,15",
+        ])
+        .args(["--points", "4", "--budget", budget, "-o"])
+        .arg(output)
+        .output()
+        .expect("starts")
+}
+
+#[test]
+fn a_budget_is_kept_or_the_nearest_is_offered() {
+    let folder = Folder::new("budget");
+    prepare(&folder);
+    let out = folder.file("out");
+    let done = search(&folder, "2bootstraps", &out);
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    let csv = std::fs::read_to_string(out.join("front.csv")).expect("written");
+    let chosen: Vec<Vec<&str>> = csv
+        .lines()
+        .map(|l| l.split(',').collect::<Vec<_>>())
+        .filter(|l| l[10] == "1")
+        .collect();
+    assert_eq!(chosen.len(), 1, "{csv}");
+    assert!(chosen[0][2].parse::<usize>().expect("a number") <= 2);
+    let config = train::Config::load(&out.join("run.toml")).expect("a configuration");
+    let degrees: Vec<usize> = chosen[0][11]
+        .split(' ')
+        .map(|d| d.parse().expect("a degree"))
+        .collect();
+    let substitution = config.stages[0].substitution.as_ref().expect("substitutes");
+    assert_eq!(
+        substitution.degree,
+        train::config::Degrees::Each(degrees.clone())
+    );
+    assert!(out.join("front.svg").exists() && out.join("front.md").exists());
+    let again = folder.file("again");
+    assert!(search(&folder, "2bootstraps", &again).status.success());
+    assert_eq!(
+        csv,
+        std::fs::read_to_string(again.join("front.csv")).expect("written")
+    );
+
+    let refused = search(&folder, "0.1s", &folder.file("none"));
+    let message = String::from_utf8_lossy(&refused.stderr);
+    let last = message.lines().last().unwrap_or_default();
+    assert!(!refused.status.success() && !folder.file("none").exists());
+    assert!(
+        last.contains("no network keeps 0.1 s: the nearest takes")
+            && last.contains("degrees 2 2")
+            && last.contains("--budget"),
+        "{message}"
+    );
+    let refused = search(&folder, "60", &folder.file("none"));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("60s, 2min, 6bootstraps or 5GB"));
+}

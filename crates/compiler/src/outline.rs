@@ -1,0 +1,147 @@
+//! A network whose polynomials are still open: degrees, levels and bootstraps chosen together, by one shortest path.
+//!
+//! Packing and splits do not depend on degrees, and take nearly all the time of a compilation: they are made once, and each question
+//! after that takes only the path. Whoever asks prices the alternatives in seconds (what a lower degree costs in accuracy, say).
+
+use crate::cost::CostModel;
+use crate::normal::Kind;
+use crate::schedule::{self, Machine, Stage, Way};
+use crate::{Error, Target, carried_out, maps, normal, stages};
+use approx::Polynomial;
+use ckks::Parameters;
+use nn::{Op, PolyGraph};
+
+/// A network whose polynomials are open.
+pub struct Outline {
+    stages: Vec<Stage>,
+    output: usize,
+    cost: CostModel,
+    bootstraps: bool,
+    parameters: String,
+    /// The stage of each polynomial, in topological order.
+    open: Vec<usize>,
+}
+
+/// The cheapest choice.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// Index of the alternative of each polynomial.
+    pub alternatives: Vec<usize>,
+    /// Predicted CPU seconds of a run, without the prices.
+    pub cpu_seconds: f64,
+    /// Bootstraps.
+    pub bootstraps: usize,
+}
+
+impl Outline {
+    /// `alternatives` holds, for each polynomial of `graph` in topological order, what may stand in its place.
+    ///
+    /// # Errors
+    /// As [`crate::compile`] until bootstraps are placed; [`Error::Unsupported`] for a polynomial of degree below 2, which is no
+    /// operation of its own, or without alternatives.
+    pub fn new(
+        graph: &PolyGraph,
+        alternatives: &[Vec<Polynomial>],
+        target: &Target,
+    ) -> Result<Self, Error> {
+        let parameters = Parameters::new(target.parameters.clone())?;
+        let normal = normal::normalise(graph, target, parameters.max_slots())?;
+        let periods = normal.quantities.iter().map(|q| q.layout.period);
+        let cost = CostModel::new(parameters, target.cost, periods)?;
+        let maps = maps(&normal, &cost, target.key_seconds);
+        let mut stages = stages(&normal, &maps, &cost)?;
+        let mut open = Vec::new();
+        let nodes = graph.nodes().iter();
+        let polynomials = nodes.filter(|n| matches!(n.op(), Op::Elementwise(_)));
+        for (i, node) in polynomials.enumerate() {
+            let alternatives = alternatives.get(i).map_or(&[][..], |a| &a[..]);
+            let found = normal.quantities.iter().enumerate().find_map(|(v, q)| {
+                let Kind::Polynomial { binding, .. } = q.kind else {
+                    return None;
+                };
+                (q.layer == node.name()).then_some((v, q, binding))
+            });
+            let (Some((v, q, binding)), false) = (
+                found,
+                alternatives.is_empty() || alternatives.iter().any(|p| p.degree() < 2),
+            ) else {
+                return Err(Error::Unsupported {
+                    layer: node.name().into(),
+                    operator: "polynomial".into(),
+                    reason: "no choice of degrees from 2 on".into(),
+                    remedy: "give each activation degrees of at least 2 to choose from",
+                });
+            };
+            let mut ways = Vec::with_capacity(alternatives.len());
+            for p in alternatives {
+                let (depth, operation) = carried_out(q, binding, p)?;
+                let mut seconds = vec![0.0; cost.levels() + 1];
+                for (level, seconds) in seconds.iter_mut().enumerate().skip(depth) {
+                    *seconds = cost.operation(&operation, level)? * q.layout.ciphertexts as f64;
+                }
+                ways.push(Way {
+                    depth,
+                    seconds,
+                    price: 0.0,
+                });
+            }
+            stages[v].ways = ways;
+            open.push(v);
+        }
+        Ok(Self {
+            stages,
+            output: normal.output,
+            cost,
+            bootstraps: target.parameters.bootstrap.is_some(),
+            parameters: target.parameters.name.clone(),
+            open,
+        })
+    }
+
+    /// The choice of least seconds and prices, `prices[i][k]` being that of alternative k of polynomial i; an infinite price forbids.
+    /// None where no choice does with the levels and so many bootstraps.
+    ///
+    /// # Errors
+    /// [`Error::Depth`] where one operation needs more levels than there are.
+    ///
+    /// # Panics
+    /// Where `prices` has not the alternatives' shape.
+    pub fn cheapest(
+        &self,
+        prices: &[Vec<f64>],
+        most_bootstraps: Option<usize>,
+    ) -> Result<Option<Choice>, Error> {
+        assert_eq!(prices.len(), self.open.len(), "prices of each polynomial");
+        let mut stages = self.stages.clone();
+        for (&v, prices) in self.open.iter().zip(prices) {
+            assert_eq!(prices.len(), stages[v].ways.len(), "a price of each way");
+            for (way, &price) in stages[v].ways.iter_mut().zip(prices) {
+                way.price = price;
+            }
+        }
+        let machine = Machine {
+            bootstrap: &|slots, to| self.cost.bootstrap(slots, to),
+            align: &|level| self.cost.align(level),
+            levels: self.cost.levels(),
+            bootstraps: self.bootstraps,
+            target: None,
+            most_bootstraps,
+            parameters: &self.parameters,
+        };
+        let (decisions, all) = match schedule::schedule(&stages, self.output, machine) {
+            Err(Error::Levels { .. }) => return Ok(None),
+            other => other?,
+        };
+        let alternatives: Vec<usize> = self.open.iter().map(|&v| decisions[v].way).collect();
+        let priced: f64 = alternatives.iter().zip(prices).map(|(&k, p)| p[k]).sum();
+        let bootstrapped = stages.iter().zip(&decisions);
+        Ok(Some(Choice {
+            cpu_seconds: all - priced,
+            bootstraps: bootstrapped
+                .filter(|(_, d)| d.bootstrap.is_some())
+                .map(|(s, _)| s.ciphertexts)
+                .sum(),
+            alternatives,
+        }))
+    }
+}

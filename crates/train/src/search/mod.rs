@@ -1,0 +1,398 @@
+//! Degrees of polynomials and places of bootstraps, chosen together under a budget.
+//!
+//! Each activation's sensitivity to each degree is measured alone ([`sensitivity`]); the search takes their sum as a network's. A network
+//! that costs the least `seconds + λ · sensitivity` is found exactly by whoever knows costs ([`Costs::cheapest`]: one shortest path over
+//! levels, degrees and bootstraps), so there is no walk that could miss a choice that pays only together with another's bootstrap.
+//!
+//! [`candidates`] finds every λ at which that network changes (the convex hull of the front), fills the gaps between neighbours with
+//! what lies between them, and adds the most faithful network of each number of bootstraps. [`pick`] takes the most faithful that keeps
+//! a budget by its exact cost. [`report`] draws the front.
+//!
+//! Knows nothing of ciphertexts and plans. Uses calibration and held-out pictures only.
+
+pub mod report;
+pub mod sensitivity;
+
+use crate::error::{Error, Result};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use sensitivity::{Sensitivity, Whole};
+
+/// What networks cost.
+pub trait Costs: Sync {
+    /// The network of least CPU seconds and prices, `prices[i][k]` being that of activation i's degree k (infinite: forbidden); None
+    /// where none does with so many bootstraps.
+    ///
+    /// # Errors
+    /// What the costs' owner brings.
+    fn cheapest(
+        &self,
+        prices: &[Vec<f64>],
+        most_bootstraps: Option<usize>,
+    ) -> Result<Option<Point>>;
+    /// What a network with these degrees (by index) costs, for certain.
+    ///
+    /// # Errors
+    /// What the costs' owner brings.
+    fn exact(&self, choice: &[usize]) -> Result<Cost>;
+}
+
+/// The cost of one run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// Wall seconds.
+    pub seconds: f64,
+    /// CPU seconds.
+    pub cpu_seconds: f64,
+    /// Bootstraps.
+    pub bootstraps: usize,
+    /// Largest resident size, bytes.
+    pub bytes: u64,
+}
+
+/// A network of the search.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    /// Index of each activation's degree.
+    pub choice: Vec<usize>,
+    /// Foreseen CPU seconds.
+    pub cpu_seconds: f64,
+    /// Bootstraps.
+    pub bootstraps: usize,
+    /// Sum of the activations' sensitivities.
+    pub divergence: f64,
+}
+
+/// What a network may cost; what is None is not limited.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Limits {
+    /// Wall seconds.
+    pub seconds: Option<f64>,
+    /// Bootstraps.
+    pub bootstraps: Option<usize>,
+    /// Bytes of memory.
+    pub bytes: Option<u64>,
+}
+
+impl Limits {
+    /// By how much the cost exceeds the limits, as a factor; at most 1 where it keeps them.
+    #[must_use]
+    pub fn excess(&self, cost: &Cost) -> f64 {
+        let over = |had: f64, most: Option<f64>| {
+            most.map_or(0.0, |m| if had <= m { 0.0 } else { had / m.max(1e-9) })
+        };
+        over(cost.seconds, self.seconds)
+            .max(over(
+                cost.bootstraps as f64,
+                self.bootstraps.map(|b| b as f64),
+            ))
+            .max(over(cost.bytes as f64, self.bytes.map(|b| b as f64)))
+    }
+
+    /// Whether the cost keeps them.
+    #[must_use]
+    pub fn keep(&self, cost: &Cost) -> bool {
+        self.excess(cost) <= 1.0
+    }
+}
+
+/// What a Lagrange multiplier is where seconds alone count (sensitivity breaks ties), and where sensitivity alone does.
+const CHEAPEST: f64 = 1e-6;
+const SUREST: f64 = 1e9;
+/// Choices between two neighbours of the hull are all tried up to so many differing activations, one after the other beyond.
+const ALL_BETWEEN: usize = 4;
+
+struct Search<'a> {
+    costs: &'a dyn Costs,
+    sensitivity: &'a Sensitivity,
+}
+
+impl Search<'_> {
+    fn solve(&self, lambda: f64, most_bootstraps: Option<usize>) -> Result<Option<Point>> {
+        let rows = self.sensitivity.divergence.iter();
+        let prices: Vec<Vec<f64>> = rows
+            .map(|r| r.iter().map(|d| lambda * d).collect())
+            .collect();
+        self.asked(&prices, most_bootstraps)
+    }
+
+    fn asked(&self, prices: &[Vec<f64>], most_bootstraps: Option<usize>) -> Result<Option<Point>> {
+        let found = self.costs.cheapest(prices, most_bootstraps)?;
+        Ok(found.map(|p| Point {
+            divergence: self.sensitivity.sum(&p.choice),
+            ..p
+        }))
+    }
+
+    /// The network with just these degrees.
+    fn fixed(&self, choice: &[usize]) -> Result<Option<Point>> {
+        let rows = self.sensitivity.divergence.iter().zip(choice);
+        let prices: Vec<Vec<f64>> = rows
+            .map(|(r, &c)| {
+                (0..r.len())
+                    .map(|k| if k == c { 0.0 } else { f64::INFINITY })
+                    .collect()
+            })
+            .collect();
+        self.asked(&prices, None)
+    }
+
+    /// All vertices of the hull strictly between two.
+    fn hull(&self, cheap: &Point, sure: &Point) -> Result<Vec<Point>> {
+        let lambda = (sure.cpu_seconds - cheap.cpu_seconds) / (cheap.divergence - sure.divergence);
+        if !(lambda.is_finite() && lambda > 0.0) {
+            return Ok(Vec::new());
+        }
+        let value = |p: &Point| p.cpu_seconds + lambda * p.divergence;
+        let Some(found) = self.solve(lambda, None)? else {
+            return Ok(Vec::new());
+        };
+        if value(&found) >= value(cheap) * (1.0 - 1e-9)
+            || found.choice == cheap.choice
+            || found.choice == sure.choice
+        {
+            return Ok(Vec::new());
+        }
+        let (left, right) = rayon::join(|| self.hull(cheap, &found), || self.hull(&found, sure));
+        Ok(left?.into_iter().chain([found]).chain(right?).collect())
+    }
+
+    /// Choices that take some activations' degrees from one network and the others' from another.
+    fn between(&self, a: &Point, b: &Point) -> Vec<Vec<usize>> {
+        let differing: Vec<usize> = (0..a.choice.len())
+            .filter(|&i| a.choice[i] != b.choice[i])
+            .collect();
+        let mixed = |take: &dyn Fn(usize) -> bool| {
+            let mut choice = a.choice.clone();
+            for (k, &i) in differing.iter().enumerate() {
+                if take(k) {
+                    choice[i] = b.choice[i];
+                }
+            }
+            choice
+        };
+        let n = differing.len();
+        match n {
+            0 | 1 => Vec::new(),
+            _ if n <= ALL_BETWEEN => (1..(1usize << n) - 1)
+                .map(|set| mixed(&|k| set >> k & 1 == 1))
+                .collect(),
+            _ => {
+                // the most sensitive first
+                let gain = |&i: &usize| {
+                    let row = &self.sensitivity.divergence[i];
+                    row[a.choice[i]] - row[b.choice[i]]
+                };
+                let mut order: Vec<usize> = (0..n).collect();
+                order.sort_by(|&x, &y| gain(&differing[y]).total_cmp(&gain(&differing[x])));
+                (1..n)
+                    .map(|most| mixed(&|k| order[..most].contains(&k)))
+                    .collect()
+            }
+        }
+    }
+}
+
+/// Networks to choose from, by rising seconds; the first is the fastest there is.
+///
+/// # Errors
+/// What the costs' owner brings; [`Error::Setting`] where the activations can't be carried out at all.
+pub fn candidates(costs: &dyn Costs, sensitivity: &Sensitivity) -> Result<Vec<Point>> {
+    let search = Search { costs, sensitivity };
+    let none = || Error::Setting {
+        setting: "degrees",
+        value: format!("{:?}", sensitivity.degrees),
+        remedy: "no network of these degrees can be carried out: offer lower ones".into(),
+    };
+    let cheap = search.solve(CHEAPEST, None)?.ok_or_else(none)?;
+    let sure = search.solve(SUREST, None)?.ok_or_else(none)?;
+    let mut hull = vec![cheap.clone()];
+    hull.extend(search.hull(&cheap, &sure)?);
+    hull.push(sure.clone());
+    let between: BTreeSet<Vec<usize>> = hull
+        .windows(2)
+        .flat_map(|w| search.between(&w[0], &w[1]))
+        .collect();
+    let between: Vec<Vec<usize>> = between.into_iter().collect();
+    let filled: Vec<Option<Point>> = between
+        .par_iter()
+        .map(|c| search.fixed(c))
+        .collect::<Result<_>>()?;
+    let limited: Vec<Option<Point>> = (0..sure.bootstraps)
+        .into_par_iter()
+        .map(|most| search.solve(SUREST, Some(most)))
+        .collect::<Result<_>>()?;
+    let mut all: BTreeMap<Vec<usize>, Point> = BTreeMap::new();
+    for p in hull.into_iter().chain(filled.into_iter().flatten()) {
+        all.entry(p.choice.clone()).or_insert(p);
+    }
+    // the same degrees may stand here with fewer bootstraps than the fastest way with them, which is what is compiled
+    for p in limited.into_iter().flatten() {
+        if let Some(p) = search.fixed(&p.choice)? {
+            all.entry(p.choice.clone()).or_insert(p);
+        }
+    }
+    let mut all: Vec<Point> = all.into_values().collect();
+    all.sort_by(|a, b| {
+        a.cpu_seconds
+            .total_cmp(&b.cpu_seconds)
+            .then(a.divergence.total_cmp(&b.divergence))
+    });
+    Ok(all)
+}
+
+/// Those of which no other is both as fast and as faithful: seconds rise and divergences fall.
+#[must_use]
+pub fn front(candidates: &[Point]) -> Vec<Point> {
+    let mut front: Vec<Point> = Vec::new();
+    for p in candidates {
+        if front
+            .last()
+            .is_none_or(|last| p.divergence < last.divergence)
+        {
+            front.push(p.clone());
+        }
+    }
+    front
+}
+
+/// At most so many points of a front, ends included, where divergence and seconds change most.
+#[must_use]
+pub fn thinned(front: &[Point], most: usize) -> Vec<Point> {
+    let mut kept = front.to_vec();
+    let step = |a: &Point, b: &Point| {
+        let ratio = |x: f64, y: f64| (x.max(1e-12) / y.max(1e-12)).ln().abs();
+        ratio(a.divergence, b.divergence) + ratio(a.cpu_seconds, b.cpu_seconds)
+    };
+    while kept.len() > most.max(2) {
+        let least = (1..kept.len() - 1).min_by(|&i, &j| {
+            step(&kept[i - 1], &kept[i + 1]).total_cmp(&step(&kept[j - 1], &kept[j + 1]))
+        });
+        match least {
+            Some(i) => kept.remove(i),
+            None => break,
+        };
+    }
+    kept
+}
+
+/// The most faithful candidate that keeps the limits by its exact cost.
+///
+/// # Errors
+/// [`Error::Budget`] with the nearest where none does; what the costs' owner brings.
+pub fn pick(
+    costs: &dyn Costs,
+    sensitivity: &Sensitivity,
+    candidates: &[Point],
+    limits: &Limits,
+) -> Result<(Point, Cost)> {
+    let mut order: Vec<&Point> = candidates.iter().collect();
+    order.sort_by(|a, b| {
+        a.divergence
+            .total_cmp(&b.divergence)
+            .then(a.cpu_seconds.total_cmp(&b.cpu_seconds))
+    });
+    // wall seconds for one foreseen CPU second, from the last exact cost; a little is left for what it does not foresee
+    let mut rate: Option<f64> = None;
+    for p in order {
+        let hopeless = limits.bootstraps.is_some_and(|b| p.bootstraps > b)
+            || limits
+                .seconds
+                .zip(rate)
+                .is_some_and(|(s, rate)| 0.97 * rate * p.cpu_seconds > s);
+        if hopeless {
+            continue;
+        }
+        let cost = costs.exact(&p.choice)?;
+        rate = Some(cost.seconds / p.cpu_seconds);
+        if limits.keep(&cost) {
+            return Ok((p.clone(), cost));
+        }
+    }
+    // the fastest, and the one of the fewest bootstraps
+    let fewest = candidates.iter().min_by_key(|p| p.bootstraps);
+    let mut nearest: Option<(&Point, Cost)> = None;
+    for p in candidates.first().into_iter().chain(fewest) {
+        let cost = costs.exact(&p.choice)?;
+        if nearest
+            .as_ref()
+            .is_none_or(|(_, n)| limits.excess(&cost) < limits.excess(n))
+        {
+            nearest = Some((p, cost));
+        }
+    }
+    let Some((p, cost)) = nearest else {
+        return Err(Error::Setting {
+            setting: "degrees",
+            value: String::new(),
+            remedy: "there is nothing to choose from".into(),
+        });
+    };
+    Err(Error::Budget {
+        budget: limits.to_string(),
+        nearest: cost.to_string(),
+        degrees: sensitivity
+            .degrees_of(&p.choice)
+            .iter()
+            .map(usize::to_string)
+            .collect::<Vec<_>>()
+            .join(" "),
+        enough: limits.enough(&cost),
+    })
+}
+
+impl Limits {
+    /// As options, limits of the same kind that this cost keeps.
+    fn enough(&self, cost: &Cost) -> String {
+        let mut parts = Vec::new();
+        if self.seconds.is_some() {
+            parts.push(format!("{:.1}s", (10.0 * cost.seconds).ceil() / 10.0));
+        }
+        if self.bootstraps.is_some() {
+            parts.push(format!("{}bootstraps", cost.bootstraps));
+        }
+        if self.bytes.is_some() {
+            parts.push(format!("{:.2}GB", (cost.bytes as f64 / 1e7).ceil() / 100.0));
+        }
+        parts.join(" --budget ")
+    }
+}
+
+fn bootstraps(n: usize) -> String {
+    format!("{n} bootstrap{}", if n == 1 { "" } else { "s" })
+}
+
+fn joined(parts: &[Option<String>]) -> String {
+    parts
+        .iter()
+        .flatten()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+impl std::fmt::Display for Limits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&joined(&[
+            self.seconds.map(|s| format!("{s} s")),
+            self.bootstraps.map(bootstraps),
+            self.bytes.map(|b| format!("{:.2} GB", b as f64 / 1e9)),
+        ]))
+    }
+}
+
+impl std::fmt::Display for Cost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{:.1} s, {}, {:.2} GB",
+            self.seconds,
+            bootstraps(self.bootstraps),
+            self.bytes as f64 / 1e9
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;
