@@ -244,6 +244,7 @@ fn sensitivities_fall_with_the_degree_and_the_network_comes_back() {
         degree: Degrees::One(2),
         order: Order::All,
         margin: 0.1,
+        interval: None,
         floor: 0.02,
         pictures: 48,
     };
