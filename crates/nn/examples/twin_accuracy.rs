@@ -137,6 +137,7 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
         let fit = FitOptions {
             degree: Degree::Fixed(degree.parse()?),
             margin: option("margin", "0.1").parse()?,
+            interval: None,
             floor: option("floor", "0.02").parse()?,
             rounds: option("rounds", "1").parse()?,
         };
