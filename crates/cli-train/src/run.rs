@@ -548,3 +548,44 @@ pub(crate) fn paired_interval(gained: usize, lost: usize, of: usize) -> (f64, f6
     let half = 1.96 * ((g + l - (g - l).powi(2) / n).max(0.0)).sqrt() / n;
     (100.0 * (d - half), 100.0 * (d + half))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_area_under_the_curve_counts_pairs() {
+        let shape = data::Shape {
+            height: 1,
+            width: 1,
+            channels: 1,
+        };
+        let labels = [1, 0, 1, 0, 0];
+        let classes = vec!["no".into(), "yes".into()];
+        let set = data::Dataset::from_pixels(shape, classes, vec![0; 5], &labels).expect("a set");
+        // of six pairs four are in order and one is a tie
+        let margins = vec![2.0, -1.0, 0.5, 0.5, 1.0];
+        let right = margins
+            .iter()
+            .zip(labels)
+            .map(|(&m, l)| (m > 0.0) == (l == 1))
+            .collect();
+        let judged = Judged {
+            right,
+            margins,
+            outside: 0,
+            pictures: 0,
+        };
+        let f = finding(&judged, &set).expect("two classes");
+        assert_eq!((f.positive, f.negative), ((2, 2), (1, 3)));
+        assert!((f.auc - 4.5 / 6.0).abs() < 1e-12, "{}", f.auc);
+        let only = set.subset(&[0, 2]).expect("a subset");
+        let judged = Judged {
+            right: vec![true; 2],
+            margins: vec![1.0; 2],
+            outside: 0,
+            pictures: 0,
+        };
+        assert!(finding(&judged, &only).is_none());
+    }
+}

@@ -62,7 +62,13 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
             let tensor = set.tensor(index, &normalization)?;
             let oracle = graph.evaluate(&tensor)?;
             if let Some(outside) = oracle.outside.first() {
-                return Err(format!("picture {index} leaves the calibrated ranges in the clear twin ({outside}); calibrate on data that covers it (`polyveil calibrate`)").into());
+                append(
+                    &serde_json::json!({ "index": index, "true_class": set.label(index), "outside": outside.to_string() }),
+                )?;
+                note(format_args!(
+                    "picture {index} leaves the calibrated ranges in the clear twin ({outside}) and is left out; calibrate on data that covers it (`polyveil calibrate`)"
+                ));
+                continue;
             }
             let oracle = oracle.output.into_values();
             let request =
@@ -95,6 +101,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         .into_iter()
         .filter(|d| wanted.clone().any(|i| d["index"] == i))
         .collect();
+    let (left_out, all): (Vec<_>, Vec<_>) = all.into_iter().partition(|d| d["outside"].is_string());
     let count = |key: &str| all.iter().filter(|d| d["class"] == d[key]).count();
     let largest = |key: &str| {
         all.iter()
@@ -109,7 +116,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
     println!(
         "{}",
         serde_json::json!({
-            "pictures": all.len(), "same_class_as_clear": count("clear_class"), "right": count("true_class"),
+            "pictures": all.len(), "left_out": left_out.len(), "same_class_as_clear": count("clear_class"), "right": count("true_class"),
             "max_abs_error": largest("max_abs_error"), "median_cpu_seconds": cpu.get(cpu.len() / 2), "peak_bytes": largest("peak_bytes"),
         })
     );

@@ -438,15 +438,4 @@ mod tests {
         use clap::CommandFactory;
         Cli::command().debug_assert();
     }
-
-    #[test]
-    fn trainer_that_is_not_built_is_said_in_words() {
-        let message = sibling("train", &[], None)
-            .expect_err("not built")
-            .to_string();
-        assert!(
-            message.contains("cargo build --release -p polyveil-train-cli"),
-            "{message}"
-        );
-    }
 }

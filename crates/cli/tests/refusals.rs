@@ -236,7 +236,6 @@ fn pictures_models_memory_and_roles_are_refused_with_a_remedy() {
     );
     refused(&run, 1, &["evaluation keys", "keygen"]);
     refused(&["inspect", text(&picture)], 1, &["wide.png"]);
-    refused(&["train"], 1, &["cargo build --release -p polyveil-train"]);
     refused(&["bench", "--quick", "--only", "nonsense"], 1, &["no row"]);
 
     let absent = folder.0.join("absent.json");
@@ -321,7 +320,20 @@ fn answers_leave_the_client_with_noise_and_counted_or_not_at_all() {
         "-o",
         text(&answer),
     ];
-    for command in [&keygen[..], &encrypt, &run] {
+    done(&keygen);
+    // the same picture out of a set of labelled ones, and out of its own file
+    for class in ["a", "b"] {
+        std::fs::create_dir_all(path("set").join(class)).expect("a folder");
+        folder.file(&format!("set/{class}/1.png"), &png(4, 4));
+    }
+    let set = path("set");
+    let labelled = |index| {
+        let data = ["--data", text(&set), "--index", index];
+        [&encrypt[..3], &data, &encrypt[5..]].concat()
+    };
+    done(&labelled("1"));
+    refused(&labelled("2"), 1, &["picture 2", "has 2"]);
+    for command in [&encrypt[..], &run] {
         done(command);
     }
     // keys on disk, by force or because of a limit, give the same answer
@@ -637,8 +649,61 @@ fn networks_with_maxima_or_activations_say_what_makes_them_polynomial() {
         "-o",
         text(&output),
     ]);
+    // sets of labelled pictures calibrate as well
+    std::fs::create_dir_all(folder.0.join("set/class")).expect("a folder");
+    folder.file("set/class/1.png", &png(4, 4));
+    let (set, again) = (folder.0.join("set"), folder.0.join("again.pvm"));
+    let arguments = ["calibrate", text(&model), "--data", text(&set), "-o"];
+    done(&[&arguments[..], &[text(&again)]].concat());
+    let ranges = |path: &Path| {
+        let made = nn::format::artefact::load(path, 1 << 20).expect("loads");
+        format!("{:?}", made.ranges())
+    };
+    assert_eq!(ranges(&output), ranges(&again));
     let made = nn::format::artefact::load(&output, 1 << 20).expect("loads");
     assert_eq!(made.metadata().training, metadata.training);
     assert_eq!(made.metadata().name, "trained");
     assert_eq!(made.polynomials().count(), 1);
+}
+
+#[test]
+fn training_is_handed_to_the_program_beside_this_one() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new("sibling");
+    // built programs lie together: here is one alone
+    let program = folder.0.join("polyveil");
+    std::fs::copy(env!("CARGO_BIN_EXE_polyveil"), &program).expect("copies");
+    let run = |arguments: &[&str]| {
+        Command::new(&program)
+            .args(arguments)
+            .output()
+            .expect("starts")
+    };
+    let commands = ["train", "adapt", "search", "score", "study"];
+    for command in commands {
+        let out = run(&[command, "--config", "run.toml"]);
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains(command), "{said}");
+        assert!(
+            said.contains("`cargo build --release -p polyveil-train-cli`"),
+            "{said}"
+        );
+    }
+    let sibling = folder.file("polyveil-train", b"#!/bin/sh\necho \"$@\"\nexit 7\n");
+    std::fs::set_permissions(&sibling, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    for command in commands {
+        let out = run(&[command, "--help", "-o", "x"]);
+        assert_eq!(out.status.code(), Some(7));
+        assert_eq!(
+            String::from_utf8_lossy(&out.stdout),
+            format!("{command} --help -o x\n")
+        );
+    }
+    let out = run(&["--threads", "2", "score", "a.pvm"]);
+    assert_eq!(
+        String::from_utf8_lossy(&out.stdout),
+        "score --threads 2 a.pvm\n"
+    );
 }
