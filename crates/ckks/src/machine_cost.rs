@@ -92,13 +92,13 @@ impl Default for MachineCost {
             table: CostTable::default(),
             threading: Threading {
                 threads: 2,
-                alone: 1.0,
-                busy: 0.95,
+                alone: 0.898,
+                busy: 0.952,
             },
             probe: Probe {
-                reference: 0.1125e-3,
-                stream: 5.9e-3,
-                key_switch: 8.2e-3,
+                reference: 0.1005e-3,
+                stream: 3.89e-3,
+                key_switch: 6.30e-3,
                 fresh: 2.1,
             },
         }

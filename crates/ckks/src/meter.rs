@@ -140,12 +140,12 @@ impl Default for CostTable {
     /// Shipped default: N = 2^16 on an AMD EPYC (Zen 4), as fitted by `polyveil bench --save --with-network`.
     fn default() -> Self {
         Self {
-            ntt: 0.111e-3,
-            multiply_add: 54e-6,
-            conversion: 13.1e-6,
-            pass: 48e-6,
-            expansion: 49.5e-6,
-            encode: 1.25e-9,
+            ntt: 0.094e-3,
+            multiply_add: 24.7e-6,
+            conversion: 8.75e-6,
+            pass: 38e-6,
+            expansion: 47.7e-6,
+            encode: 1.105e-9,
         }
     }
 }

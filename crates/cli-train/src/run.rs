@@ -243,6 +243,26 @@ pub(crate) fn execute(config: &Config, folder: &Path, every: f64) -> Result<trai
     finish(config, folder, &mut trainer, metadata)
 }
 
+/// A network whose intervals can't be measured is kept for training on; gives back what to say.
+fn unfinished(
+    folder: &Path,
+    trainer: &Trainer<'_>,
+    metadata: &Metadata,
+    error: &train::Error,
+) -> String {
+    let path = folder.join("unfinished.pvm");
+    let kept = trainer
+        .model
+        .to_graph()
+        .map_err(|e| e.to_string())
+        .and_then(|g| artefact::graph_to_bytes(&g, metadata).map_err(|e| e.to_string()))
+        .and_then(|b| train::checkpoint::write_whole(&path, &b).map_err(|e| e.to_string()));
+    match kept {
+        Ok(()) => format!("{error}; what was trained is in {}", path.display()),
+        Err(e) => format!("{error}; what was trained is in the checkpoint alone: {e}"),
+    }
+}
+
 /// Measures, exports, and says what came out.
 fn finish(
     config: &Config,
@@ -253,8 +273,9 @@ fn finish(
     let sources = trainer.sources().clone();
     let polynomial = trainer.model.units().any(|u| u.coefficients.is_some());
     if polynomial {
-        let seen =
-            train::export::measure_intervals(&mut trainer.model, &sources, config.batch, 0.125)?;
+        let measured =
+            train::export::measure_intervals(&mut trainer.model, &sources, config.batch, 0.125);
+        let seen = measured.map_err(|e| unfinished(folder, trainer, &metadata, &e))?;
         eprintln!(
             "intervals measured on {seen} pictures and their mirror images, widened by an eighth of their width on each side"
         );

@@ -26,6 +26,16 @@ pub enum Error {
         /// From 0, in the epoch.
         step: usize,
     },
+    /// Polynomials that some picture drives beyond all numbers.
+    #[error(
+        "a picture drives the input of {node} out of all bounds (beyond {limit:e}): the polynomials hold nowhere for it; train on with a stronger range loss (`range_loss.weight`), or from a wider margin"
+    )]
+    Exploded {
+        /// The first activation.
+        node: String,
+        /// The bound.
+        limit: f32,
+    },
     /// The network's output and the data's classes differ.
     #[error(
         "the network has {outputs} outputs, the data {classes} classes: train with the classes that the network knows"

@@ -1,7 +1,7 @@
 //! From a trained model to an artefact: intervals measured, ranges calibrated, the run's record inside.
 
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::pass::Mode;
 use crate::sources::Sources;
@@ -11,13 +11,15 @@ use rayon::prelude::*;
 
 /// Pictures on which the f64 oracle measures every node's range.
 const RANGED: usize = 500;
+/// No activation's input lies beyond this unless a polynomial exploded before it.
+const EXPLODED: f32 = 1e4;
 
 /// Declares the polynomials' intervals from what they see on all training pictures that calibrate (the second data where there are any)
 /// and the held-out ones, as they are and mirrored, widened by `margin` times their width at each end. Gives back how many pictures
 /// were seen.
 ///
 /// # Errors
-/// What the data bring; [`crate::Error::Fit`].
+/// What the data bring; [`Error::Exploded`]; [`Error::Fit`].
 pub fn measure_intervals(
     model: &mut Model,
     sources: &Sources,
@@ -36,6 +38,15 @@ pub fn measure_intervals(
             model.forward(batch.images, n, Mode::Evaluate);
             model.forward(mirrored, n, Mode::Evaluate);
             seen += n;
+            let bounded = |u: &&crate::activation::Unit| {
+                !u.seen.nan && u.seen.low >= -EXPLODED && u.seen.high <= EXPLODED
+            };
+            if let Some(u) = model.units().find(|u| !bounded(u)) {
+                return Err(Error::Exploded {
+                    node: u.name.clone(),
+                    limit: EXPLODED,
+                });
+            }
         }
     }
     model.redeclare_domains(margin)?;
