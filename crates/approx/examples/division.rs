@@ -8,9 +8,9 @@ const BITS: [f64; 3] = [10.0, 20.0, 30.0];
 fn main() -> Result<(), polyveil_approx::Error> {
     println!("## Chosen\n");
     println!(
-        "| function | interval | bits | method | levels | products | proven error | measured | largest value | noise gain |"
+        "| function | interval | bits | method | levels | products | proven error | measured | valid from | largest value | noise gain |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
     for function in [
         Function::Reciprocal,
         Function::Quotient,
@@ -20,7 +20,7 @@ fn main() -> Result<(), polyveil_approx::Error> {
         for low in [1e-1, 1e-2, 1e-3, 1e-4] {
             for bits in BITS {
                 let program = choose(function, (low, 1.0), bits, 40)?;
-                row(&program, bits);
+                row(&program, (low, bits));
             }
         }
     }
@@ -36,6 +36,8 @@ fn main() -> Result<(), polyveil_approx::Error> {
         (1e-3, 8.0),
         (1e-3, 64.0),
         (1e-3, 512.0),
+        (1e-4, 1.0),
+        (1e-6, 1.0),
     ] {
         for bits in BITS {
             let least = |method: &dyn Fn(u32) -> Method| {
@@ -84,10 +86,24 @@ fn main() -> Result<(), polyveil_approx::Error> {
     println!("|---|---|---|");
     for budget in 3..=10 {
         println!(
-            "| {budget} | {:.1} | {:.1} |",
+            "| {budget} | {} | {} |",
             within(Function::Reciprocal, budget),
             within(Function::InverseSquareRoot, budget)
         );
+    }
+    println!("\n## Normalisation: a/√x where x is a variance plus ε\n");
+    println!("| largest/least variance | bits | method | levels with the square | products |");
+    println!("|---|---|---|---|---|");
+    for ratio in [4.0, 16.0, 100.0, 1000.0] {
+        for bits in [8.0, 12.0, 16.0] {
+            let p = choose(Function::RootQuotient, (1.0, ratio), bits, 40)?;
+            println!(
+                "| {ratio} | {bits} | {} | {} | {} |",
+                p.method(),
+                p.depth() + 1,
+                p.multiplications() + 1
+            );
+        }
     }
     println!("\n## GELU and SiLU by minimax polynomials\n");
     println!("| function | interval | degree 3 (2 levels) | 7 (3) | 15 (4) | 31 (5) |");
@@ -108,7 +124,7 @@ fn main() -> Result<(), polyveil_approx::Error> {
     Ok(())
 }
 
-fn row(program: &Program, bits: f64) {
+fn row(program: &Program, (asked, bits): (f64, f64)) {
     let (low, high) = program.interval();
     let measured = (0..=200_000)
         .map(|i| f64::from(i) / 200_000.0)
@@ -120,7 +136,7 @@ fn row(program: &Program, bits: f64) {
     let largest = profile.iter().map(|p| p.0).fold(0.0, f64::max);
     let gain = profile.iter().map(|p| p.1).fold(0.0, f64::max);
     println!(
-        "| {} | [{low}, {high}] | {bits} | {} | {} | {} | {:.3e} | {measured:.3e} | {largest:.1e} | {gain:.1e} |",
+        "| {} | [{asked}, {high}] | {bits} | {} | {} | {} | {:.2e} | {measured:.2e} | {low:.1e} | {largest:.0e} | {gain:.0e} |",
         program.function().name(),
         program.method(),
         program.depth(),
@@ -166,10 +182,10 @@ fn least_of_any((low, high): (f64, f64), bits: f64) -> u32 {
         .unwrap_or(0)
 }
 
-fn within(function: Function, budget: u32) -> f64 {
+fn within(function: Function, budget: u32) -> String {
     match choose(function, (1e-3, 1.0), 40.0, budget) {
-        Ok(program) => program.bits(),
-        Err(polyveil_approx::Error::Unreachable { best, .. }) => best,
-        Err(_) => f64::NAN,
+        Err(polyveil_approx::Error::Unreachable { best, .. }) => format!("{best:.1}"),
+        Err(error) => error.to_string(),
+        Ok(_) => "over 40".into(),
     }
 }

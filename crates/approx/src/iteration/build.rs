@@ -77,6 +77,10 @@ impl Builder {
         self.ratio
     }
 
+    pub(super) fn has_numerator(&self) -> bool {
+        self.function.has_numerator()
+    }
+
     /// The start of this degree.
     pub(super) fn start(&mut self, degree: usize) -> Result<&Start, Error> {
         let (function, ratio) = (self.function, self.ratio);

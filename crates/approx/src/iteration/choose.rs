@@ -123,6 +123,9 @@ fn root_methods(builder: &mut Builder, tolerance: f64) -> Vec<Method> {
         _ => Method::RelaxedNewton { degree, steps },
     };
     let largest = |levels: u32| (1usize << levels) - 1;
+    // a polynomial alone does not carry a numerator along
+    let product = u32::from(builder.has_numerator());
+    let depth = |steps, levels| levels + if steps == 0 { product } else { 2 * steps };
     let mut reaches = |degree, steps| {
         builder
             .build(method(degree, steps))
@@ -133,14 +136,14 @@ fn root_methods(builder: &mut Builder, tolerance: f64) -> Vec<Method> {
     let mut shallowest = DEPTH_LIMIT;
     for steps in (0..=DEPTH_LIMIT / 2).rev() {
         let levels = (1..=8)
-            .take_while(|levels| 2 * steps + levels <= shallowest)
+            .take_while(|&levels| depth(steps, levels) <= shallowest)
             .find(|&levels| reaches(largest(levels), steps));
         if let Some(levels) = levels {
-            shallowest = 2 * steps + levels;
+            shallowest = depth(steps, levels);
             found.push((steps, levels));
         }
     }
-    found.retain(|&(steps, levels)| 2 * steps + levels == shallowest);
+    found.retain(|&(steps, levels)| depth(steps, levels) == shallowest);
     found
         .into_iter()
         .map(|(steps, levels)| {
@@ -167,11 +170,14 @@ fn best_bits(builder: &mut Builder, budget: u32) -> f64 {
     for steps in 0..=budget {
         methods.push(Method::OverRelaxation { start: 1, steps });
         if 2 * steps <= budget {
-            let degree = (1usize << (budget - 2 * steps).min(8)) - 1;
-            methods.push(match steps {
-                0 => Method::Polynomial { degree },
-                _ => Method::RelaxedNewton { degree, steps },
-            });
+            // one level less for the product with a numerator that a polynomial alone takes
+            for levels in [budget - 2 * steps, (budget - 2 * steps).saturating_sub(1)] {
+                let degree = (1usize << levels.min(8)) - 1;
+                methods.push(match steps {
+                    0 => Method::Polynomial { degree },
+                    _ => Method::RelaxedNewton { degree, steps },
+                });
+            }
         }
     }
     methods

@@ -291,6 +291,8 @@ fn levels_of_division_by_goldschmidt_and_by_adaptive_relaxation() {
         ((1e-3, 64.0), 10.0, 18, 11, 10),
         ((1e-3, 512.0), 10.0, 21, 12, 12),
         ((1e-3, 512.0), 20.0, 22, 13, 13),
+        ((1e-4, 1.0), 10.0, 16, 9, 9),
+        ((1e-6, 1.0), 10.0, 22, 13, 12),
     ] {
         assert_eq!(
             least(interval, bits, &|steps| Method::Goldschmidt { steps }),
@@ -416,6 +418,8 @@ fn no_method_of_least_depth_has_fewer_products() {
         (Function::Quotient, (0.01, 1.0), 14.0),
         (Function::InverseSquareRoot, (0.1, 1.0), 14.0),
         (Function::InverseSquareRoot, (0.02, 1.0), 10.0),
+        (Function::RootQuotient, (0.1, 1.0), 30.0),
+        (Function::RootQuotient, (0.01, 1.0), 10.0),
     ] {
         let chosen = choose(function, interval, bits, 40).expect("reaches");
         let mut all: Vec<Method> = (0..64)
