@@ -32,9 +32,11 @@ pub use start::START_DEGREE_LIMIT;
 use crate::error::Error;
 use crate::polynomial::Polynomial;
 use crate::sup::chebyshev_grid;
+use serde::{Deserialize, Serialize};
 
 /// What is computed from x, and from a numerator a where there is one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Function {
     /// 1/x.
     Reciprocal,
@@ -78,7 +80,8 @@ impl Function {
 }
 
 /// How it is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Method {
     /// The minimax polynomial of this degree alone.
     Polynomial {

@@ -13,8 +13,9 @@ const DEPTH_LIMIT: u32 = 40;
 /// The program of least depth, of those the one with the fewest products, of those the one with the least error, whose relative error on
 /// the interval is proven to be at most 2^−bits and whose depth is at most `budget` levels.
 ///
-/// Its interval holds the one asked for and reaches below it where that costs nothing. Of the starts of one depth, one with the fewest products that suffices is taken. Cost: microseconds for quotients, up to some
-/// seconds for roots on wide intervals, whose starts come from the exchange algorithm.
+/// Its interval holds the one asked for and reaches below it where that costs nothing. Of the starts of one depth, one with the fewest
+/// products that suffices is taken. Cost: about a millisecond for quotients, up to a second for roots on wide intervals, whose starts come
+/// from the exchange algorithm. (Function, interval, method) make the same program again: [`Program::new`].
 ///
 /// # Errors
 /// [`Error::Positive`] unless 0 < low < high, [`Error::Precision`] unless 0 < bits ≤ 40, [`Error::Unreachable`] with the levels needed and

@@ -456,6 +456,37 @@ fn the_profile_bounds_what_noise_does() {
             "{slope} and {gain}"
         );
     }
+    // every step: an error in its value, put into its constant
+    let relaxed = Method::RelaxedNewton {
+        degree: 3,
+        steps: 3,
+    };
+    for p in [
+        choose(Function::Reciprocal, (0.01, 1.0), 20.0, 40).expect("reaches"),
+        Program::new(Function::Reciprocal, (0.05, 1.0), relaxed).expect("builds"),
+        Program::new(Function::InverseSquareRoot, (0.05, 1.0), relaxed).expect("builds"),
+    ] {
+        let profile = p.profile();
+        for (i, &(largest, gain)) in profile[FIRST..].iter().enumerate() {
+            let delta = 1e-7 * largest.min(1.0 / gain);
+            let mut noisy = p.clone();
+            match &mut noisy.steps[i] {
+                Step::Polynomial { polynomial, .. } => {
+                    *polynomial = polynomial.then_affine(1.0, delta).expect("finite");
+                }
+                Step::Sum { constant, .. } | Step::Multiply { constant, .. } => *constant += delta,
+            }
+            let measured = chebyshev_grid(p.interval(), 2048)
+                .into_iter()
+                .map(|x| (noisy.eval(x) / p.eval(x) - 1.0).abs() / delta)
+                .fold(0.0, f64::max);
+            assert!(
+                (measured / gain - 1.0).abs() < 1e-2,
+                "{}, step {i}: {measured} and {gain}",
+                p.method()
+            );
+        }
+    }
     // Newton's steps correct what came before them: the start's error arrives squared, far below its own size
     let gain_of_start = |degree, steps| {
         let method = Method::RelaxedNewton { degree, steps };
