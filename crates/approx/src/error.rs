@@ -1,6 +1,6 @@
-//! What can be wrong with a request for a polynomial.
+//! What can be wrong with a request for a polynomial or a program of them.
 
-/// Why no polynomial could be made.
+/// Why no polynomial or program could be made.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -80,4 +80,57 @@ pub enum Error {
         /// The precision asked for, in bits.
         alpha: u32,
     },
+    /// A quotient's divisor or a root's argument may be 0 or negative.
+    #[error(
+        "[{low}, {high}] is no interval to divide or take a root on; give two finite ends with 0 < low < high (add a constant to x)"
+    )]
+    Positive {
+        /// Lower end as given.
+        low: f64,
+        /// Upper end as given.
+        high: f64,
+    },
+    /// The method can't compute this function from there.
+    #[error(
+        "{method} does not compute {function} on this interval; use another method or a start of higher degree"
+    )]
+    Method {
+        /// What was to be computed.
+        function: &'static str,
+        /// How.
+        method: String,
+    },
+    /// A precision that doubles don't resolve, or none.
+    #[error("a precision of {bits} bits was asked for; give one above 0 and up to {limit}")]
+    Precision {
+        /// The precision asked for.
+        bits: f64,
+        /// The highest that there is.
+        limit: f64,
+    },
+    /// No method is that precise within the levels.
+    #[error("{function} on [{low}, {high}] to {bits} bits needs {}, {budget} are left; {budget} give {best:.1} bits: bootstrap before, raise {low}, or ask for less", levels(*.needed))]
+    Unreachable {
+        /// What was to be computed.
+        function: &'static str,
+        /// Lower end.
+        low: f64,
+        /// Upper end.
+        high: f64,
+        /// The precision asked for.
+        bits: f64,
+        /// Levels that may be used.
+        budget: u32,
+        /// Levels that the precision needs, where any method reaches it.
+        needed: Option<u32>,
+        /// The precision within the budget.
+        best: f64,
+    },
+}
+
+fn levels(needed: Option<u32>) -> String {
+    needed.map_or_else(
+        || "more levels than any method here knows to use".into(),
+        |n| format!("{n} levels"),
+    )
 }

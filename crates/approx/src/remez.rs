@@ -100,6 +100,34 @@ pub(crate) fn minimax_sign(low: f64, high: f64, degree: usize) -> Result<Polynom
     Polynomial::new(odd(&solved.coefficients), (-high, high))
 }
 
+/// The polynomial p of this degree on [−1, 1] with the smallest max |1 − weight·p|, to 1 % in it: the one nearest to 1/weight in the
+/// relative error. The weight must be positive.
+pub(crate) fn minimax_relative(
+    weight: impl Fn(f64) -> f64,
+    degree: usize,
+) -> Result<Polynomial, Error> {
+    let row = |t: f64| {
+        let weight = weight(t);
+        let (mut previous, mut current) = (t, 1.0);
+        (0..=degree)
+            .map(|_| {
+                let value = weight * current;
+                (previous, current) = (current, 2.0 * t * current - previous);
+                value
+            })
+            .collect()
+    };
+    let solved = exchange(&Problem {
+        f: &|_| 1.0,
+        row: &row,
+        value: &|c, t| weight(t) * clenshaw(c, t),
+        functions: degree + 1,
+        kink: -1.0,
+        point: &|t| t,
+    })?;
+    Polynomial::new(solved.coefficients, (-1.0, 1.0))
+}
+
 /// What the exchange solves: `functions` functions of t on [−1, 1] that satisfy Haar's condition, against `f`.
 struct Problem<'a> {
     f: &'a dyn Fn(f64) -> f64,
