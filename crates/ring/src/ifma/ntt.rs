@@ -9,7 +9,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Factor, Wide, factor, high, set, subtract_if_above};
+use super::{Factor, Wide, factor, high, least, set, subtract_if_above};
 use crate::Modulus;
 use crate::modulus::Shoup;
 
@@ -185,7 +185,7 @@ fn butterfly<const OPEN: bool>(
         _ if OPEN => v[x],
         Before::Low => v[x],
         Before::Positive => subtract_if_above(v[x], m.q2),
-        Before::Signed => _mm512_min_epu64(v[x], _mm512_add_epi64(v[x], m.q2)),
+        Before::Signed => least(v[x], _mm512_add_epi64(v[x], m.q2)),
     };
     let mut t = t(v[y]);
     if !OPEN && after != After::Multiplied {
