@@ -9,7 +9,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Factor, Wide, factor, high, set, subtract_if_above};
+use super::{Factor, Wide, factor, high, least, set, subtract_if_above};
 use crate::Modulus;
 use crate::modulus::Shoup;
 
@@ -185,7 +185,7 @@ fn butterfly<const OPEN: bool>(
         _ if OPEN => v[x],
         Before::Low => v[x],
         Before::Positive => subtract_if_above(v[x], m.q2),
-        Before::Signed => _mm512_min_epu64(v[x], _mm512_add_epi64(v[x], m.q2)),
+        Before::Signed => least(v[x], _mm512_add_epi64(v[x], m.q2)),
     };
     let mut t = t(v[y]);
     if !OPEN && after != After::Multiplied {
@@ -201,17 +201,22 @@ fn butterfly<const OPEN: bool>(
 }
 
 /// How a butterfly of lane `lane` of group `group` stands between the layers before and after it of the same registers, whose
-/// pairs lie 2·half and half/2 apart; `first` is for the first layer.
+/// pairs lie 2·half and half/2 apart; `first` is for the first layer, `last` for the last one.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn between(first: Option<Before>, group: usize, lane: usize, half: usize) -> (Before, After) {
+fn between(
+    (first, last): (Option<Before>, After),
+    group: usize,
+    lane: usize,
+    half: usize,
+) -> (Before, After) {
     let before = match first {
         Some(first) => first,
         None if group % 2 == 1 => Before::Signed,
         None => Before::Positive,
     };
     let after = match half {
-        1 => After::Any,
+        1 => last,
         _ if lane < half / 2 => After::Added,
         _ => After::Multiplied,
     };
@@ -312,18 +317,17 @@ unsafe fn forward_block<const OPEN: bool>(t: &Transform, layers: u32, i: usize) 
     // SAFETY: the 2^k blocks that begin at i·2^k are the parts of block i.
     unsafe {
         if layers == 0 {
-            return forward_last::<OPEN>(t, i);
+            return match !OPEN && i % 2 == 1 {
+                false => forward_last::<false, OPEN>(t, i),
+                true => forward_last::<true, OPEN>(t, i),
+            };
         }
         let k = pass_layers(layers);
-        match (k, 128 << layers == t.n) {
-            (1, false) => forward_pass::<2, false, OPEN>(t, layers, i),
-            (1, true) => forward_pass::<2, true, OPEN>(t, layers, i),
-            (2, false) => forward_pass::<4, false, OPEN>(t, layers, i),
-            (2, true) => forward_pass::<4, true, OPEN>(t, layers, i),
-            (3, false) => forward_pass::<8, false, OPEN>(t, layers, i),
-            (3, true) => forward_pass::<8, true, OPEN>(t, layers, i),
-            (_, false) => forward_pass::<16, false, OPEN>(t, layers, i),
-            (_, true) => forward_pass::<16, true, OPEN>(t, layers, i),
+        match k {
+            1 => forward_pass::<2, OPEN>(t, layers, i),
+            2 => forward_pass::<4, OPEN>(t, layers, i),
+            3 => forward_pass::<8, OPEN>(t, layers, i),
+            _ => forward_pass::<16, OPEN>(t, layers, i),
         }
         for part in i << k..(i + 1) << k {
             forward_block::<OPEN>(t, layers - k, part);
@@ -331,30 +335,71 @@ unsafe fn forward_block<const OPEN: bool>(t: &Transform, layers: u32, i: usize) 
     }
 }
 
-/// The first log2 R layers of block `i` of size 128·2^layers; FIRST if that is the whole limb, whose residues are canonical.
+/// The first log2 R layers of block `i` of size 128·2^layers.
 ///
 /// # Safety
 /// As for [`forward_block`], and log2 R <= layers.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn forward_pass<const R: usize, const FIRST: bool, const OPEN: bool>(
+unsafe fn forward_pass<const R: usize, const OPEN: bool>(t: &Transform, layers: u32, i: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        match (OPEN, 128 << layers == t.n, i % 2 == 1) {
+            // Says no more than the truth: nothing is corrected.
+            (true, ..) => forward_rows::<R, false, false, true, OPEN>(t, layers, i),
+            // Each part's lower half is added in the layer after these, its upper half multiplied.
+            (false, true, _) => {
+                forward_rows::<R, true, false, false, OPEN>(t, layers, i);
+                forward_rows::<R, true, false, true, OPEN>(t, layers, i);
+            }
+            (false, false, false) => {
+                forward_rows::<R, false, false, false, OPEN>(t, layers, i);
+                forward_rows::<R, false, false, true, OPEN>(t, layers, i);
+            }
+            (false, false, true) => {
+                forward_rows::<R, false, true, false, OPEN>(t, layers, i);
+                forward_rows::<R, false, true, true, OPEN>(t, layers, i);
+            }
+        }
+    }
+}
+
+/// [`forward_pass`] of the lower or UPPER half of each of the R parts, of all if OPEN; FIRST if the block is the whole limb,
+/// whose residues are canonical, SIGNED if it is the differences of the layer before.
+///
+/// # Safety
+/// As for [`forward_pass`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+unsafe fn forward_rows<
+    const R: usize,
+    const FIRST: bool,
+    const SIGNED: bool,
+    const UPPER: bool,
+    const OPEN: bool,
+>(
     t: &Transform,
     layers: u32,
     i: usize,
 ) {
     let size = 128usize << layers;
     let (blocks, stride) = (t.n / size, size / R);
+    let range = match (OPEN, UPPER) {
+        (true, _) => 0..stride,
+        (false, false) => 0..stride / 2,
+        (false, true) => stride / 2..stride,
+    };
     let m = t.m;
     // SAFETY: twiddle indices are below R·blocks <= n; the addresses are i·size + j + k·stride + lane < n.
     unsafe {
         let f = forward_factors::<R>(t, blocks, i);
         let start = t.a.add(i * size);
-        for j in (0..stride).step_by(8) {
+        for j in range.step_by(8) {
             let p = start.add(j);
             let mut v = [_mm512_setzero_si512(); R];
             for (k, v) in v.iter_mut().enumerate() {
                 *v = _mm512_loadu_si512(p.add(k * stride).cast());
             }
-            forward_layers::<R, FIRST, OPEN>(&m, &mut v, &f);
+            forward_layers::<R, FIRST, SIGNED, UPPER, OPEN>(&m, &mut v, &f);
             for (k, v) in v.iter().enumerate() {
                 _mm512_storeu_si512(p.add(k * stride).cast(), *v);
             }
@@ -395,48 +440,65 @@ unsafe fn inverse_factors<const R: usize>(t: &Transform, blocks: usize, i: usize
     f
 }
 
-/// log2 R layers of butterflies between registers; `f` as of [`forward_factors`].
+/// log2 R layers of butterflies between registers; `f` as of [`forward_factors`], the constants as of [`forward_rows`].
+///
+/// They are generic so that each has one caller, which the compiler then inlines: registers would go through memory otherwise.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn forward_layers<const R: usize, const FIRST: bool, const OPEN: bool>(
+fn forward_layers<
+    const R: usize,
+    const FIRST: bool,
+    const SIGNED: bool,
+    const UPPER: bool,
+    const OPEN: bool,
+>(
     m: &Wide,
     v: &mut [__m512i; R],
     f: &[Factor; R],
 ) {
+    let first = match (FIRST, SIGNED) {
+        (true, _) => Before::Low,
+        (false, true) => Before::Signed,
+        (false, false) => Before::Positive,
+    };
+    let last = if UPPER {
+        After::Multiplied
+    } else {
+        After::Added
+    };
     if R > 8 {
-        forward_layer::<R, 8, FIRST, OPEN>(m, v, f);
+        forward_layer::<R, 8, OPEN>(m, v, f, (first, last));
     }
     if R > 4 {
-        forward_layer::<R, 4, FIRST, OPEN>(m, v, f);
+        forward_layer::<R, 4, OPEN>(m, v, f, (first, last));
     }
     if R > 2 {
-        forward_layer::<R, 2, FIRST, OPEN>(m, v, f);
+        forward_layer::<R, 2, OPEN>(m, v, f, (first, last));
     }
-    forward_layer::<R, 1, FIRST, OPEN>(m, v, f);
+    forward_layer::<R, 1, OPEN>(m, v, f, (first, last));
 }
 
-/// One layer between registers that lie HALF apart; constant bounds, so that it becomes straight-line code. FIRST as for
-/// [`forward_pass`].
+/// One layer between registers that lie HALF apart; constant bounds, so that it becomes straight-line code.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn forward_layer<const R: usize, const HALF: usize, const FIRST: bool, const OPEN: bool>(
+fn forward_layer<const R: usize, const HALF: usize, const OPEN: bool>(
     m: &Wide,
     v: &mut [__m512i; R],
     f: &[Factor; R],
+    (first, last): (Before, After),
 ) {
-    let first = if FIRST { Before::Low } else { Before::Positive };
-    let first = (2 * HALF == R).then_some(first);
+    let ends = ((2 * HALF == R).then_some(first), last);
     for pair in 0..R / 2 {
         let (group, lane) = (pair / HALF, pair % HALF);
         let x = 2 * HALF * group + lane;
-        let how = between(first, group, lane, HALF);
+        let how = between(ends, group, lane, HALF);
         butterfly::<OPEN>(m, v, (x, x + HALF), how, |y| {
             m.shoup_open(y, f[R / (2 * HALF) + group])
         });
     }
 }
 
-/// The last seven layers of block `b` of 128 elements; gives canonical residues.
+/// The last seven layers of block `b` of 128 elements, SIGNED as for [`forward_rows`]; gives canonical residues.
 ///
 /// One half of the block alone would leave the multiplier waiting: its layers are short chains of dependent operations.
 ///
@@ -444,7 +506,7 @@ fn forward_layer<const R: usize, const HALF: usize, const FIRST: bool, const OPE
 /// `128·b < t.n`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn forward_last<const OPEN: bool>(t: &Transform, b: usize) {
+unsafe fn forward_last<const SIGNED: bool, const OPEN: bool>(t: &Transform, b: usize) {
     let m = t.m;
     // SAFETY: the block's 128 words lie in the limb; twiddle indices are below 16·blocks < n.
     unsafe {
@@ -454,26 +516,39 @@ unsafe fn forward_last<const OPEN: bool>(t: &Transform, b: usize) {
         for (k, v) in v.iter_mut().enumerate() {
             *v = _mm512_loadu_si512(p.add(8 * k).cast());
         }
-        forward_layer::<16, 8, false, OPEN>(&m, &mut v, &f);
-        forward_layer::<16, 4, false, OPEN>(&m, &mut v, &f);
-        forward_layer::<16, 2, false, OPEN>(&m, &mut v, &f);
-        forward_layer::<16, 1, false, OPEN>(&m, &mut v, &f);
+        let first = if SIGNED {
+            Before::Signed
+        } else {
+            Before::Positive
+        };
+        // Where the transposition puts the x and the y of the next layer is no longer a matter of registers.
+        let ends = (first, After::Any);
+        forward_layer::<16, 8, OPEN>(&m, &mut v, &f, ends);
+        forward_layer::<16, 4, OPEN>(&m, &mut v, &f, ends);
+        forward_layer::<16, 2, OPEN>(&m, &mut v, &f, ends);
+        forward_layer::<16, 1, OPEN>(&m, &mut v, &f, ends);
         let mut v = transposes(v);
         let ahead = 2 * b as isize + AHEAD;
         let tail = [t.tail(2 * b, ahead), t.tail(2 * b + 1, ahead + 1)];
         forward_tail::<0, 4, OPEN>(&m, &mut v, &tail);
         forward_tail::<1, 2, OPEN>(&m, &mut v, &tail);
         forward_tail::<2, 1, OPEN>(&m, &mut v, &tail);
-        let canonical = |x: __m512i| {
-            if OPEN {
-                let x = _mm512_and_si512(close(t, x), m.mask);
-                subtract_if_above(x, m.q)
+        // Sums and differences in turn.
+        let canonical = |k: usize, x: __m512i| {
+            let x = if OPEN {
+                _mm512_and_si512(close(t, x), m.mask)
+            } else if k.is_multiple_of(2) {
+                subtract_if_above(x, m.q2)
             } else {
-                m.canonical(x)
-            }
+                least(x, _mm512_add_epi64(x, m.q2))
+            };
+            subtract_if_above(x, m.q)
         };
-        for (k, v) in v.into_iter().enumerate() {
-            for (i, v) in transpose(v.map(canonical)).iter().enumerate() {
+        for (k, mut v) in v.into_iter().enumerate() {
+            for (k, v) in v.iter_mut().enumerate() {
+                *v = canonical(k, *v);
+            }
+            for (i, v) in transpose(v).iter().enumerate() {
                 _mm512_storeu_si512(p.add(64 * k + 8 * i).cast(), *v);
             }
         }
@@ -488,10 +563,11 @@ fn forward_tail<const LEVEL: usize, const HALF: usize, const OPEN: bool>(
     v: &mut [[__m512i; 8]; 2],
     tail: &[Tail; 2],
 ) {
+    let ends = ((HALF == 4).then_some(Before::Positive), After::Added);
     for pair in 0..8 {
         let (h, group, lane) = (pair % 2, pair / 2 / HALF, pair / 2 % HALF);
         let x = 2 * HALF * group + lane;
-        let how = between((HALF == 4).then_some(Before::Positive), group, lane, HALF);
+        let how = between(ends, group, lane, HALF);
         butterfly::<OPEN>(m, &mut v[h], (x, x + HALF), how, |y| {
             tail[h].mul::<true>(m, y, LEVEL, group)
         });
