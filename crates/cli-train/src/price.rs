@@ -1,7 +1,7 @@
 //! What a polynomial network costs under encryption, predicted by compiling it with the shipped cost table.
 
 use crate::Result;
-use compiler::Target;
+use compiler::{Pricing, Target};
 use nn::PolyGraph;
 use runtime::VerifiedPlan;
 use runtime::prediction::{Basis, Prediction};
@@ -10,7 +10,7 @@ use runtime::prediction::{Basis, Prediction};
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Price {
     /// Levels that the activations take, one after the other.
-    pub(crate) levels: u32,
+    pub(crate) levels: usize,
     /// Bootstraps.
     pub(crate) bootstraps: usize,
     /// CPU seconds.
@@ -26,9 +26,14 @@ pub(crate) fn price(graph: &PolyGraph) -> Result<Price> {
     let plan = compiler::compile(graph, &Target::default())?;
     let bootstraps = compiler::summarise(&plan).bootstraps;
     let plan = VerifiedPlan::new(plan)?;
+    let pricing = Pricing::new(&Target::default())?;
+    let mut levels = 0;
+    for (_, p) in graph.polynomials() {
+        levels += pricing.polynomial(p)?.levels;
+    }
     let made = Prediction::new(&plan, Basis::shipped(), 2);
     Ok(Price {
-        levels: graph.polynomials().map(|(_, p)| p.depth()).sum(),
+        levels,
         bootstraps,
         cpu_seconds: made.cpu_seconds(),
         seconds: made.seconds(),
