@@ -141,7 +141,12 @@ pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
 }
 
 /// The default schedule: higher degrees are nearer to the original and need less training.
-pub(crate) fn schedule(degree: usize, epochs: Option<f64>, rate: Option<f32>, second: bool) -> Vec<Stage> {
+pub(crate) fn schedule(
+    degree: usize,
+    epochs: Option<f64>,
+    rate: Option<f32>,
+    second: bool,
+) -> Vec<Stage> {
     use train::optimizer::{Clipping, Rate};
     let (default_epochs, default_rate, blend) = match degree {
         0..=3 => (15.0, 0.05, 0.4),

@@ -312,8 +312,7 @@ pub(crate) fn search(a: &SearchArgs) -> Result<()> {
     })?;
     let graph = model.template().clone();
     let ranged = sources.calibration(RANGED)?;
-    let tensors = (0..ranged.len())
-        .map(|i| ranged.tensor(i, &sources.normalization));
+    let tensors = (0..ranged.len()).map(|i| ranged.tensor(i, &sources.normalization));
     let tensors: Vec<nn::Tensor> = tensors.collect::<data::Result<_>>()?;
     let ranges = nn::calibrate::calibrate(&graph, tensors.into_par_iter().map(Ok))?.ranges;
     let planner = Planner::new(&graph, ranges, &sensitivity, basis, target, a.run_threads)?;

@@ -131,6 +131,10 @@ fn measured(path: &std::path::Path) -> Result<String> {
     for line in text.lines().filter(|l| !l.is_empty()) {
         let v: serde_json::Value =
             serde_json::from_str(line).map_err(|e| format!("{}: {e}", path.display()))?;
+        // a line of another kind: the prediction, or a picture that was left out
+        if v.get("seconds").is_none() {
+            continue;
+        }
         let number = |k: &str| {
             v.get(k)
                 .and_then(serde_json::Value::as_f64)

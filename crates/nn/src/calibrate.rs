@@ -234,7 +234,9 @@ pub fn fit(
     /// Points at which the density is sampled.
     const POINTS: usize = 4000;
     let seen = histogram.range().ok_or(Error::NoData)?;
-    let mut wide = options.interval.unwrap_or_else(|| seen.widened(options.margin));
+    let mut wide = options
+        .interval
+        .unwrap_or_else(|| seen.widened(options.margin));
     if wide.max - wide.min < 1e-6 {
         // A constant input: any interval around it will do.
         wide = Range {

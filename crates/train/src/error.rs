@@ -103,7 +103,9 @@ pub enum Error {
         high: f64,
     },
     /// A budget that no network keeps.
-    #[error("no network keeps {budget}: the nearest takes {nearest}, degrees {degrees}; allow --budget {enough}, or offer lower degrees (--degrees)")]
+    #[error(
+        "no network keeps {budget}: the nearest takes {nearest}, degrees {degrees}; allow --budget {enough}, or offer lower degrees (--degrees)"
+    )]
     Budget {
         /// What was allowed.
         budget: String,

@@ -55,7 +55,9 @@ pub fn divergence(reference: &[f32], outputs: &[f32], classes: usize) -> f64 {
     if outputs.iter().any(|v| !v.is_finite()) {
         return f64::INFINITY;
     }
-    let rows = reference.chunks_exact(classes).zip(outputs.chunks_exact(classes));
+    let rows = reference
+        .chunks_exact(classes)
+        .zip(outputs.chunks_exact(classes));
     let sum: f64 = rows
         .flat_map(|(r, o)| softmax(r, 1.0).into_iter().zip(softmax(o, 1.0)))
         .map(|(p, q)| p * (p.max(1e-30).ln() - q.max(1e-30).ln()))
