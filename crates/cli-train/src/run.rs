@@ -118,7 +118,7 @@ pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
         seed: a.seed,
         batch: 64,
         network: network.clone(),
-        teacher: Some(network),
+        teacher: teacher(network)?,
         data: Data {
             train: a.train.clone(),
             second: a.second.clone(),
@@ -138,6 +138,24 @@ pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
         stages: schedule(a.degree, a.epochs, a.rate, a.second.is_some()),
     };
     execute(&config, &a.output, a.saving.checkpoint_every).map(drop)
+}
+
+/// The original network teaches, unless it takes maxima, which training does not compute: its averages then learn from labels alone.
+fn teacher(network: Network) -> Result<Option<Network>> {
+    if let Network::File { path, activation } = &network {
+        let named = activation.as_deref().and_then(approx::Activation::named);
+        let (graph, _) =
+            nn::format::load(path, named).map_err(|e| format!("{}: {e}", path.display()))?;
+        let maximum = |n: &nn::Node<nn::Nonlinearity>| matches!(n.op(), nn::Op::MaxPool(_));
+        if let Some(n) = graph.nodes().iter().find(|n| maximum(n)) {
+            eprintln!(
+                "node {} and all others of its kind become averages; the original can't teach, pictures' labels do",
+                n.name()
+            );
+            return Ok(None);
+        }
+    }
+    Ok(Some(network))
 }
 
 /// The default schedule: higher degrees are nearer to the original and need less training.
@@ -200,7 +218,11 @@ pub(crate) fn execute(config: &Config, folder: &Path, every: f64) -> Result<trai
     let mut sources = Sources::open(&config.data)?;
     let input = picture_shape(&sources);
     let classes = sources.train.classes().len();
-    let (model, metadata) = train::networks::model(&config.network, input, classes, config.seed)?;
+    let (graph, metadata, parameterization) =
+        train::networks::graph(&config.network, input, classes, config.seed)?;
+    // no polynomial computes a maximum
+    let graph = train::surgery::average_pools(&graph)?;
+    let model = train::Model::new(graph, parameterization)?;
     sources.adopt(&config.data, &metadata)?;
     let teacher = config
         .teacher

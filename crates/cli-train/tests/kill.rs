@@ -112,3 +112,69 @@ substitution = {{ degree = 4, order = {{ kind = "blend", share = 0.5 }} }}
     }
     let _ = std::fs::remove_dir_all(root);
 }
+
+#[test]
+fn adapt_makes_maxima_averages_and_says_who_teaches() {
+    use nn::{Conv2d, Graph, Linear, MaxPool, Nonlinearity, Op, Padding, Parameter, Shape};
+    let root = folder("maxima");
+    let train = pictures(&root, 200);
+    let parameter = |name: &str, shape: &[usize]| {
+        let count = shape.iter().product::<usize>();
+        let values: Vec<f32> = (0..count)
+            .map(|i| ((i * 7 % 11) as f32 - 5.0) / 10.0)
+            .collect();
+        Parameter::new(name, shape.to_vec(), values).expect("finite")
+    };
+    let mut b = Graph::builder();
+    let x = b.input("input", Shape::image(1, 12, 12)).expect("valid");
+    let convolution = Conv2d {
+        padding: Padding::same(1),
+        ..Conv2d::new(parameter("w", &[4, 1, 3, 3]))
+    };
+    let x = b.add("conv", Op::Conv2d(convolution), &[x]).expect("valid");
+    let silu = Op::Elementwise(Nonlinearity::Activation(approx::Activation::Silu));
+    let x = b.add("act", silu, &[x]).expect("valid");
+    let pool = MaxPool {
+        kernel: (2, 2),
+        stride: (2, 2),
+        padding: Padding::default(),
+        ceil_mode: false,
+    };
+    let x = b.add("pool", Op::MaxPool(pool), &[x]).expect("valid");
+    let x = b.add("flatten", Op::Flatten, &[x]).expect("valid");
+    let linear = Linear {
+        weight: parameter("l", &[2, 144]),
+        bias: None,
+    };
+    let x = b.add("linear", Op::Linear(linear), &[x]).expect("valid");
+    let graph = b.finish(x).expect("valid");
+    let metadata = nn::Metadata {
+        normalization: Some(nn::Normalization {
+            mean: vec![0.5],
+            deviation: vec![0.25],
+        }),
+        ..nn::Metadata::default()
+    };
+    let model = root.join("maxima.pvm");
+    nn::format::artefact::save_graph(&graph, &metadata, &model).expect("writes");
+    let output = Command::new(env!("CARGO_BIN_EXE_polyveil-train"))
+        .arg("adapt")
+        .arg(&model)
+        .arg("--train")
+        .arg(&train)
+        .args(["--held-out", "40", "--degree", "2", "--epochs", "2", "-o"])
+        .arg(root.join("run"))
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("node pool") && said.contains("labels do"),
+        "{said}"
+    );
+    let adapted = nn::format::artefact::load(&root.join("run/network.pvm"), 1 << 20);
+    let adapted = adapted.expect("a polynomial network");
+    let pool = adapted.find("pool").expect("kept by name");
+    assert!(matches!(pool.op(), Op::AvgPool(_)));
+    let _ = std::fs::remove_dir_all(&root);
+}
