@@ -388,13 +388,18 @@ fn carried_out(
     binding: Binding,
     polynomial: &Polynomial,
 ) -> Result<(usize, Operation), Error> {
-    let (input, output) = (0, 1);
     let activation = match binding {
         Binding::Free if q.feeds.is_none() => Activation::absorbed(polynomial, 1.0),
         _ => Activation::general(polynomial, 1.0),
     };
     let depth = activation.depth()?;
-    let operation = match activation.form {
+    Ok((depth, operation(activation.form)?))
+}
+
+/// What a form is in a plan, from register 0 to register 1.
+fn operation(form: Form) -> Result<Operation, Error> {
+    let (input, output) = (0, 1);
+    Ok(match form {
         Form::Square { constant } => Operation::Square {
             input,
             output,
@@ -410,6 +415,5 @@ fn carried_out(
             output,
             polynomial: ckks::Polynomial::new(coefficients)?,
         },
-    };
-    Ok((depth, operation))
+    })
 }

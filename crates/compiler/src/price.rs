@@ -3,7 +3,7 @@
 //! Measured on the plan itself: the scheduler is given long chains of layers, each a linear map of one level, whose work is not
 //! counted, and the activation on one full ciphertext. What 60 more layers cost, divided by 60, is the price.
 
-use crate::activation::{Activation, Form};
+use crate::activation::Activation;
 use crate::cost::CostModel;
 use crate::schedule::{self, Machine, Stage, Way};
 use crate::{Error, Target};
@@ -74,24 +74,7 @@ impl Pricing {
     pub fn polynomial(&self, p: &Polynomial) -> Result<Price, Error> {
         let activation = Activation::absorbed(p, 1.0);
         let depth = activation.depth()?;
-        let (input, output) = (0, 1);
-        let operation = match activation.form {
-            Form::Square { constant } => Operation::Square {
-                input,
-                output,
-                constant,
-            },
-            Form::Quartic { coefficients } => Operation::Quartic {
-                input,
-                output,
-                coefficients,
-            },
-            Form::General { coefficients } => Operation::Polynomial {
-                input,
-                output,
-                polynomial: ckks::Polynomial::new(coefficients)?,
-            },
-        };
+        let operation = crate::operation(activation.form)?;
         self.price(&[Part {
             operation,
             depth,
