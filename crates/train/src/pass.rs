@@ -62,6 +62,7 @@ impl Model {
             workspace,
             batch,
             momentum,
+            frozen,
             ..
         } = self;
         let n = *batch;
@@ -113,7 +114,10 @@ impl Model {
                 use kernels::Transpose::No;
                 kernels::gemm(n, *to, *from, 1.0, x, No, w, No, beta, &mut y);
             }
-            Layer::BatchNorm(b) => batch_norm(b, value(0), &mut y, parameters, mode, *momentum),
+            Layer::BatchNorm(b) => {
+                let momentum = (!*frozen).then_some(*momentum);
+                batch_norm(b, value(0), &mut y, parameters, mode, momentum);
+            }
             Layer::Activation(u) => {
                 u.forward(value(0), &mut y, parameters, mode == Mode::Train, workspace);
             }
@@ -178,6 +182,7 @@ impl Model {
             workspace,
             batch,
             range_loss: penalty,
+            frozen,
             ..
         } = self;
         let n = *batch;
@@ -270,7 +275,7 @@ impl Model {
             }
             Layer::BatchNorm(b) => {
                 let mut dx = workspace.take(dy.len());
-                batch_norm_backward(b, value(0), &dy, &mut dx, parameters);
+                batch_norm_backward(b, value(0), &dy, *frozen, &mut dx, parameters);
                 accumulate(&mut gradients[source(0)], dx, workspace);
                 workspace.give(dy);
             }
@@ -350,15 +355,20 @@ fn batch_norm(
     y: &mut [f32],
     parameters: &[Parameter],
     mode: Mode,
-    momentum: f32,
+    momentum: Option<f32>,
 ) {
     let channels = b.mean.len();
     let (scale, bias) = (&parameters[b.scale].values, &parameters[b.bias].values);
     let inverse =
         |v: &[f32]| -> Vec<f32> { v.iter().map(|v| 1.0 / (v + b.epsilon).sqrt()).collect() };
-    let (mean, inverse) = match mode {
-        Mode::Evaluate => (b.mean.clone(), inverse(&b.variance)),
-        Mode::Train => {
+    let (mean, inverse) = match (mode, momentum) {
+        (Mode::Evaluate, _) => (b.mean.clone(), inverse(&b.variance)),
+        (Mode::Train, None) => {
+            let fixed = (b.mean.clone(), inverse(&b.variance));
+            b.batch = Some(fixed.clone());
+            fixed
+        }
+        (Mode::Train, Some(momentum)) => {
             let (mean, variance) = kernels::batch_norm_statistics(channels, x);
             let rows = (x.len() / channels) as f32;
             // running variances are unbiased, as everywhere
@@ -383,6 +393,7 @@ fn batch_norm_backward(
     b: &Norm,
     x: &[f32],
     dy: &[f32],
+    frozen: bool,
     dx: &mut [f32],
     parameters: &mut [Parameter],
 ) {
@@ -398,6 +409,7 @@ fn batch_norm_backward(
         dy,
         mean,
         inverse,
+        frozen,
         scale,
         dx,
         &mut dscale,

@@ -495,6 +495,7 @@ impl<'a> Trainer<'a> {
             .map(|(_, m, v)| (m.to_vec(), v.to_vec()))
             .collect();
         self.model.clear_gradients();
+        self.model.frozen = stage.frozen_from.is_some_and(|from| progress >= from);
         let outputs = self.model.forward(batch.images, n, Mode::Train);
         let outcome = stage
             .loss
@@ -628,6 +629,7 @@ impl<'a> Trainer<'a> {
     fn reestimate(&mut self) -> Result<()> {
         let set = self.sources.calibration(usize::MAX)?;
         let momentum = self.model.momentum;
+        self.model.frozen = false;
         for (k, batch) in self.sources.plain(&set, self.config.batch)?.enumerate() {
             let batch = batch?;
             let n = batch.labels.len();
