@@ -65,8 +65,9 @@ pub(crate) struct Start {
     /// Shift training pictures by up to so many pixels.
     #[arg(long, default_value_t = 4, value_name = "N")]
     shift: usize,
-    /// Multiply training pictures' contrast by up to this factor: what the polynomials' intervals must hold; 1 leaves it alone.
-    #[arg(long, default_value_t = 1.6, value_name = "F")]
+    /// Multiply training pictures' contrast by up to this factor, so that intervals hold for harder pictures than the training's: 1.6 for
+    /// photographs; 1 leaves it alone, where contrast means something.
+    #[arg(long, default_value_t = 1.0, value_name = "F")]
     contrast: f64,
     /// Decides order and augmentation.
     #[arg(long, default_value_t = 1, value_name = "N")]
