@@ -67,7 +67,11 @@ impl ResizedCrop {
 }
 
 impl Augmentation {
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Refuses parts of pictures that are none.
+    ///
+    /// # Errors
+    /// [`Error::Option`].
+    pub fn check(&self) -> Result<()> {
         let Some(ResizedCrop { area, ratio }) = self.resized_crop else {
             return Ok(());
         };
