@@ -71,7 +71,11 @@ impl ResizedCrop {
 }
 
 impl Augmentation {
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Refuses parts of pictures that are none, and contrasts that are no factors.
+    ///
+    /// # Errors
+    /// [`Error::Option`].
+    pub fn check(&self) -> Result<()> {
         let ordered = |(low, high): (f64, f64)| low > 0.0 && low <= high && high.is_finite();
         if let Some(contrast) = self.contrast.filter(|&c| !ordered(c)) {
             return Err(Error::Option {

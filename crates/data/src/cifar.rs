@@ -103,9 +103,7 @@ pub(crate) fn open(path: &Path, files: Vec<PathBuf>, options: &Options) -> Resul
         }
         for record in bytes.chunks_exact(count + 3 * AREA) {
             let (label, planes) = record.split_at(count);
-            labels.push(usize::from(
-                label[if options.coarse { 0 } else { count - 1 }],
-            ));
+            labels.push(label[if options.coarse { 0 } else { count - 1 }]);
             for i in 0..AREA {
                 pixels.extend([planes[i], planes[AREA + i], planes[2 * AREA + i]]);
             }

@@ -64,6 +64,9 @@ struct Item {
     label: usize,
 }
 
+/// What a set notes of each picture.
+pub(crate) const ITEM_BYTES: usize = size_of::<Item>();
+
 /// Labelled pictures of one shape. Clones, subsets and concatenations share the pixels.
 #[derive(Clone)]
 pub struct Dataset {
@@ -85,14 +88,14 @@ impl std::fmt::Debug for Dataset {
 }
 
 impl Dataset {
-    /// `labels[i]` is a number below the number of classes, as the readers have checked.
+    /// Labels are numbers below the number of classes, as the readers have checked.
     pub(crate) fn from_store(
         shape: Shape,
         classes: Vec<String>,
         store: Store,
-        labels: &[usize],
+        labels: impl Iterator<Item = usize>,
     ) -> Self {
-        let items = labels.iter().enumerate().map(|(place, &label)| Item {
+        let items = labels.enumerate().map(|(place, label)| Item {
             store: 0,
             place,
             label,
@@ -137,7 +140,7 @@ impl Dataset {
             shape,
             classes,
             Store::Pixels(pixels),
-            labels,
+            labels.iter().copied(),
         ))
     }
 
@@ -204,7 +207,7 @@ impl Dataset {
             }
             Store::Sources(sources, resize) => {
                 let source = &sources[item.place];
-                Cow::Owned(source.values(resize.as_ref(), self.shape)?)
+                Cow::Owned(source.values(*resize, self.shape)?)
             }
         })
     }

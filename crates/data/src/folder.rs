@@ -42,9 +42,8 @@ impl Source {
     }
 
     /// The values that the set has of it.
-    pub(crate) fn values(&self, resize: Option<&Resize>, shape: Shape) -> Result<Vec<u8>> {
-        let picture = self.picture()?;
-        let picture = resize.map_or(picture.clone(), |&r| resized(&picture, r));
+    pub(crate) fn values(&self, resize: Option<Resize>, shape: Shape) -> Result<Vec<u8>> {
+        let picture = resized(self.picture()?, resize);
         let needed = (shape.width, shape.height);
         match picture.pixels(shape.channels) {
             Some(values) if picture.size() == needed => Ok(values),
@@ -195,7 +194,7 @@ fn finish(
     let shape = decoded
         .shape
         .ok_or_else(|| empty("every picture in it is damaged; copy or download it again"))?;
-    let labels: Vec<usize> = decoded.good.iter().map(|&i| labels[i]).collect();
+    let labels = decoded.good.iter().map(|&i| labels[i]);
     let store = match decoded.pixels.take() {
         Some(pixels) => Store::Pixels(pixels),
         None => {
@@ -205,7 +204,7 @@ fn finish(
         }
     };
     Ok((
-        Dataset::from_store(shape, classes, store, &labels),
+        Dataset::from_store(shape, classes, store, labels),
         decoded.skipped,
     ))
 }
@@ -228,35 +227,39 @@ impl Decoded {
             pixels: (!options.keep_originals).then(Vec::new),
             skipped: Vec::new(),
         };
-        // pictures as large as their files are held for a moment, so not many at once
-        let some = 16 * rayon::current_num_threads();
-        for (c, chunk) in found.chunks(some).enumerate() {
-            let keep = out.pixels.is_some();
+        let most = 16 * rayon::current_num_threads();
+        let mut done = 0;
+        while done < found.len() {
+            // no more values wait to be added than may be kept; the first picture says how large they are
+            let (known, held) = (out.shape, out.pixels.as_ref().map(Vec::len));
+            let count = match (known, held) {
+                (_, None) => most,
+                (None, _) => 1,
+                (Some(shape), Some(held)) => {
+                    let room = options.memory_limit.saturating_sub(held as u64);
+                    (room / shape.len() as u64).clamp(1, most as u64) as usize
+                }
+            };
+            let chunk = &found[done..found.len().min(done + count)];
             let decoded: Vec<Result<(Shape, Vec<u8>)>> = chunk
                 .par_iter()
                 .map(|f| {
-                    let picture = f.source.picture()?;
-                    let picture = options
-                        .resize
-                        .map_or(picture.clone(), |r| resized(&picture, r));
+                    let picture = resized(f.source.picture()?, options.resize);
                     let (width, height) = picture.size();
                     let shape = Shape {
                         height,
                         width,
                         channels: options.channels.unwrap_or(3),
                     };
-                    let values = if keep {
-                        picture.pixels(shape.channels)
-                    } else {
-                        None
-                    };
+                    let kept = held.is_some() && known.is_none_or(|k| k == shape);
+                    let values = kept.then(|| picture.pixels(shape.channels)).flatten();
                     Ok((shape, values.unwrap_or_default()))
                 })
                 .collect();
             for (i, result) in decoded.into_iter().enumerate() {
                 match result {
                     Ok((shape, values)) => {
-                        out.add(c * some + i, &chunk[i].source, shape, &values, options)?;
+                        out.add(done + i, &chunk[i].source, shape, &values, options)?;
                     }
                     Err(Error::Damaged { picture, reason }) if options.damaged == Damaged::Skip => {
                         out.skipped.push(Skipped { picture, reason });
@@ -264,6 +267,7 @@ impl Decoded {
                     Err(e) => return Err(e),
                 }
             }
+            done += chunk.len();
         }
         Ok(out)
     }

@@ -129,7 +129,7 @@ pub(crate) fn open(path: &Path, mut files: Vec<PathBuf>, options: &Options) -> R
     Ok(Raw {
         shape,
         pixels,
-        labels: labels.into_iter().map(usize::from).collect(),
+        labels,
         classes: numbers(most),
     })
 }

@@ -218,7 +218,7 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Raw> {
     Ok(Raw {
         shape,
         pixels: images.values,
-        labels: labels.into_iter().map(usize::from).collect(),
+        labels,
         classes: numbers(most),
     })
 }

@@ -1,6 +1,6 @@
 //! Which format a path holds, and what all formats have in common.
 
-use crate::dataset::{Dataset, Shape, Store};
+use crate::dataset::{Dataset, ITEM_BYTES, Shape, Store};
 use crate::error::Error;
 use crate::options::{Options, Resize, Skipped};
 use crate::{Result, cifar, folder, idx, npz, tar};
@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Raw {
     pub(crate) shape: Shape,
     pub(crate) pixels: Vec<u8>,
-    pub(crate) labels: Vec<usize>,
+    /// A byte each: there may be as many as pixels.
+    pub(crate) labels: Vec<u8>,
     pub(crate) classes: Vec<String>,
 }
 
@@ -203,8 +204,11 @@ pub(crate) fn visible(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-/// The picture as [`Resize`] says.
-pub(crate) fn resized(picture: &Picture, to: Resize) -> Picture {
+/// The picture as [`Resize`] says, where one is asked for.
+pub(crate) fn resized(picture: Picture, to: Option<Resize>) -> Picture {
+    let Some(to) = to else {
+        return picture;
+    };
     let (width, height) = picture.size();
     let scale = to.shorter as f64 / width.min(height) as f64;
     let part = |wanted: usize, had: usize| {
@@ -219,38 +223,41 @@ impl Raw {
     /// Checks the labels, chooses, resizes.
     fn finish(self, path: &Path, options: &Options) -> Result<Dataset> {
         let classes = options.classes.clone().unwrap_or(self.classes);
-        if let Some(index) = self.labels.iter().position(|&l| l >= classes.len()) {
+        let label = |i: usize| usize::from(self.labels[i]);
+        let count = self.labels.len();
+        if let Some(index) = (0..count).find(|&i| label(i) >= classes.len()) {
             return Err(Error::Label {
                 path: path.into(),
                 index,
-                label: self.labels[index].to_string(),
+                label: label(index).to_string(),
                 classes: classes.len(),
             });
         }
-        if self.labels.is_empty() {
+        if count == 0 {
             return Err(Error::Empty {
                 path: path.into(),
                 detail: "there is no picture in it; choose another file or split".into(),
             });
         }
         let (had, shape) = (self.shape, options.target(self.shape));
-        let chosen: Vec<usize> = options.chosen(self.labels.len()).collect();
-        let labels: Vec<usize> = chosen.iter().map(|&i| self.labels[i]).collect();
+        // pictures of one pixel are most of all what is noted about them
+        let total = options.chosen(count).len() as u64 * (shape.len() + ITEM_BYTES) as u64;
+        if total > options.memory_limit {
+            return Err(Error::TooLarge {
+                path: path.into(),
+                what: format!("the set in size {shape}"),
+                limit: options.memory_limit,
+                remedy: "raise the memory limit, or ask for a smaller size or fewer pictures",
+            });
+        }
+        let chosen: Vec<usize> = options.chosen(count).collect();
+        let labels = chosen.iter().map(|&i| label(i));
         let original = |i: usize| &self.pixels[i * had.len()..(i + 1) * had.len()];
-        let pixels = if shape == had && chosen.len() == self.labels.len() {
+        let pixels = if shape == had && chosen.len() == count {
             self.pixels
         } else if shape == had {
             chosen.iter().flat_map(|&i| original(i)).copied().collect()
         } else {
-            let total = chosen.len() as u64 * shape.len() as u64;
-            if total > options.memory_limit {
-                return Err(Error::TooLarge {
-                    path: path.into(),
-                    what: format!("the set in size {shape}"),
-                    limit: options.memory_limit,
-                    remedy: "raise the memory limit, or ask for a smaller size or fewer pictures",
-                });
-            }
             let mut pixels = vec![0; chosen.len() * shape.len()];
             pixels
                 .par_chunks_exact_mut(shape.len())
@@ -262,9 +269,7 @@ impl Raw {
                         had.channels,
                         original(i).to_vec(),
                     )?;
-                    let picture = options
-                        .resize
-                        .map_or(picture.clone(), |r| resized(&picture, r));
+                    let picture = resized(picture, options.resize);
                     out.copy_from_slice(&picture.pixels(shape.channels)?);
                     Some(())
                 })
@@ -277,6 +282,6 @@ impl Raw {
             pixels
         };
         let store = Store::Pixels(pixels);
-        Ok(Dataset::from_store(shape, classes, store, &labels))
+        Ok(Dataset::from_store(shape, classes, store, labels))
     }
 }

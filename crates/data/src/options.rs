@@ -124,8 +124,8 @@ pub struct Options {
     pub keep_originals: bool,
     /// What happens to damaged pictures.
     pub damaged: Damaged,
-    /// Most bytes of pixels to hold. Picture files beyond it are decoded at each access; other formats are refused. Also the most
-    /// that a file may take unpacked.
+    /// Most bytes of pixels to hold, and of what is noted of each picture. Picture files beyond it are decoded at each access; other
+    /// formats are refused. Also the most that a file may take unpacked.
     pub memory_limit: u64,
 }
 
@@ -196,7 +196,7 @@ impl Options {
     }
 
     /// Which of `count` pictures are read.
-    pub(crate) fn chosen(&self, count: usize) -> impl Iterator<Item = usize> + use<> {
+    pub(crate) fn chosen(&self, count: usize) -> impl ExactSizeIterator<Item = usize> + use<> {
         let kept = self.limit.unwrap_or(count).min(count);
         (0..kept).map(move |i| (i as u128 * count as u128 / kept as u128) as usize)
     }

@@ -55,6 +55,15 @@ impl<R: Read> Reader<'_, R> {
         Error::reading(self.path, FORMAT, e)
     }
 
+    fn too_large(&self, name: &str, limit: u64) -> Error {
+        Error::TooLarge {
+            path: self.path.into(),
+            what: format!("member {name}"),
+            limit,
+            remedy: "remove it, or raise the memory limit if you trust the file",
+        }
+    }
+
     fn exactly(&self, had: u64, wanted: u64) -> Result<()> {
         if had == wanted {
             return Ok(());
@@ -71,12 +80,7 @@ impl<R: Read> Reader<'_, R> {
     /// A member's data with the padding after it.
     fn data(&mut self, name: &str, size: u64, limit: u64) -> Result<Vec<u8>> {
         if size > limit {
-            return Err(Error::TooLarge {
-                path: self.path.into(),
-                what: format!("member {name}"),
-                limit,
-                remedy: "remove it, or raise the memory limit if you trust the file",
-            });
+            return Err(self.too_large(name, limit));
         }
         // grows with what comes, not with what the head says
         let mut data = Vec::new();
@@ -131,7 +135,7 @@ fn pax<'a>(mut records: &'a [u8], key: &str) -> Option<&'a [u8]> {
     value
 }
 
-/// Gives every file that is wanted to `take`; at most `limit` bytes a member, `total` in all.
+/// Gives every file that is wanted to `take`; at most `limit` bytes a member, `total` in all, heads and names with them.
 pub(crate) fn members(
     stream: impl Read,
     path: &Path,
@@ -179,8 +183,13 @@ pub(crate) fn members(
         let name = long_name.take().unwrap_or_else(own_name);
         let size = long_size.take().unwrap_or(size);
         if matches!(head[156], 0 | b'0' | b'7') && wanted(&name) {
-            let data = r.data(&name, size, limit.min(left))?;
-            left -= data.len() as u64;
+            // heads and names that unpack to far more than they were are memory too
+            let noted = (BLOCK + 4 * name.len()) as u64;
+            let Some(room) = left.checked_sub(noted) else {
+                return Err(r.too_large(&name, total));
+            };
+            let data = r.data(&name, size, limit.min(room))?;
+            left = room - data.len() as u64;
             take(name, data);
         } else {
             let padded = size

@@ -1,6 +1,7 @@
 //! Mutations that know nothing of a format.
 
 use crate::random::Random;
+use std::io::Write;
 
 /// No mutant is larger.
 pub(crate) const MOST: usize = 1 << 16;
@@ -55,8 +56,14 @@ pub(crate) fn insert(bytes: &mut Vec<u8>, at: usize, part: &[u8]) {
     }
 }
 
-/// As a deflate stream without compression: compressors take longer to set up than mutants to decode.
+/// As a deflate stream; without compression where it is short: compressors take longer to set up than mutants to decode.
 pub(crate) fn deflate(raw: &[u8]) -> Vec<u8> {
+    if raw.len() > MOST {
+        let mut packed =
+            flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(raw).expect("in memory");
+        return packed.finish().expect("in memory");
+    }
     let mut out = Vec::with_capacity(raw.len() + 16);
     let blocks = raw.len().div_ceil(65_535).max(1);
     for i in 0..blocks {
@@ -74,4 +81,15 @@ pub(crate) fn splice(r: &mut Random, a: &[u8], b: &[u8]) -> Vec<u8> {
     let (x, y) = (r.below(a.len() + 1), r.below(b.len() + 1));
     let y = if r.one_in(2) { x.min(b.len()) } else { y };
     [&a[..x], &b[y..]].concat()
+}
+
+/// As a gzip file.
+pub(crate) fn gzip(raw: &[u8]) -> Vec<u8> {
+    let mut sum = flate2::Crc::new();
+    sum.update(raw);
+    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    out.extend(deflate(raw));
+    out.extend(sum.sum().to_le_bytes());
+    out.extend((raw.len() as u32).to_le_bytes());
+    out
 }

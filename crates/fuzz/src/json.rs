@@ -142,3 +142,13 @@ pub(crate) fn mutate(r: &mut Random, text: &mut Vec<u8>) {
         drop(text.splice(at, new));
     }
 }
+
+/// One mutant.
+pub(crate) fn generate(r: &mut Random, seeds: &[Vec<u8>]) -> Vec<u8> {
+    let mut text = r.pick(seeds).clone();
+    for _ in 0..r.few() {
+        mutate(r, &mut text);
+    }
+    text.truncate(MOST);
+    text
+}

@@ -8,6 +8,7 @@
 //! an accepted mutant that breaks a law of its decoder, an execution of more than a minute. See docs/fuzzing.md.
 
 mod allocation;
+mod archives;
 mod bytes;
 mod container;
 mod decoders;
@@ -17,7 +18,11 @@ mod png;
 mod protobuf;
 mod random;
 mod safetensors;
+mod scratch;
+mod toml;
 mod torch;
+mod toy;
+mod zip;
 
 use allocation::Usage;
 use decoders::Decoder;
@@ -92,6 +97,7 @@ fn report(what: &str) {
 fn exceeded(held: usize, limit: usize) -> ! {
     report(&format!("{held} bytes held, the limit is {limit}"));
     eprintln!("{}", std::backtrace::Backtrace::force_capture());
+    scratch::clear();
     std::process::exit(1);
 }
 
@@ -102,6 +108,7 @@ fn watch() {
         let late = current().began.is_some_and(|b| b.elapsed() > PATIENCE);
         if late {
             report("an execution takes more than a minute");
+            scratch::clear();
             std::process::exit(1);
         }
     }
@@ -365,6 +372,7 @@ fn main() {
         drop(std::thread::spawn(watch));
         alone(|| run(&o))?
     });
+    scratch::clear();
     match result {
         Ok(true) => {}
         Ok(false) => std::process::exit(1),
@@ -409,6 +417,7 @@ mod tests {
             }
         })
         .expect("a thread");
+        scratch::clear();
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Seeds: the smallest networks and pictures that use everything that their formats have.
 
 use crate::random::Random;
-use crate::torch::Entry;
+use crate::torch::Tensor;
 use crate::{bytes, safetensors as file};
-use approx::Polynomial;
+use approx::{Activation, Polynomial};
 use image::{ColorType, DynamicImage, ExtendedColorType, ImageEncoder};
 use nn::format::artefact;
 use nn::format::onnx_proto::{
@@ -11,7 +11,7 @@ use nn::format::onnx_proto::{
     TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use nn::{
-    AvgPool, AxisSlice, BatchNorm, Conv2d, Graph, Linear, MaxPool, Metadata, Network,
+    AvgPool, AxisSlice, BatchNorm, Conv2d, Graph, Linear, MaxPool, Metadata, Network, Nonlinearity,
     Normalization, Op, Pad, Padding, Parameter, PolyGraph, Range, Shape, Slice,
 };
 use prost::Message;
@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use std::io::Cursor;
 
 /// A few tensors of different types, one of them transposed.
-pub(crate) fn tensors() -> Vec<Entry<'static>> {
+pub(crate) fn tensors() -> Vec<Tensor<'static>> {
     vec![
         ("module.w", "FloatStorage", 4, 6, &[2, 3], &[1, 2]),
         ("n", "LongStorage", 8, 1, &[], &[]),
@@ -60,7 +60,7 @@ pub(crate) fn resnet() -> Vec<(String, Vec<u8>, Vec<u8>)> {
 }
 
 /// A tensor of f32.
-pub(crate) fn entry<'a>(name: &'a str, shape: &'a [u8], stride: &'a [u8]) -> Entry<'a> {
+pub(crate) fn entry<'a>(name: &'a str, shape: &'a [u8], stride: &'a [u8]) -> Tensor<'a> {
     (
         name,
         "FloatStorage",
@@ -222,7 +222,7 @@ fn every_operator() -> PolyGraph {
         .expect("a valid seed")
 }
 
-/// A network with every operator, and a small one without ranges and metadata.
+/// A network with every operator, a small one without ranges and metadata, and one that is not polynomial.
 pub(crate) fn artefacts() -> Vec<Vec<u8>> {
     let mut b = Network::<Polynomial>::builder();
     let x = b.input("x", Shape::Vector(3)).expect("a valid seed");
@@ -233,14 +233,11 @@ pub(crate) fn artefacts() -> Vec<Vec<u8>> {
     let y = b.add("y", Op::Linear(dense), &[x]).expect("a valid seed");
     let small = PolyGraph::from(b.finish(y).expect("a valid seed"));
     let large = every_operator();
-    [&large, &small, &large]
-        .into_iter()
-        .map(|g| artefact::to_bytes(g).expect("a valid seed"))
-        .chain([trained()])
-        .collect()
+    let bytes = |g: &PolyGraph| artefact::to_bytes(g).expect("a valid seed");
+    vec![bytes(&small), trained(), bytes(&large), bytes(&large)]
 }
 
-/// An activation, a maximum and a training record.
+/// Every activation, a polynomial among them, a maximum and a training record.
 fn trained() -> Vec<u8> {
     let mut b = Graph::builder();
     let x = b.input("x", Shape::image(1, 5, 5)).expect("a valid seed");
@@ -250,13 +247,14 @@ fn trained() -> Vec<u8> {
         padding: Padding::same(1),
         ceil_mode: true,
     };
-    let y = b
-        .add(
-            "act",
-            Op::Elementwise(approx::Activation::Gelu.into()),
-            &[x],
-        )
-        .expect("a valid seed");
+    let polynomial = Polynomial::new(vec![0.5, 0.25], (-2.0, 3.0)).expect("a valid seed");
+    let functions = Activation::ALL.map(Nonlinearity::from);
+    let mut y = x;
+    for (i, f) in functions.into_iter().chain([polynomial.into()]).enumerate() {
+        y = b
+            .add(format!("act{i}"), Op::Elementwise(f), &[y])
+            .expect("a valid seed");
+    }
     let y = b.add("max", Op::MaxPool(pool), &[y]).expect("a valid seed");
     let graph = b.finish(y).expect("a valid seed");
     let metadata = Metadata {
@@ -535,6 +533,15 @@ pub(crate) fn png() -> Vec<Vec<u8>> {
         out
     })
     .collect()
+}
+
+/// 1024×1024 black pixels in some KiB: 3 MiB as red, green and blue.
+pub(crate) fn large_png() -> Vec<u8> {
+    let mut out = Cursor::new(Vec::new());
+    DynamicImage::new_luma8(1024, 1024)
+        .write_to(&mut out, image::ImageFormat::Png)
+        .expect("a valid seed");
+    out.into_inner()
 }
 
 /// 6×5 pixels, coloured and grey.

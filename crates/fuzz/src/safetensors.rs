@@ -1,4 +1,4 @@
-//! Mutations of safetensors files and of `.pvm` models: the header, the network's description inside of it, the data.
+//! Mutations of safetensors files, of `.pvm` models and of checkpoints: the header, the description inside of it, the data.
 
 use crate::random::Random;
 use crate::{bytes, json};
@@ -48,16 +48,18 @@ pub(crate) fn generate(r: &mut Random, seeds: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> 
     out
 }
 
-/// Mutates the network's description, which is JSON in a string of the header.
+/// Mutates the description of a network or of a run's state, which is JSON in a string of the header.
 fn describe(r: &mut Random, header: &mut Vec<u8>) {
     let Ok(mut value) = serde_json::from_slice::<Value>(header) else {
         return bytes::mutate(r, header);
     };
-    let Some(graph) = value["__metadata__"]["graph"].as_str() else {
+    let described = |key: &&str| value["__metadata__"][key].is_string();
+    let Some(key) = ["graph", "state"].into_iter().find(described) else {
         return json::mutate(r, header);
     };
-    let mut text = graph.as_bytes().to_vec();
+    let text = value["__metadata__"][key].as_str().unwrap_or_default();
+    let mut text = text.as_bytes().to_vec();
     json::mutate(r, &mut text);
-    value["__metadata__"]["graph"] = String::from_utf8_lossy(&text).into_owned().into();
+    value["__metadata__"][key] = String::from_utf8_lossy(&text).into_owned().into();
     *header = value.to_string().into_bytes();
 }

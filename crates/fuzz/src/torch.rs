@@ -2,6 +2,7 @@
 
 use crate::bytes::{self, MOST};
 use crate::random::Random;
+use crate::zip::{self, Entry};
 
 /// A pickle as its opcodes, each with its argument.
 pub(crate) type Opcodes = Vec<Vec<u8>>;
@@ -20,7 +21,7 @@ fn op(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A tensor of the state dict: name, storage type, bytes per element, elements, shape, strides.
-pub(crate) type Entry<'a> = (&'a str, &'a str, usize, usize, &'a [u8], &'a [u8]);
+pub(crate) type Tensor<'a> = (&'a str, &'a str, usize, usize, &'a [u8], &'a [u8]);
 
 fn numbers(all: &[u8]) -> Opcodes {
     let mut out = vec![op(b"(")];
@@ -30,7 +31,7 @@ fn numbers(all: &[u8]) -> Opcodes {
 }
 
 /// The pickle of a state dict, its storages named by number.
-pub(crate) fn state_dict(entries: &[Entry<'_>], wrapped: bool) -> Opcodes {
+pub(crate) fn state_dict(entries: &[Tensor<'_>], wrapped: bool) -> Opcodes {
     let mut out = vec![op(b"\x80\x02"), op(b"}"), op(b"q\0")];
     if wrapped {
         out.extend([
@@ -184,7 +185,7 @@ pub(crate) struct Legacy {
 }
 
 /// A legacy checkpoint of these tensors.
-pub(crate) fn legacy(entries: &[Entry<'_>], wrapped: bool) -> Legacy {
+pub(crate) fn legacy(entries: &[Tensor<'_>], wrapped: bool) -> Legacy {
     let mut keys = vec![op(b"\x80\x02"), op(b"]"), op(b"(")];
     keys.extend((0..entries.len()).map(|i| text(&i.to_string())));
     keys.extend([op(b"e"), op(b".")]);
@@ -212,7 +213,7 @@ pub(crate) fn legacy(entries: &[Entry<'_>], wrapped: bool) -> Legacy {
 }
 
 /// Values that are 1.0 in f32 and harmless in every other type.
-fn data(e: &Entry<'_>) -> Vec<u8> {
+fn data(e: &Tensor<'_>) -> Vec<u8> {
     [0u8, 0, 0x80, 0x3f]
         .into_iter()
         .cycle()
@@ -251,70 +252,47 @@ pub(crate) fn generate_legacy(r: &mut Random, seeds: &[Legacy]) -> Vec<u8> {
     finish(r, l.bytes())
 }
 
-/// A zip as its entries: name, method, data.
+/// A zip as its pickle and its entries, of which one stands for the pickle.
 #[derive(Clone)]
 pub(crate) struct Zip {
     pickle: Opcodes,
-    entries: Vec<(Vec<u8>, u8, Vec<u8>)>,
+    entries: Vec<Entry>,
 }
 
+const PICKLE: &[u8] = b"m/data.pkl";
+
 /// A zip checkpoint of these tensors.
-pub(crate) fn zip(entries: &[Entry<'_>], wrapped: bool) -> Zip {
-    let mut all = vec![
-        (b"m/data.pkl".to_vec(), 0, Vec::new()),
-        (b"m/byteorder".to_vec(), 0, b"little".to_vec()),
+pub(crate) fn zip(tensors: &[Tensor<'_>], wrapped: bool) -> Zip {
+    let entry = |name: &[u8], data: Vec<u8>| Entry {
+        name: name.to_vec(),
+        method: 0,
+        data,
+    };
+    let mut entries = vec![
+        entry(PICKLE, Vec::new()),
+        entry(b"m/byteorder", b"little".to_vec()),
     ];
-    all.extend(
-        entries
-            .iter()
-            .enumerate()
-            .map(|(i, e)| (format!("m/data/{i}").into_bytes(), 0, data(e))),
-    );
+    for (i, t) in tensors.iter().enumerate() {
+        entries.push(entry(format!("m/data/{i}").as_bytes(), data(t)));
+    }
     Zip {
-        pickle: state_dict(entries, wrapped),
-        entries: all,
+        pickle: state_dict(tensors, wrapped),
+        entries,
     }
 }
 
 impl Zip {
-    /// The file, and where its directory begins.
-    pub(crate) fn bytes(&self) -> (Vec<u8>, usize) {
-        let (mut out, mut directory) = (Vec::new(), Vec::new());
-        let pickle = self.pickle.concat();
-        for (name, method, data) in &self.entries {
-            let data = if data.is_empty() && name.ends_with(b"data.pkl") {
-                &pickle
-            } else {
-                data
-            };
-            let offset = out.len() as u32;
-            let common = |v: &mut Vec<u8>| {
-                v.extend([20, 0, 0, 0, *method, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-                v.extend((data.len() as u32).to_le_bytes());
-                v.extend((data.len() as u32).to_le_bytes());
-                v.extend((name.len() as u16).to_le_bytes());
-                v.extend([0, 0]);
-            };
-            out.extend(b"PK\x03\x04");
-            common(&mut out);
-            out.extend(name);
-            out.extend(data);
-            directory.extend(b"PK\x01\x02\x14\x00");
-            common(&mut directory);
-            directory.extend([0; 10]);
-            directory.extend(offset.to_le_bytes());
-            directory.extend(name);
+    fn entries(&self) -> Vec<Entry> {
+        let mut all = self.entries.clone();
+        for e in &mut all {
+            if e.name == PICKLE && e.data.is_empty() {
+                e.data = self.pickle.concat();
+            }
         }
-        let (start, size) = (out.len(), directory.len() as u32);
-        out.extend(directory);
-        out.extend(b"PK\x05\x06\0\0\0\0");
-        for _ in 0..2 {
-            out.extend((self.entries.len() as u16).to_le_bytes());
-        }
-        out.extend(size.to_le_bytes());
-        out.extend((start as u32).to_le_bytes());
-        out.extend([0, 0]);
-        (out, start)
+        all
+    }
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        zip::file(&self.entries()).0
     }
 }
 
@@ -322,46 +300,13 @@ impl Zip {
 pub(crate) fn generate_zip(r: &mut Random, seeds: &[Zip]) -> Vec<u8> {
     let mut z = r.seed(seeds).clone();
     for _ in 0..r.few() {
-        let count = z.entries.len();
-        let at = r.below(count);
-        match r.below(12) {
-            0 if count > 0 => drop(z.entries.remove(at)),
-            1 if count > 0 => z.entries.insert(at, z.entries[at].clone()),
-            2 if count > 0 => z.entries[at].1 = r.below(10) as u8,
-            3 if count > 0 => bytes::mutate(r, &mut z.entries[at].0),
-            4 if count > 0 => bytes::mutate(r, &mut z.entries[at].2),
-            _ => mutate(r, &mut z.pickle),
-        }
-    }
-    let (mut out, directory) = z.bytes();
-    if r.one_in(4) {
-        // a field of the directory or of the end record
-        let end = out.len() - 22;
-        let record = directory
-            + (0..r.below(z.entries.len() + 1))
-                .map(|i| 46 + z.entries[i].0.len())
-                .sum::<usize>();
-        let (at, width) = if r.one_in(2) {
-            let (offset, width) = *r.pick(&[(8, 2), (10, 2), (12, 4), (16, 4), (20, 2)]);
-            (end + offset, width)
+        if r.one_in(3) {
+            zip::mutate(r, &mut z.entries);
         } else {
-            let (offset, width) = *r.pick(&[
-                (0, 4),
-                (10, 2),
-                (20, 4),
-                (24, 4),
-                (28, 2),
-                (30, 2),
-                (32, 2),
-                (42, 4),
-            ]);
-            (record + offset, width)
-        };
-        let value = r.boundary().to_le_bytes();
-        if let Some(field) = out.get_mut(at..at + width) {
-            field.copy_from_slice(&value[..width]);
+            mutate(r, &mut z.pickle);
         }
     }
+    let out = zip::encode(r, &z.entries());
     finish(r, out)
 }
 

@@ -29,7 +29,7 @@ pub mod plan;
 pub mod plan_file;
 pub mod prediction;
 pub mod preparation;
-mod releases;
+pub mod releases;
 pub mod report;
 pub mod server;
 pub mod sharing;

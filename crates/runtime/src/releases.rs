@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// A record is at most this long.
 const LIMIT: u64 = 4096;
+/// Of a key, in bytes; more than [`key_name`] gives.
+const LONGEST_NAME: usize = 64;
 
 /// Takes one more noisy release into account, on disk; returns what `admit` made of the terms, and the number used.
 pub(crate) fn charge<T>(
@@ -70,7 +72,7 @@ fn charge_after<T>(
     // two programs at once would count one release where there are two; held until the end of this function
     let lock = File::open(folder).map_err(Error::io(&folder_name))?;
     lock.lock().map_err(Error::io(&folder_name))?;
-    let mut ledger = match Ledger::read(path, &name)? {
+    let mut ledger = match Ledger::load(path, &name)? {
         Some(l) => {
             l.conforms(key, terms, &name)?;
             l
@@ -104,9 +106,9 @@ pub(crate) fn key_name(secret: &[i8]) -> String {
 }
 
 /// The record of a key's shared answers: terms are settled at the first one, since its noise is sized for all that follow.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Ledger {
+pub struct Ledger {
     /// Which key.
     key: String,
     security: u32,
@@ -118,16 +120,23 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn read(path: &Path, name: &str) -> Result<Option<Self>> {
+    fn load(path: &Path, name: &str) -> Result<Option<Self>> {
         let file = match File::open(path) {
             Ok(f) => f,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Error::io(name)(e)),
         };
         let mut bytes = Vec::new();
-        file.take(LIMIT)
+        file.take(LIMIT + 1)
             .read_to_end(&mut bytes)
             .map_err(Error::io(name))?;
+        Self::read(&bytes, name).map(Some)
+    }
+    /// Reads the bytes of a record.
+    ///
+    /// # Errors
+    /// [`Error::File`] where they are too long, no record, or one whose numbers cannot be.
+    pub fn read(bytes: &[u8], name: &str) -> Result<Self> {
         let damaged = |problem: String| {
             Error::file(
                 name,
@@ -136,15 +145,24 @@ impl Ledger {
                 "without it nobody knows how many answers were shared: make new keys (`polyveil keygen`)",
             )
         };
+        if bytes.len() as u64 > LIMIT {
+            return Err(damaged(format!("is longer than {LIMIT} bytes")));
+        }
         let ledger: Self =
-            serde_json::from_slice(&bytes).map_err(|e| damaged(format!("cannot be read ({e})")))?;
-        if ledger.used > ledger.releases
+            serde_json::from_slice(bytes).map_err(|e| damaged(format!("cannot be read ({e})")))?;
+        // a longer name would make the record longer than what is read
+        if ledger.key.len() > LONGEST_NAME
+            || ledger.used > ledger.releases
             || !SECURITY.contains(&ledger.security)
             || !(1..=MOST_RELEASES).contains(&ledger.releases)
         {
-            return Err(damaged("its numbers are out of range".into()));
+            return Err(damaged("its key or its numbers cannot be".into()));
         }
-        Ok(Some(ledger))
+        Ok(ledger)
+    }
+    /// Its text.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("plain data is always JSON") + "\n"
     }
     fn conforms(&self, key: &str, terms: &Terms, name: &str) -> Result<()> {
         if self.key != key {
@@ -179,13 +197,41 @@ impl Ledger {
         partial.push(".partial");
         let partial = PathBuf::from(partial);
         let name = partial.display().to_string();
-        let mut text = serde_json::to_vec_pretty(self).expect("plain data is always JSON");
-        text.push(b'\n');
         let mut file = File::create(&partial).map_err(Error::io(&name))?;
-        file.write_all(&text).map_err(Error::io(&name))?;
+        file.write_all(self.to_json().as_bytes())
+            .map_err(Error::io(&name))?;
         // the count must outlive a crash: the answer leaves right after it
         file.sync_all().map_err(Error::io(&name))?;
         std::fs::rename(&partial, path).map_err(Error::io(&name))?;
         folder.sync_all().map_err(Error::io(&name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_that_could_not_be_written_and_read_again_are_refused() {
+        let ledger = Ledger {
+            key: key_name(&[0, 1, -1]),
+            security: DEFAULT_SECURITY,
+            releases: 4,
+            used: 1,
+            class_refused: false,
+        };
+        let read = |text: &str| Ledger::read(text.as_bytes(), "releases.json");
+        let text = ledger.to_json();
+        assert_eq!(read(&text).expect("reads"), ledger);
+        let long = LIMIT as usize - 128;
+        for spoiled in [
+            text.replacen(&ledger.key, &"a".repeat(long), 1),
+            // what follows a record would be cut off by its next writer
+            text.clone() + &" ".repeat(LIMIT as usize) + "}",
+            text.replacen("\"used\": 1", "\"used\": 5", 1),
+        ] {
+            let message = read(&spoiled).expect_err("is refused").to_string();
+            assert!(message.starts_with("releases.json: "), "{message}");
+        }
     }
 }

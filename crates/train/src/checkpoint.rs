@@ -18,6 +18,10 @@ use std::path::Path;
 const VERSION: &str = "1";
 /// Larger files are refused (weights of a billion parameters with two moments).
 const LIMIT: u64 = 16 << 30;
+/// Steps, pictures and values that a run counts stay below.
+const MOST_COUNTED: u64 = 1 << 53;
+/// Of a polynomial: degree 255, as in configurations.
+const MOST_COEFFICIENTS: usize = 256;
 
 /// Where a run stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
@@ -80,7 +84,7 @@ fn broken(path: &Path, detail: impl std::fmt::Display) -> Error {
     }
 }
 
-/// Ten numbers that a unit's state is; NaN for what is not there.
+/// Twelve numbers that a unit's state is; NaN for what is not there.
 fn unit_state(u: &crate::activation::Unit) -> Vec<f32> {
     let (tag, ratio) = match u.function {
         Function::Original => (0.0, 0.0),
@@ -102,6 +106,33 @@ fn unit_state(u: &crate::activation::Unit) -> Vec<f32> {
         u.guard.unwrap_or(f32::NAN),
         f32::from(u8::from(u.seen.nan)),
     ]
+}
+
+/// Whether a unit's numbers are some that a run can have: others would train something else than was saved, or not at all.
+fn conforms(v: &[f32], coefficients: Option<usize>) -> bool {
+    let function = match v[0] {
+        0.0 => true,
+        1.0 => coefficients.is_some(),
+        2.0 => coefficients.is_some() && (0.0..=1.0).contains(&v[1]),
+        _ => false,
+    };
+    let domain = v[2] < v[3] && (v[3] - v[2]).is_finite();
+    let guard = v[10].is_nan() || (v[10].is_finite() && v[10] >= 0.0);
+    function && domain && guard && [0.0, 1.0].contains(&v[11])
+}
+
+impl Position {
+    /// Whether nothing that is computed with it overflows.
+    fn plausible(&self) -> bool {
+        let s = &self.sums;
+        let places = [self.stage, self.epoch, self.batch, self.substituted];
+        let best = self.best.map(|b| b.1);
+        places.into_iter().chain(best).all(|n| n < 1 << 32)
+            && self.passes < 1 << 32
+            && [s.right, s.pictures, s.steps, s.skipped]
+                .into_iter()
+                .all(|n| n < MOST_COUNTED)
+    }
 }
 
 /// Writes a checkpoint.
@@ -235,6 +266,12 @@ pub fn restore(
         .ok_or_else(|| broken(path, "no state"))?;
     let state: State = serde_json::from_str(json).map_err(|e| broken(path, e))?;
     same_configuration(path, &state.configuration, configuration)?;
+    if !state.position.plausible()
+        || state.steps >= MOST_COUNTED
+        || state.outside.iter().any(|&n| n >= MOST_COUNTED)
+    {
+        return Err(broken(path, "its position is none that a run comes to"));
+    }
     let vector = |name: String, length: Option<usize>| -> Result<Vec<f32>> {
         let t = tensors
             .tensor(&name)
@@ -260,12 +297,15 @@ pub fn restore(
     let mut units = Vec::new();
     for (i, u) in model.units().enumerate() {
         let v = vector(format!("unit:{}", u.name), Some(12))?;
-        units.push((
-            v,
-            state.outside.get(i).copied().unwrap_or(0),
-            state.coefficients.get(i).copied().flatten(),
-            u.name.clone(),
-        ));
+        let coefficients = state.coefficients.get(i).copied().flatten();
+        if !conforms(&v, coefficients) {
+            return Err(broken(
+                path,
+                format_args!("unit:{} has numbers that no activation has", u.name),
+            ));
+        }
+        let outside = state.outside.get(i).copied().unwrap_or(0);
+        units.push((v, outside, coefficients, u.name.clone()));
     }
     // coefficients that substitutions added, here and there
     let known = state
@@ -332,6 +372,16 @@ pub fn restore(
         // a substitution may have changed a polynomial's degree
         let length = (p.kind != Kind::Coefficient).then_some(p.values.len());
         p.values = vector(format!("value:{}", p.name), length)?;
+        if p.kind == Kind::Coefficient && !(1..=MOST_COEFFICIENTS).contains(&p.values.len()) {
+            return Err(broken(
+                path,
+                format_args!(
+                    "{} are {}, 1 to {MOST_COEFFICIENTS} are possible",
+                    p.name,
+                    p.values.len()
+                ),
+            ));
+        }
         p.gradient = vec![0.0; p.values.len()];
         p.trainable = state.trainable.contains(&p.name);
         for (what, moments) in [

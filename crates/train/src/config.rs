@@ -298,7 +298,7 @@ impl Config {
     /// Reads a TOML file. Relative paths in it count from the current folder.
     ///
     /// # Errors
-    /// [`Error::File`], [`Error::Setting`] for what TOML or the settings' names refuse.
+    /// [`Error::File`], and those of [`Self::parse`].
     pub fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|source| Error::File {
             path: path.display().to_string(),
@@ -310,7 +310,7 @@ impl Config {
     /// Reads TOML.
     ///
     /// # Errors
-    /// [`Error::Setting`].
+    /// [`Error::Setting`], [`Error::Data`] for an augmentation that is none.
     pub fn parse(text: &str) -> Result<Self> {
         let config: Self = toml::from_str(text).map_err(|e| Error::Setting {
             setting: "configuration",
@@ -362,6 +362,7 @@ impl Config {
                 "a height and a width of at least 1",
             );
         }
+        self.data.augmentation.check()?;
         for s in &self.stages {
             if !(s.epochs.is_finite() && (0.0..=10_000.0).contains(&s.epochs)) {
                 return refuse(
@@ -382,6 +383,13 @@ impl Config {
                     "second_share",
                     s.second_share.to_string(),
                     "a share from 0 to 1",
+                );
+            }
+            if !(0.0..=1.0).contains(&s.second_from) {
+                return refuse(
+                    "second_from",
+                    s.second_from.to_string(),
+                    "the stage's progress from 0 to 1",
                 );
             }
             for (setting, value) in [
@@ -438,6 +446,24 @@ impl Config {
                     "range_loss.weight",
                     weight.to_string(),
                     "a number of at least 0",
+                );
+            }
+            if let RangeLoss::Boundary { edge, .. } = s.range_loss
+                && !(edge.is_finite() && edge >= 0.0)
+            {
+                return refuse(
+                    "range_loss.edge",
+                    edge.to_string(),
+                    "a number of at least 0, relative to half the interval's width",
+                );
+            }
+            if let Target::Quantiles { margin } = s.target
+                && !(margin.is_finite() && margin >= 0.0)
+            {
+                return refuse(
+                    "target.margin",
+                    margin.to_string(),
+                    "a share of the quantiles' distance of at least 0",
                 );
             }
             if let Target::Fixed { low, high } = s.target

@@ -155,6 +155,22 @@ fn odd_settings() {
             "substitution = { degree = 4, order = { kind = \"blend\", share = 3.0 } }",
             &["order.share", "0 to 1"],
         ),
+        ("epochs = 1.0", "second_from = nan", &["second_from"]),
+        (
+            "epochs = 1.0",
+            "range_loss = { kind = \"boundary\", weight = 1.0, edge = nan }",
+            &["range_loss.edge"],
+        ),
+        (
+            "epochs = 1.0",
+            "target = { kind = \"quantiles\", margin = nan }",
+            &["target.margin"],
+        ),
+        (
+            "data = {",
+            "data = { augmentation = { resized_crop = { area = [nan, 1.0] } },",
+            &["resized crop"],
+        ),
         (
             "data = {",
             "data = { size = [0, 8],",
@@ -421,6 +437,18 @@ fn checkpoints_that_are_another_runs_or_damaged() {
         &replaced("value:conv1.weight", "value:conv9.weight"),
         &["value:conv1.weight is missing"],
     );
+    // an activation's function that is none, a polynomial without coefficients, a domain from right to left
+    let unit = |place: usize, value: f32| {
+        let tensors = safetensors::SafeTensors::deserialize(&good).expect("a checkpoint");
+        let data = tensors.tensor("unit:act1").expect("an activation").data();
+        let at = data.as_ptr() as usize - good.as_ptr() as usize + 4 * place;
+        let mut bytes = good.clone();
+        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        bytes
+    };
+    for (place, value) in [(0, 7.0), (0, 1.0), (2, 99.0), (3, f32::NAN), (10, -1.0)] {
+        spoiled(&unit(place, value), &["unit:act1"]);
+    }
     std::fs::write(&file, &good).expect("writes");
     begin(&config).expect("the good one is still good");
     let _ = std::fs::remove_dir_all(path);

@@ -7,7 +7,6 @@
 
 mod batches;
 mod formats;
-mod mutants;
 mod nearest;
 mod refusals;
 mod shared;

@@ -133,6 +133,22 @@ fn idx_files() {
         &refused(&path, &small),
         &["a-images", "more than 1048576 bytes"],
     );
+    // what is noted of a picture of one pixel is more than the pixel
+    let count = 1 << 17;
+    folder.file(
+        "a-images-idx3-ubyte",
+        &gzip(&idx(&[count, 1, 1], &vec![0; count])),
+    );
+    folder.file("a-labels-idx1-ubyte", &idx(&[count], &vec![0; count]));
+    says(
+        &refused(&path, &small),
+        &["the set in size 1×1×1", "more than 1048576 bytes"],
+    );
+    let some = Options {
+        limit: Some(5),
+        ..small
+    };
+    assert_eq!(Dataset::open(&path, &some).unwrap().0.len(), 5);
     let path = folder.file("mystery", &images);
     says(&open(&path), &["mystery", "labels are found by name"]);
     // no pixels; pixels beyond every number, of no pictures
@@ -333,6 +349,20 @@ fn folders_and_tars() {
     says(
         &refused(&path, &small),
         &["b.tar", "a/1.png", "more than 64 bytes"],
+    );
+    // members without bytes are noted too
+    let crowd: Vec<_> = (0..1000)
+        .map(|i| (format!("a/{i}.png"), Vec::new()))
+        .collect();
+    let crowd: Vec<_> = crowd.iter().map(|(n, b)| (n.as_str(), b.clone())).collect();
+    let path = folder.file("c.tar", &gzip(&tar(&crowd)));
+    let small = Options {
+        memory_limit: 1 << 18,
+        ..Options::default()
+    };
+    says(
+        &refused(&path, &small),
+        &["c.tar", "more than 262144 bytes"],
     );
     let sparse = [member("a/1.png", b'S', &picture), vec![0; 1024]].concat();
     says(&read(&sparse), &["a.tar", "sparse"]);

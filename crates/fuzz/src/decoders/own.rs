@@ -1,0 +1,325 @@
+//! The project's own files.
+
+use super::{
+    Decode, Decoder, Outcome, Probe, again, container_limit, law, plan_limit, stored_limit,
+};
+use crate::container;
+use crate::scratch::Scratch;
+use crate::toy::{INPUT, SLOTS, Toy, plans};
+use ckks::Ciphertext;
+use ckks::keys::{EvaluationKeys, KeyName, SwitchingKey};
+use runtime::checkpoint::{Checkpointer, read_checkpoint_from};
+use runtime::client::read_evaluation_keys;
+use runtime::container::{Kind, Writer};
+use runtime::packing::pack;
+use runtime::{Client, Plan, Server, State, VerifiedPlan};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Cursor;
+use std::path::Path;
+use std::sync::Arc;
+
+fn same_limbs<L: std::ops::Deref<Target = [u64]>>(
+    a: impl Iterator<Item = L>,
+    b: impl Iterator<Item = L>,
+) -> bool {
+    a.map(|x| x.to_vec()).eq(b.map(|x| x.to_vec()))
+}
+
+fn same_state(a: &State<Ciphertext>, b: &State<Ciphertext>) -> bool {
+    a.next == b.next
+        && a.live.len() == b.live.len()
+        && a.live.iter().zip(&b.live).all(|((r, x), (s, y))| {
+            (r, x.level(), x.slots()) == (s, y.level(), y.slots())
+                && same_limbs(x.limbs(), y.limbs())
+        })
+}
+
+/// Evaluation keys as a file.
+fn write_keys(toy: &Toy, keys: &EvaluationKeys) -> Result<Vec<u8>, runtime::Error> {
+    let p = toy.plan.parameters();
+    let list: Vec<(KeyName, usize)> = keys
+        .iter()
+        .map(|(&name, key)| (name, key.limit()))
+        .collect();
+    let head = serde_json::to_vec(&(p.spec(), &list)).unwrap_or_default();
+    let bodies: Vec<Vec<u8>> = keys
+        .iter()
+        .map(|(&name, key)| {
+            let mut body = key.seed().to_vec();
+            for (limb, q) in key.limbs().zip(SwitchingKey::layout(p, name, key.limit())) {
+                pack(&limb, q.bits(), &mut body);
+            }
+            body
+        })
+        .collect();
+    let mut sections = vec![(*b"list", head.len() as u64)];
+    sections.extend(bodies.iter().map(|b| (*b"key ", b.len() as u64)));
+    let digest = runtime::parameters_digest(p);
+    let mut file = Writer::new(
+        Vec::new(),
+        "again",
+        Kind::EvaluationKeys,
+        digest,
+        [0; 32],
+        sections,
+    )?;
+    file.section(&head)?;
+    for body in &bodies {
+        file.section(body)?;
+    }
+    file.finish()
+}
+
+fn own(
+    name: &'static str,
+    limit: fn(&[u8]) -> usize,
+    seeds: Vec<Vec<u8>>,
+    decode: Decode,
+) -> Decoder {
+    let parts: Vec<container::Parts> = seeds.iter().map(|s| container::Parts::of(s)).collect();
+    Decoder {
+        name,
+        seeds,
+        limit,
+        generate: Box::new(move |r| container::generate(r, &parts)),
+        decode,
+    }
+}
+
+/// A key file that stays on disk, opened as it is, and one that becomes a mutant after it was opened.
+fn stored_keys(toy: Arc<Toy>) -> impl Fn(&mut Probe<'_>) -> Outcome {
+    let scratch = Scratch::new("keys");
+    let open = |plan: &Arc<VerifiedPlan>, path: &Path| {
+        let file = File::open(path).expect("a scratch file");
+        Server::open(
+            plan.clone(),
+            file,
+            "mutant",
+            &BTreeSet::new(),
+            &mut |_, _| {},
+        )
+    };
+    let path = scratch.write("evaluation.keys", &toy.keys);
+    let server = open(&toy.plan, &path).expect("a valid seed");
+    move |probe| {
+        scratch.write("evaluation.keys", probe.bytes);
+        let opened = probe.count(|_| open(&toy.plan, &path));
+        let (p, needed) = (toy.plan.parameters(), &toy.plan.facts().keys);
+        let read = read_evaluation_keys(probe.bytes, "mutant", p, needed, &mut |_, _| {});
+        law(
+            opened.is_ok() == read.is_ok(),
+            "keys are refused or not, wherever they stay",
+        )?;
+        let answer = |server: &Server, probe: &mut Probe<'_>| {
+            let state = again(toy.server.read_input(&toy.input[..], "seed"))?;
+            let Ok(answer) = probe.count(|_| server.run(state, &mut ())) else {
+                return Ok(None);
+            };
+            again(server.write_answer(&answer, Vec::new(), "again")).map(Some)
+        };
+        if let (Ok(opened), Ok(read)) = (&opened, read) {
+            let read = again(Server::new(toy.plan.clone(), read))?;
+            let same = answer(opened, probe)? == answer(&read, probe)?;
+            law(same, "answers are the same wherever keys stay")?;
+        }
+        let changed = answer(&server, probe)?;
+        law(
+            changed.is_none_or(|a| a == toy.answer),
+            "a key that changed after it was checked is not used",
+        )?;
+        Ok(opened.is_ok())
+    }
+}
+
+pub(super) fn all() -> Vec<Decoder> {
+    let plans = plans();
+    let toy = Arc::new(Toy::new(plans[0].clone()));
+    let full = Arc::new(Toy::new(plans[2].clone()));
+    let files: Vec<Vec<u8>> = plans
+        .iter()
+        .map(|p| p.write(Vec::new(), "seed").expect("in memory"))
+        .collect();
+    let all: Vec<Vec<u8>> = [
+        &toy.client_key,
+        &toy.input,
+        &toy.answer,
+        &toy.checkpoint,
+        &files[0],
+        &toy.keys,
+        &full.client_key,
+        &full.keys,
+        &files[2],
+    ]
+    .into_iter()
+    .cloned()
+    .collect();
+    let (for_keys, for_input, for_answer, for_checkpoint) =
+        (full.clone(), toy.clone(), toy.clone(), toy.clone());
+    vec![
+        own(
+            "plan",
+            plan_limit,
+            files,
+            Box::new(|probe| {
+                let Ok(plan) = probe.count(|b| VerifiedPlan::read(b, "mutant")) else {
+                    return Ok(false);
+                };
+                // what `polyveil inspect` says of it
+                let text = compiler::describe(plan.plan());
+                let seconds =
+                    runtime::Prediction::new(&plan, runtime::prediction::Basis::shipped(), 2)
+                        .seconds();
+                law(
+                    !text.is_empty() && !seconds.is_nan(),
+                    "a verified plan has a description and a predicted time",
+                )?;
+                let bytes = again(plan.plan().write(Vec::new(), "again"))?;
+                let (back, digest) = again(Plan::read(&bytes[..], "again"))?;
+                law(
+                    &back == plan.plan(),
+                    "a plan read, written and read is the same",
+                )?;
+                law(
+                    digest == back.digest(),
+                    "a plan's digest is that of its content",
+                )?;
+                Ok(true)
+            }),
+        ),
+        own(
+            "client-key",
+            container_limit,
+            vec![toy.client_key.clone(), full.client_key.clone()],
+            Box::new(|probe| {
+                let Ok(client) = probe.count(|b| Client::read(b, "mutant")) else {
+                    return Ok(false);
+                };
+                let bytes = again(client.write(Vec::new(), "again"))?;
+                let back = again(Client::read(&bytes[..], "again"))?;
+                law(
+                    back.spec() == client.spec(),
+                    "a client's specification read, written and read is the same",
+                )?;
+                law(
+                    back.secret_key().coefficients() == client.secret_key().coefficients(),
+                    "a secret key read, written and read is the same",
+                )?;
+                Ok(true)
+            }),
+        ),
+        own(
+            "evaluation-keys",
+            container_limit,
+            vec![full.keys.clone()],
+            Box::new(move |probe| {
+                let toy = &for_keys;
+                let (p, needed) = (toy.plan.parameters(), &toy.plan.facts().keys);
+                let read = |b: &[u8]| read_evaluation_keys(b, "mutant", p, needed, &mut |_, _| {});
+                let Ok(keys) = probe.count(read) else {
+                    return Ok(false);
+                };
+                let back = again(read(&again(write_keys(toy, &keys))?))?;
+                let same =
+                    |((n, a), (m, b)): ((&KeyName, &SwitchingKey), (&KeyName, &SwitchingKey))| {
+                        (n, a.seed(), a.limit()) == (m, b.seed(), b.limit())
+                            && same_limbs(a.limbs(), b.limbs())
+                    };
+                law(
+                    keys.request() == back.request() && keys.iter().zip(back.iter()).all(same),
+                    "keys read, written and read are the same",
+                )?;
+                Ok(true)
+            }),
+        ),
+        own(
+            "stored-keys",
+            stored_limit,
+            vec![toy.keys.clone()],
+            Box::new(stored_keys(toy.clone())),
+        ),
+        own(
+            "input",
+            container_limit,
+            vec![toy.input.clone()],
+            Box::new(move |probe| {
+                let toy = &for_input;
+                let Ok(state) = probe.count(|b| toy.server.read_input(b, "mutant")) else {
+                    return Ok(false);
+                };
+                let p = toy.plan.parameters();
+                for c in state.live.values() {
+                    let indices = p.limbs(c.level());
+                    let conform = c.limbs().enumerate().all(|(k, limb)| {
+                        let q = p.prime(indices[k % indices.len()]).value();
+                        limb.iter().all(|&x| x < q)
+                    });
+                    law(
+                        conform && c.degree() == 1,
+                        "every residue is below its prime",
+                    )?;
+                }
+                law(
+                    state.live.keys().eq(&toy.plan.plan().input.registers),
+                    "an input has the plan's registers",
+                )?;
+                Ok(true)
+            }),
+        ),
+        own(
+            "answer",
+            container_limit,
+            vec![toy.answer.clone()],
+            Box::new(move |probe| {
+                let Ok(values) = probe.count(|b| for_answer.client.read_answer(b, "mutant")) else {
+                    return Ok(false);
+                };
+                law(
+                    values.len() == SLOTS && values.iter().all(|v| v.is_finite()),
+                    "an answer is finite and has the plan's shape",
+                )?;
+                Ok(true)
+            }),
+        ),
+        own(
+            "checkpoint",
+            container_limit,
+            vec![toy.checkpoint.clone()],
+            Box::new(move |probe| {
+                let plan = &for_checkpoint.plan;
+                let Ok(state) = probe.count(|b| read_checkpoint_from(b, "mutant", plan, &INPUT))
+                else {
+                    return Ok(false);
+                };
+                let bytes = again(Checkpointer::new(plan, "again".into(), INPUT).write(
+                    &state,
+                    Vec::new(),
+                    "again",
+                ))?;
+                let back = again(read_checkpoint_from(&bytes[..], "again", plan, &INPUT))?;
+                law(
+                    same_state(&state, &back),
+                    "a state read, written and read is the same",
+                )?;
+                Ok(true)
+            }),
+        ),
+        own(
+            "inspect",
+            container_limit,
+            all,
+            Box::new(|probe| {
+                let Ok(found) =
+                    probe.count(|b| runtime::inspection::inspect(Cursor::new(b), "mutant"))
+                else {
+                    return Ok(false);
+                };
+                law(
+                    !ckks::security::keys(&found.parameters).is_empty(),
+                    "parameters have a security",
+                )?;
+                Ok(true)
+            }),
+        ),
+    ]
+}

@@ -1,0 +1,244 @@
+//! Seeds of the project's own files: toy plans with every operation, their two sides and all that these exchange.
+
+use ckks::map::{Term, Values};
+use ckks::parameters::{BootstrapSpec, Zone};
+use ckks::{BlockMap, Bootstrap, Complex64, ParametersSpec, Polynomial};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use runtime::checkpoint::Checkpointer;
+use runtime::{Client, Description, Operation, Plan, Port, Server, Step, VerifiedPlan};
+use std::sync::Arc;
+
+pub(crate) const SLOTS: usize = 8;
+
+fn rng(seed: u64) -> ChaCha20Rng {
+    ChaCha20Rng::seed_from_u64(seed)
+}
+
+fn levelled(levels: usize) -> ParametersSpec {
+    ParametersSpec {
+        name: "toy-fuzz".into(),
+        log_n: 4,
+        base_bits: 30,
+        residual: Zone {
+            levels,
+            bits: vec![25],
+        },
+        bootstrap: None,
+        special_bits: vec![30; levels.div_ceil(2)],
+        dnum: 2,
+        log_scale: 25,
+    }
+}
+
+fn bootstrapped() -> ParametersSpec {
+    let zone = |levels, bits: &[u32]| Zone {
+        levels,
+        bits: bits.to_vec(),
+    };
+    ParametersSpec {
+        bootstrap: Some(BootstrapSpec {
+            slot_to_coeff: zone(1, &[30]),
+            eval_mod: zone(3, &[25, 25]),
+            coeff_to_slot: zone(1, &[40]),
+            hamming_weight: 4,
+            range: 2,
+            degree: 3,
+            double_angles: 1,
+            log_raise: 0,
+        }),
+        special_bits: vec![50; 4],
+        ..levelled(2)
+    }
+}
+
+fn port(name: &str, register: usize, level: usize, unit: f64) -> Port {
+    Port {
+        name: name.into(),
+        shape: vec![SLOTS],
+        registers: vec![register],
+        slots: SLOTS,
+        places: (0..SLOTS as u32).map(|s| (0, s)).collect(),
+        level,
+        unit,
+    }
+}
+
+fn linear(input: usize, outputs: &[usize], folds: Vec<usize>) -> Operation {
+    let term = |output, giant, baby, values| Term {
+        input: 0,
+        output,
+        giant,
+        baby,
+        values,
+    };
+    let real = |w: f32| Values::Real(vec![w; SLOTS].into());
+    let complex = Values::Complex(vec![Complex64::new(0.25, -0.125); 2].into());
+    let terms = outputs
+        .iter()
+        .enumerate()
+        .flat_map(|(o, _)| {
+            [
+                term(o, 0, 0, real(0.5)),
+                term(o, 2, 1, real(-0.25)),
+                term(o, 0, 1, complex.clone()),
+            ]
+        })
+        .collect();
+    Operation::Linear {
+        inputs: vec![input],
+        outputs: outputs.to_vec(),
+        map: BlockMap::new(SLOTS, 1, outputs.len(), terms, folds).expect("a valid seed"),
+        bias: outputs
+            .iter()
+            .map(|o| (o % 2 == 1).then(|| vec![0.125, -0.5].into()))
+            .collect(),
+        period: SLOTS,
+    }
+}
+
+fn plan(parameters: ParametersSpec, output: (usize, usize), operations: Vec<Operation>) -> Plan {
+    let level = parameters.residual.levels;
+    Plan {
+        parameters,
+        description: Description {
+            name: "toy".into(),
+            mean: vec![0.5],
+            deviation: vec![0.25],
+            labels: vec!["cat".into(), "dog".into()],
+            input_bound: 2.0,
+        },
+        input: port("x", 0, level, 2.0),
+        output: port("y", output.0, output.1, -3.0),
+        steps: operations
+            .into_iter()
+            .enumerate()
+            .map(|(i, operation)| Step {
+                layer: format!("layer{}", i / 2),
+                operation,
+                unit: 1.0,
+            })
+            .collect(),
+    }
+}
+
+/// Plans with every operation; the first is cheap to verify.
+pub(crate) fn plans() -> Vec<Plan> {
+    let arithmetic = vec![
+        linear(0, &[1, 2], vec![1]),
+        Operation::Align {
+            input: 1,
+            output: 3,
+            level: 1,
+        },
+        Operation::Multiply {
+            left: 1,
+            right: 2,
+            output: 4,
+        },
+        Operation::Add {
+            left: 3,
+            right: 4,
+            output: 5,
+        },
+    ];
+    let polynomials = vec![
+        Operation::Polynomial {
+            input: 0,
+            output: 1,
+            polynomial: Polynomial::new(vec![0.25, 0.5, 0.0, 0.125]).expect("a valid seed"),
+        },
+        Operation::Quartic {
+            input: 1,
+            output: 2,
+            coefficients: [0.5, -0.25, 0.125, 0.25],
+        },
+        Operation::Square {
+            input: 2,
+            output: 3,
+            constant: -0.25,
+        },
+    ];
+    let bootstraps = vec![
+        Operation::Join {
+            left: 0,
+            right: 0,
+            output: 1,
+        },
+        Operation::Bootstrap {
+            input: 1,
+            output: 2,
+            bootstrap: Bootstrap {
+                slots: SLOTS,
+                target: 2,
+                gain: 1.0,
+            },
+        },
+        Operation::Split {
+            input: 2,
+            real: 3,
+            imaginary: 4,
+        },
+        Operation::Add {
+            left: 3,
+            right: 4,
+            output: 5,
+        },
+    ];
+    vec![
+        plan(levelled(3), (5, 1), arithmetic),
+        plan(levelled(5), (3, 0), polynomials),
+        plan(bootstrapped(), (5, 2), bootstraps),
+    ]
+}
+
+/// One plan with its two sides and all files that they exchange.
+pub(crate) struct Toy {
+    pub(crate) plan: Arc<VerifiedPlan>,
+    pub(crate) client: Client,
+    pub(crate) server: Server,
+    pub(crate) client_key: Vec<u8>,
+    pub(crate) keys: Vec<u8>,
+    pub(crate) input: Vec<u8>,
+    pub(crate) answer: Vec<u8>,
+    pub(crate) checkpoint: Vec<u8>,
+}
+
+/// The input that checkpoints belong to.
+pub(crate) const INPUT: [u8; 32] = [7; 32];
+
+impl Toy {
+    pub(crate) fn new(plan: Plan) -> Self {
+        let plan = Arc::new(VerifiedPlan::new(plan).expect("a valid seed"));
+        let client = Client::new(plan.client_spec(), &mut rng(1)).expect("a valid seed");
+        let client_key = client.write(Vec::new(), "seed").expect("in memory");
+        let keys = client
+            .write_evaluation_keys(Vec::new(), "seed", &mut rng(2), &mut |_, _| {})
+            .expect("in memory");
+        let server =
+            Server::read(plan.clone(), &keys[..], "seed", &mut |_, _| {}).expect("a valid seed");
+        let input = client
+            .write_input(&[0.5; SLOTS], Vec::new(), "seed", &mut rng(3))
+            .expect("in memory");
+        let mut state = server.read_input(&input[..], "seed").expect("a valid seed");
+        plan.advance(server.evaluator(), &mut state, &mut ())
+            .expect("a step");
+        let checkpoint = Checkpointer::new(&plan, "seed".into(), INPUT)
+            .write(&state, Vec::new(), "seed")
+            .expect("in memory");
+        let answer = server.run(state, &mut ()).expect("runs");
+        let answer = server
+            .write_answer(&answer, Vec::new(), "seed")
+            .expect("in memory");
+        Self {
+            plan,
+            client,
+            server,
+            client_key,
+            keys,
+            input,
+            answer,
+            checkpoint,
+        }
+    }
+}
