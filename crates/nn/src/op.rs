@@ -100,6 +100,33 @@ impl<N> Op<N> {
         }
     }
 
+    /// The same operator with its function mapped.
+    pub(crate) fn try_map<M>(self, f: impl FnOnce(N) -> crate::Result<M>) -> crate::Result<Op<M>> {
+        Ok(match self {
+            Self::Elementwise(n) => Op::Elementwise(f(n)?),
+            Self::Input(s) => Op::Input(s),
+            Self::Constant(s, p) => Op::Constant(s, p),
+            Self::Conv2d(x) => Op::Conv2d(x),
+            Self::Linear(x) => Op::Linear(x),
+            Self::BatchNorm(x) => Op::BatchNorm(x),
+            Self::Add => Op::Add,
+            Self::Mul => Op::Mul,
+            Self::AvgPool(x) => Op::AvgPool(x),
+            Self::MaxPool(x) => Op::MaxPool(x),
+            Self::GlobalAvgPool => Op::GlobalAvgPool,
+            Self::Norm(x) => Op::Norm(x),
+            Self::Rotary(x) => Op::Rotary(x),
+            Self::Attention(x) => Op::Attention(x),
+            Self::Unfold(x) => Op::Unfold(x),
+            Self::Repeat(x) => Op::Repeat(x),
+            Self::Pad(x) => Op::Pad(x),
+            Self::Slice(x) => Op::Slice(x),
+            Self::Flatten => Op::Flatten,
+            Self::Reshape(s) => Op::Reshape(s),
+            Self::Identity => Op::Identity,
+        })
+    }
+
     /// Why no polynomial network holds this operator, whatever its activations become; None if one may.
     pub(crate) fn refusal(&self, node: &str) -> Option<Error> {
         match self {
@@ -426,6 +453,13 @@ impl Rotary {
     pub fn angle(&self, k: usize, t: usize) -> f64 {
         let exponent = -2.0 * k as f64 / self.rotated as f64;
         (self.first + t) as f64 * self.base.powf(exponent)
+    }
+
+    /// Sine and cosine of [`Rotary::angle`] as networks store numbers, so that every reader of the operator turns by the same.
+    #[must_use]
+    pub fn turn(&self, k: usize, t: usize) -> (f32, f32) {
+        let (sin, cos) = self.angle(k, t).sin_cos();
+        (sin as f32, cos as f32)
     }
 }
 

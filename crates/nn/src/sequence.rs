@@ -5,15 +5,15 @@ use crate::op::{Attention, Boundary, Norm, NormKind, Repeat, Rotary, Unfold};
 
 /// `area` positions.
 pub(crate) fn norm(n: &Norm, x: &[f64], area: usize) -> Vec<f64> {
-    norm_by(n, x, area, |c, variance| c / variance.sqrt())
+    norm_by(n, x, area, |_, c, variance| c / variance.sqrt())
 }
 
-/// As [`norm`], c/√(variance + ε) by `quotient`.
+/// As [`norm`], c/√(variance + ε) by `quotient(position, c, variance + ε)`, called for all channels of a position in turn.
 pub(crate) fn norm_by(
     n: &Norm,
     x: &[f64],
     area: usize,
-    mut quotient: impl FnMut(f64, f64) -> f64,
+    mut quotient: impl FnMut(usize, f64, f64) -> f64,
 ) -> Vec<f64> {
     let channels = n.scale.values().len();
     let mut y = vec![0.0; x.len()];
@@ -27,7 +27,7 @@ pub(crate) fn norm_by(
         let variance = squares / channels as f64 + n.epsilon;
         for (c, (v, &scale)) in column().zip(n.scale.values()).enumerate() {
             let bias = n.bias.as_ref().map_or(0.0, |b| f64::from(b.values()[c]));
-            y[c * area + t] = f64::from(scale) * quotient(v - mean, variance) + bias;
+            y[c * area + t] = f64::from(scale) * quotient(t, v - mean, variance) + bias;
         }
     }
     y
@@ -38,7 +38,8 @@ pub(crate) fn rotary(r: &Rotary, x: &[f64], length: usize) -> Vec<f64> {
     for k in 0..r.rotated / 2 {
         let (a, b) = r.pair(k);
         for t in 0..length {
-            let (sin, cos) = r.angle(k, t).sin_cos();
+            let (sin, cos) = r.turn(k, t);
+            let (sin, cos) = (f64::from(sin), f64::from(cos));
             for head in (0..x.len()).step_by(r.head * length) {
                 let (a, b) = (head + a * length + t, head + b * length + t);
                 y[a] = x[a] * cos - x[b] * sin;
@@ -50,26 +51,26 @@ pub(crate) fn rotary(r: &Rotary, x: &[f64], length: usize) -> Vec<f64> {
 }
 
 pub(crate) fn attention(a: &Attention, q: &[f64], k: &[f64], v: &[f64], length: usize) -> Vec<f64> {
-    attention_by(a, q, k, v, length, |scores, weights| {
+    attention_by(a, q, k, v, length, |_, scores, weights| {
         a.scheme.weights(scores, weights);
     })
 }
 
-/// As [`attention`], weights from visible scores by `weigh`.
+/// As [`attention`], weights from a position's visible scores by `weigh`.
 pub(crate) fn attention_by(
     a: &Attention,
     q: &[f64],
     k: &[f64],
     v: &[f64],
     length: usize,
-    mut weigh: impl FnMut(&[f64], &mut [f64]),
+    mut weigh: impl FnMut(usize, &[f64], &mut [f64]),
 ) -> Vec<f64> {
     let width = q.len() / a.heads / length;
     let mut y = vec![0.0; q.len()];
     let mut weights = vec![0.0; length];
     scores(a, q, k, length, |head, i, scores| {
         let weights = &mut weights[..scores.len()];
-        weigh(scores, weights);
+        weigh(i, scores, weights);
         let group = head / (a.heads / a.kv_heads);
         for c in 0..width {
             let values = &v[(group * width + c) * length..][..length];
