@@ -51,26 +51,26 @@ pub(crate) fn rotary(r: &Rotary, x: &[f64], length: usize) -> Vec<f64> {
 }
 
 pub(crate) fn attention(a: &Attention, q: &[f64], k: &[f64], v: &[f64], length: usize) -> Vec<f64> {
-    attention_by(a, q, k, v, length, |_, scores, weights| {
+    attention_by(a, q, k, v, length, |scores, weights| {
         a.scheme.weights(scores, weights);
     })
 }
 
-/// As [`attention`], weights from a position's visible scores by `weigh`.
+/// As [`attention`], weights from visible scores by `weigh`.
 pub(crate) fn attention_by(
     a: &Attention,
     q: &[f64],
     k: &[f64],
     v: &[f64],
     length: usize,
-    mut weigh: impl FnMut(usize, &[f64], &mut [f64]),
+    mut weigh: impl FnMut(&[f64], &mut [f64]),
 ) -> Vec<f64> {
     let width = q.len() / a.heads / length;
     let mut y = vec![0.0; q.len()];
     let mut weights = vec![0.0; length];
     scores(a, q, k, length, |head, i, scores| {
         let weights = &mut weights[..scores.len()];
-        weigh(i, scores, weights);
+        weigh(scores, weights);
         let group = head / (a.heads / a.kv_heads);
         for c in 0..width {
             let values = &v[(group * width + c) * length..][..length];
