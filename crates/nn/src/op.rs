@@ -454,13 +454,6 @@ impl Rotary {
         let exponent = -2.0 * k as f64 / self.rotated as f64;
         (self.first + t) as f64 * self.base.powf(exponent)
     }
-
-    /// Sine and cosine of [`Rotary::angle`] as networks store numbers, so that every reader of the operator turns by the same.
-    #[must_use]
-    pub fn turn(&self, k: usize, t: usize) -> (f32, f32) {
-        let (sin, cos) = self.angle(k, t).sin_cos();
-        (sin as f32, cos as f32)
-    }
 }
 
 /// Which channels turn together.
@@ -490,11 +483,12 @@ pub struct Attention {
     pub scheme: AttentionScheme,
 }
 
-/// `y[c, d, i] = x[c, 0, i − d]` for d below `rows`: what attention's scores and sums run over, one row for each distance.
+/// `y[c, d, i] = x[c, 0, i − d]` for d below `rows`: what attention's scores and sums run over, one row for each distance. Causal rows from the
+/// length on are all zeros, room for what is added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unfold {
-    /// R, at least 1 and at most L.
+    /// R, at least 1; cyclic at most L.
     pub rows: usize,
     /// What is before the first position.
     pub boundary: Boundary,

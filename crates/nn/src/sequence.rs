@@ -38,8 +38,7 @@ pub(crate) fn rotary(r: &Rotary, x: &[f64], length: usize) -> Vec<f64> {
     for k in 0..r.rotated / 2 {
         let (a, b) = r.pair(k);
         for t in 0..length {
-            let (sin, cos) = r.turn(k, t);
-            let (sin, cos) = (f64::from(sin), f64::from(cos));
+            let (sin, cos) = r.angle(k, t).sin_cos();
             for head in (0..x.len()).step_by(r.head * length) {
                 let (a, b) = (head + a * length + t, head + b * length + t);
                 y[a] = x[a] * cos - x[b] * sin;
@@ -116,7 +115,7 @@ pub(crate) fn scores(
 pub(crate) fn unfold(u: Unfold, x: &[f64], length: usize) -> Vec<f64> {
     let mut y = vec![0.0; x.len() * u.rows];
     for (channel, rows) in x.chunks(length).zip(y.chunks_mut(u.rows * length)) {
-        for (d, row) in rows.chunks_mut(length).enumerate() {
+        for (d, row) in rows.chunks_mut(length).enumerate().take(length) {
             row[d..].copy_from_slice(&channel[..length - d]);
             if u.boundary == Boundary::Cyclic {
                 row[..d].copy_from_slice(&channel[length - d..]);

@@ -1,4 +1,4 @@
-//! Power-Softmax attention and rotary positions.
+//! Power-Softmax attention.
 
 use super::expand::Expansion;
 use super::program::Divisor;
@@ -6,7 +6,7 @@ use crate::Result;
 use crate::attention::{AttentionScheme, Denominator, Order};
 use crate::error::Error;
 use crate::graph::NodeId;
-use crate::op::{Attention, Boundary, Conv2d, Op, Pad, Padding, Repeat, Rotary, Unfold};
+use crate::op::{Attention, Boundary, Conv2d, Op, Repeat, Unfold};
 use crate::pieces::share;
 use crate::tensor::{Parameter, Shape};
 use approx::Program;
@@ -48,7 +48,6 @@ impl Expansion<'_> {
         else {
             return Err(self.refuse(name, "its queries are no sequence"));
         };
-        let (heads, head) = (a.heads, channels / a.heads);
         let boundary = match a.mask.order {
             Order::Causal => Boundary::Causal,
             Order::Full => Boundary::Cyclic,
@@ -56,10 +55,7 @@ impl Expansion<'_> {
         let rows = width + usize::from(first.is_some());
         let unfolded = |e: &mut Self, part: &str, x: NodeId, constant: Option<&[f64]>| {
             let x = e.share_heads(&at(&format!("{part}/heads")), x, a)?;
-            let unfold = Op::Unfold(Unfold {
-                rows: width,
-                boundary,
-            });
+            let unfold = Op::Unfold(Unfold { rows, boundary });
             let x = e.node(&at(&format!("{part}/unfolded")), unfold, &[x])?;
             match constant {
                 None => Ok(x),
@@ -71,39 +67,34 @@ impl Expansion<'_> {
         let q = self.affine(&at("scaled"), q, (a.scale, 0.0))?;
         let q = self.node(&at("queries"), Op::Repeat(Repeat { rows }), &[q])?;
         let products = self.product(&at("products"), q, keys)?;
-        let mut scores = self.ones(&at("scores"), products, (channels, heads), heads)?;
+        // Every channel of a head has the head's score, so that values are weighed without a map (and a level) between.
+        let mut scores = self.ones(&at("scores"), products, (channels, channels), a.heads)?;
         if let Some(mask) = self.mask(a, width, first.is_some()) {
             let shape = self.shape(scores);
-            let mask = self.constant(&at("mask"), shape, mask.repeat(heads))?;
+            let mask = self.constant(&at("mask"), shape, mask.repeat(channels))?;
             scores = self.product(&at("masked"), scores, mask)?;
         }
         let powers = self.power(&at("power"), scores, power.exponent())?;
+        let weighed = self.product(&at("weighed"), powers, values)?;
 
         // Sums over the distances, on all of which the division waits.
-        let sum = self.sum_rows(&at("sum"), powers, (heads, rows))?;
-        let weights = self.ones(&at("weights"), powers, (heads, channels), heads)?;
-        let weighed = self.product(&at("weighed"), weights, values)?;
+        let mut sum = self.sum_rows(&at("sum"), powers, (channels, rows))?;
         let mut numerator = self.sum_rows(&at("numerator"), weighed, (channels, rows))?;
-        let mut node = sum;
         if power.denominator() == Denominator::Mean {
             let hidden = usize::from(first.is_some());
             let shares: Vec<f32> = (0..width)
                 .map(|i| share(power, a.mask.visible(i + hidden, width + hidden)) as f32)
                 .collect();
-            let shape = self.shape(sum);
-            let shares_of_heads = self.constant(&at("shares"), shape, shares.repeat(heads))?;
-            node = self.product(&at("mean"), sum, shares_of_heads)?;
-            let shape = self.shape(numerator);
-            let all = self.constant(&at("numerator.shares"), shape, shares.repeat(channels))?;
-            numerator = self.product(&at("numerator.mean"), numerator, all)?;
+            let shares = self.constant(&at("shares"), self.shape(sum), shares.repeat(channels))?;
+            sum = self.product(&at("mean"), sum, shares)?;
+            numerator = self.product(&at("numerator/mean"), numerator, shares)?;
         }
         let divisor = Divisor {
-            node,
+            node: sum,
             scale: 1.0,
             shift: power.epsilon(),
         };
-        let spread = |e: &mut Self, name: &str, x| e.ones(name, x, (heads, channels), heads);
-        debug_assert_eq!(channels, heads * head);
+        let spread = |_: &mut Self, _: &str, x| Ok(x);
         let y = self.quotient(&at("division"), program, &divisor, numerator, spread)?;
         self.node(name, Op::Identity, &[y])
     }
@@ -179,26 +170,17 @@ impl Expansion<'_> {
         self.node(name, Op::Conv2d(conv), &[x])
     }
 
-    /// One row more, which holds one number a channel.
+    /// One number a channel in the last row, which is zeros.
     fn last_row(&mut self, name: &str, x: NodeId, values: &[f64]) -> Result<NodeId> {
-        let pad = Pad {
-            channels: (0, 0),
-            spatial: Padding {
-                bottom: 1,
-                ..Padding::default()
-            },
-        };
-        let padded = self.node(&format!("{name}/padded"), Op::Pad(pad), &[x])?;
-        let shape = self.shape(padded);
-        let Shape::Image { height, width, .. } = shape else {
-            return Err(self.refuse(name, "it is no image"));
-        };
+        let shape = self.shape(x);
+        let width = shape.dims().last().copied().unwrap_or(1);
+        let plane = shape.len() / values.len().max(1);
         let mut constant = vec![0.0; shape.len()];
-        for (plane, &v) in constant.chunks_mut(height * width).zip(values) {
-            plane[(height - 1) * width..].fill(v as f32);
+        for (plane_of, &v) in constant.chunks_mut(plane).zip(values) {
+            plane_of[plane - width..].fill(v as f32);
         }
         let constant = self.constant(&format!("{name}/first"), shape, constant)?;
-        self.add(&format!("{name}/rows"), padded, constant)
+        self.add(&format!("{name}/rows"), x, constant)
     }
 
     /// Σ over the rows of `(C, R, L)`.
@@ -214,48 +196,6 @@ impl Expansion<'_> {
             ..Conv2d::new(weight)
         };
         self.node(name, Op::Conv2d(conv), &[x])
-    }
-
-    /// x·cos + x'·sin, x' the pairs' partners with their signs.
-    pub(super) fn rotary(&mut self, name: &str, r: &Rotary, x: NodeId) -> Result<NodeId> {
-        let shape = self.shape(x);
-        let Shape::Image {
-            channels, width, ..
-        } = shape
-        else {
-            return Err(self.refuse(name, "it is no sequence"));
-        };
-        let heads = channels / r.head;
-        let mut partner = vec![0.0f32; channels * r.head];
-        let mut cos = vec![1.0f32; shape.len()];
-        let mut sin = vec![0.0f32; shape.len()];
-        for h in 0..heads {
-            for k in 0..r.rotated / 2 {
-                let (a, b) = r.pair(k);
-                let row = |c: usize| h * r.head + c;
-                partner[row(a) * r.head + b] = -1.0;
-                partner[row(b) * r.head + a] = 1.0;
-                for t in 0..width {
-                    let (s, c) = r.turn(k, t);
-                    for channel in [row(a), row(b)] {
-                        cos[channel * width + t] = c;
-                        sin[channel * width + t] = s;
-                    }
-                }
-            }
-        }
-        let at = |part: &str| format!("{name}/{part}");
-        let weight = Parameter::new(name, [channels, r.head, 1, 1], partner)?;
-        let conv = Conv2d {
-            groups: heads,
-            ..Conv2d::new(weight)
-        };
-        let partner = self.node(&at("partner"), Op::Conv2d(conv), &[x])?;
-        let cos = self.constant(&at("cos"), shape, cos)?;
-        let sin = self.constant(&at("sin"), shape, sin)?;
-        let straight = self.product(&at("straight"), x, cos)?;
-        let across = self.product(&at("across"), partner, sin)?;
-        self.add(name, straight, across)
     }
 }
 

@@ -119,7 +119,6 @@ impl Expansion<'_> {
                 let qkv = [inputs[0], inputs[1], inputs[2]];
                 self.attention(name, &a, &program, qkv, first.as_ref())
             }
-            Op::Rotary(r) => self.rotary(name, &r, inputs[0]),
             op => {
                 let piece = self.pieces.polynomial(node.id()).cloned();
                 let op = op.try_map(|f| match (piece, f) {

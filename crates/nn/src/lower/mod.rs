@@ -5,8 +5,8 @@
 //!
 //! **Norm**: `c = x − (Σx)/D`, `x' = (Σc²)/D + ε`, then the program of `c/√x'`, then scale and bias.
 //! **Attention** (Power-Softmax): the scores of a query against the key d positions before are a grouped 1×1 convolution of
-//! `Repeat(q)·Unfold(k)`, `(H, R, L)` with one row for each distance d; they are masked (where the unfolding's zeros don't do it) and raised
-//! to p by squarings; values are weighed by `·Unfold(v)` and summed over the rows, and only then divided, on `(H·d, 1, L)`.
+//! `Repeat(q)·Unfold(k)`, one row for each distance d, the same for all channels of a head; they are masked (where the unfolding's zeros don't
+//! do it) and raised to p by squarings; values are weighed by `·Unfold(v)` and summed over the rows, and only then divided, on `(H·d, 1, L)`.
 //! **Programs** become a product and sums each step, so that a scheduler can put a bootstrap between any two. Factors and shifts are
 //! polynomials of degree 1, which keep f64 precision and which a compiler folds into the maps around; on ±2^40 they are exact.
 //!

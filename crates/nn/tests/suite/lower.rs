@@ -161,7 +161,7 @@ fn primitives_compute_the_same() {
                             | Op::Mul
                             | Op::Unfold(_)
                             | Op::Repeat(_)
-                            | Op::Pad(_)
+                            | Op::Rotary(_)
                             | Op::Identity
                     );
                     assert!(primitive, "{} is {}", node.name(), node.op().name());

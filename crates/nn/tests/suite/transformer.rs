@@ -85,7 +85,7 @@ fn rotary_turns_pairs() {
                 let (a, b) = pair[usize::from(pairing == Pairing::Half)];
                 for t in 0..length {
                     let angle = (first + t) as f64 / 100f64.powf(k as f64 / 2.0);
-                    let (sin, cos) = (f64::from(angle.sin() as f32), f64::from(angle.cos() as f32));
+                    let (sin, cos) = angle.sin_cos();
                     let at = |c: usize| (h * head + c) * length + t;
                     let (re, im) = (x.values()[at(a)], x.values()[at(b)]);
                     expected[at(a)] = re * cos - im * sin;
@@ -202,6 +202,15 @@ fn attention() {
 fn unfold_and_repeat() {
     let x = Tensor::new(Shape::image(2, 1, 4), (1..=8).map(f64::from).collect()).expect("fits");
     let unfold = |boundary| run(Op::Unfold(Unfold { rows: 3, boundary }), &x);
+    let more = Unfold {
+        rows: 6,
+        boundary: Boundary::Causal,
+    };
+    let more = run(Op::Unfold(more), &x);
+    assert_eq!(
+        more.values()[12..24],
+        [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    );
     let causal = unfold(Boundary::Causal);
     assert_eq!(causal.shape(), Shape::image(2, 3, 4));
     assert_eq!(
@@ -390,11 +399,11 @@ fn every_refusal_says_why() {
     let unfold = |rows| {
         Op::Unfold(Unfold {
             rows,
-            boundary: Boundary::Causal,
+            boundary: Boundary::Cyclic,
         })
     };
-    refused(unfold(0), row, "from 1 to the length 5");
-    refused(unfold(6), row, "from 1 to the length 5");
+    refused(unfold(0), row, "at least 1");
+    refused(unfold(6), row, "at most the length 5");
     refused(unfold(1), Shape::image(4, 2, 5), "needs a sequence");
     refused(Op::Repeat(Repeat { rows: 0 }), row, "at least one row");
     let huge = Op::Repeat(Repeat {
