@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The shape of a node's output for one image (batch-less).
+///
+/// A sequence of L tokens of width D is an image of one row, `(D, 1, L)`: a linear layer on every token is a 1×1 convolution, which with
+/// channels innermost is one matrix product over the tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -189,6 +192,25 @@ impl Parameter {
             });
         }
         Ok(Self { shape, values })
+    }
+
+    /// The same values, shared, under another shape; `name` is for the message.
+    ///
+    /// # Errors
+    /// [`Error::TensorShape`] unless the shapes hold as many values.
+    pub fn reshaped(&self, name: &str, shape: &[usize]) -> Result<Self> {
+        let needed = shape.iter().try_fold(1usize, |p, &d| p.checked_mul(d));
+        if needed != Some(self.values.len()) {
+            return Err(Error::TensorShape {
+                tensor: name.into(),
+                needed: shape.to_vec(),
+                had: self.shape.clone(),
+            });
+        }
+        Ok(Self {
+            shape: shape.to_vec(),
+            values: Arc::clone(&self.values),
+        })
     }
 
     /// Axis lengths, outermost first.
