@@ -131,10 +131,12 @@ impl LinearOp {
                 conv,
                 input: (_, h, w),
                 output: (_, oh, ow),
-            } => conv.weight.shape()[1..] == [1, 1, 1]
-                && (h, w) == (oh, ow)
-                && conv.padding == nn::Padding::default()
-                && conv.weight.values().iter().all(|&x| x == 1.0),
+            } => {
+                conv.weight.shape()[1..] == [1, 1, 1]
+                    && (h, w) == (oh, ow)
+                    && conv.padding == nn::Padding::default()
+                    && conv.weight.values().iter().all(|&x| x == 1.0)
+            }
             Self::Repeat { .. } => true,
             Self::Select { index, .. } => index.iter().all(|&i| i != u32::MAX),
             _ => false,

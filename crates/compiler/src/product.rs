@@ -8,7 +8,7 @@
 
 use crate::Error;
 use crate::layout::Layout;
-use crate::linear_op::{Link, LinearOp, chain_row};
+use crate::linear_op::{LinearOp, Link, chain_row};
 use crate::normal::{Builder, Expression, Id, Kind, Normal, Quantity};
 use crate::schedule::Reserve;
 use nn::{NodeId, Op, PolyNode};
@@ -117,13 +117,12 @@ impl Builder<'_> {
                 add.push((c, id));
             }
         }
-        let [wide, _] = if self.quantities[left.id].shape.len()
-            >= self.quantities[right.id].shape.len()
-        {
-            [left.id, right.id]
-        } else {
-            [right.id, left.id]
-        };
+        let [wide, _] =
+            if self.quantities[left.id].shape.len() >= self.quantities[right.id].shape.len() {
+                [left.id, right.id]
+            } else {
+                [right.id, left.id]
+            };
         let plain = add.is_empty();
         let kind = Kind::Product {
             left: left.id,
@@ -375,12 +374,7 @@ fn copied(value: &Expression) -> Option<(NodeId, Vec<Arc<Link>>)> {
 }
 
 /// Whether copies of what lies in `source` lie in `layout`'s places, read with the source's period, and nothing is added to them.
-fn lies_there(
-    suffix: &[Arc<Link>],
-    source: &Layout,
-    layout: &Layout,
-    bias: [&[f64]; 2],
-) -> bool {
+fn lies_there(suffix: &[Arc<Link>], source: &Layout, layout: &Layout, bias: [&[f64]; 2]) -> bool {
     if source.period > layout.period
         || source.ciphertexts > 1 && source.ciphertexts != layout.ciphertexts
     {

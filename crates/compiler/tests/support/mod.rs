@@ -1,6 +1,8 @@
 //! Random networks, and an interpreter of plans that knows nothing of levels and noise.
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub(crate) mod transformer;
+
 use approx::Activation;
 use ckks::BlockMap;
 use nn::calibrate::{Degree, FitOptions, calibrate, calibrate_to_polynomials};
