@@ -70,11 +70,21 @@ impl CostModel {
             model.aligns.push(seconds);
         }
         model.aligns.push(0.0);
-        if model.parameters.bootstrap().is_some() {
+        model.prepare(periods)?;
+        Ok(model)
+    }
+
+    /// Learns what bootstraps of values with these periods cost.
+    pub(crate) fn prepare(
+        &mut self,
+        periods: impl IntoIterator<Item = usize>,
+    ) -> Result<(), Error> {
+        let levels = self.levels();
+        if self.has_bootstrap() {
             for slots in periods {
-                if !model.bootstraps.contains_key(&slots) {
+                if !self.bootstraps.contains_key(&slots) {
                     let to = |target| {
-                        model.operation(
+                        self.operation(
                             &Operation::Bootstrap {
                                 input: 0,
                                 output: 1,
@@ -88,11 +98,11 @@ impl CostModel {
                         )
                     };
                     let ends = (to(1.min(levels))?, to(levels)?);
-                    model.bootstraps.insert(slots, ends);
+                    self.bootstraps.insert(slots, ends);
                 }
             }
         }
-        Ok(model)
+        Ok(())
     }
 
     /// Highest residual level.

@@ -155,31 +155,58 @@ impl Writer<'_> {
                     })
                     .collect::<Result<_, Error>>()?
             }
-            Kind::Product { left, right } => {
-                let (left, right) = (
-                    self.at(*left, level, &q.layer),
-                    self.at(*right, level, &q.layer),
-                );
-                left.into_iter()
-                    .zip(right)
-                    .map(|(left, right)| {
+            Kind::Product {
+                left,
+                right,
+                add,
+                constant,
+                ..
+            } => {
+                let unit = self.units[v].raw();
+                let operands_small = self.normal.quantities[*left].reach <= 1.0;
+                let [left, right] = [left, right].map(|&w| self.at(w, level, &q.layer));
+                let add: Vec<(f64, Vec<Register>)> = add
+                    .iter()
+                    .map(|&(c, w)| {
+                        let c = c * self.units[w].unit() / unit;
+                        (c, self.at(w, level, &q.layer))
+                    })
+                    .collect();
+                let bound = (q.bound / unit.abs()).max(1.0);
+                let factor = self.units[v].times;
+                let constant = constant / unit;
+                (0..q.layout.ciphertexts)
+                    .map(|i| {
                         let output = self.fresh();
-                        self.step(
-                            &q.layer,
-                            before,
+                        // one ciphertext where there are several is the same for all
+                        let of = |all: &[Register]| all[i % all.len()];
+                        let (left, right) = (of(&left), of(&right));
+                        let small = bound == 1.0 && operands_small;
+                        let operation = if left == right && small && add.is_empty() && factor == 1 {
+                            Operation::Square {
+                                input: left,
+                                output,
+                                constant,
+                            }
+                        } else {
                             Operation::Multiply {
                                 left,
                                 right,
                                 output,
-                            },
-                        );
+                                factor,
+                                add: add.iter().map(|(c, all)| (*c, of(all))).collect(),
+                                constant,
+                                bound,
+                            }
+                        };
+                        self.step(&q.layer, unit, operation);
                         output
                     })
                     .collect()
             }
         };
         let outputs = match self.decisions[v].bootstrap {
-            Some(target) => self.bootstrap(v, q, outputs, target),
+            Some(target) => self.bootstrap(v, q, outputs, target)?,
             None => outputs,
         };
         self.registers.push(outputs);
@@ -268,13 +295,14 @@ impl Writer<'_> {
         q: &Quantity,
         inputs: Vec<Register>,
         target: usize,
-    ) -> Vec<Register> {
+    ) -> Result<Vec<Register>, Error> {
         let (before, after, gain) = (
             self.units[v].before(),
             self.units[v].unit(),
             self.units[v].gain,
         );
         let slots = q.layout.period;
+        let inputs = self.normalised(v, q, inputs)?;
         let mut outputs = Vec::with_capacity(inputs.len());
         for pair in inputs.chunks(2) {
             let output = self.fresh();
@@ -332,6 +360,42 @@ impl Writer<'_> {
                 outputs.push(output);
             }
         }
-        outputs
+        Ok(outputs)
+    }
+
+    /// Brings a product that outgrows a bootstrap down to 1/2: a map without rotations.
+    fn normalised(
+        &mut self,
+        v: Id,
+        q: &Quantity,
+        inputs: Vec<Register>,
+    ) -> Result<Vec<Register>, Error> {
+        let factor = self.units[v].normaliser;
+        if factor == 1.0 {
+            return Ok(inputs);
+        }
+        let slots = q.layout.period;
+        let mut outputs = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            let output = self.fresh();
+            #[expect(clippy::cast_possible_truncation, reason = "below 1/2")]
+            let term = Term {
+                input: 0,
+                output: 0,
+                giant: 0,
+                baby: 0,
+                values: Values::Real(vec![factor as f32].into()),
+            };
+            let operation = Operation::Linear {
+                inputs: vec![input],
+                outputs: vec![output],
+                map: BlockMap::new(slots, 1, 1, vec![term], Vec::new())?,
+                bias: vec![None],
+                period: slots,
+            };
+            self.step(&q.layer, self.units[v].before(), operation);
+            outputs.push(output);
+        }
+        Ok(outputs)
     }
 }

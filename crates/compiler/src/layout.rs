@@ -3,6 +3,9 @@
 //! A picture's plane is `height × width` physical pixels, powers of two, fixed by the first layer. After strides of g in all, a
 //! channel's pixels lie g apart and g·g channels share one plane: channel c is on plane c/g², at position c mod g² of each
 //! g×g cell. Planes follow each other; the sequence is cut into ciphertexts of N/2 slots, or repeated with its period.
+//!
+//! An unfolded sequence (C, R, L) lies row by row, each row as the sequence (C, 1, L) itself lies: what is the same for all rows then is
+//! the sequence's ciphertext, repeated with its period, and a sum over rows is a few folds.
 
 use crate::Error;
 use crate::linear_op::narrow;
@@ -17,10 +20,12 @@ const LEAST_PERIOD: usize = 4;
 /// A tensor's places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
-    /// Physical rows of a plane.
+    /// Physical rows of a plane; of an unfolded sequence, whose planes are its rows, its channels.
     pub(crate) height: usize,
     /// Physical columns of a plane.
     pub(crate) width: usize,
+    /// Whether it is an unfolded sequence, row by row.
+    by_row: bool,
     /// Distance of neighbouring pixels, down and across.
     pub(crate) gap: (usize, usize),
     /// Slots after which a ciphertext repeats.
@@ -51,6 +56,25 @@ impl Layout {
         stride: (usize, usize),
         max_slots: usize,
     ) -> Result<Self, Error> {
+        if let (
+            Shape::Image { height, width, .. },
+            Shape::Image {
+                height: rows,
+                width: length,
+                ..
+            },
+        ) = (shape, source.shape)
+            && source.by_row
+        {
+            if height == rows && width == length {
+                return Self::unfolded(layer, shape, max_slots);
+            }
+            if height == 1 && width == length {
+                // as the sequence lies that was unfolded
+                return Self::sized(layer, shape, (1, source.width), (1, 1), max_slots);
+            }
+            return Self::fresh(layer, shape, max_slots);
+        }
         if let (Shape::Image { height, width, .. }, Shape::Image { .. }) = (shape, source.shape) {
             let floor = |s: usize| 1usize << s.max(1).ilog2();
             for s in [stride, (floor(stride.0), floor(stride.1))] {
@@ -74,10 +98,24 @@ impl Layout {
         Self::fresh(layer, shape, max_slots)
     }
 
+    /// Of an unfolded sequence.
+    pub(crate) fn unfolded(layer: &str, shape: Shape, max_slots: usize) -> Result<Self, Error> {
+        let Shape::Image {
+            channels,
+            height,
+            width,
+        } = shape
+        else {
+            return Self::fresh(layer, shape, max_slots);
+        };
+        let plane = (channels.next_power_of_two(), width.next_power_of_two());
+        Self::with_planes(layer, shape, plane, (1, 1), max_slots, height, true)
+    }
+
     fn sized(
         layer: &str,
         shape: Shape,
-        (height, width): (usize, usize),
+        plane: (usize, usize),
         gap: (usize, usize),
         max_slots: usize,
     ) -> Result<Self, Error> {
@@ -85,6 +123,18 @@ impl Layout {
             Shape::Image { channels, .. } => channels.div_ceil(gap.0 * gap.1),
             _ => 1,
         };
+        Self::with_planes(layer, shape, plane, gap, max_slots, planes, false)
+    }
+
+    fn with_planes(
+        layer: &str,
+        shape: Shape,
+        (height, width): (usize, usize),
+        gap: (usize, usize),
+        max_slots: usize,
+        planes: usize,
+        by_row: bool,
+    ) -> Result<Self, Error> {
         let total = planes * height * width;
         let (period, ciphertexts) = if total <= max_slots {
             (total.next_power_of_two().max(LEAST_PERIOD), 1)
@@ -103,6 +153,7 @@ impl Layout {
         Ok(Self {
             height,
             width,
+            by_row,
             gap,
             period,
             ciphertexts,
@@ -114,6 +165,20 @@ impl Layout {
     pub(crate) fn places(&self) -> Vec<(u32, u32)> {
         let cut = |address: usize| (narrow(address / self.period), narrow(address % self.period));
         match self.shape {
+            Shape::Image {
+                channels,
+                height,
+                width,
+            } if self.by_row => {
+                let mut places = Vec::with_capacity(self.shape.len());
+                for c in 0..channels {
+                    for y in 0..height {
+                        let row = (y * self.height + c) * self.width;
+                        places.extend((row..row + width).map(cut));
+                    }
+                }
+                places
+            }
             Shape::Image {
                 channels,
                 height,

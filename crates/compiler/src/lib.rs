@@ -19,12 +19,14 @@ pub mod outline;
 
 mod activation;
 mod cost;
+mod cut;
 mod emit;
 mod layout;
 mod linear_op;
 mod normal;
 mod pack;
 pub mod price;
+mod product;
 mod schedule;
 mod split;
 mod units;
@@ -90,12 +92,10 @@ impl Default for Target {
 /// overflows; [`Error::Memory`] where no plan keeps the memory limit; [`Error::Ckks`] for inconsistent or insecure parameters.
 pub fn compile(graph: &PolyGraph, target: &Target) -> Result<Plan, Error> {
     let parameters = Parameters::new(target.parameters.clone())?;
-    let normal = normal::normalise(graph, target, parameters.max_slots())?;
-    let cost = CostModel::new(
-        parameters,
-        target.cost,
-        normal.quantities.iter().map(|q| q.layout.period),
-    )?;
+    let max_slots = parameters.max_slots();
+    let mut cost = CostModel::new(parameters, target.cost, [])?;
+    let normal = normal::normalise(graph, target, max_slots, &mut cost)?;
+    cost.prepare(normal.quantities.iter().map(|q| q.layout.period))?;
     let draft = Draft {
         graph,
         target,
@@ -337,7 +337,7 @@ fn maps(normal: &Normal, cost: &CostModel, key_seconds: f64) -> emit::Maps {
 /// What the scheduler must know of every quantity.
 fn stages(normal: &Normal, maps: &emit::Maps, cost: &CostModel) -> Result<Vec<Stage>, Error> {
     let mut stages = Vec::with_capacity(normal.quantities.len());
-    for (q, map) in normal.quantities.iter().zip(maps) {
+    for (v, (q, map)) in normal.quantities.iter().zip(maps).enumerate() {
         let operation = representative(q)?;
         let mut seconds = vec![0.0; cost.levels() + 1];
         for (level, seconds) in seconds.iter_mut().enumerate().skip(q.depth) {
@@ -360,6 +360,7 @@ fn stages(normal: &Normal, maps: &emit::Maps, cost: &CostModel) -> Result<Vec<St
             }],
             slots: q.layout.period,
             ciphertexts: q.layout.ciphertexts,
+            reserve: normal.reserve(v),
         });
     }
     Ok(stages)
@@ -369,10 +370,14 @@ fn stages(normal: &Normal, maps: &emit::Maps, cost: &CostModel) -> Result<Vec<St
 fn representative(q: &Quantity) -> Result<Option<Operation>, Error> {
     Ok(match &q.kind {
         Kind::Input | Kind::Linear { .. } => None,
-        Kind::Product { .. } => Some(Operation::Multiply {
+        Kind::Product { add, .. } => Some(Operation::Multiply {
             left: 0,
             right: 0,
             output: 1,
+            factor: 1,
+            add: add.iter().map(|_| (0.5, 0)).collect(),
+            constant: 0.0,
+            bound: 1.0,
         }),
         Kind::Polynomial {
             polynomial,

@@ -3,7 +3,7 @@
 //! Row and column numbers are row-major positions in the operator's output and input tensor.
 
 use crate::Error;
-use nn::{AvgPool, Conv2d, Op, PolyNode, Shape};
+use nn::{AvgPool, Boundary, Conv2d, NodeId, Op, Pairing, PolyNode, Rotary, Shape, Unfold};
 use std::sync::Arc;
 
 type Image = (usize, usize, usize);
@@ -34,6 +34,24 @@ pub(crate) enum LinearOp {
         input: Image,
         output: Image,
     },
+    /// Rotary position embedding of a sequence of this length.
+    Rotary {
+        rotary: Rotary,
+        rows: usize,
+        length: usize,
+    },
+    /// The sequence (C, 1, L) beside itself delayed.
+    Unfold {
+        unfold: Unfold,
+        channels: usize,
+        length: usize,
+    },
+    /// The sequence (C, 1, L) again and again.
+    Repeat {
+        rows: usize,
+        channels: usize,
+        length: usize,
+    },
     /// y[r] = x[index[r]], or 0 for `u32::MAX`.
     Select {
         index: Vec<u32>,
@@ -41,8 +59,19 @@ pub(crate) enum LinearOp {
     },
 }
 
+/// An operator in a chain, and where in the network it stands.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// The operator.
+    pub(crate) op: LinearOp,
+    /// The node whose value it takes: there a chain can be cut in two.
+    pub(crate) before: NodeId,
+    /// How many terms that value had.
+    pub(crate) terms: usize,
+}
+
 /// Operators from first to last: the composition applies the first one first.
-pub(crate) type Chain = Vec<Arc<LinearOp>>;
+pub(crate) type Chain = Vec<Arc<Link>>;
 
 impl LinearOp {
     /// Number of rows.
@@ -55,7 +84,17 @@ impl LinearOp {
                 output: (c, h, w), ..
             } => c * h * w,
             Self::Dense { weight } => weight.shape()[0],
-            Self::Diagonal { rows, .. } => *rows,
+            Self::Diagonal { rows, .. } | Self::Rotary { rows, .. } => *rows,
+            Self::Unfold {
+                unfold: Unfold { rows, .. },
+                channels,
+                length,
+            }
+            | Self::Repeat {
+                rows,
+                channels,
+                length,
+            } => channels * rows * length,
             Self::Select { index, .. } => index.len(),
         }
     }
@@ -66,13 +105,52 @@ impl LinearOp {
             Self::Convolution { conv, .. } => conv.stride,
             Self::Pool { pool, .. } => pool.stride,
             Self::Select { stride, .. } => *stride,
-            Self::Dense { .. } | Self::Diagonal { .. } => (1, 1),
+            Self::Dense { .. }
+            | Self::Diagonal { .. }
+            | Self::Rotary { .. }
+            | Self::Unfold { .. }
+            | Self::Repeat { .. } => (1, 1),
         }
     }
 
-    /// Whether a row has more than one entry.
+    /// The factor, where it only multiplies.
+    pub(crate) fn scalar(&self) -> Option<f64> {
+        match self {
+            Self::Diagonal { factors, .. } => {
+                let first = *factors.first()?;
+                factors.iter().all(|&f| f == first).then_some(first)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether every row is a copy of some value, so that nothing needs to be computed where the copies lie in their places already.
+    pub(crate) fn copies(&self) -> bool {
+        match self {
+            Self::Convolution {
+                conv,
+                input: (_, h, w),
+                output: (_, oh, ow),
+            } => {
+                conv.weight.shape()[1..] == [1, 1, 1]
+                    && (h, w) == (oh, ow)
+                    && conv.padding == nn::Padding::default()
+                    && conv.weight.values().iter().all(|&x| x == 1.0)
+            }
+            Self::Repeat { .. } => true,
+            Self::Select { index, .. } => index.iter().all(|&i| i != u32::MAX),
+            _ => false,
+        }
+    }
+
+    /// Whether a row has more than one entry, or several rows have the same.
     pub(crate) fn mixes(&self) -> bool {
         !matches!(self, Self::Diagonal { .. } | Self::Select { .. })
+    }
+
+    /// Whether its result is a sequence unfolded.
+    pub(crate) fn unfolds(&self) -> bool {
+        matches!(self, Self::Unfold { .. } | Self::Repeat { .. })
     }
 
     /// Calls `entry(column, weight)` for every entry of row `r`.
@@ -83,6 +161,36 @@ impl LinearOp {
                 if index[r] != u32::MAX {
                     entry(index[r] as usize, 1.0);
                 }
+            }
+            Self::Rotary { rotary, length, .. } => {
+                let (c, t) = (r / length % rotary.head, r % length);
+                let (k, first) = match rotary.pairing {
+                    _ if c >= rotary.rotated => return entry(r, 1.0),
+                    Pairing::Adjacent => (c / 2, c % 2 == 0),
+                    Pairing::Half => (c % (rotary.rotated / 2), c < rotary.rotated / 2),
+                };
+                let (a, b) = rotary.pair(k);
+                let (sin, cos) = rotary.angle(k, t).sin_cos();
+                entry(r, cos);
+                if first {
+                    entry(r + (b - a) * length, -sin);
+                } else {
+                    entry(r - (b - a) * length, sin);
+                }
+            }
+            Self::Unfold { unfold, length, .. } => {
+                let (c, d, t) = (
+                    r / (unfold.rows * length),
+                    r / length % unfold.rows,
+                    r % length,
+                );
+                match unfold.boundary {
+                    Boundary::Causal if t < d => {}
+                    _ => entry(c * length + (t + length - d) % length, 1.0),
+                }
+            }
+            Self::Repeat { rows, length, .. } => {
+                entry(r / (rows * length) * length + r % length, 1.0);
             }
             Self::Dense { weight } => {
                 let n = weight.shape()[1];
@@ -278,6 +386,40 @@ impl LinearOp {
                     None,
                 )
             }
+            Op::Rotary(r) => {
+                let (channels, _, length) = image(input)?;
+                let rows = channels * length;
+                (
+                    Self::Rotary {
+                        rotary: *r,
+                        rows,
+                        length,
+                    },
+                    None,
+                )
+            }
+            Op::Unfold(u) => {
+                let (channels, _, length) = image(input)?;
+                (
+                    Self::Unfold {
+                        unfold: *u,
+                        channels,
+                        length,
+                    },
+                    None,
+                )
+            }
+            Op::Repeat(r) => {
+                let (channels, _, length) = image(input)?;
+                (
+                    Self::Repeat {
+                        rows: r.rows,
+                        channels,
+                        length,
+                    },
+                    None,
+                )
+            }
             Op::Flatten | Op::Reshape(_) | Op::Identity => return Ok(None),
             other => {
                 return Err(Error::Unsupported {
@@ -315,15 +457,15 @@ pub(crate) fn narrow(position: usize) -> u32 {
 
 /// Calls `entry(column, weight)` for row `r` of the composition; a column may come several times.
 pub(crate) fn chain_row(
-    chain: &[Arc<LinearOp>],
+    chain: &[Arc<Link>],
     r: usize,
     weight: f64,
     entry: &mut dyn FnMut(usize, f64),
 ) {
     match chain.split_last() {
         None => entry(r, weight),
-        Some((last, [])) => last.row(r, &mut |c, w| entry(c, weight * w)),
-        Some((last, rest)) => last.row(r, &mut |c, w| {
+        Some((last, [])) => last.op.row(r, &mut |c, w| entry(c, weight * w)),
+        Some((last, rest)) => last.op.row(r, &mut |c, w| {
             if w != 0.0 {
                 chain_row(rest, c, weight * w, entry);
             }
@@ -332,9 +474,9 @@ pub(crate) fn chain_row(
 }
 
 /// The product of strides along a chain.
-pub(crate) fn chain_stride(chain: &[Arc<LinearOp>]) -> (usize, usize) {
+pub(crate) fn chain_stride(chain: &[Arc<Link>]) -> (usize, usize) {
     chain
         .iter()
-        .map(|o| o.stride())
+        .map(|l| l.op.stride())
         .fold((1, 1), |a, b| (a.0 * b.0, a.1 * b.1))
 }

@@ -1,11 +1,13 @@
 //! The normal form: between polynomials and products everything is one affine map Σ Lᵢ·xᵢ + b.
 //!
 //! A [`Quantity`] is the input, the result of such a map, of a polynomial or of a product. Batch normalisation, pooling, padding,
-//! slicing, dense layers and sums are composed as long as only one map uses them; what several use is computed once.
+//! slicing, dense layers and sums are composed as long as only one map uses them; what several use is computed once. Multiples and
+//! sums that a product takes or becomes part of are made within it (`product`), where they cost no level.
 
 use crate::activation::Activation;
+use crate::cost::CostModel;
 use crate::layout::Layout;
-use crate::linear_op::{Chain, LinearOp, chain_row, chain_stride};
+use crate::linear_op::{Chain, LinearOp, Link, chain_row, chain_stride};
 use crate::{Error, Target};
 use approx::Polynomial;
 use nn::{NodeId, Op, PolyGraph, PolyNode, Shape};
@@ -30,8 +32,15 @@ pub(crate) enum Kind {
         polynomial: Polynomial,
         binding: Binding,
     },
-    /// An element-by-element product.
-    Product { left: Id, right: Id },
+    /// factor·left·right + Σ c·v + constant, element by element. An operand may have a shorter period, or one ciphertext where the
+    /// product has several: it repeats.
+    Product {
+        left: Id,
+        right: Id,
+        factor: f64,
+        add: Vec<(f64, Id)>,
+        constant: f64,
+    },
 }
 
 /// What a polynomial may ask of its argument.
@@ -60,16 +69,31 @@ pub(crate) struct Quantity {
     pub(crate) feeds: Option<Id>,
     /// Levels that it takes.
     pub(crate) depth: usize,
+    /// Largest magnitude of its plan value where nothing before it is bootstrapped: 1, less or more for a product, whose unit is that of
+    /// its operands. Bootstraps before it only lessen it.
+    pub(crate) reach: f64,
+    /// The integer that a product is multiplied by, so that it doesn't become small.
+    pub(crate) times: u32,
 }
 
 impl Quantity {
+    /// Largest magnitude of network value for a plan value of 1, where nothing before it is bootstrapped.
+    pub(crate) fn nominal_unit(&self) -> f64 {
+        self.bound / self.reach
+    }
+
     /// The quantities that it is made of, each once.
     pub(crate) fn sources(&self) -> Vec<Id> {
         let mut sources = match &self.kind {
             Kind::Input => Vec::new(),
             Kind::Linear { terms, .. } => terms.iter().map(|t| t.0).collect(),
             Kind::Polynomial { argument, .. } => vec![*argument],
-            Kind::Product { left, right } => vec![*left, *right],
+            Kind::Product {
+                left, right, add, ..
+            } => [*left, *right]
+                .into_iter()
+                .chain(add.iter().map(|a| a.1))
+                .collect(),
         };
         let mut seen = Vec::new();
         sources.retain(|s| {
@@ -93,15 +117,15 @@ pub(crate) struct Normal {
 
 /// A node's value before anything is decided: terms and bias, the shape before flattening, and the layer that names it.
 #[derive(Clone, Debug)]
-struct Expression {
-    terms: Vec<(Id, Chain)>,
-    bias: Vec<f64>,
-    shape: Shape,
-    name: (u8, String),
+pub(crate) struct Expression {
+    pub(crate) terms: Vec<(Id, Chain)>,
+    pub(crate) bias: Vec<f64>,
+    pub(crate) shape: Shape,
+    pub(crate) name: (u8, String),
 }
 
 impl Expression {
-    fn of(id: Id, q: &Quantity) -> Self {
+    pub(crate) fn of(id: Id, q: &Quantity) -> Self {
         Self {
             terms: vec![(id, Chain::new())],
             bias: vec![0.0; q.shape.len()],
@@ -109,21 +133,26 @@ impl Expression {
             name: (0, String::new()),
         }
     }
-    fn direct(&self) -> Option<Id> {
+    pub(crate) fn direct(&self) -> Option<Id> {
         match &self.terms[..] {
             [(id, chain)] if chain.is_empty() && self.bias.iter().all(|&b| b == 0.0) => Some(*id),
             _ => None,
         }
     }
-    fn then(
+    pub(crate) fn then(
         &self,
         op: LinearOp,
         offset: Option<Vec<f64>>,
         shape: Shape,
         name: (u8, String),
+        before: NodeId,
     ) -> Self {
-        let op = Arc::new(op);
         let mut bias = offset.unwrap_or_else(|| vec![0.0; op.rows()]);
+        let op = Arc::new(Link {
+            op,
+            before,
+            terms: self.terms.len(),
+        });
         if self.bias.iter().any(|&b| b != 0.0) {
             let chain = [Arc::clone(&op)];
             for (r, b) in bias.iter_mut().enumerate() {
@@ -159,11 +188,13 @@ pub(crate) fn normalise(
     graph: &PolyGraph,
     target: &Target,
     max_slots: usize,
+    cost: &mut CostModel,
 ) -> Result<Normal, Error> {
     let mut b = Builder {
         graph,
         target,
         max_slots,
+        cost,
         consumers: graph.consumers(),
         quantities: Vec::new(),
         values: Vec::new(),
@@ -189,7 +220,58 @@ pub(crate) fn normalise(
     Ok(Normal {
         quantities: b.quantities,
         output,
-    })
+    }
+    .pruned())
+}
+
+impl Normal {
+    /// Without what nothing uses: products that became part of others.
+    fn pruned(self) -> Self {
+        let count = self.quantities.len();
+        let mut used = vec![false; count];
+        // the input stays, whatever the network makes of it
+        (used[0], used[self.output]) = (true, true);
+        for v in (0..count).rev() {
+            if used[v] {
+                for w in self.quantities[v].sources() {
+                    used[w] = true;
+                }
+            }
+        }
+        let mut number = vec![0; count];
+        let mut next = 0;
+        for v in 0..count {
+            number[v] = next;
+            next += usize::from(used[v]);
+        }
+        let quantities = self
+            .quantities
+            .into_iter()
+            .enumerate()
+            .filter(|(v, _)| used[*v])
+            .map(|(_, mut q)| {
+                match &mut q.kind {
+                    Kind::Input => {}
+                    Kind::Linear { terms, .. } => {
+                        terms.iter_mut().for_each(|t| t.0 = number[t.0]);
+                    }
+                    Kind::Polynomial { argument, .. } => *argument = number[*argument],
+                    Kind::Product {
+                        left, right, add, ..
+                    } => {
+                        (*left, *right) = (number[*left], number[*right]);
+                        add.iter_mut().for_each(|a| a.1 = number[a.1]);
+                    }
+                }
+                q.feeds = q.feeds.filter(|&f| used[f]).map(|f| number[f]);
+                q
+            })
+            .collect();
+        Self {
+            quantities,
+            output: number[self.output],
+        }
+    }
 }
 
 fn unsupported(node: &PolyNode, reason: &str, remedy: &'static str) -> Error {
@@ -201,18 +283,19 @@ fn unsupported(node: &PolyNode, reason: &str, remedy: &'static str) -> Error {
     }
 }
 
-struct Builder<'a> {
-    graph: &'a PolyGraph,
+pub(crate) struct Builder<'a> {
+    pub(crate) graph: &'a PolyGraph,
     target: &'a Target,
     max_slots: usize,
-    consumers: Vec<Vec<NodeId>>,
-    quantities: Vec<Quantity>,
+    pub(crate) cost: &'a mut CostModel,
+    pub(crate) consumers: Vec<Vec<NodeId>>,
+    pub(crate) quantities: Vec<Quantity>,
     /// One per node done.
-    values: Vec<Expression>,
+    pub(crate) values: Vec<Expression>,
 }
 
 impl Builder<'_> {
-    fn bound(&self, node: &PolyNode) -> Result<f64, Error> {
+    pub(crate) fn bound(&self, node: &PolyNode) -> Result<f64, Error> {
         let range = self
             .graph
             .range(node.id())
@@ -222,7 +305,7 @@ impl Builder<'_> {
         Ok(range.magnitude().max(1e-6) * self.target.range_margin)
     }
 
-    fn push(&mut self, quantity: Quantity) -> Id {
+    pub(crate) fn push(&mut self, quantity: Quantity) -> Id {
         self.quantities.push(quantity);
         self.quantities.len() - 1
     }
@@ -240,15 +323,18 @@ impl Builder<'_> {
     /// Materialises what several nodes use, unless repeating it is free.
     fn share(&mut self, node: &PolyNode, value: Expression) -> Result<Expression, Error> {
         let heavy =
-            value.terms.len() > 1 || value.terms.iter().any(|t| t.1.iter().any(|o| o.mixes()));
+            value.terms.len() > 1 || value.terms.iter().any(|t| t.1.iter().any(|l| l.op.mixes()));
         if !heavy || self.consumers[node.id().index()].len() < 2 {
             return Ok(value);
+        }
+        if let Some(id) = self.absorb(node, &value)? {
+            return Ok(Expression::of(id, &self.quantities[id]));
         }
         let id = self.linear(node, value, None)?;
         Ok(Expression::of(id, &self.quantities[id]))
     }
 
-    fn linear(
+    pub(crate) fn linear(
         &mut self,
         node: &PolyNode,
         value: Expression,
@@ -266,21 +352,15 @@ impl Builder<'_> {
         bound: f64,
     ) -> Result<Id, Error> {
         let layer = if value.name.1.is_empty() {
-            node.name().into()
+            node.name().to_string()
         } else {
-            value.name.1
+            value.name.1.clone()
         };
-        let (source, chain) = &value.terms[0];
         let layout = match layout {
             Some(layout) => layout,
-            None => Layout::after(
-                &layer,
-                value.shape,
-                &self.quantities[*source].layout,
-                chain_stride(chain),
-                self.max_slots,
-            )?,
+            None => self.layout_of(&layer, &value)?,
         };
+        let value = self.cut(node, value, &layout)?;
         let kind = Kind::Linear {
             terms: value.terms,
             bias: value.bias,
@@ -293,7 +373,23 @@ impl Builder<'_> {
             bound,
             feeds: None,
             depth: 1,
+            reach: 1.0,
+            times: 1,
         }))
+    }
+
+    /// Where a value would lie that is made by one map.
+    pub(crate) fn layout_of(&self, layer: &str, value: &Expression) -> Result<Layout, Error> {
+        let (source, chain) = &value.terms[0];
+        let source = &self.quantities[*source].layout;
+        let unfolded = matches!(value.shape, Shape::Image { height: 2.., .. })
+            && chain.iter().any(|l| l.op.unfolds());
+        if unfolded {
+            Layout::unfolded(layer, value.shape, self.max_slots)
+        } else {
+            let stride = chain_stride(chain);
+            Layout::after(layer, value.shape, source, stride, self.max_slots)
+        }
     }
 
     fn node(&mut self, node: &PolyNode) -> Result<Expression, Error> {
@@ -310,6 +406,8 @@ impl Builder<'_> {
                     bound,
                     feeds: None,
                     depth: 0,
+                    reach: 1.0,
+                    times: 1,
                 });
                 Ok(Expression::of(id, &self.quantities[id]))
             }
@@ -348,7 +446,8 @@ impl Builder<'_> {
                     match LinearOp::of(node, self.graph.shape(node.inputs()[0]))? {
                         None => value.clone(),
                         Some((op, offset)) => {
-                            value.then(op, offset, node.shape(), (rank, node.name().into()))
+                            let name = (rank, node.name().into());
+                            value.then(op, offset, node.shape(), name, node.inputs()[0])
                         }
                     },
                 )
@@ -356,64 +455,9 @@ impl Builder<'_> {
         }
     }
 
-    fn product(&mut self, node: &PolyNode) -> Result<Expression, Error> {
-        let [a, b] = [0, 1].map(|i| node.inputs()[i]);
-        let [x, y] = [a, b].map(|i| self.values[i.index()].clone());
-        let name = |rank| (rank, node.name().to_string());
-        if x.terms.is_empty() || y.terms.is_empty() {
-            let (constant, value) = if x.terms.is_empty() { (x, y) } else { (y, x) };
-            let op = LinearOp::Diagonal {
-                rows: constant.bias.len(),
-                factors: constant.bias,
-                inner: 1,
-            };
-            let shape = value.shape;
-            return Ok(value.then(op, None, shape, name(1)));
-        }
-        if a == b {
-            let bound = self.bound(self.graph.node(a))?;
-            let square =
-                Polynomial::from_monomial(&[0.0, 0.0, 1.0], (-bound, bound)).map_err(|source| {
-                    Error::Polynomial {
-                        layer: node.name().into(),
-                        source,
-                    }
-                })?;
-            return self.polynomial(node, &square);
-        }
-        let bound = self.bound(node)?;
-        // one factor is a map of its own that can take any unit, so that the product can be bootstrapped
-        let (left, made) = match x.direct() {
-            Some(id) => (id, None),
-            None => self
-                .linear(self.graph.node(a), x, None)
-                .map(|id| (id, Some(id)))?,
-        };
-        let layout = self.quantities[left].layout.clone();
-        let (right, made) = match (y.direct(), made) {
-            (Some(id), Some(made)) if self.quantities[id].layout == layout => (id, made),
-            _ => self
-                .linear(self.graph.node(b), y, Some(layout.clone()))
-                .map(|id| (id, id))?,
-        };
-        let shape = self.quantities[left].shape;
-        let kind = Kind::Product { left, right };
-        let id = self.push(Quantity {
-            layer: node.name().into(),
-            kind,
-            shape,
-            layout,
-            bound,
-            feeds: None,
-            depth: 1,
-        });
-        self.quantities[made].feeds = Some(id);
-        Ok(Expression::of(id, &self.quantities[id]))
-    }
-
     fn polynomial(&mut self, node: &PolyNode, p: &Polynomial) -> Result<Expression, Error> {
         let from = node.inputs()[0];
-        let value = self.values[from.index()].clone();
+        let mut value = self.values[from.index()].clone();
         if p.degree() < 2 || value.terms.is_empty() {
             let shape = value.shape;
             if value.terms.is_empty() {
@@ -438,7 +482,12 @@ impl Builder<'_> {
                 Some(vec![m[0]; shape.len()]),
                 shape,
                 (1, node.name().into()),
+                from,
             ));
+        }
+        if let Some(id) = self.absorb(self.graph.node(from), &value)? {
+            value = Expression::of(id, &self.quantities[id]);
+            self.values[from.index()] = value.clone();
         }
         let (lo, hi) = p.interval();
         let (argument, binding) = match value.direct() {
@@ -455,7 +504,12 @@ impl Builder<'_> {
                 self.quantities[id].depth = depth;
                 (id, Binding::Free)
             }
-            Some(id) if Activation::extends(p, self.quantities[id].bound) => (id, Binding::Fixed),
+            Some(id)
+                if self.quantities[id].reach <= 1.0
+                    && Activation::extends(p, self.quantities[id].nominal_unit()) =>
+            {
+                (id, Binding::Fixed)
+            }
             _ => (
                 self.affine(self.graph.node(from), value, None, lo.abs().max(hi.abs()))?,
                 Binding::Free,
@@ -484,6 +538,8 @@ impl Builder<'_> {
             bound: p.sup_norm().max(1e-12),
             feeds: None,
             depth: activation.depth()?,
+            reach: 1.0,
+            times: 1,
         };
         self.push(quantity);
         Ok(Expression::of(id, &self.quantities[id]))

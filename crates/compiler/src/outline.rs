@@ -45,9 +45,10 @@ impl Outline {
         target: &Target,
     ) -> Result<Self, Error> {
         let parameters = Parameters::new(target.parameters.clone())?;
-        let normal = normal::normalise(graph, target, parameters.max_slots())?;
-        let periods = normal.quantities.iter().map(|q| q.layout.period);
-        let cost = CostModel::new(parameters, target.cost, periods)?;
+        let max_slots = parameters.max_slots();
+        let mut cost = CostModel::new(parameters, target.cost, [])?;
+        let normal = normal::normalise(graph, target, max_slots, &mut cost)?;
+        cost.prepare(normal.quantities.iter().map(|q| q.layout.period))?;
         let maps = maps(&normal, &cost, target.key_seconds);
         let mut stages = stages(&normal, &maps, &cost)?;
         let mut open = Vec::new();

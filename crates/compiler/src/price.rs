@@ -105,6 +105,10 @@ impl Pricing {
                 left: 0,
                 right: 1,
                 output: 2,
+                factor: 1,
+                add: Vec::new(),
+                constant: 0.0,
+                bound: 1.0,
             },
             depth: 1,
             product: true,
@@ -124,6 +128,7 @@ impl Pricing {
             }],
             slots: self.slots,
             ciphertexts: 1,
+            reserve: schedule::Reserve::default(),
         };
         let mut seconds = Vec::with_capacity(parts.len());
         for part in parts {

@@ -27,6 +27,17 @@ pub(crate) struct Stage {
     pub(crate) slots: usize,
     /// Number of its ciphertexts.
     pub(crate) ciphertexts: usize,
+    /// What its values need.
+    pub(crate) reserve: Reserve,
+}
+
+/// Levels that large values need to be left.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Reserve {
+    /// By every result.
+    pub(crate) always: usize,
+    /// By a result that is bootstrapped: one is spent on bringing it down to 1/2.
+    pub(crate) refresh: usize,
 }
 
 /// One way to make a quantity.
@@ -151,7 +162,7 @@ pub(crate) fn schedule(
             let left = point.levels.last().copied().unwrap_or(0);
             let ways = stage.ways.iter().enumerate();
             for (index, way) in ways.filter(|(_, w)| w.price.is_finite()) {
-                for level in way.depth..=top {
+                for level in way.depth + stage.reserve.always..=top {
                     let aligned = stage.sources.iter().filter(|w| operand(w) > level).count();
                     let seconds = point.seconds
                         + way.price
@@ -161,8 +172,11 @@ pub(crate) fn schedule(
                     let within = machine
                         .most_bootstraps
                         .is_none_or(|_| left >= stage.ciphertexts);
-                    let refresh =
-                        machine.bootstraps && v != output && !stage.sources.is_empty() && within;
+                    let refresh = machine.bootstraps
+                        && v != output
+                        && !stage.sources.is_empty()
+                        && within
+                        && result >= stage.reserve.refresh;
                     let allowed = |t: &usize| machine.target.is_none_or(|only| only == *t);
                     let targets = (result + 1..=machine.levels)
                         .filter(|t| refresh && allowed(t))
@@ -280,6 +294,7 @@ mod tests {
             }],
             slots: 16,
             ciphertexts: 1,
+            reserve: Reserve::default(),
         }
     }
 

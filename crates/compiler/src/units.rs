@@ -7,6 +7,7 @@
 use crate::Error;
 use crate::activation::{Activation, Form};
 use crate::normal::{Binding, Kind, Normal};
+use crate::product::fill;
 use crate::schedule::Decision;
 
 /// The units of one quantity.
@@ -20,9 +21,17 @@ pub(crate) struct Units {
     pub(crate) gain: f64,
     /// For a polynomial, what is done to its argument.
     pub(crate) form: Option<Form>,
+    /// For a product, the integer that it is multiplied by.
+    pub(crate) times: u32,
+    /// For a product, what brings it down to 1/2 before its bootstrap, by a map of one level (1: nothing needs to).
+    pub(crate) normaliser: f64,
 }
 
 impl Units {
+    /// Network value = unit × plan value, of a product before it is normalised.
+    pub(crate) fn raw(&self) -> f64 {
+        self.normaliser / self.scale
+    }
     /// Network value = unit × plan value, before a bootstrap.
     pub(crate) fn before(&self) -> f64 {
         1.0 / self.scale
@@ -68,7 +77,7 @@ pub(crate) fn units(normal: &Normal, decisions: &[Decision]) -> Result<Vec<Units
                 });
                 made[v] = Some(activation);
             }
-            Kind::Product { left, right } => {
+            Kind::Product { left, right, .. } => {
                 for &factor in [left, right] {
                     if all[factor].feeds == Some(v) {
                         requests[factor] = Some(Request {
@@ -100,16 +109,37 @@ pub(crate) fn units(normal: &Normal, decisions: &[Decision]) -> Result<Vec<Units
             shift: request.shift,
             gain,
             form: None,
+            times: 1,
+            normaliser: 1.0,
         };
         units.push(match &q.kind {
             Kind::Input | Kind::Linear { .. } => asked,
-            Kind::Product { left, right } => {
-                let scale = 1.0 / (units[*left].unit() * units[*right].unit());
+            Kind::Product {
+                left,
+                right,
+                factor,
+                ..
+            } => {
+                let unit = factor * units[*left].unit() * units[*right].unit();
+                let magnitude = q.bound / unit.abs();
+                // never more than without bootstraps: consumers count on it
+                let reach = q.reach.min(1.0);
+                let (times, magnitude) = fill(magnitude, reach.min(most(v)));
+                let (normaliser, into) = if halved(v) && magnitude > 0.5 * (1.0 + 1e-9) {
+                    // as the map will hold it
+                    #[expect(clippy::cast_possible_truncation, reason = "below 1")]
+                    let factor = f64::from((0.5 / magnitude) as f32);
+                    (factor, 0.5)
+                } else {
+                    (1.0, magnitude)
+                };
                 Units {
-                    scale,
+                    scale: f64::from(times) * normaliser / unit,
                     shift: 0.0,
-                    gain: if halved(v) { 2.0 } else { 1.0 },
+                    gain: if halved(v) { reach / into } else { 1.0 },
                     form: None,
+                    times,
+                    normaliser,
                 }
             }
             Kind::Polynomial {
@@ -146,6 +176,7 @@ pub(crate) fn units(normal: &Normal, decisions: &[Decision]) -> Result<Vec<Units
                             shift: 0.0,
                             gain,
                             form: Some(form),
+                            ..asked
                         }
                     }
                 }

@@ -135,6 +135,10 @@ pub(crate) fn plans() -> Vec<Plan> {
             left: 1,
             right: 2,
             output: 4,
+            factor: 2,
+            add: vec![(0.5, 1)],
+            constant: -0.25,
+            bound: 1.5,
         },
         Operation::Add {
             left: 3,

@@ -64,7 +64,7 @@ pub enum Operation {
         /// Result.
         output: Register,
     },
-    /// x·y, one level.
+    /// factor·x·y + Σ c·v + constant, one level: the sum is taken before the product is rescaled, where any c is exact.
     Multiply {
         /// First operand.
         left: Register,
@@ -72,6 +72,14 @@ pub enum Operation {
         right: Register,
         /// Result.
         output: Register,
+        /// An integer, which costs nothing.
+        factor: u32,
+        /// The pairs (c, v), each v at the level of the operands.
+        add: Vec<(f64, Register)>,
+        /// What is added to every slot.
+        constant: f64,
+        /// Largest magnitude of the result that calibration promises: 1 unless a sum outgrows its operands.
+        bound: f64,
     },
     /// The same value at a lower level.
     Align {
@@ -137,9 +145,13 @@ impl Operation {
             | Self::Align { input, .. }
             | Self::Bootstrap { input, .. }
             | Self::Split { input, .. } => vec![*input],
-            Self::Add { left, right, .. }
-            | Self::Multiply { left, right, .. }
-            | Self::Join { left, right, .. } => vec![*left, *right],
+            Self::Add { left, right, .. } | Self::Join { left, right, .. } => vec![*left, *right],
+            Self::Multiply {
+                left, right, add, ..
+            } => [*left, *right]
+                .into_iter()
+                .chain(add.iter().map(|a| a.1))
+                .collect(),
         }
     }
     /// Results.
@@ -240,10 +252,23 @@ impl Operation {
                 vec![a.with_exact_scale(&y, a.parameters().scale(below(mid)?))?]
             }
             Self::Add { .. } => vec![a.add(&xs[0], &xs[1])?],
-            Self::Multiply { .. } => {
-                let y = a.mul_rescale(&xs[0], &xs[1])?;
-                let level = a.info(&y).level;
-                vec![a.with_exact_scale(&y, a.parameters().scale(level))?]
+            Self::Multiply {
+                factor,
+                add,
+                constant,
+                ..
+            } => {
+                let level = a.info(&xs[0]).level;
+                let mut p = a.mul(&xs[0], &xs[1])?;
+                if *factor != 1 || *constant != 0.0 || !add.is_empty() {
+                    let scale = a.info(&p).scale;
+                    let terms: Vec<(f64, &A::Value)> = std::iter::once((f64::from(*factor), &p))
+                        .chain(add.iter().map(|t| t.0).zip(&xs[2..]))
+                        .collect();
+                    p = a.linear_combination(&terms, *constant, level, scale)?;
+                }
+                let y = a.relinearize_rescale(&p)?;
+                vec![a.with_exact_scale(&y, a.parameters().scale(below(level)?))?]
             }
             Self::Align { level, .. } => vec![a.align(&xs[0], Level::new(*level))?],
             Self::Bootstrap { bootstrap, .. } => {

@@ -78,6 +78,14 @@ enum Stored {
         left: Register,
         right: Register,
         output: Register,
+        #[serde(default = "one", skip_serializing_if = "is_one")]
+        factor: u32,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        add: Vec<(f64, Register)>,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        constant: f64,
+        #[serde(default = "unity", skip_serializing_if = "is_unity")]
+        bound: f64,
     },
     Align {
         input: Register,
@@ -99,6 +107,23 @@ enum Stored {
         real: Register,
         imaginary: Register,
     },
+}
+
+// what a plain product has, left out of files
+fn one() -> u32 {
+    1
+}
+fn is_one(x: &u32) -> bool {
+    *x == 1
+}
+fn is_zero(x: &f64) -> bool {
+    *x == 0.0
+}
+fn unity() -> f64 {
+    1.0
+}
+fn is_unity(x: &f64) -> bool {
+    *x == 1.0
 }
 
 /// How a weight vector is stored.
@@ -235,10 +260,18 @@ fn store(operation: &Operation, weights: &mut Weights) -> Stored {
             left,
             right,
             output,
+            factor,
+            ref add,
+            constant,
+            bound,
         } => Stored::Multiply {
             left,
             right,
             output,
+            factor,
+            add: add.clone(),
+            constant,
+            bound,
         },
         Operation::Align {
             input,
@@ -637,10 +670,18 @@ impl Loaded<'_> {
                 left,
                 right,
                 output,
+                factor,
+                add,
+                constant,
+                bound,
             } => Operation::Multiply {
                 left,
                 right,
                 output,
+                factor,
+                add,
+                constant,
+                bound,
             },
             Stored::Align {
                 input,

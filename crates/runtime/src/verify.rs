@@ -19,6 +19,10 @@ type MeterValue = <Meter as Arithmetic>::Value;
 const REGISTERS_LIMIT: usize = 1 << 20;
 /// Most registers alive after all steps together: they are listed for each step, so that both must not be many.
 const LIVE_LIMIT: usize = 1 << 22;
+/// Most summands of one product.
+const MOST_SUMMANDS: usize = 64;
+/// Largest promised magnitude of a product: half of the modulus must be left above the scale from level 1 on.
+const LARGEST_VALUE: f64 = (1u64 << 24) as f64;
 /// Code, tables of tests and the allocator's slack, beyond what is counted.
 const BASE_BYTES: u64 = 200 << 20;
 
@@ -473,6 +477,7 @@ fn normal_bound(operation: &Operation) -> f64 {
         Operation::Polynomial { .. } | Operation::Square { .. } | Operation::Quartic { .. } => {
             f64::INFINITY
         }
+        Operation::Multiply { bound, .. } => *bound,
         // two real vectors in one
         Operation::Join { .. } => std::f64::consts::SQRT_2,
         _ => 1.0,
@@ -528,6 +533,28 @@ fn check_operation(step: &Step, parameters: &Parameters) -> std::result::Result<
                 if !b.len().is_power_of_two() || b.len() > map.slots() {
                     return Err(format!("a bias of length {}", b.len()));
                 }
+            }
+            Ok(())
+        }
+        Operation::Multiply {
+            factor,
+            add,
+            constant,
+            bound,
+            ..
+        } => {
+            finite(&[*constant])?;
+            finite(&add.iter().map(|a| a.0).collect::<Vec<_>>())?;
+            if *factor == 0 || add.len() > MOST_SUMMANDS {
+                return Err(format!(
+                    "a product with factor {factor} and {} summands",
+                    add.len()
+                ));
+            }
+            if !(*bound > 0.0 && *bound <= LARGEST_VALUE) {
+                return Err(format!(
+                    "results up to {bound}, at most {LARGEST_VALUE} are supported"
+                ));
             }
             Ok(())
         }

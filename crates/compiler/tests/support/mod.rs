@@ -1,6 +1,8 @@
 //! Random networks, and an interpreter of plans that knows nothing of levels and noise.
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub(crate) mod transformer;
+
 use approx::Activation;
 use ckks::BlockMap;
 use nn::calibrate::{Degree, FitOptions, calibrate, calibrate_to_polynomials};
@@ -317,8 +319,33 @@ pub(crate) fn run(plan: &Plan, input: &Tensor) -> Vec<f64> {
                 )]
             }
             Operation::Add { left, right, .. } => vec![(both(*left, *right, &|x, y| x + y), None)],
-            Operation::Multiply { left, right, .. } => {
-                vec![(both(*left, *right, &|x, y| x * y), None)]
+            Operation::Multiply {
+                left,
+                right,
+                factor,
+                add,
+                constant,
+                bound,
+                ..
+            } => {
+                let (x, y) = (real(*left), real(*right));
+                let added: Vec<(f64, Vec<f64>)> = add.iter().map(|&(c, r)| (c, real(r))).collect();
+                let length = added
+                    .iter()
+                    .map(|a| a.1.len())
+                    .chain([x.len(), y.len()])
+                    .max()
+                    .expect("two at least");
+                let at = |v: &[f64], j: usize| v[j % v.len()];
+                let result: Vec<f64> = (0..length)
+                    .map(|j| {
+                        f64::from(*factor) * at(&x, j) * at(&y, j)
+                            + added.iter().map(|(c, v)| c * at(v, j)).sum::<f64>()
+                            + constant
+                    })
+                    .collect();
+                within(&result, *bound);
+                vec![(result, None)]
             }
             Operation::Align { input, .. } => vec![read(*input)],
             Operation::Bootstrap {

@@ -1,0 +1,185 @@
+//! Whether a chain of linear operators is one map or two: the cheaper one.
+//!
+//! Composing saves a level, and mostly work; but the diagonals of a product can be as many as the product of both numbers (a projection
+//! of 64 channels, then a sequence unfolded by 32 rows: 2048 instead of 64 and 32). Costs are estimated from numbers of diagonals alone,
+//! a level's is its share of a bootstrap.
+
+use crate::Error;
+use crate::cost::{MapSize, butterflies};
+use crate::layout::Layout;
+use crate::linear_op::{Chain, chain_row};
+use crate::normal::{Builder, Expression, Id, Quantity};
+use nn::{NodeId, PolyNode};
+use std::sync::Arc;
+
+impl Builder<'_> {
+    /// The value as the rest of its chain after a node at which it is better cut, whose value is made on its own; as it is where one map
+    /// is cheaper.
+    pub(crate) fn cut(
+        &mut self,
+        node: &PolyNode,
+        value: Expression,
+        layout: &Layout,
+    ) -> Result<Expression, Error> {
+        let mixing = |t: &(Id, Chain)| t.1.iter().filter(|l| l.op.mixes()).count();
+        if !value.terms.iter().any(|t| mixing(t) > 1) {
+            return Ok(value);
+        }
+        self.cost.prepare([layout.period])?;
+        let level = self.cost.levels().div_ceil(2).max(1);
+        let share = |c: &Self| {
+            c.cost.bootstrap(layout.period, c.cost.levels()) / c.cost.levels().max(1) as f64
+        };
+        let deeper = if self.cost.has_bootstrap() {
+            share(self)
+        } else {
+            f64::INFINITY
+        };
+        let whole = self
+            .cost
+            .linear(&estimate(&self.quantities, &value.terms, layout), level);
+        let mut best: Option<(f64, NodeId, Expression)> = None;
+        for link in &value.terms[0].1 {
+            let Some(rest) = self.after(&value, link.before) else {
+                continue;
+            };
+            let inner = &self.values[link.before.index()];
+            let from = self.layout_of(node.name(), inner)?;
+            let two = self.cost.linear(&estimate_of(&rest, &from, layout), level)
+                + self
+                    .cost
+                    .linear(&estimate(&self.quantities, &inner.terms, &from), level)
+                + deeper;
+            if two < whole && best.as_ref().is_none_or(|b| two < b.0) {
+                best = Some((two, link.before, rest));
+            }
+        }
+        let Some((_, at, mut rest)) = best else {
+            return Ok(value);
+        };
+        let inner = self.values[at.index()].clone();
+        let id = match inner.direct() {
+            Some(id) => id,
+            None => {
+                let id = self.linear(self.graph.node(at), inner, None)?;
+                self.values[at.index()] = Expression::of(id, &self.quantities[id]);
+                id
+            }
+        };
+        rest.terms.iter_mut().for_each(|t| t.0 = id);
+        Ok(rest)
+    }
+
+    /// What is done to the value of `at`, if the whole value is made of it; sources are left open.
+    fn after(&self, value: &Expression, at: NodeId) -> Option<Expression> {
+        let inner = &self.values[at.index()];
+        if inner.terms.is_empty() {
+            return None;
+        }
+        let mut rests: Vec<(Chain, usize, usize)> = Vec::new();
+        for (_, chain) in &value.terms {
+            let i = chain.iter().position(|l| l.before == at)?;
+            let rest = &chain[i..];
+            let same = |other: &Chain| {
+                other.len() == rest.len() && other.iter().zip(rest).all(|(a, b)| Arc::ptr_eq(a, b))
+            };
+            match rests.iter_mut().find(|r| same(&r.0)) {
+                Some(r) => r.1 += 1,
+                None => rests.push((rest.to_vec(), 1, chain[i].terms)),
+            }
+        }
+        // a sum with itself has its terms several times
+        if rests.iter().any(|r| r.1 != r.2) {
+            return None;
+        }
+        let mut bias = value.bias.clone();
+        if inner.bias.iter().any(|&b| b != 0.0) {
+            for (r, b) in bias.iter_mut().enumerate() {
+                for (rest, ..) in &rests {
+                    chain_row(rest, r, 1.0, &mut |c, w| *b -= w * inner.bias[c]);
+                }
+            }
+        }
+        Some(Expression {
+            terms: rests.into_iter().map(|r| (0, r.0)).collect(),
+            bias,
+            shape: value.shape,
+            name: value.name.clone(),
+        })
+    }
+}
+
+fn estimate(quantities: &[Quantity], terms: &[(Id, Chain)], layout: &Layout) -> MapSize {
+    let mut sources: Vec<Id> = terms.iter().map(|t| t.0).collect();
+    sources.sort_unstable();
+    sources.dedup();
+    let sizes = sources.into_iter().map(|source| {
+        let chains: Vec<&Chain> = terms
+            .iter()
+            .filter(|t| t.0 == source)
+            .map(|t| &t.1)
+            .collect();
+        size(&chains, &quantities[source].layout, layout)
+    });
+    sizes.fold(MapSize::default(), |a, b| MapSize {
+        diagonals: a.diagonals + b.diagonals,
+        babies: a.babies + b.babies,
+        giants: a.giants.max(b.giants),
+        unmoved: b.unmoved,
+        folds: a.folds.max(b.folds),
+        inputs: a.inputs + b.inputs,
+        decomposed: a.decomposed + b.decomposed,
+        outputs: b.outputs,
+        values: a.values + b.values,
+        butterflies: a.butterflies + b.butterflies,
+    })
+}
+
+fn estimate_of(rest: &Expression, from: &Layout, layout: &Layout) -> MapSize {
+    let chains: Vec<&Chain> = rest.terms.iter().map(|t| &t.1).collect();
+    size(&chains, from, layout)
+}
+
+/// Diagonals are counted, the rest supposed: as many baby as giant steps, values that don't repeat.
+fn size(chains: &[&Chain], from: &Layout, to: &Layout) -> MapSize {
+    let (inputs, outputs) = (from.ciphertexts, to.ciphertexts);
+    let modulus = from.period.min(to.period);
+    let places = from.places();
+    let mut used = vec![false; inputs * outputs * modulus];
+    for (r, (output, j)) in to.places().into_iter().enumerate() {
+        for chain in chains {
+            chain_row(chain, r, 1.0, &mut |c, w| {
+                if w != 0.0 {
+                    let (input, p) = places[c];
+                    let offset = p.wrapping_sub(j) as usize & (modulus - 1);
+                    used[(input as usize * outputs + output as usize) * modulus + offset] = true;
+                }
+            });
+        }
+    }
+    let diagonals = used.iter().filter(|&&u| u).count();
+    let mut offsets = vec![false; modulus];
+    for (i, _) in used.iter().enumerate().filter(|u| *u.1) {
+        offsets[i % modulus] = true;
+    }
+    let different = offsets.iter().filter(|&&u| u).count();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an estimate of a small count"
+    )]
+    let steps = (different as f64).sqrt().ceil() as usize - usize::from(different > 0);
+    let length = from.period.max(to.period);
+    MapSize {
+        diagonals,
+        babies: steps * inputs,
+        giants: steps * outputs,
+        unmoved: outputs,
+        folds: (length / to.period).ilog2() as usize,
+        inputs,
+        decomposed: inputs,
+        outputs,
+        values: diagonals * length,
+        butterflies: diagonals as f64 * butterflies(length),
+    }
+}
