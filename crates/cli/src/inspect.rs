@@ -103,7 +103,11 @@ fn model(path: &Path) -> Result<(Value, String)> {
     // None while there are activations or maxima.
     let ranges = match artefact::from_bytes(&bytes) {
         Ok(p) => Some(p.ranges().is_some()),
-        Err(nn::Error::NotPolynomial { .. } | nn::Error::Maximum { .. }) => None,
+        Err(
+            nn::Error::NotPolynomial { .. }
+            | nn::Error::Maximum { .. }
+            | nn::Error::NotLowered { .. },
+        ) => None,
         Err(e) => return Err(named(path)(e)),
     };
     let said = match ranges {

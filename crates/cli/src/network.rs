@@ -38,7 +38,11 @@ pub(crate) fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
     if artefact::recognises(&bytes) {
         return match artefact::from_bytes(&bytes) {
             Ok(g) => Ok(Network::Polynomial(Box::new(g))),
-            Err(nn::Error::NotPolynomial { .. } | nn::Error::Maximum { .. }) => {
+            Err(
+                nn::Error::NotPolynomial { .. }
+                | nn::Error::Maximum { .. }
+                | nn::Error::NotLowered { .. },
+            ) => {
                 let (graph, metadata) = artefact::graph_from_bytes(&bytes).map_err(named(path))?;
                 Ok(Network::Trained(graph, metadata))
             }

@@ -78,6 +78,32 @@ pub enum Error {
         /// The first such node.
         node: String,
     },
+    /// A node divides or takes a root.
+    #[error(
+        "node {node} ({operator}) divides by what it computes, which needs calibrated intervals; lower the network to polynomial pieces first (`nn::lower`)"
+    )]
+    NotLowered {
+        /// The first such node.
+        node: String,
+        /// Its operator.
+        operator: String,
+    },
+    /// Power-Softmax with an exponent that is not even or too large.
+    #[error(
+        "Power-Softmax takes an even exponent from 2 to 12, {had} was given; an odd one would give negative scores negative weights"
+    )]
+    Exponent {
+        /// The exponent.
+        had: u32,
+    },
+    /// Power-Softmax with an ε that can't be added to a divisor.
+    #[error(
+        "Power-Softmax adds ε to what it divides by, {had} was given; give 0 or a small positive number, for example 0.001"
+    )]
+    Epsilon {
+        /// ε.
+        had: f64,
+    },
     /// An input tensor has another shape than the network's input.
     #[error("the network takes an input of shape {needed}, {had} was given")]
     InputShape {

@@ -6,6 +6,7 @@ use crate::graph::{Network, Node, NodeId};
 use crate::kernels;
 use crate::op::{ElementFunction, Op};
 use crate::poly_graph::PolyGraph;
+use crate::sequence;
 use crate::tensor::{Shape, Tensor};
 
 /// Values that a polynomial was given outside of its interval, for one input picture.
@@ -202,6 +203,17 @@ fn apply<N: ElementFunction>(node: &Node<N>, input: &Tensor, inputs: &[&Tensor])
                 .map(|c| c.iter().sum::<f64>() / area as f64)
                 .collect()
         }
+        Op::Norm(n) => {
+            let (_, h, w) = axes(from);
+            sequence::norm(n, v, h * w)
+        }
+        Op::Rotary(r) => sequence::rotary(r, v, axes(from).2),
+        Op::Attention(a) => {
+            let (k, v) = (inputs[1].values(), inputs[2].values());
+            sequence::attention(a, x.values(), k, v, axes(from).2)
+        }
+        Op::Unfold(u) => sequence::unfold(*u, v, axes(from).2),
+        Op::Repeat(r) => sequence::repeat(*r, v, axes(from).2),
         Op::Pad(p) => kernels::pad(*p, v, axes(from), axes(to)),
         Op::Slice(s) => kernels::slice(s, v, from),
     };

@@ -132,7 +132,7 @@ impl<N> Network<N> {
     /// The same network with every elementwise function mapped; shapes, names and numbers stay.
     ///
     /// # Errors
-    /// Whatever `f` returns, and [`Error::Maximum`] where `M` is for polynomial networks.
+    /// Whatever `f` returns, and [`Error::Maximum`] or [`Error::NotLowered`] where `M` is for polynomial networks.
     pub fn try_map<M: ElementFunction>(
         self,
         mut f: impl FnMut(&str, N) -> Result<M>,
@@ -148,6 +148,11 @@ impl<N> Network<N> {
                      inputs,
                      shape,
                  }| {
+                    if M::POLYNOMIAL
+                        && let Some(refusal) = op.refusal(&name)
+                    {
+                        return Err(refusal);
+                    }
                     let op = match op {
                         Op::Elementwise(n) => Op::Elementwise(f(&name, n)?),
                         Op::Input(s) => Op::Input(s),
@@ -158,11 +163,13 @@ impl<N> Network<N> {
                         Op::Add => Op::Add,
                         Op::Mul => Op::Mul,
                         Op::AvgPool(x) => Op::AvgPool(x),
-                        Op::MaxPool(_) if M::POLYNOMIAL => {
-                            return Err(Error::Maximum { node: name });
-                        }
                         Op::MaxPool(x) => Op::MaxPool(x),
                         Op::GlobalAvgPool => Op::GlobalAvgPool,
+                        Op::Norm(x) => Op::Norm(x),
+                        Op::Rotary(x) => Op::Rotary(x),
+                        Op::Attention(x) => Op::Attention(x),
+                        Op::Unfold(x) => Op::Unfold(x),
+                        Op::Repeat(x) => Op::Repeat(x),
                         Op::Pad(x) => Op::Pad(x),
                         Op::Slice(x) => Op::Slice(x),
                         Op::Flatten => Op::Flatten,
@@ -199,12 +206,10 @@ impl Graph {
     /// Refuses networks that stay other than polynomial when their activations are replaced.
     ///
     /// # Errors
-    /// [`Error::Maximum`] with the first node that takes one.
+    /// [`Error::Maximum`] or [`Error::NotLowered`] with the first node that is none.
     pub fn refuse_maxima(&self) -> Result<()> {
-        match self.nodes.iter().find(|n| matches!(n.op, Op::MaxPool(_))) {
-            Some(n) => Err(Error::Maximum {
-                node: n.name.clone(),
-            }),
+        match self.nodes.iter().find_map(|n| n.op.refusal(&n.name)) {
+            Some(refusal) => Err(refusal),
             None => Ok(()),
         }
     }
@@ -238,15 +243,17 @@ impl<N: ElementFunction> NetworkBuilder<N> {
     /// Adds a node and infers its shape.
     ///
     /// # Errors
-    /// [`Error::Name`], [`Error::Dangling`], [`Error::Invalid`] when the operator can't take these inputs, [`Error::Maximum`] for a
-    /// maximum in a polynomial network.
+    /// [`Error::Name`], [`Error::Dangling`], [`Error::Invalid`] when the operator can't take these inputs, [`Error::Maximum`] and
+    /// [`Error::NotLowered`] for what no polynomial network holds.
     pub fn add(&mut self, name: impl Into<String>, op: Op<N>, inputs: &[NodeId]) -> Result<NodeId> {
         let name = name.into();
         if name.is_empty() || self.names.contains_key(&name) {
             return Err(Error::Name { node: name });
         }
-        if N::POLYNOMIAL && matches!(op, Op::MaxPool(_)) {
-            return Err(Error::Maximum { node: name });
+        if N::POLYNOMIAL
+            && let Some(refusal) = op.refusal(&name)
+        {
+            return Err(refusal);
         }
         let shapes = inputs
             .iter()

@@ -2,7 +2,9 @@
 
 use crate::Result;
 use crate::error::Error;
-use crate::op::{BatchNorm, Conv2d, Linear, Op, Pad, Padding, Slice};
+use crate::op::{
+    Attention, BatchNorm, Boundary, Conv2d, Linear, Norm, Op, Pad, Padding, Rotary, Slice, Unfold,
+};
 use crate::tensor::{Parameter, Shape};
 
 type Checked = std::result::Result<Shape, String>;
@@ -37,6 +39,15 @@ pub(crate) fn infer<N>(node: &str, op: &Op<N>, inputs: &[Shape]) -> Result<Shape
             image(x).and_then(|(_, h, w)| pool(p.kernel, p.stride, p.reach((h, w)), x))
         }
         (Op::GlobalAvgPool, &[x]) => image(x).map(|(c, _, _)| Shape::image(c, 1, 1)),
+        (Op::Norm(n), &[x]) => norm(n, x),
+        (Op::Rotary(r), &[x]) => rotary(r, x),
+        (Op::Attention(a), &[q, k, v]) => attention(a, q, k, v),
+        (Op::Unfold(u), &[x]) => unfold(*u, x),
+        (Op::Repeat(r), &[x]) => match (sequence(x), r.rows) {
+            (_, 0) => Err("needs at least one row".into()),
+            (Ok((c, length)), rows) => Ok(Shape::image(c, rows, length)),
+            (Err(e), _) => Err(e),
+        },
         (Op::Pad(p), &[x]) => pad(*p, x),
         (Op::Slice(s), &[x]) => slice(s, x),
         (Op::Flatten, &[x]) => Ok(Shape::Vector(x.len())),
@@ -223,6 +234,113 @@ fn pool(kernel: (usize, usize), stride: (usize, usize), p: Padding, x: Shape) ->
         ));
     }
     Ok(Shape::image(channels, oh, ow))
+}
+
+/// Channels and length.
+fn sequence(shape: Shape) -> std::result::Result<(usize, usize), String> {
+    match shape {
+        Shape::Image {
+            channels,
+            height: 1,
+            width,
+        } => Ok((channels, width)),
+        other => Err(format!(
+            "needs a sequence (channels, 1, length), {other} was given"
+        )),
+    }
+}
+
+fn norm(n: &Norm, x: Shape) -> Checked {
+    let channels = match x {
+        Shape::Image { channels, .. } => channels,
+        Shape::Vector(n) => n,
+    };
+    lengths("scale", &n.scale, &[channels])?;
+    if let Some(b) = &n.bias {
+        lengths("bias", b, &[channels])?;
+    }
+    if n.epsilon.is_finite() && n.epsilon > 0.0 {
+        Ok(x)
+    } else {
+        Err(format!(
+            "epsilon is {}, it must be a small positive number",
+            n.epsilon
+        ))
+    }
+}
+
+fn rotary(r: &Rotary, x: Shape) -> Checked {
+    let (channels, length) = sequence(x)?;
+    if r.head == 0 || channels % r.head != 0 {
+        return Err(format!(
+            "heads of {} channels must divide {channels} channels",
+            r.head
+        ));
+    }
+    if r.rotated % 2 != 0 || r.rotated > r.head {
+        return Err(format!(
+            "{} rotated channels must be even and at most the head's {}",
+            r.rotated, r.head
+        ));
+    }
+    if !(r.base.is_finite() && r.base > 1.0) {
+        return Err(format!("base is {}, it must be above 1", r.base));
+    }
+    // Positions are exact in f64.
+    match r.first.checked_add(length) {
+        Some(last) if last as u64 <= 1 << 52 => Ok(x),
+        _ => Err(format!("first position {} is too large", r.first)),
+    }
+}
+
+fn attention(a: &Attention, q: Shape, k: Shape, v: Shape) -> Checked {
+    let ((queries, length), (keys, key_length)) = (sequence(q)?, sequence(k)?);
+    if k != v {
+        return Err(format!(
+            "keys and values must have one shape, {k} and {v} were given"
+        ));
+    }
+    if length != key_length {
+        return Err(format!(
+            "queries and keys must be as many, {length} and {key_length} were given"
+        ));
+    }
+    if a.kv_heads == 0 || a.heads == 0 || a.heads % a.kv_heads != 0 {
+        return Err(format!(
+            "{} key/value heads must divide {} heads",
+            a.kv_heads, a.heads
+        ));
+    }
+    if queries % a.heads != 0 || Some(keys) != (queries / a.heads).checked_mul(a.kv_heads) {
+        return Err(format!(
+            "{} heads with {} key/value heads don't fit {queries} and {keys} channels",
+            a.heads, a.kv_heads
+        ));
+    }
+    if !a.scale.is_finite() {
+        return Err(format!("scale is {}, it must be finite", a.scale));
+    }
+    match a.mask.valid {
+        Some(n) if n == 0 || n > length => {
+            Err(format!("{n} of {length} positions can't be tokens"))
+        }
+        _ => Ok(q),
+    }
+}
+
+fn unfold(u: Unfold, x: Shape) -> Checked {
+    let (channels, length) = sequence(x)?;
+    if u.rows == 0 || u.rows > length {
+        let what = match u.boundary {
+            Boundary::Causal => "causal",
+            Boundary::Cyclic => "cyclic",
+        };
+        return Err(format!(
+            "{} {what} rows must be from 1 to the length {length}",
+            u.rows
+        ));
+    }
+    Ok(Shape::image(channels, u.rows, length))
 }
 
 fn pad(p: Pad, x: Shape) -> Checked {

@@ -5,12 +5,13 @@
 //! `TryFrom<Graph>` and is what the compiler reads.
 //!
 //! Modules in reading order: [`tensor`] (shapes, values, weights), [`op`] (operators), [`graph`] and [`poly_graph`],
-//! [`evaluate`] (the f64 oracle), [`mod@calibrate`] and [`histogram`] (ranges, polynomial twins), [`mod@format`] (files), [`models`]
+//! [`attention`] (how scores become weights), [`evaluate`] (the f64 oracle), [`mod@calibrate`] and [`histogram`] (ranges, polynomial twins), [`mod@format`] (files), [`models`]
 //! (published architectures), [`picture`] (inputs).
 //!
 //! The crate knows nothing of levels, slots, moduli or gradients. The oracle never clamps: a polynomial outside of its interval is
 //! evaluated as it is, and reported.
 
+pub mod attention;
 pub mod calibrate;
 pub mod error;
 pub mod evaluate;
@@ -25,12 +26,15 @@ pub mod tensor;
 
 mod infer;
 mod kernels;
+mod sequence;
 
+pub use attention::{AttentionScheme, Mask, PowerSoftmax};
 pub use error::Error;
 pub use evaluate::{Evaluation, Outside, Trace};
 pub use graph::{Graph, Network, NetworkBuilder, Node, NodeId};
 pub use op::{
-    AvgPool, AxisSlice, BatchNorm, Conv2d, Linear, MaxPool, Nonlinearity, Op, Pad, Padding, Slice,
+    Attention, AvgPool, AxisSlice, BatchNorm, Boundary, Conv2d, Linear, MaxPool, Nonlinearity,
+    Norm, NormKind, Op, Pad, Padding, Pairing, Repeat, Rotary, Slice, Unfold,
 };
 pub use poly_graph::{Metadata, Normalization, PolyGraph, PolyNode, Range};
 pub use tensor::{Parameter, Shape, Tensor};

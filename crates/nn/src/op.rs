@@ -1,7 +1,10 @@
 //! Operators, their parameters and their shapes.
 
+use crate::attention::{AttentionScheme, Mask};
+use crate::error::Error;
 use crate::tensor::{Parameter, Shape};
 use approx::{Activation, Polynomial};
+use serde::{Deserialize, Serialize};
 
 /// An operator. `N` is what may be applied to single elements: [`Nonlinearity`] in a [`Graph`](crate::Graph), [`Polynomial`] in a
 /// [`PolyGraph`](crate::PolyGraph).
@@ -30,6 +33,18 @@ pub enum Op<N> {
     MaxPool(MaxPool),
     /// Mean over all positions, `(C, H, W) → (C, 1, 1)`.
     GlobalAvgPool,
+    /// Centred (or not) and brought to unit size over the channels at each position, same shape. A root and a division, so no
+    /// [`PolyGraph`](crate::PolyGraph) holds it.
+    Norm(Norm),
+    /// Rotary position embedding, `(C, 1, L) → (C, 1, L)`.
+    Rotary(Rotary),
+    /// Attention of queries `(H·d, 1, L)` to keys and values `(H'·d, 1, L)`, `→ (H·d, 1, L)`; inputs in this order. A division at least,
+    /// so no [`PolyGraph`](crate::PolyGraph) holds it.
+    Attention(Attention),
+    /// The sequence beside itself delayed, `(C, 1, L) → (C, R, L)`.
+    Unfold(Unfold),
+    /// The row again and again, `(C, 1, L) → (C, R, L)`.
+    Repeat(Repeat),
     /// Zeros added around, `(C, H, W) → (C', H', W')`.
     Pad(Pad),
     /// Every `step`-th element between `begin` and `end` on each axis.
@@ -58,6 +73,14 @@ impl<N> Op<N> {
             Self::AvgPool(_) => "AveragePool",
             Self::MaxPool(_) => "MaxPool",
             Self::GlobalAvgPool => "GlobalAveragePool",
+            Self::Norm(n) => match n.kind {
+                NormKind::Layer => "LayerNormalization",
+                NormKind::RootMeanSquare => "RMSNormalization",
+            },
+            Self::Rotary(_) => "RotaryEmbedding",
+            Self::Attention(_) => "Attention",
+            Self::Unfold(_) => "Unfold",
+            Self::Repeat(_) => "Repeat",
             Self::Pad(_) => "Pad",
             Self::Slice(_) => "Slice",
             Self::Flatten => "Flatten",
@@ -72,7 +95,20 @@ impl<N> Op<N> {
         match self {
             Self::Input(_) | Self::Constant(..) => 0,
             Self::Add | Self::Mul => 2,
+            Self::Attention(_) => 3,
             _ => 1,
+        }
+    }
+
+    /// Why no polynomial network holds this operator, whatever its activations become; None if one may.
+    pub(crate) fn refusal(&self, node: &str) -> Option<Error> {
+        match self {
+            Self::MaxPool(_) => Some(Error::Maximum { node: node.into() }),
+            Self::Norm(_) | Self::Attention(_) => Some(Error::NotLowered {
+                node: node.into(),
+                operator: self.name().into(),
+            }),
+            _ => None,
         }
     }
 }
@@ -101,7 +137,8 @@ impl From<Polynomial> for Nonlinearity {
 
 /// Something applied to each element.
 pub trait ElementFunction: Clone + Send + Sync {
-    /// Whether networks of these functions may hold only what polynomials compute, so no [`Op::MaxPool`].
+    /// Whether networks of these functions may hold only what polynomials compute, so no [`Op::MaxPool`], [`Op::Norm`] or
+    /// [`Op::Attention`].
     const POLYNOMIAL: bool;
     /// Its value at `x`; no guard.
     fn value(&self, x: f64) -> f64;
@@ -327,6 +364,124 @@ impl MaxPool {
         });
         (zeros, pool(beyond, false))
     }
+}
+
+/// At each position of an image, over its channels (over the features of a vector):
+/// `y[c] = scale[c]·(x[c] − μ)/√(variance + epsilon) + bias[c]`, see [`NormKind`] for μ and the variance.
+///
+/// References: J. Ba, J. Kiros, G. Hinton, "Layer Normalization" (2016); B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization" (2019).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Norm {
+    /// What is subtracted.
+    pub kind: NormKind,
+    /// `(C)`.
+    pub scale: Parameter,
+    /// `(C)`.
+    pub bias: Option<Parameter>,
+    /// Positive.
+    pub epsilon: f64,
+}
+
+/// What a [`Norm`] subtracts before it divides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NormKind {
+    /// μ is the mean over the channels, the variance is that around it.
+    Layer,
+    /// μ = 0, the variance is the mean of squares.
+    RootMeanSquare,
+}
+
+/// Rotary position embedding: in each head of `head` channels, the first `rotated` channels are pairs, and the pair of number k is turned by
+/// the angle `(first + t)·base^(−2k/rotated)` at position t; the other channels stay.
+///
+/// Reference: J. Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding" (2021).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rotary {
+    /// Channels of one head; heads are stacked in the channels.
+    pub head: usize,
+    /// Channels of a head that turn; even, at most `head`.
+    pub rotated: usize,
+    /// Above 1, often 10,000.
+    pub base: f64,
+    /// Which channels are a pair.
+    pub pairing: Pairing,
+    /// The position of the first column.
+    pub first: usize,
+}
+
+impl Rotary {
+    /// The two channels (within a head) of pair k.
+    #[must_use]
+    pub fn pair(&self, k: usize) -> (usize, usize) {
+        match self.pairing {
+            Pairing::Adjacent => (2 * k, 2 * k + 1),
+            Pairing::Half => (k, k + self.rotated / 2),
+        }
+    }
+
+    /// The angle by which pair k turns in column t.
+    #[must_use]
+    pub fn angle(&self, k: usize, t: usize) -> f64 {
+        let exponent = -2.0 * k as f64 / self.rotated as f64;
+        (self.first + t) as f64 * self.base.powf(exponent)
+    }
+}
+
+/// Which channels turn together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pairing {
+    /// 2k and 2k + 1, as in the paper and in llama2.c.
+    Adjacent,
+    /// k and k + rotated/2, as in GPT-NeoX and in Hugging Face's checkpoints of Llama, whose weights are permuted for it.
+    Half,
+}
+
+/// `y[h, i] = Σ_j w[h, i, j]·v[g, j]` with g = h·H'/H the head's group, w[h, i] the scheme's weights of the scores
+/// `scale·⟨q[h, i], k[g, j]⟩` over the keys j that the mask lets position i see.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attention {
+    /// H, heads of the queries.
+    pub heads: usize,
+    /// H', heads of keys and values; divides H.
+    pub kv_heads: usize,
+    /// What scores are multiplied by, mostly 1/√d.
+    pub scale: f64,
+    /// Which keys are seen.
+    pub mask: Mask,
+    /// How scores become weights.
+    pub scheme: AttentionScheme,
+}
+
+/// `y[c, d, i] = x[c, 0, i − d]` for d below `rows`: what attention's scores and sums run over, one row for each distance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unfold {
+    /// R, at least 1 and at most L.
+    pub rows: usize,
+    /// What is before the first position.
+    pub boundary: Boundary,
+}
+
+/// What stands before a sequence's first position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Boundary {
+    /// Zeros.
+    Causal,
+    /// The end of the sequence: positions count modulo its length.
+    Cyclic,
+}
+
+/// `y[c, d, i] = x[c, 0, i]` for d below `rows`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repeat {
+    /// R, at least 1.
+    pub rows: usize,
 }
 
 /// Zeros added `(before, after)` on each axis of an image.

@@ -129,7 +129,7 @@ impl TryFrom<Graph> for PolyGraph {
     /// Without ranges and metadata.
     ///
     /// # Errors
-    /// [`Error::NotPolynomial`] or [`Error::Maximum`] with the first node that is not a polynomial or takes a maximum.
+    /// [`Error::NotPolynomial`], [`Error::Maximum`] or [`Error::NotLowered`] with the first node that is not a polynomial.
     fn try_from(graph: Graph) -> Result<Self> {
         let network = graph.try_map(|node, n| match n {
             Nonlinearity::Polynomial(p) => Ok(p),

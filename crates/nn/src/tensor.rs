@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The shape of a node's output for one image (batch-less).
+///
+/// A sequence of L tokens of width D is an image of one row, `(D, 1, L)`: a linear layer on every token is a 1×1 convolution, which with
+/// channels innermost is one matrix product over the tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]

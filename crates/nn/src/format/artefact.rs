@@ -1,9 +1,9 @@
 //! Our own model file `.pvm`: one network with everything that belongs to it.
 //!
 //! A safetensors file whose `__metadata__` holds `"polyveil"` (the version) and `"graph"`: JSON with the nodes in topological
-//! order, the metadata and the output. The version is `"1"` for polynomial networks ([`to_bytes`], [`from_bytes`]) and `"2"` for
-//! networks that still have activations or maxima ([`graph_to_bytes`], [`graph_from_bytes`]), which programs that know version 1
-//! only refuse by version. Tensors: `NODE.weight`, `.bias`, `.scale`, `.mean`, `.variance`, `.value` in f32;
+//! order, the metadata and the output. The version is `"1"` for polynomial networks ([`to_bytes`], [`from_bytes`]), `"2"` for
+//! networks that still have activations or maxima ([`graph_to_bytes`], [`graph_from_bytes`]) and `"3"` for any that have a transformer's
+//! operators, so that programs that know less refuse by version. Tensors: `NODE.weight`, `.bias`, `.scale`, `.mean`, `.variance`, `.value` in f32;
 //! `NODE.poly` (Chebyshev coefficients) and `NODE.interval` in f64; `ranges`, f64 `(nodes, 2)`, when calibrated.
 //! The same network gives the same bytes.
 
@@ -13,7 +13,8 @@ use crate::Result;
 use crate::error::Error;
 use crate::graph::{Graph, NodeId};
 use crate::op::{
-    AvgPool, AxisSlice, BatchNorm, Conv2d, Linear, MaxPool, Nonlinearity, Op, Pad, Padding, Slice,
+    Attention, AvgPool, AxisSlice, BatchNorm, Conv2d, Linear, MaxPool, Nonlinearity, Norm,
+    NormKind, Op, Pad, Padding, Repeat, Rotary, Slice, Unfold,
 };
 use crate::poly_graph::{Metadata, PolyGraph, Range};
 use crate::tensor::{Parameter, Shape};
@@ -28,7 +29,9 @@ const FORMAT: &str = "Polyveil model (.pvm)";
 pub const VERSION: &str = "1";
 /// The version of networks with activations or maxima.
 pub const GRAPH_VERSION: &str = "2";
-const KNOWN: &str = "1 and 2";
+/// The version of networks, polynomial or not, with operators on sequences.
+pub const SEQUENCE_VERSION: &str = "3";
+const KNOWN: &str = "1, 2 and 3";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -88,6 +91,15 @@ enum OpRecord {
         ceil_mode: bool,
     },
     GlobalAveragePool,
+    Norm {
+        kind: NormKind,
+        epsilon: f64,
+        bias: bool,
+    },
+    Rotary(Rotary),
+    Attention(Attention),
+    Unfold(Unfold),
+    Repeat(Repeat),
     Pad {
         channels: [usize; 2],
         padding: [usize; 4],
@@ -149,9 +161,17 @@ impl Stored {
 }
 
 impl OpRecord {
-    /// Whether version 1 has it.
-    fn polynomial(&self) -> bool {
-        !matches!(self, Self::Activation { .. } | Self::MaxPool { .. })
+    /// The first version that has it.
+    fn version(&self) -> &'static str {
+        match self {
+            Self::Norm { .. }
+            | Self::Rotary(_)
+            | Self::Attention(_)
+            | Self::Unfold(_)
+            | Self::Repeat(_) => SEQUENCE_VERSION,
+            Self::Activation { .. } | Self::MaxPool { .. } => GRAPH_VERSION,
+            _ => VERSION,
+        }
     }
 }
 
@@ -198,11 +218,12 @@ fn write(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
             ),
         );
     }
-    let version = if nodes.iter().all(|n| n.op.polynomial()) {
-        VERSION
-    } else {
-        GRAPH_VERSION
-    };
+    // Versions are single digits, so they compare as text.
+    let version = nodes
+        .iter()
+        .map(|n| n.op.version())
+        .max()
+        .unwrap_or(VERSION);
     let document = Document {
         nodes,
         output: graph.output().id().index(),
@@ -302,6 +323,21 @@ fn record(name: &str, op: &Op<Nonlinearity>, tensors: &mut BTreeMap<String, Stor
             ceil_mode: p.ceil_mode,
         },
         Op::GlobalAvgPool => OpRecord::GlobalAveragePool,
+        Op::Norm(n) => {
+            keep("scale", Stored::f32(&n.scale));
+            if let Some(b) = &n.bias {
+                keep("bias", Stored::f32(b));
+            }
+            OpRecord::Norm {
+                kind: n.kind,
+                epsilon: n.epsilon,
+                bias: n.bias.is_some(),
+            }
+        }
+        Op::Rotary(r) => OpRecord::Rotary(*r),
+        Op::Attention(a) => OpRecord::Attention(*a),
+        Op::Unfold(u) => OpRecord::Unfold(*u),
+        Op::Repeat(r) => OpRecord::Repeat(*r),
         Op::Pad(p) => OpRecord::Pad {
             channels: p.channels.into(),
             padding: sides(p.spatial),
@@ -372,8 +408,8 @@ pub fn recognises(bytes: &[u8]) -> bool {
 /// Reads and checks the bytes of a polynomial network's file.
 ///
 /// # Errors
-/// Those of [`graph_from_bytes`], and [`Error::NotPolynomial`] or [`Error::Maximum`] for a network that still has activations or
-/// maxima.
+/// Those of [`graph_from_bytes`], and [`Error::NotPolynomial`], [`Error::Maximum`] or [`Error::NotLowered`] for a network that still
+/// has activations, maxima, norms or attention.
 pub fn from_bytes(bytes: &[u8]) -> Result<PolyGraph> {
     let (network, ranges, metadata) = read(bytes)?;
     let mut graph = PolyGraph::try_from(network)?;
@@ -401,7 +437,7 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
     let version = metadata.get("polyveil").ok_or_else(|| {
         malformed("it is a safetensors file of weights, not a model; convert it with the architecture that it belongs to")
     })?;
-    if ![VERSION, GRAPH_VERSION].contains(&version.as_str()) {
+    if ![VERSION, GRAPH_VERSION, SEQUENCE_VERSION].contains(&version.as_str()) {
         return Err(Error::Version {
             format: FORMAT,
             had: version.clone(),
@@ -413,12 +449,15 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
         .ok_or_else(|| malformed("the description of the network is missing"))?;
     let document: Document =
         serde_json::from_str(text).map_err(|e| malformed(format!("its description: {e}")))?;
-    if let Some(r) = document.nodes.iter().find(|r| !r.op.polynomial())
-        && version == VERSION
+    if let Some(r) = document
+        .nodes
+        .iter()
+        .find(|r| r.op.version() > version.as_str())
     {
         return Err(malformed(format!(
-            "its version {VERSION} is for polynomial networks, node {} is none",
-            r.name
+            "its version {version} has no operator such as node {}'s, which came with version {}",
+            r.name,
+            r.op.version()
         )));
     }
     let mut builder = Graph::builder();
@@ -528,6 +567,20 @@ fn operator(name: &str, record: OpRecord, tensors: &SafeTensors<'_>) -> Result<O
             ceil_mode,
         }),
         OpRecord::GlobalAveragePool => Op::GlobalAvgPool,
+        OpRecord::Norm {
+            kind,
+            epsilon,
+            bias,
+        } => Op::Norm(Norm {
+            kind,
+            scale: parameter("scale")?,
+            bias: bias.then(|| parameter("bias")).transpose()?,
+            epsilon,
+        }),
+        OpRecord::Rotary(r) => Op::Rotary(r),
+        OpRecord::Attention(a) => Op::Attention(a),
+        OpRecord::Unfold(u) => Op::Unfold(u),
+        OpRecord::Repeat(r) => Op::Repeat(r),
         OpRecord::Pad {
             channels,
             padding: p,
