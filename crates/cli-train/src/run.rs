@@ -33,11 +33,11 @@ pub(crate) struct Saving {
     checkpoint_every: f64,
 }
 
-/// Options of `adapt`.
+/// A trained network and the pictures with which it becomes polynomial: what `adapt` and `search` start from.
 #[derive(Args, Debug)]
-pub(crate) struct AdaptArgs {
+pub(crate) struct Start {
     /// The trained network: a state dict, ONNX, safetensors or .pvm.
-    model: PathBuf,
+    pub(crate) model: PathBuf,
     /// Its activation, where its file does not say.
     #[arg(long, value_name = "NAME")]
     activation: Option<String>,
@@ -46,22 +46,13 @@ pub(crate) struct AdaptArgs {
     train: PathBuf,
     /// More pictures, mixed in towards the end; they calibrate, too.
     #[arg(long, value_name = "DATA")]
-    second: Option<PathBuf>,
+    pub(crate) second: Option<PathBuf>,
     /// So many pictures are held out for choices.
     #[arg(long, default_value_t = 1000, value_name = "N")]
     held_out: usize,
     /// Take near-duplicates of held-out pictures out of the training pictures.
     #[arg(long)]
     drop_twins: bool,
-    /// Degree of the polynomials.
-    #[arg(long, default_value_t = 4, value_name = "D")]
-    degree: usize,
-    /// Passes over the training pictures.
-    #[arg(long, value_name = "N")]
-    epochs: Option<f64>,
-    /// The largest learning rate.
-    #[arg(long, value_name = "R")]
-    rate: Option<f32>,
     /// Class labels, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     labels: Vec<String>,
@@ -76,7 +67,83 @@ pub(crate) struct AdaptArgs {
     shift: usize,
     /// Decides order and augmentation.
     #[arg(long, default_value_t = 1, value_name = "N")]
-    seed: u64,
+    pub(crate) seed: u64,
+}
+
+impl Start {
+    /// The network's place in a configuration.
+    pub(crate) fn network(&self) -> Network {
+        Network::File {
+            path: self.model.clone(),
+            activation: self.activation.clone(),
+        }
+    }
+
+    /// The pictures' place in a configuration.
+    pub(crate) fn data(&self) -> Data {
+        Data {
+            train: self.train.clone(),
+            second: self.second.clone(),
+            held_out: self.held_out,
+            drop_twins: self.drop_twins,
+            limit: None,
+            labels: self.labels.clone(),
+            normalization: self.normalization.clone(),
+            size: None,
+            skip_damaged: false,
+            augmentation: data::Augmentation {
+                flip: !self.no_flip,
+                crop_padding: self.shift,
+                ..data::Augmentation::default()
+            },
+        }
+    }
+
+    /// A run that ends with polynomials in the network's activations.
+    pub(crate) fn config(&self, stages: Vec<Stage>) -> Result<Config> {
+        Ok(Config {
+            seed: self.seed,
+            batch: 64,
+            network: self.network(),
+            batch_norms: None,
+            teacher: teacher(self.network())?,
+            data: self.data(),
+            stages,
+        })
+    }
+}
+
+/// How a network becomes polynomial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Recipe {
+    /// A loss on every value near its interval's edge, low degrees blended in, coefficients trained, the original as teacher.
+    Boundary,
+    /// As arXiv 2304.14836: a loss on each activation's worst violation of [−10, 10] first, then degree 18 by least squares with fixed
+    /// coefficients and the loss fifty times as strong; labels alone teach.
+    P1,
+}
+
+/// Options of `adapt`.
+#[derive(Args, Debug)]
+pub(crate) struct AdaptArgs {
+    #[command(flatten)]
+    start: Start,
+    /// Degree of the polynomials [default: 4, and 18 with `--recipe p1`].
+    #[arg(long, value_name = "D")]
+    degree: Option<usize>,
+    /// How.
+    #[arg(long, value_enum, default_value_t = Recipe::Boundary, value_name = "NAME")]
+    recipe: Recipe,
+    /// Passes over the training pictures; `p1` has as many again before the activations become polynomials.
+    #[arg(long, value_name = "N")]
+    epochs: Option<f64>,
+    /// The largest learning rate.
+    #[arg(long, value_name = "R")]
+    rate: Option<f32>,
+    /// Insert batch normalisations: `after` every convolution, `before` every convolution but the first, or behind nodes of these names,
+    /// separated by commas.
+    #[arg(long, value_name = "WHERE")]
+    batch_norms: Option<String>,
     /// The run's folder.
     #[arg(short, long, value_name = "FOLDER")]
     output: PathBuf,
@@ -110,34 +177,25 @@ pub(crate) fn train(a: &TrainArgs) -> Result<()> {
 }
 
 pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
-    let network = Network::File {
-        path: a.model.clone(),
-        activation: a.activation.clone(),
-    };
-    let config = Config {
-        seed: a.seed,
-        batch: 64,
-        network: network.clone(),
-        teacher: teacher(network)?,
-        data: Data {
-            train: a.train.clone(),
-            second: a.second.clone(),
-            held_out: a.held_out,
-            drop_twins: a.drop_twins,
-            limit: None,
-            labels: a.labels.clone(),
-            normalization: a.normalization.clone(),
-            size: None,
-            skip_damaged: false,
-            augmentation: data::Augmentation {
-                flip: !a.no_flip,
-                crop_padding: a.shift,
-                ..data::Augmentation::default()
-            },
-        },
-        stages: schedule(a.degree, a.epochs, a.rate, a.second.is_some()),
-    };
+    let second = a.start.second.is_some();
+    let mut config = a.start.config(match a.recipe {
+        Recipe::Boundary => schedule(a.degree.unwrap_or(4), a.epochs, a.rate, second),
+        Recipe::P1 => p1(a.degree.unwrap_or(18), a.epochs, a.rate),
+    })?;
+    if a.recipe == Recipe::P1 {
+        config.teacher = None;
+    }
+    config.batch_norms = a.batch_norms.as_deref().map(place);
     execute(&config, &a.output, a.saving.checkpoint_every).map(drop)
+}
+
+fn place(text: &str) -> train::surgery::Where {
+    use train::surgery::Where;
+    match text {
+        "after" => Where::AfterEveryConvolution,
+        "before" => Where::BeforeEveryConvolutionButTheFirst,
+        names => Where::After(names.split(',').map(|n| n.trim().into()).collect()),
+    }
 }
 
 /// The original network teaches, unless it takes maxima, which training does not compute: its averages then learn from labels alone.
@@ -182,9 +240,10 @@ pub(crate) fn schedule(
         },
         coefficient_rate: if trainable { 0.1 } else { 0.0 },
         clipping: Clipping::Norm { limit: 1.0 },
+        // weaker losses let single pictures explode: training/README.md
         range_loss: train::activation::RangeLoss::Boundary {
-            weight: 0.01,
-            edge: 0.8,
+            weight: 3.0,
+            edge: 0.7,
         },
         target: Target::Domain,
         substitution: Some(Substitution {
@@ -202,9 +261,46 @@ pub(crate) fn schedule(
         guard: Some(0.1),
         second_share: if second { 0.25 } else { 0.0 },
         second_from: 0.6,
-        reestimate: true,
         ..Stage::default()
     }]
+}
+
+/// The two stages of arXiv 2304.14836, with its toolbox's settings: λ = 0.002 on [−10, 10] with the original activations, then
+/// least squares on evenly spread points and λ = 0.1 on the ranges that calibration saw.
+fn p1(degree: usize, epochs: Option<f64>, rate: Option<f32>) -> Vec<Stage> {
+    use train::activation::RangeLoss;
+    use train::optimizer::Rate;
+    let stage = |name: String, weight, target| Stage {
+        name,
+        epochs: epochs.unwrap_or(3.0),
+        rate: Rate {
+            peak: rate.unwrap_or(0.005),
+            warm_up: 0.0,
+            last: 0.0,
+        },
+        range_loss: RangeLoss::Worst { weight },
+        target,
+        ..Stage::default()
+    };
+    let interval = Target::Fixed {
+        low: -10.0,
+        high: 10.0,
+    };
+    vec![
+        stage("range".into(), 0.002, interval),
+        Stage {
+            substitution: Some(Substitution {
+                degree: Degrees::One(degree),
+                order: Order::All,
+                margin: 0.15,
+                interval: None,
+                floor: 1.0,
+                pictures: 2000,
+            }),
+            guard: Some(0.5),
+            ..stage(format!("degree-{degree}"), 0.1, Target::Seen)
+        },
+    ]
 }
 
 /// (height, width, channels).
@@ -221,7 +317,10 @@ pub(crate) fn execute(config: &Config, folder: &Path, every: f64) -> Result<trai
     let (graph, metadata, parameterization) =
         train::networks::graph(&config.network, input, classes, config.seed)?;
     // no polynomial computes a maximum
-    let graph = train::surgery::average_pools(&graph)?;
+    let mut graph = train::surgery::average_pools(&graph)?;
+    if let Some(place) = &config.batch_norms {
+        graph = train::surgery::insert_batch_norms(&graph, place)?;
+    }
     let model = train::Model::new(graph, parameterization)?;
     sources.adopt(&config.data, &metadata)?;
     let teacher = config

@@ -2,7 +2,7 @@
 //! runtime say what networks cost.
 
 use crate::Result;
-use crate::run::{execute, picture_shape, schedule};
+use crate::run::{Start, execute, picture_shape, schedule};
 use clap::Args;
 use compiler::{Outline, Target};
 use nn::{Graph, PolyGraph};
@@ -11,7 +11,7 @@ use runtime::{Basis, MachineFile, Prediction, VerifiedPlan};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use train::config::{Config, Data, Degrees, Network, Order, Substitution};
+use train::config::{Config, Degrees, Order, Substitution};
 use train::search::report::{self, Row};
 use train::search::sensitivity::Bench;
 use train::search::{Cost, Costs, Limits, Point, Sensitivity};
@@ -23,23 +23,8 @@ const RANGED: usize = 100;
 /// Options of `search`.
 #[derive(Args, Debug)]
 pub(crate) struct SearchArgs {
-    /// The trained network: a state dict, ONNX, safetensors or .pvm.
-    model: PathBuf,
-    /// Its activation, where its file does not say.
-    #[arg(long, value_name = "NAME")]
-    activation: Option<String>,
-    /// Pictures to train on.
-    #[arg(long, value_name = "DATA")]
-    train: PathBuf,
-    /// More pictures, mixed in towards the end of fine-tuning; they calibrate, too.
-    #[arg(long, value_name = "DATA")]
-    second: Option<PathBuf>,
-    /// So many pictures are held out for choices.
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    held_out: usize,
-    /// Take near-duplicates of held-out pictures out of the training pictures.
-    #[arg(long)]
-    drop_twins: bool,
+    #[command(flatten)]
+    from: Start,
     /// What a run may take, for example 60s, 6bootstraps or 5GB; several budgets are all kept.
     #[arg(long, required = true, value_name = "BUDGET", value_parser = budget)]
     budget: Vec<Budget>,
@@ -66,9 +51,6 @@ pub(crate) struct SearchArgs {
     /// Fine-tune the chosen network at once, with so many passes.
     #[arg(long, value_name = "EPOCHS")]
     fine_tune: Option<f64>,
-    /// Decides order and augmentation of the fine-tuning.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    seed: u64,
     /// Gets front.csv, front.md, front.svg and run.toml.
     #[arg(short, long, value_name = "FOLDER")]
     output: PathBuf,
@@ -260,27 +242,8 @@ pub(crate) fn search(a: &SearchArgs) -> Result<()> {
     if degrees.first().is_none_or(|&d| d < 2) || degrees.last().is_none_or(|&d| d > 255) {
         return Err("--degrees: degrees from 2 to 255, for example 2,4,7,15".into());
     }
-    let start = Network::File {
-        path: a.model.clone(),
-        activation: a.activation.clone(),
-    };
-    let data = Data {
-        train: a.train.clone(),
-        second: a.second.clone(),
-        held_out: a.held_out,
-        drop_twins: a.drop_twins,
-        limit: None,
-        labels: Vec::new(),
-        normalization: "imagenet".into(),
-        size: None,
-        skip_damaged: false,
-        augmentation: data::Augmentation {
-            flip: true,
-            crop_padding: 4,
-            ..data::Augmentation::default()
-        },
-    };
-    let sources = Sources::open(&data)?;
+    let (start, data) = (a.from.network(), a.from.data());
+    let mut sources = Sources::open(&data)?;
     let basis = basis(a)?;
     let target = Target {
         cost: basis.cost.table,
@@ -289,7 +252,8 @@ pub(crate) fn search(a: &SearchArgs) -> Result<()> {
     };
     let classes = sources.train.classes().len();
     let (mut model, metadata): (Model, _) =
-        train::networks::model(&start, picture_shape(&sources), classes, a.seed)?;
+        train::networks::model(&start, picture_shape(&sources), classes, a.from.seed)?;
+    sources.adopt(&data, &metadata)?;
     let how = Substitution {
         degree: Degrees::One(2),
         order: Order::All,
@@ -353,7 +317,8 @@ pub(crate) fn search(a: &SearchArgs) -> Result<()> {
         train::checkpoint::write_whole(&a.output.join(name), text.as_bytes())
     };
     let name = if metadata.name.is_empty() {
-        a.model
+        a.from
+            .model
             .file_name()
             .map_or_else(String::new, |n| n.to_string_lossy().into())
     } else {
@@ -383,7 +348,7 @@ pub(crate) fn search(a: &SearchArgs) -> Result<()> {
             &command,
         )?,
     )?;
-    let config = fine_tuning(a, start, data, &chosen_degrees);
+    let config = fine_tuning(a, &chosen_degrees)?;
     write("run.toml", &config.to_toml()?)?;
     eprintln!(
         "wrote front.csv, front.md, front.svg and run.toml in {}",
@@ -406,25 +371,18 @@ impl Budget {
 }
 
 /// The schedule of `adapt` for the median degree.
-fn fine_tuning(a: &SearchArgs, start: Network, data: Data, degrees: &[usize]) -> Config {
+fn fine_tuning(a: &SearchArgs, degrees: &[usize]) -> Result<Config> {
     let mut sorted = degrees.to_vec();
     sorted.sort_unstable();
     let median = sorted.get(sorted.len() / 2).copied().unwrap_or(2);
-    let mut stages = schedule(median, a.fine_tune, None, a.second.is_some());
+    let mut stages = schedule(median, a.fine_tune, None, a.from.second.is_some());
     for stage in &mut stages {
         stage.name = "mixed-degrees".into();
         if let Some(s) = &mut stage.substitution {
             s.degree = Degrees::Each(degrees.to_vec());
         }
     }
-    Config {
-        seed: a.seed,
-        batch: 64,
-        network: start.clone(),
-        teacher: Some(start),
-        data,
-        stages,
-    }
+    a.from.config(stages)
 }
 
 #[cfg(test)]

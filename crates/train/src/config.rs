@@ -4,6 +4,7 @@ use crate::activation::RangeLoss;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::optimizer::{Clipping, Rate, Rule};
+use crate::surgery::Where;
 use data::Augmentation;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,9 @@ pub struct Config {
     pub batch: usize,
     /// What is trained.
     pub network: Network,
+    /// Batch normalisations to insert; the teacher gets none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_norms: Option<Where>,
     /// A network whose outputs the trained one imitates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<Network>,

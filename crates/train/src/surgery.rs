@@ -6,6 +6,7 @@
 
 use crate::{Error, Result};
 use nn::{BatchNorm, Graph, NodeId, Op, Parameter, Shape};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 /// Torch's default.
@@ -36,7 +37,8 @@ pub fn average_pools(graph: &Graph) -> Result<Graph> {
 }
 
 /// Where batch normalisations are inserted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Where {
     /// Behind every convolution.
     AfterEveryConvolution,

@@ -91,6 +91,7 @@ fn config() -> Config {
             width: 4,
             activation: "silu".into(),
         },
+        batch_norms: None,
         teacher: Some(Network::Small {
             width: 4,
             activation: "relu".into(),

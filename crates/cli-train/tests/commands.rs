@@ -1,4 +1,4 @@
-//! `search` from end to end on a small network of new weights: its files, its refusal, and the same again.
+//! `search` and `adapt` from end to end on a small network of new weights: their files, their refusals, and the same again.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -32,11 +32,14 @@ fn prepare(folder: &Folder) {
         activation: approx::Activation::Silu,
     };
     let graph = network.graph(5).expect("valid");
-    let bytes =
-        nn::format::artefact::graph_to_bytes(&graph, &nn::Metadata::default()).expect("written");
+    let metadata = nn::Metadata {
+        normalization: Some(nn::picture::imagenet_normalization()),
+        ..nn::Metadata::default()
+    };
+    let bytes = nn::format::artefact::graph_to_bytes(&graph, &metadata).expect("written");
     std::fs::write(folder.file("small.pvm"), bytes).expect("written");
     let mut state = 1u64;
-    let pictures: Vec<u8> = (0..60u8)
+    let pictures: Vec<u8> = (0..100u8)
         .flat_map(|i| {
             let pixels = (0..3072).map(|_| {
                 state = state
@@ -119,4 +122,50 @@ fn a_budget_is_kept_or_the_nearest_is_offered() {
     );
     let refused = search(&folder, "60", &folder.file("none"));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("60s, 2min, 6bootstraps or 5GB"));
+}
+
+#[test]
+fn adapt_follows_the_first_paper_where_asked() {
+    let folder = Folder::new("recipe");
+    prepare(&folder);
+    let out = folder.file("out");
+    let adapt = |norms: &str| {
+        Command::new(env!("CARGO_BIN_EXE_polyveil-train"))
+            .arg("adapt")
+            .arg(folder.file("small.pvm"))
+            .arg("--train")
+            .arg(folder.file("train.bin"))
+            .args(["--held-out", "20", "--recipe", "p1", "--degree", "6"])
+            .args(["--epochs", "1", "--batch-norms", norms, "-o"])
+            .arg(&out)
+            .output()
+            .expect("starts")
+    };
+    let refused = adapt("nowhere");
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && text.contains("nowhere"),
+        "{text}"
+    );
+    let names: Vec<String> = {
+        let file = folder.file("small.pvm");
+        let (graph, _) = nn::format::load(&file, None).expect("readable");
+        let first = graph
+            .nodes()
+            .iter()
+            .find(|n| matches!(n.op(), nn::Op::Elementwise(_)));
+        vec![first.expect("an activation").name().into()]
+    };
+    let done = adapt(&names[0]);
+    let text = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{text}");
+    let config = train::Config::load(&out.join("run.toml")).expect("a configuration");
+    let losses: Vec<_> = config.stages.iter().map(|s| s.range_loss).collect();
+    let worst = |weight| train::activation::RangeLoss::Worst { weight };
+    assert_eq!(losses, [worst(0.002), worst(0.1)]);
+    assert!(config.teacher.is_none());
+    let (graph, _) = nn::format::load(&out.join("network.pvm"), None).expect("readable");
+    let norm = graph.find(&format!("{}.norm", names[0])).expect("inserted");
+    assert!(matches!(norm.op(), nn::Op::BatchNorm(_)));
+    assert!(graph.activations().next().is_none(), "all are polynomials");
 }
