@@ -406,7 +406,7 @@ fn finish(
             "intervals measured on {seen} pictures and their mirror images, widened by an eighth of their width on each side"
         );
     }
-    let held_out = trainer.score(&sources.held_out)?;
+    let held_out = trainer.score()?;
     if metadata.name.is_empty() {
         metadata.name = folder
             .file_name()

@@ -6,15 +6,22 @@ use std::collections::HashMap;
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
     free: HashMap<usize, Vec<Vec<f32>>>,
+    made: usize,
 }
 
 impl Workspace {
     /// A vector of this length with unspecified contents.
     pub(crate) fn take(&mut self, length: usize) -> Vec<f32> {
-        self.free
-            .get_mut(&length)
-            .and_then(Vec::pop)
-            .unwrap_or_else(|| vec![0.0; length])
+        if let Some(v) = self.free.get_mut(&length).and_then(Vec::pop) {
+            return v;
+        }
+        self.made += length;
+        vec![0.0; length]
+    }
+
+    /// Floats of all vectors that were made here; none is freed.
+    pub(crate) fn made(&self) -> usize {
+        self.made
     }
 
     /// A vector of zeros.
