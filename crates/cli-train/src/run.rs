@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use train::config::{Config, Data, Degrees, Network, Order, Stage, Substitution, Target};
+use train::language::AnyConfig;
 use train::{End, Event, Sources, Trainer};
 
 /// Options of `train`.
@@ -172,8 +173,11 @@ pub(crate) struct ScoreArgs {
 }
 
 pub(crate) fn train(a: &TrainArgs) -> Result<()> {
-    let config = Config::load(&a.config)?;
-    execute(&config, &a.output, a.saving.checkpoint_every).map(drop)
+    let every = a.saving.checkpoint_every;
+    match AnyConfig::load(&a.config)? {
+        AnyConfig::Pictures(config) => execute(&config, &a.output, every).map(drop),
+        AnyConfig::Text(config) => crate::language::execute(&config, &a.output, every),
+    }
 }
 
 pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {

@@ -59,8 +59,8 @@ pub struct RowSums {
     pub inverse: Vec<f32>,
 }
 
-/// An inverse of a divisor: exact, or what a circuit computes.
-pub type Inverse<'a> = &'a (dyn Fn(f32) -> f32 + Sync);
+/// An inverse of the divisor of the row at a position: exact, or what a circuit computes.
+pub type Inverse<'a> = &'a (dyn Fn(usize, f32) -> f32 + Sync);
 
 /// Rows of a block.
 const ROWS: usize = 32;
@@ -385,7 +385,8 @@ impl Attention {
                             scores: &mut scores,
                         },
                     );
-                    weights(instructions, self.weighting, &mut scores, inverse);
+                    let at = positions - 1;
+                    weights(instructions, self.weighting, &mut scores, at, inverse);
                     run(
                         instructions,
                         Mixture {
@@ -467,6 +468,7 @@ fn weights(
     instructions: Instructions,
     weighting: Weighting,
     s: &mut [f32],
+    position: usize,
     inverse: Inverse<'_>,
 ) -> (f32, f32, f32) {
     let visible = s.len() as f32;
@@ -489,7 +491,12 @@ fn weights(
             (lift + kappa * sum, kappa)
         }
     };
-    let r = inverse(divisor);
+    // a row of zeros without ε weighs nothing
+    let r = if divisor == 0.0 {
+        0.0
+    } else {
+        inverse(position, divisor)
+    };
     run(
         instructions,
         Scaled {

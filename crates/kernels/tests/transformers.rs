@@ -287,7 +287,7 @@ fn weightings() -> Vec<Weighting> {
     ]
 }
 
-fn exact(divisor: f32) -> f32 {
+fn exact(_: usize, divisor: f32) -> f32 {
     1.0 / divisor
 }
 
@@ -445,7 +445,13 @@ fn losses_on_divisors() {
         close("divisors", &sums.divisor, &divisors(&wide(&q)), 1e-6);
         let want = slopes(&wide(&q), &wide(&extra), divisors);
         close("dq of a loss on divisors", &dq, &want, 1e-6);
-        let scaled = s.forward(&q, &k, &v, &|d| 0.95 / d, &mut vec![0.0; 48]);
+        let scaled = s.forward(
+            &q,
+            &k,
+            &v,
+            &|at, d| if at == 1 { 0.95 / d } else { 1.0 / d },
+            &mut vec![0.0; 48],
+        );
         let ratio = scaled.inverse[7] / sums.inverse[7];
         assert!(
             (ratio - 0.95).abs() < 1e-6,

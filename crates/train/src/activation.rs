@@ -316,6 +316,33 @@ impl Unit {
         }
     }
 
+    /// `y = f(x)` by the original function (the polynomial where there never was one), of what no interval needs to hold.
+    pub(crate) fn exact(&self, x: &[f32], y: &mut [f32], parameters: &[Parameter]) {
+        match (self.original, self.coefficients) {
+            (None, Some(c)) => {
+                kernels::chebyshev_forward(&parameters[c].values, self.domain, x, y);
+            }
+            (original, _) => function_forward(original, x, y),
+        }
+    }
+
+    /// `dx = f'(x)·dy` of [`Unit::exact`].
+    pub(crate) fn exact_backward(
+        &self,
+        x: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+        parameters: &[Parameter],
+    ) {
+        match (self.original, self.coefficients) {
+            (None, Some(c)) => {
+                let values = &parameters[c].values;
+                kernels::chebyshev_backward(values, self.domain, x, dy, dx, None);
+            }
+            (original, _) => function_backward(original, x, dy, dx),
+        }
+    }
+
     /// Forgets what a forward pass kept; another one of the same inputs brings it back.
     pub(crate) fn forget(&mut self, workspace: &mut Workspace) {
         if let Some(old) = self.clamped.take() {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub type Config = Run<Network, Data>;
 
 /// Everything that decides a run's result, for networks and data of one kind: pictures ([`Config`]) or text
-/// .
+/// ([`LanguageConfig`](crate::language::LanguageConfig)).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(
     deny_unknown_fields,

@@ -52,9 +52,8 @@ impl VarianceLoss {
                 let mean = logs.iter().sum::<f64>() / n;
                 let weight = f64::from(weight * share) / n;
                 let loss = weight * logs.iter().map(|l| (l - mean).powi(2)).sum::<f64>();
-                let slope = |(l, d): (&f64, &f32)| {
-                    (2.0 * weight * (l - mean) / f64::from(*d)) as f32
-                };
+                let slope =
+                    |(l, d): (&f64, &f32)| (2.0 * weight * (l - mean) / f64::from(*d)) as f32;
                 (loss, Some(logs.iter().zip(divisors).map(slope).collect()))
             }
             _ => (0.0, None),
@@ -102,8 +101,12 @@ impl InverseUnit {
             Some(p) if !training || (self.domain.0..=self.domain.1).contains(&divisor) => {
                 p.eval(f64::from(divisor)) as f32
             }
-            _ => self.function.value(f64::from(divisor)) as f32,
+            _ => self.exact(divisor),
         }
+    }
+
+    pub(crate) fn exact(&self, divisor: f32) -> f32 {
+        self.function.value(f64::from(divisor)) as f32
     }
 
     pub(crate) fn record(&mut self, divisors: &[f32]) {

@@ -7,7 +7,8 @@
 //! ranges), [`inverse`] (divisions and roots),
 //! [`model`] (a graph in training), [`pass`] (forwards, backwards), [`loss`], [`optimizer`], [`calibration`] (ranges, substitution),
 //! [`trainer`] (stages, logs, checkpoints), [`checkpoint`]; [`architecture`] (networks to begin with), [`surgery`] (changes to them);
-//! [`search`] (degrees and bootstraps under a budget); [`study`] (tables from which choices follow), [`plot`] (their charts).
+//! [`language`]
+//! (runs on text), [`generate`] (text from models); [`search`] (degrees and bootstraps under a budget); [`study`] (tables from which choices follow), [`plot`] (their charts).
 //!
 //! The graph is its own tape: nodes are visited in order and in reverse, so that there is no second description of a network and no
 //! automatic differentiation. The crate knows nothing of ciphertexts and plans; what a network costs under encryption is passed in.
@@ -19,7 +20,9 @@ pub mod checkpoint;
 pub mod config;
 pub mod error;
 pub mod export;
+pub mod generate;
 pub mod inverse;
+pub mod language;
 pub mod loss;
 pub mod model;
 pub mod networks;

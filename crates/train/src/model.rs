@@ -118,6 +118,8 @@ pub struct Model {
     pub share: f32,
     /// Whether backward passes compute activations again instead of keeping them.
     pub recompute: bool,
+    /// Positions at the beginning of every sequence that are public, as a first token that is always the same: exact, and in no interval.
+    pub public: usize,
     /// Nodes whose outputs alone lead on from what is before them, in order.
     pub(crate) cuts: Vec<usize>,
     pub(crate) embedding: Option<Embedding>,
@@ -157,6 +159,7 @@ impl Model {
             variance_loss: VarianceLoss::None,
             share: 1.0,
             recompute: false,
+            public: 0,
             embedding: None,
             shapes: graph.nodes().iter().map(nn::Node::shape).collect(),
             values: layers.iter().map(|_| None).collect(),

@@ -2,6 +2,7 @@
 
 use crate::model::{Layer, Model, Norm, hwc};
 use crate::parameter::Parameter;
+use crate::sequence::Public;
 use crate::workspace::Workspace;
 use nn::{AvgPool, Pad, Shape, Slice};
 
@@ -104,7 +105,7 @@ impl Model {
         }
     }
 
-    fn compute(&mut self, i: usize, mode: Mode) -> Vec<f32> {
+    pub(crate) fn compute(&mut self, i: usize, mode: Mode) -> Vec<f32> {
         let Self {
             layers,
             inputs,
@@ -114,12 +115,17 @@ impl Model {
             workspace,
             batch,
             momentum,
+            public: first,
             ..
         } = self;
         let n = *batch;
         let value = |k: usize| values[inputs[i][k]].as_deref().unwrap_or(&[]);
         let shape = shapes[i];
-        let (_, _, channels) = hwc(shape);
+        let (height, width, channels) = hwc(shape);
+        let public = Public {
+            first: *first,
+            length: height * width,
+        };
         let mut y = workspace.take(n * shape.len());
         match &mut layers[i] {
             Layer::Input => {}
@@ -168,13 +174,23 @@ impl Model {
             }
             Layer::BatchNorm(b) => batch_norm(b, value(0), &mut y, parameters, mode, *momentum),
             Layer::Activation(u) => {
-                let training = mode != Mode::Evaluate;
-                let record = mode != Mode::Again;
-                u.forward(value(0), &mut y, parameters, training, record, workspace);
+                let (training, record) = (mode != Mode::Evaluate, mode != Mode::Again);
+                let x = value(0);
+                if public.first == 0 {
+                    u.forward(x, &mut y, parameters, training, record, workspace);
+                } else {
+                    u.exact(x, &mut y, parameters);
+                    let x = public.without(x, channels, workspace);
+                    let mut out = workspace.take(x.len());
+                    u.forward(&x, &mut out, parameters, training, record, workspace);
+                    public.put(&out, channels, &mut y);
+                    workspace.give(x);
+                    workspace.give(out);
+                }
             }
             Layer::RowNorm(norm) => {
                 let (training, record) = (mode != Mode::Evaluate, mode != Mode::Again);
-                norm.forward(value(0), &mut y, parameters, training, record);
+                norm.forward(value(0), &mut y, parameters, training, record, public);
             }
             Layer::Rotary(turn) => turn.turn(value(0), false, &mut y),
             Layer::Attention(a) => {
@@ -185,6 +201,7 @@ impl Model {
                     n,
                     training,
                     record,
+                    public,
                 );
             }
             Layer::Add => kernels::add(value(0), value(1), &mut y),
@@ -266,8 +283,14 @@ impl Model {
             share,
             embedding,
             output,
+            public: first,
             ..
         } = self;
+        let (height, width, channels) = hwc(shapes[i]);
+        let public = Public {
+            first: *first,
+            length: height * width,
+        };
         let penalty = range_loss.times(*share);
         let n = *batch;
         let source = |k: usize| inputs[i][k];
@@ -375,21 +398,34 @@ impl Model {
                 let mut dx = workspace.take(dy.len());
                 let (h, w, _) = hwc(shapes[*output]);
                 let rows = n * h * w;
-                loss = u.backward(
-                    value(0),
-                    &dy,
-                    &mut dx,
-                    parameters,
-                    penalty,
-                    rows,
-                    workspace,
-                );
+                let x = value(0);
+                if public.first == 0 {
+                    loss = u.backward(x, &dy, &mut dx, parameters, penalty, rows, workspace);
+                } else {
+                    u.exact_backward(x, &dy, &mut dx, parameters);
+                    let x = public.without(x, channels, workspace);
+                    let g = public.without(&dy, channels, workspace);
+                    let mut d = workspace.take(x.len());
+                    loss = u.backward(&x, &g, &mut d, parameters, penalty, rows, workspace);
+                    public.put(&d, channels, &mut dx);
+                    for v in [x, g, d] {
+                        workspace.give(v);
+                    }
+                }
                 accumulate(&mut gradients[source(0)], dx, workspace);
                 workspace.give(dy);
             }
             Layer::RowNorm(norm) => {
                 let mut dx = workspace.take(dy.len());
-                loss = norm.backward(value(0), &dy, &mut dx, parameters, *variance_loss, *share);
+                loss = norm.backward(
+                    value(0),
+                    &dy,
+                    &mut dx,
+                    parameters,
+                    *variance_loss,
+                    *share,
+                    public,
+                );
                 accumulate(&mut gradients[source(0)], dx, workspace);
                 workspace.give(dy);
             }
@@ -409,6 +445,7 @@ impl Model {
                     n,
                     *variance_loss,
                     *share,
+                    public,
                 );
                 for (k, d) in [dq, dk, dv].into_iter().enumerate() {
                     accumulate(&mut gradients[source(k)], d, workspace);

@@ -9,6 +9,75 @@ use approx::Function;
 use kernels::{RowSums, Rows, Weighting};
 use nn::attention::{Denominator, Order, Scaling};
 use nn::{AttentionScheme, NormKind, Pairing, Shape};
+use std::borrow::Cow;
+
+/// Positions at the beginning of every sequence that are public: computed in the clear under encryption, so exactly, and no interval needs to
+/// hold them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Public {
+    /// How many.
+    pub(crate) first: usize,
+    /// Positions of a sequence.
+    pub(crate) length: usize,
+}
+
+impl Public {
+    /// Whether the row of this number, counted through all sequences, is public.
+    pub(crate) fn is(self, row: usize) -> bool {
+        row % self.length < self.first
+    }
+
+    /// What is not public, of one value a row.
+    fn others(self, x: &[f32]) -> Cow<'_, [f32]> {
+        if self.first == 0 {
+            return Cow::Borrowed(x);
+        }
+        let rows = x.iter().enumerate().filter(|(i, _)| !self.is(*i));
+        Cow::Owned(rows.map(|(_, v)| *v).collect())
+    }
+
+    fn loss(self, loss: VarianceLoss, divisors: &[f32], share: f32) -> (f64, Option<Vec<f32>>) {
+        let (lost, slopes) = loss.evaluate(&self.others(divisors), share);
+        let slopes = slopes.map(|s| {
+            let mut s = s.into_iter();
+            (0..divisors.len())
+                .map(|i| {
+                    if self.is(i) {
+                        0.0
+                    } else {
+                        s.next().unwrap_or(0.0)
+                    }
+                })
+                .collect()
+        });
+        (lost, slopes)
+    }
+
+    /// The channels of rows that are not public, one after the other.
+    pub(crate) fn without(self, x: &[f32], channels: usize, workspace: &mut Workspace) -> Vec<f32> {
+        let rows = x.len() / channels;
+        let mut out = workspace.take((rows - rows / self.length * self.first) * channels);
+        let kept = x
+            .chunks_exact(channels)
+            .enumerate()
+            .filter(|(i, _)| !self.is(*i));
+        for (to, (_, from)) in out.chunks_exact_mut(channels).zip(kept) {
+            to.copy_from_slice(from);
+        }
+        out
+    }
+
+    /// Puts them back.
+    pub(crate) fn put(self, of: &[f32], channels: usize, y: &mut [f32]) {
+        let rows = y
+            .chunks_exact_mut(channels)
+            .enumerate()
+            .filter(|(i, _)| !self.is(*i));
+        for (from, (_, to)) in of.chunks_exact(channels).zip(rows) {
+            to.copy_from_slice(from);
+        }
+    }
+}
 
 /// A layer normalisation, or one by the root mean square.
 #[derive(Debug)]
@@ -39,6 +108,7 @@ impl RowNorm {
         parameters: &[Parameter],
         training: bool,
         record: bool,
+        public: Public,
     ) {
         let scale = &parameters[self.scale].values;
         let rows = x.len() / scale.len();
@@ -46,11 +116,18 @@ impl RowNorm {
         kernels::row_moments(scale.len(), x, self.centred, &mut mean, &mut divisor);
         divisor.iter_mut().for_each(|v| *v += self.root.least);
         if record {
-            self.root.record(&divisor);
+            self.root.record(&public.others(&divisor));
         }
         let inverse: Vec<f32> = divisor
             .iter()
-            .map(|&d| self.root.value(d, training))
+            .enumerate()
+            .map(|(i, &d)| {
+                if public.is(i) {
+                    self.root.exact(d)
+                } else {
+                    self.root.value(d, training)
+                }
+            })
             .collect();
         let bias = self.bias.map(|b| &parameters[b].values[..]);
         kernels::row_norm_forward(x, &mean, &inverse, scale, bias, y);
@@ -66,11 +143,12 @@ impl RowNorm {
         parameters: &mut [Parameter],
         loss: VarianceLoss,
         share: f32,
+        public: Public,
     ) -> f64 {
         let Some([mean, divisor, inverse]) = self.kept.take() else {
             unreachable!("a backward pass follows a forward pass in training mode");
         };
-        let (lost, extra) = loss.evaluate(&divisor, share);
+        let (lost, extra) = public.loss(loss, &divisor, share);
         // a program's derivative is that of what it approximates
         let slope: Vec<f32> = inverse.iter().map(|r| -0.5 * r * r * r).collect();
         let rows = Rows {
@@ -94,30 +172,30 @@ impl RowNorm {
     }
 }
 
-/// Rotary positions, with the tables of all of them.
+/// Rotary positions.
 #[derive(Debug)]
 pub(crate) struct Turn {
+    rotary: nn::Rotary,
     heads: usize,
-    width: usize,
-    pairs: kernels::Pairs,
     cosine: Vec<f32>,
     sine: Vec<f32>,
     positions: usize,
 }
 
+/// Cosines and sines of the angles at these positions.
+fn tables(rotary: &nn::Rotary, positions: std::ops::Range<usize>) -> (Vec<f32>, Vec<f32>) {
+    let pairs = rotary.rotated / 2;
+    let angles = positions.flat_map(|t| (0..pairs).map(move |k| rotary.angle(k, t)));
+    angles.map(|a| (a.cos() as f32, a.sin() as f32)).unzip()
+}
+
 impl Turn {
     pub(crate) fn new(rotary: &nn::Rotary, shape: Shape) -> Self {
         let (_, positions, channels) = crate::model::hwc(shape);
-        let angles =
-            (0..positions).flat_map(|t| (0..rotary.rotated / 2).map(move |k| rotary.angle(k, t)));
-        let (cosine, sine) = angles.map(|a| (a.cos() as f32, a.sin() as f32)).unzip();
+        let (cosine, sine) = tables(rotary, 0..positions);
         Self {
+            rotary: *rotary,
             heads: channels / rotary.head,
-            width: rotary.head,
-            pairs: match rotary.pairing {
-                Pairing::Adjacent => kernels::Pairs::Adjacent,
-                Pairing::Half => kernels::Pairs::Halves,
-            },
             cosine,
             sine,
             positions,
@@ -125,23 +203,26 @@ impl Turn {
     }
 
     pub(crate) fn turn(&self, x: &[f32], back: bool, y: &mut [f32]) {
-        self.tables(0, self.positions).turn(x, back, y);
+        self.by(&self.cosine, &self.sine, self.positions)
+            .turn(x, back, y);
     }
 
     /// Rows that are all at this position.
     pub(crate) fn turn_at(&self, position: usize, x: &[f32], y: &mut [f32]) {
-        self.tables(position, 1).turn(x, false, y);
+        let (cosine, sine) = tables(&self.rotary, position..position + 1);
+        self.by(&cosine, &sine, 1).turn(x, false, y);
     }
 
-    fn tables(&self, first: usize, positions: usize) -> kernels::Rotary<'_> {
-        let pairs = self.cosine.len() / self.positions;
-        let part = first * pairs..(first + positions) * pairs;
+    fn by<'a>(&self, cosine: &'a [f32], sine: &'a [f32], positions: usize) -> kernels::Rotary<'a> {
         kernels::Rotary {
             heads: self.heads,
-            width: self.width,
-            pairs: self.pairs,
-            cosine: &self.cosine[part.clone()],
-            sine: &self.sine[part],
+            width: self.rotary.head,
+            pairs: match self.rotary.pairing {
+                Pairing::Adjacent => kernels::Pairs::Adjacent,
+                Pairing::Half => kernels::Pairs::Halves,
+            },
+            cosine,
+            sine,
             positions,
         }
     }
@@ -229,10 +310,10 @@ impl Attend {
         batch: usize,
         training: bool,
         record: bool,
+        public: Public,
     ) {
-        let division = &self.division;
-        let shape = self.at(batch);
-        let sums = shape.forward(q, k, v, &|d| division.value(d, training), y);
+        let inverse = self.inverse(training, public);
+        let sums = self.at(batch).forward(q, k, v, &inverse, y);
         if record && let Weighting::Power { exponent, .. } = self.shape.weighting {
             // as they are without scaling
             let divisors: Vec<f32> = sums
@@ -241,9 +322,34 @@ impl Attend {
                 .zip(&sums.shift)
                 .map(|(d, c)| d * c.powi(exponent as i32))
                 .collect();
-            self.division.record(&divisors);
+            self.division.record(&public.others(&divisors));
         }
         self.sums = training.then_some(sums);
+    }
+
+    fn inverse(&self, training: bool, public: Public) -> impl Fn(usize, f32) -> f32 + Sync + '_ {
+        move |position, d| {
+            if public.is(position) {
+                self.division.exact(d)
+            } else {
+                self.division.value(d, training)
+            }
+        }
+    }
+
+    /// One position more of each sequence, against caches ([`kernels::Attention::step`]).
+    pub(crate) fn step(
+        &self,
+        q: &[f32],
+        [keys, values]: [&[f32]; 2],
+        batch: usize,
+        (positions, capacity): (usize, usize),
+        public: Public,
+        y: &mut [f32],
+    ) {
+        let inverse = self.inverse(false, public);
+        self.at(batch)
+            .step(q, keys, values, (positions, capacity), &inverse, y);
     }
 
     /// Overwrites the three gradients; gives back the loss on divisors.
@@ -255,12 +361,13 @@ impl Attend {
         batch: usize,
         loss: VarianceLoss,
         share: f32,
+        public: Public,
     ) -> f64 {
         let Some(sums) = self.sums.take() else {
             unreachable!("a backward pass follows a forward pass in training mode");
         };
         let (lost, extra) = if self.powers() && !self.stable() {
-            loss.evaluate(&sums.divisor, share)
+            public.loss(loss, &sums.divisor, share)
         } else {
             (0.0, None)
         };

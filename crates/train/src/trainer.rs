@@ -147,7 +147,17 @@ impl<'a, S: Source> Trainer<'a, S> {
         } else {
             checkpoint::write_whole(&folder.join("run.toml"), trainer.text.as_bytes())?;
         }
+        trainer.unscale();
         Ok(trainer)
+    }
+
+    /// From the first stage on that a program divides or a loss narrows divisors in, powers are taken as they are.
+    fn unscale(&mut self) {
+        let stages = self.config.stages.iter().take(self.position.stage + 1);
+        let narrows = |s: &Stage| s.divisions.is_some() || s.variance_loss != VarianceLoss::None;
+        if stages.into_iter().any(narrows) {
+            self.model.unscale_powers();
+        }
     }
 
     fn checkpoint_path(&self) -> PathBuf {
@@ -243,14 +253,7 @@ impl<'a, S: Source> Trainer<'a, S> {
         self.model.range_loss = stage.range_loss;
         self.model.variance_loss = stage.variance_loss;
         self.model.recompute = stage.recompute;
-        let divides = self.position.stage + 1;
-        let divides = &self.config.stages[..divides.min(self.config.stages.len())];
-        if divides
-            .iter()
-            .any(|s| s.divisions.is_some() || s.variance_loss != VarianceLoss::None)
-        {
-            self.model.unscale_powers();
-        }
+        self.unscale();
         if self.position.epoch == 0
             && self.position.batch == 0
             && self.begin(stage, report)?.is_break()
@@ -643,13 +646,7 @@ impl<'a, S: Source> Trainer<'a, S> {
         for u in self.model.inverses() {
             self.position.ranges.push(format!(
                 "{},{epoch},{},{:.6},{:.6},,,{:.6},{:.6},{}",
-                stage.name,
-                u.name,
-                u.seen.low,
-                u.seen.high,
-                u.domain.0,
-                u.domain.1,
-                u.seen.outside
+                stage.name, u.name, u.seen.low, u.seen.high, u.domain.0, u.domain.1, u.seen.outside
             ));
         }
         let score = self.score()?;
@@ -708,9 +705,7 @@ impl<'a, S: Source> Trainer<'a, S> {
     fn reestimate(&mut self) -> Result<()> {
         let momentum = self.model.momentum;
         let whole = self.config.batch * self.model.positions();
-        let batches = self
-            .sources
-            .to_calibrate(self.config.batch, usize::MAX)?;
+        let batches = self.sources.to_calibrate(self.config.batch, usize::MAX)?;
         for (k, batch) in batches.enumerate() {
             let batch = batch?;
             if batch.labels().len() < whole {
@@ -768,9 +763,7 @@ pub fn score(model: &mut Model, batches: impl Iterator<Item = Result<Batch>>) ->
     }
     score.loss /= score.pictures.max(1) as f64;
     let units = model.units().map(|u| u.seen.outside);
-    score.outside = units
-        .chain(model.inverses().map(|u| u.seen.outside))
-        .sum();
+    score.outside = units.chain(model.inverses().map(|u| u.seen.outside)).sum();
     for (u, seen) in model.units_mut().zip(before) {
         u.seen = seen;
     }

@@ -11,6 +11,7 @@ mod mutants;
 mod nearest;
 mod refusals;
 mod shared;
+mod text;
 
 use data::{Dataset, Shape};
 use flate2::Compression;
