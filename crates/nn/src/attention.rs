@@ -331,10 +331,9 @@ impl PowerSoftmax {
         let largest = match self.scaling {
             Scaling::None => T::ONE,
             Scaling::Largest => {
-                let largest =
-                    scores
-                        .iter()
-                        .fold(T::ZERO, |m, x| if x.abs() > m { x.abs() } else { m });
+                let largest = scores
+                    .iter()
+                    .fold(T::ZERO, |m, x| if x.abs() > m { x.abs() } else { m });
                 // Nothing to scale in a row of zeros; NaN must stay visible.
                 if largest > T::ZERO { largest } else { T::ONE }
             }

@@ -91,7 +91,7 @@ fn rows_sum_to_their_share() {
             let s: f64 = row.iter().map(|x| x.powi(power.exponent() as i32)).sum();
             let total: f64 = weights(power, &row).iter().sum();
             assert!((total - s / (power.epsilon() + s)).abs() < 1e-12);
-            assert!((power.divisor(&row) - power.epsilon() - s).abs() <= 1e-12 * s);
+            assert!((power.divisor(&row) - power.epsilon() - s).abs() <= 1e-12 * (1.0 + s));
         }
     }
     for row in rows() {

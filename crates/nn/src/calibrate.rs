@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::graph::{Graph, Network};
 use crate::histogram::Histogram;
 use crate::op::{ElementFunction, Op};
+use crate::pieces::{self, Pieces};
 use crate::poly_graph::{PolyGraph, Range};
 use crate::tensor::Tensor;
 use approx::least_squares::{density_samples, weighted_root_mean_square};
@@ -20,7 +21,7 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 pub struct Calibration {
     /// Smallest and largest output of each node, in the order of the nodes.
     pub ranges: Vec<Range>,
-    /// Inputs of each elementwise node; None for other nodes.
+    /// Inputs of each elementwise node, and what each norm takes the root of and each Power-Softmax divides by; None for other nodes.
     pub histograms: Vec<Option<Histogram>>,
     /// Number of inputs seen.
     pub inputs: usize,
@@ -30,8 +31,10 @@ pub struct Calibration {
 
 impl Calibration {
     fn empty<N>(network: &Network<N>) -> Self {
-        let elementwise =
-            |n: &crate::Node<N>| matches!(n.op(), Op::Elementwise(_)).then(Histogram::default);
+        let elementwise = |n: &crate::Node<N>| {
+            matches!(n.op(), Op::Elementwise(_) | Op::Norm(_) | Op::Attention(_))
+                .then(Histogram::default)
+        };
         Self {
             ranges: vec![
                 Range {
@@ -46,8 +49,13 @@ impl Calibration {
         }
     }
 
-    fn add<N: ElementFunction>(&mut self, network: &Network<N>, input: &Tensor) -> Result<()> {
-        let trace = network.evaluate_all(input)?;
+    fn add<N: ElementFunction>(
+        &mut self,
+        network: &Network<N>,
+        pieces: &Pieces,
+        input: &Tensor,
+    ) -> Result<()> {
+        let trace = network.evaluate_all_with(pieces, input)?;
         self.inputs += 1;
         self.outside += usize::from(!trace.outside.is_empty());
         for (node, value) in network.nodes().iter().zip(&trace.values) {
@@ -62,13 +70,27 @@ impl Calibration {
                 range.min = range.min.min(v);
                 range.max = range.max.max(v);
             }
-            if let (Some(histogram), Some(x)) = (
-                &mut self.histograms[node.id().index()],
-                node.inputs().first(),
+            let Some(histogram) = &mut self.histograms[node.id().index()] else {
+                continue;
+            };
+            let inputs: Vec<&Tensor> = node
+                .inputs()
+                .iter()
+                .map(|i| &trace.values[i.index()])
+                .collect();
+            match (
+                pieces::divisors(node, &inputs, pieces.first),
+                inputs.first(),
             ) {
-                for &v in trace.values[x.index()].values() {
-                    histogram.add(v);
+                (Some(divisors), _) => divisors.into_iter().for_each(|v| histogram.add(v)),
+                (None, Some(x)) if matches!(node.op(), Op::Elementwise(_)) => {
+                    for (i, &v) in x.values().iter().enumerate() {
+                        if pieces.covers(x.shape(), i) {
+                            histogram.add(v);
+                        }
+                    }
                 }
+                _ => {}
             }
         }
         Ok(())
@@ -100,12 +122,24 @@ pub fn calibrate<N: ElementFunction>(
     network: &Network<N>,
     inputs: impl IntoParallelIterator<Item = Result<Tensor>>,
 ) -> Result<Calibration> {
+    calibrate_with(network, &Pieces::default(), inputs)
+}
+
+/// As [`calibrate`], with approximations in place of functions; the histograms leave public columns aside.
+///
+/// # Errors
+/// Those of [`calibrate`].
+pub fn calibrate_with<N: ElementFunction>(
+    network: &Network<N>,
+    pieces: &Pieces,
+    inputs: impl IntoParallelIterator<Item = Result<Tensor>>,
+) -> Result<Calibration> {
     let calibration = inputs
         .into_par_iter()
         .try_fold(
             || Calibration::empty(network),
             |mut sum, input| {
-                sum.add(network, &input?)?;
+                sum.add(network, pieces, &input?)?;
                 Ok(sum)
             },
         )

@@ -88,6 +88,22 @@ pub enum Error {
         /// Its operator.
         operator: String,
     },
+    /// Data leaves an interval that was chosen for it.
+    #[error(
+        "node {node} was given {value:.4}, outside of its interval [{:.4}, {:.4}]; {outside} of {all} inputs leave some interval: calibrate with a larger margin or more rounds, or train the ranges down", interval.0, interval.1
+    )]
+    Exceeded {
+        /// The first node on some input.
+        node: String,
+        /// The value farthest outside.
+        value: f64,
+        /// The interval.
+        interval: (f64, f64),
+        /// Inputs that leave an interval.
+        outside: usize,
+        /// All inputs.
+        all: usize,
+    },
     /// Power-Softmax with an exponent that is not even or too large.
     #[error(
         "Power-Softmax takes an even exponent from 2 to 12, {had} was given; an odd one would give negative scores negative weights"
@@ -209,6 +225,46 @@ pub enum Error {
         had: usize,
         /// A name that is there.
         example: String,
+    },
+    /// A tensor has another shape than the model's configuration says.
+    #[error(
+        "tensor {tensor} has shape {had:?}, the configuration needs {needed:?}; take the config.json that belongs to these weights"
+    )]
+    TensorShape {
+        /// Which one.
+        tensor: String,
+        /// The shape that the configuration needs.
+        needed: Vec<usize>,
+        /// The shape that it has.
+        had: Vec<usize>,
+    },
+    /// A token that the vocabulary doesn't have.
+    #[error(
+        "token {token} is unknown, the vocabulary has {vocabulary}; use the tokenizer that belongs to the model"
+    )]
+    Token {
+        /// The token.
+        token: u32,
+        /// Number of tokens there are.
+        vocabulary: usize,
+    },
+    /// A byte that no token spells.
+    #[error(
+        "byte 0x{byte:02x} of the text has no token; leave the character out or use a tokenizer with all bytes"
+    )]
+    Encoding {
+        /// The byte.
+        byte: u8,
+    },
+    /// A sequence is longer than the model knows.
+    #[error(
+        "a sequence of {had} tokens is too long, at most {limit} are possible; shorten the prompt"
+    )]
+    TooLong {
+        /// Its length.
+        had: usize,
+        /// The longest possible.
+        limit: usize,
     },
     /// An operator that can't be imported.
     #[error("node {node}: operator {operator} is not supported; {remedy}")]

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::graph::{Network, Node, NodeId};
 use crate::kernels;
 use crate::op::{ElementFunction, Op};
+use crate::pieces::{self, Pieces};
 use crate::poly_graph::PolyGraph;
 use crate::sequence;
 use crate::tensor::{Shape, Tensor};
@@ -65,6 +66,10 @@ impl<N: ElementFunction> Network<N> {
     /// # Errors
     /// [`Error::InputShape`].
     pub fn evaluate(&self, input: &Tensor) -> Result<Evaluation> {
+        self.evaluation(&Pieces::default(), input)
+    }
+
+    pub(crate) fn evaluation(&self, pieces: &Pieces, input: &Tensor) -> Result<Evaluation> {
         let mut last_use: Vec<usize> = (0..self.nodes().len()).collect();
         for node in self.nodes() {
             for i in node.inputs() {
@@ -72,7 +77,7 @@ impl<N: ElementFunction> Network<N> {
             }
         }
         let output = self.output().id().index();
-        let (mut values, outside) = self.run(input, |values, now| {
+        let (mut values, outside) = self.run(pieces, input, |values, now| {
             for i in self.nodes()[now].inputs() {
                 if last_use[i.index()] == now && i.index() != output {
                     values[i.index()] = None;
@@ -90,7 +95,11 @@ impl<N: ElementFunction> Network<N> {
     /// # Errors
     /// [`Error::InputShape`].
     pub fn evaluate_all(&self, input: &Tensor) -> Result<Trace> {
-        let (values, outside) = self.run(input, |_, _| {})?;
+        self.trace(&Pieces::default(), input)
+    }
+
+    pub(crate) fn trace(&self, pieces: &Pieces, input: &Tensor) -> Result<Trace> {
+        let (values, outside) = self.run(pieces, input, |_, _| {})?;
         Ok(Trace {
             values: values.into_iter().flatten().collect(),
             outside,
@@ -99,6 +108,7 @@ impl<N: ElementFunction> Network<N> {
 
     fn run(
         &self,
+        pieces: &Pieces,
         input: &Tensor,
         mut after: impl FnMut(&mut [Option<Tensor>], usize),
     ) -> Result<(Vec<Option<Tensor>>, Vec<Outside>)> {
@@ -122,8 +132,8 @@ impl<N: ElementFunction> Network<N> {
                 node.inputs().len(),
                 "a value is dropped only after its last use"
             );
-            let value = apply(node, input, &inputs);
-            outside.extend(leaves_interval(node, &inputs));
+            let value = apply(node, pieces, input, &inputs);
+            outside.extend(leaves_interval(node, &inputs, pieces));
             values[i] = Some(value);
             after(&mut values, i);
         }
@@ -149,14 +159,33 @@ impl PolyGraph {
     }
 }
 
-/// The node's polynomial, if any of its inputs lies outside of the interval (NaN counts as outside).
-fn leaves_interval<N: ElementFunction>(node: &Node<N>, inputs: &[&Tensor]) -> Option<Outside> {
+/// The node's function, if any of its inputs lies outside of the interval of what stands for it.
+fn leaves_interval<N: ElementFunction>(
+    node: &Node<N>,
+    inputs: &[&Tensor],
+    pieces: &Pieces,
+) -> Option<Outside> {
     let Op::Elementwise(n) = node.op() else {
-        return None;
+        return pieces::leaves_interval(node, inputs, pieces);
     };
-    let interval = n.polynomial()?.interval();
+    let interval = pieces
+        .polynomial(node.id())
+        .or_else(|| n.polynomial())?
+        .interval();
+    let x = inputs.first()?;
+    let encrypted = |&(i, _): &(usize, &f64)| pieces.covers(x.shape(), i);
+    let values = x.values().iter().enumerate().filter(encrypted);
+    outside(node, interval, values.map(|(_, &v)| v))
+}
+
+/// The values outside of the interval, if there are any (NaN counts as outside).
+pub(crate) fn outside<N>(
+    node: &Node<N>,
+    interval: (f64, f64),
+    values: impl Iterator<Item = f64>,
+) -> Option<Outside> {
     let (mut count, mut worst, mut by) = (0, 0.0, -1.0);
-    for &value in inputs.first()?.values() {
+    for value in values {
         let distance = (interval.0 - value).max(value - interval.1);
         if distance > 0.0 || value.is_nan() {
             count += 1;
@@ -175,7 +204,15 @@ fn leaves_interval<N: ElementFunction>(node: &Node<N>, inputs: &[&Tensor]) -> Op
 }
 
 /// One operator on checked shapes. `input` is the network's input.
-fn apply<N: ElementFunction>(node: &Node<N>, input: &Tensor, inputs: &[&Tensor]) -> Tensor {
+fn apply<N: ElementFunction>(
+    node: &Node<N>,
+    pieces: &Pieces,
+    input: &Tensor,
+    inputs: &[&Tensor],
+) -> Tensor {
+    if let Some(values) = pieces.apply(node, inputs) {
+        return tensor(node, &values);
+    }
     let x = inputs.first().copied().unwrap_or(input);
     let from = x.shape();
     let to = node.shape();
@@ -192,7 +229,14 @@ fn apply<N: ElementFunction>(node: &Node<N>, input: &Tensor, inputs: &[&Tensor])
         Op::Conv2d(c) => kernels::conv2d(c, v, axes(from), axes(to)),
         Op::Linear(l) => kernels::linear(l, v),
         Op::BatchNorm(b) => kernels::batch_norm(b, v),
-        Op::Elementwise(f) => v.iter().map(|&x| f.value(x)).collect(),
+        Op::Elementwise(f) => match pieces.polynomial(node.id()) {
+            None => v.iter().map(|&x| f.value(x)).collect(),
+            Some(p) => {
+                let encrypted = |i| pieces.covers(from, i);
+                let value = |(i, &x)| if encrypted(i) { p.eval(x) } else { f.value(x) };
+                v.iter().enumerate().map(value).collect()
+            }
+        },
         Op::Add => both(|a, b| a + b),
         Op::Mul => both(|a, b| a * b),
         Op::AvgPool(p) => kernels::avg_pool(p, v, axes(from), axes(to)),
@@ -217,14 +261,18 @@ fn apply<N: ElementFunction>(node: &Node<N>, input: &Tensor, inputs: &[&Tensor])
         Op::Pad(p) => kernels::pad(*p, v, axes(from), axes(to)),
         Op::Slice(s) => kernels::slice(s, v, from),
     };
+    tensor(node, &values)
+}
+
+fn tensor<N>(node: &Node<N>, values: &[f64]) -> Tensor {
     debug_assert_eq!(
         values.len(),
-        to.len(),
+        node.shape().len(),
         "shape inference and oracle agree at node {}",
         node.name()
     );
-    let mut out = Tensor::zeros(to);
-    out.values_mut().copy_from_slice(&values);
+    let mut out = Tensor::zeros(node.shape());
+    out.values_mut().copy_from_slice(values);
     out
 }
 

@@ -153,29 +153,7 @@ impl<N> Network<N> {
                     {
                         return Err(refusal);
                     }
-                    let op = match op {
-                        Op::Elementwise(n) => Op::Elementwise(f(&name, n)?),
-                        Op::Input(s) => Op::Input(s),
-                        Op::Constant(s, p) => Op::Constant(s, p),
-                        Op::Conv2d(x) => Op::Conv2d(x),
-                        Op::Linear(x) => Op::Linear(x),
-                        Op::BatchNorm(x) => Op::BatchNorm(x),
-                        Op::Add => Op::Add,
-                        Op::Mul => Op::Mul,
-                        Op::AvgPool(x) => Op::AvgPool(x),
-                        Op::MaxPool(x) => Op::MaxPool(x),
-                        Op::GlobalAvgPool => Op::GlobalAvgPool,
-                        Op::Norm(x) => Op::Norm(x),
-                        Op::Rotary(x) => Op::Rotary(x),
-                        Op::Attention(x) => Op::Attention(x),
-                        Op::Unfold(x) => Op::Unfold(x),
-                        Op::Repeat(x) => Op::Repeat(x),
-                        Op::Pad(x) => Op::Pad(x),
-                        Op::Slice(x) => Op::Slice(x),
-                        Op::Flatten => Op::Flatten,
-                        Op::Reshape(s) => Op::Reshape(s),
-                        Op::Identity => Op::Identity,
-                    };
+                    let op = op.try_map(|n| f(&name, n))?;
                     Ok(Node {
                         id,
                         name,

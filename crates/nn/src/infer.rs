@@ -330,13 +330,13 @@ fn attention(a: &Attention, q: Shape, k: Shape, v: Shape) -> Checked {
 
 fn unfold(u: Unfold, x: Shape) -> Checked {
     let (channels, length) = sequence(x)?;
-    if u.rows == 0 || u.rows > length {
-        let what = match u.boundary {
-            Boundary::Causal => "causal",
-            Boundary::Cyclic => "cyclic",
-        };
+    let most = match u.boundary {
+        Boundary::Causal => usize::MAX,
+        Boundary::Cyclic => length,
+    };
+    if u.rows == 0 || u.rows > most {
         return Err(format!(
-            "{} {what} rows must be from 1 to the length {length}",
+            "{} rows can't be, at least 1 and cyclic ones at most the length {length}",
             u.rows
         ));
     }

@@ -5,7 +5,8 @@
 //! `TryFrom<Graph>` and is what the compiler reads.
 //!
 //! Modules in reading order: [`tensor`] (shapes, values, weights), [`op`] (operators), [`graph`] and [`poly_graph`],
-//! [`attention`] (how scores become weights), [`evaluate`] (the f64 oracle), [`mod@calibrate`] and [`histogram`] (ranges, polynomial twins), [`mod@format`] (files), [`models`]
+//! [`attention`] (how scores become weights), [`evaluate`] (the f64 oracle), [`pieces`] (approximations beside a network), [`mod@calibrate`] and
+//! [`histogram`] (ranges, polynomial twins), [`mod@lower`] (transformers to primitives), [`mod@format`] (files), [`models`]
 //! (published architectures), [`picture`] (inputs).
 //!
 //! The crate knows nothing of levels, slots, moduli or gradients. The oracle never clamps: a polynomial outside of its interval is
@@ -18,9 +19,11 @@ pub mod evaluate;
 pub mod format;
 pub mod graph;
 pub mod histogram;
+pub mod lower;
 pub mod models;
 pub mod op;
 pub mod picture;
+pub mod pieces;
 pub mod poly_graph;
 pub mod tensor;
 

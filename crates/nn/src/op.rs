@@ -100,6 +100,33 @@ impl<N> Op<N> {
         }
     }
 
+    /// The same operator with its function mapped.
+    pub(crate) fn try_map<M>(self, f: impl FnOnce(N) -> crate::Result<M>) -> crate::Result<Op<M>> {
+        Ok(match self {
+            Self::Elementwise(n) => Op::Elementwise(f(n)?),
+            Self::Input(s) => Op::Input(s),
+            Self::Constant(s, p) => Op::Constant(s, p),
+            Self::Conv2d(x) => Op::Conv2d(x),
+            Self::Linear(x) => Op::Linear(x),
+            Self::BatchNorm(x) => Op::BatchNorm(x),
+            Self::Add => Op::Add,
+            Self::Mul => Op::Mul,
+            Self::AvgPool(x) => Op::AvgPool(x),
+            Self::MaxPool(x) => Op::MaxPool(x),
+            Self::GlobalAvgPool => Op::GlobalAvgPool,
+            Self::Norm(x) => Op::Norm(x),
+            Self::Rotary(x) => Op::Rotary(x),
+            Self::Attention(x) => Op::Attention(x),
+            Self::Unfold(x) => Op::Unfold(x),
+            Self::Repeat(x) => Op::Repeat(x),
+            Self::Pad(x) => Op::Pad(x),
+            Self::Slice(x) => Op::Slice(x),
+            Self::Flatten => Op::Flatten,
+            Self::Reshape(s) => Op::Reshape(s),
+            Self::Identity => Op::Identity,
+        })
+    }
+
     /// Why no polynomial network holds this operator, whatever its activations become; None if one may.
     pub(crate) fn refusal(&self, node: &str) -> Option<Error> {
         match self {
@@ -456,11 +483,12 @@ pub struct Attention {
     pub scheme: AttentionScheme,
 }
 
-/// `y[c, d, i] = x[c, 0, i − d]` for d below `rows`: what attention's scores and sums run over, one row for each distance.
+/// `y[c, d, i] = x[c, 0, i − d]` for d below `rows`: what attention's scores and sums run over, one row for each distance. Causal rows from the
+/// length on are all zeros, room for what is added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unfold {
-    /// R, at least 1 and at most L.
+    /// R, at least 1; cyclic at most L.
     pub rows: usize,
     /// What is before the first position.
     pub boundary: Boundary,

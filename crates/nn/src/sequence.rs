@@ -5,15 +5,15 @@ use crate::op::{Attention, Boundary, Norm, NormKind, Repeat, Rotary, Unfold};
 
 /// `area` positions.
 pub(crate) fn norm(n: &Norm, x: &[f64], area: usize) -> Vec<f64> {
-    norm_by(n, x, area, |c, variance| c / variance.sqrt())
+    norm_by(n, x, area, |_, c, variance| c / variance.sqrt())
 }
 
-/// As [`norm`], c/√(variance + ε) by `quotient`.
+/// As [`norm`], c/√(variance + ε) by `quotient(position, c, variance + ε)`, called for all channels of a position in turn.
 pub(crate) fn norm_by(
     n: &Norm,
     x: &[f64],
     area: usize,
-    mut quotient: impl FnMut(f64, f64) -> f64,
+    mut quotient: impl FnMut(usize, f64, f64) -> f64,
 ) -> Vec<f64> {
     let channels = n.scale.values().len();
     let mut y = vec![0.0; x.len()];
@@ -27,7 +27,7 @@ pub(crate) fn norm_by(
         let variance = squares / channels as f64 + n.epsilon;
         for (c, (v, &scale)) in column().zip(n.scale.values()).enumerate() {
             let bias = n.bias.as_ref().map_or(0.0, |b| f64::from(b.values()[c]));
-            y[c * area + t] = f64::from(scale) * quotient(v - mean, variance) + bias;
+            y[c * area + t] = f64::from(scale) * quotient(t, v - mean, variance) + bias;
         }
     }
     y
@@ -115,7 +115,7 @@ pub(crate) fn scores(
 pub(crate) fn unfold(u: Unfold, x: &[f64], length: usize) -> Vec<f64> {
     let mut y = vec![0.0; x.len() * u.rows];
     for (channel, rows) in x.chunks(length).zip(y.chunks_mut(u.rows * length)) {
-        for (d, row) in rows.chunks_mut(length).enumerate() {
+        for (d, row) in rows.chunks_mut(length).enumerate().take(length) {
             row[d..].copy_from_slice(&channel[..length - d]);
             if u.boundary == Boundary::Cyclic {
                 row[..d].copy_from_slice(&channel[length - d..]);

@@ -194,6 +194,25 @@ impl Parameter {
         Ok(Self { shape, values })
     }
 
+    /// The same values, shared, under another shape; `name` is for the message.
+    ///
+    /// # Errors
+    /// [`Error::TensorShape`] unless the shapes hold as many values.
+    pub fn reshaped(&self, name: &str, shape: &[usize]) -> Result<Self> {
+        let needed = shape.iter().try_fold(1usize, |p, &d| p.checked_mul(d));
+        if needed != Some(self.values.len()) {
+            return Err(Error::TensorShape {
+                tensor: name.into(),
+                needed: shape.to_vec(),
+                had: self.shape.clone(),
+            });
+        }
+        Ok(Self {
+            shape: shape.to_vec(),
+            values: Arc::clone(&self.values),
+        })
+    }
+
     /// Axis lengths, outermost first.
     #[must_use]
     pub fn shape(&self) -> &[usize] {

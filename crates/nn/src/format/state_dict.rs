@@ -5,6 +5,7 @@ use super::{read_limited, torch};
 use crate::Result;
 use crate::error::Error;
 use crate::tensor::Parameter;
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -94,6 +95,35 @@ impl StateDict {
             t.shape.clone(),
             t.values.iter().map(|&v| v as f32).collect::<Vec<_>>(),
         )
+    }
+}
+
+impl StateDict {
+    /// The bytes of a safetensors file of these tensors in f32; deterministic.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] when they can't be written (they always can).
+    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
+        let malformed = |e: safetensors::SafeTensorError| Error::Malformed {
+            format: "safetensors",
+            detail: e.to_string(),
+        };
+        let data: Vec<(&String, &StateTensor, Vec<u8>)> = self
+            .tensors
+            .iter()
+            .map(|(name, t)| {
+                let bytes = t.values.iter().flat_map(|&v| (v as f32).to_le_bytes());
+                (name, t, bytes.collect())
+            })
+            .collect();
+        let views = data
+            .iter()
+            .map(|(name, t, bytes)| {
+                let view = TensorView::new(Dtype::F32, t.shape.clone(), bytes);
+                Ok((name.as_str(), view.map_err(malformed)?))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        safetensors::serialize(views, None).map_err(malformed)
     }
 }
 

@@ -1,3 +1,9 @@
-//! Definitions of published networks that take their weights from a state dict under the public names.
+//! Published architectures: [`resnet_cifar`] for pictures; [`llama`] and [`gpt_neox`] for text, which [`language`] loads, embeds for and
+//! builds for any length.
 
+pub mod gpt_neox;
+pub mod language;
+pub mod llama;
 pub mod resnet_cifar;
+
+mod config;

@@ -2,10 +2,13 @@
 
 mod artefact;
 mod graph;
+mod language;
+mod lower;
 mod onnx;
 mod oracle;
 mod picture;
 mod state_dict;
+mod transformer;
 
 use polyveil_nn::{Parameter, Shape, Tensor};
 

@@ -1,0 +1,210 @@
+//! Power-Softmax attention.
+
+use super::expand::Expansion;
+use super::program::Divisor;
+use crate::Result;
+use crate::attention::{AttentionScheme, Denominator, Order};
+use crate::error::Error;
+use crate::graph::NodeId;
+use crate::op::{Attention, Boundary, Conv2d, Op, Repeat, Unfold};
+use crate::pieces::share;
+use crate::tensor::{Parameter, Shape};
+use approx::Program;
+
+/// Why softmax is refused.
+pub(super) fn no_polynomial(node: &str) -> Error {
+    Error::Invalid {
+        node: node.into(),
+        operator: "Attention".into(),
+        detail:
+            "softmax has no polynomial form here; take Power-Softmax and train the network with it"
+                .into(),
+    }
+}
+
+/// Key and value of the public first token, one number a channel.
+pub(super) struct First {
+    pub(super) key: Vec<f64>,
+    pub(super) value: Vec<f64>,
+}
+
+impl Expansion<'_> {
+    /// `first` belongs to a public first token, which the sequence of `[q, k, v]` then lacks.
+    pub(super) fn attention(
+        &mut self,
+        name: &str,
+        a: &Attention,
+        program: &Program,
+        [q, k, v]: [NodeId; 3],
+        first: Option<&First>,
+    ) -> Result<NodeId> {
+        let AttentionScheme::Power(power) = a.scheme else {
+            return Err(no_polynomial(name));
+        };
+        let at = |part: &str| format!("{name}/{part}");
+        let Shape::Image {
+            channels, width, ..
+        } = self.shape(q)
+        else {
+            return Err(self.refuse(name, "its queries are no sequence"));
+        };
+        let boundary = match a.mask.order {
+            Order::Causal => Boundary::Causal,
+            Order::Full => Boundary::Cyclic,
+        };
+        let rows = width + usize::from(first.is_some());
+        let unfolded = |e: &mut Self, part: &str, x: NodeId, constant: Option<&[f64]>| {
+            let x = e.share_heads(&at(&format!("{part}/heads")), x, a)?;
+            let unfold = Op::Unfold(Unfold { rows, boundary });
+            let x = e.node(&at(&format!("{part}/unfolded")), unfold, &[x])?;
+            match constant {
+                None => Ok(x),
+                Some(values) => e.last_row(&at(part), x, &values_of_heads(values, a)),
+            }
+        };
+        let keys = unfolded(self, "keys", k, first.map(|f| &f.key[..]))?;
+        let values = unfolded(self, "values", v, first.map(|f| &f.value[..]))?;
+        let q = self.affine(&at("scaled"), q, (a.scale, 0.0))?;
+        let q = self.node(&at("queries"), Op::Repeat(Repeat { rows }), &[q])?;
+        let products = self.product(&at("products"), q, keys)?;
+        // Every channel of a head has the head's score, so that values are weighed without a map (and a level) between.
+        let mut scores = self.ones(&at("scores"), products, (channels, channels), a.heads)?;
+        if let Some(mask) = self.mask(a, width, first.is_some()) {
+            let shape = self.shape(scores);
+            let mask = self.constant(&at("mask"), shape, mask.repeat(channels))?;
+            scores = self.product(&at("masked"), scores, mask)?;
+        }
+        let powers = self.power(&at("power"), scores, power.exponent())?;
+        let weighed = self.product(&at("weighed"), powers, values)?;
+
+        // Sums over the distances, on all of which the division waits.
+        let mut sum = self.sum_rows(&at("sum"), powers, (channels, rows))?;
+        let mut numerator = self.sum_rows(&at("numerator"), weighed, (channels, rows))?;
+        if power.denominator() == Denominator::Mean {
+            let hidden = usize::from(first.is_some());
+            let shares: Vec<f32> = (0..width)
+                .map(|i| share(power, a.mask.visible(i + hidden, width + hidden)) as f32)
+                .collect();
+            let shares = self.constant(&at("shares"), self.shape(sum), shares.repeat(channels))?;
+            sum = self.product(&at("mean"), sum, shares)?;
+            numerator = self.product(&at("numerator/mean"), numerator, shares)?;
+        }
+        let divisor = Divisor {
+            node: sum,
+            scale: 1.0,
+            shift: power.epsilon(),
+        };
+        let spread = |_: &mut Self, _: &str, x| Ok(x);
+        let y = self.quotient(&at("division"), program, &divisor, numerator, spread)?;
+        self.node(name, Op::Identity, &[y])
+    }
+
+    /// Which scores of `(R, L)` count, where not all do that the unfolding leaves: 1 or 0 by row (distance, the public token last) and column.
+    fn mask(&self, a: &Attention, width: usize, public: bool) -> Option<Vec<f32>> {
+        let hidden = usize::from(public);
+        let valid = a.mask.valid?.saturating_sub(hidden);
+        // A causal row of distance d begins with zeros; key i − d is hidden if it is padding.
+        let row = |d: usize| {
+            (0..width).map(move |i| {
+                let key = (i + width - d) % width;
+                f32::from(u8::from(key < valid))
+            })
+        };
+        let mut mask: Vec<f32> = (0..width).flat_map(row).collect();
+        if public {
+            mask.extend(std::iter::repeat_n(1.0, width));
+        }
+        Some(mask)
+    }
+
+    /// x^p by squarings and products, p even.
+    fn power(&mut self, name: &str, x: NodeId, p: u32) -> Result<NodeId> {
+        let square = self.product(&format!("{name}2"), x, x)?;
+        match p {
+            2 => Ok(square),
+            4 | 8 | 12 if p % 4 == 0 => {
+                let fourth = self.product(&format!("{name}4"), square, square)?;
+                match p {
+                    4 => Ok(fourth),
+                    _ => {
+                        let eighth = self.product(&format!("{name}8"), fourth, fourth)?;
+                        if p == 8 {
+                            return Ok(eighth);
+                        }
+                        self.product(&format!("{name}12"), eighth, fourth)
+                    }
+                }
+            }
+            _ => {
+                let fourth = self.product(&format!("{name}4"), square, square)?;
+                if p == 6 {
+                    return self.product(&format!("{name}6"), fourth, square);
+                }
+                let eighth = self.product(&format!("{name}8"), fourth, fourth)?;
+                self.product(&format!("{name}10"), eighth, square)
+            }
+        }
+    }
+
+    /// Keys or values for every head of the queries.
+    fn share_heads(&mut self, name: &str, x: NodeId, a: &Attention) -> Result<NodeId> {
+        if a.heads == a.kv_heads {
+            return Ok(x);
+        }
+        let Shape::Image { channels, .. } = self.shape(x) else {
+            return Err(self.refuse(name, "it is no sequence"));
+        };
+        let head = channels / a.kv_heads;
+        let copies = a.heads / a.kv_heads;
+        // One group a shared head: its `head` channels, `copies` times.
+        let mut weight = Vec::with_capacity(a.heads * head * head);
+        for to in 0..a.heads * head {
+            weight.extend((0..head).map(|from| f32::from(u8::from(from == to % head))));
+        }
+        debug_assert_eq!(weight.len(), a.kv_heads * copies * head * head);
+        let weight = Parameter::new(name, [a.heads * head, head, 1, 1], weight)?;
+        let conv = Conv2d {
+            groups: a.kv_heads,
+            ..Conv2d::new(weight)
+        };
+        self.node(name, Op::Conv2d(conv), &[x])
+    }
+
+    /// One number a channel in the last row, which is zeros.
+    fn last_row(&mut self, name: &str, x: NodeId, values: &[f64]) -> Result<NodeId> {
+        let shape = self.shape(x);
+        let width = shape.dims().last().copied().unwrap_or(1);
+        let plane = shape.len() / values.len().max(1);
+        let mut constant = vec![0.0; shape.len()];
+        for (plane_of, &v) in constant.chunks_mut(plane).zip(values) {
+            plane_of[plane - width..].fill(v as f32);
+        }
+        let constant = self.constant(&format!("{name}/first"), shape, constant)?;
+        self.add(&format!("{name}/rows"), x, constant)
+    }
+
+    /// Σ over the rows of `(C, R, L)`.
+    fn sum_rows(
+        &mut self,
+        name: &str,
+        x: NodeId,
+        (channels, rows): (usize, usize),
+    ) -> Result<NodeId> {
+        let weight = Parameter::new(name, [channels, 1, rows, 1], vec![1.0; channels * rows])?;
+        let conv = Conv2d {
+            groups: channels,
+            ..Conv2d::new(weight)
+        };
+        self.node(name, Op::Conv2d(conv), &[x])
+    }
+}
+
+/// One number a channel of keys or values, for every head of the queries.
+fn values_of_heads(values: &[f64], a: &Attention) -> Vec<f64> {
+    let head = values.len() / a.kv_heads;
+    let copies = a.heads / a.kv_heads;
+    values
+        .chunks(head)
+        .flat_map(|group| std::iter::repeat_n(group, copies).flatten().copied())
+        .collect()
+}

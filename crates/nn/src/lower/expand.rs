@@ -1,0 +1,305 @@
+//! Graph and pieces as primitives, node by node.
+
+use super::attention::First;
+use crate::Result;
+use crate::attention::Order;
+use crate::error::Error;
+use crate::evaluate::Trace;
+use crate::graph::{Graph, Network, NetworkBuilder, Node, NodeId};
+use crate::op::{Conv2d, Nonlinearity, Op, Rotary};
+use crate::pieces::{Piece, Pieces};
+use crate::poly_graph::PolyGraph;
+use crate::tensor::{Parameter, Shape, Tensor};
+use approx::{Polynomial, Program};
+
+/// Graph and pieces as a network of linear maps, products and polynomials, without ranges: what [`Network::evaluate_with`] computes, on the
+/// columns from [`Pieces::first`] on. `begin` is the embedded first token where that is 1.
+///
+/// # Errors
+/// [`Error::NotPolynomial`], [`Error::NotLowered`] for a node that needs a piece and has none, [`Error::Maximum`], [`Error::Invalid`] for
+/// softmax and for what mixes positions beside a public first token.
+pub fn expand(graph: &Graph, pieces: &Pieces, begin: Option<&[f64]>) -> Result<PolyGraph> {
+    let mut e = Expansion {
+        network: Network::builder(),
+        values: Vec::new(),
+        pieces,
+        width: columns(graph.input().shape()),
+        public: public(graph, pieces, begin)?,
+    };
+    for node in graph.nodes() {
+        let value = e.expand(node)?;
+        e.values.push(value);
+    }
+    let output = e.values[graph.output().id().index()];
+    Ok(e.network.finish(output)?.into())
+}
+
+/// What the network computes for the first token alone, if that is public.
+fn public(graph: &Graph, pieces: &Pieces, begin: Option<&[f64]>) -> Result<Option<Trace>> {
+    let input = graph.input();
+    let refuse = |detail: String| Error::Invalid {
+        node: input.name().into(),
+        operator: input.op().name().into(),
+        detail,
+    };
+    let Some(begin) = begin else {
+        return match pieces.first {
+            0 => Ok(None),
+            _ => Err(refuse("its public first token is not given".into())),
+        };
+    };
+    let mut x = Tensor::zeros(input.shape());
+    let width = columns(x.shape());
+    if width < 2 || x.shape().dims()[1..] != [1, width] || x.shape().dims()[0] != begin.len() {
+        return Err(refuse(format!(
+            "a public first token of {} channels and at least one other don't fit {}",
+            begin.len(),
+            x.shape()
+        )));
+    }
+    if pieces.first != 1 {
+        return Err(refuse(
+            "its pieces were not chosen for a public first token".into(),
+        ));
+    }
+    for (row, &v) in x.values_mut().chunks_mut(width).zip(begin) {
+        row[0] = v;
+    }
+    graph.evaluate_all(&x).map(Some)
+}
+
+fn columns(shape: Shape) -> usize {
+    match shape {
+        Shape::Image { width, .. } => width,
+        Shape::Vector(_) => 1,
+    }
+}
+
+/// A polynomial network under construction.
+pub(super) struct Expansion<'a> {
+    network: NetworkBuilder<Polynomial>,
+    /// By number of the graph's nodes.
+    values: Vec<NodeId>,
+    pieces: &'a Pieces,
+    /// Of the graph's input, the public column included.
+    width: usize,
+    public: Option<Trace>,
+}
+
+impl Expansion<'_> {
+    fn expand(&mut self, node: &Node<Nonlinearity>) -> Result<NodeId> {
+        let name = node.name();
+        let inputs: Vec<NodeId> = node
+            .inputs()
+            .iter()
+            .map(|i| self.values[i.index()])
+            .collect();
+        let op = match &self.public {
+            Some(_) => self.without_first(node)?,
+            None => node.op().clone(),
+        };
+        match op {
+            Op::Norm(n) => {
+                let program = self.program(node)?.clone();
+                self.norm(name, &n, &program, inputs[0])
+            }
+            Op::Attention(a) => {
+                let program = self.program(node)?.clone();
+                let first = self.public.as_ref().map(|trace| {
+                    let column = |i: usize| {
+                        let value = &trace.values[node.inputs()[i].index()];
+                        let first = value.values().iter().step_by(columns(value.shape()));
+                        first.copied().collect()
+                    };
+                    First {
+                        key: column(1),
+                        value: column(2),
+                    }
+                });
+                let qkv = [inputs[0], inputs[1], inputs[2]];
+                self.attention(name, &a, &program, qkv, first.as_ref())
+            }
+            op => {
+                let piece = self.pieces.polynomial(node.id()).cloned();
+                let op = op.try_map(|f| match (piece, f) {
+                    (Some(p), _) | (None, Nonlinearity::Polynomial(p)) => Ok(p),
+                    (None, Nonlinearity::Activation(a)) => Err(Error::NotPolynomial {
+                        node: name.into(),
+                        function: a.to_string(),
+                    }),
+                })?;
+                self.network.add(name, op, &inputs)
+            }
+        }
+    }
+
+    fn program(&self, node: &Node<Nonlinearity>) -> Result<&Program> {
+        match self.pieces.by_node.get(&node.id()) {
+            Some(Piece::Program(p)) => Ok(p),
+            _ => Err(Error::NotLowered {
+                node: node.name().into(),
+                operator: node.op().name().into(),
+            }),
+        }
+    }
+
+    /// The operator on the columns after the first, if it treats every column alike.
+    fn without_first(&self, node: &Node<Nonlinearity>) -> Result<Op<Nonlinearity>> {
+        let mut op = node.op().clone();
+        let less = |shape: Shape| match shape {
+            Shape::Image {
+                channels,
+                height,
+                width,
+            } if width == self.width => Some(Shape::image(channels, height, width - 1)),
+            _ => None,
+        };
+        let flat = |left: usize, right: usize| left == 0 && right == 0;
+        let alike = match &mut op {
+            Op::Input(shape) => less(*shape).map(|s| *shape = s).is_some(),
+            Op::Constant(shape, p) => match less(*shape) {
+                None => false,
+                Some(shorter) => {
+                    let rows = p.values().chunks(self.width);
+                    let values: Vec<f32> = rows.flat_map(|row| row[1..].to_vec()).collect();
+                    *p = Parameter::new(node.name(), shorter.dims(), values)?;
+                    *shape = shorter;
+                    true
+                }
+            },
+            Op::Conv2d(c) => {
+                c.kernel().1 == 1 && c.stride.1 == 1 && flat(c.padding.left, c.padding.right)
+            }
+            Op::AvgPool(p) => {
+                p.kernel.1 == 1 && p.stride.1 == 1 && flat(p.padding.left, p.padding.right)
+            }
+            Op::Pad(p) => flat(p.spatial.left, p.spatial.right),
+            Op::Slice(s) => match s.axes.get_mut(2) {
+                Some(a) if (a.begin, a.end, a.step) == (0, self.width, 1) => {
+                    a.end -= 1;
+                    true
+                }
+                _ => false,
+            },
+            Op::Rotary(r) => {
+                *r = Rotary {
+                    first: r.first + 1,
+                    ..*r
+                };
+                true
+            }
+            Op::Attention(a) => a.mask.order == Order::Causal,
+            Op::BatchNorm(_)
+            | Op::Elementwise(_)
+            | Op::Add
+            | Op::Mul
+            | Op::Norm(_)
+            | Op::Repeat(_)
+            | Op::Identity => true,
+            _ => false,
+        };
+        if alike && columns(node.shape()) == self.width {
+            return Ok(op);
+        }
+        Err(self.refuse(
+            node.name(),
+            "it mixes positions, so the first token can't be public; lower the network with the first token encrypted",
+        ))
+    }
+
+    pub(super) fn refuse(&self, name: &str, detail: &str) -> Error {
+        Error::Invalid {
+            node: name.into(),
+            operator: "lowering".into(),
+            detail: detail.into(),
+        }
+    }
+
+    pub(super) fn shape(&self, node: NodeId) -> Shape {
+        self.network.shape(node)
+    }
+
+    pub(super) fn node(
+        &mut self,
+        name: &str,
+        op: Op<Polynomial>,
+        inputs: &[NodeId],
+    ) -> Result<NodeId> {
+        self.network.add(name, op, inputs)
+    }
+
+    pub(super) fn add(&mut self, name: &str, x: NodeId, y: NodeId) -> Result<NodeId> {
+        self.node(name, Op::Add, &[x, y])
+    }
+
+    pub(super) fn product(&mut self, name: &str, x: NodeId, y: NodeId) -> Result<NodeId> {
+        self.node(name, Op::Mul, &[x, y])
+    }
+
+    pub(super) fn polynomial(&mut self, name: &str, x: NodeId, p: Polynomial) -> Result<NodeId> {
+        self.node(name, Op::Elementwise(p), &[x])
+    }
+
+    /// factor·x + shift; x itself where that is the same.
+    pub(super) fn affine(
+        &mut self,
+        name: &str,
+        x: NodeId,
+        (factor, shift): (f64, f64),
+    ) -> Result<NodeId> {
+        // A power of two, so that its Chebyshev coefficients are exact.
+        const WIDE: f64 = (1u64 << 40) as f64;
+        if factor == 1.0 && shift == 0.0 {
+            return Ok(x);
+        }
+        self.affine_on(name, x, (factor, shift), (-WIDE, WIDE))
+    }
+
+    /// factor·x + shift for x in this interval.
+    pub(super) fn affine_on(
+        &mut self,
+        name: &str,
+        x: NodeId,
+        (factor, shift): (f64, f64),
+        interval: (f64, f64),
+    ) -> Result<NodeId> {
+        let polynomial =
+            Polynomial::from_monomial(&[shift, factor], interval).map_err(|source| {
+                Error::Approximation {
+                    node: name.into(),
+                    source,
+                }
+            })?;
+        self.polynomial(name, x, polynomial)
+    }
+
+    pub(super) fn constant(
+        &mut self,
+        name: &str,
+        shape: Shape,
+        values: Vec<f32>,
+    ) -> Result<NodeId> {
+        let values = Parameter::new(name, shape.dims(), values)?;
+        self.node(name, Op::Constant(shape, values), &[])
+    }
+
+    /// Each output channel the sum of its group's input channels.
+    pub(super) fn ones(
+        &mut self,
+        name: &str,
+        x: NodeId,
+        (from, to): (usize, usize),
+        groups: usize,
+    ) -> Result<NodeId> {
+        let weight = Parameter::new(
+            name,
+            [to, from / groups, 1, 1],
+            vec![1.0; to * (from / groups)],
+        )?;
+        let conv = Conv2d {
+            groups,
+            ..Conv2d::new(weight)
+        };
+        self.node(name, Op::Conv2d(conv), &[x])
+    }
+}

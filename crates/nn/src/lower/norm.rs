@@ -1,0 +1,44 @@
+//! Norms: sums over channels by convolutions of ones, and a program.
+
+use super::expand::Expansion;
+use super::program::Divisor;
+use crate::Result;
+use crate::graph::NodeId;
+use crate::op::{Conv2d, Norm, NormKind, Op};
+use approx::Program;
+
+impl Expansion<'_> {
+    pub(super) fn norm(
+        &mut self,
+        name: &str,
+        n: &Norm,
+        program: &Program,
+        x: NodeId,
+    ) -> Result<NodeId> {
+        let channels = n.scale.values().len();
+        let size = channels as f64;
+        // What is squared: x, or x less its mean.
+        let centred = match n.kind {
+            NormKind::RootMeanSquare => x,
+            NormKind::Layer => {
+                let sum = self.ones(&format!("{name}/sum"), x, (channels, channels), 1)?;
+                let mean = self.affine(&format!("{name}/mean"), sum, (-1.0 / size, 0.0))?;
+                self.add(&format!("{name}/centred"), x, mean)?
+            }
+        };
+        let squares = self.product(&format!("{name}/squares"), centred, centred)?;
+        let spread = |e: &mut Self, name: &str, x| e.ones(name, x, (1, channels), 1);
+        let divisor = Divisor {
+            node: self.ones(&format!("{name}/variance"), squares, (channels, 1), 1)?,
+            scale: 1.0 / size,
+            shift: n.epsilon,
+        };
+        let y = self.quotient(&format!("{name}/root"), program, &divisor, centred, spread)?;
+        let conv = Conv2d {
+            bias: n.bias.clone(),
+            groups: channels,
+            ..Conv2d::new(n.scale.reshaped(name, &[channels, 1, 1, 1])?)
+        };
+        self.node(name, Op::Conv2d(conv), &[y])
+    }
+}

@@ -1,0 +1,94 @@
+//! Reading `config.json` of Hugging Face: what is known is taken, what would change the network and isn't known is refused.
+
+use crate::Result;
+use crate::error::Error;
+use serde_json::Value;
+
+/// More than any model has in one direction; keeps products of sizes far from overflow.
+const MAX_SIZE: usize = 1 << 24;
+
+pub(super) struct Fields<'a>(pub(super) &'a Value);
+
+pub(super) fn refuse(detail: impl Into<String>) -> Error {
+    Error::Malformed {
+        format: "config.json",
+        detail: detail.into(),
+    }
+}
+
+impl Fields<'_> {
+    pub(super) fn parse(text: &str) -> Result<Value> {
+        let value: Value = serde_json::from_str(text).map_err(|e| refuse(e.to_string()))?;
+        if value.is_object() {
+            Ok(value)
+        } else {
+            Err(refuse("it is not an object"))
+        }
+    }
+
+    fn present(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).filter(|v| !v.is_null())
+    }
+
+    /// A size from 1 to a limit.
+    pub(super) fn size(&self, name: &str) -> Result<usize> {
+        self.optional_size(name)?
+            .ok_or_else(|| refuse(format!("{name} is missing")))
+    }
+
+    pub(super) fn optional_size(&self, name: &str) -> Result<Option<usize>> {
+        let Some(value) = self.present(name) else {
+            return Ok(None);
+        };
+        match value.as_u64().and_then(|v| usize::try_from(v).ok()) {
+            Some(v @ 1..=MAX_SIZE) => Ok(Some(v)),
+            _ => Err(refuse(format!(
+                "{name} is {value}, it must be a whole number from 1 to {MAX_SIZE}"
+            ))),
+        }
+    }
+
+    /// A positive number, or what is usual.
+    pub(super) fn number(&self, name: &str, usual: f64) -> Result<f64> {
+        match self.present(name) {
+            None => Ok(usual),
+            Some(v) => match v.as_f64() {
+                Some(x) if x.is_finite() && x > 0.0 => Ok(x),
+                _ => Err(refuse(format!("{name} is {v}, it must be above 0"))),
+            },
+        }
+    }
+
+    pub(super) fn flag(&self, name: &str, usual: bool) -> Result<bool> {
+        match self.present(name) {
+            None => Ok(usual),
+            Some(v) => v
+                .as_bool()
+                .ok_or_else(|| refuse(format!("{name} is {v}, it must be true or false"))),
+        }
+    }
+
+    /// Refuses another value than the one that is built here; absent, it is that one.
+    pub(super) fn only(&self, name: &str, known: &Value) -> Result<()> {
+        match self.present(name) {
+            Some(v) if v != known => Err(refuse(format!("{name} is {v}, only {known} is known"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Positions' base and the share of each head that turns, under the names of today's and yesterday's files.
+    pub(super) fn rotary(&self, base: &str, share: &str, usual: f64) -> Result<(f64, f64)> {
+        self.only("rope_scaling", &Value::Null)?;
+        match self.present("rope_parameters") {
+            Some(inner) => {
+                let inner = Fields(inner);
+                inner.only("rope_type", &"default".into())?;
+                Ok((
+                    inner.number("rope_theta", 10_000.0)?,
+                    inner.number("partial_rotary_factor", usual)?,
+                ))
+            }
+            None => Ok((self.number(base, 10_000.0)?, self.number(share, usual)?)),
+        }
+    }
+}

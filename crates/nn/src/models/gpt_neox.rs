@@ -1,0 +1,262 @@
+//! GPT-NeoX, the architecture of Pythia: attention and a GELU layer side by side behind their own layer norms (or one after the other),
+//! rotary positions on a part of each head's channels.
+//!
+//! Tensors are called as in Hugging Face's checkpoints, except that `attention.query_key_value`, which holds each head's rows of all
+//! three in turn, is kept as `attention.query`, `.key` and `.value`; the graph's nodes are called like the tensors, less `.weight`.
+//!
+//! References: S. Black et al., "GPT-NeoX-20B: An Open-Source Autoregressive Language Model" (2022); S. Biderman et al., "Pythia: A Suite for
+//! Analyzing Large Language Models Across Training and Scaling" (2023).
+
+use super::config::{Fields, refuse};
+use super::language::{Blocks, Heads, Tensors};
+use crate::Result;
+use crate::attention::AttentionScheme;
+use crate::format::state_dict::StateTensor;
+use crate::graph::NodeId;
+use crate::op::{NormKind, Op, Pairing, Rotary};
+use approx::Activation;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Sizes and constants.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Width D of a token.
+    pub width: usize,
+    /// Width of the GELU layer.
+    pub hidden: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Tokens there are.
+    pub vocabulary: usize,
+    /// Longest sequence.
+    pub max_length: usize,
+    /// ε of the norms.
+    pub epsilon: f64,
+    /// Share of each head's channels that turn with the position.
+    pub rotary_share: f64,
+    /// Base of the rotary positions.
+    pub base: f64,
+    /// Whether attention and the GELU layer take the same input.
+    pub parallel: bool,
+    /// Whether the output head is the embedding.
+    pub tied: bool,
+}
+
+impl Config {
+    /// From the fields of a `config.json`.
+    pub(super) fn read(json: &Value) -> Result<Self> {
+        let f = Fields(json);
+        f.only("hidden_act", &"gelu".into())?;
+        f.only("attention_bias", &true.into())?;
+        let (base, rotary_share) = f.rotary("rotary_emb_base", "rotary_pct", 0.25)?;
+        let config = Self {
+            width: f.size("hidden_size")?,
+            hidden: f.size("intermediate_size")?,
+            layers: f.size("num_hidden_layers")?,
+            heads: f.size("num_attention_heads")?,
+            vocabulary: f.size("vocab_size")?,
+            max_length: f.size("max_position_embeddings")?,
+            epsilon: f.number("layer_norm_eps", 1e-5)?,
+            rotary_share,
+            base,
+            parallel: f.flag("use_parallel_residual", true)?,
+            tied: f.flag("tie_word_embeddings", false)?,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        if self.heads == 0 || self.width % self.heads != 0 {
+            return Err(refuse(format!(
+                "{} heads don't divide the width {}",
+                self.heads, self.width
+            )));
+        }
+        if self.rotary_share > 1.0 || self.rotated() % 2 != 0 {
+            return Err(refuse(format!(
+                "a share of {} makes {} channels of a head turn, which are no pairs of its {}",
+                self.rotary_share,
+                self.rotated(),
+                self.head()
+            )));
+        }
+        Ok(())
+    }
+
+    fn head(&self) -> usize {
+        self.width / self.heads
+    }
+
+    /// Channels of a head that turn: the whole part of the share.
+    fn rotated(&self) -> usize {
+        (self.head() as f64 * self.rotary_share) as usize
+    }
+
+    /// The fields of a `config.json`.
+    pub(super) fn write(&self) -> Value {
+        json!({
+            "model_type": "gpt_neox",
+            "architectures": ["GPTNeoXForCausalLM"],
+            "hidden_act": "gelu",
+            "hidden_size": self.width,
+            "intermediate_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "vocab_size": self.vocabulary,
+            "max_position_embeddings": self.max_length,
+            "layer_norm_eps": self.epsilon,
+            "rotary_pct": self.rotary_share,
+            "rotary_emb_base": self.base,
+            "use_parallel_residual": self.parallel,
+            "tie_word_embeddings": self.tied,
+        })
+    }
+
+    /// The embedding's name.
+    pub(super) const EMBEDDING: &str = "gpt_neox.embed_in";
+    /// The output head's name.
+    pub(super) const HEAD: &str = "embed_out";
+
+    /// Every tensor and its shape, given one at a time.
+    pub(super) fn tensors(&self, each: &mut Tensors<'_>) -> Result<()> {
+        let (d, h) = (self.width, self.hidden);
+        each(
+            format!("{}.weight", Self::EMBEDDING),
+            vec![self.vocabulary, d],
+        )?;
+        for l in 0..self.layers {
+            for (name, shape) in [
+                ("input_layernorm", vec![d]),
+                ("post_attention_layernorm", vec![d]),
+                ("attention.query", vec![d, d]),
+                ("attention.key", vec![d, d]),
+                ("attention.value", vec![d, d]),
+                ("attention.dense", vec![d, d]),
+                ("mlp.dense_h_to_4h", vec![h, d]),
+                ("mlp.dense_4h_to_h", vec![d, h]),
+            ] {
+                let bias = vec![shape[0]];
+                each(format!("gpt_neox.layers.{l}.{name}.weight"), shape)?;
+                each(format!("gpt_neox.layers.{l}.{name}.bias"), bias)?;
+            }
+        }
+        each("gpt_neox.final_layer_norm.weight".into(), vec![d])?;
+        each("gpt_neox.final_layer_norm.bias".into(), vec![d])?;
+        if !self.tied {
+            each(format!("{}.weight", Self::HEAD), vec![self.vocabulary, d])?;
+        }
+        Ok(())
+    }
+
+    const PARTS: [&str; 3] = ["query", "key", "value"];
+
+    /// The checkpoint's tensor with each head's rows of queries, keys and values in turn, if `name` is a part of one: which, its shape, and
+    /// which part.
+    fn fused(&self, name: &str) -> Option<(String, Vec<usize>, usize)> {
+        let (head, kind) = name.rsplit_once('.')?;
+        let (prefix, part) = head.rsplit_once(".attention.")?;
+        let part = Self::PARTS.iter().position(|p| *p == part)?;
+        let mut shape = vec![3 * self.width];
+        if kind == "weight" {
+            shape.push(self.width);
+        }
+        Some((
+            format!("{prefix}.attention.query_key_value.{kind}"),
+            shape,
+            part,
+        ))
+    }
+
+    /// Where a tensor of ours is in a checkpoint: the checkpoint's tensor, its shape, and how to take ours out of its values.
+    pub(super) fn stored(
+        &self,
+        name: &str,
+        shape: Vec<usize>,
+    ) -> (String, Vec<usize>, Option<usize>) {
+        match self.fused(name) {
+            Some((fused, shape, part)) => (fused, shape, Some(part)),
+            None => (name.into(), shape, None),
+        }
+    }
+
+    /// One part of the values of a fused tensor.
+    pub(super) fn part(&self, values: &[f64], part: usize) -> Vec<f64> {
+        let block = self.head() * (values.len() / (3 * self.width));
+        values
+            .chunks(3 * block)
+            .flat_map(|head| head[part * block..][..block].iter().copied())
+            .collect()
+    }
+
+    /// Puts the parts back together, as checkpoints have them.
+    pub(super) fn fuse(&self, tensors: &mut BTreeMap<String, StateTensor>) {
+        let names: Vec<String> = tensors.keys().cloned().collect();
+        for name in names {
+            let Some((fused, shape, part)) = self.fused(&name) else {
+                continue;
+            };
+            let Some(own) = tensors.remove(&name) else {
+                continue;
+            };
+            let length = shape.iter().product();
+            let whole = tensors.entry(fused).or_insert_with(|| StateTensor {
+                shape,
+                values: vec![0.0; length],
+            });
+            let block = length / (3 * self.heads);
+            for (to, from) in whole
+                .values
+                .chunks_mut(3 * block)
+                .zip(own.values.chunks(block))
+            {
+                to[part * block..][..block].copy_from_slice(from);
+            }
+        }
+    }
+
+    /// From the embedded sequence `(D, 1, L)` to the last norm's output, of the same shape.
+    pub(super) fn blocks(
+        &self,
+        b: &mut Blocks<'_>,
+        scheme: AttentionScheme,
+        mut x: NodeId,
+    ) -> Result<NodeId> {
+        let heads = Heads {
+            heads: self.heads,
+            kv_heads: self.heads,
+            rotary: Rotary {
+                head: self.head(),
+                rotated: self.rotated(),
+                base: self.base,
+                pairing: Pairing::Half,
+                first: 0,
+            },
+            scheme,
+        };
+        let layer_norm = (NormKind::Layer, self.epsilon);
+        for l in 0..self.layers {
+            let at = |name: &str| format!("gpt_neox.layers.{l}.{name}");
+            let y = b.norm(&at("input_layernorm"), layer_norm, x)?;
+            let [q, k, v] = [
+                b.linear(&at("attention.query"), y)?,
+                b.linear(&at("attention.key"), y)?,
+                b.linear(&at("attention.value"), y)?,
+            ];
+            let y = b.attention(&at("attention"), &heads, [q, k, v])?;
+            let y = b.linear(&at("attention.dense"), y)?;
+            let attended = b.add(&at("attention_residual"), Op::Add, &[x, y])?;
+            let from = if self.parallel { x } else { attended };
+            let y = b.norm(&at("post_attention_layernorm"), layer_norm, from)?;
+            let y = b.linear(&at("mlp.dense_h_to_4h"), y)?;
+            let gelu = Op::Elementwise(Activation::Gelu.into());
+            let y = b.add(&at("mlp.act"), gelu, &[y])?;
+            let y = b.linear(&at("mlp.dense_4h_to_h"), y)?;
+            x = b.add(&at("mlp_residual"), Op::Add, &[attended, y])?;
+        }
+        b.norm("gpt_neox.final_layer_norm", layer_norm, x)
+    }
+}

@@ -1,0 +1,209 @@
+//! A network with the approximations that a homomorphic circuit has in place of divisions, roots and activations, read by the oracle.
+//!
+//! [`Pieces`] go beside a [`Graph`](crate::Graph), they don't change it: the same nodes, evaluated with or without them. What
+//! [`crate::lower`] makes of graph and pieces computes what [`Network::evaluate_with`] computes, in many more nodes.
+
+use crate::Result;
+use crate::attention::{AttentionScheme, Denominator, PowerSoftmax};
+use crate::evaluate::{Evaluation, Outside, Trace};
+use crate::graph::{Network, Node, NodeId};
+use crate::op::{Attention, ElementFunction, Op};
+use crate::sequence;
+use crate::tensor::{Shape, Tensor};
+use approx::{Polynomial, Program};
+use std::collections::BTreeMap;
+
+/// What stands in place of one node's function.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Piece {
+    /// Of an activation.
+    Polynomial(Polynomial),
+    /// Of a norm's `c/√(variance + ε)` or of Power-Softmax' division: a program with or without a numerator.
+    Program(Program),
+}
+
+/// The pieces of a network's nodes; nodes without one, and columns before the first that is encrypted, are computed as they are.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Pieces {
+    /// The first encrypted column: public positions before it need no approximation.
+    pub first: usize,
+    /// By node.
+    pub by_node: BTreeMap<NodeId, Piece>,
+}
+
+impl Pieces {
+    /// Whether the value at this index of a tensor is encrypted.
+    pub(crate) fn covers(&self, shape: Shape, index: usize) -> bool {
+        match shape {
+            Shape::Image { width, .. } => index % width >= self.first,
+            Shape::Vector(_) => true,
+        }
+    }
+
+    /// The node's polynomial.
+    pub(crate) fn polynomial(&self, node: NodeId) -> Option<&Polynomial> {
+        match self.by_node.get(&node) {
+            Some(Piece::Polynomial(p)) => Some(p),
+            _ => None,
+        }
+    }
+
+    fn program(&self, node: NodeId) -> Option<&Program> {
+        match self.by_node.get(&node) {
+            Some(Piece::Program(p)) => Some(p),
+            _ => None,
+        }
+    }
+
+    /// The node's value, if it has a piece (then the node's function is not asked).
+    pub(crate) fn apply<N>(&self, node: &Node<N>, inputs: &[&Tensor]) -> Option<Vec<f64>> {
+        let program = self.program(node.id())?;
+        let x = inputs.first()?;
+        let (values, shape) = (x.values(), x.shape());
+        match node.op() {
+            Op::Norm(n) => {
+                let area = shape.len() / n.scale.values().len();
+                let width = width(shape);
+                Some(sequence::norm_by(n, values, area, |t, c, variance| {
+                    if t % width < self.first {
+                        c / variance.sqrt()
+                    } else {
+                        quotient(program, c, variance)
+                    }
+                }))
+            }
+            Op::Attention(a) => {
+                let AttentionScheme::Power(power) = a.scheme else {
+                    return None;
+                };
+                let length = width(shape);
+                // Public columns are constants of the model, which stores f32.
+                let stored = |x: &Tensor| {
+                    let values = x.values().iter().enumerate();
+                    let value = |(i, &v): (usize, &f64)| {
+                        if i % length < self.first {
+                            f64::from(v as f32)
+                        } else {
+                            v
+                        }
+                    };
+                    values.map(value).collect::<Vec<f64>>()
+                };
+                let (k, v) = (stored(inputs.get(1)?), stored(inputs.get(2)?));
+                let weigh = |scores: &[f64], weights: &mut [f64]| {
+                    let share = share(power, scores.len());
+                    let divisor = divisor(power, scores);
+                    for (w, x) in weights.iter_mut().zip(scores) {
+                        let numerator = x.powi(power.exponent() as i32) * share;
+                        *w = quotient(program, numerator, divisor);
+                    }
+                };
+                let mut y = sequence::attention_by(a, values, &k, &v, length, weigh);
+                if self.first > 0 {
+                    let (k, v) = (inputs.get(1)?.values(), inputs.get(2)?.values());
+                    let exact = sequence::attention(a, values, k, v, length);
+                    for (y, exact) in y.chunks_mut(length).zip(exact.chunks(length)) {
+                        y[..self.first].copy_from_slice(&exact[..self.first]);
+                    }
+                }
+                Some(y)
+            }
+            _ => None,
+        }
+    }
+}
+
+fn width(shape: Shape) -> usize {
+    match shape {
+        Shape::Image { width, .. } => width,
+        Shape::Vector(_) => 1,
+    }
+}
+
+fn quotient(program: &Program, a: f64, x: f64) -> f64 {
+    if program.function().has_numerator() {
+        program.eval_quotient(a, x)
+    } else {
+        a * program.eval(x)
+    }
+}
+
+/// The public 1/n of a row that sees n keys, as a network stores numbers; 1 where sums are divided by.
+pub(crate) fn share(power: PowerSoftmax, n: usize) -> f64 {
+    match power.denominator() {
+        Denominator::Sum => 1.0,
+        Denominator::Mean => f64::from((1.0 / n as f64) as f32),
+    }
+}
+
+/// [`PowerSoftmax::divisor`] with the stored 1/n.
+fn divisor(power: PowerSoftmax, scores: &[f64]) -> f64 {
+    let exponent = power.exponent() as i32;
+    let sum: f64 = scores.iter().map(|x| x.powi(exponent)).sum();
+    power.epsilon() + sum * share(power, scores.len())
+}
+
+/// What the node divides by or takes the root of, at each encrypted position; None if it does neither.
+pub(crate) fn divisors<N>(node: &Node<N>, inputs: &[&Tensor], first: usize) -> Option<Vec<f64>> {
+    let x = inputs.first()?;
+    let mut out = Vec::new();
+    match node.op() {
+        Op::Norm(n) => {
+            let channels = n.scale.values().len();
+            let area = x.shape().len() / channels;
+            let width = width(x.shape());
+            let mut seen = 0;
+            sequence::norm_by(n, x.values(), area, |t, c, variance| {
+                if t % width >= first && seen % channels == 0 {
+                    out.push(variance);
+                }
+                seen += 1;
+                c
+            });
+        }
+        Op::Attention(
+            a @ Attention {
+                scheme: AttentionScheme::Power(power),
+                ..
+            },
+        ) => {
+            let k = inputs.get(1)?.values();
+            sequence::scores(a, x.values(), k, width(x.shape()), |_, i, scores| {
+                if i >= first {
+                    out.push(divisor(*power, scores));
+                }
+            });
+        }
+        _ => return None,
+    }
+    Some(out)
+}
+
+/// Whether the node's divisors leave its program's interval.
+pub(crate) fn leaves_interval<N>(
+    node: &Node<N>,
+    inputs: &[&Tensor],
+    pieces: &Pieces,
+) -> Option<Outside> {
+    let interval = pieces.program(node.id())?.interval();
+    let values = divisors(node, inputs, pieces.first)?;
+    crate::evaluate::outside(node, interval, values.into_iter())
+}
+
+impl<N: ElementFunction> Network<N> {
+    /// As [`Network::evaluate`], with approximations in place of functions.
+    ///
+    /// # Errors
+    /// [`Error::InputShape`](crate::Error::InputShape).
+    pub fn evaluate_with(&self, pieces: &Pieces, input: &Tensor) -> Result<Evaluation> {
+        self.evaluation(pieces, input)
+    }
+
+    /// As [`Network::evaluate_all`], with approximations in place of functions.
+    ///
+    /// # Errors
+    /// [`Error::InputShape`](crate::Error::InputShape).
+    pub fn evaluate_all_with(&self, pieces: &Pieces, input: &Tensor) -> Result<Trace> {
+        self.trace(pieces, input)
+    }
+}
