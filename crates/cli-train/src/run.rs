@@ -448,12 +448,12 @@ fn finish(
 
 /// Progress on stderr: one line that changes on a terminal, lines otherwise.
 #[derive(Default)]
-struct Lines {
+pub(crate) struct Lines {
     last: Option<Instant>,
 }
 
 impl Lines {
-    fn show(&mut self, event: &Event<'_>) {
+    pub(crate) fn show(&mut self, event: &Event<'_>) {
         match event {
             Event::Step {
                 stage,

@@ -312,8 +312,10 @@ impl Attend {
         record: bool,
         public: Public,
     ) {
-        let inverse = self.inverse(training, public);
-        let sums = self.at(batch).forward(q, k, v, &inverse, y);
+        let sums = {
+            let inverse = self.inverse(training, public);
+            self.at(batch).forward(q, k, v, &inverse, y)
+        };
         if record && let Weighting::Power { exponent, .. } = self.shape.weighting {
             // as they are without scaling
             let divisors: Vec<f32> = sums
