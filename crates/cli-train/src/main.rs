@@ -1,5 +1,6 @@
 //! `polyveil-train`: trains networks, makes them polynomial, and studies what that costs. Started by `polyveil train` and `polyveil adapt`.
 
+mod language;
 mod price;
 mod run;
 mod search;
@@ -43,6 +44,11 @@ enum Command {
     Search(search::SearchArgs),
     /// Accuracy of networks on labelled pictures, in f64 and without any guard: each against the first, paired.
     Score(run::ScoreArgs),
+    /// Draw text from a language model: a corpus to train on.
+    #[command(
+        after_long_help = "Example:\n  polyveil-train sample stories260K.bin --tokens 20000000 -o stories.tokens --tokenizer tok512.bin\n\nEvery token depends on the model, the seed and its place only. Started again, the command goes on where it was stopped."
+    )]
+    Sample(language::SampleArgs),
     /// Networks side by side as Markdown: accuracy, degrees, levels, bootstraps, predicted and measured latency.
     Table(table::TableArgs),
     /// Tables and charts from which choices of architecture follow.
@@ -65,6 +71,7 @@ fn main() -> ExitCode {
         Command::Adapt(a) => run::adapt(a),
         Command::Search(a) => search::search(a),
         Command::Score(a) => run::score(a),
+        Command::Sample(a) => language::sample(a),
         Command::Table(a) => table::table(a),
         Command::Study(s) => s.run(),
     };

@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use train::config::{Config, Data, Degrees, Network, Order, Stage, Substitution, Target};
+use train::language::AnyConfig;
 use train::{End, Event, Sources, Trainer};
 
 /// Options of `train`.
@@ -177,8 +178,11 @@ pub(crate) struct ScoreArgs {
 }
 
 pub(crate) fn train(a: &TrainArgs) -> Result<()> {
-    let config = Config::load(&a.config)?;
-    execute(&config, &a.output, a.saving.checkpoint_every).map(drop)
+    let every = a.saving.checkpoint_every;
+    match AnyConfig::load(&a.config)? {
+        AnyConfig::Pictures(config) => execute(&config, &a.output, every).map(drop),
+        AnyConfig::Text(config) => crate::language::execute(&config, &a.output, every),
+    }
 }
 
 pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
@@ -416,7 +420,7 @@ fn finish(
             "intervals measured on {seen} pictures and their mirror images, widened by an eighth of their width on each side"
         );
     }
-    let held_out = trainer.score(&sources.held_out)?;
+    let held_out = trainer.score()?;
     if metadata.name.is_empty() {
         metadata.name = folder
             .file_name()
@@ -454,12 +458,12 @@ fn finish(
 
 /// Progress on stderr: one line that changes on a terminal, lines otherwise.
 #[derive(Default)]
-struct Lines {
+pub(crate) struct Lines {
     last: Option<Instant>,
 }
 
 impl Lines {
-    fn show(&mut self, event: &Event<'_>) {
+    pub(crate) fn show(&mut self, event: &Event<'_>) {
         match event {
             Event::Step {
                 stage,

@@ -1,4 +1,4 @@
-//! Labelled pictures from files, augmentation and batches, the same bytes for the same seed.
+//! Labelled pictures and text from files, augmentation, batches and windows, the same bytes for the same seed.
 //!
 //! ```no_run
 //! use data::{Augmentation, Dataset, Loader, LoaderOptions, Options};
@@ -24,13 +24,15 @@
 //! **Trust.** Files are attacker's bytes: sizes are limited, and nothing is allocated because a header says so.
 //!
 //! Modules in reading order: [`dataset`] (pictures with labels), `open` and the formats `cifar`, `idx`, `npz`, `folder`, `tar`;
-//! [`augment`], [`loader`] (batches), [`mod@twins`] (near-duplicates). The crate knows nothing of networks or training.
+//! [`augment`], [`loader`] (batches), [`mod@twins`] (near-duplicates); [`text`].
+//! The crate knows nothing of networks or training.
 
 pub mod augment;
 pub mod dataset;
 pub mod error;
 pub mod loader;
 pub mod options;
+pub mod text;
 pub mod twins;
 
 mod cifar;
@@ -46,6 +48,7 @@ pub use dataset::{Dataset, Shape};
 pub use error::Error;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, Order};
 pub use options::{Damaged, Options, Resize, Skipped, Split};
+pub use text::{Text, Windows};
 pub use twins::{Twin, twins};
 
 /// What this crate's functions return.

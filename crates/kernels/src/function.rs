@@ -137,7 +137,7 @@ const LEAST: f32 = -87.0;
 
 /// e^x for x ≤ 0.
 #[inline(always)]
-fn exp<V: Vector>(x: f32) -> f32 {
+pub(crate) fn exp<V: Vector>(x: f32) -> f32 {
     let (scale, p) = exp_parts::<V>(x);
     // a NaN is not below and stays
     if x < LEAST {

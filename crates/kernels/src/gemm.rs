@@ -3,7 +3,7 @@
 //! Both factors are packed in the order of the register tiles: op(b) once, in panels of two vectors of columns; op(a) by each task, its
 //! block of rows and `DEPTH` of k at a time. A tile's part of a panel stays in L1 for all tiles of the block.
 
-use crate::instructions::{Task, Vector, instructions, run};
+use crate::instructions::{Instructions, Task, Vector, instructions, run};
 use crate::tile::{Start, Tile, packed_size, rows_at, vectors_at};
 use rayon::prelude::*;
 
@@ -116,6 +116,103 @@ pub fn gemm(
             }
         },
     );
+}
+
+/// Products on the calling thread alone, inside of a larger task; its buffers are used again.
+pub(crate) struct Serial {
+    instructions: Instructions,
+    lanes: usize,
+    most: usize,
+    panels: Vec<f32>,
+    packed: Vec<f32>,
+}
+
+impl Serial {
+    pub(crate) fn new(instructions: Instructions) -> Self {
+        let (lanes, most) = run(instructions, Sizes);
+        Self {
+            instructions,
+            lanes,
+            most,
+            panels: Vec::new(),
+            packed: Vec::new(),
+        }
+    }
+
+    /// [`gemm`], which sums in the same order.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the argument list of BLAS, which every reader knows"
+    )]
+    pub(crate) fn gemm(
+        &mut self,
+        (m, n, k): (usize, usize, usize),
+        alpha: f32,
+        a: &[f32],
+        ta: Transpose,
+        b: &[f32],
+        tb: Transpose,
+        beta: f32,
+        c: &mut [f32],
+    ) {
+        assert!(
+            a.len() == m * k && b.len() == k * n && c.len() == m * n && k > 0,
+            "gemm: a matrix's length is not its shape's"
+        );
+        assert!(
+            beta == 0.0 || beta == 1.0,
+            "gemm: inside of a task, c is written or added to"
+        );
+        if m * n == 0 {
+            return;
+        }
+        let width = 2 * self.lanes;
+        // columns beyond n are computed and never stored
+        self.panels.resize(packed_size(n, k, self.lanes), 0.0);
+        for (i, panel) in self.panels.chunks_mut(width * k).enumerate() {
+            let first = width * i;
+            let count = n.min(first + width) - first;
+            pack_columns(panel, panel.len() / k, first, count, (n, k), b, tb);
+        }
+        let rows = BLOCK.next_multiple_of(self.most);
+        self.packed
+            .resize(rows.min(m.next_multiple_of(self.most)) * DEPTH.min(k), 0.0);
+        for (i, c) in c.chunks_mut(rows * n).enumerate() {
+            let count = c.len() / n;
+            for first in (0..k).step_by(DEPTH) {
+                let depth = DEPTH.min(k - first);
+                pack_rows(
+                    &mut self.packed,
+                    self.most,
+                    (i * rows, count),
+                    (first, depth),
+                    alpha,
+                    (m, k),
+                    a,
+                    ta,
+                );
+                let start = if first == 0 && beta == 0.0 {
+                    Start::Zero
+                } else {
+                    Start::Output
+                };
+                run(
+                    self.instructions,
+                    Block {
+                        n,
+                        k,
+                        first,
+                        depth,
+                        count,
+                        packed: &self.packed,
+                        panels: &self.panels,
+                        start,
+                        c,
+                    },
+                );
+            }
+        }
+    }
 }
 
 /// Lanes of the vector, and rows of a tile of two.

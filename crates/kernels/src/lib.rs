@@ -10,24 +10,31 @@
 //!
 //! Slices of a wrong length are the caller's bug: every function panics on them.
 //!
-//! Modules in reading order: [`convolution`], [`gemm`](mod@gemm), [`normalization`], [`function`], [`chebyshev`], [`range`], [`elementwise`], [`pool`].
+//! Modules in reading order: [`convolution`], [`gemm`](mod@gemm), [`normalization`], [`function`], [`chebyshev`], [`range`], [`elementwise`], [`pool`];
+//! of transformers: [`attention`], [`row_norm`], [`rotary`], [`embedding`].
 //!
 //! The crate knows nothing of networks, of graphs of gradients, or of files.
 
+pub mod attention;
 pub mod chebyshev;
 pub mod convolution;
 pub mod elementwise;
+pub mod embedding;
 pub mod function;
 pub mod gemm;
 pub mod instructions;
 pub mod normalization;
 pub mod pool;
 pub mod range;
+pub mod rotary;
+pub mod row_norm;
 mod tile;
 
+pub use attention::{Attention, Inverse, RowSums, Weighting};
 pub use chebyshev::{chebyshev_backward, chebyshev_forward};
 pub use convolution::Convolution;
 pub use elementwise::{add, axpy};
+pub use embedding::{gather, scatter_add};
 pub use function::{Function, function_backward, function_forward};
 pub use gemm::{Transpose, gemm};
 pub use instructions::{Instructions, instructions, with_instructions};
@@ -37,6 +44,8 @@ pub use pool::{
     global_average_forward,
 };
 pub use range::{boundary_loss, extremes};
+pub use rotary::{Pairs, Rotary};
+pub use row_norm::{Rows, row_moments, row_norm_backward, row_norm_forward};
 
 /// Elements per part of an elementwise pass: small enough to balance two threads, large enough that a part pays for its task.
 const PART: usize = 1 << 15;

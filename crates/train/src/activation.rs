@@ -23,13 +23,29 @@ pub enum RangeLoss {
         /// λ.
         weight: f32,
     },
-    /// `weight · Σ max(0, |x − centre|/half − edge)²` over all elements, per picture, for each activation.
+    /// `weight · Σ max(0, |x − centre|/half − edge)²` over all elements, per picture (per token), for each activation.
     Boundary {
         /// Its weight.
         weight: f32,
         /// Where it starts, relative to half the interval's width: 0.9 starts before the edge.
         edge: f32,
     },
+}
+
+impl RangeLoss {
+    /// The same loss, this share of it.
+    pub(crate) fn times(self, share: f32) -> Self {
+        match self {
+            Self::None => self,
+            Self::Worst { weight } => Self::Worst {
+                weight: weight * share,
+            },
+            Self::Boundary { weight, edge } => Self::Boundary {
+                weight: weight * share,
+                edge,
+            },
+        }
+    }
 }
 
 /// What an activation computes at the moment.
@@ -185,9 +201,12 @@ impl Unit {
         y: &mut [f32],
         parameters: &[Parameter],
         training: bool,
+        record: bool,
         workspace: &mut Workspace,
     ) {
-        self.record(x, training);
+        if record {
+            self.record(x, training);
+        }
         if let Some(old) = self.clamped.take() {
             workspace.give(old);
         }
@@ -294,6 +313,40 @@ impl Unit {
         );
         for (g, d) in parameter.gradient.iter_mut().zip(gradient) {
             *g += share * d as f32;
+        }
+    }
+
+    /// `y = f(x)` by the original function (the polynomial where there never was one), of what no interval needs to hold.
+    pub(crate) fn exact(&self, x: &[f32], y: &mut [f32], parameters: &[Parameter]) {
+        match (self.original, self.coefficients) {
+            (None, Some(c)) => {
+                kernels::chebyshev_forward(&parameters[c].values, self.domain, x, y);
+            }
+            (original, _) => function_forward(original, x, y),
+        }
+    }
+
+    /// `dx = f'(x)·dy` of [`Unit::exact`].
+    pub(crate) fn exact_backward(
+        &self,
+        x: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+        parameters: &[Parameter],
+    ) {
+        match (self.original, self.coefficients) {
+            (None, Some(c)) => {
+                let values = &parameters[c].values;
+                kernels::chebyshev_backward(values, self.domain, x, dy, dx, None);
+            }
+            (original, _) => function_backward(original, x, dy, dx),
+        }
+    }
+
+    /// Forgets what a forward pass kept; another one of the same inputs brings it back.
+    pub(crate) fn forget(&mut self, workspace: &mut Workspace) {
+        if let Some(old) = self.clamped.take() {
+            workspace.give(old);
         }
     }
 

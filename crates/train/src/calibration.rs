@@ -5,7 +5,7 @@ use crate::config::{Order, Substitution};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::pass::Mode;
-use data::Batch;
+use crate::sources::Batch;
 use nn::Range;
 use nn::calibrate::{Degree, FitOptions};
 use nn::histogram::Histogram;
@@ -15,18 +15,22 @@ impl Model {
     ///
     /// # Errors
     /// What the batches bring; [`Error::Diverged`] at a value that is no number.
-    pub fn calibrate(&mut self, batches: impl Iterator<Item = data::Result<Batch>>) -> Result<()> {
+    pub fn calibrate<E: Into<Error>>(
+        &mut self,
+        batches: impl Iterator<Item = std::result::Result<impl Into<Batch>, E>>,
+    ) -> Result<()> {
         self.clear_ranges();
         for unit in self.units_mut() {
             unit.histogram = Some(Box::default());
         }
         for (step, batch) in batches.enumerate() {
-            let batch = batch?;
-            let n = batch.labels.len();
-            self.forward(batch.images, n, Mode::Evaluate);
-            if let Some(u) = self.units().find(|u| u.seen.nan) {
+            let batch: Batch = batch.map_err(Into::into)?.into();
+            self.run(batch.inputs(), Mode::Evaluate);
+            let units = self.units().map(|u| (&u.seen, &u.name));
+            let mut all = units.chain(self.inverses().map(|u| (&u.seen, &u.name)));
+            if let Some((_, name)) = all.find(|(seen, _)| seen.nan) {
                 return Err(Error::Diverged {
-                    what: format!("the input of {}", u.name),
+                    what: format!("the input of {name}"),
                     epoch: 0,
                     step,
                 });

@@ -37,7 +37,7 @@ pub struct Position {
     pub passes: u64,
     /// Sums over the pass so far: loss, range loss, right, pictures, steps left out.
     pub sums: Sums,
-    /// Best accuracy on held-out pictures in this stage, and its pass.
+    /// Best accuracy on held-out pictures (lowest loss on held-out text, negative) in this stage, and its pass.
     pub best: Option<(f64, usize)>,
     /// Activations that this stage has made polynomial one by one so far.
     #[serde(default)]
@@ -73,6 +73,8 @@ struct State {
     position: Position,
     steps: u64,
     outside: Vec<u64>,
+    #[serde(default)]
+    outside_of_programs: Vec<u64>,
     coefficients: Vec<Option<usize>>,
     trainable: Vec<String>,
 }
@@ -135,6 +137,19 @@ impl Position {
     }
 }
 
+/// Seven numbers that an inverse's state is.
+fn inverse_state(u: &crate::inverse::InverseUnit) -> Vec<f32> {
+    vec![
+        f32::from(u8::from(u.program.is_some())),
+        u.domain.0,
+        u.domain.1,
+        u.bits,
+        u.seen.low,
+        u.seen.high,
+        f32::from(u8::from(u.seen.nan)),
+    ]
+}
+
 /// Writes a checkpoint.
 ///
 /// # Errors
@@ -162,11 +177,15 @@ pub fn save(
     for u in model.units() {
         tensors.push((format!("unit:{}", u.name), unit_state(u)));
     }
+    for u in model.inverses() {
+        tensors.push((format!("inverse:{}", u.name), inverse_state(u)));
+    }
     let state = State {
         configuration: configuration.into(),
         position: position.clone(),
         steps: optimizer.steps,
         outside: model.units().map(|u| u.seen.outside).collect(),
+        outside_of_programs: model.inverses().map(|u| u.seen.outside).collect(),
         coefficients: model.units().map(|u| u.coefficients).collect(),
         trainable: model
             .parameters
@@ -364,6 +383,22 @@ pub fn restore(
         u.quantiles = (!v[8].is_nan()).then_some((v[8], v[9]));
         u.guard = (!v[10].is_nan()).then_some(v[10]);
         u.coefficients = *coefficients;
+    }
+    let mut inverses = Vec::new();
+    for u in model.inverses() {
+        inverses.push(vector(format!("inverse:{}", u.name), Some(7))?);
+    }
+    for (i, (u, v)) in model.inverses_mut().zip(inverses).enumerate() {
+        u.program = None;
+        if v[0] != 0.0 {
+            u.set((v[1], v[2]), v[3])?;
+        }
+        u.seen = Seen {
+            low: v[4],
+            high: v[5],
+            outside: state.outside_of_programs.get(i).copied().unwrap_or(0),
+            nan: v[6] != 0.0,
+        };
     }
     optimizer.steps = state.steps;
     optimizer.first = vec![Vec::new(); model.parameters.len()];

@@ -2,33 +2,42 @@
 
 use crate::activation::RangeLoss;
 use crate::error::{Error, Result};
+use crate::inverse::VarianceLoss;
 use crate::loss::Loss;
 use crate::optimizer::{Clipping, Rate, Rule};
 use crate::surgery::Where;
 use data::Augmentation;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// Everything that decides a run's result.
+/// A run on pictures.
+pub type Config = Run<Network, Data>;
+
+/// Everything that decides a run's result, for networks and data of one kind: pictures ([`Config`]) or text
+/// ([`LanguageConfig`](crate::language::LanguageConfig)).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
+#[serde(
+    deny_unknown_fields,
+    bound(deserialize = "N: Deserialize<'de>, D: Deserialize<'de>")
+)]
+pub struct Run<N, D> {
     /// Decides initial weights, order and augmentation.
     #[serde(default = "one")]
     pub seed: u64,
-    /// Pictures of a step.
+    /// Pictures, or windows of text, of a step.
     #[serde(default = "sixty_four")]
     pub batch: usize,
     /// What is trained.
-    pub network: Network,
+    pub network: N,
     /// Batch normalisations to insert; the teacher gets none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_norms: Option<Where>,
     /// A network whose outputs the trained one imitates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub teacher: Option<Network>,
+    pub teacher: Option<N>,
     /// On what.
-    pub data: Data,
+    pub data: D,
     /// One after the other.
     #[serde(rename = "stage")]
     pub stages: Vec<Stage>,
@@ -129,6 +138,31 @@ fn imagenet() -> String {
     "imagenet".into()
 }
 
+/// Settings that can be refused before anything is opened.
+pub trait Checked {
+    /// Refuses what can't be.
+    ///
+    /// # Errors
+    /// [`Error::Setting`].
+    fn check(&self) -> Result<()>;
+}
+
+impl Checked for Data {
+    fn check(&self) -> Result<()> {
+        if let Some((height, width)) = self.size
+            && (height == 0 || width == 0)
+        {
+            return Err(Error::Setting {
+                setting: "size",
+                value: format!("[{height}, {width}]"),
+                remedy: "a height and a width of at least 1".into(),
+            });
+        }
+        self.augmentation.check()?;
+        Ok(())
+    }
+}
+
 /// A part of the training with its own settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -149,10 +183,16 @@ pub struct Stage {
     pub loss: Loss,
     /// Of the activations' inputs.
     pub range_loss: RangeLoss,
+    /// Of what normalisations and attention divide by.
+    pub variance_loss: VarianceLoss,
     /// Where the range loss holds them.
     pub target: Target,
     /// How activations become polynomials at the beginning.
     pub substitution: Option<Substitution>,
+    /// How normalisations' inverse roots become programs at the beginning.
+    pub roots: Option<Iteration>,
+    /// How attention's divisions become programs at the beginning.
+    pub divisions: Option<Iteration>,
     /// Polynomials see inputs clamped to their domain widened by this share on each side; in training only.
     pub guard: Option<f32>,
     /// Share of each batch from the second data, from `second_from` on.
@@ -165,8 +205,14 @@ pub struct Stage {
     pub frozen_from: Option<f64>,
     /// Whether normalisations' statistics are measured again at the end, on the second data where there are any.
     pub reestimate: bool,
-    /// Ends the stage after so many passes without a better accuracy on held-out pictures, and goes back to the best.
+    /// Ends the stage after so many passes without a better accuracy on held-out pictures (a lower loss on held-out text), and goes back
+    /// to the best.
     pub patience: Option<usize>,
+    /// A step's batch goes through the network in so many parts, whose gradients are added: memory for time. Batch statistics are a part's.
+    pub parts: usize,
+    /// Backward passes compute activations again, block by block, from those between blocks: less memory for a third more work, and not a
+    /// bit of another result.
+    pub recompute: bool,
 }
 
 impl Default for Stage {
@@ -180,14 +226,19 @@ impl Default for Stage {
             clipping: Clipping::None,
             loss: Loss::default(),
             range_loss: RangeLoss::None,
+            variance_loss: VarianceLoss::None,
             target: Target::Domain,
             substitution: None,
+            roots: None,
+            divisions: None,
             guard: None,
             second_share: 0.0,
             second_from: 0.0,
             frozen_from: None,
             reestimate: false,
             patience: None,
+            parts: 1,
+            recompute: false,
         }
     }
 }
@@ -252,9 +303,27 @@ pub struct Substitution {
     /// Share of the fit's weight that is spread evenly over the interval; 1 is P1's plain least squares.
     #[serde(default = "fiftieth")]
     pub floor: f64,
-    /// Pictures to calibrate on, from the second data where there are any.
+    /// Pictures (or windows of text) to calibrate on, from the second data where there are any.
     #[serde(default = "two_thousand")]
     pub pictures: usize,
+}
+
+/// How divisions or inverse roots become programs of additions and products.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Iteration {
+    /// The relative error is at most 2^−bits on the interval.
+    pub bits: f64,
+    /// What calibration saw is widened to both sides by this factor, above 1: [low/factor, high·factor].
+    #[serde(default = "two")]
+    pub factor: f64,
+    /// Pictures (or windows of text) to calibrate on.
+    #[serde(default = "two_thousand")]
+    pub pictures: usize,
+}
+
+fn two() -> f64 {
+    2.0
 }
 
 fn all() -> Order {
@@ -294,7 +363,11 @@ impl Degrees {
     }
 }
 
-impl Config {
+impl<N, D> Run<N, D>
+where
+    N: Serialize + DeserializeOwned,
+    D: Serialize + DeserializeOwned + Checked,
+{
     /// Reads a TOML file. Relative paths in it count from the current folder.
     ///
     /// # Errors
@@ -353,16 +426,7 @@ impl Config {
         if self.stages.is_empty() {
             return refuse("stage", "none".into(), "a run needs at least one [[stage]]");
         }
-        if let Some((height, width)) = self.data.size
-            && (height == 0 || width == 0)
-        {
-            return refuse(
-                "size",
-                format!("[{height}, {width}]"),
-                "a height and a width of at least 1",
-            );
-        }
-        self.data.augmentation.check()?;
+        self.data.check()?;
         for s in &self.stages {
             if !(s.epochs.is_finite() && (0.0..=10_000.0).contains(&s.epochs)) {
                 return refuse(
@@ -481,6 +545,36 @@ impl Config {
                     format!("{:?}", s.guard),
                     "a share of the domain's width of at least 0",
                 );
+            }
+            if s.parts == 0 || s.parts > self.batch {
+                return refuse(
+                    "parts",
+                    s.parts.to_string(),
+                    "at least 1, and no more than the batch has",
+                );
+            }
+            if let VarianceLoss::Largest { weight } | VarianceLoss::Spread { weight } =
+                s.variance_loss
+                && !(weight.is_finite() && weight >= 0.0)
+            {
+                return refuse(
+                    "variance_loss.weight",
+                    weight.to_string(),
+                    "a number of at least 0",
+                );
+            }
+            for (setting, how) in [("roots", s.roots), ("divisions", s.divisions)] {
+                if let Some(how) = how
+                    && !((1.0..=60.0).contains(&how.bits)
+                        && (1.0..=1e6).contains(&how.factor)
+                        && how.pictures > 0)
+                {
+                    return refuse(
+                        setting,
+                        format!("{how:?}"),
+                        "1 to 60 bits, a factor of at least 1, and something to calibrate on",
+                    );
+                }
             }
             if s.patience == Some(0) {
                 return refuse("patience", "0".into(), "at least one pass, or leave it out");

@@ -3,10 +3,12 @@
 //! P1 (Baruch et al., arXiv 2304.14836) and what came after it: activations' inputs are held in intervals by a loss, activations become
 //! polynomials on what calibration saw there, and the polynomial network is trained back.
 //!
-//! Modules in reading order: [`config`] (what a run is), [`sources`] (its pictures), [`parameter`], [`activation`] (units with ranges),
+//! Modules in reading order: [`config`] (what a run is), [`sources`] (its pictures), [`parameter`], [`activation`] (units with
+//! ranges), [`inverse`] (divisions and roots),
 //! [`model`] (a graph in training), [`pass`] (forwards, backwards), [`loss`], [`optimizer`], [`calibration`] (ranges, substitution),
 //! [`trainer`] (stages, logs, checkpoints), [`checkpoint`]; [`architecture`] (networks to begin with), [`surgery`] (changes to them);
-//! [`search`] (degrees and bootstraps under a budget); [`study`] (tables from which choices follow), [`plot`] (their charts).
+//! [`language`]
+//! (runs on text), [`generate`] (text from models); [`search`] (degrees and bootstraps under a budget); [`study`] (tables from which choices follow), [`plot`] (their charts).
 //!
 //! The graph is its own tape: nodes are visited in order and in reverse, so that there is no second description of a network and no
 //! automatic differentiation. The crate knows nothing of ciphertexts and plans; what a network costs under encryption is passed in.
@@ -18,6 +20,9 @@ pub mod checkpoint;
 pub mod config;
 pub mod error;
 pub mod export;
+pub mod generate;
+pub mod inverse;
+pub mod language;
 pub mod loss;
 pub mod model;
 pub mod networks;
@@ -32,6 +37,7 @@ pub mod surgery;
 pub mod trainer;
 
 mod dirac;
+mod sequence;
 mod workspace;
 
 pub use config::Config;

@@ -6,7 +6,9 @@
 use crate::activation::{Function, RangeLoss, Unit};
 use crate::dirac::Dirac;
 use crate::error::{Error, Result};
+use crate::inverse::{InverseUnit, VarianceLoss};
 use crate::parameter::{Kind, Parameter};
+use crate::sequence::{Attend, Embedding, RowNorm, Turn};
 use crate::workspace::Workspace;
 use kernels::Convolution;
 use nn::{AvgPool, BatchNorm, Conv2d, Graph, Linear, Network, Nonlinearity, Op, Pad, Shape, Slice};
@@ -30,6 +32,9 @@ pub(crate) enum Layer {
         bias: Option<usize>,
     },
     BatchNorm(Norm),
+    RowNorm(Box<RowNorm>),
+    Rotary(Turn),
+    Attention(Box<Attend>),
     Activation(Box<Unit>),
     Add,
     Mul,
@@ -107,6 +112,17 @@ pub struct Model {
     pub parameters: Vec<Parameter>,
     /// How inputs of activations are held in their intervals.
     pub range_loss: RangeLoss,
+    /// How divisors are kept together.
+    pub variance_loss: VarianceLoss,
+    /// What the next backward pass's range and variance losses count, relative to a whole batch's.
+    pub share: f32,
+    /// Whether backward passes compute activations again instead of keeping them.
+    pub recompute: bool,
+    /// Positions at the beginning of every sequence that are public, as a first token that is always the same: exact, and in no interval.
+    pub public: usize,
+    /// Nodes whose outputs alone lead on from what is before them, in order.
+    pub(crate) cuts: Vec<usize>,
+    pub(crate) embedding: Option<Embedding>,
     /// The weight of a new batch in the running statistics of batch normalisations.
     pub momentum: f32,
     /// Whether normalisations train with their running statistics, as constants, instead of the batch's.
@@ -141,6 +157,12 @@ impl Model {
             }
         }
         Ok(Self {
+            cuts: cuts(&layers, &last_use),
+            variance_loss: VarianceLoss::None,
+            share: 1.0,
+            recompute: false,
+            public: 0,
+            embedding: None,
             shapes: graph.nodes().iter().map(nn::Node::shape).collect(),
             values: layers.iter().map(|_| None).collect(),
             output: graph.output().id().index(),
@@ -213,8 +235,108 @@ impl Model {
             })
     }
 
+    /// Takes tokens as inputs from now on: each is a row of this table `(vocabulary, width)`, or, without one, of the output's weights.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a table that does not fit the input's channels, or an output that is no linear layer of as many.
+    pub fn embed(&mut self, table: Option<Vec<f32>>) -> Result<()> {
+        let (_, _, width) = hwc(self.input_shape());
+        let refuse = |value: String, remedy: &str| {
+            Err(Error::Setting {
+                setting: "embedding",
+                value,
+                remedy: remedy.into(),
+            })
+        };
+        let parameter = match table {
+            Some(t) if t.is_empty() || t.len() % width != 0 => {
+                return refuse(
+                    format!("{} values", t.len()),
+                    "a row for each token, as wide as the network's input",
+                );
+            }
+            Some(t) => {
+                self.parameters
+                    .push(Parameter::new("embedding".into(), Kind::Weight, t));
+                self.parameters.len() - 1
+            }
+            None => match &self.layers[self.output] {
+                Layer::Linear { from, weight, .. } if *from == width => {
+                    self.embedding = Some(Embedding::new(*weight, true, width));
+                    return Ok(());
+                }
+                _ => {
+                    return refuse(
+                        "tied".into(),
+                        "the network must end in a linear layer whose inputs are as wide as its own",
+                    );
+                }
+            },
+        };
+        self.embedding = Some(Embedding::new(parameter, false, width));
+        Ok(())
+    }
+
+    /// The table of the embedding, `(vocabulary, width)`, and whether it is the output's.
+    #[must_use]
+    pub fn embedding(&self) -> Option<(Vec<f32>, bool)> {
+        let e = self.embedding.as_ref()?;
+        Some((e.table(&self.parameters), e.tied))
+    }
+
+    /// Number of tokens that it knows, for a model that takes tokens.
+    #[must_use]
+    pub fn vocabulary(&self) -> Option<usize> {
+        let e = self.embedding.as_ref()?;
+        Some(self.parameters[e.parameter].values.len() / e.width)
+    }
+
+    /// Positions of one input: tokens of a window, or 1.
+    #[must_use]
+    pub fn positions(&self) -> usize {
+        let (h, w, _) = hwc(self.shapes[self.output]);
+        h * w
+    }
+
+    /// Divisions and inverse roots that programs may compute, in topological order.
+    pub fn inverses(&self) -> impl Iterator<Item = &InverseUnit> {
+        self.layers.iter().filter_map(|l| match l {
+            Layer::RowNorm(n) => Some(&n.root),
+            Layer::Attention(a) if a.powers() => Some(&a.division),
+            _ => None,
+        })
+    }
+
+    /// Divisions and inverse roots that programs may compute, in topological order.
+    pub fn inverses_mut(&mut self) -> impl Iterator<Item = &mut InverseUnit> {
+        self.layers.iter_mut().filter_map(|l| match l {
+            Layer::RowNorm(n) => Some(&mut n.root),
+            Layer::Attention(a) if a.powers() => Some(&mut a.division),
+            _ => None,
+        })
+    }
+
+    /// Takes attention's powers as they are from now on, as a homomorphic circuit does: the same weights, but divisors that programs may
+    /// divide by and that losses may narrow.
+    pub fn unscale_powers(&mut self) {
+        for layer in &mut self.layers {
+            if let Layer::Attention(a) = layer {
+                a.unscale();
+            }
+        }
+    }
+
+    /// Floats that passes have held at once so far.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.workspace.made()
+    }
+
     /// Forgets what the units saw.
     pub fn clear_ranges(&mut self) {
+        for unit in self.inverses_mut() {
+            unit.seen = crate::activation::Seen::default();
+        }
         for unit in self.units_mut() {
             unit.seen = crate::activation::Seen::default();
         }
@@ -311,6 +433,22 @@ impl Model {
                     weight,
                     bias,
                 },
+                Op::Conv2d(c),
+            ) => {
+                let w = transposed(&self.parameters[*weight].values, *from, *to);
+                Op::Conv2d(Conv2d {
+                    weight: p("weight", vec![*to, *from, 1, 1], w)?,
+                    bias: bias.map(|b| p("bias", vec![*to], plain(b))).transpose()?,
+                    ..c.clone()
+                })
+            }
+            (
+                Layer::Linear {
+                    from,
+                    to,
+                    weight,
+                    bias,
+                },
                 Op::Linear(_),
             ) => Op::Linear(Linear {
                 weight: p(
@@ -328,6 +466,15 @@ impl Model {
                     mean: p("mean", n.clone(), b.mean.clone())?,
                     variance: p("variance", n, b.variance.clone())?,
                     epsilon: old.epsilon,
+                })
+            }
+            (Layer::RowNorm(n), Op::Norm(old)) => {
+                let channels = vec![self.parameters[n.scale].values.len()];
+                let bias = n.bias.map(|b| p("bias", channels.clone(), plain(b)));
+                Op::Norm(nn::Norm {
+                    scale: p("scale", channels.clone(), plain(n.scale))?,
+                    bias: bias.transpose()?,
+                    ..old.clone()
                 })
             }
             (Layer::Activation(u), old) => match (u.function, u.polynomial(&self.parameters)?) {
@@ -359,6 +506,20 @@ fn layer(
     Ok(match (node.op(), from) {
         (Op::Input(_), _) => Layer::Input,
         (Op::Constant(shape, p), _) => Layer::Constant(to_hwc(p.values(), *shape)),
+        // on tokens, a linear layer: one matrix product
+        (Op::Conv2d(c), Some(from)) if hwc(from).0 == 1 && pointwise(c) => Layer::Linear {
+            from: c.weight.shape()[1],
+            to: c.out_channels(),
+            weight: add(
+                "weight",
+                Kind::Weight,
+                transposed(c.weight.values(), c.out_channels(), c.weight.shape()[1]),
+            ),
+            bias: c
+                .bias
+                .as_ref()
+                .map(|b| add("bias", Kind::Offset, values(b))),
+        },
         (Op::Conv2d(c), Some(from)) => {
             let shape = c.weight.shape();
             let (kh, kw) = c.kernel();
@@ -418,6 +579,18 @@ fn layer(
             epsilon: b.epsilon as f32,
             batch: None,
         }),
+        (Op::Norm(n), _) => {
+            let scale = add("scale", Kind::Offset, values(&n.scale));
+            let bias = n
+                .bias
+                .as_ref()
+                .map(|b| add("bias", Kind::Offset, values(b)));
+            Layer::RowNorm(Box::new(RowNorm::new(node.name(), n, scale, bias)))
+        }
+        (Op::Rotary(r), Some(from)) => Layer::Rotary(Turn::new(r, from)),
+        (Op::Attention(a), Some(from)) => {
+            Layer::Attention(Box::new(Attend::new(node.name(), a, from)?))
+        }
         (Op::Elementwise(Nonlinearity::Activation(a)), _) => {
             Layer::Activation(Box::new(Unit::new(node.name(), Some(*a))))
         }
@@ -459,6 +632,39 @@ fn layer(
             });
         }
     })
+}
+
+/// One tap, one group, nothing left out or added.
+fn pointwise(c: &Conv2d) -> bool {
+    c.kernel() == (1, 1)
+        && c.stride == (1, 1)
+        && c.padding == nn::Padding::default()
+        && c.groups == 1
+}
+
+/// Where the values before a node can be forgotten in a forward pass: behind the joins of a residual network, or, where there are none,
+/// behind every √n-th node of a chain.
+fn cuts(layers: &[Layer], last_use: &[usize]) -> Vec<usize> {
+    let mut latest = 0;
+    let mut all = Vec::new();
+    for (i, layer) in layers.iter().enumerate() {
+        if latest <= i && i > 0 {
+            all.push(i);
+        }
+        if !matches!(layer, Layer::Constant(_)) {
+            latest = latest.max(last_use[i]);
+        }
+    }
+    let joins: Vec<usize> = all
+        .iter()
+        .copied()
+        .filter(|&i| matches!(layers[i], Layer::Add))
+        .collect();
+    if joins.is_empty() {
+        let step = all.len().isqrt().max(1);
+        return all.into_iter().step_by(step).collect();
+    }
+    joins
 }
 
 /// `(h, w, c)` of a node's shape.

@@ -2,8 +2,18 @@
 
 use crate::model::{Layer, Model, Norm, hwc};
 use crate::parameter::Parameter;
+use crate::sequence::Public;
 use crate::workspace::Workspace;
 use nn::{AvgPool, Pad, Shape, Slice};
+
+/// What a model is given.
+#[derive(Debug, Clone, Copy)]
+pub enum Inputs<'a> {
+    /// A batch of pictures, `(n, h, w, c)`.
+    Pictures(&'a [f32]),
+    /// A batch of windows of tokens, `(n, length)`.
+    Tokens(&'a [u16]),
+}
 
 /// What a forward pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +22,8 @@ pub enum Mode {
     Train,
     /// Running statistics, no guard, nothing kept.
     Evaluate,
+    /// [`Mode::Train`] on the same batch once more: nothing is recorded.
+    Again,
 }
 
 impl Model {
@@ -32,6 +44,7 @@ impl Model {
             }
         }
         let mut input = Some(input);
+        let mut segment = 0;
         for i in 0..self.layers.len() {
             let value = match &self.layers[i] {
                 Layer::Input => input.take().unwrap_or_default(),
@@ -47,12 +60,52 @@ impl Model {
                         self.workspace.give(v);
                     }
                 }
+            } else if self.recompute && self.cuts.binary_search(&i).is_ok() {
+                for j in segment + 1..i {
+                    self.forget(j);
+                }
+                segment = i;
             }
         }
         self.values[self.output].as_deref().unwrap_or(&[])
     }
 
-    fn compute(&mut self, i: usize, mode: Mode) -> Vec<f32> {
+    /// The outputs for a batch of inputs of either kind.
+    ///
+    /// # Panics
+    /// When `inputs` is no whole batch, or tokens are given to a model without an embedding.
+    pub fn run(&mut self, inputs: Inputs<'_>, mode: Mode) -> &[f32] {
+        match inputs {
+            Inputs::Pictures(x) => {
+                let batch = x.len() / self.input_shape().len();
+                let x = self.workspace.copy(x);
+                self.forward(x, batch, mode)
+            }
+            Inputs::Tokens(tokens) => {
+                let Some(embedding) = &mut self.embedding else {
+                    unreachable!("a model that is given tokens has an embedding");
+                };
+                let x = embedding.gather(tokens, &self.parameters, &mut self.workspace);
+                let batch = x.len() / self.input_shape().len();
+                self.forward(x, batch, mode)
+            }
+        }
+    }
+
+    /// Gives back what a forward pass keeps of a node, unless it is a constant.
+    fn forget(&mut self, i: usize) {
+        if matches!(self.layers[i], Layer::Constant(_) | Layer::Input) {
+            return;
+        }
+        if let Some(v) = self.values[i].take() {
+            self.workspace.give(v);
+        }
+        if let Layer::Activation(u) = &mut self.layers[i] {
+            u.forget(&mut self.workspace);
+        }
+    }
+
+    pub(crate) fn compute(&mut self, i: usize, mode: Mode) -> Vec<f32> {
         let Self {
             layers,
             inputs,
@@ -63,12 +116,17 @@ impl Model {
             batch,
             momentum,
             frozen,
+            public: first,
             ..
         } = self;
         let n = *batch;
         let value = |k: usize| values[inputs[i][k]].as_deref().unwrap_or(&[]);
         let shape = shapes[i];
-        let (_, _, channels) = hwc(shape);
+        let (height, width, channels) = hwc(shape);
+        let public = Public {
+            first: *first,
+            length: height * width,
+        };
         let mut y = workspace.take(n * shape.len());
         match &mut layers[i] {
             Layer::Input => {}
@@ -111,15 +169,44 @@ impl Model {
                     }
                 };
                 let (x, w) = (value(0), &parameters[*weight].values);
+                let rows = y.len() / *to;
                 use kernels::Transpose::No;
-                kernels::gemm(n, *to, *from, 1.0, x, No, w, No, beta, &mut y);
+                kernels::gemm(rows, *to, *from, 1.0, x, No, w, No, beta, &mut y);
             }
             Layer::BatchNorm(b) => {
                 let momentum = (!*frozen).then_some(*momentum);
                 batch_norm(b, value(0), &mut y, parameters, mode, momentum);
             }
             Layer::Activation(u) => {
-                u.forward(value(0), &mut y, parameters, mode == Mode::Train, workspace);
+                let (training, record) = (mode != Mode::Evaluate, mode != Mode::Again);
+                let x = value(0);
+                if public.first == 0 {
+                    u.forward(x, &mut y, parameters, training, record, workspace);
+                } else {
+                    u.exact(x, &mut y, parameters);
+                    let x = public.without(x, channels, workspace);
+                    let mut out = workspace.take(x.len());
+                    u.forward(&x, &mut out, parameters, training, record, workspace);
+                    public.put(&out, channels, &mut y);
+                    workspace.give(x);
+                    workspace.give(out);
+                }
+            }
+            Layer::RowNorm(norm) => {
+                let (training, record) = (mode != Mode::Evaluate, mode != Mode::Again);
+                norm.forward(value(0), &mut y, parameters, training, record, public);
+            }
+            Layer::Rotary(turn) => turn.turn(value(0), false, &mut y),
+            Layer::Attention(a) => {
+                let (training, record) = (mode != Mode::Evaluate, mode != Mode::Again);
+                a.forward(
+                    [value(0), value(1), value(2)],
+                    &mut y,
+                    n,
+                    training,
+                    record,
+                    public,
+                );
             }
             Layer::Add => kernels::add(value(0), value(1), &mut y),
             Layer::Mul => {
@@ -159,17 +246,31 @@ impl Model {
     }
 
     /// Adds the gradients of all parameters, given the loss's derivative by the outputs of the last forward pass (in [`Mode::Train`]).
-    /// Gives back the range losses' sum, whose gradients are added too.
+    /// Gives back the range and variance losses' sum, whose gradients are added too.
     pub fn backward(&mut self, output: Vec<f32>) -> f64 {
         let mut gradients: Vec<Option<Vec<f32>>> = self.layers.iter().map(|_| None).collect();
         gradients[self.output] = Some(output);
-        let mut range_loss = 0.0;
+        let mut penalty = 0.0;
         for i in (0..self.layers.len()).rev() {
+            if self.recompute
+                && let Ok(cut) = self.cuts.binary_search(&i)
+            {
+                // what lies between this cut and the one before
+                let before = cut.checked_sub(1).map_or(0, |c| self.cuts[c]);
+                for j in before + 1..i {
+                    if self.values[j].is_none() {
+                        self.values[j] = Some(self.compute(j, Mode::Again));
+                    }
+                }
+            }
             if let Some(dy) = gradients[i].take() {
-                range_loss += self.backward_node(i, dy, &mut gradients);
+                penalty += self.backward_node(i, dy, &mut gradients);
+            }
+            if self.recompute {
+                self.forget(i);
             }
         }
-        range_loss
+        penalty
     }
 
     fn backward_node(&mut self, i: usize, dy: Vec<f32>, gradients: &mut [Option<Vec<f32>>]) -> f64 {
@@ -181,19 +282,37 @@ impl Model {
             values,
             workspace,
             batch,
-            range_loss: penalty,
             frozen,
+            range_loss,
+            variance_loss,
+            share,
+            embedding,
+            output,
+            public: first,
             ..
         } = self;
+        let (height, width, channels) = hwc(shapes[i]);
+        let public = Public {
+            first: *first,
+            length: height * width,
+        };
+        let penalty = range_loss.times(*share);
         let n = *batch;
         let source = |k: usize| inputs[i][k];
         let value = |k: usize| values[inputs[i][k]].as_deref().unwrap_or(&[]);
         let from = inputs[i].first().map_or(Shape::Vector(0), |&j| shapes[j]);
         let mut loss = 0.0;
-        // the network's input needs no gradient
-        let needed = inputs[i].iter().any(|&j| !inputs[j].is_empty());
+        // pictures need no gradient
+        let needed = inputs[i].iter().any(|&j| {
+            !inputs[j].is_empty() || (embedding.is_some() && matches!(layers[j], Layer::Input))
+        });
         match &mut layers[i] {
-            Layer::Input | Layer::Constant(_) => workspace.give(dy),
+            Layer::Input | Layer::Constant(_) => {
+                if let (Layer::Input, Some(e)) = (&layers[i], embedding) {
+                    e.backward(&dy, parameters);
+                }
+                workspace.give(dy);
+            }
             Layer::Convolution {
                 geometry,
                 weight,
@@ -254,10 +373,11 @@ impl Model {
                     }
                 }
                 let p = &mut parameters[*weight];
+                let rows = dy.len() / *to;
                 kernels::gemm(
                     *from,
                     *to,
-                    n,
+                    rows,
                     1.0,
                     value(0),
                     Yes,
@@ -267,8 +387,8 @@ impl Model {
                     &mut p.gradient,
                 );
                 if needed {
-                    let mut dx = workspace.take(n * *from);
-                    kernels::gemm(n, *from, *to, 1.0, &dy, No, &p.values, Yes, 0.0, &mut dx);
+                    let mut dx = workspace.take(rows * *from);
+                    kernels::gemm(rows, *from, *to, 1.0, &dy, No, &p.values, Yes, 0.0, &mut dx);
                     accumulate(&mut gradients[source(0)], dx, workspace);
                 }
                 workspace.give(dy);
@@ -281,8 +401,60 @@ impl Model {
             }
             Layer::Activation(u) => {
                 let mut dx = workspace.take(dy.len());
-                loss = u.backward(value(0), &dy, &mut dx, parameters, *penalty, n, workspace);
+                let (h, w, _) = hwc(shapes[*output]);
+                let rows = n * h * w;
+                let x = value(0);
+                if public.first == 0 {
+                    loss = u.backward(x, &dy, &mut dx, parameters, penalty, rows, workspace);
+                } else {
+                    u.exact_backward(x, &dy, &mut dx, parameters);
+                    let x = public.without(x, channels, workspace);
+                    let g = public.without(&dy, channels, workspace);
+                    let mut d = workspace.take(x.len());
+                    loss = u.backward(&x, &g, &mut d, parameters, penalty, rows, workspace);
+                    public.put(&d, channels, &mut dx);
+                    for v in [x, g, d] {
+                        workspace.give(v);
+                    }
+                }
                 accumulate(&mut gradients[source(0)], dx, workspace);
+                workspace.give(dy);
+            }
+            Layer::RowNorm(norm) => {
+                let mut dx = workspace.take(dy.len());
+                loss = norm.backward(
+                    value(0),
+                    &dy,
+                    &mut dx,
+                    parameters,
+                    *variance_loss,
+                    *share,
+                    public,
+                );
+                accumulate(&mut gradients[source(0)], dx, workspace);
+                workspace.give(dy);
+            }
+            Layer::Rotary(turn) => {
+                let mut dx = workspace.take(dy.len());
+                turn.turn(&dy, true, &mut dx);
+                accumulate(&mut gradients[source(0)], dx, workspace);
+                workspace.give(dy);
+            }
+            Layer::Attention(a) => {
+                let [mut dq, mut dk, mut dv] =
+                    [0, 1, 2].map(|k| workspace.take(n * shapes[source(k)].len()));
+                loss = a.backward(
+                    [value(0), value(1), value(2)],
+                    &dy,
+                    [&mut dq, &mut dk, &mut dv],
+                    n,
+                    *variance_loss,
+                    *share,
+                    public,
+                );
+                for (k, d) in [dq, dk, dv].into_iter().enumerate() {
+                    accumulate(&mut gradients[source(k)], d, workspace);
+                }
                 workspace.give(dy);
             }
             Layer::Add => {
@@ -361,7 +533,9 @@ fn batch_norm(
     let (scale, bias) = (&parameters[b.scale].values, &parameters[b.bias].values);
     let inverse =
         |v: &[f32]| -> Vec<f32> { v.iter().map(|v| 1.0 / (v + b.epsilon).sqrt()).collect() };
+    let again = b.batch.clone().filter(|_| mode == Mode::Again);
     let (mean, inverse) = match (mode, momentum) {
+        (Mode::Again, _) => again.unwrap_or_default(),
         (Mode::Evaluate, _) => (b.mean.clone(), inverse(&b.variance)),
         (Mode::Train, None) => {
             let fixed = (b.mean.clone(), inverse(&b.variance));

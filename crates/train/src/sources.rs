@@ -1,10 +1,147 @@
 //! The pictures of a run: to train on, to mix in, to calibrate on, and to make choices on.
 
-use crate::config::{Config, Data};
+use crate::config::{Checked, Config, Data, Network, Run};
 use crate::error::{Error, Result};
 use crate::model::Model;
-use data::{Batch, Damaged, Dataset, Loader, LoaderOptions, Order, Resize, Skipped, Split};
+use crate::pass::Inputs;
+use crate::trainer::Score;
+use data::{Damaged, Dataset, Loader, LoaderOptions, Order, Resize, Skipped, Split};
 use nn::{Normalization, Shape};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What a step is made on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Batch {
+    /// Pictures `(n, h, w, c)` and their labels.
+    Pictures(Vec<f32>, Vec<usize>),
+    /// Windows of tokens `(n, length)` and the token that follows each.
+    Tokens(Vec<u16>, Vec<usize>),
+}
+
+impl Batch {
+    /// What the model is given.
+    #[must_use]
+    pub fn inputs(&self) -> Inputs<'_> {
+        match self {
+            Self::Pictures(x, _) => Inputs::Pictures(x),
+            Self::Tokens(t, _) => Inputs::Tokens(t),
+        }
+    }
+
+    /// What it should answer, a row of outputs each.
+    #[must_use]
+    pub fn labels(&self) -> &[usize] {
+        match self {
+            Self::Pictures(_, l) | Self::Tokens(_, l) => l,
+        }
+    }
+
+    /// The batch in `parts` (or fewer) as equal as `rows` labels an input permit.
+    pub(crate) fn parts(self, parts: usize, rows: usize) -> Vec<Self> {
+        if parts <= 1 {
+            return vec![self];
+        }
+        fn cut<T: Copy>(v: &[T], size: usize) -> impl Iterator<Item = Vec<T>> + '_ {
+            v.chunks(size.max(1)).map(<[T]>::to_vec)
+        }
+        let n = self.labels().len() / rows;
+        let size = n.div_ceil(parts);
+        match &self {
+            Self::Pictures(x, l) => cut(x, size * x.len() / n)
+                .zip(cut(l, size * rows))
+                .map(|(x, l)| Self::Pictures(x, l))
+                .collect(),
+            Self::Tokens(t, l) => cut(t, size * rows)
+                .zip(cut(l, size * rows))
+                .map(|(t, l)| Self::Tokens(t, l))
+                .collect(),
+        }
+    }
+}
+
+impl From<data::Batch> for Batch {
+    fn from(b: data::Batch) -> Self {
+        Self::Pictures(b.images, b.labels)
+    }
+}
+
+/// Batches one after the other.
+pub type Batches = Box<dyn Iterator<Item = Result<Batch>>>;
+
+/// What a run trains on: pictures ([`Sources`]) or text ([`Passages`](crate::language::Passages)).
+pub trait Source {
+    /// How its configurations name networks.
+    type Network: Serialize + DeserializeOwned;
+    /// How its configurations name data.
+    type Data: Serialize + DeserializeOwned + Checked;
+
+    /// Refuses a model that does not take these inputs or does not know these labels.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::Classes`].
+    fn fit(&self, model: &Model) -> Result<()>;
+
+    /// Batches of one pass over the training data.
+    fn batches_a_pass(&self, batch: usize) -> usize;
+
+    /// The training batches of a pass from number `first` on, with this share of second data: a function of seed and pass.
+    ///
+    /// # Errors
+    /// What the data bring.
+    fn pass(
+        &self,
+        run: &Run<Self::Network, Self::Data>,
+        pass: u64,
+        first: usize,
+        second: f32,
+    ) -> Result<Batches>;
+
+    /// At most so many inputs to calibrate on, spread over the training data, as they are.
+    ///
+    /// # Errors
+    /// What the data bring.
+    fn to_calibrate(&self, batch: usize, inputs: usize) -> Result<Batches>;
+
+    /// What is held out.
+    ///
+    /// # Errors
+    /// What the data bring.
+    fn held_out(&self, batch: usize) -> Result<Batches>;
+
+    /// What choices go by: larger is better.
+    fn merit(&self, score: &Score) -> f64;
+}
+
+impl Source for Sources {
+    type Network = Network;
+    type Data = Data;
+
+    fn fit(&self, model: &Model) -> Result<()> {
+        Self::fit(self, model)
+    }
+
+    fn batches_a_pass(&self, batch: usize) -> usize {
+        Self::batches_a_pass(self, batch)
+    }
+
+    fn pass(&self, run: &Config, pass: u64, first: usize, second: f32) -> Result<Batches> {
+        let epoch = self.loader(run, second)?.epoch(pass, first);
+        Ok(Box::new(epoch.map(|b| Ok(b?.into()))))
+    }
+
+    fn to_calibrate(&self, batch: usize, inputs: usize) -> Result<Batches> {
+        self.batches(&self.calibration(inputs)?, batch)
+    }
+
+    fn held_out(&self, batch: usize) -> Result<Batches> {
+        self.batches(&self.held_out, batch)
+    }
+
+    fn merit(&self, score: &Score) -> f64 {
+        score.accuracy()
+    }
+}
 
 /// Opened data. Held-out pictures are in none of the other sets.
 #[derive(Debug, Clone)]
@@ -200,6 +337,14 @@ impl Sources {
         Ok(from.subset(&indices)?)
     }
 
+    /// The pictures in their order, as they are, for whoever takes batches of either kind.
+    ///
+    /// # Errors
+    /// [`Error::Data`].
+    pub fn batches(&self, set: &Dataset, batch: usize) -> Result<Batches> {
+        Ok(Box::new(self.plain(set, batch)?.map(|b| Ok(b?.into()))))
+    }
+
     /// The pictures in their order, as they are.
     ///
     /// # Errors
@@ -208,7 +353,7 @@ impl Sources {
         &self,
         set: &Dataset,
         batch: usize,
-    ) -> Result<impl Iterator<Item = data::Result<Batch>> + use<>> {
+    ) -> Result<impl Iterator<Item = data::Result<data::Batch>> + use<>> {
         let options = LoaderOptions {
             batch,
             order: Order::Sequential,

@@ -3,19 +3,19 @@
 use crate::activation::{Function, Unit};
 use crate::calibration::seen;
 use crate::checkpoint::{self, Position, Sums};
-use crate::config::{Config, Order, Stage, Target};
+use crate::config::{Order, Run, Stage, Target};
 use crate::error::{Error, Result};
-use crate::loss::argmax;
+use crate::inverse::VarianceLoss;
+use crate::loss::{Loss, argmax};
 use crate::model::Model;
 use crate::optimizer::Optimizer;
 use crate::pass::Mode;
-use crate::sources::Sources;
-use data::Dataset;
+use crate::sources::{Batch, Source, Sources};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How a network does on pictures that it was not trained on; every guard is off.
+/// How a network does on pictures, or on tokens of a text, that it was not trained on; every guard is off.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
     /// Pictures classified rightly.
@@ -26,6 +26,8 @@ pub struct Score {
     pub outside: u64,
     /// The class given to each picture.
     pub classes: Vec<usize>,
+    /// Mean cross-entropy with the labels, in nats.
+    pub loss: f64,
 }
 
 impl Score {
@@ -83,14 +85,14 @@ pub enum Event<'a> {
 }
 
 /// A run.
-pub struct Trainer<'a> {
-    config: &'a Config,
+pub struct Trainer<'a, S: Source = Sources> {
+    config: &'a Run<S::Network, S::Data>,
     text: String,
     folder: PathBuf,
     /// The network in training.
     pub model: Model,
     teacher: Option<Model>,
-    sources: Sources,
+    sources: S,
     optimizer: Optimizer,
     position: Position,
     /// Time between checkpoints within a pass.
@@ -99,17 +101,17 @@ pub struct Trainer<'a> {
     began: Instant,
 }
 
-impl<'a> Trainer<'a> {
+impl<'a, S: Source> Trainer<'a, S> {
     /// A run that begins, or goes on from the checkpoint in `folder`.
     ///
     /// # Errors
     /// [`Error::Classes`], [`Error::Shape`] where network and data differ; [`Error::Configuration`] for a folder with another
     /// configuration's checkpoint; [`Error::File`].
     pub fn new(
-        config: &'a Config,
+        config: &'a Run<S::Network, S::Data>,
         model: Model,
         teacher: Option<Model>,
-        sources: Sources,
+        sources: S,
         folder: &Path,
     ) -> Result<Self> {
         sources.fit(&model)?;
@@ -145,7 +147,17 @@ impl<'a> Trainer<'a> {
         } else {
             checkpoint::write_whole(&folder.join("run.toml"), trainer.text.as_bytes())?;
         }
+        trainer.unscale();
         Ok(trainer)
+    }
+
+    /// From the first stage on that a program divides or a loss narrows divisors in, powers are taken as they are.
+    fn unscale(&mut self) {
+        let stages = self.config.stages.iter().take(self.position.stage + 1);
+        let narrows = |s: &Stage| s.divisions.is_some() || s.variance_loss != VarianceLoss::None;
+        if stages.into_iter().any(narrows) {
+            self.model.unscale_powers();
+        }
     }
 
     fn checkpoint_path(&self) -> PathBuf {
@@ -164,7 +176,7 @@ impl<'a> Trainer<'a> {
 
     /// The data of the run.
     #[must_use]
-    pub fn sources(&self) -> &Sources {
+    pub fn sources(&self) -> &S {
         &self.sources
     }
 
@@ -222,7 +234,7 @@ impl<'a> Trainer<'a> {
             let text = format!("{head}\n{}\n", rows.join("\n"));
             checkpoint::write_whole(&self.folder.join(name), text.trim_end().as_bytes())
         };
-        let head = "stage,epoch,steps,skipped,loss,range_loss,training_accuracy,held_out_accuracy,held_out_outside,low,high";
+        let head = "stage,epoch,steps,skipped,loss,range_loss,training_accuracy,held_out_accuracy,held_out_outside,low,high,held_out_loss";
         table("log.csv", head, &self.position.log)?;
         table(
             "ranges.csv",
@@ -239,6 +251,9 @@ impl<'a> Trainer<'a> {
         let per_pass = self.sources.batches_a_pass(self.config.batch);
         let total = self.batches_of(stage);
         self.model.range_loss = stage.range_loss;
+        self.model.variance_loss = stage.variance_loss;
+        self.model.recompute = stage.recompute;
+        self.unscale();
         if self.position.epoch == 0
             && self.position.batch == 0
             && self.begin(stage, report)?.is_break()
@@ -305,6 +320,11 @@ impl<'a> Trainer<'a> {
         report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
         let mut go_on = ControlFlow::Continue(());
+        let changes =
+            stage.substitution.is_some() || stage.roots.is_some() || stage.divisions.is_some();
+        if changes {
+            self.log_score(&stage.name, "before")?;
+        }
         self.optimizer = Optimizer::default();
         let units = self.model.units().count();
         if let Some(how) = &stage.substitution {
@@ -319,16 +339,38 @@ impl<'a> Trainer<'a> {
                     ),
                 });
             }
-            let set = self.sources.calibration(how.pictures)?;
-            let batches = self.sources.plain(&set, self.config.batch)?;
-            self.model.calibrate(batches)?;
+            self.model
+                .calibrate(self.sources.to_calibrate(self.config.batch, how.pictures)?)?;
             if !matches!(how.order, Order::OneByOne { .. }) {
                 self.model.substitute(0..units, how)?;
             }
             go_on = report(&Event::Note(format!(
-                "stage {}: calibrated on {} pictures",
+                "stage {}: calibrated on {} inputs",
+                stage.name, how.pictures
+            )));
+        }
+        for (how, root) in [(stage.roots, true), (stage.divisions, false)] {
+            let Some(how) = how else { continue };
+            self.model
+                .calibrate(self.sources.to_calibrate(self.config.batch, how.pictures)?)?;
+            let mut levels = Vec::new();
+            for u in self.model.inverses_mut() {
+                if u.function.has_root() == root {
+                    u.substitute(&how)?;
+                    levels.extend(u.program.as_ref().map(approx::Program::depth));
+                }
+            }
+            if levels.is_empty() {
+                return Err(Error::Setting {
+                    setting: if root { "roots" } else { "divisions" },
+                    value: stage.name.clone(),
+                    remedy: "the network has none that a program could compute: softmax's are none, Power-Softmax's are".into(),
+                });
+            }
+            go_on = report(&Event::Note(format!(
+                "stage {}: programs of {levels:?} levels for {}",
                 stage.name,
-                set.len()
+                if root { "inverse roots" } else { "divisions" }
             )));
         }
         for u in self.model.units_mut() {
@@ -342,7 +384,22 @@ impl<'a> Trainer<'a> {
                 p.trainable = stage.coefficient_rate > 0.0;
             }
         }
+        if changes {
+            self.log_score(&stage.name, "substituted")?;
+        }
         Ok(go_on)
+    }
+
+    /// A row of the log for a network that a stage is about to change or has changed.
+    fn log_score(&mut self, stage: &str, when: &str) -> Result<()> {
+        let s = self.score()?;
+        self.position.log.push(format!(
+            "{stage},{when},0,0,,,,{:.4},{},,,{:.5}",
+            s.accuracy(),
+            s.outside,
+            s.loss
+        ));
+        Ok(())
     }
 
     /// What changes with the stage's progress.
@@ -380,10 +437,13 @@ impl<'a> Trainer<'a> {
                 let due = due.min(units);
                 let first = self.position.substituted;
                 if first < due {
-                    let set = self.sources.calibration(how.pictures)?;
                     let seen_before: Vec<_> = self.model.units().map(|u| u.seen).collect();
+                    let inverses: Vec<_> = self.model.inverses().map(|u| u.seen).collect();
                     self.model
-                        .calibrate(self.sources.plain(&set, self.config.batch)?)?;
+                        .calibrate(self.sources.to_calibrate(self.config.batch, how.pictures)?)?;
+                    for (u, seen) in self.model.inverses_mut().zip(inverses) {
+                        u.seen = seen;
+                    }
                     self.model.substitute(first..due, how)?;
                     for (i, u) in self.model.units_mut().enumerate() {
                         if (first..due).contains(&i) {
@@ -426,13 +486,12 @@ impl<'a> Trainer<'a> {
         let at = |batch: usize| (self.position.epoch * per_pass + batch) as f64 / total as f64;
         // the mixture changes between passes, so that a pass is one deterministic sequence
         let second = share(at(0));
-        let loader = self.sources.loader(self.config, second)?;
         let mut saved = Instant::now();
         let first = self.position.batch;
-        for batch in loader
-            .epoch(self.position.passes, first)
-            .take(until - first)
-        {
+        let batches = self
+            .sources
+            .pass(self.config, self.position.passes, first, second)?;
+        for batch in batches.take(until - first) {
             let batch = batch?;
             let progress =
                 (self.position.epoch * per_pass + self.position.batch) as f64 / total as f64;
@@ -482,12 +541,8 @@ impl<'a> Trainer<'a> {
         )
     }
 
-    fn step(&mut self, stage: &Stage, batch: data::Batch, progress: f64) -> Result<()> {
-        let n = batch.labels.len();
-        let taught = match &mut self.teacher {
-            Some(t) => Some(t.forward(batch.images.clone(), n, Mode::Evaluate).to_vec()),
-            None => None,
-        };
+    fn step(&mut self, stage: &Stage, batch: Batch, progress: f64) -> Result<()> {
+        let n = batch.labels().len();
         let quantiles: Vec<_> = self.model.units().map(|u| u.quantiles).collect();
         let statistics: Vec<(Vec<f32>, Vec<f32>)> = self
             .model
@@ -496,30 +551,44 @@ impl<'a> Trainer<'a> {
             .collect();
         self.model.clear_gradients();
         self.model.frozen = stage.frozen_from.is_some_and(|from| progress >= from);
-        let outputs = self.model.forward(batch.images, n, Mode::Train);
-        let outcome = stage
-            .loss
-            .evaluate(outputs, &batch.labels, taught.as_deref());
-        let finite = outcome.loss.is_finite();
+        let (mut loss, mut penalty, mut right) = (0.0, 0.0, 0);
+        for part in batch.parts(stage.parts, self.model.positions()) {
+            let share = part.labels().len() as f32 / n as f32;
+            let taught = self
+                .teacher
+                .as_mut()
+                .map(|t| t.run(part.inputs(), Mode::Evaluate).to_vec());
+            let outputs = self.model.run(part.inputs(), Mode::Train);
+            let mut outcome = stage
+                .loss
+                .evaluate(outputs, part.labels(), taught.as_deref());
+            loss += outcome.loss * f64::from(share);
+            right += outcome.right;
+            if !loss.is_finite() {
+                break;
+            }
+            if stage.parts > 1 {
+                outcome.gradient.iter_mut().for_each(|g| *g *= share);
+            }
+            self.model.share = share;
+            penalty += self.model.backward(outcome.gradient);
+        }
         let sums = &mut self.position.sums;
         sums.steps += 1;
         let mut stepped = None;
-        if finite {
-            let range_loss = self.model.backward(outcome.gradient);
+        if loss.is_finite() && penalty.is_finite() {
             let rate = stage.rate.at(progress);
-            if range_loss.is_finite() {
-                stepped = self.optimizer.step(
-                    &mut self.model.parameters,
-                    stage.rule,
-                    rate,
-                    rate * stage.coefficient_rate,
-                    stage.clipping,
-                );
-            }
+            stepped = self.optimizer.step(
+                &mut self.model.parameters,
+                stage.rule,
+                rate,
+                rate * stage.coefficient_rate,
+                stage.clipping,
+            );
             if stepped.is_some() {
-                sums.loss += outcome.loss * n as f64;
-                sums.range_loss += range_loss;
-                sums.right += outcome.right as u64;
+                sums.loss += loss * n as f64;
+                sums.range_loss += penalty;
+                sums.right += right as u64;
                 sums.pictures += n as u64;
             }
         }
@@ -575,8 +644,13 @@ impl<'a> Trainer<'a> {
             );
             self.position.ranges.push(row);
         }
-        let held_out = self.sources.held_out.clone();
-        let score = self.score(&held_out)?;
+        for u in self.model.inverses() {
+            self.position.ranges.push(format!(
+                "{},{epoch},{},{:.6},{:.6},,,{:.6},{:.6},{}",
+                stage.name, u.name, u.seen.low, u.seen.high, u.domain.0, u.domain.1, u.seen.outside
+            ));
+        }
+        let score = self.score()?;
         let sums = self.position.sums;
         let mean = |v: f64, n: u64| v / n.max(1) as f64;
         let (loss, training) = (
@@ -584,7 +658,7 @@ impl<'a> Trainer<'a> {
             mean(sums.right as f64, sums.pictures),
         );
         self.position.log.push(format!(
-            "{},{epoch},{},{},{loss:.5},{:.5},{training:.4},{:.4},{},{:.3},{:.3}",
+            "{},{epoch},{},{},{loss:.5},{:.5},{training:.4},{:.4},{},{:.3},{:.3},{:.5}",
             stage.name,
             sums.steps,
             sums.skipped,
@@ -592,7 +666,8 @@ impl<'a> Trainer<'a> {
             score.accuracy(),
             score.outside,
             extremes.0,
-            extremes.1
+            extremes.1,
+            score.loss
         ));
         let go_on = report(&Event::Epoch {
             stage: &stage.name,
@@ -609,35 +684,37 @@ impl<'a> Trainer<'a> {
                 .units()
                 .all(|u| !matches!(u.function, Function::Blend { .. })),
         };
-        let better = complete && self.position.best.is_none_or(|(b, _)| score.accuracy() > b);
+        let merit = self.sources.merit(&score);
+        let better = complete && self.position.best.is_none_or(|(b, _)| merit > b);
         if better {
-            self.position.best = Some((score.accuracy(), epoch));
+            self.position.best = Some((merit, epoch));
         }
         Ok((better, go_on))
     }
 
-    /// How the network does on these pictures: running statistics, no guard, nothing learned.
+    /// How the network does on what is held out: running statistics, no guard, nothing learned.
     ///
     /// # Errors
     /// What the data bring.
-    pub fn score(&mut self, set: &Dataset) -> Result<Score> {
-        score(&mut self.model, &self.sources, set, self.config.batch)
+    pub fn score(&mut self) -> Result<Score> {
+        let batches = self.sources.held_out(self.config.batch)?;
+        score(&mut self.model, batches)
     }
 
     /// Measures the normalisations' statistics on the second training data (the first where there are none): equal weights for all
     /// batches, nothing else changes.
     fn reestimate(&mut self) -> Result<()> {
-        let set = self.sources.calibration(usize::MAX)?;
         let momentum = self.model.momentum;
         self.model.frozen = false;
-        for (k, batch) in self.sources.plain(&set, self.config.batch)?.enumerate() {
+        let whole = self.config.batch * self.model.positions();
+        let batches = self.sources.to_calibrate(self.config.batch, usize::MAX)?;
+        for (k, batch) in batches.enumerate() {
             let batch = batch?;
-            let n = batch.labels.len();
-            if n < self.config.batch {
+            if batch.labels().len() < whole {
                 continue;
             }
             self.model.momentum = 1.0 / (k + 1) as f32;
-            self.model.forward(batch.images, n, Mode::Train);
+            self.model.run(batch.inputs(), Mode::Train);
         }
         self.model.momentum = momentum;
         self.model.clear_ranges();
@@ -654,33 +731,45 @@ fn set_target(u: &mut Unit, target: Target) {
     };
 }
 
-/// How a model does on pictures.
+/// How a model does on these batches.
 ///
 /// # Errors
-/// What the data bring.
-pub fn score(model: &mut Model, sources: &Sources, set: &Dataset, batch: usize) -> Result<Score> {
+/// What the batches bring.
+pub fn score(model: &mut Model, batches: impl Iterator<Item = Result<Batch>>) -> Result<Score> {
     let before: Vec<_> = model.units().map(|u| u.seen).collect();
+    let inverses: Vec<_> = model.inverses().map(|u| u.seen).collect();
     model.clear_ranges();
     let mut score = Score {
         right: 0,
         pictures: 0,
         outside: 0,
         classes: Vec::new(),
+        loss: 0.0,
     };
-    for batch in sources.plain(set, batch)? {
+    let plain = Loss {
+        smoothing: 0.0,
+        ..Loss::default()
+    };
+    for batch in batches {
         let batch = batch?;
-        let n = batch.labels.len();
-        let outputs = model.forward(batch.images, n, Mode::Evaluate);
+        let n = batch.labels().len();
+        let outputs = model.run(batch.inputs(), Mode::Evaluate);
+        let outcome = plain.evaluate(outputs, batch.labels(), None);
+        score.loss += outcome.loss * n as f64;
+        score.right += outcome.right;
         let classes = outputs.len() / n;
-        for (row, &label) in outputs.chunks_exact(classes).zip(&batch.labels) {
-            let class = argmax(row);
-            score.right += usize::from(class == label);
-            score.classes.push(class);
-        }
+        score
+            .classes
+            .extend(outputs.chunks_exact(classes).map(argmax));
         score.pictures += n;
     }
-    score.outside = model.units().map(|u| u.seen.outside).sum();
+    score.loss /= score.pictures.max(1) as f64;
+    let units = model.units().map(|u| u.seen.outside);
+    score.outside = units.chain(model.inverses().map(|u| u.seen.outside)).sum();
     for (u, seen) in model.units_mut().zip(before) {
+        u.seen = seen;
+    }
+    for (u, seen) in model.inverses_mut().zip(inverses) {
         u.seen = seen;
     }
     Ok(score)

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
     lengths: HashMap<usize, Shelf>,
+    made: usize,
 }
 
 #[derive(Debug, Default)]
@@ -20,7 +21,16 @@ impl Workspace {
     pub(crate) fn take(&mut self, length: usize) -> Vec<f32> {
         let shelf = self.lengths.entry(length).or_default();
         shelf.taken += 1;
-        shelf.free.pop().unwrap_or_else(|| vec![0.0; length])
+        if let Some(v) = shelf.free.pop() {
+            return v;
+        }
+        self.made += length;
+        vec![0.0; length]
+    }
+
+    /// Floats of all vectors that were made here; none is freed.
+    pub(crate) fn made(&self) -> usize {
+        self.made
     }
 
     /// A vector of zeros.

@@ -10,6 +10,7 @@ mod formats;
 mod nearest;
 mod refusals;
 mod shared;
+mod text;
 
 use data::{Dataset, Shape};
 use flate2::Compression;

@@ -175,7 +175,7 @@ impl Bench {
             );
         }
         let divergence = divergence(&self.outputs, &self.run(model), self.classes);
-        let held_out = score(model, sources, &sources.held_out, self.batch)?;
+        let held_out = score(model, sources.batches(&sources.held_out, self.batch)?)?;
         restore(model);
         Ok(Whole {
             divergence,

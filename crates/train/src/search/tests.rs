@@ -251,8 +251,11 @@ fn sensitivities_fall_with_the_degree_and_the_network_comes_back() {
     let measured = || {
         let (mut model, sources) = toy();
         let bench = Bench::new(&mut model, &sources, &how, 32, 16).expect("calibrates");
-        let before =
-            crate::trainer::score(&mut model, &sources, &sources.held_out, 16).expect("scores");
+        let before = crate::trainer::score(
+            &mut model,
+            sources.batches(&sources.held_out, 16).expect("batches"),
+        )
+        .expect("scores");
         let mut steps = 0;
         let s = bench
             .measure(&mut model, &how, &[2, 4, 12], &mut |_, _| steps += 1)
@@ -264,8 +267,11 @@ fn sensitivities_fall_with_the_degree_and_the_network_comes_back() {
         let first = bench
             .whole(&mut model, &sources, &s, &vec![0; s.names.len()])
             .expect("measures");
-        let after =
-            crate::trainer::score(&mut model, &sources, &sources.held_out, 16).expect("scores");
+        let after = crate::trainer::score(
+            &mut model,
+            sources.batches(&sources.held_out, 16).expect("batches"),
+        )
+        .expect("scores");
         assert_eq!(before, after);
         (s, first, last)
     };
@@ -293,6 +299,7 @@ fn a_report_says_what_was_found() {
             whole: Whole {
                 divergence: 2.0 * point.divergence,
                 held_out: crate::trainer::Score {
+                    loss: 0.0,
                     right: 3,
                     pictures: 4,
                     outside: 0,

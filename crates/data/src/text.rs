@@ -1,0 +1,233 @@
+//! Text as a stream of tokens, and windows of it: the same windows for the same seed.
+
+use crate::random::Random;
+use crate::{Error, Result};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Files of more bytes are refused.
+const LIMIT: u64 = 16 << 30;
+
+/// A stream of tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text {
+    tokens: Arc<[u16]>,
+    vocabulary: usize,
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let fail = |source| Error::Io {
+        path: path.into(),
+        source,
+    };
+    let size = std::fs::metadata(path).map_err(fail)?.len();
+    if size > LIMIT {
+        return Err(Error::TooLarge {
+            path: path.into(),
+            what: format!("the text of {size} bytes"),
+            limit: LIMIT,
+            remedy: "train on a part of it",
+        });
+    }
+    std::fs::read(path).map_err(fail)
+}
+
+impl Text {
+    /// These tokens, all below `vocabulary`.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a token that is not.
+    pub fn new(tokens: Vec<u16>, vocabulary: usize) -> Result<Self> {
+        if let Some(i) = tokens.iter().position(|&t| usize::from(t) >= vocabulary) {
+            return Err(Error::Option {
+                detail: format!(
+                    "token {i} of the text is {}, the vocabulary has {vocabulary}: give the text's own vocabulary",
+                    tokens[i]
+                ),
+            });
+        }
+        Ok(Self {
+            tokens: tokens.into(),
+            vocabulary,
+        })
+    }
+
+    /// A text file by its characters, with the characters in the order of their tokens, which is that of their code points.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::TooLarge`], [`Error::Malformed`] for what is no UTF-8.
+    pub fn characters(path: &Path) -> Result<(Self, Vec<char>)> {
+        let text = String::from_utf8(read(path)?).map_err(|e| Error::Malformed {
+            path: path.into(),
+            format: "text",
+            detail: format!("{e}; text by characters must be UTF-8"),
+        })?;
+        let mut alphabet: Vec<char> = text.chars().collect();
+        alphabet.sort_unstable();
+        alphabet.dedup();
+        let numbers: std::collections::HashMap<char, u16> = alphabet
+            .iter()
+            .enumerate()
+            .map(|(i, &c)| (c, i as u16))
+            .collect();
+        if alphabet.len() > usize::from(u16::MAX) {
+            return Err(Error::Malformed {
+                path: path.into(),
+                format: "text",
+                detail: format!(
+                    "{} different characters, 65,535 at most have a number",
+                    alphabet.len()
+                ),
+            });
+        }
+        let tokens = text.chars().map(|c| numbers[&c]).collect();
+        Ok((Self::new(tokens, alphabet.len())?, alphabet))
+    }
+
+    /// A file of tokens, two bytes each, the low one first.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::TooLarge`], [`Error::Truncated`] for half a token, [`Error::Option`] for a token beyond the vocabulary.
+    pub fn binary(path: &Path, vocabulary: usize) -> Result<Self> {
+        let bytes = read(path)?;
+        let (pairs, rest) = bytes.as_chunks::<2>();
+        if !rest.is_empty() {
+            return Err(Error::Truncated {
+                path: path.into(),
+                format: "token",
+                detail: format!("{} bytes are no whole number of tokens", bytes.len()),
+            });
+        }
+        let tokens = pairs.iter().map(|b| u16::from_le_bytes(*b)).collect();
+        Self::new(tokens, vocabulary)
+    }
+
+    /// The tokens.
+    #[must_use]
+    pub fn tokens(&self) -> &[u16] {
+        &self.tokens
+    }
+
+    /// How many different tokens there may be.
+    #[must_use]
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
+    /// The first tokens and the last `held_out` ones.
+    ///
+    /// # Errors
+    /// [`Error::Option`] where one of both would be empty.
+    pub fn split(&self, held_out: usize) -> Result<(Self, Self)> {
+        if held_out == 0 || held_out >= self.tokens.len() {
+            return Err(Error::Option {
+                detail: format!(
+                    "{held_out} tokens of {} are to be held out: hold out some, and leave some to train on",
+                    self.tokens.len()
+                ),
+            });
+        }
+        let (a, b) = self.tokens.split_at(self.tokens.len() - held_out);
+        let part = |tokens: &[u16]| Self {
+            tokens: tokens.into(),
+            vocabulary: self.vocabulary,
+        };
+        Ok((part(a), part(b)))
+    }
+}
+
+/// Windows of a text: so many tokens with the one that follows each.
+#[derive(Debug, Clone)]
+pub struct Windows {
+    text: Text,
+    length: usize,
+    /// Where windows begin, if only at some places.
+    starts: Option<Arc<[usize]>>,
+}
+
+impl Windows {
+    /// Windows of `length` tokens, anywhere or only where the token `begin` stands.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a text without a window.
+    pub fn new(text: Text, length: usize, begin: Option<u16>) -> Result<Self> {
+        let places = text.tokens.len().saturating_sub(length);
+        let starts: Option<Arc<[usize]>> = begin.map(|token| {
+            (0..places)
+                .filter(|&i| text.tokens[i] == token)
+                .collect::<Vec<_>>()
+                .into()
+        });
+        if length == 0 || places == 0 || starts.as_ref().is_some_and(|s| s.is_empty()) {
+            return Err(Error::Option {
+                detail: format!(
+                    "the text of {} tokens has no window of {length} tokens and a following one{}: give a longer text or shorter windows",
+                    text.tokens.len(),
+                    begin.map_or_else(String::new, |t| format!(" that begins with token {t}"))
+                ),
+            });
+        }
+        Ok(Self {
+            text,
+            length,
+            starts,
+        })
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn text(&self) -> &Text {
+        &self.text
+    }
+
+    /// Tokens of a window.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Disjoint windows that follow one another, or all beginnings where there are only some.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "there is at least one window")]
+    pub fn len(&self) -> usize {
+        match &self.starts {
+            Some(s) => s.len(),
+            None => (self.text.tokens.len() - 1) / self.length,
+        }
+    }
+
+    /// Adds the tokens of window `i` of [`Windows::len`] and the tokens that follow each.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn window(&self, i: usize, tokens: &mut Vec<u16>, next: &mut Vec<usize>) {
+        let start = match &self.starts {
+            Some(s) => s[i],
+            None => i * self.length,
+        };
+        self.at(start, tokens, next);
+    }
+
+    /// Adds draw number `k` of a pass: a function of (seed, pass, k), uniform over all places where windows may begin.
+    pub fn draw(
+        &self,
+        (seed, pass, k): (u64, u64, u64),
+        tokens: &mut Vec<u16>,
+        next: &mut Vec<usize>,
+    ) {
+        /// Tells these streams from those of pictures.
+        const WINDOWS: u64 = 0x7465_7874;
+        let mut random = Random::of([seed, pass, k, WINDOWS]);
+        let start = match &self.starts {
+            Some(s) => s[random.below(s.len())],
+            None => random.below(self.text.tokens.len() - self.length),
+        };
+        self.at(start, tokens, next);
+    }
+
+    fn at(&self, start: usize, tokens: &mut Vec<u16>, next: &mut Vec<usize>) {
+        let window = &self.text.tokens[start..start + self.length + 1];
+        tokens.extend_from_slice(&window[..self.length]);
+        next.extend(window[1..].iter().map(|&t| usize::from(t)));
+    }
+}

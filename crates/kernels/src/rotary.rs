@@ -1,0 +1,119 @@
+//! Rotary position embedding: pairs of channels turned by an angle that grows with the position.
+//!
+//! Reference: Su et al., *RoFormer: Enhanced Transformer with Rotary Position Embedding* (arXiv 2104.09864).
+
+use crate::instructions::{Task, Vector, fused, instructions, run};
+use crate::normalization::rows_per_part;
+use rayon::prelude::*;
+
+/// Which channels of a head form a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairs {
+    /// 2i and 2i + 1.
+    Adjacent,
+    /// i and i + half of the turned channels.
+    Halves,
+}
+
+/// Rotations of the first channels of every head; the others stay.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotary<'a> {
+    /// Heads side by side in a row.
+    pub heads: usize,
+    /// Channels of a head.
+    pub width: usize,
+    /// Which channels form a pair.
+    pub pairs: Pairs,
+    /// The angles' cosines, `positions × pairs`; row i of x is at position i modulo the number of positions.
+    pub cosine: &'a [f32],
+    /// Their sines.
+    pub sine: &'a [f32],
+    /// Positions of the tables.
+    pub positions: usize,
+}
+
+impl Rotary<'_> {
+    /// Turns every row of x (`rows × heads·width`) into y: by the angles, or back by them, which is also the backward pass.
+    pub fn turn(&self, x: &[f32], back: bool, y: &mut [f32]) {
+        let channels = self.heads * self.width;
+        let pairs = self.cosine.len() / self.positions.max(1);
+        assert!(
+            channels > 0
+                && self.positions > 0
+                && x.len() == y.len()
+                && x.len().is_multiple_of(channels)
+                && self.cosine.len() == pairs * self.positions
+                && self.sine.len() == self.cosine.len()
+                && 2 * pairs <= self.width,
+            "Rotary: x and y are rows × heads·width, the tables positions × pairs"
+        );
+        let rows = rows_per_part(channels);
+        let instructions = instructions();
+        y.par_chunks_mut(rows * channels)
+            .zip(x.par_chunks(rows * channels))
+            .enumerate()
+            .for_each(|(i, (y, x))| {
+                run(
+                    instructions,
+                    Turn {
+                        rotary: self,
+                        first: i * rows,
+                        pairs,
+                        sign: if back { -1.0 } else { 1.0 },
+                        x,
+                        y,
+                    },
+                );
+            });
+    }
+}
+
+struct Turn<'a> {
+    rotary: &'a Rotary<'a>,
+    first: usize,
+    pairs: usize,
+    sign: f32,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Task for Turn<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Rotary {
+            heads,
+            width,
+            pairs: order,
+            cosine,
+            sine,
+            positions,
+        } = *self.rotary;
+        let p = self.pairs;
+        let rows = self.y.chunks_exact_mut(heads * width);
+        for (row, (y, x)) in rows.zip(self.x.chunks_exact(heads * width)).enumerate() {
+            let at = (self.first + row) % positions * p;
+            let (cosine, sine) = (&cosine[at..][..p], &sine[at..][..p]);
+            for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                match order {
+                    Pairs::Adjacent => {
+                        for i in 0..p {
+                            let (a, b, c, s) =
+                                (x[2 * i], x[2 * i + 1], cosine[i], self.sign * sine[i]);
+                            y[2 * i] = fused::<V>(a, c, -b * s);
+                            y[2 * i + 1] = fused::<V>(a, s, b * c);
+                        }
+                    }
+                    Pairs::Halves => {
+                        for i in 0..p {
+                            let (a, b, c, s) = (x[i], x[p + i], cosine[i], self.sign * sine[i]);
+                            y[i] = fused::<V>(a, c, -b * s);
+                            y[p + i] = fused::<V>(a, s, b * c);
+                        }
+                    }
+                }
+                y[2 * p..].copy_from_slice(&x[2 * p..]);
+            }
+        }
+    }
+}

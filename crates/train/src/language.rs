@@ -1,0 +1,428 @@
+//! Runs on text: language models, windows of tokens, and what comes out.
+
+use crate::architecture::uniform;
+use crate::config::{Checked, Config, Run};
+use crate::error::{Error, Result};
+use crate::model::{Model, Parameterization};
+use crate::sources::{Batch, Batches, Source};
+use crate::trainer::Score;
+use data::{Text, Windows};
+use nn::AttentionScheme;
+use nn::models::language::{Architecture, LanguageModel};
+use nn::models::llama;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// A run on text.
+pub type LanguageConfig = Run<Network, Data>;
+
+/// A run of either kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AnyConfig {
+    /// On pictures.
+    Pictures(Config),
+    /// On text: its data name a `text`.
+    Text(LanguageConfig),
+}
+
+impl AnyConfig {
+    /// Reads a TOML file of either kind. Relative paths in it count from the current folder.
+    ///
+    /// # Errors
+    /// As [`Run::load`].
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+            path: path.display().to_string(),
+            source,
+        })?;
+        // what is no TOML at all is refused by the reader of either kind
+        let table: toml::Table = toml::from_str(&text).unwrap_or_default();
+        let data = table.get("data").and_then(toml::Value::as_table);
+        if data.is_some_and(|d| d.contains_key("text")) {
+            return LanguageConfig::parse(&text).map(Self::Text);
+        }
+        Config::parse(&text).map(Self::Pictures)
+    }
+}
+
+/// A language model to start from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Network {
+    /// From a folder with `config.json` and `model.safetensors`, or a file of llama2.c.
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// How its attention weighs; another scheme than it was trained with is a change that training has to follow.
+        #[serde(default = "softmax")]
+        attention: AttentionScheme,
+    },
+    /// Llama with new weights.
+    Llama {
+        /// Blocks.
+        layers: usize,
+        /// Width of a token.
+        width: usize,
+        /// Heads of queries; they divide the width.
+        heads: usize,
+        /// Heads of keys and values, as many as of queries if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kv_heads: Option<usize>,
+        /// Width of the SwiGLU's inner layer, 8/3 of the width up to a multiple of 16 if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hidden: Option<usize>,
+        /// Whether the output's weights are the embedding.
+        #[serde(default)]
+        tied: bool,
+        /// How attention weighs.
+        #[serde(default = "softmax")]
+        attention: AttentionScheme,
+    },
+}
+
+fn softmax() -> AttentionScheme {
+    AttentionScheme::Softmax
+}
+
+impl Network {
+    /// How its attention weighs.
+    #[must_use]
+    pub fn attention(&self) -> AttentionScheme {
+        match self {
+            Self::File { attention, .. } | Self::Llama { attention, .. } => *attention,
+        }
+    }
+
+    /// The model with its weights, for so many tokens and windows of this length.
+    ///
+    /// # Errors
+    /// [`Error::Network`] for what can't be read or built.
+    pub fn load(&self, vocabulary: usize, length: usize, seed: u64) -> Result<LanguageModel> {
+        let (layers, width, heads, kv_heads, hidden, tied) = match self {
+            Self::File { path, .. } => return Ok(LanguageModel::load(path)?),
+            Self::Llama {
+                layers,
+                width,
+                heads,
+                kv_heads,
+                hidden,
+                tied,
+                ..
+            } => (*layers, *width, *heads, *kv_heads, *hidden, *tied),
+        };
+        if heads == 0 || width % heads != 0 {
+            return Err(Error::Setting {
+                setting: "heads",
+                value: heads.to_string(),
+                remedy: format!("a number that divides the width {width}"),
+            });
+        }
+        let config = llama::Config {
+            width,
+            hidden: hidden.unwrap_or((8 * width / 3).next_multiple_of(16)),
+            layers,
+            heads,
+            kv_heads: kv_heads.unwrap_or(heads),
+            head: width / heads,
+            vocabulary,
+            max_length: length,
+            epsilon: 1e-5,
+            base: 10_000.0,
+            tied,
+        };
+        // outputs of blocks are smaller the more of them are added up, as in GPT-2
+        let residual = 1.0 / (2.0 * layers as f64).sqrt();
+        Ok(LanguageModel::new(
+            Architecture::Llama(config),
+            |name, shape| {
+                let count = shape.iter().product();
+                let deviation = match shape {
+                    [_] => return vec![1.0; count],
+                    _ if name.contains("embed_tokens") => 0.02,
+                    [_, inputs] if name.contains("o_proj") || name.contains("down_proj") => {
+                        residual / (*inputs as f64).sqrt()
+                    }
+                    [_, inputs, ..] => 1.0 / (*inputs as f64).sqrt(),
+                    [] => 0.0,
+                };
+                uniform(seed, name, count, deviation * 3f64.sqrt())
+            },
+        )?)
+    }
+}
+
+/// Text to train on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// The file.
+    pub text: PathBuf,
+    /// How it is cut into tokens.
+    #[serde(default)]
+    pub tokens: Tokens,
+    /// Tokens of a window, which is what the model sees at once.
+    pub length: usize,
+    /// So many tokens at the end are held out: choices are made on them.
+    pub held_out: usize,
+    /// Windows begin with this token only. It is public, as every window has it: its position is in no interval and no program's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begin: Option<u16>,
+}
+
+/// How a text is cut into tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Tokens {
+    /// By characters, numbered by their code points.
+    #[default]
+    Characters,
+    /// The file holds tokens already, two bytes each, the low one first.
+    Binary {
+        /// How many there are.
+        vocabulary: usize,
+    },
+}
+
+impl Checked for Data {
+    fn check(&self) -> Result<()> {
+        if self.length == 0 || self.length > 1 << 16 {
+            return Err(Error::Setting {
+                setting: "length",
+                value: self.length.to_string(),
+                remedy: "windows of 1 to 65,536 tokens".into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Opened text. Held-out tokens are in no training window.
+#[derive(Debug, Clone)]
+pub struct Passages {
+    /// To train on and to calibrate on.
+    pub train: Windows,
+    /// To make choices on.
+    pub held_out: Windows,
+    /// The characters in the order of their tokens, of a text by characters.
+    pub alphabet: Option<Vec<char>>,
+}
+
+impl Passages {
+    /// Opens what the configuration names.
+    ///
+    /// # Errors
+    /// [`Error::Data`].
+    pub fn open(c: &Data) -> Result<Self> {
+        let (text, alphabet) = match c.tokens {
+            Tokens::Characters => {
+                let (text, alphabet) = Text::characters(&c.text)?;
+                (text, Some(alphabet))
+            }
+            Tokens::Binary { vocabulary } => (Text::binary(&c.text, vocabulary)?, None),
+        };
+        let (train, held_out) = text.split(c.held_out)?;
+        Ok(Self {
+            train: Windows::new(train, c.length, c.begin)?,
+            held_out: Windows::new(held_out, c.length, c.begin)?,
+            alphabet,
+        })
+    }
+
+    /// How many tokens there are.
+    #[must_use]
+    pub fn vocabulary(&self) -> usize {
+        self.train.text().vocabulary()
+    }
+
+    fn in_order(windows: &Windows, numbers: Vec<usize>, batch: usize) -> Batches {
+        let windows = windows.clone();
+        let batches = numbers.len().div_ceil(batch);
+        Box::new((0..batches).map(move |b| {
+            let (mut tokens, mut next) = (Vec::new(), Vec::new());
+            for &i in numbers.iter().skip(b * batch).take(batch) {
+                windows.window(i, &mut tokens, &mut next);
+            }
+            Ok(Batch::Tokens(tokens, next))
+        }))
+    }
+}
+
+impl Source for Passages {
+    type Network = Network;
+    type Data = Data;
+
+    fn fit(&self, model: &Model) -> Result<()> {
+        if model.positions() != self.train.length() {
+            return Err(Error::Shape {
+                needed: format!("windows of {} tokens", model.positions()),
+                had: format!("windows of {} tokens", self.train.length()),
+            });
+        }
+        let outputs = model.vocabulary().unwrap_or(0);
+        if outputs != self.vocabulary() || model.outputs() != outputs * model.positions() {
+            return Err(Error::Classes {
+                outputs,
+                classes: self.vocabulary(),
+            });
+        }
+        Ok(())
+    }
+
+    fn batches_a_pass(&self, batch: usize) -> usize {
+        (self.train.len() / batch).max(1)
+    }
+
+    fn pass(&self, run: &LanguageConfig, pass: u64, first: usize, _: f32) -> Result<Batches> {
+        let (windows, seed, batch) = (self.train.clone(), run.seed, run.batch);
+        Ok(Box::new((first..self.batches_a_pass(batch)).map(
+            move |b| {
+                let (mut tokens, mut next) = (Vec::new(), Vec::new());
+                for k in b * batch..(b + 1) * batch {
+                    windows.draw((seed, pass, k as u64), &mut tokens, &mut next);
+                }
+                Ok(Batch::Tokens(tokens, next))
+            },
+        )))
+    }
+
+    fn to_calibrate(&self, batch: usize, inputs: usize) -> Result<Batches> {
+        let all = self.train.len();
+        let n = inputs.min(all);
+        let numbers = (0..n).map(|i| i * all / n).collect();
+        Ok(Self::in_order(&self.train, numbers, batch))
+    }
+
+    fn held_out(&self, batch: usize) -> Result<Batches> {
+        let numbers = (0..self.held_out.len()).collect();
+        Ok(Self::in_order(&self.held_out, numbers, batch))
+    }
+
+    fn merit(&self, score: &Score) -> f64 {
+        -score.loss
+    }
+}
+
+/// A language model in training: its graph for windows of this length with this attention, its embedding inside.
+///
+/// # Errors
+/// [`Error::Network`], [`Error::Unsupported`].
+pub fn model(language: &LanguageModel, length: usize, attention: AttentionScheme) -> Result<Model> {
+    let mut model = Model::new(language.graph(length, attention)?, Parameterization::Plain)?;
+    let table = (!language.architecture().tied()).then(|| language.embedding().values().to_vec());
+    model.embed(table)?;
+    Ok(model)
+}
+
+/// What a run trains and who teaches it, from its configuration.
+///
+/// # Errors
+/// As [`Network::load`] and [`model`]; [`Error::Setting`] for batch normalisations, which language models are not trained with.
+pub fn models(
+    run: &LanguageConfig,
+    passages: &Passages,
+) -> Result<(LanguageModel, Model, Option<Model>)> {
+    if run.batch_norms.is_some() {
+        return Err(Error::Setting {
+            setting: "batch_norms",
+            value: "given".into(),
+            remedy: "language models keep their own normalisations: leave it out".into(),
+        });
+    }
+    let length = run.data.length;
+    let load = |network: &Network| -> Result<(LanguageModel, Model)> {
+        let language = network.load(passages.vocabulary(), length, run.seed)?;
+        let mut trained = model(&language, length, network.attention())?;
+        trained.public = usize::from(run.data.begin.is_some());
+        Ok((language, trained))
+    };
+    let teacher = run.teacher.as_ref().map(&load).transpose()?;
+    let (language, trained) = load(&run.network)?;
+    Ok((language, trained, teacher.map(|(_, t)| t)))
+}
+
+/// The language model with the weights that a model has now.
+///
+/// # Errors
+/// [`Error::Network`] for weights that are not finite.
+pub fn trained(language: &LanguageModel, model: &Model) -> Result<LanguageModel> {
+    let mut out = language.clone();
+    if let Some((table, _)) = model.embedding() {
+        let shape = language.embedding().shape().to_vec();
+        out = out.with_embedding(&nn::Parameter::new("embedding", shape, table)?)?;
+    }
+    Ok(out.with_weights_of(&model.to_graph()?)?)
+}
+
+/// What stands for divisions and inverse roots in a run's result: one line each of `programs.csv`.
+#[must_use]
+pub fn programs(model: &Model) -> String {
+    let mut out = String::from("node,function,low,high,bits,levels,products\n");
+    for u in model.inverses() {
+        if let Some(p) = &u.program {
+            out += &format!(
+                "{},{},{},{},{},{},{}\n",
+                u.name,
+                u.function.name(),
+                u.domain.0,
+                u.domain.1,
+                u.bits,
+                p.depth(),
+                p.multiplications()
+            );
+        }
+    }
+    out
+}
+
+/// Writes a run's result into its folder: `config.json` and `model.safetensors`, `network.pvm` with the polynomials that activations
+/// became, `programs.csv`, and `alphabet.json` of a text by characters.
+///
+/// # Errors
+/// [`Error::Network`], [`Error::File`].
+pub fn export(
+    folder: &Path,
+    run: &LanguageConfig,
+    language: &LanguageModel,
+    model: &Model,
+    passages: &Passages,
+    score: &Score,
+    log: &[String],
+) -> Result<()> {
+    use crate::checkpoint::write_whole;
+    trained(language, model)?.save(folder)?;
+    let text = run.to_toml()?;
+    let metadata = nn::Metadata {
+        name: folder
+            .file_name()
+            .map_or_else(String::new, |n| n.to_string_lossy().into()),
+        provenance: vec![format!("polyveil-train {}", env!("CARGO_PKG_VERSION"))],
+        training: Some(serde_json::json!({
+            "program": concat!("polyveil-train ", env!("CARGO_PKG_VERSION")),
+            "configuration": text,
+            "configuration_digest": blake3::hash(text.as_bytes()).to_hex().to_string(),
+            "seed": run.seed,
+            "tokens": {
+                "train": passages.train.text().tokens().len(),
+                "held_out": passages.held_out.text().tokens().len(),
+            },
+            "held_out": {
+                "loss": score.loss,
+                "right": score.right,
+                "tokens": score.pictures,
+                "values_outside_intervals": score.outside,
+            },
+            "log": log,
+        })),
+        ..nn::Metadata::default()
+    };
+    let bytes = nn::format::artefact::graph_to_bytes(&model.to_graph()?, &metadata)?;
+    write_whole(&folder.join("network.pvm"), &bytes)?;
+    write_whole(&folder.join("programs.csv"), programs(model).as_bytes())?;
+    if let Some(alphabet) = &passages.alphabet {
+        let json = serde_json::json!(alphabet).to_string();
+        write_whole(&folder.join("alphabet.json"), json.as_bytes())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,438 @@
+//! Layers of sequences in training: normalisation of rows, rotary positions, attention, embeddings. A sequence of L tokens is a picture of one
+//! row of L pixels, so a batch is `n·L` rows of channels.
+
+use crate::error::{Error, Result};
+use crate::inverse::{InverseUnit, VarianceLoss};
+use crate::parameter::Parameter;
+use crate::workspace::Workspace;
+use approx::Function;
+use kernels::{RowSums, Rows, Weighting};
+use nn::attention::{Denominator, Order, Scaling};
+use nn::{AttentionScheme, NormKind, Pairing, Shape};
+use std::borrow::Cow;
+
+/// Positions at the beginning of every sequence that are public: computed in the clear under encryption, so exactly, and no interval needs to
+/// hold them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Public {
+    /// How many.
+    pub(crate) first: usize,
+    /// Positions of a sequence.
+    pub(crate) length: usize,
+}
+
+impl Public {
+    /// Whether the row of this number, counted through all sequences, is public.
+    pub(crate) fn is(self, row: usize) -> bool {
+        row % self.length < self.first
+    }
+
+    /// What is not public, of one value a row.
+    fn others(self, x: &[f32]) -> Cow<'_, [f32]> {
+        if self.first == 0 {
+            return Cow::Borrowed(x);
+        }
+        let rows = x.iter().enumerate().filter(|(i, _)| !self.is(*i));
+        Cow::Owned(rows.map(|(_, v)| *v).collect())
+    }
+
+    fn loss(self, loss: VarianceLoss, divisors: &[f32], share: f32) -> (f64, Option<Vec<f32>>) {
+        let (lost, slopes) = loss.evaluate(&self.others(divisors), share);
+        let slopes = slopes.map(|s| {
+            let mut s = s.into_iter();
+            (0..divisors.len())
+                .map(|i| {
+                    if self.is(i) {
+                        0.0
+                    } else {
+                        s.next().unwrap_or(0.0)
+                    }
+                })
+                .collect()
+        });
+        (lost, slopes)
+    }
+
+    /// The channels of rows that are not public, one after the other.
+    pub(crate) fn without(self, x: &[f32], channels: usize, workspace: &mut Workspace) -> Vec<f32> {
+        let rows = x.len() / channels;
+        let mut out = workspace.take((rows - rows / self.length * self.first) * channels);
+        let kept = x
+            .chunks_exact(channels)
+            .enumerate()
+            .filter(|(i, _)| !self.is(*i));
+        for (to, (_, from)) in out.chunks_exact_mut(channels).zip(kept) {
+            to.copy_from_slice(from);
+        }
+        out
+    }
+
+    /// Puts them back.
+    pub(crate) fn put(self, of: &[f32], channels: usize, y: &mut [f32]) {
+        let rows = y
+            .chunks_exact_mut(channels)
+            .enumerate()
+            .filter(|(i, _)| !self.is(*i));
+        for (from, (_, to)) in of.chunks_exact(channels).zip(rows) {
+            to.copy_from_slice(from);
+        }
+    }
+}
+
+/// A layer normalisation, or one by the root mean square.
+#[derive(Debug)]
+pub(crate) struct RowNorm {
+    pub(crate) scale: usize,
+    pub(crate) bias: Option<usize>,
+    pub(crate) centred: bool,
+    pub(crate) root: InverseUnit,
+    /// Of the last training batch: means, variances + ε, what was multiplied with.
+    kept: Option<[Vec<f32>; 3]>,
+}
+
+impl RowNorm {
+    pub(crate) fn new(name: &str, norm: &nn::Norm, scale: usize, bias: Option<usize>) -> Self {
+        Self {
+            scale,
+            bias,
+            centred: norm.kind == NormKind::Layer,
+            root: InverseUnit::new(name, Function::InverseSquareRoot, norm.epsilon as f32),
+            kept: None,
+        }
+    }
+
+    pub(crate) fn forward(
+        &mut self,
+        x: &[f32],
+        y: &mut [f32],
+        parameters: &[Parameter],
+        training: bool,
+        record: bool,
+        public: Public,
+    ) {
+        let scale = &parameters[self.scale].values;
+        let rows = x.len() / scale.len();
+        let (mut mean, mut divisor) = (vec![0.0; rows], vec![0.0; rows]);
+        kernels::row_moments(scale.len(), x, self.centred, &mut mean, &mut divisor);
+        divisor.iter_mut().for_each(|v| *v += self.root.least);
+        if record {
+            self.root.record(&public.others(&divisor));
+        }
+        let inverse: Vec<f32> = divisor
+            .iter()
+            .enumerate()
+            .map(|(i, &d)| {
+                if public.is(i) {
+                    self.root.exact(d)
+                } else {
+                    self.root.value(d, training)
+                }
+            })
+            .collect();
+        let bias = self.bias.map(|b| &parameters[b].values[..]);
+        kernels::row_norm_forward(x, &mean, &inverse, scale, bias, y);
+        self.kept = training.then_some([mean, divisor, inverse]);
+    }
+
+    /// Gives back the variance loss.
+    pub(crate) fn backward(
+        &mut self,
+        x: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+        parameters: &mut [Parameter],
+        loss: VarianceLoss,
+        share: f32,
+        public: Public,
+    ) -> f64 {
+        let Some([mean, divisor, inverse]) = self.kept.take() else {
+            unreachable!("a backward pass follows a forward pass in training mode");
+        };
+        let (lost, extra) = public.loss(loss, &divisor, share);
+        // a program's derivative is that of what it approximates
+        let slope: Vec<f32> = inverse.iter().map(|r| -0.5 * r * r * r).collect();
+        let rows = Rows {
+            mean: &mean,
+            inverse: &inverse,
+            slope: &slope,
+            extra: extra.as_deref(),
+            centred: self.centred,
+        };
+        let mut dscale = std::mem::take(&mut parameters[self.scale].gradient);
+        let mut dbias = self
+            .bias
+            .map(|b| std::mem::take(&mut parameters[b].gradient));
+        let scale = &parameters[self.scale].values;
+        kernels::row_norm_backward(x, dy, &rows, scale, dx, &mut dscale, dbias.as_deref_mut());
+        parameters[self.scale].gradient = dscale;
+        if let (Some(b), Some(d)) = (self.bias, dbias) {
+            parameters[b].gradient = d;
+        }
+        lost
+    }
+}
+
+/// Rotary positions.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    rotary: nn::Rotary,
+    heads: usize,
+    cosine: Vec<f32>,
+    sine: Vec<f32>,
+    positions: usize,
+}
+
+/// Cosines and sines of the angles at these positions.
+fn tables(rotary: &nn::Rotary, positions: std::ops::Range<usize>) -> (Vec<f32>, Vec<f32>) {
+    let pairs = rotary.rotated / 2;
+    let angles = positions.flat_map(|t| (0..pairs).map(move |k| rotary.angle(k, t)));
+    angles.map(|a| (a.cos() as f32, a.sin() as f32)).unzip()
+}
+
+impl Turn {
+    pub(crate) fn new(rotary: &nn::Rotary, shape: Shape) -> Self {
+        let (_, positions, channels) = crate::model::hwc(shape);
+        let (cosine, sine) = tables(rotary, 0..positions);
+        Self {
+            rotary: *rotary,
+            heads: channels / rotary.head,
+            cosine,
+            sine,
+            positions,
+        }
+    }
+
+    pub(crate) fn turn(&self, x: &[f32], back: bool, y: &mut [f32]) {
+        self.by(&self.cosine, &self.sine, self.positions)
+            .turn(x, back, y);
+    }
+
+    /// Rows that are all at this position.
+    pub(crate) fn turn_at(&self, position: usize, x: &[f32], y: &mut [f32]) {
+        let (cosine, sine) = tables(&self.rotary, position..position + 1);
+        self.by(&cosine, &sine, 1).turn(x, false, y);
+    }
+
+    fn by<'a>(&self, cosine: &'a [f32], sine: &'a [f32], positions: usize) -> kernels::Rotary<'a> {
+        kernels::Rotary {
+            heads: self.heads,
+            width: self.rotary.head,
+            pairs: match self.rotary.pairing {
+                Pairing::Adjacent => kernels::Pairs::Adjacent,
+                Pairing::Half => kernels::Pairs::Halves,
+            },
+            cosine,
+            sine,
+            positions,
+        }
+    }
+}
+
+/// An attention.
+#[derive(Debug)]
+pub(crate) struct Attend {
+    /// With batch 1; a pass sets the batch.
+    shape: kernels::Attention,
+    pub(crate) division: InverseUnit,
+    /// Of the last training batch.
+    sums: Option<RowSums>,
+}
+
+impl Attend {
+    pub(crate) fn new(name: &str, a: &nn::Attention, queries: Shape) -> Result<Self> {
+        let (_, length, channels) = crate::model::hwc(queries);
+        let refuse = |operator: &str, remedy| {
+            Err(Error::Unsupported {
+                node: name.into(),
+                operator: operator.into(),
+                remedy,
+            })
+        };
+        if a.mask.valid.is_some() {
+            return refuse("attention with padding", "train on windows without padding");
+        }
+        let (weighting, least) = match a.scheme {
+            AttentionScheme::Softmax => (Weighting::Softmax, 1.0),
+            AttentionScheme::Power(p) => (
+                Weighting::Power {
+                    exponent: p.exponent(),
+                    epsilon: p.epsilon() as f32,
+                    stable: p.scaling() == Scaling::Largest,
+                    mean: p.denominator() == Denominator::Mean,
+                },
+                p.epsilon() as f32,
+            ),
+            _ => return refuse("this attention scheme", "train softmax or Power-Softmax"),
+        };
+        Ok(Self {
+            shape: kernels::Attention {
+                batch: 1,
+                length,
+                heads: a.heads,
+                kv_heads: a.kv_heads,
+                width: channels / a.heads,
+                scale: a.scale as f32,
+                causal: a.mask.order == Order::Causal,
+                weighting,
+            },
+            division: InverseUnit::new(name, Function::Reciprocal, least),
+            sums: None,
+        })
+    }
+
+    /// Whether its rows are divided by sums or means of powers, which a program may do.
+    pub(crate) fn powers(&self) -> bool {
+        matches!(self.shape.weighting, Weighting::Power { .. })
+    }
+
+    /// Takes powers as they are from now on, as a homomorphic circuit does: the same weights, but divisors that a program may divide by.
+    pub(crate) fn unscale(&mut self) {
+        if let Weighting::Power { stable, .. } = &mut self.shape.weighting {
+            *stable = false;
+        }
+    }
+
+    pub(crate) fn stable(&self) -> bool {
+        matches!(self.shape.weighting, Weighting::Power { stable: true, .. })
+    }
+
+    pub(crate) fn at(&self, batch: usize) -> kernels::Attention {
+        kernels::Attention {
+            batch,
+            ..self.shape
+        }
+    }
+
+    pub(crate) fn forward(
+        &mut self,
+        [q, k, v]: [&[f32]; 3],
+        y: &mut [f32],
+        batch: usize,
+        training: bool,
+        record: bool,
+        public: Public,
+    ) {
+        let sums = {
+            let inverse = self.inverse(training, public);
+            self.at(batch).forward(q, k, v, &inverse, y)
+        };
+        if record && let Weighting::Power { exponent, .. } = self.shape.weighting {
+            // as they are without scaling
+            let divisors: Vec<f32> = sums
+                .divisor
+                .iter()
+                .zip(&sums.shift)
+                .map(|(d, c)| d * c.powi(exponent as i32))
+                .collect();
+            self.division.record(&public.others(&divisors));
+        }
+        self.sums = training.then_some(sums);
+    }
+
+    fn inverse(&self, training: bool, public: Public) -> impl Fn(usize, f32) -> f32 + Sync + '_ {
+        move |position, d| {
+            if public.is(position) {
+                self.division.exact(d)
+            } else {
+                self.division.value(d, training)
+            }
+        }
+    }
+
+    /// One position more of each sequence, against caches ([`kernels::Attention::step`]).
+    pub(crate) fn step(
+        &self,
+        q: &[f32],
+        [keys, values]: [&[f32]; 2],
+        batch: usize,
+        (positions, capacity): (usize, usize),
+        public: Public,
+        y: &mut [f32],
+    ) {
+        let inverse = self.inverse(false, public);
+        self.at(batch)
+            .step(q, keys, values, (positions, capacity), &inverse, y);
+    }
+
+    /// Overwrites the three gradients; gives back the loss on divisors.
+    pub(crate) fn backward(
+        &mut self,
+        [q, k, v]: [&[f32]; 3],
+        dy: &[f32],
+        [dq, dk, dv]: [&mut [f32]; 3],
+        batch: usize,
+        loss: VarianceLoss,
+        share: f32,
+        public: Public,
+    ) -> f64 {
+        let Some(sums) = self.sums.take() else {
+            unreachable!("a backward pass follows a forward pass in training mode");
+        };
+        let (lost, extra) = if self.powers() && !self.stable() {
+            public.loss(loss, &sums.divisor, share)
+        } else {
+            (0.0, None)
+        };
+        self.at(batch)
+            .backward(q, k, v, dy, &sums, extra.as_deref(), dq, dk, dv);
+        lost
+    }
+}
+
+/// Where a model's inputs come from, when they are rows of a table chosen by tokens.
+#[derive(Debug)]
+pub(crate) struct Embedding {
+    /// Index of the table, `(vocabulary, width)`, or of the output's weights, `(width, vocabulary)`, whose transpose it is.
+    pub(crate) parameter: usize,
+    pub(crate) tied: bool,
+    pub(crate) width: usize,
+    /// Of the last batch.
+    tokens: Vec<u16>,
+}
+
+impl Embedding {
+    pub(crate) fn new(parameter: usize, tied: bool, width: usize) -> Self {
+        Self {
+            parameter,
+            tied,
+            width,
+            tokens: Vec::new(),
+        }
+    }
+
+    /// The table, `(vocabulary, width)`.
+    pub(crate) fn table(&self, parameters: &[Parameter]) -> Vec<f32> {
+        let values = &parameters[self.parameter].values;
+        if self.tied {
+            crate::model::transposed(values, self.width, values.len() / self.width)
+        } else {
+            values.clone()
+        }
+    }
+
+    pub(crate) fn gather(
+        &mut self,
+        tokens: &[u16],
+        parameters: &[Parameter],
+        workspace: &mut Workspace,
+    ) -> Vec<f32> {
+        self.tokens.clear();
+        self.tokens.extend_from_slice(tokens);
+        let mut y = workspace.take(tokens.len() * self.width);
+        kernels::gather(&self.table(parameters), self.width, tokens, &mut y);
+        y
+    }
+
+    pub(crate) fn backward(&self, dy: &[f32], parameters: &mut [Parameter]) {
+        let gradient = &mut parameters[self.parameter].gradient;
+        if self.tied {
+            let mut table = vec![0.0; gradient.len()];
+            kernels::scatter_add(dy, self.width, &self.tokens, &mut table);
+            let vocabulary = table.len() / self.width;
+            let transposed = crate::model::transposed(&table, vocabulary, self.width);
+            kernels::axpy(1.0, &transposed, gradient);
+        } else {
+            kernels::scatter_add(dy, self.width, &self.tokens, gradient);
+        }
+    }
+}
