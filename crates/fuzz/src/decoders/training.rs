@@ -37,6 +37,7 @@ fn config() -> Config {
             activation: "relu".into(),
             skip: "standard".into(),
         },
+        batch_norms: Some(train::surgery::Where::After(vec!["conv1".into()])),
         teacher: Some(file),
         data: Data {
             train: "train.tar.gz".into(),
@@ -53,6 +54,7 @@ fn config() -> Config {
                 crop_padding: 4,
                 cutout: 8,
                 resized_crop: Some(data::ResizedCrop::default()),
+                contrast: Some((0.8, 1.5)),
             },
         },
         stages: vec![
