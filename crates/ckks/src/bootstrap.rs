@@ -188,3 +188,101 @@ impl Bootstrap {
         a.assume_bound(&a.with_slots(&y, self.slots)?, 0.5 * self.gain)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{KeyName, KeyRequest, SwitchingKey};
+    use crate::map::{Term, Values};
+    use crate::{Cost, CostTable, Meter, ParametersSpec};
+
+    /// SlotToCoeff where it stands and before ModRaise, and the work between bootstraps when three more levels lie below it.
+    /// `cargo test --release -p polyveil-ckks slot_to_coeff_first -- --nocapture` prints what docs/performance.md says of it.
+    #[test]
+    fn slot_to_coeff_first_is_cheap_but_what_lies_between_pays() -> Result<(), Error> {
+        let p = Parameters::new(ParametersSpec::standard())?;
+        let (residual, stc) = (p.residual().index(), 3);
+        let seconds = |what: &str, cost: &Cost| {
+            let seconds = cost.seconds(&CostTable::default());
+            println!(
+                "{what}: {:.0} NTTs, {:.0} conversion pairs, {:.0} expansions, {seconds:.3} s",
+                cost.ntts, cost.conversions, cost.expansions
+            );
+            seconds
+        };
+        let apply = |from: Level, slots: usize, maps: &[BlockMap]| {
+            let m = Meter::new(&p);
+            let mut y = m.input(from, slots, 0.5)?;
+            for map in maps {
+                let below = p.below(m.info(&y).level).expect("levels for every map");
+                y = m.linear(&[y], map, p.scale(below))?.swap_remove(0);
+            }
+            Ok::<_, Error>((m.cost(), m.keys()))
+        };
+        for log_slots in [15, 14, 12] {
+            let slots = 1 << log_slots;
+            let m = Meter::new(&p);
+            let x = m.input(Level::new(0), slots, 0.5)?;
+            let bootstrap = Bootstrap {
+                slots,
+                target: residual,
+                gain: 1.0,
+            };
+            bootstrap.apply(&m, &x)?;
+            let whole = seconds(&format!("bootstrap of 2^{log_slots} slots"), &m.cost());
+            let maps = p.transforms(slots)?;
+            let (last, keys) = apply(Level::new(residual + stc), slots, &maps.slot_to_coeff)?;
+            let (first, short) = apply(Level::new(stc), slots, &maps.slot_to_coeff)?;
+            let (_, others) = apply(p.top(p.residual()), slots, &maps.coeff_to_slot)?;
+            let saved = seconds("  SlotToCoeff last", &last) - seconds("  first", &first);
+            // keys that nothing else needs at more limbs
+            let megabytes = |keys: &KeyRequest| {
+                let own = keys
+                    .0
+                    .iter()
+                    .filter(|(name, _)| !others.0.contains_key(name));
+                let bytes =
+                    |(&name, &limit): (&KeyName, &usize)| SwitchingKey::bytes_for(&p, name, limit);
+                own.map(bytes).sum::<u64>() / 1_000_000
+            };
+            println!(
+                "  saved {saved:.3} s, {:.0} %; keys of its own {} MB last, {} MB first",
+                100.0 * saved / whole,
+                megabytes(&keys),
+                megabytes(&short)
+            );
+            assert!(0.05 * whole < saved && saved < 0.2 * whole);
+        }
+        // ten levels between two bootstraps: twice 64 diagonals and a polynomial of degree 15
+        let slots = p.max_slots();
+        let terms = (0..64).map(|d| Term {
+            input: 0,
+            output: 0,
+            giant: d / 8 * 8,
+            baby: d % 8,
+            values: Values::Real(vec![0.01; slots].into()),
+        });
+        let map = BlockMap::new(slots, 1, 1, terms.collect(), vec![])?;
+        let polynomial = Polynomial::new((0..16).map(|i| 0.25 / f64::from(i + 2)).collect())?;
+        let between = |from: usize| {
+            let m = Meter::new(&p);
+            let mut y = m.input(Level::new(from), slots, 0.5)?;
+            for _ in 0..2 {
+                let below = p.below(m.info(&y).level).expect("ten levels");
+                y = m.linear(&[y], &map, p.scale(below))?.swap_remove(0);
+                y = m.polynomial(&y, &polynomial)?;
+            }
+            assert_eq!(m.info(&y).level.index(), from - residual);
+            Ok::<_, Error>(m.cost())
+        };
+        let low = seconds("between, from level 10", &between(residual)?);
+        let high = seconds("between, from level 13", &between(residual + stc)?);
+        println!(
+            "  {:.3} s more, {:.0} %",
+            high - low,
+            100.0 * (high / low - 1.0)
+        );
+        assert!(high > 1.1 * low);
+        Ok(())
+    }
+}
