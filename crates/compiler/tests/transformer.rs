@@ -4,11 +4,11 @@ mod support;
 
 use approx::Polynomial;
 use ckks::ParametersSpec;
+use nn::lower::Numerator;
 use nn::{
     Boundary, Conv2d, Network, NodeId, Op, Pairing, Parameter, Repeat, Rotary, Shape, Unfold,
 };
 use polyveil_compiler::{Target, describe, summarise};
-use rayon::prelude::*;
 use runtime::Plan;
 use runtime::plan::Operation;
 use support::transformer::{Size, transformer};
@@ -227,7 +227,7 @@ fn a_projection_that_unfolds_is_two_maps() {
 }
 
 #[test]
-fn a_transformer_layer() {
+fn transformer_layers() {
     let size = Size {
         layers: 1,
         width: 8,
@@ -236,20 +236,22 @@ fn a_transformer_layer() {
         hidden: 12,
         length: 4,
         vocabulary: 10,
+        epsilon: 0.1,
         bits: 12.0,
         degree: 7,
+        numerator: Numerator::Carried,
     };
-    for (log_n, layers) in [(10, 1), (7, 2)] {
-        let mut random = Random(1);
-        let inputs: Vec<_> = (0..3).map(|_| random.tensor(sequence(8, 4))).collect();
-        let graph = transformer(3, Size { layers, ..size }, &inputs);
-        let ranges = nn::calibrate::calibrate(&graph, inputs.par_iter().map(|x| Ok(x.clone())))
-            .expect("finite")
-            .ranges;
-        let graph = nn::PolyGraph::try_from(graph)
-            .expect("polynomial")
-            .with_ranges(ranges)
-            .expect("valid");
+    for (log_n, layers, numerator) in [
+        (10, 1, Numerator::Carried),
+        (10, 1, Numerator::Apart),
+        (7, 2, Numerator::Apart),
+    ] {
+        let size = Size {
+            layers,
+            numerator,
+            ..size
+        };
+        let (graph, inputs) = transformer(3, size, 4);
         let plan = agree(&graph, &target(log_n), &inputs, 1e-4);
         assert!(count(&plan, |o| matches!(o, Operation::Bootstrap { .. })) > 0);
         runtime::VerifiedPlan::new(plan).expect("a sound plan");
