@@ -206,7 +206,11 @@ impl Builder<'_> {
             return Ok(operand);
         }
         if let Some((from, suffix)) = copied(value) {
-            let inner = self.values[from.index()].clone();
+            let mut inner = self.values[from.index()].clone();
+            if let Some(id) = self.absorb(self.graph.node(from), &inner)? {
+                inner = Expression::of(id, &self.quantities[id]);
+                self.values[from.index()] = inner.clone();
+            }
             let operand = single(&inner);
             let source = match operand {
                 Some(o) => self.quantities[o.id].layout.clone(),
