@@ -1,20 +1,22 @@
 //! The plan of a transformer of random weights and what it will cost.
 //!
 //! ```text
-//! cargo run --release -p polyveil-compiler --example transformer -- [LAYERS [VOCABULARY [BITS]]]
+//! cargo run --release -p polyveil-compiler --example transformer -- [LAYERS [VOCABULARY [BITS [CARRIED [ENCRYPTED]]]]]
 //! ```
 //! Everything else is stories260K: 64 channels, 8 heads, 4 of keys and values, 172 hidden channels, 32 tokens.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use nn::lower::Numerator;
 use polyveil_compiler::{Target, compile, describe, summarise};
-use rayon::prelude::*;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 use runtime::plan::Operation;
-use runtime::{Basis, Prediction};
+use runtime::{Basis, Client, Prediction, Server, Stopwatch, VerifiedPlan};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
-use support::Random;
 use support::transformer::{Size, transformer};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -30,16 +32,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         hidden: 172,
         length: 32,
         vocabulary: number(1, 0)?,
+        epsilon: 0.1,
         bits: number(2, 12)? as f64,
         degree: 15,
+        numerator: if number(3, 0)? == 0 {
+            Numerator::Apart
+        } else {
+            Numerator::Carried
+        },
     };
-    let mut random = Random(1);
-    let shape = nn::Shape::image(size.width, 1, size.length);
-    let inputs: Vec<nn::Tensor> = (0..3).map(|_| random.tensor(shape)).collect();
     let start = Instant::now();
-    let graph = transformer(3, size, &inputs);
-    let ranges = nn::calibrate::calibrate(&graph, inputs.par_iter().map(|x| Ok(x.clone())))?.ranges;
-    let graph = nn::PolyGraph::try_from(graph)?.with_ranges(ranges)?;
+    let (graph, inputs) = transformer(3, size, 8);
     println!("built in {:.1} s", start.elapsed().as_secs_f64());
     let start = Instant::now();
     let plan = compile(&graph, &Target::default())?;
@@ -55,7 +58,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         summary.bootstraps,
         summary.weight_bytes as f64 / 1e6
     );
-    let verified = runtime::VerifiedPlan::new(plan)?;
+    let verified = VerifiedPlan::new(plan)?;
     let facts = verified.facts();
     let prediction = |threads| Prediction::new(&verified, Basis::shipped(), threads);
     println!(
@@ -83,5 +86,38 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (what, (count, seconds)) in by {
         println!("{what:40} {count:4} steps {seconds:8.2} CPU s");
     }
+    if number(4, 0)? > 0 {
+        encrypted(Arc::new(verified), &graph, &inputs[0])?;
+    }
+    Ok(())
+}
+
+/// Runs the plan on ciphertexts and compares the answer with the clear twin's.
+fn encrypted(
+    plan: Arc<VerifiedPlan>,
+    graph: &nn::PolyGraph,
+    input: &nn::Tensor,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let start = Instant::now();
+    let client = Client::new(plan.client_spec(), &mut rng)?;
+    let keys = client.write_evaluation_keys(Vec::new(), "keys", &mut rng, &mut |_, _| {})?;
+    let server = Server::read(plan.clone(), &keys[..], "keys", &mut |_, _| {})?;
+    drop(keys);
+    println!("keys in {:.1} s", start.elapsed().as_secs_f64());
+    let state = server.start(&client.encrypt(input.values(), &mut rng)?)?;
+    let mut watch = Stopwatch::default();
+    let start = Instant::now();
+    let answer = client.decrypt(&server.run(state, &mut watch)?)?;
+    let wall = start.elapsed().as_secs_f64();
+    let cpu: f64 = watch.steps.values().map(|s| s.1).sum();
+    let want = graph.evaluate(input)?.output;
+    let errors = answer.iter().zip(want.values()).map(|(a, b)| (a - b).abs());
+    let (most, squares) = errors.fold((0.0f64, 0.0), |(m, s), e| (m.max(e), s + e * e));
+    println!(
+        "encrypted: {wall:.1} s, {cpu:.1} CPU s; largest error {most:.2e}, mean square {:.2e}, of values up to {:.2}",
+        squares / answer.len() as f64,
+        want.values().iter().fold(0.0f64, |m, v| m.max(v.abs()))
+    );
     Ok(())
 }

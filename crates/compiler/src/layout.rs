@@ -232,6 +232,35 @@ mod tests {
     }
 
     #[test]
+    fn unfolded_sequences_lie_row_by_row_as_the_sequence_lies() {
+        for (channels, rows, length) in [(8, 4, 4), (5, 3, 6), (64, 32, 31)] {
+            let sequence =
+                Layout::fresh("x", Shape::image(channels, 1, length), 512 * 16).expect("fits");
+            let shape = Shape::image(channels, rows, length);
+            let unfolded = Layout::unfolded("x", shape, 512 * 16).expect("fits");
+            let (one, all) = (sequence.places(), unfolded.places());
+            assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), shape.len());
+            for (r, place) in all.iter().enumerate() {
+                let (c, t) = (r / (rows * length), r % length);
+                let slot = one[c * length + t].1;
+                assert_eq!(place.1 % narrow(sequence.period), slot);
+            }
+            // a sum over rows lies as the sequence does, more channels as more of the same rows
+            let sum = Layout::after(
+                "x",
+                Shape::image(channels, 1, length),
+                &unfolded,
+                (1, 1),
+                8192,
+            )
+            .expect("fits");
+            assert_eq!(sum, sequence);
+            let same = Layout::after("x", shape, &unfolded, (1, 1), 8192).expect("fits");
+            assert_eq!(same, unfolded);
+        }
+    }
+
+    #[test]
     fn what_does_not_fit_is_laid_out_afresh() {
         let source = Layout::fresh("x", Shape::image(3, 8, 8), 512).expect("fits");
         let wider =

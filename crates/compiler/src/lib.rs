@@ -4,7 +4,8 @@
 //!
 //! Notation: g gap, n slots (period) of a value, ℓ level; network value = unit × plan value.
 //!
-//! Modules in reading order: `normal` (between polynomials everything is one affine map; its rows from `linear_op`) → `layout` (where
+//! Modules in reading order: `normal` (between polynomials everything is one affine map; its rows from `linear_op`; `product`, what
+//! products take in; `cut`, where two maps are cheaper than one) → `layout` (where
 //! values lie) → `pack` (maps as diagonals) → `split` (baby and giant steps) → `schedule` (levels and bootstraps by shortest path over
 //! `cost`) → `activation` and `units` (intervals and leading coefficients folded away) → `emit` (the plan) → [`describe`]; [`price`] (what
 //! an activation costs in a deep network), [`outline`] (what a network costs whose degrees are open).

@@ -145,7 +145,14 @@ impl LinearOp {
 
     /// Whether a row has more than one entry, or several rows have the same.
     pub(crate) fn mixes(&self) -> bool {
-        !matches!(self, Self::Diagonal { .. } | Self::Select { .. })
+        match self {
+            Self::Diagonal { .. } | Self::Select { .. } => false,
+            // one factor a channel
+            Self::Convolution { conv, .. } => {
+                conv.weight.shape()[1..] != [1, 1, 1] || conv.groups != conv.out_channels()
+            }
+            _ => true,
+        }
     }
 
     /// Whether its result is a sequence unfolded.

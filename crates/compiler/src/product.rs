@@ -12,6 +12,7 @@ use crate::linear_op::{LinearOp, Link, chain_row};
 use crate::normal::{Builder, Expression, Id, Kind, Normal, Quantity};
 use crate::schedule::Reserve;
 use nn::{NodeId, Op, PolyNode};
+use runtime::plan::LARGEST_VALUE;
 use std::sync::Arc;
 
 /// Products whose plan values may be larger than this keep a level in reserve: at level 0, 2^10 is left above the scale.
@@ -117,12 +118,10 @@ impl Builder<'_> {
                 add.push((c, id));
             }
         }
-        let [wide, _] =
-            if self.quantities[left.id].shape.len() >= self.quantities[right.id].shape.len() {
-                [left.id, right.id]
-            } else {
-                [right.id, left.id]
-            };
+        let wide = [left.id, right.id]
+            .into_iter()
+            .max_by_key(|&id| self.quantities[id].shape.len())
+            .unwrap_or(left.id);
         let plain = add.is_empty();
         let kind = Kind::Product {
             left: left.id,
@@ -146,7 +145,7 @@ impl Builder<'_> {
             reach: 1.0,
             times: 1,
         });
-        self.settle(id);
+        self.settle(id)?;
         // one factor that can take any unit keeps a product small enough to be bootstrapped
         if let (true, Some(made)) = (plain, [right, left].into_iter().find(|o| o.made)) {
             self.quantities[made.id].feeds = Some(id);
@@ -155,7 +154,7 @@ impl Builder<'_> {
     }
 
     /// Sets a product's integer factor and its reach.
-    fn settle(&mut self, id: Id) {
+    fn settle(&mut self, id: Id) -> Result<(), Error> {
         let q = &self.quantities[id];
         let Kind::Product {
             left,
@@ -164,14 +163,25 @@ impl Builder<'_> {
             ..
         } = &q.kind
         else {
-            return;
+            return Ok(());
         };
         let unit = factor.abs()
             * self.quantities[*left].nominal_unit()
             * self.quantities[*right].nominal_unit();
         let (times, reach) = fill(q.bound / unit, 1.0);
+        if reach > LARGEST_VALUE {
+            return Err(Error::Unsupported {
+                layer: q.layer.clone(),
+                operator: "Mul".into(),
+                reason: format!(
+                    "its values grow to {reach:.0} times their operands', at most {LARGEST_VALUE:.0} are supported"
+                ),
+                remedy: "ask divisions for fewer bits, or train for a narrower range of what they divide by",
+            });
+        }
         let q = &mut self.quantities[id];
         (q.times, q.reach) = (times, reach);
+        Ok(())
     }
 
     /// The operand that gives the product its layout.
@@ -196,7 +206,11 @@ impl Builder<'_> {
             return Ok(operand);
         }
         if let Some((from, suffix)) = copied(value) {
-            let inner = self.values[from.index()].clone();
+            let mut inner = self.values[from.index()].clone();
+            if let Some(id) = self.absorb(self.graph.node(from), &inner)? {
+                inner = Expression::of(id, &self.quantities[id]);
+                self.values[from.index()] = inner.clone();
+            }
             let operand = single(&inner);
             let source = match operand {
                 Some(o) => self.quantities[o.id].layout.clone(),
@@ -280,14 +294,13 @@ impl Builder<'_> {
             ..self.quantities[p].clone()
         };
         let id = self.push(quantity);
-        self.settle(id);
+        self.settle(id)?;
         Ok(Some(id))
     }
 
     /// Whether the product that `node` is a multiple of, plus a constant, serves nothing else.
     fn exclusive(&self, node: &PolyNode) -> bool {
-        let constant =
-            |id: &&NodeId| matches!(self.graph.node(**id).op(), Op::Constant(..) | Op::Input(_));
+        let constant = |id: &&NodeId| matches!(self.graph.node(**id).op(), Op::Constant(..));
         let Some(&from) = node.inputs().iter().find(|id| !constant(id)) else {
             return false;
         };

@@ -4,11 +4,11 @@ mod support;
 
 use approx::Polynomial;
 use ckks::ParametersSpec;
+use nn::lower::Numerator;
 use nn::{
     Boundary, Conv2d, Network, NodeId, Op, Pairing, Parameter, Repeat, Rotary, Shape, Unfold,
 };
-use polyveil_compiler::{Target, describe, summarise};
-use rayon::prelude::*;
+use polyveil_compiler::{Target, compile, describe, summarise};
 use runtime::Plan;
 use runtime::plan::Operation;
 use support::transformer::{Size, transformer};
@@ -179,34 +179,39 @@ fn sums_and_multiples_of_products_take_no_level() {
     );
 }
 
+/// z ← z·(s + 5), s ← 2s² − 1: z grows sixfold a step.
+fn growing(steps: usize) -> (nn::PolyGraph, Vec<nn::Tensor>) {
+    let mut random = Random(7);
+    let mut b = Network::builder();
+    let x = b.input("input", sequence(4, 2)).expect("valid");
+    let (mut s, mut z) = (x, x);
+    for i in 0..steps {
+        let square = b
+            .add(format!("square{i}"), Op::Mul, &[s, s])
+            .expect("valid");
+        let more = multiple(&mut b, &format!("more{i}"), s, 1.0, 5.0);
+        z = b.add(format!("z{i}"), Op::Mul, &[z, more]).expect("valid");
+        s = multiple(&mut b, &format!("s{i}"), square, 2.0, -1.0);
+    }
+    twin(&b.finish(z).expect("valid"), &mut random, 3, 7)
+}
+
 #[test]
 fn products_that_grow_are_brought_down_before_a_bootstrap() {
-    // z ← z·(s + 5), s ← 2s² − 1: z grows sixfold a step
-    let plan = check(6, sequence(4, 2), |b, _, x| {
-        let mut s = x;
-        let mut z = x;
-        for i in 0..16 {
-            let square = b
-                .add(format!("square{i}"), Op::Mul, &[s, s])
-                .expect("valid");
-            let more = multiple(b, &format!("more{i}"), s, 1.0, 5.0);
-            z = b.add(format!("z{i}"), Op::Mul, &[z, more]).expect("valid");
-            s = multiple(b, &format!("s{i}"), square, 2.0, -1.0);
-            if i % 8 == 7 {
-                z = multiple(b, &format!("less{i}"), z, 1e-5, 0.0);
-            }
-        }
-        z
-    });
+    let (graph, inputs) = growing(8);
+    let mut target = target(6);
+    target.parameters.residual.levels = 5;
+    let plan = agree(&graph, &target, &inputs, 1e-6);
     assert!(count(&plan, |o| matches!(o, Operation::Bootstrap { .. })) > 0);
+    let grown = |o: &Operation| matches!(o, Operation::Multiply { bound, .. } if *bound > 100.0);
+    // its bootstraps have a map of one value before them
     assert!(
-        count(
-            &plan,
-            |o| matches!(o, Operation::Multiply { bound, .. } if *bound > 100.0)
-        ) > 0,
+        maps(&plan) > 0 && count(&plan, grown) > 0,
         "{}",
         describe(&plan)
     );
+    let error = compile(&growing(16).0, &target).expect_err("grows too far");
+    assert!(error.to_string().contains("its values grow to"), "{error}");
 }
 
 #[test]
@@ -227,7 +232,7 @@ fn a_projection_that_unfolds_is_two_maps() {
 }
 
 #[test]
-fn a_transformer_layer() {
+fn transformer_layers() {
     let size = Size {
         layers: 1,
         width: 8,
@@ -236,20 +241,22 @@ fn a_transformer_layer() {
         hidden: 12,
         length: 4,
         vocabulary: 10,
+        epsilon: 0.1,
         bits: 12.0,
         degree: 7,
+        numerator: Numerator::Carried,
     };
-    for (log_n, layers) in [(10, 1), (7, 2)] {
-        let mut random = Random(1);
-        let inputs: Vec<_> = (0..3).map(|_| random.tensor(sequence(8, 4))).collect();
-        let graph = transformer(3, Size { layers, ..size }, &inputs);
-        let ranges = nn::calibrate::calibrate(&graph, inputs.par_iter().map(|x| Ok(x.clone())))
-            .expect("finite")
-            .ranges;
-        let graph = nn::PolyGraph::try_from(graph)
-            .expect("polynomial")
-            .with_ranges(ranges)
-            .expect("valid");
+    for (log_n, layers, numerator) in [
+        (10, 1, Numerator::Carried),
+        (10, 1, Numerator::Apart),
+        (7, 2, Numerator::Apart),
+    ] {
+        let size = Size {
+            layers,
+            numerator,
+            ..size
+        };
+        let (graph, inputs) = transformer(3, size, 4);
         let plan = agree(&graph, &target(log_n), &inputs, 1e-4);
         assert!(count(&plan, |o| matches!(o, Operation::Bootstrap { .. })) > 0);
         runtime::VerifiedPlan::new(plan).expect("a sound plan");

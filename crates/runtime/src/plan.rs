@@ -9,6 +9,9 @@
 use ckks::{Arithmetic, BlockMap, Bootstrap, Complex64, Error, Level, ParametersSpec, Polynomial};
 use std::sync::Arc;
 
+/// Largest magnitude that a product's result may be promised to keep: from level 1 on, 50 bits and more are left above the scale.
+pub const LARGEST_VALUE: f64 = (1u64 << 24) as f64;
+
 /// A register of the program; written once.
 pub type Register = usize;
 

@@ -4,7 +4,7 @@
 use crate::client::{ClientSpec, check_port, evaluation_keys_bytes};
 use crate::conformance::{self, key_bytes, parameters_digest};
 use crate::container::Digest;
-use crate::plan::{Operation, Plan, Register, Step};
+use crate::plan::{LARGEST_VALUE, Operation, Plan, Register, Step};
 use crate::report::Share;
 use crate::sharing::AnswerBounds;
 use crate::{Error, Result};
@@ -21,8 +21,6 @@ const REGISTERS_LIMIT: usize = 1 << 20;
 const LIVE_LIMIT: usize = 1 << 22;
 /// Most summands of one product.
 const MOST_SUMMANDS: usize = 64;
-/// Largest promised magnitude of a product: half of the modulus must be left above the scale from level 1 on.
-const LARGEST_VALUE: f64 = (1u64 << 24) as f64;
 /// Code, tables of tests and the allocator's slack, beyond what is counted.
 const BASE_BYTES: u64 = 200 << 20;
 
@@ -222,6 +220,7 @@ impl VerifiedPlan {
                 }
                 // normalisation's promise: plan values stay within 1, or within what linear arithmetic can reach, if less
                 v.bound = v.bound.min(normal_bound(&step.operation));
+                v.rms = v.rms.min(v.bound);
                 units.insert(r, step.unit);
                 if live.insert(r, v).is_some() || r >= REGISTERS_LIMIT {
                     return Err(refuse(format!(

@@ -50,7 +50,7 @@ pub enum Numerator {
 pub struct Options {
     /// Precision of divisions and roots, relative, in bits.
     pub bits: f64,
-    /// Levels that one division or root may take.
+    /// Multiplicative depth that one division or root may take.
     pub budget: u32,
     /// By which factor less one a divisor's interval is widened at both ends.
     pub margin: f64,
