@@ -266,12 +266,13 @@ pub(crate) fn schedule(
             } else {
                 Order::All
             },
-            margin: 0.15,
+            // high degrees explode soon outside: a wide interval, and no step beyond it in training
+            margin: if trainable { 0.15 } else { 0.5 },
             interval: None,
             floor: 0.02,
             pictures: 2000,
         }),
-        guard: Some(0.1),
+        guard: Some(if trainable { 0.1 } else { 0.0 }),
         second_share: if second { 0.375 } else { 0.0 },
         second_from: 0.5,
         frozen_from: Some(0.6),
@@ -311,7 +312,7 @@ fn p1(degree: usize, epochs: Option<f64>, rate: Option<f32>) -> Vec<Stage> {
                 floor: 1.0,
                 pictures: 2000,
             }),
-            guard: Some(0.5),
+            guard: Some(0.0),
             ..stage(format!("degree-{degree}"), 0.1, Target::Seen)
         },
     ]
