@@ -109,7 +109,11 @@ fn unit_state(u: &crate::activation::Unit) -> Vec<f32> {
 /// Seven numbers that an inverse's state is.
 fn inverse_state(u: &crate::inverse::InverseUnit) -> Vec<f32> {
     vec![
-        f32::from(u8::from(u.program.is_some())),
+        match &u.program {
+            None => 0.0,
+            Some(p) if p.function().has_numerator() => 2.0,
+            Some(_) => 1.0,
+        },
         u.domain.0,
         u.domain.1,
         u.bits,
@@ -351,7 +355,7 @@ pub fn restore(
     for (i, (u, v)) in model.inverses_mut().zip(inverses).enumerate() {
         u.program = None;
         if v[0] != 0.0 {
-            u.set((v[1], v[2]), v[3])?;
+            u.set((v[1], v[2]), v[3], v[0] == 2.0)?;
         }
         u.seen = Seen {
             low: v[4],

@@ -280,6 +280,7 @@ impl Model {
             batch,
             range_loss,
             variance_loss,
+            division_loss,
             share,
             embedding,
             output,
@@ -443,7 +444,7 @@ impl Model {
                     &dy,
                     [&mut dq, &mut dk, &mut dv],
                     n,
-                    *variance_loss,
+                    *division_loss,
                     *share,
                     public,
                 );
