@@ -66,6 +66,10 @@ pub(crate) struct Start {
     /// Shift training pictures by up to so many pixels.
     #[arg(long, default_value_t = 4, value_name = "N")]
     shift: usize,
+    /// Multiply training pictures' contrast by up to this factor, so that intervals hold for harder pictures than the training's: 1.6 for
+    /// photographs; 1 leaves it alone, where contrast means something.
+    #[arg(long, default_value_t = 1.0, value_name = "F")]
+    contrast: f64,
     /// Decides order and augmentation.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) seed: u64,
@@ -95,6 +99,7 @@ impl Start {
             augmentation: data::Augmentation {
                 flip: !self.no_flip,
                 crop_padding: self.shift,
+                contrast: (self.contrast > 1.0).then_some((1.0, self.contrast)),
                 ..data::Augmentation::default()
             },
         }
@@ -229,9 +234,9 @@ pub(crate) fn schedule(
 ) -> Vec<Stage> {
     use train::optimizer::{Clipping, Rate};
     let (default_epochs, default_rate, blend) = match degree {
-        0..=3 => (15.0, 0.05, 0.4),
-        4..=8 => (8.0, 0.03, 0.3),
-        _ => (3.0, 0.005, 0.0),
+        0..=3 => (15.0, 0.03, 0.4),
+        4..=8 => (8.0, 0.02, 0.3),
+        _ => (3.0, 0.003, 0.0),
     };
     let trainable = degree <= 8;
     vec![Stage {
@@ -244,10 +249,14 @@ pub(crate) fn schedule(
         },
         coefficient_rate: if trainable { 0.1 } else { 0.0 },
         clipping: Clipping::Norm { limit: 1.0 },
+        loss: train::loss::Loss {
+            teacher: 0.9,
+            ..train::loss::Loss::default()
+        },
         // weaker losses let single pictures explode: training/README.md
         range_loss: train::activation::RangeLoss::Boundary {
-            weight: 3.0,
-            edge: 0.7,
+            weight: 10.0,
+            edge: 0.6,
         },
         target: Target::Domain,
         substitution: Some(Substitution {
@@ -257,14 +266,16 @@ pub(crate) fn schedule(
             } else {
                 Order::All
             },
-            margin: 0.1,
+            // high degrees explode soon outside: a wide interval, and no step beyond it in training
+            margin: if trainable { 0.15 } else { 0.5 },
             interval: None,
             floor: 0.02,
             pictures: 2000,
         }),
-        guard: Some(0.1),
-        second_share: if second { 0.25 } else { 0.0 },
-        second_from: 0.6,
+        guard: Some(if trainable { 0.1 } else { 0.0 }),
+        second_share: if second { 0.375 } else { 0.0 },
+        second_from: 0.5,
+        frozen_from: Some(0.6),
         ..Stage::default()
     }]
 }
@@ -301,7 +312,7 @@ fn p1(degree: usize, epochs: Option<f64>, rate: Option<f32>) -> Vec<Stage> {
                 floor: 1.0,
                 pictures: 2000,
             }),
-            guard: Some(0.5),
+            guard: Some(0.0),
             ..stage(format!("degree-{degree}"), 0.1, Target::Seen)
         },
     ]

@@ -19,6 +19,10 @@ pub struct Augmentation {
     pub cutout: usize,
     /// Cut out a random part and scale it to the set's size, before all else.
     pub resized_crop: Option<ResizedCrop>,
+    /// Multiply every byte's distance from the picture's mean byte by a random factor from this range; what leaves 0 to 255 is cut off.
+    /// Factors above 1 show a network in training the extreme pictures that would leave its intervals later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contrast: Option<(f64, f64)>,
 }
 
 /// Random parts of pictures.
@@ -68,10 +72,17 @@ impl ResizedCrop {
 
 impl Augmentation {
     pub(crate) fn check(&self) -> Result<()> {
+        let ordered = |(low, high): (f64, f64)| low > 0.0 && low <= high && high.is_finite();
+        if let Some(contrast) = self.contrast.filter(|&c| !ordered(c)) {
+            return Err(Error::Option {
+                detail: format!(
+                    "contrast {contrast:?}: give two positive factors, the smaller first"
+                ),
+            });
+        }
         let Some(ResizedCrop { area, ratio }) = self.resized_crop else {
             return Ok(());
         };
-        let ordered = |(low, high): (f64, f64)| low > 0.0 && low <= high && high.is_finite();
         if ordered(area) && area.1 <= 1.0 && ordered(ratio) {
             return Ok(());
         }
@@ -132,6 +143,10 @@ pub(crate) fn write(
         Some(crop) => set.random_region(i, crop, &mut random)?.into(),
         None => set.pixels(i)?,
     };
+    let changed = how
+        .contrast
+        .map(|range| contrast(&pixels, random.between(range)));
+    let byte = |v: u8| usize::from(changed.as_ref().map_or(v, |to| to[usize::from(v)]));
     // the output's (y, x) shows the picture's (y + down − padding, x + right − padding)
     let source = |at: usize, shift: usize, most: usize| {
         (at + shift).checked_sub(padding).filter(|&at| at < most)
@@ -152,16 +167,35 @@ pub(crate) fn write(
             let sx = if mirrored { width - 1 - sx } else { sx };
             let at = (sy * width + sx) * channels;
             for (c, value) in values.iter_mut().enumerate() {
-                *value = table.0[c][usize::from(pixels[at + c])];
+                *value = table.0[c][byte(pixels[at + c])];
             }
         }
     }
     Ok(())
 }
 
+/// What becomes of every byte of a picture whose contrast is multiplied.
+fn contrast(pixels: &[u8], factor: f64) -> [u8; 256] {
+    let sum: u64 = pixels.iter().map(|&v| u64::from(v)).sum();
+    let mean = sum as f64 / pixels.len().max(1) as f64;
+    // the conversion rounds to the nearest byte and cuts off
+    std::array::from_fn(|v| (mean + factor * (v as f64 - mean)).round() as u8)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn contrast_spreads_bytes_about_their_mean() {
+        let pixels = [100, 100, 120, 80, 200, 0];
+        assert_eq!(contrast(&pixels, 1.0), std::array::from_fn(|v| v as u8));
+        let wide = contrast(&pixels, 2.0);
+        assert_eq!(
+            (wide[100], wide[120], wide[80], wide[200], wide[0]),
+            (100, 140, 60, 255, 0)
+        );
+    }
 
     #[test]
     fn rectangles_lie_in_the_picture_and_keep_to_area_and_ratio() {

@@ -175,6 +175,7 @@ fn elementwise() {
                 &dy,
                 &mean,
                 &variance,
+                false,
                 &variance,
                 black_box(&mut dx),
                 &mut ds,

@@ -75,7 +75,7 @@ pub fn channel_affine(channels: usize, x: &[f32], factor: &[f32], offset: &[f32]
         });
 }
 
-/// The backward pass of batch normalisation in training mode, where mean and deviation depend on x.
+/// The backward pass of batch normalisation: in training mode, where mean and deviation depend on x, or with `fixed` ones.
 ///
 /// With x̂ = (x − mean)·inverse_deviation and y = scale·x̂ + bias: overwrites `dx`, adds to `dscale` (Σ dy·x̂) and `dbias` (Σ dy).
 #[expect(
@@ -88,6 +88,7 @@ pub fn batch_norm_backward(
     dy: &[f32],
     mean: &[f32],
     inverse_deviation: &[f32],
+    fixed: bool,
     scale: &[f32],
     dx: &mut [f32],
     dscale: &mut [f32],
@@ -129,16 +130,20 @@ pub fn batch_norm_backward(
         })
         .collect();
     let total = sum_in_order(parts, 2 * channels);
-    // dx = scale·r·(dy − mean(dy) − x̂·mean(dy·x̂)) = dy·a + x·b + c with constants per channel
-    let n = (x.len() / channels) as f64;
+    // dx = scale·r·(dy − mean(dy) − x̂·mean(dy·x̂)) = dy·a + x·b + c with constants per channel; fixed ones have no means
+    let share = if fixed {
+        0.0
+    } else {
+        channels as f64 / x.len() as f64
+    };
     let mut constants = vec![0.0f32; 3 * channels];
     for c in 0..channels {
         let r = f64::from(inverse_deviation[c]);
         let a = f64::from(scale[c]) * r;
-        let b = -a * r * r * total[channels + c] / n;
+        let b = -a * r * r * total[channels + c] * share;
         constants[c] = a as f32;
         constants[channels + c] = b as f32;
-        constants[2 * channels + c] = (-a * total[c] / n) as f32;
+        constants[2 * channels + c] = (-a * total[c] * share) as f32;
         dscale[c] += (total[channels + c] * r) as f32;
         dbias[c] += total[c] as f32;
     }

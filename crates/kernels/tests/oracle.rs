@@ -285,25 +285,31 @@ fn check_batch_normalisation() {
                     f64::from(scale[c]) * r * (dy[i] - sum / n - hat[i] * product / n);
             }
         }
-        let (mut dx, mut dscale, mut dbias) = (
-            vec![f32::NAN; x.len()],
-            vec![1.0; channels],
-            vec![1.0; channels],
-        );
-        batch_norm_backward(
-            channels,
-            &x,
-            &dy,
-            &mean,
-            &inverse,
-            &scale,
-            &mut dx,
-            &mut dscale,
-            &mut dbias,
-        );
-        close("batch_norm dx", &dx, &dx64, 1e-6);
-        close("batch_norm dscale", &dscale, &dscale64, 1e-6);
-        close("batch_norm dbias", &dbias, &dbias64, 1e-6);
+        let fixed64: Vec<f64> = (0..x.len())
+            .map(|i| f64::from(dy[i]) * f64::from(scale[i % channels] * inverse[i % channels]))
+            .collect();
+        for (fixed, dx64) in [(false, &dx64), (true, &fixed64)] {
+            let (mut dx, mut dscale, mut dbias) = (
+                vec![f32::NAN; x.len()],
+                vec![1.0; channels],
+                vec![1.0; channels],
+            );
+            batch_norm_backward(
+                channels,
+                &x,
+                &dy,
+                &mean,
+                &inverse,
+                fixed,
+                &scale,
+                &mut dx,
+                &mut dscale,
+                &mut dbias,
+            );
+            close("batch_norm dx", &dx, dx64, 1e-6);
+            close("batch_norm dscale", &dscale, &dscale64, 1e-6);
+            close("batch_norm dbias", &dbias, &dbias64, 1e-6);
+        }
         let offset = random(7, channels);
         let mut y = vec![f32::NAN; x.len()];
         channel_affine(channels, &x, &scale, &offset, &mut y);
@@ -635,6 +641,7 @@ fn bits(threads: usize) -> Vec<u32> {
             &dy,
             &mean,
             &variance,
+            false,
             &variance,
             &mut dx,
             &mut dscale,

@@ -200,6 +200,10 @@ pub struct Stage {
     pub second_share: f32,
     /// Progress of the stage (0 to 1) from which the second data are mixed in.
     pub second_from: f64,
+    /// Progress of the stage (0 to 1) from which normalisations keep their statistics as constants, so that training sees the ranges that
+    /// inference will see: a batch's own statistics shrink the very picture that leaves its interval later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frozen_from: Option<f64>,
     /// Whether normalisations' statistics are measured again at the end, on the second data where there are any.
     pub reestimate: bool,
     /// Ends the stage after so many passes without a better accuracy on held-out pictures (a lower loss on held-out text), and goes back
@@ -232,6 +236,7 @@ impl Default for Stage {
             guard: None,
             second_share: 0.0,
             second_from: 0.0,
+            frozen_from: None,
             reestimate: false,
             patience: None,
             parts: 1,

@@ -85,7 +85,7 @@ pub(crate) struct Norm {
     pub(crate) mean: Vec<f32>,
     pub(crate) variance: Vec<f32>,
     pub(crate) epsilon: f32,
-    /// Of the last training batch: mean and 1/√(variance + ε).
+    /// What the last training batch was normalised by: mean and 1/√(variance + ε).
     pub(crate) batch: Option<(Vec<f32>, Vec<f32>)>,
 }
 
@@ -127,6 +127,8 @@ pub struct Model {
     pub(crate) embedding: Option<Embedding>,
     /// The weight of a new batch in the running statistics of batch normalisations.
     pub momentum: f32,
+    /// Whether normalisations train with their running statistics, as constants, instead of the batch's.
+    pub frozen: bool,
     pub(crate) values: Vec<Option<Vec<f32>>>,
     pub(crate) workspace: Workspace,
     pub(crate) batch: usize,
@@ -173,6 +175,7 @@ impl Model {
             parameters,
             range_loss: RangeLoss::None,
             momentum: 0.1,
+            frozen: false,
             workspace: Workspace::default(),
             batch: 0,
             graph,

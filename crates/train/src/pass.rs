@@ -116,6 +116,7 @@ impl Model {
             batch,
             momentum,
             public: first,
+            frozen,
             ..
         } = self;
         let n = *batch;
@@ -172,7 +173,10 @@ impl Model {
                 use kernels::Transpose::No;
                 kernels::gemm(rows, *to, *from, 1.0, x, No, w, No, beta, &mut y);
             }
-            Layer::BatchNorm(b) => batch_norm(b, value(0), &mut y, parameters, mode, *momentum),
+            Layer::BatchNorm(b) => {
+                let momentum = (!*frozen).then_some(*momentum);
+                batch_norm(b, value(0), &mut y, parameters, mode, momentum);
+            }
             Layer::Activation(u) => {
                 let (training, record) = (mode != Mode::Evaluate, mode != Mode::Again);
                 let x = value(0);
@@ -285,6 +289,7 @@ impl Model {
             embedding,
             output,
             public: first,
+            frozen,
             ..
         } = self;
         let (height, width, channels) = hwc(shapes[i]);
@@ -391,7 +396,7 @@ impl Model {
             }
             Layer::BatchNorm(b) => {
                 let mut dx = workspace.take(dy.len());
-                batch_norm_backward(b, value(0), &dy, &mut dx, parameters);
+                batch_norm_backward(b, value(0), &dy, *frozen, &mut dx, parameters);
                 accumulate(&mut gradients[source(0)], dx, workspace);
                 workspace.give(dy);
             }
@@ -523,17 +528,22 @@ fn batch_norm(
     y: &mut [f32],
     parameters: &[Parameter],
     mode: Mode,
-    momentum: f32,
+    momentum: Option<f32>,
 ) {
     let channels = b.mean.len();
     let (scale, bias) = (&parameters[b.scale].values, &parameters[b.bias].values);
     let inverse =
         |v: &[f32]| -> Vec<f32> { v.iter().map(|v| 1.0 / (v + b.epsilon).sqrt()).collect() };
     let again = b.batch.clone().filter(|_| mode == Mode::Again);
-    let (mean, inverse) = match mode {
-        Mode::Again => again.unwrap_or_default(),
-        Mode::Evaluate => (b.mean.clone(), inverse(&b.variance)),
-        Mode::Train => {
+    let (mean, inverse) = match (mode, momentum) {
+        (Mode::Again, _) => again.unwrap_or_default(),
+        (Mode::Evaluate, _) => (b.mean.clone(), inverse(&b.variance)),
+        (Mode::Train, None) => {
+            let fixed = (b.mean.clone(), inverse(&b.variance));
+            b.batch = Some(fixed.clone());
+            fixed
+        }
+        (Mode::Train, Some(momentum)) => {
             let (mean, variance) = kernels::batch_norm_statistics(channels, x);
             let rows = (x.len() / channels) as f32;
             // running variances are unbiased, as everywhere
@@ -558,6 +568,7 @@ fn batch_norm_backward(
     b: &Norm,
     x: &[f32],
     dy: &[f32],
+    frozen: bool,
     dx: &mut [f32],
     parameters: &mut [Parameter],
 ) {
@@ -573,6 +584,7 @@ fn batch_norm_backward(
         dy,
         mean,
         inverse,
+        frozen,
         scale,
         dx,
         &mut dscale,

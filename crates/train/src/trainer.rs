@@ -551,6 +551,7 @@ impl<'a, S: Source> Trainer<'a, S> {
             .map(|(_, m, v)| (m.to_vec(), v.to_vec()))
             .collect();
         self.model.clear_gradients();
+        self.model.frozen = stage.frozen_from.is_some_and(|from| progress >= from);
         let (mut loss, mut penalty, mut right) = (0.0, 0.0, 0);
         for part in batch.parts(stage.parts, self.model.positions()) {
             let share = part.labels().len() as f32 / n as f32;
@@ -705,6 +706,7 @@ impl<'a, S: Source> Trainer<'a, S> {
     /// batches, nothing else changes.
     fn reestimate(&mut self) -> Result<()> {
         let momentum = self.model.momentum;
+        self.model.frozen = false;
         let whole = self.config.batch * self.model.positions();
         let batches = self.sources.to_calibrate(self.config.batch, usize::MAX)?;
         for (k, batch) in batches.enumerate() {

@@ -42,10 +42,10 @@ fn loss(model: &mut Model, batch: usize) -> f64 {
     outcome.loss + model.backward(outcome.gradient)
 }
 
-fn check(mut model: Model) {
+fn check(model: &mut Model) {
     let batch = 6;
     model.clear_gradients();
-    loss(&mut model, batch);
+    loss(model, batch);
     let gradients: Vec<Vec<f32>> = model
         .parameters
         .iter()
@@ -62,7 +62,7 @@ fn check(mut model: Model) {
             let h = 2e-3f32;
             let mut at = |v: f32| {
                 model.parameters[k].values[i] = v;
-                loss(&mut model, batch)
+                loss(model, batch)
             };
             let slope = (at(old + h) - at(old - h)) / f64::from(2.0 * h);
             at(old);
@@ -81,8 +81,28 @@ fn check(mut model: Model) {
 #[test]
 fn gradients_are_differences_with_every_kind_of_skip() {
     for skip in [Skip::Standard, Skip::None, Skip::Dirac, Skip::LongShared] {
-        check(model(skip));
+        check(&mut model(skip));
     }
+}
+
+#[test]
+fn frozen_statistics_are_constants_and_stay() {
+    let mut m = model(Skip::Standard);
+    m.momentum = 0.5;
+    m.forward(inputs(6), 6, Mode::Train);
+    m.frozen = true;
+    let statistics = |m: &Model| -> Vec<f32> {
+        let both = m
+            .statistics()
+            .map(|(_, mean, variance)| [mean, variance].concat());
+        both.flatten().collect()
+    };
+    let before = statistics(&m);
+    let outputs = m.forward(inputs(6), 6, Mode::Train).to_vec();
+    assert_eq!(outputs, m.forward(inputs(6), 6, Mode::Evaluate));
+    check(&mut m);
+    m.forward(inputs(4), 4, Mode::Train);
+    assert_eq!(before, statistics(&m));
 }
 
 #[test]
@@ -110,7 +130,7 @@ fn gradients_of_polynomials_blends_and_range_losses() {
             p.trainable = true;
         }
         m.range_loss = range_loss;
-        check(m);
+        check(&mut m);
     }
 }
 

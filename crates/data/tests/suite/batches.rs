@@ -23,6 +23,7 @@ fn everything() -> Augmentation {
     Augmentation {
         flip: true,
         crop_padding: 2,
+        contrast: Some((0.7, 1.5)),
         cutout: 3,
         resized_crop: Some(ResizedCrop::default()),
     }
