@@ -355,7 +355,8 @@ pub fn restore(
     for (i, (u, v)) in model.inverses_mut().zip(inverses).enumerate() {
         u.program = None;
         if v[0] != 0.0 {
-            u.set((v[1], v[2]), v[3], v[0] == 2.0)?;
+            u.set((v[1], v[2]), v[3], v[0] == 2.0)
+                .map_err(|e| broken(path, format_args!("{}: {e}", u.name)))?;
         }
         u.seen = Seen {
             low: v[4],
