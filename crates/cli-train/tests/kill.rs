@@ -82,12 +82,69 @@ substitution = {{ degree = 4, order = {{ kind = "blend", share = 0.5 }} }}
 "#
     );
     std::fs::write(&config, text).expect("writes");
+    survives(&root, &config, &["network.pvm"]);
+}
+
+#[test]
+fn a_killed_run_on_text_ends_with_the_same_model() {
+    let root = folder("text");
+    let text = root.join("text.txt");
+    let words = ["to be ", "or not ", "to be, ", "that is ", "the question. "];
+    let mut state = 7u32;
+    let mut say = String::new();
+    while say.len() < 6000 {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        say += words[(state >> 24) as usize % words.len()];
+    }
+    std::fs::write(&text, say).expect("writes");
+    let config = root.join("run.toml");
+    let adam = r#"rule = { kind = "adam-w", betas = [0.9, 0.99], decay = 0.1 }"#;
+    let power = r#"{ power = { exponent = 4, epsilon = 1e-2, denominator = "mean", scaling = "largest" } }"#;
+    let text = format!(
+        r#"
+batch = 8
+network = {{ kind = "llama", layers = 2, width = 16, heads = 2, attention = {power} }}
+data = {{ text = {text:?}, length = 16, held_out = 600 }}
+[[stage]]
+epochs = 3.0
+{adam}
+rate = {{ peak = 3e-3 }}
+patience = 2
+[[stage]]
+name = "polynomial"
+epochs = 3.0
+{adam}
+rate = {{ peak = 1e-3 }}
+coefficient_rate = 0.1
+guard = 0.1
+variance_loss = {{ kind = "spread", weight = 0.01 }}
+substitution = {{ degree = 4, order = {{ kind = "blend", share = 0.5 }} }}
+roots = {{ bits = 10.0 }}
+divisions = {{ bits = 10.0 }}
+"#
+    );
+    std::fs::write(&config, text).expect("writes");
+    survives(
+        &root,
+        &config,
+        &[
+            "network.pvm",
+            "model.safetensors",
+            "config.json",
+            "pieces.json",
+            "alphabet.json",
+        ],
+    );
+}
+
+/// However often the run is killed, these files of its result, and its logs, are those of a run that was not.
+fn survives(root: &Path, config: &Path, results: &[&str]) {
     // the folder's name is the network's
     let (whole, killed) = (root.join("a/run"), root.join("b/run"));
-    wait(start(&config, &whole, "1"));
+    wait(start(config, &whole, "1"));
     let mut kills = 0;
     for stop in 1..=6u32 {
-        let mut child = start(&config, &killed, if stop % 2 == 0 { "1" } else { "2" });
+        let mut child = start(config, &killed, if stop % 2 == 0 { "1" } else { "2" });
         // SIGKILL, a little later after the first checkpoint each time
         let checkpoint = killed.join("checkpoint.safetensors");
         let begun = Instant::now();
@@ -102,8 +159,8 @@ substitution = {{ degree = 4, order = {{ kind = "blend", share = 0.5 }} }}
         }
     }
     assert!(kills > 0, "the run was over before it was killed");
-    wait(start(&config, &killed, "2"));
-    for name in ["network.pvm", "log.csv", "ranges.csv", "run.toml"] {
+    wait(start(config, &killed, "2"));
+    for name in results.iter().chain(&["log.csv", "ranges.csv", "run.toml"]) {
         let read = |folder: &Path| std::fs::read(folder.join(name)).expect("a file");
         assert!(
             read(&whole) == read(&killed),

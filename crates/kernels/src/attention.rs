@@ -159,7 +159,8 @@ impl Attention {
                         );
                         for (row, s) in scores.chunks_exact_mut(seen).enumerate() {
                             let (s, unseen) = s.split_at_mut(self.visible(first + row));
-                            let (c, divisor, r) = weights(instructions, self.weighting, s, first + row, inverse);
+                            let (c, divisor, r) =
+                                weights(instructions, self.weighting, s, first + row, inverse);
                             unseen.fill(0.0);
                             sums.shift.push(c);
                             sums.divisor.push(divisor);

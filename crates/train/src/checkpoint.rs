@@ -140,7 +140,11 @@ impl Position {
 /// Seven numbers that an inverse's state is.
 fn inverse_state(u: &crate::inverse::InverseUnit) -> Vec<f32> {
     vec![
-        f32::from(u8::from(u.program.is_some())),
+        match &u.program {
+            None => 0.0,
+            Some(p) if p.function().has_numerator() => 2.0,
+            Some(_) => 1.0,
+        },
         u.domain.0,
         u.domain.1,
         u.bits,
@@ -391,7 +395,8 @@ pub fn restore(
     for (i, (u, v)) in model.inverses_mut().zip(inverses).enumerate() {
         u.program = None;
         if v[0] != 0.0 {
-            u.set((v[1], v[2]), v[3])?;
+            u.set((v[1], v[2]), v[3], v[0] == 2.0)
+                .map_err(|e| broken(path, format_args!("{}: {e}", u.name)))?;
         }
         u.seen = Seen {
             low: v[4],

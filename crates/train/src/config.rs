@@ -183,8 +183,10 @@ pub struct Stage {
     pub loss: Loss,
     /// Of the activations' inputs.
     pub range_loss: RangeLoss,
-    /// Of what normalisations and attention divide by.
+    /// Of normalisations' variances.
     pub variance_loss: VarianceLoss,
+    /// Of what attention divides powers by.
+    pub division_loss: VarianceLoss,
     /// Where the range loss holds them.
     pub target: Target,
     /// How activations become polynomials at the beginning.
@@ -227,6 +229,7 @@ impl Default for Stage {
             loss: Loss::default(),
             range_loss: RangeLoss::None,
             variance_loss: VarianceLoss::None,
+            division_loss: VarianceLoss::None,
             target: Target::Domain,
             substitution: None,
             roots: None,
@@ -317,9 +320,17 @@ pub struct Iteration {
     /// What calibration saw is widened to both sides by this factor, above 1: [low/factor, high·factor].
     #[serde(default = "two")]
     pub factor: f64,
+    /// Whether the program carries the numerator along, which saves a level and takes its steps on as many values as the numerator has;
+    /// otherwise a product at the end brings it in.
+    #[serde(default = "yes")]
+    pub carried: bool,
     /// Pictures (or windows of text) to calibrate on.
     #[serde(default = "two_thousand")]
     pub pictures: usize,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn two() -> f64 {
@@ -553,15 +564,15 @@ where
                     "at least 1, and no more than the batch has",
                 );
             }
-            if let VarianceLoss::Largest { weight } | VarianceLoss::Spread { weight } =
-                s.variance_loss
-                && !(weight.is_finite() && weight >= 0.0)
-            {
-                return refuse(
-                    "variance_loss.weight",
-                    weight.to_string(),
-                    "a number of at least 0",
-                );
+            for (setting, loss) in [
+                ("variance_loss.weight", s.variance_loss),
+                ("division_loss.weight", s.division_loss),
+            ] {
+                if let VarianceLoss::Largest { weight } | VarianceLoss::Spread { weight } = loss
+                    && !(weight.is_finite() && weight >= 0.0)
+                {
+                    return refuse(setting, weight.to_string(), "a number of at least 0");
+                }
             }
             for (setting, how) in [("roots", s.roots), ("divisions", s.divisions)] {
                 if let Some(how) = how

@@ -66,7 +66,7 @@ impl VarianceLoss {
 pub struct InverseUnit {
     /// The node's name.
     pub name: String,
-    /// [`Function::InverseSquareRoot`] or [`Function::Reciprocal`].
+    /// Of a root or of a division; with a numerator where the program carries it along.
     pub function: Function,
     /// No divisor is smaller.
     pub least: f32,
@@ -133,19 +133,27 @@ impl InverseUnit {
             return Err(Error::Network(nn::Error::NoData));
         }
         let factor = how.factor as f32;
+        // a little below, for rounding
+        let least = self.least * (1.0 - 1e-6);
         let domain = (
-            (self.seen.low / factor).max(self.least),
+            (self.seen.low / factor).max(least),
             // an interval needs two ends
             (self.seen.high * factor).max(self.least * 1.001),
         );
-        self.set(domain, how.bits as f32)
+        self.set(domain, how.bits as f32, how.carried)
     }
 
-    /// The program of the fewest levels on this interval.
+    /// The program of the fewest levels on this interval, which carries a numerator along or leaves it to a product at the end.
     ///
     /// # Errors
     /// [`Error::Fit`] where no program holds.
-    pub fn set(&mut self, domain: (f32, f32), bits: f32) -> Result<()> {
+    pub fn set(&mut self, domain: (f32, f32), bits: f32, carried: bool) -> Result<()> {
+        self.function = match (self.function.has_root(), carried) {
+            (true, false) => Function::InverseSquareRoot,
+            (true, true) => Function::RootQuotient,
+            (false, false) => Function::Reciprocal,
+            (false, true) => Function::Quotient,
+        };
         let interval = (f64::from(domain.0), f64::from(domain.1));
         let program =
             approx::iteration::choose(self.function, interval, f64::from(bits), u32::MAX)?;
@@ -193,6 +201,7 @@ mod tests {
         u.substitute(&Iteration {
             bits: 12.0,
             factor: 2.0,
+            carried: true,
             pictures: 1,
         })
         .expect("a program");

@@ -1,5 +1,6 @@
 //! Runs on text: language models, windows of tokens, and what comes out.
 
+use crate::activation::Function;
 use crate::architecture::uniform;
 use crate::config::{Checked, Config, Run};
 use crate::error::{Error, Result};
@@ -7,10 +8,12 @@ use crate::model::{Model, Parameterization};
 use crate::sources::{Batch, Batches, Source};
 use crate::trainer::Score;
 use data::{Text, Windows};
-use nn::AttentionScheme;
 use nn::models::language::{Architecture, LanguageModel};
 use nn::models::llama;
+use nn::pieces::{Piece, Pieces};
+use nn::{AttentionScheme, Graph, Nonlinearity, Op};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A run on text.
@@ -355,6 +358,142 @@ pub fn trained(language: &LanguageModel, model: &Model) -> Result<LanguageModel>
     Ok(out.with_weights_of(&model.to_graph()?)?)
 }
 
+/// The graph that the model computes now with its original activations: what [`pieces`] stand beside.
+///
+/// # Errors
+/// [`Error::Network`] for weights that are not finite.
+pub fn graph(model: &Model) -> Result<Graph> {
+    let original = model.template();
+    Ok(model.to_graph()?.try_map(|name, function| {
+        Ok(match original.find(name).map(nn::Node::op) {
+            Some(Op::Elementwise(own @ Nonlinearity::Activation(_))) => own.clone(),
+            _ => function,
+        })
+    })?)
+}
+
+/// What the model computes with in place of activations, divisions and inverse roots, beside its [`graph()`], for [`nn::lower::expand`]
+/// and [`nn::Network::evaluate_with`].
+///
+/// # Errors
+/// [`Error::Fit`] for coefficients that are not finite.
+pub fn pieces(model: &Model) -> Result<Pieces> {
+    let mut by_name = BTreeMap::new();
+    for u in model.units().filter(|u| u.original.is_some()) {
+        if let (true, Some(p)) = (
+            u.function != Function::Original,
+            u.polynomial(&model.parameters)?,
+        ) {
+            by_name.insert(u.name.as_str(), Piece::Polynomial(p));
+        }
+    }
+    for u in model.inverses() {
+        if let Some(p) = &u.program {
+            by_name.insert(u.name.as_str(), Piece::Program(p.clone()));
+        }
+    }
+    let nodes = model.template().nodes().iter();
+    Ok(Pieces {
+        first: model.public,
+        by_node: nodes
+            .filter_map(|n| Some((n.id(), by_name.remove(n.name())?)))
+            .collect(),
+    })
+}
+
+/// Pieces as a file has them: by the nodes' names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredPieces {
+    first: usize,
+    nodes: BTreeMap<String, StoredPiece>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum StoredPiece {
+    Polynomial {
+        coefficients: Vec<f64>,
+        interval: (f64, f64),
+    },
+    Program {
+        function: approx::Function,
+        interval: (f64, f64),
+        method: approx::Method,
+    },
+}
+
+/// Pieces as JSON, by the names of the graph's nodes.
+///
+/// # Errors
+/// [`Error::Setting`] where JSON can't hold them.
+pub fn pieces_to_json(graph: &Graph, pieces: &Pieces) -> Result<String> {
+    let stored = |piece: &Piece| match piece {
+        Piece::Polynomial(p) => StoredPiece::Polynomial {
+            coefficients: p.coefficients().to_vec(),
+            interval: p.interval(),
+        },
+        Piece::Program(p) => StoredPiece::Program {
+            function: p.function(),
+            interval: p.interval(),
+            method: p.method(),
+        },
+    };
+    let all = StoredPieces {
+        first: pieces.first,
+        nodes: pieces
+            .by_node
+            .iter()
+            .map(|(id, piece)| (graph.node(*id).name().to_string(), stored(piece)))
+            .collect(),
+    };
+    serde_json::to_string_pretty(&all).map_err(|e| Error::Setting {
+        setting: "pieces",
+        value: String::new(),
+        remedy: e.to_string(),
+    })
+}
+
+/// The same pieces again.
+///
+/// # Errors
+/// [`Error::Setting`] for what is no such file or names a node that the graph doesn't have; [`Error::Fit`] for numbers that make no polynomial
+/// or program.
+pub fn pieces_from_json(graph: &Graph, json: &str) -> Result<Pieces> {
+    let refuse = |value: String, remedy: String| Error::Setting {
+        setting: "pieces",
+        value,
+        remedy,
+    };
+    let all: StoredPieces = serde_json::from_str(json)
+        .map_err(|e| refuse(String::new(), format!("no pieces.json of a run: {e}")))?;
+    let mut by_node = BTreeMap::new();
+    for (name, piece) in all.nodes {
+        let Some(node) = graph.find(&name) else {
+            return Err(refuse(
+                name,
+                "the network has no such node: give pieces and network of one run".into(),
+            ));
+        };
+        let piece = match piece {
+            StoredPiece::Polynomial {
+                coefficients,
+                interval,
+            } => Piece::Polynomial(approx::Polynomial::new(coefficients, interval)?),
+            StoredPiece::Program {
+                function,
+                interval,
+                method,
+            } => Piece::Program(approx::Program::new(function, interval, method)?),
+        };
+        by_node.insert(node.id(), piece);
+    }
+    Ok(Pieces {
+        first: all.first,
+        by_node,
+    })
+}
+
 /// What stands for divisions and inverse roots in a run's result: one line each of `programs.csv`.
 #[must_use]
 pub fn programs(model: &Model) -> String {
@@ -376,8 +515,9 @@ pub fn programs(model: &Model) -> String {
     out
 }
 
-/// Writes a run's result into its folder: `config.json` and `model.safetensors`, `network.pvm` with the polynomials that activations
-/// became, `programs.csv`, and `alphabet.json` of a text by characters.
+/// Writes a run's result into its folder: `config.json` and `model.safetensors`, `network.pvm` (the same weights and attention for windows of
+/// this length, original activations), `pieces.json` with what stands in place of activations, roots and divisions, `programs.csv`, and
+/// `alphabet.json` of a text by characters.
 ///
 /// # Errors
 /// [`Error::Network`], [`Error::File`].
@@ -417,8 +557,11 @@ pub fn export(
         })),
         ..nn::Metadata::default()
     };
-    let bytes = nn::format::artefact::graph_to_bytes(&model.to_graph()?, &metadata)?;
+    let graph = graph(model)?;
+    let bytes = nn::format::artefact::graph_to_bytes(&graph, &metadata)?;
     write_whole(&folder.join("network.pvm"), &bytes)?;
+    let pieces = pieces_to_json(&graph, &pieces(model)?)?;
+    write_whole(&folder.join("pieces.json"), pieces.as_bytes())?;
     write_whole(&folder.join("programs.csv"), programs(model).as_bytes())?;
     if let Some(alphabet) = &passages.alphabet {
         let json = serde_json::json!(alphabet).to_string();

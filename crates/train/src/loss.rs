@@ -1,5 +1,6 @@
 //! Losses on the outputs, with their gradients.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Cross-entropy with labels, mixed with the divergence from a teacher.
@@ -36,6 +37,22 @@ pub struct Outcome {
     pub gradient: Vec<f32>,
     /// How many of the largest outputs are the label's.
     pub right: usize,
+}
+
+/// The probabilities and their logarithms, which are finite where the outputs are.
+fn softmax_and_logarithm(row: &[f32], temperature: f64) -> (Vec<f64>, Vec<f64>) {
+    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let scores: Vec<f64> = row
+        .iter()
+        .map(|&v| f64::from(v - largest) / temperature)
+        .collect();
+    let e: Vec<f64> = scores.iter().map(|s| s.exp()).collect();
+    let sum: f64 = e.iter().sum();
+    let ln = sum.ln();
+    (
+        e.into_iter().map(|v| v / sum).collect(),
+        scores.into_iter().map(|s| s - ln).collect(),
+    )
 }
 
 fn softmax(row: &[f32], temperature: f64) -> Vec<f64> {
@@ -84,46 +101,80 @@ impl Loss {
     /// When a label is no class, or the lengths differ.
     #[must_use]
     pub fn evaluate(&self, outputs: &[f32], labels: &[usize], teacher: Option<&[f32]>) -> Outcome {
+        /// Rows of a task.
+        const ROWS: usize = 64;
         let n = labels.len();
         let classes = outputs.len() / n;
-        let alpha = if teacher.is_some() {
-            f64::from(self.teacher)
-        } else {
-            0.0
-        };
-        let t = f64::from(self.temperature);
-        let smoothing = f64::from(self.smoothing);
+        let mut gradient = vec![0.0f32; outputs.len()];
+        let rows = outputs
+            .par_chunks(ROWS * classes)
+            .zip(labels.par_chunks(ROWS));
+        let losses: Vec<Vec<(f64, bool)>> = rows
+            .zip(gradient.par_chunks_mut(ROWS * classes))
+            .enumerate()
+            .map(|(part, ((outputs, labels), gradient))| {
+                let rows = outputs.chunks_exact(classes).zip(labels);
+                rows.zip(gradient.chunks_exact_mut(classes))
+                    .enumerate()
+                    .map(|(i, ((row, &label), gradient))| {
+                        let at = (part * ROWS + i) * classes;
+                        let teacher = teacher.map(|t| &t[at..at + classes]);
+                        let loss = self.row(row, label, teacher, n as f64, gradient);
+                        (loss, argmax(row) == label)
+                    })
+                    .collect()
+            })
+            .collect();
         let mut out = Outcome {
             loss: 0.0,
-            gradient: Vec::with_capacity(outputs.len()),
+            gradient,
             right: 0,
         };
-        for (i, (row, &label)) in outputs.chunks_exact(classes).zip(labels).enumerate() {
-            out.right += usize::from(argmax(row) == label);
-            let p = softmax(row, 1.0);
-            let target = |c: usize| {
-                smoothing / classes as f64 + (1.0 - smoothing) * f64::from(u8::from(c == label))
-            };
-            let mut loss = -(1.0 - alpha)
-                * (0..classes)
-                    .map(|c| target(c) * p[c].max(1e-30).ln())
-                    .sum::<f64>();
-            let mut gradient: Vec<f64> = (0..classes)
-                .map(|c| (1.0 - alpha) * (p[c] - target(c)))
-                .collect();
-            if let Some(teacher) = teacher {
-                let q = softmax(&teacher[i * classes..(i + 1) * classes], t);
-                let s = softmax(row, t);
-                for c in 0..classes {
-                    loss += alpha * t * t * q[c] * (q[c].max(1e-30).ln() - s[c].max(1e-30).ln());
-                    gradient[c] += alpha * t * (s[c] - q[c]);
-                }
-            }
+        for (loss, right) in losses.into_iter().flatten() {
             out.loss += loss / n as f64;
-            out.gradient
-                .extend(gradient.iter().map(|g| (g / n as f64) as f32));
+            out.right += usize::from(right);
         }
         out
+    }
+
+    /// The loss of one row of outputs; writes its gradient, divided by `n`.
+    fn row(
+        &self,
+        row: &[f32],
+        label: usize,
+        teacher: Option<&[f32]>,
+        n: f64,
+        gradient: &mut [f32],
+    ) -> f64 {
+        let classes = row.len();
+        let alpha = teacher.map_or(0.0, |_| f64::from(self.teacher));
+        let t = f64::from(self.temperature);
+        let smoothing = f64::from(self.smoothing);
+        let spread = smoothing / classes as f64;
+        let target = |c: usize| spread + (1.0 - smoothing) * f64::from(u8::from(c == label));
+        let (p, ln_p) = softmax_and_logarithm(row, 1.0);
+        let mut loss = if smoothing == 0.0 {
+            -ln_p[label]
+        } else {
+            -(0..classes).map(|c| target(c) * ln_p[c]).sum::<f64>()
+        };
+        loss *= 1.0 - alpha;
+        let taught = teacher.map(|teacher| {
+            let (q, ln_q) = softmax_and_logarithm(teacher, t);
+            let (s, ln_s) = softmax_and_logarithm(row, t);
+            let divergence = (0..classes).filter(|&c| q[c] > 0.0);
+            let divergence: f64 = divergence.map(|c| q[c] * (ln_q[c] - ln_s[c])).sum();
+            loss += alpha * t * t * divergence;
+            (q, s)
+        });
+        for (c, g) in gradient.iter_mut().enumerate() {
+            let mut slope = (1.0 - alpha) * (p[c] - target(c));
+            if let Some((q, s)) = &taught {
+                slope += alpha * t * (s[c] - q[c]);
+            }
+            *g = (slope / n) as f32;
+        }
+        loss
     }
 }
 

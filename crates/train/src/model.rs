@@ -112,8 +112,10 @@ pub struct Model {
     pub parameters: Vec<Parameter>,
     /// How inputs of activations are held in their intervals.
     pub range_loss: RangeLoss,
-    /// How divisors are kept together.
+    /// How normalisations' variances are kept together.
     pub variance_loss: VarianceLoss,
+    /// How attention's divisors are kept together, where powers are taken as they are.
+    pub division_loss: VarianceLoss,
     /// What the next backward pass's range and variance losses count, relative to a whole batch's.
     pub share: f32,
     /// Whether backward passes compute activations again instead of keeping them.
@@ -159,6 +161,7 @@ impl Model {
         Ok(Self {
             cuts: cuts(&layers, &last_use),
             variance_loss: VarianceLoss::None,
+            division_loss: VarianceLoss::None,
             share: 1.0,
             recompute: false,
             public: 0,

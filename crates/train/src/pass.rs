@@ -115,8 +115,8 @@ impl Model {
             workspace,
             batch,
             momentum,
-            frozen,
             public: first,
+            frozen,
             ..
         } = self;
         let n = *batch;
@@ -282,13 +282,14 @@ impl Model {
             values,
             workspace,
             batch,
-            frozen,
             range_loss,
             variance_loss,
+            division_loss,
             share,
             embedding,
             output,
             public: first,
+            frozen,
             ..
         } = self;
         let (height, width, channels) = hwc(shapes[i]);
@@ -448,7 +449,7 @@ impl Model {
                     &dy,
                     [&mut dq, &mut dk, &mut dv],
                     n,
-                    *variance_loss,
+                    *division_loss,
                     *share,
                     public,
                 );

@@ -154,7 +154,7 @@ impl<'a, S: Source> Trainer<'a, S> {
     /// From the first stage on that a program divides or a loss narrows divisors in, powers are taken as they are.
     fn unscale(&mut self) {
         let stages = self.config.stages.iter().take(self.position.stage + 1);
-        let narrows = |s: &Stage| s.divisions.is_some() || s.variance_loss != VarianceLoss::None;
+        let narrows = |s: &Stage| s.divisions.is_some() || s.division_loss != VarianceLoss::None;
         if stages.into_iter().any(narrows) {
             self.model.unscale_powers();
         }
@@ -252,6 +252,7 @@ impl<'a, S: Source> Trainer<'a, S> {
         let total = self.batches_of(stage);
         self.model.range_loss = stage.range_loss;
         self.model.variance_loss = stage.variance_loss;
+        self.model.division_loss = stage.division_loss;
         self.model.recompute = stage.recompute;
         self.unscale();
         if self.position.epoch == 0

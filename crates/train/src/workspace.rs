@@ -21,11 +21,10 @@ impl Workspace {
     pub(crate) fn take(&mut self, length: usize) -> Vec<f32> {
         let shelf = self.lengths.entry(length).or_default();
         shelf.taken += 1;
-        if let Some(v) = shelf.free.pop() {
-            return v;
-        }
-        self.made += length;
-        vec![0.0; length]
+        shelf.free.pop().unwrap_or_else(|| {
+            self.made += length;
+            vec![0.0; length]
+        })
     }
 
     /// Floats of all vectors that were made here; none is freed.
