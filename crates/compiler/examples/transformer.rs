@@ -40,6 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         } else {
             Numerator::Carried
         },
+        public: false,
     };
     let start = Instant::now();
     let (graph, inputs) = transformer(3, size, 8);

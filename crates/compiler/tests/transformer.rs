@@ -245,15 +245,21 @@ fn transformer_layers() {
         bits: 12.0,
         degree: 7,
         numerator: Numerator::Carried,
+        public: false,
     };
-    for (log_n, layers, numerator) in [
-        (10, 1, Numerator::Carried),
-        (10, 1, Numerator::Apart),
-        (7, 2, Numerator::Apart),
+    for (log_n, layers, numerator, length, public) in [
+        (10, 1, Numerator::Carried, 4, false),
+        (10, 1, Numerator::Apart, 4, false),
+        (7, 2, Numerator::Apart, 4, false),
+        // lengths that fill no power of two; a public first token, whose key has a row of its own
+        (10, 1, Numerator::Apart, 6, false),
+        (8, 1, Numerator::Apart, 6, true),
     ] {
         let size = Size {
             layers,
             numerator,
+            length,
+            public,
             ..size
         };
         let (graph, inputs) = transformer(3, size, 4);

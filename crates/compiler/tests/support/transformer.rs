@@ -4,7 +4,7 @@ use super::{Builder, Random};
 use approx::Activation;
 use nn::attention::{AttentionScheme, Mask, Order, PowerSoftmax};
 use nn::calibrate::{Degree, FitOptions};
-use nn::lower::{Numerator, Options, lower};
+use nn::lower::{Numerator, Options, after_first, lower};
 use nn::{
     Attention, Graph, Network, NodeId, Norm, NormKind, Op, Pairing, PolyGraph, Rotary, Shape,
     Tensor,
@@ -29,15 +29,26 @@ pub(crate) struct Size {
     /// Degree of SiLU.
     pub(crate) degree: usize,
     pub(crate) numerator: Numerator,
+    /// Whether the first token is public, and not encrypted.
+    pub(crate) public: bool,
 }
 
 /// The network, some inputs of it, and its polynomial twin, calibrated on them.
 pub(crate) fn transformer(seed: u64, size: Size, inputs: usize) -> (PolyGraph, Vec<Tensor>) {
     let mut random = Random(seed);
     let graph = network(&mut random, size);
-    let inputs: Vec<Tensor> = (0..inputs)
+    let mut inputs: Vec<Tensor> = (0..inputs)
         .map(|_| random.tensor(graph.input().shape()))
         .collect();
+    let first =
+        |x: &Tensor| -> Vec<f64> { x.values().iter().step_by(size.length).copied().collect() };
+    let begin = size.public.then(|| first(&inputs[0]));
+    for x in &mut inputs {
+        if let Some(begin) = &begin {
+            let rows = x.values_mut().chunks_mut(size.length);
+            rows.zip(begin).for_each(|(row, &v)| row[0] = v);
+        }
+    }
     let options = Options {
         bits: size.bits,
         numerator: size.numerator,
@@ -45,11 +56,16 @@ pub(crate) fn transformer(seed: u64, size: Size, inputs: usize) -> (PolyGraph, V
             degree: Degree::Fixed(size.degree),
             ..FitOptions::default()
         },
+        begin,
         ..Options::default()
     };
     let lowered =
         lower(&graph, &inputs.par_iter().map(|x| Ok(x.clone())), &options).expect("within reach");
-    (lowered.graph, inputs)
+    let hidden = usize::from(size.public);
+    let encrypted = inputs
+        .iter()
+        .map(|x| after_first(x, hidden).expect("more tokens"));
+    (lowered.graph, encrypted.collect())
 }
 
 fn mix(
