@@ -1,0 +1,108 @@
+//! Language models as `nn::lower` writes them: their plans compute what they compute.
+
+mod support;
+
+use ckks::ParametersSpec;
+use nn::attention::Denominator;
+use nn::calibrate::{Degree, FitOptions};
+use nn::lower::{Numerator, Options, after_first, lower};
+use nn::models::language::{Architecture, LanguageModel};
+use nn::models::{gpt_neox, llama};
+use nn::{AttentionScheme, PowerSoftmax, Tensor};
+use polyveil_compiler::{Target, summarise};
+use rayon::prelude::*;
+use support::{Random, agree};
+
+const LENGTH: usize = 5;
+
+fn model(architecture: Architecture) -> LanguageModel {
+    let mut random = Random(5);
+    LanguageModel::new(architecture, |name, shape| {
+        let gain = if shape.len() == 1 && name.ends_with("weight") {
+            1.0
+        } else {
+            0.0
+        };
+        let p = random.parameter(shape, 0.5);
+        p.values().iter().map(|v| gain + v).collect()
+    })
+    .expect("fits")
+}
+
+#[test]
+fn small_language_models() {
+    let llama = Architecture::Llama(llama::Config {
+        width: 8,
+        hidden: 12,
+        layers: 1,
+        heads: 4,
+        kv_heads: 2,
+        head: 2,
+        vocabulary: 13,
+        max_length: 16,
+        epsilon: 1e-2,
+        base: 100.0,
+        tied: true,
+    });
+    let neox = Architecture::GptNeoX(gpt_neox::Config {
+        width: 8,
+        hidden: 10,
+        layers: 1,
+        heads: 2,
+        vocabulary: 13,
+        max_length: 16,
+        epsilon: 1e-2,
+        rotary_share: 0.5,
+        base: 100.0,
+        parallel: true,
+        tied: false,
+    });
+    for (architecture, numerator, over) in [
+        (llama, Numerator::Carried, Denominator::Sum),
+        (neox, Numerator::Apart, Denominator::Mean),
+    ] {
+        let model = model(architecture);
+        let power = PowerSoftmax::new(4, 1e-1).expect("even").over(over);
+        let graph = model
+            .graph(LENGTH, AttentionScheme::Power(power))
+            .expect("builds");
+        let data: Vec<Tensor> = [[1, 2, 3, 4, 5], [1, 7, 7, 12, 0], [1, 9, 10, 11, 6]]
+            .iter()
+            .map(|tokens| model.embed(tokens).expect("known"))
+            .collect();
+        let begin = data[0].values().iter().step_by(LENGTH).copied().collect();
+        for begin in [Some(begin), None] {
+            let first = usize::from(begin.is_some());
+            let options = Options {
+                bits: 10.0,
+                numerator,
+                activations: FitOptions {
+                    degree: Degree::Fixed(7),
+                    ..FitOptions::default()
+                },
+                begin,
+                ..Options::default()
+            };
+            let lowered =
+                lower(&graph, &data.par_iter().cloned().map(Ok), &options).expect("lowers");
+            let inputs: Vec<Tensor> = data
+                .iter()
+                .map(|x| after_first(x, first).expect("longer"))
+                .collect();
+            let target = Target {
+                parameters: ParametersSpec::toy(10),
+                ..Target::default()
+            };
+            let plan = agree(&lowered.graph, &target, &inputs, 1e-4);
+            let summary = summarise(&plan);
+            println!(
+                "{numerator:?} {over:?} first {first}: {} maps, {} diagonals, {} bootstraps, {} steps",
+                summary.maps,
+                summary.diagonals,
+                summary.bootstraps,
+                plan.steps.len()
+            );
+            runtime::VerifiedPlan::new(plan).expect("a sound plan");
+        }
+    }
+}
