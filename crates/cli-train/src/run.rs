@@ -26,12 +26,24 @@ pub(crate) struct TrainArgs {
     saving: Saving,
 }
 
-/// How often a run is saved.
+/// How often a run is saved, and what it may end with.
 #[derive(Args, Debug)]
 pub(crate) struct Saving {
     /// Seconds between checkpoints: what a kill loses at most.
     #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
-    checkpoint_every: f64,
+    pub(crate) checkpoint_every: f64,
+    /// So many of the pictures that intervals are measured on may drive a polynomial out of all bounds: they are left out, and the run
+    /// says so.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) may_explode: usize,
+}
+
+impl Saving {
+    /// A checkpoint a minute, and no picture that explodes.
+    pub(crate) const DEFAULT: Self = Self {
+        checkpoint_every: 60.0,
+        may_explode: 0,
+    };
 }
 
 /// A trained network and the pictures with which it becomes polynomial: what `adapt` and `search` start from.
@@ -178,10 +190,11 @@ pub(crate) struct ScoreArgs {
 }
 
 pub(crate) fn train(a: &TrainArgs) -> Result<()> {
-    let every = a.saving.checkpoint_every;
     match AnyConfig::load(&a.config)? {
-        AnyConfig::Pictures(config) => execute(&config, &a.output, every).map(drop),
-        AnyConfig::Text(config) => crate::language::execute(&config, &a.output, every),
+        AnyConfig::Pictures(config) => execute(&config, &a.output, &a.saving).map(drop),
+        AnyConfig::Text(config) => {
+            crate::language::execute(&config, &a.output, a.saving.checkpoint_every)
+        }
     }
 }
 
@@ -195,7 +208,7 @@ pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
         config.teacher = None;
     }
     config.batch_norms = a.batch_norms.as_deref().map(place);
-    execute(&config, &a.output, a.saving.checkpoint_every).map(drop)
+    execute(&config, &a.output, &a.saving).map(drop)
 }
 
 fn place(text: &str) -> train::surgery::Where {
@@ -325,7 +338,8 @@ pub(crate) fn picture_shape(sources: &Sources) -> (usize, usize, usize) {
 }
 
 /// Trains to the end, exports, and gives back the score on held-out pictures; saves every so many seconds.
-pub(crate) fn execute(config: &Config, folder: &Path, every: f64) -> Result<train::Score> {
+pub(crate) fn execute(config: &Config, folder: &Path, saving: &Saving) -> Result<train::Score> {
+    let every = saving.checkpoint_every;
     let mut sources = Sources::open(&config.data)?;
     let input = picture_shape(&sources);
     let classes = sources.train.classes().len();
@@ -381,7 +395,7 @@ pub(crate) fn execute(config: &Config, folder: &Path, every: f64) -> Result<trai
         ControlFlow::Continue(())
     })?;
     debug_assert_eq!(end, End::Finished, "nothing here stops a run");
-    finish(config, folder, &mut trainer, metadata)
+    finish(config, folder, &mut trainer, metadata, saving)
 }
 
 /// A network whose intervals can't be measured is kept for training on; gives back what to say.
@@ -410,16 +424,25 @@ fn finish(
     folder: &Path,
     trainer: &mut Trainer<'_>,
     mut metadata: Metadata,
+    saving: &Saving,
 ) -> Result<train::Score> {
     let sources = trainer.sources().clone();
     let polynomial = trainer.model.units().any(|u| u.coefficients.is_some());
+    let mut exploded = 0;
     if polynomial {
+        let (batch, allowed) = (config.batch, saving.may_explode);
         let measured =
-            train::export::measure_intervals(&mut trainer.model, &sources, config.batch, 0.125);
-        let seen = measured.map_err(|e| unfinished(folder, trainer, &metadata, &e))?;
+            train::export::measure_intervals(&mut trainer.model, &sources, batch, 0.125, allowed);
+        let (seen, left_out) = measured.map_err(|e| unfinished(folder, trainer, &metadata, &e))?;
         eprintln!(
             "intervals measured on {seen} pictures and their mirror images, widened by an eighth of their width on each side"
         );
+        if left_out > 0 {
+            eprintln!(
+                "{left_out} of them drive a polynomial out of all bounds and are left out: such pictures get no answer"
+            );
+        }
+        exploded = left_out;
     }
     let held_out = trainer.score()?;
     if metadata.name.is_empty() {
@@ -438,6 +461,7 @@ fn finish(
         &text,
         &sources,
         &held_out,
+        exploded,
         &trainer.position().log,
     ));
     let path = folder.join("network.pvm");

@@ -2,7 +2,7 @@
 //! runtime say what networks cost.
 
 use crate::Result;
-use crate::run::{Start, execute, picture_shape, schedule};
+use crate::run::{Saving, Start, execute, picture_shape, schedule};
 use clap::Args;
 use compiler::{Outline, Target};
 use nn::{Graph, PolyGraph};
@@ -355,7 +355,7 @@ pub(crate) fn search(a: &SearchArgs) -> Result<()> {
         a.output.display()
     );
     match a.fine_tune {
-        Some(_) => execute(&config, &a.output.join("run"), 60.0).map(drop),
+        Some(_) => execute(&config, &a.output.join("run"), &Saving::DEFAULT).map(drop),
         None => Ok(()),
     }
 }

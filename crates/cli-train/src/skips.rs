@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::price::price;
-use crate::run::execute;
+use crate::run::{Saving, execute};
 use std::fmt::Write;
 use std::path::Path;
 use train::Config;
@@ -21,7 +21,7 @@ const VARIANTS: [(&str, &str); 4] = [
 ];
 
 /// Trains each variant in a folder of its own (going on where it was stopped), and compares.
-pub(crate) fn study(config: &Path, runs: &Path) -> Result<(String, Figure)> {
+pub(crate) fn study(config: &Path, runs: &Path, saving: &Saving) -> Result<(String, Figure)> {
     let config = Config::load(config)?;
     let mut text = String::from(
         "| skip connections | held-out pictures right | accuracy, % | values outside | bootstraps | predicted CPU s | predicted s | predicted GB |\n|---|---:|---:|---:|---:|---:|---:|---:|\n",
@@ -35,7 +35,7 @@ pub(crate) fn study(config: &Path, runs: &Path) -> Result<(String, Figure)> {
         }
         let folder = runs.join(skip);
         eprintln!("== {reads} ==");
-        let score = execute(&config, &folder, 60.0)?;
+        let score = execute(&config, &folder, saving)?;
         let graph =
             nn::format::artefact::load(&folder.join("network.pvm"), nn::format::DEFAULT_LIMIT)
                 .map_err(|e| {

@@ -23,6 +23,8 @@ pub(crate) enum Study {
         /// The runs' folder, one inside for each variant.
         #[arg(long, value_name = "FOLDER")]
         runs: PathBuf,
+        #[command(flatten)]
+        saving: crate::run::Saving,
         /// Writes FILE.md and FILE.svg; text above the line that marks the table in FILE.md stays.
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
@@ -45,13 +47,15 @@ impl Study {
             Self::Skips {
                 config,
                 runs,
+                saving,
                 output,
             } => {
-                let (table, mut figure) = crate::skips::study(config, runs)?;
+                let (table, mut figure) = crate::skips::study(config, runs, saving)?;
                 let command = format!(
-                    "polyveil-train study skips --config {} --runs {} -o {}",
+                    "polyveil-train study skips --config {} --runs {} --may-explode {} -o {}",
                     config.display(),
                     runs.display(),
+                    saving.may_explode,
                     output.display()
                 );
                 figure.command.clone_from(&command);

@@ -16,7 +16,7 @@ const EXPLODED: f32 = 1e4;
 
 /// Declares the polynomials' intervals from what they see on all training pictures that calibrate (the second data where there are any)
 /// and the held-out ones, as they are and mirrored, widened by `margin` times their width at each end. Gives back how many pictures
-/// were seen.
+/// were seen, and how many of them, at most `allowed`, were left out because one of a polynomial's values exploded.
 ///
 /// # Errors
 /// What the data bring; [`Error::Exploded`]; [`Error::Fit`].
@@ -25,33 +25,62 @@ pub fn measure_intervals(
     sources: &Sources,
     batch: usize,
     margin: f32,
-) -> Result<usize> {
+    allowed: usize,
+) -> Result<(usize, usize)> {
     let set = sources.calibration(usize::MAX)?;
     model.clear_ranges();
-    let mut seen = 0;
+    let (mut seen, mut left_out) = (0, 0);
     for set in [&set, &sources.held_out] {
         for batch in sources.plain(set, batch)? {
             let batch = batch?;
             let n = batch.labels.len();
             let shape = set.shape();
             let mirrored = mirrored(&batch.images, shape.width, shape.channels);
-            model.forward(batch.images, n, Mode::Evaluate);
-            model.forward(mirrored, n, Mode::Evaluate);
+            let before: Vec<_> = model.units().map(|u| u.seen).collect();
+            model.forward(batch.images.clone(), n, Mode::Evaluate);
+            model.forward(mirrored.clone(), n, Mode::Evaluate);
             seen += n;
-            let bounded = |u: &&crate::activation::Unit| {
-                !u.seen.nan && u.seen.low >= -EXPLODED && u.seen.high <= EXPLODED
-            };
-            if let Some(u) = model.units().find(|u| !bounded(u)) {
-                return Err(Error::Exploded {
-                    node: u.name.clone(),
-                    limit: EXPLODED,
-                });
+            if exploded(model).is_none() {
+                continue;
+            }
+            restore(model, &before);
+            let pixels = shape.height * shape.width * shape.channels;
+            for (a, b) in batch
+                .images
+                .chunks_exact(pixels)
+                .zip(mirrored.chunks_exact(pixels))
+            {
+                let before: Vec<_> = model.units().map(|u| u.seen).collect();
+                model.forward(a.to_vec(), 1, Mode::Evaluate);
+                model.forward(b.to_vec(), 1, Mode::Evaluate);
+                if let Some(node) = exploded(model) {
+                    left_out += 1;
+                    if left_out > allowed {
+                        let limit = EXPLODED;
+                        return Err(Error::Exploded { node, limit });
+                    }
+                    restore(model, &before);
+                }
             }
         }
     }
     model.redeclare_domains(margin)?;
     model.clear_ranges();
-    Ok(seen)
+    Ok((seen, left_out))
+}
+
+/// The first activation whose input lies beyond all bounds.
+fn exploded(model: &Model) -> Option<String> {
+    let bounded = |u: &&crate::activation::Unit| {
+        !u.seen.nan && u.seen.low >= -EXPLODED && u.seen.high <= EXPLODED
+    };
+    model.units().find(|u| !bounded(u)).map(|u| u.name.clone())
+}
+
+fn restore(model: &mut Model, seen: &[crate::activation::Seen]) {
+    for (u, &seen) in model.units_mut().zip(seen) {
+        u.seen = seen;
+    }
 }
 
 fn mirrored(images: &[f32], width: usize, channels: usize) -> Vec<f32> {
@@ -71,6 +100,7 @@ pub fn record(
     text: &str,
     sources: &Sources,
     held_out: &Score,
+    exploded: usize,
     log: &[String],
 ) -> serde_json::Value {
     serde_json::json!({
@@ -82,6 +112,7 @@ pub fn record(
             "train": sources.train.len(),
             "second": sources.second.as_ref().map(data::Dataset::len),
             "held_out": sources.held_out.len(),
+            "left_out_of_intervals": exploded,
             "twins_left_out": sources.twins,
         },
         "held_out": {
