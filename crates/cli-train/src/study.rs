@@ -3,8 +3,11 @@
 use crate::Result;
 use clap::Subcommand;
 use compiler::{Pricing, Target};
+use nn::models::language::LanguageModel;
 use std::path::{Path, PathBuf};
+use train::language::{AnyConfig, Passages};
 use train::study::activations::{self, Candidate, Cost, Options};
+use train::study::attention;
 
 /// What is studied.
 #[derive(Debug, Subcommand)]
@@ -29,6 +32,18 @@ pub(crate) enum Study {
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
     },
+    /// Where language models' attention looks: distance and entropy of every head, networks side by side.
+    Attention {
+        /// Networks: NAME=FOLDER, the folder of a run on text. Windows are those held out in the first run's data.
+        #[arg(required = true, value_name = "NAME=FOLDER")]
+        networks: Vec<String>,
+        /// So many windows, evenly spread.
+        #[arg(long, default_value_t = 200, value_name = "N")]
+        windows: usize,
+        /// Writes FILE.md, FILE.csv and FILE.svg; text above the line that marks the table in FILE.md stays.
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
 }
 
 /// What is written below this line of a document is the command's, what is above its reader's.
@@ -44,6 +59,11 @@ impl Study {
             Self::Activations { output } => {
                 activations(output, &Options::default(), &Target::default())
             }
+            Self::Attention {
+                networks,
+                windows,
+                output,
+            } => attention(networks, *windows, output),
             Self::Skips {
                 config,
                 runs,
@@ -107,6 +127,60 @@ fn activations(output: &Path, options: &Options, target: &Target) -> Result<()> 
     write(&document, &below_mark(&document, &tables)?)?;
     write(&file("csv"), &activations::csv(&rows))?;
     write(&chart, &activations::chart(&rows, &CHARTED, &command)?)
+}
+
+fn attention(networks: &[String], windows: usize, output: &Path) -> Result<()> {
+    let mut observed = Vec::new();
+    let mut passages: Option<Passages> = None;
+    for network in networks {
+        let (name, folder) = network
+            .rsplit_once('=')
+            .ok_or_else(|| format!("{network}: a network is NAME=FOLDER"))?;
+        let folder = Path::new(folder);
+        let run = folder.join("run.toml");
+        let AnyConfig::Text(run) = AnyConfig::load(&run)? else {
+            return Err(format!("{}: no run on text", run.display()).into());
+        };
+        let held_out = match passages.take() {
+            Some(p) => p,
+            None => Passages::open(&run.data)?,
+        };
+        let language =
+            LanguageModel::load(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        eprintln!("{name}: {windows} windows");
+        observed.push(attention::observe(
+            name,
+            &language,
+            run.network.attention(),
+            &held_out.held_out,
+            windows,
+        )?);
+        passages = Some(held_out);
+    }
+    let length = passages.map_or(0, |p| p.held_out.length());
+    let command = format!(
+        "polyveil-train study attention {} --windows {windows} -o {}",
+        networks
+            .iter()
+            .map(|n| if n.contains(' ') {
+                format!("\"{n}\"")
+            } else {
+                n.clone()
+            })
+            .collect::<Vec<_>>()
+            .join(" "),
+        output.display()
+    );
+    let chart = output.with_extension("svg");
+    let name = chart.file_name().unwrap_or(chart.as_os_str()).display();
+    let text = format!(
+        "`{command}`\n\n![entropy against distance]({name})\n\nHeld-out windows of {length} tokens. {}",
+        attention::markdown(&observed, length)
+    );
+    let document = output.with_extension("md");
+    write(&document, &below_mark(&document, &text)?)?;
+    write(&output.with_extension("csv"), &attention::csv(&observed))?;
+    write(&chart, &attention::chart(&observed, &command)?)
 }
 
 /// The document with everything below its mark replaced; a new one where there is none.

@@ -83,6 +83,7 @@ substitution = {{ degree = 4, order = {{ kind = "blend", share = 0.5 }} }}
     );
     std::fs::write(&config, text).expect("writes");
     survives(&root, &config, &["network.pvm"]);
+    let _ = std::fs::remove_dir_all(&root);
 }
 
 #[test]
@@ -135,6 +136,42 @@ divisions = {{ bits = 10.0 }}
             "alphabet.json",
         ],
     );
+    looks_where_attention_looks(&root);
+    let _ = std::fs::remove_dir_all(&root);
+}
+
+/// `study attention` over the run: a row for each of its four heads, and the same again.
+fn looks_where_attention_looks(root: &Path) {
+    let run = root.join("a/run");
+    let output = root.join("study");
+    let study = |network: &str| {
+        Command::new(env!("CARGO_BIN_EXE_polyveil-train"))
+            .args(["study", "attention", network, "--windows", "5", "-o"])
+            .arg(&output)
+            .output()
+            .expect("starts")
+    };
+    let network = format!("p = 4={}", run.display());
+    let done = study(&network);
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    let csv = std::fs::read_to_string(output.with_extension("csv")).expect("written");
+    assert_eq!(csv.lines().count(), 1 + 4, "{csv}");
+    assert!(
+        csv.lines().nth(4).expect("a head").starts_with("p = 4,"),
+        "{csv}"
+    );
+    let svg = std::fs::read_to_string(output.with_extension("svg")).expect("written");
+    assert!(svg.contains("layer 2"));
+    let refused = study("nowhere");
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && text.contains("NAME=FOLDER"),
+        "{text}"
+    );
 }
 
 /// However often the run is killed, these files of its result, and its logs, are those of a run that was not.
@@ -167,7 +204,6 @@ fn survives(root: &Path, config: &Path, results: &[&str]) {
             "{name} differs after {kills} kills"
         );
     }
-    let _ = std::fs::remove_dir_all(root);
 }
 
 #[test]

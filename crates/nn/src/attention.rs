@@ -14,6 +14,9 @@
 
 use crate::Result;
 use crate::error::Error;
+use crate::op::Attention;
+use crate::sequence;
+use crate::tensor::{Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// The real numbers that schemes are computed in: f64 for the oracle, f32 for training.
@@ -380,6 +383,27 @@ impl Scheme for PowerSoftmax {
             *out = factor * (x / row.largest).powi(p - 1) * (g - mean);
         }
     }
+}
+
+/// Calls `row(head, position, weights)` with the weights of the keys that each query sees, from the queries and keys `(H·d, 1, L)` that are
+/// the node's first two inputs ([`Trace`](crate::Trace) has them).
+pub fn observe(
+    attention: &Attention,
+    queries: &Tensor,
+    keys: &Tensor,
+    mut row: impl FnMut(usize, usize, &[f64]),
+) {
+    let length = match queries.shape() {
+        Shape::Image { width, .. } => width,
+        Shape::Vector(_) => 1,
+    };
+    let mut weights = vec![0.0; length];
+    let (q, k) = (queries.values(), keys.values());
+    sequence::scores(attention, q, k, length, |head, i, scores| {
+        let weights = &mut weights[..scores.len()];
+        attention.scheme.weights(scores, weights);
+        row(head, i, weights);
+    });
 }
 
 /// Which keys the queries see, by position.

@@ -1,0 +1,372 @@
+//! Where attention looks: mean distance and entropy of every head's weights, softmax against Power-Softmax (2410.09457, §5, "inductive bias").
+//!
+//! Weights w of one query are first divided by their sum, which is below 1 for Power-Softmax. **Distance** is `Σ w_j·(i − j)`, in tokens;
+//! **entropy** is `−Σ w_j·ln w_j` over `ln(i + 1)`, which is 1 for even weights over the i + 1 keys seen and 0 for a single key. Both are means over
+//! all queries but a window's first, which sees itself alone, and over all windows.
+
+use crate::error::{Error, Result};
+use crate::plot::{Axis, Figure, Join, Panel, PlotError, Point, Scale, Series};
+use data::Windows;
+use nn::models::language::LanguageModel;
+use nn::{AttentionScheme, Op};
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use std::fmt::Write as _;
+
+/// One head.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Head {
+    /// Its layer, from 0.
+    pub layer: usize,
+    /// Its number in the layer, from 0.
+    pub head: usize,
+    /// Mean distance to what it looks at, in tokens.
+    pub distance: f64,
+    /// Mean entropy of its weights, as a part of the largest possible.
+    pub entropy: f64,
+}
+
+/// One network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// What it is called in tables.
+    pub name: String,
+    /// Mean loss, in nats a token, on the windows looked at.
+    pub loss: f64,
+    /// All heads, layer by layer.
+    pub heads: Vec<Head>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    distance: f64,
+    entropy: f64,
+    queries: f64,
+}
+
+/// Looks at so many windows, evenly spread over the text.
+///
+/// # Errors
+/// [`Error::Network`] for windows that are longer than the model knows or tokens that it doesn't; [`Error::Setting`] for no window.
+pub fn observe(
+    name: &str,
+    language: &LanguageModel,
+    scheme: AttentionScheme,
+    windows: &Windows,
+    count: usize,
+) -> Result<Observed> {
+    let graph = language.graph(windows.length(), scheme)?;
+    let all = windows.len();
+    let count = count.min(all);
+    if count == 0 {
+        return Err(Error::Setting {
+            setting: "windows",
+            value: "0".into(),
+            remedy: "look at one window at least, of a text that has one".into(),
+        });
+    }
+    let layers: Vec<_> = graph
+        .nodes()
+        .iter()
+        .filter_map(|n| match n.op() {
+            Op::Attention(a) => Some((a, n.inputs())),
+            _ => None,
+        })
+        .collect();
+    let seen: Vec<(f64, Vec<Vec<Sums>>)> = (0..count)
+        .into_par_iter()
+        .map(|i| {
+            let (mut tokens, mut next) = (Vec::new(), Vec::new());
+            windows.window(i * all / count, &mut tokens, &mut next);
+            let tokens: Vec<u32> = tokens.into_iter().map(u32::from).collect();
+            let trace = graph.evaluate_all(&language.embed(&tokens)?)?;
+            let logits = &trace.values[graph.output().id().index()];
+            let loss = mean_loss(logits.values(), &next);
+            let sums = layers
+                .iter()
+                .map(|(attention, inputs)| {
+                    let mut sums = vec![Sums::default(); attention.heads];
+                    let value = |k: usize| &trace.values[inputs[k].index()];
+                    nn::attention::observe(attention, value(0), value(1), |head, i, weights| {
+                        add(&mut sums[head], i, weights);
+                    });
+                    sums
+                })
+                .collect();
+            Ok((loss, sums))
+        })
+        .collect::<Result<_>>()?;
+    let mut heads = Vec::new();
+    for (layer, (attention, _)) in layers.iter().enumerate() {
+        for head in 0..attention.heads {
+            let mut all = Sums::default();
+            for (_, sums) in &seen {
+                let s = sums[layer][head];
+                all.distance += s.distance;
+                all.entropy += s.entropy;
+                all.queries += s.queries;
+            }
+            heads.push(Head {
+                layer,
+                head,
+                distance: all.distance / all.queries,
+                entropy: all.entropy / all.queries,
+            });
+        }
+    }
+    Ok(Observed {
+        name: name.into(),
+        loss: seen.iter().map(|(loss, _)| loss).sum::<f64>() / count as f64,
+        heads,
+    })
+}
+
+/// A query's weights; rows that weigh nothing (scores that are all 0) look nowhere and don't count.
+fn add(sums: &mut Sums, position: usize, weights: &[f64]) {
+    let total: f64 = weights.iter().sum();
+    if position == 0 || total <= 0.0 {
+        return;
+    }
+    for (j, w) in weights.iter().enumerate() {
+        let w = w / total;
+        sums.distance += w * (position as f64 - j as f64).abs();
+        if w > 0.0 {
+            sums.entropy -= w * w.ln() / (weights.len() as f64).ln();
+        }
+    }
+    sums.queries += 1.0;
+}
+
+/// Mean cross-entropy of logits `(V, 1, L)`.
+fn mean_loss(logits: &[f64], next: &[usize]) -> f64 {
+    let length = next.len();
+    let total: f64 = next
+        .iter()
+        .enumerate()
+        .map(|(t, &right)| {
+            let column = || logits.iter().skip(t).step_by(length);
+            let largest = column().fold(f64::NEG_INFINITY, |m, &x| m.max(x));
+            let sum: f64 = column().map(|x| (x - largest).exp()).sum();
+            sum.ln() + largest - logits[right * length + t]
+        })
+        .sum();
+    total / length as f64
+}
+
+/// Distance and entropy of even weights over windows of this length.
+#[must_use]
+pub fn even(length: usize) -> (f64, f64) {
+    (
+        (1..length).map(|i| i as f64 / 2.0).sum::<f64>() / (length as f64 - 1.0),
+        1.0,
+    )
+}
+
+fn mean(heads: &[Head], of: impl Fn(&Head) -> f64) -> f64 {
+    heads.iter().map(of).sum::<f64>() / heads.len().max(1) as f64
+}
+
+/// Markdown: means of networks and layers, then every head.
+#[must_use]
+pub fn markdown(networks: &[Observed], length: usize) -> String {
+    let layers = networks
+        .iter()
+        .flat_map(|n| &n.heads)
+        .map(|h| h.layer + 1)
+        .max()
+        .unwrap_or(0);
+    let mut out = format!(
+        "Even weights over all keys seen: {:.1} tokens, 1.00.\n\n| network | loss | mean distance | mean entropy |",
+        even(length).0
+    );
+    // writing to a string cannot fail
+    for layer in 1..=layers {
+        let _ = write!(out, " layer {layer}: distance, entropy |");
+    }
+    out += "\n|---|---:|---:|---:|";
+    out += &"---:|".repeat(layers);
+    out.push('\n');
+    for n in networks {
+        let _ = write!(
+            out,
+            "| {} | {:.4} | {:.2} | {:.2} |",
+            n.name,
+            n.loss,
+            mean(&n.heads, |h| h.distance),
+            mean(&n.heads, |h| h.entropy)
+        );
+        for layer in 0..layers {
+            let heads: Vec<Head> = n
+                .heads
+                .iter()
+                .copied()
+                .filter(|h| h.layer == layer)
+                .collect();
+            let _ = write!(
+                out,
+                " {:.2}, {:.2} |",
+                mean(&heads, |h| h.distance),
+                mean(&heads, |h| h.entropy)
+            );
+        }
+        out.push('\n');
+    }
+    out += "\nDistance, entropy of every head:\n\n| layer, head |";
+    for n in networks {
+        let _ = write!(out, " {} |", n.name);
+    }
+    out += "\n|---|";
+    out += &"---:|".repeat(networks.len());
+    out.push('\n');
+    let rows = networks.iter().map(|n| n.heads.len()).max().unwrap_or(0);
+    for row in 0..rows {
+        let place = networks.iter().find_map(|n| n.heads.get(row));
+        let _ = write!(
+            out,
+            "| {} |",
+            place.map_or_else(String::new, |h| format!("{}, {}", h.layer + 1, h.head + 1))
+        );
+        for n in networks {
+            match n.heads.get(row) {
+                Some(h) => {
+                    let _ = write!(out, " {:.2}, {:.2} |", h.distance, h.entropy);
+                }
+                None => out += " – |",
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// All heads as comma-separated values.
+#[must_use]
+pub fn csv(networks: &[Observed]) -> String {
+    let mut out = String::from("network,loss,layer,head,distance,entropy\n");
+    for n in networks {
+        for h in &n.heads {
+            // writing to a string cannot fail
+            let _ = writeln!(
+                out,
+                "{},{:.4},{},{},{:.4},{:.4}",
+                n.name.replace(',', ";"),
+                n.loss,
+                h.layer + 1,
+                h.head + 1,
+                h.distance,
+                h.entropy
+            );
+        }
+    }
+    out
+}
+
+/// A panel for each network: entropy against distance, a point for each head, layers apart.
+///
+/// # Errors
+/// [`PlotError::Empty`] without networks.
+pub fn chart(networks: &[Observed], command: &str) -> std::result::Result<String, PlotError> {
+    let panels = networks
+        .iter()
+        .map(|n| {
+            let mut series: Vec<Series> = Vec::new();
+            for h in &n.heads {
+                let name = format!("layer {}", h.layer + 1);
+                let point = Point {
+                    x: h.distance,
+                    y: h.entropy,
+                    label: String::new(),
+                };
+                match series.iter_mut().find(|s| s.name == name) {
+                    Some(s) => s.points.push(point),
+                    None => series.push(Series {
+                        name,
+                        points: vec![point],
+                        join: Join::Points,
+                    }),
+                }
+            }
+            Panel {
+                title: n.name.clone(),
+                series,
+            }
+        })
+        .collect();
+    Figure {
+        title: "Where attention looks: a point for each head".into(),
+        command: command.into(),
+        x: Axis {
+            label: "mean distance, tokens".into(),
+            scale: Scale::Linear,
+        },
+        y: Axis {
+            label: "entropy / largest possible".into(),
+            scale: Scale::Linear,
+        },
+        panels,
+    }
+    .svg()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use data::Text;
+    use nn::models::language::Architecture;
+    use nn::models::llama;
+
+    fn tiny() -> LanguageModel {
+        let config = llama::Config {
+            width: 8,
+            hidden: 8,
+            layers: 2,
+            heads: 2,
+            kv_heads: 1,
+            head: 4,
+            vocabulary: 5,
+            max_length: 8,
+            epsilon: 1e-5,
+            base: 10_000.0,
+            tied: false,
+        };
+        LanguageModel::new(Architecture::Llama(config), |name, shape| {
+            let count = shape.iter().product();
+            // queries of 0: all scores are alike
+            if name.contains("q_proj") {
+                return vec![0.0; count];
+            }
+            (0..count)
+                .map(|i| ((i * 7 + name.len()) % 11) as f32 / 11.0 - 0.4)
+                .collect()
+        })
+        .expect("a model")
+    }
+
+    #[test]
+    fn alike_scores_look_everywhere_under_softmax() {
+        let text = Text::new((0..64u16).map(|i| i * i % 5).collect(), 5).expect("text");
+        let windows = Windows::new(text, 8, None).expect("windows");
+        let softmax =
+            observe("softmax", &tiny(), AttentionScheme::Softmax, &windows, 3).expect("observed");
+        assert_eq!(softmax.heads.len(), 4);
+        for h in &softmax.heads {
+            assert!((h.distance - even(8).0).abs() < 1e-12, "{h:?}");
+            assert!((h.entropy - 1.0).abs() < 1e-12, "{h:?}");
+        }
+        let table = markdown(std::slice::from_ref(&softmax), 8);
+        assert!(table.contains("| 2, 2 | 2.00, 1.00 |"), "{table}");
+        assert_eq!(csv(std::slice::from_ref(&softmax)).lines().count(), 5);
+        assert!(
+            chart(&[softmax], "command")
+                .expect("drawn")
+                .contains("layer 2")
+        );
+    }
+
+    #[test]
+    fn a_sharp_row_looks_at_one_token() {
+        let mut sums = Sums::default();
+        add(&mut sums, 3, &[0.0, 0.5, 0.0, 0.0]);
+        add(&mut sums, 2, &[0.0, 0.0, 0.0]);
+        assert_eq!((sums.distance, sums.entropy, sums.queries), (2.0, 0.0, 1.0));
+    }
+}
