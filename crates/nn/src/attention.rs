@@ -385,13 +385,13 @@ impl Scheme for PowerSoftmax {
     }
 }
 
-/// Calls `row(head, position, weights)` with the weights of the keys that each query sees, from the queries and keys `(H·d, 1, L)` that are
-/// the node's first two inputs ([`Trace`](crate::Trace) has them).
+/// Calls `row(head, position, scores, weights)` with the keys that each query sees, from the queries and keys `(H·d, 1, L)` that are the
+/// node's first two inputs ([`Trace`](crate::Trace) has them).
 pub fn observe(
     attention: &Attention,
     queries: &Tensor,
     keys: &Tensor,
-    mut row: impl FnMut(usize, usize, &[f64]),
+    mut row: impl FnMut(usize, usize, &[f64], &[f64]),
 ) {
     let length = match queries.shape() {
         Shape::Image { width, .. } => width,
@@ -402,7 +402,7 @@ pub fn observe(
     sequence::scores(attention, q, k, length, |head, i, scores| {
         let weights = &mut weights[..scores.len()];
         attention.scheme.weights(scores, weights);
-        row(head, i, weights);
+        row(head, i, scores, weights);
     });
 }
 

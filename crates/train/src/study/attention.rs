@@ -32,8 +32,33 @@ pub struct Observed {
     pub name: String,
     /// Mean loss, in nats a token, on the windows looked at.
     pub loss: f64,
+    /// Between which values all scores lie.
+    pub scores: (f64, f64),
+    /// Between which values all divisors lie: `Σ e^s` of softmax, [`nn::PowerSoftmax::divisor`] of Power-Softmax.
+    pub divisors: (f64, f64),
     /// All heads, layer by layer.
     pub heads: Vec<Head>,
+}
+
+/// Of one layer on one window.
+#[derive(Clone)]
+struct Layer {
+    heads: Vec<Sums>,
+    scores: (f64, f64),
+    divisors: (f64, f64),
+}
+
+const NOTHING: (f64, f64) = (f64::INFINITY, f64::NEG_INFINITY);
+
+fn hull(a: (f64, f64), b: (f64, f64)) -> (f64, f64) {
+    (a.0.min(b.0), a.1.max(b.1))
+}
+
+fn divisor(scheme: AttentionScheme, scores: &[f64]) -> f64 {
+    match scheme {
+        AttentionScheme::Power(power) => power.divisor(scores),
+        _ => scores.iter().map(|s| s.exp()).sum(),
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -72,7 +97,7 @@ pub fn observe(
             _ => None,
         })
         .collect();
-    let seen: Vec<(f64, Vec<Vec<Sums>>)> = (0..count)
+    let seen: Vec<(f64, Vec<Layer>)> = (0..count)
         .into_par_iter()
         .map(|i| {
             let (mut tokens, mut next) = (Vec::new(), Vec::new());
@@ -84,12 +109,26 @@ pub fn observe(
             let sums = layers
                 .iter()
                 .map(|(attention, inputs)| {
-                    let mut sums = vec![Sums::default(); attention.heads];
+                    let mut layer = Layer {
+                        heads: vec![Sums::default(); attention.heads],
+                        scores: NOTHING,
+                        divisors: NOTHING,
+                    };
                     let value = |k: usize| &trace.values[inputs[k].index()];
-                    nn::attention::observe(attention, value(0), value(1), |head, i, weights| {
-                        add(&mut sums[head], i, weights);
-                    });
-                    sums
+                    nn::attention::observe(
+                        attention,
+                        value(0),
+                        value(1),
+                        |head, i, scores, weights| {
+                            add(&mut layer.heads[head], i, weights);
+                            for &s in scores {
+                                layer.scores = hull(layer.scores, (s, s));
+                            }
+                            let d = divisor(scheme, scores);
+                            layer.divisors = hull(layer.divisors, (d, d));
+                        },
+                    );
+                    layer
                 })
                 .collect();
             Ok((loss, sums))
@@ -99,8 +138,8 @@ pub fn observe(
     for (layer, (attention, _)) in layers.iter().enumerate() {
         for head in 0..attention.heads {
             let mut all = Sums::default();
-            for (_, sums) in &seen {
-                let s = sums[layer][head];
+            for (_, layers) in &seen {
+                let s = layers[layer].heads[head];
                 all.distance += s.distance;
                 all.entropy += s.entropy;
                 all.queries += s.queries;
@@ -113,8 +152,11 @@ pub fn observe(
             });
         }
     }
+    let each = || seen.iter().flat_map(|(_, layers)| layers);
     Ok(Observed {
         name: name.into(),
+        scores: each().map(|l| l.scores).fold(NOTHING, hull),
+        divisors: each().map(|l| l.divisors).fold(NOTHING, hull),
         loss: seen.iter().map(|(loss, _)| loss).sum::<f64>() / count as f64,
         heads,
     })
@@ -175,22 +217,26 @@ pub fn markdown(networks: &[Observed], length: usize) -> String {
         .max()
         .unwrap_or(0);
     let mut out = format!(
-        "Even weights over all keys seen: {:.1} tokens, 1.00.\n\n| network | loss | mean distance | mean entropy |",
+        "Even weights over all keys seen: {:.1} tokens, 1.00.\n\n| network | loss | scores | divisors | mean distance | mean entropy |",
         even(length).0
     );
     // writing to a string cannot fail
     for layer in 1..=layers {
         let _ = write!(out, " layer {layer}: distance, entropy |");
     }
-    out += "\n|---|---:|---:|---:|";
+    out += "\n|---|---:|---:|---:|---:|---:|";
     out += &"---:|".repeat(layers);
     out.push('\n');
     for n in networks {
         let _ = write!(
             out,
-            "| {} | {:.4} | {:.2} | {:.2} |",
+            "| {} | {:.4} | {:.1} to {:.1} | {:.1e} to {:.1e} | {:.2} | {:.2} |",
             n.name,
             n.loss,
+            n.scores.0,
+            n.scores.1,
+            n.divisors.0,
+            n.divisors.1,
             mean(&n.heads, |h| h.distance),
             mean(&n.heads, |h| h.entropy)
         );
@@ -352,6 +398,8 @@ mod tests {
             assert!((h.distance - even(8).0).abs() < 1e-12, "{h:?}");
             assert!((h.entropy - 1.0).abs() < 1e-12, "{h:?}");
         }
+        assert_eq!(softmax.scores, (0.0, 0.0));
+        assert_eq!(softmax.divisors, (1.0, 8.0));
         let table = markdown(std::slice::from_ref(&softmax), 8);
         assert!(table.contains("| 2, 2 | 2.00, 1.00 |"), "{table}");
         assert_eq!(csv(std::slice::from_ref(&softmax)).lines().count(), 5);
