@@ -1,5 +1,6 @@
 //! Every decoder of bytes from outside: valid seeds made here, a mutator, the limit on memory, and the laws that what it accepts keeps.
 
+mod language;
 mod networks;
 mod own;
 mod pictures;
@@ -126,6 +127,7 @@ pub(crate) fn all() -> Vec<Decoder> {
     let mut all = own::all();
     all.extend(records::all());
     all.extend(networks::all());
+    all.extend(language::all());
     all.extend(pictures::all());
     all.extend(sets::all());
     all.extend(training::all());
