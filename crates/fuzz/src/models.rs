@@ -215,6 +215,7 @@ fn every_operator() -> PolyGraph {
         }),
         provenance: vec!["made for fuzzing".into()],
         training: None,
+        prompts: None,
     };
     graph
         .with_ranges(ranges)
