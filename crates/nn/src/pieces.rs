@@ -59,6 +59,27 @@ enum StoredPiece {
 const FORMAT: &str = "pieces.json";
 
 impl Pieces {
+    /// One line each: node, function, interval, levels.
+    #[must_use]
+    pub fn described(&self, graph: &Graph) -> Vec<String> {
+        let line = |(id, piece): (&NodeId, &Piece)| {
+            let (what, (low, high), depth) = match piece {
+                Piece::Polynomial(p) => (
+                    format!("polynomial of degree {}", p.degree()),
+                    p.interval(),
+                    None,
+                ),
+                Piece::Program(p) => {
+                    (p.function().name().into(), p.interval(), Some(p.depth()))
+                }
+            };
+            let depth = depth.map_or_else(String::new, |d| format!(", {d} levels"));
+            let name = graph.node(*id).name();
+            format!("{name}: {what} on [{low:.4}, {high:.4}]{depth}")
+        };
+        self.by_node.iter().map(line).collect()
+    }
+
     /// As JSON (`pieces.json` of a training run), by the names of the graph's nodes.
     ///
     /// # Errors

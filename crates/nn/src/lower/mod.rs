@@ -19,9 +19,11 @@ mod attention;
 mod expand;
 pub mod language;
 mod norm;
+mod part;
 mod program;
 
 pub use expand::expand;
+pub use part::Part;
 
 use crate::Result;
 use crate::attention::AttentionScheme;
