@@ -213,11 +213,11 @@ pub(crate) fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
     } else {
         let once = Flooding::new(bounds, values, DEFAULT_SECURITY, 1)?;
         eprintln!(
-        "an answer that is shared (`decrypt --share`), once, at {DEFAULT_SECURITY} bits: noise of deviation {:.1e}; its class needs a margin of {:.1e}, values reach {:.1e}; the class alone (`--class-only`) needs {:.1e}",
-        once.sigma(),
-        once.needed_margin(DEFAULT_CLASS_BITS),
-        bounds.magnitude,
-        2.0 * bounds.error
+            "an answer that is shared (`decrypt --share`), once, at {DEFAULT_SECURITY} bits: noise of deviation {:.1e}; its class needs a margin of {:.1e}, values reach {:.1e}; the class alone (`--class-only`) needs {:.1e}",
+            once.sigma(),
+            once.needed_margin(DEFAULT_CLASS_BITS),
+            bounds.magnitude,
+            2.0 * bounds.error
         );
     }
     atomically(&a.output, 0o644, |out, name| {

@@ -3,13 +3,13 @@
 use crate::commands::{memory, rng, target};
 use crate::demo::serve;
 use crate::machine::Machine;
-use crate::network::{load_polynomial, named};
+use crate::network::{self, load_polynomial, named};
 use crate::run::answer_of;
 use crate::terminal::{Line, note};
 use crate::{EvaluateArgs, Result};
 use ckks::Ciphertext;
 use nn::picture::imagenet_normalization;
-use nn::Tensor;
+use nn::{PolyGraph, PromptFormat, Tensor};
 use runtime::{Client, Observer, Prediction, Reporter, Server, Stopwatch, VerifiedPlan};
 use std::io::Write;
 use std::path::Path;
@@ -62,6 +62,35 @@ pub(crate) fn through(
     Ok((client.read_answer(&answer[..], "encrypted answer")?, watch))
 }
 
+/// The plan of a network: as it was compiled, or compiled now.
+pub(crate) fn plan(
+    a: &EvaluateArgs,
+    graph: &PolyGraph,
+    machine: &Machine,
+) -> Result<Arc<VerifiedPlan>> {
+    let Some(path) = &a.plan else {
+        let plan = compiler::compile(graph, &target(machine, a.max_memory));
+        return Ok(Arc::new(VerifiedPlan::new(plan.map_err(named(&a.model))?)?));
+    };
+    let plan = network::plan(path)?;
+    let (own, metadata) = (&plan.plan().description, graph.metadata());
+    let client = metadata.prompts.as_ref().map(PromptFormat::to_json);
+    let shapes = [&plan.plan().input.shape, &plan.plan().output.shape];
+    let same = [graph.input_shape(), graph.output().shape()]
+        .iter()
+        .zip(shapes)
+        .all(|(a, b)| a.dims() == *b);
+    if own.name != metadata.name || own.client != client || !same {
+        return Err(format!(
+            "{} is not a plan of {}; compile it again (`polyveil compile`)",
+            path.display(),
+            a.model.display()
+        )
+        .into());
+    }
+    Ok(Arc::new(plan))
+}
+
 pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
     let graph = load_polynomial(&a.model)?;
     let normalization = graph
@@ -79,10 +108,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         .collect();
     if !open.is_empty() {
         let machine = Machine::load(&a.predict)?;
-        let plan = Arc::new(VerifiedPlan::new(compiler::compile(
-            &graph,
-            &target(&machine, a.max_memory),
-        )?)?);
+        let plan = plan(a, &graph, &machine)?;
         let prediction = machine.announce(&a.predict, &plan, None, threads)?;
         memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
         results.append(&serde_json::json!({ "prediction": prediction }))?;
@@ -113,7 +139,8 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
             note(format_args!("{}/{}: {row}", turn + 1, open.len()));
         }
     }
-    let all: Vec<serde_json::Value> = results.lines()?
+    let all: Vec<serde_json::Value> = results
+        .lines()?
         .into_iter()
         .filter(|d| wanted.clone().any(|i| d["index"] == i))
         .collect();

@@ -7,8 +7,8 @@ mod evaluate;
 mod inspect;
 mod machine;
 mod network;
-mod run;
 mod prompts;
+mod run;
 mod table;
 mod terminal;
 mod text;
@@ -176,6 +176,9 @@ pub(crate) struct EvaluateArgs {
     /// Index of the first.
     #[arg(long, default_value_t = 0, value_name = "N")]
     skip: usize,
+    /// The network's plan, if it is compiled already; what it costs follows from it.
+    #[arg(long, value_name = "FILE", conflicts_with = "max_memory")]
+    plan: Option<PathBuf>,
     /// Where the lines go (appended to).
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -201,7 +204,10 @@ pub(crate) struct Labelled {
 impl Labelled {
     /// Opens it.
     pub(crate) fn open(&self) -> Result<data::Dataset> {
-        let path = self.data.as_ref().ok_or("pictures are needed: --data DATA")?;
+        let path = self
+            .data
+            .as_ref()
+            .ok_or("pictures are needed: --data DATA")?;
         Ok(data::Dataset::open(
             path,
             &data::Options {

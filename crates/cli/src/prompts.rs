@@ -1,8 +1,8 @@
 //! evaluate --prompts: prompts through client, server and client, beside the polynomial twin in the clear; one line of JSON each.
 
-use crate::commands::{memory, rng, target};
+use crate::commands::{memory, rng};
 use crate::demo::serve;
-use crate::evaluate::{Results, through};
+use crate::evaluate::{Results, plan, through};
 use crate::machine::Machine;
 use crate::network::{load_polynomial, named, top};
 use crate::terminal::{duration, note};
@@ -13,7 +13,6 @@ use rayon::prelude::*;
 use runtime::report::Measured;
 use runtime::{Client, Noise, Stopwatch, VerifiedPlan};
 use serde_json::json;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Simulated runs on each passage that the model brings along.
@@ -131,10 +130,15 @@ fn compare(
 
 pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
     let graph: PolyGraph = load_polynomial(&a.model)?;
-    let format = graph.metadata().prompts.clone().ok_or_else(|| {
-        format!("{}: {}", a.model.display(), text::NO_LANGUAGE)
-    })?;
-    let path = a.prompts.as_deref().ok_or("prompts are needed: --prompts FILE")?;
+    let format = graph
+        .metadata()
+        .prompts
+        .clone()
+        .ok_or_else(|| format!("{}: {}", a.model.display(), text::NO_LANGUAGE))?;
+    let path = a
+        .prompts
+        .as_deref()
+        .ok_or("prompts are needed: --prompts FILE")?;
     let lines = std::fs::read_to_string(path).map_err(named(path))?;
     let all: Vec<&str> = lines.lines().filter(|l| !l.trim().is_empty()).collect();
     let wanted = a.skip..(a.skip + a.count).min(all.len());
@@ -152,15 +156,18 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         .collect();
     if !open.is_empty() {
         let machine = Machine::load(&a.predict)?;
-        let plan = compiler::compile(&graph, &target(&machine, a.max_memory)).map_err(named(&a.model))?;
-        let plan = Arc::new(VerifiedPlan::new(plan)?);
+        let plan = plan(a, &graph, &machine)?;
         let prediction = machine.announce(&a.predict, &plan, None, threads)?;
         memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
         let start = Instant::now();
         let stated = stated(&plan, &graph, &format)?;
         note(format_args!(
             "stated error of a logit: {:.2e} ({SAFETY} times the largest of {} simulated runs on passages of calibration, whose root mean square is {:.2e}; without noise they differ from the network by {:.2e}; {})",
-            stated.error, stated.runs, stated.deviation, stated.bias, duration(start.elapsed().as_secs_f64())
+            stated.error,
+            stated.runs,
+            stated.deviation,
+            stated.bias,
+            duration(start.elapsed().as_secs_f64())
         ));
         results.append(&json!({ "prediction": prediction, "stated": stated }))?;
         let client = Client::new(plan.client_spec(), &mut rng())?;
@@ -193,7 +200,9 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
                 "stated_error": stated.error, "seconds": seconds(|s| s.0), "cpu_seconds": seconds(|s| s.1),
                 "peak_bytes": runtime::machine::peak_bytes(),
             });
-            if let (Some(row), serde_json::Value::Object(found)) = (row.as_object_mut(), json!(found)) {
+            if let (Some(row), serde_json::Value::Object(found)) =
+                (row.as_object_mut(), json!(found))
+            {
                 row.extend(found);
             }
             results.append(&row)?;

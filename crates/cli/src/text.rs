@@ -107,10 +107,16 @@ impl TextArgs {
         };
         let vocabulary = Vocabulary::Characters(alphabet.clone());
         let first = self.first.map(|c| vocabulary.encode(&c.to_string()));
-        let first = first.transpose()?.and_then(|tokens| tokens.first().copied());
+        let first = first
+            .transpose()?
+            .and_then(|tokens| tokens.first().copied());
         match (trained.public, first) {
-            (Some(true), None) => Err("the run left its first token public: say which with --first CHAR".into()),
-            (Some(false), Some(_)) => Err("the run's intervals are for an encrypted first token: leave --first out".into()),
+            (Some(true), None) => {
+                Err("the run left its first token public: say which with --first CHAR".into())
+            }
+            (Some(false), Some(_)) => Err(
+                "the run's intervals are for an encrypted first token: leave --first out".into(),
+            ),
             _ => Ok((vocabulary, first)),
         }
     }
@@ -121,14 +127,19 @@ impl TextArgs {
         (vocabulary, begin): (&Vocabulary, Option<u32>),
         limit: usize,
     ) -> Result<Vec<Vec<u32>>> {
-        let length = self.length.ok_or("--length L is needed: tokens of a prompt at most")?;
+        let length = self
+            .length
+            .ok_or("--length L is needed: tokens of a prompt at most")?;
         let text = match (&self.text, &self.tokens) {
             (_, Some(path)) => Text::binary(path, vocabulary.size()).map_err(named(path))?,
             (Some(path), None) => {
                 let limit = nn::format::DEFAULT_LIMIT;
                 let bytes = nn::format::read_limited(path, limit).map_err(named(path))?;
                 let text = String::from_utf8(bytes).map_err(named(path))?;
-                Text::new(tokens(vocabulary, &text).map_err(named(path))?, vocabulary.size())?
+                Text::new(
+                    tokens(vocabulary, &text).map_err(named(path))?,
+                    vocabulary.size(),
+                )?
             }
             (None, None) => return Err("text is needed: --text FILE or --tokens FILE".into()),
         };
@@ -152,11 +163,16 @@ fn tokens(vocabulary: &Vocabulary, text: &str) -> Result<Vec<u16>> {
         Vocabulary::Characters(_) => vocabulary.encode(text)?,
         Vocabulary::Pieces(_) => {
             let lines = text.lines().filter(|l| !l.trim().is_empty());
-            let lines: Vec<Vec<u32>> = lines.map(|l| vocabulary.encode(l)).collect::<nn::Result<_>>()?;
+            let lines: Vec<Vec<u32>> = lines
+                .map(|l| vocabulary.encode(l))
+                .collect::<nn::Result<_>>()?;
             lines.concat()
         }
     };
-    Ok(tokens.into_iter().map(u16::try_from).collect::<std::result::Result<_, _>>()?)
+    Ok(tokens
+        .into_iter()
+        .map(u16::try_from)
+        .collect::<std::result::Result<_, _>>()?)
 }
 
 /// A language model and text become a polynomial language model.
@@ -164,7 +180,9 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
     let trained = Trained::load(&a.model).map_err(named(&a.model))?;
     let attention = a.text.attention(&trained, &a.model)?;
     let (vocabulary, begin) = a.text.vocabulary(&trained)?;
-    let windows = a.text.windows((&vocabulary, begin), a.limit.unwrap_or(WINDOWS))?;
+    let windows = a
+        .text
+        .windows((&vocabulary, begin), a.limit.unwrap_or(WINDOWS))?;
     let options = Options {
         bits: a.text.bits,
         numerator: match a.text.carry {
@@ -194,7 +212,10 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
         nn::Error::Exceeded { .. } => format!("{e}; or let --leave-out N leave so many out").into(),
         e => named(&a.model)(e),
     })?;
-    for node in made.pieces.described(&trained.model.graph(made.format.length(), attention)?) {
+    for node in made
+        .pieces
+        .described(&trained.model.graph(made.format.length(), attention)?)
+    {
         note(format_args!("  {node}"));
     }
     if let (left_out @ 1.., Some(first)) = &made.left_out {
@@ -203,7 +224,10 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
             made.prompts
         ));
     }
-    let name = |p: &Path| p.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+    let name = |p: &Path| {
+        p.file_stem()
+            .map_or_else(String::new, |s| s.to_string_lossy().into_owned())
+    };
     let provenance = format!(
         "language model of {} for prompts of {} tokens; {} prompts calibrated, {} of them left out",
         name(&a.model),
@@ -232,7 +256,9 @@ pub(crate) fn format(description: &Description) -> Result<Option<PromptFormat>> 
 pub(crate) fn input(format: Option<&PromptFormat>, text: Option<&str>) -> Result<Tensor> {
     match (format, text) {
         (Some(format), Some(text)) => Ok(format.input(&format.encode(text)?)?),
-        (Some(_), None) => Err("this plan is a language model's: give the prompt, --text TEXT".into()),
+        (Some(_), None) => {
+            Err("this plan is a language model's: give the prompt, --text TEXT".into())
+        }
         (None, _) => Err(NO_LANGUAGE.into()),
     }
 }
@@ -296,7 +322,9 @@ pub(crate) fn decrypt(a: &DecryptArgs, client: &Client, format: &PromptFormat) -
     }
     let name = a.answer.display().to_string();
     let logits = client.read_answer(BufReader::new(open(&a.answer)?), &name)?;
-    note("keep this to yourself: whoever sees decrypted values can attack the key (IND-CPA-D, SECURITY.md)");
+    note(
+        "keep this to yourself: whoever sees decrypted values can attack the key (IND-CPA-D, SECURITY.md)",
+    );
     insecure(client);
     let spec: &ClientSpec = client.spec();
     let (tokens, prompt) = match &a.text {
@@ -309,7 +337,10 @@ pub(crate) fn decrypt(a: &DecryptArgs, client: &Client, format: &PromptFormat) -
     let last = after(format, tokens);
     let at = |position: usize| {
         format.logits_at(&logits, position).ok_or_else(|| {
-            format!("the answer has {} values, this model's has others", logits.len())
+            format!(
+                "the answer has {} values, this model's has others",
+                logits.len()
+            )
         })
     };
     let vocabulary = format.vocabulary();
@@ -332,11 +363,20 @@ pub(crate) fn decrypt(a: &DecryptArgs, client: &Client, format: &PromptFormat) -
         return Ok(());
     }
     if prompt.is_none() {
-        note("positions beyond the prompt's end continue the passage that fills it up; --text PROMPT prints the prompt's alone");
+        note(
+            "positions beyond the prompt's end continue the passage that fills it up; --text PROMPT prints the prompt's alone",
+        );
     }
     for (position, &next) in next.iter().enumerate() {
-        let seen = prompt.as_ref().map(|p| vocabulary.show(p[position + format.public()]));
-        println!("  {:4}  {:14} → {}", position, seen.unwrap_or_default(), vocabulary.show(next));
+        let seen = prompt
+            .as_ref()
+            .map(|p| vocabulary.show(p[position + format.public()]));
+        println!(
+            "  {:4}  {:14} → {}",
+            position,
+            seen.unwrap_or_default(),
+            vocabulary.show(next)
+        );
     }
     println!("next token:");
     for (token, probability) in best {

@@ -69,9 +69,7 @@ impl Pieces {
                     p.interval(),
                     None,
                 ),
-                Piece::Program(p) => {
-                    (p.function().name().into(), p.interval(), Some(p.depth()))
-                }
+                Piece::Program(p) => (p.function().name().into(), p.interval(), Some(p.depth())),
             };
             let depth = depth.map_or_else(String::new, |d| format!(", {d} levels"));
             let name = graph.node(*id).name();
