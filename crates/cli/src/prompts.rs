@@ -11,7 +11,7 @@ use crate::{EvaluateArgs, Result};
 use nn::{PolyGraph, PromptFormat};
 use rayon::prelude::*;
 use runtime::report::Measured;
-use runtime::{Client, Noise, Stopwatch, VerifiedPlan};
+use runtime::{ClearTwin, Client, Noise, Stopwatch, VerifiedPlan};
 use serde_json::json;
 use std::time::Instant;
 
@@ -177,10 +177,17 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
             let tokens = &tokens[index - wanted.start];
             let x = format.input(tokens)?;
             let twin = graph.evaluate(&x)?;
-            if let Some(outside) = twin.outside.first() {
-                results.append(
-                    &json!({ "index": index, "prompt": all[index], "outside": outside.to_string() }),
-                )?;
+            // the network's intervals, and the plan's own: operands of bootstraps
+            let outside = match twin.outside.first() {
+                Some(outside) => Some(outside.to_string()),
+                None => match ClearTwin::new(&plan, client.spec(), x.values())?.finish() {
+                    Err(e @ runtime::Error::Range { .. }) => Some(e.to_string()),
+                    other => other.map(|_| None)?,
+                },
+            };
+            if let Some(outside) = outside {
+                results
+                    .append(&json!({ "index": index, "prompt": all[index], "outside": outside }))?;
                 note(format_args!(
                     "prompt {index} leaves the calibrated ranges in the clear twin ({outside}) and is left out; calibrate on text that covers it (`polyveil calibrate`)"
                 ));

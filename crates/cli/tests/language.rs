@@ -286,7 +286,7 @@ fn checkpoints_attention_and_intervals_are_refused_with_what_is_wrong() {
     refused(&calibrate("--power 4 --epsilon=-1"), &[], &["ε", "-1"]);
     refused(&calibrate(""), &[], &["--power"]);
     let short = calibrate("--power 4").replace("--length 6", "--length 17");
-    refused(&short, &[], &["window", "17"]);
+    refused(&short, &[], &["17 tokens is too long", "at most 16"]);
     let foreign = folder.file("foreign.bin", &tokenizer()[..60]);
     let foreign = calibrate("--power 4").replace(&folder.path("tok.bin"), &foreign);
     refused(&foreign, &[], &["foreign.bin"]);

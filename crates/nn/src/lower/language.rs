@@ -182,7 +182,13 @@ pub fn polynomials(
         .filter(|(_, o)| o.is_none())
         .map(|(x, _)| after_first(x, prompts.public()))
         .collect::<Result<_>>()?;
-    let own = calibrate(lowered.network(), rest.par_iter().cloned().map(Ok))?;
+    let mut own = calibrate(lowered.network(), rest.par_iter().cloned().map(Ok))?;
+    // A token that calibration did not see is a prompt's right all the same.
+    let input = &mut own.ranges[lowered.input().id().index()];
+    for &v in trained.model.embedding().values() {
+        input.min = input.min.min(v.into());
+        input.max = input.max.max(v.into());
+    }
     Ok(Polynomials {
         graph: lowered.with_ranges(own.ranges)?,
         format: prompts,
