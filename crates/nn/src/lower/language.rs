@@ -67,7 +67,9 @@ impl Trained {
                     detail: e.to_string(),
                 })?;
             out.public = json["first"].as_u64().map(|first| first > 0);
-            out.pieces = Some(String::from_utf8_lossy(&bytes).into_owned());
+            // a run without substitutions has none
+            let any = json["nodes"].as_object().is_some_and(|n| !n.is_empty());
+            out.pieces = any.then(|| String::from_utf8_lossy(&bytes).into_owned());
         }
         if let Some(alphabet) = file("alphabet.json") {
             let list = serde_json::from_slice(&read_limited(&alphabet, TEXT_LIMIT)?);

@@ -25,10 +25,38 @@ impl Part {
             return Some(Self::Norm);
         }
         let first = part.split('/').next().unwrap_or(part);
+        // copies for heads that share keys and values are part of the projection that makes these
+        if part.ends_with("/heads") {
+            return None;
+        }
         Some(match (first, part) {
             ("keys" | "values" | "queries" | "scaled", _) => Self::Repacking,
             ("products" | "scores" | "weighed", _) | (_, "numerator") => Self::Products,
             _ => Self::Attention,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Part;
+
+    #[test]
+    fn names_that_lowering_gives() {
+        let of = |part: &str| Part::of(&format!("model.layers.0.{part}"));
+        for (name, part) in [
+            ("self_attn/keys/unfolded", Some(Part::Repacking)),
+            ("self_attn/keys/heads", None),
+            ("self_attn/products", Some(Part::Products)),
+            ("self_attn/numerator", Some(Part::Products)),
+            ("self_attn/numerator/mean", Some(Part::Attention)),
+            ("self_attn/power4", Some(Part::Attention)),
+            ("self_attn/division/3/product", Some(Part::Attention)),
+            ("input_layernorm/root/0", Some(Part::Norm)),
+            ("input_layernorm/sum", Some(Part::Norm)),
+            ("mlp.act_fn", None),
+        ] {
+            assert_eq!(of(name), part, "{name}");
+        }
     }
 }
