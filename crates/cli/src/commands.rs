@@ -5,6 +5,7 @@ use crate::network::{
     self, Network, input_shape, load, load_polynomial, named, normalization, open, top_lines,
 };
 use crate::terminal::{Line, duration, note};
+use crate::text;
 use crate::{CalibrateArgs, CompileArgs, DecryptArgs, EncryptArgs, KeygenArgs, Result};
 use nn::calibrate::{Degree, FitOptions, calibrate_to_polynomials};
 use nn::picture::{Picture, imagenet_normalization};
@@ -76,7 +77,7 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
         Network::Trained(_, metadata) => metadata.normalization.clone(),
     }
     .unwrap_or_else(imagenet_normalization);
-    let inputs = network::data(&a.data, shape, &normalization, a.limit)?;
+    let inputs = network::data(&a.data, shape, &normalization, a.limit.unwrap_or(2000))?;
     note(format_args!("calibrating on {} inputs", inputs.len()));
     let graph = match network {
         Network::Trained(g, metadata) => {
@@ -207,14 +208,18 @@ pub(crate) fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
     let placement = placement(&plan, a.max_memory, false);
     let made = machine.announce(&a.predict, &plan, placement.as_ref(), threads)?;
     let (bounds, values) = (plan.client_spec().answer, plan.plan().output.places.len());
-    let once = Flooding::new(bounds, values, DEFAULT_SECURITY, 1)?;
-    eprintln!(
-        "an answer that is shared (`decrypt --share`), once, at {DEFAULT_SECURITY} bits: noise of deviation {:.1e}; its class needs a margin of {:.1e}, values reach {:.1e}; the class alone (`--class-only`) needs {:.1e}",
-        once.sigma(),
-        once.needed_margin(DEFAULT_CLASS_BITS),
-        bounds.magnitude,
-        2.0 * bounds.error
-    );
+    if text::format(&plan.plan().description)?.is_some() {
+        note(text::BOUND);
+    } else {
+        let once = Flooding::new(bounds, values, DEFAULT_SECURITY, 1)?;
+        eprintln!(
+            "an answer that is shared (`decrypt --share`), once, at {DEFAULT_SECURITY} bits: noise of deviation {:.1e}; its class needs a margin of {:.1e}, values reach {:.1e}; the class alone (`--class-only`) needs {:.1e}",
+            once.sigma(),
+            once.needed_margin(DEFAULT_CLASS_BITS),
+            bounds.magnitude,
+            2.0 * bounds.error
+        );
+    }
     atomically(&a.output, 0o644, |out, name| {
         Ok(plan.plan().write(out, name).map(drop)?)
     })?;
@@ -310,7 +315,11 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
     let client = client(&a.key)?;
     let normalization = normalization(&client.spec().description);
     let shape = input_shape(client.spec())?;
+    let language = text::format(&client.spec().description)?;
     let tensor = match (&a.image, &a.data, a.index) {
+        _ if language.is_some() || a.text.is_some() => {
+            text::input(language.as_ref(), a.text.as_deref())?
+        }
         (_, Some(path), Some(index)) => {
             let options = data::Options {
                 split: a.split,
@@ -356,6 +365,12 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
     let name = a.answer.display().to_string();
     let answer = BufReader::new(open(&a.answer)?);
     let labels = &client.spec().description.labels;
+    if let Some(language) = text::format(&client.spec().description)? {
+        return text::decrypt(a, &client, &language);
+    }
+    if a.text.is_some() {
+        return Err(text::NO_LANGUAGE.into());
+    }
     let terms = Terms {
         security: a.security_bits,
         releases: a.releases,
@@ -405,7 +420,7 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
     Ok(())
 }
 
-fn insecure(client: &Client) {
+pub(crate) fn insecure(client: &Client) {
     if client.parameters().spec().is_toy() {
         note("INSECURE: these are the keys of a toy parameter set, which protects nothing");
     }

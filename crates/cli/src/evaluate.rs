@@ -3,15 +3,93 @@
 use crate::commands::{memory, rng, target};
 use crate::demo::serve;
 use crate::machine::Machine;
-use crate::network::{load_polynomial, named};
+use crate::network::{self, load_polynomial, named};
 use crate::run::answer_of;
 use crate::terminal::{Line, note};
 use crate::{EvaluateArgs, Result};
 use ckks::Ciphertext;
 use nn::picture::imagenet_normalization;
-use runtime::{Client, Observer, Reporter, Stopwatch, VerifiedPlan};
+use nn::{PolyGraph, PromptFormat, Tensor};
+use runtime::{Client, Observer, Prediction, Reporter, Server, Stopwatch, VerifiedPlan};
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
+
+/// The file of results: one line of JSON each.
+pub(crate) struct Results<'a>(pub(crate) &'a Path);
+
+impl Results<'_> {
+    /// What is there; a line that a kill cut short does not parse and is done again.
+    pub(crate) fn lines(&self) -> Result<Vec<serde_json::Value>> {
+        let text = if self.0.exists() {
+            std::fs::read_to_string(self.0)?
+        } else {
+            String::new()
+        };
+        Ok(text
+            .lines()
+            .filter_map(|l| serde_json::from_str(l).ok())
+            .collect())
+    }
+    pub(crate) fn append(&self, line: &serde_json::Value) -> Result<()> {
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.0)
+            .map_err(named(self.0))?;
+        Ok(writeln!(file, "{line}")?)
+    }
+}
+
+/// One input through client, server and client, in bytes: the answer's values, and how long each step took.
+pub(crate) fn through(
+    (client, server): (&Client, &Server),
+    tensor: &Tensor,
+    prediction: &Prediction,
+) -> Result<(Vec<f64>, Stopwatch)> {
+    let request = client.write_input(tensor.values(), Vec::new(), "encrypted input", &mut rng())?;
+    let mut line = Line::new();
+    let mut watch = Stopwatch::default();
+    let mut tell = |p: runtime::Progress<'_>| line.progress(&p);
+    let mut reporter = Reporter::new(prediction.step_seconds(), &mut tell);
+    let state = server.read_input(&request[..], "encrypted input")?;
+    let answer = {
+        let mut observers: Vec<&mut dyn Observer<Ciphertext>> = vec![&mut reporter, &mut watch];
+        server.run(state, &mut observers[..])?
+    };
+    line.done();
+    let answer = server.write_answer(&answer, Vec::new(), "encrypted answer")?;
+    Ok((client.read_answer(&answer[..], "encrypted answer")?, watch))
+}
+
+/// The plan of a network: as it was compiled, or compiled now.
+pub(crate) fn plan(
+    a: &EvaluateArgs,
+    graph: &PolyGraph,
+    machine: &Machine,
+) -> Result<Arc<VerifiedPlan>> {
+    let Some(path) = &a.plan else {
+        let plan = compiler::compile(graph, &target(machine, a.max_memory));
+        return Ok(Arc::new(VerifiedPlan::new(plan.map_err(named(&a.model))?)?));
+    };
+    let plan = network::plan(path)?;
+    let (own, metadata) = (&plan.plan().description, graph.metadata());
+    let client = metadata.prompts.as_ref().map(PromptFormat::to_json);
+    let shapes = [&plan.plan().input.shape, &plan.plan().output.shape];
+    let same = [graph.input_shape(), graph.output().shape()]
+        .iter()
+        .zip(shapes)
+        .all(|(a, b)| a.dims() == *b);
+    if own.name != metadata.name || own.client != client || !same {
+        return Err(format!(
+            "{} is not a plan of {}; compile it again (`polyveil compile`)",
+            path.display(),
+            a.model.display()
+        )
+        .into());
+    }
+    Ok(Arc::new(plan))
+}
 
 pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
     let graph = load_polynomial(&a.model)?;
@@ -22,47 +100,25 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         .unwrap_or_else(imagenet_normalization);
     let set = a.data.open()?;
     let wanted = a.skip..(a.skip + a.count).min(set.len());
-    // a line that a kill cut short does not parse and is done again
-    let lines = || -> Result<Vec<serde_json::Value>> {
-        let text = if a.output.exists() {
-            std::fs::read_to_string(&a.output)?
-        } else {
-            String::new()
-        };
-        Ok(text
-            .lines()
-            .filter_map(|l| serde_json::from_str(l).ok())
-            .collect())
-    };
-    let append = |line: &serde_json::Value| -> Result<()> {
-        let mut file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&a.output)
-            .map_err(named(&a.output))?;
-        Ok(writeln!(file, "{line}")?)
-    };
-    let done = lines()?;
+    let results = Results(&a.output);
+    let done = results.lines()?;
     let open: Vec<usize> = wanted
         .clone()
         .filter(|i| !done.iter().any(|d| d["index"] == *i))
         .collect();
     if !open.is_empty() {
         let machine = Machine::load(&a.predict)?;
-        let plan = Arc::new(VerifiedPlan::new(compiler::compile(
-            &graph,
-            &target(&machine, a.max_memory),
-        )?)?);
+        let plan = plan(a, &graph, &machine)?;
         let prediction = machine.announce(&a.predict, &plan, None, threads)?;
         memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
-        append(&serde_json::json!({ "prediction": prediction }))?;
+        results.append(&serde_json::json!({ "prediction": prediction }))?;
         let client = Client::new(plan.client_spec(), &mut rng())?;
         let server = serve(&client, &plan)?;
         for (turn, &index) in open.iter().enumerate() {
             let tensor = set.tensor(index, &normalization)?;
             let oracle = graph.evaluate(&tensor)?;
             if let Some(outside) = oracle.outside.first() {
-                append(
+                results.append(
                     &serde_json::json!({ "index": index, "true_class": set.label(index), "outside": outside.to_string() }),
                 )?;
                 note(format_args!(
@@ -71,21 +127,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
                 continue;
             }
             let oracle = oracle.output.into_values();
-            let request =
-                client.write_input(tensor.values(), Vec::new(), "encrypted input", &mut rng())?;
-            let mut line = Line::new();
-            let mut watch = Stopwatch::default();
-            let mut tell = |p: runtime::Progress<'_>| line.progress(&p);
-            let mut reporter = Reporter::new(prediction.step_seconds(), &mut tell);
-            let state = server.read_input(&request[..], "encrypted input")?;
-            let answer = {
-                let mut observers: Vec<&mut dyn Observer<Ciphertext>> =
-                    vec![&mut reporter, &mut watch];
-                server.run(state, &mut observers[..])?
-            };
-            line.done();
-            let answer = server.write_answer(&answer, Vec::new(), "encrypted answer")?;
-            let logits = client.read_answer(&answer[..], "encrypted answer")?;
+            let (logits, watch) = through((&client, &server), &tensor, &prediction)?;
             let found = answer_of(logits, &oracle, &graph.metadata().labels);
             let row = serde_json::json!({
                 "index": index, "true_class": set.label(index), "class": found.class, "clear_class": found.clear_class,
@@ -93,11 +135,12 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
                 "seconds": watch.steps.values().map(|s| s.0).sum::<f64>(), "cpu_seconds": watch.steps.values().map(|s| s.1).sum::<f64>(),
                 "peak_bytes": runtime::machine::peak_bytes(),
             });
-            append(&row)?;
+            results.append(&row)?;
             note(format_args!("{}/{}: {row}", turn + 1, open.len()));
         }
     }
-    let all: Vec<serde_json::Value> = lines()?
+    let all: Vec<serde_json::Value> = results
+        .lines()?
         .into_iter()
         .filter(|d| wanted.clone().any(|i| d["index"] == i))
         .collect();

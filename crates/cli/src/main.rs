@@ -7,9 +7,11 @@ mod evaluate;
 mod inspect;
 mod machine;
 mod network;
+mod prompts;
 mod run;
 mod table;
 mod terminal;
+mod text;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -66,14 +68,14 @@ enum Command {
         after_long_help = "Examples:\n  polyveil demo\n  polyveil demo --image cat.png --resize --report cat.svg\n  polyveil demo --json > demo.json\n\nThe network, the picture and all keys are made or embedded; nothing is downloaded. Before it starts, it prints how long it\nwill take and how much memory; the encrypted evaluation takes minutes."
     )]
     Demo(DemoArgs),
-    /// Classify labelled pictures under encryption and compare with the clear twin; goes on where it was stopped.
+    /// Classify labelled pictures (or continue prompts) under encryption and compare with the clear twin; goes on where it was stopped.
     #[command(
-        after_long_help = "Example:\n  polyveil evaluate --model resnet20.pvm --data test_batch.bin --count 10 -o results.jsonl\n\nOne line of JSON for each picture goes to the results file, a summary to stdout. Started again with the same file, it does\nwhat is missing. Client and server share one process here, talking in bytes."
+        after_long_help = "Example:\n  polyveil evaluate --model resnet20.pvm --data test_batch.bin --count 10 -o results.jsonl\n  polyveil evaluate --model stories.pvm --prompts prompts.txt -o results.jsonl\n\nOne line of JSON for each picture or prompt goes to the results file, a summary to stdout. Started again with the same file, it does\nwhat is missing. Client and server share one process here, talking in bytes."
     )]
     Evaluate(EvaluateArgs),
     /// Turn a trained network into a polynomial one with calibrated ranges (.pvm).
     #[command(
-        after_long_help = "Examples:\n  polyveil calibrate resnet20.silu.model --activation silu --data data_batch_1.bin -o resnet20.pvm\n  polyveil calibrate net.onnx --data pictures/ --degree 31 -o net.pvm\n\nMODEL: a torch state dict (.pt, .th, .model), safetensors, ONNX, or a .pvm to calibrate again. DATA: PNG/JPEG pictures of the right\nsize, folders of them, or any set of labelled pictures; use training data, never the pictures that you report accuracy on."
+        after_long_help = "Examples:\n  polyveil calibrate resnet20.silu.model --activation silu --data data_batch_1.bin -o resnet20.pvm\n  polyveil calibrate net.onnx --data pictures/ --degree 31 -o net.pvm\n  polyveil calibrate runs/stories/ --tokens stories.tokens --tokenizer tok512.bin --length 33 -o stories.pvm\n\nMODEL: a torch state dict (.pt, .th, .model), safetensors, ONNX, or a .pvm to calibrate again. DATA: PNG/JPEG pictures of the right\nsize, folders of them, or any set of labelled pictures; use training data, never the pictures that you report accuracy on.\n\nA language model is a folder of a training run (its pieces.json gives the polynomials), a folder of Hugging Face's, or a file of\nllama2.c; the last two get polynomials that are chosen on the text, and --power says with which attention."
     )]
     Calibrate(CalibrateArgs),
     /// Compile a calibrated network into a plan; prints latency, memory and precision.
@@ -86,9 +88,9 @@ enum Command {
         after_long_help = "Example:\n  polyveil keygen resnet20.plan -o keys/\n\nkeys/client.key       secret: stays with you; readable by you alone (mode 600)\nkeys/evaluation.keys  public: send it to the server"
     )]
     Keygen(KeygenArgs),
-    /// Client: encrypt a picture.
+    /// Client: encrypt a picture or a prompt.
     #[command(
-        after_long_help = "Example:\n  polyveil encrypt --key keys/client.key --image cat.png -o cat.input\n  polyveil encrypt --key keys/client.key --data pneumoniamnist.npz --split test --index 3 -o x.input"
+        after_long_help = "Example:\n  polyveil encrypt --key keys/client.key --image cat.png -o cat.input\n  polyveil encrypt --key keys/client.key --data pneumoniamnist.npz --split test --index 3 -o x.input\n  polyveil encrypt --key keys/client.key --text \"Once upon a time\" -o prompt.input"
     )]
     Encrypt(EncryptArgs),
     /// Server: carry out a plan on an encrypted input.
@@ -96,7 +98,7 @@ enum Command {
         after_long_help = "Examples:\n  polyveil run --plan resnet20.plan --keys keys/evaluation.keys --input cat.input -o cat.answer\n  polyveil run … --resume          # after a kill: goes on from the last bootstrap, with the same answer\n  polyveil run … --max-memory 6GB  # reads keys from disk when they are used, as many as that takes; the same answer, later\n  polyveil run … --check --key keys/client.key   # owner's machine: stops at the first layer beyond its bound"
     )]
     Run(run::RunArgs),
-    /// Client: decrypt an answer and print the top classes.
+    /// Client: decrypt an answer and print the top classes, or the next tokens.
     #[command(
         after_long_help = "Examples:\n  polyveil decrypt --key keys/client.key cat.answer                        # for your eyes only\n  polyveil decrypt --key keys/client.key cat.answer --share --releases 10   # may be passed on; at most 10 under this key\n  polyveil decrypt --key keys/client.key cat.answer --share --class-only --releases 10   # the class and nothing else\n\nWhoever sees decrypted values can attack the key. --share adds Gaussian noise sized from the plan's error bound, the security\nand the number of answers that will be shared, and refuses where the noise would leave no class;\n--class-only shares the class without noise, unless it leads by so little that the error might decide. Answers must come from a\nserver that ran the plan. See SECURITY.md."
     )]
@@ -165,12 +167,18 @@ pub(crate) struct EvaluateArgs {
     model: PathBuf,
     #[command(flatten)]
     data: Labelled,
-    /// How many pictures.
+    /// For a language model: a file of prompts, one a line.
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    prompts: Option<PathBuf>,
+    /// How many pictures or prompts.
     #[arg(long, default_value_t = 10, value_name = "N")]
     count: usize,
     /// Index of the first.
     #[arg(long, default_value_t = 0, value_name = "N")]
     skip: usize,
+    /// The network's plan, if it is compiled already; what it costs follows from it.
+    #[arg(long, value_name = "FILE", conflicts_with = "max_memory")]
+    plan: Option<PathBuf>,
     /// Where the lines go (appended to).
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -186,8 +194,8 @@ pub(crate) struct EvaluateArgs {
 #[derive(Args, Debug)]
 pub(crate) struct Labelled {
     /// Labelled pictures: CIFAR binary, a folder or tar of classes, IDX, npz.
-    #[arg(long, value_name = "DATA")]
-    data: PathBuf,
+    #[arg(long, value_name = "DATA", required_unless_present = "prompts")]
+    data: Option<PathBuf>,
     /// Which part, where there are several: train, validation or test.
     #[arg(long, value_name = "PART")]
     split: Option<data::Split>,
@@ -196,8 +204,12 @@ pub(crate) struct Labelled {
 impl Labelled {
     /// Opens it.
     pub(crate) fn open(&self) -> Result<data::Dataset> {
+        let path = self
+            .data
+            .as_ref()
+            .ok_or("pictures are needed: --data DATA")?;
         Ok(data::Dataset::open(
-            &self.data,
+            path,
             &data::Options {
                 split: self.split,
                 ..data::Options::default()
@@ -213,8 +225,10 @@ pub(crate) struct CalibrateArgs {
     /// The trained network.
     model: PathBuf,
     /// Pictures (PNG, JPEG), folders of them, or labelled pictures: CIFAR binary, folders or tars of classes, IDX, npz (its training part).
-    #[arg(long, required = true, num_args = 1.., value_name = "DATA")]
+    #[arg(long, required_unless_present_any = ["text", "tokens"], num_args = 1.., value_name = "DATA")]
     data: Vec<PathBuf>,
+    #[command(flatten)]
+    text: text::TextArgs,
     /// Where the polynomial network goes (.pvm).
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -227,9 +241,9 @@ pub(crate) struct CalibrateArgs {
     /// How much wider than the data the intervals are, relative to their width, at each end.
     #[arg(long, default_value_t = 0.1, value_name = "M")]
     margin: f64,
-    /// Use at most so many pictures.
-    #[arg(long, default_value_t = 2000, value_name = "N")]
-    limit: usize,
+    /// Use at most so many pictures [default: 2000] or windows of text [default: 200], taken evenly.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
     /// Class labels, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     labels: Vec<String>,
@@ -280,8 +294,11 @@ pub(crate) struct EncryptArgs {
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
     /// The picture (PNG or JPEG).
-    #[arg(long, value_name = "FILE", required_unless_present = "data")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["data", "text"])]
     image: Option<PathBuf>,
+    /// The prompt, for a language model: at most as many tokens as it was compiled for.
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["image", "data"])]
+    text: Option<String>,
     /// Or a set of labelled pictures, of which one is encrypted.
     #[arg(
         long,
@@ -312,6 +329,9 @@ pub(crate) struct DecryptArgs {
     /// client.key.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
+    /// The prompt that was encrypted, to print what comes after it; without it, the next token at every position of the plan.
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
     /// Make an answer that may be passed on: with noise that hides what the exact one says about the key.
     #[arg(long)]
     share: bool,
@@ -382,7 +402,9 @@ fn main() -> ExitCode {
     }
     let done = match cli.command {
         Command::Demo(a) => demo::demo(&a, threads),
+        Command::Evaluate(a) if a.prompts.is_some() => prompts::evaluate(&a, threads),
         Command::Evaluate(a) => evaluate::evaluate(&a, threads),
+        Command::Calibrate(a) if a.text.given() => text::calibrate(&a),
         Command::Calibrate(a) => commands::calibrate(&a),
         Command::Compile(a) => commands::compile(&a, threads),
         Command::Keygen(a) => commands::keygen(&a, threads),

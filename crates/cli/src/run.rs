@@ -4,6 +4,7 @@ use crate::commands::{atomically, folder_of, memory, placement};
 use crate::machine::{Machine, PredictionArgs};
 use crate::network::{self, named, open};
 use crate::terminal::{Line, duration, note};
+use crate::text;
 use crate::{Result, size};
 use ckks::Ciphertext;
 use clap::Args;
@@ -178,7 +179,10 @@ pub(crate) fn run(a: &RunArgs, threads: usize) -> Result<()> {
         input_bytes: Some(std::fs::metadata(&a.input)?.len()),
         answer_bytes: Some(answer_bytes),
     };
-    let report = Report::new(&plan, &prediction, &measured, found);
+    let mut report = Report::new(&plan, &prediction, &measured, found);
+    if text::format(&plan.plan().description)?.is_some() {
+        report.classes = text::purposes(&plan, &prediction, &measured);
+    }
     publish(&report, a.json, a.report.as_deref())?;
     note(format_args!(
         "wrote {} (only the owner of client.key can decrypt it: `polyveil decrypt`)",

@@ -85,6 +85,7 @@ fn network(calibrated: bool) -> PolyGraph {
         }),
         provenance: vec![],
         training: None,
+        prompts: None,
     };
     let nodes = graph.nodes().len();
     let graph = graph.with_metadata(metadata).expect("fits");

@@ -67,6 +67,8 @@ impl Builder<'_> {
             }
         };
         rest.terms.iter_mut().for_each(|t| t.0 = id);
+        // what names the chain may lie in its first half: its end names the second
+        rest.name = (0, node.name().into());
         Ok(rest)
     }
 

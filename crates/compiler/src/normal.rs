@@ -351,16 +351,16 @@ impl Builder<'_> {
         layout: Option<Layout>,
         bound: f64,
     ) -> Result<Id, Error> {
-        let layer = if value.name.1.is_empty() {
-            node.name().to_string()
-        } else {
-            value.name.1.clone()
+        let named = |value: &Expression| match &value.name.1[..] {
+            "" => node.name().to_string(),
+            name => name.to_string(),
         };
         let layout = match layout {
             Some(layout) => layout,
-            None => self.layout_of(&layer, &value)?,
+            None => self.layout_of(&named(&value), &value)?,
         };
         let value = self.cut(node, value, &layout)?;
+        let layer = named(&value);
         let kind = Kind::Linear {
             terms: value.terms,
             bias: value.bias,

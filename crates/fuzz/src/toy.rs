@@ -107,6 +107,7 @@ fn plan(parameters: ParametersSpec, output: (usize, usize), operations: Vec<Oper
             deviation: vec![0.25],
             labels: vec!["cat".into(), "dog".into()],
             input_bound: 2.0,
+            client: None,
         },
         input: port("x", 0, level, 2.0),
         output: port("y", output.0, output.1, -3.0),

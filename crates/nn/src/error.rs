@@ -256,6 +256,19 @@ pub enum Error {
         /// The byte.
         byte: u8,
     },
+    /// A character that no token stands for.
+    #[error(
+        "the character {character:?} has no token, the model knows {known} characters; leave it out or write another"
+    )]
+    Character {
+        /// The character.
+        character: char,
+        /// How many there are.
+        known: usize,
+    },
+    /// A prompt of nothing.
+    #[error("the prompt holds no token to encrypt; write at least one character")]
+    NoPrompt,
     /// A sequence is longer than the model knows.
     #[error(
         "a sequence of {had} tokens is too long, at most {limit} are possible; shorten the prompt"

@@ -7,7 +7,7 @@
 //! Modules in reading order: [`tensor`] (shapes, values, weights), [`op`] (operators), [`graph`] and [`poly_graph`],
 //! [`attention`] (how scores become weights), [`evaluate`] (the f64 oracle), [`pieces`] (approximations beside a network), [`mod@calibrate`] and
 //! [`histogram`] (ranges, polynomial twins), [`mod@lower`] (transformers to primitives), [`mod@format`] (files), [`models`]
-//! (published architectures), [`picture`] (inputs).
+//! (published architectures), [`picture`] and [`prompt`] (inputs).
 //!
 //! The crate knows nothing of levels, slots, moduli or gradients. The oracle never clamps: a polynomial outside of its interval is
 //! evaluated as it is, and reported.
@@ -25,6 +25,7 @@ pub mod op;
 pub mod picture;
 pub mod pieces;
 pub mod poly_graph;
+pub mod prompt;
 pub mod tensor;
 
 mod infer;
@@ -40,6 +41,7 @@ pub use op::{
     Norm, NormKind, Op, Pad, Padding, Pairing, Repeat, Rotary, Slice, Unfold,
 };
 pub use poly_graph::{Metadata, Normalization, PolyGraph, PolyNode, Range};
+pub use prompt::PromptFormat;
 pub use tensor::{Parameter, Shape, Tensor};
 
 /// What this crate's functions return.

@@ -5,12 +5,15 @@
 
 use crate::Result;
 use crate::attention::{AttentionScheme, Denominator, PowerSoftmax};
+use crate::error::Error;
 use crate::evaluate::{Evaluation, Outside, Trace};
+use crate::graph::Graph;
 use crate::graph::{Network, Node, NodeId};
 use crate::op::{Attention, ElementFunction, Op};
 use crate::sequence;
 use crate::tensor::{Shape, Tensor};
 use approx::{Polynomial, Program};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What stands in place of one node's function.
@@ -31,7 +34,120 @@ pub struct Pieces {
     pub by_node: BTreeMap<NodeId, Piece>,
 }
 
+/// Pieces as a file has them: by the nodes' names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredPieces {
+    first: usize,
+    nodes: BTreeMap<String, StoredPiece>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum StoredPiece {
+    Polynomial {
+        coefficients: Vec<f64>,
+        interval: (f64, f64),
+    },
+    Program {
+        function: approx::Function,
+        interval: (f64, f64),
+        method: approx::Method,
+    },
+}
+
+const FORMAT: &str = "pieces.json";
+
 impl Pieces {
+    /// One line each: node, function, interval, levels.
+    #[must_use]
+    pub fn described(&self, graph: &Graph) -> Vec<String> {
+        let line = |(id, piece): (&NodeId, &Piece)| {
+            let (what, (low, high), depth) = match piece {
+                Piece::Polynomial(p) => (
+                    format!("polynomial of degree {}", p.degree()),
+                    p.interval(),
+                    None,
+                ),
+                Piece::Program(p) => (p.function().name().into(), p.interval(), Some(p.depth())),
+            };
+            let depth = depth.map_or_else(String::new, |d| format!(", {d} levels"));
+            let name = graph.node(*id).name();
+            format!("{name}: {what} on [{low:.4}, {high:.4}]{depth}")
+        };
+        self.by_node.iter().map(line).collect()
+    }
+
+    /// As JSON (`pieces.json` of a training run), by the names of the graph's nodes.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] where JSON can't hold them.
+    pub fn to_json(&self, graph: &Graph) -> Result<String> {
+        let stored = |piece: &Piece| match piece {
+            Piece::Polynomial(p) => StoredPiece::Polynomial {
+                coefficients: p.coefficients().to_vec(),
+                interval: p.interval(),
+            },
+            Piece::Program(p) => StoredPiece::Program {
+                function: p.function(),
+                interval: p.interval(),
+                method: p.method(),
+            },
+        };
+        let nodes = self.by_node.iter();
+        let all = StoredPieces {
+            first: self.first,
+            nodes: nodes
+                .map(|(id, piece)| (graph.node(*id).name().to_string(), stored(piece)))
+                .collect(),
+        };
+        serde_json::to_string_pretty(&all).map_err(|e| Error::Malformed {
+            format: FORMAT,
+            detail: e.to_string(),
+        })
+    }
+
+    /// The same pieces again, for a graph with these nodes (of any length).
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for what is no such file or names a node that the graph doesn't have; [`Error::Approximation`] for numbers that
+    /// make no polynomial or program.
+    pub fn from_json(graph: &Graph, json: &str) -> Result<Self> {
+        let malformed = |detail: String| Error::Malformed {
+            format: FORMAT,
+            detail,
+        };
+        let all: StoredPieces = serde_json::from_str(json).map_err(|e| malformed(e.to_string()))?;
+        let mut by_node = BTreeMap::new();
+        for (name, piece) in all.nodes {
+            let node = graph.find(&name).ok_or_else(|| {
+                malformed(format!(
+                    "the network has no such node as {name}; give pieces and network of one run"
+                ))
+            })?;
+            let unfit = |source| Error::Approximation {
+                node: name.clone(),
+                source,
+            };
+            let piece = match piece {
+                StoredPiece::Polynomial {
+                    coefficients,
+                    interval,
+                } => Piece::Polynomial(Polynomial::new(coefficients, interval).map_err(unfit)?),
+                StoredPiece::Program {
+                    function,
+                    interval,
+                    method,
+                } => Piece::Program(Program::new(function, interval, method).map_err(unfit)?),
+            };
+            by_node.insert(node.id(), piece);
+        }
+        Ok(Self {
+            first: all.first,
+            by_node,
+        })
+    }
+
     /// Whether the value at this index of a tensor is encrypted.
     pub(crate) fn covers(&self, shape: Shape, index: usize) -> bool {
         match shape {

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::graph::{Graph, Network, Node, NodeId};
 use crate::op::Nonlinearity;
+use crate::prompt::PromptFormat;
 use crate::tensor::Shape;
 use crate::{Result, op::Op};
 use approx::Polynomial;
@@ -62,6 +63,9 @@ pub struct Metadata {
     /// trainer wrote it. Absent in networks that were not trained here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<serde_json::Value>,
+    /// How prompts become inputs and answers text, if the network is a language model for one length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<PromptFormat>,
 }
 
 impl Metadata {
@@ -69,7 +73,7 @@ impl Metadata {
     ///
     /// # Errors
     /// [`Error::Count`] when labels don't fit the output or the normalisation the input's channels; [`Error::NotFinite`] when a mean
-    /// or deviation is not finite or a deviation not positive.
+    /// or deviation is not finite or a deviation not positive; those of [`PromptFormat::check_network`].
     pub fn check(&self, input: Shape, output: Shape) -> Result<()> {
         if !self.labels.is_empty() && self.labels.len() != output.len() {
             return Err(Error::Count {
@@ -77,6 +81,9 @@ impl Metadata {
                 needed: output.len(),
                 had: self.labels.len(),
             });
+        }
+        if let Some(prompts) = &self.prompts {
+            prompts.check_network(input, output)?;
         }
         let Some(n) = &self.normalization else {
             return Ok(());

@@ -5,7 +5,7 @@
 //! * [`client`] holds the secret key, [`server`] cannot hold one.
 //! * [`sharing`]: noise flooding for answers that leave the client; [`class`]: the class alone, which needs none.
 //! * [`container`], [`packing`], [`plan_file`], [`checkpoint`], [`inspection`]: files. Bytes from outside become checked objects or one clear error.
-//! * [`check`]: the clear twin beside an encrypted run; [`prediction`]: what a run will cost, [`preparation`]: its memory, fetched ahead, [`placement`]: keys in memory or on disk, [`report`]: what it cost; [`machine`]: memory, disk and clocks, [`machine_file`]: what
+//! * [`check`]: the clear twin beside an encrypted run; [`noise`]: what error its answer will have, by simulation; [`prediction`]: what a run will cost, [`preparation`]: its memory, fetched ahead, [`placement`]: keys in memory or on disk, [`report`]: what it cost; [`machine`]: memory, disk and clocks, [`machine_file`]: what
 //!   a machine was measured to cost.
 //!
 //! Notation: plan units are normalised values, network units are the network's own; network value = unit × plan value.
@@ -23,6 +23,7 @@ pub mod inspection;
 pub mod interpreter;
 pub mod machine;
 pub mod machine_file;
+pub mod noise;
 pub mod packing;
 pub mod placement;
 pub mod plan;
@@ -43,6 +44,7 @@ pub use error::{Error, Result};
 pub use interpreter::{Done, Observer, Progress, Reporter, State, Stopwatch};
 pub use machine::{parse_size, size};
 pub use machine_file::MachineFile;
+pub use noise::Noise;
 pub use placement::Placement;
 pub use plan::{Class, Description, Operation, Plan, Port, Register, Step};
 pub use prediction::{Basis, Prediction};

@@ -331,6 +331,10 @@ pub struct Description {
     pub labels: Vec<String>,
     /// Largest |input| (network units) that calibration saw, with its margin.
     pub input_bound: f64,
+    /// What else the client needs to make inputs of its data and to read answers, in the words of whoever made the network: a language model's
+    /// vocabulary and embedding. Handed on as it is, and looked into by the client alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<serde_json::Value>,
 }
 
 /// A verified program.

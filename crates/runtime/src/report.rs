@@ -1,7 +1,7 @@
 //! What a run cost and how precise it was: as a table, JSON and SVG.
 
 use crate::check::StepPrecision;
-use crate::plan::Class;
+use crate::plan::{Class, Step};
 use crate::prediction::{Basis, Prediction};
 use crate::size;
 use crate::verify::VerifiedPlan;
@@ -41,6 +41,9 @@ pub struct Share {
     pub name: String,
     /// Measured wall seconds, where steps can be told apart.
     pub seconds: Option<f64>,
+    /// Measured CPU seconds, where steps can be told apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
     /// Predicted CPU seconds.
     pub predicted_cpu_seconds: f64,
     /// Its share: measured where it is, else predicted.
@@ -140,6 +143,85 @@ const fn class_name(class: Class) -> &'static str {
     }
 }
 
+/// The steps' time by whatever `group` calls them, in the order of the groups: measured where it is, else predicted.
+pub fn shares<G: Ord>(
+    plan: &VerifiedPlan,
+    prediction: &Prediction,
+    measured: &Measured,
+    group: impl Fn(&Step) -> G,
+    name: impl Fn(&G) -> &'static str,
+) -> Vec<Share> {
+    let mut groups: BTreeMap<G, (Option<f64>, Option<f64>, f64)> = BTreeMap::new();
+    for (i, step) in plan.plan().steps.iter().enumerate() {
+        let sum = groups.entry(group(step)).or_default();
+        sum.2 += prediction.steps().get(i).copied().unwrap_or(0.0);
+        if let Some((wall, cpu)) = measured.steps.get(&i) {
+            sum.0 = Some(sum.0.unwrap_or(0.0) + wall);
+            sum.1 = Some(sum.1.unwrap_or(0.0) + cpu);
+        }
+    }
+    let total: f64 = groups.values().filter_map(|g| g.0).sum();
+    let predicted = prediction.cpu_seconds();
+    let part = |x: f64, of: f64| x / of.max(f64::MIN_POSITIVE);
+    groups
+        .into_iter()
+        .map(|(group, (seconds, cpu_seconds, cpu))| Share {
+            name: name(&group).into(),
+            seconds,
+            cpu_seconds,
+            predicted_cpu_seconds: cpu,
+            share: seconds.map_or(part(cpu, predicted), |s| part(s, total)),
+            count: None,
+        })
+        .collect()
+}
+
+/// Shares as a table for a terminal.
+pub fn shares_to_text(title: &str, shares: &[Share]) -> String {
+    let mut t = String::new();
+    let seconds = |s: Option<f64>| s.map_or("-".to_owned(), |s| format!("{s:.2}"));
+    // writing to a String never fails
+    let _ = writeln!(
+        t,
+        "\n{title:28}  {:>8}  {:>8}  {:>6}  {:>15}",
+        "wall s", "cpu s", "share", "predicted cpu s"
+    );
+    for s in shares {
+        let _ = writeln!(
+            t,
+            "{:28}  {:>8}  {:>8}  {:>5.1}%  {:>15.2}",
+            s.name,
+            seconds(s.seconds),
+            seconds(s.cpu_seconds),
+            s.share * 100.0,
+            s.predicted_cpu_seconds
+        );
+    }
+    t
+}
+
+/// Counted work as a table for a terminal.
+pub fn primitives_to_text(primitives: &[Share]) -> String {
+    let mut t = String::new();
+    let _ = writeln!(
+        t,
+        "\n{:22}  {:>12}  {:>6}  {:>15}   (counted; time by the cost table)",
+        "primitive", "count", "share", "predicted cpu s"
+    );
+    for p in primitives {
+        let count = p.count.map_or("-".to_owned(), |c| format!("{c:.0}"));
+        let _ = writeln!(
+            t,
+            "{:22}  {:>12}  {:>5.1}%  {:>15.2}",
+            p.name,
+            count,
+            p.share * 100.0,
+            p.predicted_cpu_seconds
+        );
+    }
+    t
+}
+
 impl Report {
     /// From a plan, the prediction that was made before the run, and what was measured (nothing: the prediction alone).
     pub fn new(
@@ -151,15 +233,9 @@ impl Report {
         let facts = plan.facts();
         let parameters = plan.parameters();
         let mut layers: Vec<LayerReport> = Vec::new();
-        let mut classes: BTreeMap<Class, (Option<f64>, f64)> = BTreeMap::new();
         for (i, (step, fact)) in plan.plan().steps.iter().zip(&facts.steps).enumerate() {
             let predicted = prediction.steps().get(i).copied().unwrap_or(0.0);
             let time = measured.steps.get(&i);
-            let class = classes.entry(step.operation.class()).or_default();
-            class.1 += predicted;
-            if let Some((wall, _)) = time {
-                class.0 = Some(class.0.unwrap_or(0.0) + wall);
-            }
             if layers.last().is_none_or(|l| l.layer != step.layer) {
                 layers.push(LayerReport {
                     layer: step.layer.clone(),
@@ -187,19 +263,8 @@ impl Report {
         for l in &mut layers {
             l.share = l.seconds.map(|s| s / total.max(f64::MIN_POSITIVE));
         }
-        let predicted_cpu = prediction.cpu_seconds();
-        let classes = classes
-            .into_iter()
-            .map(|(class, (seconds, predicted))| Share {
-                name: class_name(class).into(),
-                seconds,
-                predicted_cpu_seconds: predicted,
-                share: seconds.map_or(predicted / predicted_cpu.max(f64::MIN_POSITIVE), |s| {
-                    s / total.max(f64::MIN_POSITIVE)
-                }),
-                count: None,
-            })
-            .collect();
+        let class = |step: &Step| step.operation.class();
+        let classes = shares(plan, prediction, measured, class, |&c| class_name(c));
         Self {
             network: plan.plan().description.name.clone(),
             parameters: parameters.spec().name.clone(),
@@ -207,7 +272,7 @@ impl Report {
             seconds: measured.seconds,
             predicted_seconds: prediction.seconds(),
             cpu_seconds: measured.cpu_seconds,
-            predicted_cpu_seconds: predicted_cpu,
+            predicted_cpu_seconds: prediction.cpu_seconds(),
             peak_bytes: measured.peak_bytes,
             predicted_peak_bytes: prediction.peak_bytes(),
             key_bytes: facts.key_file_bytes,
@@ -262,37 +327,8 @@ impl Report {
                 l.predicted_bits,
             );
         }
-        let _ = writeln!(
-            t,
-            "\n{:22}  {:>8}  {:>6}  {:>15}",
-            "class", "wall s", "share", "predicted cpu s"
-        );
-        for c in &self.classes {
-            let _ = writeln!(
-                t,
-                "{:22}  {:>8}  {:>5.1}%  {:>15.2}",
-                c.name,
-                seconds(c.seconds),
-                c.share * 100.0,
-                c.predicted_cpu_seconds
-            );
-        }
-        let _ = writeln!(
-            t,
-            "\n{:22}  {:>12}  {:>6}  {:>15}   (counted; time by the cost table)",
-            "primitive", "count", "share", "predicted cpu s"
-        );
-        for p in &self.primitives {
-            let count = p.count.map_or("-".to_owned(), |c| format!("{c:.0}"));
-            let _ = writeln!(
-                t,
-                "{:22}  {:>12}  {:>5.1}%  {:>15.2}",
-                p.name,
-                count,
-                p.share * 100.0,
-                p.predicted_cpu_seconds
-            );
-        }
+        t += &shares_to_text("class", &self.classes);
+        t += &primitives_to_text(&self.primitives);
         let beside = |measured: Option<String>, predicted: String| {
             format!(
                 "{:>12}  {:>12}",

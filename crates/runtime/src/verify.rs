@@ -141,12 +141,7 @@ impl VerifiedPlan {
         let last_use = last_uses(&plan)?;
         let mut live: BTreeMap<Register, MeterValue> = BTreeMap::new();
         let mut units: BTreeMap<Register, f64> = BTreeMap::new();
-        let bound = plan.description.input_bound / plan.input.unit.abs();
-        let bound = if bound.is_finite() && bound > 0.0 {
-            bound
-        } else {
-            1.0
-        };
+        let bound = input_bound(&plan);
         for &r in &plan.input.registers {
             units.insert(r, plan.input.unit);
             if live
@@ -374,6 +369,46 @@ impl VerifiedPlan {
             .map(|s| s.cost.seconds(table))
             .collect()
     }
+    /// The meter's root mean square of the error that a fresh encryption has and that each step adds to exact operands, by register.
+    pub(crate) fn own_deviations(&self) -> Result<(f64, Vec<BTreeMap<Register, f64>>)> {
+        let (plan, meter) = (&self.plan, Meter::new(&self.parameters));
+        let bound = input_bound(plan);
+        let mut live: BTreeMap<Register, MeterValue> = BTreeMap::new();
+        let mut fresh = 0.0;
+        for &r in &plan.input.registers {
+            let v = meter.input(Level::new(plan.input.level), plan.input.slots, bound)?;
+            fresh = v.deviation;
+            live.insert(r, exact(v));
+        }
+        let mut steps = Vec::with_capacity(plan.steps.len());
+        for (index, (step, facts)) in plan.steps.iter().zip(&self.facts.steps).enumerate() {
+            let refuse = |reason: String| Error::Plan {
+                step: index,
+                layer: step.layer.clone(),
+                reason,
+            };
+            let limit = operand_limit(&step.operation).unwrap_or(f64::INFINITY);
+            let operands: Vec<MeterValue> = (step.operation.reads().iter())
+                .filter_map(|r| live.get(r))
+                .map(|v| MeterValue {
+                    bound: v.bound.min(limit),
+                    ..*v
+                })
+                .collect();
+            let results =
+                measure(&meter, &step.operation, &operands).map_err(|e| refuse(e.to_string()))?;
+            let mut own = BTreeMap::new();
+            for (r, mut v) in step.operation.writes().into_iter().zip(results) {
+                own.insert(r, v.deviation);
+                v.bound = v.bound.min(normal_bound(&step.operation));
+                v.rms = v.rms.min(v.bound);
+                live.insert(r, exact(v));
+            }
+            live.retain(|r, _| !facts.released.contains(r));
+            steps.push(own);
+        }
+        Ok((fresh, steps))
+    }
     /// Registers that are alive after a step, ascending; none where there is no such step.
     pub fn live_after(&self, step: usize) -> Option<Vec<Register>> {
         if step >= self.plan.steps.len() {
@@ -385,6 +420,25 @@ impl VerifiedPlan {
             live.retain(|r| !f.released.contains(r));
         }
         Some(live.into_iter().collect())
+    }
+}
+
+/// Bound on the input's magnitude, plan units.
+fn input_bound(plan: &Plan) -> f64 {
+    let bound = plan.description.input_bound / plan.input.unit.abs();
+    if bound.is_finite() && bound > 0.0 {
+        bound
+    } else {
+        1.0
+    }
+}
+
+/// The same value without an error.
+fn exact(v: MeterValue) -> MeterValue {
+    MeterValue {
+        deviation: 0.0,
+        peak: 1.0,
+        ..v
     }
 }
 
@@ -729,6 +783,7 @@ pub(crate) fn primitives(cost: &Cost, table: &CostTable) -> Vec<Share> {
         .map(|(name, count, seconds)| Share {
             name: name.into(),
             seconds: None,
+            cpu_seconds: None,
             predicted_cpu_seconds: seconds,
             share: seconds / total,
             count: Some(count),

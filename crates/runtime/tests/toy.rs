@@ -89,6 +89,7 @@ fn levelled() -> Plan {
         description: Description {
             name: "toy".into(),
             input_bound: 2.0,
+            client: None,
             labels: (0..SLOTS).map(|i| format!("class {i}")).collect(),
             ..Description::default()
         },
@@ -856,6 +857,7 @@ fn bootstrapped() -> Plan {
         description: Description {
             name: "toy".into(),
             input_bound: 1.0,
+            client: None,
             ..Description::default()
         },
         input: port("x", 0, 2, 2.0),

@@ -401,99 +401,6 @@ pub fn pieces(model: &Model) -> Result<Pieces> {
     })
 }
 
-/// Pieces as a file has them: by the nodes' names.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StoredPieces {
-    first: usize,
-    nodes: BTreeMap<String, StoredPiece>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum StoredPiece {
-    Polynomial {
-        coefficients: Vec<f64>,
-        interval: (f64, f64),
-    },
-    Program {
-        function: approx::Function,
-        interval: (f64, f64),
-        method: approx::Method,
-    },
-}
-
-/// Pieces as JSON, by the names of the graph's nodes.
-///
-/// # Errors
-/// [`Error::Setting`] where JSON can't hold them.
-pub fn pieces_to_json(graph: &Graph, pieces: &Pieces) -> Result<String> {
-    let stored = |piece: &Piece| match piece {
-        Piece::Polynomial(p) => StoredPiece::Polynomial {
-            coefficients: p.coefficients().to_vec(),
-            interval: p.interval(),
-        },
-        Piece::Program(p) => StoredPiece::Program {
-            function: p.function(),
-            interval: p.interval(),
-            method: p.method(),
-        },
-    };
-    let all = StoredPieces {
-        first: pieces.first,
-        nodes: pieces
-            .by_node
-            .iter()
-            .map(|(id, piece)| (graph.node(*id).name().to_string(), stored(piece)))
-            .collect(),
-    };
-    serde_json::to_string_pretty(&all).map_err(|e| Error::Setting {
-        setting: "pieces",
-        value: String::new(),
-        remedy: e.to_string(),
-    })
-}
-
-/// The same pieces again.
-///
-/// # Errors
-/// [`Error::Setting`] for what is no such file or names a node that the graph doesn't have; [`Error::Fit`] for numbers that make no polynomial
-/// or program.
-pub fn pieces_from_json(graph: &Graph, json: &str) -> Result<Pieces> {
-    let refuse = |value: String, remedy: String| Error::Setting {
-        setting: "pieces",
-        value,
-        remedy,
-    };
-    let all: StoredPieces = serde_json::from_str(json)
-        .map_err(|e| refuse(String::new(), format!("no pieces.json of a run: {e}")))?;
-    let mut by_node = BTreeMap::new();
-    for (name, piece) in all.nodes {
-        let Some(node) = graph.find(&name) else {
-            return Err(refuse(
-                name,
-                "the network has no such node: give pieces and network of one run".into(),
-            ));
-        };
-        let piece = match piece {
-            StoredPiece::Polynomial {
-                coefficients,
-                interval,
-            } => Piece::Polynomial(approx::Polynomial::new(coefficients, interval)?),
-            StoredPiece::Program {
-                function,
-                interval,
-                method,
-            } => Piece::Program(approx::Program::new(function, interval, method)?),
-        };
-        by_node.insert(node.id(), piece);
-    }
-    Ok(Pieces {
-        first: all.first,
-        by_node,
-    })
-}
-
 /// What stands for divisions and inverse roots in a run's result: one line each of `programs.csv`.
 #[must_use]
 pub fn programs(model: &Model) -> String {
@@ -560,7 +467,7 @@ pub fn export(
     let graph = graph(model)?;
     let bytes = nn::format::artefact::graph_to_bytes(&graph, &metadata)?;
     write_whole(&folder.join("network.pvm"), &bytes)?;
-    let pieces = pieces_to_json(&graph, &pieces(model)?)?;
+    let pieces = pieces(model)?.to_json(&graph)?;
     write_whole(&folder.join("pieces.json"), pieces.as_bytes())?;
     write_whole(&folder.join("programs.csv"), programs(model).as_bytes())?;
     if let Some(alphabet) = &passages.alphabet {

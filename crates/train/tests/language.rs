@@ -218,10 +218,10 @@ fn agree(m: &mut Model) {
     let input = nn::Tensor::new(graph.input().shape(), x).expect("fits");
     let pieces = language::pieces(m).expect("pieces");
     assert_eq!(pieces.by_node.len(), 7 + 2, "two activations");
-    let json = language::pieces_to_json(&graph, &pieces).expect("writes");
-    let back = language::pieces_from_json(&graph, &json).expect("reads");
+    let json = pieces.to_json(&graph).expect("writes");
+    let back = nn::pieces::Pieces::from_json(&graph, &json).expect("reads");
     assert_eq!(back, pieces);
-    let e = language::pieces_from_json(&graph, &json.replace("model.norm", "other"));
+    let e = nn::pieces::Pieces::from_json(&graph, &json.replace("model.norm", "other"));
     let e = e.expect_err("no such node").to_string();
     assert!(e.contains("no such node"), "{e}");
     let oracle = graph.evaluate_with(&pieces, &input).expect("evaluates");

@@ -3,7 +3,7 @@
 //! A safetensors file whose `__metadata__` holds `"polyveil"` (the version) and `"graph"`: JSON with the nodes in topological
 //! order, the metadata and the output. The version is `"1"` for polynomial networks ([`to_bytes`], [`from_bytes`]), `"2"` for
 //! networks that still have activations or maxima ([`graph_to_bytes`], [`graph_from_bytes`]) and `"3"` for any that have a transformer's
-//! operators, so that programs that know less refuse by version. Tensors: `NODE.weight`, `.bias`, `.scale`, `.mean`, `.variance`, `.value` in f32;
+//! operators and `"4"` for those that take prompts ([`Metadata::prompts`]), so that programs that know less refuse by version. Tensors: `NODE.weight`, `.bias`, `.scale`, `.mean`, `.variance`, `.value` in f32;
 //! `NODE.poly` (Chebyshev coefficients) and `NODE.interval` in f64; `ranges`, f64 `(nodes, 2)`, when calibrated.
 //! The same network gives the same bytes.
 
@@ -31,7 +31,9 @@ pub const VERSION: &str = "1";
 pub const GRAPH_VERSION: &str = "2";
 /// The version of networks, polynomial or not, with operators on sequences.
 pub const SEQUENCE_VERSION: &str = "3";
-const KNOWN: &str = "1, 2 and 3";
+/// The version of networks that take prompts.
+pub const PROMPT_VERSION: &str = "4";
+const KNOWN: &str = "1 to 4";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -222,6 +224,7 @@ fn write(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
     let version = nodes
         .iter()
         .map(|n| n.op.version())
+        .chain(metadata.prompts.as_ref().map(|_| PROMPT_VERSION))
         .max()
         .unwrap_or(VERSION);
     let document = Document {
@@ -437,7 +440,7 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
     let version = metadata.get("polyveil").ok_or_else(|| {
         malformed("it is a safetensors file of weights, not a model; convert it with the architecture that it belongs to")
     })?;
-    if ![VERSION, GRAPH_VERSION, SEQUENCE_VERSION].contains(&version.as_str()) {
+    if ![VERSION, GRAPH_VERSION, SEQUENCE_VERSION, PROMPT_VERSION].contains(&version.as_str()) {
         return Err(Error::Version {
             format: FORMAT,
             had: version.clone(),
@@ -458,6 +461,11 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
             "its version {version} has no operator such as node {}'s, which came with version {}",
             r.name,
             r.op.version()
+        )));
+    }
+    if document.metadata.prompts.is_some() && version.as_str() < PROMPT_VERSION {
+        return Err(malformed(format!(
+            "its version {version} has no prompts, which came with version {PROMPT_VERSION}"
         )));
     }
     let mut builder = Graph::builder();

@@ -274,6 +274,26 @@ impl Tokenizer {
         self.pieces.len()
     }
 
+    /// The file's bytes: what [`Tokenizer::from_bytes`] reads.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let length = |n: usize| i32::try_from(n).unwrap_or(i32::MAX).to_le_bytes();
+        let longest = self.pieces.iter().map(|p| p.0.len()).max().unwrap_or(0);
+        let mut bytes = length(longest).to_vec();
+        for (piece, score) in &self.pieces {
+            bytes.extend(score.to_le_bytes());
+            bytes.extend(length(piece.len()));
+            bytes.extend(piece);
+        }
+        bytes
+    }
+
+    /// A token's bytes, single bytes written `<0x00>`.
+    #[must_use]
+    pub fn piece(&self, token: u32) -> Option<&[u8]> {
+        self.pieces.get(token as usize).map(|p| &p.0[..])
+    }
+
     /// The tokens of a text, [`BEGIN`] first. A space is put before the text, as in training. Characters without a token are spelled in bytes.
     ///
     /// # Errors

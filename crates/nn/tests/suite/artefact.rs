@@ -114,6 +114,7 @@ fn network() -> PolyGraph {
         }),
         provenance: vec!["made by a test".into()],
         training: None,
+        prompts: None,
     };
     graph
         .with_ranges(ranges)

@@ -1,0 +1,255 @@
+//! evaluate --prompts: prompts through client, server and client, beside the polynomial twin in the clear; one line of JSON each.
+
+use crate::commands::{memory, rng};
+use crate::demo::serve;
+use crate::evaluate::{Results, plan, through};
+use crate::machine::Machine;
+use crate::network::{load_polynomial, named, top};
+use crate::terminal::{duration, note};
+use crate::text::{self, after, token};
+use crate::{EvaluateArgs, Result};
+use nn::{PolyGraph, PromptFormat};
+use rayon::prelude::*;
+use runtime::report::Measured;
+use runtime::{ClearTwin, Client, Noise, Stopwatch, VerifiedPlan};
+use serde_json::json;
+use std::time::Instant;
+
+/// Simulated runs on each passage that the model brings along.
+const RUNS: u64 = 2;
+/// The stated error is the largest simulated one times this.
+const SAFETY: f64 = 2.0;
+
+/// What the error of a plan's logits is stated to be, before anything is encrypted.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+struct Stated {
+    /// The statement: [`SAFETY`] times the largest difference seen.
+    error: f64,
+    /// The largest difference of a logit in the simulations.
+    largest: f64,
+    /// The root mean square of all.
+    deviation: f64,
+    /// The largest difference of a logit without any noise: the part of it that is the plan's own.
+    bias: f64,
+    /// Simulated runs with errors.
+    runs: usize,
+}
+
+fn largest_difference(a: &[f64], b: &[f64]) -> f64 {
+    let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+    differences.fold(0.0, f64::max)
+}
+
+/// Simulates runs on the passages of calibration ([`Noise`]) and compares with the network in f64: what is stated covers the steps' noise, and
+/// what the plan computes otherwise than the network (the bootstraps' sine).
+fn stated(plan: &VerifiedPlan, graph: &PolyGraph, format: &PromptFormat) -> Result<Stated> {
+    let noise = Noise::of(plan)?;
+    let all: Vec<(Vec<f64>, f64)> = (format.passages().par_iter().enumerate())
+        .map(|(i, tokens)| {
+            let x = format.input(tokens)?;
+            let exact = graph.evaluate(&x)?.output.into_values();
+            let quiet = plan.simulate(x.values(), None)?;
+            let bias = largest_difference(&quiet, &exact);
+            let mut differences = Vec::new();
+            for run in 0..RUNS {
+                let seed = 1 + RUNS * i as u64 + run;
+                let noisy = plan.simulate(x.values(), Some((&noise, seed)))?;
+                differences.extend(noisy.iter().zip(&exact).map(|(a, b)| a - b));
+            }
+            Ok((differences, bias))
+        })
+        .collect::<Result<_>>()?;
+    let values = || all.iter().flat_map(|a| &a.0);
+    let largest = values().fold(0.0f64, |m, d| m.max(d.abs()));
+    let squares: f64 = values().map(|d| d * d).sum();
+    let count = values().count();
+    if !largest.is_finite() {
+        return Err("the simulated errors diverge: some value leaves its range on a passage of calibration; calibrate again (`polyveil calibrate`)".into());
+    }
+    Ok(Stated {
+        error: SAFETY * largest,
+        largest,
+        deviation: (squares / count.max(1) as f64).sqrt(),
+        bias: all.iter().fold(0.0, |m, a| m.max(a.1)),
+        runs: all.len() * RUNS as usize,
+    })
+}
+
+/// One prompt's answer beside the twin's.
+#[derive(Debug, Default, PartialEq, serde::Serialize)]
+struct Comparison {
+    positions: usize,
+    /// Positions with the same likeliest token.
+    same: usize,
+    /// Positions where the twin's two best lie closer than twice the stated error.
+    too_close: usize,
+    /// Other positions with another likeliest token: there should be none.
+    different: usize,
+    max_abs_error: f64,
+    mean_square_error: f64,
+}
+
+/// Compares the logits of the prompt's positions.
+fn compare(
+    format: &PromptFormat,
+    answer: &[f64],
+    twin: &[f64],
+    positions: usize,
+    stated: f64,
+) -> Comparison {
+    let mut out = Comparison::default();
+    let mut squares = (0.0, 0usize);
+    for position in 0..positions {
+        let at = |values| format.logits_at(values, position).unwrap_or_default();
+        let (a, t) = (at(answer), at(twin));
+        let best = top(&t, 2);
+        let margin = match best[..] {
+            [first, second] => t[first] - t[second],
+            _ => f64::INFINITY,
+        };
+        let close = margin < 2.0 * stated;
+        let same = token(&a) == token(&t);
+        out.positions += 1;
+        out.same += usize::from(same);
+        out.too_close += usize::from(close);
+        out.different += usize::from(!close && !same);
+        for (a, t) in a.iter().zip(&t) {
+            let e = (a - t).abs();
+            // a NaN would be no maximum
+            out.max_abs_error = if e.is_nan() {
+                f64::INFINITY
+            } else {
+                out.max_abs_error.max(e)
+            };
+            squares = (squares.0 + e * e, squares.1 + 1);
+        }
+    }
+    out.mean_square_error = squares.0 / squares.1.max(1) as f64;
+    out
+}
+
+pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
+    let graph: PolyGraph = load_polynomial(&a.model)?;
+    let format = graph
+        .metadata()
+        .prompts
+        .clone()
+        .ok_or_else(|| format!("{}: {}", a.model.display(), text::NO_LANGUAGE))?;
+    let path = a
+        .prompts
+        .as_deref()
+        .ok_or("prompts are needed: --prompts FILE")?;
+    let lines = std::fs::read_to_string(path).map_err(named(path))?;
+    let all: Vec<&str> = lines.lines().filter(|l| !l.trim().is_empty()).collect();
+    let wanted = a.skip..(a.skip + a.count).min(all.len());
+    // refused before anything is computed
+    let tokens: Vec<Vec<u32>> = (wanted.clone())
+        .map(|i| {
+            let tokens = format.encode(all[i]);
+            tokens.map_err(|e| format!("{}: prompt {i}: {e}", path.display()).into())
+        })
+        .collect::<Result<_>>()?;
+    let results = Results(&a.output);
+    let done = results.lines()?;
+    let open: Vec<usize> = (wanted.clone())
+        .filter(|i| !done.iter().any(|d| d["index"] == *i))
+        .collect();
+    if !open.is_empty() {
+        let machine = Machine::load(&a.predict)?;
+        let plan = plan(a, &graph, &machine)?;
+        let prediction = machine.announce(&a.predict, &plan, None, threads)?;
+        memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
+        let start = Instant::now();
+        let stated = stated(&plan, &graph, &format)?;
+        note(format_args!(
+            "stated error of a logit: {:.2e} ({SAFETY} times the largest of {} simulated runs on passages of calibration, whose root mean square is {:.2e}; without noise they differ from the network by {:.2e}; {})",
+            stated.error,
+            stated.runs,
+            stated.deviation,
+            stated.bias,
+            duration(start.elapsed().as_secs_f64())
+        ));
+        results.append(&json!({ "prediction": prediction, "stated": stated }))?;
+        let client = Client::new(plan.client_spec(), &mut rng())?;
+        let server = serve(&client, &plan)?;
+        let mut sum = Stopwatch::default();
+        for (turn, &index) in open.iter().enumerate() {
+            let tokens = &tokens[index - wanted.start];
+            let x = format.input(tokens)?;
+            let twin = graph.evaluate(&x)?;
+            // the network's intervals, and the plan's own: operands of bootstraps
+            let outside = match twin.outside.first() {
+                Some(outside) => Some(outside.to_string()),
+                None => match ClearTwin::new(&plan, client.spec(), x.values())?.finish() {
+                    Err(e @ runtime::Error::Range { .. }) => Some(e.to_string()),
+                    other => other.map(|_| None)?,
+                },
+            };
+            if let Some(outside) = outside {
+                results
+                    .append(&json!({ "index": index, "prompt": all[index], "outside": outside }))?;
+                note(format_args!(
+                    "prompt {index} leaves the calibrated ranges in the clear twin ({outside}) and is left out; calibrate on text that covers it (`polyveil calibrate`)"
+                ));
+                continue;
+            }
+            let twin = twin.output.into_values();
+            let (answer, watch) = through((&client, &server), &x, &prediction)?;
+            let last = after(&format, tokens.len());
+            let found = compare(&format, &answer, &twin, last + 1, stated.error);
+            let next = |values: &[f64]| {
+                let logits = format.logits_at(values, last).unwrap_or_default();
+                format.vocabulary().show(token(&logits))
+            };
+            let seconds = |of: fn(&(f64, f64)) -> f64| watch.steps.values().map(of).sum::<f64>();
+            let mut row = json!({
+                "index": index, "prompt": all[index], "tokens": tokens.len(), "next": next(&answer), "clear_next": next(&twin),
+                "stated_error": stated.error, "seconds": seconds(|s| s.0), "cpu_seconds": seconds(|s| s.1),
+                "peak_bytes": runtime::machine::peak_bytes(),
+            });
+            if let (Some(row), serde_json::Value::Object(found)) =
+                (row.as_object_mut(), json!(found))
+            {
+                row.extend(found);
+            }
+            results.append(&row)?;
+            note(format_args!("{}/{}: {row}", turn + 1, open.len()));
+            for (step, (wall, cpu)) in watch.steps {
+                let total = sum.steps.entry(step).or_default();
+                *total = (total.0 + wall, total.1 + cpu);
+            }
+        }
+        let measured = Measured {
+            steps: sum.steps,
+            ..Measured::default()
+        };
+        eprint!("{}", text::breakdown(&plan, &prediction, &measured));
+    }
+    summary(&results, wanted)
+}
+
+/// One JSON object about all prompts that were asked for.
+fn summary(results: &Results<'_>, wanted: std::ops::Range<usize>) -> Result<()> {
+    let lines = results.lines()?;
+    let (left_out, all): (Vec<_>, Vec<_>) = (lines.into_iter())
+        .filter(|d| wanted.clone().any(|i| d["index"] == i))
+        .partition(|d| d["outside"].is_string());
+    let sum = |key: &str| all.iter().filter_map(|d| d[key].as_u64()).sum::<u64>();
+    let numbers = |key: &str| -> Vec<f64> {
+        let mut all: Vec<f64> = all.iter().filter_map(|d| d[key].as_f64()).collect();
+        all.sort_by(f64::total_cmp);
+        all
+    };
+    let largest = |key: &str| numbers(key).last().copied();
+    let median = |key: &str| numbers(key).get(all.len() / 2).copied();
+    println!(
+        "{}",
+        json!({
+            "prompts": all.len(), "left_out": left_out.len(), "positions": sum("positions"), "same_token_as_clear": sum("same"),
+            "too_close": sum("too_close"), "different": sum("different"), "stated_error": largest("stated_error"),
+            "max_abs_error": largest("max_abs_error"), "largest_mean_square_error": largest("mean_square_error"),
+            "median_seconds": median("seconds"), "median_cpu_seconds": median("cpu_seconds"), "peak_bytes": largest("peak_bytes"),
+        })
+    );
+    Ok(())
+}

@@ -1,0 +1,382 @@
+//! A language model from the command line: checkpoint and text, polynomials, plan, keys, prompt, answer; and what is refused on the way.
+
+use nn::PolyGraph;
+use nn::format::artefact;
+use nn::format::state_dict::StateDict;
+use nn::models::language::{Architecture, LanguageModel};
+use nn::models::llama;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("polyveil-lm-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().expect("plain paths").into()
+    }
+    fn file(&self, name: &str, bytes: &[u8]) -> String {
+        std::fs::write(self.0.join(name), bytes).expect("a file");
+        self.path(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn polyveil(arguments: &str, more: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_polyveil"))
+        .args(arguments.split_whitespace())
+        .args(more)
+        // whatever was measured on this machine
+        .env_remove("POLYVEIL_MACHINE")
+        .env(
+            "XDG_CONFIG_HOME",
+            std::env::temp_dir().join("polyveil-none"),
+        )
+        .output()
+        .expect("it starts")
+}
+
+/// Runs, expects success, returns (stdout, stderr).
+fn done(arguments: &str, more: &[&str]) -> (String, String) {
+    let out = polyveil(arguments, more);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(out.status.success(), "{arguments}: {}", text(&out.stderr));
+    (text(&out.stdout), text(&out.stderr))
+}
+
+/// Runs, expects one line of refusal with these words.
+fn refused(arguments: &str, more: &[&str], words: &[&str]) {
+    let out = polyveil(arguments, more);
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{arguments}: {text}");
+    let last = text.trim_end().lines().last().unwrap_or_default();
+    for w in words {
+        assert!(last.contains(w), "{arguments}: {w:?} is missing in {last}");
+    }
+}
+
+const PIECES: [&str; 12] = [
+    "<unk>", "\n<s>\n", "\n</s>\n", " ", "a", "b", "c", "d", "ab", "cd", " a", "abcd",
+];
+/// Tokens of a prompt, the first included.
+const LENGTH: usize = 6;
+
+fn tokenizer() -> Vec<u8> {
+    let mut bytes = 6i32.to_le_bytes().to_vec();
+    for (i, piece) in PIECES.iter().enumerate() {
+        bytes.extend((i as f32).to_le_bytes());
+        bytes.extend(i32::try_from(piece.len()).expect("short").to_le_bytes());
+        bytes.extend(piece.as_bytes());
+    }
+    bytes
+}
+
+fn model() -> LanguageModel {
+    let config = llama::Config {
+        width: 8,
+        hidden: 12,
+        layers: 1,
+        heads: 4,
+        kv_heads: 2,
+        head: 2,
+        vocabulary: PIECES.len(),
+        max_length: 16,
+        epsilon: 1e-2,
+        base: 100.0,
+        tied: true,
+    };
+    let mut state = 7u64;
+    let mut random = move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 40) as f32 / (1u32 << 24) as f32 - 0.5
+    };
+    LanguageModel::new(Architecture::Llama(config), |_, shape| {
+        let gain = if shape.len() == 1 { 1.0 } else { 0.0 };
+        let count = shape.iter().product::<usize>();
+        (0..count).map(|_| gain + random()).collect()
+    })
+    .expect("fits")
+}
+
+/// A checkpoint, a tokenizer, a text, and the options that calibrate with them.
+fn checkpoint(folder: &Folder) -> String {
+    model()
+        .save(Path::new(&folder.path("model")))
+        .expect("saves");
+    let tokenizer = folder.file("tok.bin", &tokenizer());
+    let text = folder.file(
+        "text.txt",
+        b"ab cd a b c\nd c b a ab cd\ncd cd a d b c\nb abcd a d c\na a b b c c d\n",
+    );
+    format!("--text {text} --tokenizer {tokenizer} --length {LENGTH} --bits 10 --degree 7")
+}
+
+/// Compiles for a toy ring, which the command line doesn't.
+fn toy_plan(folder: &Folder, model: &str) -> (PolyGraph, String) {
+    let graph = artefact::load(Path::new(model), 1 << 24).expect("reads");
+    let target = compiler::Target {
+        parameters: ckks::ParametersSpec::toy(10),
+        ..compiler::Target::default()
+    };
+    let plan = compiler::compile(&graph, &target).expect("compiles");
+    let plan = folder.file("toy.plan", &plan.write(Vec::new(), "x").expect("writes"));
+    (graph, plan)
+}
+
+#[test]
+fn a_prompt_goes_through_all_commands_and_comes_back_with_the_twins_tokens() {
+    let folder = Folder::new("whole");
+    let options = checkpoint(&folder);
+    let (model, pvm) = (folder.path("model"), folder.path("tiny.pvm"));
+    done(
+        &format!("calibrate {model} {options} --power 4 --epsilon 0.1 -o {pvm}"),
+        &[],
+    );
+    let (graph, plan) = toy_plan(&folder, &pvm);
+    let format = graph.metadata().prompts.clone().expect("a language model");
+    assert_eq!(
+        (format.length(), format.public(), format.passages().len()),
+        (LENGTH, 1, 4)
+    );
+
+    let keys = folder.path("keys");
+    done(&format!("keygen {plan} -o {keys} --insecure-toy"), &[]);
+    let (key, input, answer) = (
+        folder.path("keys/client.key"),
+        folder.path("x.input"),
+        folder.path("x.answer"),
+    );
+    // shorter than the plan: filled up
+    let prompt = "ab c";
+    done(&format!("encrypt --key {key} -o {input} --text"), &[prompt]);
+    let (report, _) = done(
+        &format!("run --plan {plan} --keys {keys}/evaluation.keys --input {input} -o {answer}"),
+        &[],
+    );
+    for purpose in [
+        "products of ciphertexts",
+        "Power-Softmax",
+        "norms and activations",
+        "encoding",
+    ] {
+        assert!(report.contains(purpose), "{purpose} is missing in {report}");
+    }
+    let tokens = format.encode(prompt).expect("known");
+    assert!(tokens.len() < LENGTH, "the prompt is short");
+    let twin = graph
+        .evaluate(&format.input(&tokens).expect("fits"))
+        .expect("evaluates");
+    assert!(twin.outside.is_empty(), "{:?}", twin.outside);
+    let last = tokens.len() - 2;
+    let truth: Vec<Vec<f64>> = (0..=last)
+        .map(|p| {
+            format
+                .logits_at(twin.output.values(), p)
+                .expect("a position")
+        })
+        .collect();
+    let best = |v: &[f64]| {
+        (0..v.len())
+            .max_by(|&a, &b| v[a].total_cmp(&v[b]))
+            .expect("logits")
+    };
+    let (json, _) = done(
+        &format!("decrypt --key {key} {answer} --json --text"),
+        &[prompt],
+    );
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON alone on stdout");
+    let next: Vec<usize> = serde_json::from_value(json["next"].clone()).expect("tokens");
+    assert_eq!(next, truth.iter().map(|v| best(v)).collect::<Vec<_>>());
+    let candidates = json["candidates"].as_array().expect("a list");
+    assert_eq!(candidates.len(), 5);
+    for c in candidates {
+        let token = c["token"].as_u64().expect("a token") as usize;
+        let error = (c["logit"].as_f64().expect("a logit") - truth[last][token]).abs();
+        assert!(error < 1e-3, "token {token}: {error}");
+    }
+    // what stands behind a prompt does not reach it
+    let whole = format.encode("ab ca").expect("known");
+    let other = graph
+        .evaluate(&format.input(&whole).expect("fits"))
+        .expect("evaluates");
+    let at = |p| {
+        format
+            .logits_at(other.output.values(), p)
+            .expect("a position")
+    };
+    for (a, b) in at(last).iter().zip(&truth[last]) {
+        assert!((a - b).abs() < 1e-9);
+    }
+
+    let (text, notes) = done(&format!("decrypt --key {key} {answer}"), &[]);
+    assert!(
+        text.contains("next token:") && notes.contains("--text PROMPT"),
+        "{text}{notes}"
+    );
+    refused(
+        &format!("decrypt --key {key} {answer} --share --releases 1"),
+        &[],
+        &["can't be shared"],
+    );
+    refused(
+        &format!("encrypt --key {key} -o {input} --text"),
+        &["a b c d a b c d"],
+        &["too long", "at most 6"],
+    );
+    refused(
+        &format!("encrypt --key {key} -o {input} --text"),
+        &["a z"],
+        &["0x7a", "no token"],
+    );
+    refused(
+        &format!("encrypt --key {key} -o {input} --text"),
+        &[""],
+        &["no token to encrypt"],
+    );
+    let prompts = folder.file("prompts.txt", b"abcd a\n\ncd cd\nb ac\n");
+    let results = folder.path("results.jsonl");
+    let evaluate = format!("evaluate --model {pvm} --plan {plan} --prompts {prompts} -o {results}");
+    let (json, notes) = done(&evaluate, &[]);
+    assert!(notes.contains("stated error of a logit"), "{notes}");
+    assert!(notes.contains("bootstrapping"), "{notes}");
+    let summary: serde_json::Value = serde_json::from_str(&json).expect("JSON alone on stdout");
+    assert_eq!(summary["prompts"], 3, "{summary}");
+    assert_eq!(summary["different"], 0, "{summary}");
+    let number = |key: &str| summary[key].as_f64().expect("a number");
+    assert!(
+        number("max_abs_error") <= number("stated_error"),
+        "{summary}"
+    );
+    assert!(number("max_abs_error") > 0.0, "{summary}");
+    // everything is there: nothing is run again
+    let (again, notes) = done(&evaluate, &[]);
+    assert_eq!((again, notes.as_str()), (json, ""));
+    refused(
+        &format!(
+            "evaluate --model {pvm} --prompts {} -o {results}",
+            folder.file("long.txt", b"a b c d a b c d\n")
+        ),
+        &[],
+        &["long.txt", "prompt 0", "too long"],
+    );
+}
+
+#[test]
+fn checkpoints_attention_and_intervals_are_refused_with_what_is_wrong() {
+    let folder = Folder::new("refusals");
+    let options = checkpoint(&folder);
+    let (model, pvm) = (folder.path("model"), folder.path("tiny.pvm"));
+    let calibrate = |more: &str| format!("calibrate {model} {options} -o {pvm} {more}");
+    refused(
+        &calibrate("--power 3"),
+        &[],
+        &["even exponent", "3 was given"],
+    );
+    refused(&calibrate("--power 4 --epsilon=-1"), &[], &["ε", "-1"]);
+    refused(&calibrate(""), &[], &["--power"]);
+    let short = calibrate("--power 4").replace("--length 6", "--length 17");
+    refused(&short, &[], &["17 tokens is too long", "at most 16"]);
+    let foreign = folder.file("foreign.bin", &tokenizer()[..60]);
+    let foreign = calibrate("--power 4").replace(&folder.path("tok.bin"), &foreign);
+    refused(&foreign, &[], &["foreign.bin"]);
+
+    // a tensor is missing, or has another shape
+    let stored = Path::new(&model).join("model.safetensors");
+    let whole = std::fs::read(&stored).expect("reads");
+    let tensors = || {
+        StateDict::load(&stored, 1 << 24)
+            .expect("reads")
+            .tensors()
+            .clone()
+    };
+    let name = "model.layers.0.mlp.up_proj.weight";
+    let write = |edit: &dyn Fn(
+        &mut std::collections::BTreeMap<String, nn::format::state_dict::StateTensor>,
+    )| {
+        let mut all = tensors();
+        edit(&mut all);
+        let bytes = StateDict::new(all).to_safetensors().expect("writes");
+        std::fs::write(&stored, bytes).expect("writes");
+    };
+    write(&|all| drop(all.remove(name)));
+    refused(&calibrate("--power 4"), &[], &[name, "is missing"]);
+    std::fs::write(&stored, &whole).expect("writes");
+    write(&|all| {
+        if let Some(t) = all.get_mut(name) {
+            t.shape.reverse();
+        }
+    });
+    refused(&calibrate("--power 4"), &[], &[name, "[8, 12]", "[12, 8]"]);
+    std::fs::write(&stored, &whole).expect("writes");
+
+    // a run's own intervals, of which one is too narrow for the text
+    let scheme = nn::AttentionScheme::Power(nn::PowerSoftmax::new(4, 0.1).expect("even"));
+    let graph = self::model().graph(LENGTH, scheme).expect("builds");
+    let network = artefact::graph_to_bytes(&graph, &nn::Metadata::default()).expect("writes");
+    folder.file("model/network.pvm", &network);
+    let polynomial = |bound: f64| {
+        let p = approx::Polynomial::new(vec![0.1, 0.5, 0.1], (-bound, bound)).expect("valid");
+        nn::pieces::Piece::Polynomial(p)
+    };
+    let program = |function, interval| {
+        nn::pieces::Piece::Program(
+            approx::iteration::choose(function, interval, 8.0, 16).expect("possible"),
+        )
+    };
+    let pieces = |bound: f64| {
+        let mut by_node = std::collections::BTreeMap::new();
+        for node in graph.nodes() {
+            let piece = match node.op() {
+                nn::Op::Elementwise(_) => polynomial(bound),
+                nn::Op::Norm(_) => program(approx::Function::RootQuotient, (1e-2, 100.0)),
+                nn::Op::Attention(_) => program(approx::Function::Quotient, (0.09, 1000.0)),
+                _ => continue,
+            };
+            by_node.insert(node.id(), piece);
+        }
+        let pieces = nn::pieces::Pieces { first: 1, by_node };
+        folder.file(
+            "model/pieces.json",
+            pieces.to_json(&graph).expect("writes").as_bytes(),
+        );
+    };
+    pieces(1e-3);
+    refused(
+        &calibrate(""),
+        &[],
+        &[
+            "model.layers.0.mlp.act_fn",
+            "outside of its interval [-0.0010, 0.0010]",
+            "--leave-out",
+        ],
+    );
+    refused(&calibrate("--power 4"), &[], &["leave --power out"]);
+    pieces(50.0);
+    let (_, notes) = done(&calibrate(""), &[]);
+    assert!(notes.contains("a/sqrt(x) on [0.0100, 100.0000]"), "{notes}");
+
+    // pictures and prompts are told apart
+    let prompts = folder.file("prompts.txt", b"a b\n");
+    let resnet = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../models/resnet20-poly.pvm"
+    );
+    if Path::new(resnet).exists() {
+        refused(
+            &format!("evaluate --model {resnet} --prompts {prompts} -o {pvm}.jsonl"),
+            &[],
+            &["takes no prompts"],
+        );
+    }
+}

@@ -1,0 +1,205 @@
+//! Language models for one prompt length, made polynomial: what lies between a training run's folder (or a checkpoint and text) and a
+//! calibrated [`PolyGraph`] that takes prompts.
+
+use super::{Options, expand, fit};
+use crate::Result;
+use crate::attention::AttentionScheme;
+use crate::calibrate::calibrate;
+use crate::error::Error;
+use crate::evaluate::Outside;
+use crate::format::{artefact, read_limited};
+use crate::lower::after_first;
+use crate::models::language::LanguageModel;
+use crate::op::Op;
+use crate::pieces::Pieces;
+use crate::poly_graph::PolyGraph;
+use crate::prompt::{PromptFormat, Vocabulary};
+use crate::tensor::Tensor;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use std::path::Path;
+
+/// Most bytes of the small files of a run's folder.
+const TEXT_LIMIT: u64 = 16 << 20;
+/// Most bytes of its network.
+const NETWORK_LIMIT: u64 = 1 << 30;
+
+/// A language model as it was trained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trained {
+    /// Its weights.
+    pub model: LanguageModel,
+    /// Its attention, where the files say it: checkpoints of others don't.
+    pub attention: Option<AttentionScheme>,
+    /// The text of its `pieces.json`: what stands in place of activations, roots and divisions, as training left it.
+    pub pieces: Option<String>,
+    /// Whether those pieces leave the first token public.
+    pub public: Option<bool>,
+    /// Its characters in the order of their tokens, if it was trained by characters.
+    pub alphabet: Option<Vec<char>>,
+}
+
+impl Trained {
+    /// From the folder of a training run, a folder of Hugging Face's, or a file of llama2.c.
+    ///
+    /// # Errors
+    /// Those of [`LanguageModel::load`]; [`Error::Malformed`] for a run's own files.
+    pub fn load(path: &Path) -> Result<Self> {
+        let mut out = Self {
+            model: LanguageModel::load(path)?,
+            attention: None,
+            pieces: None,
+            public: None,
+            alphabet: None,
+        };
+        let file = |name: &str| Some(path.join(name)).filter(|p| path.is_dir() && p.exists());
+        if let Some(network) = file("network.pvm") {
+            let (graph, _) = artefact::graph_from_bytes(&read_limited(&network, NETWORK_LIMIT)?)?;
+            out.attention = graph.nodes().iter().find_map(|n| match n.op() {
+                Op::Attention(a) => Some(a.scheme),
+                _ => None,
+            });
+        }
+        if let Some(pieces) = file("pieces.json") {
+            let bytes = read_limited(&pieces, TEXT_LIMIT)?;
+            let json: serde_json::Value =
+                serde_json::from_slice(&bytes).map_err(|e| Error::Malformed {
+                    format: "pieces.json",
+                    detail: e.to_string(),
+                })?;
+            out.public = json["first"].as_u64().map(|first| first > 0);
+            // a run without substitutions has none
+            let any = json["nodes"].as_object().is_some_and(|n| !n.is_empty());
+            out.pieces = any.then(|| String::from_utf8_lossy(&bytes).into_owned());
+        }
+        if let Some(alphabet) = file("alphabet.json") {
+            let list = serde_json::from_slice(&read_limited(&alphabet, TEXT_LIMIT)?);
+            out.alphabet = Some(list.map_err(|e| Error::Malformed {
+                format: "alphabet.json",
+                detail: e.to_string(),
+            })?);
+        }
+        Ok(out)
+    }
+}
+
+/// A polynomial language model, and what its calibration left aside.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Polynomials {
+    /// The network with ranges, from embedded tokens after the public one to the logits of their positions.
+    pub graph: PolyGraph,
+    /// How prompts become its inputs.
+    pub format: PromptFormat,
+    /// What stands for what.
+    pub pieces: Pieces,
+    /// Prompts that were calibrated on: every window whole, and cut short and filled up.
+    pub prompts: usize,
+    /// Prompts in which a value left its interval, which are in no range; and where the first one did.
+    pub left_out: (usize, Option<Outside>),
+}
+
+/// Passages that are kept with a model.
+const PASSAGES: usize = 4;
+
+/// Makes a model polynomial for prompts of a length, which is that of all `windows`: tokens that begin like prompts, with the public token
+/// `begin` if there is one. With a run's own pieces, or with pieces chosen on the windows. At most `most_left_out` prompts may leave an
+/// interval.
+///
+/// # Errors
+/// Those of [`PromptFormat::new`], [`fit`] and [`expand`]; [`Error::Exceeded`] where more prompts leave an interval, [`Error::Malformed`]
+/// for pieces that were made with another first token, [`Error::NoData`].
+pub fn polynomials(
+    trained: &Trained,
+    attention: AttentionScheme,
+    (vocabulary, begin): (Vocabulary, Option<u32>),
+    windows: &[Vec<u32>],
+    options: &Options,
+    most_left_out: usize,
+) -> Result<Polynomials> {
+    let format = |passages: Vec<Vec<u32>>| {
+        let embedding = trained.model.embedding().clone();
+        PromptFormat::new(vocabulary.clone(), embedding, begin, passages)
+    };
+    let first = windows.first().ok_or(Error::NoData)?;
+    let mut prompts = format(vec![first.clone()])?;
+    let graph = trained.model.graph(prompts.length(), attention)?;
+    let whole: Vec<Tensor> = embed(&prompts, windows)?;
+    let mut pieces = match &trained.pieces {
+        Some(json) => Pieces::from_json(&graph, json)?,
+        None => Pieces::default(),
+    };
+    if trained.pieces.is_some() && pieces.first != prompts.public() {
+        let with = |public: usize| if public == 0 { "without" } else { "with" };
+        let (made, asked) = (with(pieces.first), with(prompts.public()));
+        return Err(Error::Malformed {
+            format: "pieces.json",
+            detail: format!(
+                "its intervals were made {made} a public first token, prompts are asked for {asked} one"
+            ),
+        });
+    }
+    // Where intervals are given, what fills prompts up has to lie within them.
+    let outside = |inputs: &[Tensor], pieces: &Pieces| -> Result<Vec<Option<Outside>>> {
+        let first = |x| Ok(graph.evaluate_with(pieces, x)?.outside.into_iter().next());
+        inputs.par_iter().map(first).collect()
+    };
+    if trained.pieces.is_some() {
+        let good = outside(&whole, &pieces)?;
+        let good = windows.iter().zip(&good).filter(|(_, o)| o.is_none());
+        let passages: Vec<Vec<u32>> = good.map(|(w, _)| w.clone()).take(PASSAGES).collect();
+        if !passages.is_empty() {
+            prompts = format(passages)?;
+        }
+    } else {
+        prompts = format(windows.iter().take(PASSAGES).cloned().collect())?;
+    }
+    // Prompts of every length are prompts: as many cut windows as whole ones.
+    let positions = prompts.length() - prompts.public();
+    let cut: Vec<Vec<u32>> = (windows.iter().enumerate())
+        .map(|(i, w)| w[..prompts.public() + 1 + i % positions].to_vec())
+        .collect();
+    let mut inputs = whole;
+    inputs.extend(embed(&prompts, &cut)?);
+    let options = Options {
+        begin: prompts.begin(),
+        ..options.clone()
+    };
+    if trained.pieces.is_none() {
+        pieces = fit(&graph, &inputs.par_iter().cloned().map(Ok), &options)?;
+    }
+    let all = inputs.len();
+    let outside = outside(&inputs, &pieces)?;
+    let left_out = outside.iter().flatten().count();
+    let first = outside.iter().flatten().next().cloned();
+    if let (true, Some(first)) = (left_out > most_left_out, &first) {
+        return Err(Error::Exceeded {
+            node: first.name.clone(),
+            value: first.value,
+            interval: first.interval,
+            outside: left_out,
+            all,
+        });
+    }
+    let lowered = expand(&graph, &pieces, options.begin.as_deref())?;
+    let rest: Vec<Tensor> = (inputs.iter().zip(&outside))
+        .filter(|(_, o)| o.is_none())
+        .map(|(x, _)| after_first(x, prompts.public()))
+        .collect::<Result<_>>()?;
+    let mut own = calibrate(lowered.network(), rest.par_iter().cloned().map(Ok))?;
+    // A token that calibration did not see is a prompt's right all the same.
+    let input = &mut own.ranges[lowered.input().id().index()];
+    for &v in trained.model.embedding().values() {
+        input.min = input.min.min(v.into());
+        input.max = input.max.max(v.into());
+    }
+    Ok(Polynomials {
+        graph: lowered.with_ranges(own.ranges)?,
+        format: prompts,
+        pieces,
+        prompts: all,
+        left_out: (left_out, first),
+    })
+}
+
+fn embed(prompts: &PromptFormat, all: &[Vec<u32>]) -> Result<Vec<Tensor>> {
+    all.iter().map(|tokens| prompts.embed(tokens)).collect()
+}

@@ -1,0 +1,120 @@
+//! How wrong an answer will be, by simulation.
+//!
+//! A plan's bound multiplies worst cases, which is no use where a network divides: a doubling of Goldschmidt's multiplies the bound, while
+//! in truth errors of quotient and divisor shrink or cancel. What is bounded badly is simulated well: the plan is read by
+//! [`Clear`] on an input, and after every step each slot of each result is given a complex Gaussian error of the root mean square that the
+//! meter predicts for *that step alone*, its operands exact ([`Noise`]). Errors then travel through products, divisions and bootstraps as
+//! they do under encryption, correlations included. The difference from the same run without errors is one draw of the answer's error.
+//!
+//! The meter's formulas are measured on ciphertexts (`docs/noise.md`): exact, or above the truth (constants' magnitude for a factor's, all
+//! coefficients of a ring for those of few slots). What one step's error has and the simulation lacks are its tails, products of two
+//! Gaussians where it draws one, and its correlation between slots; an answer sums thousands of them. The sine's bias is in both runs and
+//! drops out: [`Clear`] has it, the network's own oracle doesn't.
+
+use crate::client::{gather, place};
+use crate::plan::Register;
+use crate::verify::VerifiedPlan;
+use crate::{Error, Result};
+use ckks::{Clear, Complex64, Level};
+use std::collections::BTreeMap;
+use std::f64::consts::TAU;
+
+/// Seed of the simulated ModRaise, the same for runs with and without errors.
+const CLEAR_SEED: u64 = 0x706f_6c79_7665_696c;
+
+/// Root mean square of the error that every step adds by itself, in plan units, by the registers that it writes; and of a fresh encryption.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Noise {
+    input: f64,
+    steps: Vec<BTreeMap<Register, f64>>,
+}
+
+impl Noise {
+    /// Of a plan.
+    ///
+    /// # Errors
+    /// [`Error::Plan`]: none for a verified plan.
+    pub fn of(plan: &VerifiedPlan) -> Result<Self> {
+        let (input, steps) = plan.own_deviations()?;
+        Ok(Self { input, steps })
+    }
+
+    /// The largest of all steps, plan units.
+    pub fn largest(&self) -> f64 {
+        let all = self.steps.iter().flat_map(|s| s.values());
+        all.copied().fold(self.input, f64::max)
+    }
+}
+
+/// A generator of normal numbers: a model, nothing secret.
+struct Normal(u64);
+
+impl Normal {
+    fn uniform(&mut self) -> f64 {
+        // SplitMix64
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (((z ^ (z >> 31)) >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    }
+    /// Real and imaginary part independent, E|e|² = 1.
+    fn complex(&mut self) -> Complex64 {
+        let radius = (-self.uniform().ln()).sqrt();
+        let (sin, cos) = (TAU * self.uniform()).sin_cos();
+        Complex64::new(radius * cos, radius * sin)
+    }
+    fn disturb(&mut self, values: &mut [Complex64], deviation: f64) {
+        for v in values {
+            *v += self.complex() * deviation;
+        }
+    }
+}
+
+impl VerifiedPlan {
+    /// The answer that the plan computes in f64 on a tensor in network units: exactly, or with one draw of all steps' errors. Unlike
+    /// [`ClearTwin`](crate::ClearTwin), it refuses no value that leaves its range.
+    ///
+    /// # Errors
+    /// As [`Client::encrypt`](crate::Client::encrypt), or what the interpreter refuses.
+    pub fn simulate(&self, tensor: &[f64], noise: Option<(&Noise, u64)>) -> Result<Vec<f64>> {
+        let plan = self.plan();
+        let clear = Clear::new(self.parameters(), CLEAR_SEED);
+        let mut normal = noise.map(|(n, seed)| (n, Normal(seed)));
+        let mut inputs = place(&plan.input, &plan.description, tensor)?;
+        if let Some((noise, normal)) = &mut normal {
+            let deviation = noise.input;
+            inputs.iter_mut().for_each(|v| normal.disturb(v, deviation));
+        }
+        let level = Level::new(plan.input.level);
+        let inputs = inputs
+            .iter()
+            .map(|v| Ok(clear.input(v, level)?))
+            .collect::<Result<_>>()?;
+        let mut state = self.start(inputs)?;
+        while state.next < plan.steps.len() {
+            let index = state.next;
+            self.advance(&clear, &mut state, &mut ())?;
+            if let Some((noise, normal)) = &mut normal {
+                for (r, &deviation) in &noise.steps[index] {
+                    if let Some(v) = state.live.get_mut(r) {
+                        normal.disturb(&mut v.values, deviation);
+                    }
+                }
+            }
+        }
+        let slots: Vec<Vec<Complex64>> = plan
+            .output
+            .registers
+            .iter()
+            .map(|r| {
+                let value = state.live.get(r).map(|v| v.values.clone());
+                value.ok_or_else(|| Error::Port {
+                    port: "output".into(),
+                    reason: format!("register {r} is not alive in this state"),
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(gather(&plan.output, &slots))
+    }
+}
