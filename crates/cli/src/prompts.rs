@@ -63,8 +63,9 @@ fn stated(plan: &VerifiedPlan, graph: &PolyGraph, format: &PromptFormat) -> Resu
     let largest = values().fold(0.0f64, |m, d| m.max(d.abs()));
     let squares: f64 = values().map(|d| d * d).sum();
     let count = values().count();
-    if !largest.is_finite() {
-        return Err("the simulated errors diverge: some value leaves its range on a passage of calibration; calibrate again (`polyveil calibrate`)".into());
+    // a maximum passes NaN by
+    if values().any(|d| !d.is_finite()) {
+        return Err("simulated runs diverge: noise is larger than what the smallest divisors leave room for; train their intervals narrower (`division_loss`, `variance_loss`), or calibrate with a larger --epsilon".into());
     }
     Ok(Stated {
         error: SAFETY * largest,

@@ -7,6 +7,7 @@ mod lower;
 mod onnx;
 mod oracle;
 mod picture;
+mod prompt;
 mod state_dict;
 mod transformer;
 

@@ -1,0 +1,138 @@
+//! Prompts: what a client makes of text, and descriptions that are none.
+
+use polyveil_nn::format::llama2c::Tokenizer;
+use polyveil_nn::prompt::{PromptFormat, Vocabulary};
+use polyveil_nn::{Error, Parameter, Shape};
+
+const ALPHABET: [char; 4] = ['\n', 'a', 'b', 'ü'];
+
+fn embedding(tokens: usize, width: usize) -> Parameter {
+    let values = (0..tokens * width).map(|i| i as f32).collect();
+    Parameter::new("embedding", [tokens, width], values).expect("finite")
+}
+
+fn format(begin: Option<u32>, passages: Vec<Vec<u32>>) -> Result<PromptFormat, Error> {
+    let vocabulary = Vocabulary::Characters(ALPHABET.to_vec());
+    PromptFormat::new(vocabulary, embedding(4, 2), begin, passages)
+}
+
+#[test]
+fn short_prompts_are_filled_up_and_the_public_token_is_left_out() {
+    let f = format(Some(0), vec![vec![0, 3, 3, 3], vec![0, 1, 1, 1]]).expect("fits");
+    assert_eq!((f.length(), f.public(), f.width()), (4, 1, 2));
+    assert_eq!(f.begin(), Some(vec![0.0, 1.0]));
+    let tokens = f.encode("ab").expect("known");
+    assert_eq!(tokens, [0, 1, 2]);
+    assert_eq!(f.padded(&tokens), [0, 1, 2, 3]);
+    let x = f.input(&tokens).expect("fits");
+    assert_eq!(x.shape(), Shape::image(2, 1, 3));
+    // row by channel: tokens 1, 2, 3
+    assert_eq!(x.values(), [2.0, 4.0, 6.0, 3.0, 5.0, 7.0]);
+    let answer: Vec<f64> = (0..12).map(f64::from).collect();
+    assert_eq!(f.logits_at(&answer, 1), Some(vec![1.0, 4.0, 7.0, 10.0]));
+    assert_eq!(f.logits_at(&answer, 3), None);
+    assert_eq!(f.logits_at(&answer[1..], 0), None);
+    assert_eq!(f.vocabulary().decode(&[1, 3]).expect("known"), "aü");
+    assert_eq!(f.vocabulary().show(0), "\"\\n\"");
+    assert!(matches!(
+        f.encode("abab"),
+        Err(Error::TooLong { had: 5, limit: 4 })
+    ));
+    assert!(matches!(f.encode(""), Err(Error::NoPrompt)));
+    assert!(matches!(
+        f.encode("ac"),
+        Err(Error::Character {
+            character: 'c',
+            known: 4
+        })
+    ));
+    assert!(matches!(f.input(&[1, 2]), Err(Error::Malformed { .. })));
+    assert!(matches!(
+        f.input(&[0, 9]),
+        Err(Error::Token { token: 9, .. })
+    ));
+}
+
+#[test]
+fn descriptions_come_back_the_same_or_are_refused() {
+    let mut bytes = 1i32.to_le_bytes().to_vec();
+    for token in 0..4u8 {
+        bytes.extend((0.5 + f32::from(token)).to_le_bytes());
+        bytes.extend(1i32.to_le_bytes());
+        bytes.push(b'a' + token);
+    }
+    let tokenizer = Tokenizer::from_bytes(&bytes).expect("a tokenizer");
+    assert_eq!(tokenizer.to_bytes(), bytes);
+    let pieces = |begin, passage: Vec<u32>| {
+        let vocabulary = Vocabulary::Pieces(tokenizer.clone());
+        PromptFormat::new(vocabulary, embedding(4, 2), begin, vec![passage])
+    };
+    for f in [
+        pieces(Some(1), vec![1, 2, 3]),
+        pieces(None, vec![3]),
+        format(None, vec![vec![2; 5]; 3]),
+    ] {
+        let f = f.expect("fits");
+        assert_eq!(PromptFormat::from_json(&f.to_json()).expect("reads"), f);
+    }
+    assert!(
+        matches!(pieces(Some(2), vec![2, 2]), Err(Error::Malformed { .. })),
+        "not the tokenizer's"
+    );
+    assert!(matches!(
+        format(Some(1), vec![vec![2, 2]]),
+        Err(Error::Malformed { .. })
+    ));
+    assert!(
+        matches!(format(Some(1), vec![vec![1]]), Err(Error::Malformed { .. })),
+        "nothing after it"
+    );
+    assert!(matches!(
+        format(None, vec![vec![1], vec![1, 2]]),
+        Err(Error::Malformed { .. })
+    ));
+    assert!(matches!(format(None, vec![]), Err(Error::Malformed { .. })));
+    assert!(matches!(
+        format(None, vec![vec![4]]),
+        Err(Error::Token { token: 4, .. })
+    ));
+    let few = PromptFormat::new(
+        Vocabulary::Characters(vec!['a']),
+        embedding(4, 2),
+        None,
+        vec![vec![0]],
+    );
+    assert!(matches!(
+        few,
+        Err(Error::Count {
+            needed: 4,
+            had: 1,
+            ..
+        })
+    ));
+
+    let good = format(None, vec![vec![2; 5]]).expect("fits");
+    assert!(
+        good.check_network(Shape::image(2, 1, 5), Shape::image(4, 1, 5))
+            .is_ok()
+    );
+    assert!(
+        good.check_network(Shape::image(2, 1, 4), Shape::image(4, 1, 5))
+            .is_err()
+    );
+    let broken = |key: &str, value: serde_json::Value| {
+        let mut json = good.to_json();
+        json[key] = value;
+        let e = PromptFormat::from_json(&json).expect_err("broken");
+        assert!(matches!(e, Error::Malformed { .. }), "{key}: {e}");
+    };
+    broken("version", 2.into());
+    broken("width", 3.into());
+    broken("width", 0.into());
+    broken("width", u64::MAX.into());
+    broken("embedding", "00000000zz".into());
+    broken("embedding", "0000c07f".repeat(8).into());
+    broken("vocabulary", serde_json::json!({ "tokenizer": "00" }));
+    broken("passages", serde_json::json!([[1, 2, 3], [0]]));
+    broken("more", 1.into());
+}
