@@ -149,6 +149,14 @@ fn model(path: &Path) -> Result<(Value, String)> {
     for line in &m.provenance {
         text += &format!("  made         {line}\n");
     }
+    if let Some(p) = &m.prompts {
+        text += &format!(
+            "  prompts      up to {} tokens of {}, {} public at the beginning\n",
+            p.length(),
+            p.vocabulary().size(),
+            p.public()
+        );
+    }
     if let Some(record) = &m.training {
         text += "  training\n";
         training(record, "    ", &mut text);
@@ -168,6 +176,7 @@ fn model(path: &Path) -> Result<(Value, String)> {
         "file": path.display().to_string(), "kind": Kind::Model, "who_may_see": Kind::Model.who_may_see(), "bytes": bytes.len(),
         "network": m.name, "labels": m.labels, "nodes": g.nodes().len(), "polynomials": polynomials.len(), "activations": g.activations().count(), "maxima": maxima,
         "calibrated": ranges == Some(true), "provenance": m.provenance, "training": m.training,
+        "prompt_tokens": m.prompts.as_ref().map(nn::PromptFormat::length),
     });
     Ok((object, text))
 }

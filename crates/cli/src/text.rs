@@ -238,6 +238,7 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
     let graph = made.graph.with_metadata(Metadata {
         name: a.name.clone().unwrap_or_else(|| name(&a.model)),
         provenance: vec![provenance],
+        training: trained.record.clone(),
         prompts: Some(made.format),
         ..Metadata::default()
     })?;

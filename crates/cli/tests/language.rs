@@ -150,6 +150,8 @@ fn a_prompt_goes_through_all_commands_and_comes_back_with_the_twins_tokens() {
         (LENGTH, 1, 4)
     );
 
+    let (said, _) = done(&format!("inspect {pvm}"), &[]);
+    assert!(said.contains("up to 6 tokens of 12, 1 public"), "{said}");
     let keys = folder.path("keys");
     done(&format!("keygen {plan} -o {keys} --insecure-toy"), &[]);
     let (key, input, answer) = (

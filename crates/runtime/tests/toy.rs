@@ -888,6 +888,43 @@ fn bootstrapped() -> Plan {
     }
 }
 
+/// Noise is predicted for all N coefficients, from above where slots are few: simulated runs may err more than real ones, by up to
+/// √(N/2n), not much less.
+#[test]
+fn simulated_errors_are_no_smaller_than_those_of_encrypted_runs() {
+    for p in [levelled(), bootstrapped()] {
+        let f = files(p);
+        let (server, noise) = (f.server(), Noise::of(&f.plan).expect("measures"));
+        let bound = f.plan.plan().description.input_bound;
+        let x: Vec<f64> = tensor().iter().map(|v| v * bound / 2.0).collect();
+        let exact = f.plan.simulate(&x, None).expect("runs");
+        let twin = ClearTwin::new(&f.plan, f.client.spec(), &x).expect("fits");
+        close(&exact, &twin.finish().expect("runs"), 1e-12);
+        let rms = |all: &[Vec<f64>]| {
+            let errors = all.iter().flat_map(|y| y.iter().zip(&exact));
+            let squares: f64 = errors.map(|(a, b)| (a - b).powi(2)).sum();
+            (squares / (all.len() * exact.len()) as f64).sqrt()
+        };
+        let encrypted: Vec<Vec<f64>> = (0..16)
+            .map(|i| {
+                let request = f.client.encrypt(&x, &mut rng(100 + i)).expect("encrypts");
+                let state = server.start(&request).expect("fits");
+                f.client
+                    .decrypt(&server.run(state, &mut ()).expect("runs"))
+                    .expect("decrypts")
+            })
+            .collect();
+        let simulated: Vec<Vec<f64>> = (0..64)
+            .map(|seed| f.plan.simulate(&x, Some((&noise, seed))).expect("runs"))
+            .collect();
+        assert_ne!(simulated[0], simulated[1], "draws differ");
+        let ratio = rms(&encrypted) / rms(&simulated);
+        let most = (f.plan.parameters().n() as f64 / (2 * SLOTS) as f64).sqrt();
+        assert!(ratio < 1.3 && ratio > 0.5 / most, "{ratio} of {most}");
+        assert!(noise.largest() > 0.0);
+    }
+}
+
 #[test]
 fn a_killed_run_resumes_with_the_same_answer() {
     let plan_ = bootstrapped();

@@ -36,6 +36,8 @@ pub struct Trained {
     pub public: Option<bool>,
     /// Its characters in the order of their tokens, if it was trained by characters.
     pub alphabet: Option<Vec<char>>,
+    /// The record of the run that trained it.
+    pub record: Option<serde_json::Value>,
 }
 
 impl Trained {
@@ -50,10 +52,13 @@ impl Trained {
             pieces: None,
             public: None,
             alphabet: None,
+            record: None,
         };
         let file = |name: &str| Some(path.join(name)).filter(|p| path.is_dir() && p.exists());
         if let Some(network) = file("network.pvm") {
-            let (graph, _) = artefact::graph_from_bytes(&read_limited(&network, NETWORK_LIMIT)?)?;
+            let (graph, metadata) =
+                artefact::graph_from_bytes(&read_limited(&network, NETWORK_LIMIT)?)?;
+            out.record = metadata.training;
             out.attention = graph.nodes().iter().find_map(|n| match n.op() {
                 Op::Attention(a) => Some(a.scheme),
                 _ => None,

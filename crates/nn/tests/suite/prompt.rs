@@ -7,7 +7,7 @@ use polyveil_nn::{Error, Parameter, Shape};
 const ALPHABET: [char; 4] = ['\n', 'a', 'b', 'ü'];
 
 fn embedding(tokens: usize, width: usize) -> Parameter {
-    let values = (0..tokens * width).map(|i| i as f32).collect();
+    let values: Vec<f32> = (0..tokens * width).map(|i| i as f32).collect();
     Parameter::new("embedding", [tokens, width], values).expect("finite")
 }
 
