@@ -173,7 +173,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         results.append(&json!({ "prediction": prediction, "stated": stated }))?;
         let client = Client::new(plan.client_spec(), &mut rng())?;
         let server = serve(&client, &plan)?;
-        let mut sum = Stopwatch::default();
+        let (mut sum, mut runs) = (Stopwatch::default(), 0u32);
         for (turn, &index) in open.iter().enumerate() {
             let tokens = &tokens[index - wanted.start];
             let x = format.input(tokens)?;
@@ -215,13 +215,16 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
             }
             results.append(&row)?;
             note(format_args!("{}/{}: {row}", turn + 1, open.len()));
+            runs += 1;
             for (step, (wall, cpu)) in watch.steps {
                 let total = sum.steps.entry(step).or_default();
                 *total = (total.0 + wall, total.1 + cpu);
             }
         }
+        // of one prompt, as predictions are
+        let one = |s: (f64, f64)| (s.0 / f64::from(runs), s.1 / f64::from(runs));
         let measured = Measured {
-            steps: sum.steps,
+            steps: sum.steps.into_iter().map(|(i, s)| (i, one(s))).collect(),
             ..Measured::default()
         };
         eprint!("{}", text::breakdown(&plan, &prediction, &measured));
