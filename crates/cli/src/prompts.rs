@@ -17,8 +17,8 @@ use std::time::Instant;
 
 /// Simulated runs on each passage that the model brings along.
 const RUNS: u64 = 2;
-/// The stated error is the largest simulated one times this.
-const SAFETY: f64 = 2.0;
+/// The stated error is the largest simulated one times this. With 2, one of ten measured prompts exceeded it by a quarter.
+const SAFETY: f64 = 4.0;
 
 /// What the error of a plan's logits is stated to be, before anything is encrypted.
 #[derive(Clone, Copy, Debug, serde::Serialize)]

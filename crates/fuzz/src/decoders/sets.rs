@@ -18,9 +18,9 @@ fn set_limit(bytes: &[u8]) -> usize {
     text_limit(bytes) + 6 * MEMORY_LIMIT as usize
 }
 
-/// Beside that one picture at a time, before it is resized: 512 MiB at most, what mutants have is smaller.
+/// Beside that one picture at a time, before it is resized: 512 MiB at most, and the picture decoder's own tables.
 fn files_limit(bytes: &[u8]) -> usize {
-    set_limit(bytes) + (16 << 20)
+    set_limit(bytes) + (512 << 20) + (16 << 20)
 }
 
 fn options(flags: u8) -> Options {
