@@ -6,7 +6,7 @@
 //! One attention of stories260K's size (64 channels, 8 heads, LENGTH tokens, causal), random weights such that scores reach ±RANGE on the inputs;
 //! every interval is what eight inputs show, widened by a quarter; divisions to 12 bits by the program of fewest levels (`approx::iteration`).
 //!
-//! - *Power-Softmax*, p = 4, ε = 1e-3, over the mean: as `nn::lower` writes it.
+//! - *Power-Softmax*, p = 4, ε = 0.1, over the mean: as `nn::lower` writes it.
 //! - *exp and division*: `e^(s − max)` by a polynomial of degree 8 and squarings, max a public bound of all scores, then one division (as NEXUS).
 
 #[path = "../tests/support/mod.rs"]
@@ -87,7 +87,7 @@ fn power_softmax(
     for (name, w) in ["q", "k", "v"].iter().zip(weights) {
         qkv.push(b.add(*name, Op::Conv2d(Conv2d::new(w.clone())), &[x])?);
     }
-    let scheme = PowerSoftmax::new(4, 1e-3)?.over(Denominator::Mean);
+    let scheme = PowerSoftmax::new(4, 0.1)?.over(Denominator::Mean);
     let attention = Attention {
         heads: HEADS,
         kv_heads: HEADS,
