@@ -12,6 +12,7 @@ use nn::picture::imagenet_normalization;
 use nn::{PolyGraph, PromptFormat, Tensor};
 use runtime::{Client, Observer, Prediction, Reporter, Server, Stopwatch, VerifiedPlan};
 use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,6 +31,22 @@ impl Results<'_> {
             .lines()
             .filter_map(|l| serde_json::from_str(l).ok())
             .collect())
+    }
+    /// Which of the wanted ones have no line yet.
+    pub(crate) fn missing(&self, wanted: Range<usize>) -> Result<Vec<usize>> {
+        let done = self.lines()?;
+        let done = |i: &usize| done.iter().any(|d| d["index"] == *i);
+        Ok(wanted.filter(|i| !done(i)).collect())
+    }
+    /// The lines of the wanted ones: those left out, since they leave a range in the clear, and the others.
+    pub(crate) fn of(
+        &self,
+        wanted: Range<usize>,
+    ) -> Result<(Vec<serde_json::Value>, Vec<serde_json::Value>)> {
+        let lines = self.lines()?.into_iter();
+        Ok(lines
+            .filter(|d| wanted.clone().any(|i| d["index"] == i))
+            .partition(|d| d["outside"].is_string()))
     }
     pub(crate) fn append(&self, line: &serde_json::Value) -> Result<()> {
         let mut file = std::fs::OpenOptions::new()
@@ -101,11 +118,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
     let set = a.data.open()?;
     let wanted = a.skip..(a.skip + a.count).min(set.len());
     let results = Results(&a.output);
-    let done = results.lines()?;
-    let open: Vec<usize> = wanted
-        .clone()
-        .filter(|i| !done.iter().any(|d| d["index"] == *i))
-        .collect();
+    let open = results.missing(wanted.clone())?;
     if !open.is_empty() {
         let machine = Machine::load(&a.predict)?;
         let plan = plan(a, &graph, &machine)?;
@@ -139,12 +152,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
             note(format_args!("{}/{}: {row}", turn + 1, open.len()));
         }
     }
-    let all: Vec<serde_json::Value> = results
-        .lines()?
-        .into_iter()
-        .filter(|d| wanted.clone().any(|i| d["index"] == i))
-        .collect();
-    let (left_out, all): (Vec<_>, Vec<_>) = all.into_iter().partition(|d| d["outside"].is_string());
+    let (left_out, all) = results.of(wanted)?;
     let count = |key: &str| all.iter().filter(|d| d["class"] == d[key]).count();
     let largest = |key: &str| {
         all.iter()

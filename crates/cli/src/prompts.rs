@@ -151,10 +151,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         })
         .collect::<Result<_>>()?;
     let results = Results(&a.output);
-    let done = results.lines()?;
-    let open: Vec<usize> = (wanted.clone())
-        .filter(|i| !done.iter().any(|d| d["index"] == *i))
-        .collect();
+    let open = results.missing(wanted.clone())?;
     if !open.is_empty() {
         let machine = Machine::load(&a.predict)?;
         let plan = plan(a, &graph, &machine)?;
@@ -234,10 +231,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
 
 /// One JSON object about all prompts that were asked for.
 fn summary(results: &Results<'_>, wanted: std::ops::Range<usize>) -> Result<()> {
-    let lines = results.lines()?;
-    let (left_out, all): (Vec<_>, Vec<_>) = (lines.into_iter())
-        .filter(|d| wanted.clone().any(|i| d["index"] == i))
-        .partition(|d| d["outside"].is_string());
+    let (left_out, all) = results.of(wanted)?;
     let sum = |key: &str| all.iter().filter_map(|d| d[key].as_u64()).sum::<u64>();
     let numbers = |key: &str| -> Vec<f64> {
         let mut all: Vec<f64> = all.iter().filter_map(|d| d[key].as_f64()).collect();
