@@ -762,7 +762,9 @@ fn weight_bytes(plan: &Plan) -> u64 {
         if let Operation::Linear { map, .. } = &step.operation {
             for t in map.terms() {
                 let (address, size) = match &t.values {
-                    Values::Real(v) => (v.as_ptr() as usize, 4 * v.len()),
+                    Values::Real(v) | Values::Runs { values: v, .. } => {
+                        (v.as_ptr() as usize, 4 * v.len())
+                    }
                     Values::Complex(v) => (v.as_ptr() as usize, 16 * v.len()),
                 };
                 if seen.insert(address) {
