@@ -179,6 +179,9 @@ pub(crate) struct EvaluateArgs {
     /// The network's plan, if it is compiled already; what it costs follows from it.
     #[arg(long, value_name = "FILE", conflicts_with = "max_memory")]
     plan: Option<PathBuf>,
+    /// Prompts in one run, a power of two (as `compile --batch`).
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["plan", "data"])]
+    batch: usize,
     /// Where the lines go (appended to).
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -264,6 +267,9 @@ pub(crate) struct CompileArgs {
     /// costs least; refuse if none fits.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
+    /// Inputs that one run takes side by side, a power of two: a run takes longer, each input less.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    batch: usize,
     /// Print the prediction as one JSON object on stdout.
     #[arg(long)]
     json: bool,
@@ -293,12 +299,12 @@ pub(crate) struct EncryptArgs {
     /// client.key.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// The picture (PNG or JPEG).
+    /// The picture (PNG or JPEG); several times for a plan that takes a batch.
     #[arg(long, value_name = "FILE", required_unless_present_any = ["data", "text"])]
-    image: Option<PathBuf>,
-    /// The prompt, for a language model: at most as many tokens as it was compiled for.
+    image: Vec<PathBuf>,
+    /// The prompt, for a language model: at most as many tokens as it was compiled for; several times for a plan that takes a batch.
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["image", "data"])]
-    text: Option<String>,
+    text: Vec<String>,
     /// Or a set of labelled pictures, of which one is encrypted.
     #[arg(
         long,
@@ -329,9 +335,13 @@ pub(crate) struct DecryptArgs {
     /// client.key.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// The prompt that was encrypted, to print what comes after it; without it, the next token at every position of the plan.
+    /// The prompt that was encrypted, to print what comes after it, or each of several, in the same order; without it, the next token at
+    /// every position of the plan.
     #[arg(long, value_name = "TEXT")]
-    text: Option<String>,
+    text: Vec<String>,
+    /// How many inputs were encrypted together, for a plan that takes a batch.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "text")]
+    count: usize,
     /// Make an answer that may be passed on: with noise that hides what the exact one says about the key.
     #[arg(long)]
     share: bool,

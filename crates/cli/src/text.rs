@@ -1,6 +1,6 @@
 //! Language models: calibrate on text, encrypt prompts, read answers.
 
-use crate::commands::insecure;
+use crate::commands::{answers, insecure};
 use crate::network::{named, open, top};
 use crate::terminal::note;
 use crate::{CalibrateArgs, DecryptArgs, Result};
@@ -12,7 +12,7 @@ use nn::format::llama2c::{BEGIN, Tokenizer};
 use nn::lower::language::{Trained, polynomials};
 use nn::lower::{Numerator, Options, Part};
 use nn::prompt::Vocabulary;
-use nn::{AttentionScheme, Metadata, PowerSoftmax, PromptFormat, Tensor};
+use nn::{AttentionScheme, Metadata, PowerSoftmax, PromptFormat};
 use runtime::plan::{Class, Description, Step};
 use runtime::report::{self, Answer, Measured, Share};
 use runtime::{Client, ClientSpec, Prediction, Report, VerifiedPlan};
@@ -253,15 +253,17 @@ pub(crate) fn format(description: &Description) -> Result<Option<PromptFormat>> 
     Ok(format.transpose()?)
 }
 
-/// A prompt as a plan's input.
-pub(crate) fn input(format: Option<&PromptFormat>, text: Option<&str>) -> Result<Tensor> {
-    match (format, text) {
-        (Some(format), Some(text)) => Ok(format.input(&format.encode(text)?)?),
-        (Some(_), None) => {
-            Err("this plan is a language model's: give the prompt, --text TEXT".into())
-        }
-        (None, _) => Err(NO_LANGUAGE.into()),
+/// Prompts as a plan's input, one after another.
+pub(crate) fn inputs(format: Option<&PromptFormat>, texts: &[String]) -> Result<Vec<f64>> {
+    let format = format.ok_or(NO_LANGUAGE)?;
+    if texts.is_empty() {
+        return Err("this plan is a language model's: give the prompt, --text TEXT".into());
     }
+    let mut values = Vec::new();
+    for text in texts {
+        values.extend(format.input(&format.encode(text)?)?.into_values());
+    }
+    Ok(values)
 }
 
 /// The position in the answer that follows a prompt of so many tokens.
@@ -327,8 +329,25 @@ pub(crate) fn decrypt(a: &DecryptArgs, client: &Client, format: &PromptFormat) -
         "keep this to yourself: whoever sees decrypted values can attack the key (IND-CPA-D, SECURITY.md)",
     );
     insecure(client);
-    let spec: &ClientSpec = client.spec();
-    let (tokens, prompt) = match &a.text {
+    let prompts: Vec<Option<&String>> = match &a.text[..] {
+        [] => vec![None; a.count],
+        texts => texts.iter().map(Some).collect(),
+    };
+    let each = answers(client, &logits, prompts.len())?;
+    for (logits, prompt) in each.zip(prompts) {
+        one(a, client.spec(), format, (logits, prompt))?;
+    }
+    Ok(())
+}
+
+/// Prints one answer of a batch.
+fn one(
+    a: &DecryptArgs,
+    spec: &ClientSpec,
+    format: &PromptFormat,
+    (logits, prompt): (&[f64], Option<&String>),
+) -> Result<()> {
+    let (tokens, prompt) = match prompt {
         Some(text) => {
             let tokens = format.encode(text)?;
             (tokens.len(), Some(tokens))
@@ -337,7 +356,7 @@ pub(crate) fn decrypt(a: &DecryptArgs, client: &Client, format: &PromptFormat) -
     };
     let last = after(format, tokens);
     let at = |position: usize| {
-        format.logits_at(&logits, position).ok_or_else(|| {
+        format.logits_at(logits, position).ok_or_else(|| {
             format!(
                 "the answer has {} values, this model's has others",
                 logits.len()
