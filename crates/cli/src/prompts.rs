@@ -8,7 +8,7 @@ use crate::network::{load_polynomial, named, top};
 use crate::terminal::{duration, note};
 use crate::text::{self, after, token};
 use crate::{EvaluateArgs, Result};
-use nn::{PolyGraph, PromptFormat};
+use nn::{PolyGraph, PromptFormat, Tensor};
 use rayon::prelude::*;
 use runtime::report::Measured;
 use runtime::{ClearTwin, Client, Noise, Stopwatch, VerifiedPlan};
@@ -180,37 +180,52 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         let (mut sum, mut runs) = (Stopwatch::default(), 0u32);
         let batch = plan.plan().input.batch;
         for (turn, group) in open.chunks(batch).enumerate() {
-            let mut taken = Vec::new();
-            for &index in group {
-                let x = format.input(&tokens[index - wanted.start])?;
-                let twin = graph.evaluate(&x)?;
-                // the network's intervals, and the plan's own: operands of bootstraps
-                let outside = match twin.outside.first() {
-                    Some(outside) => Some(outside.to_string()),
-                    None => match ClearTwin::new(&plan, client.spec(), x.values())?.finish() {
-                        Err(e @ runtime::Error::Range { .. }) => Some(e.to_string()),
-                        other => other.map(|_| None)?,
-                    },
-                };
-                let Some(outside) = outside else {
-                    taken.push((index, x, twin.output.into_values()));
-                    continue;
-                };
+            // the network's intervals, then the plan's own: operands of bootstraps
+            let leaves = |values: &[f64]| -> Result<Option<String>> {
+                match ClearTwin::new(&plan, client.spec(), values)?.finish() {
+                    Err(e @ runtime::Error::Range { .. }) => Ok(Some(e.to_string())),
+                    other => Ok(other.map(|_| None)?),
+                }
+            };
+            let leave_out = |index: usize, outside: &str| -> Result<()> {
                 results
                     .append(&json!({ "index": index, "prompt": all[index], "outside": outside }))?;
                 note(format_args!(
                     "prompt {index} leaves the calibrated ranges in the clear twin ({outside}) and is left out; calibrate on text that covers it (`polyveil calibrate`)"
                 ));
+                Ok(())
+            };
+            let mut taken = Vec::new();
+            for &index in group {
+                let x = format.input(&tokens[index - wanted.start])?;
+                let twin = graph.evaluate(&x)?;
+                match twin.outside.first() {
+                    Some(outside) => leave_out(index, &outside.to_string())?,
+                    None => taken.push((index, x, twin.output.into_values())),
+                }
+            }
+            let together = |taken: &[(usize, Tensor, Vec<f64>)]| -> Vec<f64> {
+                let values = taken.iter().flat_map(|t| t.1.values());
+                values.copied().collect()
+            };
+            // all at once; one by one only where one of them does
+            if !taken.is_empty() && leaves(&together(&taken))?.is_some() {
+                let mut within = Vec::new();
+                for one in taken {
+                    match leaves(one.1.values())? {
+                        Some(outside) => leave_out(one.0, &outside)?,
+                        None => within.push(one),
+                    }
+                }
+                taken = within;
             }
             if taken.is_empty() {
                 continue;
             }
-            let inputs: Vec<f64> = (taken.iter())
-                .flat_map(|t| t.1.values().iter().copied())
-                .collect();
+            let inputs = together(&taken);
             let (answers, watch) = through((&client, &server), &inputs, &prediction)?;
             let seconds = |of: fn(&(f64, f64)) -> f64| watch.steps.values().map(of).sum::<f64>();
-            let together = taken.len();
+            let count = taken.len();
             for ((index, _, twin), answer) in taken.iter().zip(answers.chunks(output)) {
                 let tokens = &tokens[index - wanted.start];
                 let last = after(&format, tokens.len());
@@ -229,13 +244,13 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
                 {
                     row.extend(found);
                     if batch > 1 {
-                        row.insert("prompts_in_the_run".into(), together.into());
+                        row.insert("prompts_in_the_run".into(), count.into());
                     }
                 }
                 results.append(&row)?;
                 note(format_args!(
                     "{}/{}: {row}",
-                    (turn * batch + together).min(open.len()),
+                    (turn * batch + count).min(open.len()),
                     open.len()
                 ));
             }
