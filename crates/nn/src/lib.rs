@@ -7,7 +7,7 @@
 //! Modules in reading order: [`tensor`] (shapes, values, weights), [`op`] (operators), [`graph`] and [`poly_graph`],
 //! [`attention`] (how scores become weights), [`evaluate`] (the f64 oracle), [`pieces`] (approximations beside a network), [`mod@calibrate`] and
 //! [`histogram`] (ranges, polynomial twins), [`mod@lower`] (transformers to primitives), [`mod@format`] (files), [`models`]
-//! (published architectures), [`picture`] and [`prompt`] (inputs).
+//! (published architectures), [`picture`], [`prompt`] and [`wordpiece`] (inputs).
 //!
 //! The crate knows nothing of levels, slots, moduli or gradients. The oracle never clamps: a polynomial outside of its interval is
 //! evaluated as it is, and reported.
@@ -27,6 +27,7 @@ pub mod pieces;
 pub mod poly_graph;
 pub mod prompt;
 pub mod tensor;
+pub mod wordpiece;
 
 mod infer;
 mod kernels;

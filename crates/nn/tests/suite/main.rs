@@ -1,6 +1,7 @@
 //! The oracle against naive references, files against what was written into them, and every refusal.
 
 mod artefact;
+mod encoder;
 mod graph;
 mod language;
 mod lower;
@@ -10,6 +11,7 @@ mod picture;
 mod prompt;
 mod state_dict;
 mod transformer;
+mod wordpiece;
 
 use polyveil_nn::{Parameter, Shape, Tensor};
 
