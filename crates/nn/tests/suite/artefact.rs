@@ -115,6 +115,7 @@ fn network() -> PolyGraph {
         provenance: vec!["made by a test".into()],
         training: None,
         prompts: None,
+        sentences: None,
     };
     graph
         .with_ranges(ranges)
