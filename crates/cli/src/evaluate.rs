@@ -9,7 +9,7 @@ use crate::terminal::{Line, note};
 use crate::{EvaluateArgs, Result};
 use ckks::Ciphertext;
 use nn::picture::imagenet_normalization;
-use nn::{PolyGraph, PromptFormat, Tensor};
+use nn::{PolyGraph, Tensor};
 use runtime::{Client, Observer, Prediction, Reporter, Server, Stopwatch, VerifiedPlan};
 use std::io::Write;
 use std::ops::Range;
@@ -91,7 +91,7 @@ pub(crate) fn plan(
     };
     let plan = network::plan(path)?;
     let (own, metadata) = (&plan.plan().description, graph.metadata());
-    let client = metadata.prompts.as_ref().map(PromptFormat::to_json);
+    let client = metadata.client();
     let shapes = [&plan.plan().input.shape, &plan.plan().output.shape];
     let same = [graph.input_shape(), graph.output().shape()]
         .iter()

@@ -8,7 +8,7 @@ use crate::network::{load_polynomial, named, top};
 use crate::terminal::{duration, note};
 use crate::text::{self, after, token};
 use crate::{EvaluateArgs, Result};
-use nn::{PolyGraph, PromptFormat};
+use nn::{PolyGraph, PromptFormat, Tensor};
 use rayon::prelude::*;
 use runtime::report::Measured;
 use runtime::{ClearTwin, Client, Noise, Stopwatch, VerifiedPlan};
@@ -18,21 +18,21 @@ use std::time::Instant;
 /// Simulated runs on each passage that the model brings along.
 const RUNS: u64 = 2;
 /// The stated error is the largest simulated one times this. With 2, one of ten measured prompts exceeded it by a quarter.
-const SAFETY: f64 = 4.0;
+pub(crate) const SAFETY: f64 = 4.0;
 
 /// What the error of a plan's logits is stated to be, before anything is encrypted.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
-struct Stated {
+pub(crate) struct Stated {
     /// The statement: [`SAFETY`] times the largest difference seen.
-    error: f64,
+    pub(crate) error: f64,
     /// The largest difference of a logit in the simulations.
     largest: f64,
     /// The root mean square of all.
     deviation: f64,
     /// The largest difference of a logit without any noise: the part of it that is the plan's own.
-    bias: f64,
+    pub(crate) bias: f64,
     /// Simulated runs with errors.
-    runs: usize,
+    pub(crate) runs: usize,
 }
 
 fn largest_difference(a: &[f64], b: &[f64]) -> f64 {
@@ -40,14 +40,13 @@ fn largest_difference(a: &[f64], b: &[f64]) -> f64 {
     differences.fold(0.0, f64::max)
 }
 
-/// Simulates runs on the passages of calibration ([`Noise`]) and compares with the network in f64: what is stated covers the steps' noise, and
+/// Simulates runs on inputs of calibration ([`Noise`]) and compares with the network in f64: what is stated covers the steps' noise, and
 /// what the plan computes otherwise than the network (the bootstraps' sine).
-fn stated(plan: &VerifiedPlan, graph: &PolyGraph, format: &PromptFormat) -> Result<Stated> {
+pub(crate) fn stated(plan: &VerifiedPlan, graph: &PolyGraph, inputs: &[Tensor]) -> Result<Stated> {
     let noise = Noise::of(plan)?;
-    let all: Vec<(Vec<f64>, f64)> = (format.passages().par_iter().enumerate())
-        .map(|(i, tokens)| {
-            let x = format.input(tokens)?;
-            let exact = graph.evaluate(&x)?.output.into_values();
+    let all: Vec<(Vec<f64>, f64)> = (inputs.par_iter().enumerate())
+        .map(|(i, x)| {
+            let exact = graph.evaluate(x)?.output.into_values();
             let quiet = plan.simulate(x.values(), None)?;
             let bias = largest_difference(&quiet, &exact);
             let mut differences = Vec::new();
@@ -158,7 +157,8 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         let prediction = machine.announce(&a.predict, &plan, None, threads)?;
         memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
         let start = Instant::now();
-        let stated = stated(&plan, &graph, &format)?;
+        let passages = format.passages().iter().map(|t| format.input(t));
+        let stated = stated(&plan, &graph, &passages.collect::<nn::Result<Vec<_>>>()?)?;
         note(format_args!(
             "stated error of a logit: {:.2e} ({SAFETY} times the largest of {} simulated runs on passages of calibration, whose root mean square is {:.2e}; without noise they differ from the network by {:.2e}; {})",
             stated.error,
