@@ -9,6 +9,7 @@ mod onnx;
 mod oracle;
 mod picture;
 mod prompt;
+mod sentence;
 mod state_dict;
 mod transformer;
 mod wordpiece;
