@@ -172,7 +172,7 @@ impl Config {
     pub fn check(&self) -> Result<()> {
         /// More blocks than any model has.
         const MAX_LAYERS: usize = 1024;
-        if self.heads == 0 || self.width % self.heads != 0 {
+        if self.heads == 0 || !self.width.is_multiple_of(self.heads) {
             return Err(refuse(format!(
                 "{} heads don't divide the width {}",
                 self.heads, self.width

@@ -86,7 +86,7 @@ impl Encoder {
             }
             let values: Vec<f32> = tensor.values.iter().map(|&v| v as f32).collect();
             let parameter = Parameter::new(stored, shape, values)?;
-            let parameter = parameter.reshaped(&name, &parameter.shape().to_vec())?;
+            let parameter = parameter.reshaped(&name, parameter.shape())?;
             weights.insert(name, parameter);
             Ok(())
         })?;
