@@ -201,8 +201,7 @@ impl Model {
                 let (training, record) = (mode != Mode::Evaluate, mode != Mode::Again);
                 let marks = (inputs[i].len() > 3).then(|| value(3));
                 a.forward(
-                    [value(0), value(1), value(2)],
-                    marks,
+                    ([value(0), value(1), value(2)], marks),
                     &mut y,
                     n,
                     training,
@@ -448,8 +447,7 @@ impl Model {
                     [0, 1, 2].map(|k| workspace.take(n * shapes[source(k)].len()));
                 let marks = (inputs[i].len() > 3).then(|| value(3));
                 loss = a.backward(
-                    [value(0), value(1), value(2)],
-                    marks,
+                    ([value(0), value(1), value(2)], marks),
                     &dy,
                     [&mut dq, &mut dk, &mut dv],
                     n,

@@ -244,6 +244,9 @@ pub(crate) struct Attend {
     sums: Option<RowSums>,
 }
 
+/// Queries, keys and values, and marks of the keys that are no padding, where a mask takes them.
+pub(crate) type Marked<'a> = ([&'a [f32]; 3], Option<&'a [f32]>);
+
 /// How many positions of each sequence are marked: those up to the last marked one.
 fn within(marks: &[f32], length: usize) -> Vec<usize> {
     let last = |m: &[f32]| m.iter().rposition(|&v| v > 0.0).map_or(1, |i| i + 1);
@@ -325,8 +328,7 @@ impl Attend {
 
     pub(crate) fn forward(
         &mut self,
-        [q, k, v]: [&[f32]; 3],
-        marks: Option<&[f32]>,
+        ([q, k, v], marks): Marked<'_>,
         y: &mut [f32],
         batch: usize,
         training: bool,
@@ -389,8 +391,7 @@ impl Attend {
     /// Overwrites the three gradients; gives back the loss on divisors.
     pub(crate) fn backward(
         &mut self,
-        [q, k, v]: [&[f32]; 3],
-        marks: Option<&[f32]>,
+        ([q, k, v], marks): Marked<'_>,
         dy: &[f32],
         [dq, dk, dv]: [&mut [f32]; 3],
         batch: usize,

@@ -1,6 +1,6 @@
 //! Labelled sentences: read, split, masked, and refused with their line.
 
-use polyveil_data::sentences::{HeldOut, Masking, Sentences, order};
+use data::sentences::{HeldOut, Masking, Sentences, order};
 use std::path::PathBuf;
 
 fn file(name: &str, text: &[u8]) -> PathBuf {
@@ -90,7 +90,7 @@ fn orders_and_masks_are_functions_of_their_names() {
         vocabulary: 50,
     };
     let tokens: Vec<u16> = std::iter::once(2).chain(10..30).chain([3]).collect();
-    let (mut chosen, mut masks, mut kept) = (0, 0, 0);
+    let (mut chosen, mut masks, mut kept) = (0u32, 0u32, 0u32);
     for k in 0..500 {
         let (hidden, labels) = masking.apply(&tokens, (1, 0, k));
         assert_eq!(
@@ -107,8 +107,8 @@ fn orders_and_masks_are_functions_of_their_names() {
                 Some(t) => {
                     assert_eq!(t, tokens[i]);
                     chosen += 1;
-                    masks += usize::from(hidden[i] == 4);
-                    kept += usize::from(hidden[i] == tokens[i]);
+                    masks += u32::from(hidden[i] == 4);
+                    kept += u32::from(hidden[i] == tokens[i]);
                 }
             }
         }
