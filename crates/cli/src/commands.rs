@@ -5,8 +5,8 @@ use crate::network::{
     self, Network, input_shape, load, load_polynomial, named, normalization, open, top_lines,
 };
 use crate::terminal::{Line, duration, note};
-use crate::text;
 use crate::{CalibrateArgs, CompileArgs, DecryptArgs, EncryptArgs, KeygenArgs, Result};
+use crate::{sentences, text};
 use nn::calibrate::{Degree, FitOptions, calibrate_to_polynomials};
 use nn::picture::{Picture, imagenet_normalization};
 use rand_chacha::ChaCha20Rng;
@@ -209,7 +209,7 @@ pub(crate) fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
     let placement = placement(&plan, a.max_memory, false);
     let made = machine.announce(&a.predict, &plan, placement.as_ref(), threads)?;
     let (bounds, values) = (plan.client_spec().answer, plan.plan().output.places.len());
-    if text::format(&plan.plan().description)?.is_some() {
+    if text::divides(&plan.plan().description) {
         note(text::BOUND);
     } else {
         let once = Flooding::new(bounds, values, DEFAULT_SECURITY, 1)?;
@@ -317,8 +317,15 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
     let normalization = normalization(&client.spec().description);
     let shape = input_shape(client.spec())?;
     let language = text::format(&client.spec().description)?;
+    let sentences = sentences::format(&client.spec().description)?;
+    if a.truncate && sentences.is_none() {
+        return Err("--truncate goes with plans that classify sentences".into());
+    }
     let values = match (&a.data, a.index) {
-        _ if language.is_some() || !a.text.is_empty() => text::inputs(language.as_ref(), &a.text)?,
+        _ if language.is_some() || sentences.is_some() || !a.text.is_empty() => match &sentences {
+            Some(format) => sentences::inputs(format, &a.text, a.truncate)?,
+            None => text::inputs(language.as_ref(), &a.text)?,
+        },
         (Some(path), Some(index)) => {
             let options = data::Options {
                 split: a.split,
@@ -376,8 +383,12 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
     if let Some(language) = text::format(&client.spec().description)? {
         return text::decrypt(a, &client, &language);
     }
-    if !a.text.is_empty() {
+    let sentences = sentences::format(&client.spec().description)?;
+    if !a.text.is_empty() && sentences.is_none() {
         return Err(text::NO_LANGUAGE.into());
+    }
+    if a.share && sentences.is_some() {
+        return Err("answers of an encoder can't be shared: their worst-case error bound is too wide for noise to leave a class standing; keep them to yourself".into());
     }
     let terms = Terms {
         security: a.security_bits,
@@ -416,7 +427,7 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
         ),
     }
     insecure(&client);
-    for logits in answers(&client, &logits, a.count)? {
+    for logits in answers(&client, &logits, a.count.max(a.text.len()))? {
         let best = network::top(logits, 1)[0];
         if a.json {
             println!(

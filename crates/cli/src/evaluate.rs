@@ -8,8 +8,8 @@ use crate::run::answer_of;
 use crate::terminal::{Line, note};
 use crate::{EvaluateArgs, Result};
 use ckks::Ciphertext;
+use nn::PolyGraph;
 use nn::picture::imagenet_normalization;
-use nn::{PolyGraph, PromptFormat};
 use runtime::{Client, Observer, Prediction, Reporter, Server, Stopwatch, VerifiedPlan};
 use std::io::Write;
 use std::ops::Range;
@@ -95,7 +95,7 @@ pub(crate) fn plan(
     };
     let plan = network::plan(path)?;
     let (own, metadata) = (&plan.plan().description, graph.metadata());
-    let client = metadata.prompts.as_ref().map(PromptFormat::to_json);
+    let client = metadata.client();
     let shapes = [&plan.plan().input.shape, &plan.plan().output.shape];
     let same = [graph.input_shape(), graph.output().shape()]
         .iter()
@@ -112,6 +112,17 @@ pub(crate) fn plan(
     Ok(Arc::new(plan))
 }
 
+/// Pictures and sentences are evaluated one by one.
+pub(crate) fn alone(plan: Arc<VerifiedPlan>) -> Result<Arc<VerifiedPlan>> {
+    match plan.plan().input.batch {
+        1 => Ok(plan),
+        n => Err(format!(
+            "the plan takes {n} inputs at a time, here they are evaluated one by one: compile without --batch"
+        )
+        .into()),
+    }
+}
+
 pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
     let graph = load_polynomial(&a.model)?;
     let normalization = graph
@@ -125,14 +136,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
     let open = results.missing(wanted.clone())?;
     if !open.is_empty() {
         let machine = Machine::load(&a.predict)?;
-        let plan = plan(a, &graph, &machine)?;
-        if plan.plan().input.batch > 1 {
-            return Err(format!(
-                "the plan takes {} pictures at a time, they are evaluated one by one: compile without --batch",
-                plan.plan().input.batch
-            )
-            .into());
-        }
+        let plan = alone(plan(a, &graph, &machine)?)?;
         let prediction = machine.announce(&a.predict, &plan, None, threads)?;
         memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
         results.append(&serde_json::json!({ "prediction": prediction }))?;

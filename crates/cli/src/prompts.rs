@@ -18,35 +18,34 @@ use std::time::Instant;
 /// Simulated runs on each passage that the model brings along.
 const RUNS: u64 = 2;
 /// The stated error is the largest simulated one times this. With 2, one of ten measured prompts exceeded it by a quarter.
-const SAFETY: f64 = 4.0;
+pub(crate) const SAFETY: f64 = 4.0;
 
 /// What the error of a plan's logits is stated to be, before anything is encrypted.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
-struct Stated {
+pub(crate) struct Stated {
     /// The statement: [`SAFETY`] times the largest difference seen.
-    error: f64,
+    pub(crate) error: f64,
     /// The largest difference of a logit in the simulations.
     largest: f64,
     /// The root mean square of all.
     deviation: f64,
     /// The largest difference of a logit without any noise: the part of it that is the plan's own.
-    bias: f64,
+    pub(crate) bias: f64,
     /// Simulated runs with errors.
-    runs: usize,
+    pub(crate) runs: usize,
 }
 
-/// Simulates runs on the passages of calibration ([`Noise`]) and compares with the network in f64: what is stated covers the steps' noise, and
+/// Simulates runs on inputs of calibration ([`Noise`]) and compares with the network in f64: what is stated covers the steps' noise, and
 /// what the plan computes otherwise than the network (the bootstraps' sine).
-fn stated(plan: &VerifiedPlan, graph: &PolyGraph, format: &PromptFormat) -> Result<Stated> {
+pub(crate) fn stated(plan: &VerifiedPlan, graph: &PolyGraph, inputs: &[Tensor]) -> Result<Stated> {
     let noise = Noise::of(plan)?;
-    let groups: Vec<&[Vec<u32>]> = format.passages().chunks(plan.plan().input.batch).collect();
+    let groups: Vec<&[Tensor]> = inputs.chunks(plan.plan().input.batch).collect();
     let all: Vec<(Vec<f64>, f64)> = (groups.par_iter().enumerate())
         .map(|(i, group)| {
             let (mut inputs, mut exact) = (Vec::new(), Vec::new());
-            for tokens in *group {
-                let x = format.input(tokens)?;
-                exact.push(graph.evaluate(&x)?.output.into_values());
-                inputs.extend(x.into_values());
+            for x in *group {
+                exact.push(graph.evaluate(x)?.output.into_values());
+                inputs.extend_from_slice(x.values());
             }
             // a batch beyond the passages repeats them
             let differences = |noise| -> Result<Vec<f64>> {
@@ -164,7 +163,8 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         let prediction = machine.announce(&a.predict, &plan, None, threads)?;
         memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
         let start = Instant::now();
-        let stated = stated(&plan, &graph, &format)?;
+        let passages = format.passages().iter().map(|t| format.input(t));
+        let stated = stated(&plan, &graph, &passages.collect::<nn::Result<Vec<_>>>()?)?;
         note(format_args!(
             "stated error of a logit: {:.2e} ({SAFETY} times the largest of {} simulated runs on passages of calibration, whose root mean square is {:.2e}; without noise they differ from the network by {:.2e}; {})",
             stated.error,

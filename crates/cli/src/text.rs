@@ -12,7 +12,7 @@ use nn::format::llama2c::{BEGIN, Tokenizer};
 use nn::lower::language::{Trained, polynomials};
 use nn::lower::{Numerator, Options, Part};
 use nn::prompt::Vocabulary;
-use nn::{AttentionScheme, Metadata, PowerSoftmax, PromptFormat};
+use nn::{AttentionScheme, Metadata, PowerSoftmax, PromptFormat, SentenceFormat};
 use runtime::plan::{Class, Description, Step};
 use runtime::report::{self, Answer, Measured, Share};
 use runtime::{Client, ClientSpec, Prediction, Report, VerifiedPlan};
@@ -26,7 +26,7 @@ const WINDOWS: usize = 200;
 pub(crate) const NO_LANGUAGE: &str = "this plan takes no prompts: --text goes with language models (`polyveil calibrate --text` or `--tokens`)";
 
 /// What stands in place of a promise about shared answers.
-pub(crate) const BOUND: &str = "the bound above multiplies worst cases through divisions and says nothing here; `polyveil evaluate --prompts` states an error before it runs. Answers of language models can't be shared (`decrypt --share`)";
+pub(crate) const BOUND: &str = "the bound above multiplies worst cases through divisions and says nothing here; `polyveil evaluate --prompts` or `--sentences` states an error before it runs. Such answers can't be shared (`decrypt --share`)";
 
 /// Options of `calibrate` for language models.
 #[derive(Args, Debug)]
@@ -39,7 +39,7 @@ pub(crate) struct TextArgs {
     tokens: Option<PathBuf>,
     /// Tokens of a prompt at most, the first one included.
     #[arg(long, value_name = "L")]
-    length: Option<usize>,
+    pub(crate) length: Option<usize>,
     /// llama2.c's tokenizer [default: the characters of the run's alphabet.json].
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
@@ -48,22 +48,22 @@ pub(crate) struct TextArgs {
     first: Option<char>,
     /// Exponent of Power-Softmax, even [default: the run's].
     #[arg(long, value_name = "P")]
-    power: Option<u32>,
+    pub(crate) power: Option<u32>,
     /// What Power-Softmax adds to a divisor.
     #[arg(long, value_name = "E", default_value_t = 1e-3, requires = "power")]
-    epsilon: f64,
+    pub(crate) epsilon: f64,
     /// Power-Softmax divides by the mean of the powers, not by their sum.
     #[arg(long, requires = "power")]
-    mean: bool,
+    pub(crate) mean: bool,
     /// Precision of divisions and roots that are chosen here, in bits.
     #[arg(long, value_name = "B", default_value_t = 12.0)]
-    bits: f64,
+    pub(crate) bits: f64,
     /// Divisions and roots that are chosen here carry their numerators along: a level less each, at more values.
     #[arg(long)]
-    carry: bool,
+    pub(crate) carry: bool,
     /// At most so many calibration prompts may leave an interval; they are left out and counted.
     #[arg(long, value_name = "N", default_value_t = 0)]
-    leave_out: usize,
+    pub(crate) leave_out: usize,
 }
 
 impl TextArgs {
@@ -247,10 +247,16 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
     Ok(())
 }
 
+/// Whether the plan divides, so that its worst-case bound says nothing: a language model's or an encoder's.
+pub(crate) fn divides(description: &Description) -> bool {
+    description.client.is_some()
+}
+
 /// How prompts become inputs, if the plan is a language model's.
 pub(crate) fn format(description: &Description) -> Result<Option<PromptFormat>> {
-    let format = description.client.as_ref().map(PromptFormat::from_json);
-    Ok(format.transpose()?)
+    let format = description.client.as_ref();
+    let format = format.filter(|c| !SentenceFormat::described_by(c));
+    Ok(format.map(PromptFormat::from_json).transpose()?)
 }
 
 /// Prompts as a plan's input, one after another.

@@ -207,7 +207,7 @@ impl Draft<'_> {
             deviation,
             labels: metadata.labels.clone(),
             input_bound: normal.quantities[0].bound,
-            client: metadata.prompts.as_ref().map(nn::PromptFormat::to_json),
+            client: metadata.client(),
         };
         Ok(Plan {
             parameters: target.parameters.clone(),
