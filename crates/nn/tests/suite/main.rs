@@ -1,6 +1,7 @@
 //! The oracle against naive references, files against what was written into them, and every refusal.
 
 mod artefact;
+mod gguf;
 mod graph;
 mod language;
 mod lower;
