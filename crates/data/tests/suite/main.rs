@@ -10,6 +10,7 @@ mod formats;
 mod nearest;
 mod refusals;
 mod shared;
+mod tasks;
 mod text;
 
 use data::{Dataset, Shape};
