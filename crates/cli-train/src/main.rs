@@ -7,6 +7,8 @@ mod search;
 mod skips;
 mod study;
 mod table;
+mod tasks;
+mod vocabulary;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -49,6 +51,13 @@ enum Command {
         after_long_help = "Example:\n  polyveil-train sample stories260K.bin --tokens 20000000 -o stories.tokens --tokenizer tok512.bin\n\nEvery token depends on the model, the seed and its place only. Started again, the command goes on where it was stopped."
     )]
     Sample(language::SampleArgs),
+    /// Language models side by side: perplexity, LAMBADA, PIQA; as they are and with each kind of approximation.
+    #[command(
+        after_long_help = "Example:\n  polyveil-train tasks SmolLM2.gguf runs/smollm2/power4 --tokenizer SmolLM2.gguf --text valid.txt --lambada lambada.jsonl --piqa piqa.jsonl --labels piqa.lst\n\nTexts are laid out and scored as in EleutherAI's lm-evaluation-harness (lambada_openai, piqa). In brackets, intervals that hold 95 %."
+    )]
+    Tasks(tasks::TasksArgs),
+    /// Text files as tokens: what training reads with tokens = { kind = "binary" }.
+    Tokenize(tasks::TokenizeArgs),
     /// Networks side by side as Markdown: accuracy, degrees, levels, bootstraps, predicted and measured latency.
     Table(table::TableArgs),
     /// Tables and charts from which choices of architecture follow.
@@ -72,6 +81,8 @@ fn main() -> ExitCode {
         Command::Search(a) => search::search(a),
         Command::Score(a) => run::score(a),
         Command::Sample(a) => language::sample(a),
+        Command::Tasks(a) => tasks::tasks(a),
+        Command::Tokenize(a) => tasks::tokenize(a),
         Command::Table(a) => table::table(a),
         Command::Study(s) => s.run(),
     };
