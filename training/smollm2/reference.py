@@ -4,7 +4,7 @@
     python reference.py FOLDER FILE.gguf TEXT LAMBADA.jsonl PIQA.jsonl LABELS COUNT OUT.json
 
 Texts are laid out as in EleutherAI's lm-evaluation-harness (lambada_openai, piqa; no examples before), on the first COUNT of each; perplexity on COUNT/10
-windows of 512 tokens that follow one another.
+windows of 512 tokens, each of which begins with the last token of the one before.
 """
 
 import json
@@ -60,10 +60,10 @@ tokens = encode(open(text).read())
 total, n = 0.0, 0
 with torch.no_grad():
     for k in range(count // 10):
-        window = torch.tensor([tokens[512 * k : 512 * (k + 1)]])
+        window = torch.tensor([tokens[511 * k : 511 * k + 512]])
         logits = model(window).logits[0, :-1].log_softmax(-1)
         total -= logits.gather(1, window[0, 1:, None]).sum().item()
         n += window.shape[1] - 1
-results["text"] = {"nats": total / n, "perplexity": math.exp(total / n), "tokens": n, "first": tokens[:64], "all": len(tokens)}
+results["text"] = {"nats": total / n, "perplexity": math.exp(total / n), "tokens": n}
 print("text", total / n, math.exp(total / n), flush=True)
 json.dump(results, open(out, "w"))

@@ -28,9 +28,9 @@ pub(crate) struct TasksArgs {
     /// Tokens that the model sees at once.
     #[arg(long, default_value_t = 512, value_name = "N")]
     window: usize,
-    /// Tokens from one window's beginning to the next one's: the last so many of each are found.
-    #[arg(long, default_value_t = 256, value_name = "N")]
-    stride: usize,
+    /// Tokens from one window's beginning to the next one's, the last so many of each are found [default: half a window].
+    #[arg(long, value_name = "N")]
+    stride: Option<usize>,
     /// No more windows than so many, from the text's beginning.
     #[arg(long, value_name = "N")]
     windows: Option<usize>,
@@ -183,7 +183,8 @@ impl Asked {
                 .encode(&text)
                 .map_err(|e| format!("{}: {e}", path.display()))?;
             let bytes = text.len() as f64 / tokens.len().max(1) as f64;
-            let mut all = windows(&tokens, a.window, a.stride)?;
+            let mut all = windows(&tokens, a.window, a.stride.unwrap_or(a.window / 2))
+                .map_err(|e| format!("{}: {e}", path.display()))?;
             all.truncate(a.windows.unwrap_or(usize::MAX));
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>((all, bytes))
         });

@@ -259,12 +259,25 @@ fn what_can_t_be_judged_is_named() {
         &[&"tasks", &model, &"--lambada", &lambada],
         &["LAMBADA, line 1", "before what is to be found"],
     );
+    f.write("labels", "1\n0\n");
     // a tokenizer of more tokens than the model has
     f.model(200).save(&f.file("small")).expect("saved");
     let small = f.file("small");
     refused(
-        &[&"tasks", &small, &"--tokenizer", &model, &"--text", &text],
+        &[
+            &"tasks",
+            &small,
+            &"--tokenizer",
+            &model,
+            &"--piqa",
+            &piqa,
+            &"--labels",
+            &labels,
+        ],
         &["small", "200 tokens", "257"],
     );
-    refused(&[&"tasks", &small, &"--text", &text], &["--tokenizer FILE"]);
+    refused(
+        &[&"tasks", &small, &"--piqa", &piqa, &"--labels", &labels],
+        &["--tokenizer FILE"],
+    );
 }
