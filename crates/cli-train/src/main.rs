@@ -8,6 +8,8 @@ mod sentences;
 mod skips;
 mod study;
 mod table;
+mod tasks;
+mod vocabulary;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -52,6 +54,13 @@ enum Command {
     Sample(language::SampleArgs),
     /// Make a vocabulary for encoders, BERT's `vocab.txt`, from a file of sentences.
     Vocabulary(sentences::VocabularyArgs),
+    /// Language models side by side: perplexity, LAMBADA, PIQA; as they are and with each kind of approximation.
+    #[command(
+        after_long_help = "Example:\n  polyveil-train tasks SmolLM2.gguf runs/smollm2/power4 --tokenizer SmolLM2.gguf --text valid.txt --lambada lambada.jsonl --piqa piqa.jsonl --labels piqa.lst\n\nTexts are laid out and scored as in EleutherAI's lm-evaluation-harness (lambada_openai, piqa). In brackets, intervals that hold 95 %."
+    )]
+    Tasks(tasks::TasksArgs),
+    /// Text files as tokens: what training reads with tokens = { kind = "binary" }.
+    Tokenize(tasks::TokenizeArgs),
     /// Networks side by side as Markdown: accuracy, degrees, levels, bootstraps, predicted and measured latency.
     Table(table::TableArgs),
     /// Tables and charts from which choices of architecture follow.
@@ -76,6 +85,8 @@ fn main() -> ExitCode {
         Command::Score(a) => run::score(a),
         Command::Sample(a) => language::sample(a),
         Command::Vocabulary(a) => sentences::vocabulary(a),
+        Command::Tasks(a) => tasks::tasks(a),
+        Command::Tokenize(a) => tasks::tokenize(a),
         Command::Table(a) => table::table(a),
         Command::Study(s) => s.run(),
     };

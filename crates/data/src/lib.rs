@@ -24,7 +24,7 @@
 //! **Trust.** Files are attacker's bytes: sizes are limited, and nothing is allocated because a header says so.
 //!
 //! Modules in reading order: [`dataset`] (pictures with labels), `open` and the formats `cifar`, `idx`, `npz`, `folder`, `tar`;
-//! [`augment`], [`loader`] (batches), [`mod@twins`] (near-duplicates); [`text`], [`sentences`].
+//! [`augment`], [`loader`] (batches), [`mod@twins`] (near-duplicates); [`text`], [`sentences`], [`tasks`].
 //! The crate knows nothing of networks or training.
 
 pub mod augment;
@@ -33,6 +33,7 @@ pub mod error;
 pub mod loader;
 pub mod options;
 pub mod sentences;
+pub mod tasks;
 pub mod text;
 pub mod twins;
 

@@ -15,7 +15,7 @@ pub struct Text {
     vocabulary: usize,
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     let fail = |source| Error::Io {
         path: path.into(),
         source,

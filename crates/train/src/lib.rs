@@ -8,7 +8,7 @@
 //! [`model`] (a graph in training), [`pass`] (forwards, backwards), [`loss`], [`optimizer`], [`calibration`] (ranges, substitution),
 //! [`trainer`] (stages, logs, checkpoints), [`checkpoint`]; [`architecture`] (networks to begin with), [`surgery`] (changes to them);
 //! [`language`]
-//! (runs on text), [`generate`] (text from models); [`search`] (degrees and bootstraps under a budget); [`study`] (tables from which choices follow), [`plot`] (their charts).
+//! (runs on text), [`generate`] (text from models), [`tasks`] (what models make of text); [`search`] (degrees and bootstraps under a budget); [`study`] (tables from which choices follow), [`plot`] (their charts).
 //!
 //! The graph is its own tape: nodes are visited in order and in reverse, so that there is no second description of a network and no
 //! automatic differentiation. The crate knows nothing of ciphertexts and plans; what a network costs under encryption is passed in.
@@ -35,6 +35,7 @@ pub mod sentences;
 pub mod sources;
 pub mod study;
 pub mod surgery;
+pub mod tasks;
 pub mod trainer;
 
 mod dirac;

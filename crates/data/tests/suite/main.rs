@@ -11,6 +11,7 @@ mod nearest;
 mod refusals;
 mod sentences;
 mod shared;
+mod tasks;
 mod text;
 
 use data::{Dataset, Shape};

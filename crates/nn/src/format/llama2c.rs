@@ -84,7 +84,8 @@ pub fn read(bytes: &[u8]) -> Result<LanguageModel> {
         for l in 0..config.layers {
             let mut tensor = take(shape.clone());
             if matches!(name, "self_attn.q_proj" | "self_attn.k_proj") {
-                halve(&mut tensor, config.head);
+                let columns = tensor.shape[1];
+                halve(&mut tensor.values, columns, config.head);
             }
             tensors.insert(format!("model.layers.{l}.{name}.weight"), tensor);
         }
@@ -179,14 +180,9 @@ fn count(c: &Config) -> Option<usize> {
 }
 
 /// Rows 0, 1, 2, 3, … of each head become 0, 2, …, 1, 3, …: what turned with its neighbour turns with the row half a head away.
-fn halve(tensor: &mut StateTensor, head: usize) {
-    let columns = tensor.shape[1];
-    let old = tensor.values.clone();
-    for (to, from) in tensor
-        .values
-        .chunks_mut(head * columns)
-        .zip(old.chunks(head * columns))
-    {
+pub(super) fn halve<T: Copy>(values: &mut [T], columns: usize, head: usize) {
+    for to in values.chunks_mut(head * columns) {
+        let from = to.to_vec();
         for (row, to) in to.chunks_mut(columns).enumerate() {
             let source = if row < head / 2 {
                 2 * row

@@ -1,15 +1,17 @@
 //! Files: reading is size-limited, and anything truncated or foreign gives one clear error.
 //!
 //! [`state_dict`] (named tensors from torch or safetensors files), [`onnx`] (whole networks; [`onnx_proto`] is its schema),
-//! [`artefact`] (our own `.pvm`), [`llama2c`] (small language models and their tokenizer); [`zip`] (directories of zip files) is for torch and `.npz`.
+//! [`artefact`] (our own `.pvm`), [`llama2c`] (small language models and their tokenizer), [`gguf`] (language models of llama.cpp, some quantised); [`zip`] (directories of zip files) is for torch and `.npz`.
 
 pub mod artefact;
+pub mod gguf;
 pub mod llama2c;
 pub mod onnx;
 pub mod onnx_proto;
 pub mod state_dict;
 pub mod zip;
 
+mod gguf_llama;
 mod onnx_constant;
 mod onnx_operator;
 mod onnx_shape;

@@ -9,6 +9,7 @@ use super::{gpt_neox, llama};
 use crate::Result;
 use crate::attention::{AttentionScheme, Mask};
 use crate::error::Error;
+use crate::format::gguf;
 use crate::format::llama2c::{self, Tokenizer};
 use crate::format::state_dict::{StateDict, StateTensor};
 use crate::format::{DEFAULT_LIMIT, read_limited};
@@ -204,14 +205,18 @@ impl LanguageModel {
         })
     }
 
-    /// From a folder with `config.json` and `model.safetensors` (or `pytorch_model.bin`), or from a file of llama2.c; at most
-    /// [`DEFAULT_LIMIT`] bytes each.
+    /// From a folder with `config.json` and `model.safetensors` (or `pytorch_model.bin`), or from a file of llama.cpp (GGUF) or llama2.c; at
+    /// most [`DEFAULT_LIMIT`] bytes each.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::TooLarge`], and those of [`LanguageModel::from_checkpoint`] or [`llama2c::read`].
+    /// [`Error::Io`], [`Error::TooLarge`], and those of [`LanguageModel::from_checkpoint`], [`gguf::read`] or [`llama2c::read`].
     pub fn load(path: &Path) -> Result<Self> {
         if !path.is_dir() {
-            return llama2c::read(&read_limited(path, DEFAULT_LIMIT)?);
+            let bytes = read_limited(path, DEFAULT_LIMIT)?;
+            if gguf::recognises(&bytes) {
+                return gguf::read(&bytes);
+            }
+            return llama2c::read(&bytes);
         }
         let config = read_limited(&path.join("config.json"), 1 << 20)?;
         let config = String::from_utf8_lossy(&config);

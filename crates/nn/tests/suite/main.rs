@@ -2,6 +2,7 @@
 
 mod artefact;
 mod encoder;
+mod gguf;
 mod graph;
 mod language;
 mod lower;
