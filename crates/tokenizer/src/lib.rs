@@ -70,6 +70,11 @@ impl Tokenizer {
                 return Err(Error::Gap { id, tokens: len });
             }
         }
+        if let Some(&token) = checked.framing.iter().find(|&&t| t >= len as u64) {
+            return Err(Error::Malformed {
+                detail: format!("it puts token {token} around texts, the vocabulary has {len}"),
+            });
+        }
         for (content, id) in &checked.added {
             let had = inner.token_to_id(content);
             if had != Some(*id) {
