@@ -10,16 +10,39 @@ use std::sync::Arc;
 pub enum Values {
     /// Real values in single precision (network weights).
     Real(Arc<[f32]>),
+    /// Real values in single precision, each of which stands for `run` neighbouring slots, a power of two (a batch side by side).
+    Runs {
+        /// One for each run.
+        values: Arc<[f32]>,
+        /// Slots of a run.
+        run: usize,
+    },
     /// Complex values in double precision (transforms).
     Complex(Arc<[Complex64]>),
 }
 
 impl Values {
-    /// Length of the stored period.
+    /// Real values, each for `run` neighbouring slots.
+    pub fn runs(values: Arc<[f32]>, run: usize) -> Self {
+        if run == 1 || values.len() == 1 {
+            Self::Real(values)
+        } else {
+            Self::Runs { values, run }
+        }
+    }
+    /// Length of the period in slots.
     pub fn len(&self) -> usize {
         match self {
             Values::Real(v) => v.len(),
+            Values::Runs { values, run } => values.len().saturating_mul(*run),
             Values::Complex(v) => v.len(),
+        }
+    }
+    /// Slots that each stored value stands for.
+    pub fn run(&self) -> usize {
+        match self {
+            Values::Runs { run, .. } => *run,
+            _ => 1,
         }
     }
     /// Whether nothing is stored.
@@ -30,10 +53,13 @@ impl Values {
     pub fn at(&self, j: usize) -> Complex64 {
         match self {
             Values::Real(v) => Complex64::new(f64::from(v[j % v.len()]), 0.0),
+            Values::Runs { values, run } => {
+                Complex64::new(f64::from(values[j / run % values.len()]), 0.0)
+            }
             Values::Complex(v) => v[j % v.len()],
         }
     }
-    /// The stored period as complex numbers.
+    /// The period as complex numbers.
     pub fn to_complex(&self) -> Vec<Complex64> {
         (0..self.len()).map(|j| self.at(j)).collect()
     }
@@ -118,7 +144,7 @@ impl BlockMap {
                 ));
             }
             let finite = match &t.values {
-                Values::Real(v) => v.iter().all(|x| x.is_finite()),
+                Values::Real(v) | Values::Runs { values: v, .. } => v.iter().all(|x| x.is_finite()),
                 Values::Complex(v) => v.iter().all(|x| x.re.is_finite() && x.im.is_finite()),
             };
             if !finite {
@@ -127,6 +153,12 @@ impl BlockMap {
                     (t.giant + t.baby) % slots
                 ));
             }
+        }
+        let mut runs = terms.iter().map(|t| t.values.run()).filter(|&r| r > 1);
+        if let Some(run) = runs.next()
+            && let Some(other) = runs.find(|&r| r != run)
+        {
+            return refuse(format!("runs of {run} slots and of {other}"));
         }
         if folds.len() > MOST_FOLDS || folds.iter().any(|&f| f >= MOST_ROTATION) {
             return refuse(format!("{} folds or one of them out of range", folds.len()));
@@ -201,6 +233,10 @@ impl BlockMap {
     pub fn terms(&self) -> &[Term] {
         &self.terms
     }
+    /// Slots that each stored value stands for: 1, or the same for all diagonals but constant ones.
+    pub fn run(&self) -> usize {
+        self.terms.iter().map(|t| t.values.run()).max().unwrap_or(1)
+    }
     /// Rotations folded onto the result.
     pub fn folds(&self) -> &[usize] {
         &self.folds
@@ -234,6 +270,11 @@ impl BlockMap {
             .filter(|&r| r % self.slots != 0)
             .collect()
     }
+    /// Whether anything is rotated: where nothing is, a map is sums of multiples, and no key and no special prime is needed.
+    pub fn moves(&self) -> bool {
+        let moved = |t: &Term| t.giant % self.slots != 0 || t.baby % self.slots != 0;
+        !self.folds.is_empty() || self.terms.iter().any(moved)
+    }
     /// Σⱼ|Mₖⱼ|² over the rows k, folds included: (mean over the rows of the output where it is largest, largest row). The variance of
     /// independent errors grows by it.
     pub fn row_energy(&self) -> (f64, f64) {
@@ -258,16 +299,25 @@ impl BlockMap {
         worst
     }
     fn each_row_sum(&self, measure: impl Fn(Complex64) -> f64, mut see: impl FnMut(&[f64])) {
-        for o in 0..self.outputs {
-            let mut sums = vec![0.0f64; self.slots];
-            for t in self.terms.iter().filter(|t| t.output == o) {
+        let mut by_output: Vec<Vec<&Term>> = vec![Vec::new(); self.outputs];
+        self.terms.iter().for_each(|t| by_output[t.output].push(t));
+        for terms in by_output {
+            // rows repeat with the longest diagonal's period, unless they are folded
+            let longest = terms.iter().map(|t| t.values.len()).max().unwrap_or(1);
+            let period = if self.folds.is_empty() {
+                longest
+            } else {
+                self.slots
+            };
+            let mut sums = vec![0.0f64; period];
+            for t in terms {
                 for (j, s) in sums.iter_mut().enumerate() {
                     *s += measure(t.values.at(j));
                 }
             }
             for &f in &self.folds {
-                sums = (0..self.slots)
-                    .map(|j| sums[j] + sums[(j + f) % self.slots])
+                sums = (0..period)
+                    .map(|j| sums[j] + sums[(j + f) % period])
                     .collect();
             }
             see(&sums);

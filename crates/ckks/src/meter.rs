@@ -748,7 +748,8 @@ impl Arithmetic for Meter {
             needed: 1,
             had: 0,
         })?;
-        let (kept, special, digits) = self.shape(level);
+        let (kept, special, _) = self.shape(level);
+        let special = if map.moves() { special } else { 0.0 };
         let all = kept + special;
         let slots = map.slots();
         let mut cost = Cost::default();
@@ -777,7 +778,9 @@ impl Arithmetic for Meter {
                 .together
                 .insert(held.into_iter().collect());
         }
-        let mut per_row = 0usize;
+        let mut row = vec![0usize; map.outputs()];
+        map.terms().iter().for_each(|t| row[t.output] += 1);
+        let per_row = row.into_iter().max().unwrap_or(0);
         for o in 0..map.outputs() {
             for g in map.giants(o) {
                 if g % slots == 0 {
@@ -792,13 +795,11 @@ impl Arithmetic for Meter {
                     .plus(self.times_key(level));
                 cost.passes += 3.0 * all;
             }
-            per_row = per_row.max(map.terms().iter().filter(|t| t.output == o).count());
         }
         for t in map.terms() {
             cost = cost.plus(self.encoding(t.values.len(), all));
             cost.multiply_adds += 2.0 * all;
         }
-        let _ = digits;
         let (low, _, _) = self.shape(below);
         let group = p.group(level).len() as f64;
         self.spend(cost);

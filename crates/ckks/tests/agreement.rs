@@ -233,33 +233,60 @@ fn linear_is_its_definition() {
     };
     let map =
         BlockMap::with_stride_split(64, 2, 2, diagonals(&mut rng), 1, 4, vec![32]).expect("map");
-    let meter = Meter::new(&parameters);
+    assert!(map.moves());
+    override_is_definition(&parameters, &secret, &map, &mut rng);
+    // multiples and masks of runs, nothing rotated: computed without the special primes, and without a key
+    let mut values = |n: usize| (0..n).map(|_| 0.3 * unit(&mut rng) as f32).collect();
+    let still = [0, 1]
+        .into_iter()
+        .flat_map(|input| [(input, 0), (input, 1)])
+        .map(|(input, output)| {
+            let weights = if input == output {
+                Values::runs(values(1), 8)
+            } else {
+                Values::runs(values(4), 8)
+            };
+            (input, output, 0, weights)
+        })
+        .collect();
+    let map = BlockMap::with_stride_split(64, 2, 2, still, 1, 1, vec![]).expect("map");
+    assert!(!map.moves() && map.rotations().is_empty() && map.run() == 8);
+    override_is_definition(&parameters, &secret, &map, &mut rng);
+}
+
+fn override_is_definition(
+    parameters: &Parameters,
+    secret: &SecretKey,
+    map: &BlockMap,
+    rng: &mut ChaCha20Rng,
+) {
+    let meter = Meter::new(parameters);
     let level = Level::new(6);
     let scale = parameters.scale(Level::new(5));
     let mx = meter.input(level, 64, 1.0).expect("fits");
-    meter.linear(&[mx, mx], &map, scale).expect("meter");
+    meter.linear(&[mx, mx], map, scale).expect("meter");
     let needed = meter.keys();
-    let definition = Meter::new(&parameters);
-    ckks::map::apply(&definition, &[mx, mx], &map, scale).expect("meter");
+    let definition = Meter::new(parameters);
+    ckks::map::apply(&definition, &[mx, mx], map, scale).expect("meter");
     assert_eq!(needed, definition.keys());
     let evaluator = Evaluator::new(
-        &parameters,
-        secret.evaluation_keys(&needed, &mut rng).expect("keys"),
+        parameters,
+        secret.evaluation_keys(&needed, rng).expect("keys"),
     )
     .expect("evaluator");
     let xs: Vec<_> = (0..2)
         .map(|_| {
             let v: Vec<Complex64> = (0..64)
-                .map(|_| Complex64::new(unit(&mut rng), unit(&mut rng)) * 0.5)
+                .map(|_| Complex64::new(unit(rng), unit(rng)) * 0.5)
                 .collect();
             secret
-                .encrypt(&v, level, &mut rng)
+                .encrypt(&v, level, rng)
                 .expect("fits")
-                .expand(&parameters)
+                .expand(parameters)
         })
         .collect();
-    let fast = evaluator.linear(&xs, &map, scale).expect("linear");
-    let slow = ckks::map::apply(&evaluator, &xs, &map, scale).expect("linear");
+    let fast = evaluator.linear(&xs, map, scale).expect("linear");
+    let slow = ckks::map::apply(&evaluator, &xs, map, scale).expect("linear");
     for (f, s) in fast.iter().zip(&slow) {
         assert_eq!(evaluator.info(f), evaluator.info(s));
         let (f, s) = (

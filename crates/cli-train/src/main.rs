@@ -4,6 +4,7 @@ mod language;
 mod price;
 mod run;
 mod search;
+mod sentences;
 mod skips;
 mod study;
 mod table;
@@ -44,13 +45,15 @@ enum Command {
         after_long_help = "Example:\n  polyveil-train search resnet20.silu.model --activation silu --train train_jpeg.tar.gz --second train_lossless.bin \\\n      --budget 60s -o searches/60s\n  polyveil-train train --config searches/60s/run.toml -o runs/60s\n\nEach activation's sensitivity to each degree is measured alone on calibration pictures; degrees and bootstraps are then chosen together.\nThe folder gets the whole front of divergence and accuracy against predicted latency, before fine-tuning (front.csv, front.md,\nfront.svg), and run.toml, with which `train` fine-tunes the chosen network."
     )]
     Search(search::SearchArgs),
-    /// Accuracy of networks on labelled pictures, in f64 and without any guard: each against the first, paired.
+    /// Accuracy of networks on labelled pictures or sentences, in f64 and without any guard: each against the first, paired.
     Score(run::ScoreArgs),
     /// Draw text from a language model: a corpus to train on.
     #[command(
         after_long_help = "Example:\n  polyveil-train sample stories260K.bin --tokens 20000000 -o stories.tokens --tokenizer tok512.bin\n\nEvery token depends on the model, the seed and its place only. Started again, the command goes on where it was stopped."
     )]
     Sample(language::SampleArgs),
+    /// Make a vocabulary for encoders, BERT's `vocab.txt`, from a file of sentences.
+    Vocabulary(sentences::VocabularyArgs),
     /// Language models side by side: perplexity, LAMBADA, PIQA; as they are and with each kind of approximation.
     #[command(
         after_long_help = "Example:\n  polyveil-train tasks SmolLM2.gguf runs/smollm2/power4 --tokenizer SmolLM2.gguf --text valid.txt --lambada lambada.jsonl --piqa piqa.jsonl --labels piqa.lst\n\nTexts are laid out and scored as in EleutherAI's lm-evaluation-harness (lambada_openai, piqa). In brackets, intervals that hold 95 %."
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Command::Search(a) => search::search(a),
         Command::Score(a) => run::score(a),
         Command::Sample(a) => language::sample(a),
+        Command::Vocabulary(a) => sentences::vocabulary(a),
         Command::Tasks(a) => tasks::tasks(a),
         Command::Tokenize(a) => tasks::tokenize(a),
         Command::Table(a) => table::table(a),

@@ -179,8 +179,14 @@ pub(crate) struct ScoreArgs {
     #[arg(long, value_name = "NAME")]
     activation: Option<String>,
     /// Labelled pictures.
-    #[arg(long, value_name = "DATA")]
-    data: PathBuf,
+    #[arg(long, value_name = "DATA", required_unless_present = "sentences")]
+    data: Option<PathBuf>,
+    /// Or labelled sentences, `label TAB sentence` a line: the networks are then folders of runs on sentences, and the answer is a table.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "activation", "split"])]
+    sentences: Option<PathBuf>,
+    /// Cut sentences that are longer than a network takes; they are refused without it.
+    #[arg(long, requires = "sentences")]
+    truncate: bool,
     /// Which part, where there are several: train, validation or test.
     #[arg(long, value_name = "PART")]
     split: Option<data::Split>,
@@ -194,6 +200,9 @@ pub(crate) fn train(a: &TrainArgs) -> Result<()> {
         AnyConfig::Pictures(config) => execute(&config, &a.output, &a.saving).map(drop),
         AnyConfig::Text(config) => {
             crate::language::execute(&config, &a.output, a.saving.checkpoint_every)
+        }
+        AnyConfig::Sentences(config) => {
+            crate::sentences::execute(&config, &a.output, a.saving.checkpoint_every)
         }
     }
 }
@@ -553,8 +562,20 @@ fn clock(seconds: f64) -> String {
 }
 
 pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
+    if let Some(sentences) = &a.sentences {
+        return crate::sentences::score(&crate::sentences::Scored {
+            models: &a.models,
+            sentences,
+            truncate: a.truncate,
+            json: a.json,
+        });
+    }
+    let data = a
+        .data
+        .as_deref()
+        .ok_or("--data DATA or --sentences FILE is needed")?;
     let (set, _) = data::Dataset::open(
-        &a.data,
+        data,
         &data::Options {
             split: a.split,
             ..data::Options::default()

@@ -5,8 +5,8 @@ use crate::network::{
     self, Network, input_shape, load, load_polynomial, named, normalization, open, top_lines,
 };
 use crate::terminal::{Line, duration, note};
-use crate::text;
 use crate::{CalibrateArgs, CompileArgs, DecryptArgs, EncryptArgs, KeygenArgs, Result};
+use crate::{sentences, text};
 use nn::calibrate::{Degree, FitOptions, calibrate_to_polynomials};
 use nn::picture::{Picture, imagenet_normalization};
 use rand_chacha::ChaCha20Rng;
@@ -201,6 +201,7 @@ pub(crate) fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
     let machine = Machine::load(&a.predict)?;
     let target = compiler::Target {
         keys_on_disk: true,
+        batch: a.batch,
         ..target(&machine, a.max_memory)
     };
     let plan = compiler::compile(&graph, &target).map_err(named(&a.model))?;
@@ -208,7 +209,7 @@ pub(crate) fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
     let placement = placement(&plan, a.max_memory, false);
     let made = machine.announce(&a.predict, &plan, placement.as_ref(), threads)?;
     let (bounds, values) = (plan.client_spec().answer, plan.plan().output.places.len());
-    if text::format(&plan.plan().description)?.is_some() {
+    if text::divides(&plan.plan().description) {
         note(text::BOUND);
     } else {
         let once = Flooding::new(bounds, values, DEFAULT_SECURITY, 1)?;
@@ -316,11 +317,16 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
     let normalization = normalization(&client.spec().description);
     let shape = input_shape(client.spec())?;
     let language = text::format(&client.spec().description)?;
-    let tensor = match (&a.image, &a.data, a.index) {
-        _ if language.is_some() || a.text.is_some() => {
-            text::input(language.as_ref(), a.text.as_deref())?
-        }
-        (_, Some(path), Some(index)) => {
+    let sentences = sentences::format(&client.spec().description)?;
+    if a.truncate && sentences.is_none() {
+        return Err("--truncate goes with plans that classify sentences".into());
+    }
+    let values = match (&a.data, a.index) {
+        _ if language.is_some() || sentences.is_some() || !a.text.is_empty() => match &sentences {
+            Some(format) => sentences::inputs(format, &a.text, a.truncate)?,
+            None => text::inputs(language.as_ref(), &a.text)?,
+        },
+        (Some(path), Some(index)) => {
             let options = data::Options {
                 split: a.split,
                 ..data::Options::default()
@@ -334,13 +340,22 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
                 set.pixels(index)?.into_owned(),
             );
             let picture = picture.ok_or_else(|| format!("pictures {s} are no pictures"))?;
-            network::picture(&picture, shape, &normalization, a.resize).map_err(named(path))?
-        }
-        (Some(path), ..) => {
-            network::picture(&Picture::load(path)?, shape, &normalization, a.resize)
+            network::picture(&picture, shape, &normalization, a.resize)
                 .map_err(named(path))?
+                .into_values()
         }
-        _ => return Err("a picture is needed: --image FILE, or --data FILE --index N".into()),
+        _ if a.image.is_empty() => {
+            return Err("a picture is needed: --image FILE, or --data FILE --index N".into());
+        }
+        _ => {
+            let mut values = Vec::new();
+            for path in &a.image {
+                let picture = Picture::load(path)?;
+                let tensor = network::picture(&picture, shape, &normalization, a.resize);
+                values.extend(tensor.map_err(named(path))?.into_values());
+            }
+            values
+        }
     };
     note(format_args!(
         "encrypting into {} ciphertexts: {}, about a second",
@@ -350,7 +365,7 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
     require_disk(folder_of(&a.output), client.input_bytes())?;
     atomically(&a.output, 0o644, |out, name| {
         Ok(client
-            .write_input(tensor.values(), out, name, &mut rng())
+            .write_input(&values, out, name, &mut rng())
             .map(drop)?)
     })?;
     note(format_args!(
@@ -368,8 +383,12 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
     if let Some(language) = text::format(&client.spec().description)? {
         return text::decrypt(a, &client, &language);
     }
-    if a.text.is_some() {
+    let sentences = sentences::format(&client.spec().description)?;
+    if !a.text.is_empty() && sentences.is_none() {
         return Err(text::NO_LANGUAGE.into());
+    }
+    if a.share && sentences.is_some() {
+        return Err("answers of an encoder can't be shared: their worst-case error bound is too wide for noise to leave a class standing; keep them to yourself".into());
     }
     let terms = Terms {
         security: a.security_bits,
@@ -408,16 +427,31 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
         ),
     }
     insecure(&client);
-    let best = network::top(&logits, 1)[0];
-    if a.json {
-        println!(
-            "{}",
-            serde_json::json!({ "class": best, "label": labels.get(best), "logits": logits, "error_bound": client.spec().answer.error, "may_be_shared": shared.is_some(), "sharing": shared })
-        );
-    } else {
-        print!("{}", top_lines(&logits, labels));
+    for logits in answers(&client, &logits, a.count.max(a.text.len()))? {
+        let best = network::top(logits, 1)[0];
+        if a.json {
+            println!(
+                "{}",
+                serde_json::json!({ "class": best, "label": labels.get(best), "logits": logits, "error_bound": client.spec().answer.error, "may_be_shared": shared.is_some(), "sharing": shared })
+            );
+        } else {
+            print!("{}", top_lines(logits, labels));
+        }
     }
     Ok(())
+}
+
+/// The first `count` answers of a batch.
+pub(crate) fn answers<'a>(
+    client: &Client,
+    values: &'a [f64],
+    count: usize,
+) -> Result<impl Iterator<Item = &'a [f64]>> {
+    let port = &client.spec().output;
+    if count > port.batch {
+        return Err(format!("{count} answers: the plan takes {} at a time", port.batch).into());
+    }
+    Ok(values.chunks(port.places.len()).take(count))
 }
 
 pub(crate) fn insecure(client: &Client) {

@@ -8,8 +8,8 @@ use crate::run::answer_of;
 use crate::terminal::{Line, note};
 use crate::{EvaluateArgs, Result};
 use ckks::Ciphertext;
+use nn::PolyGraph;
 use nn::picture::imagenet_normalization;
-use nn::{PolyGraph, PromptFormat, Tensor};
 use runtime::{Client, Observer, Prediction, Reporter, Server, Stopwatch, VerifiedPlan};
 use std::io::Write;
 use std::ops::Range;
@@ -58,13 +58,13 @@ impl Results<'_> {
     }
 }
 
-/// One input through client, server and client, in bytes: the answer's values, and how long each step took.
+/// One input, or a batch of them, through client, server and client, in bytes: the answer's values, and how long each step took.
 pub(crate) fn through(
     (client, server): (&Client, &Server),
-    tensor: &Tensor,
+    values: &[f64],
     prediction: &Prediction,
 ) -> Result<(Vec<f64>, Stopwatch)> {
-    let request = client.write_input(tensor.values(), Vec::new(), "encrypted input", &mut rng())?;
+    let request = client.write_input(values, Vec::new(), "encrypted input", &mut rng())?;
     let mut line = Line::new();
     let mut watch = Stopwatch::default();
     let mut tell = |p: runtime::Progress<'_>| line.progress(&p);
@@ -86,12 +86,16 @@ pub(crate) fn plan(
     machine: &Machine,
 ) -> Result<Arc<VerifiedPlan>> {
     let Some(path) = &a.plan else {
-        let plan = compiler::compile(graph, &target(machine, a.max_memory));
+        let target = compiler::Target {
+            batch: a.batch,
+            ..target(machine, a.max_memory)
+        };
+        let plan = compiler::compile(graph, &target);
         return Ok(Arc::new(VerifiedPlan::new(plan.map_err(named(&a.model))?)?));
     };
     let plan = network::plan(path)?;
     let (own, metadata) = (&plan.plan().description, graph.metadata());
-    let client = metadata.prompts.as_ref().map(PromptFormat::to_json);
+    let client = metadata.client();
     let shapes = [&plan.plan().input.shape, &plan.plan().output.shape];
     let same = [graph.input_shape(), graph.output().shape()]
         .iter()
@@ -108,6 +112,17 @@ pub(crate) fn plan(
     Ok(Arc::new(plan))
 }
 
+/// Pictures and sentences are evaluated one by one.
+pub(crate) fn alone(plan: Arc<VerifiedPlan>) -> Result<Arc<VerifiedPlan>> {
+    match plan.plan().input.batch {
+        1 => Ok(plan),
+        n => Err(format!(
+            "the plan takes {n} inputs at a time, here they are evaluated one by one: compile without --batch"
+        )
+        .into()),
+    }
+}
+
 pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
     let graph = load_polynomial(&a.model)?;
     let normalization = graph
@@ -121,7 +136,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
     let open = results.missing(wanted.clone())?;
     if !open.is_empty() {
         let machine = Machine::load(&a.predict)?;
-        let plan = plan(a, &graph, &machine)?;
+        let plan = alone(plan(a, &graph, &machine)?)?;
         let prediction = machine.announce(&a.predict, &plan, None, threads)?;
         memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
         results.append(&serde_json::json!({ "prediction": prediction }))?;
@@ -140,7 +155,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
                 continue;
             }
             let oracle = oracle.output.into_values();
-            let (logits, watch) = through((&client, &server), &tensor, &prediction)?;
+            let (logits, watch) = through((&client, &server), tensor.values(), &prediction)?;
             let found = answer_of(logits, &oracle, &graph.metadata().labels);
             let row = serde_json::json!({
                 "index": index, "true_class": set.label(index), "class": found.class, "clear_class": found.clear_class,

@@ -157,6 +157,13 @@ fn model(path: &Path) -> Result<(Value, String)> {
             p.public()
         );
     }
+    if let Some(s) = &m.sentences {
+        text += &format!(
+            "  sentences    up to {} tokens of {}\n",
+            s.length(),
+            s.vocabulary().len()
+        );
+    }
     if let Some(record) = &m.training {
         text += "  training\n";
         training(record, "    ", &mut text);
@@ -177,6 +184,7 @@ fn model(path: &Path) -> Result<(Value, String)> {
         "network": m.name, "labels": m.labels, "nodes": g.nodes().len(), "polynomials": polynomials.len(), "activations": g.activations().count(), "maxima": maxima,
         "calibrated": ranges == Some(true), "provenance": m.provenance, "training": m.training,
         "prompt_tokens": m.prompts.as_ref().map(nn::PromptFormat::length),
+        "sentence_tokens": m.sentences.as_ref().map(nn::SentenceFormat::length),
     });
     Ok((object, text))
 }

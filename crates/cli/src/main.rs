@@ -9,6 +9,7 @@ mod machine;
 mod network;
 mod prompts;
 mod run;
+mod sentences;
 mod table;
 mod terminal;
 mod text;
@@ -70,7 +71,7 @@ enum Command {
     Demo(DemoArgs),
     /// Classify labelled pictures (or continue prompts) under encryption and compare with the clear twin; goes on where it was stopped.
     #[command(
-        after_long_help = "Example:\n  polyveil evaluate --model resnet20.pvm --data test_batch.bin --count 10 -o results.jsonl\n  polyveil evaluate --model stories.pvm --prompts prompts.txt -o results.jsonl\n\nOne line of JSON for each picture or prompt goes to the results file, a summary to stdout. Started again with the same file, it does\nwhat is missing. Client and server share one process here, talking in bytes."
+        after_long_help = "Example:\n  polyveil evaluate --model resnet20.pvm --data test_batch.bin --count 10 -o results.jsonl\n  polyveil evaluate --model stories.pvm --prompts prompts.txt -o results.jsonl\n  polyveil evaluate --model sst2.pvm --sentences sst2_dev.tsv -o results.jsonl\n\nOne line of JSON for each picture, prompt or sentence goes to the results file, a summary to stdout. Started again with the same file, it does\nwhat is missing. Client and server share one process here, talking in bytes."
     )]
     Evaluate(EvaluateArgs),
     /// Turn a trained network into a polynomial one with calibrated ranges (.pvm).
@@ -170,7 +171,13 @@ pub(crate) struct EvaluateArgs {
     /// For a language model: a file of prompts, one a line.
     #[arg(long, value_name = "FILE", conflicts_with = "data")]
     prompts: Option<PathBuf>,
-    /// How many pictures or prompts.
+    /// For an encoder: labelled sentences, the class's number, a tab and the sentence a line.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "prompts"])]
+    sentences: Option<PathBuf>,
+    /// Cut sentences that are longer than the network takes; they are refused without it.
+    #[arg(long, requires = "sentences")]
+    truncate: bool,
+    /// How many pictures, prompts or sentences.
     #[arg(long, default_value_t = 10, value_name = "N")]
     count: usize,
     /// Index of the first.
@@ -179,6 +186,9 @@ pub(crate) struct EvaluateArgs {
     /// The network's plan, if it is compiled already; what it costs follows from it.
     #[arg(long, value_name = "FILE", conflicts_with = "max_memory")]
     plan: Option<PathBuf>,
+    /// Prompts in one run, a power of two (as `compile --batch`).
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["plan", "data", "sentences"])]
+    batch: usize,
     /// Where the lines go (appended to).
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -194,7 +204,7 @@ pub(crate) struct EvaluateArgs {
 #[derive(Args, Debug)]
 pub(crate) struct Labelled {
     /// Labelled pictures: CIFAR binary, a folder or tar of classes, IDX, npz.
-    #[arg(long, value_name = "DATA", required_unless_present = "prompts")]
+    #[arg(long, value_name = "DATA", required_unless_present_any = ["prompts", "sentences"])]
     data: Option<PathBuf>,
     /// Which part, where there are several: train, validation or test.
     #[arg(long, value_name = "PART")]
@@ -225,10 +235,12 @@ pub(crate) struct CalibrateArgs {
     /// The trained network.
     model: PathBuf,
     /// Pictures (PNG, JPEG), folders of them, or labelled pictures: CIFAR binary, folders or tars of classes, IDX, npz (its training part).
-    #[arg(long, required_unless_present_any = ["text", "tokens"], num_args = 1.., value_name = "DATA")]
+    #[arg(long, required_unless_present_any = ["text", "tokens", "sentences"], num_args = 1.., value_name = "DATA")]
     data: Vec<PathBuf>,
     #[command(flatten)]
     text: text::TextArgs,
+    #[command(flatten)]
+    sentences: sentences::SentenceArgs,
     /// Where the polynomial network goes (.pvm).
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -241,7 +253,7 @@ pub(crate) struct CalibrateArgs {
     /// How much wider than the data the intervals are, relative to their width, at each end.
     #[arg(long, default_value_t = 0.1, value_name = "M")]
     margin: f64,
-    /// Use at most so many pictures [default: 2000] or windows of text [default: 200], taken evenly.
+    /// Use at most so many pictures or sentences [default: 2000] or windows of text [default: 200], taken evenly.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Class labels, separated by commas.
@@ -264,6 +276,9 @@ pub(crate) struct CompileArgs {
     /// costs least; refuse if none fits.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
+    /// Inputs that one run takes side by side, a power of two: a run takes longer, each input less.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    batch: usize,
     /// Print the prediction as one JSON object on stdout.
     #[arg(long)]
     json: bool,
@@ -293,12 +308,16 @@ pub(crate) struct EncryptArgs {
     /// client.key.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// The picture (PNG or JPEG).
+    /// The picture (PNG or JPEG); several times for a plan that takes a batch.
     #[arg(long, value_name = "FILE", required_unless_present_any = ["data", "text"])]
-    image: Option<PathBuf>,
-    /// The prompt, for a language model: at most as many tokens as it was compiled for.
+    image: Vec<PathBuf>,
+    /// The prompt, for a language model, or the sentence, for an encoder: at most as many tokens as it was compiled for; several times for
+    /// a plan that takes a batch.
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["image", "data"])]
-    text: Option<String>,
+    text: Vec<String>,
+    /// Cut a sentence that is longer than that; it is refused without it.
+    #[arg(long, requires = "text")]
+    truncate: bool,
     /// Or a set of labelled pictures, of which one is encrypted.
     #[arg(
         long,
@@ -329,9 +348,13 @@ pub(crate) struct DecryptArgs {
     /// client.key.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// The prompt that was encrypted, to print what comes after it; without it, the next token at every position of the plan.
+    /// The prompt that was encrypted, to print what comes after it, or each of several, in the same order; without it, the next token at
+    /// every position of the plan.
     #[arg(long, value_name = "TEXT")]
-    text: Option<String>,
+    text: Vec<String>,
+    /// How many inputs were encrypted together, for a plan that takes a batch.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "text")]
+    count: usize,
     /// Make an answer that may be passed on: with noise that hides what the exact one says about the key.
     #[arg(long)]
     share: bool,
@@ -403,8 +426,10 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Demo(a) => demo::demo(&a, threads),
         Command::Evaluate(a) if a.prompts.is_some() => prompts::evaluate(&a, threads),
+        Command::Evaluate(a) if a.sentences.is_some() => sentences::evaluate(&a, threads),
         Command::Evaluate(a) => evaluate::evaluate(&a, threads),
         Command::Calibrate(a) if a.text.given() => text::calibrate(&a),
+        Command::Calibrate(a) if a.sentences.given() => sentences::calibrate(&a),
         Command::Calibrate(a) => commands::calibrate(&a),
         Command::Compile(a) => commands::compile(&a, threads),
         Command::Keygen(a) => commands::keygen(&a, threads),

@@ -8,7 +8,7 @@ use crate::network::{load_polynomial, named, top};
 use crate::terminal::{duration, note};
 use crate::text::{self, after, token};
 use crate::{EvaluateArgs, Result};
-use nn::{PolyGraph, PromptFormat};
+use nn::{PolyGraph, PromptFormat, Tensor};
 use rayon::prelude::*;
 use runtime::report::Measured;
 use runtime::{ClearTwin, Client, Noise, Stopwatch, VerifiedPlan};
@@ -18,45 +18,50 @@ use std::time::Instant;
 /// Simulated runs on each passage that the model brings along.
 const RUNS: u64 = 2;
 /// The stated error is the largest simulated one times this. With 2, one of ten measured prompts exceeded it by a quarter.
-const SAFETY: f64 = 4.0;
+pub(crate) const SAFETY: f64 = 4.0;
 
 /// What the error of a plan's logits is stated to be, before anything is encrypted.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
-struct Stated {
+pub(crate) struct Stated {
     /// The statement: [`SAFETY`] times the largest difference seen.
-    error: f64,
+    pub(crate) error: f64,
     /// The largest difference of a logit in the simulations.
     largest: f64,
     /// The root mean square of all.
     deviation: f64,
     /// The largest difference of a logit without any noise: the part of it that is the plan's own.
-    bias: f64,
+    pub(crate) bias: f64,
     /// Simulated runs with errors.
-    runs: usize,
+    pub(crate) runs: usize,
 }
 
-fn largest_difference(a: &[f64], b: &[f64]) -> f64 {
-    let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
-    differences.fold(0.0, f64::max)
-}
-
-/// Simulates runs on the passages of calibration ([`Noise`]) and compares with the network in f64: what is stated covers the steps' noise, and
+/// Simulates runs on inputs of calibration ([`Noise`]) and compares with the network in f64: what is stated covers the steps' noise, and
 /// what the plan computes otherwise than the network (the bootstraps' sine).
-fn stated(plan: &VerifiedPlan, graph: &PolyGraph, format: &PromptFormat) -> Result<Stated> {
+pub(crate) fn stated(plan: &VerifiedPlan, graph: &PolyGraph, inputs: &[Tensor]) -> Result<Stated> {
     let noise = Noise::of(plan)?;
-    let all: Vec<(Vec<f64>, f64)> = (format.passages().par_iter().enumerate())
-        .map(|(i, tokens)| {
-            let x = format.input(tokens)?;
-            let exact = graph.evaluate(&x)?.output.into_values();
-            let quiet = plan.simulate(x.values(), None)?;
-            let bias = largest_difference(&quiet, &exact);
-            let mut differences = Vec::new();
-            for run in 0..RUNS {
-                let seed = 1 + RUNS * i as u64 + run;
-                let noisy = plan.simulate(x.values(), Some((&noise, seed)))?;
-                differences.extend(noisy.iter().zip(&exact).map(|(a, b)| a - b));
+    let groups: Vec<&[Tensor]> = inputs.chunks(plan.plan().input.batch).collect();
+    let all: Vec<(Vec<f64>, f64)> = (groups.par_iter().enumerate())
+        .map(|(i, group)| {
+            let (mut inputs, mut exact) = (Vec::new(), Vec::new());
+            for x in *group {
+                exact.push(graph.evaluate(x)?.output.into_values());
+                inputs.extend_from_slice(x.values());
             }
-            Ok((differences, bias))
+            // a batch beyond the passages repeats them
+            let differences = |noise| -> Result<Vec<f64>> {
+                let answers = plan.simulate(&inputs, noise)?;
+                let pairs = answers.chunks(exact[0].len()).zip(exact.iter().cycle());
+                Ok(pairs
+                    .flat_map(|(answer, exact)| answer.iter().zip(exact).map(|(a, b)| a - b))
+                    .collect())
+            };
+            let quiet = differences(None)?;
+            let bias = quiet.iter().fold(0.0f64, |m, d| m.max(d.abs()));
+            let mut noisy = Vec::new();
+            for run in 0..RUNS {
+                noisy.extend(differences(Some((&noise, 1 + RUNS * i as u64 + run)))?);
+            }
+            Ok((noisy, bias))
         })
         .collect::<Result<_>>()?;
     let values = || all.iter().flat_map(|a| &a.0);
@@ -158,7 +163,8 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         let prediction = machine.announce(&a.predict, &plan, None, threads)?;
         memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
         let start = Instant::now();
-        let stated = stated(&plan, &graph, &format)?;
+        let passages = format.passages().iter().map(|t| format.input(t));
+        let stated = stated(&plan, &graph, &passages.collect::<nn::Result<Vec<_>>>()?)?;
         note(format_args!(
             "stated error of a logit: {:.2e} ({SAFETY} times the largest of {} simulated runs on passages of calibration, whose root mean square is {:.2e}; without noise they differ from the network by {:.2e}; {})",
             stated.error,
@@ -170,55 +176,91 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         results.append(&json!({ "prediction": prediction, "stated": stated }))?;
         let client = Client::new(plan.client_spec(), &mut rng())?;
         let server = serve(&client, &plan)?;
+        let output = plan.plan().output.places.len();
         let (mut sum, mut runs) = (Stopwatch::default(), 0u32);
-        for (turn, &index) in open.iter().enumerate() {
-            let tokens = &tokens[index - wanted.start];
-            let x = format.input(tokens)?;
-            let twin = graph.evaluate(&x)?;
-            // the network's intervals, and the plan's own: operands of bootstraps
-            let outside = match twin.outside.first() {
-                Some(outside) => Some(outside.to_string()),
-                None => match ClearTwin::new(&plan, client.spec(), x.values())?.finish() {
-                    Err(e @ runtime::Error::Range { .. }) => Some(e.to_string()),
-                    other => other.map(|_| None)?,
-                },
+        let batch = plan.plan().input.batch;
+        for (turn, group) in open.chunks(batch).enumerate() {
+            // the network's intervals, then the plan's own: operands of bootstraps
+            let leaves = |values: &[f64]| -> Result<Option<String>> {
+                match ClearTwin::new(&plan, client.spec(), values)?.finish() {
+                    Err(e @ runtime::Error::Range { .. }) => Ok(Some(e.to_string())),
+                    other => Ok(other.map(|_| None)?),
+                }
             };
-            if let Some(outside) = outside {
+            let leave_out = |index: usize, outside: &str| -> Result<()> {
                 results
                     .append(&json!({ "index": index, "prompt": all[index], "outside": outside }))?;
                 note(format_args!(
                     "prompt {index} leaves the calibrated ranges in the clear twin ({outside}) and is left out; calibrate on text that covers it (`polyveil calibrate`)"
                 ));
+                Ok(())
+            };
+            let mut taken = Vec::new();
+            for &index in group {
+                let x = format.input(&tokens[index - wanted.start])?;
+                let twin = graph.evaluate(&x)?;
+                match twin.outside.first() {
+                    Some(outside) => leave_out(index, &outside.to_string())?,
+                    None => taken.push((index, x, twin.output.into_values())),
+                }
+            }
+            let together = |taken: &[(usize, Tensor, Vec<f64>)]| -> Vec<f64> {
+                let values = taken.iter().flat_map(|t| t.1.values());
+                values.copied().collect()
+            };
+            // all at once; one by one only where one of them does
+            if !taken.is_empty() && leaves(&together(&taken))?.is_some() {
+                let mut within = Vec::new();
+                for one in taken {
+                    match leaves(one.1.values())? {
+                        Some(outside) => leave_out(one.0, &outside)?,
+                        None => within.push(one),
+                    }
+                }
+                taken = within;
+            }
+            if taken.is_empty() {
                 continue;
             }
-            let twin = twin.output.into_values();
-            let (answer, watch) = through((&client, &server), &x, &prediction)?;
-            let last = after(&format, tokens.len());
-            let found = compare(&format, &answer, &twin, last + 1, stated.error);
-            let next = |values: &[f64]| {
-                let logits = format.logits_at(values, last).unwrap_or_default();
-                format.vocabulary().show(token(&logits))
-            };
+            let inputs = together(&taken);
+            let (answers, watch) = through((&client, &server), &inputs, &prediction)?;
             let seconds = |of: fn(&(f64, f64)) -> f64| watch.steps.values().map(of).sum::<f64>();
-            let mut row = json!({
-                "index": index, "prompt": all[index], "tokens": tokens.len(), "next": next(&answer), "clear_next": next(&twin),
-                "stated_error": stated.error, "seconds": seconds(|s| s.0), "cpu_seconds": seconds(|s| s.1),
-                "peak_bytes": runtime::machine::peak_bytes(),
-            });
-            if let (Some(row), serde_json::Value::Object(found)) =
-                (row.as_object_mut(), json!(found))
-            {
-                row.extend(found);
+            let count = taken.len();
+            for ((index, _, twin), answer) in taken.iter().zip(answers.chunks(output)) {
+                let tokens = &tokens[index - wanted.start];
+                let last = after(&format, tokens.len());
+                let found = compare(&format, answer, twin, last + 1, stated.error);
+                let next = |values: &[f64]| {
+                    let logits = format.logits_at(values, last).unwrap_or_default();
+                    format.vocabulary().show(token(&logits))
+                };
+                let mut row = json!({
+                    "index": index, "prompt": all[*index], "tokens": tokens.len(), "next": next(answer), "clear_next": next(twin),
+                    "stated_error": stated.error, "seconds": seconds(|s| s.0), "cpu_seconds": seconds(|s| s.1),
+                    "peak_bytes": runtime::machine::peak_bytes(),
+                });
+                if let (Some(row), serde_json::Value::Object(found)) =
+                    (row.as_object_mut(), json!(found))
+                {
+                    row.extend(found);
+                    if batch > 1 {
+                        row.insert("prompts_in_the_run".into(), count.into());
+                    }
+                }
+                results.append(&row)?;
+                note(format_args!(
+                    "{}/{}: {row}",
+                    (turn * batch + count).min(open.len()),
+                    open.len()
+                ));
             }
-            results.append(&row)?;
-            note(format_args!("{}/{}: {row}", turn + 1, open.len()));
             runs += 1;
             for (step, (wall, cpu)) in watch.steps {
                 let total = sum.steps.entry(step).or_default();
                 *total = (total.0 + wall, total.1 + cpu);
             }
         }
-        // of one prompt, as predictions are
+        // of one run, as predictions are
         let one = |s: (f64, f64)| (s.0 / f64::from(runs), s.1 / f64::from(runs));
         let measured = Measured {
             steps: sum.steps.into_iter().map(|(i, s)| (i, one(s))).collect(),

@@ -180,7 +180,7 @@ pub(crate) fn run(a: &RunArgs, threads: usize) -> Result<()> {
         answer_bytes: Some(answer_bytes),
     };
     let mut report = Report::new(&plan, &prediction, &measured, found);
-    if text::format(&plan.plan().description)?.is_some() {
+    if text::divides(&plan.plan().description) {
         report.classes = text::purposes(&plan, &prediction, &measured);
     }
     publish(&report, a.json, a.report.as_deref())?;

@@ -1,6 +1,6 @@
 //! Language models: calibrate on text, encrypt prompts, read answers.
 
-use crate::commands::insecure;
+use crate::commands::{answers, insecure};
 use crate::network::{named, open, top};
 use crate::terminal::note;
 use crate::{CalibrateArgs, DecryptArgs, Result};
@@ -12,7 +12,7 @@ use nn::format::llama2c::{BEGIN, Tokenizer};
 use nn::lower::language::{Trained, polynomials};
 use nn::lower::{Numerator, Options, Part};
 use nn::prompt::Vocabulary;
-use nn::{AttentionScheme, Metadata, PowerSoftmax, PromptFormat, Tensor};
+use nn::{AttentionScheme, Metadata, PowerSoftmax, PromptFormat, SentenceFormat};
 use runtime::plan::{Class, Description, Step};
 use runtime::report::{self, Answer, Measured, Share};
 use runtime::{Client, ClientSpec, Prediction, Report, VerifiedPlan};
@@ -26,7 +26,7 @@ const WINDOWS: usize = 200;
 pub(crate) const NO_LANGUAGE: &str = "this plan takes no prompts: --text goes with language models (`polyveil calibrate --text` or `--tokens`)";
 
 /// What stands in place of a promise about shared answers.
-pub(crate) const BOUND: &str = "the bound above multiplies worst cases through divisions and says nothing here; `polyveil evaluate --prompts` states an error before it runs. Answers of language models can't be shared (`decrypt --share`)";
+pub(crate) const BOUND: &str = "the bound above multiplies worst cases through divisions and says nothing here; `polyveil evaluate --prompts` or `--sentences` states an error before it runs. Such answers can't be shared (`decrypt --share`)";
 
 /// Options of `calibrate` for language models.
 #[derive(Args, Debug)]
@@ -39,7 +39,7 @@ pub(crate) struct TextArgs {
     tokens: Option<PathBuf>,
     /// Tokens of a prompt at most, the first one included.
     #[arg(long, value_name = "L")]
-    length: Option<usize>,
+    pub(crate) length: Option<usize>,
     /// llama2.c's tokenizer [default: the characters of the run's alphabet.json].
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
@@ -48,22 +48,22 @@ pub(crate) struct TextArgs {
     first: Option<char>,
     /// Exponent of Power-Softmax, even [default: the run's].
     #[arg(long, value_name = "P")]
-    power: Option<u32>,
+    pub(crate) power: Option<u32>,
     /// What Power-Softmax adds to a divisor.
     #[arg(long, value_name = "E", default_value_t = 1e-3, requires = "power")]
-    epsilon: f64,
+    pub(crate) epsilon: f64,
     /// Power-Softmax divides by the mean of the powers, not by their sum.
     #[arg(long, requires = "power")]
-    mean: bool,
+    pub(crate) mean: bool,
     /// Precision of divisions and roots that are chosen here, in bits.
     #[arg(long, value_name = "B", default_value_t = 12.0)]
-    bits: f64,
+    pub(crate) bits: f64,
     /// Divisions and roots that are chosen here carry their numerators along: a level less each, at more values.
     #[arg(long)]
-    carry: bool,
+    pub(crate) carry: bool,
     /// At most so many calibration prompts may leave an interval; they are left out and counted.
     #[arg(long, value_name = "N", default_value_t = 0)]
-    leave_out: usize,
+    pub(crate) leave_out: usize,
 }
 
 impl TextArgs {
@@ -247,21 +247,29 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
     Ok(())
 }
 
-/// How prompts become inputs, if the plan is a language model's.
-pub(crate) fn format(description: &Description) -> Result<Option<PromptFormat>> {
-    let format = description.client.as_ref().map(PromptFormat::from_json);
-    Ok(format.transpose()?)
+/// Whether the plan divides, so that its worst-case bound says nothing: a language model's or an encoder's.
+pub(crate) fn divides(description: &Description) -> bool {
+    description.client.is_some()
 }
 
-/// A prompt as a plan's input.
-pub(crate) fn input(format: Option<&PromptFormat>, text: Option<&str>) -> Result<Tensor> {
-    match (format, text) {
-        (Some(format), Some(text)) => Ok(format.input(&format.encode(text)?)?),
-        (Some(_), None) => {
-            Err("this plan is a language model's: give the prompt, --text TEXT".into())
-        }
-        (None, _) => Err(NO_LANGUAGE.into()),
+/// How prompts become inputs, if the plan is a language model's.
+pub(crate) fn format(description: &Description) -> Result<Option<PromptFormat>> {
+    let format = description.client.as_ref();
+    let format = format.filter(|c| !SentenceFormat::described_by(c));
+    Ok(format.map(PromptFormat::from_json).transpose()?)
+}
+
+/// Prompts as a plan's input, one after another.
+pub(crate) fn inputs(format: Option<&PromptFormat>, texts: &[String]) -> Result<Vec<f64>> {
+    let format = format.ok_or(NO_LANGUAGE)?;
+    if texts.is_empty() {
+        return Err("this plan is a language model's: give the prompt, --text TEXT".into());
     }
+    let mut values = Vec::new();
+    for text in texts {
+        values.extend(format.input(&format.encode(text)?)?.into_values());
+    }
+    Ok(values)
 }
 
 /// The position in the answer that follows a prompt of so many tokens.
@@ -327,8 +335,25 @@ pub(crate) fn decrypt(a: &DecryptArgs, client: &Client, format: &PromptFormat) -
         "keep this to yourself: whoever sees decrypted values can attack the key (IND-CPA-D, SECURITY.md)",
     );
     insecure(client);
-    let spec: &ClientSpec = client.spec();
-    let (tokens, prompt) = match &a.text {
+    let prompts: Vec<Option<&String>> = match &a.text[..] {
+        [] => vec![None; a.count],
+        texts => texts.iter().map(Some).collect(),
+    };
+    let each = answers(client, &logits, prompts.len())?;
+    for (logits, prompt) in each.zip(prompts) {
+        one(a, client.spec(), format, (logits, prompt))?;
+    }
+    Ok(())
+}
+
+/// Prints one answer of a batch.
+fn one(
+    a: &DecryptArgs,
+    spec: &ClientSpec,
+    format: &PromptFormat,
+    (logits, prompt): (&[f64], Option<&String>),
+) -> Result<()> {
+    let (tokens, prompt) = match prompt {
         Some(text) => {
             let tokens = format.encode(text)?;
             (tokens.len(), Some(tokens))
@@ -337,7 +362,7 @@ pub(crate) fn decrypt(a: &DecryptArgs, client: &Client, format: &PromptFormat) -
     };
     let last = after(format, tokens);
     let at = |position: usize| {
-        format.logits_at(&logits, position).ok_or_else(|| {
+        format.logits_at(logits, position).ok_or_else(|| {
             format!(
                 "the answer has {} values, this model's has others",
                 logits.len()

@@ -86,6 +86,7 @@ fn network(calibrated: bool) -> PolyGraph {
         provenance: vec![],
         training: None,
         prompts: None,
+        sentences: None,
     };
     let nodes = graph.nodes().len();
     let graph = graph.with_metadata(metadata).expect("fits");

@@ -35,9 +35,12 @@ pub(crate) struct MapSize {
 }
 
 /// Costs for one parameter set.
+///
+/// Periods and lengths are those of one input; where a batch lies side by side, each slot stands for `batch` of a ciphertext's.
 pub(crate) struct CostModel {
     parameters: Parameters,
     table: CostTable,
+    batch: usize,
     /// Seconds of a bootstrap to level 1 and to the highest, by slots.
     bootstraps: BTreeMap<usize, (f64, f64)>,
     /// Seconds of an alignment to each level.
@@ -49,11 +52,13 @@ impl CostModel {
     pub(crate) fn new(
         parameters: Parameters,
         table: CostTable,
+        batch: usize,
         periods: impl IntoIterator<Item = usize>,
     ) -> Result<Self, Error> {
         let mut model = Self {
             parameters,
             table,
+            batch,
             bootstraps: BTreeMap::new(),
             aligns: Vec::new(),
         };
@@ -89,7 +94,7 @@ impl CostModel {
                                 input: 0,
                                 output: 1,
                                 bootstrap: Bootstrap {
-                                    slots,
+                                    slots: slots * self.batch,
                                     target,
                                     gain: 1.0,
                                 },
@@ -103,6 +108,19 @@ impl CostModel {
             }
         }
         Ok(())
+    }
+
+    /// Values that encoding a diagonal works on; a plaintext shorter than four values is encoded as four.
+    pub(crate) fn stored(&self, len: usize) -> usize {
+        self.real(len).max(4)
+    }
+    /// Butterflies of encoding a diagonal.
+    pub(crate) fn butterflies(&self, len: usize) -> f64 {
+        butterflies(self.real(len))
+    }
+    /// Slots of a diagonal of this length: a constant one stays one value.
+    fn real(&self, len: usize) -> usize {
+        if len == 1 { 1 } else { len * self.batch }
     }
 
     /// Highest residual level.
@@ -221,12 +239,13 @@ impl CostModel {
     /// A block map at `level`, which must be at least 1.
     pub(crate) fn linear(&self, size: &MapSize, level: usize) -> f64 {
         let (kept, special, _) = self.shape(level);
+        let moves = size.babies + size.giants + size.folds > 0;
+        let special = if moves { special } else { 0.0 };
         let all = kept + special;
         let low = self.shape(level.saturating_sub(1)).0;
         let group = self.parameters.group(Level::new(level)).len() as f64;
         let times = |cost: Cost, count: usize| cost.seconds(&self.table) * count as f64;
         let two = |cost: Cost| cost.plus(cost);
-        // a plaintext shorter than four values is encoded as four
         let words = 2.0 * size.values as f64 / self.parameters.n() as f64;
         let plain = Cost {
             encodes: size.butterflies,
@@ -270,18 +289,13 @@ pub(crate) fn map_size(map: &ckks::BlockMap) -> MapSize {
         inputs: map.inputs(),
         decomposed: babies.iter().filter(|&&b| b > 0).count(),
         outputs: map.outputs(),
-        values: lengths().map(stored).sum(),
+        values: lengths().map(|n| n.max(4)).sum(),
         butterflies: lengths().map(butterflies).sum(),
     }
 }
 
-/// Values that encoding a plaintext of `len` slots works on.
-pub(crate) fn stored(len: usize) -> usize {
-    len.max(4)
-}
-
 /// Butterflies of encoding `len` slots.
-pub(crate) fn butterflies(len: usize) -> f64 {
+fn butterflies(len: usize) -> f64 {
     len as f64 * (len as f64).log2().max(1.0)
 }
 
@@ -294,7 +308,8 @@ mod tests {
     #[test]
     fn maps_cost_what_the_meter_counts() {
         let parameters = Parameters::new(ParametersSpec::toy(10)).expect("valid");
-        let model = CostModel::new(parameters.clone(), CostTable::default(), [64]).expect("valid");
+        let model =
+            CostModel::new(parameters.clone(), CostTable::default(), 1, [64]).expect("valid");
         for (inputs, outputs, folds) in [
             (1, 1, vec![]),
             (2, 1, vec![]),

@@ -5,7 +5,7 @@
 //! a level's is its share of a bootstrap.
 
 use crate::Error;
-use crate::cost::{MapSize, butterflies};
+use crate::cost::{CostModel, MapSize};
 use crate::layout::Layout;
 use crate::linear_op::{Chain, chain_row};
 use crate::normal::{Builder, Expression, Id, Quantity};
@@ -35,9 +35,10 @@ impl Builder<'_> {
         } else {
             f64::INFINITY
         };
-        let whole = self
-            .cost
-            .linear(&estimate(&self.quantities, &value.terms, layout), level);
+        let whole = self.cost.linear(
+            &estimate(self.cost, &self.quantities, &value.terms, layout),
+            level,
+        );
         let mut best: Option<(f64, NodeId, Expression)> = None;
         for link in &value.terms[0].1 {
             let Some(rest) = self.after(&value, link.before) else {
@@ -45,11 +46,9 @@ impl Builder<'_> {
             };
             let inner = &self.values[link.before.index()];
             let from = self.layout_of(node.name(), inner)?;
-            let two = self.cost.linear(&estimate_of(&rest, &from, layout), level)
-                + self
-                    .cost
-                    .linear(&estimate(&self.quantities, &inner.terms, &from), level)
-                + deeper;
+            let first = estimate(self.cost, &self.quantities, &inner.terms, &from);
+            let second = estimate_of(self.cost, &rest, &from, layout);
+            let two = self.cost.linear(&second, level) + self.cost.linear(&first, level) + deeper;
             if two < whole && best.as_ref().is_none_or(|b| two < b.0) {
                 best = Some((two, link.before, rest));
             }
@@ -111,7 +110,12 @@ impl Builder<'_> {
     }
 }
 
-fn estimate(quantities: &[Quantity], terms: &[(Id, Chain)], layout: &Layout) -> MapSize {
+fn estimate(
+    cost: &CostModel,
+    quantities: &[Quantity],
+    terms: &[(Id, Chain)],
+    layout: &Layout,
+) -> MapSize {
     let mut sources: Vec<Id> = terms.iter().map(|t| t.0).collect();
     sources.sort_unstable();
     sources.dedup();
@@ -121,7 +125,7 @@ fn estimate(quantities: &[Quantity], terms: &[(Id, Chain)], layout: &Layout) -> 
             .filter(|t| t.0 == source)
             .map(|t| &t.1)
             .collect();
-        size(&chains, &quantities[source].layout, layout)
+        size(cost, &chains, &quantities[source].layout, layout)
     });
     sizes.fold(MapSize::default(), |a, b| MapSize {
         diagonals: a.diagonals + b.diagonals,
@@ -137,51 +141,92 @@ fn estimate(quantities: &[Quantity], terms: &[(Id, Chain)], layout: &Layout) -> 
     })
 }
 
-fn estimate_of(rest: &Expression, from: &Layout, layout: &Layout) -> MapSize {
+fn estimate_of(cost: &CostModel, rest: &Expression, from: &Layout, layout: &Layout) -> MapSize {
     let chains: Vec<&Chain> = rest.terms.iter().map(|t| &t.1).collect();
-    size(&chains, from, layout)
+    size(cost, &chains, from, layout)
 }
 
-/// Diagonals are counted, the rest supposed: as many baby as giant steps, values that don't repeat.
-fn size(chains: &[&Chain], from: &Layout, to: &Layout) -> MapSize {
+/// A diagonal as far as it is known.
+#[derive(Clone, Copy, PartialEq)]
+enum Seen {
+    No,
+    /// So many entries, all of this weight.
+    Same(f64, usize),
+    Various,
+}
+
+/// Diagonals are counted, the rest supposed: as many baby as giant steps, values that don't repeat unless they are all the same.
+fn size(cost: &CostModel, chains: &[&Chain], from: &Layout, to: &Layout) -> MapSize {
     let (inputs, outputs) = (from.ciphertexts, to.ciphertexts);
     let modulus = from.period.min(to.period);
     let places = from.places();
-    let mut used = vec![false; inputs * outputs * modulus];
+    let mut seen = vec![Seen::No; inputs * outputs * modulus];
     for (r, (output, j)) in to.places().into_iter().enumerate() {
         for chain in chains {
             chain_row(chain, r, 1.0, &mut |c, w| {
                 if w != 0.0 {
                     let (input, p) = places[c];
                     let offset = p.wrapping_sub(j) as usize & (modulus - 1);
-                    used[(input as usize * outputs + output as usize) * modulus + offset] = true;
+                    let entry =
+                        &mut seen[(input as usize * outputs + output as usize) * modulus + offset];
+                    *entry = match *entry {
+                        Seen::No => Seen::Same(w, 1),
+                        Seen::Same(v, count) if v == w => Seen::Same(v, count + 1),
+                        _ => Seen::Various,
+                    };
                 }
             });
         }
     }
-    let diagonals = used.iter().filter(|&&u| u).count();
-    let mut offsets = vec![false; modulus];
-    for (i, _) in used.iter().enumerate().filter(|u| *u.1) {
-        offsets[i % modulus] = true;
+    let length = from.period.max(to.period);
+    let diagonals = seen.iter().filter(|&&s| s != Seen::No).count();
+    let constant = |s: &&Seen| matches!(s, Seen::Same(_, count) if *count == length);
+    let constants = seen.iter().filter(constant).count();
+    // rotations of inputs, of sums for outputs, or some of both
+    let (mut offsets, mut of_input, mut of_output) = (
+        vec![false; modulus],
+        vec![false; inputs * modulus],
+        vec![false; outputs * modulus],
+    );
+    for (i, _) in seen.iter().enumerate().filter(|s| *s.1 != Seen::No) {
+        let (pair, offset) = (i / modulus, i % modulus);
+        offsets[offset] = true;
+        if offset != 0 {
+            of_input[pair / outputs * modulus + offset] = true;
+            of_output[pair % outputs * modulus + offset] = true;
+        }
     }
-    let different = offsets.iter().filter(|&&u| u).count();
+    let count = |of: &[bool]| of.iter().filter(|&&u| u).count();
+    let different = count(&offsets);
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "an estimate of a small count"
     )]
     let steps = (different as f64).sqrt().ceil() as usize - usize::from(different > 0);
-    let length = from.period.max(to.period);
+    let level = cost.levels().div_ceil(2);
+    let seconds =
+        |s: &(usize, usize)| s.0 as f64 * cost.baby(level) + s.1 as f64 * cost.giant(level);
+    let ways = [
+        (steps * inputs, steps * outputs),
+        (count(&of_input), 0),
+        (0, count(&of_output)),
+    ];
+    let (babies, giants) = ways
+        .into_iter()
+        .min_by(|a, b| seconds(a).total_cmp(&seconds(b)))
+        .unwrap_or_default();
+    let (several, one) = (diagonals - constants, constants);
     MapSize {
         diagonals,
-        babies: steps * inputs,
-        giants: steps * outputs,
+        babies,
+        giants,
         unmoved: outputs,
         folds: (length / to.period).ilog2() as usize,
         inputs,
-        decomposed: inputs,
+        decomposed: if babies > 0 { inputs } else { 0 },
         outputs,
-        values: diagonals * length,
-        butterflies: diagonals as f64 * butterflies(length),
+        values: several * cost.stored(length) + one * cost.stored(1),
+        butterflies: several as f64 * cost.butterflies(length) + one as f64 * cost.butterflies(1),
     }
 }

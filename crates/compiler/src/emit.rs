@@ -2,31 +2,55 @@
 
 use crate::Error;
 use crate::activation::Form;
+use crate::linear_op::narrow;
 use crate::normal::{Id, Kind, Normal, Quantity};
+use crate::order::depth_first;
 use crate::pack::Packed;
 use crate::schedule::Decision;
 use crate::split::Split;
+use crate::twins::Twins;
 use crate::units::Units;
 use ckks::map::{Term, Values};
 use ckks::{BlockMap, Bootstrap, Polynomial};
 use runtime::plan::{Operation, Port, Register, Step};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A map's diagonals and their split; emptied when the map is written.
 pub(crate) type Maps = Vec<Option<(Packed, Split)>>;
 
+/// Most results of a map that rotates nothing: all are summed at once, beside what is summed.
+const MOST_RESULTS: usize = 32;
+
+/// All that is decided.
+pub(crate) struct Draft<'a> {
+    pub(crate) normal: &'a Normal,
+    pub(crate) decisions: &'a [Decision],
+    pub(crate) units: &'a [Units],
+    pub(crate) twins: &'a [Twins],
+    /// Inputs side by side: each slot of the layouts is as many of a ciphertext's.
+    pub(crate) batch: usize,
+}
+
 /// The steps and the two ports.
 pub(crate) fn emit(
-    normal: &Normal,
+    draft: &Draft<'_>,
     mut maps: Maps,
-    decisions: &[Decision],
-    units: &[Units],
     names: [&str; 2],
 ) -> Result<(Vec<Step>, Port, Port), Error> {
+    let &Draft {
+        normal,
+        decisions,
+        units,
+        twins,
+        batch,
+    } = draft;
     let mut writer = Writer {
         normal,
         decisions,
         units,
+        twins,
+        batch,
         steps: Vec::new(),
         next: 0,
         registers: Vec::new(),
@@ -41,24 +65,97 @@ pub(crate) fn emit(
             name: name.into(),
             shape: q.shape.dims(),
             registers: writer.registers[v].clone(),
-            slots: q.layout.period,
-            places: q.layout.places(),
+            slots: q.layout.period * batch,
+            places: (q.layout.places().into_iter())
+                .map(|(c, s)| (narrow(twins[v].of[c as usize]), s))
+                .collect(),
+            batch,
             level,
             unit: units[v].unit(),
         }
     };
     let input = port(0, names[0], decisions[0].level);
     let output = port(normal.output, names[1], writer.level(normal.output));
-    Ok((writer.steps, input, output))
+    let steps = if batch == 1 {
+        writer.steps
+    } else {
+        depth_first(writer.steps, &output.registers)
+    };
+    Ok((steps, input, output))
+}
+
+/// The diagonals of a map, by pieces that share nothing: of each, inputs that no other one reads. Where nothing is rotated, and so nothing
+/// but loads is shared, pieces are of [`MOST_RESULTS`] at most.
+fn pieces(packed: &Packed, split: &Split) -> Vec<Vec<usize>> {
+    // which input's group an input belongs to
+    let mut group: Vec<usize> = (0..packed.inputs.len()).collect();
+    fn find(group: &mut [usize], mut i: usize) -> usize {
+        while group[i] != i {
+            group[i] = group[group[i]];
+            i = group[i];
+        }
+        i
+    }
+    let mut reads: Vec<Option<usize>> = vec![None; packed.outputs];
+    for d in &packed.diagonals {
+        match reads[d.output] {
+            None => reads[d.output] = Some(d.input),
+            Some(other) => {
+                let (a, b) = (find(&mut group, d.input), find(&mut group, other));
+                group[a.max(b)] = a.min(b);
+            }
+        }
+    }
+    let moves = !packed.folds.is_empty() || split.steps.iter().any(|s| *s != (0, 0));
+    // by (group, how manieth piece of it)
+    let mut pieces: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
+    let mut results: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut piece_of: Vec<Option<(usize, usize)>> = vec![None; packed.outputs];
+    for (k, d) in packed.diagonals.iter().enumerate() {
+        let of = find(&mut group, d.input);
+        let piece = *piece_of[d.output].get_or_insert_with(|| {
+            let before = results.entry(of).or_default();
+            *before += 1;
+            (
+                of,
+                if moves {
+                    0
+                } else {
+                    (*before - 1) / MOST_RESULTS
+                },
+            )
+        });
+        pieces.entry(piece).or_default().push(k);
+    }
+    pieces.into_values().collect()
+}
+
+/// The shortest period of `values`, each as a run of `batch`; a constant stays one value.
+fn runs(mut values: Vec<f64>, batch: usize) -> Vec<f64> {
+    if batch == 1 {
+        return values;
+    }
+    while values.len() > 1 && values[..values.len() / 2] == values[values.len() / 2..] {
+        values.truncate(values.len() / 2);
+    }
+    match values[..] {
+        [one] => vec![one],
+        _ => values
+            .iter()
+            .flat_map(|&v| (0..batch).map(move |_| v))
+            .collect(),
+    }
 }
 
 struct Writer<'a> {
     normal: &'a Normal,
     decisions: &'a [Decision],
     units: &'a [Units],
+    twins: &'a [Twins],
+    batch: usize,
     steps: Vec<Step>,
     next: Register,
-    /// Of each quantity, as consumers see it.
+    /// Of each quantity's different ciphertexts, as consumers see them.
     registers: Vec<Vec<Register>>,
     /// Copies at lower levels.
     aligned: BTreeMap<(Id, usize), Vec<Register>>,
@@ -119,7 +216,7 @@ impl Writer<'_> {
         let level = self.decisions[v].level;
         let before = self.units[v].before();
         let outputs = match &q.kind {
-            Kind::Input => (0..q.layout.ciphertexts).map(|_| self.fresh()).collect(),
+            Kind::Input => (0..self.twins[v].count).map(|_| self.fresh()).collect(),
             Kind::Linear { bias, .. } => match map {
                 Some(map) => self.linear(v, q, map, bias)?,
                 None => Vec::new(),
@@ -175,14 +272,13 @@ impl Writer<'_> {
                 let bound = (q.bound / unit.abs()).max(1.0);
                 let factor = self.units[v].times;
                 let constant = constant / unit;
-                (0..q.layout.ciphertexts)
-                    .map(|i| {
+                (self.twins[v].operands.iter())
+                    .map(|operands| {
                         let output = self.fresh();
-                        // one ciphertext where there are several is the same for all
-                        let of = |all: &[Register]| all[i % all.len()];
-                        let (left, right) = (of(&left), of(&right));
+                        let (left, right) = (left[operands[0]], right[operands[1]]);
+                        let add = add.iter().zip(&operands[2..]);
                         let small = bound == 1.0 && operands_small;
-                        let operation = if left == right && small && add.is_empty() && factor == 1 {
+                        let operation = if left == right && small && add.len() == 0 && factor == 1 {
                             Operation::Square {
                                 input: left,
                                 output,
@@ -194,7 +290,7 @@ impl Writer<'_> {
                                 right,
                                 output,
                                 factor,
-                                add: add.iter().map(|(c, all)| (*c, of(all))).collect(),
+                                add: add.map(|((c, all), &i)| (*c, all[i])).collect(),
                                 constant,
                                 bound,
                             }
@@ -217,7 +313,7 @@ impl Writer<'_> {
         &mut self,
         v: Id,
         q: &Quantity,
-        (packed, split): (Packed, Split),
+        (mut packed, split): (Packed, Split),
         bias: &[f64],
     ) -> Result<Vec<Register>, Error> {
         let level = self.decisions[v].level;
@@ -231,36 +327,6 @@ impl Writer<'_> {
             .iter()
             .map(|i| scale * self.units[i.source].unit())
             .collect();
-        let mut terms = Vec::with_capacity(packed.diagonals.len());
-        for (d, (giant, baby)) in packed.diagonals.into_iter().zip(split.steps) {
-            let factor = factors[d.input];
-            #[expect(clippy::cast_possible_truncation, reason = "checked to be finite")]
-            let values: Vec<f32> = d
-                .values
-                .iter()
-                .map(|&x| (f64::from(x) * factor) as f32)
-                .collect();
-            if let Some(i) = values.iter().position(|x| !x.is_finite()) {
-                return Err(Error::Weight {
-                    layer: q.layer.clone(),
-                    value: f64::from(d.values[i]) * factor,
-                });
-            }
-            terms.push(Term {
-                input: d.input,
-                output: d.output,
-                giant,
-                baby,
-                values: Values::Real(values.into()),
-            });
-        }
-        let map = BlockMap::new(
-            packed.slots,
-            packed.inputs.len(),
-            packed.outputs,
-            terms,
-            packed.folds,
-        )?;
         let mut added: Vec<Vec<f64>> = vec![vec![0.0; packed.period]; packed.outputs];
         for ((ciphertext, slot), b) in q.layout.places().into_iter().zip(bias) {
             let value = scale * (b + shift);
@@ -270,21 +336,63 @@ impl Writer<'_> {
                     value,
                 });
             }
-            added[ciphertext as usize][slot as usize] = value;
+            added[self.twins[v].of[ciphertext as usize]][slot as usize] = value;
         }
-        let bias = added
+        let batch = self.batch;
+        let mut bias: Vec<Option<Arc<[f64]>>> = added
             .into_iter()
-            .map(|b| b.iter().any(|&x| x != 0.0).then(|| b.into()))
+            .map(|b| b.iter().any(|&x| x != 0.0).then(|| runs(b, batch).into()))
             .collect();
         let outputs: Vec<Register> = (0..packed.outputs).map(|_| self.fresh()).collect();
-        let operation = Operation::Linear {
-            inputs,
-            outputs: outputs.clone(),
-            map,
-            bias,
-            period: packed.period,
-        };
-        self.step(&q.layer, self.units[v].before(), operation);
+        let before = self.units[v].before();
+        for piece in pieces(&packed, &split) {
+            let mut used: Vec<usize> = piece.iter().map(|&d| packed.diagonals[d].input).collect();
+            let mut made: Vec<usize> = piece.iter().map(|&d| packed.diagonals[d].output).collect();
+            for list in [&mut used, &mut made] {
+                list.sort_unstable();
+                list.dedup();
+            }
+            let mut terms = Vec::with_capacity(piece.len());
+            for k in piece {
+                let d = &mut packed.diagonals[k];
+                let (factor, (giant, baby)) = (factors[d.input], split.steps[k]);
+                let mut values = std::mem::take(&mut d.values);
+                for x in &mut values {
+                    let value = f64::from(*x) * factor;
+                    #[expect(clippy::cast_possible_truncation, reason = "checked to be finite")]
+                    let single = value as f32;
+                    if !single.is_finite() {
+                        return Err(Error::Weight {
+                            layer: q.layer.clone(),
+                            value,
+                        });
+                    }
+                    *x = single;
+                }
+                terms.push(Term {
+                    input: used.binary_search(&d.input).unwrap_or_default(),
+                    output: made.binary_search(&d.output).unwrap_or_default(),
+                    giant: giant * batch,
+                    baby: baby * batch,
+                    values: Values::runs(values.into(), batch),
+                });
+            }
+            let map = BlockMap::new(
+                packed.slots * batch,
+                used.len(),
+                made.len(),
+                terms,
+                packed.folds.iter().map(|f| f * batch).collect(),
+            )?;
+            let operation = Operation::Linear {
+                inputs: used.iter().map(|&i| inputs[i]).collect(),
+                outputs: made.iter().map(|&o| outputs[o]).collect(),
+                map,
+                bias: made.iter().map(|&o| bias[o].take()).collect(),
+                period: packed.period * batch,
+            };
+            self.step(&q.layer, before, operation);
+        }
         Ok(outputs)
     }
 
@@ -301,7 +409,7 @@ impl Writer<'_> {
             self.units[v].unit(),
             self.units[v].gain,
         );
-        let slots = q.layout.period;
+        let slots = q.layout.period * self.batch;
         let inputs = self.normalised(v, q, inputs)?;
         let mut outputs = Vec::with_capacity(inputs.len());
         for pair in inputs.chunks(2) {
@@ -374,7 +482,7 @@ impl Writer<'_> {
         if factor == 1.0 {
             return Ok(inputs);
         }
-        let slots = q.layout.period;
+        let slots = q.layout.period * self.batch;
         let mut outputs = Vec::with_capacity(inputs.len());
         for input in inputs {
             let output = self.fresh();

@@ -70,6 +70,14 @@ pub enum Error {
         /// The most supported.
         most: usize,
     },
+    /// A batch that is no power of two or leaves no slots for its inputs.
+    #[error("a batch of {batch} inputs: a power of two of at most {most} is needed")]
+    Batch {
+        /// What was asked for.
+        batch: usize,
+        /// The most that the parameters' slots allow.
+        most: usize,
+    },
     /// A folded weight is not a finite single-precision number.
     #[error(
         "layer {layer}: a folded weight is {value}; look for a near-zero variance in its batch normalisation or retrain it with weight decay"

@@ -12,10 +12,10 @@ use crate::linear_op::narrow;
 use nn::Shape;
 
 /// Most ciphertexts for one tensor.
-pub(crate) const MOST_CIPHERTEXTS: usize = 1024;
+pub(crate) const MOST_CIPHERTEXTS: usize = 8192;
 
 /// Least period: bootstraps need four slots.
-const LEAST_PERIOD: usize = 4;
+pub(crate) const LEAST_PERIOD: usize = 4;
 
 /// A tensor's places.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@
 //!
 //! Modules in reading order: `normal` (between polynomials everything is one affine map; its rows from `linear_op`; `product`, what
 //! products take in; `cut`, where two maps are cheaper than one) → `layout` (where
-//! values lie) → `pack` (maps as diagonals) → `split` (baby and giant steps) → `schedule` (levels and bootstraps by shortest path over
-//! `cost`) → `activation` and `units` (intervals and leading coefficients folded away) → `emit` (the plan) → [`describe`]; [`price`] (what
+//! values lie) → `pack` (maps as diagonals; `twins`, what is the same and made once) → `split` (baby and giant steps) → `schedule` (levels and bootstraps by shortest path over
+//! `cost`) → `activation` and `units` (intervals and leading coefficients folded away) → `emit` (the plan; `order`, depth first for a batch) → [`describe`]; [`price`] (what
 //! an activation costs in a deep network), [`outline`] (what a network costs whose degrees are open).
 //!
 //! What this crate knows nothing of: keys, ciphertexts, randomness, the clock.
@@ -25,11 +25,13 @@ mod emit;
 mod layout;
 mod linear_op;
 mod normal;
+mod order;
 mod pack;
 pub mod price;
 mod product;
 mod schedule;
 mod split;
+mod twins;
 mod units;
 
 pub use ckks::meter::CostTable;
@@ -50,6 +52,7 @@ use runtime::plan::{Description, Operation};
 use schedule::{Machine, Stage, Way};
 use split::Split;
 use std::collections::BTreeSet;
+use twins::Twins;
 
 /// What a plan is made for.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,12 +68,15 @@ pub struct Target {
     /// Whether the run may leave keys on disk to keep that limit (`runtime::Server::open`): such a plan then counts as one that fits,
     /// and as much dearer as reading the keys takes.
     pub keys_on_disk: bool,
+    /// Inputs that one run takes side by side, a power of two: every slot of the packing of one becomes as many neighbours. Up to the ring's
+    /// slots it costs bootstraps of more slots, then more ciphertexts; where each holds one channel, linear layers rotate nothing.
+    pub batch: usize,
     /// Values outside of polynomials (the input, residual sums, the answer) may be this many times larger than calibration saw.
     pub range_margin: f64,
 }
 
 impl Default for Target {
-    /// The standard parameters with bootstrapping, the shipped costs, 20 ms for a key, no memory limit, keys in memory, margin 1.25.
+    /// The standard parameters with bootstrapping, the shipped costs, 20 ms for a key, no memory limit, keys in memory, one input at a time, margin 1.25.
     fn default() -> Self {
         Self {
             parameters: ParametersSpec::standard(),
@@ -78,6 +84,7 @@ impl Default for Target {
             key_seconds: 0.02,
             max_memory: None,
             keys_on_disk: false,
+            batch: 1,
             range_margin: 1.25,
         }
     }
@@ -93,17 +100,24 @@ impl Default for Target {
 /// overflows; [`Error::Memory`] where no plan keeps the memory limit; [`Error::Ckks`] for inconsistent or insecure parameters.
 pub fn compile(graph: &PolyGraph, target: &Target) -> Result<Plan, Error> {
     let parameters = Parameters::new(target.parameters.clone())?;
-    let max_slots = parameters.max_slots();
-    let mut cost = CostModel::new(parameters, target.cost, [])?;
+    let batch = target.batch;
+    let most = parameters.max_slots() / layout::LEAST_PERIOD;
+    if !batch.is_power_of_two() || batch > most {
+        return Err(Error::Batch { batch, most });
+    }
+    let max_slots = parameters.max_slots() / batch;
+    let mut cost = CostModel::new(parameters, target.cost, batch, [])?;
     let normal = normal::normalise(graph, target, max_slots, &mut cost)?;
     cost.prepare(normal.quantities.iter().map(|q| q.layout.period))?;
     let draft = Draft {
         graph,
         target,
         normal,
+        twins: Vec::new(),
         cost,
     };
-    let maps = maps(&draft.normal, &draft.cost, target.key_seconds);
+    let (maps, twins) = maps(&draft.normal, &draft.cost, target.key_seconds);
+    let draft = Draft { twins, ..draft };
     let (decisions, _) = draft.schedule(&maps, None)?;
     let plan = draft.plan(maps, &decisions)?;
     match target.max_memory {
@@ -120,6 +134,7 @@ struct Draft<'a> {
     graph: &'a PolyGraph,
     target: &'a Target,
     normal: Normal,
+    twins: Vec<Twins>,
     cost: CostModel,
 }
 
@@ -146,7 +161,7 @@ impl Draft<'_> {
             most_bootstraps: None,
             parameters: &target.parameters.name,
         };
-        let stages = stages(normal, maps, cost)?;
+        let stages = stages(normal, maps, &self.twins, cost)?;
         let (decisions, seconds) = schedule::schedule(&stages, normal.output, machine)?;
         let rotations: BTreeSet<i64> = maps
             .iter()
@@ -168,7 +183,17 @@ impl Draft<'_> {
         } = self;
         let units = units::units(normal, decisions)?;
         let names = [graph.input().name(), graph.output().name()];
-        let (steps, input, output) = emit::emit(normal, maps, decisions, &units, names)?;
+        let (steps, input, output) = emit::emit(
+            &emit::Draft {
+                normal,
+                decisions,
+                units: &units,
+                twins: &self.twins,
+                batch: target.batch,
+            },
+            maps,
+            names,
+        )?;
         let metadata = graph.metadata();
         let (mean, deviation) = metadata
             .normalization
@@ -182,7 +207,7 @@ impl Draft<'_> {
             deviation,
             labels: metadata.labels.clone(),
             input_bound: normal.quantities[0].bound,
-            client: metadata.prompts.as_ref().map(nn::PromptFormat::to_json),
+            client: metadata.client(),
         };
         Ok(Plan {
             parameters: target.parameters.clone(),
@@ -216,7 +241,7 @@ impl Draft<'_> {
         }
         let mut splits: Vec<emit::Maps> = Vec::new();
         for thrift in THRIFT {
-            let made = maps(&self.normal, &self.cost, thrift * self.target.key_seconds);
+            let (made, _) = maps(&self.normal, &self.cost, thrift * self.target.key_seconds);
             let same = |other: &emit::Maps| {
                 let pairs = made.iter().flatten().zip(other.iter().flatten());
                 pairs.into_iter().all(|(a, b)| a.1 == b.1)
@@ -262,13 +287,9 @@ impl Draft<'_> {
 /// in the first round: each is tried, the best outcome taken.
 const EAGERNESS: [f64; 4] = [0.2, 1.0, 6.0, 40.0];
 
-/// Packs and splits every linear map, maps of the same pattern alike.
-fn maps(normal: &Normal, cost: &CostModel, key_seconds: f64) -> emit::Maps {
-    let packed: Vec<Option<Packed>> = normal
-        .quantities
-        .iter()
-        .map(|q| matches!(q.kind, Kind::Linear { .. }).then(|| pack::pack(normal, q)))
-        .collect();
+/// Packs and splits every linear map, maps of the same pattern alike; and finds which ciphertexts are different.
+fn maps(normal: &Normal, cost: &CostModel, key_seconds: f64) -> (emit::Maps, Vec<Twins>) {
+    let (packed, twins) = twins::pack_all(normal);
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (v, map) in packed.iter().enumerate() {
         let Some(map) = map else { continue };
@@ -329,27 +350,32 @@ fn maps(normal: &Normal, cost: &CostModel, key_seconds: f64) -> emit::Maps {
         }
     }
     let splits = best.map_or_else(Vec::new, |b| b.1);
-    packed
+    let maps = packed
         .into_iter()
         .zip(splits)
         .map(|(p, s)| p.zip(s))
-        .collect()
+        .collect();
+    (maps, twins)
 }
 
 /// What the scheduler must know of every quantity.
-fn stages(normal: &Normal, maps: &emit::Maps, cost: &CostModel) -> Result<Vec<Stage>, Error> {
+fn stages(
+    normal: &Normal,
+    maps: &emit::Maps,
+    twins: &[Twins],
+    cost: &CostModel,
+) -> Result<Vec<Stage>, Error> {
     let mut stages = Vec::with_capacity(normal.quantities.len());
     for (v, (q, map)) in normal.quantities.iter().zip(maps).enumerate() {
+        let ciphertexts = twins[v].count;
         let operation = representative(q)?;
         let mut seconds = vec![0.0; cost.levels() + 1];
         for (level, seconds) in seconds.iter_mut().enumerate().skip(q.depth) {
             *seconds = match (map, &operation) {
                 (Some(map), _) => cost.linear(&map.1.size, level),
-                (None, Some(operation)) => {
-                    cost.operation(operation, level)? * q.layout.ciphertexts as f64
-                }
+                (None, Some(operation)) => cost.operation(operation, level)? * ciphertexts as f64,
                 // encrypting higher costs the client and the wire a little
-                (None, None) => 1e-3 * (level * q.layout.ciphertexts) as f64,
+                (None, None) => 1e-3 * (level * ciphertexts) as f64,
             };
         }
         stages.push(Stage {
@@ -361,7 +387,7 @@ fn stages(normal: &Normal, maps: &emit::Maps, cost: &CostModel) -> Result<Vec<St
                 price: 0.0,
             }],
             slots: q.layout.period,
-            ciphertexts: q.layout.ciphertexts,
+            ciphertexts,
             reserve: normal.reserve(v),
         });
     }

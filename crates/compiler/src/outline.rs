@@ -46,11 +46,11 @@ impl Outline {
     ) -> Result<Self, Error> {
         let parameters = Parameters::new(target.parameters.clone())?;
         let max_slots = parameters.max_slots();
-        let mut cost = CostModel::new(parameters, target.cost, [])?;
+        let mut cost = CostModel::new(parameters, target.cost, 1, [])?;
         let normal = normal::normalise(graph, target, max_slots, &mut cost)?;
         cost.prepare(normal.quantities.iter().map(|q| q.layout.period))?;
-        let maps = maps(&normal, &cost, target.key_seconds);
-        let mut stages = stages(&normal, &maps, &cost)?;
+        let (maps, twins) = maps(&normal, &cost, target.key_seconds);
+        let mut stages = stages(&normal, &maps, &twins, &cost)?;
         let mut open = Vec::new();
         let nodes = graph.nodes().iter();
         let polynomials = nodes.filter(|n| matches!(n.op(), Op::Elementwise(_)));
@@ -78,7 +78,7 @@ impl Outline {
                 let (depth, operation) = carried_out(q, binding, p)?;
                 let mut seconds = vec![0.0; cost.levels() + 1];
                 for (level, seconds) in seconds.iter_mut().enumerate().skip(depth) {
-                    *seconds = cost.operation(&operation, level)? * q.layout.ciphertexts as f64;
+                    *seconds = cost.operation(&operation, level)? * twins[v].count as f64;
                 }
                 ways.push(Way {
                     depth,

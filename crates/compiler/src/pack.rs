@@ -4,8 +4,9 @@
 //! input (periods m < n), diagonals are taken modulo m, each of length n, and the n/m partial sums are folded by rotations
 //! by m, 2m, …, n/2: every slot then holds a result, repeated with period m, and no partial sum is left.
 
-use crate::linear_op::{Chain, chain_row};
+use crate::linear_op::{Chain, chain_row, narrow};
 use crate::normal::{Id, Kind, Normal, Quantity};
+use crate::twins::Twins;
 
 /// An offset as a walk: columns, rows, planes; signed.
 pub(crate) type Walk = [i64; 3];
@@ -15,7 +16,7 @@ pub(crate) type Walk = [i64; 3];
 pub(crate) struct Input {
     /// The quantity.
     pub(crate) source: Id,
-    /// Which of its ciphertexts.
+    /// Which of its different ciphertexts.
     pub(crate) ciphertext: usize,
     /// Slots of one step of a [`Walk`].
     pub(crate) pitch: Walk,
@@ -70,8 +71,8 @@ struct Group<'a> {
     pitch: Walk,
 }
 
-/// Packs quantity `q`, which must be [`Kind::Linear`]; other kinds have no terms.
-pub(crate) fn pack(normal: &Normal, q: &Quantity) -> Packed {
+/// Packs quantity `q`, which must be [`Kind::Linear`]; other kinds have no terms. `twins` are those of the quantities before it.
+pub(crate) fn pack(normal: &Normal, q: &Quantity, twins: &[Twins]) -> Packed {
     let terms: &[(Id, Chain)] = match &q.kind {
         Kind::Linear { terms, .. } => terms,
         _ => &[],
@@ -91,7 +92,9 @@ pub(crate) fn pack(normal: &Normal, q: &Quantity) -> Packed {
                 .filter(|t| t.0 == source)
                 .map(|t| &t.1)
                 .collect(),
-            places: layout.places(),
+            places: (layout.places().into_iter())
+                .map(|(c, s)| (narrow(twins[source].of[c as usize]), s))
+                .collect(),
             slots: layout.period,
             modulus,
             first: inputs.len(),
@@ -99,7 +102,7 @@ pub(crate) fn pack(normal: &Normal, q: &Quantity) -> Packed {
             pitch: [1, signed(width), signed(width * height)],
         };
         let (least, span) = group.survey(&out_places, [width, height, modulus / (width * height)]);
-        for ciphertext in 0..layout.ciphertexts {
+        for ciphertext in 0..twins[source].count {
             inputs.push(Input {
                 source,
                 ciphertext,
@@ -230,7 +233,7 @@ impl Group<'_> {
                 };
                 let index = &mut at[ciphertext * self.modulus + d];
                 if *index == u32::MAX {
-                    *index = crate::linear_op::narrow(found.len());
+                    *index = narrow(found.len());
                     found.push((ciphertext, d, vec![0.0; length]));
                 }
                 found[*index as usize].2[slot] += w * share;

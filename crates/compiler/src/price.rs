@@ -61,7 +61,7 @@ impl Pricing {
         let parameters = Parameters::new(target.parameters.clone())?;
         let slots = parameters.max_slots();
         Ok(Self {
-            cost: CostModel::new(parameters, target.cost, [slots])?,
+            cost: CostModel::new(parameters, target.cost, 1, [slots])?,
             slots,
             name: target.parameters.name.clone(),
         })

@@ -388,9 +388,7 @@ fn copied(value: &Expression) -> Option<(NodeId, Vec<Arc<Link>>)> {
 
 /// Whether copies of what lies in `source` lie in `layout`'s places, read with the source's period, and nothing is added to them.
 fn lies_there(suffix: &[Arc<Link>], source: &Layout, layout: &Layout, bias: [&[f64]; 2]) -> bool {
-    if source.period > layout.period
-        || source.ciphertexts > 1 && source.ciphertexts != layout.ciphertexts
-    {
+    if source.period > layout.period || !layout.ciphertexts.is_multiple_of(source.ciphertexts) {
         return false;
     }
     let from = source.places();
@@ -402,7 +400,7 @@ fn lies_there(suffix: &[Arc<Link>], source: &Layout, layout: &Layout, bias: [&[f
             let mut there = true;
             chain_row(suffix, r, 1.0, &mut |c, _| {
                 let (ct, s) = from[c];
-                there &= (source.ciphertexts == 1 || ct == ciphertext)
+                there &= ct as usize == ciphertext as usize % source.ciphertexts
                     && s as usize == slot as usize % source.period
                     && bias[0][c] == bias[1][r];
             });

@@ -3,7 +3,7 @@
 //! An offset is a walk (columns, rows, planes). Each axis is cut at some count: the baby step walks the remainder, the giant step the
 //! multiple. The smallest (negative) steps go either with the babies or with the giants.
 
-use crate::cost::{CostModel, MapSize, butterflies, stored};
+use crate::cost::{CostModel, MapSize};
 use crate::pack::{Packed, Walk};
 use std::collections::BTreeSet;
 
@@ -64,7 +64,7 @@ pub(crate) fn split(
         }
     }
     let (_, cut, anchor) = best.unwrap_or((0.0, [1, 1, 1], Anchor::Baby));
-    maps.iter().map(|m| finish(m, &cut, anchor)).collect()
+    maps.iter().map(|m| finish(m, &cut, anchor, cost)).collect()
 }
 
 /// Whether two maps are cut alike.
@@ -80,7 +80,7 @@ pub(crate) fn alike(a: &Packed, b: &Packed) -> bool {
     pattern(a) == pattern(b)
 }
 
-fn finish(packed: &Packed, cut: &Walk, anchor: Anchor) -> Split {
+fn finish(packed: &Packed, cut: &Walk, anchor: Anchor, cost: &CostModel) -> Split {
     let steps: Vec<(usize, usize)> = packed
         .diagonals
         .iter()
@@ -117,12 +117,12 @@ fn finish(packed: &Packed, cut: &Walk, anchor: Anchor) -> Split {
         values: packed
             .diagonals
             .iter()
-            .map(|d| stored(d.values.len()))
+            .map(|d| cost.stored(d.values.len()))
             .sum(),
         butterflies: packed
             .diagonals
             .iter()
-            .map(|d| butterflies(d.values.len()))
+            .map(|d| cost.butterflies(d.values.len()))
             .sum(),
     };
     let all = steps

@@ -256,13 +256,13 @@ fn refusals_name_the_layer_and_the_remedy() {
         matches!(refused(&graph, &target(8)), Error::Unsupported { layer, .. } if layer == "zero")
     );
 
-    let (large, mut random) = build(13, Shape::image(12, 64, 64), |b, random, x| {
+    let (large, mut random) = build(13, Shape::image(12, 256, 128), |b, random, x| {
         let conv = random.convolution(12, 3, 1, 1, 0);
         conv_bn(b, random, "conv", x, conv)
     });
     let (graph, _) = twin(&large, &mut random, 1, 0);
     assert!(
-        matches!(refused(&graph, &target(6)), Error::TooLarge { layer, needed: 1536, .. } if layer == "input")
+        matches!(refused(&graph, &target(6)), Error::TooLarge { layer, needed: 12288, .. } if layer == "input")
     );
 
     let (weights, mut random) = build(14, Shape::Vector(2), |b, _, x| {

@@ -122,16 +122,19 @@ fn copies_cost_nothing_where_they_lie_already() {
             b.add("scores", Op::Conv2d(conv), &[p]).expect("valid")
         });
         let ciphertexts = if log_n == 12 { 1 } else { 4 };
-        assert_eq!(maps(&plan), 3, "{}", describe(&plan));
+        // ciphertexts that share nothing are summed apart
+        assert_eq!(maps(&plan), 2 + ciphertexts, "{}", describe(&plan));
         assert_eq!(
             count(&plan, |o| matches!(o, Operation::Multiply { .. })),
             ciphertexts
         );
         // a sum of four neighbours has seven diagonals
-        let Some(Operation::Linear { map, .. }) = plan.steps.last().map(|s| &s.operation) else {
-            panic!("a map")
-        };
-        assert_eq!(map.terms().len(), 7 * ciphertexts);
+        for step in plan.steps.iter().filter(|s| s.layer == "scores") {
+            let Operation::Linear { map, .. } = &step.operation else {
+                panic!("a map")
+            };
+            assert_eq!(map.terms().len(), 7);
+        }
     }
     // one channel beside many
     let plan = check(10, sequence(8, 8), |b, random, x| {
@@ -231,22 +234,23 @@ fn a_projection_that_unfolds_is_two_maps() {
     );
 }
 
+const SMALL: Size = Size {
+    layers: 1,
+    width: 8,
+    heads: 2,
+    kv_heads: 1,
+    hidden: 12,
+    length: 4,
+    vocabulary: 10,
+    epsilon: 0.1,
+    bits: 12.0,
+    degree: 7,
+    numerator: Numerator::Carried,
+    public: false,
+};
+
 #[test]
 fn transformer_layers() {
-    let size = Size {
-        layers: 1,
-        width: 8,
-        heads: 2,
-        kv_heads: 1,
-        hidden: 12,
-        length: 4,
-        vocabulary: 10,
-        epsilon: 0.1,
-        bits: 12.0,
-        degree: 7,
-        numerator: Numerator::Carried,
-        public: false,
-    };
     for (log_n, layers, numerator, length, public) in [
         (10, 1, Numerator::Carried, 4, false),
         (10, 1, Numerator::Apart, 4, false),
@@ -260,11 +264,65 @@ fn transformer_layers() {
             numerator,
             length,
             public,
-            ..size
+            ..SMALL
         };
         let (graph, inputs) = transformer(3, size, 4);
         let plan = agree(&graph, &target(log_n), &inputs, 1e-4);
         assert!(count(&plan, |o| matches!(o, Operation::Bootstrap { .. })) > 0);
         runtime::VerifiedPlan::new(plan).expect("a sound plan");
+    }
+}
+
+/// Rotations of linear maps, by layer.
+fn moving(plan: &Plan) -> Vec<&str> {
+    let moves = |o: &Operation| matches!(o, Operation::Linear { map, .. } if map.moves());
+    let steps = plan.steps.iter().filter(|s| moves(&s.operation));
+    steps.map(|s| s.layer.as_str()).collect()
+}
+
+#[test]
+fn transformer_layers_of_a_batch() {
+    // one ciphertext for several tensors, for one, for a channel or two
+    for (log_n, batch, numerator, length, public) in [
+        (10, 2, Numerator::Apart, 4, false),
+        (10, 16, Numerator::Apart, 4, false),
+        (10, 64, Numerator::Carried, 4, false),
+        (10, 128, Numerator::Apart, 4, false),
+        (9, 64, Numerator::Carried, 4, false),
+        (8, 16, Numerator::Apart, 6, true),
+    ] {
+        let size = Size {
+            numerator,
+            length,
+            public,
+            ..SMALL
+        };
+        let (graph, inputs) = transformer(3, size, 4);
+        let target = Target {
+            batch,
+            ..target(log_n)
+        };
+        let plan = agree(&graph, &target, &inputs, 1e-4);
+        assert_eq!((plan.input.batch, plan.output.batch), (batch, batch));
+        let channels_alone = batch * length.next_power_of_two() == 1 << (log_n - 1);
+        if channels_alone {
+            // nothing moves but the delays of keys and values
+            let moving = moving(&plan);
+            assert!(moving.iter().all(|l| l.contains("attention")), "{moving:?}");
+        }
+        runtime::VerifiedPlan::new(plan).expect("a sound plan");
+    }
+}
+
+#[test]
+fn batches_that_cannot_be_are_refused() {
+    let (graph, _) = transformer(3, SMALL, 4);
+    for batch in [0, 3, 256] {
+        let target = Target {
+            batch,
+            ..target(10)
+        };
+        let error = compile(&graph, &target).expect_err("refused");
+        assert!(error.to_string().contains("at most 128"), "{error}");
     }
 }

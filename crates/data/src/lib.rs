@@ -24,7 +24,7 @@
 //! **Trust.** Files are attacker's bytes: sizes are limited, and nothing is allocated because a header says so.
 //!
 //! Modules in reading order: [`dataset`] (pictures with labels), `open` and the formats `cifar`, `idx`, `npz`, `folder`, `tar`;
-//! [`augment`], [`loader`] (batches), [`mod@twins`] (near-duplicates); [`text`], [`tasks`].
+//! [`augment`], [`loader`] (batches), [`mod@twins`] (near-duplicates); [`text`], [`sentences`], [`tasks`].
 //! The crate knows nothing of networks or training.
 
 pub mod augment;
@@ -32,6 +32,7 @@ pub mod dataset;
 pub mod error;
 pub mod loader;
 pub mod options;
+pub mod sentences;
 pub mod tasks;
 pub mod text;
 pub mod twins;
@@ -49,6 +50,7 @@ pub use dataset::{Dataset, Shape};
 pub use error::Error;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, Order};
 pub use options::{Damaged, Options, Resize, Skipped, Split};
+pub use sentences::Sentences;
 pub use text::{Text, Windows};
 pub use twins::{Twin, twins};
 

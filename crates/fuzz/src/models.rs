@@ -218,6 +218,7 @@ fn every_operator() -> PolyGraph {
         provenance: vec!["made for fuzzing".into()],
         training: None,
         prompts: None,
+        sentences: None,
     };
     graph
         .with_ranges(ranges)

@@ -59,6 +59,7 @@ fn port(name: &str, register: usize, level: usize, unit: f64) -> Port {
         registers: vec![register],
         slots: SLOTS,
         places: (0..SLOTS as u32).map(|s| (0, s)).collect(),
+        batch: 1,
         level,
         unit,
     }

@@ -57,6 +57,8 @@ pub struct RowSums {
     pub divisor: Vec<f32>,
     /// What the weights were multiplied with: an inverse of the divisor.
     pub inverse: Vec<f32>,
+    /// How many positions of each sequence are seen; all where it ends.
+    pub within: Vec<usize>,
 }
 
 /// An inverse of the divisor of the row at a position: exact, or what a circuit computes.
@@ -101,9 +103,10 @@ impl Attention {
         }
     }
 
-    /// Scores that row `i` sees.
-    fn visible(&self, i: usize) -> usize {
-        if self.causal { i + 1 } else { self.length }
+    /// Scores that row `i` of sequence `n` sees.
+    fn visible(&self, i: usize, n: usize, within: &[usize]) -> usize {
+        let all = if self.causal { i + 1 } else { self.length };
+        within.get(n).map_or(all, |&w| all.min(w))
     }
 
     /// Calls `f` for each sequence and each head of keys and values, with its keys and values.
@@ -135,7 +138,24 @@ impl Attention {
         inverse: Inverse<'_>,
         y: &mut [f32],
     ) -> RowSums {
+        self.forward_within(q, k, v, &[], inverse, y)
+    }
+
+    /// As [`Attention::forward`] of sequences of which only so many positions are seen each, at least one; the others are padding.
+    pub fn forward_within(
+        &self,
+        q: &[f32],
+        k: &[f32],
+        v: &[f32],
+        within: &[usize],
+        inverse: Inverse<'_>,
+        y: &mut [f32],
+    ) -> RowSums {
         self.check(q, k, v, y);
+        assert!(
+            within.iter().all(|w| (1..=self.length).contains(w)),
+            "Attention: of each sequence at least one position is seen"
+        );
         let instructions = instructions();
         let (l, d) = (self.length, self.width);
         let (channels, group) = (self.heads * d, self.heads / self.kv_heads);
@@ -150,7 +170,7 @@ impl Attention {
                     let mut sums = RowSums::default();
                     for first in (0..l).step_by(ROWS) {
                         let last = (first + ROWS).min(l);
-                        let (rows, seen) = (last - first, self.visible(last - 1));
+                        let (rows, seen) = (last - first, self.visible(last - 1, n, within));
                         self.scores(
                             &mut serial,
                             &queries[first * d..last * d],
@@ -158,7 +178,7 @@ impl Attention {
                             &mut scores,
                         );
                         for (row, s) in scores.chunks_exact_mut(seen).enumerate() {
-                            let (s, unseen) = s.split_at_mut(self.visible(first + row));
+                            let (s, unseen) = s.split_at_mut(self.visible(first + row, n, within));
                             let (c, divisor, r) =
                                 weights(instructions, self.weighting, s, first + row, inverse);
                             unseen.fill(0.0);
@@ -182,7 +202,10 @@ impl Attention {
                 })
                 .collect::<Vec<_>>()
         });
-        let mut all = RowSums::default();
+        let mut all = RowSums {
+            within: within.to_vec(),
+            ..RowSums::default()
+        };
         for (i, (out, sums)) in done.into_iter().flatten().enumerate() {
             let (n, h) = (i / self.heads, i % self.heads);
             put_head(
@@ -257,7 +280,7 @@ impl Attention {
                 let mut dhead = vec![0.0f32; l * d];
                 for first in (0..l).step_by(ROWS) {
                     let last = (first + ROWS).min(l);
-                    let (rows, seen) = (last - first, self.visible(last - 1));
+                    let (rows, seen) = (last - first, self.visible(last - 1, n, &sums.within));
                     let block = first * d..last * d;
                     self.scores(
                         &mut serial,
@@ -279,7 +302,7 @@ impl Attention {
                     );
                     for row in 0..rows {
                         let i = (n * self.heads + at) * l + first + row;
-                        let end = row * seen + self.visible(first + row);
+                        let end = row * seen + self.visible(first + row, n, &sums.within);
                         let (s, ds) = (
                             &mut scores[row * seen..(row + 1) * seen],
                             &mut slopes[row * seen..(row + 1) * seen],

@@ -386,7 +386,7 @@ impl Scheme for PowerSoftmax {
 }
 
 /// Calls `row(head, position, scores, weights)` with the keys that each query sees, from the queries and keys `(H·d, 1, L)` that are the
-/// node's first two inputs ([`Trace`](crate::Trace) has them).
+/// node's first two inputs ([`Trace`](crate::Trace) has them); of an attention with marks, as if all were marked.
 pub fn observe(
     attention: &Attention,
     queries: &Tensor,
@@ -399,7 +399,7 @@ pub fn observe(
     };
     let mut weights = vec![0.0; length];
     let (q, k) = (queries.values(), keys.values());
-    sequence::scores(attention, q, k, length, |head, i, scores| {
+    sequence::scores(attention, [q, k], None, length, |head, i, scores| {
         let weights = &mut weights[..scores.len()];
         attention.scheme.weights(scores, weights);
         row(head, i, scores, weights);
@@ -425,6 +425,9 @@ pub enum Order {
     Causal,
     /// All.
     Full,
+    /// All that a fourth input `(1, 1, L)` marks with 1; what it marks with 0 is padding. Scores of Power-Softmax are multiplied by it before
+    /// the power and a mean is over all L, marked or not, so that how many are marked is nothing that a circuit has to know.
+    Marked,
 }
 
 impl Mask {
@@ -438,13 +441,18 @@ impl Mask {
         order: Order::Full,
         valid: None,
     };
+    /// What a fourth input marks.
+    pub const MARKED: Self = Self {
+        order: Order::Marked,
+        valid: None,
+    };
 
     /// How many keys, from the first on, the query at this position of a sequence of this length sees; at least one.
     #[must_use]
     pub fn visible(self, query: usize, length: usize) -> usize {
         let order = match self.order {
             Order::Causal => query + 1,
-            Order::Full => length,
+            Order::Full | Order::Marked => length,
         };
         order.min(self.valid.unwrap_or(length)).min(length)
     }

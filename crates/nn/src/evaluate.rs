@@ -254,7 +254,8 @@ fn apply<N: ElementFunction>(
         Op::Rotary(r) => sequence::rotary(r, v, axes(from).2),
         Op::Attention(a) => {
             let (k, v) = (inputs[1].values(), inputs[2].values());
-            sequence::attention(a, x.values(), k, v, axes(from).2)
+            let marks = inputs.get(3).map(|m| m.values());
+            sequence::attention(a, [x.values(), k, v], marks, axes(from).2)
         }
         Op::Unfold(u) => sequence::unfold(*u, v, axes(from).2),
         Op::Repeat(r) => sequence::repeat(*r, v, axes(from).2),

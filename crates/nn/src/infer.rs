@@ -42,6 +42,15 @@ pub(crate) fn infer<N>(node: &str, op: &Op<N>, inputs: &[Shape]) -> Result<Shape
         (Op::Norm(n), &[x]) => norm(n, x),
         (Op::Rotary(r), &[x]) => rotary(r, x),
         (Op::Attention(a), &[q, k, v]) => attention(a, q, k, v),
+        (Op::Attention(a), &[q, k, v, marks]) => attention(a, q, k, v).and_then(|y| {
+            let (_, length) = sequence(q)?;
+            if marks == Shape::image(1, 1, length) {
+                return Ok(y);
+            }
+            Err(format!(
+                "needs one mark for each of {length} positions, {marks} was given"
+            ))
+        }),
         (Op::Unfold(u), &[x]) => unfold(*u, x),
         (Op::Repeat(r), &[x]) => match (sequence(x), r.rows) {
             (_, 0) => Err("needs at least one row".into()),

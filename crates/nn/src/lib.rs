@@ -7,7 +7,7 @@
 //! Modules in reading order: [`tensor`] (shapes, values, weights), [`op`] (operators), [`graph`] and [`poly_graph`],
 //! [`attention`] (how scores become weights), [`evaluate`] (the f64 oracle), [`pieces`] (approximations beside a network), [`mod@calibrate`] and
 //! [`histogram`] (ranges, polynomial twins), [`mod@lower`] (transformers to primitives), [`mod@format`] (files), [`models`]
-//! (published architectures), [`picture`] and [`prompt`] (inputs).
+//! (published architectures), [`picture`], [`prompt`], [`wordpiece`] and [`sentence`] (inputs).
 //!
 //! The crate knows nothing of levels, slots, moduli or gradients. The oracle never clamps: a polynomial outside of its interval is
 //! evaluated as it is, and reported.
@@ -26,7 +26,9 @@ pub mod picture;
 pub mod pieces;
 pub mod poly_graph;
 pub mod prompt;
+pub mod sentence;
 pub mod tensor;
+pub mod wordpiece;
 
 mod infer;
 mod kernels;
@@ -42,6 +44,7 @@ pub use op::{
 };
 pub use poly_graph::{Metadata, Normalization, PolyGraph, PolyNode, Range};
 pub use prompt::PromptFormat;
+pub use sentence::SentenceFormat;
 pub use tensor::{Parameter, Shape, Tensor};
 
 /// What this crate's functions return.

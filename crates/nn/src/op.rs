@@ -1,6 +1,6 @@
 //! Operators, their parameters and their shapes.
 
-use crate::attention::{AttentionScheme, Mask};
+use crate::attention::{AttentionScheme, Mask, Order};
 use crate::error::Error;
 use crate::tensor::{Parameter, Shape};
 use approx::{Activation, Polynomial};
@@ -38,8 +38,8 @@ pub enum Op<N> {
     Norm(Norm),
     /// Rotary position embedding, `(C, 1, L) → (C, 1, L)`.
     Rotary(Rotary),
-    /// Attention of queries `(H·d, 1, L)` to keys and values `(H'·d, 1, L)`, `→ (H·d, 1, L)`; inputs in this order. A division at least,
-    /// so no [`PolyGraph`](crate::PolyGraph) holds it.
+    /// Attention of queries `(H·d, 1, L)` to keys and values `(H'·d, 1, L)`, `→ (H·d, 1, L)`; inputs in this order, then the marks
+    /// `(1, 1, L)` where the mask takes them ([`Order::Marked`](crate::attention::Order::Marked)). A division at least, so no [`PolyGraph`](crate::PolyGraph) holds it.
     Attention(Attention),
     /// The sequence beside itself delayed, `(C, 1, L) → (C, R, L)`.
     Unfold(Unfold),
@@ -95,7 +95,7 @@ impl<N> Op<N> {
         match self {
             Self::Input(_) | Self::Constant(..) => 0,
             Self::Add | Self::Mul => 2,
-            Self::Attention(_) => 3,
+            Self::Attention(a) => 3 + usize::from(a.mask.order == Order::Marked),
             _ => 1,
         }
     }

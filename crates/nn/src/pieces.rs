@@ -214,10 +214,11 @@ impl Pieces {
                         *w = quotient(program, numerator, divisor);
                     }
                 };
-                let mut y = sequence::attention_by(a, values, &k, &v, length, weigh);
+                let marks = inputs.get(3).map(|m| m.values());
+                let mut y = sequence::attention_by(a, [values, &k, &v], marks, length, weigh);
                 if self.first > 0 {
                     let (k, v) = (inputs.get(1)?.values(), inputs.get(2)?.values());
-                    let exact = sequence::attention(a, values, k, v, length);
+                    let exact = sequence::attention(a, [values, k, v], marks, length);
                     for (y, exact) in y.chunks_mut(length).zip(exact.chunks(length)) {
                         y[..self.first].copy_from_slice(&exact[..self.first]);
                     }
@@ -284,7 +285,9 @@ pub(crate) fn divisors<N>(node: &Node<N>, inputs: &[&Tensor], first: usize) -> O
             },
         ) => {
             let k = inputs.get(1)?.values();
-            sequence::scores(a, x.values(), k, width(x.shape()), |_, i, scores| {
+            let marks = inputs.get(3).map(|m| m.values());
+            let qk = [x.values(), k];
+            sequence::scores(a, qk, marks, width(x.shape()), |_, i, scores| {
                 if i >= first {
                     out.push(divisor(*power, scores));
                 }

@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::graph::{Graph, Network, Node, NodeId};
 use crate::op::Nonlinearity;
 use crate::prompt::PromptFormat;
+use crate::sentence::SentenceFormat;
 use crate::tensor::Shape;
 use crate::{Result, op::Op};
 use approx::Polynomial;
@@ -66,14 +67,24 @@ pub struct Metadata {
     /// How prompts become inputs and answers text, if the network is a language model for one length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompts: Option<PromptFormat>,
+    /// How sentences become inputs, if the network is an encoder that classifies them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sentences: Option<SentenceFormat>,
 }
 
 impl Metadata {
+    /// The client's half, as plans and client keys carry it; none of networks for pictures.
+    #[must_use]
+    pub fn client(&self) -> Option<serde_json::Value> {
+        let prompts = self.prompts.as_ref().map(PromptFormat::to_json);
+        prompts.or_else(|| self.sentences.as_ref().map(SentenceFormat::to_json))
+    }
+
     /// Whether labels and normalisation fit a network from inputs of this shape to outputs of that.
     ///
     /// # Errors
     /// [`Error::Count`] when labels don't fit the output or the normalisation the input's channels; [`Error::NotFinite`] when a mean
-    /// or deviation is not finite or a deviation not positive; those of [`PromptFormat::check_network`].
+    /// or deviation is not finite or a deviation not positive; those of [`PromptFormat::check_network`] and [`SentenceFormat::check_network`].
     pub fn check(&self, input: Shape, output: Shape) -> Result<()> {
         if !self.labels.is_empty() && self.labels.len() != output.len() {
             return Err(Error::Count {
@@ -84,6 +95,9 @@ impl Metadata {
         }
         if let Some(prompts) = &self.prompts {
             prompts.check_network(input, output)?;
+        }
+        if let Some(sentences) = &self.sentences {
+            sentences.check_network(input)?;
         }
         let Some(n) = &self.normalization else {
             return Ok(());

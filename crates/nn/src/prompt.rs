@@ -371,14 +371,14 @@ enum StoredVocabulary {
     Characters(Vec<char>),
 }
 
-fn to_hex(bytes: impl IntoIterator<Item = u8>) -> String {
+pub(crate) fn to_hex(bytes: impl IntoIterator<Item = u8>) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |d: u8| char::from(DIGITS[usize::from(d & 15)]);
     let bytes = bytes.into_iter();
     bytes.flat_map(|b| [digit(b >> 4), digit(b)]).collect()
 }
 
-fn from_hex(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     let digit = |d: u8| {
         let value = char::from(d).to_digit(16)?;

@@ -1,6 +1,6 @@
 //! The oracle's loops over sequences, on shapes that the graph's construction has checked. All values f64, `(channels, length)` row-major.
 
-use crate::attention::Scheme;
+use crate::attention::{AttentionScheme, Scheme};
 use crate::op::{Attention, Boundary, Norm, NormKind, Repeat, Rotary, Unfold};
 
 /// `area` positions.
@@ -49,8 +49,13 @@ pub(crate) fn rotary(r: &Rotary, x: &[f64], length: usize) -> Vec<f64> {
     y
 }
 
-pub(crate) fn attention(a: &Attention, q: &[f64], k: &[f64], v: &[f64], length: usize) -> Vec<f64> {
-    attention_by(a, q, k, v, length, |scores, weights| {
+pub(crate) fn attention(
+    a: &Attention,
+    qkv: [&[f64]; 3],
+    marks: Option<&[f64]>,
+    length: usize,
+) -> Vec<f64> {
+    attention_by(a, qkv, marks, length, |scores, weights| {
         a.scheme.weights(scores, weights);
     })
 }
@@ -58,16 +63,15 @@ pub(crate) fn attention(a: &Attention, q: &[f64], k: &[f64], v: &[f64], length: 
 /// As [`attention`], weights from visible scores by `weigh`.
 pub(crate) fn attention_by(
     a: &Attention,
-    q: &[f64],
-    k: &[f64],
-    v: &[f64],
+    [q, k, v]: [&[f64]; 3],
+    marks: Option<&[f64]>,
     length: usize,
     mut weigh: impl FnMut(&[f64], &mut [f64]),
 ) -> Vec<f64> {
     let width = q.len() / a.heads / length;
     let mut y = vec![0.0; q.len()];
     let mut weights = vec![0.0; length];
-    scores(a, q, k, length, |head, i, scores| {
+    scores(a, [q, k], marks, length, |head, i, scores| {
         let weights = &mut weights[..scores.len()];
         weigh(scores, weights);
         let group = head / (a.heads / a.kv_heads);
@@ -80,11 +84,12 @@ pub(crate) fn attention_by(
     y
 }
 
-/// Calls `row(head, position, scores)` with the scores of the keys that the position sees.
+/// Calls `row(head, position, scores)` with the scores of the keys that the position sees, those of unmarked ones among them as they weigh
+/// nothing.
 pub(crate) fn scores(
     a: &Attention,
-    q: &[f64],
-    k: &[f64],
+    [q, k]: [&[f64]; 2],
+    marks: Option<&[f64]>,
     length: usize,
     mut row: impl FnMut(usize, usize, &[f64]),
 ) {
@@ -106,6 +111,13 @@ pub(crate) fn scores(
             }
             for s in scores.iter_mut() {
                 *s *= a.scale;
+            }
+            for (s, &mark) in scores.iter_mut().zip(marks.unwrap_or_default()) {
+                match a.scheme {
+                    AttentionScheme::Power(_) => *s *= mark,
+                    AttentionScheme::Softmax if mark == 0.0 => *s = f64::NEG_INFINITY,
+                    AttentionScheme::Softmax => {}
+                }
             }
             row(head, i, scores);
         }

@@ -7,7 +7,7 @@ use crate::interpreter::{Done, Observer, State};
 use crate::plan::{Operation, Register};
 use crate::verify::VerifiedPlan;
 use crate::{Error, Result};
-use ckks::{Ciphertext, Level, ParametersSpec};
+use ckks::{Ciphertext, ParametersSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -118,17 +118,7 @@ impl Observer<Ciphertext> for Checkpointer<'_> {
 
 /// Most bytes that a checkpoint of this plan takes on disk.
 pub fn checkpoint_bytes(plan: &VerifiedPlan) -> u64 {
-    let most = plan
-        .facts()
-        .steps
-        .iter()
-        .map(|s| {
-            s.live
-                .iter()
-                .map(|&level| ciphertext_bytes(plan.parameters(), Level::new(level)) + 64)
-                .sum::<u64>()
-        })
-        .max();
+    let most = plan.facts().steps.iter().map(|s| s.stored).max();
     file_length([most.unwrap_or(0), 4096])
 }
 

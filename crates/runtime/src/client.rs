@@ -229,10 +229,11 @@ impl Client {
     fn meta(&self) -> PortMeta {
         PortMeta::new(&self.parameters, &self.spec.input)
     }
-    /// Encrypts a tensor (row-major, in network units) for the plan's input port.
+    /// Encrypts a tensor (row-major, in network units) for the plan's input port; for a plan that takes a batch, up to as many, one after
+    /// another.
     ///
     /// # Errors
-    /// [`Error::Input`] for another shape, values that are not finite or beyond the calibrated bound.
+    /// [`Error::Input`] for another shape or number, values that are not finite or beyond the calibrated bound.
     pub fn encrypt(
         &self,
         tensor: &[f64],
@@ -291,7 +292,7 @@ impl Client {
         file.finish()
     }
 
-    /// Decrypts an answer: the output tensor, row-major, in network units. Must not leave the client: see [`Client::share_answer`].
+    /// Decrypts an answer: the output tensor, row-major, in network units; of a batch, as many as the plan takes, one after another. Must not leave the client: see [`Client::share_answer`].
     ///
     /// # Errors
     /// If the number of ciphertexts differs from the plan's.
@@ -321,6 +322,16 @@ impl Client {
         let answer = read_answer(input, name, &self.parameters, &self.digest, &self.spec)?;
         self.decrypt(&answer)
     }
+    /// Noise is counted for one answer: a batch of them is not shared.
+    fn alone(&self) -> Result<()> {
+        match self.spec.output.batch {
+            1 => Ok(()),
+            n => Err(Error::Sharing {
+                reason: format!("the answer is that of {n} inputs, noise is sized for one"),
+                remedy: "compile without --batch for answers that are passed on".into(),
+            }),
+        }
+    }
     /// Reads an answer file and makes of it what may be passed on, under the terms in `record`, the key's list of shared answers:
     /// noisy values, as [`sharing`] explains.
     ///
@@ -334,6 +345,7 @@ impl Client {
         terms: &Terms,
         rng: &mut impl CryptoRng,
     ) -> Result<Shared> {
+        self.alone()?;
         let values = self.read_answer(input, name)?;
         let key = releases::key_name(self.secret.coefficients());
         sharing::share(values, self.spec.answer, &key, record, terms, rng)
@@ -349,6 +361,7 @@ impl Client {
         record: &Path,
         terms: &Terms,
     ) -> Result<SharedClass> {
+        self.alone()?;
         let values = Zeroizing::new(self.read_answer(input, name)?);
         let key = releases::key_name(self.secret.coefficients());
         class::share(&values, self.spec.answer, &key, record, terms)
@@ -411,10 +424,17 @@ pub(crate) fn check_port(port: &Port, parameters: &Parameters) -> std::result::R
             port.registers.len()
         ));
     }
+    if !port.batch.is_power_of_two() || port.batch > port.slots {
+        return Err(format!(
+            "a batch of {} in {} slots (a power of two of at most as many is needed)",
+            port.batch, port.slots
+        ));
+    }
+    let each = port.slots / port.batch;
     if let Some((c, s)) = port
         .places
         .iter()
-        .find(|(c, s)| *c as usize >= port.registers.len() || *s as usize >= port.slots)
+        .find(|(c, s)| *c as usize >= port.registers.len() || *s as usize >= each)
     {
         return Err(format!("a place (ciphertext {c}, slot {s}) does not exist"));
     }
@@ -431,21 +451,29 @@ pub(crate) fn check_port(port: &Port, parameters: &Parameters) -> std::result::R
     Ok(())
 }
 
-/// A tensor laid into slots, in plan units.
+/// Tensors laid into slots, in plan units: as many as the port's batch, or fewer, which then are repeated, since what fills the rest must be
+/// as tame as they are.
 pub(crate) fn place(
     port: &Port,
     description: &Description,
     tensor: &[f64],
 ) -> Result<Vec<Vec<Complex64>>> {
-    if tensor.len() != port.places.len() {
+    let each = port.places.len();
+    if tensor.is_empty() || !tensor.len().is_multiple_of(each) {
         return Err(Error::Input {
             reason: format!(
-                "{} values, the network takes {:?} = {}",
+                "{} values, the network takes {:?} = {each}",
                 tensor.len(),
                 port.shape,
-                port.places.len()
             ),
             remedy: "give a picture of that size, or ask for resizing (`--resize`)".into(),
+        });
+    }
+    let count = tensor.len() / each;
+    if count > port.batch {
+        return Err(Error::Input {
+            reason: format!("{count} inputs, the plan takes {} at a time", port.batch),
+            remedy: "run them in turns, or compile for more (`polyveil compile --batch N`)".into(),
         });
     }
     if let Some((i, v)) = tensor.iter().enumerate().find(|(_, v)| !v.is_finite()) {
@@ -468,19 +496,23 @@ pub(crate) fn place(
         });
     }
     let mut slots = vec![vec![Complex64::new(0.0, 0.0); port.slots]; port.registers.len()];
-    for (&(c, s), &v) in port.places.iter().zip(tensor) {
-        slots[c as usize][s as usize].re = v / port.unit;
+    for b in 0..port.batch {
+        let one = &tensor[b % count * each..][..each];
+        for (&(c, s), &v) in port.places.iter().zip(one) {
+            slots[c as usize][s as usize * port.batch + b].re = v / port.unit;
+        }
     }
     Ok(slots)
 }
 
-/// A tensor read from slots, in network units.
+/// The tensors of a batch read from slots, one after another, in network units.
 pub(crate) fn gather(port: &Port, slots: &[Vec<Complex64>]) -> Vec<f64> {
-    port.places
-        .iter()
-        .map(|&(c, s)| {
-            let v = &slots[c as usize];
-            v[s as usize % v.len()].re * port.unit
+    (0..port.batch)
+        .flat_map(|b| {
+            port.places.iter().map(move |&(c, s)| {
+                let v = &slots[c as usize];
+                v[(s as usize * port.batch + b) % v.len()].re * port.unit
+            })
         })
         .collect()
 }

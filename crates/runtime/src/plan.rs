@@ -312,10 +312,20 @@ pub struct Port {
     pub slots: usize,
     /// For each element of the tensor (row-major): (ciphertext, slot).
     pub places: Vec<(u32, u32)>,
+    /// Tensors side by side, a power of two: element e of tensor b lies `batch · slot + b` slots into its ciphertext.
+    #[serde(default = "alone", skip_serializing_if = "is_alone")]
+    pub batch: usize,
     /// Level at which it is encrypted or left.
     pub level: usize,
     /// Network value = unit × plan value.
     pub unit: f64,
+}
+
+fn alone() -> usize {
+    1
+}
+fn is_alone(batch: &usize) -> bool {
+    *batch == 1
 }
 
 /// What the client must know of the data: the same for encryption and for the answer's labels.

@@ -50,6 +50,9 @@ enum Stored {
         outputs: Vec<Register>,
         slots: usize,
         period: usize,
+        /// Slots that each weight stands for.
+        #[serde(default = "unit_run", skip_serializing_if = "is_unit_run")]
+        run: usize,
         folds: Vec<usize>,
         bias: Vec<Option<usize>>,
         terms: Vec<StoredTerm>,
@@ -116,6 +119,12 @@ fn one() -> u32 {
 fn is_one(x: &u32) -> bool {
     *x == 1
 }
+fn unit_run() -> usize {
+    1
+}
+fn is_unit_run(x: &usize) -> bool {
+    *x == 1
+}
 fn is_zero(x: &f64) -> bool {
     *x == 0.0
 }
@@ -166,7 +175,7 @@ impl Weights {
     }
     fn values(&mut self, v: &Values) -> usize {
         match v {
-            Values::Real(v) => self.put(
+            Values::Real(v) | Values::Runs { values: v, .. } => self.put(
                 Form::Single,
                 v.iter().flat_map(|x| x.to_le_bytes()).collect(),
             ),
@@ -194,6 +203,7 @@ fn store(operation: &Operation, weights: &mut Weights) -> Stored {
             outputs,
             slots: map.slots(),
             period,
+            run: map.run(),
             folds: map.folds().to_vec(),
             bias: bias
                 .into_iter()
@@ -585,10 +595,14 @@ impl Loaded<'_> {
                 outputs,
                 slots,
                 period,
+                run,
                 folds,
                 bias,
                 terms,
             } => {
+                if !run.is_power_of_two() {
+                    return Err(self.refuse(format!("runs of {run} slots")));
+                }
                 let terms: Vec<Term> = terms
                     .into_iter()
                     .map(|(input, output, giant, baby, values)| {
@@ -597,7 +611,10 @@ impl Loaded<'_> {
                             output,
                             giant,
                             baby,
-                            values: self.values(values)?,
+                            values: match self.values(values)? {
+                                Values::Real(v) => Values::runs(v, run),
+                                other => other,
+                            },
                         })
                     })
                     .collect::<Result<_>>()?;

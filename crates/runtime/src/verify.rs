@@ -1,7 +1,7 @@
 //! The validator: one pass of [`Meter`] over the steps proves levels, scales, slots and registers, and gathers what the plan
 //! costs, which keys it needs and how large its error may become. Only a plan that passed can be run.
 
-use crate::client::{ClientSpec, check_port, evaluation_keys_bytes};
+use crate::client::{ClientSpec, check_port, ciphertext_bytes, evaluation_keys_bytes};
 use crate::conformance::{self, key_bytes, parameters_digest};
 use crate::container::Digest;
 use crate::plan::{LARGEST_VALUE, Operation, Plan, Register, Step};
@@ -17,8 +17,6 @@ type MeterValue = <Meter as Arithmetic>::Value;
 
 /// Most registers of one plan.
 const REGISTERS_LIMIT: usize = 1 << 20;
-/// Most registers alive after all steps together: they are listed for each step, so that both must not be many.
-const LIVE_LIMIT: usize = 1 << 22;
 /// Most summands of one product.
 const MOST_SUMMANDS: usize = 64;
 /// Code, tables of tests and the allocator's slack, beyond what is counted.
@@ -35,10 +33,10 @@ pub struct StepFacts {
     pub level_out: usize,
     /// Bound on the error of its results, plan units.
     pub error_bound: f64,
+    /// Bytes that what is alive after it takes in a checkpoint.
+    pub stored: u64,
     /// Registers that nobody reads after it.
     pub released: BTreeSet<Register>,
-    /// Levels of the registers that are alive after it.
-    pub live: Vec<usize>,
 }
 
 /// Bytes of one key.
@@ -140,6 +138,12 @@ impl VerifiedPlan {
         let meter = Meter::new(&parameters);
         let last_use = last_uses(&plan)?;
         let mut live: BTreeMap<Register, MeterValue> = BTreeMap::new();
+        // in memory, and in a checkpoint
+        let bytes = |v: &MeterValue| {
+            let level = meter.info(v).level;
+            let file = ciphertext_bytes(&parameters, level) + 64;
+            (value_bytes(&parameters, level), file)
+        };
         let mut units: BTreeMap<Register, f64> = BTreeMap::new();
         let bound = input_bound(&plan);
         for &r in &plan.input.registers {
@@ -160,7 +164,11 @@ impl VerifiedPlan {
         let mut steps = Vec::with_capacity(plan.steps.len());
         let mut before = meter.cost();
         let mut peak = 0u64;
-        let mut listed = 0usize;
+        // bytes of what is alive
+        let (mut resident, mut stored) = live
+            .values()
+            .map(bytes)
+            .fold((0u64, 0u64), |a, b| (a.0 + b.0, a.1 + b.1));
         for (index, step) in plan.steps.iter().enumerate() {
             let refuse = |reason: String| Error::Plan {
                 step: index,
@@ -197,10 +205,6 @@ impl VerifiedPlan {
                 .min()
                 .unwrap_or(level_in);
             let error_bound = results.iter().map(|v| v.error_bound()).fold(0.0, f64::max);
-            let resident: u64 = live
-                .values()
-                .map(|v| value_bytes(&parameters, meter.info(v).level))
-                .sum();
             peak = peak
                 .max(resident + working_bytes(&parameters, &step.operation, Level::new(level_in)));
             for (r, mut v) in step.operation.writes().into_iter().zip(results) {
@@ -217,6 +221,8 @@ impl VerifiedPlan {
                 v.bound = v.bound.min(normal_bound(&step.operation));
                 v.rms = v.rms.min(v.bound);
                 units.insert(r, step.unit);
+                let (memory, file) = bytes(&v);
+                (resident, stored) = (resident + memory, stored + file);
                 if live.insert(r, v).is_some() || r >= REGISTERS_LIMIT {
                     return Err(refuse(format!(
                         "register {r} is written twice or out of range"
@@ -232,24 +238,19 @@ impl VerifiedPlan {
             {
                 if last_use.get(&r).is_none_or(|&last| last <= index) {
                     released.insert(r);
-                    live.remove(&r);
+                    if let Some(v) = live.remove(&r) {
+                        let (memory, file) = bytes(&v);
+                        (resident, stored) = (resident - memory, stored - file);
+                    }
                 }
             }
-            listed += live.len();
-            if listed > LIVE_LIMIT {
-                return Err(refuse(format!(
-                    "{} registers are alive; over all steps at most {LIVE_LIMIT} may be",
-                    live.len()
-                )));
-            }
-            let live_levels = live.values().map(|v| meter.info(v).level.index()).collect();
             steps.push(StepFacts {
                 cost,
                 level_in,
                 level_out,
                 error_bound,
+                stored,
                 released,
-                live: live_levels,
             });
         }
         let port = &plan.output;
@@ -404,7 +405,9 @@ impl VerifiedPlan {
                 v.rms = v.rms.min(v.bound);
                 live.insert(r, exact(v));
             }
-            live.retain(|r, _| !facts.released.contains(r));
+            for r in &facts.released {
+                live.remove(r);
+            }
             steps.push(own);
         }
         Ok((fresh, steps))
@@ -417,7 +420,9 @@ impl VerifiedPlan {
         let mut live: BTreeSet<Register> = self.plan.input.registers.iter().copied().collect();
         for (s, f) in self.plan.steps.iter().zip(&self.facts.steps).take(step + 1) {
             live.extend(s.operation.writes());
-            live.retain(|r| !f.released.contains(r));
+            for r in &f.released {
+                live.remove(r);
+            }
         }
         Some(live.into_iter().collect())
     }
@@ -762,7 +767,9 @@ fn weight_bytes(plan: &Plan) -> u64 {
         if let Operation::Linear { map, .. } = &step.operation {
             for t in map.terms() {
                 let (address, size) = match &t.values {
-                    Values::Real(v) => (v.as_ptr() as usize, 4 * v.len()),
+                    Values::Real(v) | Values::Runs { values: v, .. } => {
+                        (v.as_ptr() as usize, 4 * v.len())
+                    }
                     Values::Complex(v) => (v.as_ptr() as usize, 16 * v.len()),
                 };
                 if seen.insert(address) {

@@ -59,6 +59,7 @@ fn port(name: &str, register: usize, level: usize, unit: f64) -> Port {
         registers: vec![register],
         slots: SLOTS,
         places: (0..SLOTS as u32).map(|s| (0, s)).collect(),
+        batch: 1,
         level,
         unit,
     }
@@ -1055,7 +1056,7 @@ fn outputs_that_share_a_bias_share_its_memory() {
 }
 
 #[test]
-fn many_registers_alive_over_many_steps_are_refused() {
+fn many_registers_alive_over_many_steps_are_counted() {
     let mut p = levelled();
     let step = |operation| Step {
         layer: "many".into(),
@@ -1076,8 +1077,114 @@ fn many_registers_alive_over_many_steps_are_refused() {
     });
     p.steps = first.chain(last).map(step).collect();
     p.output.registers = vec![10 + count];
-    let message = VerifiedPlan::new(p).expect_err("hostile").to_string();
-    assert!(message.contains("registers are alive"), "{message}");
+    p.output.level = 1;
+    let plan = VerifiedPlan::new(p).expect("sound");
+    // two polynomials of two limbs each
+    let least = count as u64 * 2 * 2 * 8 * plan.parameters().n() as u64;
+    assert!(plan.facts().peak_bytes > least);
+    assert_eq!(plan.live_after(2 * count - 1).expect("a step").len(), 1);
+}
+
+/// Two tensors side by side: every slot of the map of one is two.
+fn batched() -> Plan {
+    let weight = |offset: usize| -> Arc<[f32]> {
+        (0..SLOTS)
+            .map(|j| ((3 * j + offset) as f32).cos() / 4.0)
+            .collect()
+    };
+    let term = |offset: usize| Term {
+        input: 0,
+        output: 0,
+        giant: 2 * (offset & !1),
+        baby: 2 * (offset & 1),
+        values: Values::runs(weight(offset), 2),
+    };
+    let two = |p: Port| Port {
+        slots: 2 * SLOTS,
+        batch: 2,
+        ..p
+    };
+    let terms = [0, 1, 5].map(term).to_vec();
+    Plan {
+        input: two(port("x", 0, 2, 2.0)),
+        output: two(port("y", 1, 1, 2.0)),
+        steps: vec![Step {
+            layer: "conv".into(),
+            operation: Operation::Linear {
+                inputs: vec![0],
+                outputs: vec![1],
+                map: BlockMap::new(2 * SLOTS, 1, 1, terms, vec![]).expect("valid"),
+                bias: vec![None],
+                period: 2 * SLOTS,
+            },
+            unit: 2.0,
+        }],
+        ..levelled()
+    }
+}
+
+#[test]
+fn a_batch_is_as_many_inputs_one_by_one() {
+    let f = files(batched());
+    let bytes = f.plan.plan().write(Vec::new(), "x.plan").expect("writes");
+    assert_eq!(
+        &Plan::read(&bytes[..], "x.plan").expect("reads").0,
+        f.plan.plan()
+    );
+    let server = f.server();
+    let truth = |x: &[f64]| -> Vec<f64> {
+        let weight = |j: usize, offset: usize| f64::from(((3 * j + offset) as f32).cos() / 4.0);
+        let row = |j: usize| [0, 1, 5].map(|o| weight(j, o) * x[(j + o) % SLOTS]);
+        (0..SLOTS).map(|j| row(j).iter().sum()).collect()
+    };
+    let (one, other) = (
+        tensor(),
+        tensor().iter().map(|v| 0.5 - v * v / 4.0).collect(),
+    );
+    let other: Vec<f64> = other;
+    let both: Vec<f64> = one.iter().chain(&other).copied().collect();
+    for (x, want) in [
+        (&both, [truth(&one), truth(&other)]),
+        // fewer than there is room for are repeated
+        (&one, [truth(&one), truth(&one)]),
+    ] {
+        let input = f
+            .client
+            .write_input(x, Vec::new(), "input", &mut rng(3))
+            .expect("encrypts");
+        let bytes = answer(&server, &input).expect("runs");
+        let had = f
+            .client
+            .read_answer(&bytes[..], "answer")
+            .expect("decrypts");
+        close(&had, &want.concat(), 1e-6);
+        let twin = ClearTwin::new(&f.plan, f.client.spec(), x).expect("fits");
+        close(&twin.finish().expect("runs"), &want.concat(), 1e-6);
+    }
+    let refused = |x: &[f64]| {
+        let error = f.client.encrypt(x, &mut rng(3)).expect_err("does not fit");
+        error.to_string()
+    };
+    assert!(refused(&[0.0; 3 * SLOTS]).contains("3 inputs, the plan takes 2 at a time"));
+    assert!(refused(&[0.0; SLOTS + 1]).contains("17 values"));
+    let terms = Terms {
+        security: None,
+        releases: Some(1),
+        class_bits: 10,
+    };
+    let folder = Folder::new("batch");
+    let record = folder.0.join("releases.json");
+    let shared = f
+        .client
+        .share_answer(&[][..], "x", &record, &terms, &mut rng(4));
+    let message = shared.expect_err("of two").to_string();
+    assert!(message.contains("noise is sized for one"), "{message}");
+    for (batch, problem) in [(3, "a batch of 3"), (64, "a batch of 64"), (4, "slot 8")] {
+        let mut p = batched();
+        p.input.batch = batch;
+        let message = VerifiedPlan::new(p).expect_err("refused").to_string();
+        assert!(message.contains(problem), "{message}");
+    }
 }
 
 /// A folder that goes when the test ends.

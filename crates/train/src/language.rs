@@ -5,6 +5,7 @@ use crate::architecture::uniform;
 use crate::config::{Checked, Config, Run};
 use crate::error::{Error, Result};
 use crate::model::{Model, Parameterization};
+use crate::sentences::SentenceConfig;
 use crate::sources::{Batch, Batches, Source};
 use crate::trainer::Score;
 use data::{Text, Windows};
@@ -26,6 +27,8 @@ pub enum AnyConfig {
     Pictures(Config),
     /// On text: its data name a `text`.
     Text(LanguageConfig),
+    /// On labelled sentences: its data name `sentences`.
+    Sentences(SentenceConfig),
 }
 
 impl AnyConfig {
@@ -43,6 +46,9 @@ impl AnyConfig {
         let data = table.get("data").and_then(toml::Value::as_table);
         if data.is_some_and(|d| d.contains_key("text")) {
             return LanguageConfig::parse(&text).map(Self::Text);
+        }
+        if data.is_some_and(|d| d.contains_key("sentences")) {
+            return SentenceConfig::parse(&text).map(Self::Sentences);
         }
         Config::parse(&text).map(Self::Pictures)
     }

@@ -31,6 +31,7 @@ pub mod parameter;
 pub mod pass;
 pub mod plot;
 pub mod search;
+pub mod sentences;
 pub mod sources;
 pub mod study;
 pub mod surgery;

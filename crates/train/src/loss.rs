@@ -28,6 +28,9 @@ impl Default for Loss {
     }
 }
 
+/// A label that does not count: rows with it have no loss and no gradient.
+pub const IGNORED: usize = usize::MAX;
+
 /// What a batch of outputs gives.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
@@ -95,7 +98,7 @@ pub fn argmax(row: &[f32]) -> usize {
 }
 
 impl Loss {
-    /// The loss of outputs `(n, classes)`.
+    /// The loss of outputs `(n, classes)`, the mean over rows whose labels count.
     ///
     /// # Panics
     /// When a label is no class, or the lengths differ.
@@ -103,8 +106,8 @@ impl Loss {
     pub fn evaluate(&self, outputs: &[f32], labels: &[usize], teacher: Option<&[f32]>) -> Outcome {
         /// Rows of a task.
         const ROWS: usize = 64;
-        let n = labels.len();
-        let classes = outputs.len() / n;
+        let classes = outputs.len() / labels.len();
+        let n = labels.iter().filter(|&&l| l != IGNORED).count().max(1);
         let mut gradient = vec![0.0f32; outputs.len()];
         let rows = outputs
             .par_chunks(ROWS * classes)
@@ -117,6 +120,9 @@ impl Loss {
                 rows.zip(gradient.chunks_exact_mut(classes))
                     .enumerate()
                     .map(|(i, ((row, &label), gradient))| {
+                        if label == IGNORED {
+                            return (0.0, false);
+                        }
                         let at = (part * ROWS + i) * classes;
                         let teacher = teacher.map(|t| &t[at..at + classes]);
                         let loss = self.row(row, label, teacher, n as f64, gradient);

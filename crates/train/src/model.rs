@@ -8,7 +8,7 @@ use crate::dirac::Dirac;
 use crate::error::{Error, Result};
 use crate::inverse::{InverseUnit, VarianceLoss};
 use crate::parameter::{Kind, Parameter};
-use crate::sequence::{Attend, Embedding, RowNorm, Turn};
+use crate::sequence::{Attend, Embedding, Places, RowNorm, Turn};
 use crate::workspace::Workspace;
 use kernels::Convolution;
 use nn::{AvgPool, BatchNorm, Conv2d, Graph, Linear, Network, Nonlinearity, Op, Pad, Shape, Slice};
@@ -243,7 +243,10 @@ impl Model {
     /// # Errors
     /// [`Error::Setting`] for a table that does not fit the input's channels, or an output that is no linear layer of as many.
     pub fn embed(&mut self, table: Option<Vec<f32>>) -> Result<()> {
-        let (_, _, width) = hwc(self.input_shape());
+        self.embed_wide(table, hwc(self.input_shape()).2)
+    }
+
+    fn embed_wide(&mut self, table: Option<Vec<f32>>, width: usize) -> Result<()> {
         let refuse = |value: String, remedy: &str| {
             Err(Error::Setting {
                 setting: "embedding",
@@ -280,6 +283,46 @@ impl Model {
         Ok(())
     }
 
+    /// Takes sentences as inputs from now on, filled up to their length with padding: each token is a row of `words` (of the output's weights
+    /// without them) and a row of `positions`, added; marks of what is no padding are one channel more. The norm of these sums, called
+    /// `norm`, is who encrypts': no program computes it.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] as [`Model::embed`].
+    pub(crate) fn embed_sentences(
+        &mut self,
+        words: Option<Vec<f32>>,
+        positions: Vec<f32>,
+        places: Places,
+        norm: &str,
+    ) -> Result<()> {
+        self.embed_wide(words, hwc(self.input_shape()).2 - 1)?;
+        self.parameters
+            .push(Parameter::new("positions".into(), Kind::Weight, positions));
+        let parameter = self.parameters.len() - 1;
+        if let Some(e) = &mut self.embedding {
+            e.sentences = Some(Places {
+                parameter,
+                ..places
+            });
+        }
+        for (layer, node) in self.layers.iter_mut().zip(self.graph.nodes()) {
+            if let Layer::RowNorm(n) = layer
+                && node.name() == norm
+            {
+                n.clear = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// The table of positions, for a model that takes sentences.
+    #[must_use]
+    pub fn positions_table(&self) -> Option<&[f32]> {
+        let places = self.embedding.as_ref()?.sentences?;
+        Some(&self.parameters[places.parameter].values)
+    }
+
     /// The table of the embedding, `(vocabulary, width)`, and whether it is the output's.
     #[must_use]
     pub fn embedding(&self) -> Option<(Vec<f32>, bool)> {
@@ -304,7 +347,7 @@ impl Model {
     /// Divisions and inverse roots that programs may compute, in topological order.
     pub fn inverses(&self) -> impl Iterator<Item = &InverseUnit> {
         self.layers.iter().filter_map(|l| match l {
-            Layer::RowNorm(n) => Some(&n.root),
+            Layer::RowNorm(n) if !n.clear => Some(&n.root),
             Layer::Attention(a) if a.powers() => Some(&a.division),
             _ => None,
         })
@@ -313,7 +356,7 @@ impl Model {
     /// Divisions and inverse roots that programs may compute, in topological order.
     pub fn inverses_mut(&mut self) -> impl Iterator<Item = &mut InverseUnit> {
         self.layers.iter_mut().filter_map(|l| match l {
-            Layer::RowNorm(n) => Some(&mut n.root),
+            Layer::RowNorm(n) if !n.clear => Some(&mut n.root),
             Layer::Attention(a) if a.powers() => Some(&mut a.division),
             _ => None,
         })

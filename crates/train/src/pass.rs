@@ -199,8 +199,9 @@ impl Model {
             Layer::Rotary(turn) => turn.turn(value(0), false, &mut y),
             Layer::Attention(a) => {
                 let (training, record) = (mode != Mode::Evaluate, mode != Mode::Again);
+                let marks = (inputs[i].len() > 3).then(|| value(3));
                 a.forward(
-                    [value(0), value(1), value(2)],
+                    ([value(0), value(1), value(2)], marks),
                     &mut y,
                     n,
                     training,
@@ -444,8 +445,9 @@ impl Model {
             Layer::Attention(a) => {
                 let [mut dq, mut dk, mut dv] =
                     [0, 1, 2].map(|k| workspace.take(n * shapes[source(k)].len()));
+                let marks = (inputs[i].len() > 3).then(|| value(3));
                 loss = a.backward(
-                    [value(0), value(1), value(2)],
+                    ([value(0), value(1), value(2)], marks),
                     &dy,
                     [&mut dq, &mut dk, &mut dv],
                     n,

@@ -86,6 +86,8 @@ pub(crate) struct RowNorm {
     pub(crate) bias: Option<usize>,
     pub(crate) centred: bool,
     pub(crate) root: InverseUnit,
+    /// Whether it is computed by who encrypts, so exactly, and by no program.
+    pub(crate) clear: bool,
     /// Of the last training batch: means, variances + ε, what was multiplied with.
     kept: Option<[Vec<f32>; 3]>,
 }
@@ -97,6 +99,7 @@ impl RowNorm {
             bias,
             centred: norm.kind == NormKind::Layer,
             root: InverseUnit::new(name, Function::InverseSquareRoot, norm.epsilon as f32),
+            clear: false,
             kept: None,
         }
     }
@@ -148,7 +151,10 @@ impl RowNorm {
         let Some([mean, divisor, inverse]) = self.kept.take() else {
             unreachable!("a backward pass follows a forward pass in training mode");
         };
-        let (lost, extra) = public.loss(loss, &divisor, share);
+        let (lost, extra) = match self.clear {
+            true => (0.0, None),
+            false => public.loss(loss, &divisor, share),
+        };
         // a program's derivative is that of what it approximates
         let slope: Vec<f32> = inverse.iter().map(|r| -0.5 * r * r * r).collect();
         let rows = Rows {
@@ -238,6 +244,23 @@ pub(crate) struct Attend {
     sums: Option<RowSums>,
 }
 
+/// Queries, keys and values, and marks of the keys that are no padding, where a mask takes them.
+pub(crate) type Marked<'a> = ([&'a [f32]; 3], Option<&'a [f32]>);
+
+/// How many positions of each sequence are marked: those up to the last marked one.
+fn within(marks: &[f32], length: usize) -> Vec<usize> {
+    let last = |m: &[f32]| m.iter().rposition(|&v| v > 0.0).map_or(1, |i| i + 1);
+    marks.chunks_exact(length).map(last).collect()
+}
+
+/// The rows of keys (or of their gradient) multiplied by their marks, as a circuit does it.
+fn marked(rows: &[f32], marks: &[f32]) -> Vec<f32> {
+    let channels = rows.len() / marks.len();
+    let rows = rows.chunks_exact(channels).zip(marks);
+    rows.flat_map(|(row, &m)| row.iter().map(move |v| v * m))
+        .collect()
+}
+
 impl Attend {
     pub(crate) fn new(name: &str, a: &nn::Attention, queries: Shape) -> Result<Self> {
         let (_, length, channels) = crate::model::hwc(queries);
@@ -305,16 +328,18 @@ impl Attend {
 
     pub(crate) fn forward(
         &mut self,
-        [q, k, v]: [&[f32]; 3],
+        ([q, k, v], marks): Marked<'_>,
         y: &mut [f32],
         batch: usize,
         training: bool,
         record: bool,
         public: Public,
     ) {
+        let (seen, keys) = self.seen(k, marks);
+        let k = keys.as_deref().unwrap_or(k);
         let sums = {
             let inverse = self.inverse(training, public);
-            self.at(batch).forward(q, k, v, &inverse, y)
+            self.at(batch).forward_within(q, k, v, &seen, &inverse, y)
         };
         if record && let Weighting::Power { exponent, .. } = self.shape.weighting {
             // as they are without scaling
@@ -327,6 +352,15 @@ impl Attend {
             self.division.record(&public.others(&divisors));
         }
         self.sums = training.then_some(sums);
+    }
+
+    /// What marks do: softmax sees only what is marked, powers see keys of zeros elsewhere.
+    fn seen(&self, k: &[f32], marks: Option<&[f32]>) -> (Vec<usize>, Option<Vec<f32>>) {
+        match marks {
+            None => (Vec::new(), None),
+            Some(m) if self.powers() => (Vec::new(), Some(marked(k, m))),
+            Some(m) => (within(m, self.shape.length), None),
+        }
     }
 
     fn inverse(&self, training: bool, public: Public) -> impl Fn(usize, f32) -> f32 + Sync + '_ {
@@ -357,7 +391,7 @@ impl Attend {
     /// Overwrites the three gradients; gives back the loss on divisors.
     pub(crate) fn backward(
         &mut self,
-        [q, k, v]: [&[f32]; 3],
+        ([q, k, v], marks): Marked<'_>,
         dy: &[f32],
         [dq, dk, dv]: [&mut [f32]; 3],
         batch: usize,
@@ -373,8 +407,13 @@ impl Attend {
         } else {
             (0.0, None)
         };
+        let (_, keys) = self.seen(k, marks);
+        let k = keys.as_deref().unwrap_or(k);
         self.at(batch)
             .backward(q, k, v, dy, &sums, extra.as_deref(), dq, dk, dv);
+        if let (Some(m), Some(_)) = (marks, &keys) {
+            dk.copy_from_slice(&marked(dk, m));
+        }
         lost
     }
 }
@@ -386,8 +425,34 @@ pub(crate) struct Embedding {
     pub(crate) parameter: usize,
     pub(crate) tied: bool,
     pub(crate) width: usize,
+    /// Of sentences: what is added by position, and marks in a last channel.
+    pub(crate) sentences: Option<Places>,
     /// Of the last batch.
     tokens: Vec<u16>,
+}
+
+/// Positions of sentences that are filled up with padding.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Places {
+    /// Index of the table of positions, a row of the embedding's width each.
+    pub(crate) parameter: usize,
+    /// Positions of a sentence.
+    pub(crate) length: usize,
+    /// The row of the first position.
+    pub(crate) first: usize,
+    /// What fills up; it is not marked.
+    pub(crate) padding: u16,
+    /// The row that padding takes, if not its place's.
+    pub(crate) padding_row: Option<usize>,
+}
+
+impl Places {
+    fn row(&self, i: usize, token: u16) -> usize {
+        match self.padding_row {
+            Some(row) if token == self.padding => row,
+            _ => self.first + i % self.length,
+        }
+    }
 }
 
 impl Embedding {
@@ -396,6 +461,7 @@ impl Embedding {
             parameter,
             tied,
             width,
+            sentences: None,
             tokens: Vec::new(),
         }
     }
@@ -418,12 +484,42 @@ impl Embedding {
     ) -> Vec<f32> {
         self.tokens.clear();
         self.tokens.extend_from_slice(tokens);
-        let mut y = workspace.take(tokens.len() * self.width);
-        kernels::gather(&self.table(parameters), self.width, tokens, &mut y);
+        let table = self.table(parameters);
+        let Some(places) = self.sentences else {
+            let mut y = workspace.take(tokens.len() * self.width);
+            kernels::gather(&table, self.width, tokens, &mut y);
+            return y;
+        };
+        let w = self.width;
+        let positions = &parameters[places.parameter].values;
+        let mut y = workspace.take(tokens.len() * (w + 1));
+        for (i, (y, &token)) in y.chunks_exact_mut(w + 1).zip(tokens).enumerate() {
+            let word = &table[usize::from(token) * w..][..w];
+            let position = &positions[places.row(i, token) * w..][..w];
+            for ((y, a), b) in y.iter_mut().zip(word).zip(position) {
+                *y = a + b;
+            }
+            y[w] = f32::from(u8::from(token != places.padding));
+        }
         y
     }
 
     pub(crate) fn backward(&self, dy: &[f32], parameters: &mut [Parameter]) {
+        let sum;
+        let dy = match self.sentences {
+            None => dy,
+            Some(places) => {
+                let w = self.width;
+                let rows = dy.chunks_exact(w + 1).map(|row| &row[..w]);
+                let gradient = &mut parameters[places.parameter].gradient;
+                for (i, (row, &token)) in rows.clone().zip(&self.tokens).enumerate() {
+                    let at = places.row(i, token) * w;
+                    kernels::axpy(1.0, row, &mut gradient[at..at + w]);
+                }
+                sum = rows.flatten().copied().collect::<Vec<f32>>();
+                &sum
+            }
+        };
         let gradient = &mut parameters[self.parameter].gradient;
         if self.tied {
             let mut table = vec![0.0; gradient.len()];

@@ -17,6 +17,8 @@ pub enum Batch {
     Pictures(Vec<f32>, Vec<usize>),
     /// Windows of tokens `(n, length)` and the token that follows each.
     Tokens(Vec<u16>, Vec<usize>),
+    /// Sentences `(n, length)`, filled up with padding, and their classes (or the tokens behind masks, [`IGNORED`](crate::loss::IGNORED) elsewhere).
+    Sentences(Vec<u16>, Vec<usize>),
 }
 
 impl Batch {
@@ -25,7 +27,7 @@ impl Batch {
     pub fn inputs(&self) -> Inputs<'_> {
         match self {
             Self::Pictures(x, _) => Inputs::Pictures(x),
-            Self::Tokens(t, _) => Inputs::Tokens(t),
+            Self::Tokens(t, _) | Self::Sentences(t, _) => Inputs::Tokens(t),
         }
     }
 
@@ -33,8 +35,15 @@ impl Batch {
     #[must_use]
     pub fn labels(&self) -> &[usize] {
         match self {
-            Self::Pictures(_, l) | Self::Tokens(_, l) => l,
+            Self::Pictures(_, l) | Self::Tokens(_, l) | Self::Sentences(_, l) => l,
         }
+    }
+
+    /// How many labels count.
+    #[must_use]
+    pub fn counted(&self) -> usize {
+        let counts = |l: &&usize| **l != crate::loss::IGNORED;
+        self.labels().iter().filter(counts).count()
     }
 
     /// The batch in `parts` (or fewer) as equal as `rows` labels an input permit.
@@ -55,6 +64,10 @@ impl Batch {
             Self::Tokens(t, l) => cut(t, size * rows)
                 .zip(cut(l, size * rows))
                 .map(|(t, l)| Self::Tokens(t, l))
+                .collect(),
+            Self::Sentences(t, l) => cut(t, size * t.len() / n)
+                .zip(cut(l, size * rows))
+                .map(|(t, l)| Self::Sentences(t, l))
                 .collect(),
         }
     }

@@ -189,14 +189,31 @@ impl<'a, S: Source> Trainer<'a, S> {
     /// # Errors
     /// [`Error::Diverged`] when every step of a pass fails; what files and data bring.
     pub fn run(&mut self, report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>) -> Result<End> {
-        self.began = Instant::now();
-        while let Some(stage) = self.config.stages.get(self.position.stage) {
+        loop {
+            if let Some(end) = self.run_stage(report)? {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// As [`Trainer::run`], to the end of one stage; how the run ended where no stage is left, or where `report` broke.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::run`].
+    pub fn run_stage(
+        &mut self,
+        report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<End>> {
+        if let Some(stage) = self.config.stages.get(self.position.stage) {
+            if self.steps_of_this_process == 0 {
+                self.began = Instant::now();
+            }
             if self.stage(stage, report)?.is_break() {
                 // between a stage's beginning and its first step nothing is saved: the beginning is repeated
                 if self.position.epoch > 0 || self.position.batch > 0 {
                     self.save()?;
                 }
-                return Ok(End::Stopped);
+                return Ok(Some(End::Stopped));
             }
             self.position = Position {
                 stage: self.position.stage + 1,
@@ -206,6 +223,7 @@ impl<'a, S: Source> Trainer<'a, S> {
                 ..Position::default()
             };
             self.save()?;
+            return Ok(None);
         }
         // a kill may have come between the last checkpoint and its logs
         self.write_logs()?;
@@ -215,7 +233,7 @@ impl<'a, S: Source> Trainer<'a, S> {
                 source,
             })?;
         }
-        Ok(End::Finished)
+        Ok(Some(End::Finished))
     }
 
     fn save(&self) -> Result<()> {
@@ -543,7 +561,7 @@ impl<'a, S: Source> Trainer<'a, S> {
     }
 
     fn step(&mut self, stage: &Stage, batch: Batch, progress: f64) -> Result<()> {
-        let n = batch.labels().len();
+        let n = batch.counted().max(1);
         let quantiles: Vec<_> = self.model.units().map(|u| u.quantiles).collect();
         let statistics: Vec<(Vec<f32>, Vec<f32>)> = self
             .model
@@ -554,7 +572,7 @@ impl<'a, S: Source> Trainer<'a, S> {
         self.model.frozen = stage.frozen_from.is_some_and(|from| progress >= from);
         let (mut loss, mut penalty, mut right) = (0.0, 0.0, 0);
         for part in batch.parts(stage.parts, self.model.positions()) {
-            let share = part.labels().len() as f32 / n as f32;
+            let share = part.counted() as f32 / n as f32;
             let taught = self
                 .teacher
                 .as_mut()
@@ -753,12 +771,12 @@ pub fn score(model: &mut Model, batches: impl Iterator<Item = Result<Batch>>) ->
     };
     for batch in batches {
         let batch = batch?;
-        let n = batch.labels().len();
+        let n = batch.counted();
         let outputs = model.run(batch.inputs(), Mode::Evaluate);
         let outcome = plain.evaluate(outputs, batch.labels(), None);
         score.loss += outcome.loss * n as f64;
         score.right += outcome.right;
-        let classes = outputs.len() / n;
+        let classes = outputs.len() / batch.labels().len().max(1);
         score
             .classes
             .extend(outputs.chunks_exact(classes).map(argmax));

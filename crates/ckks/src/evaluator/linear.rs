@@ -168,7 +168,13 @@ impl Evaluator {
             })
             .collect();
         let shape = self.digits(level);
-        let extended = shape.extended.clone();
+        // without a rotation nothing is ever modulo P
+        let moves = map.moves();
+        let extended = if moves {
+            shape.extended.clone()
+        } else {
+            p.limbs(level).clone()
+        };
         let pieces = chunks(extended.len());
         let limb_of = |k: usize,
                        digits: &[Option<DigitLimbs<'_>>]|
@@ -176,7 +182,11 @@ impl Evaluator {
             let index = extended[k];
             let q = p.prime(index);
             let in_q = k < shape.kept;
-            let special = p.special_product_mod(index);
+            let special = if moves {
+                p.special_product_mod(index)
+            } else {
+                1
+            };
             // rotated[input][baby]: nothing where it vanishes modulo this prime (P·x modulo a special prime)
             let rotated: Vec<Vec<Option<(AlignedVec, AlignedVec)>>> = xs
                 .iter()
@@ -365,10 +375,11 @@ impl Evaluator {
             had: 0,
         })?;
         let keep = p.limbs(below).clone();
+        let special: &[usize] = if moves { p.special() } else { &[] };
         let drop_all: Vec<usize> = p
             .group(level)
             .iter()
-            .chain(p.special().iter())
+            .chain(special.iter())
             .copied()
             .collect();
         totals

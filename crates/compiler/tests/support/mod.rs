@@ -229,8 +229,9 @@ pub(crate) fn apply(map: &BlockMap, xs: &[&[f64]]) -> Vec<Vec<f64>> {
 /// Real parts, and imaginary parts where two values are joined.
 type Complex = (Vec<f64>, Option<Vec<f64>>);
 
-/// Runs a plan on one input; checks periods, intervals and bootstraps on the way.
-pub(crate) fn run(plan: &Plan, input: &Tensor) -> Vec<f64> {
+/// Runs a plan on as many inputs as it takes at a time, or fewer; checks periods, intervals and bootstraps on the way.
+pub(crate) fn run(plan: &Plan, inputs: &[Tensor]) -> Vec<Vec<f64>> {
+    let batch = plan.input.batch;
     let mut registers: Vec<Option<Complex>> = Vec::new();
     let put = |registers: &mut Vec<Option<Complex>>, r: usize, v: Complex| {
         if registers.len() <= r {
@@ -241,9 +242,12 @@ pub(crate) fn run(plan: &Plan, input: &Tensor) -> Vec<f64> {
     };
     for (c, &r) in plan.input.registers.iter().enumerate() {
         let mut v = vec![0.0; plan.input.slots];
-        for (&(ciphertext, slot), x) in plan.input.places.iter().zip(input.values()) {
-            if ciphertext as usize == c {
-                v[slot as usize] = x / plan.input.unit;
+        for b in 0..batch {
+            let input = &inputs[b % inputs.len()];
+            for (&(ciphertext, slot), x) in plan.input.places.iter().zip(input.values()) {
+                if ciphertext as usize == c {
+                    v[slot as usize * batch + b] = x / plan.input.unit;
+                }
             }
         }
         put(&mut registers, r, (v, None));
@@ -378,11 +382,14 @@ pub(crate) fn run(plan: &Plan, input: &Tensor) -> Vec<f64> {
         .iter()
         .map(|&r| registers[r].clone().expect("written").0)
         .collect();
-    plan.output
-        .places
-        .iter()
-        .map(|&(c, s)| plan.output.unit * outputs[c as usize][s as usize])
-        .collect()
+    let batch = plan.output.batch;
+    let one = |b: usize| {
+        let places = plan.output.places.iter();
+        places
+            .map(|&(c, s)| plan.output.unit * outputs[c as usize][s as usize * batch + b])
+            .collect()
+    };
+    (0..inputs.len()).map(one).collect()
 }
 
 /// Compiles, checks that no level is negative, and compares the plan with the oracle on every input, relative to the largest value.
@@ -406,9 +413,9 @@ pub(crate) fn agree(graph: &PolyGraph, target: &Target, inputs: &[Tensor], toler
     for r in &plan.output.registers {
         assert_eq!(levels[*r], Some(plan.output.level));
     }
-    for input in inputs {
+    let got = inputs.chunks(plan.input.batch).flat_map(|i| run(&plan, i));
+    for (input, got) in inputs.iter().zip(got) {
         let want = graph.evaluate(input).expect("fits").output;
-        let got = run(&plan, input);
         let size = want.values().iter().fold(1e-3f64, |m, x| m.max(x.abs()));
         assert_eq!(got.len(), want.values().len());
         for (i, (g, w)) in got.iter().zip(want.values()).enumerate() {

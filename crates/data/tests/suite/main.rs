@@ -9,6 +9,7 @@ mod batches;
 mod formats;
 mod nearest;
 mod refusals;
+mod sentences;
 mod shared;
 mod tasks;
 mod text;

@@ -10,6 +10,7 @@
 use super::state_dict::open_safetensors;
 use super::{read_limited, torch};
 use crate::Result;
+use crate::attention::Order;
 use crate::error::Error;
 use crate::graph::{Graph, NodeId};
 use crate::op::{
@@ -33,7 +34,9 @@ pub const GRAPH_VERSION: &str = "2";
 pub const SEQUENCE_VERSION: &str = "3";
 /// The version of networks that take prompts.
 pub const PROMPT_VERSION: &str = "4";
-const KNOWN: &str = "1 to 4";
+/// The version of networks that take sentences, or whose attention takes marks.
+pub const SENTENCE_VERSION: &str = "5";
+const KNOWN: &str = "1 to 5";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -166,6 +169,7 @@ impl OpRecord {
     /// The first version that has it.
     fn version(&self) -> &'static str {
         match self {
+            Self::Attention(a) if a.mask.order == Order::Marked => SENTENCE_VERSION,
             Self::Norm { .. }
             | Self::Rotary(_)
             | Self::Attention(_)
@@ -225,6 +229,7 @@ fn write(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
         .iter()
         .map(|n| n.op.version())
         .chain(metadata.prompts.as_ref().map(|_| PROMPT_VERSION))
+        .chain(metadata.sentences.as_ref().map(|_| SENTENCE_VERSION))
         .max()
         .unwrap_or(VERSION);
     let document = Document {
@@ -440,7 +445,14 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
     let version = metadata.get("polyveil").ok_or_else(|| {
         malformed("it is a safetensors file of weights, not a model; convert it with the architecture that it belongs to")
     })?;
-    if ![VERSION, GRAPH_VERSION, SEQUENCE_VERSION, PROMPT_VERSION].contains(&version.as_str()) {
+    let known = [
+        VERSION,
+        GRAPH_VERSION,
+        SEQUENCE_VERSION,
+        PROMPT_VERSION,
+        SENTENCE_VERSION,
+    ];
+    if !known.contains(&version.as_str()) {
         return Err(Error::Version {
             format: FORMAT,
             had: version.clone(),
@@ -466,6 +478,11 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
     if document.metadata.prompts.is_some() && version.as_str() < PROMPT_VERSION {
         return Err(malformed(format!(
             "its version {version} has no prompts, which came with version {PROMPT_VERSION}"
+        )));
+    }
+    if document.metadata.sentences.is_some() && version.as_str() < SENTENCE_VERSION {
+        return Err(malformed(format!(
+            "its version {version} has no sentences, which came with version {SENTENCE_VERSION}"
         )));
     }
     let mut builder = Graph::builder();

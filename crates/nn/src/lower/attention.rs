@@ -29,19 +29,28 @@ pub(super) struct First {
 }
 
 impl Expansion<'_> {
-    /// `first` belongs to a public first token, which the sequence of `[q, k, v]` then lacks.
+    /// `first` belongs to a public first token, which the sequence of `[q, k, v]` (and marks, where the mask takes them) then lacks.
     pub(super) fn attention(
         &mut self,
         name: &str,
         a: &Attention,
         program: &Program,
-        [q, k, v]: [NodeId; 3],
+        inputs: &[NodeId],
         first: Option<&First>,
     ) -> Result<NodeId> {
         let AttentionScheme::Power(power) = a.scheme else {
             return Err(no_polynomial(name));
         };
         let at = |part: &str| format!("{name}/{part}");
+        let &[q, mut k, v, ref marks @ ..] = inputs else {
+            return Err(self.refuse(name, "it has no queries, keys and values"));
+        };
+        if let Some(&marks) = marks.first() {
+            // A score is linear in its key: a key of zeros scores 0, as a product of the score would, on L times fewer values.
+            let channels = self.shape(k).dims()[0];
+            let marks = self.ones(&at("marks"), marks, (1, channels), 1)?;
+            k = self.product(&at("keys/marked"), k, marks)?;
+        }
         let Shape::Image {
             channels, width, ..
         } = self.shape(q)
@@ -50,7 +59,7 @@ impl Expansion<'_> {
         };
         let boundary = match a.mask.order {
             Order::Causal => Boundary::Causal,
-            Order::Full => Boundary::Cyclic,
+            Order::Full | Order::Marked => Boundary::Cyclic,
         };
         let rows = width + usize::from(first.is_some());
         let unfolded = |e: &mut Self, part: &str, x: NodeId, constant: Option<&[f64]>| {

@@ -116,8 +116,7 @@ impl Expansion<'_> {
                         value: column(2),
                     }
                 });
-                let qkv = [inputs[0], inputs[1], inputs[2]];
-                self.attention(name, &a, &program, qkv, first.as_ref())
+                self.attention(name, &a, &program, &inputs, first.as_ref())
             }
             op => {
                 let piece = self.pieces.polynomial(node.id()).cloned();

@@ -30,7 +30,7 @@ impl Part {
             return None;
         }
         Some(match (first, part) {
-            ("keys" | "values" | "queries" | "scaled", _) => Self::Repacking,
+            ("keys" | "values" | "queries" | "scaled" | "marks", _) => Self::Repacking,
             ("products" | "scores" | "weighed", _) | (_, "numerator") => Self::Products,
             _ => Self::Attention,
         })

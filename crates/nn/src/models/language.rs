@@ -412,7 +412,12 @@ impl LanguageModel {
 }
 
 /// The node's tensor of this kind.
-fn parameter_of(graph: &Graph, node: &str, part: &str, tensor: &str) -> Result<Parameter> {
+pub(super) fn parameter_of(
+    graph: &Graph,
+    node: &str,
+    part: &str,
+    tensor: &str,
+) -> Result<Parameter> {
     let op = graph.find(node).map(crate::Node::op);
     let parameter = match (op, part) {
         (Some(Op::Conv2d(c)), "weight") => Some(c.weight.clone()),
@@ -429,7 +434,7 @@ fn parameter_of(graph: &Graph, node: &str, part: &str, tensor: &str) -> Result<P
 }
 
 /// The parameter under a model's shape, which may leave out a convolution's kernel of 1×1.
-fn fitting(parameter: &Parameter, name: &str, shape: &[usize]) -> Result<Parameter> {
+pub(super) fn fitting(parameter: &Parameter, name: &str, shape: &[usize]) -> Result<Parameter> {
     let own = parameter.shape();
     let same = own == shape || own.strip_prefix(shape) == Some(&[1, 1]);
     if same {
@@ -452,8 +457,8 @@ pub(super) struct Heads {
 
 /// A graph under construction with the weights that it takes by name.
 pub(super) struct Blocks<'a> {
-    weights: &'a BTreeMap<String, Parameter>,
-    network: NetworkBuilder<Nonlinearity>,
+    pub(super) weights: &'a BTreeMap<String, Parameter>,
+    pub(super) network: NetworkBuilder<Nonlinearity>,
 }
 
 impl Blocks<'_> {

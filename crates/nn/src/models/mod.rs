@@ -1,6 +1,8 @@
 //! Published architectures: [`resnet_cifar`] for pictures; [`llama`] and [`gpt_neox`] for text, which [`language`] loads, embeds for and
-//! builds for any length.
+//! builds for any length; [`bert`] (and RoBERTa) for sentences, which [`encoder`] does the same for.
 
+pub mod bert;
+pub mod encoder;
 pub mod gpt_neox;
 pub mod language;
 pub mod llama;

@@ -115,6 +115,7 @@ fn network() -> PolyGraph {
         provenance: vec!["made by a test".into()],
         training: None,
         prompts: None,
+        sentences: None,
     };
     graph
         .with_ranges(ranges)
@@ -316,11 +317,11 @@ fn truncation_and_foreign_files() {
 fn foreign_versions_and_broken_descriptions() {
     let bytes = artefact::to_bytes(&network()).expect("writes");
     let later = with_header(&bytes, |h| {
-        h.replace("\"polyveil\":\"1\"", "\"polyveil\":\"5\"")
+        h.replace("\"polyveil\":\"1\"", "\"polyveil\":\"6\"")
     });
     let e = read(&later).expect_err("later version");
     assert!(
-        matches!(&e, Error::Version { had, .. } if had == "5"),
+        matches!(&e, Error::Version { had, .. } if had == "6"),
         "{e}"
     );
     let change = |from: &str, to: &str| read(&with_header(&bytes, |h| h.replace(from, to)));

@@ -10,18 +10,18 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-fn golden(name: &str) -> Value {
+pub(crate) fn golden(name: &str) -> Value {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let text = std::fs::read_to_string(path.join(name)).expect("kept in the repository");
     serde_json::from_str(&text).expect("JSON")
 }
 
-fn numbers(v: &Value) -> Vec<f64> {
+pub(crate) fn numbers(v: &Value) -> Vec<f64> {
     let list = v.as_array().expect("a list");
     list.iter().map(|v| v.as_f64().expect("a number")).collect()
 }
 
-fn tokens(v: &Value) -> Vec<u32> {
+pub(crate) fn tokens(v: &Value) -> Vec<u32> {
     numbers(v).into_iter().map(|v| v as u32).collect()
 }
 
@@ -144,7 +144,7 @@ fn formula(shape: &[usize], number: usize) -> Vec<f64> {
         .collect()
 }
 
-fn tiny(golden: &Value) -> (String, BTreeMap<String, StateTensor>) {
+pub(crate) fn tiny(golden: &Value) -> (String, BTreeMap<String, StateTensor>) {
     let tensors = golden["tensors"].as_object().expect("tensors");
     // serde_json's maps are sorted, as the script's list is
     let tensors = tensors.iter().enumerate().map(|(number, (name, shape))| {

@@ -1,6 +1,7 @@
 //! The oracle against naive references, files against what was written into them, and every refusal.
 
 mod artefact;
+mod encoder;
 mod gguf;
 mod graph;
 mod language;
@@ -9,8 +10,10 @@ mod onnx;
 mod oracle;
 mod picture;
 mod prompt;
+mod sentence;
 mod state_dict;
 mod transformer;
+mod wordpiece;
 
 use polyveil_nn::{Parameter, Shape, Tensor};
 

@@ -1,0 +1,102 @@
+//! Ciphertexts of a tensor that hold the same values, which are made once.
+//!
+//! Where a ciphertext holds a channel or a few (a large batch), a sum over a head's channels that all of them take, or keys that several
+//! heads share, would otherwise be computed once for every channel.
+
+use crate::normal::{Id, Kind, Normal, Quantity};
+use crate::pack::{Packed, pack};
+use std::collections::BTreeMap;
+
+/// Of a quantity, which of its different ciphertexts each one is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Twins {
+    /// By ciphertext: numbers from 0 on, in order of first occurrence.
+    pub(crate) of: Vec<usize>,
+    /// For a product, of every different ciphertext: those of its operands, then those of its summands.
+    pub(crate) operands: Vec<Vec<usize>>,
+    /// How many are different.
+    pub(crate) count: usize,
+}
+
+impl Twins {
+    fn by_key<K: Ord>(keys: impl Iterator<Item = K>) -> Self {
+        let mut seen = BTreeMap::new();
+        let of = keys
+            .map(|key| {
+                let next = seen.len();
+                *seen.entry(key).or_insert(next)
+            })
+            .collect();
+        Self {
+            of,
+            operands: Vec::new(),
+            count: seen.len(),
+        }
+    }
+}
+
+/// Packs every linear map, for different ciphertexts only, and finds which are different.
+pub(crate) fn pack_all(normal: &Normal) -> (Vec<Option<Packed>>, Vec<Twins>) {
+    let mut all: Vec<Twins> = Vec::with_capacity(normal.quantities.len());
+    let mut packed = Vec::with_capacity(normal.quantities.len());
+    for q in &normal.quantities {
+        let (map, twins) = one(normal, q, &all);
+        packed.push(map);
+        all.push(twins);
+    }
+    (packed, all)
+}
+
+fn one(normal: &Normal, q: &Quantity, all: &[Twins]) -> (Option<Packed>, Twins) {
+    let count = q.layout.ciphertexts;
+    match &q.kind {
+        Kind::Input => (None, Twins::by_key(0..count)),
+        Kind::Polynomial { argument, .. } => (None, all[*argument].clone()),
+        Kind::Product {
+            left, right, add, ..
+        } => {
+            // one ciphertext, or few, where there are more, repeat
+            let operand = |v: Id, i: usize| all[v].of[i % all[v].of.len()];
+            let operands = |i: usize| -> Vec<usize> {
+                [*left, *right]
+                    .into_iter()
+                    .chain(add.iter().map(|a| a.1))
+                    .map(|v| operand(v, i))
+                    .collect()
+            };
+            let mut twins = Twins::by_key((0..count).map(operands));
+            twins.operands = vec![Vec::new(); twins.count];
+            for (i, &t) in twins.of.iter().enumerate() {
+                twins.operands[t] = operands(i);
+            }
+            (None, twins)
+        }
+        Kind::Linear { bias, .. } => {
+            let mut map = pack(normal, q, all);
+            let mut added: Vec<Vec<(u32, u64)>> = vec![Vec::new(); count];
+            for ((ciphertext, slot), b) in q.layout.places().into_iter().zip(bias) {
+                if *b != 0.0 {
+                    added[ciphertext as usize].push((slot, b.to_bits()));
+                }
+            }
+            added.iter_mut().for_each(|a| a.sort_unstable());
+            let mut terms: Vec<Vec<_>> = vec![Vec::new(); count];
+            for d in &map.diagonals {
+                let bits: Vec<u32> = d.values.iter().map(|v| v.to_bits()).collect();
+                terms[d.output].push((d.input, d.walk, bits));
+            }
+            let twins = Twins::by_key(terms.into_iter().zip(added));
+            let mut first = vec![usize::MAX; twins.count];
+            for (i, &t) in twins.of.iter().enumerate() {
+                first[t] = first[t].min(i);
+            }
+            map.diagonals.retain_mut(|d| {
+                let (was, is) = (d.output, twins.of[d.output]);
+                d.output = is;
+                first[is] == was
+            });
+            map.outputs = twins.count;
+            (Some(map), twins)
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Labelled sentences: a line each, the class's number, a tab, the sentence. The same order and the same masks for the same seed.
+
+use crate::random::Random;
+use crate::{Error, Result};
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Files of more bytes are refused.
+const LIMIT: u64 = 1 << 30;
+/// More classes than any file means.
+const CLASSES_LIMIT: usize = 1000;
+/// Passages of so many words that two sentences share make them relatives.
+const SHARED: usize = 6;
+
+/// Labelled sentences.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sentences {
+    lines: Arc<Vec<(String, usize)>>,
+    classes: usize,
+}
+
+/// Which sentences of a file are held out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldOut {
+    /// How many, spread over the file.
+    pub sentences: usize,
+    /// Those of fewer words are not held out: where a file has phrases beside whole sentences.
+    pub words: usize,
+}
+
+impl Sentences {
+    /// A file of lines `label TAB sentence`, the first of which may be a heading. Labels are numbers from 0; there are `classes` of them, or
+    /// as many as the largest says.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::TooLarge`]; [`Error::Malformed`] with the line for one without tab, label or sentence, or whose label is none of
+    /// the classes; [`Error::Empty`] for a file without sentences.
+    pub fn open(path: &Path, classes: Option<usize>) -> Result<Self> {
+        let fail = |source| Error::Io {
+            path: path.into(),
+            source,
+        };
+        let size = std::fs::metadata(path).map_err(fail)?.len();
+        if size > LIMIT {
+            return Err(Error::TooLarge {
+                path: path.into(),
+                what: format!("the file of {size} bytes"),
+                limit: LIMIT,
+                remedy: "take a part of it",
+            });
+        }
+        let malformed = |detail: String| Error::Malformed {
+            path: path.into(),
+            format: "sentence",
+            detail,
+        };
+        let text = String::from_utf8(std::fs::read(path).map_err(fail)?);
+        let text = text.map_err(|e| malformed(format!("{e}; sentences must be UTF-8")))?;
+        let known = classes.unwrap_or(CLASSES_LIMIT);
+        let mut lines = Vec::new();
+        for (i, line) in text.lines().enumerate() {
+            let number = i + 1;
+            let cut = line.split_once('\t');
+            let Some((label, sentence)) = cut.map(|(l, s)| (l.trim(), s.trim())) else {
+                return Err(malformed(format!(
+                    "line {number} has no tab: a line is the class's number, a tab and the sentence"
+                )));
+            };
+            let heading = i == 0 && !label.is_empty() && label.parse::<f64>().is_err();
+            if heading {
+                continue;
+            }
+            let label = match label.parse::<usize>() {
+                Ok(l) if l < known => l,
+                _ => {
+                    return Err(malformed(format!(
+                        "line {number} has the label {label:?}; labels are numbers from 0 to {}",
+                        known - 1
+                    )));
+                }
+            };
+            if sentence.is_empty() {
+                return Err(malformed(format!("line {number} has no sentence")));
+            }
+            lines.push((sentence.to_string(), label));
+        }
+        if lines.is_empty() {
+            return Err(Error::Empty {
+                path: path.into(),
+                detail: "it has no sentences; a line is the class's number, a tab and the sentence"
+                    .into(),
+            });
+        }
+        let largest = lines.iter().map(|(_, l)| l + 1).max().unwrap_or(0);
+        Ok(Self {
+            lines: Arc::new(lines),
+            classes: classes.unwrap_or(largest.max(2)),
+        })
+    }
+
+    /// How many sentences.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// How many classes.
+    #[must_use]
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// The sentences with their classes, in the file's order.
+    #[must_use]
+    pub fn lines(&self) -> &[(String, usize)] {
+        &self.lines
+    }
+
+    /// The sentences to train on and those held out. What is part of a held-out one, or shares six words in a row with it, is in neither: a file may have
+    /// phrases beside the sentences that they come from.
+    ///
+    /// # Errors
+    /// [`Error::Option`] where one of both would be empty.
+    pub fn split(&self, held_out: HeldOut) -> Result<(Self, Self)> {
+        let words = |text: &str| text.split_whitespace().count();
+        let eligible: Vec<usize> = (0..self.len())
+            .filter(|&i| words(&self.lines[i].0) >= held_out.words)
+            .collect();
+        let n = held_out.sentences;
+        if n == 0 || n > eligible.len() {
+            return Err(Error::Option {
+                detail: format!(
+                    "{n} sentences of at least {} words can't be held out: there are {}, and choices need at least one",
+                    held_out.words,
+                    eligible.len()
+                ),
+            });
+        }
+        let chosen: HashSet<usize> = (0..n).map(|i| eligible[i * eligible.len() / n]).collect();
+        let split =
+            |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_string).collect() };
+        let mut shared: HashSet<Vec<String>> = HashSet::new();
+        let mut phrases: HashSet<Vec<String>> = HashSet::new();
+        for &i in &chosen {
+            let all = split(&self.lines[i].0);
+            shared.extend(all.windows(SHARED).map(<[String]>::to_vec));
+            // single words and pairs are parts of nearly everything
+            for n in 3..SHARED {
+                phrases.extend(all.windows(n).map(<[String]>::to_vec));
+            }
+            phrases.insert(all);
+        }
+        let related = |text: &str| {
+            let all = split(text);
+            phrases.contains(&all) || all.windows(SHARED).any(|w| shared.contains(w))
+        };
+        let (mut train, mut held) = (Vec::new(), Vec::new());
+        for (i, line) in self.lines.iter().enumerate() {
+            if chosen.contains(&i) {
+                held.push(line.clone());
+            } else if !related(&line.0) {
+                train.push(line.clone());
+            }
+        }
+        if train.is_empty() {
+            return Err(Error::Option {
+                detail: format!("with {n} sentences held out, none is left to train on"),
+            });
+        }
+        let part = |lines| Self {
+            lines: Arc::new(lines),
+            classes: self.classes,
+        };
+        Ok((part(train), part(held)))
+    }
+}
+
+/// The order of a pass: all numbers below `n`, a function of seed and pass.
+#[must_use]
+pub fn order(n: usize, seed: u64, pass: u64) -> Vec<usize> {
+    Random::of([seed, pass, u64::from_le_bytes(*b"sentence"), 0]).permutation(n)
+}
+
+/// How tokens are hidden for masked-language modelling.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Masking {
+    /// Share of the tokens that are to be guessed.
+    pub share: f64,
+    /// What stands for four fifths of them; a tenth becomes another token, a tenth stays.
+    pub mask: u16,
+    /// Number of tokens that there are.
+    pub vocabulary: usize,
+}
+
+impl Masking {
+    /// The sentence with tokens hidden, at least one between the first and the last, and what stood there: a function of the name.
+    ///
+    /// Reference: J. Devlin et al., "BERT" (2019), section 3.1.
+    #[must_use]
+    pub fn apply(
+        &self,
+        tokens: &[u16],
+        (seed, pass, number): (u64, u64, u64),
+    ) -> (Vec<u16>, Vec<Option<u16>>) {
+        let mut random = Random::of([seed, pass, u64::from_le_bytes(*b"masking\0"), number]);
+        let mut hidden = tokens.to_vec();
+        let mut labels = vec![None; tokens.len()];
+        if tokens.len() < 3 {
+            return (hidden, labels);
+        }
+        let inner = 1..tokens.len() - 1;
+        let sure = inner.start + random.below(inner.len());
+        for i in inner {
+            let chosen = random.between((0.0, 1.0)) < self.share || i == sure;
+            let (kind, other) = (random.below(10), random.below(self.vocabulary.max(1)));
+            if chosen {
+                labels[i] = Some(tokens[i]);
+                match kind {
+                    0 => {}
+                    1 => hidden[i] = u16::try_from(other).unwrap_or(self.mask),
+                    _ => hidden[i] = self.mask,
+                }
+            }
+        }
+        (hidden, labels)
+    }
+}

@@ -1,0 +1,205 @@
+//! Encoders that classify sentences, made polynomial: what lies between a training run's folder (or a checkpoint and sentences) and a calibrated
+//! [`PolyGraph`] that takes sentences.
+
+use super::{Options, expand, fit};
+use crate::Result;
+use crate::attention::AttentionScheme;
+use crate::calibrate::calibrate;
+use crate::error::Error;
+use crate::evaluate::Outside;
+use crate::format::{artefact, read_limited};
+use crate::graph::Graph;
+use crate::models::bert::Head;
+use crate::models::encoder::{Encoder, Start};
+use crate::op::Op;
+use crate::pieces::Pieces;
+use crate::poly_graph::PolyGraph;
+use crate::sentence::SentenceFormat;
+use crate::tensor::{Shape, Tensor};
+use crate::wordpiece::WordPiece;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use std::path::Path;
+
+/// Most bytes of the small files of a run's folder.
+const TEXT_LIMIT: u64 = 16 << 20;
+/// Most bytes of its network.
+const NETWORK_LIMIT: u64 = 1 << 30;
+/// Sentences that are kept with a model.
+const EXAMPLES: usize = 4;
+
+/// An encoder as it was trained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trained {
+    /// Its weights.
+    pub encoder: Encoder,
+    /// Its `vocab.txt`.
+    pub vocabulary: WordPiece,
+    /// Its attention: the run's, or softmax, since checkpoints of others don't say it.
+    pub attention: AttentionScheme,
+    /// Tokens of a sentence: the run's, or as many as the model knows.
+    pub length: usize,
+    /// The text of its `pieces.json`, if anything is in it: what stands in place of activations, roots and divisions, as training left it.
+    pub pieces: Option<String>,
+    /// The record of the run that trained it.
+    pub record: Option<serde_json::Value>,
+}
+
+impl Trained {
+    /// From the folder of a training run, or a folder of Hugging Face's with its `vocab.txt`.
+    ///
+    /// # Errors
+    /// Those of [`Encoder::load`] and [`WordPiece::load`]; [`Error::Count`] where both differ; [`Error::Malformed`] for a run's own files.
+    pub fn load(folder: &Path) -> Result<Self> {
+        let encoder = Encoder::load(folder)?;
+        let vocabulary = WordPiece::load(&folder.join("vocab.txt"))?;
+        if vocabulary.len() != encoder.config().vocabulary {
+            return Err(Error::Count {
+                what: "tokens of the vocabulary (does vocab.txt belong to the model?)",
+                needed: encoder.config().vocabulary,
+                had: vocabulary.len(),
+            });
+        }
+        let mut out = Self {
+            attention: AttentionScheme::Softmax,
+            length: encoder.config().max_length(),
+            encoder,
+            vocabulary,
+            pieces: None,
+            record: None,
+        };
+        let file = |name: &str| Some(folder.join(name)).filter(|p| p.exists());
+        if let Some(network) = file("network.pvm") {
+            let (graph, metadata) =
+                artefact::graph_from_bytes(&read_limited(&network, NETWORK_LIMIT)?)?;
+            out.record = metadata.training;
+            for node in graph.nodes() {
+                if let Op::Attention(a) = node.op() {
+                    out.attention = a.scheme;
+                }
+            }
+            if let Shape::Image { width, .. } = graph.input().shape() {
+                out.length = width;
+            }
+        }
+        if let Some(pieces) = file("pieces.json") {
+            let bytes = read_limited(&pieces, TEXT_LIMIT)?;
+            let json: serde_json::Value =
+                serde_json::from_slice(&bytes).map_err(|e| Error::Malformed {
+                    format: "pieces.json",
+                    detail: e.to_string(),
+                })?;
+            // a run without substitutions has none
+            let any = json["nodes"].as_object().is_some_and(|n| !n.is_empty());
+            out.pieces = any.then(|| String::from_utf8_lossy(&bytes).into_owned());
+        }
+        Ok(out)
+    }
+
+    /// The names of the classes.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for an encoder that does not classify.
+    pub fn labels(&self) -> Result<&[String]> {
+        match &self.encoder.config().head {
+            Head::Classification { labels } => Ok(labels),
+            other => Err(Error::Malformed {
+                format: "config.json",
+                detail: format!("the encoder's head is {other:?}, it does not classify"),
+            }),
+        }
+    }
+
+    /// Its network.
+    ///
+    /// # Errors
+    /// Those of [`Encoder::graph`].
+    pub fn graph(&self, start: Start) -> Result<Graph> {
+        self.encoder.graph(self.length, self.attention, start)
+    }
+
+    /// What stands in place of activations, roots and divisions of its network; nothing where training left nothing.
+    ///
+    /// # Errors
+    /// Those of [`Pieces::from_json`].
+    pub fn pieces(&self, graph: &Graph) -> Result<Pieces> {
+        match &self.pieces {
+            Some(json) => Pieces::from_json(graph, json),
+            None => Ok(Pieces::default()),
+        }
+    }
+}
+
+/// A polynomial encoder, and what its calibration left aside.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Polynomials {
+    /// The network with ranges, from embedded tokens and marks to the classes' logits.
+    pub graph: PolyGraph,
+    /// How sentences become its inputs.
+    pub format: SentenceFormat,
+    /// What stands for what.
+    pub pieces: Pieces,
+    /// Sentences in which a value left its interval, which are in no range; and where the first one did.
+    pub left_out: (usize, Option<Outside>),
+}
+
+/// Makes an encoder polynomial, with a run's own pieces or with pieces chosen on these sentences. At most `most_left_out` of them may leave an
+/// interval.
+///
+/// # Errors
+/// Those of [`SentenceFormat::of`], [`fit`] and [`expand`]; [`Error::Exceeded`] where more sentences leave an interval, [`Error::NoData`].
+pub fn polynomials(
+    trained: &Trained,
+    sentences: &[Vec<u32>],
+    options: &Options,
+    most_left_out: usize,
+) -> Result<Polynomials> {
+    trained.labels()?;
+    let format = |examples| {
+        let vocabulary = trained.vocabulary.clone();
+        SentenceFormat::of(&trained.encoder, vocabulary, trained.length, examples)
+    };
+    let plain = format(Vec::new())?;
+    let graph = trained.graph(Start::Normalized)?;
+    let inputs: Vec<Tensor> = sentences
+        .iter()
+        .map(|tokens| plain.input(tokens))
+        .collect::<Result<_>>()?;
+    let mut pieces = trained.pieces(&graph)?;
+    if trained.pieces.is_none() {
+        pieces = fit(&graph, &inputs.par_iter().cloned().map(Ok), options)?;
+    }
+    let first = |x| Ok(graph.evaluate_with(&pieces, x)?.outside.into_iter().next());
+    let outside: Vec<Option<Outside>> = inputs.par_iter().map(first).collect::<Result<_>>()?;
+    let left_out = outside.iter().flatten().count();
+    let first = outside.iter().flatten().next().cloned();
+    if let (true, Some(first)) = (left_out > most_left_out, &first) {
+        return Err(Error::Exceeded {
+            node: first.name.clone(),
+            value: first.value,
+            interval: first.interval,
+            outside: left_out,
+            all: inputs.len(),
+        });
+    }
+    let kept: Vec<usize> = (0..inputs.len())
+        .filter(|&i| outside[i].is_none())
+        .collect();
+    if kept.is_empty() {
+        return Err(Error::NoData);
+    }
+    let lowered = expand(&graph, &pieces, None)?;
+    let data = kept.par_iter().map(|&i| Ok(inputs[i].clone()));
+    let mut own = calibrate(lowered.network(), data)?;
+    // a token that calibration did not see is a sentence's right all the same
+    let (bound, input) = (plain.bound(), lowered.input().id().index());
+    own.ranges[input].min = own.ranges[input].min.min(-bound);
+    own.ranges[input].max = own.ranges[input].max.max(bound);
+    let n = EXAMPLES.min(kept.len());
+    let examples = (0..n).map(|i| sentences[kept[i * kept.len() / n]].clone());
+    Ok(Polynomials {
+        graph: lowered.with_ranges(own.ranges)?,
+        format: format(examples.collect())?,
+        pieces,
+        left_out: (left_out, first),
+    })
+}

@@ -1,0 +1,346 @@
+//! BERT and RoBERTa: encoders of blocks of attention and a GELU layer, each with its residual *before* a layer norm; learned positions, and
+//! token types; a head that predicts masked tokens or one that classifies from the first position.
+//!
+//! Tensors are called as in Hugging Face's checkpoints (`bert.encoder.layer.0.attention.self.query.weight`), and so are the graph's nodes, less
+//! `.weight`; what a checkpoint without its head leaves out, the leading `bert.` or `roberta.`, is put back when it is read. The two differ in names,
+//! in positions (RoBERTa's begin behind its padding token's number) and in the head that classifies.
+//!
+//! References: J. Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding" (2019); Y. Liu et al.,
+//! "RoBERTa: A Robustly Optimized BERT Pretraining Approach" (2019).
+
+use super::config::{Fields, refuse};
+use super::language::Tensors;
+use crate::Result;
+use approx::Activation;
+use serde_json::{Map, Value, json};
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Family {
+    /// BERT.
+    Bert,
+    /// RoBERTa.
+    Roberta,
+}
+
+/// What an encoder's last states are for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Head {
+    /// Nothing: the states themselves, `(D, 1, L)`.
+    None,
+    /// The tokens that stand behind masks: logits `(V, 1, L)` at all positions.
+    MaskedLanguage,
+    /// The sentence's class, from the first position: logits `(C, 1, 1)`.
+    Classification {
+        /// The classes' names.
+        labels: Vec<String>,
+    },
+}
+
+/// Sizes and constants.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Which of the two.
+    pub family: Family,
+    /// Width D of a token.
+    pub width: usize,
+    /// Width of the inner layer.
+    pub hidden: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Tokens there are.
+    pub vocabulary: usize,
+    /// Rows of the table of positions.
+    pub positions: usize,
+    /// Token types.
+    pub types: usize,
+    /// ε of the norms.
+    pub epsilon: f64,
+    /// The token that fills short sentences up.
+    pub padding: u32,
+    /// Of the inner layer.
+    pub activation: Activation,
+    /// What the states are for.
+    pub head: Head,
+}
+
+impl Config {
+    /// From the text of a `config.json`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Malformed`] with the field that is missing, out of range or unknown.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let json = Fields::parse(text)?;
+        let family = match json.get("model_type").and_then(Value::as_str) {
+            Some("bert") => Family::Bert,
+            Some("roberta") => Family::Roberta,
+            other => {
+                return Err(refuse(format!(
+                    "model_type is {}, bert and roberta are known encoders",
+                    other.unwrap_or("missing")
+                )));
+            }
+        };
+        let f = Fields(&json);
+        f.only("position_embedding_type", &"absolute".into())?;
+        f.only("is_decoder", &false.into())?;
+        f.only("add_cross_attention", &false.into())?;
+        let activation = match json.get("hidden_act").and_then(Value::as_str) {
+            Some("gelu") | None => Activation::Gelu,
+            Some("relu") => Activation::Relu,
+            Some("silu" | "swish") => Activation::Silu,
+            Some(other) => {
+                return Err(refuse(format!(
+                    "hidden_act is {other}; gelu, relu and silu are known"
+                )));
+            }
+        };
+        let (padding, epsilon, types) = match family {
+            Family::Bert => (0, 1e-12, 2),
+            Family::Roberta => (1, 1e-5, 1),
+        };
+        let padding = match json.get("pad_token_id").filter(|v| !v.is_null()) {
+            None => padding,
+            Some(v) => (v.as_u64().and_then(|v| u32::try_from(v).ok()))
+                .ok_or_else(|| refuse(format!("pad_token_id is {v}, which is no token")))?,
+        };
+        let config = Self {
+            family,
+            width: f.size("hidden_size")?,
+            hidden: f.size("intermediate_size")?,
+            layers: f.size("num_hidden_layers")?,
+            heads: f.size("num_attention_heads")?,
+            vocabulary: f.size("vocab_size")?,
+            positions: f.size("max_position_embeddings")?,
+            types: f.optional_size("type_vocab_size")?.unwrap_or(types),
+            epsilon: f.number("layer_norm_eps", epsilon)?,
+            padding,
+            activation,
+            head: head(&json)?,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The text of a `config.json`.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let (kind, class) = match self.family {
+            Family::Bert => ("bert", "Bert"),
+            Family::Roberta => ("roberta", "Roberta"),
+        };
+        let suffix = match self.head {
+            Head::None => "Model",
+            Head::MaskedLanguage => "ForMaskedLM",
+            Head::Classification { .. } => "ForSequenceClassification",
+        };
+        let mut json = json!({
+            "model_type": kind,
+            "architectures": [format!("{class}{suffix}")],
+            "hidden_act": self.activation.to_string(),
+            "hidden_size": self.width,
+            "intermediate_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "vocab_size": self.vocabulary,
+            "max_position_embeddings": self.positions,
+            "type_vocab_size": self.types,
+            "layer_norm_eps": self.epsilon,
+            "pad_token_id": self.padding,
+        });
+        if let Head::Classification { labels } = &self.head {
+            let numbers: Map<String, Value> = (labels.iter().enumerate())
+                .map(|(i, l)| (i.to_string(), l.clone().into()))
+                .collect();
+            json["id2label"] = numbers.into();
+            json["label2id"] = (labels.iter().enumerate())
+                .map(|(i, l)| (l.clone(), i.into()))
+                .collect::<Map<String, Value>>()
+                .into();
+        }
+        format!("{json:#}\n")
+    }
+
+    /// Refuses sizes that don't fit each other.
+    ///
+    /// # Errors
+    /// [`crate::Error::Malformed`].
+    pub fn check(&self) -> Result<()> {
+        /// More blocks than any model has.
+        const MAX_LAYERS: usize = 1024;
+        if self.heads == 0 || !self.width.is_multiple_of(self.heads) {
+            return Err(refuse(format!(
+                "{} heads don't divide the width {}",
+                self.heads, self.width
+            )));
+        }
+        if self.layers > MAX_LAYERS {
+            return Err(refuse(format!(
+                "{} layers are more than {MAX_LAYERS}",
+                self.layers
+            )));
+        }
+        if self.padding as usize >= self.vocabulary {
+            return Err(refuse(format!(
+                "pad_token_id is {}, the vocabulary has {} tokens",
+                self.padding, self.vocabulary
+            )));
+        }
+        if self.positions <= self.first_position() {
+            return Err(refuse(format!(
+                "{} positions, the first token's is {}",
+                self.positions,
+                self.first_position()
+            )));
+        }
+        if let Head::Classification { labels } = &self.head
+            && labels.len() < 2
+        {
+            return Err(refuse(format!(
+                "{} classes, at least 2 can be told apart",
+                labels.len()
+            )));
+        }
+        Ok(())
+    }
+
+    /// The row of the table of positions that the first token takes.
+    #[must_use]
+    pub fn first_position(&self) -> usize {
+        match self.family {
+            Family::Bert => 0,
+            Family::Roberta => self.padding as usize + 1,
+        }
+    }
+
+    /// The row of the table of positions that a token takes at this place; RoBERTa's padding takes its own.
+    #[must_use]
+    pub fn position(&self, place: usize, token: u32) -> usize {
+        match self.family {
+            Family::Roberta if token == self.padding => self.padding as usize,
+            _ => self.first_position() + place,
+        }
+    }
+
+    /// The longest sequence that the model knows.
+    #[must_use]
+    pub fn max_length(&self) -> usize {
+        self.positions - self.first_position()
+    }
+
+    /// The leading part of the encoder's names.
+    pub(super) fn prefix(&self) -> &'static str {
+        match self.family {
+            Family::Bert => "bert.",
+            Family::Roberta => "roberta.",
+        }
+    }
+
+    /// The full name of a tensor or node of the encoder.
+    #[must_use]
+    pub fn name(&self, part: &str) -> String {
+        format!("{}{part}", self.prefix())
+    }
+
+    /// The nodes of the head that predicts masked tokens: linear layer, norm, and the tied output whose bias stands alone.
+    pub(super) fn masked(&self) -> [&'static str; 3] {
+        match self.family {
+            Family::Bert => [
+                "cls.predictions.transform.dense",
+                "cls.predictions.transform.LayerNorm",
+                "cls.predictions",
+            ],
+            Family::Roberta => ["lm_head.dense", "lm_head.layer_norm", "lm_head"],
+        }
+    }
+
+    /// The nodes of the head that classifies: the layer before the tanh, and the one after it.
+    pub(super) fn classifier(&self) -> [&'static str; 2] {
+        match self.family {
+            Family::Bert => ["bert.pooler.dense", "classifier"],
+            Family::Roberta => ["classifier.dense", "classifier.out_proj"],
+        }
+    }
+
+    /// Every tensor and its shape, given one at a time.
+    pub(super) fn tensors(&self, each: &mut Tensors<'_>) -> Result<()> {
+        let (d, h) = (self.width, self.hidden);
+        for (name, rows) in [
+            ("word", self.vocabulary),
+            ("position", self.positions),
+            ("token_type", self.types),
+        ] {
+            let name = self.name(&format!("embeddings.{name}_embeddings.weight"));
+            each(name, vec![rows, d])?;
+        }
+        let mut layer = |name: String, shape: Vec<usize>| {
+            let bias = vec![shape[0]];
+            each(format!("{name}.weight"), shape)?;
+            each(format!("{name}.bias"), bias)
+        };
+        layer(self.name("embeddings.LayerNorm"), vec![d])?;
+        for l in 0..self.layers {
+            for (name, shape) in [
+                ("attention.self.query", vec![d, d]),
+                ("attention.self.key", vec![d, d]),
+                ("attention.self.value", vec![d, d]),
+                ("attention.output.dense", vec![d, d]),
+                ("attention.output.LayerNorm", vec![d]),
+                ("intermediate.dense", vec![h, d]),
+                ("output.dense", vec![d, h]),
+                ("output.LayerNorm", vec![d]),
+            ] {
+                layer(self.name(&format!("encoder.layer.{l}.{name}")), shape)?;
+            }
+        }
+        match &self.head {
+            Head::None => Ok(()),
+            Head::MaskedLanguage => {
+                let [dense, norm, output] = self.masked();
+                layer(dense.into(), vec![d, d])?;
+                layer(norm.into(), vec![d])?;
+                each(format!("{output}.bias"), vec![self.vocabulary])
+            }
+            Head::Classification { labels } => {
+                let [dense, output] = self.classifier();
+                layer(dense.into(), vec![d, d])?;
+                layer(output.into(), vec![labels.len(), d])
+            }
+        }
+    }
+}
+
+/// The head that a `config.json` names, by `architectures`, with its classes by `id2label` or `num_labels`.
+fn head(json: &Value) -> Result<Head> {
+    let architecture = json["architectures"][0].as_str().unwrap_or("Model");
+    if architecture.ends_with("ForMaskedLM") || architecture == "BertForPreTraining" {
+        return Ok(Head::MaskedLanguage);
+    }
+    if architecture.ends_with("ForSequenceClassification") {
+        let labels: Vec<String> = match json["id2label"].as_object() {
+            Some(names) => (0..names.len())
+                .map(|i| {
+                    let name = names.get(&i.to_string()).and_then(Value::as_str);
+                    name.map(str::to_string)
+                        .ok_or_else(|| refuse(format!("id2label has no name for class {i}")))
+                })
+                .collect::<Result<_>>()?,
+            None => {
+                // as Hugging Face's readers have it where nothing is said
+                let classes = Fields(json).optional_size("num_labels")?.unwrap_or(2);
+                (0..classes).map(|i| format!("LABEL_{i}")).collect()
+            }
+        };
+        return Ok(Head::Classification { labels });
+    }
+    if architecture.ends_with("Model") {
+        return Ok(Head::None);
+    }
+    Err(refuse(format!(
+        "architectures is {architecture}; …Model, …ForMaskedLM and …ForSequenceClassification are known"
+    )))
+}

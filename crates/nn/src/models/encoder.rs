@@ -1,0 +1,448 @@
+//! Encoders of sentences: embeddings, a graph for any length, a head.
+//!
+//! The embeddings are the client's, their layer norm included, so that it costs nothing under encryption: a graph takes `(D + 1, 1, L)`, the
+//! embedded tokens and a last channel of marks, 1 for a token and 0 for padding. Padding is embedded as the token that it is, so that its values stay
+//! as tame as others'; attention does not look at it ([`Order::Marked`](crate::attention::Order::Marked)). How many tokens a sentence has is thus encrypted with it.
+
+use super::bert::{Config, Head};
+use super::language::{Blocks, fitting, parameter_of};
+use crate::Result;
+use crate::attention::{AttentionScheme, Mask};
+use crate::error::Error;
+use crate::format::state_dict::{StateDict, StateTensor};
+use crate::format::{DEFAULT_LIMIT, read_limited};
+use crate::graph::{Graph, NodeId};
+use crate::op::{Attention, AxisSlice, Conv2d, NormKind, Op, Slice};
+use crate::sequence;
+use crate::tensor::{Parameter, Shape, Tensor};
+use approx::Activation;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Where a graph begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the sums of embeddings, whose norm is its first node: what is trained.
+    Sums,
+    /// Behind that norm: what is encrypted.
+    Normalized,
+}
+
+/// An encoder with all its weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoder {
+    config: Config,
+    weights: BTreeMap<String, Parameter>,
+}
+
+impl Encoder {
+    /// An encoder whose weights `values(name, shape)` gives: fresh ones, for training from scratch.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for sizes that don't fit each other, [`Error::Length`] and [`Error::NotFinite`] for values that don't fit.
+    pub fn new(config: Config, mut values: impl FnMut(&str, &[usize]) -> Vec<f32>) -> Result<Self> {
+        config.check()?;
+        let mut weights = BTreeMap::new();
+        config.tensors(&mut |name, shape| {
+            let values = values(&name, &shape);
+            let parameter = Parameter::new(&name, shape, values)?;
+            weights.insert(name, parameter);
+            Ok(())
+        })?;
+        Ok(Self { config, weights })
+    }
+
+    /// From the text of a `config.json` and the tensors of Hugging Face's checkpoint, with or without the leading `bert.` or `roberta.`, norms
+    /// under today's or yesterday's names; tensors that the model doesn't have are left aside.
+    ///
+    /// # Errors
+    /// Those of [`Config::from_json`], [`Error::MissingTensor`], [`Error::TensorShape`], [`Error::NotFinite`].
+    pub fn from_checkpoint(config: &str, checkpoint: &StateDict) -> Result<Self> {
+        let config = Config::from_json(config)?;
+        let mut weights = BTreeMap::new();
+        let prefix = config.prefix();
+        config.tensors(&mut |name, shape| {
+            let yesterday = |name: &str| match name.rsplit_once("LayerNorm.") {
+                Some((base, "weight")) => format!("{base}LayerNorm.gamma"),
+                Some((base, "bias")) => format!("{base}LayerNorm.beta"),
+                _ => name.into(),
+            };
+            let bare = name.strip_prefix(prefix).unwrap_or(&name).to_string();
+            let names = [
+                name.clone(),
+                bare.clone(),
+                yesterday(&name),
+                yesterday(&bare),
+            ];
+            let found = names.iter().find(|n| checkpoint.find(n).is_some());
+            let stored = found.unwrap_or(&name);
+            let tensor = checkpoint.require(stored)?;
+            if tensor.shape != shape {
+                return Err(Error::TensorShape {
+                    tensor: stored.clone(),
+                    needed: shape,
+                    had: tensor.shape.clone(),
+                });
+            }
+            let values: Vec<f32> = tensor.values.iter().map(|&v| v as f32).collect();
+            let parameter = Parameter::new(stored, shape, values)?;
+            let parameter = parameter.reshaped(&name, parameter.shape())?;
+            weights.insert(name, parameter);
+            Ok(())
+        })?;
+        Ok(Self { config, weights })
+    }
+
+    /// From a folder with `config.json` and `model.safetensors` (or `pytorch_model.bin`), at most [`DEFAULT_LIMIT`] bytes each.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::TooLarge`], and those of [`Encoder::from_checkpoint`].
+    pub fn load(folder: &Path) -> Result<Self> {
+        let config = read_limited(&folder.join("config.json"), 1 << 20)?;
+        let torch = folder.join("pytorch_model.bin");
+        let file = if torch.exists() && !folder.join("model.safetensors").exists() {
+            torch
+        } else {
+            folder.join("model.safetensors")
+        };
+        let checkpoint = StateDict::load(&file, DEFAULT_LIMIT)?;
+        Self::from_checkpoint(&String::from_utf8_lossy(&config), &checkpoint)
+    }
+
+    /// Writes `config.json` and `model.safetensors` into a folder, as Hugging Face's readers take them.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        let io = |path: &Path, source| Error::Io {
+            path: path.into(),
+            source,
+        };
+        std::fs::create_dir_all(folder).map_err(|e| io(folder, e))?;
+        let (config, weights) = (folder.join("config.json"), folder.join("model.safetensors"));
+        std::fs::write(&config, self.config.to_json()).map_err(|e| io(&config, e))?;
+        std::fs::write(&weights, self.to_checkpoint().to_safetensors()?)
+            .map_err(|e| io(&weights, e))
+    }
+
+    /// The tensors under the checkpoint's names.
+    #[must_use]
+    pub fn to_checkpoint(&self) -> StateDict {
+        let tensor = |p: &Parameter| StateTensor {
+            shape: p.shape().to_vec(),
+            values: p.to_f64(),
+        };
+        let all = self.weights.iter();
+        StateDict::new(all.map(|(n, p)| (n.clone(), tensor(p))).collect())
+    }
+
+    /// Sizes and constants.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The same encoder with another head, whose weights `values(name, shape)` gives where the encoder has none of that name and shape.
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
+    pub fn with_head(
+        &self,
+        head: Head,
+        mut values: impl FnMut(&str, &[usize]) -> Vec<f32>,
+    ) -> Result<Self> {
+        let config = Config {
+            head,
+            ..self.config.clone()
+        };
+        Self::new(config, |name, shape| match self.weights.get(name) {
+            Some(own) if own.shape() == shape => own.values().to_vec(),
+            _ => values(name, shape),
+        })
+    }
+
+    /// The same encoder with the weights that a graph of it has now: what training changed. Embeddings are not in a graph; the tied output of
+    /// [`Head::MaskedLanguage`] is theirs.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] for a layer that the graph lacks, [`Error::TensorShape`] for one of another shape.
+    pub fn with_weights_of(&self, graph: &Graph) -> Result<Self> {
+        let mut out = self.clone();
+        let norm = self.config.name("embeddings.LayerNorm");
+        for (name, own) in &mut out.weights {
+            let (node, part) = name.rsplit_once('.').unwrap_or((name.as_str(), ""));
+            if node.ends_with("_embeddings") || node == norm && graph.find(node).is_none() {
+                continue;
+            }
+            *own = fitting(&parameter_of(graph, node, part, name)?, name, own.shape())?;
+        }
+        Ok(out)
+    }
+
+    /// The same encoder with these embeddings of tokens `(V, D)` and of positions, to which those of the first token type are added already.
+    ///
+    /// # Errors
+    /// [`Error::TensorShape`].
+    pub fn with_embeddings(mut self, words: &Parameter, positions: &Parameter) -> Result<Self> {
+        let types = self.config.name("embeddings.token_type_embeddings.weight");
+        let types = self.weights[&types].values()[..self.config.width].to_vec();
+        let rows = positions.values().chunks(self.config.width);
+        let less: Vec<f32> = rows
+            .flat_map(|row| row.iter().zip(&types).map(|(p, t)| p - t))
+            .collect();
+        let positions = Parameter::new("positions", positions.shape().to_vec(), less)?;
+        for (part, table) in [("word", words), ("position", &positions)] {
+            let name = self
+                .config
+                .name(&format!("embeddings.{part}_embeddings.weight"));
+            let table = fitting(table, &name, self.weights[&name].shape())?;
+            self.weights.insert(name, table);
+        }
+        Ok(self)
+    }
+
+    fn table(&self, part: &str) -> &Parameter {
+        let name = format!("embeddings.{part}_embeddings.weight");
+        &self.weights[&self.config.name(&name)]
+    }
+
+    /// The embeddings of tokens `(V, D)`.
+    #[must_use]
+    pub fn words(&self) -> &Parameter {
+        self.table("word")
+    }
+
+    /// The embeddings of positions, one a row, those of the first token type added.
+    #[must_use]
+    pub fn positions(&self) -> Vec<f32> {
+        let width = self.config.width;
+        let types = &self.table("token_type").values()[..width];
+        let rows = self.table("position").values().chunks(width);
+        rows.flat_map(|row| row.iter().zip(types).map(|(p, t)| p + t))
+            .collect()
+    }
+
+    /// Scale, shift and ε of the embeddings' norm.
+    #[must_use]
+    pub fn norm(&self) -> (&Parameter, &Parameter, f64) {
+        let at = |part: &str| {
+            let name = format!("embeddings.LayerNorm.{part}");
+            &self.weights[&self.config.name(&name)]
+        };
+        (at("weight"), at("bias"), self.config.epsilon)
+    }
+
+    /// What a graph that begins there takes for these tokens, filled up to `length` with padding: `(D + 1, 1, length)`, marks in the last
+    /// channel. `types` has a token's type, 0 where it ends.
+    ///
+    /// # Errors
+    /// [`Error::Token`] for a token or a type that there isn't, [`Error::TooLong`] for more than `length` or than the model knows,
+    /// [`Error::NoPrompt`] for none.
+    pub fn input(
+        &self,
+        tokens: &[u32],
+        types: &[u32],
+        length: usize,
+        start: Start,
+    ) -> Result<Tensor> {
+        let config = &self.config;
+        self.check_length(length)?;
+        if tokens.len() > length {
+            return Err(Error::TooLong {
+                had: tokens.len(),
+                limit: length,
+            });
+        }
+        if tokens.is_empty() {
+            return Err(Error::NoPrompt);
+        }
+        let width = config.width;
+        let row = |table: &Parameter, row: usize| -> Result<Vec<f64>> {
+            let had = table.shape()[0];
+            let unknown = || Error::Token {
+                token: u32::try_from(row).unwrap_or(u32::MAX),
+                vocabulary: had,
+            };
+            let values = table.values().get(row * width..(row + 1) * width);
+            let values = values.ok_or_else(unknown)?;
+            Ok(values.iter().copied().map(f64::from).collect())
+        };
+        let mut x = vec![0.0; (width + 1) * length];
+        for t in 0..length {
+            let token = tokens.get(t).copied().unwrap_or(config.padding);
+            let kind = types.get(t).copied().unwrap_or(0);
+            let (word, position, kind) = (
+                row(self.table("word"), token as usize)?,
+                row(self.table("position"), config.position(t, token))?,
+                row(self.table("token_type"), kind as usize)?,
+            );
+            for c in 0..width {
+                x[c * length + t] = word[c] + position[c] + kind[c];
+            }
+        }
+        if start == Start::Normalized {
+            let norm = self.embedding_norm()?;
+            let values = sequence::norm(&norm, &x[..width * length], length);
+            x[..width * length].copy_from_slice(&values);
+        }
+        x[width * length..][..tokens.len()].fill(1.0);
+        Tensor::new(Shape::image(width + 1, 1, length), x)
+    }
+
+    fn embedding_norm(&self) -> Result<crate::op::Norm> {
+        let (scale, bias, epsilon) = self.norm();
+        Ok(crate::op::Norm {
+            kind: NormKind::Layer,
+            scale: scale.clone(),
+            bias: Some(bias.clone()),
+            epsilon,
+        })
+    }
+
+    fn check_length(&self, length: usize) -> Result<()> {
+        let limit = self.config.max_length();
+        if length > limit {
+            return Err(Error::TooLong { had: length, limit });
+        }
+        Ok(())
+    }
+
+    /// The network for sentences of up to so many tokens, with this attention, to what the head gives.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`], [`Error::Invalid`] for a length of 0.
+    pub fn graph(&self, length: usize, scheme: AttentionScheme, start: Start) -> Result<Graph> {
+        self.check_length(length)?;
+        let config = &self.config;
+        let mut b = Blocks {
+            weights: &self.weights,
+            network: Graph::builder(),
+        };
+        let width = config.width;
+        let input = b.add(
+            "embedding",
+            Op::Input(Shape::image(width + 1, 1, length)),
+            &[],
+        )?;
+        let mut x = b.add("embedding.tokens", channels(0..width, length), &[input])?;
+        let marks = b.add(
+            "embedding.marks",
+            channels(width..width + 1, length),
+            &[input],
+        )?;
+        let norm = (NormKind::Layer, config.epsilon);
+        if start == Start::Sums {
+            x = b.norm(&config.name("embeddings.LayerNorm"), norm, x)?;
+        }
+        for l in 0..config.layers {
+            let last = l + 1 == config.layers;
+            let first = last && matches!(config.head, Head::Classification { .. });
+            x = self.block(&mut b, (l, first), scheme, [x, marks])?;
+        }
+        let output = match &config.head {
+            Head::None => x,
+            Head::MaskedLanguage => {
+                let [dense, layer_norm, output] = config.masked();
+                let y = b.linear(dense, x)?;
+                let activation = Op::Elementwise(config.activation.into());
+                let y = b.add(&format!("{dense}.act"), activation, &[y])?;
+                let y = b.norm(layer_norm, norm, y)?;
+                let words = self.words();
+                let [rows, columns] = [config.vocabulary, width];
+                let conv = Conv2d {
+                    bias: self.weights.get(&format!("{output}.bias")).cloned(),
+                    ..Conv2d::new(words.reshaped("decoder", &[rows, columns, 1, 1])?)
+                };
+                b.add(output, Op::Conv2d(conv), &[y])?
+            }
+            Head::Classification { .. } => {
+                let [dense, output] = config.classifier();
+                let y = b.linear(dense, x)?;
+                let tanh = Op::Elementwise(Activation::Tanh.into());
+                let y = b.add(&format!("{dense}.act"), tanh, &[y])?;
+                b.linear(output, y)?
+            }
+        };
+        b.network.finish(output)
+    }
+
+    /// Where the head takes the first position alone (`first`), so does all of the last block that follows its attention.
+    fn block(
+        &self,
+        b: &mut Blocks<'_>,
+        (l, first): (usize, bool),
+        scheme: AttentionScheme,
+        [mut x, marks]: [NodeId; 2],
+    ) -> Result<NodeId> {
+        let config = &self.config;
+        let norm = (NormKind::Layer, config.epsilon);
+        let at = |name: &str| config.name(&format!("encoder.layer.{l}.{name}"));
+        let [q, k, v] = [
+            b.linear(&at("attention.self.query"), x)?,
+            b.linear(&at("attention.self.key"), x)?,
+            b.linear(&at("attention.self.value"), x)?,
+        ];
+        let attention = Op::Attention(Attention {
+            heads: config.heads,
+            kv_heads: config.heads,
+            scale: 1.0 / ((config.width / config.heads) as f64).sqrt(),
+            mask: Mask::MARKED,
+            scheme,
+        });
+        let mut y = b.add(&at("attention.self"), attention, &[q, k, v, marks])?;
+        if first {
+            let slice = || {
+                Op::Slice(Slice {
+                    axes: vec![all(config.width), all(1), all(1)],
+                })
+            };
+            y = b.add("first.attended", slice(), &[y])?;
+            x = b.add("first", slice(), &[x])?;
+        }
+        let y = b.linear(&at("attention.output.dense"), y)?;
+        let y = b.add(&at("attention.residual"), Op::Add, &[x, y])?;
+        let x = b.norm(&at("attention.output.LayerNorm"), norm, y)?;
+        let y = b.linear(&at("intermediate.dense"), x)?;
+        let activation = Op::Elementwise(config.activation.into());
+        let y = b.add(&at("intermediate.act"), activation, &[y])?;
+        let y = b.linear(&at("output.dense"), y)?;
+        let y = b.add(&at("residual"), Op::Add, &[x, y])?;
+        b.norm(&at("output.LayerNorm"), norm, y)
+    }
+
+    /// What the head gives for these tokens alone, by the oracle.
+    ///
+    /// # Errors
+    /// Those of [`Encoder::input`] and [`Encoder::graph`].
+    pub fn logits(
+        &self,
+        tokens: &[u32],
+        types: &[u32],
+        length: usize,
+        scheme: AttentionScheme,
+    ) -> Result<Tensor> {
+        let graph = self.graph(length, scheme, Start::Normalized)?;
+        let input = self.input(tokens, types, length, Start::Normalized)?;
+        Ok(graph.evaluate(&input)?.output)
+    }
+}
+
+fn all(end: usize) -> AxisSlice {
+    AxisSlice {
+        begin: 0,
+        end,
+        step: 1,
+    }
+}
+
+/// These channels at all positions.
+fn channels(of: std::ops::Range<usize>, length: usize) -> Op<crate::op::Nonlinearity> {
+    let channels = AxisSlice {
+        begin: of.start,
+        end: of.end,
+        step: 1,
+    };
+    Op::Slice(Slice {
+        axes: vec![channels, all(1), all(length)],
+    })
+}

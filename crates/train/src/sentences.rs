@@ -1,0 +1,569 @@
+//! Runs on labelled sentences: encoders that classify them, or that first learn to guess hidden tokens.
+
+use crate::architecture::uniform;
+use crate::config::{Checked, Run};
+use crate::error::{Error, Result};
+use crate::language::{graph, pieces, programs};
+use crate::loss::IGNORED;
+use crate::model::{Model, Parameterization};
+use crate::sequence::Places;
+use crate::sources::{Batch, Batches, Source};
+use crate::trainer::Score;
+use data::sentences::{HeldOut, Masking, Sentences, order};
+use nn::AttentionScheme;
+use nn::models::bert::{Config, Family, Head};
+use nn::models::encoder::{Encoder, Start};
+use nn::wordpiece::WordPiece;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A run on labelled sentences.
+pub type SentenceConfig = Run<Network, Data>;
+
+/// An encoder to start from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Network {
+    /// From a folder with `config.json` and `model.safetensors`: its head where it is the objective's, else a new one.
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// How its attention weighs; another scheme than it was trained with is a change that training has to follow.
+        #[serde(default = "softmax")]
+        attention: AttentionScheme,
+    },
+    /// BERT with new weights.
+    Bert {
+        /// Blocks.
+        layers: usize,
+        /// Width of a token.
+        width: usize,
+        /// Heads; they divide the width.
+        heads: usize,
+        /// Width of the inner layer.
+        hidden: usize,
+        /// Of the inner layer: `gelu`, `silu` or `relu`.
+        #[serde(default = "gelu")]
+        activation: String,
+        /// How attention weighs.
+        #[serde(default = "softmax")]
+        attention: AttentionScheme,
+    },
+}
+
+fn softmax() -> AttentionScheme {
+    AttentionScheme::Softmax
+}
+
+fn gelu() -> String {
+    "gelu".into()
+}
+
+impl Network {
+    /// How its attention weighs.
+    #[must_use]
+    pub fn attention(&self) -> AttentionScheme {
+        match self {
+            Self::File { attention, .. } | Self::Bert { attention, .. } => *attention,
+        }
+    }
+
+    /// The encoder with its weights and this head, for this vocabulary and sentences of this length.
+    ///
+    /// # Errors
+    /// [`Error::Network`] for what can't be read or built, or has another vocabulary; [`Error::Setting`] for an activation that there isn't.
+    pub fn load(
+        &self,
+        head: Head,
+        vocabulary: &WordPiece,
+        length: usize,
+        seed: u64,
+    ) -> Result<Encoder> {
+        let fresh = |name: &str, shape: &[usize]| {
+            let count = shape.iter().product();
+            let bound = match shape {
+                [_] if name.ends_with("weight") => return vec![1.0; count],
+                [_] => return vec![0.0; count],
+                _ if name.contains("position_embeddings") => 0.01,
+                _ if name.contains("_embeddings") => 0.035,
+                [_, inputs, ..] => 1.0 / (*inputs as f64).sqrt(),
+                [] => 0.0,
+            };
+            uniform(seed, name, count, bound)
+        };
+        let encoder = match self {
+            Self::File { path, .. } => {
+                let encoder = Encoder::load(path)?;
+                if encoder.config().head == head {
+                    encoder
+                } else {
+                    encoder.with_head(head, fresh)?
+                }
+            }
+            Self::Bert {
+                layers,
+                width,
+                heads,
+                hidden,
+                activation,
+                ..
+            } => {
+                let named = approx::Activation::named(activation);
+                let config = Config {
+                    family: Family::Bert,
+                    width: *width,
+                    hidden: *hidden,
+                    layers: *layers,
+                    heads: *heads,
+                    vocabulary: vocabulary.len(),
+                    positions: length,
+                    types: 2,
+                    epsilon: 1e-5,
+                    padding: vocabulary.padding(),
+                    activation: named.ok_or_else(|| Error::Setting {
+                        setting: "activation",
+                        value: activation.clone(),
+                        remedy: "gelu, silu or relu".into(),
+                    })?,
+                    head,
+                };
+                Encoder::new(config, fresh)?
+            }
+        };
+        let config = encoder.config();
+        for (what, needed, had) in [
+            (
+                "tokens of the vocabulary (does vocab.txt belong to the model?)",
+                config.vocabulary,
+                vocabulary.len(),
+            ),
+            (
+                "the padding token's number (does vocab.txt belong to the model?)",
+                config.padding as usize,
+                vocabulary.padding() as usize,
+            ),
+        ] {
+            if needed != had {
+                return Err(nn::Error::Count { what, needed, had }.into());
+            }
+        }
+        Ok(encoder)
+    }
+}
+
+/// What is learned from sentences.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Objective {
+    /// Their classes.
+    #[default]
+    Classes,
+    /// Tokens that are hidden, without labels.
+    Masked {
+        /// The share that is hidden, 0.15 in BERT.
+        share: f64,
+        /// Sentences of fewer words are left out: where a file has phrases beside the sentences that they come from.
+        words: usize,
+    },
+}
+
+/// Sentences to train on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// The file: `label TAB sentence` a line.
+    pub sentences: PathBuf,
+    /// BERT's `vocab.txt`.
+    pub vocabulary: PathBuf,
+    /// Tokens of a sentence at most, `[CLS]` and `[SEP]` included; shorter ones are filled up.
+    pub length: usize,
+    /// Cut longer sentences; they are refused without it.
+    #[serde(default)]
+    pub truncate: bool,
+    /// So many sentences are held out, spread over the file: choices are made on them. What is part of one is not trained on.
+    pub held_out: usize,
+    /// Sentences of fewer words are not held out.
+    #[serde(default)]
+    pub held_out_words: usize,
+    /// Names of the classes, in the order of their numbers.
+    pub labels: Vec<String>,
+    /// What is learned.
+    #[serde(default)]
+    pub objective: Objective,
+}
+
+impl Checked for Data {
+    fn check(&self) -> Result<()> {
+        let refuse = |setting, value: String, remedy: &str| {
+            Err(Error::Setting {
+                setting,
+                value,
+                remedy: remedy.into(),
+            })
+        };
+        if !(3..=1 << 12).contains(&self.length) {
+            return refuse(
+                "length",
+                self.length.to_string(),
+                "sentences of 3 to 4,096 tokens",
+            );
+        }
+        if self.labels.len() < 2 {
+            return refuse(
+                "labels",
+                format!("{:?}", self.labels),
+                "the names of at least two classes",
+            );
+        }
+        if let Objective::Masked { share, .. } = self.objective
+            && !(share > 0.0 && share < 1.0)
+        {
+            return refuse(
+                "objective.share",
+                share.to_string(),
+                "a share between 0 and 1; 0.15 is usual",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// A sentence's tokens and its class.
+type Example = (Vec<u16>, usize);
+
+/// Opened sentences. Held-out ones and their parts are in no training.
+#[derive(Debug, Clone)]
+pub struct Corpus {
+    train: Arc<Vec<Example>>,
+    held_out: Arc<Vec<Example>>,
+    vocabulary: Arc<WordPiece>,
+    data: Data,
+    /// Sentences that were cut.
+    pub truncated: usize,
+    /// Sentences that were left out since they are part of held-out ones.
+    pub relatives: usize,
+}
+
+/// The tokens of a sentence, at most `length`: cut (and then with its end) or refused.
+///
+/// # Errors
+/// [`nn::Error::TooLong`].
+pub fn tokens(
+    vocabulary: &WordPiece,
+    text: &str,
+    length: usize,
+    truncate: bool,
+) -> nn::Result<(Vec<u32>, bool)> {
+    let mut tokens = vocabulary.encode(text);
+    let long = tokens.len() > length;
+    if long && !truncate {
+        return Err(nn::Error::TooLong {
+            had: tokens.len(),
+            limit: length,
+        });
+    }
+    if long {
+        tokens.truncate(length.saturating_sub(1));
+        tokens.push(vocabulary.end());
+    }
+    Ok((tokens, long))
+}
+
+impl Corpus {
+    /// Opens what the configuration names.
+    ///
+    /// # Errors
+    /// [`Error::Data`], [`Error::Network`] for the vocabulary; [`Error::Setting`] for sentences that are too long.
+    pub fn open(c: &Data) -> Result<Self> {
+        let vocabulary = WordPiece::load(&c.vocabulary)?;
+        let all = Sentences::open(&c.sentences, Some(c.labels.len()))?;
+        let (train, held_out) = all.split(HeldOut {
+            sentences: c.held_out,
+            words: c.held_out_words,
+        })?;
+        let relatives = all.len() - train.len() - held_out.len();
+        let mut truncated = 0;
+        let mut encode =
+            |set: &Sentences| -> Result<Vec<Example>> {
+                let words = match c.objective {
+                    Objective::Classes => 0,
+                    Objective::Masked { words, .. } => words,
+                };
+                let lines = set.lines().iter();
+                lines
+                    .filter(|(text, _)| words == 0 || text.split_whitespace().count() >= words)
+                    .map(|(text, label)| {
+                        let (tokens, cut) = tokens(&vocabulary, text, c.length, c.truncate)
+                            .map_err(|e| Error::Setting {
+                                setting: "length",
+                                value: c.length.to_string(),
+                                remedy: format!(
+                                    "room for all sentences, or truncate = true ({text:?}: {e})"
+                                ),
+                            })?;
+                        truncated += usize::from(cut);
+                        let tokens = tokens.into_iter().map(|t| t as u16).collect();
+                        Ok((tokens, *label))
+                    })
+                    .collect()
+            };
+        let (train, held_out) = (encode(&train)?, encode(&held_out)?);
+        if train.is_empty() || held_out.is_empty() {
+            return Err(Error::Setting {
+                setting: "objective.words",
+                value: format!("{:?}", c.objective),
+                remedy: "fewer words: no sentence is that long".into(),
+            });
+        }
+        Ok(Self {
+            train: Arc::new(train),
+            held_out: Arc::new(held_out),
+            vocabulary: Arc::new(vocabulary),
+            data: c.clone(),
+            truncated,
+            relatives,
+        })
+    }
+
+    /// How many sentences are trained on, and how many held out.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.train.len(), self.held_out.len())
+    }
+
+    /// How text is cut.
+    #[must_use]
+    pub fn vocabulary(&self) -> &WordPiece {
+        &self.vocabulary
+    }
+
+    /// The head that the objective needs.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        match self.data.objective {
+            Objective::Classes => Head::Classification {
+                labels: self.data.labels.clone(),
+            },
+            Objective::Masked { .. } => Head::MaskedLanguage,
+        }
+    }
+
+    /// One batch of these numbered examples; masks are a function of the name and the number.
+    fn batch(&self, all: &[Example], numbers: &[usize], (seed, pass): (u64, u64)) -> Batch {
+        let (length, padding) = (self.data.length, self.vocabulary.padding() as u16);
+        let (mut tokens, mut labels) = (Vec::new(), Vec::new());
+        for &i in numbers {
+            let (sentence, class) = &all[i];
+            let fill = length - sentence.len();
+            match self.data.objective {
+                Objective::Classes => {
+                    tokens.extend_from_slice(sentence);
+                    labels.push(*class);
+                }
+                Objective::Masked { share, .. } => {
+                    let masking = Masking {
+                        share,
+                        mask: self.vocabulary.mask() as u16,
+                        vocabulary: self.vocabulary.len(),
+                    };
+                    let (mut hidden, behind) = masking.apply(sentence, (seed, pass, i as u64));
+                    // a random token that is padding would be no mark
+                    for (h, own) in hidden.iter_mut().zip(sentence) {
+                        *h = if *h == padding { *own } else { *h };
+                    }
+                    tokens.extend(hidden);
+                    labels.extend(behind.iter().map(|b| b.map_or(IGNORED, usize::from)));
+                    labels.extend(std::iter::repeat_n(IGNORED, fill));
+                }
+            }
+            tokens.extend(std::iter::repeat_n(padding, fill));
+        }
+        Batch::Sentences(tokens, labels)
+    }
+
+    fn batches(
+        &self,
+        all: &Arc<Vec<Example>>,
+        numbers: Vec<usize>,
+        batch: usize,
+        name: (u64, u64),
+    ) -> Batches {
+        let (corpus, all) = (self.clone(), Arc::clone(all));
+        let count = numbers.len().div_ceil(batch);
+        Box::new((0..count).map(move |b| {
+            let part = &numbers[b * batch..numbers.len().min((b + 1) * batch)];
+            Ok(corpus.batch(&all, part, name))
+        }))
+    }
+}
+
+impl Source for Corpus {
+    type Network = Network;
+    type Data = Data;
+
+    fn fit(&self, model: &Model) -> Result<()> {
+        let (_, width, _) = crate::model::hwc(model.input_shape());
+        if width != self.data.length {
+            return Err(Error::Shape {
+                needed: format!("sentences of {width} tokens"),
+                had: format!("sentences of {} tokens", self.data.length),
+            });
+        }
+        let classes = match self.head() {
+            Head::Classification { labels } => labels.len(),
+            _ => self.vocabulary.len(),
+        };
+        let outputs = model.outputs() / model.positions();
+        if outputs != classes {
+            return Err(Error::Classes { outputs, classes });
+        }
+        Ok(())
+    }
+
+    fn batches_a_pass(&self, batch: usize) -> usize {
+        (self.train.len() / batch).max(1)
+    }
+
+    fn pass(&self, run: &SentenceConfig, pass: u64, first: usize, _: f32) -> Result<Batches> {
+        let mut numbers = order(self.train.len(), run.seed, pass);
+        numbers.truncate(self.batches_a_pass(run.batch) * run.batch);
+        let rest = numbers.split_off((first * run.batch).min(numbers.len()));
+        Ok(self.batches(&self.train, rest, run.batch, (run.seed, pass)))
+    }
+
+    fn to_calibrate(&self, batch: usize, inputs: usize) -> Result<Batches> {
+        let all = self.train.len();
+        let n = inputs.min(all);
+        let numbers = (0..n).map(|i| i * all / n).collect();
+        Ok(self.batches(&self.train, numbers, batch, (0, u64::MAX)))
+    }
+
+    fn held_out(&self, batch: usize) -> Result<Batches> {
+        let numbers = (0..self.held_out.len()).collect();
+        Ok(self.batches(&self.held_out, numbers, batch, (1, u64::MAX)))
+    }
+
+    fn merit(&self, score: &Score) -> f64 {
+        match self.data.objective {
+            Objective::Classes => score.accuracy(),
+            Objective::Masked { .. } => -score.loss,
+        }
+    }
+}
+
+/// An encoder in training: its graph for sentences of this length with this attention, its embeddings and their norm inside.
+///
+/// # Errors
+/// [`Error::Network`], [`Error::Unsupported`].
+pub fn model(encoder: &Encoder, length: usize, attention: AttentionScheme) -> Result<Model> {
+    let config = encoder.config();
+    let graph = encoder.graph(length, attention, Start::Sums)?;
+    let mut model = Model::new(graph, Parameterization::Plain)?;
+    let tied = config.head == Head::MaskedLanguage;
+    let words = (!tied).then(|| encoder.words().values().to_vec());
+    let places = Places {
+        parameter: 0,
+        length,
+        first: config.first_position(),
+        padding: config.padding as u16,
+        padding_row: match config.family {
+            Family::Roberta => Some(config.padding as usize),
+            _ => None,
+        },
+    };
+    let norm = config.name("embeddings.LayerNorm");
+    model.embed_sentences(words, encoder.positions(), places, &norm)?;
+    Ok(model)
+}
+
+/// What a run trains and who teaches it, from its configuration.
+///
+/// # Errors
+/// As [`Network::load`] and [`model`]; [`Error::Setting`] for batch normalisations, which encoders are not trained with.
+pub fn models(run: &SentenceConfig, corpus: &Corpus) -> Result<(Encoder, Model, Option<Model>)> {
+    if run.batch_norms.is_some() {
+        return Err(Error::Setting {
+            setting: "batch_norms",
+            value: "given".into(),
+            remedy: "encoders keep their own normalisations: leave it out".into(),
+        });
+    }
+    let length = run.data.length;
+    let load = |network: &Network| -> Result<(Encoder, Model)> {
+        let encoder = network.load(corpus.head(), &corpus.vocabulary, length, run.seed)?;
+        let trained = model(&encoder, length, network.attention())?;
+        Ok((encoder, trained))
+    };
+    let teacher = run.teacher.as_ref().map(&load).transpose()?;
+    let (encoder, trained) = load(&run.network)?;
+    Ok((encoder, trained, teacher.map(|(_, t)| t)))
+}
+
+/// The encoder with the weights that a model has now.
+///
+/// # Errors
+/// [`Error::Network`] for weights that are not finite.
+pub fn trained(encoder: &Encoder, model: &Model) -> Result<Encoder> {
+    let mut out = encoder.clone();
+    if let (Some((words, _)), Some(positions)) = (model.embedding(), model.positions_table()) {
+        let (d, rows) = (encoder.config().width, encoder.config().positions);
+        let words = nn::Parameter::new("words", encoder.words().shape().to_vec(), words)?;
+        let positions = nn::Parameter::new("positions", [rows, d], positions.to_vec())?;
+        out = out.with_embeddings(&words, &positions)?;
+    }
+    Ok(out.with_weights_of(&model.to_graph()?)?)
+}
+
+/// Writes what a model is now into a folder: `config.json` and `model.safetensors`, `vocab.txt`, `network.pvm` (the same weights and attention
+/// for sentences of this length behind their embeddings, original activations), `pieces.json` with what stands in place of activations, roots and
+/// divisions, `programs.csv`.
+///
+/// # Errors
+/// [`Error::Network`], [`Error::File`].
+pub fn export(
+    folder: &Path,
+    run: &SentenceConfig,
+    encoder: &Encoder,
+    model: &Model,
+    corpus: &Corpus,
+    score: &Score,
+    log: &[String],
+) -> Result<()> {
+    use crate::checkpoint::write_whole;
+    let encoder = trained(encoder, model)?;
+    encoder.save(folder)?;
+    let text = run.to_toml()?;
+    let (train, held_out) = corpus.sizes();
+    let metadata = nn::Metadata {
+        name: folder
+            .file_name()
+            .map_or_else(String::new, |n| n.to_string_lossy().into()),
+        provenance: vec![format!("polyveil-train {}", env!("CARGO_PKG_VERSION"))],
+        training: Some(serde_json::json!({
+            "program": concat!("polyveil-train ", env!("CARGO_PKG_VERSION")),
+            "configuration": text,
+            "configuration_digest": blake3::hash(text.as_bytes()).to_hex().to_string(),
+            "seed": run.seed,
+            "sentences": { "train": train, "held_out": held_out },
+            "held_out": {
+                "loss": score.loss,
+                "right": score.right,
+                "of": score.pictures,
+                "values_outside_intervals": score.outside,
+            },
+            "log": log,
+        })),
+        ..nn::Metadata::default()
+    };
+    let network = encoder.graph(run.data.length, run.network.attention(), Start::Normalized)?;
+    let bytes = nn::format::artefact::graph_to_bytes(&network, &metadata)?;
+    write_whole(&folder.join("network.pvm"), &bytes)?;
+    let pieces = pieces(model)?.to_json(&graph(model)?)?;
+    write_whole(&folder.join("pieces.json"), pieces.as_bytes())?;
+    write_whole(&folder.join("programs.csv"), programs(model).as_bytes())?;
+    let vocabulary = corpus.vocabulary().to_text();
+    write_whole(&folder.join("vocab.txt"), vocabulary.as_bytes())
+}
