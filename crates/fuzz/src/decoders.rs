@@ -4,6 +4,7 @@ mod language;
 mod networks;
 mod own;
 mod pictures;
+mod published;
 mod records;
 mod sets;
 mod training;
@@ -83,6 +84,11 @@ fn text_limit(bytes: &[u8]) -> usize {
     BASE + 256 * bytes.len()
 }
 
+/// Tables of a thousandfold of words, whatever the file.
+fn published_limit(bytes: &[u8]) -> usize {
+    (8 << 20) + 512 * bytes.len()
+}
+
 /// The ring that a file asks for: at most 160 primes, 30 bytes for each coefficient.
 fn container_limit(bytes: &[u8]) -> usize {
     let key = b"\"log_n\":";
@@ -128,6 +134,7 @@ pub(crate) fn all() -> Vec<Decoder> {
     all.extend(records::all());
     all.extend(networks::all());
     all.extend(language::all());
+    all.extend(published::all());
     all.extend(pictures::all());
     all.extend(sets::all());
     all.extend(training::all());

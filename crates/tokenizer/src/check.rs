@@ -65,6 +65,8 @@ pub(crate) struct Checked {
     pub(crate) added: Vec<(String, u32)>,
     /// Bytes without a token, of a vocabulary of bytes.
     pub(crate) missing: Vec<u8>,
+    /// Tokens that are put around a sequence.
+    pub(crate) framing: Vec<u64>,
 }
 
 pub(crate) fn file(mut json: Value) -> Result<Checked> {
@@ -106,6 +108,16 @@ pub(crate) fn file(mut json: Value) -> Result<Checked> {
                     known: "none: the same text must give the same tokens".into(),
                 });
             }
+            for part in ["continuing_subword_prefix", "end_of_word_suffix"] {
+                let had = model.get(part).filter(|v| !v.is_null());
+                if let Some(had) = had.filter(|v| v.as_str() != Some("")) {
+                    return Err(Error::Unsupported {
+                        part,
+                        had: had.to_string(),
+                        known: "none in BPE on bytes".into(),
+                    });
+                }
+            }
             missing = (0..=255)
                 .filter(|&b| !vocabulary.contains_key(&byte_level::letter(b).to_string()))
                 .collect();
@@ -123,11 +135,16 @@ pub(crate) fn file(mut json: Value) -> Result<Checked> {
             });
         }
     }
+    let mut framing = Vec::new();
+    if let Some(processor) = object.get("post_processor") {
+        frames(processor, &mut framing)?;
+    }
     let added = added(object.get("added_tokens"))?;
     Ok(Checked {
         json,
         added,
         missing,
+        framing,
     })
 }
 
@@ -174,6 +191,52 @@ fn kinds(
         },
         known: known.join(", "),
     })
+}
+
+/// Collects the tokens that stand around sequences. A template's names must be known to it: `tokenizers` relies on that.
+fn frames(processor: &Value, tokens: &mut Vec<u64>) -> Result<()> {
+    for inner in entries(processor) {
+        frames(inner, tokens)?;
+    }
+    // BertProcessing and RobertaProcessing: a name and its number
+    let pair = |key: &str| processor.get(key)?.get(1)?.as_u64();
+    tokens.extend(["sep", "cls"].into_iter().filter_map(pair));
+    if kind(processor) != "TemplateProcessing" {
+        return Ok(());
+    }
+    let known = processor.get("special_tokens").and_then(Value::as_object);
+    for token in known.into_iter().flat_map(serde_json::Map::values) {
+        let ids = token.get("ids").and_then(Value::as_array);
+        tokens.extend(ids.into_iter().flatten().filter_map(Value::as_u64));
+    }
+    let parts = ["single", "pair"]
+        .into_iter()
+        .filter_map(|p| processor.get(p)?.as_array());
+    for part in parts.flatten() {
+        if part["Sequence"]["id"] == "B"
+            && processor["single"]
+                .as_array()
+                .is_some_and(|s| s.contains(part))
+        {
+            return Err(Error::Malformed {
+                detail: "its template puts a second text where there is one".into(),
+            });
+        }
+        let Some(name) = part.get("SpecialToken").map(|t| &t["id"]) else {
+            continue;
+        };
+        let found = name
+            .as_str()
+            .is_some_and(|n| known.is_some_and(|k| k.contains_key(n)));
+        if !found {
+            return Err(Error::Malformed {
+                detail: format!(
+                    "its template puts {name} around texts, which is none of its special tokens"
+                ),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn vocabulary(model: &Value) -> Result<&serde_json::Map<String, Value>> {

@@ -6,7 +6,7 @@
 //!
 //! Modules in reading order: [`check`] (what a file may hold), [`byte_level`] (a `tokenizer.json` of a vocabulary and its merges), [`error`].
 //!
-//! The crate knows nothing of networks. It is apart from `nn` because `tokenizers` and the 46 crates behind it take 65 CPU seconds to build,
+//! The crate knows nothing of networks. It is apart from `nn` because `tokenizers` and the 40 crates that come with it alone take some 70 CPU seconds to build,
 //! which who never reads such a file should not wait for.
 
 pub mod byte_level;
@@ -69,6 +69,11 @@ impl Tokenizer {
             if known.is_none() {
                 return Err(Error::Gap { id, tokens: len });
             }
+        }
+        if let Some(&token) = checked.framing.iter().find(|&&t| t >= len as u64) {
+            return Err(Error::Malformed {
+                detail: format!("it puts token {token} around texts, the vocabulary has {len}"),
+            });
         }
         for (content, id) in &checked.added {
             let had = inner.token_to_id(content);

@@ -156,6 +156,25 @@ fn what_is_not_read_is_named() {
         &["added token"],
     );
     refused(|f| f["added_tokens"] = 3.into(), &["added_tokens"]);
+    refused(
+        |f| f["post_processor"]["single"][0]["SpecialToken"]["id"] = "[X]".into(),
+        &["[X]", "special tokens"],
+    );
+    refused(
+        |f| f["post_processor"]["special_tokens"]["[CLS]"]["ids"][0] = 11.into(),
+        &["token 11", "vocabulary has 11"],
+    );
+    refused(
+        |f| {
+            f["post_processor"] =
+                json!({"type": "BertProcessing", "sep": ["[SEP]", 99], "cls": ["[CLS]", 2]})
+        },
+        &["token 99"],
+    );
+    refused(
+        |f| f["post_processor"]["single"][1]["Sequence"]["id"] = "B".into(),
+        &["second text"],
+    );
     refused(|f| *f = 3.into(), &["object"]);
     refused(|f| f["model"] = Value::Null, &["vocabulary"]);
     refused(
@@ -183,6 +202,10 @@ fn what_is_not_read_is_named() {
         ),
         "{e}"
     );
+    file["model"]["dropout"] = Value::Null;
+    file["model"]["continuing_subword_prefix"] = "##".into();
+    let e = Tokenizer::from_json(&file.to_string()).expect_err("a prefix");
+    assert!(e.to_string().contains("continuing_subword_prefix"), "{e}");
     let e = byte_level::tokenizer(Cut::Gpt2, &tokens, &merges, &[260]).expect_err("beyond");
     assert!(
         matches!(

@@ -179,8 +179,19 @@ impl<'a> File<'a> {
         };
         let data = bytes.get(r.at.next_multiple_of(alignment)..).unwrap_or(&[]);
         let mut tensors = BTreeMap::new();
+        // tensors that share bytes could take more memory than any multiple of the file's size
+        heads.sort_by_key(|h| h.offset);
+        let mut end = 0;
         for head in heads {
+            if head.offset < end {
+                return Err(malformed(format!(
+                    "tensor {} lies at {}, before the end of another at {end}",
+                    head.name, head.offset
+                )));
+            }
+            let start = head.offset;
             let (name, tensor) = head.find(data, alignment)?;
+            end = start + tensor.data.len() as u64;
             if tensors.insert(name, tensor).is_some() {
                 return Err(malformed(format!("tensor {name} is given twice")));
             }

@@ -444,6 +444,19 @@ fn vocabularies_that_do_not_fit() {
 }
 
 #[test]
+fn tensors_that_share_bytes() {
+    let made = llama();
+    let mut bytes = made.bytes();
+    // the second tensor's offset follows its name, its one axis and its type
+    let name = b"output_norm.weight";
+    let at = bytes.windows(name.len()).position(|w| w == name);
+    let at = at.expect("there") + name.len() + 4 + 8 + 4;
+    bytes[at..at + 8].fill(0);
+    let e = gguf::read(&bytes).expect_err("overlapping").to_string();
+    assert!(e.contains("before the end of another"), "{e}");
+}
+
+#[test]
 fn cut_anywhere_it_is_truncated() {
     let bytes = llama().bytes();
     for length in 4..bytes.len() {
