@@ -123,10 +123,11 @@ fn checkpoint(folder: &Folder) -> String {
 }
 
 /// Compiles for a toy ring, which the command line doesn't.
-fn toy_plan(folder: &Folder, model: &str) -> (PolyGraph, String) {
+fn toy_plan(folder: &Folder, model: &str, batch: usize) -> (PolyGraph, String) {
     let graph = artefact::load(Path::new(model), 1 << 24).expect("reads");
     let target = compiler::Target {
         parameters: ckks::ParametersSpec::toy(10),
+        batch,
         ..compiler::Target::default()
     };
     let plan = compiler::compile(&graph, &target).expect("compiles");
@@ -143,7 +144,7 @@ fn a_prompt_goes_through_all_commands_and_comes_back_with_the_twins_tokens() {
         &format!("calibrate {model} {options} --power 4 --epsilon 0.1 -o {pvm}"),
         &[],
     );
-    let (graph, plan) = toy_plan(&folder, &pvm);
+    let (graph, plan) = toy_plan(&folder, &pvm, 1);
     let format = graph.metadata().prompts.clone().expect("a language model");
     assert_eq!(
         (format.length(), format.public(), format.passages().len()),
@@ -271,6 +272,77 @@ fn a_prompt_goes_through_all_commands_and_comes_back_with_the_twins_tokens() {
         ),
         &[],
         &["long.txt", "prompt 0", "too long"],
+    );
+}
+
+#[test]
+fn prompts_that_share_a_run_come_back_with_their_own_tokens() {
+    let folder = Folder::new("batch");
+    let options = checkpoint(&folder);
+    let (model, pvm) = (folder.path("model"), folder.path("tiny.pvm"));
+    done(
+        &format!("calibrate {model} {options} --power 4 --epsilon 0.1 -o {pvm}"),
+        &[],
+    );
+    // five positions in eight slots, 64 prompts: one channel fills the 512 slots of a ciphertext
+    let (graph, plan) = toy_plan(&folder, &pvm, 64);
+    let format = graph.metadata().prompts.clone().expect("a language model");
+    let keys = folder.path("keys");
+    done(&format!("keygen {plan} -o {keys} --insecure-toy"), &[]);
+    let (key, input, answer) = (
+        folder.path("keys/client.key"),
+        folder.path("x.input"),
+        folder.path("x.answer"),
+    );
+    let prompts = ["ab c", "d c", "cd"];
+    let texts: Vec<&str> = prompts.iter().flat_map(|p| ["--text", p]).collect();
+    done(&format!("encrypt --key {key} -o {input}"), &texts);
+    done(
+        &format!("run --plan {plan} --keys {keys}/evaluation.keys --input {input} -o {answer}"),
+        &[],
+    );
+    let (lines, _) = done(&format!("decrypt --key {key} {answer} --json"), &texts);
+    assert_eq!(lines.lines().count(), prompts.len(), "{lines}");
+    for (prompt, line) in prompts.iter().zip(lines.lines()) {
+        let tokens = format.encode(prompt).expect("known");
+        let twin = graph.evaluate(&format.input(&tokens).expect("fits"));
+        let twin = twin.expect("evaluates").output;
+        let logits = format.logits_at(twin.values(), tokens.len() - 2);
+        let logits = logits.expect("a position");
+        let json: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        for c in json["candidates"].as_array().expect("a list") {
+            let token = c["token"].as_u64().expect("a token") as usize;
+            let error = (c["logit"].as_f64().expect("a logit") - logits[token]).abs();
+            assert!(error < 1e-3, "{prompt}, token {token}: {error}");
+        }
+    }
+    let lines = folder.file("prompts.txt", b"abcd a\n\ncd cd\nb ac\n");
+    let results = folder.path("results.jsonl");
+    let (json, _) = done(
+        &format!("evaluate --model {pvm} --plan {plan} --prompts {lines} -o {results}"),
+        &[],
+    );
+    let summary: serde_json::Value = serde_json::from_str(&json).expect("JSON alone on stdout");
+    assert_eq!(
+        (&summary["prompts"], &summary["different"]),
+        (&3.into(), &0.into()),
+        "{summary}"
+    );
+    let rows = std::fs::read_to_string(&results).expect("results");
+    assert_eq!(
+        rows.matches("\"prompts_in_the_run\":3").count(),
+        3,
+        "{rows}"
+    );
+    refused(
+        &format!("decrypt --key {key} {answer} --count 65"),
+        &[],
+        &["65 answers", "64 at a time"],
+    );
+    refused(
+        &format!("compile {pvm} -o {} --batch 3", folder.path("x.plan")),
+        &[],
+        &["a batch of 3", "power of two"],
     );
 }
 
