@@ -272,7 +272,7 @@ fn what_would_be_another_network_is_named() {
         &["blk.0.attn_q.weight", "rows of 4", "32"],
     );
     refused(
-        |m| m.tensors[3].1 = vec![4, 5],
+        |m| m.tensors[3].1 = vec![4, 3],
         &["blk.0.attn_q.weight", "[4, 4]"],
     );
     refused(
