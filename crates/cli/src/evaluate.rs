@@ -1,20 +1,25 @@
-//! evaluate: labelled pictures through client, server and client, one line of JSON each; goes on where it was stopped.
+//! evaluate: inputs through client, server and client, beside the network in the clear, one line of JSON each; goes on where it was stopped.
+//! Here is what pictures, `prompts` and `sentences` share, and pictures.
 
 use crate::commands::{memory, rng, target};
 use crate::demo::serve;
 use crate::machine::Machine;
-use crate::network::{self, load_polynomial, named};
+use crate::network::{self, load_polynomial, named, top};
 use crate::run::answer_of;
-use crate::terminal::{Line, note};
+use crate::stated::{Stated, stated};
+use crate::terminal::{Line, duration, note};
 use crate::{EvaluateArgs, Result};
 use ckks::Ciphertext;
-use nn::PolyGraph;
 use nn::picture::imagenet_normalization;
-use runtime::{Client, Observer, Prediction, Reporter, Server, Stopwatch, VerifiedPlan};
+use nn::{PolyGraph, Tensor};
+use runtime::report::Measured;
+use runtime::{ClearTwin, Client, Observer, Prediction, Reporter, Server, Stopwatch, VerifiedPlan};
+use serde_json::json;
 use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The file of results: one line of JSON each.
 pub(crate) struct Results<'a>(pub(crate) &'a Path);
@@ -58,33 +63,8 @@ impl Results<'_> {
     }
 }
 
-/// One input, or a batch of them, through client, server and client, in bytes: the answer's values, and how long each step took.
-pub(crate) fn through(
-    (client, server): (&Client, &Server),
-    values: &[f64],
-    prediction: &Prediction,
-) -> Result<(Vec<f64>, Stopwatch)> {
-    let request = client.write_input(values, Vec::new(), "encrypted input", &mut rng())?;
-    let mut line = Line::new();
-    let mut watch = Stopwatch::default();
-    let mut tell = |p: runtime::Progress<'_>| line.progress(&p);
-    let mut reporter = Reporter::new(prediction.step_seconds(), &mut tell);
-    let state = server.read_input(&request[..], "encrypted input")?;
-    let answer = {
-        let mut observers: Vec<&mut dyn Observer<Ciphertext>> = vec![&mut reporter, &mut watch];
-        server.run(state, &mut observers[..])?
-    };
-    line.done();
-    let answer = server.write_answer(&answer, Vec::new(), "encrypted answer")?;
-    Ok((client.read_answer(&answer[..], "encrypted answer")?, watch))
-}
-
 /// The plan of a network: as it was compiled, or compiled now.
-pub(crate) fn plan(
-    a: &EvaluateArgs,
-    graph: &PolyGraph,
-    machine: &Machine,
-) -> Result<Arc<VerifiedPlan>> {
+fn plan(a: &EvaluateArgs, graph: &PolyGraph, machine: &Machine) -> Result<Arc<VerifiedPlan>> {
     let Some(path) = &a.plan else {
         let target = compiler::Target {
             batch: a.batch,
@@ -112,15 +92,233 @@ pub(crate) fn plan(
     Ok(Arc::new(plan))
 }
 
-/// Pictures and sentences are evaluated one by one.
-pub(crate) fn alone(plan: Arc<VerifiedPlan>) -> Result<Arc<VerifiedPlan>> {
-    match plan.plan().input.batch {
-        1 => Ok(plan),
-        n => Err(format!(
-            "the plan takes {n} inputs at a time, here they are evaluated one by one: compile without --batch"
-        )
-        .into()),
+/// A plan with its client and its server, and the network beside them.
+pub(crate) struct Bench<'a> {
+    /// What goes in: a picture, a prompt, a sentence.
+    noun: &'static str,
+    graph: &'a PolyGraph,
+    results: &'a Results<'a>,
+    pub(crate) plan: Arc<VerifiedPlan>,
+    pub(crate) prediction: Prediction,
+    client: Client,
+    server: Server,
+}
+
+/// What the rows of one input say, beside what all rows have.
+type Row = serde_json::Map<String, serde_json::Value>;
+
+/// The fields of a JSON object.
+pub(crate) fn row(object: serde_json::Value) -> Row {
+    match object {
+        serde_json::Value::Object(row) => row,
+        _ => Row::new(),
     }
+}
+
+impl<'a> Bench<'a> {
+    /// Compiles and predicts, states an error where `examples` to simulate on are given, and makes keys.
+    pub(crate) fn new(
+        noun: &'static str,
+        a: &EvaluateArgs,
+        graph: &'a PolyGraph,
+        results: &'a Results<'a>,
+        examples: Option<Vec<Tensor>>,
+        threads: usize,
+    ) -> Result<(Self, Option<Stated>)> {
+        let machine = Machine::load(&a.predict)?;
+        let plan = plan(a, graph, &machine)?;
+        let prediction = machine.announce(&a.predict, &plan, None, threads)?;
+        memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
+        let start = Instant::now();
+        let stated = examples.map(|e| stated(&plan, graph, &e)).transpose()?;
+        let mut head = row(json!({ "prediction": prediction }));
+        if let Some(stated) = &stated {
+            note(format_args!(
+                "{stated} ({})",
+                duration(start.elapsed().as_secs_f64())
+            ));
+            head.insert("stated".into(), json!(stated));
+        }
+        results.append(&head.into())?;
+        let client = Client::new(plan.client_spec(), &mut rng())?;
+        let server = serve(&client, &plan)?;
+        let bench = Self {
+            noun,
+            graph,
+            results,
+            plan,
+            prediction,
+            client,
+            server,
+        };
+        Ok((bench, stated))
+    }
+
+    /// Runs the inputs with these indices, as many at a time as the plan takes, and appends a line for each: `input` gives the tensor and what
+    /// names it, `compare` what its answer is beside the network's. One that leaves a range in the clear gets a line that says so, and no run.
+    /// Gives what a run took on average.
+    pub(crate) fn each(
+        &self,
+        open: &[usize],
+        input: impl Fn(usize) -> Result<(Tensor, Row)>,
+        compare: impl Fn(usize, &[f64], &[f64]) -> Row,
+    ) -> Result<Measured> {
+        let ports = self.plan.plan();
+        let (batch, output) = (ports.input.batch, ports.output.places.len());
+        let (mut sum, mut runs, mut done) = (Stopwatch::default(), 0u32, 0);
+        for group in open.chunks(batch) {
+            let mut taken = Vec::new();
+            for &index in group {
+                let (x, named) = input(index)?;
+                let twin = self.graph.evaluate(&x)?;
+                match twin.outside.first() {
+                    Some(outside) => self.leave_out(index, named, &outside.to_string())?,
+                    None => taken.push((index, x, named, twin.output.into_values())),
+                }
+            }
+            // all at once; one by one only where one of them leaves a range of the plan's
+            let values = |x: &Tensor| x.values().to_vec();
+            let all = taken
+                .iter()
+                .flat_map(|t| values(&t.1))
+                .collect::<Vec<f64>>();
+            if !taken.is_empty() && self.leaves(&all)?.is_some() {
+                let mut within = Vec::new();
+                for one in taken {
+                    match self.leaves(one.1.values())? {
+                        Some(outside) => self.leave_out(one.0, one.2, &outside)?,
+                        None => within.push(one),
+                    }
+                }
+                taken = within;
+            }
+            done += group.len();
+            if taken.is_empty() {
+                continue;
+            }
+            let inputs: Vec<f64> = taken.iter().flat_map(|t| values(&t.1)).collect();
+            let (answers, watch) = self.through(&inputs)?;
+            let seconds = |of: fn(&(f64, f64)) -> f64| watch.steps.values().map(of).sum::<f64>();
+            let together = taken.len();
+            for ((index, _, named, twin), answer) in taken.into_iter().zip(answers.chunks(output)) {
+                let mut line = row(json!({ "index": index }));
+                line.extend(named);
+                line.extend(row(json!({
+                    "max_abs_error": largest_error(answer, &twin), "seconds": seconds(|s| s.0), "cpu_seconds": seconds(|s| s.1),
+                    "peak_bytes": runtime::machine::peak_bytes(),
+                })));
+                line.extend(compare(index, answer, &twin));
+                if batch > 1 {
+                    line.insert("inputs_in_the_run".into(), together.into());
+                }
+                let line = serde_json::Value::from(line);
+                self.results.append(&line)?;
+                note(format_args!("{done}/{}: {line}", open.len()));
+            }
+            runs += 1;
+            for (step, (wall, cpu)) in watch.steps {
+                let total = sum.steps.entry(step).or_default();
+                *total = (total.0 + wall, total.1 + cpu);
+            }
+        }
+        let one = |s: (f64, f64)| (s.0 / f64::from(runs), s.1 / f64::from(runs));
+        Ok(Measured {
+            steps: sum.steps.into_iter().map(|(i, s)| (i, one(s))).collect(),
+            ..Measured::default()
+        })
+    }
+
+    /// The plan's own range that these inputs leave: operands of bootstraps.
+    fn leaves(&self, values: &[f64]) -> Result<Option<String>> {
+        match ClearTwin::new(&self.plan, self.client.spec(), values)?.finish() {
+            Err(e @ runtime::Error::Range { .. }) => Ok(Some(e.to_string())),
+            other => Ok(other.map(|_| None)?),
+        }
+    }
+
+    fn leave_out(&self, index: usize, named: Row, outside: &str) -> Result<()> {
+        let mut line = row(json!({ "index": index, "outside": outside }));
+        line.extend(named);
+        self.results.append(&line.into())?;
+        let noun = self.noun;
+        note(format_args!(
+            "{noun} {index} leaves the calibrated ranges in the clear twin ({outside}) and is left out; calibrate on {noun}s that cover it (`polyveil calibrate`)"
+        ));
+        Ok(())
+    }
+
+    /// Inputs through client, server and client, in bytes: the answers' values, and how long each step took.
+    fn through(&self, values: &[f64]) -> Result<(Vec<f64>, Stopwatch)> {
+        let (client, server) = (&self.client, &self.server);
+        let request = client.write_input(values, Vec::new(), "encrypted input", &mut rng())?;
+        let mut line = Line::new();
+        let mut watch = Stopwatch::default();
+        let mut tell = |p: runtime::Progress<'_>| line.progress(&p);
+        let mut reporter = Reporter::new(self.prediction.step_seconds(), &mut tell);
+        let state = server.read_input(&request[..], "encrypted input")?;
+        let answer = {
+            let mut observers: Vec<&mut dyn Observer<Ciphertext>> = vec![&mut reporter, &mut watch];
+            server.run(state, &mut observers[..])?
+        };
+        line.done();
+        let answer = server.write_answer(&answer, Vec::new(), "encrypted answer")?;
+        Ok((client.read_answer(&answer[..], "encrypted answer")?, watch))
+    }
+}
+
+/// The largest difference; infinite where one is NaN, which would be no maximum.
+pub(crate) fn largest_error(answer: &[f64], truth: &[f64]) -> f64 {
+    answer.iter().zip(truth).fold(0.0, |most, (a, t)| {
+        let e = (a - t).abs();
+        if e.is_nan() {
+            f64::INFINITY
+        } else {
+            e.max(most)
+        }
+    })
+}
+
+/// How far the largest value leads.
+pub(crate) fn margin(values: &[f64]) -> f64 {
+    match top(values, 2)[..] {
+        [first, second] => values[first] - values[second],
+        _ => f64::INFINITY,
+    }
+}
+
+/// All numbers of one key in results, ascending.
+fn numbers(all: &[serde_json::Value], key: &str) -> Vec<f64> {
+    let mut numbers: Vec<f64> = all.iter().filter_map(|d| d[key].as_f64()).collect();
+    numbers.sort_by(f64::total_cmp);
+    numbers
+}
+
+/// The summary of all lines that were asked for: what all evaluations say, and what `more` makes of the lines.
+pub(crate) fn summary(
+    noun: &str,
+    results: &Results<'_>,
+    wanted: Range<usize>,
+    more: impl Fn(&[serde_json::Value]) -> Row,
+) -> Result<()> {
+    let (left_out, all) = results.of(wanted)?;
+    let largest = |key: &str| numbers(&all, key).last().copied();
+    let median = |key: &str| numbers(&all, key).get(all.len() / 2).copied();
+    let mut line = row(json!({
+        format!("{noun}s"): all.len(), "left_out": left_out.len(), "max_abs_error": largest("max_abs_error"),
+        "median_seconds": median("seconds"), "median_cpu_seconds": median("cpu_seconds"), "peak_bytes": largest("peak_bytes"),
+    }));
+    if let Some(stated) = largest("stated_error") {
+        line.insert("stated_error".into(), stated.into());
+    }
+    line.extend(more(&all));
+    println!("{}", serde_json::Value::from(line));
+    Ok(())
+}
+
+/// How many lines' class is that of the twin, and the true one.
+pub(crate) fn classes(all: &[serde_json::Value]) -> Row {
+    let count = |key: &str| all.iter().filter(|d| d["class"] == d[key]).count();
+    row(json!({ "same_class_as_clear": count("clear_class"), "right": count("true_class") }))
 }
 
 pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
@@ -135,56 +333,15 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
     let results = Results(&a.output);
     let open = results.missing(wanted.clone())?;
     if !open.is_empty() {
-        let machine = Machine::load(&a.predict)?;
-        let plan = alone(plan(a, &graph, &machine)?)?;
-        let prediction = machine.announce(&a.predict, &plan, None, threads)?;
-        memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
-        results.append(&serde_json::json!({ "prediction": prediction }))?;
-        let client = Client::new(plan.client_spec(), &mut rng())?;
-        let server = serve(&client, &plan)?;
-        for (turn, &index) in open.iter().enumerate() {
-            let tensor = set.tensor(index, &normalization)?;
-            let oracle = graph.evaluate(&tensor)?;
-            if let Some(outside) = oracle.outside.first() {
-                results.append(
-                    &serde_json::json!({ "index": index, "true_class": set.label(index), "outside": outside.to_string() }),
-                )?;
-                note(format_args!(
-                    "picture {index} leaves the calibrated ranges in the clear twin ({outside}) and is left out; calibrate on data that covers it (`polyveil calibrate`)"
-                ));
-                continue;
-            }
-            let oracle = oracle.output.into_values();
-            let (logits, watch) = through((&client, &server), tensor.values(), &prediction)?;
-            let found = answer_of(logits, &oracle, &graph.metadata().labels);
-            let row = serde_json::json!({
-                "index": index, "true_class": set.label(index), "class": found.class, "clear_class": found.clear_class,
-                "max_abs_error": found.max_abs_error,
-                "seconds": watch.steps.values().map(|s| s.0).sum::<f64>(), "cpu_seconds": watch.steps.values().map(|s| s.1).sum::<f64>(),
-                "peak_bytes": runtime::machine::peak_bytes(),
-            });
-            results.append(&row)?;
-            note(format_args!("{}/{}: {row}", turn + 1, open.len()));
-        }
+        let (bench, _) = Bench::new("picture", a, &graph, &results, None, threads)?;
+        let input = |index| -> Result<(Tensor, Row)> {
+            let named = row(json!({ "true_class": set.label(index) }));
+            Ok((set.tensor(index, &normalization)?, named))
+        };
+        bench.each(&open, input, |_, logits, oracle| {
+            let found = answer_of(logits.to_vec(), oracle, &graph.metadata().labels);
+            row(json!({ "class": found.class, "clear_class": found.clear_class }))
+        })?;
     }
-    let (left_out, all) = results.of(wanted)?;
-    let count = |key: &str| all.iter().filter(|d| d["class"] == d[key]).count();
-    let largest = |key: &str| {
-        all.iter()
-            .filter_map(|d| d[key].as_f64())
-            .fold(0.0, f64::max)
-    };
-    let mut cpu: Vec<f64> = all
-        .iter()
-        .filter_map(|d| d["cpu_seconds"].as_f64())
-        .collect();
-    cpu.sort_by(f64::total_cmp);
-    println!(
-        "{}",
-        serde_json::json!({
-            "pictures": all.len(), "left_out": left_out.len(), "same_class_as_clear": count("clear_class"), "right": count("true_class"),
-            "max_abs_error": largest("max_abs_error"), "median_cpu_seconds": cpu.get(cpu.len() / 2), "peak_bytes": largest("peak_bytes"),
-        })
-    );
-    Ok(())
+    summary("picture", &results, wanted, classes)
 }

@@ -10,6 +10,7 @@ mod network;
 mod prompts;
 mod run;
 mod sentences;
+mod stated;
 mod table;
 mod terminal;
 mod text;
@@ -186,8 +187,8 @@ pub(crate) struct EvaluateArgs {
     /// The network's plan, if it is compiled already; what it costs follows from it.
     #[arg(long, value_name = "FILE", conflicts_with = "max_memory")]
     plan: Option<PathBuf>,
-    /// Prompts in one run, a power of two (as `compile --batch`).
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["plan", "data", "sentences"])]
+    /// Inputs in one run, a power of two (as `compile --batch`).
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "plan")]
     batch: usize,
     /// Where the lines go (appended to).
     #[arg(short, long, value_name = "FILE")]

@@ -1,6 +1,7 @@
 //! run: the server's side on files.
 
 use crate::commands::{atomically, folder_of, memory, placement};
+use crate::evaluate::largest_error;
 use crate::machine::{Machine, PredictionArgs};
 use crate::network::{self, named, open};
 use crate::terminal::{Line, duration, note};
@@ -211,13 +212,7 @@ pub(crate) fn answer_of(logits: Vec<f64>, truth: &[f64], labels: &[String]) -> A
         class: best(&logits),
         label: best(&logits).map(|c| network::label(labels, c)),
         clear_class: best(truth),
-        max_abs_error: Some(
-            logits
-                .iter()
-                .zip(truth)
-                .map(|(a, b)| (a - b).abs())
-                .fold(0.0, f64::max),
-        ),
+        max_abs_error: Some(largest_error(&logits, truth)),
         logits,
     }
 }

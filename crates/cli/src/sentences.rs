@@ -1,12 +1,8 @@
 //! Encoders that classify sentences: calibrate, encrypt, and evaluate beside the polynomial twin in the clear; one line of JSON each.
 
-use crate::commands::{memory, rng};
-use crate::demo::serve;
-use crate::evaluate::{Results, alone, plan, through};
-use crate::machine::Machine;
+use crate::evaluate::{Bench, Results, classes, margin, row, summary};
 use crate::network::{label, load_polynomial, named, top};
-use crate::prompts::{SAFETY, stated};
-use crate::terminal::{duration, note};
+use crate::terminal::note;
 use crate::{CalibrateArgs, EvaluateArgs, Result, text};
 use clap::Args;
 use data::Sentences;
@@ -16,11 +12,8 @@ use nn::lower::sentences::{Trained, polynomials};
 use nn::lower::{Numerator, Options};
 use nn::{Metadata, PolyGraph, SentenceFormat};
 use runtime::plan::Description;
-use runtime::report::Measured;
-use runtime::{ClearTwin, Client, Stopwatch};
 use serde_json::json;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 /// Sentences that `calibrate` looks at unless it is told.
 const SENTENCES: usize = 2000;
@@ -220,103 +213,32 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
     let results = Results(&a.output);
     let open = results.missing(wanted.clone())?;
     if !open.is_empty() {
-        let machine = Machine::load(&a.predict)?;
-        let plan = alone(plan(a, &graph, &machine)?)?;
-        let prediction = machine.announce(&a.predict, &plan, None, threads)?;
-        memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
-        let start = Instant::now();
         let examples = format.examples().iter().map(|t| format.input(t));
-        let stated = stated(&plan, &graph, &examples.collect::<nn::Result<Vec<_>>>()?)?;
-        note(format_args!(
-            "stated error of a logit: {:.2e} ({SAFETY} times the largest of {} simulated runs on sentences of calibration; without noise they differ from the network by {:.2e}; {})",
-            stated.error,
-            stated.runs,
-            stated.bias,
-            duration(start.elapsed().as_secs_f64())
-        ));
-        results.append(&json!({ "prediction": prediction, "stated": stated }))?;
-        let client = Client::new(plan.client_spec(), &mut rng())?;
-        let server = serve(&client, &plan)?;
-        let (mut sum, mut runs) = (Stopwatch::default(), 0u32);
-        for (turn, &index) in open.iter().enumerate() {
-            let tokens = &tokens[index - wanted.start];
+        let examples = examples.collect::<nn::Result<Vec<_>>>()?;
+        let (bench, stated) = Bench::new("sentence", a, &graph, &results, Some(examples), threads)?;
+        let stated = stated.map_or(f64::INFINITY, |s| s.error);
+        let of = |index: usize| &tokens[index - wanted.start];
+        let input = |index: usize| {
             let (sentence, class) = &set.lines()[index];
-            let x = format.input(tokens)?;
-            let twin = graph.evaluate(&x)?;
-            // the network's intervals, and the plan's own: operands of bootstraps
-            let outside = match twin.outside.first() {
-                Some(outside) => Some(outside.to_string()),
-                None => match ClearTwin::new(&plan, client.spec(), x.values())?.finish() {
-                    Err(e @ runtime::Error::Range { .. }) => Some(e.to_string()),
-                    other => other.map(|_| None)?,
-                },
-            };
-            if let Some(outside) = outside {
-                results.append(
-                    &json!({ "index": index, "sentence": sentence, "true_class": class, "outside": outside }),
-                )?;
-                note(format_args!(
-                    "sentence {index} leaves the calibrated ranges in the clear twin ({outside}) and is left out; calibrate on sentences that cover it (`polyveil calibrate`)"
-                ));
-                continue;
-            }
-            let twin = twin.output.into_values();
-            let (answer, watch) = through((&client, &server), x.values(), &prediction)?;
-            let best = |values: &[f64]| top(values, 1).first().copied().unwrap_or(0);
-            let margin = match top(&twin, 2)[..] {
-                [first, second] => twin[first] - twin[second],
-                _ => f64::INFINITY,
-            };
-            // a NaN would be no maximum
-            let error = answer.iter().zip(&twin).fold(0.0f64, |m, (a, t)| {
-                let e = (a - t).abs();
-                if e.is_nan() { f64::INFINITY } else { m.max(e) }
-            });
-            let seconds = |of: fn(&(f64, f64)) -> f64| watch.steps.values().map(of).sum::<f64>();
-            let row = json!({
-                "index": index, "sentence": sentence, "tokens": tokens.len(), "true_class": class, "class": best(&answer),
-                "clear_class": best(&twin), "label": label(&labels, best(&answer)), "logits": answer, "max_abs_error": error,
-                "stated_error": stated.error, "too_close": margin < 2.0 * stated.error,
-                "seconds": seconds(|s| s.0), "cpu_seconds": seconds(|s| s.1), "peak_bytes": runtime::machine::peak_bytes(),
-            });
-            results.append(&row)?;
-            note(format_args!("{}/{}: {row}", turn + 1, open.len()));
-            runs += 1;
-            for (step, (wall, cpu)) in watch.steps {
-                let total = sum.steps.entry(step).or_default();
-                *total = (total.0 + wall, total.1 + cpu);
-            }
-        }
-        // of one sentence, as predictions are
-        let one = |s: (f64, f64)| (s.0 / f64::from(runs), s.1 / f64::from(runs));
-        let measured = Measured {
-            steps: sum.steps.into_iter().map(|(i, s)| (i, one(s))).collect(),
-            ..Measured::default()
+            let named = json!({ "sentence": sentence, "true_class": class });
+            Ok((format.input(of(index))?, row(named)))
         };
-        eprint!("{}", text::breakdown(&plan, &prediction, &measured));
+        let measured = bench.each(&open, input, |index, answer, twin| {
+            let best = |values: &[f64]| top(values, 1).first().copied().unwrap_or(0);
+            row(json!({
+                "tokens": of(index).len(), "class": best(answer), "clear_class": best(twin), "label": label(&labels, best(answer)),
+                "logits": answer, "stated_error": stated, "too_close": margin(twin) < 2.0 * stated,
+            }))
+        })?;
+        eprint!(
+            "{}",
+            text::breakdown(&bench.plan, &bench.prediction, &measured)
+        );
     }
-    summary(&results, wanted)
-}
-
-/// One JSON object about all sentences that were asked for.
-fn summary(results: &Results<'_>, wanted: std::ops::Range<usize>) -> Result<()> {
-    let (left_out, all) = results.of(wanted)?;
-    let count = |key: &str| all.iter().filter(|d| d["class"] == d[key]).count();
-    let numbers = |key: &str| -> Vec<f64> {
-        let mut all: Vec<f64> = all.iter().filter_map(|d| d[key].as_f64()).collect();
-        all.sort_by(f64::total_cmp);
-        all
-    };
-    let largest = |key: &str| numbers(key).last().copied();
-    let median = |key: &str| numbers(key).get(all.len() / 2).copied();
-    println!(
-        "{}",
-        json!({
-            "sentences": all.len(), "left_out": left_out.len(), "same_class_as_clear": count("clear_class"), "right": count("true_class"),
-            "too_close": all.iter().filter(|d| d["too_close"] == true).count(), "stated_error": largest("stated_error"),
-            "max_abs_error": largest("max_abs_error"), "median_seconds": median("seconds"),
-            "median_cpu_seconds": median("cpu_seconds"), "peak_bytes": largest("peak_bytes"),
-        })
-    );
-    Ok(())
+    summary("sentence", &results, wanted, |all| {
+        let mut line = classes(all);
+        let close = all.iter().filter(|d| d["too_close"] == true).count();
+        line.insert("too_close".into(), close.into());
+        line
+    })
 }

@@ -1,68 +1,14 @@
 //! A language model from the command line: checkpoint and text, polynomials, plan, keys, prompt, answer; and what is refused on the way.
 
+mod support;
+
 use nn::PolyGraph;
 use nn::format::artefact;
 use nn::format::state_dict::StateDict;
 use nn::models::language::{Architecture, LanguageModel};
 use nn::models::llama;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("polyveil-lm-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("plain paths").into()
-    }
-    fn file(&self, name: &str, bytes: &[u8]) -> String {
-        std::fs::write(self.0.join(name), bytes).expect("a file");
-        self.path(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn polyveil(arguments: &str, more: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_polyveil"))
-        .args(arguments.split_whitespace())
-        .args(more)
-        // whatever was measured on this machine
-        .env_remove("POLYVEIL_MACHINE")
-        .env(
-            "XDG_CONFIG_HOME",
-            std::env::temp_dir().join("polyveil-none"),
-        )
-        .output()
-        .expect("it starts")
-}
-
-/// Runs, expects success, returns (stdout, stderr).
-fn done(arguments: &str, more: &[&str]) -> (String, String) {
-    let out = polyveil(arguments, more);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(out.status.success(), "{arguments}: {}", text(&out.stderr));
-    (text(&out.stdout), text(&out.stderr))
-}
-
-/// Runs, expects one line of refusal with these words.
-fn refused(arguments: &str, more: &[&str], words: &[&str]) {
-    let out = polyveil(arguments, more);
-    let text = String::from_utf8_lossy(&out.stderr);
-    assert_eq!(out.status.code(), Some(1), "{arguments}: {text}");
-    let last = text.trim_end().lines().last().unwrap_or_default();
-    for w in words {
-        assert!(last.contains(w), "{arguments}: {w:?} is missing in {last}");
-    }
-}
+use std::path::Path;
+use support::{Folder, done, refused};
 
 const PIECES: [&str; 12] = [
     "<unk>", "\n<s>\n", "\n</s>\n", " ", "a", "b", "c", "d", "ab", "cd", " a", "abcd",
@@ -137,7 +83,7 @@ fn toy_plan(folder: &Folder, model: &str, batch: usize) -> (PolyGraph, String) {
 
 #[test]
 fn a_prompt_goes_through_all_commands_and_comes_back_with_the_twins_tokens() {
-    let folder = Folder::new("whole");
+    let folder = Folder::new("lm-whole");
     let options = checkpoint(&folder);
     let (model, pvm) = (folder.path("model"), folder.path("tiny.pvm"));
     done(
@@ -277,7 +223,7 @@ fn a_prompt_goes_through_all_commands_and_comes_back_with_the_twins_tokens() {
 
 #[test]
 fn prompts_that_share_a_run_come_back_with_their_own_tokens() {
-    let folder = Folder::new("batch");
+    let folder = Folder::new("lm-batch");
     let options = checkpoint(&folder);
     let (model, pvm) = (folder.path("model"), folder.path("tiny.pvm"));
     done(
@@ -329,11 +275,7 @@ fn prompts_that_share_a_run_come_back_with_their_own_tokens() {
         "{summary}"
     );
     let rows = std::fs::read_to_string(&results).expect("results");
-    assert_eq!(
-        rows.matches("\"prompts_in_the_run\":3").count(),
-        3,
-        "{rows}"
-    );
+    assert_eq!(rows.matches("\"inputs_in_the_run\":3").count(), 3, "{rows}");
     refused(
         &format!("decrypt --key {key} {answer} --count 65"),
         &[],
@@ -348,7 +290,7 @@ fn prompts_that_share_a_run_come_back_with_their_own_tokens() {
 
 #[test]
 fn checkpoints_attention_and_intervals_are_refused_with_what_is_wrong() {
-    let folder = Folder::new("refusals");
+    let folder = Folder::new("lm-refusals");
     let options = checkpoint(&folder);
     let (model, pvm) = (folder.path("model"), folder.path("tiny.pvm"));
     let calibrate = |more: &str| format!("calibrate {model} {options} -o {pvm} {more}");

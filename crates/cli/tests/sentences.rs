@@ -1,66 +1,12 @@
 //! An encoder from the command line: checkpoint and sentences, polynomials, plan, keys, sentence, class; and what is refused on the way.
 
+mod support;
+
 use nn::format::artefact;
 use nn::models::bert::{Config, Family, Head};
 use nn::models::encoder::Encoder;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("polyveil-enc-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("plain paths").into()
-    }
-    fn file(&self, name: &str, bytes: &[u8]) -> String {
-        std::fs::write(self.0.join(name), bytes).expect("a file");
-        self.path(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn polyveil(arguments: &str, more: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_polyveil"))
-        .args(arguments.split_whitespace())
-        .args(more)
-        // whatever was measured on this machine
-        .env_remove("POLYVEIL_MACHINE")
-        .env(
-            "XDG_CONFIG_HOME",
-            std::env::temp_dir().join("polyveil-none"),
-        )
-        .output()
-        .expect("it starts")
-}
-
-/// Runs, expects success, returns (stdout, stderr).
-fn done(arguments: &str, more: &[&str]) -> (String, String) {
-    let out = polyveil(arguments, more);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(out.status.success(), "{arguments}: {}", text(&out.stderr));
-    (text(&out.stdout), text(&out.stderr))
-}
-
-/// Runs, expects one line of refusal with these words.
-fn refused(arguments: &str, more: &[&str], words: &[&str]) {
-    let out = polyveil(arguments, more);
-    let text = String::from_utf8_lossy(&out.stderr);
-    assert_eq!(out.status.code(), Some(1), "{arguments}: {text}");
-    let last = text.trim_end().lines().last().unwrap_or_default();
-    for w in words {
-        assert!(last.contains(w), "{arguments}: {w:?} is missing in {last}");
-    }
-}
+use std::path::Path;
+use support::{Folder, done, refused};
 
 const VOCABULARY: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ngood\nbad\nfilm\nnot\n,\n";
 
@@ -106,7 +52,7 @@ fn checkpoint(folder: &Folder) -> (String, String) {
 
 #[test]
 fn a_sentence_goes_through_all_commands_and_comes_back_with_the_twins_class() {
-    let folder = Folder::new("whole");
+    let folder = Folder::new("enc-whole");
     let (model, sentences) = checkpoint(&folder);
     let pvm = folder.path("tiny.pvm");
     let calibrate = format!(
@@ -240,7 +186,7 @@ fn a_sentence_goes_through_all_commands_and_comes_back_with_the_twins_class() {
 
 #[test]
 fn checkpoints_and_vocabularies_are_refused_with_what_is_wrong() {
-    let folder = Folder::new("refusals");
+    let folder = Folder::new("enc-refusals");
     let (model, sentences) = checkpoint(&folder);
     let pvm = folder.path("tiny.pvm");
     let calibrate = |more: &str| {

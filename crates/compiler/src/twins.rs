@@ -73,6 +73,9 @@ fn one(normal: &Normal, q: &Quantity, all: &[Twins]) -> (Option<Packed>, Twins) 
         }
         Kind::Linear { bias, .. } => {
             let mut map = pack(normal, q, all);
+            if count == 1 {
+                return (Some(map), Twins::by_key(0..1));
+            }
             let mut added: Vec<Vec<(u32, u64)>> = vec![Vec::new(); count];
             for ((ciphertext, slot), b) in q.layout.places().into_iter().zip(bias) {
                 if *b != 0.0 {

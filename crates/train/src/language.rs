@@ -2,6 +2,7 @@
 
 use crate::activation::Function;
 use crate::architecture::uniform;
+use crate::checkpoint::write_whole;
 use crate::config::{Checked, Config, Run};
 use crate::error::{Error, Result};
 use crate::model::{Model, Parameterization};
@@ -428,6 +429,35 @@ pub fn programs(model: &Model) -> String {
     out
 }
 
+/// Writes `network.pvm` with the record of its run, what stands in place of activations, roots and divisions in it as `pieces.json`, and
+/// `programs.csv`.
+pub(crate) fn write_network(
+    folder: &Path,
+    model: &Model,
+    network: &Graph,
+    configuration: &str,
+    mut record: serde_json::Value,
+) -> Result<()> {
+    let program = concat!("polyveil-train ", env!("CARGO_PKG_VERSION"));
+    let digest = blake3::hash(configuration.as_bytes()).to_hex().to_string();
+    record["program"] = program.into();
+    record["configuration"] = configuration.into();
+    record["configuration_digest"] = digest.into();
+    let metadata = nn::Metadata {
+        name: folder
+            .file_name()
+            .map_or_else(String::new, |n| n.to_string_lossy().into()),
+        provenance: vec![program.into()],
+        training: Some(record),
+        ..nn::Metadata::default()
+    };
+    let bytes = nn::format::artefact::graph_to_bytes(network, &metadata)?;
+    write_whole(&folder.join("network.pvm"), &bytes)?;
+    let pieces = pieces(model)?.to_json(&graph(model)?)?;
+    write_whole(&folder.join("pieces.json"), pieces.as_bytes())?;
+    write_whole(&folder.join("programs.csv"), programs(model).as_bytes())
+}
+
 /// Writes a run's result into its folder: `config.json` and `model.safetensors`, `network.pvm` (the same weights and attention for windows of
 /// this length, original activations), `pieces.json` with what stands in place of activations, roots and divisions, `programs.csv`, and
 /// `alphabet.json` of a text by characters.
@@ -443,39 +473,22 @@ pub fn export(
     score: &Score,
     log: &[String],
 ) -> Result<()> {
-    use crate::checkpoint::write_whole;
     trained(language, model)?.save(folder)?;
-    let text = run.to_toml()?;
-    let metadata = nn::Metadata {
-        name: folder
-            .file_name()
-            .map_or_else(String::new, |n| n.to_string_lossy().into()),
-        provenance: vec![format!("polyveil-train {}", env!("CARGO_PKG_VERSION"))],
-        training: Some(serde_json::json!({
-            "program": concat!("polyveil-train ", env!("CARGO_PKG_VERSION")),
-            "configuration": text,
-            "configuration_digest": blake3::hash(text.as_bytes()).to_hex().to_string(),
-            "seed": run.seed,
-            "tokens": {
-                "train": passages.train.text().tokens().len(),
-                "held_out": passages.held_out.text().tokens().len(),
-            },
-            "held_out": {
-                "loss": score.loss,
-                "right": score.right,
-                "tokens": score.pictures,
-                "values_outside_intervals": score.outside,
-            },
-            "log": log,
-        })),
-        ..nn::Metadata::default()
-    };
-    let graph = graph(model)?;
-    let bytes = nn::format::artefact::graph_to_bytes(&graph, &metadata)?;
-    write_whole(&folder.join("network.pvm"), &bytes)?;
-    let pieces = pieces(model)?.to_json(&graph)?;
-    write_whole(&folder.join("pieces.json"), pieces.as_bytes())?;
-    write_whole(&folder.join("programs.csv"), programs(model).as_bytes())?;
+    let record = serde_json::json!({
+        "seed": run.seed,
+        "tokens": {
+            "train": passages.train.text().tokens().len(),
+            "held_out": passages.held_out.text().tokens().len(),
+        },
+        "held_out": {
+            "loss": score.loss,
+            "right": score.right,
+            "tokens": score.pictures,
+            "values_outside_intervals": score.outside,
+        },
+        "log": log,
+    });
+    write_network(folder, model, &graph(model)?, &run.to_toml()?, record)?;
     if let Some(alphabet) = &passages.alphabet {
         let json = serde_json::json!(alphabet).to_string();
         write_whole(&folder.join("alphabet.json"), json.as_bytes())?;

@@ -1,9 +1,10 @@
 //! Runs on labelled sentences: encoders that classify them, or that first learn to guess hidden tokens.
 
 use crate::architecture::uniform;
+use crate::checkpoint::write_whole;
 use crate::config::{Checked, Run};
 use crate::error::{Error, Result};
-use crate::language::{graph, pieces, programs};
+use crate::language::write_network;
 use crate::loss::IGNORED;
 use crate::model::{Model, Parameterization};
 use crate::sequence::Places;
@@ -532,38 +533,22 @@ pub fn export(
     score: &Score,
     log: &[String],
 ) -> Result<()> {
-    use crate::checkpoint::write_whole;
     let encoder = trained(encoder, model)?;
     encoder.save(folder)?;
-    let text = run.to_toml()?;
     let (train, held_out) = corpus.sizes();
-    let metadata = nn::Metadata {
-        name: folder
-            .file_name()
-            .map_or_else(String::new, |n| n.to_string_lossy().into()),
-        provenance: vec![format!("polyveil-train {}", env!("CARGO_PKG_VERSION"))],
-        training: Some(serde_json::json!({
-            "program": concat!("polyveil-train ", env!("CARGO_PKG_VERSION")),
-            "configuration": text,
-            "configuration_digest": blake3::hash(text.as_bytes()).to_hex().to_string(),
-            "seed": run.seed,
-            "sentences": { "train": train, "held_out": held_out },
-            "held_out": {
-                "loss": score.loss,
-                "right": score.right,
-                "of": score.pictures,
-                "values_outside_intervals": score.outside,
-            },
-            "log": log,
-        })),
-        ..nn::Metadata::default()
-    };
+    let record = serde_json::json!({
+        "seed": run.seed,
+        "sentences": { "train": train, "held_out": held_out },
+        "held_out": {
+            "loss": score.loss,
+            "right": score.right,
+            "of": score.pictures,
+            "values_outside_intervals": score.outside,
+        },
+        "log": log,
+    });
     let network = encoder.graph(run.data.length, run.network.attention(), Start::Normalized)?;
-    let bytes = nn::format::artefact::graph_to_bytes(&network, &metadata)?;
-    write_whole(&folder.join("network.pvm"), &bytes)?;
-    let pieces = pieces(model)?.to_json(&graph(model)?)?;
-    write_whole(&folder.join("pieces.json"), pieces.as_bytes())?;
-    write_whole(&folder.join("programs.csv"), programs(model).as_bytes())?;
+    write_network(folder, model, &network, &run.to_toml()?, record)?;
     let vocabulary = corpus.vocabulary().to_text();
     write_whole(&folder.join("vocab.txt"), vocabulary.as_bytes())
 }

@@ -40,6 +40,37 @@ impl StateDict {
         Self::from_bytes(&read_limited(path, limit)?)
     }
 
+    /// From a folder of Hugging Face's, with the text of its `config.json`: `model.safetensors`, or `pytorch_model.bin` where that is missing.
+    ///
+    /// # Errors
+    /// As [`StateDict::load`], at most [`super::DEFAULT_LIMIT`] bytes.
+    pub fn load_folder(folder: &Path) -> Result<(String, Self)> {
+        let config = read_limited(&folder.join("config.json"), 1 << 20)?;
+        let torch = folder.join("pytorch_model.bin");
+        let file = if torch.exists() && !folder.join("model.safetensors").exists() {
+            torch
+        } else {
+            folder.join("model.safetensors")
+        };
+        let tensors = Self::load(&file, super::DEFAULT_LIMIT)?;
+        Ok((String::from_utf8_lossy(&config).into_owned(), tensors))
+    }
+
+    /// Writes `config.json` and `model.safetensors` into a folder, as Hugging Face's readers take them.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn save_folder(&self, folder: &Path, config: &str) -> Result<()> {
+        let io = |path: &Path, source| Error::Io {
+            path: path.into(),
+            source,
+        };
+        std::fs::create_dir_all(folder).map_err(|e| io(folder, e))?;
+        let (text, weights) = (folder.join("config.json"), folder.join("model.safetensors"));
+        std::fs::write(&text, config).map_err(|e| io(&text, e))?;
+        std::fs::write(&weights, self.to_safetensors()?).map_err(|e| io(&weights, e))
+    }
+
     /// From a file's bytes; the format is told by its first bytes.
     ///
     /// # Errors

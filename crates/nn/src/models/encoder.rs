@@ -10,7 +10,6 @@ use crate::Result;
 use crate::attention::{AttentionScheme, Mask};
 use crate::error::Error;
 use crate::format::state_dict::{StateDict, StateTensor};
-use crate::format::{DEFAULT_LIMIT, read_limited};
 use crate::graph::{Graph, NodeId};
 use crate::op::{Attention, AxisSlice, Conv2d, NormKind, Op, Slice};
 use crate::sequence;
@@ -93,20 +92,13 @@ impl Encoder {
         Ok(Self { config, weights })
     }
 
-    /// From a folder with `config.json` and `model.safetensors` (or `pytorch_model.bin`), at most [`DEFAULT_LIMIT`] bytes each.
+    /// From a folder with `config.json` and `model.safetensors` (or `pytorch_model.bin`), at most [`crate::format::DEFAULT_LIMIT`] bytes each.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::TooLarge`], and those of [`Encoder::from_checkpoint`].
     pub fn load(folder: &Path) -> Result<Self> {
-        let config = read_limited(&folder.join("config.json"), 1 << 20)?;
-        let torch = folder.join("pytorch_model.bin");
-        let file = if torch.exists() && !folder.join("model.safetensors").exists() {
-            torch
-        } else {
-            folder.join("model.safetensors")
-        };
-        let checkpoint = StateDict::load(&file, DEFAULT_LIMIT)?;
-        Self::from_checkpoint(&String::from_utf8_lossy(&config), &checkpoint)
+        let (config, checkpoint) = StateDict::load_folder(folder)?;
+        Self::from_checkpoint(&config, &checkpoint)
     }
 
     /// Writes `config.json` and `model.safetensors` into a folder, as Hugging Face's readers take them.
@@ -114,15 +106,8 @@ impl Encoder {
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, folder: &Path) -> Result<()> {
-        let io = |path: &Path, source| Error::Io {
-            path: path.into(),
-            source,
-        };
-        std::fs::create_dir_all(folder).map_err(|e| io(folder, e))?;
-        let (config, weights) = (folder.join("config.json"), folder.join("model.safetensors"));
-        std::fs::write(&config, self.config.to_json()).map_err(|e| io(&config, e))?;
-        std::fs::write(&weights, self.to_checkpoint().to_safetensors()?)
-            .map_err(|e| io(&weights, e))
+        self.to_checkpoint()
+            .save_folder(folder, &self.config.to_json())
     }
 
     /// The tensors under the checkpoint's names.

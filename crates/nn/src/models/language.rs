@@ -218,15 +218,8 @@ impl LanguageModel {
             }
             return llama2c::read(&bytes);
         }
-        let config = read_limited(&path.join("config.json"), 1 << 20)?;
-        let config = String::from_utf8_lossy(&config);
-        let torch = path.join("pytorch_model.bin");
-        let file = if torch.exists() && !path.join("model.safetensors").exists() {
-            torch
-        } else {
-            path.join("model.safetensors")
-        };
-        Self::from_checkpoint(&config, &StateDict::load(&file, DEFAULT_LIMIT)?)
+        let (config, checkpoint) = StateDict::load_folder(path)?;
+        Self::from_checkpoint(&config, &checkpoint)
     }
 
     /// Writes `config.json` and `model.safetensors` into a folder, as Hugging Face's readers take them.
@@ -234,15 +227,8 @@ impl LanguageModel {
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, folder: &Path) -> Result<()> {
-        let io = |path: &Path, source| Error::Io {
-            path: path.into(),
-            source,
-        };
-        std::fs::create_dir_all(folder).map_err(|e| io(folder, e))?;
-        let (config, weights) = (folder.join("config.json"), folder.join("model.safetensors"));
-        std::fs::write(&config, self.architecture.to_json()).map_err(|e| io(&config, e))?;
-        std::fs::write(&weights, self.to_checkpoint().to_safetensors()?)
-            .map_err(|e| io(&weights, e))
+        self.to_checkpoint()
+            .save_folder(folder, &self.architecture.to_json())
     }
 
     /// The tensors under the checkpoint's names.
