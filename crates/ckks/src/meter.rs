@@ -831,18 +831,23 @@ impl Arithmetic for Meter {
             },
             degree: 1,
         };
-        if map.folds().is_empty() {
-            let one = self.division(low, group + special);
-            self.spend(one.plus(one));
-        } else {
+        // every output is divided, and folded, by itself; their errors are alike
+        for o in 0..map.outputs() {
+            if map.folds().is_empty() {
+                let one = self.division(low, group + special);
+                self.spend(one.plus(one));
+                continue;
+            }
             let one = self.division(kept, special);
             let last = self.division(low, group);
             self.spend(one.plus(one).plus(last).plus(last));
             for &f in map.folds() {
                 let r = self.rotate(&y, f as i64)?;
-                y.deviation = y
-                    .deviation
-                    .hypot((r.deviation.powi(2) - y.deviation.powi(2)).max(0.0).sqrt());
+                if o == 0 {
+                    y.deviation = y
+                        .deviation
+                        .hypot((r.deviation.powi(2) - y.deviation.powi(2)).max(0.0).sqrt());
+                }
                 self.spend(Cost {
                     passes: 2.0 * kept,
                     ..Cost::default()

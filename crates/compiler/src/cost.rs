@@ -123,6 +123,11 @@ impl CostModel {
         if len == 1 { 1 } else { len * self.batch }
     }
 
+    /// The parameters.
+    pub(crate) fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
     /// Highest residual level.
     pub(crate) fn levels(&self) -> usize {
         self.parameters.residual().index()

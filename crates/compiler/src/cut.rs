@@ -8,7 +8,8 @@ use crate::Error;
 use crate::cost::{CostModel, MapSize};
 use crate::layout::Layout;
 use crate::linear_op::{Chain, chain_row};
-use crate::normal::{Builder, Expression, Id, Quantity};
+use crate::normal::{Builder, Expression, Id};
+use crate::sketch;
 use nn::{NodeId, PolyNode};
 use std::sync::Arc;
 
@@ -25,20 +26,23 @@ impl Builder<'_> {
         if !value.terms.iter().any(|t| mixing(t) > 1) {
             return Ok(value);
         }
-        self.cost.prepare([layout.period])?;
+        let period = match self.sized {
+            Some((scale, slots)) => scale.layout(layout, slots)?.period,
+            None => layout.period,
+        };
+        self.cost.prepare([period])?;
         let level = self.cost.levels().div_ceil(2).max(1);
         let share = |c: &Self| {
-            c.cost.bootstrap(layout.period, c.cost.levels()) / c.cost.levels().max(1) as f64
+            c.cost.bootstrap(period, c.cost.levels()) / c.cost.levels().max(1) as f64
         };
         let deeper = if self.cost.has_bootstrap() {
             share(self)
         } else {
             f64::INFINITY
         };
-        let whole = self.cost.linear(
-            &estimate(self.cost, &self.quantities, &value.terms, layout),
-            level,
-        );
+        let whole = self
+            .cost
+            .linear(&self.estimate(&value.terms, None, layout)?, level);
         let mut best: Option<(f64, NodeId, Expression)> = None;
         for link in &value.terms[0].1 {
             let Some(rest) = self.after(&value, link.before) else {
@@ -46,8 +50,8 @@ impl Builder<'_> {
             };
             let inner = &self.values[link.before.index()];
             let from = self.layout_of(node.name(), inner)?;
-            let first = estimate(self.cost, &self.quantities, &inner.terms, &from);
-            let second = estimate_of(self.cost, &rest, &from, layout);
+            let first = self.estimate(&inner.terms, None, &from)?;
+            let second = self.estimate(&rest.terms, Some(&from), layout)?;
             let two = self.cost.linear(&second, level) + self.cost.linear(&first, level) + deeper;
             if two < whole && best.as_ref().is_none_or(|b| two < b.0) {
                 best = Some((two, link.before, rest));
@@ -108,42 +112,44 @@ impl Builder<'_> {
             name: value.name.clone(),
         })
     }
-}
 
-fn estimate(
-    cost: &CostModel,
-    quantities: &[Quantity],
-    terms: &[(Id, Chain)],
-    layout: &Layout,
-) -> MapSize {
-    let mut sources: Vec<Id> = terms.iter().map(|t| t.0).collect();
-    sources.sort_unstable();
-    sources.dedup();
-    let sizes = sources.into_iter().map(|source| {
-        let chains: Vec<&Chain> = terms
-            .iter()
-            .filter(|t| t.0 == source)
-            .map(|t| &t.1)
-            .collect();
-        size(cost, &chains, &quantities[source].layout, layout)
-    });
-    sizes.fold(MapSize::default(), |a, b| MapSize {
-        diagonals: a.diagonals + b.diagonals,
-        babies: a.babies + b.babies,
-        giants: a.giants.max(b.giants),
-        unmoved: b.unmoved,
-        folds: a.folds.max(b.folds),
-        inputs: a.inputs + b.inputs,
-        decomposed: a.decomposed + b.decomposed,
-        outputs: b.outputs,
-        values: a.values + b.values,
-        butterflies: a.butterflies + b.butterflies,
-    })
-}
-
-fn estimate_of(cost: &CostModel, rest: &Expression, from: &Layout, layout: &Layout) -> MapSize {
-    let chains: Vec<&Chain> = rest.terms.iter().map(|t| &t.1).collect();
-    size(cost, &chains, from, layout)
+    /// Sizes of the map from the terms' sources, or from one that is to be made in `from`.
+    fn estimate(
+        &self,
+        terms: &[(Id, Chain)],
+        from: Option<&Layout>,
+        to: &Layout,
+    ) -> Result<MapSize, Error> {
+        let mut sources: Vec<Id> = terms.iter().map(|t| t.0).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        let layout = |source: Id| from.unwrap_or(&self.quantities[source].layout);
+        let chains = |source: Id| terms.iter().filter(move |t| t.0 == source).map(|t| &t.1);
+        let Some((scale, slots)) = self.sized else {
+            let sizes = sources.into_iter().map(|source| {
+                let chains: Vec<&Chain> = chains(source).collect();
+                size(self.cost, &chains, layout(source), to)
+            });
+            return Ok(sizes.fold(MapSize::default(), |a, b| MapSize {
+                diagonals: a.diagonals + b.diagonals,
+                babies: a.babies + b.babies,
+                giants: a.giants.max(b.giants),
+                unmoved: b.unmoved,
+                folds: a.folds.max(b.folds),
+                inputs: a.inputs + b.inputs,
+                decomposed: a.decomposed + b.decomposed,
+                outputs: b.outputs,
+                values: a.values + b.values,
+                butterflies: a.butterflies + b.butterflies,
+            }));
+        };
+        let full: Vec<(Layout, Chain)> = (sources.iter())
+            .flat_map(|&s| chains(s).map(move |c| (s, c)))
+            .map(|(s, c)| Ok((scale.layout(layout(s), slots)?, c.clone())))
+            .collect::<Result<_, Error>>()?;
+        let to = scale.layout(to, slots)?;
+        sketch::size(self.cost, &full, &to)
+    }
 }
 
 /// A diagonal as far as it is known.

@@ -13,14 +13,21 @@ use crate::units::Units;
 use ckks::map::{Term, Values};
 use ckks::{BlockMap, Bootstrap, Polynomial};
 use runtime::plan::{Operation, Port, Register, Step};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A map's diagonals and their split; emptied when the map is written.
 pub(crate) type Maps = Vec<Option<(Packed, Split)>>;
 
+/// Where no tensor takes more ciphertexts, tensors are made one after the other, else depth first.
+pub(crate) const MOST_AT_ONCE: usize = 32;
+
+/// Most giant steps of one map, beside which an output or two: their sums, each a ciphertext and more, are alive together. What a larger map
+/// shares, its rotated inputs, is made again for every piece.
+pub(crate) const MOST_SUMS: usize = 128;
+
 /// Most results of a map that rotates nothing: all are summed at once, beside what is summed.
-const MOST_RESULTS: usize = 32;
+pub(crate) const MOST_RESULTS: usize = 32;
 
 /// All that is decided.
 pub(crate) struct Draft<'a> {
@@ -76,7 +83,8 @@ pub(crate) fn emit(
     };
     let input = port(0, names[0], decisions[0].level);
     let output = port(normal.output, names[1], writer.level(normal.output));
-    let steps = if batch == 1 {
+    let most = twins.iter().map(|t| t.count).max().unwrap_or(0);
+    let steps = if batch == 1 && most <= MOST_AT_ONCE {
         writer.steps
     } else {
         depth_first(writer.steps, &output.registers)
@@ -85,7 +93,7 @@ pub(crate) fn emit(
 }
 
 /// The diagonals of a map, by pieces that share nothing: of each, inputs that no other one reads. Where nothing is rotated, and so nothing
-/// but loads is shared, pieces are of [`MOST_RESULTS`] at most.
+/// but loads is shared, pieces are of [`MOST_RESULTS`] at most; else of [`MOST_SUMS`] giant steps.
 fn pieces(packed: &Packed, split: &Split) -> Vec<Vec<usize>> {
     // which input's group an input belongs to
     let mut group: Vec<usize> = (0..packed.inputs.len()).collect();
@@ -107,23 +115,30 @@ fn pieces(packed: &Packed, split: &Split) -> Vec<Vec<usize>> {
         }
     }
     let moves = !packed.folds.is_empty() || split.steps.iter().any(|s| *s != (0, 0));
+    // what each result takes of a piece
+    let (weights, most) = if moves {
+        let mut giants = vec![BTreeSet::new(); packed.outputs];
+        for (d, step) in packed.diagonals.iter().zip(&split.steps) {
+            giants[d.output].insert(step.0);
+        }
+        (giants.iter().map(BTreeSet::len).collect(), MOST_SUMS)
+    } else {
+        (vec![1; packed.outputs], MOST_RESULTS)
+    };
     // by (group, how manieth piece of it)
     let mut pieces: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
-    let mut results: BTreeMap<usize, usize> = BTreeMap::new();
+    // of each group, the piece that is being filled and how full it is
+    let mut filling: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
     let mut piece_of: Vec<Option<(usize, usize)>> = vec![None; packed.outputs];
     for (k, d) in packed.diagonals.iter().enumerate() {
         let of = find(&mut group, d.input);
         let piece = *piece_of[d.output].get_or_insert_with(|| {
-            let before = results.entry(of).or_default();
-            *before += 1;
-            (
-                of,
-                if moves {
-                    0
-                } else {
-                    (*before - 1) / MOST_RESULTS
-                },
-            )
+            let (piece, full) = filling.entry(of).or_default();
+            if *full > 0 && *full + weights[d.output] > most {
+                (*piece, *full) = (*piece + 1, 0);
+            }
+            *full += weights[d.output];
+            (of, *piece)
         });
         pieces.entry(piece).or_default().push(k);
     }
@@ -145,6 +160,22 @@ fn runs(mut values: Vec<f64>, batch: usize) -> Vec<f64> {
             .flat_map(|&v| (0..batch).map(move |_| v))
             .collect(),
     }
+}
+
+/// The longest runs of equal neighbours that make up a diagonal, a power of two (where all tokens of a channel have the same weight, say);
+/// None for a constant.
+fn run_of(values: &Values) -> Option<usize> {
+    let Values::Real(values) = values else {
+        return None;
+    };
+    if values.len() == 1 {
+        return None;
+    }
+    let alike = |run: usize| {
+        (values.chunks_exact(run)).all(|c| c.iter().all(|v| v.to_bits() == c[0].to_bits()))
+    };
+    let runs = (0..values.len().ilog2()).map(|e| 1usize << e);
+    runs.take_while(|&run| alike(run)).last()
 }
 
 struct Writer<'a> {
@@ -374,8 +405,20 @@ impl Writer<'_> {
                     output: made.binary_search(&d.output).unwrap_or_default(),
                     giant: giant * batch,
                     baby: baby * batch,
-                    values: Values::runs(values.into(), batch),
+                    // stored below, in runs as long as those of all diagonals
+                    values: Values::Real(values.into()),
                 });
+            }
+            let run = terms.iter().filter_map(|t| run_of(&t.values)).min();
+            let run = run.unwrap_or(1);
+            for term in &mut terms {
+                if let Values::Real(values) = &term.values {
+                    let stored = match values[..] {
+                        [_] => values.clone(),
+                        _ => values.iter().copied().step_by(run).collect(),
+                    };
+                    term.values = Values::runs(stored, run * batch);
+                }
             }
             let map = BlockMap::new(
                 packed.slots * batch,

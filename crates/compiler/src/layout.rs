@@ -108,8 +108,92 @@ impl Layout {
         else {
             return Self::fresh(layer, shape, max_slots);
         };
-        let plane = (channels.next_power_of_two(), width.next_power_of_two());
-        Self::with_planes(layer, shape, plane, (1, 1), max_slots, height, true)
+        let width = width.next_power_of_two();
+        let channels = Self::channels_of_a_row(channels, width, max_slots);
+        Self::with_planes(
+            layer,
+            shape,
+            (channels, width),
+            (1, 1),
+            max_slots,
+            height,
+            true,
+        )
+    }
+
+    /// Channels that a row of an unfolded sequence takes: a power of two where a ciphertext holds rows, whole ciphertexts where a row takes
+    /// several, as the sequence itself does.
+    fn channels_of_a_row(channels: usize, width: usize, max_slots: usize) -> usize {
+        let whole = (max_slots / width).max(1);
+        if channels > whole {
+            channels.next_multiple_of(whole)
+        } else {
+            channels.next_power_of_two()
+        }
+    }
+
+    /// The same with other numbers of channels and tokens, in a ring of so many slots: `full` gives the number of channels in place of one,
+    /// `tokens` those in place of these. As many ciphertexts as it takes.
+    pub(crate) fn resized(
+        &self,
+        full: impl Fn(usize) -> Option<usize>,
+        (from, to): (usize, usize),
+        max_slots: usize,
+    ) -> Option<Self> {
+        let token = |n: usize| match n {
+            _ if n == from => to,
+            _ if n == from.next_power_of_two() => to.next_power_of_two(),
+            other => other,
+        };
+        let width = token(self.width);
+        let (shape, height, planes) = match self.shape {
+            Shape::Image {
+                channels,
+                height,
+                width: columns,
+            } => {
+                let channels = full(channels)?;
+                let rows = token(height);
+                let shape = Shape::image(channels, rows, token(columns));
+                if self.by_row {
+                    let plane = Self::channels_of_a_row(channels, width, max_slots);
+                    (shape, plane, rows)
+                } else {
+                    (shape, self.height, channels)
+                }
+            }
+            other => {
+                let channels = full(other.len())?;
+                return Some(Self {
+                    width: channels.next_power_of_two(),
+                    shape: Shape::Vector(channels),
+                    period: channels
+                        .next_power_of_two()
+                        .clamp(LEAST_PERIOD, max_slots),
+                    ciphertexts: channels.div_ceil(max_slots),
+                    ..self.clone()
+                });
+            }
+        };
+        let (period, ciphertexts) = spread(planes * height * width, max_slots);
+        Some(Self {
+            height,
+            width,
+            period,
+            ciphertexts,
+            shape,
+            ..self.clone()
+        })
+    }
+
+    /// Its tensor's shape.
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Whether it is an unfolded sequence, row by row.
+    pub(crate) fn by_row(&self) -> bool {
+        self.by_row
     }
 
     fn sized(
@@ -135,12 +219,7 @@ impl Layout {
         planes: usize,
         by_row: bool,
     ) -> Result<Self, Error> {
-        let total = planes * height * width;
-        let (period, ciphertexts) = if total <= max_slots {
-            (total.next_power_of_two().max(LEAST_PERIOD), 1)
-        } else {
-            (max_slots, total.div_ceil(max_slots))
-        };
+        let (period, ciphertexts) = spread(planes * height * width, max_slots);
         if ciphertexts > MOST_CIPHERTEXTS {
             return Err(Error::TooLarge {
                 layer: layer.into(),
@@ -201,6 +280,15 @@ impl Layout {
             }
             other => (0..other.len()).map(cut).collect(),
         }
+    }
+}
+
+/// (period, ciphertexts) of so many values.
+fn spread(total: usize, max_slots: usize) -> (usize, usize) {
+    if total <= max_slots {
+        (total.next_power_of_two().max(LEAST_PERIOD), 1)
+    } else {
+        (max_slots, total.div_ceil(max_slots))
     }
 }
 

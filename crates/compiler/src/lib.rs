@@ -8,7 +8,8 @@
 //! products take in; `cut`, where two maps are cheaper than one) → `layout` (where
 //! values lie) → `pack` (maps as diagonals; `twins`, what is the same and made once) → `split` (baby and giant steps) → `schedule` (levels and bootstraps by shortest path over
 //! `cost`) → `activation` and `units` (intervals and leading coefficients folded away) → `emit` (the plan; `order`, depth first for a batch) → [`describe`]; [`price`] (what
-//! an activation costs in a deep network), [`outline`] (what a network costs whose degrees are open).
+//! an activation costs in a deep network), [`outline`] (what a network costs whose degrees are open), [`mod@sketch`] (what one costs whose weights
+//! are not there).
 //!
 //! What this crate knows nothing of: keys, ciphertexts, randomness, the clock.
 //!
@@ -30,6 +31,7 @@ mod pack;
 pub mod price;
 mod product;
 mod schedule;
+pub mod sketch;
 mod split;
 mod twins;
 mod units;
@@ -39,6 +41,7 @@ pub use describe::{Summary, describe, levels, summarise};
 pub use error::Error;
 pub use outline::{Choice, Outline};
 pub use price::{Price, Pricing};
+pub use sketch::{Scale, Sketch, sketch};
 
 use activation::{Activation, Form};
 use approx::Polynomial;
@@ -107,7 +110,7 @@ pub fn compile(graph: &PolyGraph, target: &Target) -> Result<Plan, Error> {
     }
     let max_slots = parameters.max_slots() / batch;
     let mut cost = CostModel::new(parameters, target.cost, batch, [])?;
-    let normal = normal::normalise(graph, target, max_slots, &mut cost)?;
+    let normal = normal::normalise(graph, target, max_slots, None, &mut cost)?;
     cost.prepare(normal.quantities.iter().map(|q| q.layout.period))?;
     let draft = Draft {
         graph,

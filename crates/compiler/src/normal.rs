@@ -8,6 +8,7 @@ use crate::activation::Activation;
 use crate::cost::CostModel;
 use crate::layout::Layout;
 use crate::linear_op::{Chain, LinearOp, Link, chain_row, chain_stride};
+use crate::sketch::Scale;
 use crate::{Error, Target};
 use approx::Polynomial;
 use nn::{NodeId, Op, PolyGraph, PolyNode, Shape};
@@ -183,17 +184,22 @@ impl Expression {
     }
 }
 
+/// What the network's sizes stand for, where it stands for a larger one, and that one's slots.
+pub(crate) type Sized<'a> = Option<(&'a Scale, usize)>;
+
 /// Brings a network into normal form.
 pub(crate) fn normalise(
     graph: &PolyGraph,
     target: &Target,
     max_slots: usize,
+    sized: Sized<'_>,
     cost: &mut CostModel,
 ) -> Result<Normal, Error> {
     let mut b = Builder {
         graph,
         target,
         max_slots,
+        sized,
         cost,
         consumers: graph.consumers(),
         quantities: Vec::new(),
@@ -287,6 +293,7 @@ pub(crate) struct Builder<'a> {
     pub(crate) graph: &'a PolyGraph,
     target: &'a Target,
     max_slots: usize,
+    pub(crate) sized: Sized<'a>,
     pub(crate) cost: &'a mut CostModel,
     pub(crate) consumers: Vec<Vec<NodeId>>,
     pub(crate) quantities: Vec<Quantity>,

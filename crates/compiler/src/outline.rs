@@ -47,7 +47,7 @@ impl Outline {
         let parameters = Parameters::new(target.parameters.clone())?;
         let max_slots = parameters.max_slots();
         let mut cost = CostModel::new(parameters, target.cost, 1, [])?;
-        let normal = normal::normalise(graph, target, max_slots, &mut cost)?;
+        let normal = normal::normalise(graph, target, max_slots, None, &mut cost)?;
         cost.prepare(normal.quantities.iter().map(|q| q.layout.period))?;
         let (maps, twins) = maps(&normal, &cost, target.key_seconds);
         let mut stages = stages(&normal, &maps, &twins, &cost)?;

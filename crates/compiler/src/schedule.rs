@@ -163,7 +163,8 @@ pub(crate) fn schedule(
             let ways = stage.ways.iter().enumerate();
             for (index, way) in ways.filter(|(_, w)| w.price.is_finite()) {
                 for level in way.depth + stage.reserve.always..=top {
-                    let aligned = stage.sources.iter().filter(|w| operand(w) > level).count();
+                    let higher = stage.sources.iter().filter(|w| operand(w) > level);
+                    let aligned: usize = higher.map(|&w| stages[w].ciphertexts).sum();
                     let seconds = point.seconds
                         + way.price
                         + way.seconds[level]

@@ -10,7 +10,7 @@ use crate::sharing::AnswerBounds;
 use crate::{Error, Result};
 use ckks::keys::{KeyName, KeyRequest, KeyUse, SwitchingKey};
 use ckks::meter::{Cost, CostTable};
-use ckks::{Arithmetic, Level, Meter, Parameters, Polynomial};
+use ckks::{Arithmetic, Bootstrap, Level, Meter, Parameters, Polynomial};
 use std::collections::{BTreeMap, BTreeSet};
 
 type MeterValue = <Meter as Arithmetic>::Value;
@@ -142,7 +142,7 @@ impl VerifiedPlan {
         let bytes = |v: &MeterValue| {
             let level = meter.info(v).level;
             let file = ciphertext_bytes(&parameters, level) + 64;
-            (value_bytes(&parameters, level), file)
+            (ciphertext_memory(&parameters, level), file)
         };
         let mut units: BTreeMap<Register, f64> = BTreeMap::new();
         let bound = input_bound(&plan);
@@ -278,11 +278,15 @@ impl VerifiedPlan {
         }
         let keys = meter.keys();
         let total = meter.cost();
-        // buffers that wait to be used again, next to those in use
-        let pool = peak.min(ring::buffer::POOL_BYTES as u64);
-        let working_bytes = transform_bytes(&plan, &parameters) + peak;
+        let bootstraps = || {
+            plan.steps.iter().filter_map(|s| match &s.operation {
+                Operation::Bootstrap { bootstrap, .. } => Some(bootstrap),
+                _ => None,
+            })
+        };
+        let working_bytes = transform_bytes(bootstraps(), &parameters) + peak;
         let peak_without_keys =
-            BASE_BYTES + weight_bytes(&plan) + table_bytes(&parameters) + working_bytes + pool;
+            weight_bytes(&plan) + overhead(&parameters, bootstraps(), peak);
         let key_sizes: BTreeMap<KeyName, KeySize> = keys
             .0
             .iter()
@@ -298,11 +302,7 @@ impl VerifiedPlan {
             digest,
             facts: PlanFacts {
                 steps,
-                bootstraps: plan
-                    .steps
-                    .iter()
-                    .filter(|s| matches!(s.operation, Operation::Bootstrap { .. }))
-                    .count() as u64,
+                bootstraps: bootstraps().count() as u64,
                 key_file_bytes: 0,
                 peak_bytes: peak_without_keys + key_sizes.values().map(|s| s.memory).sum::<u64>(),
                 peak_without_keys,
@@ -646,35 +646,60 @@ fn check_operation(step: &Step, parameters: &Parameters) -> std::result::Result<
 }
 
 /// Bytes of a ciphertext in memory.
-fn value_bytes(parameters: &Parameters, level: Level) -> u64 {
+pub fn ciphertext_memory(parameters: &Parameters, level: Level) -> u64 {
     2 * 8 * (parameters.limbs(level).len() * parameters.n()) as u64
 }
 
 /// Bytes that a step needs beside what is alive: a pair of sums modulo QP for every giant step, a pair in all, and digits; rotated
 /// copies exist for a few limbs at a time. A polynomial keeps its powers.
 fn working_bytes(parameters: &Parameters, operation: &Operation, level: Level) -> u64 {
-    let extended = |level: Level| {
-        8 * ((parameters.limbs(level).len() + parameters.special().len()) * parameters.n()) as u64
-    };
     match operation {
         Operation::Linear { map, .. } => {
             let giants: usize = (0..map.outputs()).map(|o| map.giants(o).len()).sum();
-            let (inputs, outputs) = (map.inputs() as u64, map.outputs() as u64);
-            extended(level) * (2 * giants as u64 + 2 * outputs + inputs + 2)
+            map_memory(parameters, level, [map.inputs(), giants, map.outputs()])
         }
-        Operation::Bootstrap { bootstrap, .. } => {
-            let top = parameters.top(Level::new(bootstrap.target));
-            let stages = parameters.bootstrap().map_or(0, |b| {
-                parameters
-                    .max_slots()
-                    .ilog2()
-                    .div_ceil(b.coeff_to_slot.levels as u32)
-            });
-            // half of the bits of a map's diagonals are giant steps
-            extended(top) * ((2 << (stages + 1) / 2) + 5)
-        }
-        _ => extended(level) * (parameters.dnum_at(level) + 8),
+        Operation::Bootstrap { bootstrap, .. } => bootstrap_memory(parameters, bootstrap.target),
+        _ => extended(parameters, level) * (parameters.dnum_at(level) + 8),
     }
+}
+
+/// Bytes of a polynomial modulo QP.
+fn extended(parameters: &Parameters, level: Level) -> u64 {
+    8 * ((parameters.limbs(level).len() + parameters.special().len()) * parameters.n()) as u64
+}
+
+/// Bytes that a map at this level needs beside what is alive: of `[inputs, giant steps of all outputs, outputs]`.
+pub fn map_memory(parameters: &Parameters, level: Level, sizes: [usize; 3]) -> u64 {
+    let [inputs, giants, outputs] = sizes.map(|n| n as u64);
+    extended(parameters, level) * (2 * giants + 2 * outputs + inputs + 2)
+}
+
+/// Bytes that a bootstrap to this level needs beside what is alive.
+pub fn bootstrap_memory(parameters: &Parameters, target: usize) -> u64 {
+    let top = parameters.top(Level::new(target));
+    let stages = parameters.bootstrap().map_or(0, |b| {
+        parameters
+            .max_slots()
+            .ilog2()
+            .div_ceil(b.coeff_to_slot.levels as u32)
+    });
+    // half of the bits of a map's diagonals are giant steps
+    extended(parameters, top) * ((2 << (stages + 1) / 2) + 5)
+}
+
+/// Bytes of a server's process besides keys and weights, where ciphertexts and steps take `peak` at most and it does these bootstraps.
+pub fn overhead<'a>(
+    parameters: &Parameters,
+    bootstraps: impl IntoIterator<Item = &'a Bootstrap>,
+    peak: u64,
+) -> u64 {
+    // buffers that wait to be used again, next to those in use
+    let pool = peak.min(ring::buffer::POOL_BYTES as u64);
+    BASE_BYTES
+        + table_bytes(parameters)
+        + transform_bytes(bootstraps, parameters)
+        + peak
+        + pool
 }
 
 trait Digits {
@@ -692,18 +717,19 @@ impl Digits for Parameters {
 
 /// Bytes of the bootstraps' diagonals, which an evaluator keeps encoded: for each slot count (and, for SlotToCoeff's first map,
 /// target and gain) one group of butterflies per level, of which only the outermost have the full period.
-fn transform_bytes(plan: &Plan, parameters: &Parameters) -> u64 {
+fn transform_bytes<'a>(
+    bootstraps: impl IntoIterator<Item = &'a Bootstrap>,
+    parameters: &Parameters,
+) -> u64 {
     let Some(spec) = parameters.bootstrap() else {
         return 0;
     };
     let full = parameters.max_slots();
     let mut slots = BTreeSet::new();
     let mut first = BTreeSet::new();
-    for step in &plan.steps {
-        if let Operation::Bootstrap { bootstrap: b, .. } = &step.operation {
-            slots.insert(b.slots);
-            first.insert((b.slots, b.target, b.gain.to_bits()));
-        }
+    for b in bootstraps {
+        slots.insert(b.slots);
+        first.insert((b.slots, b.target, b.gain.to_bits()));
     }
     // (terms, period) of each group from the small strides up
     let groups = |slots: usize, levels: usize| -> Vec<(u64, u64)> {

@@ -1,0 +1,178 @@
+//! A sketch from a stand-in of few channels is the plan of the network itself, as far as shapes decide.
+
+use ckks::ParametersSpec;
+use nn::attention::{AttentionScheme, PowerSoftmax};
+use nn::models::language::Architecture;
+use nn::models::shape::{Polynomials, TransformerShape};
+use nn::models::{bert, gpt_neox, llama};
+use polyveil_compiler::{Scale, Sketch, Target, compile, sketch, summarise};
+use runtime::{Basis, Prediction, VerifiedPlan};
+
+const OPTIONS: Polynomials = Polynomials {
+    bits: 8.0,
+    degree: 7,
+};
+
+fn toy(log_n: u32, batch: usize) -> Target {
+    Target {
+        parameters: ParametersSpec::toy(log_n),
+        cost: Basis::shipped().cost.on(1),
+        batch,
+        ..Target::default()
+    }
+}
+
+fn power() -> AttentionScheme {
+    AttentionScheme::Power(PowerSoftmax::new(4, 0.1).expect("valid"))
+}
+
+fn sketched(shape: &TransformerShape, tokens: usize, target: &Target) -> Sketch {
+    let small = shape.stand_in(power()).expect("narrowed");
+    let scale = Scale {
+        channels: small.channels.clone(),
+        tokens: (small.tokens, tokens),
+        narrowed: small.head,
+    };
+    let graph = small.polynomials(OPTIONS).expect("polynomial");
+    sketch(&graph, &scale, target).expect("sketched")
+}
+
+/// Sketch and plan agree on what they cost, each within a share of the plan's.
+fn agree(name: &str, shape: &TransformerShape, tokens: usize, target: &Target) {
+    let sketch = sketched(shape, tokens, target);
+    let full = shape.random(power(), tokens).expect("random");
+    let graph = full.polynomials(OPTIONS).expect("polynomial");
+    let plan = compile(&graph, target).expect("compiled");
+    let summary = summarise(&plan);
+    let verified = VerifiedPlan::new(plan).expect("valid");
+    let facts = verified.facts();
+    let seconds = Prediction::new(&verified, Basis::shipped(), 1).cpu_seconds();
+    for (what, sketched, planned, within) in [
+        (
+            "bootstraps",
+            sketch.bootstraps as f64,
+            summary.bootstraps as f64,
+            0.1,
+        ),
+        ("CPU seconds", sketch.cpu_seconds(), seconds, 0.1),
+        (
+            "keys",
+            sketch.keys.0.len() as f64,
+            facts.keys.0.len() as f64,
+            0.15,
+        ),
+        (
+            "peak",
+            sketch.peak_bytes as f64,
+            facts.peak_bytes as f64,
+            0.15,
+        ),
+    ] {
+        println!("{name}: {what} {sketched:.2} sketched, {planned:.2} planned");
+        assert!(
+            (sketched / planned - 1.0).abs() <= within,
+            "{name}: {what} {sketched}, the plan has {planned}"
+        );
+    }
+    assert_eq!(sketch.ports.0, verified.plan().input.registers.len());
+    assert_eq!(sketch.ports.1, verified.plan().output.registers.len());
+}
+
+fn llama(layers: usize, width: usize, heads: [usize; 2], hidden: usize) -> TransformerShape {
+    TransformerShape::Language(Architecture::Llama(llama::Config {
+        width,
+        hidden,
+        layers,
+        heads: heads[0],
+        kv_heads: heads[1],
+        head: width / heads[0],
+        vocabulary: 3 * width + 7,
+        max_length: 64,
+        epsilon: 1e-5,
+        base: 1e4,
+        tied: false,
+    }))
+}
+
+fn neox(layers: usize, width: usize, heads: usize) -> TransformerShape {
+    TransformerShape::Language(Architecture::GptNeoX(gpt_neox::Config {
+        width,
+        hidden: 4 * width,
+        layers,
+        heads,
+        vocabulary: 5 * width + 3,
+        max_length: 64,
+        epsilon: 1e-5,
+        rotary_share: 0.25,
+        base: 1e4,
+        parallel: true,
+        tied: false,
+    }))
+}
+
+fn bert(layers: usize, width: usize, heads: usize) -> TransformerShape {
+    TransformerShape::Encoder(bert::Config {
+        family: bert::Family::Bert,
+        width,
+        hidden: 4 * width,
+        layers,
+        heads,
+        vocabulary: 50,
+        positions: 64,
+        types: 2,
+        epsilon: 1e-12,
+        padding: 0,
+        activation: approx::Activation::Gelu,
+        head: bert::Head::Classification {
+            labels: vec!["no".into(), "yes".into()],
+        },
+    })
+}
+
+#[test]
+fn one_ciphertext_for_all_channels() {
+    agree("llama", &llama(2, 32, [4, 2], 40), 8, &toy(10, 1));
+}
+
+#[test]
+fn several_ciphertexts_of_several_channels() {
+    agree("llama", &llama(2, 32, [4, 4], 64), 16, &toy(8, 1));
+    agree("three of four", &llama(1, 24, [3, 3], 64), 16, &toy(8, 1));
+    agree("neox", &neox(2, 32, 4), 16, &toy(8, 1));
+    agree("bert", &bert(2, 24, 3), 16, &toy(8, 1));
+}
+
+#[test]
+fn batches_down_to_one_channel_in_a_ciphertext() {
+    agree("llama", &llama(1, 16, [4, 4], 24), 8, &toy(8, 16));
+    agree("neox", &neox(1, 16, 2), 8, &toy(8, 16));
+    agree("bert", &bert(2, 16, 4), 8, &toy(8, 8));
+}
+
+#[test]
+#[ignore = "a minute: stories260K's shape under full parameters"]
+fn stories_under_full_parameters() {
+    let shape = TransformerShape::published("stories260k").expect("known");
+    for batch in [1, 16, 256, 1024] {
+        let target = Target {
+            cost: Basis::shipped().cost.on(1),
+            batch,
+            ..Target::default()
+        };
+        agree(&format!("batch {batch}"), &shape, 32, &target);
+    }
+}
+
+#[test]
+fn a_memory_limit_takes_fewer_keys() {
+    let shape = llama(1, 32, [4, 4], 64);
+    let target = toy(8, 1);
+    let free = sketched(&shape, 64, &target);
+    let limited = Target {
+        max_memory: Some(free.peak_bytes - free.key_bytes / 10),
+        ..target
+    };
+    let limited = sketched(&shape, 64, &limited);
+    assert!(limited.keys.0.len() < free.keys.0.len());
+    assert!(limited.key_bytes < free.key_bytes);
+}

@@ -1,0 +1,484 @@
+//! Shapes of published transformers without their weights: sizes, tensors, and a stand-in of the same structure with a few channels.
+//!
+//! What a transformer's encrypted evaluation costs follows from its shape: how many values there are between which operators, not what they
+//! are. A [`StandIn`] has the same blocks, heads and operators under the same names, made by the same constructors, with `head` channels
+//! narrowed to two: it goes through lowering and a compiler's decisions in seconds, whatever the model's size.
+
+use super::encoder::{Encoder, Start};
+use super::language::{Architecture, LanguageModel};
+use super::{bert, gpt_neox, llama};
+use crate::Result;
+use crate::attention::AttentionScheme;
+use crate::calibrate::{Degree, FitOptions};
+use crate::graph::Graph;
+use crate::lower::{Numerator, Options, lower};
+use crate::poly_graph::PolyGraph;
+use crate::tensor::{Shape, Tensor};
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use std::collections::BTreeMap;
+
+/// Channels that a stand-in's heads have.
+const HEAD: usize = 2;
+/// Tokens of a stand-in's sequence.
+const TOKENS: usize = 8;
+/// Sequences that a stand-in's intervals and ranges are taken from.
+const SEQUENCES: u64 = 8;
+
+/// A transformer's sizes.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum TransformerShape {
+    /// Of a causal language model.
+    Language(Architecture),
+    /// Of an encoder.
+    Encoder(bert::Config),
+}
+
+/// A network of another shape's structure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StandIn {
+    /// Few channels, [`StandIn::tokens`] tokens.
+    pub graph: Graph,
+    /// Full number of channels by the stand-in's.
+    pub channels: BTreeMap<usize, usize>,
+    /// Tokens of its sequences.
+    pub tokens: usize,
+    /// Full number of channels of a head by the stand-in's: by how much others are narrowed, too.
+    pub head: (usize, usize),
+}
+
+/// How a stand-in becomes polynomial.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Polynomials {
+    /// Precision of divisions and roots, relative, in bits.
+    pub bits: f64,
+    /// Degree of activations.
+    pub degree: usize,
+}
+
+impl TransformerShape {
+    /// From the text of a `config.json`.
+    ///
+    /// # Errors
+    /// Those of [`Architecture::from_json`] and [`bert::Config::from_json`].
+    pub fn from_json(text: &str) -> Result<Self> {
+        let json = super::config::Fields::parse(text)?;
+        Ok(match json.get("model_type").and_then(|t| t.as_str()) {
+            Some("bert" | "roberta") => Self::Encoder(bert::Config::from_json(text)?),
+            _ => Self::Language(Architecture::from_json(text)?),
+        })
+    }
+
+    /// Names that [`TransformerShape::published`] knows.
+    pub const PUBLISHED: [&str; 9] = [
+        "stories260k",
+        "pythia-70m",
+        "bert-base",
+        "roberta-base",
+        "smollm2-135m",
+        "pythia-160m",
+        "pythia-410m",
+        "pythia-1.4b",
+        "llama-7b",
+    ];
+
+    /// A published model's shape, as its `config.json` has it. Encoders classify into two.
+    #[must_use]
+    pub fn published(name: &str) -> Option<Self> {
+        let pythia = |layers: usize, width: usize, heads: usize| {
+            Self::Language(Architecture::GptNeoX(gpt_neox::Config {
+                width,
+                hidden: 4 * width,
+                layers,
+                heads,
+                vocabulary: 50_304,
+                max_length: 2048,
+                epsilon: 1e-5,
+                rotary_share: 0.25,
+                base: 10_000.0,
+                parallel: true,
+                tied: false,
+            }))
+        };
+        let llama = |layers: usize, width: usize, [heads, kv_heads]: [usize; 2], hidden: usize| {
+            llama::Config {
+                width,
+                hidden,
+                layers,
+                heads,
+                kv_heads,
+                head: width / heads,
+                vocabulary: 32_000,
+                max_length: 2048,
+                epsilon: 1e-5,
+                base: 10_000.0,
+                tied: false,
+            }
+        };
+        let encoder = |family, vocabulary, [positions, types]: [usize; 2], padding| {
+            Self::Encoder(bert::Config {
+                family,
+                width: 768,
+                hidden: 3072,
+                layers: 12,
+                heads: 12,
+                vocabulary,
+                positions,
+                types,
+                epsilon: 1e-12,
+                padding,
+                activation: approx::Activation::Gelu,
+                head: bert::Head::Classification {
+                    labels: vec!["0".into(), "1".into()],
+                },
+            })
+        };
+        let of = |c| Some(Self::Language(Architecture::Llama(c)));
+        match name {
+            "stories260k" => of(llama::Config {
+                vocabulary: 512,
+                max_length: 512,
+                tied: true,
+                ..llama(5, 64, [8, 4], 172)
+            }),
+            "smollm2-135m" => of(llama::Config {
+                vocabulary: 49_152,
+                max_length: 8192,
+                base: 100_000.0,
+                tied: true,
+                ..llama(30, 576, [9, 3], 1536)
+            }),
+            "llama-7b" => of(llama(32, 4096, [32, 32], 11_008)),
+            "pythia-70m" => Some(pythia(6, 512, 8)),
+            "pythia-160m" => Some(pythia(12, 768, 12)),
+            "pythia-410m" => Some(pythia(24, 1024, 16)),
+            "pythia-1.4b" => Some(pythia(24, 2048, 16)),
+            "bert-base" => Some(encoder(bert::Family::Bert, 30_522, [512, 2], 0)),
+            "roberta-base" => Some(encoder(bert::Family::Roberta, 50_265, [514, 1], 1)),
+            _ => None,
+        }
+    }
+
+    /// Every tensor of the model with its shape.
+    fn tensors(&self, each: &mut dyn FnMut(&[usize])) -> Result<()> {
+        let mut named = |_: String, shape: Vec<usize>| {
+            each(&shape);
+            Ok(())
+        };
+        match self {
+            Self::Language(a) => a.tensors(named),
+            Self::Encoder(c) => c.tensors(&mut named),
+        }
+    }
+
+    /// Number of parameters, embeddings included.
+    ///
+    /// # Errors
+    /// None that sizes from a checked configuration could give.
+    pub fn parameters(&self) -> Result<u64> {
+        let mut count = 0u64;
+        self.tensors(&mut |shape| count += shape.iter().map(|&n| n as u64).product::<u64>())?;
+        Ok(count)
+    }
+
+    /// Blocks, width, width of the inner layer, heads, and heads of keys and values.
+    #[must_use]
+    pub fn sizes(&self) -> [usize; 5] {
+        match self {
+            Self::Language(Architecture::Llama(c)) => {
+                [c.layers, c.width, c.hidden, c.heads, c.kv_heads]
+            }
+            Self::Language(Architecture::GptNeoX(c)) => {
+                [c.layers, c.width, c.hidden, c.heads, c.heads]
+            }
+            Self::Encoder(c) => [c.layers, c.width, c.hidden, c.heads, c.heads],
+        }
+    }
+
+    /// The longest sequence that the model knows.
+    #[must_use]
+    pub fn max_length(&self) -> usize {
+        match self {
+            Self::Language(a) => a.max_length(),
+            Self::Encoder(c) => c.max_length(),
+        }
+    }
+
+    /// Bytes that training takes on `tokens` at a time: weights, gradients and AdamW's two moments in f32, what blocks keep for the backward
+    /// pass (between them only, and of one block, where it recomputes), logits and their gradient.
+    ///
+    /// # Errors
+    /// Those of [`TransformerShape::parameters`].
+    pub fn training_bytes(&self, length: usize, batch: usize, recompute: bool) -> Result<u64> {
+        let [layers, width, hidden, heads, _] = self.sizes().map(|n| n as u64);
+        let (inner, vocabulary) = match self {
+            // gate, its activation, the other half, their product
+            Self::Language(Architecture::Llama(c)) => (4, c.vocabulary),
+            Self::Language(Architecture::GptNeoX(c)) => (2, c.vocabulary),
+            Self::Encoder(c) => match c.head {
+                bert::Head::MaskedLanguage => (2, c.vocabulary),
+                _ => (2, 1),
+            },
+        };
+        let tokens = (length * batch) as u64;
+        // of a token: two norms, queries and keys before and after they turn, values, what is attended, projected and added, twice
+        let block = 11 * width + inner * hidden + heads * length as u64;
+        let kept = if recompute {
+            layers * width + 2 * block
+        } else {
+            layers * block
+        };
+        Ok(4 * (4 * self.parameters()? + tokens * (kept + 2 * vocabulary as u64)))
+    }
+
+    /// Channels of a head.
+    fn head(&self) -> usize {
+        let [_, width, _, heads, _] = self.sizes();
+        match self {
+            Self::Language(Architecture::Llama(c)) => c.head,
+            _ => width / heads.max(1),
+        }
+    }
+
+    /// A network of this structure with few channels and tokens, and random weights.
+    ///
+    /// # Errors
+    /// [`crate::Error::Malformed`] for a structure that can't be narrowed.
+    pub fn stand_in(&self, scheme: AttentionScheme) -> Result<StandIn> {
+        self.narrowed(scheme, HEAD, TOKENS)
+    }
+
+    /// The network itself for so many tokens, with random weights.
+    ///
+    /// # Errors
+    /// Those of [`TransformerShape::stand_in`].
+    pub fn random(&self, scheme: AttentionScheme, tokens: usize) -> Result<StandIn> {
+        self.narrowed(scheme, self.head(), tokens)
+    }
+
+    fn narrowed(
+        &self,
+        scheme: AttentionScheme,
+        small_head: usize,
+        tokens: usize,
+    ) -> Result<StandIn> {
+        let [_, width, hidden, heads, kv_heads] = self.sizes();
+        let head = self.head();
+        let by = head.div_ceil(small_head).max(1);
+        let small_width = width.div_ceil(by);
+        let mut small_hidden = hidden.div_ceil(by);
+        let mut extra = 0;
+        if by > 1 {
+            // told apart by their numbers alone
+            let others = [
+                small_width,
+                small_width + 1,
+                heads * small_head,
+                kv_heads * small_head,
+            ];
+            small_hidden += 2 * usize::from(others.contains(&small_hidden));
+            extra = small_width + small_hidden + heads * small_head + 2;
+        }
+        let narrowed_vocabulary = |full: usize| if extra > 0 { extra } else { full };
+        let mut random = Random(1);
+        let mut values = |name: &str, shape: &[usize]| random.tensor(name, shape);
+        let mut channels = BTreeMap::from([
+            (1, 1),
+            (kv_heads * small_head, kv_heads * head),
+            (heads * small_head, heads * head),
+            (small_hidden, hidden),
+            (small_width + 1, width + 1),
+            (small_width, width),
+        ]);
+        let graph = match self {
+            Self::Language(a) => {
+                let (small, vocabulary) = match a {
+                    Architecture::Llama(c) => (
+                        Architecture::Llama(llama::Config {
+                            width: small_width,
+                            hidden: small_hidden,
+                            head: small_head,
+                            vocabulary: narrowed_vocabulary(c.vocabulary),
+                            max_length: tokens,
+                            ..c.clone()
+                        }),
+                        c.vocabulary,
+                    ),
+                    Architecture::GptNeoX(c) => (
+                        Architecture::GptNeoX(gpt_neox::Config {
+                            width: small_width,
+                            hidden: small_hidden,
+                            rotary_share: if by > 1 { 1.0 } else { c.rotary_share },
+                            vocabulary: narrowed_vocabulary(c.vocabulary),
+                            max_length: tokens,
+                            ..c.clone()
+                        }),
+                        c.vocabulary,
+                    ),
+                };
+                channels.insert(narrowed_vocabulary(vocabulary), vocabulary);
+                LanguageModel::new(small, &mut values)?.graph(tokens, scheme)?
+            }
+            Self::Encoder(c) => {
+                if let bert::Head::Classification { labels } = &c.head {
+                    channels.entry(labels.len()).or_insert(labels.len());
+                }
+                channels.insert(narrowed_vocabulary(c.vocabulary), c.vocabulary);
+                let small = bert::Config {
+                    width: small_width,
+                    hidden: small_hidden,
+                    vocabulary: narrowed_vocabulary(c.vocabulary),
+                    positions: tokens + c.first_position(),
+                    padding: c.padding.min(1),
+                    ..c.clone()
+                };
+                Encoder::new(small, &mut values)?.graph(tokens, scheme, Start::Normalized)?
+            }
+        };
+        Ok(StandIn {
+            graph,
+            channels,
+            tokens,
+            head: (small_head, head),
+        })
+    }
+}
+
+impl StandIn {
+    /// The polynomial network: divisions, roots and activations on the intervals that random sequences show, and ranges.
+    ///
+    /// # Errors
+    /// Those of [`lower`].
+    pub fn polynomials(&self, options: Polynomials) -> Result<PolyGraph> {
+        let shape = self.graph.input().shape();
+        let inputs = (0..SEQUENCES).into_par_iter().map(|i| Ok(input(shape, i)));
+        let options = Options {
+            bits: options.bits,
+            numerator: Numerator::Apart,
+            activations: FitOptions {
+                degree: Degree::Fixed(options.degree),
+                ..FitOptions::default()
+            },
+            ..Options::default()
+        };
+        Ok(lower(&self.graph, &inputs, &options)?.graph)
+    }
+}
+
+/// A sequence of random tokens of differing sizes; an encoder's marks are ones.
+fn input(shape: Shape, seed: u64) -> Tensor {
+    let mut random = Random(0x5eed + seed);
+    let mut x = Tensor::zeros(shape);
+    let dims = shape.dims();
+    let (channels, length) = (dims[0], dims[dims.len() - 1]);
+    let sizes: Vec<f64> = (0..length).map(|_| 0.75 + 0.5 * random.next()).collect();
+    for (c, row) in x.values_mut().chunks_mut(length).enumerate() {
+        for (v, size) in row.iter_mut().zip(&sizes) {
+            *v = size * random.symmetric() * 3f64.sqrt();
+            if channels % 2 == 1 && c + 1 == channels {
+                *v = 1.0;
+            }
+        }
+    }
+    x
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+struct Random(u64);
+
+impl Random {
+    /// From 0 to 1.
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn symmetric(&mut self) -> f64 {
+        2.0 * self.next() - 1.0
+    }
+
+    /// Norms scale by about one; projections keep a variance of one, those that are added to the sequence less of it.
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
+        let count: usize = shape.iter().product();
+        let adds = ["o_proj", "down_proj", "dense_4h_to_h", "attention.dense"];
+        let adds = adds.iter().any(|a| name.contains(a)) || name.contains("output.dense");
+        (0..count)
+            .map(|_| {
+                let x = match shape {
+                    [_] if name.ends_with("weight") => 1.0 + 0.2 * self.symmetric(),
+                    [_] => 0.1 * self.symmetric(),
+                    [.., from] => {
+                        let size = if adds { 0.4 } else { 1.0 };
+                        size * (3.0 / *from as f64).sqrt() * self.symmetric()
+                    }
+                    [] => 0.0,
+                };
+                x as f32
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attention::PowerSoftmax;
+
+    #[test]
+    fn published_shapes_have_their_published_numbers_of_parameters() {
+        for (name, millions) in [
+            ("pythia-70m", 70.4),
+            ("pythia-160m", 162.3),
+            ("pythia-410m", 405.3),
+            ("pythia-1.4b", 1414.6),
+            ("smollm2-135m", 134.5),
+            ("llama-7b", 6738.4),
+            ("stories260k", 0.26),
+        ] {
+            let shape = TransformerShape::published(name).expect(name);
+            let count = shape.parameters().expect("sizes") as f64 / 1e6;
+            assert!((count / millions - 1.0).abs() < 0.01, "{name}: {count} M");
+        }
+        // the encoder, its pooler and a classifier
+        for (name, millions) in [("bert-base", 109.5), ("roberta-base", 124.6)] {
+            let shape = TransformerShape::published(name).expect(name);
+            let count = shape.parameters().expect("sizes") as f64 / 1e6;
+            assert!((count / millions - 1.0).abs() < 0.01, "{name}: {count} M");
+        }
+        let all = TransformerShape::PUBLISHED;
+        assert!(all.iter().all(|n| TransformerShape::published(n).is_some()));
+        assert_eq!(TransformerShape::published("gpt-5"), None);
+    }
+
+    #[test]
+    fn a_stand_in_has_every_size_once_and_becomes_polynomial() {
+        let scheme = AttentionScheme::Power(PowerSoftmax::new(4, 0.1).expect("valid"));
+        for name in ["stories260k", "pythia-70m", "bert-base", "smollm2-135m"] {
+            let mut shape = TransformerShape::published(name).expect(name);
+            match &mut shape {
+                TransformerShape::Language(Architecture::Llama(c)) => c.layers = 1,
+                TransformerShape::Language(Architecture::GptNeoX(c)) => c.layers = 1,
+                TransformerShape::Encoder(c) => c.layers = 1,
+            }
+            let small = shape.stand_in(scheme).expect(name);
+            for node in small.graph.nodes() {
+                let channels = node.shape().dims()[0];
+                assert!(
+                    small.channels.contains_key(&channels),
+                    "{name}: {} has {channels} channels",
+                    node.name()
+                );
+            }
+            let polynomial = small
+                .polynomials(Polynomials {
+                    bits: 12.0,
+                    degree: 7,
+                })
+                .expect(name);
+            assert!(polynomial.nodes().len() > small.graph.nodes().len());
+        }
+    }
+}
