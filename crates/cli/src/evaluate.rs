@@ -197,7 +197,7 @@ impl<'a> Bench<'a> {
                 continue;
             }
             let inputs: Vec<f64> = taken.iter().flat_map(|t| values(&t.1)).collect();
-            let (answers, watch) = self.through(&inputs)?;
+            let (answers, watch) = through((&self.client, &self.server), &self.prediction, &inputs)?;
             let seconds = |of: fn(&(f64, f64)) -> f64| watch.steps.values().map(of).sum::<f64>();
             let together = taken.len();
             for ((index, _, named, twin), answer) in taken.into_iter().zip(answers.chunks(output)) {
@@ -246,24 +246,27 @@ impl<'a> Bench<'a> {
         ));
         Ok(())
     }
+}
 
-    /// Inputs through client, server and client, in bytes: the answers' values, and how long each step took.
-    fn through(&self, values: &[f64]) -> Result<(Vec<f64>, Stopwatch)> {
-        let (client, server) = (&self.client, &self.server);
-        let request = client.write_input(values, Vec::new(), "encrypted input", &mut rng())?;
-        let mut line = Line::new();
-        let mut watch = Stopwatch::default();
-        let mut tell = |p: runtime::Progress<'_>| line.progress(&p);
-        let mut reporter = Reporter::new(self.prediction.step_seconds(), &mut tell);
-        let state = server.read_input(&request[..], "encrypted input")?;
-        let answer = {
-            let mut observers: Vec<&mut dyn Observer<Ciphertext>> = vec![&mut reporter, &mut watch];
-            server.run(state, &mut observers[..])?
-        };
-        line.done();
-        let answer = server.write_answer(&answer, Vec::new(), "encrypted answer")?;
-        Ok((client.read_answer(&answer[..], "encrypted answer")?, watch))
-    }
+/// Inputs through client, server and client, in bytes: the answers' values, and how long each step took.
+pub(crate) fn through(
+    (client, server): (&Client, &Server),
+    prediction: &Prediction,
+    values: &[f64],
+) -> Result<(Vec<f64>, Stopwatch)> {
+    let request = client.write_input(values, Vec::new(), "encrypted input", &mut rng())?;
+    let mut line = Line::new();
+    let mut watch = Stopwatch::default();
+    let mut tell = |p: runtime::Progress<'_>| line.progress(&p);
+    let mut reporter = Reporter::new(prediction.step_seconds(), &mut tell);
+    let state = server.read_input(&request[..], "encrypted input")?;
+    let answer = {
+        let mut observers: Vec<&mut dyn Observer<Ciphertext>> = vec![&mut reporter, &mut watch];
+        server.run(state, &mut observers[..])?
+    };
+    line.done();
+    let answer = server.write_answer(&answer, Vec::new(), "encrypted answer")?;
+    Ok((client.read_answer(&answer[..], "encrypted answer")?, watch))
 }
 
 /// The largest difference; infinite where one is NaN, which would be no maximum.

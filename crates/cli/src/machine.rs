@@ -83,7 +83,11 @@ impl Machine {
     }
     /// The table that these options name.
     pub(crate) fn load(a: &PredictionArgs) -> Result<Self> {
-        let (path, asked) = match place(a.machine.as_deref(), |v| std::env::var_os(v)) {
+        Self::open(a.machine.as_deref())
+    }
+    /// The table of this name, or the usual one.
+    pub(crate) fn open(name: Option<&Path>) -> Result<Self> {
+        let (path, asked) = match place(name, |v| std::env::var_os(v)) {
             Place::Shipped => return Ok(Self::shipped()),
             Place::Asked(path) => (path, true),
             Place::Usual(path) => (path, false),

@@ -3,6 +3,7 @@
 mod bench;
 mod commands;
 mod demo;
+mod estimate;
 mod evaluate;
 mod inspect;
 mod machine;
@@ -85,6 +86,11 @@ enum Command {
         after_long_help = "Examples:\n  polyveil compile resnet20.pvm -o resnet20.plan\n  polyveil compile resnet20.pvm -o resnet20.plan --max-memory 12GB\n\nThe plan holds the weights: whoever may know the model may see it. The same input and the same cost table\n(--machine, never the probe) give a byte-identical plan."
     )]
     Compile(CompileArgs),
+    /// What transformers would cost encrypted, from their shapes alone: published ones by name, others by their config.json.
+    #[command(
+        after_long_help = "Examples:\n  polyveil estimate pythia-70m --length 128\n  polyveil estimate my-model/config.json --length 64 --length 256 --batch 1\n  polyveil estimate --all --length 128 --length 1024 > plans.md\n\nNames: stories260k, pythia-70m, pythia-160m, pythia-410m, pythia-1.4b, smollm2-135m, llama-7b, bert-base, roberta-base.\n\nPower-Softmax as attention; levels of divisions, roots and activations are those that a network of this structure with random\nweights needs (--bits, --degree), which the command prints: training decides on them in the end. Latency is one input, throughput as\nmany as the slots hold with one channel in each ciphertext, unless --batch says otherwise."
+    )]
+    Estimate(estimate::EstimateArgs),
     /// Client: make the secret key and the evaluation keys for a plan.
     #[command(
         after_long_help = "Example:\n  polyveil keygen resnet20.plan -o keys/\n\nkeys/client.key       secret: stays with you; readable by you alone (mode 600)\nkeys/evaluation.keys  public: send it to the server"
@@ -433,6 +439,7 @@ fn main() -> ExitCode {
         Command::Calibrate(a) if a.sentences.given() => sentences::calibrate(&a),
         Command::Calibrate(a) => commands::calibrate(&a),
         Command::Compile(a) => commands::compile(&a, threads),
+        Command::Estimate(a) => estimate::estimate(&a, threads),
         Command::Keygen(a) => commands::keygen(&a, threads),
         Command::Encrypt(a) => commands::encrypt(&a),
         Command::Run(a) => run::run(&a, threads),

@@ -279,7 +279,7 @@ pub(crate) fn after(format: &PromptFormat, tokens: usize) -> usize {
 
 /// What a step of a language model's plan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Purpose {
+pub(crate) enum Purpose {
     Weights,
     Products,
     Bootstrap,
@@ -289,8 +289,17 @@ enum Purpose {
 }
 
 impl Purpose {
-    fn of(step: &Step) -> Self {
-        match (step.operation.class(), Part::of(&step.layer)) {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Weights,
+        Self::Products,
+        Self::Bootstrap,
+        Self::Attention,
+        Self::Functions,
+        Self::Rest,
+    ];
+
+    pub(crate) fn of(class: Class, layer: &str) -> Self {
+        match (class, Part::of(layer)) {
             (Class::Bootstrap, _) => Self::Bootstrap,
             (Class::Other, _) | (_, Some(Part::Repacking)) => Self::Rest,
             (_, Some(Part::Products)) => Self::Products,
@@ -300,7 +309,7 @@ impl Purpose {
         }
     }
 
-    fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Weights => "matrices of weights",
             Self::Products => "products of ciphertexts",
@@ -321,7 +330,13 @@ pub(crate) fn breakdown(plan: &VerifiedPlan, made: &Prediction, measured: &Measu
 
 /// The shares alone.
 pub(crate) fn purposes(plan: &VerifiedPlan, made: &Prediction, measured: &Measured) -> Vec<Share> {
-    report::shares(plan, made, measured, Purpose::of, Purpose::name)
+    report::shares(
+        plan,
+        made,
+        measured,
+        |step: &Step| Purpose::of(step.operation.class(), &step.layer),
+        Purpose::name,
+    )
 }
 
 /// Decrypts logits and prints what comes next.

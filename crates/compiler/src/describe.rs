@@ -95,7 +95,7 @@ pub fn summarise(plan: &Plan) -> Summary {
                 summary.weight_bytes += map
                     .terms()
                     .iter()
-                    .map(|t| 4 * t.values.len())
+                    .map(|t| 4 * t.values.len() / t.values.run())
                     .sum::<usize>();
             }
             Operation::Bootstrap { .. } => summary.bootstraps += 1,

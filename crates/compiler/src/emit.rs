@@ -162,22 +162,6 @@ fn runs(mut values: Vec<f64>, batch: usize) -> Vec<f64> {
     }
 }
 
-/// The longest runs of equal neighbours that make up a diagonal, a power of two (where all tokens of a channel have the same weight, say);
-/// None for a constant.
-fn run_of(values: &Values) -> Option<usize> {
-    let Values::Real(values) = values else {
-        return None;
-    };
-    if values.len() == 1 {
-        return None;
-    }
-    let alike = |run: usize| {
-        (values.chunks_exact(run)).all(|c| c.iter().all(|v| v.to_bits() == c[0].to_bits()))
-    };
-    let runs = (0..values.len().ilog2()).map(|e| 1usize << e);
-    runs.take_while(|&run| alike(run)).last()
-}
-
 struct Writer<'a> {
     normal: &'a Normal,
     decisions: &'a [Decision],
@@ -384,6 +368,11 @@ impl Writer<'_> {
                 list.dedup();
             }
             let mut terms = Vec::with_capacity(piece.len());
+            // a map's diagonals are kept in runs of one length
+            let runs = (piece.iter().map(|&k| &packed.diagonals[k]))
+                .filter(|d| d.values.len() > 1)
+                .map(|d| d.run);
+            let run = runs.min().unwrap_or(1);
             for k in piece {
                 let d = &mut packed.diagonals[k];
                 let (factor, (giant, baby)) = (factors[d.input], split.steps[k]);
@@ -400,25 +389,19 @@ impl Writer<'_> {
                     }
                     *x = single;
                 }
+                if values.len() > 1 && d.run > run {
+                    let times = d.run / run;
+                    values = (values.into_iter())
+                        .flat_map(|v| std::iter::repeat_n(v, times))
+                        .collect();
+                }
                 terms.push(Term {
                     input: used.binary_search(&d.input).unwrap_or_default(),
                     output: made.binary_search(&d.output).unwrap_or_default(),
                     giant: giant * batch,
                     baby: baby * batch,
-                    // stored below, in runs as long as those of all diagonals
-                    values: Values::Real(values.into()),
+                    values: Values::runs(values.into(), run * batch),
                 });
-            }
-            let run = terms.iter().filter_map(|t| run_of(&t.values)).min();
-            let run = run.unwrap_or(1);
-            for term in &mut terms {
-                if let Values::Real(values) = &term.values {
-                    let stored = match values[..] {
-                        [_] => values.clone(),
-                        _ => values.iter().copied().step_by(run).collect(),
-                    };
-                    term.values = Values::runs(stored, run * batch);
-                }
             }
             let map = BlockMap::new(
                 packed.slots * batch,

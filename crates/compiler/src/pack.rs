@@ -35,8 +35,17 @@ pub(crate) struct Diagonal {
     pub(crate) output: usize,
     /// Its offset.
     pub(crate) walk: Walk,
-    /// Its shortest period.
+    /// Its shortest period, each value once for [`Diagonal::run`] neighbouring slots.
     pub(crate) values: Vec<f32>,
+    /// Slots that a value stands for, a power of two: as many as a channel has tokens of the same weight.
+    pub(crate) run: usize,
+}
+
+impl Diagonal {
+    /// Slots of its period.
+    pub(crate) fn len(&self) -> usize {
+        self.values.len() * self.run
+    }
 }
 
 /// A map in diagonal form.
@@ -135,6 +144,7 @@ pub(crate) fn pack(normal: &Normal, q: &Quantity, twins: &[Twins]) -> Packed {
                 output,
                 walk: [0; 3],
                 values: vec![0.0],
+                run: 1,
             });
         }
     }
@@ -246,12 +256,13 @@ impl Group<'_> {
                     clippy::cast_possible_truncation,
                     reason = "weights are kept in single precision; checked for overflow when scaled"
                 )]
-                let values = shortest(values.into_iter().map(|v| v as f32).collect());
+                let (values, run) = shortest(values.into_iter().map(|v| v as f32).collect());
                 diagonals.push(Diagonal {
                     input: self.first + ciphertext,
                     output,
                     walk: self.walks[d],
                     values,
+                    run,
                 });
             }
         }
@@ -289,12 +300,18 @@ fn axis(size: usize, used: impl Iterator<Item = usize>) -> (Vec<i64>, i64, i64) 
     (steps, first, signed(size - gap).max(1))
 }
 
-/// Drops repetitions.
-fn shortest(mut values: Vec<f32>) -> Vec<f32> {
+/// Drops repetitions, then says equal neighbours once: values, and how many slots each stands for.
+fn shortest(mut values: Vec<f32>) -> (Vec<f32>, usize) {
     while values.len() > 1 && values[..values.len() / 2] == values[values.len() / 2..] {
         values.truncate(values.len() / 2);
     }
-    values
+    let mut run = 1;
+    while values.len() > 1 && values.chunks_exact(2).all(|pair| pair[0] == pair[1]) {
+        values = values.into_iter().step_by(2).collect();
+        run *= 2;
+    }
+    values.shrink_to_fit();
+    (values, run)
 }
 
 fn signed(n: usize) -> i64 {
@@ -318,9 +335,11 @@ mod tests {
     }
 
     #[test]
-    fn repetitions_are_dropped() {
-        assert_eq!(shortest(vec![1.0, 2.0, 1.0, 2.0]), vec![1.0, 2.0]);
-        assert_eq!(shortest(vec![0.0; 8]), vec![0.0]);
-        assert_eq!(shortest(vec![1.0, 2.0, 3.0, 2.0]).len(), 4);
+    fn repetitions_are_dropped_and_neighbours_said_once() {
+        assert_eq!(shortest(vec![1.0, 2.0, 1.0, 2.0]), (vec![1.0, 2.0], 1));
+        assert_eq!(shortest(vec![0.0; 8]), (vec![0.0], 1));
+        assert_eq!(shortest(vec![1.0, 2.0, 3.0, 2.0]).0.len(), 4);
+        let twice = vec![1.0, 1.0, 2.0, 2.0, 1.0, 1.0, 2.0, 2.0];
+        assert_eq!(shortest(twice), (vec![1.0, 2.0], 2));
     }
 }

@@ -245,18 +245,29 @@ pub(crate) fn schedule(
     Ok((decisions, best.seconds))
 }
 
+/// Where there are more than [`MOST_STATES`], the cheaper half of them, and of the others some of every price: the cheapest alone have few
+/// levels left, and may lead nowhere.
 fn undominated(
     reached: BTreeMap<Vec<usize>, (f64, usize, Decision)>,
     trails: &mut Vec<Trail>,
 ) -> Vec<Point> {
     let mut all: Vec<_> = reached.into_iter().collect();
     all.sort_by(|a, b| a.1.0.total_cmp(&b.1.0).then_with(|| b.0.cmp(&a.0)));
+    let count = all.len();
+    // of what is left when half of the places are taken
+    let mut every = 1;
     let mut points: Vec<Point> = Vec::new();
-    for (levels, (seconds, previous, decision)) in all {
-        let worse = points
-            .iter()
-            .any(|p| p.levels.iter().zip(&levels).all(|(a, b)| a >= b));
-        if !worse && points.len() < MOST_STATES {
+    for (i, (levels, (seconds, previous, decision))) in all.into_iter().enumerate() {
+        if points.len() == MOST_STATES / 2 && every == 1 {
+            every = (count - i).div_ceil(MOST_STATES / 2).max(1);
+        }
+        let spared = points.len() < MOST_STATES / 2 || i % every == 0 || i + 1 == count;
+        let worse = || {
+            points
+                .iter()
+                .any(|p| p.levels.iter().zip(&levels).all(|(a, b)| a >= b))
+        };
+        if spared && points.len() <= MOST_STATES && !worse() {
             trails.push(Trail { previous, decision });
             points.push(Point {
                 levels,

@@ -598,7 +598,10 @@ pub fn sketch(graph: &PolyGraph, scale: &Scale, target: &Target) -> Result<Sketc
     for thrift in THRIFT {
         let sketch = draft.sketch(thrift * target.key_seconds)?;
         let fits = target.max_memory.is_none_or(|m| sketch.peak_bytes <= m);
-        if fits {
+        // where it is not the keys that are too large, fewer of them don't help
+        let other = sketch.peak_bytes - sketch.key_bytes;
+        let hopeless = target.max_memory.is_some_and(|m| other > m);
+        if fits || (hopeless && best.is_none()) {
             return Ok(sketch);
         }
         if best.as_ref().is_none_or(|b| sketch.peak_bytes < b.peak_bytes) {

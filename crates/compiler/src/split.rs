@@ -117,12 +117,12 @@ fn finish(packed: &Packed, cut: &Walk, anchor: Anchor, cost: &CostModel) -> Spli
         values: packed
             .diagonals
             .iter()
-            .map(|d| cost.stored(d.values.len()))
+            .map(|d| cost.stored(d.len()))
             .sum(),
         butterflies: packed
             .diagonals
             .iter()
-            .map(|d| cost.butterflies(d.values.len()))
+            .map(|d| cost.butterflies(d.len()))
             .sum(),
     };
     let all = steps

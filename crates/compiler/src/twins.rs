@@ -86,7 +86,7 @@ fn one(normal: &Normal, q: &Quantity, all: &[Twins]) -> (Option<Packed>, Twins) 
             let mut terms: Vec<Vec<_>> = vec![Vec::new(); count];
             for d in &map.diagonals {
                 let bits: Vec<u32> = d.values.iter().map(|v| v.to_bits()).collect();
-                terms[d.output].push((d.input, d.walk, bits));
+                terms[d.output].push((d.input, d.walk, d.run, bits));
             }
             let twins = Twins::by_key(terms.into_iter().zip(added));
             let mut first = vec![usize::MAX; twins.count];

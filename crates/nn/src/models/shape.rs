@@ -11,8 +11,7 @@ use crate::Result;
 use crate::attention::AttentionScheme;
 use crate::calibrate::{Degree, FitOptions};
 use crate::graph::Graph;
-use crate::lower::{Numerator, Options, lower};
-use crate::poly_graph::PolyGraph;
+use crate::lower::{Lowered, Numerator, Options, lower};
 use crate::tensor::{Shape, Tensor};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use std::collections::BTreeMap;
@@ -22,7 +21,7 @@ const HEAD: usize = 2;
 /// Tokens of a stand-in's sequence.
 const TOKENS: usize = 8;
 /// Sequences that a stand-in's intervals and ranges are taken from.
-const SEQUENCES: u64 = 8;
+pub const SEQUENCES: u64 = 8;
 
 /// A transformer's sizes.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +53,8 @@ pub struct Polynomials {
     pub bits: f64,
     /// Degree of activations.
     pub degree: usize,
+    /// By how much intervals of divisions and roots are widened at each end: those of random weights are narrower than trained ones'.
+    pub widened: f64,
 }
 
 impl TransformerShape {
@@ -349,11 +350,12 @@ impl StandIn {
     ///
     /// # Errors
     /// Those of [`lower`].
-    pub fn polynomials(&self, options: Polynomials) -> Result<PolyGraph> {
+    pub fn polynomials(&self, options: Polynomials) -> Result<Lowered> {
         let shape = self.graph.input().shape();
-        let inputs = (0..SEQUENCES).into_par_iter().map(|i| Ok(input(shape, i)));
+        let inputs = (0..SEQUENCES).into_par_iter().map(|i| Ok(sequence(shape, i)));
         let options = Options {
             bits: options.bits,
+            margin: options.widened - 1.0,
             numerator: Numerator::Apart,
             activations: FitOptions {
                 degree: Degree::Fixed(options.degree),
@@ -361,12 +363,13 @@ impl StandIn {
             },
             ..Options::default()
         };
-        Ok(lower(&self.graph, &inputs, &options)?.graph)
+        lower(&self.graph, &inputs, &options)
     }
 }
 
-/// A sequence of random tokens of differing sizes; an encoder's marks are ones.
-fn input(shape: Shape, seed: u64) -> Tensor {
+/// A sequence of random tokens of differing sizes, an input of a [`StandIn`]; an encoder's marks are ones.
+#[must_use]
+pub fn sequence(shape: Shape, seed: u64) -> Tensor {
     let mut random = Random(0x5eed + seed);
     let mut x = Tensor::zeros(shape);
     let dims = shape.dims();
@@ -476,9 +479,10 @@ mod tests {
                 .polynomials(Polynomials {
                     bits: 12.0,
                     degree: 7,
+                    widened: 1.25,
                 })
                 .expect(name);
-            assert!(polynomial.nodes().len() > small.graph.nodes().len());
+            assert!(polynomial.graph.nodes().len() > small.graph.nodes().len());
         }
     }
 }
