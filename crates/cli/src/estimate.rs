@@ -267,6 +267,9 @@ fn run(
     let begun = Instant::now();
     let (answer, watch) = through((&client, &server), &prediction, &values)?;
     let seconds = begun.elapsed().as_secs_f64();
+    let peak_bytes = runtime::machine::peak_bytes();
+    // its memory is the twin's now
+    drop(server);
     let mut error = (0.0f64, 0.0f64);
     let each = answer.chunks(answer.len() / inputs.len());
     for (x, answer) in inputs.iter().zip(each) {
@@ -281,7 +284,7 @@ fn run(
         cpu_seconds: watch.steps.values().map(|s| s.1).sum(),
         bootstraps: facts.bootstraps,
         keys: facts.keys.0.len(),
-        peak_bytes: runtime::machine::peak_bytes(),
+        peak_bytes,
         predicted: (prediction.cpu_seconds(), facts.peak_bytes),
         error,
     })

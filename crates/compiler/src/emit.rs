@@ -26,6 +26,9 @@ pub(crate) const MOST_AT_ONCE: usize = 32;
 /// shares, its rotated inputs, is made again for every piece.
 pub(crate) const MOST_SUMS: usize = 128;
 
+/// Most diagonals of one map that rotates: each is half a mebibyte while the map is carried out.
+pub(crate) const MOST_DIAGONALS: usize = 4096;
+
 /// Most results of a map that rotates nothing: all are summed at once, beside what is summed.
 pub(crate) const MOST_RESULTS: usize = 32;
 
@@ -93,7 +96,7 @@ pub(crate) fn emit(
 }
 
 /// The diagonals of a map, by pieces that share nothing: of each, inputs that no other one reads. Where nothing is rotated, and so nothing
-/// but loads is shared, pieces are of [`MOST_RESULTS`] at most; else of [`MOST_SUMS`] giant steps.
+/// but loads is shared, pieces are of [`MOST_RESULTS`] at most; else of [`MOST_SUMS`] giant steps and [`MOST_DIAGONALS`] diagonals.
 fn pieces(packed: &Packed, split: &Split) -> Vec<Vec<usize>> {
     // which input's group an input belongs to
     let mut group: Vec<usize> = (0..packed.inputs.len()).collect();
@@ -115,27 +118,36 @@ fn pieces(packed: &Packed, split: &Split) -> Vec<Vec<usize>> {
         }
     }
     let moves = !packed.folds.is_empty() || split.steps.iter().any(|s| *s != (0, 0));
-    // what each result takes of a piece
-    let (weights, most) = if moves {
+    // what each result takes of a piece, in shares of it
+    let weights: Vec<f64> = if moves {
         let mut giants = vec![BTreeSet::new(); packed.outputs];
+        let mut diagonals = vec![0usize; packed.outputs];
         for (d, step) in packed.diagonals.iter().zip(&split.steps) {
             giants[d.output].insert(step.0);
+            diagonals[d.output] += 1;
         }
-        (giants.iter().map(BTreeSet::len).collect(), MOST_SUMS)
+        (giants.iter().zip(&diagonals))
+            .map(|(g, &d)| {
+                f64::max(
+                    g.len() as f64 / MOST_SUMS as f64,
+                    d as f64 / MOST_DIAGONALS as f64,
+                )
+            })
+            .collect()
     } else {
-        (vec![1; packed.outputs], MOST_RESULTS)
+        vec![1.0 / MOST_RESULTS as f64; packed.outputs]
     };
     // by (group, how manieth piece of it)
     let mut pieces: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
     // of each group, the piece that is being filled and how full it is
-    let mut filling: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+    let mut filling: BTreeMap<usize, (usize, f64)> = BTreeMap::new();
     let mut piece_of: Vec<Option<(usize, usize)>> = vec![None; packed.outputs];
     for (k, d) in packed.diagonals.iter().enumerate() {
         let of = find(&mut group, d.input);
         let piece = *piece_of[d.output].get_or_insert_with(|| {
             let (piece, full) = filling.entry(of).or_default();
-            if *full > 0 && *full + weights[d.output] > most {
-                (*piece, *full) = (*piece + 1, 0);
+            if *full > 0.0 && *full + weights[d.output] > 1.0 + 1e-9 {
+                (*piece, *full) = (*piece + 1, 0.0);
             }
             *full += weights[d.output];
             (of, *piece)

@@ -7,7 +7,7 @@
 //! Notation: a *row* is a sequence of all channels; an unfolded tensor has one for each distance (`layout`). n ciphertexts, G channels in each.
 
 use crate::cost::{CostModel, MapSize};
-use crate::emit::{MOST_AT_ONCE, MOST_RESULTS, MOST_SUMS};
+use crate::emit::{MOST_AT_ONCE, MOST_DIAGONALS, MOST_RESULTS, MOST_SUMS};
 use crate::layout::Layout;
 use crate::linear_op::{Chain, LinearOp};
 use crate::normal::{self, Id, Kind, Normal, Quantity};
@@ -312,16 +312,30 @@ pub(crate) fn count(
         counted.rotations.extend(one.rotations);
     }
     counted.size.unmoved = different;
-    // babies again for each piece (`emit::pieces`)
-    let sums = counted.size.giants + counted.size.unmoved;
-    if counted.size.babies + counted.size.giants > 0 {
-        let pieces = sums.div_ceil(MOST_SUMS).max(1);
-        let pieces = pieces.min(different.max(1));
-        let again = pieces.div_ceil(counted.apart).max(1);
-        counted.size.babies *= again;
-        counted.size.decomposed *= again;
-    }
+    // babies again for each piece
+    let again = pieces(&counted).div_ceil(counted.apart);
+    counted.size.babies *= again;
+    counted.size.decomposed *= again;
     counted
+}
+
+/// Pieces that a map is made in (`emit::pieces`).
+fn pieces(counted: &Counted) -> usize {
+    let MapSize {
+        diagonals,
+        babies,
+        giants,
+        unmoved,
+        outputs,
+        ..
+    } = counted.size;
+    let shares = if babies + giants > 0 {
+        let sums = (giants + unmoved).div_ceil(MOST_SUMS);
+        sums.max(diagonals.div_ceil(MOST_DIAGONALS))
+    } else {
+        outputs.div_ceil(MOST_RESULTS)
+    };
+    shares.min(outputs).max(counted.apart).max(1)
 }
 
 /// The size of a map from these sources, all of whose ciphertexts are different.
@@ -984,7 +998,8 @@ impl Draft<'_> {
             let moves = size.babies + size.giants + size.folds > 0;
             let most = if moves { MOST_SUMS } else { MOST_RESULTS };
             let sums = [inputs, sums.min(most), outputs.min(most)];
-            let working = map_memory(parameters, Level::new(d.level), sums)
+            let values = size.values / pieces(&counts[v]);
+            let working = map_memory(parameters, Level::new(d.level), sums, values)
                 .max(overhead_of_bootstrap(parameters, d.bootstrap));
             // row by row, a result takes the place of what it is made of
             let row_by_row = deep && Rowed::of(&self.layouts[v]).rows > 1 && !made(v);

@@ -656,7 +656,9 @@ fn working_bytes(parameters: &Parameters, operation: &Operation, level: Level) -
     match operation {
         Operation::Linear { map, .. } => {
             let giants: usize = (0..map.outputs()).map(|o| map.giants(o).len()).sum();
-            map_memory(parameters, level, [map.inputs(), giants, map.outputs()])
+            let values = map.terms().iter().map(|t| t.values.len()).sum();
+            let sizes = [map.inputs(), giants, map.outputs()];
+            map_memory(parameters, level, sizes, values)
         }
         Operation::Bootstrap { bootstrap, .. } => bootstrap_memory(parameters, bootstrap.target),
         _ => extended(parameters, level) * (parameters.dnum_at(level) + 8),
@@ -668,10 +670,11 @@ fn extended(parameters: &Parameters, level: Level) -> u64 {
     8 * ((parameters.limbs(level).len() + parameters.special().len()) * parameters.n()) as u64
 }
 
-/// Bytes that a map at this level needs beside what is alive: of `[inputs, giant steps of all outputs, outputs]`.
-pub fn map_memory(parameters: &Parameters, level: Level, sizes: [usize; 3]) -> u64 {
+/// Bytes that a map at this level needs beside what is alive: of `[inputs, giant steps of all outputs, outputs]`, and of so many slots of
+/// diagonals, two coefficients of eight bytes each.
+pub fn map_memory(parameters: &Parameters, level: Level, sizes: [usize; 3], values: usize) -> u64 {
     let [inputs, giants, outputs] = sizes.map(|n| n as u64);
-    extended(parameters, level) * (2 * giants + 2 * outputs + inputs + 2)
+    extended(parameters, level) * (2 * giants + 2 * outputs + inputs + 2) + 16 * values as u64
 }
 
 /// Bytes that a bootstrap to this level needs beside what is alive.

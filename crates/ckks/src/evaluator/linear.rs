@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use ring::buffer::AlignedVec;
 use ring::{Ntt, RnsPoly, limb};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The diagonals of a map, rotated back by their giant steps.
@@ -40,6 +41,12 @@ impl<T> std::ops::Deref for Cow<'_, T> {
 
 /// Coefficients that all giant steps go through before the next ones: a tile of 16 babies takes half a second-level cache.
 const TILE: usize = 4096;
+
+/// Diagonals of which a limb is encoded at a time, on each thread: half a mebibyte each.
+const ENCODED: usize = 512;
+
+/// A rotated input's limb and a diagonal's.
+type Factor<'a> = (&'a (AlignedVec, AlignedVec), Cow<'a, AlignedVec>);
 
 /// A pair of accumulators in QP.
 type Pair = (RnsPoly<Ntt>, RnsPoly<Ntt>);
@@ -158,6 +165,19 @@ impl Evaluator {
                 .or_default()
                 .push((t.input, b, k));
         }
+        // giant steps whose diagonals are encoded at a time
+        let mut together: Vec<Range<usize>> = Vec::new();
+        let mut terms = 0;
+        for (i, group) in groups.iter().enumerate() {
+            let more = terms_of[group].len();
+            match together.last_mut() {
+                Some(last) if terms + more <= ENCODED => (last.end, terms) = (i + 1, terms + more),
+                _ => {
+                    together.push(i..i + 1);
+                    terms = more;
+                }
+            }
+        }
         let decomposed: Vec<_> = xs
             .iter()
             .zip(&baby_keys)
@@ -233,57 +253,52 @@ impl Evaluator {
                     out
                 })
                 .collect();
-            let factors: Vec<Vec<(&(AlignedVec, AlignedVec), Cow<'_, AlignedVec>)>> = groups
-                .iter()
-                .map(|group| {
-                    terms_of[group]
-                        .iter()
-                        .filter_map(|&(i, b, t)| {
-                            let x = rotated[i][b].as_ref()?;
-                            Some((
-                                x,
-                                match &*plains {
-                                    Plains::Encoded(limbs) => Cow::Borrowed(
-                                        limbs[t][index]
-                                            .as_ref()
-                                            .expect("a level's limbs are among the whole chain's"),
-                                    ),
-                                    Plains::Coefficients(all) => {
-                                        Cow::Owned(self.encode_term(&all[t], index))
-                                    }
-                                },
-                            ))
-                        })
-                        .collect()
-                })
-                .collect();
+            let factors_of = |group: &(usize, usize)| -> Vec<Factor<'_>> {
+                let factor = |&(i, b, t): &(usize, usize, usize)| {
+                    let x = rotated[i][b].as_ref()?;
+                    let y = match &*plains {
+                        Plains::Encoded(limbs) => Cow::Borrowed(
+                            limbs[t][index]
+                                .as_ref()
+                                .expect("a level's limbs are among the whole chain's"),
+                        ),
+                        Plains::Coefficients(all) => Cow::Owned(self.encode_term(&all[t], index)),
+                    };
+                    Some((x, y))
+                };
+                terms_of[group].iter().filter_map(factor).collect()
+            };
             let mut sums: Vec<(AlignedVec, AlignedVec)> = groups
                 .iter()
                 .map(|_| (AlignedVec::dirty(n), AlignedVec::dirty(n)))
                 .collect();
             // tile by tile, so that a tile of all babies stays in the near caches for all giants
             let tile = TILE.min(n);
-            for at in (0..n).step_by(tile) {
-                for (factors, (out0, out1)) in factors.iter().zip(&mut sums) {
-                    let x0: Vec<&[u64]> =
-                        factors.iter().map(|(x, _)| &x.0[at..at + tile]).collect();
-                    let x1: Vec<&[u64]> =
-                        factors.iter().map(|(x, _)| &x.1[at..at + tile]).collect();
-                    let y: Vec<&[u64]> = factors
-                        .iter()
-                        .map(|(_, y)| {
-                            let run = n / y.len();
-                            &y[at / run..(at + tile).div_ceil(run)]
-                        })
-                        .collect();
-                    limb::dot2_runs(
-                        q,
-                        &mut out0[at..at + tile],
-                        &mut out1[at..at + tile],
-                        &x0,
-                        &x1,
-                        &y,
-                    );
+            for range in &together {
+                let factors: Vec<Vec<Factor<'_>>> =
+                    groups[range.clone()].iter().map(factors_of).collect();
+                for at in (0..n).step_by(tile) {
+                    for (factors, (out0, out1)) in factors.iter().zip(&mut sums[range.clone()]) {
+                        let x0: Vec<&[u64]> =
+                            factors.iter().map(|(x, _)| &x.0[at..at + tile]).collect();
+                        let x1: Vec<&[u64]> =
+                            factors.iter().map(|(x, _)| &x.1[at..at + tile]).collect();
+                        let y: Vec<&[u64]> = factors
+                            .iter()
+                            .map(|(_, y)| {
+                                let run = n / y.len();
+                                &y[at / run..(at + tile).div_ceil(run)]
+                            })
+                            .collect();
+                        limb::dot2_runs(
+                            q,
+                            &mut out0[at..at + tile],
+                            &mut out1[at..at + tile],
+                            &x0,
+                            &x1,
+                            &y,
+                        );
+                    }
                 }
             }
             sums
@@ -342,7 +357,7 @@ impl Evaluator {
                     });
                     let mut rows: Vec<(&mut [u64], &mut [u64])> =
                         t.0.limbs_mut().zip(t.1.limbs_mut()).collect();
-                    let mut parts: Vec<(std::ops::Range<usize>, &mut [(&mut [u64], &mut [u64])])> =
+                    let mut parts: Vec<(Range<usize>, &mut [(&mut [u64], &mut [u64])])> =
                         Vec::with_capacity(pieces.len());
                     let mut rest = &mut rows[..];
                     for range in &pieces {
