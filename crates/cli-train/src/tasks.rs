@@ -199,22 +199,22 @@ impl Asked {
             let solved = |p: &Passage| format!("{} {}", p.context, p.word);
             let solved: Vec<String> = passages.iter().map(solved).collect();
             for (i, p) in passages.into_iter().enumerate().take(limit) {
+                let continuation = p.continuation();
                 let context = with_examples(p.context, i, a.shots, &solved);
                 let what = format!("LAMBADA, line {}", i + 1);
                 out.lambada
-                    .push(request(v, &context, &format!(" {}", p.word), &what)?);
+                    .push(request(v, &context, &continuation, &what)?);
             }
         }
         if let (Some(path), Some(labels)) = (&a.piqa, &a.labels) {
             let questions = piqa(path, labels)?;
             enough(a.shots, questions.len(), "PIQA")?;
-            let asked = |q: &Question| format!("Question: {}\nAnswer:", q.goal);
-            let solved = |q: &Question| format!("{} {}", asked(q), q.answers[q.right]);
+            let solved = |q: &Question| q.prompt() + &q.continuation(q.right);
             let solved: Vec<String> = questions.iter().map(solved).collect();
             for (i, q) in questions.into_iter().enumerate().take(limit) {
-                let context = with_examples(asked(&q), i, a.shots, &solved);
+                let context = with_examples(q.prompt(), i, a.shots, &solved);
                 let what = format!("PIQA, line {}", i + 1);
-                let of = |k: usize| request(v, &context, &format!(" {}", q.answers[k]), &what);
+                let of = |k: usize| request(v, &context, &q.continuation(k), &what);
                 let both = [of(0)?, of(1)?];
                 out.piqa.push((q, both));
             }

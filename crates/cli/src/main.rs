@@ -13,6 +13,7 @@ mod run;
 mod sentences;
 mod stated;
 mod table;
+mod tasks;
 mod terminal;
 mod text;
 
@@ -73,7 +74,7 @@ enum Command {
     Demo(DemoArgs),
     /// Classify labelled pictures (or continue prompts) under encryption and compare with the clear twin; goes on where it was stopped.
     #[command(
-        after_long_help = "Example:\n  polyveil evaluate --model resnet20.pvm --data test_batch.bin --count 10 -o results.jsonl\n  polyveil evaluate --model stories.pvm --prompts prompts.txt -o results.jsonl\n  polyveil evaluate --model sst2.pvm --sentences sst2_dev.tsv -o results.jsonl\n\nOne line of JSON for each picture, prompt or sentence goes to the results file, a summary to stdout. Started again with the same file, it does\nwhat is missing. Client and server share one process here, talking in bytes."
+        after_long_help = "Example:\n  polyveil evaluate --model resnet20.pvm --data test_batch.bin --count 10 -o results.jsonl\n  polyveil evaluate --model stories.pvm --prompts prompts.txt -o results.jsonl\n  polyveil evaluate --model sst2.pvm --sentences sst2_dev.tsv -o results.jsonl\n  polyveil evaluate --model stories.pvm --batch 16 --lambada lambada.jsonl --count 16 -o results.jsonl\n  polyveil evaluate --model stories.pvm --batch 16 --piqa valid.jsonl --labels valid-labels.lst --count 8 -o results.jsonl\n\nOne line of JSON for each picture, prompt, sentence, passage or answer goes to the results file, a summary to stdout. Started again with the same file, it does\nwhat is missing. Client and server share one process here, talking in bytes."
     )]
     Evaluate(EvaluateArgs),
     /// Turn a trained network into a polynomial one with calibrated ranges (.pvm).
@@ -181,10 +182,19 @@ pub(crate) struct EvaluateArgs {
     /// For an encoder: labelled sentences, the class's number, a tab and the sentence a line.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "prompts"])]
     sentences: Option<PathBuf>,
+    /// For a language model: LAMBADA, JSON lines with `text` whose last word is to be found; passages are cut at the left to what the plan takes.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "prompts", "sentences"])]
+    lambada: Option<PathBuf>,
+    /// For a language model: PIQA, JSON lines with `goal`, `sol1`, `sol2`; needs --labels. Cut as passages are.
+    #[arg(long, value_name = "FILE", requires = "labels", conflicts_with_all = ["data", "prompts", "sentences", "lambada"])]
+    piqa: Option<PathBuf>,
+    /// The right answer of each of PIQA's questions, 0 or 1 a line.
+    #[arg(long, value_name = "FILE", requires = "piqa")]
+    labels: Option<PathBuf>,
     /// Cut sentences that are longer than the network takes; they are refused without it.
     #[arg(long, requires = "sentences")]
     truncate: bool,
-    /// How many pictures, prompts or sentences.
+    /// How many pictures, prompts, sentences, passages or questions.
     #[arg(long, default_value_t = 10, value_name = "N")]
     count: usize,
     /// Index of the first.
@@ -211,7 +221,7 @@ pub(crate) struct EvaluateArgs {
 #[derive(Args, Debug)]
 pub(crate) struct Labelled {
     /// Labelled pictures: CIFAR binary, a folder or tar of classes, IDX, npz.
-    #[arg(long, value_name = "DATA", required_unless_present_any = ["prompts", "sentences"])]
+    #[arg(long, value_name = "DATA", required_unless_present_any = ["prompts", "sentences", "lambada", "piqa"])]
     data: Option<PathBuf>,
     /// Which part, where there are several: train, validation or test.
     #[arg(long, value_name = "PART")]
@@ -434,6 +444,9 @@ fn main() -> ExitCode {
         Command::Demo(a) => demo::demo(&a, threads),
         Command::Evaluate(a) if a.prompts.is_some() => prompts::evaluate(&a, threads),
         Command::Evaluate(a) if a.sentences.is_some() => sentences::evaluate(&a, threads),
+        Command::Evaluate(a) if a.lambada.is_some() || a.piqa.is_some() => {
+            tasks::evaluate(&a, threads)
+        }
         Command::Evaluate(a) => evaluate::evaluate(&a, threads),
         Command::Calibrate(a) if a.text.given() => text::calibrate(&a),
         Command::Calibrate(a) if a.sentences.given() => sentences::calibrate(&a),

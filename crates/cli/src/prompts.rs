@@ -2,6 +2,7 @@
 
 use crate::evaluate::{Bench, Results, largest_error, margin, row, summary};
 use crate::network::{load_polynomial, named};
+use crate::tasks::log_probability;
 use crate::text::{self, after, token};
 use crate::{EvaluateArgs, Result};
 use nn::{PolyGraph, PromptFormat};
@@ -50,6 +51,17 @@ fn compare(
     out
 }
 
+/// Nats a token of the prompt, found by those before it; none where there is none to find.
+fn nats(format: &PromptFormat, tokens: &[u32], answer: &[f64]) -> Option<f64> {
+    let first = format.public() + 1;
+    let found = tokens.get(first..).filter(|found| !found.is_empty())?;
+    let each = found.iter().enumerate().map(|(position, &token)| {
+        let logits = format.logits_at(answer, position).unwrap_or_default();
+        -log_probability(&logits, token)
+    });
+    Some(each.sum::<f64>() / found.len() as f64)
+}
+
 pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
     let graph: PolyGraph = load_polynomial(&a.model)?;
     let format = graph
@@ -95,6 +107,9 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
                 "tokens": of(index).len(), "next": next(answer), "clear_next": next(twin), "stated_error": stated,
             }));
             line.extend(row(json!(compare(&format, answer, twin, last + 1, stated))));
+            line.extend(row(json!({
+                "nats": nats(&format, of(index), answer), "clear_nats": nats(&format, of(index), twin),
+            })));
             line
         })?;
         eprint!(
@@ -105,7 +120,14 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
     summary("prompt", &results, wanted, |all| {
         let sum = |key: &str| all.iter().filter_map(|d| d[key].as_u64()).sum::<u64>();
         let squares = all.iter().filter_map(|d| d["mean_square_error"].as_f64());
+        // of all tokens that were found, each prompt's as many times as it has them
+        let perplexity = |key: &str| {
+            let of = |d: &serde_json::Value| Some((d[key].as_f64()?, d["positions"].as_u64()? as f64 - 1.0));
+            let (sum, count) = (all.iter().filter_map(of)).fold((0.0, 0.0), |(s, n), (x, k)| (s + x * k, n + k));
+            (count > 0.0).then(|| (sum / count).exp())
+        };
         row(json!({
+            "perplexity": perplexity("nats"), "clear_perplexity": perplexity("clear_nats"),
             "positions": sum("positions"), "same_token_as_clear": sum("same"), "too_close": sum("too_close"), "different": sum("different"),
             "largest_mean_square_error": squares.fold(0.0, f64::max),
         }))

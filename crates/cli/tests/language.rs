@@ -2,7 +2,7 @@
 
 mod support;
 
-use nn::PolyGraph;
+use nn::{PolyGraph, PromptFormat};
 use nn::format::artefact;
 use nn::format::state_dict::StateDict;
 use nn::models::language::{Architecture, LanguageModel};
@@ -274,8 +274,13 @@ fn prompts_that_share_a_run_come_back_with_their_own_tokens() {
         (&3.into(), &0.into()),
         "{summary}"
     );
+    let perplexity = |key: &str| summary[key].as_f64().expect("a number");
+    let (own, clear) = (perplexity("perplexity"), perplexity("clear_perplexity"));
+    assert!(own > 1.0 && (own / clear - 1.0).abs() < 1e-3, "{summary}");
     let rows = std::fs::read_to_string(&results).expect("results");
     assert_eq!(rows.matches("\"inputs_in_the_run\":3").count(), 3, "{rows}");
+
+    last_words(&folder, &pvm, &plan, &graph, &format);
     refused(
         &format!("decrypt --key {key} {answer} --count 65"),
         &[],
@@ -285,6 +290,74 @@ fn prompts_that_share_a_run_come_back_with_their_own_tokens() {
         &format!("compile {pvm} -o {} --batch 3", folder.path("x.plan")),
         &[],
         &["a batch of 3", "power of two"],
+    );
+}
+
+/// LAMBADA's task: short passages, one that is cut, and one whose word is longer than the plan.
+fn last_words(folder: &Folder, pvm: &str, plan: &str, graph: &PolyGraph, format: &PromptFormat) {
+    let passages = ["ab cd a", "cd b", "ab cd a b c d", "ab cdabcdabcdabcdabcdabcd"];
+    let lines: String = passages
+        .iter()
+        .map(|p| format!("{{\"text\": \"{p}\"}}\n"))
+        .collect();
+    let file = folder.file("lambada.jsonl", lines.as_bytes());
+    let results = folder.path("lambada-results.jsonl");
+    let evaluate = format!("evaluate --model {pvm} --plan {plan} --lambada {file} -o {results}");
+    let (json, notes) = done(&evaluate, &[]);
+    assert!(
+        notes.contains("sequence 3 is left out: what is to be found is longer"),
+        "{notes}"
+    );
+    let summary: serde_json::Value = serde_json::from_str(&json).expect("JSON alone on stdout");
+    assert_eq!(
+        (&summary["sequences"], &summary["cut"]),
+        (&3.into(), &1.into()),
+        "{summary}"
+    );
+    assert_eq!(summary["lambada_right"], summary["lambada_right_clear"]);
+    let rows = std::fs::read_to_string(&results).expect("results");
+    let rows = rows.lines().filter_map(|l| serde_json::from_str(l).ok());
+    let rows: Vec<serde_json::Value> = rows.filter(|l: &serde_json::Value| l["index"].is_u64()).collect();
+    let mut sum = 0.0;
+    for (passage, row) in passages.iter().zip(&rows) {
+        // by hand: the passage's tokens behind the context's, at most as many as the plan takes
+        let all = format.tokens(passage).expect("known");
+        let (context, _) = passage.rsplit_once(' ').expect("a word");
+        let first = format.tokens(context).expect("known").len();
+        let cut = all.len().saturating_sub(LENGTH);
+        let tokens: Vec<u32> = [&all[..1], &all[1 + cut..]].concat();
+        let twin = graph.evaluate(&format.input(&tokens).expect("fits"));
+        let twin = twin.expect("evaluates").output;
+        let mut log = 0.0;
+        for i in first - cut..tokens.len() {
+            let logits = format.logits_at(twin.values(), i - 2).expect("a position");
+            let all: f64 = logits.iter().map(|l| l.exp()).sum();
+            log += logits[tokens[i] as usize] - all.ln();
+        }
+        let number = |key: &str| row[key].as_f64().expect("a number");
+        assert!((number("clear_log_probability") - log).abs() < 1e-9, "{row}");
+        assert!((number("log_probability") - log).abs() < 1e-3, "{row}");
+        assert_eq!(row["cut"].as_u64(), Some(cut as u64), "{row}");
+        sum += log;
+    }
+    let perplexity = summary["last_word_perplexity_clear"].as_f64().expect("a number");
+    assert!((perplexity / (-sum / 3.0).exp() - 1.0).abs() < 1e-9, "{summary}");
+
+    let no_word = folder.file("no-word.jsonl", b"{\"text\": \"ab\"}\n");
+    refused(
+        &format!("evaluate --model {pvm} --lambada {no_word} -o {results}"),
+        &[],
+        &["no-word.jsonl", "line 1", "no last word"],
+    );
+    let piqa = folder.file(
+        "piqa.jsonl",
+        b"{\"goal\": \"a\", \"sol1\": \"b\", \"sol2\": \"c\"}\n",
+    );
+    let labels = folder.file("labels.lst", b"0\n1\n");
+    refused(
+        &format!("evaluate --model {pvm} --piqa {piqa} --labels {labels} -o {results}"),
+        &[],
+        &["labels.lst", "2 labels", "1 questions"],
     );
 }
 

@@ -7,7 +7,7 @@
 use crate::Error;
 use crate::cost::{CostModel, MapSize};
 use crate::layout::Layout;
-use crate::linear_op::{Chain, chain_row};
+use crate::linear_op::{Chain, chain_row, columnwise};
 use crate::normal::{Builder, Expression, Id};
 use crate::sketch;
 use nn::{NodeId, PolyNode};
@@ -167,7 +167,11 @@ fn size(cost: &CostModel, chains: &[&Chain], from: &Layout, to: &Layout) -> MapS
     let modulus = from.period.min(to.period);
     let places = from.places();
     let mut seen = vec![Seen::No; inputs * outputs * modulus];
-    for (r, (output, j)) in to.places().into_iter().enumerate() {
+    let columns = match from.by_column() && to.by_column() {
+        true => columnwise(chains.iter().copied(), from.shape(), to.shape()).unwrap_or(1),
+        false => 1,
+    };
+    for (r, (output, j)) in to.places().into_iter().enumerate().step_by(columns) {
         for chain in chains {
             chain_row(chain, r, 1.0, &mut |c, w| {
                 if w != 0.0 {
@@ -176,8 +180,8 @@ fn size(cost: &CostModel, chains: &[&Chain], from: &Layout, to: &Layout) -> MapS
                     let entry =
                         &mut seen[(input as usize * outputs + output as usize) * modulus + offset];
                     *entry = match *entry {
-                        Seen::No => Seen::Same(w, 1),
-                        Seen::Same(v, count) if v == w => Seen::Same(v, count + 1),
+                        Seen::No => Seen::Same(w, columns),
+                        Seen::Same(v, count) if v == w => Seen::Same(v, count + columns),
                         _ => Seen::Various,
                     };
                 }

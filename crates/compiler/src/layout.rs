@@ -191,6 +191,11 @@ impl Layout {
         self.shape
     }
 
+    /// Whether it is a sequence whose columns are neighbours.
+    pub(crate) fn by_column(&self) -> bool {
+        !self.by_row && self.gap == (1, 1) && matches!(self.shape, Shape::Image { height: 1, .. })
+    }
+
     /// Whether it is an unfolded sequence, row by row.
     pub(crate) fn by_row(&self) -> bool {
         self.by_row

@@ -155,6 +155,24 @@ impl LinearOp {
         }
     }
 
+    /// Whether it does to every column of a sequence (C, 1, L) the same, and to nothing else.
+    fn columnwise(&self, columns: usize) -> bool {
+        match self {
+            Self::Convolution {
+                conv,
+                input: (_, 1, from),
+                output: (_, 1, to),
+            } => {
+                *from == columns
+                    && *to == columns
+                    && conv.weight.shape()[2..] == [1, 1]
+                    && conv.padding == nn::Padding::default()
+            }
+            Self::Diagonal { inner, .. } => *inner == columns || self.scalar().is_some(),
+            _ => false,
+        }
+    }
+
     /// Whether its result is a sequence unfolded.
     pub(crate) fn unfolds(&self) -> bool {
         matches!(self, Self::Unfold { .. } | Self::Repeat { .. })
@@ -460,6 +478,29 @@ fn positions((c, h, w): Image) -> impl Iterator<Item = Image> {
 /// Tensors have at most 2^28 values.
 pub(crate) fn narrow(position: usize) -> u32 {
     u32::try_from(position).unwrap_or(u32::MAX)
+}
+
+/// Columns of the sequence, if the chains do to each of them the same: then what is known of the first is known of all.
+pub(crate) fn columnwise<'a>(
+    chains: impl Iterator<Item = &'a Chain>,
+    from: Shape,
+    to: Shape,
+) -> Option<usize> {
+    let (
+        Shape::Image {
+            height: 1,
+            width: columns,
+            ..
+        },
+        Shape::Image {
+            height: 1, width, ..
+        },
+    ) = (from, to)
+    else {
+        return None;
+    };
+    let mut ops = chains.flatten();
+    (width == columns && ops.all(|l| l.op.columnwise(columns))).then_some(columns)
 }
 
 /// Calls `entry(column, weight)` for row `r` of the composition; a column may come several times.

@@ -4,7 +4,7 @@
 //! input (periods m < n), diagonals are taken modulo m, each of length n, and the n/m partial sums are folded by rotations
 //! by m, 2m, …, n/2: every slot then holds a result, repeated with period m, and no partial sum is left.
 
-use crate::linear_op::{Chain, chain_row, narrow};
+use crate::linear_op::{Chain, chain_row, columnwise, narrow};
 use crate::normal::{Id, Kind, Normal, Quantity};
 use crate::twins::Twins;
 
@@ -78,6 +78,8 @@ struct Group<'a> {
     /// Walk of each offset below the modulus.
     walks: Vec<Walk>,
     pitch: Walk,
+    /// Columns that are treated alike: entries are looked up for the first.
+    columns: usize,
 }
 
 /// Packs quantity `q`, which must be [`Kind::Linear`]; other kinds have no terms. `twins` are those of the quantities before it.
@@ -109,7 +111,12 @@ pub(crate) fn pack(normal: &Normal, q: &Quantity, twins: &[Twins]) -> Packed {
             first: inputs.len(),
             walks: Vec::new(),
             pitch: [1, signed(width), signed(width * height)],
+            columns: 1,
         };
+        if layout.by_column() && q.layout.by_column() {
+            let chains = group.chains.iter().copied();
+            group.columns = columnwise(chains, layout.shape(), q.layout.shape()).unwrap_or(1);
+        }
         let (least, span) = group.survey(&out_places, [width, height, modulus / (width * height)]);
         for ciphertext in 0..twins[source].count {
             inputs.push(Input {
@@ -172,7 +179,7 @@ impl Group<'_> {
     /// Finds which offsets occur and writes every offset as a short signed walk; gives the smallest steps and the spans.
     fn survey(&mut self, out_places: &[(u32, u32)], size: [usize; 3]) -> (Walk, Walk) {
         let mut used = vec![false; self.modulus];
-        for (r, &(_, j)) in out_places.iter().enumerate() {
+        for (r, &(_, j)) in out_places.iter().enumerate().step_by(self.columns) {
             self.entries(r, &mut |c, w| {
                 if w != 0.0 {
                     used[(self.places[c].1.wrapping_sub(j) as usize) & (self.modulus - 1)] = true;
@@ -228,7 +235,7 @@ impl Group<'_> {
             .iter()
             .map(|w| usize::try_from(self.slots_of(w).rem_euclid(signed(self.slots))).unwrap_or(0))
             .collect();
-        for &r in rows {
+        for &r in rows.iter().filter(|&&r| r.is_multiple_of(self.columns)) {
             let j = out_places[r].1 as usize;
             self.entries(r, &mut |c, w| {
                 if w == 0.0 {
@@ -246,7 +253,9 @@ impl Group<'_> {
                     *index = narrow(found.len());
                     found.push((ciphertext, d, vec![0.0; length]));
                 }
-                found[*index as usize].2[slot] += w * share;
+                for value in &mut found[*index as usize].2[slot..slot + self.columns] {
+                    *value += w * share;
+                }
             });
         }
         found.sort_by_key(|f| (f.0, f.1));

@@ -30,6 +30,28 @@ pub struct Question {
     pub right: usize,
 }
 
+impl Passage {
+    /// What is to be found behind the context.
+    #[must_use]
+    pub fn continuation(&self) -> String {
+        format!(" {}", self.word)
+    }
+}
+
+impl Question {
+    /// What stands before an answer, as lm-evaluation-harness puts it.
+    #[must_use]
+    pub fn prompt(&self) -> String {
+        format!("Question: {}\nAnswer:", self.goal)
+    }
+
+    /// What is to be found behind the prompt: this answer, 0 or 1.
+    #[must_use]
+    pub fn continuation(&self, answer: usize) -> String {
+        format!(" {}", self.answers[answer])
+    }
+}
+
 const LAMBADA: &str = "LAMBADA";
 const PIQA: &str = "PIQA";
 

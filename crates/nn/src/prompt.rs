@@ -232,11 +232,20 @@ impl PromptFormat {
     /// # Errors
     /// [`Error::Encoding`], [`Error::Character`] for what has no token, [`Error::TooLong`], [`Error::NoPrompt`].
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let tokens = self.tokens(text)?;
+        self.check(&tokens)?;
+        Ok(tokens)
+    }
+
+    /// A text's tokens, the public first one included, however many.
+    ///
+    /// # Errors
+    /// [`Error::Encoding`], [`Error::Character`] for what has no token.
+    pub fn tokens(&self, text: &str) -> Result<Vec<u32>> {
         let mut tokens = self.vocabulary.encode(text)?;
         if let (Some(begin), Vocabulary::Characters(_)) = (self.begin, &self.vocabulary) {
             tokens.insert(0, begin);
         }
-        self.check(&tokens)?;
         Ok(tokens)
     }
 

@@ -205,8 +205,9 @@ impl TransformerShape {
         }
     }
 
-    /// Bytes that training takes on `tokens` at a time: weights, gradients and AdamW's two moments in f32, what blocks keep for the backward
-    /// pass (between them only, and of one block, where it recomputes), logits and their gradient.
+    /// Bytes that training takes at most on `batch` sequences at a time, without a teacher: for each parameter 16 (weight, gradient and AdamW's
+    /// two moments in f32) and 22 while a checkpoint is written, as measured on SmolLM2 (`docs/plans.md`); what blocks keep for the backward
+    /// pass (between them only, and of one block, where it recomputes); logits, their softmax and gradient.
     ///
     /// # Errors
     /// Those of [`TransformerShape::parameters`].
@@ -229,7 +230,7 @@ impl TransformerShape {
         } else {
             layers * block
         };
-        Ok(4 * (4 * self.parameters()? + tokens * (kept + 2 * vocabulary as u64)))
+        Ok(38 * self.parameters()? + 4 * tokens * (kept + 3 * vocabulary as u64))
     }
 
     /// Channels of a head.

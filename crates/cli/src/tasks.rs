@@ -1,0 +1,248 @@
+//! evaluate --lambada, --piqa: last words and better answers by an encrypted language model, beside the twin's.
+
+use crate::EvaluateArgs;
+use crate::Result;
+use crate::evaluate::{Bench, Results, row, summary};
+use crate::network::load_polynomial;
+use crate::terminal::note;
+use crate::text;
+use data::tasks::{Passage, Question, lambada, piqa};
+use nn::{PolyGraph, PromptFormat};
+use serde_json::{Value, json};
+
+/// A sequence, and from which token on each is to be found by those before it.
+struct Sequence {
+    tokens: Vec<u32>,
+    first: usize,
+    /// Tokens left out behind the public one, so that it fits the plan.
+    cut: usize,
+}
+
+impl Sequence {
+    /// Context and continuation as lm-evaluation-harness cuts them; None where the continuation alone is longer than the plan takes.
+    fn new(format: &PromptFormat, context: &str, continuation: &str) -> Result<Option<Self>> {
+        let kept = context.trim_end();
+        let all = format!("{kept}{}{continuation}", &context[kept.len()..]);
+        let (mut tokens, public) = (format.tokens(&all)?, format.public());
+        let first = format.tokens(kept)?.len();
+        let cut = tokens.len().saturating_sub(format.length());
+        // one token before the first is to be had, and is not the public one, whose logits nobody computes
+        if first <= cut + public || first >= tokens.len() {
+            return Ok(None);
+        }
+        tokens.drain(public..public + cut);
+        let first = first - cut;
+        Ok(Some(Self { tokens, first, cut }))
+    }
+
+    /// The logarithm of the continuation's probability by these logits, and whether each of its tokens is the likeliest.
+    fn judged(&self, format: &PromptFormat, answer: &[f64]) -> (f64, bool) {
+        let mut sum = 0.0;
+        let mut greedy = true;
+        for (i, &token) in self.tokens.iter().enumerate().skip(self.first) {
+            let logits = format.logits_at(answer, i - 1 - format.public());
+            let logits = logits.unwrap_or_default();
+            sum += log_probability(&logits, token);
+            greedy &= text::token(&logits) == token;
+        }
+        (sum, greedy)
+    }
+}
+
+/// The natural logarithm of a token's probability; −∞ where there are no logits.
+pub(crate) fn log_probability(logits: &[f64], token: u32) -> f64 {
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = logits.iter().map(|l| (l - largest).exp()).sum();
+    logits
+        .get(token as usize)
+        .map_or(f64::NEG_INFINITY, |l| l - largest - sum.ln())
+}
+
+/// What is asked.
+enum Task {
+    Lambada(Vec<Passage>),
+    Piqa(Vec<Question>),
+}
+
+impl Task {
+    fn open(a: &EvaluateArgs) -> Result<Self> {
+        match (&a.lambada, &a.piqa, &a.labels) {
+            (Some(path), ..) => Ok(Self::Lambada(lambada(path)?)),
+            (None, Some(path), Some(labels)) => Ok(Self::Piqa(piqa(path, labels)?)),
+            _ => Err("evaluation files are needed: --lambada FILE, or --piqa FILE --labels FILE".into()),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Lambada(all) => all.len(),
+            Self::Piqa(all) => all.len(),
+        }
+    }
+
+    /// Sequences of each item.
+    fn each(&self) -> usize {
+        match self {
+            Self::Lambada(_) => 1,
+            Self::Piqa(_) => 2,
+        }
+    }
+
+    fn sequence(&self, format: &PromptFormat, index: usize) -> Result<Option<Sequence>> {
+        match self {
+            Self::Lambada(all) => {
+                let passage = &all[index];
+                Sequence::new(format, &passage.context, &passage.continuation())
+            }
+            Self::Piqa(all) => {
+                let question = &all[index / 2];
+                Sequence::new(format, &question.prompt(), &question.continuation(index % 2))
+            }
+        }
+        .map_err(|e| format!("number {}: {e}", index / self.each()).into())
+    }
+
+    /// Accuracies and perplexities by these lines.
+    fn summary(&self, lines: &[Value]) -> Value {
+        let number = |line: &Value, key: &str| line[key].as_f64().unwrap_or(f64::NEG_INFINITY);
+        match self {
+            Self::Lambada(_) => {
+                let right = |key: &str| lines.iter().filter(|l| l[key] == true).count();
+                let perplexity = |key: &str| {
+                    let sum: f64 = lines.iter().map(|l| number(l, key)).sum();
+                    (-sum / lines.len().max(1) as f64).exp()
+                };
+                json!({
+                    "lambada_right": right("greedy"), "lambada_right_clear": right("clear_greedy"),
+                    "last_word_perplexity": perplexity("log_probability"), "last_word_perplexity_clear": perplexity("clear_log_probability"),
+                })
+            }
+            Self::Piqa(all) => {
+                let found = |index: usize| lines.iter().find(|l| l["index"] == index);
+                let pairs: Vec<(&Question, [&Value; 2])> = (all.iter().enumerate())
+                    .filter_map(|(q, question)| {
+                        Some((question, [found(2 * q)?, found(2 * q + 1)?]))
+                    })
+                    .collect();
+                // the first of equals
+                let right = |key: &str, length: fn(&str) -> f64| {
+                    let better = |(q, both): &&(&Question, [&Value; 2])| {
+                        let of = |k: usize| number(both[k], key) / length(&q.answers[k]);
+                        usize::from(of(1) > of(0)) == q.right
+                    };
+                    pairs.iter().filter(better).count()
+                };
+                let (one, characters): (fn(&str) -> f64, fn(&str) -> f64) =
+                    (|_| 1.0, |s| s.chars().count() as f64);
+                json!({
+                    "questions": pairs.len(),
+                    "piqa_right": right("log_probability", one), "piqa_right_clear": right("clear_log_probability", one),
+                    "piqa_right_by_length": right("log_probability", characters),
+                    "piqa_right_by_length_clear": right("clear_log_probability", characters),
+                })
+            }
+        }
+    }
+}
+
+pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
+    let graph: PolyGraph = load_polynomial(&a.model)?;
+    let format = graph
+        .metadata()
+        .prompts
+        .clone()
+        .ok_or_else(|| format!("{}: {}", a.model.display(), text::NO_LANGUAGE))?;
+    let task = Task::open(a)?;
+    let each = task.each();
+    let wanted = a.skip * each..(a.skip + a.count).min(task.len()) * each;
+    let sequences: Vec<Option<Sequence>> = (wanted.clone())
+        .map(|i| task.sequence(&format, i))
+        .collect::<Result<_>>()?;
+    let of = |index: usize| sequences[index - wanted.start].as_ref();
+    let results = Results(&a.output);
+    let mut open = results.missing(wanted.clone())?;
+    open.retain(|&i| {
+        let fits = of(i).is_some();
+        if !fits {
+            note(format_args!(
+                "sequence {i} is left out: what is to be found is longer than the {} tokens that the plan takes",
+                format.length()
+            ));
+        }
+        fits
+    });
+    if !open.is_empty() {
+        let passages = format.passages().iter().map(|t| format.input(t));
+        let passages = passages.collect::<nn::Result<Vec<_>>>()?;
+        let (bench, stated) = Bench::new("sequence", a, &graph, &results, Some(passages), threads)?;
+        let stated = stated.map_or(f64::INFINITY, |s| s.error);
+        let input = |index| {
+            let s = of(index).ok_or("a sequence that does not fit")?;
+            Ok((
+                format.input(&s.tokens)?,
+                row(json!({ "tokens": s.tokens.len(), "cut": s.cut, "to_find": s.tokens.len() - s.first })),
+            ))
+        };
+        let measured = bench.each(&open, input, |index, answer, twin| {
+            let judged = |values| of(index).map_or((f64::NEG_INFINITY, false), |s| s.judged(&format, values));
+            let ((log, greedy), (clear, clear_greedy)) = (judged(answer), judged(twin));
+            row(json!({
+                "log_probability": log, "clear_log_probability": clear, "greedy": greedy, "clear_greedy": clear_greedy,
+                "stated_error": stated,
+            }))
+        })?;
+        eprint!(
+            "{}",
+            text::breakdown(&bench.plan, &bench.prediction, &measured)
+        );
+    }
+    summary("sequence", &results, wanted, |all| {
+        let mut line = row(task.summary(all));
+        line.insert(
+            "cut".into(),
+            all.iter().filter(|l| l["cut"].as_u64() > Some(0)).count().into(),
+        );
+        line
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_better_answer_is_the_likelier_one_as_a_whole_or_by_character() {
+        let question = |answers: [&str; 2], right| Question {
+            goal: "open a jar".into(),
+            answers: answers.map(String::from),
+            right,
+        };
+        let task = Task::Piqa(vec![
+            question(["turn the lid", "turn"], 0),
+            question(["hit it", "wait"], 1),
+            question(["twist it", "paint it"], 1),
+        ]);
+        let line = |index: usize, log: f64, clear: f64| json!({ "index": index, "log_probability": log, "clear_log_probability": clear });
+        // the first is likelier by character only, the second either way; of the third one answer is missing
+        let lines = [
+            line(0, -6.0, -6.0),
+            line(1, -5.0, -7.0),
+            line(2, -9.0, -9.0),
+            line(3, -2.0, -2.0),
+            line(4, -1.0, -1.0),
+        ];
+        assert_eq!(
+            task.summary(&lines),
+            json!({
+                "questions": 2, "piqa_right": 1, "piqa_right_clear": 2, "piqa_right_by_length": 2, "piqa_right_by_length_clear": 2,
+            })
+        );
+    }
+
+    #[test]
+    fn log_probabilities_are_those_of_a_softmax() {
+        let log = log_probability(&[0.0, 3f64.ln()], 1);
+        assert!((log - 0.75f64.ln()).abs() < 1e-12);
+        assert_eq!(log_probability(&[], 0), f64::NEG_INFINITY);
+    }
+}

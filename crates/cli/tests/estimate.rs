@@ -1,0 +1,102 @@
+//! `estimate`: tables and JSON of shapes, and what it refuses.
+
+mod support;
+
+use support::{Folder, done, refused};
+
+const CONFIG: &str = r#"{
+    "model_type": "llama", "hidden_act": "silu", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 100, "max_position_embeddings": 32
+}"#;
+
+#[test]
+fn a_published_shape_has_tables_with_what_p2_published() {
+    let (table, notes) = done(
+        "estimate pythia-70m --length 128 --batch 1 --machine shipped --max-memory 64GB",
+        &[],
+    );
+    for words in [
+        "| pythia-70m | 70 | 128 | 1 |",
+        "| pythia-70m, P2, A100 seconds | 128 | 1 | 28 | 17 | 19 |",
+        "The largest of these that fits this machine: pythia-70m",
+        "blocks recomputed",
+    ] {
+        assert!(table.contains(words), "{words} is not in\n{table}");
+    }
+    assert!(notes.contains("sketched in"), "{notes}");
+}
+
+#[test]
+fn a_configuration_gives_json_for_both_modes_and_the_same_twice() {
+    let folder = Folder::new("estimate-json");
+    let config = folder.file("config.json", CONFIG.as_bytes());
+    let arguments = format!("estimate {config} --length 32 --json --machine shipped");
+    let (first, _) = done(&arguments, &[]);
+    let (second, _) = done(&arguments, &[]);
+    let rows = |text: &str| -> Vec<serde_json::Value> {
+        text.lines()
+            .map(|l| {
+                let mut row: serde_json::Value = serde_json::from_str(l).expect("JSON");
+                row["sketched_in_seconds"] = 0.into();
+                row
+            })
+            .collect()
+    };
+    let (first, second) = (rows(&first), rows(&second));
+    assert_eq!(first, second);
+    assert_eq!(first.len(), 2);
+    assert_eq!((&first[0]["batch"], &first[1]["batch"]), (&1.into(), &1024.into()));
+    for row in &first {
+        let number = |name: &str| row[name].as_f64().expect(name);
+        assert!(number("bootstraps") >= 3.0);
+        assert!(number("cpu_seconds") > 5.0);
+        assert!(number("peak_bytes") > number("key_bytes"));
+        let purposes = row["cpu_seconds_by_purpose"].as_object().expect("purposes");
+        let sum: f64 = purposes.values().filter_map(|v| v.as_f64()).sum();
+        assert!((sum / number("cpu_seconds") - 1.0).abs() < 1e-9);
+    }
+    // more inputs side by side are cheaper each
+    let each = |i: usize| {
+        first[i]["cpu_seconds"].as_f64().expect("seconds") / first[i]["batch"].as_f64().expect("inputs")
+    };
+    assert!(each(1) < 0.2 * each(0));
+}
+
+#[test]
+fn refusals() {
+    let folder = Folder::new("estimate-refusals");
+    refused(
+        "estimate gpt-5",
+        &[],
+        &["gpt-5", "no published model", "pythia-70m"],
+    );
+    refused(
+        "estimate pythia-70m --length 1",
+        &[],
+        &["--length must be 2 to 32768"],
+    );
+    refused(
+        "estimate pythia-70m --batch 3",
+        &[],
+        &["3", "power of two"],
+    );
+    refused("estimate pythia-70m --power 3", &[], &["3", "even"]);
+    let other = folder.file(
+        "other.json",
+        CONFIG.replace("llama", "mamba").as_bytes(),
+    );
+    refused(
+        &format!("estimate {other}"),
+        &[],
+        &["other.json", "mamba"],
+    );
+    let missing = folder.file(
+        "missing.json",
+        CONFIG.replace("hidden_size", "size").as_bytes(),
+    );
+    refused(
+        &format!("estimate {missing}"),
+        &[],
+        &["hidden_size is missing"],
+    );
+}
