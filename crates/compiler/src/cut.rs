@@ -40,26 +40,65 @@ impl Builder<'_> {
         } else {
             f64::INFINITY
         };
-        let whole = self
-            .cost
-            .linear(&self.estimate(&value.terms, None, layout)?, level);
-        let mut best: Option<(f64, NodeId, Expression)> = None;
+        // Diagonals hold as many entries as they are long, at most: often that says enough, and entries are many.
+        let at_least = |c: &Self, terms: &[(Id, Chain)], rows: usize, length: usize| {
+            let size = MapSize {
+                diagonals: entries(terms, rows) / length,
+                ..MapSize::default()
+            };
+            match c.sized {
+                None => c.cost.linear(&size, level),
+                Some(_) => 0.0,
+            }
+        };
+        let longest = |c: &Self, terms: &[(Id, Chain)], period: usize| {
+            let sources = terms.iter().map(|t| c.quantities[t.0].layout.period);
+            sources.max().unwrap_or(1).max(period)
+        };
+        let mut ways = Vec::new();
         for link in &value.terms[0].1 {
             let Some(rest) = self.after(&value, link.before) else {
                 continue;
             };
             let inner = &self.values[link.before.index()];
             let from = self.layout_of(node.name(), inner)?;
+            let least = at_least(
+                self,
+                &inner.terms,
+                inner.shape.len(),
+                longest(self, &inner.terms, from.period),
+            ) + at_least(
+                self,
+                &rest.terms,
+                value.shape.len(),
+                from.period.max(layout.period),
+            );
+            ways.push((least, link.before, from, rest));
+        }
+        ways.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut best: Option<(f64, NodeId, Expression)> = None;
+        for (least, at, from, rest) in ways {
+            if best.as_ref().is_some_and(|b| least > 2.0 * b.0) {
+                continue;
+            }
+            let inner = &self.values[at.index()];
             let first = self.estimate(&inner.terms, None, &from)?;
             let second = self.estimate(&rest.terms, Some(&from), layout)?;
             let two = self.cost.linear(&second, level) + self.cost.linear(&first, level) + deeper;
-            if two < whole && best.as_ref().is_none_or(|b| two < b.0) {
-                best = Some((two, link.before, rest));
+            if best.as_ref().is_none_or(|b| two < b.0) {
+                best = Some((two, at, rest));
             }
         }
-        let Some((_, at, mut rest)) = best else {
+        let Some((two, at, mut rest)) = best else {
             return Ok(value);
         };
+        let length = longest(self, &value.terms, layout.period);
+        if at_least(self, &value.terms, value.shape.len(), length) <= 2.0 * two {
+            let whole = self.estimate(&value.terms, None, layout)?;
+            if self.cost.linear(&whole, level) <= two {
+                return Ok(value);
+            }
+        }
         let inner = self.values[at.index()].clone();
         let id = match inner.direct() {
             Some(id) => id,
@@ -150,6 +189,19 @@ impl Builder<'_> {
         let to = scale.layout(to, slots)?;
         sketch::size(self.cost, &full, &to)
     }
+}
+
+/// About how many entries the chains have in so many rows: of rows spread over all.
+fn entries(terms: &[(Id, Chain)], rows: usize) -> usize {
+    const ROWS: usize = 61;
+    let step = rows.div_ceil(ROWS).max(1);
+    let mut found = 0usize;
+    for r in (0..rows).step_by(step) {
+        for (_, chain) in terms {
+            chain_row(chain, r, 1.0, &mut |_, w| found += usize::from(w != 0.0));
+        }
+    }
+    found.saturating_mul(step)
 }
 
 /// A diagonal as far as it is known.
