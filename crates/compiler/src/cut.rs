@@ -42,8 +42,13 @@ impl Builder<'_> {
         };
         // Diagonals hold as many entries as they are long, at most: often that says enough, and entries are many.
         let at_least = |c: &Self, terms: &[(Id, Chain)], rows: usize, length: usize| {
+            let (count, alike) = entries(terms, rows);
+            let diagonals = count / length;
+            let stored = if alike { 1 } else { length };
             let size = MapSize {
-                diagonals: entries(terms, rows) / length,
+                diagonals,
+                values: diagonals * c.cost.stored(stored),
+                butterflies: diagonals as f64 * c.cost.butterflies(stored),
                 ..MapSize::default()
             };
             match c.sized {
@@ -191,17 +196,20 @@ impl Builder<'_> {
     }
 }
 
-/// About how many entries the chains have in so many rows: of rows spread over all.
-fn entries(terms: &[(Id, Chain)], rows: usize) -> usize {
+/// About how many entries the chains have in so many rows, and whether all weights are the same: of rows spread over all.
+fn entries(terms: &[(Id, Chain)], rows: usize) -> (usize, bool) {
     const ROWS: usize = 61;
     let step = rows.div_ceil(ROWS).max(1);
-    let mut found = 0usize;
+    let (mut found, mut alike, mut first) = (0usize, true, None);
     for r in (0..rows).step_by(step) {
         for (_, chain) in terms {
-            chain_row(chain, r, 1.0, &mut |_, w| found += usize::from(w != 0.0));
+            chain_row(chain, r, 1.0, &mut |_, w| {
+                found += usize::from(w != 0.0);
+                alike &= w == 0.0 || *first.get_or_insert(w) == w;
+            });
         }
     }
-    found.saturating_mul(step)
+    (found.saturating_mul(step), alike)
 }
 
 /// A diagonal as far as it is known.
