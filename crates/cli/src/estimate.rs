@@ -14,8 +14,8 @@ use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
 use nn::lower::Part;
 use nn::models::shape::{Polynomials, TransformerShape};
 use nn::pieces::Piece;
-use runtime::{Basis, Client, Prediction, VerifiedPlan};
 use runtime::machine::available_memory;
+use runtime::{Basis, Client, Prediction, VerifiedPlan};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -491,7 +491,10 @@ fn tables(rows: &[Row], basis: &Basis, (threads, limit): (usize, Option<u64>)) -
         }
     }
     line("\nPower-Softmax alone, from scores to weights, in all layers:\n".into());
-    line("| model | tokens | batch | CPU s with its bootstraps | without | P2, A100 seconds |".into());
+    line(
+        "| model | tokens | batch | CPU s with its bootstraps | without | P2, A100 seconds |"
+            .into(),
+    );
     line("|---|---:|---:|---:|---:|---:|".into());
     for r in rows {
         let published = PUBLISHED_ATTENTION

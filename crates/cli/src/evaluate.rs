@@ -197,7 +197,8 @@ impl<'a> Bench<'a> {
                 continue;
             }
             let inputs: Vec<f64> = taken.iter().flat_map(|t| values(&t.1)).collect();
-            let (answers, watch) = through((&self.client, &self.server), &self.prediction, &inputs)?;
+            let (answers, watch) =
+                through((&self.client, &self.server), &self.prediction, &inputs)?;
             let seconds = |of: fn(&(f64, f64)) -> f64| watch.steps.values().map(of).sum::<f64>();
             let together = taken.len();
             for ((index, _, named, twin), answer) in taken.into_iter().zip(answers.chunks(output)) {

@@ -122,8 +122,11 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         let squares = all.iter().filter_map(|d| d["mean_square_error"].as_f64());
         // of all tokens that were found, each prompt's as many times as it has them
         let perplexity = |key: &str| {
-            let of = |d: &serde_json::Value| Some((d[key].as_f64()?, d["positions"].as_u64()? as f64 - 1.0));
-            let (sum, count) = (all.iter().filter_map(of)).fold((0.0, 0.0), |(s, n), (x, k)| (s + x * k, n + k));
+            let of = |d: &serde_json::Value| {
+                Some((d[key].as_f64()?, d["positions"].as_u64()? as f64 - 1.0))
+            };
+            let (sum, count) =
+                (all.iter().filter_map(of)).fold((0.0, 0.0), |(s, n), (x, k)| (s + x * k, n + k));
             (count > 0.0).then(|| (sum / count).exp())
         };
         row(json!({

@@ -58,6 +58,9 @@ pub(crate) fn log_probability(logits: &[f64], token: u32) -> f64 {
         .map_or(f64::NEG_INFINITY, |l| l - largest - sum.ln())
 }
 
+/// A question with the lines of both answers.
+type Judged<'a> = (&'a Question, [&'a Value; 2]);
+
 /// What is asked.
 enum Task {
     Lambada(Vec<Passage>),
@@ -69,7 +72,9 @@ impl Task {
         match (&a.lambada, &a.piqa, &a.labels) {
             (Some(path), ..) => Ok(Self::Lambada(lambada(path)?)),
             (None, Some(path), Some(labels)) => Ok(Self::Piqa(piqa(path, labels)?)),
-            _ => Err("evaluation files are needed: --lambada FILE, or --piqa FILE --labels FILE".into()),
+            _ => Err(
+                "evaluation files are needed: --lambada FILE, or --piqa FILE --labels FILE".into(),
+            ),
         }
     }
 
@@ -96,7 +101,11 @@ impl Task {
             }
             Self::Piqa(all) => {
                 let question = &all[index / 2];
-                Sequence::new(format, &question.prompt(), &question.continuation(index % 2))
+                Sequence::new(
+                    format,
+                    &question.prompt(),
+                    &question.continuation(index % 2),
+                )
             }
         }
         .map_err(|e| format!("number {}: {e}", index / self.each()).into())
@@ -119,14 +128,14 @@ impl Task {
             }
             Self::Piqa(all) => {
                 let found = |index: usize| lines.iter().find(|l| l["index"] == index);
-                let pairs: Vec<(&Question, [&Value; 2])> = (all.iter().enumerate())
+                let pairs: Vec<Judged<'_>> = (all.iter().enumerate())
                     .filter_map(|(q, question)| {
                         Some((question, [found(2 * q)?, found(2 * q + 1)?]))
                     })
                     .collect();
                 // the first of equals
                 let right = |key: &str, length: fn(&str) -> f64| {
-                    let better = |(q, both): &&(&Question, [&Value; 2])| {
+                    let better = |(q, both): &&Judged<'_>| {
                         let of = |k: usize| number(both[k], key) / length(&q.answers[k]);
                         usize::from(of(1) > of(0)) == q.right
                     };
@@ -180,7 +189,9 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
             let s = of(index).ok_or("a sequence that does not fit")?;
             Ok((
                 format.input(&s.tokens)?,
-                row(json!({ "tokens": s.tokens.len(), "cut": s.cut, "to_find": s.tokens.len() - s.first })),
+                row(
+                    json!({ "tokens": s.tokens.len(), "cut": s.cut, "to_find": s.tokens.len() - s.first }),
+                ),
             ))
         };
         let measured = bench.each(&open, input, |index, answer, twin| {
@@ -200,7 +211,10 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         let mut line = row(task.summary(all));
         line.insert(
             "cut".into(),
-            all.iter().filter(|l| l["cut"].as_u64() > Some(0)).count().into(),
+            all.iter()
+                .filter(|l| l["cut"].as_u64() > Some(0))
+                .count()
+                .into(),
         );
         line
     })

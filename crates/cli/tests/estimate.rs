@@ -45,7 +45,10 @@ fn a_configuration_gives_json_for_both_modes_and_the_same_twice() {
     let (first, second) = (rows(&first), rows(&second));
     assert_eq!(first, second);
     assert_eq!(first.len(), 2);
-    assert_eq!((&first[0]["batch"], &first[1]["batch"]), (&1.into(), &1024.into()));
+    assert_eq!(
+        (&first[0]["batch"], &first[1]["batch"]),
+        (&1.into(), &1024.into())
+    );
     for row in &first {
         let number = |name: &str| row[name].as_f64().expect(name);
         assert!(number("bootstraps") >= 3.0);
@@ -57,7 +60,8 @@ fn a_configuration_gives_json_for_both_modes_and_the_same_twice() {
     }
     // more inputs side by side are cheaper each
     let each = |i: usize| {
-        first[i]["cpu_seconds"].as_f64().expect("seconds") / first[i]["batch"].as_f64().expect("inputs")
+        first[i]["cpu_seconds"].as_f64().expect("seconds")
+            / first[i]["batch"].as_f64().expect("inputs")
     };
     assert!(each(1) < 0.2 * each(0));
 }
@@ -75,21 +79,10 @@ fn refusals() {
         &[],
         &["--length must be 2 to 32768"],
     );
-    refused(
-        "estimate pythia-70m --batch 3",
-        &[],
-        &["3", "power of two"],
-    );
+    refused("estimate pythia-70m --batch 3", &[], &["3", "power of two"]);
     refused("estimate pythia-70m --power 3", &[], &["3", "even"]);
-    let other = folder.file(
-        "other.json",
-        CONFIG.replace("llama", "mamba").as_bytes(),
-    );
-    refused(
-        &format!("estimate {other}"),
-        &[],
-        &["other.json", "mamba"],
-    );
+    let other = folder.file("other.json", CONFIG.replace("llama", "mamba").as_bytes());
+    refused(&format!("estimate {other}"), &[], &["other.json", "mamba"]);
     let missing = folder.file(
         "missing.json",
         CONFIG.replace("hidden_size", "size").as_bytes(),

@@ -2,11 +2,11 @@
 
 mod support;
 
-use nn::{PolyGraph, PromptFormat};
 use nn::format::artefact;
 use nn::format::state_dict::StateDict;
 use nn::models::language::{Architecture, LanguageModel};
 use nn::models::llama;
+use nn::{PolyGraph, PromptFormat};
 use std::path::Path;
 use support::{Folder, done, refused};
 
@@ -295,7 +295,12 @@ fn prompts_that_share_a_run_come_back_with_their_own_tokens() {
 
 /// LAMBADA's task: short passages, one that is cut, and one whose word is longer than the plan.
 fn last_words(folder: &Folder, pvm: &str, plan: &str, graph: &PolyGraph, format: &PromptFormat) {
-    let passages = ["ab cd a", "cd b", "ab cd a b c d", "ab cdabcdabcdabcdabcdabcd"];
+    let passages = [
+        "ab cd a",
+        "cd b",
+        "ab cd a b c d",
+        "ab cdabcdabcdabcdabcdabcd",
+    ];
     let lines: String = passages
         .iter()
         .map(|p| format!("{{\"text\": \"{p}\"}}\n"))
@@ -317,7 +322,9 @@ fn last_words(folder: &Folder, pvm: &str, plan: &str, graph: &PolyGraph, format:
     assert_eq!(summary["lambada_right"], summary["lambada_right_clear"]);
     let rows = std::fs::read_to_string(&results).expect("results");
     let rows = rows.lines().filter_map(|l| serde_json::from_str(l).ok());
-    let rows: Vec<serde_json::Value> = rows.filter(|l: &serde_json::Value| l["index"].is_u64()).collect();
+    let rows: Vec<serde_json::Value> = rows
+        .filter(|l: &serde_json::Value| l["index"].is_u64())
+        .collect();
     let mut sum = 0.0;
     for (passage, row) in passages.iter().zip(&rows) {
         // by hand: the passage's tokens behind the context's, at most as many as the plan takes
@@ -335,13 +342,21 @@ fn last_words(folder: &Folder, pvm: &str, plan: &str, graph: &PolyGraph, format:
             log += logits[tokens[i] as usize] - all.ln();
         }
         let number = |key: &str| row[key].as_f64().expect("a number");
-        assert!((number("clear_log_probability") - log).abs() < 1e-9, "{row}");
+        assert!(
+            (number("clear_log_probability") - log).abs() < 1e-9,
+            "{row}"
+        );
         assert!((number("log_probability") - log).abs() < 1e-3, "{row}");
         assert_eq!(row["cut"].as_u64(), Some(cut as u64), "{row}");
         sum += log;
     }
-    let perplexity = summary["last_word_perplexity_clear"].as_f64().expect("a number");
-    assert!((perplexity / (-sum / 3.0).exp() - 1.0).abs() < 1e-9, "{summary}");
+    let perplexity = summary["last_word_perplexity_clear"]
+        .as_f64()
+        .expect("a number");
+    assert!(
+        (perplexity / (-sum / 3.0).exp() - 1.0).abs() < 1e-9,
+        "{summary}"
+    );
 
     let no_word = folder.file("no-word.jsonl", b"{\"text\": \"ab\"}\n");
     refused(

@@ -32,9 +32,8 @@ impl Builder<'_> {
         };
         self.cost.prepare([period])?;
         let level = self.cost.levels().div_ceil(2).max(1);
-        let share = |c: &Self| {
-            c.cost.bootstrap(period, c.cost.levels()) / c.cost.levels().max(1) as f64
-        };
+        let share =
+            |c: &Self| c.cost.bootstrap(period, c.cost.levels()) / c.cost.levels().max(1) as f64;
         let deeper = if self.cost.has_bootstrap() {
             share(self)
         } else {

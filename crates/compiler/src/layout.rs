@@ -167,9 +167,7 @@ impl Layout {
                 return Some(Self {
                     width: channels.next_power_of_two(),
                     shape: Shape::Vector(channels),
-                    period: channels
-                        .next_power_of_two()
-                        .clamp(LEAST_PERIOD, max_slots),
+                    period: channels.next_power_of_two().clamp(LEAST_PERIOD, max_slots),
                     ciphertexts: channels.div_ceil(max_slots),
                     ..self.clone()
                 });

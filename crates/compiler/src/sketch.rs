@@ -58,15 +58,11 @@ impl Scale {
         small
             .resized(full, self.tokens, max_slots)
             .ok_or_else(|| Error::Unsupported {
-                layer: self.name(small.shape()),
+                layer: format!("a tensor of shape {}", small.shape()),
                 operator: "shape".into(),
                 reason: "the stand-in has a size that stands for none".into(),
                 remedy: "narrow the network differently",
             })
-    }
-
-    fn name(&self, shape: Shape) -> String {
-        format!("a tensor of shape {shape}")
     }
 }
 
@@ -83,9 +79,7 @@ enum Mixing {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Rows {
     Same,
-    Unfold {
-        cyclic: bool,
-    },
+    Unfold { cyclic: bool },
     Repeat,
     Sum,
 }
@@ -240,7 +234,7 @@ impl Rowed {
 }
 
 /// A source of a map: where it lies, how many of its ciphertexts are different, and what is done to it.
-pub(crate) struct From<'a> {
+pub(crate) struct Source<'a> {
     pub(crate) layout: &'a Layout,
     pub(crate) different: usize,
     pub(crate) alike: Alike,
@@ -277,7 +271,7 @@ pub(crate) struct Counted {
 /// Counts a map; a rotation that is not among `known` costs a key more.
 pub(crate) fn count(
     cost: &CostModel,
-    sources: &[From<'_>],
+    sources: &[Source<'_>],
     to: &Layout,
     known: &BTreeSet<i64>,
     key_seconds: f64,
@@ -344,9 +338,9 @@ pub(crate) fn size(
     terms: &[(Layout, Chain)],
     to: &Layout,
 ) -> Result<MapSize, Error> {
-    let mut sources: Vec<From<'_>> = Vec::with_capacity(terms.len());
+    let mut sources: Vec<Source<'_>> = Vec::with_capacity(terms.len());
     for (layout, chain) in terms {
-        sources.push(From {
+        sources.push(Source {
             layout,
             different: layout.ciphertexts,
             alike: Alike::None,
@@ -357,7 +351,7 @@ pub(crate) fn size(
 }
 
 /// How many results of this source alone are different.
-fn different(source: &From<'_>, t: &Rowed) -> (usize, Alike) {
+fn different(source: &Source<'_>, t: &Rowed) -> (usize, Alike) {
     let f = Rowed::of(source.layout);
     let share = source.different as f64 / f.all.max(1) as f64;
     let whole = |groups: usize| t.channels / groups.max(1) >= t.held;
@@ -368,9 +362,7 @@ fn different(source: &From<'_>, t: &Rowed) -> (usize, Alike) {
             (groups as f64 / t.ciphertexts as f64, Alike::Groups)
         }
         // heads of whole ciphertexts
-        Mixing::All | Mixing::Groups(_)
-            if t.ciphertexts.is_multiple_of(source.pattern.copies) =>
-        {
+        Mixing::All | Mixing::Groups(_) if t.ciphertexts.is_multiple_of(source.pattern.copies) => {
             (1.0 / source.pattern.copies as f64, Alike::Copies)
         }
         Mixing::All | Mixing::Groups(_) => (1.0, Alike::None),
@@ -385,7 +377,7 @@ fn different(source: &From<'_>, t: &Rowed) -> (usize, Alike) {
 }
 
 /// Parts of a map that share no input.
-fn apart(source: &From<'_>, t: &Rowed, outputs: usize) -> usize {
+fn apart(source: &Source<'_>, t: &Rowed, outputs: usize) -> usize {
     let rows = (outputs / t.ciphertexts.max(1)).clamp(1, t.rows.max(1));
     let parts = match (source.pattern.rows, source.pattern.mixing) {
         (Rows::Unfold { .. }, Mixing::None) => source.different,
@@ -400,7 +392,7 @@ fn apart(source: &From<'_>, t: &Rowed, outputs: usize) -> usize {
 /// Counts one source's part.
 fn term(
     cost: &CostModel,
-    source: &From<'_>,
+    source: &Source<'_>,
     t: &Rowed,
     outputs: usize,
     known: &BTreeSet<i64>,
@@ -445,7 +437,11 @@ fn term(
     let (baby_cost, giant_cost) = (cost.baby(level), cost.giant(level));
     let moving = |c: usize, d: usize| {
         let babies = c.min(span) * d.min(of_input) - 1;
-        let held_delays = if of_input > 1 { t.rows_each.div_ceil(d) } else { 1 };
+        let held_delays = if of_input > 1 {
+            t.rows_each.div_ceil(d)
+        } else {
+            1
+        };
         let giants = span.div_ceil(c) * held_delays;
         // giant steps of 0: the first cut of channels, and rows of the first cut
         let still = if of_input > 1 {
@@ -508,8 +504,16 @@ fn term(
     };
     // one number for all tokens of a channel, or each its own
     let by_token = p.by_token || of_input > 1;
-    let numbers = if by_token { whole } else { (whole / t.width).max(1) };
-    let length = if whole == t.width && !by_token { 1 } else { whole };
+    let numbers = if by_token {
+        whole
+    } else {
+        (whole / t.width).max(1)
+    };
+    let length = if whole == t.width && !by_token {
+        1
+    } else {
+        whole
+    };
     let folds = match p.rows {
         Rows::Sum => (f.rows_each.min(f.rows.next_power_of_two())).ilog2() as usize,
         _ => (f.period / t.period).max(1).ilog2() as usize,
@@ -618,7 +622,10 @@ pub fn sketch(graph: &PolyGraph, scale: &Scale, target: &Target) -> Result<Sketc
         if fits || (hopeless && best.is_none()) {
             return Ok(sketch);
         }
-        if best.as_ref().is_none_or(|b| sketch.peak_bytes < b.peak_bytes) {
+        if best
+            .as_ref()
+            .is_none_or(|b| sketch.peak_bytes < b.peak_bytes)
+        {
             best = Some(sketch);
         }
     }
@@ -640,10 +647,10 @@ impl Draft<'_> {
         terms: &[(Id, Chain)],
         counts: &[Counted],
         layer: &str,
-    ) -> Result<Vec<From<'b>>, Error> {
-        let mut sources: Vec<From<'b>> = Vec::new();
+    ) -> Result<Vec<Source<'b>>, Error> {
+        let mut sources: Vec<Source<'b>> = Vec::new();
         for (id, chain) in terms {
-            let source = From {
+            let source = Source {
                 layout: &self.layouts[*id],
                 different: counts[*id].different,
                 alike: counts[*id].alike,
@@ -736,8 +743,7 @@ impl Draft<'_> {
             let work = |c: &Counted| {
                 c.size.babies as f64 * cost.baby(level) + c.size.giants as f64 * cost.giant(level)
             };
-            let price =
-                counts.iter().map(work).sum::<f64>() + rotations.len() as f64 * key_seconds;
+            let price = counts.iter().map(work).sum::<f64>() + rotations.len() as f64 * key_seconds;
             if best.as_ref().is_none_or(|b| price < b.0) {
                 best = Some((price, counts));
             }
@@ -977,7 +983,11 @@ impl Draft<'_> {
                 return all;
             }
             // sums over a head's channels wait for all of its ciphertexts
-            let together = if mixed[v] { self.head_ciphertexts(v) } else { 1 };
+            let together = if mixed[v] {
+                self.head_ciphertexts(v)
+            } else {
+                1
+            };
             let together = together.min(counts[v].different.div_ceil(t.rows));
             let apart = (counts[v].different / t.rows / together).max(1);
             match made(v) || summed[v] {
@@ -1022,16 +1032,18 @@ impl Draft<'_> {
     fn head_ciphertexts(&self, v: Id) -> usize {
         let t = Rowed::of(&self.layouts[v]);
         let groups = self.normal.quantities.iter().find_map(|q| match &q.kind {
-            Kind::Linear { terms, .. } => terms.iter().find_map(|t| {
-                match Pattern::of(&t.1, &q.layer).ok()? {
-                    Pattern {
-                        mixing: Mixing::Groups(g),
-                        uniform: true,
-                        ..
-                    } => Some(g),
-                    _ => None,
-                }
-            }),
+            Kind::Linear { terms, .. } => {
+                terms
+                    .iter()
+                    .find_map(|t| match Pattern::of(&t.1, &q.layer).ok()? {
+                        Pattern {
+                            mixing: Mixing::Groups(g),
+                            uniform: true,
+                            ..
+                        } => Some(g),
+                        _ => None,
+                    })
+            }
             _ => None,
         });
         (t.channels / groups.unwrap_or(1) / t.held).max(1)
@@ -1039,9 +1051,7 @@ impl Draft<'_> {
 }
 
 fn overhead_of_bootstrap(parameters: &Parameters, target: Option<usize>) -> u64 {
-    target.map_or(0, |to| {
-        runtime::verify::bootstrap_memory(parameters, to)
-    })
+    target.map_or(0, |to| runtime::verify::bootstrap_memory(parameters, to))
 }
 
 /// The same for operations that cost the same.

@@ -114,11 +114,7 @@ fn finish(packed: &Packed, cut: &Walk, anchor: Anchor, cost: &CostModel) -> Spli
         inputs: packed.inputs.len(),
         decomposed: babies.iter().map(|b| b.0).collect::<BTreeSet<_>>().len(),
         outputs: packed.outputs,
-        values: packed
-            .diagonals
-            .iter()
-            .map(|d| cost.stored(d.len()))
-            .sum(),
+        values: packed.diagonals.iter().map(|d| cost.stored(d.len())).sum(),
         butterflies: packed
             .diagonals
             .iter()

@@ -285,8 +285,7 @@ impl VerifiedPlan {
             })
         };
         let working_bytes = transform_bytes(bootstraps(), &parameters) + peak;
-        let peak_without_keys =
-            weight_bytes(&plan) + overhead(&parameters, bootstraps(), peak);
+        let peak_without_keys = weight_bytes(&plan) + overhead(&parameters, bootstraps(), peak);
         let key_sizes: BTreeMap<KeyName, KeySize> = keys
             .0
             .iter()
@@ -698,11 +697,7 @@ pub fn overhead<'a>(
 ) -> u64 {
     // buffers that wait to be used again, next to those in use
     let pool = peak.min(ring::buffer::POOL_BYTES as u64);
-    BASE_BYTES
-        + table_bytes(parameters)
-        + transform_bytes(bootstraps, parameters)
-        + peak
-        + pool
+    BASE_BYTES + table_bytes(parameters) + transform_bytes(bootstraps, parameters) + peak + pool
 }
 
 trait Digits {

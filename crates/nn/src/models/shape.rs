@@ -353,7 +353,9 @@ impl StandIn {
     /// Those of [`lower`].
     pub fn polynomials(&self, options: Polynomials) -> Result<Lowered> {
         let shape = self.graph.input().shape();
-        let inputs = (0..SEQUENCES).into_par_iter().map(|i| Ok(sequence(shape, i)));
+        let inputs = (0..SEQUENCES)
+            .into_par_iter()
+            .map(|i| Ok(sequence(shape, i)));
         let options = Options {
             bits: options.bits,
             margin: options.widened - 1.0,
