@@ -293,7 +293,7 @@ impl BlockMap {
     pub fn row_sum(&self) -> f64 {
         let mut worst = 0.0f64;
         self.each_row_sum(
-            |v| v.norm(),
+            |v| if v.im == 0.0 { v.re.abs() } else { v.norm() },
             |sums| worst = sums.iter().copied().fold(worst, f64::max),
         );
         worst
@@ -309,15 +309,21 @@ impl BlockMap {
             } else {
                 self.slots
             };
+            // rows of a run are alike
+            let runs = terms.iter().filter(|t| t.values.len() > 1);
+            let run = runs.map(|t| t.values.run()).min().unwrap_or(1);
+            let apart = self.folds.iter().any(|f| f % run != 0);
+            let run = if apart { 1 } else { run.min(period) };
+            let period = period / run;
             let mut sums = vec![0.0f64; period];
             for t in terms {
                 for (j, s) in sums.iter_mut().enumerate() {
-                    *s += measure(t.values.at(j));
+                    *s += measure(t.values.at(j * run));
                 }
             }
             for &f in &self.folds {
                 sums = (0..period)
-                    .map(|j| sums[j] + sums[(j + f) % period])
+                    .map(|j| sums[j] + sums[(j + f / run) % period])
                     .collect();
             }
             see(&sums);
