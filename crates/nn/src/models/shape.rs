@@ -21,7 +21,7 @@ const HEAD: usize = 2;
 /// Tokens of a stand-in's sequence.
 const TOKENS: usize = 8;
 /// Sequences that a stand-in's intervals and ranges are taken from.
-pub const SEQUENCES: u64 = 8;
+const SEQUENCES: u64 = 8;
 
 /// A transformer's sizes.
 #[derive(Debug, Clone, PartialEq)]
