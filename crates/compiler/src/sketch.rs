@@ -1003,12 +1003,13 @@ impl Draft<'_> {
         for v in 0..count {
             let d = decisions[v];
             let size = &counts[v].size;
-            let sums = [size.inputs, size.giants + size.unmoved, size.outputs];
-            let [inputs, sums, outputs] = sums.map(|n| n.div_ceil(counts[v].apart.max(1)));
-            let moves = size.babies + size.giants + size.folds > 0;
-            let most = if moves { MOST_SUMS } else { MOST_RESULTS };
-            let sums = [inputs, sums.min(most), outputs.min(most)];
-            let values = size.values / pieces(&counts[v]);
+            let parts = pieces(&counts[v]);
+            let sums = [
+                size.inputs.div_ceil(counts[v].apart.max(1)),
+                (size.giants + size.unmoved).div_ceil(parts),
+                size.outputs.div_ceil(parts),
+            ];
+            let values = size.values / parts;
             let working = map_memory(parameters, Level::new(d.level), sums, values)
                 .max(overhead_of_bootstrap(parameters, d.bootstrap));
             // row by row, a result takes the place of what it is made of

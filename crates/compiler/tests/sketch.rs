@@ -66,12 +66,7 @@ fn agree(name: &str, shape: &TransformerShape, tokens: usize, target: &Target) {
             "peak",
             sketch.peak_bytes as f64,
             facts.peak_bytes as f64,
-            // diagonals being encoded weigh more in a large ring, and pieces are only estimated
-            if target.parameters.is_toy() {
-                0.15
-            } else {
-                0.25
-            },
+            0.15,
         ),
     ] {
         println!("{name}: {what} {sketched:.2} sketched, {planned:.2} planned");
