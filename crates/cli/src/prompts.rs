@@ -1,11 +1,11 @@
 //! evaluate --prompts: at every position of a prompt, the next token beside the twin's.
 
 use crate::evaluate::{Bench, Results, largest_error, margin, row, summary};
-use crate::network::{load_polynomial, named};
+use crate::network::named;
 use crate::tasks::log_probability;
 use crate::text::{self, after, token};
 use crate::{EvaluateArgs, Result};
-use nn::{PolyGraph, PromptFormat};
+use nn::PromptFormat;
 use serde_json::json;
 
 /// One prompt's answer beside the twin's.
@@ -63,12 +63,7 @@ fn nats(format: &PromptFormat, tokens: &[u32], answer: &[f64]) -> Option<f64> {
 }
 
 pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
-    let graph: PolyGraph = load_polynomial(&a.model)?;
-    let format = graph
-        .metadata()
-        .prompts
-        .clone()
-        .ok_or_else(|| format!("{}: {}", a.model.display(), text::NO_LANGUAGE))?;
+    let (graph, format) = text::language(&a.model)?;
     let path = a
         .prompts
         .as_deref()
@@ -86,8 +81,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
     let results = Results(&a.output);
     let open = results.missing(wanted.clone())?;
     if !open.is_empty() {
-        let passages = format.passages().iter().map(|t| format.input(t));
-        let passages = passages.collect::<nn::Result<Vec<_>>>()?;
+        let passages = text::passages(&format)?;
         let (bench, stated) = Bench::new("prompt", a, &graph, &results, Some(passages), threads)?;
         let stated = stated.map_or(f64::INFINITY, |s| s.error);
         let of = |index: usize| &tokens[index - wanted.start];

@@ -3,11 +3,10 @@
 use crate::EvaluateArgs;
 use crate::Result;
 use crate::evaluate::{Bench, Results, row, summary};
-use crate::network::load_polynomial;
 use crate::terminal::note;
 use crate::text;
 use data::tasks::{Passage, Question, lambada, piqa};
-use nn::{PolyGraph, PromptFormat};
+use nn::PromptFormat;
 use serde_json::{Value, json};
 
 /// A sequence, and from which token on each is to be found by those before it.
@@ -155,12 +154,7 @@ impl Task {
 }
 
 pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
-    let graph: PolyGraph = load_polynomial(&a.model)?;
-    let format = graph
-        .metadata()
-        .prompts
-        .clone()
-        .ok_or_else(|| format!("{}: {}", a.model.display(), text::NO_LANGUAGE))?;
+    let (graph, format) = text::language(&a.model)?;
     let task = Task::open(a)?;
     let each = task.each();
     let wanted = a.skip * each..(a.skip + a.count).min(task.len()) * each;
@@ -181,8 +175,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         fits
     });
     if !open.is_empty() {
-        let passages = format.passages().iter().map(|t| format.input(t));
-        let passages = passages.collect::<nn::Result<Vec<_>>>()?;
+        let passages = text::passages(&format)?;
         let (bench, stated) = Bench::new("sequence", a, &graph, &results, Some(passages), threads)?;
         let stated = stated.map_or(f64::INFINITY, |s| s.error);
         let input = |index| {

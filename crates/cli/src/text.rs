@@ -1,7 +1,7 @@
 //! Language models: calibrate on text, encrypt prompts, read answers.
 
 use crate::commands::{answers, insecure};
-use crate::network::{named, open, top};
+use crate::network::{load_polynomial, named, open, top};
 use crate::terminal::note;
 use crate::{CalibrateArgs, DecryptArgs, Result};
 use clap::Args;
@@ -12,7 +12,7 @@ use nn::format::llama2c::{BEGIN, Tokenizer};
 use nn::lower::language::{Trained, polynomials};
 use nn::lower::{Numerator, Options, Part};
 use nn::prompt::Vocabulary;
-use nn::{AttentionScheme, Metadata, PowerSoftmax, PromptFormat, SentenceFormat};
+use nn::{AttentionScheme, Metadata, PolyGraph, PowerSoftmax, PromptFormat, SentenceFormat};
 use runtime::plan::{Class, Description, Step};
 use runtime::report::{self, Answer, Measured, Share};
 use runtime::{Client, ClientSpec, Prediction, Report, VerifiedPlan};
@@ -257,6 +257,20 @@ pub(crate) fn format(description: &Description) -> Result<Option<PromptFormat>> 
     let format = description.client.as_ref();
     let format = format.filter(|c| !SentenceFormat::described_by(c));
     Ok(format.map(PromptFormat::from_json).transpose()?)
+}
+
+/// A calibrated language model and how it takes prompts.
+pub(crate) fn language(model: &Path) -> Result<(PolyGraph, PromptFormat)> {
+    let graph = load_polynomial(model)?;
+    let format = graph.metadata().prompts.clone();
+    let format = format.ok_or_else(|| format!("{}: {NO_LANGUAGE}", model.display()))?;
+    Ok((graph, format))
+}
+
+/// The passages that it was calibrated on, as inputs: what its error is stated on.
+pub(crate) fn passages(format: &PromptFormat) -> Result<Vec<nn::Tensor>> {
+    let each = format.passages().iter().map(|t| format.input(t));
+    Ok(each.collect::<nn::Result<_>>()?)
 }
 
 /// Prompts as a plan's input, one after another.
