@@ -5,7 +5,7 @@ use crate::network::{named, open, plan};
 use crate::{InspectArgs, Result, commands};
 use nn::format::{DEFAULT_LIMIT, artefact, read_limited};
 use nn::{Nonlinearity, Op};
-use runtime::container::Kind;
+use runtime::wire::container::Kind;
 use runtime::{Prediction, size};
 use serde_json::{Value, json};
 use std::io::{BufReader, Read};

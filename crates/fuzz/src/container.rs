@@ -4,7 +4,7 @@
 use crate::random::Random;
 use crate::{bytes, json};
 use ckks::ParametersSpec;
-use runtime::container::Kind;
+use runtime::wire::container::Kind;
 use std::io::Read;
 
 /// A file taken apart.

@@ -1,6 +1,7 @@
 //! Checks against the clear twin: ranges on one input, and lock-step precision of an encrypted run.
 
-use crate::client::{ClientSpec, place};
+use crate::wire::ClientSpec;
+use crate::wire::ports::place;
 use crate::interpreter::{Done, Observer, State};
 use crate::plan::Register;
 use crate::verify::{VerifiedPlan, operand_limit};
@@ -95,7 +96,7 @@ impl<'a> ClearTwin<'a> {
             .filter_map(|r| self.state.live.get(r))
             .map(|v| v.values.clone())
             .collect();
-        Ok(crate::client::gather(port, &slots))
+        Ok(crate::wire::ports::gather(port, &slots))
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a file says about itself, read from its header and first section.
 
-use crate::client::ClientSpec;
-use crate::conformance::{self, KeyList, parameters_digest};
-use crate::container::{Header, Kind, Reader, VERSION, short};
+use crate::wire::ClientSpec;
+use crate::wire::conformance::{self, KeyList, parameters_digest};
+use crate::wire::container::{Header, Kind, Reader, VERSION, short};
 use crate::{Error, Result, size};
 use ckks::{Parameters, ParametersSpec};
 use serde_json::Value;

@@ -3,8 +3,9 @@
 //! * [`plan`]: the program that the compiler writes; [`verify`]: the only way to make it runnable, by one pass of [`ckks::Meter`];
 //!   [`interpreter`]: carrying it out over any [`ckks::Arithmetic`].
 //! * [`client`] holds the secret key, [`server`] cannot hold one.
-//! * [`sharing`]: noise flooding for answers that leave the client; [`class`]: the class alone, which needs none.
-//! * [`container`], [`packing`], [`plan_file`], [`checkpoint`], [`inspection`]: files. Bytes from outside become checked objects or one clear error.
+//! * [`wire`]: what passes between them as bytes. Bytes from outside become checked objects or one clear error.
+//! * [`sharing`]: noise flooding for answers that leave the client, or their class alone, which needs none.
+//! * [`plan_file`], [`checkpoint`], [`inspection`]: the server's own files, and what any file says about itself.
 //! * [`check`]: the clear twin beside an encrypted run; [`noise`]: what error its answer will have, by simulation; [`prediction`]: what a run will cost, [`preparation`]: its memory, fetched ahead, [`placement`]: keys in memory or on disk, [`report`]: what it cost; [`machine`]: memory, disk and clocks, [`machine_file`]: what
 //!   a machine was measured to cost.
 //!
@@ -14,32 +15,27 @@
 
 pub mod check;
 pub mod checkpoint;
-pub mod class;
 pub mod client;
-mod conformance;
-pub mod container;
 pub mod error;
 pub mod inspection;
 pub mod interpreter;
 pub mod machine;
 pub mod machine_file;
 pub mod noise;
-pub mod packing;
 pub mod placement;
 pub mod plan;
 pub mod plan_file;
 pub mod prediction;
 pub mod preparation;
-pub mod releases;
 pub mod report;
 pub mod server;
 pub mod sharing;
 mod stored_keys;
 pub mod verify;
+pub mod wire;
 
 pub use check::{ClearTwin, Excess, LockStep};
-pub use client::{Client, ClientSpec};
-pub use conformance::{parameters as checked_parameters, parameters_digest};
+pub use client::Client;
 pub use error::{Error, Result};
 pub use interpreter::{Done, Observer, Progress, Reporter, State, Stopwatch};
 pub use machine::{parse_size, size};
@@ -52,3 +48,4 @@ pub use preparation::Preparation;
 pub use report::Report;
 pub use server::Server;
 pub use verify::{PlanFacts, VerifiedPlan};
+pub use wire::{ClientSpec, checked_parameters, parameters_digest};

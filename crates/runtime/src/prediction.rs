@@ -1,6 +1,6 @@
 //! What a run will cost, fixed before it starts.
 
-use crate::container::short;
+use crate::wire::container::short;
 use crate::placement::Placement;
 use crate::verify::VerifiedPlan;
 use ckks::machine_cost::{MachineCost, Ratios};

@@ -1,9 +1,9 @@
 //! Evaluation keys that stay in their file: checked once from end to end, then read one by one when they are used, each held to
 //! the checksum that the check saw.
 
-use crate::client::{KEY, SectionOfKey, each_key};
-use crate::conformance::key_bytes;
-use crate::packing::{packed_len, unpack};
+use crate::wire::keys::{KEY, SectionOfKey, each_key};
+use crate::wire::conformance::key_bytes;
+use crate::wire::packing::{packed_len, unpack};
 use crate::{Error, Result};
 use ckks::Parameters;
 use ckks::keys::{EvaluationKeys, KeyName, KeyRequest, SwitchingKey};
@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{BufReader, ErrorKind, Seek};
 use std::os::unix::fs::FileExt;
 
-/// Checks a whole key file as [`crate::client::read_evaluation_keys`] does, holding one key at a time; keeps the keys of `kept`
+/// Checks a whole key file as [`crate::wire::read_evaluation_keys`] does, holding one key at a time; keeps the keys of `kept`
 /// in memory and reads the others from the file whenever they are used.
 ///
 /// # Errors

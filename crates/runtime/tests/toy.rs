@@ -3,7 +3,7 @@
 use ckks::map::{Term, Values};
 use ckks::{BlockMap, Bootstrap, Complex64, EvaluationKeys, KeyName, ParametersSpec, Polynomial};
 use polyveil_runtime::checkpoint::{Checkpointer, input_digest, read_checkpoint};
-use polyveil_runtime::container::Kind;
+use polyveil_runtime::wire::container::Kind;
 use polyveil_runtime::report::{Answer, Measured};
 use polyveil_runtime::sharing::{Flooding, Terms};
 use polyveil_runtime::*;

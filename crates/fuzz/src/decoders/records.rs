@@ -5,7 +5,7 @@ use crate::json;
 use crate::toy::plans;
 use ckks::machine_cost::{MachineCost, Residual};
 use runtime::machine_file::{MachineFile, Origin};
-use runtime::releases::Ledger;
+use runtime::sharing::releases::Ledger;
 use runtime::{Basis, Prediction, VerifiedPlan};
 
 fn records(name: &'static str, seeds: Vec<Vec<u8>>, decode: super::Decode) -> Decoder {

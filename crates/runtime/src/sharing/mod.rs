@@ -31,9 +31,14 @@
 //! *Securing Approximate Homomorphic Encryption Using Differential Privacy*. [MW18] Micciancio, Walter, *On the Bit Security of
 //! Cryptographic Primitives*. [Mir12] Mironov, *On Significance of the Least Significant Bits for Differential Privacy*.
 //!
+//! [`class`]: the class alone, which needs no noise. [`releases`]: the record of what was shared.
+//!
 //! What B is, against whom it holds and what is not covered: SECURITY.md.
 
-use crate::{Error, Result, releases};
+pub mod class;
+pub mod releases;
+
+use crate::{Error, Result};
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;

@@ -1,7 +1,7 @@
 //! From untrusted bytes to checked objects: parameters, key lists, residues.
 
-use crate::container::Digest;
-use crate::packing::packed_len;
+use crate::wire::container::Digest;
+use crate::wire::packing::packed_len;
 use crate::{Error, Result};
 use ckks::keys::{KeyName, KeyRequest, SwitchingKey};
 use ckks::parameters::Zone;

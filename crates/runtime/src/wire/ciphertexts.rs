@@ -1,0 +1,226 @@
+//! Ciphertexts in files: inputs, answers, and what a checkpoint holds.
+
+use super::conformance::{self, parameters_digest, poly_bytes};
+use super::container::{Digest, Kind, Reader, Writer};
+use super::packing::{pack, packed_len, unpack};
+use super::client_file::ClientSpec;
+use crate::plan::Port;
+use crate::{Error, Result};
+use ckks::keys::SeededCiphertext;
+use ckks::{Ciphertext, Level, Parameters, ParametersSpec};
+use serde::{Deserialize, Serialize};
+use std::io::{Read, Write};
+
+pub(crate) const META: [u8; 4] = *b"meta";
+pub(crate) const CIPHERTEXT: [u8; 4] = *b"ctxt";
+
+/// What an input or answer file says about itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PortMeta {
+    parameters: ParametersSpec,
+    pub(crate) ciphertexts: usize,
+    pub(crate) level: usize,
+    pub(crate) slots: usize,
+}
+
+impl PortMeta {
+    pub(crate) fn new(parameters: &Parameters, port: &Port) -> Self {
+        Self {
+            parameters: parameters.spec().clone(),
+            ciphertexts: port.registers.len(),
+            level: port.level,
+            slots: port.slots,
+        }
+    }
+    fn expect(&self, port: &Port, name: &str) -> Result<()> {
+        if self.ciphertexts == port.registers.len()
+            && self.level == port.level
+            && self.slots == port.slots
+        {
+            return Ok(());
+        }
+        Err(Error::file(
+            name,
+            "section `meta`",
+            format!(
+                "{} ciphertexts of {} slots at level {}, the plan's port `{}` has {} of {} at {}",
+                self.ciphertexts,
+                self.slots,
+                self.level,
+                port.name,
+                port.registers.len(),
+                port.slots,
+                port.level
+            ),
+            "make the file again for this plan",
+        ))
+    }
+}
+
+/// Reads residues of one limb from the current section.
+pub(crate) fn read_limb<R: Read>(
+    file: &mut Reader<R>,
+    bits: u32,
+    bytes: &mut Vec<u8>,
+    limb: &mut [u64],
+) -> Result<()> {
+    bytes.resize(packed_len(limb.len(), bits), 0);
+    file.take(bytes)?;
+    unpack(bytes, bits, limb);
+    Ok(())
+}
+
+/// Residues that do not conform, seen before the checksum was reached.
+pub(crate) fn conform(e: Error, name: &str) -> Error {
+    match e {
+        Error::Ckks(e) => Error::file(
+            name,
+            "residues",
+            e.to_string(),
+            "the file is damaged: copy or make it again",
+        ),
+        other => other,
+    }
+}
+
+/// Reads an encrypted input.
+///
+/// # Errors
+/// [`Error::File`] with the field that is wrong.
+pub(crate) fn read_input(
+    input: impl Read,
+    name: &str,
+    parameters: &Parameters,
+    plan: &Digest,
+    port: &Port,
+) -> Result<Vec<SeededCiphertext>> {
+    let mut file = Reader::new(input, name, Kind::Input)?;
+    file.expect_parameters(&parameters_digest(parameters), &parameters.spec().name)?;
+    file.expect_plan(plan)?;
+    let meta: PortMeta = file.json(META, 1 << 20)?;
+    meta.expect(port, name)?;
+    let level = Level::new(port.level);
+    let indices = parameters.limbs(level).clone();
+    let mut bytes = Vec::new();
+    let mut out = Vec::with_capacity(meta.ciphertexts);
+    for _ in 0..meta.ciphertexts {
+        file.begin_exact(CIPHERTEXT, 32 + poly_bytes(parameters, level))?;
+        let mut seed = [0u8; 32];
+        file.take(&mut seed)?;
+        let c = SeededCiphertext::read(parameters, level, port.slots, seed, |k, limb| {
+            read_limb(
+                &mut file,
+                parameters.prime(indices[k]).bits(),
+                &mut bytes,
+                limb,
+            )
+        });
+        out.push(c.map_err(|e| conform(e, name))?);
+        file.end()?;
+    }
+    file.finish()?;
+    Ok(out)
+}
+
+/// Payload bytes of a whole ciphertext.
+pub(crate) fn ciphertext_bytes(parameters: &Parameters, level: Level) -> u64 {
+    2 * poly_bytes(parameters, level)
+}
+
+/// Writes all limbs of a ciphertext of degree 1 into the current section.
+pub(crate) fn write_ciphertext<W: Write>(
+    file: &mut Writer<W>,
+    parameters: &Parameters,
+    c: &Ciphertext,
+) -> Result<()> {
+    let indices = parameters.limbs(c.level());
+    let mut bytes = Vec::new();
+    for (k, limb) in c.limbs().enumerate() {
+        bytes.clear();
+        pack(
+            limb,
+            parameters.prime(indices[k % indices.len()]).bits(),
+            &mut bytes,
+        );
+        file.write(&bytes)?;
+    }
+    Ok(())
+}
+
+/// Reads the next section as a ciphertext of degree 1 at a level's canonical scale.
+pub(crate) fn read_ciphertext<R: Read>(
+    file: &mut Reader<R>,
+    parameters: &Parameters,
+    level: Level,
+    slots: usize,
+) -> Result<Ciphertext> {
+    let name = file.name().to_owned();
+    let indices = parameters.limbs(level).clone();
+    let mut bytes = Vec::new();
+    file.begin_exact(CIPHERTEXT, ciphertext_bytes(parameters, level))?;
+    let c = Ciphertext::read(parameters, level, slots, |k, limb| {
+        read_limb(
+            file,
+            parameters.prime(indices[k % indices.len()]).bits(),
+            &mut bytes,
+            limb,
+        )
+    });
+    let c = c.map_err(|e| conform(e, &name))?;
+    file.end()?;
+    Ok(c)
+}
+
+/// Writes an answer file.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(crate) fn write_answer<W: Write>(
+    answer: &[Ciphertext],
+    out: W,
+    name: &str,
+    parameters: &Parameters,
+    plan: &Digest,
+    port: &Port,
+) -> Result<W> {
+    let meta = conformance::json(&PortMeta::new(parameters, port));
+    let mut sections = vec![(META, meta.len() as u64)];
+    sections.extend(
+        answer
+            .iter()
+            .map(|c| (CIPHERTEXT, ciphertext_bytes(parameters, c.level()))),
+    );
+    let mut file = Writer::new(
+        out,
+        name,
+        Kind::Answer,
+        parameters_digest(parameters),
+        *plan,
+        sections,
+    )?;
+    file.section(&meta)?;
+    for c in answer {
+        file.begin()?;
+        write_ciphertext(&mut file, parameters, c)?;
+    }
+    file.finish()
+}
+
+pub(crate) fn read_answer(
+    input: impl Read,
+    name: &str,
+    parameters: &Parameters,
+    digest: &Digest,
+    spec: &ClientSpec,
+) -> Result<Vec<Ciphertext>> {
+    let mut file = Reader::new(input, name, Kind::Answer)?;
+    file.expect_parameters(digest, &spec.parameters.name)?;
+    file.expect_plan(&spec.plan)?;
+    let meta: PortMeta = file.json(META, 1 << 20)?;
+    meta.expect(&spec.output, name)?;
+    let answer = (0..meta.ciphertexts)
+        .map(|_| read_ciphertext(&mut file, parameters, Level::new(meta.level), meta.slots))
+        .collect::<Result<_>>()?;
+    file.finish()?;
+    Ok(answer)
+}

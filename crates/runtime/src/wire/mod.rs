@@ -1,0 +1,13 @@
+//! What passes between client and server, as bytes: read and written by both sides, so that neither's source needs the other's.
+
+pub(crate) mod ciphertexts;
+pub(crate) mod client_file;
+pub(crate) mod conformance;
+pub mod container;
+pub(crate) mod keys;
+pub mod packing;
+pub(crate) mod ports;
+
+pub use client_file::ClientSpec;
+pub use conformance::{parameters as checked_parameters, parameters_digest};
+pub use keys::read_evaluation_keys;

@@ -1,0 +1,124 @@
+//! How tensors lie in the slots of a plan's input and output.
+
+use crate::plan::{Description, Port};
+use crate::{Error, Result};
+use ckks::{Complex64, Parameters};
+
+/// What must hold for every port.
+pub(crate) fn check_port(port: &Port, parameters: &Parameters) -> std::result::Result<(), String> {
+    let elements = port
+        .shape
+        .iter()
+        .try_fold(1usize, |p, &d| p.checked_mul(d))
+        .unwrap_or(usize::MAX);
+    if port.places.len() != elements || elements == 0 {
+        return Err(format!(
+            "{} places for {elements} elements",
+            port.places.len()
+        ));
+    }
+    if !port.slots.is_power_of_two() || port.slots > parameters.max_slots() {
+        return Err(format!(
+            "{} slots (a power of two of at most {} is needed)",
+            port.slots,
+            parameters.max_slots()
+        ));
+    }
+    if port.registers.is_empty() || port.registers.len() > elements {
+        return Err(format!(
+            "{} ciphertexts for {elements} elements",
+            port.registers.len()
+        ));
+    }
+    if !port.batch.is_power_of_two() || port.batch > port.slots {
+        return Err(format!(
+            "a batch of {} in {} slots (a power of two of at most as many is needed)",
+            port.batch, port.slots
+        ));
+    }
+    let each = port.slots / port.batch;
+    if let Some((c, s)) = port
+        .places
+        .iter()
+        .find(|(c, s)| *c as usize >= port.registers.len() || *s as usize >= each)
+    {
+        return Err(format!("a place (ciphertext {c}, slot {s}) does not exist"));
+    }
+    if port.level > parameters.residual().index() {
+        return Err(format!(
+            "level {}, but {} exist",
+            port.level,
+            parameters.residual().index()
+        ));
+    }
+    if !(port.unit.is_finite() && port.unit != 0.0) {
+        return Err(format!("unit {}", port.unit));
+    }
+    Ok(())
+}
+
+/// Tensors laid into slots, in plan units: as many as the port's batch, or fewer, which then are repeated, since what fills the rest must be
+/// as tame as they are.
+pub(crate) fn place(
+    port: &Port,
+    description: &Description,
+    tensor: &[f64],
+) -> Result<Vec<Vec<Complex64>>> {
+    let each = port.places.len();
+    if tensor.is_empty() || !tensor.len().is_multiple_of(each) {
+        return Err(Error::Input {
+            reason: format!(
+                "{} values, the network takes {:?} = {each}",
+                tensor.len(),
+                port.shape,
+            ),
+            remedy: "give a picture of that size, or ask for resizing (`--resize`)".into(),
+        });
+    }
+    let count = tensor.len() / each;
+    if count > port.batch {
+        return Err(Error::Input {
+            reason: format!("{count} inputs, the plan takes {} at a time", port.batch),
+            remedy: "run them in turns, or compile for more (`polyveil compile --batch N`)".into(),
+        });
+    }
+    if let Some((i, v)) = tensor.iter().enumerate().find(|(_, v)| !v.is_finite()) {
+        return Err(Error::Input {
+            reason: format!("value {i} is {v}"),
+            remedy: "all values must be finite: look at the picture and its normalisation".into(),
+        });
+    }
+    if !(description.input_bound.is_finite() && description.input_bound > 0.0) {
+        return Err(Error::Input {
+            reason: "the plan has no calibrated bound on its input".into(),
+            remedy: "calibrate the model (`polyveil calibrate`) and compile it again".into(),
+        });
+    }
+    let largest = tensor.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    if largest > description.input_bound {
+        return Err(Error::Input {
+            reason: format!("a value of magnitude {largest:.4} exceeds the calibrated bound {:.4}", description.input_bound),
+            remedy: "check the normalisation, or calibrate on data that covers such inputs (`polyveil calibrate`) and compile again".into(),
+        });
+    }
+    let mut slots = vec![vec![Complex64::new(0.0, 0.0); port.slots]; port.registers.len()];
+    for b in 0..port.batch {
+        let one = &tensor[b % count * each..][..each];
+        for (&(c, s), &v) in port.places.iter().zip(one) {
+            slots[c as usize][s as usize * port.batch + b].re = v / port.unit;
+        }
+    }
+    Ok(slots)
+}
+
+/// The tensors of a batch read from slots, one after another, in network units.
+pub(crate) fn gather(port: &Port, slots: &[Vec<Complex64>]) -> Vec<f64> {
+    (0..port.batch)
+        .flat_map(|b| {
+            port.places.iter().map(move |&(c, s)| {
+                let v = &slots[c as usize];
+                v[(s as usize * port.batch + b) % v.len()].re * port.unit
+            })
+        })
+        .collect()
+}
