@@ -1,10 +1,10 @@
 //! Checks against the clear twin: ranges on one input, and lock-step precision of an encrypted run.
 
-use crate::wire::ClientSpec;
-use crate::wire::ports::place;
 use crate::interpreter::{Done, Observer, State};
 use crate::plan::Register;
 use crate::verify::{VerifiedPlan, operand_limit};
+use crate::wire::ClientSpec;
+use crate::wire::ports::place;
 use crate::{Client, Error, Result};
 use ckks::{Arithmetic, Ciphertext, Clear, Complex64};
 use std::collections::BTreeMap;

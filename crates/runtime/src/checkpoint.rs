@@ -1,11 +1,11 @@
 //! Checkpoints: after each bootstrap the live registers go into a file, so that a killed run resumes with the same answer.
 
-use crate::wire::ciphertexts::{ciphertext_bytes, read_ciphertext, write_ciphertext};
-use crate::wire::conformance::{self, parameters_digest, residual_level};
-use crate::wire::container::{Digest, Kind, Reader, Writer, file_length};
 use crate::interpreter::{Done, Observer, State};
 use crate::plan::{Operation, Register};
 use crate::verify::VerifiedPlan;
+use crate::wire::ciphertexts::{ciphertext_bytes, read_ciphertext, write_ciphertext};
+use crate::wire::conformance::{self, parameters_digest, residual_level};
+use crate::wire::container::{Digest, Kind, Reader, Writer, file_length};
 use crate::{Error, Result};
 use ckks::{Ciphertext, ParametersSpec};
 use serde::{Deserialize, Serialize};

@@ -11,9 +11,9 @@
 //! Gaussians where it draws one, and its correlation between slots; an answer sums thousands of them. The sine's bias is in both runs and
 //! drops out: [`Clear`] has it, the network's own oracle doesn't.
 
-use crate::wire::ports::{gather, place};
 use crate::plan::Register;
 use crate::verify::VerifiedPlan;
+use crate::wire::ports::{gather, place};
 use crate::{Error, Result};
 use ckks::{Clear, Complex64, Level};
 use std::collections::BTreeMap;

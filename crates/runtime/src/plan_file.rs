@@ -4,9 +4,9 @@
 //! of each weight vector), `blob` (all weights, little endian, deflated). The digest covers the first three and the weights as
 //! they are, not as they are deflated.
 
+use crate::plan::{Description, Operation, Plan, Port, Register, Step};
 use crate::wire::conformance::{self, parameters_digest};
 use crate::wire::container::{Digest, Kind, Reader, Writer};
-use crate::plan::{Description, Operation, Plan, Port, Register, Step};
 use crate::{Error, Result};
 use ckks::map::{Term, Values};
 use ckks::{BlockMap, Bootstrap, Complex64, ParametersSpec, Polynomial};

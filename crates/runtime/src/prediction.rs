@@ -1,8 +1,8 @@
 //! What a run will cost, fixed before it starts.
 
-use crate::wire::container::short;
 use crate::placement::Placement;
 use crate::verify::VerifiedPlan;
+use crate::wire::container::short;
 use ckks::machine_cost::{MachineCost, Ratios};
 use ckks::meter::CostTable;
 use serde::Serialize;

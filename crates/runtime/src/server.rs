@@ -1,11 +1,11 @@
 //! The server: a plan and a client's evaluation keys. No field can hold a secret key.
 
 use crate::Result;
-use crate::wire::ciphertexts::{read_input, write_answer};
-use crate::wire::keys::read_evaluation_keys;
 use crate::interpreter::{Observer, State};
 use crate::stored_keys::open_evaluation_keys;
 use crate::verify::VerifiedPlan;
+use crate::wire::ciphertexts::{read_input, write_answer};
+use crate::wire::keys::read_evaluation_keys;
 use ckks::keys::{EvaluationKeys, KeyName, SeededCiphertext};
 use ckks::{Ciphertext, Evaluator};
 use std::collections::BTreeSet;

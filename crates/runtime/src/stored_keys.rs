@@ -1,8 +1,8 @@
 //! Evaluation keys that stay in their file: checked once from end to end, then read one by one when they are used, each held to
 //! the checksum that the check saw.
 
-use crate::wire::keys::{KEY, SectionOfKey, each_key};
 use crate::wire::conformance::key_bytes;
+use crate::wire::keys::{KEY, SectionOfKey, each_key};
 use crate::wire::packing::{packed_len, unpack};
 use crate::{Error, Result};
 use ckks::Parameters;

@@ -1,15 +1,15 @@
 //! The validator: one pass of [`Meter`] over the steps proves levels, scales, slots and registers, and gathers what the plan
 //! costs, which keys it needs and how large its error may become. Only a plan that passed can be run.
 
-use crate::wire::ciphertexts::ciphertext_bytes;
-use crate::wire::client_file::ClientSpec;
-use crate::wire::keys::evaluation_keys_bytes;
-use crate::wire::ports::check_port;
-use crate::wire::conformance::{self, key_bytes, parameters_digest};
-use crate::wire::container::Digest;
 use crate::plan::{LARGEST_VALUE, Operation, Plan, Register, Step};
 use crate::report::Share;
 use crate::sharing::AnswerBounds;
+use crate::wire::ciphertexts::ciphertext_bytes;
+use crate::wire::client_file::ClientSpec;
+use crate::wire::conformance::{self, key_bytes, parameters_digest};
+use crate::wire::container::Digest;
+use crate::wire::keys::evaluation_keys_bytes;
+use crate::wire::ports::check_port;
 use crate::{Error, Result};
 use ckks::keys::{KeyName, KeyRequest, KeyUse, SwitchingKey};
 use ckks::meter::{Cost, CostTable};

@@ -3,9 +3,9 @@
 use ckks::map::{Term, Values};
 use ckks::{BlockMap, Bootstrap, Complex64, EvaluationKeys, KeyName, ParametersSpec, Polynomial};
 use polyveil_runtime::checkpoint::{Checkpointer, input_digest, read_checkpoint};
-use polyveil_runtime::wire::container::Kind;
 use polyveil_runtime::report::{Answer, Measured};
 use polyveil_runtime::sharing::{Flooding, Terms};
+use polyveil_runtime::wire::container::Kind;
 use polyveil_runtime::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;

@@ -14,8 +14,8 @@
 //! As for noisy answers, B is an average-case bound, inputs that somebody hostile chose are not covered, and neither is a server
 //! that did not run the plan: SECURITY.md.
 
-use super::{AnswerBounds, Terms, refuse};
 use super::releases;
+use super::{AnswerBounds, Terms, refuse};
 use crate::Result;
 use serde::Serialize;
 use std::path::Path;

@@ -1,9 +1,9 @@
 //! Ciphertexts in files: inputs, answers, and what a checkpoint holds.
 
+use super::client_file::ClientSpec;
 use super::conformance::{self, parameters_digest, poly_bytes};
 use super::container::{Digest, Kind, Reader, Writer};
 use super::packing::{pack, packed_len, unpack};
-use super::client_file::ClientSpec;
 use crate::plan::Port;
 use crate::{Error, Result};
 use ckks::keys::SeededCiphertext;

@@ -1,10 +1,10 @@
 //! Evaluation keys as a file.
 
 use super::ciphertexts::{conform, read_limb};
+use super::client_file::ClientSpec;
+use super::conformance;
 use super::conformance::{KeyList, key_bytes, key_request, parameters_digest};
 use super::container::{Digest, Kind, Reader, file_length};
-use super::conformance;
-use super::client_file::ClientSpec;
 use crate::{Error, Result};
 use ckks::keys::{EvaluationKeys, KeyName, KeyRequest, SwitchingKey};
 use ckks::{Parameters, ParametersSpec};
