@@ -1,21 +1,8 @@
 //! `polyveil-train`: trains networks, makes them polynomial, and studies what that costs. Started by `polyveil train` and `polyveil adapt`.
 
-mod language;
-mod price;
-mod run;
-mod search;
-mod sentences;
-mod skips;
-mod study;
-mod table;
-mod tasks;
-mod vocabulary;
-
 use clap::{Parser, Subcommand};
+use polyveil::training::{language, run, search, sentences, study, table, tasks};
 use std::process::ExitCode;
-
-/// Any error becomes one line on stderr and exit code 1.
-pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Train networks, and make trained networks polynomial.
 #[derive(Parser, Debug)]

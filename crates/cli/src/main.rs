@@ -1,28 +1,12 @@
 //! `polyveil`: a door to the libraries, with no logic of its own. JSON goes to stdout, everything else to stderr.
 
-mod bench;
-mod commands;
-mod demo;
-mod estimate;
-mod evaluate;
-mod inspect;
-mod machine;
-mod network;
-mod prompts;
-mod run;
-mod sentences;
-mod stated;
-mod table;
-mod tasks;
-mod terminal;
-mod text;
-
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use polyveil::arguments::*;
+use polyveil::{
+    Embedded, Result, bench, commands, demo, estimate, evaluate, inspect, prompts, run, sentences,
+    tasks, terminal, text,
+};
 use std::process::ExitCode;
-
-/// What commands return: any error becomes one line on stderr and exit code 1.
-pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Neural networks on encrypted data.
 ///
@@ -139,270 +123,6 @@ enum Command {
     Study(Sibling),
 }
 
-/// Options of `demo`.
-#[derive(Args, Debug, Default)]
-pub(crate) struct DemoArgs {
-    /// Your own picture (PNG or JPEG) instead of the embedded one.
-    #[arg(long, value_name = "FILE")]
-    image: Option<PathBuf>,
-    /// Scale the picture to the network's size (it must have that size otherwise).
-    #[arg(long)]
-    resize: bool,
-    /// Another network: a calibrated .pvm.
-    #[arg(long, value_name = "FILE")]
-    model: Option<PathBuf>,
-    /// Print one JSON object on stdout.
-    #[arg(long)]
-    json: bool,
-    /// Plan within this much memory, for example 12GB: fewer keys and shared transforms where they pay; refuse if none fits. Keys stay in
-    /// memory here; `polyveil run` can leave them on disk.
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    max_memory: Option<u64>,
-    /// Write the report as SVG.
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
-    /// Do not decrypt intermediate values: leaves the measured precision per layer out and saves its time.
-    #[arg(long)]
-    no_precision: bool,
-    #[command(flatten)]
-    predict: machine::PredictionArgs,
-}
-
-/// Options of `evaluate`.
-#[derive(Args, Debug)]
-pub(crate) struct EvaluateArgs {
-    /// The network: a calibrated .pvm.
-    #[arg(long, value_name = "FILE")]
-    model: PathBuf,
-    #[command(flatten)]
-    data: Labelled,
-    /// For a language model: a file of prompts, one a line.
-    #[arg(long, value_name = "FILE", conflicts_with = "data")]
-    prompts: Option<PathBuf>,
-    /// For an encoder: labelled sentences, the class's number, a tab and the sentence a line.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "prompts"])]
-    sentences: Option<PathBuf>,
-    /// For a language model: LAMBADA, JSON lines with `text` whose last word is to be found; passages are cut at the left to what the plan takes.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "prompts", "sentences"])]
-    lambada: Option<PathBuf>,
-    /// For a language model: PIQA, JSON lines with `goal`, `sol1`, `sol2`; needs --labels. Cut as passages are.
-    #[arg(long, value_name = "FILE", requires = "labels", conflicts_with_all = ["data", "prompts", "sentences", "lambada"])]
-    piqa: Option<PathBuf>,
-    /// The right answer of each of PIQA's questions, 0 or 1 a line.
-    #[arg(long, value_name = "FILE", requires = "piqa")]
-    labels: Option<PathBuf>,
-    /// Cut sentences that are longer than the network takes; they are refused without it.
-    #[arg(long, requires = "sentences")]
-    truncate: bool,
-    /// How many pictures, prompts, sentences, passages or questions.
-    #[arg(long, default_value_t = 10, value_name = "N")]
-    count: usize,
-    /// Index of the first.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    skip: usize,
-    /// The network's plan, if it is compiled already; what it costs follows from it.
-    #[arg(long, value_name = "FILE", conflicts_with = "max_memory")]
-    plan: Option<PathBuf>,
-    /// Inputs in one run, a power of two (as `compile --batch`).
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "plan")]
-    batch: usize,
-    /// Where the lines go (appended to).
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
-    #[command(flatten)]
-    predict: machine::PredictionArgs,
-    /// Plan within this much memory, for example 12GB: fewer keys and shared transforms where they pay; refuse if none fits. Keys stay in
-    /// memory here; `polyveil run` can leave them on disk.
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    max_memory: Option<u64>,
-}
-
-/// A set of labelled pictures.
-#[derive(Args, Debug)]
-pub(crate) struct Labelled {
-    /// Labelled pictures: CIFAR binary, a folder or tar of classes, IDX, npz.
-    #[arg(long, value_name = "DATA", required_unless_present_any = ["prompts", "sentences", "lambada", "piqa"])]
-    data: Option<PathBuf>,
-    /// Which part, where there are several: train, validation or test.
-    #[arg(long, value_name = "PART")]
-    split: Option<data::Split>,
-}
-
-impl Labelled {
-    /// Opens it.
-    pub(crate) fn open(&self) -> Result<data::Dataset> {
-        let path = self
-            .data
-            .as_ref()
-            .ok_or("pictures are needed: --data DATA")?;
-        Ok(data::Dataset::open(
-            path,
-            &data::Options {
-                split: self.split,
-                ..data::Options::default()
-            },
-        )?
-        .0)
-    }
-}
-
-/// Options of `calibrate`.
-#[derive(Args, Debug)]
-pub(crate) struct CalibrateArgs {
-    /// The trained network.
-    model: PathBuf,
-    /// Pictures (PNG, JPEG), folders of them, or labelled pictures: CIFAR binary, folders or tars of classes, IDX, npz (its training part).
-    #[arg(long, required_unless_present_any = ["text", "tokens", "sentences"], num_args = 1.., value_name = "DATA")]
-    data: Vec<PathBuf>,
-    #[command(flatten)]
-    text: text::TextArgs,
-    #[command(flatten)]
-    sentences: sentences::SentenceArgs,
-    /// Where the polynomial network goes (.pvm).
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
-    /// Activation of a network whose file does not name it (state dicts).
-    #[arg(long, value_name = "NAME")]
-    activation: Option<String>,
-    /// Degree of the polynomials.
-    #[arg(long, default_value_t = 15, value_name = "D")]
-    degree: usize,
-    /// How much wider than the data the intervals are, relative to their width, at each end.
-    #[arg(long, default_value_t = 0.1, value_name = "M")]
-    margin: f64,
-    /// Use at most so many pictures or sentences [default: 2000] or windows of text [default: 200], taken evenly.
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
-    /// Class labels, separated by commas.
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
-    labels: Vec<String>,
-    /// Name of the network in reports [default: the file's name].
-    #[arg(long)]
-    name: Option<String>,
-}
-
-/// Options of `compile`.
-#[derive(Args, Debug)]
-pub(crate) struct CompileArgs {
-    /// The calibrated network (.pvm).
-    model: PathBuf,
-    /// Where the plan goes.
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
-    /// Plan within this much memory, for example 12GB: fewer keys, shared transforms or keys on disk (`run --max-memory`), whatever
-    /// costs least; refuse if none fits.
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    max_memory: Option<u64>,
-    /// Inputs that one run takes side by side, a power of two: a run takes longer, each input less.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    batch: usize,
-    /// Print the prediction as one JSON object on stdout.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    predict: machine::PredictionArgs,
-}
-
-/// Options of `keygen`.
-#[derive(Args, Debug)]
-pub(crate) struct KeygenArgs {
-    /// The plan.
-    plan: PathBuf,
-    /// The folder for both key files; made if missing.
-    #[arg(short, long, value_name = "FOLDER")]
-    output: PathBuf,
-    /// Replace existing keys: what was encrypted with the old ones can then never be decrypted.
-    #[arg(long)]
-    replace: bool,
-    /// Accept a toy parameter set, which protects nothing.
-    #[arg(long)]
-    insecure_toy: bool,
-}
-
-/// Options of `encrypt`.
-#[derive(Args, Debug)]
-pub(crate) struct EncryptArgs {
-    /// client.key.
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
-    /// The picture (PNG or JPEG); several times for a plan that takes a batch.
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["data", "text"])]
-    image: Vec<PathBuf>,
-    /// The prompt, for a language model, or the sentence, for an encoder: at most as many tokens as it was compiled for; several times for
-    /// a plan that takes a batch.
-    #[arg(long, value_name = "TEXT", conflicts_with_all = ["image", "data"])]
-    text: Vec<String>,
-    /// Cut a sentence that is longer than that; it is refused without it.
-    #[arg(long, requires = "text")]
-    truncate: bool,
-    /// Or a set of labelled pictures, of which one is encrypted.
-    #[arg(
-        long,
-        value_name = "DATA",
-        conflicts_with = "image",
-        requires = "index"
-    )]
-    data: Option<PathBuf>,
-    /// The picture's number in the set, from 0.
-    #[arg(long, value_name = "N", requires = "data")]
-    index: Option<usize>,
-    /// Which part of the set, where there are several: train, validation or test.
-    #[arg(long, value_name = "PART", requires = "data")]
-    split: Option<data::Split>,
-    /// Where the encrypted input goes.
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
-    /// Scale the picture to the network's size.
-    #[arg(long)]
-    resize: bool,
-}
-
-/// Options of `decrypt`.
-#[derive(Args, Debug)]
-pub(crate) struct DecryptArgs {
-    /// The encrypted answer.
-    answer: PathBuf,
-    /// client.key.
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
-    /// The prompt that was encrypted, to print what comes after it, or each of several, in the same order; without it, the next token at
-    /// every position of the plan.
-    #[arg(long, value_name = "TEXT")]
-    text: Vec<String>,
-    /// How many inputs were encrypted together, for a plan that takes a batch.
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "text")]
-    count: usize,
-    /// Make an answer that may be passed on: with noise that hides what the exact one says about the key.
-    #[arg(long)]
-    share: bool,
-    /// Share the class alone, without noise: where it leads by more than twice the error bound it says nothing about the error. A
-    /// refusal ends this for the key.
-    #[arg(long, requires = "share", conflicts_with = "class_bits")]
-    class_only: bool,
-    /// How many answers will ever be shared under this key; fixed at the first share, counted in releases.json beside the key.
-    #[arg(long, value_name = "N", requires = "share")]
-    releases: Option<u64>,
-    /// Bits of statistical security of all shared answers together; fixed at the first share [default: 40].
-    #[arg(long, value_name = "S", requires = "share")]
-    security_bits: Option<u32>,
-    /// Refuse unless the class is right but for a probability of 2^-B over the noise.
-    #[arg(long, value_name = "B", default_value_t = runtime::sharing::DEFAULT_CLASS_BITS)]
-    class_bits: u32,
-    /// Print one JSON object on stdout.
-    #[arg(long)]
-    json: bool,
-}
-
-/// Options of `inspect`.
-#[derive(Args, Debug)]
-pub(crate) struct InspectArgs {
-    /// Any file of Polyveil's.
-    file: PathBuf,
-    /// Print one JSON object on stdout.
-    #[arg(long)]
-    json: bool,
-}
-
 /// Arguments that are handed on.
 #[derive(Args, Debug)]
 struct Sibling {
@@ -411,10 +131,12 @@ struct Sibling {
     arguments: Vec<std::ffi::OsString>,
 }
 
-pub(crate) fn size(text: &str) -> std::result::Result<u64, String> {
-    runtime::parse_size(text)
-        .ok_or_else(|| format!("`{text}` is not a size; write for example 12GB, 800MB or 4GiB"))
-}
+/// What was found when this was built.
+const EMBEDDED: Embedded = Embedded {
+    model: include_bytes!(concat!(env!("OUT_DIR"), "/model")),
+    picture: include_bytes!(concat!(env!("OUT_DIR"), "/picture")),
+    commit: option_env!("POLYVEIL_COMMIT"),
+};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -441,7 +163,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let done = match cli.command {
-        Command::Demo(a) => demo::demo(&a, threads),
+        Command::Demo(a) => demo::demo(&a, threads, EMBEDDED),
         Command::Evaluate(a) if a.prompts.is_some() => prompts::evaluate(&a, threads),
         Command::Evaluate(a) if a.sentences.is_some() => sentences::evaluate(&a, threads),
         Command::Evaluate(a) if a.lambada.is_some() || a.piqa.is_some() => {
@@ -458,7 +180,7 @@ fn main() -> ExitCode {
         Command::Run(a) => run::run(&a, threads),
         Command::Decrypt(a) => commands::decrypt(&a),
         Command::Inspect(a) => inspect::inspect(&a),
-        Command::Bench(a) => bench::bench(&a, threads),
+        Command::Bench(a) => bench::bench(&a, threads, EMBEDDED),
         Command::Train(a) => sibling("train", &a.arguments, cli.threads),
         Command::Adapt(a) => sibling("adapt", &a.arguments, cli.threads),
         Command::Search(a) => sibling("search", &a.arguments, cli.threads),
@@ -470,8 +192,8 @@ fn main() -> ExitCode {
         Err(e) => {
             terminal::error(&e);
             let check = e
-                .downcast_ref::<runtime::Error>()
-                .is_some_and(|e| matches!(e, runtime::Error::Check { .. }));
+                .downcast_ref::<polyveil::runtime::Error>()
+                .is_some_and(|e| matches!(e, polyveil::runtime::Error::Check { .. }));
             ExitCode::from(if check { 3 } else { 1 })
         }
     }

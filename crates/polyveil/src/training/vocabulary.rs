@@ -7,7 +7,7 @@ use tokenizer::{Tokenizer, byte_level};
 
 /// A tokenizer of any kind.
 #[derive(Debug)]
-pub(crate) enum Vocabulary {
+pub enum Vocabulary {
     /// `tokenizer.json`, or a GGUF's.
     Published(Box<Tokenizer>),
     /// llama2.c's.
@@ -18,7 +18,7 @@ pub(crate) enum Vocabulary {
 
 impl Vocabulary {
     /// From a GGUF, a `tokenizer.json` or the folder that holds one, a run's `alphabet.json` or the folder that holds one, or a file of llama2.c.
-    pub(crate) fn load(path: &Path) -> Result<Self> {
+    pub fn load(path: &Path) -> Result<Self> {
         Self::read(path).map_err(|e| format!("{}: {e}", path.display()).into())
     }
 
@@ -45,7 +45,7 @@ impl Vocabulary {
     }
 
     /// How many tokens there are.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         match self {
             Self::Published(t) => t.len(),
             Self::Pieces(t) => t.len(),
@@ -54,7 +54,7 @@ impl Vocabulary {
     }
 
     /// A text's tokens; llama2.c's begin with its first token.
-    pub(crate) fn encode(&self, text: &str) -> Result<Vec<u16>> {
+    pub fn encode(&self, text: &str) -> Result<Vec<u16>> {
         let tokens = match self {
             Self::Published(t) => t.encode(text)?,
             Self::Pieces(t) => t.encode(text)?,

@@ -1,7 +1,7 @@
 //! Runs on text, and text from models.
 
+use super::run::Lines;
 use crate::Result;
-use crate::run::Lines;
 use clap::Args;
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
 use nn::format::llama2c;
@@ -14,7 +14,7 @@ use train::language::{LanguageConfig, Passages, export, models, programs};
 use train::{Event, Trainer};
 
 /// Trains to the end, exports, and says what came out; saves every so many seconds.
-pub(crate) fn execute(config: &LanguageConfig, folder: &Path, every: f64) -> Result<()> {
+pub fn execute(config: &LanguageConfig, folder: &Path, every: f64) -> Result<()> {
     let passages = Passages::open(&config.data)?;
     let (language, model, teacher) = models(config, &passages)?;
     eprintln!(
@@ -76,7 +76,7 @@ pub(crate) fn execute(config: &LanguageConfig, folder: &Path, every: f64) -> Res
 
 /// Options of `sample`.
 #[derive(Args, Debug)]
-pub(crate) struct SampleArgs {
+pub struct SampleArgs {
     /// The model: a file of llama2.c, or a folder with config.json and model.safetensors.
     model: PathBuf,
     /// The corpus: tokens of two bytes, the low one first; FILE.json beside it says how it was drawn and how far it is.
@@ -111,7 +111,7 @@ pub(crate) struct SampleArgs {
     tokenizer: Option<PathBuf>,
 }
 
-pub(crate) fn sample(a: &SampleArgs) -> Result<()> {
+pub fn sample(a: &SampleArgs) -> Result<()> {
     let named = |e: nn::Error| format!("{}: {e}", a.model.display());
     let language = LanguageModel::load(&a.model).map_err(named)?;
     if !(a.temperature.is_finite() && a.temperature > 0.0) {

@@ -11,7 +11,7 @@ use std::io::BufReader;
 use std::path::Path;
 
 /// A network as it was loaded.
-pub(crate) enum Network {
+pub enum Network {
     /// With activations to replace; metadata are empty unless the file has some.
     Trained(Graph, Metadata),
     /// Polynomial already.
@@ -19,7 +19,7 @@ pub(crate) enum Network {
 }
 
 /// An error message with the file's name in front.
-pub(crate) fn named<E: std::fmt::Display>(
+pub fn named<E: std::fmt::Display>(
     path: &Path,
 ) -> impl FnOnce(E) -> Box<dyn std::error::Error + Send + Sync> + '_ {
     move |e| {
@@ -33,7 +33,7 @@ pub(crate) fn named<E: std::fmt::Display>(
 }
 
 /// Loads any network.
-pub(crate) fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
+pub fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
     let bytes = read_limited(path, DEFAULT_LIMIT)?;
     if artefact::recognises(&bytes) {
         return match artefact::from_bytes(&bytes) {
@@ -65,7 +65,7 @@ pub(crate) fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
 }
 
 /// A calibrated polynomial network.
-pub(crate) fn load_polynomial(path: &Path) -> Result<PolyGraph> {
+pub fn load_polynomial(path: &Path) -> Result<PolyGraph> {
     match load(path, Some("relu"))? {
         Network::Polynomial(g) => Ok(*g),
         Network::Trained(g, _) => match PolyGraph::try_from(g) {
@@ -76,7 +76,7 @@ pub(crate) fn load_polynomial(path: &Path) -> Result<PolyGraph> {
 }
 
 /// A picture as the network's input.
-pub(crate) fn picture(
+pub fn picture(
     picture: &Picture,
     graph_shape: nn::Shape,
     normalization: &Normalization,
@@ -95,7 +95,7 @@ pub(crate) fn picture(
 }
 
 /// The normalisation that a plan asks for.
-pub(crate) fn normalization(description: &Description) -> Normalization {
+pub fn normalization(description: &Description) -> Normalization {
     if description.mean.is_empty() {
         nn::picture::imagenet_normalization()
     } else {
@@ -107,7 +107,7 @@ pub(crate) fn normalization(description: &Description) -> Normalization {
 }
 
 /// The shape of a plan's input.
-pub(crate) fn input_shape(spec: &ClientSpec) -> Result<nn::Shape> {
+pub fn input_shape(spec: &ClientSpec) -> Result<nn::Shape> {
     match spec.input.shape[..] {
         [channels, height, width] => Ok(nn::Shape::image(channels, height, width)),
         _ => Err(format!(
@@ -120,7 +120,7 @@ pub(crate) fn input_shape(spec: &ClientSpec) -> Result<nn::Shape> {
 
 /// At most `limit` inputs under each of these paths: pictures as they lie there, or sets of labelled pictures (their training part
 /// where they have parts), from which they are taken evenly.
-pub(crate) fn data(
+pub fn data(
     paths: &[std::path::PathBuf],
     shape: nn::Shape,
     normalization: &Normalization,
@@ -166,7 +166,7 @@ pub(crate) fn data(
 }
 
 /// The same network with a name, labels and normalisation.
-pub(crate) fn with_metadata(
+pub fn with_metadata(
     graph: PolyGraph,
     name: String,
     labels: Vec<String>,
@@ -188,7 +188,7 @@ pub(crate) fn with_metadata(
 }
 
 /// Reads and verifies a plan.
-pub(crate) fn plan(path: &Path) -> Result<VerifiedPlan> {
+pub fn plan(path: &Path) -> Result<VerifiedPlan> {
     Ok(VerifiedPlan::read(
         BufReader::new(open(path)?),
         &path.display().to_string(),
@@ -196,12 +196,12 @@ pub(crate) fn plan(path: &Path) -> Result<VerifiedPlan> {
 }
 
 /// Opens a file; the message names it.
-pub(crate) fn open(path: &Path) -> Result<File> {
+pub fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(named(path))
 }
 
 /// Indices of the largest values, largest first.
-pub(crate) fn top(logits: &[f64], count: usize) -> Vec<usize> {
+pub fn top(logits: &[f64], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
     order.truncate(count);
@@ -209,7 +209,7 @@ pub(crate) fn top(logits: &[f64], count: usize) -> Vec<usize> {
 }
 
 /// A class's label, or its number.
-pub(crate) fn label(labels: &[String], class: usize) -> String {
+pub fn label(labels: &[String], class: usize) -> String {
     labels
         .get(class)
         .cloned()
@@ -217,7 +217,7 @@ pub(crate) fn label(labels: &[String], class: usize) -> String {
 }
 
 /// The top classes as lines.
-pub(crate) fn top_lines(logits: &[f64], labels: &[String]) -> String {
+pub fn top_lines(logits: &[f64], labels: &[String]) -> String {
     let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let total: f64 = logits.iter().map(|l| (l - largest).exp()).sum();
     top(logits, 5)

@@ -33,7 +33,7 @@ const WIDENED: f64 = 4.0;
 
 /// Options of `estimate`.
 #[derive(Args, Debug)]
-pub(crate) struct EstimateArgs {
+pub struct EstimateArgs {
     /// Names of published models, or config.json files (Llama, GPT-NeoX, BERT, RoBERTa).
     #[arg(value_name = "SHAPE", required_unless_present = "all")]
     shapes: Vec<String>,
@@ -114,7 +114,7 @@ struct Measured {
 }
 
 /// Sketches and prints.
-pub(crate) fn estimate(a: &EstimateArgs, threads: usize) -> Result<()> {
+pub fn estimate(a: &EstimateArgs, threads: usize) -> Result<()> {
     let machine = Machine::open(a.machine.as_deref())?;
     let basis = machine.basis();
     let limit = a.max_memory.or_else(available_memory);

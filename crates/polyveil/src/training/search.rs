@@ -1,8 +1,8 @@
 //! `search`: degrees and bootstraps under a budget. What is measured and how it is searched is `train::search`; here the compiler and the
 //! runtime say what networks cost.
 
+use super::run::{Saving, Start, execute, picture_shape, schedule};
 use crate::Result;
-use crate::run::{Saving, Start, execute, picture_shape, schedule};
 use clap::Args;
 use compiler::{Outline, Target};
 use nn::{Graph, PolyGraph};
@@ -22,7 +22,7 @@ const RANGED: usize = 100;
 
 /// Options of `search`.
 #[derive(Args, Debug)]
-pub(crate) struct SearchArgs {
+pub struct SearchArgs {
     #[command(flatten)]
     from: Start,
     /// What a run may take, for example 60s, 6bootstraps or 5GB; several budgets are all kept.
@@ -234,7 +234,7 @@ fn basis(a: &SearchArgs) -> Result<Basis> {
     })
 }
 
-pub(crate) fn search(a: &SearchArgs) -> Result<()> {
+pub fn search(a: &SearchArgs) -> Result<()> {
     let limits = limits(&a.budget);
     let mut degrees = a.degrees.clone();
     degrees.sort_unstable();

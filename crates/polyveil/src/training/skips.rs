@@ -1,8 +1,8 @@
 //! `polyveil-train study skips`: the same network with every kind of skip connection, trained alike.
 
+use super::price::price;
+use super::run::{Saving, execute};
 use crate::Result;
-use crate::price::price;
-use crate::run::{Saving, execute};
 use std::fmt::Write;
 use std::path::Path;
 use train::Config;
@@ -21,7 +21,7 @@ const VARIANTS: [(&str, &str); 4] = [
 ];
 
 /// Trains each variant in a folder of its own (going on where it was stopped), and compares.
-pub(crate) fn study(config: &Path, runs: &Path, saving: &Saving) -> Result<(String, Figure)> {
+pub fn study(config: &Path, runs: &Path, saving: &Saving) -> Result<(String, Figure)> {
     let config = Config::load(config)?;
     let mut text = String::from(
         "| skip connections | held-out pictures right | accuracy, % | values outside | bootstraps | predicted CPU s | predicted s | predicted GB |\n|---|---:|---:|---:|---:|---:|---:|---:|\n",

@@ -8,21 +8,21 @@ use runtime::prediction::{Basis, Prediction};
 
 /// A plan in four numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Price {
+pub struct Price {
     /// Levels that the activations take, one after the other.
-    pub(crate) levels: usize,
+    pub levels: usize,
     /// Bootstraps.
-    pub(crate) bootstraps: usize,
+    pub bootstraps: usize,
     /// CPU seconds.
-    pub(crate) cpu_seconds: f64,
+    pub cpu_seconds: f64,
     /// Wall seconds on two threads.
-    pub(crate) seconds: f64,
+    pub seconds: f64,
     /// Bytes at the peak, with all keys.
-    pub(crate) peak_bytes: u64,
+    pub peak_bytes: u64,
 }
 
 /// Compiles the network and predicts; the same figures on every machine.
-pub(crate) fn price(graph: &PolyGraph) -> Result<Price> {
+pub fn price(graph: &PolyGraph) -> Result<Price> {
     let plan = compiler::compile(graph, &Target::default())?;
     let bootstraps = compiler::summarise(&plan).bootstraps;
     let plan = VerifiedPlan::new(plan)?;

@@ -1,6 +1,8 @@
 //! evaluate: inputs through client, server and client, beside the network in the clear, one line of JSON each; goes on where it was stopped.
 //! Here is what pictures, `prompts` and `sentences` share, and pictures.
 
+use crate::Result;
+use crate::arguments::EvaluateArgs;
 use crate::commands::{memory, rng, target};
 use crate::demo::serve;
 use crate::machine::Machine;
@@ -8,7 +10,6 @@ use crate::network::{self, load_polynomial, named, top};
 use crate::run::answer_of;
 use crate::stated::{Stated, stated};
 use crate::terminal::{Line, duration, note};
-use crate::{EvaluateArgs, Result};
 use ckks::Ciphertext;
 use nn::picture::imagenet_normalization;
 use nn::{PolyGraph, Tensor};
@@ -22,11 +23,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// The file of results: one line of JSON each.
-pub(crate) struct Results<'a>(pub(crate) &'a Path);
+pub struct Results<'a>(pub(crate) &'a Path);
 
 impl Results<'_> {
     /// What is there; a line that a kill cut short does not parse and is done again.
-    pub(crate) fn lines(&self) -> Result<Vec<serde_json::Value>> {
+    pub fn lines(&self) -> Result<Vec<serde_json::Value>> {
         let text = if self.0.exists() {
             std::fs::read_to_string(self.0)?
         } else {
@@ -38,13 +39,13 @@ impl Results<'_> {
             .collect())
     }
     /// Which of the wanted ones have no line yet.
-    pub(crate) fn missing(&self, wanted: Range<usize>) -> Result<Vec<usize>> {
+    pub fn missing(&self, wanted: Range<usize>) -> Result<Vec<usize>> {
         let done = self.lines()?;
         let done = |i: &usize| done.iter().any(|d| d["index"] == *i);
         Ok(wanted.filter(|i| !done(i)).collect())
     }
     /// The lines of the wanted ones: those left out, since they leave a range in the clear, and the others.
-    pub(crate) fn of(
+    pub fn of(
         &self,
         wanted: Range<usize>,
     ) -> Result<(Vec<serde_json::Value>, Vec<serde_json::Value>)> {
@@ -53,7 +54,7 @@ impl Results<'_> {
             .filter(|d| wanted.clone().any(|i| d["index"] == i))
             .partition(|d| d["outside"].is_string()))
     }
-    pub(crate) fn append(&self, line: &serde_json::Value) -> Result<()> {
+    pub fn append(&self, line: &serde_json::Value) -> Result<()> {
         let mut file = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -93,13 +94,13 @@ fn plan(a: &EvaluateArgs, graph: &PolyGraph, machine: &Machine) -> Result<Arc<Ve
 }
 
 /// A plan with its client and its server, and the network beside them.
-pub(crate) struct Bench<'a> {
+pub struct Bench<'a> {
     /// What goes in: a picture, a prompt, a sentence.
     noun: &'static str,
     graph: &'a PolyGraph,
     results: &'a Results<'a>,
-    pub(crate) plan: Arc<VerifiedPlan>,
-    pub(crate) prediction: Prediction,
+    pub plan: Arc<VerifiedPlan>,
+    pub prediction: Prediction,
     client: Client,
     server: Server,
 }
@@ -108,7 +109,7 @@ pub(crate) struct Bench<'a> {
 type Row = serde_json::Map<String, serde_json::Value>;
 
 /// The fields of a JSON object.
-pub(crate) fn row(object: serde_json::Value) -> Row {
+pub fn row(object: serde_json::Value) -> Row {
     match object {
         serde_json::Value::Object(row) => row,
         _ => Row::new(),
@@ -117,7 +118,7 @@ pub(crate) fn row(object: serde_json::Value) -> Row {
 
 impl<'a> Bench<'a> {
     /// Compiles and predicts, states an error where `examples` to simulate on are given, and makes keys.
-    pub(crate) fn new(
+    pub fn new(
         noun: &'static str,
         a: &EvaluateArgs,
         graph: &'a PolyGraph,
@@ -157,7 +158,7 @@ impl<'a> Bench<'a> {
     /// Runs the inputs with these indices, as many at a time as the plan takes, and appends a line for each: `input` gives the tensor and what
     /// names it, `compare` what its answer is beside the network's. One that leaves a range in the clear gets a line that says so, and no run.
     /// Gives what a run took on average.
-    pub(crate) fn each(
+    pub fn each(
         &self,
         open: &[usize],
         input: impl Fn(usize) -> Result<(Tensor, Row)>,
@@ -250,7 +251,7 @@ impl<'a> Bench<'a> {
 }
 
 /// Inputs through client, server and client, in bytes: the answers' values, and how long each step took.
-pub(crate) fn through(
+pub fn through(
     (client, server): (&Client, &Server),
     prediction: &Prediction,
     values: &[f64],
@@ -271,7 +272,7 @@ pub(crate) fn through(
 }
 
 /// The largest difference; infinite where one is NaN, which would be no maximum.
-pub(crate) fn largest_error(answer: &[f64], truth: &[f64]) -> f64 {
+pub fn largest_error(answer: &[f64], truth: &[f64]) -> f64 {
     answer.iter().zip(truth).fold(0.0, |most, (a, t)| {
         let e = (a - t).abs();
         if e.is_nan() {
@@ -283,7 +284,7 @@ pub(crate) fn largest_error(answer: &[f64], truth: &[f64]) -> f64 {
 }
 
 /// How far the largest value leads.
-pub(crate) fn margin(values: &[f64]) -> f64 {
+pub fn margin(values: &[f64]) -> f64 {
     match top(values, 2)[..] {
         [first, second] => values[first] - values[second],
         _ => f64::INFINITY,
@@ -298,7 +299,7 @@ fn numbers(all: &[serde_json::Value], key: &str) -> Vec<f64> {
 }
 
 /// The summary of all lines that were asked for: what all evaluations say, and what `more` makes of the lines.
-pub(crate) fn summary(
+pub fn summary(
     noun: &str,
     results: &Results<'_>,
     wanted: Range<usize>,
@@ -320,12 +321,12 @@ pub(crate) fn summary(
 }
 
 /// How many lines' class is that of the twin, and the true one.
-pub(crate) fn classes(all: &[serde_json::Value]) -> Row {
+pub fn classes(all: &[serde_json::Value]) -> Row {
     let count = |key: &str| all.iter().filter(|d| d["class"] == d[key]).count();
     row(json!({ "same_class_as_clear": count("clear_class"), "right": count("true_class") }))
 }
 
-pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
+pub fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
     let graph = load_polynomial(&a.model)?;
     let normalization = graph
         .metadata()

@@ -1,8 +1,9 @@
 //! inspect: explains any file.
 
+use crate::arguments::InspectArgs;
 use crate::machine::{Machine, PredictionArgs};
 use crate::network::{named, open, plan};
-use crate::{InspectArgs, Result, commands};
+use crate::{Result, commands};
 use nn::format::{DEFAULT_LIMIT, artefact, read_limited};
 use nn::{Nonlinearity, Op};
 use runtime::wire::container::Kind;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-pub(crate) fn inspect(a: &InspectArgs) -> Result<()> {
+pub fn inspect(a: &InspectArgs) -> Result<()> {
     let mut magic = [0u8; 5];
     let ours = open(&a.file)?.read_exact(&mut magic).is_ok() && &magic == b"PVEIL";
     let (json, text) = if ours {

@@ -1,8 +1,8 @@
 //! `polyveil-train table`: networks side by side, accuracy and price.
 
+use super::price::{Price, price};
+use super::run::{Judged, judge, paired_interval, wilson};
 use crate::Result;
-use crate::price::{Price, price};
-use crate::run::{Judged, judge, paired_interval, wilson};
 use clap::Args;
 use nn::PolyGraph;
 use std::fmt::Write;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 /// Options of `table`.
 #[derive(Args, Debug)]
-pub(crate) struct TableArgs {
+pub struct TableArgs {
     /// NAME=FILE of each network; accuracy is compared with the first.
     #[arg(required = true, num_args = 1.., value_name = "NAME=FILE", value_parser = named)]
     models: Vec<(String, PathBuf)>,
@@ -35,7 +35,7 @@ fn named(text: &str) -> std::result::Result<(String, PathBuf), String> {
     Ok((name.into(), path.into()))
 }
 
-pub(crate) fn table(a: &TableArgs) -> Result<()> {
+pub fn table(a: &TableArgs) -> Result<()> {
     let (set, _) = data::Dataset::open(&a.data, &data::Options::default())?;
     let mut text = format!(
         "{} pictures of `{}`. Accuracy in f64 without any guard, with Wilson's 95 % interval; gained and lost pictures against the first row, with a 95 % interval of the difference in points. \

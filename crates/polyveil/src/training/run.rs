@@ -15,7 +15,7 @@ use train::{End, Event, Sources, Trainer};
 
 /// Options of `train`.
 #[derive(Args, Debug)]
-pub(crate) struct TrainArgs {
+pub struct TrainArgs {
     /// What to train: TOML.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
@@ -28,19 +28,19 @@ pub(crate) struct TrainArgs {
 
 /// How often a run is saved, and what it may end with.
 #[derive(Args, Debug)]
-pub(crate) struct Saving {
+pub struct Saving {
     /// Seconds between checkpoints: what a kill loses at most.
     #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
-    pub(crate) checkpoint_every: f64,
+    pub checkpoint_every: f64,
     /// So many of the pictures that intervals are measured on may drive a polynomial out of all bounds: they are left out, and the run
     /// says so.
     #[arg(long, default_value_t = 0, value_name = "N")]
-    pub(crate) may_explode: usize,
+    pub may_explode: usize,
 }
 
 impl Saving {
     /// A checkpoint a minute, and no picture that explodes.
-    pub(crate) const DEFAULT: Self = Self {
+    pub const DEFAULT: Self = Self {
         checkpoint_every: 60.0,
         may_explode: 0,
     };
@@ -48,9 +48,9 @@ impl Saving {
 
 /// A trained network and the pictures with which it becomes polynomial: what `adapt` and `search` start from.
 #[derive(Args, Debug)]
-pub(crate) struct Start {
+pub struct Start {
     /// The trained network: a state dict, ONNX, safetensors or .pvm.
-    pub(crate) model: PathBuf,
+    pub model: PathBuf,
     /// Its activation, where its file does not say.
     #[arg(long, value_name = "NAME")]
     activation: Option<String>,
@@ -59,7 +59,7 @@ pub(crate) struct Start {
     train: PathBuf,
     /// More pictures, mixed in towards the end; they calibrate, too.
     #[arg(long, value_name = "DATA")]
-    pub(crate) second: Option<PathBuf>,
+    pub second: Option<PathBuf>,
     /// So many pictures are held out for choices.
     #[arg(long, default_value_t = 1000, value_name = "N")]
     held_out: usize,
@@ -84,12 +84,12 @@ pub(crate) struct Start {
     contrast: f64,
     /// Decides order and augmentation.
     #[arg(long, default_value_t = 1, value_name = "N")]
-    pub(crate) seed: u64,
+    pub seed: u64,
 }
 
 impl Start {
     /// The network's place in a configuration.
-    pub(crate) fn network(&self) -> Network {
+    pub fn network(&self) -> Network {
         Network::File {
             path: self.model.clone(),
             activation: self.activation.clone(),
@@ -97,7 +97,7 @@ impl Start {
     }
 
     /// The pictures' place in a configuration.
-    pub(crate) fn data(&self) -> Data {
+    pub fn data(&self) -> Data {
         Data {
             train: self.train.clone(),
             second: self.second.clone(),
@@ -118,7 +118,7 @@ impl Start {
     }
 
     /// A run that ends with polynomials in the network's activations.
-    pub(crate) fn config(&self, stages: Vec<Stage>) -> Result<Config> {
+    pub fn config(&self, stages: Vec<Stage>) -> Result<Config> {
         Ok(Config {
             seed: self.seed,
             batch: 64,
@@ -133,7 +133,7 @@ impl Start {
 
 /// How a network becomes polynomial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Recipe {
+pub enum Recipe {
     /// A loss on every value near its interval's edge, low degrees blended in, coefficients trained, the original as teacher.
     Boundary,
     /// As arXiv 2304.14836: a loss on each activation's worst violation of [−10, 10] first, then degree 18 by least squares with fixed
@@ -143,7 +143,7 @@ pub(crate) enum Recipe {
 
 /// Options of `adapt`.
 #[derive(Args, Debug)]
-pub(crate) struct AdaptArgs {
+pub struct AdaptArgs {
     #[command(flatten)]
     start: Start,
     /// Degree of the polynomials [default: 4, and 18 with `--recipe p1`].
@@ -171,7 +171,7 @@ pub(crate) struct AdaptArgs {
 
 /// Options of `score`.
 #[derive(Args, Debug)]
-pub(crate) struct ScoreArgs {
+pub struct ScoreArgs {
     /// Networks; the others are compared with the first.
     #[arg(required = true, num_args = 1..)]
     models: Vec<PathBuf>,
@@ -195,19 +195,19 @@ pub(crate) struct ScoreArgs {
     json: bool,
 }
 
-pub(crate) fn train(a: &TrainArgs) -> Result<()> {
+pub fn train(a: &TrainArgs) -> Result<()> {
     match AnyConfig::load(&a.config)? {
         AnyConfig::Pictures(config) => execute(&config, &a.output, &a.saving).map(drop),
         AnyConfig::Text(config) => {
-            crate::language::execute(&config, &a.output, a.saving.checkpoint_every)
+            super::language::execute(&config, &a.output, a.saving.checkpoint_every)
         }
         AnyConfig::Sentences(config) => {
-            crate::sentences::execute(&config, &a.output, a.saving.checkpoint_every)
+            super::sentences::execute(&config, &a.output, a.saving.checkpoint_every)
         }
     }
 }
 
-pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
+pub fn adapt(a: &AdaptArgs) -> Result<()> {
     let second = a.start.second.is_some();
     let mut config = a.start.config(match a.recipe {
         Recipe::Boundary => schedule(a.degree.unwrap_or(4), a.epochs, a.rate, second),
@@ -248,12 +248,7 @@ fn teacher(network: Network) -> Result<Option<Network>> {
 }
 
 /// The default schedule: higher degrees are nearer to the original and need less training.
-pub(crate) fn schedule(
-    degree: usize,
-    epochs: Option<f64>,
-    rate: Option<f32>,
-    second: bool,
-) -> Vec<Stage> {
+pub fn schedule(degree: usize, epochs: Option<f64>, rate: Option<f32>, second: bool) -> Vec<Stage> {
     use train::optimizer::{Clipping, Rate};
     let (default_epochs, default_rate, blend) = match degree {
         0..=3 => (15.0, 0.03, 0.4),
@@ -341,13 +336,13 @@ fn p1(degree: usize, epochs: Option<f64>, rate: Option<f32>) -> Vec<Stage> {
 }
 
 /// (height, width, channels).
-pub(crate) fn picture_shape(sources: &Sources) -> (usize, usize, usize) {
+pub fn picture_shape(sources: &Sources) -> (usize, usize, usize) {
     let s = sources.train.shape();
     (s.height, s.width, s.channels)
 }
 
 /// Trains to the end, exports, and gives back the score on held-out pictures; saves every so many seconds.
-pub(crate) fn execute(config: &Config, folder: &Path, saving: &Saving) -> Result<train::Score> {
+pub fn execute(config: &Config, folder: &Path, saving: &Saving) -> Result<train::Score> {
     let every = saving.checkpoint_every;
     let mut sources = Sources::open(&config.data)?;
     let input = picture_shape(&sources);
@@ -492,12 +487,12 @@ fn finish(
 
 /// Progress on stderr: one line that changes on a terminal, lines otherwise.
 #[derive(Default)]
-pub(crate) struct Lines {
+pub struct Lines {
     last: Option<Instant>,
 }
 
 impl Lines {
-    pub(crate) fn show(&mut self, event: &Event<'_>) {
+    pub fn show(&mut self, event: &Event<'_>) {
         match event {
             Event::Step {
                 stage,
@@ -561,9 +556,9 @@ fn clock(seconds: f64) -> String {
     }
 }
 
-pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
+pub fn score(a: &ScoreArgs) -> Result<()> {
     if let Some(sentences) = &a.sentences {
-        return crate::sentences::score(&crate::sentences::Scored {
+        return super::sentences::score(&super::sentences::Scored {
             models: &a.models,
             sentences,
             truncate: a.truncate,
@@ -657,18 +652,18 @@ pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
 }
 
 /// What a network does with labelled pictures, in f64.
-pub(crate) struct Judged {
+pub struct Judged {
     /// Which are classified rightly.
-    pub(crate) right: Vec<bool>,
+    pub right: Vec<bool>,
     /// How far the second of two classes is ahead of the first; empty for other numbers of classes.
     margins: Vec<f64>,
     /// Values outside of intervals.
-    pub(crate) outside: u64,
+    pub outside: u64,
     /// In how many pictures.
-    pub(crate) pictures: usize,
+    pub pictures: usize,
 }
 
-pub(crate) fn judge(graph: &nn::Graph, metadata: &Metadata, set: &data::Dataset) -> Result<Judged> {
+pub fn judge(graph: &nn::Graph, metadata: &Metadata, set: &data::Dataset) -> Result<Judged> {
     let normalization = metadata
         .normalization
         .clone()
@@ -740,7 +735,7 @@ fn finding(judged: &Judged, set: &data::Dataset) -> Option<Finding> {
 }
 
 /// Wilson's 95 % interval of a share, in per cent.
-pub(crate) fn wilson(right: usize, of: usize) -> (f64, f64) {
+pub fn wilson(right: usize, of: usize) -> (f64, f64) {
     let (n, z) = (of.max(1) as f64, 1.96);
     let p = right as f64 / n;
     let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
@@ -749,7 +744,7 @@ pub(crate) fn wilson(right: usize, of: usize) -> (f64, f64) {
 }
 
 /// The 95 % interval of a paired difference of shares, in points (normal approximation).
-pub(crate) fn paired_interval(gained: usize, lost: usize, of: usize) -> (f64, f64) {
+pub fn paired_interval(gained: usize, lost: usize, of: usize) -> (f64, f64) {
     let (g, l, n) = (gained as f64, lost as f64, of.max(1) as f64);
     let d = (g - l) / n;
     let half = 1.96 * ((g + l - (g - l).powi(2) / n).max(0.0)).sqrt() / n;

@@ -12,9 +12,9 @@ const SAFETY: f64 = 4.0;
 
 /// What the error of a plan's logits is stated to be, before anything is encrypted.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
-pub(crate) struct Stated {
+pub struct Stated {
     /// The statement: [`SAFETY`] times the largest difference seen.
-    pub(crate) error: f64,
+    pub error: f64,
     /// The largest difference of a logit in the simulations.
     largest: f64,
     /// The root mean square of all.
@@ -27,7 +27,7 @@ pub(crate) struct Stated {
 
 /// Simulates runs on inputs of calibration ([`Noise`]) and compares with the network in f64: what is stated covers the steps' noise, and
 /// what the plan computes otherwise than the network (the bootstraps' sine).
-pub(crate) fn stated(plan: &VerifiedPlan, graph: &PolyGraph, inputs: &[Tensor]) -> Result<Stated> {
+pub fn stated(plan: &VerifiedPlan, graph: &PolyGraph, inputs: &[Tensor]) -> Result<Stated> {
     let noise = Noise::of(plan)?;
     let groups: Vec<&[Tensor]> = inputs.chunks(plan.plan().input.batch).collect();
     let all: Vec<(Vec<f64>, f64)> = (groups.par_iter().enumerate())

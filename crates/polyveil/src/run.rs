@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 /// Options of `run`.
 #[derive(Args, Debug)]
-pub(crate) struct RunArgs {
+pub struct RunArgs {
     /// The plan.
     #[arg(long, value_name = "FILE")]
     plan: PathBuf,
@@ -65,7 +65,7 @@ pub(crate) struct RunArgs {
     predict: PredictionArgs,
 }
 
-pub(crate) fn run(a: &RunArgs, threads: usize) -> Result<()> {
+pub fn run(a: &RunArgs, threads: usize) -> Result<()> {
     let keys = match (&a.keys, a.check, &a.key) {
         (None, true, _) | (_, true, None) => {
             return Err("--check compares with the clear twin on the owner's machine: it needs both --keys evaluation.keys and --key client.key".into());
@@ -193,11 +193,11 @@ pub(crate) fn run(a: &RunArgs, threads: usize) -> Result<()> {
 }
 
 /// Begins to fetch the memory that a plan's run will use.
-pub(crate) fn prepare(plan: &VerifiedPlan, placement: Option<&Placement>) -> Preparation {
+pub fn prepare(plan: &VerifiedPlan, placement: Option<&Placement>) -> Preparation {
     Preparation::begin(plan.facts().buffer_bytes(placement))
 }
 
-pub(crate) fn fetched(p: &Prepared) {
+pub fn fetched(p: &Prepared) {
     note(format_args!(
         "fetched {} of memory before the first step, beside the keys: {:.1} CPU seconds",
         runtime::size(p.bytes),
@@ -206,7 +206,7 @@ pub(crate) fn fetched(p: &Prepared) {
 }
 
 /// Encrypted logits beside the clear twin's.
-pub(crate) fn answer_of(logits: Vec<f64>, truth: &[f64], labels: &[String]) -> Answer {
+pub fn answer_of(logits: Vec<f64>, truth: &[f64], labels: &[String]) -> Answer {
     let best = |v: &[f64]| network::top(v, 1).first().copied();
     Answer {
         class: best(&logits),
@@ -218,7 +218,7 @@ pub(crate) fn answer_of(logits: Vec<f64>, truth: &[f64], labels: &[String]) -> A
 }
 
 /// Prints a report: JSON alone on stdout, or the table; SVG into a file.
-pub(crate) fn publish(report: &Report, json: bool, svg: Option<&std::path::Path>) -> Result<()> {
+pub fn publish(report: &Report, json: bool, svg: Option<&std::path::Path>) -> Result<()> {
     if json {
         println!("{}", report.to_json());
     } else {

@@ -131,7 +131,7 @@ impl Row {
 const LIMIT: u64 = 1 << 20;
 
 /// Reads the file and writes the tables.
-pub(crate) fn markdown(file: &Path) -> Result<String> {
+pub fn markdown(file: &Path) -> Result<String> {
     let mut bytes = Vec::new();
     std::fs::File::open(file)
         .and_then(|f| f.take(LIMIT + 1).read_to_end(&mut bytes))

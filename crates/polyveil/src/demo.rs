@@ -1,11 +1,12 @@
 //! demo: client, server and back in one process, through bytes.
 
+use crate::arguments::DemoArgs;
 use crate::commands::{memory, rng, target};
 use crate::machine::Machine;
 use crate::network::{self, label, load_polynomial, named, top_lines};
 use crate::run::{answer_of, fetched, prepare, publish};
 use crate::terminal::{Line, duration, note};
-use crate::{DemoArgs, Result};
+use crate::{Embedded, Result};
 use ckks::Ciphertext;
 use ckks::meter::Cost;
 use nn::picture::{Picture, imagenet_normalization};
@@ -20,22 +21,19 @@ use std::io::{BufReader, BufWriter, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
-static MODEL: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/model"));
-static PICTURE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/picture"));
-
-fn network(a: &DemoArgs) -> Result<PolyGraph> {
+fn network(a: &DemoArgs, embedded: Embedded) -> Result<PolyGraph> {
     match &a.model {
         Some(path) => load_polynomial(path),
-        None if MODEL.is_empty() => Err("this program was built without its embedded network: models/resnet20-poly.pvm was missing; give one with --model FILE.pvm (`polyveil calibrate` makes one)".into()),
-        None => Ok(nn::format::artefact::from_bytes(MODEL)?),
+        None if embedded.model.is_empty() => Err("this program was built without its embedded network: models/resnet20-poly.pvm was missing; give one with --model FILE.pvm (`polyveil calibrate` makes one)".into()),
+        None => Ok(nn::format::artefact::from_bytes(embedded.model)?),
     }
 }
 
-fn input(a: &DemoArgs, graph: &PolyGraph) -> Result<Tensor> {
+fn input(a: &DemoArgs, graph: &PolyGraph, embedded: Embedded) -> Result<Tensor> {
     let picture = match &a.image {
         Some(path) => Picture::load(path).map_err(named(path))?,
-        None if PICTURE.is_empty() => return Err("this program was built without its embedded picture: models/picture.png was missing; give one with --image FILE.png".into()),
-        None => Picture::from_bytes(PICTURE)?,
+        None if embedded.picture.is_empty() => return Err("this program was built without its embedded picture: models/picture.png was missing; give one with --image FILE.png".into()),
+        None => Picture::from_bytes(embedded.picture)?,
     };
     let normalization = graph
         .metadata()
@@ -51,7 +49,7 @@ fn input(a: &DemoArgs, graph: &PolyGraph) -> Result<Tensor> {
 
 /// Client → bytes → server, one key at a time through a pipe, so that neither side ever holds the file; the memory for the run is
 /// fetched meanwhile.
-pub(crate) fn serve(client: &Client, plan: &Arc<VerifiedPlan>) -> Result<Server> {
+pub fn serve(client: &Client, plan: &Arc<VerifiedPlan>) -> Result<Server> {
     let start = Instant::now();
     let preparation = prepare(plan, None);
     let mut line = Line::new();
@@ -94,19 +92,19 @@ pub(crate) fn serve(client: &Client, plan: &Arc<VerifiedPlan>) -> Result<Server>
 }
 
 /// Times of the embedded network's steps under encryption, each the least of `runs`: other programs only add to it.
-pub(crate) struct Steps {
+pub struct Steps {
     /// Counted work and CPU seconds, by step.
-    pub(crate) observed: Vec<(Cost, f64)>,
+    pub observed: Vec<(Cost, f64)>,
     /// Counted work of all steps.
-    pub(crate) total: Cost,
+    pub total: Cost,
     /// Share of the threads' wall time that was CPU time.
-    pub(crate) busy: f64,
+    pub busy: f64,
 }
 
-pub(crate) fn steps(threads: usize, runs: usize) -> Result<Steps> {
+pub fn steps(threads: usize, runs: usize, embedded: Embedded) -> Result<Steps> {
     let a = DemoArgs::default();
-    let graph = network(&a)?;
-    let tensor = input(&a, &graph)?;
+    let graph = network(&a, embedded)?;
+    let tensor = input(&a, &graph, embedded)?;
     // planned with the shipped table, so that what is measured does not depend on what was measured before
     let plan = compiler::compile(&graph, &compiler::Target::default())?;
     let plan = Arc::new(VerifiedPlan::new(plan)?);
@@ -136,9 +134,9 @@ pub(crate) fn steps(threads: usize, runs: usize) -> Result<Steps> {
     })
 }
 
-pub(crate) fn demo(a: &DemoArgs, threads: usize) -> Result<()> {
-    let graph = network(a)?;
-    let tensor = input(a, &graph)?;
+pub fn demo(a: &DemoArgs, threads: usize, embedded: Embedded) -> Result<()> {
+    let graph = network(a, embedded)?;
+    let tensor = input(a, &graph, embedded)?;
     let start = Instant::now();
     let machine = Machine::load(&a.predict)?;
     let plan = compiler::compile(&graph, &target(&machine, a.max_memory))?;

@@ -1,10 +1,11 @@
 //! evaluate --prompts: at every position of a prompt, the next token beside the twin's.
 
+use crate::Result;
+use crate::arguments::EvaluateArgs;
 use crate::evaluate::{Bench, Results, largest_error, margin, row, summary};
 use crate::network::named;
 use crate::tasks::log_probability;
 use crate::text::{self, after, token};
-use crate::{EvaluateArgs, Result};
 use nn::PromptFormat;
 use serde_json::json;
 
@@ -62,7 +63,7 @@ fn nats(format: &PromptFormat, tokens: &[u32], answer: &[f64]) -> Option<f64> {
     Some(each.sum::<f64>() / found.len() as f64)
 }
 
-pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
+pub fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
     let (graph, format) = text::language(&a.model)?;
     let path = a
         .prompts

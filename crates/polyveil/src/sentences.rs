@@ -1,9 +1,10 @@
 //! Encoders that classify sentences: calibrate, encrypt, and evaluate beside the polynomial twin in the clear; one line of JSON each.
 
+use crate::arguments::{CalibrateArgs, EvaluateArgs};
 use crate::evaluate::{Bench, Results, classes, margin, row, summary};
 use crate::network::{label, load_polynomial, named, top};
 use crate::terminal::note;
-use crate::{CalibrateArgs, EvaluateArgs, Result, text};
+use crate::{Result, text};
 use clap::Args;
 use data::Sentences;
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
@@ -20,7 +21,7 @@ const SENTENCES: usize = 2000;
 
 /// Options of `calibrate` for encoders.
 #[derive(Args, Debug)]
-pub(crate) struct SentenceArgs {
+pub struct SentenceArgs {
     /// Encoder that classifies sentences: labelled ones to calibrate on, the class's number, a tab and the sentence a line.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "text", "tokens"])]
     sentences: Option<PathBuf>,
@@ -31,13 +32,13 @@ pub(crate) struct SentenceArgs {
 
 impl SentenceArgs {
     /// Whether an encoder is meant.
-    pub(crate) fn given(&self) -> bool {
+    pub fn given(&self) -> bool {
         self.sentences.is_some()
     }
 }
 
 /// An encoder and sentences become a polynomial encoder.
-pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
+pub fn calibrate(a: &CalibrateArgs) -> Result<()> {
     let path = a
         .sentences
         .sentences
@@ -154,18 +155,14 @@ fn encode(
 }
 
 /// How sentences become inputs, if the plan is an encoder's.
-pub(crate) fn format(description: &Description) -> Result<Option<SentenceFormat>> {
+pub fn format(description: &Description) -> Result<Option<SentenceFormat>> {
     let format = description.client.as_ref();
     let format = format.filter(|c| SentenceFormat::described_by(c));
     Ok(format.map(SentenceFormat::from_json).transpose()?)
 }
 
 /// Sentences as a plan's input, one after another.
-pub(crate) fn inputs(
-    format: &SentenceFormat,
-    texts: &[String],
-    truncate: bool,
-) -> Result<Vec<f64>> {
+pub fn inputs(format: &SentenceFormat, texts: &[String], truncate: bool) -> Result<Vec<f64>> {
     if texts.is_empty() {
         return Err("this plan classifies sentences: give one, --text TEXT".into());
     }
@@ -191,7 +188,7 @@ pub(crate) fn inputs(
     Ok(values)
 }
 
-pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
+pub fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
     let graph: PolyGraph = load_polynomial(&a.model)?;
     let format = graph.metadata().sentences.clone().ok_or_else(|| {
         format!(

@@ -1,10 +1,10 @@
 //! bench: what the engine does on this machine.
 
-use crate::Result;
 use crate::commands::rng;
 use crate::machine::{self, SaveArgs};
 use crate::table;
 use crate::terminal::note;
+use crate::{Embedded, Result};
 use ckks::workload::{
     CIRCUITS, Reading, Reference, Subjects, Timing, circuit, random, time_beside_reference,
 };
@@ -24,7 +24,7 @@ use std::time::Instant;
 
 /// Options of `bench`.
 #[derive(Args, Debug)]
-pub(crate) struct BenchArgs {
+pub struct BenchArgs {
     /// An insecure toy ring: everything in seconds.
     #[arg(long)]
     quick: bool,
@@ -92,11 +92,11 @@ impl Row {
         let gb_per_s = bytes as f64 / 1e9 / self.timing.taken.wall;
         self.with("bytes", bytes).with("gb_per_s", gb_per_s)
     }
-    fn json(&self) -> Value {
+    fn json(&self, commit: Option<&str>) -> Value {
         let t = &self.timing;
         let mut object = json!({ "name": self.name, "threads": self.threads, "cpu_ms": t.taken.cpu * 1e3, "wall_ms": t.taken.wall * 1e3, "references": t.references, "reference_ms": t.reference * 1e3, "runs": self.runs, "backend": ring::backend().name(), "processor": processor() });
         if let Some(o) = object.as_object_mut() {
-            o.extend(COMMIT.map(|c| ("commit".into(), c.into())));
+            o.extend(commit.map(|c| ("commit".into(), c.into())));
             o.extend(self.more.clone());
         }
         object
@@ -124,9 +124,6 @@ impl Row {
         )
     }
 }
-
-/// Where this is built from, if the build could know.
-const COMMIT: Option<&str> = option_env!("POLYVEIL_COMMIT");
 
 /// Medians of one call, the reference before and after each run.
 fn time(runs: usize, call: impl FnMut() -> Result<()>) -> Result<Timing> {
@@ -162,9 +159,9 @@ impl Bench<'_> {
     }
 }
 
-pub(crate) fn bench(a: &BenchArgs, threads: usize) -> Result<()> {
+pub fn bench(a: &BenchArgs, threads: usize, embedded: Embedded) -> Result<()> {
     if a.save.asked() {
-        return machine::save(&a.save, a.runs, a.json, threads);
+        return machine::save(&a.save, a.runs, a.json, threads, embedded);
     }
     if let Some(file) = &a.table {
         print!("{}", table::markdown(file)?);
@@ -212,7 +209,7 @@ pub(crate) fn bench(a: &BenchArgs, threads: usize) -> Result<()> {
     if a.json {
         println!(
             "{:#}",
-            Value::Array(bench.rows.iter().map(Row::json).collect())
+            Value::Array(bench.rows.iter().map(|r| r.json(embedded.commit)).collect())
         );
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! evaluate --lambada, --piqa: last words and better answers by an encrypted language model, beside the twin's.
 
-use crate::EvaluateArgs;
 use crate::Result;
+use crate::arguments::EvaluateArgs;
 use crate::evaluate::{Bench, Results, row, summary};
 use crate::terminal::note;
 use crate::text;
@@ -49,7 +49,7 @@ impl Sequence {
 }
 
 /// The natural logarithm of a token's probability; −∞ where there are no logits.
-pub(crate) fn log_probability(logits: &[f64], token: u32) -> f64 {
+pub fn log_probability(logits: &[f64], token: u32) -> f64 {
     let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = logits.iter().map(|l| (l - largest).exp()).sum();
     logits
@@ -153,7 +153,7 @@ impl Task {
     }
 }
 
-pub(crate) fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
+pub fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
     let (graph, format) = text::language(&a.model)?;
     let task = Task::open(a)?;
     let each = task.each();

@@ -1,9 +1,10 @@
 //! Language models: calibrate on text, encrypt prompts, read answers.
 
+use crate::Result;
+use crate::arguments::{CalibrateArgs, DecryptArgs};
 use crate::commands::{answers, insecure};
 use crate::network::{load_polynomial, named, open, top};
 use crate::terminal::note;
-use crate::{CalibrateArgs, DecryptArgs, Result};
 use clap::Args;
 use data::{Text, Windows};
 use nn::attention::Denominator;
@@ -23,14 +24,14 @@ use std::path::{Path, PathBuf};
 const WINDOWS: usize = 200;
 
 /// What a plan for pictures says to text.
-pub(crate) const NO_LANGUAGE: &str = "this plan takes no prompts: --text goes with language models (`polyveil calibrate --text` or `--tokens`)";
+pub const NO_LANGUAGE: &str = "this plan takes no prompts: --text goes with language models (`polyveil calibrate --text` or `--tokens`)";
 
 /// What stands in place of a promise about shared answers.
-pub(crate) const BOUND: &str = "the bound above multiplies worst cases through divisions and says nothing here; `polyveil evaluate --prompts` or `--sentences` states an error before it runs. Such answers can't be shared (`decrypt --share`)";
+pub const BOUND: &str = "the bound above multiplies worst cases through divisions and says nothing here; `polyveil evaluate --prompts` or `--sentences` states an error before it runs. Such answers can't be shared (`decrypt --share`)";
 
 /// Options of `calibrate` for language models.
 #[derive(Args, Debug)]
-pub(crate) struct TextArgs {
+pub struct TextArgs {
     /// Language model: text in UTF-8 to calibrate on, a passage a line.
     #[arg(long, value_name = "FILE", conflicts_with = "data")]
     text: Option<PathBuf>,
@@ -39,7 +40,7 @@ pub(crate) struct TextArgs {
     tokens: Option<PathBuf>,
     /// Tokens of a prompt at most, the first one included.
     #[arg(long, value_name = "L")]
-    pub(crate) length: Option<usize>,
+    pub length: Option<usize>,
     /// llama2.c's tokenizer [default: the characters of the run's alphabet.json].
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
@@ -48,27 +49,27 @@ pub(crate) struct TextArgs {
     first: Option<char>,
     /// Exponent of Power-Softmax, even [default: the run's].
     #[arg(long, value_name = "P")]
-    pub(crate) power: Option<u32>,
+    pub power: Option<u32>,
     /// What Power-Softmax adds to a divisor.
     #[arg(long, value_name = "E", default_value_t = 1e-3, requires = "power")]
-    pub(crate) epsilon: f64,
+    pub epsilon: f64,
     /// Power-Softmax divides by the mean of the powers, not by their sum.
     #[arg(long, requires = "power")]
-    pub(crate) mean: bool,
+    pub mean: bool,
     /// Precision of divisions and roots that are chosen here, in bits.
     #[arg(long, value_name = "B", default_value_t = 12.0)]
-    pub(crate) bits: f64,
+    pub bits: f64,
     /// Divisions and roots that are chosen here carry their numerators along: a level less each, at more values.
     #[arg(long)]
-    pub(crate) carry: bool,
+    pub carry: bool,
     /// At most so many calibration prompts may leave an interval; they are left out and counted.
     #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) leave_out: usize,
+    pub leave_out: usize,
 }
 
 impl TextArgs {
     /// Whether a language model is meant.
-    pub(crate) fn given(&self) -> bool {
+    pub fn given(&self) -> bool {
         self.text.is_some() || self.tokens.is_some()
     }
 
@@ -176,7 +177,7 @@ fn tokens(vocabulary: &Vocabulary, text: &str) -> Result<Vec<u16>> {
 }
 
 /// A language model and text become a polynomial language model.
-pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
+pub fn calibrate(a: &CalibrateArgs) -> Result<()> {
     let trained = Trained::load(&a.model).map_err(named(&a.model))?;
     let attention = a.text.attention(&trained, &a.model)?;
     let (vocabulary, begin) = a.text.vocabulary(&trained)?;
@@ -248,19 +249,19 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
 }
 
 /// Whether the plan divides, so that its worst-case bound says nothing: a language model's or an encoder's.
-pub(crate) fn divides(description: &Description) -> bool {
+pub fn divides(description: &Description) -> bool {
     description.client.is_some()
 }
 
 /// How prompts become inputs, if the plan is a language model's.
-pub(crate) fn format(description: &Description) -> Result<Option<PromptFormat>> {
+pub fn format(description: &Description) -> Result<Option<PromptFormat>> {
     let format = description.client.as_ref();
     let format = format.filter(|c| !SentenceFormat::described_by(c));
     Ok(format.map(PromptFormat::from_json).transpose()?)
 }
 
 /// A calibrated language model and how it takes prompts.
-pub(crate) fn language(model: &Path) -> Result<(PolyGraph, PromptFormat)> {
+pub fn language(model: &Path) -> Result<(PolyGraph, PromptFormat)> {
     let graph = load_polynomial(model)?;
     let format = graph.metadata().prompts.clone();
     let format = format.ok_or_else(|| format!("{}: {NO_LANGUAGE}", model.display()))?;
@@ -268,13 +269,13 @@ pub(crate) fn language(model: &Path) -> Result<(PolyGraph, PromptFormat)> {
 }
 
 /// The passages that it was calibrated on, as inputs: what its error is stated on.
-pub(crate) fn passages(format: &PromptFormat) -> Result<Vec<nn::Tensor>> {
+pub fn passages(format: &PromptFormat) -> Result<Vec<nn::Tensor>> {
     let each = format.passages().iter().map(|t| format.input(t));
     Ok(each.collect::<nn::Result<_>>()?)
 }
 
 /// Prompts as a plan's input, one after another.
-pub(crate) fn inputs(format: Option<&PromptFormat>, texts: &[String]) -> Result<Vec<f64>> {
+pub fn inputs(format: Option<&PromptFormat>, texts: &[String]) -> Result<Vec<f64>> {
     let format = format.ok_or(NO_LANGUAGE)?;
     if texts.is_empty() {
         return Err("this plan is a language model's: give the prompt, --text TEXT".into());
@@ -287,13 +288,13 @@ pub(crate) fn inputs(format: Option<&PromptFormat>, texts: &[String]) -> Result<
 }
 
 /// The position in the answer that follows a prompt of so many tokens.
-pub(crate) fn after(format: &PromptFormat, tokens: usize) -> usize {
+pub fn after(format: &PromptFormat, tokens: usize) -> usize {
     tokens - format.public() - 1
 }
 
 /// What a step of a language model's plan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Purpose {
+pub enum Purpose {
     Weights,
     Products,
     Bootstrap,
@@ -303,7 +304,7 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
-    pub(crate) const ALL: [Self; 6] = [
+    pub const ALL: [Self; 6] = [
         Self::Weights,
         Self::Products,
         Self::Bootstrap,
@@ -312,7 +313,7 @@ impl Purpose {
         Self::Rest,
     ];
 
-    pub(crate) fn of(class: Class, layer: &str) -> Self {
+    pub fn of(class: Class, layer: &str) -> Self {
         match (class, Part::of(layer)) {
             (Class::Bootstrap, _) => Self::Bootstrap,
             (Class::Other, _) | (_, Some(Part::Repacking)) => Self::Rest,
@@ -323,7 +324,7 @@ impl Purpose {
         }
     }
 
-    pub(crate) fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Weights => "matrices of weights",
             Self::Products => "products of ciphertexts",
@@ -336,14 +337,14 @@ impl Purpose {
 }
 
 /// Where a language model's time goes: by purpose and by primitive, as tables.
-pub(crate) fn breakdown(plan: &VerifiedPlan, made: &Prediction, measured: &Measured) -> String {
+pub fn breakdown(plan: &VerifiedPlan, made: &Prediction, measured: &Measured) -> String {
     let shares = purposes(plan, made, measured);
     let report = Report::new(plan, made, measured, Answer::default());
     report::shares_to_text("purpose", &shares) + &report::primitives_to_text(&report.primitives)
 }
 
 /// The shares alone.
-pub(crate) fn purposes(plan: &VerifiedPlan, made: &Prediction, measured: &Measured) -> Vec<Share> {
+pub fn purposes(plan: &VerifiedPlan, made: &Prediction, measured: &Measured) -> Vec<Share> {
     report::shares(
         plan,
         made,
@@ -354,7 +355,7 @@ pub(crate) fn purposes(plan: &VerifiedPlan, made: &Prediction, measured: &Measur
 }
 
 /// Decrypts logits and prints what comes next.
-pub(crate) fn decrypt(a: &DecryptArgs, client: &Client, format: &PromptFormat) -> Result<()> {
+pub fn decrypt(a: &DecryptArgs, client: &Client, format: &PromptFormat) -> Result<()> {
     if a.share {
         return Err("answers of a language model can't be shared: their worst-case error bound is too wide for noise to leave a token standing; keep them to yourself".into());
     }
@@ -446,7 +447,7 @@ fn one(
 }
 
 /// The likeliest token.
-pub(crate) fn token(logits: &[f64]) -> u32 {
+pub fn token(logits: &[f64]) -> u32 {
     let best = top(logits, 1).first().copied().unwrap_or(0);
     u32::try_from(best).unwrap_or(u32::MAX)
 }

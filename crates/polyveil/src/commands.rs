@@ -1,11 +1,12 @@
 //! calibrate, compile, keygen, encrypt, decrypt.
 
+use crate::Result;
+use crate::arguments::{CalibrateArgs, CompileArgs, DecryptArgs, EncryptArgs, KeygenArgs};
 use crate::machine::{self, Machine, PredictionArgs};
 use crate::network::{
     self, Network, input_shape, load, load_polynomial, named, normalization, open, top_lines,
 };
 use crate::terminal::{Line, duration, note};
-use crate::{CalibrateArgs, CompileArgs, DecryptArgs, EncryptArgs, KeygenArgs, Result};
 use crate::{sentences, text};
 use nn::calibrate::{Degree, FitOptions, calibrate_to_polynomials};
 use nn::picture::{Picture, imagenet_normalization};
@@ -21,12 +22,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Fresh randomness from the operating system.
-pub(crate) fn rng() -> ChaCha20Rng {
+pub fn rng() -> ChaCha20Rng {
     ChaCha20Rng::from_os_rng()
 }
 
 /// Writes beside `path` and moves the finished file there.
-pub(crate) fn atomically<T>(
+pub fn atomically<T>(
     path: &Path,
     mode: u32,
     write: impl FnOnce(BufWriter<File>, &str) -> Result<T>,
@@ -56,13 +57,13 @@ pub(crate) fn atomically<T>(
     }
 }
 
-pub(crate) fn folder_of(path: &Path) -> &Path {
+pub fn folder_of(path: &Path) -> &Path {
     path.parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."))
 }
 
-pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
+pub fn calibrate(a: &CalibrateArgs) -> Result<()> {
     let network = load(&a.model, a.activation.as_deref())?;
     let shape = match &network {
         Network::Trained(g, _) => {
@@ -149,7 +150,7 @@ impl rayon::iter::IntoParallelIterator for Inputs<'_> {
 }
 
 /// What is printed before anything runs.
-pub(crate) fn prediction(plan: &VerifiedPlan, made: &Prediction) -> String {
+pub fn prediction(plan: &VerifiedPlan, made: &Prediction) -> String {
     let (facts, p, threads) = (plan.facts(), plan.parameters(), made.threads());
     let keys = ckks::security::keys(p);
     let (fresh, fetching) = made.fresh();
@@ -188,7 +189,7 @@ pub(crate) fn prediction(plan: &VerifiedPlan, made: &Prediction) -> String {
 }
 
 /// What plans are made for: the table alone, without the probe, so that the plan is the same tomorrow.
-pub(crate) fn target(machine: &Machine, max_memory: Option<u64>) -> compiler::Target {
+pub fn target(machine: &Machine, max_memory: Option<u64>) -> compiler::Target {
     compiler::Target {
         cost: machine.cost.table,
         max_memory,
@@ -196,7 +197,7 @@ pub(crate) fn target(machine: &Machine, max_memory: Option<u64>) -> compiler::Ta
     }
 }
 
-pub(crate) fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
+pub fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
     let graph = load_polynomial(&a.model)?;
     let machine = Machine::load(&a.predict)?;
     let target = compiler::Target {
@@ -239,13 +240,13 @@ pub(crate) fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
 }
 
 /// Which keys `run` leaves on disk: none where the plan keeps the limit without that.
-pub(crate) fn placement(plan: &VerifiedPlan, most: Option<u64>, forced: bool) -> Option<Placement> {
+pub fn placement(plan: &VerifiedPlan, most: Option<u64>, forced: bool) -> Option<Placement> {
     let facts = plan.facts();
     (forced || most.is_some_and(|m| m < facts.peak_bytes))
         .then(|| facts.keys_on_disk(most.unwrap_or(0)))
 }
 
-pub(crate) fn keygen(a: &KeygenArgs, threads: usize) -> Result<()> {
+pub fn keygen(a: &KeygenArgs, threads: usize) -> Result<()> {
     let plan = network::plan(&a.plan)?;
     let (secret, public) = (
         a.output.join("client.key"),
@@ -312,7 +313,7 @@ fn client(path: &Path) -> Result<Client> {
     )?)
 }
 
-pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
+pub fn encrypt(a: &EncryptArgs) -> Result<()> {
     let client = client(&a.key)?;
     let normalization = normalization(&client.spec().description);
     let shape = input_shape(client.spec())?;
@@ -375,7 +376,7 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
+pub fn decrypt(a: &DecryptArgs) -> Result<()> {
     let client = client(&a.key)?;
     let name = a.answer.display().to_string();
     let answer = BufReader::new(open(&a.answer)?);
@@ -442,7 +443,7 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
 }
 
 /// The first `count` answers of a batch.
-pub(crate) fn answers<'a>(
+pub fn answers<'a>(
     client: &Client,
     values: &'a [f64],
     count: usize,
@@ -454,14 +455,14 @@ pub(crate) fn answers<'a>(
     Ok(values.chunks(port.places.len()).take(count))
 }
 
-pub(crate) fn insecure(client: &Client) {
+pub fn insecure(client: &Client) {
     if client.parameters().spec().is_toy() {
         note("INSECURE: these are the keys of a toy parameter set, which protects nothing");
     }
 }
 
 /// Checks a run's predicted peak against the limit and what is free.
-pub(crate) fn memory(plan: &VerifiedPlan, peak: u64, most: Option<u64>) -> Result<()> {
+pub fn memory(plan: &VerifiedPlan, peak: u64, most: Option<u64>) -> Result<()> {
     Ok(require_memory(
         &format!("this plan for {}", plan.plan().description.name),
         peak,

@@ -1,8 +1,8 @@
 //! Language models on text, LAMBADA and PIQA, side by side; and text files as tokens.
 
+use super::run::wilson;
+use super::vocabulary::Vocabulary;
 use crate::Result;
-use crate::run::wilson;
-use crate::vocabulary::Vocabulary;
 use clap::Args;
 use data::tasks::{Passage, Question, lambada, piqa};
 use nn::AttentionScheme;
@@ -15,7 +15,7 @@ use train::tasks::{Judge, Likelihood, Request, Stage, windows};
 
 /// Options of `tasks`.
 #[derive(Args, Debug)]
-pub(crate) struct TasksArgs {
+pub struct TasksArgs {
     /// Runs' folders, folders with config.json and model.safetensors, or files of llama.cpp (GGUF) or llama2.c.
     #[arg(required = true)]
     models: Vec<PathBuf>,
@@ -70,7 +70,7 @@ struct Asked {
     piqa: Vec<(Question, [Request; 2])>,
 }
 
-pub(crate) fn tasks(a: &TasksArgs) -> Result<()> {
+pub fn tasks(a: &TasksArgs) -> Result<()> {
     if a.text.is_none() && a.lambada.is_none() && a.piqa.is_none() {
         return Err("nothing to judge by: give --text, --lambada or --piqa with --labels".into());
     }
@@ -354,7 +354,7 @@ fn attention(scheme: &Value) -> String {
 
 /// Options of `tokenize`.
 #[derive(Args, Debug)]
-pub(crate) struct TokenizeArgs {
+pub struct TokenizeArgs {
     /// Text files, one behind the other.
     #[arg(required = true)]
     texts: Vec<PathBuf>,
@@ -366,7 +366,7 @@ pub(crate) struct TokenizeArgs {
     output: PathBuf,
 }
 
-pub(crate) fn tokenize(a: &TokenizeArgs) -> Result<()> {
+pub fn tokenize(a: &TokenizeArgs) -> Result<()> {
     let vocabulary = Vocabulary::load(&a.tokenizer)?;
     let (mut bytes, mut read) = (Vec::new(), 0);
     for path in &a.texts {

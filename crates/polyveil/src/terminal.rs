@@ -5,17 +5,17 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 /// One line, prefixed.
-pub(crate) fn error(e: &dyn std::fmt::Display) {
+pub fn error(e: &dyn std::fmt::Display) {
     eprintln!("error: {e}");
 }
 
 /// One line of information.
-pub(crate) fn note(text: impl std::fmt::Display) {
+pub fn note(text: impl std::fmt::Display) {
     eprintln!("{text}");
 }
 
 /// Seconds for people.
-pub(crate) fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     let s = seconds.max(0.0).round() as u64;
     match s {
         0..60 => format!("{seconds:.1} s"),
@@ -25,19 +25,19 @@ pub(crate) fn duration(seconds: f64) -> String {
 }
 
 /// A line that is rewritten on a terminal, and repeated now and then in a log.
-pub(crate) struct Line {
+pub struct Line {
     live: bool,
     last: Option<Instant>,
 }
 
 impl Line {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             live: std::io::stderr().is_terminal(),
             last: None,
         }
     }
-    pub(crate) fn show(&mut self, text: &str) {
+    pub fn show(&mut self, text: &str) {
         let pause = if self.live {
             Duration::from_millis(100)
         } else {
@@ -55,7 +55,7 @@ impl Line {
             eprintln!("{text}");
         }
     }
-    pub(crate) fn progress(&mut self, p: &Progress<'_>) {
+    pub fn progress(&mut self, p: &Progress<'_>) {
         self.show(&format!(
             "  step {}/{} {} ({}), elapsed {}, about {} to go",
             p.steps.0 + 1,
@@ -66,7 +66,7 @@ impl Line {
             duration(p.remaining)
         ));
     }
-    pub(crate) fn done(&mut self) {
+    pub fn done(&mut self) {
         if self.live && self.last.is_some() {
             eprint!("\r\x1b[K");
         }

@@ -11,7 +11,7 @@ use train::study::attention;
 
 /// What is studied.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Study {
+pub enum Study {
     /// Degree × range of ReLU, GELU and SiLU → error, levels, predicted latency; ReLU by composite signs beside them.
     Activations {
         /// Writes FILE.md, FILE.csv and FILE.svg; text above the line that marks the tables in FILE.md stays.
@@ -27,7 +27,7 @@ pub(crate) enum Study {
         #[arg(long, value_name = "FOLDER")]
         runs: PathBuf,
         #[command(flatten)]
-        saving: crate::run::Saving,
+        saving: super::run::Saving,
         /// Writes FILE.md and FILE.svg; text above the line that marks the table in FILE.md stays.
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
@@ -53,7 +53,7 @@ const MARK: &str = "<!-- below: written by the command, do not edit -->";
 const CHARTED: [f64; 3] = [5.0, 10.0, 20.0];
 
 impl Study {
-    pub(crate) fn run(&self) -> Result<()> {
+    pub fn run(&self) -> Result<()> {
         match self {
             // costs are those that ship with the program, so that the document depends on no machine
             Self::Activations { output } => {
@@ -70,7 +70,7 @@ impl Study {
                 saving,
                 output,
             } => {
-                let (table, mut figure) = crate::skips::study(config, runs, saving)?;
+                let (table, mut figure) = super::skips::study(config, runs, saving)?;
                 let command = format!(
                     "polyveil-train study skips --config {} --runs {} --may-explode {} -o {}",
                     config.display(),

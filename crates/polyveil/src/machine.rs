@@ -1,10 +1,10 @@
 //! The cost table of this machine: found, probed, announced before a run; measured and saved by `bench --save`.
 
-use crate::Result;
 use crate::commands::{atomically, prediction, rng};
 use crate::demo;
 use crate::network::named;
 use crate::terminal::{duration, note};
+use crate::{Embedded, Result};
 use ckks::machine_cost::{MachineCost, Observation, Probe, Threading, Trust, fit};
 use ckks::workload::{self, OPERATIONS, Reading, Workload};
 use ckks::{Parameters, ParametersSpec};
@@ -20,7 +20,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Options of every command that predicts.
 #[derive(Args, Debug, Default)]
-pub(crate) struct PredictionArgs {
+pub struct PredictionArgs {
     /// Cost table of this machine (`bench --save` writes it), or `shipped` [default: POLYVEIL_MACHINE, else
     /// polyveil/machine.json in the user's configuration folder, else the shipped one].
     #[arg(long, value_name = "FILE")]
@@ -67,8 +67,8 @@ fn place(option: Option<&Path>, variable: impl Fn(&str) -> Option<std::ffi::OsSt
 
 /// The costs to plan and to predict with, before any probe.
 #[derive(Clone, Debug)]
-pub(crate) struct Machine {
-    pub(crate) cost: MachineCost,
+pub struct Machine {
+    pub cost: MachineCost,
     source: String,
     trust: Trust,
 }
@@ -82,11 +82,11 @@ impl Machine {
         }
     }
     /// The table that these options name.
-    pub(crate) fn load(a: &PredictionArgs) -> Result<Self> {
+    pub fn load(a: &PredictionArgs) -> Result<Self> {
         Self::open(a.machine.as_deref())
     }
     /// The table of this name, or the usual one.
-    pub(crate) fn open(name: Option<&Path>) -> Result<Self> {
+    pub fn open(name: Option<&Path>) -> Result<Self> {
         let (path, asked) = match place(name, |v| std::env::var_os(v)) {
             Place::Shipped => return Ok(Self::shipped()),
             Place::Asked(path) => (path, true),
@@ -124,7 +124,7 @@ impl Machine {
         })
     }
     /// The costs as they are.
-    pub(crate) fn basis(&self) -> Basis {
+    pub fn basis(&self) -> Basis {
         Basis {
             source: self.source.clone(),
             cost: self.cost,
@@ -143,7 +143,7 @@ impl Machine {
     }
     /// Probes, then prints and stores what the run will cost, with some keys on disk where there is a placement. Nothing changes
     /// it afterwards.
-    pub(crate) fn announce(
+    pub fn announce(
         &self,
         a: &PredictionArgs,
         plan: &VerifiedPlan,
@@ -179,7 +179,7 @@ impl Machine {
 }
 
 /// What a prediction rests on, in a line.
-pub(crate) fn basis(b: &Basis) -> String {
+pub fn basis(b: &Basis) -> String {
     match b.scaled {
         Some(r) => format!(
             "cost table: {}, scaled by a probe: arithmetic × {:.2}, memory × {:.2}",
@@ -205,7 +205,7 @@ fn probe() -> Result<Probe> {
 
 /// Options of `bench --save`.
 #[derive(Args, Debug)]
-pub(crate) struct SaveArgs {
+pub struct SaveArgs {
     /// Measure this machine's cost table (half a minute), and keep it where predictions look for it.
     #[arg(long, conflicts_with_all = ["quick", "only", "log_slots", "targets"])]
     save: bool,
@@ -219,7 +219,7 @@ pub(crate) struct SaveArgs {
 }
 
 impl SaveArgs {
-    pub(crate) fn asked(&self) -> bool {
+    pub fn asked(&self) -> bool {
         self.save
     }
 }
@@ -270,7 +270,13 @@ const NETWORK_WEIGHT: f64 = 15.0;
 const QUIET: f64 = 0.95;
 
 /// Measures this machine and writes its cost table.
-pub(crate) fn save(a: &SaveArgs, runs: usize, json: bool, threads: usize) -> Result<()> {
+pub fn save(
+    a: &SaveArgs,
+    runs: usize,
+    json: bool,
+    threads: usize,
+    embedded: Embedded,
+) -> Result<()> {
     let path = match place(a.machine.as_deref(), |v| std::env::var_os(v)) {
         Place::Asked(path) | Place::Usual(path) => path,
         Place::Shipped => {
@@ -336,7 +342,7 @@ pub(crate) fn save(a: &SaveArgs, runs: usize, json: bool, threads: usize) -> Res
         })
         .collect();
     let network = if a.with_network {
-        Some(demo::steps(threads, NETWORK_RUNS)?)
+        Some(demo::steps(threads, NETWORK_RUNS, embedded)?)
     } else {
         None
     };

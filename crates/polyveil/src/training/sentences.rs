@@ -1,7 +1,7 @@
 //! Runs on labelled sentences, vocabularies for them, and how well encoders classify.
 
+use super::run::{Lines, paired_interval, wilson};
 use crate::Result;
-use crate::run::{Lines, paired_interval, wilson};
 use clap::Args;
 use data::Sentences;
 use nn::lower::sentences::Trained;
@@ -16,7 +16,7 @@ use train::sentences::{Corpus, SentenceConfig, export, models, tokens};
 use train::{Event, Trainer};
 
 /// Trains to the end, exports after every stage, and says what came out; saves every so many seconds.
-pub(crate) fn execute(config: &SentenceConfig, folder: &Path, every: f64) -> Result<()> {
+pub fn execute(config: &SentenceConfig, folder: &Path, every: f64) -> Result<()> {
     let corpus = Corpus::open(&config.data)?;
     let (encoder, model, teacher) = models(config, &corpus)?;
     let (train, held_out) = corpus.sizes();
@@ -99,7 +99,7 @@ pub(crate) fn execute(config: &SentenceConfig, folder: &Path, every: f64) -> Res
 
 /// Options of `vocabulary`.
 #[derive(Args, Debug)]
-pub(crate) struct VocabularyArgs {
+pub struct VocabularyArgs {
     /// Labelled sentences, `label TAB sentence` a line; labels are not looked at.
     #[arg(long, value_name = "FILE")]
     sentences: PathBuf,
@@ -111,7 +111,7 @@ pub(crate) struct VocabularyArgs {
     output: PathBuf,
 }
 
-pub(crate) fn vocabulary(a: &VocabularyArgs) -> Result<()> {
+pub fn vocabulary(a: &VocabularyArgs) -> Result<()> {
     let set = Sentences::open(&a.sentences, None)?;
     let mut counted: BTreeMap<String, u64> = BTreeMap::new();
     for (text, _) in set.lines() {
@@ -135,15 +135,15 @@ pub(crate) fn vocabulary(a: &VocabularyArgs) -> Result<()> {
 }
 
 /// What `score --sentences` needs.
-pub(crate) struct Scored<'a> {
-    pub(crate) models: &'a [PathBuf],
-    pub(crate) sentences: &'a Path,
-    pub(crate) truncate: bool,
-    pub(crate) json: bool,
+pub struct Scored<'a> {
+    pub models: &'a [PathBuf],
+    pub sentences: &'a Path,
+    pub truncate: bool,
+    pub json: bool,
 }
 
 /// Accuracy of encoders on labelled sentences, in f64, with what stands in place of functions where a run left it so.
-pub(crate) fn score(a: &Scored<'_>) -> Result<()> {
+pub fn score(a: &Scored<'_>) -> Result<()> {
     let mut first: Option<Vec<bool>> = None;
     let mut rows = Vec::new();
     if !a.json {
