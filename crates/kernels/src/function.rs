@@ -7,7 +7,7 @@ use crate::instructions::{Task, Vector, fused, instructions, run};
 use rayon::prelude::*;
 
 /// An elementwise function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Function {
     /// max(x, 0); the derivative at 0 is 0.
     Relu,
@@ -19,6 +19,28 @@ pub enum Function {
     Sigmoid,
     /// tanh x.
     Tanh,
+    /// Any other function, one float after another in double precision: correct, and slower than the ones above.
+    Other {
+        /// f(x).
+        value: fn(f64) -> f64,
+        /// f′(x).
+        derivative: fn(f64) -> f64,
+    },
+}
+
+impl Function {
+    /// The function of this name, in lower case, that has a kernel of its own.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "relu" => Self::Relu,
+            "silu" => Self::Silu,
+            "gelu" => Self::Gelu,
+            "sigmoid" => Self::Sigmoid,
+            "tanh" => Self::Tanh,
+            _ => return None,
+        })
+    }
 }
 
 /// y = f(x).
@@ -69,6 +91,7 @@ impl Task for Forward<'_> {
             Function::Gelu => each!(|x: f32| x * normal::<V>(x).0),
             Function::Sigmoid => each!(|x: f32| sigmoid::<V>(x).0),
             Function::Tanh => each!(tanh::<V>),
+            Function::Other { value, .. } => each!(|x: f32| value(f64::from(x)) as f32),
         }
     }
 }
@@ -106,6 +129,9 @@ impl Task for Backward<'_> {
                 let t = tanh::<V>(x);
                 fused::<V>(-t, t, 1.0)
             }),
+            Function::Other { derivative, .. } => {
+                each!(|x: f32| derivative(f64::from(x)) as f32);
+            }
         }
     }
 }

@@ -389,6 +389,10 @@ fn check_functions() {
         Function::Gelu,
         Function::Sigmoid,
         Function::Tanh,
+        Function::Other {
+            value: f64::sin,
+            derivative: f64::cos,
+        },
     ] {
         let (mut y, mut dx) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
         function_forward(f, &x, &mut y);
@@ -414,6 +418,7 @@ fn check_functions() {
                 ),
                 Function::Sigmoid => (s, s * (1.0 - s)),
                 Function::Tanh => (t.tanh(), 1.0 - t.tanh().powi(2)),
+                Function::Other { value, derivative } => (value(t), derivative(t)),
             };
             let slope = slope * f64::from(dy[i]);
             assert!(

@@ -382,27 +382,22 @@ impl Unit {
     }
 }
 
-fn kernel(activation: Activation) -> Option<kernels::Function> {
-    Some(match activation {
-        Activation::Relu => kernels::Function::Relu,
-        Activation::Silu => kernels::Function::Silu,
-        Activation::Gelu => kernels::Function::Gelu,
-        Activation::Sigmoid => kernels::Function::Sigmoid,
-        Activation::Tanh => kernels::Function::Tanh,
-        _ => return None,
-    })
+fn kernel(activation: Activation) -> kernels::Function {
+    let (value, derivative) = activation.functions();
+    kernels::Function::named(activation.name())
+        .unwrap_or(kernels::Function::Other { value, derivative })
 }
 
-/// The activation has a kernel, or the unit is the identity (a polynomial whose coefficients were not set yet).
+/// The activation; the identity where there is none (a polynomial whose coefficients were not set yet).
 fn function_forward(activation: Option<Activation>, x: &[f32], y: &mut [f32]) {
-    match activation.and_then(kernel) {
+    match activation.map(kernel) {
         Some(f) => kernels::function_forward(f, x, y),
         None => y.copy_from_slice(x),
     }
 }
 
 fn function_backward(activation: Option<Activation>, x: &[f32], dy: &[f32], dx: &mut [f32]) {
-    match activation.and_then(kernel) {
+    match activation.map(kernel) {
         Some(f) => kernels::function_backward(f, x, dy, dx),
         None => dx.copy_from_slice(dy),
     }

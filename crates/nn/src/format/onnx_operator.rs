@@ -211,18 +211,15 @@ impl<'a> Importing<'_, 'a> {
                 return Ok(Value::Constant(folded));
             }
         }
-        let activation = |a: Activation| Op::Elementwise(a.into());
         match node.op_type.as_str() {
             "Conv" => self.conv(),
             "Gemm" => self.gemm(),
             "MatMul" => self.matmul(),
             "Add" | "Mul" => self.binary(),
             "BatchNormalization" => self.batch_norm(),
-            "Relu" => self.unary(activation(Activation::Relu)),
-            "Sigmoid" => self.unary(activation(Activation::Sigmoid)),
-            "Tanh" => self.unary(activation(Activation::Tanh)),
-            "Gelu" if matches!(self.text("approximate").as_str(), "" | "none") => self.unary(activation(Activation::Gelu)),
-            "Gelu" => Err(self.unsupported("its tanh form is another function; export with approximate=\"none\"")),
+            "Gelu" if !matches!(self.text("approximate").as_str(), "" | "none") => {
+                Err(self.unsupported("its tanh form is another function; export with approximate=\"none\""))
+            }
             "AveragePool" => self.average_pool(),
             "GlobalAveragePool" => self.unary(Op::GlobalAvgPool),
             "MaxPool" => {
@@ -257,10 +254,14 @@ impl<'a> Importing<'_, 'a> {
                 let x = self.computed(0)?;
                 self.add(Op::Identity, &[x])
             }
-            "LeakyRelu" | "HardSwish" | "HardSigmoid" | "Elu" | "PRelu" | "Clip" | "Softmax" => {
-                Err(self.unsupported("use Relu, SiLU, Gelu, Sigmoid or Tanh inside and leave a final Softmax to the client"))
-            }
-            _ => Err(self.unsupported("rewrite the model with the operators that the documentation of ONNX import lists")),
+            "LeakyRelu" | "HardSigmoid" | "Elu" | "PRelu" | "Clip" | "Softmax" => Err(self.unsupported(&format!(
+                "use one of {} inside and leave a final Softmax to the client",
+                Activation::names()
+            ))),
+            operator => match Activation::of_onnx_operator(operator) {
+                Some(a) => self.unary(Op::Elementwise(a.into())),
+                None => Err(self.unsupported("rewrite the model with the operators that the documentation of ONNX import lists")),
+            },
         }
     }
 
