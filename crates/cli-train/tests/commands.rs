@@ -149,7 +149,7 @@ fn adapt_follows_the_first_paper_where_asked() {
     );
     let names: Vec<String> = {
         let file = folder.file("small.pvm");
-        let (graph, _) = nn::format::load(&file, None).expect("readable");
+        let (graph, _) = zoo::load(&file, None).expect("readable");
         let first = graph
             .nodes()
             .iter()
@@ -164,7 +164,7 @@ fn adapt_follows_the_first_paper_where_asked() {
     let worst = |weight| train::activation::RangeLoss::Worst { weight };
     assert_eq!(losses, [worst(0.002), worst(0.1)]);
     assert!(config.teacher.is_none());
-    let (graph, _) = nn::format::load(&out.join("network.pvm"), None).expect("readable");
+    let (graph, _) = zoo::load(&out.join("network.pvm"), None).expect("readable");
     let norm = graph.find(&format!("{}.norm", names[0])).expect("inserted");
     assert!(matches!(norm.op(), nn::Op::BatchNorm(_)));
     assert!(graph.activations().next().is_none(), "all are polynomials");

@@ -1,8 +1,8 @@
 //! `tasks` and `tokenize` on a small model of new weights with a tokenizer of bytes: their tables, and what they refuse.
 
-use nn::models::language::LanguageModel;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use zoo::language::LanguageModel;
 
 struct Folder(PathBuf);
 

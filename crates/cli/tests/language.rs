@@ -4,11 +4,11 @@ mod support;
 
 use nn::format::artefact;
 use nn::format::state_dict::StateDict;
-use nn::models::language::{Architecture, LanguageModel};
-use nn::models::llama;
 use nn::{PolyGraph, PromptFormat};
 use std::path::Path;
 use support::{Folder, done, refused};
+use zoo::language::{Architecture, LanguageModel};
+use zoo::llama;
 
 const PIECES: [&str; 12] = [
     "<unk>", "\n<s>\n", "\n</s>\n", " ", "a", "b", "c", "d", "ab", "cd", " a", "abcd",

@@ -3,10 +3,10 @@
 mod support;
 
 use nn::format::artefact;
-use nn::models::bert::{Config, Family, Head};
-use nn::models::encoder::Encoder;
 use std::path::Path;
 use support::{Folder, done, refused};
+use zoo::bert::{Config, Family, Head};
+use zoo::encoder::Encoder;
 
 const VOCABULARY: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ngood\nbad\nfilm\nnot\n,\n";
 

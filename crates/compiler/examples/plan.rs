@@ -7,12 +7,13 @@
 
 use nn::calibrate::{Degree, FitOptions, calibrate_to_polynomials};
 use nn::format::{DEFAULT_LIMIT, state_dict::StateDict};
-use nn::{models::resnet_cifar, picture};
+use nn::picture;
 use polyveil_compiler::{CostTable, Target, compile, describe, summarise};
 use rayon::prelude::*;
 use runtime::{Basis, Prediction};
 use std::path::Path;
 use std::time::Instant;
+use zoo::resnet;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -20,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("MODEL TRAIN.bin [DEGREE]".into());
     };
     let degree = rest.first().map_or(Ok(15), |d| d.parse())?;
-    let graph = resnet_cifar::from_state_dict(
+    let graph = resnet::from_state_dict(
         &StateDict::load(Path::new(model), DEFAULT_LIMIT)?,
         approx::Activation::Silu,
     )?;

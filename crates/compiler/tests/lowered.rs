@@ -6,12 +6,12 @@ use ckks::ParametersSpec;
 use nn::attention::Denominator;
 use nn::calibrate::{Degree, FitOptions};
 use nn::lower::{Numerator, Options, after_first, lower};
-use nn::models::language::{Architecture, LanguageModel};
-use nn::models::{gpt_neox, llama};
 use nn::{AttentionScheme, PowerSoftmax, Tensor};
 use polyveil_compiler::{Target, summarise};
 use rayon::prelude::*;
 use support::{Random, agree};
+use zoo::language::{Architecture, LanguageModel};
+use zoo::{gpt_neox, llama};
 
 const LENGTH: usize = 5;
 

@@ -2,11 +2,11 @@
 
 use ckks::ParametersSpec;
 use nn::attention::{AttentionScheme, PowerSoftmax};
-use nn::models::language::Architecture;
-use nn::models::shape::{Polynomials, TransformerShape};
-use nn::models::{bert, gpt_neox, llama};
 use polyveil_compiler::{Scale, Sketch, Target, compile, sketch, summarise};
 use runtime::{Basis, Prediction, VerifiedPlan};
+use zoo::language::Architecture;
+use zoo::shape::{Polynomials, TransformerShape};
+use zoo::{bert, gpt_neox, llama};
 
 const OPTIONS: Polynomials = Polynomials {
     bits: 8.0,

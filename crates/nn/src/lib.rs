@@ -6,8 +6,8 @@
 //!
 //! Modules in reading order: [`tensor`] (shapes, values, weights), [`op`] (operators), [`graph`] and [`poly_graph`],
 //! [`attention`] (how scores become weights), [`evaluate`] (the f64 oracle), [`pieces`] (approximations beside a network), [`mod@calibrate`] and
-//! [`histogram`] (ranges, polynomial twins), [`mod@lower`] (transformers to primitives), [`mod@format`] (files), [`models`]
-//! (published architectures), [`picture`], [`prompt`], [`wordpiece`] and [`sentence`] (inputs).
+//! [`histogram`] (ranges, polynomial twins), [`mod@lower`] (transformers to primitives), [`mod@format`] (files), [`picture`],
+//! [`prompt`], [`wordpiece`] and [`sentence`] (inputs). Published architectures are in the crate `zoo`.
 //!
 //! The crate knows nothing of levels, slots, moduli or gradients. The oracle never clamps: a polynomial outside of its interval is
 //! evaluated as it is, and reported.
@@ -20,7 +20,6 @@ pub mod format;
 pub mod graph;
 pub mod histogram;
 pub mod lower;
-pub mod models;
 pub mod op;
 pub mod picture;
 pub mod pieces;

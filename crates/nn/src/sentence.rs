@@ -6,10 +6,8 @@
 
 use crate::Result;
 use crate::error::Error;
-use crate::models::encoder::Encoder;
 use crate::op::{Norm, NormKind};
 use crate::prompt::{from_hex, to_hex};
-use crate::sequence;
 use crate::tensor::{Parameter, Shape, Tensor};
 use crate::wordpiece::WordPiece;
 use serde::{Deserialize, Serialize};
@@ -43,49 +41,11 @@ fn malformed(detail: String) -> Error {
 }
 
 impl SentenceFormat {
-    /// For sentences of up to so many tokens of this encoder.
+    /// From its parts: vocabulary, embeddings of tokens `(V, D)` and of positions `(L, D)`, their norm, sentences of calibration.
     ///
     /// # Errors
-    /// [`Error::Count`] where vocabulary and embedding differ, [`Error::TooLarge`], [`Error::TooLong`], [`Error::Token`]; [`Error::Malformed`]
-    /// for RoBERTa, whose tokenizer is another.
-    pub fn of(
-        encoder: &Encoder,
-        vocabulary: WordPiece,
-        length: usize,
-        examples: Vec<Vec<u32>>,
-    ) -> Result<Self> {
-        let config = encoder.config();
-        if config.first_position() != 0 {
-            return Err(malformed(
-                "RoBERTa's texts are cut by bytes, which is not known here; a BERT is".into(),
-            ));
-        }
-        if length > config.max_length() {
-            return Err(Error::TooLong {
-                had: length,
-                limit: config.max_length(),
-            });
-        }
-        let width = config.width;
-        let positions = encoder.positions()[..length * width].to_vec();
-        let positions = Parameter::new("positions", [length, width], positions)?;
-        let (scale, bias, epsilon) = encoder.norm();
-        let norm = Norm {
-            kind: NormKind::Layer,
-            scale: scale.clone(),
-            bias: Some(bias.clone()),
-            epsilon,
-        };
-        Self::new(
-            vocabulary,
-            encoder.words().clone(),
-            positions,
-            norm,
-            examples,
-        )
-    }
-
-    fn new(
+    /// [`Error::Count`] where vocabulary and embeddings differ, [`Error::TooLarge`], [`Error::Token`], [`Error::Malformed`].
+    pub fn new(
         vocabulary: WordPiece,
         words: Parameter,
         positions: Parameter,
@@ -234,7 +194,7 @@ impl SentenceFormat {
                 x[c * length + t] = f64::from(*w) + f64::from(*p);
             }
         }
-        let values = sequence::norm(&self.norm, &x[..width * length], length);
+        let values = self.norm.apply(&x[..width * length], length);
         x[..width * length].copy_from_slice(&values);
         x[width * length..][..tokens.len()].fill(1.0);
         Tensor::new(Shape::image(width + 1, 1, length), x)

@@ -12,7 +12,6 @@ use clap::Args;
 use compiler::{Scale, Sketch, Target, sketch};
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
 use nn::lower::Part;
-use nn::models::shape::{Polynomials, TransformerShape};
 use nn::pieces::Piece;
 use runtime::machine::available_memory;
 use runtime::{Basis, Client, Prediction, VerifiedPlan};
@@ -22,6 +21,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+use zoo::shape::{Polynomials, TransformerShape};
 
 /// Most bytes of a config.json.
 const CONFIG_LIMIT: u64 = 1 << 20;
@@ -259,7 +259,7 @@ fn run(
     ));
     memory(&plan, facts.peak_bytes, limit)?;
     let inputs: Vec<nn::Tensor> = (0..row.batch)
-        .map(|i| nn::models::shape::sequence(lowered.graph.input_shape(), i as u64))
+        .map(|i| zoo::shape::sequence(lowered.graph.input_shape(), i as u64))
         .collect();
     let client = Client::new(plan.client_spec(), &mut rng())?;
     let server = serve(&client, &plan)?;

@@ -51,11 +51,14 @@ pub fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
     }
     let activation = match activation {
         Some(name) => Some(approx::Activation::named(name).ok_or_else(|| {
-            format!("--activation {name}: known are relu, silu, gelu, sigmoid, tanh")
+            format!(
+                "--activation {name}: known are {}",
+                approx::Activation::names()
+            )
         })?),
         None => None,
     };
-    let (graph, metadata) = nn::format::load(path, activation).map_err(named(path))?;
+    let (graph, metadata) = zoo::load(path, activation).map_err(named(path))?;
     Ok(if graph.activations().next().is_none() {
         let graph = PolyGraph::try_from(graph).map_err(named(path))?;
         Network::Polynomial(Box::new(graph.with_metadata(metadata)?))

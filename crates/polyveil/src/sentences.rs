@@ -9,12 +9,12 @@ use clap::Args;
 use data::Sentences;
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
 use nn::calibrate::{Degree, FitOptions};
-use nn::lower::sentences::{Trained, polynomials};
 use nn::lower::{Numerator, Options};
 use nn::{Metadata, PolyGraph, SentenceFormat};
 use runtime::plan::Description;
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use zoo::sentences::{Trained, polynomials};
 
 /// Sentences that `calibrate` looks at unless it is told.
 const SENTENCES: usize = 2000;
@@ -68,13 +68,10 @@ pub fn calibrate(a: &CalibrateArgs) -> Result<()> {
     }
     let labels = trained.labels().map_err(named(&a.model))?.to_vec();
     let set = Sentences::open(path, Some(labels.len()))?;
-    let format = SentenceFormat::of(
-        &trained.encoder,
-        trained.vocabulary.clone(),
-        trained.length,
-        Vec::new(),
-    )
-    .map_err(named(&a.model))?;
+    let format = trained
+        .encoder
+        .sentences(trained.vocabulary.clone(), trained.length, Vec::new())
+        .map_err(named(&a.model))?;
     let n = a.limit.unwrap_or(SENTENCES).min(set.len());
     let sentences: Vec<Vec<u32>> = (0..n)
         .map(|i| i * set.len() / n)
@@ -104,7 +101,7 @@ pub fn calibrate(a: &CalibrateArgs) -> Result<()> {
             }
         },
     )?;
-    let graph = trained.graph(nn::models::encoder::Start::Normalized)?;
+    let graph = trained.graph(zoo::encoder::Start::Normalized)?;
     for node in made.pieces.described(&graph) {
         note(format_args!("  {node}"));
     }

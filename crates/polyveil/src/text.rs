@@ -10,7 +10,6 @@ use data::{Text, Windows};
 use nn::attention::Denominator;
 use nn::calibrate::{Degree, FitOptions};
 use nn::format::llama2c::{BEGIN, Tokenizer};
-use nn::lower::language::{Trained, polynomials};
 use nn::lower::{Numerator, Options, Part};
 use nn::prompt::Vocabulary;
 use nn::{AttentionScheme, Metadata, PolyGraph, PowerSoftmax, PromptFormat, SentenceFormat};
@@ -19,6 +18,7 @@ use runtime::report::{self, Answer, Measured, Share};
 use runtime::{Client, ClientSpec, Prediction, Report, VerifiedPlan};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use zoo::prompts::{Trained, polynomials};
 
 /// Windows of text that `calibrate` looks at unless it is told.
 const WINDOWS: usize = 200;

@@ -1,6 +1,6 @@
 //! Networks to train from nothing: residual networks for small pictures, with and without skip connections, and a small one.
 //!
-//! Names are those of `nn::models::resnet_cifar`, so that state dicts and tools fit. New weights depend on the seed, the node's name
+//! Names are those of `zoo::resnet`, so that state dicts and tools fit. New weights depend on the seed, the node's name
 //! and the weight's position only: networks that differ in their skip connections begin with the same convolutions, on every machine.
 
 use crate::surgery::batch_norm;
@@ -324,8 +324,8 @@ pub(crate) fn mix(v: u64) -> u64 {
 mod tests {
     use super::*;
     use nn::format::state_dict::{StateDict, StateTensor};
-    use nn::models::resnet_cifar;
     use std::collections::BTreeMap;
+    use zoo::resnet;
 
     fn resnet(depth: usize, skip: Skip) -> ResNet {
         ResNet {
@@ -521,9 +521,9 @@ mod tests {
     fn state_dicts_are_those_of_the_published_family() {
         let graph = resnet(20, Skip::Standard).graph(3).expect("builds");
         let dict = StateDict::new(state_dict(&graph));
-        assert_eq!(resnet_cifar::depth(&dict), 20);
+        assert_eq!(resnet::depth(&dict), 20);
         assert_eq!(
-            resnet_cifar::from_state_dict(&dict, Activation::Silu).expect("reads"),
+            resnet::from_state_dict(&dict, Activation::Silu).expect("reads"),
             graph
         );
     }

@@ -9,10 +9,10 @@ use crate::model::{Layer, Model};
 use crate::pass::Mode;
 use crate::sequence::Public;
 use nn::AttentionScheme;
-use nn::models::language::LanguageModel;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use zoo::language::LanguageModel;
 
 /// Sequences in progress, all at the same position.
 pub struct Generator {

@@ -10,13 +10,13 @@ use crate::sentences::SentenceConfig;
 use crate::sources::{Batch, Batches, Source};
 use crate::trainer::Score;
 use data::{Text, Windows};
-use nn::models::language::{Architecture, LanguageModel};
-use nn::models::llama;
 use nn::pieces::{Piece, Pieces};
 use nn::{AttentionScheme, Graph, Nonlinearity, Op};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use zoo::language::{Architecture, LanguageModel};
+use zoo::llama;
 
 /// A run on text.
 pub type LanguageConfig = Run<Network, Data>;

@@ -15,7 +15,7 @@ pub fn activation(name: &str) -> Result<Activation> {
     Activation::named(name).ok_or_else(|| Error::Setting {
         setting: "activation",
         value: name.into(),
-        remedy: "known are relu, silu, gelu, sigmoid, tanh".into(),
+        remedy: format!("known are {}", Activation::names()),
     })
 }
 
@@ -36,7 +36,7 @@ pub fn graph(
             activation: name,
         } => {
             let name = name.as_deref().map(activation).transpose()?;
-            let (graph, metadata) = nn::format::load(path, name)?;
+            let (graph, metadata) = zoo::load(path, name)?;
             return Ok((graph, metadata, Parameterization::Plain));
         }
         config::Network::Resnet {

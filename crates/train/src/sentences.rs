@@ -12,12 +12,12 @@ use crate::sources::{Batch, Batches, Source};
 use crate::trainer::Score;
 use data::sentences::{HeldOut, Masking, Sentences, order};
 use nn::AttentionScheme;
-use nn::models::bert::{Config, Family, Head};
-use nn::models::encoder::{Encoder, Start};
 use nn::wordpiece::WordPiece;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use zoo::bert::{Config, Family, Head};
+use zoo::encoder::{Encoder, Start};
 
 /// A run on labelled sentences.
 pub type SentenceConfig = Run<Network, Data>;
@@ -126,7 +126,7 @@ impl Network {
                     activation: named.ok_or_else(|| Error::Setting {
                         setting: "activation",
                         value: activation.clone(),
-                        remedy: "gelu, silu or relu".into(),
+                        remedy: format!("known are {}", approx::Activation::names()),
                     })?,
                     head,
                 };

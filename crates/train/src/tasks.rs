@@ -13,9 +13,9 @@ use crate::pass::Mode;
 use crate::{Parameterization, inverse::InverseUnit};
 use kernels::Transpose::No;
 use nn::AttentionScheme;
-use nn::models::language::LanguageModel;
 use nn::pieces::{Piece, Pieces};
 use rayon::prelude::*;
+use zoo::language::LanguageModel;
 
 /// Tokens, and from which of them on each is to be found by those before it.
 #[derive(Debug, Clone, PartialEq, Eq)]

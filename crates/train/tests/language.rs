@@ -2,8 +2,6 @@
 
 use data::{Text, Windows};
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax, Scaling};
-use nn::models::gpt_neox;
-use nn::models::language::{Architecture, LanguageModel};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use train::activation::{Function, RangeLoss};
@@ -14,6 +12,8 @@ use train::language::{self, LanguageConfig, Network, Passages};
 use train::loss::Loss;
 use train::pass::{Inputs, Mode};
 use train::{Error, Event, Model, Trainer};
+use zoo::gpt_neox;
+use zoo::language::{Architecture, LanguageModel};
 
 const VOCABULARY: usize = 7;
 const LENGTH: usize = 6;

@@ -1,9 +1,6 @@
 //! Encoders in training: against finite differences, against the oracle, through all stages, and every refusal.
 
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax, Scaling};
-use nn::lower::sentences::{Trained, polynomials};
-use nn::models::bert::Head;
-use nn::models::encoder::{Encoder, Start};
 use nn::wordpiece::WordPiece;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -11,6 +8,9 @@ use train::loss::{IGNORED, Loss};
 use train::pass::{Inputs, Mode};
 use train::sentences::{self, Corpus, Network, SentenceConfig};
 use train::{Error, Model, Trainer};
+use zoo::bert::Head;
+use zoo::encoder::{Encoder, Start};
+use zoo::sentences::{Trained, polynomials};
 
 const LENGTH: usize = 6;
 const VOCABULARY: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ngood\nbad\nfilm\nnot\n,\n";

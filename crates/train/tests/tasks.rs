@@ -1,11 +1,11 @@
 //! Likelihoods of text: against the oracle, whatever the batch, with a run's pieces, and every refusal.
 
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax, Scaling};
-use nn::models::language::LanguageModel;
 use nn::pieces::{Piece, Pieces};
 use train::Error;
 use train::language::Network;
 use train::tasks::{Judge, Likelihood, Request, Stage, windows};
+use zoo::language::LanguageModel;
 
 fn llama(tied: bool) -> LanguageModel {
     Network::Llama {

@@ -8,10 +8,10 @@
 //! References: J. Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding" (2019); Y. Liu et al.,
 //! "RoBERTa: A Robustly Optimized BERT Pretraining Approach" (2019).
 
-use super::config::{Fields, refuse};
-use super::language::Tensors;
-use crate::Result;
+use crate::config::{Fields, refuse};
+use crate::language::Tensors;
 use approx::Activation;
+use nn::Result;
 use serde_json::{Map, Value, json};
 
 /// Which of the two.
@@ -72,7 +72,7 @@ impl Config {
     /// From the text of a `config.json`.
     ///
     /// # Errors
-    /// [`crate::Error::Malformed`] with the field that is missing, out of range or unknown.
+    /// [`nn::Error::Malformed`] with the field that is missing, out of range or unknown.
     pub fn from_json(text: &str) -> Result<Self> {
         let json = Fields::parse(text)?;
         let family = match json.get("model_type").and_then(Value::as_str) {
@@ -90,14 +90,13 @@ impl Config {
         f.only("is_decoder", &false.into())?;
         f.only("add_cross_attention", &false.into())?;
         let activation = match json.get("hidden_act").and_then(Value::as_str) {
-            Some("gelu") | None => Activation::Gelu,
-            Some("relu") => Activation::Relu,
-            Some("silu" | "swish") => Activation::Silu,
-            Some(other) => {
-                return Err(refuse(format!(
-                    "hidden_act is {other}; gelu, relu and silu are known"
-                )));
-            }
+            None => Activation::Gelu,
+            Some(name) => Activation::named(name).ok_or_else(|| {
+                refuse(format!(
+                    "hidden_act is {name}; known are {}",
+                    Activation::names()
+                ))
+            })?,
         };
         let (padding, epsilon, types) = match family {
             Family::Bert => (0, 1e-12, 2),
@@ -168,7 +167,7 @@ impl Config {
     /// Refuses sizes that don't fit each other.
     ///
     /// # Errors
-    /// [`crate::Error::Malformed`].
+    /// [`nn::Error::Malformed`].
     pub fn check(&self) -> Result<()> {
         /// More blocks than any model has.
         const MAX_LAYERS: usize = 1024;
@@ -233,7 +232,7 @@ impl Config {
     }
 
     /// The leading part of the encoder's names.
-    pub(super) fn prefix(&self) -> &'static str {
+    pub(crate) fn prefix(&self) -> &'static str {
         match self.family {
             Family::Bert => "bert.",
             Family::Roberta => "roberta.",
@@ -247,7 +246,7 @@ impl Config {
     }
 
     /// The nodes of the head that predicts masked tokens: linear layer, norm, and the tied output whose bias stands alone.
-    pub(super) fn masked(&self) -> [&'static str; 3] {
+    pub(crate) fn masked(&self) -> [&'static str; 3] {
         match self.family {
             Family::Bert => [
                 "cls.predictions.transform.dense",
@@ -259,7 +258,7 @@ impl Config {
     }
 
     /// The nodes of the head that classifies: the layer before the tanh, and the one after it.
-    pub(super) fn classifier(&self) -> [&'static str; 2] {
+    pub(crate) fn classifier(&self) -> [&'static str; 2] {
         match self.family {
             Family::Bert => ["bert.pooler.dense", "classifier"],
             Family::Roberta => ["classifier.dense", "classifier.out_proj"],
@@ -267,7 +266,7 @@ impl Config {
     }
 
     /// Every tensor and its shape, given one at a time.
-    pub(super) fn tensors(&self, each: &mut Tensors<'_>) -> Result<()> {
+    pub(crate) fn tensors(&self, each: &mut Tensors<'_>) -> Result<()> {
         let (d, h) = (self.width, self.hidden);
         for (name, rows) in [
             ("word", self.vocabulary),

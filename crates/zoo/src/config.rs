@@ -1,15 +1,15 @@
 //! Reading `config.json` of Hugging Face: what is known is taken, what would change the network and isn't known is refused.
 
-use crate::Result;
-use crate::error::Error;
+use nn::Error;
+use nn::Result;
 use serde_json::Value;
 
 /// More than any model has in one direction; keeps products of sizes far from overflow.
 const MAX_SIZE: usize = 1 << 24;
 
-pub(super) struct Fields<'a>(pub(super) &'a Value);
+pub(crate) struct Fields<'a>(pub(crate) &'a Value);
 
-pub(super) fn refuse(detail: impl Into<String>) -> Error {
+pub(crate) fn refuse(detail: impl Into<String>) -> Error {
     Error::Malformed {
         format: "config.json",
         detail: detail.into(),
@@ -17,7 +17,7 @@ pub(super) fn refuse(detail: impl Into<String>) -> Error {
 }
 
 impl Fields<'_> {
-    pub(super) fn parse(text: &str) -> Result<Value> {
+    pub(crate) fn parse(text: &str) -> Result<Value> {
         let value: Value = serde_json::from_str(text).map_err(|e| refuse(e.to_string()))?;
         if value.is_object() {
             Ok(value)
@@ -31,12 +31,12 @@ impl Fields<'_> {
     }
 
     /// A size from 1 to a limit.
-    pub(super) fn size(&self, name: &str) -> Result<usize> {
+    pub(crate) fn size(&self, name: &str) -> Result<usize> {
         self.optional_size(name)?
             .ok_or_else(|| refuse(format!("{name} is missing")))
     }
 
-    pub(super) fn optional_size(&self, name: &str) -> Result<Option<usize>> {
+    pub(crate) fn optional_size(&self, name: &str) -> Result<Option<usize>> {
         let Some(value) = self.present(name) else {
             return Ok(None);
         };
@@ -49,7 +49,7 @@ impl Fields<'_> {
     }
 
     /// A positive number, or what is usual.
-    pub(super) fn number(&self, name: &str, usual: f64) -> Result<f64> {
+    pub(crate) fn number(&self, name: &str, usual: f64) -> Result<f64> {
         match self.present(name) {
             None => Ok(usual),
             Some(v) => match v.as_f64() {
@@ -59,7 +59,7 @@ impl Fields<'_> {
         }
     }
 
-    pub(super) fn flag(&self, name: &str, usual: bool) -> Result<bool> {
+    pub(crate) fn flag(&self, name: &str, usual: bool) -> Result<bool> {
         match self.present(name) {
             None => Ok(usual),
             Some(v) => v
@@ -69,7 +69,7 @@ impl Fields<'_> {
     }
 
     /// Refuses another value than the one that is built here; absent, it is that one.
-    pub(super) fn only(&self, name: &str, known: &Value) -> Result<()> {
+    pub(crate) fn only(&self, name: &str, known: &Value) -> Result<()> {
         match self.present(name) {
             Some(v) if v != known => Err(refuse(format!("{name} is {v}, only {known} is known"))),
             _ => Ok(()),
@@ -77,7 +77,7 @@ impl Fields<'_> {
     }
 
     /// Positions' base and the share of each head that turns, under the names of today's and yesterday's files.
-    pub(super) fn rotary(&self, base: &str, share: &str, usual: f64) -> Result<(f64, f64)> {
+    pub(crate) fn rotary(&self, base: &str, share: &str, usual: f64) -> Result<(f64, f64)> {
         self.only("rope_scaling", &Value::Null)?;
         match self.present("rope_parameters") {
             Some(inner) => {

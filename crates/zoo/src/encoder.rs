@@ -2,19 +2,20 @@
 //!
 //! The embeddings are the client's, their layer norm included, so that it costs nothing under encryption: a graph takes `(D + 1, 1, L)`, the
 //! embedded tokens and a last channel of marks, 1 for a token and 0 for padding. Padding is embedded as the token that it is, so that its values stay
-//! as tame as others'; attention does not look at it ([`Order::Marked`](crate::attention::Order::Marked)). How many tokens a sentence has is thus encrypted with it.
+//! as tame as others'; attention does not look at it ([`Order::Marked`](nn::attention::Order::Marked)). How many tokens a sentence has is thus encrypted with it.
 
-use super::bert::{Config, Head};
-use super::language::{Blocks, fitting, parameter_of};
-use crate::Result;
-use crate::attention::{AttentionScheme, Mask};
-use crate::error::Error;
-use crate::format::state_dict::{StateDict, StateTensor};
-use crate::graph::{Graph, NodeId};
-use crate::op::{Attention, AxisSlice, Conv2d, NormKind, Op, Slice};
-use crate::sequence;
-use crate::tensor::{Parameter, Shape, Tensor};
+use crate::bert::{Config, Head};
+use crate::language::{Blocks, fitting, parameter_of};
 use approx::Activation;
+use nn::Error;
+use nn::Result;
+use nn::attention::{AttentionScheme, Mask};
+use nn::format::state_dict::{StateDict, StateTensor};
+use nn::sentence::SentenceFormat;
+use nn::wordpiece::WordPiece;
+use nn::{Attention, AxisSlice, Conv2d, NormKind, Op, Slice};
+use nn::{Graph, NodeId};
+use nn::{Parameter, Shape, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -92,7 +93,7 @@ impl Encoder {
         Ok(Self { config, weights })
     }
 
-    /// From a folder with `config.json` and `model.safetensors` (or `pytorch_model.bin`), at most [`crate::format::DEFAULT_LIMIT`] bytes each.
+    /// From a folder with `config.json` and `model.safetensors` (or `pytorch_model.bin`), at most [`nn::format::DEFAULT_LIMIT`] bytes each.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::TooLarge`], and those of [`Encoder::from_checkpoint`].
@@ -266,22 +267,47 @@ impl Encoder {
             }
         }
         if start == Start::Normalized {
-            let norm = self.embedding_norm()?;
-            let values = sequence::norm(&norm, &x[..width * length], length);
+            let norm = self.embedding_norm();
+            let values = norm.apply(&x[..width * length], length);
             x[..width * length].copy_from_slice(&values);
         }
         x[width * length..][..tokens.len()].fill(1.0);
         Tensor::new(Shape::image(width + 1, 1, length), x)
     }
 
-    fn embedding_norm(&self) -> Result<crate::op::Norm> {
+    /// What a client knows of this encoder for sentences of up to so many tokens.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`], those of [`SentenceFormat::new`]; [`Error::Malformed`] for RoBERTa, whose tokenizer is another.
+    pub fn sentences(
+        &self,
+        vocabulary: WordPiece,
+        length: usize,
+        examples: Vec<Vec<u32>>,
+    ) -> Result<SentenceFormat> {
+        if self.config.first_position() != 0 {
+            return Err(Error::Malformed {
+                format: "sentence description",
+                detail: "RoBERTa's texts are cut by bytes, which is not known here; a BERT is"
+                    .into(),
+            });
+        }
+        self.check_length(length)?;
+        let width = self.config.width;
+        let positions = self.positions()[..length * width].to_vec();
+        let positions = Parameter::new("positions", [length, width], positions)?;
+        let norm = self.embedding_norm();
+        SentenceFormat::new(vocabulary, self.words().clone(), positions, norm, examples)
+    }
+
+    fn embedding_norm(&self) -> nn::Norm {
         let (scale, bias, epsilon) = self.norm();
-        Ok(crate::op::Norm {
+        nn::Norm {
             kind: NormKind::Layer,
             scale: scale.clone(),
             bias: Some(bias.clone()),
             epsilon,
-        })
+        }
     }
 
     fn check_length(&self, length: usize) -> Result<()> {
@@ -421,7 +447,7 @@ fn all(end: usize) -> AxisSlice {
 }
 
 /// These channels at all positions.
-fn channels(of: std::ops::Range<usize>, length: usize) -> Op<crate::op::Nonlinearity> {
+fn channels(of: std::ops::Range<usize>, length: usize) -> Op<nn::Nonlinearity> {
     let channels = AxisSlice {
         begin: of.start,
         end: of.end,

@@ -7,14 +7,14 @@
 //! References: S. Black et al., "GPT-NeoX-20B: An Open-Source Autoregressive Language Model" (2022); S. Biderman et al., "Pythia: A Suite for
 //! Analyzing Large Language Models Across Training and Scaling" (2023).
 
-use super::config::{Fields, refuse};
-use super::language::{Blocks, Heads, Tensors};
-use crate::Result;
-use crate::attention::AttentionScheme;
-use crate::format::state_dict::StateTensor;
-use crate::graph::NodeId;
-use crate::op::{NormKind, Op, Pairing, Rotary};
+use crate::config::{Fields, refuse};
+use crate::language::{Blocks, Heads, Tensors};
 use approx::Activation;
+use nn::NodeId;
+use nn::Result;
+use nn::attention::AttentionScheme;
+use nn::format::state_dict::StateTensor;
+use nn::{NormKind, Op, Pairing, Rotary};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ pub struct Config {
 
 impl Config {
     /// From the fields of a `config.json`.
-    pub(super) fn read(json: &Value) -> Result<Self> {
+    pub(crate) fn read(json: &Value) -> Result<Self> {
         let f = Fields(json);
         f.only("hidden_act", &"gelu".into())?;
         f.only("attention_bias", &true.into())?;
@@ -69,7 +69,7 @@ impl Config {
         Ok(config)
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if self.heads == 0 || self.width % self.heads != 0 {
             return Err(refuse(format!(
                 "{} heads don't divide the width {}",
@@ -97,7 +97,7 @@ impl Config {
     }
 
     /// The fields of a `config.json`.
-    pub(super) fn write(&self) -> Value {
+    pub(crate) fn write(&self) -> Value {
         json!({
             "model_type": "gpt_neox",
             "architectures": ["GPTNeoXForCausalLM"],
@@ -117,12 +117,12 @@ impl Config {
     }
 
     /// The embedding's name.
-    pub(super) const EMBEDDING: &str = "gpt_neox.embed_in";
+    pub(crate) const EMBEDDING: &str = "gpt_neox.embed_in";
     /// The output head's name.
-    pub(super) const HEAD: &str = "embed_out";
+    pub(crate) const HEAD: &str = "embed_out";
 
     /// Every tensor and its shape, given one at a time.
-    pub(super) fn tensors(&self, each: &mut Tensors<'_>) -> Result<()> {
+    pub(crate) fn tensors(&self, each: &mut Tensors<'_>) -> Result<()> {
         let (d, h) = (self.width, self.hidden);
         each(
             format!("{}.weight", Self::EMBEDDING),
@@ -172,7 +172,7 @@ impl Config {
     }
 
     /// Where a tensor of ours is in a checkpoint: the checkpoint's tensor, its shape, and how to take ours out of its values.
-    pub(super) fn stored(
+    pub(crate) fn stored(
         &self,
         name: &str,
         shape: Vec<usize>,
@@ -184,7 +184,7 @@ impl Config {
     }
 
     /// One part of the values of a fused tensor.
-    pub(super) fn part(&self, values: &[f64], part: usize) -> Vec<f64> {
+    pub(crate) fn part(&self, values: &[f64], part: usize) -> Vec<f64> {
         let block = self.head() * (values.len() / (3 * self.width));
         values
             .chunks(3 * block)
@@ -193,7 +193,7 @@ impl Config {
     }
 
     /// Puts the parts back together, as checkpoints have them.
-    pub(super) fn fuse(&self, tensors: &mut BTreeMap<String, StateTensor>) {
+    pub(crate) fn fuse(&self, tensors: &mut BTreeMap<String, StateTensor>) {
         let names: Vec<String> = tensors.keys().cloned().collect();
         for name in names {
             let Some((fused, shape, part)) = self.fused(&name) else {
@@ -219,7 +219,7 @@ impl Config {
     }
 
     /// From the embedded sequence `(D, 1, L)` to the last norm's output, of the same shape.
-    pub(super) fn blocks(
+    pub(crate) fn blocks(
         &self,
         b: &mut Blocks<'_>,
         scheme: AttentionScheme,

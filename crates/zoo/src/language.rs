@@ -1,21 +1,21 @@
-//! Causal language models: an embedding, a graph for any length, a tokenizer.
+//! Causal language models: an embedding and a graph for any length.
 //!
 //! The embedding is the client's: a model's graph takes the embedded sequence `(D, 1, L)` and gives the logits of all positions,
 //! `(V, 1, L)`; its last node is the output head, which a tied model shares with the embedding. Graphs of all lengths have the same nodes with
 //! the same weights, so a model trained at one length is read back by [`LanguageModel::with_weights_of`] and built at another.
 
-use super::config::Fields;
-use super::{gpt_neox, llama};
-use crate::Result;
-use crate::attention::{AttentionScheme, Mask};
-use crate::error::Error;
-use crate::format::gguf;
-use crate::format::llama2c::{self, Tokenizer};
-use crate::format::state_dict::{StateDict, StateTensor};
-use crate::format::{DEFAULT_LIMIT, read_limited};
-use crate::graph::{Graph, NetworkBuilder, NodeId};
-use crate::op::{Attention, Conv2d, Nonlinearity, Norm, NormKind, Op, Rotary};
-use crate::tensor::{Parameter, Shape, Tensor};
+use crate::config::Fields;
+use crate::{gguf_llama, gpt_neox, llama};
+use nn::Error;
+use nn::Result;
+use nn::attention::{AttentionScheme, Mask};
+use nn::format::gguf;
+use nn::format::llama2c;
+use nn::format::state_dict::{StateDict, StateTensor};
+use nn::format::{DEFAULT_LIMIT, read_limited};
+use nn::{Attention, Conv2d, Nonlinearity, Norm, NormKind, Op, Rotary};
+use nn::{Graph, NetworkBuilder, NodeId};
+use nn::{Parameter, Shape, Tensor};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,7 +34,7 @@ pub enum Architecture {
 }
 
 /// Takes a tensor's name and shape.
-pub(super) type Tensors<'a> = dyn FnMut(String, Vec<usize>) -> Result<()> + 'a;
+pub(crate) type Tensors<'a> = dyn FnMut(String, Vec<usize>) -> Result<()> + 'a;
 
 impl Architecture {
     /// From the text of a `config.json`.
@@ -47,7 +47,7 @@ impl Architecture {
             Some("llama") => Self::Llama(llama::Config::read(&json)?),
             Some("gpt_neox") => Self::GptNeoX(gpt_neox::Config::read(&json)?),
             other => {
-                return Err(super::config::refuse(format!(
+                return Err(crate::config::refuse(format!(
                     "model_type is {}, llama and gpt_neox are known",
                     other.unwrap_or("missing")
                 )));
@@ -73,7 +73,7 @@ impl Architecture {
             Self::GptNeoX(c) => c.check().map(|()| c.layers)?,
         };
         if layers > MAX_LAYERS {
-            return Err(super::config::refuse(format!(
+            return Err(crate::config::refuse(format!(
                 "{layers} layers are more than {MAX_LAYERS}"
             )));
         }
@@ -141,7 +141,6 @@ impl Architecture {
 pub struct LanguageModel {
     architecture: Architecture,
     weights: BTreeMap<String, Parameter>,
-    tokenizer: Option<Tokenizer>,
 }
 
 impl LanguageModel {
@@ -164,7 +163,6 @@ impl LanguageModel {
         Ok(Self {
             architecture,
             weights,
-            tokenizer: None,
         })
     }
 
@@ -201,7 +199,6 @@ impl LanguageModel {
         Ok(Self {
             architecture,
             weights,
-            tokenizer: None,
         })
     }
 
@@ -209,16 +206,24 @@ impl LanguageModel {
     /// most [`DEFAULT_LIMIT`] bytes each.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::TooLarge`], and those of [`LanguageModel::from_checkpoint`], [`gguf::read`] or [`llama2c::read`].
+    /// [`Error::Io`], [`Error::TooLarge`], and those of [`LanguageModel::from_checkpoint`] and [`LanguageModel::from_bytes`].
     pub fn load(path: &Path) -> Result<Self> {
         if !path.is_dir() {
-            let bytes = read_limited(path, DEFAULT_LIMIT)?;
-            if gguf::recognises(&bytes) {
-                return gguf::read(&bytes);
-            }
-            return llama2c::read(&bytes);
+            return Self::from_bytes(&read_limited(path, DEFAULT_LIMIT)?);
         }
         let (config, checkpoint) = StateDict::load_folder(path)?;
+        Self::from_checkpoint(&config, &checkpoint)
+    }
+
+    /// From the bytes of a file of llama.cpp (GGUF) or llama2.c.
+    ///
+    /// # Errors
+    /// Those of [`gguf_llama::language_model`], [`llama2c::read`] and [`LanguageModel::from_checkpoint`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        if gguf::recognises(bytes) {
+            return gguf_llama::language_model(&gguf::File::read(bytes)?);
+        }
+        let (config, checkpoint) = llama2c::read(bytes)?;
         Self::from_checkpoint(&config, &checkpoint)
     }
 
@@ -249,24 +254,6 @@ impl LanguageModel {
             c.fuse(&mut tensors);
         }
         StateDict::new(tensors)
-    }
-
-    /// The same model with this tokenizer.
-    ///
-    /// # Errors
-    /// [`Error::Count`] unless it has as many tokens as the model.
-    pub fn with_tokenizer(self, tokenizer: Tokenizer) -> Result<Self> {
-        if tokenizer.len() != self.architecture.vocabulary() {
-            return Err(Error::Count {
-                what: "the tokenizer's tokens",
-                needed: self.architecture.vocabulary(),
-                had: tokenizer.len(),
-            });
-        }
-        Ok(Self {
-            tokenizer: Some(tokenizer),
-            ..self
-        })
     }
 
     /// The same model with the weights that a graph of it has now, and with its own embedding: what training changed. An output head that
@@ -316,12 +303,6 @@ impl LanguageModel {
     #[must_use]
     pub fn architecture(&self) -> &Architecture {
         &self.architecture
-    }
-
-    /// The tokenizer, where one was given.
-    #[must_use]
-    pub fn tokenizer(&self) -> Option<&Tokenizer> {
-        self.tokenizer.as_ref()
     }
 
     /// The embedding `(V, D)`.
@@ -398,13 +379,13 @@ impl LanguageModel {
 }
 
 /// The node's tensor of this kind.
-pub(super) fn parameter_of(
+pub(crate) fn parameter_of(
     graph: &Graph,
     node: &str,
     part: &str,
     tensor: &str,
 ) -> Result<Parameter> {
-    let op = graph.find(node).map(crate::Node::op);
+    let op = graph.find(node).map(nn::Node::op);
     let parameter = match (op, part) {
         (Some(Op::Conv2d(c)), "weight") => Some(c.weight.clone()),
         (Some(Op::Conv2d(c)), "bias") => c.bias.clone(),
@@ -420,7 +401,7 @@ pub(super) fn parameter_of(
 }
 
 /// The parameter under a model's shape, which may leave out a convolution's kernel of 1×1.
-pub(super) fn fitting(parameter: &Parameter, name: &str, shape: &[usize]) -> Result<Parameter> {
+pub(crate) fn fitting(parameter: &Parameter, name: &str, shape: &[usize]) -> Result<Parameter> {
     let own = parameter.shape();
     let same = own == shape || own.strip_prefix(shape) == Some(&[1, 1]);
     if same {
@@ -434,17 +415,17 @@ pub(super) fn fitting(parameter: &Parameter, name: &str, shape: &[usize]) -> Res
 }
 
 /// A model's attention, the same in all blocks.
-pub(super) struct Heads {
-    pub(super) heads: usize,
-    pub(super) kv_heads: usize,
-    pub(super) rotary: Rotary,
-    pub(super) scheme: AttentionScheme,
+pub(crate) struct Heads {
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) rotary: Rotary,
+    pub(crate) scheme: AttentionScheme,
 }
 
 /// A graph under construction with the weights that it takes by name.
-pub(super) struct Blocks<'a> {
-    pub(super) weights: &'a BTreeMap<String, Parameter>,
-    pub(super) network: NetworkBuilder<Nonlinearity>,
+pub(crate) struct Blocks<'a> {
+    pub(crate) weights: &'a BTreeMap<String, Parameter>,
+    pub(crate) network: NetworkBuilder<Nonlinearity>,
 }
 
 impl Blocks<'_> {
@@ -456,7 +437,7 @@ impl Blocks<'_> {
         })
     }
 
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         name: &str,
         op: Op<Nonlinearity>,
@@ -466,7 +447,7 @@ impl Blocks<'_> {
     }
 
     /// A linear layer on each token.
-    pub(super) fn linear(&mut self, name: &str, x: NodeId) -> Result<NodeId> {
+    pub(crate) fn linear(&mut self, name: &str, x: NodeId) -> Result<NodeId> {
         self.linear_of(name, name, x)
     }
 
@@ -482,7 +463,7 @@ impl Blocks<'_> {
         self.add(name, Op::Conv2d(conv), &[x])
     }
 
-    pub(super) fn norm(
+    pub(crate) fn norm(
         &mut self,
         name: &str,
         (kind, epsilon): (NormKind, f64),
@@ -498,7 +479,7 @@ impl Blocks<'_> {
     }
 
     /// Rotary positions on queries and keys, then causal attention.
-    pub(super) fn attention(
+    pub(crate) fn attention(
         &mut self,
         name: &str,
         heads: &Heads,

@@ -7,13 +7,13 @@
 //! References: H. Touvron et al., "LLaMA: Open and Efficient Foundation Language Models" (2023); N. Shazeer, "GLU Variants Improve
 //! Transformer" (2020); J. Ainslie et al., "GQA: Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints" (2023).
 
-use super::config::{Fields, refuse};
-use super::language::{Blocks, Heads, Tensors};
-use crate::Result;
-use crate::attention::AttentionScheme;
-use crate::graph::NodeId;
-use crate::op::{NormKind, Op, Pairing, Rotary};
+use crate::config::{Fields, refuse};
+use crate::language::{Blocks, Heads, Tensors};
 use approx::Activation;
+use nn::NodeId;
+use nn::Result;
+use nn::attention::AttentionScheme;
+use nn::{NormKind, Op, Pairing, Rotary};
 use serde_json::{Value, json};
 
 /// Sizes and constants.
@@ -45,7 +45,7 @@ pub struct Config {
 
 impl Config {
     /// From the fields of a `config.json`.
-    pub(super) fn read(json: &Value) -> Result<Self> {
+    pub(crate) fn read(json: &Value) -> Result<Self> {
         let f = Fields(json);
         f.only("hidden_act", &"silu".into())?;
         f.only("attention_bias", &false.into())?;
@@ -85,7 +85,7 @@ impl Config {
     }
 
     /// The fields of a `config.json`.
-    pub(super) fn write(&self) -> Value {
+    pub(crate) fn write(&self) -> Value {
         json!({
             "model_type": "llama",
             "architectures": ["LlamaForCausalLM"],
@@ -105,12 +105,12 @@ impl Config {
     }
 
     /// The embedding's name.
-    pub(super) const EMBEDDING: &str = "model.embed_tokens";
+    pub(crate) const EMBEDDING: &str = "model.embed_tokens";
     /// The output head's name.
-    pub(super) const HEAD: &str = "lm_head";
+    pub(crate) const HEAD: &str = "lm_head";
 
     /// Every tensor and its shape, given one at a time.
-    pub(super) fn tensors(&self, each: &mut Tensors<'_>) -> Result<()> {
+    pub(crate) fn tensors(&self, each: &mut Tensors<'_>) -> Result<()> {
         let (d, h) = (self.width, self.hidden);
         let (q, kv) = (self.heads * self.head, self.kv_heads * self.head);
         each(
@@ -140,7 +140,7 @@ impl Config {
     }
 
     /// From the embedded sequence `(D, 1, L)` to the last norm's output, of the same shape.
-    pub(super) fn blocks(
+    pub(crate) fn blocks(
         &self,
         b: &mut Blocks<'_>,
         scheme: AttentionScheme,

@@ -1,20 +1,20 @@
 //! Language models for one prompt length, made polynomial: what lies between a training run's folder (or a checkpoint and text) and a
 //! calibrated [`PolyGraph`] that takes prompts.
 
-use super::{Options, expand, fit};
-use crate::Result;
-use crate::attention::AttentionScheme;
-use crate::calibrate::calibrate;
-use crate::error::Error;
-use crate::evaluate::Outside;
-use crate::format::{artefact, read_limited};
-use crate::lower::after_first;
-use crate::models::language::LanguageModel;
-use crate::op::Op;
-use crate::pieces::Pieces;
-use crate::poly_graph::PolyGraph;
-use crate::prompt::{PromptFormat, Vocabulary};
-use crate::tensor::Tensor;
+use crate::language::LanguageModel;
+use nn::Error;
+use nn::Op;
+use nn::PolyGraph;
+use nn::Result;
+use nn::Tensor;
+use nn::attention::AttentionScheme;
+use nn::calibrate::calibrate;
+use nn::evaluate::Outside;
+use nn::format::{artefact, read_limited};
+use nn::lower::after_first;
+use nn::lower::{Options, expand, fit};
+use nn::pieces::Pieces;
+use nn::prompt::{PromptFormat, Vocabulary};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use std::path::Path;
 

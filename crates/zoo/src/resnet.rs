@@ -7,15 +7,14 @@
 //! column, channels of zeros on both sides) unless the file holds `layerS.B.shortcut.{0,1}` or `.downsample.{0,1}` (1×1 convolution
 //! and batch norm).
 
-use crate::format::state_dict::StateDict;
-use crate::graph::{Graph, Network, NetworkBuilder, NodeId};
-use crate::op::{
-    AxisSlice, BatchNorm, Conv2d, ElementFunction, Linear, Nonlinearity, Op, Pad, Padding, Slice,
-};
-use crate::poly_graph::PolyGraph;
-use crate::tensor::Shape;
-use crate::{Error, Result};
 use approx::{Activation, Polynomial};
+use nn::PolyGraph;
+use nn::Shape;
+use nn::format::state_dict::StateDict;
+use nn::op::ElementFunction;
+use nn::{AxisSlice, BatchNorm, Conv2d, Linear, Nonlinearity, Op, Pad, Padding, Slice};
+use nn::{Error, Result};
+use nn::{Graph, Network, NetworkBuilder, NodeId};
 
 /// Torch's default for batch norms.
 const EPSILON: f64 = 1e-5;

@@ -1,22 +1,22 @@
 //! Encoders that classify sentences, made polynomial: what lies between a training run's folder (or a checkpoint and sentences) and a calibrated
 //! [`PolyGraph`] that takes sentences.
 
-use super::{Options, expand, fit};
-use crate::Result;
-use crate::attention::AttentionScheme;
-use crate::calibrate::calibrate;
-use crate::error::Error;
-use crate::evaluate::Outside;
-use crate::format::{artefact, read_limited};
-use crate::graph::Graph;
-use crate::models::bert::Head;
-use crate::models::encoder::{Encoder, Start};
-use crate::op::Op;
-use crate::pieces::Pieces;
-use crate::poly_graph::PolyGraph;
-use crate::sentence::SentenceFormat;
-use crate::tensor::{Shape, Tensor};
-use crate::wordpiece::WordPiece;
+use crate::bert::Head;
+use crate::encoder::{Encoder, Start};
+use nn::Error;
+use nn::Graph;
+use nn::Op;
+use nn::PolyGraph;
+use nn::Result;
+use nn::attention::AttentionScheme;
+use nn::calibrate::calibrate;
+use nn::evaluate::Outside;
+use nn::format::{artefact, read_limited};
+use nn::lower::{Options, expand, fit};
+use nn::pieces::Pieces;
+use nn::sentence::SentenceFormat;
+use nn::wordpiece::WordPiece;
+use nn::{Shape, Tensor};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use std::path::Path;
 
@@ -146,7 +146,7 @@ pub struct Polynomials {
 /// interval.
 ///
 /// # Errors
-/// Those of [`SentenceFormat::of`], [`fit`] and [`expand`]; [`Error::Exceeded`] where more sentences leave an interval, [`Error::NoData`].
+/// Those of [`Encoder::sentences`], [`fit`] and [`expand`]; [`Error::Exceeded`] where more sentences leave an interval, [`Error::NoData`].
 pub fn polynomials(
     trained: &Trained,
     sentences: &[Vec<u32>],
@@ -156,7 +156,9 @@ pub fn polynomials(
     trained.labels()?;
     let format = |examples| {
         let vocabulary = trained.vocabulary.clone();
-        SentenceFormat::of(&trained.encoder, vocabulary, trained.length, examples)
+        trained
+            .encoder
+            .sentences(vocabulary, trained.length, examples)
     };
     let plain = format(Vec::new())?;
     let graph = trained.graph(Start::Normalized)?;

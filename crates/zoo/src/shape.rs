@@ -4,15 +4,15 @@
 //! are. A [`StandIn`] has the same blocks, heads and operators under the same names, made by the same constructors, with `head` channels
 //! narrowed to two: it goes through lowering and a compiler's decisions in seconds, whatever the model's size.
 
-use super::encoder::{Encoder, Start};
-use super::language::{Architecture, LanguageModel};
-use super::{bert, gpt_neox, llama};
-use crate::Result;
-use crate::attention::AttentionScheme;
-use crate::calibrate::{Degree, FitOptions};
-use crate::graph::Graph;
-use crate::lower::{Lowered, Numerator, Options, lower};
-use crate::tensor::{Shape, Tensor};
+use crate::encoder::{Encoder, Start};
+use crate::language::{Architecture, LanguageModel};
+use crate::{bert, gpt_neox, llama};
+use nn::Graph;
+use nn::Result;
+use nn::attention::AttentionScheme;
+use nn::calibrate::{Degree, FitOptions};
+use nn::lower::{Lowered, Numerator, Options, lower};
+use nn::{Shape, Tensor};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use std::collections::BTreeMap;
 
@@ -63,7 +63,7 @@ impl TransformerShape {
     /// # Errors
     /// Those of [`Architecture::from_json`] and [`bert::Config::from_json`].
     pub fn from_json(text: &str) -> Result<Self> {
-        let json = super::config::Fields::parse(text)?;
+        let json = crate::config::Fields::parse(text)?;
         Ok(match json.get("model_type").and_then(|t| t.as_str()) {
             Some("bert" | "roberta") => Self::Encoder(bert::Config::from_json(text)?),
             _ => Self::Language(Architecture::from_json(text)?),
@@ -245,7 +245,7 @@ impl TransformerShape {
     /// A network of this structure with few channels and tokens, and random weights.
     ///
     /// # Errors
-    /// [`crate::Error::Malformed`] for a structure that can't be narrowed.
+    /// [`nn::Error::Malformed`] for a structure that can't be narrowed.
     pub fn stand_in(&self, scheme: AttentionScheme) -> Result<StandIn> {
         self.narrowed(scheme, HEAD, TOKENS)
     }
@@ -431,7 +431,7 @@ impl Random {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attention::PowerSoftmax;
+    use nn::attention::PowerSoftmax;
 
     #[test]
     fn published_shapes_have_their_published_numbers_of_parameters() {

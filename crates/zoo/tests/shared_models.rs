@@ -3,13 +3,13 @@
 //! Needs the shared data (`POLYVEIL_SHARED_DATA`, or `../shared/data` beside the workspace); says so and passes without.
 
 use approx::Activation;
-use polyveil_nn::calibrate::{FitOptions, calibrate_to_polynomials};
-use polyveil_nn::format::{DEFAULT_LIMIT, state_dict::StateDict};
-use polyveil_nn::models::language::LanguageModel;
-use polyveil_nn::models::resnet_cifar;
-use polyveil_nn::{AttentionScheme, Graph, picture};
+use nn::calibrate::{FitOptions, calibrate_to_polynomials};
+use nn::format::{DEFAULT_LIMIT, state_dict::StateDict};
+use nn::{AttentionScheme, Graph, picture};
 use rayon::prelude::*;
 use std::path::PathBuf;
+use zoo::language::LanguageModel;
+use zoo::resnet;
 
 fn shared(path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("POLYVEIL_SHARED_DATA").map_or_else(
@@ -26,8 +26,8 @@ fn shared(path: &str) -> Option<PathBuf> {
 
 fn load(name: &str, activation: Activation) -> Option<Graph> {
     let weights = StateDict::load(&shared(name)?, DEFAULT_LIMIT).expect("reads");
-    assert_eq!(resnet_cifar::depth(&weights), 20);
-    Some(resnet_cifar::from_state_dict(&weights, activation).expect("builds"))
+    assert_eq!(resnet::depth(&weights), 20);
+    Some(resnet::from_state_dict(&weights, activation).expect("builds"))
 }
 
 fn top1(graph: &Graph) -> Option<f64> {

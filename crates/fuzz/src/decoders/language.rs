@@ -4,8 +4,8 @@ use super::{Decoder, again, law, text_limit};
 use crate::random::Random;
 use crate::{bytes, json};
 use nn::AttentionScheme;
-use nn::format::llama2c::{self, Tokenizer};
-use nn::models::language::{Architecture, LanguageModel};
+use nn::format::llama2c::Tokenizer;
+use zoo::language::{Architecture, LanguageModel};
 
 /// Numbers of 4 bytes in a header; the rest of the file is as long as they announce, mostly.
 const HEADER: usize = 7;
@@ -113,7 +113,7 @@ pub(super) fn all() -> Vec<Decoder> {
             limit: text_limit,
             generate: Box::new(move |r| generate_model(r, &own)),
             decode: Box::new(|probe| {
-                let Ok(model) = probe.count(llama2c::read) else {
+                let Ok(model) = probe.count(LanguageModel::from_bytes) else {
                     return Ok(false);
                 };
                 let config = model.architecture().to_json();

@@ -3,7 +3,7 @@
 use super::{Decoder, Outcome, Probe, again, law, onnx_limit, text_limit};
 use crate::{models, protobuf, safetensors, torch};
 use nn::format::{artefact, onnx, state_dict::StateDict};
-use nn::models::resnet_cifar;
+use zoo::resnet;
 
 fn check_state_dict(probe: &mut Probe<'_>) -> Outcome {
     let Ok(dict) = probe.count(StateDict::from_bytes) else {
@@ -18,11 +18,11 @@ fn check_state_dict(probe: &mut Probe<'_>) -> Outcome {
     }
     // who reads state dicts
     law(
-        resnet_cifar::depth(&dict) >= 2,
+        resnet::depth(&dict) >= 2,
         "a network has two layers at least",
     )?;
-    let trained = resnet_cifar::from_state_dict(&dict, approx::Activation::Relu);
-    if let Ok(g) = resnet_cifar::from_state_dict_with_polynomials(&dict) {
+    let trained = resnet::from_state_dict(&dict, approx::Activation::Relu);
+    if let Ok(g) = resnet::from_state_dict_with_polynomials(&dict) {
         law(trained.is_ok(), "polynomials are the only difference")?;
         check_graph(&g)?;
     }

@@ -5,9 +5,9 @@ use crate::random::Random;
 use crate::{bytes, json};
 use nn::AttentionScheme;
 use nn::format::gguf;
-use nn::models::language::LanguageModel;
 use tokenizer::Tokenizer;
 use tokenizer::byte_level::{self, Cut, letter};
+use zoo::language::LanguageModel;
 
 fn text(s: &str) -> Vec<u8> {
     let mut out = (s.len() as u64).to_le_bytes().to_vec();
@@ -143,7 +143,7 @@ fn tokenizers() -> Vec<Vec<u8>> {
 pub(super) fn all() -> Vec<Decoder> {
     let models = vec![model(1), model(3), model(8)];
     for file in &models {
-        gguf::read(file).expect("a valid seed");
+        LanguageModel::from_bytes(file).expect("a valid seed");
     }
     let (own, files) = (models.clone(), tokenizers());
     let texts = files.clone();
@@ -162,7 +162,7 @@ pub(super) fn all() -> Vec<Decoder> {
                         "special tokens are tokens",
                     )?;
                 }
-                let Ok(model) = probe.count(gguf::read) else {
+                let Ok(model) = probe.count(LanguageModel::from_bytes) else {
                     return Ok(false);
                 };
                 let config = model.architecture().to_json();

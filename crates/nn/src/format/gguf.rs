@@ -10,20 +10,22 @@
 //! | Q8_0 | 32 values: f16 d, 32 × i8 q | d·q |
 //! | Q4_1 | 32 values: f16 d, f16 m, 16 bytes: the low halves of all are values 0 to 15, the high ones 16 to 31 | d·q + m |
 //!
-//! Other types are refused by name. [`read`] makes a language model of a file ([`super::gguf_llama`]).
+//! Other types are refused by name. Which tensors a model needs is known to the model families, not here.
 
 use super::torch::half_to_f64;
 use crate::Result;
 use crate::error::Error;
 use std::collections::BTreeMap;
 
-pub use super::gguf_llama::{Vocabulary, language_model, vocabulary};
+pub use super::gguf_vocabulary::{Vocabulary, vocabulary};
 
 pub(super) const FORMAT: &str = "GGUF";
 const MAGIC: &[u8; 4] = b"GGUF";
 /// Values of a quantised block.
 const BLOCK: usize = 32;
 const MAX_AXES: usize = 4;
+/// No size is larger.
+const MAX_SIZE: u64 = 1 << 24;
 
 pub(super) fn malformed(detail: impl Into<String>) -> Error {
     Error::Malformed {
@@ -36,14 +38,6 @@ pub(super) fn malformed(detail: impl Into<String>) -> Error {
 #[must_use]
 pub fn recognises(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
-}
-
-/// The language model in a file's bytes, with its weights dequantised.
-///
-/// # Errors
-/// Those of [`File::read`] and [`language_model`].
-pub fn read(bytes: &[u8]) -> Result<crate::models::language::LanguageModel> {
-    language_model(&File::read(bytes)?)
 }
 
 /// A metadata value.
@@ -67,6 +61,20 @@ pub enum Value<'a> {
     Numbers(Vec<i64>),
     /// An array that nothing here asks for.
     Other,
+}
+
+impl std::fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unsigned(v) => v.fmt(f),
+            Self::Signed(v) => v.fmt(f),
+            Self::F32(v) => v.fmt(f),
+            Self::F64(v) => v.fmt(f),
+            Self::Bool(v) => v.fmt(f),
+            Self::Text(v) => write!(f, "{v:?}"),
+            Self::Texts(_) | Self::Numbers(_) | Self::Other => f.write_str("an array"),
+        }
+    }
 }
 
 /// How a tensor's values are stored.
@@ -235,6 +243,86 @@ impl<'a> File<'a> {
             });
         }
         Ok(dequantised(t.kind, t.data))
+    }
+}
+
+/// Metadata by key, checked.
+impl File<'_> {
+    /// The whole number, from 1 to a limit, under this key.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn size(&self, key: &str) -> Result<usize> {
+        self.optional_size(key)?
+            .ok_or_else(|| malformed(format!("{key} is missing")))
+    }
+
+    /// As [`File::size`]; None where the key is missing.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn optional_size(&self, key: &str) -> Result<Option<usize>> {
+        match self.metadata.get(key) {
+            None => Ok(None),
+            Some(Value::Unsigned(n)) if (1..=MAX_SIZE).contains(n) => Ok(Some(*n as usize)),
+            Some(other) => Err(malformed(format!(
+                "{key} is {}, it must be a whole number from 1 to {MAX_SIZE}",
+                other
+            ))),
+        }
+    }
+
+    /// The positive number under this key (the shortest decimal that is this single), or what is usual where the key is missing.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn number(&self, key: &str, usual: Option<f64>) -> Result<f64> {
+        let value = match (self.metadata.get(key), usual) {
+            (None, Some(usual)) => return Ok(usual),
+            (None, None) => return Err(malformed(format!("{key} is missing"))),
+            (Some(Value::F32(v)), _) => v.to_string().parse().unwrap_or(f64::NAN),
+            (Some(Value::F64(v)), _) => *v,
+            (Some(_), _) => f64::NAN,
+        };
+        if value.is_finite() && value > 0.0 {
+            return Ok(value);
+        }
+        let had = self
+            .metadata
+            .get(key)
+            .map_or_else(String::new, Value::to_string);
+        Err(malformed(format!("{key} is {had}, it must be above 0")))
+    }
+
+    /// Refuses another value under this key than the known ones; absent, it is one of them.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn only(&self, key: &str, known: &[Value<'_>]) -> Result<()> {
+        match self.metadata.get(key) {
+            Some(v) if !known.contains(v) => Err(malformed(format!(
+                "{key} is {}, only {} is known",
+                v,
+                known
+                    .iter()
+                    .map(Value::to_string)
+                    .collect::<Vec<_>>()
+                    .join(" or ")
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The token under this key, one of so many.
+    pub(super) fn token(&self, key: &str, tokens: usize) -> Result<Option<u32>> {
+        match self.metadata.get(key) {
+            None => Ok(None),
+            Some(Value::Unsigned(n)) if (*n as usize) < tokens => Ok(u32::try_from(*n).ok()),
+            Some(other) => Err(malformed(format!(
+                "{key} is {}, there are {tokens} tokens",
+                other
+            ))),
+        }
     }
 }
 

@@ -12,8 +12,6 @@
 use crate::Result;
 use crate::error::Error;
 use crate::format::state_dict::{StateDict, StateTensor};
-use crate::models::language::{Architecture, LanguageModel};
-use crate::models::llama::Config;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
@@ -30,12 +28,47 @@ fn malformed(format: &'static str, detail: impl Into<String>) -> Error {
     }
 }
 
-/// A model's bytes, without its tokenizer.
+/// The sizes that a model's header holds.
+struct Sizes {
+    width: usize,
+    hidden: usize,
+    layers: usize,
+    heads: usize,
+    kv_heads: usize,
+    head: usize,
+    vocabulary: usize,
+    max_length: usize,
+    tied: bool,
+}
+
+impl Sizes {
+    /// As the `config.json` of a Llama has them.
+    fn config(&self) -> String {
+        serde_json::json!({
+            "model_type": "llama",
+            "hidden_act": "silu",
+            "hidden_size": self.width,
+            "intermediate_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "head_dim": self.head,
+            "vocab_size": self.vocabulary,
+            "max_position_embeddings": self.max_length,
+            "rms_norm_eps": EPSILON,
+            "rope_theta": BASE,
+            "tie_word_embeddings": self.tied,
+        })
+        .to_string()
+    }
+}
+
+/// The text of a `config.json` and the tensors, under the names of Hugging Face's checkpoints of Llama, of a model's bytes.
 ///
 /// # Errors
 /// [`Error::Truncated`], [`Error::Malformed`] for a header that is none or a length that it doesn't announce, [`Error::NotFinite`].
-pub fn read(bytes: &[u8]) -> Result<LanguageModel> {
-    let (config, shared) = header(bytes)?;
+pub fn read(bytes: &[u8]) -> Result<(String, StateDict)> {
+    let config = header(bytes)?;
     let numbers = count(&config).ok_or_else(|| malformed(MODEL, "its sizes overflow"))?;
     let body = &bytes[28..];
     let needed = numbers
@@ -92,16 +125,13 @@ pub fn read(bytes: &[u8]) -> Result<LanguageModel> {
     }
     tensors.insert("model.norm.weight".into(), take(vec![d]));
     take(vec![2, config.max_length, config.head / 2]);
-    if !shared {
+    if !config.tied {
         tensors.insert("lm_head.weight".into(), take(vec![config.vocabulary, d]));
     }
-    LanguageModel::from_checkpoint(
-        &Architecture::Llama(config).to_json(),
-        &StateDict::new(tensors),
-    )
+    Ok((config.config(), StateDict::new(tensors)))
 }
 
-fn header(bytes: &[u8]) -> Result<(Config, bool)> {
+fn header(bytes: &[u8]) -> Result<Sizes> {
     let Some(head) = bytes.first_chunk::<28>() else {
         return Err(Error::Truncated {
             format: MODEL,
@@ -139,25 +169,26 @@ fn header(bytes: &[u8]) -> Result<(Config, bool)> {
         let detail = format!("{heads} heads don't divide the width {width}");
         return Err(malformed(MODEL, detail));
     }
-    let config = Config {
+    let head = width / heads;
+    if head % 2 != 0 {
+        let detail = format!("heads of {head} channels can't be turned in pairs");
+        return Err(malformed(MODEL, detail));
+    }
+    Ok(Sizes {
         width,
         hidden,
         layers,
         heads,
         kv_heads,
-        head: width / heads,
+        head,
         vocabulary,
         max_length,
-        epsilon: EPSILON,
-        base: BASE,
         tied: shared,
-    };
-    config.check()?;
-    Ok((config, shared))
+    })
 }
 
 /// How many numbers the file of such a model holds.
-fn count(c: &Config) -> Option<usize> {
+fn count(c: &Sizes) -> Option<usize> {
     let product = |factors: &[usize]| factors.iter().try_fold(1usize, |p, &f| p.checked_mul(f));
     let kv = product(&[c.kv_heads, c.head])?;
     let layer = [
@@ -180,7 +211,7 @@ fn count(c: &Config) -> Option<usize> {
 }
 
 /// Rows 0, 1, 2, 3, … of each head become 0, 2, …, 1, 3, …: what turned with its neighbour turns with the row half a head away.
-pub(super) fn halve<T: Copy>(values: &mut [T], columns: usize, head: usize) {
+pub fn halve<T: Copy>(values: &mut [T], columns: usize, head: usize) {
     for to in values.chunks_mut(head * columns) {
         let from = to.to_vec();
         for (row, to) in to.chunks_mut(columns).enumerate() {

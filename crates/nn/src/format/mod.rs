@@ -11,7 +11,7 @@ pub mod onnx_proto;
 pub mod state_dict;
 pub mod zip;
 
-mod gguf_llama;
+mod gguf_vocabulary;
 mod onnx_constant;
 mod onnx_operator;
 mod onnx_shape;
@@ -20,10 +20,6 @@ mod torch;
 
 use crate::Result;
 use crate::error::Error;
-use crate::graph::Graph;
-use crate::models::resnet_cifar;
-use crate::op::Nonlinearity;
-use crate::poly_graph::Metadata;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -59,46 +55,4 @@ pub fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>> {
         return Err(too_large(bytes.len() as u64));
     }
     Ok(bytes)
-}
-
-/// Any network that this program reads, told by its content and, for ONNX, its name. `activation` is what a state dict was trained with,
-/// which it does not say itself.
-///
-/// # Errors
-/// [`Error::Io`], [`Error::TooLarge`], what the format's reader refuses, and [`Error::Malformed`] for a state dict whose activation was
-/// not named.
-pub fn load(path: &Path, activation: Option<approx::Activation>) -> Result<(Graph, Metadata)> {
-    let bytes = read_limited(path, DEFAULT_LIMIT)?;
-    if artefact::recognises(&bytes) {
-        return artefact::graph_from_bytes(&bytes);
-    }
-    let onnx = path
-        .extension()
-        .is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
-    if onnx {
-        return Ok((onnx::from_bytes(&bytes)?, Metadata::default()));
-    }
-    let weights = state_dict::StateDict::from_bytes(&bytes)?;
-    let normalization = Some(crate::picture::imagenet_normalization());
-    let metadata = Metadata {
-        normalization,
-        ..Metadata::default()
-    };
-    if weights.tensors().keys().any(|k| k.ends_with(".poly")) {
-        let network = resnet_cifar::from_state_dict_with_polynomials(&weights)?
-            .network()
-            .clone();
-        return Ok((
-            network.try_map(|_, p| Ok(Nonlinearity::Polynomial(p)))?,
-            metadata,
-        ));
-    }
-    let activation = activation.ok_or_else(|| Error::Malformed {
-        format: "state dict",
-        detail: "it does not say which activation it was trained with; name it: --activation relu (or silu, gelu, sigmoid, tanh)".into(),
-    })?;
-    Ok((
-        resnet_cifar::from_state_dict(&weights, activation)?,
-        metadata,
-    ))
 }

@@ -1,8 +1,7 @@
 //! From a transformer to linear maps, products and polynomials.
 //!
 //! [`fit`] chooses what stands in place of every division, root and activation, on the intervals that data shows ([`Pieces`]); [`expand`]
-//! writes graph and pieces as a [`PolyGraph`] of primitives; [`lower`] does both and calibrates the result; [`language`] does it for
-//! prompts, [`sentences`] for sentences.
+//! writes graph and pieces as a [`PolyGraph`] of primitives; [`lower`] does both and calibrates the result.
 //!
 //! **Norm**: `c = x − (Σx)/D`, `x' = (Σc²)/D + ε`, then the program of `c/√x'`, then scale and bias.
 //! **Attention** (Power-Softmax): the scores of a query against the key d positions before are a grouped 1×1 convolution of
@@ -17,11 +16,9 @@
 
 mod attention;
 mod expand;
-pub mod language;
 mod norm;
 mod part;
 mod program;
-pub mod sentences;
 
 pub use expand::expand;
 pub use part::Part;

@@ -1,16 +1,11 @@
 //! The oracle against naive references, files against what was written into them, and every refusal.
 
 mod artefact;
-mod encoder;
-mod gguf;
 mod graph;
-mod language;
-mod lower;
 mod onnx;
 mod oracle;
 mod picture;
 mod prompt;
-mod sentence;
 mod state_dict;
 mod transformer;
 mod wordpiece;

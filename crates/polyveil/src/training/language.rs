@@ -5,13 +5,13 @@ use crate::Result;
 use clap::Args;
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
 use nn::format::llama2c;
-use nn::models::language::LanguageModel;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use train::generate::{Sampling, corpus};
 use train::language::{LanguageConfig, Passages, export, models, programs};
 use train::{Event, Trainer};
+use zoo::language::LanguageModel;
 
 /// Trains to the end, exports, and says what came out; saves every so many seconds.
 pub fn execute(config: &LanguageConfig, folder: &Path, every: f64) -> Result<()> {

@@ -4,8 +4,6 @@ use super::run::{Lines, paired_interval, wilson};
 use crate::Result;
 use clap::Args;
 use data::Sentences;
-use nn::lower::sentences::Trained;
-use nn::models::encoder::Start;
 use nn::wordpiece::{WordPiece, words};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -14,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use train::sentences::{Corpus, SentenceConfig, export, models, tokens};
 use train::{Event, Trainer};
+use zoo::encoder::Start;
+use zoo::sentences::Trained;
 
 /// Trains to the end, exports after every stage, and says what came out; saves every so many seconds.
 pub fn execute(config: &SentenceConfig, folder: &Path, every: f64) -> Result<()> {

@@ -3,11 +3,11 @@
 use crate::Result;
 use clap::Subcommand;
 use compiler::{Pricing, Target};
-use nn::models::language::LanguageModel;
 use std::path::{Path, PathBuf};
 use train::language::{AnyConfig, Passages};
 use train::study::activations::{self, Candidate, Cost, Options};
 use train::study::attention;
+use zoo::language::LanguageModel;
 
 /// What is studied.
 #[derive(Debug, Subcommand)]

@@ -51,7 +51,7 @@ pub fn table(a: &TableArgs) -> Result<()> {
     for (name, path) in &a.models {
         let activation = a.activation.as_deref().and_then(approx::Activation::named);
         let (graph, metadata) =
-            nn::format::load(path, activation).map_err(|e| format!("{}: {e}", path.display()))?;
+            zoo::load(path, activation).map_err(|e| format!("{}: {e}", path.display()))?;
         let Judged {
             right,
             outside,

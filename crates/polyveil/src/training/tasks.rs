@@ -7,11 +7,11 @@ use clap::Args;
 use data::tasks::{Passage, Question, lambada, piqa};
 use nn::AttentionScheme;
 use nn::attention::{Denominator, PowerSoftmax, Scaling};
-use nn::lower::language::Trained;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use train::tasks::{Judge, Likelihood, Request, Stage, windows};
+use zoo::prompts::Trained;
 
 /// Options of `tasks`.
 #[derive(Args, Debug)]

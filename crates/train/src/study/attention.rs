@@ -7,10 +7,10 @@
 use crate::error::{Error, Result};
 use crate::plot::{Axis, Figure, Join, Panel, PlotError, Point, Scale, Series};
 use data::Windows;
-use nn::models::language::LanguageModel;
 use nn::{AttentionScheme, Op};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use std::fmt::Write as _;
+use zoo::language::LanguageModel;
 
 /// One head.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -357,8 +357,8 @@ pub fn chart(networks: &[Observed], command: &str) -> std::result::Result<String
 mod tests {
     use super::*;
     use data::Text;
-    use nn::models::language::Architecture;
-    use nn::models::llama;
+    use zoo::language::Architecture;
+    use zoo::llama;
 
     fn tiny() -> LanguageModel {
         let config = llama::Config {

@@ -2,14 +2,14 @@
 
 use crate::language::{golden, numbers, tiny, tokens};
 use crate::{Stream, assert_close};
-use polyveil_nn::calibrate::{Degree, FitOptions};
-use polyveil_nn::format::state_dict::StateDict;
-use polyveil_nn::lower::{Options, lower};
-use polyveil_nn::models::bert::{Config, Family, Head};
-use polyveil_nn::models::encoder::{Encoder, Start};
-use polyveil_nn::{AttentionScheme, Error, Parameter, PowerSoftmax, Tensor};
+use nn::calibrate::{Degree, FitOptions};
+use nn::format::state_dict::StateDict;
+use nn::lower::{Options, lower};
+use nn::{AttentionScheme, Error, Parameter, PowerSoftmax, Tensor};
 use rayon::prelude::*;
 use serde_json::Value;
+use zoo::bert::{Config, Family, Head};
+use zoo::encoder::{Encoder, Start};
 
 const TINY: [&str; 4] = [
     "tiny_bert_masked.json",

@@ -1,11 +1,11 @@
 //! GGUF against what llama.cpp's own package wrote and Hugging Face's implementation computes (`golden/gguf.py`), and every refusal.
 
 use crate::assert_close;
-use polyveil_nn::format::gguf::{self, File, Value as Metadata};
-use polyveil_nn::models::language::{Architecture, LanguageModel};
-use polyveil_nn::{AttentionScheme, Error};
+use nn::format::gguf::{self, File, Value as Metadata};
+use nn::{AttentionScheme, Error};
 use serde_json::Value;
 use std::path::PathBuf;
+use zoo::language::{Architecture, LanguageModel};
 
 fn golden(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
@@ -24,7 +24,7 @@ fn numbers(v: &Value) -> Vec<f64> {
 #[test]
 fn a_tiny_llama_is_the_reference() {
     let (bytes, golden) = (golden("tiny.gguf"), reference());
-    let model = gguf::read(&bytes).expect("reads");
+    let model = LanguageModel::from_bytes(&bytes).expect("reads");
     let Architecture::Llama(c) = model.architecture() else {
         panic!("a Llama");
     };
@@ -224,7 +224,7 @@ fn metadata_of_every_type() {
         assert_eq!(file.metadata()[key], value, "{key}");
     }
     assert_eq!(gguf::vocabulary(&file).expect("none"), None);
-    let model = gguf::read(&bytes).expect("reads");
+    let model = LanguageModel::from_bytes(&bytes).expect("reads");
     assert_eq!(model.architecture().vocabulary(), 3);
     // a head of its own
     let mut own = llama();
@@ -232,7 +232,7 @@ fn metadata_of_every_type() {
     own.tensors
         .push(("output.weight".into(), embedding.1, 0, embedding.3));
     assert!(
-        !gguf::read(&own.bytes())
+        !LanguageModel::from_bytes(&own.bytes())
             .expect("reads")
             .architecture()
             .tied()
@@ -241,7 +241,7 @@ fn metadata_of_every_type() {
     let mut wide = llama();
     wide.number("llama.attention.key_length", 2);
     wide.entries.retain(|e| e.0 != "llama.vocab_size");
-    assert!(gguf::read(&wide.bytes()).is_ok());
+    assert!(LanguageModel::from_bytes(&wide.bytes()).is_ok());
 }
 
 /// The file changed at one place is refused with these words.
@@ -250,7 +250,10 @@ fn refused(change: impl FnOnce(&mut Made), words: &[&str]) {
     change(&mut made);
     let bytes = made.bytes();
     let vocabulary = File::read(&bytes).and_then(|f| gguf::vocabulary(&f)).err();
-    let e = gguf::read(&bytes).err().or(vocabulary).expect("refused");
+    let e = LanguageModel::from_bytes(&bytes)
+        .err()
+        .or(vocabulary)
+        .expect("refused");
     for word in words {
         assert!(e.to_string().contains(word), "{e} doesn't say {word}");
     }
@@ -407,7 +410,7 @@ fn vocabularies_that_do_not_fit() {
     let e = {
         let mut made = made.clone();
         made.texts("tokenizer.ggml.tokens", &["a", "b"]);
-        gguf::read(&made.bytes()).expect_err("two tokens")
+        LanguageModel::from_bytes(&made.bytes()).expect_err("two tokens")
     };
     assert!(
         matches!(
@@ -452,7 +455,9 @@ fn tensors_that_share_bytes() {
     let at = bytes.windows(name.len()).position(|w| w == name);
     let at = at.expect("there") + name.len() + 4 + 8 + 4;
     bytes[at..at + 8].fill(0);
-    let e = gguf::read(&bytes).expect_err("overlapping").to_string();
+    let e = LanguageModel::from_bytes(&bytes)
+        .expect_err("overlapping")
+        .to_string();
     assert!(e.contains("before the end of another"), "{e}");
 }
 
@@ -460,9 +465,9 @@ fn tensors_that_share_bytes() {
 fn cut_anywhere_it_is_truncated() {
     let bytes = llama().bytes();
     for length in 4..bytes.len() {
-        let e = gguf::read(&bytes[..length]).expect_err("cut");
+        let e = LanguageModel::from_bytes(&bytes[..length]).expect_err("cut");
         assert!(matches!(e, Error::Truncated { .. }), "{length}: {e}");
     }
-    let e = gguf::read(b"GGUX").expect_err("foreign");
+    let e = LanguageModel::from_bytes(b"GGUX").expect_err("foreign");
     assert!(matches!(e, Error::Malformed { .. }), "{e}");
 }

@@ -1,14 +1,14 @@
 //! Language models against references made by `golden/language.py`, their files, and every refusal.
 
 use crate::{Stream, assert_close};
-use polyveil_nn::format::llama2c::{self, Tokenizer};
-use polyveil_nn::format::state_dict::{StateDict, StateTensor};
-use polyveil_nn::models::gpt_neox;
-use polyveil_nn::models::language::{Architecture, LanguageModel};
-use polyveil_nn::{AttentionScheme, Error, Op, Parameter, PowerSoftmax, Tensor};
+use nn::format::llama2c::Tokenizer;
+use nn::format::state_dict::{StateDict, StateTensor};
+use nn::{AttentionScheme, Error, Op, Parameter, PowerSoftmax, Tensor};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use zoo::gpt_neox;
+use zoo::language::{Architecture, LanguageModel};
 
 pub(crate) fn golden(name: &str) -> Value {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
@@ -62,7 +62,7 @@ fn compare(logits: &Tensor, first: &Value, squares: &Value) {
 fn stories_are_llama2c() {
     let Some((model, _)) = stories() else { return };
     let golden = golden("stories260k.json");
-    let model = llama2c::read(&model).expect("reads");
+    let model = LanguageModel::from_bytes(&model).expect("reads");
     let logits = model
         .logits(&tokens(&golden["tokens"]), AttentionScheme::Softmax)
         .expect("fits");
@@ -111,9 +111,7 @@ fn stories_are_spelled_like_llama2c() {
         ),
         "{e}"
     );
-    let model = llama2c::read(&model).expect("reads");
-    let model = model.with_tokenizer(tokenizer).expect("fits");
-    assert!(model.tokenizer().is_some());
+    let model = LanguageModel::from_bytes(&model).expect("reads");
     let e = model.embed(&[1, 600]).expect_err("unknown");
     assert!(matches!(e, Error::Token { token: 600, .. }), "{e}");
     let e = model.embed(&[1; 513]).expect_err("too long");
@@ -344,16 +342,16 @@ fn broken_files_of_llama2c() {
     // width 4, hidden 2, 1 layer, 2 heads of 2, 1 key/value head, 3 tokens, length 5
     let header = [4, 2, 1, 2, 1, 3, 5];
     let numbers = 3 * 4 + (2 * 4 + 2 * 16 + 2 * 8 + 3 * 8) + 4 + 2 * 5;
-    let model = llama2c::read(&file(header, numbers)).expect("reads");
+    let model = LanguageModel::from_bytes(&file(header, numbers)).expect("reads");
     assert!(model.architecture().tied());
     let own = [4, 2, 1, 2, 1, -3, 5];
-    let model = llama2c::read(&file(own, numbers + 12)).expect("reads");
+    let model = LanguageModel::from_bytes(&file(own, numbers + 12)).expect("reads");
     assert!(!model.architecture().tied());
     for length in 0..28 + 4 * numbers {
-        let e = llama2c::read(&file(header, numbers)[..length]).expect_err("cut");
+        let e = LanguageModel::from_bytes(&file(header, numbers)[..length]).expect_err("cut");
         assert!(matches!(e, Error::Truncated { .. }), "{e}");
     }
-    let e = llama2c::read(&file(header, numbers + 1)).expect_err("longer");
+    let e = LanguageModel::from_bytes(&file(header, numbers + 1)).expect_err("longer");
     assert!(matches!(e, Error::Malformed { .. }), "{e}");
     for (field, value) in [
         (0, 0),
@@ -370,13 +368,13 @@ fn broken_files_of_llama2c() {
         let mut header = header;
         header[field] = value;
         assert!(
-            llama2c::read(&file(header, numbers)).is_err(),
+            LanguageModel::from_bytes(&file(header, numbers)).is_err(),
             "{field} {value}"
         );
     }
     // sizes whose product overflows
     let huge = [1 << 24, 1 << 24, 1 << 24, 1, 1, 1 << 24, 1 << 24];
-    assert!(llama2c::read(&file(huge, 10)).is_err());
+    assert!(LanguageModel::from_bytes(&file(huge, 10)).is_err());
 }
 
 /// A tokenizer file of these pieces.
@@ -429,13 +427,4 @@ fn small_tokenizers() {
     let mut nan = bytes;
     nan[4..8].copy_from_slice(&f32::NAN.to_le_bytes());
     assert!(Tokenizer::from_bytes(&nan).is_err());
-    let model = LanguageModel::new(tied(), |_, s| vec![0.0; s.iter().product()]).expect("fits");
-    assert!(matches!(
-        model.with_tokenizer(t),
-        Err(Error::Count {
-            needed: 11,
-            had: 8,
-            ..
-        })
-    ));
 }

@@ -3,18 +3,17 @@
 use crate::language::stories;
 use crate::{Stream, assert_close};
 use approx::Polynomial;
-use polyveil_nn::attention::{Denominator, Order};
-use polyveil_nn::calibrate::{Degree, FitOptions};
-use polyveil_nn::format::llama2c;
-use polyveil_nn::lower::{Lowered, Numerator, Options, after_first, expand, fit, lower};
-use polyveil_nn::models::language::{Architecture, LanguageModel};
-use polyveil_nn::models::{gpt_neox, llama};
-use polyveil_nn::pieces::Pieces;
-use polyveil_nn::{
+use nn::attention::{Denominator, Order};
+use nn::calibrate::{Degree, FitOptions};
+use nn::lower::{Lowered, Numerator, Options, after_first, expand, fit, lower};
+use nn::pieces::Pieces;
+use nn::{
     Attention, AttentionScheme, Boundary, Error, Graph, Mask, Norm, NormKind, Op, PowerSoftmax,
     Shape, Tensor, Unfold,
 };
 use rayon::prelude::*;
+use zoo::language::{Architecture, LanguageModel};
+use zoo::{gpt_neox, llama};
 
 const LENGTH: usize = 6;
 
@@ -261,7 +260,7 @@ fn every_mask_and_exponent() {
 #[test]
 fn stories_lower() {
     let Some((bytes, _)) = stories() else { return };
-    let model = llama2c::read(&bytes).expect("reads");
+    let model = LanguageModel::from_bytes(&bytes).expect("reads");
     let data = inputs(&model, 3, 10);
     // trained with softmax, so its scores are far too large for high powers; here they only have to be the same
     let power = PowerSoftmax::new(2, 1.0).expect("even");

@@ -1,10 +1,10 @@
 //! The client's half of an encoder: the same inputs as the model's own, kept in files, and refused.
 
 use crate::Stream;
-use polyveil_nn::models::bert::{Config, Family, Head};
-use polyveil_nn::models::encoder::{Encoder, Start};
-use polyveil_nn::wordpiece::WordPiece;
-use polyveil_nn::{Error, SentenceFormat, Shape};
+use nn::wordpiece::WordPiece;
+use nn::{Error, SentenceFormat, Shape};
+use zoo::bert::{Config, Family, Head};
+use zoo::encoder::{Encoder, Start};
 
 fn encoder(family: Family, padding: u32) -> Encoder {
     let config = Config {
@@ -33,7 +33,9 @@ fn vocabulary() -> WordPiece {
 
 fn format() -> SentenceFormat {
     let examples = vec![vec![2, 5, 3]];
-    SentenceFormat::of(&encoder(Family::Bert, 0), vocabulary(), 6, examples).expect("fits")
+    encoder(Family::Bert, 0)
+        .sentences(vocabulary(), 6, examples)
+        .expect("fits")
 }
 
 #[test]
@@ -92,7 +94,9 @@ fn long_sentences_are_refused_or_cut() {
 fn what_does_not_belong_together_is_refused() {
     let model = encoder(Family::Bert, 0);
     let of = |model: &Encoder, vocabulary, length, examples| {
-        SentenceFormat::of(model, vocabulary, length, examples).expect_err("refused")
+        model
+            .sentences(vocabulary, length, examples)
+            .expect_err("refused")
     };
     let longer = WordPiece::from_text(&format!("{}more\n", vocabulary().to_text())).expect("reads");
     let e = of(&model, longer, 6, Vec::new());
