@@ -10,110 +10,15 @@ mod switch;
 use crate::arithmetic::{Info, same_scale};
 use crate::keys::{KeyName, conjugation_element, galois_element};
 use crate::parameters::Level;
-use crate::{Arithmetic, BlockMap, Complex64, Encoder, Error, EvaluationKeys, Parameters};
+use crate::{
+    Arithmetic, BlockMap, Ciphertext, Complex64, Encoder, Error, EvaluationKeys, Parameters,
+};
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
 use ring::{Ntt, RnsPoly, limb};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-pub(crate) use switch::{Digits, Division, limit};
-use switch::{Landing, Permutation};
-
-/// A ciphertext of degree 1 or 2 in NTT form: phase = c0 + c1·s (+ c2·s²) = scale·(values) + noise.
-#[derive(Clone, Debug)]
-pub struct Ciphertext {
-    pub(crate) polys: Vec<RnsPoly<Ntt>>,
-    pub(crate) level: Level,
-    pub(crate) scale: f64,
-    pub(crate) slots: usize,
-}
-
-impl Ciphertext {
-    /// Its level.
-    pub fn level(&self) -> Level {
-        self.level
-    }
-    /// Its scale.
-    pub fn scale(&self) -> f64 {
-        self.scale
-    }
-    /// Period of its slots.
-    pub fn slots(&self) -> usize {
-        self.slots
-    }
-    /// 1, or 2 before relinearisation.
-    pub fn degree(&self) -> usize {
-        self.polys.len() - 1
-    }
-    /// All limbs: c0's, then c1's.
-    pub fn limbs(&self) -> impl Iterator<Item = &[u64]> {
-        self.polys
-            .iter()
-            .flat_map(|p| (0..p.limbs()).map(move |k| p.limb(k)))
-    }
-    /// Reads a ciphertext of degree 1 at a residual level and its canonical scale, limb by limb.
-    ///
-    /// # Errors
-    /// What the reader refuses, an impossible level or slot count, or a residue that is not below its prime.
-    pub fn read<E: From<Error>>(
-        parameters: &Parameters,
-        level: Level,
-        slots: usize,
-        mut read: impl FnMut(usize, &mut [u64]) -> Result<(), E>,
-    ) -> Result<Self, E> {
-        let c0 = read_poly(parameters, level, slots, &mut read)?;
-        let offset = c0.limbs();
-        let c1 = read_poly(parameters, level, slots, |k, limb: &mut [u64]| {
-            read(k + offset, limb)
-        })?;
-        Ok(Self {
-            polys: vec![c0, c1],
-            level,
-            scale: parameters.scale(level),
-            slots,
-        })
-    }
-}
-
-/// Reads one polynomial at a residual level.
-pub(crate) fn read_poly<E: From<Error>>(
-    parameters: &Parameters,
-    level: Level,
-    slots: usize,
-    mut read: impl FnMut(usize, &mut [u64]) -> Result<(), E>,
-) -> Result<RnsPoly<Ntt>, E> {
-    let refuse = |reason: String| {
-        Err(Error::Conformance {
-            object: "ciphertext",
-            reason,
-        }
-        .into())
-    };
-    if level.index() > parameters.residual().index() || level.skip() != 0 {
-        return refuse(format!(
-            "level {} but the highest is {}",
-            level.index(),
-            parameters.residual().index()
-        ));
-    }
-    if !slots.is_power_of_two() || slots > parameters.max_slots() {
-        return refuse(format!(
-            "{slots} slots; a power of two up to {} is needed",
-            parameters.max_slots()
-        ));
-    }
-    let indices = parameters.limbs(level).clone();
-    let mut poly = RnsPoly::<Ntt>::zero(parameters.ring(), indices.clone());
-    for (k, &index) in indices.iter().enumerate() {
-        let limb = poly.limb_mut(k);
-        read(k, limb)?;
-        let q = parameters.prime(index).value();
-        if limb.iter().any(|&x| x >= q) {
-            return refuse("a residue is not below its prime".into());
-        }
-    }
-    Ok(poly)
-}
+use switch::{Digits, Division, Landing, Permutation};
 
 /// Computes on ciphertexts with one client's evaluation keys.
 pub struct Evaluator {
@@ -249,7 +154,7 @@ impl Evaluator {
             .iter()
             .map(|&g| {
                 self.keys
-                    .find(KeyName::Galois(g), self.limit(x.level), x.level.index())
+                    .find(KeyName::Galois(g), self.parameters.key_limit(x.level), x.level.index())
             })
             .collect::<Result<Vec<_>, _>>()?;
         if keys.is_empty() {
@@ -525,7 +430,7 @@ impl Arithmetic for Evaluator {
         }
         let key = self.keys.find(
             KeyName::Relinearization,
-            self.limit(x.level),
+            self.parameters.key_limit(x.level),
             x.level.index(),
         )?;
         let landing = Landing {
@@ -564,7 +469,7 @@ impl Arithmetic for Evaluator {
         let p = &self.parameters;
         let key = self.keys.find(
             KeyName::Relinearization,
-            self.limit(x.level),
+            self.parameters.key_limit(x.level),
             x.level.index(),
         )?;
         let below = p.below(x.level).ok_or(Error::Levels {

@@ -4,7 +4,7 @@
 //! ways: [`Clear`] (f64: what it means), [`Meter`] (levels, scales, noise, counts: what it costs) and
 //! [`Evaluator`] (ciphertexts: what it does).
 //!
-//! Reading order: [`parameters`] → [`security`] → [`arithmetic`] → [`encoder`] → [`keys`] → [`evaluator`] →
+//! Reading order: [`parameters`] → [`security`] → [`arithmetic`] → [`encoder`] → [`ciphertext`] → [`keys`] → [`secret`] → [`evaluator`] →
 //! [`map`] → [`polynomial`] → [`bootstrap`] → [`clear`] → [`meter`] → [`workload`] → [`machine_cost`].
 //!
 //! Notation: N ring degree, n slots (a power of two, n ≤ N/2; a vector of n slots is repeated N/2n times),
@@ -15,6 +15,7 @@
 
 pub mod arithmetic;
 pub mod bootstrap;
+pub mod ciphertext;
 pub mod clear;
 mod dft;
 pub mod encoder;
@@ -26,21 +27,22 @@ pub mod map;
 pub mod meter;
 pub mod parameters;
 pub mod polynomial;
+pub mod secret;
 pub mod security;
 pub mod workload;
 
 pub use arithmetic::{Arithmetic, Info};
 pub use bootstrap::Bootstrap;
+pub use ciphertext::{Ciphertext, SeededCiphertext};
 pub use clear::{Clear, ClearValue};
 pub use encoder::Encoder;
 pub use error::Error;
-pub use evaluator::{Ciphertext, Evaluator};
-pub use keys::{
-    EvaluationKeys, KeyName, KeyRequest, KeyUse, SecretKey, SeededCiphertext, SwitchingKey,
-};
+pub use evaluator::Evaluator;
+pub use keys::{EvaluationKeys, KeyName, KeyRequest, KeyUse, SwitchingKey};
 pub use machine_cost::MachineCost;
 pub use map::BlockMap;
 pub use meter::{Cost, CostTable, Meter, MeterValue};
 pub use num_complex::Complex64;
 pub use parameters::{Level, Parameters, ParametersSpec};
 pub use polynomial::Polynomial;
+pub use secret::SecretKey;

@@ -267,7 +267,7 @@ impl Meter {
     }
     /// A key, used once.
     fn need(&self, name: KeyName, level: Level) {
-        let limit = crate::evaluator::limit(&self.parameters, level);
+        let limit = self.parameters.key_limit(level);
         let mut state = self.state();
         state.keys.need(name, limit);
         *state.uses.times.entry(name).or_insert(0) += 1;

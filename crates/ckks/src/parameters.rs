@@ -478,6 +478,10 @@ impl Parameters {
     pub fn limbs(&self, level: Level) -> &Arc<[usize]> {
         &self.0.limbs[level.skip.min(self.0.limbs.len() - 1)][level.index]
     }
+    /// How many of Q's primes, from the bottom of the chain, an evaluation key must cover for this level.
+    pub fn key_limit(&self, level: Level) -> usize {
+        self.limbs(level).last().map_or(0, |&i| i + 1)
+    }
     /// Ring indices of one level's own group of primes: those that rescaling divides by.
     pub fn group(&self, level: Level) -> &[usize] {
         &self.0.groups[level.index]

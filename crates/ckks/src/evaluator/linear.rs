@@ -4,10 +4,10 @@
 //! ModDown of one polynomial and one inner product; one division by P and the level's primes ends the map.
 
 use super::switch::{DigitLimbs, KeyLimb, chunks};
-use super::{Ciphertext, Evaluator, lock};
+use super::{Evaluator, lock};
 use crate::arithmetic::same_scale;
 use crate::keys::{KeyName, galois_element};
-use crate::{Arithmetic, BlockMap, Complex64, Error};
+use crate::{Arithmetic, BlockMap, Ciphertext, Complex64, Error};
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
 use ring::{Ntt, RnsPoly, limb};
@@ -128,7 +128,7 @@ impl Evaluator {
         // nothing where a rotation leaves every slot in its place
         let element =
             |by: usize| ((by as i64).rem_euclid(slots) != 0).then(|| galois_element(p, by as i64));
-        let limit = self.limit(level);
+        let limit = p.key_limit(level);
         let key_of = |g: u64| self.keys.find(KeyName::Galois(g), limit, level.index());
         let babies: Vec<Vec<usize>> = (0..map.inputs()).map(|i| map.babies(i)).collect();
         let groups: Vec<(usize, usize)> = (0..map.outputs())

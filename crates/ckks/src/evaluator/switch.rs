@@ -3,9 +3,9 @@
 //! A key switch writes nothing modulo QP: the limbs to divide by come first, and each limb that stays is multiplied by the key,
 //! divided, added to and permuted tile by tile, in the nearest caches.
 
-use super::{Ciphertext, Evaluator, lock};
+use super::{Evaluator, lock};
 use crate::keys::{KeyName, SwitchingKey};
-use crate::{Error, Level};
+use crate::{Ciphertext, Error, Level};
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
 use ring::{Coeff, Conversion, Expander, Modulus, Ntt, RnsPoly, Uniform, limb};
@@ -159,7 +159,9 @@ impl<'a> KeyLimb<'a> {
         Self {
             q,
             key,
-            at: key.position(index),
+            at: key
+                .position(index)
+                .expect("keys are checked to cover the level"),
             streams: (0..digits)
                 .map(|d| expander.begin(SwitchingKey::stream(d, index), q))
                 .collect(),
@@ -303,10 +305,6 @@ pub(crate) fn positions(list: &[usize], wanted: &[usize]) -> Vec<usize> {
 }
 
 impl Evaluator {
-    /// How many of Q's primes a key must cover for a level.
-    pub(crate) fn limit(&self, level: Level) -> usize {
-        limit(&self.parameters, level)
-    }
     pub(crate) fn digits(&self, level: Level) -> Arc<Digits> {
         lock(&self.decompositions)
             .entry(level)
@@ -581,7 +579,7 @@ impl Evaluator {
         let base = *p.prime(0);
         let extra = p.encapsulation_prime();
         let down = self.keys.find(KeyName::DenseToSparse, 1, 0)?;
-        let limit = self.limit(to);
+        let limit = p.key_limit(to);
         self.keys.check(KeyName::SparseToDense, limit, to.index())?;
         // dense → sparse modulo q0·p
         let c1 = x.polys[1].clone().into_coeff(ring);
@@ -669,9 +667,4 @@ fn positions_any(list: &[usize], wanted: &[usize]) -> Vec<usize> {
                 .expect("the limbs to divide by are there")
         })
         .collect()
-}
-
-/// How many of Q's primes a key must cover for a level.
-pub(crate) fn limit(parameters: &crate::Parameters, level: Level) -> usize {
-    parameters.limbs(level).last().map_or(0, |&i| i + 1)
 }

@@ -6,8 +6,7 @@ use super::container::{Digest, Kind, Reader, Writer};
 use super::packing::{pack, packed_len, unpack};
 use crate::plan::Port;
 use crate::{Error, Result};
-use ckks::keys::SeededCiphertext;
-use ckks::{Ciphertext, Level, Parameters, ParametersSpec};
+use ckks::{Ciphertext, Level, Parameters, ParametersSpec, SeededCiphertext};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 

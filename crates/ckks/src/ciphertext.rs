@@ -1,0 +1,161 @@
+//! Ciphertexts: as computed with, and as freshly encrypted.
+
+use crate::{Error, Level, Parameters};
+use ring::{Expander, Ntt, RnsPoly};
+
+/// A ciphertext of degree 1 or 2 in NTT form: phase = c0 + c1·s (+ c2·s²) = scale·(values) + noise.
+#[derive(Clone, Debug)]
+pub struct Ciphertext {
+    pub(crate) polys: Vec<RnsPoly<Ntt>>,
+    pub(crate) level: Level,
+    pub(crate) scale: f64,
+    pub(crate) slots: usize,
+}
+
+impl Ciphertext {
+    /// Its level.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+    /// Its scale.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+    /// Period of its slots.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+    /// 1, or 2 before relinearisation.
+    pub fn degree(&self) -> usize {
+        self.polys.len() - 1
+    }
+    /// All limbs: c0's, then c1's.
+    pub fn limbs(&self) -> impl Iterator<Item = &[u64]> {
+        self.polys
+            .iter()
+            .flat_map(|p| (0..p.limbs()).map(move |k| p.limb(k)))
+    }
+    /// Reads a ciphertext of degree 1 at a residual level and its canonical scale, limb by limb.
+    ///
+    /// # Errors
+    /// What the reader refuses, an impossible level or slot count, or a residue that is not below its prime.
+    pub fn read<E: From<Error>>(
+        parameters: &Parameters,
+        level: Level,
+        slots: usize,
+        mut read: impl FnMut(usize, &mut [u64]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let c0 = read_poly(parameters, level, slots, &mut read)?;
+        let offset = c0.limbs();
+        let c1 = read_poly(parameters, level, slots, |k, limb: &mut [u64]| {
+            read(k + offset, limb)
+        })?;
+        Ok(Self {
+            polys: vec![c0, c1],
+            level,
+            scale: parameters.scale(level),
+            slots,
+        })
+    }
+}
+
+/// A fresh ciphertext: c0 and the seed of c1.
+#[derive(Clone, Debug)]
+pub struct SeededCiphertext {
+    pub(crate) seed: [u8; 32],
+    pub(crate) level: Level,
+    pub(crate) slots: usize,
+    pub(crate) c0: RnsPoly<Ntt>,
+}
+
+impl SeededCiphertext {
+    /// The seed of c1.
+    pub fn seed(&self) -> &[u8; 32] {
+        &self.seed
+    }
+    /// Its level.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+    /// Its slots.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+    /// Limbs of c0.
+    pub fn limbs(&self) -> impl Iterator<Item = &[u64]> {
+        (0..self.c0.limbs()).map(|k| self.c0.limb(k))
+    }
+    /// The ciphertext, at the canonical scale.
+    pub fn expand(&self, parameters: &Parameters) -> Ciphertext {
+        let expander = Expander::new(self.seed);
+        let indices = self.c0.indices().to_vec();
+        let c1 = RnsPoly::from_limbs(parameters.ring(), indices.clone(), |k, limb| {
+            expander.uniform(indices[k] as u64, parameters.prime(indices[k]), limb);
+        });
+        Ciphertext {
+            polys: vec![self.c0.clone(), c1],
+            level: self.level,
+            scale: parameters.scale(self.level),
+            slots: self.slots,
+        }
+    }
+    /// Reads one limb by limb.
+    ///
+    /// # Errors
+    /// What the reader refuses, an impossible level or slot count, or a residue that is not below its prime.
+    pub fn read<E: From<Error>>(
+        parameters: &Parameters,
+        level: Level,
+        slots: usize,
+        seed: [u8; 32],
+        read: impl FnMut(usize, &mut [u64]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let c0 = read_poly(parameters, level, slots, read)?;
+        Ok(Self {
+            seed,
+            level,
+            slots,
+            c0,
+        })
+    }
+}
+
+/// Reads one polynomial at a residual level.
+fn read_poly<E: From<Error>>(
+    parameters: &Parameters,
+    level: Level,
+    slots: usize,
+    mut read: impl FnMut(usize, &mut [u64]) -> Result<(), E>,
+) -> Result<RnsPoly<Ntt>, E> {
+    let refuse = |reason: String| {
+        Err(Error::Conformance {
+            object: "ciphertext",
+            reason,
+        }
+        .into())
+    };
+    if level.index() > parameters.residual().index() || level.skip() != 0 {
+        return refuse(format!(
+            "level {} but the highest is {}",
+            level.index(),
+            parameters.residual().index()
+        ));
+    }
+    if !slots.is_power_of_two() || slots > parameters.max_slots() {
+        return refuse(format!(
+            "{slots} slots; a power of two up to {} is needed",
+            parameters.max_slots()
+        ));
+    }
+    let indices = parameters.limbs(level).clone();
+    let mut poly = RnsPoly::<Ntt>::zero(parameters.ring(), indices.clone());
+    for (k, &index) in indices.iter().enumerate() {
+        let limb = poly.limb_mut(k);
+        read(k, limb)?;
+        let q = parameters.prime(index).value();
+        if limb.iter().any(|&x| x >= q) {
+            return refuse("a residue is not below its prime".into());
+        }
+    }
+    Ok(poly)
+}

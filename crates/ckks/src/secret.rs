@@ -1,0 +1,355 @@
+//! The secret key: key generation, encryption and decryption. Only the client's side imports this module.
+
+use crate::ciphertext::{Ciphertext, SeededCiphertext};
+use crate::keys::{EvaluationKeys, KeyName, KeyRequest, SwitchingKey};
+use crate::{Complex64, Encoder, Error, Level, Parameters};
+use rand_core::CryptoRng;
+use rayon::prelude::*;
+use ring::buffer::AlignedVec;
+use ring::{Expander, Modulus, Ntt, PackedLimb, RnsPoly};
+use zeroize::{Zeroize, Zeroizing};
+
+/// The secret key: a dense ternary polynomial. Never leaves the client.
+pub struct SecretKey {
+    parameters: Parameters,
+    encoder: Encoder,
+    coefficients: Zeroizing<Vec<i8>>,
+    /// In NTT form for every prime; wiped on drop.
+    ntt: RnsPoly<Ntt>,
+}
+
+impl std::fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SecretKey([redacted])")
+    }
+}
+
+impl Drop for SecretKey {
+    fn drop(&mut self) {
+        for limb in self.ntt.limbs_mut() {
+            limb.zeroize();
+        }
+    }
+}
+
+fn random_seed(rng: &mut impl CryptoRng) -> [u8; 32] {
+    let mut seed = [0u8; 32];
+    rng.fill_bytes(&mut seed);
+    seed
+}
+
+fn small_ntt(parameters: &Parameters, indices: &[usize], x: &[i8]) -> RnsPoly<Ntt> {
+    let wide: Zeroizing<Vec<i64>> = Zeroizing::new(x.iter().map(|&v| i64::from(v)).collect());
+    RnsPoly::from_limbs(parameters.ring(), indices.to_vec(), |k, limb| {
+        ring::limb::from_i64(parameters.prime(indices[k]), limb, &wide);
+        parameters.ring().ntt(indices[k]).forward(limb);
+    })
+}
+
+impl SecretKey {
+    /// Draws a key.
+    ///
+    /// # Errors
+    /// Never for checked parameters; kept for symmetry with [`SecretKey::from_coefficients`].
+    pub fn generate(parameters: &Parameters, rng: &mut impl CryptoRng) -> Result<Self, Error> {
+        let coefficients = ring::ternary(rng, parameters.n());
+        Self::from_coefficients(parameters, &coefficients)
+    }
+    /// The ternary coefficients, for the client's key file.
+    pub fn coefficients(&self) -> &[i8] {
+        &self.coefficients
+    }
+    /// From ternary coefficients.
+    ///
+    /// # Errors
+    /// If their number is not N or one is not −1, 0 or 1.
+    pub fn from_coefficients(parameters: &Parameters, coefficients: &[i8]) -> Result<Self, Error> {
+        if coefficients.len() != parameters.n()
+            || coefficients.iter().any(|c| !(-1..=1).contains(c))
+        {
+            return Err(Error::Conformance {
+                object: "secret key",
+                reason: format!("{} ternary coefficients are needed", parameters.n()),
+            });
+        }
+        let all: Vec<usize> = (0..parameters.ring().moduli().len()).collect();
+        Ok(Self {
+            parameters: parameters.clone(),
+            encoder: Encoder::new(parameters.max_slots()),
+            coefficients: Zeroizing::new(coefficients.to_vec()),
+            ntt: small_ntt(parameters, &all, coefficients),
+        })
+    }
+    /// Encrypts a vector (length = slots) at a residual level and its canonical scale.
+    ///
+    /// # Errors
+    /// If the vector does not fit or a value is too large.
+    pub fn encrypt(
+        &self,
+        v: &[Complex64],
+        level: Level,
+        rng: &mut impl CryptoRng,
+    ) -> Result<SeededCiphertext, Error> {
+        let p = &self.parameters;
+        let coefficients = self.encoder.encode(v, p.scale(level))?;
+        let indices = p.limbs(level).to_vec();
+        let gap = p.n() / coefficients.len();
+        let noise = ring::gaussian(rng, p.n());
+        let mut message: Zeroizing<Vec<i64>> =
+            Zeroizing::new(noise.iter().map(|&e| i64::from(e)).collect());
+        for (j, &c) in coefficients.iter().enumerate() {
+            message[j * gap] += c;
+        }
+        let seed = random_seed(rng);
+        let expander = Expander::new(seed);
+        let c0 = RnsPoly::from_limbs(p.ring(), indices.clone(), |k, limb| {
+            let q = p.prime(indices[k]);
+            expander.uniform(indices[k] as u64, q, limb);
+            let mut m = vec![0u64; p.n()];
+            ring::limb::from_i64(q, &mut m, &message);
+            p.ring().ntt(indices[k]).forward(&mut m);
+            ring::limb::mul(q, limb, self.ntt.limb(indices[k]));
+            // c0 = m − c1·s
+            ring::limb::sub(q, &mut m, limb);
+            limb.copy_from_slice(&m);
+        });
+        Ok(SeededCiphertext {
+            seed,
+            level,
+            slots: v.len(),
+            c0,
+        })
+    }
+    /// Decrypts to the slots of one period. The answer carries the scheme's noise: see SECURITY.md before publishing it.
+    ///
+    /// # Errors
+    /// If the ciphertext is not of degree 1 or 2.
+    pub fn decrypt(&self, x: &Ciphertext) -> Result<Vec<Complex64>, Error> {
+        let p = &self.parameters;
+        let indices = x.polys[0].indices().to_vec();
+        let phase = RnsPoly::<Ntt>::from_limbs(p.ring(), indices.clone(), |k, limb| {
+            let q = p.prime(indices[k]);
+            let s = self.ntt.limb(indices[k]);
+            limb.copy_from_slice(x.polys[x.polys.len() - 1].limb(k));
+            for c in x.polys.iter().rev().skip(1) {
+                ring::limb::mul(q, limb, s);
+                ring::limb::add(q, limb, c.limb(k));
+            }
+        });
+        let phase = phase.into_coeff(p.ring());
+        let gap = p.n() / (2 * x.slots);
+        let limbs: Vec<&[u64]> = (0..phase.limbs()).map(|k| phase.limb(k)).collect();
+        let moduli: Vec<Modulus> = indices.iter().map(|&i| *p.prime(i)).collect();
+        let coefficients = center(&moduli, &limbs, (0..2 * x.slots).map(|j| j * gap), x.scale);
+        self.encoder.decode(&coefficients)
+    }
+    /// Makes one key that covers Q's first `limit` primes.
+    ///
+    /// # Errors
+    /// [`Error::Conformance`] for keys that can't stand alone: the two encapsulation keys are made together by
+    /// [`SecretKey::encapsulation_keys`].
+    pub fn key(
+        &self,
+        name: KeyName,
+        limit: usize,
+        rng: &mut impl CryptoRng,
+    ) -> Result<SwitchingKey, Error> {
+        let p = &self.parameters;
+        let indices = SwitchingKey::indices(p, name, limit);
+        let (from, to) = match name {
+            KeyName::Relinearization => {
+                let mut square = self.ntt.clone();
+                square.mul_assign(&self.ntt);
+                (square, self.ntt.clone())
+            }
+            KeyName::Galois(g) => {
+                // σ_g⁻¹ = σ_h with g·h ≡ 1 modulo 2N
+                let inverse = inverse_odd(g, 2 * p.n() as u64);
+                (
+                    self.ntt.clone(),
+                    self.ntt
+                        .automorphism(&ring::automorphism(p.spec().log_n, inverse)),
+                )
+            }
+            KeyName::DenseToSparse | KeyName::SparseToDense => {
+                return Err(Error::Conformance {
+                    object: "key request",
+                    reason: "encapsulation keys are made together".into(),
+                });
+            }
+        };
+        Ok(self.switching_key(name, limit, &indices, &from, &to, rng))
+    }
+    /// Draws an ephemeral secret of weight h and makes both encapsulation keys [BTH22]; the secret is dropped.
+    ///
+    /// # Errors
+    /// If the parameters have no bootstrapping.
+    pub fn encapsulation_keys(
+        &self,
+        limit: usize,
+        rng: &mut impl CryptoRng,
+    ) -> Result<[(KeyName, SwitchingKey); 2], Error> {
+        let p = &self.parameters;
+        let b = p.bootstrap().ok_or(Error::Conformance {
+            object: "key request",
+            reason: "these parameters have no bootstrapping".into(),
+        })?;
+        let sparse = ring::sparse_ternary(rng, p.n(), b.hamming_weight);
+        let all: Vec<usize> = (0..p.ring().moduli().len()).collect();
+        let mut sparse = small_ntt(p, &all, &sparse);
+        let down = SwitchingKey::indices(p, KeyName::DenseToSparse, 1);
+        let up = SwitchingKey::indices(p, KeyName::SparseToDense, limit);
+        let keys = [
+            (
+                KeyName::DenseToSparse,
+                self.switching_key(KeyName::DenseToSparse, 1, &down, &self.ntt, &sparse, rng),
+            ),
+            (
+                KeyName::SparseToDense,
+                self.switching_key(KeyName::SparseToDense, limit, &up, &sparse, &self.ntt, rng),
+            ),
+        ];
+        for limb in sparse.limbs_mut() {
+            limb.zeroize();
+        }
+        Ok(keys)
+    }
+    /// Makes all keys of a request.
+    ///
+    /// # Errors
+    /// As [`SecretKey::key`].
+    pub fn evaluation_keys(
+        &self,
+        request: &KeyRequest,
+        rng: &mut impl CryptoRng,
+    ) -> Result<EvaluationKeys, Error> {
+        let mut keys = EvaluationKeys::new();
+        for (&name, &limit) in &request.0 {
+            match name {
+                KeyName::DenseToSparse => {}
+                KeyName::SparseToDense => {
+                    for (name, key) in self.encapsulation_keys(limit, rng)? {
+                        keys.insert(name, key);
+                    }
+                }
+                _ => keys.insert(name, self.key(name, limit, rng)?),
+            }
+        }
+        Ok(keys)
+    }
+    fn switching_key(
+        &self,
+        name: KeyName,
+        limit: usize,
+        indices: &[usize],
+        from: &RnsPoly<Ntt>,
+        to: &RnsPoly<Ntt>,
+        rng: &mut impl CryptoRng,
+    ) -> SwitchingKey {
+        let p = &self.parameters;
+        let seed = random_seed(rng);
+        let expander = Expander::new(seed);
+        let digits = (0..SwitchingKey::digits_for(p, name, limit))
+            .map(|d| {
+                let noise = ring::gaussian(rng, p.n());
+                let noise: Zeroizing<Vec<i64>> =
+                    Zeroizing::new(noise.iter().map(|&e| i64::from(e)).collect());
+                let limb_of = |k: usize| {
+                    let index = indices[k];
+                    let q = p.prime(index);
+                    let mut limb = AlignedVec::dirty(p.n());
+                    expander.uniform(SwitchingKey::stream(d, index), q, &mut limb);
+                    let mut e = vec![0u64; p.n()];
+                    ring::limb::from_i64(q, &mut e, &noise);
+                    p.ring().ntt(index).forward(&mut e);
+                    ring::limb::mul(q, &mut limb, to.limb(index));
+                    ring::limb::sub(q, &mut e, &limb);
+                    let (gadget, in_digit) = match name {
+                        KeyName::DenseToSparse => {
+                            (q.reduce(p.prime(indices[1]).value()), index == 0)
+                        }
+                        _ => (
+                            if index < limit {
+                                p.special_product_mod(index)
+                            } else {
+                                0
+                            },
+                            p.digits()[d].contains(&index),
+                        ),
+                    };
+                    if in_digit {
+                        ring::limb::mul_scalar_add(q, &mut e, from.limb(index), gadget);
+                    }
+                    PackedLimb::new(q, &e)
+                };
+                (0..indices.len()).into_par_iter().map(limb_of).collect()
+            })
+            .collect();
+        SwitchingKey::from_parts(seed, limit, indices.to_vec(), digits)
+    }
+}
+
+/// The inverse of an odd number modulo a power of two.
+fn inverse_odd(g: u64, modulus: u64) -> u64 {
+    let mut x = g; // correct to 3 bits; each step doubles
+    for _ in 0..6 {
+        x = x.wrapping_mul(2u64.wrapping_sub(g.wrapping_mul(x)));
+    }
+    x & (modulus - 1)
+}
+
+/// Centered values of RNS coefficients divided by the scale, by Garner's mixed-radix digits: exact but for the last division.
+fn center(
+    moduli: &[Modulus],
+    limbs: &[&[u64]],
+    at: impl Iterator<Item = usize>,
+    scale: f64,
+) -> Vec<f64> {
+    let k = moduli.len();
+    // inverses[i][j] = q_j^-1 mod q_i, j < i
+    let inverses: Vec<Vec<u64>> = (0..k)
+        .map(|i| {
+            (0..i)
+                .map(|j| moduli[i].inv(moduli[i].reduce(moduli[j].value())))
+                .collect()
+        })
+        .collect();
+    let halves: Vec<u64> = {
+        // mixed-radix digits of (Q − 1)/2: all digits (q_i − 1)/2 because Q is odd
+        moduli.iter().map(|q| (q.value() - 1) / 2).collect()
+    };
+    at.map(|j| {
+        let mut digits = vec![0u64; k];
+        for i in 0..k {
+            let q = &moduli[i];
+            let mut x = limbs[i][j];
+            for (d, inverse) in digits[..i].iter().zip(&inverses[i]) {
+                x = q.mul(q.sub(x, q.reduce(*d)), *inverse);
+            }
+            digits[i] = x;
+        }
+        // negative if above (Q − 1)/2: compare from the top digit
+        let negative = (0..k)
+            .rev()
+            .find(|&i| digits[i] != halves[i])
+            .is_some_and(|i| digits[i] > halves[i]);
+        if negative {
+            // Q − x has digits: complement plus one
+            let mut carry = true;
+            for (d, q) in digits.iter_mut().zip(moduli) {
+                let c = q.value() - 1 - *d;
+                *d = if carry { c + 1 } else { c };
+                carry = carry && *d == q.value();
+                if *d == q.value() {
+                    *d = 0;
+                }
+            }
+        }
+        let mut value = 0.0f64;
+        for i in (0..k).rev() {
+            value = value * moduli[i].value() as f64 + digits[i] as f64;
+        }
+        (if negative { -value } else { value }) / scale
+    })
+    .collect()
+}
