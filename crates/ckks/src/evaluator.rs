@@ -153,8 +153,11 @@ impl Evaluator {
         let keys = elements
             .iter()
             .map(|&g| {
-                self.keys
-                    .find(KeyName::Galois(g), self.parameters.key_limit(x.level), x.level.index())
+                self.keys.find(
+                    KeyName::Galois(g),
+                    self.parameters.key_limit(x.level),
+                    x.level.index(),
+                )
             })
             .collect::<Result<Vec<_>, _>>()?;
         if keys.is_empty() {
