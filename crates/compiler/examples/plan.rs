@@ -8,9 +8,10 @@
 use nn::calibrate::{Degree, FitOptions, calibrate_to_polynomials};
 use nn::format::{DEFAULT_LIMIT, state_dict::StateDict};
 use nn::picture;
-use polyveil_compiler::{CostTable, Target, compile, describe, summarise};
+use polyveil_compiler::{Target, compile, describe, summarise};
 use rayon::prelude::*;
-use runtime::{Basis, Prediction};
+use runtime::report::{Answer, Measured};
+use runtime::{Basis, Prediction, Report};
 use std::path::Path;
 use std::time::Instant;
 use zoo::resnet;
@@ -57,7 +58,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let verified = runtime::VerifiedPlan::new(plan)?;
     let facts = verified.facts();
-    let table = CostTable::default();
     let on = |threads| Prediction::new(&verified, Basis::shipped(), threads).seconds();
     println!(
         "verified in {:.1} s: {:.0} s on one thread, {:.0} s on two; keys {:.2} GB, peak {:.2} GB, error of the answer below {:.2e}",
@@ -68,27 +68,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         facts.peak_bytes as f64 / 1e9,
         facts.output_error
     );
-    let mut by_layer: Vec<(String, f64)> = Vec::new();
-    for (step, seconds) in verified
-        .plan()
-        .steps
-        .iter()
-        .zip(verified.predicted_steps(&table))
-    {
-        by_layer.push((
-            format!("{} {:?}", step.layer, step.operation.class()),
-            seconds,
-        ));
-    }
-    for class in ["Linear", "Activation", "Bootstrap", "Other"] {
-        println!(
-            "{class}: {:.1} s",
-            by_layer
-                .iter()
-                .filter(|l| l.0.ends_with(class))
-                .map(|l| l.1)
-                .sum::<f64>()
-        );
-    }
+    let prediction = Prediction::new(&verified, Basis::shipped(), 1);
+    let report = Report::new(
+        &verified,
+        &prediction,
+        &Measured::default(),
+        Answer::default(),
+    );
+    print!("{}", report.breakdown());
     Ok(())
 }

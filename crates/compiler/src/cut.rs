@@ -114,7 +114,7 @@ impl Builder<'_> {
         };
         rest.terms.iter_mut().for_each(|t| t.0 = id);
         // what names the chain may lie in its first half: its end names the second
-        rest.name = (0, node.name().into());
+        rest.name = (0, Some(node.id()));
         Ok(rest)
     }
 
@@ -152,7 +152,7 @@ impl Builder<'_> {
             terms: rests.into_iter().map(|r| (0, r.0)).collect(),
             bias,
             shape: value.shape,
-            name: value.name.clone(),
+            name: value.name,
         })
     }
 

@@ -194,9 +194,12 @@ impl Writer<'_> {
         self.next - 1
     }
 
-    fn step(&mut self, layer: &str, unit: f64, operation: Operation) {
+    /// A step of quantity `v`'s layer.
+    fn step(&mut self, v: Id, unit: f64, operation: Operation) {
+        let q = &self.normal.quantities[v];
         self.steps.push(Step {
-            layer: layer.into(),
+            layer: q.layer.clone(),
+            purpose: q.purpose,
             operation,
             unit,
         });
@@ -208,8 +211,8 @@ impl Writer<'_> {
             .unwrap_or(d.level - self.normal.quantities[v].depth)
     }
 
-    /// The registers of quantity `v` at `level`.
-    fn at(&mut self, v: Id, level: usize, layer: &str) -> Vec<Register> {
+    /// The registers of quantity `v` at `level`, for quantity `reader`.
+    fn at(&mut self, v: Id, level: usize, reader: Id) -> Vec<Register> {
         if self.level(v) == level {
             return self.registers[v].clone();
         }
@@ -223,7 +226,7 @@ impl Writer<'_> {
             .map(|input| {
                 let output = self.fresh();
                 self.step(
-                    layer,
+                    reader,
                     unit,
                     Operation::Align {
                         input,
@@ -249,7 +252,7 @@ impl Writer<'_> {
                 None => Vec::new(),
             },
             Kind::Polynomial { argument, .. } => {
-                let inputs = self.at(*argument, level, &q.layer);
+                let inputs = self.at(*argument, level, v);
                 let form = self.units[v].form.clone().unwrap_or(Form::General {
                     coefficients: vec![0.0],
                 });
@@ -274,7 +277,7 @@ impl Writer<'_> {
                                 polynomial: Polynomial::new(coefficients.clone())?,
                             },
                         };
-                        self.step(&q.layer, before, operation);
+                        self.step(v, before, operation);
                         Ok(output)
                     })
                     .collect::<Result<_, Error>>()?
@@ -288,12 +291,12 @@ impl Writer<'_> {
             } => {
                 let unit = self.units[v].raw();
                 let operands_small = self.normal.quantities[*left].reach <= 1.0;
-                let [left, right] = [left, right].map(|&w| self.at(w, level, &q.layer));
+                let [left, right] = [left, right].map(|&w| self.at(w, level, v));
                 let add: Vec<(f64, Vec<Register>)> = add
                     .iter()
                     .map(|&(c, w)| {
                         let c = c * self.units[w].unit() / unit;
-                        (c, self.at(w, level, &q.layer))
+                        (c, self.at(w, level, v))
                     })
                     .collect();
                 let bound = (q.bound / unit.abs()).max(1.0);
@@ -322,7 +325,7 @@ impl Writer<'_> {
                                 bound,
                             }
                         };
-                        self.step(&q.layer, unit, operation);
+                        self.step(v, unit, operation);
                         output
                     })
                     .collect()
@@ -347,7 +350,7 @@ impl Writer<'_> {
         let Units { scale, shift, .. } = self.units[v];
         let mut inputs = Vec::with_capacity(packed.inputs.len());
         for i in &packed.inputs {
-            inputs.push(self.at(i.source, level, &q.layer)[i.ciphertext]);
+            inputs.push(self.at(i.source, level, v)[i.ciphertext]);
         }
         let factors: Vec<f64> = packed
             .inputs
@@ -429,7 +432,7 @@ impl Writer<'_> {
                 bias: made.iter().map(|&o| bias[o].take()).collect(),
                 period: packed.period * batch,
             };
-            self.step(&q.layer, before, operation);
+            self.step(v, before, operation);
         }
         Ok(outputs)
     }
@@ -455,7 +458,7 @@ impl Writer<'_> {
             if let &[left, right] = pair {
                 let (refreshed, real, imaginary) = (self.fresh(), self.fresh(), self.fresh());
                 self.step(
-                    &q.layer,
+                    v,
                     before,
                     Operation::Join {
                         left,
@@ -470,7 +473,7 @@ impl Writer<'_> {
                     gain: 0.5 * gain,
                 };
                 self.step(
-                    &q.layer,
+                    v,
                     2.0 * after,
                     Operation::Bootstrap {
                         input: output,
@@ -479,7 +482,7 @@ impl Writer<'_> {
                     },
                 );
                 self.step(
-                    &q.layer,
+                    v,
                     after,
                     Operation::Split {
                         input: refreshed,
@@ -495,7 +498,7 @@ impl Writer<'_> {
                     gain,
                 };
                 self.step(
-                    &q.layer,
+                    v,
                     after,
                     Operation::Bootstrap {
                         input: pair[0],
@@ -539,7 +542,7 @@ impl Writer<'_> {
                 bias: vec![None],
                 period: slots,
             };
-            self.step(&q.layer, self.units[v].before(), operation);
+            self.step(v, self.units[v].before(), operation);
             outputs.push(output);
         }
         Ok(outputs)

@@ -12,6 +12,7 @@ use crate::sketch::Scale;
 use crate::{Error, Target};
 use approx::Polynomial;
 use nn::{NodeId, Op, PolyGraph, PolyNode, Shape};
+use runtime::plan::Purpose;
 use std::sync::Arc;
 
 /// Number of a quantity; sources come before what is made of them.
@@ -58,6 +59,8 @@ pub(crate) enum Binding {
 pub(crate) struct Quantity {
     /// The layer that reports show.
     pub(crate) layer: String,
+    /// What that layer is for.
+    pub(crate) purpose: Purpose,
     /// How it arises.
     pub(crate) kind: Kind,
     /// Its shape, pictures not yet flattened.
@@ -116,13 +119,16 @@ pub(crate) struct Normal {
     pub(crate) output: Id,
 }
 
-/// A node's value before anything is decided: terms and bias, the shape before flattening, and the layer that names it.
+/// How strongly a node names a map of which it is part, and the node.
+pub(crate) type Named = (u8, Option<NodeId>);
+
+/// A node's value before anything is decided: terms and bias, the shape before flattening, and the node that names it.
 #[derive(Clone, Debug)]
 pub(crate) struct Expression {
     pub(crate) terms: Vec<(Id, Chain)>,
     pub(crate) bias: Vec<f64>,
     pub(crate) shape: Shape,
-    pub(crate) name: (u8, String),
+    pub(crate) name: Named,
 }
 
 impl Expression {
@@ -131,7 +137,7 @@ impl Expression {
             terms: vec![(id, Chain::new())],
             bias: vec![0.0; q.shape.len()],
             shape: q.shape,
-            name: (0, String::new()),
+            name: Named::default(),
         }
     }
     pub(crate) fn direct(&self) -> Option<Id> {
@@ -145,7 +151,7 @@ impl Expression {
         op: LinearOp,
         offset: Option<Vec<f64>>,
         shape: Shape,
-        name: (u8, String),
+        name: Named,
         before: NodeId,
     ) -> Self {
         let mut bias = offset.unwrap_or_else(|| vec![0.0; op.rows()]);
@@ -173,7 +179,7 @@ impl Expression {
         let name = if name.0 >= self.name.0 {
             name
         } else {
-            self.name.clone()
+            self.name
         };
         Self {
             terms,
@@ -358,22 +364,21 @@ impl Builder<'_> {
         layout: Option<Layout>,
         bound: f64,
     ) -> Result<Id, Error> {
-        let named = |value: &Expression| match &value.name.1[..] {
-            "" => node.name().to_string(),
-            name => name.to_string(),
-        };
+        let named = |value: &Expression| value.name.1.map_or(node, |id| self.graph.node(id));
         let layout = match layout {
             Some(layout) => layout,
-            None => self.layout_of(&named(&value), &value)?,
+            None => self.layout_of(named(&value).name(), &value)?,
         };
         let value = self.cut(node, value, &layout)?;
-        let layer = named(&value);
+        let named = value.name.1.map_or(node, |id| self.graph.node(id));
+        let (layer, purpose) = (named.name().into(), purpose(named));
         let kind = Kind::Linear {
             terms: value.terms,
             bias: value.bias,
         };
         Ok(self.push(Quantity {
             layer,
+            purpose,
             kind,
             shape: value.shape,
             layout,
@@ -407,6 +412,7 @@ impl Builder<'_> {
                 let layout = Layout::fresh(node.name(), *shape, self.max_slots)?;
                 let id = self.push(Quantity {
                     layer: node.name().into(),
+                    purpose: purpose(node),
                     kind: Kind::Input,
                     shape: *shape,
                     layout,
@@ -422,17 +428,13 @@ impl Builder<'_> {
                 terms: Vec::new(),
                 bias: p.to_f64(),
                 shape: *shape,
-                name: (0, String::new()),
+                name: Named::default(),
             }),
             Op::Add => {
                 let (x, y) = (input(0).clone(), input(1));
                 let bias = x.bias.iter().zip(&y.bias).map(|(a, b)| a + b).collect();
                 let shape = if x.terms.is_empty() { y.shape } else { x.shape };
-                let name = if y.name.0 > x.name.0 {
-                    y.name.clone()
-                } else {
-                    x.name
-                };
+                let name = if y.name.0 > x.name.0 { y.name } else { x.name };
                 Ok(Expression {
                     terms: x.terms.into_iter().chain(y.terms.iter().cloned()).collect(),
                     bias,
@@ -453,7 +455,7 @@ impl Builder<'_> {
                     match LinearOp::of(node, self.graph.shape(node.inputs()[0]))? {
                         None => value.clone(),
                         Some((op, offset)) => {
-                            let name = (rank, node.name().into());
+                            let name = (rank, Some(node.id()));
                             value.then(op, offset, node.shape(), name, node.inputs()[0])
                         }
                     },
@@ -488,7 +490,7 @@ impl Builder<'_> {
                 op,
                 Some(vec![m[0]; shape.len()]),
                 shape,
-                (1, node.name().into()),
+                (1, Some(node.id())),
                 from,
             ));
         }
@@ -535,6 +537,7 @@ impl Builder<'_> {
         let argument_of = &self.quantities[argument];
         let quantity = Quantity {
             layer: node.name().into(),
+            purpose: purpose(node),
             kind: Kind::Polynomial {
                 argument,
                 polynomial: p.clone(),
@@ -550,6 +553,18 @@ impl Builder<'_> {
         };
         self.push(quantity);
         Ok(Expression::of(id, &self.quantities[id]))
+    }
+}
+
+/// What a plan's steps for this node are for.
+pub(crate) fn purpose(node: &PolyNode) -> Purpose {
+    match node.purpose() {
+        nn::Purpose::Weights => Purpose::Weights,
+        nn::Purpose::Products => Purpose::Products,
+        nn::Purpose::Attention => Purpose::Attention,
+        nn::Purpose::Norm => Purpose::Norm,
+        nn::Purpose::Activation => Purpose::Activation,
+        nn::Purpose::Repacking => Purpose::Repacking,
     }
 }
 

@@ -9,7 +9,7 @@
 use crate::Error;
 use crate::layout::Layout;
 use crate::linear_op::{LinearOp, Link, chain_row};
-use crate::normal::{Builder, Expression, Id, Kind, Normal, Quantity};
+use crate::normal::{Builder, Expression, Id, Kind, Normal, Quantity, purpose};
 use crate::schedule::Reserve;
 use nn::{NodeId, Op, PolyNode};
 use runtime::plan::LARGEST_VALUE;
@@ -81,7 +81,7 @@ impl Builder<'_> {
                 inner: 1,
             };
             let shape = value.shape;
-            return Ok(value.then(op, None, shape, (1, node.name().into()), from));
+            return Ok(value.then(op, None, shape, (1, Some(node.id())), from));
         }
         let bound = self.bound(node)?;
         let [left, right] = if a == b {
@@ -136,6 +136,7 @@ impl Builder<'_> {
         );
         let id = self.push(Quantity {
             layer: node.name().into(),
+            purpose: purpose(node),
             kind,
             shape,
             layout,

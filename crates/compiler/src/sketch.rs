@@ -22,7 +22,7 @@ use ckks::map::{Term, Values};
 use ckks::{Arithmetic, BlockMap, Bootstrap, Level, Meter, Parameters};
 use maps::{Alike, Counted, Pattern, Source, count, more};
 use nn::PolyGraph;
-use runtime::plan::{Class, Operation};
+use runtime::plan::{Operation, Purpose, Work};
 use runtime::verify::overhead;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,8 +75,10 @@ impl Scale {
 pub struct Part {
     /// The layer that reports show.
     pub layer: String,
-    /// For the breakdown.
-    pub class: Class,
+    /// What that layer is for.
+    pub purpose: Purpose,
+    /// What its time counts as.
+    pub work: Work,
     /// Ciphertexts that it makes.
     pub ciphertexts: usize,
     /// CPU seconds on one thread's cost table.
@@ -374,9 +376,10 @@ impl Draft<'_> {
         let (mut count, mut places) = (0, 0);
         for (v, (stage, counted)) in stages.iter().zip(counts).enumerate() {
             let (q, d) = (&quantities[v], decisions[v]);
-            let part = |class, ciphertexts, seconds| Part {
+            let part = |work, ciphertexts, seconds| Part {
                 layer: q.layer.clone(),
-                class,
+                purpose: q.purpose,
+                work,
                 ciphertexts,
                 seconds,
             };
@@ -384,17 +387,17 @@ impl Draft<'_> {
                 if level_of(w) > d.level && done.insert((w, d.level)) {
                     let copies = counts[w].different;
                     let seconds = cost.align(d.level) * copies as f64;
-                    parts.push(part(Class::Other, copies, seconds));
+                    parts.push(part(Work::Rest, copies, seconds));
                 }
             }
-            let class = match &q.kind {
+            let work = match &q.kind {
                 Kind::Input => None,
-                Kind::Linear { .. } => Some(Class::Linear),
-                Kind::Polynomial { .. } | Kind::Product { .. } => Some(Class::Activation),
+                Kind::Linear { .. } => Some(q.purpose.of_map()),
+                Kind::Polynomial { .. } | Kind::Product { .. } => Some(q.purpose.of_product()),
             };
-            if let Some(class) = class {
+            if let Some(work) = work {
                 let seconds = stage.ways[0].seconds[d.level];
-                parts.push(part(class, counted.different, seconds));
+                parts.push(part(work, counted.different, seconds));
             }
             for &r in &counted.rotations {
                 let slots = layouts[v].period.max(
@@ -412,7 +415,7 @@ impl Draft<'_> {
                 places += 1;
                 let slots = layouts[v].period;
                 let seconds = pairs as f64 * cost.bootstrap(slots, to);
-                parts.push(part(Class::Bootstrap, counted.different, seconds));
+                parts.push(part(Work::Bootstrap, counted.different, seconds));
                 let bootstrap = Bootstrap {
                     slots: slots * batch,
                     target: to,

@@ -7,11 +7,13 @@ use nn::attention::Denominator;
 use nn::calibrate::{Degree, FitOptions};
 use nn::lower::{Numerator, Options, after_first, lower};
 use nn::{AttentionScheme, PowerSoftmax, Tensor};
-use polyveil_compiler::{Target, summarise};
+use polyveil_compiler::{Target, compile, summarise};
 use rayon::prelude::*;
+use runtime::Purpose;
 use support::{Random, agree};
+use zoo::encoder::{Encoder, Start};
 use zoo::language::{Architecture, LanguageModel};
-use zoo::{gpt_neox, llama};
+use zoo::{bert, gpt_neox, llama};
 
 const LENGTH: usize = 5;
 
@@ -104,5 +106,77 @@ fn small_language_models() {
             );
             runtime::VerifiedPlan::new(plan).expect("a sound plan");
         }
+    }
+}
+
+/// BERT's norms are named `LayerNorm` and lie in the blocks of attention: their steps count as norms all the same.
+#[test]
+fn an_encoders_norms_are_norms() {
+    let config = bert::Config {
+        family: bert::Family::Bert,
+        width: 8,
+        hidden: 12,
+        layers: 1,
+        heads: 2,
+        vocabulary: 13,
+        positions: 5,
+        types: 2,
+        epsilon: 1e-1,
+        padding: 0,
+        activation: approx::Activation::Gelu,
+        head: bert::Head::Classification {
+            labels: vec!["no".into(), "yes".into()],
+        },
+    };
+    let mut random = Random(5);
+    let model = Encoder::new(config, |name, shape| {
+        let gain = f32::from(u8::from(name.ends_with("LayerNorm.weight")));
+        let p = random.parameter(shape, 0.3);
+        p.values().iter().map(|v| gain + v).collect()
+    })
+    .expect("fits");
+    let power = AttentionScheme::Power(PowerSoftmax::new(4, 1e-1).expect("even"));
+    let graph = model
+        .graph(LENGTH, power, Start::Normalized)
+        .expect("builds");
+    let data: Vec<Tensor> = [[1, 2, 3, 4, 5], [1, 7, 7, 12, 0], [1, 9, 10, 11, 6]]
+        .iter()
+        .map(|tokens| model.input(tokens, &[], LENGTH, Start::Normalized))
+        .collect::<Result<_, _>>()
+        .expect("known");
+    let options = Options {
+        bits: 8.0,
+        activations: FitOptions {
+            degree: Degree::Fixed(7),
+            ..FitOptions::default()
+        },
+        ..Options::default()
+    };
+    let lowered = lower(&graph, &data.par_iter().cloned().map(Ok), &options).expect("lowers");
+    let target = Target {
+        parameters: ParametersSpec::toy(10),
+        ..Target::default()
+    };
+    let plan = compile(&lowered.graph, &target).expect("compiles");
+    let mut of_norms = 0;
+    for step in &plan.steps {
+        let norm = step.layer.contains("LayerNorm");
+        of_norms += usize::from(norm);
+        assert_eq!(
+            norm,
+            step.purpose == Purpose::Norm,
+            "{}: {:?}",
+            step.layer,
+            step.purpose
+        );
+    }
+    assert!(of_norms > 10);
+    for (layer, purpose) in [
+        ("/division", Purpose::Attention),
+        ("/weighed", Purpose::Products),
+        ("intermediate.dense", Purpose::Weights),
+    ] {
+        let mut steps = plan.steps.iter().filter(|s| s.layer.contains(layer));
+        assert!(steps.any(|s| s.purpose == purpose), "{layer}");
     }
 }

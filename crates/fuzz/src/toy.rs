@@ -6,7 +6,7 @@ use ckks::{BlockMap, Bootstrap, Complex64, ParametersSpec, Polynomial};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use runtime::checkpoint::Checkpointer;
-use runtime::{Client, Description, Operation, Plan, Port, Server, Step, VerifiedPlan};
+use runtime::{Client, Description, Operation, Plan, Port, Purpose, Server, Step, VerifiedPlan};
 use std::sync::Arc;
 
 pub(crate) const SLOTS: usize = 8;
@@ -117,6 +117,7 @@ fn plan(parameters: ParametersSpec, output: (usize, usize), operations: Vec<Oper
             .enumerate()
             .map(|(i, operation)| Step {
                 layer: format!("layer{}", i / 2),
+                purpose: Purpose::Weights,
                 operation,
                 unit: 1.0,
             })

@@ -4,6 +4,7 @@ use crate::Result;
 use crate::error::Error;
 use crate::infer::infer;
 use crate::op::{ElementFunction, Nonlinearity, Op};
+use crate::purpose::Purpose;
 use crate::tensor::Shape;
 use approx::{Activation, Polynomial};
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ pub struct Node<N> {
     op: Op<N>,
     inputs: Vec<NodeId>,
     shape: Shape,
+    purpose: Purpose,
 }
 
 impl<N> Node<N> {
@@ -60,6 +62,12 @@ impl<N> Node<N> {
     pub fn shape(&self) -> Shape {
         self.shape
     }
+
+    /// What it is for.
+    #[must_use]
+    pub fn purpose(&self) -> Purpose {
+        self.purpose
+    }
 }
 
 /// A network: nodes in topological order, one input, one output, every node used, all shapes consistent, all weights finite.
@@ -81,6 +89,7 @@ impl<N> Network<N> {
         NetworkBuilder {
             nodes: Vec::new(),
             names: HashMap::new(),
+            purpose: None,
         }
     }
 
@@ -147,6 +156,7 @@ impl<N> Network<N> {
                      op,
                      inputs,
                      shape,
+                     purpose,
                  }| {
                     if M::POLYNOMIAL
                         && let Some(refusal) = op.refusal(&name)
@@ -160,6 +170,7 @@ impl<N> Network<N> {
                         op,
                         inputs,
                         shape,
+                        purpose,
                     })
                 },
             )
@@ -215,6 +226,7 @@ impl Graph {
 pub struct NetworkBuilder<N> {
     nodes: Vec<Node<N>>,
     names: HashMap<String, NodeId>,
+    purpose: Option<Purpose>,
 }
 
 impl<N: ElementFunction> NetworkBuilder<N> {
@@ -249,11 +261,17 @@ impl<N: ElementFunction> NetworkBuilder<N> {
         self.nodes.push(Node {
             id,
             name,
+            purpose: self.purpose.unwrap_or(Purpose::of(&op)),
             op,
             inputs: inputs.to_vec(),
             shape,
         });
         Ok(id)
+    }
+
+    /// What the nodes added from here on are for; none: what their operators are for by themselves.
+    pub fn set_purpose(&mut self, purpose: Option<Purpose>) {
+        self.purpose = purpose;
     }
 
     /// Adds the input.

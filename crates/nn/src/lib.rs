@@ -5,7 +5,7 @@
 //! `TryFrom<Graph>` and is what the compiler reads.
 //!
 //! Modules in reading order: [`tensor`] (shapes, values, weights), [`op`] (operators), [`graph`] and [`poly_graph`],
-//! [`attention`] (how scores become weights), [`evaluate`] (the f64 oracle), [`pieces`] (approximations beside a network), [`mod@calibrate`] and
+//! [`purpose`] (what a node is for), [`attention`] (how scores become weights), [`evaluate`] (the f64 oracle), [`pieces`] (approximations beside a network), [`mod@calibrate`] and
 //! [`histogram`] (ranges, polynomial twins), [`mod@lower`] (transformers to primitives), [`mod@format`] (files), [`picture`],
 //! [`prompt`], [`wordpiece`] and [`sentence`] (inputs). Published architectures are in the crate `zoo`.
 //!
@@ -25,6 +25,7 @@ pub mod picture;
 pub mod pieces;
 pub mod poly_graph;
 pub mod prompt;
+pub mod purpose;
 pub mod sentence;
 pub mod tensor;
 pub mod wordpiece;
@@ -43,6 +44,7 @@ pub use op::{
 };
 pub use poly_graph::{Metadata, Normalization, PolyGraph, PolyNode, Range};
 pub use prompt::PromptFormat;
+pub use purpose::Purpose;
 pub use sentence::SentenceFormat;
 pub use tensor::{Parameter, Shape, Tensor};
 

@@ -6,15 +6,13 @@ use crate::evaluate::through;
 use crate::machine::Machine;
 use crate::network::named;
 use crate::terminal::{duration, note};
-use crate::text::Purpose;
 use crate::{Result, size};
 use clap::Args;
 use compiler::{Scale, Sketch, Target, sketch};
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
-use nn::lower::Part;
 use nn::pieces::Piece;
 use runtime::machine::available_memory;
-use runtime::{Basis, Client, Prediction, VerifiedPlan};
+use runtime::{Basis, Client, Prediction, Purpose, VerifiedPlan, Work};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -69,7 +67,7 @@ pub struct EstimateArgs {
     json: bool,
 }
 
-/// Seconds that P2 measured on one A100, by model and tokens: the whole run by purpose, in the order of [`Purpose::ALL`].
+/// Seconds that P2 measured on one A100, by model and tokens: the whole run by purpose, in the order of [`Work::ALL`].
 const PUBLISHED_RUN: (&str, usize, f64, [f64; 6]) =
     ("pythia-70m", 128, 93.0, [28.0, 17.0, 18.6, 8.8, 7.7, 15.0]);
 /// Of its operator alone, all layers.
@@ -322,9 +320,8 @@ fn row(
     let mut purposes: BTreeMap<&'static str, f64> = BTreeMap::new();
     let mut attention = 0.0;
     for part in &sketch.parts {
-        let purpose = Purpose::of(part.class, &part.layer);
-        *purposes.entry(purpose.name()).or_default() += part.seconds;
-        if Part::of(&part.layer) == Some(Part::Attention) {
+        *purposes.entry(part.work.name()).or_default() += part.seconds;
+        if part.purpose == Purpose::Attention {
             attention += part.seconds;
         }
     }
@@ -465,7 +462,7 @@ fn tables(rows: &[Row], basis: &Basis, (threads, limit): (usize, Option<u64>)) -
         ));
     }
     line("\nWhere the CPU seconds go, and what P2 measured on one A100:\n".into());
-    let names = Purpose::ALL.map(|p| p.name());
+    let names = Work::ALL.map(Work::name);
     line(format!(
         "| model | tokens | batch | {} | all |",
         names.join(" | ")
@@ -501,7 +498,7 @@ fn tables(rows: &[Row], basis: &Basis, (threads, limit): (usize, Option<u64>)) -
             .iter()
             .find(|p| (p.0, p.1, 1) == (r.name.as_str(), r.length, r.batch))
             .map_or("–".into(), |p| digits(p.2));
-        let alone = r.purposes.get(Purpose::Attention.name());
+        let alone = r.purposes.get(Work::Attention.name());
         line(format!(
             "| {} | {} | {} | {} | {} | {published} |",
             r.name,

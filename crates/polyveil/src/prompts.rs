@@ -7,6 +7,8 @@ use crate::network::named;
 use crate::tasks::log_probability;
 use crate::text::{self, after, token};
 use nn::PromptFormat;
+use runtime::Report;
+use runtime::report::Answer;
 use serde_json::json;
 
 /// One prompt's answer beside the twin's.
@@ -109,7 +111,7 @@ pub fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         })?;
         eprint!(
             "{}",
-            text::breakdown(&bench.plan, &bench.prediction, &measured)
+            Report::new(&bench.plan, &bench.prediction, &measured, Answer::default()).breakdown()
         );
     }
     summary("prompt", &results, wanted, |all| {

@@ -5,7 +5,6 @@ use crate::evaluate::largest_error;
 use crate::machine::{Machine, PredictionArgs};
 use crate::network::{self, named, open};
 use crate::terminal::{Line, duration, note};
-use crate::text;
 use crate::{Result, size};
 use ckks::Ciphertext;
 use clap::Args;
@@ -180,10 +179,7 @@ pub fn run(a: &RunArgs, threads: usize) -> Result<()> {
         input_bytes: Some(std::fs::metadata(&a.input)?.len()),
         answer_bytes: Some(answer_bytes),
     };
-    let mut report = Report::new(&plan, &prediction, &measured, found);
-    if text::divides(&plan.plan().description) {
-        report.classes = text::purposes(&plan, &prediction, &measured);
-    }
+    let report = Report::new(&plan, &prediction, &measured, found);
     publish(&report, a.json, a.report.as_deref())?;
     note(format_args!(
         "wrote {} (only the owner of client.key can decrypt it: `polyveil decrypt`)",

@@ -1,17 +1,19 @@
 //! Encoders that classify sentences: calibrate, encrypt, and evaluate beside the polynomial twin in the clear; one line of JSON each.
 
+use crate::Result;
 use crate::arguments::{CalibrateArgs, EvaluateArgs};
 use crate::evaluate::{Bench, Results, classes, margin, row, summary};
 use crate::network::{label, load_polynomial, named, top};
 use crate::terminal::note;
-use crate::{Result, text};
 use clap::Args;
 use data::Sentences;
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
 use nn::calibrate::{Degree, FitOptions};
 use nn::lower::{Numerator, Options};
 use nn::{Metadata, PolyGraph, SentenceFormat};
+use runtime::Report;
 use runtime::plan::Description;
+use runtime::report::Answer;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use zoo::sentences::{Trained, polynomials};
@@ -226,7 +228,7 @@ pub fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         })?;
         eprint!(
             "{}",
-            text::breakdown(&bench.plan, &bench.prediction, &measured)
+            Report::new(&bench.plan, &bench.prediction, &measured, Answer::default()).breakdown()
         );
     }
     summary("sentence", &results, wanted, |all| {

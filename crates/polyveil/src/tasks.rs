@@ -7,6 +7,8 @@ use crate::terminal::note;
 use crate::text;
 use data::tasks::{Passage, Question, lambada, piqa};
 use nn::PromptFormat;
+use runtime::Report;
+use runtime::report::Answer;
 use serde_json::{Value, json};
 
 /// A sequence, and from which token on each is to be found by those before it.
@@ -197,7 +199,7 @@ pub fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
         })?;
         eprint!(
             "{}",
-            text::breakdown(&bench.plan, &bench.prediction, &measured)
+            Report::new(&bench.plan, &bench.prediction, &measured, Answer::default()).breakdown()
         );
     }
     summary("sequence", &results, wanted, |all| {

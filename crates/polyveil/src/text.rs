@@ -10,12 +10,11 @@ use data::{Text, Windows};
 use nn::attention::Denominator;
 use nn::calibrate::{Degree, FitOptions};
 use nn::format::llama2c::{BEGIN, Tokenizer};
-use nn::lower::{Numerator, Options, Part};
+use nn::lower::{Numerator, Options};
 use nn::prompt::Vocabulary;
 use nn::{AttentionScheme, Metadata, PolyGraph, PowerSoftmax, PromptFormat, SentenceFormat};
-use runtime::plan::{Class, Description, Step};
-use runtime::report::{self, Answer, Measured, Share};
-use runtime::{Client, ClientSpec, Prediction, Report, VerifiedPlan};
+use runtime::plan::Description;
+use runtime::{Client, ClientSpec};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use zoo::prompts::{Trained, polynomials};
@@ -290,68 +289,6 @@ pub fn inputs(format: Option<&PromptFormat>, texts: &[String]) -> Result<Vec<f64
 /// The position in the answer that follows a prompt of so many tokens.
 pub fn after(format: &PromptFormat, tokens: usize) -> usize {
     tokens - format.public() - 1
-}
-
-/// What a step of a language model's plan is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Purpose {
-    Weights,
-    Products,
-    Bootstrap,
-    Attention,
-    Functions,
-    Rest,
-}
-
-impl Purpose {
-    pub const ALL: [Self; 6] = [
-        Self::Weights,
-        Self::Products,
-        Self::Bootstrap,
-        Self::Attention,
-        Self::Functions,
-        Self::Rest,
-    ];
-
-    pub fn of(class: Class, layer: &str) -> Self {
-        match (class, Part::of(layer)) {
-            (Class::Bootstrap, _) => Self::Bootstrap,
-            (Class::Other, _) | (_, Some(Part::Repacking)) => Self::Rest,
-            (_, Some(Part::Products)) => Self::Products,
-            (_, Some(Part::Attention)) => Self::Attention,
-            (Class::Linear, None) => Self::Weights,
-            _ => Self::Functions,
-        }
-    }
-
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Weights => "matrices of weights",
-            Self::Products => "products of ciphertexts",
-            Self::Bootstrap => "bootstrapping",
-            Self::Attention => "Power-Softmax",
-            Self::Functions => "norms and activations",
-            Self::Rest => "additions and repacking",
-        }
-    }
-}
-
-/// Where a language model's time goes: by purpose and by primitive, as tables.
-pub fn breakdown(plan: &VerifiedPlan, made: &Prediction, measured: &Measured) -> String {
-    let shares = purposes(plan, made, measured);
-    let report = Report::new(plan, made, measured, Answer::default());
-    report::shares_to_text("purpose", &shares) + &report::primitives_to_text(&report.primitives)
-}
-
-/// The shares alone.
-pub fn purposes(plan: &VerifiedPlan, made: &Prediction, measured: &Measured) -> Vec<Share> {
-    report::shares(
-        plan,
-        made,
-        measured,
-        |step: &Step| Purpose::of(step.operation.class(), &step.layer),
-        Purpose::name,
-    )
 }
 
 /// Decrypts logits and prints what comes next.

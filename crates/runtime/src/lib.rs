@@ -42,7 +42,7 @@ pub use machine::{parse_size, size};
 pub use machine_file::MachineFile;
 pub use noise::Noise;
 pub use placement::Placement;
-pub use plan::{Class, Description, Operation, Plan, Port, Register, Step};
+pub use plan::{Description, Operation, Plan, Port, Purpose, Register, Step, Work};
 pub use prediction::{Basis, Prediction};
 pub use preparation::Preparation;
 pub use report::Report;

@@ -122,19 +122,85 @@ pub enum Operation {
     },
 }
 
-/// Classes for the latency breakdown.
+/// What a layer is for, as the network's lowering says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// Convolutions, projections, dense layers, pooling and residual sums.
+    #[default]
+    Weights,
+    /// Products of encrypted tensors with each other, and the sums over them.
+    Products,
+    /// Power-Softmax: from scores to attention weights.
+    Attention,
+    /// Norms.
+    Norm,
+    /// Activations.
+    Activation,
+    /// Values brought to the places where products need them.
+    Repacking,
+}
+
+impl Purpose {
+    /// What a linear map counts as in a layer for this.
+    pub const fn of_map(self) -> Work {
+        match self {
+            Self::Weights | Self::Activation => Work::Weights,
+            other => other.of_product(),
+        }
+    }
+    /// What a product or a polynomial counts as in a layer for this.
+    pub const fn of_product(self) -> Work {
+        match self {
+            Self::Products => Work::Products,
+            Self::Attention => Work::Attention,
+            Self::Repacking => Work::Rest,
+            Self::Weights | Self::Norm | Self::Activation => Work::Functions,
+        }
+    }
+}
+
+/// What the time of a step counts as: what it does, and for what.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
-pub enum Class {
-    /// Convolution, pooling, dense layers.
-    Linear,
-    /// Activations.
-    Activation,
-    /// Bootstraps.
+pub enum Work {
+    /// Linear maps of weights.
+    Weights,
+    /// Products of ciphertexts with each other, where a layer is one.
+    Products,
+    /// Bootstraps, whatever for.
     Bootstrap,
-    /// Everything else: residual joins, alignments.
-    Other,
+    /// Power-Softmax.
+    Attention,
+    /// Norms and activations.
+    Functions,
+    /// Alignments, joins, and what only moves values.
+    Rest,
+}
+
+impl Work {
+    /// All, in the order of reports.
+    pub const ALL: [Self; 6] = [
+        Self::Weights,
+        Self::Products,
+        Self::Bootstrap,
+        Self::Attention,
+        Self::Functions,
+        Self::Rest,
+    ];
+
+    /// Its name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Weights => "matrices of weights",
+            Self::Products => "products of ciphertexts",
+            Self::Bootstrap => "bootstrapping",
+            Self::Attention => "Power-Softmax",
+            Self::Functions => "norms and activations",
+            Self::Rest => "additions and repacking",
+        }
+    }
 }
 
 impl Operation {
@@ -174,17 +240,17 @@ impl Operation {
             } => vec![*real, *imaginary],
         }
     }
-    /// Class for the breakdown.
-    pub fn class(&self) -> Class {
+    /// What its time counts as in a layer for `purpose`.
+    pub const fn work(&self, purpose: Purpose) -> Work {
         match self {
-            Self::Linear { .. } => Class::Linear,
+            Self::Linear { .. } => purpose.of_map(),
             Self::Polynomial { .. }
             | Self::Square { .. }
             | Self::Quartic { .. }
-            | Self::Multiply { .. } => Class::Activation,
-            Self::Bootstrap { .. } => Class::Bootstrap,
+            | Self::Multiply { .. } => purpose.of_product(),
+            Self::Bootstrap { .. } => Work::Bootstrap,
             Self::Add { .. } | Self::Align { .. } | Self::Join { .. } | Self::Split { .. } => {
-                Class::Other
+                Work::Rest
             }
         }
     }
@@ -293,10 +359,19 @@ impl Operation {
 pub struct Step {
     /// Name of the layer in the network (reports group by it).
     pub layer: String,
+    /// What that layer is for.
+    pub purpose: Purpose,
     /// What is done.
     pub operation: Operation,
     /// Network value = unit × plan value, for the results.
     pub unit: f64,
+}
+
+impl Step {
+    /// What its time counts as.
+    pub const fn work(&self) -> Work {
+        self.operation.work(self.purpose)
+    }
 }
 
 /// An encrypted input or output: how a tensor lies in the slots.

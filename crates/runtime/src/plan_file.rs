@@ -4,7 +4,7 @@
 //! of each weight vector), `blob` (all weights, little endian, deflated). The digest covers the first three and the weights as
 //! they are, not as they are deflated.
 
-use crate::plan::{Description, Operation, Plan, Port, Register, Step};
+use crate::plan::{Description, Operation, Plan, Port, Purpose, Register, Step};
 use crate::wire::conformance::{self, parameters_digest};
 use crate::wire::container::{Digest, Kind, Reader, Writer};
 use crate::{Error, Result};
@@ -35,6 +35,7 @@ struct Head {
 #[derive(Serialize, Deserialize)]
 struct StoredStep {
     layer: String,
+    purpose: Purpose,
     unit: f64,
     operation: Stored,
 }
@@ -337,6 +338,7 @@ impl Encoded {
             .iter()
             .map(|s| StoredStep {
                 layer: s.layer.clone(),
+                purpose: s.purpose,
                 unit: s.unit,
                 operation: store(&s.operation, &mut weights),
             })
@@ -501,6 +503,7 @@ impl Plan {
             .map(|s| {
                 Ok(Step {
                     layer: s.layer,
+                    purpose: s.purpose,
                     unit: s.unit,
                     operation: loaded.restore(s.operation)?,
                 })

@@ -1,13 +1,16 @@
 //! What a run cost and how precise it was: as a table, JSON and SVG.
 
 use crate::check::StepPrecision;
-use crate::plan::{Class, Step};
+use crate::plan::Work;
 use crate::prediction::{Basis, Prediction};
 use crate::size;
 use crate::verify::VerifiedPlan;
+use ckks::meter::{Cost, CostTable};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+
+mod svg;
 
 /// One layer.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -16,6 +19,9 @@ pub struct LayerReport {
     pub layer: String,
     /// What its steps do.
     pub steps: Vec<&'static str>,
+    /// Predicted CPU seconds by what they count as.
+    #[serde(skip)]
+    pub seconds_by_work: BTreeMap<Work, f64>,
     /// Wall seconds; none where it was not run.
     pub seconds: Option<f64>,
     /// Share of all wall seconds.
@@ -109,8 +115,8 @@ pub struct Report {
     pub basis: Basis,
     /// By layer, in order.
     pub layers: Vec<LayerReport>,
-    /// By class of operation.
-    pub classes: Vec<Share>,
+    /// By what it is for.
+    pub purposes: Vec<Share>,
     /// By primitive, from the counts.
     pub primitives: Vec<Share>,
 }
@@ -134,26 +140,11 @@ pub struct Measured {
     pub answer_bytes: Option<u64>,
 }
 
-const fn class_name(class: Class) -> &'static str {
-    match class {
-        Class::Linear => "linear maps",
-        Class::Activation => "activations",
-        Class::Bootstrap => "bootstraps",
-        Class::Other => "joins and alignments",
-    }
-}
-
-/// The steps' time by whatever `group` calls them, in the order of the groups: measured where it is, else predicted.
-pub fn shares<G: Ord>(
-    plan: &VerifiedPlan,
-    prediction: &Prediction,
-    measured: &Measured,
-    group: impl Fn(&Step) -> G,
-    name: impl Fn(&G) -> &'static str,
-) -> Vec<Share> {
-    let mut groups: BTreeMap<G, (Option<f64>, Option<f64>, f64)> = BTreeMap::new();
+/// The steps' time by what it counts as: measured where it is, else predicted.
+fn shares(plan: &VerifiedPlan, prediction: &Prediction, measured: &Measured) -> Vec<Share> {
+    let mut groups: BTreeMap<Work, (Option<f64>, Option<f64>, f64)> = BTreeMap::new();
     for (i, step) in plan.plan().steps.iter().enumerate() {
-        let sum = groups.entry(group(step)).or_default();
+        let sum = groups.entry(step.work()).or_default();
         sum.2 += prediction.steps().get(i).copied().unwrap_or(0.0);
         if let Some((wall, cpu)) = measured.steps.get(&i) {
             sum.0 = Some(sum.0.unwrap_or(0.0) + wall);
@@ -165,8 +156,8 @@ pub fn shares<G: Ord>(
     let part = |x: f64, of: f64| x / of.max(f64::MIN_POSITIVE);
     groups
         .into_iter()
-        .map(|(group, (seconds, cpu_seconds, cpu))| Share {
-            name: name(&group).into(),
+        .map(|(work, (seconds, cpu_seconds, cpu))| Share {
+            name: work.name().into(),
             seconds,
             cpu_seconds,
             predicted_cpu_seconds: cpu,
@@ -176,8 +167,27 @@ pub fn shares<G: Ord>(
         .collect()
 }
 
+/// Predicted CPU time by primitive, and the larger units of which they are part.
+fn primitives(cost: &Cost, table: &CostTable) -> Vec<Share> {
+    let total = cost.seconds(table).max(f64::MIN_POSITIVE);
+    let mut shares: Vec<Share> = cost
+        .primitives(table)
+        .into_iter()
+        .map(|(name, count, seconds)| Share {
+            name: name.into(),
+            seconds: None,
+            cpu_seconds: None,
+            predicted_cpu_seconds: seconds,
+            share: seconds / total,
+            count: Some(count),
+        })
+        .collect();
+    shares.sort_by(|a, b| b.predicted_cpu_seconds.total_cmp(&a.predicted_cpu_seconds));
+    shares
+}
+
 /// Shares as a table for a terminal.
-pub fn shares_to_text(title: &str, shares: &[Share]) -> String {
+fn shares_to_text(title: &str, shares: &[Share]) -> String {
     let mut t = String::new();
     let seconds = |s: Option<f64>| s.map_or("-".to_owned(), |s| format!("{s:.2}"));
     // writing to a String never fails
@@ -201,7 +211,7 @@ pub fn shares_to_text(title: &str, shares: &[Share]) -> String {
 }
 
 /// Counted work as a table for a terminal.
-pub fn primitives_to_text(primitives: &[Share]) -> String {
+fn primitives_to_text(primitives: &[Share]) -> String {
     let mut t = String::new();
     let _ = writeln!(
         t,
@@ -248,6 +258,8 @@ impl Report {
                 continue;
             };
             layer.steps.push(step.operation.doing());
+            let of_work = layer.seconds_by_work.entry(step.work()).or_default();
+            *of_work += predicted;
             layer.level_out = fact.level_out;
             layer.predicted_cpu_seconds += predicted;
             layer.predicted_bits = -fact.error_bound.log2();
@@ -263,8 +275,6 @@ impl Report {
         for l in &mut layers {
             l.share = l.seconds.map(|s| s / total.max(f64::MIN_POSITIVE));
         }
-        let class = |step: &Step| step.operation.class();
-        let classes = shares(plan, prediction, measured, class, |&c| class_name(c));
         Self {
             network: plan.plan().description.name.clone(),
             parameters: parameters.spec().name.clone(),
@@ -284,14 +294,19 @@ impl Report {
             threads: prediction.threads(),
             basis: prediction.basis().clone(),
             layers,
-            classes,
-            primitives: crate::verify::primitives(&facts.total, &prediction.table()),
+            purposes: shares(plan, prediction, measured),
+            primitives: primitives(&facts.total, &prediction.table()),
         }
     }
 
     /// One JSON object.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("plain data is always JSON")
+    }
+
+    /// Where the time goes, by purpose and by primitive, as tables for a terminal.
+    pub fn breakdown(&self) -> String {
+        shares_to_text("purpose", &self.purposes) + &primitives_to_text(&self.primitives)
     }
 
     /// A table for a terminal.
@@ -327,8 +342,7 @@ impl Report {
                 l.predicted_bits,
             );
         }
-        t += &shares_to_text("class", &self.classes);
-        t += &primitives_to_text(&self.primitives);
+        t += &self.breakdown();
         let beside = |measured: Option<String>, predicted: String| {
             format!(
                 "{:>12}  {:>12}",
@@ -375,166 +389,4 @@ impl Report {
         );
         t
     }
-
-    /// A drawing: time by layer (bars by class colour), the staircase of levels, bits of precision.
-    pub fn to_svg(&self) -> String {
-        const ROW: f64 = 16.0;
-        const LEFT: f64 = 190.0;
-        const BAR: f64 = 420.0;
-        const STAIRS: f64 = 170.0;
-        const BITS: f64 = 150.0;
-        let top = 64.0;
-        let width = LEFT + BAR + STAIRS + BITS + 120.0;
-        let height = top + ROW * self.layers.len() as f64 + 60.0;
-        let time = |l: &LayerReport| l.seconds.unwrap_or(l.predicted_cpu_seconds);
-        let longest = self
-            .layers
-            .iter()
-            .map(time)
-            .fold(f64::MIN_POSITIVE, f64::max);
-        let levels = self
-            .layers
-            .iter()
-            .map(|l| l.level_in.max(l.level_out))
-            .max()
-            .unwrap_or(1)
-            .max(1) as f64;
-        let most_bits = self
-            .layers
-            .iter()
-            .filter_map(|l| l.precision_bits.or(Some(l.predicted_bits)))
-            .filter(|b| b.is_finite())
-            .fold(1.0, f64::max);
-        let mut s = String::new();
-        let measured = if self.seconds.is_some() {
-            "measured"
-        } else {
-            "predicted"
-        };
-        let _ = write!(
-            s,
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" font-family=\"sans-serif\" font-size=\"11\">"
-        );
-        let _ = write!(s, "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>");
-        let _ = write!(
-            s,
-            "<text x=\"10\" y=\"20\" font-size=\"14\" font-weight=\"bold\">{} — {:.1} s {measured}, {} bootstraps, {} bits of security</text>",
-            escape(&self.network),
-            self.seconds.unwrap_or(self.predicted_seconds),
-            self.bootstraps,
-            self.security_bits
-        );
-        let x2 = LEFT + BAR + 70.0;
-        let x3 = x2 + STAIRS + 20.0;
-        for (x, title) in [
-            (LEFT, format!("seconds ({measured})")),
-            (x2, "level".into()),
-            (
-                x3,
-                "bits of precision (bar: predicted bound, dot: measured)".into(),
-            ),
-        ] {
-            let _ = write!(
-                s,
-                "<text x=\"{x:.0}\" y=\"{:.0}\" fill=\"#555\">{title}</text>",
-                top - 12.0
-            );
-        }
-        let mut stairs = String::new();
-        for (i, l) in self.layers.iter().enumerate() {
-            let y = top + ROW * i as f64;
-            let w = BAR * time(l) / longest;
-            let colour = if l.steps.contains(&"bootstrap") {
-                "#b5473c"
-            } else if l.steps.contains(&"linear map") {
-                "#3c6fb5"
-            } else if l
-                .steps
-                .iter()
-                .any(|d| ["polynomial", "quartic", "square", "multiply"].contains(d))
-            {
-                "#4a9a5b"
-            } else {
-                "#999999"
-            };
-            let _ = write!(
-                s,
-                "<text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-                LEFT - 6.0,
-                y + 11.0,
-                escape(&l.layer)
-            );
-            let _ = write!(
-                s,
-                "<rect x=\"{LEFT:.0}\" y=\"{:.1}\" width=\"{w:.1}\" height=\"{:.0}\" fill=\"{colour}\"/>",
-                y + 2.0,
-                ROW - 4.0
-            );
-            let _ = write!(
-                s,
-                "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"#333\">{:.2}</text>",
-                LEFT + w + 4.0,
-                y + 11.0,
-                time(l)
-            );
-            let at = |level: usize| x2 + STAIRS * level as f64 / levels;
-            let _ = write!(
-                stairs,
-                "{:.1},{:.1} {:.1},{:.1} ",
-                at(l.level_in),
-                y,
-                at(l.level_out),
-                y + ROW
-            );
-            if l.predicted_bits.is_finite() && l.predicted_bits > 0.0 {
-                let _ = write!(
-                    s,
-                    "<rect x=\"{x3:.0}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.0}\" fill=\"#ddd\"/>",
-                    y + 2.0,
-                    BITS * l.predicted_bits / most_bits,
-                    ROW - 4.0
-                );
-            }
-            if let Some(b) = l.precision_bits.filter(|b| b.is_finite()) {
-                let _ = write!(
-                    s,
-                    "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"#333\"><title>{b:.1} bits</title></circle>",
-                    x3 + BITS * b.max(0.0) / most_bits,
-                    y + ROW / 2.0
-                );
-            }
-        }
-        let _ = write!(
-            s,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"#333\" stroke-width=\"1.5\"/>",
-            stairs.trim_end()
-        );
-        let y = height - 24.0;
-        for (i, (colour, name)) in [
-            ("#3c6fb5", "linear maps"),
-            ("#4a9a5b", "activations"),
-            ("#b5473c", "bootstraps"),
-            ("#999999", "joins and alignments"),
-        ]
-        .iter()
-        .enumerate()
-        {
-            let x = LEFT + 150.0 * i as f64;
-            let _ = write!(
-                s,
-                "<rect x=\"{x:.0}\" y=\"{:.0}\" width=\"10\" height=\"10\" fill=\"{colour}\"/><text x=\"{:.0}\" y=\"{:.0}\">{name}</text>",
-                y - 9.0,
-                x + 14.0,
-                y
-            );
-        }
-        s.push_str("</svg>\n");
-        s
-    }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
 }

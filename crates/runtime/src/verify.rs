@@ -2,7 +2,6 @@
 //! costs, which keys it needs and how large its error may become. Only a plan that passed can be run.
 
 use crate::plan::{LARGEST_VALUE, Operation, Plan, Register, Step};
-use crate::report::Share;
 use crate::sharing::AnswerBounds;
 use crate::wire::ciphertexts::ciphertext_bytes;
 use crate::wire::client_file::ClientSpec;
@@ -806,25 +805,6 @@ fn weight_bytes(plan: &Plan) -> u64 {
         }
     }
     bytes
-}
-
-/// Predicted CPU time by primitive, and the larger units of which they are part.
-pub(crate) fn primitives(cost: &Cost, table: &CostTable) -> Vec<Share> {
-    let total = cost.seconds(table).max(f64::MIN_POSITIVE);
-    let mut shares: Vec<Share> = cost
-        .primitives(table)
-        .into_iter()
-        .map(|(name, count, seconds)| Share {
-            name: name.into(),
-            seconds: None,
-            cpu_seconds: None,
-            predicted_cpu_seconds: seconds,
-            share: seconds / total,
-            count: Some(count),
-        })
-        .collect();
-    shares.sort_by(|a, b| b.predicted_cpu_seconds.total_cmp(&a.predicted_cpu_seconds));
-    shares
 }
 
 #[cfg(test)]

@@ -69,6 +69,7 @@ fn linear(layer: &str, input: usize, output: usize, weights: [f32; 3]) -> Step {
     let bias = vec![Some(vec![0.125].into())];
     Step {
         layer: layer.into(),
+        purpose: Purpose::Weights,
         operation: Operation::Linear {
             inputs: vec![input],
             outputs: vec![output],
@@ -100,6 +101,7 @@ fn levelled() -> Plan {
             linear("conv1", 0, 1, FIRST),
             Step {
                 layer: "act1".into(),
+                purpose: Purpose::Weights,
                 operation: Operation::Square {
                     input: 1,
                     output: 2,
@@ -110,6 +112,7 @@ fn levelled() -> Plan {
             linear("conv2", 2, 3, SECOND),
             Step {
                 layer: "add".into(),
+                purpose: Purpose::Weights,
                 operation: Operation::Align {
                     input: 2,
                     output: 4,
@@ -119,6 +122,7 @@ fn levelled() -> Plan {
             },
             Step {
                 layer: "add".into(),
+                purpose: Purpose::Weights,
                 operation: Operation::Add {
                     left: 3,
                     right: 4,
@@ -197,6 +201,42 @@ fn close(had: &[f64], want: &[f64], within: f64) {
     }
 }
 
+/// No text of the drawing begins or ends outside of its box, at six units a character (eight for the title).
+fn drawn_within_the_picture(report: &Report) {
+    let mut report = report.clone();
+    report.layers[0].layer = "model.layers.0.attention.output/division/12/product".into();
+    let svg = report.to_svg();
+    let number = |s: &str| -> f64 {
+        s.split('"')
+            .next()
+            .expect("a value")
+            .parse()
+            .expect("a number")
+    };
+    let (_, size) = svg.split_once("viewBox=\"0 0 ").expect("a box");
+    let width: f64 = size
+        .split(' ')
+        .next()
+        .expect("a width")
+        .parse()
+        .expect("a number");
+    for text in svg.split("<text x=\"").skip(1) {
+        let (attributes, rest) = text.split_once('>').expect("attributes");
+        let long = rest.split('<').next().expect("a text").chars().count() as f64;
+        let long = long
+            * if attributes.contains("bold") {
+                8.0
+            } else {
+                6.0
+            };
+        let x = number(attributes);
+        match attributes.contains("text-anchor=\"end\"") {
+            true => assert!(x - long >= 0.0, "{text}"),
+            false => assert!(x + long <= width, "{text}"),
+        }
+    }
+}
+
 #[test]
 fn client_to_server_to_client_through_bytes() {
     let f = files(levelled());
@@ -229,6 +269,7 @@ fn client_to_server_to_client_through_bytes() {
     let prediction = Prediction::new(&f.plan, Basis::shipped(), 2);
     let report = Report::new(&f.plan, &prediction, &measured, Answer::default());
     assert!(report.to_text().contains("conv2") && report.to_svg().starts_with("<svg"));
+    drawn_within_the_picture(&report);
     let json: serde_json::Value = serde_json::from_str(&report.to_json()).expect("JSON");
     for key in [
         "class",
@@ -867,11 +908,13 @@ fn bootstrapped() -> Plan {
             linear("conv1", 0, 1, FIRST),
             Step {
                 layer: "refresh1".into(),
+                purpose: Purpose::Weights,
                 operation: bootstrap(1, 2),
                 unit: 1.0,
             },
             Step {
                 layer: "act1".into(),
+                purpose: Purpose::Weights,
                 operation: Operation::Polynomial {
                     input: 2,
                     output: 3,
@@ -881,6 +924,7 @@ fn bootstrapped() -> Plan {
             },
             Step {
                 layer: "refresh2".into(),
+                purpose: Purpose::Weights,
                 operation: bootstrap(3, 4),
                 unit: 1.0,
             },
@@ -1060,6 +1104,7 @@ fn many_registers_alive_over_many_steps_are_counted() {
     let mut p = levelled();
     let step = |operation| Step {
         layer: "many".into(),
+        purpose: Purpose::Weights,
         operation,
         unit: 1.0,
     };
@@ -1110,6 +1155,7 @@ fn batched() -> Plan {
         output: two(port("y", 1, 1, 2.0)),
         steps: vec![Step {
             layer: "conv".into(),
+            purpose: Purpose::Weights,
             operation: Operation::Linear {
                 inputs: vec![0],
                 outputs: vec![1],

@@ -3,7 +3,7 @@
 //! A safetensors file whose `__metadata__` holds `"polyveil"` (the version) and `"graph"`: JSON with the nodes in topological
 //! order, the metadata and the output. The version is `"1"` for polynomial networks ([`to_bytes`], [`from_bytes`]), `"2"` for
 //! networks that still have activations or maxima ([`graph_to_bytes`], [`graph_from_bytes`]) and `"3"` for any that have a transformer's
-//! operators and `"4"` for those that take prompts ([`Metadata::prompts`]), so that programs that know less refuse by version. Tensors: `NODE.weight`, `.bias`, `.scale`, `.mean`, `.variance`, `.value` in f32;
+//! operators `"4"` for those that take prompts ([`Metadata::prompts`]) and `"6"` for those whose nodes say what they are for ([`Purpose`]), so that programs that know less refuse by version. Tensors: `NODE.weight`, `.bias`, `.scale`, `.mean`, `.variance`, `.value` in f32;
 //! `NODE.poly` (Chebyshev coefficients) and `NODE.interval` in f64; `ranges`, f64 `(nodes, 2)`, when calibrated.
 //! The same network gives the same bytes.
 
@@ -18,6 +18,7 @@ use crate::op::{
     NormKind, Op, Pad, Padding, Repeat, Rotary, Slice, Unfold,
 };
 use crate::poly_graph::{Metadata, PolyGraph, Range};
+use crate::purpose::Purpose;
 use crate::tensor::{Parameter, Shape};
 use approx::{Activation, Polynomial};
 use safetensors::{Dtype, SafeTensors};
@@ -36,7 +37,9 @@ pub const SEQUENCE_VERSION: &str = "3";
 pub const PROMPT_VERSION: &str = "4";
 /// The version of networks that take sentences, or whose attention takes marks.
 pub const SENTENCE_VERSION: &str = "5";
-const KNOWN: &str = "1 to 5";
+/// The version of networks with nodes that say what they are for.
+pub const PURPOSE_VERSION: &str = "6";
+const KNOWN: &str = "1 to 6";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,6 +55,19 @@ struct Record {
     name: String,
     inputs: Vec<usize>,
     op: OpRecord,
+    /// Where it is not that of the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    purpose: Option<Purpose>,
+}
+
+impl Record {
+    /// The first version that has it.
+    fn version(&self) -> &'static str {
+        match self.purpose {
+            Some(_) => PURPOSE_VERSION,
+            None => self.op.version(),
+        }
+    }
 }
 
 /// An operator without its tensors. Paddings are `[top, bottom, left, right]`.
@@ -213,6 +229,7 @@ fn write(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
             name: node.name().into(),
             inputs: node.inputs().iter().map(|i| i.index()).collect(),
             op,
+            purpose: Some(node.purpose()).filter(|&p| p != Purpose::of(node.op())),
         });
     }
     if let Some(ranges) = ranges {
@@ -227,7 +244,7 @@ fn write(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
     // Versions are single digits, so they compare as text.
     let version = nodes
         .iter()
-        .map(|n| n.op.version())
+        .map(Record::version)
         .chain(metadata.prompts.as_ref().map(|_| PROMPT_VERSION))
         .chain(metadata.sentences.as_ref().map(|_| SENTENCE_VERSION))
         .max()
@@ -451,6 +468,7 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
         SEQUENCE_VERSION,
         PROMPT_VERSION,
         SENTENCE_VERSION,
+        PURPOSE_VERSION,
     ];
     if !known.contains(&version.as_str()) {
         return Err(Error::Version {
@@ -467,12 +485,12 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
     if let Some(r) = document
         .nodes
         .iter()
-        .find(|r| r.op.version() > version.as_str())
+        .find(|r| r.version() > version.as_str())
     {
         return Err(malformed(format!(
-            "its version {version} has no operator such as node {}'s, which came with version {}",
+            "its version {version} has no node such as {}, which came with version {}",
             r.name,
-            r.op.version()
+            r.version()
         )));
     }
     if document.metadata.prompts.is_some() && version.as_str() < PROMPT_VERSION {
@@ -497,6 +515,7 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
             })
         };
         let inputs = r.inputs.iter().map(dangling).collect::<Result<Vec<_>>>()?;
+        builder.set_purpose(r.purpose);
         ids.push(builder.add(r.name, op, &inputs)?);
     }
     let output = ids.get(document.output).ok_or(Error::Dangling {

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::graph::NodeId;
 use crate::op::{Attention, Boundary, Conv2d, Op, Repeat, Unfold};
 use crate::pieces::share;
+use crate::purpose::Purpose;
 use crate::tensor::{Parameter, Shape};
 use approx::Program;
 
@@ -45,6 +46,7 @@ impl Expansion<'_> {
         let &[q, mut k, v, ref marks @ ..] = inputs else {
             return Err(self.refuse(name, "it has no queries, keys and values"));
         };
+        self.purpose(Purpose::Repacking);
         if let Some(&marks) = marks.first() {
             // A score is linear in its key: a key of zeros scores 0, as a product of the score would, on L times fewer values.
             let channels = self.shape(k).dims()[0];
@@ -63,7 +65,10 @@ impl Expansion<'_> {
         };
         let rows = width + usize::from(first.is_some());
         let unfolded = |e: &mut Self, part: &str, x: NodeId, constant: Option<&[f64]>| {
+            // copies for heads that share keys and values are part of the projection that makes these
+            e.purpose(Purpose::Weights);
             let x = e.share_heads(&at(&format!("{part}/heads")), x, a)?;
+            e.purpose(Purpose::Repacking);
             let unfold = Op::Unfold(Unfold { rows, boundary });
             let x = e.node(&at(&format!("{part}/unfolded")), unfold, &[x])?;
             match constant {
@@ -75,20 +80,26 @@ impl Expansion<'_> {
         let values = unfolded(self, "values", v, first.map(|f| &f.value[..]))?;
         let q = self.affine(&at("scaled"), q, (a.scale, 0.0))?;
         let q = self.node(&at("queries"), Op::Repeat(Repeat { rows }), &[q])?;
+        self.purpose(Purpose::Products);
         let products = self.product(&at("products"), q, keys)?;
         // Every channel of a head has the head's score, so that values are weighed without a map (and a level) between.
         let mut scores = self.ones(&at("scores"), products, (channels, channels), a.heads)?;
+        self.purpose(Purpose::Attention);
         if let Some(mask) = self.mask(a, width, first.is_some()) {
             let shape = self.shape(scores);
             let mask = self.constant(&at("mask"), shape, mask.repeat(channels))?;
             scores = self.product(&at("masked"), scores, mask)?;
         }
         let powers = self.power(&at("power"), scores, power.exponent())?;
+        self.purpose(Purpose::Products);
         let weighed = self.product(&at("weighed"), powers, values)?;
 
         // Sums over the distances, on all of which the division waits.
+        self.purpose(Purpose::Attention);
         let mut sum = self.sum_rows(&at("sum"), powers, (channels, rows))?;
+        self.purpose(Purpose::Products);
         let mut numerator = self.sum_rows(&at("numerator"), weighed, (channels, rows))?;
+        self.purpose(Purpose::Attention);
         if power.denominator() == Denominator::Mean {
             let hidden = usize::from(first.is_some());
             let shares: Vec<f32> = (0..width)

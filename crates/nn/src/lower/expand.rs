@@ -9,6 +9,7 @@ use crate::graph::{Graph, Network, NetworkBuilder, Node, NodeId};
 use crate::op::{Conv2d, Nonlinearity, Op, Rotary};
 use crate::pieces::{Piece, Pieces};
 use crate::poly_graph::PolyGraph;
+use crate::purpose::Purpose;
 use crate::tensor::{Parameter, Shape, Tensor};
 use approx::{Polynomial, Program};
 
@@ -88,6 +89,7 @@ pub(super) struct Expansion<'a> {
 
 impl Expansion<'_> {
     fn expand(&mut self, node: &Node<Nonlinearity>) -> Result<NodeId> {
+        self.purpose(node.purpose());
         let name = node.name();
         let inputs: Vec<NodeId> = node
             .inputs()
@@ -212,6 +214,11 @@ impl Expansion<'_> {
             operator: "lowering".into(),
             detail: detail.into(),
         }
+    }
+
+    /// What the nodes made from here on are for.
+    pub(super) fn purpose(&mut self, purpose: Purpose) {
+        self.network.set_purpose(Some(purpose));
     }
 
     pub(super) fn shape(&self, node: NodeId) -> Shape {

@@ -17,11 +17,9 @@
 mod attention;
 mod expand;
 mod norm;
-mod part;
 mod program;
 
 pub use expand::expand;
-pub use part::Part;
 
 use crate::Result;
 use crate::attention::AttentionScheme;

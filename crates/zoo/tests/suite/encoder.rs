@@ -3,11 +3,13 @@
 use crate::language::{golden, numbers, tiny, tokens};
 use crate::{Stream, assert_close};
 use nn::calibrate::{Degree, FitOptions};
+use nn::format::artefact;
 use nn::format::state_dict::StateDict;
 use nn::lower::{Options, lower};
-use nn::{AttentionScheme, Error, Parameter, PowerSoftmax, Tensor};
+use nn::{AttentionScheme, Error, Parameter, PowerSoftmax, Purpose, Tensor};
 use rayon::prelude::*;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use zoo::bert::{Config, Family, Head};
 use zoo::encoder::{Encoder, Start};
 
@@ -251,6 +253,27 @@ fn a_lowered_encoder_is_its_graph_with_pieces() {
         let exact = graph.evaluate(x).expect("fits").output;
         assert_close(own.values(), exact.values(), 1e-3);
     }
+    // BERT's norms are named `LayerNorm` and lie in the blocks of attention: they are norms all the same
+    let purposes = |of: &str| -> BTreeSet<Purpose> {
+        let nodes = lowered.graph.nodes().iter();
+        nodes
+            .filter(|n| n.name().contains(of))
+            .map(|n| n.purpose())
+            .collect()
+    };
+    assert_eq!(
+        purposes("attention.output.LayerNorm/root"),
+        BTreeSet::from([Purpose::Norm])
+    );
+    assert_eq!(purposes("LayerNorm"), BTreeSet::from([Purpose::Norm]));
+    assert_eq!(purposes("/division"), BTreeSet::from([Purpose::Attention]));
+    assert_eq!(
+        purposes("/products").union(&purposes("/weighed")).count(),
+        1
+    );
+    assert_eq!(purposes("/unfolded"), BTreeSet::from([Purpose::Repacking]));
+    let again = artefact::from_bytes(&artefact::to_bytes(&lowered.graph).expect("writes"));
+    assert_eq!(again.expect("reads"), lowered.graph);
 }
 
 #[test]
