@@ -387,12 +387,13 @@ fn main() {
 mod tests {
     use super::*;
 
-    /// One test, since a failure of the allocator ends the process.
+    /// One test, since a failure of the allocator ends the process. `POLYVEIL_FUZZ_EXECUTIONS` asks for more than 2000 mutants of each.
     #[test]
     fn every_decoder_survives_mutants_and_accepts_its_seeds() {
         let _ = allocation::EXCEEDED.set(exceeded);
+        let asked = std::env::var("POLYVEIL_FUZZ_EXECUTIONS").ok();
         let o = Options {
-            executions: 2000,
+            executions: asked.map_or(2000, |n| n.parse().expect("a number")),
             out: std::env::temp_dir(),
             ..options(std::iter::empty()).expect("defaults")
         };
