@@ -9,18 +9,26 @@ use std::path::{Path, PathBuf};
 
 /// Functions of more lines are long, unless a line `// long: REASON` stands above them.
 const LONG: usize = 150;
-const COUNTS: usize = 4;
-const HEAD: &str =
-    "# crate      lines  files in circles  long functions  public boolean parameters";
+const COUNTS: usize = 5;
+const HEAD: &str = "# crate      lines  files in circles  long functions  public boolean parameters  texts of commands";
+const NAMES: [&str; COUNTS] = [
+    "lines",
+    "files in circles",
+    "long functions",
+    "public boolean parameters",
+    "texts that speak of commands",
+];
+/// Who may speak of commands and flags.
+const DOORS: [&str; 3] = ["cli", "cli-train", "fuzz"];
 
-/// A word or a sign, with the line it stands on.
+/// A word, a sign or a string, with the line it stands on.
 #[derive(Debug, Clone, PartialEq)]
 struct Token<'a> {
     text: &'a str,
     line: usize,
 }
 
-/// The tokens of a source without comments, strings and characters.
+/// The tokens of a source without comments and characters.
 fn tokens(source: &str) -> Vec<Token<'_>> {
     let bytes = source.as_bytes();
     let (mut out, mut at, mut line) = (Vec::new(), 0, 1);
@@ -36,10 +44,20 @@ fn tokens(source: &str) -> Vec<Token<'_>> {
             b'/' if bytes.get(at + 1) == Some(&b'*') => {
                 at = source[at..].find("*/").map_or(bytes.len(), |n| at + n + 2);
             }
-            b'"' => at = end_of_string(bytes, at + 1),
+            b'"' => {
+                at = end_of_string(bytes, at + 1);
+                out.push(Token {
+                    text: &source[from..at],
+                    line,
+                });
+            }
             b'\'' => at = end_of_quote(source, at),
             b'r' | b'b' if raw_string(&source[at..]).is_some() => {
                 at += raw_string(&source[at..]).unwrap_or(1);
+                out.push(Token {
+                    text: &source[from..at],
+                    line,
+                });
             }
             b if word(b) => {
                 while at < bytes.len() && word(bytes[at]) {
@@ -229,6 +247,19 @@ fn functions(source: &str) -> Vec<Function> {
         });
     }
     out
+}
+
+/// Whether a string tells its reader to run a command or to give a flag.
+fn speaks_of_commands(text: &str) -> bool {
+    let lower = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase());
+    let behind = |mark: &str, is: &dyn Fn(&str) -> bool| {
+        text.match_indices(mark)
+            .any(|(i, m)| is(&text[i + m.len()..]))
+    };
+    text.contains('"')
+        && (behind("polyveil ", &|rest| lower(rest.chars().next()))
+            || behind("polyveil-train ", &|rest| lower(rest.chars().next()))
+            || behind("--", &|rest| lower(rest.chars().next())))
 }
 
 /// A crate's modules by path ("a::b"; the root is "").
@@ -440,7 +471,7 @@ fn count(name: &str, src: &Path, say: &mut dyn FnMut(String)) -> std::io::Result
     let mut files = Vec::new();
     sources(src, &mut files)?;
     let mut modules = Modules::new();
-    let [mut lines, mut long, mut switches] = [0; 3];
+    let [mut lines, mut long, mut switches, mut commands] = [0; 4];
     for file in &files {
         let (source, count) = without_tests(&fs::read_to_string(file)?);
         lines += count;
@@ -454,6 +485,18 @@ fn count(name: &str, src: &Path, say: &mut dyn FnMut(String)) -> std::io::Result
             if !f.switches.is_empty() {
                 say(format!("{place}: {} (bool)", f.switches.join(", ")));
             }
+        }
+        for t in tokens(&source)
+            .iter()
+            .filter(|t| !DOORS.contains(&name) && speaks_of_commands(t.text))
+        {
+            commands += 1;
+            say(format!(
+                "{}:{}: speaks of commands: {}",
+                file.display(),
+                t.line,
+                t.text
+            ));
         }
         let own = name_of(file.strip_prefix(src).unwrap_or(file));
         let (Module { paths, passes }, into) =
@@ -469,11 +512,20 @@ fn count(name: &str, src: &Path, say: &mut dyn FnMut(String)) -> std::io::Result
             circle.join(", ")
         ));
     }
-    Ok([lines, circles.iter().map(Vec::len).sum(), long, switches])
+    Ok([
+        lines,
+        circles.iter().map(Vec::len).sum(),
+        long,
+        switches,
+        commands,
+    ])
 }
 
 fn row(name: &str, n: &[usize; COUNTS]) -> String {
-    format!("{name:10} {:7} {:17} {:15} {:26}\n", n[0], n[1], n[2], n[3])
+    format!(
+        "{name:10} {:7} {:17} {:15} {:26} {:18}\n",
+        n[0], n[1], n[2], n[3], n[4]
+    )
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -515,15 +567,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .flat_map(|l| l.split_whitespace().skip(1))
             .flat_map(str::parse)
             .collect();
-        for (i, what) in [
-            "lines",
-            "files in circles",
-            "long functions",
-            "public boolean parameters",
-        ]
-        .iter()
-        .enumerate()
-        {
+        for (i, what) in NAMES.iter().enumerate() {
             match known.get(i) {
                 Some(k) if numbers[i] <= *k => {}
                 Some(k) => worse.push(format!("{name}: {} {what}, {k} were committed", numbers[i])),
@@ -586,6 +630,13 @@ mod tests {
         ]
         .into();
         assert_eq!(circles(&modules), [["a", "b"]]);
+    }
+
+    #[test]
+    fn texts_of_commands_are_told_from_others() {
+        let speaks = |t: &str| speaks_of_commands(t);
+        assert!(speaks("\"give `--data`\"") && speaks("\"run polyveil keygen\""));
+        assert!(!speaks("\"polyveil-train {}\"") && !speaks("\"a -- b, polyveil\""));
     }
 
     #[test]

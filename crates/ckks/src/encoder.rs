@@ -1,4 +1,4 @@
-//! Slots ↔ coefficients: the canonical embedding of n complex slots into Z[Y]/(Y^(2n)+1), Y = X^(N/2n).
+//! Slots ↔ coefficients: the canonical embedding of n complex slots into Z\[Y\]/(Y^(2n)+1), Y = X^(N/2n).
 //!
 //! Slot j is the evaluation at ζ^(5^j), ζ = exp(2πi/4n); the transform is the special FFT of HEAAN [CKKS17, CHKKS18].
 //! Coefficients 0..n hold the "real" half, n..2n the "imaginary" half: w = re + i·im is the transform of the slots.

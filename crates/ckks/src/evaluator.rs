@@ -1,6 +1,6 @@
 //! The evaluator: ciphertexts in, ciphertexts out. Holds public keys only.
 //!
-//! Key switching is hybrid [HK20]: digits of the modulus, special modulus P, inner products with keys whose uniform halves are
+//! Key switching is hybrid \[HK20\]: digits of the modulus, special modulus P, inner products with keys whose uniform halves are
 //! expanded from their seed limb by limb. Everything runs limb by limb: conversion, NTT and inner product of one limb
 //! happen while it sits in the cache.
 

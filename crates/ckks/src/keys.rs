@@ -18,7 +18,7 @@ pub enum KeyName {
     Relinearization,
     /// σ_g for X → X^g: rotations and the conjugation.
     Galois(u64),
-    /// Dense → ephemeral sparse secret, modulo q0 times one more prime only [BTH22].
+    /// Dense → ephemeral sparse secret, modulo q0 times one more prime only \[BTH22\].
     DenseToSparse,
     /// Sparse → dense.
     SparseToDense,

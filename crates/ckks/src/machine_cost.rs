@@ -1,7 +1,7 @@
 //! What one machine takes for the units of work that [`Meter`](crate::Meter) counts: fitted to measured operations, scaled by a probe.
 //!
 //! Reading order: [`MachineCost`] (what is predicted with) → [`fit`] (where its table comes from) → [`Probe`] (how it follows the machine).
-//! What is measured lies in [`workload`](crate::workload). Clocks and files are the caller's.
+//! What is measured lies in [`workload`]. Clocks and files are the caller's.
 
 use crate::meter::{Cost, CostTable};
 use crate::{Error, workload};

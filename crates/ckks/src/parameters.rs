@@ -28,7 +28,7 @@ pub struct BootstrapSpec {
     pub eval_mod: Zone,
     /// Levels of CoeffToSlot.
     pub coeff_to_slot: Zone,
-    /// Hamming weight h of the ephemeral sparse secret [BTH22].
+    /// Hamming weight h of the ephemeral sparse secret \[BTH22\].
     pub hamming_weight: usize,
     /// Bound K on the integer part |I| after ModRaise (failure probability: [`security::overflow_log2`]).
     pub range: usize,

@@ -180,7 +180,7 @@ impl SecretKey {
         };
         Ok(self.switching_key(name, limit, &indices, &from, &to, rng))
     }
-    /// Draws an ephemeral secret of weight h and makes both encapsulation keys [BTH22]; the secret is dropped.
+    /// Draws an ephemeral secret of weight h and makes both encapsulation keys \[BTH22\]; the secret is dropped.
     ///
     /// # Errors
     /// If the parameters have no bootstrapping.

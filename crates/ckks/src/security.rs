@@ -3,7 +3,7 @@
 //! * Keys under the dense ternary secret: J.-P. Bossuat et al., "Security Guidelines for Implementing Homomorphic
 //!   Encryption" (2024), ternary secrets, classical, 128 bits: the largest log QP for each N ([`TERNARY_128`]).
 //! * The dense-to-sparse key of sparse-secret encapsulation encrypts under a secret of Hamming weight h with a modulus of
-//!   about 100 bits; the guidelines' tables do not cover sparse secrets, so it is judged by [BTH22] (Bossuat,
+//!   about 100 bits; the guidelines' tables do not cover sparse secrets, so it is judged by \[BTH22\] (Bossuat,
 //!   Troncoso-Pastoriza, Hubaux, "Bootstrapping for Approximate Homomorphic Encryption with Negligible
 //!   Failure-Probability by Using Sparse-Secret Encapsulation"), which takes h = 32 at N ≥ 2^15 with a modulus of at most
 //!   about 2^110 as 128-bit secure.
@@ -22,7 +22,7 @@ pub const TERNARY_128: [(u32, f64); 8] = [
     (17, 3523.0),
 ];
 
-/// Largest log2 of the modulus of a key under an ephemeral secret of weight 32 [BTH22], by log2 N.
+/// Largest log2 of the modulus of a key under an ephemeral secret of weight 32 \[BTH22\], by log2 N.
 const SPARSE_128: [(u32, f64); 3] = [(15, 55.0), (16, 110.0), (17, 220.0)];
 
 /// One published key's security.

@@ -7,13 +7,13 @@
 //! Modules in reading order: `normal` (between polynomials everything is one affine map; its rows from `linear_op`; `product`, what
 //! products take in; `cut`, where two maps are cheaper than one) → `layout` (where
 //! values lie) → `pack` (maps as diagonals; `twins`, what is the same and made once) → `split` (baby and giant steps) → `schedule` (levels and bootstraps by shortest path over
-//! `cost`) → `activation` and `units` (intervals and leading coefficients folded away) → `emit` (the plan; `order`, depth first for a batch) → [`describe`]; [`price`] (what
+//! `cost`) → `activation` and `units` (intervals and leading coefficients folded away) → `emit` (the plan; `order`, depth first for a batch) → [`describe()`]; [`price`] (what
 //! an activation costs in a deep network), [`outline`] (what a network costs whose degrees are open), [`mod@sketch`] (what one costs whose weights
 //! are not there).
 //!
 //! What this crate knows nothing of: keys, ciphertexts, randomness, the clock.
 //!
-//! Reference: [LLKN22] multiplexed packing; Orion's single-shot convolutions and shortest path.
+//! Reference: \[LLKN22\] multiplexed packing; Orion's single-shot convolutions and shortest path.
 
 pub mod describe;
 pub mod error;

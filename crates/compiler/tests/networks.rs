@@ -424,11 +424,11 @@ fn an_outline_foresees_the_plan_of_every_choice() {
     for i in 0..3 {
         let conv = random.convolution(2, 2, 3, 1, 1);
         y = b
-            .add(&format!("conv{i}"), nn::Op::Conv2d(conv), &[y])
+            .add(format!("conv{i}"), nn::Op::Conv2d(conv), &[y])
             .expect("valid");
         let silu = nn::Nonlinearity::Activation(approx::Activation::Silu);
         y = b
-            .add(&format!("act{i}"), nn::Op::Elementwise(silu), &[y])
+            .add(format!("act{i}"), nn::Op::Elementwise(silu), &[y])
             .expect("valid");
     }
     let graph: nn::Graph = b.finish(y).expect("valid");

@@ -80,9 +80,11 @@ struct Inner {
     second: Option<(Dataset, usize)>,
     options: LoaderOptions,
     table: Table,
-    /// The orders used last: which set, which pass through it.
-    orders: Mutex<Vec<(u64, u64, Arc<Vec<usize>>)>>,
+    orders: Mutex<Vec<Pass>>,
 }
+
+/// An order that was used last: which set, which pass through it.
+type Pass = (u64, u64, Arc<Vec<usize>>);
 
 // what a stream of random numbers is for
 const ORDER: u64 = 0;

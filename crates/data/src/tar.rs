@@ -167,7 +167,7 @@ pub(crate) fn members(
                 continue;
             }
             b'S' => {
-                return Err(r.malformed("it has sparse members; pack it without --sparse"));
+                return Err(r.malformed("it has sparse members; pack them as whole files"));
             }
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! Activation functions and their derivatives.
 //!
-//! Each is a few branch-free operations on one float, written so that the compiler makes vectors of them in every [`Task`]'s loop.
+//! Each is a few branch-free operations on one float, written so that the compiler makes vectors of them in every `Task`'s loop.
 
 use crate::PART;
 use crate::instructions::{Task, Vector, fused, instructions, run};

@@ -1,6 +1,6 @@
 //! Which instructions run, and how a kernel that is written once becomes code for each of them.
 //!
-//! A kernel is a [`Task`]: generic over the [`Vector`] that it computes with. [`run`] compiles it once per instruction set, inside a
+//! A kernel is a `Task`: generic over the `Vector` that it computes with. `run` compiles it once per instruction set, inside a
 //! function with that `#[target_feature]`; everything below must be `#[inline(always)]`, or it would be compiled without the feature.
 //! The portable twin is the same kernel over four plain floats.
 

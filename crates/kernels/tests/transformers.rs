@@ -450,7 +450,7 @@ fn losses_on_divisors() {
             &k,
             &v,
             &|at, d| if at == 1 { 0.95 / d } else { 1.0 / d },
-            &mut vec![0.0; 48],
+            &mut [0.0; 48],
         );
         let ratio = scaled.inverse[7] / sums.inverse[7];
         assert!(

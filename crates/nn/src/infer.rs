@@ -286,7 +286,7 @@ fn rotary(r: &Rotary, x: Shape) -> Checked {
             r.head
         ));
     }
-    if r.rotated % 2 != 0 || r.rotated > r.head {
+    if !r.rotated.is_multiple_of(2) || r.rotated > r.head {
         return Err(format!(
             "{} rotated channels must be even and at most the head's {}",
             r.rotated, r.head
@@ -314,7 +314,7 @@ fn attention(a: &Attention, q: Shape, k: Shape, v: Shape) -> Checked {
             "queries and keys must be as many, {length} and {key_length} were given"
         ));
     }
-    if a.kv_heads == 0 || a.heads == 0 || a.heads % a.kv_heads != 0 {
+    if a.kv_heads == 0 || a.heads == 0 || !a.heads.is_multiple_of(a.kv_heads) {
         return Err(format!(
             "{} key/value heads must divide {} heads",
             a.kv_heads, a.heads

@@ -39,7 +39,7 @@ pub enum Op<N> {
     /// Rotary position embedding, `(C, 1, L) → (C, 1, L)`.
     Rotary(Rotary),
     /// Attention of queries `(H·d, 1, L)` to keys and values `(H'·d, 1, L)`, `→ (H·d, 1, L)`; inputs in this order, then the marks
-    /// `(1, 1, L)` where the mask takes them ([`Order::Marked`](crate::attention::Order::Marked)). A division at least, so no [`PolyGraph`](crate::PolyGraph) holds it.
+    /// `(1, 1, L)` where the mask takes them ([`Order::Marked`]). A division at least, so no [`PolyGraph`](crate::PolyGraph) holds it.
     Attention(Attention),
     /// The sequence beside itself delayed, `(C, 1, L) → (C, R, L)`.
     Unfold(Unfold),

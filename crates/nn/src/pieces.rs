@@ -1,6 +1,6 @@
 //! A network with the approximations that a homomorphic circuit has in place of divisions, roots and activations, read by the oracle.
 //!
-//! [`Pieces`] go beside a [`Graph`](crate::Graph), they don't change it: the same nodes, evaluated with or without them. What
+//! [`Pieces`] go beside a [`Graph`], they don't change it: the same nodes, evaluated with or without them. What
 //! [`crate::lower`] makes of graph and pieces computes what [`Network::evaluate_with`] computes, in many more nodes.
 
 use crate::Result;
@@ -313,7 +313,7 @@ impl<N: ElementFunction> Network<N> {
     /// As [`Network::evaluate`], with approximations in place of functions.
     ///
     /// # Errors
-    /// [`Error::InputShape`](crate::Error::InputShape).
+    /// [`Error::InputShape`].
     pub fn evaluate_with(&self, pieces: &Pieces, input: &Tensor) -> Result<Evaluation> {
         self.evaluation(pieces, input)
     }
@@ -321,7 +321,7 @@ impl<N: ElementFunction> Network<N> {
     /// As [`Network::evaluate_all`], with approximations in place of functions.
     ///
     /// # Errors
-    /// [`Error::InputShape`](crate::Error::InputShape).
+    /// [`Error::InputShape`].
     pub fn evaluate_all_with(&self, pieces: &Pieces, input: &Tensor) -> Result<Trace> {
         self.trace(pieces, input)
     }

@@ -13,7 +13,7 @@ const SAFETY: f64 = 4.0;
 /// What the error of a plan's logits is stated to be, before anything is encrypted.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Stated {
-    /// The statement: [`SAFETY`] times the largest difference seen.
+    /// The statement: `SAFETY` times the largest difference seen.
     pub error: f64,
     /// The largest difference of a logit in the simulations.
     largest: f64,

@@ -2,14 +2,14 @@
 //!
 //! Hot paths take and drop buffers of half a megabyte by the thousand. Going to the operating system for each would cost a page
 //! fault per 4 KiB, and 4 KiB pages a miss of the address cache for every row of an NTT. Memory therefore comes from regions of
-//! [`REGION`] bytes that the system is asked to back with pages of 2 MiB, and freed pieces are joined and handed out again,
+//! `REGION` bytes that the system is asked to back with pages of 2 MiB, and freed pieces are joined and handed out again,
 //! dirty: what they hold is old public residues at worst, since whoever owns a secret zeroizes it before dropping it. Pages of
 //! free pieces go back to the system beyond [`POOL_BYTES`].
 //!
 //! Whoever knows how much it will need asks for it with [`reserve`] and has another thread fetch the pages ahead of their use: on a
 //! virtual machine, whose pages its host clears too, a fresh gigabyte can cost seconds.
 //!
-//! Consecutive buffers of the same power of two begin [`SKEW`] bytes further into their page: the same place of many limbs, which
+//! Consecutive buffers of the same power of two begin `SKEW` bytes further into their page: the same place of many limbs, which
 //! sums of products read at once, then lies in different sets of the caches.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -688,7 +688,7 @@ pub fn bootstrap_memory(parameters: &Parameters, target: usize) -> u64 {
             .div_ceil(b.coeff_to_slot.levels as u32)
     });
     // half of the bits of a map's diagonals are giant steps
-    extended(parameters, top) * ((2 << (stages + 1) / 2) + 5)
+    extended(parameters, top) * ((2 << stages.div_ceil(2)) + 5)
 }
 
 /// Bytes of a server's process besides keys and weights, where ciphertexts and steps take `peak` at most and it does these bootstraps.

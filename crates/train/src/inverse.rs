@@ -129,7 +129,7 @@ impl InverseUnit {
     /// # Errors
     /// [`Error::Network`] where nothing was seen, [`Error::Fit`] where no program holds.
     pub fn substitute(&mut self, how: &Iteration) -> Result<()> {
-        if !(self.seen.low <= self.seen.high) {
+        if self.seen.low > self.seen.high {
             return Err(Error::Network(nn::Error::NoData));
         }
         let factor = how.factor as f32;

@@ -384,7 +384,7 @@ impl Sources {
         let options = LoaderOptions {
             batch: config.batch,
             seed: config.seed,
-            augmentation: config.data.augmentation.clone(),
+            augmentation: config.data.augmentation,
             normalization: self.normalization.clone(),
             order: Order::Shuffled,
             ..LoaderOptions::default()

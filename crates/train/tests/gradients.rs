@@ -52,8 +52,8 @@ fn check(model: &mut Model) {
         .map(|p| p.gradient.clone())
         .collect();
     let mut compared = 0;
-    for k in 0..model.parameters.len() {
-        let (name, size) = (model.parameters[k].name.clone(), gradients[k].len());
+    for (k, gradient) in gradients.iter().enumerate() {
+        let (name, size) = (model.parameters[k].name.clone(), gradient.len());
         if !model.parameters[k].trainable {
             continue;
         }
@@ -66,7 +66,7 @@ fn check(model: &mut Model) {
             };
             let slope = (at(old + h) - at(old - h)) / f64::from(2.0 * h);
             at(old);
-            let g = f64::from(gradients[k][i]);
+            let g = f64::from(gradient[i]);
             let tolerance = 0.02 * slope.abs().max(g.abs()) + 2e-3;
             assert!(
                 (slope - g).abs() < tolerance,

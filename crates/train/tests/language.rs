@@ -102,8 +102,8 @@ fn check(what: &str, mut model: Model) {
         p.trainable = true;
     }
     let all = gradients(&mut model, windows);
-    for k in 0..all.len() {
-        let norm = all[k]
+    for (k, gradient) in all.iter().enumerate() {
+        let norm = gradient
             .iter()
             .map(|g| f64::from(*g).powi(2))
             .sum::<f64>()
@@ -113,7 +113,7 @@ fn check(what: &str, mut model: Model) {
         assert!(norm > 1e-5, "{what}: nothing depends on {name}");
         let h = 4e-3;
         let mut at = |sign: f64| {
-            for ((v, o), g) in model.parameters[k].values.iter_mut().zip(&old).zip(&all[k]) {
+            for ((v, o), g) in model.parameters[k].values.iter_mut().zip(&old).zip(gradient) {
                 *v = (f64::from(*o) + sign * h * f64::from(*g) / norm) as f32;
             }
             loss(&mut model, windows)
@@ -553,13 +553,13 @@ fn corpora_follow_the_seed_and_go_on_where_they_were_stopped() {
     let logits = generator.step(&[0]);
     let sum: f32 = logits.iter().map(|l| l.exp()).sum();
     let drawn = many.round(&mut generator, 0).expect("draws");
-    for token in 1..VOCABULARY {
+    for (token, logit) in logits.iter().enumerate().skip(1) {
         let share = drawn
             .iter()
             .filter(|s| s.get(1) == Some(&(token as u16)))
             .count() as f32
             / 4000.0;
-        let p = logits[token].exp() / sum;
+        let p = logit.exp() / sum;
         assert!(
             (share - p).abs() < 4.0 * (p / 4000.0).sqrt(),
             "token {token}: {share}, not {p}"

@@ -70,13 +70,13 @@ impl Config {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        if self.heads == 0 || self.width % self.heads != 0 {
+        if self.heads == 0 || !self.width.is_multiple_of(self.heads) {
             return Err(refuse(format!(
                 "{} heads don't divide the width {}",
                 self.heads, self.width
             )));
         }
-        if self.rotary_share > 1.0 || self.rotated() % 2 != 0 {
+        if self.rotary_share > 1.0 || !self.rotated().is_multiple_of(2) {
             return Err(refuse(format!(
                 "a share of {} makes {} channels of a head turn, which are no pairs of its {}",
                 self.rotary_share,

@@ -69,13 +69,13 @@ impl Config {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        if self.kv_heads == 0 || self.heads % self.kv_heads != 0 {
+        if self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
             return Err(refuse(format!(
                 "{} key/value heads don't divide {} heads",
                 self.kv_heads, self.heads
             )));
         }
-        if self.head == 0 || self.head % 2 != 0 {
+        if self.head == 0 || !self.head.is_multiple_of(2) {
             return Err(refuse(format!(
                 "heads of {} channels can't be turned in pairs",
                 self.head

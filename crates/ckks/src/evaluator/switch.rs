@@ -564,7 +564,7 @@ impl Evaluator {
         let [c] = self.divide_special([x], level);
         self.decompose(c, level)
     }
-    /// ModRaise with sparse-secret encapsulation [BTH22]: switch to the sparse secret modulo q0, lift, switch back.
+    /// ModRaise with sparse-secret encapsulation \[BTH22\]: switch to the sparse secret modulo q0, lift, switch back.
     pub(crate) fn raise(&self, x: &Ciphertext, to: Level) -> Result<Ciphertext, Error> {
         let p = &self.parameters;
         let ring = p.ring();

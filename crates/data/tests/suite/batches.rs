@@ -339,7 +339,7 @@ fn resized_crops_use_the_original() {
 #[test]
 fn loaders_refuse_what_they_cannot_do() {
     let set = toy(10, shape(2, 2, 3), 2);
-    let line = |result: data::Result<Loader>| result.err().expect("is refused").to_string();
+    let line = |result: data::Result<Loader>| result.expect_err("is refused").to_string();
     let new = |o| Loader::new(set.clone(), o);
     assert!(line(new(options(11, 3))).contains("batches of 11 from a set of 10"));
     assert!(line(new(options(0, 3))).contains("batches of 0"));

@@ -142,7 +142,7 @@ impl Expansion<'_> {
         let square = self.product(&format!("{name}2"), x, x)?;
         match p {
             2 => Ok(square),
-            4 | 8 | 12 if p % 4 == 0 => {
+            4 | 8 | 12 if p.is_multiple_of(4) => {
                 let fourth = self.product(&format!("{name}4"), square, square)?;
                 match p {
                     4 => Ok(fourth),

@@ -168,7 +168,7 @@ pub fn after_first(x: &Tensor, first: usize) -> Result<Tensor> {
 /// (for as many rounds as the options say) from the network with its pieces.
 ///
 /// # Errors
-/// Those of [`calibrate`](crate::calibrate::calibrate), [`Error::Approximation`] with the node for what can't be had,
+/// Those of [`calibrate`], [`Error::Approximation`] with the node for what can't be had,
 /// [`Error::Invalid`] for softmax.
 pub fn fit<I>(graph: &Graph, inputs: &I, options: &Options) -> Result<Pieces>
 where

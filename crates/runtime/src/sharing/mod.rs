@@ -1,7 +1,7 @@
 //! Sharing an answer: noise flooding against IND-CPA-D, and the count of answers shared under a key.
 //!
 //! A CKKS decryption is f(m) + e: the plan's exact answer plus an error that depends on the secret key, so whoever sees it can
-//! attack the key [LM21]. A shared answer is f(m) + e + z instead, z a Gaussian that drowns e [LMSS22].
+//! attack the key \[LM21\]. A shared answer is f(m) + e + z instead, z a Gaussian that drowns e \[LMSS22\].
 //!
 //! **How much noise.** k values are shared, each with |e_i| ≤ B, so ‖e‖₂ ≤ √k·B =: ρ; z has deviation
 //! ```text
@@ -13,13 +13,13 @@
 //! * search: an event (the key is found) of probability p′ under P′ has p ≤ max(2^24·p′, 2^−(s+8)) under P, since data processing
 //!   gives p·(ln(p/p′) − 1) ≤ 2^−s/24;
 //! * decision: probabilities change by at most √(KL/2) < 2^−(s+5)/2 (Pinsker). That an advantage ε in a decision game counts as
-//!   log₂(1/ε²) bits is the convention of [MW18] and [LMSS22], and why 2^(s/2) is enough for what they call s bits.
+//!   log₂(1/ε²) bits is the convention of \[MW18\] and \[LMSS22\], and why 2^(s/2) is enough for what they call s bits.
 //!
-//! The same σ is the corollary of [LMSS22] that OpenFHE uses, there for all N coefficients of a decrypted polynomial. Here only k real
+//! The same σ is the corollary of \[LMSS22\] that OpenFHE uses, there for all N coefficients of a decrypted polynomial. Here only k real
 //! numbers leave the client, everything else of the decryption stays, so ρ is the ℓ₂ norm over those.
 //!
 //! **Sampling.** The sum of exact value and noise is formed exactly, in fixed point, and rounded to a grid of steps in
-//! (σ/512, σ/256]. Low bits, in which a sum of doubles betrays its terms [Mir12], do not leave. A cell of the grid holds some 2^43
+//! (σ/512, σ/256]. Low bits, in which a sum of doubles betrays its terms \[Mir12\], do not leave. A cell of the grid holds some 2^43
 //! values of the noise, and the functions of f64 that make it move the cell's edges by less than 2^−50·σ: the probability of a cell is
 //! right to about 2^−41 of itself. B is taken as at least 2^−32 of the magnitude and σ above the magnitude is refused, so
 //! τ·k·2^s < 2^60 in every share and the divergence above changes by less than one in a hundred.
@@ -27,9 +27,9 @@
 //! **What is decided on what.** The margin is that of the noisy values and so is the refusal: both are functions of what may be
 //! shared, so a refusal that somebody notices tells nothing more. For the same reason it counts as one of the τ answers.
 //!
-//! [LM21] Li, Micciancio, *On the Security of Homomorphic Encryption on Approximate Numbers*. [LMSS22] Li, Micciancio, Schultz, Sorrell,
-//! *Securing Approximate Homomorphic Encryption Using Differential Privacy*. [MW18] Micciancio, Walter, *On the Bit Security of
-//! Cryptographic Primitives*. [Mir12] Mironov, *On Significance of the Least Significant Bits for Differential Privacy*.
+//! \[LM21\] Li, Micciancio, *On the Security of Homomorphic Encryption on Approximate Numbers*. \[LMSS22\] Li, Micciancio, Schultz, Sorrell,
+//! *Securing Approximate Homomorphic Encryption Using Differential Privacy*. \[MW18\] Micciancio, Walter, *On the Bit Security of
+//! Cryptographic Primitives*. \[Mir12\] Mironov, *On Significance of the Least Significant Bits for Differential Privacy*.
 //!
 //! [`class`]: the class alone, which needs no noise. [`releases`]: the record of what was shared.
 //!
