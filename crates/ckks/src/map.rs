@@ -272,7 +272,8 @@ impl BlockMap {
     }
     /// Whether anything is rotated: where nothing is, a map is sums of multiples, and no key and no special prime is needed.
     pub fn moves(&self) -> bool {
-        let moved = |t: &Term| !t.giant.is_multiple_of(self.slots) || !t.baby.is_multiple_of(self.slots);
+        let moved =
+            |t: &Term| !t.giant.is_multiple_of(self.slots) || !t.baby.is_multiple_of(self.slots);
         !self.folds.is_empty() || self.terms.iter().any(moved)
     }
     /// Σⱼ|Mₖⱼ|² over the rows k, folds included: (mean over the rows of the output where it is largest, largest row). The variance of

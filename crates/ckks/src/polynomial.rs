@@ -91,7 +91,7 @@ impl Polynomial {
         let half: Vec<f64> = c.iter().step_by(2).copied().collect();
         let t1 = c[1];
         (crate::parameters::depth_of(half.len() - 1) < crate::parameters::depth_of(self.degree()))
-        .then_some((half, t1))
+            .then_some((half, t1))
     }
 }
 

@@ -418,7 +418,10 @@ mod tests {
         let mut back = a.clone().into_ntt(&r).into_coeff(&r);
         assert_eq!(a, back);
         assert_eq!(a, a.clone().into_ntt(&r).to_coeff(&r));
-        assert!(back.iter().all(|limb| (limb.as_ptr() as usize).is_multiple_of(64)));
+        assert!(
+            back.iter()
+                .all(|limb| (limb.as_ptr() as usize).is_multiple_of(64))
+        );
         back = back.select(&[0, 1]);
         assert_eq!((back.indices(), back.limbs()), (&[0, 2][..], 2));
         assert_eq!(back.limb(1), a.limb(1));

@@ -113,7 +113,12 @@ fn check(what: &str, mut model: Model) {
         assert!(norm > 1e-5, "{what}: nothing depends on {name}");
         let h = 4e-3;
         let mut at = |sign: f64| {
-            for ((v, o), g) in model.parameters[k].values.iter_mut().zip(&old).zip(gradient) {
+            for ((v, o), g) in model.parameters[k]
+                .values
+                .iter_mut()
+                .zip(&old)
+                .zip(gradient)
+            {
                 *v = (f64::from(*o) + sign * h * f64::from(*g) / norm) as f32;
             }
             loss(&mut model, windows)

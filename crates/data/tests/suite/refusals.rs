@@ -226,8 +226,8 @@ fn npz_files() {
         &read(&npy("|u1", "(2, 0, 3)", &[]), &labels),
         &["shape [2, 0, 3]"],
     );
-    let fortran = String::from_utf8_lossy(&npy("|u1", "(2, 1, 1)", &[1, 2])[10..])
-        .replace("False", "True ");
+    let fortran =
+        String::from_utf8_lossy(&npy("|u1", "(2, 1, 1)", &[1, 2])[10..]).replace("False", "True ");
     let fortran = [&npy("|u1", "(2, 1, 1)", &[])[..10], fortran.as_bytes()].concat();
     says(
         &read(&fortran, &labels),
