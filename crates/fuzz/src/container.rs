@@ -10,7 +10,7 @@ use std::io::Read;
 /// A file taken apart.
 #[derive(Clone)]
 pub(crate) struct Parts {
-    /// Bytes 0 to 96: all but the header's checksum.
+    /// Bytes 0 to 160: all but the header's checksum.
     header: Vec<u8>,
     sections: Vec<Section>,
 }
@@ -29,7 +29,7 @@ impl Parts {
     /// Takes a valid file apart.
     pub(crate) fn of(file: &[u8]) -> Self {
         let mut sections = Vec::new();
-        let mut at = 128;
+        let mut at = 192;
         while at < file.len() {
             let length = u64::from_le_bytes(file[at + 4..at + 12].try_into().unwrap_or_default());
             let (from, to) = (at + 12, at + 12 + length as usize);
@@ -51,7 +51,7 @@ impl Parts {
             at = to + 32;
         }
         Self {
-            header: file[..96].to_vec(),
+            header: file[..160].to_vec(),
             sections,
         }
     }
@@ -114,13 +114,13 @@ impl Parts {
 
     /// The plan's digest as it should be: of a plan's content, of the plan that a client's key names.
     fn repair_plan(&mut self) {
-        if self.kind() == Kind::Plan as u8 && self.sections.len() == 4 {
+        if self.kind() == Kind::Plan as u8 && self.sections.len() == 5 {
             let mut hasher = blake3::Hasher::new();
-            for s in &self.sections[..3] {
+            for s in &self.sections[..4] {
                 hasher.update(&(s.payload.len() as u64).to_le_bytes());
                 hasher.update(&s.payload);
             }
-            hasher.update(&self.sections[3].payload);
+            hasher.update(&self.sections[4].payload);
             self.header[64..96].copy_from_slice(hasher.finalize().as_bytes());
         }
     }
@@ -151,11 +151,14 @@ pub(crate) fn generate(r: &mut Random, seeds: &[Parts]) -> Vec<u8> {
                     (28, 4),
                     (32, 4),
                     (64, 4),
+                    (96, 4),
+                    (128, 4),
+                    (144, 4),
                 ]);
                 let value = r.boundary().to_le_bytes();
                 parts.header[at..at + width].copy_from_slice(&value[..width]);
                 if at == 5 {
-                    parts.header[5] = r.below(9) as u8;
+                    parts.header[5] = r.below(10) as u8;
                 }
             }
             1 if count > 0 => parts.sections[at].length = Some(r.boundary()),

@@ -62,6 +62,9 @@ fn container(path: &Path) -> Result<(Value, String)> {
     if p.spec().is_toy() {
         text += "  INSECURE: a toy parameter set; it protects nothing\n";
     }
+    if let Some(key) = &i.key {
+        text += &format!("  key          {key}\n");
+    }
     for (what, value) in &i.details {
         text += &format!("  {what:12} {value}\n");
     }
@@ -72,6 +75,7 @@ fn container(path: &Path) -> Result<(Value, String)> {
         "version": i.version,
         "bytes": i.length,
         "plan": i.plan_digest,
+        "key": i.key.map(|k| k.to_string()),
         "parameters": p.spec(),
         "parameters_digest": i.parameters_digest,
         "log_qp": p.log_qp(),

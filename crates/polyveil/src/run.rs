@@ -8,6 +8,7 @@ use crate::terminal::{Line, duration, note};
 use crate::{Result, size};
 use ckks::Ciphertext;
 use clap::Args;
+use runtime::wire::container::expect_together;
 use runtime::checkpoint::{Checkpointer, checkpoint_bytes, input_digest, read_checkpoint};
 use runtime::machine::{cpu_seconds, peak_bytes, require_disk};
 use runtime::preparation::{Preparation, Prepared};
@@ -77,6 +78,9 @@ pub fn run(a: &RunArgs, threads: usize) -> Result<()> {
         return Err("--check follows a run from its beginning: leave --resume out".into());
     }
     let plan = Arc::new(network::plan(&a.plan)?);
+    let mut together = vec![a.plan.as_path(), keys, &a.input];
+    together.extend(a.key.as_deref());
+    expect_together(&together)?;
     let placement = placement(&plan, a.max_memory, a.keys_on_disk);
     let prediction =
         Machine::load(&a.predict)?.announce(&a.predict, &plan, placement.as_ref(), threads)?;
@@ -107,7 +111,7 @@ pub fn run(a: &RunArgs, threads: usize) -> Result<()> {
         &a.input.display().to_string(),
     )?;
     let state = if a.resume {
-        read_checkpoint(&checkpoint, &plan, &digest)?
+        read_checkpoint(&checkpoint, &plan, &digest, server.key())?
     } else {
         fresh
     };

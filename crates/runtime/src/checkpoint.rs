@@ -4,8 +4,8 @@ use crate::interpreter::{Done, Observer, State};
 use crate::plan::{Operation, Register};
 use crate::verify::VerifiedPlan;
 use crate::wire::ciphertexts::{ciphertext_bytes, read_ciphertext, write_ciphertext};
-use crate::wire::conformance::{self, parameters_digest, residual_level};
-use crate::wire::container::{Digest, Kind, Reader, Writer, file_length};
+use crate::wire::conformance::{self, residual_level};
+use crate::wire::container::{Digest, KeyId, Kind, Reader, Writer, file_length};
 use crate::{Error, Result};
 use ckks::{Ciphertext, ParametersSpec};
 use serde::{Deserialize, Serialize};
@@ -93,8 +93,7 @@ impl<'a> Checkpointer<'a> {
             out,
             name,
             Kind::Checkpoint,
-            parameters_digest(parameters),
-            *self.plan.digest(),
+            self.plan.ids(state.key),
             sections,
         )?;
         file.section(&meta)?;
@@ -122,18 +121,19 @@ pub fn checkpoint_bytes(plan: &VerifiedPlan) -> u64 {
     file_length([most.unwrap_or(0), 4096])
 }
 
-/// Reads a checkpoint of `plan` on the input with this digest.
+/// Reads a checkpoint of `plan` on the input with this digest, under the server's key pair.
 ///
 /// # Errors
-/// [`Error::File`] with the field that is wrong.
+/// [`Error::File`] with the field that is wrong, [`Error::OtherKey`].
 pub fn read_checkpoint(
     path: &Path,
     plan: &VerifiedPlan,
     input: &Digest,
+    key: KeyId,
 ) -> Result<State<Ciphertext>> {
     let name = path.display().to_string();
     let file = BufReader::new(std::fs::File::open(path).map_err(Error::io(&name))?);
-    read_checkpoint_from(file, &name, plan, input)
+    read_checkpoint_from(file, &name, plan, input, key)
 }
 
 /// As [`read_checkpoint`], from any reader; `name` is for messages.
@@ -145,11 +145,11 @@ pub fn read_checkpoint_from(
     name: &str,
     plan: &VerifiedPlan,
     digest: &Digest,
+    key: KeyId,
 ) -> Result<State<Ciphertext>> {
     let parameters = plan.parameters();
     let mut file = Reader::new(input, name, Kind::Checkpoint)?;
-    file.expect_parameters(&parameters_digest(parameters), &parameters.spec().name)?;
-    file.expect_plan(plan.digest())?;
+    file.expect(&plan.ids(key))?;
     let meta: Meta = file.json(META, 1 << 20)?;
     let refuse =
         |problem: String, remedy: &str| Error::file(name, "section `meta`", problem, remedy);
@@ -174,6 +174,7 @@ pub fn read_checkpoint_from(
     file.finish()?;
     Ok(State {
         next: meta.next,
+        key,
         live,
     })
 }

@@ -4,13 +4,14 @@ use crate::sharing::class::{self, SharedClass};
 use crate::sharing::{self, Shared, Terms, releases};
 use crate::wire::ciphertexts::{CIPHERTEXT, META, PortMeta, read_answer};
 use crate::wire::client_file::{ClientSpec, checked};
-use crate::wire::conformance::{self, KeyList, key_bytes, parameters_digest, poly_bytes};
-use crate::wire::container::{Digest, Kind, Reader, Writer, file_length};
-use crate::wire::keys::{KEY, LIST, evaluation_keys_bytes};
+use crate::wire::conformance::{self, parameters_digest, poly_bytes};
+use crate::wire::container::{Ids, KeyId, Kind, Reader, Writer, file_length};
+use crate::wire::ServerKeys;
+use crate::wire::keys::{KeysWriter, evaluation_keys_bytes};
 use crate::wire::packing::pack;
-use crate::wire::ports::{gather, place};
+use crate::wire::ports::{PLACES, gather, place, places_bytes, read_places};
 use crate::{Error, Result};
-use ckks::keys::{KeyName, SwitchingKey};
+use ckks::keys::{EvaluationKeys, KeyName, SwitchingKey};
 use ckks::{Ciphertext, Complex64, Level, Parameters, SecretKey, SeededCiphertext};
 use rand_core::CryptoRng;
 use std::io::{Read, Write};
@@ -27,7 +28,7 @@ const JSON_LIMIT: u64 = 64 << 20;
 pub struct Client {
     spec: ClientSpec,
     parameters: Parameters,
-    digest: Digest,
+    ids: Ids,
     secret: SecretKey,
 }
 
@@ -40,7 +41,12 @@ impl Client {
         let parameters = checked(&spec, "plan")?;
         let secret = SecretKey::generate(&parameters, rng)?;
         Ok(Self {
-            digest: parameters_digest(&parameters),
+            ids: Ids {
+                parameters: parameters_digest(&parameters),
+                plan: spec.plan,
+                client: [0; 32],
+                key: KeyId::draw(rng),
+            },
             spec,
             parameters,
             secret,
@@ -54,6 +60,10 @@ impl Client {
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
+    /// The id of its key pair.
+    pub fn key(&self) -> KeyId {
+        self.ids.key
+    }
     /// The secret key, for checks on the owner's machine.
     pub fn secret_key(&self) -> &SecretKey {
         &self.secret
@@ -65,6 +75,7 @@ impl Client {
     /// [`Error::Io`].
     pub fn write<W: Write>(&self, out: W, name: &str) -> Result<W> {
         let spec = conformance::json(&self.spec);
+        let places = places_bytes(&self.spec.input, &self.spec.output);
         let secret: Zeroizing<Vec<u8>> = Zeroizing::new(
             self.secret
                 .coefficients()
@@ -76,11 +87,11 @@ impl Client {
             out,
             name,
             Kind::ClientKey,
-            self.digest,
-            self.spec.plan,
-            vec![(SPEC, spec.len() as u64), (SECRET, secret.len() as u64)],
+            self.ids,
+            vec![(SPEC, spec.len() as u64), (PLACES, places.len() as u64), (SECRET, secret.len() as u64)],
         )?;
         file.section(&spec)?;
+        file.section(&places)?;
         file.section(&secret)?;
         file.finish()
     }
@@ -90,11 +101,15 @@ impl Client {
     /// [`Error::File`] with the field that is wrong.
     pub fn read(input: impl Read, name: &str) -> Result<Self> {
         let mut file = Reader::new(input, name, Kind::ClientKey)?;
-        let spec: ClientSpec = file.json(SPEC, JSON_LIMIT)?;
+        let mut spec: ClientSpec = file.json(SPEC, JSON_LIMIT)?;
+        read_places(&mut file, &mut spec.input, &mut spec.output)?;
         let parameters = checked(&spec, name)?;
-        let digest = parameters_digest(&parameters);
-        file.expect_parameters(&digest, &spec.parameters.name)?;
-        file.expect_plan(&spec.plan)?;
+        let ids = Ids {
+            parameters: parameters_digest(&parameters),
+            plan: spec.plan,
+            ..file.header().ids
+        };
+        file.expect(&ids)?;
         let mut bytes = Zeroizing::new(vec![0u8; parameters.n()]);
         file.begin_exact(SECRET, parameters.n() as u64)?;
         file.take(&mut bytes)?;
@@ -113,14 +128,14 @@ impl Client {
         Ok(Self {
             spec,
             parameters,
-            digest,
+            ids,
             secret,
         })
     }
 
     /// Bytes of the evaluation keys' file.
     pub fn evaluation_keys_bytes(&self) -> u64 {
-        evaluation_keys_bytes(&self.parameters, &self.spec)
+        evaluation_keys_bytes(&self.parameters, &self.spec.keys)
     }
     /// Makes the evaluation keys and writes them one by one: only one is in memory at a time.
     ///
@@ -135,33 +150,46 @@ impl Client {
         rng: &mut impl CryptoRng,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<W> {
-        let request = self.spec.key_request();
-        let head = conformance::json(&(&self.spec.parameters, &self.spec.keys));
-        let keys: KeyList = request.0.into_iter().collect();
-        let mut sections = vec![(LIST, head.len() as u64)];
-        sections.extend(
-            keys.iter()
-                .map(|&(key, limit)| (KEY, key_bytes(&self.parameters, key, limit))),
-        );
-        let mut file = Writer::new(
-            out,
-            name,
-            Kind::EvaluationKeys,
-            self.digest,
-            self.spec.plan,
-            sections,
-        )?;
-        file.section(&head)?;
+        let keys = &self.spec.keys;
+        let mut file = KeysWriter::new(out, name, self.ids, &self.parameters, keys)?;
+        let mut done = 0;
+        self.each_key(rng, |name, key| {
+            file.put(name, &key)?;
+            done += 1;
+            progress(done, keys.len());
+            Ok(())
+        })?;
+        file.finish()
+    }
+    /// Makes the evaluation keys, in memory.
+    ///
+    /// # Errors
+    /// What the scheme refuses.
+    pub fn evaluation_keys(&self, rng: &mut impl CryptoRng) -> Result<ServerKeys> {
+        let mut keys = EvaluationKeys::new();
+        self.each_key(rng, |name, key| {
+            keys.insert(name, key);
+            Ok(())
+        })?;
+        Ok(ServerKeys {
+            id: self.ids.key,
+            keys,
+        })
+    }
+    fn each_key(
+        &self,
+        rng: &mut impl CryptoRng,
+        mut found: impl FnMut(KeyName, SwitchingKey) -> Result<()>,
+    ) -> Result<()> {
+        // the two keys of an encapsulation are made together
         let mut together = Vec::new();
-        let mut bytes = Vec::new();
-        for (done, &(key, limit)) in keys.iter().enumerate() {
+        for &(key, limit) in &self.spec.keys {
             let made = match key {
                 KeyName::DenseToSparse | KeyName::SparseToDense => {
                     if together.is_empty() {
-                        let sparse_to_dense = keys
-                            .iter()
-                            .find(|k| k.0 == KeyName::SparseToDense)
-                            .map_or(1, |k| k.1);
+                        let request = self.spec.key_request();
+                        let sparse_to_dense = request.0.get(&KeyName::SparseToDense);
+                        let sparse_to_dense = sparse_to_dense.copied().unwrap_or(1);
                         together = self.secret.encapsulation_keys(sparse_to_dense, rng)?.into();
                     }
                     let at = together
@@ -175,19 +203,9 @@ impl Client {
                 }
                 _ => self.secret.key(key, limit, rng)?,
             };
-            file.begin()?;
-            file.write(made.seed())?;
-            for (limb, q) in made
-                .limbs()
-                .zip(SwitchingKey::layout(&self.parameters, key, limit))
-            {
-                bytes.clear();
-                pack(&limb, q.bits(), &mut bytes);
-                file.write(&bytes)?;
-            }
-            progress(done + 1, keys.len());
+            found(key, made)?;
         }
-        file.finish()
+        Ok(())
     }
 
     /// Bytes of one encrypted input.
@@ -246,8 +264,7 @@ impl Client {
             out,
             name,
             Kind::Input,
-            self.digest,
-            self.spec.plan,
+            self.ids,
             sections,
         )?;
         file.section(&meta)?;
@@ -291,7 +308,7 @@ impl Client {
     /// # Errors
     /// [`Error::File`] with the field that is wrong.
     pub fn read_answer(&self, input: impl Read, name: &str) -> Result<Vec<f64>> {
-        let answer = read_answer(input, name, &self.parameters, &self.digest, &self.spec)?;
+        let answer = read_answer(input, name, &self.parameters, &self.ids, &self.spec.output)?;
         self.decrypt(&answer)
     }
     /// Noise is counted for one answer: a batch of them is not shared.

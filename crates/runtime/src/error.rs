@@ -1,6 +1,7 @@
 //! One structural error for the whole crate: every message names the cause and the remedy.
 
 use crate::size;
+use crate::wire::container::KeyId;
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,16 @@ pub enum Error {
         problem: String,
         /// What to do.
         remedy: String,
+    },
+    /// Two clients' keys, inputs, answers or checkpoints were mixed.
+    #[error("{what} belongs to key pair {had}, but {needed} is in use: they are of different clients, or made before the keys were replaced; give the one that was made with these keys, or make it again")]
+    OtherKey {
+        /// The file, or what else it is.
+        what: String,
+        /// The key pair in use.
+        needed: KeyId,
+        /// The one it belongs to.
+        had: KeyId,
     },
     /// The operating system refused.
     #[error("{file}: {source}")]

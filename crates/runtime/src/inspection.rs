@@ -2,7 +2,7 @@
 
 use crate::wire::ClientSpec;
 use crate::wire::conformance::{self, KeyList, parameters_digest};
-use crate::wire::container::{Header, Kind, Reader, VERSION, short};
+use crate::wire::container::{Header, KeyId, Kind, Reader, VERSION, short};
 use crate::{Error, Result, size};
 use ckks::{Parameters, ParametersSpec};
 use serde_json::Value;
@@ -21,6 +21,8 @@ pub struct Inspection {
     pub parameters_digest: String,
     /// First bytes of the plan's digest.
     pub plan_digest: String,
+    /// The id of its key pair, if it has one.
+    pub key: Option<KeyId>,
     /// Its parameters, checked.
     pub parameters: Parameters,
     /// More, as name and value.
@@ -66,7 +68,7 @@ pub fn inspect(mut input: impl Read + Seek, name: &str) -> Result<Inspection> {
         read(&first["parameters"])?
     };
     let parameters = conformance::parameters(spec, name)?;
-    file.expect_parameters(&parameters_digest(&parameters), &parameters.spec().name)?;
+    file.expect_parameters(&parameters_digest(&parameters))?;
     let mut details = Vec::new();
     let mut say = |what: &str, value: String| details.push((what.to_owned(), value));
     let number = |v: &Value| v.as_u64().map_or("?".to_owned(), |n| n.to_string());
@@ -159,8 +161,9 @@ pub fn inspect(mut input: impl Read + Seek, name: &str) -> Result<Inspection> {
         kind: header.kind,
         version: VERSION,
         length: header.length,
-        parameters_digest: short(&header.parameters),
-        plan_digest: short(&header.plan),
+        parameters_digest: short(&header.ids.parameters),
+        plan_digest: short(&header.ids.plan),
+        key: Some(header.ids.key).filter(|id| *id != KeyId::default()),
         parameters,
         details,
     })

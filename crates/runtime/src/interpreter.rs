@@ -3,6 +3,7 @@
 use crate::machine::cpu_seconds;
 use crate::plan::{Operation, Register, Step};
 use crate::verify::VerifiedPlan;
+use crate::wire::KeyId;
 use crate::{Error, Result};
 use ckks::Arithmetic;
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use std::time::Instant;
 pub struct State<V> {
     /// Index of the next step.
     pub next: usize,
+    /// The key pair of its values; zero in the clear.
+    pub key: KeyId,
     /// Registers that later steps or the output read.
     pub live: BTreeMap<Register, V>,
 }
@@ -65,11 +68,11 @@ impl<V> Observer<V> for [&mut dyn Observer<V>] {
 }
 
 impl VerifiedPlan {
-    /// The state before the first step.
+    /// The state before the first step; `key` is the key pair of the values, zero in the clear.
     ///
     /// # Errors
     /// [`Error::Input`] for another number of values than the input port has.
-    pub fn start<V>(&self, inputs: Vec<V>) -> Result<State<V>> {
+    pub fn start<V>(&self, inputs: Vec<V>, key: KeyId) -> Result<State<V>> {
         let registers = &self.plan().input.registers;
         if inputs.len() != registers.len() {
             return Err(Error::Input {
@@ -83,6 +86,7 @@ impl VerifiedPlan {
         }
         Ok(State {
             next: 0,
+            key,
             live: registers.iter().copied().zip(inputs).collect(),
         })
     }

@@ -91,7 +91,7 @@ impl VerifiedPlan {
             .iter()
             .map(|v| Ok(clear.input(v, level)?))
             .collect::<Result<_>>()?;
-        let mut state = self.start(inputs)?;
+        let mut state = self.start(inputs, crate::wire::KeyId::default())?;
         while state.next < plan.steps.len() {
             let index = state.next;
             self.advance(&clear, &mut state, &mut ())?;

@@ -385,7 +385,8 @@ pub struct Port {
     pub registers: Vec<Register>,
     /// Period of each ciphertext's slots.
     pub slots: usize,
-    /// For each element of the tensor (row-major): (ciphertext, slot).
+    /// For each element of the tensor (row-major): (ciphertext, slot). A section of its own in files.
+    #[serde(skip)]
     pub places: Vec<(u32, u32)>,
     /// Tensors side by side, a power of two: element e of tensor b lies `batch · slot + b` slots into its ciphertext.
     #[serde(default = "alone", skip_serializing_if = "is_alone")]

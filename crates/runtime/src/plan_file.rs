@@ -1,12 +1,13 @@
 //! Plans as files: a head, the steps, and the weights, deduplicated and deflated.
 //!
-//! Sections: `head` (JSON: parameters, description, ports), `step` (JSON: the steps, weights by number), `tabl` (kind and length
-//! of each weight vector), `blob` (all weights, little endian, deflated). The digest covers the first three and the weights as
+//! Sections: `head` (JSON: parameters, description, ports), `plcs` (where the ports' values lie), `step` (JSON: the steps, weights by number), `tabl` (kind and length
+//! of each weight vector), `blob` (all weights, little endian, deflated). The digest covers the first four and the weights as
 //! they are, not as they are deflated.
 
 use crate::plan::{Description, Operation, Plan, Port, Purpose, Register, Step};
 use crate::wire::conformance::{self, parameters_digest};
-use crate::wire::container::{Digest, Kind, Reader, Writer};
+use crate::wire::container::{Digest, Ids, Kind, Reader, Writer};
+use crate::wire::ports::{PLACES, places_bytes, read_places};
 use crate::{Error, Result};
 use ckks::map::{Term, Values};
 use ckks::{BlockMap, Bootstrap, Complex64, ParametersSpec, Polynomial};
@@ -325,6 +326,7 @@ fn store(operation: &Operation, weights: &mut Weights) -> Stored {
 
 struct Encoded {
     head: Vec<u8>,
+    places: Vec<u8>,
     steps: Vec<u8>,
     table: Vec<u8>,
     weights: Vec<Vec<u8>>,
@@ -351,6 +353,7 @@ impl Encoded {
         };
         Self {
             head: conformance::json(&head),
+            places: places_bytes(&plan.input, &plan.output),
             steps: conformance::json(&steps),
             table: conformance::json(&weights.table),
             weights: weights.bytes,
@@ -358,13 +361,13 @@ impl Encoded {
     }
     fn digest(&self) -> Digest {
         digest(
-            [&self.head, &self.steps, &self.table],
+            [&self.head, &self.places, &self.steps, &self.table],
             self.weights.iter().map(Vec::as_slice),
         )
     }
 }
 
-fn digest<'a>(parts: [&[u8]; 3], weights: impl Iterator<Item = &'a [u8]>) -> Digest {
+fn digest<'a>(parts: [&[u8]; 4], weights: impl Iterator<Item = &'a [u8]>) -> Digest {
     let mut hasher = blake3::Hasher::new();
     for part in parts {
         hasher.update(&(part.len() as u64).to_le_bytes());
@@ -397,6 +400,7 @@ impl Plan {
         let blob = deflate.finish().map_err(Error::io(name))?;
         let sections = [
             (HEAD, &encoded.head),
+            (PLACES, &encoded.places),
             (STEPS, &encoded.steps),
             (TABLE, &encoded.table),
             (BLOB, &blob),
@@ -409,8 +413,11 @@ impl Plan {
             out,
             name,
             Kind::Plan,
-            parameters_digest(&parameters),
-            encoded.digest(),
+            Ids {
+                parameters: parameters_digest(&parameters),
+                plan: encoded.digest(),
+                ..Ids::default()
+            },
             lengths,
         )?;
         for (_, bytes) in sections {
@@ -426,9 +433,10 @@ impl Plan {
     pub fn read(input: impl Read, name: &str) -> Result<(Self, Digest)> {
         let mut file = Reader::new(input, name, Kind::Plan)?;
         let head_bytes = file.section(HEAD, JSON_LIMIT)?;
-        let head: Head = conformance::from_json(&head_bytes, name, "section `head`")?;
+        let mut head: Head = conformance::from_json(&head_bytes, name, "section `head`")?;
         let parameters = conformance::parameters(head.parameters.clone(), name)?;
-        file.expect_parameters(&parameters_digest(&parameters), &head.parameters.name)?;
+        file.expect_parameters(&parameters_digest(&parameters))?;
+        let places = read_places(&mut file, &mut head.input, &mut head.output)?;
         let step_bytes = file.section(STEPS, JSON_LIMIT)?;
         let steps: Vec<StoredStep> = conformance::from_json(&step_bytes, name, "section `step`")?;
         let table_bytes = file.section(TABLE, JSON_LIMIT)?;
@@ -480,10 +488,10 @@ impl Plan {
             ));
         }
         let digest = digest(
-            [&head_bytes, &step_bytes, &table_bytes],
+            [&head_bytes, &places, &step_bytes, &table_bytes],
             raw.iter().map(Vec::as_slice),
         );
-        if digest != wanted.plan {
+        if digest != wanted.ids.plan {
             return Err(Error::file(
                 name,
                 "plan digest",

@@ -5,8 +5,9 @@ use crate::interpreter::{Observer, State};
 use crate::stored_keys::open_evaluation_keys;
 use crate::verify::VerifiedPlan;
 use crate::wire::ciphertexts::{read_input, write_answer};
-use crate::wire::keys::read_evaluation_keys;
-use ckks::keys::{EvaluationKeys, KeyName};
+use crate::wire::ServerKeys;
+use crate::wire::container::{Ids, KeyId};
+use ckks::keys::KeyName;
 use ckks::{Ciphertext, Evaluator, SeededCiphertext};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub struct Server {
     plan: Arc<VerifiedPlan>,
     evaluator: Evaluator,
+    key: KeyId,
 }
 
 impl Server {
@@ -25,7 +27,8 @@ impl Server {
     ///
     /// # Errors
     /// If a key that the plan needs is missing.
-    pub fn new(plan: Arc<VerifiedPlan>, keys: EvaluationKeys) -> Result<Self> {
+    pub fn new(plan: Arc<VerifiedPlan>, keys: ServerKeys) -> Result<Self> {
+        let ServerKeys { id: key, keys } = keys;
         let had = keys.request();
         for (&key, &limit) in &plan.facts().keys.0 {
             if had.0.get(&key).is_none_or(|&h| h < limit) {
@@ -37,7 +40,11 @@ impl Server {
             }
         }
         let evaluator = Evaluator::new(plan.parameters(), keys)?;
-        Ok(Self { plan, evaluator })
+        Ok(Self {
+            plan,
+            evaluator,
+            key,
+        })
     }
     /// Takes a plan and reads one client's key file.
     ///
@@ -49,8 +56,8 @@ impl Server {
         name: &str,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
-        let keys =
-            read_evaluation_keys(keys, name, plan.parameters(), &plan.facts().keys, progress)?;
+        let needed = &plan.facts().keys;
+        let keys = ServerKeys::read(keys, name, plan.parameters(), needed, progress)?;
         Self::new(plan, keys)
     }
     /// Takes a plan and checks one client's key file, which stays open: keys of `kept` stay in memory, the others are read from it
@@ -78,41 +85,40 @@ impl Server {
     pub fn evaluator(&self) -> &Evaluator {
         &self.evaluator
     }
+    /// The key pair that it computes for.
+    pub fn key(&self) -> KeyId {
+        self.key
+    }
+    /// What its client's inputs and answers belong to.
+    fn ids(&self) -> Ids {
+        self.plan.ids(self.key)
+    }
     /// Reads an encrypted input.
     ///
     /// # Errors
-    /// [`crate::Error::File`] with the field that is wrong.
+    /// [`crate::Error::File`] with the field that is wrong, [`crate::Error::OtherKey`] for another client's.
     pub fn read_input(&self, input: impl Read, name: &str) -> Result<State<Ciphertext>> {
-        let p = &self.plan;
-        self.start(&read_input(
-            input,
-            name,
-            p.parameters(),
-            p.digest(),
-            &p.plan().input,
-        )?)
+        let (parameters, port) = (self.plan.parameters(), &self.plan.plan().input);
+        self.start(&read_input(input, name, parameters, &self.ids(), port)?)
     }
-    /// The state before the first step for an input.
+    /// The state before the first step for an input of this client.
     ///
     /// # Errors
     /// [`crate::Error::Input`] for another number of ciphertexts.
     pub fn start(&self, input: &[SeededCiphertext]) -> Result<State<Ciphertext>> {
-        self.plan.start(
-            input
-                .iter()
-                .map(|c| c.expand(self.plan.parameters()))
-                .collect(),
-        )
+        let expanded = input.iter().map(|c| c.expand(self.plan.parameters()));
+        self.plan.start(expanded.collect(), self.key)
     }
     /// Carries out the plan from a state on.
     ///
     /// # Errors
-    /// [`crate::Error::Step`] with the layer, or what the observer finds.
+    /// [`crate::Error::Step`] with the layer, [`crate::Error::OtherKey`] for another client's state, or what the observer finds.
     pub fn run(
         &self,
         state: State<Ciphertext>,
         observer: &mut (impl Observer<Ciphertext> + ?Sized),
     ) -> Result<Vec<Ciphertext>> {
+        self.key.expect(&state.key, "the state")?;
         self.plan.run(&self.evaluator, state, observer)
     }
     /// Writes an answer file.
@@ -120,14 +126,7 @@ impl Server {
     /// # Errors
     /// [`crate::Error::Io`].
     pub fn write_answer<W: Write>(&self, answer: &[Ciphertext], out: W, name: &str) -> Result<W> {
-        let p = &self.plan;
-        write_answer(
-            answer,
-            out,
-            name,
-            p.parameters(),
-            p.digest(),
-            &p.plan().output,
-        )
+        let (parameters, port) = (self.plan.parameters(), &self.plan.plan().output);
+        write_answer(answer, out, name, parameters, self.ids(), port)
     }
 }

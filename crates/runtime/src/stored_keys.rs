@@ -2,7 +2,7 @@
 //! the checksum that the check saw.
 
 use crate::wire::conformance::key_bytes;
-use crate::wire::keys::{KEY, SectionOfKey, each_key};
+use crate::wire::keys::{KEY, SectionOfKey, ServerKeys, each_key};
 use crate::wire::packing::{packed_len, unpack};
 use crate::{Error, Result};
 use ckks::Parameters;
@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{BufReader, ErrorKind, Seek};
 use std::os::unix::fs::FileExt;
 
-/// Checks a whole key file as [`crate::wire::read_evaluation_keys`] does, holding one key at a time; keeps the keys of `kept`
+/// Checks a whole key file as [`ServerKeys::read`] does, holding one key at a time; keeps the keys of `kept`
 /// in memory and reads the others from the file whenever they are used.
 ///
 /// # Errors
@@ -24,7 +24,7 @@ pub(crate) fn open_evaluation_keys(
     needed: &KeyRequest,
     kept: &BTreeSet<KeyName>,
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<EvaluationKeys> {
+) -> Result<ServerKeys> {
     if !file.metadata().map_err(Error::io(name))?.is_file() {
         return Err(Error::file(
             name,
@@ -37,7 +37,7 @@ pub(crate) fn open_evaluation_keys(
     let mut keys = EvaluationKeys::new();
     let mut sections = BTreeMap::new();
     let input = BufReader::with_capacity(1 << 20, &file);
-    each_key(input, name, parameters, needed, progress, |section, key| {
+    let id = each_key(input, name, parameters, needed, progress, |section, key| {
         if kept.contains(&section.key) {
             keys.insert(section.key, key);
         } else {
@@ -51,7 +51,8 @@ pub(crate) fn open_evaluation_keys(
         parameters: parameters.clone(),
         sections,
     };
-    Ok(keys.with_stored(limits, move |key| stored.load(key)))
+    let keys = keys.with_stored(limits, move |key| stored.load(key));
+    Ok(ServerKeys { id, keys })
 }
 
 /// A checked key file.

@@ -6,7 +6,7 @@ use crate::sharing::AnswerBounds;
 use crate::wire::ciphertexts::ciphertext_bytes;
 use crate::wire::client_file::ClientSpec;
 use crate::wire::conformance::{self, key_bytes, parameters_digest};
-use crate::wire::container::Digest;
+use crate::wire::container::{Digest, Ids, KeyId};
 use crate::wire::keys::evaluation_keys_bytes;
 use crate::wire::ports::check_port;
 use crate::{Error, Result};
@@ -320,7 +320,7 @@ impl VerifiedPlan {
             units,
         };
         verified.facts.key_file_bytes =
-            evaluation_keys_bytes(&verified.parameters, &verified.client_spec());
+            evaluation_keys_bytes(&verified.parameters, &verified.client_spec().keys);
         Ok(verified)
     }
 
@@ -335,6 +335,15 @@ impl VerifiedPlan {
     /// Its digest.
     pub fn digest(&self) -> &Digest {
         &self.digest
+    }
+    /// What the files of a run under this key pair belong to.
+    pub(crate) fn ids(&self, key: KeyId) -> Ids {
+        Ids {
+            parameters: self.parameters_digest(),
+            plan: self.digest,
+            key,
+            ..Ids::default()
+        }
     }
     /// The digest of its parameters.
     pub fn parameters_digest(&self) -> Digest {

@@ -644,7 +644,7 @@ fn every_file(f: &Files) -> Vec<(&'static str, Vec<u8>, Check<'_>)> {
             checkpoint,
             Box::new(move |b| {
                 std::fs::write(&path, b).expect("writes");
-                let read = read_checkpoint(&path, &f.plan, &digest).map(drop);
+                let read = read_checkpoint(&path, &f.plan, &digest, f.client.key()).map(drop);
                 std::fs::remove_file(&path).expect("removes");
                 read
             }),
@@ -1027,7 +1027,7 @@ fn a_killed_run_resumes_with_the_same_answer() {
             &mut observers[..],
         );
         assert!(stopped.is_err());
-        let state = read_checkpoint(&path, &plan, &digest).expect("a checkpoint");
+        let state = read_checkpoint(&path, &plan, &digest, client.key()).expect("a checkpoint");
         assert_eq!(state.next, if kill == 2 { 2 } else { 4 });
         let rest = server.run(state, &mut ()).expect("runs");
         assert_eq!(
@@ -1036,13 +1036,13 @@ fn a_killed_run_resumes_with_the_same_answer() {
                 .expect("answer"),
             whole
         );
-        let message = read_checkpoint(&path, &plan, &[1; 32])
+        let message = read_checkpoint(&path, &plan, &[1; 32], client.key())
             .expect_err("another input")
             .to_string();
         assert!(message.contains("another encrypted input"), "{message}");
     }
     std::fs::remove_file(&path).expect("removes");
-    assert!(read_checkpoint(Path::new("/nonexistent"), &plan, &digest).is_err());
+    assert!(read_checkpoint(Path::new("/nonexistent"), &plan, &digest, client.key()).is_err());
 }
 
 // Hostile files. Found by reading and by `polyveil-fuzz`.
@@ -1329,6 +1329,10 @@ fn reads_of_stored_keys_are_predicted_exactly() {
                 let found = source.iter().find(|(k, _)| **k == name);
                 Ok(found.expect("was listed").1.clone())
             });
+            let keys = wire::ServerKeys {
+                id: f.client.key(),
+                keys,
+            };
             let server = Server::new(f.plan.clone(), keys).expect("covers the plan");
             answer(&server, &f.input).expect("runs");
             assert_eq!(count.load(Ordering::Relaxed), placement.reads);

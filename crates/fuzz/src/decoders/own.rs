@@ -7,11 +7,9 @@ use crate::container;
 use crate::scratch::Scratch;
 use crate::toy::{INPUT, SLOTS, Toy, plans};
 use ckks::Ciphertext;
-use ckks::keys::{EvaluationKeys, KeyName, SwitchingKey};
+use ckks::keys::{KeyName, SwitchingKey};
 use runtime::checkpoint::{Checkpointer, read_checkpoint_from};
-use runtime::wire::container::{Kind, Writer};
-use runtime::wire::packing::pack;
-use runtime::wire::read_evaluation_keys;
+use runtime::wire::ServerKeys;
 use runtime::{Client, Plan, Server, State, VerifiedPlan};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -33,42 +31,6 @@ fn same_state(a: &State<Ciphertext>, b: &State<Ciphertext>) -> bool {
             (r, x.level(), x.slots()) == (s, y.level(), y.slots())
                 && same_limbs(x.limbs(), y.limbs())
         })
-}
-
-/// Evaluation keys as a file.
-fn write_keys(toy: &Toy, keys: &EvaluationKeys) -> Result<Vec<u8>, runtime::Error> {
-    let p = toy.plan.parameters();
-    let list: Vec<(KeyName, usize)> = keys
-        .iter()
-        .map(|(&name, key)| (name, key.limit()))
-        .collect();
-    let head = serde_json::to_vec(&(p.spec(), &list)).unwrap_or_default();
-    let bodies: Vec<Vec<u8>> = keys
-        .iter()
-        .map(|(&name, key)| {
-            let mut body = key.seed().to_vec();
-            for (limb, q) in key.limbs().zip(SwitchingKey::layout(p, name, key.limit())) {
-                pack(&limb, q.bits(), &mut body);
-            }
-            body
-        })
-        .collect();
-    let mut sections = vec![(*b"list", head.len() as u64)];
-    sections.extend(bodies.iter().map(|b| (*b"key ", b.len() as u64)));
-    let digest = runtime::parameters_digest(p);
-    let mut file = Writer::new(
-        Vec::new(),
-        "again",
-        Kind::EvaluationKeys,
-        digest,
-        [0; 32],
-        sections,
-    )?;
-    file.section(&head)?;
-    for body in &bodies {
-        file.section(body)?;
-    }
-    file.finish()
 }
 
 fn own(
@@ -106,7 +68,7 @@ fn stored_keys(toy: Arc<Toy>) -> impl Fn(&mut Probe<'_>) -> Outcome {
         scratch.write("evaluation.keys", probe.bytes);
         let opened = probe.count(|_| open(&toy.plan, &path));
         let (p, needed) = (toy.plan.parameters(), &toy.plan.facts().keys);
-        let read = read_evaluation_keys(probe.bytes, "mutant", p, needed, &mut |_, _| {});
+        let read = ServerKeys::read(probe.bytes, "mutant", p, needed, &mut |_, _| {});
         law(
             opened.is_ok() == read.is_ok(),
             "keys are refused or not, wherever they stay",
@@ -215,18 +177,21 @@ pub(super) fn all() -> Vec<Decoder> {
             Box::new(move |probe| {
                 let toy = &for_keys;
                 let (p, needed) = (toy.plan.parameters(), &toy.plan.facts().keys);
-                let read = |b: &[u8]| read_evaluation_keys(b, "mutant", p, needed, &mut |_, _| {});
+                let read = |b: &[u8]| ServerKeys::read(b, "mutant", p, needed, &mut |_, _| {});
                 let Ok(keys) = probe.count(read) else {
                     return Ok(false);
                 };
-                let back = again(read(&again(write_keys(toy, &keys))?))?;
+                let bytes = again(keys.write(Vec::new(), "again", p, *toy.plan.digest()))?;
+                let back = again(read(&bytes))?;
                 let same =
                     |((n, a), (m, b)): ((&KeyName, &SwitchingKey), (&KeyName, &SwitchingKey))| {
                         (n, a.seed(), a.limit()) == (m, b.seed(), b.limit())
                             && same_limbs(a.limbs(), b.limbs())
                     };
                 law(
-                    keys.request() == back.request() && keys.iter().zip(back.iter()).all(same),
+                    keys.id == back.id
+                        && keys.keys.request() == back.keys.request()
+                        && keys.keys.iter().zip(back.keys.iter()).all(same),
                     "keys read, written and read are the same",
                 )?;
                 Ok(true)
@@ -286,8 +251,8 @@ pub(super) fn all() -> Vec<Decoder> {
             container_limit,
             vec![toy.checkpoint.clone()],
             Box::new(move |probe| {
-                let plan = &for_checkpoint.plan;
-                let Ok(state) = probe.count(|b| read_checkpoint_from(b, "mutant", plan, &INPUT))
+                let (plan, key) = (&for_checkpoint.plan, for_checkpoint.client.key());
+                let Ok(state) = probe.count(|b| read_checkpoint_from(b, "mutant", plan, &INPUT, key))
                 else {
                     return Ok(false);
                 };
@@ -296,7 +261,7 @@ pub(super) fn all() -> Vec<Decoder> {
                     Vec::new(),
                     "again",
                 ))?;
-                let back = again(read_checkpoint_from(&bytes[..], "again", plan, &INPUT))?;
+                let back = again(read_checkpoint_from(&bytes[..], "again", plan, &INPUT, key))?;
                 law(
                     same_state(&state, &back),
                     "a state read, written and read is the same",

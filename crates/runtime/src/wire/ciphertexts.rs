@@ -1,8 +1,7 @@
 //! Ciphertexts in files: inputs, answers, and what a checkpoint holds.
 
-use super::client_file::ClientSpec;
-use super::conformance::{self, parameters_digest, poly_bytes};
-use super::container::{Digest, Kind, Reader, Writer};
+use super::conformance::{self, poly_bytes};
+use super::container::{Ids, Kind, Reader, Writer};
 use super::packing::{pack, packed_len, unpack};
 use crate::plan::Port;
 use crate::{Error, Result};
@@ -12,6 +11,7 @@ use std::io::{Read, Write};
 
 pub(crate) const META: [u8; 4] = *b"meta";
 pub(crate) const CIPHERTEXT: [u8; 4] = *b"ctxt";
+const ALARM: [u8; 4] = *b"alrm";
 
 /// What an input or answer file says about itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,12 +90,11 @@ pub(crate) fn read_input(
     input: impl Read,
     name: &str,
     parameters: &Parameters,
-    plan: &Digest,
+    ids: &Ids,
     port: &Port,
 ) -> Result<Vec<SeededCiphertext>> {
     let mut file = Reader::new(input, name, Kind::Input)?;
-    file.expect_parameters(&parameters_digest(parameters), &parameters.spec().name)?;
-    file.expect_plan(plan)?;
+    file.expect(ids)?;
     let meta: PortMeta = file.json(META, 1 << 20)?;
     meta.expect(port, name)?;
     let level = Level::new(port.level);
@@ -179,7 +178,7 @@ pub(crate) fn write_answer<W: Write>(
     out: W,
     name: &str,
     parameters: &Parameters,
-    plan: &Digest,
+    ids: Ids,
     port: &Port,
 ) -> Result<W> {
     let meta = conformance::json(&PortMeta::new(parameters, port));
@@ -189,14 +188,7 @@ pub(crate) fn write_answer<W: Write>(
             .iter()
             .map(|c| (CIPHERTEXT, ciphertext_bytes(parameters, c.level()))),
     );
-    let mut file = Writer::new(
-        out,
-        name,
-        Kind::Answer,
-        parameters_digest(parameters),
-        *plan,
-        sections,
-    )?;
+    let mut file = Writer::new(out, name, Kind::Answer, ids, sections)?;
     file.section(&meta)?;
     for c in answer {
         file.begin()?;
@@ -205,21 +197,44 @@ pub(crate) fn write_answer<W: Write>(
     file.finish()
 }
 
+/// Reads an answer file.
+///
+/// # Errors
+/// [`Error::File`] with the field that is wrong, [`Error::OtherKey`].
 pub(crate) fn read_answer(
     input: impl Read,
     name: &str,
     parameters: &Parameters,
-    digest: &Digest,
-    spec: &ClientSpec,
+    ids: &Ids,
+    port: &Port,
 ) -> Result<Vec<Ciphertext>> {
     let mut file = Reader::new(input, name, Kind::Answer)?;
-    file.expect_parameters(digest, &spec.parameters.name)?;
-    file.expect_plan(&spec.plan)?;
+    file.expect(ids)?;
     let meta: PortMeta = file.json(META, 1 << 20)?;
-    meta.expect(&spec.output, name)?;
+    meta.expect(port, name)?;
     let answer = (0..meta.ciphertexts)
         .map(|_| read_ciphertext(&mut file, parameters, Level::new(meta.level), meta.slots))
         .collect::<Result<_>>()?;
+    if file.header().sections as usize > 1 + meta.ciphertexts {
+        refuse_alarm(&mut file)?;
+    }
     file.finish()?;
     Ok(answer)
+}
+
+/// What may stand beside an answer: a kind (four bytes, little endian) and what that kind says. No kind exists yet, and an alarm that cannot
+/// be read must not be passed over.
+fn refuse_alarm<R: Read>(file: &mut Reader<R>) -> Result<()> {
+    file.begin(ALARM, u64::MAX)?;
+    let mut kind = [0; 4];
+    file.take(&mut kind)?;
+    Err(Error::file(
+        file.name(),
+        "section `alrm`",
+        format!(
+            "an alarm of kind {}, which this program cannot read",
+            u32::from_le_bytes(kind)
+        ),
+        "a newer program computed this answer: update this one",
+    ))
 }

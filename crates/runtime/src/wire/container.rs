@@ -1,16 +1,19 @@
 //! The file format: a fixed header, then sections, each with its own checksum.
 //!
 //! ```text
-//! header, 128 bytes, integers little endian
+//! header, 192 bytes, integers little endian
 //!   0  5  magic  "PVEIL"
 //!   5  1  kind
 //!   6  2  version
 //!   8  8  length of the whole file
 //!  16  4  number of sections
 //!  20 12  zero
-//!  32 32  parameters digest: BLAKE3 of the specification and its primes (zero where there are none)
-//!  64 32  plan digest (zero where it does not matter)
-//!  96 32  BLAKE3 of bytes 0..96
+//!  32 32  parameters' digest: BLAKE3 of the specification and its primes
+//!  64 32  plan's digest
+//!  96 32  client file's digest
+//! 128 16  key id
+//! 144 16  zero
+//! 160 32  BLAKE3 of bytes 0..160
 //! section
 //!   0  4  tag
 //!   4  8  length of the payload
@@ -18,25 +21,83 @@
 //!   …  32 BLAKE3 of tag, length and payload
 //! ```
 //!
-//! A reader states, before anything is allocated, how long a section may be; lengths follow from the parameters. Checksums
-//! find accidents, not forgery: a file's authenticity is the transport's business.
+//! What a file belongs to ([`Ids`]) is in its header, so that files that do not belong together are refused before a body is read; a digest or
+//! an id that does not apply to a kind is zero. A reader states, before anything is allocated, how long a section may be; lengths
+//! follow from the parameters. Checksums find accidents, not forgery: a file's authenticity is the transport's business.
 
 use crate::{Error, Result};
+use rand_core::CryptoRng;
 use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::Arc;
 
 /// Version of the format that this program reads and writes.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// Bytes of the header.
-pub const HEADER_LEN: u64 = 128;
+pub const HEADER_LEN: u64 = 192;
 /// Bytes that a section takes beyond its payload.
 pub const SECTION_OVERHEAD: u64 = 44;
 /// What is taken into memory before bytes have arrived for it.
 const PIECE: u64 = 1 << 16;
+/// Bytes of the header that its checksum covers.
+const SUMMED: usize = HEADER_LEN as usize - 32;
 const MAGIC: &[u8; 5] = b"PVEIL";
 const DAMAGED: &str = "the file is damaged: copy or make it again";
 
 /// A BLAKE3 digest.
 pub type Digest = [u8; 32];
+
+/// Names a key pair: 16 random bytes, drawn with the secret key. They say nothing about it.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct KeyId([u8; 16]);
+
+impl KeyId {
+    /// Draws an id.
+    pub fn draw(rng: &mut impl CryptoRng) -> Self {
+        let mut id = [0; 16];
+        rng.fill_bytes(&mut id);
+        Self(id)
+    }
+    /// Refuses what belongs to another key pair than this one.
+    ///
+    /// # Errors
+    /// [`Error::OtherKey`], which names `what`.
+    pub fn expect(&self, had: &Self, what: &str) -> Result<()> {
+        if self == had {
+            return Ok(());
+        }
+        Err(Error::OtherKey {
+            what: what.into(),
+            needed: *self,
+            had: *had,
+        })
+    }
+}
+
+impl std::fmt::Display for KeyId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl std::fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyId({self})")
+    }
+}
+
+/// What a file belongs to; zeros where something does not apply to its kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ids {
+    /// Digest of the parameters.
+    pub parameters: Digest,
+    /// Digest of the plan.
+    pub plan: Digest,
+    /// Digest of the client file.
+    pub client: Digest,
+    /// The key pair.
+    pub key: KeyId,
+}
 
 /// What a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -118,10 +179,8 @@ pub struct Header {
     pub length: u64,
     /// Number of sections.
     pub sections: u32,
-    /// Digest of the parameters.
-    pub parameters: Digest,
-    /// Digest of the plan.
-    pub plan: Digest,
+    /// What it belongs to.
+    pub ids: Ids,
 }
 
 impl Header {
@@ -132,10 +191,12 @@ impl Header {
         b[6..8].copy_from_slice(&VERSION.to_le_bytes());
         b[8..16].copy_from_slice(&self.length.to_le_bytes());
         b[16..20].copy_from_slice(&self.sections.to_le_bytes());
-        b[32..64].copy_from_slice(&self.parameters);
-        b[64..96].copy_from_slice(&self.plan);
-        let sum = blake3::hash(&b[..96]);
-        b[96..].copy_from_slice(sum.as_bytes());
+        b[32..64].copy_from_slice(&self.ids.parameters);
+        b[64..96].copy_from_slice(&self.ids.plan);
+        b[96..128].copy_from_slice(&self.ids.client);
+        b[128..144].copy_from_slice(&self.ids.key.0);
+        let sum = blake3::hash(&b[..SUMMED]);
+        b[SUMMED..].copy_from_slice(sum.as_bytes());
         b
     }
 
@@ -160,6 +221,20 @@ impl Header {
                 "give a file that `polyveil` wrote",
             ));
         }
+        // headers of other versions may have another length
+        let version = u16::from_le_bytes([b[6], b[7]]);
+        if had >= 8 && version != VERSION {
+            return Err(Error::file(
+                name,
+                "version",
+                format!("the file has format version {version}, this program reads version {VERSION}"),
+                if version < VERSION {
+                    "an older program wrote it: make the file again with this one"
+                } else {
+                    "a newer program wrote it: update this one"
+                },
+            ));
+        }
         if had < b.len() {
             return Err(Error::file(
                 name,
@@ -168,18 +243,7 @@ impl Header {
                 DAMAGED,
             ));
         }
-        let version = u16::from_le_bytes([b[6], b[7]]);
-        if version != VERSION {
-            return Err(Error::file(
-                name,
-                "version",
-                format!(
-                    "the file has format version {version}, this program reads version {VERSION}"
-                ),
-                "use the program that wrote it, or make the file again with this one",
-            ));
-        }
-        if blake3::hash(&b[..96]).as_bytes() != &b[96..] {
+        if blake3::hash(&b[..SUMMED]).as_bytes() != &b[SUMMED..] {
             return Err(Error::file(
                 name,
                 "header checksum",
@@ -195,10 +259,9 @@ impl Header {
                 "a newer program may have written it: update this one",
             ));
         };
-        let array = |from: usize| <[u8; 32]>::try_from(&b[from..from + 32]).unwrap_or_default();
         let length = u64::from_le_bytes(b[8..16].try_into().unwrap_or_default());
         let sections = u32::from_le_bytes(b[16..20].try_into().unwrap_or_default());
-        if b[20..32] != [0; 12] || length < HEADER_LEN {
+        if b[20..32] != [0; 12] || b[144..SUMMED] != [0; 16] || length < HEADER_LEN {
             return Err(Error::file(
                 name,
                 "header",
@@ -210,8 +273,12 @@ impl Header {
             kind,
             length,
             sections,
-            parameters: array(32),
-            plan: array(64),
+            ids: Ids {
+                parameters: b[32..64].try_into().unwrap_or_default(),
+                plan: b[64..96].try_into().unwrap_or_default(),
+                client: b[96..128].try_into().unwrap_or_default(),
+                key: KeyId(b[128..144].try_into().unwrap_or_default()),
+            },
         })
     }
 
@@ -234,6 +301,49 @@ impl Header {
             kind.how_to_make(),
         ))
     }
+}
+
+/// Refuses files that do not belong together, by their headers alone: before anything large is read.
+///
+/// # Errors
+/// [`Error::OtherKey`], or [`Error::File`] with the file and the field that differ from the files before it.
+pub fn expect_together(files: &[&Path]) -> Result<()> {
+    let mut together = Ids::default();
+    for path in files {
+        let name = path.display().to_string();
+        let mut file = std::fs::File::open(path).map_err(Error::io(&name))?;
+        let Header { kind, ids, .. } = Header::read(&mut file, &name)?;
+        let mut same = |all: &mut Digest, had: Digest, field: &str| {
+            if *all == [0; 32] {
+                *all = had;
+            } else if had != *all && had != [0; 32] {
+                return Err(other(&name, field, &had, all));
+            }
+            Ok(())
+        };
+        same(&mut together.parameters, ids.parameters, "parameter set")?;
+        // keys serve every plan that they cover
+        if kind != Kind::EvaluationKeys {
+            same(&mut together.plan, ids.plan, "plan")?;
+        }
+        same(&mut together.client, ids.client, "client file")?;
+        if together.key == KeyId::default() {
+            together.key = ids.key;
+        } else if ids.key != KeyId::default() {
+            together.key.expect(&ids.key, &name)?;
+        }
+    }
+    Ok(())
+}
+
+fn other(name: &str, field: &str, had: &Digest, needed: &Digest) -> Error {
+    let (had, needed) = (short(had), short(needed));
+    Error::file(
+        name,
+        field,
+        format!("made for another {field} (digest {had}) than the one in use (digest {needed})"),
+        "make keys and inputs for this plan",
+    )
 }
 
 /// Length of a file with sections of these payload lengths.
@@ -260,8 +370,7 @@ impl<W: Write> Writer<W> {
         mut out: W,
         name: &str,
         kind: Kind,
-        parameters: Digest,
-        plan: Digest,
+        ids: Ids,
         sections: Vec<([u8; 4], u64)>,
     ) -> Result<Self> {
         let length = file_length(sections.iter().map(|s| s.1));
@@ -270,8 +379,7 @@ impl<W: Write> Writer<W> {
             kind,
             length,
             sections: count,
-            parameters,
-            plan,
+            ids,
         };
         out.write_all(&header.to_bytes()).map_err(Error::io(name))?;
         Ok(Self {
@@ -391,40 +499,38 @@ impl<R: Read> Reader<R> {
     /// Refuses a file made under other parameters.
     ///
     /// # Errors
-    /// [`Error::File`], field `parameters`.
-    pub fn expect_parameters(&self, digest: &Digest, set: &str) -> Result<()> {
-        if &self.header.parameters == digest {
+    /// [`Error::File`], field `parameter set`.
+    pub fn expect_parameters(&self, digest: &Digest) -> Result<()> {
+        if &self.header.ids.parameters == digest {
             return Ok(());
         }
-        Err(Error::file(
-            &self.name,
-            "parameters",
-            format!(
-                "made for another parameter set (digest {}) than this plan's `{set}` (digest {})",
-                short(&self.header.parameters),
-                short(digest)
-            ),
-            "run `polyveil keygen` and `polyveil encrypt` again for this plan",
-        ))
+        Err(other(&self.name, "parameter set", &self.header.ids.parameters, digest))
     }
     /// Refuses a file made for another plan.
     ///
     /// # Errors
     /// [`Error::File`], field `plan`.
     pub fn expect_plan(&self, digest: &Digest) -> Result<()> {
-        if &self.header.plan == digest {
+        if &self.header.ids.plan == digest {
             return Ok(());
         }
-        Err(Error::file(
-            &self.name,
-            "plan",
-            format!(
-                "made for another plan (digest {}) than this one (digest {})",
-                short(&self.header.plan),
-                short(digest)
-            ),
-            "make keys and inputs for this plan: `polyveil keygen`, `polyveil encrypt`",
-        ))
+        Err(other(&self.name, "plan", &self.header.ids.plan, digest))
+    }
+    /// Refuses a file of another key pair.
+    ///
+    /// # Errors
+    /// [`Error::OtherKey`].
+    pub fn expect_key(&self, key: &KeyId) -> Result<()> {
+        key.expect(&self.header.ids.key, &self.name)
+    }
+    /// Refuses what was made under other parameters, for another plan or with other keys.
+    ///
+    /// # Errors
+    /// [`Error::File`], field `parameter set` or `plan`; [`Error::OtherKey`].
+    pub fn expect(&self, ids: &Ids) -> Result<()> {
+        self.expect_parameters(&ids.parameters)?;
+        self.expect_plan(&ids.plan)?;
+        self.expect_key(&ids.key)
     }
     fn fill(&mut self, bytes: &mut [u8], field: &str) -> Result<()> {
         if self.read + bytes.len() as u64 > self.header.length {
@@ -576,6 +682,29 @@ impl<R: Read> Reader<R> {
         self.end()?;
         Ok(bytes)
     }
+    /// As [`Reader::section`], ready to be shared. What is allocated is at most eight times what has arrived, and what is copied at most an
+    /// eighth of the section, so that a large one is never in memory twice.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn shared(&mut self, tag: [u8; 4], most: u64) -> Result<Arc<[u8]>> {
+        let length = self.begin(tag, most)?;
+        let mut bytes: Arc<[u8]> = Arc::default();
+        while (bytes.len() as u64) < length {
+            let had = bytes.len();
+            let size = length.min((8 * had as u64).max(PIECE)) as usize;
+            let mut longer: Arc<[u8]> = std::iter::repeat_n(0, size).collect();
+            let to = Arc::get_mut(&mut longer).expect("nobody shares it yet");
+            to[..had].copy_from_slice(&bytes);
+            drop(bytes);
+            for part in to[had..].chunks_mut(PIECE as usize) {
+                self.take(part)?;
+            }
+            bytes = longer;
+        }
+        self.end()?;
+        Ok(bytes)
+    }
     /// A section of JSON.
     ///
     /// # Errors
@@ -622,10 +751,18 @@ pub fn short(digest: &Digest) -> String {
 mod tests {
     use super::*;
 
+    const KEY: KeyId = KeyId([3; 16]);
+
     fn sample() -> Vec<u8> {
         let sections = vec![(*b"meta", 7), (*b"data", 100)];
-        let mut w = Writer::new(Vec::new(), "x", Kind::Input, [7; 32], [9; 32], sections)
-            .expect("in memory");
+        let ids = Ids {
+            parameters: [7; 32],
+            plan: [9; 32],
+            client: [0; 32],
+            key: KEY,
+        };
+        let mut w =
+            Writer::new(Vec::new(), "x", Kind::Input, ids, sections).expect("in memory");
         w.section(b"[1,2,3]").expect("in memory");
         w.begin().expect("in memory");
         w.write(&[5; 60]).expect("in memory");
@@ -635,8 +772,9 @@ mod tests {
 
     fn parse(bytes: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
         let mut r = Reader::new(bytes, "x", Kind::Input)?;
-        r.expect_parameters(&[7; 32], "toy")?;
+        r.expect_parameters(&[7; 32])?;
         r.expect_plan(&[9; 32])?;
+        r.expect_key(&KEY)?;
         let list = r.json(*b"meta", 1000)?;
         let data = r.section(*b"data", 100)?;
         r.finish()?;
@@ -647,6 +785,30 @@ mod tests {
     fn what_is_written_is_read() {
         let (list, data) = parse(&sample()).expect("valid");
         assert_eq!((list, data.len(), data[99]), (vec![1, 2, 3], 100, 6));
+    }
+
+    #[test]
+    fn large_sections_arrive_whole_and_are_not_believed_before_they_do() {
+        let data: Vec<u8> = (0..5_000_000u32).map(|i| (i * i >> 7) as u8).collect();
+        let sections = vec![(*b"data", data.len() as u64)];
+        let mut w = Writer::new(Vec::new(), "x", Kind::Input, Ids::default(), sections)
+            .expect("in memory");
+        w.section(&data).expect("in memory");
+        let file = w.finish().expect("in memory");
+        let read = |bytes: &[u8], most| {
+            let mut r = Reader::new(bytes, "x", Kind::Input)?;
+            let data = r.shared(*b"data", most)?;
+            r.finish()?;
+            Ok::<_, Error>(data)
+        };
+        assert_eq!(&read(&file, 5_000_000).expect("valid")[..], &data[..]);
+        assert!(read(&file, 4_999_999).is_err());
+        for cut in [204, 70_000, 600_000, file.len() - 1] {
+            let message = read(&file[..cut], 5_000_000).expect_err("cut").to_string();
+            assert!(message.contains("truncated"), "{message}");
+        }
+        let message = parse(&file).expect_err("another section").to_string();
+        assert!(message.contains("parameter"), "{message}");
     }
 
     #[test]
@@ -679,17 +841,30 @@ mod tests {
         );
         let r = Reader::new(&good[..], "x", Kind::Input).expect("valid");
         let message = r
-            .expect_parameters(&[8; 32], "toy")
+            .expect_parameters(&[8; 32])
             .expect_err("digest")
             .to_string();
         assert!(
-            message.contains("parameters") && message.contains("keygen"),
+            message.contains("parameter set") && message.contains("make keys"),
             "{message}"
         );
-        let mut newer = good.clone();
-        newer[6] = 3;
-        let message = parse(&newer).expect_err("version").to_string();
-        assert!(message.contains("version 3"), "{message}");
+        let other = KeyId([4; 16]);
+        let e = r.expect_key(&other).expect_err("key");
+        assert!(matches!(e, Error::OtherKey { .. }), "{e}");
+        for (version, remedy) in [(2, "make the file again"), (4, "update")] {
+            let mut foreign = good.clone();
+            foreign[6] = version;
+            let message = parse(&foreign).expect_err("version").to_string();
+            assert!(
+                message.contains(&format!("version {version}")) && message.contains(remedy),
+                "{message}"
+            );
+        }
+        // as long as a header of version 2 was
+        let mut old = good[..128].to_vec();
+        old[6] = 2;
+        let message = parse(&old).expect_err("version").to_string();
+        assert!(message.contains("version 2"), "{message}");
         let message = parse(b"PK\x03\x04 a zip file")
             .expect_err("foreign")
             .to_string();

@@ -1,46 +1,125 @@
 //! Evaluation keys as a file.
 
 use super::ciphertexts::{conform, read_limb};
-use super::client_file::ClientSpec;
 use super::conformance;
 use super::conformance::{KeyList, key_bytes, key_request, parameters_digest};
-use super::container::{Digest, Kind, Reader, file_length};
+use super::container::{Digest, Ids, KeyId, Kind, Reader, Writer, file_length};
+use super::packing::pack;
 use crate::{Error, Result};
 use ckks::keys::{EvaluationKeys, KeyName, KeyRequest, SwitchingKey};
 use ckks::{Parameters, ParametersSpec};
-use std::io::Read;
+use std::io::{Read, Write};
 
 pub(crate) const LIST: [u8; 4] = *b"list";
 pub(crate) const KEY: [u8; 4] = *b"key ";
 
-/// Bytes of the evaluation keys' file for a plan.
-pub(crate) fn evaluation_keys_bytes(parameters: &Parameters, spec: &ClientSpec) -> u64 {
-    let head = conformance::json(&(&spec.parameters, &spec.keys)).len() as u64;
-    file_length(
-        std::iter::once(head).chain(
-            spec.keys
-                .iter()
-                .map(|&(key, limit)| key_bytes(parameters, key, limit)),
-        ),
-    )
+/// One client's evaluation keys, with the id of its key pair: what a server may have of it.
+#[derive(Clone, Debug)]
+pub struct ServerKeys {
+    /// The key pair.
+    pub id: KeyId,
+    /// The keys.
+    pub keys: EvaluationKeys,
 }
 
-/// Reads evaluation keys one by one; `needed` says what the plan must have.
-///
-/// # Errors
-/// [`Error::File`] with the field that is wrong.
-pub fn read_evaluation_keys(
-    input: impl Read,
-    name: &str,
-    parameters: &Parameters,
-    needed: &KeyRequest,
-    progress: &mut dyn FnMut(usize, usize),
-) -> Result<EvaluationKeys> {
-    let mut keys = EvaluationKeys::new();
-    each_key(input, name, parameters, needed, progress, |section, key| {
-        keys.insert(section.key, key);
-    })?;
-    Ok(keys)
+impl ServerKeys {
+    /// Reads a key file; `needed` says what the plan must have.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the field that is wrong.
+    pub fn read(
+        input: impl Read,
+        name: &str,
+        parameters: &Parameters,
+        needed: &KeyRequest,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self> {
+        let mut keys = EvaluationKeys::new();
+        let id = each_key(input, name, parameters, needed, progress, |section, key| {
+            keys.insert(section.key, key);
+        })?;
+        Ok(Self { id, keys })
+    }
+    /// Writes the key file of a plan with this digest.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write<W: Write>(
+        &self,
+        out: W,
+        name: &str,
+        parameters: &Parameters,
+        plan: Digest,
+    ) -> Result<W> {
+        let ids = Ids {
+            parameters: parameters_digest(parameters),
+            plan,
+            key: self.id,
+            ..Ids::default()
+        };
+        let list = self.keys.iter().map(|(&k, key)| (k, key.limit())).collect();
+        let mut file = KeysWriter::new(out, name, ids, parameters, &list)?;
+        for (&k, key) in self.keys.iter() {
+            file.put(k, key)?;
+        }
+        file.finish()
+    }
+}
+
+/// Bytes of the file of these keys.
+pub(crate) fn evaluation_keys_bytes(parameters: &Parameters, keys: &KeyList) -> u64 {
+    let head = head(parameters, keys).len() as u64;
+    let sections = keys.iter().map(|&(k, limit)| key_bytes(parameters, k, limit));
+    file_length(std::iter::once(head).chain(sections))
+}
+
+fn head(parameters: &Parameters, keys: &KeyList) -> Vec<u8> {
+    conformance::json(&(parameters.spec(), keys))
+}
+
+/// Writes a key file, key by key.
+pub(crate) struct KeysWriter<'a, W: Write> {
+    file: Writer<W>,
+    parameters: &'a Parameters,
+    bytes: Vec<u8>,
+}
+
+impl<'a, W: Write> KeysWriter<'a, W> {
+    /// Begins a file of these keys.
+    pub(crate) fn new(
+        out: W,
+        name: &str,
+        ids: Ids,
+        parameters: &'a Parameters,
+        keys: &KeyList,
+    ) -> Result<Self> {
+        let head = head(parameters, keys);
+        let mut sections = vec![(LIST, head.len() as u64)];
+        let of = |&(key, limit): &(KeyName, usize)| (KEY, key_bytes(parameters, key, limit));
+        sections.extend(keys.iter().map(of));
+        let mut file = Writer::new(out, name, Kind::EvaluationKeys, ids, sections)?;
+        file.section(&head)?;
+        Ok(Self {
+            file,
+            parameters,
+            bytes: Vec::new(),
+        })
+    }
+    /// Writes the next key.
+    pub(crate) fn put(&mut self, name: KeyName, key: &SwitchingKey) -> Result<()> {
+        self.file.begin()?;
+        self.file.write(key.seed())?;
+        let layout = SwitchingKey::layout(self.parameters, name, key.limit());
+        for (limb, q) in key.limbs().zip(layout) {
+            self.bytes.clear();
+            pack(&limb, q.bits(), &mut self.bytes);
+            self.file.write(&self.bytes)?;
+        }
+        Ok(())
+    }
+    pub(crate) fn finish(self) -> Result<W> {
+        self.file.finish()
+    }
 }
 
 /// Where a key lies in its file.
@@ -54,7 +133,7 @@ pub(crate) struct SectionOfKey {
 }
 
 /// Checks a file of evaluation keys from end to end and hands its keys on one by one; what was handed on counts only once all of
-/// the file has passed.
+/// the file has passed. Gives the id of their key pair.
 pub(crate) fn each_key(
     input: impl Read,
     name: &str,
@@ -62,9 +141,9 @@ pub(crate) fn each_key(
     needed: &KeyRequest,
     progress: &mut dyn FnMut(usize, usize),
     mut found: impl FnMut(SectionOfKey, SwitchingKey),
-) -> Result<()> {
+) -> Result<KeyId> {
     let mut file = Reader::new(input, name, Kind::EvaluationKeys)?;
-    file.expect_parameters(&parameters_digest(parameters), &parameters.spec().name)?;
+    file.expect_parameters(&parameters_digest(parameters))?;
     let (_, list): (ParametersSpec, KeyList) = file.json(LIST, 1 << 20)?;
     let request = key_request(&list, parameters, name)?;
     if let Some((key, limit)) = needed
@@ -100,6 +179,7 @@ pub(crate) fn each_key(
         found(section, made);
         progress(done + 1, list.len());
     }
+    let id = file.header().ids.key;
     file.finish()?;
-    Ok(())
+    Ok(id)
 }

@@ -10,4 +10,5 @@ pub(crate) mod ports;
 
 pub use client_file::ClientSpec;
 pub use conformance::{parameters as checked_parameters, parameters_digest};
-pub use keys::read_evaluation_keys;
+pub use container::KeyId;
+pub use keys::ServerKeys;

@@ -1,16 +1,66 @@
 //! How tensors lie in the slots of a plan's input and output.
 
+use super::container::Reader;
 use crate::plan::{Description, Port};
 use crate::{Error, Result};
 use ckks::{Complex64, Parameters};
+use std::io::Read;
+
+/// Tag of the section with both ports' places.
+pub(crate) const PLACES: [u8; 4] = *b"plcs";
+/// Most bytes of places: a port of 16 million values.
+const PLACES_LIMIT: u64 = 128 << 20;
+/// Bytes of one place: ciphertext and slot, four each, little endian.
+const PLACE: usize = 8;
+
+/// The places of both ports, the input's first; how many there are follows from the shapes.
+pub(crate) fn places_bytes(input: &Port, output: &Port) -> Vec<u8> {
+    let places = input.places.iter().chain(&output.places);
+    places
+        .flat_map(|(c, s)| [c.to_le_bytes(), s.to_le_bytes()])
+        .flatten()
+        .collect()
+}
+
+/// Reads the places of both ports, whose shapes are known; gives the section's bytes.
+///
+/// # Errors
+/// [`Error::File`] where there are not as many as the shapes have elements.
+pub(crate) fn read_places<R: Read>(
+    file: &mut Reader<R>,
+    input: &mut Port,
+    output: &mut Port,
+) -> Result<Vec<u8>> {
+    let bytes = file.section(PLACES, PLACES_LIMIT)?;
+    let (all, rest) = bytes.as_chunks::<PLACE>();
+    let (inputs, outputs) = (elements(input), elements(output));
+    if !rest.is_empty() || inputs.checked_add(outputs) != Some(all.len()) {
+        return Err(Error::file(
+            file.name(),
+            "section `plcs`",
+            format!(
+                "{} bytes of places for {inputs} and {outputs} elements of {PLACE} bytes each",
+                bytes.len()
+            ),
+            "compile the plan again",
+        ));
+    }
+    let word = |b: &[u8]| b.iter().rev().fold(0, |sum, &b| sum << 8 | u32::from(b));
+    let mut places = all.iter().map(|b| (word(&b[..4]), word(&b[4..])));
+    input.places = places.by_ref().take(inputs).collect();
+    output.places = places.collect();
+    Ok(bytes)
+}
+
+/// How many values a tensor of this port has; the largest number where no tensor could.
+fn elements(port: &Port) -> usize {
+    let count = port.shape.iter().try_fold(1usize, |p, &d| p.checked_mul(d));
+    count.unwrap_or(usize::MAX)
+}
 
 /// What must hold for every port.
 pub(crate) fn check_port(port: &Port, parameters: &Parameters) -> std::result::Result<(), String> {
-    let elements = port
-        .shape
-        .iter()
-        .try_fold(1usize, |p, &d| p.checked_mul(d))
-        .unwrap_or(usize::MAX);
+    let elements = elements(port);
     if port.places.len() != elements || elements == 0 {
         return Err(format!(
             "{} places for {elements} elements",
