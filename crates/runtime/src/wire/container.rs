@@ -313,7 +313,7 @@ pub fn expect_together(files: &[&Path]) -> Result<()> {
         let name = path.display().to_string();
         let mut file = std::fs::File::open(path).map_err(Error::io(&name))?;
         let Header { kind, ids, .. } = Header::read(&mut file, &name)?;
-        let mut same = |all: &mut Digest, had: Digest, field: &str| {
+        let same = |all: &mut Digest, had: Digest, field: &str| {
             if *all == [0; 32] {
                 *all = had;
             } else if had != *all && had != [0; 32] {

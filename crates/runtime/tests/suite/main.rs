@@ -1,0 +1,9 @@
+//! Whole toy plans, from tensor to answer, through files; and every refusal on the way. Insecure toy rings.
+
+mod files;
+mod mixtures;
+mod plans;
+mod runs;
+mod sharing;
+mod stored_keys;
+mod support;

@@ -1,0 +1,112 @@
+//! Two clients of one plan: their files are told apart before anything is computed.
+
+use crate::support::*;
+use polyveil_runtime::checkpoint::{Checkpointer, input_digest, read_checkpoint};
+use polyveil_runtime::wire::container::{HEADER_LEN, expect_together};
+use polyveil_runtime::*;
+
+/// The same plan, other keys.
+fn other(f: &Files) -> Files {
+    let client = Client::new(f.plan.client_spec(), &mut rng(11)).expect("client");
+    let keys = client
+        .write_evaluation_keys(Vec::new(), "keys", &mut rng(12), &mut |_, _| {})
+        .expect("keys");
+    let input = client
+        .write_input(&tensor(), Vec::new(), "input", &mut rng(13))
+        .expect("input");
+    Files {
+        plan: f.plan.clone(),
+        client,
+        keys,
+        input,
+    }
+}
+
+fn refused<T: std::fmt::Debug>(what: Result<T>, name: &str) {
+    let e = what.expect_err("another client's");
+    assert!(matches!(e, Error::OtherKey { .. }), "{e}");
+    let message = e.to_string();
+    assert!(
+        message.contains(name) && message.contains("different clients"),
+        "{message}"
+    );
+}
+
+#[test]
+fn files_of_two_clients_are_refused_by_their_headers() {
+    let a = files(levelled());
+    let b = other(&a);
+    assert_ne!(a.client.key(), b.client.key());
+    let (server, server_b) = (a.server(), b.server());
+    assert_eq!(server.key(), a.client.key());
+    // nothing but the header is read
+    let header = |bytes: &[u8]| bytes[..HEADER_LEN as usize].to_vec();
+    refused(server.read_input(&header(&b.input)[..], "b.input"), "b.input");
+    let answer_b = answer(&server_b, &b.input).expect("runs");
+    refused(
+        a.client.read_answer(&header(&answer_b)[..], "b.answer"),
+        "b.answer",
+    );
+    // a state of one, run under the keys of the other
+    let state = server_b.read_input(&b.input[..], "b").expect("its own");
+    refused(server.run(state.clone(), &mut ()), "state");
+    let check = LockStep::new(&a.plan, &a.client, &state, Excess::Stop).map(drop);
+    refused(check, "encrypted input");
+
+    let folder = Folder::new("mixtures");
+    let path = folder.file("b.checkpoint", &[]);
+    let digest = input_digest(&b.input[..], "b").expect("digest");
+    let mut state = state;
+    (b.plan)
+        .advance(server_b.evaluator(), &mut state, &mut ())
+        .expect("one step");
+    Checkpointer::new(&b.plan, path.clone(), digest)
+        .save(&state)
+        .expect("saves");
+    let again = read_checkpoint(&path, &b.plan, &digest, server_b.key()).expect("its own");
+    assert_eq!(again.key, b.client.key());
+    refused(
+        read_checkpoint(&path, &b.plan, &digest, server.key()).map(drop),
+        "b.checkpoint",
+    );
+}
+
+#[test]
+fn files_on_disk_are_compared_before_they_are_read() {
+    let (a, levels) = (files(levelled()), files(batched()));
+    let b = other(&a);
+    let folder = Folder::new("together");
+    let plan = a.plan.plan().write(Vec::new(), "x").expect("plan");
+    let plan = folder.file("net.plan", &plan);
+    let keys = folder.file("a.keys", &a.keys);
+    let input = folder.file("a.input", &a.input);
+    let secret = a.client.write(Vec::new(), "x").expect("writes");
+    let secret = folder.file("client.key", &secret);
+    expect_together(&[&plan, &keys, &input, &secret]).expect("one client's");
+    let foreign = folder.file("b.input", &b.input);
+    refused(expect_together(&[&plan, &keys, &foreign]), "b.input");
+    let foreign = folder.file("b.keys", &b.keys);
+    refused(expect_together(&[&plan, &foreign, &input]), "a.input");
+    let foreign = folder.file("batched.input", &levels.input);
+    let message = expect_together(&[&plan, &foreign])
+        .expect_err("another plan's")
+        .to_string();
+    assert!(
+        message.contains("batched.input") && message.contains("another plan"),
+        "{message}"
+    );
+}
+
+#[test]
+fn keys_in_memory_are_those_of_the_file() {
+    let f = files(levelled());
+    let keys = f.client.evaluation_keys(&mut rng(2)).expect("keys");
+    let parameters = f.plan.parameters();
+    let bytes = keys.write(Vec::new(), "keys", parameters, *f.plan.digest());
+    assert!(bytes.expect("writes") == f.keys);
+    let server = Server::new(f.plan.clone(), keys).expect("covers the plan");
+    assert_eq!(
+        answer(&server, &f.input).expect("runs"),
+        answer(&f.server(), &f.input).expect("runs")
+    );
+}
