@@ -182,7 +182,9 @@ fn verified_by_the_runtime_and_right_in_the_clear_interpreter() {
             .iter()
             .map(|v| clear.input(v, ckks::Level::new(port.level)).expect("fits"))
             .collect();
-        let state = verified.start(values, runtime::KeyId::default()).expect("fits");
+        let state = verified
+            .start(values, runtime::KeyId::default())
+            .expect("fits");
         let outputs = verified.run(&clear, state, &mut ()).expect("runs");
         let port = &verified.plan().output;
         let want = graph.evaluate(input).expect("fits").output;

@@ -8,11 +8,11 @@ use crate::terminal::{Line, duration, note};
 use crate::{Result, size};
 use ckks::Ciphertext;
 use clap::Args;
-use runtime::wire::container::expect_together;
 use runtime::checkpoint::{Checkpointer, checkpoint_bytes, input_digest, read_checkpoint};
 use runtime::machine::{cpu_seconds, peak_bytes, require_disk};
 use runtime::preparation::{Preparation, Prepared};
 use runtime::report::{Answer, Measured};
+use runtime::wire::container::expect_together;
 use runtime::{
     Client, Excess, LockStep, Observer, Placement, Report, Reporter, Server, Stopwatch,
     VerifiedPlan,

@@ -3,8 +3,8 @@
 use crate::interpreter::{Done, Observer, State};
 use crate::plan::Register;
 use crate::verify::{VerifiedPlan, operand_limit};
-use crate::wire::{ClientSpec, KeyId};
 use crate::wire::ports::place;
+use crate::wire::{ClientSpec, KeyId};
 use crate::{Client, Error, Result};
 use ckks::{Arithmetic, Ciphertext, Clear, Complex64};
 use std::collections::BTreeMap;

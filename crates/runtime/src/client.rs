@@ -2,11 +2,11 @@
 
 use crate::sharing::class::{self, SharedClass};
 use crate::sharing::{self, Shared, Terms, releases};
+use crate::wire::ServerKeys;
 use crate::wire::ciphertexts::{CIPHERTEXT, META, PortMeta, read_answer};
 use crate::wire::client_file::{ClientSpec, checked};
 use crate::wire::conformance::{self, parameters_digest, poly_bytes};
 use crate::wire::container::{Ids, KeyId, Kind, Reader, Writer, file_length};
-use crate::wire::ServerKeys;
 use crate::wire::keys::{KeysWriter, evaluation_keys_bytes};
 use crate::wire::packing::pack;
 use crate::wire::ports::{PLACES, gather, place, places_bytes, read_places};
@@ -88,7 +88,11 @@ impl Client {
             name,
             Kind::ClientKey,
             self.ids,
-            vec![(SPEC, spec.len() as u64), (PLACES, places.len() as u64), (SECRET, secret.len() as u64)],
+            vec![
+                (SPEC, spec.len() as u64),
+                (PLACES, places.len() as u64),
+                (SECRET, secret.len() as u64),
+            ],
         )?;
         file.section(&spec)?;
         file.section(&places)?;
@@ -260,13 +264,7 @@ impl Client {
                 .iter()
                 .map(|_| (CIPHERTEXT, 32 + poly_bytes(&self.parameters, level))),
         );
-        let mut file = Writer::new(
-            out,
-            name,
-            Kind::Input,
-            self.ids,
-            sections,
-        )?;
+        let mut file = Writer::new(out, name, Kind::Input, self.ids, sections)?;
         file.section(&meta)?;
         let mut bytes = Vec::new();
         for c in &ciphertexts {

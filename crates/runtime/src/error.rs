@@ -20,7 +20,9 @@ pub enum Error {
         remedy: String,
     },
     /// Two clients' keys, inputs, answers or checkpoints were mixed.
-    #[error("{what} belongs to key pair {had}, but {needed} is in use: they are of different clients, or made before the keys were replaced; give the one that was made with these keys, or make it again")]
+    #[error(
+        "{what} belongs to key pair {had}, but {needed} is in use: they are of different clients, or made before the keys were replaced; give the one that was made with these keys, or make it again"
+    )]
     OtherKey {
         /// The file, or what else it is.
         what: String,

@@ -252,7 +252,8 @@ pub(super) fn all() -> Vec<Decoder> {
             vec![toy.checkpoint.clone()],
             Box::new(move |probe| {
                 let (plan, key) = (&for_checkpoint.plan, for_checkpoint.client.key());
-                let Ok(state) = probe.count(|b| read_checkpoint_from(b, "mutant", plan, &INPUT, key))
+                let Ok(state) =
+                    probe.count(|b| read_checkpoint_from(b, "mutant", plan, &INPUT, key))
                 else {
                     return Ok(false);
                 };

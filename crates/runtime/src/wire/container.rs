@@ -227,7 +227,9 @@ impl Header {
             return Err(Error::file(
                 name,
                 "version",
-                format!("the file has format version {version}, this program reads version {VERSION}"),
+                format!(
+                    "the file has format version {version}, this program reads version {VERSION}"
+                ),
                 if version < VERSION {
                     "an older program wrote it: make the file again with this one"
                 } else {
@@ -504,7 +506,12 @@ impl<R: Read> Reader<R> {
         if &self.header.ids.parameters == digest {
             return Ok(());
         }
-        Err(other(&self.name, "parameter set", &self.header.ids.parameters, digest))
+        Err(other(
+            &self.name,
+            "parameter set",
+            &self.header.ids.parameters,
+            digest,
+        ))
     }
     /// Refuses a file made for another plan.
     ///
@@ -761,8 +768,7 @@ mod tests {
             client: [0; 32],
             key: KEY,
         };
-        let mut w =
-            Writer::new(Vec::new(), "x", Kind::Input, ids, sections).expect("in memory");
+        let mut w = Writer::new(Vec::new(), "x", Kind::Input, ids, sections).expect("in memory");
         w.section(b"[1,2,3]").expect("in memory");
         w.begin().expect("in memory");
         w.write(&[5; 60]).expect("in memory");
@@ -791,8 +797,8 @@ mod tests {
     fn large_sections_arrive_whole_and_are_not_believed_before_they_do() {
         let data: Vec<u8> = (0..5_000_000u32).map(|i| (i * i >> 7) as u8).collect();
         let sections = vec![(*b"data", data.len() as u64)];
-        let mut w = Writer::new(Vec::new(), "x", Kind::Input, Ids::default(), sections)
-            .expect("in memory");
+        let mut w =
+            Writer::new(Vec::new(), "x", Kind::Input, Ids::default(), sections).expect("in memory");
         w.section(&data).expect("in memory");
         let file = w.finish().expect("in memory");
         let read = |bytes: &[u8], most| {

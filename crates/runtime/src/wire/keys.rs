@@ -69,7 +69,9 @@ impl ServerKeys {
 /// Bytes of the file of these keys.
 pub(crate) fn evaluation_keys_bytes(parameters: &Parameters, keys: &KeyList) -> u64 {
     let head = head(parameters, keys).len() as u64;
-    let sections = keys.iter().map(|&(k, limit)| key_bytes(parameters, k, limit));
+    let sections = keys
+        .iter()
+        .map(|&(k, limit)| key_bytes(parameters, k, limit));
     file_length(std::iter::once(head).chain(sections))
 }
 

@@ -41,7 +41,10 @@ fn files_of_two_clients_are_refused_by_their_headers() {
     assert_eq!(server.key(), a.client.key());
     // nothing but the header is read
     let header = |bytes: &[u8]| bytes[..HEADER_LEN as usize].to_vec();
-    refused(server.read_input(&header(&b.input)[..], "b.input"), "b.input");
+    refused(
+        server.read_input(&header(&b.input)[..], "b.input"),
+        "b.input",
+    );
     let answer_b = answer(&server_b, &b.input).expect("runs");
     refused(
         a.client.read_answer(&header(&answer_b)[..], "b.answer"),
