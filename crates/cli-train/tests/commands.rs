@@ -25,7 +25,7 @@ impl Drop for Folder {
 
 /// A network with new weights, and pictures of noise in CIFAR's binary format.
 fn prepare(folder: &Folder) {
-    let network = train::architecture::Small {
+    let network = zoo::resnet::Small {
         width: 4,
         classes: 10,
         input: (32, 32, 3),
@@ -149,7 +149,9 @@ fn adapt_follows_the_first_paper_where_asked() {
     );
     let names: Vec<String> = {
         let file = folder.file("small.pvm");
-        let (graph, _) = zoo::load(&file, None).expect("readable");
+        let (graph, _) = zoo::open(&file, &zoo::Options::default())
+            .and_then(zoo::Model::graph)
+            .expect("readable");
         let first = graph
             .nodes()
             .iter()
@@ -164,7 +166,9 @@ fn adapt_follows_the_first_paper_where_asked() {
     let worst = |weight| train::activation::RangeLoss::Worst { weight };
     assert_eq!(losses, [worst(0.002), worst(0.1)]);
     assert!(config.teacher.is_none());
-    let (graph, _) = zoo::load(&out.join("network.pvm"), None).expect("readable");
+    let (graph, _) = zoo::open(&out.join("network.pvm"), &zoo::Options::default())
+        .and_then(zoo::Model::graph)
+        .expect("readable");
     let norm = graph.find(&format!("{}.norm", names[0])).expect("inserted");
     assert!(matches!(norm.op(), nn::Op::BatchNorm(_)));
     assert!(graph.activations().next().is_none(), "all are polynomials");

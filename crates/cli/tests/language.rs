@@ -7,7 +7,8 @@ use nn::format::state_dict::StateDict;
 use nn::{PolyGraph, PromptFormat};
 use std::path::Path;
 use support::{Folder, done, refused};
-use zoo::language::{Architecture, LanguageModel};
+use zoo::architecture::Architecture;
+use zoo::language::LanguageModel;
 use zoo::llama;
 
 const PIECES: [&str; 12] = [

@@ -11,8 +11,9 @@ use polyveil_compiler::{Target, compile, summarise};
 use rayon::prelude::*;
 use runtime::Purpose;
 use support::{Random, agree};
+use zoo::architecture::Architecture;
 use zoo::encoder::{Encoder, Start};
-use zoo::language::{Architecture, LanguageModel};
+use zoo::language::LanguageModel;
 use zoo::{bert, gpt_neox, llama};
 
 const LENGTH: usize = 5;

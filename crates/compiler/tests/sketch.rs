@@ -4,7 +4,7 @@ use ckks::ParametersSpec;
 use nn::attention::{AttentionScheme, PowerSoftmax};
 use polyveil_compiler::{Scale, Sketch, Target, compile, sketch, summarise};
 use runtime::{Basis, Prediction, VerifiedPlan};
-use zoo::language::Architecture;
+use zoo::architecture::Architecture;
 use zoo::shape::{Polynomials, TransformerShape};
 use zoo::{bert, gpt_neox, llama};
 

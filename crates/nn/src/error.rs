@@ -194,6 +194,22 @@ pub enum Error {
         /// What is wrong.
         detail: String,
     },
+    /// A state dict, which does not say what its activations are.
+    #[error(
+        "these weights of a {family} don't say which activation they were trained with, nor hold polynomials in its place: name it, one of {known}"
+    )]
+    Unstated {
+        /// The model family that the weights belong to.
+        family: &'static str,
+        /// Names of the known activations.
+        known: String,
+    },
+    /// Tensors that belong to no known model family.
+    #[error("no known model family claims these tensors; {declined}")]
+    Unclaimed {
+        /// Every family's name with what speaks against it.
+        declined: String,
+    },
     /// A file is of a version that this program doesn't know.
     #[error(
         "the {format} file has version {had}, this program reads {known}; use the matching release or convert the model again"

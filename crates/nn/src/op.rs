@@ -299,6 +299,26 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
+    /// With scale 1, bias 0, mean 0 and this variance everywhere.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`](crate::Error::NotFinite).
+    pub fn identity(
+        name: &str,
+        channels: usize,
+        variance: f32,
+        epsilon: f64,
+    ) -> crate::Result<Self> {
+        let all = |value: f32| Parameter::new(name, [channels], vec![value; channels]);
+        Ok(Self {
+            scale: all(1.0)?,
+            bias: all(0.0)?,
+            mean: all(0.0)?,
+            variance: all(variance)?,
+            epsilon,
+        })
+    }
+
     /// The same map as `(factor, offset)` per channel: `y = factor·x + offset`.
     #[must_use]
     pub fn factor_and_offset(&self) -> Vec<(f64, f64)> {

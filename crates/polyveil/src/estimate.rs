@@ -118,7 +118,11 @@ pub fn estimate(a: &EstimateArgs, threads: usize) -> Result<()> {
     let limit = a.max_memory.or_else(available_memory);
     let mut names: Vec<String> = a.shapes.clone();
     if a.all {
-        names.extend(TransformerShape::PUBLISHED.iter().map(|&n| n.into()));
+        names.extend(
+            TransformerShape::published_names()
+                .iter()
+                .map(|&n| n.into()),
+        );
     }
     let shapes: Vec<(String, TransformerShape)> = (names.into_iter())
         .map(|name| Ok((short(&name), open(&name)?)))
@@ -129,10 +133,10 @@ pub fn estimate(a: &EstimateArgs, threads: usize) -> Result<()> {
             if length < 2 || length > slots {
                 return Err(format!("--length must be 2 to {slots}, it is {length}").into());
             }
-            if length > shape.max_length() {
+            if length > shape.sizes().max_length {
                 note(format_args!(
                     "{name} knows {} positions; {length} are costed as if it knew them",
-                    shape.max_length()
+                    shape.sizes().max_length
                 ));
             }
         }
@@ -185,7 +189,7 @@ fn open(name: &str) -> Result<TransformerShape> {
     let file = std::fs::File::open(&path).map_err(|e| {
         format!(
             "{name}: no such file ({e}), and no published model that is known: {}",
-            TransformerShape::PUBLISHED.join(", ")
+            TransformerShape::published_names().join(", ")
         )
     })?;
     let mut text = String::new();

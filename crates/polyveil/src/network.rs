@@ -1,7 +1,6 @@
 //! Networks, pictures and plans from files.
 
 use crate::Result;
-use nn::format::{DEFAULT_LIMIT, artefact, read_limited};
 use nn::picture::Picture;
 use nn::{Graph, Metadata, Normalization, PolyGraph, Tensor};
 use runtime::plan::Description;
@@ -34,21 +33,6 @@ pub fn named<E: std::fmt::Display>(
 
 /// Loads any network.
 pub fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
-    let bytes = read_limited(path, DEFAULT_LIMIT)?;
-    if artefact::recognises(&bytes) {
-        return match artefact::from_bytes(&bytes) {
-            Ok(g) => Ok(Network::Polynomial(Box::new(g))),
-            Err(
-                nn::Error::NotPolynomial { .. }
-                | nn::Error::Maximum { .. }
-                | nn::Error::NotLowered { .. },
-            ) => {
-                let (graph, metadata) = artefact::graph_from_bytes(&bytes).map_err(named(path))?;
-                Ok(Network::Trained(graph, metadata))
-            }
-            Err(e) => Err(named(path)(e)),
-        };
-    }
     let activation = match activation {
         Some(name) => Some(approx::Activation::named(name).ok_or_else(|| {
             format!(
@@ -58,23 +42,21 @@ pub fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
         })?),
         None => None,
     };
-    let (graph, metadata) = zoo::load(path, activation).map_err(named(path))?;
-    Ok(if graph.activations().next().is_none() {
-        let graph = PolyGraph::try_from(graph).map_err(named(path))?;
-        Network::Polynomial(Box::new(graph.with_metadata(metadata)?))
-    } else {
-        Network::Trained(graph, metadata)
+    let model = zoo::open(path, &zoo::Options { activation }).map_err(named(path))?;
+    Ok(match model {
+        zoo::Model::Polynomial(graph) => Network::Polynomial(graph),
+        model => {
+            let (graph, metadata) = model.graph().map_err(named(path))?;
+            Network::Trained(graph, metadata)
+        }
     })
 }
 
 /// A calibrated polynomial network.
 pub fn load_polynomial(path: &Path) -> Result<PolyGraph> {
-    match load(path, Some("relu"))? {
+    match load(path, None)? {
         Network::Polynomial(g) => Ok(*g),
-        Network::Trained(g, _) => match PolyGraph::try_from(g) {
-            Ok(g) => Ok(g),
-            Err(e) => Err(named(path)(e)),
-        },
+        Network::Trained(g, _) => Ok(PolyGraph::try_from(g).map_err(named(path))?),
     }
 }
 

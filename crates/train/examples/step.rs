@@ -3,11 +3,11 @@
 
 use std::time::Instant;
 use train::activation::Function;
-use train::architecture::{ResNet, Skip};
 use train::loss::Loss;
 use train::optimizer::{Clipping, Optimizer, Rule};
 use train::pass::Mode;
 use train::{Model, Parameterization};
+use zoo::resnet::{ResNet, Skip};
 
 /// CPU seconds of this process so far.
 fn cpu() -> f64 {

@@ -2,7 +2,6 @@
 //!
 //! What a sequence becomes depends on the model, the seed and its number only, not on what runs beside it.
 
-use crate::architecture::mix;
 use crate::error::{Error, Result};
 use crate::language;
 use crate::model::{Layer, Model};
@@ -13,6 +12,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use zoo::language::LanguageModel;
+use zoo::random::mix;
 
 /// Sequences in progress, all at the same position.
 pub struct Generator {
@@ -35,7 +35,7 @@ impl Generator {
         attention: AttentionScheme,
         capacity: usize,
     ) -> Result<Self> {
-        let most = language.architecture().max_length();
+        let most = language.architecture().sizes().max_length;
         if capacity == 0 || capacity > most {
             return Err(Error::Setting {
                 setting: "length",

@@ -1,7 +1,6 @@
 //! Runs on text: language models, windows of tokens, and what comes out.
 
 use crate::activation::Function;
-use crate::architecture::uniform;
 use crate::checkpoint::write_whole;
 use crate::config::{Checked, Config, Run};
 use crate::error::{Error, Result};
@@ -15,8 +14,10 @@ use nn::{AttentionScheme, Graph, Nonlinearity, Op};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use zoo::language::{Architecture, LanguageModel};
+use zoo::architecture::Architecture;
+use zoo::language::LanguageModel;
 use zoo::llama;
+use zoo::random::uniform;
 
 /// A run on text.
 pub type LanguageConfig = Run<Network, Data>;

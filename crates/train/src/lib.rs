@@ -14,7 +14,6 @@
 //! automatic differentiation. The crate knows nothing of ciphertexts and plans; what a network costs under encryption is passed in.
 
 pub mod activation;
-pub mod architecture;
 pub mod calibration;
 pub mod checkpoint;
 pub mod config;

@@ -1,11 +1,11 @@
 //! Networks that a configuration names.
 
-use crate::architecture::{ResNet, Skip, Small};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::model::{Model, Parameterization};
 use approx::Activation;
 use nn::{Graph, Metadata};
+use zoo::resnet::{ResNet, Skip, Small};
 
 /// An activation by its name.
 ///
@@ -16,6 +16,14 @@ pub fn activation(name: &str) -> Result<Activation> {
         setting: "activation",
         value: name.into(),
         remedy: format!("known are {}", Activation::names()),
+    })
+}
+
+fn named_skip(name: &str) -> Result<Skip> {
+    Skip::named(name).ok_or_else(|| Error::Setting {
+        setting: "skip",
+        value: name.into(),
+        remedy: format!("known are {}", Skip::NAMES),
     })
 }
 
@@ -36,7 +44,7 @@ pub fn graph(
             activation: name,
         } => {
             let name = name.as_deref().map(activation).transpose()?;
-            let (graph, metadata) = zoo::load(path, name)?;
+            let (graph, metadata) = zoo::open(path, &zoo::Options { activation: name })?.graph()?;
             return Ok((graph, metadata, Parameterization::Plain));
         }
         config::Network::Resnet {
@@ -45,7 +53,7 @@ pub fn graph(
             activation: name,
             skip,
         } => {
-            let (activation, skip) = (activation(name)?, skip.parse::<Skip>()?);
+            let (activation, skip) = (activation(name)?, named_skip(skip)?);
             let network = ResNet {
                 depth: *depth,
                 width: *width,

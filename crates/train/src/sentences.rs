@@ -1,6 +1,5 @@
 //! Runs on labelled sentences: encoders that classify them, or that first learn to guess hidden tokens.
 
-use crate::architecture::uniform;
 use crate::checkpoint::write_whole;
 use crate::config::{Checked, Run};
 use crate::error::{Error, Result};
@@ -18,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zoo::bert::{Config, Family, Head};
 use zoo::encoder::{Encoder, Start};
+use zoo::random::uniform;
 
 /// A run on labelled sentences.
 pub type SentenceConfig = Run<Network, Data>;

@@ -5,12 +5,10 @@
 //! `AvgPool2d(7, 1)`), so there is nothing to replace.
 
 use crate::{Error, Result};
-use nn::{BatchNorm, Graph, NodeId, Op, Parameter, Shape};
+use nn::{BatchNorm, Graph, NodeId, Op, Shape};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-
-/// Torch's default.
-pub(crate) const EPSILON: f64 = 1e-5;
+use zoo::resnet::EPSILON;
 
 /// Every maximum over windows becomes the mean over the same windows. Padding counts as zeros, as in IBM's toolbox (torch's default,
 /// `count_include_pad`); what `ceil_mode` adds beyond it counts as nothing, as in torch. Where both meet, the zeros come from a node of
@@ -103,23 +101,8 @@ pub fn insert_batch_norms(graph: &Graph, place: &Where) -> Result<Graph> {
 /// A batch normalisation that is the identity to the rounding of f32.
 fn identity(name: &str, shape: Shape) -> Result<Op<nn::Nonlinearity>> {
     let channels = shape.dims()[0];
-    batch_norm(name, channels, 1.0 - EPSILON as f32)
-}
-
-/// A batch normalisation with scale 1, bias 0, mean 0.
-pub(crate) fn batch_norm(
-    name: &str,
-    channels: usize,
-    variance: f32,
-) -> Result<Op<nn::Nonlinearity>> {
-    let all = |value: f32| Parameter::new(name, [channels], vec![value; channels]);
-    Ok(Op::BatchNorm(BatchNorm {
-        scale: all(1.0)?,
-        bias: all(0.0)?,
-        mean: all(0.0)?,
-        variance: all(variance)?,
-        epsilon: EPSILON,
-    }))
+    let norm = BatchNorm::identity(name, channels, 1.0 - EPSILON as f32, EPSILON)?;
+    Ok(Op::BatchNorm(norm))
 }
 
 type Builder = nn::NetworkBuilder<nn::Nonlinearity>;
@@ -142,9 +125,9 @@ fn rebuild(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::architecture::{ResNet, Skip};
     use approx::Activation;
-    use nn::{MaxPool, Padding, Tensor};
+    use nn::{MaxPool, Padding, Parameter, Tensor};
+    use zoo::resnet::{ResNet, Skip};
 
     fn input(shape: Shape) -> Tensor {
         let values = (0..shape.len()).map(|i| ((i * 7919 % 101) as f64 - 50.0) / 40.0);

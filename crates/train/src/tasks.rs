@@ -156,7 +156,7 @@ impl<'a> Judge<'a> {
         for r in requests {
             self.check(r)?;
         }
-        let limit = self.language.architecture().max_length();
+        let limit = self.language.architecture().sizes().max_length;
         let padded = |r: &Request| r.tokens.len().next_multiple_of(LENGTHS).min(limit);
         let mut order: Vec<usize> = (0..requests.len()).collect();
         order.sort_by_key(|&i| padded(&requests[i]));
@@ -183,12 +183,12 @@ impl<'a> Judge<'a> {
     }
 
     fn check(&self, r: &Request) -> Result<()> {
-        let limit = self.language.architecture().max_length();
+        let limit = self.language.architecture().sizes().max_length;
         if r.tokens.len() > limit {
             let had = r.tokens.len();
             return Err(nn::Error::TooLong { had, limit }.into());
         }
-        let vocabulary = self.language.architecture().vocabulary();
+        let vocabulary = self.language.architecture().sizes().vocabulary;
         if let Some(&token) = r.tokens.iter().find(|&&t| usize::from(t) >= vocabulary) {
             let token = token.into();
             return Err(nn::Error::Token { token, vocabulary }.into());

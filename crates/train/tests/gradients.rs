@@ -3,10 +3,10 @@
 use approx::Activation;
 use nn::Tensor;
 use train::activation::{Function, RangeLoss};
-use train::architecture::{ResNet, Skip};
 use train::loss::Loss;
 use train::pass::Mode;
 use train::{Model, Parameterization};
+use zoo::resnet::{ResNet, Skip};
 
 fn network(skip: Skip) -> ResNet {
     ResNet {

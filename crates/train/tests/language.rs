@@ -12,8 +12,9 @@ use train::language::{self, LanguageConfig, Network, Passages};
 use train::loss::Loss;
 use train::pass::{Inputs, Mode};
 use train::{Error, Event, Model, Trainer};
+use zoo::architecture::Architecture;
 use zoo::gpt_neox;
-use zoo::language::{Architecture, LanguageModel};
+use zoo::language::LanguageModel;
 
 const VOCABULARY: usize = 7;
 const LENGTH: usize = 6;

@@ -8,8 +8,8 @@
 //! References: J. Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding" (2019); Y. Liu et al.,
 //! "RoBERTa: A Robustly Optimized BERT Pretraining Approach" (2019).
 
+use crate::blocks::{Sizes, Tensors};
 use crate::config::{Fields, refuse};
-use crate::language::Tensors;
 use approx::Activation;
 use nn::Result;
 use serde_json::{Map, Value, json};
@@ -68,7 +68,42 @@ pub struct Config {
     pub head: Head,
 }
 
+/// Published encoders with their sizes; they classify into two.
+pub(crate) const PUBLISHED: [(&str, fn() -> Config); 2] = [
+    ("bert-base", || published(Family::Bert, 30_522, [512, 2], 0)),
+    ("roberta-base", || {
+        published(Family::Roberta, 50_265, [514, 1], 1)
+    }),
+];
+
+fn published(
+    family: Family,
+    vocabulary: usize,
+    [positions, types]: [usize; 2],
+    padding: u32,
+) -> Config {
+    Config {
+        family,
+        width: 768,
+        hidden: 3072,
+        layers: 12,
+        heads: 12,
+        vocabulary,
+        positions,
+        types,
+        epsilon: 1e-12,
+        padding,
+        activation: Activation::Gelu,
+        head: Head::Classification {
+            labels: vec!["0".into(), "1".into()],
+        },
+    }
+}
+
 impl Config {
+    /// What `model_type` of a `config.json` says.
+    pub const MODEL_TYPES: [&str; 2] = ["bert", "roberta"];
+
     /// From the text of a `config.json`.
     ///
     /// # Errors
@@ -222,6 +257,40 @@ impl Config {
         match self.family {
             Family::Roberta if token == self.padding => self.padding as usize,
             _ => self.first_position() + place,
+        }
+    }
+
+    /// The sizes that all transformers have.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            layers: self.layers,
+            width: self.width,
+            hidden: self.hidden,
+            heads: self.heads,
+            kv_heads: self.heads,
+            head: self.width / self.heads.max(1),
+            vocabulary: self.vocabulary,
+            max_length: self.max_length(),
+        }
+    }
+
+    /// The same structure with these sizes.
+    pub(crate) fn resized(&self, to: Sizes) -> Self {
+        let padding = self.padding.min(1);
+        let first = match self.family {
+            Family::Bert => 0,
+            Family::Roberta => padding as usize + 1,
+        };
+        Self {
+            layers: to.layers,
+            width: to.width,
+            hidden: to.hidden,
+            heads: to.heads,
+            vocabulary: to.vocabulary,
+            positions: to.max_length + first,
+            padding,
+            ..self.clone()
         }
     }
 

@@ -1,7 +1,7 @@
 //! Reading `config.json` of Hugging Face: what is known is taken, what would change the network and isn't known is refused.
 
 use nn::Error;
-use nn::Result;
+use nn::format::Checkpoint;
 use serde_json::Value;
 
 /// More than any model has in one direction; keeps products of sizes far from overflow.
@@ -16,8 +16,23 @@ pub(crate) fn refuse(detail: impl Into<String>) -> Error {
     }
 }
 
+/// The text of the checkpoint's `config.json`, if its `model_type` is one of these; why not, if it isn't.
+pub(crate) fn claimed<'c>(checkpoint: &'c Checkpoint, types: &[&str]) -> Result<&'c str, String> {
+    let config = checkpoint.config.as_deref();
+    let config = config.ok_or("there is no config.json with it")?;
+    let json = Fields::parse(config).map_err(|e| e.to_string())?;
+    match json.get("model_type").and_then(Value::as_str) {
+        Some(own) if types.contains(&own) => Ok(config),
+        other => Err(format!(
+            "model_type is {}, known are {}",
+            other.unwrap_or("missing"),
+            types.join(", ")
+        )),
+    }
+}
+
 impl Fields<'_> {
-    pub(crate) fn parse(text: &str) -> Result<Value> {
+    pub(crate) fn parse(text: &str) -> nn::Result<Value> {
         let value: Value = serde_json::from_str(text).map_err(|e| refuse(e.to_string()))?;
         if value.is_object() {
             Ok(value)
@@ -31,12 +46,12 @@ impl Fields<'_> {
     }
 
     /// A size from 1 to a limit.
-    pub(crate) fn size(&self, name: &str) -> Result<usize> {
+    pub(crate) fn size(&self, name: &str) -> nn::Result<usize> {
         self.optional_size(name)?
             .ok_or_else(|| refuse(format!("{name} is missing")))
     }
 
-    pub(crate) fn optional_size(&self, name: &str) -> Result<Option<usize>> {
+    pub(crate) fn optional_size(&self, name: &str) -> nn::Result<Option<usize>> {
         let Some(value) = self.present(name) else {
             return Ok(None);
         };
@@ -49,7 +64,7 @@ impl Fields<'_> {
     }
 
     /// A positive number, or what is usual.
-    pub(crate) fn number(&self, name: &str, usual: f64) -> Result<f64> {
+    pub(crate) fn number(&self, name: &str, usual: f64) -> nn::Result<f64> {
         match self.present(name) {
             None => Ok(usual),
             Some(v) => match v.as_f64() {
@@ -59,7 +74,7 @@ impl Fields<'_> {
         }
     }
 
-    pub(crate) fn flag(&self, name: &str, usual: bool) -> Result<bool> {
+    pub(crate) fn flag(&self, name: &str, usual: bool) -> nn::Result<bool> {
         match self.present(name) {
             None => Ok(usual),
             Some(v) => v
@@ -69,7 +84,7 @@ impl Fields<'_> {
     }
 
     /// Refuses another value than the one that is built here; absent, it is that one.
-    pub(crate) fn only(&self, name: &str, known: &Value) -> Result<()> {
+    pub(crate) fn only(&self, name: &str, known: &Value) -> nn::Result<()> {
         match self.present(name) {
             Some(v) if v != known => Err(refuse(format!("{name} is {v}, only {known} is known"))),
             _ => Ok(()),
@@ -77,7 +92,7 @@ impl Fields<'_> {
     }
 
     /// Positions' base and the share of each head that turns, under the names of today's and yesterday's files.
-    pub(crate) fn rotary(&self, base: &str, share: &str, usual: f64) -> Result<(f64, f64)> {
+    pub(crate) fn rotary(&self, base: &str, share: &str, usual: f64) -> nn::Result<(f64, f64)> {
         self.only("rope_scaling", &Value::Null)?;
         match self.present("rope_parameters") {
             Some(inner) => {

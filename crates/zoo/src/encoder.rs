@@ -5,7 +5,7 @@
 //! as tame as others'; attention does not look at it ([`Order::Marked`](nn::attention::Order::Marked)). How many tokens a sentence has is thus encrypted with it.
 
 use crate::bert::{Config, Head};
-use crate::language::{Blocks, fitting, parameter_of};
+use crate::blocks::{Blocks, fitting, parameter_of};
 use approx::Activation;
 use nn::Error;
 use nn::Result;

@@ -4,7 +4,9 @@
 //! channel k turns with k + d/2, as in every model of this crate. A tensor or a setting that would change the network and is not known
 //! is refused; a model without `output.weight` has the embedding as its output head.
 
-use crate::language::{Architecture, LanguageModel};
+use crate::architecture::Architecture;
+use crate::blocks::Decoder;
+use crate::language::LanguageModel;
 use crate::llama::Config;
 use nn::format::gguf::{File, Value};
 use nn::format::llama2c::halve;

@@ -7,8 +7,8 @@
 //! References: S. Black et al., "GPT-NeoX-20B: An Open-Source Autoregressive Language Model" (2022); S. Biderman et al., "Pythia: A Suite for
 //! Analyzing Large Language Models Across Training and Scaling" (2023).
 
+use crate::blocks::{Blocks, Decoder, Heads, Sizes, Tensors};
 use crate::config::{Fields, refuse};
-use crate::language::{Blocks, Heads, Tensors};
 use approx::Activation;
 use nn::NodeId;
 use nn::Result;
@@ -46,8 +46,48 @@ pub struct Config {
 }
 
 impl Config {
-    /// From the fields of a `config.json`.
-    pub(crate) fn read(json: &Value) -> Result<Self> {
+    fn head(&self) -> usize {
+        self.width / self.heads
+    }
+
+    /// Channels of a head that turn: the whole part of the share.
+    fn rotated(&self) -> usize {
+        (self.head() as f64 * self.rotary_share) as usize
+    }
+
+    const PARTS: [&str; 3] = ["query", "key", "value"];
+
+    /// The checkpoint's tensor with each head's rows of queries, keys and values in turn, if `name` is a part of one: which, its shape, and
+    /// which part.
+    fn fused(&self, name: &str) -> Option<(String, Vec<usize>, usize)> {
+        let (head, kind) = name.rsplit_once('.')?;
+        let (prefix, part) = head.rsplit_once(".attention.")?;
+        let part = Self::PARTS.iter().position(|p| *p == part)?;
+        let mut shape = vec![3 * self.width];
+        if kind == "weight" {
+            shape.push(self.width);
+        }
+        Some((
+            format!("{prefix}.attention.query_key_value.{kind}"),
+            shape,
+            part,
+        ))
+    }
+}
+
+impl Decoder for Config {
+    const MODEL_TYPE: &'static str = "gpt_neox";
+    const EMBEDDING: &'static str = "gpt_neox.embed_in";
+    const HEAD: &'static str = "embed_out";
+    const PUBLISHED: &'static [(&'static str, fn() -> Self)] = &[
+        ("pythia-70m", || published(6, 512, 8)),
+        ("pythia-160m", || published(12, 768, 12)),
+        ("pythia-410m", || published(24, 1024, 16)),
+        ("pythia-1.4b", || published(24, 2048, 16)),
+    ];
+    const INNER: u64 = 2;
+
+    fn read(json: &Value) -> Result<Self> {
         let f = Fields(json);
         f.only("hidden_act", &"gelu".into())?;
         f.only("attention_bias", &true.into())?;
@@ -69,7 +109,7 @@ impl Config {
         Ok(config)
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         if self.heads == 0 || !self.width.is_multiple_of(self.heads) {
             return Err(refuse(format!(
                 "{} heads don't divide the width {}",
@@ -87,19 +127,9 @@ impl Config {
         Ok(())
     }
 
-    fn head(&self) -> usize {
-        self.width / self.heads
-    }
-
-    /// Channels of a head that turn: the whole part of the share.
-    fn rotated(&self) -> usize {
-        (self.head() as f64 * self.rotary_share) as usize
-    }
-
-    /// The fields of a `config.json`.
-    pub(crate) fn write(&self) -> Value {
+    fn write(&self) -> Value {
         json!({
-            "model_type": "gpt_neox",
+            "model_type": Self::MODEL_TYPE,
             "architectures": ["GPTNeoXForCausalLM"],
             "hidden_act": "gelu",
             "hidden_size": self.width,
@@ -116,13 +146,49 @@ impl Config {
         })
     }
 
-    /// The embedding's name.
-    pub(crate) const EMBEDDING: &str = "gpt_neox.embed_in";
-    /// The output head's name.
-    pub(crate) const HEAD: &str = "embed_out";
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            layers: self.layers,
+            width: self.width,
+            hidden: self.hidden,
+            heads: self.heads,
+            kv_heads: self.heads,
+            head: self.head(),
+            vocabulary: self.vocabulary,
+            max_length: self.max_length,
+        }
+    }
 
-    /// Every tensor and its shape, given one at a time.
-    pub(crate) fn tensors(&self, each: &mut Tensors<'_>) -> Result<()> {
+    fn tied(&self) -> bool {
+        self.tied
+    }
+
+    fn untied(self) -> Self {
+        Self {
+            tied: false,
+            ..self
+        }
+    }
+
+    fn resized(&self, to: Sizes) -> Self {
+        let share = if to.head == self.head() {
+            self.rotary_share
+        } else {
+            1.0
+        };
+        Self {
+            layers: to.layers,
+            width: to.width,
+            hidden: to.hidden,
+            heads: to.heads,
+            rotary_share: share,
+            vocabulary: to.vocabulary,
+            max_length: to.max_length,
+            ..self.clone()
+        }
+    }
+
+    fn tensors(&self, each: &mut Tensors<'_>) -> Result<()> {
         let (d, h) = (self.width, self.hidden);
         each(
             format!("{}.weight", Self::EMBEDDING),
@@ -152,39 +218,14 @@ impl Config {
         Ok(())
     }
 
-    const PARTS: [&str; 3] = ["query", "key", "value"];
-
-    /// The checkpoint's tensor with each head's rows of queries, keys and values in turn, if `name` is a part of one: which, its shape, and
-    /// which part.
-    fn fused(&self, name: &str) -> Option<(String, Vec<usize>, usize)> {
-        let (head, kind) = name.rsplit_once('.')?;
-        let (prefix, part) = head.rsplit_once(".attention.")?;
-        let part = Self::PARTS.iter().position(|p| *p == part)?;
-        let mut shape = vec![3 * self.width];
-        if kind == "weight" {
-            shape.push(self.width);
-        }
-        Some((
-            format!("{prefix}.attention.query_key_value.{kind}"),
-            shape,
-            part,
-        ))
-    }
-
-    /// Where a tensor of ours is in a checkpoint: the checkpoint's tensor, its shape, and how to take ours out of its values.
-    pub(crate) fn stored(
-        &self,
-        name: &str,
-        shape: Vec<usize>,
-    ) -> (String, Vec<usize>, Option<usize>) {
+    fn stored(&self, name: &str, shape: Vec<usize>) -> (String, Vec<usize>, Option<usize>) {
         match self.fused(name) {
             Some((fused, shape, part)) => (fused, shape, Some(part)),
             None => (name.into(), shape, None),
         }
     }
 
-    /// One part of the values of a fused tensor.
-    pub(crate) fn part(&self, values: &[f64], part: usize) -> Vec<f64> {
+    fn part(&self, values: &[f64], part: usize) -> Vec<f64> {
         let block = self.head() * (values.len() / (3 * self.width));
         values
             .chunks(3 * block)
@@ -192,8 +233,7 @@ impl Config {
             .collect()
     }
 
-    /// Puts the parts back together, as checkpoints have them.
-    pub(crate) fn fuse(&self, tensors: &mut BTreeMap<String, StateTensor>) {
+    fn fuse(&self, tensors: &mut BTreeMap<String, StateTensor>) {
         let names: Vec<String> = tensors.keys().cloned().collect();
         for name in names {
             let Some((fused, shape, part)) = self.fused(&name) else {
@@ -218,13 +258,7 @@ impl Config {
         }
     }
 
-    /// From the embedded sequence `(D, 1, L)` to the last norm's output, of the same shape.
-    pub(crate) fn blocks(
-        &self,
-        b: &mut Blocks<'_>,
-        scheme: AttentionScheme,
-        mut x: NodeId,
-    ) -> Result<NodeId> {
+    fn blocks(&self, b: &mut Blocks<'_>, scheme: AttentionScheme, mut x: NodeId) -> Result<NodeId> {
         let heads = Heads {
             heads: self.heads,
             kv_heads: self.heads,
@@ -258,5 +292,22 @@ impl Config {
             x = b.add(&at("mlp_residual"), Op::Add, &[attended, y])?;
         }
         b.norm("gpt_neox.final_layer_norm", layer_norm, x)
+    }
+}
+
+/// Pythia of these sizes.
+fn published(layers: usize, width: usize, heads: usize) -> Config {
+    Config {
+        width,
+        hidden: 4 * width,
+        layers,
+        heads,
+        vocabulary: 50_304,
+        max_length: 2048,
+        epsilon: 1e-5,
+        rotary_share: 0.25,
+        base: 10_000.0,
+        parallel: true,
+        tied: false,
     }
 }

@@ -1,61 +1,79 @@
 //! Published model families: what a checkpoint's tensors mean.
 //!
-//! One file for each family: [`resnet`] for pictures; [`llama`] and [`gpt_neox`] for text, which [`language`] loads, embeds for and builds
-//! for any length; [`bert`] (and RoBERTa) for sentences, which [`encoder`] does the same for; [`shape`] without weights. [`prompts`] and
-//! [`sentences`] make them polynomial.
+//! One file for each family and one line for each in a registry: [`resnet`] and `mlp` for inputs of one shape ([`FAMILIES`]); [`llama`] and
+//! [`gpt_neox`] for text ([`architecture`]), which [`language`] loads, embeds for and builds for any length; [`bert`] (and RoBERTa) for
+//! sentences, which [`encoder`] does the same for. [`shape`] knows them without weights; [`prompts`] and [`sentences`] make them polynomial.
+//! [`open`] reads any network.
 
+pub mod architecture;
 pub mod bert;
+pub mod blocks;
 pub mod encoder;
 pub mod gguf_llama;
 pub mod gpt_neox;
 pub mod language;
 pub mod llama;
 pub mod prompts;
+pub mod random;
 pub mod resnet;
 pub mod sentences;
 pub mod shape;
 
 mod config;
+mod family;
+mod mlp;
+mod transformers;
 
-use nn::format::{DEFAULT_LIMIT, artefact, onnx, read_limited, state_dict::StateDict};
-use nn::{Error, Graph, Metadata, Nonlinearity, Result};
+pub use family::{Model, Options};
+
+use family::{Claim, Family};
+use nn::format::{Checkpoint, Content, gguf};
+use nn::{Error, Result};
 use std::path::Path;
 
-/// Any network that this program reads, told by its content and, for ONNX, its name. `activation` is what a state dict was trained with,
-/// which it does not say itself.
+/// The registry: families in the order in which a checkpoint is shown to them. Language models have their own, [`architecture`].
+const FAMILIES: &[Family] = &[
+    resnet::FAMILY,
+    transformers::LANGUAGE,
+    transformers::ENCODER,
+    mlp::FAMILY,
+];
+
+/// Any network that is read here, told by its content.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::TooLarge`], what the format's reader refuses, and [`Error::Malformed`] for a state dict whose activation was
-/// not named.
-pub fn load(path: &Path, activation: Option<approx::Activation>) -> Result<(Graph, Metadata)> {
-    let bytes = read_limited(path, DEFAULT_LIMIT)?;
-    if artefact::recognises(&bytes) {
-        return artefact::graph_from_bytes(&bytes);
+/// Those of [`nn::format::open`], [`identify`] and [`gguf_llama::language_model`].
+pub fn open(path: &Path, options: &Options) -> Result<Model> {
+    Ok(match nn::format::open(path)? {
+        Content::Trained(graph, metadata) => Model::Trained(graph, metadata),
+        Content::Polynomial(graph) => Model::Polynomial(graph),
+        Content::Checkpoint(checkpoint) => identify(&checkpoint, options)?,
+        Content::Gguf(bytes) => {
+            Model::Language(gguf_llama::language_model(&gguf::File::read(&bytes)?)?)
+        }
+        _ => {
+            return Err(Error::Malformed {
+                format: "network",
+                detail: "it is of a kind that no family reads".into(),
+            });
+        }
+    })
+}
+
+/// The model that a checkpoint holds, by the family that claims it.
+///
+/// # Errors
+/// [`Error::Unclaimed`] with every family and what speaks against it; what the family that claims it refuses, [`Error::Unstated`] for
+/// an activation that was not named among it.
+pub fn identify(checkpoint: &Checkpoint, options: &Options) -> Result<Model> {
+    let mut declined = Vec::new();
+    for family in FAMILIES {
+        match (family.read)(checkpoint, options)? {
+            Claim::Model(model) => return Ok(*model),
+            Claim::Declined(why) => declined.push(format!("{}: {why}", family.name)),
+        }
     }
-    let named_onnx = path
-        .extension()
-        .is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
-    if named_onnx {
-        return Ok((onnx::from_bytes(&bytes)?, Metadata::default()));
-    }
-    let weights = StateDict::from_bytes(&bytes)?;
-    let normalization = Some(nn::picture::imagenet_normalization());
-    let metadata = Metadata {
-        normalization,
-        ..Metadata::default()
-    };
-    if weights.tensors().keys().any(|k| k.ends_with(".poly")) {
-        let network = resnet::from_state_dict_with_polynomials(&weights)?
-            .network()
-            .clone();
-        return Ok((
-            network.try_map(|_, p| Ok(Nonlinearity::Polynomial(p)))?,
-            metadata,
-        ));
-    }
-    let activation = activation.ok_or_else(|| Error::Malformed {
-        format: "state dict",
-        detail: "it does not say which activation it was trained with; name it: --activation relu (or silu, gelu, sigmoid, tanh)".into(),
-    })?;
-    Ok((resnet::from_state_dict(&weights, activation)?, metadata))
+    Err(Error::Unclaimed {
+        declined: declined.join("; "),
+    })
 }

@@ -7,8 +7,8 @@
 //! References: H. Touvron et al., "LLaMA: Open and Efficient Foundation Language Models" (2023); N. Shazeer, "GLU Variants Improve
 //! Transformer" (2020); J. Ainslie et al., "GQA: Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints" (2023).
 
+use crate::blocks::{Blocks, Decoder, Heads, Sizes, Tensors};
 use crate::config::{Fields, refuse};
-use crate::language::{Blocks, Heads, Tensors};
 use approx::Activation;
 use nn::NodeId;
 use nn::Result;
@@ -43,9 +43,30 @@ pub struct Config {
     pub tied: bool,
 }
 
-impl Config {
-    /// From the fields of a `config.json`.
-    pub(crate) fn read(json: &Value) -> Result<Self> {
+impl Decoder for Config {
+    const MODEL_TYPE: &'static str = "llama";
+    const EMBEDDING: &'static str = "model.embed_tokens";
+    const HEAD: &'static str = "lm_head";
+    const PUBLISHED: &'static [(&'static str, fn() -> Self)] = &[
+        ("stories260k", || Self {
+            vocabulary: 512,
+            max_length: 512,
+            tied: true,
+            ..published(5, 64, [8, 4], 172)
+        }),
+        ("smollm2-135m", || Self {
+            vocabulary: 49_152,
+            max_length: 8192,
+            base: 100_000.0,
+            tied: true,
+            ..published(30, 576, [9, 3], 1536)
+        }),
+        ("llama-7b", || published(32, 4096, [32, 32], 11_008)),
+    ];
+    // gate, its activation, the other half, their product
+    const INNER: u64 = 4;
+
+    fn read(json: &Value) -> Result<Self> {
         let f = Fields(json);
         f.only("hidden_act", &"silu".into())?;
         f.only("attention_bias", &false.into())?;
@@ -68,7 +89,7 @@ impl Config {
         Ok(config)
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         if self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
             return Err(refuse(format!(
                 "{} key/value heads don't divide {} heads",
@@ -84,10 +105,9 @@ impl Config {
         Ok(())
     }
 
-    /// The fields of a `config.json`.
-    pub(crate) fn write(&self) -> Value {
+    fn write(&self) -> Value {
         json!({
-            "model_type": "llama",
+            "model_type": Self::MODEL_TYPE,
             "architectures": ["LlamaForCausalLM"],
             "hidden_act": "silu",
             "hidden_size": self.width,
@@ -104,13 +124,45 @@ impl Config {
         })
     }
 
-    /// The embedding's name.
-    pub(crate) const EMBEDDING: &str = "model.embed_tokens";
-    /// The output head's name.
-    pub(crate) const HEAD: &str = "lm_head";
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            layers: self.layers,
+            width: self.width,
+            hidden: self.hidden,
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head: self.head,
+            vocabulary: self.vocabulary,
+            max_length: self.max_length,
+        }
+    }
 
-    /// Every tensor and its shape, given one at a time.
-    pub(crate) fn tensors(&self, each: &mut Tensors<'_>) -> Result<()> {
+    fn tied(&self) -> bool {
+        self.tied
+    }
+
+    fn untied(self) -> Self {
+        Self {
+            tied: false,
+            ..self
+        }
+    }
+
+    fn resized(&self, to: Sizes) -> Self {
+        Self {
+            layers: to.layers,
+            width: to.width,
+            hidden: to.hidden,
+            heads: to.heads,
+            kv_heads: to.kv_heads,
+            head: to.head,
+            vocabulary: to.vocabulary,
+            max_length: to.max_length,
+            ..self.clone()
+        }
+    }
+
+    fn tensors(&self, each: &mut Tensors<'_>) -> Result<()> {
         let (d, h) = (self.width, self.hidden);
         let (q, kv) = (self.heads * self.head, self.kv_heads * self.head);
         each(
@@ -139,13 +191,7 @@ impl Config {
         Ok(())
     }
 
-    /// From the embedded sequence `(D, 1, L)` to the last norm's output, of the same shape.
-    pub(crate) fn blocks(
-        &self,
-        b: &mut Blocks<'_>,
-        scheme: AttentionScheme,
-        mut x: NodeId,
-    ) -> Result<NodeId> {
+    fn blocks(&self, b: &mut Blocks<'_>, scheme: AttentionScheme, mut x: NodeId) -> Result<NodeId> {
         let heads = Heads {
             heads: self.heads,
             kv_heads: self.kv_heads,
@@ -183,5 +229,22 @@ impl Config {
             x = b.add(&at("mlp_residual"), Op::Add, &[x, y])?;
         }
         b.norm("model.norm", rms, x)
+    }
+}
+
+/// With the sizes that published models share.
+fn published(layers: usize, width: usize, [heads, kv_heads]: [usize; 2], hidden: usize) -> Config {
+    Config {
+        width,
+        hidden,
+        layers,
+        heads,
+        kv_heads,
+        head: width / heads,
+        vocabulary: 32_000,
+        max_length: 2048,
+        epsilon: 1e-5,
+        base: 10_000.0,
+        tied: false,
     }
 }

@@ -1,32 +1,198 @@
-//! The ResNets for 32×32 pictures of He et al. 2016 (sec. 4.2): 3×3 stem, three stages of n basic blocks with 16, 32, 64 channels,
-//! global mean, dense layer; 6n + 2 layers, so n = 3 is ResNet-20 and n = 18 ResNet-110.
+//! The ResNets for small pictures of He et al. 2016 (sec. 4.2): 3×3 stem, three stages of n basic blocks with `width`, 2·`width` and 4·`width`
+//! channels, global mean, dense layer; 6n + 2 layers, so n = 3 is ResNet-20 and n = 18 ResNet-110. From a state dict, or with new weights
+//! and other skip connections, to be trained; and a smaller network for first steps and tests.
 //!
 //! Names as in akamaster/pytorch_resnet_cifar10: `conv1`, `bn1`, `layerS.B.conv1`, …, `linear` (or `fc`), with or without `module.`;
 //! the activations are called `act1` (stem), `layerS.B.act1` and `layerS.B.act2` (after the addition).
 //! Numbers of blocks and channels are read off the weights. A block that changes the shape has shortcut A (every second row and
 //! column, channels of zeros on both sides) unless the file holds `layerS.B.shortcut.{0,1}` or `.downsample.{0,1}` (1×1 convolution
 //! and batch norm).
+//!
+//! New weights depend on the seed, the node's name and the weight's position only: networks that differ in their skip connections begin
+//! with the same convolutions, on every machine.
 
+use crate::family::{Claim, Family, Model, Options};
+use crate::random::uniform;
 use approx::{Activation, Polynomial};
-use nn::PolyGraph;
-use nn::Shape;
+use nn::format::Checkpoint;
 use nn::format::state_dict::StateDict;
 use nn::op::ElementFunction;
-use nn::{AxisSlice, BatchNorm, Conv2d, Linear, Nonlinearity, Op, Pad, Padding, Slice};
-use nn::{Error, Result};
-use nn::{Graph, Network, NetworkBuilder, NodeId};
+use nn::{
+    AxisSlice, BatchNorm, Conv2d, Error, Graph, Linear, Metadata, Network, NetworkBuilder, NodeId,
+    Nonlinearity, Op, Pad, Padding, Parameter, PolyGraph, Result, Shape, Slice,
+};
+use serde::{Deserialize, Serialize};
 
 /// Torch's default for batch norms.
-const EPSILON: f64 = 1e-5;
+pub const EPSILON: f64 = 1e-5;
 /// More blocks in one stage than any of the family has (ResNet-1202: 200).
 const MAX_BLOCKS: usize = 256;
+
+/// The registry's entry.
+pub(crate) const FAMILY: Family = Family {
+    name: "ResNet for small pictures",
+    read: claim,
+};
+
+fn claim(checkpoint: &Checkpoint, options: &Options) -> Result<Claim> {
+    let weights = &checkpoint.tensors;
+    for needed in ["conv1.weight", "layer1.0.conv1.weight"] {
+        if weights.find(needed).is_none() {
+            return Ok(Claim::Declined(format!("it has no tensor {needed}")));
+        }
+    }
+    if weights.find("layer4.0.conv1.weight").is_some() {
+        return Ok(Claim::Declined("it has a fourth stage, layer4".into()));
+    }
+    let metadata = Metadata {
+        normalization: Some(nn::picture::imagenet_normalization()),
+        ..Metadata::default()
+    };
+    let holds_polynomials = weights.tensors().keys().any(|k| k.ends_with(".poly"));
+    Ok(Claim::Model(Box::new(if holds_polynomials {
+        let graph = from_state_dict_with_polynomials(weights)?;
+        Model::Polynomial(Box::new(graph.with_metadata(metadata)?))
+    } else {
+        let graph = from_state_dict(weights, options.activation(FAMILY.name)?)?;
+        Model::Trained(graph, metadata)
+    })))
+}
+
+/// What carries a value past the convolutions of a residual network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Skip {
+    /// Every block of two convolutions adds its input (He et al. 2016): shortcut A, every second row and column and channels of zeros
+    /// where the shape changes.
+    #[default]
+    Standard,
+    /// Nothing.
+    None,
+    /// Nothing in the graph; convolutions are to be parameterised by Dirac's (the trainer's `Parameterization::Dirac`), which folds a
+    /// skip connection into their weights.
+    Dirac,
+    /// Long connections that share one source, the first activation: before the last activation of each stage it is added, every second
+    /// (third stage: fourth) row and column and channels of zeros where the shape changes. To be trained with
+    /// the trainer's `Parameterization::Dirac`, which stands for the short connections.
+    ///
+    /// Drucker and Zimerman (arXiv 2306.06736) replace the connections of blocks by Dirac's parameterisation and long connections of a
+    /// shared source. What costs under encryption is not the sum but that both operands must meet at one level: with one
+    /// source, one ciphertext is kept, and what it needs to be lowered or bootstrapped is done once. Which value is the source and
+    /// where it is added is our choice: the first activation is the only value at full size that all stages come after, and rows,
+    /// columns and channels are selected, not averaged, since a selection is what the packing after a stride holds already.
+    LongShared,
+}
+
+impl Skip {
+    /// Whether convolutions are to be parameterised by Dirac's.
+    #[must_use]
+    pub fn dirac(self) -> bool {
+        matches!(self, Self::Dirac | Self::LongShared)
+    }
+
+    /// The one of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "standard" => Self::Standard,
+            "none" => Self::None,
+            "dirac" => Self::Dirac,
+            "long-shared" => Self::LongShared,
+            _ => return None,
+        })
+    }
+
+    /// All names, for messages.
+    pub const NAMES: &str = "standard, none, dirac, long-shared";
+}
+
+/// The residual network of He et al. 2016, sec. 4.2: a 3×3 convolution, three stages of n blocks with `width`, 2·`width` and
+/// 4·`width` channels, the second and third at half and a quarter of the size, global mean, dense layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResNet {
+    /// 6n + 2: 20, 32, 44, 56, …
+    pub depth: usize,
+    /// Channels of the first stage; 16 in the paper.
+    pub width: usize,
+    /// Outputs.
+    pub classes: usize,
+    /// Height, width and channels of pictures.
+    pub input: (usize, usize, usize),
+    /// Everywhere.
+    pub activation: Activation,
+    /// What carries values past convolutions.
+    pub skip: Skip,
+}
+
+impl ResNet {
+    /// The network with new weights.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for another depth than 6n + 2 and for sizes that are 0 or too large.
+    pub fn graph(&self, seed: u64) -> Result<Graph> {
+        let blocks = self.depth.saturating_sub(2) / 6;
+        if !(1..=200).contains(&blocks) || self.depth != 6 * blocks + 2 {
+            return Err(impossible(format!(
+                "depth {}: a residual network has 6n + 2 layers: 8, 14, 20, 32, 44, 56, 110",
+                self.depth
+            )));
+        }
+        check(self.width, self.classes, self.input)?;
+        let mut function = |_: &str| Ok(Nonlinearity::from(self.activation));
+        let (height, width, channels) = self.input;
+        Builder::new(Weights::New(seed), &mut function).resnet(
+            Shape::image(channels, height, width),
+            self.width,
+            [blocks; 3],
+            self.skip,
+            self.classes,
+        )
+    }
+}
+
+/// Three 3×3 convolutions of stride 2 with `width`, 2·`width` and 4·`width` channels, each with a batch normalisation and an activation,
+/// global mean, dense layer: for small pictures, first steps and tests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Small {
+    /// Channels of the first convolution; 16 is a good number.
+    pub width: usize,
+    /// Outputs.
+    pub classes: usize,
+    /// Height, width and channels of pictures.
+    pub input: (usize, usize, usize),
+    /// Everywhere.
+    pub activation: Activation,
+}
+
+impl Small {
+    /// The network with new weights.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for sizes that are 0 or too large.
+    pub fn graph(&self, seed: u64) -> Result<Graph> {
+        check(self.width, self.classes, self.input)?;
+        let mut function = |_: &str| Ok(Nonlinearity::from(self.activation));
+        let mut b = Builder::new(Weights::New(seed), &mut function);
+        let (height, width, channels) = self.input;
+        let mut x = b
+            .network
+            .input("input", Shape::image(channels, height, width))?;
+        for i in 1..=3usize {
+            let channels = self.width << (i - 1);
+            x = b.convolution(&format!("conv{i}"), &format!("bn{i}"), x, channels, 2)?;
+            x = b.activation(&format!("act{i}"), x)?;
+        }
+        b.head(x, self.classes)
+    }
+}
 
 /// The network with these weights and this activation everywhere; the input is `(3, 32, 32)` or what the stem's weights take.
 ///
 /// # Errors
 /// [`Error::MissingTensor`], [`Error::NotFinite`], [`Error::Invalid`] when a shape doesn't fit.
 pub fn from_state_dict(weights: &StateDict, activation: Activation) -> Result<Graph> {
-    build(weights, &mut |_| Ok(Nonlinearity::Activation(activation)))
+    read(weights, &mut |_| Ok(Nonlinearity::Activation(activation)))
 }
 
 /// The polynomial network whose state dict holds, for each activation, `<name>.poly` (Chebyshev coefficients, `T_0` first) and
@@ -35,7 +201,7 @@ pub fn from_state_dict(weights: &StateDict, activation: Activation) -> Result<Gr
 /// # Errors
 /// As [`from_state_dict`], and [`Error::Approximation`] for unusable coefficients or ends, [`Error::Length`] unless there are two ends.
 pub fn from_state_dict_with_polynomials(weights: &StateDict) -> Result<PolyGraph> {
-    let network: Network<Polynomial> = build(weights, &mut |name| {
+    let network: Network<Polynomial> = read(weights, &mut |name| {
         let ends = weights.require(&format!("{name}.interval"))?;
         let &[low, high] = &ends.values[..] else {
             let had = ends.values.len();
@@ -71,78 +237,188 @@ fn blocks(weights: &StateDict, stage: usize) -> usize {
         .count()
 }
 
-type Function<'f, N> = &'f mut dyn FnMut(&str) -> Result<N>;
+fn impossible(detail: String) -> Error {
+    Error::Malformed {
+        format: "network",
+        detail,
+    }
+}
 
-fn build<N: ElementFunction>(weights: &StateDict, function: Function<'_, N>) -> Result<Network<N>> {
-    let mut b = Builder {
-        weights,
-        function,
-        network: Network::builder(),
-    };
-    let channels = weights
-        .require("conv1.weight")?
-        .shape
-        .get(1)
-        .copied()
-        .unwrap_or(0);
-    let x = b.network.input("input", Shape::image(channels, 32, 32))?;
-    let x = b.conv("conv1", x, 1, 1)?;
-    let x = b.batch_norm("bn1", x)?;
-    let mut x = b.activation("act1", x)?;
-    for stage in 1..=3 {
-        // At least one block, so that a missing stage is named.
-        for block in 0..blocks(weights, stage).max(1) {
-            let stride = if stage > 1 && block == 0 { 2 } else { 1 };
-            x = b.block(&format!("layer{stage}.{block}"), x, stride)?;
+/// Far above every network that a processor trains, and small enough that no product overflows.
+fn check(width: usize, classes: usize, (h, w, c): (usize, usize, usize)) -> Result<()> {
+    for (name, value, most) in [
+        ("width", width, 1 << 10),
+        ("number of classes", classes, 1 << 16),
+        ("the pictures' height", h, 1 << 12),
+        ("the pictures' width", w, 1 << 12),
+        ("number of the pictures' channels", c, 1 << 10),
+    ] {
+        if !(1..=most).contains(&value) {
+            return Err(impossible(format!("{name} {value}: from 1 to {most}")));
         }
     }
-    let x = b.network.add("pool", Op::GlobalAvgPool, &[x])?;
-    let x = b.network.add("flatten", Op::Flatten, &[x])?;
-    let head = if weights.find("fc.weight").is_some() {
-        "fc"
-    } else {
-        "linear"
-    };
-    let weight = weights.parameter(&format!("{head}.weight"))?;
-    let bias = Some(weights.parameter(&format!("{head}.bias"))?);
-    let x = b
-        .network
-        .add(head, Op::Linear(Linear { weight, bias }), &[x])?;
-    b.network.finish(x)
+    Ok(())
+}
+
+fn read<N: ElementFunction>(weights: &StateDict, function: Function<'_, N>) -> Result<Network<N>> {
+    let shape = &weights.require("conv1.weight")?.shape;
+    let (width, channels) = (
+        shape.first().copied().unwrap_or(0),
+        shape.get(1).copied().unwrap_or(0),
+    );
+    // At least one block, so that a missing stage is named.
+    let stages = [1, 2, 3].map(|stage| blocks(weights, stage).max(1));
+    Builder::new(Weights::File(weights), function).resnet(
+        Shape::image(channels, 32, 32),
+        width,
+        stages,
+        Skip::Standard,
+        0,
+    )
+}
+
+type Function<'f, N> = &'f mut dyn FnMut(&str) -> Result<N>;
+
+/// Where weights come from.
+#[derive(Clone, Copy)]
+enum Weights<'a> {
+    /// What the file has, whatever its shape: construction of the graph checks it.
+    File(&'a StateDict),
+    /// New ones, of the shape that is asked for.
+    New(u64),
+}
+
+impl Weights<'_> {
+    fn has(self, name: &str) -> bool {
+        matches!(self, Self::File(weights) if weights.find(name).is_some())
+    }
+
+    /// He et al. 2015: uniform in ±√(6/fan-in), of variance 2/fan-in. Uniform, since it needs nothing but a square root, which all machines
+    /// round alike.
+    fn matrix(self, name: &str, shape: &[usize]) -> Result<Parameter> {
+        match self {
+            Self::File(weights) => weights.parameter(name),
+            Self::New(seed) => {
+                let inputs: usize = shape[1..].iter().product();
+                let bound = (6.0 / inputs as f64).sqrt();
+                let values = uniform(seed, name, shape.iter().product(), bound);
+                Parameter::new(name, shape, values)
+            }
+        }
+    }
+
+    fn batch_norm(self, name: &str, channels: usize) -> Result<BatchNorm> {
+        let Self::File(weights) = self else {
+            return BatchNorm::identity(name, channels, 1.0, EPSILON);
+        };
+        let part = |part: &str| weights.parameter(&format!("{name}.{part}"));
+        Ok(BatchNorm {
+            scale: part("weight")?,
+            bias: part("bias")?,
+            mean: part("running_mean")?,
+            variance: part("running_var")?,
+            epsilon: EPSILON,
+        })
+    }
 }
 
 struct Builder<'a, N> {
-    weights: &'a StateDict,
+    weights: Weights<'a>,
     function: Function<'a, N>,
     network: NetworkBuilder<N>,
 }
 
-impl<N: ElementFunction> Builder<'_, N> {
-    fn conv(&mut self, name: &str, x: NodeId, stride: usize, padding: usize) -> Result<NodeId> {
-        let bias = format!("{name}.bias");
-        let conv = Conv2d {
-            bias: self
-                .weights
-                .find(&bias)
-                .map(|_| self.weights.parameter(&bias))
-                .transpose()?,
-            stride: (stride, stride),
-            padding: Padding::same(padding),
-            ..Conv2d::new(self.weights.parameter(&format!("{name}.weight"))?)
-        };
-        self.network.add(name, Op::Conv2d(conv), &[x])
+impl<'a, N: ElementFunction> Builder<'a, N> {
+    fn new(weights: Weights<'a>, function: Function<'a, N>) -> Self {
+        Self {
+            weights,
+            function,
+            network: Network::builder(),
+        }
     }
 
-    fn batch_norm(&mut self, name: &str, x: NodeId) -> Result<NodeId> {
-        let p = |part: &str| self.weights.parameter(&format!("{name}.{part}"));
-        let norm = BatchNorm {
-            scale: p("weight")?,
-            bias: p("bias")?,
-            mean: p("running_mean")?,
-            variance: p("running_var")?,
-            epsilon: EPSILON,
+    fn resnet(
+        mut self,
+        input: Shape,
+        width: usize,
+        stages: [usize; 3],
+        skip: Skip,
+        classes: usize,
+    ) -> Result<Network<N>> {
+        let x = self.network.input("input", input)?;
+        let x = self.convolution("conv1", "bn1", x, width, 1)?;
+        let first = self.activation("act1", x)?;
+        let mut x = first;
+        for (stage, blocks) in (1..).zip(stages) {
+            let channels = width << (stage - 1);
+            for block in 0..blocks {
+                let name = format!("layer{stage}.{block}");
+                let part = |p: &str| format!("{name}.{p}");
+                let stride = if stage > 1 && block == 0 { 2 } else { 1 };
+                let y = self.convolution(&part("conv1"), &part("bn1"), x, channels, stride)?;
+                let y = self.activation(&part("act1"), y)?;
+                let mut y = self.convolution(&part("conv2"), &part("bn2"), y, channels, 1)?;
+                match skip {
+                    Skip::Standard => {
+                        let z = self.projected(&name, x, channels, stride)?;
+                        y = self.add(&part("add"), &part("shortcut"), y, z)?;
+                    }
+                    Skip::LongShared if block + 1 == blocks => {
+                        let long = format!("layer{stage}.long");
+                        y = self.add(&format!("{long}.add"), &long, y, first)?;
+                    }
+                    _ => {}
+                }
+                x = self.activation(&part("act2"), y)?;
+            }
+        }
+        self.head(x, classes)
+    }
+
+    fn dims(&self, x: NodeId) -> (usize, usize, usize) {
+        match self.network.shape(x).dims()[..] {
+            [c, h, w] => (c, h, w),
+            _ => (self.network.shape(x).len(), 1, 1),
+        }
+    }
+
+    /// A convolution with the batch normalisation behind it; its kernel is 3×3 with padding, or 1×1.
+    fn convolution(
+        &mut self,
+        name: &str,
+        norm: &str,
+        x: NodeId,
+        channels: usize,
+        stride: usize,
+    ) -> Result<NodeId> {
+        self.kernel(name, norm, x, (channels, 3), stride)
+    }
+
+    fn kernel(
+        &mut self,
+        name: &str,
+        norm: &str,
+        x: NodeId,
+        (channels, kernel): (usize, usize),
+        stride: usize,
+    ) -> Result<NodeId> {
+        let (from, _, _) = self.dims(x);
+        let shape = [channels, from, kernel, kernel];
+        let weight = self.weights.matrix(&format!("{name}.weight"), &shape)?;
+        let bias = format!("{name}.bias");
+        let bias = match self.weights {
+            Weights::File(w) if self.weights.has(&bias) => Some(w.parameter(&bias)?),
+            _ => None,
         };
-        self.network.add(name, Op::BatchNorm(norm), &[x])
+        let conv = Conv2d {
+            bias,
+            stride: (stride, stride),
+            padding: Padding::same(kernel / 2),
+            ..Conv2d::new(weight)
+        };
+        let y = self.network.add(name, Op::Conv2d(conv), &[x])?;
+        let norm_of = self.weights.batch_norm(norm, channels)?;
+        self.network.add(norm, Op::BatchNorm(norm_of), &[y])
     }
 
     fn activation(&mut self, name: &str, x: NodeId) -> Result<NodeId> {
@@ -150,66 +426,332 @@ impl<N: ElementFunction> Builder<'_, N> {
         self.network.add(name, Op::Elementwise(f), &[x])
     }
 
-    fn block(&mut self, name: &str, x: NodeId, stride: usize) -> Result<NodeId> {
-        let y = self.conv(&format!("{name}.conv1"), x, stride, 1)?;
-        let y = self.batch_norm(&format!("{name}.bn1"), y)?;
-        let y = self.activation(&format!("{name}.act1"), y)?;
-        let y = self.conv(&format!("{name}.conv2"), y, 1, 1)?;
-        let y = self.batch_norm(&format!("{name}.bn2"), y)?;
-        let shortcut = self.shortcut(name, x, y, stride)?;
-        let y = self
-            .network
-            .add(format!("{name}.add"), Op::Add, &[y, shortcut])?;
-        self.activation(&format!("{name}.act2"), y)
-    }
-
-    fn shortcut(&mut self, name: &str, x: NodeId, y: NodeId, stride: usize) -> Result<NodeId> {
+    /// Through the 1×1 convolution that the file has beside a block; `x` itself where it has none.
+    fn projected(
+        &mut self,
+        block: &str,
+        x: NodeId,
+        channels: usize,
+        stride: usize,
+    ) -> Result<NodeId> {
         for kind in ["shortcut", "downsample"] {
-            if self
-                .weights
-                .find(&format!("{name}.{kind}.0.weight"))
-                .is_some()
-            {
-                let z = self.conv(&format!("{name}.{kind}.0"), x, stride, 0)?;
-                return self.batch_norm(&format!("{name}.{kind}.1"), z);
+            let conv = format!("{block}.{kind}.0");
+            if self.weights.has(&format!("{conv}.weight")) {
+                let norm = format!("{block}.{kind}.1");
+                return self.kernel(&conv, &norm, x, (channels, 1), stride);
             }
         }
-        if self.network.shape(x) == self.network.shape(y) {
-            return Ok(x);
+        Ok(x)
+    }
+
+    /// `y` plus `x`, which loses rows and columns and gets channels of zeros on both sides where `y`'s shape needs it.
+    fn add(&mut self, name: &str, shortcut: &str, y: NodeId, x: NodeId) -> Result<NodeId> {
+        let ((from, h, w), (to, oh, _)) = (self.dims(x), self.dims(y));
+        let mut z = x;
+        if (from, h) != (to, oh) {
+            // Strides halve sizes and round up.
+            let step = (1..=h).find(|s| h.div_ceil(*s) <= oh).unwrap_or(1);
+            let axis = |end, step| AxisSlice {
+                begin: 0,
+                end,
+                step,
+            };
+            let axes = vec![axis(from, 1), axis(h, step), axis(w, step)];
+            let slice = Op::Slice(Slice { axes });
+            z = self.network.add(format!("{shortcut}.slice"), slice, &[z])?;
+            let zeros = to.saturating_sub(from);
+            let pad = Op::Pad(Pad {
+                channels: (zeros / 2, zeros - zeros / 2),
+                spatial: Padding::default(),
+            });
+            z = self.network.add(format!("{shortcut}.pad"), pad, &[z])?;
         }
-        let (
-            Shape::Image {
-                channels: from,
-                height,
-                width,
+        self.network.add(name, Op::Add, &[y, z])
+    }
+
+    fn head(mut self, x: NodeId, classes: usize) -> Result<Network<N>> {
+        let (channels, _, _) = self.dims(x);
+        let x = self.network.add("pool", Op::GlobalAvgPool, &[x])?;
+        let x = self.network.add("flatten", Op::Flatten, &[x])?;
+        let name = if self.weights.has("fc.weight") {
+            "fc"
+        } else {
+            "linear"
+        };
+        let bias = format!("{name}.bias");
+        let linear = Linear {
+            weight: self
+                .weights
+                .matrix(&format!("{name}.weight"), &[classes, channels])?,
+            bias: Some(match self.weights {
+                Weights::File(w) => w.parameter(&bias)?,
+                Weights::New(_) => Parameter::new(&bias, [classes], vec![0.0; classes])?,
+            }),
+        };
+        let x = self.network.add(name, Op::Linear(linear), &[x])?;
+        self.network.finish(x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nn::format::state_dict::{StateDict, StateTensor};
+    use std::collections::BTreeMap;
+
+    fn resnet(depth: usize, skip: Skip) -> ResNet {
+        ResNet {
+            depth,
+            width: 16,
+            classes: 10,
+            input: (32, 32, 3),
+            activation: Activation::Silu,
+            skip,
+        }
+    }
+
+    /// The tensors of a torch module with these layers.
+    fn state_dict(graph: &Graph) -> BTreeMap<String, StateTensor> {
+        let mut all = BTreeMap::new();
+        for node in graph.nodes() {
+            let mut keep = |part: &str, p: &Parameter| {
+                let tensor = StateTensor {
+                    shape: p.shape().to_vec(),
+                    values: p.to_f64(),
+                };
+                all.insert(format!("{}.{part}", node.name()), tensor);
+            };
+            match node.op() {
+                Op::Conv2d(c) => keep("weight", &c.weight),
+                Op::BatchNorm(b) => {
+                    keep("weight", &b.scale);
+                    keep("bias", &b.bias);
+                    keep("running_mean", &b.mean);
+                    keep("running_var", &b.variance);
+                }
+                Op::Linear(l) => {
+                    keep("weight", &l.weight);
+                    keep("bias", l.bias.as_ref().expect("has one"));
+                }
+                _ => {}
+            }
+        }
+        all
+    }
+
+    /// What training changes.
+    fn parameters(graph: &Graph) -> usize {
+        let running = |name: &str| name.contains(".running_");
+        let tensors = state_dict(graph);
+        let trained = tensors.iter().filter(|(n, _)| !running(n));
+        trained.map(|(_, t)| t.values.len()).sum()
+    }
+
+    #[test]
+    fn residual_networks_have_the_published_sizes() {
+        // 0.27, 0.46, 0.66, 0.85, 1.7 million in He et al. 2016, table 6
+        for (depth, count) in [
+            (20, 269_722),
+            (32, 464_154),
+            (44, 658_586),
+            (56, 853_018),
+            (110, 1_727_962),
+        ] {
+            for skip in [Skip::Standard, Skip::None, Skip::Dirac, Skip::LongShared] {
+                let graph = resnet(depth, skip).graph(1).expect("builds");
+                assert_eq!(parameters(&graph), count, "{depth} {skip:?}");
+                assert_eq!(graph.activations().count(), depth - 1);
+                assert_eq!(graph.output().shape(), Shape::Vector(10));
+                let sums = graph
+                    .nodes()
+                    .iter()
+                    .filter(|n| matches!(n.op(), Op::Add))
+                    .count();
+                let expected = match skip {
+                    Skip::Standard => (depth - 2) / 2,
+                    Skip::LongShared => 3,
+                    _ => 0,
+                };
+                assert_eq!(sums, expected, "{depth} {skip:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_pictures_and_widths() {
+        for (input, last) in [((28, 28, 1), (7, 7)), ((33, 30, 2), (9, 8))] {
+            for skip in [Skip::Standard, Skip::LongShared] {
+                let net = ResNet {
+                    depth: 14,
+                    width: 8,
+                    classes: 2,
+                    input,
+                    activation: Activation::Relu,
+                    skip,
+                };
+                let graph = net.graph(7).expect("builds");
+                let shape = graph.find("layer3.1.act2").expect("there").shape();
+                assert_eq!(shape, Shape::image(32, last.0, last.1));
+                assert_eq!(graph.output().shape(), Shape::Vector(2));
+            }
+        }
+        let small = Small {
+            width: 16,
+            classes: 10,
+            input: (28, 28, 1),
+            activation: Activation::Gelu,
+        };
+        let graph = small.graph(1).expect("builds");
+        assert_eq!(
+            graph.find("act3").expect("there").shape(),
+            Shape::image(64, 4, 4)
+        );
+        assert_eq!(
+            parameters(&graph),
+            9 * (16 + 16 * 32 + 32 * 64) + 2 * (16 + 32 + 64) + 650
+        );
+    }
+
+    #[test]
+    fn long_connections_share_their_source() {
+        let graph = resnet(20, Skip::LongShared).graph(1).expect("builds");
+        let x: Vec<f64> = (0..3072).map(|i| (i as f64 * 0.37).sin()).collect();
+        let x = nn::Tensor::new(Shape::image(3, 32, 32), x).expect("fits");
+        let trace = graph.evaluate_all(&x).expect("fits");
+        let value = |name: &str| trace.values[graph.find(name).expect(name).id().index()].values();
+        let first = value("act1");
+        for (stage, size, step, channels) in [(1, 32, 1, 16), (2, 16, 2, 32), (3, 8, 4, 64)] {
+            let (sum, branch) = (
+                value(&format!("layer{stage}.long.add")),
+                value(&format!("layer{stage}.2.bn2")),
+            );
+            let before = (channels - 16) / 2;
+            for c in 0..channels {
+                for (i, j) in [(0, 0), (1, 3), (size - 1, size - 2)] {
+                    let at = (c * size + i) * size + j;
+                    let source = if (before..before + 16).contains(&c) {
+                        first[((c - before) * 32 + i * step) * 32 + j * step]
+                    } else {
+                        0.0
+                    };
+                    assert_eq!(sum[at], branch[at] + source, "stage {stage}, channel {c}");
+                }
+            }
+        }
+        let source = graph.find("act1").expect("there").id();
+        // conv1 of the first block, and the three long connections
+        assert_eq!(graph.consumers()[source.index()].len(), 4);
+    }
+
+    #[test]
+    fn weights_follow_seed_name_and_position_only() {
+        let standard = resnet(20, Skip::Standard);
+        assert_eq!(
+            standard.graph(5).expect("builds"),
+            standard.graph(5).expect("builds")
+        );
+        let (a, b) = (
+            state_dict(&standard.graph(5).expect("builds")),
+            state_dict(&standard.graph(6).expect("builds")),
+        );
+        let plain = state_dict(&resnet(20, Skip::None).graph(5).expect("builds"));
+        assert_eq!(a, plain);
+        let mut seen = Vec::new();
+        for (name, t) in a
+            .iter()
+            .filter(|(n, _)| n.contains("conv") || n.as_str() == "linear.weight")
+        {
+            assert_ne!(t.values, b[name].values, "{name}");
+            assert!(!seen.contains(&t.values[0].to_bits()), "{name}");
+            seen.push(t.values[0].to_bits());
+            let inputs: usize = t.shape[1..].iter().product();
+            let count = t.values.len() as f64;
+            let mean = t.values.iter().sum::<f64>() / count;
+            let variance = t.values.iter().map(|v| v * v).sum::<f64>() / count;
+            let wanted = 2.0 / inputs as f64;
+            // five standard deviations of the estimates; a uniform variable's square varies by √0.8 of its mean
+            assert!(
+                mean.abs() < 5.0 * (wanted / count).sqrt(),
+                "{name}: mean {mean}"
+            );
+            assert!(
+                (variance / wanted - 1.0).abs() < 5.0 * (0.8 / count).sqrt(),
+                "{name}: variance {variance}"
+            );
+        }
+        // the same words on every machine
+        let first: Vec<u32> = Weights::New(1)
+            .matrix("conv1.weight", &[1, 3, 1, 1])
+            .expect("finite")
+            .values()
+            .iter()
+            .map(|v| v.to_bits())
+            .collect();
+        assert_eq!(first, [1_051_037_256, 3_216_029_034, 3_212_732_044]);
+    }
+
+    #[test]
+    fn state_dicts_are_those_of_the_published_family() {
+        let graph = resnet(20, Skip::Standard).graph(3).expect("builds");
+        let dict = StateDict::new(state_dict(&graph));
+        assert_eq!(super::depth(&dict), 20);
+        assert_eq!(
+            super::from_state_dict(&dict, Activation::Silu).expect("reads"),
+            graph
+        );
+    }
+
+    #[test]
+    fn impossible_networks_are_refused() {
+        let refused = |net: ResNet, word: &str| {
+            let e = net.graph(1).expect_err("refused");
+            assert!(
+                matches!(e, Error::Malformed { .. }) && e.to_string().contains(word),
+                "{e}"
+            );
+        };
+        for depth in [0, 2, 18, 21] {
+            refused(resnet(depth, Skip::Standard), "6n + 2");
+        }
+        let net = resnet(20, Skip::Standard);
+        refused(
+            ResNet {
+                width: 0,
+                ..net.clone()
             },
-            Shape::Image { channels: to, .. },
-        ) = (self.network.shape(x), self.network.shape(y))
-        else {
-            return Ok(x);
-        };
-        let every = |length| AxisSlice {
-            begin: 0,
-            end: length,
-            step: stride,
-        };
-        let all = AxisSlice {
-            begin: 0,
-            end: from,
-            step: 1,
-        };
-        let slice = Slice {
-            axes: vec![all, every(height), every(width)],
-        };
-        let z = self
-            .network
-            .add(format!("{name}.shortcut.slice"), Op::Slice(slice), &[x])?;
-        let before = to.saturating_sub(from) / 2;
-        let pad = Pad {
-            channels: (before, to.saturating_sub(from) - before),
-            spatial: Padding::default(),
-        };
-        self.network
-            .add(format!("{name}.shortcut.pad"), Op::Pad(pad), &[z])
+            "width",
+        );
+        refused(
+            ResNet {
+                classes: 0,
+                ..net.clone()
+            },
+            "classes",
+        );
+        refused(
+            ResNet {
+                input: (0, 32, 3),
+                ..net.clone()
+            },
+            "height",
+        );
+        refused(
+            ResNet {
+                input: (32, 32, 1 << 20),
+                ..net
+            },
+            "channels",
+        );
+        for (name, skip) in [
+            ("standard", Skip::Standard),
+            ("none", Skip::None),
+            ("dirac", Skip::Dirac),
+            ("long-shared", Skip::LongShared),
+        ] {
+            assert_eq!(Skip::named(name), Some(skip));
+            assert!(Skip::NAMES.contains(name));
+            assert_eq!(serde_json::to_value(skip).expect("JSON"), name);
+        }
+        assert_eq!(Skip::named("long"), None);
     }
 }

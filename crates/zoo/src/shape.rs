@@ -4,9 +4,12 @@
 //! are. A [`StandIn`] has the same blocks, heads and operators under the same names, made by the same constructors, with `head` channels
 //! narrowed to two: it goes through lowering and a compiler's decisions in seconds, whatever the model's size.
 
+use crate::architecture::Architecture;
+use crate::bert;
+use crate::blocks::Sizes;
 use crate::encoder::{Encoder, Start};
-use crate::language::{Architecture, LanguageModel};
-use crate::{bert, gpt_neox, llama};
+use crate::language::LanguageModel;
+use crate::random::mix;
 use nn::Graph;
 use nn::Result;
 use nn::attention::AttentionScheme;
@@ -71,93 +74,20 @@ impl TransformerShape {
     }
 
     /// Names that [`TransformerShape::published`] knows.
-    pub const PUBLISHED: [&str; 9] = [
-        "stories260k",
-        "pythia-70m",
-        "bert-base",
-        "roberta-base",
-        "smollm2-135m",
-        "pythia-160m",
-        "pythia-410m",
-        "pythia-1.4b",
-        "llama-7b",
-    ];
+    #[must_use]
+    pub fn published_names() -> Vec<&'static str> {
+        let mut names = Architecture::published_names();
+        names.extend(bert::PUBLISHED.iter().map(|p| p.0));
+        names
+    }
 
     /// A published model's shape, as its `config.json` has it. Encoders classify into two.
     #[must_use]
     pub fn published(name: &str) -> Option<Self> {
-        let pythia = |layers: usize, width: usize, heads: usize| {
-            Self::Language(Architecture::GptNeoX(gpt_neox::Config {
-                width,
-                hidden: 4 * width,
-                layers,
-                heads,
-                vocabulary: 50_304,
-                max_length: 2048,
-                epsilon: 1e-5,
-                rotary_share: 0.25,
-                base: 10_000.0,
-                parallel: true,
-                tied: false,
-            }))
-        };
-        let llama = |layers: usize, width: usize, [heads, kv_heads]: [usize; 2], hidden: usize| {
-            llama::Config {
-                width,
-                hidden,
-                layers,
-                heads,
-                kv_heads,
-                head: width / heads,
-                vocabulary: 32_000,
-                max_length: 2048,
-                epsilon: 1e-5,
-                base: 10_000.0,
-                tied: false,
-            }
-        };
-        let encoder = |family, vocabulary, [positions, types]: [usize; 2], padding| {
-            Self::Encoder(bert::Config {
-                family,
-                width: 768,
-                hidden: 3072,
-                layers: 12,
-                heads: 12,
-                vocabulary,
-                positions,
-                types,
-                epsilon: 1e-12,
-                padding,
-                activation: approx::Activation::Gelu,
-                head: bert::Head::Classification {
-                    labels: vec!["0".into(), "1".into()],
-                },
-            })
-        };
-        let of = |c| Some(Self::Language(Architecture::Llama(c)));
-        match name {
-            "stories260k" => of(llama::Config {
-                vocabulary: 512,
-                max_length: 512,
-                tied: true,
-                ..llama(5, 64, [8, 4], 172)
-            }),
-            "smollm2-135m" => of(llama::Config {
-                vocabulary: 49_152,
-                max_length: 8192,
-                base: 100_000.0,
-                tied: true,
-                ..llama(30, 576, [9, 3], 1536)
-            }),
-            "llama-7b" => of(llama(32, 4096, [32, 32], 11_008)),
-            "pythia-70m" => Some(pythia(6, 512, 8)),
-            "pythia-160m" => Some(pythia(12, 768, 12)),
-            "pythia-410m" => Some(pythia(24, 1024, 16)),
-            "pythia-1.4b" => Some(pythia(24, 2048, 16)),
-            "bert-base" => Some(encoder(bert::Family::Bert, 30_522, [512, 2], 0)),
-            "roberta-base" => Some(encoder(bert::Family::Roberta, 50_265, [514, 1], 1)),
-            _ => None,
-        }
+        let encoder = || bert::PUBLISHED.iter().find(|p| p.0 == name);
+        Architecture::published(name)
+            .map(Self::Language)
+            .or_else(|| encoder().map(|p| Self::Encoder((p.1)())))
     }
 
     /// Every tensor of the model with its shape.
@@ -182,26 +112,12 @@ impl TransformerShape {
         Ok(count)
     }
 
-    /// Blocks, width, width of the inner layer, heads, and heads of keys and values.
+    /// Its sizes.
     #[must_use]
-    pub fn sizes(&self) -> [usize; 5] {
+    pub fn sizes(&self) -> Sizes {
         match self {
-            Self::Language(Architecture::Llama(c)) => {
-                [c.layers, c.width, c.hidden, c.heads, c.kv_heads]
-            }
-            Self::Language(Architecture::GptNeoX(c)) => {
-                [c.layers, c.width, c.hidden, c.heads, c.heads]
-            }
-            Self::Encoder(c) => [c.layers, c.width, c.hidden, c.heads, c.heads],
-        }
-    }
-
-    /// The longest sequence that the model knows.
-    #[must_use]
-    pub fn max_length(&self) -> usize {
-        match self {
-            Self::Language(a) => a.max_length(),
-            Self::Encoder(c) => c.max_length(),
+            Self::Language(a) => a.sizes(),
+            Self::Encoder(c) => c.sizes(),
         }
     }
 
@@ -212,13 +128,19 @@ impl TransformerShape {
     /// # Errors
     /// Those of [`TransformerShape::parameters`].
     pub fn training_bytes(&self, length: usize, batch: usize, recompute: bool) -> Result<u64> {
-        let [layers, width, hidden, heads, _] = self.sizes().map(|n| n as u64);
+        let sizes = self.sizes();
+        let [layers, width, hidden, heads, all] = [
+            sizes.layers,
+            sizes.width,
+            sizes.hidden,
+            sizes.heads,
+            sizes.vocabulary,
+        ]
+        .map(|n| n as u64);
         let (inner, vocabulary) = match self {
-            // gate, its activation, the other half, their product
-            Self::Language(Architecture::Llama(c)) => (4, c.vocabulary),
-            Self::Language(Architecture::GptNeoX(c)) => (2, c.vocabulary),
+            Self::Language(a) => (a.inner(), all),
             Self::Encoder(c) => match c.head {
-                bert::Head::MaskedLanguage => (2, c.vocabulary),
+                bert::Head::MaskedLanguage => (2, all),
                 _ => (2, 1),
             },
         };
@@ -231,15 +153,6 @@ impl TransformerShape {
             layers * block
         };
         Ok(38 * self.parameters()? + 4 * tokens * (kept + 3 * vocabulary as u64))
-    }
-
-    /// Channels of a head.
-    fn head(&self) -> usize {
-        let [_, width, _, heads, _] = self.sizes();
-        match self {
-            Self::Language(Architecture::Llama(c)) => c.head,
-            _ => width / heads.max(1),
-        }
     }
 
     /// A network of this structure with few channels and tokens, and random weights.
@@ -255,7 +168,7 @@ impl TransformerShape {
     /// # Errors
     /// Those of [`TransformerShape::stand_in`].
     pub fn random(&self, scheme: AttentionScheme, tokens: usize) -> Result<StandIn> {
-        self.narrowed(scheme, self.head(), tokens)
+        self.narrowed(scheme, self.sizes().head, tokens)
     }
 
     fn narrowed(
@@ -264,8 +177,16 @@ impl TransformerShape {
         small_head: usize,
         tokens: usize,
     ) -> Result<StandIn> {
-        let [_, width, hidden, heads, kv_heads] = self.sizes();
-        let head = self.head();
+        let sizes = self.sizes();
+        let Sizes {
+            width,
+            hidden,
+            heads,
+            kv_heads,
+            head,
+            vocabulary,
+            ..
+        } = sizes;
         let by = head.div_ceil(small_head).max(1);
         let small_width = width.div_ceil(by);
         let mut small_hidden = hidden.div_ceil(by);
@@ -281,7 +202,14 @@ impl TransformerShape {
             small_hidden += 2 * usize::from(others.contains(&small_hidden));
             extra = small_width + small_hidden + heads * small_head + 2;
         }
-        let narrowed_vocabulary = |full: usize| if extra > 0 { extra } else { full };
+        let small = Sizes {
+            width: small_width,
+            hidden: small_hidden,
+            head: small_head,
+            vocabulary: if extra > 0 { extra } else { vocabulary },
+            max_length: tokens,
+            ..sizes
+        };
         let mut random = Random(1);
         let mut values = |name: &str, shape: &[usize]| random.tensor(name, shape);
         let mut channels = BTreeMap::from([
@@ -292,50 +220,23 @@ impl TransformerShape {
             (small_width + 1, width + 1),
             (small_width, width),
         ]);
+        if let Self::Encoder(bert::Config {
+            head: bert::Head::Classification { labels },
+            ..
+        }) = self
+        {
+            channels.entry(labels.len()).or_insert(labels.len());
+        }
+        channels.insert(small.vocabulary, vocabulary);
         let graph = match self {
             Self::Language(a) => {
-                let (small, vocabulary) = match a {
-                    Architecture::Llama(c) => (
-                        Architecture::Llama(llama::Config {
-                            width: small_width,
-                            hidden: small_hidden,
-                            head: small_head,
-                            vocabulary: narrowed_vocabulary(c.vocabulary),
-                            max_length: tokens,
-                            ..c.clone()
-                        }),
-                        c.vocabulary,
-                    ),
-                    Architecture::GptNeoX(c) => (
-                        Architecture::GptNeoX(gpt_neox::Config {
-                            width: small_width,
-                            hidden: small_hidden,
-                            rotary_share: if by > 1 { 1.0 } else { c.rotary_share },
-                            vocabulary: narrowed_vocabulary(c.vocabulary),
-                            max_length: tokens,
-                            ..c.clone()
-                        }),
-                        c.vocabulary,
-                    ),
-                };
-                channels.insert(narrowed_vocabulary(vocabulary), vocabulary);
-                LanguageModel::new(small, &mut values)?.graph(tokens, scheme)?
+                LanguageModel::new(a.resized(small), &mut values)?.graph(tokens, scheme)?
             }
-            Self::Encoder(c) => {
-                if let bert::Head::Classification { labels } = &c.head {
-                    channels.entry(labels.len()).or_insert(labels.len());
-                }
-                channels.insert(narrowed_vocabulary(c.vocabulary), c.vocabulary);
-                let small = bert::Config {
-                    width: small_width,
-                    hidden: small_hidden,
-                    vocabulary: narrowed_vocabulary(c.vocabulary),
-                    positions: tokens + c.first_position(),
-                    padding: c.padding.min(1),
-                    ..c.clone()
-                };
-                Encoder::new(small, &mut values)?.graph(tokens, scheme, Start::Normalized)?
-            }
+            Self::Encoder(c) => Encoder::new(c.resized(small), &mut values)?.graph(
+                tokens,
+                scheme,
+                Start::Normalized,
+            )?,
         };
         Ok(StandIn {
             graph,
@@ -395,11 +296,9 @@ struct Random(u64);
 impl Random {
     /// From 0 to 1.
     fn next(&mut self) -> f64 {
+        let bits = mix(self.0);
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+        (bits >> 11) as f64 / (1u64 << 53) as f64
     }
 
     fn symmetric(&mut self) -> f64 {
@@ -454,7 +353,7 @@ mod tests {
             let count = shape.parameters().expect("sizes") as f64 / 1e6;
             assert!((count / millions - 1.0).abs() < 0.01, "{name}: {count} M");
         }
-        let all = TransformerShape::PUBLISHED;
+        let all = TransformerShape::published_names();
         assert!(all.iter().all(|n| TransformerShape::published(n).is_some()));
         assert_eq!(TransformerShape::published("gpt-5"), None);
     }
@@ -463,12 +362,15 @@ mod tests {
     fn a_stand_in_has_every_size_once_and_becomes_polynomial() {
         let scheme = AttentionScheme::Power(PowerSoftmax::new(4, 0.1).expect("valid"));
         for name in ["stories260k", "pythia-70m", "bert-base", "smollm2-135m"] {
-            let mut shape = TransformerShape::published(name).expect(name);
-            match &mut shape {
-                TransformerShape::Language(Architecture::Llama(c)) => c.layers = 1,
-                TransformerShape::Language(Architecture::GptNeoX(c)) => c.layers = 1,
-                TransformerShape::Encoder(c) => c.layers = 1,
-            }
+            let shape = TransformerShape::published(name).expect(name);
+            let one = Sizes {
+                layers: 1,
+                ..shape.sizes()
+            };
+            let shape = match shape {
+                TransformerShape::Language(a) => TransformerShape::Language(a.resized(one)),
+                TransformerShape::Encoder(c) => TransformerShape::Encoder(c.resized(one)),
+            };
             let small = shape.stand_in(scheme).expect(name);
             for node in small.graph.nodes() {
                 let channels = node.shape().dims()[0];

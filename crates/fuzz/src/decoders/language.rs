@@ -5,7 +5,8 @@ use crate::random::Random;
 use crate::{bytes, json};
 use nn::AttentionScheme;
 use nn::format::llama2c::Tokenizer;
-use zoo::language::{Architecture, LanguageModel};
+use zoo::architecture::Architecture;
+use zoo::language::LanguageModel;
 
 /// Numbers of 4 bytes in a header; the rest of the file is as long as they announce, mostly.
 const HEADER: usize = 7;
@@ -122,10 +123,10 @@ pub(super) fn all() -> Vec<Decoder> {
                     again(back)? == model,
                     "a model written and read is the same",
                 )?;
-                if model.architecture().vocabulary() > 1 {
+                if model.architecture().sizes().vocabulary > 1 {
                     let x = again(model.embed(&[1]))?;
                     law(
-                        x.values().len() == model.architecture().width(),
+                        x.values().len() == model.architecture().sizes().width,
                         "a token has the model's width",
                     )?;
                 }

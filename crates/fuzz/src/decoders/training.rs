@@ -5,12 +5,12 @@ use crate::scratch::Scratch;
 use crate::{safetensors, toml};
 use approx::Activation;
 use train::activation::{Function, RangeLoss};
-use train::architecture::Small;
 use train::checkpoint::{Position, Sums, restore, save};
 use train::config::{Config, Data, Degrees, Network, Order, Stage, Substitution, Target};
 use train::optimizer::{Clipping, Optimizer, Rule};
 use train::pass::Mode;
 use train::{Model, Parameterization};
+use zoo::resnet::Small;
 
 /// A configuration with every setting.
 fn config() -> Config {

@@ -131,6 +131,12 @@ pub fn read(bytes: &[u8]) -> Result<(String, StateDict)> {
     Ok((config.config(), StateDict::new(tensors)))
 }
 
+/// Whether the bytes begin like a model's header.
+#[must_use]
+pub fn recognises(bytes: &[u8]) -> bool {
+    header(bytes).is_ok()
+}
+
 fn header(bytes: &[u8]) -> Result<Sizes> {
     let Some(head) = bytes.first_chunk::<28>() else {
         return Err(Error::Truncated {

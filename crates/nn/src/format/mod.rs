@@ -20,12 +20,91 @@ mod torch;
 
 use crate::Result;
 use crate::error::Error;
+use crate::graph::Graph;
+use crate::poly_graph::{Metadata, PolyGraph};
+use state_dict::StateDict;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 /// Files above this size are refused unless another limit is given: 2 GiB.
 pub const DEFAULT_LIMIT: u64 = 2 << 30;
+
+/// What a file or a folder holds.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Content {
+    /// A whole network with functions that are no polynomials.
+    Trained(Graph, Metadata),
+    /// A whole network of polynomials.
+    Polynomial(Box<PolyGraph>),
+    /// Tensors under their names: what network they belong to is not said.
+    Checkpoint(Checkpoint),
+    /// The bytes of a GGUF, whose tensors are read one at a time ([`gguf::File`]).
+    Gguf(Vec<u8>),
+}
+
+/// Named tensors, and what stands beside them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// The text of a `config.json`, where there is one.
+    pub config: Option<String>,
+    /// The tensors.
+    pub tensors: StateDict,
+}
+
+/// Reads any file, or folder of Hugging Face's, of at most [`DEFAULT_LIMIT`] bytes; its content tells what it is, never its name.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::TooLarge`], and those of [`from_bytes`].
+pub fn open(path: &Path) -> Result<Content> {
+    if path.is_dir() {
+        let (config, tensors) = StateDict::load_folder(path)?;
+        return Ok(Content::Checkpoint(Checkpoint {
+            config: Some(config),
+            tensors,
+        }));
+    }
+    from_bytes(read_limited(path, DEFAULT_LIMIT)?)
+}
+
+/// As [`open`], from a file's bytes.
+///
+/// # Errors
+/// What the format's reader refuses.
+pub fn from_bytes(bytes: Vec<u8>) -> Result<Content> {
+    if artefact::recognises(&bytes) {
+        return match artefact::from_bytes(&bytes) {
+            Ok(graph) => Ok(Content::Polynomial(Box::new(graph))),
+            Err(Error::NotPolynomial { .. } | Error::Maximum { .. } | Error::NotLowered { .. }) => {
+                let (graph, metadata) = artefact::graph_from_bytes(&bytes)?;
+                Ok(Content::Trained(graph, metadata))
+            }
+            Err(e) => Err(e),
+        };
+    }
+    if gguf::recognises(&bytes) {
+        return Ok(Content::Gguf(bytes));
+    }
+    let (config, tensors) = if StateDict::recognises(&bytes) {
+        (None, StateDict::from_bytes(&bytes)?)
+    } else if onnx::recognises(&bytes) {
+        let graph = onnx::from_bytes(&bytes)?;
+        return Ok(match PolyGraph::try_from(graph.clone()) {
+            Ok(graph) => Content::Polynomial(Box::new(graph)),
+            Err(_) => Content::Trained(graph, Metadata::default()),
+        });
+    } else if llama2c::recognises(&bytes) {
+        let (config, tensors) = llama2c::read(&bytes)?;
+        (Some(config), tensors)
+    } else {
+        return Err(Error::Malformed {
+            format: "network",
+            detail: "it begins like none of the formats that are read: .pvm, ONNX, safetensors, torch, GGUF, llama2.c".into(),
+        });
+    };
+    Ok(Content::Checkpoint(Checkpoint { config, tensors }))
+}
 
 /// The file's bytes.
 ///

@@ -16,6 +16,7 @@ use crate::op::Nonlinearity;
 use crate::tensor::Shape;
 use approx::Activation;
 use prost::Message;
+use prost::encoding::decode_varint;
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -30,6 +31,36 @@ const MOST_COPIES: usize = 1 << 24;
 /// [`Error::Io`], [`Error::TooLarge`], and those of [`from_bytes`].
 pub fn load(path: &Path, limit: u64) -> Result<Graph> {
     from_bytes(&read_limited(path, limit)?)
+}
+
+/// Whether the bytes begin like a model: fields of ONNX' outermost message, each with its own kind of value. Protocol buffers have no
+/// signature; no other format here begins so.
+#[must_use]
+pub fn recognises(bytes: &[u8]) -> bool {
+    // ir_version, producer's name and version, domain, model_version, documentation, graph, opset_import, metadata, training, functions
+    const NUMBERS: [u64; 2] = [1, 5];
+    const MESSAGES: [u64; 9] = [2, 3, 4, 6, 7, 8, 14, 20, 25];
+    let mut rest = bytes;
+    let mut fields = 0;
+    while !rest.is_empty() {
+        let Ok(tag) = decode_varint(&mut rest) else {
+            break;
+        };
+        let Ok(value) = (match (tag >> 3, tag & 7) {
+            (field, 0) if NUMBERS.contains(&field) => decode_varint(&mut rest).map(|_| 0),
+            (field, 2) if MESSAGES.contains(&field) => decode_varint(&mut rest),
+            _ => return false,
+        }) else {
+            break;
+        };
+        fields += 1;
+        match usize::try_from(value).ok().and_then(|n| rest.get(n..)) {
+            Some(behind) => rest = behind,
+            // cut off: its reader says so
+            None => break,
+        }
+    }
+    fields > 1
 }
 
 /// Reads a model from its bytes.

@@ -71,6 +71,12 @@ impl StateDict {
         std::fs::write(&weights, self.to_safetensors()?).map_err(|e| io(&weights, e))
     }
 
+    /// Whether the bytes begin like a file of torch's or of safetensors.
+    #[must_use]
+    pub fn recognises(bytes: &[u8]) -> bool {
+        bytes.get(8) == Some(&b'{') || matches!(bytes, [b'P', b'K', 3, 4, ..] | [0x80, ..])
+    }
+
     /// From a file's bytes; the format is told by its first bytes.
     ///
     /// # Errors

@@ -1,8 +1,7 @@
 //! Torch checkpoints made by hand, byte for byte, and safetensors.
 
-use polyveil_nn::format::state_dict::{StateDict, StateTensor};
-use polyveil_nn::{Error, Op, format};
-use std::collections::BTreeMap;
+use polyveil_nn::format::state_dict::StateDict;
+use polyveil_nn::{Error, format};
 
 fn text(s: &str) -> Vec<u8> {
     let mut out = vec![b'X'];

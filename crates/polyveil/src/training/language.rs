@@ -124,7 +124,7 @@ pub fn sample(a: &SampleArgs) -> Result<()> {
     if a.batch == 0 {
         return Err("--batch 0: at least one sequence".into());
     }
-    let vocabulary = language.architecture().vocabulary();
+    let vocabulary = language.architecture().sizes().vocabulary;
     if usize::from(a.begin) >= vocabulary {
         return Err(format!("--begin {}: the model knows {vocabulary} tokens", a.begin).into());
     }
@@ -144,7 +144,7 @@ pub fn sample(a: &SampleArgs) -> Result<()> {
         end: (u32::from(a.begin) == llama2c::BEGIN).then_some(llama2c::END as u16),
         length: a
             .length
-            .unwrap_or_else(|| language.architecture().max_length()),
+            .unwrap_or_else(|| language.architecture().sizes().max_length),
         batch: a.batch,
     };
     let began = Instant::now();

@@ -233,7 +233,9 @@ fn place(text: &str) -> train::surgery::Where {
 fn teacher(network: Network) -> Result<Option<Network>> {
     if let Network::File { path, activation } = &network {
         let named = activation.as_deref().and_then(approx::Activation::named);
-        let (graph, _) = zoo::load(path, named).map_err(|e| format!("{}: {e}", path.display()))?;
+        let (graph, _) = zoo::open(path, &zoo::Options { activation: named })
+            .and_then(zoo::Model::graph)
+            .map_err(|e| format!("{}: {e}", path.display()))?;
         let maximum = |n: &nn::Node<nn::Nonlinearity>| matches!(n.op(), nn::Op::MaxPool(_));
         if let Some(n) = graph.nodes().iter().find(|n| maximum(n)) {
             eprintln!(
@@ -583,8 +585,9 @@ pub fn score(a: &ScoreArgs) -> Result<()> {
             .as_deref()
             .map(train::networks::activation)
             .transpose()?;
-        let (graph, metadata) =
-            zoo::load(path, activation).map_err(|e| format!("{}: {e}", path.display()))?;
+        let (graph, metadata) = zoo::open(path, &zoo::Options { activation })
+            .and_then(zoo::Model::graph)
+            .map_err(|e| format!("{}: {e}", path.display()))?;
         let judged =
             judge(&graph, &metadata, &set).map_err(|e| format!("{}: {e}", path.display()))?;
         let two = finding(&judged, &set);

@@ -50,8 +50,9 @@ pub fn table(a: &TableArgs) -> Result<()> {
     let mut first: Option<Vec<bool>> = None;
     for (name, path) in &a.models {
         let activation = a.activation.as_deref().and_then(approx::Activation::named);
-        let (graph, metadata) =
-            zoo::load(path, activation).map_err(|e| format!("{}: {e}", path.display()))?;
+        let (graph, metadata) = zoo::open(path, &zoo::Options { activation })
+            .and_then(zoo::Model::graph)
+            .map_err(|e| format!("{}: {e}", path.display()))?;
         let Judged {
             right,
             outside,

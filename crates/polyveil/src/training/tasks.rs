@@ -86,7 +86,7 @@ pub fn tasks(a: &TasksArgs) -> Result<()> {
     for path in &a.models {
         let named = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
         let trained = Trained::load(path).map_err(|e| named(&e))?;
-        let size = trained.model.architecture().vocabulary();
+        let size = trained.model.architecture().sizes().vocabulary;
         if vocabulary.len() > size {
             return Err(named(&format!(
                 "the model knows {size} tokens, the tokenizer {}; give the one that belongs to it",

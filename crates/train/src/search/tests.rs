@@ -1,9 +1,9 @@
 use super::*;
-use crate::architecture::Small;
 use crate::config::{Degrees, Order, Substitution};
 use crate::model::{Model, Parameterization};
 use crate::sources::Sources;
 use sensitivity::Bench;
+use zoo::resnet::Small;
 
 const DEGREES: [usize; 3] = [2, 4, 15];
 const LEVELS: [usize; 3] = [1, 2, 4];

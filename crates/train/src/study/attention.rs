@@ -357,7 +357,7 @@ pub fn chart(networks: &[Observed], command: &str) -> std::result::Result<String
 mod tests {
     use super::*;
     use data::Text;
-    use zoo::language::Architecture;
+    use zoo::architecture::Architecture;
     use zoo::llama;
 
     fn tiny() -> LanguageModel {

@@ -5,7 +5,8 @@ use nn::format::gguf::{self, File, Value as Metadata};
 use nn::{AttentionScheme, Error};
 use serde_json::Value;
 use std::path::PathBuf;
-use zoo::language::{Architecture, LanguageModel};
+use zoo::architecture::Architecture;
+use zoo::language::LanguageModel;
 
 fn golden(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
@@ -225,7 +226,7 @@ fn metadata_of_every_type() {
     }
     assert_eq!(gguf::vocabulary(&file).expect("none"), None);
     let model = LanguageModel::from_bytes(&bytes).expect("reads");
-    assert_eq!(model.architecture().vocabulary(), 3);
+    assert_eq!(model.architecture().sizes().vocabulary, 3);
     // a head of its own
     let mut own = llama();
     let embedding = own.tensors[0].clone();

@@ -7,8 +7,9 @@ use nn::{AttentionScheme, Error, Op, Parameter, PowerSoftmax, Tensor};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use zoo::architecture::Architecture;
 use zoo::gpt_neox;
-use zoo::language::{Architecture, LanguageModel};
+use zoo::language::LanguageModel;
 
 pub(crate) fn golden(name: &str) -> Value {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");

@@ -12,7 +12,8 @@ use nn::{
     Shape, Tensor, Unfold,
 };
 use rayon::prelude::*;
-use zoo::language::{Architecture, LanguageModel};
+use zoo::architecture::Architecture;
+use zoo::language::LanguageModel;
 use zoo::{gpt_neox, llama};
 
 const LENGTH: usize = 6;
@@ -65,7 +66,7 @@ fn model(architecture: Architecture) -> LanguageModel {
 
 /// Sequences that begin with token 1.
 fn inputs(model: &LanguageModel, count: usize, length: usize) -> Vec<Tensor> {
-    let vocabulary = model.architecture().vocabulary() as u32;
+    let vocabulary = model.architecture().sizes().vocabulary as u32;
     let mut state = 12345u32;
     let mut token = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

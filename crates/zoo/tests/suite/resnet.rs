@@ -156,3 +156,152 @@ fn polynomials_from_the_state_dict() {
         Err(Error::MissingTensor { .. })
     ));
 }
+
+/// A folder of this test's own that goes with it.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("polyveil-zoo-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("creates");
+        Self(path)
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> std::path::PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, bytes).expect("writes");
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_state_dict_without_its_activation_is_not_taken_for_one_of_relus() {
+    let folder = Folder::new("unstated");
+    let weights = StateDict::new(small_resnet());
+    let path = folder.file("net.onnx", &weights.to_safetensors().expect("writes"));
+    // a file is what its content says, whatever it is called
+    let e = zoo::open(&path, &zoo::Options::default()).expect_err("no activation");
+    assert!(matches!(e, Error::Unstated { .. }), "{e}");
+    let text = e.to_string();
+    for word in ["ResNet", "activation", "silu", "hardswish"] {
+        assert!(text.contains(word), "{text}");
+    }
+    let options = zoo::Options {
+        activation: Some(Activation::Silu),
+    };
+    let model = zoo::open(&path, &options).expect("named");
+    let (graph, _) = model.graph().expect("of one shape");
+    assert_eq!(graph.activations().count(), 7);
+}
+
+#[test]
+fn tensors_that_no_family_claims_are_refused_by_every_family() {
+    let one = |name: &str, shape: &[usize]| {
+        let tensor = StateTensor {
+            shape: shape.to_vec(),
+            values: vec![0.5; shape.iter().product()],
+        };
+        (name.to_string(), tensor)
+    };
+    let checkpoint = nn::format::Checkpoint {
+        config: None,
+        tensors: StateDict::new(BTreeMap::from([
+            one("stem.weight", &[4, 3, 7, 7]),
+            one("head.weight", &[10, 4]),
+        ])),
+    };
+    let e = zoo::identify(&checkpoint, &zoo::Options::default()).expect_err("foreign");
+    let text = e.to_string();
+    for word in [
+        "ResNet for small pictures: it has no tensor conv1.weight",
+        "language model: there is no config.json",
+        "encoder: there is no config.json",
+        "multilayer perceptron: tensor stem.weight of shape [4, 3, 7, 7]",
+    ] {
+        assert!(text.contains(word), "{text}");
+    }
+    let gpt = nn::format::Checkpoint {
+        config: Some("{\"model_type\": \"gpt2\"}".into()),
+        ..checkpoint
+    };
+    let text = zoo::identify(&gpt, &zoo::Options::default())
+        .expect_err("unknown")
+        .to_string();
+    assert!(
+        text.contains("model_type is gpt2, known are llama, gpt_neox"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_perceptron_is_one_file_and_one_line() {
+    let layer = |name: &str, shape: &[usize]| {
+        let count: usize = shape.iter().product();
+        let values = (0..count).map(|i| (i as f64 * 0.37).sin()).collect();
+        let tensor = StateTensor {
+            shape: shape.to_vec(),
+            values,
+        };
+        (name.to_string(), tensor)
+    };
+    let tensors = BTreeMap::from([
+        layer("net.10.weight", &[2, 5]),
+        layer("net.2.weight", &[5, 4]),
+        layer("net.2.bias", &[5]),
+        layer("net.0.weight", &[4, 3]),
+        layer("net.0.bias", &[4]),
+    ]);
+    let values = |name: &str| tensors[name].values.clone();
+    let folder = Folder::new("perceptron");
+    let path = folder.file(
+        "weights",
+        &StateDict::new(tensors.clone())
+            .to_safetensors()
+            .expect("writes"),
+    );
+    let options = zoo::Options {
+        activation: Some(Activation::HardSwish),
+    };
+    let (graph, _) = zoo::open(&path, &options)
+        .and_then(zoo::Model::graph)
+        .expect("reads");
+    let x = [0.3, -1.2, 0.7];
+    let dense = |w: &[f64], b: Option<&[f64]>, x: &[f64]| -> Vec<f64> {
+        w.chunks(x.len())
+            .enumerate()
+            .map(|(i, row)| {
+                let sum: f64 = row
+                    .iter()
+                    .zip(x)
+                    .map(|(w, x)| f64::from(*w as f32) * x)
+                    .sum();
+                sum + b.map_or(0.0, |b| f64::from(b[i] as f32))
+            })
+            .collect()
+    };
+    let swish = |x: Vec<f64>| -> Vec<f64> {
+        x.into_iter()
+            .map(|v| v * (v + 3.0).clamp(0.0, 6.0) / 6.0)
+            .collect()
+    };
+    let y = swish(dense(
+        &values("net.0.weight"),
+        Some(&values("net.0.bias")),
+        &x,
+    ));
+    let y = swish(dense(
+        &values("net.2.weight"),
+        Some(&values("net.2.bias")),
+        &y,
+    ));
+    let y = dense(&values("net.10.weight"), None, &y);
+    let input = nn::Tensor::new(nn::Shape::Vector(3), x.to_vec()).expect("fits");
+    let own = graph.evaluate(&input).expect("evaluates").output;
+    crate::assert_close(own.values(), &y, 1e-12);
+}

@@ -1,0 +1,229 @@
+//! What families of language models and encoders are built of, and what a family of language models says of itself ([`Decoder`]).
+
+use nn::attention::{AttentionScheme, Mask};
+use nn::format::state_dict::StateTensor;
+use nn::{
+    Attention, Conv2d, Error, Graph, NetworkBuilder, NodeId, Nonlinearity, Norm, NormKind, Op,
+    Parameter, Result, Rotary,
+};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Takes a tensor's name and shape.
+pub type Tensors<'a> = dyn FnMut(String, Vec<usize>) -> Result<()> + 'a;
+
+/// What every language model has, whatever its family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Blocks.
+    pub layers: usize,
+    /// Width D of a token.
+    pub width: usize,
+    /// Width of the inner layer.
+    pub hidden: usize,
+    /// Heads of the queries.
+    pub heads: usize,
+    /// Heads of keys and values.
+    pub kv_heads: usize,
+    /// Channels of one head.
+    pub head: usize,
+    /// Tokens there are.
+    pub vocabulary: usize,
+    /// Longest sequence.
+    pub max_length: usize,
+}
+
+/// A family of causal language models: the configuration of one of them. To add a family, implement this in a file of its own and name it in
+/// [`crate::architecture`].
+pub trait Decoder: Sized + Clone + 'static {
+    /// What `model_type` of a `config.json` says.
+    const MODEL_TYPE: &'static str;
+    /// The embedding's name.
+    const EMBEDDING: &'static str;
+    /// The output head's name.
+    const HEAD: &'static str;
+    /// Published models' names, with their configurations as their `config.json` has them.
+    const PUBLISHED: &'static [(&'static str, fn() -> Self)];
+    /// Values of a token of the inner layer that a backward pass needs, in widths of that layer.
+    const INNER: u64;
+
+    /// From the fields of a `config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] with the field that is missing, out of range or unknown.
+    fn read(json: &Value) -> Result<Self>;
+
+    /// The fields of a `config.json`.
+    fn write(&self) -> Value;
+
+    /// Refuses sizes that don't fit each other.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    fn check(&self) -> Result<()>;
+
+    /// Sizes.
+    fn sizes(&self) -> Sizes;
+
+    /// Whether the output head is the embedding.
+    fn tied(&self) -> bool;
+
+    /// The same with an output head of its own.
+    fn untied(self) -> Self;
+
+    /// The same structure with these sizes; all of a head's channels turn with the position.
+    fn resized(&self, sizes: Sizes) -> Self;
+
+    /// Every tensor and its shape, given one at a time.
+    ///
+    /// # Errors
+    /// Whatever `each` returns.
+    fn tensors(&self, each: &mut Tensors<'_>) -> Result<()>;
+
+    /// From the embedded sequence `(D, 1, L)` to the last norm's output, of the same shape.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::Invalid`].
+    fn blocks(&self, b: &mut Blocks<'_>, scheme: AttentionScheme, x: NodeId) -> Result<NodeId>;
+
+    /// Where a tensor of ours is in a checkpoint: the checkpoint's tensor, its shape, and which part of it, if it holds several.
+    fn stored(&self, name: &str, shape: Vec<usize>) -> (String, Vec<usize>, Option<usize>) {
+        (name.into(), shape, None)
+    }
+
+    /// One part of the values of a tensor that holds several.
+    fn part(&self, values: &[f64], _part: usize) -> Vec<f64> {
+        values.to_vec()
+    }
+
+    /// Puts parts together, as checkpoints have them.
+    fn fuse(&self, _tensors: &mut BTreeMap<String, StateTensor>) {}
+}
+
+/// The node's tensor of this kind.
+pub(crate) fn parameter_of(
+    graph: &Graph,
+    node: &str,
+    part: &str,
+    tensor: &str,
+) -> Result<Parameter> {
+    let op = graph.find(node).map(nn::Node::op);
+    let parameter = match (op, part) {
+        (Some(Op::Conv2d(c)), "weight") => Some(c.weight.clone()),
+        (Some(Op::Conv2d(c)), "bias") => c.bias.clone(),
+        (Some(Op::Norm(n)), "weight") => Some(n.scale.clone()),
+        (Some(Op::Norm(n)), "bias") => n.bias.clone(),
+        _ => None,
+    };
+    parameter.ok_or_else(|| Error::MissingTensor {
+        tensor: tensor.into(),
+        had: graph.nodes().len(),
+        example: graph.output().name().into(),
+    })
+}
+
+/// The parameter under a model's shape, which may leave out a convolution's kernel of 1×1.
+pub(crate) fn fitting(parameter: &Parameter, name: &str, shape: &[usize]) -> Result<Parameter> {
+    let own = parameter.shape();
+    let same = own == shape || own.strip_prefix(shape) == Some(&[1, 1]);
+    if same {
+        return parameter.reshaped(name, shape);
+    }
+    Err(Error::TensorShape {
+        tensor: name.into(),
+        needed: shape.to_vec(),
+        had: own.to_vec(),
+    })
+}
+
+/// A model's attention, the same in all blocks.
+pub(crate) struct Heads {
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) rotary: Rotary,
+    pub(crate) scheme: AttentionScheme,
+}
+
+/// A graph under construction with the weights that it takes by name.
+pub struct Blocks<'a> {
+    pub(crate) weights: &'a BTreeMap<String, Parameter>,
+    pub(crate) network: NetworkBuilder<Nonlinearity>,
+}
+
+impl Blocks<'_> {
+    fn weight(&self, name: &str) -> Result<&Parameter> {
+        self.weights.get(name).ok_or_else(|| Error::MissingTensor {
+            tensor: name.into(),
+            had: self.weights.len(),
+            example: self.weights.keys().next().cloned().unwrap_or_default(),
+        })
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        op: Op<Nonlinearity>,
+        inputs: &[NodeId],
+    ) -> Result<NodeId> {
+        self.network.add(name, op, inputs)
+    }
+
+    /// A linear layer on each token.
+    pub(crate) fn linear(&mut self, name: &str, x: NodeId) -> Result<NodeId> {
+        self.linear_of(name, name, x)
+    }
+
+    pub(crate) fn linear_of(&mut self, name: &str, tensor: &str, x: NodeId) -> Result<NodeId> {
+        let full = format!("{tensor}.weight");
+        let weight = self.weight(&full)?;
+        let shape = weight.shape();
+        let weight = weight.reshaped(&full, &[shape[0], shape[1], 1, 1])?;
+        let conv = Conv2d {
+            bias: self.weights.get(&format!("{tensor}.bias")).cloned(),
+            ..Conv2d::new(weight)
+        };
+        self.add(name, Op::Conv2d(conv), &[x])
+    }
+
+    pub(crate) fn norm(
+        &mut self,
+        name: &str,
+        (kind, epsilon): (NormKind, f64),
+        x: NodeId,
+    ) -> Result<NodeId> {
+        let norm = Norm {
+            kind,
+            scale: self.weight(&format!("{name}.weight"))?.clone(),
+            bias: self.weights.get(&format!("{name}.bias")).cloned(),
+            epsilon,
+        };
+        self.add(name, Op::Norm(norm), &[x])
+    }
+
+    /// Rotary positions on queries and keys, then causal attention.
+    pub(crate) fn attention(
+        &mut self,
+        name: &str,
+        heads: &Heads,
+        [q, k, v]: [NodeId; 3],
+    ) -> Result<NodeId> {
+        let q = self.add(
+            &format!("{name}.query_rotary"),
+            Op::Rotary(heads.rotary),
+            &[q],
+        )?;
+        let k = self.add(
+            &format!("{name}.key_rotary"),
+            Op::Rotary(heads.rotary),
+            &[k],
+        )?;
+        let attention = Attention {
+            heads: heads.heads,
+            kv_heads: heads.kv_heads,
+            scale: 1.0 / (heads.rotary.head as f64).sqrt(),
+            mask: Mask::CAUSAL,
+            scheme: heads.scheme,
+        };
+        self.add(name, Op::Attention(attention), &[q, k, v])
+    }
+}

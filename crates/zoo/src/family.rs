@@ -1,0 +1,76 @@
+//! What a family says of itself to the registry, and what reading a network gives.
+
+use crate::encoder::Encoder;
+use crate::language::LanguageModel;
+use approx::Activation;
+use nn::format::Checkpoint;
+use nn::{Error, Graph, Metadata, Nonlinearity, PolyGraph, Result};
+
+/// What a checkpoint does not say itself.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Options {
+    /// Which activation a state dict was trained with.
+    pub activation: Option<Activation>,
+}
+
+impl Options {
+    /// The activation, which weights of this family need.
+    pub(crate) fn activation(&self, family: &'static str) -> Result<Activation> {
+        self.activation.ok_or_else(|| Error::Unstated {
+            family,
+            known: Activation::names(),
+        })
+    }
+}
+
+/// A family's entry in the registry.
+pub(crate) struct Family {
+    /// For messages.
+    pub(crate) name: &'static str,
+    /// The model that a checkpoint holds, if it is of this family.
+    pub(crate) read: fn(&Checkpoint, &Options) -> Result<Claim>,
+}
+
+/// What a family makes of a checkpoint.
+pub(crate) enum Claim {
+    /// It is of the family.
+    Model(Box<Model>),
+    /// It is not, for this reason.
+    Declined(String),
+}
+
+/// A network that was read.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Model {
+    /// With functions that are no polynomials yet.
+    Trained(Graph, Metadata),
+    /// Of polynomials.
+    Polynomial(Box<PolyGraph>),
+    /// A language model, which has a graph for every length.
+    Language(LanguageModel),
+    /// An encoder, which has a graph for every length.
+    Encoder(Encoder),
+}
+
+impl Model {
+    /// The one graph of a network with inputs of one shape, polynomial or not.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for a transformer, whose graph depends on a length and an attention.
+    pub fn graph(self) -> Result<(Graph, Metadata)> {
+        match self {
+            Self::Trained(graph, metadata) => Ok((graph, metadata)),
+            Self::Polynomial(graph) => {
+                let metadata = graph.metadata().clone();
+                let network = graph.network().clone();
+                let graph = network.try_map(|_, p| Ok(Nonlinearity::Polynomial(p)))?;
+                Ok((graph, metadata))
+            }
+            Self::Language(_) | Self::Encoder(_) => Err(Error::Malformed {
+                format: "network",
+                detail: "it is a transformer, whose network depends on the length and the attention; one with inputs of one shape is needed".into(),
+            }),
+        }
+    }
+}
