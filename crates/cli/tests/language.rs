@@ -78,6 +78,11 @@ fn toy_plan(folder: &Folder, model: &str, batch: usize) -> (PolyGraph, String) {
         ..compiler::Target::default()
     };
     let plan = compiler::compile(&graph, &target).expect("compiles");
+    let plan = runtime::VerifiedPlan::new(plan).expect("verifies");
+    let client = plan.client_file(compiler::Task::of(graph.metadata()).to_bytes());
+    let client = client.expect("its task").write(Vec::new(), "x");
+    folder.file("toy.client", &client.expect("writes"));
+    let plan = plan.plan();
     let plan = folder.file("toy.plan", &plan.write(Vec::new(), "x").expect("writes"));
     (graph, plan)
 }
@@ -101,7 +106,7 @@ fn a_prompt_goes_through_all_commands_and_comes_back_with_the_twins_tokens() {
     let (said, _) = done(&format!("inspect {pvm}"), &[]);
     assert!(said.contains("up to 6 tokens of 12, 1 public"), "{said}");
     let keys = folder.path("keys");
-    done(&format!("keygen {plan} -o {keys} --insecure-toy"), &[]);
+    done(&format!("keygen {} -o {keys} --insecure-toy", folder.path("toy.client")), &[]);
     let (key, input, answer) = (
         folder.path("keys/client.key"),
         folder.path("x.input"),
@@ -235,7 +240,7 @@ fn prompts_that_share_a_run_come_back_with_their_own_tokens() {
     let (graph, plan) = toy_plan(&folder, &pvm, 64);
     let format = graph.metadata().prompts.clone().expect("a language model");
     let keys = folder.path("keys");
-    done(&format!("keygen {plan} -o {keys} --insecure-toy"), &[]);
+    done(&format!("keygen {} -o {keys} --insecure-toy", folder.path("toy.client")), &[]);
     let (key, input, answer) = (
         folder.path("keys/client.key"),
         folder.path("x.input"),

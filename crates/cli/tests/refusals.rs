@@ -284,10 +284,15 @@ fn answers_leave_the_client_with_noise_and_counted_or_not_at_all() {
         parameters: ckks::ParametersSpec::toy_levelled(8, 4),
         ..compiler::Target::default()
     };
-    let compiled = compiler::compile(&network(true), &target).expect("compiles");
+    let graph = network(true);
+    let compiled = compiler::compile(&graph, &target).expect("compiles");
+    let compiled = runtime::VerifiedPlan::new(compiled).expect("verifies");
+    let client = compiled.client_file(compiler::Task::of(graph.metadata()).to_bytes());
+    let client = client.expect("its task").write(Vec::new(), "x");
+    let client = folder.file("tiny.client", &client.expect("writes"));
     let plan = folder.file(
         "tiny.plan",
-        &compiled.write(Vec::new(), "x").expect("writes"),
+        &compiled.plan().write(Vec::new(), "x").expect("writes"),
     );
     let picture = folder.file("grey.png", &png(4, 4));
     let path = |name: &str| folder.0.join(name);
@@ -301,7 +306,7 @@ fn answers_leave_the_client_with_noise_and_counted_or_not_at_all() {
         path("x.answer"),
         path("keys/releases.json"),
     );
-    let keygen = ["keygen", text(&plan), "-o", text(&keys), "--insecure-toy"];
+    let keygen = ["keygen", text(&client), "-o", text(&keys), "--insecure-toy"];
     let encrypt = [
         "encrypt",
         "--key",
@@ -458,6 +463,18 @@ fn answers_leave_the_client_with_noise_and_counted_or_not_at_all() {
         1,
         &["all 2 releases", "used up", "keygen"],
     );
+    // another client's keys, and a plan in the client file's place
+    let others = path("others");
+    done(&["keygen", text(&client), "-o", text(&others), "--insecure-toy"]);
+    let mut mixed = run;
+    let public = others.join("evaluation.keys");
+    mixed[4] = text(&public);
+    refused(&mixed, 1, &["x.input", "different clients"]);
+    let mut mixed = decrypt;
+    let key = others.join("client.key");
+    mixed[2] = text(&key);
+    refused(&mixed, 1, &["x.answer", "different clients"]);
+    refused(&["keygen", text(&plan), "-o", text(&others)], 1, &["`plan`", "`client file`"]);
     // what was counted under the old key goes with it
     done(&[&keygen[..], &["--replace"]].concat());
     assert!(!record.exists());

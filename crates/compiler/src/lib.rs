@@ -33,6 +33,7 @@ mod product;
 mod schedule;
 pub mod sketch;
 mod split;
+mod task;
 mod twins;
 mod units;
 
@@ -52,6 +53,7 @@ use normal::{Binding, Kind, Normal, Quantity};
 use pack::Packed;
 use runtime::Plan;
 use runtime::plan::{Description, Operation};
+pub use task::Task;
 use schedule::{Machine, Stage, Way};
 use split::Split;
 use std::collections::BTreeSet;
@@ -198,19 +200,10 @@ impl Draft<'_> {
             names,
         )?;
         let metadata = graph.metadata();
-        let (mean, deviation) = metadata
-            .normalization
-            .as_ref()
-            .map_or((Vec::new(), Vec::new()), |n| {
-                (n.mean.clone(), n.deviation.clone())
-            });
         let description = Description {
             name: metadata.name.clone(),
-            mean,
-            deviation,
-            labels: metadata.labels.clone(),
             input_bound: normal.quantities[0].bound,
-            client: metadata.client(),
+            task: runtime::wire::task_digest(&Task::of(metadata).to_bytes()),
         };
         Ok(Plan {
             parameters: target.parameters.clone(),

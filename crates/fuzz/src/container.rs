@@ -112,7 +112,31 @@ impl Parts {
         }
     }
 
-    /// The plan's digest as it should be: of a plan's content, of the plan that a client's key names.
+    /// A client file's digests as they should be: that of its task in its first section, its own in the header.
+    fn repair_client(&mut self) {
+        let [spec, places, task, ..] = &mut self.sections[..] else {
+            return;
+        };
+        if self.header[5] != Kind::ClientFile as u8 {
+            return;
+        }
+        let text = String::from_utf8_lossy(&spec.payload).into_owned();
+        let key = "\"task\":[";
+        if let Some((before, rest)) = text.split_once(key)
+            && let Some((_, after)) = rest.split_once(']')
+        {
+            let digest = runtime::wire::task_digest(&task.payload).map(|b| b.to_string());
+            spec.payload = format!("{before}{key}{}]{after}", digest.join(",")).into_bytes();
+        }
+        let mut hasher = blake3::Hasher::new();
+        for s in [spec, places] {
+            hasher.update(&(s.payload.len() as u64).to_le_bytes());
+            hasher.update(&s.payload);
+        }
+        self.header[96..128].copy_from_slice(hasher.finalize().as_bytes());
+    }
+
+    /// The plan's digest as it should be: of a plan's content, of the plan that a client file names.
     fn repair_plan(&mut self) {
         if self.kind() == Kind::Plan as u8 && self.sections.len() == 5 {
             let mut hasher = blake3::Hasher::new();
@@ -207,14 +231,15 @@ pub(crate) fn generate(r: &mut Random, seeds: &[Parts]) -> Vec<u8> {
             _ => {}
         }
     }
-    if !r.one_in(16) {
-        parts.repair_header();
-    }
     if described && !r.one_in(4) {
         parts.repair_parameters();
     }
     if !r.one_in(16) {
+        parts.repair_client();
         parts.repair_plan();
+    }
+    if !r.one_in(16) {
+        parts.repair_header();
     }
     let mut out = parts.bytes(!r.one_in(32));
     if r.one_in(16) {

@@ -6,7 +6,8 @@ use ckks::{BlockMap, Bootstrap, Complex64, ParametersSpec, Polynomial};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use runtime::checkpoint::Checkpointer;
-use runtime::{Client, Description, Operation, Plan, Port, Purpose, Server, Step, VerifiedPlan};
+use runtime::wire::task_digest;
+use runtime::{Client, ClientFile, Description, Operation, Plan, Port, Purpose, Server, Step, VerifiedPlan};
 use std::sync::Arc;
 
 pub(crate) const SLOTS: usize = 8;
@@ -104,11 +105,8 @@ fn plan(parameters: ParametersSpec, output: (usize, usize), operations: Vec<Oper
         parameters,
         description: Description {
             name: "toy".into(),
-            mean: vec![0.5],
-            deviation: vec![0.25],
-            labels: vec!["cat".into(), "dog".into()],
             input_bound: 2.0,
-            client: None,
+            task: task_digest(TASK),
         },
         input: port("x", 0, level, 2.0),
         output: port("y", output.0, output.1, -3.0),
@@ -204,6 +202,8 @@ pub(crate) struct Toy {
     pub(crate) plan: Arc<VerifiedPlan>,
     pub(crate) client: Client,
     pub(crate) server: Server,
+    pub(crate) file: ClientFile,
+    pub(crate) client_file: Vec<u8>,
     pub(crate) client_key: Vec<u8>,
     pub(crate) keys: Vec<u8>,
     pub(crate) input: Vec<u8>,
@@ -211,13 +211,18 @@ pub(crate) struct Toy {
     pub(crate) checkpoint: Vec<u8>,
 }
 
+/// The task of every client file.
+const TASK: &[u8] = b"task of cats and dogs";
+
 /// The input that checkpoints belong to.
 pub(crate) const INPUT: [u8; 32] = [7; 32];
 
 impl Toy {
     pub(crate) fn new(plan: Plan) -> Self {
         let plan = Arc::new(VerifiedPlan::new(plan).expect("a valid seed"));
-        let client = Client::new(plan.client_spec(), &mut rng(1)).expect("a valid seed");
+        let file = plan.client_file(TASK.into()).expect("a valid seed");
+        let client = Client::new(file.clone(), &mut rng(1)).expect("a valid seed");
+        let client_file = file.write(Vec::new(), "seed").expect("in memory");
         let client_key = client.write(Vec::new(), "seed").expect("in memory");
         let keys = client
             .write_evaluation_keys(Vec::new(), "seed", &mut rng(2), &mut |_, _| {})
@@ -241,6 +246,8 @@ impl Toy {
             plan,
             client,
             server,
+            file,
+            client_file,
             client_key,
             keys,
             input,

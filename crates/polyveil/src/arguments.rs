@@ -174,9 +174,9 @@ pub struct CompileArgs {
 /// Options of `keygen`.
 #[derive(Args, Debug)]
 pub struct KeygenArgs {
-    /// The plan.
-    pub plan: PathBuf,
-    /// The folder for both key files; made if missing.
+    /// The client file, which `compile` writes beside the plan.
+    pub client: PathBuf,
+    /// The folder for both key files and the client file; made if missing.
     #[arg(short, long, value_name = "FOLDER")]
     pub output: PathBuf,
     /// Replace existing keys: what was encrypted with the old ones can then never be decrypted.
@@ -193,6 +193,9 @@ pub struct EncryptArgs {
     /// client.key.
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
+    /// The client file that the key was made from [default: network.client beside the key].
+    #[arg(long, value_name = "FILE")]
+    pub client: Option<PathBuf>,
     /// The picture (PNG or JPEG); several times for a plan that takes a batch.
     #[arg(long, value_name = "FILE", required_unless_present_any = ["data", "text"])]
     pub image: Vec<PathBuf>,
@@ -233,6 +236,9 @@ pub struct DecryptArgs {
     /// client.key.
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
+    /// The client file that the key was made from [default: network.client beside the key].
+    #[arg(long, value_name = "FILE")]
+    pub client: Option<PathBuf>,
     /// The prompt that was encrypted, to print what comes after it, or each of several, in the same order; without it, the next token at
     /// every position of the plan.
     #[arg(long, value_name = "TEXT")]

@@ -4,7 +4,7 @@ use crate::Result;
 use crate::arguments::{CalibrateArgs, CompileArgs, DecryptArgs, EncryptArgs, KeygenArgs};
 use crate::machine::{self, Machine, PredictionArgs};
 use crate::network::{
-    self, Network, input_shape, load, load_polynomial, named, normalization, open, top_lines,
+    self, client, Network, input_shape, load, load_polynomial, named, normalization, open, top_lines,
 };
 use crate::terminal::{Line, duration, note};
 use crate::{sentences, text};
@@ -210,7 +210,7 @@ pub fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
     let placement = placement(&plan, a.max_memory, false);
     let made = machine.announce(&a.predict, &plan, placement.as_ref(), threads)?;
     let (bounds, values) = (plan.client_spec().answer, plan.plan().output.places.len());
-    if text::divides(&plan.plan().description) {
+    if text::divides(plan.plan()) {
         note(text::BOUND);
     } else {
         let once = Flooding::new(bounds, values, DEFAULT_SECURITY, 1)?;
@@ -222,13 +222,23 @@ pub fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
             2.0 * bounds.error
         );
     }
+    let client = plan.client_file(network::task_of(&graph))?;
+    let client_path = a.output.with_extension("client");
+    if client_path == a.output {
+        return Err("the client file is written beside the plan, with the extension `client`: give the plan another name".into());
+    }
     atomically(&a.output, 0o644, |out, name| {
         Ok(plan.plan().write(out, name).map(drop)?)
     })?;
+    atomically(&client_path, 0o644, |out, name| {
+        Ok(client.write(out, name).map(drop)?)
+    })?;
     note(format_args!(
-        "wrote {} ({})",
+        "wrote {} ({}; for the server) and {} ({}; for clients, keys are made from it)",
         a.output.display(),
-        size(std::fs::metadata(&a.output)?.len())
+        size(std::fs::metadata(&a.output)?.len()),
+        client_path.display(),
+        size(std::fs::metadata(&client_path)?.len())
     ));
     if a.json {
         println!(
@@ -247,40 +257,42 @@ pub fn placement(plan: &VerifiedPlan, most: Option<u64>, forced: bool) -> Option
 }
 
 pub fn keygen(a: &KeygenArgs, threads: usize) -> Result<()> {
-    let plan = network::plan(&a.plan)?;
-    let (secret, public) = (
+    let file = network::client_file(&a.client)?;
+    let (secret, public, beside) = (
         a.output.join("client.key"),
         a.output.join("evaluation.keys"),
+        a.output.join(network::CLIENT_FILE),
     );
-    if plan.parameters().spec().is_toy() && !a.insecure_toy {
-        return Err(format!("{}: `{}` is a toy parameter set that protects nothing; ask for it by name with --insecure-toy, or compile for a secure one", a.plan.display(), plan.parameters().spec().name).into());
+    let parameters = file.parameters();
+    if parameters.spec().is_toy() && !a.insecure_toy {
+        return Err(format!("{}: `{}` is a toy parameter set that protects nothing; ask for it by name with --insecure-toy, or compile for a secure one", a.client.display(), parameters.spec().name).into());
     }
     if !a.replace && (secret.exists() || public.exists()) {
         return Err(format!("{} already holds keys; choose another folder, or --replace them (what was encrypted with them is then lost)", a.output.display()).into());
     }
     std::fs::create_dir_all(&a.output).map_err(named(&a.output))?;
-    let bytes = plan.facts().key_file_bytes;
-    let keys = plan.facts().keys.0.len();
+    let keys = file.spec().keys.len();
     // one key at a time: a product and an expansion for each limb
-    let limbs: usize = plan
-        .facts()
+    let limbs: usize = file
+        .spec()
         .keys
-        .0
         .iter()
-        .map(|(&k, &l)| ckks::SwitchingKey::layout(plan.parameters(), k, l).len())
+        .map(|&(k, l)| ckks::SwitchingKey::layout(parameters, k, l).len())
         .sum();
     let cost = Machine::load(&PredictionArgs::default())?.cost;
     let table = cost.on(threads);
     let cpu = limbs as f64 * (table.ntt + table.expansion + 3.0 * table.pass);
     let seconds = cost.wall(cpu, threads);
+    let mut rng = rng();
+    let client = Client::new(file, &mut rng)?;
+    let bytes = client.evaluation_keys_bytes();
     note(format_args!(
         "making {keys} evaluation keys: {} on disk, about {}",
         size(bytes),
         duration(seconds)
     ));
     require_disk(&a.output, bytes + (1 << 20))?;
-    let mut rng = rng();
-    let client = Client::new(plan.client_spec(), &mut rng)?;
+    place_client_file(&a.client, &beside)?;
     let mut line = Line::new();
     atomically(&public, 0o644, |out, name| {
         Ok(client
@@ -306,19 +318,27 @@ pub fn keygen(a: &KeygenArgs, threads: usize) -> Result<()> {
     Ok(())
 }
 
-fn client(path: &Path) -> Result<Client> {
-    Ok(Client::read(
-        BufReader::new(open(path)?),
-        &path.display().to_string(),
-    )?)
+/// Puts the client file beside the keys that were made from it.
+fn place_client_file(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        if from.canonicalize()? == to.canonicalize()? {
+            return Ok(());
+        }
+        std::fs::remove_file(to).map_err(named(to))?;
+    }
+    if std::fs::hard_link(from, to).is_err() {
+        std::fs::copy(from, to).map_err(named(to))?;
+    }
+    Ok(())
 }
 
 pub fn encrypt(a: &EncryptArgs) -> Result<()> {
-    let client = client(&a.key)?;
-    let normalization = normalization(&client.spec().description);
+    let client = client(&a.key, a.client.as_deref())?;
+    let task = network::task(&client)?;
+    let normalization = normalization(&task);
     let shape = input_shape(client.spec())?;
-    let language = text::format(&client.spec().description)?;
-    let sentences = sentences::format(&client.spec().description)?;
+    let language = text::format(&task)?;
+    let sentences = sentences::format(&task)?;
     if a.truncate && sentences.is_none() {
         return Err("--truncate goes with plans that classify sentences".into());
     }
@@ -377,14 +397,15 @@ pub fn encrypt(a: &EncryptArgs) -> Result<()> {
 }
 
 pub fn decrypt(a: &DecryptArgs) -> Result<()> {
-    let client = client(&a.key)?;
+    let client = client(&a.key, a.client.as_deref())?;
+    let task = network::task(&client)?;
     let name = a.answer.display().to_string();
     let answer = BufReader::new(open(&a.answer)?);
-    let labels = &client.spec().description.labels;
-    if let Some(language) = text::format(&client.spec().description)? {
+    let labels = &task.labels;
+    if let Some(language) = text::format(&task)? {
         return text::decrypt(a, &client, &language);
     }
-    let sentences = sentences::format(&client.spec().description)?;
+    let sentences = sentences::format(&task)?;
     if !a.text.is_empty() && sentences.is_none() {
         return Err(text::NO_LANGUAGE.into());
     }

@@ -109,7 +109,7 @@ pub fn steps(threads: usize, runs: usize, embedded: Embedded) -> Result<Steps> {
     let plan = compiler::compile(&graph, &compiler::Target::default())?;
     let plan = Arc::new(VerifiedPlan::new(plan)?);
     memory(&plan, plan.facts().peak_bytes, None)?;
-    let client = Client::new(plan.client_spec(), &mut rng())?;
+    let client = Client::new(plan.client_file(network::task_of(&graph))?, &mut rng())?;
     let server = serve(&client, &plan)?;
     let request = client.encrypt(tensor.values(), &mut rng())?;
     let mut watches = Vec::new();
@@ -154,7 +154,7 @@ pub fn demo(a: &DemoArgs, threads: usize, embedded: Embedded) -> Result<()> {
         return Err(format!("this picture leaves the calibrated ranges in the clear twin ({outside}); calibrate on data that covers such pictures (`polyveil calibrate`) or choose another").into());
     }
     let oracle = oracle.output.into_values();
-    let client = Client::new(plan.client_spec(), &mut rng())?;
+    let client = Client::new(plan.client_file(network::task_of(&graph))?, &mut rng())?;
     let start = Instant::now();
     let twin = ClearTwin::new(&plan, client.spec(), tensor.values())?.finish()?;
     let planned = twin

@@ -76,13 +76,13 @@ fn plan(a: &EvaluateArgs, graph: &PolyGraph, machine: &Machine) -> Result<Arc<Ve
     };
     let plan = network::plan(path)?;
     let (own, metadata) = (&plan.plan().description, graph.metadata());
-    let client = metadata.client();
+    let task = runtime::wire::task_digest(&network::task_of(graph));
     let shapes = [&plan.plan().input.shape, &plan.plan().output.shape];
     let same = [graph.input_shape(), graph.output().shape()]
         .iter()
         .zip(shapes)
         .all(|(a, b)| a.dims() == *b);
-    if own.name != metadata.name || own.client != client || !same {
+    if own.name != metadata.name || own.task != task || !same {
         return Err(format!(
             "{} is not a plan of {}; compile it again (`polyveil compile`)",
             path.display(),
@@ -141,7 +141,7 @@ impl<'a> Bench<'a> {
             head.insert("stated".into(), json!(stated));
         }
         results.append(&head.into())?;
-        let client = Client::new(plan.client_spec(), &mut rng())?;
+        let client = Client::new(plan.client_file(network::task_of(graph))?, &mut rng())?;
         let server = serve(&client, &plan)?;
         let bench = Self {
             noun,

@@ -28,39 +28,46 @@ pub fn inspect(a: &InspectArgs) -> Result<()> {
     Ok(())
 }
 
+const WHO_MAY_SEE_MODELS: &str = "whoever may know the model: weights are in the clear";
+
 fn container(path: &Path) -> Result<(Value, String)> {
     let name = path.display().to_string();
     let i = runtime::inspection::inspect(BufReader::new(open(path)?), &name)?;
-    let p = &i.parameters;
     let on_disk = std::fs::metadata(path)?.len();
     if on_disk != i.length {
         return Err(format!("{name}: length: the file has {on_disk} bytes but says {}; the file is damaged: copy or make it again", i.length).into());
     }
-    let keys = ckks::security::keys(p);
     let mut text = format!(
-        "{name}\n  kind         {}\n  who may see  {}\n  version      {}\n  length       {}\n  plan         {}\n  parameters   {} (digest {}): N = 2^{}, log Q {:.1}, log P {:.1}, log QP {:.1}, {} residual levels\n  security     {} bits\n",
+        "{name}\n  kind         {}\n  who may see  {}\n  version      {}\n  length       {}\n  plan         {}\n",
         i.kind.name(),
         i.kind.who_may_see(),
         i.version,
         size(i.length),
-        i.plan_digest,
-        p.spec().name,
-        i.parameters_digest,
-        p.spec().log_n,
-        p.log_q(),
-        p.log_p(),
-        p.log_qp(),
-        p.residual().index(),
-        p.security_bits()
+        i.plan_digest
     );
-    for k in &keys {
+    let keys = i.parameters.as_ref().map(ckks::security::keys);
+    let keys = keys.unwrap_or_default();
+    if let Some(p) = &i.parameters {
         text += &format!(
-            "    {}: log modulus {:.1}, {} bits ({})\n",
-            k.name, k.log_modulus, k.bits, k.source
+            "  parameters   {} (digest {}): N = 2^{}, log Q {:.1}, log P {:.1}, log QP {:.1}, {} residual levels\n  security     {} bits\n",
+            p.spec().name,
+            i.parameters_digest,
+            p.spec().log_n,
+            p.log_q(),
+            p.log_p(),
+            p.log_qp(),
+            p.residual().index(),
+            p.security_bits()
         );
-    }
-    if p.spec().is_toy() {
-        text += "  INSECURE: a toy parameter set; it protects nothing\n";
+        for k in &keys {
+            text += &format!(
+                "    {}: log modulus {:.1}, {} bits ({})\n",
+                k.name, k.log_modulus, k.bits, k.source
+            );
+        }
+        if p.spec().is_toy() {
+            text += "  INSECURE: a toy parameter set; it protects nothing\n";
+        }
     }
     if let Some(key) = &i.key {
         text += &format!("  key          {key}\n");
@@ -76,10 +83,10 @@ fn container(path: &Path) -> Result<(Value, String)> {
         "bytes": i.length,
         "plan": i.plan_digest,
         "key": i.key.map(|k| k.to_string()),
-        "parameters": p.spec(),
+        "parameters": i.parameters.as_ref().map(|p| p.spec()),
         "parameters_digest": i.parameters_digest,
-        "log_qp": p.log_qp(),
-        "security_bits": p.security_bits(),
+        "log_qp": i.parameters.as_ref().map(|p| p.log_qp()),
+        "security_bits": i.parameters.as_ref().map(|p| p.security_bits()),
         "security": keys.iter().map(|k| json!({ "key": k.name, "log_modulus": k.log_modulus, "bits": k.bits, "source": k.source })).collect::<Vec<_>>(),
         "details": i.details.iter().map(|(k, v)| json!([k, v])).collect::<Vec<_>>(),
     });
@@ -138,8 +145,8 @@ fn model(path: &Path) -> Result<(Value, String)> {
     let mut text = format!(
         "{}\n  kind         {}\n  who may see  {}\n  length       {}\n  network      {}\n  input        {}\n  output       {}\n  nodes        {}, {} of them polynomials\n  ranges       {said}\n",
         path.display(),
-        Kind::Model.name(),
-        Kind::Model.who_may_see(),
+        "model",
+        WHO_MAY_SEE_MODELS,
         size(bytes.len() as u64),
         m.name,
         g.input().shape(),
@@ -185,7 +192,7 @@ fn model(path: &Path) -> Result<(Value, String)> {
         );
     }
     let object = json!({
-        "file": path.display().to_string(), "kind": Kind::Model, "who_may_see": Kind::Model.who_may_see(), "bytes": bytes.len(),
+        "file": path.display().to_string(), "kind": "Model", "who_may_see": WHO_MAY_SEE_MODELS, "bytes": bytes.len(),
         "network": m.name, "labels": m.labels, "nodes": g.nodes().len(), "polynomials": polynomials.len(), "activations": g.activations().count(), "maxima": maxima,
         "calibrated": ranges == Some(true), "provenance": m.provenance, "training": m.training,
         "prompt_tokens": m.prompts.as_ref().map(nn::PromptFormat::length),

@@ -3,8 +3,8 @@
 use crate::Result;
 use nn::picture::Picture;
 use nn::{Graph, Metadata, Normalization, PolyGraph, Tensor};
-use runtime::plan::Description;
-use runtime::{ClientSpec, VerifiedPlan};
+use compiler::Task;
+use runtime::{Client, ClientFile, ClientSpec, VerifiedPlan};
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
@@ -80,13 +80,13 @@ pub fn picture(
 }
 
 /// The normalisation that a plan asks for.
-pub fn normalization(description: &Description) -> Normalization {
-    if description.mean.is_empty() {
+pub fn normalization(task: &Task) -> Normalization {
+    if task.mean.is_empty() {
         nn::picture::imagenet_normalization()
     } else {
         Normalization {
-            mean: description.mean.clone(),
-            deviation: description.deviation.clone(),
+            mean: task.mean.clone(),
+            deviation: task.deviation.clone(),
         }
     }
 }
@@ -170,6 +170,34 @@ pub fn with_metadata(
     }
     metadata.provenance.push(provenance);
     Ok(graph.with_metadata(metadata)?)
+}
+
+/// The bytes of a network's task, which go into its client file.
+pub fn task_of(graph: &PolyGraph) -> std::sync::Arc<[u8]> {
+    Task::of(graph.metadata()).to_bytes()
+}
+
+/// The name of the client file in a folder of keys.
+pub const CLIENT_FILE: &str = "network.client";
+
+/// Reads a client file.
+pub fn client_file(path: &Path) -> Result<ClientFile> {
+    let file = BufReader::new(open(path)?);
+    Ok(ClientFile::read(file, &path.display().to_string())?)
+}
+
+/// Reads a client's key and its client file: `file`, or the one that lies beside the key.
+pub fn client(key: &Path, file: Option<&Path>) -> Result<Client> {
+    let beside = key.with_file_name(CLIENT_FILE);
+    let file = client_file(file.unwrap_or(&beside))?;
+    let reader = BufReader::new(open(key)?);
+    Ok(Client::read(reader, &key.display().to_string(), file)?)
+}
+
+/// The task in a client file.
+pub fn task(client: &Client) -> Result<Task> {
+    let task = Task::from_bytes(client.file().task());
+    Ok(task.map_err(|e| format!("the client file's task cannot be read ({e})"))?)
 }
 
 /// Reads and verifies a plan.

@@ -14,7 +14,7 @@ use runtime::preparation::{Preparation, Prepared};
 use runtime::report::{Answer, Measured};
 use runtime::wire::container::expect_together;
 use runtime::{
-    Client, Excess, LockStep, Observer, Placement, Report, Reporter, Server, Stopwatch,
+    Excess, LockStep, Observer, Placement, Report, Reporter, Server, Stopwatch,
     VerifiedPlan,
 };
 use std::io::BufReader;
@@ -125,12 +125,7 @@ pub fn run(a: &RunArgs, threads: usize) -> Result<()> {
     let client = a
         .key
         .as_ref()
-        .map(|p| {
-            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(Client::read(
-                BufReader::new(open(p)?),
-                &p.display().to_string(),
-            )?)
-        })
+        .map(|key| network::client(key, None))
         .transpose()?;
     let mut check = client
         .as_ref()
@@ -171,7 +166,7 @@ pub fn run(a: &RunArgs, threads: usize) -> Result<()> {
         let (steps, truth) = check.finish()?;
         precision = steps;
         let logits = client.decrypt(&answer)?;
-        found = answer_of(logits, &truth, &client.spec().description.labels);
+        found = answer_of(logits, &truth, &network::task(client)?.labels);
         note("every layer stayed within its predicted bound");
     }
     let measured = Measured {

@@ -12,7 +12,7 @@ use nn::calibrate::{Degree, FitOptions};
 use nn::lower::{Numerator, Options};
 use nn::{Metadata, PolyGraph, SentenceFormat};
 use runtime::Report;
-use runtime::plan::Description;
+use compiler::Task;
 use runtime::report::Answer;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -154,8 +154,8 @@ fn encode(
 }
 
 /// How sentences become inputs, if the plan is an encoder's.
-pub fn format(description: &Description) -> Result<Option<SentenceFormat>> {
-    let format = description.client.as_ref();
+pub fn format(task: &Task) -> Result<Option<SentenceFormat>> {
+    let format = task.client.as_ref();
     let format = format.filter(|c| SentenceFormat::described_by(c));
     Ok(format.map(SentenceFormat::from_json).transpose()?)
 }

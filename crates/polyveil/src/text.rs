@@ -13,7 +13,8 @@ use nn::format::llama2c::{BEGIN, Tokenizer};
 use nn::lower::{Numerator, Options};
 use nn::prompt::Vocabulary;
 use nn::{AttentionScheme, Metadata, PolyGraph, PowerSoftmax, PromptFormat, SentenceFormat};
-use runtime::plan::Description;
+use compiler::Task;
+use runtime::{Plan, Purpose, Step};
 use runtime::{Client, ClientSpec};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -248,13 +249,14 @@ pub fn calibrate(a: &CalibrateArgs) -> Result<()> {
 }
 
 /// Whether the plan divides, so that its worst-case bound says nothing: a language model's or an encoder's.
-pub fn divides(description: &Description) -> bool {
-    description.client.is_some()
+pub fn divides(plan: &Plan) -> bool {
+    let divides = |s: &Step| matches!(s.purpose, Purpose::Norm | Purpose::Attention);
+    plan.steps.iter().any(divides)
 }
 
 /// How prompts become inputs, if the plan is a language model's.
-pub fn format(description: &Description) -> Result<Option<PromptFormat>> {
-    let format = description.client.as_ref();
+pub fn format(task: &Task) -> Result<Option<PromptFormat>> {
+    let format = task.client.as_ref();
     let format = format.filter(|c| !SentenceFormat::described_by(c));
     Ok(format.map(PromptFormat::from_json).transpose()?)
 }

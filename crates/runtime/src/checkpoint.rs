@@ -16,13 +16,13 @@ use std::path::{Path, PathBuf};
 const META: [u8; 4] = *b"meta";
 
 #[derive(Serialize, Deserialize)]
-struct Meta {
-    parameters: ParametersSpec,
+pub(crate) struct Meta {
+    pub(crate) parameters: ParametersSpec,
     /// Digest of the input file.
     input: Digest,
-    next: usize,
+    pub(crate) next: usize,
     /// (register, level, slots)
-    registers: Vec<(Register, usize, usize)>,
+    pub(crate) registers: Vec<(Register, usize, usize)>,
 }
 
 /// Writes a checkpoint after each bootstrap; the file is replaced atomically.

@@ -4,12 +4,12 @@ use crate::sharing::class::{self, SharedClass};
 use crate::sharing::{self, Shared, Terms, releases};
 use crate::wire::ServerKeys;
 use crate::wire::ciphertexts::{CIPHERTEXT, META, PortMeta, read_answer};
-use crate::wire::client_file::{ClientSpec, checked};
-use crate::wire::conformance::{self, parameters_digest, poly_bytes};
+use crate::wire::client_file::{ClientFile, ClientSpec};
+use crate::wire::conformance::{self, poly_bytes};
 use crate::wire::container::{Ids, KeyId, Kind, Reader, Writer, file_length};
 use crate::wire::keys::{KeysWriter, evaluation_keys_bytes};
 use crate::wire::packing::pack;
-use crate::wire::ports::{PLACES, gather, place, places_bytes, read_places};
+use crate::wire::ports::{gather, place};
 use crate::{Error, Result};
 use ckks::keys::{EvaluationKeys, KeyName, SwitchingKey};
 use ckks::{Ciphertext, Complex64, Level, Parameters, SecretKey, SeededCiphertext};
@@ -18,102 +18,89 @@ use std::io::{Read, Write};
 use std::path::Path;
 use zeroize::Zeroizing;
 
-pub(crate) const SPEC: [u8; 4] = *b"spec";
 const SECRET: [u8; 4] = *b"skey";
-/// Most bytes of JSON in these files (the places of a large picture's pixels are the bulk).
-const JSON_LIMIT: u64 = 64 << 20;
 
 /// Holds the secret key. Never send it or its file to anyone.
 #[derive(Debug)]
 pub struct Client {
-    spec: ClientSpec,
-    parameters: Parameters,
-    ids: Ids,
+    file: ClientFile,
+    key: KeyId,
     secret: SecretKey,
 }
 
 impl Client {
-    /// Draws a secret key for a plan.
+    /// Draws a secret key.
     ///
     /// # Errors
-    /// If the specification does not hold together.
-    pub fn new(spec: ClientSpec, rng: &mut impl CryptoRng) -> Result<Self> {
-        let parameters = checked(&spec, "plan")?;
-        let secret = SecretKey::generate(&parameters, rng)?;
+    /// What the scheme refuses.
+    pub fn new(file: ClientFile, rng: &mut impl CryptoRng) -> Result<Self> {
+        let secret = SecretKey::generate(file.parameters(), rng)?;
         Ok(Self {
-            ids: Ids {
-                parameters: parameters_digest(&parameters),
-                plan: spec.plan,
-                client: [0; 32],
-                key: KeyId::draw(rng),
-            },
-            spec,
-            parameters,
+            file,
+            key: KeyId::draw(rng),
             secret,
         })
     }
     /// What it knows of the plan.
     pub fn spec(&self) -> &ClientSpec {
-        &self.spec
+        self.file.spec()
+    }
+    /// Its client file.
+    pub fn file(&self) -> &ClientFile {
+        &self.file
     }
     /// The parameters.
     pub fn parameters(&self) -> &Parameters {
-        &self.parameters
+        self.file.parameters()
     }
     /// The id of its key pair.
     pub fn key(&self) -> KeyId {
-        self.ids.key
+        self.key
     }
     /// The secret key, for checks on the owner's machine.
     pub fn secret_key(&self) -> &SecretKey {
         &self.secret
     }
+    /// What its inputs and answers belong to.
+    fn ids(&self) -> Ids {
+        Ids {
+            client: [0; 32],
+            ..self.own_ids()
+        }
+    }
+    /// What its key belongs to.
+    fn own_ids(&self) -> Ids {
+        Ids {
+            key: self.key,
+            ..*self.file.ids()
+        }
+    }
 
-    /// Writes `client.key`.
+    /// Writes the client's key.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn write<W: Write>(&self, out: W, name: &str) -> Result<W> {
-        let spec = conformance::json(&self.spec);
-        let places = places_bytes(&self.spec.input, &self.spec.output);
-        let secret: Zeroizing<Vec<u8>> = Zeroizing::new(
-            self.secret
-                .coefficients()
-                .iter()
-                .map(|&c| c.to_le_bytes()[0])
-                .collect(),
-        );
-        let mut file = Writer::new(
-            out,
-            name,
-            Kind::ClientKey,
-            self.ids,
-            vec![
-                (SPEC, spec.len() as u64),
-                (PLACES, places.len() as u64),
-                (SECRET, secret.len() as u64),
-            ],
-        )?;
-        file.section(&spec)?;
-        file.section(&places)?;
+        let coefficients = self.secret.coefficients().iter();
+        let secret: Zeroizing<Vec<u8>> =
+            Zeroizing::new(coefficients.map(|&c| c.to_le_bytes()[0]).collect());
+        let sections = vec![(SECRET, secret.len() as u64)];
+        let mut file = Writer::new(out, name, Kind::ClientKey, self.own_ids(), sections)?;
         file.section(&secret)?;
         file.finish()
     }
-    /// Reads `client.key`.
+    /// Reads a client's key, which was made from this client file.
     ///
     /// # Errors
-    /// [`Error::File`] with the field that is wrong.
-    pub fn read(input: impl Read, name: &str) -> Result<Self> {
+    /// [`Error::File`] with the field that is wrong, or for another client file.
+    pub fn read(input: impl Read, name: &str, client: ClientFile) -> Result<Self> {
         let mut file = Reader::new(input, name, Kind::ClientKey)?;
-        let mut spec: ClientSpec = file.json(SPEC, JSON_LIMIT)?;
-        read_places(&mut file, &mut spec.input, &mut spec.output)?;
-        let parameters = checked(&spec, name)?;
-        let ids = Ids {
-            parameters: parameters_digest(&parameters),
-            plan: spec.plan,
-            ..file.header().ids
-        };
-        file.expect(&ids)?;
+        let key = file.header().ids.key;
+        file.expect(&Ids {
+            key,
+            ..*client.ids()
+        })?;
+        let parameters = client.parameters();
         let mut bytes = Zeroizing::new(vec![0u8; parameters.n()]);
         file.begin_exact(SECRET, parameters.n() as u64)?;
         file.take(&mut bytes)?;
@@ -121,25 +108,19 @@ impl Client {
         file.finish()?;
         let coefficients: Zeroizing<Vec<i8>> =
             Zeroizing::new(bytes.iter().map(|&b| i8::from_le_bytes([b])).collect());
-        let secret = SecretKey::from_coefficients(&parameters, &coefficients).map_err(|e| {
-            Error::file(
-                name,
-                "section `skey`",
-                e.to_string(),
-                "run `polyveil keygen` again",
-            )
+        let secret = SecretKey::from_coefficients(parameters, &coefficients).map_err(|e| {
+            Error::file(name, "section `skey`", e.to_string(), "make new keys")
         })?;
         Ok(Self {
-            spec,
-            parameters,
-            ids,
+            file: client,
+            key,
             secret,
         })
     }
 
     /// Bytes of the evaluation keys' file.
     pub fn evaluation_keys_bytes(&self) -> u64 {
-        evaluation_keys_bytes(&self.parameters, &self.spec.keys)
+        evaluation_keys_bytes(self.file.parameters(), &self.spec().keys)
     }
     /// Makes the evaluation keys and writes them one by one: only one is in memory at a time.
     ///
@@ -154,8 +135,8 @@ impl Client {
         rng: &mut impl CryptoRng,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<W> {
-        let keys = &self.spec.keys;
-        let mut file = KeysWriter::new(out, name, self.ids, &self.parameters, keys)?;
+        let keys = &self.spec().keys;
+        let mut file = KeysWriter::new(out, name, self.ids(), self.file.parameters(), keys)?;
         let mut done = 0;
         self.each_key(rng, |name, key| {
             file.put(name, &key)?;
@@ -176,7 +157,7 @@ impl Client {
             Ok(())
         })?;
         Ok(ServerKeys {
-            id: self.ids.key,
+            id: self.key,
             keys,
         })
     }
@@ -187,11 +168,11 @@ impl Client {
     ) -> Result<()> {
         // the two keys of an encapsulation are made together
         let mut together = Vec::new();
-        for &(key, limit) in &self.spec.keys {
+        for &(key, limit) in &self.spec().keys {
             let made = match key {
                 KeyName::DenseToSparse | KeyName::SparseToDense => {
                     if together.is_empty() {
-                        let request = self.spec.key_request();
+                        let request = self.spec().key_request();
                         let sparse_to_dense = request.0.get(&KeyName::SparseToDense);
                         let sparse_to_dense = sparse_to_dense.copied().unwrap_or(1);
                         together = self.secret.encapsulation_keys(sparse_to_dense, rng)?.into();
@@ -214,14 +195,14 @@ impl Client {
 
     /// Bytes of one encrypted input.
     pub fn input_bytes(&self) -> u64 {
-        let one = 32 + poly_bytes(&self.parameters, Level::new(self.spec.input.level));
+        let one = 32 + poly_bytes(self.file.parameters(), Level::new(self.spec().input.level));
         file_length(
             std::iter::once(conformance::json(&self.meta()).len() as u64)
-                .chain(self.spec.input.registers.iter().map(|_| one)),
+                .chain(self.spec().input.registers.iter().map(|_| one)),
         )
     }
     fn meta(&self) -> PortMeta {
-        PortMeta::new(&self.parameters, &self.spec.input)
+        PortMeta::new(self.file.parameters(), &self.spec().input)
     }
     /// Encrypts a tensor (row-major, in network units) for the plan's input port; for a plan that takes a batch, up to as many, one after
     /// another.
@@ -233,8 +214,8 @@ impl Client {
         tensor: &[f64],
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<SeededCiphertext>> {
-        let port = &self.spec.input;
-        let mut slots = place(port, &self.spec.description, tensor)?;
+        let port = &self.spec().input;
+        let mut slots = place(port, &self.spec().description, tensor)?;
         let out = slots
             .iter()
             .map(|v| Ok(self.secret.encrypt(v, Level::new(port.level), rng)?))
@@ -257,22 +238,22 @@ impl Client {
     ) -> Result<W> {
         let ciphertexts = self.encrypt(tensor, rng)?;
         let meta = conformance::json(&self.meta());
-        let level = Level::new(self.spec.input.level);
+        let level = Level::new(self.spec().input.level);
         let mut sections = vec![(META, meta.len() as u64)];
         sections.extend(
             ciphertexts
                 .iter()
-                .map(|_| (CIPHERTEXT, 32 + poly_bytes(&self.parameters, level))),
+                .map(|_| (CIPHERTEXT, 32 + poly_bytes(self.file.parameters(), level))),
         );
-        let mut file = Writer::new(out, name, Kind::Input, self.ids, sections)?;
+        let mut file = Writer::new(out, name, Kind::Input, self.ids(), sections)?;
         file.section(&meta)?;
         let mut bytes = Vec::new();
         for c in &ciphertexts {
             file.begin()?;
             file.write(c.seed())?;
-            for (limb, &i) in c.limbs().zip(self.parameters.limbs(level).iter()) {
+            for (limb, &i) in c.limbs().zip(self.file.parameters().limbs(level).iter()) {
                 bytes.clear();
-                pack(limb, self.parameters.prime(i).bits(), &mut bytes);
+                pack(limb, self.file.parameters().prime(i).bits(), &mut bytes);
                 file.write(&bytes)?;
             }
         }
@@ -284,7 +265,7 @@ impl Client {
     /// # Errors
     /// If the number of ciphertexts differs from the plan's.
     pub fn decrypt(&self, answer: &[Ciphertext]) -> Result<Vec<f64>> {
-        let port = &self.spec.output;
+        let port = &self.spec().output;
         if answer.len() != port.registers.len() {
             return Err(Error::Input {
                 reason: format!(
@@ -306,12 +287,12 @@ impl Client {
     /// # Errors
     /// [`Error::File`] with the field that is wrong.
     pub fn read_answer(&self, input: impl Read, name: &str) -> Result<Vec<f64>> {
-        let answer = read_answer(input, name, &self.parameters, &self.ids, &self.spec.output)?;
+        let answer = read_answer(input, name, self.file.parameters(), &self.ids(), &self.spec().output)?;
         self.decrypt(&answer)
     }
     /// Noise is counted for one answer: a batch of them is not shared.
     fn alone(&self) -> Result<()> {
-        match self.spec.output.batch {
+        match self.spec().output.batch {
             1 => Ok(()),
             n => Err(Error::Sharing {
                 reason: format!("the answer is that of {n} inputs, noise is sized for one"),
@@ -335,7 +316,7 @@ impl Client {
         self.alone()?;
         let values = self.read_answer(input, name)?;
         let key = releases::key_name(self.secret.coefficients());
-        sharing::share(values, self.spec.answer, &key, record, terms, rng)
+        sharing::share(values, self.spec().answer, &key, record, terms, rng)
     }
     /// Reads an answer file and gives its class alone, where that says nothing about the error; counted in the same `record`.
     ///
@@ -351,6 +332,6 @@ impl Client {
         self.alone()?;
         let values = Zeroizing::new(self.read_answer(input, name)?);
         let key = releases::key_name(self.secret.coefficients());
-        class::share(&values, self.spec.answer, &key, record, terms)
+        class::share(&values, self.spec().answer, &key, record, terms)
     }
 }

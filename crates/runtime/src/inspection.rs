@@ -1,12 +1,20 @@
-//! What a file says about itself, read from its header and first section.
+//! What a file says about itself, read from its header and its first sections; bodies are not checked.
 
-use crate::wire::ClientSpec;
+use crate::checkpoint;
+use crate::plan::Description;
+use crate::wire::ciphertexts::{META, PortMeta};
+use crate::wire::client_file::{self, ClientSpec, SPEC, TASK, TASK_LIMIT};
 use crate::wire::conformance::{self, KeyList, parameters_digest};
 use crate::wire::container::{Header, KeyId, Kind, Reader, VERSION, short};
+use crate::wire::keys::LIST;
+use crate::wire::ports::read_places;
 use crate::{Error, Result, size};
-use ckks::{Parameters, ParametersSpec};
-use serde_json::Value;
+use ckks::{KeyName, Parameters, ParametersSpec};
+use serde::Deserialize;
 use std::io::{Read, Seek};
+
+/// Most bytes of a first section.
+const LIMIT: u64 = 256 << 20;
 
 /// What a file says about itself.
 #[derive(Clone, Debug)]
@@ -23,11 +31,13 @@ pub struct Inspection {
     pub plan_digest: String,
     /// The id of its key pair, if it has one.
     pub key: Option<KeyId>,
-    /// Its parameters, checked.
-    pub parameters: Parameters,
+    /// Its parameters, checked; a client's key has only their digest.
+    pub parameters: Option<Parameters>,
     /// More, as name and value.
-    pub details: Vec<(String, String)>,
+    pub details: Vec<(&'static str, String)>,
 }
+
+type Details = Vec<(&'static str, String)>;
 
 /// Explains a file.
 ///
@@ -37,125 +47,24 @@ pub fn inspect(mut input: impl Read + Seek, name: &str) -> Result<Inspection> {
     let header = Header::read(&mut input, name)?;
     input.rewind().map_err(Error::io(name))?;
     let mut file = Reader::new(input, name, header.kind)?;
-    let tag = match header.kind {
-        Kind::ClientKey => *b"spec",
-        Kind::EvaluationKeys => *b"list",
-        Kind::Input | Kind::Answer | Kind::Checkpoint => *b"meta",
-        Kind::Plan => *b"head",
-        Kind::Model => {
-            return Err(Error::file(
-                name,
-                "kind",
-                "models are stored as .pvm files, not in this container",
-                "make one with `polyveil calibrate`",
-            ));
+    let (spec, details) = match header.kind {
+        Kind::ClientKey => (None, vec![("client file", short(&header.ids.client))]),
+        kind => {
+            let (spec, details) = match kind {
+                Kind::ClientFile => client_file(&mut file)?,
+                Kind::EvaluationKeys => evaluation_keys(&mut file)?,
+                Kind::Input | Kind::Answer => ciphertexts(&mut file)?,
+                Kind::Checkpoint => checkpoint(&mut file)?,
+                Kind::Plan | Kind::ClientKey => plan(&mut file)?,
+            };
+            (Some(spec), details)
         }
     };
-    let first: Value = file.json(tag, 256 << 20)?;
-    let read = |v: &Value| -> Result<ParametersSpec> {
-        serde_json::from_value(v.clone()).map_err(|e| {
-            Error::file(
-                name,
-                "parameters",
-                format!("cannot be read ({e})"),
-                "make the file again with this program",
-            )
-        })
-    };
-    let spec = if header.kind == Kind::EvaluationKeys {
-        read(&first[0])?
-    } else {
-        read(&first["parameters"])?
-    };
-    let parameters = conformance::parameters(spec, name)?;
-    file.expect_parameters(&parameters_digest(&parameters))?;
-    let mut details = Vec::new();
-    let mut say = |what: &str, value: String| details.push((what.to_owned(), value));
-    let number = |v: &Value| v.as_u64().map_or("?".to_owned(), |n| n.to_string());
-    match header.kind {
-        Kind::ClientKey => {
-            let spec: ClientSpec = serde_json::from_value(first).map_err(|e| {
-                Error::file(
-                    name,
-                    "section `spec`",
-                    format!("cannot be read ({e})"),
-                    "run `polyveil keygen` again",
-                )
-            })?;
-            say("network", spec.description.name.clone());
-            say(
-                "input",
-                format!(
-                    "{:?} in {} ciphertexts of {} slots at level {}",
-                    spec.input.shape,
-                    spec.input.registers.len(),
-                    spec.input.slots,
-                    spec.input.level
-                ),
-            );
-            say(
-                "answer",
-                format!(
-                    "{} values of magnitude up to {:.3}, each with an error of at most {:.1e}",
-                    spec.output.places.len(),
-                    spec.answer.magnitude,
-                    spec.answer.error
-                ),
-            );
-            say("evaluation keys", spec.keys.len().to_string());
-        }
-        Kind::EvaluationKeys => {
-            let list: KeyList = serde_json::from_value(first[1].clone()).unwrap_or_default();
-            let request = conformance::key_request(&list, &parameters, name)?;
-            say(
-                "keys",
-                format!("{} ({})", list.len(), size(request.bytes(&parameters))),
-            );
-            for (key, limit) in list
-                .iter()
-                .filter(|k| !matches!(k.0, ckks::KeyName::Galois(_)))
-            {
-                say("key", format!("{key} up to prime {limit}"));
-            }
-            say(
-                "Galois keys",
-                list.iter()
-                    .filter(|k| matches!(k.0, ckks::KeyName::Galois(_)))
-                    .count()
-                    .to_string(),
-            );
-        }
-        Kind::Input | Kind::Answer => {
-            say(
-                "ciphertexts",
-                format!(
-                    "{} of {} slots at level {}",
-                    number(&first["ciphertexts"]),
-                    number(&first["slots"]),
-                    number(&first["level"])
-                ),
-            );
-        }
-        Kind::Checkpoint => {
-            say("next step", number(&first["next"]));
-            say(
-                "live ciphertexts",
-                first["registers"]
-                    .as_array()
-                    .map_or(0, Vec::len)
-                    .to_string(),
-            );
-        }
-        Kind::Plan => {
-            say(
-                "network",
-                first["description"]["name"]
-                    .as_str()
-                    .unwrap_or("?")
-                    .to_owned(),
-            );
-        }
-        Kind::Model => {}
+    let parameters = spec
+        .map(|s| conformance::parameters(s, name))
+        .transpose()?;
+    if let Some(parameters) = &parameters {
+        file.expect_parameters(&parameters_digest(parameters))?;
     }
     Ok(Inspection {
         kind: header.kind,
@@ -167,4 +76,92 @@ pub fn inspect(mut input: impl Read + Seek, name: &str) -> Result<Inspection> {
         parameters,
         details,
     })
+}
+
+fn client_file<R: Read>(file: &mut Reader<R>) -> Result<(ParametersSpec, Details)> {
+    let mut spec: ClientSpec = file.json(SPEC, client_file::SPEC_LIMIT)?;
+    read_places(file, &mut spec.input, &mut spec.output)?;
+    let length = file.begin(TASK, TASK_LIMIT)?;
+    let mut kind = vec![0; length.min(4) as usize];
+    file.take(&mut kind)?;
+    let kind: String = kind
+        .iter()
+        .map(|&b| char::from(b))
+        .filter(char::is_ascii_graphic)
+        .collect();
+    let (input, answer) = (&spec.input, &spec.answer);
+    let details = vec![
+        ("network", spec.description.name.clone()),
+        (
+            "input",
+            format!(
+                "{:?} in {} ciphertexts of {} slots at level {}",
+                input.shape,
+                input.registers.len(),
+                input.slots,
+                input.level
+            ),
+        ),
+        (
+            "answer",
+            format!(
+                "{} values of magnitude up to {:.3}, each with an error of at most {:.1e}",
+                spec.output.places.len(),
+                answer.magnitude,
+                answer.error
+            ),
+        ),
+        ("evaluation keys", spec.keys.len().to_string()),
+        (
+            "task",
+            match length {
+                0 => "none".into(),
+                _ => format!("{kind}, {}", size(length)),
+            },
+        ),
+    ];
+    Ok((spec.parameters, details))
+}
+
+fn evaluation_keys<R: Read>(file: &mut Reader<R>) -> Result<(ParametersSpec, Details)> {
+    let (spec, list): (ParametersSpec, KeyList) = file.json(LIST, LIMIT)?;
+    let parameters = conformance::parameters(spec, file.name())?;
+    let request = conformance::key_request(&list, &parameters, file.name())?;
+    let bytes = size(request.bytes(&parameters));
+    let mut details = vec![("keys", format!("{} ({bytes})", list.len()))];
+    let (galois, others): (Vec<_>, Vec<_>) = list
+        .into_iter()
+        .partition(|k| matches!(k.0, KeyName::Galois(_)));
+    let named = |(key, limit)| ("key", format!("{key} up to prime {limit}"));
+    details.extend(others.into_iter().map(named));
+    details.push(("Galois keys", galois.len().to_string()));
+    Ok((parameters.spec().clone(), details))
+}
+
+fn ciphertexts<R: Read>(file: &mut Reader<R>) -> Result<(ParametersSpec, Details)> {
+    let meta: PortMeta = file.json(META, LIMIT)?;
+    let text = format!(
+        "{} of {} slots at level {}",
+        meta.ciphertexts, meta.slots, meta.level
+    );
+    Ok((meta.parameters, vec![("ciphertexts", text)]))
+}
+
+fn checkpoint<R: Read>(file: &mut Reader<R>) -> Result<(ParametersSpec, Details)> {
+    let meta: checkpoint::Meta = file.json(META, LIMIT)?;
+    let details = vec![
+        ("next step", meta.next.to_string()),
+        ("live ciphertexts", meta.registers.len().to_string()),
+    ];
+    Ok((meta.parameters, details))
+}
+
+fn plan<R: Read>(file: &mut Reader<R>) -> Result<(ParametersSpec, Details)> {
+    #[derive(Deserialize)]
+    struct Head {
+        parameters: ParametersSpec,
+        description: Description,
+    }
+    let head: Head = file.json(*b"head", LIMIT)?;
+    Ok((head.parameters, vec![("network", head.description.name)]))
 }

@@ -48,4 +48,4 @@ pub use preparation::Preparation;
 pub use report::Report;
 pub use server::Server;
 pub use verify::{PlanFacts, VerifiedPlan};
-pub use wire::{ClientSpec, KeyId, ServerKeys, checked_parameters, parameters_digest};
+pub use wire::{ClientFile, ClientSpec, KeyId, ServerKeys, checked_parameters, parameters_digest};

@@ -404,23 +404,17 @@ fn is_alone(batch: &usize) -> bool {
     *batch == 1
 }
 
-/// What the client must know of the data: the same for encryption and for the answer's labels.
+/// What a plan says of the data that it was made for.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Description {
     /// Name of the network.
     pub name: String,
-    /// Per-channel mean that the client subtracts from [0, 1] pixels.
-    pub mean: Vec<f64>,
-    /// Per-channel deviation that it divides by.
-    pub deviation: Vec<f64>,
-    /// Class labels, if any.
-    pub labels: Vec<String>,
     /// Largest |input| (network units) that calibration saw, with its margin.
     pub input_bound: f64,
-    /// What else the client needs to make inputs of its data and to read answers, in the words of whoever made the network: a language model's
-    /// vocabulary and embedding. Handed on as it is, and looked into by the client alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client: Option<serde_json::Value>,
+    /// Digest of the task, what the client encodes and reads ([`task_digest`](crate::wire::task_digest)): the task itself is in the client
+    /// file alone.
+    #[serde(default)]
+    pub task: [u8; 32],
 }
 
 /// A verified program.

@@ -4,7 +4,7 @@
 use crate::plan::{LARGEST_VALUE, Operation, Plan, Register, Step};
 use crate::sharing::AnswerBounds;
 use crate::wire::ciphertexts::ciphertext_bytes;
-use crate::wire::client_file::ClientSpec;
+use crate::wire::client_file::{ClientFile, ClientSpec};
 use crate::wire::conformance::{self, key_bytes, parameters_digest};
 use crate::wire::container::{Digest, Ids, KeyId};
 use crate::wire::keys::evaluation_keys_bytes;
@@ -14,6 +14,7 @@ use ckks::keys::{KeyName, KeyRequest, KeyUse, SwitchingKey};
 use ckks::meter::{Cost, CostTable};
 use ckks::{Arithmetic, Bootstrap, Level, Meter, Parameters, Polynomial};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 type MeterValue = <Meter as Arithmetic>::Value;
 
@@ -371,6 +372,13 @@ impl VerifiedPlan {
             keys: self.facts.keys.0.iter().map(|(&k, &l)| (k, l)).collect(),
             plan: self.digest,
         }
+    }
+    /// The client file of this plan and the task that it names.
+    ///
+    /// # Errors
+    /// [`Error::File`] for another task.
+    pub fn client_file(&self, task: Arc<[u8]>) -> Result<ClientFile> {
+        ClientFile::new(self.client_spec(), task)
     }
     /// Predicted CPU seconds of each step.
     pub fn predicted_steps(&self, table: &CostTable) -> Vec<f64> {

@@ -10,7 +10,7 @@ use ckks::Ciphertext;
 use ckks::keys::{KeyName, SwitchingKey};
 use runtime::checkpoint::{Checkpointer, read_checkpoint_from};
 use runtime::wire::ServerKeys;
-use runtime::{Client, Plan, Server, State, VerifiedPlan};
+use runtime::{Client, ClientFile, Plan, Server, State, VerifiedPlan};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Cursor;
@@ -103,21 +103,22 @@ pub(super) fn all() -> Vec<Decoder> {
         .map(|p| p.write(Vec::new(), "seed").expect("in memory"))
         .collect();
     let all: Vec<Vec<u8>> = [
+        &toy.client_file,
         &toy.client_key,
         &toy.input,
         &toy.answer,
         &toy.checkpoint,
         &files[0],
         &toy.keys,
-        &full.client_key,
+        &full.client_file,
         &full.keys,
         &files[2],
     ]
     .into_iter()
     .cloned()
     .collect();
-    let (for_keys, for_input, for_answer, for_checkpoint) =
-        (full.clone(), toy.clone(), toy.clone(), toy.clone());
+    let (for_client, for_keys, for_input) = (toy.clone(), full.clone(), toy.clone());
+    let (for_answer, for_checkpoint) = (toy.clone(), toy.clone());
     vec![
         own(
             "plan",
@@ -150,18 +151,36 @@ pub(super) fn all() -> Vec<Decoder> {
             }),
         ),
         own(
+            "client-file",
+            container_limit,
+            vec![toy.client_file.clone(), full.client_file.clone()],
+            Box::new(|probe| {
+                let Ok(file) = probe.count(|b| ClientFile::read(b, "mutant")) else {
+                    return Ok(false);
+                };
+                let bytes = again(file.write(Vec::new(), "again"))?;
+                let back = again(ClientFile::read(&bytes[..], "again"))?;
+                law(
+                    back == file,
+                    "a client file read, written and read is the same",
+                )?;
+                Ok(true)
+            }),
+        ),
+        own(
             "client-key",
             container_limit,
-            vec![toy.client_key.clone(), full.client_key.clone()],
-            Box::new(|probe| {
-                let Ok(client) = probe.count(|b| Client::read(b, "mutant")) else {
+            vec![toy.client_key.clone()],
+            Box::new(move |probe| {
+                let file = &for_client.file;
+                let Ok(client) = probe.count(|b| Client::read(b, "mutant", file.clone())) else {
                     return Ok(false);
                 };
                 let bytes = again(client.write(Vec::new(), "again"))?;
-                let back = again(Client::read(&bytes[..], "again"))?;
+                let back = again(Client::read(&bytes[..], "again", file.clone()))?;
                 law(
-                    back.spec() == client.spec(),
-                    "a client's specification read, written and read is the same",
+                    back.key() == client.key(),
+                    "a key's id read, written and read is the same",
                 )?;
                 law(
                     back.secret_key().coefficients() == client.secret_key().coefficients(),
@@ -281,7 +300,7 @@ pub(super) fn all() -> Vec<Decoder> {
                     return Ok(false);
                 };
                 law(
-                    !ckks::security::keys(&found.parameters).is_empty(),
+                    (found.parameters.iter()).all(|p| !ckks::security::keys(p).is_empty()),
                     "parameters have a security",
                 )?;
                 Ok(true)

@@ -16,7 +16,7 @@ const ALARM: [u8; 4] = *b"alrm";
 /// What an input or answer file says about itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PortMeta {
-    parameters: ParametersSpec,
+    pub(crate) parameters: ParametersSpec,
     pub(crate) ciphertexts: usize,
     pub(crate) level: usize,
     pub(crate) slots: usize,

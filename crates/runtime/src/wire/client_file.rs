@@ -1,21 +1,33 @@
-//! What a client must know of a plan.
+//! The client file: what a client must know of a plan, without its weights. Keys are made from it alone.
+//!
+//! Sections: `spec` (JSON), `plcs` (where the ports' values lie), `task` (what the client encodes and reads, in the words of whoever
+//! made the network). Its digest covers the first two; the first names the digest of the third.
 
-use super::conformance::{self, KeyList, key_request};
-use super::container::Digest;
-use super::ports::check_port;
+use super::conformance::{self, KeyList, key_request, parameters_digest};
+use super::container::{Digest, Ids, Kind, Reader, Writer};
+use super::ports::{PLACES, check_port, places_bytes, read_places};
 use crate::plan::{Description, Port};
 use crate::sharing::AnswerBounds;
 use crate::{Error, Result};
 use ckks::keys::KeyRequest;
 use ckks::{Parameters, ParametersSpec};
 use serde::{Deserialize, Serialize};
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+pub(crate) const SPEC: [u8; 4] = *b"spec";
+pub(crate) const TASK: [u8; 4] = *b"task";
+/// Most bytes of the specification.
+pub(crate) const SPEC_LIMIT: u64 = 16 << 20;
+/// Most bytes of a task: embeddings are the bulk.
+pub const TASK_LIMIT: u64 = 4 << 30;
 
 /// What the client must know of a plan: nothing about weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClientSpec {
     /// Parameter set.
     pub parameters: ParametersSpec,
-    /// Name, normalisation, labels, bound on inputs.
+    /// Name, bound on inputs, digest of the task.
     pub description: Description,
     /// How the input lies in slots.
     pub input: Port,
@@ -34,22 +46,140 @@ impl ClientSpec {
     pub fn key_request(&self) -> KeyRequest {
         KeyRequest(self.keys.iter().copied().collect())
     }
+    fn check(&self, name: &str) -> Result<Parameters> {
+        let parameters = conformance::parameters(self.parameters.clone(), name)?;
+        key_request(&self.keys, &parameters, name)?;
+        let refuse = |what: &str, reason| Error::file(name, what, reason, "compile the plan again");
+        for (what, port) in [("input", &self.input), ("output", &self.output)] {
+            check_port(port, &parameters).map_err(|reason| refuse(what, reason))?;
+        }
+        let answer = self.answer.check();
+        answer.map_err(|reason| refuse("bounds of the answer", reason))?;
+        Ok(parameters)
+    }
 }
 
-pub(crate) fn checked(spec: &ClientSpec, name: &str) -> Result<Parameters> {
-    let parameters = conformance::parameters(spec.parameters.clone(), name)?;
-    key_request(&spec.keys, &parameters, name)?;
-    for (what, port) in [("input", &spec.input), ("output", &spec.output)] {
-        check_port(port, &parameters)
-            .map_err(|reason| Error::file(name, what, reason, "compile the plan again"))?;
+/// The digest by which plans and client files name a task; zero for none.
+pub fn task_digest(task: &[u8]) -> Digest {
+    if task.is_empty() {
+        return [0; 32];
     }
-    spec.answer.check().map_err(|reason| {
-        Error::file(
-            name,
-            "bounds of the answer",
-            reason,
-            "compile the plan again",
-        )
-    })?;
-    Ok(parameters)
+    *blake3::hash(task).as_bytes()
+}
+
+/// What a client has of a network: its specification and its task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientFile {
+    spec: ClientSpec,
+    task: Arc<[u8]>,
+    parameters: Parameters,
+    ids: Ids,
+}
+
+impl ClientFile {
+    /// Puts a plan's specification and the task that it names together.
+    ///
+    /// # Errors
+    /// [`Error::File`] for another task, or where the specification does not hold together.
+    pub fn new(spec: ClientSpec, task: Arc<[u8]>) -> Result<Self> {
+        let (json, places) = (
+            conformance::json(&spec),
+            places_bytes(&spec.input, &spec.output),
+        );
+        Self::checked(spec, task, [&json, &places], "client file")
+    }
+    /// `parts` are the first two sections.
+    fn checked(
+        spec: ClientSpec,
+        task: Arc<[u8]>,
+        parts: [&[u8]; 2],
+        name: &str,
+    ) -> Result<Self> {
+        let parameters = spec.check(name)?;
+        if task_digest(&task) != spec.description.task {
+            return Err(Error::file(
+                name,
+                "section `task`",
+                "this is not the task that the plan names",
+                "take plan and client file of one compilation",
+            ));
+        }
+        let mut hasher = blake3::Hasher::new();
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        let ids = Ids {
+            parameters: parameters_digest(&parameters),
+            plan: spec.plan,
+            client: *hasher.finalize().as_bytes(),
+            ..Ids::default()
+        };
+        Ok(Self {
+            spec,
+            task,
+            parameters,
+            ids,
+        })
+    }
+    /// What it knows of the plan.
+    pub fn spec(&self) -> &ClientSpec {
+        &self.spec
+    }
+    /// The task's bytes; empty for none.
+    pub fn task(&self) -> &Arc<[u8]> {
+        &self.task
+    }
+    /// The parameters.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+    /// What names it in a client's key.
+    pub fn digest(&self) -> &Digest {
+        &self.ids.client
+    }
+    /// What it belongs to.
+    pub(crate) fn ids(&self) -> &Ids {
+        &self.ids
+    }
+
+    /// Writes the client file.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write<W: Write>(&self, out: W, name: &str) -> Result<W> {
+        let spec = conformance::json(&self.spec);
+        let places = places_bytes(&self.spec.input, &self.spec.output);
+        let sections: [([u8; 4], &[u8]); 3] =
+            [(SPEC, &spec), (PLACES, &places), (TASK, &self.task)];
+        let lengths = sections.map(|(tag, bytes)| (tag, bytes.len() as u64));
+        let mut file = Writer::new(out, name, Kind::ClientFile, self.ids, lengths.into())?;
+        for (_, bytes) in sections {
+            file.section(bytes)?;
+        }
+        file.finish()
+    }
+    /// Reads a client file. The task is in memory once.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the field that is wrong.
+    pub fn read(input: impl Read, name: &str) -> Result<Self> {
+        let mut file = Reader::new(input, name, Kind::ClientFile)?;
+        let json = file.section(SPEC, SPEC_LIMIT)?;
+        let mut spec: ClientSpec = conformance::from_json(&json, name, "section `spec`")?;
+        let places = read_places(&mut file, &mut spec.input, &mut spec.output)?;
+        let task = file.shared(TASK, TASK_LIMIT)?;
+        let ids = file.header().ids;
+        file.finish()?;
+        let read = Self::checked(spec, task, [&json, &places], name)?;
+        if read.ids != ids {
+            return Err(Error::file(
+                name,
+                "header",
+                "it does not name what the file holds",
+                "the file is damaged: copy or make it again",
+            ));
+        }
+        Ok(read)
+    }
 }

@@ -113,10 +113,10 @@ pub enum Kind {
     Answer = 4,
     /// A compiled plan.
     Plan = 5,
-    /// A model.
-    Model = 6,
     /// A checkpoint of a run.
     Checkpoint = 7,
+    /// What a client must know of a plan.
+    ClientFile = 8,
 }
 
 impl Kind {
@@ -126,8 +126,8 @@ impl Kind {
         Self::Input,
         Self::Answer,
         Self::Plan,
-        Self::Model,
         Self::Checkpoint,
+        Self::ClientFile,
     ];
     /// Its name for people.
     pub const fn name(self) -> &'static str {
@@ -137,8 +137,8 @@ impl Kind {
             Self::Input => "encrypted input",
             Self::Answer => "encrypted answer",
             Self::Plan => "plan",
-            Self::Model => "model",
             Self::Checkpoint => "checkpoint",
+            Self::ClientFile => "client file",
         }
     }
     /// Who may see such a file.
@@ -152,20 +152,21 @@ impl Kind {
                 "anyone, in particular the server: nobody can decrypt it without client.key"
             }
             Self::Plan => {
-                "whoever may know the model: weights are in the clear; the server needs it, the client needs only its description"
+                "whoever may know the model: weights are in the clear; the server needs it, the client only the client file beside it"
             }
-            Self::Model => "whoever may know the model: weights are in the clear",
             Self::Checkpoint => "anyone, in particular the server: it holds ciphertexts only",
+            Self::ClientFile => {
+                "whoever may be a client: it holds labels, vocabulary and embedding, but no other weights"
+            }
         }
     }
     fn how_to_make(self) -> &'static str {
         match self {
-            Self::ClientKey | Self::EvaluationKeys => "`polyveil keygen` makes one",
-            Self::Input => "`polyveil encrypt` makes one",
-            Self::Answer => "`polyveil run` makes one",
-            Self::Plan => "`polyveil compile` makes one",
-            Self::Model => "`polyveil calibrate` makes one",
-            Self::Checkpoint => "`polyveil run` makes one at each bootstrap",
+            Self::ClientKey | Self::EvaluationKeys => "key generation makes one",
+            Self::Input => "encryption makes one",
+            Self::Answer => "a run makes one",
+            Self::Plan | Self::ClientFile => "compilation makes one",
+            Self::Checkpoint => "a run makes one at each bootstrap",
         }
     }
 }
@@ -537,6 +538,10 @@ impl<R: Read> Reader<R> {
     pub fn expect(&self, ids: &Ids) -> Result<()> {
         self.expect_parameters(&ids.parameters)?;
         self.expect_plan(&ids.plan)?;
+        if self.header.ids.client != ids.client {
+            let (had, needed) = (&self.header.ids.client, &ids.client);
+            return Err(other(&self.name, "client file", had, needed));
+        }
         self.expect_key(&ids.key)
     }
     fn fill(&mut self, bytes: &mut [u8], field: &str) -> Result<()> {

@@ -10,7 +10,7 @@ use polyveil_runtime::*;
 fn client_key_survives_its_file_and_hides_itself() {
     let f = files(levelled());
     let bytes = f.client.write(Vec::new(), "client.key").expect("writes");
-    let again = Client::read(&bytes[..], "client.key").expect("reads");
+    let again = Client::read(&bytes[..], "client.key", f.client.file().clone()).expect("reads");
     assert_eq!(
         again.secret_key().coefficients(),
         f.client.secret_key().coefficients()
@@ -54,7 +54,7 @@ fn every_file(f: &Files) -> Vec<(&'static str, Vec<u8>, Check<'_>)> {
         (
             "client key",
             client_bytes,
-            Box::new(|b| Client::read(b, "x").map(drop)),
+            Box::new(|b| Client::read(b, "x", f.client.file().clone()).map(drop)),
         ),
         (
             "keys",
@@ -171,7 +171,8 @@ fn keys_that_do_not_cover_the_plan_are_named() {
     let f = files(levelled());
     let mut spec = f.plan.client_spec();
     let (dropped, _) = spec.keys.remove(0);
-    let client = Client::new(spec, &mut rng(1)).expect("client");
+    let file = ClientFile::new(spec, [].into()).expect("no task");
+    let client = Client::new(file, &mut rng(1)).expect("client");
     let keys = client
         .write_evaluation_keys(Vec::new(), "k", &mut rng(2), &mut |_, _| {})
         .expect("keys");

@@ -7,7 +7,7 @@ use polyveil_runtime::*;
 
 /// The same plan, other keys.
 fn other(f: &Files) -> Files {
-    let client = Client::new(f.plan.client_spec(), &mut rng(11)).expect("client");
+    let client = Client::new(client_file(&f.plan), &mut rng(11)).expect("client");
     let keys = client
         .write_evaluation_keys(Vec::new(), "keys", &mut rng(12), &mut |_, _| {})
         .expect("keys");

@@ -178,7 +178,7 @@ fn releases_are_promised_once_and_counted_under_their_key() {
     s.refused(Some(20), Some(2), &["all 2 releases", "used up"]);
 
     let good = std::fs::read_to_string(&s.record).expect("a record");
-    let other = Client::new(s.files.plan.client_spec(), &mut rng(77)).expect("client");
+    let other = Client::new(client_file(&s.files.plan), &mut rng(77)).expect("client");
     let terms = Terms {
         security: None,
         releases: Some(2),

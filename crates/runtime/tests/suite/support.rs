@@ -85,8 +85,6 @@ pub(crate) fn levelled() -> Plan {
         description: Description {
             name: "toy".into(),
             input_bound: 2.0,
-            client: None,
-            labels: (0..SLOTS).map(|i| format!("class {i}")).collect(),
             ..Description::default()
         },
         input: port("x", 0, 4, 2.0),
@@ -149,6 +147,11 @@ pub(crate) fn plan(plan: Plan) -> Arc<VerifiedPlan> {
     Arc::new(VerifiedPlan::new(plan).expect("verifies"))
 }
 
+/// Without a task.
+pub(crate) fn client_file(plan: &VerifiedPlan) -> ClientFile {
+    plan.client_file([].into()).expect("no task")
+}
+
 pub(crate) struct Files {
     pub(crate) plan: Arc<VerifiedPlan>,
     pub(crate) client: Client,
@@ -158,7 +161,7 @@ pub(crate) struct Files {
 
 pub(crate) fn files(p: Plan) -> Files {
     let plan = plan(p);
-    let client = Client::new(plan.client_spec(), &mut rng(1)).expect("client");
+    let client = Client::new(client_file(&plan), &mut rng(1)).expect("client");
     let mut calls = 0;
     let keys = client
         .write_evaluation_keys(Vec::new(), "keys", &mut rng(2), &mut |_, _| calls += 1)
@@ -212,7 +215,6 @@ pub(crate) fn bootstrapped() -> Plan {
         description: Description {
             name: "toy".into(),
             input_bound: 1.0,
-            client: None,
             ..Description::default()
         },
         input: port("x", 0, 2, 2.0),
