@@ -106,7 +106,13 @@ fn a_prompt_goes_through_all_commands_and_comes_back_with_the_twins_tokens() {
     let (said, _) = done(&format!("inspect {pvm}"), &[]);
     assert!(said.contains("up to 6 tokens of 12, 1 public"), "{said}");
     let keys = folder.path("keys");
-    done(&format!("keygen {} -o {keys} --insecure-toy", folder.path("toy.client")), &[]);
+    done(
+        &format!(
+            "keygen {} -o {keys} --insecure-toy",
+            folder.path("toy.client")
+        ),
+        &[],
+    );
     let (key, input, answer) = (
         folder.path("keys/client.key"),
         folder.path("x.input"),
@@ -240,7 +246,13 @@ fn prompts_that_share_a_run_come_back_with_their_own_tokens() {
     let (graph, plan) = toy_plan(&folder, &pvm, 64);
     let format = graph.metadata().prompts.clone().expect("a language model");
     let keys = folder.path("keys");
-    done(&format!("keygen {} -o {keys} --insecure-toy", folder.path("toy.client")), &[]);
+    done(
+        &format!(
+            "keygen {} -o {keys} --insecure-toy",
+            folder.path("toy.client")
+        ),
+        &[],
+    );
     let (key, input, answer) = (
         folder.path("keys/client.key"),
         folder.path("x.input"),

@@ -465,7 +465,13 @@ fn answers_leave_the_client_with_noise_and_counted_or_not_at_all() {
     );
     // another client's keys, and a plan in the client file's place
     let others = path("others");
-    done(&["keygen", text(&client), "-o", text(&others), "--insecure-toy"]);
+    done(&[
+        "keygen",
+        text(&client),
+        "-o",
+        text(&others),
+        "--insecure-toy",
+    ]);
     let mut mixed = run;
     let public = others.join("evaluation.keys");
     mixed[4] = text(&public);
@@ -474,7 +480,11 @@ fn answers_leave_the_client_with_noise_and_counted_or_not_at_all() {
     let key = others.join("client.key");
     mixed[2] = text(&key);
     refused(&mixed, 1, &["x.answer", "different clients"]);
-    refused(&["keygen", text(&plan), "-o", text(&others)], 1, &["`plan`", "`client file`"]);
+    refused(
+        &["keygen", text(&plan), "-o", text(&others)],
+        1,
+        &["`plan`", "`client file`"],
+    );
     // what was counted under the old key goes with it
     done(&[&keygen[..], &["--replace"]].concat());
     assert!(!record.exists());

@@ -76,7 +76,13 @@ fn a_sentence_goes_through_all_commands_and_comes_back_with_the_twins_class() {
     let plan = plan.plan();
     let plan = folder.file("toy.plan", &plan.write(Vec::new(), "x").expect("writes"));
     let keys = folder.path("keys");
-    done(&format!("keygen {} -o {keys} --insecure-toy", folder.path("toy.client")), &[]);
+    done(
+        &format!(
+            "keygen {} -o {keys} --insecure-toy",
+            folder.path("toy.client")
+        ),
+        &[],
+    );
     let (key, input, answer) = (
         folder.path("keys/client.key"),
         folder.path("x.input"),

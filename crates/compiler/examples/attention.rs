@@ -332,7 +332,10 @@ fn report(
 /// On ciphertexts, against the clear twin.
 fn run(plan: Arc<VerifiedPlan>, graph: &PolyGraph, input: &Tensor) -> Result<String> {
     let mut rng = ChaCha20Rng::seed_from_u64(1);
-    let client = Client::new(plan.client_file(polyveil_compiler::Task::of(graph.metadata()).to_bytes())?, &mut rng)?;
+    let client = Client::new(
+        plan.client_file(polyveil_compiler::Task::of(graph.metadata()).to_bytes())?,
+        &mut rng,
+    )?;
     let keys = client.write_evaluation_keys(Vec::new(), "keys", &mut rng, &mut |_, _| {})?;
     let server = Server::read(plan, &keys[..], "keys", &mut |_, _| {})?;
     drop(keys);

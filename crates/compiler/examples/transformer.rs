@@ -101,7 +101,10 @@ fn encrypted(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let start = Instant::now();
-    let client = Client::new(plan.client_file(polyveil_compiler::Task::of(graph.metadata()).to_bytes())?, &mut rng)?;
+    let client = Client::new(
+        plan.client_file(polyveil_compiler::Task::of(graph.metadata()).to_bytes())?,
+        &mut rng,
+    )?;
     let keys = client.write_evaluation_keys(Vec::new(), "keys", &mut rng, &mut |_, _| {})?;
     let server = Server::read(plan.clone(), &keys[..], "keys", &mut |_, _| {})?;
     drop(keys);

@@ -53,10 +53,10 @@ use normal::{Binding, Kind, Normal, Quantity};
 use pack::Packed;
 use runtime::Plan;
 use runtime::plan::{Description, Operation};
-pub use task::Task;
 use schedule::{Machine, Stage, Way};
 use split::Split;
 use std::collections::BTreeSet;
+pub use task::Task;
 use twins::Twins;
 
 /// What a plan is made for.

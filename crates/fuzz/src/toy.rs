@@ -7,7 +7,9 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use runtime::checkpoint::Checkpointer;
 use runtime::wire::task_digest;
-use runtime::{Client, ClientFile, Description, Operation, Plan, Port, Purpose, Server, Step, VerifiedPlan};
+use runtime::{
+    Client, ClientFile, Description, Operation, Plan, Port, Purpose, Server, Step, VerifiedPlan,
+};
 use std::sync::Arc;
 
 pub(crate) const SLOTS: usize = 8;

@@ -4,7 +4,8 @@ use crate::Result;
 use crate::arguments::{CalibrateArgs, CompileArgs, DecryptArgs, EncryptArgs, KeygenArgs};
 use crate::machine::{self, Machine, PredictionArgs};
 use crate::network::{
-    self, client, Network, input_shape, load, load_polynomial, named, normalization, open, top_lines,
+    self, Network, client, input_shape, load, load_polynomial, named, normalization, open,
+    top_lines,
 };
 use crate::terminal::{Line, duration, note};
 use crate::{sentences, text};

@@ -263,7 +263,10 @@ fn run(
     let inputs: Vec<nn::Tensor> = (0..row.batch)
         .map(|i| zoo::shape::sequence(lowered.graph.input_shape(), i as u64))
         .collect();
-    let client = Client::new(plan.client_file(crate::network::task_of(&lowered.graph))?, &mut rng())?;
+    let client = Client::new(
+        plan.client_file(crate::network::task_of(&lowered.graph))?,
+        &mut rng(),
+    )?;
     let server = serve(&client, &plan)?;
     let values: Vec<f64> = inputs.iter().flat_map(|x| x.values().to_vec()).collect();
     let begun = Instant::now();

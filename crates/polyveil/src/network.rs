@@ -1,9 +1,9 @@
 //! Networks, pictures and plans from files.
 
 use crate::Result;
+use compiler::Task;
 use nn::picture::Picture;
 use nn::{Graph, Metadata, Normalization, PolyGraph, Tensor};
-use compiler::Task;
 use runtime::{Client, ClientFile, ClientSpec, VerifiedPlan};
 use std::fs::File;
 use std::io::BufReader;

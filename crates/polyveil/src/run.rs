@@ -14,8 +14,7 @@ use runtime::preparation::{Preparation, Prepared};
 use runtime::report::{Answer, Measured};
 use runtime::wire::container::expect_together;
 use runtime::{
-    Excess, LockStep, Observer, Placement, Report, Reporter, Server, Stopwatch,
-    VerifiedPlan,
+    Excess, LockStep, Observer, Placement, Report, Reporter, Server, Stopwatch, VerifiedPlan,
 };
 use std::io::BufReader;
 use std::path::PathBuf;

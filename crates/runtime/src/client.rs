@@ -108,9 +108,8 @@ impl Client {
         file.finish()?;
         let coefficients: Zeroizing<Vec<i8>> =
             Zeroizing::new(bytes.iter().map(|&b| i8::from_le_bytes([b])).collect());
-        let secret = SecretKey::from_coefficients(parameters, &coefficients).map_err(|e| {
-            Error::file(name, "section `skey`", e.to_string(), "make new keys")
-        })?;
+        let secret = SecretKey::from_coefficients(parameters, &coefficients)
+            .map_err(|e| Error::file(name, "section `skey`", e.to_string(), "make new keys"))?;
         Ok(Self {
             file: client,
             key,
@@ -156,10 +155,7 @@ impl Client {
             keys.insert(name, key);
             Ok(())
         })?;
-        Ok(ServerKeys {
-            id: self.key,
-            keys,
-        })
+        Ok(ServerKeys { id: self.key, keys })
     }
     fn each_key(
         &self,
@@ -287,7 +283,13 @@ impl Client {
     /// # Errors
     /// [`Error::File`] with the field that is wrong.
     pub fn read_answer(&self, input: impl Read, name: &str) -> Result<Vec<f64>> {
-        let answer = read_answer(input, name, self.file.parameters(), &self.ids(), &self.spec().output)?;
+        let answer = read_answer(
+            input,
+            name,
+            self.file.parameters(),
+            &self.ids(),
+            &self.spec().output,
+        )?;
         self.decrypt(&answer)
     }
     /// Noise is counted for one answer: a batch of them is not shared.

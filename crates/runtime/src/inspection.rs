@@ -60,9 +60,7 @@ pub fn inspect(mut input: impl Read + Seek, name: &str) -> Result<Inspection> {
             (Some(spec), details)
         }
     };
-    let parameters = spec
-        .map(|s| conformance::parameters(s, name))
-        .transpose()?;
+    let parameters = spec.map(|s| conformance::parameters(s, name)).transpose()?;
     if let Some(parameters) = &parameters {
         file.expect_parameters(&parameters_digest(parameters))?;
     }

@@ -89,12 +89,7 @@ impl ClientFile {
         Self::checked(spec, task, [&json, &places], "client file")
     }
     /// `parts` are the first two sections.
-    fn checked(
-        spec: ClientSpec,
-        task: Arc<[u8]>,
-        parts: [&[u8]; 2],
-        name: &str,
-    ) -> Result<Self> {
+    fn checked(spec: ClientSpec, task: Arc<[u8]>, parts: [&[u8]; 2], name: &str) -> Result<Self> {
         let parameters = spec.check(name)?;
         if task_digest(&task) != spec.description.task {
             return Err(Error::file(
