@@ -339,7 +339,7 @@ fn answers_leave_the_client_with_noise_and_counted_or_not_at_all() {
         [&encrypt[..3], &data, &encrypt[5..]].concat()
     };
     done(&labelled("1"));
-    refused(&labelled("2"), 1, &["picture 2", "has 2"]);
+    refused(&labelled("2"), 1, &["number 2", "has 2"]);
     for command in [&encrypt[..], &run] {
         done(command);
     }

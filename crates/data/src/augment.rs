@@ -144,7 +144,9 @@ pub(crate) fn write(
     let (down, right) = (random.below(2 * padding + 1), random.below(2 * padding + 1));
     let centre = (random.below(height), random.below(width));
     let pixels = match &how.resized_crop {
-        Some(crop) => set.random_region(i, crop, &mut random)?.into(),
+        Some(crop) => set
+            .region(i, |size| crop.rectangle(size, &mut random))?
+            .into(),
         None => set.pixels(i)?,
     };
     let changed = how

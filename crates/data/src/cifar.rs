@@ -1,8 +1,9 @@
 //! CIFAR-10 and CIFAR-100 binary files: 1 or 2 label bytes, then 32×32 red, green and blue values.
 
 use crate::error::Error;
-use crate::open::{Raw, name, numbers, read_all, unpacked};
-use crate::options::{Options, Split};
+use crate::files::{Raw, name, numbers, read_all, unpacked};
+use crate::options::Options;
+use crate::split::Split;
 use crate::{Result, Shape};
 use std::path::{Path, PathBuf};
 
@@ -103,7 +104,7 @@ pub(crate) fn open(path: &Path, files: Vec<PathBuf>, options: &Options) -> Resul
         }
         for record in bytes.chunks_exact(count + 3 * AREA) {
             let (label, planes) = record.split_at(count);
-            labels.push(label[if options.coarse { 0 } else { count - 1 }]);
+            labels.push(label[if options.coarse { 0 } else { count - 1 }].into());
             for i in 0..AREA {
                 pixels.extend([planes[i], planes[AREA + i], planes[2 * AREA + i]]);
             }

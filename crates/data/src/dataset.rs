@@ -1,44 +1,14 @@
 //! Pictures with labels.
 
 use crate::error::Error;
-use crate::folder::Source;
 use crate::options::Resize;
-use crate::random::Random;
-use crate::{ResizedCrop, Result};
+use crate::source::Source;
+use crate::{Result, Shape};
 use nn::picture::Picture;
 use nn::{Normalization, Tensor};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::sync::Arc;
-
-/// The shape of every picture of a set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Shape {
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-    /// 1 (grey) or 3 (red, green, blue).
-    pub channels: usize,
-}
-
-impl Shape {
-    /// Number of values of one picture.
-    #[must_use]
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "a set's pictures are never empty"
-    )]
-    pub fn len(self) -> usize {
-        self.height * self.width * self.channels
-    }
-}
-
-impl std::fmt::Display for Shape {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}×{}×{}", self.height, self.width, self.channels)
-    }
-}
 
 /// Where pictures lie; shared by all sets that were made of one.
 pub(crate) enum Store {
@@ -232,12 +202,12 @@ impl Dataset {
         })
     }
 
-    /// A random part of picture `i`, scaled to the set's shape; of the original where that is kept.
-    pub(crate) fn random_region(
+    /// A part of picture `i` (left top corner and size, for a picture of this size), scaled to the set's shape; of the original where that
+    /// is kept.
+    pub(crate) fn region(
         &self,
         i: usize,
-        crop: &ResizedCrop,
-        random: &mut Random,
+        part: impl FnOnce((usize, usize)) -> ((usize, usize), (usize, usize)),
     ) -> Result<Vec<u8>> {
         let Shape {
             height,
@@ -252,7 +222,7 @@ impl Dataset {
             Store::Sources(sources, _) => Some(sources[item.place].picture()?),
         };
         let values = picture.and_then(|p| {
-            let (at, size) = crop.rectangle(p.size(), random);
+            let (at, size) = part(p.size());
             p.region(at, size, (width, height)).pixels(channels)
         });
         values.ok_or_else(|| Error::Option {

@@ -1,10 +1,10 @@
 //! Everything that can go wrong in this crate: one line that names the file and the remedy.
 
-use crate::Shape;
-use crate::options::Split;
+use crate::shape::Shape;
+use crate::split::Split;
 use std::path::PathBuf;
 
-/// Why a set of pictures was refused.
+/// Why a set was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -77,17 +77,41 @@ pub enum Error {
     },
     /// A label has no class.
     #[error(
-        "{path}: picture {index} has label {label:?}, which is none of the {classes} classes; give the classes of this set"
+        "{path}: number {index} has label {label:?}, which is none of the {classes} classes; give the classes of this set"
     )]
     Label {
         /// The file or folder.
         path: PathBuf,
-        /// Which picture.
+        /// Which, counted from 0.
         index: usize,
         /// A number, or a folder's name.
         label: String,
         /// How many classes there are.
         classes: usize,
+    },
+    /// A value of a table that can't be used.
+    #[error("{path}: row {row}, column {column}{name} {detail}")]
+    Cell {
+        /// The file.
+        path: PathBuf,
+        /// The row: a CSV's line from 1, an array's row from 0.
+        row: usize,
+        /// The column: from 1 in a CSV, from 0 in an array.
+        column: usize,
+        /// The column's name or the array's, in words; empty where there is none.
+        name: String,
+        /// What is wrong, and what to do.
+        detail: String,
+    },
+    /// A column or array that a file does not have.
+    #[error("{path}: there is no {wanted}; there are: {there}")]
+    Column {
+        /// The file.
+        path: PathBuf,
+        /// The name that was asked for.
+        wanted: String,
+        /// The names that there are.
+        there: String,
     },
     /// Two pictures of one set differ in size.
     #[error("{picture} has {}×{} pixels, those before it {}×{}; ask for a size (resize) or scale them beforehand", had.0, had.1, needed.0, needed.1)]
@@ -131,12 +155,12 @@ pub enum Error {
         /// Of the second set.
         second: Shape,
     },
-    /// A number of a picture beyond the set.
-    #[error("picture {index} is asked for, the set has {count}, counted from 0")]
+    /// A number beyond the set.
+    #[error("number {index} is asked for, the set has {count}, counted from 0")]
     Index {
         /// Asked for.
         index: usize,
-        /// Pictures in the set.
+        /// How many the set has.
         count: usize,
     },
     /// An option can't be followed.

@@ -1,60 +1,17 @@
 //! Picture files in a folder or tar, a class a folder (ImageNet's layout).
 
-use crate::dataset::{Dataset, Shape, Store};
+use crate::dataset::{Dataset, Store};
 use crate::error::Error;
-use crate::open::{name, resized, visible};
-use crate::options::{Damaged, Options, Resize, Skipped, Split};
-use crate::{Result, tar};
-use nn::picture::{FILE_LIMIT, Picture};
+use crate::files::{name, resized, visible};
+use crate::options::{Damaged, Options, Skipped};
+use crate::source::Source;
+use crate::split::Split;
+use crate::{Result, Shape, tar};
+use nn::picture::FILE_LIMIT;
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-
-/// A picture file that can be read again.
-#[derive(Debug)]
-pub(crate) enum Source {
-    File(PathBuf),
-    Member { name: String, bytes: Vec<u8> },
-}
-
-impl Source {
-    fn name(&self) -> String {
-        match self {
-            Self::File(path) => path.display().to_string(),
-            Self::Member { name, .. } => name.clone(),
-        }
-    }
-
-    /// The picture as it is in the file.
-    pub(crate) fn picture(&self) -> Result<Picture> {
-        let picture = match self {
-            Self::File(path) => Picture::load(path),
-            Self::Member { bytes, .. } => Picture::from_bytes(bytes),
-        };
-        picture.map_err(|e| Error::Damaged {
-            picture: self.name(),
-            reason: match e {
-                nn::Error::Io { source, .. } => source.to_string(),
-                other => other.to_string(),
-            },
-        })
-    }
-
-    /// The values that the set has of it.
-    pub(crate) fn values(&self, resize: Option<Resize>, shape: Shape) -> Result<Vec<u8>> {
-        let picture = resized(self.picture()?, resize);
-        let needed = (shape.width, shape.height);
-        match picture.pixels(shape.channels) {
-            Some(values) if picture.size() == needed => Ok(values),
-            _ => Err(Error::MixedSizes {
-                picture: self.name(),
-                needed,
-                had: picture.size(),
-            }),
-        }
-    }
-}
 
 struct Found {
     class: String,
@@ -171,7 +128,7 @@ fn finish(
         names.dedup();
         names
     });
-    let chosen: Vec<usize> = options.chosen(found.len()).collect();
+    let chosen: Vec<usize> = options.chosen(found.len());
     let mut all: Vec<Option<Found>> = found.into_iter().map(Some).collect();
     let found: Vec<Found> = chosen.iter().filter_map(|&i| all[i].take()).collect();
     if found.is_empty() {

@@ -2,8 +2,9 @@
 
 use crate::Result;
 use crate::error::Error;
-use crate::open::{Raw, name, numbers, picture_shape, read_all, unpacked};
-use crate::options::{Options, Split};
+use crate::files::{Raw, name, numbers, picture_shape, read_all, unpacked};
+use crate::options::Options;
+use crate::split::Split;
 use std::path::{Path, PathBuf};
 
 const FORMAT: &str = "IDX";
@@ -129,7 +130,7 @@ pub(crate) fn open(path: &Path, mut files: Vec<PathBuf>, options: &Options) -> R
     Ok(Raw {
         shape,
         pixels,
-        labels,
+        labels: labels.into_iter().map(u16::from).collect(),
         classes: numbers(most),
     })
 }

@@ -1,66 +1,9 @@
 //! What to read of a set and how.
 
 use crate::error::Error;
+use crate::split::Split;
 use crate::{Result, Shape};
 use std::path::Path;
-
-/// Which part of a set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Split {
-    /// What is learned from.
-    Train,
-    /// What choices are made on.
-    Validation,
-    /// What is opened once, after every choice.
-    Test,
-}
-
-impl Split {
-    pub(crate) const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
-
-    /// The names that files and folders have for it, the usual one first.
-    pub(crate) fn names(self) -> &'static [&'static str] {
-        match self {
-            Self::Train => &["train", "training", "data_batch"],
-            Self::Validation => &["val", "valid", "validation"],
-            Self::Test => &["test", "testing", "t10k"],
-        }
-    }
-
-    /// The split that a folder's whole name stands for.
-    pub(crate) fn of_folder(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|s| s.names().iter().any(|n| n.eq_ignore_ascii_case(name)))
-    }
-
-    /// The split that a file's name begins with.
-    pub(crate) fn of_file(name: &str) -> Option<Self> {
-        let name = name.to_ascii_lowercase();
-        Self::ALL
-            .into_iter()
-            .find(|s| s.names().iter().any(|n| name.starts_with(n)))
-    }
-}
-
-impl std::str::FromStr for Split {
-    type Err = String;
-
-    fn from_str(name: &str) -> std::result::Result<Self, String> {
-        Self::of_folder(name)
-            .ok_or_else(|| format!("`{name}` is no split; there are train, validation and test"))
-    }
-}
-
-impl std::fmt::Display for Split {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Train => "train",
-            Self::Validation => "validation",
-            Self::Test => "test",
-        })
-    }
-}
 
 /// What happens when a picture of a folder or tar can't be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -196,9 +139,8 @@ impl Options {
     }
 
     /// Which of `count` pictures are read.
-    pub(crate) fn chosen(&self, count: usize) -> impl ExactSizeIterator<Item = usize> + use<> {
-        let kept = self.limit.unwrap_or(count).min(count);
-        (0..kept).map(move |i| (i as u128 * count as u128 / kept as u128) as usize)
+    pub(crate) fn chosen(&self, count: usize) -> Vec<usize> {
+        spread(count, self.limit.unwrap_or(count))
     }
 
     /// The parts of the wanted split, of parts that are told apart by `split`.
@@ -207,31 +149,48 @@ impl Options {
         path: &Path,
         parts: Vec<(Option<Split>, T)>,
     ) -> Result<Vec<T>> {
-        let mut there: Vec<Option<Split>> = Vec::new();
-        for (split, _) in &parts {
-            if !there.contains(split) {
-                there.push(*split);
-            }
-        }
-        let chosen = match self.split {
-            None if there.len() <= 1 => return Ok(parts.into_iter().map(|(_, t)| t).collect()),
-            Some(wanted) if there.contains(&Some(wanted)) => wanted,
-            _ => {
-                let names: Vec<String> = there
-                    .iter()
-                    .map(|s| s.map_or("one without a name".into(), |s| s.to_string()))
-                    .collect();
-                return Err(Error::Split {
-                    path: path.into(),
-                    wanted: self.split,
-                    there: names.join(", "),
-                });
-            }
-        };
-        Ok(parts
-            .into_iter()
-            .filter(|(s, _)| *s == Some(chosen))
-            .map(|(_, t)| t)
-            .collect())
+        of_split(path, self.split, parts)
     }
+}
+
+/// At most `most` of the numbers below `count`, evenly spaced.
+pub(crate) fn spread(count: usize, most: usize) -> Vec<usize> {
+    let kept = most.min(count);
+    (0..kept)
+        .map(|i| (i as u128 * count as u128 / kept as u128) as usize)
+        .collect()
+}
+
+/// The parts of the wanted split, of parts that are told apart by `split`.
+pub(crate) fn of_split<T>(
+    path: &Path,
+    wanted: Option<Split>,
+    parts: Vec<(Option<Split>, T)>,
+) -> Result<Vec<T>> {
+    let mut there: Vec<Option<Split>> = Vec::new();
+    for (split, _) in &parts {
+        if !there.contains(split) {
+            there.push(*split);
+        }
+    }
+    let chosen = match wanted {
+        None if there.len() <= 1 => return Ok(parts.into_iter().map(|(_, t)| t).collect()),
+        Some(wanted) if there.contains(&Some(wanted)) => wanted,
+        _ => {
+            let names: Vec<String> = there
+                .iter()
+                .map(|s| s.map_or("one without a name".into(), |s| s.to_string()))
+                .collect();
+            return Err(Error::Split {
+                path: path.into(),
+                wanted,
+                there: names.join(", "),
+            });
+        }
+    };
+    Ok(parts
+        .into_iter()
+        .filter(|(s, _)| *s == Some(chosen))
+        .map(|(_, t)| t)
+        .collect())
 }

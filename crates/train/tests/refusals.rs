@@ -287,7 +287,7 @@ fn pictures_that_can_not_be_used() {
     let at = format!("data = {{ train = {idx:?}");
     says(
         &open(&format!("{at}, held_out = 2, labels = [\"a\", \"b\"]")).expect_err("labels"),
-        &["picture 2", "\"2\"", "2 classes"],
+        &["number 2", "\"2\"", "2 classes"],
     );
     for held_out in ["0", "6", "1000"] {
         says(

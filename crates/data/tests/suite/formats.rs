@@ -118,7 +118,10 @@ fn npz_of_medmnist() {
         "colour.npz",
         &zip(&[
             ("x_train.npy", npy("|u1", "(2, 8, 8, 3)", &colour)),
-            ("y_train.npy", npy("|u1", "(2,)", &[1, 0])),
+            (
+                "y_train.npy",
+                npy("<i8", "(2,)", &[[1, 0, 0, 0, 0, 0, 0, 0], [0; 8]].concat()),
+            ),
         ]),
     );
     let set = open(&path);

@@ -13,6 +13,7 @@ mod sentences;
 mod shared;
 mod tasks;
 mod text;
+mod vectors;
 
 use data::{Dataset, Shape};
 use flate2::Compression;

@@ -1,0 +1,158 @@
+//! Tables as text (CSV): fields between commas, semicolons or tabs, quoted where they hold one; a heading or none.
+
+use crate::Result;
+use crate::error::Error;
+use std::borrow::Cow;
+use std::path::Path;
+
+pub(crate) const FORMAT: &str = "CSV";
+
+/// A table's rows, each with the line of the file that it begins on, from 1.
+pub(crate) struct Rows<'a> {
+    path: &'a Path,
+    rest: &'a str,
+    separator: char,
+    line: usize,
+    /// Fields of a row, once one was read.
+    width: Option<usize>,
+}
+
+impl<'a> Rows<'a> {
+    /// The separator is the one of comma, semicolon and tab that the first line has most of.
+    pub(crate) fn new(path: &'a Path, text: &'a str) -> Self {
+        let rest = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut counts = [(0, ','), (0, ';'), (0, '\t')];
+        let mut quoted = false;
+        for c in rest.chars() {
+            if c == '\n' && !quoted {
+                break;
+            }
+            quoted ^= c == '"';
+            for (count, separator) in &mut counts {
+                *count += usize::from(!quoted && c == *separator);
+            }
+        }
+        // the first of equals
+        counts.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+        Self {
+            path,
+            rest,
+            separator: counts[0].1,
+            line: 1,
+            width: None,
+        }
+    }
+
+    fn malformed(&self, detail: String) -> Error {
+        Error::Malformed {
+            path: self.path.into(),
+            format: FORMAT,
+            detail,
+        }
+    }
+
+    /// The next row's line and fields, without spaces around them; empty lines are no rows.
+    pub(crate) fn next(&mut self) -> Result<Option<(usize, Vec<Cow<'a, str>>)>> {
+        loop {
+            let line = self.rest.lines().next().unwrap_or_default();
+            if !line.trim().is_empty() {
+                break;
+            }
+            match self.rest.split_once('\n') {
+                Some((_, rest)) => (self.rest, self.line) = (rest, self.line + 1),
+                None => return Ok(None),
+            }
+        }
+        let first = self.line;
+        let mut fields = Vec::new();
+        loop {
+            let field = self.field()?;
+            fields.push(field);
+            let next = self.rest.chars().next();
+            self.rest = &self.rest[next.map_or(0, char::len_utf8)..];
+            match next {
+                Some(c) if c == self.separator => {}
+                Some('\n') => {
+                    self.line += 1;
+                    break;
+                }
+                _ => break,
+            }
+        }
+        let width = *self.width.get_or_insert(fields.len());
+        if fields.len() != width {
+            return Err(self.malformed(format!(
+                "row {first} has {} fields, the rows before it have {width}; give every row the same columns",
+                fields.len()
+            )));
+        }
+        Ok(Some((first, fields)))
+    }
+
+    /// The next field, up to its separator or line's end.
+    fn field(&mut self) -> Result<Cow<'a, str>> {
+        let end = [self.separator, '\n'];
+        let length = self.rest.find(end).unwrap_or(self.rest.len());
+        let plain = &self.rest[..length];
+        if !plain.trim_start().starts_with('"') {
+            self.rest = &self.rest[length..];
+            return Ok(Cow::Borrowed(plain.trim()));
+        }
+        let row = self.line;
+        let open = plain.len() - plain.trim_start().len() + 1;
+        let mut text = String::new();
+        let mut rest = &self.rest[open..];
+        loop {
+            let Some((part, behind)) = rest.split_once('"') else {
+                return Err(self.malformed(format!(
+                    "row {row} has a quotation mark that is never closed; close it, or double those that are part of a text"
+                )));
+            };
+            text.push_str(part);
+            self.line += part.matches('\n').count();
+            match behind.strip_prefix('"') {
+                Some(more) => {
+                    text.push('"');
+                    rest = more;
+                }
+                None => {
+                    rest = behind;
+                    break;
+                }
+            }
+        }
+        let length = rest.find(end).unwrap_or(rest.len());
+        if !rest[..length].trim().is_empty() {
+            return Err(self.malformed(format!(
+                "row {row} goes on behind a closing quotation mark; double the marks that are part of a text"
+            )));
+        }
+        self.rest = &rest[length..];
+        Ok(Cow::Owned(text))
+    }
+}
+
+/// What stands for a value that is missing, in lower case.
+const MISSING: [&str; 8] = ["", "na", "n/a", "nan", "null", "none", "?", "-"];
+
+pub(crate) fn is_missing(text: &str) -> bool {
+    MISSING.iter().any(|m| text.trim().eq_ignore_ascii_case(m))
+}
+
+/// A finite number, or what is wrong with the text.
+pub(crate) fn number(text: &str) -> std::result::Result<f64, String> {
+    if is_missing(text) {
+        return Err(format!(
+            "has no value ({text:?}); fill it in, or leave its row or column out"
+        ));
+    }
+    match text.trim().parse::<f64>() {
+        Ok(v) if v.is_finite() => Ok(v),
+        Ok(_) => Err(format!(
+            "is {text:?}; replace what is no finite number, or leave its row out"
+        )),
+        Err(_) => Err(format!(
+            "is {text:?}, which is no number; make numbers of texts, or leave the column out"
+        )),
+    }
+}

@@ -1,0 +1,247 @@
+//! `.npy`: one NumPy array of bytes, integers or floats, in either byte order.
+
+use crate::Result;
+use crate::error::Error;
+use std::path::Path;
+
+/// What every `.npy` file begins with.
+pub(crate) const MARK: &[u8] = b"\x93NUMPY";
+
+/// Where an array stands, for errors: a file, and the array's name in a file of several.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) format: &'static str,
+    /// "it" in a file of one array.
+    pub(crate) name: &'a str,
+}
+
+impl Place<'_> {
+    pub(crate) fn malformed(self, detail: impl std::fmt::Display) -> Error {
+        Error::Malformed {
+            path: self.path.into(),
+            format: self.format,
+            detail: format!("{} {detail}", self.name),
+        }
+    }
+}
+
+/// The types of values that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Bool,
+    Unsigned,
+    Signed,
+    Float,
+}
+
+/// An array, its values in the order of its axes.
+pub(crate) struct Array {
+    pub(crate) dims: Vec<usize>,
+    kind: Kind,
+    /// NumPy's name of the type.
+    description: String,
+    /// Bytes of a value, which are big-endian where `big`.
+    size: usize,
+    big: bool,
+    /// Whether the first axis runs fastest.
+    fortran: bool,
+    bytes: Vec<u8>,
+}
+
+/// What follows `'key':` in an array's head.
+fn field<'a>(head: &'a str, key: &str) -> Option<&'a str> {
+    let at = head.find(&format!("'{key}':"))? + key.len() + 3;
+    Some(head[at..].trim_start())
+}
+
+impl Array {
+    /// The array of `.npy` bytes.
+    pub(crate) fn read(mut bytes: Vec<u8>, place: Place<'_>) -> Result<Self> {
+        let broken =
+            || place.malformed("is no NumPy array; save it with numpy.save or numpy.savez");
+        let (head, length) = match bytes[..] {
+            [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _, a, b, ..] => {
+                (10, u32::from(u16::from_le_bytes([a, b])))
+            }
+            [0x93, b'N', b'U', b'M', b'P', b'Y', 2 | 3, _, a, b, c, d, ..] => {
+                (12, u32::from_le_bytes([a, b, c, d]))
+            }
+            _ => return Err(broken()),
+        };
+        let start = head + length as usize;
+        let text = bytes.get(head..start).ok_or_else(broken)?;
+        let text = std::str::from_utf8(text).map_err(|_| broken())?;
+        let description = field(text, "descr").ok_or_else(broken)?;
+        let description = description.split([',', '}']).next().unwrap_or_default();
+        let description = description.trim().trim_matches('\'').to_owned();
+        let letters = description.as_bytes();
+        let (kind, size) = match letters.get(1..) {
+            Some([b'b', b'1']) => (Kind::Bool, 1),
+            Some([b'u', n @ (b'1' | b'2' | b'4' | b'8')]) => (Kind::Unsigned, n - b'0'),
+            Some([b'i', n @ (b'1' | b'2' | b'4' | b'8')]) => (Kind::Signed, n - b'0'),
+            Some([b'f', n @ (b'2' | b'4' | b'8')]) => (Kind::Float, n - b'0'),
+            _ => {
+                return Err(place.malformed(format_args!(
+                    "holds values of type '{description}'; integers, booleans and floats of 16, 32 or 64 bits are read: convert it with .astype"
+                )));
+            }
+        };
+        let fortran = match field(text, "fortran_order") {
+            Some(v) if v.starts_with("False") => false,
+            Some(v) if v.starts_with("True") => true,
+            _ => return Err(broken()),
+        };
+        let dims = field(text, "shape")
+            .and_then(|s| s.strip_prefix('(')?.split_once(')'))
+            .and_then(|(dims, _)| {
+                let dims = dims.split(',').map(str::trim).filter(|d| !d.is_empty());
+                dims.map(|d| d.parse::<usize>().ok())
+                    .collect::<Option<Vec<_>>>()
+            })
+            .ok_or_else(broken)?;
+        let size = usize::from(size);
+        let needed = dims.iter().try_fold(size, |p, &d| p.checked_mul(d));
+        if needed != Some(bytes.len() - start) {
+            return Err(place.malformed(format_args!(
+                "promises {dims:?} values, {} are there; copy or download it again",
+                (bytes.len() - start) / size
+            )));
+        }
+        bytes.drain(..start);
+        Ok(Self {
+            big: letters[0] == b'>',
+            dims,
+            kind,
+            description,
+            size,
+            fortran,
+            bytes,
+        })
+    }
+
+    /// The values of an array of bytes, as pictures are.
+    pub(crate) fn into_bytes(self, place: Place<'_>) -> Result<Vec<u8>> {
+        if (self.kind, self.size) != (Kind::Unsigned, 1) {
+            return Err(place.malformed(format_args!(
+                "holds values of type '{}', pictures are bytes ('|u1'); convert it with .astype('uint8')",
+                self.description
+            )));
+        }
+        if self.fortran && self.dims.len() > 1 {
+            return Err(place.malformed("is in Fortran order; save numpy.ascontiguousarray of it"));
+        }
+        Ok(self.bytes)
+    }
+
+    /// Value `i` of the file, as it was written: its bits with the low byte first.
+    fn word(&self, i: usize) -> [u8; 8] {
+        let mut word = [0; 8];
+        let bytes = &self.bytes[i * self.size..(i + 1) * self.size];
+        word[..self.size].copy_from_slice(bytes);
+        if self.big {
+            word[..self.size].reverse();
+        }
+        word
+    }
+
+    fn integer(&self, i: usize) -> i128 {
+        let word = u64::from_le_bytes(self.word(i));
+        let unused = 64 - 8 * self.size as u32;
+        match self.kind {
+            Kind::Signed => i128::from((word << unused) as i64 >> unused),
+            _ => i128::from(word),
+        }
+    }
+
+    fn number(&self, i: usize) -> f64 {
+        let word = self.word(i);
+        let [a, b, c, d, ..] = word;
+        match (self.kind, self.size) {
+            (Kind::Float, 2) => half(u16::from_le_bytes([a, b])),
+            (Kind::Float, 4) => f64::from(f32::from_le_bytes([a, b, c, d])),
+            (Kind::Float, _) => f64::from_le_bytes(word),
+            _ => self.integer(i) as f64,
+        }
+    }
+
+    /// Class numbers, one for each row: `(N)` or `(N, 1)` of any type of integers.
+    pub(crate) fn labels(&self, place: Place<'_>) -> Result<Vec<u16>> {
+        let ([_] | [_, 1]) = self.dims[..] else {
+            return Err(place.malformed(format_args!(
+                "has shape {:?}; one label for each, (N) or (N, 1), is read",
+                self.dims
+            )));
+        };
+        if self.kind == Kind::Float {
+            return Err(place.malformed(format_args!(
+                "holds values of type '{}', labels are integers; convert it with .astype('int64'), or read it as numbers to predict",
+                self.description
+            )));
+        }
+        let label = |i| {
+            u16::try_from(self.integer(i)).map_err(|_| {
+                place.malformed(format_args!(
+                    "has the label {} in row {i}, counted from 0; classes are numbered from 0 to at most 65,535",
+                    self.integer(i)
+                ))
+            })
+        };
+        (0..self.dims[0]).map(label).collect()
+    }
+
+    /// Finite numbers row by row and how many a row has; one axis is one row, or a column of numbers.
+    pub(crate) fn rows(&self, place: Place<'_>, one_axis: OneAxis) -> Result<(Vec<f64>, usize)> {
+        if self.fortran && self.dims.len() > 2 {
+            return Err(place.malformed("is in Fortran order; save numpy.ascontiguousarray of it"));
+        }
+        let (rows, rest) = match (&self.dims[..], one_axis) {
+            (rest, OneAxis::Row) if rest.len() == 1 => (1, rest),
+            ([rows, rest @ ..], _) => (*rows, rest),
+            ([], _) => return Err(place.malformed("is a single number; vectors are (N, D)")),
+        };
+        let width = rest.iter().try_fold(1usize, |p, &d| p.checked_mul(d));
+        let Some(width @ 1..) = width else {
+            return Err(
+                place.malformed(format_args!("has shape {:?}, rows of no values", self.dims))
+            );
+        };
+        let at = |i: usize| match self.fortran && self.dims.len() == 2 {
+            true => i % width * rows + i / width,
+            false => i,
+        };
+        let value = |i: usize| match self.number(at(i)) {
+            v if v.is_finite() => Ok(v),
+            v => Err(Error::Cell {
+                path: place.path.into(),
+                row: i / width,
+                column: i % width,
+                name: format!(" of {}, counted from 0", place.name),
+                detail: format!("is {v}; replace what is no finite number, or leave its row out"),
+            }),
+        };
+        let values = (0..rows * width).map(value).collect::<Result<Vec<f64>>>()?;
+        Ok((values, width))
+    }
+}
+
+/// What an array of one axis is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OneAxis {
+    /// One vector.
+    Row,
+    /// One number for each vector.
+    Column,
+}
+
+/// A half-precision number.
+fn half(bits: u16) -> f64 {
+    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
+    sign * match exponent {
+        0 => fraction * 2f64.powi(-24),
+        31 if fraction == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        _ => (1024.0 + fraction) * 2f64.powi(exponent - 25),
+    }
+}

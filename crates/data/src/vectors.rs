@@ -1,0 +1,697 @@
+//! Plain vectors, alone or with classes or numbers to predict: CSV, `.npy` and `.npz`.
+
+use crate::csv::{self, Rows};
+use crate::error::Error;
+use crate::files::{numbers, read_all, unpacked};
+use crate::npy::{Array, OneAxis, Place};
+use crate::options::{of_split, spread};
+use crate::split::Split;
+use crate::{Result, npy, npz};
+use nn::{Normalization, Tensor};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Vectors of more components are refused.
+const WIDEST: usize = 1 << 20;
+/// Names that columns and arrays of classes, or of numbers to predict, usually have.
+const ANSWERS: [&str; 6] = ["label", "labels", "class", "target", "targets", "y"];
+/// Names that arrays of vectors usually have.
+const INPUTS: [&str; 6] = ["x", "X", "vectors", "inputs", "features", "data"];
+
+/// What is read beside the vectors.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Answers {
+    /// Nothing: every column, or the array, is part of the vectors. Enough to calibrate on.
+    #[default]
+    None,
+    /// A class for each: a CSV's column of this name, an `.npz`'s array of this name, or for an `.npy` file another one of this path.
+    /// Without a name, the column or array that is called label, class, target or y.
+    Classes(Option<String>),
+    /// Numbers to predict: a CSV's columns of these names, arrays, or files, as for classes.
+    Numbers(Vec<String>),
+}
+
+/// Whether a CSV's first row names its columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Heading {
+    /// It does if some of its fields are no numbers.
+    #[default]
+    Told,
+    /// It does.
+    Present,
+    /// It does not: columns are called 1, 2, …
+    Absent,
+}
+
+/// What [`Vectors::open`] reads, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VectorOptions {
+    /// What is read beside the vectors.
+    pub answers: Answers,
+    /// The classes in the order of the labels; by default numbers, or the different texts of a CSV's column, sorted.
+    pub classes: Option<Vec<String>>,
+    /// CSV: columns that are no part of the vectors, such as identifiers.
+    pub without: Vec<String>,
+    /// CSV: whether the first row names the columns.
+    pub heading: Heading,
+    /// Which part of an `.npz` of several.
+    pub split: Option<Split>,
+    /// At most so many vectors, evenly spaced over the set.
+    pub limit: Option<usize>,
+    /// Most bytes of values to hold, eight each, and that a file may take unpacked.
+    pub memory_limit: u64,
+}
+
+impl Default for VectorOptions {
+    fn default() -> Self {
+        Self {
+            answers: Answers::None,
+            classes: None,
+            without: Vec::new(),
+            heading: Heading::Told,
+            split: None,
+            limit: None,
+            memory_limit: 4 << 30,
+        }
+    }
+}
+
+/// What stands beside the vectors of a set.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Known {
+    /// Nothing.
+    Nothing,
+    /// A class each.
+    Classes {
+        /// The classes' names.
+        names: Arc<[String]>,
+        /// A place in that list for each vector.
+        labels: Arc<[usize]>,
+    },
+    /// Numbers each.
+    Numbers {
+        /// How many a vector has.
+        width: usize,
+        /// `(N, width)`.
+        values: Arc<[f64]>,
+    },
+}
+
+/// Vectors of one width with what is known of them. Clones and subsets share the values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vectors {
+    columns: Arc<[String]>,
+    width: usize,
+    values: Arc<[f64]>,
+    known: Known,
+    /// Which vectors of `values`.
+    items: Arc<[usize]>,
+}
+
+impl Vectors {
+    /// Reads a set of vectors: a CSV file (separated by commas, semicolons or tabs, gzipped or not), `.npy` or `.npz`, told by content.
+    ///
+    /// # Errors
+    /// [`Error::Cell`] with row and column for what is missing or no finite number; [`Error::Column`] for a name that nothing has;
+    /// [`Error::Label`], [`Error::Malformed`], [`Error::TooLarge`], [`Error::Empty`], [`Error::Split`], [`Error::Io`].
+    pub fn open(path: &Path, options: &VectorOptions) -> Result<Self> {
+        if options.limit == Some(0) {
+            return Err(Error::Option {
+                detail: "limit: 0 vectors; leave it out to read all".into(),
+            });
+        }
+        let bytes = read_all(unpacked(path)?, options.memory_limit, path, "vector")?;
+        let npz = bytes.starts_with(b"PK");
+        if !npz && options.split.is_some() {
+            of_split(path, options.split, vec![(None, ())])?;
+        }
+        let set = if npz {
+            options.npz(path, &bytes)?
+        } else if bytes.starts_with(npy::MARK) {
+            options.npy(path, bytes)?
+        } else {
+            options.csv(path, &bytes)?
+        };
+        Ok(match options.limit {
+            Some(most) if most < set.len() => set.subset(&spread(set.len(), most))?,
+            _ => set,
+        })
+    }
+
+    /// Vectors `(N, width)` that are at hand.
+    ///
+    /// # Errors
+    /// [`Error::Option`] where the counts don't fit, a value is not finite or a label no class.
+    pub fn new(width: usize, values: Vec<f64>, known: Known) -> Result<Self> {
+        let count = values.len() / width.max(1);
+        let fits = match &known {
+            Known::Nothing => true,
+            Known::Classes { names, labels } => {
+                labels.len() == count && labels.iter().all(|&l| l < names.len())
+            }
+            Known::Numbers { width, values } => {
+                *width > 0 && values.len() == count * width && values.iter().all(|v| v.is_finite())
+            }
+        };
+        if !fits
+            || count == 0
+            || values.len() != count * width
+            || values.iter().any(|v| !v.is_finite())
+        {
+            return Err(Error::Option {
+                detail: format!(
+                    "{} values for vectors of {width} components: give whole vectors of finite numbers, and as many labels (each a class) or numbers to predict",
+                    values.len()
+                ),
+            });
+        }
+        Ok(Self {
+            columns: Arc::new([]),
+            width,
+            values: values.into(),
+            known,
+            items: (0..count).collect(),
+        })
+    }
+
+    /// Number of vectors.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether a subset of none was made.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Components of a vector.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The components' names, or none where the file has none.
+    #[must_use]
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// What is known of the vectors; rows by the numbers of the whole set, so use [`Self::label`] and [`Self::target`] for single ones.
+    #[must_use]
+    pub fn known(&self) -> &Known {
+        &self.known
+    }
+
+    /// The classes' names; none where there are no classes.
+    #[must_use]
+    pub fn classes(&self) -> &[String] {
+        match &self.known {
+            Known::Classes { names, .. } => names,
+            _ => &[],
+        }
+    }
+
+    /// The class of vector `i`, where classes are known.
+    ///
+    /// # Panics
+    /// Unless `i < len()`.
+    #[must_use]
+    pub fn label(&self, i: usize) -> Option<usize> {
+        match &self.known {
+            Known::Classes { labels, .. } => Some(labels[self.items[i]]),
+            _ => None,
+        }
+    }
+
+    /// What is to be predicted of vector `i`; empty where no numbers are known.
+    ///
+    /// # Panics
+    /// Unless `i < len()`.
+    #[must_use]
+    pub fn target(&self, i: usize) -> &[f64] {
+        match &self.known {
+            Known::Numbers { width, values } => &values[self.items[i] * width..][..*width],
+            _ => &[],
+        }
+    }
+
+    /// Vector `i`.
+    ///
+    /// # Panics
+    /// Unless `i < len()`.
+    #[must_use]
+    pub fn values(&self, i: usize) -> &[f64] {
+        &self.values[self.items[i] * self.width..][..self.width]
+    }
+
+    /// Vector `i` as a network's input: `(v[c] − mean[c])/deviation[c]`, as it is without a normalisation.
+    ///
+    /// # Errors
+    /// [`Error::Index`]; [`Error::Option`] for a normalisation of another number of components.
+    pub fn tensor(&self, i: usize, normalization: Option<&Normalization>) -> Result<Tensor> {
+        if i >= self.len() {
+            return Err(Error::Index {
+                index: i,
+                count: self.len(),
+            });
+        }
+        let mut values = self.values(i).to_vec();
+        if let Some(n) = normalization {
+            if n.mean.len() != self.width || n.deviation.len() != self.width {
+                return Err(Error::Option {
+                    detail: format!(
+                        "a normalisation of {} components for vectors of {}; give one mean and deviation for each",
+                        n.mean.len(),
+                        self.width
+                    ),
+                });
+            }
+            for ((v, m), d) in values.iter_mut().zip(&n.mean).zip(&n.deviation) {
+                *v = (*v - m) / d;
+            }
+        }
+        Tensor::new(nn::Shape::Vector(self.width), values).map_err(|e| Error::Option {
+            detail: e.to_string(),
+        })
+    }
+
+    /// Mean and deviation of every component: what inputs are normalised with. A component that is the same everywhere has deviation 1.
+    #[must_use]
+    pub fn statistics(&self) -> Normalization {
+        let n = self.len().max(1) as f64;
+        let sum = |c: usize, f: &dyn Fn(f64) -> f64| -> f64 {
+            (0..self.len()).map(|i| f(self.values(i)[c])).sum::<f64>() / n
+        };
+        let mean: Vec<f64> = (0..self.width).map(|c| sum(c, &|v| v)).collect();
+        let deviation = mean.iter().enumerate().map(|(c, m)| {
+            let d = sum(c, &|v| (v - m).powi(2)).sqrt();
+            if d > 1e-12 * m.abs().max(1e-300) {
+                d
+            } else {
+                1.0
+            }
+        });
+        Normalization {
+            deviation: deviation.collect(),
+            mean,
+        }
+    }
+
+    /// The vectors with these numbers, in this order; one may come twice.
+    ///
+    /// # Errors
+    /// [`Error::Index`].
+    pub fn subset(&self, indices: &[usize]) -> Result<Self> {
+        let item = |&index: &usize| {
+            let count = self.len();
+            self.items
+                .get(index)
+                .copied()
+                .ok_or(Error::Index { index, count })
+        };
+        Ok(Self {
+            items: indices.iter().map(item).collect::<Result<_>>()?,
+            ..self.clone()
+        })
+    }
+
+    /// The vectors to train on and `held_out` of them, spread over the set, to make choices on.
+    ///
+    /// # Errors
+    /// [`Error::Option`] where one of both would be empty.
+    pub fn split(&self, held_out: usize) -> Result<(Self, Self)> {
+        if held_out == 0 || held_out >= self.len() {
+            return Err(Error::Option {
+                detail: format!(
+                    "{held_out} vectors of {} are to be held out: hold out some, and leave some to train on",
+                    self.len()
+                ),
+            });
+        }
+        let chosen = spread(self.len(), held_out);
+        let others: Vec<usize> = (0..self.len())
+            .filter(|i| chosen.binary_search(i).is_err())
+            .collect();
+        Ok((self.subset(&others)?, self.subset(&chosen)?))
+    }
+}
+
+impl VectorOptions {
+    /// A set as its file has it.
+    fn set(
+        &self,
+        path: &Path,
+        columns: Vec<String>,
+        rows: (Vec<f64>, usize),
+        known: Known,
+    ) -> Result<Vectors> {
+        let (values, width) = rows;
+        if values.is_empty() {
+            return Err(Error::Empty {
+                path: path.into(),
+                detail: "there is no vector in it; choose another file or split".into(),
+            });
+        }
+        if width > WIDEST {
+            return Err(Error::Option {
+                detail: format!(
+                    "{}: vectors of {width} components; at most {WIDEST} are read",
+                    path.display()
+                ),
+            });
+        }
+        let set = Vectors::new(width, values, known)?;
+        Ok(Vectors {
+            columns: columns.into(),
+            ..set
+        })
+    }
+
+    /// Refuses values that would take more than the limit.
+    fn fits(&self, path: &Path, values: usize) -> Result<()> {
+        if (values as u64).saturating_mul(8) <= self.memory_limit {
+            return Ok(());
+        }
+        Err(Error::TooLarge {
+            path: path.into(),
+            what: format!("a set of {values} values, eight bytes each,"),
+            limit: self.memory_limit,
+            remedy: "raise the memory limit, or take a part of it",
+        })
+    }
+
+    /// Classes by number, with the names that were given.
+    fn classes(&self, path: &Path, labels: Vec<u16>, most: usize) -> Result<Known> {
+        let names = self.classes.clone().unwrap_or_else(|| numbers(most));
+        let labels: Vec<usize> = labels.into_iter().map(usize::from).collect();
+        if let Some(index) = labels.iter().position(|&l| l >= names.len()) {
+            return Err(Error::Label {
+                path: path.into(),
+                index,
+                label: labels[index].to_string(),
+                classes: names.len(),
+            });
+        }
+        Ok(Known::Classes {
+            names: names.into(),
+            labels: labels.into(),
+        })
+    }
+
+    /// The vectors of an array; the answers are read by `answer` from an array with the name that was asked for.
+    fn arrays(
+        &self,
+        place: Place<'_>,
+        inputs: &Array,
+        mut answer: impl FnMut(&str) -> Result<(String, Array)>,
+        usual: Option<&str>,
+    ) -> Result<Vectors> {
+        let path = place.path;
+        self.fits(path, inputs.dims.iter().product())?;
+        let rows = inputs.rows(place, OneAxis::Row)?;
+        let count = rows.0.len() / rows.1;
+        let same = |place: Place<'_>, had: usize| {
+            if had == count {
+                return Ok(());
+            }
+            Err(place.malformed(format_args!(
+                "has {had} rows for {count} vectors; save as many of both"
+            )))
+        };
+        let known = match &self.answers {
+            Answers::None => Known::Nothing,
+            Answers::Classes(name) => {
+                let name = name.as_deref().or(usual).ok_or_else(|| Error::Column {
+                    path: path.into(),
+                    wanted: "labels".into(),
+                    there: "vectors alone; name the array or file with the labels".into(),
+                })?;
+                let (name, array) = answer(name)?;
+                let place = Place {
+                    name: &name,
+                    ..place
+                };
+                let labels = array.labels(place)?;
+                same(place, labels.len())?;
+                let most = labels.iter().max().map_or(0, |&l| usize::from(l) + 1);
+                self.classes(path, labels, most)?
+            }
+            Answers::Numbers(names) => {
+                let mut columns = Vec::new();
+                for name in names {
+                    let (name, array) = answer(name)?;
+                    let place = Place {
+                        name: &name,
+                        ..place
+                    };
+                    self.fits(path, array.dims.iter().product())?;
+                    let (values, width) = array.rows(place, OneAxis::Column)?;
+                    same(place, values.len() / width)?;
+                    columns.push((values, width));
+                }
+                let width = columns.iter().map(|(_, w)| w).sum();
+                let row = |i: usize| {
+                    columns
+                        .iter()
+                        .flat_map(move |(v, w)| v[i * w..(i + 1) * w].to_vec())
+                };
+                Known::Numbers {
+                    width,
+                    values: (0..count).flat_map(row).collect(),
+                }
+            }
+        };
+        self.set(path, Vec::new(), rows, known)
+    }
+
+    fn npy(&self, path: &Path, bytes: Vec<u8>) -> Result<Vectors> {
+        let place = Place {
+            path,
+            format: ".npy",
+            name: "it",
+        };
+        let inputs = Array::read(bytes, place)?;
+        let answer = |file: &str| {
+            let path = Path::new(file);
+            let bytes = read_all(unpacked(path)?, self.memory_limit, path, ".npy")?;
+            let array = Array::read(bytes, Place { path, ..place })?;
+            Ok((file.to_owned(), array))
+        };
+        self.arrays(place, &inputs, answer, None)
+    }
+
+    fn npz(&self, path: &Path, bytes: &[u8]) -> Result<Vectors> {
+        let entries = npz::Entries::read(path, bytes)?;
+        let there = entries.names();
+        // NAME, train_NAME, NAME_train
+        let named = |bases: &[&str]| {
+            let mut found: Vec<(Option<Split>, String)> = Vec::new();
+            for base in bases {
+                let splits = Split::ALL.into_iter();
+                let pairs = splits.flat_map(|s| s.names().iter().map(move |n| (s, *n)));
+                let mut candidates = vec![(None, (*base).to_owned())];
+                for (split, n) in pairs {
+                    candidates.push((Some(split), format!("{n}_{base}")));
+                    candidates.push((Some(split), format!("{base}_{n}")));
+                }
+                found.extend(candidates.into_iter().filter(|(_, n)| there.contains(n)));
+            }
+            found
+        };
+        let column = |wanted: &str| Error::Column {
+            path: path.into(),
+            wanted: wanted.into(),
+            there: there.join(", "),
+        };
+        let mut inputs = named(&INPUTS);
+        if let ([], [only]) = (&inputs[..], &there[..]) {
+            inputs.push((None, only.clone()));
+        }
+        if inputs.is_empty() {
+            return Err(column("vectors (an array x, inputs, features or data)"));
+        }
+        let chosen = of_split(
+            path,
+            self.split,
+            inputs.iter().map(|(s, n)| (*s, (*s, n))).collect(),
+        )?;
+        let [(split, inputs)] = chosen[..] else {
+            return Err(Error::Option {
+                detail: format!(
+                    "{}: several arrays of vectors are in it ({}); save one for each split",
+                    path.display(),
+                    there.join(", ")
+                ),
+            });
+        };
+        let usual = named(&ANSWERS).into_iter().find(|(s, _)| *s == split);
+        let place = entries.place(inputs);
+        let answer = |name: &str| {
+            let name = there
+                .iter()
+                .find(|n| *n == name)
+                .ok_or_else(|| column(name))?;
+            Ok((name.clone(), entries.array(name, self.memory_limit)?))
+        };
+        let array = entries.array(inputs, self.memory_limit)?;
+        self.arrays(
+            place,
+            &array,
+            answer,
+            usual.as_ref().map(|(_, n)| n.as_str()),
+        )
+    }
+
+    fn csv(&self, path: &Path, bytes: &[u8]) -> Result<Vectors> {
+        let text = std::str::from_utf8(bytes).map_err(|e| Error::Malformed {
+            path: path.into(),
+            format: csv::FORMAT,
+            detail: format!("{e}; tables are read as UTF-8"),
+        })?;
+        let mut rows = Rows::new(path, text);
+        let empty = || Error::Empty {
+            path: path.into(),
+            detail: "there is no row in it".into(),
+        };
+        let first = rows.next()?.ok_or_else(empty)?;
+        let told = first
+            .1
+            .iter()
+            .any(|f| !csv::is_missing(f) && f.trim().parse::<f64>().is_err());
+        let (heading, mut next) = match (self.heading, told) {
+            (Heading::Present, _) | (Heading::Told, true) => (true, rows.next()?),
+            _ => (false, Some(first.clone())),
+        };
+        let names: Vec<String> = match heading {
+            true => first.1.iter().map(|f| f.to_string()).collect(),
+            false => (1..=first.1.len()).map(|i| i.to_string()).collect(),
+        };
+        let find = |wanted: &str| {
+            names
+                .iter()
+                .position(|n| n == wanted)
+                .ok_or_else(|| Error::Column {
+                    path: path.into(),
+                    wanted: wanted.into(),
+                    there: names
+                        .iter()
+                        .take(32)
+                        .cloned()
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                })
+        };
+        let usual = |n: &&String| ANSWERS.iter().any(|a| n.eq_ignore_ascii_case(a));
+        let answers: Vec<usize> = match &self.answers {
+            Answers::None => Vec::new(),
+            Answers::Classes(Some(name)) => vec![find(name)?],
+            Answers::Classes(None) => {
+                vec![find(names.iter().find(usual).map_or("label", |n| n))?]
+            }
+            Answers::Numbers(all) => all.iter().map(|n| find(n)).collect::<Result<_>>()?,
+        };
+        let left_out = self
+            .without
+            .iter()
+            .map(|n| find(n))
+            .collect::<Result<Vec<_>>>()?;
+        let inputs: Vec<usize> = (0..names.len())
+            .filter(|i| !answers.contains(i) && !left_out.contains(i))
+            .collect();
+        if inputs.is_empty() {
+            return Err(Error::Option {
+                detail: format!("{}: no column is left for the vectors", path.display()),
+            });
+        }
+        let (mut values, mut targets, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some((row, fields)) = next {
+            let cell = |c: usize, detail: String| Error::Cell {
+                path: path.into(),
+                row,
+                column: c + 1,
+                name: if heading {
+                    format!(" ({:?})", names[c])
+                } else {
+                    String::new()
+                },
+                detail,
+            };
+            let number = |&c: &usize| csv::number(&fields[c]).map_err(|d| cell(c, d));
+            for c in &inputs {
+                values.push(number(c)?);
+            }
+            match self.answers {
+                Answers::None => {}
+                Answers::Classes(_) => {
+                    let (c, text) = (answers[0], fields[answers[0]].trim());
+                    if text.is_empty() {
+                        return Err(cell(
+                            c,
+                            "has no label; fill it in, or leave its row out".into(),
+                        ));
+                    }
+                    labels.push(text.to_owned());
+                }
+                Answers::Numbers(_) => {
+                    for c in &answers {
+                        targets.push(number(c)?);
+                    }
+                }
+            }
+            self.fits(path, values.len() + targets.len())?;
+            next = rows.next()?;
+        }
+        let known = match self.answers {
+            Answers::None => Known::Nothing,
+            Answers::Classes(_) => self.named(path, labels)?,
+            Answers::Numbers(_) => Known::Numbers {
+                width: answers.len(),
+                values: targets.into(),
+            },
+        };
+        let columns = match heading {
+            true => inputs.iter().map(|&i| names[i].clone()).collect(),
+            false => Vec::new(),
+        };
+        self.set(path, columns, (values, inputs.len()), known)
+    }
+
+    /// Classes by the texts of a column: numbers, or names.
+    fn named(&self, path: &Path, labels: Vec<String>) -> Result<Known> {
+        let texts = self.classes.clone().unwrap_or_else(|| {
+            let mut all = labels.clone();
+            all.sort();
+            all.dedup();
+            all
+        });
+        let by_number: Option<Vec<u16>> = labels.iter().map(|l| l.parse().ok()).collect();
+        let given = self.classes.is_some();
+        let (index, classes) = match by_number {
+            Some(labels) if !given || !labels.iter().all(|l| texts.contains(&l.to_string())) => {
+                let most = labels.iter().max().map_or(0, |&l| usize::from(l) + 1);
+                return self.classes(path, labels, most);
+            }
+            _ => {
+                let place = |l: &String| texts.iter().position(|t| t == l);
+                let found: Vec<Option<usize>> = labels.iter().map(place).collect();
+                match found.iter().position(Option::is_none) {
+                    Some(index) => (index, texts.len()),
+                    None => {
+                        return Ok(Known::Classes {
+                            names: texts.into(),
+                            labels: found.into_iter().flatten().collect(),
+                        });
+                    }
+                }
+            }
+        };
+        Err(Error::Label {
+            path: path.into(),
+            index,
+            label: labels[index].clone(),
+            classes,
+        })
+    }
+}

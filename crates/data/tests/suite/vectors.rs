@@ -1,0 +1,375 @@
+//! Plain vectors: what is read, and what is refused with its row and column.
+
+use super::{Folder, gzip, npy, zip};
+use data::{Answers, Heading, Known, VectorOptions, Vectors};
+use std::path::Path;
+
+fn open(path: &Path, answers: Answers) -> data::Result<Vectors> {
+    let options = VectorOptions {
+        answers,
+        ..VectorOptions::default()
+    };
+    Vectors::open(path, &options)
+}
+
+fn says(result: data::Result<Vectors>, words: &[&str]) {
+    let line = result.expect_err("is refused").to_string();
+    for word in words {
+        assert!(line.contains(word), "{word:?} is not in {line:?}");
+    }
+    assert!(!line.contains('\n'), "{line:?}");
+}
+
+fn classes(name: &str) -> Answers {
+    Answers::Classes(Some(name.into()))
+}
+
+fn floats(values: &[f64], bytes: impl Fn(f64) -> Vec<u8>) -> Vec<u8> {
+    values.iter().flat_map(|&v| bytes(v)).collect()
+}
+
+#[test]
+fn tables() {
+    let folder = Folder::new("tables");
+    let rows = [[1.5, -2.0], [0.25, 3e-2]];
+    let check = |text: &str, label: &str| {
+        let set = open(&folder.file("a.csv", text.as_bytes()), classes(label)).unwrap();
+        assert_eq!((set.len(), set.width()), (2, 2), "{text:?}");
+        for (i, row) in rows.iter().enumerate() {
+            assert_eq!(set.values(i), row, "{text:?}");
+        }
+        assert_eq!(set.classes(), ["cat", "dog"]);
+        assert_eq!((set.label(0), set.label(1)), (Some(1), Some(0)));
+        set
+    };
+    let set = check("a,kind,\"b, in m\"\n1.5,dog,-2\n\n0.25,cat,3e-2\n", "kind");
+    assert_eq!(set.columns(), ["a", "b, in m"]);
+    check(
+        "\u{feff}a;kind;b\r\n 1.5 ;\"dog\"; -2 \r\n.25;cat;+0.03",
+        "kind",
+    );
+    check("a\tb\tkind\n1.5\t-2.0\tdog\n0.25\t0.03\tcat\n\n", "kind");
+    let quoted = check(
+        "a,kind,\"b \"\"x\"\"\ny\"\n1.5,dog,-2\n.25,cat,.03\n",
+        "kind",
+    );
+    assert_eq!(quoted.columns()[1], "b \"x\"\ny");
+    // without a heading columns are numbers, and texts are no heading where that is said
+    let path = folder.file("b.csv.gz", &gzip(b"1,2,0\n3,4,2\n"));
+    let set = open(&path, classes("3")).unwrap();
+    assert_eq!((set.len(), set.classes().len()), (2, 3));
+    assert_eq!((set.label(1), set.columns().len()), (Some(2), 0));
+    let path = folder.file("c.csv", b"1,2,dog\n3,4,cat\n");
+    let options = VectorOptions {
+        answers: classes("3"),
+        heading: Heading::Absent,
+        ..VectorOptions::default()
+    };
+    assert_eq!(Vectors::open(&path, &options).unwrap().len(), 2);
+    // the usual names, columns that are left out, numbers to predict
+    let path = folder.file("d.csv", b"id,x,Label,price\nA7,1,0,2.5\nB1,2,1,-1\n");
+    let options = VectorOptions {
+        answers: Answers::Classes(None),
+        without: vec!["id".into(), "price".into()],
+        ..VectorOptions::default()
+    };
+    let set = Vectors::open(&path, &options).unwrap();
+    assert_eq!((set.values(1), set.label(1)), (&[2.0][..], Some(1)));
+    let options = VectorOptions {
+        answers: Answers::Numbers(vec!["price".into(), "Label".into()]),
+        without: vec!["id".into()],
+        limit: Some(1),
+        ..VectorOptions::default()
+    };
+    let set = Vectors::open(&path, &options).unwrap();
+    assert_eq!((set.len(), set.target(0)), (1, &[2.5, 0.0][..]));
+    // labels by the names that are given
+    let path = folder.file("e.csv", b"x,y\n1,-1\n2,1\n");
+    let options = VectorOptions {
+        answers: Answers::Classes(None),
+        classes: Some(vec!["-1".into(), "1".into()]),
+        ..VectorOptions::default()
+    };
+    let set = Vectors::open(&path, &options).unwrap();
+    assert_eq!((set.label(0), set.label(1)), (Some(0), Some(1)));
+}
+
+#[test]
+fn tables_are_refused_with_row_and_column() {
+    let folder = Folder::new("bad-tables");
+    let read = |text: &str, answers: Answers| open(&folder.file("t.csv", text.as_bytes()), answers);
+    let plain = |text: &str| read(text, Answers::None);
+    for missing in ["", "NA", "nan", "?", "\"\""] {
+        says(
+            plain(&format!("age,height\n1,2\n3,{missing}\n")),
+            &[
+                "t.csv: row 3, column 2 (\"height\") has no value",
+                "leave its row or column out",
+            ],
+        );
+    }
+    says(plain("1,2\n3,\n"), &["row 2, column 2 has no value"]);
+    says(
+        plain("age,height\n1,tall\n"),
+        &["row 2, column 2 (\"height\") is \"tall\", which is no number"],
+    );
+    says(plain("a;b\n1,5;2\n"), &["row 2, column 1", "\"1,5\""]);
+    says(
+        plain("a,b\n1,inf\n"),
+        &["row 2, column 2", "no finite number"],
+    );
+    says(plain("a,b\n1,1e999\n"), &["row 2", "no finite number"]);
+    says(plain("a,b\n1,2\n3\n"), &["row 3 has 1 fields", "have 2"]);
+    says(plain("a,b\n\"1,2\n"), &["row 2", "never closed"]);
+    says(
+        plain("a,b\n\"1\"x,2\n"),
+        &["row 2", "behind a closing quotation mark"],
+    );
+    says(plain("a,b\n\"1\n\",2\n3,x\n"), &["row 4, column 2"]);
+    says(plain(""), &["t.csv", "no row"]);
+    says(plain("a,b\n"), &["t.csv", "no vector"]);
+    says(
+        open(&folder.file("t.csv", b"a\n\xff\n"), Answers::None),
+        &["t.csv", "UTF-8"],
+    );
+    says(
+        read("a,b\n1,2\n", classes("c")),
+        &["t.csv: there is no c; there are: a, b"],
+    );
+    says(
+        read("a,b\n1,2\n", Answers::Classes(None)),
+        &["no label", "a, b"],
+    );
+    says(
+        read("a,y\n1,\n", Answers::Classes(None)),
+        &["row 2, column 2 (\"y\") has no label"],
+    );
+    says(
+        read("y\n1\n", Answers::Classes(None)),
+        &["no column is left"],
+    );
+    says(
+        read("a,y\n1,x\n", Answers::Numbers(vec!["y".into()])),
+        &["row 2, column 2 (\"y\") is \"x\""],
+    );
+    let with = |change: &dyn Fn(&mut VectorOptions)| {
+        let mut options = VectorOptions {
+            answers: Answers::Classes(None),
+            ..VectorOptions::default()
+        };
+        change(&mut options);
+        Vectors::open(&folder.file("t.csv", b"a,y\n1,0\n2,1\n3,2\n"), &options)
+    };
+    says(
+        with(&|o| o.classes = Some(vec!["no".into(), "yes".into()])),
+        &["number 2", "\"2\"", "2 classes"],
+    );
+    says(with(&|o| o.without = vec!["b".into()]), &["no b"]);
+    says(with(&|o| o.limit = Some(0)), &["limit"]);
+    says(with(&|o| o.memory_limit = 8), &["t.csv", "8 bytes"]);
+    says(
+        with(&|o| o.split = Some(data::Split::Test)),
+        &["the split test"],
+    );
+}
+
+#[test]
+fn arrays_of_all_types() {
+    let folder = Folder::new("arrays");
+    let values = [1.5, -2.0, 0.25, 4.0, -0.5, 8.0];
+    let kinds: [(&str, Vec<u8>); 6] = [
+        ("<f8", floats(&values, |v| v.to_le_bytes().into())),
+        (">f8", floats(&values, |v| v.to_be_bytes().into())),
+        ("<f4", floats(&values, |v| (v as f32).to_le_bytes().into())),
+        (">f4", floats(&values, |v| (v as f32).to_be_bytes().into())),
+        // 1.5, −2, 1/4, 4, −1/2, 8 in half precision
+        (
+            "<f2",
+            [0x3e00u16, 0xc000, 0x3400, 0x4400, 0xb800, 0x4800]
+                .map(u16::to_le_bytes)
+                .concat(),
+        ),
+        (
+            ">f2",
+            [0x3e00u16, 0xc000, 0x3400, 0x4400, 0xb800, 0x4800]
+                .map(u16::to_be_bytes)
+                .concat(),
+        ),
+    ];
+    for (kind, bytes) in kinds {
+        let path = folder.file("x.npy", &npy(kind, "(3, 2)", &bytes));
+        let set = open(&path, Answers::None).unwrap();
+        let all: Vec<f64> = (0..3).flat_map(|i| set.values(i).to_vec()).collect();
+        assert_eq!(all, values, "{kind}");
+        assert_eq!(set.known(), &Known::Nothing);
+    }
+    let bytes = floats(&values, |v| v.to_le_bytes().into());
+    // columns one after the other, more axes than two, a single vector
+    let mut fortran = npy("<f8", "(3, 2)", &bytes);
+    let at = fortran.windows(5).position(|w| w == b"False").unwrap();
+    fortran.splice(at..at + 5, *b"True ");
+    let set = open(&folder.file("f.npy", &fortran), Answers::None).unwrap();
+    assert_eq!(
+        (set.values(0), set.values(2)),
+        (&[1.5, 4.0][..], &[0.25, 8.0][..])
+    );
+    let path = folder.file("c.npy", &npy("<f8", "(1, 2, 3)", &bytes));
+    assert_eq!(open(&path, Answers::None).unwrap().values(0), values);
+    let path = folder.file("v.npy", &npy("<f8", "(6,)", &bytes));
+    assert_eq!(open(&path, Answers::None).unwrap().values(0), values);
+    // labels of every type of integers, beside the vectors or in one file
+    let x = npy("<f8", "(3, 2)", &bytes);
+    let labels: [(&str, Vec<u8>); 9] = [
+        ("|b1", vec![1, 0, 1]),
+        ("|i1", vec![1, 0, 1]),
+        ("|u1", vec![1, 0, 1]),
+        ("<i2", [1i16, 0, 1].map(i16::to_le_bytes).concat()),
+        (">u2", [1u16, 0, 1].map(u16::to_be_bytes).concat()),
+        ("<i4", [1i32, 0, 1].map(i32::to_le_bytes).concat()),
+        (">u4", [1u32, 0, 1].map(u32::to_be_bytes).concat()),
+        (">i8", [1i64, 0, 1].map(i64::to_be_bytes).concat()),
+        ("<u8", [1u64, 0, 1].map(u64::to_le_bytes).concat()),
+    ];
+    for (kind, bytes) in labels {
+        let y = npy(kind, "(3, 1)", &bytes);
+        let beside = folder.file("y.npy", &y);
+        let set = open(
+            &folder.file("x.npy", &x),
+            classes(&beside.display().to_string()),
+        )
+        .unwrap();
+        let names = [
+            ("x_train", x.clone()),
+            ("y_train", y.clone()),
+            ("x_test", x.clone()),
+        ];
+        let names = names.map(|(n, b)| (format!("{n}.npy"), b));
+        let entries: Vec<(&str, Vec<u8>)> =
+            names.iter().map(|(n, b)| (n.as_str(), b.clone())).collect();
+        let options = VectorOptions {
+            answers: Answers::Classes(None),
+            split: Some(data::Split::Train),
+            ..VectorOptions::default()
+        };
+        let packed = Vectors::open(&folder.file("a.npz", &zip(&entries)), &options).unwrap();
+        for set in [&set, &packed] {
+            let labels: Vec<_> = (0..3).filter_map(|i| set.label(i)).collect();
+            assert_eq!((labels, set.classes().len()), (vec![1, 0, 1], 2), "{kind}");
+        }
+    }
+    let y = npy(
+        "<f8",
+        "(3,)",
+        &floats(&[5.0, 6.0, 7.0], |v| v.to_le_bytes().into()),
+    );
+    let path = folder.file("r.npz", &zip(&[("data.npy", x), ("target.npy", y)]));
+    let set = open(&path, Answers::Numbers(vec!["target".into()])).unwrap();
+    assert_eq!((set.target(2), set.width()), (&[7.0][..], 2));
+}
+
+#[test]
+fn arrays_are_refused_by_name() {
+    let folder = Folder::new("bad-arrays");
+    let x = npy(
+        "<f8",
+        "(2, 1)",
+        &floats(&[1.0, 2.0], |v| v.to_le_bytes().into()),
+    );
+    let packed = |x: &[u8], y: &[u8]| {
+        let path = folder.file(
+            "a.npz",
+            &zip(&[("x.npy", x.to_vec()), ("y.npy", y.to_vec())]),
+        );
+        open(&path, Answers::Classes(None))
+    };
+    let nan = npy(
+        "<f8",
+        "(2, 1)",
+        &floats(&[1.0, f64::NAN], |v| v.to_le_bytes().into()),
+    );
+    says(
+        packed(&nan, &npy("|u1", "(2,)", &[0, 1])),
+        &["a.npz: row 1, column 0 of x", "is NaN"],
+    );
+    says(
+        packed(&x, &npy("|i1", "(2,)", &[0, 255])),
+        &["y has the label -1 in row 1"],
+    );
+    says(
+        packed(
+            &x,
+            &npy(
+                "<i8",
+                "(2,)",
+                &floats(&[0.0, 1e6], |v| (v as i64).to_le_bytes().into()),
+            ),
+        ),
+        &["the label 1000000", "65,535"],
+    );
+    says(
+        packed(&x, &npy("<f4", "(2,)", &[0; 8])),
+        &["y holds values of type '<f4'", "numbers to predict"],
+    );
+    says(
+        packed(&x, &npy("|u1", "(3,)", &[0; 3])),
+        &["y has 3 rows for 2 vectors"],
+    );
+    says(
+        packed(&x, &npy("|u1", "(2, 2)", &[0; 4])),
+        &["y has shape [2, 2]"],
+    );
+    says(
+        packed(&npy("<c16", "(1, 1)", &[0; 16]), &x),
+        &["x holds values of type '<c16'"],
+    );
+    says(
+        packed(&npy("<f8", "(3, 1)", &[0; 16]), &x),
+        &["x promises [3, 1] values, 2"],
+    );
+    let wide = "(0, 1099511627776, 1099511627776)";
+    says(packed(&npy("<f8", wide, &[]), &x), &["x has shape"]);
+    says(
+        packed(&npy("<f8", "(2, 0)", &[]), &x),
+        &["x has shape [2, 0]"],
+    );
+    says(
+        packed(&npy("<f8", "()", &[0; 8]), &x),
+        &["x is a single number"],
+    );
+    says(packed(b"no array", &x), &["x is no NumPy array"]);
+    let path = folder.file("w.npz", &zip(&[("w.npy", x.clone()), ("v.npy", x.clone())]));
+    says(
+        open(&path, Answers::None),
+        &["w.npz: there is no vectors", "v, w"],
+    );
+    let path = folder.file("x.npy", &x);
+    says(
+        open(&path, Answers::Classes(None)),
+        &["x.npy", "labels", "name the array or file"],
+    );
+    says(open(&path, classes("/nowhere/y.npy")), &["/nowhere/y.npy"]);
+    let small = VectorOptions {
+        memory_limit: 50,
+        ..VectorOptions::default()
+    };
+    says(
+        Vectors::open(&path, &small),
+        &["x.npy", "more than 50 bytes"],
+    );
+}
+
+#[test]
+fn statistics_and_splits() {
+    let values = vec![1.0, 7.0, 3.0, 7.0, 5.0, 7.0];
+    let set = Vectors::new(2, values, Known::Nothing).unwrap();
+    let n = set.statistics();
+    assert_eq!(n.mean, [3.0, 7.0]);
+    assert!((n.deviation[0] - (8.0f64 / 3.0).sqrt()).abs() < 1e-12 && n.deviation[1] == 1.0);
+    let x = set.tensor(2, Some(&n)).unwrap();
+    assert!((x.values()[0] - 2.0 / n.deviation[0]).abs() < 1e-12 && x.values()[1] == 0.0);
+    let (train, held_out) = set.split(1).unwrap();
+    assert_eq!((train.len(), held_out.values(0)), (2, &[1.0, 7.0][..]));
+    assert!(set.split(0).is_err() && set.split(3).is_err() && set.tensor(3, None).is_err());
+    assert!(Vectors::new(2, vec![1.0], Known::Nothing).is_err());
+    assert!(Vectors::new(1, vec![f64::NAN], Known::Nothing).is_err());
+}
