@@ -1,25 +1,7 @@
 //! The one trait over which every circuit is written.
 
-use crate::{BlockMap, Bootstrap, Complex64, Error, Level, Parameters, Polynomial};
-
-/// Where a value stands.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Info {
-    /// Its level.
-    pub level: Level,
-    /// Its scale.
-    pub scale: f64,
-    /// Period of its slot vector (a power of two, at most N/2).
-    pub slots: usize,
-}
-
-/// Relative tolerance within which two scales count as equal: the only place where it is set.
-pub const SCALE_TOLERANCE: f64 = 1e-9;
-
-/// Whether two scales are equal within [`SCALE_TOLERANCE`].
-pub fn same_scale(x: f64, y: f64) -> bool {
-    (x / y - 1.0).abs() <= SCALE_TOLERANCE
-}
+use crate::typing::{self, Info};
+use crate::{BlockMap, Bootstrap, Complex64, Context, Error, Level, Parameters, Polynomial};
 
 /// The primitives of CKKS and the circuits provided on top of them.
 ///
@@ -33,9 +15,13 @@ pub trait Arithmetic {
     /// A ciphertext, a vector, or a record of what is known about one.
     type Value: Clone + Send + Sync;
 
+    /// The parameters of this interpreter, with what is computed from them alone.
+    fn context(&self) -> &Context;
     /// The parameters of this interpreter.
-    fn parameters(&self) -> &Parameters;
-    /// Level, scale and period of a value.
+    fn parameters(&self) -> &Parameters {
+        self.context().parameters()
+    }
+    /// Level, scale, period and degree of a value.
     fn info(&self, x: &Self::Value) -> Info;
 
     /// x + y, at the same level and scale. Period: the larger of both.
@@ -90,22 +76,10 @@ pub trait Arithmetic {
         let here = self.info(x);
         let scale = parameters.scale(level);
         if here.level == level {
-            if same_scale(here.scale, scale) {
-                return Ok(x.clone());
-            }
-            return Err(Error::ScaleMismatch {
-                operation: "align",
-                left: here.scale.log2(),
-                right: scale.log2(),
-            });
+            typing::scales("align", here.scale, scale)?;
+            return Ok(x.clone());
         }
-        if here.level < level {
-            return Err(Error::Levels {
-                operation: "align",
-                needed: level.index(),
-                had: here.level.index(),
-            });
-        }
+        typing::reaches("align", level, here.level)?;
         let above = parameters.above(level, here.level);
         let y =
             self.linear_combination(&[(1.0, x)], 0.0, above, scale * parameters.modulus(above))?;
@@ -115,13 +89,7 @@ pub trait Arithmetic {
     /// Sets the scale to `scale`, from which it differs by rounding only.
     fn with_exact_scale(&self, x: &Self::Value, scale: f64) -> Result<Self::Value, Error> {
         let here = self.info(x).scale;
-        if !same_scale(here, scale) {
-            return Err(Error::ScaleMismatch {
-                operation: "with_exact_scale",
-                left: here.log2(),
-                right: scale.log2(),
-            });
-        }
+        typing::scales("with_exact_scale", here, scale)?;
         if here == scale {
             Ok(x.clone())
         } else {
@@ -155,12 +123,7 @@ pub trait Arithmetic {
     }
     /// sin(2πv) for a bootstrap, from v/R: a cosine and its double angles.
     fn eval_mod(&self, x: &Self::Value, cosine: &Polynomial) -> Result<Self::Value, Error> {
-        let spec = self.parameters().bootstrap().ok_or(Error::Conformance {
-            object: "bootstrap",
-            reason: "these parameters have none".into(),
-        })?;
-        let (range, double_angles) = (spec.range, spec.double_angles);
-        crate::bootstrap::eval_mod(self, x, cosine, range, double_angles)
+        crate::bootstrap::eval_mod(self, x, cosine)
     }
     /// Refresh: see [`Bootstrap`].
     fn bootstrap(&self, x: &Self::Value, b: &Bootstrap) -> Result<Self::Value, Error> {

@@ -6,8 +6,8 @@
 //! back as c − κ·c³, κ = (2πS₀/q₀)²/6 = 2^−17.3, which in every slot is at most κ·rms³ ≤ 2^−20.2 (docs/noise.md, as is the law of I). The factor
 //! q₀/(2πS₀) and the gain are folded into the scale.
 
-use crate::arithmetic::same_scale;
-use crate::{Arithmetic, BlockMap, Error, Level, Parameters, Polynomial};
+use crate::dft::radius;
+use crate::{Arithmetic, Error, Level, Polynomial, typing};
 
 /// A bootstrap: the operand (at level 0, |x| ≤ 1/2) comes back as gain·x at level `target`.
 ///
@@ -22,67 +22,18 @@ pub struct Bootstrap {
     pub gain: f64,
 }
 
-/// What bootstrapping n slots needs, precomputed once for a parameter set.
-#[derive(Debug)]
-pub(crate) struct Transforms {
-    pub(crate) coeff_to_slot: Vec<BlockMap>,
-    pub(crate) slot_to_coeff: Vec<BlockMap>,
-    pub(crate) cosine: Polynomial,
-}
-
-/// EvalMod's variable is w = (v − 1/4)/R with R = K + 1/2.
-pub(crate) fn radius(range: usize) -> f64 {
-    range as f64 + 0.5
-}
-
-impl Transforms {
-    pub(crate) fn new(parameters: &Parameters, slots: usize) -> Result<Self, Error> {
-        let spec = parameters.bootstrap().ok_or(Error::Conformance {
-            object: "bootstrap",
-            reason: "these parameters have none".into(),
-        })?;
-        // the trace multiplies by N/2n, the sum with the conjugate by 2
-        let trace = (parameters.max_slots() / slots) as f64;
-        let (coeff_to_slot, slot_to_coeff) =
-            crate::dft::transforms(parameters, slots, 1.0 / (2.0 * radius(spec.range) * trace))?;
-        let angle =
-            2.0 * std::f64::consts::PI * radius(spec.range) / f64::from(1u32 << spec.double_angles);
-        let degree = spec.degree & !1;
-        let nodes = 4 * (degree + 1);
-        let coefficients = (0..=degree)
-            .map(|k| {
-                if k % 2 == 1 {
-                    return 0.0;
-                }
-                let sum: f64 = (0..nodes)
-                    .map(|i| {
-                        let t = std::f64::consts::PI * (i as f64 + 0.5) / nodes as f64;
-                        (angle * t.cos()).cos() * (k as f64 * t).cos()
-                    })
-                    .sum();
-                sum * if k == 0 { 1.0 } else { 2.0 } / nodes as f64
-            })
-            .collect();
-        Ok(Self {
-            coeff_to_slot,
-            slot_to_coeff,
-            cosine: Polynomial::new(coefficients)?,
-        })
-    }
-}
-
 /// sin(2πv) from (v/R), at the canonical scale of EvalMod's last level.
 pub(crate) fn eval_mod<A: Arithmetic + ?Sized>(
     a: &A,
     x: &A::Value,
     cosine: &Polynomial,
-    range: usize,
-    double_angles: usize,
 ) -> Result<A::Value, Error> {
+    let spec = typing::bootstrapping(a.parameters())?;
     let here = a.info(x);
-    let w = a.linear_combination(&[(1.0, x)], -0.25 / radius(range), here.level, here.scale)?;
+    let constant = -0.25 / radius(spec.range);
+    let w = a.linear_combination(&[(1.0, x)], constant, here.level, here.scale)?;
     let mut c = a.polynomial(&w, cosine)?;
-    for _ in 0..double_angles {
+    for _ in 0..spec.double_angles {
         c = crate::polynomial::double(a, &c, &c, None)?;
     }
     Ok(c)
@@ -95,36 +46,22 @@ impl Bootstrap {
     /// If the operand is not at level 0 and its canonical scale, or has a larger period.
     pub fn apply<A: Arithmetic + ?Sized>(&self, a: &A, x: &A::Value) -> Result<A::Value, Error> {
         let p = a.parameters();
-        let spec = p.bootstrap().ok_or(Error::Conformance {
-            object: "bootstrap",
-            reason: "these parameters have none".into(),
-        })?;
+        let spec = typing::bootstrapping(p)?;
         let here = a.info(x);
-        if here.level.index() != 0 {
-            return Err(Error::LevelMismatch {
-                operation: "bootstrap (from level 0)",
-                left: here.level.index(),
-                right: 0,
-            });
-        }
+        typing::levels(
+            "bootstrap (from level 0)",
+            here.level,
+            Level::new(0),
+        )?;
         let base_scale = p.scale(Level::new(0));
-        if !same_scale(here.scale, base_scale) {
-            return Err(Error::ScaleMismatch {
-                operation: "bootstrap",
-                left: here.scale.log2(),
-                right: base_scale.log2(),
-            });
-        }
+        typing::scales("bootstrap", here.scale, base_scale)?;
+        typing::slots(p, "bootstrap", self.slots)?;
         let most = p.max_slots();
-        if here.slots > self.slots
-            || self.slots > most
-            || !self.slots.is_power_of_two()
-            || 2 * self.slots < 8
-        {
+        if here.slots > self.slots || self.slots < 4 {
             return Err(Error::Slots {
                 operation: "bootstrap",
-                slots: self.slots.max(here.slots),
-                most,
+                slots: here.slots,
+                most: self.slots,
             });
         }
         if self.target > p.residual().index() || self.gain.is_nan() || self.gain <= 0.0 {
@@ -134,15 +71,8 @@ impl Bootstrap {
                 had: p.residual().index(),
             });
         }
-        let transforms = p.transforms(self.slots)?;
+        let transforms = a.context().transforms(self.slots)?;
         let top = p.top(Level::new(self.target));
-        let below = |level: Level| {
-            p.below(level).ok_or(Error::Levels {
-                operation: "bootstrap",
-                needed: 1,
-                had: 0,
-            })
-        };
 
         let y = a.mod_raise(x, top)?;
         let y = if spec.log_raise == 0 {
@@ -158,7 +88,7 @@ impl Bootstrap {
         }
         y = a.with_slots(&y, self.slots)?;
         for map in &transforms.coeff_to_slot {
-            let scale = p.scale(below(a.info(&y).level)?);
+            let scale = p.scale(typing::below(p, "bootstrap", a.info(&y).level)?);
             y = a.linear(&[y], map, scale)?.swap_remove(0);
         }
         let conjugate = a.conjugate(&y)?;

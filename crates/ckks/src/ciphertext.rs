@@ -1,7 +1,10 @@
 //! Ciphertexts: as computed with, and as freshly encrypted.
 
+use crate::typing::{self, Info};
 use crate::{Error, Level, Parameters};
+use ring::buffer::AlignedVec;
 use ring::{Expander, Ntt, RnsPoly};
+use std::sync::Arc;
 
 /// A ciphertext of degree 1 or 2 in NTT form: phase = c0 + c1·s (+ c2·s²) = scale·(values) + noise.
 #[derive(Clone, Debug)]
@@ -28,6 +31,42 @@ impl Ciphertext {
     /// 1, or 2 before relinearisation.
     pub fn degree(&self) -> usize {
         self.polys.len() - 1
+    }
+    /// Its polynomials c0, c1 (and c2 before relinearisation), in NTT form: for engines that move them elsewhere.
+    pub fn polynomials(&self) -> &[RnsPoly<Ntt>] {
+        &self.polys
+    }
+    /// From its polynomials, all with the limbs of `level` ([`Parameters::limbs`]).
+    ///
+    /// # Errors
+    /// [`Error::Conformance`] for other limbs or another number of polynomials than 2 or 3, [`Error::Slots`].
+    pub fn from_polynomials(
+        parameters: &Parameters,
+        polys: Vec<RnsPoly<Ntt>>,
+        info: Info,
+    ) -> Result<Self, Error> {
+        typing::slots(parameters, "ciphertext", info.slots)?;
+        let limbs = parameters.limbs(info.level);
+        if polys.len() != info.degree + 1
+            || !(1..=2).contains(&info.degree)
+            || polys.iter().any(|p| p.indices() != &limbs[..])
+        {
+            return Err(Error::Conformance {
+                object: "ciphertext",
+                reason: format!(
+                    "{} polynomials, but {} with the limbs of level {} are needed",
+                    polys.len(),
+                    info.degree + 1,
+                    info.level.index()
+                ),
+            });
+        }
+        Ok(Self {
+            polys,
+            level: info.level,
+            scale: info.scale,
+            slots: info.slots,
+        })
     }
     /// All limbs: c0's, then c1's.
     pub fn limbs(&self) -> impl Iterator<Item = &[u64]> {
@@ -141,12 +180,7 @@ fn read_poly<E: From<Error>>(
             parameters.residual().index()
         ));
     }
-    if !slots.is_power_of_two() || slots > parameters.max_slots() {
-        return refuse(format!(
-            "{slots} slots; a power of two up to {} is needed",
-            parameters.max_slots()
-        ));
-    }
+    typing::slots(parameters, "ciphertext", slots)?;
     let indices = parameters.limbs(level).clone();
     let mut poly = RnsPoly::<Ntt>::zero(parameters.ring(), indices.clone());
     for (k, &index) in indices.iter().enumerate() {
@@ -158,4 +192,19 @@ fn read_poly<E: From<Error>>(
         }
     }
     Ok(poly)
+}
+
+/// A plaintext in NTT form, limb by limb; short where its values repeat.
+pub struct EncodedPlain {
+    pub(crate) indices: Arc<[usize]>,
+    pub(crate) limbs: Vec<AlignedVec>,
+    pub(crate) level: Level,
+    pub(crate) scale: f64,
+    pub(crate) slots: usize,
+}
+
+impl std::fmt::Debug for EncodedPlain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EncodedPlain({} limbs)", self.limbs.len())
+    }
 }

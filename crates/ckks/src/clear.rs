@@ -1,7 +1,7 @@
 //! The clear interpreter: what a circuit means, in f64. It runs the whole bootstrap circuit, ModRaise included.
 
-use crate::arithmetic::{Info, same_scale};
-use crate::{Arithmetic, BlockMap, Complex64, Encoder, Error, Level, Parameters};
+use crate::typing::{self, Info};
+use crate::{Arithmetic, BlockMap, Complex64, Context, Error, Level};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A vector of slots with the level and scale that its ciphertext has.
@@ -18,6 +18,14 @@ pub struct ClearValue {
 }
 
 impl ClearValue {
+    fn new(values: Vec<Complex64>, info: Info) -> Self {
+        Self {
+            values,
+            level: info.level,
+            scale: info.scale,
+            degree: info.degree,
+        }
+    }
     fn at(&self, j: usize) -> Complex64 {
         self.values[j & (self.values.len() - 1)]
     }
@@ -26,24 +34,16 @@ impl ClearValue {
 /// Interprets circuits on f64 vectors.
 #[derive(Debug)]
 pub struct Clear {
-    parameters: Parameters,
-    encoder: Encoder,
+    context: Context,
     /// State of the generator of ModRaise's I.
     state: AtomicU64,
 }
 
-impl std::fmt::Debug for Encoder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Encoder")
-    }
-}
-
 impl Clear {
-    /// For these parameters; `seed` fixes ModRaise's multiples of q0.
-    pub fn new(parameters: &Parameters, seed: u64) -> Self {
+    /// For a context's parameters; `seed` fixes ModRaise's multiples of q0.
+    pub fn new(context: &Context, seed: u64) -> Self {
         Self {
-            parameters: parameters.clone(),
-            encoder: Encoder::new(parameters.max_slots()),
+            context: context.clone(),
             state: AtomicU64::new(seed),
         }
     }
@@ -52,19 +52,8 @@ impl Clear {
     /// # Errors
     /// If the vector does not fit.
     pub fn input(&self, v: &[Complex64], level: Level) -> Result<ClearValue, Error> {
-        if !v.len().is_power_of_two() || v.len() > self.parameters.max_slots() {
-            return Err(Error::Slots {
-                operation: "input",
-                slots: v.len(),
-                most: self.parameters.max_slots(),
-            });
-        }
-        Ok(ClearValue {
-            values: v.to_vec(),
-            level,
-            scale: self.parameters.scale(level),
-            degree: 1,
-        })
+        let info = typing::input(self.parameters(), level, v.len())?;
+        Ok(ClearValue::new(v.to_vec(), info))
     }
     fn next(&self) -> u64 {
         // SplitMix64: a model of I, nothing secret
@@ -76,54 +65,20 @@ impl Clear {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
+    /// `f` slot by slot; the result stands where `info` says.
     fn zip(
-        &self,
-        operation: &'static str,
         x: &ClearValue,
-        y: &ClearValue,
+        y: impl Fn(usize) -> Complex64,
+        info: Info,
         f: impl Fn(Complex64, Complex64) -> Complex64,
-    ) -> Result<ClearValue, Error> {
-        if x.level != y.level {
-            return Err(Error::LevelMismatch {
-                operation,
-                left: x.level.index(),
-                right: y.level.index(),
-            });
-        }
-        let n = x.values.len().max(y.values.len());
-        Ok(ClearValue {
-            values: (0..n).map(|j| f(x.at(j), y.at(j))).collect(),
-            level: x.level,
-            scale: x.scale,
-            degree: x.degree.max(y.degree),
-        })
+    ) -> ClearValue {
+        let values = (0..info.slots).map(|j| f(x.at(j), y(j))).collect();
+        ClearValue::new(values, info)
     }
-    fn same_scale(operation: &'static str, x: &ClearValue, y: &ClearValue) -> Result<(), Error> {
-        if same_scale(x.scale, y.scale) {
-            Ok(())
-        } else {
-            Err(Error::ScaleMismatch {
-                operation,
-                left: x.scale.log2(),
-                right: y.scale.log2(),
-            })
-        }
-    }
-    fn map(&self, x: &ClearValue, f: impl Fn(Complex64) -> Complex64) -> ClearValue {
+    fn map(x: &ClearValue, f: impl Fn(Complex64) -> Complex64) -> ClearValue {
         ClearValue {
             values: x.values.iter().map(|&v| f(v)).collect(),
             ..*x
-        }
-    }
-    fn linear_degree(operation: &'static str, x: &ClearValue) -> Result<(), Error> {
-        if x.degree == 1 {
-            Ok(())
-        } else {
-            Err(Error::Degree {
-                operation,
-                needed: 1,
-                had: x.degree,
-            })
         }
     }
 }
@@ -131,40 +86,34 @@ impl Clear {
 impl Arithmetic for Clear {
     type Value = ClearValue;
 
-    fn parameters(&self) -> &Parameters {
-        &self.parameters
+    fn context(&self) -> &Context {
+        &self.context
     }
     fn info(&self, x: &ClearValue) -> Info {
         Info {
             level: x.level,
             scale: x.scale,
             slots: x.values.len(),
+            degree: x.degree,
         }
     }
     fn add(&self, x: &ClearValue, y: &ClearValue) -> Result<ClearValue, Error> {
-        Self::same_scale("add", x, y)?;
-        self.zip("add", x, y, |a, b| a + b)
+        let info = typing::sum("add", &self.info(x), &self.info(y))?;
+        Ok(Self::zip(x, |j| y.at(j), info, |a, b| a + b))
     }
     fn sub(&self, x: &ClearValue, y: &ClearValue) -> Result<ClearValue, Error> {
-        Self::same_scale("sub", x, y)?;
-        self.zip("sub", x, y, |a, b| a - b)
+        let info = typing::sum("sub", &self.info(x), &self.info(y))?;
+        Ok(Self::zip(x, |j| y.at(j), info, |a, b| a - b))
     }
     fn add_plain(&self, x: &ClearValue, v: &[Complex64]) -> Result<ClearValue, Error> {
-        let v = ClearValue {
-            values: v.to_vec(),
-            ..*x
-        };
-        self.zip("add_plain", x, &v, |a, b| a + b)
+        let here = self.info(x);
+        let info = typing::plain(self.parameters(), "add_plain", &here, v.len(), 1.0)?;
+        Ok(Self::zip(x, |j| v[j % v.len()], info, |a, b| a + b))
     }
     fn mul_plain(&self, x: &ClearValue, v: &[Complex64], scale: f64) -> Result<ClearValue, Error> {
-        let v = ClearValue {
-            values: v.to_vec(),
-            ..*x
-        };
-        Ok(ClearValue {
-            scale: x.scale * scale,
-            ..self.zip("mul_plain", x, &v, |a, b| a * b)?
-        })
+        let here = self.info(x);
+        let info = typing::plain(self.parameters(), "mul_plain", &here, v.len(), scale)?;
+        Ok(Self::zip(x, |j| v[j % v.len()], info, |a, b| a * b))
     }
     fn linear_combination(
         &self,
@@ -173,41 +122,24 @@ impl Arithmetic for Clear {
         level: Level,
         scale: f64,
     ) -> Result<ClearValue, Error> {
-        let n = terms.iter().map(|(_, x)| x.values.len()).max().unwrap_or(1);
-        let mut values = vec![Complex64::new(constant, 0.0); n];
+        let info = typing::combination(terms.iter().map(|(_, x)| self.info(x)), level, scale)?;
+        let mut values = vec![Complex64::new(constant, 0.0); info.slots];
         for (c, x) in terms {
-            if x.level < level {
-                return Err(Error::Levels {
-                    operation: "linear combination",
-                    needed: level.index(),
-                    had: x.level.index(),
-                });
-            }
             for (j, v) in values.iter_mut().enumerate() {
                 *v += x.at(j) * *c;
             }
         }
-        Ok(ClearValue {
-            values,
-            level,
-            scale,
-            degree: terms.iter().map(|(_, x)| x.degree).max().unwrap_or(1),
-        })
+        Ok(ClearValue::new(values, info))
     }
     fn mul_integer(&self, x: &ClearValue, k: i64) -> Result<ClearValue, Error> {
-        Ok(self.map(x, |v| v * k as f64))
+        Ok(Self::map(x, |v| v * k as f64))
     }
     fn mul_i(&self, x: &ClearValue) -> Result<ClearValue, Error> {
-        Ok(self.map(x, |v| v * Complex64::new(0.0, 1.0)))
+        Ok(Self::map(x, |v| v * Complex64::new(0.0, 1.0)))
     }
     fn mul(&self, x: &ClearValue, y: &ClearValue) -> Result<ClearValue, Error> {
-        Self::linear_degree("mul", x)?;
-        Self::linear_degree("mul", y)?;
-        Ok(ClearValue {
-            scale: x.scale * y.scale,
-            degree: 2,
-            ..self.zip("mul", x, y, |a, b| a * b)?
-        })
+        let info = typing::product(&self.info(x), &self.info(y))?;
+        Ok(Self::zip(x, |j| y.at(j), info, |a, b| a * b))
     }
     fn relinearize(&self, x: &ClearValue) -> Result<ClearValue, Error> {
         Ok(ClearValue {
@@ -216,48 +148,27 @@ impl Arithmetic for Clear {
         })
     }
     fn rescale(&self, x: &ClearValue) -> Result<ClearValue, Error> {
-        let level = self.parameters.below(x.level).ok_or(Error::Levels {
-            operation: "rescale",
-            needed: 1,
-            had: 0,
-        })?;
-        Ok(ClearValue {
-            level,
-            scale: x.scale / self.parameters.modulus(x.level),
-            ..x.clone()
-        })
+        let info = typing::rescaled(self.parameters(), &self.info(x))?;
+        Ok(ClearValue::new(x.values.clone(), info))
     }
     fn drop_to(&self, x: &ClearValue, level: Level) -> Result<ClearValue, Error> {
-        if x.level < level {
-            return Err(Error::Levels {
-                operation: "drop",
-                needed: level.index(),
-                had: x.level.index(),
-            });
-        }
-        Ok(ClearValue { level, ..x.clone() })
+        let info = typing::dropped(&self.info(x), level)?;
+        Ok(ClearValue::new(x.values.clone(), info))
     }
     fn with_scale(&self, x: &ClearValue, scale: f64) -> Result<ClearValue, Error> {
         let ratio = x.scale / scale;
         Ok(ClearValue {
             scale,
-            ..self.map(x, |v| v * ratio)
+            ..Self::map(x, |v| v * ratio)
         })
     }
     fn with_exact_scale(&self, x: &ClearValue, scale: f64) -> Result<ClearValue, Error> {
         // a rounding difference of scales is not a change of value
-        if same_scale(x.scale, scale) {
-            Ok(ClearValue { scale, ..x.clone() })
-        } else {
-            Err(Error::ScaleMismatch {
-                operation: "with_exact_scale",
-                left: x.scale.log2(),
-                right: scale.log2(),
-            })
-        }
+        typing::scales("with_exact_scale", x.scale, scale)?;
+        Ok(ClearValue { scale, ..x.clone() })
     }
     fn rotate(&self, x: &ClearValue, by: i64) -> Result<ClearValue, Error> {
-        Self::linear_degree("rotate", x)?;
+        typing::linear_degree("rotate", &self.info(x))?;
         let n = x.values.len();
         let by = by.rem_euclid(n as i64) as usize;
         Ok(ClearValue {
@@ -266,27 +177,19 @@ impl Arithmetic for Clear {
         })
     }
     fn conjugate(&self, x: &ClearValue) -> Result<ClearValue, Error> {
-        Self::linear_degree("conjugate", x)?;
-        Ok(self.map(x, |v| v.conj()))
+        typing::linear_degree("conjugate", &self.info(x))?;
+        Ok(Self::map(x, |v| v.conj()))
     }
     fn mod_raise(&self, x: &ClearValue, to: Level) -> Result<ClearValue, Error> {
-        if x.level.index() != 0 {
-            return Err(Error::Levels {
-                operation: "mod_raise (from level 0)",
-                needed: 0,
-                had: x.level.index(),
-            });
-        }
-        let spec = self.parameters.bootstrap().ok_or(Error::Conformance {
-            object: "mod_raise",
-            reason: "these parameters have no bootstrapping".into(),
-        })?;
+        let p = self.parameters();
+        let info = typing::raised(p, &self.info(x), to)?;
+        let spec = typing::bootstrapping(p)?;
         let n = x.values.len();
-        let most = self.parameters.max_slots();
+        let most = info.slots;
         let mut w = x.values.clone();
-        self.encoder.to_coefficients(&mut w)?;
+        self.context.encoder().to_coefficients(&mut w)?;
         // the n-slot polynomial in Y = X^(N/2n) as one of N/2 slots, plus q0/scale times I on every coefficient
-        let unit = self.parameters.modulus(Level::new(0)) / x.scale;
+        let unit = p.modulus(Level::new(0)) / x.scale;
         let deviation = ((spec.hamming_weight as f64 + 1.0) / 12.0).sqrt();
         let gap = most / n;
         let integer = || {
@@ -306,22 +209,11 @@ impl Arithmetic for Clear {
         for (j, c) in w.iter().enumerate() {
             values[j * gap] += c;
         }
-        self.encoder.to_slots(&mut values)?;
-        Ok(ClearValue {
-            values,
-            level: to,
-            scale: x.scale,
-            degree: 1,
-        })
+        self.context.encoder().to_slots(&mut values)?;
+        Ok(ClearValue::new(values, info))
     }
     fn with_slots(&self, x: &ClearValue, slots: usize) -> Result<ClearValue, Error> {
-        if !slots.is_power_of_two() || slots > self.parameters.max_slots() {
-            return Err(Error::Slots {
-                operation: "with_slots",
-                slots,
-                most: self.parameters.max_slots(),
-            });
-        }
+        typing::slots(self.parameters(), "with_slots", slots)?;
         Ok(ClearValue {
             values: (0..slots).map(|j| x.at(j)).collect(),
             ..*x
@@ -333,12 +225,7 @@ impl Arithmetic for Clear {
         map: &BlockMap,
         scale: f64,
     ) -> Result<Vec<ClearValue>, Error> {
-        let (level, _) = crate::map::prepare(self, xs, map, scale)?;
-        let level = self.parameters.below(level).ok_or(Error::Levels {
-            operation: "linear",
-            needed: 1,
-            had: 0,
-        })?;
+        let to = crate::map::typed(self, xs, map, scale)?.result;
         let n = map.slots();
         let mut outs = vec![vec![Complex64::new(0.0, 0.0); n]; map.outputs()];
         for t in map.terms() {
@@ -354,12 +241,7 @@ impl Arithmetic for Clear {
                 for &f in map.folds() {
                     y = (0..n).map(|j| y[j] + y[(j + f) & (n - 1)]).collect();
                 }
-                ClearValue {
-                    values: y,
-                    level,
-                    scale,
-                    degree: 1,
-                }
+                ClearValue::new(y, to)
             })
             .collect())
     }

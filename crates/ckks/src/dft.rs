@@ -1,10 +1,63 @@
-//! CoeffToSlot and SlotToCoeff as products of sparse matrices: the special FFT's stages, grouped [CHKKS18, BMTH21].
+//! What a bootstrap computes with: CoeffToSlot and SlotToCoeff as products of sparse matrices: the special FFT's stages, grouped [CHKKS18, BMTH21].
 //!
 //! CoeffToSlot leaves coefficients in bit-reversed order and SlotToCoeff takes them so: EvalMod does not mind.
 
 use crate::map::{Term, Values};
-use crate::{BlockMap, Complex64, Encoder, Error, Parameters};
+use crate::{BlockMap, Complex64, Encoder, Error, Parameters, Polynomial, typing};
 use std::collections::BTreeMap;
+
+/// What a bootstrap of n slots computes ([`crate::Context::transforms`]).
+#[derive(Debug)]
+pub struct Transforms {
+    /// CoeffToSlot's maps, in the order of application.
+    pub coeff_to_slot: Vec<BlockMap>,
+    /// SlotToCoeff's maps, in the order of application.
+    pub slot_to_coeff: Vec<BlockMap>,
+    /// EvalMod's cosine, in the even powers.
+    pub cosine: Polynomial,
+}
+
+/// EvalMod's variable is w = (v − 1/4)/R with R = K + 1/2.
+pub(crate) fn radius(range: usize) -> f64 {
+    range as f64 + 0.5
+}
+
+impl Transforms {
+    pub(crate) fn new(
+        parameters: &Parameters,
+        encoder: &Encoder,
+        slots: usize,
+    ) -> Result<Self, Error> {
+        let spec = typing::bootstrapping(parameters)?;
+        // the trace multiplies by N/2n, the sum with the conjugate by 2
+        let trace = (parameters.max_slots() / slots) as f64;
+        let scale = 1.0 / (2.0 * radius(spec.range) * trace);
+        let (coeff_to_slot, slot_to_coeff) = transforms(parameters, encoder, slots, scale)?;
+        let angle =
+            2.0 * std::f64::consts::PI * radius(spec.range) / f64::from(1u32 << spec.double_angles);
+        let degree = spec.degree & !1;
+        let nodes = 4 * (degree + 1);
+        let coefficients = (0..=degree)
+            .map(|k| {
+                if k % 2 == 1 {
+                    return 0.0;
+                }
+                let sum: f64 = (0..nodes)
+                    .map(|i| {
+                        let t = std::f64::consts::PI * (i as f64 + 0.5) / nodes as f64;
+                        (angle * t.cos()).cos() * (k as f64 * t).cos()
+                    })
+                    .sum();
+                sum * if k == 0 { 1.0 } else { 2.0 } / nodes as f64
+            })
+            .collect();
+        Ok(Self {
+            coeff_to_slot,
+            slot_to_coeff,
+            cosine: Polynomial::new(coefficients)?,
+        })
+    }
+}
 
 /// A matrix by signed diagonals: `out[j] = Σ d[offset][j]·in[j + offset]`; entries whose column leaves 0..n are zero.
 type Diagonals = BTreeMap<i64, Vec<Complex64>>;
@@ -198,17 +251,14 @@ fn shorten(mut v: Vec<Complex64>) -> Vec<Complex64> {
 ///
 /// For n = N/2 CoeffToSlot yields w = re + i·im of the coefficients; below that it goes over to 2n slots: the real part of
 /// slots 0..n is re and of n..2n is im, and SlotToCoeff's last map comes back. CoeffToSlot is scaled by `scale`.
-pub(crate) fn transforms(
+fn transforms(
     parameters: &Parameters,
+    encoder: &Encoder,
     n: usize,
     scale: f64,
 ) -> Result<(Vec<BlockMap>, Vec<BlockMap>), Error> {
-    let spec = parameters.bootstrap().ok_or(Error::Conformance {
-        object: "bootstrap",
-        reason: "these parameters have none".into(),
-    })?;
+    let spec = typing::bootstrapping(parameters)?;
     let max = parameters.max_slots();
-    let encoder = Encoder::new(max);
     let log_n = n.trailing_zeros() as usize;
     let log_max = max.trailing_zeros() as usize;
     let full = n == max;
@@ -233,7 +283,7 @@ pub(crate) fn transforms(
             entry * (weight(&stages).sqrt().log2() - mean).exp2() * (1u64 << stages.len()) as f64;
         let mut d = identity(n);
         for s in stages.clone().rev() {
-            d = compose(&inverse_stage(&encoder, n, 2 << s), &d, n);
+            d = compose(&inverse_stage(encoder, n, 2 << s), &d, n);
         }
         let halves = halves(g + 1 == levels, Halves::Split);
         let map = to_map(&d, n, max, factor, babies, halves)?;
@@ -244,7 +294,7 @@ pub(crate) fn transforms(
     for (g, Group { stages, babies }) in groups(log_n, log_max, levels).into_iter().enumerate() {
         let mut d = identity(n);
         for s in stages.clone() {
-            d = compose(&forward_stage(&encoder, n, 2 << s), &d, n);
+            d = compose(&forward_stage(encoder, n, 2 << s), &d, n);
         }
         let halves = halves(g + 1 == levels, Halves::Merge);
         let map = to_map(&d, n, max, 1.0, babies, halves)?;
@@ -276,7 +326,7 @@ mod tests {
         let parameters = Parameters::new(crate::ParametersSpec::toy(10)).expect("toy");
         let encoder = Encoder::new(512);
         for n in [8usize, 64, 128, 256, 512] {
-            let (down, up) = transforms(&parameters, n, 1.0).expect("transforms");
+            let (down, up) = transforms(&parameters, &encoder, n, 1.0).expect("transforms");
             let x: Vec<Complex64> = (0..n)
                 .map(|j| Complex64::new((j as f64).sin(), (j as f64 * 1.7).cos()))
                 .collect();

@@ -39,6 +39,12 @@ pub struct Encoder {
     max_slots: usize,
 }
 
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Encoder")
+    }
+}
+
 fn bit_reverse(v: &mut [Complex64]) {
     let bits = v.len().trailing_zeros();
     if bits == 0 {

@@ -74,17 +74,21 @@ pub enum Error {
         /// The most that fit.
         most: usize,
     },
+    /// The parameter set has no bootstrapping.
+    #[error("parameters `{name}` have no bootstrapping: choose a set that has")]
+    NoBootstrapping {
+        /// Name of the set.
+        name: String,
+    },
     /// A key is missing or does not reach the level.
-    #[error(
-        "no {key} up to level {level} among the evaluation keys: make keys for this plan (keygen)"
-    )]
+    #[error("no {key} up to level {level} among the evaluation keys: make keys for this plan")]
     MissingKey {
         /// Which key.
         key: String,
         /// The level at which it was needed.
         level: usize,
     },
-    /// A key that is stored outside of memory could not be brought.
+    /// A key that is stored outside of memory could not be loaded.
     #[error("{key}: {reason}")]
     StoredKey {
         /// Which key.

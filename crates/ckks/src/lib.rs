@@ -4,7 +4,7 @@
 //! ways: [`Clear`] (f64: what it means), [`Meter`] (levels, scales, noise, counts: what it costs) and
 //! [`Evaluator`] (ciphertexts: what it does).
 //!
-//! Reading order: [`parameters`] → [`security`] → [`arithmetic`] → [`encoder`] → [`ciphertext`] → [`keys`] → [`secret`] → [`evaluator`] →
+//! Reading order: [`parameters`] → [`security`] → [`typing`] → [`context`] → [`arithmetic`] → [`encoder`] → [`ciphertext`] → [`keys`] → [`secret`] → [`engine`] → [`evaluator`] →
 //! [`map`] → [`polynomial`] → [`bootstrap`] → [`clear`] → [`meter`] → [`workload`] → [`machine_cost`].
 //!
 //! Notation: N ring degree, n slots (a power of two, n ≤ N/2; a vector of n slots is repeated N/2n times),
@@ -17,8 +17,10 @@ pub mod arithmetic;
 pub mod bootstrap;
 pub mod ciphertext;
 pub mod clear;
+pub mod context;
 mod dft;
 pub mod encoder;
+pub mod engine;
 pub mod error;
 pub mod evaluator;
 pub mod keys;
@@ -29,13 +31,18 @@ pub mod parameters;
 pub mod polynomial;
 pub mod secret;
 pub mod security;
+mod tables;
+pub mod typing;
 pub mod workload;
 
-pub use arithmetic::{Arithmetic, Info};
+pub use arithmetic::Arithmetic;
 pub use bootstrap::Bootstrap;
-pub use ciphertext::{Ciphertext, SeededCiphertext};
+pub use ciphertext::{Ciphertext, EncodedPlain, SeededCiphertext};
 pub use clear::{Clear, ClearValue};
+pub use context::Context;
+pub use dft::Transforms;
 pub use encoder::Encoder;
+pub use engine::Engine;
 pub use error::Error;
 pub use evaluator::Evaluator;
 pub use keys::{EvaluationKeys, KeyName, KeyRequest, KeyUse, SwitchingKey};
@@ -46,3 +53,4 @@ pub use num_complex::Complex64;
 pub use parameters::{Level, Parameters, ParametersSpec};
 pub use polynomial::Polynomial;
 pub use secret::SecretKey;
+pub use typing::Info;

@@ -1,6 +1,7 @@
 //! Block maps: matrices in diagonal form with their baby-step giant-step split.
 
-use crate::{Arithmetic, Complex64, Error};
+use crate::typing::{self, Info};
+use crate::{Arithmetic, Complex64, Error, Level};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -58,10 +59,6 @@ impl Values {
             }
             Values::Complex(v) => v[j % v.len()],
         }
-    }
-    /// The period as complex numbers.
-    pub fn to_complex(&self) -> Vec<Complex64> {
-        (0..self.len()).map(|j| self.at(j)).collect()
     }
 }
 
@@ -214,7 +211,9 @@ impl BlockMap {
             ..self
         }
     }
-    pub(crate) fn pin(&self) -> Option<usize> {
+    /// A name under which an interpreter may keep the encoded diagonals between uses: maps of the same parameters with the same
+    /// name are the same map. Only the maps of [`crate::Transforms`] have one.
+    pub fn pin(&self) -> Option<usize> {
         self.pin
     }
     /// Period of the vectors that it maps between.
@@ -342,8 +341,7 @@ pub fn apply<A: Arithmetic + ?Sized>(
     map: &BlockMap,
     scale: f64,
 ) -> Result<Vec<A::Value>, Error> {
-    let (level, plain_scale) = prepare(a, xs, map, scale)?;
-    let _ = level;
+    let plain_scale = typed(a, xs, map, scale)?.plain_scale;
     let n = map.slots();
     let mut outs = Vec::with_capacity(map.outputs());
     let rotated: Vec<Vec<(usize, A::Value)>> = (0..map.inputs())
@@ -397,55 +395,57 @@ pub fn apply<A: Arithmetic + ?Sized>(
     Ok(outs)
 }
 
-/// Checks operands of a map and gives their common level and the scale for its plaintexts.
-pub(crate) fn prepare<A: Arithmetic + ?Sized>(
+/// Where a map and its plaintexts stand.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Typed {
+    /// The operands' level.
+    pub level: Level,
+    /// Scale at which the diagonals are encoded.
+    pub plain_scale: f64,
+    /// Of every output.
+    pub result: Info,
+}
+
+/// Checks the operands of a map whose result is wanted at `scale`.
+///
+/// # Errors
+/// If the operands do not match the map or each other, or no level is left.
+pub fn typed<A: Arithmetic + ?Sized>(
     a: &A,
     xs: &[A::Value],
     map: &BlockMap,
     scale: f64,
-) -> Result<(crate::Level, f64), Error> {
-    if xs.len() != map.inputs() {
+) -> Result<Typed, Error> {
+    if xs.is_empty() || xs.len() != map.inputs() {
         return Err(Error::Conformance {
             object: "block map",
             reason: format!("{} inputs given, {} needed", xs.len(), map.inputs()),
         });
     }
+    let p = a.parameters();
     let first = a.info(&xs[0]);
     for x in xs {
-        let i = a.info(x);
-        if i.level != first.level {
-            return Err(Error::LevelMismatch {
-                operation: "linear",
-                left: first.level.index(),
-                right: i.level.index(),
-            });
-        }
-        if !crate::arithmetic::same_scale(i.scale, first.scale) {
-            return Err(Error::ScaleMismatch {
-                operation: "linear",
-                left: first.scale.log2(),
-                right: i.scale.log2(),
-            });
-        }
-        if i.slots > map.slots() {
+        let here = a.info(x);
+        typing::sum("linear", &first, &here)?;
+        typing::linear_degree("linear", &here)?;
+        if here.slots > map.slots() {
             return Err(Error::Slots {
                 operation: "linear",
-                slots: i.slots,
+                slots: here.slots,
                 most: map.slots(),
             });
         }
     }
-    if first.level.index() == 0 {
-        return Err(Error::Levels {
-            operation: "linear",
-            needed: 1,
-            had: 0,
-        });
-    }
-    Ok((
-        first.level,
-        a.parameters().modulus(first.level) * scale / first.scale,
-    ))
+    Ok(Typed {
+        level: first.level,
+        plain_scale: p.modulus(first.level) * scale / first.scale,
+        result: Info {
+            level: typing::below(p, "linear", first.level)?,
+            scale,
+            slots: map.slots(),
+            degree: 1,
+        },
+    })
 }
 
 #[cfg(test)]

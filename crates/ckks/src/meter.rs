@@ -4,9 +4,9 @@
 //! units. A coefficient error of deviation e is a slot error of e·√N/scale. Rounding by a division of a ciphertext has
 //! variance (1 + 2N/3)/12 in the coefficients (dense ternary secret); key switching adds N·σ²·Σ_d(Q_d/P)²/12 before it.
 
-use crate::arithmetic::{Info, same_scale};
 use crate::keys::{KeyName, KeyRequest, KeyUse, conjugation_element, galois_element};
-use crate::{Arithmetic, BlockMap, Complex64, Error, Level, Parameters, Polynomial};
+use crate::typing::{self, Info};
+use crate::{Arithmetic, BlockMap, Complex64, Context, Error, Level, Polynomial};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -39,6 +39,16 @@ pub struct MeterValue {
 const TAIL: f64 = 48.0;
 
 impl MeterValue {
+    /// The same, where `info` says.
+    fn at(&self, info: Info) -> Self {
+        Self {
+            level: info.level,
+            scale: info.scale,
+            slots: info.slots,
+            degree: info.degree,
+            ..*self
+        }
+    }
     /// Bound on the largest |error| over the slots. The bias of a bootstrap's sine (see [`crate::bootstrap`]) is in it by the margin
     /// of the tail only.
     pub fn error_bound(&self) -> f64 {
@@ -175,15 +185,15 @@ struct State {
 /// Interprets circuits on what is known about values; counts work and collects the keys needed.
 #[derive(Debug)]
 pub struct Meter {
-    parameters: Parameters,
+    context: Context,
     state: Mutex<State>,
 }
 
 impl Meter {
-    /// For these parameters.
-    pub fn new(parameters: &Parameters) -> Self {
+    /// For a context's parameters.
+    pub fn new(context: &Context) -> Self {
         Self {
-            parameters: parameters.clone(),
+            context: context.clone(),
             state: Mutex::default(),
         }
     }
@@ -192,20 +202,13 @@ impl Meter {
     /// # Errors
     /// If the slot count does not fit.
     pub fn input(&self, level: Level, slots: usize, bound: f64) -> Result<MeterValue, Error> {
-        if !slots.is_power_of_two() || slots > self.parameters.max_slots() {
-            return Err(Error::Slots {
-                operation: "input",
-                slots,
-                most: self.parameters.max_slots(),
-            });
-        }
-        let scale = self.parameters.scale(level);
+        let info = typing::input(self.parameters(), level, slots)?;
         // seeded symmetric encryption: one Gaussian, and the encoder's rounding
         let deviation =
-            self.slot_error(ring::GAUSSIAN_SIGMA * ring::GAUSSIAN_SIGMA + 1.0 / 12.0) / scale;
+            self.slot_error(ring::GAUSSIAN_SIGMA * ring::GAUSSIAN_SIGMA + 1.0 / 12.0) / info.scale;
         Ok(MeterValue {
             level,
-            scale,
+            scale: info.scale,
             slots,
             bound,
             rms: bound,
@@ -234,7 +237,7 @@ impl Meter {
         state.cost = state.cost.plus(cost);
     }
     fn n(&self) -> f64 {
-        self.parameters.n() as f64
+        self.parameters().n() as f64
     }
     fn slot_error(&self, coefficient_variance: f64) -> f64 {
         (self.n() * coefficient_variance).sqrt()
@@ -245,7 +248,7 @@ impl Meter {
     }
     /// Slot error (times scale) of an inner product with a key, before the division by P.
     fn switching(&self, level: Level) -> f64 {
-        let p = &self.parameters;
+        let p = self.parameters();
         let kept = p.limbs(level);
         let sum: f64 = p
             .digits()
@@ -267,14 +270,14 @@ impl Meter {
     }
     /// A key, used once.
     fn need(&self, name: KeyName, level: Level) {
-        let limit = self.parameters.key_limit(level);
+        let limit = self.parameters().key_limit(level);
         let mut state = self.state();
         state.keys.need(name, limit);
         *state.uses.times.entry(name).or_insert(0) += 1;
     }
     /// (limbs of the level, special limbs, digits' sizes).
     fn shape(&self, level: Level) -> (f64, f64, Vec<f64>) {
-        let p = &self.parameters;
+        let p = self.parameters();
         let kept = p.limbs(level);
         let digits = p
             .digits()
@@ -334,7 +337,7 @@ impl Meter {
             .plus(two)
     }
     fn rotated(&self, x: &MeterValue, g: u64, decomposed: bool) -> Result<MeterValue, Error> {
-        linear_degree("rotate", x)?;
+        typing::linear_degree("rotate", &self.info(x))?;
         self.need(KeyName::Galois(g), x.level);
         let (kept, special, _) = self.shape(x.level);
         let two = self.division(kept, special);
@@ -365,33 +368,18 @@ impl Meter {
         x: &MeterValue,
         y: &MeterValue,
     ) -> Result<MeterValue, Error> {
-        if x.level != y.level {
-            return Err(Error::LevelMismatch {
-                operation,
-                left: x.level.index(),
-                right: y.level.index(),
-            });
-        }
-        if !same_scale(x.scale, y.scale) {
-            return Err(Error::ScaleMismatch {
-                operation,
-                left: x.scale.log2(),
-                right: y.scale.log2(),
-            });
-        }
+        let info = typing::sum(operation, &self.info(x), &self.info(y))?;
         let (kept, _, _) = self.shape(x.level);
         self.spend(Cost {
             passes: kept * (x.degree.max(y.degree) as f64 + 1.0),
             ..Cost::default()
         });
         Ok(MeterValue {
-            slots: x.slots.max(y.slots),
             bound: x.bound + y.bound,
             rms: x.rms + y.rms,
             deviation: x.deviation.hypot(y.deviation),
             peak: x.peak.max(y.peak),
-            degree: x.degree.max(y.degree),
-            ..*x
+            ..x.at(info)
         })
     }
     fn encoding(&self, len: usize, limbs: f64) -> Cost {
@@ -412,29 +400,18 @@ impl Meter {
     }
 }
 
-fn linear_degree(operation: &'static str, x: &MeterValue) -> Result<(), Error> {
-    if x.degree == 1 {
-        Ok(())
-    } else {
-        Err(Error::Degree {
-            operation,
-            needed: 1,
-            had: x.degree,
-        })
-    }
-}
-
 impl Arithmetic for Meter {
     type Value = MeterValue;
 
-    fn parameters(&self) -> &Parameters {
-        &self.parameters
+    fn context(&self) -> &Context {
+        &self.context
     }
     fn info(&self, x: &MeterValue) -> Info {
         Info {
             level: x.level,
             scale: x.scale,
             slots: x.slots,
+            degree: x.degree,
         }
     }
     fn add(&self, x: &MeterValue, y: &MeterValue) -> Result<MeterValue, Error> {
@@ -444,6 +421,8 @@ impl Arithmetic for Meter {
         self.pair("sub", x, y)
     }
     fn add_plain(&self, x: &MeterValue, v: &[Complex64]) -> Result<MeterValue, Error> {
+        let here = self.info(x);
+        let info = typing::plain(self.parameters(), "add_plain", &here, v.len(), 1.0)?;
         let (kept, _, _) = self.shape(x.level);
         let mut cost = self.encoding(v.len(), kept);
         cost.passes += 2.0 * kept;
@@ -453,11 +432,12 @@ impl Arithmetic for Meter {
         Ok(MeterValue {
             bound: x.bound + magnitude,
             rms: x.rms + magnitude,
-            slots: x.slots.max(v.len()),
-            ..y
+            ..y.at(info)
         })
     }
     fn mul_plain(&self, x: &MeterValue, v: &[Complex64], scale: f64) -> Result<MeterValue, Error> {
+        let here = self.info(x);
+        let info = typing::plain(self.parameters(), "mul_plain", &here, v.len(), scale)?;
         let (kept, _, _) = self.shape(x.level);
         let mut cost = self.encoding(v.len(), kept);
         cost.multiply_adds += kept * (x.degree as f64 + 1.0);
@@ -465,12 +445,10 @@ impl Arithmetic for Meter {
         let magnitude = Self::magnitude(v);
         let deviation = (x.deviation * magnitude).hypot(x.rms * Self::plain_error(v.len(), scale));
         Ok(MeterValue {
-            scale: x.scale * scale,
-            slots: x.slots.max(v.len()),
             bound: x.bound * magnitude,
             rms: x.rms * magnitude,
             deviation,
-            ..*x
+            ..x.at(info)
         })
     }
     fn linear_combination(
@@ -480,24 +458,17 @@ impl Arithmetic for Meter {
         level: Level,
         scale: f64,
     ) -> Result<MeterValue, Error> {
+        let info = typing::combination(terms.iter().map(|(_, x)| self.info(x)), level, scale)?;
         let (kept, _, _) = self.shape(level);
-        let (mut bound, mut rms, mut variance, mut slots, mut peak) =
-            (constant.abs(), constant.abs(), 0.0, 1, 1.0f64);
+        let (mut bound, mut rms, mut variance, mut peak) =
+            (constant.abs(), constant.abs(), 0.0, 1.0f64);
         for (c, x) in terms {
-            if x.level < level {
-                return Err(Error::Levels {
-                    operation: "linear combination",
-                    needed: level.index(),
-                    had: x.level.index(),
-                });
-            }
             bound += c.abs() * x.bound;
             rms += c.abs() * x.rms;
             // the constant's own rounding to an integer k
             let k = c * (scale / x.scale);
             variance += (c * x.deviation).powi(2)
                 + (x.rms * (k - k.round()).abs() * x.scale / scale).powi(2);
-            slots = slots.max(x.slots);
             peak = peak.max(x.peak);
         }
         let polynomials: usize = terms.iter().map(|(_, x)| x.degree + 1).sum();
@@ -508,12 +479,12 @@ impl Arithmetic for Meter {
         Ok(MeterValue {
             level,
             scale,
-            slots,
+            slots: info.slots,
             bound,
             rms,
             deviation: variance.sqrt(),
             peak,
-            degree: terms.iter().map(|(_, x)| x.degree).max().unwrap_or(1),
+            degree: info.degree,
         })
     }
     fn mul_integer(&self, x: &MeterValue, k: i64) -> Result<MeterValue, Error> {
@@ -539,30 +510,19 @@ impl Arithmetic for Meter {
         Ok(*x)
     }
     fn mul(&self, x: &MeterValue, y: &MeterValue) -> Result<MeterValue, Error> {
-        linear_degree("mul", x)?;
-        linear_degree("mul", y)?;
-        if x.level != y.level {
-            return Err(Error::LevelMismatch {
-                operation: "mul",
-                left: x.level.index(),
-                right: y.level.index(),
-            });
-        }
+        let info = typing::product(&self.info(x), &self.info(y))?;
         let (kept, _, _) = self.shape(x.level);
         self.spend(Cost {
             multiply_adds: 4.0 * kept,
             ..Cost::default()
         });
         Ok(MeterValue {
-            scale: x.scale * y.scale,
-            slots: x.slots.max(y.slots),
             bound: x.bound * y.bound,
             rms: (x.rms * y.bound).min(x.bound * y.rms),
             // errors of a square are the same error twice
             deviation: x.rms * y.deviation + y.rms * x.deviation,
             peak: x.peak.max(y.peak),
-            degree: 2,
-            ..*x
+            ..x.at(info)
         })
     }
     fn relinearize(&self, x: &MeterValue) -> Result<MeterValue, Error> {
@@ -578,33 +538,24 @@ impl Arithmetic for Meter {
         Ok(MeterValue { degree: 1, ..y })
     }
     fn rescale(&self, x: &MeterValue) -> Result<MeterValue, Error> {
-        let level = self.parameters.below(x.level).ok_or(Error::Levels {
-            operation: "rescale",
-            needed: 1,
-            had: 0,
-        })?;
-        let (kept, _, _) = self.shape(level);
-        let one = self.division(kept, self.parameters.group(x.level).len() as f64);
+        let info = typing::rescaled(self.parameters(), &self.info(x))?;
+        let (kept, _, _) = self.shape(info.level);
+        let one = self.division(kept, self.parameters().group(x.level).len() as f64);
         for _ in 0..=x.degree {
             self.spend(one);
         }
-        let scale = x.scale / self.parameters.modulus(x.level);
-        let y = self.with_error(x, self.rounding() / scale);
-        Ok(MeterValue { level, scale, ..y })
+        let y = self.with_error(x, self.rounding() / info.scale);
+        Ok(y.at(info))
     }
     fn relinearize_rescale(&self, x: &MeterValue) -> Result<MeterValue, Error> {
         if x.degree == 1 {
             return self.rescale(x);
         }
+        let info = typing::rescaled(self.parameters(), &self.info(x))?;
         self.need(KeyName::Relinearization, x.level);
-        let level = self.parameters.below(x.level).ok_or(Error::Levels {
-            operation: "rescale",
-            needed: 1,
-            had: 0,
-        })?;
         let (kept, special, _) = self.shape(x.level);
-        let (low, _, _) = self.shape(level);
-        let two = self.division(low, special + self.parameters.group(x.level).len() as f64);
+        let (low, _, _) = self.shape(info.level);
+        let two = self.division(low, special + self.parameters().group(x.level).len() as f64);
         let mut cost = self
             .decomposition(x.level)
             .plus(self.digit_limbs(x.level))
@@ -613,25 +564,15 @@ impl Arithmetic for Meter {
             .plus(two);
         cost.passes += 2.0 * kept;
         self.spend(cost);
-        let scale = x.scale / self.parameters.modulus(x.level);
         let y = self.with_error(x, self.switching(x.level) / x.scale);
-        let y = self.with_error(&y, self.rounding() / scale);
+        let y = self.with_error(&y, self.rounding() / info.scale);
         Ok(MeterValue {
-            level,
-            scale,
             degree: 1,
-            ..y
+            ..y.at(info)
         })
     }
     fn drop_to(&self, x: &MeterValue, level: Level) -> Result<MeterValue, Error> {
-        if x.level < level {
-            return Err(Error::Levels {
-                operation: "drop",
-                needed: level.index(),
-                had: x.level.index(),
-            });
-        }
-        Ok(MeterValue { level, ..*x })
+        Ok(x.at(typing::dropped(&self.info(x), level)?))
     }
     fn with_scale(&self, x: &MeterValue, scale: f64) -> Result<MeterValue, Error> {
         let ratio = x.scale / scale;
@@ -644,15 +585,8 @@ impl Arithmetic for Meter {
         })
     }
     fn with_exact_scale(&self, x: &MeterValue, scale: f64) -> Result<MeterValue, Error> {
-        if same_scale(x.scale, scale) {
-            Ok(MeterValue { scale, ..*x })
-        } else {
-            Err(Error::ScaleMismatch {
-                operation: "with_exact_scale",
-                left: x.scale.log2(),
-                right: scale.log2(),
-            })
-        }
+        typing::scales("with_exact_scale", x.scale, scale)?;
+        Ok(MeterValue { scale, ..*x })
     }
     fn assume_bound(&self, x: &MeterValue, bound: f64) -> Result<MeterValue, Error> {
         // T_k(cos θ) = cos kθ has root mean square 1/√2
@@ -666,10 +600,10 @@ impl Arithmetic for Meter {
         if by.rem_euclid(x.slots as i64) == 0 {
             return Ok(*x);
         }
-        self.rotated(x, galois_element(&self.parameters, by), false)
+        self.rotated(x, galois_element(self.parameters(), by), false)
     }
     fn conjugate(&self, x: &MeterValue) -> Result<MeterValue, Error> {
-        self.rotated(x, conjugation_element(&self.parameters), false)
+        self.rotated(x, conjugation_element(self.parameters()), false)
     }
     fn rotate_many(&self, x: &MeterValue, by: &[i64]) -> Result<Vec<MeterValue>, Error> {
         let mut decomposed = false;
@@ -678,19 +612,16 @@ impl Arithmetic for Meter {
                 if k.rem_euclid(x.slots as i64) == 0 {
                     return Ok(*x);
                 }
-                let y = self.rotated(x, galois_element(&self.parameters, k), decomposed);
+                let y = self.rotated(x, galois_element(self.parameters(), k), decomposed);
                 decomposed = true;
                 y
             })
             .collect()
     }
     fn mod_raise(&self, x: &MeterValue, to: Level) -> Result<MeterValue, Error> {
-        let p = &self.parameters;
-        let spec = p.bootstrap().ok_or(Error::Conformance {
-            object: "mod_raise",
-            reason: "these parameters have no bootstrapping".into(),
-        })?;
-        linear_degree("mod_raise", x)?;
+        let p = self.parameters();
+        let info = typing::raised(p, &self.info(x), to)?;
+        let spec = typing::bootstrapping(p)?;
         self.need(KeyName::DenseToSparse, Level::new(0));
         self.need(KeyName::SparseToDense, to);
         let (kept, _, _) = self.shape(to);
@@ -718,21 +649,13 @@ impl Arithmetic for Meter {
         let wraps = ((spec.hamming_weight as f64 + 1.0) / 12.0 * self.n()).sqrt() * base / x.scale;
         let y = self.with_error(x, sparse.hypot(back) / x.scale);
         Ok(MeterValue {
-            level: to,
-            slots: p.max_slots(),
             bound: x.bound + 6.0 * wraps,
             rms: x.rms.hypot(wraps),
-            ..y
+            ..y.at(info)
         })
     }
     fn with_slots(&self, x: &MeterValue, slots: usize) -> Result<MeterValue, Error> {
-        if !slots.is_power_of_two() || slots > self.parameters.max_slots() {
-            return Err(Error::Slots {
-                operation: "with_slots",
-                slots,
-                most: self.parameters.max_slots(),
-            });
-        }
+        typing::slots(self.parameters(), "with_slots", slots)?;
         Ok(MeterValue { slots, ..*x })
     }
     fn linear(
@@ -741,13 +664,12 @@ impl Arithmetic for Meter {
         map: &BlockMap,
         scale: f64,
     ) -> Result<Vec<MeterValue>, Error> {
-        let (level, plain_scale) = crate::map::prepare(self, xs, map, scale)?;
-        let p = &self.parameters;
-        let below = p.below(level).ok_or(Error::Levels {
-            operation: "linear",
-            needed: 1,
-            had: 0,
-        })?;
+        let crate::map::Typed {
+            level,
+            plain_scale,
+            result,
+        } = crate::map::typed(self, xs, map, scale)?;
+        let (p, below) = (self.parameters(), result.level);
         let (kept, special, _) = self.shape(level);
         let special = if map.moves() { special } else { 0.0 };
         let all = kept + special;
@@ -892,19 +814,16 @@ impl Arithmetic for Meter {
         })
     }
     fn eval_mod(&self, x: &MeterValue, cosine: &Polynomial) -> Result<MeterValue, Error> {
-        let spec = self.parameters.bootstrap().ok_or(Error::Conformance {
-            object: "bootstrap",
-            reason: "these parameters have none".into(),
-        })?;
+        let spec = typing::bootstrapping(self.parameters())?;
         let exact = MeterValue {
             deviation: 0.0,
             bound: x.bound.min(1.0),
             rms: x.rms.min(1.0),
             ..*x
         };
-        let y = crate::bootstrap::eval_mod(self, &exact, cosine, spec.range, spec.double_angles)?;
+        let y = crate::bootstrap::eval_mod(self, &exact, cosine)?;
         // v stays near integers, where the sine's slope in v is 2π
-        let slope = 2.0 * std::f64::consts::PI * crate::bootstrap::radius(spec.range);
+        let slope = 2.0 * std::f64::consts::PI * crate::dft::radius(spec.range);
         Ok(self.with_error(&y, x.deviation * slope))
     }
 }

@@ -4,11 +4,11 @@
 //! A level is a group of one or more primes; EvalMod levels are pairs because no prime exceeds 50 bits and
 //! EvalMod needs a scale of about 2^62. Nothing outside this module assumes limbs = level + 1.
 
-use crate::bootstrap::Transforms;
-use crate::{Error, security};
+use crate::security::{self, KeySecurity};
+use crate::Error;
 use ring::{Modulus, Ring};
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// A run of levels with the same shape.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,7 +178,6 @@ struct Inner {
     limbs: Vec<Vec<Arc<[usize]>>>,
     log_q: f64,
     log_p: f64,
-    transforms: Vec<OnceLock<Transforms>>,
 }
 
 /// A checked parameter set; cheap to clone.
@@ -393,9 +392,7 @@ impl Parameters {
                     .collect()
             })
             .collect();
-        let transforms = (0..spec.log_n).map(|_| OnceLock::new()).collect();
         let parameters = Self(Arc::new(Inner {
-            transforms,
             ring,
             groups,
             moduli,
@@ -407,7 +404,7 @@ impl Parameters {
             log_p,
             spec,
         }));
-        let limiting = security::limiting_key(&parameters);
+        let limiting = parameters.limiting_key();
         if limiting.bits < 128 && !parameters.0.spec.is_toy() {
             return Err(Error::Insecure {
                 name: parameters.0.spec.name.clone(),
@@ -530,21 +527,27 @@ impl Parameters {
     pub fn log_qp(&self) -> f64 {
         self.0.log_q + self.0.log_p
     }
+    /// Every kind of key that is published, with its security.
+    pub fn key_security(&self) -> Vec<KeySecurity> {
+        let sparse = self.bootstrap().map(|b| {
+            let extra = self.prime(self.encapsulation_prime()).value() as f64;
+            let log_modulus = self.modulus(Level::new(0)).log2() + extra.log2();
+            (b.hamming_weight, log_modulus)
+        });
+        security::keys(self.0.spec.log_n, self.log_qp(), sparse)
+    }
+    /// The weakest of them.
+    pub fn limiting_key(&self) -> KeySecurity {
+        let mut all = self.key_security();
+        all.sort_by_key(|k| k.bits);
+        all.swap_remove(0)
+    }
     /// Security in bits of the weakest published key.
     pub fn security_bits(&self) -> u32 {
-        security::limiting_key(self).bits
-    }
-    /// The bootstrap's transforms for a slot count, computed once.
-    pub(crate) fn transforms(&self, slots: usize) -> Result<&Transforms, Error> {
-        let cell = &self.0.transforms[slots.trailing_zeros() as usize];
-        if let Some(t) = cell.get() {
-            return Ok(t);
-        }
-        let made = Transforms::new(self, slots)?;
-        Ok(cell.get_or_init(|| made))
+        self.limiting_key().bits
     }
     /// Ring index of the 50-bit prime that, with q0, is the modulus of the dense-to-sparse key: the chain's last prime.
-    pub(crate) fn encapsulation_prime(&self) -> usize {
+    pub fn encapsulation_prime(&self) -> usize {
         self.0.groups[self.0.groups.len() - 1][0]
     }
 }
@@ -552,4 +555,48 @@ impl Parameters {
 /// Levels that a polynomial of this degree consumes.
 pub const fn depth_of(degree: usize) -> usize {
     (degree + 1).next_power_of_two().trailing_zeros() as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::security::overflow_log2;
+
+    #[test]
+    fn the_standard_set_is_secure_and_its_bootstrap_cannot_overflow() {
+        let p = Parameters::new(ParametersSpec::standard()).expect("secure");
+        assert_eq!(p.security_bits(), 128);
+        assert!(p.log_qp() < 1747.0);
+        for spec in [ParametersSpec::standard(), ParametersSpec::toy(10)] {
+            let b = spec.bootstrap.expect("bootstraps");
+            assert_eq!(
+                overflow_log2(1 << spec.log_n, b.hamming_weight, b.range),
+                f64::NEG_INFINITY
+            );
+        }
+        // a range just below would do, a smaller one would fail visibly often
+        assert!(overflow_log2(p.n(), 32, 15) < -100.0);
+        assert!(overflow_log2(p.n(), 32, 6) > -1.0);
+    }
+
+    #[test]
+    fn the_levelled_set_is_secure_and_has_27_limbs() {
+        let p = Parameters::new(ParametersSpec::levelled()).expect("secure");
+        assert_eq!((p.security_bits(), p.n()), (128, 1 << 16));
+        assert!(p.log_qp() < 1747.0 && p.bootstrap().is_none());
+        assert_eq!(p.limbs(p.residual()).len(), 27);
+        assert_eq!(
+            p.digits().iter().map(|d| d.len()).collect::<Vec<_>>(),
+            [9, 9, 9]
+        );
+    }
+
+    #[test]
+    fn a_small_ring_is_refused_unless_it_is_named_a_toy() {
+        let spec = ParametersSpec {
+            name: "fast".into(),
+            ..ParametersSpec::toy(11)
+        };
+        assert!(matches!(Parameters::new(spec), Err(Error::Insecure { .. })));
+    }
 }

@@ -3,7 +3,7 @@
 //! Paterson–Stockmeyer with the recursion p = q·T_{2^k} + r [BMTH21, §5]; every quotient's scale is a free target of its
 //! constants, so that all products land on the canonical scale exactly. A degree d costs ⌈log2(d+1)⌉ levels.
 
-use crate::{Arithmetic, Error, Level};
+use crate::{Arithmetic, Error, Level, typing};
 use std::collections::BTreeMap;
 
 /// Coefficients in the Chebyshev basis on [−1, 1].
@@ -106,40 +106,25 @@ pub fn evaluate<A: Arithmetic + ?Sized>(
 ) -> Result<A::Value, Error> {
     let here = a.info(x);
     let needed = p.depth();
-    if here.level.index() < needed {
-        return Err(Error::Levels {
-            operation: "polynomial",
-            needed,
-            had: here.level.index(),
-        });
-    }
-    let mut target = here.level;
-    for _ in 0..needed {
-        target = a.parameters().below(target).ok_or(Error::Levels {
-            operation: "polynomial",
-            needed,
-            had: 0,
-        })?;
-    }
+    let out_of_levels = Error::Levels {
+        operation: "polynomial",
+        needed,
+        had: here.level.index(),
+    };
+    let target = (0..needed)
+        .try_fold(here.level, |level, _| a.parameters().below(level))
+        .ok_or(out_of_levels)?;
     let above = a.parameters().above(target, here.level);
     let scale = a.parameters().scale(target) * a.parameters().modulus(above);
-    let x = if crate::arithmetic::same_scale(here.scale, a.parameters().scale(here.level)) {
-        x.clone()
-    } else {
-        return Err(Error::ScaleMismatch {
-            operation: "polynomial",
-            left: here.scale.log2(),
-            right: a.parameters().scale(here.level).log2(),
-        });
-    };
+    typing::scales("polynomial", here.scale, a.parameters().scale(here.level))?;
     let unscaled = match p.even_part_in_t2() {
         Some((half, t1)) => {
-            let t2 = double(a, &x, &x, None)?;
+            let t2 = double(a, x, x, None)?;
             let mut powers = Powers::new(a, t2, &half)?;
             powers.first = (t1 != 0.0).then(|| (x.clone(), t1));
             powers.evaluate(&half, above, scale)?
         }
-        None => Powers::new(a, x, p.coefficients())?.evaluate(p.coefficients(), above, scale)?,
+        None => Powers::new(a, x.clone(), p.coefficients())?.evaluate(p.coefficients(), above, scale)?,
     };
     a.with_exact_scale(&a.finish(unscaled)?, a.parameters().scale(target))
 }
@@ -185,11 +170,7 @@ pub(crate) fn double<A: Arithmetic + ?Sized>(
         level,
         scale,
     )?;
-    let below = a.parameters().below(level).ok_or(Error::Levels {
-        operation: "polynomial",
-        needed: 1,
-        had: 0,
-    })?;
+    let below = typing::below(a.parameters(), "polynomial", level)?;
     let y = a.with_exact_scale(&a.relinearize_rescale(&sum)?, a.parameters().scale(below))?;
     a.assume_bound(&y, 1.0)
 }

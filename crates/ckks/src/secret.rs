@@ -2,7 +2,7 @@
 
 use crate::ciphertext::{Ciphertext, SeededCiphertext};
 use crate::keys::{EvaluationKeys, KeyName, KeyRequest, SwitchingKey};
-use crate::{Complex64, Encoder, Error, Level, Parameters};
+use crate::{Complex64, Encoder, Error, Level, Parameters, typing};
 use rand_core::CryptoRng;
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
@@ -48,12 +48,8 @@ fn small_ntt(parameters: &Parameters, indices: &[usize], x: &[i8]) -> RnsPoly<Nt
 
 impl SecretKey {
     /// Draws a key.
-    ///
-    /// # Errors
-    /// Never for checked parameters; kept for symmetry with [`SecretKey::from_coefficients`].
-    pub fn generate(parameters: &Parameters, rng: &mut impl CryptoRng) -> Result<Self, Error> {
-        let coefficients = ring::ternary(rng, parameters.n());
-        Self::from_coefficients(parameters, &coefficients)
+    pub fn generate(parameters: &Parameters, rng: &mut impl CryptoRng) -> Self {
+        Self::of(parameters, ring::ternary(rng, parameters.n()))
     }
     /// The ternary coefficients, for the client's key file.
     pub fn coefficients(&self) -> &[i8] {
@@ -72,13 +68,16 @@ impl SecretKey {
                 reason: format!("{} ternary coefficients are needed", parameters.n()),
             });
         }
+        Ok(Self::of(parameters, Zeroizing::new(coefficients.to_vec())))
+    }
+    fn of(parameters: &Parameters, coefficients: Zeroizing<Vec<i8>>) -> Self {
         let all: Vec<usize> = (0..parameters.ring().moduli().len()).collect();
-        Ok(Self {
+        Self {
             parameters: parameters.clone(),
             encoder: Encoder::new(parameters.max_slots()),
-            coefficients: Zeroizing::new(coefficients.to_vec()),
-            ntt: small_ntt(parameters, &all, coefficients),
-        })
+            ntt: small_ntt(parameters, &all, &coefficients),
+            coefficients,
+        }
     }
     /// Encrypts a vector (length = slots) at a residual level and its canonical scale.
     ///
@@ -190,10 +189,7 @@ impl SecretKey {
         rng: &mut impl CryptoRng,
     ) -> Result<[(KeyName, SwitchingKey); 2], Error> {
         let p = &self.parameters;
-        let b = p.bootstrap().ok_or(Error::Conformance {
-            object: "key request",
-            reason: "these parameters have no bootstrapping".into(),
-        })?;
+        let b = typing::bootstrapping(p)?;
         let sparse = ring::sparse_ternary(rng, p.n(), b.hamming_weight);
         let all: Vec<usize> = (0..p.ring().moduli().len()).collect();
         let mut sparse = small_ntt(p, &all, &sparse);

@@ -8,8 +8,6 @@
 //!   Failure-Probability by Using Sparse-Secret Encapsulation"), which takes h = 32 at N ≥ 2^15 with a modulus of at most
 //!   about 2^110 as 128-bit secure.
 
-use crate::Parameters;
-
 /// (log2 N, largest log2 QP) at 128 bits for ternary secrets [Bossuat et al. 2024].
 pub const TERNARY_128: [(u32, f64); 8] = [
     (10, 26.0),
@@ -47,51 +45,34 @@ fn judge(limit: f64, log_modulus: f64) -> u32 {
     }
 }
 
-/// Every kind of key that is published, with its security.
-pub fn keys(parameters: &Parameters) -> Vec<KeySecurity> {
-    let log_n = parameters.spec().log_n;
-    let limit = TERNARY_128
-        .iter()
-        .find(|(n, _)| *n == log_n)
-        .map_or(0.0, |x| x.1);
-    let mut all = vec![KeySecurity {
-        name: "relinearisation, rotation and conjugation keys".into(),
-        log_modulus: parameters.log_qp(),
-        bits: judge(limit, parameters.log_qp()),
+/// Every kind of key that is published, with its security: for log2 N, log2 QP and, with bootstrapping, the Hamming weight of
+/// the ephemeral secret and log2 of the dense-to-sparse key's modulus.
+pub fn keys(log_n: u32, log_qp: f64, sparse: Option<(usize, f64)>) -> Vec<KeySecurity> {
+    let of = |table: &[(u32, f64)]| {
+        let limit = table.iter().find(|(n, _)| *n == log_n);
+        limit.map_or(0.0, |x| x.1)
+    };
+    let dense = |name: &str| KeySecurity {
+        name: name.into(),
+        log_modulus: log_qp,
+        bits: judge(of(&TERNARY_128), log_qp),
         source: "Bossuat et al. 2024, ternary secret",
-    }];
-    if let Some(b) = parameters.bootstrap() {
-        let log_modulus = parameters.modulus(crate::Level::new(0)).log2()
-            + (parameters.prime(parameters.encapsulation_prime()).value() as f64).log2();
-        let sparse_limit = SPARSE_128
-            .iter()
-            .find(|(n, _)| *n == log_n)
-            .map_or(0.0, |x| x.1);
+    };
+    let mut all = vec![dense("relinearisation, rotation and conjugation keys")];
+    if let Some((hamming_weight, log_modulus)) = sparse {
+        all.push(dense("sparse-to-dense key"));
         all.push(KeySecurity {
-            name: "sparse-to-dense key".into(),
-            log_modulus: parameters.log_qp(),
-            bits: judge(limit, parameters.log_qp()),
-            source: "Bossuat et al. 2024, ternary secret",
-        });
-        all.push(KeySecurity {
-            name: format!("dense-to-sparse key (h = {})", b.hamming_weight),
+            name: format!("dense-to-sparse key (h = {hamming_weight})"),
             log_modulus,
-            bits: if b.hamming_weight < 32 {
+            bits: if hamming_weight < 32 {
                 0
             } else {
-                judge(sparse_limit, log_modulus)
+                judge(of(&SPARSE_128), log_modulus)
             },
             source: "BTH22, sparse-secret encapsulation",
         });
     }
     all
-}
-
-/// The weakest of them.
-pub fn limiting_key(parameters: &Parameters) -> KeySecurity {
-    let mut all = keys(parameters);
-    all.sort_by_key(|k| k.bits);
-    all.swap_remove(0)
 }
 
 /// P(I = k) for one coefficient after ModRaise with a sparse ternary secret of weight h, exact.
@@ -171,36 +152,6 @@ pub fn overflow_chernoff_log2(coefficients: usize, hamming_weight: usize, range:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Error, ParametersSpec};
-
-    #[test]
-    fn the_standard_set_is_secure_and_its_bootstrap_cannot_overflow() {
-        let p = Parameters::new(ParametersSpec::standard()).expect("secure");
-        assert_eq!(p.security_bits(), 128);
-        assert!(p.log_qp() < 1747.0);
-        for spec in [ParametersSpec::standard(), ParametersSpec::toy(10)] {
-            let b = spec.bootstrap.expect("bootstraps");
-            assert_eq!(
-                overflow_log2(1 << spec.log_n, b.hamming_weight, b.range),
-                f64::NEG_INFINITY
-            );
-        }
-        // a range just below would do, a smaller one would fail visibly often
-        assert!(overflow_log2(p.n(), 32, 15) < -100.0);
-        assert!(overflow_log2(p.n(), 32, 6) > -1.0);
-    }
-
-    #[test]
-    fn the_levelled_set_is_secure_and_has_27_limbs() {
-        let p = Parameters::new(ParametersSpec::levelled()).expect("secure");
-        assert_eq!((p.security_bits(), p.n()), (128, 1 << 16));
-        assert!(p.log_qp() < 1747.0 && p.bootstrap().is_none());
-        assert_eq!(p.limbs(p.residual()).len(), 27);
-        assert_eq!(
-            p.digits().iter().map(|d| d.len()).collect::<Vec<_>>(),
-            [9, 9, 9]
-        );
-    }
 
     #[test]
     fn the_law_of_the_integer_part_is_the_b_spline() {
@@ -259,14 +210,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn a_small_ring_is_refused_unless_it_is_named_a_toy() {
-        let spec = ParametersSpec {
-            name: "fast".into(),
-            ..ParametersSpec::toy(11)
-        };
-        assert!(matches!(Parameters::new(spec), Err(Error::Insecure { .. })));
     }
 }

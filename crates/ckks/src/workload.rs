@@ -6,7 +6,7 @@ use crate::machine_cost::Probe;
 use crate::map::{Term, Values};
 use crate::meter::Cost;
 use crate::{
-    Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Encoder, Error, Evaluator, KeyRequest,
+    Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Context, Encoder, Error, Evaluator, KeyRequest,
     Level, Meter, Parameters, ParametersSpec, Polynomial, SecretKey,
 };
 use rand_core::{CryptoRng, RngCore};
@@ -402,8 +402,9 @@ impl Workload {
     ) -> Result<Self, Error> {
         let p = parameters;
         let subjects = Subjects::new(p.max_slots(), rng)?;
-        let meter = Meter::new(p);
-        let secret = SecretKey::generate(p, rng)?;
+        let context = Context::new(p);
+        let meter = Meter::new(&context);
+        let secret = SecretKey::generate(p, rng);
         let operations = operations
             .iter()
             .map(|o| {
@@ -426,7 +427,7 @@ impl Workload {
             expander.uniform(k as u64, p.prime(indices[k]), limb);
         });
         Ok(Self {
-            evaluator: Evaluator::new(p, keys)?,
+            evaluator: Evaluator::new(&context, keys),
             encoder: Encoder::new(p.max_slots()),
             parameters: p.clone(),
             subjects,
@@ -487,7 +488,7 @@ impl Workload {
 /// As [`Workload::new`].
 pub fn keys(p: &Parameters, operations: &[Operation]) -> Result<KeyRequest, Error> {
     let subjects = Subjects::new(p.max_slots(), &mut Fixed(1))?;
-    let meter = Meter::new(p);
+    let meter = Meter::new(&Context::new(p));
     for o in operations {
         count(&meter, &subjects, o)?;
     }
@@ -501,7 +502,7 @@ pub(crate) fn counted(p: &Parameters) -> Result<Vec<Cost>, Error> {
     OPERATIONS
         .iter()
         .chain([&BOOTSTRAP])
-        .map(|o| count(&Meter::new(p), &subjects, o))
+        .map(|o| count(&Meter::new(&Context::new(p)), &subjects, o))
         .collect()
 }
 
@@ -616,11 +617,12 @@ fn probe_with(
     };
     let (mut sum, addend) = (fill(1), fill(2));
     let subjects = Subjects::new(p.max_slots(), &mut Fixed(1))?;
-    let meter = Meter::new(p);
+    let context = Context::new(p);
+    let meter = Meter::new(&context);
     let input = meter.input(p.residual(), p.max_slots(), 1.0)?;
     circuit(&meter, "rotate", [&input, &input], &subjects)?;
-    let secret = SecretKey::generate(p, rng)?;
-    let evaluator = Evaluator::new(p, secret.evaluation_keys(&meter.keys(), rng)?)?;
+    let secret = SecretKey::generate(p, rng);
+    let evaluator = Evaluator::new(&context, secret.evaluation_keys(&meter.keys(), rng)?);
     let x = secret
         .encrypt(&subjects.plain, p.residual(), rng)?
         .expand(p);
@@ -699,7 +701,7 @@ mod tests {
             })
             .collect();
         fit(&observations, &crate::CostTable::default()).expect("fits");
-        let meter = Meter::new(&p);
+        let meter = Meter::new(&Context::new(&p));
         let x = meter.input(p.residual(), 64, 1.0).expect("fits");
         assert!(circuit(&meter, "juggle", [&x, &x], &workload.subjects).is_err());
     }

@@ -3,7 +3,7 @@
 
 use ckks::map::Values;
 use ckks::{
-    Arithmetic, BlockMap, Bootstrap, Clear, Complex64, Error, Evaluator, Info, Level, Meter,
+    Arithmetic, BlockMap, Bootstrap, Clear, Complex64, Context, Error, Evaluator, Info, Level, Meter,
     Parameters, ParametersSpec, Polynomial, SecretKey,
 };
 use rand_chacha::ChaCha20Rng;
@@ -122,7 +122,7 @@ impl Circuit {
 fn three_interpreters_agree_on_random_circuits() {
     let parameters = Parameters::new(ParametersSpec::toy(10)).expect("toy");
     let mut rng = ChaCha20Rng::seed_from_u64(11);
-    let secret = SecretKey::generate(&parameters, &mut rng).expect("key");
+    let secret = SecretKey::generate(&parameters, &mut rng);
     let mut slack = Vec::new();
     for seed in 0..24 {
         let circuit = Circuit { seed, steps: 14 };
@@ -133,7 +133,7 @@ fn three_interpreters_agree_on_random_circuits() {
                 .collect::<Vec<_>>()
         };
         let (x, y) = (data(&mut rng), data(&mut rng));
-        let meter = Meter::new(&parameters);
+        let meter = Meter::new(&Context::new(&parameters));
         let predicted = circuit
             .run(
                 &meter,
@@ -141,7 +141,7 @@ fn three_interpreters_agree_on_random_circuits() {
                 &meter.input(level, SLOTS, 0.75).expect("fits"),
             )
             .expect("meter");
-        let clear = Clear::new(&parameters, seed);
+        let clear = Clear::new(&Context::new(&parameters), seed);
         let meant = circuit
             .run(
                 &clear,
@@ -149,13 +149,9 @@ fn three_interpreters_agree_on_random_circuits() {
                 &clear.input(&y, level).expect("fits"),
             )
             .expect("clear");
-        let evaluator = Evaluator::new(
-            &parameters,
-            secret
+        let evaluator = Evaluator::new(&Context::new(&parameters), secret
                 .evaluation_keys(&meter.keys(), &mut rng)
-                .expect("keys"),
-        )
-        .expect("evaluator");
+                .expect("keys"));
         let encrypt = |v: &[Complex64], rng: &mut ChaCha20Rng| {
             secret
                 .encrypt(v, level, rng)
@@ -210,7 +206,7 @@ fn linear_is_its_definition() {
     // the override against rotations, products and sums: same level, scale and rotations, close values
     let parameters = Parameters::new(ParametersSpec::toy(10)).expect("toy");
     let mut rng = ChaCha20Rng::seed_from_u64(5);
-    let secret = SecretKey::generate(&parameters, &mut rng).expect("key");
+    let secret = SecretKey::generate(&parameters, &mut rng);
     let diagonals = |rng: &mut ChaCha20Rng| {
         let mut d = Vec::new();
         for input in 0..2 {
@@ -260,20 +256,16 @@ fn override_is_definition(
     map: &BlockMap,
     rng: &mut ChaCha20Rng,
 ) {
-    let meter = Meter::new(parameters);
+    let meter = Meter::new(&Context::new(parameters));
     let level = Level::new(6);
     let scale = parameters.scale(Level::new(5));
     let mx = meter.input(level, 64, 1.0).expect("fits");
     meter.linear(&[mx, mx], map, scale).expect("meter");
     let needed = meter.keys();
-    let definition = Meter::new(parameters);
+    let definition = Meter::new(&Context::new(parameters));
     ckks::map::apply(&definition, &[mx, mx], map, scale).expect("meter");
     assert_eq!(needed, definition.keys());
-    let evaluator = Evaluator::new(
-        parameters,
-        secret.evaluation_keys(&needed, rng).expect("keys"),
-    )
-    .expect("evaluator");
+    let evaluator = Evaluator::new(&Context::new(parameters), secret.evaluation_keys(&needed, rng).expect("keys"));
     let xs: Vec<_> = (0..2)
         .map(|_| {
             let v: Vec<Complex64> = (0..64)

@@ -2,7 +2,7 @@
 //! choice of the kernels is the process's.
 
 use ckks::{
-    Arithmetic, Bootstrap, Complex64, Error, Evaluator, Level, Meter, Parameters, ParametersSpec,
+    Arithmetic, Bootstrap, Complex64, Context, Error, Evaluator, Level, Meter, Parameters, ParametersSpec,
     SecretKey,
 };
 use rand_chacha::ChaCha20Rng;
@@ -31,7 +31,7 @@ fn circuit<A: Arithmetic>(a: &A, high: &A::Value, low: &A::Value) -> Result<Vec<
 
 /// The words of all ciphertexts from the same seed, and what the last of them decrypts to.
 fn run(parameters: &Parameters) -> Result<(Vec<u64>, Vec<Complex64>), Error> {
-    let meter = Meter::new(parameters);
+    let meter = Meter::new(&Context::new(parameters));
     let (high, low) = (Level::new(4), Level::new(0));
     let inputs = [
         meter.input(high, SLOTS, 1.0)?,
@@ -39,9 +39,9 @@ fn run(parameters: &Parameters) -> Result<(Vec<u64>, Vec<Complex64>), Error> {
     ];
     circuit(&meter, &inputs[0], &inputs[1])?;
     let mut rng = ChaCha20Rng::seed_from_u64(14);
-    let secret = SecretKey::generate(parameters, &mut rng)?;
+    let secret = SecretKey::generate(parameters, &mut rng);
     let keys = secret.evaluation_keys(&meter.keys(), &mut rng)?;
-    let evaluator = Evaluator::new(parameters, keys)?;
+    let evaluator = Evaluator::new(&Context::new(parameters), keys);
     let x = message();
     let high = secret.encrypt(&x, high, &mut rng)?.expand(parameters);
     let low = secret.encrypt(&x, low, &mut rng)?.expand(parameters);

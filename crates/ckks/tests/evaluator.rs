@@ -1,7 +1,7 @@
 //! The evaluator on an insecure toy ring: every operation means what it says.
 
 use ckks::{
-    Arithmetic, Bootstrap, Complex64, EvaluationKeys, Evaluator, KeyName, KeyRequest, Level,
+    Arithmetic, Bootstrap, Complex64, Context, EvaluationKeys, Evaluator, KeyName, KeyRequest, Level,
     Parameters, ParametersSpec, SecretKey,
 };
 use rand_chacha::ChaCha20Rng;
@@ -32,7 +32,7 @@ struct Setup {
 fn setup(rotations: &[i64], seed: u64) -> Setup {
     let parameters = Parameters::new(ParametersSpec::toy(10)).expect("toy");
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
-    let secret = SecretKey::generate(&parameters, &mut rng).expect("key");
+    let secret = SecretKey::generate(&parameters, &mut rng);
     let limit = parameters.special()[0];
     let mut request = KeyRequest::default();
     request.need(KeyName::Relinearization, limit);
@@ -49,7 +49,7 @@ fn setup(rotations: &[i64], seed: u64) -> Setup {
         );
     }
     let keys: EvaluationKeys = secret.evaluation_keys(&request, &mut rng).expect("keys");
-    let evaluator = Evaluator::new(&parameters, keys).expect("evaluator");
+    let evaluator = Evaluator::new(&Context::new(&parameters), keys);
     Setup {
         parameters,
         secret,

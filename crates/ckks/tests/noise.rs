@@ -7,7 +7,7 @@
 use ckks::map::Values;
 use ckks::parameters::{BootstrapSpec, Zone};
 use ckks::{
-    Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Encoder, Evaluator, KeyRequest, Level,
+    Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Context, Encoder, Evaluator, KeyRequest, Level,
     Meter, MeterValue, Parameters, ParametersSpec, Polynomial, SecretKey, security,
 };
 use rand_chacha::ChaCha20Rng;
@@ -173,12 +173,12 @@ struct Setup {
 impl Setup {
     fn new(parameters: &Parameters, request: &KeyRequest, seed: u64) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
-        let secret = SecretKey::generate(parameters, &mut rng).expect("key");
+        let secret = SecretKey::generate(parameters, &mut rng);
         let keys = secret.evaluation_keys(request, &mut rng).expect("keys");
         Self {
             parameters: parameters.clone(),
             secret,
-            evaluator: Evaluator::new(parameters, keys).expect("evaluator"),
+            evaluator: Evaluator::new(&Context::new(parameters), keys),
             rng,
         }
     }
@@ -297,7 +297,7 @@ fn fresh_noise_is_the_discrete_gaussian() {
 fn fresh_noise_in_slots_is_gaussian_of_the_predicted_deviation() {
     let parameters = wide();
     let mut s = Setup::new(&parameters, &KeyRequest::default(), 2);
-    let predicted = Meter::new(&parameters)
+    let predicted = Meter::new(&Context::new(&parameters))
         .input(TOP, SLOTS, 1.0)
         .expect("fits")
         .deviation;
@@ -345,7 +345,7 @@ fn a_sparse_vector_sees_its_share_of_the_noise() {
     let parameters = wide();
     let mut s = Setup::new(&parameters, &KeyRequest::default(), 3);
     let slots = SLOTS / 8;
-    let predicted = Meter::new(&parameters)
+    let predicted = Meter::new(&Context::new(&parameters))
         .input(TOP, slots, 1.0)
         .expect("fits")
         .deviation;
@@ -375,7 +375,7 @@ const REPEATS: usize = 8;
 #[test]
 fn key_switching_and_rescaling_add_what_the_meter_says() {
     for (set, parameters) in [("P >> digits", wide()), ("P = digits", narrow())] {
-        let meter = Meter::new(&parameters);
+        let meter = Meter::new(&Context::new(&parameters));
         let zero = exact(meter.input(TOP, SLOTS, 0.0).expect("fits"));
         let rotation = meter.rotate(&zero, 5).expect("degree").deviation;
         let conjugation = meter.conjugate(&zero).expect("degree").deviation;
@@ -450,7 +450,7 @@ fn raising_adds_what_the_meter_says() {
     ] {
         let parameters = Parameters::new(spec).expect("toy");
         let top = parameters.top(parameters.residual());
-        let meter = Meter::new(&parameters);
+        let meter = Meter::new(&Context::new(&parameters));
         let base = Level::new(0);
         let x = meter.input(base, SLOTS, 0.5).expect("fits");
         let predicted = meter
@@ -485,7 +485,7 @@ fn raising_adds_what_the_meter_says() {
 #[test]
 fn sums_and_products_have_the_predicted_noise() {
     let parameters = wide();
-    let meter = Meter::new(&parameters);
+    let meter = Meter::new(&Context::new(&parameters));
     let x = meter.input(TOP, SLOTS, 1.0).expect("fits");
     let plain_scale = parameters.modulus(TOP);
     let sum = meter.add(&x, &x).expect("same place").deviation;
@@ -578,7 +578,7 @@ fn sums_and_products_have_the_predicted_noise() {
 #[test]
 fn block_maps_have_the_predicted_noise() {
     for (set, parameters) in [("P >> digits", wide()), ("P = digits", narrow())] {
-        let meter = Meter::new(&parameters);
+        let meter = Meter::new(&Context::new(&parameters));
         let mut rng = ChaCha20Rng::seed_from_u64(5);
         // baby steps 1 to 7, giant steps 0 and 8; every term is rotated, as the formula assumes
         let diagonals = [1usize, 2, 5, 7, 9, 14]
@@ -624,7 +624,7 @@ fn polynomials_have_noise_within_their_window() {
     // An estimate, not a bound: the meter takes T_k's root mean square as 1/√2, which operands around 0 exceed (T_2 and T_4 are near ±1), and
     // products' errors as if they were one error twice, which lies above. Operands as the meter assumes: Gaussian of deviation 1/4.
     let parameters = wide();
-    let meter = Meter::new(&parameters);
+    let meter = Meter::new(&Context::new(&parameters));
     let x = meter.input(TOP, SLOTS, 1.0).expect("fits");
     for (name, coefficients) in [
         ("cubic", vec![0.1, 0.5, 0.2, 0.2]),
@@ -671,7 +671,7 @@ fn bootstrapped_noise_is_within_its_window() {
             target: 10,
             gain: 1.0,
         };
-        let meter = Meter::new(&parameters);
+        let meter = Meter::new(&Context::new(&parameters));
         let x = meter.input(base, slots, 1e-3).expect("fits");
         let predicted = meter.bootstrap(&x, &b).expect("levels").deviation;
         let mut spread = Spread::default();
@@ -711,7 +711,7 @@ fn the_sine_falls_short_by_its_cube() {
         target: 10,
         gain: 1.0,
     };
-    let meter = Meter::new(&parameters);
+    let meter = Meter::new(&Context::new(&parameters));
     let x = meter.input(base, slots, 0.5).expect("fits");
     meter.bootstrap(&x, &b).expect("levels");
     let mut s = Setup::new(&parameters, &meter.keys(), 510);
@@ -789,7 +789,7 @@ fn integer_parts(s: &Setup, x: &Ciphertext, target: usize) -> Vec<i64> {
 #[test]
 fn the_integer_part_has_the_derived_law() {
     let parameters = Parameters::new(overflowing(LOG_N, 16, 63)).expect("toy");
-    let meter = Meter::new(&parameters);
+    let meter = Meter::new(&Context::new(&parameters));
     let x = meter.input(Level::new(0), SLOTS, 0.5).expect("fits");
     meter
         .mod_raise(&x, parameters.top(Level::new(1)))
@@ -883,7 +883,7 @@ fn observe_here(
         target: 1,
         gain: 1.0,
     };
-    let meter = Meter::new(parameters);
+    let meter = Meter::new(&Context::new(parameters));
     let x = meter.input(Level::new(0), slots, 0.5).expect("fits");
     meter.bootstrap(&x, &b).expect("levels");
     let mut out = Outcome::default();

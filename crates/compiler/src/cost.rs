@@ -5,7 +5,7 @@
 
 use crate::Error;
 use ckks::meter::{Cost, CostTable};
-use ckks::{Bootstrap, Level, Meter, Parameters};
+use ckks::{Bootstrap, Context, Level, Meter, Parameters};
 use runtime::plan::Operation;
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ pub(crate) struct MapSize {
 ///
 /// Periods and lengths are those of one input; where a batch lies side by side, each slot stands for `batch` of a ciphertext's.
 pub(crate) struct CostModel {
-    parameters: Parameters,
+    context: Context,
     table: CostTable,
     batch: usize,
     /// Seconds of a bootstrap to level 1 and to the highest, by slots.
@@ -56,7 +56,7 @@ impl CostModel {
         periods: impl IntoIterator<Item = usize>,
     ) -> Result<Self, Error> {
         let mut model = Self {
-            parameters,
+            context: Context::new(&parameters),
             table,
             batch,
             bootstraps: BTreeMap::new(),
@@ -123,24 +123,29 @@ impl CostModel {
         if len == 1 { 1 } else { len * self.batch }
     }
 
+    /// The context.
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
     /// The parameters.
     pub(crate) fn parameters(&self) -> &Parameters {
-        &self.parameters
+        self.context.parameters()
     }
 
     /// Highest residual level.
     pub(crate) fn levels(&self) -> usize {
-        self.parameters.residual().index()
+        self.parameters().residual().index()
     }
 
     /// Whether there is bootstrapping.
     pub(crate) fn has_bootstrap(&self) -> bool {
-        self.parameters.bootstrap().is_some()
+        self.parameters().bootstrap().is_some()
     }
 
     /// An operation of one or two operands at `level`, as the meter counts it.
     pub(crate) fn operation(&self, operation: &Operation, level: usize) -> Result<f64, Error> {
-        let meter = Meter::new(&self.parameters);
+        let meter = Meter::new(&self.context);
         let slots = match operation {
             Operation::Bootstrap { bootstrap, .. } => bootstrap.slots,
             _ => 4,
@@ -176,7 +181,7 @@ impl CostModel {
 
     /// (limbs, special limbs, sizes of digits) at a level.
     fn shape(&self, level: usize) -> (f64, f64, Vec<f64>) {
-        let p = &self.parameters;
+        let p = self.parameters();
         let kept = p.limbs(Level::new(level));
         let digits = p
             .digits()
@@ -248,10 +253,10 @@ impl CostModel {
         let special = if moves { special } else { 0.0 };
         let all = kept + special;
         let low = self.shape(level.saturating_sub(1)).0;
-        let group = self.parameters.group(Level::new(level)).len() as f64;
+        let group = self.parameters().group(Level::new(level)).len() as f64;
         let times = |cost: Cost, count: usize| cost.seconds(&self.table) * count as f64;
         let two = |cost: Cost| cost.plus(cost);
-        let words = 2.0 * size.values as f64 / self.parameters.n() as f64;
+        let words = 2.0 * size.values as f64 / self.parameters().n() as f64;
         let plain = Cost {
             encodes: size.butterflies,
             ntts: all * words,
@@ -331,7 +336,7 @@ mod tests {
             let map = BlockMap::new(128, inputs, outputs, (0..40).map(term).collect(), folds)
                 .expect("valid");
             for level in [1, 5, 10] {
-                let meter = Meter::new(&parameters);
+                let meter = Meter::new(&Context::new(&parameters));
                 let x = meter.input(Level::new(level), 128, 1.0).expect("fits");
                 meter
                     .linear(

@@ -367,7 +367,7 @@ impl Draft<'_> {
             let d = decisions[v];
             d.bootstrap.unwrap_or(d.level - quantities[v].depth)
         };
-        let meter = Meter::new(parameters);
+        let meter = Meter::new(cost.context());
         let mut parts = Vec::new();
         let mut done: BTreeSet<(Id, usize)> = BTreeSet::new();
         let mut bootstraps: Vec<Bootstrap> = Vec::new();

@@ -170,7 +170,7 @@ fn verified_by_the_runtime_and_right_in_the_clear_interpreter() {
     let summary = summarise(&plan);
     let verified = runtime::VerifiedPlan::new(plan).expect("a sound plan");
     assert_eq!(verified.facts().bootstraps, summary.bootstraps as u64);
-    let clear = ckks::Clear::new(verified.parameters(), 7);
+    let clear = ckks::Clear::new(verified.context(), 7);
     for input in &inputs {
         let port = &verified.plan().input;
         let mut slots =

@@ -235,9 +235,9 @@ impl Toy {
             .write_input(&[0.5; SLOTS], Vec::new(), "seed", &mut rng(3))
             .expect("in memory");
         let mut state = server.read_input(&input[..], "seed").expect("a valid seed");
-        plan.advance(server.evaluator(), &mut state, &mut ())
+        plan.advance(server.engine(), &mut state, &mut ())
             .expect("a step");
-        let checkpoint = Checkpointer::new(&plan, "seed".into(), INPUT)
+        let checkpoint = Checkpointer::new(&plan, server.engine(), "seed".into(), INPUT)
             .write(&state, Vec::new(), "seed")
             .expect("in memory");
         let answer = server.run(state, &mut ()).expect("runs");

@@ -9,7 +9,7 @@ use ckks::workload::{
     CIRCUITS, Reading, Reference, Subjects, Timing, circuit, random, time_beside_reference,
 };
 use ckks::{
-    Arithmetic, Bootstrap, Ciphertext, Complex64, Evaluator, KeyRequest, Level, Meter, Parameters,
+    Arithmetic, Bootstrap, Ciphertext, Complex64, Context, Evaluator, KeyRequest, Level, Meter, Parameters,
     ParametersSpec, SecretKey, SwitchingKey,
 };
 use clap::Args;
@@ -289,13 +289,14 @@ fn circuit_rows(bench: &mut Bench, p: &Parameters) -> Result<()> {
     let mut rng_fixed = ChaCha20Rng::seed_from_u64(1);
     let (slots, level) = (p.max_slots(), p.residual());
     let subjects = Subjects::new(slots, &mut rng_fixed)?;
-    let meter = Meter::new(p);
+    let context = Context::new(p);
+    let meter = Meter::new(&context);
     let input = meter.input(level, slots, 1.0)?;
     for row in &chosen {
         circuit(&meter, row, [&input, &input], &subjects)?;
     }
-    let secret = SecretKey::generate(p, &mut rng())?;
-    let evaluator = evaluator(bench, p, &secret, &meter.keys())?;
+    let secret = SecretKey::generate(p, &mut rng());
+    let evaluator = evaluator(bench, &context, &secret, &meter.keys())?;
     let mut operand = || -> Result<Ciphertext> {
         let x = secret.encrypt(&random(slots, &mut rng_fixed), level, &mut rng())?;
         Ok(x.expand(p))
@@ -303,7 +304,7 @@ fn circuit_rows(bench: &mut Bench, p: &Parameters) -> Result<()> {
     let (x, y) = (operand()?, operand()?);
     let limbs = p.limbs(level).len();
     let ciphertext = 2 * limbs * p.n() * size_of::<u64>();
-    let plain = evaluator.encode(&subjects.plain, p.modulus(level), level)?;
+    let plain = context.encode(&subjects.plain, p.modulus(level), level)?;
     for threads in bench.counts.clone() {
         let pool = pool(threads)?;
         for row in &chosen {
@@ -339,10 +340,11 @@ fn row_of(circuit: &'static str) -> &'static str {
 /// Makes keys, if there is memory for them and for what is beside them.
 fn evaluator(
     bench: &Bench,
-    p: &Parameters,
+    context: &Context,
     secret: &SecretKey,
     request: &KeyRequest,
 ) -> Result<Evaluator> {
+    let p = context.parameters();
     let keys = request
         .0
         .iter()
@@ -362,10 +364,8 @@ fn evaluator(
         };
         require_memory("measuring", keys + beside, None)?;
     }
-    Ok(Evaluator::new(
-        p,
-        secret.evaluation_keys(request, &mut rng())?,
-    )?)
+    let keys = secret.evaluation_keys(request, &mut rng())?;
+    Ok(Evaluator::new(context, keys))
 }
 
 /// Bootstraps for every slot count, target and number of threads.
@@ -405,12 +405,13 @@ fn bootstrap_rows(bench: &mut Bench, p: &Parameters) -> Result<()> {
             })
         })
         .collect();
-    let meter = Meter::new(p);
+    let context = Context::new(p);
+    let meter = Meter::new(&context);
     for b in &bootstraps {
         meter.bootstrap(&meter.input(Level::new(0), b.slots, 0.5)?, b)?;
     }
-    let secret = SecretKey::generate(p, &mut rng())?;
-    let mut evaluator = evaluator(bench, p, &secret, &meter.keys())?;
+    let secret = SecretKey::generate(p, &mut rng());
+    let mut evaluator = evaluator(bench, &context, &secret, &meter.keys())?;
     for b in &bootstraps {
         for threads in bench.counts.clone() {
             let row = pool(threads)?
@@ -421,7 +422,7 @@ fn bootstrap_rows(bench: &mut Bench, p: &Parameters) -> Result<()> {
             });
         }
         // without the encoded diagonals of this one
-        evaluator = Evaluator::new(p, evaluator.into_keys())?;
+        evaluator = Evaluator::new(&Context::new(p), evaluator.into_keys());
     }
     Ok(())
 }

@@ -153,7 +153,7 @@ impl rayon::iter::IntoParallelIterator for Inputs<'_> {
 /// What is printed before anything runs.
 pub fn prediction(plan: &VerifiedPlan, made: &Prediction) -> String {
     let (facts, p, threads) = (plan.facts(), plan.parameters(), made.threads());
-    let keys = ckks::security::keys(p);
+    let keys = p.key_security();
     let (fresh, fetching) = made.fresh();
     let mut text = format!(
         "{}: {} steps, {} bootstraps; on {threads} quiet cores about {} ({:.0} CPU seconds), at most {} of memory,\nbefore that, once, {} fetched from the system in about {:.1} CPU seconds; evaluation keys {}, error of the answer at most {:.1e}\n",

@@ -110,7 +110,7 @@ pub fn run(a: &RunArgs, threads: usize) -> Result<()> {
         &a.input.display().to_string(),
     )?;
     let state = if a.resume {
-        read_checkpoint(&checkpoint, &plan, &digest, server.key())?
+        server.resume(read_checkpoint(&checkpoint, &plan, &digest, server.key())?)?
     } else {
         fresh
     };
@@ -128,12 +128,12 @@ pub fn run(a: &RunArgs, threads: usize) -> Result<()> {
         .transpose()?;
     let mut check = client
         .as_ref()
-        .map(|c| LockStep::new(&plan, c, &state, Excess::Stop))
+        .map(|c| LockStep::new(&plan, server.engine(), c, &state, Excess::Stop))
         .transpose()?;
     let mut watch = Stopwatch::default();
     let mut tell = |p: runtime::Progress<'_>| line.progress(&p);
     let mut reporter = Reporter::new(prediction.step_seconds(), &mut tell);
-    let mut saver = Checkpointer::new(&plan, checkpoint.clone(), digest);
+    let mut saver = Checkpointer::new(&plan, server.engine(), checkpoint.clone(), digest);
     let cpu = cpu_seconds();
     let answer = {
         let mut observers: Vec<&mut dyn Observer<Ciphertext>> =

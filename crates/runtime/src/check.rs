@@ -6,7 +6,7 @@ use crate::verify::{VerifiedPlan, operand_limit};
 use crate::wire::ports::place;
 use crate::wire::{ClientSpec, KeyId};
 use crate::{Client, Error, Result};
-use ckks::{Arithmetic, Ciphertext, Clear, Complex64};
+use ckks::{Arithmetic, Clear, Complex64, Engine, Evaluator};
 use std::collections::BTreeMap;
 
 /// Seed of the clear twin's simulated ModRaise.
@@ -37,7 +37,7 @@ impl<'a> ClearTwin<'a> {
         Self::from_slots(plan, &slots)
     }
     fn from_slots(plan: &'a VerifiedPlan, slots: &[Vec<Complex64>]) -> Result<Self> {
-        let clear = Clear::new(plan.parameters(), CLEAR_SEED);
+        let clear = Clear::new(plan.context(), CLEAR_SEED);
         let level = ckks::Level::new(plan.plan().input.level);
         let inputs = slots
             .iter()
@@ -133,10 +133,11 @@ pub enum Excess {
     Measure,
 }
 
-/// Evaluator and clear twin in lock-step, on the owner's machine.
+/// An engine and the clear twin in lock-step, on the owner's machine.
 #[derive(Debug)]
-pub struct LockStep<'a> {
+pub struct LockStep<'a, E: Engine = Evaluator> {
     plan: &'a VerifiedPlan,
+    engine: &'a E,
     client: &'a Client,
     twin: ClearTwin<'a>,
     excess: Excess,
@@ -144,21 +145,22 @@ pub struct LockStep<'a> {
     pub steps: BTreeMap<usize, StepPrecision>,
 }
 
-impl<'a> LockStep<'a> {
+impl<'a, E: Engine> LockStep<'a, E> {
     /// Beside a run on an input that the client can decrypt.
     ///
     /// # Errors
     /// If the key belongs to other parameters, or the input does not fit.
     pub fn new(
         plan: &'a VerifiedPlan,
+        engine: &'a E,
         client: &'a Client,
-        state: &State<Ciphertext>,
+        state: &State<E::Value>,
         excess: Excess,
     ) -> Result<Self> {
         if state.next != 0 {
             return Err(Error::Input {
                 reason: "a check needs the whole run and the key that encrypted its input".into(),
-                remedy: "run without --resume, with the client.key of this input".into(),
+                remedy: "run from the beginning, with the key of this input".into(),
             });
         }
         client.key().expect(&state.key, "the encrypted input")?;
@@ -167,19 +169,17 @@ impl<'a> LockStep<'a> {
             .registers
             .iter()
             .filter_map(|r| state.live.get(r))
-            .map(|c| Ok(client.secret_key().decrypt(c)?))
+            .map(|v| Ok(client.secret_key().decrypt(&engine.download(v)?)?))
             .collect::<Result<Vec<_>>>()?;
         Ok(Self {
             plan,
+            engine,
             client,
             twin: ClearTwin::from_slots(plan, &slots)?,
             excess,
             steps: BTreeMap::new(),
         })
     }
-}
-
-impl LockStep<'_> {
     /// After the last step: the precision of each, and the clear twin's output in network units.
     ///
     /// # Errors
@@ -189,12 +189,13 @@ impl LockStep<'_> {
     }
 }
 
-impl Observer<Ciphertext> for LockStep<'_> {
-    fn end(&mut self, done: &Done<'_, Ciphertext>) -> Result<()> {
+impl<E: Engine> Observer<E::Value> for LockStep<'_, E> {
+    fn end(&mut self, done: &Done<'_, E::Value>) -> Result<()> {
         let truth = self.twin.advance()?;
         let (mut largest, mut sum, mut count, mut magnitude) = (0.0f64, 0.0f64, 0usize, 0.0f64);
-        for ((_, c), (_, want)) in done.results.iter().zip(&truth) {
-            let had = self.client.secret_key().decrypt(c)?;
+        for ((_, v), (_, want)) in done.results.iter().zip(&truth) {
+            let had = self.engine.download(v)?;
+            let had = self.client.secret_key().decrypt(&had)?;
             for (j, w) in want.iter().enumerate() {
                 let h = had[j % had.len()];
                 for e in [(h.re - w.re).abs(), (h.im - w.im).abs()] {

@@ -7,7 +7,7 @@ use crate::wire::ciphertexts::{ciphertext_bytes, read_ciphertext, write_cipherte
 use crate::wire::conformance::{self, residual_level};
 use crate::wire::container::{Digest, KeyId, Kind, Reader, Writer, file_length};
 use crate::{Error, Result};
-use ckks::{Ciphertext, ParametersSpec};
+use ckks::{Ciphertext, Engine, Evaluator, Info, ParametersSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -27,8 +27,9 @@ pub(crate) struct Meta {
 
 /// Writes a checkpoint after each bootstrap; the file is replaced atomically.
 #[derive(Debug)]
-pub struct Checkpointer<'a> {
+pub struct Checkpointer<'a, E: Engine = Evaluator> {
     plan: &'a VerifiedPlan,
+    engine: &'a E,
     path: PathBuf,
     input: Digest,
 }
@@ -43,16 +44,21 @@ pub fn input_digest(mut input: impl Read, name: &str) -> Result<Digest> {
     Ok(*hasher.finalize().as_bytes())
 }
 
-impl<'a> Checkpointer<'a> {
-    /// For a run of `plan` on the input with this digest.
-    pub fn new(plan: &'a VerifiedPlan, path: PathBuf, input: Digest) -> Self {
-        Self { plan, path, input }
+impl<'a, E: Engine> Checkpointer<'a, E> {
+    /// For an engine's run of `plan` on the input with this digest.
+    pub fn new(plan: &'a VerifiedPlan, engine: &'a E, path: PathBuf, input: Digest) -> Self {
+        Self {
+            plan,
+            engine,
+            path,
+            input,
+        }
     }
     /// Writes the state to the file, which is replaced atomically.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn save(&self, state: &State<Ciphertext>) -> Result<()> {
+    pub fn save(&self, state: &State<E::Value>) -> Result<()> {
         let mut partial = self.path.clone().into_os_string();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
@@ -69,25 +75,28 @@ impl<'a> Checkpointer<'a> {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn write<W: Write>(&self, state: &State<Ciphertext>, out: W, name: &str) -> Result<W> {
+    pub fn write<W: Write>(&self, state: &State<E::Value>, out: W, name: &str) -> Result<W> {
         let parameters = self.plan.parameters();
+        let stand: BTreeMap<Register, Info> = state
+            .live
+            .iter()
+            .map(|(&r, v)| (r, self.engine.info(v)))
+            .collect();
         let meta = Meta {
             parameters: parameters.spec().clone(),
             input: self.input,
             next: state.next,
-            registers: state
-                .live
+            registers: stand
                 .iter()
-                .map(|(&r, c)| (r, c.level().index(), c.slots()))
+                .map(|(&r, v)| (r, v.level.index(), v.slots))
                 .collect(),
         };
         let meta = conformance::json(&meta);
         let mut sections = vec![(META, meta.len() as u64)];
         sections.extend(
-            state
-                .live
+            stand
                 .values()
-                .map(|c| (*b"ctxt", ciphertext_bytes(parameters, c.level()))),
+                .map(|v| (*b"ctxt", ciphertext_bytes(parameters, v.level))),
         );
         let mut file = Writer::new(
             out,
@@ -97,16 +106,16 @@ impl<'a> Checkpointer<'a> {
             sections,
         )?;
         file.section(&meta)?;
-        for c in state.live.values() {
+        for v in state.live.values() {
             file.begin()?;
-            write_ciphertext(&mut file, parameters, c)?;
+            write_ciphertext(&mut file, parameters, &self.engine.download(v)?)?;
         }
         file.finish()
     }
 }
 
-impl Observer<Ciphertext> for Checkpointer<'_> {
-    fn end(&mut self, done: &Done<'_, Ciphertext>) -> Result<()> {
+impl<E: Engine> Observer<E::Value> for Checkpointer<'_, E> {
+    fn end(&mut self, done: &Done<'_, E::Value>) -> Result<()> {
         if matches!(done.step.operation, Operation::Bootstrap { .. }) {
             self.save(done.state)
         } else {
@@ -121,7 +130,7 @@ pub fn checkpoint_bytes(plan: &VerifiedPlan) -> u64 {
     file_length([most.unwrap_or(0), 4096])
 }
 
-/// Reads a checkpoint of `plan` on the input with this digest, under the server's key pair.
+/// Reads a checkpoint of `plan` on the input with this digest, under the server's key pair, for [`crate::Server::resume`].
 ///
 /// # Errors
 /// [`Error::File`] with the field that is wrong, [`Error::OtherKey`].
@@ -156,14 +165,14 @@ pub fn read_checkpoint_from(
     if &meta.input != digest {
         return Err(refuse(
             "the checkpoint belongs to another encrypted input".into(),
-            "give that input, or start without --resume",
+            "give that input, or start from the beginning",
         ));
     }
     let had: Vec<Register> = meta.registers.iter().map(|r| r.0).collect();
     if meta.next == 0 || plan.live_after(meta.next - 1) != Some(had) {
         return Err(refuse(
             format!("its registers are not those that step {} needs", meta.next),
-            "start without --resume",
+            "start from the beginning",
         ));
     }
     let mut live = BTreeMap::new();

@@ -34,7 +34,7 @@ impl Client {
     /// # Errors
     /// What the scheme refuses.
     pub fn new(file: ClientFile, rng: &mut impl CryptoRng) -> Result<Self> {
-        let secret = SecretKey::generate(file.parameters(), rng)?;
+        let secret = SecretKey::generate(file.parameters(), rng);
         Ok(Self {
             file,
             key: KeyId::draw(rng),

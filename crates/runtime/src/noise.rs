@@ -79,7 +79,7 @@ impl VerifiedPlan {
     /// As [`Client::encrypt`](crate::Client::encrypt), or what the interpreter refuses.
     pub fn simulate(&self, tensor: &[f64], noise: Option<(&Noise, u64)>) -> Result<Vec<f64>> {
         let plan = self.plan();
-        let clear = Clear::new(self.parameters(), CLEAR_SEED);
+        let clear = Clear::new(self.context(), CLEAR_SEED);
         let mut normal = noise.map(|(n, seed)| (n, Normal(seed)));
         let mut inputs = place(&plan.input, &plan.description, tensor)?;
         if let Some((noise, normal)) = &mut normal {

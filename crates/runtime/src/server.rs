@@ -8,17 +8,18 @@ use crate::wire::ServerKeys;
 use crate::wire::ciphertexts::{read_input, write_answer};
 use crate::wire::container::{Ids, KeyId};
 use ckks::keys::KeyName;
-use ckks::{Ciphertext, Evaluator, SeededCiphertext};
+use ckks::{Ciphertext, Engine, Evaluator, SeededCiphertext};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-/// Computes on ciphertexts only.
+/// Computes on ciphertexts only, with one client's keys. Servers of the same plan share its [`ckks::Context`], and so every
+/// encoded plaintext.
 #[derive(Debug)]
-pub struct Server {
+pub struct Server<E: Engine = Evaluator> {
     plan: Arc<VerifiedPlan>,
-    evaluator: Evaluator,
+    engine: E,
     key: KeyId,
 }
 
@@ -28,23 +29,8 @@ impl Server {
     /// # Errors
     /// If a key that the plan needs is missing.
     pub fn new(plan: Arc<VerifiedPlan>, keys: ServerKeys) -> Result<Self> {
-        let ServerKeys { id: key, keys } = keys;
-        let had = keys.request();
-        for (&key, &limit) in &plan.facts().keys.0 {
-            if had.0.get(&key).is_none_or(|&h| h < limit) {
-                return Err(ckks::Error::MissingKey {
-                    key: key.to_string(),
-                    level: limit,
-                }
-                .into());
-            }
-        }
-        let evaluator = Evaluator::new(plan.parameters(), keys)?;
-        Ok(Self {
-            plan,
-            evaluator,
-            key,
-        })
+        let engine = Evaluator::new(plan.context(), keys.keys);
+        Self::with_engine(plan, engine, keys.id)
     }
     /// Takes a plan and reads one client's key file.
     ///
@@ -77,13 +63,40 @@ impl Server {
         let keys = open_evaluation_keys(keys, name, plan.parameters(), needed, kept, progress)?;
         Self::new(plan, keys)
     }
+}
+
+impl<E: Engine> Server<E> {
+    /// Takes a plan and an engine with the keys of the client whose key pair is `key`.
+    ///
+    /// # Errors
+    /// If a key that the plan needs is missing, or the engine has other parameters.
+    pub fn with_engine(plan: Arc<VerifiedPlan>, engine: E, key: KeyId) -> Result<Self> {
+        if engine.parameters() != plan.parameters() {
+            return Err(ckks::Error::Conformance {
+                object: "engine",
+                reason: format!("it has {:?}", engine.parameters()),
+            }
+            .into());
+        }
+        let had = engine.key_request();
+        for (&name, &limit) in &plan.facts().keys.0 {
+            if had.0.get(&name).is_none_or(|&h| h < limit) {
+                return Err(ckks::Error::MissingKey {
+                    key: name.to_string(),
+                    level: limit,
+                }
+                .into());
+            }
+        }
+        Ok(Self { plan, engine, key })
+    }
     /// The plan.
     pub fn plan(&self) -> &Arc<VerifiedPlan> {
         &self.plan
     }
     /// The interpreter over ciphertexts.
-    pub fn evaluator(&self) -> &Evaluator {
-        &self.evaluator
+    pub fn engine(&self) -> &E {
+        &self.engine
     }
     /// The key pair that it computes for.
     pub fn key(&self) -> KeyId {
@@ -97,7 +110,7 @@ impl Server {
     ///
     /// # Errors
     /// [`crate::Error::File`] with the field that is wrong, [`crate::Error::OtherKey`] for another client's.
-    pub fn read_input(&self, input: impl Read, name: &str) -> Result<State<Ciphertext>> {
+    pub fn read_input(&self, input: impl Read, name: &str) -> Result<State<E::Value>> {
         let (parameters, port) = (self.plan.parameters(), &self.plan.plan().input);
         self.start(&read_input(input, name, parameters, &self.ids(), port)?)
     }
@@ -105,9 +118,25 @@ impl Server {
     ///
     /// # Errors
     /// [`crate::Error::Input`] for another number of ciphertexts.
-    pub fn start(&self, input: &[SeededCiphertext]) -> Result<State<Ciphertext>> {
-        let expanded = input.iter().map(|c| c.expand(self.plan.parameters()));
-        self.plan.start(expanded.collect(), self.key)
+    pub fn start(&self, input: &[SeededCiphertext]) -> Result<State<E::Value>> {
+        let upload = |c: &SeededCiphertext| self.engine.upload(c.expand(self.plan.parameters()));
+        let inputs = input
+            .iter()
+            .map(upload)
+            .collect::<std::result::Result<_, _>>()?;
+        self.plan.start(inputs, self.key)
+    }
+    /// The state that a checkpoint keeps.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn resume(&self, state: State<Ciphertext>) -> Result<State<E::Value>> {
+        let upload = |(r, c)| Ok((r, self.engine.upload(c)?));
+        Ok(State {
+            next: state.next,
+            key: state.key,
+            live: state.live.into_iter().map(upload).collect::<Result<_>>()?,
+        })
     }
     /// Carries out the plan from a state on.
     ///
@@ -115,11 +144,15 @@ impl Server {
     /// [`crate::Error::Step`] with the layer, [`crate::Error::OtherKey`] for another client's state, or what the observer finds.
     pub fn run(
         &self,
-        state: State<Ciphertext>,
-        observer: &mut (impl Observer<Ciphertext> + ?Sized),
+        state: State<E::Value>,
+        observer: &mut (impl Observer<E::Value> + ?Sized),
     ) -> Result<Vec<Ciphertext>> {
         self.key.expect(&state.key, "the state")?;
-        self.plan.run(&self.evaluator, state, observer)
+        let answer = self.plan.run(&self.engine, state, observer)?;
+        answer
+            .iter()
+            .map(|y| Ok(self.engine.download(y)?))
+            .collect()
     }
     /// Writes an answer file.
     ///

@@ -12,7 +12,7 @@ use crate::wire::ports::check_port;
 use crate::{Error, Result};
 use ckks::keys::{KeyName, KeyRequest, KeyUse, SwitchingKey};
 use ckks::meter::{Cost, CostTable};
-use ckks::{Arithmetic, Bootstrap, Level, Meter, Parameters, Polynomial};
+use ckks::{Arithmetic, Bootstrap, Context, Level, Meter, Parameters, Polynomial};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -84,7 +84,7 @@ pub struct PlanFacts {
 #[derive(Clone, Debug)]
 pub struct VerifiedPlan {
     plan: Plan,
-    parameters: Parameters,
+    context: Context,
     digest: Digest,
     facts: PlanFacts,
     units: BTreeMap<Register, f64>,
@@ -132,13 +132,14 @@ impl VerifiedPlan {
 
     fn with_digest(plan: Plan, digest: Digest) -> Result<Self> {
         let parameters = conformance::parameters(plan.parameters.clone(), "plan")?;
+        let context = Context::new(&parameters);
         for (name, port) in [("input", &plan.input), ("output", &plan.output)] {
             check_port(port, &parameters).map_err(|reason| Error::Port {
                 port: name.into(),
                 reason,
             })?;
         }
-        let meter = Meter::new(&parameters);
+        let meter = Meter::new(&context);
         let last_use = last_uses(&plan)?;
         let mut live: BTreeMap<Register, MeterValue> = BTreeMap::new();
         // in memory, and in a checkpoint
@@ -317,11 +318,11 @@ impl VerifiedPlan {
                 keys,
             },
             plan,
-            parameters,
+            context,
             units,
         };
         verified.facts.key_file_bytes =
-            evaluation_keys_bytes(&verified.parameters, &verified.client_spec().keys);
+            evaluation_keys_bytes(&parameters, &verified.client_spec().keys);
         Ok(verified)
     }
 
@@ -331,7 +332,11 @@ impl VerifiedPlan {
     }
     /// Its parameters.
     pub fn parameters(&self) -> &Parameters {
-        &self.parameters
+        self.context.parameters()
+    }
+    /// Its parameters with what is computed from them alone: servers of this plan share it.
+    pub fn context(&self) -> &Context {
+        &self.context
     }
     /// Its digest.
     pub fn digest(&self) -> &Digest {
@@ -348,7 +353,7 @@ impl VerifiedPlan {
     }
     /// The digest of its parameters.
     pub fn parameters_digest(&self) -> Digest {
-        parameters_digest(&self.parameters)
+        parameters_digest(self.parameters())
     }
     /// What verification found out.
     pub fn facts(&self) -> &PlanFacts {
@@ -390,7 +395,7 @@ impl VerifiedPlan {
     }
     /// The meter's root mean square of the error that a fresh encryption has and that each step adds to exact operands, by register.
     pub(crate) fn own_deviations(&self) -> Result<(f64, Vec<BTreeMap<Register, f64>>)> {
-        let (plan, meter) = (&self.plan, Meter::new(&self.parameters));
+        let (plan, meter) = (&self.plan, Meter::new(&self.context));
         let bound = input_bound(plan);
         let mut live: BTreeMap<Register, MeterValue> = BTreeMap::new();
         let mut fresh = 0.0;

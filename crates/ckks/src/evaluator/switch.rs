@@ -3,87 +3,14 @@
 //! A key switch writes nothing modulo QP: the limbs to divide by come first, and each limb that stays is multiplied by the key,
 //! divided, added to and permuted tile by tile, in the nearest caches.
 
-use super::{Evaluator, lock};
+use super::Evaluator;
 use crate::keys::{KeyName, SwitchingKey};
-use crate::{Ciphertext, Error, Level};
+use crate::tables::{Digits, Permutation, TILE};
+use crate::{Arithmetic, Ciphertext, Context, Error, Level, typing};
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
-use ring::{Coeff, Conversion, Expander, Modulus, Ntt, RnsPoly, Uniform, limb};
+use ring::{Coeff, Expander, Modulus, Ntt, RnsPoly, Uniform, limb};
 use std::sync::Arc;
-
-/// Division of a polynomial modulo `keep ∪ drop` by the product of `drop`, rounded to the nearest integer.
-pub(crate) struct Division {
-    conversion: Conversion,
-    /// (∏ drop)⁻¹ modulo each kept prime.
-    inverses: Vec<u64>,
-}
-
-/// The remainder of a division in coefficient form, modulo the primes to divide by.
-enum Remainder {
-    /// Of a single prime.
-    Residues(AlignedVec),
-    /// Of several, prepared for the conversion.
-    Prepared(AlignedVec, AlignedVec),
-}
-
-impl Division {
-    fn prepare(&self, limbs: Vec<AlignedVec>) -> Remainder {
-        match <[AlignedVec; 1]>::try_from(limbs) {
-            Ok([limb]) => Remainder::Residues(limb),
-            Err(limbs) => {
-                let source: Vec<&[u64]> = limbs.iter().map(|limb| &limb[..]).collect();
-                let n = source[0].len();
-                let (mut y, mut v) = (AlignedVec::dirty(limbs.len() * n), AlignedVec::dirty(n));
-                self.conversion.prepare(&source, &mut y, &mut v);
-                Remainder::Prepared(y, v)
-            }
-        }
-    }
-    /// The centered remainder modulo the primes `keep[range]`, in NTT form.
-    fn lift(
-        &self,
-        remainder: &Remainder,
-        range: &std::ops::Range<usize>,
-        keep: &[usize],
-        ring: &ring::Ring,
-    ) -> Vec<AlignedVec> {
-        let mut limbs: Vec<AlignedVec> =
-            range.clone().map(|_| AlignedVec::dirty(ring.n())).collect();
-        if let Remainder::Prepared(y, v) = remainder {
-            let mut wanted: Vec<(usize, &mut [u64])> = range
-                .clone()
-                .zip(limbs.iter_mut().map(|l| &mut l[..]))
-                .collect();
-            self.conversion.finish_many(y, v, &mut wanted);
-        }
-        for (k, limb) in range.clone().zip(&mut limbs) {
-            if let Remainder::Residues(x) = remainder {
-                let base = &self.conversion.source()[0];
-                limb::lift_centered(base, ring.modulus(keep[k]), limb, x);
-            }
-            ring.ntt(keep[k]).forward(limb);
-        }
-        limbs
-    }
-}
-
-/// One digit of a decomposition at a level.
-pub(crate) struct Digit {
-    /// Positions of its limbs in the level's limb list.
-    own: Vec<usize>,
-    conversion: Conversion,
-    /// For each position of the extended list (level's limbs, then P): the conversion's target, or none for its own limbs.
-    targets: Vec<Option<usize>>,
-}
-
-/// How a polynomial at a level decomposes.
-pub(crate) struct Digits {
-    pub(crate) digits: Vec<Digit>,
-    /// The level's limbs, then P's.
-    pub(crate) extended: Arc<[usize]>,
-    /// Number of the level's limbs.
-    pub(crate) kept: usize,
-}
 
 /// A decomposed polynomial, ready for inner products at any limb.
 pub(crate) struct Decomposed {
@@ -95,44 +22,6 @@ pub(crate) struct Decomposed {
 /// How many limbs one task works on at a time: what a basis conversion reads is then read once for all of them, and what it
 /// gives still lies in a near cache when it is used.
 const CHUNK: usize = 2;
-
-/// Coefficients of an inner product at a time: both halves of a key's digits are made where the nearest caches hold them.
-const TILE: usize = 4096;
-
-/// An automorphism of the NTT form, tile by tile: aligned blocks stay together.
-pub(crate) struct Permutation {
-    /// For each word of the image, where in its tile it comes from.
-    within: Vec<u32>,
-    /// For each tile, where its image begins.
-    images: Vec<usize>,
-}
-
-impl Permutation {
-    pub(crate) fn new(log_n: u32, g: u64) -> Self {
-        let mut within = ring::automorphism(log_n, g);
-        let tile = TILE.min(within.len());
-        let mut images = vec![0; within.len() / tile];
-        for (i, block) in within.chunks_mut(tile).enumerate() {
-            images[block[0] as usize / tile] = i * tile;
-            block.iter_mut().for_each(|p| *p &= tile as u32 - 1);
-        }
-        Self { within, images }
-    }
-    fn image(&self, start: usize, tile: usize) -> std::ops::Range<usize> {
-        let at = self.images[start / tile];
-        at..at + tile
-    }
-    /// Writes a tile's image where it belongs in the whole limb.
-    pub(crate) fn place(&self, start: usize, tile: &[u64], out: &mut [u64]) {
-        let at = self.image(start, tile.len());
-        limb::permute(&mut out[at.clone()], tile, &self.within[at]);
-    }
-    /// Adds a tile's image where it belongs in the whole limb.
-    pub(crate) fn add(&self, q: &Modulus, start: usize, tile: &[u64], acc: &mut [u64]) {
-        let at = self.image(start, tile.len());
-        limb::permute_add(q, &mut acc[at.clone()], tile, &self.within[at]);
-    }
-}
 
 /// One limb of a key: the products of digits with both its halves, tile by tile from the first on.
 pub(crate) struct KeyLimb<'a> {
@@ -194,15 +83,15 @@ impl<'a> KeyLimb<'a> {
 }
 
 /// What a key switch ends with: a division, a sum and an automorphism.
-pub(crate) struct Landing<'a> {
+pub(crate) struct ModDown<'a> {
     /// The limbs that stay, the first ones of the digits' level.
     pub(crate) keep: &'a Arc<[usize]>,
     /// The other limbs of the level, then P's: their product is divided by.
     pub(crate) drop: &'a [usize],
     /// Polynomials at the level, added before the division after multiplication by P.
-    pub(crate) plus: [Option<&'a RnsPoly<Ntt>>; 2],
+    pub(crate) add: [Option<&'a RnsPoly<Ntt>>; 2],
     /// Applied last.
-    pub(crate) permutation: Option<&'a Permutation>,
+    pub(crate) automorphism: Option<&'a Permutation>,
 }
 
 /// Ranges of about [`CHUNK`] limbs that cover 0..len, as many for every thread.
@@ -304,54 +193,9 @@ pub(crate) fn positions(list: &[usize], wanted: &[usize]) -> Vec<usize> {
         .collect()
 }
 
-impl Evaluator {
-    pub(crate) fn digits(&self, level: Level) -> Arc<Digits> {
-        lock(&self.decompositions)
-            .entry(level)
-            .or_insert_with(|| {
-                let p = &self.parameters;
-                let kept = p.limbs(level).clone();
-                let extended: Arc<[usize]> =
-                    kept.iter().chain(p.special().iter()).copied().collect();
-                let digits = p
-                    .digits()
-                    .iter()
-                    .filter_map(|range| {
-                        let own: Vec<usize> = (0..kept.len())
-                            .filter(|&k| range.contains(&kept[k]))
-                            .collect();
-                        if own.is_empty() {
-                            return None;
-                        }
-                        let source: Vec<Modulus> = own.iter().map(|&k| *p.prime(kept[k])).collect();
-                        let mut target = Vec::new();
-                        let targets = (0..extended.len())
-                            .map(|k| {
-                                (!own.contains(&k)).then(|| {
-                                    target.push(*p.prime(extended[k]));
-                                    target.len() - 1
-                                })
-                            })
-                            .collect();
-                        let conversion = Conversion::new(&source, &target)
-                            .expect("distinct primes, at most a digit's number");
-                        Some(Digit {
-                            own,
-                            conversion,
-                            targets,
-                        })
-                    })
-                    .collect();
-                Arc::new(Digits {
-                    digits,
-                    extended,
-                    kept: kept.len(),
-                })
-            })
-            .clone()
-    }
+impl Context {
     pub(crate) fn decompose(&self, c: RnsPoly<Ntt>, level: Level) -> Decomposed {
-        let coefficients = c.to_coeff(self.parameters.ring());
+        let coefficients = c.to_coeff(self.parameters().ring());
         self.decompose_from(c, &coefficients, level)
     }
     /// The same polynomial in both forms.
@@ -362,7 +206,7 @@ impl Evaluator {
         level: Level,
     ) -> Decomposed {
         let shape = self.digits(level);
-        let n = self.parameters.n();
+        let n = self.parameters().n();
         let parts = shape
             .digits
             .iter()
@@ -376,21 +220,21 @@ impl Evaluator {
             .collect();
         Decomposed { shape, ntt, parts }
     }
-    /// (Σ digit·b, Σ digit·a), divided, added to and permuted as `landing` says. `all` are the digits' limbs where they are kept;
+    /// (Σ digit·b, Σ digit·a), divided, added to and permuted as `end` says. `all` are the digits' limbs where they are kept;
     /// else each is made where it is used.
     pub(crate) fn switch(
         &self,
         d: &Decomposed,
         all: Option<&DigitLimbs<'_>>,
         key: &SwitchingKey,
-        landing: &Landing<'_>,
+        end: &ModDown<'_>,
     ) -> [RnsPoly<Ntt>; 2] {
-        let (p, ring) = (&self.parameters, self.parameters.ring());
+        let (p, ring) = (self.parameters(), self.parameters().ring());
         let n = ring.n();
         let extended = &d.shape.extended;
-        let stay = landing.keep.len();
+        let stay = end.keep.len();
         assert!(
-            extended[..stay] == landing.keep[..] && extended[stay..] == *landing.drop,
+            extended[..stay] == end.keep[..] && extended[stay..] == *end.drop,
             "the limbs to keep come before those to divide by"
         );
         let expander = key.expander();
@@ -412,7 +256,7 @@ impl Evaluator {
             .map(|&i| p.special_product_mod(i))
             .collect();
         // the limbs to divide by, in coefficient form
-        let rest: Vec<[AlignedVec; 2]> = chunks(landing.drop.len())
+        let rest: Vec<[AlignedVec; 2]> = chunks(end.drop.len())
             .into_par_iter()
             .flat_map_iter(|range| {
                 let range = stay + range.start..stay + range.end;
@@ -424,8 +268,8 @@ impl Evaluator {
                         let span = start..start + key.tile;
                         key.times(digits, start, &mut u0[span.clone()], &mut u1[span]);
                     }
-                    for (u, plus) in u.iter_mut().zip(landing.plus) {
-                        if let (Some(c), Some(&special)) = (plus, special.get(k)) {
+                    for (u, add) in u.iter_mut().zip(end.add) {
+                        if let (Some(c), Some(&special)) = (add, special.get(k)) {
                             limb::mul_scalar_add(p.prime(extended[k]), u, c.limb(k), special);
                         }
                         ring.ntt(extended[k]).inverse(u);
@@ -435,7 +279,7 @@ impl Evaluator {
                 limbs
             })
             .collect();
-        let division = self.division(landing.keep, landing.drop);
+        let division = self.division(end.keep, end.drop);
         let (rest0, rest1) = rest.into_iter().map(|[u0, u1]| (u0, u1)).unzip();
         let remainders = [rest0, rest1].map(|rest| division.prepare(rest));
         let limbs: Vec<[AlignedVec; 2]> = chunks(stay)
@@ -443,7 +287,7 @@ impl Evaluator {
             .flat_map_iter(|range| {
                 let remainders = remainders
                     .each_ref()
-                    .map(|r| division.lift(r, &range, landing.keep, ring));
+                    .map(|r| division.lift(r, &range, end.keep, ring));
                 let mut limbs = Vec::with_capacity(range.len());
                 each(&range, &mut |k, digits, key| {
                     let (q, inverse) = (p.prime(extended[k]), division.inverses[k]);
@@ -458,12 +302,12 @@ impl Evaluator {
                             let u = &mut product[m][..];
                             let r = &remainders[m][k - range.start];
                             limb::sub_mul_scalar(q, u, &r[span.clone()], inverse);
-                            match landing.plus[m].map(|c| &c.limb(k)[span.clone()]) {
+                            match end.add[m].map(|c| &c.limb(k)[span.clone()]) {
                                 None => {}
                                 Some(c) if factor == 1 => limb::add(q, u, c),
                                 Some(c) => limb::mul_scalar_add(q, u, c, factor),
                             }
-                            match landing.permutation {
+                            match end.automorphism {
                                 None => out[m][span.clone()].copy_from_slice(u),
                                 Some(permutation) => permutation.place(start, u, &mut out[m]),
                             }
@@ -474,31 +318,7 @@ impl Evaluator {
                 limbs
             })
             .collect();
-        columns(ring, landing.keep, limbs)
-    }
-    fn division(&self, keep: &[usize], drop: &[usize]) -> Arc<Division> {
-        lock(&self.divisions)
-            .entry((keep.to_vec(), drop.to_vec()))
-            .or_insert_with(|| {
-                let p = &self.parameters;
-                let source: Vec<Modulus> = drop.iter().map(|&i| *p.prime(i)).collect();
-                let target: Vec<Modulus> = keep.iter().map(|&i| *p.prime(i)).collect();
-                let inverses = target
-                    .iter()
-                    .map(|q| {
-                        q.inv(
-                            source
-                                .iter()
-                                .fold(1, |acc, d| q.mul(acc, q.reduce(d.value()))),
-                        )
-                    })
-                    .collect();
-                Arc::new(Division {
-                    conversion: Conversion::new(&source, &target).expect("distinct primes, few"),
-                    inverses,
-                })
-            })
-            .clone()
+        columns(ring, end.keep, limbs)
     }
     /// round(x / ∏ drop) modulo `keep` for every x; they have exactly the limbs `keep ∪ drop`.
     pub(crate) fn divide_all<const M: usize>(
@@ -507,7 +327,7 @@ impl Evaluator {
         keep: &Arc<[usize]>,
         drop: &[usize],
     ) -> [RnsPoly<Ntt>; M] {
-        let ring = self.parameters.ring();
+        let ring = self.parameters().ring();
         let division = self.division(keep, drop);
         let dropped = positions_any(xs[0].indices(), drop);
         let kept = positions_any(xs[0].indices(), keep);
@@ -527,7 +347,7 @@ impl Evaluator {
                     .map(|r| division.lift(r, &range, keep, ring).into_iter());
                 range
                     .map(|k| {
-                        let q = self.parameters.prime(keep[k]);
+                        let q = self.parameters().prime(keep[k]);
                         std::array::from_fn(|m| {
                             let mut r = lifted[m].next().expect("one limb for each of the range");
                             // (x − r)/∏ drop
@@ -556,28 +376,26 @@ impl Evaluator {
         xs: [&RnsPoly<Ntt>; M],
         level: Level,
     ) -> [RnsPoly<Ntt>; M] {
-        let special = self.parameters.special().clone();
-        self.divide_all(xs, self.parameters.limbs(level), &special)
+        let special = self.parameters().special().clone();
+        self.divide_all(xs, self.parameters().limbs(level), &special)
     }
     /// ModDown, then the result decomposed.
     pub(crate) fn divide_and_decompose(&self, x: &RnsPoly<Ntt>, level: Level) -> Decomposed {
         let [c] = self.divide_special([x], level);
         self.decompose(c, level)
     }
+}
+
+impl Evaluator {
     /// ModRaise with sparse-secret encapsulation \[BTH22\]: switch to the sparse secret modulo q0, lift, switch back.
     pub(crate) fn raise(&self, x: &Ciphertext, to: Level) -> Result<Ciphertext, Error> {
-        let p = &self.parameters;
+        let p = self.parameters();
         let ring = p.ring();
-        if x.level.index() != 0 || x.polys.len() != 2 {
-            return Err(Error::Levels {
-                operation: "mod_raise (from level 0)",
-                needed: 0,
-                had: x.level.index(),
-            });
-        }
+        let info = typing::raised(p, &self.info(x), to)?;
         let n = p.n();
         let base = *p.prime(0);
         let extra = p.encapsulation_prime();
+        let context = &self.context;
         let down = self.keys.find(KeyName::DenseToSparse, 1, 0)?;
         let limit = p.key_limit(to);
         self.keys.check(KeyName::SparseToDense, limit, to.index())?;
@@ -607,7 +425,7 @@ impl Evaluator {
             .collect();
         let keep: Arc<[usize]> = [0].into();
         drop(down);
-        let [mut c0, c1] = self.divide_all([&switched[0], &switched[1]], &keep, &[extra]);
+        let [mut c0, c1] = context.divide_all([&switched[0], &switched[1]], &keep, &[extra]);
         c0.add_assign(&x.polys[0]);
         // lift
         let limbs = p.limbs(to).clone();
@@ -624,20 +442,16 @@ impl Evaluator {
         let c0 = raise(c0).into_ntt(ring);
         let c1 = raise(c1);
         // sparse → dense
-        let d = self.decompose_from(c1.clone().into_ntt(ring), &c1, to);
+        let d = context.decompose_from(c1.clone().into_ntt(ring), &c1, to);
         let up = self.keys.find(KeyName::SparseToDense, limit, to.index())?;
-        let landing = Landing {
+        let end = ModDown {
             keep: &limbs,
             drop: p.special(),
-            plus: [Some(&c0), None],
-            permutation: None,
+            add: [Some(&c0), None],
+            automorphism: None,
         };
-        Ok(Ciphertext {
-            polys: self.switch(&d, None, &up, &landing).into(),
-            level: to,
-            scale: x.scale,
-            slots: p.max_slots(),
-        })
+        let polys = context.switch(&d, None, &up, &end).into();
+        Ok(self.wrap(polys, info))
     }
 }
 

@@ -6,8 +6,8 @@ use super::{
 use crate::container;
 use crate::scratch::Scratch;
 use crate::toy::{INPUT, SLOTS, Toy, plans};
-use ckks::Ciphertext;
-use ckks::keys::{KeyName, SwitchingKey};
+use ckks::keys::{EvaluationKeys, KeyName, SwitchingKey};
+use ckks::{Ciphertext, Evaluator};
 use runtime::checkpoint::{Checkpointer, read_checkpoint_from};
 use runtime::wire::ServerKeys;
 use runtime::{Client, ClientFile, Plan, Server, State, VerifiedPlan};
@@ -276,7 +276,8 @@ pub(super) fn all() -> Vec<Decoder> {
                 else {
                     return Ok(false);
                 };
-                let bytes = again(Checkpointer::new(plan, "again".into(), INPUT).write(
+                let engine = Evaluator::new(plan.context(), EvaluationKeys::new());
+                let bytes = again(Checkpointer::new(plan, &engine, "again".into(), INPUT).write(
                     &state,
                     Vec::new(),
                     "again",
@@ -300,7 +301,7 @@ pub(super) fn all() -> Vec<Decoder> {
                     return Ok(false);
                 };
                 law(
-                    (found.parameters.iter()).all(|p| !ckks::security::keys(p).is_empty()),
+                    (found.parameters.iter()).all(|p| !p.key_security().is_empty()),
                     "parameters have a security",
                 )?;
                 Ok(true)

@@ -37,9 +37,9 @@ fn every_file(f: &Files) -> Vec<(&'static str, Vec<u8>, Check<'_>)> {
     let digest = input_digest(&f.input[..], "x").expect("digest");
     let mut state = server.read_input(&f.input[..], "x").expect("input");
     f.plan
-        .advance(server.evaluator(), &mut state, &mut ())
+        .advance(server.engine(), &mut state, &mut ())
         .expect("one step");
-    Checkpointer::new(&f.plan, path.clone(), digest)
+    Checkpointer::new(&f.plan, server.engine(), path.clone(), digest)
         .save(&state)
         .expect("saves");
     let checkpoint = std::fs::read(&path).expect("written");

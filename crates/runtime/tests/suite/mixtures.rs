@@ -53,7 +53,7 @@ fn files_of_two_clients_are_refused_by_their_headers() {
     // a state of one, run under the keys of the other
     let state = server_b.read_input(&b.input[..], "b").expect("its own");
     refused(server.run(state.clone(), &mut ()), "state");
-    let check = LockStep::new(&a.plan, &a.client, &state, Excess::Stop).map(drop);
+    let check = LockStep::new(&a.plan, server.engine(), &a.client, &state, Excess::Stop).map(drop);
     refused(check, "encrypted input");
 
     let folder = Folder::new("mixtures");
@@ -61,9 +61,9 @@ fn files_of_two_clients_are_refused_by_their_headers() {
     let digest = input_digest(&b.input[..], "b").expect("digest");
     let mut state = state;
     (b.plan)
-        .advance(server_b.evaluator(), &mut state, &mut ())
+        .advance(server_b.engine(), &mut state, &mut ())
         .expect("one step");
-    Checkpointer::new(&b.plan, path.clone(), digest)
+    Checkpointer::new(&b.plan, server_b.engine(), path.clone(), digest)
         .save(&state)
         .expect("saves");
     let again = read_checkpoint(&path, &b.plan, &digest, server_b.key()).expect("its own");

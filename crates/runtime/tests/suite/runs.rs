@@ -101,7 +101,7 @@ fn lock_step_check_passes_and_measures_every_step() {
     let f = files(levelled());
     let server = f.server();
     let state = server.read_input(&f.input[..], "input").expect("input");
-    let mut check = LockStep::new(&f.plan, &f.client, &state, Excess::Stop).expect("starts");
+    let mut check = LockStep::new(&f.plan, server.engine(), &f.client, &state, Excess::Stop).expect("starts");
     server.run(state, &mut check).expect("within bounds");
     assert_eq!(check.steps.len(), f.plan.plan().steps.len());
     assert!(
@@ -243,7 +243,7 @@ fn a_killed_run_resumes_with_the_same_answer() {
         std::env::temp_dir().join(format!("polyveil-resume-{}.checkpoint", std::process::id()));
     let digest = input_digest(&input[..], "input").expect("digest");
     for kill in [2, 3, 4] {
-        let mut save = Checkpointer::new(&plan, path.clone(), digest);
+        let mut save = Checkpointer::new(&plan, server.engine(), path.clone(), digest);
         let mut killer = Kill(kill);
         let mut observers: [&mut dyn Observer<_>; 2] = [&mut save, &mut killer];
         let stopped = server.run(
@@ -253,6 +253,7 @@ fn a_killed_run_resumes_with_the_same_answer() {
         assert!(stopped.is_err());
         let state = read_checkpoint(&path, &plan, &digest, client.key()).expect("a checkpoint");
         assert_eq!(state.next, if kill == 2 { 2 } else { 4 });
+        let state = server.resume(state).expect("uploads");
         let rest = server.run(state, &mut ()).expect("runs");
         assert_eq!(
             server

@@ -29,7 +29,7 @@ fn keys_on_disk_give_the_same_answer() {
         for kept in [BTreeSet::new(), one, facts.keys_on_disk(half).kept, all] {
             let server = open_keys(&f, &path, &kept).expect("opens");
             let held: BTreeSet<KeyName> =
-                server.evaluator().keys().iter().map(|(&k, _)| k).collect();
+                server.engine().keys().iter().map(|(&k, _)| k).collect();
             assert_eq!(held, kept);
             assert!(
                 answer(&server, &f.input).expect("runs") == want,
@@ -65,7 +65,7 @@ fn reads_of_stored_keys_are_predicted_exactly() {
             assert!(placement.peak_bytes <= most);
             // the same keys, counted as they are brought
             let source = f.server();
-            let source = source.evaluator().keys().clone();
+            let source = source.engine().keys().clone();
             let mut keys = EvaluationKeys::new();
             for (&name, key) in source.iter().filter(|(k, _)| placement.kept.contains(k)) {
                 keys.insert(name, key.clone());

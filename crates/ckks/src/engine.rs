@@ -1,0 +1,28 @@
+//! What a server runs plans with.
+
+use crate::{Arithmetic, Ciphertext, CostTable, Error, KeyRequest, Level};
+
+/// An interpreter over ciphertexts that a server can run plans with: where values live, and what they take there, is its own affair.
+///
+/// [`crate::Evaluator`] computes on the processor; an engine elsewhere has [`crate::Context`], [`crate::EvaluationKeys`] and
+/// [`crate::map::typed`] to build on, and overrides as much of [`Arithmetic`] as pays.
+#[allow(clippy::missing_errors_doc, reason = "as for Arithmetic")]
+pub trait Engine: Arithmetic + Send + Sync {
+    /// Takes a ciphertext in.
+    fn upload(&self, x: Ciphertext) -> Result<Self::Value, Error>;
+    /// Gives a value out as a ciphertext: bit for bit what an upload of it would give back.
+    fn download(&self, x: &Self::Value) -> Result<Ciphertext, Error>;
+    /// The evaluation keys that it has.
+    fn key_request(&self) -> KeyRequest;
+    /// Bytes that it holds beside values: keys in memory and encoded plaintexts.
+    fn held_bytes(&self) -> u64;
+    /// Bytes of a value of degree 1 at a level. Provided: 8 bytes a residue.
+    fn value_bytes(&self, level: Level) -> u64 {
+        let p = self.parameters();
+        2 * 8 * (p.limbs(level).len() * p.n()) as u64
+    }
+    /// What its units of work cost, for predictions. Provided: the table shipped for processors.
+    fn cost_table(&self) -> CostTable {
+        CostTable::default()
+    }
+}

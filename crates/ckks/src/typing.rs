@@ -1,0 +1,247 @@
+//! Levels, scales, degrees and slots: what each operation asks of its operands, and where its result stands. Written once, for
+//! every interpreter of [`crate::Arithmetic`].
+
+use crate::parameters::BootstrapSpec;
+use crate::{Error, Level, Parameters};
+
+/// Where a value stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Info {
+    /// Its level.
+    pub level: Level,
+    /// Its scale.
+    pub scale: f64,
+    /// Period of its slot vector (a power of two, at most N/2).
+    pub slots: usize,
+    /// 1, or 2 before relinearisation.
+    pub degree: usize,
+}
+
+/// Relative tolerance within which two scales count as equal: the only place where it is set.
+pub const SCALE_TOLERANCE: f64 = 1e-9;
+
+/// Whether two scales are equal within [`SCALE_TOLERANCE`].
+pub fn same_scale(x: f64, y: f64) -> bool {
+    (x / y - 1.0).abs() <= SCALE_TOLERANCE
+}
+
+/// Refuses scales that differ.
+///
+/// # Errors
+/// [`Error::ScaleMismatch`].
+pub fn scales(operation: &'static str, left: f64, right: f64) -> Result<(), Error> {
+    if same_scale(left, right) {
+        return Ok(());
+    }
+    Err(Error::ScaleMismatch {
+        operation,
+        left: left.log2(),
+        right: right.log2(),
+    })
+}
+
+/// Refuses levels that differ.
+///
+/// # Errors
+/// [`Error::LevelMismatch`].
+pub fn levels(operation: &'static str, left: Level, right: Level) -> Result<(), Error> {
+    if left == right {
+        return Ok(());
+    }
+    Err(Error::LevelMismatch {
+        operation,
+        left: left.index(),
+        right: right.index(),
+    })
+}
+
+/// Refuses a level below the one that is needed.
+///
+/// # Errors
+/// [`Error::Levels`].
+pub fn reaches(operation: &'static str, needed: Level, had: Level) -> Result<(), Error> {
+    if had >= needed {
+        return Ok(());
+    }
+    Err(Error::Levels {
+        operation,
+        needed: needed.index(),
+        had: had.index(),
+    })
+}
+
+/// Refuses a degree other than 1.
+///
+/// # Errors
+/// [`Error::Degree`].
+pub fn linear_degree(operation: &'static str, x: &Info) -> Result<(), Error> {
+    if x.degree == 1 {
+        return Ok(());
+    }
+    Err(Error::Degree {
+        operation,
+        needed: 1,
+        had: x.degree,
+    })
+}
+
+/// Refuses a slot count that is no power of two, or more than N/2.
+///
+/// # Errors
+/// [`Error::Slots`].
+pub fn slots(p: &Parameters, operation: &'static str, slots: usize) -> Result<(), Error> {
+    let most = p.max_slots();
+    if slots.is_power_of_two() && slots <= most {
+        return Ok(());
+    }
+    Err(Error::Slots {
+        operation,
+        slots,
+        most,
+    })
+}
+
+/// The bootstrapping part of the parameters.
+///
+/// # Errors
+/// [`Error::NoBootstrapping`].
+pub fn bootstrapping(p: &Parameters) -> Result<&BootstrapSpec, Error> {
+    p.bootstrap().ok_or_else(|| Error::NoBootstrapping {
+        name: p.spec().name.clone(),
+    })
+}
+
+/// The level below.
+///
+/// # Errors
+/// [`Error::Levels`] at level 0.
+pub fn below(p: &Parameters, operation: &'static str, level: Level) -> Result<Level, Error> {
+    p.below(level).ok_or(Error::Levels {
+        operation,
+        needed: 1,
+        had: 0,
+    })
+}
+
+/// A fresh encryption of `count` slots at a residual level.
+///
+/// # Errors
+/// [`Error::Slots`], [`Error::Levels`].
+pub fn input(p: &Parameters, level: Level, count: usize) -> Result<Info, Error> {
+    slots(p, "input", count)?;
+    reaches("input", level, p.residual())?;
+    Ok(Info {
+        level,
+        scale: p.scale(level),
+        slots: count,
+        degree: 1,
+    })
+}
+
+/// A sum or difference: same level, same scale.
+///
+/// # Errors
+/// [`Error::LevelMismatch`], [`Error::ScaleMismatch`].
+pub fn sum(operation: &'static str, x: &Info, y: &Info) -> Result<Info, Error> {
+    levels(operation, x.level, y.level)?;
+    scales(operation, x.scale, y.scale)?;
+    Ok(Info {
+        slots: x.slots.max(y.slots),
+        degree: x.degree.max(y.degree),
+        ..*x
+    })
+}
+
+/// A product of two values of degree 1 at the same level.
+///
+/// # Errors
+/// [`Error::LevelMismatch`], [`Error::Degree`].
+pub fn product(x: &Info, y: &Info) -> Result<Info, Error> {
+    levels("mul", x.level, y.level)?;
+    linear_degree("mul", x)?;
+    linear_degree("mul", y)?;
+    Ok(Info {
+        scale: x.scale * y.scale,
+        slots: x.slots.max(y.slots),
+        degree: 2,
+        ..*x
+    })
+}
+
+/// A product with a plaintext of `count` slots at `scale`; at scale 1, a sum with one at the value's scale.
+///
+/// # Errors
+/// [`Error::Slots`].
+pub fn plain(
+    p: &Parameters,
+    operation: &'static str,
+    x: &Info,
+    count: usize,
+    scale: f64,
+) -> Result<Info, Error> {
+    slots(p, operation, count)?;
+    Ok(Info {
+        scale: x.scale * scale,
+        slots: x.slots.max(count),
+        ..*x
+    })
+}
+
+/// A sum of multiples at `level` and `scale`.
+///
+/// # Errors
+/// [`Error::Levels`] for a term below the level.
+pub fn combination(
+    terms: impl IntoIterator<Item = Info>,
+    level: Level,
+    scale: f64,
+) -> Result<Info, Error> {
+    let mut out = Info {
+        level,
+        scale,
+        slots: 1,
+        degree: 1,
+    };
+    for x in terms {
+        reaches("linear combination", level, x.level)?;
+        out.slots = out.slots.max(x.slots);
+        out.degree = out.degree.max(x.degree);
+    }
+    Ok(out)
+}
+
+/// One level down, divided by the level's primes.
+///
+/// # Errors
+/// [`Error::Levels`] at level 0.
+pub fn rescaled(p: &Parameters, x: &Info) -> Result<Info, Error> {
+    Ok(Info {
+        level: below(p, "rescale", x.level)?,
+        scale: x.scale / p.modulus(x.level),
+        ..*x
+    })
+}
+
+/// The same value at a level at or below its own.
+///
+/// # Errors
+/// [`Error::Levels`].
+pub fn dropped(x: &Info, level: Level) -> Result<Info, Error> {
+    reaches("drop", level, x.level)?;
+    Ok(Info { level, ..*x })
+}
+
+/// The value after ModRaise: all slots, at `to`.
+///
+/// # Errors
+/// [`Error::NoBootstrapping`], [`Error::LevelMismatch`] unless it is at level 0, [`Error::Degree`].
+pub fn raised(p: &Parameters, x: &Info, to: Level) -> Result<Info, Error> {
+    bootstrapping(p)?;
+    levels("mod_raise (from level 0)", x.level, Level::new(0))?;
+    linear_degree("mod_raise", x)?;
+    Ok(Info {
+        level: to,
+        slots: p.max_slots(),
+        ..*x
+    })
+}
