@@ -1,8 +1,8 @@
 //! The evaluator on an insecure toy ring: every operation means what it says.
 
 use ckks::{
-    Arithmetic, Bootstrap, Complex64, Context, EvaluationKeys, Evaluator, KeyName, KeyRequest, Level,
-    Parameters, ParametersSpec, SecretKey,
+    Arithmetic, Bootstrap, Clear, Complex64, Context, Error, EvaluationKeys, Evaluator, KeyName,
+    KeyRequest, Level, Meter, Parameters, ParametersSpec, SecretKey,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -179,4 +179,57 @@ fn bootstraps_refresh() {
         println!("slots {slots} target {target}: 2^{:.1}", error.log2());
         assert!(error < 2f64.powi(-17), "{slots} slots: {error:e}");
     }
+}
+
+/// The message once gave the number of limbs as a level.
+#[test]
+fn a_plaintext_encoded_for_a_lower_level_is_refused_in_levels() {
+    let mut s = setup(&[], 3);
+    let x = random(512, &mut s.rng);
+    let high = s.secret.encrypt(&x, Level::new(4), &mut s.rng);
+    let high = high.expect("fits").expand(&s.parameters);
+    let context = s.evaluator.context();
+    let low = context.encode(&x, 1e9, Level::new(2)).expect("fits");
+    assert_eq!(
+        s.evaluator.mul_encoded(&high, &low).map(drop),
+        Err(Error::Levels {
+            operation: "mul_encoded",
+            needed: 4,
+            had: 2
+        })
+    );
+}
+
+#[test]
+fn parameters_without_bootstrapping_refuse_one_in_the_same_words_everywhere() {
+    let parameters = Parameters::new(ParametersSpec::toy_levelled(10, 3)).expect("toy");
+    let context = Context::new(&parameters);
+    let none = Error::NoBootstrapping {
+        name: "toy-levelled-10".into(),
+    };
+    let b = Bootstrap {
+        slots: 64,
+        target: 3,
+        gain: 1.0,
+    };
+    let meter = Meter::new(&context);
+    let x = meter.input(Level::new(0), 64, 0.5).expect("fits");
+    assert_eq!(meter.bootstrap(&x, &b), Err(none.clone()));
+    assert_eq!(meter.mod_raise(&x, Level::new(3)), Err(none.clone()));
+    let clear = Clear::new(&context, 1);
+    let v = vec![Complex64::new(0.0, 0.0); 64];
+    let x = clear.input(&v, Level::new(0)).expect("fits");
+    assert_eq!(clear.bootstrap(&x, &b), Err(none.clone()));
+    assert_eq!(clear.mod_raise(&x, Level::new(3)), Err(none.clone()));
+    let mut rng = ChaCha20Rng::seed_from_u64(5);
+    let secret = SecretKey::generate(&parameters, &mut rng);
+    let x = secret.encrypt(&v, Level::new(0), &mut rng).expect("fits");
+    let x = x.expand(&parameters);
+    let evaluator = Evaluator::new(&context, EvaluationKeys::new());
+    let refused = evaluator.bootstrap(&x, &b).map(drop);
+    assert_eq!(refused, Err(none.clone()));
+    let refused = evaluator.mod_raise(&x, Level::new(3)).map(drop);
+    assert_eq!(refused, Err(none.clone()));
+    let refused = secret.encapsulation_keys(1, &mut rng).map(drop);
+    assert_eq!(refused, Err(none));
 }
