@@ -123,13 +123,12 @@ pub fn below(p: &Parameters, operation: &'static str, level: Level) -> Result<Le
     })
 }
 
-/// A fresh encryption of `count` slots at a residual level.
+/// A fresh encryption of `count` slots at a level and its canonical scale.
 ///
 /// # Errors
-/// [`Error::Slots`], [`Error::Levels`].
+/// [`Error::Slots`].
 pub fn input(p: &Parameters, level: Level, count: usize) -> Result<Info, Error> {
     slots(p, "input", count)?;
-    reaches("input", level, p.residual())?;
     Ok(Info {
         level,
         scale: p.scale(level),
