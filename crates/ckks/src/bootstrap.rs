@@ -48,11 +48,7 @@ impl Bootstrap {
         let p = a.parameters();
         let spec = typing::bootstrapping(p)?;
         let here = a.info(x);
-        typing::levels(
-            "bootstrap (from level 0)",
-            here.level,
-            Level::new(0),
-        )?;
+        typing::levels("bootstrap (from level 0)", here.level, Level::new(0))?;
         let base_scale = p.scale(Level::new(0));
         typing::scales("bootstrap", here.scale, base_scale)?;
         typing::slots(p, "bootstrap", self.slots)?;

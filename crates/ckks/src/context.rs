@@ -143,10 +143,7 @@ impl Context {
                 out[j * gap] = q.from_i64(c);
             }
         }
-        self.parameters()
-            .ring()
-            .ntt(index)
-            .forward_sized(&mut out);
+        self.parameters().ring().ntt(index).forward_sized(&mut out);
         out
     }
     /// The diagonals of a map for operands at a level, at a scale: those of a map with a pin are encoded once and kept.

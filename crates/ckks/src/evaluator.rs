@@ -11,8 +11,8 @@ use crate::ciphertext::EncodedPlain;
 use crate::keys::{KeyName, conjugation_element, galois_element};
 use crate::typing::{self, Info};
 use crate::{
-    Arithmetic, BlockMap, Ciphertext, Complex64, Context, Engine, Error, EvaluationKeys, KeyRequest,
-    Level,
+    Arithmetic, BlockMap, Ciphertext, Complex64, Context, Engine, Error, EvaluationKeys,
+    KeyRequest, Level,
 };
 use ring::{RnsPoly, limb};
 use std::sync::Arc;

@@ -4,8 +4,8 @@
 //! A level is a group of one or more primes; EvalMod levels are pairs because no prime exceeds 50 bits and
 //! EvalMod needs a scale of about 2^62. Nothing outside this module assumes limbs = level + 1.
 
-use crate::security::{self, KeySecurity};
 use crate::Error;
+use crate::security::{self, KeySecurity};
 use ring::{Modulus, Ring};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

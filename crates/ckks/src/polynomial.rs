@@ -124,7 +124,9 @@ pub fn evaluate<A: Arithmetic + ?Sized>(
             powers.first = (t1 != 0.0).then(|| (x.clone(), t1));
             powers.evaluate(&half, above, scale)?
         }
-        None => Powers::new(a, x.clone(), p.coefficients())?.evaluate(p.coefficients(), above, scale)?,
+        None => {
+            Powers::new(a, x.clone(), p.coefficients())?.evaluate(p.coefficients(), above, scale)?
+        }
     };
     a.with_exact_scale(&a.finish(unscaled)?, a.parameters().scale(target))
 }

@@ -119,8 +119,8 @@ impl Digit {
                 })
             })
             .collect();
-        let conversion = Conversion::new(&source, &target)
-            .expect("distinct primes, at most a digit's number");
+        let conversion =
+            Conversion::new(&source, &target).expect("distinct primes, at most a digit's number");
         Some(Self {
             own,
             conversion,

@@ -6,8 +6,8 @@ use crate::machine_cost::Probe;
 use crate::map::{Term, Values};
 use crate::meter::Cost;
 use crate::{
-    Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Context, Encoder, Error, Evaluator, KeyRequest,
-    Level, Meter, Parameters, ParametersSpec, Polynomial, SecretKey,
+    Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Context, Encoder, Error, Evaluator,
+    KeyRequest, Level, Meter, Parameters, ParametersSpec, Polynomial, SecretKey,
 };
 use rand_core::{CryptoRng, RngCore};
 use rayon::prelude::*;

@@ -3,8 +3,8 @@
 
 use ckks::map::Values;
 use ckks::{
-    Arithmetic, BlockMap, Bootstrap, Clear, Complex64, Context, Error, Evaluator, Info, Level, Meter,
-    Parameters, ParametersSpec, Polynomial, SecretKey,
+    Arithmetic, BlockMap, Bootstrap, Clear, Complex64, Context, Error, Evaluator, Info, Level,
+    Meter, Parameters, ParametersSpec, Polynomial, SecretKey,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -149,9 +149,12 @@ fn three_interpreters_agree_on_random_circuits() {
                 &clear.input(&y, level).expect("fits"),
             )
             .expect("clear");
-        let evaluator = Evaluator::new(&Context::new(&parameters), secret
+        let evaluator = Evaluator::new(
+            &Context::new(&parameters),
+            secret
                 .evaluation_keys(&meter.keys(), &mut rng)
-                .expect("keys"));
+                .expect("keys"),
+        );
         let encrypt = |v: &[Complex64], rng: &mut ChaCha20Rng| {
             secret
                 .encrypt(v, level, rng)
@@ -265,7 +268,10 @@ fn override_is_definition(
     let definition = Meter::new(&Context::new(parameters));
     ckks::map::apply(&definition, &[mx, mx], map, scale).expect("meter");
     assert_eq!(needed, definition.keys());
-    let evaluator = Evaluator::new(&Context::new(parameters), secret.evaluation_keys(&needed, rng).expect("keys"));
+    let evaluator = Evaluator::new(
+        &Context::new(parameters),
+        secret.evaluation_keys(&needed, rng).expect("keys"),
+    );
     let xs: Vec<_> = (0..2)
         .map(|_| {
             let v: Vec<Complex64> = (0..64)

@@ -2,8 +2,8 @@
 //! choice of the kernels is the process's.
 
 use ckks::{
-    Arithmetic, Bootstrap, Complex64, Context, Error, Evaluator, Level, Meter, Parameters, ParametersSpec,
-    SecretKey,
+    Arithmetic, Bootstrap, Complex64, Context, Error, Evaluator, Level, Meter, Parameters,
+    ParametersSpec, SecretKey,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;

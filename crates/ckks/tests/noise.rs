@@ -7,8 +7,9 @@
 use ckks::map::Values;
 use ckks::parameters::{BootstrapSpec, Zone};
 use ckks::{
-    Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Context, Encoder, Evaluator, KeyRequest, Level,
-    Meter, MeterValue, Parameters, ParametersSpec, Polynomial, SecretKey, security,
+    Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Context, Encoder, Evaluator,
+    KeyRequest, Level, Meter, MeterValue, Parameters, ParametersSpec, Polynomial, SecretKey,
+    security,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};

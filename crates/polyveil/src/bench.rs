@@ -9,8 +9,8 @@ use ckks::workload::{
     CIRCUITS, Reading, Reference, Subjects, Timing, circuit, random, time_beside_reference,
 };
 use ckks::{
-    Arithmetic, Bootstrap, Ciphertext, Complex64, Context, Evaluator, KeyRequest, Level, Meter, Parameters,
-    ParametersSpec, SecretKey, SwitchingKey,
+    Arithmetic, Bootstrap, Ciphertext, Complex64, Context, Evaluator, KeyRequest, Level, Meter,
+    Parameters, ParametersSpec, SecretKey, SwitchingKey,
 };
 use clap::Args;
 use rand_chacha::ChaCha20Rng;

@@ -174,7 +174,13 @@ pub fn demo(a: &DemoArgs, threads: usize, embedded: Embedded) -> Result<()> {
     let mut check = if a.no_precision {
         None
     } else {
-        Some(LockStep::new(&plan, server.engine(), &client, &state, Excess::Measure)?)
+        Some(LockStep::new(
+            &plan,
+            server.engine(),
+            &client,
+            &state,
+            Excess::Measure,
+        )?)
     };
     let mut line = Line::new();
     let mut watch = Stopwatch::default();

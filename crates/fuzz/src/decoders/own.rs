@@ -277,11 +277,13 @@ pub(super) fn all() -> Vec<Decoder> {
                     return Ok(false);
                 };
                 let engine = Evaluator::new(plan.context(), EvaluationKeys::new());
-                let bytes = again(Checkpointer::new(plan, &engine, "again".into(), INPUT).write(
-                    &state,
-                    Vec::new(),
-                    "again",
-                ))?;
+                let bytes = again(
+                    Checkpointer::new(plan, &engine, "again".into(), INPUT).write(
+                        &state,
+                        Vec::new(),
+                        "again",
+                    ),
+                )?;
                 let back = again(read_checkpoint_from(&bytes[..], "again", plan, &INPUT, key))?;
                 law(
                     same_state(&state, &back),

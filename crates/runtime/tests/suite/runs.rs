@@ -101,7 +101,8 @@ fn lock_step_check_passes_and_measures_every_step() {
     let f = files(levelled());
     let server = f.server();
     let state = server.read_input(&f.input[..], "input").expect("input");
-    let mut check = LockStep::new(&f.plan, server.engine(), &f.client, &state, Excess::Stop).expect("starts");
+    let mut check =
+        LockStep::new(&f.plan, server.engine(), &f.client, &state, Excess::Stop).expect("starts");
     server.run(state, &mut check).expect("within bounds");
     assert_eq!(check.steps.len(), f.plan.plan().steps.len());
     assert!(

@@ -28,8 +28,7 @@ fn keys_on_disk_give_the_same_answer() {
         let all = facts.keys_on_disk(facts.peak_bytes).kept;
         for kept in [BTreeSet::new(), one, facts.keys_on_disk(half).kept, all] {
             let server = open_keys(&f, &path, &kept).expect("opens");
-            let held: BTreeSet<KeyName> =
-                server.engine().keys().iter().map(|(&k, _)| k).collect();
+            let held: BTreeSet<KeyName> = server.engine().keys().iter().map(|(&k, _)| k).collect();
             assert_eq!(held, kept);
             assert!(
                 answer(&server, &f.input).expect("runs") == want,
