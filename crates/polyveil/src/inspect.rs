@@ -45,7 +45,7 @@ fn container(path: &Path) -> Result<(Value, String)> {
         size(i.length),
         i.plan_digest
     );
-    let keys = i.parameters.as_ref().map(ckks::security::keys);
+    let keys = i.parameters.as_ref().map(ckks::Parameters::key_security);
     let keys = keys.unwrap_or_default();
     if let Some(p) = &i.parameters {
         text += &format!(
