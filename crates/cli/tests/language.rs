@@ -449,10 +449,10 @@ fn checkpoints_attention_and_intervals_are_refused_with_what_is_wrong() {
     folder.file("model/network.pvm", &network);
     let polynomial = |bound: f64| {
         let p = approx::Polynomial::new(vec![0.1, 0.5, 0.1], (-bound, bound)).expect("valid");
-        nn::pieces::Piece::Polynomial(p)
+        nn::approximations::Substitute::Polynomial(p)
     };
     let program = |function, interval| {
-        nn::pieces::Piece::Program(
+        nn::approximations::Substitute::Program(
             approx::iteration::choose(function, interval, 8.0, 16).expect("possible"),
         )
     };
@@ -467,7 +467,7 @@ fn checkpoints_attention_and_intervals_are_refused_with_what_is_wrong() {
             };
             by_node.insert(node.id(), piece);
         }
-        let pieces = nn::pieces::Pieces { first: 1, by_node };
+        let pieces = nn::approximations::Approximations { first: 1, by_node };
         folder.file(
             "model/pieces.json",
             pieces.to_json(&graph).expect("writes").as_bytes(),

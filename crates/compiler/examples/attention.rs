@@ -14,10 +14,10 @@ mod support;
 
 use approx::iteration::{self, Function, INPUT, Program, Step};
 use approx::{Polynomial, remez};
+use nn::approximations::Substitute;
 use nn::attention::{AttentionScheme, Denominator, Mask, PowerSoftmax};
 use nn::calibrate::calibrate;
-use nn::lower::{Numerator, Options, lower};
-use nn::pieces::Piece;
+use nn::lower::{Numerator, Options, adapt};
 use nn::{
     Attention, Boundary, Conv2d, Graph, Network, NetworkBuilder, NodeId, Op, Parameter, PolyGraph,
     Repeat, Shape, Tensor, Unfold,
@@ -103,18 +103,14 @@ fn power_softmax(
         numerator: Numerator::Apart,
         ..Options::default()
     };
-    let lowered = lower(
-        &b.finish(y)?,
-        &inputs.par_iter().map(|x| Ok(x.clone())),
-        &options,
-    )?;
+    let lowered = adapt(&b.finish(y)?, &inputs, &options)?;
     let division: u32 = lowered
-        .pieces
+        .approximations
         .by_node
         .values()
         .map(|piece| match piece {
-            Piece::Program(p) => p.depth(),
-            Piece::Polynomial(p) => p.depth(),
+            Substitute::Program(p) => p.depth(),
+            Substitute::Polynomial(p) => p.depth(),
         })
         .sum();
     // two for the power, one for the shares, one for the numerator

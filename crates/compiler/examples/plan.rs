@@ -5,11 +5,11 @@
 //! ```
 //! `MODEL` is a state dict with SiLU activations, `TRAIN.bin` a CIFAR-10 binary file; ranges come from its first 200 pictures.
 
-use nn::calibrate::{Degree, FitOptions, calibrate_to_polynomials};
+use nn::calibrate::{Degree, FitOptions};
 use nn::format::{DEFAULT_LIMIT, state_dict::StateDict};
+use nn::lower::{Options, Outliers, adapt};
 use nn::picture;
 use polyveil_compiler::{Target, compile, describe, summarise};
-use rayon::prelude::*;
 use runtime::report::{Answer, Measured};
 use runtime::{Basis, Prediction, Report};
 use std::path::Path;
@@ -28,19 +28,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
     let records = picture::load_cifar(Path::new(train))?;
     let normalization = picture::imagenet_normalization();
-    let options = FitOptions {
-        degree: Degree::Fixed(degree),
-        margin: 0.3,
-        ..FitOptions::default()
+    let options = Options {
+        activations: FitOptions {
+            degree: Degree::Fixed(degree),
+            margin: 0.3,
+            ..FitOptions::default()
+        },
+        outliers: Outliers::Keep,
+        ..Options::default()
     };
-    let twin = calibrate_to_polynomials(
-        &graph,
-        &records[..200]
-            .par_iter()
-            .map(|r| r.to_tensor(&normalization)),
-        &options,
-    )?
-    .graph;
+    let inputs: Vec<nn::Tensor> = (records[..200].iter())
+        .map(|r| r.to_tensor(&normalization))
+        .collect::<Result<_, _>>()?;
+    let twin = adapt(&graph, &inputs, &options)?.graph;
     let start = Instant::now();
     let plan = compile(&twin, &Target::default())?;
     let compiled = start.elapsed().as_secs_f64();

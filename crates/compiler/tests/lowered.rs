@@ -5,10 +5,9 @@ mod support;
 use ckks::ParametersSpec;
 use nn::attention::Denominator;
 use nn::calibrate::{Degree, FitOptions};
-use nn::lower::{Numerator, Options, after_first, lower};
+use nn::lower::{Numerator, Options, adapt, after_first};
 use nn::{AttentionScheme, PowerSoftmax, Tensor};
 use polyveil_compiler::{Target, compile, summarise};
-use rayon::prelude::*;
 use runtime::Purpose;
 use support::{Random, agree};
 use zoo::architecture::Architecture;
@@ -86,8 +85,7 @@ fn small_language_models() {
                 begin,
                 ..Options::default()
             };
-            let lowered =
-                lower(&graph, &data.par_iter().cloned().map(Ok), &options).expect("lowers");
+            let lowered = adapt(&graph, &data, &options).expect("lowers");
             let inputs: Vec<Tensor> = data
                 .iter()
                 .map(|x| after_first(x, first).expect("longer"))
@@ -153,7 +151,7 @@ fn an_encoders_norms_are_norms() {
         },
         ..Options::default()
     };
-    let lowered = lower(&graph, &data.par_iter().cloned().map(Ok), &options).expect("lowers");
+    let lowered = adapt(&graph, &data, &options).expect("lowers");
     let target = Target {
         parameters: ParametersSpec::toy(10),
         ..Target::default()

@@ -417,8 +417,8 @@ fn a_memory_limit_chooses_a_smaller_plan_or_refuses() {
 /// What an outline says of a choice is what the compiler does with it.
 #[test]
 fn an_outline_foresees_the_plan_of_every_choice() {
-    use nn::calibrate::{Degree, FitOptions, calibrate_to_polynomials};
-    use rayon::prelude::*;
+    use nn::calibrate::{Degree, FitOptions};
+    use nn::lower::{Options, Outliers, adapt};
     let mut random = Random(77);
     let mut b = nn::Network::builder();
     let x = b.input("input", nn::Shape::image(2, 4, 4)).expect("valid");
@@ -438,13 +438,16 @@ fn an_outline_foresees_the_plan_of_every_choice() {
         .map(|_| random.tensor(graph.input().shape()))
         .collect();
     let fit = |degree| {
-        let options = FitOptions {
-            degree: Degree::Fixed(degree),
-            rounds: 0,
-            ..FitOptions::default()
+        let options = Options {
+            activations: FitOptions {
+                degree: Degree::Fixed(degree),
+                rounds: 0,
+                ..FitOptions::default()
+            },
+            outliers: Outliers::Keep,
+            ..Options::default()
         };
-        calibrate_to_polynomials(&graph, &inputs.par_iter().map(|t| Ok(t.clone())), &options)
-            .expect("fits")
+        adapt(&graph, &inputs, &options).expect("fits")
     };
     let twins = [fit(2), fit(4), fit(7)];
     let alternatives: Vec<Vec<approx::Polynomial>> = (0..3)

@@ -1,16 +1,16 @@
 //! Ranges and densities over a data set, and the polynomials that they call for.
 //!
 //! [`calibrate`] runs a network over inputs, in parallel and with a result that doesn't depend on the order, and keeps each node's
-//! smallest and largest value and a [`Histogram`] of what every elementwise function is given. [`calibrate_to_polynomials`] then
-//! replaces each activation by the polynomial that is nearest to it where the data lies.
+//! smallest and largest value and a [`Histogram`] of what every elementwise function is given. [`fit()`] gives the polynomial that is nearest to an
+//! activation where the data lies.
 
 use crate::Result;
+use crate::approximations::{self, Approximations};
 use crate::error::Error;
-use crate::graph::{Graph, Network};
+use crate::graph::Network;
 use crate::histogram::Histogram;
 use crate::op::{ElementFunction, Op};
-use crate::pieces::{self, Pieces};
-use crate::poly_graph::{PolyGraph, Range};
+use crate::poly_graph::Range;
 use crate::tensor::Tensor;
 use approx::least_squares::{density_samples, weighted_root_mean_square};
 use approx::{Approximation, weighted_least_squares};
@@ -52,10 +52,10 @@ impl Calibration {
     fn add<N: ElementFunction>(
         &mut self,
         network: &Network<N>,
-        pieces: &Pieces,
+        approximations: &Approximations,
         input: &Tensor,
     ) -> Result<()> {
-        let trace = network.evaluate_all_with(pieces, input)?;
+        let trace = network.evaluate_all_with(approximations, input)?;
         self.inputs += 1;
         self.outside += usize::from(!trace.outside.is_empty());
         for (node, value) in network.nodes().iter().zip(&trace.values) {
@@ -79,13 +79,13 @@ impl Calibration {
                 .map(|i| &trace.values[i.index()])
                 .collect();
             match (
-                pieces::divisors(node, &inputs, pieces.first),
+                approximations::divisors(node, &inputs, approximations.first),
                 inputs.first(),
             ) {
                 (Some(divisors), _) => divisors.into_iter().for_each(|v| histogram.add(v)),
                 (None, Some(x)) if matches!(node.op(), Op::Elementwise(_)) => {
                     for (i, &v) in x.values().iter().enumerate() {
-                        if pieces.covers(x.shape(), i) {
+                        if approximations.covers(x.shape(), i) {
                             histogram.add(v);
                         }
                     }
@@ -122,7 +122,7 @@ pub fn calibrate<N: ElementFunction>(
     network: &Network<N>,
     inputs: impl IntoParallelIterator<Item = Result<Tensor>>,
 ) -> Result<Calibration> {
-    calibrate_with(network, &Pieces::default(), inputs)
+    calibrate_with(network, &Approximations::default(), inputs)
 }
 
 /// As [`calibrate`], with approximations in place of functions; the histograms leave public columns aside.
@@ -131,7 +131,7 @@ pub fn calibrate<N: ElementFunction>(
 /// Those of [`calibrate`].
 pub fn calibrate_with<N: ElementFunction>(
     network: &Network<N>,
-    pieces: &Pieces,
+    approximations: &Approximations,
     inputs: impl IntoParallelIterator<Item = Result<Tensor>>,
 ) -> Result<Calibration> {
     let calibration = inputs
@@ -139,7 +139,7 @@ pub fn calibrate_with<N: ElementFunction>(
         .try_fold(
             || Calibration::empty(network),
             |mut sum, input| {
-                sum.add(network, pieces, &input?)?;
+                sum.add(network, approximations, &input?)?;
                 Ok(sum)
             },
         )
@@ -206,55 +206,6 @@ pub struct Fit {
     pub root_mean_square_error: f64,
 }
 
-/// A polynomial twin of a network.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Twin {
-    /// The network, with the ranges that it shows itself on the data set.
-    pub graph: PolyGraph,
-    /// One per activation, in topological order.
-    pub fits: Vec<Fit>,
-    /// Inputs of the data set on which the twin's values leave an interval.
-    pub outside: usize,
-}
-
-/// Replaces every activation by the polynomial on its calibrated interval (widened by the margin) that is nearest in weighted least
-/// squares, the weight being the density of the data mixed with an even floor. Deterministic.
-///
-/// # Errors
-/// [`Error::Maximum`] before anything is computed, those of [`calibrate`], and [`Error::Approximation`].
-pub fn calibrate_to_polynomials<I>(graph: &Graph, inputs: &I, options: &FitOptions) -> Result<Twin>
-where
-    I: IntoParallelIterator<Item = Result<Tensor>> + Clone,
-{
-    graph.refuse_maxima()?;
-    let mut calibration = calibrate(graph, inputs.clone())?;
-    let mut round = 0;
-    loop {
-        let mut fits = Vec::new();
-        let replaced = graph.replace_activations(|node, activation| {
-            let histogram = calibration.histograms[node.id().index()]
-                .as_ref()
-                .ok_or(Error::NoData)?;
-            let fit = fit(node.name(), activation, histogram, options)?;
-            let polynomial = fit.approximation.polynomial.clone();
-            fits.push(fit);
-            Ok(polynomial)
-        })?;
-        let twin = PolyGraph::try_from(replaced)?;
-        let own = calibrate(twin.network(), inputs.clone())?;
-        if round == options.rounds {
-            let outside = own.outside;
-            return Ok(Twin {
-                graph: twin.with_ranges(own.ranges)?,
-                fits,
-                outside,
-            });
-        }
-        calibration = calibration.merge(&own);
-        round += 1;
-    }
-}
-
 /// The polynomial nearest to an activation where the data lies: weighted least squares on the seen interval, widened by the margin.
 ///
 /// # Errors
@@ -319,7 +270,7 @@ pub fn fit(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Linear, Nonlinearity, Parameter, Shape};
+    use crate::{Graph, Linear, Nonlinearity, Parameter, Shape};
     use approx::Activation;
     use rayon::prelude::*;
 
@@ -373,40 +324,6 @@ mod tests {
     }
 
     #[test]
-    fn twins_follow_their_networks() {
-        let data = inputs();
-        let graph = network();
-        let twin = calibrate_to_polynomials(
-            &graph,
-            &data.par_iter().cloned().map(Ok),
-            &FitOptions::default(),
-        )
-        .expect("fits");
-        assert_eq!(twin.outside, 0);
-        assert_eq!(twin.fits[0].approximation.depth(), 4);
-        for t in &data {
-            let (a, b) = (
-                graph.evaluate(t).expect("fits").output,
-                twin.graph.evaluate(t).expect("fits"),
-            );
-            assert!(b.outside.is_empty());
-            for (a, b) in a.values().iter().zip(b.output.values()) {
-                assert!((a - b).abs() < 1e-3, "{a} {b}");
-            }
-        }
-        let options = FitOptions {
-            degree: Degree::UpTo {
-                degrees: vec![3, 7, 15],
-                error: 0.01,
-            },
-            ..FitOptions::default()
-        };
-        let small = calibrate_to_polynomials(&graph, &data.par_iter().cloned().map(Ok), &options)
-            .expect("fits");
-        assert!(small.fits[0].approximation.polynomial.degree() < 15);
-    }
-
-    #[test]
     fn every_refusal() {
         let none: Vec<Tensor> = Vec::new();
         assert!(matches!(
@@ -431,9 +348,10 @@ mod tests {
             },
             ..FitOptions::default()
         };
-        let data = inputs();
+        let seen = calibrate(&network(), inputs().into_par_iter().map(Ok)).expect("calibrates");
+        let histogram = seen.histograms[2].as_ref().expect("an activation's");
         assert!(matches!(
-            calibrate_to_polynomials(&network(), &data.par_iter().cloned().map(Ok), &options),
+            fit("act", Activation::Silu, histogram, &options),
             Err(Error::Count { .. })
         ));
     }

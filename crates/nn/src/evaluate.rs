@@ -1,11 +1,11 @@
 //! The oracle: what a network computes, in f64 and without any guard.
 
 use crate::Result;
+use crate::approximations::{self, Approximations};
 use crate::error::Error;
 use crate::graph::{Network, Node, NodeId};
 use crate::kernels;
 use crate::op::{ElementFunction, Op};
-use crate::pieces::{self, Pieces};
 use crate::poly_graph::PolyGraph;
 use crate::sequence;
 use crate::tensor::{Shape, Tensor};
@@ -66,10 +66,14 @@ impl<N: ElementFunction> Network<N> {
     /// # Errors
     /// [`Error::InputShape`].
     pub fn evaluate(&self, input: &Tensor) -> Result<Evaluation> {
-        self.evaluation(&Pieces::default(), input)
+        self.evaluation(&Approximations::default(), input)
     }
 
-    pub(crate) fn evaluation(&self, pieces: &Pieces, input: &Tensor) -> Result<Evaluation> {
+    pub(crate) fn evaluation(
+        &self,
+        approximations: &Approximations,
+        input: &Tensor,
+    ) -> Result<Evaluation> {
         let mut last_use: Vec<usize> = (0..self.nodes().len()).collect();
         for node in self.nodes() {
             for i in node.inputs() {
@@ -77,7 +81,7 @@ impl<N: ElementFunction> Network<N> {
             }
         }
         let output = self.output().id().index();
-        let (mut values, outside) = self.run(pieces, input, |values, now| {
+        let (mut values, outside) = self.run(approximations, input, |values, now| {
             for i in self.nodes()[now].inputs() {
                 if last_use[i.index()] == now && i.index() != output {
                     values[i.index()] = None;
@@ -95,11 +99,11 @@ impl<N: ElementFunction> Network<N> {
     /// # Errors
     /// [`Error::InputShape`].
     pub fn evaluate_all(&self, input: &Tensor) -> Result<Trace> {
-        self.trace(&Pieces::default(), input)
+        self.trace(&Approximations::default(), input)
     }
 
-    pub(crate) fn trace(&self, pieces: &Pieces, input: &Tensor) -> Result<Trace> {
-        let (values, outside) = self.run(pieces, input, |_, _| {})?;
+    pub(crate) fn trace(&self, approximations: &Approximations, input: &Tensor) -> Result<Trace> {
+        let (values, outside) = self.run(approximations, input, |_, _| {})?;
         Ok(Trace {
             values: values.into_iter().flatten().collect(),
             outside,
@@ -108,7 +112,7 @@ impl<N: ElementFunction> Network<N> {
 
     fn run(
         &self,
-        pieces: &Pieces,
+        approximations: &Approximations,
         input: &Tensor,
         mut after: impl FnMut(&mut [Option<Tensor>], usize),
     ) -> Result<(Vec<Option<Tensor>>, Vec<Outside>)> {
@@ -132,8 +136,8 @@ impl<N: ElementFunction> Network<N> {
                 node.inputs().len(),
                 "a value is dropped only after its last use"
             );
-            let value = apply(node, pieces, input, &inputs);
-            outside.extend(leaves_interval(node, &inputs, pieces));
+            let value = apply(node, approximations, input, &inputs);
+            outside.extend(leaves_interval(node, &inputs, approximations));
             values[i] = Some(value);
             after(&mut values, i);
         }
@@ -163,17 +167,17 @@ impl PolyGraph {
 fn leaves_interval<N: ElementFunction>(
     node: &Node<N>,
     inputs: &[&Tensor],
-    pieces: &Pieces,
+    approximations: &Approximations,
 ) -> Option<Outside> {
     let Op::Elementwise(n) = node.op() else {
-        return pieces::leaves_interval(node, inputs, pieces);
+        return approximations::leaves_interval(node, inputs, approximations);
     };
-    let interval = pieces
+    let interval = approximations
         .polynomial(node.id())
         .or_else(|| n.polynomial())?
         .interval();
     let x = inputs.first()?;
-    let encrypted = |&(i, _): &(usize, &f64)| pieces.covers(x.shape(), i);
+    let encrypted = |&(i, _): &(usize, &f64)| approximations.covers(x.shape(), i);
     let values = x.values().iter().enumerate().filter(encrypted);
     outside(node, interval, values.map(|(_, &v)| v))
 }
@@ -206,11 +210,11 @@ pub(crate) fn outside<N>(
 /// One operator on checked shapes. `input` is the network's input.
 fn apply<N: ElementFunction>(
     node: &Node<N>,
-    pieces: &Pieces,
+    approximations: &Approximations,
     input: &Tensor,
     inputs: &[&Tensor],
 ) -> Tensor {
-    if let Some(values) = pieces.apply(node, inputs) {
+    if let Some(values) = approximations.apply(node, inputs) {
         return tensor(node, &values);
     }
     let x = inputs.first().copied().unwrap_or(input);
@@ -229,10 +233,10 @@ fn apply<N: ElementFunction>(
         Op::Conv2d(c) => kernels::conv2d(c, v, axes(from), axes(to)),
         Op::Linear(l) => kernels::linear(l, v),
         Op::BatchNorm(b) => kernels::batch_norm(b, v),
-        Op::Elementwise(f) => match pieces.polynomial(node.id()) {
+        Op::Elementwise(f) => match approximations.polynomial(node.id()) {
             None => v.iter().map(|&x| f.value(x)).collect(),
             Some(p) => {
-                let encrypted = |i| pieces.covers(from, i);
+                let encrypted = |i| approximations.covers(from, i);
                 let value = |(i, &x)| if encrypted(i) { p.eval(x) } else { f.value(x) };
                 v.iter().enumerate().map(value).collect()
             }

@@ -5,13 +5,14 @@
 //! `TryFrom<Graph>` and is what the compiler reads.
 //!
 //! Modules in reading order: [`tensor`] (shapes, values, weights), [`op`] (operators), [`graph`] and [`poly_graph`],
-//! [`purpose`] (what a node is for), [`attention`] (how scores become weights), [`evaluate`] (the f64 oracle), [`pieces`] (approximations beside a network), [`mod@calibrate`] and
-//! [`histogram`] (ranges, polynomial twins), [`mod@lower`] (transformers to primitives), [`mod@format`] (files), [`picture`],
+//! [`purpose`] (what a node is for), [`attention`] (how scores become weights), [`evaluate`] (the f64 oracle), [`approximations`] (approximations beside a network), [`mod@calibrate`] and
+//! [`histogram`] (ranges), [`mod@lower`] (from a network and data to polynomials), [`mod@format`] (files), [`picture`],
 //! [`prompt`], [`wordpiece`] and [`sentence`] (inputs). Published architectures are in the crate `zoo`.
 //!
 //! The crate knows nothing of levels, slots, moduli or gradients. The oracle never clamps: a polynomial outside of its interval is
 //! evaluated as it is, and reported.
 
+pub mod approximations;
 pub mod attention;
 pub mod calibrate;
 pub mod error;
@@ -22,7 +23,6 @@ pub mod histogram;
 pub mod lower;
 pub mod op;
 pub mod picture;
-pub mod pieces;
 pub mod poly_graph;
 pub mod prompt;
 pub mod purpose;

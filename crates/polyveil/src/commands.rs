@@ -9,10 +9,12 @@ use crate::network::{
 };
 use crate::terminal::{Line, duration, note};
 use crate::{sentences, text};
-use nn::calibrate::{Degree, FitOptions, calibrate_to_polynomials};
+use nn::calibrate::{Degree, FitOptions};
+use nn::lower::{Numerator, Options, Outliers, adapt};
 use nn::picture::{Picture, imagenet_normalization};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use rayon::prelude::*;
 use runtime::machine::{require_disk, require_memory};
 use runtime::report::{Answer, Measured};
 use runtime::sharing::{DEFAULT_CLASS_BITS, DEFAULT_SECURITY, Flooding, RECORD_NAME, Terms};
@@ -83,28 +85,30 @@ pub fn calibrate(a: &CalibrateArgs) -> Result<()> {
     note(format_args!("calibrating on {} inputs", inputs.len()));
     let graph = match network {
         Network::Trained(g, metadata) => {
-            let options = FitOptions {
-                degree: Degree::Fixed(a.degree),
-                margin: a.margin,
-                ..FitOptions::default()
+            let options = Options {
+                outliers: Outliers::Keep,
+                ..lowering(a)
             };
-            let twin = calibrate_to_polynomials(&g, &Inputs(&inputs), &options)?;
-            for fit in &twin.fits {
+            let adapted = adapt(&g, &inputs, &options)?;
+            for fit in &adapted.fits {
                 note(format_args!(
                     "  {}: saw [{:.3}, {:.3}], degree {}, error {:.2e}",
                     fit.node, fit.seen.min, fit.seen.max, a.degree, fit.root_mean_square_error
                 ));
             }
-            if twin.outside > 0 {
+            if !adapted.outside.is_empty() {
                 note(format_args!(
                     "warning: on {} inputs a value leaves its polynomial's interval; widen with --margin or raise --degree",
-                    twin.outside
+                    adapted.outside.len()
                 ));
             }
-            twin.graph.with_metadata(metadata)?
+            adapted.graph.with_metadata(metadata)?
         }
         Network::Polynomial(g) => {
-            let seen = nn::calibrate::calibrate(g.network(), Inputs(&inputs))?;
+            let seen = {
+                let inputs = inputs.par_iter().cloned().map(Ok);
+                nn::calibrate::calibrate(g.network(), inputs)?
+            };
             if seen.outside > 0 {
                 note(format_args!(
                     "warning: on {} inputs a value leaves its polynomial's interval",
@@ -137,16 +141,20 @@ pub fn calibrate(a: &CalibrateArgs) -> Result<()> {
     Ok(())
 }
 
-/// Inputs shared by rounds of calibration.
-#[derive(Clone, Copy)]
-struct Inputs<'a>(&'a [nn::Tensor]);
-
-impl rayon::iter::IntoParallelIterator for Inputs<'_> {
-    type Item = nn::Result<nn::Tensor>;
-    type Iter = rayon::vec::IntoIter<Self::Item>;
-    fn into_par_iter(self) -> Self::Iter {
-        let all: Vec<Self::Item> = self.0.iter().map(|t| Ok(t.clone())).collect();
-        all.into_par_iter()
+/// How a network becomes polynomial, whatever its task: the one place where arguments become these options.
+pub fn lowering(a: &CalibrateArgs) -> Options {
+    Options {
+        bits: a.text.bits,
+        numerator: match a.text.carry {
+            true => Numerator::Carried,
+            false => Numerator::Apart,
+        },
+        activations: FitOptions {
+            degree: Degree::Fixed(a.degree),
+            margin: a.margin,
+            ..FitOptions::default()
+        },
+        ..Options::default()
     }
 }
 

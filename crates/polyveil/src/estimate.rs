@@ -9,8 +9,8 @@ use crate::terminal::{duration, note};
 use crate::{Result, size};
 use clap::Args;
 use compiler::{Scale, Sketch, Target, sketch};
+use nn::approximations::Substitute;
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
-use nn::pieces::Piece;
 use runtime::machine::available_memory;
 use runtime::{Basis, Client, Prediction, Purpose, VerifiedPlan, Work};
 use serde_json::json;
@@ -305,8 +305,8 @@ fn row(
     let small = shape.stand_in(scheme(a)?)?;
     let lowered = small.polynomials(polynomials(a))?;
     let mut levels = [(u32::MAX, 0); 2];
-    for (node, piece) in &lowered.pieces.by_node {
-        if let Piece::Program(p) = piece {
+    for (node, piece) in &lowered.approximations.by_node {
+        if let Substitute::Program(p) = piece {
             let attention = matches!(small.graph.node(*node).op(), nn::Op::Attention(_));
             let (least, most) = &mut levels[usize::from(!attention)];
             (*least, *most) = ((*least).min(p.depth()), (*most).max(p.depth()));

@@ -9,8 +9,6 @@ use clap::Args;
 use compiler::Task;
 use data::Sentences;
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
-use nn::calibrate::{Degree, FitOptions};
-use nn::lower::{Numerator, Options};
 use nn::{Metadata, PolyGraph, SentenceFormat};
 use runtime::Report;
 use runtime::report::Answer;
@@ -79,19 +77,7 @@ pub fn calibrate(a: &CalibrateArgs) -> Result<()> {
         .map(|i| i * set.len() / n)
         .map(|i| encode(&format, path, i, &set.lines()[i].0, a.sentences.truncate))
         .collect::<Result<_>>()?;
-    let options = Options {
-        bits: t.bits,
-        numerator: match t.carry {
-            true => Numerator::Carried,
-            false => Numerator::Apart,
-        },
-        activations: FitOptions {
-            degree: Degree::Fixed(a.degree),
-            margin: a.margin,
-            ..FitOptions::default()
-        },
-        ..Options::default()
-    };
+    let options = crate::commands::lowering(a);
     note(format_args!("calibrating on {n} sentences"));
     let made = polynomials(&trained, &sentences, &options, t.leave_out).map_err(
         |e| -> Box<dyn std::error::Error + Send + Sync> {
@@ -104,10 +90,11 @@ pub fn calibrate(a: &CalibrateArgs) -> Result<()> {
         },
     )?;
     let graph = trained.graph(zoo::encoder::Start::Normalized)?;
-    for node in made.pieces.described(&graph) {
+    for node in made.approximations.described(&graph) {
         note(format_args!("  {node}"));
     }
-    if let (left_out @ 1.., Some(first)) = &made.left_out {
+    if let Some((_, first)) = made.left_out.first() {
+        let left_out = made.left_out.len();
         note(format_args!(
             "{left_out} of {n} sentences leave an interval and are left out; the first: {first}"
         ));
@@ -117,7 +104,7 @@ pub fn calibrate(a: &CalibrateArgs) -> Result<()> {
     let provenance = format!(
         "encoder of {name} for sentences of {} tokens; {n} calibrated, {} of them left out",
         made.format.length(),
-        made.left_out.0
+        made.left_out.len()
     );
     let graph = made.graph.with_metadata(Metadata {
         name: a.name.clone().unwrap_or(name),

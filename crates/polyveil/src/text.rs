@@ -9,9 +9,7 @@ use clap::Args;
 use compiler::Task;
 use data::{Text, Windows};
 use nn::attention::Denominator;
-use nn::calibrate::{Degree, FitOptions};
 use nn::format::llama2c::{BEGIN, Tokenizer};
-use nn::lower::{Numerator, Options};
 use nn::prompt::Vocabulary;
 use nn::{AttentionScheme, Metadata, PolyGraph, PowerSoftmax, PromptFormat, SentenceFormat};
 use runtime::{Client, ClientSpec};
@@ -184,19 +182,7 @@ pub fn calibrate(a: &CalibrateArgs) -> Result<()> {
     let windows = a
         .text
         .windows((&vocabulary, begin), a.limit.unwrap_or(WINDOWS))?;
-    let options = Options {
-        bits: a.text.bits,
-        numerator: match a.text.carry {
-            true => Numerator::Carried,
-            false => Numerator::Apart,
-        },
-        activations: FitOptions {
-            degree: Degree::Fixed(a.degree),
-            margin: a.margin,
-            ..FitOptions::default()
-        },
-        ..Options::default()
-    };
+    let options = crate::commands::lowering(a);
     note(format_args!(
         "calibrating on {} windows, whole and cut short",
         windows.len()
@@ -214,12 +200,13 @@ pub fn calibrate(a: &CalibrateArgs) -> Result<()> {
         e => named(&a.model)(e),
     })?;
     for node in made
-        .pieces
+        .approximations
         .described(&trained.model.graph(made.format.length(), attention)?)
     {
         note(format_args!("  {node}"));
     }
-    if let (left_out @ 1.., Some(first)) = &made.left_out {
+    if let Some((_, first)) = made.left_out.first() {
+        let left_out = made.left_out.len();
         note(format_args!(
             "{left_out} of {} prompts leave an interval and are left out; the first: {first}",
             made.prompts
@@ -234,7 +221,7 @@ pub fn calibrate(a: &CalibrateArgs) -> Result<()> {
         name(&a.model),
         made.format.length(),
         made.prompts,
-        made.left_out.0
+        made.left_out.len()
     );
     let graph = made.graph.with_metadata(Metadata {
         name: a.name.clone().unwrap_or_else(|| name(&a.model)),

@@ -9,7 +9,7 @@ use crate::sentences::SentenceConfig;
 use crate::sources::{Batch, Batches, Source};
 use crate::trainer::Score;
 use data::{Text, Windows};
-use nn::pieces::{Piece, Pieces};
+use nn::approximations::{Approximations, Substitute};
 use nn::{AttentionScheme, Graph, Nonlinearity, Op};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -385,23 +385,23 @@ pub fn graph(model: &Model) -> Result<Graph> {
 ///
 /// # Errors
 /// [`Error::Fit`] for coefficients that are not finite.
-pub fn pieces(model: &Model) -> Result<Pieces> {
+pub fn pieces(model: &Model) -> Result<Approximations> {
     let mut by_name = BTreeMap::new();
     for u in model.units().filter(|u| u.original.is_some()) {
         if let (true, Some(p)) = (
             u.function != Function::Original,
             u.polynomial(&model.parameters)?,
         ) {
-            by_name.insert(u.name.as_str(), Piece::Polynomial(p));
+            by_name.insert(u.name.as_str(), Substitute::Polynomial(p));
         }
     }
     for u in model.inverses() {
         if let Some(p) = &u.program {
-            by_name.insert(u.name.as_str(), Piece::Program(p.clone()));
+            by_name.insert(u.name.as_str(), Substitute::Program(p.clone()));
         }
     }
     let nodes = model.template().nodes().iter();
-    Ok(Pieces {
+    Ok(Approximations {
         first: model.public,
         by_node: nodes
             .filter_map(|n| Some((n.id(), by_name.remove(n.name())?)))

@@ -13,7 +13,7 @@ use crate::pass::Mode;
 use crate::{Parameterization, inverse::InverseUnit};
 use kernels::Transpose::No;
 use nn::AttentionScheme;
-use nn::pieces::{Piece, Pieces};
+use nn::approximations::{Approximations, Substitute};
 use rayon::prelude::*;
 use zoo::language::LanguageModel;
 
@@ -96,11 +96,11 @@ impl Stage {
         }
     }
 
-    fn of(piece: &Piece) -> Self {
+    fn of(piece: &Substitute) -> Self {
         match piece {
-            Piece::Polynomial(_) => Self::Activations,
-            Piece::Program(p) if p.function().has_root() => Self::Roots,
-            Piece::Program(_) => Self::Divisions,
+            Substitute::Polynomial(_) => Self::Activations,
+            Substitute::Program(p) if p.function().has_root() => Self::Roots,
+            Substitute::Program(_) => Self::Divisions,
         }
     }
 }
@@ -211,7 +211,7 @@ impl<'a> Judge<'a> {
         let graph = self.language.graph(length, self.attention)?;
         let mut model = Model::new(graph, Parameterization::Plain)?;
         if let Some((json, stage)) = self.pieces {
-            let mut pieces = Pieces::from_json(model.template(), json)?;
+            let mut pieces = Approximations::from_json(model.template(), json)?;
             pieces.by_node.retain(|_, p| Stage::of(p) <= stage);
             set_pieces(&mut model, &pieces)?;
         }
@@ -286,12 +286,12 @@ fn judged(logits: &[f32], token: usize) -> (f64, bool) {
 }
 
 /// Gives a model's units these polynomials and programs, as a run left them.
-fn set_pieces(model: &mut Model, pieces: &Pieces) -> Result<()> {
+fn set_pieces(model: &mut Model, pieces: &Approximations) -> Result<()> {
     model.public = pieces.first;
     for (id, piece) in &pieces.by_node {
         let name = model.template().node(*id).name().to_string();
         let known = match piece {
-            Piece::Polynomial(p) => {
+            Substitute::Polynomial(p) => {
                 let unit = model.units().position(|u| u.name == name);
                 if let Some(unit) = unit {
                     let (low, high) = p.interval();
@@ -300,7 +300,7 @@ fn set_pieces(model: &mut Model, pieces: &Pieces) -> Result<()> {
                 }
                 unit.is_some()
             }
-            Piece::Program(p) => {
+            Substitute::Program(p) => {
                 if !p.function().has_root() {
                     // its divisors are those of powers as they are
                     model.unscale_powers();

@@ -225,9 +225,10 @@ fn agree(m: &mut Model) {
     let pieces = language::pieces(m).expect("pieces");
     assert_eq!(pieces.by_node.len(), 7 + 2, "two activations");
     let json = pieces.to_json(&graph).expect("writes");
-    let back = nn::pieces::Pieces::from_json(&graph, &json).expect("reads");
+    let back = nn::approximations::Approximations::from_json(&graph, &json).expect("reads");
     assert_eq!(back, pieces);
-    let e = nn::pieces::Pieces::from_json(&graph, &json.replace("model.norm", "other"));
+    let e =
+        nn::approximations::Approximations::from_json(&graph, &json.replace("model.norm", "other"));
     let e = e.expect_err("no such node").to_string();
     assert!(e.contains("no such node"), "{e}");
     let oracle = graph.evaluate_with(&pieces, &input).expect("evaluates");

@@ -1,7 +1,7 @@
 //! Likelihoods of text: against the oracle, whatever the batch, with a run's pieces, and every refusal.
 
+use nn::approximations::{Approximations, Substitute};
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax, Scaling};
-use nn::pieces::{Piece, Pieces};
 use train::Error;
 use train::language::Network;
 use train::tasks::{Judge, Likelihood, Request, Stage, windows};
@@ -126,12 +126,12 @@ fn pieces(language: &LanguageModel) -> String {
     let mut by_node = std::collections::BTreeMap::new();
     for node in graph.nodes() {
         let program = |function, interval| {
-            Piece::Program(
+            Substitute::Program(
                 approx::iteration::choose(function, interval, 10.0, u32::MAX).expect("a program"),
             )
         };
         let piece = match node.op() {
-            nn::Op::Elementwise(_) => Piece::Polynomial(
+            nn::Op::Elementwise(_) => Substitute::Polynomial(
                 Polynomial::new(vec![0.4, 0.5, 0.3], (-40.0, 40.0)).expect("finite"),
             ),
             nn::Op::Norm(_) => program(Function::InverseSquareRoot, (1e-5, 1e3)),
@@ -140,7 +140,9 @@ fn pieces(language: &LanguageModel) -> String {
         };
         by_node.insert(node.id(), piece);
     }
-    Pieces { first: 0, by_node }.to_json(&graph).expect("JSON")
+    Approximations { first: 0, by_node }
+        .to_json(&graph)
+        .expect("JSON")
 }
 
 #[test]
@@ -154,7 +156,7 @@ fn pieces_count_up_to_a_stage() {
             .map(|r| {
                 expected(r, |t| {
                     let graph = language.graph(t.len(), power()).expect("a graph");
-                    let mut pieces = Pieces::from_json(&graph, &json).expect("fits");
+                    let mut pieces = Approximations::from_json(&graph, &json).expect("fits");
                     pieces.by_node.retain(|id, _| {
                         let own = match graph.node(*id).op() {
                             nn::Op::Elementwise(_) => Stage::Activations,

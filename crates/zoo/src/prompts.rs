@@ -4,18 +4,15 @@
 use crate::language::LanguageModel;
 use nn::Error;
 use nn::Op;
-use nn::PolyGraph;
 use nn::Result;
 use nn::Tensor;
+use nn::approximations::Approximations;
 use nn::attention::AttentionScheme;
-use nn::calibrate::calibrate;
 use nn::evaluate::Outside;
 use nn::format::{artefact, read_limited};
-use nn::lower::after_first;
-use nn::lower::{Options, expand, fit};
-use nn::pieces::Pieces;
+use nn::lower::{Options, Outliers, adapt, leaving};
 use nn::prompt::{PromptFormat, Vocabulary};
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use nn::{PolyGraph, Range};
 use std::path::Path;
 
 /// Most bytes of the small files of a run's folder.
@@ -95,11 +92,11 @@ pub struct Polynomials {
     /// How prompts become its inputs.
     pub format: PromptFormat,
     /// What stands for what.
-    pub pieces: Pieces,
+    pub approximations: Approximations,
     /// Prompts that were calibrated on: every window whole, and cut short and filled up.
     pub prompts: usize,
-    /// Prompts in which a value left its interval, which are in no range; and where the first one did.
-    pub left_out: (usize, Option<Outside>),
+    /// Prompts in which a value left its interval, which are in no range, by their number; and where it did first.
+    pub left_out: Vec<(usize, Outside)>,
 }
 
 /// Passages that are kept with a model.
@@ -110,8 +107,8 @@ const PASSAGES: usize = 4;
 /// interval.
 ///
 /// # Errors
-/// Those of [`PromptFormat::new`], [`fit`] and [`expand`]; [`Error::Exceeded`] where more prompts leave an interval, [`Error::Malformed`]
-/// for pieces that were made with another first token, [`Error::NoData`].
+/// Those of [`PromptFormat::new`] and [`adapt`]; [`Error::Malformed`]
+/// for approximations that were made with another first token, [`Error::NoData`].
 pub fn polynomials(
     trained: &Trained,
     attention: AttentionScheme,
@@ -128,13 +125,13 @@ pub fn polynomials(
     let mut prompts = format(vec![first.clone()])?;
     let graph = trained.model.graph(prompts.length(), attention)?;
     let whole: Vec<Tensor> = embed(&prompts, windows)?;
-    let mut pieces = match &trained.pieces {
-        Some(json) => Pieces::from_json(&graph, json)?,
-        None => Pieces::default(),
+    let given = match &trained.pieces {
+        Some(json) => Approximations::from_json(&graph, json)?,
+        None => Approximations::default(),
     };
-    if trained.pieces.is_some() && pieces.first != prompts.public() {
+    if trained.pieces.is_some() && given.first != prompts.public() {
         let with = |public: usize| if public == 0 { "without" } else { "with" };
-        let (made, asked) = (with(pieces.first), with(prompts.public()));
+        let (made, asked) = (with(given.first), with(prompts.public()));
         return Err(Error::Malformed {
             format: "pieces.json",
             detail: format!(
@@ -143,14 +140,10 @@ pub fn polynomials(
         });
     }
     // Where intervals are given, what fills prompts up has to lie within them.
-    let outside = |inputs: &[Tensor], pieces: &Pieces| -> Result<Vec<Option<Outside>>> {
-        let first = |x| Ok(graph.evaluate_with(pieces, x)?.outside.into_iter().next());
-        inputs.par_iter().map(first).collect()
-    };
     if trained.pieces.is_some() {
-        let good = outside(&whole, &pieces)?;
-        let good = windows.iter().zip(&good).filter(|(_, o)| o.is_none());
-        let passages: Vec<Vec<u32>> = good.map(|(w, _)| w.clone()).take(PASSAGES).collect();
+        let bad = leaving(&graph, &given, &whole)?;
+        let good = (windows.iter().enumerate()).filter(|(i, _)| bad.iter().all(|b| b.0 != *i));
+        let passages: Vec<Vec<u32>> = good.map(|(_, w)| w.clone()).take(PASSAGES).collect();
         if !passages.is_empty() {
             prompts = format(passages)?;
         }
@@ -164,44 +157,28 @@ pub fn polynomials(
         .collect();
     let mut inputs = whole;
     inputs.extend(embed(&prompts, &cut)?);
+    // Prompts may use tokens that calibration never saw.
+    let all = trained.model.embedding().values().iter().copied();
+    let ends = all.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), v| {
+        (low.min(v), high.max(v))
+    });
     let options = Options {
         begin: prompts.begin(),
+        given: trained.pieces.is_some().then_some(given),
+        outliers: Outliers::LeaveOut(most_left_out),
+        input: Some(Range {
+            min: ends.0.into(),
+            max: ends.1.into(),
+        }),
         ..options.clone()
     };
-    if trained.pieces.is_none() {
-        pieces = fit(&graph, &inputs.par_iter().cloned().map(Ok), &options)?;
-    }
-    let all = inputs.len();
-    let outside = outside(&inputs, &pieces)?;
-    let left_out = outside.iter().flatten().count();
-    let first = outside.iter().flatten().next().cloned();
-    if let (true, Some(first)) = (left_out > most_left_out, &first) {
-        return Err(Error::Exceeded {
-            node: first.name.clone(),
-            value: first.value,
-            interval: first.interval,
-            outside: left_out,
-            all,
-        });
-    }
-    let lowered = expand(&graph, &pieces, options.begin.as_deref())?;
-    let rest: Vec<Tensor> = (inputs.iter().zip(&outside))
-        .filter(|(_, o)| o.is_none())
-        .map(|(x, _)| after_first(x, prompts.public()))
-        .collect::<Result<_>>()?;
-    let mut own = calibrate(lowered.network(), rest.par_iter().cloned().map(Ok))?;
-    // A token that calibration did not see is a prompt's right all the same.
-    let input = &mut own.ranges[lowered.input().id().index()];
-    for &v in trained.model.embedding().values() {
-        input.min = input.min.min(v.into());
-        input.max = input.max.max(v.into());
-    }
+    let adapted = adapt(&graph, &inputs, &options)?;
     Ok(Polynomials {
-        graph: lowered.with_ranges(own.ranges)?,
+        graph: adapted.graph,
         format: prompts,
-        pieces,
-        prompts: all,
-        left_out: (left_out, first),
+        approximations: adapted.approximations,
+        prompts: inputs.len(),
+        left_out: adapted.outside,
     })
 }
 

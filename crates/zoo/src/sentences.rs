@@ -6,18 +6,16 @@ use crate::encoder::{Encoder, Start};
 use nn::Error;
 use nn::Graph;
 use nn::Op;
-use nn::PolyGraph;
 use nn::Result;
+use nn::approximations::Approximations;
 use nn::attention::AttentionScheme;
-use nn::calibrate::calibrate;
 use nn::evaluate::Outside;
 use nn::format::{artefact, read_limited};
-use nn::lower::{Options, expand, fit};
-use nn::pieces::Pieces;
+use nn::lower::{Options, Outliers, adapt};
 use nn::sentence::SentenceFormat;
 use nn::wordpiece::WordPiece;
+use nn::{PolyGraph, Range};
 use nn::{Shape, Tensor};
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use std::path::Path;
 
 /// Most bytes of the small files of a run's folder.
@@ -120,11 +118,11 @@ impl Trained {
     /// What stands in place of activations, roots and divisions of its network; nothing where training left nothing.
     ///
     /// # Errors
-    /// Those of [`Pieces::from_json`].
-    pub fn pieces(&self, graph: &Graph) -> Result<Pieces> {
+    /// Those of [`Approximations::from_json`].
+    pub fn pieces(&self, graph: &Graph) -> Result<Approximations> {
         match &self.pieces {
-            Some(json) => Pieces::from_json(graph, json),
-            None => Ok(Pieces::default()),
+            Some(json) => Approximations::from_json(graph, json),
+            None => Ok(Approximations::default()),
         }
     }
 }
@@ -137,16 +135,16 @@ pub struct Polynomials {
     /// How sentences become its inputs.
     pub format: SentenceFormat,
     /// What stands for what.
-    pub pieces: Pieces,
-    /// Sentences in which a value left its interval, which are in no range; and where the first one did.
-    pub left_out: (usize, Option<Outside>),
+    pub approximations: Approximations,
+    /// Sentences in which a value left its interval, which are in no range, by their number; and where it did first.
+    pub left_out: Vec<(usize, Outside)>,
 }
 
 /// Makes an encoder polynomial, with a run's own pieces or with pieces chosen on these sentences. At most `most_left_out` of them may leave an
 /// interval.
 ///
 /// # Errors
-/// Those of [`Encoder::sentences`], [`fit`] and [`expand`]; [`Error::Exceeded`] where more sentences leave an interval, [`Error::NoData`].
+/// Those of [`Encoder::sentences`] and [`adapt`].
 pub fn polynomials(
     trained: &Trained,
     sentences: &[Vec<u32>],
@@ -166,42 +164,26 @@ pub fn polynomials(
         .iter()
         .map(|tokens| plain.input(tokens))
         .collect::<Result<_>>()?;
-    let mut pieces = trained.pieces(&graph)?;
-    if trained.pieces.is_none() {
-        pieces = fit(&graph, &inputs.par_iter().cloned().map(Ok), options)?;
-    }
-    let first = |x| Ok(graph.evaluate_with(&pieces, x)?.outside.into_iter().next());
-    let outside: Vec<Option<Outside>> = inputs.par_iter().map(first).collect::<Result<_>>()?;
-    let left_out = outside.iter().flatten().count();
-    let first = outside.iter().flatten().next().cloned();
-    if let (true, Some(first)) = (left_out > most_left_out, &first) {
-        return Err(Error::Exceeded {
-            node: first.name.clone(),
-            value: first.value,
-            interval: first.interval,
-            outside: left_out,
-            all: inputs.len(),
-        });
-    }
-    let kept: Vec<usize> = (0..inputs.len())
-        .filter(|&i| outside[i].is_none())
-        .collect();
-    if kept.is_empty() {
-        return Err(Error::NoData);
-    }
-    let lowered = expand(&graph, &pieces, None)?;
-    let data = kept.par_iter().map(|&i| Ok(inputs[i].clone()));
-    let mut own = calibrate(lowered.network(), data)?;
-    // a token that calibration did not see is a sentence's right all the same
-    let (bound, input) = (plain.bound(), lowered.input().id().index());
-    own.ranges[input].min = own.ranges[input].min.min(-bound);
-    own.ranges[input].max = own.ranges[input].max.max(bound);
+    let bound = plain.bound();
+    let options = Options {
+        given: trained.pieces.is_some().then_some(trained.pieces(&graph)?),
+        outliers: Outliers::LeaveOut(most_left_out),
+        // Sentences may use tokens that calibration never saw.
+        input: Some(Range {
+            min: -bound,
+            max: bound,
+        }),
+        ..options.clone()
+    };
+    let adapted = adapt(&graph, &inputs, &options)?;
+    let left = |i: &usize| adapted.outside.iter().all(|(out, _)| out != i);
+    let kept: Vec<usize> = (0..inputs.len()).filter(left).collect();
     let n = EXAMPLES.min(kept.len());
     let examples = (0..n).map(|i| sentences[kept[i * kept.len() / n]].clone());
     Ok(Polynomials {
-        graph: lowered.with_ranges(own.ranges)?,
+        graph: adapted.graph,
         format: format(examples.collect())?,
-        pieces,
-        left_out: (left_out, first),
+        approximations: adapted.approximations,
+        left_out: adapted.outside,
     })
 }

@@ -14,9 +14,8 @@ use nn::Graph;
 use nn::Result;
 use nn::attention::AttentionScheme;
 use nn::calibrate::{Degree, FitOptions};
-use nn::lower::{Lowered, Numerator, Options, lower};
+use nn::lower::{Adapted, Options, adapt};
 use nn::{Shape, Tensor};
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use std::collections::BTreeMap;
 
 /// Channels that a stand-in's heads have.
@@ -251,23 +250,20 @@ impl StandIn {
     /// The polynomial network: divisions, roots and activations on the intervals that random sequences show, and ranges.
     ///
     /// # Errors
-    /// Those of [`lower`].
-    pub fn polynomials(&self, options: Polynomials) -> Result<Lowered> {
+    /// Those of [`adapt`].
+    pub fn polynomials(&self, options: Polynomials) -> Result<Adapted> {
         let shape = self.graph.input().shape();
-        let inputs = (0..SEQUENCES)
-            .into_par_iter()
-            .map(|i| Ok(sequence(shape, i)));
+        let inputs: Vec<Tensor> = (0..SEQUENCES).map(|i| sequence(shape, i)).collect();
         let options = Options {
             bits: options.bits,
             margin: options.widened - 1.0,
-            numerator: Numerator::Apart,
             activations: FitOptions {
                 degree: Degree::Fixed(options.degree),
                 ..FitOptions::default()
             },
             ..Options::default()
         };
-        lower(&self.graph, &inputs, &options)
+        adapt(&self.graph, &inputs, &options)
     }
 }
 

@@ -3,8 +3,8 @@
 //! Needs the shared data (`POLYVEIL_SHARED_DATA`, or `../shared/data` beside the workspace); says so and passes without.
 
 use approx::Activation;
-use nn::calibrate::{FitOptions, calibrate_to_polynomials};
 use nn::format::{DEFAULT_LIMIT, state_dict::StateDict};
+use nn::lower::{Options, Outliers, adapt};
 use nn::{AttentionScheme, Graph, picture};
 use rayon::prelude::*;
 use std::path::PathBuf;
@@ -80,10 +80,14 @@ fn polynomial_twin_keeps_the_accuracy() {
     };
     let normalization = picture::imagenet_normalization();
     let train = picture::load_cifar(&train).expect("reads");
-    let inputs = train[..3660]
-        .par_iter()
-        .map(|r| r.to_tensor(&normalization));
-    let twin = calibrate_to_polynomials(&graph, &inputs, &FitOptions::default()).expect("fits");
+    let inputs: Vec<nn::Tensor> = (train[..3660].iter())
+        .map(|r| r.to_tensor(&normalization).expect("3 channels"))
+        .collect();
+    let options = Options {
+        outliers: Outliers::Keep,
+        ..Options::default()
+    };
+    let twin = adapt(&graph, &inputs, &options).expect("fits");
     let test = picture::load_cifar(&test).expect("reads");
     let each: Vec<(bool, usize)> = test
         .par_iter()

@@ -5,13 +5,13 @@ pub(crate) mod transformer;
 
 use approx::Activation;
 use ckks::BlockMap;
-use nn::calibrate::{Degree, FitOptions, calibrate, calibrate_to_polynomials};
+use nn::calibrate::{Degree, FitOptions};
+use nn::lower::{Options, Outliers, adapt};
 use nn::{
     BatchNorm, Conv2d, Graph, Linear, Network, NetworkBuilder, NodeId, Nonlinearity, Op, Padding,
     Parameter, PolyGraph, Shape, Tensor,
 };
 use polyveil_compiler::{Target, compile};
-use rayon::prelude::*;
 use runtime::Plan;
 use runtime::plan::Operation;
 
@@ -187,24 +187,16 @@ pub(crate) fn twin(
     let data: Vec<Tensor> = (0..inputs)
         .map(|_| random.tensor(graph.input().shape()))
         .collect();
-    let graph = if graph.activations().next().is_some() {
-        let options = FitOptions {
+    let options = Options {
+        activations: FitOptions {
             degree: Degree::Fixed(degree),
             margin: 0.3,
             ..FitOptions::default()
-        };
-        calibrate_to_polynomials(graph, &data.par_iter().map(|t| Ok(t.clone())), &options)
-            .expect("finite")
-            .graph
-    } else {
-        let ranges = calibrate(graph, data.par_iter().map(|t| Ok(t.clone())))
-            .expect("finite")
-            .ranges;
-        PolyGraph::try_from(graph.clone())
-            .expect("polynomial")
-            .with_ranges(ranges)
-            .expect("valid")
+        },
+        outliers: Outliers::Keep,
+        ..Options::default()
     };
+    let graph = adapt(graph, &data, &options).expect("finite").graph;
     (graph, data)
 }
 

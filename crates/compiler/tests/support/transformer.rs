@@ -4,12 +4,11 @@ use super::{Builder, Random};
 use approx::Activation;
 use nn::attention::{AttentionScheme, Mask, Order, PowerSoftmax};
 use nn::calibrate::{Degree, FitOptions};
-use nn::lower::{Numerator, Options, after_first, lower};
+use nn::lower::{Numerator, Options, adapt, after_first};
 use nn::{
     Attention, Graph, Network, NodeId, Norm, NormKind, Op, Pairing, PolyGraph, Rotary, Shape,
     Tensor,
 };
-use rayon::prelude::*;
 
 /// Its shape, and how it is lowered.
 #[derive(Clone, Copy, Debug)]
@@ -59,8 +58,7 @@ pub(crate) fn transformer(seed: u64, size: Size, inputs: usize) -> (PolyGraph, V
         begin,
         ..Options::default()
     };
-    let lowered =
-        lower(&graph, &inputs.par_iter().map(|x| Ok(x.clone())), &options).expect("within reach");
+    let lowered = adapt(&graph, &inputs, &options).expect("within reach");
     let hidden = usize::from(size.public);
     let encrypted = inputs
         .iter()

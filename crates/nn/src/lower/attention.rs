@@ -3,11 +3,11 @@
 use super::expand::Expansion;
 use super::program::Divisor;
 use crate::Result;
+use crate::approximations::share;
 use crate::attention::{AttentionScheme, Denominator, Order};
 use crate::error::Error;
 use crate::graph::NodeId;
 use crate::op::{Attention, Boundary, Conv2d, Op, Repeat, Unfold};
-use crate::pieces::share;
 use crate::purpose::Purpose;
 use crate::tensor::{Parameter, Shape};
 use approx::Program;

@@ -1,31 +1,35 @@
-//! Graph and pieces as primitives, node by node.
+//! Graph and approximations as primitives, node by node.
 
 use super::attention::First;
 use crate::Result;
+use crate::approximations::{Approximations, Substitute};
 use crate::attention::Order;
 use crate::error::Error;
 use crate::evaluate::Trace;
 use crate::graph::{Graph, Network, NetworkBuilder, Node, NodeId};
 use crate::op::{Conv2d, Nonlinearity, Op, Rotary};
-use crate::pieces::{Piece, Pieces};
 use crate::poly_graph::PolyGraph;
 use crate::purpose::Purpose;
 use crate::tensor::{Parameter, Shape, Tensor};
 use approx::{Polynomial, Program};
 
-/// Graph and pieces as a network of linear maps, products and polynomials, without ranges: what [`Network::evaluate_with`] computes, on the
-/// columns from [`Pieces::first`] on. `begin` is the embedded first token where that is 1.
+/// Graph and approximations as a network of linear maps, products and polynomials, without ranges: what [`Network::evaluate_with`] computes, on the
+/// columns from [`Approximations::first`] on. `begin` is the embedded first token where that is 1.
 ///
 /// # Errors
-/// [`Error::NotPolynomial`], [`Error::NotLowered`] for a node that needs a piece and has none, [`Error::Maximum`], [`Error::Invalid`] for
+/// [`Error::NotPolynomial`], [`Error::NotLowered`] for a node that needs a substitute and has none, [`Error::Maximum`], [`Error::Invalid`] for
 /// softmax and for what mixes positions beside a public first token.
-pub fn expand(graph: &Graph, pieces: &Pieces, begin: Option<&[f64]>) -> Result<PolyGraph> {
+pub fn expand(
+    graph: &Graph,
+    approximations: &Approximations,
+    begin: Option<&[f64]>,
+) -> Result<PolyGraph> {
     let mut e = Expansion {
         network: Network::builder(),
         values: Vec::new(),
-        pieces,
+        approximations,
         width: columns(graph.input().shape()),
-        public: public(graph, pieces, begin)?,
+        public: public(graph, approximations, begin)?,
     };
     for node in graph.nodes() {
         let value = e.expand(node)?;
@@ -36,7 +40,11 @@ pub fn expand(graph: &Graph, pieces: &Pieces, begin: Option<&[f64]>) -> Result<P
 }
 
 /// What the network computes for the first token alone, if that is public.
-fn public(graph: &Graph, pieces: &Pieces, begin: Option<&[f64]>) -> Result<Option<Trace>> {
+fn public(
+    graph: &Graph,
+    approximations: &Approximations,
+    begin: Option<&[f64]>,
+) -> Result<Option<Trace>> {
     let input = graph.input();
     let refuse = |detail: String| Error::Invalid {
         node: input.name().into(),
@@ -44,7 +52,7 @@ fn public(graph: &Graph, pieces: &Pieces, begin: Option<&[f64]>) -> Result<Optio
         detail,
     };
     let Some(begin) = begin else {
-        return match pieces.first {
+        return match approximations.first {
             0 => Ok(None),
             _ => Err(refuse("its public first token is not given".into())),
         };
@@ -58,9 +66,9 @@ fn public(graph: &Graph, pieces: &Pieces, begin: Option<&[f64]>) -> Result<Optio
             x.shape()
         )));
     }
-    if pieces.first != 1 {
+    if approximations.first != 1 {
         return Err(refuse(
-            "its pieces were not chosen for a public first token".into(),
+            "its approximations were not chosen for a public first token".into(),
         ));
     }
     for (row, &v) in x.values_mut().chunks_mut(width).zip(begin) {
@@ -81,7 +89,7 @@ pub(super) struct Expansion<'a> {
     network: NetworkBuilder<Polynomial>,
     /// By number of the graph's nodes.
     values: Vec<NodeId>,
-    pieces: &'a Pieces,
+    approximations: &'a Approximations,
     /// Of the graph's input, the public column included.
     width: usize,
     public: Option<Trace>,
@@ -121,8 +129,8 @@ impl Expansion<'_> {
                 self.attention(name, &a, &program, &inputs, first.as_ref())
             }
             op => {
-                let piece = self.pieces.polynomial(node.id()).cloned();
-                let op = op.try_map(|f| match (piece, f) {
+                let substitute = self.approximations.polynomial(node.id()).cloned();
+                let op = op.try_map(|f| match (substitute, f) {
                     (Some(p), _) | (None, Nonlinearity::Polynomial(p)) => Ok(p),
                     (None, Nonlinearity::Activation(a)) => Err(Error::NotPolynomial {
                         node: name.into(),
@@ -135,8 +143,8 @@ impl Expansion<'_> {
     }
 
     fn program(&self, node: &Node<Nonlinearity>) -> Result<&Program> {
-        match self.pieces.by_node.get(&node.id()) {
-            Some(Piece::Program(p)) => Ok(p),
+        match self.approximations.by_node.get(&node.id()) {
+            Some(Substitute::Program(p)) => Ok(p),
             _ => Err(Error::NotLowered {
                 node: node.name().into(),
                 operator: node.op().name().into(),

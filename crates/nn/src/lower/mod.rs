@@ -1,7 +1,7 @@
-//! From a transformer to linear maps, products and polynomials.
+//! From a trained network to linear maps, products and polynomials: one path for every operator.
 //!
-//! [`fit`] chooses what stands in place of every division, root and activation, on the intervals that data shows ([`Pieces`]); [`expand`]
-//! writes graph and pieces as a [`PolyGraph`] of primitives; [`lower`] does both and calibrates the result.
+//! [`fit`] chooses what stands in place of every division, root and activation, on the intervals that data shows ([`Approximations`]); [`expand`]
+//! writes graph and approximations as a [`PolyGraph`] of primitives; [`adapt`] does both and calibrates the result.
 //!
 //! **Norm**: `c = x − (Σx)/D`, `x' = (Σc²)/D + ε`, then the program of `c/√x'`, then scale and bias.
 //! **Attention** (Power-Softmax): the scores of a query against the key d positions before are a grouped 1×1 convolution of
@@ -22,27 +22,27 @@ mod program;
 pub use expand::expand;
 
 use crate::Result;
+use crate::approximations::{Approximations, Substitute};
 use crate::attention::AttentionScheme;
-use crate::calibrate::{Calibration, FitOptions, calibrate, calibrate_with};
+use crate::calibrate::{Calibration, Fit, FitOptions, calibrate, calibrate_with};
 use crate::error::Error;
 use crate::evaluate::Outside;
 use crate::graph::{Graph, NodeId};
 use crate::op::{Nonlinearity, Op};
-use crate::pieces::{Piece, Pieces};
 use crate::poly_graph::{PolyGraph, Range};
 use crate::tensor::{Shape, Tensor};
 use approx::iteration::{self, Function};
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use std::collections::BTreeMap;
 
 /// Where a division's numerator goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Numerator {
-    /// Through the iteration, which saves a level: as many values in every step as the numerator has.
-    #[default]
-    Carried,
     /// Multiplied at the end: one value a position (and head) in every step.
+    #[default]
     Apart,
+    /// Through the iteration, which saves a level: as many values in every step as the numerator has.
+    Carried,
 }
 
 /// How a network is lowered.
@@ -57,10 +57,16 @@ pub struct Options {
     /// Where numerators go.
     pub numerator: Numerator,
     /// How activations become polynomials; [`FitOptions::rounds`] is also how often all intervals are taken again from the network with its
-    /// pieces.
+    /// approximations.
     pub activations: FitOptions,
     /// The embedded first token, if it is public: one value a channel. Inputs must begin with it.
     pub begin: Option<Vec<f64>>,
+    /// What stands in place of functions where that is known already, as after training; chosen on the inputs where it is not.
+    pub given: Option<Approximations>,
+    /// What becomes of inputs on which a value leaves an interval.
+    pub outliers: Outliers,
+    /// What inputs may hold beyond what calibration sees, as tokens that it never saw.
+    pub input: Option<Range>,
 }
 
 impl Default for Options {
@@ -69,56 +75,103 @@ impl Default for Options {
             bits: 12.0,
             budget: 16,
             margin: 0.25,
-            numerator: Numerator::Carried,
+            numerator: Numerator::Apart,
             activations: FitOptions::default(),
             begin: None,
+            given: None,
+            outliers: Outliers::LeaveOut(0),
+            input: None,
         }
     }
 }
 
-/// A lowered network.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Lowered {
-    /// The primitives, with the ranges that they show on the data. Its input begins after a public first token: [`after_first`].
-    pub graph: PolyGraph,
-    /// What stands for what, by the nodes of the network that was lowered.
-    pub pieces: Pieces,
+/// What becomes of inputs on which a value leaves the interval of what stands in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outliers {
+    /// They count like all others: ranges cover what polynomials do there.
+    Keep,
+    /// They are left out of all ranges; more than so many are refused.
+    LeaveOut(usize),
 }
 
-/// Chooses the pieces on the data, expands, and calibrates.
+/// A network made polynomial.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adapted {
+    /// The primitives, with the ranges that they show on the data. Its input begins after a public first token: [`after_first`].
+    pub graph: PolyGraph,
+    /// What stands for what, by the nodes of the network that was adapted.
+    pub approximations: Approximations,
+    /// How activations were replaced, in topological order; empty where approximations were given.
+    pub fits: Vec<Fit>,
+    /// Inputs on which a value left its interval, by their number, and where it did first.
+    pub outside: Vec<(usize, Outside)>,
+}
+
+/// From a trained network and calibration inputs to a calibrated polynomial network, for every operator: approximations are chosen on the
+/// inputs (unless they are given), the network is written in primitives, and these take their ranges from the inputs.
 ///
 /// # Errors
-/// Those of [`fit`] and [`expand`]; [`Error::Exceeded`] when the data leaves an interval in the end.
-pub fn lower<I>(graph: &Graph, inputs: &I, options: &Options) -> Result<Lowered>
-where
-    I: IntoParallelIterator<Item = Result<Tensor>> + Clone,
-{
-    let pieces = fit(graph, inputs, options)?;
-    let lowered = expand(graph, &pieces, options.begin.as_deref())?;
-    let rest = || {
-        let inputs = inputs.clone().into_par_iter();
-        inputs.map(|x| encrypted(graph, &x?, options.begin.as_deref()))
+/// [`Error::Maximum`] before anything is computed, those of [`fit`] and [`expand`], [`Error::Exceeded`] when more inputs leave an interval
+/// than may, [`Error::NoData`].
+pub fn adapt(graph: &Graph, inputs: &[Tensor], options: &Options) -> Result<Adapted> {
+    graph.refuse_maxima()?;
+    let begin = options.begin.as_deref();
+    let (approximations, fits) = match &options.given {
+        Some(given) => (given.clone(), Vec::new()),
+        None => fit(graph, inputs, options)?,
     };
-    let own = calibrate(lowered.network(), rest())?;
-    if own.outside > 0 {
-        let first = |x: Result<Tensor>| -> Result<Option<Outside>> {
-            Ok(lowered.evaluate(&x?)?.outside.into_iter().next())
-        };
-        let exceeded: Vec<Option<Outside>> = rest().map(first).collect::<Result<_>>()?;
-        if let Some(worst) = exceeded.into_iter().flatten().next() {
+    let lowered = expand(graph, &approximations, begin)?;
+    let mut outside = Vec::new();
+    if let Outliers::LeaveOut(most) = options.outliers {
+        outside = leaving(graph, &approximations, inputs)?;
+        if let Some((_, first)) = outside.first().filter(|_| outside.len() > most) {
             return Err(Error::Exceeded {
-                node: worst.name,
-                value: worst.value,
-                interval: worst.interval,
-                outside: own.outside,
-                all: own.inputs,
+                node: first.name.clone(),
+                value: first.value,
+                interval: first.interval,
+                outside: outside.len(),
+                all: inputs.len(),
             });
         }
     }
-    Ok(Lowered {
+    let mut kept = vec![true; inputs.len()];
+    outside.iter().for_each(|(i, _)| kept[*i] = false);
+    let rest = inputs.par_iter().zip(&kept).filter(|(_, kept)| **kept);
+    let mut own = calibrate(
+        lowered.network(),
+        rest.map(|(x, _)| encrypted(graph, x, begin)),
+    )?;
+    if options.outliers == Outliers::Keep && own.outside > 0 {
+        outside = leaving(graph, &approximations, inputs)?;
+    }
+    if let Some(wider) = options.input {
+        let input = &mut own.ranges[lowered.input().id().index()];
+        input.min = input.min.min(wider.min);
+        input.max = input.max.max(wider.max);
+    }
+    Ok(Adapted {
         graph: lowered.with_ranges(own.ranges)?,
-        pieces,
+        approximations,
+        fits,
+        outside,
     })
+}
+
+/// The inputs on which a value leaves its interval, by their number, and where it does first.
+///
+/// # Errors
+/// [`Error::InputShape`].
+pub fn leaving(
+    graph: &Graph,
+    approximations: &Approximations,
+    inputs: &[Tensor],
+) -> Result<Vec<(usize, Outside)>> {
+    let first = |(i, x)| {
+        let outside = graph.evaluate_with(approximations, x)?.outside;
+        Ok(outside.into_iter().next().map(|first| (i, first)))
+    };
+    let all: Result<Vec<_>> = inputs.par_iter().enumerate().map(first).collect();
+    Ok(all?.into_iter().flatten().collect())
 }
 
 /// An input less its public first token, which must be the given one.
@@ -165,32 +218,41 @@ pub fn after_first(x: &Tensor, first: usize) -> Result<Tensor> {
 }
 
 /// What stands in place of every division, root and activation: on the data's intervals, widened, taken first from the network as it is, then
-/// (for as many rounds as the options say) from the network with its pieces.
+/// (for as many rounds as the options say) from the network with its approximations.
 ///
 /// # Errors
-/// Those of [`calibrate`], [`Error::Approximation`] with the node for what can't be had,
+/// Those of [`calibrate`](crate::calibrate::calibrate), [`Error::Approximation`] with the node for what can't be had,
 /// [`Error::Invalid`] for softmax.
-pub fn fit<I>(graph: &Graph, inputs: &I, options: &Options) -> Result<Pieces>
-where
-    I: IntoParallelIterator<Item = Result<Tensor>> + Clone,
-{
-    let mut pieces = Pieces {
+pub fn fit(
+    graph: &Graph,
+    inputs: &[Tensor],
+    options: &Options,
+) -> Result<(Approximations, Vec<Fit>)> {
+    let mut approximations = Approximations {
         first: usize::from(options.begin.is_some()),
         by_node: BTreeMap::new(),
     };
-    let mut seen = calibrate_with(graph, &pieces, inputs.clone())?;
-    for round in 0.. {
-        pieces.by_node = choose(graph, &seen, options)?;
+    let calibrated = |approximations: &Approximations| {
+        calibrate_with(graph, approximations, inputs.par_iter().cloned().map(Ok))
+    };
+    let mut seen = calibrated(&approximations)?;
+    let mut round = 0;
+    loop {
+        let fits;
+        (approximations.by_node, fits) = choose(graph, &seen, options)?;
         if round >= options.activations.rounds {
-            break;
+            return Ok((approximations, fits));
         }
-        seen = seen.merge(&calibrate_with(graph, &pieces, inputs.clone())?);
+        seen = seen.merge(&calibrated(&approximations)?);
+        round += 1;
     }
-    Ok(pieces)
 }
 
-fn choose(graph: &Graph, seen: &Calibration, options: &Options) -> Result<BTreeMap<NodeId, Piece>> {
-    let mut pieces = BTreeMap::new();
+type Chosen = (BTreeMap<NodeId, Substitute>, Vec<Fit>);
+
+fn choose(graph: &Graph, seen: &Calibration, options: &Options) -> Result<Chosen> {
+    let mut chosen = BTreeMap::new();
+    let mut fits = Vec::new();
     for node in graph.nodes() {
         let Some(histogram) = &seen.histograms[node.id().index()] else {
             continue;
@@ -199,7 +261,9 @@ fn choose(graph: &Graph, seen: &Calibration, options: &Options) -> Result<BTreeM
         let (function, least) = match node.op() {
             Op::Elementwise(Nonlinearity::Activation(a)) => {
                 let fit = crate::calibrate::fit(node.name(), *a, histogram, &options.activations)?;
-                pieces.insert(node.id(), Piece::Polynomial(fit.approximation.polynomial));
+                let polynomial = fit.approximation.polynomial.clone();
+                chosen.insert(node.id(), Substitute::Polynomial(polynomial));
+                fits.push(fit);
                 continue;
             }
             Op::Norm(n) if carried => (Function::RootQuotient, n.epsilon),
@@ -219,9 +283,9 @@ fn choose(graph: &Graph, seen: &Calibration, options: &Options) -> Result<BTreeM
                 source,
             },
         )?;
-        pieces.insert(node.id(), Piece::Program(program));
+        chosen.insert(node.id(), Substitute::Program(program));
     }
-    Ok(pieces)
+    Ok((chosen, fits))
 }
 
 /// A divisor's interval: never below what is always added to it.

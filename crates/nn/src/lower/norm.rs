@@ -5,6 +5,7 @@ use super::program::Divisor;
 use crate::Result;
 use crate::graph::NodeId;
 use crate::op::{Conv2d, Norm, NormKind, Op};
+use crate::tensor::Shape;
 use approx::Program;
 
 impl Expansion<'_> {
@@ -17,6 +18,14 @@ impl Expansion<'_> {
     ) -> Result<NodeId> {
         let channels = n.scale.values().len();
         let size = channels as f64;
+        let shape = self.shape(x);
+        if let Shape::Vector(features) = shape {
+            // one position of an image
+            let column = Op::Reshape(Shape::image(features, 1, 1));
+            let x = self.node(&format!("{name}/column"), column, &[x])?;
+            let y = self.norm(&format!("{name}/norm"), n, program, x)?;
+            return self.node(name, Op::Flatten, &[y]);
+        }
         // What is squared: x, or x less its mean.
         let centred = match n.kind {
             NormKind::RootMeanSquare => x,

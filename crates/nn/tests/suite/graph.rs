@@ -2,13 +2,12 @@
 
 use crate::Stream;
 use approx::{Activation, Polynomial};
-use polyveil_nn::calibrate::{FitOptions, calibrate_to_polynomials};
+use polyveil_nn::lower::{Options, adapt};
 use polyveil_nn::{
     AvgPool, AxisSlice, BatchNorm, Conv2d, Error, Graph, Linear, MaxPool, Metadata, NetworkBuilder,
     Nonlinearity, Normalization, Op, Pad, Padding, Parameter, PolyGraph, Range, Shape, Slice,
     Tensor,
 };
-use rayon::prelude::*;
 
 fn start(shape: Shape) -> (NetworkBuilder<Nonlinearity>, polyveil_nn::NodeId) {
     let mut b = Graph::builder();
@@ -248,14 +247,7 @@ fn polynomial_networks_take_no_maximum() {
     refused(graph.refuse_maxima().expect_err("a maximum"));
     // before anything is computed: this input would be refused by its shape
     let wrong = vec![Tensor::zeros(Shape::Vector(1))];
-    refused(
-        calibrate_to_polynomials(
-            &graph,
-            &wrong.par_iter().cloned().map(Ok),
-            &FitOptions::default(),
-        )
-        .expect_err("a maximum"),
-    );
+    refused(adapt(&graph, &wrong, &Options::default()).expect_err("a maximum"));
     let mut b = polyveil_nn::Network::<Polynomial>::builder();
     let x = b.input("x", Shape::image(1, 4, 4)).expect("valid");
     refused(

@@ -1,5 +1,6 @@
 //! The oracle against naive references, files against what was written into them, and every refusal.
 
+mod adapt;
 mod artefact;
 mod graph;
 mod onnx;

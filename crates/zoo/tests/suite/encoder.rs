@@ -5,9 +5,8 @@ use crate::{Stream, assert_close};
 use nn::calibrate::{Degree, FitOptions};
 use nn::format::artefact;
 use nn::format::state_dict::StateDict;
-use nn::lower::{Options, lower};
+use nn::lower::{Options, adapt};
 use nn::{AttentionScheme, Error, Parameter, PowerSoftmax, Purpose, Tensor};
-use rayon::prelude::*;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use zoo::bert::{Config, Family, Head};
@@ -242,11 +241,11 @@ fn a_lowered_encoder_is_its_graph_with_pieces() {
         },
         ..Options::default()
     };
-    let lowered = lower(&graph, &data.par_iter().cloned().map(Ok), &options).expect("lowers");
+    let lowered = adapt(&graph, &data, &options).expect("lowers");
     for x in &data {
         let own = lowered.graph.evaluate(x).expect("fits").output;
         let pieces = graph
-            .evaluate_with(&lowered.pieces, x)
+            .evaluate_with(&lowered.approximations, x)
             .expect("fits")
             .output;
         assert_close(own.values(), pieces.values(), 1e-9);

@@ -1,17 +1,16 @@
-//! Lowered networks compute what their graphs compute with the same pieces, and nearly what the graphs compute without.
+//! Adapted networks compute what their graphs compute with the same pieces, and nearly what the graphs compute without.
 
 use crate::language::stories;
 use crate::{Stream, assert_close};
 use approx::Polynomial;
+use nn::approximations::Approximations;
 use nn::attention::{Denominator, Order};
 use nn::calibrate::{Degree, FitOptions};
-use nn::lower::{Lowered, Numerator, Options, after_first, expand, fit, lower};
-use nn::pieces::Pieces;
+use nn::lower::{Adapted, Numerator, Options, adapt, after_first, expand, fit};
 use nn::{
     Attention, AttentionScheme, Boundary, Error, Graph, Mask, Norm, NormKind, Op, PowerSoftmax,
     Shape, Tensor, Unfold,
 };
-use rayon::prelude::*;
 use zoo::architecture::Architecture;
 use zoo::language::LanguageModel;
 use zoo::{gpt_neox, llama};
@@ -98,19 +97,21 @@ fn precise() -> Options {
     }
 }
 
-fn lowered(graph: &Graph, data: &[Tensor], options: &Options) -> Result<Lowered, Error> {
-    lower(graph, &data.par_iter().cloned().map(Ok), options)
+fn lowered(graph: &Graph, data: &[Tensor], options: &Options) -> Result<Adapted, Error> {
+    adapt(graph, data, options)
 }
 
 /// The lowered network against the graph with the same pieces (to rounding) and without (to `error`, relative to the largest value).
-fn compare(graph: &Graph, lowered: &Lowered, data: &[Tensor], error: f64) {
-    let first = lowered.pieces.first;
+fn compare(graph: &Graph, lowered: &Adapted, data: &[Tensor], error: f64) {
+    let first = lowered.approximations.first;
     for x in data {
         let own = lowered
             .graph
             .evaluate(&after_first(x, first).expect("longer"))
             .expect("fits");
-        let pieces = graph.evaluate_with(&lowered.pieces, x).expect("fits");
+        let pieces = graph
+            .evaluate_with(&lowered.approximations, x)
+            .expect("fits");
         assert!(own.outside.is_empty() && pieces.outside.is_empty());
         let expected = after_first(&pieces.output, first).expect("longer");
         let size = expected.values().iter().fold(1.0f64, |m, v| m.max(v.abs()));
@@ -253,7 +254,7 @@ fn every_mask_and_exponent() {
         assert_eq!(lowered.graph.input_shape(), Shape::image(6, 1, LENGTH - 1));
         compare(&graph, &lowered, &public, 2e-5);
         // an input that begins otherwise
-        let e = lower(&graph, &data.par_iter().cloned().map(Ok), &options).expect_err("others");
+        let e = adapt(&graph, &data, &options).expect_err("others");
         assert!(e.to_string().contains("public first token"), "{e}");
     }
 }
@@ -290,7 +291,7 @@ fn refusals() {
     let graph = model
         .graph(LENGTH, AttentionScheme::Power(power(4)))
         .expect("builds");
-    let e = expand(&graph, &Pieces::default(), None).expect_err("no pieces");
+    let e = expand(&graph, &Approximations::default(), None).expect_err("no pieces");
     assert!(
         matches!(&e, Error::NotLowered { node, .. } if node == "model.layers.0.input_layernorm"),
         "{e}"
@@ -309,12 +310,7 @@ fn refusals() {
     );
 
     // intervals that other data leaves
-    let pieces = fit(
-        &graph,
-        &data[..1].par_iter().cloned().map(Ok),
-        &Options::default(),
-    )
-    .expect("fits");
+    let (pieces, _) = fit(&graph, &data[..1], &Options::default()).expect("fits");
     let outside = data[1..]
         .iter()
         .map(|x| graph.evaluate_with(&pieces, x).expect("fits").outside.len())
@@ -343,15 +339,15 @@ fn refusals() {
     };
     let x = b.add("unfold", Op::Unfold(unfold), &[x]).expect("valid");
     let mixing = b.finish(x).expect("valid");
-    let pieces = Pieces {
+    let pieces = Approximations {
         first: 1,
-        ..Pieces::default()
+        ..Approximations::default()
     };
     let e = expand(&mixing, &pieces, Some(&[0.0, 0.0])).expect_err("mixes");
     assert!(e.to_string().contains("node unfold"), "{e}");
     assert!(expand(&mixing, &pieces, None).is_err());
     assert!(expand(&mixing, &pieces, Some(&[0.0])).is_err());
-    assert!(expand(&mixing, &Pieces::default(), Some(&[0.0, 0.0])).is_err());
+    assert!(expand(&mixing, &Approximations::default(), Some(&[0.0, 0.0])).is_err());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A network with the approximations that a homomorphic circuit has in place of divisions, roots and activations, read by the oracle.
 //!
-//! [`Pieces`] go beside a [`Graph`], they don't change it: the same nodes, evaluated with or without them. What
-//! [`crate::lower`] makes of graph and pieces computes what [`Network::evaluate_with`] computes, in many more nodes.
+//! [`Approximations`] go beside a [`Graph`], they don't change it: the same nodes, evaluated with or without them. What
+//! [`crate::lower`] makes of graph and approximations computes what [`Network::evaluate_with`] computes, in many more nodes.
 
 use crate::Result;
 use crate::attention::{AttentionScheme, Denominator, PowerSoftmax};
@@ -18,33 +18,33 @@ use std::collections::BTreeMap;
 
 /// What stands in place of one node's function.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Piece {
+pub enum Substitute {
     /// Of an activation.
     Polynomial(Polynomial),
     /// Of a norm's `c/√(variance + ε)` or of Power-Softmax' division: a program with or without a numerator.
     Program(Program),
 }
 
-/// The pieces of a network's nodes; nodes without one, and columns before the first that is encrypted, are computed as they are.
+/// The approximations of a network's nodes; nodes without one, and columns before the first that is encrypted, are computed as they are.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Pieces {
+pub struct Approximations {
     /// The first encrypted column: public positions before it need no approximation.
     pub first: usize,
     /// By node.
-    pub by_node: BTreeMap<NodeId, Piece>,
+    pub by_node: BTreeMap<NodeId, Substitute>,
 }
 
-/// Pieces as a file has them: by the nodes' names.
+/// Approximations as a file has them: by the nodes' names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct StoredPieces {
+struct Stored {
     first: usize,
-    nodes: BTreeMap<String, StoredPiece>,
+    nodes: BTreeMap<String, StoredSubstitute>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum StoredPiece {
+enum StoredSubstitute {
     Polynomial {
         coefficients: Vec<f64>,
         interval: (f64, f64),
@@ -58,18 +58,20 @@ enum StoredPiece {
 
 const FORMAT: &str = "pieces.json";
 
-impl Pieces {
+impl Approximations {
     /// One line each: node, function, interval, levels.
     #[must_use]
     pub fn described(&self, graph: &Graph) -> Vec<String> {
-        let line = |(id, piece): (&NodeId, &Piece)| {
-            let (what, (low, high), depth) = match piece {
-                Piece::Polynomial(p) => (
+        let line = |(id, substitute): (&NodeId, &Substitute)| {
+            let (what, (low, high), depth) = match substitute {
+                Substitute::Polynomial(p) => (
                     format!("polynomial of degree {}", p.degree()),
                     p.interval(),
                     None,
                 ),
-                Piece::Program(p) => (p.function().name().into(), p.interval(), Some(p.depth())),
+                Substitute::Program(p) => {
+                    (p.function().name().into(), p.interval(), Some(p.depth()))
+                }
             };
             let depth = depth.map_or_else(String::new, |d| format!(", {d} levels"));
             let name = graph.node(*id).name();
@@ -83,22 +85,22 @@ impl Pieces {
     /// # Errors
     /// [`Error::Malformed`] where JSON can't hold them.
     pub fn to_json(&self, graph: &Graph) -> Result<String> {
-        let stored = |piece: &Piece| match piece {
-            Piece::Polynomial(p) => StoredPiece::Polynomial {
+        let stored = |substitute: &Substitute| match substitute {
+            Substitute::Polynomial(p) => StoredSubstitute::Polynomial {
                 coefficients: p.coefficients().to_vec(),
                 interval: p.interval(),
             },
-            Piece::Program(p) => StoredPiece::Program {
+            Substitute::Program(p) => StoredSubstitute::Program {
                 function: p.function(),
                 interval: p.interval(),
                 method: p.method(),
             },
         };
         let nodes = self.by_node.iter();
-        let all = StoredPieces {
+        let all = Stored {
             first: self.first,
             nodes: nodes
-                .map(|(id, piece)| (graph.node(*id).name().to_string(), stored(piece)))
+                .map(|(id, substitute)| (graph.node(*id).name().to_string(), stored(substitute)))
                 .collect(),
         };
         serde_json::to_string_pretty(&all).map_err(|e| Error::Malformed {
@@ -107,7 +109,7 @@ impl Pieces {
         })
     }
 
-    /// The same pieces again, for a graph with these nodes (of any length).
+    /// The same approximations again, for a graph with these nodes (of any length).
     ///
     /// # Errors
     /// [`Error::Malformed`] for what is no such file or names a node that the graph doesn't have; [`Error::Approximation`] for numbers that
@@ -117,30 +119,32 @@ impl Pieces {
             format: FORMAT,
             detail,
         };
-        let all: StoredPieces = serde_json::from_str(json).map_err(|e| malformed(e.to_string()))?;
+        let all: Stored = serde_json::from_str(json).map_err(|e| malformed(e.to_string()))?;
         let mut by_node = BTreeMap::new();
-        for (name, piece) in all.nodes {
+        for (name, substitute) in all.nodes {
             let node = graph.find(&name).ok_or_else(|| {
                 malformed(format!(
-                    "the network has no such node as {name}; give pieces and network of one run"
+                    "the network has no such node as {name}; give approximations and network of one run"
                 ))
             })?;
             let unfit = |source| Error::Approximation {
                 node: name.clone(),
                 source,
             };
-            let piece = match piece {
-                StoredPiece::Polynomial {
+            let substitute = match substitute {
+                StoredSubstitute::Polynomial {
                     coefficients,
                     interval,
-                } => Piece::Polynomial(Polynomial::new(coefficients, interval).map_err(unfit)?),
-                StoredPiece::Program {
+                } => {
+                    Substitute::Polynomial(Polynomial::new(coefficients, interval).map_err(unfit)?)
+                }
+                StoredSubstitute::Program {
                     function,
                     interval,
                     method,
-                } => Piece::Program(Program::new(function, interval, method).map_err(unfit)?),
+                } => Substitute::Program(Program::new(function, interval, method).map_err(unfit)?),
             };
-            by_node.insert(node.id(), piece);
+            by_node.insert(node.id(), substitute);
         }
         Ok(Self {
             first: all.first,
@@ -159,19 +163,19 @@ impl Pieces {
     /// The node's polynomial.
     pub(crate) fn polynomial(&self, node: NodeId) -> Option<&Polynomial> {
         match self.by_node.get(&node) {
-            Some(Piece::Polynomial(p)) => Some(p),
+            Some(Substitute::Polynomial(p)) => Some(p),
             _ => None,
         }
     }
 
     fn program(&self, node: NodeId) -> Option<&Program> {
         match self.by_node.get(&node) {
-            Some(Piece::Program(p)) => Some(p),
+            Some(Substitute::Program(p)) => Some(p),
             _ => None,
         }
     }
 
-    /// The node's value, if it has a piece (then the node's function is not asked).
+    /// The node's value, if it has a substitute (then the node's function is not asked).
     pub(crate) fn apply<N>(&self, node: &Node<N>, inputs: &[&Tensor]) -> Option<Vec<f64>> {
         let program = self.program(node.id())?;
         let x = inputs.first()?;
@@ -302,10 +306,10 @@ pub(crate) fn divisors<N>(node: &Node<N>, inputs: &[&Tensor], first: usize) -> O
 pub(crate) fn leaves_interval<N>(
     node: &Node<N>,
     inputs: &[&Tensor],
-    pieces: &Pieces,
+    approximations: &Approximations,
 ) -> Option<Outside> {
-    let interval = pieces.program(node.id())?.interval();
-    let values = divisors(node, inputs, pieces.first)?;
+    let interval = approximations.program(node.id())?.interval();
+    let values = divisors(node, inputs, approximations.first)?;
     crate::evaluate::outside(node, interval, values.into_iter())
 }
 
@@ -314,15 +318,23 @@ impl<N: ElementFunction> Network<N> {
     ///
     /// # Errors
     /// [`Error::InputShape`].
-    pub fn evaluate_with(&self, pieces: &Pieces, input: &Tensor) -> Result<Evaluation> {
-        self.evaluation(pieces, input)
+    pub fn evaluate_with(
+        &self,
+        approximations: &Approximations,
+        input: &Tensor,
+    ) -> Result<Evaluation> {
+        self.evaluation(approximations, input)
     }
 
     /// As [`Network::evaluate_all`], with approximations in place of functions.
     ///
     /// # Errors
     /// [`Error::InputShape`].
-    pub fn evaluate_all_with(&self, pieces: &Pieces, input: &Tensor) -> Result<Trace> {
-        self.trace(pieces, input)
+    pub fn evaluate_all_with(
+        &self,
+        approximations: &Approximations,
+        input: &Tensor,
+    ) -> Result<Trace> {
+        self.trace(approximations, input)
     }
 }
