@@ -178,6 +178,19 @@ fn groups(log_n: usize, log_max: usize, levels: usize) -> Vec<Group> {
         .collect()
 }
 
+/// (diagonals, period) of each group's map for n slots, from the small strides up: only the outermost has the full period.
+pub(crate) fn sizes(parameters: &Parameters, n: usize, levels: usize) -> Vec<(usize, usize)> {
+    let max = parameters.max_slots();
+    let log = |slots: usize| slots.trailing_zeros() as usize;
+    let groups = groups(log(n), log(max), levels).into_iter().enumerate();
+    groups
+        .map(|(g, Group { stages, .. })| match g + 1 == levels {
+            true => (1 << stages.len(), n * if n < max { 2 } else { 1 }),
+            false => ((2 << stages.len()) - 1, 1 << stages.end),
+        })
+        .collect()
+}
+
 /// Turns signed diagonals into a block map; the bits `babies` of an offset are its baby step.
 fn to_map(
     d: &Diagonals,

@@ -26,6 +26,7 @@ pub mod evaluator;
 pub mod keys;
 pub mod machine_cost;
 pub mod map;
+pub mod memory;
 pub mod meter;
 pub mod parameters;
 pub mod polynomial;

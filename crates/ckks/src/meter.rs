@@ -217,6 +217,39 @@ impl Meter {
             degree: 1,
         })
     }
+    /// The result of a circuit that computes `polynomial` of one operand on [−1, 1]: the circuit's own errors on an exact operand, then
+    /// the operand's by the derivative, which the products inside of the circuit cannot see.
+    ///
+    /// # Errors
+    /// What the circuit refuses.
+    pub fn through(
+        &self,
+        x: &MeterValue,
+        polynomial: &Polynomial,
+        circuit: impl FnOnce(&MeterValue) -> Result<MeterValue, Error>,
+    ) -> Result<MeterValue, Error> {
+        let exact = MeterValue {
+            deviation: 0.0,
+            bound: x.bound.min(1.0),
+            rms: x.rms.min(1.0),
+            ..*x
+        };
+        let y = circuit(&exact)?;
+        let (slope, steepest) = polynomial.slope();
+        // a slot whose error is largest may also lie where the slope is
+        let peak = if slope > 0.0 {
+            x.peak * steepest / slope
+        } else {
+            1.0
+        };
+        let bound = polynomial.sup();
+        Ok(MeterValue {
+            peak: peak.max(1.0),
+            bound,
+            rms: bound,
+            ..self.with_error(&y, x.deviation * slope)
+        })
+    }
     /// Work so far.
     pub fn cost(&self) -> Cost {
         self.state().cost
@@ -787,30 +820,8 @@ impl Arithmetic for Meter {
         Ok(vec![y; map.outputs()])
     }
     fn polynomial(&self, x: &MeterValue, polynomial: &Polynomial) -> Result<MeterValue, Error> {
-        // the circuit's own errors, then the operand's by the derivative
-        let exact = MeterValue {
-            deviation: 0.0,
-            bound: x.bound.min(1.0),
-            rms: x.rms.min(1.0),
-            ..*x
-        };
-        let y = crate::polynomial::evaluate(self, &exact, polynomial)?;
-        let (slope, steepest) = polynomial.slope();
-        // a slot whose error is largest may also lie where the slope is
-        let peak = if slope > 0.0 {
-            x.peak * steepest / slope
-        } else {
-            1.0
-        };
-        let y = MeterValue {
-            peak: peak.max(1.0),
-            ..self.with_error(&y, x.deviation * slope)
-        };
-        let bound = polynomial.sup();
-        Ok(MeterValue {
-            bound,
-            rms: bound,
-            ..y
+        self.through(x, polynomial, |x| {
+            crate::polynomial::evaluate(self, x, polynomial)
         })
     }
     fn eval_mod(&self, x: &MeterValue, cosine: &Polynomial) -> Result<MeterValue, Error> {

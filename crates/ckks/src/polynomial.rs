@@ -8,8 +8,23 @@ use std::collections::BTreeMap;
 
 /// Coefficients in the Chebyshev basis on [−1, 1].
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "Vec<f64>", into = "Vec<f64>")]
 pub struct Polynomial {
     coefficients: Vec<f64>,
+}
+
+impl TryFrom<Vec<f64>> for Polynomial {
+    type Error = Error;
+
+    fn try_from(coefficients: Vec<f64>) -> Result<Self, Error> {
+        Self::new(coefficients)
+    }
+}
+
+impl From<Polynomial> for Vec<f64> {
+    fn from(polynomial: Polynomial) -> Self {
+        polynomial.coefficients
+    }
 }
 
 impl Polynomial {

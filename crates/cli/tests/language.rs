@@ -78,7 +78,6 @@ fn toy_plan(folder: &Folder, model: &str, batch: usize) -> (PolyGraph, String) {
         ..compiler::Target::default()
     };
     let plan = compiler::compile(&graph, &target).expect("compiles");
-    let plan = runtime::VerifiedPlan::new(plan).expect("verifies");
     let client = plan.client_file(compiler::Task::of(graph.metadata()).to_bytes());
     let client = client.expect("its task").write(Vec::new(), "x");
     folder.file("toy.client", &client.expect("writes"));

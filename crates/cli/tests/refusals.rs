@@ -286,7 +286,6 @@ fn answers_leave_the_client_with_noise_and_counted_or_not_at_all() {
     };
     let graph = network(true);
     let compiled = compiler::compile(&graph, &target).expect("compiles");
-    let compiled = runtime::VerifiedPlan::new(compiled).expect("verifies");
     let client = compiled.client_file(compiler::Task::of(graph.metadata()).to_bytes());
     let client = client.expect("its task").write(Vec::new(), "x");
     let client = folder.file("tiny.client", &client.expect("writes"));

@@ -69,7 +69,6 @@ fn a_sentence_goes_through_all_commands_and_comes_back_with_the_twins_class() {
         ..compiler::Target::default()
     };
     let plan = compiler::compile(&graph, &target).expect("compiles");
-    let plan = runtime::VerifiedPlan::new(plan).expect("verifies");
     let client = plan.client_file(compiler::Task::of(graph.metadata()).to_bytes());
     let client = client.expect("its task").write(Vec::new(), "x");
     folder.file("toy.client", &client.expect("writes"));

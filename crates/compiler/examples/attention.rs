@@ -305,9 +305,8 @@ fn report(
     inputs: &[Tensor],
     encrypted: bool,
 ) -> Result<()> {
-    let plan = compile(&graph, &Target::default())?;
-    let bootstraps = summarise(&plan).bootstraps;
-    let plan = Arc::new(VerifiedPlan::new(plan)?);
+    let plan = Arc::new(compile(&graph, &Target::default())?);
+    let bootstraps = summarise(plan.plan()).bootstraps;
     let facts = plan.facts();
     let (keys, peak) = (facts.key_file_bytes, facts.peak_bytes);
     let prediction = |threads| Prediction::new(&plan, Basis::shipped(), threads);

@@ -12,7 +12,7 @@ use nn::lower::Numerator;
 use polyveil_compiler::{Target, compile, describe, summarise};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
-use runtime::plan::Operation;
+use runtime::Operation;
 use runtime::{Basis, Client, Prediction, Server, Stopwatch, VerifiedPlan};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,10 +46,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (graph, inputs) = transformer(3, size, 8);
     println!("built in {:.1} s", start.elapsed().as_secs_f64());
     let start = Instant::now();
-    let plan = compile(&graph, &Target::default())?;
+    let verified = compile(&graph, &Target::default())?;
+    let plan = verified.plan();
     let compiled = start.elapsed().as_secs_f64();
-    println!("{}", describe(&plan));
-    let summary = summarise(&plan);
+    println!("{}", describe(plan));
+    let summary = summarise(plan);
     println!(
         "{} maps, {} diagonals, {} rotations ({} distinct), {} bootstraps, {:.0} MB of weights; compiled in {compiled:.1} s",
         summary.maps,
@@ -59,7 +60,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         summary.bootstraps,
         summary.weight_bytes as f64 / 1e6
     );
-    let verified = VerifiedPlan::new(plan)?;
     let facts = verified.facts();
     let prediction = |threads| Prediction::new(&verified, Basis::shipped(), threads);
     println!(

@@ -6,7 +6,7 @@
 use crate::Error;
 use ckks::meter::{Cost, CostTable};
 use ckks::{Bootstrap, Context, Level, Meter, Parameters};
-use runtime::plan::Operation;
+use runtime::Operation;
 use std::collections::BTreeMap;
 
 /// Sizes of a block map.

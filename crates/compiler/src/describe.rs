@@ -1,7 +1,7 @@
 //! A plan as text and in numbers.
 
 use crate::cost::map_size;
-use runtime::plan::{Operation, Plan};
+use runtime::{Operation, Plan};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 

@@ -12,12 +12,36 @@ use crate::twins::Twins;
 use crate::units::Units;
 use ckks::map::{Term, Values};
 use ckks::{BlockMap, Bootstrap, Polynomial};
-use runtime::plan::{Operation, Port, Register, Step};
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use runtime::{Operation, Port, Register, Step};
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Weak};
 
-/// A map's diagonals and their split; emptied when the map is written.
-pub(crate) type Maps = Vec<Option<(Packed, Split)>>;
+/// Weight vectors that plans hold, by a hash of their values: the same ones stand in memory once, whichever plan has them.
+#[derive(Default)]
+pub(crate) struct Shared(HashMap<u64, Vec<Weak<[f32]>>>);
+
+/// An odd number whose multiples spread their bits: 2^64 by the golden ratio.
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+
+impl Shared {
+    fn get(&mut self, values: Vec<f32>) -> Arc<[f32]> {
+        let mix = |h: u64, v: &f32| (h.rotate_left(5) ^ u64::from(v.to_bits())).wrapping_mul(MIX);
+        let alike = self.0.entry(values.iter().fold(0, mix)).or_default();
+        alike.retain(|w| w.strong_count() > 0);
+        let same = |v: &Arc<[f32]>| {
+            let mut both = v.iter().zip(&values);
+            v.len() == values.len() && both.all(|(a, b)| a.to_bits() == b.to_bits())
+        };
+        if let Some(found) = alike.iter().filter_map(Weak::upgrade).find(same) {
+            return found;
+        }
+        let new: Arc<[f32]> = values.into();
+        alike.push(Arc::downgrade(&new));
+        new
+    }
+}
 
 /// Where no tensor takes more ciphertexts, tensors are made one after the other, else depth first.
 pub(crate) const MOST_AT_ONCE: usize = 32;
@@ -38,6 +62,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) decisions: &'a [Decision],
     pub(crate) units: &'a [Units],
     pub(crate) twins: &'a [Twins],
+    pub(crate) splits: &'a [Option<Split>],
+    pub(crate) weights: &'a RefCell<Shared>,
     /// Inputs side by side: each slot of the layouts is as many of a ciphertext's.
     pub(crate) batch: usize,
 }
@@ -45,7 +71,7 @@ pub(crate) struct Draft<'a> {
 /// The steps and the two ports.
 pub(crate) fn emit(
     draft: &Draft<'_>,
-    mut maps: Maps,
+    packed: Vec<Option<Cow<'_, Packed>>>,
     names: [&str; 2],
 ) -> Result<(Vec<Step>, Port, Port), Error> {
     let &Draft {
@@ -53,6 +79,8 @@ pub(crate) fn emit(
         decisions,
         units,
         twins,
+        splits,
+        weights,
         batch,
     } = draft;
     let mut writer = Writer {
@@ -60,14 +88,16 @@ pub(crate) fn emit(
         decisions,
         units,
         twins,
+        weights,
         batch,
         steps: Vec::new(),
         next: 0,
         registers: Vec::new(),
         aligned: BTreeMap::new(),
     };
-    for (v, map) in maps.iter_mut().enumerate() {
-        writer.quantity(v, map.take())?;
+    for (v, (packed, split)) in packed.into_iter().zip(splits).enumerate() {
+        let map = packed.zip(split.as_ref());
+        writer.quantity(v, map.map(|(p, split)| (p.into_owned(), split)))?;
     }
     let port = |v: Id, name: &str, level: usize| {
         let q = &normal.quantities[v];
@@ -179,6 +209,7 @@ struct Writer<'a> {
     decisions: &'a [Decision],
     units: &'a [Units],
     twins: &'a [Twins],
+    weights: &'a RefCell<Shared>,
     batch: usize,
     steps: Vec<Step>,
     next: Register,
@@ -241,7 +272,7 @@ impl Writer<'_> {
         copies
     }
 
-    fn quantity(&mut self, v: Id, map: Option<(Packed, Split)>) -> Result<(), Error> {
+    fn quantity(&mut self, v: Id, map: Option<(Packed, &Split)>) -> Result<(), Error> {
         let q = &self.normal.quantities[v];
         let level = self.decisions[v].level;
         let before = self.units[v].before();
@@ -343,7 +374,7 @@ impl Writer<'_> {
         &mut self,
         v: Id,
         q: &Quantity,
-        (mut packed, split): (Packed, Split),
+        (mut packed, split): (Packed, &Split),
         bias: &[f64],
     ) -> Result<Vec<Register>, Error> {
         let level = self.decisions[v].level;
@@ -375,7 +406,7 @@ impl Writer<'_> {
             .collect();
         let outputs: Vec<Register> = (0..packed.outputs).map(|_| self.fresh()).collect();
         let before = self.units[v].before();
-        for piece in pieces(&packed, &split) {
+        for piece in pieces(&packed, split) {
             let mut used: Vec<usize> = piece.iter().map(|&d| packed.diagonals[d].input).collect();
             let mut made: Vec<usize> = piece.iter().map(|&d| packed.diagonals[d].output).collect();
             for list in [&mut used, &mut made] {
@@ -415,7 +446,7 @@ impl Writer<'_> {
                     output: made.binary_search(&d.output).unwrap_or_default(),
                     giant: giant * batch,
                     baby: baby * batch,
-                    values: Values::runs(values.into(), run * batch),
+                    values: Values::runs(self.weights.borrow_mut().get(values), run * batch),
                 });
             }
             let map = BlockMap::new(

@@ -12,7 +12,7 @@ use crate::sketch::Scale;
 use crate::{Error, Target};
 use approx::Polynomial;
 use nn::{NodeId, Op, PolyGraph, PolyNode, Shape};
-use runtime::plan::Purpose;
+use runtime::Purpose;
 use std::sync::Arc;
 
 /// Number of a quantity; sources come before what is made of them.

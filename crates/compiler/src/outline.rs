@@ -6,7 +6,8 @@
 use crate::cost::CostModel;
 use crate::normal::Kind;
 use crate::schedule::{self, Machine, Stage, Way};
-use crate::{Error, Target, carried_out, maps, normal, stages};
+use crate::stages::{carried_out, stages};
+use crate::{Error, Target, normal, split, twins};
 use approx::Polynomial;
 use ckks::Parameters;
 use nn::{Op, PolyGraph};
@@ -49,8 +50,9 @@ impl Outline {
         let mut cost = CostModel::new(parameters, target.cost, 1, [])?;
         let normal = normal::normalise(graph, target, max_slots, None, &mut cost)?;
         cost.prepare(normal.quantities.iter().map(|q| q.layout.period))?;
-        let (maps, twins) = maps(&normal, &cost, target.key_seconds);
-        let mut stages = stages(&normal, &maps, &twins, &cost)?;
+        let (packed, twins) = twins::pack_all(&normal);
+        let splits = split::split_all(&packed, &cost, target.key_seconds);
+        let mut stages = stages(&normal, &splits, &twins, &cost)?;
         let mut open = Vec::new();
         let nodes = graph.nodes().iter();
         let polynomials = nodes.filter(|n| matches!(n.op(), Op::Elementwise(_)));

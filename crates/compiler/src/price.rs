@@ -9,7 +9,7 @@ use crate::schedule::{self, Machine, Stage, Way};
 use crate::{Error, Target};
 use approx::{Composite, Polynomial};
 use ckks::Parameters;
-use runtime::plan::Operation;
+use runtime::Operation;
 
 /// Layers of the short chain: what the first and last layers do otherwise is over.
 const FEW: usize = 20;
@@ -74,7 +74,7 @@ impl Pricing {
     pub fn polynomial(&self, p: &Polynomial) -> Result<Price, Error> {
         let activation = Activation::absorbed(p, 1.0);
         let depth = activation.depth()?;
-        let operation = crate::operation(activation.form)?;
+        let operation = crate::stages::operation(activation.form)?;
         self.price(&[Part {
             operation,
             depth,

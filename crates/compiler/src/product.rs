@@ -12,7 +12,7 @@ use crate::linear_op::{LinearOp, Link, chain_row};
 use crate::normal::{Builder, Expression, Id, Kind, Normal, Quantity, purpose};
 use crate::schedule::Reserve;
 use nn::{NodeId, Op, PolyNode};
-use runtime::plan::LARGEST_VALUE;
+use runtime::operation::LARGEST_VALUE;
 use std::sync::Arc;
 
 /// Products whose plan values may be larger than this keep a level in reserve: at level 0, 2^10 is left above the scale.

@@ -16,14 +16,16 @@ use crate::layout::Layout;
 use crate::linear_op::Chain;
 use crate::normal::{self, Id, Kind, Normal, Quantity};
 use crate::schedule::{self, Machine, Stage, Way};
-use crate::{EAGERNESS, Error, Target, representative};
+use crate::search::THRIFT;
+use crate::split::EAGERNESS;
+use crate::stages::representative;
+use crate::{Error, Target};
 use ckks::keys::{KeyRequest, SwitchingKey};
 use ckks::map::{Term, Values};
 use ckks::{Arithmetic, BlockMap, Bootstrap, Level, Meter, Parameters};
 use maps::{Alike, Counted, Pattern, Source, count, more};
 use nn::PolyGraph;
-use runtime::plan::{Operation, Purpose, Work};
-use runtime::verify::overhead;
+use runtime::{Operation, Purpose, Work};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a stand-in's sizes stand for.
@@ -115,9 +117,6 @@ impl Sketch {
         self.parts.iter().map(|p| p.seconds).sum()
     }
 }
-
-/// How many times its worth a rotation key counts where memory is short.
-const THRIFT: [f64; 5] = [1.0, 5.0, 50.0, 500.0, 5000.0];
 
 /// Sketches the plan of the network that `graph` stands for. With a memory limit, as few rotation keys as it takes to keep it, if that can be.
 ///
@@ -263,7 +262,7 @@ impl Draft<'_> {
             layouts,
             cost,
         } = self;
-        // as for plans (`crate::maps`): the second time with all rotations of the first known
+        // as for plans (`split::split_all`): the second time with all rotations of the first known
         let mut best: Option<(f64, Vec<Counted>)> = None;
         for eagerness in EAGERNESS {
             let first = self.counts(&BTreeSet::new(), eagerness * key_seconds)?;
@@ -467,7 +466,9 @@ impl Draft<'_> {
             key_bytes,
             keys,
             weight_bytes,
-            peak_bytes: overhead(parameters, &bootstraps, peak) + weight_bytes + key_bytes,
+            peak_bytes: ckks::memory::process(parameters, &bootstraps, peak)
+                + weight_bytes
+                + key_bytes,
             ports: (counts[0].different, counts[normal.output].different),
         })
     }

@@ -18,8 +18,81 @@ pub(crate) struct Split {
     pub(crate) rotations: BTreeSet<i64>,
 }
 
+/// Of every quantity that is a linear map, its split.
+pub(crate) type Splits = Vec<Option<Split>>;
+
+/// Splits are chosen in rounds, from the second on with the rotations of all other maps known. How many times its worth a key counts
+/// in the first round: each is tried, the best outcome taken.
+pub(crate) const EAGERNESS: [f64; 4] = [0.2, 1.0, 6.0, 40.0];
+
+/// Splits every linear map, maps of the same pattern alike.
+pub(crate) fn split_all(packed: &[Option<Packed>], cost: &CostModel, key_seconds: f64) -> Splits {
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (v, map) in packed.iter().enumerate() {
+        let Some(map) = map else { continue };
+        match groups
+            .iter_mut()
+            .find(|g| packed[g[0]].as_ref().is_some_and(|m| alike(m, map)))
+        {
+            Some(group) => group.push(v),
+            None => groups.push(vec![v]),
+        }
+    }
+    // those with the most rotations choose first
+    groups.sort_by_key(|g| {
+        std::cmp::Reverse(
+            g.iter()
+                .filter_map(|&v| packed[v].as_ref())
+                .map(|m| m.diagonals.len())
+                .sum::<usize>(),
+        )
+    });
+    let base = |splits: &[Option<Split>]| -> f64 {
+        let level = cost.levels().div_ceil(2);
+        let steps = |s: &Split| {
+            s.size.babies as f64 * cost.baby(level) + s.size.giants as f64 * cost.giant(level)
+        };
+        splits.iter().flatten().map(steps).sum::<f64>()
+            + rotations(splits).len() as f64 * key_seconds
+    };
+    let mut best: Option<(f64, Vec<Option<Split>>)> = None;
+    for eagerness in EAGERNESS {
+        let mut splits: Vec<Option<Split>> = vec![None; packed.len()];
+        for factor in [eagerness, 0.5 * (1.0 + eagerness), 1.0, 1.0] {
+            for group in &groups {
+                let others = splits
+                    .iter()
+                    .enumerate()
+                    .filter(|(w, _)| !group.contains(w))
+                    .filter_map(|(_, s)| s.as_ref());
+                let known: BTreeSet<i64> =
+                    others.flat_map(|s| s.rotations.iter().copied()).collect();
+                let maps: Vec<&Packed> = group.iter().filter_map(|&v| packed[v].as_ref()).collect();
+                for (&v, split) in
+                    group
+                        .iter()
+                        .zip(split(&maps, &known, cost, factor * key_seconds))
+                {
+                    splits[v] = Some(split);
+                }
+            }
+        }
+        let price = base(&splits);
+        if best.as_ref().is_none_or(|b| price < b.0) {
+            best = Some((price, splits));
+        }
+    }
+    best.map_or_else(Vec::new, |b| b.1)
+}
+
+/// The different rotations of all maps.
+pub(crate) fn rotations(splits: &[Option<Split>]) -> BTreeSet<i64> {
+    let all = splits.iter().flatten();
+    all.flat_map(|s| s.rotations.iter().copied()).collect()
+}
+
 /// The cheapest common cut for maps of the same pattern; a rotation that is not among `known` costs a key more.
-pub(crate) fn split(
+fn split(
     maps: &[&Packed],
     known: &BTreeSet<i64>,
     cost: &CostModel,
@@ -68,7 +141,7 @@ pub(crate) fn split(
 }
 
 /// Whether two maps are cut alike.
-pub(crate) fn alike(a: &Packed, b: &Packed) -> bool {
+fn alike(a: &Packed, b: &Packed) -> bool {
     let pattern = |m: &Packed| {
         (
             m.slots,

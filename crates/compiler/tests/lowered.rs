@@ -157,6 +157,7 @@ fn an_encoders_norms_are_norms() {
         ..Target::default()
     };
     let plan = compile(&lowered.graph, &target).expect("compiles");
+    let plan = plan.plan();
     let mut of_norms = 0;
     for step in &plan.steps {
         let norm = step.layer.contains("LayerNorm");

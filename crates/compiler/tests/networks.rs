@@ -6,7 +6,7 @@ use approx::{Activation, Polynomial};
 use ckks::ParametersSpec;
 use nn::{Graph, Network, NodeId, Nonlinearity, Op, PolyGraph, Shape};
 use polyveil_compiler::{CostTable, Error, Target, compile, describe, summarise};
-use runtime::plan::Operation;
+use runtime::Operation;
 use support::{Builder, Random, act, agree, conv_bn, resnet, twin};
 
 fn target(log_n: u32) -> Target {
@@ -157,7 +157,7 @@ fn the_same_network_gives_the_same_plan() {
             compile(&graph, &target(12)).expect("compiles")
         })
         .collect();
-    assert_eq!(plans[0], plans[1]);
+    assert_eq!(plans[0].plan(), plans[1].plan());
     assert_eq!(format!("{:?}", plans[0]), format!("{:?}", plans[1]));
 }
 
@@ -305,8 +305,8 @@ fn refusals_name_the_layer_and_the_remedy() {
 }
 
 /// CPU seconds by a table, and predicted peak.
-fn measured(plan: &runtime::Plan, table: &CostTable) -> (f64, u64) {
-    let facts = plan.verify().expect("valid");
+fn measured(plan: &runtime::VerifiedPlan, table: &CostTable) -> (f64, u64) {
+    let facts = plan.facts();
     (facts.total.seconds(table), facts.peak_bytes)
 }
 
@@ -373,7 +373,7 @@ fn a_memory_limit_chooses_a_smaller_plan_or_refuses() {
         ..target(13)
     };
     assert_eq!(
-        agree(&graph, &less_than_it_takes, &inputs, 1e-6).digest(),
+        &agree(&graph, &less_than_it_takes, &inputs, 1e-6).digest(),
         smaller.digest()
     );
     // nothing fits: the refusal names what would
@@ -399,10 +399,8 @@ fn a_memory_limit_chooses_a_smaller_plan_or_refuses() {
         };
         compile(&graph, &target)
     };
-    let fits = |plan: &runtime::Plan, limit| {
-        let facts = plan.verify().expect("holds together");
-        facts.keys_on_disk(limit).peak_bytes <= limit
-    };
+    let fits =
+        |plan: &runtime::VerifiedPlan, limit| plan.facts().keys_on_disk(limit).peak_bytes <= limit;
     assert!(fits(&on_disk(needed - 1).expect("fits"), needed - 1));
     let Err(Error::Memory { needed: least, .. }) = on_disk(1) else {
         panic!("one byte is not enough");
@@ -489,15 +487,11 @@ fn an_outline_foresees_the_plan_of_every_choice() {
             .expect("valid");
         let plan = compile(&chosen, &target).expect("compiles");
         assert_eq!(
-            summarise(&plan).bootstraps,
+            summarise(plan.plan()).bootstraps,
             foreseen.bootstraps,
             "{choice:?}"
         );
-        let exact: f64 = runtime::VerifiedPlan::new(plan)
-            .expect("valid")
-            .predicted_steps(&target.cost)
-            .iter()
-            .sum();
+        let exact: f64 = plan.predicted_steps(&target.cost).iter().sum();
         assert!(
             (foreseen.cpu_seconds / exact - 1.0).abs() < 0.1,
             "{choice:?}: {} foreseen, {exact} planned",

@@ -5,7 +5,7 @@ mod support;
 use ckks::ParametersSpec;
 use nn::{AvgPool, AxisSlice, Conv2d, Graph, Network, Op, Pad, Padding, Shape, Slice};
 use polyveil_compiler::Target;
-use runtime::plan::Operation;
+use runtime::Operation;
 use support::{Builder, Random, agree, conv_bn, shortcut_a, twin};
 
 fn target(log_n: u32) -> Target {

@@ -14,10 +14,11 @@ fn golden_plan() {
     let (graph, inputs) = twin(&graph, &mut random, 1, 15);
     let start = Instant::now();
     let target = Target::default();
-    let plan = compile(&graph, &target).expect("compiles");
+    let verified = compile(&graph, &target).expect("compiles");
+    let plan = verified.plan();
     let seconds = start.elapsed().as_secs_f64();
-    let summary = summarise(&plan);
-    let text = describe(&plan);
+    let summary = summarise(plan);
+    let text = describe(plan);
     println!("{text}");
     println!(
         "{} steps, {} maps, {} diagonals, {} rotations ({} distinct), {} bootstraps, {:.1} MB of weights, compiled in {seconds:.1} s",
@@ -52,7 +53,8 @@ fn of_degree_four() {
     let mut random = Random(20);
     let graph = resnet(&mut random, 32, &[16, 32, 64], 3, 10);
     let (graph, _) = twin(&graph, &mut random, 1, 4);
-    let summary = summarise(&compile(&graph, &Target::default()).expect("compiles"));
+    let plan = compile(&graph, &Target::default()).expect("compiles");
+    let summary = summarise(plan.plan());
     println!("degree 4: {} bootstraps", summary.bootstraps);
     assert!(summary.bootstraps <= 7, "{summary:?}");
 }

@@ -3,7 +3,7 @@
 use ckks::ParametersSpec;
 use nn::attention::{AttentionScheme, PowerSoftmax};
 use polyveil_compiler::{Scale, Sketch, Target, compile, sketch, summarise};
-use runtime::{Basis, Prediction, VerifiedPlan};
+use runtime::{Basis, Prediction};
 use zoo::architecture::Architecture;
 use zoo::shape::{Polynomials, TransformerShape};
 use zoo::{bert, gpt_neox, llama};
@@ -43,9 +43,8 @@ fn agree(name: &str, shape: &TransformerShape, tokens: usize, target: &Target) {
     let sketch = sketched(shape, tokens, target);
     let full = shape.random(power(), tokens).expect("random");
     let lowered = full.polynomials(OPTIONS).expect("polynomial");
-    let plan = compile(&lowered.graph, target).expect("compiled");
-    let summary = summarise(&plan);
-    let verified = VerifiedPlan::new(plan).expect("valid");
+    let verified = compile(&lowered.graph, target).expect("compiled");
+    let summary = summarise(verified.plan());
     let facts = verified.facts();
     let seconds = Prediction::new(&verified, Basis::shipped(), 1).cpu_seconds();
     for (what, sketched, planned, within) in [

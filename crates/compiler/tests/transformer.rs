@@ -9,8 +9,8 @@ use nn::{
     Boundary, Conv2d, Network, NodeId, Op, Pairing, Parameter, Repeat, Rotary, Shape, Unfold,
 };
 use polyveil_compiler::{Target, compile, describe, summarise};
+use runtime::Operation;
 use runtime::Plan;
-use runtime::plan::Operation;
 use support::transformer::{Size, transformer};
 use support::{Builder, Random, agree, twin};
 

@@ -215,10 +215,9 @@ pub fn compile(a: &CompileArgs, threads: usize) -> Result<()> {
         ..target(&machine, a.max_memory)
     };
     let plan = compiler::compile(&graph, &target).map_err(named(&a.model))?;
-    let plan = VerifiedPlan::new(plan)?;
     let placement = placement(&plan, a.max_memory, false);
     let made = machine.announce(&a.predict, &plan, placement.as_ref(), threads)?;
-    let (bounds, values) = (plan.client_spec().answer, plan.plan().output.places.len());
+    let (bounds, values) = (plan.answer_bounds(), plan.plan().output.places.len());
     if text::divides(plan.plan()) {
         note(text::BOUND);
     } else {

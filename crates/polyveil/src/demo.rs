@@ -106,8 +106,7 @@ pub fn steps(threads: usize, runs: usize, embedded: Embedded) -> Result<Steps> {
     let graph = network(&a, embedded)?;
     let tensor = input(&a, &graph, embedded)?;
     // planned with the shipped table, so that what is measured does not depend on what was measured before
-    let plan = compiler::compile(&graph, &compiler::Target::default())?;
-    let plan = Arc::new(VerifiedPlan::new(plan)?);
+    let plan = Arc::new(compiler::compile(&graph, &compiler::Target::default())?);
     memory(&plan, plan.facts().peak_bytes, None)?;
     let client = Client::new(plan.client_file(network::task_of(&graph))?, &mut rng())?;
     let server = serve(&client, &plan)?;
@@ -139,8 +138,7 @@ pub fn demo(a: &DemoArgs, threads: usize, embedded: Embedded) -> Result<()> {
     let tensor = input(a, &graph, embedded)?;
     let start = Instant::now();
     let machine = Machine::load(&a.predict)?;
-    let plan = compiler::compile(&graph, &target(&machine, a.max_memory))?;
-    let plan = Arc::new(VerifiedPlan::new(plan)?);
+    let plan = Arc::new(compiler::compile(&graph, &target(&machine, a.max_memory))?);
     note(format_args!(
         "compiled in {}",
         duration(start.elapsed().as_secs_f64())

@@ -12,7 +12,7 @@ use compiler::{Scale, Sketch, Target, sketch};
 use nn::approximations::Substitute;
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
 use runtime::machine::available_memory;
-use runtime::{Basis, Client, Prediction, Purpose, VerifiedPlan, Work};
+use runtime::{Basis, Client, Prediction, Purpose, Work};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -243,10 +243,7 @@ fn run(
         batch: row.batch,
         ..target(machine, limit)
     };
-    let plan = Arc::new(VerifiedPlan::new(compiler::compile(
-        &lowered.graph,
-        &target,
-    )?)?);
+    let plan = Arc::new(compiler::compile(&lowered.graph, &target)?);
     let compiled = start.elapsed().as_secs_f64();
     let facts = plan.facts();
     let prediction = Prediction::new(&plan, basis.clone(), threads);

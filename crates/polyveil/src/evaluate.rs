@@ -72,7 +72,7 @@ fn plan(a: &EvaluateArgs, graph: &PolyGraph, machine: &Machine) -> Result<Arc<Ve
             ..target(machine, a.max_memory)
         };
         let plan = compiler::compile(graph, &target);
-        return Ok(Arc::new(VerifiedPlan::new(plan.map_err(named(&a.model))?)?));
+        return Ok(Arc::new(plan.map_err(named(&a.model))?));
     };
     let plan = network::plan(path)?;
     let (own, metadata) = (&plan.plan().description, graph.metadata());

@@ -2,7 +2,7 @@
 
 use crate::interpreter::{Done, Observer, State};
 use crate::plan::Register;
-use crate::verify::{VerifiedPlan, operand_limit};
+use crate::verified::VerifiedPlan;
 use crate::wire::ports::place;
 use crate::wire::{ClientSpec, KeyId};
 use crate::{Client, Error, Result};
@@ -57,7 +57,7 @@ impl<'a> ClearTwin<'a> {
         let Some(step) = self.plan.plan().steps.get(self.state.next) else {
             return Ok(Vec::new());
         };
-        if let Some(limit) = operand_limit(&step.operation) {
+        if let Some(limit) = step.operation.operand_limit() {
             for r in step.operation.reads() {
                 let (Some(v), unit) = (self.state.live.get(&r), self.plan.unit(r).abs()) else {
                     continue;

@@ -1,8 +1,9 @@
 //! Checkpoints: after each bootstrap the live registers go into a file, so that a killed run resumes with the same answer.
 
 use crate::interpreter::{Done, Observer, State};
-use crate::plan::{Operation, Register};
-use crate::verify::VerifiedPlan;
+use crate::operation::Operation;
+use crate::plan::Register;
+use crate::verified::VerifiedPlan;
 use crate::wire::ciphertexts::{ciphertext_bytes, read_ciphertext, write_ciphertext};
 use crate::wire::conformance::{self, residual_level};
 use crate::wire::container::{Digest, KeyId, Kind, Reader, Writer, file_length};

@@ -1,8 +1,8 @@
 //! Carrying out a verified plan over any interpreter.
 
 use crate::machine::cpu_seconds;
-use crate::plan::{Operation, Register, Step};
-use crate::verify::VerifiedPlan;
+use crate::plan::{Register, Step};
+use crate::verified::VerifiedPlan;
 use crate::wire::KeyId;
 use crate::{Error, Result};
 use ckks::Arithmetic;
@@ -266,23 +266,5 @@ impl<V> Observer<V> for Reporter<'_> {
     }
     fn end(&mut self, _: &Done<'_, V>) -> Result<()> {
         Ok(())
-    }
-}
-
-impl Operation {
-    /// In a word, for progress and listings.
-    pub const fn doing(&self) -> &'static str {
-        match self {
-            Self::Linear { .. } => "linear map",
-            Self::Polynomial { .. } => "polynomial",
-            Self::Square { .. } => "square",
-            Self::Quartic { .. } => "quartic",
-            Self::Add { .. } => "add",
-            Self::Multiply { .. } => "multiply",
-            Self::Align { .. } => "align",
-            Self::Bootstrap { .. } => "bootstrap",
-            Self::Join { .. } => "join",
-            Self::Split { .. } => "split",
-        }
     }
 }

@@ -12,7 +12,7 @@
 //! drops out: [`Clear`] has it, the network's own oracle doesn't.
 
 use crate::plan::Register;
-use crate::verify::VerifiedPlan;
+use crate::verified::VerifiedPlan;
 use crate::wire::ports::{gather, place};
 use crate::{Error, Result};
 use ckks::{Clear, Complex64, Level};

@@ -1,16 +1,17 @@
 //! Plans as files: a head, the steps, and the weights, deduplicated and deflated.
 //!
 //! Sections: `head` (JSON: parameters, description, ports), `plcs` (where the ports' values lie), `step` (JSON: the steps, weights by number), `tabl` (kind and length
-//! of each weight vector), `blob` (all weights, little endian, deflated). The digest covers the first four and the weights as
-//! they are, not as they are deflated.
+//! of each weight vector), `blob` (all weights, little endian, deflated). The digest covers the first four and each weight vector's own
+//! digest, as it is and not as it is deflated. Weights go through a small buffer: neither digest nor file takes a second copy of them.
 
-use crate::plan::{Description, Operation, Plan, Port, Purpose, Register, Step};
+use crate::operation::{Operation, OperationOn};
+use crate::plan::{Description, Plan, Port, Step};
 use crate::wire::conformance::{self, parameters_digest};
 use crate::wire::container::{Digest, Ids, Kind, Reader, Writer};
 use crate::wire::ports::{PLACES, places_bytes, read_places};
 use crate::{Error, Result};
 use ckks::map::{Term, Values};
-use ckks::{BlockMap, Bootstrap, Complex64, ParametersSpec, Polynomial};
+use ckks::{BlockMap, Complex64, Parameters, ParametersSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -24,6 +25,9 @@ const BLOB: [u8; 4] = *b"blob";
 const JSON_LIMIT: u64 = 256 << 20;
 /// Most bytes of weights, as they are.
 const BLOB_LIMIT: u64 = 16 << 30;
+/// Weights that are turned to bytes or back at once.
+const BLOCK: usize = 1 << 14;
+const REMEDY: &str = "compile the plan again";
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -33,109 +37,19 @@ struct Head {
     output: Port,
 }
 
+/// A linear map as the file has it.
 #[derive(Serialize, Deserialize)]
-struct StoredStep {
-    layer: String,
-    purpose: Purpose,
-    unit: f64,
-    operation: Stored,
+struct StoredMap {
+    slots: usize,
+    /// Slots that each weight stands for.
+    run: usize,
+    folds: Vec<usize>,
+    /// (input, output, giant, baby, weights)
+    terms: Vec<(usize, usize, usize, usize, usize)>,
 }
 
-/// (input, output, giant, baby, weights)
-type StoredTerm = (usize, usize, usize, usize, usize);
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Stored {
-    Linear {
-        inputs: Vec<Register>,
-        outputs: Vec<Register>,
-        slots: usize,
-        period: usize,
-        /// Slots that each weight stands for.
-        #[serde(default = "unit_run", skip_serializing_if = "is_unit_run")]
-        run: usize,
-        folds: Vec<usize>,
-        bias: Vec<Option<usize>>,
-        terms: Vec<StoredTerm>,
-    },
-    Polynomial {
-        input: Register,
-        output: Register,
-        coefficients: Vec<f64>,
-    },
-    Square {
-        input: Register,
-        output: Register,
-        constant: f64,
-    },
-    Quartic {
-        input: Register,
-        output: Register,
-        coefficients: [f64; 4],
-    },
-    Add {
-        left: Register,
-        right: Register,
-        output: Register,
-    },
-    Multiply {
-        left: Register,
-        right: Register,
-        output: Register,
-        #[serde(default = "one", skip_serializing_if = "is_one")]
-        factor: u32,
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        add: Vec<(f64, Register)>,
-        #[serde(default, skip_serializing_if = "is_zero")]
-        constant: f64,
-        #[serde(default = "unity", skip_serializing_if = "is_unity")]
-        bound: f64,
-    },
-    Align {
-        input: Register,
-        output: Register,
-        level: usize,
-    },
-    Bootstrap {
-        input: Register,
-        output: Register,
-        bootstrap: Bootstrap,
-    },
-    Join {
-        left: Register,
-        right: Register,
-        output: Register,
-    },
-    Split {
-        input: Register,
-        real: Register,
-        imaginary: Register,
-    },
-}
-
-// what a plain product has, left out of files
-fn one() -> u32 {
-    1
-}
-fn is_one(x: &u32) -> bool {
-    *x == 1
-}
-fn unit_run() -> usize {
-    1
-}
-fn is_unit_run(x: &usize) -> bool {
-    *x == 1
-}
-fn is_zero(x: &f64) -> bool {
-    *x == 0.0
-}
-fn unity() -> f64 {
-    1.0
-}
-fn is_unity(x: &f64) -> bool {
-    *x == 1.0
-}
+/// An operation with numbers of weight vectors in place of weights.
+type StoredOperation = OperationOn<StoredMap, usize>;
 
 /// How a weight vector is stored.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -158,191 +72,167 @@ impl Form {
     }
 }
 
-/// Weight vectors in order of first use, each once.
+/// A weight vector, shared with the plan.
+#[derive(Clone)]
+enum Vector {
+    Single(Arc<[f32]>),
+    Double(Arc<[f64]>),
+    Complex(Arc<[Complex64]>),
+}
+
+impl Vector {
+    /// Where it lies, and how it is stored.
+    fn shape(&self) -> (usize, Form, usize) {
+        match self {
+            Self::Single(v) => (v.as_ptr() as usize, Form::Single, v.len()),
+            Self::Double(v) => (v.as_ptr() as usize, Form::Double, v.len()),
+            Self::Complex(v) => (v.as_ptr() as usize, Form::Complex, v.len()),
+        }
+    }
+
+    /// Its bytes, little endian, in small blocks.
+    fn bytes(&self, mut take: impl FnMut(&[u8]) -> std::io::Result<()>) -> std::io::Result<()> {
+        match self {
+            Self::Single(v) => blocks(v, &mut take, |x, out| out.extend(x.to_le_bytes())),
+            Self::Double(v) => blocks(v, &mut take, |x, out| out.extend(x.to_le_bytes())),
+            Self::Complex(v) => blocks(v, &mut take, |z, out| {
+                out.extend(z.re.to_le_bytes());
+                out.extend(z.im.to_le_bytes());
+            }),
+        }
+    }
+
+    /// From as many bytes as it takes, and the digest of these.
+    fn read(form: Form, length: usize, from: &mut impl Read) -> std::io::Result<(Self, Digest)> {
+        let single = |b: &[u8]| f32::from_le_bytes(b.try_into().unwrap_or_default());
+        let double = |b: &[u8]| f64::from_le_bytes(b.try_into().unwrap_or_default());
+        let complex = |b: &[u8]| Complex64::new(double(&b[..8]), double(&b[8..]));
+        let (width, mut hasher) = (form.width(), blake3::Hasher::new());
+        let vector = match form {
+            Form::Single => Self::Single(values(from, &mut hasher, (width, length), single)?),
+            Form::Double => Self::Double(values(from, &mut hasher, (width, length), double)?),
+            Form::Complex => Self::Complex(values(from, &mut hasher, (width, length), complex)?),
+        };
+        Ok((vector, *hasher.finalize().as_bytes()))
+    }
+}
+
+fn blocks<T: Copy>(
+    values: &[T],
+    take: &mut impl FnMut(&[u8]) -> std::io::Result<()>,
+    put: impl Fn(T, &mut Vec<u8>),
+) -> std::io::Result<()> {
+    let mut bytes = Vec::new();
+    for block in values.chunks(BLOCK) {
+        bytes.clear();
+        block.iter().for_each(|&x| put(x, &mut bytes));
+        take(&bytes)?;
+    }
+    Ok(())
+}
+
+fn values<T>(
+    from: &mut impl Read,
+    hasher: &mut blake3::Hasher,
+    (width, length): (usize, usize),
+    value: impl Fn(&[u8]) -> T,
+) -> std::io::Result<Arc<[T]>> {
+    let mut values = Vec::with_capacity(length);
+    let mut bytes = vec![0; width * BLOCK.min(length)];
+    while values.len() < length {
+        let block = &mut bytes[..width * BLOCK.min(length - values.len())];
+        from.read_exact(block)?;
+        hasher.update(block);
+        values.extend(block.chunks_exact(width).map(&value));
+    }
+    Ok(values.into())
+}
+
+/// The different weight vectors of a plan, in the order of their first use.
 #[derive(Default)]
 struct Weights {
     table: Vec<(Form, usize)>,
-    bytes: Vec<Vec<u8>>,
-    seen: HashMap<(Form, Digest), usize>,
+    vectors: Vec<Vector>,
+    digests: Vec<Digest>,
+    by_place: HashMap<(usize, Form, usize), usize>,
+    by_digest: HashMap<(Form, Digest), usize>,
 }
 
 impl Weights {
-    fn put(&mut self, form: Form, bytes: Vec<u8>) -> usize {
-        let key = (form, *blake3::hash(&bytes).as_bytes());
-        *self.seen.entry(key).or_insert_with(|| {
-            self.table.push((form, bytes.len() / form.width()));
-            self.bytes.push(bytes);
-            self.table.len() - 1
-        })
+    fn put(&mut self, vector: Vector) -> usize {
+        let place = vector.shape();
+        if let Some(&number) = self.by_place.get(&place) {
+            return number;
+        }
+        let digest = hashed(&vector);
+        let (_, form, length) = place;
+        let next = self.table.len();
+        let number = *self.by_digest.entry((form, digest)).or_insert(next);
+        if number == next {
+            self.table.push((form, length));
+            self.vectors.push(vector);
+            self.digests.push(digest);
+        }
+        self.by_place.insert(place, number);
+        number
     }
-    fn values(&mut self, v: &Values) -> usize {
-        match v {
-            Values::Real(v) | Values::Runs { values: v, .. } => self.put(
-                Form::Single,
-                v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            ),
-            Values::Complex(v) => self.put(
-                Form::Complex,
-                v.iter()
-                    .flat_map(|z| [z.re.to_le_bytes(), z.im.to_le_bytes()])
-                    .flatten()
-                    .collect(),
-            ),
+
+    fn store(&mut self, operation: &Operation) -> StoredOperation {
+        let stored = operation.clone().try_map(|map, bias| {
+            let terms = map.terms().iter().map(|t| {
+                let values = self.put(match &t.values {
+                    Values::Real(v) | Values::Runs { values: v, .. } => Vector::Single(v.clone()),
+                    Values::Complex(v) => Vector::Complex(v.clone()),
+                });
+                (t.input, t.output, t.giant, t.baby, values)
+            });
+            let map = StoredMap {
+                terms: terms.collect(),
+                slots: map.slots(),
+                run: map.run(),
+                folds: map.folds().to_vec(),
+            };
+            let bias = bias
+                .into_iter()
+                .map(|b| b.map(|b| self.put(Vector::Double(b))));
+            Ok::<_, std::convert::Infallible>((map, bias.collect()))
+        });
+        match stored {
+            Ok(stored) => stored,
+            Err(never) => match never {},
         }
     }
 }
 
-fn store(operation: &Operation, weights: &mut Weights) -> Stored {
-    match operation.clone() {
-        Operation::Linear {
-            inputs,
-            outputs,
-            map,
-            bias,
-            period,
-        } => Stored::Linear {
-            inputs,
-            outputs,
-            slots: map.slots(),
-            period,
-            run: map.run(),
-            folds: map.folds().to_vec(),
-            bias: bias
-                .into_iter()
-                .map(|b| {
-                    b.map(|b| {
-                        weights.put(
-                            Form::Double,
-                            b.iter().flat_map(|x| x.to_le_bytes()).collect(),
-                        )
-                    })
-                })
-                .collect(),
-            terms: map
-                .terms()
-                .iter()
-                .map(|t| {
-                    (
-                        t.input,
-                        t.output,
-                        t.giant,
-                        t.baby,
-                        weights.values(&t.values),
-                    )
-                })
-                .collect(),
-        },
-        Operation::Polynomial {
-            input,
-            output,
-            polynomial,
-        } => Stored::Polynomial {
-            input,
-            output,
-            coefficients: polynomial.coefficients().to_vec(),
-        },
-        Operation::Square {
-            input,
-            output,
-            constant,
-        } => Stored::Square {
-            input,
-            output,
-            constant,
-        },
-        Operation::Quartic {
-            input,
-            output,
-            coefficients,
-        } => Stored::Quartic {
-            input,
-            output,
-            coefficients,
-        },
-        Operation::Add {
-            left,
-            right,
-            output,
-        } => Stored::Add {
-            left,
-            right,
-            output,
-        },
-        Operation::Multiply {
-            left,
-            right,
-            output,
-            factor,
-            ref add,
-            constant,
-            bound,
-        } => Stored::Multiply {
-            left,
-            right,
-            output,
-            factor,
-            add: add.clone(),
-            constant,
-            bound,
-        },
-        Operation::Align {
-            input,
-            output,
-            level,
-        } => Stored::Align {
-            input,
-            output,
-            level,
-        },
-        Operation::Bootstrap {
-            input,
-            output,
-            bootstrap,
-        } => Stored::Bootstrap {
-            input,
-            output,
-            bootstrap,
-        },
-        Operation::Join {
-            left,
-            right,
-            output,
-        } => Stored::Join {
-            left,
-            right,
-            output,
-        },
-        Operation::Split {
-            input,
-            real,
-            imaginary,
-        } => Stored::Split {
-            input,
-            real,
-            imaginary,
-        },
-    }
+fn hashed(vector: &Vector) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    let hash = |bytes: &[u8]| {
+        hasher.update(bytes);
+        Ok(())
+    };
+    // hashing never fails
+    let _ = vector.bytes(hash);
+    *hasher.finalize().as_bytes()
 }
 
+/// All of a plan's file but its weights' bytes.
 struct Encoded {
     head: Vec<u8>,
     places: Vec<u8>,
     steps: Vec<u8>,
     table: Vec<u8>,
-    weights: Vec<Vec<u8>>,
+    weights: Weights,
 }
 
 impl Encoded {
     fn new(plan: &Plan) -> Self {
         let mut weights = Weights::default();
-        let steps: Vec<StoredStep> = plan
-            .steps
-            .iter()
-            .map(|s| StoredStep {
+        let steps: Vec<Step<StoredOperation>> = (plan.steps.iter())
+            .map(|s| Step {
                 layer: s.layer.clone(),
                 purpose: s.purpose,
+                operation: weights.store(&s.operation),
                 unit: s.unit,
-                operation: store(&s.operation, &mut weights),
             })
             .collect();
         let head = Head {
@@ -356,24 +246,24 @@ impl Encoded {
             places: places_bytes(&plan.input, &plan.output),
             steps: conformance::json(&steps),
             table: conformance::json(&weights.table),
-            weights: weights.bytes,
+            weights,
         }
     }
     fn digest(&self) -> Digest {
         digest(
-            [&self.head, &self.places, &self.steps, &self.table],
-            self.weights.iter().map(Vec::as_slice),
+            &[&self.head, &self.places, &self.steps, &self.table],
+            &self.weights.digests,
         )
     }
 }
 
-fn digest<'a>(parts: [&[u8]; 4], weights: impl Iterator<Item = &'a [u8]>) -> Digest {
+fn digest(parts: &[&[u8]], weights: &[Digest]) -> Digest {
     let mut hasher = blake3::Hasher::new();
     for part in parts {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part);
     }
-    weights.for_each(|w| {
+    weights.iter().for_each(|w| {
         hasher.update(w);
     });
     *hasher.finalize().as_bytes()
@@ -394,8 +284,9 @@ impl Plan {
         let encoded = Encoded::new(self);
         let mut deflate =
             flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
-        for w in &encoded.weights {
-            deflate.write_all(w).map_err(Error::io(name))?;
+        for vector in &encoded.weights.vectors {
+            let written = vector.bytes(|bytes| deflate.write_all(bytes));
+            written.map_err(Error::io(name))?;
         }
         let blob = deflate.finish().map_err(Error::io(name))?;
         let sections = [
@@ -438,85 +329,41 @@ impl Plan {
         file.expect_parameters(&parameters_digest(&parameters))?;
         let places = read_places(&mut file, &mut head.input, &mut head.output)?;
         let step_bytes = file.section(STEPS, JSON_LIMIT)?;
-        let steps: Vec<StoredStep> = conformance::from_json(&step_bytes, name, "section `step`")?;
+        let steps: Vec<Step<StoredOperation>> =
+            conformance::from_json(&step_bytes, name, "section `step`")?;
         let table_bytes = file.section(TABLE, JSON_LIMIT)?;
         let table: Vec<(Form, usize)> =
             conformance::from_json(&table_bytes, name, "section `tabl`")?;
-        let refuse = |problem: String| {
-            Error::file(name, "section `tabl`", problem, "compile the plan again")
-        };
-        let mut total = 0u64;
-        for (form, length) in &table {
-            if *length == 0 || *length > parameters.max_slots() {
-                return Err(refuse(format!(
-                    "a weight vector of length {length}, but {} slots exist",
-                    parameters.max_slots()
-                )));
-            }
-            total += (form.width() * length) as u64;
-        }
-        if total > BLOB_LIMIT {
-            return Err(refuse(format!(
-                "{total} bytes of weights, at most {BLOB_LIMIT} are read"
-            )));
-        }
+        check_table(&table, &parameters)
+            .map_err(|problem| Error::file(name, "section `tabl`", problem, REMEDY))?;
         // deflate expands at most 1032-fold, so memory is bounded by what the file really holds
         let blob = file.section(BLOB, BLOB_LIMIT)?;
         let wanted = *file.header();
         file.finish()?;
-        let mut inflate = flate2::read::DeflateDecoder::new(&blob[..]);
-        let mut raw = Vec::with_capacity(table.len());
-        for (form, length) in &table {
-            let mut bytes = vec![0u8; form.width() * length];
-            inflate.read_exact(&mut bytes).map_err(|_| {
-                Error::file(
-                    name,
-                    "section `blob`",
-                    "it holds fewer weights than its table says",
-                    "compile the plan again",
-                )
-            })?;
-            raw.push(bytes);
-        }
-        let mut extra = [0u8; 1];
-        if !matches!(inflate.read(&mut extra), Ok(0)) {
-            return Err(Error::file(
-                name,
-                "section `blob`",
-                "it holds more weights than its table says",
-                "compile the plan again",
-            ));
-        }
-        let digest = digest(
-            [&head_bytes, &places, &step_bytes, &table_bytes],
-            raw.iter().map(Vec::as_slice),
-        );
+        let (weights, digests) = inflate(&blob, &table)
+            .map_err(|problem| Error::file(name, "section `blob`", problem, REMEDY))?;
+        drop(blob);
+        let digest = digest(&[&head_bytes, &places, &step_bytes, &table_bytes], &digests);
         if digest != wanted.ids.plan {
             return Err(Error::file(
                 name,
                 "plan digest",
                 "the content does not match the digest in the header",
-                "compile the plan again",
+                REMEDY,
             ));
         }
-        let mut loaded = Loaded {
-            name,
-            table: &table,
-            raw: &raw,
-            values: vec![None; table.len()],
-            biases: HashMap::new(),
-        };
         let steps = steps
             .into_iter()
             .map(|s| {
                 Ok(Step {
                     layer: s.layer,
                     purpose: s.purpose,
+                    operation: restore(s.operation, &weights)?,
                     unit: s.unit,
-                    operation: loaded.restore(s.operation)?,
                 })
             })
-            .collect::<Result<_>>()?;
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|problem: String| Error::file(name, "section `step`", problem, REMEDY))?;
         Ok((
             Self {
                 parameters: head.parameters,
@@ -530,223 +377,106 @@ impl Plan {
     }
 }
 
-struct Loaded<'a> {
-    name: &'a str,
-    table: &'a [(Form, usize)],
-    raw: &'a [Vec<u8>],
-    /// Restored once: many terms and outputs may share a vector.
-    values: Vec<Option<Values>>,
-    biases: HashMap<usize, Arc<[f64]>>,
+/// Why a table of weight vectors cannot be.
+fn check_table(
+    table: &[(Form, usize)],
+    parameters: &Parameters,
+) -> std::result::Result<(), String> {
+    let mut total = 0u64;
+    for (form, length) in table {
+        if *length == 0 || *length > parameters.max_slots() {
+            return Err(format!(
+                "a weight vector of length {length}, but {} slots exist",
+                parameters.max_slots()
+            ));
+        }
+        total += (form.width() * length) as u64;
+    }
+    if total > BLOB_LIMIT {
+        return Err(format!(
+            "{total} bytes of weights, at most {BLOB_LIMIT} are read"
+        ));
+    }
+    Ok(())
 }
 
-fn f64s(bytes: &[u8]) -> impl Iterator<Item = f64> + '_ {
-    bytes
-        .chunks_exact(8)
-        .map(|c| f64::from_le_bytes(c.try_into().unwrap_or_default()))
+/// The weight vectors and their digests.
+fn inflate(
+    blob: &[u8],
+    table: &[(Form, usize)],
+) -> std::result::Result<(Vec<Vector>, Vec<Digest>), &'static str> {
+    let mut inflate = flate2::read::DeflateDecoder::new(blob);
+    let both = table
+        .iter()
+        .map(|&(form, length)| Vector::read(form, length, &mut inflate))
+        .collect::<std::io::Result<Vec<_>>>()
+        .map_err(|_| "it holds fewer weights than its table says")?;
+    match inflate.read(&mut [0u8; 1]) {
+        Ok(0) => Ok(both.into_iter().unzip()),
+        _ => Err("it holds more weights than its table says"),
+    }
 }
 
-impl Loaded<'_> {
-    fn refuse(&self, problem: String) -> Error {
-        Error::file(
-            self.name,
-            "section `step`",
-            problem,
-            "compile the plan again",
-        )
-    }
-    fn find(&self, index: usize) -> Result<(Form, &[u8])> {
-        match (self.table.get(index), self.raw.get(index)) {
-            (Some((form, _)), Some(bytes)) => Ok((*form, bytes)),
-            _ => Err(self.refuse(format!("weight vector {index} does not exist"))),
+/// An operation with its weights.
+fn restore(stored: StoredOperation, weights: &[Vector]) -> std::result::Result<Operation, String> {
+    // a map has one term at least for each output, so these counts are bounded by the file
+    let (inputs, outputs) = match &stored {
+        OperationOn::Linear {
+            inputs, outputs, ..
+        } => (inputs.len(), outputs.len()),
+        _ => (0, 0),
+    };
+    let find = |number: usize| {
+        let vector = weights.get(number);
+        vector.ok_or_else(|| format!("weight vector {number} does not exist"))
+    };
+    stored.try_map(|map, bias| {
+        let terms = map.terms.iter();
+        let terms: Vec<Term> = terms
+            .map(|&(input, output, giant, baby, number)| {
+                Ok(Term {
+                    input,
+                    output,
+                    giant,
+                    baby,
+                    values: match find(number)? {
+                        Vector::Single(v) => Values::runs(v.clone(), map.run),
+                        Vector::Complex(v) => Values::Complex(v.clone()),
+                        Vector::Double(_) => {
+                            return Err(format!(
+                                "weight vector {number} is a bias, not a diagonal"
+                            ));
+                        }
+                    },
+                })
+            })
+            .collect::<std::result::Result<_, String>>()?;
+        let most = inputs.max(outputs);
+        if !map.run.is_power_of_two() || inputs == 0 || outputs == 0 || most > 1 << 16 {
+            return Err(format!(
+                "a linear map from {inputs} to {outputs} ciphertexts with runs of {} slots",
+                map.run
+            ));
         }
-    }
-    fn values(&mut self, index: usize) -> Result<Values> {
-        if let Some(Some(v)) = self.values.get(index) {
-            return Ok(v.clone());
+        // interpreters go through all terms for each input and output
+        if most.saturating_mul(terms.len()) > 1 << 30 {
+            return Err(format!(
+                "a linear map of {} terms between {inputs} and {outputs} ciphertexts",
+                terms.len(),
+            ));
         }
-        let v = match self.find(index)? {
-            (Form::Single, b) => Values::Real(
-                b.chunks_exact(4)
-                    .map(|c| f32::from_le_bytes(c.try_into().unwrap_or_default()))
-                    .collect(),
-            ),
-            (Form::Complex, b) => {
-                let parts: Vec<f64> = f64s(b).collect();
-                Values::Complex(
-                    parts
-                        .chunks_exact(2)
-                        .map(|p| Complex64::new(p[0], p[1]))
-                        .collect::<Arc<[_]>>(),
-                )
+        let map = BlockMap::new(map.slots, inputs, outputs, terms, map.folds);
+        let bias = bias.into_iter().map(|b| match b.map(|b| (b, find(b))) {
+            None => Ok(None),
+            Some((_, Ok(Vector::Double(v)))) => Ok(Some(v.clone())),
+            Some((_, Err(problem))) => Err(problem),
+            Some((number, Ok(_))) => {
+                Err(format!("weight vector {number} is a diagonal, not a bias"))
             }
-            (Form::Double, _) => {
-                return Err(self.refuse(format!("weight vector {index} is a bias, not a diagonal")));
-            }
-        };
-        self.values[index] = Some(v.clone());
-        Ok(v)
-    }
-    fn bias(&mut self, index: usize) -> Result<Arc<[f64]>> {
-        if let Some(v) = self.biases.get(&index) {
-            return Ok(v.clone());
-        }
-        let v: Arc<[f64]> = match self.find(index)? {
-            (Form::Double, b) => f64s(b).collect(),
-            _ => {
-                return Err(self.refuse(format!("weight vector {index} is a diagonal, not a bias")));
-            }
-        };
-        self.biases.insert(index, v.clone());
-        Ok(v)
-    }
-    fn restore(&mut self, stored: Stored) -> Result<Operation> {
-        Ok(match stored {
-            Stored::Linear {
-                inputs,
-                outputs,
-                slots,
-                period,
-                run,
-                folds,
-                bias,
-                terms,
-            } => {
-                if !run.is_power_of_two() {
-                    return Err(self.refuse(format!("runs of {run} slots")));
-                }
-                let terms: Vec<Term> = terms
-                    .into_iter()
-                    .map(|(input, output, giant, baby, values)| {
-                        Ok(Term {
-                            input,
-                            output,
-                            giant,
-                            baby,
-                            values: match self.values(values)? {
-                                Values::Real(v) => Values::runs(v, run),
-                                other => other,
-                            },
-                        })
-                    })
-                    .collect::<Result<_>>()?;
-                // a map has one term at least for each output, so these counts are bounded by the file
-                let most = inputs.len().max(outputs.len());
-                if outputs.is_empty() || inputs.is_empty() || most > 1 << 16 {
-                    return Err(self.refuse("a linear map without inputs or outputs".into()));
-                }
-                // interpreters go through all terms for each input and output
-                if most.saturating_mul(terms.len()) > 1 << 30 {
-                    return Err(self.refuse(format!(
-                        "a linear map of {} terms between {} and {} ciphertexts",
-                        terms.len(),
-                        inputs.len(),
-                        outputs.len()
-                    )));
-                }
-                let map = BlockMap::new(slots, inputs.len(), outputs.len(), terms, folds)
-                    .map_err(|e| self.refuse(e.to_string()))?;
-                let bias = bias
-                    .into_iter()
-                    .map(|b| b.map(|b| self.bias(b)).transpose())
-                    .collect::<Result<_>>()?;
-                Operation::Linear {
-                    inputs,
-                    outputs,
-                    map,
-                    bias,
-                    period,
-                }
-            }
-            Stored::Polynomial {
-                input,
-                output,
-                coefficients,
-            } => Operation::Polynomial {
-                input,
-                output,
-                polynomial: Polynomial::new(coefficients)
-                    .map_err(|e| self.refuse(e.to_string()))?,
-            },
-            Stored::Square {
-                input,
-                output,
-                constant,
-            } => Operation::Square {
-                input,
-                output,
-                constant,
-            },
-            Stored::Quartic {
-                input,
-                output,
-                coefficients,
-            } => Operation::Quartic {
-                input,
-                output,
-                coefficients,
-            },
-            Stored::Add {
-                left,
-                right,
-                output,
-            } => Operation::Add {
-                left,
-                right,
-                output,
-            },
-            Stored::Multiply {
-                left,
-                right,
-                output,
-                factor,
-                add,
-                constant,
-                bound,
-            } => Operation::Multiply {
-                left,
-                right,
-                output,
-                factor,
-                add,
-                constant,
-                bound,
-            },
-            Stored::Align {
-                input,
-                output,
-                level,
-            } => Operation::Align {
-                input,
-                output,
-                level,
-            },
-            Stored::Bootstrap {
-                input,
-                output,
-                bootstrap,
-            } => Operation::Bootstrap {
-                input,
-                output,
-                bootstrap,
-            },
-            Stored::Join {
-                left,
-                right,
-                output,
-            } => Operation::Join {
-                left,
-                right,
-                output,
-            },
-            Stored::Split {
-                input,
-                real,
-                imaginary,
-            } => Operation::Split {
-                input,
-                real,
-                imaginary,
-            },
-        })
-    }
+        });
+        Ok((
+            map.map_err(|e| e.to_string())?,
+            bias.collect::<std::result::Result<_, String>>()?,
+        ))
+    })
 }

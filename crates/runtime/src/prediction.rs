@@ -1,7 +1,7 @@
 //! What a run will cost, fixed before it starts.
 
 use crate::placement::Placement;
-use crate::verify::VerifiedPlan;
+use crate::verified::VerifiedPlan;
 use crate::wire::container::short;
 use ckks::machine_cost::{MachineCost, Ratios};
 use ckks::meter::CostTable;

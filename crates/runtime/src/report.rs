@@ -1,10 +1,10 @@
 //! What a run cost and how precise it was: as a table, JSON and SVG.
 
 use crate::check::StepPrecision;
-use crate::plan::Work;
+use crate::operation::Work;
 use crate::prediction::{Basis, Prediction};
 use crate::size;
-use crate::verify::VerifiedPlan;
+use crate::verified::VerifiedPlan;
 use ckks::meter::{Cost, CostTable};
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::interpreter::{Observer, State};
 use crate::stored_keys::open_evaluation_keys;
-use crate::verify::VerifiedPlan;
+use crate::verified::VerifiedPlan;
 use crate::wire::ServerKeys;
 use crate::wire::ciphertexts::{read_input, write_answer};
 use crate::wire::container::{Ids, KeyId};

@@ -1,453 +1,278 @@
 //! The validator: one pass of [`Meter`] over the steps proves levels, scales, slots and registers, and gathers what the plan
 //! costs, which keys it needs and how large its error may become. Only a plan that passed can be run.
 
-use crate::plan::{LARGEST_VALUE, Operation, Plan, Register, Step};
-use crate::sharing::AnswerBounds;
+use crate::operation::{LARGEST_VALUE, Operation};
+use crate::plan::{Plan, Port, Register, Step};
+use crate::verified::{KeySize, PlanFacts, StepFacts};
 use crate::wire::ciphertexts::ciphertext_bytes;
-use crate::wire::client_file::{ClientFile, ClientSpec};
-use crate::wire::conformance::{self, key_bytes, parameters_digest};
-use crate::wire::container::{Digest, Ids, KeyId};
+use crate::wire::conformance::{self, KeyList, key_bytes};
 use crate::wire::keys::evaluation_keys_bytes;
 use crate::wire::ports::check_port;
 use crate::{Error, Result};
-use ckks::keys::{KeyName, KeyRequest, KeyUse, SwitchingKey};
-use ckks::meter::{Cost, CostTable};
-use ckks::{Arithmetic, Bootstrap, Context, Level, Meter, Parameters, Polynomial};
+use ckks::keys::{KeyName, SwitchingKey};
+use ckks::memory::{self, MapSums};
+use ckks::{Context, Level, Meter, MeterValue, Parameters};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
-type MeterValue = <Meter as Arithmetic>::Value;
 
 /// Most registers of one plan.
 const REGISTERS_LIMIT: usize = 1 << 20;
 /// Most summands of one product.
 const MOST_SUMMANDS: usize = 64;
-/// Code, tables of tests and the allocator's slack, beyond what is counted.
-const BASE_BYTES: u64 = 200 << 20;
 
-/// What is known of one step.
-#[derive(Clone, Debug)]
-pub struct StepFacts {
-    /// Its cost.
-    pub cost: Cost,
+/// The context, what is known of the plan, and the unit of every register.
+pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Register, f64>)> {
+    let parameters = conformance::parameters(plan.parameters.clone(), "plan")?;
+    for (name, port) in [("input", &plan.input), ("output", &plan.output)] {
+        check_port(port, &parameters).map_err(|reason| Error::Port {
+            port: name.into(),
+            reason,
+        })?;
+    }
+    let last_use = last_uses(plan)?;
+    let context = Context::new(&parameters);
+    let mut pass = Pass::new(plan, &context)?;
+    let steps = (0..plan.steps.len())
+        .map(|index| pass.step(index, &last_use))
+        .collect::<Result<Vec<_>>>()?;
+    let Pass {
+        reading,
+        peak,
+        units,
+        ..
+    } = pass;
+    let (output_error, output_magnitude) = reading.output(&plan.output)?;
+    let meter = reading.meter;
+    let keys = meter.keys();
+    let peak_without_keys =
+        weight_bytes(plan) + memory::process(&parameters, plan.bootstraps(), peak);
+    let key_sizes: BTreeMap<KeyName, KeySize> = (keys.0.iter())
+        .map(|(&key, &limit)| {
+            let size = KeySize {
+                memory: SwitchingKey::bytes_for(&parameters, key, limit),
+                file: key_bytes(&parameters, key, limit),
+            };
+            (key, size)
+        })
+        .collect();
+    let list: KeyList = keys.0.iter().map(|(&k, &l)| (k, l)).collect();
+    let facts = PlanFacts {
+        steps,
+        bootstraps: plan.bootstraps().count() as u64,
+        key_file_bytes: evaluation_keys_bytes(&parameters, &list),
+        peak_bytes: peak_without_keys + key_sizes.values().map(|s| s.memory).sum::<u64>(),
+        peak_without_keys,
+        working_bytes: memory::transforms(&parameters, plan.bootstraps()) + peak,
+        key_sizes,
+        key_use: meter.key_use(),
+        output_error,
+        output_magnitude,
+        total: meter.cost(),
+        keys,
+    };
+    Ok((context, facts, units))
+}
+
+/// A plan read by the meter, step by step; what becomes of the results is the reader's business.
+pub(crate) struct Reading<'a> {
+    plan: &'a Plan,
+    meter: Meter,
+    /// What is known of the registers that are alive.
+    pub(crate) live: BTreeMap<Register, MeterValue>,
+}
+
+/// What the meter says of one step.
+pub(crate) struct ReadStep {
     /// Highest level of its operands.
-    pub level_in: usize,
-    /// Lowest level of its results.
-    pub level_out: usize,
-    /// Bound on the error of its results, plan units.
-    pub error_bound: f64,
-    /// Bytes that what is alive after it takes in a checkpoint.
-    pub stored: u64,
-    /// Registers that nobody reads after it.
-    pub released: BTreeSet<Register>,
+    level_in: Option<usize>,
+    /// By register, within the bounds that normalisation promises.
+    pub(crate) results: Vec<(Register, MeterValue)>,
 }
 
-/// Bytes of one key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeySize {
-    /// In memory.
-    pub memory: u64,
-    /// In the key file.
-    pub file: u64,
-}
-
-/// What verification finds out.
-#[derive(Clone, Debug)]
-pub struct PlanFacts {
-    /// Evaluation keys that it needs.
-    pub keys: KeyRequest,
-    /// The bytes of each of them.
-    pub key_sizes: BTreeMap<KeyName, KeySize>,
-    /// How the steps use them.
-    pub key_use: KeyUse,
-    /// One for each step.
-    pub steps: Vec<StepFacts>,
-    /// Cost of all steps.
-    pub total: Cost,
-    /// Number of bootstraps.
-    pub bootstraps: u64,
-    /// Bytes of the evaluation keys' file.
-    pub key_file_bytes: u64,
-    /// Predicted peak memory of the server's process, all keys in memory.
-    pub peak_bytes: u64,
-    /// The same without any key.
-    pub peak_without_keys: u64,
-    /// The part of it that steps take in buffers: ciphertexts and encoded diagonals.
-    pub working_bytes: u64,
-    /// Bound on the error of the output, network units.
-    pub output_error: f64,
-    /// Bound on the magnitude of the output, network units, as calibration promises it.
-    pub output_magnitude: f64,
-}
-
-/// A plan that passed: the only kind that runs.
-#[derive(Clone, Debug)]
-pub struct VerifiedPlan {
-    plan: Plan,
-    context: Context,
-    digest: Digest,
-    facts: PlanFacts,
-    units: BTreeMap<Register, f64>,
-}
-
-/// Largest magnitude (plan units) that an operation's operands may have, where there is one.
-pub fn operand_limit(operation: &Operation) -> Option<f64> {
-    match operation {
-        Operation::Polynomial { .. } | Operation::Square { .. } | Operation::Quartic { .. } => {
-            Some(1.0)
-        }
-        Operation::Bootstrap { .. } => Some(0.5),
-        _ => None,
-    }
-}
-
-impl Plan {
-    /// Checks the plan and says what is known of it.
-    ///
-    /// # Errors
-    /// [`Error::Plan`] with the step and its layer, [`Error::Port`].
-    pub fn verify(&self) -> Result<PlanFacts> {
-        Ok(VerifiedPlan::new(self.clone())?.facts)
-    }
-}
-
-impl VerifiedPlan {
-    /// Verifies a plan.
-    ///
-    /// # Errors
-    /// [`Error::Plan`] with the step and its layer, [`Error::Port`].
-    pub fn new(plan: Plan) -> Result<Self> {
-        let digest = plan.digest();
-        Self::with_digest(plan, digest)
-    }
-
-    /// Reads and verifies a plan file.
-    ///
-    /// # Errors
-    /// [`Error::File`] with the field that is wrong, [`Error::Plan`], [`Error::Port`].
-    pub fn read(input: impl std::io::Read, name: &str) -> Result<Self> {
-        let (plan, digest) = Plan::read(input, name)?;
-        Self::with_digest(plan, digest)
-    }
-
-    fn with_digest(plan: Plan, digest: Digest) -> Result<Self> {
-        let parameters = conformance::parameters(plan.parameters.clone(), "plan")?;
-        let context = Context::new(&parameters);
-        for (name, port) in [("input", &plan.input), ("output", &plan.output)] {
-            check_port(port, &parameters).map_err(|reason| Error::Port {
-                port: name.into(),
-                reason,
-            })?;
-        }
-        let meter = Meter::new(&context);
-        let last_use = last_uses(&plan)?;
-        let mut live: BTreeMap<Register, MeterValue> = BTreeMap::new();
-        // in memory, and in a checkpoint
-        let bytes = |v: &MeterValue| {
-            let level = meter.info(v).level;
-            let file = ciphertext_bytes(&parameters, level) + 64;
-            (ciphertext_memory(&parameters, level), file)
-        };
-        let mut units: BTreeMap<Register, f64> = BTreeMap::new();
-        let bound = input_bound(&plan);
-        for &r in &plan.input.registers {
-            units.insert(r, plan.input.unit);
-            if live
-                .insert(
-                    r,
-                    meter.input(Level::new(plan.input.level), plan.input.slots, bound)?,
-                )
-                .is_some()
-            {
+impl<'a> Reading<'a> {
+    pub(crate) fn new(plan: &'a Plan, context: &Context) -> Result<Self> {
+        let meter = Meter::new(context);
+        let mut live = BTreeMap::new();
+        let (port, bound) = (&plan.input, input_bound(plan));
+        for &r in &port.registers {
+            let fresh = meter.input(Level::new(port.level), port.slots, bound)?;
+            if live.insert(r, fresh).is_some() {
                 return Err(Error::Port {
                     port: "input".into(),
                     reason: format!("register {r} occurs twice"),
                 });
             }
         }
-        let mut steps = Vec::with_capacity(plan.steps.len());
-        let mut before = meter.cost();
-        let mut peak = 0u64;
-        // bytes of what is alive
-        let (mut resident, mut stored) = live
-            .values()
-            .map(bytes)
-            .fold((0u64, 0u64), |a, b| (a.0 + b.0, a.1 + b.1));
-        for (index, step) in plan.steps.iter().enumerate() {
-            let refuse = |reason: String| Error::Plan {
-                step: index,
-                layer: step.layer.clone(),
-                reason,
-            };
-            check_operation(step, &parameters).map_err(refuse)?;
-            let mut operands: Vec<MeterValue> = Vec::new();
-            for r in step.operation.reads() {
-                let mut v = live.get(&r).cloned().ok_or_else(|| {
+        Ok(Self { plan, meter, live })
+    }
+
+    /// Reads a step; its results are not alive yet.
+    pub(crate) fn step(&self, index: usize) -> Result<ReadStep> {
+        let step = &self.plan.steps[index];
+        let refuse = |reason: String| refusal(index, step, reason);
+        let operation = &step.operation;
+        // calibration's promise, checked on the clear twin (`ClearTwin`): operands stay in their interval
+        let limit = operation.operand_limit().unwrap_or(f64::INFINITY);
+        let operands: Vec<MeterValue> = (operation.reads().iter())
+            .map(|r| {
+                let v = self.live.get(r).ok_or_else(|| {
                     refuse(format!(
                         "register {r} is read before it is written or after its last use"
                     ))
                 })?;
-                // calibration's promise, checked on the clear twin (`ClearTwin`): operands stay in their interval
-                if let Some(limit) = operand_limit(&step.operation) {
-                    v.bound = v.bound.min(limit);
-                }
-                operands.push(v);
-            }
-            let level_in = operands
-                .iter()
-                .map(|v| meter.info(v).level.index())
-                .max()
-                .unwrap_or(0);
-            let results =
-                measure(&meter, &step.operation, &operands).map_err(|e| refuse(e.to_string()))?;
-            let now = meter.cost();
-            let cost = now.since(before);
-            before = now;
-            let level_out = results
-                .iter()
-                .map(|v| meter.info(v).level.index())
-                .min()
-                .unwrap_or(level_in);
-            let error_bound = results.iter().map(|v| v.error_bound()).fold(0.0, f64::max);
-            peak = peak
-                .max(resident + working_bytes(&parameters, &step.operation, Level::new(level_in)));
-            for (r, mut v) in step.operation.writes().into_iter().zip(results) {
-                let info = meter.info(&v);
-                let (scale, want) = (info.scale, parameters.scale(info.level));
-                if scale != want {
-                    return Err(refuse(format!(
-                        "register {r} is at scale 2^{:.9}, its level's is 2^{:.9}",
-                        scale.log2(),
-                        want.log2()
-                    )));
-                }
-                // normalisation's promise: plan values stay within 1, or within what linear arithmetic can reach, if less
-                v.bound = v.bound.min(normal_bound(&step.operation));
-                v.rms = v.rms.min(v.bound);
-                units.insert(r, step.unit);
-                let (memory, file) = bytes(&v);
-                (resident, stored) = (resident + memory, stored + file);
-                if live.insert(r, v).is_some() || r >= REGISTERS_LIMIT {
-                    return Err(refuse(format!(
-                        "register {r} is written twice or out of range"
-                    )));
-                }
-            }
-            let mut released = BTreeSet::new();
-            for r in step
-                .operation
-                .reads()
-                .into_iter()
-                .chain(step.operation.writes())
-            {
-                if last_use.get(&r).is_none_or(|&last| last <= index) {
-                    released.insert(r);
-                    if let Some(v) = live.remove(&r) {
-                        let (memory, file) = bytes(&v);
-                        (resident, stored) = (resident - memory, stored - file);
-                    }
-                }
-            }
-            steps.push(StepFacts {
-                cost,
-                level_in,
-                level_out,
-                error_bound,
-                stored,
-                released,
-            });
-        }
-        let port = &plan.output;
-        let (mut output_error, mut output_magnitude) = (0.0f64, 0.0f64);
-        for r in &port.registers {
-            let v = live.get(r).ok_or_else(|| Error::Port {
-                port: "output".into(),
-                reason: format!("register {r} is never written"),
-            })?;
-            let info = meter.info(v);
-            if info.level != Level::new(port.level) || info.slots > port.slots {
-                return Err(Error::Port {
-                    port: "output".into(),
-                    reason: format!(
-                        "register {r} ends at level {} with {} slots, the port says {} and {}",
-                        info.level.index(),
-                        info.slots,
-                        port.level,
-                        port.slots
-                    ),
-                });
-            }
-            output_error = output_error.max(v.error_bound() * port.unit.abs());
-            output_magnitude = output_magnitude.max(v.bound * port.unit.abs());
-        }
-        let keys = meter.keys();
-        let total = meter.cost();
-        let bootstraps = || {
-            plan.steps.iter().filter_map(|s| match &s.operation {
-                Operation::Bootstrap { bootstrap, .. } => Some(bootstrap),
-                _ => None,
-            })
-        };
-        let working_bytes = transform_bytes(bootstraps(), &parameters) + peak;
-        let peak_without_keys = weight_bytes(&plan) + overhead(&parameters, bootstraps(), peak);
-        let key_sizes: BTreeMap<KeyName, KeySize> = keys
-            .0
-            .iter()
-            .map(|(&key, &limit)| {
-                let size = KeySize {
-                    memory: SwitchingKey::bytes_for(&parameters, key, limit),
-                    file: key_bytes(&parameters, key, limit),
-                };
-                (key, size)
-            })
-            .collect();
-        let mut verified = Self {
-            digest,
-            facts: PlanFacts {
-                steps,
-                bootstraps: bootstraps().count() as u64,
-                key_file_bytes: 0,
-                peak_bytes: peak_without_keys + key_sizes.values().map(|s| s.memory).sum::<u64>(),
-                peak_without_keys,
-                working_bytes,
-                key_sizes,
-                key_use: meter.key_use(),
-                output_error,
-                output_magnitude,
-                total,
-                keys,
-            },
-            plan,
-            context,
-            units,
-        };
-        verified.facts.key_file_bytes =
-            evaluation_keys_bytes(&parameters, &verified.client_spec().keys);
-        Ok(verified)
-    }
-
-    /// The plan.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-    /// Its parameters.
-    pub fn parameters(&self) -> &Parameters {
-        self.context.parameters()
-    }
-    /// Its parameters with what is computed from them alone: servers of this plan share it.
-    pub fn context(&self) -> &Context {
-        &self.context
-    }
-    /// Its digest.
-    pub fn digest(&self) -> &Digest {
-        &self.digest
-    }
-    /// What the files of a run under this key pair belong to.
-    pub(crate) fn ids(&self, key: KeyId) -> Ids {
-        Ids {
-            parameters: self.parameters_digest(),
-            plan: self.digest,
-            key,
-            ..Ids::default()
-        }
-    }
-    /// The digest of its parameters.
-    pub fn parameters_digest(&self) -> Digest {
-        parameters_digest(self.parameters())
-    }
-    /// What verification found out.
-    pub fn facts(&self) -> &PlanFacts {
-        &self.facts
-    }
-    /// Network value = unit × plan value, for a register.
-    pub fn unit(&self, register: Register) -> f64 {
-        self.units.get(&register).copied().unwrap_or(1.0)
-    }
-    /// What the client must know.
-    pub fn client_spec(&self) -> ClientSpec {
-        ClientSpec {
-            parameters: self.plan.parameters.clone(),
-            description: self.plan.description.clone(),
-            input: self.plan.input.clone(),
-            output: self.plan.output.clone(),
-            answer: AnswerBounds {
-                error: self.facts.output_error,
-                magnitude: self.facts.output_magnitude,
-            },
-            keys: self.facts.keys.0.iter().map(|(&k, &l)| (k, l)).collect(),
-            plan: self.digest,
-        }
-    }
-    /// The client file of this plan and the task that it names.
-    ///
-    /// # Errors
-    /// [`Error::File`] for another task.
-    pub fn client_file(&self, task: Arc<[u8]>) -> Result<ClientFile> {
-        ClientFile::new(self.client_spec(), task)
-    }
-    /// Predicted CPU seconds of each step.
-    pub fn predicted_steps(&self, table: &CostTable) -> Vec<f64> {
-        self.facts
-            .steps
-            .iter()
-            .map(|s| s.cost.seconds(table))
-            .collect()
-    }
-    /// The meter's root mean square of the error that a fresh encryption has and that each step adds to exact operands, by register.
-    pub(crate) fn own_deviations(&self) -> Result<(f64, Vec<BTreeMap<Register, f64>>)> {
-        let (plan, meter) = (&self.plan, Meter::new(&self.context));
-        let bound = input_bound(plan);
-        let mut live: BTreeMap<Register, MeterValue> = BTreeMap::new();
-        let mut fresh = 0.0;
-        for &r in &plan.input.registers {
-            let v = meter.input(Level::new(plan.input.level), plan.input.slots, bound)?;
-            fresh = v.deviation;
-            live.insert(r, exact(v));
-        }
-        let mut steps = Vec::with_capacity(plan.steps.len());
-        for (index, (step, facts)) in plan.steps.iter().zip(&self.facts.steps).enumerate() {
-            let refuse = |reason: String| Error::Plan {
-                step: index,
-                layer: step.layer.clone(),
-                reason,
-            };
-            let limit = operand_limit(&step.operation).unwrap_or(f64::INFINITY);
-            let operands: Vec<MeterValue> = (step.operation.reads().iter())
-                .filter_map(|r| live.get(r))
-                .map(|v| MeterValue {
+                Ok(MeterValue {
                     bound: v.bound.min(limit),
                     ..*v
                 })
-                .collect();
-            let results =
-                measure(&meter, &step.operation, &operands).map_err(|e| refuse(e.to_string()))?;
-            let mut own = BTreeMap::new();
-            for (r, mut v) in step.operation.writes().into_iter().zip(results) {
-                own.insert(r, v.deviation);
-                v.bound = v.bound.min(normal_bound(&step.operation));
-                v.rms = v.rms.min(v.bound);
-                live.insert(r, exact(v));
-            }
-            for r in &facts.released {
-                live.remove(r);
-            }
-            steps.push(own);
-        }
-        Ok((fresh, steps))
+            })
+            .collect::<Result<_>>()?;
+        let results = self.measure(operation, &operands);
+        let results = results.map_err(|e| refuse(e.to_string()))?;
+        let bound = operation.result_bound();
+        Ok(ReadStep {
+            level_in: operands.iter().map(|v| v.level.index()).max(),
+            results: (operation.writes().into_iter().zip(results))
+                .map(|(r, v)| {
+                    // normalisation's promise: plan values stay within 1, or within what linear arithmetic can reach, if less
+                    let bound = v.bound.min(bound);
+                    let rms = v.rms.min(bound);
+                    (r, MeterValue { bound, rms, ..v })
+                })
+                .collect(),
+        })
     }
-    /// Registers that are alive after a step, ascending; none where there is no such step.
-    pub fn live_after(&self, step: usize) -> Option<Vec<Register>> {
-        if step >= self.plan.steps.len() {
-            return None;
+
+    /// The results of an operation. Where it is a polynomial of one operand, the operand's error grows by the slope.
+    fn measure(
+        &self,
+        operation: &Operation,
+        operands: &[MeterValue],
+    ) -> std::result::Result<Vec<MeterValue>, ckks::Error> {
+        let (Some(polynomial), [x]) = (operation.as_polynomial()?, operands) else {
+            return operation.apply(&self.meter, operands);
+        };
+        let circuit = |x: &MeterValue| Ok(operation.apply(&self.meter, &[*x])?[0]);
+        Ok(vec![self.meter.through(x, &polynomial, circuit)?])
+    }
+
+    /// Bounds on the error and the magnitude of what the port gives, network units.
+    fn output(&self, port: &Port) -> Result<(f64, f64)> {
+        let refuse = |reason: String| Error::Port {
+            port: "output".into(),
+            reason,
+        };
+        let (mut error, mut magnitude) = (0.0f64, 0.0f64);
+        for r in &port.registers {
+            let v = self.live.get(r);
+            let v = v.ok_or_else(|| refuse(format!("register {r} is never written")))?;
+            if v.level != Level::new(port.level) || v.slots > port.slots {
+                return Err(refuse(format!(
+                    "register {r} ends at level {} with {} slots, the port says {} and {}",
+                    v.level.index(),
+                    v.slots,
+                    port.level,
+                    port.slots
+                )));
+            }
+            error = error.max(v.error_bound() * port.unit.abs());
+            magnitude = magnitude.max(v.bound * port.unit.abs());
         }
-        let mut live: BTreeSet<Register> = self.plan.input.registers.iter().copied().collect();
-        for (s, f) in self.plan.steps.iter().zip(&self.facts.steps).take(step + 1) {
-            live.extend(s.operation.writes());
-            for r in &f.released {
-                live.remove(r);
+        Ok((error, magnitude))
+    }
+}
+
+fn refusal(index: usize, step: &Step, reason: String) -> Error {
+    Error::Plan {
+        step: index,
+        layer: step.layer.clone(),
+        reason,
+    }
+}
+
+/// The validator between two steps.
+struct Pass<'a> {
+    reading: Reading<'a>,
+    parameters: &'a Parameters,
+    units: BTreeMap<Register, f64>,
+    /// Bytes of what is alive, in memory and in a checkpoint.
+    resident: u64,
+    stored: u64,
+    /// The most bytes that were alive or needed at once.
+    peak: u64,
+}
+
+impl<'a> Pass<'a> {
+    fn new(plan: &'a Plan, context: &'a Context) -> Result<Self> {
+        let reading = Reading::new(plan, context)?;
+        let mut pass = Self {
+            units: (reading.live.keys().map(|&r| (r, plan.input.unit))).collect(),
+            reading,
+            parameters: context.parameters(),
+            resident: 0,
+            stored: 0,
+            peak: 0,
+        };
+        let inputs: Vec<Level> = pass.reading.live.values().map(|v| v.level).collect();
+        for level in inputs {
+            let (memory, file) = pass.bytes(level);
+            (pass.resident, pass.stored) = (pass.resident + memory, pass.stored + file);
+        }
+        Ok(pass)
+    }
+
+    /// Bytes of a ciphertext in memory and in a checkpoint.
+    fn bytes(&self, level: Level) -> (u64, u64) {
+        let file = ciphertext_bytes(self.parameters, level) + 64;
+        (memory::ciphertext(self.parameters, level), file)
+    }
+
+    fn step(&mut self, index: usize, last_use: &BTreeMap<Register, usize>) -> Result<StepFacts> {
+        let step = &self.reading.plan.steps[index];
+        let refuse = |reason: String| refusal(index, step, reason);
+        let operation = &step.operation;
+        check_operation(step, self.parameters).map_err(refuse)?;
+        let before = self.reading.meter.cost();
+        let ReadStep { level_in, results } = self.reading.step(index)?;
+        let level_in = level_in.unwrap_or(0);
+        let levels = results.iter().map(|(_, v)| v.level.index());
+        let mut facts = StepFacts {
+            cost: self.reading.meter.cost().since(before),
+            level_in,
+            level_out: levels.min().unwrap_or(level_in),
+            error_bound: (results.iter().map(|(_, v)| v.error_bound())).fold(0.0, f64::max),
+            stored: 0,
+            released: BTreeSet::new(),
+        };
+        let working = working_bytes(self.parameters, operation, Level::new(level_in));
+        self.peak = self.peak.max(self.resident + working);
+        for (r, v) in results {
+            let want = self.parameters.scale(v.level);
+            if v.scale != want {
+                return Err(refuse(format!(
+                    "register {r} is at scale 2^{:.9}, its level's is 2^{:.9}",
+                    v.scale.log2(),
+                    want.log2()
+                )));
+            }
+            self.units.insert(r, step.unit);
+            let (memory, file) = self.bytes(v.level);
+            (self.resident, self.stored) = (self.resident + memory, self.stored + file);
+            if self.reading.live.insert(r, v).is_some() || r >= REGISTERS_LIMIT {
+                return Err(refuse(format!(
+                    "register {r} is written twice or out of range"
+                )));
             }
         }
-        Some(live.into_iter().collect())
+        for r in operation.reads().into_iter().chain(operation.writes()) {
+            if last_use.get(&r).is_none_or(|&last| last <= index) {
+                facts.released.insert(r);
+                if let Some(v) = self.reading.live.remove(&r) {
+                    let (memory, file) = self.bytes(v.level);
+                    (self.resident, self.stored) = (self.resident - memory, self.stored - file);
+                }
+            }
+        }
+        facts.stored = self.stored;
+        Ok(facts)
     }
 }
 
@@ -458,15 +283,6 @@ fn input_bound(plan: &Plan) -> f64 {
         bound
     } else {
         1.0
-    }
-}
-
-/// The same value without an error.
-fn exact(v: MeterValue) -> MeterValue {
-    MeterValue {
-        deviation: 0.0,
-        peak: 1.0,
-        ..v
     }
 }
 
@@ -492,77 +308,6 @@ fn last_uses(plan: &Plan) -> Result<BTreeMap<Register, usize>> {
         last.insert(r, usize::MAX);
     }
     Ok(last)
-}
-
-/// One step read by the meter. Where a step is a polynomial of one operand, the operand's error grows by the slope, which the
-/// products inside of it cannot see.
-fn measure(
-    meter: &Meter,
-    operation: &Operation,
-    operands: &[MeterValue],
-) -> std::result::Result<Vec<MeterValue>, ckks::Error> {
-    let (Some(polynomial), [x]) = (polynomial_of(operation)?, operands) else {
-        return operation.apply(meter, operands);
-    };
-    let exact = MeterValue {
-        deviation: 0.0,
-        bound: x.bound.min(1.0),
-        rms: x.rms.min(1.0),
-        ..*x
-    };
-    let (slope, steepest) = polynomial.slope();
-    let peak = if slope > 0.0 {
-        (x.peak * steepest / slope).max(1.0)
-    } else {
-        1.0
-    };
-    let bound = polynomial.sup();
-    let results = operation.apply(meter, &[exact])?;
-    Ok(results
-        .into_iter()
-        .map(|y| MeterValue {
-            deviation: y.deviation.hypot(x.deviation * slope),
-            peak,
-            bound,
-            rms: bound,
-            ..y
-        })
-        .collect())
-}
-
-/// What a square or a quartic computes, on [−1, 1].
-fn polynomial_of(operation: &Operation) -> std::result::Result<Option<Polynomial>, ckks::Error> {
-    let power = match operation {
-        Operation::Square { constant, .. } => [*constant, 0.0, 1.0, 0.0],
-        Operation::Quartic {
-            coefficients: [a, b, d, e],
-            ..
-        } => [b * d + e, a * (d - b), b + d - a * a, 1.0],
-        _ => return Ok(None),
-    };
-    // 1, x, x², x⁴ in Chebyshev polynomials
-    let [c0, c1, c2, c4] = power;
-    Ok(Some(Polynomial::new(vec![
-        c0 + c2 / 2.0 + 3.0 * c4 / 8.0,
-        c1,
-        c2 / 2.0 + c4 / 2.0,
-        0.0,
-        c4 / 8.0,
-    ])?))
-}
-
-/// Bound on a result's magnitude that normalisation promises.
-fn normal_bound(operation: &Operation) -> f64 {
-    match operation {
-        // known from the polynomial itself
-        Operation::Polynomial { .. } | Operation::Square { .. } | Operation::Quartic { .. } => {
-            f64::INFINITY
-        }
-        Operation::Multiply { bound, .. } => *bound,
-        // two real vectors in one
-        Operation::Join { .. } => std::f64::consts::SQRT_2,
-        _ => 1.0,
-    }
 }
 
 /// What [`Meter`] cannot see: shapes, finiteness, counts.
@@ -668,142 +413,21 @@ fn check_operation(step: &Step, parameters: &Parameters) -> std::result::Result<
     }
 }
 
-/// Bytes of a ciphertext in memory.
-pub fn ciphertext_memory(parameters: &Parameters, level: Level) -> u64 {
-    2 * 8 * (parameters.limbs(level).len() * parameters.n()) as u64
-}
-
-/// Bytes that a step needs beside what is alive: a pair of sums modulo QP for every giant step, a pair in all, and digits; rotated
-/// copies exist for a few limbs at a time. A polynomial keeps its powers.
+/// Bytes that a step needs beside what is alive.
 fn working_bytes(parameters: &Parameters, operation: &Operation, level: Level) -> u64 {
     match operation {
         Operation::Linear { map, .. } => {
-            let giants: usize = (0..map.outputs()).map(|o| map.giants(o).len()).sum();
+            let sums = MapSums {
+                inputs: map.inputs(),
+                giants: (0..map.outputs()).map(|o| map.giants(o).len()).sum(),
+                outputs: map.outputs(),
+            };
             let values = map.terms().iter().map(|t| t.values.len()).sum();
-            let sizes = [map.inputs(), giants, map.outputs()];
-            map_memory(parameters, level, sizes, values)
+            memory::map(parameters, level, sums, values)
         }
-        Operation::Bootstrap { bootstrap, .. } => bootstrap_memory(parameters, bootstrap.target),
-        _ => extended(parameters, level) * (parameters.dnum_at(level) + 8),
+        Operation::Bootstrap { bootstrap, .. } => memory::bootstrap(parameters, bootstrap.target),
+        _ => memory::product(parameters, level),
     }
-}
-
-/// Bytes of a polynomial modulo QP.
-fn extended(parameters: &Parameters, level: Level) -> u64 {
-    8 * ((parameters.limbs(level).len() + parameters.special().len()) * parameters.n()) as u64
-}
-
-/// Bytes that a map at this level needs beside what is alive: of `[inputs, giant steps of all outputs, outputs]`, and of so many slots of
-/// diagonals, two coefficients of eight bytes each.
-pub fn map_memory(parameters: &Parameters, level: Level, sizes: [usize; 3], values: usize) -> u64 {
-    let [inputs, giants, outputs] = sizes.map(|n| n as u64);
-    extended(parameters, level) * (2 * giants + 2 * outputs + inputs + 2) + 16 * values as u64
-}
-
-/// Bytes that a bootstrap to this level needs beside what is alive.
-pub fn bootstrap_memory(parameters: &Parameters, target: usize) -> u64 {
-    let top = parameters.top(Level::new(target));
-    let stages = parameters.bootstrap().map_or(0, |b| {
-        parameters
-            .max_slots()
-            .ilog2()
-            .div_ceil(b.coeff_to_slot.levels as u32)
-    });
-    // half of the bits of a map's diagonals are giant steps
-    extended(parameters, top) * ((2 << stages.div_ceil(2)) + 5)
-}
-
-/// Bytes of a server's process besides keys and weights, where ciphertexts and steps take `peak` at most and it does these bootstraps.
-pub fn overhead<'a>(
-    parameters: &Parameters,
-    bootstraps: impl IntoIterator<Item = &'a Bootstrap>,
-    peak: u64,
-) -> u64 {
-    // buffers that wait to be used again, next to those in use
-    let pool = peak.min(ring::buffer::POOL_BYTES as u64);
-    BASE_BYTES + table_bytes(parameters) + transform_bytes(bootstraps, parameters) + peak + pool
-}
-
-trait Digits {
-    fn dnum_at(&self, level: Level) -> u64;
-}
-impl Digits for Parameters {
-    fn dnum_at(&self, level: Level) -> u64 {
-        let limbs = self.limbs(level);
-        self.digits()
-            .iter()
-            .filter(|d| limbs.iter().any(|i| d.contains(i)))
-            .count() as u64
-    }
-}
-
-/// Bytes of the bootstraps' diagonals, which an evaluator keeps encoded: for each slot count (and, for SlotToCoeff's first map,
-/// target and gain) one group of butterflies per level, of which only the outermost have the full period.
-fn transform_bytes<'a>(
-    bootstraps: impl IntoIterator<Item = &'a Bootstrap>,
-    parameters: &Parameters,
-) -> u64 {
-    let Some(spec) = parameters.bootstrap() else {
-        return 0;
-    };
-    let full = parameters.max_slots();
-    let mut slots = BTreeSet::new();
-    let mut first = BTreeSet::new();
-    for b in bootstraps {
-        slots.insert(b.slots);
-        first.insert((b.slots, b.target, b.gain.to_bits()));
-    }
-    // (terms, period) of each group from the small strides up
-    let groups = |slots: usize, levels: usize| -> Vec<(u64, u64)> {
-        let (log, size) = (
-            slots.ilog2() as usize,
-            full.ilog2().div_ceil(levels as u32) as usize,
-        );
-        (0..levels)
-            .map(|g| {
-                let (from, to) = ((g * size).min(log), ((g + 1) * size).min(log));
-                let outermost = g + 1 == levels;
-                let terms = if outermost {
-                    1u64 << (to - from)
-                } else {
-                    (2 << (to - from)) - 1
-                };
-                (
-                    terms,
-                    (1u64 << to) * if outermost && slots < full { 2 } else { 1 },
-                )
-            })
-            .collect()
-    };
-    let limbs = |level: Level| (parameters.limbs(level).len() + parameters.special().len()) as u64;
-    // a period of p complex slots is kept as 2p words per limb
-    let bytes = |terms: u64, period: u64, limbs: u64| terms * limbs * 16 * period;
-    let mut total = 0;
-    let top = parameters.top(parameters.residual());
-    for slots in slots {
-        let mut level = top;
-        for (terms, period) in groups(slots, spec.coeff_to_slot.levels).into_iter().rev() {
-            total += bytes(terms, period, limbs(level));
-            level = parameters.below(level).unwrap_or(level);
-        }
-        // the last map also brings both halves together
-        let merged = if slots < full { 2 } else { 1 };
-        let different = first.iter().filter(|f| f.0 == slots).count() as u64;
-        level = parameters.residual();
-        let count = spec.slot_to_coeff.levels;
-        for (i, (terms, period)) in groups(slots, count).into_iter().enumerate().rev() {
-            level = parameters.above(level, top);
-            let times =
-                if i == 0 { different } else { 1 } * if i + 1 == count { merged } else { 1 };
-            total += bytes(terms * times, period, limbs(level));
-        }
-    }
-    total
-}
-
-/// Bytes of NTT tables.
-fn table_bytes(parameters: &Parameters) -> u64 {
-    (parameters.ring().moduli().len() * parameters.n() * 30) as u64
 }
 
 /// Bytes of the plan's weights, shared ones once.
@@ -827,34 +451,4 @@ fn weight_bytes(plan: &Plan) -> u64 {
         }
     }
     bytes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn squares_and_quartics_are_the_polynomials_that_they_compute() {
-        let (a, b, d, e) = (0.7, -0.3, 1.1, 0.25);
-        let quartic = Operation::Quartic {
-            input: 0,
-            output: 1,
-            coefficients: [a, b, d, e],
-        };
-        let square = Operation::Square {
-            input: 0,
-            output: 1,
-            constant: 0.4,
-        };
-        let (q, s) = (
-            polynomial_of(&quartic).expect("finite").expect("one"),
-            polynomial_of(&square).expect("finite").expect("one"),
-        );
-        for x in [-1.0, -0.4, 0.0, 0.3, 0.9f64] {
-            assert!(
-                (q.evaluate(x) - ((x * x + a * x + b) * (x * x - a * x + d) + e)).abs() < 1e-12
-            );
-            assert!((s.evaluate(x) - (x * x + 0.4)).abs() < 1e-12);
-        }
-    }
 }

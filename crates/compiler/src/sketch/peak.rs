@@ -5,8 +5,8 @@ use super::maps::{Counted, Mixing, Pattern, Rowed, pieces};
 use crate::emit::MOST_AT_ONCE;
 use crate::normal::{Id, Kind};
 use crate::schedule::{Decision, Stage};
+use ckks::memory::{self, MapSums};
 use ckks::{Level, Parameters};
-use runtime::verify::{bootstrap_memory, ciphertext_memory, map_memory};
 
 impl Draft<'_> {
     /// The most that ciphertexts and a step's sums take.
@@ -66,7 +66,7 @@ impl Draft<'_> {
             }
         };
         let bytes = |v: Id, level: usize| {
-            alive(v) as u64 * ciphertext_memory(parameters, Level::new(level))
+            alive(v) as u64 * memory::ciphertext(parameters, Level::new(level))
         };
         let mut resident = 0u64;
         let mut peak = 0u64;
@@ -74,13 +74,13 @@ impl Draft<'_> {
             let d = decisions[v];
             let size = &counts[v].size;
             let parts = pieces(&counts[v]);
-            let sums = [
-                size.inputs.div_ceil(counts[v].apart.max(1)),
-                (size.giants + size.unmoved).div_ceil(parts),
-                size.outputs.div_ceil(parts),
-            ];
+            let sums = MapSums {
+                inputs: size.inputs.div_ceil(counts[v].apart.max(1)),
+                giants: (size.giants + size.unmoved).div_ceil(parts),
+                outputs: size.outputs.div_ceil(parts),
+            };
             let values = size.values / parts;
-            let working = map_memory(parameters, Level::new(d.level), sums, values)
+            let working = memory::map(parameters, Level::new(d.level), sums, values)
                 .max(overhead_of_bootstrap(parameters, d.bootstrap));
             // row by row, a result takes the place of what it is made of
             let row_by_row = deep && Rowed::of(&self.layouts[v]).rows > 1 && !made(v);
@@ -122,5 +122,5 @@ impl Draft<'_> {
 }
 
 fn overhead_of_bootstrap(parameters: &Parameters, target: Option<usize>) -> u64 {
-    target.map_or(0, |to| bootstrap_memory(parameters, to))
+    target.map_or(0, |to| memory::bootstrap(parameters, to))
 }

@@ -3,7 +3,6 @@
 use crate::Result;
 use compiler::{Pricing, Target};
 use nn::PolyGraph;
-use runtime::VerifiedPlan;
 use runtime::prediction::{Basis, Prediction};
 
 /// A plan in four numbers.
@@ -24,8 +23,7 @@ pub struct Price {
 /// Compiles the network and predicts; the same figures on every machine.
 pub fn price(graph: &PolyGraph) -> Result<Price> {
     let plan = compiler::compile(graph, &Target::default())?;
-    let bootstraps = compiler::summarise(&plan).bootstraps;
-    let plan = VerifiedPlan::new(plan)?;
+    let bootstraps = compiler::summarise(plan.plan()).bootstraps;
     let pricing = Pricing::new(&Target::default())?;
     let mut levels = 0;
     for (_, p) in graph.polynomials() {

@@ -7,7 +7,7 @@ use clap::Args;
 use compiler::{Outline, Target};
 use nn::{Graph, PolyGraph};
 use rayon::prelude::*;
-use runtime::{Basis, MachineFile, Prediction, VerifiedPlan};
+use runtime::{Basis, MachineFile, Prediction};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -203,8 +203,7 @@ impl Costs for Planner<'_> {
             other => other,
         }
         .map_err(cost_error)?;
-        let bootstraps = compiler::summarise(&plan).bootstraps;
-        let plan = VerifiedPlan::new(plan).map_err(cost_error)?;
+        let bootstraps = compiler::summarise(plan.plan()).bootstraps;
         let prediction = Prediction::new(&plan, self.basis.clone(), self.threads);
         let cost = Cost {
             seconds: prediction.seconds(),

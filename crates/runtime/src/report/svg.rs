@@ -1,7 +1,7 @@
 //! A report as a drawing: time by layer (bars coloured by what they are for), the staircase of levels, bits of precision.
 
 use super::{LayerReport, Report};
-use crate::plan::Work;
+use crate::operation::Work;
 use std::fmt::Write;
 
 /// Height of a layer's row.

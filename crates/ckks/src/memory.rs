@@ -1,0 +1,114 @@
+//! What the evaluator takes of memory: one formula for each thing that it holds, used by whoever plans, verifies or predicts a run.
+
+use crate::{Bootstrap, Level, Parameters, dft};
+use std::collections::BTreeSet;
+
+/// Code, tables of tests and the allocator's slack, beyond what is counted.
+const BASE_BYTES: u64 = 200 << 20;
+
+/// Ciphertexts that a linear map works on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MapSums {
+    /// Inputs.
+    pub inputs: usize,
+    /// Giant steps of all outputs.
+    pub giants: usize,
+    /// Outputs.
+    pub outputs: usize,
+}
+
+/// Bytes of a ciphertext.
+pub fn ciphertext(parameters: &Parameters, level: Level) -> u64 {
+    2 * 8 * (parameters.limbs(level).len() * parameters.n()) as u64
+}
+
+/// Bytes of a polynomial modulo QP.
+fn extended(parameters: &Parameters, level: Level) -> u64 {
+    8 * ((parameters.limbs(level).len() + parameters.special().len()) * parameters.n()) as u64
+}
+
+/// Bytes that a map at this level needs beside its operands: a pair of sums modulo QP for every giant step, a pair in all, and digits
+/// (rotated copies exist for a few limbs at a time); and two coefficients of eight bytes for each of `values` slots of diagonals.
+pub fn map(parameters: &Parameters, level: Level, sums: MapSums, values: usize) -> u64 {
+    let polynomials = 2 * sums.giants + 2 * sums.outputs + sums.inputs + 2;
+    extended(parameters, level) * polynomials as u64 + 16 * values as u64
+}
+
+/// Bytes that a bootstrap to this level needs beside its operand.
+pub fn bootstrap(parameters: &Parameters, target: usize) -> u64 {
+    let top = parameters.top(Level::new(target));
+    let stages = parameters.bootstrap().map_or(0, |b| {
+        parameters
+            .max_slots()
+            .ilog2()
+            .div_ceil(b.coeff_to_slot.levels as u32)
+    });
+    // half of the bits of a map's diagonals are giant steps
+    extended(parameters, top) * ((2 << stages.div_ceil(2)) + 5)
+}
+
+/// Bytes that a product or a polynomial, which keeps its powers, needs beside its operands.
+pub fn product(parameters: &Parameters, level: Level) -> u64 {
+    let limbs = parameters.limbs(level);
+    let digits = parameters.digits().iter();
+    let digits = digits.filter(|d| limbs.iter().any(|i| d.contains(i)));
+    extended(parameters, level) * (digits.count() as u64 + 8)
+}
+
+/// Bytes of the bootstraps' diagonals, which are kept encoded: for each slot count (and, for SlotToCoeff's first map, target and
+/// gain) one group of butterflies for each level.
+pub fn transforms<'a>(
+    parameters: &Parameters,
+    bootstraps: impl IntoIterator<Item = &'a Bootstrap>,
+) -> u64 {
+    let Some(spec) = parameters.bootstrap() else {
+        return 0;
+    };
+    let mut slots = BTreeSet::new();
+    let mut first = BTreeSet::new();
+    for b in bootstraps {
+        slots.insert(b.slots);
+        first.insert((b.slots, b.target, b.gain.to_bits()));
+    }
+    let limbs = |level: Level| parameters.limbs(level).len() + parameters.special().len();
+    // a period of p complex slots is kept as 2p words per limb
+    let bytes =
+        |(terms, period): (usize, usize), level| (16 * terms * period * limbs(level)) as u64;
+    let mut total = 0;
+    let top = parameters.top(parameters.residual());
+    for slots in slots {
+        let mut level = top;
+        for size in dft::sizes(parameters, slots, spec.coeff_to_slot.levels)
+            .into_iter()
+            .rev()
+        {
+            total += bytes(size, level);
+            level = parameters.below(level).unwrap_or(level);
+        }
+        // the last map also brings both halves together
+        let merged = if slots < parameters.max_slots() { 2 } else { 1 };
+        let different = first.iter().filter(|f| f.0 == slots).count();
+        level = parameters.residual();
+        let count = spec.slot_to_coeff.levels;
+        let sizes = dft::sizes(parameters, slots, count);
+        for (i, (terms, period)) in sizes.into_iter().enumerate().rev() {
+            level = parameters.above(level, top);
+            let times =
+                if i == 0 { different } else { 1 } * if i + 1 == count { merged } else { 1 };
+            total += bytes((terms * times, period), level);
+        }
+    }
+    total
+}
+
+/// Bytes of a server's process besides keys and weights, where ciphertexts and steps take `peak` at most and it does these bootstraps.
+pub fn process<'a>(
+    parameters: &Parameters,
+    bootstraps: impl IntoIterator<Item = &'a Bootstrap>,
+    peak: u64,
+) -> u64 {
+    // buffers that wait to be used again, next to those in use
+    let pool = peak.min(ring::buffer::POOL_BYTES as u64);
+    let tables = (parameters.ring().moduli().len() * parameters.n() * 30) as u64;
+    BASE_BYTES + tables + transforms(parameters, bootstraps) + peak + pool
+}

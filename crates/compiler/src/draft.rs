@@ -1,0 +1,100 @@
+//! A network on its way to a plan: what is known of it once it is packed, and the passes from there.
+
+use crate::cost::CostModel;
+use crate::emit::{self, Shared};
+use crate::normal::Normal;
+use crate::pack::Packed;
+use crate::schedule::{self, Machine};
+use crate::split::{self, Splits};
+use crate::stages::stages;
+use crate::twins::Twins;
+use crate::{Error, Target, Task, units};
+use nn::PolyGraph;
+use runtime::{Description, Plan, VerifiedPlan};
+use std::borrow::Cow;
+use std::cell::RefCell;
+
+/// A network on its way to a plan.
+pub(crate) struct Draft<'a> {
+    pub(crate) graph: &'a PolyGraph,
+    pub(crate) target: &'a Target,
+    pub(crate) normal: Normal,
+    /// Which ciphertexts of a quantity are different.
+    pub(crate) twins: Vec<Twins>,
+    pub(crate) cost: CostModel,
+    /// Weights of the plans written so far, for those that follow.
+    pub(crate) weights: RefCell<Shared>,
+}
+
+impl Draft<'_> {
+    /// Decides on levels and bootstraps, which reach one level only if one is given; and what that costs: seconds of a run, and its
+    /// rotation keys at [`Target::key_seconds`].
+    pub(crate) fn schedule(
+        &self,
+        splits: &Splits,
+        bootstrap_target: Option<usize>,
+    ) -> Result<(Vec<schedule::Decision>, f64), Error> {
+        let Self {
+            target,
+            normal,
+            cost,
+            ..
+        } = self;
+        let machine = Machine {
+            bootstrap: &|slots, to| cost.bootstrap(slots, to),
+            align: &|level| cost.align(level),
+            levels: cost.levels(),
+            bootstraps: target.parameters.bootstrap.is_some(),
+            target: bootstrap_target,
+            most_bootstraps: None,
+            parameters: &target.parameters.name,
+        };
+        let stages = stages(normal, splits, &self.twins, cost)?;
+        let (decisions, seconds) = schedule::schedule(&stages, normal.output, machine)?;
+        let keys = split::rotations(splits).len() as f64;
+        Ok((decisions, seconds + keys * target.key_seconds))
+    }
+
+    /// The plan of these maps and decisions, verified. Maps that it owns are taken apart as it is written.
+    pub(crate) fn plan(
+        &self,
+        packed: Vec<Option<Cow<'_, Packed>>>,
+        splits: &Splits,
+        decisions: &[schedule::Decision],
+    ) -> Result<VerifiedPlan, Error> {
+        let Self {
+            graph,
+            target,
+            normal,
+            ..
+        } = self;
+        let units = units::units(normal, decisions)?;
+        let names = [graph.input().name(), graph.output().name()];
+        let (steps, input, output) = emit::emit(
+            &emit::Draft {
+                normal,
+                decisions,
+                units: &units,
+                twins: &self.twins,
+                splits,
+                weights: &self.weights,
+                batch: target.batch,
+            },
+            packed,
+            names,
+        )?;
+        let metadata = graph.metadata();
+        let description = Description {
+            name: metadata.name.clone(),
+            input_bound: normal.quantities[0].bound,
+            task: runtime::wire::task_digest(&Task::of(metadata).to_bytes()),
+        };
+        Ok(VerifiedPlan::new(Plan {
+            parameters: target.parameters.clone(),
+            description,
+            input,
+            output,
+            steps,
+        })?)
+    }
+}

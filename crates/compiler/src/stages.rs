@@ -1,0 +1,104 @@
+//! What the scheduler must know of every quantity: the levels that it takes and what it costs at each.
+
+use crate::Error;
+use crate::activation::{Activation, Form};
+use crate::cost::CostModel;
+use crate::normal::{Binding, Kind, Normal, Quantity};
+use crate::schedule::{Stage, Way};
+use crate::split::Splits;
+use crate::twins::Twins;
+use approx::Polynomial;
+use runtime::Operation;
+
+/// One stage for every quantity.
+pub(crate) fn stages(
+    normal: &Normal,
+    splits: &Splits,
+    twins: &[Twins],
+    cost: &CostModel,
+) -> Result<Vec<Stage>, Error> {
+    let mut stages = Vec::with_capacity(normal.quantities.len());
+    for (v, (q, split)) in normal.quantities.iter().zip(splits).enumerate() {
+        let ciphertexts = twins[v].count;
+        let operation = representative(q)?;
+        let mut seconds = vec![0.0; cost.levels() + 1];
+        for (level, seconds) in seconds.iter_mut().enumerate().skip(q.depth) {
+            *seconds = match (split, &operation) {
+                (Some(split), _) => cost.linear(&split.size, level),
+                (None, Some(operation)) => cost.operation(operation, level)? * ciphertexts as f64,
+                // encrypting higher costs the client and the wire a little
+                (None, None) => 1e-3 * (level * ciphertexts) as f64,
+            };
+        }
+        stages.push(Stage {
+            layer: q.layer.clone(),
+            sources: q.sources(),
+            ways: vec![Way {
+                depth: q.depth,
+                seconds,
+                price: 0.0,
+            }],
+            slots: q.layout.period,
+            ciphertexts,
+            reserve: normal.reserve(v),
+        });
+    }
+    Ok(stages)
+}
+
+/// An operation that costs what the quantity's will: units don't matter.
+pub(crate) fn representative(q: &Quantity) -> Result<Option<Operation>, Error> {
+    Ok(match &q.kind {
+        Kind::Input | Kind::Linear { .. } => None,
+        Kind::Product { add, .. } => Some(Operation::Multiply {
+            left: 0,
+            right: 0,
+            output: 1,
+            factor: 1,
+            add: add.iter().map(|_| (0.5, 0)).collect(),
+            constant: 0.0,
+            bound: 1.0,
+        }),
+        Kind::Polynomial {
+            polynomial,
+            binding,
+            ..
+        } => Some(carried_out(q, *binding, polynomial)?.1),
+    })
+}
+
+/// How a polynomial is carried out in the place of quantity `q`: the levels that it takes, and an operation that costs as much.
+pub(crate) fn carried_out(
+    q: &Quantity,
+    binding: Binding,
+    polynomial: &Polynomial,
+) -> Result<(usize, Operation), Error> {
+    let activation = match binding {
+        Binding::Free if q.feeds.is_none() => Activation::absorbed(polynomial, 1.0),
+        _ => Activation::general(polynomial, 1.0),
+    };
+    let depth = activation.depth()?;
+    Ok((depth, operation(activation.form)?))
+}
+
+/// What a form is in a plan, from register 0 to register 1.
+pub(crate) fn operation(form: Form) -> Result<Operation, Error> {
+    let (input, output) = (0, 1);
+    Ok(match form {
+        Form::Square { constant } => Operation::Square {
+            input,
+            output,
+            constant,
+        },
+        Form::Quartic { coefficients } => Operation::Quartic {
+            input,
+            output,
+            coefficients,
+        },
+        Form::General { coefficients } => Operation::Polynomial {
+            input,
+            output,
+            polynomial: ckks::Polynomial::new(coefficients)?,
+        },
+    })
+}

@@ -1,0 +1,477 @@
+//! The operations of a plan: what they read and write, what they do over any [`Arithmetic`], and what their time counts as.
+
+use crate::plan::Register;
+use ckks::{Arithmetic, BlockMap, Bootstrap, Complex64, Error, Level, Polynomial};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Largest magnitude that a product's result may be promised to keep: from level 1 on, 50 bits and more are left above the scale.
+pub const LARGEST_VALUE: f64 = (1u64 << 24) as f64;
+
+/// One operation. Levels are residual levels; every result is at the canonical scale of its level.
+///
+/// Generic in how maps and biases are held: [`Operation`] has their values, a plan's file has numbers of weight vectors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationOn<Map, Bias> {
+    /// Block map plus bias; one level. All inputs at the same level.
+    Linear {
+        /// Inputs, one for each of the map's.
+        inputs: Vec<Register>,
+        /// Outputs, one for each of the map's.
+        outputs: Vec<Register>,
+        /// The matrix.
+        map: Map,
+        /// For each output, what is added to its slots (length a power of two, at most the map's slots), or nothing.
+        bias: Vec<Option<Bias>>,
+        /// True period of the outputs, at most the map's slots.
+        period: usize,
+    },
+    /// p(x), |x| ≤ 1; `p.depth()` levels.
+    Polynomial {
+        /// Operand.
+        input: Register,
+        /// Result.
+        output: Register,
+        /// Chebyshev coefficients on [−1, 1].
+        polynomial: Polynomial,
+    },
+    /// x² + c; one level.
+    Square {
+        /// Operand.
+        input: Register,
+        /// Result.
+        output: Register,
+        /// c.
+        constant: f64,
+    },
+    /// (x² + a·x + b)(x² − a·x + d) + e; two levels. Any quartic, its leading coefficient and cubic term folded into its neighbours.
+    Quartic {
+        /// Operand.
+        input: Register,
+        /// Result.
+        output: Register,
+        /// a, b, d, e.
+        coefficients: [f64; 4],
+    },
+    /// x + y, at the same level.
+    Add {
+        /// First operand.
+        left: Register,
+        /// Second operand.
+        right: Register,
+        /// Result.
+        output: Register,
+    },
+    /// factor·x·y + Σ c·v + constant, one level: the sum is taken before the product is rescaled, where any c is exact.
+    Multiply {
+        /// First operand.
+        left: Register,
+        /// Second operand.
+        right: Register,
+        /// Result.
+        output: Register,
+        /// An integer, which costs nothing.
+        factor: u32,
+        /// The pairs (c, v), each v at the level of the operands.
+        add: Vec<(f64, Register)>,
+        /// What is added to every slot.
+        constant: f64,
+        /// Largest magnitude of the result that calibration promises: 1 unless a sum outgrows its operands.
+        bound: f64,
+    },
+    /// The same value at a lower level.
+    Align {
+        /// Operand.
+        input: Register,
+        /// Result.
+        output: Register,
+        /// Target level.
+        level: usize,
+    },
+    /// A bootstrap; the operand must satisfy |x| ≤ 1/2 and is brought to level 0 first.
+    Bootstrap {
+        /// Operand.
+        input: Register,
+        /// Result.
+        output: Register,
+        /// Slots, target level, gain.
+        bootstrap: Bootstrap,
+    },
+    /// x + i·y: two real values as one complex one.
+    Join {
+        /// Real part.
+        left: Register,
+        /// Imaginary part.
+        right: Register,
+        /// Result.
+        output: Register,
+    },
+    /// Twice the real and imaginary parts (2·Re z, 2·Im z).
+    Split {
+        /// Operand.
+        input: Register,
+        /// 2·Re.
+        real: Register,
+        /// 2·Im.
+        imaginary: Register,
+    },
+}
+
+/// An operation with its weights.
+pub type Operation = OperationOn<BlockMap, Arc<[f64]>>;
+
+/// What a layer is for, as the network's lowering says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// Convolutions, projections, dense layers, pooling and residual sums.
+    #[default]
+    Weights,
+    /// Products of encrypted tensors with each other, and the sums over them.
+    Products,
+    /// Power-Softmax: from scores to attention weights.
+    Attention,
+    /// Norms.
+    Norm,
+    /// Activations.
+    Activation,
+    /// Values brought to the places where products need them.
+    Repacking,
+}
+
+impl Purpose {
+    /// What a linear map counts as in a layer for this.
+    pub const fn of_map(self) -> Work {
+        match self {
+            Self::Weights | Self::Activation => Work::Weights,
+            other => other.of_product(),
+        }
+    }
+    /// What a product or a polynomial counts as in a layer for this.
+    pub const fn of_product(self) -> Work {
+        match self {
+            Self::Products => Work::Products,
+            Self::Attention => Work::Attention,
+            Self::Repacking => Work::Rest,
+            Self::Weights | Self::Norm | Self::Activation => Work::Functions,
+        }
+    }
+}
+
+/// What the time of a step counts as: what it does, and for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Work {
+    /// Linear maps of weights.
+    Weights,
+    /// Products of ciphertexts with each other, where a layer is one.
+    Products,
+    /// Bootstraps, whatever for.
+    Bootstrap,
+    /// Power-Softmax.
+    Attention,
+    /// Norms and activations.
+    Functions,
+    /// Alignments, joins, and what only moves values.
+    Rest,
+}
+
+impl Work {
+    /// All, in the order of reports.
+    pub const ALL: [Self; 6] = [
+        Self::Weights,
+        Self::Products,
+        Self::Bootstrap,
+        Self::Attention,
+        Self::Functions,
+        Self::Rest,
+    ];
+
+    /// Its name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Weights => "matrices of weights",
+            Self::Products => "products of ciphertexts",
+            Self::Bootstrap => "bootstrapping",
+            Self::Attention => "Power-Softmax",
+            Self::Functions => "norms and activations",
+            Self::Rest => "additions and repacking",
+        }
+    }
+}
+
+impl<Map, Bias> OperationOn<Map, Bias> {
+    /// Operands.
+    pub fn reads(&self) -> Vec<Register> {
+        match self {
+            Self::Linear { inputs, .. } => inputs.clone(),
+            Self::Polynomial { input, .. }
+            | Self::Square { input, .. }
+            | Self::Quartic { input, .. }
+            | Self::Align { input, .. }
+            | Self::Bootstrap { input, .. }
+            | Self::Split { input, .. } => vec![*input],
+            Self::Add { left, right, .. } | Self::Join { left, right, .. } => vec![*left, *right],
+            Self::Multiply {
+                left, right, add, ..
+            } => [*left, *right]
+                .into_iter()
+                .chain(add.iter().map(|a| a.1))
+                .collect(),
+        }
+    }
+    /// Results.
+    pub fn writes(&self) -> Vec<Register> {
+        match self {
+            Self::Linear { outputs, .. } => outputs.clone(),
+            Self::Polynomial { output, .. }
+            | Self::Square { output, .. }
+            | Self::Quartic { output, .. }
+            | Self::Align { output, .. }
+            | Self::Bootstrap { output, .. } => vec![*output],
+            Self::Add { output, .. }
+            | Self::Multiply { output, .. }
+            | Self::Join { output, .. } => vec![*output],
+            Self::Split {
+                real, imaginary, ..
+            } => vec![*real, *imaginary],
+        }
+    }
+    /// What its time counts as in a layer for `purpose`.
+    pub const fn work(&self, purpose: Purpose) -> Work {
+        match self {
+            Self::Linear { .. } => purpose.of_map(),
+            Self::Polynomial { .. }
+            | Self::Square { .. }
+            | Self::Quartic { .. }
+            | Self::Multiply { .. } => purpose.of_product(),
+            Self::Bootstrap { .. } => Work::Bootstrap,
+            Self::Add { .. } | Self::Align { .. } | Self::Join { .. } | Self::Split { .. } => {
+                Work::Rest
+            }
+        }
+    }
+    /// In a word, for progress and listings.
+    pub const fn doing(&self) -> &'static str {
+        match self {
+            Self::Linear { .. } => "linear map",
+            Self::Polynomial { .. } => "polynomial",
+            Self::Square { .. } => "square",
+            Self::Quartic { .. } => "quartic",
+            Self::Add { .. } => "add",
+            Self::Multiply { .. } => "multiply",
+            Self::Align { .. } => "align",
+            Self::Bootstrap { .. } => "bootstrap",
+            Self::Join { .. } => "join",
+            Self::Split { .. } => "split",
+        }
+    }
+
+    /// The same operation with its map and biases held otherwise.
+    ///
+    /// # Errors
+    /// What `linear` refuses.
+    pub(crate) fn try_map<M, B, E>(
+        self,
+        linear: impl FnOnce(Map, Vec<Option<Bias>>) -> Result<(M, Vec<Option<B>>), E>,
+    ) -> Result<OperationOn<M, B>, E> {
+        macro_rules! with_the_rest_as_it_is {
+            ($($variant:ident { $($field:ident),* })*) => {
+                match self {
+                    Self::Linear { inputs, outputs, map, bias, period } => {
+                        let (map, bias) = linear(map, bias)?;
+                        OperationOn::Linear { inputs, outputs, map, bias, period }
+                    }
+                    $(Self::$variant { $($field),* } => OperationOn::$variant { $($field),* },)*
+                }
+            };
+        }
+        Ok(with_the_rest_as_it_is! {
+            Polynomial { input, output, polynomial }
+            Square { input, output, constant }
+            Quartic { input, output, coefficients }
+            Add { left, right, output }
+            Multiply { left, right, output, factor, add, constant, bound }
+            Align { input, output, level }
+            Bootstrap { input, output, bootstrap }
+            Join { left, right, output }
+            Split { input, real, imaginary }
+        })
+    }
+}
+
+impl Operation {
+    /// Carries it out; results in the order of [`Operation::writes`].
+    ///
+    /// # Errors
+    /// What the interpreter refuses.
+    pub fn apply<A: Arithmetic + ?Sized>(
+        &self,
+        a: &A,
+        xs: &[A::Value],
+    ) -> Result<Vec<A::Value>, Error> {
+        let below = |level: Level| {
+            a.parameters().below(level).ok_or(Error::Levels {
+                operation: "plan",
+                needed: 1,
+                had: 0,
+            })
+        };
+        Ok(match self {
+            Self::Linear {
+                map, bias, period, ..
+            } => {
+                let scale = a.parameters().scale(below(a.info(&xs[0]).level)?);
+                let mut ys = a.linear(xs, map, scale)?;
+                for (y, b) in ys.iter_mut().zip(bias) {
+                    *y = a.with_slots(y, *period)?;
+                    if let Some(b) = b {
+                        let b: Vec<Complex64> = b.iter().map(|&v| Complex64::new(v, 0.0)).collect();
+                        *y = a.add_plain(y, &b)?;
+                    }
+                }
+                ys
+            }
+            Self::Polynomial { polynomial, .. } => vec![a.polynomial(&xs[0], polynomial)?],
+            Self::Square { constant, .. } => {
+                let level = a.info(&xs[0]).level;
+                let p = a.mul(&xs[0], &xs[0])?;
+                let scale = a.info(&p).scale;
+                let p = if *constant == 0.0 {
+                    p
+                } else {
+                    a.linear_combination(&[(1.0, &p)], *constant, level, scale)?
+                };
+                let y = a.relinearize_rescale(&p)?;
+                vec![a.with_exact_scale(&y, a.parameters().scale(below(level)?))?]
+            }
+            Self::Quartic {
+                coefficients: [c1, c0, d0, e],
+                ..
+            } => {
+                let level = a.info(&xs[0]).level;
+                let mid = below(level)?;
+                let square = a.relinearize(&a.mul(&xs[0], &xs[0])?)?;
+                let scale = a.info(&square).scale;
+                let factor = |linear: f64, constant: f64| {
+                    let y = a.linear_combination(
+                        &[(1.0, &square), (linear, &xs[0])],
+                        constant,
+                        level,
+                        scale,
+                    )?;
+                    a.with_exact_scale(&a.rescale(&y)?, a.parameters().scale(mid))
+                };
+                let p = a.mul(&factor(*c1, *c0)?, &factor(-*c1, *d0)?)?;
+                let p = a.linear_combination(&[(1.0, &p)], *e, mid, a.info(&p).scale)?;
+                let y = a.relinearize_rescale(&p)?;
+                vec![a.with_exact_scale(&y, a.parameters().scale(below(mid)?))?]
+            }
+            Self::Add { .. } => vec![a.add(&xs[0], &xs[1])?],
+            Self::Multiply {
+                factor,
+                add,
+                constant,
+                ..
+            } => {
+                let level = a.info(&xs[0]).level;
+                let mut p = a.mul(&xs[0], &xs[1])?;
+                if *factor != 1 || *constant != 0.0 || !add.is_empty() {
+                    let scale = a.info(&p).scale;
+                    let terms: Vec<(f64, &A::Value)> = std::iter::once((f64::from(*factor), &p))
+                        .chain(add.iter().map(|t| t.0).zip(&xs[2..]))
+                        .collect();
+                    p = a.linear_combination(&terms, *constant, level, scale)?;
+                }
+                let y = a.relinearize_rescale(&p)?;
+                vec![a.with_exact_scale(&y, a.parameters().scale(below(level)?))?]
+            }
+            Self::Align { level, .. } => vec![a.align(&xs[0], Level::new(*level))?],
+            Self::Bootstrap { bootstrap, .. } => {
+                let x = a.align(&xs[0], Level::new(0))?;
+                vec![a.bootstrap(&x, bootstrap)?]
+            }
+            Self::Join { .. } => vec![a.add(&xs[0], &a.mul_i(&xs[1])?)?],
+            Self::Split { .. } => {
+                let c = a.conjugate(&xs[0])?;
+                let imaginary = a.mul_integer(&a.mul_i(&a.sub(&xs[0], &c)?)?, -1)?;
+                vec![a.add(&xs[0], &c)?, imaginary]
+            }
+        })
+    }
+
+    /// Largest magnitude (plan units) that its operands may have, where there is one.
+    pub const fn operand_limit(&self) -> Option<f64> {
+        match self {
+            Self::Polynomial { .. } | Self::Square { .. } | Self::Quartic { .. } => Some(1.0),
+            Self::Bootstrap { .. } => Some(0.5),
+            _ => None,
+        }
+    }
+
+    /// Bound on a result's magnitude that normalisation promises.
+    pub(crate) const fn result_bound(&self) -> f64 {
+        match self {
+            // known from the polynomial itself
+            Self::Polynomial { .. } | Self::Square { .. } | Self::Quartic { .. } => f64::INFINITY,
+            Self::Multiply { bound, .. } => *bound,
+            // two real vectors in one
+            Self::Join { .. } => std::f64::consts::SQRT_2,
+            _ => 1.0,
+        }
+    }
+
+    /// What a square or a quartic computes, on [−1, 1]; none for the others.
+    ///
+    /// # Errors
+    /// If a coefficient is not finite.
+    pub(crate) fn as_polynomial(&self) -> Result<Option<Polynomial>, Error> {
+        let power = match self {
+            Self::Square { constant, .. } => [*constant, 0.0, 1.0, 0.0],
+            Self::Quartic {
+                coefficients: [a, b, d, e],
+                ..
+            } => [b * d + e, a * (d - b), b + d - a * a, 1.0],
+            _ => return Ok(None),
+        };
+        // 1, x, x², x⁴ in Chebyshev polynomials
+        let [c0, c1, c2, c4] = power;
+        Ok(Some(Polynomial::new(vec![
+            c0 + c2 / 2.0 + 3.0 * c4 / 8.0,
+            c1,
+            c2 / 2.0 + c4 / 2.0,
+            0.0,
+            c4 / 8.0,
+        ])?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn squares_and_quartics_are_the_polynomials_that_they_compute() {
+        let (a, b, d, e) = (0.7, -0.3, 1.1, 0.25);
+        let quartic = Operation::Quartic {
+            input: 0,
+            output: 1,
+            coefficients: [a, b, d, e],
+        };
+        let square = Operation::Square {
+            input: 0,
+            output: 1,
+            constant: 0.4,
+        };
+        let (q, s) = (
+            quartic.as_polynomial().expect("finite").expect("one"),
+            square.as_polynomial().expect("finite").expect("one"),
+        );
+        for x in [-1.0, -0.4, 0.0, 0.3, 0.9f64] {
+            assert!(
+                (q.evaluate(x) - ((x * x + a * x + b) * (x * x - a * x + d) + e)).abs() < 1e-12
+            );
+            assert!((s.evaluate(x) - (x * x + 0.4)).abs() < 1e-12);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! A plan that passed: what is known of it, and where to find what can be done with it.
+
+use crate::Result;
+use crate::operation::Operation;
+use crate::plan::{Plan, Register};
+use crate::sharing::AnswerBounds;
+use crate::verify::{self, Reading};
+use crate::wire::conformance::parameters_digest;
+use crate::wire::container::{Digest, Ids, KeyId};
+use crate::wire::{ClientFile, ClientSpec};
+use ckks::keys::{KeyName, KeyRequest, KeyUse};
+use ckks::meter::{Cost, CostTable};
+use ckks::{Bootstrap, Context, MeterValue, Parameters};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
+
+/// What is known of one step.
+#[derive(Clone, Debug)]
+pub struct StepFacts {
+    /// Its cost.
+    pub cost: Cost,
+    /// Highest level of its operands.
+    pub level_in: usize,
+    /// Lowest level of its results.
+    pub level_out: usize,
+    /// Bound on the error of its results, plan units.
+    pub error_bound: f64,
+    /// Bytes that what is alive after it takes in a checkpoint.
+    pub stored: u64,
+    /// Registers that nobody reads after it.
+    pub released: BTreeSet<Register>,
+}
+
+/// Bytes of one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeySize {
+    /// In memory.
+    pub memory: u64,
+    /// In the key file.
+    pub file: u64,
+}
+
+/// What verification finds out. Which keys a run may leave on disk, and what that saves: [`placement`](crate::placement).
+#[derive(Clone, Debug)]
+pub struct PlanFacts {
+    /// Evaluation keys that it needs.
+    pub keys: KeyRequest,
+    /// The bytes of each of them.
+    pub key_sizes: BTreeMap<KeyName, KeySize>,
+    /// How the steps use them.
+    pub key_use: KeyUse,
+    /// One for each step.
+    pub steps: Vec<StepFacts>,
+    /// Cost of all steps.
+    pub total: Cost,
+    /// Number of bootstraps.
+    pub bootstraps: u64,
+    /// Bytes of the evaluation keys' file.
+    pub key_file_bytes: u64,
+    /// Predicted peak memory of the server's process, all keys in memory.
+    pub peak_bytes: u64,
+    /// The same without any key.
+    pub peak_without_keys: u64,
+    /// The part of it that steps take in buffers: ciphertexts and encoded diagonals.
+    pub working_bytes: u64,
+    /// Bound on the error of the output, network units.
+    pub output_error: f64,
+    /// Bound on the magnitude of the output, network units, as calibration promises it.
+    pub output_magnitude: f64,
+}
+
+/// A plan that passed: the only kind that runs.
+///
+/// [`VerifiedPlan::run`] and its parts are in [`interpreter`](crate::interpreter), [`VerifiedPlan::simulate`] is in
+/// [`noise`](crate::noise), the file's format in [`plan_file`](crate::plan_file).
+#[derive(Clone, Debug)]
+pub struct VerifiedPlan {
+    plan: Plan,
+    context: Context,
+    /// Of the weights, too, so it is made when it is first asked for.
+    digest: OnceLock<Digest>,
+    facts: PlanFacts,
+    units: BTreeMap<Register, f64>,
+}
+
+impl VerifiedPlan {
+    /// Verifies a plan.
+    ///
+    /// # Errors
+    /// [`Error::Plan`](crate::Error::Plan) with the step and its layer, [`Error::Port`](crate::Error::Port).
+    pub fn new(plan: Plan) -> Result<Self> {
+        let (context, facts, units) = verify::verify(&plan)?;
+        Ok(Self {
+            plan,
+            context,
+            digest: OnceLock::new(),
+            facts,
+            units,
+        })
+    }
+
+    /// Reads and verifies a plan file.
+    ///
+    /// # Errors
+    /// [`Error::File`](crate::Error::File) with the field that is wrong, [`Error::Plan`](crate::Error::Plan), [`Error::Port`](crate::Error::Port).
+    pub fn read(input: impl std::io::Read, name: &str) -> Result<Self> {
+        let (plan, digest) = Plan::read(input, name)?;
+        Ok(Self {
+            digest: OnceLock::from(digest),
+            ..Self::new(plan)?
+        })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    /// Its parameters.
+    pub fn parameters(&self) -> &Parameters {
+        self.context.parameters()
+    }
+    /// Its parameters with what is computed from them alone: servers of this plan share it.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+    /// Its digest: what ties keys, inputs and answers to it.
+    pub fn digest(&self) -> &Digest {
+        self.digest.get_or_init(|| self.plan.digest())
+    }
+    /// What the files of a run under this key pair belong to.
+    pub(crate) fn ids(&self, key: KeyId) -> Ids {
+        Ids {
+            parameters: self.parameters_digest(),
+            plan: *self.digest(),
+            key,
+            ..Ids::default()
+        }
+    }
+    /// The digest of its parameters.
+    pub fn parameters_digest(&self) -> Digest {
+        parameters_digest(self.parameters())
+    }
+    /// What verification found out.
+    pub fn facts(&self) -> &PlanFacts {
+        &self.facts
+    }
+    /// Network value = unit × plan value, for a register.
+    pub fn unit(&self, register: Register) -> f64 {
+        self.units.get(&register).copied().unwrap_or(1.0)
+    }
+    /// How wrong and how large the answer may be.
+    pub fn answer_bounds(&self) -> AnswerBounds {
+        AnswerBounds {
+            error: self.facts.output_error,
+            magnitude: self.facts.output_magnitude,
+        }
+    }
+    /// What the client must know.
+    pub fn client_spec(&self) -> ClientSpec {
+        ClientSpec {
+            parameters: self.plan.parameters.clone(),
+            description: self.plan.description.clone(),
+            input: self.plan.input.clone(),
+            output: self.plan.output.clone(),
+            answer: self.answer_bounds(),
+            keys: self.facts.keys.0.iter().map(|(&k, &l)| (k, l)).collect(),
+            plan: *self.digest(),
+        }
+    }
+    /// The client file of this plan and the task that it names.
+    ///
+    /// # Errors
+    /// [`Error::File`](crate::Error::File) for another task.
+    pub fn client_file(&self, task: Arc<[u8]>) -> Result<ClientFile> {
+        ClientFile::new(self.client_spec(), task)
+    }
+    /// Predicted CPU seconds of each step.
+    pub fn predicted_steps(&self, table: &CostTable) -> Vec<f64> {
+        let steps = self.facts.steps.iter();
+        steps.map(|s| s.cost.seconds(table)).collect()
+    }
+    /// The meter's root mean square of the error that a fresh encryption has and that each step adds to exact operands, by register.
+    pub(crate) fn own_deviations(&self) -> Result<(f64, Vec<BTreeMap<Register, f64>>)> {
+        let exact = |v: MeterValue| MeterValue {
+            deviation: 0.0,
+            peak: 1.0,
+            ..v
+        };
+        let mut reading = Reading::new(&self.plan, &self.context)?;
+        let fresh = reading
+            .live
+            .values()
+            .map(|v| v.deviation)
+            .fold(0.0, f64::max);
+        reading.live.values_mut().for_each(|v| *v = exact(*v));
+        let mut steps = Vec::with_capacity(self.plan.steps.len());
+        for (index, facts) in self.facts.steps.iter().enumerate() {
+            let results = reading.step(index)?.results;
+            steps.push(results.iter().map(|(r, v)| (*r, v.deviation)).collect());
+            let results = results.into_iter().map(|(r, v)| (r, exact(v)));
+            reading.live.extend(results);
+            reading.live.retain(|r, _| !facts.released.contains(r));
+        }
+        Ok((fresh, steps))
+    }
+    /// Registers that are alive after a step, ascending; none where there is no such step.
+    pub fn live_after(&self, step: usize) -> Option<Vec<Register>> {
+        if step >= self.plan.steps.len() {
+            return None;
+        }
+        let mut live: BTreeSet<Register> = self.plan.input.registers.iter().copied().collect();
+        for (s, f) in self.plan.steps.iter().zip(&self.facts.steps).take(step + 1) {
+            live.extend(s.operation.writes());
+            for r in &f.released {
+                live.remove(r);
+            }
+        }
+        Some(live.into_iter().collect())
+    }
+}
+
+impl Plan {
+    /// The bootstraps, in the order of the steps.
+    pub(crate) fn bootstraps(&self) -> impl Iterator<Item = &Bootstrap> {
+        self.steps.iter().filter_map(|s| match &s.operation {
+            Operation::Bootstrap { bootstrap, .. } => Some(bootstrap),
+            _ => None,
+        })
+    }
+}
