@@ -5,7 +5,7 @@ use crate::plan::Register;
 use crate::verified::VerifiedPlan;
 use crate::wire::ports::place;
 use crate::wire::{ClientSpec, KeyId};
-use crate::{Client, Error, Result};
+use crate::{Client, Error, Help, Result};
 use ckks::{Arithmetic, Clear, Complex64, Engine, Evaluator};
 use std::collections::BTreeMap;
 
@@ -160,7 +160,7 @@ impl<'a, E: Engine> LockStep<'a, E> {
         if state.next != 0 {
             return Err(Error::Input {
                 reason: "a check needs the whole run and the key that encrypted its input".into(),
-                remedy: "run from the beginning, with the key of this input".into(),
+                remedy: Help::Resume.with("run from the beginning, with the key of this input"),
             });
         }
         client.key().expect(&state.key, "the encrypted input")?;

@@ -7,7 +7,7 @@ use crate::verified::VerifiedPlan;
 use crate::wire::ciphertexts::{ciphertext_bytes, read_ciphertext, write_ciphertext};
 use crate::wire::conformance::{self, residual_level};
 use crate::wire::container::{Digest, KeyId, Kind, Reader, Writer, file_length};
-use crate::{Error, Result};
+use crate::{Error, Help, Remedy, Result};
 use ckks::{Ciphertext, Engine, Evaluator, Info, ParametersSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -162,18 +162,18 @@ pub fn read_checkpoint_from(
     file.expect(&plan.ids(key))?;
     let meta: Meta = file.json(META, 1 << 20)?;
     let refuse =
-        |problem: String, remedy: &str| Error::file(name, "section `meta`", problem, remedy);
+        |problem: String, remedy: Remedy| Error::file(name, "section `meta`", problem, remedy);
     if &meta.input != digest {
         return Err(refuse(
             "the checkpoint belongs to another encrypted input".into(),
-            "give that input, or start from the beginning",
+            Help::Resume.with("give that input, or start from the beginning"),
         ));
     }
     let had: Vec<Register> = meta.registers.iter().map(|r| r.0).collect();
     if meta.next == 0 || plan.live_after(meta.next - 1) != Some(had) {
         return Err(refuse(
             format!("its registers are not those that step {} needs", meta.next),
-            "start from the beginning",
+            Help::Resume.with("start from the beginning"),
         ));
     }
     let mut live = BTreeMap::new();

@@ -10,7 +10,7 @@ use crate::wire::container::{Ids, KeyId, Kind, Reader, Writer, file_length};
 use crate::wire::keys::{KeysWriter, evaluation_keys_bytes};
 use crate::wire::packing::pack;
 use crate::wire::ports::{gather, place};
-use crate::{Error, Result};
+use crate::{Error, Help, Result};
 use ckks::keys::{EvaluationKeys, KeyName, SwitchingKey};
 use ckks::{Ciphertext, Complex64, Level, Parameters, SecretKey, SeededCiphertext};
 use rand_core::CryptoRng;
@@ -269,7 +269,7 @@ impl Client {
                     answer.len(),
                     port.registers.len()
                 ),
-                remedy: "give the answer that `polyveil run` wrote for this plan".into(),
+                remedy: Help::Run.with("give the answer of a run of this plan"),
             });
         }
         let slots: Vec<Vec<Complex64>> = answer
@@ -298,7 +298,7 @@ impl Client {
             1 => Ok(()),
             n => Err(Error::Sharing {
                 reason: format!("the answer is that of {n} inputs, noise is sized for one"),
-                remedy: "compile without --batch for answers that are passed on".into(),
+                remedy: Help::Compile.with("compile for one input at a time where answers are passed on"),
             }),
         }
     }

@@ -3,6 +3,86 @@
 use crate::size;
 use crate::wire::container::KeyId;
 
+/// Which step of the way helps, for a program to say how it is done there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Help {
+    /// Calibrate the network on data that covers its inputs.
+    Calibrate,
+    /// Compile the network.
+    Compile,
+    /// Compile the network for several inputs at a time.
+    Batch,
+    /// Make keys.
+    MakeKeys,
+    /// Encrypt an input.
+    Encrypt,
+    /// Run the plan.
+    Run,
+    /// Go on from a checkpoint, or leave it.
+    Resume,
+    /// Allow more memory, or leave keys on disk.
+    Memory,
+    /// Promise another number of shared answers, or another security.
+    Terms,
+    /// Share the class alone.
+    ClassAlone,
+    /// Measure the machine.
+    Measure,
+}
+
+impl Help {
+    /// With words of its own.
+    pub(crate) fn with(self, words: impl Into<String>) -> Remedy {
+        Remedy {
+            words: words.into(),
+            help: Some(self),
+        }
+    }
+}
+
+/// What to do: words, and the step of the way that they speak of, if any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remedy {
+    /// The words.
+    pub words: String,
+    /// The step.
+    pub help: Option<Help>,
+}
+
+impl<S: Into<String>> From<S> for Remedy {
+    fn from(words: S) -> Self {
+        Self {
+            words: words.into(),
+            help: None,
+        }
+    }
+}
+
+impl std::fmt::Display for Remedy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+/// Why there is no more memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// No more is free.
+    Free,
+    /// The user allows no more.
+    Allowed,
+}
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Free => "are free",
+            Self::Allowed => "are allowed",
+        })
+    }
+}
+
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -17,7 +97,7 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
         /// What to do.
-        remedy: String,
+        remedy: Remedy,
     },
     /// Two clients' keys, inputs, answers or checkpoints were mixed.
     #[error(
@@ -73,7 +153,7 @@ pub enum Error {
         /// What does not fit.
         reason: String,
         /// What to do.
-        remedy: String,
+        remedy: Remedy,
     },
     /// An answer must not be shared.
     #[error("sharing: {reason}; {remedy}")]
@@ -81,11 +161,11 @@ pub enum Error {
         /// Why not.
         reason: String,
         /// What to do.
-        remedy: String,
+        remedy: Remedy,
     },
     /// A value leaves the range for which the plan was compiled.
     #[error(
-        "layer {layer}: the clear twin's value reaches {reached:.4} on this input but the plan was calibrated for at most {limit:.4}; calibrate on data that covers such inputs, or raise the margin (`polyveil calibrate --margin`), and compile again"
+        "layer {layer}: the clear twin's value reaches {reached:.4} on this input but the plan was calibrated for at most {limit:.4}; calibrate on data that covers such inputs, or with a wider margin, and compile again"
     )]
     Range {
         /// The layer.
@@ -96,7 +176,7 @@ pub enum Error {
         limit: f64,
     },
     /// More memory is needed than may be used.
-    #[error("{what} needs about {} of memory but only {} {limit_name}; {remedy}", size(*needed), size(*had))]
+    #[error("{what} needs about {} of memory but only {} {limit}; {remedy}", size(*needed), size(*had))]
     Memory {
         /// What needs it.
         what: String,
@@ -104,10 +184,10 @@ pub enum Error {
         needed: u64,
         /// Bytes at hand.
         had: u64,
-        /// Which limit: "are free" or "are allowed by --max-memory".
-        limit_name: String,
+        /// Which limit.
+        limit: Limit,
         /// What to do.
-        remedy: String,
+        remedy: Remedy,
     },
     /// More disk space is needed than is free.
     #[error("{path}: about {} are needed but {} are free; free some space or choose another folder", size(*needed), size(*had))]
@@ -139,11 +219,27 @@ pub enum Error {
 }
 
 impl Error {
+    /// The step of the way that helps, where there is one.
+    pub fn help(&self) -> Option<Help> {
+        match self {
+            Self::File { remedy, .. }
+            | Self::Input { remedy, .. }
+            | Self::Sharing { remedy, .. }
+            | Self::Memory { remedy, .. } => remedy.help,
+            Self::Range { .. } => Some(Help::Calibrate),
+            Self::Plan { .. } | Self::Port { .. } => Some(Help::Compile),
+            Self::Step {
+                source: ckks::Error::StoredKey { .. },
+                ..
+            } => Some(Help::Resume),
+            _ => None,
+        }
+    }
     pub(crate) fn file(
         file: &str,
         field: impl Into<String>,
         problem: impl Into<String>,
-        remedy: impl Into<String>,
+        remedy: impl Into<Remedy>,
     ) -> Self {
         Self::File {
             file: file.into(),

@@ -4,7 +4,7 @@ use crate::machine::cpu_seconds;
 use crate::plan::{Register, Step};
 use crate::verified::VerifiedPlan;
 use crate::wire::KeyId;
-use crate::{Error, Result};
+use crate::{Error, Help, Result};
 use ckks::Arithmetic;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -81,7 +81,7 @@ impl VerifiedPlan {
                     inputs.len(),
                     registers.len()
                 ),
-                remedy: "encrypt for this plan (`polyveil encrypt`)".into(),
+                remedy: Help::Encrypt.with("encrypt for this plan"),
             });
         }
         Ok(State {

@@ -38,7 +38,7 @@ pub mod wire;
 
 pub use check::{ClearTwin, Excess, LockStep};
 pub use client::Client;
-pub use error::{Error, Result};
+pub use error::{Error, Help, Limit, Remedy, Result};
 pub use interpreter::{Done, Observer, Progress, Reporter, State, Stopwatch};
 pub use machine::{parse_size, size};
 pub use machine_file::MachineFile;

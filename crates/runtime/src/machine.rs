@@ -1,6 +1,6 @@
 //! What the machine has and what this process used: Linux's `/proc`, clocks and file systems.
 
-use crate::{Error, Result};
+use crate::{Error, Help, Limit, Result};
 use std::path::Path;
 
 /// CPU seconds of this process, all threads.
@@ -117,9 +117,9 @@ pub fn require_memory(what: &str, needed: u64, limit: Option<u64>) -> Result<()>
             what: what.into(),
             needed,
             had,
-            limit_name: "are allowed by --max-memory".into(),
-            remedy: format!(
-                "allow at least --max-memory {}, or compile for less memory (`polyveil compile --max-memory`)",
+            limit: Limit::Allowed,
+            remedy: Help::Memory.with(format!(
+                "allow at least {}, or compile for less memory",
                 // rounded up, so that what is named is enough
                 size(
                     needed
@@ -127,7 +127,7 @@ pub fn require_memory(what: &str, needed: u64, limit: Option<u64>) -> Result<()>
                         .unwrap_or(needed)
                 )
                 .replace(' ', "")
-            ),
+            )),
         });
     }
     match available_memory() {
@@ -135,8 +135,10 @@ pub fn require_memory(what: &str, needed: u64, limit: Option<u64>) -> Result<()>
             what: what.into(),
             needed,
             had,
-            limit_name: "are free".into(),
-            remedy: "close other programs, use a larger machine, keep keys on disk (`polyveil run --keys-on-disk`), or compile for less memory (`polyveil compile --max-memory`)".into(),
+            limit: Limit::Free,
+            remedy: Help::Memory.with(
+                "close other programs, use a larger machine, leave keys on disk, or compile for less memory",
+            ),
         }),
         _ => Ok(()),
     }
@@ -203,7 +205,7 @@ mod tests {
         assert!(
             message.contains("10.00 GB")
                 && message.contains("2.00 GB")
-                && message.contains("--max-memory"),
+                && message.contains("allow at least 10.00GB"),
             "{message}"
         );
         let message = require_memory("this plan", u64::MAX, None)

@@ -3,7 +3,7 @@
 //! JSON, so that people can read and compare it. A file that is damaged is an error; one that was measured elsewhere or with another
 //! engine is [`stale`](MachineFile::stale) and left aside by the caller.
 
-use crate::{Error, Result, machine};
+use crate::{Error, Help, machine, Result};
 use ckks::machine_cost::{MachineCost, Residual, meter_version};
 use serde::{Deserialize, Serialize};
 
@@ -101,8 +101,10 @@ impl MachineFile {
     /// # Errors
     /// [`Error::File`] where it is longer, no JSON of this form, of another format, or holds costs that nobody measured.
     pub fn read(bytes: &[u8], name: &str) -> Result<Self> {
-        const REMEDY: &str = "measure again (`polyveil bench --save`) or delete the file";
-        let refuse = |field: &str, problem: String| Err(Error::file(name, field, problem, REMEDY));
+        let refuse = |field: &str, problem: String| {
+            let remedy = Help::Measure.with("measure again, or delete the file");
+            Err(Error::file(name, field, problem, remedy))
+        };
         if bytes.len() as u64 > MACHINE_FILE_LIMIT {
             return refuse("length", "this is too long for a cost table".into());
         }
@@ -198,7 +200,7 @@ mod tests {
             assert!(
                 message.starts_with("machine.json: ")
                     && message.contains(word)
-                    && message.contains("bench --save")
+                    && message.contains("measure again")
                     && !message.contains('\n'),
                 "{message}"
             );

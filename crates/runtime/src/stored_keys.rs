@@ -71,7 +71,7 @@ impl StoredKeys {
         };
         let changed = || {
             fail(format!(
-                "the key file {} changed while in use; put the client's file back, leave it alone until the run ends, and go on with `polyveil run --resume`",
+                "the key file {} changed while in use; put the client's file back, leave it alone until the run ends, and go on from the last checkpoint",
                 self.name
             ))
         };

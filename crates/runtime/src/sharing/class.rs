@@ -14,7 +14,8 @@
 //! As for noisy answers, B is an average-case bound, inputs that somebody hostile chose are not covered, and neither is a server
 //! that did not run the plan: SECURITY.md.
 
-use super::releases;
+use crate::{Help};
+use super::releases::{self, Verdict};
 use super::{AnswerBounds, Terms, refuse};
 use crate::Result;
 use serde::Serialize;
@@ -70,15 +71,19 @@ pub(crate) fn share(
     if values.len() < 2 {
         return Err(refuse(
             "an answer of one value has no class".into(),
-            "share it with noise (leave --class-only out)".into(),
+            "share it with noise",
         ));
     }
     bounds
         .check()
-        .map_err(|e| refuse(e, "compile the plan again".into()))?;
+        .map_err(|e| refuse(e, Help::Compile.with("compile the plan again")))?;
     let needed_margin = 2.0 * bounds.error;
     let class = leader(values, needed_margin);
-    let charged = releases::charge_class(record, key, class.is_none(), terms)?;
+    let verdict = match class {
+        Some(_) => Verdict::Shared,
+        None => Verdict::Refused,
+    };
+    let charged = releases::charge_class(record, key, verdict, terms)?;
     // the lead itself is not told: it depends on the error
     let class = class.ok_or_else(|| {
         refuse(
@@ -86,7 +91,7 @@ pub(crate) fn share(
                 "the class leads by less than {needed_margin:.1e}, twice the error bound, so that it may depend on the error (this try counts: {} of {}; no class can be shared under this key any more)",
                 charged.used, charged.releases
             ),
-            "keep this answer to yourself, refusal included; for other answers make new keys (`polyveil keygen`), and compile with a last stage at larger scale if it happens again (see SECURITY.md)".into(),
+            Help::MakeKeys.with("keep this answer to yourself, refusal included; for other answers make new keys, and compile with a last stage at larger scale if it happens again (see SECURITY.md)"),
         )
     })?;
     Ok(SharedClass {

@@ -38,7 +38,7 @@
 pub mod class;
 pub mod releases;
 
-use crate::{Error, Result};
+use crate::{Error, Help, Remedy, Result};
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
@@ -58,7 +58,7 @@ pub const CLASS_BITS: RangeInclusive<u32> = 4..=64;
 const MOST_PRECISION: i32 = 32;
 /// Fractional bits of the fixed-point sum below the grid.
 const FRACTION: i32 = 64;
-const KEEP_TO_YOURSELF: &str = "share the class alone (--class-only), compile with a last stage at larger scale, or promise fewer releases under a new key (see SECURITY.md)";
+const KEEP_TO_YOURSELF: &str = "share the class alone, compile with a last stage at larger scale, or promise fewer releases under a new key (see SECURITY.md)";
 
 /// What a plan promises of its answer, in network units.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,7 +113,7 @@ impl Flooding {
         in_range(security, releases)?;
         bounds
             .check()
-            .map_err(|e| refuse(e, "compile the plan again".into()))?;
+            .map_err(|e| refuse(e, Help::Compile.with("compile the plan again")))?;
         let bounds = AnswerBounds {
             error: bounds
                 .error
@@ -160,7 +160,7 @@ impl Flooding {
                 "{}: a class needs a margin of {needed:.3e}, answers of this plan have at most {most:.3e}",
                 self.terms()
             ),
-            KEEP_TO_YOURSELF.into(),
+            Help::ClassAlone.with(KEEP_TO_YOURSELF),
         ))
     }
     fn terms(&self) -> String {
@@ -255,11 +255,11 @@ pub(crate) fn share(
                 "a class that is wrong with probability 2^-{}",
                 terms.class_bits
             ),
-            format!(
-                "ask for {} to {} (--class-bits)",
+            Help::Terms.with(format!(
+                "ask for 2^-{} to 2^-{}",
                 CLASS_BITS.start(),
                 CLASS_BITS.end()
-            ),
+            )),
         ));
     }
     let count = values.len();
@@ -285,7 +285,7 @@ pub(crate) fn share(
                 flooding.terms(),
                 flooding.releases
             ),
-            KEEP_TO_YOURSELF.into(),
+            Help::ClassAlone.with(KEEP_TO_YOURSELF),
         ));
     }
     Ok(Shared {
@@ -308,26 +308,29 @@ pub(crate) fn in_range(security: u32, releases: u64) -> Result<()> {
     if !SECURITY.contains(&security) {
         return Err(refuse(
             format!("{security} bits of statistical security"),
-            format!(
-                "ask for {} to {} (--security-bits)",
+            Help::Terms.with(format!(
+                "ask for {} to {} bits",
                 SECURITY.start(),
                 SECURITY.end()
-            ),
+            )),
         ));
     }
     if !(1..=MOST_RELEASES).contains(&releases) {
         return Err(refuse(
             format!("{releases} releases"),
-            format!(
-                "say how many answers will be shared under this key, 1 to {MOST_RELEASES} (--releases)"
-            ),
+            Help::Terms.with(format!(
+                "say how many answers will be shared under this key, 1 to {MOST_RELEASES}"
+            )),
         ));
     }
     Ok(())
 }
 
-pub(crate) fn refuse(reason: String, remedy: String) -> Error {
-    Error::Sharing { reason, remedy }
+pub(crate) fn refuse(reason: String, remedy: impl Into<Remedy>) -> Error {
+    Error::Sharing {
+        reason,
+        remedy: remedy.into(),
+    }
 }
 
 #[cfg(test)]
@@ -468,10 +471,10 @@ mod tests {
                 "{message}"
             );
         };
-        refused(19, 1, "--security-bits");
-        refused(65, 1, "--security-bits");
-        refused(40, 0, "--releases");
-        refused(40, MOST_RELEASES + 1, "--releases");
+        refused(19, 1, "20 to 64 bits");
+        refused(65, 1, "20 to 64 bits");
+        refused(40, 0, "1 to 1048576");
+        refused(40, MOST_RELEASES + 1, "1 to 1048576");
         for bounds in [
             AnswerBounds {
                 error: 0.0,

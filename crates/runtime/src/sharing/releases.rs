@@ -1,7 +1,7 @@
 //! The record of the answers shared under a key: it lies beside the key and is the user's own; nobody can check that it is complete.
 
 use super::{DEFAULT_SECURITY, MOST_RELEASES, SECURITY, Terms, in_range, refuse};
-use crate::{Error, Result};
+use crate::{Error, Help, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -31,11 +31,20 @@ pub(crate) struct Charged {
     pub(crate) releases: u64,
 }
 
-/// Takes one more release of a class into account, on disk, and whether it is `refused`; after a refusal there is no other.
+/// Whether an answer's class may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It leads by enough.
+    Shared,
+    /// It does not: no class leaves under this key again.
+    Refused,
+}
+
+/// Takes one more release of a class into account, on disk, with its verdict; after a refusal there is no other.
 pub(crate) fn charge_class(
     path: &Path,
     key: &str,
-    refused: bool,
+    verdict: Verdict,
     terms: &Terms,
 ) -> Result<Charged> {
     let ((), ledger) = charge_after(path, key, terms, |ledger, name| {
@@ -44,10 +53,10 @@ pub(crate) fn charge_class(
                 format!(
                     "a class was refused under this key before, and the next answer could tell by how little ({name})"
                 ),
-                "make new keys (`polyveil keygen`), or keep this answer to yourself".into(),
+                Help::MakeKeys.with("make new keys, or keep this answer to yourself"),
             ));
         }
-        ledger.class_refused = refused;
+        ledger.class_refused = verdict == Verdict::Refused;
         in_range(ledger.security, ledger.releases)
     })?;
     Ok(Charged {
@@ -83,7 +92,9 @@ fn charge_after<T>(
             releases: terms.releases.ok_or_else(|| {
                 refuse(
                     "nothing was shared under this key before".into(),
-                    "say how many answers will be, in all, with --releases N: it sizes the noise and is fixed for this key".into(),
+                    Help::Terms.with(
+                        "say how many answers will be, in all: it sizes the noise and is fixed for this key",
+                    ),
                 )
             })?,
             used: 0,
@@ -142,7 +153,9 @@ impl Ledger {
                 name,
                 "record of shared answers",
                 problem,
-                "without it nobody knows how many answers were shared: make new keys (`polyveil keygen`)",
+                Help::MakeKeys.with(
+                    "without it nobody knows how many answers were shared: make new keys",
+                ),
             )
         };
         if bytes.len() as u64 > LIMIT {
@@ -170,7 +183,7 @@ impl Ledger {
                 name,
                 "key",
                 "these are the shared answers of another key",
-                "keep each client.key in a folder of its own, together with its record",
+                "keep each client's key in a folder of its own, together with its record",
             ));
         }
         if terms.releases.is_some_and(|r| r != self.releases)
@@ -181,13 +194,13 @@ impl Ledger {
                     "this key's terms were fixed at its first share: {} releases at {} bits ({name})",
                     self.releases, self.security
                 ),
-                "leave --releases and --security-bits out, or make new keys for other terms".into(),
+                Help::Terms.with("ask for these, or make new keys for other terms"),
             ));
         }
         if self.used >= self.releases {
             return Err(refuse(
                 format!("all {} releases promised for this key are used up ({name})", self.releases),
-                "make new keys (`polyveil keygen`) and promise more, or keep this answer to yourself".into(),
+                Help::MakeKeys.with("make new keys and promise more, or keep this answer to yourself"),
             ));
         }
         Ok(())

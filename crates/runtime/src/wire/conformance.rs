@@ -2,7 +2,7 @@
 
 use crate::wire::container::Digest;
 use crate::wire::packing::packed_len;
-use crate::{Error, Result};
+use crate::{Error, Help, Result};
 use ckks::keys::{KeyName, KeyRequest, SwitchingKey};
 use ckks::parameters::Zone;
 use ckks::{Level, Parameters, ParametersSpec};
@@ -104,7 +104,7 @@ pub(crate) fn key_request(
             name,
             "list of keys",
             problem,
-            "run `polyveil keygen` again for this plan",
+            Help::MakeKeys.with("make new keys for this plan"),
         )
     };
     let chain = parameters.special()[0];

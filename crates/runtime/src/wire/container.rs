@@ -25,7 +25,7 @@
 //! an id that does not apply to a kind is zero. A reader states, before anything is allocated, how long a section may be; lengths
 //! follow from the parameters. Checksums find accidents, not forgery: a file's authenticity is the transport's business.
 
-use crate::{Error, Result};
+use crate::{Error, Help, Remedy, Result};
 use rand_core::CryptoRng;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -149,7 +149,7 @@ impl Kind {
                 "anyone, in particular the server: they let it compute, not decrypt"
             }
             Self::Input | Self::Answer => {
-                "anyone, in particular the server: nobody can decrypt it without client.key"
+                "anyone, in particular the server: nobody can decrypt it without the client's key"
             }
             Self::Plan => {
                 "whoever may know the model: weights are in the clear; the server needs it, the client only the client file beside it"
@@ -160,13 +160,16 @@ impl Kind {
             }
         }
     }
-    fn how_to_make(self) -> &'static str {
+    fn how_to_make(self) -> Remedy {
         match self {
-            Self::ClientKey | Self::EvaluationKeys => "key generation makes one",
-            Self::Input => "encryption makes one",
-            Self::Answer => "a run makes one",
-            Self::Plan | Self::ClientFile => "compilation makes one",
-            Self::Checkpoint => "a run makes one at each bootstrap",
+            Self::ClientKey | Self::EvaluationKeys => Help::MakeKeys.with("make keys first"),
+            Self::Input => Help::Encrypt.with("encrypt an input first"),
+            Self::Answer => Help::Run.with("run the plan first"),
+            Self::Plan => Help::Compile.with("give the plan of a compilation"),
+            Self::ClientFile => {
+                Help::Compile.with("give the client file that compilation writes beside the plan")
+            }
+            Self::Checkpoint => Help::Run.with("a run writes one at each bootstrap"),
         }
     }
 }
@@ -219,7 +222,7 @@ impl Header {
                 name,
                 "magic",
                 "this is not a Polyveil file",
-                "give a file that `polyveil` wrote",
+                "give a key, an input, an answer, a plan, a client file or a checkpoint",
             ));
         }
         // headers of other versions may have another length
@@ -345,7 +348,7 @@ fn other(name: &str, field: &str, had: &Digest, needed: &Digest) -> Error {
         name,
         field,
         format!("made for another {field} (digest {had}) than the one in use (digest {needed})"),
-        "make keys and inputs for this plan",
+        Help::MakeKeys.with("make keys and inputs for this plan"),
     )
 }
 
@@ -847,7 +850,7 @@ mod tests {
             .expect("kind")
             .to_string();
         assert!(
-            message.contains("kind") && message.contains("keygen"),
+            message.contains("kind") && message.contains("make keys"),
             "{message}"
         );
         let r = Reader::new(&good[..], "x", Kind::Input).expect("valid");

@@ -5,7 +5,7 @@ use super::conformance;
 use super::conformance::{KeyList, key_bytes, key_request, parameters_digest};
 use super::container::{Digest, Ids, KeyId, Kind, Reader, Writer, file_length};
 use super::packing::pack;
-use crate::{Error, Result};
+use crate::{Error, Help, Result};
 use ckks::keys::{EvaluationKeys, KeyName, KeyRequest, SwitchingKey};
 use ckks::{Parameters, ParametersSpec};
 use std::io::{Read, Write};
@@ -157,7 +157,7 @@ pub(crate) fn each_key(
             name,
             "list of keys",
             format!("no {key} up to prime {limit}, which this plan needs"),
-            "run `polyveil keygen` again for this plan",
+            Help::MakeKeys.with("make new keys for this plan"),
         ));
     }
     let mut bytes = Vec::new();

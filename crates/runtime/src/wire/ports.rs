@@ -2,7 +2,7 @@
 
 use super::container::Reader;
 use crate::plan::{Description, Port};
-use crate::{Error, Result};
+use crate::{Error, Help, Result};
 use ckks::{Complex64, Parameters};
 use std::io::Read;
 
@@ -118,37 +118,37 @@ pub(crate) fn place(
     if tensor.is_empty() || !tensor.len().is_multiple_of(each) {
         return Err(Error::Input {
             reason: format!(
-                "{} values, the network takes {:?} = {each}",
+                "{} values, but the network takes {each} (shape {:?})",
                 tensor.len(),
                 port.shape,
             ),
-            remedy: "give a picture of that size, or ask for resizing (`--resize`)".into(),
+            remedy: "give inputs of that shape".into(),
         });
     }
     let count = tensor.len() / each;
     if count > port.batch {
         return Err(Error::Input {
             reason: format!("{count} inputs, the plan takes {} at a time", port.batch),
-            remedy: "run them in turns, or compile for more (`polyveil compile --batch N`)".into(),
+            remedy: Help::Batch.with("run them in turns, or compile for more"),
         });
     }
     if let Some((i, v)) = tensor.iter().enumerate().find(|(_, v)| !v.is_finite()) {
         return Err(Error::Input {
             reason: format!("value {i} is {v}"),
-            remedy: "all values must be finite: look at the picture and its normalisation".into(),
+            remedy: "all values must be finite: look at the input and how it is normalised".into(),
         });
     }
     if !(description.input_bound.is_finite() && description.input_bound > 0.0) {
         return Err(Error::Input {
             reason: "the plan has no calibrated bound on its input".into(),
-            remedy: "calibrate the model (`polyveil calibrate`) and compile it again".into(),
+            remedy: Help::Calibrate.with("calibrate the network and compile it again"),
         });
     }
     let largest = tensor.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     if largest > description.input_bound {
         return Err(Error::Input {
             reason: format!("a value of magnitude {largest:.4} exceeds the calibrated bound {:.4}", description.input_bound),
-            remedy: "check the normalisation, or calibrate on data that covers such inputs (`polyveil calibrate`) and compile again".into(),
+            remedy: Help::Calibrate.with("check how inputs are normalised, or calibrate on data that covers such inputs and compile again"),
         });
     }
     let mut slots = vec![vec![Complex64::new(0.0, 0.0); port.slots]; port.registers.len()];

@@ -148,7 +148,7 @@ fn files_of_another_kind_plan_or_parameter_set_are_named() {
         .expect_err("refused")
         .to_string();
     assert!(
-        message.contains(Kind::Input.name()) && message.contains("polyveil encrypt"),
+        message.contains(Kind::Input.name()) && message.contains("encrypt an input"),
         "{message}"
     );
     let mut changed = levelled();
@@ -180,7 +180,7 @@ fn keys_that_do_not_cover_the_plan_are_named() {
         .expect_err("refused")
         .to_string();
     assert!(
-        message.contains(&dropped.to_string()) && message.contains("keygen"),
+        message.contains(&dropped.to_string()) && message.contains("make new keys"),
         "{message}"
     );
 }

@@ -122,7 +122,7 @@ fn inputs_that_do_not_fit_are_refused() {
             .expect_err("refused")
             .to_string()
     };
-    assert!(refused(&[0.0; 5]).contains("--resize"));
+    assert!(refused(&[0.0; 5]).contains("5 values, but the network takes 16 (shape [16])"));
     let mut x = tensor();
     x[3] = f64::NAN;
     assert!(refused(&x).contains("NaN"));

@@ -110,14 +110,14 @@ fn shared_answers_have_the_stated_noise_and_keep_the_class() {
         deviations.abs() < 5.0,
         "variance off by {deviations:.1} deviations"
     );
-    s.refused(None, None, &["used up", "keygen"]);
+    s.refused(None, None, &["used up", "new keys"]);
     assert_eq!(s.used(), releases);
 }
 
 #[test]
 fn shares_that_would_lose_the_class_are_refused() {
     let s = Sharing::new("margin");
-    let remedies = ["larger scale", "fewer releases", "--class-only"];
+    let remedies = ["larger scale", "fewer releases", "class alone"];
     // no answer of this plan could have that margin: refused unseen, not counted
     s.refused(Some(64), Some(1000), &remedies);
     assert!(!s.record.exists());
@@ -163,9 +163,9 @@ fn shares_at_the_same_time_are_all_counted() {
 #[test]
 fn releases_are_promised_once_and_counted_under_their_key() {
     let s = Sharing::new("count");
-    s.refused(Some(20), None, &["--releases"]);
-    s.refused(Some(20), Some(0), &["0 releases", "--releases"]);
-    s.refused(Some(3), Some(2), &["--security-bits"]);
+    s.refused(Some(20), None, &["how many answers"]);
+    s.refused(Some(20), Some(0), &["0 releases", "1 to 1048576"]);
+    s.refused(Some(3), Some(2), &["20 to 64 bits"]);
     assert!(!s.record.exists());
     assert_eq!(s.share(Some(20), Some(2), 1).expect("first").used, 1);
     s.refused(None, Some(9), &["2 releases at 20 bits", "new keys"]);
@@ -225,7 +225,7 @@ fn the_class_alone_is_shared_until_one_is_refused() {
             "{message}"
         );
     };
-    refused(&s.answer, None, &["--releases"]);
+    refused(&s.answer, None, &["how many answers"]);
     refused(&s.answer, Some(0), &["0 releases"]);
     assert!(!s.record.exists());
 
@@ -253,11 +253,11 @@ fn the_class_alone_is_shared_until_one_is_refused() {
         .run(server.start(&level).expect("starts"), &mut ())
         .expect("runs");
     let tie = server.write_answer(&tie, Vec::new(), "x").expect("answer");
-    refused(&tie, None, &["twice the error bound", "3 of 4", "keygen"]);
+    refused(&tie, None, &["twice the error bound", "3 of 4", "new keys"]);
     assert_eq!(s.used(), 3);
     // that was the last: whether a class comes now must not tell more
     for answer in [&tie, &s.answer] {
-        refused(answer, None, &["refused under this key before", "keygen"]);
+        refused(answer, None, &["refused under this key before", "new keys"]);
     }
     assert_eq!(s.used(), 3);
     assert_eq!(s.share(None, None, 2).expect("noise").used, 4);
