@@ -298,7 +298,8 @@ impl Client {
             1 => Ok(()),
             n => Err(Error::Sharing {
                 reason: format!("the answer is that of {n} inputs, noise is sized for one"),
-                remedy: Help::Compile.with("compile for one input at a time where answers are passed on"),
+                remedy: Help::Compile
+                    .with("compile for one input at a time where answers are passed on"),
             }),
         }
     }

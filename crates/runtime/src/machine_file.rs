@@ -3,7 +3,7 @@
 //! JSON, so that people can read and compare it. A file that is damaged is an error; one that was measured elsewhere or with another
 //! engine is [`stale`](MachineFile::stale) and left aside by the caller.
 
-use crate::{Error, Help, machine, Result};
+use crate::{Error, Help, Result, machine};
 use ckks::machine_cost::{MachineCost, Residual, meter_version};
 use serde::{Deserialize, Serialize};
 

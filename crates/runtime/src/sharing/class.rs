@@ -14,9 +14,9 @@
 //! As for noisy answers, B is an average-case bound, inputs that somebody hostile chose are not covered, and neither is a server
 //! that did not run the plan: SECURITY.md.
 
-use crate::{Help};
 use super::releases::{self, Verdict};
 use super::{AnswerBounds, Terms, refuse};
+use crate::Help;
 use crate::Result;
 use serde::Serialize;
 use std::path::Path;

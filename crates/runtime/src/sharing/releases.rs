@@ -153,9 +153,8 @@ impl Ledger {
                 name,
                 "record of shared answers",
                 problem,
-                Help::MakeKeys.with(
-                    "without it nobody knows how many answers were shared: make new keys",
-                ),
+                Help::MakeKeys
+                    .with("without it nobody knows how many answers were shared: make new keys"),
             )
         };
         if bytes.len() as u64 > LIMIT {
@@ -199,8 +198,12 @@ impl Ledger {
         }
         if self.used >= self.releases {
             return Err(refuse(
-                format!("all {} releases promised for this key are used up ({name})", self.releases),
-                Help::MakeKeys.with("make new keys and promise more, or keep this answer to yourself"),
+                format!(
+                    "all {} releases promised for this key are used up ({name})",
+                    self.releases
+                ),
+                Help::MakeKeys
+                    .with("make new keys and promise more, or keep this answer to yourself"),
             ));
         }
         Ok(())

@@ -97,7 +97,12 @@ fn a_key_file_that_changes_while_in_use_is_an_error() {
         assert!(matches!(e, Error::Step { .. }), "{e}");
         let message = e.to_string();
         let name = path.display().to_string();
-        for part in [&name[..], "changed while in use", "last checkpoint", "conv1"] {
+        for part in [
+            &name[..],
+            "changed while in use",
+            "last checkpoint",
+            "conv1",
+        ] {
             assert!(message.contains(part), "{message}");
         }
     };
