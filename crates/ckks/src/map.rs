@@ -277,7 +277,7 @@ impl BlockMap {
     }
     /// Σⱼ|Mₖⱼ|² over the rows k, folds included: (mean over the rows of the output where it is largest, largest row). The variance of
     /// independent errors grows by it.
-    pub fn row_energy(&self) -> (f64, f64) {
+    pub(crate) fn row_energy(&self) -> (f64, f64) {
         let mut mean = 0.0f64;
         let mut most = 0.0f64;
         self.each_row_sum(
@@ -290,7 +290,7 @@ impl BlockMap {
         (mean, most)
     }
     /// Largest Σⱼ|Mₖⱼ| over rows of one output, folds included: how the bound on magnitudes grows.
-    pub fn row_sum(&self) -> f64 {
+    pub(crate) fn row_sum(&self) -> f64 {
         let mut worst = 0.0f64;
         self.each_row_sum(
             |v| if v.im == 0.0 { v.re.abs() } else { v.norm() },

@@ -140,6 +140,163 @@ impl ParametersSpec {
     pub fn is_toy(&self) -> bool {
         self.name.starts_with("toy-")
     }
+    fn refuse(&self, reason: String) -> Error {
+        Error::Parameters {
+            name: self.name.clone(),
+            reason,
+        }
+    }
+    /// What can be said before primes are drawn.
+    fn check(&self) -> Result<(), Error> {
+        if !(4..=17).contains(&self.log_n) {
+            return Err(self.refuse(format!(
+                "log N = {} but 4 to 17 are supported",
+                self.log_n
+            )));
+        }
+        if self.dnum == 0
+            || self.dnum > 16
+            || self.special_bits.is_empty()
+            || self.special_bits.len() > 24
+            || self.residual.levels > 60
+        {
+            return Err(self.refuse(
+                "dnum must be 1 to 16, special primes 1 to 24, residual levels at most 60".into(),
+            ));
+        }
+        let Some(b) = &self.bootstrap else {
+            return Ok(());
+        };
+        let needed = depth_of(b.degree) + b.double_angles;
+        if b.eval_mod.levels != needed {
+            return Err(self.refuse(format!(
+                "EvalMod of degree {} with {} double angles needs {needed} levels, not {}",
+                b.degree, b.double_angles, b.eval_mod.levels
+            )));
+        }
+        if b.hamming_weight == 0
+            || b.hamming_weight >= 1 << self.log_n
+            || b.range == 0
+            || b.slot_to_coeff.levels == 0
+            || b.coeff_to_slot.levels == 0
+        {
+            return Err(self.refuse(
+                "bootstrapping needs a sparse secret, a range and levels for both transforms"
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+    /// Primes near 2^bits that are not among those used, to which they are added.
+    fn draw(&self, bits: u32, count: usize, used: &mut Vec<u64>) -> Result<Vec<u64>, Error> {
+        if !(20..=50).contains(&bits) {
+            return Err(self.refuse(format!("primes of {bits} bits; 20 to 50 are supported")));
+        }
+        // primes of 50 bits stay below 2^50, the largest that an IFMA word reduces lazily
+        let center = if bits == 50 {
+            (1u64 << 50) - (1 << 43)
+        } else {
+            1u64 << bits
+        };
+        let found = ring::ntt_primes(self.log_n, center, count, used)?;
+        used.extend(&found);
+        Ok(found)
+    }
+    /// The primes of every level, from the bottom. Groups of equal shape are drawn together so that pairs can be matched to products
+    /// near their target.
+    fn draw_groups(&self, used: &mut Vec<u64>) -> Result<Vec<Vec<u64>>, Error> {
+        let base = Zone {
+            levels: 1,
+            bits: vec![self.base_bits],
+        };
+        let mut zones = vec![&base, &self.residual];
+        if let Some(b) = &self.bootstrap {
+            zones.extend([&b.slot_to_coeff, &b.eval_mod, &b.coeff_to_slot]);
+        }
+        let mut groups: Vec<Vec<u64>> = Vec::new();
+        for zone in zones {
+            if zone.bits.len() == 2 && zone.bits[0] == zone.bits[1] {
+                let mut primes = self.draw(zone.bits[0], 2 * zone.levels, used)?;
+                primes.sort_unstable();
+                for i in 0..zone.levels {
+                    groups.push(vec![primes[i], primes[2 * zone.levels - 1 - i]]);
+                }
+            } else {
+                let columns: Vec<Vec<u64>> = zone
+                    .bits
+                    .iter()
+                    .map(|&b| self.draw(b, zone.levels, used))
+                    .collect::<Result<_, _>>()?;
+                groups
+                    .extend((0..zone.levels).map(|i| columns.iter().map(|c| c[i]).collect()));
+            }
+        }
+        Ok(groups)
+    }
+    /// Keeps canonical scales near 2^log_scale: each residual level takes the prime nearest to S²/2^log_scale.
+    fn order_residual(&self, groups: &mut [Vec<u64>]) {
+        if self.residual.bits.len() != 1 {
+            return;
+        }
+        let nominal = f64::from(self.log_scale).exp2();
+        let mut scale = nominal;
+        for level in (1..=self.residual.levels).rev() {
+            let want = scale * scale / nominal;
+            let off = |i: usize| (groups[i][0] as f64 - want).abs();
+            let best = (1..=level)
+                .min_by(|&i, &j| off(i).total_cmp(&off(j)))
+                .unwrap_or(level);
+            groups.swap(level, best);
+            scale = scale * scale / groups[level][0] as f64;
+        }
+    }
+    /// The canonical scale of every level.
+    fn scales(&self, moduli: &[f64]) -> Vec<f64> {
+        let residual = self.residual.levels;
+        let nominal = f64::from(self.log_scale).exp2();
+        let mut scales = vec![0.0; moduli.len()];
+        let down = |scales: &mut [f64], range: std::ops::RangeInclusive<usize>| {
+            for level in range.rev() {
+                scales[level - 1] = scales[level] * scales[level] / moduli[level];
+            }
+        };
+        scales[residual] = nominal;
+        down(&mut scales, 1..=residual);
+        if let Some(b) = &self.bootstrap {
+            let top = moduli.len() - 1;
+            let raised = f64::from(b.log_raise).exp2() * moduli[0];
+            let eval_top = top - b.coeff_to_slot.levels;
+            // CoeffToSlot's plaintexts gain precision where the scale climbs to EvalMod's over its levels
+            let goal = (b.eval_mod.bits.iter().sum::<u32>() as f64).exp2();
+            for (i, s) in scales[eval_top..=top].iter_mut().rev().enumerate() {
+                *s = raised * (goal / raised).powf(i as f64 / b.coeff_to_slot.levels as f64);
+            }
+            let eval_bottom = eval_top - b.eval_mod.levels;
+            down(&mut scales, eval_bottom + 1..=eval_top);
+            for s in &mut scales[residual + 1..eval_bottom] {
+                *s = nominal; // SlotToCoeff chooses its own
+            }
+        }
+        scales
+    }
+    /// Ring indices of the primes at each level, by skipped levels.
+    fn limbs(&self, groups: &[Vec<usize>]) -> Vec<Vec<Arc<[usize]>>> {
+        let residual = self.residual.levels;
+        let skips = if self.bootstrap.is_some() {
+            residual + 1
+        } else {
+            1
+        };
+        let at = |skip: usize, index: usize| {
+            (0..=index)
+                .filter(|&l| index <= residual || l > residual || l + skip <= residual)
+                .flat_map(|l| groups[l].clone())
+                .collect()
+        };
+        (0..skips)
+            .map(|skip| (0..groups.len()).map(|index| at(skip, index)).collect())
+            .collect()
+    }
 }
 
 /// A place in the modulus chain: `index` counts down to 0. Above the residual levels, `skip` residual levels are
@@ -207,146 +364,20 @@ impl Parameters {
     /// # Errors
     /// If the set is inconsistent, or a published key would have less than 128 bits and the name does not start with `toy-`.
     pub fn new(spec: ParametersSpec) -> Result<Self, Error> {
-        let refuse = |reason: String| Error::Parameters {
-            name: spec.name.clone(),
-            reason,
-        };
-        if !(4..=17).contains(&spec.log_n) {
-            return Err(refuse(format!(
-                "log N = {} but 4 to 17 are supported",
-                spec.log_n
-            )));
-        }
-        if spec.dnum == 0
-            || spec.dnum > 16
-            || spec.special_bits.is_empty()
-            || spec.special_bits.len() > 24
-            || spec.residual.levels > 60
-        {
-            return Err(refuse(
-                "dnum must be 1 to 16, special primes 1 to 24, residual levels at most 60".into(),
-            ));
-        }
-        let mut zones = vec![
-            Zone {
-                levels: 1,
-                bits: vec![spec.base_bits],
-            },
-            spec.residual.clone(),
-        ];
-        if let Some(b) = &spec.bootstrap {
-            zones.extend([
-                b.slot_to_coeff.clone(),
-                b.eval_mod.clone(),
-                b.coeff_to_slot.clone(),
-            ]);
-            if b.eval_mod.levels != depth_of(b.degree) + b.double_angles {
-                return Err(refuse(format!(
-                    "EvalMod of degree {} with {} double angles needs {} levels, not {}",
-                    b.degree,
-                    b.double_angles,
-                    depth_of(b.degree) + b.double_angles,
-                    b.eval_mod.levels
-                )));
-            }
-            if b.hamming_weight == 0
-                || b.hamming_weight >= 1 << spec.log_n
-                || b.range == 0
-                || b.slot_to_coeff.levels == 0
-                || b.coeff_to_slot.levels == 0
-            {
-                return Err(refuse(
-                    "bootstrapping needs a sparse secret, a range and levels for both transforms"
-                        .into(),
-                ));
-            }
-        }
-        let mut used: Vec<u64> = Vec::new();
-        let mut pick = |bits: u32, count: usize, log_n: u32| -> Result<Vec<u64>, Error> {
-            if !(20..=50).contains(&bits) {
-                return Err(Error::Parameters {
-                    name: spec.name.clone(),
-                    reason: format!("primes of {bits} bits; 20 to 50 are supported"),
-                });
-            }
-            // primes of 50 bits stay below 2^50, the largest that an IFMA word reduces lazily
-            let center = if bits == 50 {
-                (1u64 << 50) - (1 << 43)
-            } else {
-                1u64 << bits
-            };
-            let found = ring::ntt_primes(log_n, center, count, &used)?;
-            used.extend(&found);
-            Ok(found)
-        };
-        // groups of equal shape are drawn together so that pairs can be matched to products near their target
-        let mut groups_by_value: Vec<Vec<u64>> = Vec::new();
-        for zone in &zones {
-            if zone.bits.len() == 2 && zone.bits[0] == zone.bits[1] {
-                let mut primes = pick(zone.bits[0], 2 * zone.levels, spec.log_n)?;
-                primes.sort_unstable();
-                for i in 0..zone.levels {
-                    groups_by_value.push(vec![primes[i], primes[2 * zone.levels - 1 - i]]);
-                }
-            } else {
-                let columns: Vec<Vec<u64>> = zone
-                    .bits
-                    .iter()
-                    .map(|&b| pick(b, zone.levels, spec.log_n))
-                    .collect::<Result<_, _>>()?;
-                groups_by_value
-                    .extend((0..zone.levels).map(|i| columns.iter().map(|c| c[i]).collect()));
-            }
-        }
+        spec.check()?;
+        let mut used = Vec::new();
+        let mut groups_by_value = spec.draw_groups(&mut used)?;
         let special_values: Vec<u64> = spec
             .special_bits
             .iter()
-            .map(|&b| pick(b, 1, spec.log_n).map(|v| v[0]))
+            .map(|&b| spec.draw(b, 1, &mut used).map(|v| v[0]))
             .collect::<Result<_, _>>()?;
-        let residual = spec.residual.levels;
-        // keep canonical scales near 2^log_scale: at each level take the prime nearest to S²/2^log_scale
-        let nominal = f64::from(spec.log_scale).exp2();
-        let mut scales = vec![0.0; groups_by_value.len()];
-        scales[residual] = nominal;
-        if spec.residual.bits.len() == 1 {
-            let mut scale = nominal;
-            for level in (1..=residual).rev() {
-                let want = scale * scale / nominal;
-                let best = (1..=level)
-                    .min_by(|&i, &j| {
-                        (groups_by_value[i][0] as f64 - want)
-                            .abs()
-                            .total_cmp(&(groups_by_value[j][0] as f64 - want).abs())
-                    })
-                    .unwrap_or(level);
-                groups_by_value.swap(level, best);
-                scale = scale * scale / groups_by_value[level][0] as f64;
-            }
-        }
+        spec.order_residual(&mut groups_by_value);
         let moduli: Vec<f64> = groups_by_value
             .iter()
             .map(|g| g.iter().map(|&q| q as f64).product())
             .collect();
-        for level in (1..=residual).rev() {
-            scales[level - 1] = scales[level] * scales[level] / moduli[level];
-        }
-        if let Some(b) = &spec.bootstrap {
-            let top = groups_by_value.len() - 1;
-            let raised = f64::from(b.log_raise).exp2() * moduli[0];
-            let eval_top = top - b.coeff_to_slot.levels;
-            // CoeffToSlot's plaintexts gain precision where the scale climbs to EvalMod's over its levels
-            let goal = (b.eval_mod.bits.iter().sum::<u32>() as f64).exp2();
-            for (i, s) in scales[eval_top..=top].iter_mut().rev().enumerate() {
-                *s = raised * (goal / raised).powf(i as f64 / b.coeff_to_slot.levels as f64);
-            }
-            let eval_bottom = eval_top - b.eval_mod.levels;
-            for level in (eval_bottom + 1..=eval_top).rev() {
-                scales[level - 1] = scales[level] * scales[level] / moduli[level];
-            }
-            for s in &mut scales[residual + 1..eval_bottom] {
-                *s = nominal; // SlotToCoeff chooses its own
-            }
-        }
+        let scales = spec.scales(&moduli);
         let q_values: Vec<u64> = groups_by_value.iter().flatten().copied().collect();
         let mut groups = Vec::new();
         let mut next = 0;
@@ -354,52 +385,34 @@ impl Parameters {
             groups.push((next..next + g.len()).collect::<Vec<_>>());
             next += g.len();
         }
-        let q_limbs = q_values.len();
         let ring = Ring::new(
             spec.log_n,
             &[q_values.clone(), special_values.clone()].concat(),
         )?;
-        let special: Arc<[usize]> = (q_limbs..q_limbs + special_values.len()).collect();
+        let q_limbs = q_values.len();
         let per_digit = q_limbs.div_ceil(spec.dnum);
         let digits: Vec<_> = (0..q_limbs)
             .step_by(per_digit)
             .map(|s| s..(s + per_digit).min(q_limbs))
             .collect();
-        let log_p: f64 = special_values.iter().map(|&p| (p as f64).log2()).sum();
-        let log_q: f64 = q_values.iter().map(|&p| (p as f64).log2()).sum();
+        let log = |values: &[u64]| values.iter().map(|&p| (p as f64).log2()).sum::<f64>();
+        let (log_q, log_p) = (log(&q_values), log(&special_values));
         for d in &digits {
-            let log_d: f64 = d.clone().map(|i| (q_values[i] as f64).log2()).sum();
+            let log_d = log(&q_values[d.clone()]);
             if log_d > log_p + 1.0 {
-                return Err(refuse(format!(
+                return Err(spec.refuse(format!(
                     "a digit of {log_d:.0} bits exceeds P of {log_p:.0} bits: add special primes or raise dnum"
                 )));
             }
         }
-        let skips = if spec.bootstrap.is_some() {
-            residual + 1
-        } else {
-            1
-        };
-        let limbs = (0..skips)
-            .map(|skip| {
-                (0..groups.len())
-                    .map(|index| {
-                        (0..=index)
-                            .filter(|&l| index <= residual || l > residual || l + skip <= residual)
-                            .flat_map(|l| groups[l].clone())
-                            .collect()
-                    })
-                    .collect()
-            })
-            .collect();
         let parameters = Self(Arc::new(Inner {
+            limbs: spec.limbs(&groups),
             ring,
             groups,
             moduli,
             scales,
-            special,
+            special: (q_limbs..q_limbs + special_values.len()).collect(),
             digits,
-            limbs,
             log_q,
             log_p,
             spec,

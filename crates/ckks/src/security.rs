@@ -1,7 +1,7 @@
 //! Security of every published key, from published tables; and the probability that a bootstrap fails, derived ([`overflow_log2`]).
 //!
 //! * Keys under the dense ternary secret: J.-P. Bossuat et al., "Security Guidelines for Implementing Homomorphic
-//!   Encryption" (2024), ternary secrets, classical, 128 bits: the largest log QP for each N ([`TERNARY_128`]).
+//!   Encryption" (2024), ternary secrets, classical, 128 bits: the largest log QP for each N (`TERNARY_128`).
 //! * The dense-to-sparse key of sparse-secret encapsulation encrypts under a secret of Hamming weight h with a modulus of
 //!   about 100 bits; the guidelines' tables do not cover sparse secrets, so it is judged by \[BTH22\] (Bossuat,
 //!   Troncoso-Pastoriza, Hubaux, "Bootstrapping for Approximate Homomorphic Encryption with Negligible
@@ -9,7 +9,7 @@
 //!   about 2^110 as 128-bit secure.
 
 /// (log2 N, largest log2 QP) at 128 bits for ternary secrets [Bossuat et al. 2024].
-pub const TERNARY_128: [(u32, f64); 8] = [
+const TERNARY_128: [(u32, f64); 8] = [
     (10, 26.0),
     (11, 53.0),
     (12, 106.0),
@@ -130,28 +130,28 @@ pub fn overflow_log2(coefficients: usize, hamming_weight: usize, range: usize) -
         .min(0.0)
 }
 
-/// Chernoff's bound from above on [`overflow_log2`], in closed form: min over s > 0 of 2·coefficients·E(e^(sW))·e^(−s(K + 1/2)), with
-/// E(e^(sW)) = (sinh(s/2)/(s/2))^h. A check by other means, and usable for any h.
-pub fn overflow_chernoff_log2(coefficients: usize, hamming_weight: usize, range: usize) -> f64 {
-    let h = hamming_weight as f64;
-    let t = range as f64 + 0.5;
-    if t >= h / 2.0 {
-        return f64::NEG_INFINITY;
-    }
-    // ln sinh(x) = x + ln((1 − e^(−2x))/2); any s gives a bound, so a grid does
-    let best = (1..8000)
-        .map(|i| {
-            let s = f64::from(i) * 0.02;
-            let x = s / 2.0;
-            h * (x + ((1.0 - (-2.0 * x).exp()) / 2.0).ln() - x.ln()) - s * t
-        })
-        .fold(0.0f64, f64::min);
-    (best / std::f64::consts::LN_2 + 1.0 + (coefficients as f64).log2()).min(0.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Chernoff's bound from above on [`overflow_log2`], in closed form: min over s > 0 of 2·coefficients·E(e^(sW))·e^(−s(K + 1/2)), with
+    /// E(e^(sW)) = (sinh(s/2)/(s/2))^h. A check by other means.
+    fn overflow_chernoff_log2(coefficients: usize, hamming_weight: usize, range: usize) -> f64 {
+        let h = hamming_weight as f64;
+        let t = range as f64 + 0.5;
+        if t >= h / 2.0 {
+            return f64::NEG_INFINITY;
+        }
+        // ln sinh(x) = x + ln((1 − e^(−2x))/2); any s gives a bound, so a grid does
+        let best = (1..8000)
+            .map(|i| {
+                let s = f64::from(i) * 0.02;
+                let x = s / 2.0;
+                h * (x + ((1.0 - (-2.0 * x).exp()) / 2.0).ln() - x.ln()) - s * t
+            })
+            .fold(0.0f64, f64::min);
+        (best / std::f64::consts::LN_2 + 1.0 + (coefficients as f64).log2()).min(0.0)
+    }
 
     #[test]
     fn the_law_of_the_integer_part_is_the_b_spline() {

@@ -154,13 +154,14 @@ fn main() -> ExitCode {
         terminal::error(&e);
         return ExitCode::from(1);
     }
-    if let Some(name) = std::env::var_os("POLYVEIL_BACKEND")
-        && !ring::Backend::ALL.iter().any(|b| name == b.name())
-    {
-        terminal::error(
-            &"POLYVEIL_BACKEND must be portable, avx2 or ifma; unset it for the fastest",
-        );
-        return ExitCode::from(2);
+    if let Some(name) = std::env::var_os("POLYVEIL_BACKEND") {
+        let Some(backend) = ring::Backend::ALL.into_iter().find(|b| name == b.name()) else {
+            terminal::error(
+                &"POLYVEIL_BACKEND must be portable, avx2 or ifma; unset it for the fastest",
+            );
+            return ExitCode::from(2);
+        };
+        ring::force_backend(Some(backend));
     }
     let done = match cli.command {
         Command::Demo(a) => demo::demo(&a, threads, EMBEDDED),

@@ -21,7 +21,7 @@ impl Backend {
     /// All of them, whether this processor can run them or not.
     pub const ALL: [Backend; 3] = [Backend::Portable, Backend::Avx2, Backend::Ifma];
 
-    /// The name that the environment variable `POLYVEIL_BACKEND` takes: `portable`, `avx2` or `ifma`.
+    /// Its name: `portable`, `avx2` or `ifma`.
     pub fn name(self) -> &'static str {
         match self {
             Backend::Portable => "portable",
@@ -60,9 +60,7 @@ impl std::fmt::Display for Backend {
 
 /// The backend that the next kernel call uses.
 ///
-/// The first call decides: the fastest that this processor has; or, if the environment variable `POLYVEIL_BACKEND` is
-/// `portable`, `avx2` or `ifma`, that one, or the fastest below it where the processor lacks it. Any other value counts as
-/// none. Cost: one relaxed atomic load.
+/// The fastest that this processor has, unless [`force_backend`] chose another. Cost: one relaxed atomic load.
 #[inline]
 pub fn backend() -> Backend {
     match CHOICE.load(Ordering::Relaxed) {
@@ -74,8 +72,8 @@ pub fn backend() -> Backend {
 }
 
 /// Makes all later kernel calls of this process use `choice`, or the automatic choice again for `None`; returns what is then
-/// in force, which is the fastest below `choice` where the processor lacks the instructions. For tests and benchmarks; results
-/// never differ.
+/// in force, which is the fastest below `choice` where the processor lacks the instructions. For programs, tests and benchmarks, not
+/// for libraries: it holds for the whole process. Results never differ.
 pub fn force_backend(choice: Option<Backend>) -> Backend {
     match choice {
         None => decide(),
@@ -85,11 +83,7 @@ pub fn force_backend(choice: Option<Backend>) -> Backend {
 
 #[cold]
 fn decide() -> Backend {
-    let asked = std::env::var_os("POLYVEIL_BACKEND");
-    let asked = Backend::ALL
-        .into_iter()
-        .find(|b| asked.as_ref().is_some_and(|a| a == b.name()));
-    set(asked.unwrap_or(Backend::Ifma).or_below())
+    set(Backend::Ifma.or_below())
 }
 
 fn set(b: Backend) -> Backend {
@@ -148,10 +142,7 @@ mod tests {
                 .any(|&c| forced < c && c <= b && c.is_available());
             assert!(!next_would_do);
         }
-        let automatic = force_backend(None);
-        if std::env::var_os("POLYVEIL_BACKEND").is_none() {
-            assert_eq!(Some(automatic), Backend::available().last());
-        }
+        assert_eq!(Some(force_backend(None)), Backend::available().last());
     }
 
     #[test]
