@@ -149,10 +149,7 @@ impl ParametersSpec {
     /// What can be said before primes are drawn.
     fn check(&self) -> Result<(), Error> {
         if !(4..=17).contains(&self.log_n) {
-            return Err(self.refuse(format!(
-                "log N = {} but 4 to 17 are supported",
-                self.log_n
-            )));
+            return Err(self.refuse(format!("log N = {} but 4 to 17 are supported", self.log_n)));
         }
         if self.dnum == 0
             || self.dnum > 16
@@ -227,8 +224,7 @@ impl ParametersSpec {
                     .iter()
                     .map(|&b| self.draw(b, zone.levels, used))
                     .collect::<Result<_, _>>()?;
-                groups
-                    .extend((0..zone.levels).map(|i| columns.iter().map(|c| c[i]).collect()));
+                groups.extend((0..zone.levels).map(|i| columns.iter().map(|c| c[i]).collect()));
             }
         }
         Ok(groups)
