@@ -1,7 +1,12 @@
 //! `polyveil-train`: trains networks, makes them polynomial, and studies what that costs. Started by `polyveil train` and `polyveil adapt`.
 
+mod arguments;
+mod commands;
+#[path = "../../cli/src/terminal.rs"]
+mod terminal;
+
+use arguments::*;
 use clap::{Parser, Subcommand};
-use polyveil::training::{language, run, search, sentences, study, table, tasks};
 use std::process::ExitCode;
 
 /// Train networks, and make trained networks polynomial.
@@ -21,38 +26,38 @@ enum Command {
     #[command(
         after_long_help = "Example:\n  polyveil train --config run.toml -o runs/first\n\nThe folder gets run.toml (every setting), log.csv, ranges.csv, checkpoint.safetensors and, at the end, network.pvm. Started again\nwith the same folder, the run goes on from its checkpoint and ends with the same weights as if it had not been stopped."
     )]
-    Train(run::TrainArgs),
+    Train(TrainArgs),
     /// Make a trained network polynomial and train it back.
     #[command(
         after_long_help = "Example:\n  polyveil adapt resnet20.silu.model --activation silu --train train_jpeg.tar.gz --second train_lossless.bin \\\n      --degree 4 --epochs 8 -o runs/degree4\n\nThe original network teaches the polynomial one. The folder's run.toml holds the schedule that was chosen: change it and start\n`polyveil train --config` for another."
     )]
-    Adapt(run::AdaptArgs),
+    Adapt(AdaptArgs),
     /// Choose each activation's degree and each bootstrap's place under a budget.
     #[command(
         after_long_help = "Example:\n  polyveil-train search resnet20.silu.model --activation silu --train train_jpeg.tar.gz --second train_lossless.bin \\\n      --budget 60s -o searches/60s\n  polyveil-train train --config searches/60s/run.toml -o runs/60s\n\nEach activation's sensitivity to each degree is measured alone on calibration pictures; degrees and bootstraps are then chosen together.\nThe folder gets the whole front of divergence and accuracy against predicted latency, before fine-tuning (front.csv, front.md,\nfront.svg), and run.toml, with which `train` fine-tunes the chosen network."
     )]
-    Search(search::SearchArgs),
+    Search(SearchArgs),
     /// Accuracy of networks on labelled pictures or sentences, in f64 and without any guard: each against the first, paired.
-    Score(run::ScoreArgs),
+    Score(ScoreArgs),
     /// Draw text from a language model: a corpus to train on.
     #[command(
         after_long_help = "Example:\n  polyveil-train sample stories260K.bin --tokens 20000000 -o stories.tokens --tokenizer tok512.bin\n\nEvery token depends on the model, the seed and its place only. Started again, the command goes on where it was stopped."
     )]
-    Sample(language::SampleArgs),
+    Sample(SampleArgs),
     /// Make a vocabulary for encoders, BERT's `vocab.txt`, from a file of sentences.
-    Vocabulary(sentences::VocabularyArgs),
+    Vocabulary(VocabularyArgs),
     /// Language models side by side: perplexity, LAMBADA, PIQA; as they are and with each kind of approximation.
     #[command(
         after_long_help = "Example:\n  polyveil-train tasks SmolLM2.gguf runs/smollm2/power4 --tokenizer SmolLM2.gguf --text valid.txt --lambada lambada.jsonl --piqa piqa.jsonl --labels piqa.lst\n\nTexts are laid out and scored as in EleutherAI's lm-evaluation-harness (lambada_openai, piqa). In brackets, intervals that hold 95 %."
     )]
-    Tasks(tasks::TasksArgs),
+    Tasks(TasksArgs),
     /// Text files as tokens: what training reads with tokens = { kind = "binary" }.
-    Tokenize(tasks::TokenizeArgs),
+    Tokenize(TokenizeArgs),
     /// Networks side by side as Markdown: accuracy, degrees, levels, bootstraps, predicted and measured latency.
-    Table(table::TableArgs),
+    Table(TableArgs),
     /// Tables and charts from which choices of architecture follow.
     #[command(subcommand)]
-    Study(study::Study),
+    Study(Study),
 }
 
 fn main() -> ExitCode {
@@ -66,21 +71,24 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let done = match &cli.command {
-        Command::Train(a) => run::train(a),
-        Command::Adapt(a) => run::adapt(a),
-        Command::Search(a) => search::search(a),
-        Command::Score(a) => run::score(a),
-        Command::Sample(a) => language::sample(a),
-        Command::Vocabulary(a) => sentences::vocabulary(a),
-        Command::Tasks(a) => tasks::tasks(a),
-        Command::Tokenize(a) => tasks::tokenize(a),
-        Command::Table(a) => table::table(a),
-        Command::Study(s) => s.run(),
+        Command::Train(a) => commands::train(a),
+        Command::Adapt(a) => commands::adapt(a),
+        Command::Search(a) => commands::search(a),
+        Command::Score(a) => commands::score(a),
+        Command::Sample(a) => commands::sample(a),
+        Command::Vocabulary(a) => commands::vocabulary(a),
+        Command::Tasks(a) => commands::tasks(a),
+        Command::Tokenize(a) => commands::tokenize(a),
+        Command::Table(a) => commands::table(a),
+        Command::Study(s) => commands::study(s),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("polyveil-train: {e}");
+            match commands::remedy(&e) {
+                Some(help) => eprintln!("polyveil-train: {e}: {help}"),
+                None => eprintln!("polyveil-train: {e}"),
+            }
             ExitCode::FAILURE
         }
     }

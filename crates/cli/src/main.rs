@@ -1,11 +1,14 @@
-//! `polyveil`: a door to the libraries, with no logic of its own. JSON goes to stdout, everything else to stderr.
+//! `polyveil`: a door to the library of the same name. JSON goes to stdout, everything else to stderr.
 
+mod arguments;
+mod commands;
+mod place;
+mod remedy;
+mod terminal;
+
+use arguments::*;
 use clap::{Args, Parser, Subcommand};
-use polyveil::arguments::*;
-use polyveil::{
-    Embedded, Result, bench, commands, demo, estimate, evaluate, inspect, prompts, run, sentences,
-    tasks, terminal, text,
-};
+use polyveil::{Error, Result};
 use std::process::ExitCode;
 
 /// Neural networks on encrypted data.
@@ -28,8 +31,8 @@ A first look, all in one process:
 
 The same in steps, client and server apart:
   polyveil calibrate resnet20.model --activation silu --data data_batch_1.bin -o resnet20.pvm
-  polyveil compile resnet20.pvm -o resnet20.plan       # prints latency, memory, precision
-  polyveil keygen resnet20.plan -o keys/               # client: keys/client.key stays, keys/evaluation.keys goes
+  polyveil compile resnet20.pvm -o resnet20.plan       # prints latency, memory, precision; resnet20.client is for clients
+  polyveil keygen resnet20.client -o keys/             # client: keys/client.key stays, keys/evaluation.keys goes
   polyveil encrypt --key keys/client.key --image cat.png -o cat.input
   polyveil run --plan resnet20.plan --keys keys/evaluation.keys --input cat.input -o cat.answer   # server
   polyveil decrypt --key keys/client.key cat.answer    # client
@@ -65,7 +68,7 @@ enum Command {
     #[command(
         after_long_help = "Examples:\n  polyveil calibrate resnet20.silu.model --activation silu --data data_batch_1.bin -o resnet20.pvm\n  polyveil calibrate net.onnx --data pictures/ --degree 31 -o net.pvm\n  polyveil calibrate runs/stories/ --tokens stories.tokens --tokenizer tok512.bin --length 33 -o stories.pvm\n\nMODEL: a torch state dict (.pt, .th, .model), safetensors, ONNX, or a .pvm to calibrate again. DATA: PNG/JPEG pictures of the right\nsize, folders of them, or any set of labelled pictures; use training data, never the pictures that you report accuracy on.\n\nA language model is a folder of a training run (its pieces.json gives the polynomials), a folder of Hugging Face's, or a file of\nllama2.c; the last two get polynomials that are chosen on the text, and --power says with which attention."
     )]
-    Calibrate(CalibrateArgs),
+    Calibrate(Box<CalibrateArgs>),
     /// Compile a calibrated network into a plan; prints latency, memory and precision.
     #[command(
         after_long_help = "Examples:\n  polyveil compile resnet20.pvm -o resnet20.plan\n  polyveil compile resnet20.pvm -o resnet20.plan --max-memory 12GB\n\nThe plan holds the weights: whoever may know the model may see it. The same input and the same cost table\n(--machine, never the probe) give a byte-identical plan."
@@ -75,10 +78,10 @@ enum Command {
     #[command(
         after_long_help = "Examples:\n  polyveil estimate pythia-70m --length 128\n  polyveil estimate my-model/config.json --length 64 --length 256 --batch 1\n  polyveil estimate --all --length 128 --length 1024 > plans.md\n\nNames: stories260k, pythia-70m, pythia-160m, pythia-410m, pythia-1.4b, smollm2-135m, llama-7b, bert-base, roberta-base.\n\nPower-Softmax as attention; levels of divisions, roots and activations are those that a network of this structure with random\nweights needs (--bits, --degree), which the command prints: training decides on them in the end. Latency is one input, throughput as\nmany as the slots hold with one channel in each ciphertext, unless --batch says otherwise."
     )]
-    Estimate(estimate::EstimateArgs),
+    Estimate(EstimateArgs),
     /// Client: make the secret key and the evaluation keys for a plan.
     #[command(
-        after_long_help = "Example:\n  polyveil keygen resnet20.plan -o keys/\n\nkeys/client.key       secret: stays with you; readable by you alone (mode 600)\nkeys/evaluation.keys  public: send it to the server"
+        after_long_help = "Example:\n  polyveil keygen resnet20.client -o keys/\n\nkeys/client.key       secret: stays with you; readable by you alone (mode 600)\nkeys/evaluation.keys  public: send it to the server"
     )]
     Keygen(KeygenArgs),
     /// Client: encrypt a picture or a prompt.
@@ -90,7 +93,7 @@ enum Command {
     #[command(
         after_long_help = "Examples:\n  polyveil run --plan resnet20.plan --keys keys/evaluation.keys --input cat.input -o cat.answer\n  polyveil run … --resume          # after a kill: goes on from the last bootstrap, with the same answer\n  polyveil run … --max-memory 6GB  # reads keys from disk when they are used, as many as that takes; the same answer, later\n  polyveil run … --check --key keys/client.key   # owner's machine: stops at the first layer beyond its bound"
     )]
-    Run(run::RunArgs),
+    Run(RunArgs),
     /// Client: decrypt an answer and print the top classes, or the next tokens.
     #[command(
         after_long_help = "Examples:\n  polyveil decrypt --key keys/client.key cat.answer                        # for your eyes only\n  polyveil decrypt --key keys/client.key cat.answer --share --releases 10   # may be passed on; at most 10 under this key\n  polyveil decrypt --key keys/client.key cat.answer --share --class-only --releases 10   # the class and nothing else\n\nWhoever sees decrypted values can attack the key. --share adds Gaussian noise sized from the plan's error bound, the security\nand the number of answers that will be shared, and refuses where the noise would leave no class;\n--class-only shares the class without noise, unless it leads by so little that the error might decide. Answers must come from a\nserver that ran the plan. See SECURITY.md."
@@ -105,7 +108,7 @@ enum Command {
     #[command(
         after_long_help = "Examples:\n  polyveil bench --json > bench.json   # everything: about ten minutes and 6 GB\n  polyveil bench --table bench.json    # that file as Markdown, beside other libraries\n  polyveil bench --quick               # an insecure toy ring, seconds\n  polyveil bench --only bootstrap --log-slots 15 --targets 10 --threads 1\n  polyveil bench --save                # this machine's cost table, for plans and predictions; half a minute\n  polyveil bench --save --with-network # the same, fitted to a whole network's steps too; two minutes and 6 GB\n\nCPU time is that of the whole process. `reference` is a fixed loop of multiply-adds in the first cache: about 0.10 ms on a\nquiet machine; where it is slower, so is everything else. It runs before and after every run of a row, whose `references` are\nits CPU time in those units. `stream` reads and writes back memory that is in no cache. Operations run on 27 ciphertext limbs\nwithout bootstrapping, bootstraps on the set that networks use; both have 128 bits of security, N = 2^16 and dnum 3. Rows are\nmeasured on one thread and on all; a bootstrap's precision on one, and only that of all slots on all threads."
     )]
-    Bench(bench::BenchArgs),
+    Bench(BenchArgs),
     /// Train a network (needs the sibling program polyveil-train, as do the four below).
     #[command(disable_help_flag = true)]
     Train(Sibling),
@@ -131,57 +134,41 @@ struct Sibling {
     arguments: Vec<std::ffi::OsString>,
 }
 
-/// What was found when this was built.
-const EMBEDDED: Embedded = Embedded {
-    model: include_bytes!(concat!(env!("OUT_DIR"), "/model")),
-    picture: include_bytes!(concat!(env!("OUT_DIR"), "/picture")),
-    commit: option_env!("POLYVEIL_COMMIT"),
-};
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let threads = cli
         .threads
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     if threads == 0 || threads > 1024 {
-        terminal::error(&"--threads must be 1 to 1024");
+        error(&"--threads must be 1 to 1024");
         return ExitCode::from(2);
     }
     if let Err(e) = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()
     {
-        terminal::error(&e);
+        error(&e);
         return ExitCode::from(1);
     }
     if let Some(name) = std::env::var_os("POLYVEIL_BACKEND") {
         let Some(backend) = ring::Backend::ALL.into_iter().find(|b| name == b.name()) else {
-            terminal::error(
-                &"POLYVEIL_BACKEND must be portable, avx2 or ifma; unset it for the fastest",
-            );
+            error(&"POLYVEIL_BACKEND must be portable, avx2 or ifma; unset it for the fastest");
             return ExitCode::from(2);
         };
         ring::force_backend(Some(backend));
     }
     let done = match cli.command {
-        Command::Demo(a) => demo::demo(&a, threads, EMBEDDED),
-        Command::Evaluate(a) if a.prompts.is_some() => prompts::evaluate(&a, threads),
-        Command::Evaluate(a) if a.sentences.is_some() => sentences::evaluate(&a, threads),
-        Command::Evaluate(a) if a.lambada.is_some() || a.piqa.is_some() => {
-            tasks::evaluate(&a, threads)
-        }
-        Command::Evaluate(a) => evaluate::evaluate(&a, threads),
-        Command::Calibrate(a) if a.text.given() => text::calibrate(&a),
-        Command::Calibrate(a) if a.sentences.given() => sentences::calibrate(&a),
+        Command::Demo(a) => commands::demo(&a),
+        Command::Evaluate(a) => commands::evaluate(&a),
         Command::Calibrate(a) => commands::calibrate(&a),
-        Command::Compile(a) => commands::compile(&a, threads),
-        Command::Estimate(a) => estimate::estimate(&a, threads),
-        Command::Keygen(a) => commands::keygen(&a, threads),
+        Command::Compile(a) => commands::compile(&a),
+        Command::Estimate(a) => commands::estimate(&a),
+        Command::Keygen(a) => commands::keygen(&a),
         Command::Encrypt(a) => commands::encrypt(&a),
-        Command::Run(a) => run::run(&a, threads),
+        Command::Run(a) => commands::run(&a),
         Command::Decrypt(a) => commands::decrypt(&a),
-        Command::Inspect(a) => inspect::inspect(&a),
-        Command::Bench(a) => bench::bench(&a, threads, EMBEDDED),
+        Command::Inspect(a) => commands::inspect(&a),
+        Command::Bench(a) => commands::bench(&a),
         Command::Train(a) => sibling("train", &a.arguments, cli.threads),
         Command::Adapt(a) => sibling("adapt", &a.arguments, cli.threads),
         Command::Search(a) => sibling("search", &a.arguments, cli.threads),
@@ -191,13 +178,21 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            terminal::error(&e);
-            let check = e
-                .downcast_ref::<polyveil::runtime::Error>()
-                .is_some_and(|e| matches!(e, polyveil::runtime::Error::Check { .. }));
+            match remedy::remedy(&e) {
+                Some(help) => error(&format_args!("{e}: {help}")),
+                None => error(&e),
+            }
+            let check = matches!(
+                e.cause(),
+                Error::Runtime(polyveil::runtime::Error::Check { .. })
+            );
             ExitCode::from(if check { 3 } else { 1 })
         }
     }
+}
+
+fn error(e: &dyn std::fmt::Display) {
+    eprintln!("error: {e}");
 }
 
 /// Becomes `polyveil-train`, which lies beside this program; comes back with an error only.

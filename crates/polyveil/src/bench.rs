@@ -1,10 +1,9 @@
-//! bench: what the engine does on this machine.
+//! What the engine does on this machine.
 
-use crate::commands::rng;
-use crate::machine::{self, SaveArgs};
-use crate::table;
-use crate::terminal::note;
-use crate::{Embedded, Result};
+use crate::error::Result;
+use crate::machine::pool;
+use crate::progress::{Listener, Say};
+use crate::session::rng;
 use ckks::workload::{
     CIRCUITS, Reading, Reference, Subjects, Timing, circuit, random, time_beside_reference,
 };
@@ -12,52 +11,60 @@ use ckks::{
     Arithmetic, Bootstrap, Ciphertext, Complex64, Context, Evaluator, KeyRequest, Level, Meter,
     Parameters, ParametersSpec, SecretKey, SwitchingKey,
 };
-use clap::Args;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use rayon::prelude::*;
 use runtime::machine::{cpu_seconds, peak_bytes, processor, require_memory};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Instant;
 
-/// Options of `bench`.
-#[derive(Args, Debug)]
-pub struct BenchArgs {
-    /// An insecure toy ring: everything in seconds.
-    #[arg(long)]
-    quick: bool,
-    /// Print an array of JSON objects on stdout.
-    #[arg(long)]
-    json: bool,
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Benching {
+    /// On which rings.
+    pub ring: BenchRing,
     /// Only rows whose name contains this.
-    #[arg(long, value_name = "TEXT")]
-    only: Option<String>,
-    /// Runs per row; the median is reported.
-    #[arg(long, default_value_t = 7, value_name = "N")]
-    runs: usize,
-    /// Bootstraps per row for the time; the median is reported.
-    #[arg(long, default_value_t = 5, value_name = "N")]
-    bootstrap_runs: usize,
+    pub only: Option<String>,
+    /// Runs per row; the median counts.
+    pub runs: usize,
+    /// Bootstraps per row for the time; the median counts.
+    pub bootstrap_runs: usize,
     /// Random seeds per class of inputs for the bootstrap's precision.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    seeds: u64,
-    /// Slot counts of the bootstraps, as log2, separated by commas [default: 15,14,12].
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
-    log_slots: Vec<u32>,
-    /// Levels that the bootstraps return to, separated by commas [default: 10,4].
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
-    targets: Vec<usize>,
-    /// Measure nothing: print what `bench --json` wrote to this file as Markdown, beside other libraries.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "json", "only", "runs", "bootstrap_runs", "seeds", "log_slots", "targets", "save"])]
-    table: Option<PathBuf>,
-    #[command(flatten)]
-    save: SaveArgs,
+    pub seeds: u64,
+    /// Slot counts of the bootstraps, as log2; if empty all slots, half and an eighth of them.
+    pub log_slots: Vec<usize>,
+    /// Levels that the bootstraps return to; if empty the highest, and 4.
+    pub targets: Vec<usize>,
 }
 
-/// A row's numbers.
-struct Row {
+/// The rings that are measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BenchRing {
+    /// The secure ones that networks use.
+    #[default]
+    Secure,
+    /// An insecure toy: everything in seconds.
+    Toy,
+}
+
+impl Default for Benching {
+    fn default() -> Self {
+        Self {
+            ring: BenchRing::Secure,
+            only: None,
+            runs: 7,
+            bootstrap_runs: 5,
+            seeds: 1,
+            log_slots: Vec::new(),
+            targets: Vec::new(),
+        }
+    }
+}
+
+/// What was measured of one operation on so many threads.
+#[derive(Clone, Debug)]
+pub struct Row {
     name: String,
     threads: usize,
     timing: Timing,
@@ -92,7 +99,8 @@ impl Row {
         let gb_per_s = bytes as f64 / 1e9 / self.timing.taken.wall;
         self.with("bytes", bytes).with("gb_per_s", gb_per_s)
     }
-    fn json(&self, commit: Option<&str>) -> Value {
+    /// As JSON, with the commit that the program was built from, where it is known.
+    pub fn json(&self, commit: Option<&str>) -> Value {
         let t = &self.timing;
         let mut object = json!({ "name": self.name, "threads": self.threads, "cpu_ms": t.taken.cpu * 1e3, "wall_ms": t.taken.wall * 1e3, "references": t.references, "reference_ms": t.reference * 1e3, "runs": self.runs, "backend": ring::backend().name(), "processor": processor() });
         if let Some(o) = object.as_object_mut() {
@@ -101,7 +109,10 @@ impl Row {
         }
         object
     }
-    fn text(&self) -> String {
+}
+
+impl std::fmt::Display for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (limbs, taken) = (self.more.get("limbs"), &self.timing.taken);
         let limbs = limbs.map_or_else(String::new, |l| format!("{l} limbs"));
         let more: String = self
@@ -113,7 +124,8 @@ impl Row {
                 _ => format!("  {k} {v}"),
             })
             .collect();
-        format!(
+        write!(
+            f,
             "{:22} {limbs:>8}  {} threads  cpu {:>10.3} ms  wall {:>10.3} ms  {:>8.1} references  ({} runs){more}",
             self.name,
             self.threads,
@@ -136,14 +148,15 @@ fn time(runs: usize, call: impl FnMut() -> Result<()>) -> Result<Timing> {
 }
 
 /// What is asked for, and where finished rows go.
-struct Bench<'a> {
-    a: &'a BenchArgs,
+struct Bench<'a, 't> {
+    a: &'a Benching,
+    tell: Listener<'t>,
     /// Thread counts: one, and all if there are more.
     counts: Vec<usize>,
     rows: Vec<Row>,
 }
 
-impl Bench<'_> {
+impl Bench<'_, '_> {
     fn wants(&self, name: &str) -> bool {
         self.a
             .only
@@ -151,7 +164,7 @@ impl Bench<'_> {
             .is_none_or(|o| name.contains(o.as_str()))
     }
     fn add(&mut self, row: Row) {
-        note(row.text());
+        self.tell.note(&row);
         self.rows.push(row);
     }
     fn runs(&self) -> usize {
@@ -159,37 +172,35 @@ impl Bench<'_> {
     }
 }
 
-pub fn bench(a: &BenchArgs, threads: usize, embedded: Embedded) -> Result<()> {
-    if a.save.asked() {
-        return machine::save(&a.save, a.runs, a.json, threads, embedded);
-    }
-    if let Some(file) = &a.table {
-        print!("{}", table::markdown(file)?);
-        return Ok(());
-    }
+/// Measures on one thread and on all of the caller's pool; each row is told as well.
+///
+/// # Errors
+/// No row of that name, slots and levels that the rings don't have, a lack of memory.
+pub fn bench(a: &Benching, tell: Listener<'_>) -> Result<Vec<Row>> {
+    let threads = rayon::current_num_threads();
     let set = |spec: ParametersSpec, toy: &str| {
-        Parameters::new(if a.quick {
-            ParametersSpec {
+        Parameters::new(match a.ring {
+            BenchRing::Toy => ParametersSpec {
                 name: toy.into(),
                 log_n: 11,
                 ..spec
-            }
-        } else {
-            spec
+            },
+            BenchRing::Secure => spec,
         })
     };
-    note(format_args!("kernels: {}", ring::backend()));
+    tell.note(format_args!("kernels: {}", ring::backend()));
     let mut counts = vec![1];
     if threads > 1 {
         counts.push(threads);
     }
     let mut bench = Bench {
         a,
+        tell,
         counts,
         rows: Vec::new(),
     };
     machine_rows(&mut bench)?;
-    if !a.quick {
+    if a.ring == BenchRing::Secure {
         ring::buffer::reserve(KEPT_BYTES);
     }
     // one after the other: neither's keys are in memory with the other's
@@ -206,13 +217,7 @@ pub fn bench(a: &BenchArgs, threads: usize, embedded: Embedded) -> Result<()> {
         )
         .into());
     }
-    if a.json {
-        println!(
-            "{:#}",
-            Value::Array(bench.rows.iter().map(|r| r.json(embedded.commit)).collect())
-        );
-    }
-    Ok(())
+    Ok(bench.rows)
 }
 
 /// Room for the buffers of any row, reserved as `run` reserves its plan's: freed buffers keep their pages, so that no row times the
@@ -223,7 +228,7 @@ const KEPT_BYTES: usize = 2 << 30;
 const STREAM_WORDS: usize = 1 << 26;
 
 /// What the machine does without us: the reference, and memory read and written back.
-fn machine_rows(bench: &mut Bench) -> Result<()> {
+fn machine_rows(bench: &mut Bench<'_, '_>) -> Result<()> {
     let runs = bench.runs();
     if bench.wants("reference") {
         let mut reference = Reference::default();
@@ -236,7 +241,10 @@ fn machine_rows(bench: &mut Bench) -> Result<()> {
         bench.add(Row::new("reference", 1, timing, runs));
     }
     if bench.wants("stream") {
-        let words = if bench.a.quick { 1 << 20 } else { STREAM_WORDS };
+        let words = match bench.a.ring {
+            BenchRing::Toy => 1 << 20,
+            BenchRing::Secure => STREAM_WORDS,
+        };
         let mut buffer = vec![1u64; words];
         for threads in bench.counts.clone() {
             let timing = pool(threads)?.install(|| {
@@ -256,14 +264,8 @@ fn machine_rows(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-fn pool(threads: usize) -> Result<rayon::ThreadPool> {
-    Ok(rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()?)
-}
-
 /// One transform, and the circuits at the top of a levelled set.
-fn circuit_rows(bench: &mut Bench, p: &Parameters) -> Result<()> {
+fn circuit_rows(bench: &mut Bench<'_, '_>, p: &Parameters) -> Result<()> {
     let name = |row: &str| format!("{row} 2^{}", p.spec().log_n);
     let runs = bench.runs();
     if bench.wants(&name("ntt")) {
@@ -339,7 +341,7 @@ fn row_of(circuit: &'static str) -> &'static str {
 
 /// Makes keys, if there is memory for them and for what is beside them.
 fn evaluator(
-    bench: &Bench,
+    bench: &mut Bench<'_, '_>,
     context: &Context,
     secret: &SecretKey,
     request: &KeyRequest,
@@ -350,12 +352,12 @@ fn evaluator(
         .iter()
         .map(|(&name, &limit)| SwitchingKey::bytes_for(p, name, limit))
         .sum();
-    note(format_args!(
+    bench.tell.note(format_args!(
         "making {} keys, {} in memory",
         request.0.len(),
         runtime::size(keys)
     ));
-    if !bench.a.quick {
+    if bench.a.ring == BenchRing::Secure {
         // buffers, and a bootstrap's encoded transforms
         let beside = if p.bootstrap().is_some() {
             4 << 30
@@ -369,7 +371,7 @@ fn evaluator(
 }
 
 /// Bootstraps for every slot count, target and number of threads.
-fn bootstrap_rows(bench: &mut Bench, p: &Parameters) -> Result<()> {
+fn bootstrap_rows(bench: &mut Bench<'_, '_>, p: &Parameters) -> Result<()> {
     let name = format!("bootstrap 2^{}", p.spec().log_n);
     if !bench.wants(&name) {
         return Ok(());
@@ -379,19 +381,15 @@ fn bootstrap_rows(bench: &mut Bench, p: &Parameters) -> Result<()> {
         [] => default.to_vec(),
         _ => given.to_vec(),
     };
-    let log_slots: Vec<usize> = bench.a.log_slots.iter().map(|&l| l as usize).collect();
     let most = full as usize;
-    let log_slots = or(&log_slots, &[most, most - 1, most - 3]);
+    let log_slots = or(&bench.a.log_slots, &[most, most - 1, most - 3]);
     let targets = or(&bench.a.targets, &[highest, 4]);
     if let Some(l) = log_slots.iter().find(|&&l| l > most) {
-        return Err(format!(
-            "--log-slots {l}: this ring has 2^{most} slots; ask for at most {most}"
-        )
-        .into());
+        return Err(format!("2^{l} slots: this ring has 2^{most}; ask for at most {most}").into());
     }
     if let Some(t) = targets.iter().find(|&&t| t == 0 || t > highest) {
         return Err(format!(
-            "--targets {t}: a bootstrap of these parameters returns to level 1 to {highest}"
+            "level {t}: a bootstrap of these parameters returns to level 1 to {highest}"
         )
         .into());
     }
@@ -468,7 +466,7 @@ fn bootstrap_row(
     evaluator: &Evaluator,
     b: &Bootstrap,
     threads: usize,
-    a: &BenchArgs,
+    a: &Benching,
 ) -> Result<Row> {
     let encrypt = |v: &[Complex64]| -> Result<Ciphertext> {
         // |x| ≤ 1 is stored as x/2; the gain of 2 brings it back

@@ -1,25 +1,29 @@
-//! estimate: what transformers would cost, from their shapes alone, beside what P2 (arXiv 2410.09457) published.
+//! What transformers would cost, from their shapes alone, beside what P2 (arXiv 2410.09457) published.
 
-use crate::commands::{memory, rng, target};
-use crate::demo::serve;
-use crate::evaluate::through;
-use crate::machine::Machine;
-use crate::network::named;
-use crate::terminal::{duration, note};
-use crate::{Result, size};
-use clap::Args;
+use crate::error::{Result, named};
+use crate::files;
+use crate::machine::{Machine, Probing};
+use crate::markdown::{Table, or_none};
+use crate::progress::{Listener, Say, duration};
+use crate::require_memory;
+use crate::session::{Precision, Session};
 use compiler::{Scale, Sketch, Target, sketch};
 use nn::approximations::Substitute;
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
 use runtime::machine::available_memory;
-use runtime::{Basis, Client, Prediction, Purpose, Work};
+use runtime::{Basis, Prediction, Purpose, Work};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use zoo::shape::{Polynomials, TransformerShape};
+
+/// Names of published models that are known.
+pub fn published() -> Vec<String> {
+    let names = TransformerShape::published_names();
+    names.iter().map(|&n| n.into()).collect()
+}
 
 /// Most bytes of a config.json.
 const CONFIG_LIMIT: u64 = 1 << 20;
@@ -29,42 +33,50 @@ const EPSILON: f64 = 0.25;
 /// (`training/stories/polynomial4.programs.csv`).
 const WIDENED: f64 = 4.0;
 
-/// Options of `estimate`.
-#[derive(Args, Debug)]
-pub struct EstimateArgs {
-    /// Names of published models, or config.json files (Llama, GPT-NeoX, BERT, RoBERTa).
-    #[arg(value_name = "SHAPE", required_unless_present = "all")]
-    shapes: Vec<String>,
-    /// All published models that are known.
-    #[arg(long)]
-    all: bool,
+/// What is estimated, and for which machine.
+#[derive(Clone, Debug)]
+pub struct Estimating {
     /// Tokens of an input; several are several rows.
-    #[arg(long, value_name = "N", default_value = "128")]
-    length: Vec<usize>,
-    /// Inputs in one run, a power of two [default: 1, and as many as there are slots for with one channel in a ciphertext].
-    #[arg(long, value_name = "N")]
-    batch: Vec<usize>,
+    pub lengths: Vec<usize>,
+    /// Inputs in one run, powers of two; where there are none, one, and as many as there are slots for with one channel in a ciphertext.
+    pub batches: Vec<usize>,
     /// Exponent of Power-Softmax, even.
-    #[arg(long, value_name = "P", default_value_t = 4)]
-    power: u32,
+    pub power: u32,
     /// Bits of divisions and roots.
-    #[arg(long, value_name = "BITS", default_value_t = 12.0)]
-    bits: f64,
+    pub bits: f64,
     /// Degree of activations.
-    #[arg(long, value_name = "N", default_value_t = 15)]
-    degree: usize,
-    /// Take fewer rotation keys where a run needs more memory than this [default: what is free here].
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    max_memory: Option<u64>,
-    /// Cost table of this machine (`bench --save` writes it), or `shipped`.
-    #[arg(long, value_name = "FILE")]
-    machine: Option<PathBuf>,
-    /// Also make each network with random weights, compile it, and run it encrypted: what the estimate is worth on this machine.
-    #[arg(long)]
-    run: bool,
-    /// One JSON object for each row instead of tables.
-    #[arg(long)]
-    json: bool,
+    pub degree: usize,
+    /// Fewer rotation keys where a run needs more memory than this; what is free here if none.
+    pub max_memory: Option<u64>,
+    /// What operations cost.
+    pub machine: Machine,
+    /// Whether that is all.
+    pub proof: Proof,
+}
+
+/// What an estimate is held to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing.
+    #[default]
+    None,
+    /// The network with random weights, compiled and run encrypted on this machine.
+    Run,
+}
+
+impl Default for Estimating {
+    fn default() -> Self {
+        Self {
+            lengths: vec![128],
+            batches: Vec::new(),
+            power: 4,
+            bits: 12.0,
+            degree: 15,
+            max_memory: None,
+            machine: Machine::default(),
+            proof: Proof::None,
+        }
+    }
 }
 
 /// Seconds that P2 measured on one A100, by model and tokens: the whole run by purpose, in the order of [`Work::ALL`].
@@ -111,68 +123,71 @@ struct Measured {
     error: (f64, f64),
 }
 
-/// Sketches and prints.
-pub fn estimate(a: &EstimateArgs, threads: usize) -> Result<()> {
-    let machine = Machine::open(a.machine.as_deref())?;
-    let basis = machine.basis();
+/// Estimates of several models: tables as text.
+pub struct Estimates {
+    rows: Vec<Row>,
+    basis: Basis,
+    limit: Option<u64>,
+}
+
+/// Sketches models, of published names or from their config.json, for every length and batch.
+///
+/// # Errors
+/// Names and files that describe no transformer; lengths and batches that the slots do not hold.
+pub fn estimate(models: &[String], a: &Estimating, tell: Listener<'_>) -> Result<Estimates> {
+    let basis = a.machine.basis(Probing::AsItIs)?;
     let limit = a.max_memory.or_else(available_memory);
-    let mut names: Vec<String> = a.shapes.clone();
-    if a.all {
-        names.extend(
-            TransformerShape::published_names()
-                .iter()
-                .map(|&n| n.into()),
-        );
-    }
-    let shapes: Vec<(String, TransformerShape)> = (names.into_iter())
-        .map(|name| Ok((short(&name), open(&name)?)))
+    let shapes: Vec<(String, TransformerShape)> = (models.iter())
+        .map(|name| Ok((short(name), open(name)?)))
         .collect::<Result<_>>()?;
     let slots = ckks::Parameters::new(ckks::ParametersSpec::standard())?.max_slots();
-    for (name, shape) in &shapes {
-        for &length in &a.length {
-            if length < 2 || length > slots {
-                return Err(format!("--length must be 2 to {slots}, it is {length}").into());
-            }
-            if length > shape.sizes().max_length {
-                note(format_args!(
-                    "{name} knows {} positions; {length} are costed as if it knew them",
-                    shape.sizes().max_length
-                ));
-            }
-        }
+    if let Some(length) = a.lengths.iter().find(|&&l| l < 2 || l > slots) {
+        return Err(
+            format!("an input's length must be 2 to {slots} tokens, it is {length}").into(),
+        );
     }
-    let mut rows: Vec<Row> = Vec::new();
-    for &length in &a.length {
+    let mut out = Estimates {
+        rows: Vec::new(),
+        basis,
+        limit,
+    };
+    for &length in &a.lengths {
         let full = (slots / length.next_power_of_two()).max(1);
-        let batches: Vec<usize> = match &a.batch[..] {
+        let batches: Vec<usize> = match &a.batches[..] {
             [] => vec![1, full],
             given => given.to_vec(),
         };
         for (name, shape) in &shapes {
+            if length > shape.sizes().max_length {
+                tell.note(format_args!(
+                    "{name} knows {} positions; {length} are costed as if it knew them",
+                    shape.sizes().max_length
+                ));
+            }
             for &batch in &batches {
                 let start = Instant::now();
-                let mut row = row(a, (name, shape), (length, batch), &basis, (threads, limit))?;
+                let job = Job {
+                    a,
+                    name,
+                    shape,
+                    length,
+                    batch,
+                };
+                let mut row = job.row(&out.basis, limit)?;
                 row.took = start.elapsed().as_secs_f64();
-                note(format_args!(
+                tell.note(format_args!(
                     "{name}, {length} tokens, batch {batch}: sketched in {:.1} s, at most {} so far",
                     row.took,
                     runtime::size(runtime::machine::peak_bytes())
                 ));
-                if a.run {
-                    row.measured = Some(run(a, shape, &row, (&machine, &basis), (threads, limit))?);
+                if a.proof == Proof::Run {
+                    row.measured = Some(job.run(&row, &out.basis, limit, tell)?);
                 }
-                if a.json {
-                    println!("{}", as_json(&row, limit));
-                } else {
-                    rows.push(row);
-                }
+                out.rows.push(row);
             }
         }
     }
-    if !a.json {
-        print!("{}", tables(&rows, &basis, (threads, limit)));
-    }
-    Ok(())
+    Ok(out)
 }
 
 /// A published model's shape, or that of a config.json.
@@ -181,22 +196,22 @@ fn open(name: &str) -> Result<TransformerShape> {
         return Ok(shape);
     }
     let path = Path::new(name);
-    let path = if path.is_dir() {
-        path.join("config.json")
-    } else {
-        path.to_path_buf()
+    let path = match path.is_dir() {
+        true => path.join("config.json"),
+        false => path.to_path_buf(),
     };
-    let file = std::fs::File::open(&path).map_err(|e| {
-        format!(
-            "{name}: no such file ({e}), and no published model that is known: {}",
-            TransformerShape::published_names().join(", ")
-        )
-    })?;
-    let mut text = String::new();
-    file.take(CONFIG_LIMIT)
-        .read_to_string(&mut text)
-        .map_err(named(&path))?;
-    Ok(TransformerShape::from_json(&text).map_err(|e| format!("{}: {e}", path.display()))?)
+    let bytes = match path.exists() {
+        true => files::read(&path, CONFIG_LIMIT)?,
+        false => {
+            return Err(format!(
+                "{name}: no such file, and no published model that is known: {}",
+                TransformerShape::published_names().join(", ")
+            )
+            .into());
+        }
+    };
+    let shape = TransformerShape::from_json(&String::from_utf8_lossy(&bytes));
+    shape.map_err(named(&path))
 }
 
 /// A model's name for tables: that of its folder, where a file is given.
@@ -209,145 +224,147 @@ fn short(name: &str) -> String {
     folder.map_or_else(|| name.into(), |f| f.to_string_lossy().into_owned())
 }
 
-fn scheme(a: &EstimateArgs) -> Result<AttentionScheme> {
-    let power = PowerSoftmax::new(a.power, EPSILON)?.over(Denominator::Mean);
-    Ok(AttentionScheme::Power(power))
+/// One row to be.
+struct Job<'a> {
+    a: &'a Estimating,
+    name: &'a str,
+    shape: &'a TransformerShape,
+    length: usize,
+    batch: usize,
 }
 
-fn polynomials(a: &EstimateArgs) -> Polynomials {
-    Polynomials {
-        bits: a.bits,
-        degree: a.degree,
-        widened: WIDENED,
+impl Job<'_> {
+    fn scheme(&self) -> Result<AttentionScheme> {
+        let power = PowerSoftmax::new(self.a.power, EPSILON)?.over(Denominator::Mean);
+        Ok(AttentionScheme::Power(power))
     }
-}
 
-/// Makes the network with random weights, compiles it, and runs it encrypted beside its twin in the clear.
-fn run(
-    a: &EstimateArgs,
-    shape: &TransformerShape,
-    row: &Row,
-    (machine, basis): (&Machine, &Basis),
-    (threads, limit): (usize, Option<u64>),
-) -> Result<Measured> {
-    note(format_args!(
-        "{}: making the network with random weights and its plan, before a run of about {}",
-        row.name,
-        duration(row.seconds)
-    ));
-    let start = Instant::now();
-    let lowered = shape
-        .random(scheme(a)?, row.length)?
-        .polynomials(polynomials(a))?;
-    let target = Target {
-        batch: row.batch,
-        ..target(machine, limit)
-    };
-    let plan = Arc::new(compiler::compile(&lowered.graph, &target)?);
-    let compiled = start.elapsed().as_secs_f64();
-    let facts = plan.facts();
-    let prediction = Prediction::new(&plan, basis.clone(), threads);
-    note(format_args!(
-        "{}: {} bootstraps, {} keys, peak {}, {} on {threads} threads; made in {}",
-        row.name,
-        facts.bootstraps,
-        facts.keys.0.len(),
-        runtime::size(facts.peak_bytes),
-        duration(prediction.seconds()),
-        duration(compiled)
-    ));
-    memory(&plan, facts.peak_bytes, limit)?;
-    let inputs: Vec<nn::Tensor> = (0..row.batch)
-        .map(|i| zoo::shape::sequence(lowered.graph.input_shape(), i as u64))
-        .collect();
-    let client = Client::new(
-        plan.client_file(crate::network::task_of(&lowered.graph))?,
-        &mut rng(),
-    )?;
-    let server = serve(&client, &plan)?;
-    let values: Vec<f64> = inputs.iter().flat_map(|x| x.values().to_vec()).collect();
-    let begun = Instant::now();
-    let (answer, watch) = through((&client, &server), &prediction, &values)?;
-    let seconds = begun.elapsed().as_secs_f64();
-    let peak_bytes = runtime::machine::peak_bytes();
-    // its memory is the twin's now
-    drop(server);
-    let mut error = (0.0f64, 0.0f64);
-    let each = answer.chunks(answer.len() / inputs.len());
-    for (x, answer) in inputs.iter().zip(each) {
-        let twin = lowered.graph.evaluate(x)?.output;
-        for (a, t) in answer.iter().zip(twin.values()) {
-            error = (error.0.max((a - t).abs()), error.1.max(t.abs()));
+    fn polynomials(&self) -> Polynomials {
+        Polynomials {
+            bits: self.a.bits,
+            degree: self.a.degree,
+            widened: WIDENED,
         }
     }
-    Ok(Measured {
-        compiled,
-        seconds,
-        cpu_seconds: watch.steps.values().map(|s| s.1).sum(),
-        bootstraps: facts.bootstraps,
-        keys: facts.keys.0.len(),
-        peak_bytes,
-        predicted: (prediction.cpu_seconds(), facts.peak_bytes),
-        error,
-    })
-}
 
-fn row(
-    a: &EstimateArgs,
-    (name, shape): (&str, &TransformerShape),
-    (length, batch): (usize, usize),
-    basis: &Basis,
-    (threads, limit): (usize, Option<u64>),
-) -> Result<Row> {
-    let small = shape.stand_in(scheme(a)?)?;
-    let lowered = small.polynomials(polynomials(a))?;
-    let mut levels = [(u32::MAX, 0); 2];
-    for (node, piece) in &lowered.approximations.by_node {
-        if let Substitute::Program(p) = piece {
-            let attention = matches!(small.graph.node(*node).op(), nn::Op::Attention(_));
-            let (least, most) = &mut levels[usize::from(!attention)];
-            (*least, *most) = ((*least).min(p.depth()), (*most).max(p.depth()));
+    /// Makes the network with random weights, compiles it, and runs it encrypted beside itself in the clear.
+    fn run(
+        &self,
+        row: &Row,
+        basis: &Basis,
+        limit: Option<u64>,
+        tell: Listener<'_>,
+    ) -> Result<Measured> {
+        let name = self.name;
+        tell.note(format_args!(
+            "{name}: making the network with random weights and its plan, before a run of about {}",
+            duration(row.seconds)
+        ));
+        let start = Instant::now();
+        let lowered = self
+            .shape
+            .random(self.scheme()?, self.length)?
+            .polynomials(self.polynomials())?;
+        let target = Target {
+            batch: self.batch,
+            ..self.a.machine.target(limit)
+        };
+        let plan = Arc::new(crate::compile(&lowered.graph, &target)?);
+        let compiled = start.elapsed().as_secs_f64();
+        let facts = plan.facts();
+        let threads = rayon::current_num_threads();
+        let prediction = Prediction::new(&plan, basis.clone(), threads);
+        tell.note(format_args!(
+            "{name}: {} bootstraps, {} keys, peak {}, {} on {threads} threads; made in {}",
+            facts.bootstraps,
+            facts.keys.0.len(),
+            runtime::size(facts.peak_bytes),
+            duration(prediction.seconds()),
+            duration(compiled)
+        ));
+        require_memory(&plan, facts.peak_bytes, limit)?;
+        let inputs: Vec<nn::Tensor> = (0..self.batch)
+            .map(|i| zoo::shape::sequence(lowered.graph.input_shape(), i as u64))
+            .collect();
+        let session = Session::new(plan.clone(), &lowered.graph, prediction, tell)?;
+        let values: Vec<f64> = inputs.iter().flat_map(|x| x.values().to_vec()).collect();
+        let begun = Instant::now();
+        let outcome = session.run(&values, Precision::Unmeasured, tell)?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let peak_bytes = runtime::machine::peak_bytes();
+        let predicted = (session.prediction().cpu_seconds(), facts.peak_bytes);
+        // its memory is the clear run's now
+        drop(session);
+        let mut error = (0.0f64, 0.0f64);
+        let each = outcome.values.chunks(outcome.values.len() / inputs.len());
+        for (x, answer) in inputs.iter().zip(each) {
+            let clear = lowered.graph.evaluate(x)?.output;
+            for (a, t) in answer.iter().zip(clear.values()) {
+                error = (error.0.max((a - t).abs()), error.1.max(t.abs()));
+            }
         }
+        Ok(Measured {
+            compiled,
+            seconds,
+            cpu_seconds: outcome.measured.cpu_seconds.unwrap_or_default(),
+            bootstraps: facts.bootstraps,
+            keys: facts.keys.0.len(),
+            peak_bytes,
+            predicted,
+            error,
+        })
     }
-    let scale = Scale {
-        channels: small.channels.clone(),
-        tokens: (small.tokens, length),
-        narrowed: small.head,
-    };
-    let target = Target {
-        cost: basis.cost.on(threads),
-        batch,
-        max_memory: limit,
-        ..Target::default()
-    };
-    let sketch = sketch(&lowered.graph, &scale, &target)?;
-    let mut purposes: BTreeMap<&'static str, f64> = BTreeMap::new();
-    let mut attention = 0.0;
-    for part in &sketch.parts {
-        *purposes.entry(part.work.name()).or_default() += part.seconds;
-        if part.purpose == Purpose::Attention {
-            attention += part.seconds;
+
+    fn row(&self, basis: &Basis, limit: Option<u64>) -> Result<Row> {
+        let small = self.shape.stand_in(self.scheme()?)?;
+        let lowered = small.polynomials(self.polynomials())?;
+        let mut levels = [(u32::MAX, 0); 2];
+        for (node, piece) in &lowered.approximations.by_node {
+            if let Substitute::Program(p) = piece {
+                let attention = matches!(small.graph.node(*node).op(), nn::Op::Attention(_));
+                let (least, most) = &mut levels[usize::from(!attention)];
+                (*least, *most) = ((*least).min(p.depth()), (*most).max(p.depth()));
+            }
         }
+        let scale = Scale {
+            channels: small.channels.clone(),
+            tokens: (small.tokens, self.length),
+            narrowed: small.head,
+        };
+        let threads = rayon::current_num_threads();
+        let target = Target {
+            cost: basis.cost.on(threads),
+            batch: self.batch,
+            max_memory: limit,
+            ..Target::default()
+        };
+        let sketch = sketch(&lowered.graph, &scale, &target)?;
+        let mut purposes: BTreeMap<&'static str, f64> = BTreeMap::new();
+        let mut attention = 0.0;
+        for part in &sketch.parts {
+            *purposes.entry(part.work.name()).or_default() += part.seconds;
+            if part.purpose == Purpose::Attention {
+                attention += part.seconds;
+            }
+        }
+        let cpu_seconds = sketch.cpu_seconds();
+        let training = |recomputing| self.shape.training_bytes(self.length, 1, recomputing);
+        Ok(Row {
+            name: self.name.into(),
+            parameters: self.shape.parameters()?,
+            length: self.length,
+            batch: self.batch,
+            purposes,
+            attention,
+            cpu_seconds,
+            seconds: basis.cost.wall(cpu_seconds, threads),
+            training: [training(false)?, training(true)?],
+            levels,
+            sketch,
+            took: 0.0,
+            measured: None,
+        })
     }
-    let cpu_seconds = sketch.cpu_seconds();
-    Ok(Row {
-        name: name.into(),
-        parameters: shape.parameters()?,
-        length,
-        batch,
-        purposes,
-        attention,
-        cpu_seconds,
-        seconds: basis.cost.wall(cpu_seconds, threads),
-        training: [
-            shape.training_bytes(length, 1, false)?,
-            shape.training_bytes(length, 1, true)?,
-        ],
-        levels,
-        sketch,
-        took: 0.0,
-        measured: None,
-    })
 }
 
 fn fits(row: &Row, limit: Option<u64>) -> Option<bool> {
@@ -395,6 +412,10 @@ fn as_json(row: &Row, limit: Option<u64>) -> serde_json::Value {
     })
 }
 
+fn giga(bytes: u64) -> String {
+    digits(bytes as f64 / 1e9)
+}
+
 /// Three digits are as many as an estimate has.
 fn digits(x: f64) -> String {
     match x {
@@ -414,165 +435,213 @@ fn digits(x: f64) -> String {
     }
 }
 
-fn tables(rows: &[Row], basis: &Basis, (threads, limit): (usize, Option<u64>)) -> String {
-    let giga = |bytes: u64| digits(bytes as f64 / 1e9);
-    let mut t = String::new();
-    let mut line = |text: String| {
-        t += &text;
-        t.push('\n');
-    };
-    let room = limit.map_or("an unknown amount of memory".into(), runtime::size);
-    line(format!(
-        "128-bit security (standard-16); {threads} threads, cost table {}; {room} of memory.",
-        basis.source
-    ));
-    let range = |i: usize| {
-        let all = rows.iter().map(|r| r.levels[i]);
-        let least = all.clone().map(|l| l.0).min().unwrap_or(0);
-        let most = all.map(|l| l.1).max().unwrap_or(0);
-        format!("{least} to {most}")
-    };
-    line(format!(
-        "Divisions take {} levels, roots {}.\n",
-        range(0),
-        range(1)
-    ));
-    line(format!(
-        "| model | M parameters | tokens | batch | levels | bootstraps | keys, GB | weights, GB | peak, GB | fits | CPU s | on {threads} threads | for one input |"
-    ));
-    line("|---|---:|---:|---:|---:|---:|---:|---:|---:|---|---:|---:|---:|".into());
-    for r in rows {
-        let s = &r.sketch;
-        let fits = match fits(r, limit) {
-            Some(true) => "yes",
-            Some(false) => "no",
-            None => "?",
+impl Estimates {
+    /// The rows as JSON objects.
+    pub fn json(&self) -> Vec<serde_json::Value> {
+        self.rows.iter().map(|r| as_json(r, self.limit)).collect()
+    }
+
+    fn costs(&self, threads: usize) -> Table {
+        let last = format!("on {threads} threads");
+        let mut t = Table::new(&[
+            "model",
+            "M parameters",
+            "tokens",
+            "batch",
+            "levels",
+            "bootstraps",
+            "keys, GB",
+            "weights, GB",
+            "peak, GB",
+            "fits",
+            "CPU s",
+            &last,
+            "for one input",
+        ]);
+        for r in &self.rows {
+            let s = &r.sketch;
+            let fits = match fits(r, self.limit) {
+                Some(true) => "yes",
+                Some(false) => "no",
+                None => "?",
+            };
+            t.row([
+                r.name.clone(),
+                digits(r.parameters as f64 / 1e6),
+                r.length.to_string(),
+                r.batch.to_string(),
+                s.levels.to_string(),
+                digits(s.bootstraps as f64),
+                format!("{}, {}", s.keys.0.len(), giga(s.key_bytes)),
+                giga(s.weight_bytes),
+                giga(s.peak_bytes),
+                fits.into(),
+                digits(r.cpu_seconds),
+                duration(r.seconds),
+                duration(r.seconds / r.batch as f64),
+            ]);
+        }
+        t
+    }
+
+    fn purposes(&self) -> Table {
+        let names = Work::ALL.map(|p| p.name());
+        let mut t = Table::new(&[&["model", "tokens", "batch"], &names[..], &["all"]].concat());
+        let mut row = |name: &str, (length, batch): (usize, usize), each: Vec<f64>, all: f64| {
+            let head = [name.into(), length.to_string(), batch.to_string()];
+            let cells = each.into_iter().chain([all]).map(digits);
+            t.row(head.into_iter().chain(cells));
         };
-        line(format!(
-            "| {} | {} | {} | {} | {} | {} | {}, {} | {} | {} | {fits} | {} | {} | {} |",
-            r.name,
-            digits(r.parameters as f64 / 1e6),
-            r.length,
-            r.batch,
-            s.levels,
-            digits(s.bootstraps as f64),
-            s.keys.0.len(),
-            giga(s.key_bytes),
-            giga(s.weight_bytes),
-            giga(s.peak_bytes),
-            digits(r.cpu_seconds),
-            duration(r.seconds),
-            duration(r.seconds / r.batch as f64),
-        ));
-    }
-    line("\nWhere the CPU seconds go, and what P2 measured on one A100:\n".into());
-    let names = Work::ALL.map(Work::name);
-    line(format!(
-        "| model | tokens | batch | {} | all |",
-        names.join(" | ")
-    ));
-    line(format!("|---|---:|---:|{}", "---:|".repeat(7)));
-    for r in rows {
-        let each = names.map(|n| digits(r.purposes.get(n).copied().unwrap_or(0.0)));
-        line(format!(
-            "| {} | {} | {} | {} | {} |",
-            r.name,
-            r.length,
-            r.batch,
-            each.join(" | "),
-            digits(r.cpu_seconds)
-        ));
-        let (name, length, all, each) = PUBLISHED_RUN;
-        if (r.name.as_str(), r.length, r.batch) == (name, length, 1) {
-            line(format!(
-                "| {name}, P2, A100 seconds | {length} | 1 | {} | {} |",
-                each.map(digits).join(" | "),
-                digits(all)
-            ));
+        for r in &self.rows {
+            let each = names.map(|n| r.purposes.get(n).copied().unwrap_or(0.0));
+            row(&r.name, (r.length, r.batch), each.to_vec(), r.cpu_seconds);
+            let (name, length, all, each) = PUBLISHED_RUN;
+            if (r.name.as_str(), r.length, r.batch) == (name, length, 1) {
+                let name = format!("{name}, P2, A100 seconds");
+                row(&name, (length, 1), each.to_vec(), all);
+            }
         }
+        t
     }
-    line("\nPower-Softmax alone, from scores to weights, in all layers:\n".into());
-    line(
-        "| model | tokens | batch | CPU s with its bootstraps | without | P2, A100 seconds |"
-            .into(),
-    );
-    line("|---|---:|---:|---:|---:|---:|".into());
-    for r in rows {
-        let published = PUBLISHED_ATTENTION
+
+    fn attention(&self) -> Table {
+        let mut t = Table::new(&[
+            "model",
+            "tokens",
+            "batch",
+            "CPU s with its bootstraps",
+            "without",
+            "P2, A100 seconds",
+        ]);
+        for r in &self.rows {
+            let published = PUBLISHED_ATTENTION
+                .iter()
+                .find(|p| (p.0, p.1, 1) == (r.name.as_str(), r.length, r.batch));
+            let alone = r.purposes.get(Work::Attention.name());
+            t.row([
+                r.name.clone(),
+                r.length.to_string(),
+                r.batch.to_string(),
+                digits(r.attention),
+                digits(alone.copied().unwrap_or(0.0)),
+                or_none(published.map(|p| digits(p.2))),
+            ]);
+        }
+        t
+    }
+
+    fn training(&self) -> Table {
+        let mut t = Table::new(&[
+            "model",
+            "tokens",
+            "GB, everything kept",
+            "GB, blocks recomputed",
+        ]);
+        let mut seen = Vec::new();
+        for r in &self.rows {
+            if !seen.contains(&(&r.name, r.length)) {
+                seen.push((&r.name, r.length));
+                let [kept, recomputed] = r.training.map(giga);
+                t.row([r.name.clone(), r.length.to_string(), kept, recomputed]);
+            }
+        }
+        t
+    }
+
+    /// Estimated, predicted of the plan, measured.
+    fn measured(&self) -> Option<Table> {
+        let mut t = Table::new(&[
+            "model",
+            "tokens",
+            "batch",
+            "bootstraps",
+            "keys",
+            "CPU s",
+            "s",
+            "peak, GB",
+            "compiled in",
+            "largest error, of values up to",
+        ]);
+        self.rows.iter().find(|r| r.measured.is_some())?;
+        for (r, m) in self
+            .rows
             .iter()
-            .find(|p| (p.0, p.1, 1) == (r.name.as_str(), r.length, r.batch))
-            .map_or("–".into(), |p| digits(p.2));
-        let alone = r.purposes.get(Work::Attention.name());
-        line(format!(
-            "| {} | {} | {} | {} | {} | {published} |",
-            r.name,
-            r.length,
-            r.batch,
-            digits(r.attention),
-            digits(alone.copied().unwrap_or(0.0))
-        ));
-    }
-    line("\nTraining by AdamW in f32, one sequence at a time (`parts` makes batches of any size of it):\n".into());
-    line("| model | tokens | GB, everything kept | GB, blocks recomputed |".into());
-    line("|---|---:|---:|---:|".into());
-    let mut seen = Vec::new();
-    for r in rows {
-        if seen.contains(&(&r.name, r.length)) {
-            continue;
+            .filter_map(|r| Some((r, r.measured.as_ref()?)))
+        {
+            let s = &r.sketch;
+            let list = |all: &[String]| all.join(", ");
+            t.row([
+                r.name.clone(),
+                r.length.to_string(),
+                r.batch.to_string(),
+                format!("{}, {}", s.bootstraps, m.bootstraps),
+                format!("{}, {}", s.keys.0.len(), m.keys),
+                list(&[r.cpu_seconds, m.predicted.0, m.cpu_seconds].map(digits)),
+                list(&[r.seconds, m.seconds].map(digits)),
+                list(&[s.peak_bytes, m.predicted.1, m.peak_bytes].map(giga)),
+                duration(m.compiled),
+                format!("{:.1e}, {:.1}", m.error.0, m.error.1),
+            ]);
         }
-        seen.push((&r.name, r.length));
-        line(format!(
-            "| {} | {} | {} | {} |",
-            r.name,
-            r.length,
-            giga(r.training[0]),
-            giga(r.training[1])
-        ));
+        Some(t)
     }
-    let measured = || rows.iter().filter_map(|r| Some((r, r.measured.as_ref()?)));
-    if measured().next().is_some() {
-        line("\nWith random weights, compiled and run encrypted here (estimated, predicted of the plan, measured):\n".into());
-        line("| model | tokens | batch | bootstraps | keys | CPU s | s | peak, GB | compiled in | largest error, of values up to |".into());
-        line("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|".into());
+}
+
+impl std::fmt::Display for Estimates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let threads = rayon::current_num_threads();
+        let (rows, limit) = (&self.rows, self.limit);
+        let room = limit.map_or("an unknown amount of memory".into(), runtime::size);
+        let range = |i: usize| {
+            let all = rows.iter().map(|r| r.levels[i]);
+            let least = all.clone().map(|l| l.0).min().unwrap_or(0);
+            let most = all.map(|l| l.1).max().unwrap_or(0);
+            format!("{least} to {most}")
+        };
+        writeln!(
+            f,
+            "128-bit security (standard-16); {threads} threads, cost table {}; {room} of memory.\nDivisions take {} levels, roots {}.\n\n{}",
+            self.basis.source,
+            range(0),
+            range(1),
+            self.costs(threads)
+        )?;
+        writeln!(
+            f,
+            "Where the CPU seconds go, and what P2 measured on one A100:\n\n{}",
+            self.purposes()
+        )?;
+        writeln!(
+            f,
+            "Power-Softmax alone, from scores to weights, in all layers:\n\n{}",
+            self.attention()
+        )?;
+        write!(
+            f,
+            "Training by AdamW in f32, one sequence at a time (`parts` makes batches of any size of it):\n\n{}",
+            self.training()
+        )?;
+        if let Some(table) = self.measured() {
+            write!(
+                f,
+                "\nWith random weights, compiled and run encrypted here (estimated, predicted of the plan, measured):\n\n{table}"
+            )?;
+        }
+        let largest = (rows.iter())
+            .filter(|r| fits(r, limit) == Some(true))
+            .max_by_key(|r| (r.parameters, r.length, std::cmp::Reverse(r.batch)));
+        match (largest, limit) {
+            (Some(r), _) => writeln!(
+                f,
+                "\nThe largest of these that fits this machine: {} with {} tokens, batch {}, {} in all, {} for one input.",
+                r.name,
+                r.length,
+                r.batch,
+                duration(r.seconds),
+                duration(r.seconds / r.batch as f64)
+            ),
+            (None, Some(_)) => writeln!(f, "\nNone of these fits this machine."),
+            (None, None) => Ok(()),
+        }
     }
-    for (r, m) in measured() {
-        let s = &r.sketch;
-        line(format!(
-            "| {} | {} | {} | {}, {} | {}, {} | {}, {}, {} | {}, {} | {}, {}, {} | {} | {:.1e}, {:.1} |",
-            r.name,
-            r.length,
-            r.batch,
-            s.bootstraps,
-            m.bootstraps,
-            s.keys.0.len(),
-            m.keys,
-            digits(r.cpu_seconds),
-            digits(m.predicted.0),
-            digits(m.cpu_seconds),
-            digits(r.seconds),
-            digits(m.seconds),
-            giga(s.peak_bytes),
-            giga(m.predicted.1),
-            giga(m.peak_bytes),
-            duration(m.compiled),
-            m.error.0,
-            m.error.1
-        ));
-    }
-    let largest = (rows.iter())
-        .filter(|r| fits(r, limit) == Some(true))
-        .max_by_key(|r| (r.parameters, r.length, std::cmp::Reverse(r.batch)));
-    if let Some(r) = largest {
-        line(format!(
-            "\nThe largest of these that fits this machine: {} with {} tokens, batch {}, {} in all, {} for one input.",
-            r.name,
-            r.length,
-            r.batch,
-            duration(r.seconds),
-            duration(r.seconds / r.batch as f64)
-        ));
-    } else if limit.is_some() {
-        line("\nNone of these fits this machine.".into());
-    }
-    t
 }

@@ -1,38 +1,44 @@
-//! inspect: explains any file.
+//! What a file is, and who may see it.
 
-use crate::arguments::InspectArgs;
-use crate::machine::{Machine, PredictionArgs};
-use crate::network::{named, open, plan};
-use crate::{Result, commands};
+use crate::error::{Result, named};
+use crate::files;
+use crate::machine::{self, Machine, Probing, forecast};
 use nn::format::{DEFAULT_LIMIT, artefact, read_limited};
 use nn::{Nonlinearity, Op};
+use runtime::size;
 use runtime::wire::container::Kind;
-use runtime::{Prediction, size};
 use serde_json::{Value, json};
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::Path;
 
-pub fn inspect(a: &InspectArgs) -> Result<()> {
-    let mut magic = [0u8; 5];
-    let ours = open(&a.file)?.read_exact(&mut magic).is_ok() && &magic == b"PVEIL";
-    let (json, text) = if ours {
-        container(&a.file)?
-    } else {
-        model(&a.file)?
-    };
-    if a.json {
-        println!("{json:#}");
-    } else {
-        print!("{text}");
-    }
-    Ok(())
+/// A file, explained.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// In words.
+    pub text: String,
+    /// As one JSON object.
+    pub json: Value,
 }
 
 const WHO_MAY_SEE_MODELS: &str = "whoever may know the model: weights are in the clear";
 
-fn container(path: &Path) -> Result<(Value, String)> {
+/// Explains any of our files; what a plan will cost is predicted for this machine.
+///
+/// # Errors
+/// Files of another kind, and damaged ones.
+pub fn inspect(path: &Path, machine: &Machine) -> Result<Inspection> {
+    let mut magic = [0u8; 5];
+    let ours = files::open(path)?.read_exact(&mut magic).is_ok() && &magic == b"PVEIL";
+    let (json, text) = match ours {
+        true => container(path, machine)?,
+        false => model(path)?,
+    };
+    Ok(Inspection { text, json })
+}
+
+fn container(path: &Path, machine: &Machine) -> Result<(Value, String)> {
     let name = path.display().to_string();
-    let i = runtime::inspection::inspect(BufReader::new(open(path)?), &name)?;
+    let i = runtime::inspection::inspect(files::open(path)?, &name)?;
     let on_disk = std::fs::metadata(path)?.len();
     if on_disk != i.length {
         return Err(format!("{name}: length: the file has {on_disk} bytes but says {}; the file is damaged: copy or make it again", i.length).into());
@@ -59,15 +65,7 @@ fn container(path: &Path) -> Result<(Value, String)> {
             p.residual().index(),
             p.security_bits()
         );
-        for k in &keys {
-            text += &format!(
-                "    {}: log modulus {:.1}, {} bits ({})\n",
-                k.name, k.log_modulus, k.bits, k.source
-            );
-        }
-        if p.spec().is_toy() {
-            text += "  INSECURE: a toy parameter set; it protects nothing\n";
-        }
+        text += &machine::security(p, "    ");
     }
     if let Some(key) = &i.key {
         text += &format!("  key          {key}\n");
@@ -91,11 +89,10 @@ fn container(path: &Path) -> Result<(Value, String)> {
         "details": i.details.iter().map(|(k, v)| json!([k, v])).collect::<Vec<_>>(),
     });
     if i.kind == Kind::Plan {
-        let plan = plan(path)?;
-        let basis = Machine::load(&PredictionArgs::default())?.basis();
-        let made = Prediction::new(&plan, basis, rayon::current_num_threads());
+        let plan = crate::network::plan(path)?;
+        let made = machine.predict(&plan, None, Probing::AsItIs)?;
         text += "\n";
-        text += &commands::prediction(&plan, &made);
+        text += &forecast(&plan, &made, None);
         text += "\n";
         text += &compiler::describe(plan.plan());
         object["bootstraps"] = json!(plan.facts().bootstraps);
@@ -109,7 +106,7 @@ fn container(path: &Path) -> Result<(Value, String)> {
 fn model(path: &Path) -> Result<(Value, String)> {
     let bytes = read_limited(path, DEFAULT_LIMIT)?;
     if !artefact::recognises(&bytes) {
-        return Err(format!("{}: this is neither a file of Polyveil's nor a .pvm model; `polyveil calibrate` reads trained networks (.pt, .th, .safetensors, .onnx)", path.display()).into());
+        return Err(format!("{}: this is neither a file of Polyveil's nor a .pvm model; trained networks (.pt, .th, .safetensors, .onnx) are calibrated first", path.display()).into());
     }
     let (g, m) = artefact::graph_from_bytes(&bytes).map_err(named(path))?;
     // None while there are activations or maxima.
@@ -124,10 +121,8 @@ fn model(path: &Path) -> Result<(Value, String)> {
     };
     let said = match ranges {
         Some(true) => "calibrated",
-        Some(false) => "missing: run `polyveil calibrate` before compiling",
-        None => {
-            "none: `polyveil calibrate` or `polyveil adapt` makes this network polynomial first"
-        }
+        Some(false) => "missing: calibrate it before compiling",
+        None => "none: calibration or adaptation makes this network polynomial first",
     };
     let polynomials: Vec<(&str, &approx::Polynomial)> = g
         .nodes()
@@ -155,8 +150,7 @@ fn model(path: &Path) -> Result<(Value, String)> {
         polynomials.len()
     );
     if maxima > 0 {
-        text +=
-            &format!("  maxima       {maxima}: `polyveil adapt` replaces them by average pools\n");
+        text += &format!("  maxima       {maxima}: adaptation replaces them by average pools\n");
     }
     for line in &m.provenance {
         text += &format!("  made         {line}\n");

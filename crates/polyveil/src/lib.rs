@@ -2,43 +2,38 @@
 
 #![allow(missing_docs, clippy::missing_errors_doc)] // until the modules that moved here are a library
 
-pub mod arguments;
+mod answers;
 pub mod bench;
-pub mod commands;
+pub mod bench_table;
+pub mod calibrate;
+pub mod client;
 pub mod demo;
+pub mod error;
 pub mod estimate;
 pub mod evaluate;
+pub mod files;
 pub mod inspect;
+pub mod keys;
 pub mod machine;
+mod markdown;
 pub mod network;
-pub mod prompts;
-pub mod run;
-pub mod sentences;
-pub mod stated;
-pub mod table;
-pub mod tasks;
-pub mod terminal;
-pub mod text;
+pub mod progress;
+pub mod serve;
+pub mod session;
 #[cfg(feature = "train")]
 pub mod training;
 
-pub use runtime;
+pub use {ckks, compiler, data, nn, runtime};
 
-/// What commands return.
-pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub use answers::require_memory;
+pub(crate) use answers::{answer_of, largest_error};
+pub use error::{Error, Help, Result};
+pub use progress::{Listener, Progress};
 
-/// What a program was built with.
-#[derive(Clone, Copy, Debug)]
-pub struct Embedded {
-    /// A network, `.pvm`.
-    pub model: &'static [u8],
-    /// A picture.
-    pub picture: &'static [u8],
-    /// The commit.
-    pub commit: Option<&'static str>,
-}
-
-pub fn size(text: &str) -> std::result::Result<u64, String> {
-    runtime::parse_size(text)
-        .ok_or_else(|| format!("`{text}` is not a size; write for example 12GB, 800MB or 4GiB"))
+/// Compiles a network and verifies its plan.
+///
+/// # Errors
+/// Those of [`compiler::compile`] and of verification.
+pub fn compile(graph: &nn::PolyGraph, target: &compiler::Target) -> Result<runtime::VerifiedPlan> {
+    Ok(compiler::compile(graph, target)?)
 }

@@ -1,13 +1,13 @@
 //! Networks, pictures and plans from files.
 
-use crate::Result;
+use crate::client::Scaling;
+use crate::error::{Error, Help, Result, named};
+use crate::files::{self, Access};
 use compiler::Task;
 use nn::picture::Picture;
 use nn::{Graph, Metadata, Normalization, PolyGraph, Tensor};
-use runtime::{Client, ClientFile, ClientSpec, VerifiedPlan};
-use std::fs::File;
-use std::io::BufReader;
-use std::path::Path;
+use runtime::{Client, ClientFile, ClientSpec, Purpose, Step, VerifiedPlan};
+use std::path::{Path, PathBuf};
 
 /// A network as it was loaded.
 pub enum Network {
@@ -17,28 +17,15 @@ pub enum Network {
     Polynomial(Box<PolyGraph>),
 }
 
-/// An error message with the file's name in front.
-pub fn named<E: std::fmt::Display>(
-    path: &Path,
-) -> impl FnOnce(E) -> Box<dyn std::error::Error + Send + Sync> + '_ {
-    move |e| {
-        let (text, name) = (e.to_string(), path.display().to_string());
-        if text.contains(&name) {
-            text.into()
-        } else {
-            format!("{name}: {text}").into()
-        }
-    }
-}
-
 /// Loads any network.
 pub fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
     let activation = match activation {
         Some(name) => Some(approx::Activation::named(name).ok_or_else(|| {
-            format!(
-                "--activation {name}: known are {}",
+            let what = format!(
+                "there is no activation {name}; known are {}",
                 approx::Activation::names()
-            )
+            );
+            Error::refused(what, Help::NameActivation)
         })?),
         None => None,
     };
@@ -63,20 +50,29 @@ pub fn load_polynomial(path: &Path) -> Result<PolyGraph> {
 /// A picture as the network's input.
 pub fn picture(
     picture: &Picture,
-    graph_shape: nn::Shape,
+    shape: nn::Shape,
     normalization: &Normalization,
-    resize: bool,
+    scaling: Scaling,
 ) -> Result<Tensor> {
-    let fitted = match (resize, graph_shape) {
-        (true, nn::Shape::Image { height, width, .. }) => picture.fit(width, height),
+    let fitted = match (scaling, shape) {
+        (Scaling::Scale, nn::Shape::Image { height, width, .. }) => picture.fit(width, height),
         _ => picture.clone(),
     };
-    fitted.to_tensor(graph_shape, normalization).map_err(|e| match e {
-        nn::Error::PictureSize { needed, had } => {
-            format!("the picture has {}×{} pixels, the network takes {}×{}: scale it yourself or let `--resize` do it", had.0, had.1, needed.0, needed.1).into()
-        }
-        e => e.into(),
-    })
+    Ok(fitted.to_tensor(shape, normalization)?)
+}
+
+/// A picture of a file as the network's input.
+///
+/// # Errors
+/// A file that is no picture; another size, where that is refused.
+pub fn picture_file(
+    path: &Path,
+    shape: nn::Shape,
+    normalization: &Normalization,
+    scaling: Scaling,
+) -> Result<Tensor> {
+    let loaded = Picture::load(path).map_err(named(path))?;
+    picture(&loaded, shape, normalization, scaling).map_err(named(path))
 }
 
 /// The normalisation that a plan asks for.
@@ -126,7 +122,7 @@ pub fn data(
         });
         for file in files.iter().take(limit - all.len()) {
             let loaded = Picture::load(file).map_err(named(file))?;
-            all.push(picture(&loaded, shape, normalization, false).map_err(named(file))?);
+            all.push(picture(&loaded, shape, normalization, Scaling::Refuse).map_err(named(file))?);
         }
         if files.is_empty() && all.len() < limit {
             let open = |split| {
@@ -150,28 +146,6 @@ pub fn data(
     Ok(all)
 }
 
-/// The same network with a name, labels and normalisation.
-pub fn with_metadata(
-    graph: PolyGraph,
-    name: String,
-    labels: Vec<String>,
-    normalization: Normalization,
-    provenance: String,
-) -> Result<PolyGraph> {
-    let mut metadata: Metadata = graph.metadata().clone();
-    if metadata.name.is_empty() {
-        metadata.name = name;
-    }
-    if !labels.is_empty() {
-        metadata.labels = labels;
-    }
-    if metadata.normalization.is_none() {
-        metadata.normalization = Some(normalization);
-    }
-    metadata.provenance.push(provenance);
-    Ok(graph.with_metadata(metadata)?)
-}
-
 /// The bytes of a network's task, which go into its client file.
 pub fn task_of(graph: &PolyGraph) -> std::sync::Arc<[u8]> {
     Task::of(graph.metadata()).to_bytes()
@@ -182,35 +156,56 @@ pub const CLIENT_FILE: &str = "network.client";
 
 /// Reads a client file.
 pub fn client_file(path: &Path) -> Result<ClientFile> {
-    let file = BufReader::new(open(path)?);
-    Ok(ClientFile::read(file, &path.display().to_string())?)
+    let name = path.display().to_string();
+    Ok(ClientFile::read(files::open(path)?, &name)?)
 }
 
 /// Reads a client's key and its client file: `file`, or the one that lies beside the key.
 pub fn client(key: &Path, file: Option<&Path>) -> Result<Client> {
     let beside = key.with_file_name(CLIENT_FILE);
     let file = client_file(file.unwrap_or(&beside))?;
-    let reader = BufReader::new(open(key)?);
-    Ok(Client::read(reader, &key.display().to_string(), file)?)
+    let name = key.display().to_string();
+    Ok(Client::read(files::open(key)?, &name, file)?)
 }
 
 /// The task in a client file.
 pub fn task(client: &Client) -> Result<Task> {
     let task = Task::from_bytes(client.file().task());
-    Ok(task.map_err(|e| format!("the client file's task cannot be read ({e})"))?)
+    task.map_err(|e| format!("the client file's task can't be read ({e})").into())
 }
 
 /// Reads and verifies a plan.
+///
+/// # Errors
+/// Another kind of file, a damaged one, and plans that do not verify.
 pub fn plan(path: &Path) -> Result<VerifiedPlan> {
-    Ok(VerifiedPlan::read(
-        BufReader::new(open(path)?),
-        &path.display().to_string(),
-    )?)
+    let name = path.display().to_string();
+    Ok(VerifiedPlan::read(files::open(path)?, &name)?)
 }
 
-/// Opens a file; the message names it.
-pub fn open(path: &Path) -> Result<File> {
-    File::open(path).map_err(named(path))
+/// Writes a plan, and beside it, with the ending `client`, what clients need of it; gives the client file's name.
+///
+/// # Errors
+/// A plan of that ending; the file system's.
+pub fn save_plan(plan: &VerifiedPlan, graph: &PolyGraph, path: &Path) -> Result<PathBuf> {
+    let beside = path.with_extension("client");
+    if beside == path {
+        return Err("the client file is written beside the plan, with the ending `client`: give the plan another name".into());
+    }
+    let client = plan.client_file(task_of(graph))?;
+    files::write(path, Access::Everyone, |out, name| {
+        Ok(plan.plan().write(out, name).map(drop)?)
+    })?;
+    files::write(&beside, Access::Everyone, |out, name| {
+        Ok(client.write(out, name).map(drop)?)
+    })?;
+    Ok(beside)
+}
+
+/// Whether a plan divides, so that its worst-case bound says nothing: a language model's or an encoder's.
+pub fn divides(plan: &VerifiedPlan) -> bool {
+    let divides = |s: &Step| matches!(s.purpose, Purpose::Norm | Purpose::Attention);
+    plan.plan().steps.iter().any(divides)
 }
 
 /// Indices of the largest values, largest first.
@@ -229,19 +224,20 @@ pub fn label(labels: &[String], class: usize) -> String {
         .unwrap_or_else(|| format!("class {class}"))
 }
 
-/// The top classes as lines.
-pub fn top_lines(logits: &[f64], labels: &[String]) -> String {
+/// Logits as probabilities.
+pub(crate) fn probabilities(logits: &[f64]) -> Vec<f64> {
     let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let total: f64 = logits.iter().map(|l| (l - largest).exp()).sum();
-    top(logits, 5)
-        .into_iter()
-        .map(|c| {
-            format!(
-                "  {:14} {:5.1}%  (logit {:+.4})\n",
-                label(labels, c),
-                100.0 * (logits[c] - largest).exp() / total,
-                logits[c]
-            )
-        })
-        .collect()
+    let share = |l: &f64| (l - largest).exp() / total;
+    logits.iter().map(share).collect()
+}
+
+/// The top classes as lines.
+pub fn top_lines(logits: &[f64], labels: &[String]) -> String {
+    let shares = probabilities(logits);
+    let line = |c: usize| {
+        let (label, share) = (label(labels, c), 100.0 * shares[c]);
+        format!("  {label:14} {share:5.1}%  (logit {:+.4})\n", logits[c])
+    };
+    top(logits, 5).into_iter().map(line).collect()
 }

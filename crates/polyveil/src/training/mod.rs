@@ -1,12 +1,17 @@
 //! Adaptation, training, scoring and studies.
 
-pub mod language;
-pub mod price;
-pub mod run;
+pub mod corpus;
+mod price;
+mod run;
+pub mod score;
 pub mod search;
-pub mod sentences;
-pub mod skips;
+mod skips;
+mod start;
 pub mod study;
 pub mod table;
 pub mod tasks;
-pub mod vocabulary;
+mod vocabulary;
+
+pub use ::train::{config, study::activations, surgery};
+pub use run::{Saving, adapt, train};
+pub use start::{Adapting, Recipe, Start};

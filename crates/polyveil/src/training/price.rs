@@ -1,28 +1,28 @@
 //! What a polynomial network costs under encryption, predicted by compiling it with the shipped cost table.
 
-use crate::Result;
+use crate::error::Result;
 use compiler::{Pricing, Target};
 use nn::PolyGraph;
 use runtime::prediction::{Basis, Prediction};
 
 /// A plan in four numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Price {
+pub(super) struct Price {
     /// Levels that the activations take, one after the other.
-    pub levels: usize,
+    pub(super) levels: usize,
     /// Bootstraps.
-    pub bootstraps: usize,
+    pub(super) bootstraps: usize,
     /// CPU seconds.
-    pub cpu_seconds: f64,
+    pub(super) cpu_seconds: f64,
     /// Wall seconds on two threads.
-    pub seconds: f64,
+    pub(super) seconds: f64,
     /// Bytes at the peak, with all keys.
-    pub peak_bytes: u64,
+    pub(super) peak_bytes: u64,
 }
 
 /// Compiles the network and predicts; the same figures on every machine.
-pub fn price(graph: &PolyGraph) -> Result<Price> {
-    let plan = compiler::compile(graph, &Target::default())?;
+pub(super) fn price(graph: &PolyGraph) -> Result<Price> {
+    let plan = crate::compile(graph, &Target::default())?;
     let bootstraps = compiler::summarise(plan.plan()).bootstraps;
     let pricing = Pricing::new(&Target::default())?;
     let mut levels = 0;

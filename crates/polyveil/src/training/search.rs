@@ -1,15 +1,17 @@
-//! `search`: degrees and bootstraps under a budget. What is measured and how it is searched is `train::search`; here the compiler and the
+//! Degrees and bootstraps under a budget. What is measured and how it is searched is `train::search`; here the compiler and the
 //! runtime say what networks cost.
 
-use super::run::{Saving, Start, execute, picture_shape, schedule};
-use crate::Result;
-use clap::Args;
+use super::run::{Saving, picture_shape, pictures};
+use super::start::{Start, schedule};
+use crate::error::{Error, Result, named};
+use crate::machine::{Machine, Probing};
+use crate::progress::{Listener, Say};
 use compiler::{Outline, Target};
 use nn::{Graph, PolyGraph};
 use rayon::prelude::*;
-use runtime::{Basis, MachineFile, Prediction};
+use runtime::{Basis, Prediction};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Mutex;
 use train::config::{Config, Degrees, Order, Substitution};
 use train::search::report::{self, Row};
@@ -20,77 +22,81 @@ use train::{Model, Sources};
 /// Pictures on which ranges outside of activations are measured.
 const RANGED: usize = 100;
 
-/// Options of `search`.
-#[derive(Args, Debug)]
-pub struct SearchArgs {
-    #[command(flatten)]
-    from: Start,
-    /// What a run may take, for example 60s, 6bootstraps or 5GB; several budgets are all kept.
-    #[arg(long, required = true, value_name = "BUDGET", value_parser = budget)]
-    budget: Vec<Budget>,
-    /// Degrees to choose from, separated by commas: for each number of levels the largest is worth its price.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "2,3,4,7,15",
-        value_name = "LIST"
-    )]
-    degrees: Vec<usize>,
+/// What is searched.
+#[derive(Debug, Clone)]
+pub struct Searching {
+    /// What a run may take; of several limits of a kind the least counts.
+    pub budgets: Vec<Budget>,
+    /// Degrees to choose from.
+    pub degrees: Vec<usize>,
     /// Calibration pictures on which sensitivities are measured.
-    #[arg(long, default_value_t = 500, value_name = "N")]
-    pictures: usize,
+    pub pictures: usize,
     /// Networks of the front that are compiled, measured and drawn.
-    #[arg(long, default_value_t = 16, value_name = "N")]
-    points: usize,
-    /// Cost table of the machine that will run the network (`polyveil bench --save` writes it) [default: the shipped one].
-    #[arg(long, value_name = "FILE")]
-    machine: Option<PathBuf>,
+    pub points: usize,
+    /// What operations cost on the machine that will run the network.
+    pub machine: Machine,
     /// Threads of the run that is predicted.
-    #[arg(long, default_value_t = 2, value_name = "N")]
-    run_threads: usize,
-    /// Fine-tune the chosen network at once, with so many passes.
-    #[arg(long, value_name = "EPOCHS")]
-    fine_tune: Option<f64>,
-    /// Gets front.csv, front.md, front.svg and run.toml.
-    #[arg(short, long, value_name = "FOLDER")]
-    output: PathBuf,
+    pub run_threads: usize,
+    /// Passes to fine-tune the chosen network with at once.
+    pub fine_tune: Option<f64>,
 }
 
-/// One limit.
+impl Default for Searching {
+    fn default() -> Self {
+        Self {
+            budgets: Vec::new(),
+            degrees: vec![2, 3, 4, 7, 15],
+            pictures: 500,
+            points: 16,
+            machine: Machine::default(),
+            run_threads: 2,
+            fine_tune: None,
+        }
+    }
+}
+
+/// A limit of what a run may take.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Budget {
+pub enum Budget {
+    /// Wall seconds.
     Seconds(f64),
+    /// Bootstraps.
     Bootstraps(usize),
+    /// Memory at the peak.
     Bytes(u64),
 }
 
-fn budget(text: &str) -> std::result::Result<Budget, String> {
-    let refused =
-        || format!("`{text}` is not a budget; write for example 60s, 2min, 6bootstraps or 5GB");
-    let text = text.trim();
-    let digits = text
-        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-        .unwrap_or(text.len());
-    let (number, unit) = (&text[..digits], text[digits..].trim());
-    let seconds = |factor: f64| {
-        let seconds = factor * number.parse::<f64>().map_err(|_| refused())?;
-        if seconds > 0.0 {
-            Ok(Budget::Seconds(seconds))
-        } else {
-            Err(refused())
+impl std::str::FromStr for Budget {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let refused =
+            || format!("`{text}` is not a budget; write for example 60s, 2min, 6bootstraps or 5GB");
+        let text = text.trim();
+        let digits = text
+            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+            .unwrap_or(text.len());
+        let (number, unit) = (&text[..digits], text[digits..].trim());
+        let seconds = |factor: f64| {
+            let seconds = factor * number.parse::<f64>().map_err(|_| refused())?;
+            if seconds > 0.0 {
+                Ok(Budget::Seconds(seconds))
+            } else {
+                Err(refused())
+            }
+        };
+        match unit {
+            "s" => seconds(1.0),
+            "min" => seconds(60.0),
+            "bootstrap" | "bootstraps" => number
+                .parse()
+                .map(Budget::Bootstraps)
+                .map_err(|_| refused()),
+            "" => Err(refused()),
+            _ => runtime::parse_size(text)
+                .map(Budget::Bytes)
+                .ok_or_else(refused),
         }
-    };
-    match unit {
-        "s" => seconds(1.0),
-        "min" => seconds(60.0),
-        "bootstrap" | "bootstraps" => number
-            .parse()
-            .map(Budget::Bootstraps)
-            .map_err(|_| refused()),
-        "" => Err(refused()),
-        _ => runtime::parse_size(text)
-            .map(Budget::Bytes)
-            .ok_or_else(refused),
     }
 }
 
@@ -192,14 +198,14 @@ impl Costs for Planner<'_> {
         }
         let graph = network(self.graph, &self.ranges, self.sensitivity, choice)?;
         // a network that keeps no memory limit is compiled without, so that what it takes is known
-        let plan = match compiler::compile(&graph, &self.target) {
-            Err(compiler::Error::Memory { .. }) => compiler::compile(
-                &graph,
-                &Target {
-                    max_memory: None,
-                    ..self.target.clone()
-                },
-            ),
+        let unlimited = Target {
+            max_memory: None,
+            ..self.target.clone()
+        };
+        let plan = match crate::compile(&graph, &self.target) {
+            Err(Error::Compiler(compiler::Error::Memory { .. })) => {
+                crate::compile(&graph, &unlimited)
+            }
             other => other,
         }
         .map_err(cost_error)?;
@@ -218,41 +224,27 @@ impl Costs for Planner<'_> {
     }
 }
 
-fn basis(a: &SearchArgs) -> Result<Basis> {
-    let Some(path) = &a.machine else {
-        return Ok(Basis::shipped());
-    };
-    let name = path.display().to_string();
-    let bytes = std::fs::read(path)
-        .map_err(|e| format!("{name}: {e}; `polyveil bench --save` measures a cost table"))?;
-    let file = MachineFile::read(&bytes, &name)?;
-    Ok(Basis {
-        source: format!("{name}, measured {}", file.date),
-        cost: file.cost,
-        scaled: None,
-    })
-}
-
-pub fn search(a: &SearchArgs) -> Result<()> {
-    let limits = limits(&a.budget);
+/// Measures sensitivities, searches, and writes front.csv, front.md, front.svg and run.toml, with which the chosen network is fine-tuned;
+/// gives what was chosen, in words.
+///
+/// # Errors
+/// Networks and pictures that do not fit; budgets that nothing keeps.
+pub fn search(from: &Start, a: &Searching, output: &Path, tell: Listener<'_>) -> Result<String> {
+    let limits = limits(&a.budgets);
     let mut degrees = a.degrees.clone();
     degrees.sort_unstable();
     degrees.dedup();
     if degrees.first().is_none_or(|&d| d < 2) || degrees.last().is_none_or(|&d| d > 255) {
-        return Err("--degrees: degrees from 2 to 255, for example 2,4,7,15".into());
+        return Err("degrees from 2 to 255 are needed, for example 2, 4, 7 and 15".into());
     }
-    let (start, data) = (a.from.network(), a.from.data());
-    let mut sources = Sources::open(&data)?;
-    let basis = basis(a)?;
-    let target = Target {
-        cost: basis.cost.table,
-        max_memory: limits.bytes,
-        ..Target::default()
-    };
+    let start = from.network();
+    let mut sources = Sources::open(&from.data)?;
+    let basis = a.machine.basis(Probing::AsItIs)?;
+    let target = a.machine.target(limits.bytes);
     let classes = sources.train.classes().len();
     let (mut model, metadata): (Model, _) =
-        train::networks::model(&start, picture_shape(&sources), classes, a.from.seed)?;
-    sources.adopt(&data, &metadata)?;
+        train::networks::model(&start, picture_shape(&sources), classes, from.seed)?;
+    sources.adopt(&from.data, &metadata)?;
     let how = Substitution {
         degree: Degrees::One(2),
         order: Order::All,
@@ -261,17 +253,14 @@ pub fn search(a: &SearchArgs) -> Result<()> {
         floor: 0.02,
         pictures: 2000,
     };
-    let batch = 50;
-    let bench = Bench::new(&mut model, &sources, &how, a.pictures, batch)?;
-    eprintln!(
+    let bench = Bench::new(&mut model, &sources, &how, a.pictures, 50)?;
+    tell.note(format_args!(
         "measuring {} activations at degrees {degrees:?} on {} pictures",
         model.units().count(),
         a.pictures
-    );
+    ));
     let sensitivity = bench.measure(&mut model, &how, &degrees, &mut |done, all| {
-        if done % degrees.len() == 0 {
-            eprintln!("  {done} of {all}");
-        }
+        tell.count("measured", done, all);
     })?;
     let graph = model.template().clone();
     let ranged = sources.calibration(RANGED)?;
@@ -281,17 +270,18 @@ pub fn search(a: &SearchArgs) -> Result<()> {
     let planner = Planner::new(&graph, ranges, &sensitivity, basis, target, a.run_threads)?;
     let candidates = train::search::candidates(&planner, &sensitivity)?;
     let front = train::search::front(&candidates);
-    eprintln!(
+    tell.note(format_args!(
         "{} networks to choose from, {} on the front",
         candidates.len(),
         front.len()
-    );
+    ));
     let (chosen, cost) = train::search::pick(&planner, &sensitivity, &candidates, &limits)?;
     let chosen_degrees = sensitivity.degrees_of(&chosen.choice);
-    println!(
+    let found = format!(
         "{limits}: degrees {chosen_degrees:?}, {cost} predicted, sum of divergences {:.4}",
         chosen.divergence
     );
+    tell.note(&found);
     let mut shown = train::search::thinned(&front, a.points);
     if !shown.contains(&chosen) {
         shown.push(chosen.clone());
@@ -311,52 +301,45 @@ pub fn search(a: &SearchArgs) -> Result<()> {
             whole,
         });
     }
-    std::fs::create_dir_all(&a.output).map_err(|e| format!("{}: {e}", a.output.display()))?;
-    let write = |name: &str, text: &str| {
-        train::checkpoint::write_whole(&a.output.join(name), text.as_bytes())
+    let name = match metadata.name.is_empty() {
+        true => crate::files::name(&from.model),
+        false => metadata.name,
     };
-    let name = if metadata.name.is_empty() {
-        a.from
-            .model
-            .file_name()
-            .map_or_else(String::new, |n| n.to_string_lossy().into())
-    } else {
-        metadata.name
-    };
-    let budgets: Vec<String> = a
-        .budget
-        .iter()
-        .map(|b| format!("--budget {}", b.text()))
-        .collect();
-    let command = format!(
-        "polyveil-train search {name} {} --degrees {}",
-        budgets.join(" "),
-        degrees
-            .iter()
-            .map(usize::to_string)
-            .collect::<Vec<_>>()
-            .join(",")
-    );
-    write("front.csv", &report::csv(&rows, &sensitivity))?;
-    write("front.md", &report::markdown(&rows, &sensitivity))?;
-    write(
-        "front.svg",
-        &report::chart(
-            &rows,
-            &format!("{name} before fine-tuning (labels: bootstraps)"),
-            &command,
-        )?,
-    )?;
-    let config = fine_tuning(a, &chosen_degrees)?;
-    write("run.toml", &config.to_toml()?)?;
-    eprintln!(
+    let config = fine_tuning(from, a, &chosen_degrees, tell)?;
+    write(output, a, (&name, &degrees), (&rows, &sensitivity), &config)?;
+    tell.note(format_args!(
         "wrote front.csv, front.md, front.svg and run.toml in {}",
-        a.output.display()
-    );
-    match a.fine_tune {
-        Some(_) => execute(&config, &a.output.join("run"), &Saving::DEFAULT).map(drop),
-        None => Ok(()),
+        output.display()
+    ));
+    if a.fine_tune.is_some() {
+        pictures(&config, &output.join("run"), &Saving::default(), tell)?;
     }
+    Ok(found)
+}
+
+/// Writes what was found.
+fn write(
+    output: &Path,
+    a: &Searching,
+    (name, degrees): (&str, &[usize]),
+    (rows, sensitivity): (&[Row], &Sensitivity),
+    config: &Config,
+) -> Result<()> {
+    std::fs::create_dir_all(output).map_err(named(output))?;
+    let file =
+        |name: &str, text: &str| crate::files::write_bytes(&output.join(name), text.as_bytes());
+    let budgets: Vec<String> = a.budgets.iter().map(|b| b.text()).collect();
+    let degrees: Vec<String> = degrees.iter().map(usize::to_string).collect();
+    let what = format!(
+        "{name}, budget {}, degrees {}",
+        budgets.join(" "),
+        degrees.join(",")
+    );
+    let title = format!("{name} before fine-tuning (labels: bootstraps)");
+    file("front.csv", &report::csv(rows, sensitivity))?;
+    file("front.md", &report::markdown(rows, sensitivity))?;
+    file("front.svg", &report::chart(rows, &title, &what)?)?;
+    file("run.toml", &config.to_toml()?)
 }
 
 impl Budget {
@@ -369,24 +352,33 @@ impl Budget {
     }
 }
 
-/// The schedule of `adapt` for the median degree.
-fn fine_tuning(a: &SearchArgs, degrees: &[usize]) -> Result<Config> {
+/// The schedule of adaptation for the median degree.
+fn fine_tuning(
+    from: &Start,
+    a: &Searching,
+    degrees: &[usize],
+    tell: Listener<'_>,
+) -> Result<Config> {
     let mut sorted = degrees.to_vec();
     sorted.sort_unstable();
     let median = sorted.get(sorted.len() / 2).copied().unwrap_or(2);
-    let mut stages = schedule(median, a.fine_tune, None, a.from.second.is_some());
+    let mut stages = schedule(median, a.fine_tune, None, from.data.second.as_ref());
     for stage in &mut stages {
         stage.name = "mixed-degrees".into();
         if let Some(s) = &mut stage.substitution {
             s.degree = Degrees::Each(degrees.to_vec());
         }
     }
-    a.from.config(stages)
+    from.config(stages, tell)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn budget(text: &str) -> std::result::Result<Budget, String> {
+        text.parse()
+    }
 
     #[test]
     fn budgets_are_seconds_bootstraps_or_memory() {

@@ -1,9 +1,10 @@
-//! `polyveil-train study skips`: the same network with every kind of skip connection, trained alike.
+//! The same network with every kind of skip connection, trained alike.
 
 use super::price::price;
-use super::run::{Saving, execute};
-use crate::Result;
-use std::fmt::Write;
+use super::run::{Saving, pictures};
+use crate::error::Result;
+use crate::markdown::Table;
+use crate::progress::{Listener, Say};
 use std::path::Path;
 use train::Config;
 use train::config::Network;
@@ -21,11 +22,23 @@ const VARIANTS: [(&str, &str); 4] = [
 ];
 
 /// Trains each variant in a folder of its own (going on where it was stopped), and compares.
-pub fn study(config: &Path, runs: &Path, saving: &Saving) -> Result<(String, Figure)> {
+pub(super) fn study(
+    config: &Path,
+    runs: &Path,
+    saving: &Saving,
+    tell: Listener<'_>,
+) -> Result<(String, Figure)> {
     let config = Config::load(config)?;
-    let mut text = String::from(
-        "| skip connections | held-out pictures right | accuracy, % | values outside | bootstraps | predicted CPU s | predicted s | predicted GB |\n|---|---:|---:|---:|---:|---:|---:|---:|\n",
-    );
+    let mut table = Table::new(&[
+        "skip connections",
+        "held-out pictures right",
+        "accuracy, %",
+        "values outside",
+        "bootstraps",
+        "predicted CPU s",
+        "predicted s",
+        "predicted GB",
+    ]);
     let mut points = Vec::new();
     for (skip, reads) in VARIANTS {
         let mut config = config.clone();
@@ -34,26 +47,24 @@ pub fn study(config: &Path, runs: &Path, saving: &Saving) -> Result<(String, Fig
             _ => return Err("the study of skip connections trains a `resnet` from new weights: set [network] kind = \"resnet\"".into()),
         }
         let folder = runs.join(skip);
-        eprintln!("== {reads} ==");
-        let score = execute(&config, &folder, saving)?;
+        tell.note(format_args!("== {reads} =="));
+        let score = pictures(&config, &folder, saving, tell)?;
         let graph =
             nn::format::artefact::load(&folder.join("network.pvm"), nn::format::DEFAULT_LIMIT)
                 .map_err(|e| {
                     format!("{e}; the configuration's last stage must leave polynomials")
                 })?;
         let p = price(&graph)?;
-        let _ = writeln!(
-            text,
-            "| {reads} | {} of {} | {:.1} | {} | {} | {:.1} | {:.1} | {:.2} |",
-            score.right,
-            score.pictures,
-            100.0 * score.accuracy(),
-            score.outside,
-            p.bootstraps,
-            p.cpu_seconds,
-            p.seconds,
-            p.peak_bytes as f64 / 1e9
-        );
+        table.row([
+            reads.to_string(),
+            format!("{} of {}", score.right, score.pictures),
+            format!("{:.1}", 100.0 * score.accuracy()),
+            score.outside.to_string(),
+            p.bootstraps.to_string(),
+            format!("{:.1}", p.cpu_seconds),
+            format!("{:.1}", p.seconds),
+            format!("{:.2}", p.peak_bytes as f64 / 1e9),
+        ]);
         points.push(Series {
             name: reads.into(),
             points: vec![Point {
@@ -80,5 +91,5 @@ pub fn study(config: &Path, runs: &Path, saving: &Saving) -> Result<(String, Fig
             series: points,
         }],
     };
-    Ok((text, figure))
+    Ok((table.to_string(), figure))
 }

@@ -1,7 +1,9 @@
-//! `polyveil-train study`: tables and charts in docs, each made by one command.
+//! Tables and charts in docs, each made by one command.
 
-use crate::Result;
-use clap::Subcommand;
+use super::run::Saving;
+use crate::error::{Result, named};
+use crate::files::{name, with_suffix, write_bytes};
+use crate::progress::{Listener, Say};
 use compiler::{Pricing, Target};
 use std::path::{Path, PathBuf};
 use train::language::{AnyConfig, Passages};
@@ -9,88 +11,65 @@ use train::study::activations::{self, Candidate, Cost, Options};
 use train::study::attention;
 use zoo::language::LanguageModel;
 
-/// What is studied.
-#[derive(Debug, Subcommand)]
-pub enum Study {
-    /// Degree × range of ReLU, GELU and SiLU → error, levels, predicted latency; ReLU by composite signs beside them.
-    Activations {
-        /// Writes FILE.md, FILE.csv and FILE.svg; text above the line that marks the tables in FILE.md stays.
-        #[arg(short, long, value_name = "FILE")]
-        output: PathBuf,
-    },
-    /// The same network with its skip connections as they are, removed, or replaced: accuracy, bootstraps, predicted latency.
-    Skips {
-        /// How each is trained: TOML; its network must be a `resnet`.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-        /// The runs' folder, one inside for each variant.
-        #[arg(long, value_name = "FOLDER")]
-        runs: PathBuf,
-        #[command(flatten)]
-        saving: super::run::Saving,
-        /// Writes FILE.md and FILE.svg; text above the line that marks the table in FILE.md stays.
-        #[arg(short, long, value_name = "FILE")]
-        output: PathBuf,
-    },
-    /// Where language models' attention looks: distance and entropy of every head, networks side by side.
-    Attention {
-        /// Networks: NAME=FOLDER, the folder of a run on text. Windows are those held out in the first run's data.
-        #[arg(required = true, value_name = "NAME=FOLDER")]
-        networks: Vec<String>,
-        /// So many windows, evenly spread.
-        #[arg(long, default_value_t = 200, value_name = "N")]
-        windows: usize,
-        /// Writes FILE.md, FILE.csv and FILE.svg; text above the line that marks the table in FILE.md stays.
-        #[arg(short, long, value_name = "FILE")]
-        output: PathBuf,
-    },
-}
-
 /// What is written below this line of a document is the command's, what is above its reader's.
 const MARK: &str = "<!-- below: written by the command, do not edit -->";
 
 /// Ranges that the chart shows.
 const CHARTED: [f64; 3] = [5.0, 10.0, 20.0];
 
-impl Study {
-    pub fn run(&self) -> Result<()> {
-        match self {
-            // costs are those that ship with the program, so that the document depends on no machine
-            Self::Activations { output } => {
-                activations(output, &Options::default(), &Target::default())
-            }
-            Self::Attention {
-                networks,
-                windows,
-                output,
-            } => attention(networks, *windows, output),
-            Self::Skips {
-                config,
-                runs,
-                saving,
-                output,
-            } => {
-                let (table, mut figure) = super::skips::study(config, runs, saving)?;
-                let command = format!(
-                    "polyveil-train study skips --config {} --runs {} --may-explode {} -o {}",
-                    config.display(),
-                    runs.display(),
-                    saving.may_explode,
-                    output.display()
-                );
-                figure.command.clone_from(&command);
-                let document = output.with_extension("md");
-                let chart = output.with_extension("svg");
-                let name = chart.file_name().unwrap_or(chart.as_os_str()).display();
-                let text = format!("`{command}`\n\n![accuracy against latency]({name})\n\n{table}");
-                write(&document, &below_mark(&document, &text)?)?;
-                write(&chart, &figure.svg()?)
-            }
+/// The same network with its skip connections as they are, removed, or replaced: accuracy, bootstraps, predicted latency; trained in a folder
+/// for each variant. Writes the document, with `command` in it, and the chart beside it.
+///
+/// # Errors
+/// Configurations of another network; those of training.
+pub fn skips(
+    (config, runs): (&Path, &Path),
+    saving: &Saving,
+    output: &Path,
+    command: &str,
+    tell: Listener<'_>,
+) -> Result<()> {
+    let (table, mut figure) = super::skips::study(config, runs, saving, tell)?;
+    figure.command = command.into();
+    let document = Document::new(output);
+    document.write("accuracy against latency", command, &table)?;
+    document.chart(&figure.svg()?)
+}
+
+/// The files of a study: text above the mark in the document stays.
+struct Document {
+    text: PathBuf,
+    chart: PathBuf,
+    csv: PathBuf,
+}
+
+impl Document {
+    fn new(output: &Path) -> Self {
+        let file = |ending: &str| with_suffix(output, ending);
+        Self {
+            text: file(".md"),
+            chart: file(".svg"),
+            csv: file(".csv"),
         }
+    }
+    fn write(&self, chart: &str, command: &str, tables: &str) -> Result<()> {
+        let name = name(&self.chart);
+        let text = format!("`{command}`\n\n![{chart}]({name})\n\n{tables}");
+        write_bytes(&self.text, below_mark(&self.text, &text)?.as_bytes())
+    }
+    fn chart(&self, svg: &str) -> Result<()> {
+        write_bytes(&self.chart, svg.as_bytes())
+    }
+    fn csv(&self, rows: &str) -> Result<()> {
+        write_bytes(&self.csv, rows.as_bytes())
     }
 }
 
-fn activations(output: &Path, options: &Options, target: &Target) -> Result<()> {
+/// Degree × range of ReLU, GELU and SiLU → error, levels, predicted latency; ReLU by composite signs beside them. Costs are the target's.
+///
+/// # Errors
+/// Parameters that do not fit; the file system's.
+pub fn activations(output: &Path, options: &Options, target: &Target, command: &str) -> Result<()> {
     let pricing = Pricing::new(target)?;
     let cost = |candidate: Candidate<'_>| {
         let price = match candidate {
@@ -104,17 +83,8 @@ fn activations(output: &Path, options: &Options, target: &Target) -> Result<()> 
         })
     };
     let rows = activations::activations(options, &cost)?;
-    let command = format!("polyveil-train study activations -o {}", output.display());
-    let file = |extension: &str| {
-        let mut name = output.as_os_str().to_owned();
-        name.push(".");
-        name.push(extension);
-        PathBuf::from(name)
-    };
-    let chart = file("svg");
-    let chart_name = chart.file_name().unwrap_or(chart.as_os_str()).display();
     let tables = format!(
-        "`{command}`\n\n![error against latency]({chart_name})\n\nParameters `{}`, the shipped cost table; a ciphertext of {} slots. \
+        "Parameters `{}`, the shipped cost table; a ciphertext of {} slots. \
          **levels**: the activation's. **bootstraps**: for each layer of a deep chain of linear map (one level) and activation, one \
          ciphertext wide. **seconds**: predicted CPU seconds of activation and bootstraps for one ciphertext; the linear map's work is \
          not counted. **max**: largest error on [−R, R] of the minimax polynomial. **rms**: root mean square error, of the polynomial \
@@ -123,13 +93,24 @@ fn activations(output: &Path, options: &Options, target: &Target) -> Result<()> 
         1usize << (target.parameters.log_n - 1),
         activations::markdown(&rows)
     );
-    let document = file("md");
-    write(&document, &below_mark(&document, &tables)?)?;
-    write(&file("csv"), &activations::csv(&rows))?;
-    write(&chart, &activations::chart(&rows, &CHARTED, &command)?)
+    let document = Document::new(output);
+    document.write("error against latency", command, &tables)?;
+    document.csv(&activations::csv(&rows))?;
+    document.chart(&activations::chart(&rows, &CHARTED, command)?)
 }
 
-fn attention(networks: &[String], windows: usize, output: &Path) -> Result<()> {
+/// Where language models' attention looks: distance and entropy of every head, networks side by side, each NAME=FOLDER of a run on text; on
+/// windows that are held out in the first run's data.
+///
+/// # Errors
+/// Folders of other runs; the file system's.
+pub fn attention(
+    networks: &[String],
+    windows: usize,
+    output: &Path,
+    command: &str,
+    tell: Listener<'_>,
+) -> Result<()> {
     let mut observed = Vec::new();
     let mut passages: Option<Passages> = None;
     for network in networks {
@@ -145,9 +126,8 @@ fn attention(networks: &[String], windows: usize, output: &Path) -> Result<()> {
             Some(p) => p,
             None => Passages::open(&run.data)?,
         };
-        let language =
-            LanguageModel::load(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        eprintln!("{name}: {windows} windows");
+        let language = LanguageModel::load(folder).map_err(named(folder))?;
+        tell.note(format_args!("{name}: {windows} windows"));
         observed.push(attention::observe(
             name,
             &language,
@@ -158,29 +138,14 @@ fn attention(networks: &[String], windows: usize, output: &Path) -> Result<()> {
         passages = Some(held_out);
     }
     let length = passages.map_or(0, |p| p.held_out.length());
-    let command = format!(
-        "polyveil-train study attention {} --windows {windows} -o {}",
-        networks
-            .iter()
-            .map(|n| if n.contains(' ') {
-                format!("\"{n}\"")
-            } else {
-                n.clone()
-            })
-            .collect::<Vec<_>>()
-            .join(" "),
-        output.display()
-    );
-    let chart = output.with_extension("svg");
-    let name = chart.file_name().unwrap_or(chart.as_os_str()).display();
-    let text = format!(
-        "`{command}`\n\n![entropy against distance]({name})\n\nHeld-out windows of {length} tokens. {}",
+    let tables = format!(
+        "Held-out windows of {length} tokens. {}",
         attention::markdown(&observed, length)
     );
-    let document = output.with_extension("md");
-    write(&document, &below_mark(&document, &text)?)?;
-    write(&output.with_extension("csv"), &attention::csv(&observed))?;
-    write(&chart, &attention::chart(&observed, &command)?)
+    let document = Document::new(output);
+    document.write("entropy against distance", command, &tables)?;
+    document.csv(&attention::csv(&observed))?;
+    document.chart(&attention::chart(&observed, command)?)
 }
 
 /// The document with everything below its mark replaced; a new one where there is none.
@@ -197,13 +162,9 @@ fn below_mark(document: &Path, tables: &str) -> Result<String> {
             }
         },
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(e) => return Err(format!("{}: {e}", document.display()).into()),
+        Err(e) => return Err(named(document)(e)),
     };
     Ok(format!("{head}{MARK}\n\n{tables}"))
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()).into())
 }
 
 #[cfg(test)]
@@ -229,13 +190,13 @@ mod tests {
             ["md", "csv", "svg"]
                 .map(|e| std::fs::read_to_string(output.with_extension(e)).expect("written"))
         };
-        activations(&output, &options, &target).expect("studied");
+        activations(&output, &options, &target, "study").expect("studied");
         let [md, csv, svg] = read();
         assert!(md.contains("`toy-10`") && md.contains("(study.svg)"));
         // 3 functions, 3 methods, 3 ranges, 3 degrees; a composite on 3 ranges; the head
         assert_eq!(csv.lines().count(), 81 + 3 + 1);
         assert!(svg.contains(">R = 20<"));
-        activations(&output, &options, &target).expect("studied");
+        activations(&output, &options, &target, "study").expect("studied");
         assert_eq!(read(), [md, csv, svg]);
         std::fs::remove_dir_all(&folder).expect("removed");
     }

@@ -1,76 +1,52 @@
-//! `polyveil-train table`: networks side by side, accuracy and price.
+//! Networks side by side: accuracy and price.
 
 use super::price::{Price, price};
-use super::run::{Judged, judge, paired_interval, wilson};
-use crate::Result;
-use clap::Args;
+use super::score::{difference, judge, paired, wilson};
+use crate::error::{Result, named};
+use crate::files::name;
+use crate::markdown::{Table, interval, or_none};
 use nn::PolyGraph;
-use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Options of `table`.
-#[derive(Args, Debug)]
-pub struct TableArgs {
-    /// NAME=FILE of each network; accuracy is compared with the first.
-    #[arg(required = true, num_args = 1.., value_name = "NAME=FILE", value_parser = named)]
-    models: Vec<(String, PathBuf)>,
-    /// Activation of networks whose files do not say.
-    #[arg(long, value_name = "NAME")]
-    activation: Option<String>,
-    /// Labelled pictures that neither training nor a choice has seen.
-    #[arg(long, value_name = "DATA")]
-    data: PathBuf,
-    /// NAME=FILE of encrypted results (`polyveil evaluate -o FILE`) of one of the networks.
-    #[arg(long, value_name = "NAME=FILE", value_parser = named)]
-    measured: Vec<(String, PathBuf)>,
-    /// Writes Markdown there instead of stdout.
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
-}
+/// A name and a file.
+pub type Named = (String, PathBuf);
 
-fn named(text: &str) -> std::result::Result<(String, PathBuf), String> {
-    let (name, path) = text
-        .split_once('=')
-        .ok_or_else(|| format!("`{text}` is not NAME=FILE"))?;
-    Ok((name.into(), path.into()))
-}
-
-pub fn table(a: &TableArgs) -> Result<()> {
-    let (set, _) = data::Dataset::open(&a.data, &data::Options::default())?;
-    let mut text = format!(
-        "{} pictures of `{}`. Accuracy in f64 without any guard, with Wilson's 95 % interval; gained and lost pictures against the first row, with a 95 % interval of the difference in points. \
-         Levels are those of the activations. Predicted: shipped cost table, two threads.\n\n\
-         | network | right | accuracy, % | gained, lost | difference, points | values outside, pictures | degrees | levels | bootstraps | predicted CPU s | predicted s | predicted GB | measured s (CPU s), pictures |\n\
-         |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
-        set.len(),
-        a.data
-            .file_name()
-            .map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
-    );
+/// Networks on labelled pictures that neither training nor a choice has seen, compared with the first, as Markdown: accuracy, degrees, levels,
+/// bootstraps, predicted latency, and measured where there are results of an evaluation. `activation` is that of networks whose files do not
+/// say.
+///
+/// # Errors
+/// Networks, pictures and results that can't be read or do not fit.
+pub fn table(
+    models: &[Named],
+    measured: &[Named],
+    data: &Path,
+    activation: Option<&str>,
+) -> Result<String> {
+    let (set, _) = data::Dataset::open(data, &data::Options::default())?;
+    let mut table = Table::new(&[
+        "network",
+        "right",
+        "accuracy, %",
+        "gained, lost: points",
+        "values outside, pictures",
+        "degrees",
+        "levels",
+        "bootstraps",
+        "predicted CPU s",
+        "predicted s",
+        "predicted GB",
+        "measured s (CPU s), pictures",
+    ]);
     let mut first: Option<Vec<bool>> = None;
-    for (name, path) in &a.models {
-        let activation = a.activation.as_deref().and_then(approx::Activation::named);
+    for (name, path) in models {
+        let activation = activation.and_then(approx::Activation::named);
         let (graph, metadata) = zoo::open(path, &zoo::Options { activation })
             .and_then(zoo::Model::graph)
-            .map_err(|e| format!("{}: {e}", path.display()))?;
-        let Judged {
-            right,
-            outside,
-            pictures,
-            ..
-        } = judge(&graph, &metadata, &set)?;
-        let count = right.iter().filter(|&&r| r).count();
-        let (low, high) = wilson(count, right.len());
-        let paired = match &first {
-            None => "| – | –".into(),
-            Some(f) => {
-                let gained = right.iter().zip(f).filter(|&(&r, &f)| r && !f).count();
-                let lost = right.iter().zip(f).filter(|&(&r, &f)| !r && f).count();
-                let (low, high) = paired_interval(gained, lost, right.len());
-                let d = 100.0 * (gained as f64 - lost as f64) / right.len() as f64;
-                format!("| {gained}, {lost} | {d:+.1} [{low:+.1}, {high:+.1}]")
-            }
-        };
+            .map_err(named(path))?;
+        let judged = judge(&graph, &metadata, &set).map_err(named(path))?;
+        let (count, all) = (judged.count(), judged.right.len());
+        let pair = first.as_ref().map(|f| paired(&judged.right, f));
         let polynomial = match nn::format::artefact::load(path, nn::format::DEFAULT_LIMIT) {
             Ok(g) => Some(g),
             Err(_) => PolyGraph::try_from(graph)
@@ -78,26 +54,34 @@ pub fn table(a: &TableArgs) -> Result<()> {
                 .filter(|g| g.ranges().is_some()),
         };
         let cost = polynomial.as_ref().map(price).transpose()?;
-        let measured = a
-            .measured
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, p)| measured(p))
-            .transpose()?;
-        let _ = writeln!(
-            text,
-            "| {name} | {count} | {:.1} [{low:.1}, {high:.1}] {paired} | {outside}, {pictures} | {} | {} |",
-            100.0 * count as f64 / right.len() as f64,
-            polynomial.as_ref().map_or_else(|| "–".into(), degrees),
-            columns(cost.as_ref(), measured.as_deref())
-        );
-        first.get_or_insert(right);
+        let of = |cell: fn(&Price) -> String| or_none(cost.as_ref().map(cell));
+        let results = measured.iter().find(|(n, _)| n == name);
+        table.row([
+            name.clone(),
+            count.to_string(),
+            format!(
+                "{:.1} {}",
+                100.0 * count as f64 / all as f64,
+                interval(wilson(count, all))
+            ),
+            or_none(pair.map(|p| difference(p, all))),
+            format!("{}, {}", judged.outside, judged.pictures),
+            or_none(polynomial.as_ref().map(degrees)),
+            of(|p| p.levels.to_string()),
+            of(|p| p.bootstraps.to_string()),
+            of(|p| format!("{:.0}", p.cpu_seconds)),
+            of(|p| format!("{:.0}", p.seconds)),
+            of(|p| format!("{:.2}", p.peak_bytes as f64 / 1e9)),
+            or_none(results.map(|(_, path)| medians(path)).transpose()?),
+        ]);
+        first.get_or_insert(judged.right);
     }
-    match &a.output {
-        None => print!("{text}"),
-        Some(path) => std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))?,
-    }
-    Ok(())
+    Ok(format!(
+        "{} pictures of `{}`. Accuracy in f64 without any guard, with Wilson's 95 % interval; gained and lost pictures against the first row, with a 95 % interval of the difference in points. \
+         Levels are those of the activations. Predicted: shipped cost table, two threads.\n\n{table}",
+        set.len(),
+        name(data)
+    ))
 }
 
 /// "4" where all degrees are equal, "2–15" otherwise.
@@ -110,28 +94,13 @@ fn degrees(graph: &PolyGraph) -> String {
     }
 }
 
-fn columns(cost: Option<&Price>, measured: Option<&str>) -> String {
-    let measured = measured.unwrap_or("–");
-    match cost {
-        None => format!("– | – | – | – | – | {measured}"),
-        Some(p) => format!(
-            "{} | {} | {:.0} | {:.0} | {:.2} | {measured}",
-            p.levels,
-            p.bootstraps,
-            p.cpu_seconds,
-            p.seconds,
-            p.peak_bytes as f64 / 1e9
-        ),
-    }
-}
-
 /// Medians of a file of encrypted results.
-fn measured(path: &std::path::Path) -> Result<String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+fn medians(path: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(path).map_err(named(path))?;
     let (mut wall, mut cpu, mut agree) = (Vec::new(), Vec::new(), 0);
     for line in text.lines().filter(|l| !l.is_empty()) {
         let v: serde_json::Value =
-            serde_json::from_str(line).map_err(|e| format!("{}: {e}", path.display()))?;
+            serde_json::from_str(line).map_err(|e| named(path)(e.to_string()))?;
         // a line of another kind: the prediction, or a picture that was left out
         if v.get("seconds").is_none() {
             continue;

@@ -1,67 +1,77 @@
-//! Language models on text, LAMBADA and PIQA, side by side; and text files as tokens.
+//! Language models on text, LAMBADA and PIQA, side by side.
 
-use super::run::wilson;
+use super::score::wilson;
 use super::vocabulary::Vocabulary;
-use crate::Result;
-use clap::Args;
+use crate::error::{Error, Help, Result, named};
+use crate::markdown::{Table, interval, or_none};
+use crate::progress::{Listener, Say};
 use data::tasks::{Passage, Question, lambada, piqa};
 use nn::AttentionScheme;
 use nn::attention::{Denominator, PowerSoftmax, Scaling};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use train::tasks::{Judge, Likelihood, Request, Stage, windows};
 use zoo::prompts::Trained;
 
-/// Options of `tasks`.
-#[derive(Args, Debug)]
-pub struct TasksArgs {
-    /// Runs' folders, folders with config.json and model.safetensors, or files of llama.cpp (GGUF) or llama2.c.
-    #[arg(required = true)]
-    models: Vec<PathBuf>,
-    /// How text is cut: tokenizer.json, a GGUF, a run's alphabet.json, or a file of llama2.c [default: the first model].
-    #[arg(long, value_name = "FILE")]
-    tokenizer: Option<PathBuf>,
+/// What language models are asked.
+#[derive(Debug, Clone)]
+pub struct Asking {
+    /// How text is cut; by the first model's own files if none.
+    pub tokenizer: Option<PathBuf>,
     /// A text, for perplexity.
-    #[arg(long, value_name = "FILE")]
-    text: Option<PathBuf>,
+    pub text: Option<PathBuf>,
     /// Tokens that the model sees at once.
-    #[arg(long, default_value_t = 512, value_name = "N")]
-    window: usize,
-    /// Tokens from one window's beginning to the next one's, the last so many of each are found [default: half a window].
-    #[arg(long, value_name = "N")]
-    stride: Option<usize>,
+    pub window: usize,
+    /// Tokens from one window's beginning to the next one's, the last so many of each are found; half a window if none.
+    pub stride: Option<usize>,
     /// No more windows than so many, from the text's beginning.
-    #[arg(long, value_name = "N")]
-    windows: Option<usize>,
-    /// LAMBADA: JSON lines with `text`, whose last word is to be found.
-    #[arg(long, value_name = "FILE")]
-    lambada: Option<PathBuf>,
-    /// PIQA: JSON lines with `goal`, `sol1` and `sol2`.
-    #[arg(long, value_name = "FILE", requires = "labels")]
-    piqa: Option<PathBuf>,
-    /// PIQA's right answers, 0 or 1 a line.
-    #[arg(long, value_name = "FILE", requires = "piqa")]
-    labels: Option<PathBuf>,
+    pub windows: Option<usize>,
+    /// LAMBADA: passages whose last word is to be found.
+    pub lambada: Option<PathBuf>,
+    /// PIQA: questions, and which answer is right.
+    pub piqa: Option<(PathBuf, PathBuf)>,
     /// No more passages and no more questions than so many, from the files' beginnings.
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    pub limit: Option<usize>,
     /// So many solved examples stand before each passage and question: those that follow it in its file.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    shots: usize,
-    /// Models that don't say their attention are judged with this Power-Softmax (of means), too.
-    #[arg(long, value_name = "P")]
-    power: Option<u32>,
-    /// Its ε.
-    #[arg(long, default_value_t = 1e-3, value_name = "E", requires = "power")]
-    epsilon: f64,
-    /// A run's polynomials and programs one kind after the other, too, not only all of them.
-    #[arg(long)]
-    stages: bool,
-    /// Prints JSON instead of a table, with every passage's and answer's log-likelihood.
-    #[arg(long)]
-    json: bool,
+    pub shots: usize,
+    /// Models that don't say their attention are judged with this Power-Softmax, too.
+    pub power: Option<PowerSoftmax>,
+    /// Which of a run's polynomials and programs are judged.
+    pub approximations: Approximations,
 }
+
+/// Which of a run's polynomials and programs are judged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Approximations {
+    /// All of them together.
+    #[default]
+    All,
+    /// One kind after the other.
+    ByKind,
+}
+
+impl Default for Asking {
+    fn default() -> Self {
+        Self {
+            tokenizer: None,
+            text: None,
+            window: 512,
+            stride: None,
+            windows: None,
+            lambada: None,
+            piqa: None,
+            limit: None,
+            shots: 0,
+            power: None,
+            approximations: Approximations::All,
+        }
+    }
+}
+
+/// How language models did; a table in Markdown as text.
+#[derive(Debug, Clone)]
+pub struct Answers(pub Vec<Value>);
 
 /// What all models are asked.
 struct Asked {
@@ -70,87 +80,76 @@ struct Asked {
     piqa: Vec<(Question, [Request; 2])>,
 }
 
-pub fn tasks(a: &TasksArgs) -> Result<()> {
+/// Judges language models: folders of runs, checkpoints, or files of llama.cpp or llama2.c. Texts are laid out and scored as in EleutherAI's
+/// lm-evaluation-harness.
+///
+/// # Errors
+/// Models and files that can't be read or do not fit each other.
+pub fn judge(models: &[PathBuf], a: &Asking, tell: Listener<'_>) -> Result<Answers> {
     if a.text.is_none() && a.lambada.is_none() && a.piqa.is_none() {
-        return Err("nothing to judge by: give --text, --lambada or --piqa with --labels".into());
+        return Err("nothing to judge by: a text, LAMBADA or PIQA is needed".into());
     }
-    let vocabulary =
-        Vocabulary::load(a.tokenizer.as_ref().unwrap_or(&a.models[0])).map_err(|e| {
-            match a.tokenizer {
-                Some(_) => e,
-                None => format!("{e}; name what cuts text for this model: --tokenizer FILE").into(),
-            }
-        })?;
+    let first = models.first().ok_or("no models")?;
+    let vocabulary = Vocabulary::load(a.tokenizer.as_ref().unwrap_or(first));
+    let vocabulary = vocabulary.map_err(|e| match a.tokenizer {
+        Some(_) => e,
+        None => Error::refused(e.to_string(), Help::NameTokenizer),
+    })?;
     let asked = Asked::read(a, &vocabulary)?;
     let mut rows = Vec::new();
-    for path in &a.models {
-        let named = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
-        let trained = Trained::load(path).map_err(|e| named(&e))?;
+    for path in models {
+        let trained = Trained::load(path).map_err(named(path))?;
         let size = trained.model.architecture().sizes().vocabulary;
         if vocabulary.len() > size {
-            return Err(named(&format!(
+            return Err(named(path)(format!(
                 "the model knows {size} tokens, the tokenizer {}; give the one that belongs to it",
                 vocabulary.len()
-            ))
-            .into());
+            )));
         }
-        for (attention, pieces) in variants(a, &trained)? {
+        for (attention, pieces) in variants(a, &trained) {
             let mut judge = Judge::new(&trained.model, attention, pieces);
-            rows.push(
-                asked
-                    .judge(path, attention, pieces, &mut judge)
-                    .map_err(|e| named(&e))?,
-            );
+            let row = asked.judge(path, attention, pieces, &mut judge, tell);
+            rows.push(row.map_err(named(path))?);
         }
     }
-    if a.json {
-        println!("{:#}", Value::from(rows));
-        return Ok(());
-    }
-    println!("{}", table(&rows));
-    Ok(())
+    Ok(Answers(rows))
 }
 
 type Variant<'a> = (AttentionScheme, Option<(&'a str, Stage)>);
 
 /// What of a model is judged: its attention, or softmax and Power-Softmax where it has none of its own; its pieces, or each stage of them.
-fn variants<'a>(a: &TasksArgs, trained: &'a Trained) -> Result<Vec<Variant<'a>>> {
+fn variants<'a>(a: &Asking, trained: &'a Trained) -> Vec<Variant<'a>> {
     let Some(attention) = trained.attention else {
-        let mut all = vec![(AttentionScheme::Softmax, None)];
-        if let Some(p) = a.power {
-            let power = PowerSoftmax::new(p, a.epsilon)?;
-            let power = power.over(Denominator::Mean).scaled(Scaling::Largest);
-            all.push((AttentionScheme::Power(power), None));
-        }
-        return Ok(all);
+        let power = a.power.map(|p| {
+            let power = p.over(Denominator::Mean).scaled(Scaling::Largest);
+            (AttentionScheme::Power(power), None)
+        });
+        let softmax = (AttentionScheme::Softmax, None);
+        return [softmax].into_iter().chain(power).collect();
     };
     let Some(json) = trained.pieces.as_deref() else {
-        return Ok(vec![(attention, None)]);
+        return vec![(attention, None)];
     };
-    let stages = if a.stages {
-        &Stage::ALL[..]
-    } else {
-        &Stage::ALL[3..]
+    let stages = match a.approximations {
+        Approximations::ByKind => &Stage::ALL[..],
+        Approximations::All => &Stage::ALL[3..],
     };
-    Ok(stages
-        .iter()
-        .map(|&s| (attention, Some((json, s))))
-        .collect())
+    let each = stages.iter().map(|&s| (attention, Some((json, s))));
+    each.collect()
 }
 
 /// A context and what follows it. Spaces at the context's end go to what follows, as in lm-evaluation-harness, since tokens begin with their space.
 fn request(v: &Vocabulary, context: &str, rest: &str, what: &str) -> Result<Request> {
     let kept = context.trim_end();
     let rest = format!("{}{rest}", &context[kept.len()..]);
-    let named = |e: &dyn std::fmt::Display| format!("{what}: {e}");
-    let tokens = v.encode(&format!("{kept}{rest}")).map_err(|e| named(&e))?;
-    let first = v.encode(kept).map_err(|e| named(&e))?.len();
+    let what = Path::new(what);
+    let tokens = v.encode(&format!("{kept}{rest}")).map_err(named(what))?;
+    let first = v.encode(kept).map_err(named(what))?.len();
     if first == 0 || first >= tokens.len() {
-        return Err(named(&format!(
+        return Err(named(what)(format!(
             "{first} of its {} tokens are before what is to be found; some must be, and some must not",
             tokens.len()
-        ))
-        .into());
+        )));
     }
     Ok(Request { tokens, first })
 }
@@ -166,27 +165,25 @@ fn with_examples(context: String, i: usize, shots: usize, solved: &[String]) -> 
 
 fn enough(shots: usize, had: usize, what: &str) -> Result<()> {
     if shots >= had {
-        return Err(
-            format!("--shots {shots}: {what} has {had} in all, one of which is asked").into(),
-        );
+        return Err(format!(
+            "{shots} solved examples: {what} has {had} in all, one of which is asked"
+        )
+        .into());
     }
     Ok(())
 }
 
 impl Asked {
-    fn read(a: &TasksArgs, v: &Vocabulary) -> Result<Self> {
+    fn read(a: &Asking, v: &Vocabulary) -> Result<Self> {
         let limit = a.limit.unwrap_or(usize::MAX);
-        let text = a.text.as_deref().map(|path| {
-            let bytes = nn::format::read_limited(path, nn::format::DEFAULT_LIMIT)?;
-            let text = String::from_utf8(bytes).map_err(|e| format!("{}: {e}", path.display()))?;
-            let tokens = v
-                .encode(&text)
-                .map_err(|e| format!("{}: {e}", path.display()))?;
+        let text = a.text.as_deref().map(|path| -> Result<_> {
+            let text = super::vocabulary::text(path)?;
+            let tokens = v.encode(&text).map_err(named(path))?;
             let bytes = text.len() as f64 / tokens.len().max(1) as f64;
             let mut all = windows(&tokens, a.window, a.stride.unwrap_or(a.window / 2))
-                .map_err(|e| format!("{}: {e}", path.display()))?;
+                .map_err(named(path))?;
             all.truncate(a.windows.unwrap_or(usize::MAX));
-            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((all, bytes))
+            Ok((all, bytes))
         });
         let mut out = Self {
             text: text.transpose()?,
@@ -206,7 +203,7 @@ impl Asked {
                     .push(request(v, &context, &continuation, &what)?);
             }
         }
-        if let (Some(path), Some(labels)) = (&a.piqa, &a.labels) {
+        if let Some((path, labels)) = &a.piqa {
             let questions = piqa(path, labels)?;
             enough(a.shots, questions.len(), "PIQA")?;
             let solved = |q: &Question| q.prompt() + &q.continuation(q.right);
@@ -229,6 +226,7 @@ impl Asked {
         attention: AttentionScheme,
         pieces: Option<(&str, Stage)>,
         judge: &mut Judge<'_>,
+        tell: Listener<'_>,
     ) -> Result<Value> {
         let began = Instant::now();
         let mut row = json!({
@@ -237,7 +235,7 @@ impl Asked {
             "pieces": pieces.map_or(Stage::Exact, |p| p.1).name(),
         });
         if let Some((requests, bytes)) = &self.text {
-            let found = likelihoods(judge, requests, path, "text")?;
+            let found = likelihoods(judge, requests, "text", tell)?;
             let (sum, tokens) = total(&found);
             let nats = -sum / tokens as f64;
             row["text"] = json!({
@@ -245,7 +243,7 @@ impl Asked {
             });
         }
         if !self.lambada.is_empty() {
-            let found = likelihoods(judge, &self.lambada, path, "LAMBADA")?;
+            let found = likelihoods(judge, &self.lambada, "LAMBADA", tell)?;
             let (sum, n) = (total(&found).0, found.len());
             let right = found.iter().filter(|l| l.greedy).count();
             row["lambada"] = json!({
@@ -255,7 +253,7 @@ impl Asked {
         }
         if !self.piqa.is_empty() {
             let requests: Vec<Request> = self.piqa.iter().flat_map(|(_, r)| r.clone()).collect();
-            let found = likelihoods(judge, &requests, path, "PIQA")?;
+            let found = likelihoods(judge, &requests, "PIQA", tell)?;
             let pairs = found.as_chunks::<2>().0;
             let n = pairs.len();
             // the first of equals, as numpy's argmax has it
@@ -287,59 +285,61 @@ fn total(found: &[Likelihood]) -> (f64, usize) {
 fn likelihoods(
     judge: &mut Judge<'_>,
     requests: &[Request],
-    path: &Path,
     what: &str,
+    tell: Listener<'_>,
 ) -> Result<Vec<Likelihood>> {
-    let mut said = Instant::now();
-    let found = judge.likelihoods(requests, &mut |done| {
-        if said.elapsed() > Duration::from_secs(30) {
-            said = Instant::now();
-            eprintln!("{}: {what}, {done} of {}", path.display(), requests.len());
-        }
-    });
-    found.map_err(|e| format!("{what}: {e}").into())
+    let found = judge.likelihoods(requests, &mut |done| tell.count(what, done, requests.len()));
+    found.map_err(named(Path::new(what)))
 }
 
-/// The rows as Markdown.
-fn table(rows: &[Value]) -> String {
-    let mut out = String::from(
-        "| model | attention | approximated | nats a token | perplexity | LAMBADA, % | last-word perplexity | PIQA, % | by length, % | values outside | tokens/s |\n|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
-    );
-    let number = |v: &Value, digits: usize| match v.as_f64() {
-        Some(x) => format!("{x:.digits$}"),
-        None => "–".into(),
-    };
-    let share = |of: &Value, right: &str, all: &str, interval: &str| match (
-        of[right].as_f64(),
-        of[all].as_f64(),
-        of[interval].as_array().map(Vec::as_slice),
-    ) {
-        (Some(right), Some(all), Some([low, high])) => format!(
-            "{:.1} [{}, {}]",
-            100.0 * right / all,
-            number(low, 1),
-            number(high, 1)
-        ),
-        _ => "–".into(),
-    };
-    for row in rows {
-        let (t, l, p) = (&row["text"], &row["lambada"], &row["piqa"]);
-        let cells = [
-            row["model"].as_str().unwrap_or_default().to_string(),
-            attention(&row["attention"]),
-            row["pieces"].as_str().unwrap_or_default().to_string(),
-            number(&t["nats"], 4),
-            number(&t["perplexity"], 2),
-            share(l, "right", "passages", "interval_95"),
-            number(&l["perplexity"], 1),
-            share(p, "right", "questions", "interval_95"),
-            share(p, "right_normalised", "questions", "interval_95_normalised"),
-            row["values_outside"].to_string(),
-            number(&row["tokens_a_second"], 0),
-        ];
-        out += &format!("| {} |\n", cells.join(" | "));
+impl std::fmt::Display for Answers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut table = Table::new(&[
+            "model",
+            "attention",
+            "approximated",
+            "nats a token",
+            "perplexity",
+            "LAMBADA, %",
+            "last-word perplexity",
+            "PIQA, %",
+            "by length, %",
+            "values outside",
+            "tokens/s",
+        ]);
+        let number =
+            |v: &Value, digits: usize| or_none(v.as_f64().map(|x| format!("{x:.digits$}")));
+        let share = |of: &Value, right: &str, all: &str, between: &str| {
+            let ends = of[between].as_array().map(Vec::as_slice);
+            match (of[right].as_f64(), of[all].as_f64(), ends) {
+                (Some(right), Some(all), Some([low, high])) => {
+                    let ends = (
+                        low.as_f64().unwrap_or(f64::NAN),
+                        high.as_f64().unwrap_or(f64::NAN),
+                    );
+                    format!("{:.1} {}", 100.0 * right / all, interval(ends))
+                }
+                _ => or_none(None::<String>),
+            }
+        };
+        for row in &self.0 {
+            let (t, l, p) = (&row["text"], &row["lambada"], &row["piqa"]);
+            table.row([
+                row["model"].as_str().unwrap_or_default().to_string(),
+                attention(&row["attention"]),
+                row["pieces"].as_str().unwrap_or_default().to_string(),
+                number(&t["nats"], 4),
+                number(&t["perplexity"], 2),
+                share(l, "right", "passages", "interval_95"),
+                number(&l["perplexity"], 1),
+                share(p, "right", "questions", "interval_95"),
+                share(p, "right_normalised", "questions", "interval_95_normalised"),
+                row["values_outside"].to_string(),
+                number(&row["tokens_a_second"], 0),
+            ]);
+        }
+        write!(f, "{table}")
     }
-    out
 }
 
 fn attention(scheme: &Value) -> String {
@@ -350,39 +350,4 @@ fn attention(scheme: &Value) -> String {
         }
         _ => scheme.to_string(),
     }
-}
-
-/// Options of `tokenize`.
-#[derive(Args, Debug)]
-pub struct TokenizeArgs {
-    /// Text files, one behind the other.
-    #[arg(required = true)]
-    texts: Vec<PathBuf>,
-    /// tokenizer.json, a GGUF, a run's alphabet.json, or a file of llama2.c.
-    #[arg(long, value_name = "FILE")]
-    tokenizer: PathBuf,
-    /// Tokens of two bytes, the low one first.
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
-}
-
-pub fn tokenize(a: &TokenizeArgs) -> Result<()> {
-    let vocabulary = Vocabulary::load(&a.tokenizer)?;
-    let (mut bytes, mut read) = (Vec::new(), 0);
-    for path in &a.texts {
-        let named = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
-        let raw = nn::format::read_limited(path, nn::format::DEFAULT_LIMIT)?;
-        read += raw.len();
-        let text = String::from_utf8(raw).map_err(|e| named(&e))?;
-        let tokens = vocabulary.encode(&text).map_err(|e| named(&e))?;
-        bytes.extend(tokens.iter().flat_map(|t| t.to_le_bytes()));
-    }
-    std::fs::write(&a.output, &bytes).map_err(|e| format!("{}: {e}", a.output.display()))?;
-    eprintln!(
-        "{}: {} tokens of {} from {read} bytes",
-        a.output.display(),
-        bytes.len() / 2,
-        vocabulary.len()
-    );
-    Ok(())
 }

@@ -1,13 +1,13 @@
 //! How text is cut: by what belongs to a model, whichever file that is.
 
-use crate::Result;
+use crate::error::{Error, Result, named};
 use nn::format::{DEFAULT_LIMIT, gguf, llama2c, read_limited};
 use std::path::Path;
 use tokenizer::{Tokenizer, byte_level};
 
 /// A tokenizer of any kind.
 #[derive(Debug)]
-pub enum Vocabulary {
+pub(super) enum Vocabulary {
     /// `tokenizer.json`, or a GGUF's.
     Published(Box<Tokenizer>),
     /// llama2.c's.
@@ -18,8 +18,8 @@ pub enum Vocabulary {
 
 impl Vocabulary {
     /// From a GGUF, a `tokenizer.json` or the folder that holds one, a run's `alphabet.json` or the folder that holds one, or a file of llama2.c.
-    pub fn load(path: &Path) -> Result<Self> {
-        Self::read(path).map_err(|e| format!("{}: {e}", path.display()).into())
+    pub(super) fn load(path: &Path) -> Result<Self> {
+        Self::read(path).map_err(named(path))
     }
 
     fn read(path: &Path) -> Result<Self> {
@@ -27,7 +27,8 @@ impl Vocabulary {
         let named = |name: &str| path.file_name().is_some_and(|n| n == name);
         if named("alphabet.json") || (path.is_dir() && alphabet.exists()) {
             let file = if path.is_dir() { &alphabet } else { path };
-            let list: Vec<char> = serde_json::from_slice(&read_limited(file, 16 << 20)?)?;
+            let list: Vec<char> = serde_json::from_slice(&read_limited(file, 16 << 20)?)
+                .map_err(|e| Error::from(e.to_string()))?;
             return Ok(Self::Characters(nn::prompt::Vocabulary::Characters(list)));
         }
         if path.is_dir() || path.extension().is_some_and(|e| e == "json") {
@@ -45,7 +46,7 @@ impl Vocabulary {
     }
 
     /// How many tokens there are.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Self::Published(t) => t.len(),
             Self::Pieces(t) => t.len(),
@@ -54,7 +55,7 @@ impl Vocabulary {
     }
 
     /// A text's tokens; llama2.c's begin with its first token.
-    pub fn encode(&self, text: &str) -> Result<Vec<u16>> {
+    pub(super) fn encode(&self, text: &str) -> Result<Vec<u16>> {
         let tokens = match self {
             Self::Published(t) => t.encode(text)?,
             Self::Pieces(t) => t.encode(text)?,
@@ -69,4 +70,10 @@ impl Vocabulary {
             .into()
         })
     }
+}
+
+/// A text file.
+pub(super) fn text(path: &Path) -> Result<String> {
+    let raw = read_limited(path, DEFAULT_LIMIT).map_err(named(path))?;
+    String::from_utf8(raw).map_err(|e| named(path)(e.to_string()))
 }

@@ -1,15 +1,13 @@
-//! evaluate --lambada, --piqa: last words and better answers by an encrypted language model, beside the twin's.
+//! LAMBADA and PIQA: last words and better answers by an encrypted language model, beside those in the clear.
 
-use crate::Result;
-use crate::arguments::EvaluateArgs;
-use crate::evaluate::{Bench, Results, row, summary};
-use crate::terminal::note;
-use crate::text;
+use super::prompts::{language, passages};
+use super::{Row, Subject, row};
+
+use crate::error::Result;
 use data::tasks::{Passage, Question, lambada, piqa};
-use nn::PromptFormat;
-use runtime::Report;
-use runtime::report::Answer;
+use nn::{PolyGraph, PromptFormat, Tensor};
 use serde_json::{Value, json};
+use std::path::Path;
 
 /// A sequence, and from which token on each is to be found by those before it.
 struct Sequence {
@@ -44,14 +42,14 @@ impl Sequence {
             let logits = format.logits_at(answer, i - 1 - format.public());
             let logits = logits.unwrap_or_default();
             sum += log_probability(&logits, token);
-            greedy &= text::token(&logits) == token;
+            greedy &= crate::client::token(&logits) == token;
         }
         (sum, greedy)
     }
 }
 
 /// The natural logarithm of a token's probability; −∞ where there are no logits.
-pub fn log_probability(logits: &[f64], token: u32) -> f64 {
+pub(super) fn log_probability(logits: &[f64], token: u32) -> f64 {
     let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = logits.iter().map(|l| (l - largest).exp()).sum();
     logits
@@ -69,16 +67,6 @@ enum Task {
 }
 
 impl Task {
-    fn open(a: &EvaluateArgs) -> Result<Self> {
-        match (&a.lambada, &a.piqa, &a.labels) {
-            (Some(path), ..) => Ok(Self::Lambada(lambada(path)?)),
-            (None, Some(path), Some(labels)) => Ok(Self::Piqa(piqa(path, labels)?)),
-            _ => Err(
-                "evaluation files are needed: --lambada FILE, or --piqa FILE --labels FILE".into(),
-            ),
-        }
-    }
-
     fn len(&self) -> usize {
         match self {
             Self::Lambada(all) => all.len(),
@@ -155,64 +143,73 @@ impl Task {
     }
 }
 
-pub fn evaluate(a: &EvaluateArgs, threads: usize) -> Result<()> {
-    let (graph, format) = text::language(&a.model)?;
-    let task = Task::open(a)?;
-    let each = task.each();
-    let wanted = a.skip * each..(a.skip + a.count).min(task.len()) * each;
-    let sequences: Vec<Option<Sequence>> = (wanted.clone())
-        .map(|i| task.sequence(&format, i))
-        .collect::<Result<_>>()?;
-    let of = |index: usize| sequences[index - wanted.start].as_ref();
-    let results = Results(&a.output);
-    let mut open = results.missing(wanted.clone())?;
-    open.retain(|&i| {
-        let fits = of(i).is_some();
-        if !fits {
-            note(format_args!(
-                "sequence {i} is left out: what is to be found is longer than the {} tokens that the plan takes",
-                format.length()
-            ));
-        }
-        fits
-    });
-    if !open.is_empty() {
-        let passages = text::passages(&format)?;
-        let (bench, stated) = Bench::new("sequence", a, &graph, &results, Some(passages), threads)?;
-        let stated = stated.map_or(f64::INFINITY, |s| s.error);
-        let input = |index| {
-            let s = of(index).ok_or("a sequence that does not fit")?;
-            Ok((
-                format.input(&s.tokens)?,
-                row(
-                    json!({ "tokens": s.tokens.len(), "cut": s.cut, "to_find": s.tokens.len() - s.first }),
-                ),
-            ))
-        };
-        let measured = bench.each(&open, input, |index, answer, twin| {
-            let judged = |values| of(index).map_or((f64::NEG_INFINITY, false), |s| s.judged(&format, values));
-            let ((log, greedy), (clear, clear_greedy)) = (judged(answer), judged(twin));
-            row(json!({
-                "log_probability": log, "clear_log_probability": clear, "greedy": greedy, "clear_greedy": clear_greedy,
-                "stated_error": stated,
-            }))
-        })?;
-        eprint!(
-            "{}",
-            Report::new(&bench.plan, &bench.prediction, &measured, Answer::default()).breakdown()
-        );
+pub(super) struct Questions<'a> {
+    format: &'a PromptFormat,
+    task: Task,
+}
+
+impl<'a> Questions<'a> {
+    pub(super) fn lambada(graph: &'a PolyGraph, path: &Path) -> Result<Self> {
+        let task = Task::Lambada(lambada(path)?);
+        let format = language(graph)?;
+        Ok(Self { format, task })
     }
-    summary("sequence", &results, wanted, |all| {
-        let mut line = row(task.summary(all));
-        line.insert(
-            "cut".into(),
-            all.iter()
-                .filter(|l| l["cut"].as_u64() > Some(0))
-                .count()
-                .into(),
-        );
+
+    pub(super) fn piqa(graph: &'a PolyGraph, path: &Path, labels: &Path) -> Result<Self> {
+        let task = Task::Piqa(piqa(path, labels)?);
+        let format = language(graph)?;
+        Ok(Self { format, task })
+    }
+}
+
+impl Subject for Questions<'_> {
+    fn noun(&self) -> &'static str {
+        "sequence"
+    }
+    fn len(&self) -> usize {
+        self.task.len() * self.task.each()
+    }
+    fn together(&self) -> usize {
+        self.task.each()
+    }
+    fn refuses(&self, index: usize) -> Result<Option<String>> {
+        let fits = self.task.sequence(self.format, index)?.is_some();
+        Ok((!fits).then(|| {
+            format!(
+                "sequence {index} is left out: what is to be found is longer than the {} tokens that the plan takes",
+                self.format.length()
+            )
+        }))
+    }
+    fn input(&self, index: usize) -> Result<(Tensor, Row)> {
+        let s = self.task.sequence(self.format, index)?;
+        let s = s.ok_or("a sequence that does not fit")?;
+        let named =
+            json!({ "tokens": s.tokens.len(), "cut": s.cut, "to_find": s.tokens.len() - s.first });
+        Ok((self.format.input(&s.tokens)?, row(named)))
+    }
+    fn compare(&self, index: usize, answer: &[f64], clear: &[f64], _: Option<f64>) -> Row {
+        let sequence = self.task.sequence(self.format, index).ok().flatten();
+        let judged = |values| {
+            let none = (f64::NEG_INFINITY, false);
+            sequence
+                .as_ref()
+                .map_or(none, |s| s.judged(self.format, values))
+        };
+        let ((log, greedy), (clear, clear_greedy)) = (judged(answer), judged(clear));
+        row(json!({
+            "log_probability": log, "clear_log_probability": clear, "greedy": greedy, "clear_greedy": clear_greedy,
+        }))
+    }
+    fn examples(&self) -> Result<Vec<Tensor>> {
+        passages(self.format)
+    }
+    fn summary(&self, all: &[Value]) -> Row {
+        let mut line = row(self.task.summary(all));
+        let cut = all.iter().filter(|l| l["cut"].as_u64() > Some(0));
+        line.insert("cut".into(), cut.count().into());
         line
-    })
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! bench --table: what `bench --json` measured, as the Markdown of docs/performance.md, beside other libraries.
+//! What a bench measured as the Markdown of docs/performance.md, beside other libraries.
 
-use crate::Result;
-use crate::network::named;
+use crate::error::{Result, named};
+use crate::files;
+use crate::markdown::{Table, or_none};
 use serde::Deserialize;
 use std::fmt::Write as _;
-use std::io::Read;
 use std::path::Path;
 
 /// The best of the other libraries at an operation.
@@ -130,23 +130,16 @@ impl Row {
 /// More than any bench writes.
 const LIMIT: u64 = 1 << 20;
 
-/// Reads the file and writes the tables.
+/// Reads the rows of [`Row::json`](crate::bench::Row::json) in a JSON array, and writes them as tables.
+///
+/// # Errors
+/// A file that has something else.
 pub fn markdown(file: &Path) -> Result<String> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(file)
-        .and_then(|f| f.take(LIMIT + 1).read_to_end(&mut bytes))
-        .map_err(named(file))?;
-    let refuse = |reason: &str| {
-        format!(
-            "{}: not the rows of a bench ({reason}); `polyveil bench --json > FILE` writes them",
-            file.display()
-        )
-    };
-    if bytes.len() as u64 > LIMIT {
-        return Err(refuse("more than 1 MiB").into());
-    }
+    let refuse =
+        |reason: &str| named(file)(format!("these are not the rows of a bench ({reason})"));
+    let bytes = files::read(file, LIMIT)?;
     let rows: Vec<Row> = serde_json::from_slice(&bytes).map_err(|e| refuse(&e.to_string()))?;
-    tables(&rows).ok_or_else(|| refuse("there are none").into())
+    tables(&rows).ok_or_else(|| refuse("there are none"))
 }
 
 /// None for no rows.
@@ -181,116 +174,116 @@ fn tables(rows: &[Row]) -> Option<String> {
         one.into_iter().partition(|r| r.slots.is_some());
     if !operations.is_empty() {
         parameters(&mut out, &operations);
-        line(&mut out, format_args!(""));
-        header(
+        line(
             &mut out,
-            &[
-                "operation",
-                "CPU ms, 1 thread",
-                "references",
-                "target",
-                &format!("wall ms, {}", plural(most)),
-                &if most > 1 {
-                    format!("GB/s, 1 and {}", plural(most))
-                } else {
-                    "GB/s".into()
-                },
-                "best other library, CPU ms",
-                "its time ÷ ours",
-            ],
+            format_args!("\n{}", operation_table(&operations, most, &many)),
         );
-        for row in operations {
-            let (many, peer) = (many(row), row.peer());
-            let speed = |r: &Row| r.gb_per_s.map(|g| format!("{g:.1}"));
-            let name = match row.bytes {
-                Some(b) if row.n.is_none() => format!("{} of {:.0} MB", row.name, b / 1e6),
-                _ => row.name.clone(),
-            };
-            cells(
-                &mut out,
-                [
-                    cell(&name),
-                    digits(row.cpu_ms),
-                    digits(row.references),
-                    or_none(peer.and_then(|p| p.target).map(|t| format!("{t}"))),
-                    or_none(many.map(|m| digits(m.wall_ms))),
-                    match (speed(row), many.filter(|_| most > 1).and_then(speed)) {
-                        (Some(one), Some(all)) => format!("{one}, {all}"),
-                        (one, _) => or_none(one),
-                    },
-                    or_none(peer.map(|p| format!("{}, {}", digits(p.cpu_ms), p.library))),
-                    or_none(peer.map(|p| format!("{:.1}", p.cpu_ms / row.cpu_ms))),
-                ],
-            );
-        }
     }
     if !bootstraps.is_empty() {
         parameters(&mut out, &bootstraps);
         line(
             &mut out,
             format_args!(
-                "Bits are those of the worst and of the mean error of all inputs; memory is the largest of the process so far, with the keys of all rows.\n"
+                "Bits are those of the worst and of the mean error of all inputs; memory is the largest of the process so far, with the keys of all rows.\n\n{}",
+                bootstrap_table(&bootstraps, most, &many)?
             ),
         );
-        header(
-            &mut out,
-            &[
-                "bootstrap, slots",
-                "levels left",
-                "CPU s, 1 thread",
-                "references",
-                "target",
-                &format!("wall s, {}", plural(most)),
-                "CPU µs per slot and level",
-                "worst, mean bits",
-                "memory GB",
-                "best other library",
-                "its time ÷ ours",
-            ],
-        );
-        for row in bootstraps {
-            let (many, peer) = (many(row), row.peer());
-            let (slots, levels) = (row.slots?, row.levels_left);
-            let each = |ms: f64, levels: u64| {
-                format!("{:.1}", ms * 1e3 / (slots as f64) / levels.max(1) as f64)
-            };
-            let bits = row.worst_bits.zip(row.mean_bits);
-            let other = peer.and_then(|p| Some((p, p.bootstrap.as_ref()?)));
-            let power = if slots.is_power_of_two() {
-                format!("2^{}", slots.ilog2())
-            } else {
-                slots.to_string()
-            };
-            cells(
-                &mut out,
-                [
-                    power,
-                    or_none(levels.map(|l| l.to_string())),
-                    digits(row.cpu_ms / 1e3),
-                    digits(row.references),
-                    or_none(peer.and_then(|p| p.target).map(|t| format!("{t}"))),
-                    or_none(many.map(|m| digits(m.wall_ms / 1e3))),
-                    or_none(levels.map(|l| each(row.cpu_ms, l))),
-                    or_none(bits.map(|(w, m)| format!("{w:.1}, {m:.1}"))),
-                    or_none(row.peak_bytes.map(|b| format!("{:.1}", b / 1e9))),
-                    or_none(other.map(|(p, b)| {
-                        format!(
-                            "{} s, {} levels, {} µs per slot and level, {}, {} bits, {} GB: {}",
-                            digits(p.cpu_ms / 1e3),
-                            b.levels,
-                            each(p.cpu_ms, b.levels),
-                            b.worst_bits,
-                            b.mean_bits,
-                            b.peak_gb,
-                            p.library
-                        )
-                    })),
-                    or_none(peer.map(|p| format!("{:.1}", p.cpu_ms / row.cpu_ms))),
-                ],
-            );
-        }
     }
     Some(out)
+}
+
+type Many<'a> = dyn Fn(&Row) -> Option<&'a Row> + 'a;
+
+fn operation_table(rows: &[&Row], most: usize, many: &Many<'_>) -> Table {
+    let speed = match most {
+        1 => "GB/s".into(),
+        _ => format!("GB/s, 1 and {}", plural(most)),
+    };
+    let mut table = Table::new(&[
+        "operation",
+        "CPU ms, 1 thread",
+        "references",
+        "target",
+        &format!("wall ms, {}", plural(most)),
+        &speed,
+        "best other library, CPU ms",
+        "its time ÷ ours",
+    ]);
+    for row in rows {
+        let (many, peer) = (many(row), row.peer());
+        let speed = |r: &Row| r.gb_per_s.map(|g| format!("{g:.1}"));
+        let name = match row.bytes {
+            Some(b) if row.n.is_none() => format!("{} of {:.0} MB", row.name, b / 1e6),
+            _ => row.name.clone(),
+        };
+        table.row([
+            cell(&name),
+            digits(row.cpu_ms),
+            digits(row.references),
+            or_none(peer.and_then(|p| p.target)),
+            or_none(many.map(|m| digits(m.wall_ms))),
+            match (speed(row), many.filter(|_| most > 1).and_then(speed)) {
+                (Some(one), Some(all)) => format!("{one}, {all}"),
+                (one, _) => or_none(one),
+            },
+            or_none(peer.map(|p| format!("{}, {}", digits(p.cpu_ms), p.library))),
+            or_none(peer.map(|p| format!("{:.1}", p.cpu_ms / row.cpu_ms))),
+        ]);
+    }
+    table
+}
+
+fn bootstrap_table(rows: &[&Row], most: usize, many: &Many<'_>) -> Option<Table> {
+    let mut table = Table::new(&[
+        "bootstrap, slots",
+        "levels left",
+        "CPU s, 1 thread",
+        "references",
+        "target",
+        &format!("wall s, {}", plural(most)),
+        "CPU µs per slot and level",
+        "worst, mean bits",
+        "memory GB",
+        "best other library",
+        "its time ÷ ours",
+    ]);
+    for row in rows {
+        let (many, peer) = (many(row), row.peer());
+        let (slots, levels) = (row.slots?, row.levels_left);
+        let each = |ms: f64, levels: u64| {
+            format!("{:.1}", ms * 1e3 / (slots as f64) / levels.max(1) as f64)
+        };
+        let bits = row.worst_bits.zip(row.mean_bits);
+        let other = peer.and_then(|p| Some((p, p.bootstrap.as_ref()?)));
+        table.row([
+            match slots.is_power_of_two() {
+                true => format!("2^{}", slots.ilog2()),
+                false => slots.to_string(),
+            },
+            or_none(levels),
+            digits(row.cpu_ms / 1e3),
+            digits(row.references),
+            or_none(peer.and_then(|p| p.target)),
+            or_none(many.map(|m| digits(m.wall_ms / 1e3))),
+            or_none(levels.map(|l| each(row.cpu_ms, l))),
+            or_none(bits.map(|(w, m)| format!("{w:.1}, {m:.1}"))),
+            or_none(row.peak_bytes.map(|b| format!("{:.1}", b / 1e9))),
+            or_none(other.map(|(p, b)| {
+                format!(
+                    "{} s, {} levels, {} µs per slot and level, {}, {} bits, {} GB: {}",
+                    digits(p.cpu_ms / 1e3),
+                    b.levels,
+                    each(p.cpu_ms, b.levels),
+                    b.worst_bits,
+                    b.mean_bits,
+                    b.peak_gb,
+                    p.library
+                )
+            })),
+            or_none(peer.map(|p| format!("{:.1}", p.cpu_ms / row.cpu_ms))),
+        ]);
+    }
+    Some(table)
 }
 
 /// The parameter set of the first row that has one, as a paragraph.
@@ -328,10 +321,6 @@ fn digits(x: f64) -> String {
     format!("{x:.after$}")
 }
 
-fn or_none(text: Option<String>) -> String {
-    text.unwrap_or_else(|| "–".into())
-}
-
 /// Text from the file, which must not end a cell or a line, nor reach the terminal as a control.
 fn cell(text: &str) -> String {
     text.chars()
@@ -346,18 +335,6 @@ fn cell(text: &str) -> String {
 fn line(out: &mut String, text: std::fmt::Arguments) {
     // writing to a String does not fail
     let _ = writeln!(out, "{text}");
-}
-
-fn header(out: &mut String, names: &[&str]) {
-    line(out, format_args!("| {} |", names.join(" | ")));
-    line(
-        out,
-        format_args!("|---|{}", "---:|".repeat(names.len() - 1)),
-    );
-}
-
-fn cells<const COUNT: usize>(out: &mut String, texts: [String; COUNT]) {
-    line(out, format_args!("| {} |", texts.join(" | ")));
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What the error of an answer is stated to be, before anything is encrypted, where a plan's own bound says nothing.
 
-use crate::Result;
+use crate::error::Result;
 use nn::{PolyGraph, Tensor};
 use rayon::prelude::*;
 use runtime::{Noise, VerifiedPlan};
@@ -27,7 +27,7 @@ pub struct Stated {
 
 /// Simulates runs on inputs of calibration ([`Noise`]) and compares with the network in f64: what is stated covers the steps' noise, and
 /// what the plan computes otherwise than the network (the bootstraps' sine).
-pub fn stated(plan: &VerifiedPlan, graph: &PolyGraph, inputs: &[Tensor]) -> Result<Stated> {
+pub(super) fn stated(plan: &VerifiedPlan, graph: &PolyGraph, inputs: &[Tensor]) -> Result<Stated> {
     let noise = Noise::of(plan)?;
     let groups: Vec<&[Tensor]> = inputs.chunks(plan.plan().input.batch).collect();
     let all: Vec<(Vec<f64>, f64)> = (groups.par_iter().enumerate())
@@ -60,7 +60,7 @@ pub fn stated(plan: &VerifiedPlan, graph: &PolyGraph, inputs: &[Tensor]) -> Resu
     let count = values().count();
     // a maximum passes NaN by
     if values().any(|d| !d.is_finite()) {
-        return Err("simulated runs diverge: noise is larger than what the smallest divisors leave room for; train their intervals narrower (`division_loss`, `variance_loss`), or calibrate with a larger --epsilon".into());
+        return Err("simulated runs diverge: noise is larger than what the smallest divisors leave room for; train their intervals narrower, or let Power-Softmax add a larger ε".into());
     }
     Ok(Stated {
         error: SAFETY * largest,

@@ -1,0 +1,352 @@
+//! The command line's arguments.
+
+use clap::{Args, Subcommand};
+use polyveil::data;
+use polyveil::training::Recipe;
+use polyveil::training::search::Budget;
+use std::path::PathBuf;
+
+/// Options of `train`.
+#[derive(Args, Debug)]
+pub(crate) struct TrainArgs {
+    /// What to train: TOML.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The run's folder.
+    #[arg(short, long, value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) saving: SavingArgs,
+}
+
+/// How often a run is saved, and what it may end with.
+#[derive(Args, Debug)]
+pub(crate) struct SavingArgs {
+    /// Seconds between checkpoints: what a kill loses at most.
+    #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
+    pub(crate) checkpoint_every: f64,
+    /// So many of the pictures that intervals are measured on may drive a polynomial out of all bounds: they are left out, and the run
+    /// says so.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) max_diverging: usize,
+}
+
+/// A trained network and the pictures with which it becomes polynomial: what `adapt` and `search` start from.
+#[derive(Args, Debug)]
+pub(crate) struct StartArgs {
+    /// The trained network: a state dict, ONNX, safetensors or .pvm.
+    pub(crate) model: PathBuf,
+    /// Its activation, where its file does not say.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) activation: Option<String>,
+    /// Pictures to train on.
+    #[arg(long, value_name = "DATA")]
+    pub(crate) train: PathBuf,
+    /// More pictures, mixed in towards the end; they calibrate, too.
+    #[arg(long, value_name = "DATA")]
+    pub(crate) second: Option<PathBuf>,
+    /// So many pictures are held out for choices.
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub(crate) held_out: usize,
+    /// Take near-duplicates of held-out pictures out of the training pictures.
+    #[arg(long)]
+    pub(crate) drop_twins: bool,
+    /// Class labels, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub(crate) labels: Vec<String>,
+    /// How pictures become inputs: as the network's file says, `imagenet`, or `measured` on the training pictures.
+    #[arg(long, default_value = "network", value_name = "NAME")]
+    pub(crate) normalization: String,
+    /// Train on the pictures as they are, not on mirror images too: where left and right mean something, as in digits.
+    #[arg(long)]
+    pub(crate) no_flip: bool,
+    /// Shift training pictures by up to so many pixels.
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    pub(crate) shift: usize,
+    /// Multiply training pictures' contrast by up to this factor, so that intervals hold for harder pictures than the training's: 1.6 for
+    /// photographs; 1 leaves it alone, where contrast means something.
+    #[arg(long, default_value_t = 1.0, value_name = "F")]
+    pub(crate) contrast: f64,
+    /// Decides order and augmentation.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) seed: u64,
+}
+
+/// Options of `adapt`.
+#[derive(Args, Debug)]
+pub(crate) struct AdaptArgs {
+    #[command(flatten)]
+    pub(crate) start: StartArgs,
+    /// Degree of the polynomials [default: 4, and 18 with `--recipe p1`].
+    #[arg(long, value_name = "D")]
+    pub(crate) degree: Option<usize>,
+    /// How: `boundary`, with a loss on every value near its interval's edge, low degrees blended in, coefficients trained, the original as
+    /// teacher; or `p1`, as arXiv 2304.14836: a loss on each activation's worst violation of [−10, 10] first, then degree 18 by least
+    /// squares with fixed coefficients and the loss fifty times as strong; labels alone teach.
+    #[arg(long, value_parser = recipe, default_value = "boundary", value_name = "NAME")]
+    pub(crate) recipe: Recipe,
+    /// Passes over the training pictures; `p1` has as many again before the activations become polynomials.
+    #[arg(long, value_name = "N")]
+    pub(crate) epochs: Option<f64>,
+    /// The largest learning rate.
+    #[arg(long, value_name = "R")]
+    pub(crate) rate: Option<f32>,
+    /// Insert batch normalisations: `after` every convolution, `before` every convolution but the first, or behind nodes of these names,
+    /// separated by commas.
+    #[arg(long, value_name = "WHERE")]
+    pub(crate) batch_norms: Option<String>,
+    /// The run's folder.
+    #[arg(short, long, value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) saving: SavingArgs,
+}
+
+/// Options of `score`.
+#[derive(Args, Debug)]
+pub(crate) struct ScoreArgs {
+    /// Networks; the others are compared with the first.
+    #[arg(required = true, num_args = 1..)]
+    pub(crate) models: Vec<PathBuf>,
+    /// Activation of networks whose files do not say.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) activation: Option<String>,
+    /// Labelled pictures.
+    #[arg(long, value_name = "DATA", required_unless_present = "sentences")]
+    pub(crate) data: Option<PathBuf>,
+    /// Or labelled sentences, `label TAB sentence` a line: the networks are then folders of runs on sentences, and the answer is a table.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "activation", "split"])]
+    pub(crate) sentences: Option<PathBuf>,
+    /// Cut sentences that are longer than a network takes; they are refused without it.
+    #[arg(long, requires = "sentences")]
+    pub(crate) truncate: bool,
+    /// Which part, where there are several: train, validation or test.
+    #[arg(long, value_name = "PART")]
+    pub(crate) split: Option<data::Split>,
+    /// One JSON object on stdout instead of lines.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `search`.
+#[derive(Args, Debug)]
+pub(crate) struct SearchArgs {
+    #[command(flatten)]
+    pub(crate) from: StartArgs,
+    /// What a run may take, for example 60s, 6bootstraps or 5GB; several budgets are all kept.
+    #[arg(long, required = true, value_name = "BUDGET")]
+    pub(crate) budget: Vec<Budget>,
+    /// Degrees to choose from, separated by commas: for each number of levels the largest is worth its price.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "2,3,4,7,15",
+        value_name = "LIST"
+    )]
+    pub(crate) degrees: Vec<usize>,
+    /// Calibration pictures on which sensitivities are measured.
+    #[arg(long, default_value_t = 500, value_name = "N")]
+    pub(crate) pictures: usize,
+    /// Networks of the front that are compiled, measured and drawn.
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    pub(crate) points: usize,
+    /// Cost table of the machine that will run the network (`polyveil bench --save` writes it) [default: the shipped one].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) machine: Option<PathBuf>,
+    /// Threads of the run that is predicted.
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    pub(crate) run_threads: usize,
+    /// Fine-tune the chosen network at once, with so many passes.
+    #[arg(long, value_name = "EPOCHS")]
+    pub(crate) fine_tune: Option<f64>,
+    /// Gets front.csv, front.md, front.svg and run.toml.
+    #[arg(short, long, value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
+}
+
+/// Options of `sample`.
+#[derive(Args, Debug)]
+pub(crate) struct SampleArgs {
+    /// The model: a file of llama2.c, or a folder with config.json and model.safetensors.
+    pub(crate) model: PathBuf,
+    /// The corpus: tokens of two bytes, the low one first; FILE.json beside it says how it was drawn and how far it is.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Tokens to draw, at least; the last round of sequences is finished.
+    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
+    pub(crate) tokens: u64,
+    /// Decides every token.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Logits are divided by it.
+    #[arg(long, default_value_t = 1.0, value_name = "T")]
+    pub(crate) temperature: f32,
+    /// No sequence is longer; as many as the model knows positions if absent.
+    #[arg(long, value_name = "N")]
+    pub(crate) length: Option<usize>,
+    /// Sequences side by side.
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub(crate) batch: usize,
+    /// Begins every sequence.
+    #[arg(long, default_value_t = 1, value_name = "TOKEN")]
+    pub(crate) begin: u16,
+    /// Power-Softmax with this exponent instead of softmax, for a model that was trained with it.
+    #[arg(long, value_name = "P")]
+    pub(crate) power: Option<u32>,
+    /// Its ε.
+    #[arg(long, default_value_t = 1e-3, value_name = "E", requires = "power")]
+    pub(crate) epsilon: f64,
+    /// A tokenizer of llama2.c, to show what the first sequences say.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokenizer: Option<PathBuf>,
+}
+
+/// Options of `vocabulary`.
+#[derive(Args, Debug)]
+pub(crate) struct VocabularyArgs {
+    /// Labelled sentences, `label TAB sentence` a line; labels are not looked at.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sentences: PathBuf,
+    /// Pieces at most.
+    #[arg(long, default_value_t = 6000, value_name = "N")]
+    pub(crate) size: usize,
+    /// The vocabulary, BERT's `vocab.txt`.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
+/// Options of `tasks`.
+#[derive(Args, Debug)]
+pub(crate) struct TasksArgs {
+    /// Runs' folders, folders with config.json and model.safetensors, or files of llama.cpp (GGUF) or llama2.c.
+    #[arg(required = true)]
+    pub(crate) models: Vec<PathBuf>,
+    /// How text is cut: tokenizer.json, a GGUF, a run's alphabet.json, or a file of llama2.c [default: the first model].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokenizer: Option<PathBuf>,
+    /// A text, for perplexity.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) text: Option<PathBuf>,
+    /// Tokens that the model sees at once.
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    pub(crate) window: usize,
+    /// Tokens from one window's beginning to the next one's, the last so many of each are found [default: half a window].
+    #[arg(long, value_name = "N")]
+    pub(crate) stride: Option<usize>,
+    /// No more windows than so many, from the text's beginning.
+    #[arg(long, value_name = "N")]
+    pub(crate) windows: Option<usize>,
+    /// LAMBADA: JSON lines with `text`, whose last word is to be found.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lambada: Option<PathBuf>,
+    /// PIQA: JSON lines with `goal`, `sol1` and `sol2`.
+    #[arg(long, value_name = "FILE", requires = "labels")]
+    pub(crate) piqa: Option<PathBuf>,
+    /// PIQA's right answers, 0 or 1 a line.
+    #[arg(long, value_name = "FILE", requires = "piqa")]
+    pub(crate) labels: Option<PathBuf>,
+    /// No more passages and no more questions than so many, from the files' beginnings.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// So many solved examples stand before each passage and question: those that follow it in its file.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) shots: usize,
+    /// Models that don't say their attention are judged with this Power-Softmax (of means), too.
+    #[arg(long, value_name = "P")]
+    pub(crate) power: Option<u32>,
+    /// Its ε.
+    #[arg(long, default_value_t = 1e-3, value_name = "E", requires = "power")]
+    pub(crate) epsilon: f64,
+    /// A run's polynomials and programs one kind after the other, too, not only all of them.
+    #[arg(long)]
+    pub(crate) stages: bool,
+    /// Prints JSON instead of a table, with every passage's and answer's log-likelihood.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `tokenize`.
+#[derive(Args, Debug)]
+pub(crate) struct TokenizeArgs {
+    /// Text files, one behind the other.
+    #[arg(required = true)]
+    pub(crate) texts: Vec<PathBuf>,
+    /// tokenizer.json, a GGUF, a run's alphabet.json, or a file of llama2.c.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokenizer: PathBuf,
+    /// Tokens of two bytes, the low one first.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
+/// Options of `table`.
+#[derive(Args, Debug)]
+pub(crate) struct TableArgs {
+    /// NAME=FILE of each network; accuracy is compared with the first.
+    #[arg(required = true, num_args = 1.., value_name = "NAME=FILE", value_parser = named)]
+    pub(crate) models: Vec<(String, PathBuf)>,
+    /// Activation of networks whose files do not say.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) activation: Option<String>,
+    /// Labelled pictures that neither training nor a choice has seen.
+    #[arg(long, value_name = "DATA")]
+    pub(crate) data: PathBuf,
+    /// NAME=FILE of encrypted results (`polyveil evaluate -o FILE`) of one of the networks.
+    #[arg(long, value_name = "NAME=FILE", value_parser = named)]
+    pub(crate) measured: Vec<(String, PathBuf)>,
+    /// Writes Markdown there instead of stdout.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+fn named(text: &str) -> std::result::Result<(String, PathBuf), String> {
+    let (name, path) = text
+        .split_once('=')
+        .ok_or_else(|| format!("`{text}` is not NAME=FILE"))?;
+    Ok((name.into(), path.into()))
+}
+
+/// What is studied.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Study {
+    /// Degree × range of ReLU, GELU and SiLU → error, levels, predicted latency; ReLU by composite signs beside them.
+    Activations {
+        /// Writes FILE.md, FILE.csv and FILE.svg; text above the line that marks the tables in FILE.md stays.
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// The same network with its skip connections as they are, removed, or replaced: accuracy, bootstraps, predicted latency.
+    Skips {
+        /// How each is trained: TOML; its network must be a `resnet`.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The runs' folder, one inside for each variant.
+        #[arg(long, value_name = "FOLDER")]
+        runs: PathBuf,
+        #[command(flatten)]
+        saving: SavingArgs,
+        /// Writes FILE.md and FILE.svg; text above the line that marks the table in FILE.md stays.
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Where language models' attention looks: distance and entropy of every head, networks side by side.
+    Attention {
+        /// Networks: NAME=FOLDER, the folder of a run on text. Windows are those held out in the first run's data.
+        #[arg(required = true, value_name = "NAME=FOLDER")]
+        networks: Vec<String>,
+        /// So many windows, evenly spread.
+        #[arg(long, default_value_t = 200, value_name = "N")]
+        windows: usize,
+        /// Writes FILE.md, FILE.csv and FILE.svg; text above the line that marks the table in FILE.md stays.
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+}
+
+fn recipe(text: &str) -> Result<Recipe, String> {
+    match text {
+        "boundary" => Ok(Recipe::Boundary),
+        "p1" => Ok(Recipe::P1),
+        _ => Err("recipes are boundary and p1".into()),
+    }
+}

@@ -1,0 +1,244 @@
+//! The commands: arguments become calls of the library, and what it gives is printed.
+
+use crate::arguments::*;
+use crate::terminal::Line;
+use polyveil::evaluate::Excess;
+use polyveil::files::write_bytes;
+use polyveil::machine::Machine;
+use polyveil::nn::AttentionScheme;
+use polyveil::nn::attention::{Denominator, PowerSoftmax};
+use polyveil::training::config::Data;
+use polyveil::training::corpus::{self, Drawing};
+use polyveil::training::score::Labelled;
+use polyveil::training::search::Searching;
+use polyveil::training::surgery::Where;
+use polyveil::training::tasks::{Approximations, Asking};
+use polyveil::training::{self, Adapting, Saving, Start};
+use polyveil::{Error, Help, Listener, Result, data};
+use std::time::Duration;
+
+/// What helps against an error, in this program's options.
+pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
+    Some(match (error.cause(), error.help()) {
+        (_, Some(Help::NameTokenizer)) => "--tokenizer FILE",
+        (_, Some(Help::NameActivation)) => "--activation NAME",
+        (_, Some(Help::MeasureMachine)) => "`polyveil bench --save` measures a cost table",
+        (Error::Network(polyveil::nn::Error::TooLong { .. }), _) => "--truncate cuts sentences",
+        _ => return None,
+    })
+}
+
+fn with_line<T>(work: impl FnOnce(Listener<'_>) -> Result<T>) -> Result<T> {
+    let mut line = Line::new();
+    work(&mut |p| line.hear(p))
+}
+
+impl SavingArgs {
+    fn saving(&self) -> Result<Saving> {
+        let every = self.checkpoint_every;
+        let every = Duration::try_from_secs_f64(every)
+            .map_err(|e| format!("--checkpoint-every {every}: {e}"))?;
+        Ok(Saving {
+            every,
+            max_diverging: self.max_diverging,
+        })
+    }
+}
+
+impl StartArgs {
+    fn start(&self) -> Start {
+        Start {
+            model: self.model.clone(),
+            activation: self.activation.clone(),
+            seed: self.seed,
+            data: Data {
+                train: self.train.clone(),
+                second: self.second.clone(),
+                held_out: self.held_out,
+                drop_twins: self.drop_twins,
+                limit: None,
+                labels: self.labels.clone(),
+                normalization: self.normalization.clone(),
+                size: None,
+                skip_damaged: false,
+                augmentation: data::Augmentation {
+                    flip: !self.no_flip,
+                    crop_padding: self.shift,
+                    contrast: (self.contrast > 1.0).then_some((1.0, self.contrast)),
+                    ..data::Augmentation::default()
+                },
+            },
+        }
+    }
+}
+
+pub(crate) fn train(a: &TrainArgs) -> Result<()> {
+    let saving = a.saving.saving()?;
+    with_line(|tell| training::train(&a.config, &a.output, &saving, tell)).map(drop)
+}
+
+pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
+    let saving = a.saving.saving()?;
+    let how = Adapting {
+        recipe: a.recipe,
+        degree: a.degree,
+        epochs: a.epochs,
+        rate: a.rate,
+        batch_norms: a.batch_norms.as_deref().map(place),
+    };
+    with_line(|tell| training::adapt(&a.start.start(), &how, &a.output, &saving, tell)).map(drop)
+}
+
+fn place(text: &str) -> Where {
+    match text {
+        "after" => Where::AfterEveryConvolution,
+        "before" => Where::BeforeEveryConvolutionButTheFirst,
+        names => Where::After(names.split(',').map(|n| n.trim().into()).collect()),
+    }
+}
+
+pub(crate) fn search(a: &SearchArgs) -> Result<()> {
+    let found = with_line(|tell| {
+        let options = Searching {
+            budgets: a.budget.clone(),
+            degrees: a.degrees.clone(),
+            pictures: a.pictures,
+            points: a.points,
+            machine: match &a.machine {
+                Some(path) => Machine::open(path, tell)?,
+                None => Machine::default(),
+            },
+            run_threads: a.run_threads,
+            fine_tune: a.fine_tune,
+        };
+        training::search::search(&a.from.start(), &options, &a.output, tell)
+    })?;
+    println!("{found}");
+    Ok(())
+}
+
+pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
+    let set = match (&a.data, &a.sentences) {
+        (_, Some(path)) if a.truncate => Labelled::Sentences(path.clone(), Excess::Cut),
+        (_, Some(path)) => Labelled::Sentences(path.clone(), Excess::Refuse),
+        (Some(path), None) => Labelled::Pictures(path.clone(), a.split),
+        (None, None) => return Err("--data DATA or --sentences FILE is needed".into()),
+    };
+    let scores = training::score::score(&a.models, &set, a.activation.as_deref())?;
+    match a.json {
+        true => println!("{}", serde_json::Value::from(scores.json())),
+        false => print!("{scores}"),
+    }
+    Ok(())
+}
+
+pub(crate) fn sample(a: &SampleArgs) -> Result<()> {
+    let drawing = Drawing {
+        tokens: a.tokens,
+        seed: a.seed,
+        temperature: a.temperature,
+        length: a.length,
+        batch: a.batch,
+        begin: a.begin,
+        attention: match a.power {
+            None => AttentionScheme::Softmax,
+            Some(p) => {
+                AttentionScheme::Power(PowerSoftmax::new(p, a.epsilon)?.over(Denominator::Mean))
+            }
+        },
+    };
+    let tokenizer = a.tokenizer.as_deref();
+    let stories = with_line(|tell| corpus::sample(&a.model, &drawing, tokenizer, &a.output, tell))?;
+    stories.iter().for_each(|story| eprintln!("— {story}"));
+    Ok(())
+}
+
+pub(crate) fn vocabulary(a: &VocabularyArgs) -> Result<()> {
+    with_line(|tell| corpus::vocabulary(&a.sentences, a.size, &a.output, tell))
+}
+
+pub(crate) fn tokenize(a: &TokenizeArgs) -> Result<()> {
+    with_line(|tell| corpus::tokenize(&a.texts, &a.tokenizer, &a.output, tell))
+}
+
+pub(crate) fn tasks(a: &TasksArgs) -> Result<()> {
+    let asking = Asking {
+        tokenizer: a.tokenizer.clone(),
+        text: a.text.clone(),
+        window: a.window,
+        stride: a.stride,
+        windows: a.windows,
+        lambada: a.lambada.clone(),
+        piqa: a.piqa.clone().zip(a.labels.clone()),
+        limit: a.limit,
+        shots: a.shots,
+        power: a
+            .power
+            .map(|p| PowerSoftmax::new(p, a.epsilon))
+            .transpose()?,
+        approximations: match a.stages {
+            true => Approximations::ByKind,
+            false => Approximations::All,
+        },
+    };
+    let answers = with_line(|tell| training::tasks::judge(&a.models, &asking, tell))?;
+    match a.json {
+        true => println!("{:#}", serde_json::Value::from(answers.0)),
+        false => println!("{answers}"),
+    }
+    Ok(())
+}
+
+pub(crate) fn table(a: &TableArgs) -> Result<()> {
+    let activation = a.activation.as_deref();
+    let text = training::table::table(&a.models, &a.measured, &a.data, activation)?;
+    match &a.output {
+        None => print!("{text}"),
+        Some(path) => write_bytes(path, text.as_bytes())?,
+    }
+    Ok(())
+}
+
+/// This command as it was given, for the document that it writes.
+fn command() -> String {
+    let quoted = |word: String| match word.contains(' ') {
+        true => format!("\"{word}\""),
+        false => word,
+    };
+    let words = std::env::args().skip(1).map(quoted);
+    std::iter::once("polyveil-train".into())
+        .chain(words)
+        .collect::<Vec<String>>()
+        .join(" ")
+}
+
+pub(crate) fn study(study: &Study) -> Result<()> {
+    let command = command();
+    match study {
+        // costs are those that ship with the program, so that the document depends on no machine
+        Study::Activations { output } => training::study::activations(
+            output,
+            &training::activations::Options::default(),
+            &polyveil::compiler::Target::default(),
+            &command,
+        ),
+        Study::Attention {
+            networks,
+            windows,
+            output,
+        } => {
+            with_line(|tell| training::study::attention(networks, *windows, output, &command, tell))
+        }
+        Study::Skips {
+            config,
+            runs,
+            saving,
+            output,
+        } => {
+            let saving = saving.saving()?;
+            with_line(|tell| {
+                training::study::skips((config, runs), &saving, output, &command, tell)
+            })
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! The command line's arguments.
+
+use clap::Args;
+use polyveil::data;
+use std::path::PathBuf;
+
+fn size(text: &str) -> Result<u64, String> {
+    polyveil::runtime::parse_size(text)
+        .ok_or_else(|| format!("`{text}` is not a size; write for example 12GB, 800MB or 4GiB"))
+}
+
+/// Options of `demo`.
+#[derive(Args, Debug, Default)]
+pub(crate) struct DemoArgs {
+    /// Your own picture (PNG or JPEG) instead of the embedded one.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) image: Option<PathBuf>,
+    /// Scale the picture to the network's size (it must have that size otherwise).
+    #[arg(long)]
+    pub(crate) resize: bool,
+    /// Another network: a calibrated .pvm.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
+    /// Print one JSON object on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Plan within this much memory, for example 12GB: fewer keys and shared transforms where they pay; refuse if none fits. Keys stay in
+    /// memory here; `polyveil run` can leave them on disk.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_memory: Option<u64>,
+    /// Write the report as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Do not decrypt intermediate values: leaves the measured precision per layer out and saves its time.
+    #[arg(long)]
+    pub(crate) no_precision: bool,
+    #[command(flatten)]
+    pub(crate) predict: PredictionArgs,
+}
+
+/// Options of `evaluate`.
+#[derive(Args, Debug)]
+pub(crate) struct EvaluateArgs {
+    /// The network: a calibrated .pvm.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) data: Labelled,
+    /// For a language model: a file of prompts, one a line.
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// For an encoder: labelled sentences, the class's number, a tab and the sentence a line.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "prompts"])]
+    pub(crate) sentences: Option<PathBuf>,
+    /// For a language model: LAMBADA, JSON lines with `text` whose last word is to be found; passages are cut at the left to what the plan takes.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "prompts", "sentences"])]
+    pub(crate) lambada: Option<PathBuf>,
+    /// For a language model: PIQA, JSON lines with `goal`, `sol1`, `sol2`; needs --labels. Cut as passages are.
+    #[arg(long, value_name = "FILE", requires = "labels", conflicts_with_all = ["data", "prompts", "sentences", "lambada"])]
+    pub(crate) piqa: Option<PathBuf>,
+    /// The right answer of each of PIQA's questions, 0 or 1 a line.
+    #[arg(long, value_name = "FILE", requires = "piqa")]
+    pub(crate) labels: Option<PathBuf>,
+    /// Cut sentences that are longer than the network takes; they are refused without it.
+    #[arg(long, requires = "sentences")]
+    pub(crate) truncate: bool,
+    /// How many pictures, prompts, sentences, passages or questions.
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub(crate) count: usize,
+    /// Index of the first.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) skip: usize,
+    /// The network's plan, if it is compiled already; what it costs follows from it.
+    #[arg(long, value_name = "FILE", conflicts_with = "max_memory")]
+    pub(crate) plan: Option<PathBuf>,
+    /// Inputs in one run, a power of two (as `compile --batch`).
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "plan")]
+    pub(crate) batch: usize,
+    /// Where the lines go (appended to).
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) predict: PredictionArgs,
+    /// Plan within this much memory, for example 12GB: fewer keys and shared transforms where they pay; refuse if none fits. Keys stay in
+    /// memory here; `polyveil run` can leave them on disk.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_memory: Option<u64>,
+}
+
+/// A set of labelled pictures.
+#[derive(Args, Debug)]
+pub(crate) struct Labelled {
+    /// Labelled pictures: CIFAR binary, a folder or tar of classes, IDX, npz.
+    #[arg(long, value_name = "DATA", required_unless_present_any = ["prompts", "sentences", "lambada", "piqa"])]
+    pub(crate) data: Option<PathBuf>,
+    /// Which part, where there are several: train, validation or test.
+    #[arg(long, value_name = "PART")]
+    pub(crate) split: Option<data::Split>,
+}
+
+/// Options of `calibrate`.
+#[derive(Args, Debug)]
+pub(crate) struct CalibrateArgs {
+    /// The trained network.
+    pub(crate) model: PathBuf,
+    /// Pictures (PNG, JPEG), folders of them, or labelled pictures: CIFAR binary, folders or tars of classes, IDX, npz (its training part).
+    #[arg(long, required_unless_present_any = ["text", "tokens", "sentences"], num_args = 1.., value_name = "DATA")]
+    pub(crate) data: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) text: TextArgs,
+    #[command(flatten)]
+    pub(crate) sentences: SentenceArgs,
+    /// Where the polynomial network goes (.pvm).
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Activation of a network whose file does not name it (state dicts).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) activation: Option<String>,
+    /// Degree of the polynomials.
+    #[arg(long, default_value_t = 15, value_name = "D")]
+    pub(crate) degree: usize,
+    /// How much wider than the data the intervals are, relative to their width, at each end.
+    #[arg(long, default_value_t = 0.1, value_name = "M")]
+    pub(crate) margin: f64,
+    /// Use at most so many pictures or sentences [default: 2000] or windows of text [default: 200], taken evenly.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Class labels, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub(crate) labels: Vec<String>,
+    /// Name of the network in reports [default: the file's name].
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+/// Options of `compile`.
+#[derive(Args, Debug)]
+pub(crate) struct CompileArgs {
+    /// The calibrated network (.pvm).
+    pub(crate) model: PathBuf,
+    /// Where the plan goes.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Plan within this much memory, for example 12GB: fewer keys, shared transforms or keys on disk (`run --max-memory`), whatever
+    /// costs least; refuse if none fits.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_memory: Option<u64>,
+    /// Inputs that one run takes side by side, a power of two: a run takes longer, each input less.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) batch: usize,
+    /// Print the prediction as one JSON object on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) predict: PredictionArgs,
+}
+
+/// Options of `keygen`.
+#[derive(Args, Debug)]
+pub(crate) struct KeygenArgs {
+    /// The client file, which `compile` writes beside the plan.
+    pub(crate) client: PathBuf,
+    /// The folder for both key files and the client file; made if missing.
+    #[arg(short, long, value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
+    /// Replace existing keys: what was encrypted with the old ones can then never be decrypted.
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Accept a toy parameter set, which protects nothing.
+    #[arg(long)]
+    pub(crate) insecure_toy: bool,
+}
+
+/// Options of `encrypt`.
+#[derive(Args, Debug)]
+pub(crate) struct EncryptArgs {
+    /// client.key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    /// The client file that the key was made from [default: network.client beside the key].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client: Option<PathBuf>,
+    /// The picture (PNG or JPEG); several times for a plan that takes a batch.
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["data", "text"])]
+    pub(crate) image: Vec<PathBuf>,
+    /// The prompt, for a language model, or the sentence, for an encoder: at most as many tokens as it was compiled for; several times for
+    /// a plan that takes a batch.
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["image", "data"])]
+    pub(crate) text: Vec<String>,
+    /// Cut a sentence that is longer than that; it is refused without it.
+    #[arg(long, requires = "text")]
+    pub(crate) truncate: bool,
+    /// Or a set of labelled pictures, of which one is encrypted.
+    #[arg(
+        long,
+        value_name = "DATA",
+        conflicts_with = "image",
+        requires = "index"
+    )]
+    pub(crate) data: Option<PathBuf>,
+    /// The picture's number in the set, from 0.
+    #[arg(long, value_name = "N", requires = "data")]
+    pub(crate) index: Option<usize>,
+    /// Which part of the set, where there are several: train, validation or test.
+    #[arg(long, value_name = "PART", requires = "data")]
+    pub(crate) split: Option<data::Split>,
+    /// Where the encrypted input goes.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Scale the picture to the network's size.
+    #[arg(long)]
+    pub(crate) resize: bool,
+}
+
+/// Options of `decrypt`.
+#[derive(Args, Debug)]
+pub(crate) struct DecryptArgs {
+    /// The encrypted answer.
+    pub(crate) answer: PathBuf,
+    /// client.key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    /// The client file that the key was made from [default: network.client beside the key].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client: Option<PathBuf>,
+    /// The prompt that was encrypted, to print what comes after it, or each of several, in the same order; without it, the next token at
+    /// every position of the plan.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) text: Vec<String>,
+    /// How many inputs were encrypted together, for a plan that takes a batch.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "text")]
+    pub(crate) count: usize,
+    /// Make an answer that may be passed on: with noise that hides what the exact one says about the key.
+    #[arg(long)]
+    pub(crate) share: bool,
+    /// Share the class alone, without noise: where it leads by more than twice the error bound it says nothing about the error. A
+    /// refusal ends this for the key.
+    #[arg(long, requires = "share", conflicts_with = "class_bits")]
+    pub(crate) class_only: bool,
+    /// How many answers will ever be shared under this key; fixed at the first share, counted in releases.json beside the key.
+    #[arg(long, value_name = "N", requires = "share")]
+    pub(crate) releases: Option<u64>,
+    /// Bits of statistical security of all shared answers together; fixed at the first share [default: 40].
+    #[arg(long, value_name = "S", requires = "share")]
+    pub(crate) security_bits: Option<u32>,
+    /// Refuse unless the class is right but for a probability of 2^-B over the noise.
+    #[arg(long, value_name = "B", default_value_t = polyveil::runtime::sharing::DEFAULT_CLASS_BITS)]
+    pub(crate) class_bits: u32,
+    /// Print one JSON object on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `inspect`.
+#[derive(Args, Debug)]
+pub(crate) struct InspectArgs {
+    /// Any file of Polyveil's.
+    pub(crate) file: PathBuf,
+    /// Print one JSON object on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `calibrate` for language models.
+#[derive(Args, Debug)]
+pub(crate) struct TextArgs {
+    /// Language model: text in UTF-8 to calibrate on, a passage a line.
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    pub(crate) text: Option<PathBuf>,
+    /// Language model: or tokens, two bytes each, as they are trained on.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "text"])]
+    pub(crate) tokens: Option<PathBuf>,
+    /// Tokens of a prompt at most, the first one included.
+    #[arg(long, value_name = "L")]
+    pub(crate) length: Option<usize>,
+    /// llama2.c's tokenizer [default: the characters of the run's alphabet.json].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokenizer: Option<PathBuf>,
+    /// The character that every prompt begins with and that is not encrypted, of a model by characters; a tokenizer's is its own.
+    #[arg(long, value_name = "CHAR", conflicts_with = "tokenizer")]
+    pub(crate) first: Option<char>,
+    /// Exponent of Power-Softmax, even [default: the run's].
+    #[arg(long, value_name = "P")]
+    pub(crate) power: Option<u32>,
+    /// What Power-Softmax adds to a divisor.
+    #[arg(long, value_name = "E", default_value_t = 1e-3, requires = "power")]
+    pub(crate) epsilon: f64,
+    /// Power-Softmax divides by the mean of the powers, not by their sum.
+    #[arg(long, requires = "power")]
+    pub(crate) mean: bool,
+    /// Precision of divisions and roots that are chosen here, in bits.
+    #[arg(long, value_name = "B", default_value_t = 12.0)]
+    pub(crate) bits: f64,
+    /// Divisions and roots that are chosen here carry their numerators along: a level less each, at more values.
+    #[arg(long)]
+    pub(crate) carry: bool,
+    /// At most so many calibration prompts may leave an interval; they are left out and counted.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) leave_out: usize,
+}
+
+/// Options of `calibrate` for encoders.
+#[derive(Args, Debug)]
+pub(crate) struct SentenceArgs {
+    /// Encoder that classifies sentences: labelled ones to calibrate on, the class's number, a tab and the sentence a line.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "text", "tokens"])]
+    pub(crate) sentences: Option<PathBuf>,
+    /// Cut sentences that are longer than the network takes; they are refused without it.
+    #[arg(long, requires = "sentences")]
+    pub(crate) truncate: bool,
+}
+
+/// Options of `estimate`.
+#[derive(Args, Debug)]
+pub(crate) struct EstimateArgs {
+    /// Names of published models, or config.json files (Llama, GPT-NeoX, BERT, RoBERTa).
+    #[arg(value_name = "SHAPE", required_unless_present = "all")]
+    pub(crate) shapes: Vec<String>,
+    /// All published models that are known.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Tokens of an input; several are several rows.
+    #[arg(long, value_name = "N", default_value = "128")]
+    pub(crate) length: Vec<usize>,
+    /// Inputs in one run, a power of two [default: 1, and as many as there are slots for with one channel in a ciphertext].
+    #[arg(long, value_name = "N")]
+    pub(crate) batch: Vec<usize>,
+    /// Exponent of Power-Softmax, even.
+    #[arg(long, value_name = "P", default_value_t = 4)]
+    pub(crate) power: u32,
+    /// Bits of divisions and roots.
+    #[arg(long, value_name = "BITS", default_value_t = 12.0)]
+    pub(crate) bits: f64,
+    /// Degree of activations.
+    #[arg(long, value_name = "N", default_value_t = 15)]
+    pub(crate) degree: usize,
+    /// Take fewer rotation keys where a run needs more memory than this [default: what is free here].
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_memory: Option<u64>,
+    /// Cost table of this machine (`bench --save` writes it), or `shipped`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) machine: Option<PathBuf>,
+    /// Also make each network with random weights, compile it, and run it encrypted: what the estimate is worth on this machine.
+    #[arg(long)]
+    pub(crate) run: bool,
+    /// One JSON object for each row instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `run`.
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// The plan.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: PathBuf,
+    /// The client's evaluation keys.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keys: Option<PathBuf>,
+    /// The encrypted input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// Where the encrypted answer goes.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Go on from the checkpoint of a killed run.
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Where checkpoints go [default: OUTPUT.checkpoint].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// Run the clear twin in lock-step and stop at the first layer whose error exceeds its bound (needs --key too).
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// client.key, for --check on the owner's machine only.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Print one JSON object on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write the report as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Keep this limit, for example 6GB: leave keys on disk where they do not all fit, refuse where even that does not help.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_memory: Option<u64>,
+    /// Leave keys on disk and read each when it is used; with --max-memory, those used most stay in memory as far as they fit. The
+    /// key file must stay as it is until the run ends.
+    #[arg(long)]
+    pub(crate) keys_on_disk: bool,
+    #[command(flatten)]
+    pub(crate) predict: PredictionArgs,
+}
+
+/// Options of every command that predicts.
+#[derive(Args, Debug, Default)]
+pub(crate) struct PredictionArgs {
+    /// Cost table of this machine (`bench --save` writes it), or `shipped` [default: POLYVEIL_MACHINE, else
+    /// polyveil/machine.json in the user's configuration folder, else the shipped one].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) machine: Option<PathBuf>,
+    /// Predict from the table as it is: without the probe, the same input gives the same prediction.
+    #[arg(long)]
+    pub(crate) no_probe: bool,
+    /// Write the prediction as JSON, before anything runs.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prediction: Option<PathBuf>,
+}
+
+/// Options of `bench`.
+#[derive(Args, Debug)]
+pub(crate) struct BenchArgs {
+    /// An insecure toy ring: everything in seconds.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Print an array of JSON objects on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Only rows whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Option<String>,
+    /// Runs per row; the median is reported.
+    #[arg(long, default_value_t = 7, value_name = "N")]
+    pub(crate) runs: usize,
+    /// Bootstraps per row for the time; the median is reported.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pub(crate) bootstrap_runs: usize,
+    /// Random seeds per class of inputs for the bootstrap's precision.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) seeds: u64,
+    /// Slot counts of the bootstraps, as log2, separated by commas [default: 15,14,12].
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub(crate) log_slots: Vec<usize>,
+    /// Levels that the bootstraps return to, separated by commas [default: 10,4].
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub(crate) targets: Vec<usize>,
+    /// Measure nothing: print what `bench --json` wrote to this file as Markdown, beside other libraries.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "json", "only", "runs", "bootstrap_runs", "seeds", "log_slots", "targets", "save"])]
+    pub(crate) table: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) save: SaveArgs,
+}
+
+/// Options of `bench --save`.
+#[derive(Args, Debug)]
+pub(crate) struct SaveArgs {
+    /// Measure this machine's cost table (half a minute), and keep it where predictions look for it.
+    #[arg(long, conflicts_with_all = ["quick", "only", "log_slots", "targets"])]
+    pub(crate) save: bool,
+    /// With --save: fit it to the embedded network's steps too, which are what deep networks do (two minutes and 6 GB).
+    #[arg(long, requires = "save")]
+    pub(crate) with_network: bool,
+    /// With --save: where the table goes [default: POLYVEIL_MACHINE, else polyveil/machine.json in the user's configuration
+    /// folder].
+    #[arg(long, value_name = "FILE", requires = "save")]
+    pub(crate) machine: Option<PathBuf>,
+}

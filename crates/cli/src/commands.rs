@@ -1,0 +1,510 @@
+//! The commands: arguments become calls of the library, and what it gives is printed. JSON goes to stdout alone.
+
+use crate::arguments::*;
+use crate::place;
+use crate::terminal::{Line, note};
+use polyveil::bench::{BenchRing, Benching};
+use polyveil::calibrate::{Calibrating, Material};
+use polyveil::client::{Fitting, Input, Release, Scaling};
+use polyveil::estimate::{Estimating, Proof};
+use polyveil::evaluate::{Evaluation, Excess, Set};
+use polyveil::keys::{Existing, KeygenOptions, Toy};
+use polyveil::machine::{Machine, Probing, forecast};
+use polyveil::nn::attention::{Denominator, PowerSoftmax};
+use polyveil::nn::lower::Numerator;
+use polyveil::nn::picture::{Picture, imagenet_normalization};
+use polyveil::nn::{PolyGraph, Tensor};
+use polyveil::progress::duration;
+use polyveil::runtime::report::{Answer, Measured};
+use polyveil::runtime::sharing::{DEFAULT_CLASS_BITS, DEFAULT_SECURITY, Flooding, Terms};
+use polyveil::runtime::{Placement, Prediction, Report, VerifiedPlan, size};
+use polyveil::serve::{Begin, Keys, Serving};
+use polyveil::session::Precision;
+use polyveil::{Error, Result, network, nn};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+static MODEL: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/model"));
+static PICTURE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/picture"));
+/// Where this is built from, if the build could know.
+const COMMIT: Option<&str> = option_env!("POLYVEIL_COMMIT");
+
+/// What stands in place of a promise about shared answers, where the bound multiplies worst cases through divisions.
+const NO_BOUND: &str = "the bound above multiplies worst cases through divisions and says nothing here; `polyveil evaluate --prompts` or `--sentences` states an error before it runs. Such answers can't be shared (`decrypt --share`)";
+
+/// Calls with a line of progress on stderr.
+fn with_line<T>(work: impl FnOnce(polyveil::Listener<'_>) -> Result<T>) -> Result<T> {
+    let mut line = Line::new();
+    work(&mut |p| line.hear(p))
+}
+
+/// Prints a report: JSON alone on stdout, or the table; SVG into a file.
+fn publish(report: &Report, json: bool, svg: Option<&Path>) -> Result<()> {
+    match json {
+        true => println!("{}", report.to_json()),
+        false => print!("{}", report.to_text()),
+    }
+    if let Some(path) = svg {
+        polyveil::files::write_bytes(path, report.to_svg().as_bytes())?;
+        wrote(path);
+    }
+    Ok(())
+}
+
+fn wrote(path: &Path) {
+    note(format_args!("wrote {}", path.display()));
+}
+
+impl PredictionArgs {
+    fn machine(&self) -> Result<Machine> {
+        with_line(|tell| place::machine(self.machine.as_deref(), tell))
+    }
+
+    /// Says what a run will cost, and stores it. Nothing changes it afterwards.
+    fn announce(
+        &self,
+        machine: &Machine,
+        plan: &VerifiedPlan,
+        placement: Option<&Placement>,
+    ) -> Result<Prediction> {
+        let probing = match self.no_probe {
+            true => Probing::AsItIs,
+            false => Probing::Probe,
+        };
+        let made = machine.predict(plan, placement, probing)?;
+        eprint!("{}", forecast(plan, &made, placement));
+        if let Some(path) = &self.prediction {
+            polyveil::files::write_bytes(path, (made.to_json() + "\n").as_bytes())?;
+        }
+        Ok(made)
+    }
+}
+
+/// The demo's network, or the one that is asked for.
+fn demo_network(model: Option<&Path>) -> Result<PolyGraph> {
+    match model {
+        Some(path) => network::load_polynomial(path),
+        None if MODEL.is_empty() => Err("this program was built without its embedded network: models/resnet20-poly.pvm was missing; give one with --model FILE.pvm (`polyveil calibrate` makes one)".into()),
+        None => Ok(nn::format::artefact::from_bytes(MODEL)?),
+    }
+}
+
+fn demo_input(a: &DemoArgs, graph: &PolyGraph) -> Result<Tensor> {
+    let scaling = scaling(a.resize);
+    let normalization = graph.metadata().normalization.clone();
+    let normalization = normalization.unwrap_or_else(imagenet_normalization);
+    match &a.image {
+        Some(path) => network::picture_file(path, graph.input_shape(), &normalization, scaling),
+        None if PICTURE.is_empty() => Err("this program was built without its embedded picture: models/picture.png was missing; give one with --image FILE.png".into()),
+        None => network::picture(
+            &Picture::from_bytes(PICTURE)?,
+            graph.input_shape(),
+            &normalization,
+            scaling,
+        ),
+    }
+}
+
+fn scaling(resize: bool) -> Scaling {
+    match resize {
+        true => Scaling::Scale,
+        false => Scaling::Refuse,
+    }
+}
+
+fn excess(truncate: bool) -> Excess {
+    match truncate {
+        true => Excess::Cut,
+        false => Excess::Refuse,
+    }
+}
+
+pub(crate) fn demo(a: &DemoArgs) -> Result<()> {
+    let graph = demo_network(a.model.as_deref())?;
+    let input = demo_input(a, &graph)?;
+    let start = Instant::now();
+    let machine = a.predict.machine()?;
+    let plan = Arc::new(polyveil::compile(&graph, &machine.target(a.max_memory))?);
+    note(format_args!(
+        "compiled in {}",
+        duration(start.elapsed().as_secs_f64())
+    ));
+    let prediction = a.predict.announce(&machine, &plan, None)?;
+    polyveil::require_memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
+    let precision = match a.no_precision {
+        true => Precision::Unmeasured,
+        false => Precision::EveryLayer,
+    };
+    let report = with_line(|tell| {
+        polyveil::demo::demonstrate(&graph, &plan, prediction, &input, precision, tell)
+    })?;
+    let (found, labels) = (&report.answer, &graph.metadata().labels);
+    if !a.json {
+        println!("{}", network::top_lines(&found.logits, labels));
+        let label =
+            |class: Option<usize>| class.map_or_else(String::new, |c| network::label(labels, c));
+        println!(
+            "encrypted: {}, in the clear: {} — {}; largest difference of a logit {:.2e}\n",
+            label(found.class),
+            label(found.clear_class),
+            match found.class == found.clear_class {
+                true => "the same class",
+                false => "ANOTHER class",
+            },
+            found.max_abs_error.unwrap_or(f64::NAN)
+        );
+    }
+    publish(&report, a.json, a.report.as_deref())?;
+    let saw = format!(
+        "What the server saw: {} of ciphertext and {} of evaluation keys, and it sent back {} of ciphertext; never a pixel, a logit or the secret key.",
+        size(report.input_bytes.unwrap_or_default()),
+        size(report.key_bytes),
+        size(report.answer_bytes.unwrap_or_default())
+    );
+    match a.json {
+        true => note(saw),
+        false => println!("{saw}"),
+    }
+    Ok(())
+}
+
+impl TextArgs {
+    fn attention(&self) -> Result<Option<PowerSoftmax>> {
+        let Some(exponent) = self.power else {
+            return Ok(None);
+        };
+        let power = PowerSoftmax::new(exponent, self.epsilon)?;
+        Ok(Some(match self.mean {
+            true => power.over(Denominator::Mean),
+            false => power,
+        }))
+    }
+}
+
+pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
+    let (t, s) = (&a.text, &a.sentences);
+    let material = match (&t.text, &t.tokens, &s.sentences) {
+        (Some(path), ..) => Material::Text(path.clone()),
+        (_, Some(path), _) => Material::Tokens(path.clone()),
+        (.., Some(path)) => Material::Sentences(path.clone(), excess(s.truncate)),
+        _ => Material::Pictures(a.data.clone()),
+    };
+    let options = Calibrating {
+        name: a.name.clone(),
+        labels: a.labels.clone(),
+        activation: a.activation.clone(),
+        degree: a.degree,
+        margin: a.margin,
+        limit: a.limit,
+        leave_out: t.leave_out,
+        attention: t.attention()?,
+        bits: t.bits,
+        numerator: match t.carry {
+            true => Numerator::Carried,
+            false => Numerator::Apart,
+        },
+        length: t.length,
+        tokenizer: t.tokenizer.clone(),
+        first: t.first,
+    };
+    let graph =
+        with_line(|tell| polyveil::calibrate::calibrate(&a.model, &material, &options, tell))?;
+    nn::format::artefact::save(&graph, &a.output)?;
+    wrote(&a.output);
+    Ok(())
+}
+
+pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
+    let graph = network::load_polynomial(&a.model)?;
+    let machine = a.predict.machine()?;
+    let target = polyveil::compiler::Target {
+        keys_on_disk: true,
+        batch: a.batch,
+        ..machine.target(a.max_memory)
+    };
+    let plan = polyveil::compile(&graph, &target).map_err(|e| e.within(&a.model))?;
+    let placement = polyveil::serve::placement(&plan, a.max_memory, Keys::InMemory);
+    let made = a.predict.announce(&machine, &plan, placement.as_ref())?;
+    let (bounds, values) = (plan.answer_bounds(), plan.plan().output.places.len());
+    if network::divides(&plan) {
+        note(NO_BOUND);
+    } else {
+        let once = Flooding::new(bounds, values, DEFAULT_SECURITY, 1)?;
+        note(format_args!(
+            "an answer that is shared (`decrypt --share`), once, at {DEFAULT_SECURITY} bits: noise of deviation {:.1e}; its class needs a margin of {:.1e}, values reach {:.1e}; the class alone (`--class-only`) needs {:.1e}",
+            once.sigma(),
+            once.needed_margin(DEFAULT_CLASS_BITS),
+            bounds.magnitude,
+            2.0 * bounds.error
+        ));
+    }
+    let client = network::save_plan(&plan, &graph, &a.output)?;
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+    note(format_args!(
+        "wrote {} ({}; for the server) and {} ({}; for clients, keys are made from it)",
+        a.output.display(),
+        size(length(&a.output)),
+        client.display(),
+        size(length(&client))
+    ));
+    if a.json {
+        let report = Report::new(&plan, &made, &Measured::default(), Answer::default());
+        println!("{}", report.to_json());
+    }
+    Ok(())
+}
+
+pub(crate) fn keygen(a: &KeygenArgs) -> Result<()> {
+    let options = KeygenOptions {
+        existing: match a.replace {
+            true => Existing::Replace,
+            false => Existing::Keep,
+        },
+        toy: match a.insecure_toy {
+            true => Toy::Accept,
+            false => Toy::Refuse,
+        },
+    };
+    let machine = PredictionArgs::default().machine()?;
+    let keys =
+        with_line(|tell| polyveil::keys::keygen(&a.client, &a.output, options, &machine, tell))?;
+    note(format_args!(
+        "wrote {} (secret: keep it; never send it) and {} (send it to the server)",
+        keys.secret.display(),
+        keys.public.display()
+    ));
+    Ok(())
+}
+
+pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
+    let mut inputs: Vec<Input> = a.image.iter().cloned().map(Input::Picture).collect();
+    inputs.extend(a.text.iter().cloned().map(Input::Text));
+    if let (Some(path), Some(index)) = (&a.data, a.index) {
+        inputs.push(Input::Item(path.clone(), index, a.split));
+    }
+    let fitting = Fitting {
+        picture: scaling(a.resize),
+        text: excess(a.truncate),
+    };
+    with_line(|tell| {
+        let client = network::client(&a.key, a.client.as_deref())?;
+        let values = polyveil::client::encode(&client, &inputs, fitting, tell)?;
+        polyveil::client::encrypt(&client, &values, &a.output, tell)
+    })?;
+    note(format_args!(
+        "wrote {} (send it to the server)",
+        a.output.display()
+    ));
+    Ok(())
+}
+
+pub(crate) fn run(a: &RunArgs) -> Result<()> {
+    let keys = match (&a.keys, a.check, &a.key) {
+        (None, true, _) | (_, true, None) => {
+            return Err("--check compares with the run in the clear on the owner's machine: it needs both --keys evaluation.keys and --key client.key".into());
+        }
+        (None, false, _) => return Err("the client's evaluation keys are needed: --keys evaluation.keys (`polyveil keygen` makes them)".into()),
+        (_, false, Some(_)) => return Err("a server must not be given client.key; --key is for --check on the owner's machine only".into()),
+        (Some(keys), _, _) => keys,
+    };
+    if a.check && a.resume {
+        return Err("--check follows a run from its beginning: leave --resume out".into());
+    }
+    let plan = Arc::new(network::plan(&a.plan)?);
+    let on_disk = match a.keys_on_disk {
+        true => Keys::OnDisk,
+        false => Keys::InMemory,
+    };
+    let placement = polyveil::serve::placement(&plan, a.max_memory, on_disk);
+    let machine = a.predict.machine()?;
+    let prediction = a.predict.announce(&machine, &plan, placement.as_ref())?;
+    let serving = Serving {
+        plan: a.plan.clone(),
+        keys: keys.clone(),
+        input: a.input.clone(),
+        output: a.output.clone(),
+        checkpoint: a.checkpoint.clone(),
+        begin: match a.resume {
+            true => Begin::Checkpoint,
+            false => Begin::Anew,
+        },
+        max_memory: a.max_memory,
+        check: a.key.clone(),
+    };
+    let report = with_line(|tell| {
+        polyveil::serve::serve(&plan, &prediction, placement.as_ref(), &serving, tell)
+    })?;
+    publish(&report, a.json, a.report.as_deref())?;
+    note(format_args!(
+        "wrote {} (only the owner of client.key can decrypt it: `polyveil decrypt`)",
+        a.output.display()
+    ));
+    Ok(())
+}
+
+pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
+    let terms = Terms {
+        security: a.security_bits,
+        releases: a.releases,
+        class_bits: a.class_bits,
+    };
+    let release = match (a.share, a.class_only) {
+        (false, _) => Release::Private,
+        (true, false) => Release::Shared(terms),
+        (true, true) => Release::Class(terms),
+    };
+    let client = network::client(&a.key, a.client.as_deref())?;
+    let each = with_line(|tell| {
+        polyveil::client::decrypt(
+            &client,
+            &a.key,
+            &a.answer,
+            &release,
+            (&a.text, a.count),
+            tell,
+        )
+    })?;
+    if !a.share {
+        note(
+            "keep this to yourself: whoever sees decrypted values can attack the key (IND-CPA-D, SECURITY.md); `--share` makes what may be passed on, of answers that are classes",
+        );
+    }
+    for answer in each {
+        match a.json {
+            true => println!("{}", answer.json),
+            false => print!("{}", answer.text),
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn evaluate(a: &EvaluateArgs) -> Result<()> {
+    let set = match (&a.data.data, &a.prompts, &a.sentences, &a.lambada, &a.piqa) {
+        (Some(path), ..) => Set::Pictures(path.clone(), a.data.split),
+        (_, Some(path), ..) => Set::Prompts(path.clone()),
+        (_, _, Some(path), ..) => Set::Sentences(path.clone(), excess(a.truncate)),
+        (.., Some(path), _) => Set::Lambada(path.clone()),
+        (.., Some(path)) => Set::Piqa(path.clone(), a.labels.clone().unwrap_or_default()),
+        _ => return Err("something to evaluate on is needed: --data DATA".into()),
+    };
+    let graph = network::load_polynomial(&a.model)?;
+    let evaluation = Evaluation::open(&graph, &set, (a.skip, a.count), &a.output)
+        .map_err(|e| e.within(&a.model))?;
+    let missing = with_line(|tell| evaluation.missing(tell))?;
+    if !missing.is_empty() {
+        let machine = a.predict.machine()?;
+        let plan = match &a.plan {
+            Some(path) => {
+                let plan = network::plan(path)?;
+                polyveil::evaluate::require_plan_of(&plan, &graph).map_err(|e| e.within(path))?;
+                plan
+            }
+            None => {
+                let target = polyveil::compiler::Target {
+                    batch: a.batch,
+                    ..machine.target(a.max_memory)
+                };
+                polyveil::compile(&graph, &target).map_err(|e| e.within(&a.model))?
+            }
+        };
+        let plan = Arc::new(plan);
+        let prediction = a.predict.announce(&machine, &plan, None)?;
+        polyveil::require_memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
+        let report = with_line(|tell| evaluation.run(&plan, prediction, &missing, tell))?;
+        eprint!("{}", report.breakdown());
+    }
+    println!("{}", evaluation.summary()?);
+    Ok(())
+}
+
+pub(crate) fn estimate(a: &EstimateArgs) -> Result<()> {
+    let mut models = a.shapes.clone();
+    if a.all {
+        models.extend(polyveil::estimate::published());
+    }
+    let estimates = with_line(|tell| {
+        let options = Estimating {
+            lengths: a.length.clone(),
+            batches: a.batch.clone(),
+            power: a.power,
+            bits: a.bits,
+            degree: a.degree,
+            max_memory: a.max_memory,
+            machine: place::machine(a.machine.as_deref(), tell)?,
+            proof: match a.run {
+                true => Proof::Run,
+                false => Proof::None,
+            },
+        };
+        polyveil::estimate::estimate(&models, &options, tell)
+    })?;
+    match a.json {
+        true => estimates.json().iter().for_each(|row| println!("{row}")),
+        false => print!("{estimates}"),
+    }
+    Ok(())
+}
+
+pub(crate) fn inspect(a: &InspectArgs) -> Result<()> {
+    let found = polyveil::inspect::inspect(&a.file, &PredictionArgs::default().machine()?)?;
+    match a.json {
+        true => println!("{:#}", found.json),
+        false => print!("{}", found.text),
+    }
+    Ok(())
+}
+
+pub(crate) fn bench(a: &BenchArgs) -> Result<()> {
+    if a.save.save {
+        return save(a);
+    }
+    if let Some(file) = &a.table {
+        print!("{}", polyveil::bench_table::markdown(file)?);
+        return Ok(());
+    }
+    let options = Benching {
+        ring: match a.quick {
+            true => BenchRing::Toy,
+            false => BenchRing::Secure,
+        },
+        only: a.only.clone(),
+        runs: a.runs,
+        bootstrap_runs: a.bootstrap_runs,
+        seeds: a.seeds,
+        log_slots: a.log_slots.clone(),
+        targets: a.targets.clone(),
+    };
+    let rows = with_line(|tell| polyveil::bench::bench(&options, tell))?;
+    if a.json {
+        let rows: Vec<_> = rows.iter().map(|r| r.json(COMMIT)).collect();
+        println!("{:#}", serde_json::Value::from(rows));
+    }
+    Ok(())
+}
+
+/// Measures this machine and writes its cost table.
+fn save(a: &BenchArgs) -> Result<()> {
+    let path = place::destination(a.save.machine.as_deref())?;
+    let demo = DemoArgs::default();
+    let network = match a.save.with_network {
+        true => {
+            let graph = demo_network(None)?;
+            let input = demo_input(&demo, &graph)?;
+            Some((graph, input))
+        }
+        false => None,
+    };
+    let network = network.as_ref().map(|(graph, input)| (graph, input));
+    let measured = with_line(|tell| polyveil::machine::measure(a.runs, network, tell))?;
+    eprint!("{measured}");
+    if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|e| Error::from(e).within(folder))?;
+    }
+    polyveil::files::write_bytes(&path, measured.file.to_json().as_bytes())?;
+    wrote(&path);
+    if a.json {
+        print!("{}", measured.file.to_json());
+    }
+    Ok(())
+}

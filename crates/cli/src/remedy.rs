@@ -1,0 +1,41 @@
+//! What helps against an error, in this program's commands and options.
+
+use polyveil::{Error, Help, compiler, nn, runtime};
+
+/// What to add behind an error's own words.
+pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
+    Some(match error.cause() {
+        Error::Refused { help, .. } => match help.as_ref()? {
+            Help::MeasureMachine => {
+                "`polyveil bench --save` measures a cost table, `--machine shipped` does without"
+            }
+            Help::NameAttention => "--power 4",
+            Help::OwnAttention => "leave --power out",
+            Help::NameFirst => "--first CHAR",
+            Help::NameLength => "--length L",
+            Help::NameTokenizer => "--tokenizer FILE",
+            Help::NameActivation => "--activation NAME",
+            Help::GiveText => "--text TEXT",
+            Help::Calibrate => "`polyveil calibrate`",
+            _ => return None,
+        },
+        Error::Network(e) => match e {
+            nn::Error::PictureSize { .. } => "`--resize` scales it",
+            nn::Error::TooLong { .. } => "--truncate cuts sentences",
+            nn::Error::Exceeded { .. } => "or let --leave-out N leave so many out",
+            nn::Error::NotPolynomial { .. } => {
+                "`polyveil calibrate` fits polynomials, `polyveil adapt` trains the network for them"
+            }
+            nn::Error::Maximum { .. } => "`polyveil adapt` does it",
+            _ => return None,
+        },
+        Error::Compiler(compiler::Error::Calibration { .. }) => "`polyveil calibrate`",
+        Error::Compiler(compiler::Error::Memory { .. }) => "--max-memory SIZE",
+        Error::Runtime(e) => match e {
+            runtime::Error::Range { .. } => "`polyveil calibrate --margin`",
+            runtime::Error::Memory { .. } => "--max-memory SIZE",
+            _ => return None,
+        },
+        _ => return None,
+    })
+}

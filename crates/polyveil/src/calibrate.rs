@@ -1,0 +1,410 @@
+//! A trained network and data become a polynomial network with calibrated ranges.
+
+use crate::error::{Error, Help, Result, named};
+use crate::evaluate::Excess;
+use crate::files::stem;
+use crate::network::{self, Network};
+use crate::progress::{Listener, Say};
+use data::{Sentences, Text, Windows};
+use nn::attention::{AttentionScheme, PowerSoftmax};
+use nn::calibrate::{Degree, FitOptions};
+use nn::format::llama2c::{BEGIN, Tokenizer};
+use nn::lower::{Numerator, Options, Outliers, adapt};
+use nn::prompt::Vocabulary;
+use nn::{Metadata, PolyGraph, SentenceFormat};
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+use zoo::{prompts, sentences};
+
+/// Windows of text that are looked at unless it is said.
+const WINDOWS: usize = 200;
+/// Other inputs that are looked at unless it is said.
+const INPUTS: usize = 2000;
+
+/// What a network is calibrated on.
+#[derive(Clone, Debug)]
+pub enum Material {
+    /// Pictures (PNG, JPEG), folders of them, or sets of labelled pictures, of which the training part.
+    Pictures(Vec<PathBuf>),
+    /// Text in UTF-8, a passage a line: for a language model.
+    Text(PathBuf),
+    /// Tokens, two bytes each, as language models are trained on.
+    Tokens(PathBuf),
+    /// Labelled sentences: for an encoder.
+    Sentences(PathBuf, Excess),
+}
+
+/// How a network becomes polynomial.
+#[derive(Clone, Debug)]
+pub struct Calibrating {
+    /// Name of the network in reports; its file's if none.
+    pub name: Option<String>,
+    /// Class labels, where the file has none.
+    pub labels: Vec<String>,
+    /// Activation of a network whose file does not name it.
+    pub activation: Option<String>,
+    /// Degree of the polynomials.
+    pub degree: usize,
+    /// How much wider than the data the intervals are, relative to their width, at each end.
+    pub margin: f64,
+    /// Inputs to look at, at most; windows of text are 200 and others 2000 if none.
+    pub limit: Option<usize>,
+    /// Inputs that may leave an interval; they are left out and counted.
+    pub leave_out: usize,
+    /// Power-Softmax, for a network that was not trained with it.
+    pub attention: Option<PowerSoftmax>,
+    /// Precision of divisions and roots that are chosen here, in bits.
+    pub bits: f64,
+    /// Where the numerators of divisions and roots go that are chosen here.
+    pub numerator: Numerator,
+    /// Tokens of an input at most.
+    pub length: Option<usize>,
+    /// llama2.c's tokenizer, of a language model that has no alphabet of its own.
+    pub tokenizer: Option<PathBuf>,
+    /// The public character that every prompt begins with, of a model by characters.
+    pub first: Option<char>,
+}
+
+impl Default for Calibrating {
+    fn default() -> Self {
+        Self {
+            name: None,
+            labels: Vec::new(),
+            activation: None,
+            degree: 15,
+            margin: 0.1,
+            limit: None,
+            leave_out: 0,
+            attention: None,
+            bits: 12.0,
+            numerator: Numerator::Apart,
+            length: None,
+            tokenizer: None,
+            first: None,
+        }
+    }
+}
+
+impl Calibrating {
+    fn options(&self) -> Options {
+        Options {
+            bits: self.bits,
+            numerator: self.numerator,
+            activations: FitOptions {
+                degree: Degree::Fixed(self.degree),
+                margin: self.margin,
+                ..FitOptions::default()
+            },
+            ..Options::default()
+        }
+    }
+}
+
+/// Calibrates a network; a polynomial one gets new ranges.
+///
+/// # Errors
+/// Networks and data that can't be read or do not fit each other; values that leave given intervals.
+pub fn calibrate(
+    model: &Path,
+    material: &Material,
+    a: &Calibrating,
+    tell: Listener<'_>,
+) -> Result<PolyGraph> {
+    match material {
+        Material::Pictures(paths) => pictures(model, paths, a, tell),
+        Material::Text(_) | Material::Tokens(_) => text(model, material, a, tell),
+        Material::Sentences(path, excess) => encoder(model, (path, *excess), a, tell),
+    }
+}
+
+fn pictures(
+    model: &Path,
+    paths: &[PathBuf],
+    a: &Calibrating,
+    tell: Listener<'_>,
+) -> Result<PolyGraph> {
+    let network = network::load(model, a.activation.as_deref())?;
+    let (shape, normalization) = match &network {
+        Network::Trained(g, metadata) => {
+            // Said before the data is read: calibration alone can't help such a network.
+            g.refuse_maxima().map_err(named(model))?;
+            (g.input().shape(), metadata.normalization.clone())
+        }
+        Network::Polynomial(g) => (g.input_shape(), g.metadata().normalization.clone()),
+    };
+    let normalization = normalization.unwrap_or_else(nn::picture::imagenet_normalization);
+    let inputs = network::data(paths, shape, &normalization, a.limit.unwrap_or(INPUTS))?;
+    tell.note(format_args!("calibrating on {} inputs", inputs.len()));
+    let mut warn = |outside: usize| {
+        if outside > 0 {
+            tell.note(format_args!(
+                "warning: on {outside} inputs a value leaves its polynomial's interval; a wider margin or a higher degree helps"
+            ));
+        }
+    };
+    let graph = match network {
+        Network::Trained(g, metadata) => {
+            let options = Options {
+                outliers: Outliers::Keep,
+                ..a.options()
+            };
+            let made = adapt(&g, &inputs, &options)?;
+            warn(made.outside.len());
+            for fit in &made.fits {
+                tell.note(format_args!(
+                    "  {}: saw [{:.3}, {:.3}], degree {}, error {:.2e}",
+                    fit.node, fit.seen.min, fit.seen.max, a.degree, fit.root_mean_square_error
+                ));
+            }
+            made.graph.with_metadata(metadata)?
+        }
+        Network::Polynomial(g) => {
+            let seen = nn::calibrate::calibrate(g.network(), inputs.par_iter().cloned().map(Ok))?;
+            warn(seen.outside);
+            g.with_ranges(seen.ranges)?
+        }
+    };
+    let file = model.file_name().map(|n| n.to_string_lossy());
+    let provenance = format!(
+        "calibrated from {} on {} inputs",
+        file.unwrap_or_default(),
+        inputs.len()
+    );
+    let mut metadata = graph.metadata().clone();
+    if metadata.name.is_empty() {
+        metadata.name = a.name.clone().unwrap_or_else(|| stem(model));
+    }
+    if !a.labels.is_empty() {
+        metadata.labels.clone_from(&a.labels);
+    }
+    metadata.normalization.get_or_insert(normalization);
+    metadata.provenance.push(provenance);
+    Ok(graph.with_metadata(metadata)?)
+}
+
+/// The vocabulary, and the public first token.
+fn vocabulary(a: &Calibrating, trained: &prompts::Trained) -> Result<(Vocabulary, Option<u32>)> {
+    if let Some(path) = &a.tokenizer {
+        let vocabulary = Vocabulary::Pieces(Tokenizer::load(path).map_err(named(path))?);
+        let public = trained.public.unwrap_or(true);
+        return Ok((vocabulary, public.then_some(BEGIN)));
+    }
+    let Some(alphabet) = &trained.alphabet else {
+        return Err(Error::refused(
+            "the model's files have no vocabulary",
+            Help::NameTokenizer,
+        ));
+    };
+    let vocabulary = Vocabulary::Characters(alphabet.clone());
+    let first = a.first.map(|c| vocabulary.encode(&c.to_string()));
+    let first = first
+        .transpose()?
+        .and_then(|tokens| tokens.first().copied());
+    match (trained.public, first) {
+        (Some(true), None) => Err(Error::refused(
+            "the run left its first token public",
+            Help::NameFirst,
+        )),
+        (Some(false), Some(_)) => Err(
+            "the run's intervals are for an encrypted first token: no first character can be public".into(),
+        ),
+        _ => Ok((vocabulary, first)),
+    }
+}
+
+/// Windows of the text that begin like prompts.
+fn windows(
+    a: &Calibrating,
+    material: &Material,
+    (vocabulary, begin): (&Vocabulary, Option<u32>),
+) -> Result<Vec<Vec<u32>>> {
+    let length = a.length.ok_or_else(|| {
+        Error::refused(
+            "a language model takes prompts of a fixed length",
+            Help::NameLength,
+        )
+    })?;
+    let text = match material {
+        Material::Tokens(path) => Text::binary(path, vocabulary.size()).map_err(named(path))?,
+        Material::Text(path) => {
+            let limit = nn::format::DEFAULT_LIMIT;
+            let bytes = nn::format::read_limited(path, limit).map_err(named(path))?;
+            let text = String::from_utf8(bytes).map_err(|e| named(path)(e.to_string()))?;
+            let tokens = tokens(vocabulary, &text).map_err(named(path))?;
+            Text::new(tokens, vocabulary.size())?
+        }
+        _ => return Err("a language model is calibrated on text or tokens".into()),
+    };
+    let windows = Windows::new(text, length, begin.map(short).transpose()?)?;
+    let all = windows.len();
+    let take = a.limit.unwrap_or(WINDOWS).min(all);
+    Ok((0..take)
+        .map(|i| {
+            let (mut tokens, mut next) = (Vec::new(), Vec::new());
+            windows.window(i * all / take, &mut tokens, &mut next);
+            tokens.into_iter().map(u32::from).collect()
+        })
+        .collect())
+}
+
+fn short(token: u32) -> Result<u16> {
+    u16::try_from(token)
+        .map_err(|_| format!("token {token}: texts are kept in two bytes a token").into())
+}
+
+/// A text as one stream: with a tokenizer, each line begins with its first token; by characters, as it is.
+fn tokens(vocabulary: &Vocabulary, text: &str) -> Result<Vec<u16>> {
+    let tokens = match vocabulary {
+        Vocabulary::Characters(_) => vocabulary.encode(text)?,
+        Vocabulary::Pieces(_) => {
+            let lines = text.lines().filter(|l| !l.trim().is_empty());
+            let lines: Vec<Vec<u32>> = lines
+                .map(|l| vocabulary.encode(l))
+                .collect::<nn::Result<_>>()?;
+            lines.concat()
+        }
+    };
+    tokens.into_iter().map(short).collect()
+}
+
+/// The attention: the run's own, or the one that is asked for.
+fn attention(a: &Calibrating, own: Option<AttentionScheme>) -> Result<AttentionScheme> {
+    match (a.attention, own) {
+        (Some(_), Some(_)) => {
+            Err("the run says which attention it was trained with: none can be chosen".into())
+        }
+        (Some(power), None) => Ok(AttentionScheme::Power(power)),
+        (None, Some(scheme)) => Ok(scheme),
+        (None, None) => Err(Error::refused(
+            "a checkpoint does not say how its attention becomes polynomial",
+            Help::NameAttention,
+        )),
+    }
+}
+
+/// A language model and text become a polynomial language model.
+fn text(
+    model: &Path,
+    material: &Material,
+    a: &Calibrating,
+    tell: Listener<'_>,
+) -> Result<PolyGraph> {
+    let trained = prompts::Trained::load(model).map_err(named(model))?;
+    let attention = attention(a, trained.attention).map_err(named(model))?;
+    let (vocabulary, begin) = vocabulary(a, &trained)?;
+    let windows = windows(a, material, (&vocabulary, begin))?;
+    tell.note(format_args!(
+        "calibrating on {} windows, whole and cut short",
+        windows.len()
+    ));
+    let made = prompts::polynomials(
+        &trained,
+        attention,
+        (vocabulary, begin),
+        &windows,
+        &a.options(),
+        a.leave_out,
+    )
+    .map_err(named(model))?;
+    let length = made.format.length();
+    for node in made
+        .approximations
+        .described(&trained.model.graph(length, attention)?)
+    {
+        tell.note(format_args!("  {node}"));
+    }
+    let counted = left_out(&made.left_out, (made.prompts, "prompts"), tell);
+    let provenance = format!(
+        "language model of {} for prompts of {length} tokens; {counted}",
+        stem(model)
+    );
+    Ok(made.graph.with_metadata(Metadata {
+        name: a.name.clone().unwrap_or_else(|| stem(model)),
+        provenance: vec![provenance],
+        training: trained.record.clone(),
+        prompts: Some(made.format),
+        ..Metadata::default()
+    })?)
+}
+
+fn left_out(
+    outside: &[(usize, nn::evaluate::Outside)],
+    (all, noun): (usize, &str),
+    tell: Listener<'_>,
+) -> String {
+    let count = outside.len();
+    if let Some((_, first)) = outside.first() {
+        tell.note(format_args!(
+            "{count} of {all} {noun} leave an interval and are left out; the first: {first}"
+        ));
+    }
+    format!("{all} {noun} calibrated, {count} of them left out")
+}
+
+/// An encoder and sentences become a polynomial encoder.
+fn encoder(
+    model: &Path,
+    (path, excess): (&Path, Excess),
+    a: &Calibrating,
+    tell: Listener<'_>,
+) -> Result<PolyGraph> {
+    let mut trained = sentences::Trained::load(model).map_err(named(model))?;
+    if a.attention.is_some() {
+        let own = match trained.attention {
+            AttentionScheme::Power(_) => Some(trained.attention),
+            _ => None,
+        };
+        trained.attention = attention(a, own).map_err(named(model))?;
+    }
+    if let Some(length) = a.length {
+        trained.length = length;
+    }
+    let labels = trained.labels().map_err(named(model))?.to_vec();
+    let set = Sentences::open(path, Some(labels.len()))?;
+    let format = trained
+        .encoder
+        .sentences(trained.vocabulary.clone(), trained.length, Vec::new())
+        .map_err(named(model))?;
+    let n = a.limit.unwrap_or(INPUTS).min(set.len());
+    let sentences: Vec<Vec<u32>> = (0..n)
+        .map(|i| i * set.len() / n)
+        .map(|i| sentence_tokens(&format, path, i, &set.lines()[i].0, excess))
+        .collect::<Result<_>>()?;
+    tell.note(format_args!("calibrating on {n} sentences"));
+    let made = sentences::polynomials(&trained, &sentences, &a.options(), a.leave_out)
+        .map_err(named(model))?;
+    let graph = trained.graph(zoo::encoder::Start::Normalized)?;
+    for node in made.approximations.described(&graph) {
+        tell.note(format_args!("  {node}"));
+    }
+    let counted = left_out(&made.left_out, (n, "sentences"), tell);
+    let provenance = format!(
+        "encoder of {} for sentences of {} tokens; {counted}",
+        stem(model),
+        made.format.length()
+    );
+    Ok(made.graph.with_metadata(Metadata {
+        name: a.name.clone().unwrap_or_else(|| stem(model)),
+        labels,
+        provenance: vec![provenance],
+        training: trained.record.clone(),
+        sentences: Some(made.format),
+        ..Metadata::default()
+    })?)
+}
+
+/// A sentence of a file as tokens; what is wrong names its number.
+pub(crate) fn sentence_tokens(
+    format: &SentenceFormat,
+    path: &Path,
+    index: usize,
+    text: &str,
+    excess: Excess,
+) -> Result<Vec<u32>> {
+    let tokens = match excess {
+        Excess::Cut => format.encode_cut(text).map(|(tokens, _)| tokens),
+        Excess::Refuse => format.encode(text),
+    };
+    let place = format!("{}: sentence {index}", path.display());
+    tokens.map_err(named(Path::new(&place)))
+}

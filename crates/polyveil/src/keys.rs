@@ -1,0 +1,136 @@
+//! A client's keys on files.
+
+use crate::error::{Result, named};
+use crate::files::{self, Access};
+use crate::machine::Machine;
+use crate::network::{self, CLIENT_FILE};
+use crate::progress::{Listener, Say, duration};
+use crate::session::rng;
+use runtime::machine::require_disk;
+use runtime::sharing::RECORD_NAME;
+use runtime::{Client, size};
+use std::path::{Path, PathBuf};
+
+/// What is done with keys that are there, and with parameters that protect nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeygenOptions {
+    /// Keys that are there already.
+    pub existing: Existing,
+    /// A toy parameter set.
+    pub toy: Toy,
+}
+
+/// What is done with keys that are in the folder already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// They are kept: new ones are refused.
+    #[default]
+    Keep,
+    /// They are replaced: what was encrypted with them can never be decrypted.
+    Replace,
+}
+
+/// What is done with a toy parameter set, which protects nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Toy {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It is taken.
+    Accept,
+}
+
+/// A client's files in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFiles {
+    /// Secret: stays with the client.
+    pub secret: PathBuf,
+    /// Public: goes to the server.
+    pub public: PathBuf,
+}
+
+impl KeyFiles {
+    /// Their names in a folder.
+    pub fn within(folder: &Path) -> Self {
+        Self {
+            secret: folder.join("client.key"),
+            public: folder.join("evaluation.keys"),
+        }
+    }
+}
+
+/// Makes a client's keys from a client file and writes them into a folder, which is made if missing, with the client file beside them.
+///
+/// # Errors
+/// Toy parameters and existing keys as the options have it; a lack of room on disk.
+pub fn keygen(
+    client_file: &Path,
+    folder: &Path,
+    options: KeygenOptions,
+    machine: &Machine,
+    tell: Listener<'_>,
+) -> Result<KeyFiles> {
+    let keys = KeyFiles::within(folder);
+    let file = network::client_file(client_file)?;
+    let parameters = file.parameters();
+    let name = &parameters.spec().name;
+    if parameters.spec().is_toy() && options.toy == Toy::Refuse {
+        return Err(named(client_file)(format!(
+            "`{name}` is a toy parameter set that protects nothing; accept it by name, or compile for a secure one"
+        )));
+    }
+    if options.existing == Existing::Keep && (keys.secret.exists() || keys.public.exists()) {
+        return Err(format!("{} already holds keys; choose another folder, or replace them (what was encrypted with them is then lost)", folder.display()).into());
+    }
+    std::fs::create_dir_all(folder).map_err(named(folder))?;
+    // one key at a time: a product and an expansion for each limb
+    let (count, limbs) = file
+        .spec()
+        .keys
+        .iter()
+        .fold((0, 0), |(count, limbs), &(k, l)| {
+            let layout = ckks::SwitchingKey::layout(parameters, k, l);
+            (count + 1, limbs + layout.len())
+        });
+    let threads = rayon::current_num_threads();
+    let table = machine.cost().on(threads);
+    let cpu = limbs as f64 * (table.ntt + table.expansion + 3.0 * table.pass);
+    let mut rng = rng();
+    let client = Client::new(file, &mut rng)?;
+    let bytes = client.evaluation_keys_bytes();
+    tell.note(format_args!(
+        "making {count} evaluation keys: {} on disk, about {}",
+        size(bytes),
+        duration(machine.cost().wall(cpu, threads))
+    ));
+    require_disk(folder, bytes + (1 << 20))?;
+    place(client_file, &folder.join(CLIENT_FILE))?;
+    files::write(&keys.public, Access::Everyone, |out, name| {
+        let mut told = |done, all| tell.count("key", done, all);
+        let written = client.write_evaluation_keys(out, name, &mut rng, &mut told);
+        Ok(written.map(drop)?)
+    })?;
+    files::write(&keys.secret, Access::Owner, |out, name| {
+        Ok(client.write(out, name).map(drop)?)
+    })?;
+    // answers that were shared under the key that is gone now
+    let record = folder.join(RECORD_NAME);
+    if options.existing == Existing::Replace && record.exists() {
+        std::fs::remove_file(&record).map_err(named(&record))?;
+    }
+    Ok(keys)
+}
+
+/// Puts the client file beside the keys that are made from it.
+fn place(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        if from.canonicalize()? == to.canonicalize()? {
+            return Ok(());
+        }
+        std::fs::remove_file(to).map_err(named(to))?;
+    }
+    if std::fs::hard_link(from, to).is_err() {
+        std::fs::copy(from, to).map_err(named(to))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! Client and server in one process: everything between them goes through bytes.
+
+use crate::Result;
+use crate::network::task_of;
+use crate::progress::{Listener, Say, duration};
+use ckks::Ciphertext;
+use nn::PolyGraph;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use runtime::machine::peak_bytes;
+use runtime::preparation::{Preparation, Prepared};
+use runtime::report::Measured;
+use runtime::{
+    Client, Error, Excess, LockStep, Observer, Placement, Prediction, Reporter, Server, Stopwatch,
+    VerifiedPlan, size,
+};
+use std::io::{BufReader, BufWriter, Write};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Fresh randomness from the operating system.
+pub fn rng() -> ChaCha20Rng {
+    ChaCha20Rng::from_os_rng()
+}
+
+/// A client with new keys, and a server that holds its evaluation keys and the plan.
+pub struct Session {
+    client: Client,
+    server: Server,
+    prediction: Prediction,
+}
+
+/// What is measured of a run beside its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Nothing.
+    #[default]
+    Unmeasured,
+    /// The precision of every layer: intermediate values are decrypted, which takes time.
+    EveryLayer,
+}
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The decrypted answers, one after the other.
+    pub values: Vec<f64>,
+    /// What it took.
+    pub measured: Measured,
+}
+
+impl Session {
+    /// Makes keys and sends the evaluation keys, one at a time through a pipe, so that neither side ever holds the file; the memory for
+    /// the run is fetched meanwhile.
+    ///
+    /// # Errors
+    /// Those of key generation, and a lack of memory.
+    pub fn new(
+        plan: Arc<VerifiedPlan>,
+        graph: &PolyGraph,
+        prediction: Prediction,
+        tell: Listener<'_>,
+    ) -> Result<Self> {
+        let client = Client::new(plan.client_file(task_of(graph))?, &mut rng())?;
+        let start = Instant::now();
+        let preparation = prepare(&plan, None);
+        let (reader, writer) = std::io::pipe()?;
+        let server = std::thread::scope(|scope| {
+            let server = scope.spawn(|| {
+                let keys = BufReader::with_capacity(1 << 20, reader);
+                Server::read(plan.clone(), keys, "evaluation keys", &mut |_, _| {})
+            });
+            let keys = BufWriter::with_capacity(1 << 20, writer);
+            let mut told = |done, all| tell.count("key", done, all);
+            let sent = client
+                .write_evaluation_keys(keys, "evaluation keys", &mut rng(), &mut told)
+                .and_then(|mut w| {
+                    w.flush().map_err(|source| Error::Io {
+                        file: "evaluation keys".into(),
+                        source,
+                    })
+                });
+            let server = server.join().map_err(|_| "the server stopped working")?;
+            match sent {
+                // the server's refusal ends the pipe, and is the cause
+                Err(e) if server.is_ok() => Err(e.into()),
+                _ => Ok::<_, crate::Error>(server?),
+            }
+        })?;
+        tell.note(format_args!(
+            "made and sent {} of evaluation keys in {}",
+            size(plan.facts().key_file_bytes),
+            duration(start.elapsed().as_secs_f64())
+        ));
+        fetched(&preparation.finish(), tell);
+        Ok(Self {
+            client,
+            server,
+            prediction,
+        })
+    }
+
+    /// The client.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The server.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Arc<VerifiedPlan> {
+        self.server.plan()
+    }
+
+    /// What was predicted before.
+    pub fn prediction(&self) -> &Prediction {
+        &self.prediction
+    }
+
+    /// Encrypts inputs, one after the other as many as the plan takes at once, runs the plan, and decrypts.
+    ///
+    /// # Errors
+    /// Inputs that do not fit, values that leave calibrated ranges, a lack of memory.
+    pub fn run(&self, values: &[f64], precision: Precision, tell: Listener<'_>) -> Result<Outcome> {
+        let request = self
+            .client
+            .write_input(values, Vec::new(), "encrypted input", &mut rng())?;
+        let state = self.server.read_input(&request[..], "encrypted input")?;
+        let mut check = match precision {
+            Precision::Unmeasured => None,
+            Precision::EveryLayer => Some(LockStep::new(
+                self.plan(),
+                self.server.engine(),
+                &self.client,
+                &state,
+                Excess::Measure,
+            )?),
+        };
+        let mut watch = Stopwatch::default();
+        let mut told = |p: runtime::Progress<'_>| tell.step(&p);
+        let mut reporter = Reporter::new(self.prediction.step_seconds(), &mut told);
+        let answer = {
+            let mut observers: Vec<&mut dyn Observer<Ciphertext>> = vec![&mut reporter, &mut watch];
+            if let Some(c) = check.as_mut() {
+                observers.push(c);
+            }
+            self.server.run(state, &mut observers[..])?
+        };
+        let answer = self
+            .server
+            .write_answer(&answer, Vec::new(), "encrypted answer")?;
+        let sum = |of: fn(&(f64, f64)) -> f64| watch.steps.values().map(of).sum();
+        Ok(Outcome {
+            values: self.client.read_answer(&answer[..], "encrypted answer")?,
+            measured: Measured {
+                seconds: Some(sum(|s| s.0)),
+                cpu_seconds: Some(sum(|s| s.1)),
+                steps: watch.steps,
+                precision: check.map(|c| c.steps).unwrap_or_default(),
+                peak_bytes: Some(peak_bytes()),
+                input_bytes: Some(request.len() as u64),
+                answer_bytes: Some(answer.len() as u64),
+            },
+        })
+    }
+}
+
+/// Begins to fetch the memory that a plan's run will use.
+pub(crate) fn prepare(plan: &VerifiedPlan, placement: Option<&Placement>) -> Preparation {
+    Preparation::begin(plan.facts().buffer_bytes(placement))
+}
+
+pub(crate) fn fetched(p: &Prepared, tell: Listener<'_>) {
+    tell.note(format_args!(
+        "fetched {} of memory before the first step, beside the keys: {:.1} CPU seconds",
+        size(p.bytes),
+        p.cpu_seconds
+    ));
+}

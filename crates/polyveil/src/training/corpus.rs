@@ -1,0 +1,171 @@
+//! Corpora to train on: drawn from a model, or cut from text; and vocabularies.
+
+use super::vocabulary::Vocabulary;
+use crate::error::{Result, named};
+use crate::files;
+use crate::progress::{Listener, Progress, Say};
+use data::Sentences;
+use nn::AttentionScheme;
+use nn::format::llama2c;
+use nn::wordpiece::{WordPiece, words};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use train::generate::{Sampling, corpus};
+use zoo::language::LanguageModel;
+
+/// What is drawn from a language model.
+#[derive(Debug, Clone)]
+pub struct Drawing {
+    /// Tokens, at least; the last round of sequences is finished.
+    pub tokens: u64,
+    /// Decides every token.
+    pub seed: u64,
+    /// Logits are divided by it.
+    pub temperature: f32,
+    /// No sequence is longer; as many as the model knows positions if none.
+    pub length: Option<usize>,
+    /// Sequences side by side.
+    pub batch: usize,
+    /// Begins every sequence.
+    pub begin: u16,
+    /// The attention that the model was trained with.
+    pub attention: AttentionScheme,
+}
+
+impl Default for Drawing {
+    fn default() -> Self {
+        Self {
+            tokens: 1_000_000,
+            seed: 1,
+            temperature: 1.0,
+            length: None,
+            batch: 64,
+            begin: llama2c::BEGIN as u16,
+            attention: AttentionScheme::Softmax,
+        }
+    }
+}
+
+/// Draws text from a language model into a file of tokens, two bytes each, the low one first; goes on where it was stopped. Gives the first
+/// stories, if there is llama2.c's tokenizer to read them by.
+///
+/// # Errors
+/// Models and settings that do not fit; the file system's.
+pub fn sample(
+    model: &Path,
+    a: &Drawing,
+    tokenizer: Option<&Path>,
+    output: &Path,
+    tell: Listener<'_>,
+) -> Result<Vec<String>> {
+    let language = LanguageModel::load(model).map_err(named(model))?;
+    if !(a.temperature.is_finite() && a.temperature > 0.0) {
+        return Err(format!(
+            "a temperature of {}: a number above 0 is needed; 1 is the model's own distribution",
+            a.temperature
+        )
+        .into());
+    }
+    if a.batch == 0 {
+        return Err("a batch of 0: at least one sequence is needed".into());
+    }
+    let sizes = language.architecture().sizes();
+    if usize::from(a.begin) >= sizes.vocabulary {
+        let (begin, known) = (a.begin, sizes.vocabulary);
+        return Err(format!("the first token {begin}: the model knows {known} tokens").into());
+    }
+    let tokenizer = tokenizer.map(llama2c::Tokenizer::load).transpose()?;
+    let sampling = Sampling {
+        seed: a.seed,
+        temperature: a.temperature,
+        begin: a.begin,
+        end: (u32::from(a.begin) == llama2c::BEGIN).then_some(llama2c::END as u16),
+        length: a.length.unwrap_or(sizes.max_length),
+        batch: a.batch,
+    };
+    let (began, mut first) = (Instant::now(), None);
+    let done = corpus(
+        &language,
+        a.attention,
+        &sampling,
+        a.tokens,
+        output,
+        &mut |p| {
+            let start = *first.get_or_insert(p.tokens);
+            let speed = (p.tokens - start) as f64 / began.elapsed().as_secs_f64();
+            tell(Progress {
+                message: &format!("{} of {} tokens, {speed:.0} a second", p.tokens, a.tokens),
+                fraction: Some(p.tokens as f64 / a.tokens.max(1) as f64),
+                remaining: None,
+            });
+        },
+    )?;
+    tell.note(format_args!(
+        "{}: {} tokens in {} sequences",
+        output.display(),
+        done.tokens,
+        done.sequences
+    ));
+    let Some(tokenizer) = tokenizer else {
+        return Ok(Vec::new());
+    };
+    let text = data::Text::binary(output, sizes.vocabulary)?;
+    let tokens: Vec<u32> = text.tokens().iter().map(|&t| t.into()).collect();
+    let stories = tokens.split(|&t| t == u32::from(a.begin)).skip(1).take(3);
+    Ok(stories
+        .map(|story| tokenizer.decode(story))
+        .collect::<nn::Result<_>>()?)
+}
+
+/// Makes a vocabulary for encoders, BERT's `vocab.txt`, of at most `size` tokens from a file of labelled sentences.
+///
+/// # Errors
+/// Sentences that can't be read, a size that holds no vocabulary.
+pub fn vocabulary(sentences: &Path, size: usize, output: &Path, tell: Listener<'_>) -> Result<()> {
+    let set = Sentences::open(sentences, None)?;
+    let mut counted: BTreeMap<String, u64> = BTreeMap::new();
+    for word in set.lines().iter().flat_map(|(text, _)| words(text)) {
+        *counted.entry(word).or_default() += 1;
+    }
+    let made = WordPiece::train(&counted, size)?;
+    files::write_bytes(output, made.to_text().as_bytes())?;
+    let longest = set.lines().iter().map(|(t, _)| made.encode(t).len()).max();
+    tell.note(format_args!(
+        "{}: {} pieces for {} words; the longest of {} sentences has {} tokens",
+        output.display(),
+        made.len(),
+        counted.len(),
+        set.len(),
+        longest.unwrap_or(0)
+    ));
+    Ok(())
+}
+
+/// Text files, one behind the other, as tokens of two bytes, the low one first.
+///
+/// # Errors
+/// Text that the vocabulary has no tokens for; vocabularies of more than 65,536.
+pub fn tokenize(
+    texts: &[PathBuf],
+    tokenizer: &Path,
+    output: &Path,
+    tell: Listener<'_>,
+) -> Result<()> {
+    let vocabulary = Vocabulary::load(tokenizer)?;
+    let (mut bytes, mut read) = (Vec::new(), 0);
+    for path in texts {
+        let text = super::vocabulary::text(path)?;
+        read += text.len();
+        let tokens = vocabulary.encode(&text).map_err(named(path))?;
+        bytes.extend(tokens.iter().flat_map(|t| t.to_le_bytes()));
+    }
+    files::write_bytes(output, &bytes)?;
+    tell.note(format_args!(
+        "{}: {} tokens of {} from {read} bytes",
+        output.display(),
+        bytes.len() / 2,
+        vocabulary.len()
+    ));
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! A trained network and pictures become a run that makes the network polynomial.
+
+use crate::error::{Result, named};
+use crate::progress::{Listener, Say};
+use std::path::PathBuf;
+use train::config::{Config, Data, Degrees, Network, Order, Stage, Substitution, Target};
+use train::surgery::Where;
+
+/// A trained network and the pictures with which it becomes polynomial: what [`adapt`](super::adapt) and [`search`](super::search::search)
+/// start from.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// The trained network: a state dict, ONNX, safetensors or .pvm.
+    pub model: PathBuf,
+    /// Its activation, where its file does not say.
+    pub activation: Option<String>,
+    /// Decides order and augmentation.
+    pub seed: u64,
+    /// The pictures.
+    pub data: Data,
+}
+
+impl Start {
+    /// The network's place in a configuration.
+    pub(super) fn network(&self) -> Network {
+        Network::File {
+            path: self.model.clone(),
+            activation: self.activation.clone(),
+        }
+    }
+
+    /// A run that ends with polynomials in the network's activations.
+    pub(super) fn config(&self, stages: Vec<Stage>, tell: Listener<'_>) -> Result<Config> {
+        Ok(Config {
+            seed: self.seed,
+            batch: 64,
+            network: self.network(),
+            batch_norms: None,
+            teacher: self.teacher(tell)?,
+            data: self.data.clone(),
+            stages,
+        })
+    }
+
+    /// The original network teaches, unless it takes maxima, which training does not compute: its averages then learn from labels alone.
+    fn teacher(&self, tell: Listener<'_>) -> Result<Option<Network>> {
+        let activation = self.activation.as_deref();
+        let activation = activation.and_then(approx::Activation::named);
+        let (graph, _) = zoo::open(&self.model, &zoo::Options { activation })
+            .and_then(zoo::Model::graph)
+            .map_err(named(&self.model))?;
+        let maximum = |n: &&nn::Node<nn::Nonlinearity>| matches!(n.op(), nn::Op::MaxPool(_));
+        if let Some(n) = graph.nodes().iter().find(maximum) {
+            tell.note(format_args!(
+                "node {} and all others of its kind become averages; the original can't teach, pictures' labels do",
+                n.name()
+            ));
+            return Ok(None);
+        }
+        Ok(Some(self.network()))
+    }
+}
+
+/// How a network becomes polynomial.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Recipe {
+    /// A loss on every value near its interval's edge, low degrees blended in, coefficients trained, the original as teacher.
+    #[default]
+    Boundary,
+    /// As arXiv 2304.14836: a loss on each activation's worst violation of [−10, 10] first, then degree 18 by least squares with fixed
+    /// coefficients and the loss fifty times as strong; labels alone teach.
+    P1,
+}
+
+/// What [`adapt`](super::adapt) may be told beside its start.
+#[derive(Debug, Clone, Default)]
+pub struct Adapting {
+    /// How.
+    pub recipe: Recipe,
+    /// Degree of the polynomials; 4, and 18 with [`Recipe::P1`], if none.
+    pub degree: Option<usize>,
+    /// Passes over the training pictures.
+    pub epochs: Option<f64>,
+    /// The largest learning rate.
+    pub rate: Option<f32>,
+    /// Where batch normalisations are inserted.
+    pub batch_norms: Option<Where>,
+}
+
+impl Adapting {
+    pub(super) fn config(&self, start: &Start, tell: Listener<'_>) -> Result<Config> {
+        let stages = match self.recipe {
+            Recipe::Boundary => schedule(
+                self.degree.unwrap_or(4),
+                self.epochs,
+                self.rate,
+                start.data.second.as_ref(),
+            ),
+            Recipe::P1 => p1(self.degree.unwrap_or(18), self.epochs, self.rate),
+        };
+        let mut config = start.config(stages, tell)?;
+        if self.recipe == Recipe::P1 {
+            config.teacher = None;
+        }
+        config.batch_norms.clone_from(&self.batch_norms);
+        Ok(config)
+    }
+}
+
+/// The default schedule: higher degrees are nearer to the original and need less training.
+pub(super) fn schedule(
+    degree: usize,
+    epochs: Option<f64>,
+    rate: Option<f32>,
+    second: Option<&PathBuf>,
+) -> Vec<Stage> {
+    use train::optimizer::{Clipping, Rate};
+    let (default_epochs, default_rate, blend) = match degree {
+        0..=3 => (15.0, 0.03, 0.4),
+        4..=8 => (8.0, 0.02, 0.3),
+        _ => (3.0, 0.003, 0.0),
+    };
+    let trainable = degree <= 8;
+    vec![Stage {
+        name: format!("degree-{degree}"),
+        epochs: epochs.unwrap_or(default_epochs),
+        rate: Rate {
+            peak: rate.unwrap_or(default_rate),
+            warm_up: 0.05,
+            last: 0.0,
+        },
+        coefficient_rate: if trainable { 0.1 } else { 0.0 },
+        clipping: Clipping::Norm { limit: 1.0 },
+        loss: train::loss::Loss {
+            teacher: 0.9,
+            ..train::loss::Loss::default()
+        },
+        // weaker losses let single pictures diverge: training/README.md
+        range_loss: train::activation::RangeLoss::Boundary {
+            weight: 10.0,
+            edge: 0.6,
+        },
+        target: Target::Domain,
+        substitution: Some(Substitution {
+            degree: Degrees::One(degree),
+            order: if blend > 0.0 {
+                Order::Blend { share: blend }
+            } else {
+                Order::All
+            },
+            // high degrees explode soon outside: a wide interval, and no step beyond it in training
+            margin: if trainable { 0.15 } else { 0.5 },
+            interval: None,
+            floor: 0.02,
+            pictures: 2000,
+        }),
+        guard: Some(if trainable { 0.1 } else { 0.0 }),
+        second_share: if second.is_some() { 0.375 } else { 0.0 },
+        second_from: 0.5,
+        frozen_from: Some(0.6),
+        ..Stage::default()
+    }]
+}
+
+/// The two stages of arXiv 2304.14836, with its toolbox's settings: λ = 0.002 on [−10, 10] with the original activations, then
+/// least squares on evenly spread points and λ = 0.1 on the ranges that calibration saw.
+fn p1(degree: usize, epochs: Option<f64>, rate: Option<f32>) -> Vec<Stage> {
+    use train::activation::RangeLoss;
+    use train::optimizer::Rate;
+    let stage = |name: String, weight, target| Stage {
+        name,
+        epochs: epochs.unwrap_or(3.0),
+        rate: Rate {
+            peak: rate.unwrap_or(0.005),
+            warm_up: 0.0,
+            last: 0.0,
+        },
+        range_loss: RangeLoss::Worst { weight },
+        target,
+        ..Stage::default()
+    };
+    let interval = Target::Fixed {
+        low: -10.0,
+        high: 10.0,
+    };
+    vec![
+        stage("range".into(), 0.002, interval),
+        Stage {
+            substitution: Some(Substitution {
+                degree: Degrees::One(degree),
+                order: Order::All,
+                margin: 0.15,
+                interval: None,
+                floor: 1.0,
+                pictures: 2000,
+            }),
+            guard: Some(0.0),
+            ..stage(format!("degree-{degree}"), 0.1, Target::Seen)
+        },
+    ]
+}
