@@ -4,12 +4,10 @@
 //! [`crate::lower`] makes of graph and approximations computes what [`Network::evaluate_with`] computes, in many more nodes.
 
 use crate::Result;
-use crate::attention::{AttentionScheme, Denominator, PowerSoftmax};
+use crate::attention::Scheme;
 use crate::error::Error;
-use crate::evaluate::{Evaluation, Outside, Trace};
-use crate::graph::Graph;
-use crate::graph::{Network, Node, NodeId};
-use crate::op::{Attention, ElementFunction, Op};
+use crate::graph::{Graph, Node, NodeId};
+use crate::op::Op;
 use crate::sequence;
 use crate::tensor::{Shape, Tensor};
 use approx::{Polynomial, Program};
@@ -168,7 +166,7 @@ impl Approximations {
         }
     }
 
-    fn program(&self, node: NodeId) -> Option<&Program> {
+    pub(crate) fn program(&self, node: NodeId) -> Option<&Program> {
         match self.by_node.get(&node) {
             Some(Substitute::Program(p)) => Some(p),
             _ => None,
@@ -193,9 +191,6 @@ impl Approximations {
                 }))
             }
             Op::Attention(a) => {
-                let AttentionScheme::Power(power) = a.scheme else {
-                    return None;
-                };
                 let length = width(shape);
                 // Public columns are constants of the model, which stores f32.
                 let stored = |x: &Tensor| {
@@ -211,11 +206,10 @@ impl Approximations {
                 };
                 let (k, v) = (stored(inputs.get(1)?), stored(inputs.get(2)?));
                 let weigh = |scores: &[f64], weights: &mut [f64]| {
-                    let share = share(power, scores.len());
-                    let divisor = divisor(power, scores);
-                    for (w, x) in weights.iter_mut().zip(scores) {
-                        let numerator = x.powi(power.exponent() as i32) * share;
-                        *w = quotient(program, numerator, divisor);
+                    a.scheme.numerators(scores, weights);
+                    let divisor = a.scheme.divisor(scores);
+                    for w in weights {
+                        *w = quotient(program, *w, divisor);
                     }
                 };
                 let marks = inputs.get(3).map(|m| m.values());
@@ -249,21 +243,6 @@ fn quotient(program: &Program, a: f64, x: f64) -> f64 {
     }
 }
 
-/// The public 1/n of a row that sees n keys, as a network stores numbers; 1 where sums are divided by.
-pub(crate) fn share(power: PowerSoftmax, n: usize) -> f64 {
-    match power.denominator() {
-        Denominator::Sum => 1.0,
-        Denominator::Mean => f64::from((1.0 / n as f64) as f32),
-    }
-}
-
-/// [`PowerSoftmax::divisor`] with the stored 1/n.
-fn divisor(power: PowerSoftmax, scores: &[f64]) -> f64 {
-    let exponent = power.exponent() as i32;
-    let sum: f64 = scores.iter().map(|x| x.powi(exponent)).sum();
-    power.epsilon() + sum * share(power, scores.len())
-}
-
 /// What the node divides by or takes the root of, at each encrypted position; None if it does neither.
 pub(crate) fn divisors<N>(node: &Node<N>, inputs: &[&Tensor], first: usize) -> Option<Vec<f64>> {
     let x = inputs.first()?;
@@ -282,59 +261,17 @@ pub(crate) fn divisors<N>(node: &Node<N>, inputs: &[&Tensor], first: usize) -> O
                 c
             });
         }
-        Op::Attention(
-            a @ Attention {
-                scheme: AttentionScheme::Power(power),
-                ..
-            },
-        ) => {
+        Op::Attention(a) if matches!(a.scheme.division(), Ok(Some(_))) => {
             let k = inputs.get(1)?.values();
             let marks = inputs.get(3).map(|m| m.values());
             let qk = [x.values(), k];
             sequence::scores(a, qk, marks, width(x.shape()), |_, i, scores| {
                 if i >= first {
-                    out.push(divisor(*power, scores));
+                    out.push(Scheme::divisor(&a.scheme, scores));
                 }
             });
         }
         _ => return None,
     }
     Some(out)
-}
-
-/// Whether the node's divisors leave its program's interval.
-pub(crate) fn leaves_interval<N>(
-    node: &Node<N>,
-    inputs: &[&Tensor],
-    approximations: &Approximations,
-) -> Option<Outside> {
-    let interval = approximations.program(node.id())?.interval();
-    let values = divisors(node, inputs, approximations.first)?;
-    crate::evaluate::outside(node, interval, values.into_iter())
-}
-
-impl<N: ElementFunction> Network<N> {
-    /// As [`Network::evaluate`], with approximations in place of functions.
-    ///
-    /// # Errors
-    /// [`Error::InputShape`].
-    pub fn evaluate_with(
-        &self,
-        approximations: &Approximations,
-        input: &Tensor,
-    ) -> Result<Evaluation> {
-        self.evaluation(approximations, input)
-    }
-
-    /// As [`Network::evaluate_all`], with approximations in place of functions.
-    ///
-    /// # Errors
-    /// [`Error::InputShape`].
-    pub fn evaluate_all_with(
-        &self,
-        approximations: &Approximations,
-        input: &Tensor,
-    ) -> Result<Trace> {
-        self.trace(approximations, input)
-    }
 }

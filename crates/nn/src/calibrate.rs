@@ -129,7 +129,7 @@ pub fn calibrate<N: ElementFunction>(
 ///
 /// # Errors
 /// Those of [`calibrate`].
-pub fn calibrate_with<N: ElementFunction>(
+pub(crate) fn calibrate_with<N: ElementFunction>(
     network: &Network<N>,
     approximations: &Approximations,
     inputs: impl IntoParallelIterator<Item = Result<Tensor>>,

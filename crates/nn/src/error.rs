@@ -62,7 +62,7 @@ pub enum Error {
     },
     /// A node is not a polynomial.
     #[error(
-        "node {node} applies {function}, which is not a polynomial; `polyveil calibrate` replaces it by one that is fitted to data, `polyveil adapt` trains the network for it"
+        "node {node} applies {function}, which is not a polynomial; calibrating the network replaces it by one that is fitted to data, adapting it trains the network for one"
     )]
     NotPolynomial {
         /// The first such node.
@@ -72,7 +72,7 @@ pub enum Error {
     },
     /// A node takes a maximum.
     #[error(
-        "node {node} takes a maximum (MaxPool), which no polynomial computes; `polyveil adapt` replaces it by an average pool and trains the network back"
+        "node {node} takes a maximum (MaxPool), which no polynomial computes; adapting the network replaces it by an average pool and trains the network back"
     )]
     Maximum {
         /// The first such node.
@@ -80,7 +80,7 @@ pub enum Error {
     },
     /// A node divides or takes a root.
     #[error(
-        "node {node} ({operator}) divides by what it computes, which needs calibrated intervals; lower the network to polynomial pieces first (`nn::lower`)"
+        "node {node} ({operator}) divides by what it computes, which needs calibrated intervals; calibrate the network first"
     )]
     NotLowered {
         /// The first such node.

@@ -1,7 +1,7 @@
 //! The oracle: what a network computes, in f64 and without any guard.
 
 use crate::Result;
-use crate::approximations::{self, Approximations};
+use crate::approximations::{Approximations, divisors};
 use crate::error::Error;
 use crate::graph::{Network, Node, NodeId};
 use crate::kernels;
@@ -66,10 +66,14 @@ impl<N: ElementFunction> Network<N> {
     /// # Errors
     /// [`Error::InputShape`].
     pub fn evaluate(&self, input: &Tensor) -> Result<Evaluation> {
-        self.evaluation(&Approximations::default(), input)
+        self.evaluate_with(&Approximations::default(), input)
     }
 
-    pub(crate) fn evaluation(
+    /// As [`Network::evaluate`], with approximations in place of functions.
+    ///
+    /// # Errors
+    /// [`Error::InputShape`].
+    pub fn evaluate_with(
         &self,
         approximations: &Approximations,
         input: &Tensor,
@@ -99,10 +103,18 @@ impl<N: ElementFunction> Network<N> {
     /// # Errors
     /// [`Error::InputShape`].
     pub fn evaluate_all(&self, input: &Tensor) -> Result<Trace> {
-        self.trace(&Approximations::default(), input)
+        self.evaluate_all_with(&Approximations::default(), input)
     }
 
-    pub(crate) fn trace(&self, approximations: &Approximations, input: &Tensor) -> Result<Trace> {
+    /// As [`Network::evaluate_all`], with approximations in place of functions.
+    ///
+    /// # Errors
+    /// [`Error::InputShape`].
+    pub(crate) fn evaluate_all_with(
+        &self,
+        approximations: &Approximations,
+        input: &Tensor,
+    ) -> Result<Trace> {
         let (values, outside) = self.run(approximations, input, |_, _| {})?;
         Ok(Trace {
             values: values.into_iter().flatten().collect(),
@@ -170,7 +182,9 @@ fn leaves_interval<N: ElementFunction>(
     approximations: &Approximations,
 ) -> Option<Outside> {
     let Op::Elementwise(n) = node.op() else {
-        return approximations::leaves_interval(node, inputs, approximations);
+        let interval = approximations.program(node.id())?.interval();
+        let values = divisors(node, inputs, approximations.first)?;
+        return outside(node, interval, values.into_iter());
     };
     let interval = approximations
         .polynomial(node.id())

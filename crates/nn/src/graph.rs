@@ -192,13 +192,16 @@ impl Graph {
         })
     }
 
-    /// Refuses networks that stay other than polynomial when their activations are replaced.
+    /// Refuses networks that take maxima, for which nothing stands in a circuit.
     ///
     /// # Errors
-    /// [`Error::Maximum`] or [`Error::NotLowered`] with the first node that is none.
+    /// [`Error::Maximum`] with the first node that does.
     pub fn refuse_maxima(&self) -> Result<()> {
-        match self.nodes.iter().find_map(|n| n.op.refusal(&n.name)) {
-            Some(refusal) => Err(refusal),
+        let maximum = |n: &&Node<_>| matches!(n.op, Op::MaxPool(_));
+        match self.nodes.iter().find(maximum) {
+            Some(n) => Err(Error::Maximum {
+                node: n.name.clone(),
+            }),
             None => Ok(()),
         }
     }

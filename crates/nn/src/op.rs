@@ -361,6 +361,15 @@ pub struct MaxPool {
     pub ceil_mode: bool,
 }
 
+/// What padding is to a mean over windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PaddingCounts {
+    /// Zeros among its terms.
+    AsZeros,
+    /// Nothing: fewer terms.
+    Not,
+}
+
 impl MaxPool {
     /// The padding with the rows and columns that `ceil_mode` adds on an image of this height and width.
     #[must_use]
@@ -387,9 +396,10 @@ impl MaxPool {
     }
 
     /// The mean over the same windows of an image of this height and width; zeros to be added before it where [`AvgPool`] alone can't
-    /// say which of the positions outside of the image count: padding does if `count_include_pad`, what `ceil_mode` adds never does.
+    /// say which of the positions outside of the image count: padding does as `padding` says, what `ceil_mode` adds never does.
     #[must_use]
-    pub fn average(&self, size: (usize, usize), count_include_pad: bool) -> (Option<Pad>, AvgPool) {
+    pub fn average(&self, size: (usize, usize), padding: PaddingCounts) -> (Option<Pad>, AvgPool) {
+        let count_include_pad = padding == PaddingCounts::AsZeros;
         let (p, reach) = (self.padding, self.reach(size));
         let pool = |padding, count_include_pad| AvgPool {
             kernel: self.kernel,

@@ -1,6 +1,6 @@
 //! The oracle's loops over sequences, on shapes that the graph's construction has checked. All values f64, `(channels, length)` row-major.
 
-use crate::attention::{AttentionScheme, Scheme};
+use crate::attention::Scheme;
 use crate::op::{Attention, Boundary, Norm, NormKind, Repeat, Rotary, Unfold};
 
 /// `area` positions.
@@ -113,11 +113,7 @@ pub(crate) fn scores(
                 *s *= a.scale;
             }
             for (s, &mark) in scores.iter_mut().zip(marks.unwrap_or_default()) {
-                match a.scheme {
-                    AttentionScheme::Power(_) => *s *= mark,
-                    AttentionScheme::Softmax if mark == 0.0 => *s = f64::NEG_INFINITY,
-                    AttentionScheme::Softmax => {}
-                }
+                *s = a.scheme.marked(*s, mark);
             }
             row(head, i, scores);
         }

@@ -60,7 +60,7 @@ impl Shape {
         }
     }
 
-    /// The number of values when no axis is empty and the product neither overflows nor exceeds [`MAX_VALUES`].
+    /// The number of values when no axis is empty and the product neither overflows nor exceeds 2^28.
     #[must_use]
     pub fn checked_len(self) -> Option<usize> {
         self.dims().into_iter().try_fold(1usize, |p, d| {
@@ -70,7 +70,7 @@ impl Shape {
 }
 
 /// Most values that one tensor of a network may have (2^28).
-pub const MAX_VALUES: usize = 1 << 28;
+pub(crate) const MAX_VALUES: usize = 1 << 28;
 
 impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
-use zoo::shape::{Polynomials, TransformerShape};
+use zoo::shape::{Kept, Polynomials, TransformerShape};
 
 /// Names of published models that are known.
 pub fn published() -> Vec<String> {
@@ -348,7 +348,7 @@ impl Job<'_> {
             }
         }
         let cpu_seconds = sketch.cpu_seconds();
-        let training = |recomputing| self.shape.training_bytes(self.length, 1, recomputing);
+        let training = |kept| self.shape.training_bytes(self.length, 1, kept);
         Ok(Row {
             name: self.name.into(),
             parameters: self.shape.parameters()?,
@@ -358,7 +358,7 @@ impl Job<'_> {
             attention,
             cpu_seconds,
             seconds: basis.cost.wall(cpu_seconds, threads),
-            training: [training(false)?, training(true)?],
+            training: [training(Kept::Everything)?, training(Kept::Boundaries)?],
             levels,
             sketch,
             took: 0.0,

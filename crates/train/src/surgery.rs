@@ -26,7 +26,7 @@ pub fn average_pools(graph: &Graph) -> Result<Graph> {
             Shape::Image { height, width, .. } => (height, width),
             _ => (1, 1),
         };
-        let (zeros, mean) = pool.average(size, true);
+        let (zeros, mean) = pool.average(size, nn::op::PaddingCounts::AsZeros);
         if let Some(zeros) = zeros {
             x = b.add(format!("{}.pad", node.name()), Op::Pad(zeros), &[x])?;
         }

@@ -78,6 +78,29 @@ fn check(model: &mut Model) {
     assert!(compared > 50, "only {compared} derivatives were compared");
 }
 
+/// An activation without a kernel of its own is trained by the registry's value and derivative, and agrees with the oracle.
+#[test]
+fn activations_without_kernels_are_trained() {
+    let network = ResNet {
+        activation: Activation::HardSwish,
+        ..network(Skip::Standard)
+    };
+    let graph = network.graph(3).expect("a network");
+    let mut model = Model::new(graph.clone(), Parameterization::Plain).expect("trains");
+    check(&mut model);
+    let mut fresh = Model::new(graph.clone(), Parameterization::Plain).expect("trains");
+    let outputs = fresh.forward(inputs(1), 1, Mode::Evaluate).to_vec();
+    let x = inputs(1);
+    // a batch is (height, width, channels), the oracle's image (channels, height, width)
+    let planes = (0..2).flat_map(|c| (0..64).map(move |i| (c, i)));
+    let values = planes.map(|(c, i)| f64::from(x[2 * i + c])).collect();
+    let x = Tensor::new(nn::Shape::image(2, 8, 8), values).expect("fits");
+    let oracle = graph.evaluate(&x).expect("fits").output;
+    for (own, oracle) in outputs.iter().zip(oracle.values()) {
+        assert!((f64::from(*own) - oracle).abs() < 1e-4, "{own} {oracle}");
+    }
+}
+
 #[test]
 fn gradients_are_differences_with_every_kind_of_skip() {
     for skip in [Skip::Standard, Skip::None, Skip::Dirac, Skip::LongShared] {

@@ -30,7 +30,7 @@ macro_rules! registry {
 
         impl Architecture {
             /// What `model_type` of the `config.json` of every known family says.
-            pub const MODEL_TYPES: &[&str] = &[$($file::Config::MODEL_TYPE),*];
+            pub(crate) const MODEL_TYPES: &[&str] = &[$($file::Config::MODEL_TYPE),*];
 
             fn read(json: &Value) -> Result<Self> {
                 match json.get("model_type").and_then(Value::as_str) {

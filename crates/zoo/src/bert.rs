@@ -102,7 +102,7 @@ fn published(
 
 impl Config {
     /// What `model_type` of a `config.json` says.
-    pub const MODEL_TYPES: [&str; 2] = ["bert", "roberta"];
+    pub(crate) const MODEL_TYPES: [&str; 2] = ["bert", "roberta"];
 
     /// From the text of a `config.json`.
     ///

@@ -6,12 +6,14 @@
 
 use crate::architecture::Architecture;
 use crate::blocks::Decoder;
-use crate::language::LanguageModel;
 use crate::llama::Config;
 use nn::format::gguf::{File, Value};
 use nn::format::llama2c::halve;
 use nn::{Error, Result};
 use std::collections::BTreeMap;
+
+/// Values by the names of Hugging Face's checkpoints.
+type Weights = BTreeMap<String, Vec<f32>>;
 
 fn malformed(detail: impl Into<String>) -> Error {
     Error::Malformed {
@@ -106,7 +108,7 @@ fn stored(name: &str) -> Option<String> {
 /// # Errors
 /// [`Error::Malformed`] with the key or the tensor that is unknown, [`Error::MissingTensor`], [`Error::TensorShape`], [`Error::NotFinite`],
 /// [`Error::Count`] for a vocabulary of another size.
-pub fn language_model(file: &File<'_>) -> Result<LanguageModel> {
+pub(crate) fn read(file: &File<'_>) -> Result<(Architecture, Weights)> {
     let config = configuration(file)?;
     if let Some(Value::Texts(tokens)) = file.metadata().get("tokenizer.ggml.tokens")
         && tokens.len() != config.vocabulary
@@ -148,7 +150,5 @@ pub fn language_model(file: &File<'_>) -> Result<LanguageModel> {
             "tensor {name} belongs to no Llama that is known; without it this would be another network"
         )));
     }
-    LanguageModel::new(architecture, |name, _| {
-        values.remove(name).unwrap_or_default()
-    })
+    Ok((architecture, values))
 }

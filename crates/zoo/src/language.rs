@@ -95,10 +95,12 @@ impl LanguageModel {
     /// From the bytes of a file of llama.cpp (GGUF) or llama2.c.
     ///
     /// # Errors
-    /// Those of [`gguf_llama::language_model`], [`llama2c::read`] and [`LanguageModel::from_checkpoint`].
+    /// Those of [`gguf::File::read`], [`llama2c::read`] and [`LanguageModel::from_checkpoint`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         if gguf::recognises(bytes) {
-            return gguf_llama::language_model(&gguf::File::read(bytes)?);
+            let (architecture, mut values) = gguf_llama::read(&gguf::File::read(bytes)?)?;
+            let own = |name: &str, _: &[usize]| values.remove(name).unwrap_or_default();
+            return Self::new(architecture, own);
         }
         let (config, checkpoint) = llama2c::read(bytes)?;
         Self::from_checkpoint(&config, &checkpoint)

@@ -9,7 +9,6 @@ pub mod architecture;
 pub mod bert;
 pub mod blocks;
 pub mod encoder;
-pub mod gguf_llama;
 pub mod gpt_neox;
 pub mod language;
 pub mod llama;
@@ -21,13 +20,15 @@ pub mod shape;
 
 mod config;
 mod family;
+mod gguf_llama;
 mod mlp;
 mod transformers;
 
 pub use family::{Model, Options};
 
 use family::{Claim, Family};
-use nn::format::{Checkpoint, Content, gguf};
+use language::LanguageModel;
+use nn::format::{Checkpoint, Content};
 use nn::{Error, Result};
 use std::path::Path;
 
@@ -42,15 +43,13 @@ const FAMILIES: &[Family] = &[
 /// Any network that is read here, told by its content.
 ///
 /// # Errors
-/// Those of [`nn::format::open`], [`identify`] and [`gguf_llama::language_model`].
+/// Those of [`nn::format::open`], [`identify`] and [`LanguageModel::from_bytes`].
 pub fn open(path: &Path, options: &Options) -> Result<Model> {
     Ok(match nn::format::open(path)? {
         Content::Trained(graph, metadata) => Model::Trained(graph, metadata),
         Content::Polynomial(graph) => Model::Polynomial(graph),
         Content::Checkpoint(checkpoint) => identify(&checkpoint, options)?,
-        Content::Gguf(bytes) => {
-            Model::Language(gguf_llama::language_model(&gguf::File::read(&bytes)?)?)
-        }
+        Content::Gguf(bytes) => Model::Language(LanguageModel::from_bytes(&bytes)?),
         _ => {
             return Err(Error::Malformed {
                 format: "network",

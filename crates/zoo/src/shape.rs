@@ -25,6 +25,15 @@ const TOKENS: usize = 8;
 /// Sequences that a stand-in's intervals and ranges are taken from.
 const SEQUENCES: u64 = 8;
 
+/// What training keeps of blocks for the backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// All that they compute.
+    Everything,
+    /// What passes between them; the rest is computed again, one block at a time.
+    Boundaries,
+}
+
 /// A transformer's sizes.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -126,7 +135,7 @@ impl TransformerShape {
     ///
     /// # Errors
     /// Those of [`TransformerShape::parameters`].
-    pub fn training_bytes(&self, length: usize, batch: usize, recompute: bool) -> Result<u64> {
+    pub fn training_bytes(&self, length: usize, batch: usize, kept: Kept) -> Result<u64> {
         let sizes = self.sizes();
         let [layers, width, hidden, heads, all] = [
             sizes.layers,
@@ -146,10 +155,9 @@ impl TransformerShape {
         let tokens = (length * batch) as u64;
         // of a token: two norms, queries and keys before and after they turn, values, what is attended, projected and added, twice
         let block = 11 * width + inner * hidden + heads * length as u64;
-        let kept = if recompute {
-            layers * width + 2 * block
-        } else {
-            layers * block
+        let kept = match kept {
+            Kept::Boundaries => layers * width + 2 * block,
+            Kept::Everything => layers * block,
         };
         Ok(38 * self.parameters()? + 4 * tokens * (kept + 3 * vocabulary as u64))
     }

@@ -7,8 +7,9 @@
 //! `NODE.poly` (Chebyshev coefficients) and `NODE.interval` in f64; `ranges`, f64 `(nodes, 2)`, when calibrated.
 //! The same network gives the same bytes.
 
+use super::element::decode;
+use super::limited::read_limited;
 use super::state_dict::open_safetensors;
-use super::{read_limited, torch};
 use crate::Result;
 use crate::attention::Order;
 use crate::error::Error;
@@ -661,7 +662,7 @@ fn view<'a>(tensors: &SafeTensors<'a>, name: &str, dtype: Dtype) -> Result<(Vec<
 
 fn f32s(tensors: &SafeTensors<'_>, name: &str) -> Result<Parameter> {
     let (shape, data) = view(tensors, name, Dtype::F32)?;
-    let value = |raw: &[u8]| torch::decode(super::pickle::Element::F32, raw) as f32;
+    let value = |raw: &[u8]| decode(super::element::Element::F32, raw) as f32;
     Parameter::new(
         name,
         shape,
@@ -673,7 +674,7 @@ fn f64s(tensors: &SafeTensors<'_>, name: &str) -> Result<Vec<f64>> {
     let (_, data) = view(tensors, name, Dtype::F64)?;
     let values: Vec<f64> = data
         .chunks_exact(8)
-        .map(|raw| torch::decode(super::pickle::Element::F64, raw))
+        .map(|raw| decode(super::element::Element::F64, raw))
         .collect();
     match values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
         Some((index, &value)) => Err(Error::NotFinite {

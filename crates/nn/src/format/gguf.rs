@@ -12,7 +12,7 @@
 //!
 //! Other types are refused by name. Which tensors a model needs is known to the model families, not here.
 
-use super::torch::half_to_f64;
+use super::element::half_to_f64;
 use crate::Result;
 use crate::error::Error;
 use std::collections::BTreeMap;

@@ -297,7 +297,7 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Io`], [`Error::TooLarge`], and those of [`Tokenizer::from_bytes`].
     pub fn load(path: &Path) -> Result<Self> {
-        Self::from_bytes(&super::read_limited(path, 64 << 20)?)
+        Self::from_bytes(&super::limited::read_limited(path, 64 << 20)?)
     }
 
     /// Number of tokens.

@@ -5,10 +5,10 @@
 //! Squeeze, Unsqueeze, Identity, Dropout, Cast and Constant. Anything else that the output depends on is refused by operator and
 //! node name. Weights given in f64 are rounded to f32.
 
+use super::limited::read_limited;
 use super::onnx_constant::Constant;
 use super::onnx_operator::Importing;
 use super::onnx_proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
-use super::read_limited;
 use crate::Result;
 use crate::error::Error;
 use crate::graph::{Graph, Network, NetworkBuilder, NodeId};

@@ -1,8 +1,7 @@
 //! Constants of an ONNX file: decoding, and folding of the few operators that exporters leave between constants.
 
+use super::element::{Element, decode};
 use super::onnx_proto::{NodeProto, TensorProto};
-use super::pickle::Element;
-use super::torch;
 use crate::Result;
 use crate::error::Error;
 use std::rc::Rc;
@@ -93,14 +92,14 @@ impl Constant {
                 Element::F16 | Element::Bf16 => t
                     .int32_data
                     .iter()
-                    .map(|v| torch::decode(element, &v.to_le_bytes()[..2]))
+                    .map(|v| decode(element, &v.to_le_bytes()[..2]))
                     .collect(),
                 _ => t.int32_data.iter().map(|&v| f64::from(v)).collect(),
             }
         } else {
             t.raw_data
                 .chunks_exact(element.size())
-                .map(|raw| torch::decode(element, raw))
+                .map(|raw| decode(element, raw))
                 .collect()
         };
         Ok(Self { dims, values })

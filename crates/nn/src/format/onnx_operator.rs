@@ -6,7 +6,7 @@ use super::onnx_proto::NodeProto;
 use crate::Result;
 use crate::error::Error;
 use crate::graph::NodeId;
-use crate::op::{BatchNorm, Conv2d, Linear, MaxPool, Nonlinearity, Op, Padding};
+use crate::op::{BatchNorm, Conv2d, Linear, MaxPool, Nonlinearity, Op, Padding, PaddingCounts};
 use crate::tensor::{Parameter, Shape};
 use approx::Activation;
 
@@ -474,8 +474,11 @@ impl<'a> Importing<'_, 'a> {
 
     fn average_pool(&mut self) -> Result<Value> {
         let (x, windows) = self.windows()?;
-        let count_include_pad = self.integer("count_include_pad", 0) != 0;
-        let (zeros, pool) = windows.average(self.spatial(x)?, count_include_pad);
+        let padding = match self.integer("count_include_pad", 0) {
+            0 => PaddingCounts::Not,
+            _ => PaddingCounts::AsZeros,
+        };
+        let (zeros, pool) = windows.average(self.spatial(x)?, padding);
         let x = match zeros {
             Some(pad) => self.add_as("pad", Op::Pad(pad), &[x])?,
             None => x,

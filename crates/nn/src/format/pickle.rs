@@ -3,6 +3,7 @@
 //! Containers live in one arena and are referred to by number, so that hostile nesting can't overflow the stack and cycles are
 //! harmless. Every opcode consumes at least one byte and copies no more than a few values, which bounds all memory by the input's size.
 
+use super::element::Element;
 use crate::Result;
 use crate::error::Error;
 use std::collections::HashMap;
@@ -14,33 +15,6 @@ const MOST_AXES: usize = 8;
 /// Most bytes of a tensor's or a storage's name. A pickle can use one object again and again for a few bytes, so whatever is copied
 /// at each use must be small.
 pub(super) const MOST_NAME: usize = 4096;
-
-/// Element types of torch storages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Element {
-    F16,
-    Bf16,
-    F32,
-    F64,
-    I8,
-    U8,
-    Bool,
-    I16,
-    I32,
-    I64,
-}
-
-impl Element {
-    /// Bytes per element.
-    pub(crate) fn size(self) -> usize {
-        match self {
-            Self::I8 | Self::U8 | Self::Bool => 1,
-            Self::F16 | Self::Bf16 | Self::I16 => 2,
-            Self::F32 | Self::I32 => 4,
-            Self::F64 | Self::I64 => 8,
-        }
-    }
-}
 
 /// A reference to a storage kept outside of the pickle.
 #[derive(Debug, Clone, PartialEq)]

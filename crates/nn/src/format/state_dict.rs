@@ -1,7 +1,8 @@
 //! Named tensors from torch checkpoints (`.pt`, `.th`, `.model`: legacy or zip) and safetensors files.
 
-use super::pickle::Element;
-use super::{read_limited, torch};
+use super::element::{Element, decode};
+use super::limited::{DEFAULT_LIMIT, read_limited};
+use super::torch;
 use crate::Result;
 use crate::error::Error;
 use crate::tensor::Parameter;
@@ -10,14 +11,7 @@ use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// One tensor of a state dict. Values may still be NaN; [`StateDict::parameter`] checks.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StateTensor {
-    /// Axis lengths, outermost first; empty for a scalar.
-    pub shape: Vec<usize>,
-    /// Values, row-major.
-    pub values: Vec<f64>,
-}
+pub use super::element::StateTensor;
 
 /// Tensors by name.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -32,7 +26,7 @@ impl StateDict {
         Self { tensors }
     }
 
-    /// From a file of at most `limit` bytes ([`super::DEFAULT_LIMIT`] is a good one).
+    /// From a file of at most `limit` bytes ([`DEFAULT_LIMIT`] is a good one).
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::TooLarge`], and those of [`StateDict::from_bytes`].
@@ -43,7 +37,7 @@ impl StateDict {
     /// From a folder of Hugging Face's, with the text of its `config.json`: `model.safetensors`, or `pytorch_model.bin` where that is missing.
     ///
     /// # Errors
-    /// As [`StateDict::load`], at most [`super::DEFAULT_LIMIT`] bytes.
+    /// As [`StateDict::load`], at most [`DEFAULT_LIMIT`] bytes.
     pub fn load_folder(folder: &Path) -> Result<(String, Self)> {
         let config = read_limited(&folder.join("config.json"), 1 << 20)?;
         let torch = folder.join("pytorch_model.bin");
@@ -52,7 +46,7 @@ impl StateDict {
         } else {
             folder.join("model.safetensors")
         };
-        let tensors = Self::load(&file, super::DEFAULT_LIMIT)?;
+        let tensors = Self::load(&file, DEFAULT_LIMIT)?;
         Ok((String::from_utf8_lossy(&config).into_owned(), tensors))
     }
 
@@ -178,7 +172,7 @@ fn read_safetensors(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>> {
         let values = view
             .data()
             .chunks_exact(element.size())
-            .map(|raw| torch::decode(element, raw))
+            .map(|raw| decode(element, raw))
             .collect();
         out.insert(
             name.to_string(),

@@ -1,7 +1,7 @@
 //! Torch checkpoints: the legacy file (five pickles, then raw storages) and the zip (a pickle and one stored entry per storage).
 
-use super::pickle::{self, Element, Pickle, Value, View};
-use super::state_dict::StateTensor;
+use super::element::{StateTensor, decode};
+use super::pickle::{self, Pickle, Value, View};
 use super::zip;
 use crate::Result;
 use crate::error::Error;
@@ -246,55 +246,4 @@ fn materialise(
         );
     }
     Ok(out)
-}
-
-/// One little-endian element; `raw` has the element's size.
-pub(crate) fn decode(element: Element, raw: &[u8]) -> f64 {
-    let mut wide = [0u8; 8];
-    wide[..raw.len()].copy_from_slice(raw);
-    let bits = u64::from_le_bytes(wide);
-    match element {
-        Element::F64 => f64::from_bits(bits),
-        Element::F32 => f64::from(f32::from_bits(bits as u32)),
-        Element::Bf16 => f64::from(f32::from_bits((bits as u32) << 16)),
-        Element::F16 => half_to_f64(bits as u16),
-        Element::I8 => f64::from(bits as u8 as i8),
-        Element::U8 | Element::Bool => f64::from(bits as u8),
-        Element::I16 => f64::from(bits as u16 as i16),
-        Element::I32 => f64::from(bits as u32 as i32),
-        Element::I64 => bits as i64 as f64,
-    }
-}
-
-/// IEEE 754 binary16.
-pub(super) fn half_to_f64(h: u16) -> f64 {
-    let sign = if h >> 15 == 1 { -1.0 } else { 1.0 };
-    let (exponent, fraction) = (i32::from(h >> 10 & 31), f64::from(h & 1023));
-    sign * match exponent {
-        0 => fraction * 2f64.powi(-24),
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        e => (1024.0 + fraction) * 2f64.powi(e - 25),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn half_precision() {
-        for (bits, value) in [
-            (0x3c00, 1.0),
-            (0xc000, -2.0),
-            (0x0001, 5.960_464_477_539_063e-8),
-            (0x7bff, 65504.0),
-        ] {
-            assert_eq!(half_to_f64(bits), value);
-        }
-        assert!(half_to_f64(0x7e00).is_nan());
-        assert_eq!(decode(Element::Bf16, &[0x80, 0x3f]), 1.0);
-        assert_eq!(decode(Element::I64, &(-5i64).to_le_bytes()), -5.0);
-        assert_eq!(decode(Element::I8, &[0xff]), -1.0);
-    }
 }

@@ -1,27 +1,15 @@
-//! Power-Softmax attention.
+//! Attention: its scores, and what its scheme's circuit is written in.
 
 use super::expand::Expansion;
 use super::program::Divisor;
 use crate::Result;
-use crate::approximations::share;
-use crate::attention::{AttentionScheme, Denominator, Order};
+use crate::attention::{Circuit, Order, Scheme, share};
 use crate::error::Error;
 use crate::graph::NodeId;
 use crate::op::{Attention, Boundary, Conv2d, Op, Repeat, Unfold};
 use crate::purpose::Purpose;
 use crate::tensor::{Parameter, Shape};
 use approx::Program;
-
-/// Why softmax is refused.
-pub(super) fn no_polynomial(node: &str) -> Error {
-    Error::Invalid {
-        node: node.into(),
-        operator: "Attention".into(),
-        detail:
-            "softmax has no polynomial form here; take Power-Softmax and train the network with it"
-                .into(),
-    }
-}
 
 /// Key and value of the public first token, one number a channel.
 pub(super) struct First {
@@ -35,13 +23,13 @@ impl Expansion<'_> {
         &mut self,
         name: &str,
         a: &Attention,
-        program: &Program,
+        program: Option<&Program>,
         inputs: &[NodeId],
         first: Option<&First>,
     ) -> Result<NodeId> {
-        let AttentionScheme::Power(power) = a.scheme else {
-            return Err(no_polynomial(name));
-        };
+        a.scheme
+            .division()
+            .map_err(|why| no_polynomial(name, why))?;
         let at = |part: &str| format!("{name}/{part}");
         let &[q, mut k, v, ref marks @ ..] = inputs else {
             return Err(self.refuse(name, "it has no queries, keys and values"));
@@ -90,32 +78,16 @@ impl Expansion<'_> {
             let mask = self.constant(&at("mask"), shape, mask.repeat(channels))?;
             scores = self.product(&at("masked"), scores, mask)?;
         }
-        let powers = self.power(&at("power"), scores, power.exponent())?;
-        self.purpose(Purpose::Products);
-        let weighed = self.product(&at("weighed"), powers, values)?;
-
-        // Sums over the distances, on all of which the division waits.
-        self.purpose(Purpose::Attention);
-        let mut sum = self.sum_rows(&at("sum"), powers, (channels, rows))?;
-        self.purpose(Purpose::Products);
-        let mut numerator = self.sum_rows(&at("numerator"), weighed, (channels, rows))?;
-        self.purpose(Purpose::Attention);
-        if power.denominator() == Denominator::Mean {
-            let hidden = usize::from(first.is_some());
-            let shares: Vec<f32> = (0..width)
-                .map(|i| share(power, a.mask.visible(i + hidden, width + hidden)) as f32)
-                .collect();
-            let shares = self.constant(&at("shares"), self.shape(sum), shares.repeat(channels))?;
-            sum = self.product(&at("mean"), sum, shares)?;
-            numerator = self.product(&at("numerator/mean"), numerator, shares)?;
-        }
-        let divisor = Divisor {
-            node: sum,
-            scale: 1.0,
-            shift: power.epsilon(),
+        let mut rows = Rows {
+            e: self,
+            name,
+            a,
+            program,
+            values,
+            size: (channels, rows, width),
+            hidden: usize::from(first.is_some()),
         };
-        let spread = |_: &mut Self, _: &str, x| Ok(x);
-        let y = self.quotient(&at("division"), program, &divisor, numerator, spread)?;
+        let y = a.scheme.circuit(&mut rows, scores)?;
         self.node(name, Op::Identity, &[y])
     }
 
@@ -227,4 +199,94 @@ fn values_of_heads(values: &[f64], a: &Attention) -> Vec<f64> {
         .chunks(head)
         .flat_map(|group| std::iter::repeat_n(group, copies).flatten().copied())
         .collect()
+}
+
+/// Why a scheme is refused.
+pub(super) fn no_polynomial(node: &str, why: &str) -> Error {
+    Error::Invalid {
+        node: node.into(),
+        operator: "Attention".into(),
+        detail: why.into(),
+    }
+}
+
+/// An attention's circuit from its scores on: values `(C, R, L)`, one row for each distance.
+struct Rows<'r, 'e> {
+    e: &'r mut Expansion<'e>,
+    name: &'r str,
+    a: &'r Attention,
+    program: Option<&'r Program>,
+    values: NodeId,
+    /// Channels C, rows R, columns L.
+    size: (usize, usize, usize),
+    /// Columns before the first of these.
+    hidden: usize,
+}
+
+impl Rows<'_, '_> {
+    fn at(&self, part: &str) -> String {
+        format!("{}/{part}", self.name)
+    }
+}
+
+impl Circuit for Rows<'_, '_> {
+    type Value = NodeId;
+
+    fn power(&mut self, x: NodeId, p: u32) -> Result<NodeId> {
+        self.e.purpose(Purpose::Attention);
+        self.e.power(&self.at("power"), x, p)
+    }
+
+    fn weigh(&mut self, numerators: NodeId) -> Result<NodeId> {
+        self.e.purpose(Purpose::Products);
+        self.e.product(&self.at("weighed"), numerators, self.values)
+    }
+
+    fn sum(&mut self, numerators: NodeId) -> Result<NodeId> {
+        self.e.purpose(Purpose::Attention);
+        let (channels, rows, _) = self.size;
+        self.e
+            .sum_rows(&self.at("sum"), numerators, (channels, rows))
+    }
+
+    fn sum_weighed(&mut self, weighed: NodeId) -> Result<NodeId> {
+        self.e.purpose(Purpose::Products);
+        let (channels, rows, _) = self.size;
+        self.e
+            .sum_rows(&self.at("numerator"), weighed, (channels, rows))
+    }
+
+    fn mean<const N: usize>(&mut self, mut sums: [NodeId; N]) -> Result<[NodeId; N]> {
+        self.e.purpose(Purpose::Attention);
+        let (channels, _, width) = self.size;
+        let visible = |i| (self.a.mask).visible(i + self.hidden, width + self.hidden);
+        let shares: Vec<f32> = (0..width).map(|i| share(visible(i)) as f32).collect();
+        let Some(&first) = sums.first() else {
+            return Ok(sums);
+        };
+        let shape = self.e.shape(first);
+        let shares = self
+            .e
+            .constant(&self.at("shares"), shape, shares.repeat(channels))?;
+        for (sum, part) in sums.iter_mut().zip(["mean", "numerator/mean"]) {
+            *sum = self.e.product(&self.at(part), *sum, shares)?;
+        }
+        Ok(sums)
+    }
+
+    fn divide(&mut self, weighed: NodeId, sums: NodeId, epsilon: f64) -> Result<NodeId> {
+        self.e.purpose(Purpose::Attention);
+        let program = self.program.ok_or_else(|| Error::NotLowered {
+            node: self.name.into(),
+            operator: "Attention".into(),
+        })?;
+        let divisor = Divisor {
+            node: sums,
+            scale: 1.0,
+            shift: epsilon,
+        };
+        let spread = |_: &mut Expansion<'_>, _: &str, x| Ok(x);
+        self.e
+            .quotient(&self.at("division"), program, &divisor, weighed, spread)
+    }
 }

@@ -114,7 +114,7 @@ impl Expansion<'_> {
                 self.norm(name, &n, &program, inputs[0])
             }
             Op::Attention(a) => {
-                let program = self.program(node)?.clone();
+                let program = self.program(node).ok().cloned();
                 let first = self.public.as_ref().map(|trace| {
                     let column = |i: usize| {
                         let value = &trace.values[node.inputs()[i].index()];
@@ -126,7 +126,7 @@ impl Expansion<'_> {
                         value: column(2),
                     }
                 });
-                self.attention(name, &a, &program, &inputs, first.as_ref())
+                self.attention(name, &a, program.as_ref(), &inputs, first.as_ref())
             }
             op => {
                 let substitute = self.approximations.polynomial(node.id()).cloned();

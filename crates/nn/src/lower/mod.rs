@@ -23,7 +23,7 @@ pub use expand::expand;
 
 use crate::Result;
 use crate::approximations::{Approximations, Substitute};
-use crate::attention::AttentionScheme;
+use crate::attention::Scheme;
 use crate::calibrate::{Calibration, Fit, FitOptions, calibrate, calibrate_with};
 use crate::error::Error;
 use crate::evaluate::Outside;
@@ -268,10 +268,11 @@ fn choose(graph: &Graph, seen: &Calibration, options: &Options) -> Result<Chosen
             }
             Op::Norm(n) if carried => (Function::RootQuotient, n.epsilon),
             Op::Norm(n) => (Function::InverseSquareRoot, n.epsilon),
-            Op::Attention(a) => match a.scheme {
-                AttentionScheme::Power(p) if carried => (Function::Quotient, p.epsilon()),
-                AttentionScheme::Power(p) => (Function::Reciprocal, p.epsilon()),
-                _ => return Err(attention::no_polynomial(node.name())),
+            Op::Attention(a) => match a.scheme.division() {
+                Ok(Some(d)) if carried => (Function::Quotient, d.least),
+                Ok(Some(d)) => (Function::Reciprocal, d.least),
+                Ok(None) => continue,
+                Err(why) => return Err(attention::no_polynomial(node.name(), why)),
             },
             _ => continue,
         };

@@ -2,7 +2,7 @@
 
 use crate::{Stream, assert_close};
 use approx::Activation;
-use polyveil_nn::attention::{AttentionScheme, Mask, PowerSoftmax};
+use polyveil_nn::attention::{AttentionScheme, Mask, PowerSoftmax, Undivided};
 use polyveil_nn::calibrate::{Degree, FitOptions};
 use polyveil_nn::lower::{Adapted, Options, Outliers, adapt};
 use polyveil_nn::{
@@ -149,8 +149,17 @@ fn a_convolutional_network_with_layer_norms() {
     agree(&graph, &adapted, &data, 1e-4);
 }
 
-#[test]
-fn a_transformer_with_a_convolution() {
+fn attention(scheme: AttentionScheme) -> Op<Nonlinearity> {
+    Op::Attention(Attention {
+        heads: 2,
+        kv_heads: 2,
+        scale: 0.7,
+        mask: Mask::FULL,
+        scheme,
+    })
+}
+
+fn transformer(scheme: AttentionScheme) -> Graph {
     const WIDTH: usize = 4;
     let mut random = Stream::new(3);
     let mut b = Graph::builder();
@@ -166,15 +175,7 @@ fn a_transformer_with_a_convolution() {
         let op = convolution(&mut random, WIDTH, WIDTH, (1, 1));
         add(&mut b, name, op, &[y])
     });
-    let power = PowerSoftmax::new(2, 0.5).expect("even");
-    let attention = Op::Attention(Attention {
-        heads: 2,
-        kv_heads: 2,
-        scale: 0.7,
-        mask: Mask::FULL,
-        scheme: AttentionScheme::Power(power),
-    });
-    let y = add(&mut b, "attention", attention, &[q, k, v]);
+    let y = add(&mut b, "attention", attention(scheme), &[q, k, v]);
     let y = add(&mut b, "residual", Op::Add, &[x, y]);
     let z = add(
         &mut b,
@@ -183,11 +184,38 @@ fn a_transformer_with_a_convolution() {
         &[y],
     );
     let y = add(&mut b, "act", silu(), &[z]);
-    let graph = b.finish(y).expect("valid");
+    b.finish(y).expect("valid")
+}
+
+#[test]
+fn a_transformer_with_a_convolution() {
+    let power = PowerSoftmax::new(2, 0.5).expect("even");
+    let graph = transformer(AttentionScheme::Power(power));
     let data = inputs(graph.input().shape(), 40);
     let adapted = adapt(&graph, &data, &precise()).expect("adapts");
     assert_eq!(adapted.approximations.by_node.len(), 3);
     agree(&graph, &adapted, &data, 1e-3);
+}
+
+/// A scheme is one file and one line: this one has no division, so no program stands in for it.
+#[test]
+fn another_attention_scheme() {
+    let scheme = AttentionScheme::Undivided(Undivided::new(2).expect("even"));
+    let stored = serde_json::to_string(&scheme).expect("plain");
+    assert_eq!(stored, "{\"undivided\":2}");
+    assert_eq!(
+        serde_json::from_str::<AttentionScheme>(&stored).expect("its own"),
+        scheme
+    );
+    assert!(serde_json::from_str::<AttentionScheme>("{\"undivided\":3}").is_err());
+    let graph = transformer(scheme);
+    let data = inputs(graph.input().shape(), 40);
+    let adapted = adapt(&graph, &data, &precise()).expect("adapts");
+    // the norm's root and the activation
+    assert_eq!(adapted.approximations.by_node.len(), 2);
+    agree(&graph, &adapted, &data, 1e-3);
+    let e = adapt(&transformer(AttentionScheme::Softmax), &data, &precise()).expect_err("no form");
+    assert!(e.to_string().contains("take Power-Softmax"), "{e}");
 }
 
 #[test]

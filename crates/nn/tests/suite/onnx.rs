@@ -249,12 +249,16 @@ fn activation_patterns() {
         ),
         Activation::Gelu
     );
-    assert_eq!(
-        only_activation(
-            &import(IMAGE, vec![node("Tanh", &["x"], "y", vec![])], vec![]).expect("imports")
-        ),
-        Activation::Tanh
-    );
+    for (operator, activation) in [
+        ("Relu", Activation::Relu),
+        ("Sigmoid", Activation::Sigmoid),
+        ("Tanh", Activation::Tanh),
+        ("HardSwish", Activation::HardSwish),
+    ] {
+        let nodes = vec![node(operator, &["x"], "y", vec![])];
+        let graph = import(IMAGE, nodes, vec![]).expect("imports");
+        assert_eq!(only_activation(&graph), activation);
+    }
     let constants = || {
         vec![
             floats("r2", &[], &[std::f32::consts::SQRT_2]),

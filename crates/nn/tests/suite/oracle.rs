@@ -284,7 +284,11 @@ fn maximum_pooling_and_the_means_over_its_windows() {
             .collect();
         assert_close(y.values(), &maxima, 0.0);
         for count_include_pad in [false, true] {
-            let (zeros, mean) = pool.average((7, 8), count_include_pad);
+            let counts = match count_include_pad {
+                true => polyveil_nn::op::PaddingCounts::AsZeros,
+                false => polyveil_nn::op::PaddingCounts::Not,
+            };
+            let (zeros, mean) = pool.average((7, 8), counts);
             let mut y = x.clone();
             if let Some(zeros) = zeros {
                 y = run(Op::Pad(zeros), &y);

@@ -1,6 +1,7 @@
 //! The schemes' equalities, their gradients and their refusals.
 
 use super::*;
+use crate::error::Error;
 
 /// Rows of 1 to 40 scores in about [−3, 3].
 fn rows() -> Vec<Vec<f64>> {

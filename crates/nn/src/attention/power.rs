@@ -1,0 +1,262 @@
+//! Power-Softmax.
+
+use super::{Circuit, Division, Real, Scheme, share};
+use crate::Result;
+use crate::error::Error;
+use serde::{Deserialize, Serialize};
+
+/// What a row of powers is divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Denominator {
+    /// Their sum.
+    Sum,
+    /// Their mean over the keys seen, the weights being multiplied by the public 1/n: what is divided by no longer grows with the length.
+    Mean,
+}
+
+/// What the scores are divided by before the power; it changes no weight, only what overflows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scaling {
+    /// Nothing, as in a homomorphic circuit.
+    None,
+    /// The row's largest magnitude: the stable form, for training.
+    Largest,
+}
+
+/// Power-Softmax with an even exponent from 2 to 12 and ε ≥ 0.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "PowerParts", into = "PowerParts")]
+pub struct PowerSoftmax {
+    exponent: u8,
+    epsilon: f64,
+    denominator: Denominator,
+    scaling: Scaling,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PowerParts {
+    exponent: u32,
+    epsilon: f64,
+    denominator: Denominator,
+    scaling: Scaling,
+}
+
+impl TryFrom<PowerParts> for PowerSoftmax {
+    type Error = Error;
+
+    fn try_from(p: PowerParts) -> Result<Self> {
+        Ok(Self {
+            denominator: p.denominator,
+            scaling: p.scaling,
+            ..Self::new(p.exponent, p.epsilon)?
+        })
+    }
+}
+
+impl From<PowerSoftmax> for PowerParts {
+    fn from(p: PowerSoftmax) -> Self {
+        Self {
+            exponent: p.exponent.into(),
+            epsilon: p.epsilon,
+            denominator: p.denominator,
+            scaling: p.scaling,
+        }
+    }
+}
+
+impl std::fmt::Display for PowerSoftmax {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let over = match self.denominator {
+            Denominator::Sum => "sum",
+            Denominator::Mean => "mean",
+        };
+        write!(
+            f,
+            "Power-Softmax (p = {}, ε = {}, over the {over})",
+            self.exponent, self.epsilon
+        )
+    }
+}
+
+/// A row as the power schemes see it: c, the powers' denominator D with y = x/c.
+struct Row<T> {
+    largest: T,
+    denominator: T,
+}
+
+impl PowerSoftmax {
+    /// Over the sum, in the stable form.
+    ///
+    /// # Errors
+    /// [`Error::Exponent`] unless the exponent is even and from 2 to 12; [`Error::Epsilon`] unless ε is finite and not negative.
+    pub fn new(exponent: u32, epsilon: f64) -> Result<Self> {
+        match u8::try_from(exponent) {
+            Ok(p @ 2..=12) if p % 2 == 0 => {
+                if !(epsilon.is_finite() && epsilon >= 0.0) {
+                    return Err(Error::Epsilon { had: epsilon });
+                }
+                Ok(Self {
+                    exponent: p,
+                    epsilon,
+                    denominator: Denominator::Sum,
+                    scaling: Scaling::Largest,
+                })
+            }
+            _ => Err(Error::Exponent { had: exponent }),
+        }
+    }
+
+    /// The same over this denominator.
+    #[must_use]
+    pub fn over(self, denominator: Denominator) -> Self {
+        Self {
+            denominator,
+            ..self
+        }
+    }
+
+    /// The same computed with this scaling.
+    #[must_use]
+    pub fn scaled(self, scaling: Scaling) -> Self {
+        Self { scaling, ..self }
+    }
+
+    /// p.
+    #[must_use]
+    pub fn exponent(self) -> u32 {
+        self.exponent.into()
+    }
+
+    /// ε.
+    #[must_use]
+    pub fn epsilon(self) -> f64 {
+        self.epsilon
+    }
+
+    /// What the powers are divided by.
+    #[must_use]
+    pub fn denominator(self) -> Denominator {
+        self.denominator
+    }
+
+    /// How it is computed.
+    #[must_use]
+    pub fn scaling(self) -> Scaling {
+        self.scaling
+    }
+
+    /// What a row's reciprocal is taken of: ε plus the sum or the mean of the powers of the scores that the query sees.
+    #[must_use]
+    pub fn divisor(self, scores: &[f64]) -> f64 {
+        let sum: f64 = scores.iter().map(|x| x.powi(self.exponent.into())).sum();
+        self.epsilon
+            + match self.denominator {
+                Denominator::Sum => sum,
+                Denominator::Mean => sum / scores.len() as f64,
+            }
+    }
+
+    /// The public 1/n that circuits multiply sums by; 1 where sums are divided by.
+    fn stored_share(self, n: usize) -> f64 {
+        match self.denominator {
+            Denominator::Sum => 1.0,
+            Denominator::Mean => share(n),
+        }
+    }
+
+    /// ε as the sum over `n` keys sees it.
+    fn epsilon_of_sum(self, n: usize) -> f64 {
+        match self.denominator {
+            Denominator::Sum => self.epsilon,
+            Denominator::Mean => self.epsilon * n as f64,
+        }
+    }
+
+    fn row<T: Real>(self, scores: &[T]) -> Row<T> {
+        let p = i32::from(self.exponent);
+        let largest = match self.scaling {
+            Scaling::None => T::ONE,
+            Scaling::Largest => {
+                let largest = scores
+                    .iter()
+                    .fold(T::ZERO, |m, x| if x.abs() > m { x.abs() } else { m });
+                // Nothing to scale in a row of zeros; NaN must stay visible.
+                if largest > T::ZERO { largest } else { T::ONE }
+            }
+        };
+        let sum: T = scores.iter().map(|&x| (x / largest).powi(p)).sum();
+        // In this order, so that ε = 0 stays 0 where c^p underflows.
+        let epsilon = self.epsilon_of_sum(scores.len());
+        let epsilon = if epsilon > 0.0 {
+            T::of(epsilon) / largest.powi(p)
+        } else {
+            T::ZERO
+        };
+        Row {
+            largest,
+            denominator: epsilon + sum,
+        }
+    }
+}
+
+impl Scheme for PowerSoftmax {
+    fn weights<T: Real>(&self, scores: &[T], weights: &mut [T]) {
+        let p = i32::from(self.exponent);
+        let row = self.row(scores);
+        if row.denominator == T::ZERO {
+            weights.fill(T::ZERO);
+            return;
+        }
+        for (w, &x) in weights.iter_mut().zip(scores) {
+            *w = (x / row.largest).powi(p) / row.denominator;
+        }
+    }
+
+    /// `∂w_j/∂x_k = p·x_k^(p−1)/D·(δ_jk − w_j)`: c is a number that changes nothing, not a function of the scores.
+    fn gradient<T: Real>(&self, scores: &[T], weights: &[T], upstream: &[T], gradient: &mut [T]) {
+        let p = i32::from(self.exponent);
+        let row = self.row(scores);
+        if row.denominator == T::ZERO {
+            gradient.fill(T::ZERO);
+            return;
+        }
+        let mean: T = weights.iter().zip(upstream).map(|(&w, &g)| w * g).sum();
+        let factor = T::of(f64::from(self.exponent)) / row.denominator / row.largest;
+        for ((out, &x), &g) in gradient.iter_mut().zip(scores).zip(upstream) {
+            *out = factor * (x / row.largest).powi(p - 1) * (g - mean);
+        }
+    }
+
+    fn division(&self) -> std::result::Result<Option<Division>, &'static str> {
+        Ok(Some(Division {
+            least: self.epsilon,
+        }))
+    }
+
+    fn numerators(&self, scores: &[f64], numerators: &mut [f64]) {
+        let share = self.stored_share(scores.len());
+        for (n, x) in numerators.iter_mut().zip(scores) {
+            *n = x.powi(self.exponent.into()) * share;
+        }
+    }
+
+    fn divisor(&self, scores: &[f64]) -> f64 {
+        let sum: f64 = scores.iter().map(|x| x.powi(self.exponent.into())).sum();
+        self.epsilon + sum * self.stored_share(scores.len())
+    }
+
+    fn circuit<C: Circuit>(&self, c: &mut C, scores: C::Value) -> Result<C::Value> {
+        let powers = c.power(scores, self.exponent.into())?;
+        let weighed = c.weigh(powers)?;
+        // Sums over the distances, on all of which the division waits.
+        let mut sum = c.sum(powers)?;
+        let mut numerator = c.sum_weighed(weighed)?;
+        if self.denominator == Denominator::Mean {
+            [sum, numerator] = c.mean([sum, numerator])?;
+        }
+        c.divide(numerator, sum, self.epsilon)
+    }
+}
