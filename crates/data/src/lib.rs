@@ -58,6 +58,7 @@ pub use dataset::Dataset;
 pub use error::Error;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, Order};
 pub use options::{Damaged, Options, Resize, Skipped};
+pub use random::order;
 pub use sentences::Sentences;
 pub use shape::Shape;
 pub use split::Split;

@@ -182,12 +182,6 @@ impl Sentences {
     }
 }
 
-/// The order of a pass: all numbers below `n`, a function of seed and pass.
-#[must_use]
-pub fn order(n: usize, seed: u64, pass: u64) -> Vec<usize> {
-    Random::of([seed, pass, u64::from_le_bytes(*b"sentence"), 0]).permutation(n)
-}
-
 /// How tokens are hidden for masked-language modelling.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Masking {

@@ -175,7 +175,7 @@ fn elementwise() {
                 &dy,
                 &mean,
                 &variance,
-                false,
+                Statistics::Batch,
                 &variance,
                 black_box(&mut dx),
                 &mut ds,

@@ -239,21 +239,13 @@ impl Attention {
 
     /// The gradients by queries, keys and values; overwrites dq, dk and dv. `extra` is the derivative of further
     /// losses by each divisor, at fixed shifts.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "three inputs and their gradients"
-    )]
     pub fn backward(
         &self,
-        q: &[f32],
-        k: &[f32],
-        v: &[f32],
+        [q, k, v]: [&[f32]; 3],
         dy: &[f32],
         sums: &RowSums,
         extra: Option<&[f32]>,
-        dq: &mut [f32],
-        dk: &mut [f32],
-        dv: &mut [f32],
+        [dq, dk, dv]: [&mut [f32]; 3],
     ) {
         self.check(q, k, v, dy);
         self.check(dq, dk, dv, dy);

@@ -38,14 +38,14 @@ pub use embedding::{gather, scatter_add};
 pub use function::{Function, function_backward, function_forward};
 pub use gemm::{Transpose, gemm};
 pub use instructions::{Instructions, instructions, with_instructions};
-pub use normalization::{batch_norm_backward, batch_norm_statistics, channel_affine};
+pub use normalization::{Statistics, batch_norm_backward, batch_norm_statistics, channel_affine};
 pub use pool::{
     Window, average_pool_backward, average_pool_forward, global_average_backward,
     global_average_forward,
 };
 pub use range::{boundary_loss, extremes};
-pub use rotary::{Pairs, Rotary};
-pub use row_norm::{Rows, row_moments, row_norm_backward, row_norm_forward};
+pub use rotary::{Pairs, Rotary, Turning};
+pub use row_norm::{Centre, Rows, row_moments, row_norm_backward, row_norm_forward};
 
 /// Elements per part of an elementwise pass: small enough to balance two threads, large enough that a part pays for its task.
 const PART: usize = 1 << 15;

@@ -75,7 +75,16 @@ pub fn channel_affine(channels: usize, x: &[f32], factor: &[f32], offset: &[f32]
         });
 }
 
-/// The backward pass of batch normalisation: in training mode, where mean and deviation depend on x, or with `fixed` ones.
+/// Where mean and deviation of a batch normalisation come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statistics {
+    /// From x, on which they depend: training mode.
+    Batch,
+    /// From elsewhere: constants.
+    Fixed,
+}
+
+/// The backward pass of batch normalisation.
 ///
 /// With x̂ = (x − mean)·inverse_deviation and y = scale·x̂ + bias: overwrites `dx`, adds to `dscale` (Σ dy·x̂) and `dbias` (Σ dy).
 #[expect(
@@ -88,7 +97,7 @@ pub fn batch_norm_backward(
     dy: &[f32],
     mean: &[f32],
     inverse_deviation: &[f32],
-    fixed: bool,
+    statistics: Statistics,
     scale: &[f32],
     dx: &mut [f32],
     dscale: &mut [f32],
@@ -131,10 +140,9 @@ pub fn batch_norm_backward(
         .collect();
     let total = sum_in_order(parts, 2 * channels);
     // dx = scale·r·(dy − mean(dy) − x̂·mean(dy·x̂)) = dy·a + x·b + c with constants per channel; fixed ones have no means
-    let share = if fixed {
-        0.0
-    } else {
-        channels as f64 / x.len() as f64
+    let share = match statistics {
+        Statistics::Fixed => 0.0,
+        Statistics::Batch => channels as f64 / x.len() as f64,
     };
     let mut constants = vec![0.0f32; 3 * channels];
     for c in 0..channels {

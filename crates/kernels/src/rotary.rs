@@ -15,6 +15,15 @@ pub enum Pairs {
     Halves,
 }
 
+/// Which way channels are turned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turning {
+    /// By the angles.
+    Forwards,
+    /// Back by them, which is also the backward pass.
+    Backwards,
+}
+
 /// Rotations of the first channels of every head; the others stay.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotary<'a> {
@@ -33,8 +42,8 @@ pub struct Rotary<'a> {
 }
 
 impl Rotary<'_> {
-    /// Turns every row of x (`rows × heads·width`) into y: by the angles, or back by them, which is also the backward pass.
-    pub fn turn(&self, x: &[f32], back: bool, y: &mut [f32]) {
+    /// Turns every row of x (`rows × heads·width`) into y.
+    pub fn turn(&self, x: &[f32], turning: Turning, y: &mut [f32]) {
         let channels = self.heads * self.width;
         let pairs = self.cosine.len() / self.positions.max(1);
         assert!(
@@ -59,7 +68,10 @@ impl Rotary<'_> {
                         rotary: self,
                         first: i * rows,
                         pairs,
-                        sign: if back { -1.0 } else { 1.0 },
+                        sign: match turning {
+                            Turning::Forwards => 1.0,
+                            Turning::Backwards => -1.0,
+                        },
                         x,
                         y,
                     },

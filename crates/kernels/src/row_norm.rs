@@ -10,11 +10,20 @@ use rayon::prelude::*;
 /// Sums that are taken side by side.
 const WIDE: usize = 16;
 
-/// Mean (0 unless `centred`) and mean square of x − mean of every row of `x` (`rows × channels`).
+/// What rows are normalised about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Centre {
+    /// Their means: layer normalisation.
+    Mean,
+    /// 0: by the root of the mean square.
+    Zero,
+}
+
+/// Mean (0 about [`Centre::Zero`]) and mean square of x − mean of every row of `x` (`rows × channels`).
 pub fn row_moments(
     channels: usize,
     x: &[f32],
-    centred: bool,
+    centre: Centre,
     mean: &mut [f32],
     variance: &mut [f32],
 ) {
@@ -33,7 +42,7 @@ pub fn row_moments(
                 Moments {
                     channels,
                     x,
-                    centred,
+                    centred: centre == Centre::Mean,
                     mean,
                     variance,
                 },

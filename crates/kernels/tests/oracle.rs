@@ -300,7 +300,11 @@ fn check_batch_normalisation() {
                 &dy,
                 &mean,
                 &inverse,
-                fixed,
+                if fixed {
+                    Statistics::Fixed
+                } else {
+                    Statistics::Batch
+                },
                 &scale,
                 &mut dx,
                 &mut dscale,
@@ -646,7 +650,7 @@ fn bits(threads: usize) -> Vec<u32> {
             &dy,
             &mean,
             &variance,
-            false,
+            Statistics::Batch,
             &variance,
             &mut dx,
             &mut dscale,

@@ -88,7 +88,8 @@ fn row_normalisations() {
                 let dy = random(2, rows * n);
                 let (scale, bias) = (random(3, n), random(4, n));
                 let (mut mean, mut variance) = (vec![f32::NAN; rows], vec![f32::NAN; rows]);
-                row_moments(n, &x, centred, &mut mean, &mut variance);
+                let centre = if centred { Centre::Mean } else { Centre::Zero };
+                row_moments(n, &x, centre, &mut mean, &mut variance);
                 let inverse: Vec<f32> = variance.iter().map(|v| 1.0 / (v + 1e-3).sqrt()).collect();
                 let slope: Vec<f32> = inverse.iter().map(|r| -0.5 * r.powi(3)).collect();
                 let mut y = vec![f32::NAN; x.len()];
@@ -189,10 +190,10 @@ fn rotations() {
                     }
                 }
                 let mut y = vec![f32::NAN; x.len()];
-                rotary.turn(&x, false, &mut y);
+                rotary.turn(&x, Turning::Forwards, &mut y);
                 close("turn", &y, &want, 5e-7);
                 let mut back = vec![f32::NAN; x.len()];
-                rotary.turn(&y, true, &mut back);
+                rotary.turn(&y, Turning::Backwards, &mut back);
                 close("and back", &back, &wide(&x), 5e-7);
             }
         }
@@ -336,7 +337,7 @@ fn attentions() {
                         vec![f32::NAN; k.len()],
                         vec![f32::NAN; v.len()],
                     );
-                    s.backward(&q, &k, &v, &dy, &sums, None, &mut dq, &mut dk, &mut dv);
+                    s.backward([&q, &k, &v], &dy, &sums, None, [&mut dq, &mut dk, &mut dv]);
                     if rows * width > 400 {
                         // differences by each value take the square of the length: a direction instead
                         let by = |x: &[f64], seed, f: &dyn Fn(&[f64]) -> Vec<f64>| {
@@ -411,15 +412,11 @@ fn losses_on_divisors() {
         let zeros = vec![0.0; 48];
         let (mut dq, mut dk, mut dv) = (vec![0.0; 48], vec![0.0; 24], vec![0.0; 24]);
         s.backward(
-            &q,
-            &k,
-            &v,
+            [&q, &k, &v],
             &zeros,
             &sums,
             Some(&extra),
-            &mut dq,
-            &mut dk,
-            &mut dv,
+            [&mut dq, &mut dk, &mut dv],
         );
         assert!(
             dv.iter().all(|v| *v == 0.0),
@@ -530,7 +527,7 @@ fn bits(threads: usize) -> Vec<u32> {
         let (rows, n) = (3000, 40);
         let (x, dy) = (random(1, rows * n), random(2, rows * n));
         let (mut mean, mut variance) = (vec![0.0; rows], vec![0.0; rows]);
-        row_moments(n, &x, true, &mut mean, &mut variance);
+        row_moments(n, &x, Centre::Mean, &mut mean, &mut variance);
         let inverse: Vec<f32> = variance.iter().map(|v| 1.0 / (v + 1e-3).sqrt()).collect();
         let known = Rows {
             mean: &mean,
@@ -565,7 +562,7 @@ fn bits(threads: usize) -> Vec<u32> {
         let mut y = vec![0.0; q.len()];
         let sums = s.forward(&q, &k, &v, &exact, &mut y);
         let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
-        s.backward(&q, &k, &v, &y, &sums, None, &mut dq, &mut dk, &mut dv);
+        s.backward([&q, &k, &v], &y, &sums, None, [&mut dq, &mut dk, &mut dv]);
         out.extend([y, dq, dk, dv].concat());
         out.iter().map(|v| v.to_bits()).collect()
     })

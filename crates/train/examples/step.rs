@@ -4,8 +4,8 @@
 use std::time::Instant;
 use train::activation::Function;
 use train::loss::Loss;
+use train::mode::Mode;
 use train::optimizer::{Clipping, Optimizer, Rule};
-use train::pass::Mode;
 use train::{Model, Parameterization};
 use zoo::resnet::{ResNet, Skip};
 

@@ -4,6 +4,7 @@
 //! which the range loss holds its inputs. [Baruch et al., arXiv 2304.14836] penalise the worst violation of the target;
 //! [`RangeLoss::Boundary`] every element near or beyond its edge, relative to its width.
 
+use crate::mode::Mode;
 use crate::parameter::Parameter;
 use crate::workspace::Workspace;
 use approx::{Activation, Polynomial};
@@ -157,7 +158,7 @@ impl Unit {
     }
 
     /// Records what the unit is given.
-    pub(crate) fn record(&mut self, x: &[f32], training: bool) {
+    pub(crate) fn record(&mut self, x: &[f32], mode: Mode) {
         let (low, high) = kernels::extremes(x);
         if low.is_nan() || high.is_nan() {
             self.seen.nan = true;
@@ -170,7 +171,7 @@ impl Unit {
             let outside = x.iter().filter(|&&v| !(v >= a && v <= b)).count();
             self.seen.outside += outside as u64;
         }
-        if training && !self.seen.nan {
+        if mode.trains() && !self.seen.nan {
             self.follow_quantiles(x);
         }
         if let Some(h) = &mut self.histogram {
@@ -200,17 +201,16 @@ impl Unit {
         x: &[f32],
         y: &mut [f32],
         parameters: &[Parameter],
-        training: bool,
-        record: bool,
+        mode: Mode,
         workspace: &mut Workspace,
     ) {
-        if record {
-            self.record(x, training);
+        if mode.records() {
+            self.record(x, mode);
         }
         if let Some(old) = self.clamped.take() {
             workspace.give(old);
         }
-        if training
+        if mode.trains()
             && self.function != Function::Original
             && let Some(guard) = self.guard
         {

@@ -1,11 +1,11 @@
 //! Ranges and densities of activations' inputs, and the substitution of polynomials on them.
 
 use crate::activation::{Function, Unit};
+use crate::batch::Batch;
 use crate::config::{Order, Substitution};
 use crate::error::{Error, Result};
+use crate::mode::Mode;
 use crate::model::Model;
-use crate::pass::Mode;
-use crate::sources::Batch;
 use nn::Range;
 use nn::calibrate::{Degree, FitOptions};
 use nn::histogram::Histogram;

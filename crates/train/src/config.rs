@@ -2,7 +2,7 @@
 
 use crate::activation::RangeLoss;
 use crate::error::{Error, Result};
-use crate::inverse::VarianceLoss;
+use crate::inverse::{Iteration, VarianceLoss};
 use crate::loss::Loss;
 use crate::optimizer::{Clipping, Rate, Rule};
 use crate::surgery::Where;
@@ -76,6 +76,13 @@ pub enum Network {
         /// `standard`, `none`, `dirac`, `long-shared`.
         #[serde(default = "standard")]
         skip: String,
+    },
+    /// Linear layers with an activation between any two, for vectors, with new weights.
+    Mlp {
+        /// Widths of the layers between input and output.
+        hidden: Vec<usize>,
+        /// Its activation.
+        activation: String,
     },
     /// Three convolutions, for small pictures and first steps, with new weights.
     Small {
@@ -309,32 +316,6 @@ pub struct Substitution {
     /// Pictures (or windows of text) to calibrate on, from the second data where there are any.
     #[serde(default = "two_thousand")]
     pub pictures: usize,
-}
-
-/// How divisions or inverse roots become programs of additions and products.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Iteration {
-    /// The relative error is at most 2^−bits on the interval.
-    pub bits: f64,
-    /// What calibration saw is widened to both sides by this factor, above 1: [low/factor, high·factor].
-    #[serde(default = "two")]
-    pub factor: f64,
-    /// Whether the program carries the numerator along, which saves a level and takes its steps on as many values as the numerator has;
-    /// otherwise a product at the end brings it in.
-    #[serde(default = "yes")]
-    pub carried: bool,
-    /// Pictures (or windows of text) to calibrate on.
-    #[serde(default = "two_thousand")]
-    pub pictures: usize,
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn two() -> f64 {
-    2.0
 }
 
 fn all() -> Order {

@@ -36,6 +36,14 @@ pub enum Error {
         /// The bound.
         limit: f32,
     },
+    /// A trained network whose intervals can't be measured.
+    #[error("{error}; what was trained is in {kept}")]
+    Unfinished {
+        /// Why.
+        error: Box<Error>,
+        /// Where it was kept.
+        kept: String,
+    },
     /// The network's output and the data's classes differ.
     #[error(
         "the network has {outputs} outputs, the data {classes} classes: train with the classes that the network knows"
@@ -46,9 +54,9 @@ pub enum Error {
         /// Classes.
         classes: usize,
     },
-    /// Pictures of another size than the network takes.
+    /// Inputs of another size than the network takes.
     #[error(
-        "the network takes {needed}, the data holds pictures of {had}: resize the data (`size` in the configuration)"
+        "the network takes {needed}, the data holds {had}: resize pictures (`size` in the configuration), or leave columns of vectors out"
     )]
     Shape {
         /// The network's input.
@@ -104,7 +112,7 @@ pub enum Error {
     },
     /// A budget that no network keeps.
     #[error(
-        "no network keeps {budget}: the nearest takes {nearest}, degrees {degrees}; allow --budget {enough}, or offer lower degrees (--degrees)"
+        "no network keeps {budget}: the nearest takes {nearest}, degrees {degrees}; allow {enough}, or offer lower degrees"
     )]
     Budget {
         /// What was allowed.

@@ -4,8 +4,8 @@
 
 use crate::error::{Error, Result};
 use crate::language;
+use crate::mode::Mode;
 use crate::model::{Layer, Model};
-use crate::pass::Mode;
 use crate::sequence::Public;
 use nn::AttentionScheme;
 use rayon::prelude::*;

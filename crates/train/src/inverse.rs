@@ -5,8 +5,8 @@
 //! Polynomial Form* (arXiv 2311.08610), eq. 11.
 
 use crate::activation::Seen;
-use crate::config::Iteration;
 use crate::error::{Error, Result};
+use crate::mode::Mode;
 use approx::{Function, Program};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,51 @@ impl VarianceLoss {
     }
 }
 
+/// How divisions or inverse roots become programs of additions and products.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Iteration {
+    /// The relative error is at most 2^−bits on the interval.
+    pub bits: f64,
+    /// What calibration saw is widened to both sides by this factor, above 1: [low/factor, high·factor].
+    #[serde(default = "two")]
+    pub factor: f64,
+    /// Whether the program carries the numerator along, which saves a level and takes its steps on as many values as the numerator has;
+    /// otherwise a product at the end brings it in.
+    #[serde(default = "yes")]
+    pub carried: bool,
+    /// Pictures (or windows of text) to calibrate on.
+    #[serde(default = "two_thousand")]
+    pub pictures: usize,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn two() -> f64 {
+    2.0
+}
+
+fn two_thousand() -> usize {
+    2000
+}
+
+/// Where a program's numerator is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numerator {
+    /// Carried along, which saves a level.
+    Carried,
+    /// Brought in by a product at the end.
+    Apart,
+}
+
+impl Numerator {
+    pub(crate) fn of(carried: bool) -> Self {
+        if carried { Self::Carried } else { Self::Apart }
+    }
+}
+
 /// One division or inverse root of a network in training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InverseUnit {
@@ -96,9 +141,9 @@ impl InverseUnit {
     /// The inverse (root) of a divisor. In training, what lies outside of a program's interval gets the exact function: a step must not be lost to
     /// one row; evaluation has no such guard.
     #[must_use]
-    pub fn value(&self, divisor: f32, training: bool) -> f32 {
+    pub fn value(&self, divisor: f32, mode: Mode) -> f32 {
         match &self.program {
-            Some(p) if !training || (self.domain.0..=self.domain.1).contains(&divisor) => {
+            Some(p) if !mode.trains() || (self.domain.0..=self.domain.1).contains(&divisor) => {
                 p.eval(f64::from(divisor)) as f32
             }
             _ => self.exact(divisor),
@@ -140,19 +185,19 @@ impl InverseUnit {
             // an interval needs two ends
             (self.seen.high * factor).max(self.least * 1.001),
         );
-        self.set(domain, how.bits as f32, how.carried)
+        self.set(domain, how.bits as f32, Numerator::of(how.carried))
     }
 
-    /// The program of the fewest levels on this interval, which carries a numerator along or leaves it to a product at the end.
+    /// The program of the fewest levels on this interval.
     ///
     /// # Errors
     /// [`Error::Fit`] where no program holds.
-    pub fn set(&mut self, domain: (f32, f32), bits: f32, carried: bool) -> Result<()> {
-        self.function = match (self.function.has_root(), carried) {
-            (true, false) => Function::InverseSquareRoot,
-            (true, true) => Function::RootQuotient,
-            (false, false) => Function::Reciprocal,
-            (false, true) => Function::Quotient,
+    pub fn set(&mut self, domain: (f32, f32), bits: f32, numerator: Numerator) -> Result<()> {
+        self.function = match (self.function.has_root(), numerator) {
+            (true, Numerator::Apart) => Function::InverseSquareRoot,
+            (true, Numerator::Carried) => Function::RootQuotient,
+            (false, Numerator::Apart) => Function::Reciprocal,
+            (false, Numerator::Carried) => Function::Quotient,
         };
         let interval = (f64::from(domain.0), f64::from(domain.1));
         let program =
@@ -207,11 +252,11 @@ mod tests {
         .expect("a program");
         assert_eq!(u.domain, (0.25, 4.0));
         for d in [0.25f32, 0.7, 4.0] {
-            let relative = f64::from(u.value(d, false)) * f64::from(d).sqrt() - 1.0;
+            let relative = f64::from(u.value(d, Mode::Evaluate)) * f64::from(d).sqrt() - 1.0;
             assert!(relative.abs() < 2f64.powi(-12) + 1e-7, "{d}: {relative}");
         }
-        assert!((u.value(100.0, true) - 0.1).abs() < 1e-6);
-        assert!((u.value(100.0, false) - 0.1).abs() > 0.1);
+        assert!((u.value(100.0, Mode::Train) - 0.1).abs() < 1e-6);
+        assert!((u.value(100.0, Mode::Evaluate) - 0.1).abs() > 0.1);
         u.record(&[100.0, 1.0]);
         assert_eq!(u.seen.outside, 1);
     }

@@ -1,18 +1,16 @@
 //! Runs on text: language models, windows of tokens, and what comes out.
 
-use crate::activation::Function;
+use crate::approximations::{graph, write_network};
+use crate::batch::Batch;
 use crate::checkpoint::write_whole;
-use crate::config::{Checked, Config, Run};
+use crate::config::{Checked, Run};
 use crate::error::{Error, Result};
 use crate::model::{Model, Parameterization};
-use crate::sentences::SentenceConfig;
-use crate::sources::{Batch, Batches, Source};
-use crate::trainer::Score;
+use crate::score::Score;
+use crate::sources::{Batches, Source};
 use data::{Text, Windows};
-use nn::approximations::{Approximations, Substitute};
-use nn::{AttentionScheme, Graph, Nonlinearity, Op};
+use nn::AttentionScheme;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use zoo::architecture::Architecture;
 use zoo::language::LanguageModel;
@@ -21,40 +19,6 @@ use zoo::random::uniform;
 
 /// A run on text.
 pub type LanguageConfig = Run<Network, Data>;
-
-/// A run of either kind.
-#[derive(Debug, Clone, PartialEq)]
-pub enum AnyConfig {
-    /// On pictures.
-    Pictures(Config),
-    /// On text: its data name a `text`.
-    Text(LanguageConfig),
-    /// On labelled sentences: its data name `sentences`.
-    Sentences(SentenceConfig),
-}
-
-impl AnyConfig {
-    /// Reads a TOML file of either kind. Relative paths in it count from the current folder.
-    ///
-    /// # Errors
-    /// As [`Run::load`].
-    pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::File {
-            path: path.display().to_string(),
-            source,
-        })?;
-        // what is no TOML at all is refused by the reader of either kind
-        let table: toml::Table = toml::from_str(&text).unwrap_or_default();
-        let data = table.get("data").and_then(toml::Value::as_table);
-        if data.is_some_and(|d| d.contains_key("text")) {
-            return LanguageConfig::parse(&text).map(Self::Text);
-        }
-        if data.is_some_and(|d| d.contains_key("sentences")) {
-            return SentenceConfig::parse(&text).map(Self::Sentences);
-        }
-        Config::parse(&text).map(Self::Pictures)
-    }
-}
 
 /// A language model to start from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -255,7 +219,7 @@ impl Passages {
             for &i in numbers.iter().skip(b * batch).take(batch) {
                 windows.window(i, &mut tokens, &mut next);
             }
-            Ok(Batch::Tokens(tokens, next))
+            Ok(Batch::tokens(tokens, next))
         }))
     }
 }
@@ -293,7 +257,7 @@ impl Source for Passages {
                 for k in b * batch..(b + 1) * batch {
                     windows.draw((seed, pass, k as u64), &mut tokens, &mut next);
                 }
-                Ok(Batch::Tokens(tokens, next))
+                Ok(Batch::tokens(tokens, next))
             },
         )))
     }
@@ -364,99 +328,6 @@ pub fn trained(language: &LanguageModel, model: &Model) -> Result<LanguageModel>
         out = out.with_embedding(&nn::Parameter::new("embedding", shape, table)?)?;
     }
     Ok(out.with_weights_of(&model.to_graph()?)?)
-}
-
-/// The graph that the model computes now with its original activations: what [`pieces`] stand beside.
-///
-/// # Errors
-/// [`Error::Network`] for weights that are not finite.
-pub fn graph(model: &Model) -> Result<Graph> {
-    let original = model.template();
-    Ok(model.to_graph()?.try_map(|name, function| {
-        Ok(match original.find(name).map(nn::Node::op) {
-            Some(Op::Elementwise(own @ Nonlinearity::Activation(_))) => own.clone(),
-            _ => function,
-        })
-    })?)
-}
-
-/// What the model computes with in place of activations, divisions and inverse roots, beside its [`graph()`], for [`nn::lower::expand`]
-/// and [`nn::Network::evaluate_with`].
-///
-/// # Errors
-/// [`Error::Fit`] for coefficients that are not finite.
-pub fn pieces(model: &Model) -> Result<Approximations> {
-    let mut by_name = BTreeMap::new();
-    for u in model.units().filter(|u| u.original.is_some()) {
-        if let (true, Some(p)) = (
-            u.function != Function::Original,
-            u.polynomial(&model.parameters)?,
-        ) {
-            by_name.insert(u.name.as_str(), Substitute::Polynomial(p));
-        }
-    }
-    for u in model.inverses() {
-        if let Some(p) = &u.program {
-            by_name.insert(u.name.as_str(), Substitute::Program(p.clone()));
-        }
-    }
-    let nodes = model.template().nodes().iter();
-    Ok(Approximations {
-        first: model.public,
-        by_node: nodes
-            .filter_map(|n| Some((n.id(), by_name.remove(n.name())?)))
-            .collect(),
-    })
-}
-
-/// What stands for divisions and inverse roots in a run's result: one line each of `programs.csv`.
-#[must_use]
-pub fn programs(model: &Model) -> String {
-    let mut out = String::from("node,function,low,high,bits,levels,products\n");
-    for u in model.inverses() {
-        if let Some(p) = &u.program {
-            out += &format!(
-                "{},{},{},{},{},{},{}\n",
-                u.name,
-                u.function.name(),
-                u.domain.0,
-                u.domain.1,
-                u.bits,
-                p.depth(),
-                p.multiplications()
-            );
-        }
-    }
-    out
-}
-
-/// Writes `network.pvm` with the record of its run, what stands in place of activations, roots and divisions in it as `pieces.json`, and
-/// `programs.csv`.
-pub(crate) fn write_network(
-    folder: &Path,
-    model: &Model,
-    network: &Graph,
-    configuration: &str,
-    mut record: serde_json::Value,
-) -> Result<()> {
-    let program = concat!("polyveil-train ", env!("CARGO_PKG_VERSION"));
-    let digest = blake3::hash(configuration.as_bytes()).to_hex().to_string();
-    record["program"] = program.into();
-    record["configuration"] = configuration.into();
-    record["configuration_digest"] = digest.into();
-    let metadata = nn::Metadata {
-        name: folder
-            .file_name()
-            .map_or_else(String::new, |n| n.to_string_lossy().into()),
-        provenance: vec![program.into()],
-        training: Some(record),
-        ..nn::Metadata::default()
-    };
-    let bytes = nn::format::artefact::graph_to_bytes(network, &metadata)?;
-    write_whole(&folder.join("network.pvm"), &bytes)?;
-    let pieces = pieces(model)?.to_json(&graph(model)?)?;
-    write_whole(&folder.join("pieces.json"), pieces.as_bytes())?;
-    write_whole(&folder.join("programs.csv"), programs(model).as_bytes())
 }
 
 /// Writes a run's result into its folder: `config.json` and `model.safetensors`, `network.pvm` (the same weights and attention for windows of

@@ -14,21 +14,26 @@
 //! automatic differentiation. The crate knows nothing of ciphertexts and plans; what a network costs under encryption is passed in.
 
 pub mod activation;
+pub mod approximations;
+pub mod batch;
 pub mod calibration;
 pub mod checkpoint;
 pub mod config;
+pub mod direct;
 pub mod error;
-pub mod export;
 pub mod generate;
 pub mod inverse;
 pub mod language;
 pub mod loss;
+pub mod mode;
 pub mod model;
 pub mod networks;
 pub mod optimizer;
 pub mod parameter;
 pub mod pass;
 pub mod plot;
+pub mod runs;
+pub mod score;
 pub mod search;
 pub mod sentences;
 pub mod sources;
@@ -36,13 +41,17 @@ pub mod study;
 pub mod surgery;
 pub mod tasks;
 pub mod trainer;
+pub mod vectors;
 
 mod dirac;
+mod layout;
 mod sequence;
 mod workspace;
 
 pub use config::Config;
 pub use error::{Error, Result};
 pub use model::{Model, Parameterization};
+pub use runs::AnyConfig;
+pub use score::Score;
 pub use sources::Sources;
-pub use trainer::{End, Event, Score, Trainer};
+pub use trainer::{End, Event, Trainer};

@@ -1,9 +1,11 @@
 //! Losses on the outputs, with their gradients.
 
+use crate::batch::Wanted;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Cross-entropy with labels, mixed with the divergence from a teacher.
+/// Cross-entropy with labels, mixed with the divergence from a teacher; where numbers are predicted, squared errors, mixed with those
+/// against the teacher.
 ///
 /// `(1 − α)·CE(labels, smoothed) + α·T²·KL(teacher ∥ student at temperature T)`, mean over the batch.
 /// Reference: Hinton, Vinyals, Dean, *Distilling the Knowledge in a Neural Network* (arXiv 1503.02531).
@@ -98,6 +100,45 @@ pub fn argmax(row: &[f32]) -> usize {
 }
 
 impl Loss {
+    /// The loss of outputs beside what was wanted, the mean over rows that count.
+    ///
+    /// # Panics
+    /// When a label is no class, or the lengths differ.
+    #[must_use]
+    pub fn of(&self, outputs: &[f32], wanted: &Wanted, teacher: Option<&[f32]>) -> Outcome {
+        match wanted {
+            Wanted::Classes(labels) => self.evaluate(outputs, labels, teacher),
+            Wanted::Numbers { values, weights } => self.squares(outputs, values, weights, teacher),
+        }
+    }
+
+    /// `(1 − α)·Σ w·(y − target)² + α·Σ w·(y − teacher)²`, mean over all outputs.
+    fn squares(
+        &self,
+        outputs: &[f32],
+        targets: &[f32],
+        weights: &[f32],
+        teacher: Option<&[f32]>,
+    ) -> Outcome {
+        let alpha = teacher.map_or(0.0, |_| f64::from(self.teacher));
+        let teacher = teacher.unwrap_or(targets);
+        let n = outputs.len().max(1) as f64;
+        let mut out = Outcome {
+            loss: 0.0,
+            gradient: Vec::with_capacity(outputs.len()),
+            right: 0,
+        };
+        let weights = weights.iter().cycle();
+        for (((&y, &t), &q), &w) in outputs.iter().zip(targets).zip(teacher).zip(weights) {
+            let [y, t, q, w] = [y, t, q, w].map(f64::from);
+            let (own, taught) = ((1.0 - alpha) * w / n, alpha * w / n);
+            out.loss += own * (y - t).powi(2) + taught * (y - q).powi(2);
+            let slope = 2.0 * (own * (y - t) + taught * (y - q));
+            out.gradient.push(slope as f32);
+        }
+        out
+    }
+
     /// The loss of outputs `(n, classes)`, the mean over rows whose labels count.
     ///
     /// # Panics
@@ -210,6 +251,31 @@ mod tests {
                 "{i}: {slope} against {}",
                 gradient[i]
             );
+        }
+    }
+
+    #[test]
+    fn squares_are_weighed_and_have_their_differences_as_derivatives() {
+        let loss = Loss {
+            teacher: 0.25,
+            ..Loss::default()
+        };
+        let wanted = Wanted::Numbers {
+            values: vec![1.0, 100.0, 2.0, 300.0],
+            weights: [1.0, 1e-4].into(),
+        };
+        let outputs = [0.5f32, 150.0, 2.5, 250.0];
+        let taught = [1.0f32, 120.0, 2.0, 280.0];
+        // (0.25 + 0.25 + 0.25 + 0.25)/4 without the teacher
+        assert!((loss.of(&outputs, &wanted, None).loss - 0.25).abs() < 1e-6);
+        let at = |o: &[f32]| loss.of(o, &wanted, Some(&taught)).loss;
+        let gradient = loss.of(&outputs, &wanted, Some(&taught)).gradient;
+        for i in 0..4 {
+            let (mut up, mut down) = (outputs, outputs);
+            up[i] += 0.125;
+            down[i] -= 0.125;
+            let slope = (at(&up) - at(&down)) / 0.25;
+            assert!((slope - f64::from(gradient[i])).abs() < 1e-6, "{i}");
         }
     }
 

@@ -7,6 +7,7 @@ use crate::activation::{Function, RangeLoss, Unit};
 use crate::dirac::Dirac;
 use crate::error::{Error, Result};
 use crate::inverse::{InverseUnit, VarianceLoss};
+use crate::layout::{hwc, to_hwc, to_hwio, to_oihw, transposed};
 use crate::parameter::{Kind, Parameter};
 use crate::sequence::{Attend, Embedding, Places, RowNorm, Turn};
 use crate::workspace::Workspace;
@@ -285,7 +286,7 @@ impl Model {
 
     /// Takes sentences as inputs from now on, filled up to their length with padding: each token is a row of `words` (of the output's weights
     /// without them) and a row of `positions`, added; marks of what is no padding are one channel more. The norm of these sums, called
-    /// `norm`, is who encrypts': no program computes it.
+    /// `norm`, is evaluated in the clear by the client, so it gets no polynomial program.
     ///
     /// # Errors
     /// [`Error::Setting`] as [`Model::embed`].
@@ -711,55 +712,4 @@ fn cuts(layers: &[Layer], last_use: &[usize]) -> Vec<usize> {
         return all.into_iter().step_by(step).collect();
     }
     joins
-}
-
-/// `(h, w, c)` of a node's shape.
-pub(crate) fn hwc(shape: Shape) -> (usize, usize, usize) {
-    match shape {
-        Shape::Image {
-            channels,
-            height,
-            width,
-        } => (height, width, channels),
-        other => (1, 1, other.len()),
-    }
-}
-
-/// From `(c, h, w)` to `(h, w, c)`.
-pub(crate) fn to_hwc(values: &[f32], shape: Shape) -> Vec<f32> {
-    let (h, w, c) = hwc(shape);
-    transposed(values, c, h * w)
-}
-
-/// The transpose of a row-major matrix.
-pub(crate) fn transposed(m: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    let mut out = vec![0.0; m.len()];
-    for r in 0..rows {
-        for c in 0..columns {
-            out[c * rows + r] = m[r * columns + c];
-        }
-    }
-    out
-}
-
-/// From `(O, C, Kh, Kw)` to `(Kh, Kw, C, O)`.
-pub(crate) fn to_hwio(w: &[f32], shape: &[usize]) -> Vec<f32> {
-    transposed(&w_ck(w, shape), shape[0], w.len() / shape[0])
-}
-
-/// `(O, C, K)` to `(O, K, C)`.
-fn w_ck(w: &[f32], shape: &[usize]) -> Vec<f32> {
-    let (c, k) = (shape[1], shape[2] * shape[3]);
-    w.chunks_exact(c * k)
-        .flat_map(|row| transposed(row, c, k))
-        .collect()
-}
-
-/// From `(Kh, Kw, C, O)` to `(O, C, Kh, Kw)`, which is `shape`.
-pub(crate) fn to_oihw(w: &[f32], shape: &[usize]) -> Vec<f32> {
-    let (c, k) = (shape[1], shape[2] * shape[3]);
-    transposed(w, w.len() / shape[0], shape[0])
-        .chunks_exact(c * k)
-        .flat_map(|row| transposed(row, k, c))
-        .collect()
 }

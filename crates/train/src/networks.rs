@@ -4,7 +4,8 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::model::{Model, Parameterization};
 use approx::Activation;
-use nn::{Graph, Metadata};
+use nn::{Graph, Linear, Metadata, Network, Nonlinearity, Op, Parameter, Shape};
+use zoo::random::uniform;
 use zoo::resnet::{ResNet, Skip, Small};
 
 /// An activation by its name.
@@ -64,6 +65,21 @@ pub fn graph(
             };
             (network.graph(seed)?, skip)
         }
+        config::Network::Mlp {
+            hidden,
+            activation: name,
+        } => {
+            if hidden.iter().any(|&n| n == 0 || n > 1 << 16) || hidden.len() > 64 {
+                return Err(Error::Setting {
+                    setting: "hidden",
+                    value: format!("{hidden:?}"),
+                    remedy: "at most 64 layers of 1 to 65,536 values".into(),
+                });
+            }
+            let inputs = height * width * channels;
+            let graph = mlp(inputs, hidden, classes, activation(name)?, seed)?;
+            (graph, Skip::None)
+        }
         config::Network::Small {
             width,
             activation: name,
@@ -85,6 +101,36 @@ pub fn graph(
     Ok((graph, Metadata::default(), parameterization))
 }
 
+/// Linear layers with an activation between any two, with new weights (He et al. 2015).
+fn mlp(
+    inputs: usize,
+    hidden: &[usize],
+    outputs: usize,
+    activation: Activation,
+    seed: u64,
+) -> Result<Graph> {
+    let mut b = Network::builder();
+    let mut at = b.add("input", Op::Input(Shape::Vector(inputs)), &[])?;
+    let mut from = inputs;
+    for (i, &to) in hidden.iter().chain([&outputs]).enumerate() {
+        let name = format!("linear{}", i + 1);
+        let weight = format!("{name}.weight");
+        let values = uniform(seed, &weight, from * to, (6.0 / from as f64).sqrt());
+        let bias = Parameter::new(&format!("{name}.bias"), [to], vec![0.0; to])?;
+        let linear = Linear {
+            weight: Parameter::new(&weight, [to, from], values)?,
+            bias: Some(bias),
+        };
+        at = b.add(name, Op::Linear(linear), &[at])?;
+        if i < hidden.len() {
+            let activation = Op::Elementwise(Nonlinearity::Activation(activation));
+            at = b.add(format!("act{}", i + 1), activation, &[at])?;
+        }
+        from = to;
+    }
+    Ok(b.finish(at)?)
+}
+
 /// The model that a configuration names.
 ///
 /// # Errors
@@ -92,9 +138,9 @@ pub fn graph(
 pub fn model(
     network: &config::Network,
     input: (usize, usize, usize),
-    classes: usize,
+    outputs: usize,
     seed: u64,
 ) -> Result<(Model, Metadata)> {
-    let (graph, metadata, parameterization) = graph(network, input, classes, seed)?;
+    let (graph, metadata, parameterization) = graph(network, input, outputs, seed)?;
     Ok((Model::new(graph, parameterization)?, metadata))
 }

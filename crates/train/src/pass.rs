@@ -1,29 +1,21 @@
 //! Forward and backward passes.
 
-use crate::model::{Layer, Model, Norm, hwc};
+use crate::layout::hwc;
+use crate::mode::Mode;
+use crate::model::{Layer, Model, Norm};
 use crate::parameter::Parameter;
 use crate::sequence::Public;
 use crate::workspace::Workspace;
+use kernels::{Statistics, Turning};
 use nn::{AvgPool, Pad, Shape, Slice};
 
 /// What a model is given.
 #[derive(Debug, Clone, Copy)]
 pub enum Inputs<'a> {
-    /// A batch of pictures, `(n, h, w, c)`.
-    Pictures(&'a [f32]),
+    /// A batch of pictures, `(n, h, w, c)`, or of vectors.
+    Numbers(&'a [f32]),
     /// A batch of windows of tokens, `(n, length)`.
     Tokens(&'a [u16]),
-}
-
-/// What a forward pass is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Batch statistics, guards; keeps what the backward pass needs.
-    Train,
-    /// Running statistics, no guard, nothing kept.
-    Evaluate,
-    /// [`Mode::Train`] on the same batch once more: nothing is recorded.
-    Again,
 }
 
 impl Model {
@@ -76,7 +68,7 @@ impl Model {
     /// When `inputs` is no whole batch, or tokens are given to a model without an embedding.
     pub fn run(&mut self, inputs: Inputs<'_>, mode: Mode) -> &[f32] {
         match inputs {
-            Inputs::Pictures(x) => {
+            Inputs::Numbers(x) => {
                 let batch = x.len() / self.input_shape().len();
                 let x = self.workspace.copy(x);
                 self.forward(x, batch, mode)
@@ -178,34 +170,30 @@ impl Model {
                 batch_norm(b, value(0), &mut y, parameters, mode, momentum);
             }
             Layer::Activation(u) => {
-                let (training, record) = (mode != Mode::Evaluate, mode != Mode::Again);
                 let x = value(0);
                 if public.first == 0 {
-                    u.forward(x, &mut y, parameters, training, record, workspace);
+                    u.forward(x, &mut y, parameters, mode, workspace);
                 } else {
                     u.exact(x, &mut y, parameters);
                     let x = public.without(x, channels, workspace);
                     let mut out = workspace.take(x.len());
-                    u.forward(&x, &mut out, parameters, training, record, workspace);
+                    u.forward(&x, &mut out, parameters, mode, workspace);
                     public.put(&out, channels, &mut y);
                     workspace.give(x);
                     workspace.give(out);
                 }
             }
             Layer::RowNorm(norm) => {
-                let (training, record) = (mode != Mode::Evaluate, mode != Mode::Again);
-                norm.forward(value(0), &mut y, parameters, training, record, public);
+                norm.forward(value(0), &mut y, parameters, mode, public);
             }
-            Layer::Rotary(turn) => turn.turn(value(0), false, &mut y),
+            Layer::Rotary(turn) => turn.turn(value(0), Turning::Forwards, &mut y),
             Layer::Attention(a) => {
-                let (training, record) = (mode != Mode::Evaluate, mode != Mode::Again);
                 let marks = (inputs[i].len() > 3).then(|| value(3));
                 a.forward(
                     ([value(0), value(1), value(2)], marks),
                     &mut y,
                     n,
-                    training,
-                    record,
+                    mode,
                     public,
                 );
             }
@@ -396,8 +384,12 @@ impl Model {
                 workspace.give(dy);
             }
             Layer::BatchNorm(b) => {
+                let statistics = match *frozen {
+                    true => Statistics::Fixed,
+                    false => Statistics::Batch,
+                };
                 let mut dx = workspace.take(dy.len());
-                batch_norm_backward(b, value(0), &dy, *frozen, &mut dx, parameters);
+                batch_norm_backward(b, value(0), &dy, statistics, &mut dx, parameters);
                 accumulate(&mut gradients[source(0)], dx, workspace);
                 workspace.give(dy);
             }
@@ -429,8 +421,7 @@ impl Model {
                     &dy,
                     &mut dx,
                     parameters,
-                    *variance_loss,
-                    *share,
+                    (*variance_loss, *share),
                     public,
                 );
                 accumulate(&mut gradients[source(0)], dx, workspace);
@@ -438,7 +429,7 @@ impl Model {
             }
             Layer::Rotary(turn) => {
                 let mut dx = workspace.take(dy.len());
-                turn.turn(&dy, true, &mut dx);
+                turn.turn(&dy, Turning::Backwards, &mut dx);
                 accumulate(&mut gradients[source(0)], dx, workspace);
                 workspace.give(dy);
             }
@@ -451,8 +442,7 @@ impl Model {
                     &dy,
                     [&mut dq, &mut dk, &mut dv],
                     n,
-                    *division_loss,
-                    *share,
+                    (*division_loss, *share),
                     public,
                 );
                 for (k, d) in [dq, dk, dv].into_iter().enumerate() {
@@ -570,7 +560,7 @@ fn batch_norm_backward(
     b: &Norm,
     x: &[f32],
     dy: &[f32],
-    frozen: bool,
+    statistics: Statistics,
     dx: &mut [f32],
     parameters: &mut [Parameter],
 ) {
@@ -586,7 +576,7 @@ fn batch_norm_backward(
         dy,
         mean,
         inverse,
-        frozen,
+        statistics,
         scale,
         dx,
         &mut dscale,

@@ -1,15 +1,16 @@
 //! Runs on labelled sentences: encoders that classify them, or that first learn to guess hidden tokens.
 
+use crate::approximations::write_network;
+use crate::batch::Batch;
 use crate::checkpoint::write_whole;
 use crate::config::{Checked, Run};
 use crate::error::{Error, Result};
-use crate::language::write_network;
 use crate::loss::IGNORED;
 use crate::model::{Model, Parameterization};
+use crate::score::Score;
 use crate::sequence::Places;
-use crate::sources::{Batch, Batches, Source};
-use crate::trainer::Score;
-use data::sentences::{HeldOut, Masking, Sentences, order};
+use crate::sources::{Batches, Source};
+use data::sentences::{HeldOut, Masking, Sentences};
 use nn::AttentionScheme;
 use nn::wordpiece::WordPiece;
 use serde::{Deserialize, Serialize};
@@ -382,7 +383,7 @@ impl Corpus {
             }
             tokens.extend(std::iter::repeat_n(padding, fill));
         }
-        Batch::Sentences(tokens, labels)
+        Batch::tokens(tokens, labels)
     }
 
     fn batches(
@@ -406,7 +407,7 @@ impl Source for Corpus {
     type Data = Data;
 
     fn fit(&self, model: &Model) -> Result<()> {
-        let (_, width, _) = crate::model::hwc(model.input_shape());
+        let (_, width, _) = crate::layout::hwc(model.input_shape());
         if width != self.data.length {
             return Err(Error::Shape {
                 needed: format!("sentences of {width} tokens"),
@@ -429,7 +430,7 @@ impl Source for Corpus {
     }
 
     fn pass(&self, run: &SentenceConfig, pass: u64, first: usize, _: f32) -> Result<Batches> {
-        let mut numbers = order(self.train.len(), run.seed, pass);
+        let mut numbers = data::order(self.train.len(), run.seed, pass);
         numbers.truncate(self.batches_a_pass(run.batch) * run.batch);
         let rest = numbers.split_off((first * run.batch).min(numbers.len()));
         Ok(self.batches(&self.train, rest, run.batch, (run.seed, pass)))

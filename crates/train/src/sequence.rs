@@ -3,10 +3,11 @@
 
 use crate::error::{Error, Result};
 use crate::inverse::{InverseUnit, VarianceLoss};
+use crate::mode::Mode;
 use crate::parameter::Parameter;
 use crate::workspace::Workspace;
 use approx::Function;
-use kernels::{RowSums, Rows, Weighting};
+use kernels::{Centre, RowSums, Rows, Turning, Weighting};
 use nn::attention::{Denominator, Order, Scaling};
 use nn::{AttentionScheme, NormKind, Pairing, Shape};
 use std::borrow::Cow;
@@ -20,6 +21,9 @@ pub(crate) struct Public {
     /// Positions of a sequence.
     pub(crate) length: usize,
 }
+
+/// A loss, and which share of it counts.
+pub(crate) type Shared = (VarianceLoss, f32);
 
 impl Public {
     /// Whether the row of this number, counted through all sequences, is public.
@@ -36,7 +40,7 @@ impl Public {
         Cow::Owned(rows.map(|(_, v)| *v).collect())
     }
 
-    fn loss(self, loss: VarianceLoss, divisors: &[f32], share: f32) -> (f64, Option<Vec<f32>>) {
+    fn loss(self, (loss, share): Shared, divisors: &[f32]) -> (f64, Option<Vec<f32>>) {
         let (lost, slopes) = loss.evaluate(&self.others(divisors), share);
         let slopes = slopes.map(|s| {
             let mut s = s.into_iter();
@@ -84,7 +88,7 @@ impl Public {
 pub(crate) struct RowNorm {
     pub(crate) scale: usize,
     pub(crate) bias: Option<usize>,
-    pub(crate) centred: bool,
+    pub(crate) centre: Centre,
     pub(crate) root: InverseUnit,
     /// Whether it is computed by who encrypts, so exactly, and by no program.
     pub(crate) clear: bool,
@@ -97,7 +101,10 @@ impl RowNorm {
         Self {
             scale,
             bias,
-            centred: norm.kind == NormKind::Layer,
+            centre: match norm.kind {
+                NormKind::Layer => Centre::Mean,
+                _ => Centre::Zero,
+            },
             root: InverseUnit::new(name, Function::InverseSquareRoot, norm.epsilon as f32),
             clear: false,
             kept: None,
@@ -109,16 +116,15 @@ impl RowNorm {
         x: &[f32],
         y: &mut [f32],
         parameters: &[Parameter],
-        training: bool,
-        record: bool,
+        mode: Mode,
         public: Public,
     ) {
         let scale = &parameters[self.scale].values;
         let rows = x.len() / scale.len();
         let (mut mean, mut divisor) = (vec![0.0; rows], vec![0.0; rows]);
-        kernels::row_moments(scale.len(), x, self.centred, &mut mean, &mut divisor);
+        kernels::row_moments(scale.len(), x, self.centre, &mut mean, &mut divisor);
         divisor.iter_mut().for_each(|v| *v += self.root.least);
-        if record {
+        if mode.records() {
             self.root.record(&public.others(&divisor));
         }
         let inverse: Vec<f32> = divisor
@@ -128,13 +134,13 @@ impl RowNorm {
                 if public.is(i) {
                     self.root.exact(d)
                 } else {
-                    self.root.value(d, training)
+                    self.root.value(d, mode)
                 }
             })
             .collect();
         let bias = self.bias.map(|b| &parameters[b].values[..]);
         kernels::row_norm_forward(x, &mean, &inverse, scale, bias, y);
-        self.kept = training.then_some([mean, divisor, inverse]);
+        self.kept = mode.trains().then_some([mean, divisor, inverse]);
     }
 
     /// Gives back the variance loss.
@@ -144,8 +150,7 @@ impl RowNorm {
         dy: &[f32],
         dx: &mut [f32],
         parameters: &mut [Parameter],
-        loss: VarianceLoss,
-        share: f32,
+        loss: Shared,
         public: Public,
     ) -> f64 {
         let Some([mean, divisor, inverse]) = self.kept.take() else {
@@ -153,7 +158,7 @@ impl RowNorm {
         };
         let (lost, extra) = match self.clear {
             true => (0.0, None),
-            false => public.loss(loss, &divisor, share),
+            false => public.loss(loss, &divisor),
         };
         // a program's derivative is that of what it approximates
         let slope: Vec<f32> = inverse.iter().map(|r| -0.5 * r * r * r).collect();
@@ -162,7 +167,7 @@ impl RowNorm {
             inverse: &inverse,
             slope: &slope,
             extra: extra.as_deref(),
-            centred: self.centred,
+            centred: self.centre == Centre::Mean,
         };
         let mut dscale = std::mem::take(&mut parameters[self.scale].gradient);
         let mut dbias = self
@@ -197,7 +202,7 @@ fn tables(rotary: &nn::Rotary, positions: std::ops::Range<usize>) -> (Vec<f32>, 
 
 impl Turn {
     pub(crate) fn new(rotary: &nn::Rotary, shape: Shape) -> Self {
-        let (_, positions, channels) = crate::model::hwc(shape);
+        let (_, positions, channels) = crate::layout::hwc(shape);
         let (cosine, sine) = tables(rotary, 0..positions);
         Self {
             rotary: *rotary,
@@ -208,15 +213,15 @@ impl Turn {
         }
     }
 
-    pub(crate) fn turn(&self, x: &[f32], back: bool, y: &mut [f32]) {
+    pub(crate) fn turn(&self, x: &[f32], turning: Turning, y: &mut [f32]) {
         self.by(&self.cosine, &self.sine, self.positions)
-            .turn(x, back, y);
+            .turn(x, turning, y);
     }
 
     /// Rows that are all at this position.
     pub(crate) fn turn_at(&self, position: usize, x: &[f32], y: &mut [f32]) {
         let (cosine, sine) = tables(&self.rotary, position..position + 1);
-        self.by(&cosine, &sine, 1).turn(x, false, y);
+        self.by(&cosine, &sine, 1).turn(x, Turning::Forwards, y);
     }
 
     fn by<'a>(&self, cosine: &'a [f32], sine: &'a [f32], positions: usize) -> kernels::Rotary<'a> {
@@ -263,7 +268,7 @@ fn marked(rows: &[f32], marks: &[f32]) -> Vec<f32> {
 
 impl Attend {
     pub(crate) fn new(name: &str, a: &nn::Attention, queries: Shape) -> Result<Self> {
-        let (_, length, channels) = crate::model::hwc(queries);
+        let (_, length, channels) = crate::layout::hwc(queries);
         let refuse = |operator: &str, remedy| {
             Err(Error::Unsupported {
                 node: name.into(),
@@ -331,17 +336,18 @@ impl Attend {
         ([q, k, v], marks): Marked<'_>,
         y: &mut [f32],
         batch: usize,
-        training: bool,
-        record: bool,
+        mode: Mode,
         public: Public,
     ) {
         let (seen, keys) = self.seen(k, marks);
         let k = keys.as_deref().unwrap_or(k);
         let sums = {
-            let inverse = self.inverse(training, public);
+            let inverse = self.inverse(mode, public);
             self.at(batch).forward_within(q, k, v, &seen, &inverse, y)
         };
-        if record && let Weighting::Power { exponent, .. } = self.shape.weighting {
+        if mode.records()
+            && let Weighting::Power { exponent, .. } = self.shape.weighting
+        {
             // as they are without scaling
             let divisors: Vec<f32> = sums
                 .divisor
@@ -351,7 +357,7 @@ impl Attend {
                 .collect();
             self.division.record(&public.others(&divisors));
         }
-        self.sums = training.then_some(sums);
+        self.sums = mode.trains().then_some(sums);
     }
 
     /// What marks do: softmax sees only what is marked, powers see keys of zeros elsewhere.
@@ -363,12 +369,12 @@ impl Attend {
         }
     }
 
-    fn inverse(&self, training: bool, public: Public) -> impl Fn(usize, f32) -> f32 + Sync + '_ {
+    fn inverse(&self, mode: Mode, public: Public) -> impl Fn(usize, f32) -> f32 + Sync + '_ {
         move |position, d| {
             if public.is(position) {
                 self.division.exact(d)
             } else {
-                self.division.value(d, training)
+                self.division.value(d, mode)
             }
         }
     }
@@ -383,7 +389,7 @@ impl Attend {
         public: Public,
         y: &mut [f32],
     ) {
-        let inverse = self.inverse(false, public);
+        let inverse = self.inverse(Mode::Evaluate, public);
         self.at(batch)
             .step(q, keys, values, (positions, capacity), &inverse, y);
     }
@@ -395,22 +401,21 @@ impl Attend {
         dy: &[f32],
         [dq, dk, dv]: [&mut [f32]; 3],
         batch: usize,
-        loss: VarianceLoss,
-        share: f32,
+        loss: Shared,
         public: Public,
     ) -> f64 {
         let Some(sums) = self.sums.take() else {
             unreachable!("a backward pass follows a forward pass in training mode");
         };
         let (lost, extra) = if self.powers() && !self.stable() {
-            public.loss(loss, &sums.divisor, share)
+            public.loss(loss, &sums.divisor)
         } else {
             (0.0, None)
         };
         let (_, keys) = self.seen(k, marks);
         let k = keys.as_deref().unwrap_or(k);
         self.at(batch)
-            .backward(q, k, v, dy, &sums, extra.as_deref(), dq, dk, dv);
+            .backward([q, k, v], dy, &sums, extra.as_deref(), [dq, &mut *dk, dv]);
         if let (Some(m), Some(_)) = (marks, &keys) {
             dk.copy_from_slice(&marked(dk, m));
         }
@@ -470,7 +475,7 @@ impl Embedding {
     pub(crate) fn table(&self, parameters: &[Parameter]) -> Vec<f32> {
         let values = &parameters[self.parameter].values;
         if self.tied {
-            crate::model::transposed(values, self.width, values.len() / self.width)
+            crate::layout::transposed(values, self.width, values.len() / self.width)
         } else {
             values.clone()
         }
@@ -525,7 +530,7 @@ impl Embedding {
             let mut table = vec![0.0; gradient.len()];
             kernels::scatter_add(dy, self.width, &self.tokens, &mut table);
             let vocabulary = table.len() / self.width;
-            let transposed = crate::model::transposed(&table, vocabulary, self.width);
+            let transposed = crate::layout::transposed(&table, vocabulary, self.width);
             kernels::axpy(1.0, &transposed, gradient);
         } else {
             kernels::scatter_add(dy, self.width, &self.tokens, gradient);

@@ -1,88 +1,20 @@
 //! The pictures of a run: to train on, to mix in, to calibrate on, and to make choices on.
 
+use crate::batch::Batch;
 use crate::config::{Checked, Config, Data, Network, Run};
+use crate::direct::Direct;
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::pass::Inputs;
-use crate::trainer::Score;
+use crate::score::Score;
 use data::{Damaged, Dataset, Loader, LoaderOptions, Order, Resize, Skipped, Split};
-use nn::{Normalization, Shape};
+use nn::{Metadata, Normalization, Shape, Tensor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-
-/// What a step is made on.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Batch {
-    /// Pictures `(n, h, w, c)` and their labels.
-    Pictures(Vec<f32>, Vec<usize>),
-    /// Windows of tokens `(n, length)` and the token that follows each.
-    Tokens(Vec<u16>, Vec<usize>),
-    /// Sentences `(n, length)`, filled up with padding, and their classes (or the tokens behind masks, [`IGNORED`](crate::loss::IGNORED) elsewhere).
-    Sentences(Vec<u16>, Vec<usize>),
-}
-
-impl Batch {
-    /// What the model is given.
-    #[must_use]
-    pub fn inputs(&self) -> Inputs<'_> {
-        match self {
-            Self::Pictures(x, _) => Inputs::Pictures(x),
-            Self::Tokens(t, _) | Self::Sentences(t, _) => Inputs::Tokens(t),
-        }
-    }
-
-    /// What it should answer, a row of outputs each.
-    #[must_use]
-    pub fn labels(&self) -> &[usize] {
-        match self {
-            Self::Pictures(_, l) | Self::Tokens(_, l) | Self::Sentences(_, l) => l,
-        }
-    }
-
-    /// How many labels count.
-    #[must_use]
-    pub fn counted(&self) -> usize {
-        let counts = |l: &&usize| **l != crate::loss::IGNORED;
-        self.labels().iter().filter(counts).count()
-    }
-
-    /// The batch in `parts` (or fewer) as equal as `rows` labels an input permit.
-    pub(crate) fn parts(self, parts: usize, rows: usize) -> Vec<Self> {
-        if parts <= 1 {
-            return vec![self];
-        }
-        fn cut<T: Copy>(v: &[T], size: usize) -> impl Iterator<Item = Vec<T>> + '_ {
-            v.chunks(size.max(1)).map(<[T]>::to_vec)
-        }
-        let n = self.labels().len() / rows;
-        let size = n.div_ceil(parts);
-        match &self {
-            Self::Pictures(x, l) => cut(x, size * x.len() / n)
-                .zip(cut(l, size * rows))
-                .map(|(x, l)| Self::Pictures(x, l))
-                .collect(),
-            Self::Tokens(t, l) => cut(t, size * rows)
-                .zip(cut(l, size * rows))
-                .map(|(t, l)| Self::Tokens(t, l))
-                .collect(),
-            Self::Sentences(t, l) => cut(t, size * t.len() / n)
-                .zip(cut(l, size * rows))
-                .map(|(t, l)| Self::Sentences(t, l))
-                .collect(),
-        }
-    }
-}
-
-impl From<data::Batch> for Batch {
-    fn from(b: data::Batch) -> Self {
-        Self::Pictures(b.images, b.labels)
-    }
-}
 
 /// Batches one after the other.
 pub type Batches = Box<dyn Iterator<Item = Result<Batch>>>;
 
-/// What a run trains on: pictures ([`Sources`]) or text ([`Passages`](crate::language::Passages)).
+/// What a run trains on: pictures ([`Sources`]), vectors, text or sentences.
 pub trait Source {
     /// How its configurations name networks.
     type Network: Serialize + DeserializeOwned;
@@ -131,11 +63,26 @@ impl Source for Sources {
     type Data = Data;
 
     fn fit(&self, model: &Model) -> Result<()> {
-        Self::fit(self, model)
+        let s = self.train.shape();
+        let had = Shape::image(s.channels, s.height, s.width);
+        if model.input_shape() != had {
+            return Err(Error::Shape {
+                needed: model.input_shape().to_string(),
+                had: had.to_string(),
+            });
+        }
+        let classes = self.train.classes().len();
+        if model.outputs() != classes {
+            return Err(Error::Classes {
+                outputs: model.outputs(),
+                classes,
+            });
+        }
+        Ok(())
     }
 
     fn batches_a_pass(&self, batch: usize) -> usize {
-        Self::batches_a_pass(self, batch)
+        (self.train.len() / batch).max(1)
     }
 
     fn pass(&self, run: &Config, pass: u64, first: usize, second: f32) -> Result<Batches> {
@@ -173,12 +120,8 @@ pub struct Sources {
     pub twins: usize,
 }
 
-impl Sources {
-    /// Opens what the configuration names.
-    ///
-    /// # Errors
-    /// [`Error::Data`]; [`Error::Setting`] where nothing would remain to train on.
-    pub fn open(c: &Data) -> Result<Self> {
+impl Direct for Sources {
+    fn open(c: &Data) -> Result<Self> {
         let options = |split| data::Options {
             classes: (!c.labels.is_empty()).then(|| c.labels.clone()),
             resize: c.size.map(|(height, width)| Resize {
@@ -282,11 +225,7 @@ impl Sources {
         })
     }
 
-    /// Takes the normalisation from the network where the configuration leaves it to the network.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] for a network that has no normalisation.
-    pub fn adopt(&mut self, c: &Data, network: &nn::Metadata) -> Result<()> {
+    fn adopt(&mut self, c: &Data, network: &Metadata) -> Result<()> {
         if c.normalization == "network" {
             self.normalization = network.normalization.clone().ok_or_else(|| Error::Setting {
                 setting: "normalization",
@@ -297,47 +236,77 @@ impl Sources {
         Ok(())
     }
 
-    /// The classes' names for whoever gets the network: the data's, or the network's where the data has only numbers.
-    #[must_use]
-    pub fn labels(&self, network: &nn::Metadata) -> Vec<String> {
+    fn input(&self) -> (usize, usize, usize) {
+        let s = self.train.shape();
+        (s.height, s.width, s.channels)
+    }
+
+    fn outputs(&self) -> usize {
+        self.train.classes().len()
+    }
+
+    fn examples(&self, most: usize) -> Result<Vec<Tensor>> {
+        let set = self.calibration(most)?;
+        let tensor = |i| set.tensor(i, &self.normalization);
+        Ok((0..set.len()).map(tensor).collect::<data::Result<_>>()?)
+    }
+
+    fn mirrored(&self, inputs: &[f32]) -> Option<Vec<f32>> {
+        let s = self.train.shape();
+        let mut out = Vec::with_capacity(inputs.len());
+        for row in inputs.chunks_exact(s.width * s.channels) {
+            for pixel in row.chunks_exact(s.channels).rev() {
+                out.extend_from_slice(pixel);
+            }
+        }
+        Some(out)
+    }
+
+    fn describe(&self, metadata: &mut Metadata) {
+        // the data's names, or the network's where the data have only numbers
         let classes = self.train.classes();
         let numbers = classes.iter().enumerate().all(|(i, c)| *c == i.to_string());
-        if numbers && network.labels.len() == classes.len() {
-            network.labels.clone()
-        } else {
-            classes.to_vec()
+        if !numbers || metadata.labels.len() != classes.len() {
+            metadata.labels = classes.to_vec();
         }
+        metadata.normalization = Some(self.normalization.clone());
     }
 
-    /// Refuses a network that does not take these pictures or does not know these classes.
-    ///
-    /// # Errors
-    /// [`Error::Shape`], [`Error::Classes`].
-    pub fn fit(&self, model: &Model) -> Result<()> {
-        let s = self.train.shape();
-        let had = Shape::image(s.channels, s.height, s.width);
-        if model.input_shape() != had {
-            return Err(Error::Shape {
-                needed: model.input_shape().to_string(),
-                had: had.to_string(),
-            });
-        }
-        let classes = self.train.classes().len();
-        if model.outputs() != classes {
-            return Err(Error::Classes {
-                outputs: model.outputs(),
-                classes,
-            });
-        }
-        Ok(())
+    fn record(&self, left_out: usize) -> (&'static str, serde_json::Value) {
+        let record = serde_json::json!({
+            "train": self.train.len(),
+            "second": self.second.as_ref().map(Dataset::len),
+            "held_out": self.held_out.len(),
+            "left_out_of_intervals": left_out,
+            "twins_left_out": self.twins,
+        });
+        ("pictures", record)
     }
 
-    /// Batches of one pass over the training pictures; the last, smaller one is left out.
-    #[must_use]
-    pub fn batches_a_pass(&self, batch: usize) -> usize {
-        (self.train.len() / batch).max(1)
+    fn summary(&self) -> String {
+        let mut text = format!("{} pictures to train on", self.train.len());
+        if let Some(second) = &self.second {
+            text += &format!(" and {} to mix in", second.len());
+        }
+        text += &format!(", {} held out for choices", self.held_out.len());
+        if self.twins > 0 {
+            text += &format!(
+                "; {} near-duplicates of held-out pictures left out",
+                self.twins
+            );
+        }
+        text
     }
 
+    fn left_out(&self) -> Vec<String> {
+        let skipped = self.skipped.iter();
+        skipped
+            .map(|s| format!("{}: {}", s.picture, s.reason))
+            .collect()
+    }
+}
+
+impl Sources {
     /// At most so many pictures to calibrate on.
     ///
     /// # Errors
@@ -350,30 +319,19 @@ impl Sources {
         Ok(from.subset(&indices)?)
     }
 
-    /// The pictures in their order, as they are, for whoever takes batches of either kind.
-    ///
-    /// # Errors
-    /// [`Error::Data`].
-    pub fn batches(&self, set: &Dataset, batch: usize) -> Result<Batches> {
-        Ok(Box::new(self.plain(set, batch)?.map(|b| Ok(b?.into()))))
-    }
-
     /// The pictures in their order, as they are.
     ///
     /// # Errors
     /// [`Error::Data`].
-    pub fn plain(
-        &self,
-        set: &Dataset,
-        batch: usize,
-    ) -> Result<impl Iterator<Item = data::Result<data::Batch>> + use<>> {
+    pub fn batches(&self, set: &Dataset, batch: usize) -> Result<Batches> {
         let options = LoaderOptions {
             batch,
             order: Order::Sequential,
             normalization: self.normalization.clone(),
             ..LoaderOptions::default()
         };
-        Ok(Loader::new(set.clone(), options)?.epoch(0, 0))
+        let epoch = Loader::new(set.clone(), options)?.epoch(0, 0);
+        Ok(Box::new(epoch.map(|b| Ok(b?.into()))))
     }
 
     /// The shuffled, augmented training pictures, with a share of each batch from the second data.

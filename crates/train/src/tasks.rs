@@ -7,9 +7,9 @@
 
 use crate::activation::Function;
 use crate::error::{Error, Result};
+use crate::mode::Mode;
 use crate::model::{Layer, Model};
 use crate::parameter::Parameter;
-use crate::pass::Mode;
 use crate::{Parameterization, inverse::InverseUnit};
 use kernels::Transpose::No;
 use nn::AttentionScheme;

@@ -1,42 +1,20 @@
 //! Runs: stages of training over epochs, with logs, checkpoints and an exact resume.
 
 use crate::activation::{Function, Unit};
+use crate::batch::Batch;
 use crate::calibration::seen;
 use crate::checkpoint::{self, Position, Sums};
 use crate::config::{Order, Run, Stage, Target};
 use crate::error::{Error, Result};
 use crate::inverse::VarianceLoss;
-use crate::loss::{Loss, argmax};
+use crate::mode::Mode;
 use crate::model::Model;
 use crate::optimizer::Optimizer;
-use crate::pass::Mode;
-use crate::sources::{Batch, Source, Sources};
+use crate::score::Score;
+use crate::sources::{Source, Sources};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-/// How a network does on pictures, or on tokens of a text, that it was not trained on; every guard is off.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Score {
-    /// Pictures classified rightly.
-    pub right: usize,
-    /// Pictures.
-    pub pictures: usize,
-    /// Values outside of their polynomial's domain.
-    pub outside: u64,
-    /// The class given to each picture.
-    pub classes: Vec<usize>,
-    /// Mean cross-entropy with the labels, in nats.
-    pub loss: f64,
-}
-
-impl Score {
-    /// Share of the pictures classified rightly.
-    #[must_use]
-    pub fn accuracy(&self) -> f64 {
-        self.right as f64 / self.pictures.max(1) as f64
-    }
-}
 
 /// How [`Trainer::run`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,6 +156,24 @@ impl<'a, S: Source> Trainer<'a, S> {
     #[must_use]
     pub fn sources(&self) -> &S {
         &self.sources
+    }
+
+    /// The run's folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The configuration, as TOML.
+    pub(crate) fn configuration(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn seed(&self) -> u64 {
+        self.config.seed
+    }
+
+    pub(crate) fn batch(&self) -> usize {
+        self.config.batch
     }
 
     fn batches_of(&self, stage: &Stage) -> usize {
@@ -578,9 +574,7 @@ impl<'a, S: Source> Trainer<'a, S> {
                 .as_mut()
                 .map(|t| t.run(part.inputs(), Mode::Evaluate).to_vec());
             let outputs = self.model.run(part.inputs(), Mode::Train);
-            let mut outcome = stage
-                .loss
-                .evaluate(outputs, part.labels(), taught.as_deref());
+            let mut outcome = stage.loss.of(outputs, &part.wanted, taught.as_deref());
             loss += outcome.loss * f64::from(share);
             right += outcome.right;
             if !loss.is_finite() {
@@ -717,7 +711,7 @@ impl<'a, S: Source> Trainer<'a, S> {
     /// What the data bring.
     pub fn score(&mut self) -> Result<Score> {
         let batches = self.sources.held_out(self.config.batch)?;
-        score(&mut self.model, batches)
+        Score::of(&mut self.model, batches)
     }
 
     /// Measures the normalisations' statistics on the second training data (the first where there are none): equal weights for all
@@ -729,7 +723,7 @@ impl<'a, S: Source> Trainer<'a, S> {
         let batches = self.sources.to_calibrate(self.config.batch, usize::MAX)?;
         for (k, batch) in batches.enumerate() {
             let batch = batch?;
-            if batch.labels().len() < whole {
+            if batch.rows() < whole {
                 continue;
             }
             self.model.momentum = 1.0 / (k + 1) as f32;
@@ -748,48 +742,4 @@ fn set_target(u: &mut Unit, target: Target) {
         Target::Seen => seen(u).unwrap_or(u.target),
         _ => u.target,
     };
-}
-
-/// How a model does on these batches.
-///
-/// # Errors
-/// What the batches bring.
-pub fn score(model: &mut Model, batches: impl Iterator<Item = Result<Batch>>) -> Result<Score> {
-    let before: Vec<_> = model.units().map(|u| u.seen).collect();
-    let inverses: Vec<_> = model.inverses().map(|u| u.seen).collect();
-    model.clear_ranges();
-    let mut score = Score {
-        right: 0,
-        pictures: 0,
-        outside: 0,
-        classes: Vec::new(),
-        loss: 0.0,
-    };
-    let plain = Loss {
-        smoothing: 0.0,
-        ..Loss::default()
-    };
-    for batch in batches {
-        let batch = batch?;
-        let n = batch.counted();
-        let outputs = model.run(batch.inputs(), Mode::Evaluate);
-        let outcome = plain.evaluate(outputs, batch.labels(), None);
-        score.loss += outcome.loss * n as f64;
-        score.right += outcome.right;
-        let classes = outputs.len() / batch.labels().len().max(1);
-        score
-            .classes
-            .extend(outputs.chunks_exact(classes).map(argmax));
-        score.pictures += n;
-    }
-    score.loss /= score.pictures.max(1) as f64;
-    let units = model.units().map(|u| u.seen.outside);
-    score.outside = units.chain(model.inverses().map(|u| u.seen.outside)).sum();
-    for (u, seen) in model.units_mut().zip(before) {
-        u.seen = seen;
-    }
-    for (u, seen) in model.inverses_mut().zip(inverses) {
-        u.seen = seen;
-    }
-    Ok(score)
 }

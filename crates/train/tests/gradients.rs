@@ -4,7 +4,7 @@ use approx::Activation;
 use nn::Tensor;
 use train::activation::{Function, RangeLoss};
 use train::loss::Loss;
-use train::pass::Mode;
+use train::mode::Mode;
 use train::{Model, Parameterization};
 use zoo::resnet::{ResNet, Skip};
 

@@ -5,12 +5,14 @@ use nn::attention::{AttentionScheme, Denominator, PowerSoftmax, Scaling};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use train::activation::{Function, RangeLoss};
-use train::config::Iteration;
+use train::approximations;
 use train::generate::{Generator, Sampling, corpus};
+use train::inverse::Iteration;
 use train::inverse::VarianceLoss;
 use train::language::{self, LanguageConfig, Network, Passages};
 use train::loss::Loss;
-use train::pass::{Inputs, Mode};
+use train::mode::Mode;
+use train::pass::Inputs;
 use train::{Error, Event, Model, Trainer};
 use zoo::architecture::Architecture;
 use zoo::gpt_neox;
@@ -220,9 +222,9 @@ fn agree(m: &mut Model) {
             x[c * LENGTH + t] = f64::from(table[usize::from(token) * width + c]);
         }
     }
-    let graph = language::graph(m).expect("exports");
+    let graph = approximations::graph(m).expect("exports");
     let input = nn::Tensor::new(graph.input().shape(), x).expect("fits");
-    let pieces = language::pieces(m).expect("pieces");
+    let pieces = approximations::substitutes(m).expect("pieces");
     assert_eq!(pieces.by_node.len(), 7 + 2, "two activations");
     let json = pieces.to_json(&graph).expect("writes");
     let back = nn::approximations::Approximations::from_json(&graph, &json).expect("reads");
@@ -377,7 +379,7 @@ fn passages(config: &LanguageConfig) -> Passages {
 
 fn bits(model: &Model) -> Vec<u32> {
     let values = model.parameters.iter().flat_map(|p| &p.values);
-    let programs = model.inverses().map(|u| u.value(1.0, false));
+    let programs = model.inverses().map(|u| u.value(1.0, Mode::Evaluate));
     values.copied().chain(programs).map(f32::to_bits).collect()
 }
 

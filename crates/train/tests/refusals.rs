@@ -5,6 +5,7 @@ use nn::Normalization;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use train::config::{Config, Degrees, Network, Order, Substitution};
+use train::direct::Direct;
 use train::{Error, Sources, Trainer};
 
 const BASE: &str = r#"
@@ -256,7 +257,7 @@ fn degrees_and_intervals_that_do_not_fit() {
         train::networks::model(&config.network, (8, 8, 1), 2, 1).expect("a network");
     let s = sources();
     model
-        .calibrate(s.plain(&s.train, 8).expect("batches"))
+        .calibrate(s.batches(&s.train, 8).expect("batches"))
         .expect("calibrates");
     model
         .substitute(0..3, config.stages[0].substitution.as_ref().expect("there"))
@@ -357,7 +358,7 @@ fn weights_that_are_no_numbers() {
     says(&e, &["NaN", "position", "export the model again"]);
     let s = sources();
     let e = model
-        .calibrate(s.plain(&s.train, 8).expect("batches"))
+        .calibrate(s.batches(&s.train, 8).expect("batches"))
         .expect_err("NaN");
     says(&e, &["act1", "not finite"]);
     let mut many = sources();

@@ -1,6 +1,7 @@
 //! Labelled sentences: read, split, masked, and refused with their line.
 
-use data::sentences::{HeldOut, Masking, Sentences, order};
+use data::order;
+use data::sentences::{HeldOut, Masking, Sentences};
 use std::path::PathBuf;
 
 fn file(name: &str, text: &[u8]) -> PathBuf {

@@ -1,13 +1,14 @@
 //! How much the outputs change when one activation becomes a polynomial, and when all do.
 
 use crate::activation::Function;
+use crate::batch::Batch;
 use crate::config::{Degrees, Order, Substitution};
 use crate::error::{Error, Result};
 use crate::loss::divergence;
+use crate::mode::Mode;
 use crate::model::Model;
-use crate::pass::Mode;
-use crate::sources::Sources;
-use crate::trainer::{Score, score};
+use crate::score::Score;
+use crate::sources::{Source, Sources};
 use approx::Polynomial;
 
 /// For each activation and each degree, what it changes alone.
@@ -53,7 +54,7 @@ pub struct Whole {
 /// Pictures with the original network's outputs on them.
 #[derive(Debug)]
 pub struct Bench {
-    batches: Vec<(Vec<f32>, usize)>,
+    batches: Vec<Batch>,
     outputs: Vec<f32>,
     classes: usize,
     batch: usize,
@@ -85,7 +86,7 @@ impl Bench {
             return Err(refuse("a network without activations".into()));
         }
         let set = sources.calibration(how.pictures)?;
-        model.calibrate(sources.plain(&set, batch)?)?;
+        model.calibrate(sources.batches(&set, batch)?)?;
         let set = sources.calibration(pictures)?;
         let mut bench = Self {
             batches: Vec::new(),
@@ -93,9 +94,8 @@ impl Bench {
             classes: model.outputs(),
             batch,
         };
-        for batch in sources.plain(&set, batch)? {
-            let batch = batch?;
-            bench.batches.push((batch.images, batch.labels.len()));
+        for batch in sources.batches(&set, batch)? {
+            bench.batches.push(batch?);
         }
         bench.outputs = bench.run(model);
         Ok(bench)
@@ -103,8 +103,8 @@ impl Bench {
 
     fn run(&self, model: &mut Model) -> Vec<f32> {
         let mut outputs = Vec::new();
-        for (images, n) in &self.batches {
-            outputs.extend_from_slice(model.forward(images.clone(), *n, Mode::Evaluate));
+        for batch in &self.batches {
+            outputs.extend_from_slice(model.run(batch.inputs(), Mode::Evaluate));
         }
         outputs
     }
@@ -175,7 +175,7 @@ impl Bench {
             );
         }
         let divergence = divergence(&self.outputs, &self.run(model), self.classes);
-        let held_out = score(model, sources.batches(&sources.held_out, self.batch)?)?;
+        let held_out = Score::of(model, sources.batches(&sources.held_out, self.batch)?)?;
         restore(model);
         Ok(Whole {
             divergence,

@@ -251,7 +251,7 @@ fn sensitivities_fall_with_the_degree_and_the_network_comes_back() {
     let measured = || {
         let (mut model, sources) = toy();
         let bench = Bench::new(&mut model, &sources, &how, 32, 16).expect("calibrates");
-        let before = crate::trainer::score(
+        let before = crate::Score::of(
             &mut model,
             sources.batches(&sources.held_out, 16).expect("batches"),
         )
@@ -267,7 +267,7 @@ fn sensitivities_fall_with_the_degree_and_the_network_comes_back() {
         let first = bench
             .whole(&mut model, &sources, &s, &vec![0; s.names.len()])
             .expect("measures");
-        let after = crate::trainer::score(
+        let after = crate::Score::of(
             &mut model,
             sources.batches(&sources.held_out, 16).expect("batches"),
         )
@@ -298,7 +298,8 @@ fn a_report_says_what_was_found() {
             cost: Chain.exact(&point.choice).expect("costs"),
             whole: Whole {
                 divergence: 2.0 * point.divergence,
-                held_out: crate::trainer::Score {
+                held_out: crate::Score {
+                    errors: Vec::new(),
                     loss: 0.0,
                     right: 3,
                     pictures: 4,

@@ -1,0 +1,295 @@
+//! Runs whose data are what the network takes, pictures and vectors: from a configuration to a trainer, and from a trained model to its
+//! artefact, with intervals measured, ranges calibrated and the run's record inside.
+
+use crate::batch::Values;
+use crate::checkpoint::write_whole;
+use crate::config::{Network, Run};
+use crate::error::{Error, Result};
+use crate::mode::Mode;
+use crate::model::Model;
+use crate::networks;
+use crate::pass::Inputs;
+use crate::score::Score;
+use crate::sources::Source;
+use crate::surgery;
+use crate::trainer::Trainer;
+use nn::format::artefact;
+use nn::{Metadata, PolyGraph, Tensor};
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+
+/// Inputs on which the f64 oracle measures every node's range.
+const RANGED: usize = 500;
+/// No activation's input lies beyond this unless a polynomial exploded before it.
+const EXPLODED: f32 = 1e4;
+
+/// Data whose inputs are what the network takes.
+pub trait Direct: Source<Network = Network> {
+    /// Opens what the configuration names.
+    ///
+    /// # Errors
+    /// [`Error::Data`]; [`Error::Setting`] where nothing would remain to train on.
+    fn open(data: &Self::Data) -> Result<Self>
+    where
+        Self: Sized;
+
+    /// Takes the normalisation from the network where the configuration leaves it to the network.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a network that has none where one is needed.
+    fn adopt(&mut self, data: &Self::Data, network: &Metadata) -> Result<()>;
+
+    /// The size of an input, (height, width, channels); vectors are one pixel.
+    fn input(&self) -> (usize, usize, usize);
+
+    /// How many outputs a network needs for it.
+    fn outputs(&self) -> usize;
+
+    /// At most so many inputs to calibrate on.
+    ///
+    /// # Errors
+    /// What the data bring.
+    fn examples(&self, most: usize) -> Result<Vec<Tensor>>;
+
+    /// The inputs mirrored, where mirror images are inputs as well: intervals hold for both.
+    fn mirrored(&self, _inputs: &[f32]) -> Option<Vec<f32>> {
+        None
+    }
+
+    /// Writes into a network's metadata how inputs are made and what outputs mean.
+    fn describe(&self, metadata: &mut Metadata);
+
+    /// What the run's record says of the data, under which name; so many inputs were left out of the intervals.
+    fn record(&self, left_out: usize) -> (&'static str, serde_json::Value);
+
+    /// How much there is to train on and to choose by, in words.
+    fn summary(&self) -> String;
+
+    /// What could not be read and was left out, in words.
+    fn left_out(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// What a run begins with.
+pub struct Start<S> {
+    /// The data.
+    pub sources: S,
+    /// The network in training.
+    pub model: Model,
+    /// Who teaches it.
+    pub teacher: Option<Model>,
+    /// What the network's file says.
+    pub metadata: Metadata,
+}
+
+/// The data, network and teacher that a configuration names; maxima become averages, since no polynomial computes a maximum.
+///
+/// # Errors
+/// Those of [`Direct::open`], [`networks::graph`] and [`surgery::insert_batch_norms`].
+pub fn start<S: Direct>(run: &Run<Network, S::Data>) -> Result<Start<S>> {
+    let mut sources = S::open(&run.data)?;
+    let (input, outputs) = (sources.input(), sources.outputs());
+    let (graph, metadata, parameterization) =
+        networks::graph(&run.network, input, outputs, run.seed)?;
+    let mut graph = surgery::average_pools(&graph)?;
+    if let Some(place) = &run.batch_norms {
+        graph = surgery::insert_batch_norms(&graph, place)?;
+    }
+    let model = Model::new(graph, parameterization)?;
+    sources.adopt(&run.data, &metadata)?;
+    let teacher = run.teacher.as_ref();
+    let teacher = teacher.map(|t| networks::model(t, input, outputs, run.seed));
+    let teacher = teacher.transpose()?.map(|(t, _)| t);
+    Ok(Start {
+        sources,
+        model,
+        teacher,
+        metadata,
+    })
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// On what is held out.
+    pub score: Score,
+    /// On how many inputs intervals were measured, and how many of them were left out; None while no activation is a polynomial.
+    pub measured: Option<(usize, usize)>,
+    /// The network's file.
+    pub path: PathBuf,
+}
+
+/// Measures the intervals of polynomials, scores, and writes `network.pvm` into the run's folder. At most `allowed` inputs may drive a
+/// polynomial out of all bounds; where there are more, the network is kept in `unfinished.pvm` for training on.
+///
+/// # Errors
+/// [`Error::Unfinished`], [`Error::Network`], [`Error::File`], what the data bring.
+pub fn finish<S: Direct>(
+    trainer: &mut Trainer<'_, S>,
+    mut metadata: Metadata,
+    allowed: usize,
+) -> Result<Finished> {
+    let folder = trainer.folder().to_path_buf();
+    let mut measured = None;
+    if trainer.model.units().any(|u| u.coefficients.is_some()) {
+        let outcome = measure_intervals(trainer, 0.125, allowed);
+        measured = Some(outcome.map_err(|e| unfinished(&folder, &trainer.model, &metadata, e))?);
+    }
+    let score = trainer.score()?;
+    if metadata.name.is_empty() {
+        let name = folder.file_name().unwrap_or_default();
+        metadata.name = name.to_string_lossy().into();
+    }
+    trainer.sources().describe(&mut metadata);
+    let program = concat!("polyveil-train ", env!("CARGO_PKG_VERSION"));
+    metadata.provenance.push(program.into());
+    let (text, (name, data)) = (
+        trainer.configuration(),
+        trainer.sources().record(measured.map_or(0, |m| m.1)),
+    );
+    let mut held_out = serde_json::json!({
+        "right": score.right,
+        "pictures": score.pictures,
+        "values_outside_intervals": score.outside,
+    });
+    if !score.errors.is_empty() {
+        let all = |f: fn(&crate::score::Errors) -> f64| -> Vec<f64> {
+            score.errors.iter().map(f).collect()
+        };
+        held_out["rmse"] = all(|e| e.rmse).into();
+        held_out["r2"] = all(|e| e.r2).into();
+    }
+    let mut record = serde_json::json!({
+        "program": program,
+        "configuration": text,
+        "configuration_digest": blake3::hash(text.as_bytes()).to_hex().to_string(),
+        "seed": trainer.seed(),
+        "held_out": held_out,
+        "log": trainer.position().log,
+    });
+    record[name] = data;
+    metadata.training = Some(record);
+    let path = folder.join("network.pvm");
+    let bytes = match polynomial(&trainer.model, trainer.sources(), metadata.clone())? {
+        Some(graph) => artefact::to_bytes(&graph)?,
+        None => artefact::graph_to_bytes(&trainer.model.to_graph()?, &metadata)?,
+    };
+    write_whole(&path, &bytes)?;
+    Ok(Finished {
+        score,
+        measured,
+        path,
+    })
+}
+
+/// Keeps a network whose intervals can't be measured; the error says where.
+fn unfinished(folder: &Path, model: &Model, metadata: &Metadata, error: Error) -> Error {
+    let path = folder.join("unfinished.pvm");
+    let keep = || -> Result<()> {
+        let bytes = artefact::graph_to_bytes(&model.to_graph()?, metadata)?;
+        write_whole(&path, &bytes)
+    };
+    Error::Unfinished {
+        error: Box::new(error),
+        kept: match keep() {
+            Ok(()) => path.display().to_string(),
+            Err(e) => format!("the checkpoint alone: {e}"),
+        },
+    }
+}
+
+/// Declares the polynomials' intervals from what they see on all training inputs that calibrate and the held-out ones, as they are and
+/// mirrored where that is an input too, widened by `margin` times their width at each end. Gives back how many inputs were seen, and how
+/// many of them, at most `allowed`, were left out because one of a polynomial's values exploded.
+///
+/// # Errors
+/// What the data bring; [`Error::Exploded`]; [`Error::Fit`].
+pub fn measure_intervals<S: Direct>(
+    trainer: &mut Trainer<'_, S>,
+    margin: f32,
+    allowed: usize,
+) -> Result<(usize, usize)> {
+    let batch = trainer.batch();
+    let sources = trainer.sources();
+    let sets = [
+        sources.to_calibrate(batch, usize::MAX)?,
+        sources.held_out(batch)?,
+    ];
+    trainer.model.clear_ranges();
+    let (mut seen, mut left_out) = (0, 0);
+    for batch in sets.into_iter().flatten() {
+        let Values::Numbers(x) = batch?.values else {
+            continue;
+        };
+        let mirrored = trainer.sources().mirrored(&x);
+        let model = &mut trainer.model;
+        let one = model.input_shape().len();
+        seen += x.len() / one;
+        let before: Vec<_> = model.units().map(|u| u.seen).collect();
+        look(model, [Some(&x), mirrored.as_deref()]);
+        if exploded(model).is_none() {
+            continue;
+        }
+        restore(model, &before);
+        for (i, a) in x.chunks_exact(one).enumerate() {
+            let before: Vec<_> = model.units().map(|u| u.seen).collect();
+            let b = mirrored.as_ref().map(|m| &m[i * one..(i + 1) * one]);
+            look(model, [Some(a), b]);
+            if let Some(node) = exploded(model) {
+                left_out += 1;
+                if left_out > allowed {
+                    let limit = EXPLODED;
+                    return Err(Error::Exploded { node, limit });
+                }
+                restore(model, &before);
+            }
+        }
+    }
+    trainer.model.redeclare_domains(margin)?;
+    trainer.model.clear_ranges();
+    Ok((seen, left_out))
+}
+
+fn look(model: &mut Model, inputs: [Option<&[f32]>; 2]) {
+    for x in inputs.into_iter().flatten() {
+        model.run(Inputs::Numbers(x), Mode::Evaluate);
+    }
+}
+
+/// The first activation whose input lies beyond all bounds.
+fn exploded(model: &Model) -> Option<String> {
+    let bounded = |u: &&crate::activation::Unit| {
+        !u.seen.nan && u.seen.low >= -EXPLODED && u.seen.high <= EXPLODED
+    };
+    model.units().find(|u| !bounded(u)).map(|u| u.name.clone())
+}
+
+fn restore(model: &mut Model, seen: &[crate::activation::Seen]) {
+    for (u, &seen) in model.units_mut().zip(seen) {
+        u.seen = seen;
+    }
+}
+
+/// The polynomial network with calibrated ranges, or None while some activation is no polynomial.
+///
+/// # Errors
+/// [`Error::Network`], what the data bring.
+pub fn polynomial<S: Direct>(
+    model: &Model,
+    sources: &S,
+    metadata: Metadata,
+) -> Result<Option<PolyGraph>> {
+    let graph = model.to_graph()?;
+    if graph.activations().next().is_some() {
+        return Ok(None);
+    }
+    let graph = PolyGraph::try_from(graph)?;
+    let inputs = sources.examples(RANGED)?;
+    let calibration = nn::calibrate::calibrate(graph.network(), inputs.into_par_iter().map(Ok))?;
+    Ok(Some(
+        graph
+            .with_ranges(calibration.ranges)?
+            .with_metadata(metadata)?,
+    ))
+}

@@ -1,0 +1,47 @@
+//! Runs of every kind, told by their data.
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::language::LanguageConfig;
+use crate::sentences::SentenceConfig;
+use crate::vectors::VectorConfig;
+use std::path::Path;
+
+/// A run of any kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AnyConfig {
+    /// On pictures.
+    Pictures(Config),
+    /// On text: its data name a `text`.
+    Text(LanguageConfig),
+    /// On labelled sentences: its data name `sentences`.
+    Sentences(SentenceConfig),
+    /// On plain vectors: its data name `vectors`.
+    Vectors(VectorConfig),
+}
+
+impl AnyConfig {
+    /// Reads a TOML file of any kind. Relative paths in it count from the current folder.
+    ///
+    /// # Errors
+    /// As [`Run::load`].
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+            path: path.display().to_string(),
+            source,
+        })?;
+        // what is no TOML at all is refused by the reader of any kind
+        let table: toml::Table = toml::from_str(&text).unwrap_or_default();
+        let data = table.get("data").and_then(toml::Value::as_table);
+        if data.is_some_and(|d| d.contains_key("text")) {
+            return LanguageConfig::parse(&text).map(Self::Text);
+        }
+        if data.is_some_and(|d| d.contains_key("sentences")) {
+            return SentenceConfig::parse(&text).map(Self::Sentences);
+        }
+        if data.is_some_and(|d| d.contains_key("vectors")) {
+            return VectorConfig::parse(&text).map(Self::Vectors);
+        }
+        Config::parse(&text).map(Self::Pictures)
+    }
+}

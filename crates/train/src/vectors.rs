@@ -1,0 +1,250 @@
+//! Runs on plain vectors: classes, or numbers to predict.
+
+use crate::batch::{Batch, Values, Wanted};
+use crate::config::{Checked, Network, Run};
+use crate::direct::Direct;
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::score::Score;
+use crate::sources::{Batches, Source};
+use data::{Answers, Known, VectorOptions, Vectors};
+use nn::{Metadata, Normalization, Shape, Tensor};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A run on vectors.
+pub type VectorConfig = Run<Network, Data>;
+
+/// How components become inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Scaling {
+    /// Each by its mean and deviation in the training vectors.
+    #[default]
+    Measured,
+    /// As they are.
+    None,
+    /// As the network's file says.
+    Network,
+}
+
+/// Vectors to train on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// The file: CSV, `.npy` or `.npz`.
+    pub vectors: PathBuf,
+    /// The classes' column of a CSV or array of an `.npz`, or another `.npy` file; what is called label, class, target or y without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<String>,
+    /// Numbers to predict instead of classes: columns, arrays or files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<String>,
+    /// Columns that are no part of the vectors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<String>,
+    /// Names of the classes, in the order of the labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+    /// So many vectors are held out, spread over the file: choices are made on them.
+    pub held_out: usize,
+    /// How components become inputs.
+    #[serde(default)]
+    pub normalization: Scaling,
+}
+
+impl Data {
+    fn options(&self) -> VectorOptions {
+        VectorOptions {
+            answers: match &self.targets[..] {
+                [] => Answers::Classes(self.labels.clone()),
+                targets => Answers::Numbers(targets.to_vec()),
+            },
+            classes: (!self.classes.is_empty()).then(|| self.classes.clone()),
+            without: self.without.clone(),
+            ..VectorOptions::default()
+        }
+    }
+}
+
+impl Checked for Data {
+    fn check(&self) -> Result<()> {
+        if !self.targets.is_empty() && (self.labels.is_some() || !self.classes.is_empty()) {
+            return Err(Error::Setting {
+                setting: "targets",
+                value: format!("{:?}", self.targets),
+                remedy: "numbers to predict, or labels and their classes, but not both".into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Opened vectors. Held-out ones are in no training.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// To train on and to calibrate on.
+    pub train: Vectors,
+    /// To make choices on.
+    pub held_out: Vectors,
+    /// How components become inputs; None where they are as they are.
+    pub normalization: Option<Normalization>,
+    /// One over the variance of each number to predict.
+    weights: Arc<[f32]>,
+}
+
+impl Table {
+    fn batch(&self, set: &Vectors, numbers: &[usize]) -> Result<Batch> {
+        let (mut x, mut classes, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+        for &i in numbers {
+            let input = set.tensor(i, self.normalization.as_ref())?;
+            x.extend(input.values().iter().map(|&v| v as f32));
+            classes.extend(set.label(i));
+            targets.extend(set.target(i).iter().map(|&v| v as f32));
+        }
+        let wanted = match set.known() {
+            Known::Numbers { .. } => Wanted::Numbers {
+                values: targets,
+                weights: Arc::clone(&self.weights),
+            },
+            _ => Wanted::Classes(classes),
+        };
+        Ok(Batch {
+            values: Values::Numbers(x),
+            wanted,
+        })
+    }
+
+    fn batches(&self, set: &Vectors, numbers: Vec<usize>, batch: usize) -> Batches {
+        let (table, set) = (self.clone(), set.clone());
+        let count = numbers.len().div_ceil(batch);
+        Box::new((0..count).map(move |b| {
+            let part = &numbers[b * batch..numbers.len().min((b + 1) * batch)];
+            table.batch(&set, part)
+        }))
+    }
+}
+
+impl Source for Table {
+    type Network = Network;
+    type Data = Data;
+
+    fn fit(&self, model: &Model) -> Result<()> {
+        let had = Shape::Vector(self.train.width());
+        if model.input_shape() != had {
+            return Err(Error::Shape {
+                needed: model.input_shape().to_string(),
+                had: had.to_string(),
+            });
+        }
+        let (outputs, classes) = (model.outputs(), self.outputs());
+        if outputs != classes {
+            return Err(Error::Classes { outputs, classes });
+        }
+        Ok(())
+    }
+
+    fn batches_a_pass(&self, batch: usize) -> usize {
+        (self.train.len() / batch).max(1)
+    }
+
+    fn pass(&self, run: &VectorConfig, pass: u64, first: usize, _: f32) -> Result<Batches> {
+        let mut numbers = data::order(self.train.len(), run.seed, pass);
+        numbers.truncate(self.batches_a_pass(run.batch) * run.batch);
+        let rest = numbers.split_off((first * run.batch).min(numbers.len()));
+        Ok(self.batches(&self.train, rest, run.batch))
+    }
+
+    fn to_calibrate(&self, batch: usize, inputs: usize) -> Result<Batches> {
+        let all = self.train.len();
+        let n = inputs.min(all);
+        let numbers = (0..n).map(|i| i * all / n).collect();
+        Ok(self.batches(&self.train, numbers, batch))
+    }
+
+    fn held_out(&self, batch: usize) -> Result<Batches> {
+        let numbers = (0..self.held_out.len()).collect();
+        Ok(self.batches(&self.held_out, numbers, batch))
+    }
+
+    fn merit(&self, score: &Score) -> f64 {
+        match self.train.known() {
+            Known::Numbers { .. } => -score.loss,
+            _ => score.accuracy(),
+        }
+    }
+}
+
+impl Direct for Table {
+    fn open(c: &Data) -> Result<Self> {
+        let all = Vectors::open(&c.vectors, &c.options())?;
+        let (train, held_out) = all.split(c.held_out)?;
+        let normalization = (c.normalization == Scaling::Measured).then(|| train.statistics());
+        let weights = match train.known() {
+            Known::Numbers { width, .. } => {
+                let targets = (0..train.len()).flat_map(|i| train.target(i).to_vec());
+                let targets = Vectors::new(*width, targets.collect(), Known::Nothing)?;
+                let deviations = targets.statistics().deviation.into_iter();
+                deviations.map(|d| (1.0 / (d * d)) as f32).collect()
+            }
+            _ => Vec::new(),
+        };
+        Ok(Self {
+            train,
+            held_out,
+            normalization,
+            weights: weights.into(),
+        })
+    }
+
+    fn adopt(&mut self, c: &Data, network: &Metadata) -> Result<()> {
+        if c.normalization == Scaling::Network {
+            self.normalization = network.normalization.clone();
+        }
+        Ok(())
+    }
+
+    fn input(&self) -> (usize, usize, usize) {
+        (1, 1, self.train.width())
+    }
+
+    fn outputs(&self) -> usize {
+        match self.train.known() {
+            Known::Numbers { width, .. } => *width,
+            _ => self.train.classes().len(),
+        }
+    }
+
+    fn examples(&self, most: usize) -> Result<Vec<Tensor>> {
+        let all = self.train.len();
+        let n = most.min(all);
+        let tensor = |i| self.train.tensor(i * all / n, self.normalization.as_ref());
+        Ok((0..n).map(tensor).collect::<data::Result<_>>()?)
+    }
+
+    fn describe(&self, metadata: &mut Metadata) {
+        if !self.train.classes().is_empty() {
+            metadata.labels = self.train.classes().to_vec();
+        }
+        metadata.normalization = self.normalization.clone();
+    }
+
+    fn record(&self, left_out: usize) -> (&'static str, serde_json::Value) {
+        let record = serde_json::json!({
+            "train": self.train.len(),
+            "held_out": self.held_out.len(),
+            "left_out_of_intervals": left_out,
+        });
+        ("vectors", record)
+    }
+
+    fn summary(&self) -> String {
+        format!(
+            "{} vectors to train on, {} held out for choices",
+            self.train.len(),
+            self.held_out.len()
+        )
+    }
+}

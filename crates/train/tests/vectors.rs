@@ -1,0 +1,245 @@
+//! Runs on vectors: from a table to a network of polynomials, for classes and for numbers; resumed bit by bit; what is refused.
+
+use nn::format::artefact;
+use std::fmt::Write as _;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use train::direct::{Finished, Start, finish, start};
+use train::vectors::{Table, VectorConfig};
+use train::{AnyConfig, End, Trainer};
+
+fn folder(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("polyveil-vectors-{}-{name}", std::process::id()));
+    drop(std::fs::remove_dir_all(&path));
+    std::fs::create_dir_all(&path).expect("a folder");
+    path
+}
+
+/// Points in a square, which of three rings they lie in, and a smooth function of them in large units; the third column says nothing.
+fn table(path: &Path) {
+    let mut text = String::from("x;y;always;ring;height\n");
+    let (mut a, mut b) = (0.5f64, 0.5f64);
+    for _ in 0..1200 {
+        // the additive recurrence of the plastic number
+        a = (a + 0.754_877_666_246_693) % 1.0;
+        b = (b + 0.569_840_290_998_053) % 1.0;
+        let (x, y) = (20.0 * a - 10.0, 4.0 * b + 96.0);
+        let r = (2.0 * a - 1.0).hypot(2.0 * b - 1.0);
+        let ring = if r < 0.5 {
+            "inner"
+        } else if r < 0.85 {
+            "middle"
+        } else {
+            "outer"
+        };
+        let height = 5000.0 + 800.0 * (3.0 * a).sin() + 600.0 * b * b;
+        writeln!(text, "{x};{y};7;{ring};{height}").expect("text");
+    }
+    std::fs::write(path, text).expect("a file");
+}
+
+fn config(data: &Path, network: &str, what: &str, stage: &str) -> VectorConfig {
+    let text = format!(
+        "batch = 32\n[network]\n{network}\n[data]\nvectors = {data:?}\nheld_out = 200\n{what}\n[[stage]]\n{stage}\n"
+    );
+    VectorConfig::parse(&text).expect("a configuration")
+}
+
+/// Runs in `folder` until `stop` says so after a step.
+fn go(config: &VectorConfig, folder: &Path, steps: usize) -> Option<Finished> {
+    let Start {
+        sources,
+        model,
+        teacher,
+        metadata,
+    } = start::<Table>(config).expect("starts");
+    let mut trainer = Trainer::new(config, model, teacher, sources, folder).expect("a run");
+    let mut left = steps;
+    let end = trainer
+        .run(&mut |_| {
+            left -= 1;
+            match left {
+                0 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        })
+        .expect("trains");
+    (end == End::Finished).then(|| finish(&mut trainer, metadata, 0).expect("finishes"))
+}
+
+const MLP: &str = "kind = \"mlp\"\nhidden = [24, 24]\nactivation = \"relu\"";
+const CLASSES: &str = "labels = \"ring\"\nwithout = [\"height\"]";
+const NUMBERS: &str = "targets = [\"height\"]\nwithout = [\"ring\"]";
+const TRAIN: &str =
+    "epochs = 40.0\nrate = { peak = 0.02 }\nclipping = { kind = \"norm\", limit = 1.0 }";
+const ADAPT: &str = "epochs = 20.0\nrate = { peak = 0.01 }\ncoefficient_rate = 0.1\nclipping = { kind = \"norm\", limit = 1.0 }\n\
+    loss = { teacher = 0.9 }\nrange_loss = { kind = \"boundary\", weight = 10.0, edge = 0.6 }\nguard = 0.1\n\
+    substitution = { degree = 4, margin = 0.15, order = { kind = \"blend\", share = 0.3 } }";
+
+/// Trains, then adapts what was trained with itself as teacher; the polynomial network's file.
+fn both(name: &str, what: &str) -> (PathBuf, Finished, Finished) {
+    let at = folder(name);
+    let data = at.join("table.csv");
+    table(&data);
+    let trained = go(
+        &config(&data, MLP, what, TRAIN),
+        &at.join("train"),
+        usize::MAX,
+    );
+    let trained = trained.expect("finishes");
+    let file = format!("kind = \"file\"\npath = {:?}", trained.path);
+    let what = format!("{what}\nnormalization = \"network\"\n[teacher]\n{file}");
+    let adapted = go(
+        &config(&data, &file, &what, ADAPT),
+        &at.join("adapt"),
+        usize::MAX,
+    );
+    (data, trained, adapted.expect("finishes"))
+}
+
+fn vectors(data: &Path, answers: data::Answers, without: &str) -> data::Vectors {
+    let options = data::VectorOptions {
+        answers,
+        without: vec![without.into()],
+        ..data::VectorOptions::default()
+    };
+    let all = data::Vectors::open(data, &options).expect("a set");
+    all.split(200).expect("held out").1
+}
+
+#[test]
+fn classes_become_polynomial_with_nothing_outside() {
+    let (data, trained, adapted) = both("classes", CLASSES);
+    assert!(trained.score.accuracy() > 0.93, "{:?}", trained.score);
+    assert!(adapted.score.accuracy() > 0.93, "{:?}", adapted.score);
+    assert_eq!(
+        (adapted.score.outside, adapted.measured),
+        (0, Some((1200, 0)))
+    );
+    assert!(adapted.score.errors.is_empty());
+    // the file alone: as the oracle computes it
+    let bytes = std::fs::read(&adapted.path).expect("a file");
+    let network = artefact::from_bytes(&bytes).expect("polynomials");
+    let held_out = vectors(&data, data::Answers::Classes(Some("ring".into())), "height");
+    let metadata = network.metadata();
+    assert_eq!(metadata.labels, ["inner", "middle", "outer"]);
+    let mut right = 0;
+    for i in 0..held_out.len() {
+        let x = held_out
+            .tensor(i, metadata.normalization.as_ref())
+            .expect("an input");
+        let e = network.evaluate(&x).expect("evaluates");
+        assert!(e.outside.is_empty(), "{:?}", e.outside);
+        right += usize::from(Some(e.output.argmax()) == held_out.label(i));
+    }
+    assert_eq!(right, adapted.score.right);
+}
+
+#[test]
+fn numbers_are_predicted_by_polynomials() {
+    let (data, trained, adapted) = both("numbers", NUMBERS);
+    for finished in [&trained, &adapted] {
+        let [errors] = finished.score.errors[..] else {
+            panic!("one output");
+        };
+        assert!(errors.r2 > 0.97 && errors.rmse < 100.0, "{errors:?}");
+    }
+    assert_eq!(adapted.score.outside, 0);
+    let network = artefact::from_bytes(&std::fs::read(&adapted.path).expect("a file"));
+    let network = network.expect("polynomials");
+    let held_out = vectors(&data, data::Answers::Numbers(vec!["height".into()]), "ring");
+    let x = held_out
+        .tensor(0, network.metadata().normalization.as_ref())
+        .expect("an input");
+    let y = network.evaluate(&x).expect("evaluates").output.values()[0];
+    assert!(
+        (y - held_out.target(0)[0]).abs() < 300.0,
+        "{y} for {:?}",
+        held_out.target(0)
+    );
+}
+
+#[test]
+fn a_run_that_was_stopped_goes_on_bit_by_bit() {
+    let at = folder("resume");
+    let data = at.join("table.csv");
+    table(&data);
+    let stage = TRAIN.replace("40.0", "1.5");
+    let config = config(&data, MLP, NUMBERS, &stage);
+    let whole = go(&config, &at.join("whole"), usize::MAX).expect("finishes");
+    for steps in [17, 20, usize::MAX] {
+        go(&config, &at.join("parts"), steps);
+    }
+    for name in ["checkpoint.safetensors", "log.csv", "network.pvm"] {
+        let read = |run: &str| std::fs::read(at.join(run).join(name)).expect("a file");
+        // the network is named after its folder
+        if name != "network.pvm" {
+            assert_eq!(read("whole"), read("parts"), "{name}");
+        }
+    }
+    assert!(whole.score.pictures == 200);
+}
+
+#[test]
+fn odd_runs_are_refused() {
+    let at = folder("refused");
+    let data = at.join("table.csv");
+    table(&data);
+    let says = |network: &str, what: &str, words: &[&str]| {
+        let config = config(&data, network, what, TRAIN);
+        let made = start::<Table>(&config).and_then(|s| {
+            Trainer::new(&config, s.model, s.teacher, s.sources, &at.join("run")).map(drop)
+        });
+        let line = made.expect_err("is refused").to_string();
+        for w in words {
+            assert!(line.contains(w), "{w:?} is missing in: {line}");
+        }
+    };
+    says(
+        MLP,
+        "labels = \"colour\"",
+        &["no colour", "x, y, always, ring, height"],
+    );
+    says(
+        MLP,
+        "labels = \"ring\"\nclasses = [\"inner\", \"outer\"]\nwithout = [\"height\"]",
+        &["\"middle\"", "2 classes"],
+    );
+    says(
+        MLP,
+        "targets = [\"ring\"]",
+        &["row 2, column 4 (\"ring\")", "no number"],
+    );
+    says(&MLP.replace("24, 24", "0"), CLASSES, &["hidden", "[0]"]);
+    says(
+        &MLP.replace("relu", "ruler"),
+        CLASSES,
+        &["activation", "ruler"],
+    );
+    says(
+        "kind = \"small\"\nactivation = \"relu\"\nwidth = 4",
+        CLASSES,
+        &["the data holds"],
+    );
+    let both = format!(
+        "[network]\n{MLP}\n[data]\nvectors = {data:?}\nheld_out = 200\ntargets = [\"height\"]\nlabels = \"ring\"\n[[stage]]\n{TRAIN}\n"
+    );
+    let line = VectorConfig::parse(&both)
+        .expect_err("is refused")
+        .to_string();
+    assert!(
+        line.contains("targets") && line.contains("not both"),
+        "{line}"
+    );
+    // told from other runs by its data
+    let path = at.join("run.toml");
+    std::fs::write(
+        &path,
+        config(&data, MLP, CLASSES, TRAIN).to_toml().expect("text"),
+    )
+    .expect("a file");
+    assert!(matches!(
+        AnyConfig::load(&path).expect("a run"),
+        AnyConfig::Vectors(_)
+    ));
+}
