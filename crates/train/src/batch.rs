@@ -1,8 +1,10 @@
 //! What a step is made on.
 
-use crate::loss::IGNORED;
 use crate::pass::Inputs;
 use std::sync::Arc;
+
+/// A label that does not count: rows with it have no loss and no gradient.
+pub const IGNORED: usize = usize::MAX;
 
 /// Inputs of a model, one after the other.
 #[derive(Debug, Clone, PartialEq)]

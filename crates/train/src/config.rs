@@ -401,13 +401,6 @@ where
     }
 
     fn check(&self) -> Result<()> {
-        let refuse = |setting, value: String, remedy: &str| {
-            Err(Error::Setting {
-                setting,
-                value,
-                remedy: remedy.into(),
-            })
-        };
         if self.batch < 2 {
             return refuse(
                 "batch",
@@ -419,202 +412,254 @@ where
             return refuse("stage", "none".into(), "a run needs at least one [[stage]]");
         }
         self.data.check()?;
-        for s in &self.stages {
-            if !(s.epochs.is_finite() && (0.0..=10_000.0).contains(&s.epochs)) {
-                return refuse(
-                    "epochs",
-                    s.epochs.to_string(),
-                    "a number of passes from 0 to 10,000",
-                );
+        self.stages.iter().try_for_each(|s| s.check(self.batch))
+    }
+}
+
+fn refuse(setting: &'static str, value: String, remedy: &str) -> Result<()> {
+    Err(Error::Setting {
+        setting,
+        value,
+        remedy: remedy.into(),
+    })
+}
+
+impl Stage {
+    fn check(&self, batch: usize) -> Result<()> {
+        self.check_pace()?;
+        self.check_rule()?;
+        self.check_ranges()?;
+        self.check_parts(batch)?;
+        self.check_iterations()?;
+        self.substitution
+            .as_ref()
+            .map_or(Ok(()), Substitution::check)
+    }
+
+    /// How long, how fast, on what, by which loss.
+    fn check_pace(&self) -> Result<()> {
+        if !(self.epochs.is_finite() && (0.0..=10_000.0).contains(&self.epochs)) {
+            return refuse(
+                "epochs",
+                self.epochs.to_string(),
+                "a number of passes from 0 to 10,000",
+            );
+        }
+        if !(self.rate.peak.is_finite() && self.rate.peak >= 0.0) {
+            return refuse(
+                "rate.peak",
+                self.rate.peak.to_string(),
+                "a learning rate of at least 0",
+            );
+        }
+        if !(0.0..=1.0).contains(&self.second_share) {
+            return refuse(
+                "second_share",
+                self.second_share.to_string(),
+                "a share from 0 to 1",
+            );
+        }
+        if !(0.0..=1.0).contains(&self.second_from) {
+            return refuse(
+                "second_from",
+                self.second_from.to_string(),
+                "the stage's progress from 0 to 1",
+            );
+        }
+        for (setting, value) in [
+            ("rate.warm_up", self.rate.warm_up),
+            ("rate.last", self.rate.last),
+            ("loss.smoothing", self.loss.smoothing),
+            ("loss.teacher", self.loss.teacher),
+        ] {
+            if !(0.0..=1.0).contains(&value) {
+                return refuse(setting, value.to_string(), "a share from 0 to 1");
             }
-            if !(s.rate.peak.is_finite() && s.rate.peak >= 0.0) {
-                return refuse(
-                    "rate.peak",
-                    s.rate.peak.to_string(),
-                    "a learning rate of at least 0",
-                );
-            }
-            if !(0.0..=1.0).contains(&s.second_share) {
-                return refuse(
-                    "second_share",
-                    s.second_share.to_string(),
-                    "a share from 0 to 1",
-                );
-            }
-            if !(0.0..=1.0).contains(&s.second_from) {
-                return refuse(
-                    "second_from",
-                    s.second_from.to_string(),
-                    "the stage's progress from 0 to 1",
-                );
-            }
-            for (setting, value) in [
-                ("rate.warm_up", s.rate.warm_up),
-                ("rate.last", s.rate.last),
-                ("loss.smoothing", s.loss.smoothing),
-                ("loss.teacher", s.loss.teacher),
-            ] {
-                if !(0.0..=1.0).contains(&value) {
-                    return refuse(setting, value.to_string(), "a share from 0 to 1");
-                }
-            }
-            if !(s.loss.temperature.is_finite() && s.loss.temperature > 0.0) {
-                return refuse(
-                    "loss.temperature",
-                    s.loss.temperature.to_string(),
-                    "a number above 0; 4 is usual",
-                );
-            }
-            if !(s.coefficient_rate.is_finite() && s.coefficient_rate >= 0.0) {
-                return refuse(
-                    "coefficient_rate",
-                    s.coefficient_rate.to_string(),
-                    "a factor of at least 0; 0 leaves coefficients fixed",
-                );
-            }
-            let momentum = match s.rule {
-                Rule::Sgd { momentum, decay } => [momentum, 0.0, decay],
-                Rule::AdamW { betas, decay } => [betas.0, betas.1, decay],
-            };
-            if !(momentum[..2].iter().all(|m| (0.0..1.0).contains(m))
-                && momentum[2].is_finite()
-                && momentum[2] >= 0.0)
-            {
-                return refuse(
-                    "rule",
-                    format!("{:?}", s.rule),
-                    "momentum and betas from 0 to below 1, a decay of at least 0",
-                );
-            }
-            if let Clipping::Value { limit } | Clipping::Norm { limit } = s.clipping
-                && !(limit.is_finite() && limit > 0.0)
-            {
-                return refuse(
-                    "clipping.limit",
-                    limit.to_string(),
-                    "a number above 0, or kind = \"none\"",
-                );
-            }
-            if let RangeLoss::Worst { weight } | RangeLoss::Boundary { weight, .. } = s.range_loss
+        }
+        if !(self.loss.temperature.is_finite() && self.loss.temperature > 0.0) {
+            return refuse(
+                "loss.temperature",
+                self.loss.temperature.to_string(),
+                "a number above 0; 4 is usual",
+            );
+        }
+        if !(self.coefficient_rate.is_finite() && self.coefficient_rate >= 0.0) {
+            return refuse(
+                "coefficient_rate",
+                self.coefficient_rate.to_string(),
+                "a factor of at least 0; 0 leaves coefficients fixed",
+            );
+        }
+        Ok(())
+    }
+
+    /// The optimiser and its limits.
+    fn check_rule(&self) -> Result<()> {
+        let momentum = match self.rule {
+            Rule::Sgd { momentum, decay } => [momentum, 0.0, decay],
+            Rule::AdamW { betas, decay } => [betas.0, betas.1, decay],
+        };
+        if !(momentum[..2].iter().all(|m| (0.0..1.0).contains(m))
+            && momentum[2].is_finite()
+            && momentum[2] >= 0.0)
+        {
+            return refuse(
+                "rule",
+                format!("{:?}", self.rule),
+                "momentum and betas from 0 to below 1, a decay of at least 0",
+            );
+        }
+        if let Clipping::Value { limit } | Clipping::Norm { limit } = self.clipping
+            && !(limit.is_finite() && limit > 0.0)
+        {
+            return refuse(
+                "clipping.limit",
+                limit.to_string(),
+                "a number above 0, or kind = \"none\"",
+            );
+        }
+        Ok(())
+    }
+
+    /// Range losses and where they hold inputs.
+    fn check_ranges(&self) -> Result<()> {
+        if let RangeLoss::Worst { weight } | RangeLoss::Boundary { weight, .. } = self.range_loss
+            && !(weight.is_finite() && weight >= 0.0)
+        {
+            return refuse(
+                "range_loss.weight",
+                weight.to_string(),
+                "a number of at least 0",
+            );
+        }
+        if let RangeLoss::Boundary { edge, .. } = self.range_loss
+            && !(edge.is_finite() && edge >= 0.0)
+        {
+            return refuse(
+                "range_loss.edge",
+                edge.to_string(),
+                "a number of at least 0, relative to half the interval's width",
+            );
+        }
+        if let Target::Quantiles { margin } = self.target
+            && !(margin.is_finite() && margin >= 0.0)
+        {
+            return refuse(
+                "target.margin",
+                margin.to_string(),
+                "a share of the quantiles' distance of at least 0",
+            );
+        }
+        if let Target::Fixed { low, high } = self.target
+            && !(low.is_finite() && high.is_finite() && low < high)
+        {
+            return refuse(
+                "target",
+                format!("[{low}, {high}]"),
+                "two numbers, the lower one first",
+            );
+        }
+        Ok(())
+    }
+
+    /// Guards and the parts of a batch.
+    fn check_parts(&self, batch: usize) -> Result<()> {
+        if self.guard.is_some_and(|g| !(g.is_finite() && g >= 0.0)) {
+            return refuse(
+                "guard",
+                format!("{:?}", self.guard),
+                "a share of the domain's width of at least 0",
+            );
+        }
+        if self.parts == 0 || self.parts > batch {
+            return refuse(
+                "parts",
+                self.parts.to_string(),
+                "at least 1, and no more than the batch has",
+            );
+        }
+        Ok(())
+    }
+
+    /// Losses on divisors and the programs that replace divisions and roots.
+    fn check_iterations(&self) -> Result<()> {
+        for (setting, loss) in [
+            ("variance_loss.weight", self.variance_loss),
+            ("division_loss.weight", self.division_loss),
+        ] {
+            if let VarianceLoss::Largest { weight } | VarianceLoss::Spread { weight } = loss
                 && !(weight.is_finite() && weight >= 0.0)
             {
-                return refuse(
-                    "range_loss.weight",
-                    weight.to_string(),
-                    "a number of at least 0",
-                );
+                return refuse(setting, weight.to_string(), "a number of at least 0");
             }
-            if let RangeLoss::Boundary { edge, .. } = s.range_loss
-                && !(edge.is_finite() && edge >= 0.0)
+        }
+        for (setting, how) in [("roots", self.roots), ("divisions", self.divisions)] {
+            if let Some(how) = how
+                && !((1.0..=60.0).contains(&how.bits)
+                    && (1.0..=1e6).contains(&how.factor)
+                    && how.pictures > 0)
             {
                 return refuse(
-                    "range_loss.edge",
-                    edge.to_string(),
-                    "a number of at least 0, relative to half the interval's width",
+                    setting,
+                    format!("{how:?}"),
+                    "1 to 60 bits, a factor of at least 1, and something to calibrate on",
                 );
             }
-            if let Target::Quantiles { margin } = s.target
-                && !(margin.is_finite() && margin >= 0.0)
-            {
-                return refuse(
-                    "target.margin",
-                    margin.to_string(),
-                    "a share of the quantiles' distance of at least 0",
-                );
-            }
-            if let Target::Fixed { low, high } = s.target
-                && !(low.is_finite() && high.is_finite() && low < high)
-            {
-                return refuse(
-                    "target",
-                    format!("[{low}, {high}]"),
-                    "two numbers, the lower one first",
-                );
-            }
-            if s.guard.is_some_and(|g| !(g.is_finite() && g >= 0.0)) {
-                return refuse(
-                    "guard",
-                    format!("{:?}", s.guard),
-                    "a share of the domain's width of at least 0",
-                );
-            }
-            if s.parts == 0 || s.parts > self.batch {
-                return refuse(
-                    "parts",
-                    s.parts.to_string(),
-                    "at least 1, and no more than the batch has",
-                );
-            }
-            for (setting, loss) in [
-                ("variance_loss.weight", s.variance_loss),
-                ("division_loss.weight", s.division_loss),
-            ] {
-                if let VarianceLoss::Largest { weight } | VarianceLoss::Spread { weight } = loss
-                    && !(weight.is_finite() && weight >= 0.0)
-                {
-                    return refuse(setting, weight.to_string(), "a number of at least 0");
-                }
-            }
-            for (setting, how) in [("roots", s.roots), ("divisions", s.divisions)] {
-                if let Some(how) = how
-                    && !((1.0..=60.0).contains(&how.bits)
-                        && (1.0..=1e6).contains(&how.factor)
-                        && how.pictures > 0)
-                {
-                    return refuse(
-                        setting,
-                        format!("{how:?}"),
-                        "1 to 60 bits, a factor of at least 1, and something to calibrate on",
-                    );
-                }
-            }
-            if s.patience == Some(0) {
-                return refuse("patience", "0".into(), "at least one pass, or leave it out");
-            }
-            if let Some(x) = &s.substitution {
-                let largest = match &x.degree {
-                    Degrees::One(d) => (*d, *d),
-                    Degrees::Each(d) => (
-                        d.iter().copied().min().unwrap_or(0),
-                        d.iter().copied().max().unwrap_or(0),
-                    ),
-                };
-                if largest.0 < 1 || largest.1 > 255 {
-                    return refuse("degree", format!("{:?}", x.degree), "degrees from 1 to 255");
-                }
-                if let Order::OneByOne { share } | Order::Blend { share } = x.order
-                    && !(0.0..=1.0).contains(&share)
-                {
-                    return refuse(
-                        "order.share",
-                        share.to_string(),
-                        "a share of the stage from 0 to 1",
-                    );
-                }
-                if let Some((low, high)) = x.interval
-                    && !(low.is_finite() && high.is_finite() && low < high)
-                {
-                    return refuse(
-                        "interval",
-                        format!("[{low}, {high}]"),
-                        "two numbers, the lower one first",
-                    );
-                }
-                if !(0.0..=1.0).contains(&x.floor) || x.pictures == 0 {
-                    return refuse(
-                        "substitution",
-                        format!("floor {}, {} pictures", x.floor, x.pictures),
-                        "a floor from 0 to 1 and at least one picture",
-                    );
-                }
-                if !(0.0..=10.0).contains(&x.margin) {
-                    return refuse(
-                        "margin",
-                        x.margin.to_string(),
-                        "a share of the interval's width from 0 to 10",
-                    );
-                }
-            }
+        }
+        if self.patience == Some(0) {
+            return refuse("patience", "0".into(), "at least one pass, or leave it out");
+        }
+        Ok(())
+    }
+}
+
+impl Substitution {
+    fn check(&self) -> Result<()> {
+        let largest = match &self.degree {
+            Degrees::One(d) => (*d, *d),
+            Degrees::Each(d) => (
+                d.iter().copied().min().unwrap_or(0),
+                d.iter().copied().max().unwrap_or(0),
+            ),
+        };
+        if largest.0 < 1 || largest.1 > 255 {
+            return refuse(
+                "degree",
+                format!("{:?}", self.degree),
+                "degrees from 1 to 255",
+            );
+        }
+        if let Order::OneByOne { share } | Order::Blend { share } = self.order
+            && !(0.0..=1.0).contains(&share)
+        {
+            return refuse(
+                "order.share",
+                share.to_string(),
+                "a share of the stage from 0 to 1",
+            );
+        }
+        if let Some((low, high)) = self.interval
+            && !(low.is_finite() && high.is_finite() && low < high)
+        {
+            return refuse(
+                "interval",
+                format!("[{low}, {high}]"),
+                "two numbers, the lower one first",
+            );
+        }
+        if !(0.0..=1.0).contains(&self.floor) || self.pictures == 0 {
+            return refuse(
+                "substitution",
+                format!("floor {}, {} pictures", self.floor, self.pictures),
+                "a floor from 0 to 1 and at least one picture",
+            );
+        }
+        if !(0.0..=10.0).contains(&self.margin) {
+            return refuse(
+                "margin",
+                self.margin.to_string(),
+                "a share of the interval's width from 0 to 10",
+            );
         }
         Ok(())
     }

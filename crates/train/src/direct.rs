@@ -10,11 +10,11 @@ use crate::model::Model;
 use crate::networks;
 use crate::pass::Inputs;
 use crate::score::Score;
-use crate::sources::Source;
+use crate::sources::Direct;
 use crate::surgery;
 use crate::trainer::Trainer;
 use nn::format::artefact;
-use nn::{Metadata, PolyGraph, Tensor};
+use nn::{Metadata, PolyGraph};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -22,54 +22,6 @@ use std::path::{Path, PathBuf};
 const RANGED: usize = 500;
 /// No activation's input lies beyond this unless a polynomial exploded before it.
 const EXPLODED: f32 = 1e4;
-
-/// Data whose inputs are what the network takes.
-pub trait Direct: Source<Network = Network> {
-    /// Opens what the configuration names.
-    ///
-    /// # Errors
-    /// [`Error::Data`]; [`Error::Setting`] where nothing would remain to train on.
-    fn open(data: &Self::Data) -> Result<Self>
-    where
-        Self: Sized;
-
-    /// Takes the normalisation from the network where the configuration leaves it to the network.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] for a network that has none where one is needed.
-    fn adopt(&mut self, data: &Self::Data, network: &Metadata) -> Result<()>;
-
-    /// The size of an input, (height, width, channels); vectors are one pixel.
-    fn input(&self) -> (usize, usize, usize);
-
-    /// How many outputs a network needs for it.
-    fn outputs(&self) -> usize;
-
-    /// At most so many inputs to calibrate on.
-    ///
-    /// # Errors
-    /// What the data bring.
-    fn examples(&self, most: usize) -> Result<Vec<Tensor>>;
-
-    /// The inputs mirrored, where mirror images are inputs as well: intervals hold for both.
-    fn mirrored(&self, _inputs: &[f32]) -> Option<Vec<f32>> {
-        None
-    }
-
-    /// Writes into a network's metadata how inputs are made and what outputs mean.
-    fn describe(&self, metadata: &mut Metadata);
-
-    /// What the run's record says of the data, under which name; so many inputs were left out of the intervals.
-    fn record(&self, left_out: usize) -> (&'static str, serde_json::Value);
-
-    /// How much there is to train on and to choose by, in words.
-    fn summary(&self) -> String;
-
-    /// What could not be read and was left out, in words.
-    fn left_out(&self) -> Vec<String> {
-        Vec::new()
-    }
-}
 
 /// What a run begins with.
 pub struct Start<S> {

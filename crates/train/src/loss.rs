@@ -1,6 +1,6 @@
 //! Losses on the outputs, with their gradients.
 
-use crate::batch::Wanted;
+use crate::batch::{IGNORED, Wanted};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -29,9 +29,6 @@ impl Default for Loss {
         }
     }
 }
-
-/// A label that does not count: rows with it have no loss and no gradient.
-pub const IGNORED: usize = usize::MAX;
 
 /// What a batch of outputs gives.
 #[derive(Debug, Clone, PartialEq)]

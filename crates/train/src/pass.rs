@@ -1,12 +1,13 @@
 //! Forward and backward passes.
 
+use crate::dirac::Dirac;
 use crate::layout::hwc;
 use crate::mode::Mode;
 use crate::model::{Layer, Model, Norm};
 use crate::parameter::Parameter;
 use crate::sequence::Public;
 use crate::workspace::Workspace;
-use kernels::{Statistics, Turning};
+use kernels::{Convolution, Statistics, Turning};
 use nn::{AvgPool, Pad, Shape, Slice};
 
 /// What a model is given.
@@ -262,6 +263,7 @@ impl Model {
         penalty
     }
 
+    /// The backward pass of one node: adds to its inputs' gradients and its parameters', gives back its loss.
     fn backward_node(&mut self, i: usize, dy: Vec<f32>, gradients: &mut [Option<Vec<f32>>]) -> f64 {
         let Self {
             layers,
@@ -309,44 +311,19 @@ impl Model {
                 bias,
                 dirac,
             } => {
-                let convolution = geometry.at(n);
-                let mut db = bias.map(|b| std::mem::take(&mut parameters[b].gradient));
-                match dirac {
-                    None => {
-                        let p = &mut parameters[*weight];
-                        convolution.backward_weight(
-                            value(0),
-                            &dy,
-                            &mut p.gradient,
-                            db.as_deref_mut(),
-                        );
-                        if needed {
-                            let mut dx = workspace.take(n * from.len());
-                            convolution.backward_input(&dy, &parameters[*weight].values, &mut dx);
-                            accumulate(&mut gradients[source(0)], dx, workspace);
-                        }
-                    }
-                    Some(d) => {
-                        let w = parameters[*weight].values.clone();
-                        let (a, b) = (
-                            parameters[d.identity].values.clone(),
-                            parameters[d.share].values.clone(),
-                        );
-                        let mut de = vec![0.0; w.len()];
-                        convolution.backward_weight(value(0), &dy, &mut de, db.as_deref_mut());
-                        let (dw, da, ds) = d.backward(&de, &w, &b);
-                        kernels::axpy(1.0, &dw, &mut parameters[*weight].gradient);
-                        kernels::axpy(1.0, &da, &mut parameters[d.identity].gradient);
-                        kernels::axpy(1.0, &ds, &mut parameters[d.share].gradient);
-                        if needed {
-                            let mut dx = workspace.take(n * from.len());
-                            convolution.backward_input(&dy, &d.effective(&w, &a, &b), &mut dx);
-                            accumulate(&mut gradients[source(0)], dx, workspace);
-                        }
-                    }
-                }
-                if let (Some(b), Some(db)) = (*bias, db) {
-                    parameters[b].gradient = db;
+                let mut dx = needed.then(|| workspace.take(n * from.len()));
+                let which = (*weight, *bias, dirac.as_ref());
+                let geometry = geometry.at(n);
+                convolution_backward(
+                    &geometry,
+                    which,
+                    value(0),
+                    &dy,
+                    dx.as_deref_mut(),
+                    parameters,
+                );
+                if let Some(dx) = dx {
+                    accumulate(&mut gradients[source(0)], dx, workspace);
                 }
                 workspace.give(dy);
             }
@@ -427,12 +404,6 @@ impl Model {
                 accumulate(&mut gradients[source(0)], dx, workspace);
                 workspace.give(dy);
             }
-            Layer::Rotary(turn) => {
-                let mut dx = workspace.take(dy.len());
-                turn.turn(&dy, Turning::Backwards, &mut dx);
-                accumulate(&mut gradients[source(0)], dx, workspace);
-                workspace.give(dy);
-            }
             Layer::Attention(a) => {
                 let [mut dq, mut dk, mut dv] =
                     [0, 1, 2].map(|k| workspace.take(n * shapes[source(k)].len()));
@@ -448,6 +419,33 @@ impl Model {
                 for (k, d) in [dq, dk, dv].into_iter().enumerate() {
                     accumulate(&mut gradients[source(k)], d, workspace);
                 }
+                workspace.give(dy);
+            }
+            _ => self.backward_plain(i, dy, gradients),
+        }
+        loss
+    }
+
+    /// Of a node without parameters and losses.
+    fn backward_plain(&mut self, i: usize, dy: Vec<f32>, gradients: &mut [Option<Vec<f32>>]) {
+        let Self {
+            layers,
+            inputs,
+            shapes,
+            values,
+            workspace,
+            batch,
+            ..
+        } = self;
+        let n = *batch;
+        let source = |k: usize| inputs[i][k];
+        let value = |k: usize| values[inputs[i][k]].as_deref().unwrap_or(&[]);
+        let from = inputs[i].first().map_or(Shape::Vector(0), |&j| shapes[j]);
+        match &layers[i] {
+            Layer::Rotary(turn) => {
+                let mut dx = workspace.take(dy.len());
+                turn.turn(&dy, Turning::Backwards, &mut dx);
+                accumulate(&mut gradients[source(0)], dx, workspace);
                 workspace.give(dy);
             }
             Layer::Add => {
@@ -499,8 +497,44 @@ impl Model {
                 workspace.give(dy);
             }
             Layer::Identity => accumulate(&mut gradients[source(0)], dy, workspace),
+            _ => workspace.give(dy),
         }
-        loss
+    }
+}
+
+/// Of a convolution with these weights, bias and Dirac's parameterisation; overwrites `dx` where it is wanted.
+fn convolution_backward(
+    convolution: &Convolution,
+    (weight, bias, dirac): (usize, Option<usize>, Option<&Dirac>),
+    x: &[f32],
+    dy: &[f32],
+    dx: Option<&mut [f32]>,
+    parameters: &mut [Parameter],
+) {
+    let mut db = bias.map(|b| std::mem::take(&mut parameters[b].gradient));
+    let mut effective = None;
+    match dirac {
+        None => {
+            let dw = &mut parameters[weight].gradient;
+            convolution.backward_weight(x, dy, dw, db.as_deref_mut());
+        }
+        Some(d) => {
+            let [w, a, s] = [weight, d.identity, d.share].map(|k| &parameters[k].values);
+            let mut de = vec![0.0; w.len()];
+            convolution.backward_weight(x, dy, &mut de, db.as_deref_mut());
+            effective = Some(d.effective(w, a, s));
+            let (dw, da, ds) = d.backward(&de, w, s);
+            for (k, d) in [(weight, dw), (d.identity, da), (d.share, ds)] {
+                kernels::axpy(1.0, &d, &mut parameters[k].gradient);
+            }
+        }
+    }
+    if let Some(dx) = dx {
+        let w = effective.as_ref().unwrap_or(&parameters[weight].values);
+        convolution.backward_input(dy, w, dx);
+    }
+    if let (Some(b), Some(db)) = (bias, db) {
+        parameters[b].gradient = db;
     }
 }
 

@@ -6,16 +6,8 @@
 mod ruler;
 
 use ruler::Ruler;
+pub use ruler::Scale;
 use std::fmt::Write as _;
-
-/// How an axis runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scale {
-    /// Evenly.
-    Linear,
-    /// By powers of ten; values must be positive.
-    Log,
-}
 
 /// An axis.
 #[derive(Clone, Debug, PartialEq)]

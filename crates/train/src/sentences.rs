@@ -2,10 +2,10 @@
 
 use crate::approximations::write_network;
 use crate::batch::Batch;
+use crate::batch::IGNORED;
 use crate::checkpoint::write_whole;
 use crate::config::{Checked, Run};
 use crate::error::{Error, Result};
-use crate::loss::IGNORED;
 use crate::model::{Model, Parameterization};
 use crate::score::Score;
 use crate::sequence::Places;

@@ -2,11 +2,10 @@
 
 use crate::batch::{Batch, Values, Wanted};
 use crate::config::{Checked, Network, Run};
-use crate::direct::Direct;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::score::Score;
-use crate::sources::{Batches, Source};
+use crate::sources::{Batches, Direct, Source};
 use data::{Answers, Known, VectorOptions, Vectors};
 use nn::{Metadata, Normalization, Shape, Tensor};
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,7 @@ use nn::Normalization;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use train::config::{Config, Degrees, Network, Order, Substitution};
-use train::direct::Direct;
+use train::sources::Direct;
 use train::{Error, Sources, Trainer};
 
 const BASE: &str = r#"

@@ -1,6 +1,13 @@
 //! Rulers: where a value lies on an axis, and its ticks.
 
-use super::Scale;
+/// How an axis runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// Evenly.
+    Linear,
+    /// By powers of ten; values must be positive.
+    Log,
+}
 
 /// From values to places, with ticks.
 pub(super) struct Ruler {
