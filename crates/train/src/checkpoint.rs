@@ -240,6 +240,40 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::rename(&beside, path).map_err(fail)
 }
 
+/// The vectors of a checkpoint.
+struct Reader<'a> {
+    path: &'a Path,
+    tensors: SafeTensors<'a>,
+}
+
+impl Reader<'_> {
+    fn broken(&self, detail: impl std::fmt::Display) -> Error {
+        broken(self.path, detail)
+    }
+
+    /// A vector, of this length where it is known.
+    fn vector(&self, name: String, length: Option<usize>) -> Result<Vec<f32>> {
+        let t = self
+            .tensors
+            .tensor(&name)
+            .map_err(|_| self.broken(format_args!("{name} is missing")))?;
+        let v: Vec<f32> = t
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+        if t.dtype() != Dtype::F32 || length.is_some_and(|n| n != v.len()) {
+            return Err(self.broken(format_args!(
+                "{name} has {} values of type {:?}, {} of type F32 are needed",
+                v.len(),
+                t.dtype(),
+                length.unwrap_or(v.len())
+            )));
+        }
+        Ok(v)
+    }
+}
+
 /// Puts a checkpoint into a model made from the same configuration; gives back where the run stood.
 ///
 /// # Errors
@@ -263,7 +297,22 @@ pub fn restore(
     }
     let bytes = std::fs::read(path).map_err(fail)?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(path, e))?;
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(path, e))?;
+    let state = state(path, &bytes)?;
+    same_configuration(path, &state.configuration, configuration)?;
+    let r = Reader { path, tensors };
+    restore_units(&r, &state, model)?;
+    restore_inverses(&r, &state, model)?;
+    restore_parameters(&r, &state, model, optimizer)?;
+    for (name, mean, variance) in model.statistics_mut() {
+        *mean = r.vector(format!("mean:{name}"), Some(mean.len()))?;
+        *variance = r.vector(format!("variance:{name}"), Some(variance.len()))?;
+    }
+    Ok(state.position)
+}
+
+/// The state in a checkpoint's metadata, where it is one that a run can have.
+fn state(path: &Path, bytes: &[u8]) -> Result<State> {
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| broken(path, e))?;
     let metadata = header
         .metadata()
         .as_ref()
@@ -289,44 +338,25 @@ pub fn restore(
         .get("state")
         .ok_or_else(|| broken(path, "no state"))?;
     let state: State = serde_json::from_str(json).map_err(|e| broken(path, e))?;
-    same_configuration(path, &state.configuration, configuration)?;
     if !state.position.plausible()
         || state.steps >= MOST_COUNTED
         || state.outside.iter().any(|&n| n >= MOST_COUNTED)
     {
         return Err(broken(path, "its position is none that a run comes to"));
     }
-    let vector = |name: String, length: Option<usize>| -> Result<Vec<f32>> {
-        let t = tensors
-            .tensor(&name)
-            .map_err(|_| broken(path, format_args!("{name} is missing")))?;
-        let v: Vec<f32> = t
-            .data()
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect();
-        if t.dtype() != Dtype::F32 || length.is_some_and(|n| n != v.len()) {
-            return Err(broken(
-                path,
-                format_args!(
-                    "{name} has {} values of type {:?}, {} of type F32 are needed",
-                    v.len(),
-                    t.dtype(),
-                    length.unwrap_or(v.len())
-                ),
-            ));
-        }
-        Ok(v)
-    };
+    Ok(state)
+}
+
+fn restore_units(r: &Reader<'_>, state: &State, model: &mut Model) -> Result<()> {
     let mut units = Vec::new();
     for (i, u) in model.units().enumerate() {
-        let v = vector(format!("unit:{}", u.name), Some(12))?;
+        let v = r.vector(format!("unit:{}", u.name), Some(12))?;
         let coefficients = state.coefficients.get(i).copied().flatten();
         if !conforms(&v, coefficients) {
-            return Err(broken(
-                path,
-                format_args!("unit:{} has numbers that no activation has", u.name),
-            ));
+            return Err(r.broken(format_args!(
+                "unit:{} has numbers that no activation has",
+                u.name
+            )));
         }
         let outside = state.outside.get(i).copied().unwrap_or(0);
         units.push((v, outside, coefficients, u.name.clone()));
@@ -349,20 +379,17 @@ pub fn restore(
     for (_, _, coefficients, name) in &units {
         if let Some(i) = coefficients {
             if *i > model.parameters.len() {
-                return Err(broken(path, "coefficients out of order"));
+                return Err(r.broken("coefficients out of order"));
             }
             if model
                 .parameters
                 .get(*i)
                 .is_some_and(|p| p.name != format!("{name}.coefficients"))
             {
-                return Err(broken(
-                    path,
-                    format_args!("{name} has no coefficients at place {i}"),
-                ));
+                return Err(r.broken(format_args!("{name} has no coefficients at place {i}")));
             }
             if *i == model.parameters.len() {
-                let values = vector(format!("value:{name}.coefficients"), None)?;
+                let values = r.vector(format!("value:{name}.coefficients"), None)?;
                 model.parameters.push(Parameter::new(
                     format!("{name}.coefficients"),
                     Kind::Coefficient,
@@ -389,15 +416,19 @@ pub fn restore(
         u.guard = (!v[10].is_nan()).then_some(v[10]);
         u.coefficients = *coefficients;
     }
+    Ok(())
+}
+
+fn restore_inverses(r: &Reader<'_>, state: &State, model: &mut Model) -> Result<()> {
     let mut inverses = Vec::new();
     for u in model.inverses() {
-        inverses.push(vector(format!("inverse:{}", u.name), Some(7))?);
+        inverses.push(r.vector(format!("inverse:{}", u.name), Some(7))?);
     }
     for (i, (u, v)) in model.inverses_mut().zip(inverses).enumerate() {
         u.program = None;
         if v[0] != 0.0 {
             u.set((v[1], v[2]), v[3], Numerator::of(v[0] == 2.0))
-                .map_err(|e| broken(path, format_args!("{}: {e}", u.name)))?;
+                .map_err(|e| r.broken(format_args!("{}: {e}", u.name)))?;
         }
         u.seen = Seen {
             low: v[4],
@@ -406,22 +437,28 @@ pub fn restore(
             nan: v[6] != 0.0,
         };
     }
+    Ok(())
+}
+
+fn restore_parameters(
+    r: &Reader<'_>,
+    state: &State,
+    model: &mut Model,
+    optimizer: &mut Optimizer,
+) -> Result<()> {
     optimizer.steps = state.steps;
     optimizer.first = vec![Vec::new(); model.parameters.len()];
     optimizer.second = vec![Vec::new(); model.parameters.len()];
     for (i, p) in model.parameters.iter_mut().enumerate() {
         // a substitution may have changed a polynomial's degree
         let length = (p.kind != Kind::Coefficient).then_some(p.values.len());
-        p.values = vector(format!("value:{}", p.name), length)?;
+        p.values = r.vector(format!("value:{}", p.name), length)?;
         if p.kind == Kind::Coefficient && !(1..=MOST_COEFFICIENTS).contains(&p.values.len()) {
-            return Err(broken(
-                path,
-                format_args!(
-                    "{} are {}, 1 to {MOST_COEFFICIENTS} are possible",
-                    p.name,
-                    p.values.len()
-                ),
-            ));
+            return Err(r.broken(format_args!(
+                "{} are {}, 1 to {MOST_COEFFICIENTS} are possible",
+                p.name,
+                p.values.len()
+            )));
         }
         p.gradient = vec![0.0; p.values.len()];
         p.trainable = state.trainable.contains(&p.name);
@@ -430,16 +467,12 @@ pub fn restore(
             ("second", &mut optimizer.second),
         ] {
             let name = format!("{what}:{}", p.name);
-            if tensors.tensor(&name).is_ok() {
-                moments[i] = vector(name, Some(p.values.len()))?;
+            if r.tensors.tensor(&name).is_ok() {
+                moments[i] = r.vector(name, Some(p.values.len()))?;
             }
         }
     }
-    for (name, mean, variance) in model.statistics_mut() {
-        *mean = vector(format!("mean:{name}"), Some(mean.len()))?;
-        *variance = vector(format!("variance:{name}"), Some(variance.len()))?;
-    }
-    Ok(state.position)
+    Ok(())
 }
 
 /// The first line in which two configurations differ, as an error.

@@ -333,29 +333,17 @@ impl Model {
                 weight,
                 bias,
             } => {
-                use kernels::Transpose::{No, Yes};
-                if let Some(b) = bias {
-                    for row in dy.chunks_exact(*to) {
-                        kernels::axpy(1.0, row, &mut parameters[*b].gradient);
-                    }
-                }
-                let p = &mut parameters[*weight];
-                let rows = dy.len() / *to;
-                kernels::gemm(
-                    *from,
-                    *to,
-                    rows,
-                    1.0,
+                let mut dx = needed.then(|| workspace.take(dy.len() / *to * *from));
+                let sizes = (*from, *to);
+                linear_backward(
+                    sizes,
+                    (*weight, *bias),
                     value(0),
-                    Yes,
                     &dy,
-                    No,
-                    1.0,
-                    &mut p.gradient,
+                    dx.as_deref_mut(),
+                    parameters,
                 );
-                if needed {
-                    let mut dx = workspace.take(rows * *from);
-                    kernels::gemm(rows, *from, *to, 1.0, &dy, No, &p.values, Yes, 0.0, &mut dx);
+                if let Some(dx) = dx {
                     accumulate(&mut gradients[source(0)], dx, workspace);
                 }
                 workspace.give(dy);
@@ -535,6 +523,29 @@ fn convolution_backward(
     }
     if let (Some(b), Some(db)) = (bias, db) {
         parameters[b].gradient = db;
+    }
+}
+
+/// Of a linear layer with these weights and bias; overwrites `dx` where it is wanted.
+fn linear_backward(
+    (from, to): (usize, usize),
+    (weight, bias): (usize, Option<usize>),
+    x: &[f32],
+    dy: &[f32],
+    dx: Option<&mut [f32]>,
+    parameters: &mut [Parameter],
+) {
+    use kernels::Transpose::{No, Yes};
+    if let Some(b) = bias {
+        for row in dy.chunks_exact(to) {
+            kernels::axpy(1.0, row, &mut parameters[b].gradient);
+        }
+    }
+    let p = &mut parameters[weight];
+    let rows = dy.len() / to;
+    kernels::gemm(from, to, rows, 1.0, x, Yes, dy, No, 1.0, &mut p.gradient);
+    if let Some(dx) = dx {
+        kernels::gemm(rows, from, to, 1.0, dy, No, &p.values, Yes, 0.0, dx);
     }
 }
 

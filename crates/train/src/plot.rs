@@ -172,13 +172,6 @@ impl Figure {
             t = escaped(&self.title),
             c = escaped(&self.command),
         );
-        let text = |out: &mut String, x: f64, y: f64, rest: &str, content: &str| {
-            let _ = writeln!(
-                out,
-                "<text x=\"{x:.1}\" y=\"{y:.1}\" {rest}>{}</text>",
-                escaped(content)
-            );
-        };
         text(
             out,
             LEFT,
@@ -192,111 +185,17 @@ impl Figure {
             TOP + HEIGHT / 2.0,
             escaped(&self.y.label)
         );
+        let frame = Frame {
+            figure: self,
+            x,
+            y,
+            names,
+            each,
+        };
         for (i, panel) in self.panels.iter().enumerate() {
-            let left = LEFT + i as f64 * (each + GAP);
-            let at = |p: &Point| {
-                (
-                    left + each * x.place(p.x),
-                    TOP + HEIGHT * (1.0 - y.place(p.y)),
-                )
-            };
-            text(
-                out,
-                left + each / 2.0,
-                TOP - 8.0,
-                "text-anchor=\"middle\" font-weight=\"bold\"",
-                &panel.title,
-            );
-            for &t in &x.ticks {
-                let px = left + each * x.place(t);
-                let _ = writeln!(out, "<path d=\"M{px:.1} {TOP}v{HEIGHT}\" stroke=\"#ddd\"/>");
-                text(
-                    out,
-                    px,
-                    TOP + HEIGHT + 15.0,
-                    "text-anchor=\"middle\"",
-                    &Ruler::text(t),
-                );
-            }
-            for &t in &y.ticks {
-                let py = TOP + HEIGHT * (1.0 - y.place(t));
-                let _ = writeln!(out, "<path d=\"M{left} {py:.1}h{each}\" stroke=\"#ddd\"/>");
-                if i == 0 {
-                    text(
-                        out,
-                        left - 6.0,
-                        py + 4.0,
-                        "text-anchor=\"end\"",
-                        &Ruler::text(t),
-                    );
-                }
-            }
-            let _ = writeln!(
-                out,
-                "<rect x=\"{left}\" y=\"{TOP}\" width=\"{each}\" height=\"{HEIGHT}\" fill=\"none\" stroke=\"#000\"/>"
-            );
-            text(
-                out,
-                left + each / 2.0,
-                TOP + HEIGHT + 34.0,
-                "text-anchor=\"middle\"",
-                &self.x.label,
-            );
-            let markers: Vec<(f64, f64)> = panel
-                .series
-                .iter()
-                .flat_map(|s| s.points.iter().map(at))
-                .collect();
-            // (left, baseline, width) of labels that are written
-            let mut labels: Vec<(f64, f64, f64)> = Vec::new();
-            for s in &panel.series {
-                let style = names.iter().position(|n| *n == s.name).unwrap_or(0);
-                if s.join == Join::Line {
-                    let path: Vec<String> = s
-                        .points
-                        .iter()
-                        .map(|p| format!("{:.1} {:.1}", at(p).0, at(p).1))
-                        .collect();
-                    line(out, style, &path.join("L"));
-                }
-                for p in &s.points {
-                    let (px, py) = at(p);
-                    marker(out, style, px, py);
-                    let long = 5.5 * p.label.chars().count() as f64;
-                    let clear = |&(lx, ly): &(f64, f64)| {
-                        let inside = left < lx
-                            && lx + long < left + each
-                            && TOP + 8.0 < ly
-                            && ly < TOP + HEIGHT - 2.0;
-                        inside
-                            && markers.iter().all(|&(mx, my)| {
-                                mx < lx - 3.5
-                                    || mx > lx + long + 3.5
-                                    || my < ly - 10.5
-                                    || my > ly + 3.5
-                            })
-                            && labels.iter().all(|l| {
-                                (l.1 - ly).abs() > 9.0 || lx > l.0 + l.2 || l.0 > lx + long
-                            })
-                    };
-                    let places = [
-                        (px + 6.0, py - 4.0),
-                        (px + 7.0, py + 4.0),
-                        (px + 5.0, py + 11.0),
-                        (px - 5.0 - long, py - 4.0),
-                        (px - 6.0 - long, py + 8.0),
-                    ];
-                    if !p.label.is_empty()
-                        && let Some((lx, ly)) = places.into_iter().find(clear)
-                    {
-                        let rest = format!("font-size=\"9\" fill=\"{}\"", colour(style));
-                        text(out, lx, ly, &rest, &p.label);
-                        labels.push((lx, ly, long));
-                    }
-                }
-            }
+            frame.panel(out, i, panel);
         }
-        for (i, name) in names.iter().enumerate() {
+        for (i, name) in frame.names.iter().enumerate() {
             let lx = LEFT + (i % columns) as f64 * (width - LEFT) / columns as f64;
             let ly = legend + (i / columns) as f64 * LEGEND_ROW;
             if series().any(|s| s.name == *name && s.join == Join::Line) {
@@ -315,6 +214,147 @@ impl Figure {
         svg.push_str("</svg>\n");
         Ok(svg)
     }
+}
+
+/// What all panels of a plot share.
+struct Frame<'a> {
+    figure: &'a Figure,
+    x: Ruler,
+    y: Ruler,
+    /// The series' names, which decide their styles.
+    names: Vec<&'a str>,
+    /// Width of a panel.
+    each: f64,
+}
+
+impl Frame<'_> {
+    fn left(&self, i: usize) -> f64 {
+        LEFT + i as f64 * (self.each + GAP)
+    }
+
+    fn panel(&self, out: &mut String, i: usize, panel: &Panel) {
+        self.axes(out, i, panel);
+        self.series(out, i, panel);
+    }
+
+    fn axes(&self, out: &mut String, i: usize, panel: &Panel) {
+        let left = self.left(i);
+        text(
+            out,
+            left + self.each / 2.0,
+            TOP - 8.0,
+            "text-anchor=\"middle\" font-weight=\"bold\"",
+            &panel.title,
+        );
+        for &t in &self.x.ticks {
+            let px = left + self.each * self.x.place(t);
+            let _ = writeln!(out, "<path d=\"M{px:.1} {TOP}v{HEIGHT}\" stroke=\"#ddd\"/>");
+            text(
+                out,
+                px,
+                TOP + HEIGHT + 15.0,
+                "text-anchor=\"middle\"",
+                &Ruler::text(t),
+            );
+        }
+        for &t in &self.y.ticks {
+            let py = TOP + HEIGHT * (1.0 - self.y.place(t));
+            let _ = writeln!(
+                out,
+                "<path d=\"M{left} {py:.1}h{}\" stroke=\"#ddd\"/>",
+                self.each
+            );
+            if i == 0 {
+                text(
+                    out,
+                    left - 6.0,
+                    py + 4.0,
+                    "text-anchor=\"end\"",
+                    &Ruler::text(t),
+                );
+            }
+        }
+        let _ = writeln!(
+            out,
+            "<rect x=\"{left}\" y=\"{TOP}\" width=\"{}\" height=\"{HEIGHT}\" fill=\"none\" stroke=\"#000\"/>",
+            self.each
+        );
+        text(
+            out,
+            left + self.each / 2.0,
+            TOP + HEIGHT + 34.0,
+            "text-anchor=\"middle\"",
+            &self.figure.x.label,
+        );
+    }
+
+    fn series(&self, out: &mut String, i: usize, panel: &Panel) {
+        let left = self.left(i);
+        let at = |p: &Point| {
+            (
+                left + self.each * self.x.place(p.x),
+                TOP + HEIGHT * (1.0 - self.y.place(p.y)),
+            )
+        };
+        let markers: Vec<(f64, f64)> = panel
+            .series
+            .iter()
+            .flat_map(|s| s.points.iter().map(at))
+            .collect();
+        // (left, baseline, width) of labels that are written
+        let mut labels: Vec<(f64, f64, f64)> = Vec::new();
+        for s in &panel.series {
+            let style = self.names.iter().position(|n| *n == s.name).unwrap_or(0);
+            if s.join == Join::Line {
+                let path: Vec<String> = s
+                    .points
+                    .iter()
+                    .map(|p| format!("{:.1} {:.1}", at(p).0, at(p).1))
+                    .collect();
+                line(out, style, &path.join("L"));
+            }
+            for p in &s.points {
+                let (px, py) = at(p);
+                marker(out, style, px, py);
+                let long = 5.5 * p.label.chars().count() as f64;
+                let clear = |&(lx, ly): &(f64, f64)| {
+                    let inside = left < lx
+                        && lx + long < left + self.each
+                        && TOP + 8.0 < ly
+                        && ly < TOP + HEIGHT - 2.0;
+                    inside
+                        && markers.iter().all(|&(mx, my)| {
+                            mx < lx - 3.5 || mx > lx + long + 3.5 || my < ly - 10.5 || my > ly + 3.5
+                        })
+                        && labels
+                            .iter()
+                            .all(|l| (l.1 - ly).abs() > 9.0 || lx > l.0 + l.2 || l.0 > lx + long)
+                };
+                let places = [
+                    (px + 6.0, py - 4.0),
+                    (px + 7.0, py + 4.0),
+                    (px + 5.0, py + 11.0),
+                    (px - 5.0 - long, py - 4.0),
+                    (px - 6.0 - long, py + 8.0),
+                ];
+                if !p.label.is_empty()
+                    && let Some((lx, ly)) = places.into_iter().find(clear)
+                {
+                    let rest = format!("font-size=\"9\" fill=\"{}\"", colour(style));
+                    text(out, lx, ly, &rest, &p.label);
+                    labels.push((lx, ly, long));
+                }
+            }
+        }
+    }
+}
+
+fn text(out: &mut String, x: f64, y: f64, rest: &str, content: &str) {
+    let _ = writeln!(
+        out,
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" {rest}>{}</text>",
+        escaped(content)
+    );
 }
 
 fn colour(style: usize) -> &'static str {
