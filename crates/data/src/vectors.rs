@@ -8,11 +8,14 @@ use crate::options::{of_split, spread};
 use crate::split::Split;
 use crate::{Result, npy, npz};
 use nn::{Normalization, Tensor};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 /// Vectors of more components are refused.
 const WIDEST: usize = 1 << 20;
+/// More different labels in a column are numbers.
+const MOST_CLASSES: usize = 1 << 16;
 /// Names that columns and arrays of classes, or of numbers to predict, usually have.
 const ANSWERS: [&str; 6] = ["label", "labels", "class", "target", "targets", "y"];
 /// Names that arrays of vectors usually have.
@@ -606,6 +609,8 @@ impl VectorOptions {
             });
         }
         let (mut values, mut targets, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+        // each text once, in the order of appearance
+        let mut texts: HashMap<String, usize> = HashMap::new();
         while let Some((row, fields)) = next {
             let cell = |c: usize, detail: String| Error::Cell {
                 path: path.into(),
@@ -632,7 +637,19 @@ impl VectorOptions {
                             "has no label; fill it in, or leave its row out".into(),
                         ));
                     }
-                    labels.push(text.to_owned());
+                    let next = texts.len();
+                    if next > MOST_CLASSES {
+                        return Err(cell(
+                            c,
+                            format!(
+                                "is label number {next}, {MOST_CLASSES} at most may differ; are these numbers to predict?"
+                            ),
+                        ));
+                    }
+                    labels.push(match texts.get(text) {
+                        Some(&known) => known,
+                        None => *texts.entry(text.to_owned()).or_insert(next),
+                    });
                 }
                 Answers::Numbers(_) => {
                     for c in &answers {
@@ -640,12 +657,12 @@ impl VectorOptions {
                     }
                 }
             }
-            self.fits(path, values.len() + targets.len())?;
+            self.fits(path, values.len() + targets.len() + labels.len())?;
             next = rows.next()?;
         }
         let known = match self.answers {
             Answers::None => Known::Nothing,
-            Answers::Classes(_) => self.named(path, labels)?,
+            Answers::Classes(_) => self.named(path, texts, labels)?,
             Answers::Numbers(_) => Known::Numbers {
                 width: answers.len(),
                 values: targets.into(),
@@ -658,40 +675,51 @@ impl VectorOptions {
         self.set(path, columns, (values, inputs.len()), known)
     }
 
-    /// Classes by the texts of a column: numbers, or names.
-    fn named(&self, path: &Path, labels: Vec<String>) -> Result<Known> {
-        let texts = self.classes.clone().unwrap_or_else(|| {
-            let mut all = labels.clone();
-            all.sort();
-            all.dedup();
-            all
-        });
-        let by_number: Option<Vec<u16>> = labels.iter().map(|l| l.parse().ok()).collect();
-        let given = self.classes.is_some();
-        let (index, classes) = match by_number {
-            Some(labels) if !given || !labels.iter().all(|l| texts.contains(&l.to_string())) => {
-                let most = labels.iter().max().map_or(0, |&l| usize::from(l) + 1);
-                return self.classes(path, labels, most);
+    /// Classes by the texts of a column: numbers, or names. `texts` has a number for each, `labels` these numbers row by row.
+    fn named(
+        &self,
+        path: &Path,
+        texts: HashMap<String, usize>,
+        mut labels: Vec<usize>,
+    ) -> Result<Known> {
+        let numbered = texts.keys().all(|t| t.parse::<u16>().is_ok());
+        let names = match &self.classes {
+            Some(names) => names.clone(),
+            None if numbered => {
+                let most = texts.keys().filter_map(|t| t.parse::<usize>().ok()).max();
+                numbers(most.map_or(0, |m| m + 1))
             }
-            _ => {
-                let place = |l: &String| texts.iter().position(|t| t == l);
-                let found: Vec<Option<usize>> = labels.iter().map(place).collect();
-                match found.iter().position(Option::is_none) {
-                    Some(index) => (index, texts.len()),
-                    None => {
-                        return Ok(Known::Classes {
-                            names: texts.into(),
-                            labels: found.into_iter().flatten().collect(),
-                        });
-                    }
-                }
+            None => {
+                let mut all: Vec<String> = texts.keys().cloned().collect();
+                all.sort();
+                all
             }
         };
-        Err(Error::Label {
-            path: path.into(),
-            index,
-            label: labels[index].clone(),
-            classes,
+        let places: HashMap<&str, usize> = names.iter().map(String::as_str).zip(0..).collect();
+        // a text is a class's name, or its number where all are numbers
+        let by_name = texts.keys().all(|t| places.contains_key(t.as_str()));
+        let mut classes = vec![None; texts.len()];
+        for (text, i) in &texts {
+            classes[*i] = match by_name || !numbered {
+                true => places.get(text.as_str()).copied(),
+                false => text.parse().ok().filter(|&l| l < names.len()),
+            };
+        }
+        for (index, label) in labels.iter_mut().enumerate() {
+            let Some(class) = classes[*label] else {
+                let text = texts.iter().find(|(_, i)| *i == label);
+                return Err(Error::Label {
+                    path: path.into(),
+                    index,
+                    label: text.map_or_else(String::new, |(t, _)| t.clone()),
+                    classes: names.len(),
+                });
+            };
+            *label = class;
+        }
+        Ok(Known::Classes {
+            names: names.into(),
+            labels: labels.into(),
         })
     }
 }

@@ -8,6 +8,7 @@ mod published;
 mod records;
 mod sets;
 mod training;
+mod vectors;
 
 use crate::allocation::{Usage, counted};
 use crate::random::Random;
@@ -137,6 +138,7 @@ pub(crate) fn all() -> Vec<Decoder> {
     all.extend(published::all());
     all.extend(pictures::all());
     all.extend(sets::all());
+    all.extend(vectors::all());
     all.extend(training::all());
     let names: BTreeMap<&str, usize> = all.iter().map(|d| (d.name, d.seeds.len())).collect();
     debug_assert!(names.len() == all.len() && names.values().all(|&seeds| seeds > 0));

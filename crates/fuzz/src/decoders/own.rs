@@ -117,9 +117,7 @@ pub(super) fn all() -> Vec<Decoder> {
     .into_iter()
     .cloned()
     .collect();
-    let (for_client, for_keys, for_input) = (toy.clone(), full.clone(), toy.clone());
-    let (for_answer, for_checkpoint) = (toy.clone(), toy.clone());
-    vec![
+    let mut decoders = vec![
         own(
             "plan",
             plan_limit,
@@ -150,6 +148,33 @@ pub(super) fn all() -> Vec<Decoder> {
                 Ok(true)
             }),
         ),
+        own(
+            "inspect",
+            container_limit,
+            all,
+            Box::new(|probe| {
+                let Ok(found) =
+                    probe.count(|b| runtime::inspection::inspect(Cursor::new(b), "mutant"))
+                else {
+                    return Ok(false);
+                };
+                law(
+                    (found.parameters.iter()).all(|p| !p.key_security().is_empty()),
+                    "parameters have a security",
+                )?;
+                Ok(true)
+            }),
+        ),
+    ];
+    decoders.extend(keys(&toy, &full));
+    decoders.extend(ciphertexts(&toy));
+    decoders
+}
+
+/// What clients make once: their file, the secret key, evaluation keys.
+fn keys(toy: &Arc<Toy>, full: &Arc<Toy>) -> Vec<Decoder> {
+    let (for_client, for_keys) = (toy.clone(), full.clone());
+    vec![
         own(
             "client-file",
             container_limit,
@@ -222,6 +247,13 @@ pub(super) fn all() -> Vec<Decoder> {
             vec![toy.keys.clone()],
             Box::new(stored_keys(toy.clone())),
         ),
+    ]
+}
+
+/// What goes to and fro: inputs, answers, states of runs.
+fn ciphertexts(toy: &Arc<Toy>) -> Vec<Decoder> {
+    let [for_input, for_answer, for_checkpoint] = [0; 3].map(|_| toy.clone());
+    vec![
         own(
             "input",
             container_limit,
@@ -288,23 +320,6 @@ pub(super) fn all() -> Vec<Decoder> {
                 law(
                     same_state(&state, &back),
                     "a state read, written and read is the same",
-                )?;
-                Ok(true)
-            }),
-        ),
-        own(
-            "inspect",
-            container_limit,
-            all,
-            Box::new(|probe| {
-                let Ok(found) =
-                    probe.count(|b| runtime::inspection::inspect(Cursor::new(b), "mutant"))
-                else {
-                    return Ok(false);
-                };
-                law(
-                    (found.parameters.iter()).all(|p| !p.key_security().is_empty()),
-                    "parameters have a security",
                 )?;
                 Ok(true)
             }),

@@ -7,8 +7,8 @@ use approx::Activation;
 use train::activation::{Function, RangeLoss};
 use train::checkpoint::{Position, Sums, restore, save};
 use train::config::{Config, Data, Degrees, Network, Order, Stage, Substitution, Target};
-use train::optimizer::{Clipping, Optimizer, Rule};
 use train::mode::Mode;
+use train::optimizer::{Clipping, Optimizer, Rule};
 use train::{Model, Parameterization};
 use zoo::resnet::Small;
 

@@ -1,0 +1,138 @@
+//! Sets of plain vectors: `data::Vectors::open` on a CSV, `.npy` or `.npz` file, with options that the mutant chooses.
+
+use super::{Decoder, Outcome, Probe, law, text_limit};
+use crate::archives::{self, Array, join};
+use crate::bytes;
+use crate::scratch::Scratch;
+use crate::zip::{self, Entry};
+use data::{Answers, Known, VectorOptions, Vectors};
+use std::path::Path;
+
+/// What the sets are opened with.
+const MEMORY_LIMIT: u64 = 1 << 20;
+
+/// The limit in the options for what is unpacked and for the values, copies of them, different texts of labels with their places.
+fn limit(bytes: &[u8]) -> usize {
+    text_limit(bytes) + 16 * MEMORY_LIMIT as usize
+}
+
+fn check(probe: &mut Probe<'_>, path: &Path, flags: u8) -> Outcome {
+    let options = VectorOptions {
+        answers: match flags & 3 {
+            0 => Answers::None,
+            1 => Answers::Classes(None),
+            2 => Answers::Classes(Some("2".into())),
+            _ => Answers::Numbers(vec!["y".into()]),
+        },
+        limit: (flags & 4 != 0).then_some(2),
+        memory_limit: MEMORY_LIMIT,
+        ..VectorOptions::default()
+    };
+    let Ok(set) = probe.count(|_| Vectors::open(path, &options)) else {
+        return Ok(false);
+    };
+    law(
+        !set.is_empty() && set.width() > 0 && options.limit.is_none_or(|most| set.len() <= most),
+        "a set has vectors, and no more than were asked for",
+    )?;
+    for i in (0..set.len()).step_by(set.len() / 16 + 1) {
+        let row = set.values(i);
+        law(
+            row.len() == set.width() && row.iter().all(|v| v.is_finite()),
+            "a vector is finite and has the set's width",
+        )?;
+        let known = match set.known() {
+            Known::Nothing => options.answers == Answers::None,
+            Known::Classes { names, .. } => set.label(i).is_some_and(|l| l < names.len()),
+            Known::Numbers { width, .. } => set.target(i).len() == *width,
+        };
+        law(known, "what was asked for is known of every vector")?;
+    }
+    Ok(true)
+}
+
+pub(super) fn all() -> Vec<Decoder> {
+    let tables: [&[u8]; 4] = [
+        b"x,y\n1,2\n-3.5e2,1\n",
+        b"a;b;label\n1;.5;cat\n2;1;\"d\"\"og\"\n\n",
+        b"\xef\xbb\xbf1\t2\n3\t4\r\n",
+        b"\"a\nb\",y\r\n0,7\n",
+    ];
+    let arrays = [
+        Array::new(&[3, 2]),
+        Array::new(&[4]),
+        Array::new(&[2, 1, 2]),
+    ];
+    let names = ["x", "y", "x_train", "y_train", "data", "target"];
+    let packed = |arrays: &[(usize, Vec<u8>)]| -> Vec<Entry> {
+        let entry = |(name, data): &(usize, Vec<u8>)| Entry {
+            name: format!("{}.npy", names[*name]).into_bytes(),
+            method: 8,
+            data: data.clone(),
+        };
+        arrays.iter().map(entry).collect()
+    };
+    let pair = [(0, arrays[0].npy(None)), (1, Array::new(&[3]).npy(None))];
+    let seeds = vec![
+        join(0, &[tables[0].to_vec()]),
+        join(1, &[tables[1].to_vec()]),
+        join(2, &[tables[2].to_vec()]),
+        join(3, &[tables[3].to_vec()]),
+        join(0, &[arrays[0].npy(None)]),
+        join(1, &[zip::file(&packed(&pair)).0]),
+    ];
+    let scratch = Scratch::new("set-vectors");
+    vec![Decoder {
+        name: "set-vectors",
+        seeds,
+        limit,
+        generate: Box::new(move |r| {
+            let file = match r.below(4) {
+                0 => {
+                    let mut array = r.pick(&arrays).clone();
+                    array.mutate(r);
+                    array.npy(Some(&mut *r))
+                }
+                1 => {
+                    let mut all = Vec::new();
+                    for _ in 0..=r.below(3) {
+                        let mut array = r.pick(&arrays).clone();
+                        if r.one_in(2) {
+                            array.mutate(r);
+                        }
+                        let name = r.below(names.len());
+                        all.push((name, array.npy(Some(&mut *r))));
+                    }
+                    let mut all = packed(&all);
+                    if r.one_in(4) {
+                        zip::mutate(r, &mut all);
+                    }
+                    zip::encode(r, &all)
+                }
+                _ => {
+                    let mut table = r.pick(&tables).to_vec();
+                    if r.one_in(64) {
+                        table = table.repeat(1 << r.below(12));
+                    }
+                    for _ in 0..r.few() {
+                        let at = r.below(table.len() + 1);
+                        match r.below(3) {
+                            0 => table.insert(at, *r.pick(b",;\t\"\n\r.-e0")),
+                            1 => drop(table.drain(r.span(table.len()))),
+                            _ => bytes::mutate(r, &mut table),
+                        }
+                    }
+                    archives::packed(r, table)
+                }
+            };
+            join(r.below(8) as u8, &[file])
+        }),
+        decode: Box::new(move |probe| {
+            let (flags, parts) = archives::split(probe.bytes, 1);
+            for part in parts {
+                scratch.write("a", part);
+            }
+            check(probe, &scratch.path().join("a"), flags)
+        }),
+    }]
+}
