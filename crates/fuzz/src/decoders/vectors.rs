@@ -63,10 +63,10 @@ pub(super) fn all() -> Vec<Decoder> {
         Array::new(&[4]),
         Array::new(&[2, 1, 2]),
     ];
-    let names = ["x", "y", "x_train", "y_train", "data", "target"];
+    const NAMES: [&str; 6] = ["x", "y", "x_train", "y_train", "data", "target"];
     let packed = |arrays: &[(usize, Vec<u8>)]| -> Vec<Entry> {
         let entry = |(name, data): &(usize, Vec<u8>)| Entry {
-            name: format!("{}.npy", names[*name]).into_bytes(),
+            name: format!("{}.npy", NAMES[*name]).into_bytes(),
             method: 8,
             data: data.clone(),
         };
@@ -100,7 +100,7 @@ pub(super) fn all() -> Vec<Decoder> {
                         if r.one_in(2) {
                             array.mutate(r);
                         }
-                        let name = r.below(names.len());
+                        let name = r.below(NAMES.len());
                         all.push((name, array.npy(Some(&mut *r))));
                     }
                     let mut all = packed(&all);
