@@ -1,18 +1,19 @@
-//! Training runs: as a configuration says, to the end, on pictures, text or sentences.
+//! Training runs: as a configuration says, to the end, on pictures, vectors, text or sentences.
 
 use super::start::{Adapting, Start};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::progress::{Listener, Progress, Say};
-use nn::Metadata;
-use nn::format::artefact;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
-use train::config::Config;
-use train::language::{AnyConfig, LanguageConfig, Passages};
+use train::config::{Network, Run};
+use train::language::{LanguageConfig, Passages};
 use train::sentences::{Corpus, SentenceConfig};
-use train::sources::Source;
-use train::{Event, Model, Score, Sources, Trainer, language, sentences};
+use train::sources::{Direct, Source};
+use train::vectors::Table;
+use train::{
+    AnyConfig, Event, Model, Score, Sources, Trainer, approximations, language, sentences,
+};
 
 /// How often a run is saved, and what it may end with.
 #[derive(Debug, Clone, Copy)]
@@ -40,15 +41,17 @@ impl Default for Saving {
 /// Configurations and data that can't be read or do not fit; runs that diverge.
 pub fn train(config: &Path, folder: &Path, saving: &Saving, tell: Listener<'_>) -> Result<Score> {
     let config = AnyConfig::load(config)?;
-    if saving.max_diverging > 0 && !matches!(config, AnyConfig::Pictures(_)) {
+    if saving.max_diverging > 0 && !matches!(config, AnyConfig::Pictures(_) | AnyConfig::Vectors(_))
+    {
         return Err(format!(
-            "{} diverging inputs are allowed, but only runs on pictures measure intervals and leave such pictures out; text and sentences are left out when the network is calibrated",
+            "{} diverging inputs are allowed, but only runs on pictures and vectors measure intervals and leave such inputs out; text and sentences are left out when the network is calibrated",
             saving.max_diverging
         )
         .into());
     }
     match config {
-        AnyConfig::Pictures(config) => pictures(&config, folder, saving, tell),
+        AnyConfig::Pictures(config) => direct::<Sources>(&config, "pictures", folder, saving, tell),
+        AnyConfig::Vectors(config) => direct::<Table>(&config, "vectors", folder, saving, tell),
         AnyConfig::Text(config) => text(&config, folder, saving, tell),
         AnyConfig::Sentences(config) => encoder(&config, folder, saving, tell),
     }
@@ -65,7 +68,8 @@ pub fn adapt(
     saving: &Saving,
     tell: Listener<'_>,
 ) -> Result<Score> {
-    pictures(&how.config(start, tell)?, folder, saving, tell)
+    let config = how.config(start, tell)?;
+    direct::<Sources>(&config, "pictures", folder, saving, tell)
 }
 
 fn parameters(model: &Model) -> usize {
@@ -155,63 +159,44 @@ fn names(stages: &[train::config::Stage]) -> Vec<&str> {
     stages.iter().map(|s| s.name.as_str()).collect()
 }
 
-/// (height, width, channels).
-pub(super) fn picture_shape(sources: &Sources) -> (usize, usize, usize) {
-    let s = sources.train.shape();
-    (s.height, s.width, s.channels)
-}
-
-/// A run on pictures; gives the score on held-out ones.
-pub(super) fn pictures(
-    config: &Config,
+/// A run on pictures or vectors; gives the score on held-out ones.
+pub(super) fn direct<S: Direct>(
+    config: &Run<Network, S::Data>,
+    noun: &str,
     folder: &Path,
     saving: &Saving,
     tell: Listener<'_>,
 ) -> Result<Score> {
-    let mut sources = Sources::open(&config.data)?;
-    let input = picture_shape(&sources);
-    let classes = sources.train.classes().len();
-    let (graph, metadata, parameterization) =
-        train::networks::graph(&config.network, input, classes, config.seed)?;
-    // no polynomial computes a maximum
-    let mut graph = train::surgery::average_pools(&graph)?;
-    if let Some(place) = &config.batch_norms {
-        graph = train::surgery::insert_batch_norms(&graph, place)?;
-    }
-    let model = Model::new(graph, parameterization)?;
-    sources.adopt(&config.data, &metadata)?;
-    let teacher = config
-        .teacher
-        .as_ref()
-        .map(|t| train::networks::model(t, input, classes, config.seed))
-        .transpose()?
-        .map(|(t, _)| t);
-    let second = sources.second.as_ref();
+    let start = train::direct::start::<S>(config)?;
     tell.note(format_args!(
-        "{} pictures to train on{}, {} held out for choices, {} left out as near-duplicates of those; {} parameters",
-        sources.train.len(),
-        second.map_or_else(String::new, |s| format!(" and {} to mix in", s.len())),
-        sources.held_out.len(),
-        sources.twins,
-        parameters(&model)
+        "{}; {} parameters",
+        start.sources.summary(),
+        parameters(&start.model)
     ));
-    for s in &sources.skipped {
-        tell.note(format_args!("left out {}: {}", s.picture, s.reason));
+    for what in start.sources.left_out() {
+        tell.note(format_args!("left out {what}"));
     }
-    let mut trainer = Trainer::new(config, model, teacher, sources, folder)?;
+    let metadata = start.metadata;
+    let mut trainer = Trainer::new(config, start.model, start.teacher, start.sources, folder)?;
     let mut score = None;
-    let what = ("pictures", names(&config.stages));
+    let what = (noun, names(&config.stages));
     drive(&mut trainer, what, saving, tell, |trainer, stage, tell| {
-        if stage.is_none() {
-            score = Some(finish(
-                config,
-                folder,
-                trainer,
-                metadata.clone(),
-                saving,
-                tell,
-            )?);
+        if stage.is_some() {
+            return Ok(());
         }
+        let finished = train::direct::finish(trainer, metadata.clone(), saving.max_diverging)?;
+        if let Some((seen, left_out)) = finished.measured {
+            tell.note(format_args!(
+                "intervals measured on {seen} {noun}, mirror images of pictures included, widened by an eighth of their width on each side"
+            ));
+            if left_out > 0 {
+                tell.note(format_args!(
+                    "{left_out} of them drive a polynomial out of all bounds and are left out: such {noun} get no answer"
+                ));
+            }
+        }
+        say_score(&finished.path, noun, &finished.score, tell);
+        score = Some(finished.score);
         Ok(())
     })?;
     score.ok_or_else(|| "the run did not end".into())
@@ -250,7 +235,7 @@ fn text(
             &score,
             log,
         )?;
-        let circuits = language::programs(&trainer.model).lines().count() - 1;
+        let circuits = approximations::programs(&trainer.model).lines().count() - 1;
         tell.note(format_args!(
             "{}: {:.4} nats a token on {} held-out tokens, {:.1} % right, {} values outside of their intervals; {circuits} programs",
             folder.display(),
@@ -302,90 +287,22 @@ fn encoder(
 }
 
 fn say_score(path: &Path, noun: &str, score: &Score, tell: Listener<'_>) {
-    tell.note(format_args!(
-        "{}: {} of {} held-out {noun} right ({:.1} %), {} values outside of their intervals",
-        path.display(),
+    let path = path.display();
+    for e in &score.errors {
+        tell.note(format_args!(
+            "{path}: on {} held-out {noun} a root mean squared error of {:.4}, R² {:.4}",
+            score.pictures, e.rmse, e.r2
+        ));
+    }
+    let right = format!(
+        "{} of {} held-out {noun} right ({:.1} %), ",
         score.right,
         score.pictures,
-        100.0 * score.accuracy(),
+        100.0 * score.accuracy()
+    );
+    tell.note(format_args!(
+        "{path}: {}{} values outside of their intervals",
+        if score.errors.is_empty() { &right } else { "" },
         score.outside
     ));
-}
-
-/// A network whose intervals can't be measured is kept for training on; gives back what to say.
-fn unfinished(
-    folder: &Path,
-    trainer: &Trainer<'_>,
-    metadata: &Metadata,
-    error: train::Error,
-) -> Error {
-    let path = folder.join("unfinished.pvm");
-    let kept = trainer
-        .model
-        .to_graph()
-        .map_err(|e| e.to_string())
-        .and_then(|g| artefact::graph_to_bytes(&g, metadata).map_err(|e| e.to_string()))
-        .and_then(|b| train::checkpoint::write_whole(&path, &b).map_err(|e| e.to_string()));
-    match kept {
-        Ok(()) => format!("{error}; what was trained is in {}", path.display()),
-        Err(e) => format!("{error}; what was trained is in the checkpoint alone: {e}"),
-    }
-    .into()
-}
-
-/// Measures, exports, and says what came out.
-fn finish(
-    config: &Config,
-    folder: &Path,
-    trainer: &mut Trainer<'_>,
-    mut metadata: Metadata,
-    saving: &Saving,
-    tell: Listener<'_>,
-) -> Result<Score> {
-    let sources = trainer.sources().clone();
-    let polynomial = trainer.model.units().any(|u| u.coefficients.is_some());
-    let mut diverged = 0;
-    if polynomial {
-        let (batch, allowed) = (config.batch, saving.max_diverging);
-        let measured =
-            train::export::measure_intervals(&mut trainer.model, &sources, batch, 0.125, allowed);
-        let (seen, left_out) = measured.map_err(|e| unfinished(folder, trainer, &metadata, e))?;
-        tell.note(format_args!(
-            "intervals measured on {seen} pictures and their mirror images, widened by an eighth of their width on each side"
-        ));
-        if left_out > 0 {
-            tell.note(format_args!(
-                "{left_out} of them drive a polynomial out of all bounds and are left out: such pictures get no answer"
-            ));
-        }
-        diverged = left_out;
-    }
-    let held_out = trainer.score()?;
-    if metadata.name.is_empty() {
-        metadata.name = folder
-            .file_name()
-            .map_or_else(String::new, |n| n.to_string_lossy().into());
-    }
-    metadata.labels = sources.labels(&metadata);
-    metadata.normalization = Some(sources.normalization.clone());
-    metadata
-        .provenance
-        .push(format!("polyveil-train {}", env!("CARGO_PKG_VERSION")));
-    let text = config.to_toml()?;
-    metadata.training = Some(train::export::record(
-        config,
-        &text,
-        &sources,
-        &held_out,
-        diverged,
-        &trainer.position().log,
-    ));
-    let path = folder.join("network.pvm");
-    let bytes = match train::export::polynomial(&trainer.model, &sources, metadata.clone())? {
-        Some(graph) => artefact::to_bytes(&graph)?,
-        None => artefact::graph_to_bytes(&trainer.model.to_graph()?, &metadata)?,
-    };
-    train::checkpoint::write_whole(&path, &bytes)?;
-    say_score(&path, "pictures", &held_out, tell);
-    Ok(held_out)
 }

@@ -1,7 +1,7 @@
 //! Degrees and bootstraps under a budget. What is measured and how it is searched is `train::search`; here the compiler and the
 //! runtime say what networks cost.
 
-use super::run::{Saving, picture_shape, pictures};
+use super::run::{Saving, direct};
 use super::start::{Start, schedule};
 use crate::error::{Error, Result, named};
 use crate::machine::{Machine, Probing};
@@ -17,6 +17,7 @@ use train::config::{Config, Degrees, Order, Substitution};
 use train::search::report::{self, Row};
 use train::search::sensitivity::Bench;
 use train::search::{Cost, Costs, Limits, Point, Sensitivity};
+use train::sources::Direct;
 use train::{Model, Sources};
 
 /// Pictures on which ranges outside of activations are measured.
@@ -243,7 +244,7 @@ pub fn search(from: &Start, a: &Searching, output: &Path, tell: Listener<'_>) ->
     let target = a.machine.target(limits.bytes);
     let classes = sources.train.classes().len();
     let (mut model, metadata): (Model, _) =
-        train::networks::model(&start, picture_shape(&sources), classes, from.seed)?;
+        train::networks::model(&start, sources.input(), classes, from.seed)?;
     sources.adopt(&from.data, &metadata)?;
     let how = Substitution {
         degree: Degrees::One(2),
@@ -312,7 +313,13 @@ pub fn search(from: &Start, a: &Searching, output: &Path, tell: Listener<'_>) ->
         output.display()
     ));
     if a.fine_tune.is_some() {
-        pictures(&config, &output.join("run"), &Saving::default(), tell)?;
+        direct::<Sources>(
+            &config,
+            "pictures",
+            &output.join("run"),
+            &Saving::default(),
+            tell,
+        )?;
     }
     Ok(found)
 }

@@ -1,14 +1,14 @@
 //! The same network with every kind of skip connection, trained alike.
 
 use super::price::price;
-use super::run::{Saving, pictures};
+use super::run::{Saving, direct};
 use crate::error::Result;
 use crate::markdown::Table;
 use crate::progress::{Listener, Say};
 use std::path::Path;
-use train::Config;
 use train::config::Network;
 use train::plot::{Axis, Figure, Join, Panel, Point, Scale, Series};
+use train::{Config, Sources};
 
 /// What replaces skip connections, and how it reads.
 const VARIANTS: [(&str, &str); 4] = [
@@ -48,7 +48,7 @@ pub(super) fn study(
         }
         let folder = runs.join(skip);
         tell.note(format_args!("== {reads} =="));
-        let score = pictures(&config, &folder, saving, tell)?;
+        let score = direct::<Sources>(&config, "pictures", &folder, saving, tell)?;
         let graph =
             nn::format::artefact::load(&folder.join("network.pvm"), nn::format::DEFAULT_LIMIT)
                 .map_err(|e| {
