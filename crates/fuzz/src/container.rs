@@ -144,7 +144,21 @@ impl Parts {
                 hasher.update(&(s.payload.len() as u64).to_le_bytes());
                 hasher.update(&s.payload);
             }
-            hasher.update(&self.sections[4].payload);
+            // of each weight vector's own digest
+            let table = serde_json::from_slice(&self.sections[3].payload);
+            let table: Vec<(String, usize)> = table.unwrap_or_default();
+            let mut weights = &self.sections[4].payload[..];
+            for (form, length) in table {
+                let width = match &form[..] {
+                    "Single" => 4,
+                    "Double" => 8,
+                    _ => 16,
+                };
+                let bytes = length.saturating_mul(width).min(weights.len());
+                let (vector, rest) = weights.split_at(bytes);
+                hasher.update(blake3::hash(vector).as_bytes());
+                weights = rest;
+            }
             self.header[64..96].copy_from_slice(hasher.finalize().as_bytes());
         }
     }

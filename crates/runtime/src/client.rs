@@ -2,7 +2,7 @@
 
 use crate::sharing::class::{self, SharedClass};
 use crate::sharing::{self, Shared, Terms, releases};
-use crate::wire::ServerKeys;
+use crate::wire::{Encrypted, ServerKeys};
 use crate::wire::ciphertexts::{CIPHERTEXT, META, PortMeta, read_answer};
 use crate::wire::client_file::{ClientFile, ClientSpec};
 use crate::wire::conformance::{self, poly_bytes};
@@ -209,17 +209,19 @@ impl Client {
         &self,
         tensor: &[f64],
         rng: &mut impl CryptoRng,
-    ) -> Result<Vec<SeededCiphertext>> {
+    ) -> Result<Encrypted<SeededCiphertext>> {
         let port = &self.spec().input;
         let mut slots = place(port, &self.spec().description, tensor)?;
-        let out = slots
-            .iter()
-            .map(|v| Ok(self.secret.encrypt(v, Level::new(port.level), rng)?))
-            .collect();
+        let each = slots.iter();
+        let ciphertexts = each.map(|v| Ok(self.secret.encrypt(v, Level::new(port.level), rng)?));
+        let ciphertexts = ciphertexts.collect::<Result<_>>();
         for v in &mut slots {
             v.iter_mut().for_each(|z| (z.re, z.im) = (0.0, 0.0));
         }
-        out
+        Ok(Encrypted {
+            key: self.key,
+            ciphertexts: ciphertexts?,
+        })
     }
     /// Encrypts and writes the input file.
     ///
@@ -232,7 +234,7 @@ impl Client {
         name: &str,
         rng: &mut impl CryptoRng,
     ) -> Result<W> {
-        let ciphertexts = self.encrypt(tensor, rng)?;
+        let ciphertexts = self.encrypt(tensor, rng)?.ciphertexts;
         let meta = conformance::json(&self.meta());
         let level = Level::new(self.spec().input.level);
         let mut sections = vec![(META, meta.len() as u64)];
@@ -256,11 +258,21 @@ impl Client {
         file.finish()
     }
 
+    /// Encrypts into bytes.
+    ///
+    /// # Errors
+    /// As [`Client::encrypt`].
+    pub fn input(&self, tensor: &[f64], rng: &mut impl CryptoRng) -> Result<Vec<u8>> {
+        self.write_input(tensor, Vec::new(), "encrypted input", rng)
+    }
+
     /// Decrypts an answer: the output tensor, row-major, in network units; of a batch, as many as the plan takes, one after another. Must not leave the client: see [`Client::share_answer`].
     ///
     /// # Errors
-    /// If the number of ciphertexts differs from the plan's.
-    pub fn decrypt(&self, answer: &[Ciphertext]) -> Result<Vec<f64>> {
+    /// If the number of ciphertexts differs from the plan's, [`Error::OtherKey`] for another client's answer.
+    pub fn decrypt(&self, answer: &Encrypted<Ciphertext>) -> Result<Vec<f64>> {
+        self.key.expect(&answer.key, "the answer")?;
+        let answer = &answer.ciphertexts;
         let port = &self.spec().output;
         if answer.len() != port.registers.len() {
             return Err(Error::Input {
@@ -291,6 +303,13 @@ impl Client {
             &self.spec().output,
         )?;
         self.decrypt(&answer)
+    }
+    /// Decrypts an answer's bytes. The values must not leave the client: see [`Client::share_answer`].
+    ///
+    /// # Errors
+    /// As [`Client::read_answer`].
+    pub fn answer(&self, bytes: &[u8]) -> Result<Vec<f64>> {
+        self.read_answer(bytes, "encrypted answer")
     }
     /// Noise is counted for one answer: a batch of them is not shared.
     fn alone(&self) -> Result<()> {

@@ -4,7 +4,7 @@ use crate::Result;
 use crate::interpreter::{Observer, State};
 use crate::stored_keys::open_evaluation_keys;
 use crate::verified::VerifiedPlan;
-use crate::wire::ServerKeys;
+use crate::wire::{Encrypted, ServerKeys};
 use crate::wire::ciphertexts::{read_input, write_answer};
 use crate::wire::container::{Ids, KeyId};
 use ckks::keys::KeyName;
@@ -14,7 +14,25 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-/// Computes on ciphertexts only, with one client's keys. Servers of the same plan share its [`ckks::Context`], and so every
+/// Computes on ciphertexts only, with one client's keys: [`ServerKeys`], which can't hold a secret one.
+///
+/// ```compile_fail,E0308
+/// # use polyveil_runtime::{Client, Result, Server, VerifiedPlan};
+/// # use std::sync::Arc;
+/// fn serve(plan: Arc<VerifiedPlan>, client: Client) -> Result<Server> {
+///     Server::new(plan, client)
+/// }
+/// ```
+///
+/// ```
+/// # use polyveil_runtime::{Result, Server, ServerKeys, VerifiedPlan};
+/// # use std::sync::Arc;
+/// fn serve(plan: Arc<VerifiedPlan>, keys: ServerKeys) -> Result<Server> {
+///     Server::new(plan, keys)
+/// }
+/// ```
+///
+/// Servers of the same plan share its [`ckks::Context`], and so every
 /// encoded plaintext.
 #[derive(Debug)]
 pub struct Server<E: Engine = Evaluator> {
@@ -117,10 +135,12 @@ impl<E: Engine> Server<E> {
     /// The state before the first step for an input of this client.
     ///
     /// # Errors
-    /// [`crate::Error::Input`] for another number of ciphertexts.
-    pub fn start(&self, input: &[SeededCiphertext]) -> Result<State<E::Value>> {
+    /// [`crate::Error::Input`] for another number of ciphertexts, [`crate::Error::OtherKey`] for another client's.
+    pub fn start(&self, input: &Encrypted<SeededCiphertext>) -> Result<State<E::Value>> {
+        self.key.expect(&input.key, "the encrypted input")?;
         let upload = |c: &SeededCiphertext| self.engine.upload(c.expand(self.plan.parameters()));
         let inputs = input
+            .ciphertexts
             .iter()
             .map(upload)
             .collect::<std::result::Result<_, _>>()?;
@@ -146,20 +166,39 @@ impl<E: Engine> Server<E> {
         &self,
         state: State<E::Value>,
         observer: &mut (impl Observer<E::Value> + ?Sized),
-    ) -> Result<Vec<Ciphertext>> {
+    ) -> Result<Encrypted<Ciphertext>> {
         self.key.expect(&state.key, "the state")?;
         let answer = self.plan.run(&self.engine, state, observer)?;
-        answer
-            .iter()
-            .map(|y| Ok(self.engine.download(y)?))
-            .collect()
+        let ciphertexts = answer.iter().map(|y| Ok(self.engine.download(y)?));
+        Ok(Encrypted {
+            key: self.key,
+            ciphertexts: ciphertexts.collect::<Result<_>>()?,
+        })
+    }
+    /// From an encrypted input's bytes to those of its answer.
+    ///
+    /// # Errors
+    /// As [`Server::read_input`] and [`Server::run`].
+    pub fn answer(
+        &self,
+        input: &[u8],
+        observer: &mut (impl Observer<E::Value> + ?Sized),
+    ) -> Result<Vec<u8>> {
+        let answer = self.run(self.read_input(input, "encrypted input")?, observer)?;
+        self.write_answer(&answer, Vec::new(), "encrypted answer")
     }
     /// Writes an answer file.
     ///
     /// # Errors
-    /// [`crate::Error::Io`].
-    pub fn write_answer<W: Write>(&self, answer: &[Ciphertext], out: W, name: &str) -> Result<W> {
+    /// [`crate::Error::Io`], [`crate::Error::OtherKey`] for another client's.
+    pub fn write_answer<W: Write>(
+        &self,
+        answer: &Encrypted<Ciphertext>,
+        out: W,
+        name: &str,
+    ) -> Result<W> {
+        self.key.expect(&answer.key, "the answer")?;
         let (parameters, port) = (self.plan.parameters(), &self.plan.plan().output);
-        write_answer(answer, out, name, parameters, self.ids(), port)
+        write_answer(&answer.ciphertexts, out, name, parameters, self.ids(), port)
     }
 }

@@ -1,7 +1,7 @@
 //! Ciphertexts in files: inputs, answers, and what a checkpoint holds.
 
 use super::conformance::{self, poly_bytes};
-use super::container::{Ids, Kind, Reader, Writer};
+use super::container::{Ids, KeyId, Kind, Reader, Writer};
 use super::packing::{pack, packed_len, unpack};
 use crate::plan::Port;
 use crate::{Error, Result};
@@ -12,6 +12,15 @@ use std::io::{Read, Write};
 pub(crate) const META: [u8; 4] = *b"meta";
 pub(crate) const CIPHERTEXT: [u8; 4] = *b"ctxt";
 const ALARM: [u8; 4] = *b"alrm";
+
+/// Ciphertexts of one client: an input or an answer.
+#[derive(Clone, Debug)]
+pub struct Encrypted<C> {
+    /// The key pair that they belong to.
+    pub key: KeyId,
+    /// One for each register of the port.
+    pub ciphertexts: Vec<C>,
+}
 
 /// What an input or answer file says about itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,7 +101,7 @@ pub(crate) fn read_input(
     parameters: &Parameters,
     ids: &Ids,
     port: &Port,
-) -> Result<Vec<SeededCiphertext>> {
+) -> Result<Encrypted<SeededCiphertext>> {
     let mut file = Reader::new(input, name, Kind::Input)?;
     file.expect(ids)?;
     let meta: PortMeta = file.json(META, 1 << 20)?;
@@ -117,7 +126,10 @@ pub(crate) fn read_input(
         file.end()?;
     }
     file.finish()?;
-    Ok(out)
+    Ok(Encrypted {
+        key: ids.key,
+        ciphertexts: out,
+    })
 }
 
 /// Payload bytes of a whole ciphertext.
@@ -207,19 +219,22 @@ pub(crate) fn read_answer(
     parameters: &Parameters,
     ids: &Ids,
     port: &Port,
-) -> Result<Vec<Ciphertext>> {
+) -> Result<Encrypted<Ciphertext>> {
     let mut file = Reader::new(input, name, Kind::Answer)?;
     file.expect(ids)?;
     let meta: PortMeta = file.json(META, 1 << 20)?;
     meta.expect(port, name)?;
-    let answer = (0..meta.ciphertexts)
+    let ciphertexts = (0..meta.ciphertexts)
         .map(|_| read_ciphertext(&mut file, parameters, Level::new(meta.level), meta.slots))
         .collect::<Result<_>>()?;
     if file.header().sections as usize > 1 + meta.ciphertexts {
         refuse_alarm(&mut file)?;
     }
     file.finish()?;
-    Ok(answer)
+    Ok(Encrypted {
+        key: ids.key,
+        ciphertexts,
+    })
 }
 
 /// What may stand beside an answer: a kind (four bytes, little endian) and what that kind says. No kind exists yet, and an alarm that cannot

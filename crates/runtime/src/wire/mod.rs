@@ -8,6 +8,7 @@ pub(crate) mod keys;
 pub mod packing;
 pub(crate) mod ports;
 
+pub use ciphertexts::Encrypted;
 pub use client_file::{ClientFile, ClientSpec, TASK_LIMIT, task_digest};
 pub use conformance::{parameters as checked_parameters, parameters_digest};
 pub use container::KeyId;

@@ -2,9 +2,11 @@
 
 use crate::support::*;
 use ckks::ParametersSpec;
-use polyveil_runtime::checkpoint::{Checkpointer, input_digest, read_checkpoint};
-use polyveil_runtime::wire::container::Kind;
+use polyveil_runtime::checkpoint::{Checkpointer, input_digest, read_checkpoint_from};
+use polyveil_runtime::wire::container::{Header, Kind, Reader, Writer};
+use polyveil_runtime::wire::task_digest;
 use polyveil_runtime::*;
+use std::sync::Arc;
 
 #[test]
 fn client_key_survives_its_file_and_hides_itself() {
@@ -33,16 +35,14 @@ fn every_file(f: &Files) -> Vec<(&'static str, Vec<u8>, Check<'_>)> {
     let answer = server
         .write_answer(&answer, Vec::new(), "x")
         .expect("answer");
-    let path = std::env::temp_dir().join(format!("polyveil-toy-{}.checkpoint", std::process::id()));
     let digest = input_digest(&f.input[..], "x").expect("digest");
     let mut state = server.read_input(&f.input[..], "x").expect("input");
     f.plan
         .advance(server.engine(), &mut state, &mut ())
         .expect("one step");
-    Checkpointer::new(&f.plan, server.engine(), path.clone(), digest)
-        .save(&state)
-        .expect("saves");
-    let checkpoint = std::fs::read(&path).expect("written");
+    let checkpoint = Checkpointer::new(&f.plan, server.engine(), "x".into(), digest)
+        .write(&state, Vec::new(), "x")
+        .expect("in memory");
     let plan_bytes = f.plan.plan().write(Vec::new(), "x").expect("plan");
     let client_bytes = f.client.write(Vec::new(), "x").expect("client");
     vec![
@@ -50,6 +50,11 @@ fn every_file(f: &Files) -> Vec<(&'static str, Vec<u8>, Check<'_>)> {
             "plan",
             plan_bytes,
             Box::new(|b| Plan::read(b, "x").map(drop)),
+        ),
+        (
+            "client file",
+            f.client.file().write(Vec::new(), "x").expect("writes"),
+            Box::new(|b| ClientFile::read(b, "x").map(drop)),
         ),
         (
             "client key",
@@ -75,10 +80,7 @@ fn every_file(f: &Files) -> Vec<(&'static str, Vec<u8>, Check<'_>)> {
             "checkpoint",
             checkpoint,
             Box::new(move |b| {
-                std::fs::write(&path, b).expect("writes");
-                let read = read_checkpoint(&path, &f.plan, &digest, f.client.key()).map(drop);
-                std::fs::remove_file(&path).expect("removes");
-                read
+                read_checkpoint_from(b, "x", &f.plan, &digest, f.client.key()).map(drop)
             }),
         ),
     ]
@@ -183,4 +185,137 @@ fn keys_that_do_not_cover_the_plan_are_named() {
         message.contains(&dropped.to_string()) && message.contains("make new keys"),
         "{message}"
     );
+}
+
+/// A small task, and a client that has it.
+fn with_task() -> (VerifiedPlan, ClientFile) {
+    let task: Arc<[u8]> = b"PVTK: labels, an embedding".as_slice().into();
+    let mut p = levelled();
+    p.description.task = task_digest(&task);
+    let plan = VerifiedPlan::new(p).expect("verifies");
+    let file = plan.client_file(task).expect("its task");
+    (plan, file)
+}
+
+#[test]
+fn a_client_file_holds_specification_and_task() {
+    let (plan, file) = with_task();
+    assert_eq!(file.spec(), &plan.client_spec());
+    let bytes = file.write(Vec::new(), "x.client").expect("writes");
+    let again = ClientFile::read(&bytes[..], "x.client").expect("reads");
+    assert_eq!(again, file);
+    assert_eq!(&again.task()[..4], b"PVTK");
+    assert_eq!(again.write(Vec::new(), "x").expect("writes"), bytes);
+    // the plan names the task: another does not go with it
+    let e = plan.client_file(b"another".as_slice().into());
+    let message = e.expect_err("another task").to_string();
+    assert!(message.contains("not the task"), "{message}");
+    let found = inspection::inspect(std::io::Cursor::new(&bytes), "x.client").expect("reads");
+    let task = found.details.iter().find(|d| d.0 == "task");
+    assert!(task.is_some_and(|t| t.1.starts_with("PVTK, ")), "{task:?}");
+    assert!(found.key.is_none() && found.parameters.is_some());
+}
+
+#[test]
+fn a_key_is_opened_with_its_client_file_alone() {
+    let (plan, file) = with_task();
+    let client = Client::new(file.clone(), &mut rng(1)).expect("client");
+    let key = client.write(Vec::new(), "client.key").expect("writes");
+    // the secret, and nothing that the client file says: one byte a coefficient
+    let n = plan.parameters().n();
+    assert_eq!(key.len(), 192 + 44 + n);
+    let again = Client::read(&key[..], "client.key", file).expect("its own");
+    assert_eq!((again.key(), again.spec()), (client.key(), client.spec()));
+    let found = inspection::inspect(std::io::Cursor::new(&key), "client.key").expect("reads");
+    assert_eq!(found.key, Some(client.key()));
+    assert!(found.parameters.is_none());
+    // of another plan, and of the same plan with another bound
+    let batched = crate::support::plan(batched());
+    let other = client_file(&batched);
+    let e = Client::read(&key[..], "client.key", other).expect_err("of another plan");
+    assert!(e.to_string().contains("another plan"), "{e}");
+    let mut spec = plan.client_spec();
+    spec.answer.error *= 2.0;
+    let other = ClientFile::new(spec, again.file().task().clone()).expect("holds together");
+    let e = Client::read(&key[..], "client.key", other).expect_err("another client file");
+    let message = e.to_string();
+    assert!(
+        message.contains("another client file") && e.help() == Some(Help::MakeKeys),
+        "{message}"
+    );
+}
+
+/// The file with one more section before its end, or another one in the place of the last.
+fn with_section(file: &[u8], tag: [u8; 4], payload: &[u8]) -> Vec<u8> {
+    let header = Header::read(&mut &file[..], "x").expect("a header");
+    let mut out = Writer::new(Vec::new(), "x", header.kind, header.ids, sections(file, tag, payload))
+        .expect("in memory");
+    let mut reader = Reader::new(file, "x", header.kind).expect("a header");
+    for (tag, length) in sections(file, tag, payload).iter().take(header.sections as usize) {
+        let bytes = reader.section(*tag, *length).expect("as listed");
+        out.section(&bytes).expect("in memory");
+    }
+    out.section(payload).expect("in memory");
+    out.finish().expect("in memory")
+}
+
+fn sections(file: &[u8], tag: [u8; 4], payload: &[u8]) -> Vec<([u8; 4], u64)> {
+    let (mut at, mut all) = (192, Vec::new());
+    while at < file.len() {
+        let length = u64::from_le_bytes(file[at + 4..at + 12].try_into().expect("eight"));
+        all.push((file[at..at + 4].try_into().expect("four"), length));
+        at += 44 + length as usize;
+    }
+    all.push((tag, payload.len() as u64));
+    all
+}
+
+#[test]
+fn an_alarm_beside_an_answer_is_not_passed_over() {
+    let f = files(levelled());
+    let good = answer(&f.server(), &f.input).expect("runs");
+    let alarm = with_section(&good, *b"alrm", &[7, 0, 0, 0, 1, 2, 3]);
+    let message = f.client.read_answer(&alarm[..], "x.answer");
+    let message = message.expect_err("unknown").to_string();
+    assert!(
+        message.contains("alarm of kind 7") && message.contains("update"),
+        "{message}"
+    );
+    for (tag, payload) in [(*b"alrm", &[1u8, 0][..]), (*b"more", &[0; 8])] {
+        let e = f.client.read_answer(&with_section(&good, tag, payload)[..], "x");
+        assert!(matches!(e, Err(Error::File { .. })), "{e:?}");
+    }
+    // nowhere else is there room for one
+    let input = with_section(&f.input, *b"alrm", &[7, 0, 0, 0]);
+    assert!(f.server().read_input(&input[..], "x").is_err());
+}
+
+#[test]
+fn sections_longer_than_they_can_be_are_refused_before_they_are_read() {
+    let f = files(levelled());
+    for (kind, good, read) in every_file(&f) {
+        // the length that the first section states
+        for length in [1u64 << 40, u64::MAX] {
+            let mut bad = good.clone();
+            bad[196..204].copy_from_slice(&length.to_le_bytes());
+            let message = read(&bad).expect_err(kind).to_string();
+            assert!(
+                message.contains("at most") && message.contains("section"),
+                "{kind}: {message}"
+            );
+        }
+    }
+}
+
+#[test]
+fn files_of_format_2_are_refused_by_version() {
+    let f = files(levelled());
+    for (kind, mut old, read) in every_file(&f) {
+        old[6] = 2;
+        let message = read(&old).expect_err(kind).to_string();
+        assert!(
+            message.contains("format version 2") && message.contains("make the file again"),
+            "{kind}: {message}"
+        );
+    }
 }

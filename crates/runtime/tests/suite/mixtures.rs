@@ -5,23 +5,6 @@ use polyveil_runtime::checkpoint::{Checkpointer, input_digest, read_checkpoint};
 use polyveil_runtime::wire::container::{HEADER_LEN, expect_together};
 use polyveil_runtime::*;
 
-/// The same plan, other keys.
-fn other(f: &Files) -> Files {
-    let client = Client::new(client_file(&f.plan), &mut rng(11)).expect("client");
-    let keys = client
-        .write_evaluation_keys(Vec::new(), "keys", &mut rng(12), &mut |_, _| {})
-        .expect("keys");
-    let input = client
-        .write_input(&tensor(), Vec::new(), "input", &mut rng(13))
-        .expect("input");
-    Files {
-        plan: f.plan.clone(),
-        client,
-        keys,
-        input,
-    }
-}
-
 fn refused<T: std::fmt::Debug>(what: Result<T>, name: &str) {
     let e = what.expect_err("another client's");
     assert!(matches!(e, Error::OtherKey { .. }), "{e}");
@@ -111,5 +94,23 @@ fn keys_in_memory_are_those_of_the_file() {
     assert_eq!(
         answer(&server, &f.input).expect("runs"),
         answer(&f.server(), &f.input).expect("runs")
+    );
+}
+
+#[test]
+fn ciphertexts_in_memory_are_those_of_one_client_too() {
+    let a = files(levelled());
+    let b = other(&a);
+    let (server, server_b) = (a.server(), b.server());
+    let request = b.client.encrypt(&tensor(), &mut rng(3)).expect("encrypts");
+    refused(server.start(&request).map(drop), "encrypted input");
+    let state = server_b.start(&request).expect("its own");
+    let answer = server_b.run(state, &mut ()).expect("runs");
+    refused(a.client.decrypt(&answer), "answer");
+    refused(server.write_answer(&answer, Vec::new(), "x").map(drop), "answer");
+    close(
+        &b.client.decrypt(&answer).expect("its own"),
+        &levelled_truth(&tensor()),
+        1e-4,
     );
 }

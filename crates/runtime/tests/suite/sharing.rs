@@ -178,14 +178,16 @@ fn releases_are_promised_once_and_counted_under_their_key() {
     s.refused(Some(20), Some(2), &["all 2 releases", "used up"]);
 
     let good = std::fs::read_to_string(&s.record).expect("a record");
-    let other = Client::new(client_file(&s.files.plan), &mut rng(77)).expect("client");
+    let other = other(&s.files);
+    let foreign = answer(&other.server(), &other.input).expect("runs");
     let terms = Terms {
         security: None,
         releases: Some(2),
         class_bits: 4,
     };
     let message = other
-        .share_answer(&s.answer[..], "x", &s.record, &terms, &mut rng(1))
+        .client
+        .share_answer(&foreign[..], "x", &s.record, &terms, &mut rng(1))
         .expect_err("refused")
         .to_string();
     assert!(message.contains("another key"), "{message}");

@@ -309,8 +309,25 @@ impl Drop for Folder {
     }
 }
 
+
 /// The answer file's bytes.
 pub(crate) fn answer(server: &Server, input: &[u8]) -> Result<Vec<u8>> {
-    let answer = server.run(server.read_input(input, "input")?, &mut ())?;
-    server.write_answer(&answer, Vec::new(), "answer")
+    server.answer(input, &mut ())
+}
+
+/// The same plan, other keys.
+pub(crate) fn other(f: &Files) -> Files {
+    let client = Client::new(client_file(&f.plan), &mut rng(11)).expect("client");
+    let keys = client
+        .write_evaluation_keys(Vec::new(), "keys", &mut rng(12), &mut |_, _| {})
+        .expect("keys");
+    let input = client
+        .write_input(&tensor(), Vec::new(), "input", &mut rng(13))
+        .expect("input");
+    Files {
+        plan: f.plan.clone(),
+        client,
+        keys,
+        input,
+    }
 }
