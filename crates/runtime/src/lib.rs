@@ -51,4 +51,6 @@ pub use preparation::Preparation;
 pub use report::Report;
 pub use server::Server;
 pub use verified::{PlanFacts, VerifiedPlan};
-pub use wire::{Encrypted, ClientFile, ClientSpec, KeyId, ServerKeys, checked_parameters, parameters_digest};
+pub use wire::{
+    ClientFile, ClientSpec, Encrypted, KeyId, ServerKeys, checked_parameters, parameters_digest,
+};

@@ -248,10 +248,19 @@ fn a_key_is_opened_with_its_client_file_alone() {
 /// The file with one more section before its end, or another one in the place of the last.
 fn with_section(file: &[u8], tag: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let header = Header::read(&mut &file[..], "x").expect("a header");
-    let mut out = Writer::new(Vec::new(), "x", header.kind, header.ids, sections(file, tag, payload))
-        .expect("in memory");
+    let mut out = Writer::new(
+        Vec::new(),
+        "x",
+        header.kind,
+        header.ids,
+        sections(file, tag, payload),
+    )
+    .expect("in memory");
     let mut reader = Reader::new(file, "x", header.kind).expect("a header");
-    for (tag, length) in sections(file, tag, payload).iter().take(header.sections as usize) {
+    for (tag, length) in sections(file, tag, payload)
+        .iter()
+        .take(header.sections as usize)
+    {
         let bytes = reader.section(*tag, *length).expect("as listed");
         out.section(&bytes).expect("in memory");
     }
@@ -282,7 +291,9 @@ fn an_alarm_beside_an_answer_is_not_passed_over() {
         "{message}"
     );
     for (tag, payload) in [(*b"alrm", &[1u8, 0][..]), (*b"more", &[0; 8])] {
-        let e = f.client.read_answer(&with_section(&good, tag, payload)[..], "x");
+        let e = f
+            .client
+            .read_answer(&with_section(&good, tag, payload)[..], "x");
         assert!(matches!(e, Err(Error::File { .. })), "{e:?}");
     }
     // nowhere else is there room for one

@@ -107,7 +107,10 @@ fn ciphertexts_in_memory_are_those_of_one_client_too() {
     let state = server_b.start(&request).expect("its own");
     let answer = server_b.run(state, &mut ()).expect("runs");
     refused(a.client.decrypt(&answer), "answer");
-    refused(server.write_answer(&answer, Vec::new(), "x").map(drop), "answer");
+    refused(
+        server.write_answer(&answer, Vec::new(), "x").map(drop),
+        "answer",
+    );
     close(
         &b.client.decrypt(&answer).expect("its own"),
         &levelled_truth(&tensor()),

@@ -309,7 +309,6 @@ impl Drop for Folder {
     }
 }
 
-
 /// The answer file's bytes.
 pub(crate) fn answer(server: &Server, input: &[u8]) -> Result<Vec<u8>> {
     server.answer(input, &mut ())
