@@ -32,8 +32,11 @@ fn prepare(folder: &Folder) {
         activation: approx::Activation::Silu,
     };
     let graph = network.graph(5).expect("valid");
+    let (shape, outputs) = (graph.input().shape(), task::Outputs::Classes(Vec::new()));
+    let pictures = task::Pictures::new(shape, task::Normalization::imagenet(), outputs);
+    let pictures = pictures.expect("pictures");
     let metadata = nn::Metadata {
-        normalization: Some(nn::picture::imagenet_normalization()),
+        task: Some(task::Task::Pictures(pictures).to_bytes()),
         ..nn::Metadata::default()
     };
     let bytes = nn::format::artefact::graph_to_bytes(&graph, &metadata).expect("written");

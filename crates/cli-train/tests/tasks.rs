@@ -1,5 +1,6 @@
 //! `tasks` and `tokenize` on a small model of new weights with a tokenizer of bytes: their tables, and what they refuse.
 
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use zoo::language::LanguageModel;
@@ -17,10 +18,16 @@ impl Folder {
             .save(&folder.0.join("model"))
             .expect("saved");
         let mut tokens = vec!["<|end|>".to_string()];
-        tokens.extend((0..=255).map(|b| tokenizer::byte_level::letter(b).to_string()));
-        let cut = tokenizer::byte_level::Cut::Gpt2;
-        let made = tokenizer::byte_level::tokenizer(cut, &tokens, &[], &[0]).expect("a tokenizer");
-        folder.write("model/tokenizer.json", made.to_json());
+        tokens.extend((0..=255).map(|b| task::tokenizer::published::letter(b).to_string()));
+        let vocabulary: serde_json::Map<String, Value> = (tokens.into_iter().zip(0..))
+            .map(|(t, i)| (t, i.into()))
+            .collect();
+        let made = json!({
+            "added_tokens": [{"id": 0, "content": "<|end|>", "special": true, "normalized": false}],
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
+            "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
+        });
+        folder.write("model/tokenizer.json", &made.to_string());
         folder.write("text", &"the cat sat on the mat. ".repeat(20));
         folder.write(
             "lambada",

@@ -12,7 +12,6 @@ use polyveil::keys::{Existing, KeygenOptions, Toy};
 use polyveil::machine::{Machine, Probing, forecast};
 use polyveil::nn::attention::{Denominator, PowerSoftmax};
 use polyveil::nn::lower::Numerator;
-use polyveil::nn::picture::{Picture, imagenet_normalization};
 use polyveil::nn::{PolyGraph, Tensor};
 use polyveil::progress::duration;
 use polyveil::runtime::report::{Answer, Measured};
@@ -20,6 +19,7 @@ use polyveil::runtime::sharing::{DEFAULT_CLASS_BITS, DEFAULT_SECURITY, Flooding,
 use polyveil::runtime::{Placement, Prediction, Report, VerifiedPlan, size};
 use polyveil::serve::{Begin, Keys, Serving};
 use polyveil::session::Precision;
+use polyveil::task::{Outputs, Picture};
 use polyveil::{Error, Result, network, nn};
 use std::path::Path;
 use std::sync::Arc;
@@ -92,17 +92,12 @@ fn demo_network(model: Option<&Path>) -> Result<PolyGraph> {
 
 fn demo_input(a: &DemoArgs, graph: &PolyGraph) -> Result<Tensor> {
     let scaling = scaling(a.resize);
-    let normalization = graph.metadata().normalization.clone();
-    let normalization = normalization.unwrap_or_else(imagenet_normalization);
+    let task = network::task_of_graph(graph)?;
+    let pictures = network::pictures(&task)?;
     match &a.image {
-        Some(path) => network::picture_file(path, graph.input_shape(), &normalization, scaling),
+        Some(path) => network::picture_file(path, pictures, scaling),
         None if PICTURE.is_empty() => Err("this program was built without its embedded picture: models/picture.png was missing; give one with --image FILE.png".into()),
-        None => network::picture(
-            &Picture::from_bytes(PICTURE)?,
-            graph.input_shape(),
-            &normalization,
-            scaling,
-        ),
+        None => network::picture(&Picture::from_bytes(PICTURE)?, pictures, scaling),
     }
 }
 
@@ -139,9 +134,10 @@ pub(crate) fn demo(a: &DemoArgs) -> Result<()> {
     let report = with_line(|tell| {
         polyveil::demo::demonstrate(&graph, &plan, prediction, &input, precision, tell)
     })?;
-    let (found, labels) = (&report.answer, &graph.metadata().labels);
+    let (found, task) = (&report.answer, network::task_of_graph(&graph)?);
+    let labels = task.outputs().map_or(&[][..], Outputs::names);
     if !a.json {
-        println!("{}", network::top_lines(&found.logits, labels));
+        println!("{}", network::answer_lines(&task.decode(&found.logits)?));
         let label =
             |class: Option<usize>| class.map_or_else(String::new, |c| network::label(labels, c));
         println!(

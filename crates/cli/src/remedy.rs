@@ -1,6 +1,6 @@
 //! What helps against an error, in this program's commands and options.
 
-use polyveil::{Error, Help, compiler, nn, runtime};
+use polyveil::{Error, Help, compiler, nn, runtime, task};
 
 /// What to add behind an error's own words.
 pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
@@ -20,8 +20,6 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
             _ => return None,
         },
         Error::Network(e) => match e {
-            nn::Error::PictureSize { .. } => "`--resize` scales it",
-            nn::Error::TooLong { .. } => "--truncate cuts sentences",
             nn::Error::Exceeded { .. } => "or let --leave-out N leave so many out",
             nn::Error::NotPolynomial { .. } => {
                 "`polyveil calibrate` fits polynomials, `polyveil adapt` trains the network for them"
@@ -29,6 +27,8 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
             nn::Error::Maximum { .. } => "`polyveil adapt` does it",
             _ => return None,
         },
+        Error::Task(task::Error::PictureSize { .. }) => "`--resize` scales it",
+        Error::Task(task::Error::TooLong { .. }) => "--truncate cuts sentences",
         Error::Compiler(compiler::Error::Calibration { .. }) => "`polyveil calibrate`",
         Error::Compiler(compiler::Error::Memory { .. }) => "--max-memory SIZE",
         Error::Runtime(e) => match e {

@@ -2,11 +2,12 @@
 
 mod support;
 
+use nn::PolyGraph;
 use nn::format::artefact;
 use nn::format::state_dict::StateDict;
-use nn::{PolyGraph, PromptFormat};
 use std::path::Path;
 use support::{Folder, done, refused};
+use task::{Prompts, Task};
 use zoo::architecture::Architecture;
 use zoo::language::LanguageModel;
 use zoo::llama;
@@ -78,12 +79,19 @@ fn toy_plan(folder: &Folder, model: &str, batch: usize) -> (PolyGraph, String) {
         ..compiler::Target::default()
     };
     let plan = compiler::compile(&graph, &target).expect("compiles");
-    let client = plan.client_file(compiler::Task::of(graph.metadata()).to_bytes());
+    let client = plan.client_file(graph.metadata().task.clone().unwrap_or_default());
     let client = client.expect("its task").write(Vec::new(), "x");
     folder.file("toy.client", &client.expect("writes"));
     let plan = plan.plan();
     let plan = folder.file("toy.plan", &plan.write(Vec::new(), "x").expect("writes"));
     (graph, plan)
+}
+
+fn prompts(graph: &PolyGraph) -> Prompts {
+    match Task::of(graph.metadata()) {
+        Ok(Some(Task::Prompts(prompts))) => prompts,
+        other => panic!("a language model has prompts, not {other:?}"),
+    }
 }
 
 #[test]
@@ -96,7 +104,7 @@ fn a_prompt_goes_through_all_commands_and_comes_back_with_the_twins_tokens() {
         &[],
     );
     let (graph, plan) = toy_plan(&folder, &pvm, 1);
-    let format = graph.metadata().prompts.clone().expect("a language model");
+    let format = prompts(&graph);
     assert_eq!(
         (format.length(), format.public(), format.passages().len()),
         (LENGTH, 1, 4)
@@ -243,7 +251,7 @@ fn prompts_that_share_a_run_come_back_with_their_own_tokens() {
     );
     // five positions in eight slots, 64 prompts: one channel fills the 512 slots of a ciphertext
     let (graph, plan) = toy_plan(&folder, &pvm, 64);
-    let format = graph.metadata().prompts.clone().expect("a language model");
+    let format = prompts(&graph);
     let keys = folder.path("keys");
     done(
         &format!(
@@ -311,7 +319,7 @@ fn prompts_that_share_a_run_come_back_with_their_own_tokens() {
 }
 
 /// LAMBADA's task: short passages, one that is cut, and one whose word is longer than the plan.
-fn last_words(folder: &Folder, pvm: &str, plan: &str, graph: &PolyGraph, format: &PromptFormat) {
+fn last_words(folder: &Folder, pvm: &str, plan: &str, graph: &PolyGraph, format: &Prompts) {
     let passages = [
         "ab cd a",
         "cd b",

@@ -1,9 +1,10 @@
 //! The program refuses with one line that names the cause and the remedy, and with the documented exit code.
 
 use approx::Polynomial;
-use nn::{Metadata, Normalization, Op, Parameter, PolyGraph, Range, Shape};
+use nn::{Metadata, Op, Parameter, PolyGraph, Range, Shape};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use task::{Normalization, Outputs, Pictures, Task};
 
 struct Folder(PathBuf);
 
@@ -76,20 +77,20 @@ fn network(calibrated: bool) -> PolyGraph {
         .expect("valid");
     let y = b.add("classes", weight("w2", 2, 8), &[s]).expect("valid");
     let graph = PolyGraph::from(b.finish(y).expect("valid"));
+    let normalization = Normalization {
+        mean: vec![0.5; 3],
+        deviation: vec![0.25; 3],
+    };
+    let outputs = Outputs::Classes(vec!["no".into(), "yes".into()]);
+    let pictures = Pictures::new(Shape::image(3, 4, 4), normalization, outputs).expect("fits");
     let metadata = Metadata {
         name: "tiny".into(),
-        labels: vec!["no".into(), "yes".into()],
-        normalization: Some(Normalization {
-            mean: vec![0.5; 3],
-            deviation: vec![0.25; 3],
-        }),
         provenance: vec![],
         training: None,
-        prompts: None,
-        sentences: None,
+        task: Some(Task::Pictures(pictures).to_bytes()),
     };
     let nodes = graph.nodes().len();
-    let graph = graph.with_metadata(metadata).expect("fits");
+    let graph = graph.with_metadata(metadata);
     if calibrated {
         graph
             .with_ranges(vec![
@@ -286,7 +287,7 @@ fn answers_leave_the_client_with_noise_and_counted_or_not_at_all() {
     };
     let graph = network(true);
     let compiled = compiler::compile(&graph, &target).expect("compiles");
-    let client = compiled.client_file(compiler::Task::of(graph.metadata()).to_bytes());
+    let client = compiled.client_file(graph.metadata().task.clone().unwrap_or_default());
     let client = client.expect("its task").write(Vec::new(), "x");
     let client = folder.file("tiny.client", &client.expect("writes"));
     let plan = folder.file(

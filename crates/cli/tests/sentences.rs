@@ -5,6 +5,8 @@ mod support;
 use nn::format::artefact;
 use std::path::Path;
 use support::{Folder, done, refused};
+use task::Task;
+use task::tokenizer::Long;
 use zoo::bert::{Config, Family, Head};
 use zoo::encoder::Encoder;
 
@@ -63,13 +65,15 @@ fn a_sentence_goes_through_all_commands_and_comes_back_with_the_twins_class() {
     assert!(said.contains("up to 6 tokens of 10"), "{said}");
 
     let graph = artefact::load(Path::new(&pvm), 1 << 24).expect("reads");
-    let format = graph.metadata().sentences.clone().expect("an encoder");
+    let Ok(Some(Task::Sentences(format))) = Task::of(graph.metadata()) else {
+        panic!("an encoder takes sentences")
+    };
     let target = compiler::Target {
         parameters: ckks::ParametersSpec::toy(11),
         ..compiler::Target::default()
     };
     let plan = compiler::compile(&graph, &target).expect("compiles");
-    let client = plan.client_file(compiler::Task::of(graph.metadata()).to_bytes());
+    let client = plan.client_file(graph.metadata().task.clone().unwrap_or_default());
     let client = client.expect("its task").write(Vec::new(), "x");
     folder.file("toy.client", &client.expect("writes"));
     let plan = plan.plan();
@@ -95,7 +99,7 @@ fn a_sentence_goes_through_all_commands_and_comes_back_with_the_twins_class() {
         &[],
     );
     assert!(report.contains("Power-Softmax"), "{report}");
-    let tokens = format.encode(sentence).expect("known");
+    let tokens = format.encode(sentence, Long::Refuse).expect("known").0;
     assert_eq!(tokens, [2, 6, 7, 1, 3], "the unknown mark has a token");
     let twin = graph
         .evaluate(&format.input(&tokens).expect("fits"))

@@ -328,7 +328,7 @@ fn report(
 fn run(plan: Arc<VerifiedPlan>, graph: &PolyGraph, input: &Tensor) -> Result<String> {
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let client = Client::new(
-        plan.client_file(polyveil_compiler::Task::of(graph.metadata()).to_bytes())?,
+        plan.client_file(graph.metadata().task.clone().unwrap_or_default())?,
         &mut rng,
     )?;
     let keys = client.write_evaluation_keys(Vec::new(), "keys", &mut rng, &mut |_, _| {})?;

@@ -8,7 +8,6 @@
 use nn::calibrate::{Degree, FitOptions};
 use nn::format::{DEFAULT_LIMIT, state_dict::StateDict};
 use nn::lower::{Options, Outliers, adapt};
-use nn::picture;
 use polyveil_compiler::{Target, compile, describe, summarise};
 use runtime::report::{Answer, Measured};
 use runtime::{Basis, Prediction, Report};
@@ -26,8 +25,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         &StateDict::load(Path::new(model), DEFAULT_LIMIT)?,
         approx::Activation::Silu,
     )?;
-    let records = picture::load_cifar(Path::new(train))?;
-    let normalization = picture::imagenet_normalization();
+    let records = task::picture::load_cifar(Path::new(train))?;
+    let normalization = task::Normalization::imagenet();
     let options = Options {
         activations: FitOptions {
             degree: Degree::Fixed(degree),

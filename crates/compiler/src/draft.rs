@@ -8,7 +8,7 @@ use crate::schedule::{self, Machine};
 use crate::split::{self, Splits};
 use crate::stages::stages;
 use crate::twins::Twins;
-use crate::{Error, Target, Task, units};
+use crate::{Error, Target, units};
 use nn::PolyGraph;
 use runtime::{Description, Plan, VerifiedPlan};
 use std::borrow::Cow;
@@ -87,7 +87,7 @@ impl Draft<'_> {
         let description = Description {
             name: metadata.name.clone(),
             input_bound: normal.quantities[0].bound,
-            task: runtime::wire::task_digest(&Task::of(metadata).to_bytes()),
+            task: runtime::wire::task_digest(metadata.task.as_deref().unwrap_or_default()),
         };
         Ok(VerifiedPlan::new(Plan {
             parameters: target.parameters.clone(),

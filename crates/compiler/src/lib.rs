@@ -36,7 +36,6 @@ mod search;
 pub mod sketch;
 mod split;
 mod stages;
-mod task;
 mod twins;
 mod units;
 
@@ -54,7 +53,6 @@ use nn::PolyGraph;
 use runtime::VerifiedPlan;
 use std::borrow::Cow;
 use std::cell::RefCell;
-pub use task::Task;
 
 /// What a plan is made for.
 #[derive(Clone, Debug, PartialEq)]

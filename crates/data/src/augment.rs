@@ -3,8 +3,8 @@
 use crate::error::Error;
 use crate::random::Random;
 use crate::{Dataset, Result, Shape};
-use nn::Normalization;
 use serde::{Deserialize, Serialize};
+use task::Normalization;
 
 /// What is done at random to every picture; by default nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]

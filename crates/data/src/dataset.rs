@@ -4,11 +4,11 @@ use crate::error::Error;
 use crate::options::Resize;
 use crate::source::Source;
 use crate::{Result, Shape};
-use nn::picture::Picture;
-use nn::{Normalization, Tensor};
+use nn::Tensor;
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::sync::Arc;
+use task::{Normalization, Picture};
 
 /// Where pictures lie; shared by all sets that were made of one.
 pub(crate) enum Store {
@@ -197,7 +197,7 @@ impl Dataset {
             .flat_map(|c| pixels.iter().skip(c).step_by(channels).copied())
             .collect();
         let shape = nn::Shape::image(channels, height, width);
-        nn::picture::normalize(&planar, shape, normalization).map_err(|e| Error::Option {
+        task::picture::normalize(&planar, shape, normalization).map_err(|e| Error::Option {
             detail: format!("pictures {}: {e}; give a normalisation with one mean and deviation for each channel", self.shape),
         })
     }

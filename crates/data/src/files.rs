@@ -5,10 +5,10 @@ use crate::error::Error;
 use crate::options::Resize;
 use crate::shape::Shape;
 use flate2::read::MultiGzDecoder;
-use nn::picture::Picture;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+use task::Picture;
 
 /// The pictures of a format that holds values, `(N, H, W, C)`; `classes` are its own names for the labels.
 pub(crate) struct Raw {

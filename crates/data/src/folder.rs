@@ -7,11 +7,11 @@ use crate::options::{Damaged, Options, Skipped};
 use crate::source::Source;
 use crate::split::Split;
 use crate::{Result, Shape, tar};
-use nn::picture::FILE_LIMIT;
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use task::picture::FILE_LIMIT;
 
 struct Found {
     class: String,

@@ -4,11 +4,11 @@ use crate::augment::{self, Augmentation, Table};
 use crate::error::Error;
 use crate::random::Random;
 use crate::{Dataset, Result};
-use nn::Normalization;
 use rayon::prelude::*;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use task::Normalization;
 
 /// In which order an epoch goes through the set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,7 +44,7 @@ impl Default for LoaderOptions {
             order: Order::Shuffled,
             seed: 1,
             augmentation: Augmentation::default(),
-            normalization: nn::picture::imagenet_normalization(),
+            normalization: task::Normalization::imagenet(),
             prefetch: 3,
         }
     }

@@ -5,11 +5,11 @@ use crate::error::Error;
 use crate::files::{Raw, is_gzip, name, resized, unpacked, visible};
 use crate::options::{Options, Skipped};
 use crate::{Result, cifar, folder, idx, npz, tar};
-use nn::picture::Picture;
 use rayon::prelude::*;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+use task::Picture;
 
 impl Dataset {
     /// Reads a set of pictures; the second value lists those that were left out ([`crate::Damaged::Skip`]).

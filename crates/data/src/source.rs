@@ -5,8 +5,8 @@ use crate::error::Error;
 use crate::files::resized;
 use crate::options::Resize;
 use crate::shape::Shape;
-use nn::picture::Picture;
 use std::path::PathBuf;
+use task::Picture;
 
 /// A picture file that can be read again.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Source {
         picture.map_err(|e| Error::Damaged {
             picture: self.name(),
             reason: match e {
-                nn::Error::Io { source, .. } => source.to_string(),
+                task::Error::Nn(nn::Error::Io { source, .. }) => source.to_string(),
                 other => other.to_string(),
             },
         })

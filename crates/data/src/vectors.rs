@@ -7,10 +7,11 @@ use crate::npy::{Array, OneAxis, Place};
 use crate::options::{of_split, spread};
 use crate::split::Split;
 use crate::{Result, npy, npz};
-use nn::{Normalization, Tensor};
+use nn::Tensor;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use task::Normalization;
 
 /// Vectors of more components are refused.
 const WIDEST: usize = 1 << 20;

@@ -7,6 +7,7 @@ mod pictures;
 mod published;
 mod records;
 mod sets;
+mod task;
 mod training;
 mod vectors;
 
@@ -136,6 +137,7 @@ pub(crate) fn all() -> Vec<Decoder> {
     all.extend(networks::all());
     all.extend(language::all());
     all.extend(published::all());
+    all.extend(task::all());
     all.extend(pictures::all());
     all.extend(sets::all());
     all.extend(vectors::all());

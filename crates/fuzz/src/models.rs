@@ -6,15 +6,13 @@ use crate::{bytes, safetensors as file};
 use approx::{Activation, Polynomial};
 use image::{ColorType, DynamicImage, ExtendedColorType, ImageEncoder};
 use nn::format::artefact;
-use nn::format::llama2c::Tokenizer;
 use nn::format::onnx_proto::{
     AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
-use nn::prompt::{PromptFormat, Vocabulary};
 use nn::{
     AvgPool, AxisSlice, BatchNorm, Conv2d, Graph, Linear, MaxPool, Metadata, Network, Nonlinearity,
-    Normalization, Op, Pad, Padding, Parameter, PolyGraph, Range, Shape, Slice,
+    Op, Pad, Padding, Parameter, PolyGraph, Range, Shape, Slice,
 };
 use prost::Message;
 use serde_json::{Map, Value, json};
@@ -210,20 +208,14 @@ fn every_operator() -> PolyGraph {
     ];
     let metadata = Metadata {
         name: "toy".into(),
-        labels: vec!["cat".into(), "dog".into()],
-        normalization: Some(Normalization {
-            mean: vec![0.5, 0.25],
-            deviation: vec![0.25, 0.1],
-        }),
         provenance: vec!["made for fuzzing".into()],
         training: None,
-        prompts: None,
-        sentences: None,
+        task: Some(b"what only clients read".as_slice().into()),
     };
     graph
         .with_ranges(ranges)
-        .and_then(|g| g.with_metadata(metadata))
         .expect("a valid seed")
+        .with_metadata(metadata)
 }
 
 /// A network with every operator, a small one without ranges and metadata, and one that is not polynomial.
@@ -237,39 +229,8 @@ pub(crate) fn artefacts() -> Vec<Vec<u8>> {
     let y = b.add("y", Op::Linear(dense), &[x]).expect("a valid seed");
     let small = PolyGraph::from(b.finish(y).expect("a valid seed"));
     let large = every_operator();
-    let mut b = Network::<Polynomial>::builder();
-    let x = (b.input("x", Shape::image(2, 1, 2))).expect("a valid seed");
-    let head = Conv2d::new(parameter(&[4, 2, 1, 1]));
-    let y = b.add("y", Op::Conv2d(head), &[x]).expect("a valid seed");
-    let spoken = PolyGraph::from(b.finish(y).expect("a valid seed"));
-    let prompts = |vocabulary| {
-        let passages = vec![vec![1, 2, 3], vec![1, 3, 3]];
-        let format = PromptFormat::new(vocabulary, parameter(&[4, 2]), Some(1), passages);
-        let metadata = Metadata {
-            prompts: Some(format.expect("a valid seed")),
-            ..Metadata::default()
-        };
-        let graph = spoken.clone().with_metadata(metadata);
-        artefact::to_bytes(&graph.expect("a valid seed")).expect("a valid seed")
-    };
-    let mut tokenizer = 1i32.to_le_bytes().to_vec();
-    for token in 0..4u8 {
-        tokenizer.extend(f32::from(token).to_le_bytes());
-        tokenizer.extend(1i32.to_le_bytes());
-        tokenizer.push(b'a' + token);
-    }
-    let tokenizer = Tokenizer::from_bytes(&tokenizer).expect("a valid seed");
-    let pieces = prompts(Vocabulary::Pieces(tokenizer));
-    let characters = prompts(Vocabulary::Characters(vec!['a', 'b', 'c', 'ü']));
     let bytes = |g: &PolyGraph| artefact::to_bytes(g).expect("a valid seed");
-    vec![
-        bytes(&small),
-        trained(),
-        bytes(&large),
-        bytes(&large),
-        pieces,
-        characters,
-    ]
+    vec![bytes(&small), trained(), bytes(&large), bytes(&large)]
 }
 
 /// Every activation, a polynomial among them, a maximum and a training record.

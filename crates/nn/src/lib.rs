@@ -6,10 +6,10 @@
 //!
 //! Modules in reading order: [`tensor`] (shapes, values, weights), [`op`] (operators), [`graph`] and [`poly_graph`],
 //! [`purpose`] (what a node is for), [`attention`] (how scores become weights), [`evaluate`] (the f64 oracle), [`approximations`] (approximations beside a network), [`mod@calibrate`] and
-//! [`histogram`] (ranges), [`mod@lower`] (from a network and data to polynomials), [`mod@format`] (files), [`picture`],
-//! [`prompt`], [`wordpiece`] and [`sentence`] (inputs). Published architectures are in the crate `zoo`.
+//! [`histogram`] (ranges), [`mod@lower`] (from a network and data to polynomials), [`mod@format`] (files). What inputs and outputs
+//! mean is in the crate `task`, published architectures are in the crate `zoo`.
 //!
-//! The crate knows nothing of levels, slots, moduli or gradients. The oracle never clamps: a polynomial outside of its interval is
+//! The crate knows nothing of pictures, text, levels, slots, moduli or gradients. The oracle never clamps: a polynomial outside of its interval is
 //! evaluated as it is, and reported.
 
 pub mod approximations;
@@ -22,13 +22,9 @@ pub mod graph;
 pub mod histogram;
 pub mod lower;
 pub mod op;
-pub mod picture;
 pub mod poly_graph;
-pub mod prompt;
 pub mod purpose;
-pub mod sentence;
 pub mod tensor;
-pub mod wordpiece;
 
 mod infer;
 mod kernels;
@@ -42,10 +38,8 @@ pub use op::{
     Attention, AvgPool, AxisSlice, BatchNorm, Boundary, Conv2d, Linear, MaxPool, Nonlinearity,
     Norm, NormKind, Op, Pad, Padding, Pairing, Repeat, Rotary, Slice, Unfold,
 };
-pub use poly_graph::{Metadata, Normalization, PolyGraph, PolyNode, Range};
-pub use prompt::PromptFormat;
+pub use poly_graph::{Metadata, PolyGraph, PolyNode, Range};
 pub use purpose::Purpose;
-pub use sentence::SentenceFormat;
 pub use tensor::{Parameter, Shape, Tensor};
 
 /// What this crate's functions return.

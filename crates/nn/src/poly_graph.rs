@@ -3,12 +3,11 @@
 use crate::error::Error;
 use crate::graph::{Graph, Network, Node, NodeId};
 use crate::op::Nonlinearity;
-use crate::prompt::PromptFormat;
-use crate::sentence::SentenceFormat;
 use crate::tensor::Shape;
 use crate::{Result, op::Op};
 use approx::Polynomial;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// A node of a [`PolyGraph`]: `Op::Elementwise` holds the [`Polynomial`] with its interval.
 pub type PolyNode = Node<Polynomial>;
@@ -40,98 +39,18 @@ impl Range {
     }
 }
 
-/// How pictures become inputs: `(v/255 − mean[c])/deviation[c]` for the byte `v` of channel `c`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Normalization {
-    /// Per channel.
-    pub mean: Vec<f64>,
-    /// Per channel, positive.
-    pub deviation: Vec<f64>,
-}
-
 /// What is known about a network beside what it computes.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Metadata {
     /// The model's name.
     pub name: String,
-    /// One per output, or empty.
-    pub labels: Vec<String>,
-    /// How pictures become inputs, if inputs are pictures.
-    pub normalization: Option<Normalization>,
     /// Where weights, ranges and polynomials come from, oldest first.
     pub provenance: Vec<String>,
     /// The record of the run that trained the network: configuration, epochs, digests of data, accuracy on held-out data, as the
     /// trainer wrote it. Absent in networks that were not trained here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<serde_json::Value>,
-    /// How prompts become inputs and answers text, if the network is a language model for one length.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prompts: Option<PromptFormat>,
-    /// How sentences become inputs, if the network is an encoder that classifies them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sentences: Option<SentenceFormat>,
-}
-
-impl Metadata {
-    /// The client's half, as plans and client keys carry it; none of networks for pictures.
-    #[must_use]
-    pub fn client(&self) -> Option<serde_json::Value> {
-        let prompts = self.prompts.as_ref().map(PromptFormat::to_json);
-        prompts.or_else(|| self.sentences.as_ref().map(SentenceFormat::to_json))
-    }
-
-    /// Whether labels and normalisation fit a network from inputs of this shape to outputs of that.
-    ///
-    /// # Errors
-    /// [`Error::Count`] when labels don't fit the output or the normalisation the input's channels; [`Error::NotFinite`] when a mean
-    /// or deviation is not finite or a deviation not positive; those of [`PromptFormat::check_network`] and [`SentenceFormat::check_network`].
-    pub fn check(&self, input: Shape, output: Shape) -> Result<()> {
-        if !self.labels.is_empty() && self.labels.len() != output.len() {
-            return Err(Error::Count {
-                what: "class labels",
-                needed: output.len(),
-                had: self.labels.len(),
-            });
-        }
-        if let Some(prompts) = &self.prompts {
-            prompts.check_network(input, output)?;
-        }
-        if let Some(sentences) = &self.sentences {
-            sentences.check_network(input)?;
-        }
-        let Some(n) = &self.normalization else {
-            return Ok(());
-        };
-        let needed = match input {
-            Shape::Image { channels, .. } => channels,
-            Shape::Vector(n) => n,
-        };
-        for (what, list) in [("means", &n.mean), ("deviations", &n.deviation)] {
-            if list.len() != needed {
-                return Err(Error::Count {
-                    what,
-                    needed,
-                    had: list.len(),
-                });
-            }
-        }
-        let bad = |tensor: &str, index, value| {
-            Err(Error::NotFinite {
-                tensor: tensor.into(),
-                index,
-                value,
-            })
-        };
-        for (index, (&mean, &deviation)) in n.mean.iter().zip(&n.deviation).enumerate() {
-            if !mean.is_finite() {
-                return bad("normalisation mean", index, mean);
-            }
-            if !deviation.is_finite() || deviation <= 0.0 {
-                return bad("normalisation deviation", index, deviation);
-            }
-        }
-        Ok(())
-    }
+    /// What inputs and outputs mean, in bytes that only clients read.
+    pub task: Option<Arc<[u8]>>,
 }
 
 /// A network of which every operator is linear, a product or a polynomial with an interval.
@@ -200,13 +119,10 @@ impl PolyGraph {
     }
 
     /// The same network with this metadata.
-    ///
-    /// # Errors
-    /// Those of [`Metadata::check`].
-    pub fn with_metadata(mut self, metadata: Metadata) -> Result<Self> {
-        metadata.check(self.input_shape(), self.output().shape())?;
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
-        Ok(self)
+        self
     }
 
     /// The network itself.

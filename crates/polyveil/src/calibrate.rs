@@ -8,12 +8,11 @@ use crate::progress::{Listener, Say};
 use data::{Sentences, Text, Windows};
 use nn::attention::{AttentionScheme, PowerSoftmax};
 use nn::calibrate::{Degree, FitOptions};
-use nn::format::llama2c::{BEGIN, Tokenizer};
 use nn::lower::{Numerator, Options, Outliers, adapt};
-use nn::prompt::Vocabulary;
-use nn::{Metadata, PolyGraph, SentenceFormat};
+use nn::{Metadata, PolyGraph};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
+use task::{Outputs, Pictures, Task, Tokenizer};
 use zoo::{prompts, sentences};
 
 /// Windows of text that are looked at unless it is said.
@@ -59,7 +58,7 @@ pub struct Calibrating {
     pub numerator: Numerator,
     /// Tokens of an input at most.
     pub length: Option<usize>,
-    /// llama2.c's tokenizer, of a language model that has no alphabet of its own.
+    /// The tokenizer of a language model that has no alphabet of its own: `tokenizer.json`, a GGUF, or llama2.c's file.
     pub tokenizer: Option<PathBuf>,
     /// The public character that every prompt begins with, of a model by characters.
     pub first: Option<char>,
@@ -124,16 +123,21 @@ fn pictures(
     tell: Listener<'_>,
 ) -> Result<PolyGraph> {
     let network = network::load(model, a.activation.as_deref())?;
-    let (shape, normalization) = match &network {
+    let mut task = match &network {
         Network::Trained(g, metadata) => {
             // Said before the data is read: calibration alone can't help such a network.
             g.refuse_maxima().map_err(named(model))?;
-            (g.input().shape(), metadata.normalization.clone())
+            network::task_of(metadata, g.input().shape(), g.output().shape())?
         }
-        Network::Polynomial(g) => (g.input_shape(), g.metadata().normalization.clone()),
+        Network::Polynomial(g) => network::task_of_graph(g)?,
     };
-    let normalization = normalization.unwrap_or_else(nn::picture::imagenet_normalization);
-    let inputs = network::data(paths, shape, &normalization, a.limit.unwrap_or(INPUTS))?;
+    if !a.labels.is_empty() {
+        let own = network::pictures(&task)?;
+        let outputs = Outputs::Classes(a.labels.clone());
+        let labelled = Pictures::new(own.shape(), own.normalization().clone(), outputs)?;
+        task = Task::Pictures(labelled);
+    }
+    let inputs = network::data(paths, network::pictures(&task)?, a.limit.unwrap_or(INPUTS))?;
     tell.note(format_args!("calibrating on {} inputs", inputs.len()));
     let mut warn = |outside: usize| {
         if outside > 0 {
@@ -156,7 +160,7 @@ fn pictures(
                     fit.node, fit.seen.min, fit.seen.max, a.degree, fit.root_mean_square_error
                 ));
             }
-            made.graph.with_metadata(metadata)?
+            made.graph.with_metadata(metadata)
         }
         Network::Polynomial(g) => {
             let seen = nn::calibrate::calibrate(g.network(), inputs.par_iter().cloned().map(Ok))?;
@@ -174,20 +178,18 @@ fn pictures(
     if metadata.name.is_empty() {
         metadata.name = a.name.clone().unwrap_or_else(|| stem(model));
     }
-    if !a.labels.is_empty() {
-        metadata.labels.clone_from(&a.labels);
-    }
-    metadata.normalization.get_or_insert(normalization);
+    task.check(graph.input_shape(), graph.output().shape())?;
+    metadata.task = Some(task.to_bytes());
     metadata.provenance.push(provenance);
-    Ok(graph.with_metadata(metadata)?)
+    Ok(graph.with_metadata(metadata))
 }
 
 /// The vocabulary, and the public first token.
-fn vocabulary(a: &Calibrating, trained: &prompts::Trained) -> Result<(Vocabulary, Option<u32>)> {
+fn vocabulary(a: &Calibrating, trained: &prompts::Trained) -> Result<(Tokenizer, Option<u32>)> {
     if let Some(path) = &a.tokenizer {
-        let vocabulary = Vocabulary::Pieces(Tokenizer::load(path).map_err(named(path))?);
-        let public = trained.public.unwrap_or(true);
-        return Ok((vocabulary, public.then_some(BEGIN)));
+        let tokenizer = Tokenizer::load(path).map_err(named(path))?;
+        let begin = tokenizer.frame()[0].first().copied();
+        return Ok((tokenizer, begin.filter(|_| trained.public.unwrap_or(true))));
     }
     let Some(alphabet) = &trained.alphabet else {
         return Err(Error::refused(
@@ -195,7 +197,7 @@ fn vocabulary(a: &Calibrating, trained: &prompts::Trained) -> Result<(Vocabulary
             Help::NameTokenizer,
         ));
     };
-    let vocabulary = Vocabulary::Characters(alphabet.clone());
+    let vocabulary = Tokenizer::Characters(alphabet.clone());
     let first = a.first.map(|c| vocabulary.encode(&c.to_string()));
     let first = first
         .transpose()?
@@ -216,7 +218,7 @@ fn vocabulary(a: &Calibrating, trained: &prompts::Trained) -> Result<(Vocabulary
 fn windows(
     a: &Calibrating,
     material: &Material,
-    (vocabulary, begin): (&Vocabulary, Option<u32>),
+    (vocabulary, begin): (&Tokenizer, Option<u32>),
 ) -> Result<Vec<Vec<u32>>> {
     let length = a.length.ok_or_else(|| {
         Error::refused(
@@ -225,13 +227,13 @@ fn windows(
         )
     })?;
     let text = match material {
-        Material::Tokens(path) => Text::binary(path, vocabulary.size()).map_err(named(path))?,
+        Material::Tokens(path) => Text::binary(path, vocabulary.len()).map_err(named(path))?,
         Material::Text(path) => {
             let limit = nn::format::DEFAULT_LIMIT;
             let bytes = nn::format::read_limited(path, limit).map_err(named(path))?;
             let text = String::from_utf8(bytes).map_err(|e| named(path)(e.to_string()))?;
             let tokens = tokens(vocabulary, &text).map_err(named(path))?;
-            Text::new(tokens, vocabulary.size())?
+            Text::new(tokens, vocabulary.len())?
         }
         _ => return Err("a language model is calibrated on text or tokens".into()),
     };
@@ -253,14 +255,14 @@ fn short(token: u32) -> Result<u16> {
 }
 
 /// A text as one stream: with a tokenizer, each line begins with its first token; by characters, as it is.
-fn tokens(vocabulary: &Vocabulary, text: &str) -> Result<Vec<u16>> {
+fn tokens(vocabulary: &Tokenizer, text: &str) -> Result<Vec<u16>> {
     let tokens = match vocabulary {
-        Vocabulary::Characters(_) => vocabulary.encode(text)?,
-        Vocabulary::Pieces(_) => {
+        Tokenizer::Characters(_) => vocabulary.encode(text)?,
+        _ => {
             let lines = text.lines().filter(|l| !l.trim().is_empty());
             let lines: Vec<Vec<u32>> = lines
-                .map(|l| vocabulary.encode(l))
-                .collect::<nn::Result<_>>()?;
+                .map(|l| vocabulary.sequence(l))
+                .collect::<task::Result<_>>()?;
             lines.concat()
         }
     };
@@ -322,9 +324,8 @@ fn text(
         name: a.name.clone().unwrap_or_else(|| stem(model)),
         provenance: vec![provenance],
         training: trained.record.clone(),
-        prompts: Some(made.format),
-        ..Metadata::default()
-    })?)
+        task: Some(Task::Prompts(made.format).to_bytes()),
+    }))
 }
 
 fn left_out(
@@ -359,11 +360,11 @@ fn encoder(
     if let Some(length) = a.length {
         trained.length = length;
     }
-    let labels = trained.labels().map_err(named(model))?.to_vec();
-    let set = Sentences::open(path, Some(labels.len()))?;
+    let classes = trained.labels().map_err(named(model))?.len();
+    let set = Sentences::open(path, Some(classes))?;
     let format = trained
         .encoder
-        .sentences(trained.vocabulary.clone(), trained.length, Vec::new())
+        .sentences(trained.tokenizer.clone(), trained.length, Vec::new())
         .map_err(named(model))?;
     let n = a.limit.unwrap_or(INPUTS).min(set.len());
     let sentences: Vec<Vec<u32>> = (0..n)
@@ -385,26 +386,21 @@ fn encoder(
     );
     Ok(made.graph.with_metadata(Metadata {
         name: a.name.clone().unwrap_or_else(|| stem(model)),
-        labels,
         provenance: vec![provenance],
         training: trained.record.clone(),
-        sentences: Some(made.format),
-        ..Metadata::default()
-    })?)
+        task: Some(Task::Sentences(made.format).to_bytes()),
+    }))
 }
 
 /// A sentence of a file as tokens; what is wrong names its number.
 pub(crate) fn sentence_tokens(
-    format: &SentenceFormat,
+    format: &task::Sentences,
     path: &Path,
     index: usize,
     text: &str,
     excess: Excess,
 ) -> Result<Vec<u32>> {
-    let tokens = match excess {
-        Excess::Cut => format.encode_cut(text).map(|(tokens, _)| tokens),
-        Excess::Refuse => format.encode(text),
-    };
+    let tokens = format.encode(text, excess.into()).map(|t| t.0);
     let place = format!("{}: sentence {index}", path.display());
     tokens.map_err(named(Path::new(&place)))
 }

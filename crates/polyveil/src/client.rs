@@ -3,19 +3,16 @@
 use crate::error::{Error, Help, Result, named};
 use crate::evaluate::Excess;
 use crate::files::{self, Access, folder_of};
-use crate::network::{
-    self, input_shape, label, normalization, picture, probabilities, top, top_lines,
-};
+use crate::network::{self, answer_lines, label, picture};
 use crate::progress::{Listener, Say};
 use crate::session::rng;
-use compiler::Task;
-use nn::picture::Picture;
-use nn::{PromptFormat, SentenceFormat};
 use runtime::machine::require_disk;
 use runtime::sharing::{RECORD_NAME, Terms};
 use runtime::{Client, size};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use task::scores::argmax;
+use task::{Answer, Outputs, Picture, Prompts, Task, Tokens};
 
 /// Something to encrypt.
 #[derive(Clone, Debug)]
@@ -47,25 +44,6 @@ pub enum Scaling {
     Scale,
 }
 
-/// How a plan's inputs and answers are read.
-enum Reading {
-    Pictures,
-    Prompts(PromptFormat),
-    Sentences(SentenceFormat),
-}
-
-impl Reading {
-    fn of(task: &Task) -> Result<Self> {
-        Ok(match &task.client {
-            None => Self::Pictures,
-            Some(c) if SentenceFormat::described_by(c) => {
-                Self::Sentences(SentenceFormat::from_json(c)?)
-            }
-            Some(c) => Self::Prompts(PromptFormat::from_json(c)?),
-        })
-    }
-}
-
 /// Inputs as the values that a plan takes, one after the other.
 ///
 /// # Errors
@@ -77,43 +55,29 @@ pub fn encode(
     tell: Listener<'_>,
 ) -> Result<Vec<f64>> {
     let task = network::task(client)?;
-    let reading = Reading::of(&task)?;
     let mut values = Vec::new();
     for input in inputs {
-        let tensor = match (&reading, input) {
-            (Reading::Pictures, Input::Picture(path)) => {
-                let shape = input_shape(client.spec())?;
-                let loaded = Picture::load(path).map_err(named(path))?;
-                picture(&loaded, shape, &normalization(&task), fitting.picture)
-                    .map_err(named(path))?
+        let tensor = match (&task, input) {
+            (Task::Pictures(pictures), Input::Picture(path)) => {
+                network::picture_file(path, pictures, fitting.picture)?
             }
-            (Reading::Pictures, Input::Item(path, index, split)) => {
-                let shape = input_shape(client.spec())?;
+            (Task::Pictures(pictures), Input::Item(path, index, split)) => {
                 let loaded = item(path, *index, *split)?;
-                picture(&loaded, shape, &normalization(&task), fitting.picture)
-                    .map_err(named(path))?
+                picture(&loaded, pictures, fitting.picture).map_err(named(path))?
             }
-            (Reading::Prompts(format), Input::Text(text)) => format.input(&format.encode(text)?)?,
-            (Reading::Sentences(format), Input::Text(text)) => {
-                let tokens = match fitting.text {
-                    Excess::Refuse => format.encode(text)?,
-                    Excess::Cut => {
-                        let (tokens, cut) = format.encode_cut(text)?;
-                        if cut {
-                            let count = tokens.len();
-                            tell.note(format_args!("the sentence was cut to {count} tokens"));
-                        }
-                        tokens
-                    }
-                };
+            (Task::Sentences(format), Input::Text(text)) => {
+                let (tokens, cut) = format.encode(text, fitting.text.into())?;
+                if cut {
+                    let count = tokens.len();
+                    tell.note(format_args!("the sentence was cut to {count} tokens"));
+                }
                 format.input(&tokens)?
             }
-            (Reading::Pictures, Input::Text(_)) => {
-                return Err("this plan takes pictures, no prompts and no sentences".into());
-            }
-            (Reading::Prompts(_) | Reading::Sentences(_), _) => {
+            (task, Input::Text(text)) => task.encode(&task::Input::Text(text))?,
+            (Task::Prompts(_) | Task::Sentences(_), _) => {
                 return Err(Error::refused("this plan takes text", Help::GiveText));
             }
+            (task, _) => return Err(format!("this plan takes {}", task.kind()).into()),
         };
         values.extend(tensor.into_values());
     }
@@ -184,15 +148,21 @@ pub fn decrypt(
 ) -> Result<Vec<Decrypted>> {
     let (name, file) = (answer.display().to_string(), files::open(answer)?);
     let task = network::task(client)?;
-    let reading = Reading::of(&task)?;
-    match (&reading, release) {
-        (Reading::Pictures, _) | (_, Release::Private) => {}
+    let text = matches!(task, Task::Prompts(_) | Task::Sentences(_));
+    let labels = task.outputs().map_or(&[][..], Outputs::names);
+    match release {
+        Release::Private => {}
+        _ if !text => {}
         _ => {
             return Err("such answers can't be shared: their worst-case error bound is too wide for noise to leave a class or a token standing; keep them to yourself".into());
         }
     }
-    if !prompts.is_empty() && matches!(reading, Reading::Pictures) {
-        return Err("this plan takes pictures, no prompts and no sentences".into());
+    if !prompts.is_empty() && !text {
+        return Err(format!(
+            "this plan takes {}, no prompts and no sentences",
+            task.kind()
+        )
+        .into());
     }
     // one key has one record, by whatever link it is reached
     let key = key.canonicalize().map_err(named(key))?;
@@ -209,7 +179,6 @@ pub fn decrypt(
             let shared = client.share_class(file, &name, &record, terms)?;
             warn();
             tell.note(&shared);
-            let labels = &task.labels;
             return Ok(vec![Decrypted {
                 text: label(labels, shared.class) + "\n",
                 json: json!({ "class": shared.class, "label": labels.get(shared.class), "may_be_shared": true, "sharing": shared }),
@@ -233,16 +202,15 @@ pub fn decrypt(
     }
     let each = values.chunks(port.places.len()).take(count);
     each.enumerate()
-        .map(|(i, values)| match &reading {
-            Reading::Prompts(format) => {
+        .map(|(i, values)| match (&task, task.decode(values)?) {
+            (Task::Prompts(format), Answer::Tokens(tokens)) => {
                 let prompt = prompts.get(i).map(String::as_str);
-                continuation(&client.spec().description.name, format, values, prompt)
+                continuation(&client.spec().description.name, format, &tokens, prompt)
             }
-            _ => {
-                let best = top(values, 1).first().copied();
-                let labels = &task.labels;
+            (_, answer) => {
+                let best = (!values.is_empty()).then(|| argmax(values));
                 Ok(Decrypted {
-                    text: top_lines(values, labels),
+                    text: answer_lines(&answer),
                     json: json!({ "class": best, "label": best.and_then(|b| labels.get(b)), "logits": values, "error_bound": client.spec().answer.error, "may_be_shared": shared.is_some(), "sharing": shared }),
                 })
             }
@@ -253,45 +221,38 @@ pub fn decrypt(
 /// What comes after a prompt, and after each of its tokens.
 fn continuation(
     network: &str,
-    format: &PromptFormat,
-    values: &[f64],
+    format: &Prompts,
+    answer: &Tokens<'_>,
     prompt: Option<&str>,
 ) -> Result<Decrypted> {
     let prompt = prompt.map(|text| format.encode(text)).transpose()?;
     let tokens = prompt.as_ref().map_or(format.length(), Vec::len);
-    let last = after(format, tokens);
-    let at = |position: usize| {
-        format.logits_at(values, position).ok_or_else(|| {
-            Error::from(format!(
-                "the answer has {} values, this model's has others",
-                values.len()
-            ))
-        })
-    };
-    let vocabulary = format.vocabulary();
-    let next: Vec<u32> = (0..=last)
-        .map(|p| Ok(token(&at(p)?)))
-        .collect::<Result<_>>()?;
-    let logits = at(last)?;
-    let shares = probabilities(&logits);
-    let (mut text, mut candidates) = (String::new(), Vec::new());
-    for (position, &next) in next.iter().enumerate() {
-        let seen = prompt
-            .as_ref()
-            .map(|p| vocabulary.show(p[position + format.public()]));
+    let (mut text, mut next, mut candidates) = (String::new(), Vec::new(), Vec::new());
+    for position in 0..=after(format, tokens) {
+        let Some(scores) = answer.at(position) else {
+            break;
+        };
+        let shown = |p: &Vec<u32>| format.tokenizer().show(p[position + format.public()]);
+        let (seen, best) = (prompt.as_ref().map(shown), scores.best());
         text += &format!(
             "  {position:4}  {:14} → {}\n",
             seen.unwrap_or_default(),
-            vocabulary.show(next)
+            scores.name(best)
         );
+        next.push(best);
+        candidates = scores.top(5);
     }
     text += "next token:\n";
-    for i in top(&logits, 5) {
-        let shown = vocabulary.show(u32::try_from(i).unwrap_or(u32::MAX));
-        let (share, logit) = (shares[i], logits[i]);
-        text += &format!("  {shown:14} {:5.1}%  (logit {logit:+.4})\n", 100.0 * share);
-        candidates.push(json!({ "token": i, "text": shown, "probability": share, "logit": logit }));
-    }
+    let each = candidates.iter().map(|c| {
+        let (share, logit) = (c.probability, c.score);
+        text += &format!(
+            "  {:14} {:5.1}%  (logit {logit:+.4})\n",
+            c.name,
+            100.0 * share
+        );
+        json!({ "token": c.index, "text": c.name, "probability": share, "logit": logit })
+    });
+    let candidates: Vec<Value> = each.collect();
     Ok(Decrypted {
         text,
         json: json!({ "network": network, "next": next, "candidates": candidates, "may_be_shared": false }),
@@ -299,12 +260,11 @@ fn continuation(
 }
 
 /// The position in the answer that follows a prompt of so many tokens.
-pub(crate) fn after(format: &PromptFormat, tokens: usize) -> usize {
+pub(crate) fn after(format: &Prompts, tokens: usize) -> usize {
     tokens - format.public() - 1
 }
 
 /// The likeliest token.
 pub(crate) fn token(logits: &[f64]) -> u32 {
-    let best = top(logits, 1).first().copied().unwrap_or(0);
-    u32::try_from(best).unwrap_or(u32::MAX)
+    u32::try_from(argmax(logits)).unwrap_or(u32::MAX)
 }

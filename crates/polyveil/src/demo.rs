@@ -38,7 +38,9 @@ pub fn demonstrate(
     ));
     let session = Session::new(plan.clone(), graph, prediction, tell)?;
     let outcome = session.run(input.values(), precision, tell)?;
-    let found = answer_of(outcome.values, &oracle, &graph.metadata().labels);
+    let task = crate::network::task_of_graph(graph)?;
+    let labels = task.outputs().map_or(&[][..], task::Outputs::names);
+    let found = answer_of(outcome.values, &oracle, labels);
     Ok(Report::new(
         plan,
         session.prediction(),

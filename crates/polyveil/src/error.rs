@@ -24,6 +24,9 @@ pub enum Error {
     /// A network, its file or its input.
     #[error(transparent)]
     Network(#[from] nn::Error),
+    /// A task, its tokenizer or what a client gives it.
+    #[error(transparent)]
+    Task(task::Error),
     /// Data from files.
     #[error(transparent)]
     Data(#[from] data::Error),
@@ -119,6 +122,15 @@ impl Error {
     }
 }
 
+impl From<task::Error> for Error {
+    fn from(e: task::Error) -> Self {
+        match e {
+            task::Error::Nn(e) => Self::Network(e),
+            e => Self::Task(e),
+        }
+    }
+}
+
 impl From<String> for Error {
     fn from(what: String) -> Self {
         Self::Refused { what, help: None }
@@ -145,8 +157,7 @@ macro_rules! in_words {
 #[cfg(feature = "train")]
 in_words!(
     train::plot::PlotError,
-    train::study::activations::StudyError,
-    tokenizer::Error
+    train::study::activations::StudyError
 );
 
 /// The text with the place in front, unless it has it already.

@@ -10,6 +10,7 @@ use runtime::wire::container::Kind;
 use serde_json::{Value, json};
 use std::io::Read;
 use std::path::Path;
+use task::{Outputs, Task};
 
 /// A file, explained.
 #[derive(Clone, Debug)]
@@ -155,21 +156,29 @@ fn model(path: &Path) -> Result<(Value, String)> {
     for line in &m.provenance {
         text += &format!("  made         {line}\n");
     }
-    if let Some(p) = &m.prompts {
-        text += &format!(
-            "  prompts      up to {} tokens of {}, {} public at the beginning\n",
-            p.length(),
-            p.vocabulary().size(),
-            p.public()
-        );
+    let task = Task::of(&m).map_err(named(path))?;
+    let (mut prompt_tokens, mut sentence_tokens) = (None, None);
+    match &task {
+        Some(Task::Prompts(p)) => {
+            prompt_tokens = Some(p.length());
+            text += &format!(
+                "  prompts      up to {} tokens of {}, {} public at the beginning\n",
+                p.length(),
+                p.embedding().rows(),
+                p.public()
+            );
+        }
+        Some(Task::Sentences(s)) => {
+            sentence_tokens = Some(s.length());
+            text += &format!(
+                "  sentences    up to {} tokens of {}\n",
+                s.length(),
+                s.tokenizer().len()
+            );
+        }
+        _ => {}
     }
-    if let Some(s) = &m.sentences {
-        text += &format!(
-            "  sentences    up to {} tokens of {}\n",
-            s.length(),
-            s.vocabulary().len()
-        );
-    }
+    let outputs = task.as_ref().and_then(Task::outputs);
     if let Some(record) = &m.training {
         text += "  training\n";
         training(record, "    ", &mut text);
@@ -187,10 +196,10 @@ fn model(path: &Path) -> Result<(Value, String)> {
     }
     let object = json!({
         "file": path.display().to_string(), "kind": "Model", "who_may_see": WHO_MAY_SEE_MODELS, "bytes": bytes.len(),
-        "network": m.name, "labels": m.labels, "nodes": g.nodes().len(), "polynomials": polynomials.len(), "activations": g.activations().count(), "maxima": maxima,
+        "network": m.name, "labels": outputs.map_or(&[][..], Outputs::names), "nodes": g.nodes().len(), "polynomials": polynomials.len(), "activations": g.activations().count(), "maxima": maxima,
         "calibrated": ranges == Some(true), "provenance": m.provenance, "training": m.training,
-        "prompt_tokens": m.prompts.as_ref().map(nn::PromptFormat::length),
-        "sentence_tokens": m.sentences.as_ref().map(nn::SentenceFormat::length),
+        "prompt_tokens": prompt_tokens,
+        "sentence_tokens": sentence_tokens,
     });
     Ok((object, text))
 }

@@ -23,7 +23,7 @@ pub mod session;
 #[cfg(feature = "train")]
 pub mod training;
 
-pub use {ckks, compiler, data, nn, runtime};
+pub use {ckks, compiler, data, nn, runtime, task};
 
 pub use answers::require_memory;
 pub(crate) use answers::{answer_of, largest_error};

@@ -3,11 +3,10 @@
 use crate::client::Scaling;
 use crate::error::{Error, Help, Result, named};
 use crate::files::{self, Access};
-use compiler::Task;
-use nn::picture::Picture;
-use nn::{Graph, Metadata, Normalization, PolyGraph, Tensor};
-use runtime::{Client, ClientFile, ClientSpec, Purpose, Step, VerifiedPlan};
+use nn::{Graph, Metadata, PolyGraph, Tensor};
+use runtime::{Client, ClientFile, Purpose, Step, VerifiedPlan};
 use std::path::{Path, PathBuf};
+use task::{Answer, Candidate, Normalization, Outputs, Picture, Pictures, Task};
 
 /// A network as it was loaded.
 pub enum Network {
@@ -47,66 +46,69 @@ pub fn load_polynomial(path: &Path) -> Result<PolyGraph> {
     }
 }
 
-/// A picture as the network's input.
-pub fn picture(
-    picture: &Picture,
-    shape: nn::Shape,
-    normalization: &Normalization,
-    scaling: Scaling,
-) -> Result<Tensor> {
-    let fitted = match (scaling, shape) {
-        (Scaling::Scale, nn::Shape::Image { height, width, .. }) => picture.fit(width, height),
-        _ => picture.clone(),
+/// What a network's inputs and outputs mean: what its file says, or pictures as the usual CIFAR-10 networks take them.
+///
+/// # Errors
+/// A task that can't be read or is none of these shapes.
+pub fn task_of(metadata: &Metadata, input: nn::Shape, output: nn::Shape) -> Result<Task> {
+    let Some(task) = Task::of(metadata)? else {
+        let outputs = Outputs::Classes(Vec::new());
+        let pictures = Pictures::new(input, Normalization::imagenet(), outputs)?;
+        return Ok(Task::Pictures(pictures));
     };
-    Ok(fitted.to_tensor(shape, normalization)?)
+    task.check(input, output)?;
+    Ok(task)
+}
+
+/// As [`task_of`], of a polynomial network.
+///
+/// # Errors
+/// Those of [`task_of`].
+pub fn task_of_graph(graph: &PolyGraph) -> Result<Task> {
+    task_of(
+        graph.metadata(),
+        graph.input_shape(),
+        graph.output().shape(),
+    )
+}
+
+/// How a network takes pictures.
+///
+/// # Errors
+/// A network that takes something else.
+pub fn pictures(task: &Task) -> Result<&Pictures> {
+    match task {
+        Task::Pictures(pictures) => Ok(pictures),
+        other => Err(format!("this network takes {}, not pictures", other.kind()).into()),
+    }
+}
+
+/// A picture as the network's input.
+///
+/// # Errors
+/// Another size, where that is refused.
+pub fn picture(picture: &Picture, task: &Pictures, scaling: Scaling) -> Result<Tensor> {
+    Ok(match scaling {
+        Scaling::Refuse => task.input(picture)?,
+        Scaling::Scale => {
+            let (width, height) = task.size();
+            task.input(&picture.fit(width, height))?
+        }
+    })
 }
 
 /// A picture of a file as the network's input.
 ///
 /// # Errors
 /// A file that is no picture; another size, where that is refused.
-pub fn picture_file(
-    path: &Path,
-    shape: nn::Shape,
-    normalization: &Normalization,
-    scaling: Scaling,
-) -> Result<Tensor> {
+pub fn picture_file(path: &Path, task: &Pictures, scaling: Scaling) -> Result<Tensor> {
     let loaded = Picture::load(path).map_err(named(path))?;
-    picture(&loaded, shape, normalization, scaling).map_err(named(path))
-}
-
-/// The normalisation that a plan asks for.
-pub fn normalization(task: &Task) -> Normalization {
-    if task.mean.is_empty() {
-        nn::picture::imagenet_normalization()
-    } else {
-        Normalization {
-            mean: task.mean.clone(),
-            deviation: task.deviation.clone(),
-        }
-    }
-}
-
-/// The shape of a plan's input.
-pub fn input_shape(spec: &ClientSpec) -> Result<nn::Shape> {
-    match spec.input.shape[..] {
-        [channels, height, width] => Ok(nn::Shape::image(channels, height, width)),
-        _ => Err(format!(
-            "this plan takes {:?}, which is no picture",
-            spec.input.shape
-        )
-        .into()),
-    }
+    picture(&loaded, task, scaling).map_err(named(path))
 }
 
 /// At most `limit` inputs under each of these paths: pictures as they lie there, or sets of labelled pictures (their training part
 /// where they have parts), from which they are taken evenly.
-pub fn data(
-    paths: &[std::path::PathBuf],
-    shape: nn::Shape,
-    normalization: &Normalization,
-    limit: usize,
-) -> Result<Vec<Tensor>> {
+pub fn data(paths: &[std::path::PathBuf], task: &Pictures, limit: usize) -> Result<Vec<Tensor>> {
     let mut all = Vec::new();
     for path in paths {
         let mut files = vec![path.clone()];
@@ -122,7 +124,7 @@ pub fn data(
         });
         for file in files.iter().take(limit - all.len()) {
             let loaded = Picture::load(file).map_err(named(file))?;
-            all.push(picture(&loaded, shape, normalization, Scaling::Refuse).map_err(named(file))?);
+            all.push(picture(&loaded, task, Scaling::Refuse).map_err(named(file))?);
         }
         if files.is_empty() && all.len() < limit {
             let open = |split| {
@@ -139,7 +141,7 @@ pub fn data(
                 other => other?,
             };
             for i in 0..set.len() {
-                all.push(set.tensor(i, normalization).map_err(named(path))?);
+                all.push(set.tensor(i, task.normalization()).map_err(named(path))?);
             }
         }
     }
@@ -147,8 +149,8 @@ pub fn data(
 }
 
 /// The bytes of a network's task, which go into its client file.
-pub fn task_of(graph: &PolyGraph) -> std::sync::Arc<[u8]> {
-    Task::of(graph.metadata()).to_bytes()
+pub fn task_bytes(graph: &PolyGraph) -> std::sync::Arc<[u8]> {
+    graph.metadata().task.clone().unwrap_or_default()
 }
 
 /// The name of the client file in a folder of keys.
@@ -170,8 +172,20 @@ pub fn client(key: &Path, file: Option<&Path>) -> Result<Client> {
 
 /// The task in a client file.
 pub fn task(client: &Client) -> Result<Task> {
-    let task = Task::from_bytes(client.file().task());
-    task.map_err(|e| format!("the client file's task can't be read ({e})").into())
+    let shape = |dims: &[usize]| match *dims {
+        [channels, height, width] => nn::Shape::image(channels, height, width),
+        _ => nn::Shape::Vector(dims.iter().product()),
+    };
+    let (spec, bytes) = (client.spec(), client.file().task());
+    let metadata = Metadata {
+        task: Some(bytes).filter(|b| !b.is_empty()).cloned(),
+        ..Metadata::default()
+    };
+    task_of(
+        &metadata,
+        shape(&spec.input.shape),
+        shape(&spec.output.shape),
+    )
 }
 
 /// Reads and verifies a plan.
@@ -192,7 +206,7 @@ pub fn save_plan(plan: &VerifiedPlan, graph: &PolyGraph, path: &Path) -> Result<
     if beside == path {
         return Err("the client file is written beside the plan, with the ending `client`: give the plan another name".into());
     }
-    let client = plan.client_file(task_of(graph))?;
+    let client = plan.client_file(task_bytes(graph))?;
     files::write(path, Access::Everyone, |out, name| {
         Ok(plan.plan().write(out, name).map(drop)?)
     })?;
@@ -208,14 +222,6 @@ pub fn divides(plan: &VerifiedPlan) -> bool {
     plan.plan().steps.iter().any(divides)
 }
 
-/// Indices of the largest values, largest first.
-pub fn top(logits: &[f64], count: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..logits.len()).collect();
-    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
-    order.truncate(count);
-    order
-}
-
 /// A class's label, or its number.
 pub fn label(labels: &[String], class: usize) -> String {
     labels
@@ -224,20 +230,18 @@ pub fn label(labels: &[String], class: usize) -> String {
         .unwrap_or_else(|| format!("class {class}"))
 }
 
-/// Logits as probabilities.
-pub(crate) fn probabilities(logits: &[f64]) -> Vec<f64> {
-    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let total: f64 = logits.iter().map(|l| (l - largest).exp()).sum();
-    let share = |l: &f64| (l - largest).exp() / total;
-    logits.iter().map(share).collect()
-}
-
-/// The top classes as lines.
-pub fn top_lines(logits: &[f64], labels: &[String]) -> String {
-    let shares = probabilities(logits);
-    let line = |c: usize| {
-        let (label, share) = (label(labels, c), 100.0 * shares[c]);
-        format!("  {label:14} {share:5.1}%  (logit {:+.4})\n", logits[c])
+/// An answer as lines: the five likeliest alternatives, or all numbers.
+pub fn answer_lines(answer: &Answer<'_>) -> String {
+    let line = |c: &Candidate| {
+        let (name, share) = (&c.name, 100.0 * c.probability);
+        format!("  {name:14} {share:5.1}%  (logit {:+.4})\n", c.score)
     };
-    top(logits, 5).into_iter().map(line).collect()
+    match answer {
+        Answer::Classes(scores) => scores.top(5).iter().map(line).collect(),
+        Answer::Labels(all) => all.iter().map(line).collect(),
+        Answer::Values(all) => (all.iter())
+            .map(|v| format!("  {:14} {:+.4}\n", v.name, v.value))
+            .collect(),
+        _ => String::new(),
+    }
 }

@@ -1,7 +1,7 @@
 //! Client and server in one process: everything between them goes through bytes.
 
 use crate::Result;
-use crate::network::task_of;
+use crate::network::task_bytes;
 use crate::progress::{Listener, Say, duration};
 use ckks::Ciphertext;
 use nn::PolyGraph;
@@ -61,7 +61,7 @@ impl Session {
         prediction: Prediction,
         tell: Listener<'_>,
     ) -> Result<Self> {
-        let client = Client::new(plan.client_file(task_of(graph))?, &mut rng())?;
+        let client = Client::new(plan.client_file(task_bytes(graph))?, &mut rng())?;
         let start = Instant::now();
         let preparation = prepare(&plan, None);
         let (reader, writer) = std::io::pipe()?;

@@ -93,7 +93,7 @@ pub fn finish<S: Direct>(
         let name = folder.file_name().unwrap_or_default();
         metadata.name = name.to_string_lossy().into();
     }
-    trainer.sources().describe(&mut metadata);
+    metadata.task = Some(trainer.sources().task(&metadata)?.to_bytes());
     let program = concat!("polyveil-train ", env!("CARGO_PKG_VERSION"));
     metadata.provenance.push(program.into());
     let (text, (name, data)) = (
@@ -242,6 +242,6 @@ pub fn polynomial<S: Direct>(
     Ok(Some(
         graph
             .with_ranges(calibration.ranges)?
-            .with_metadata(metadata)?,
+            .with_metadata(metadata),
     ))
 }

@@ -130,6 +130,9 @@ pub enum Error {
     /// From the network.
     #[error(transparent)]
     Network(#[from] nn::Error),
+    /// From the network's task: a vocabulary, a picture.
+    #[error(transparent)]
+    Task(#[from] task::Error),
     /// From the data.
     #[error(transparent)]
     Data(#[from] data::Error),

@@ -12,10 +12,10 @@ use crate::sequence::Places;
 use crate::sources::{Batches, Source};
 use data::sentences::{HeldOut, Masking, Sentences};
 use nn::AttentionScheme;
-use nn::wordpiece::WordPiece;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use task::tokenizer::{Long, Tokenizer, WordPiece};
 use zoo::bert::{Config, Family, Head};
 use zoo::encoder::{Encoder, Start};
 use zoo::random::uniform;
@@ -249,38 +249,25 @@ pub struct Corpus {
     pub relatives: usize,
 }
 
-/// The tokens of a sentence, at most `length`: cut (and then with its end) or refused.
-///
-/// # Errors
-/// [`nn::Error::TooLong`].
-pub fn tokens(
-    vocabulary: &WordPiece,
-    text: &str,
-    length: usize,
-    truncate: bool,
-) -> nn::Result<(Vec<u32>, bool)> {
-    let mut tokens = vocabulary.encode(text);
-    let long = tokens.len() > length;
-    if long && !truncate {
-        return Err(nn::Error::TooLong {
-            had: tokens.len(),
-            limit: length,
-        });
-    }
-    if long {
-        tokens.truncate(length.saturating_sub(1));
-        tokens.push(vocabulary.end());
-    }
-    Ok((tokens, long))
-}
-
 impl Corpus {
     /// Opens what the configuration names.
     ///
     /// # Errors
     /// [`Error::Data`], [`Error::Network`] for the vocabulary; [`Error::Setting`] for sentences that are too long.
     pub fn open(c: &Data) -> Result<Self> {
-        let vocabulary = WordPiece::load(&c.vocabulary)?;
+        let vocabulary = Arc::new(WordPiece::load(&c.vocabulary)?);
+        if vocabulary.len() > 1 << 16 {
+            return Err(Error::Setting {
+                setting: "vocabulary",
+                value: format!("{} pieces", vocabulary.len()),
+                remedy: "at most 65,536: tokens of training are 16 bits wide".into(),
+            });
+        }
+        let tokenizer = Tokenizer::WordPiece(Arc::clone(&vocabulary));
+        let long = match c.truncate {
+            true => Long::Cut,
+            false => Long::Refuse,
+        };
         let all = Sentences::open(&c.sentences, Some(c.labels.len()))?;
         let (train, held_out) = all.split(HeldOut {
             sentences: c.held_out,
@@ -288,17 +275,18 @@ impl Corpus {
         })?;
         let relatives = all.len() - train.len() - held_out.len();
         let mut truncated = 0;
-        let mut encode =
-            |set: &Sentences| -> Result<Vec<Example>> {
-                let words = match c.objective {
-                    Objective::Classes => 0,
-                    Objective::Masked { words, .. } => words,
-                };
-                let lines = set.lines().iter();
-                lines
-                    .filter(|(text, _)| words == 0 || text.split_whitespace().count() >= words)
-                    .map(|(text, label)| {
-                        let (tokens, cut) = tokens(&vocabulary, text, c.length, c.truncate)
+        let mut encode = |set: &Sentences| -> Result<Vec<Example>> {
+            let words = match c.objective {
+                Objective::Classes => 0,
+                Objective::Masked { words, .. } => words,
+            };
+            let lines = set.lines().iter();
+            lines
+                .filter(|(text, _)| words == 0 || text.split_whitespace().count() >= words)
+                .map(|(text, label)| {
+                    let (tokens, cut) =
+                        tokenizer
+                            .within(text, c.length, long)
                             .map_err(|e| Error::Setting {
                                 setting: "length",
                                 value: c.length.to_string(),
@@ -306,12 +294,12 @@ impl Corpus {
                                     "room for all sentences, or truncate = true ({text:?}: {e})"
                                 ),
                             })?;
-                        truncated += usize::from(cut);
-                        let tokens = tokens.into_iter().map(|t| t as u16).collect();
-                        Ok((tokens, *label))
-                    })
-                    .collect()
-            };
+                    truncated += usize::from(cut);
+                    let tokens = tokens.into_iter().map(|t| t as u16).collect();
+                    Ok((tokens, *label))
+                })
+                .collect()
+        };
         let (train, held_out) = (encode(&train)?, encode(&held_out)?);
         if train.is_empty() || held_out.is_empty() {
             return Err(Error::Setting {
@@ -323,7 +311,7 @@ impl Corpus {
         Ok(Self {
             train: Arc::new(train),
             held_out: Arc::new(held_out),
-            vocabulary: Arc::new(vocabulary),
+            vocabulary,
             data: c.clone(),
             truncated,
             relatives,

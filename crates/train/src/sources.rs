@@ -6,9 +6,10 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::score::Score;
 use data::{Damaged, Dataset, Loader, LoaderOptions, Order, Resize, Skipped, Split};
-use nn::{Metadata, Normalization, Shape, Tensor};
+use nn::{Metadata, Shape, Tensor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use task::{Normalization, Outputs, Pictures, Task};
 
 /// Batches one after the other.
 pub type Batches = Box<dyn Iterator<Item = Result<Batch>>>;
@@ -90,8 +91,8 @@ pub trait Direct: Source<Network = Network> {
         None
     }
 
-    /// Writes into a network's metadata how inputs are made and what outputs mean.
-    fn describe(&self, metadata: &mut Metadata);
+    /// How inputs are made and what outputs mean; `network` says what its file knew before.
+    fn task(&self, network: &Metadata) -> Result<Task>;
 
     /// What the run's record says of the data, under which name; so many inputs were left out of the intervals.
     fn record(&self, left_out: usize) -> (&'static str, serde_json::Value);
@@ -247,7 +248,7 @@ impl Direct for Sources {
                     ),
                 });
             }
-            "imagenet" => nn::picture::imagenet_normalization(),
+            "imagenet" => task::Normalization::imagenet(),
             // none until `adopt` has the network's: nothing can be loaded before
             "network" => Normalization {
                 mean: Vec::new(),
@@ -274,7 +275,11 @@ impl Direct for Sources {
 
     fn adopt(&mut self, c: &Data, network: &Metadata) -> Result<()> {
         if c.normalization == "network" {
-            self.normalization = network.normalization.clone().ok_or_else(|| Error::Setting {
+            let said = match Task::of(network)? {
+                Some(Task::Pictures(p)) => Some(p.normalization().clone()),
+                _ => None,
+            };
+            self.normalization = said.ok_or_else(|| Error::Setting {
                 setting: "normalization",
                 value: "network".into(),
                 remedy: "the network's file does not say how its inputs were normalised: give imagenet or measured, as it was trained".into(),
@@ -309,14 +314,20 @@ impl Direct for Sources {
         Some(out)
     }
 
-    fn describe(&self, metadata: &mut Metadata) {
+    fn task(&self, network: &Metadata) -> Result<Task> {
         // the data's names, or the network's where the data have only numbers
-        let classes = self.train.classes();
+        let mut classes = self.train.classes().to_vec();
         let numbers = classes.iter().enumerate().all(|(i, c)| *c == i.to_string());
-        if !numbers || metadata.labels.len() != classes.len() {
-            metadata.labels = classes.to_vec();
+        if let (true, Some(task)) = (numbers, Task::of(network)?)
+            && let Some(own) = task.outputs().map(Outputs::names)
+            && own.len() == classes.len()
+        {
+            classes = own.to_vec();
         }
-        metadata.normalization = Some(self.normalization.clone());
+        let s = self.train.shape();
+        let shape = Shape::image(s.channels, s.height, s.width);
+        let (normalization, outputs) = (self.normalization.clone(), Outputs::Classes(classes));
+        Ok(Task::Pictures(Pictures::new(shape, normalization, outputs)?))
     }
 
     fn record(&self, left_out: usize) -> (&'static str, serde_json::Value) {

@@ -7,10 +7,11 @@ use crate::model::Model;
 use crate::score::Score;
 use crate::sources::{Batches, Direct, Source};
 use data::{Answers, Known, VectorOptions, Vectors};
-use nn::{Metadata, Normalization, Shape, Tensor};
+use nn::{Metadata, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
+use task::{Normalization, Outputs, Task};
 
 /// A run on vectors.
 pub type VectorConfig = Run<Network, Data>;
@@ -200,7 +201,10 @@ impl Direct for Table {
 
     fn adopt(&mut self, c: &Data, network: &Metadata) -> Result<()> {
         if c.normalization == Scaling::Network {
-            self.normalization = network.normalization.clone();
+            self.normalization = match Task::of(network)? {
+                Some(Task::Vectors(v)) => v.normalization().cloned(),
+                _ => None,
+            };
         }
         Ok(())
     }
@@ -223,11 +227,17 @@ impl Direct for Table {
         Ok((0..n).map(tensor).collect::<data::Result<_>>()?)
     }
 
-    fn describe(&self, metadata: &mut Metadata) {
-        if !self.train.classes().is_empty() {
-            metadata.labels = self.train.classes().to_vec();
-        }
-        metadata.normalization = self.normalization.clone();
+    fn task(&self, _network: &Metadata) -> Result<Task> {
+        let columns = match self.train.columns() {
+            [] => (0..self.train.width()).map(|i| format!("component {i}")).collect(),
+            names => names.to_vec(),
+        };
+        let outputs = match self.train.classes() {
+            [] => Outputs::Values(Vec::new()),
+            names => Outputs::Classes(names.to_vec()),
+        };
+        let normalization = self.normalization.clone();
+        Ok(Task::Vectors(task::Vectors::new(columns, normalization, outputs)?))
     }
 
     fn record(&self, left_out: usize) -> (&'static str, serde_json::Value) {

@@ -1,9 +1,9 @@
 //! What is refused, and that its one line names the cause and the remedy.
 
 use data::{Dataset, Shape};
-use nn::Normalization;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use task::Normalization;
 use train::config::{Config, Degrees, Network, Order, Substitution};
 use train::sources::Direct;
 use train::{Error, Sources, Trainer};

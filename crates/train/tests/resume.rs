@@ -1,9 +1,9 @@
 //! A run that was stopped and goes on ends bit for bit as one that was not stopped.
 
 use data::{Augmentation, Dataset, Shape};
-use nn::Normalization;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use task::Normalization;
 use train::activation::RangeLoss;
 use train::config::{Config, Data, Degrees, Network, Order, Stage, Substitution, Target};
 use train::optimizer::{Clipping, Rate, Rule};

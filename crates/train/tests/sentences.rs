@@ -1,9 +1,9 @@
 //! Encoders in training: against finite differences, against the oracle, through all stages, and every refusal.
 
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax, Scaling};
-use nn::wordpiece::WordPiece;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use task::tokenizer::WordPiece;
 use train::batch::IGNORED;
 use train::loss::Loss;
 use train::mode::Mode;
@@ -287,7 +287,7 @@ fn from_hidden_tokens_to_polynomials() {
     // an activation, the pooler's, two norms and a division
     assert_eq!(trained.pieces(&graph).expect("fit").by_node.len(), 5);
     let all: Vec<Vec<u32>> = ["good film", "film , good", "not good", "bad film"]
-        .map(|s| trained.vocabulary.encode(s))
+        .map(|s| trained.tokenizer.sequence(s).expect("words"))
         .to_vec();
     let made = polynomials(&trained, &all, &nn::lower::Options::default(), 0).expect("lowers");
     for (tokens, class) in all.iter().zip([1, 1, 0, 0]) {
@@ -322,11 +322,11 @@ fn from_hidden_tokens_to_polynomials() {
     assert!(
         matches!(
             e,
-            nn::Error::Count {
+            task::Error::Nn(nn::Error::Count {
                 needed: 10,
                 had: 11,
                 ..
-            }
+            })
         ),
         "{e}"
     );

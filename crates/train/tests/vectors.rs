@@ -121,13 +121,13 @@ fn classes_become_polynomial_with_nothing_outside() {
     let bytes = std::fs::read(&adapted.path).expect("a file");
     let network = artefact::from_bytes(&bytes).expect("polynomials");
     let held_out = vectors(&data, data::Answers::Classes(Some("ring".into())), "height");
-    let metadata = network.metadata();
-    assert_eq!(metadata.labels, ["inner", "middle", "outer"]);
+    let Ok(Some(task::Task::Vectors(own))) = task::Task::of(network.metadata()) else {
+        panic!("a network of vectors says so")
+    };
+    assert_eq!(own.outputs().names(), ["inner", "middle", "outer"]);
     let mut right = 0;
     for i in 0..held_out.len() {
-        let x = held_out
-            .tensor(i, metadata.normalization.as_ref())
-            .expect("an input");
+        let x = own.input(held_out.values(i)).expect("an input");
         let e = network.evaluate(&x).expect("evaluates");
         assert!(e.outside.is_empty(), "{:?}", e.outside);
         right += usize::from(Some(e.output.argmax()) == held_out.label(i));
@@ -148,9 +148,11 @@ fn numbers_are_predicted_by_polynomials() {
     let network = artefact::from_bytes(&std::fs::read(&adapted.path).expect("a file"));
     let network = network.expect("polynomials");
     let held_out = vectors(&data, data::Answers::Numbers(vec!["height".into()]), "ring");
-    let x = held_out
-        .tensor(0, network.metadata().normalization.as_ref())
-        .expect("an input");
+    let Ok(Some(task)) = task::Task::of(network.metadata()) else {
+        panic!("a network of vectors says so")
+    };
+    let row = task::Input::Row(held_out.values(0));
+    let x = task.encode(&row).expect("an input");
     let y = network.evaluate(&x).expect("evaluates").output.values()[0];
     assert!(
         (y - held_out.target(0)[0]).abs() < 300.0,

@@ -11,13 +11,12 @@ use nn::Error;
 use nn::Result;
 use nn::attention::{AttentionScheme, Mask};
 use nn::format::state_dict::{StateDict, StateTensor};
-use nn::sentence::SentenceFormat;
-use nn::wordpiece::WordPiece;
 use nn::{Attention, AxisSlice, Conv2d, NormKind, Op, Slice};
 use nn::{Graph, NodeId};
 use nn::{Parameter, Shape, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
+use task::{Embedding, Outputs, SentenceEmbedding, Sentences, Tokenizer};
 
 /// Where a graph begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -278,26 +277,28 @@ impl Encoder {
     /// What a client knows of this encoder for sentences of up to so many tokens.
     ///
     /// # Errors
-    /// [`Error::TooLong`], those of [`SentenceFormat::new`]; [`Error::Malformed`] for RoBERTa, whose tokenizer is another.
+    /// [`Error::TooLong`], and those of [`Sentences::new`].
     pub fn sentences(
         &self,
-        vocabulary: WordPiece,
+        tokenizer: Tokenizer,
         length: usize,
         examples: Vec<Vec<u32>>,
-    ) -> Result<SentenceFormat> {
-        if self.config.first_position() != 0 {
-            return Err(Error::Malformed {
-                format: "sentence description",
-                detail: "RoBERTa's texts are cut by bytes, which is not known here; a BERT is"
-                    .into(),
-            });
-        }
+    ) -> task::Result<Sentences> {
         self.check_length(length)?;
-        let width = self.config.width;
-        let positions = self.positions()[..length * width].to_vec();
+        let (width, first) = (self.config.width, self.config.first_position());
+        let positions = self.positions()[first * width..][..length * width].to_vec();
         let positions = Parameter::new("positions", [length, width], positions)?;
-        let norm = self.embedding_norm();
-        SentenceFormat::new(vocabulary, self.words().clone(), positions, norm, examples)
+        let labels = match &self.config.head {
+            Head::Classification { labels } => labels.clone(),
+            _ => Vec::new(),
+        };
+        let embedding = SentenceEmbedding {
+            words: Embedding::new(self.words())?,
+            positions: Embedding::new(&positions)?,
+            norm: self.embedding_norm(),
+            padding: self.config.padding,
+        };
+        Sentences::new(tokenizer, embedding, Outputs::Classes(labels), examples)
     }
 
     fn embedding_norm(&self) -> nn::Norm {

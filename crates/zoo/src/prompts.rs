@@ -11,9 +11,9 @@ use nn::attention::AttentionScheme;
 use nn::evaluate::Outside;
 use nn::format::{artefact, read_limited};
 use nn::lower::{Options, Outliers, adapt, leaving};
-use nn::prompt::{PromptFormat, Vocabulary};
 use nn::{PolyGraph, Range};
 use std::path::Path;
+use task::{Embedding, Prompts, Tokenizer};
 
 /// Most bytes of the small files of a run's folder.
 const TEXT_LIMIT: u64 = 16 << 20;
@@ -90,7 +90,7 @@ pub struct Polynomials {
     /// The network with ranges, from embedded tokens after the public one to the logits of their positions.
     pub graph: PolyGraph,
     /// How prompts become its inputs.
-    pub format: PromptFormat,
+    pub format: Prompts,
     /// What stands for what.
     pub approximations: Approximations,
     /// Prompts that were calibrated on: every window whole, and cut short and filled up.
@@ -107,19 +107,19 @@ const PASSAGES: usize = 4;
 /// interval.
 ///
 /// # Errors
-/// Those of [`PromptFormat::new`] and [`adapt`]; [`Error::Malformed`]
+/// Those of [`Prompts::new`] and [`adapt`]; [`Error::Malformed`]
 /// for approximations that were made with another first token, [`Error::NoData`].
 pub fn polynomials(
     trained: &Trained,
     attention: AttentionScheme,
-    (vocabulary, begin): (Vocabulary, Option<u32>),
+    (tokenizer, begin): (Tokenizer, Option<u32>),
     windows: &[Vec<u32>],
     options: &Options,
     most_left_out: usize,
-) -> Result<Polynomials> {
+) -> task::Result<Polynomials> {
+    let embedding = Embedding::new(trained.model.embedding())?;
     let format = |passages: Vec<Vec<u32>>| {
-        let embedding = trained.model.embedding().clone();
-        PromptFormat::new(vocabulary.clone(), embedding, begin, passages)
+        Prompts::new(tokenizer.clone(), embedding.clone(), begin, passages)
     };
     let first = windows.first().ok_or(Error::NoData)?;
     let mut prompts = format(vec![first.clone()])?;
@@ -137,7 +137,8 @@ pub fn polynomials(
             detail: format!(
                 "its intervals were made {made} a public first token, prompts are asked for {asked} one"
             ),
-        });
+        }
+        .into());
     }
     // Where intervals are given, what fills prompts up has to lie within them.
     if trained.pieces.is_some() {
@@ -182,6 +183,6 @@ pub fn polynomials(
     })
 }
 
-fn embed(prompts: &PromptFormat, all: &[Vec<u32>]) -> Result<Vec<Tensor>> {
+fn embed(prompts: &Prompts, all: &[Vec<u32>]) -> task::Result<Vec<Tensor>> {
     all.iter().map(|tokens| prompts.embed(tokens)).collect()
 }

@@ -22,6 +22,7 @@ use nn::{
     Nonlinearity, Op, Pad, Padding, Parameter, PolyGraph, Result, Shape, Slice,
 };
 use serde::{Deserialize, Serialize};
+use task::{Normalization, Outputs, Pictures, Task};
 
 /// Torch's default for batch norms.
 pub const EPSILON: f64 = 1e-5;
@@ -44,16 +45,23 @@ fn claim(checkpoint: &Checkpoint, options: &Options) -> Result<Claim> {
     if weights.find("layer4.0.conv1.weight").is_some() {
         return Ok(Claim::Declined("it has a fourth stage, layer4".into()));
     }
-    let metadata = Metadata {
-        normalization: Some(nn::picture::imagenet_normalization()),
-        ..Metadata::default()
+    let metadata = |input| {
+        // a shape that is no picture's has no task
+        let outputs = Outputs::Classes(Vec::new());
+        let pictures = Pictures::new(input, Normalization::imagenet(), outputs);
+        Metadata {
+            task: pictures.ok().map(|p| Task::Pictures(p).to_bytes()),
+            ..Metadata::default()
+        }
     };
     let holds_polynomials = weights.tensors().keys().any(|k| k.ends_with(".poly"));
     Ok(Claim::Model(Box::new(if holds_polynomials {
         let graph = from_state_dict_with_polynomials(weights)?;
-        Model::Polynomial(Box::new(graph.with_metadata(metadata)?))
+        let metadata = metadata(graph.input_shape());
+        Model::Polynomial(Box::new(graph.with_metadata(metadata)))
     } else {
         let graph = from_state_dict(weights, options.activation(FAMILY.name)?)?;
+        let metadata = metadata(graph.input().shape());
         Model::Trained(graph, metadata)
     })))
 }

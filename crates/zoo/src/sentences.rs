@@ -12,11 +12,10 @@ use nn::attention::AttentionScheme;
 use nn::evaluate::Outside;
 use nn::format::{artefact, read_limited};
 use nn::lower::{Options, Outliers, adapt};
-use nn::sentence::SentenceFormat;
-use nn::wordpiece::WordPiece;
 use nn::{PolyGraph, Range};
 use nn::{Shape, Tensor};
 use std::path::Path;
+use task::{Sentences, Tokenizer};
 
 /// Most bytes of the small files of a run's folder.
 const TEXT_LIMIT: u64 = 16 << 20;
@@ -30,8 +29,8 @@ const EXAMPLES: usize = 4;
 pub struct Trained {
     /// Its weights.
     pub encoder: Encoder,
-    /// Its `vocab.txt`.
-    pub vocabulary: WordPiece,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
     /// Its attention: the run's, or softmax, since checkpoints of others don't say it.
     pub attention: AttentionScheme,
     /// Tokens of a sentence: the run's, or as many as the model knows.
@@ -43,25 +42,24 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// From the folder of a training run, or a folder of Hugging Face's with its `vocab.txt`.
+    /// From the folder of a training run, or a folder of Hugging Face's with its `vocab.txt` or `tokenizer.json`.
     ///
     /// # Errors
-    /// Those of [`Encoder::load`] and [`WordPiece::load`]; [`Error::Count`] where both differ; [`Error::Malformed`] for a run's own files.
-    pub fn load(folder: &Path) -> Result<Self> {
+    /// Those of [`Encoder::load`] and [`Tokenizer::load`]; [`Error::Count`] where they don't fit; [`Error::Malformed`] for a run's own files.
+    pub fn load(folder: &Path) -> task::Result<Self> {
         let encoder = Encoder::load(folder)?;
-        let vocabulary = WordPiece::load(&folder.join("vocab.txt"))?;
-        if vocabulary.len() != encoder.config().vocabulary {
-            return Err(Error::Count {
-                what: "tokens of the vocabulary (does vocab.txt belong to the model?)",
-                needed: encoder.config().vocabulary,
-                had: vocabulary.len(),
-            });
+        let vocabulary = Some(folder.join("vocab.txt")).filter(|v| v.exists());
+        let tokenizer = Tokenizer::load(&vocabulary.unwrap_or_else(|| folder.into()))?;
+        let (needed, had) = (encoder.config().vocabulary, tokenizer.len());
+        let what = "tokens of the vocabulary (does it belong to the model?)";
+        if had > needed || had < needed && matches!(tokenizer, Tokenizer::WordPiece(_)) {
+            return Err(Error::Count { what, needed, had }.into());
         }
         let mut out = Self {
             attention: AttentionScheme::Softmax,
             length: encoder.config().max_length(),
             encoder,
-            vocabulary,
+            tokenizer,
             pieces: None,
             record: None,
         };
@@ -133,7 +131,7 @@ pub struct Polynomials {
     /// The network with ranges, from embedded tokens and marks to the classes' logits.
     pub graph: PolyGraph,
     /// How sentences become its inputs.
-    pub format: SentenceFormat,
+    pub format: Sentences,
     /// What stands for what.
     pub approximations: Approximations,
     /// Sentences in which a value left its interval, which are in no range, by their number; and where it did first.
@@ -150,20 +148,20 @@ pub fn polynomials(
     sentences: &[Vec<u32>],
     options: &Options,
     most_left_out: usize,
-) -> Result<Polynomials> {
+) -> task::Result<Polynomials> {
     trained.labels()?;
     let format = |examples| {
-        let vocabulary = trained.vocabulary.clone();
+        let tokenizer = trained.tokenizer.clone();
         trained
             .encoder
-            .sentences(vocabulary, trained.length, examples)
+            .sentences(tokenizer, trained.length, examples)
     };
     let plain = format(Vec::new())?;
     let graph = trained.graph(Start::Normalized)?;
     let inputs: Vec<Tensor> = sentences
         .iter()
         .map(|tokens| plain.input(tokens))
-        .collect::<Result<_>>()?;
+        .collect::<task::Result<_>>()?;
     let bound = plain.bound();
     let options = Options {
         given: trained.pieces.is_some().then_some(trained.pieces(&graph)?),

@@ -5,9 +5,10 @@
 use approx::Activation;
 use nn::format::{DEFAULT_LIMIT, state_dict::StateDict};
 use nn::lower::{Options, Outliers, adapt};
-use nn::{AttentionScheme, Graph, picture};
+use nn::{AttentionScheme, Graph};
 use rayon::prelude::*;
 use std::path::PathBuf;
+use task::{Normalization, picture};
 use zoo::language::LanguageModel;
 use zoo::resnet;
 
@@ -32,7 +33,7 @@ fn load(name: &str, activation: Activation) -> Option<Graph> {
 
 fn top1(graph: &Graph) -> Option<f64> {
     let records = picture::load_cifar(&shared("cifar10/test_lossless_500.bin")?).expect("reads");
-    let normalization = picture::imagenet_normalization();
+    let normalization = Normalization::imagenet();
     let right = records
         .par_iter()
         .filter(|r| {
@@ -78,7 +79,7 @@ fn polynomial_twin_keeps_the_accuracy() {
     ) else {
         return;
     };
-    let normalization = picture::imagenet_normalization();
+    let normalization = Normalization::imagenet();
     let train = picture::load_cifar(&train).expect("reads");
     let inputs: Vec<nn::Tensor> = (train[..3660].iter())
         .map(|r| r.to_tensor(&normalization).expect("3 channels"))

@@ -2,7 +2,7 @@
 
 use super::*;
 use data::{Augmentation, Batch, Loader, LoaderOptions, Options, Order, ResizedCrop};
-use nn::Normalization;
+use task::Normalization;
 
 fn normalization(channels: usize) -> Normalization {
     Normalization {

@@ -4,7 +4,7 @@ use super::{Decoder, again, law, text_limit};
 use crate::random::Random;
 use crate::{bytes, json};
 use nn::AttentionScheme;
-use nn::format::llama2c::Tokenizer;
+use task::tokenizer::Scored as Tokenizer;
 use zoo::architecture::Architecture;
 use zoo::language::LanguageModel;
 

@@ -2,7 +2,8 @@
 
 use super::{Decoder, Outcome, Probe, again, law, picture_limit, text_limit};
 use crate::{bytes, models, png};
-use nn::picture::{Picture, cifar_records, imagenet_normalization};
+use task::Normalization;
+use task::picture::{Picture, cifar_records};
 
 fn check_picture(probe: &mut Probe<'_>) -> Outcome {
     let Ok(picture) = probe.count(Picture::from_bytes) else {
@@ -16,7 +17,7 @@ fn check_picture(probe: &mut Probe<'_>) -> Outcome {
     if width * height <= 1 << 12 {
         let tensor = again(picture.to_tensor(
             nn::Shape::image(3, height, width),
-            &imagenet_normalization(),
+            &Normalization::imagenet(),
         ))?;
         law(
             tensor.values().iter().all(|v| v.is_finite()),
@@ -56,7 +57,7 @@ pub(super) fn all() -> Vec<Decoder> {
                     .collect();
                 law(back == probe.bytes, "records hold the file's bytes")?;
                 law(records.iter().all(|r| r.label < 10), "labels are digits")?;
-                again(records[0].to_tensor(&imagenet_normalization()))?;
+                again(records[0].to_tensor(&Normalization::imagenet()))?;
                 Ok(true)
             }),
         },

@@ -4,9 +4,8 @@ use super::{Decoder, again, law, published_limit, text_limit};
 use crate::random::Random;
 use crate::{bytes, json};
 use nn::AttentionScheme;
-use nn::format::gguf;
-use tokenizer::Tokenizer;
-use tokenizer::byte_level::{self, Cut, letter};
+use task::tokenizer::published::{Published, letter};
+use task::{Embedding, Prompts, Task, Tokenizer};
 use zoo::language::LanguageModel;
 
 fn text(s: &str) -> Vec<u8> {
@@ -121,8 +120,23 @@ fn tokenizers() -> Vec<Vec<u8>> {
     let mut tokens = vec!["<|end|>".to_string()];
     tokens.extend((0x20..0x7f).map(|b| letter(b).to_string()));
     tokens.extend(["ab", "Ġab", "12"].map(String::from));
-    let merges = ["a b", "Ġ ab"].map(String::from);
-    let pairs = byte_level::tokenizer(Cut::Smollm, &tokens, &merges, &[0]).expect("a valid seed");
+    let vocabulary: serde_json::Map<_, _> = (tokens.into_iter().zip(0..))
+        .map(|(t, i)| (t, i.into()))
+        .collect();
+    let pairs = serde_json::json!({
+        "added_tokens": [
+            {"id": 0, "content": "<|end|>", "special": true, "normalized": false, "lstrip": true},
+            {"id": 99, "content": "   ", "special": false, "normalized": true, "rstrip": true}],
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Digits", "individual_digits": true},
+            {"type": "Split", "pattern": {"Regex": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"},
+                "behavior": "Isolated", "invert": false},
+            {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}]},
+        "decoder": {"type": "ByteLevel"},
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": ["a b", ["Ġ", "ab"]], "ignore_merges": true},
+    })
+    .to_string();
     let words = r###"{"version": "1.0", "truncation": null, "padding": null,
         "added_tokens": [{"id": 1, "content": "[CLS]", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
         "normalizer": {"type": "Sequence", "normalizers": [{"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true}, {"type": "NFC"}]},
@@ -133,11 +147,10 @@ fn tokenizers() -> Vec<Vec<u8>> {
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
         "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100,
             "vocab": {"[UNK]": 0, "[CLS]": 1, "a": 2, "ab": 3, "##b": 4, "b": 5}}}"###;
-    Tokenizer::from_json(words).expect("a valid seed");
-    vec![
-        pairs.to_json().as_bytes().to_vec(),
-        words.as_bytes().to_vec(),
-    ]
+    for text in [words, &pairs] {
+        Published::from_json(text).expect("a valid seed");
+    }
+    vec![pairs.into_bytes(), words.as_bytes().to_vec()]
 }
 
 pub(super) fn all() -> Vec<Decoder> {
@@ -154,14 +167,10 @@ pub(super) fn all() -> Vec<Decoder> {
             limit: text_limit,
             generate: Box::new(move |r| generate_model(r, &own)),
             decode: Box::new(|probe| {
-                let vocabulary =
-                    probe.count(|b| gguf::File::read(b).and_then(|f| gguf::vocabulary(&f)));
-                if let Ok(Some(v)) = vocabulary {
-                    law(
-                        v.special.iter().all(|&t| (t as usize) < v.tokens.len()),
-                        "special tokens are tokens",
-                    )?;
-                }
+                // refused or not, it ends
+                let _ = probe.count(|b| {
+                    nn::format::gguf::File::read(b).map(|f| Tokenizer::of_gguf(&f).map(|_| ()))
+                });
                 let Ok(model) = probe.count(LanguageModel::from_bytes) else {
                     return Ok(false);
                 };
@@ -182,13 +191,19 @@ pub(super) fn all() -> Vec<Decoder> {
             limit: published_limit,
             generate: Box::new(move |r| json::generate(r, &texts)),
             decode: Box::new(|probe| {
-                let read = probe.count(|b| Tokenizer::from_json(&String::from_utf8_lossy(b)));
-                let Ok(tokenizer) = read else {
+                let read = probe.count(|b| Published::from_json(&String::from_utf8_lossy(b)));
+                let Ok(tokenizer) = read.map(Tokenizer::from) else {
                     return Ok(false);
                 };
-                let back = again(Tokenizer::from_json(tokenizer.to_json()))?;
+                let rows =
+                    nn::Parameter::new("rows", [tokenizer.len(), 1], vec![0.5; tokenizer.len()]);
+                let embedding = again(Embedding::new(&again(rows)?))?;
+                let begin = tokenizer.frame()[0].first().copied();
+                let passage = vec![begin.unwrap_or(0), 0];
+                let task = Prompts::new(tokenizer.clone(), embedding, begin, vec![passage]);
+                let task = Task::Prompts(again(task)?);
                 law(
-                    back == tokenizer,
+                    again(Task::from_bytes(&task.to_bytes()))? == task,
                     "a tokenizer written and read is the same",
                 )?;
                 for text in ["", "ab a bä 12", " \u{1F600}a  b<|end|>[CLS]"] {

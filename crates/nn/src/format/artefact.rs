@@ -3,8 +3,9 @@
 //! A safetensors file whose `__metadata__` holds `"polyveil"` (the version) and `"graph"`: JSON with the nodes in topological
 //! order, the metadata and the output. The version is `"1"` for polynomial networks ([`to_bytes`], [`from_bytes`]), `"2"` for
 //! networks that still have activations or maxima ([`graph_to_bytes`], [`graph_from_bytes`]) and `"3"` for any that have a transformer's
-//! operators `"4"` for those that take prompts ([`Metadata::prompts`]) and `"6"` for those whose nodes say what they are for ([`Purpose`]), so that programs that know less refuse by version. Tensors: `NODE.weight`, `.bias`, `.scale`, `.mean`, `.variance`, `.value` in f32;
-//! `NODE.poly` (Chebyshev coefficients) and `NODE.interval` in f64; `ranges`, f64 `(nodes, 2)`, when calibrated.
+//! operators `"4"` for those that take prompts, `"6"` for those whose nodes say what they are for ([`Purpose`]) and `"7"`
+//! for those with a task ([`Metadata::task`]), so that programs that know less refuse by version. Tensors: `NODE.weight`, `.bias`, `.scale`, `.mean`, `.variance`, `.value` in f32;
+//! `NODE.poly` (Chebyshev coefficients) and `NODE.interval` in f64; `ranges`, f64 `(nodes, 2)`, when calibrated; `task`, bytes.
 //! The same network gives the same bytes.
 
 use super::element::decode;
@@ -28,26 +29,40 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 const FORMAT: &str = "Polyveil model (.pvm)";
+/// The tensor that holds the task's bytes.
+const TASK: &str = "task";
 /// The version of polynomial networks.
 pub const VERSION: &str = "1";
 /// The version of networks with activations or maxima.
 pub const GRAPH_VERSION: &str = "2";
 /// The version of networks, polynomial or not, with operators on sequences.
 pub const SEQUENCE_VERSION: &str = "3";
-/// The version of networks that take prompts.
-pub const PROMPT_VERSION: &str = "4";
-/// The version of networks that take sentences, or whose attention takes marks.
+/// The version of networks whose attention takes marks.
 pub const SENTENCE_VERSION: &str = "5";
 /// The version of networks with nodes that say what they are for.
 pub const PURPOSE_VERSION: &str = "6";
-const KNOWN: &str = "1 to 6";
+/// The version of networks with a task.
+pub const TASK_VERSION: &str = "7";
+const KNOWN: &str = "1 to 7";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
     nodes: Vec<Record>,
     output: usize,
-    metadata: Metadata,
+    metadata: Described,
+}
+
+/// Metadata less the task.
+#[derive(Serialize, Deserialize)]
+struct Described {
+    name: String,
+    provenance: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    training: Option<serde_json::Value>,
+    /// What versions before 7 said of inputs and outputs.
+    #[serde(flatten, skip_serializing)]
+    earlier: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -215,9 +230,8 @@ pub fn to_bytes(graph: &PolyGraph) -> Result<Vec<u8>> {
 /// without ranges.
 ///
 /// # Errors
-/// Those of [`Metadata::check`], [`Error::Malformed`] as [`to_bytes`].
+/// [`Error::Malformed`] as [`to_bytes`].
 pub fn graph_to_bytes(graph: &Graph, metadata: &Metadata) -> Result<Vec<u8>> {
-    metadata.check(graph.input().shape(), graph.output().shape())?;
     write(graph, None, metadata)
 }
 
@@ -246,15 +260,27 @@ fn write(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
     let version = nodes
         .iter()
         .map(Record::version)
-        .chain(metadata.prompts.as_ref().map(|_| PROMPT_VERSION))
-        .chain(metadata.sentences.as_ref().map(|_| SENTENCE_VERSION))
+        .chain(metadata.task.as_ref().map(|_| TASK_VERSION))
         .max()
         .unwrap_or(VERSION);
     let document = Document {
         nodes,
         output: graph.output().id().index(),
-        metadata: metadata.clone(),
+        metadata: Described {
+            name: metadata.name.clone(),
+            provenance: metadata.provenance.clone(),
+            training: metadata.training.clone(),
+            earlier: BTreeMap::new(),
+        },
     };
+    if let Some(task) = &metadata.task {
+        let stored = Stored {
+            dtype: "U8",
+            shape: vec![task.len()],
+            bytes: task.to_vec(),
+        };
+        tensors.insert(TASK.into(), stored);
+    }
     let json = |e: serde_json::Error| malformed(e.to_string());
     let text = serde_json::to_string(&document).map_err(json)?;
     let metadata = BTreeMap::from([("graph", text), ("polyveil", version.to_string())]);
@@ -264,8 +290,13 @@ fn write(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
     )]);
     let mut data = Vec::new();
     // Wider types first keeps every tensor aligned to its type.
-    let (wide, narrow): (Vec<_>, Vec<_>) = tensors.iter().partition(|(_, t)| t.dtype == "F64");
-    for (name, t) in wide.into_iter().chain(narrow) {
+    let mut tensors: Vec<_> = tensors.iter().collect();
+    tensors.sort_by_key(|(_, t)| match t.dtype {
+        "F64" => 0,
+        "F32" => 1,
+        _ => 2,
+    });
+    for (name, t) in tensors {
         let begin = data.len();
         data.extend_from_slice(&t.bytes);
         let entry = serde_json::json!({"dtype": t.dtype, "shape": t.shape, "data_offsets": [begin, data.len()]});
@@ -442,7 +473,7 @@ pub fn from_bytes(bytes: &[u8]) -> Result<PolyGraph> {
     if let Some(ranges) = ranges {
         graph = graph.with_ranges(ranges)?;
     }
-    graph.with_metadata(metadata)
+    Ok(graph.with_metadata(metadata))
 }
 
 /// Reads and checks the bytes of any network's file; calibrated ranges are left aside.
@@ -452,7 +483,6 @@ pub fn from_bytes(bytes: &[u8]) -> Result<PolyGraph> {
 /// [`Error::Approximation`], and all errors of building a network.
 pub fn graph_from_bytes(bytes: &[u8]) -> Result<(Graph, Metadata)> {
     let (graph, _, metadata) = read(bytes)?;
-    metadata.check(graph.input().shape(), graph.output().shape())?;
     Ok((graph, metadata))
 }
 
@@ -467,9 +497,10 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
         VERSION,
         GRAPH_VERSION,
         SEQUENCE_VERSION,
-        PROMPT_VERSION,
+        "4",
         SENTENCE_VERSION,
         PURPOSE_VERSION,
+        TASK_VERSION,
     ];
     if !known.contains(&version.as_str()) {
         return Err(Error::Version {
@@ -494,16 +525,21 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
             r.version()
         )));
     }
-    if document.metadata.prompts.is_some() && version.as_str() < PROMPT_VERSION {
+    let said = |v: &serde_json::Value| !v.is_null() && v.as_array().is_none_or(|l| !l.is_empty());
+    let earlier = document.metadata.earlier;
+    if let Some(field) = earlier.iter().find(|(_, v)| said(v)).map(|(k, _)| k) {
         return Err(malformed(format!(
-            "its version {version} has no prompts, which came with version {PROMPT_VERSION}"
+            "it was written before version {TASK_VERSION} and says in its {field} how inputs become numbers, which is not read any more; make it again from its source"
         )));
     }
-    if document.metadata.sentences.is_some() && version.as_str() < SENTENCE_VERSION {
-        return Err(malformed(format!(
-            "its version {version} has no sentences, which came with version {SENTENCE_VERSION}"
-        )));
-    }
+    let task = tensors.names().contains(&TASK);
+    let task = task.then(|| view(&tensors, TASK, Dtype::U8)).transpose()?;
+    let metadata = Metadata {
+        name: document.metadata.name,
+        provenance: document.metadata.provenance,
+        training: document.metadata.training,
+        task: task.map(|(_, bytes)| bytes.into()),
+    };
     let mut builder = Graph::builder();
     let mut ids: Vec<NodeId> = Vec::new();
     let count = document.nodes.len();
@@ -537,7 +573,7 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
     } else {
         None
     };
-    Ok((graph, ranges, document.metadata))
+    Ok((graph, ranges, metadata))
 }
 
 fn operator(name: &str, record: OpRecord, tensors: &SafeTensors<'_>) -> Result<Op<Nonlinearity>> {

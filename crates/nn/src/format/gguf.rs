@@ -17,9 +17,7 @@ use crate::Result;
 use crate::error::Error;
 use std::collections::BTreeMap;
 
-pub use super::gguf_vocabulary::{Vocabulary, vocabulary};
-
-pub(super) const FORMAT: &str = "GGUF";
+const FORMAT: &str = "GGUF";
 const MAGIC: &[u8; 4] = b"GGUF";
 /// Values of a quantised block.
 const BLOCK: usize = 32;
@@ -27,7 +25,7 @@ const MAX_AXES: usize = 4;
 /// No size is larger.
 const MAX_SIZE: u64 = 1 << 24;
 
-pub(super) fn malformed(detail: impl Into<String>) -> Error {
+fn malformed(detail: impl Into<String>) -> Error {
     Error::Malformed {
         format: FORMAT,
         detail: detail.into(),
@@ -313,8 +311,11 @@ impl File<'_> {
         }
     }
 
-    /// The token under this key, one of so many.
-    pub(super) fn token(&self, key: &str, tokens: usize) -> Result<Option<u32>> {
+    /// The token under this key, one of so many; None where the key is missing.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn token(&self, key: &str, tokens: usize) -> Result<Option<u32>> {
         match self.metadata.get(key) {
             None => Ok(None),
             Some(Value::Unsigned(n)) if (*n as usize) < tokens => Ok(u32::try_from(*n).ok()),

@@ -1,7 +1,7 @@
 //! Files: reading is size-limited, and anything truncated or foreign gives one clear error.
 //!
 //! [`state_dict`] (named tensors from torch or safetensors files), [`onnx`] (whole networks; [`onnx_proto`] is its schema),
-//! [`artefact`] (our own `.pvm`), [`llama2c`] (small language models and their tokenizer), [`gguf`] (language models of llama.cpp, some quantised); [`zip`] (directories of zip files) is for torch and `.npz`.
+//! [`artefact`] (our own `.pvm`), [`llama2c`] (small language models), [`gguf`] (language models of llama.cpp, some quantised); [`zip`] (directories of zip files) is for torch and `.npz`.
 
 pub mod artefact;
 pub mod gguf;
@@ -12,7 +12,6 @@ pub mod state_dict;
 pub mod zip;
 
 mod element;
-mod gguf_vocabulary;
 mod limited;
 mod onnx_constant;
 mod onnx_operator;

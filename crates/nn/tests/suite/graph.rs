@@ -4,9 +4,8 @@ use crate::Stream;
 use approx::{Activation, Polynomial};
 use polyveil_nn::lower::{Options, adapt};
 use polyveil_nn::{
-    AvgPool, AxisSlice, BatchNorm, Conv2d, Error, Graph, Linear, MaxPool, Metadata, NetworkBuilder,
-    Nonlinearity, Normalization, Op, Pad, Padding, Parameter, PolyGraph, Range, Shape, Slice,
-    Tensor,
+    AvgPool, AxisSlice, BatchNorm, Conv2d, Error, Graph, Linear, MaxPool, NetworkBuilder,
+    Nonlinearity, Op, Pad, Padding, Parameter, PolyGraph, Range, Shape, Slice, Tensor,
 };
 
 fn start(shape: Shape) -> (NetworkBuilder<Nonlinearity>, polyveil_nn::NodeId) {
@@ -270,7 +269,7 @@ fn polynomial_networks_take_no_maximum() {
 }
 
 #[test]
-fn poly_graphs_need_polynomials_and_fitting_metadata() {
+fn poly_graphs_need_polynomials_and_fitting_ranges() {
     let graph = silu_network();
     let e = PolyGraph::try_from(graph.clone()).expect_err("not a polynomial");
     assert!(
@@ -305,29 +304,4 @@ fn poly_graphs_need_polynomials_and_fitting_metadata() {
     );
     let ranged = poly.clone().with_ranges(vec![one; 3]).expect("fits");
     assert_eq!(ranged.range(ranged.output().id()), Some(one));
-    let labels = Metadata {
-        labels: vec!["a".into()],
-        ..Metadata::default()
-    };
-    assert!(matches!(
-        poly.clone().with_metadata(labels),
-        Err(Error::Count { needed: 12, .. })
-    ));
-    let normal = |mean: Vec<f64>, deviation: Vec<f64>| Metadata {
-        normalization: Some(Normalization { mean, deviation }),
-        ..Metadata::default()
-    };
-    assert!(matches!(
-        poly.clone().with_metadata(normal(vec![0.0], vec![1.0])),
-        Err(Error::Count { needed: 3, .. })
-    ));
-    assert!(matches!(
-        poly.clone()
-            .with_metadata(normal(vec![0.0; 3], vec![1.0, 0.0, 1.0])),
-        Err(Error::NotFinite { index: 1, .. })
-    ));
-    assert!(matches!(
-        poly.with_metadata(normal(vec![f64::NAN; 3], vec![1.0; 3])),
-        Err(Error::NotFinite { index: 0, .. })
-    ));
 }

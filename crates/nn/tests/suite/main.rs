@@ -5,11 +5,8 @@ mod artefact;
 mod graph;
 mod onnx;
 mod oracle;
-mod picture;
-mod prompt;
 mod state_dict;
 mod transformer;
-mod wordpiece;
 
 use polyveil_nn::{Parameter, Shape, Tensor};
 

@@ -1,11 +1,13 @@
 //! Inputs with a class each: pictures and sentences.
 
-use super::{Excess, Row, Subject, margin, row};
+use super::{Excess, Row, Subject, row};
 use crate::error::Result;
-use crate::network::{label, top};
-use nn::{Normalization, PolyGraph, SentenceFormat, Tensor};
+use crate::network::{label, pictures, task_of_graph};
+use nn::{PolyGraph, Tensor};
 use serde_json::{Value, json};
 use std::path::Path;
+use task::scores::{argmax, margin};
+use task::{Normalization, Task};
 
 /// How many lines' class is that in the clear, and the true one.
 fn classes(all: &[Value]) -> Row {
@@ -14,7 +16,7 @@ fn classes(all: &[Value]) -> Row {
 }
 
 fn best(values: &[f64]) -> Option<usize> {
-    top(values, 1).first().copied()
+    (!values.is_empty()).then(|| argmax(values))
 }
 
 pub(super) struct Pictures {
@@ -28,10 +30,9 @@ impl Pictures {
             split,
             ..data::Options::default()
         };
-        let normalization = graph.metadata().normalization.clone();
         Ok(Self {
             set: data::Dataset::open(path, &options)?.0,
-            normalization: normalization.unwrap_or_else(nn::picture::imagenet_normalization),
+            normalization: pictures(&task_of_graph(graph)?)?.normalization().clone(),
         })
     }
 }
@@ -63,21 +64,20 @@ impl Subject for Pictures {
 
 pub(super) struct Sentences<'a> {
     set: data::Sentences,
-    format: &'a SentenceFormat,
-    labels: &'a [String],
+    format: task::Sentences,
     path: &'a Path,
     excess: Excess,
 }
 
 impl<'a> Sentences<'a> {
-    pub(super) fn open(graph: &'a PolyGraph, path: &'a Path, excess: Excess) -> Result<Self> {
-        let format = graph.metadata().sentences.as_ref();
-        let format = format.ok_or("this network classifies no sentences")?;
-        let labels = &graph.metadata().labels;
+    pub(super) fn open(graph: &PolyGraph, path: &'a Path, excess: Excess) -> Result<Self> {
+        let Task::Sentences(format) = task_of_graph(graph)? else {
+            return Err("this network classifies no sentences".into());
+        };
+        let labels = format.outputs().names();
         Ok(Self {
             set: data::Sentences::open(path, Some(labels.len().max(2)))?,
             format,
-            labels,
             path,
             excess,
         })
@@ -85,7 +85,7 @@ impl<'a> Sentences<'a> {
 
     fn tokens(&self, index: usize) -> Result<Vec<u32>> {
         let text = &self.set.lines()[index].0;
-        crate::calibrate::sentence_tokens(self.format, self.path, index, text, self.excess)
+        crate::calibrate::sentence_tokens(&self.format, self.path, index, text, self.excess)
     }
 }
 
@@ -108,13 +108,13 @@ impl Subject for Sentences<'_> {
     fn compare(&self, _: usize, answer: &[f64], clear: &[f64], stated: Option<f64>) -> Row {
         let class = best(answer);
         row(json!({
-            "class": class, "clear_class": best(clear), "label": class.map(|c| label(self.labels, c)), "logits": answer,
+            "class": class, "clear_class": best(clear), "label": class.map(|c| label(self.format.outputs().names(), c)), "logits": answer,
             "too_close": stated.is_none_or(|s| margin(clear) < 2.0 * s),
         }))
     }
     fn examples(&self) -> Result<Vec<Tensor>> {
         let each = self.format.examples().iter().map(|t| self.format.input(t));
-        Ok(each.collect::<nn::Result<_>>()?)
+        Ok(each.collect::<task::Result<_>>()?)
     }
     fn summary(&self, lines: &[Value]) -> Row {
         let mut line = classes(lines);

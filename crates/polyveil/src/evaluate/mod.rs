@@ -9,7 +9,7 @@ pub use stated::Stated;
 
 use crate::error::{Result, named};
 use crate::largest_error;
-use crate::network::{task_of, top};
+use crate::network::task_bytes;
 use crate::progress::{Listener, Say, duration};
 use crate::session::{Precision, Session};
 use nn::{PolyGraph, Tensor};
@@ -21,6 +21,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+use task::tokenizer::Long;
 
 /// What lines say, beside what all have.
 type Row = serde_json::Map<String, Value>;
@@ -56,6 +57,15 @@ pub enum Excess {
     Refuse,
     /// It is cut.
     Cut,
+}
+
+impl From<Excess> for Long {
+    fn from(excess: Excess) -> Self {
+        match excess {
+            Excess::Refuse => Self::Refuse,
+            Excess::Cut => Self::Cut,
+        }
+    }
 }
 
 /// What is evaluated: inputs by their index, and what answers are compared by.
@@ -289,7 +299,9 @@ pub fn require_plan_of(plan: &VerifiedPlan, graph: &PolyGraph) -> Result<()> {
         .iter()
         .zip(shapes)
         .all(|(a, b)| a.dims() == *b);
-    if own.name != metadata.name || own.task != runtime::wire::task_digest(&task_of(graph)) || !same
+    if own.name != metadata.name
+        || own.task != runtime::wire::task_digest(&task_bytes(graph))
+        || !same
     {
         return Err(format!(
             "this is a plan of {}, not of {}; compile the network again",
@@ -332,13 +344,5 @@ impl Results {
             .map_err(named(&self.0))?;
         writeln!(file, "{line}").map_err(named(&self.0))?;
         Ok(line)
-    }
-}
-
-/// How far the largest value leads.
-fn margin(values: &[f64]) -> f64 {
-    match top(values, 2)[..] {
-        [first, second] => values[first] - values[second],
-        _ => f64::INFINITY,
     }
 }

@@ -1,13 +1,15 @@
 //! At every position of a prompt, the next token beside that in the clear.
 
-use super::questions::log_probability;
-use super::{Row, Subject, margin, row};
+use super::{Row, Subject, row};
 use crate::client::{after, token};
 use crate::error::{Result, named};
 use crate::largest_error;
-use nn::{PolyGraph, PromptFormat, Tensor};
+use crate::network::task_of_graph;
+use nn::{PolyGraph, Tensor};
 use serde_json::{Value, json};
 use std::path::Path;
+use task::Task;
+use task::scores::{log_probability, margin};
 
 /// One prompt's answer beside the clear answer's.
 #[derive(Debug, Default, PartialEq, serde::Serialize)]
@@ -25,7 +27,7 @@ struct Comparison {
 
 /// Compares the logits of the prompt's positions.
 fn compare(
-    format: &PromptFormat,
+    format: &task::Prompts,
     answer: &[f64],
     clear: &[f64],
     positions: usize,
@@ -53,24 +55,24 @@ fn compare(
 }
 
 /// Nats a token of the prompt, found by those before it; none where there is none to find.
-fn nats(format: &PromptFormat, tokens: &[u32], answer: &[f64]) -> Option<f64> {
+fn nats(format: &task::Prompts, tokens: &[u32], answer: &[f64]) -> Option<f64> {
     let first = format.public() + 1;
     let found = tokens.get(first..).filter(|found| !found.is_empty())?;
     let each = found.iter().enumerate().map(|(position, &token)| {
         let logits = format.logits_at(answer, position).unwrap_or_default();
-        -log_probability(&logits, token)
+        -log_probability(&logits, token as usize)
     });
     Some(each.sum::<f64>() / found.len() as f64)
 }
 
 pub(super) struct Prompts<'a> {
-    format: &'a PromptFormat,
+    format: task::Prompts,
     all: Vec<String>,
     path: &'a Path,
 }
 
 impl<'a> Prompts<'a> {
-    pub(super) fn open(graph: &'a PolyGraph, path: &'a Path) -> Result<Self> {
+    pub(super) fn open(graph: &PolyGraph, path: &'a Path) -> Result<Self> {
         let lines = std::fs::read_to_string(path).map_err(named(path))?;
         let all = lines.lines().filter(|l| !l.trim().is_empty());
         Ok(Self {
@@ -103,12 +105,12 @@ impl Subject for Prompts<'_> {
         Ok((self.format.input(&tokens)?, named))
     }
     fn compare(&self, index: usize, answer: &[f64], clear: &[f64], stated: Option<f64>) -> Row {
-        let format = self.format;
+        let format = &self.format;
         let tokens = self.tokens(index).unwrap_or_default();
         let last = after(format, tokens.len());
         let next = |values: &[f64]| {
             let logits = format.logits_at(values, last).unwrap_or_default();
-            format.vocabulary().show(token(&logits))
+            format.tokenizer().show(token(&logits))
         };
         let mut line = row(json!({ "next": next(answer), "clear_next": next(clear) }));
         let stated = stated.unwrap_or(f64::INFINITY);
@@ -119,7 +121,7 @@ impl Subject for Prompts<'_> {
         line
     }
     fn examples(&self) -> Result<Vec<Tensor>> {
-        passages(self.format)
+        passages(&self.format)
     }
     fn summary(&self, all: &[Value]) -> Row {
         let sum = |key: &str| all.iter().filter_map(|d| d[key].as_u64()).sum::<u64>();
@@ -140,13 +142,15 @@ impl Subject for Prompts<'_> {
 }
 
 /// How a calibrated language model takes prompts.
-pub(super) fn language(graph: &PolyGraph) -> Result<&PromptFormat> {
-    let format = graph.metadata().prompts.as_ref();
-    Ok(format.ok_or("this network takes no prompts: it is no language model")?)
+pub(super) fn language(graph: &PolyGraph) -> Result<task::Prompts> {
+    match task_of_graph(graph)? {
+        Task::Prompts(format) => Ok(format),
+        _ => Err("this network takes no prompts: it is no language model".into()),
+    }
 }
 
 /// The passages that it was calibrated on, as inputs: what its error is stated on.
-pub(super) fn passages(format: &PromptFormat) -> Result<Vec<Tensor>> {
+pub(super) fn passages(format: &task::Prompts) -> Result<Vec<Tensor>> {
     let each = format.passages().iter().map(|t| format.input(t));
-    Ok(each.collect::<nn::Result<_>>()?)
+    Ok(each.collect::<task::Result<_>>()?)
 }

@@ -5,9 +5,11 @@ use super::{Row, Subject, row};
 
 use crate::error::Result;
 use data::tasks::{Passage, Question, lambada, piqa};
-use nn::{PolyGraph, PromptFormat, Tensor};
+use nn::{PolyGraph, Tensor};
 use serde_json::{Value, json};
 use std::path::Path;
+use task::Prompts;
+use task::scores::log_probability;
 
 /// A sequence, and from which token on each is to be found by those before it.
 struct Sequence {
@@ -19,7 +21,7 @@ struct Sequence {
 
 impl Sequence {
     /// Context and continuation as lm-evaluation-harness cuts them; None where the continuation alone is longer than the plan takes.
-    fn new(format: &PromptFormat, context: &str, continuation: &str) -> Result<Option<Self>> {
+    fn new(format: &Prompts, context: &str, continuation: &str) -> Result<Option<Self>> {
         let kept = context.trim_end();
         let all = format!("{kept}{}{continuation}", &context[kept.len()..]);
         let (mut tokens, public) = (format.tokens(&all)?, format.public());
@@ -35,26 +37,17 @@ impl Sequence {
     }
 
     /// The logarithm of the continuation's probability by these logits, and whether each of its tokens is the likeliest.
-    fn judged(&self, format: &PromptFormat, answer: &[f64]) -> (f64, bool) {
+    fn judged(&self, format: &Prompts, answer: &[f64]) -> (f64, bool) {
         let mut sum = 0.0;
         let mut greedy = true;
         for (i, &token) in self.tokens.iter().enumerate().skip(self.first) {
             let logits = format.logits_at(answer, i - 1 - format.public());
             let logits = logits.unwrap_or_default();
-            sum += log_probability(&logits, token);
+            sum += log_probability(&logits, token as usize);
             greedy &= crate::client::token(&logits) == token;
         }
         (sum, greedy)
     }
-}
-
-/// The natural logarithm of a token's probability; −∞ where there are no logits.
-pub(super) fn log_probability(logits: &[f64], token: u32) -> f64 {
-    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let sum: f64 = logits.iter().map(|l| (l - largest).exp()).sum();
-    logits
-        .get(token as usize)
-        .map_or(f64::NEG_INFINITY, |l| l - largest - sum.ln())
 }
 
 /// A question with the lines of both answers.
@@ -82,7 +75,7 @@ impl Task {
         }
     }
 
-    fn sequence(&self, format: &PromptFormat, index: usize) -> Result<Option<Sequence>> {
+    fn sequence(&self, format: &Prompts, index: usize) -> Result<Option<Sequence>> {
         match self {
             Self::Lambada(all) => {
                 let passage = &all[index];
@@ -143,26 +136,26 @@ impl Task {
     }
 }
 
-pub(super) struct Questions<'a> {
-    format: &'a PromptFormat,
+pub(super) struct Questions {
+    format: Prompts,
     task: Task,
 }
 
-impl<'a> Questions<'a> {
-    pub(super) fn lambada(graph: &'a PolyGraph, path: &Path) -> Result<Self> {
+impl Questions {
+    pub(super) fn lambada(graph: &PolyGraph, path: &Path) -> Result<Self> {
         let task = Task::Lambada(lambada(path)?);
         let format = language(graph)?;
         Ok(Self { format, task })
     }
 
-    pub(super) fn piqa(graph: &'a PolyGraph, path: &Path, labels: &Path) -> Result<Self> {
+    pub(super) fn piqa(graph: &PolyGraph, path: &Path, labels: &Path) -> Result<Self> {
         let task = Task::Piqa(piqa(path, labels)?);
         let format = language(graph)?;
         Ok(Self { format, task })
     }
 }
 
-impl Subject for Questions<'_> {
+impl Subject for Questions {
     fn noun(&self) -> &'static str {
         "sequence"
     }
@@ -173,7 +166,7 @@ impl Subject for Questions<'_> {
         self.task.each()
     }
     fn refuses(&self, index: usize) -> Result<Option<String>> {
-        let fits = self.task.sequence(self.format, index)?.is_some();
+        let fits = self.task.sequence(&self.format, index)?.is_some();
         Ok((!fits).then(|| {
             format!(
                 "sequence {index} is left out: what is to be found is longer than the {} tokens that the plan takes",
@@ -182,19 +175,19 @@ impl Subject for Questions<'_> {
         }))
     }
     fn input(&self, index: usize) -> Result<(Tensor, Row)> {
-        let s = self.task.sequence(self.format, index)?;
+        let s = self.task.sequence(&self.format, index)?;
         let s = s.ok_or("a sequence that does not fit")?;
         let named =
             json!({ "tokens": s.tokens.len(), "cut": s.cut, "to_find": s.tokens.len() - s.first });
         Ok((self.format.input(&s.tokens)?, row(named)))
     }
     fn compare(&self, index: usize, answer: &[f64], clear: &[f64], _: Option<f64>) -> Row {
-        let sequence = self.task.sequence(self.format, index).ok().flatten();
+        let sequence = self.task.sequence(&self.format, index).ok().flatten();
         let judged = |values| {
             let none = (f64::NEG_INFINITY, false);
             sequence
                 .as_ref()
-                .map_or(none, |s| s.judged(self.format, values))
+                .map_or(none, |s| s.judged(&self.format, values))
         };
         let ((log, greedy), (clear, clear_greedy)) = (judged(answer), judged(clear));
         row(json!({
@@ -202,7 +195,7 @@ impl Subject for Questions<'_> {
         }))
     }
     fn examples(&self) -> Result<Vec<Tensor>> {
-        passages(self.format)
+        passages(&self.format)
     }
     fn summary(&self, all: &[Value]) -> Row {
         let mut line = row(self.task.summary(all));
@@ -243,12 +236,5 @@ mod tests {
                 "questions": 2, "piqa_right": 1, "piqa_right_clear": 2, "piqa_right_by_length": 2, "piqa_right_by_length_clear": 2,
             })
         );
-    }
-
-    #[test]
-    fn log_probabilities_are_those_of_a_softmax() {
-        let log = log_probability(&[0.0, 3f64.ln()], 1);
-        assert!((log - 0.75f64.ln()).abs() < 1e-12);
-        assert_eq!(log_probability(&[], 0), f64::NEG_INFINITY);
     }
 }

@@ -1,16 +1,16 @@
 //! Corpora to train on: drawn from a model, or cut from text; and vocabularies.
 
-use super::vocabulary::Vocabulary;
 use crate::error::{Result, named};
 use crate::files;
 use crate::progress::{Listener, Progress, Say};
 use data::Sentences;
 use nn::AttentionScheme;
-use nn::format::llama2c;
-use nn::wordpiece::{WordPiece, words};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use task::Tokenizer;
+use task::tokenizer::llama2c;
+use task::tokenizer::wordpiece::{WordPiece, words};
 use train::generate::{Sampling, corpus};
 use zoo::language::LanguageModel;
 
@@ -48,7 +48,7 @@ impl Default for Drawing {
 }
 
 /// Draws text from a language model into a file of tokens, two bytes each, the low one first; goes on where it was stopped. Gives the first
-/// stories, if there is llama2.c's tokenizer to read them by.
+/// stories, if there is a tokenizer to read them by.
 ///
 /// # Errors
 /// Models and settings that do not fit; the file system's.
@@ -75,7 +75,7 @@ pub fn sample(
         let (begin, known) = (a.begin, sizes.vocabulary);
         return Err(format!("the first token {begin}: the model knows {known} tokens").into());
     }
-    let tokenizer = tokenizer.map(llama2c::Tokenizer::load).transpose()?;
+    let tokenizer = tokenizer.map(Tokenizer::load).transpose()?;
     let sampling = Sampling {
         seed: a.seed,
         temperature: a.temperature,
@@ -115,7 +115,7 @@ pub fn sample(
     let stories = tokens.split(|&t| t == u32::from(a.begin)).skip(1).take(3);
     Ok(stories
         .map(|story| tokenizer.decode(story))
-        .collect::<nn::Result<_>>()?)
+        .collect::<task::Result<_>>()?)
 }
 
 /// Makes a vocabulary for encoders, BERT's `vocab.txt`, of at most `size` tokens from a file of labelled sentences.
@@ -152,12 +152,12 @@ pub fn tokenize(
     output: &Path,
     tell: Listener<'_>,
 ) -> Result<()> {
-    let vocabulary = Vocabulary::load(tokenizer)?;
+    let vocabulary = Tokenizer::load(tokenizer).map_err(named(tokenizer))?;
     let (mut bytes, mut read) = (Vec::new(), 0);
     for path in texts {
-        let text = super::vocabulary::text(path)?;
+        let text = text(path)?;
         read += text.len();
-        let tokens = vocabulary.encode(&text).map_err(named(path))?;
+        let tokens = short_tokens(&vocabulary, &text).map_err(named(path))?;
         bytes.extend(tokens.iter().flat_map(|t| t.to_le_bytes()));
     }
     files::write_bytes(output, &bytes)?;
@@ -168,4 +168,27 @@ pub fn tokenize(
         vocabulary.len()
     ));
     Ok(())
+}
+
+/// A text's tokens; llama2.c's begin with its first token.
+pub(super) fn short_tokens(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u16>> {
+    let tokens = match tokenizer {
+        Tokenizer::Scored(_) => tokenizer.sequence(text)?,
+        _ => tokenizer.encode(text)?,
+    };
+    let short = tokens.into_iter().map(u16::try_from);
+    short.collect::<std::result::Result<_, _>>().map_err(|_| {
+        format!(
+            "the vocabulary has {} tokens, 65,536 at most fit what texts are kept in",
+            tokenizer.len()
+        )
+        .into()
+    })
+}
+
+/// A text file.
+pub(super) fn text(path: &Path) -> Result<String> {
+    let limit = nn::format::DEFAULT_LIMIT;
+    let raw = nn::format::read_limited(path, limit).map_err(named(path))?;
+    String::from_utf8(raw).map_err(|e| named(path)(e.to_string()))
 }

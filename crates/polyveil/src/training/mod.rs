@@ -10,7 +10,6 @@ mod start;
 pub mod study;
 pub mod table;
 pub mod tasks;
-mod vocabulary;
 
 pub use ::train::{config, study::activations, surgery};
 pub use run::{Saving, adapt, train};

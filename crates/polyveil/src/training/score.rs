@@ -62,7 +62,10 @@ pub fn score(models: &[PathBuf], set: &Labelled, activation: Option<&str>) -> Re
                     .and_then(zoo::Model::graph)
                     .map_err(named(model))?;
                 let judged = judge(&graph, &metadata, &set).map_err(named(model))?;
-                let label = |c: usize| metadata.labels.get(c).unwrap_or(&set.classes()[c]).clone();
+                let task = task::Task::of(&metadata).map_err(named(model))?;
+                let labels = task.as_ref().and_then(task::Task::outputs);
+                let labels = labels.map_or(&[][..], task::Outputs::names);
+                let label = |c: usize| labels.get(c).unwrap_or(&set.classes()[c]).clone();
                 let scored = Scored {
                     finding: finding(&judged, &set),
                     labels: (0..set.classes().len()).map(label).collect(),
@@ -200,8 +203,8 @@ fn sentences(model: &Path, path: &Path, excess: Excess) -> Result<Scored> {
         .enumerate()
         .map(|(i, (text, label))| -> Result<_> {
             let place = format!("{}: sentence {}", path.display(), i + 1);
-            let cut = excess == Excess::Cut;
-            let (tokens, cut) = train::sentences::tokens(&trained.vocabulary, text, length, cut)
+            let (tokens, cut) = (trained.tokenizer)
+                .within(text, length, excess.into())
                 .map_err(named(Path::new(&place)))?;
             let x = trained
                 .encoder
@@ -243,10 +246,8 @@ impl Judged {
 }
 
 pub(super) fn judge(graph: &nn::Graph, metadata: &Metadata, set: &Dataset) -> Result<Judged> {
-    let normalization = metadata
-        .normalization
-        .clone()
-        .unwrap_or_else(nn::picture::imagenet_normalization);
+    let task = crate::network::task_of(metadata, graph.input().shape(), graph.output().shape())?;
+    let normalization = crate::network::pictures(&task)?.normalization();
     let classes = graph.output().shape().len();
     if classes != set.classes().len() {
         return Err(train::Error::Classes {
@@ -258,7 +259,7 @@ pub(super) fn judge(graph: &nn::Graph, metadata: &Metadata, set: &Dataset) -> Re
     let results: Vec<(bool, Option<f64>, u64)> = (0..set.len())
         .into_par_iter()
         .map(|i| -> Result<_> {
-            let e = graph.evaluate(&set.tensor(i, &normalization)?)?;
+            let e = graph.evaluate(&set.tensor(i, normalization)?)?;
             let outside = e.outside.iter().map(|o| o.count as u64).sum();
             let margin = match e.output.values() {
                 [first, second] => Some(second - first),

@@ -1,7 +1,7 @@
 //! Language models on text, LAMBADA and PIQA, side by side.
 
+use super::corpus::{short_tokens, text};
 use super::score::wilson;
-use super::vocabulary::Vocabulary;
 use crate::error::{Error, Help, Result, named};
 use crate::markdown::{Table, interval, or_none};
 use crate::progress::{Listener, Say};
@@ -11,6 +11,7 @@ use nn::attention::{Denominator, PowerSoftmax, Scaling};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use task::Tokenizer;
 use train::tasks::{Judge, Likelihood, Request, Stage, windows};
 use zoo::prompts::Trained;
 
@@ -90,11 +91,13 @@ pub fn judge(models: &[PathBuf], a: &Asking, tell: Listener<'_>) -> Result<Answe
         return Err("nothing to judge by: a text, LAMBADA or PIQA is needed".into());
     }
     let first = models.first().ok_or("no models")?;
-    let vocabulary = Vocabulary::load(a.tokenizer.as_ref().unwrap_or(first));
-    let vocabulary = vocabulary.map_err(|e| match a.tokenizer {
-        Some(_) => e,
-        None => Error::refused(e.to_string(), Help::NameTokenizer),
-    })?;
+    let path = a.tokenizer.as_ref().unwrap_or(first);
+    let vocabulary = Tokenizer::load(path)
+        .map_err(named(path))
+        .map_err(|e| match a.tokenizer {
+            Some(_) => e,
+            None => Error::refused(e.to_string(), Help::NameTokenizer),
+        })?;
     let asked = Asked::read(a, &vocabulary)?;
     let mut rows = Vec::new();
     for path in models {
@@ -139,12 +142,12 @@ fn variants<'a>(a: &Asking, trained: &'a Trained) -> Vec<Variant<'a>> {
 }
 
 /// A context and what follows it. Spaces at the context's end go to what follows, as in lm-evaluation-harness, since tokens begin with their space.
-fn request(v: &Vocabulary, context: &str, rest: &str, what: &str) -> Result<Request> {
+fn request(v: &Tokenizer, context: &str, rest: &str, what: &str) -> Result<Request> {
     let kept = context.trim_end();
     let rest = format!("{}{rest}", &context[kept.len()..]);
     let what = Path::new(what);
-    let tokens = v.encode(&format!("{kept}{rest}")).map_err(named(what))?;
-    let first = v.encode(kept).map_err(named(what))?.len();
+    let tokens = short_tokens(v, &format!("{kept}{rest}")).map_err(named(what))?;
+    let first = short_tokens(v, kept).map_err(named(what))?.len();
     if first == 0 || first >= tokens.len() {
         return Err(named(what)(format!(
             "{first} of its {} tokens are before what is to be found; some must be, and some must not",
@@ -174,11 +177,11 @@ fn enough(shots: usize, had: usize, what: &str) -> Result<()> {
 }
 
 impl Asked {
-    fn read(a: &Asking, v: &Vocabulary) -> Result<Self> {
+    fn read(a: &Asking, v: &Tokenizer) -> Result<Self> {
         let limit = a.limit.unwrap_or(usize::MAX);
         let text = a.text.as_deref().map(|path| -> Result<_> {
-            let text = super::vocabulary::text(path)?;
-            let tokens = v.encode(&text).map_err(named(path))?;
+            let text = text(path)?;
+            let tokens = short_tokens(v, &text).map_err(named(path))?;
             let bytes = text.len() as f64 / tokens.len().max(1) as f64;
             let mut all = windows(&tokens, a.window, a.stride.unwrap_or(a.window / 2))
                 .map_err(named(path))?;

@@ -222,7 +222,7 @@ fn toy() -> (Model, Sources) {
         train: set(48, &mut byte),
         second: None,
         held_out: set(16, &mut byte),
-        normalization: nn::picture::imagenet_normalization(),
+        normalization: task::Normalization::imagenet(),
         skipped: Vec::new(),
         twins: 0,
     };

@@ -1,10 +1,11 @@
 //! GGUF against what llama.cpp's own package wrote and Hugging Face's implementation computes (`golden/gguf.py`), and every refusal.
 
 use crate::assert_close;
-use nn::format::gguf::{self, File, Value as Metadata};
+use nn::format::gguf::{File, Value as Metadata};
 use nn::{AttentionScheme, Error};
 use serde_json::Value;
 use std::path::PathBuf;
+use task::Tokenizer;
 use zoo::architecture::Architecture;
 use zoo::language::LanguageModel;
 
@@ -58,7 +59,7 @@ fn a_tiny_llama_is_the_reference() {
 fn a_vocabulary_is_read() {
     let bytes = golden("tiny.gguf");
     let file = File::read(&bytes).expect("reads");
-    let v = gguf::vocabulary(&file).expect("reads").expect("there");
+    let v = Tokenizer::of_gguf(&file).expect("reads").expect("there");
     let tokens = reference()["vocabulary"].clone();
     let tokens: Vec<&str> = tokens
         .as_array()
@@ -66,10 +67,15 @@ fn a_vocabulary_is_read() {
         .iter()
         .filter_map(Value::as_str)
         .collect();
-    assert_eq!(v.tokens, tokens);
-    assert_eq!(v.merges, ["a b", "Ġ ab"]);
-    assert_eq!((v.cut.as_str(), &v.special[..]), ("smollm", &[0][..]));
-    assert_eq!((v.begin, v.end), (Some(0), Some(0)));
+    let Tokenizer::Published(published) = &v else {
+        panic!("{v:?} is no vocabulary of pairs")
+    };
+    let places: Vec<_> = tokens.iter().map(|t| published.token(t)).collect();
+    assert_eq!(places, (0..v.len() as u32).map(Some).collect::<Vec<_>>());
+    // "a b" is merged, then "Ġ ab"; the first token is special
+    let token = |t: &str| published.token(t).expect("there");
+    assert_eq!(v.encode(" ab").expect("spelled"), [token("Ġab")]);
+    assert_eq!(v.decode(&[0, token("ab")]).expect("known"), "ab");
 }
 
 // ── files made here ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -224,7 +230,7 @@ fn metadata_of_every_type() {
     ] {
         assert_eq!(file.metadata()[key], value, "{key}");
     }
-    assert_eq!(gguf::vocabulary(&file).expect("none"), None);
+    assert_eq!(Tokenizer::of_gguf(&file).expect("none"), None);
     let model = LanguageModel::from_bytes(&bytes).expect("reads");
     assert_eq!(model.architecture().sizes().vocabulary, 3);
     // a head of its own
@@ -250,13 +256,17 @@ fn refused(change: impl FnOnce(&mut Made), words: &[&str]) {
     let mut made = llama();
     change(&mut made);
     let bytes = made.bytes();
-    let vocabulary = File::read(&bytes).and_then(|f| gguf::vocabulary(&f)).err();
-    let e = LanguageModel::from_bytes(&bytes)
-        .err()
-        .or(vocabulary)
+    let vocabulary = || {
+        let file = File::read(&bytes).ok()?;
+        Some(Tokenizer::of_gguf(&file).err()?.to_string())
+    };
+    let e = LanguageModel::from_bytes(&bytes).err();
+    let e = e
+        .map(|e| e.to_string())
+        .or_else(vocabulary)
         .expect("refused");
     for word in words {
-        assert!(e.to_string().contains(word), "{e} doesn't say {word}");
+        assert!(e.contains(word), "{e} doesn't say {word}");
     }
 }
 
@@ -403,11 +413,9 @@ fn vocabularies_that_do_not_fit() {
     with(|_| {})(&mut made);
     let bytes = made.bytes();
     let file = File::read(&bytes).expect("reads");
-    let v = gguf::vocabulary(&file).expect("reads").expect("there");
-    assert_eq!(
-        (v.cut.as_str(), v.tokens.len(), v.begin),
-        ("gpt-2", 3, None)
-    );
+    let v = Tokenizer::of_gguf(&file).expect("reads").expect("there");
+    assert_eq!((v.len(), v.frame()), (3, [Vec::new(), Vec::new()]));
+    assert_eq!(v.encode("aba").expect("spelled"), [2, 0]);
     let e = {
         let mut made = made.clone();
         made.texts("tokenizer.ggml.tokens", &["a", "b"]);

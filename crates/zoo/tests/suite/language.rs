@@ -1,12 +1,12 @@
 //! Language models against references made by `golden/language.py`, their files, and every refusal.
 
 use crate::{Stream, assert_close};
-use nn::format::llama2c::Tokenizer;
 use nn::format::state_dict::{StateDict, StateTensor};
 use nn::{AttentionScheme, Error, Op, Parameter, PowerSoftmax, Tensor};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use task::tokenizer::Scored as Tokenizer;
 use zoo::architecture::Architecture;
 use zoo::gpt_neox;
 use zoo::language::LanguageModel;
@@ -105,7 +105,7 @@ fn stories_are_spelled_like_llama2c() {
     assert!(
         matches!(
             e,
-            Error::Token {
+            task::Error::Token {
                 token: 512,
                 vocabulary: 512
             }
@@ -408,7 +408,7 @@ fn small_tokenizers() {
     assert_eq!(t.encode("").expect("spelled"), [1]);
     assert_eq!(t.decode(&[1, 3, 4, 7, 2]).expect("known"), "aba");
     let e = t.encode("ac").expect_err("no c");
-    assert!(matches!(e, Error::Encoding { byte: b'c' }), "{e}");
+    assert!(matches!(e, task::Error::Encoding { byte: b'c' }), "{e}");
     for length in 0..bytes.len() {
         // a cut between tokens leaves a shorter list, which is whole
         let whole = (4..=list.len()).any(|n| pieces(&list[..n]).len() == length)
@@ -423,7 +423,7 @@ fn small_tokenizers() {
     negative[8..12].copy_from_slice(&(-1i32).to_le_bytes());
     assert!(matches!(
         Tokenizer::from_bytes(&negative),
-        Err(Error::Malformed { .. })
+        Err(task::Error::Malformed { .. })
     ));
     let mut nan = bytes;
     nan[4..8].copy_from_slice(&f32::NAN.to_le_bytes());

@@ -1,8 +1,9 @@
 //! BERT's tokenizer: by hand, trained, and refused.
 
-use polyveil_nn::Error;
-use polyveil_nn::wordpiece::{WordPiece, words};
 use std::collections::BTreeMap;
+use task::Error;
+use task::tokenizer::WordPiece;
+use task::tokenizer::wordpiece::words;
 
 const SPECIAL: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n";
 
@@ -81,7 +82,7 @@ fn broken_vocabularies() {
         (format!("{SPECIAL}a\n\nb\n"), "line 7 is empty"),
         (format!("{SPECIAL}a\nb\na\n"), "lines 6 and 8"),
         (SPECIAL.replace("[MASK]\n", ""), "no [MASK]"),
-        ("a\n".repeat(70_000), "at most 65536"),
+        ("a\n".repeat((1 << 20) + 1), "at most 1048576"),
     ] {
         let e = WordPiece::from_text(&text).expect_err(why).to_string();
         assert!(e.contains(why), "{e}");

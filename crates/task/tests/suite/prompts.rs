@@ -1,19 +1,20 @@
 //! Prompts: what a client makes of text, and descriptions that are none.
 
-use polyveil_nn::format::llama2c::Tokenizer;
-use polyveil_nn::prompt::{PromptFormat, Vocabulary};
-use polyveil_nn::{Error, Parameter, Shape};
+use nn::{Parameter, Shape};
+use task::tokenizer::Scored;
+use task::{Embedding, Error, Prompts, Task, Tokenizer};
 
 const ALPHABET: [char; 4] = ['\n', 'a', 'b', 'ü'];
 
-fn embedding(tokens: usize, width: usize) -> Parameter {
+fn embedding(tokens: usize, width: usize) -> Embedding {
     let values: Vec<f32> = (0..tokens * width).map(|i| i as f32).collect();
-    Parameter::new("embedding", [tokens, width], values).expect("finite")
+    let table = Parameter::new("embedding", [tokens, width], values).expect("finite");
+    Embedding::new(&table).expect("a table")
 }
 
-fn format(begin: Option<u32>, passages: Vec<Vec<u32>>) -> Result<PromptFormat, Error> {
-    let vocabulary = Vocabulary::Characters(ALPHABET.to_vec());
-    PromptFormat::new(vocabulary, embedding(4, 2), begin, passages)
+fn format(begin: Option<u32>, passages: Vec<Vec<u32>>) -> Result<Prompts, Error> {
+    let tokenizer = Tokenizer::Characters(ALPHABET.to_vec());
+    Prompts::new(tokenizer, embedding(4, 2), begin, passages)
 }
 
 #[test]
@@ -32,13 +33,13 @@ fn short_prompts_are_filled_up_and_the_public_token_is_left_out() {
     assert_eq!(f.logits_at(&answer, 1), Some(vec![1.0, 4.0, 7.0, 10.0]));
     assert_eq!(f.logits_at(&answer, 3), None);
     assert_eq!(f.logits_at(&answer[1..], 0), None);
-    assert_eq!(f.vocabulary().decode(&[1, 3]).expect("known"), "aü");
-    assert_eq!(f.vocabulary().show(0), "\"\\n\"");
+    assert_eq!(f.tokenizer().decode(&[1, 3]).expect("known"), "aü");
+    assert_eq!(f.tokenizer().show(0), "\"\\n\"");
     assert!(matches!(
         f.encode("abab"),
         Err(Error::TooLong { had: 5, limit: 4 })
     ));
-    assert!(matches!(f.encode(""), Err(Error::NoPrompt)));
+    assert!(matches!(f.encode(""), Err(Error::Empty)));
     assert!(matches!(
         f.encode("ac"),
         Err(Error::Character {
@@ -61,19 +62,19 @@ fn descriptions_come_back_the_same_or_are_refused() {
         bytes.extend(1i32.to_le_bytes());
         bytes.push(b'a' + token);
     }
-    let tokenizer = Tokenizer::from_bytes(&bytes).expect("a tokenizer");
+    let tokenizer = Scored::from_bytes(&bytes).expect("a tokenizer");
     assert_eq!(tokenizer.to_bytes(), bytes);
     let pieces = |begin, passage: Vec<u32>| {
-        let vocabulary = Vocabulary::Pieces(tokenizer.clone());
-        PromptFormat::new(vocabulary, embedding(4, 2), begin, vec![passage])
+        let tokenizer = Tokenizer::from(tokenizer.clone());
+        Prompts::new(tokenizer, embedding(4, 2), begin, vec![passage])
     };
     for f in [
         pieces(Some(1), vec![1, 2, 3]),
         pieces(None, vec![3]),
         format(None, vec![vec![2; 5]; 3]),
     ] {
-        let f = f.expect("fits");
-        assert_eq!(PromptFormat::from_json(&f.to_json()).expect("reads"), f);
+        let task = Task::Prompts(f.expect("fits"));
+        assert_eq!(Task::from_bytes(&task.to_bytes()).expect("reads"), task);
     }
     assert!(
         matches!(pieces(Some(2), vec![2, 2]), Err(Error::Malformed { .. })),
@@ -96,8 +97,8 @@ fn descriptions_come_back_the_same_or_are_refused() {
         format(None, vec![vec![4]]),
         Err(Error::Token { token: 4, .. })
     ));
-    let few = PromptFormat::new(
-        Vocabulary::Characters(vec!['a']),
+    let few = Prompts::new(
+        Tokenizer::Characters(vec!['a']),
         embedding(4, 2),
         None,
         vec![vec![0]],
@@ -111,28 +112,8 @@ fn descriptions_come_back_the_same_or_are_refused() {
         })
     ));
 
-    let good = format(None, vec![vec![2; 5]]).expect("fits");
-    assert!(
-        good.check_network(Shape::image(2, 1, 5), Shape::image(4, 1, 5))
-            .is_ok()
-    );
-    assert!(
-        good.check_network(Shape::image(2, 1, 4), Shape::image(4, 1, 5))
-            .is_err()
-    );
-    let broken = |key: &str, value: serde_json::Value| {
-        let mut json = good.to_json();
-        json[key] = value;
-        let e = PromptFormat::from_json(&json).expect_err("broken");
-        assert!(matches!(e, Error::Malformed { .. }), "{key}: {e}");
-    };
-    broken("version", 2.into());
-    broken("width", 3.into());
-    broken("width", 0.into());
-    broken("width", u64::MAX.into());
-    broken("embedding", "00000000zz".into());
-    broken("embedding", "0000c07f".repeat(8).into());
-    broken("vocabulary", serde_json::json!({ "tokenizer": "00" }));
-    broken("passages", serde_json::json!([[1, 2, 3], [0]]));
-    broken("more", 1.into());
+    let good = Task::Prompts(format(None, vec![vec![2; 5]]).expect("fits"));
+    let logits = Shape::image(4, 1, 5);
+    assert!(good.check(Shape::image(2, 1, 5), logits).is_ok());
+    assert!(good.check(Shape::image(2, 1, 4), logits).is_err());
 }

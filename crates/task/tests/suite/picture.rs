@@ -1,9 +1,10 @@
 //! Pictures and CIFAR records.
 
 use crate::assert_close;
-use polyveil_nn::picture::{CIFAR_RECORD, Picture, cifar_records, imagenet_normalization};
-use polyveil_nn::{Error, Normalization, Shape};
+use nn::Shape;
 use std::io::Cursor;
+use task::picture::{CIFAR_RECORD, Picture, cifar_records};
+use task::{Error, Normalization};
 
 fn png(width: u32, height: u32) -> Vec<u8> {
     let image = image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 200]));
@@ -19,7 +20,7 @@ fn pictures_are_normalised_per_channel() {
     let picture = Picture::from_bytes(&png(4, 3)).expect("decodes");
     assert_eq!(picture.size(), (4, 3));
     let t = picture
-        .to_tensor(Shape::image(3, 3, 4), &imagenet_normalization())
+        .to_tensor(Shape::image(3, 3, 4), &Normalization::imagenet())
         .expect("fits");
     let (x, y) = (2usize, 1usize);
     let expected = [
@@ -39,7 +40,7 @@ fn another_size_is_refused_and_resizing_must_be_asked_for() {
     let picture = Picture::from_bytes(&png(64, 48)).expect("decodes");
     let shape = Shape::image(3, 32, 32);
     let e = picture
-        .to_tensor(shape, &imagenet_normalization())
+        .to_tensor(shape, &Normalization::imagenet())
         .expect_err("wrong size");
     assert!(matches!(
         e,
@@ -55,15 +56,15 @@ fn another_size_is_refused_and_resizing_must_be_asked_for() {
     assert!(
         picture
             .fit(32, 32)
-            .to_tensor(shape, &imagenet_normalization())
+            .to_tensor(shape, &Normalization::imagenet())
             .is_ok()
     );
     assert!(matches!(
-        picture.to_tensor(Shape::Vector(9), &imagenet_normalization()),
+        picture.to_tensor(Shape::Vector(9), &Normalization::imagenet()),
         Err(Error::NoPicture { .. })
     ));
     assert!(matches!(
-        picture.to_tensor(Shape::image(2, 48, 64), &imagenet_normalization()),
+        picture.to_tensor(Shape::image(2, 48, 64), &Normalization::imagenet()),
         Err(Error::NoPicture { .. })
     ));
     let grey = Normalization {
@@ -101,12 +102,12 @@ fn cifar_files() {
     let records = cifar_records(&bytes).expect("reads");
     assert_eq!((records.len(), records[1].label), (2, 9));
     let t = records[1]
-        .to_tensor(&imagenet_normalization())
+        .to_tensor(&Normalization::imagenet())
         .expect("3 channels");
     assert_close(&t.values()[..1], &[(1.0 - 0.485) / 0.229], 1e-14);
     assert!(matches!(
         cifar_records(&bytes[..4000]),
-        Err(Error::Truncated { .. })
+        Err(Error::Malformed { .. })
     ));
     bytes[0] = 10;
     assert!(matches!(
@@ -171,7 +172,7 @@ fn fitting_a_long_thin_picture_takes_little_memory() {
     assert_eq!(fitted.size(), (224, 224));
     // its middle is where the colours meet
     let tensor = fitted
-        .to_tensor(Shape::image(3, 224, 224), &imagenet_normalization())
+        .to_tensor(Shape::image(3, 224, 224), &Normalization::imagenet())
         .expect("fits");
     assert!(tensor.values()[0] > tensor.values()[223]);
 }

@@ -1,13 +1,12 @@
 //! Pictures become inputs: PNG and JPEG files, CIFAR records.
 
-use crate::error::Error;
-use crate::format::read_limited;
-use crate::poly_graph::Normalization;
-use crate::tensor::{Shape, Tensor};
-use crate::{Result, format};
+use crate::error::{Error, Result};
+use crate::pictures::Normalization;
 use image::{
     DynamicImage, GrayImage, ImageFormat, ImageReader, Limits, RgbImage, imageops::FilterType,
 };
+use nn::format::{DEFAULT_LIMIT, read_limited};
+use nn::{Shape, Tensor};
 use std::io::Cursor;
 use std::path::Path;
 
@@ -15,15 +14,6 @@ use std::path::Path;
 pub const FILE_LIMIT: u64 = 64 << 20;
 /// Bytes of one CIFAR-10 record: the label, then 32×32 red, green and blue values.
 pub const CIFAR_RECORD: usize = 1 + 3 * 32 * 32;
-
-/// The normalisation that the usual CIFAR-10 networks are trained with (it is ImageNet's).
-#[must_use]
-pub fn imagenet_normalization() -> Normalization {
-    Normalization {
-        mean: vec![0.485, 0.456, 0.406],
-        deviation: vec![0.229, 0.224, 0.225],
-    }
-}
 
 /// A decoded picture of 8-bit values.
 #[derive(Debug, Clone, PartialEq)]
@@ -200,24 +190,14 @@ fn palettes_fit(png: &[u8]) -> bool {
 /// [`Error::Length`] when the count doesn't fit, [`Error::Count`] when the normalisation has another number of channels.
 pub fn normalize(bytes: &[u8], shape: Shape, normalization: &Normalization) -> Result<Tensor> {
     let channels = shape.dims()[0];
-    for (what, list) in [
-        ("means", &normalization.mean),
-        ("deviations", &normalization.deviation),
-    ] {
-        if list.len() != channels {
-            return Err(Error::Count {
-                what,
-                needed: channels,
-                had: list.len(),
-            });
-        }
-    }
+    normalization.check(channels)?;
     let area = (bytes.len() / channels.max(1)).max(1);
     let value = |(i, &v): (usize, &u8)| {
         let c = (i / area).min(channels - 1);
         (f64::from(v) / 255.0 - normalization.mean[c]) / normalization.deviation[c]
     };
-    Tensor::new(shape, bytes.iter().enumerate().map(value).collect())
+    let values = bytes.iter().enumerate().map(value).collect();
+    Ok(Tensor::new(shape, values)?)
 }
 
 /// One picture of a CIFAR-10 binary file.
@@ -242,7 +222,7 @@ impl CifarRecord {
 /// The records of a CIFAR-10 binary file (`data_batch_1.bin` and its like).
 ///
 /// # Errors
-/// [`Error::Truncated`] when the length is no multiple of [`CIFAR_RECORD`], [`Error::Malformed`] for a label above 9 or no records.
+/// [`Error::Malformed`] when the length is no multiple of [`CIFAR_RECORD`], for a label above 9 or no records.
 pub fn cifar_records(bytes: &[u8]) -> Result<Vec<CifarRecord>> {
     const FORMAT: &str = "CIFAR-10 binary";
     if bytes.is_empty() {
@@ -253,7 +233,7 @@ pub fn cifar_records(bytes: &[u8]) -> Result<Vec<CifarRecord>> {
     }
     if !bytes.len().is_multiple_of(CIFAR_RECORD) {
         let detail = format!("{} bytes are no multiple of {CIFAR_RECORD}", bytes.len());
-        return Err(Error::Truncated {
+        return Err(Error::Malformed {
             format: FORMAT,
             detail,
         });
@@ -279,5 +259,5 @@ pub fn cifar_records(bytes: &[u8]) -> Result<Vec<CifarRecord>> {
 /// # Errors
 /// [`Error::Io`], [`Error::TooLarge`], and those of [`cifar_records`].
 pub fn load_cifar(path: &Path) -> Result<Vec<CifarRecord>> {
-    cifar_records(&read_limited(path, format::DEFAULT_LIMIT)?)
+    cifar_records(&read_limited(path, DEFAULT_LIMIT)?)
 }

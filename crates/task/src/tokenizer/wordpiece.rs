@@ -8,20 +8,21 @@
 //! References: M. Schuster, K. Nakajima, "Japanese and Korean Voice Search" (2012); R. Sennrich et al., "Neural Machine Translation of Rare Words with
 //! Subword Units" (2016).
 
-use crate::Result;
-use crate::error::Error;
-use crate::format::read_limited;
+use super::cut::{chinese, punctuation};
+use crate::error::{Error, Result};
+use nn::format::read_limited;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 const FORMAT: &str = "vocab.txt";
 /// Most bytes of a vocabulary.
 const FILE_LIMIT: u64 = 16 << 20;
-/// Most pieces: tokens of training are 16 bits wide.
-const PIECES_LIMIT: usize = 1 << 16;
+/// Most pieces: multilingual vocabularies have some 250,000.
+const PIECES_LIMIT: usize = 1 << 20;
 /// Longer words are unknown, as in the original.
 const WORD_LIMIT: usize = 100;
-const CONTINUES: &str = "##";
+/// How a piece begins that continues a word.
+pub(super) const CONTINUES: &str = "##";
 /// Every vocabulary has these; [`WordPiece::train`] puts them first, in this order.
 const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
@@ -45,7 +46,7 @@ impl WordPiece {
     /// From a file of at most 16 MB.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::TooLarge`], and those of [`WordPiece::from_text`].
+    /// [`Error::Nn`] for one that can't be read or is too large, and those of [`WordPiece::from_text`].
     pub fn load(path: &Path) -> Result<Self> {
         let text = String::from_utf8(read_limited(path, FILE_LIMIT)?);
         let text = text.map_err(|e| malformed(format!("it is no UTF-8: {e}")))?;
@@ -200,6 +201,12 @@ impl WordPiece {
         self.pieces.get(token as usize).map(String::as_str)
     }
 
+    /// Whether a token is none of a text.
+    #[must_use]
+    pub fn is_special(&self, token: u32) -> bool {
+        self.special.contains(&token)
+    }
+
     /// What fills short sentences up.
     #[must_use]
     pub fn padding(&self) -> u32 {
@@ -235,39 +242,44 @@ impl WordPiece {
     pub fn encode(&self, text: &str) -> Vec<u32> {
         let mut tokens = vec![self.begin()];
         for word in words(text) {
-            self.cut(&word, &mut tokens);
+            longest_first(&self.index, self.unknown(), &word, &mut tokens);
         }
         tokens.push(self.end());
         tokens
     }
+}
 
-    /// The longest piece first, then the longest that continues it.
-    fn cut(&self, word: &str, tokens: &mut Vec<u32>) {
-        let before = tokens.len();
-        let mut rest = word;
-        if word.chars().count() > WORD_LIMIT {
-            tokens.push(self.unknown());
+/// The longest piece of a word first, then the longest that continues it; `unknown` for a word that has none.
+pub(super) fn longest_first(
+    index: &HashMap<String, u32>,
+    unknown: u32,
+    word: &str,
+    tokens: &mut Vec<u32>,
+) {
+    let before = tokens.len();
+    let mut rest = word;
+    if word.chars().count() > WORD_LIMIT {
+        tokens.push(unknown);
+        return;
+    }
+    while !rest.is_empty() {
+        let lead = if rest.len() == word.len() {
+            ""
+        } else {
+            CONTINUES
+        };
+        let ends = rest.char_indices().map(|(i, c)| i + c.len_utf8());
+        let longest = ends.collect::<Vec<_>>().into_iter().rev().find_map(|end| {
+            let token = index.get(&format!("{lead}{}", &rest[..end]))?;
+            Some((*token, end))
+        });
+        let Some((token, end)) = longest else {
+            tokens.truncate(before);
+            tokens.push(unknown);
             return;
-        }
-        while !rest.is_empty() {
-            let lead = if rest.len() == word.len() {
-                ""
-            } else {
-                CONTINUES
-            };
-            let ends = rest.char_indices().map(|(i, c)| i + c.len_utf8());
-            let longest = ends.collect::<Vec<_>>().into_iter().rev().find_map(|end| {
-                let token = self.index.get(&format!("{lead}{}", &rest[..end]))?;
-                Some((*token, end))
-            });
-            let Some((token, end)) = longest else {
-                tokens.truncate(before);
-                tokens.push(self.unknown());
-                return;
-            };
-            tokens.push(token);
-            rest = &rest[end..];
-        }
+        };
+        tokens.push(token);
+        rest = &rest[end..];
     }
 }
 
@@ -281,11 +293,7 @@ fn malformed(detail: String) -> Error {
 /// The words of a text: in lower case, cut at white space and control characters, each mark of punctuation (and each Chinese character) a word.
 #[must_use]
 pub fn words(text: &str) -> Vec<String> {
-    let alone = |c: char| {
-        c.is_ascii_punctuation()
-            || matches!(c, '\u{2010}'..='\u{2027}' | '\u{2030}'..='\u{205e}' | '¡' | '§' | '«' | '¶' | '·' | '»' | '¿')
-            || matches!(c, '\u{3000}'..='\u{303f}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}')
-    };
+    let alone = |c: char| punctuation(c) || chinese(c);
     let mut out = Vec::new();
     let mut word = String::new();
     for c in text.chars().flat_map(char::to_lowercase) {

@@ -1,0 +1,112 @@
+//! Tasks: what clients encode and read, as `.pvm` and client files carry it.
+
+use super::{Decoder, again, law, text_limit};
+use crate::bytes;
+use nn::{Norm, NormKind, Parameter, Shape};
+use std::sync::Arc;
+use task::tokenizer::{Published, Scored, WordPiece};
+use task::{
+    Embedding, Normalization, Outputs, Pictures, Prompts, SentenceEmbedding, Sentences, Task,
+    Tokenizer, Vectors,
+};
+
+fn parameter(shape: &[usize]) -> Parameter {
+    let values: Vec<f32> = (0..shape.iter().product())
+        .map(|i: usize| 0.25 + (i % 7) as f32 / 8.0)
+        .collect();
+    Parameter::new("seed", shape, values).expect("a valid seed")
+}
+
+fn embedding(rows: usize) -> Embedding {
+    Embedding::new(&parameter(&[rows, 2])).expect("a valid seed")
+}
+
+fn prompts(tokenizer: impl Into<Tokenizer>) -> Task {
+    let passages = vec![vec![1, 2, 3], vec![1, 3, 3]];
+    Task::Prompts(
+        Prompts::new(tokenizer.into(), embedding(4), Some(1), passages).expect("a valid seed"),
+    )
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    let names = |names: [&str; 2]| names.map(String::from).to_vec();
+    let n = || Normalization {
+        mean: vec![0.5, 0.25],
+        deviation: vec![0.25, 0.1],
+    };
+    let labels = Outputs::Labels(names(["cat", "dog"]));
+    let vectors = Vectors::new(names(["age", "height"]), Some(n()), labels);
+    let classes = Outputs::Classes(names(["cat", "dog"]));
+    let pictures = Pictures::new(Shape::image(2, 3, 4), n(), classes.clone());
+    let mut scored = 1i32.to_le_bytes().to_vec();
+    for token in 0..4u8 {
+        scored.extend(f32::from(token).to_le_bytes());
+        scored.extend(1i32.to_le_bytes());
+        scored.push(b'a' + token);
+    }
+    let tokens = ["<|end|>", "a", "b", "ab"].map(String::from).to_vec();
+    let pairs = Published::byte_level("smollm", tokens, &["a b".into()], &[0]);
+    let words = WordPiece::from_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nfilm\n##s\n");
+    let embedding = SentenceEmbedding {
+        words: embedding(7),
+        positions: embedding(4),
+        norm: Norm {
+            kind: NormKind::Layer,
+            scale: parameter(&[2]),
+            bias: Some(parameter(&[2])),
+            epsilon: 1e-5,
+        },
+        padding: 0,
+    };
+    let tokenizer = words.expect("a valid seed").into();
+    let sentences = Sentences::new(tokenizer, embedding, classes, vec![vec![2, 5, 3]]);
+    let all = [
+        Task::Vectors(vectors.expect("a valid seed")),
+        Task::Pictures(pictures.expect("a valid seed")),
+        prompts(Tokenizer::Characters(vec!['a', 'b', 'c', 'ü'])),
+        prompts(Scored::from_bytes(&scored).expect("a valid seed")),
+        prompts(pairs.expect("a valid seed")),
+        Task::Sentences(sentences.expect("a valid seed")),
+    ];
+    all.iter().map(|t| t.to_bytes().to_vec()).collect()
+}
+
+pub(super) fn all() -> Vec<Decoder> {
+    let (seeds, own) = (seeds(), seeds());
+    vec![Decoder {
+        name: "task",
+        seeds,
+        limit: text_limit,
+        generate: Box::new(move |r| {
+            let mut file = r.pick(&own).clone();
+            for _ in 0..=r.below(3) {
+                bytes::mutate(r, &mut file);
+            }
+            file
+        }),
+        decode: Box::new(|probe| {
+            let Ok(task) = probe.count(|b| Task::from_bytes(&Arc::from(b))) else {
+                return Ok(false);
+            };
+            let written = task.to_bytes();
+            let back = again(Task::from_bytes(&written))?;
+            law(back == task, "a task written and read is the same")?;
+            law(back.to_bytes() == written, "a task is written in one way")?;
+            law(
+                task.bound().is_none_or(|b| b >= 0.0),
+                "bounds are magnitudes",
+            )?;
+            for x in again(task.examples())? {
+                let output = task.outputs().map_or(1, |o| o.names().len().max(1));
+                // one kind's output is more than names
+                let _ = task.check(x.shape(), Shape::Vector(output));
+                let bound = task.bound().unwrap_or(f64::INFINITY);
+                law(
+                    x.values().iter().all(|v| v.abs() <= bound * (1.0 + 1e-9)),
+                    "examples keep the bound",
+                )?;
+            }
+            Ok(true)
+        }),
+    }]
+}

@@ -1,0 +1,227 @@
+//! What an answer is: scores of classes, labels that hold or don't, values with names, or the next token at every position.
+
+use crate::bytes::{Reader, Writer};
+use crate::error::{Error, Result};
+use crate::prompts::Prompts;
+use crate::scores;
+use crate::tokenizer::Tokenizer;
+use nn::Shape;
+use serde::Serialize;
+
+/// What a network's outputs mean. Names are one for each output, or none.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Outputs {
+    /// Scores of classes that exclude each other (logits of a softmax).
+    Classes(Vec<String>),
+    /// Scores of labels of which each holds or does not (logits of a sigmoid).
+    Labels(Vec<String>),
+    /// Numbers: a regression's.
+    Values(Vec<String>),
+}
+
+/// One alternative.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Candidate {
+    /// Number of the class or token.
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    /// Its probability.
+    pub probability: f64,
+    /// The network's output for it.
+    pub score: f64,
+}
+
+/// A number with its name.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Named {
+    /// What it is.
+    pub name: String,
+    /// The number.
+    pub value: f64,
+}
+
+/// What a network answered.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Answer<'a> {
+    /// One of several classes.
+    Classes(Scores<'a>),
+    /// Every label with the probability that it holds.
+    Labels(Vec<Candidate>),
+    /// Numbers.
+    Values(Vec<Named>),
+    /// The next token after each position.
+    Tokens(Tokens<'a>),
+}
+
+/// Scores of alternatives that exclude each other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores<'a> {
+    values: Vec<f64>,
+    names: Names<'a>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Names<'a> {
+    Classes(&'a [String]),
+    Tokens(&'a Tokenizer),
+}
+
+impl Scores<'_> {
+    /// The scores themselves.
+    #[must_use]
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// The likeliest one.
+    #[must_use]
+    pub fn best(&self) -> usize {
+        scores::argmax(&self.values)
+    }
+
+    /// A class's label or number, a token's text.
+    #[must_use]
+    pub fn name(&self, index: usize) -> String {
+        match self.names {
+            Names::Classes(labels) => name(labels, "class", index),
+            Names::Tokens(t) => t.show(u32::try_from(index).unwrap_or(u32::MAX)),
+        }
+    }
+
+    /// The likeliest ones, likeliest first.
+    #[must_use]
+    pub fn top(&self, count: usize) -> Vec<Candidate> {
+        let probabilities = scores::softmax(&self.values);
+        let best = scores::top(&self.values, count).into_iter();
+        best.map(|index| Candidate {
+            index,
+            name: self.name(index),
+            probability: probabilities[index],
+            score: self.values[index],
+        })
+        .collect()
+    }
+}
+
+fn name(names: &[String], what: &str, index: usize) -> String {
+    let name = names.get(index).cloned();
+    name.unwrap_or_else(|| format!("{what} {index}"))
+}
+
+/// Logits of all positions of a prompt, `(V, 1, L)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tokens<'a> {
+    prompts: &'a Prompts,
+    values: &'a [f64],
+}
+
+impl<'a> Tokens<'a> {
+    pub(crate) fn new(prompts: &'a Prompts, values: &'a [f64]) -> Self {
+        Self { prompts, values }
+    }
+
+    /// The scores of what follows a position (from 0, a public token's not counted); None beyond the end.
+    #[must_use]
+    pub fn at(&self, position: usize) -> Option<Scores<'a>> {
+        let values = self.prompts.logits_at(self.values, position)?;
+        let names = Names::Tokens(self.prompts.tokenizer());
+        Some(Scores { values, names })
+    }
+
+    /// The scores of what follows a prompt of so many tokens, the public one counted.
+    #[must_use]
+    pub fn after(&self, tokens: usize) -> Option<Scores<'a>> {
+        self.at(tokens.checked_sub(1 + self.prompts.public())?)
+    }
+}
+
+impl Outputs {
+    /// The names of classes, labels or values; empty where they have none.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::Classes(names) | Self::Labels(names) | Self::Values(names) => names,
+        }
+    }
+
+    /// Whether these are the outputs of a network.
+    ///
+    /// # Errors
+    /// [`Error::Count`] for names of another number.
+    pub fn check(&self, output: Shape) -> Result<()> {
+        let (needed, had) = (output.len(), self.names().len());
+        if had != 0 && had != needed {
+            return Err(Error::Count {
+                what: match self {
+                    Self::Classes(_) => "class labels",
+                    Self::Labels(_) => "labels",
+                    Self::Values(_) => "names of outputs",
+                },
+                needed,
+                had,
+            });
+        }
+        Ok(())
+    }
+
+    /// What these values say.
+    ///
+    /// # Errors
+    /// [`Error::Count`] for another number of values than names, or none.
+    pub fn decode<'a>(&'a self, values: &[f64]) -> Result<Answer<'a>> {
+        let names = self.names();
+        if values.is_empty() || !names.is_empty() && names.len() != values.len() {
+            return Err(Error::Count {
+                what: "values of an answer",
+                needed: names.len().max(1),
+                had: values.len(),
+            });
+        }
+        let all = values.iter().copied().enumerate();
+        Ok(match self {
+            Self::Classes(labels) => Answer::Classes(Scores {
+                values: values.into(),
+                names: Names::Classes(labels),
+            }),
+            Self::Labels(names) => Answer::Labels(
+                all.map(|(index, score)| Candidate {
+                    index,
+                    name: name(names, "label", index),
+                    probability: 1.0 / (1.0 + (-score).exp()),
+                    score,
+                })
+                .collect(),
+            ),
+            Self::Values(names) => Answer::Values(
+                all.map(|(i, value)| Named {
+                    name: name(names, "output", i),
+                    value,
+                })
+                .collect(),
+            ),
+        })
+    }
+
+    pub(crate) fn write(&self, w: &mut Writer) {
+        w.u8(match self {
+            Self::Classes(_) => 0,
+            Self::Labels(_) => 1,
+            Self::Values(_) => 2,
+        });
+        w.texts(self.names());
+    }
+
+    pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self> {
+        let kind = r.u8()?;
+        let names = r.texts()?;
+        match kind {
+            0 => Ok(Self::Classes(names)),
+            1 => Ok(Self::Labels(names)),
+            2 => Ok(Self::Values(names)),
+            other => Err(r.unknown("kind of outputs", other)),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Plain vectors: rows of a table.
+
+use crate::answer::Outputs;
+use crate::bytes::{Reader, Writer};
+use crate::error::{Error, Result};
+use crate::pictures::Normalization;
+use nn::{Shape, Tensor};
+
+/// How rows of numbers become a network's inputs: `(v − mean)/deviation` by column, or as they are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vectors {
+    columns: Vec<String>,
+    normalization: Option<Normalization>,
+    outputs: Outputs,
+}
+
+impl Vectors {
+    /// Rows of these columns.
+    ///
+    /// # Errors
+    /// [`Error::Count`] without a column or for a normalisation of another number of columns, [`Error::Value`] for one that is not finite or
+    /// divides by nothing.
+    pub fn new(
+        columns: Vec<String>,
+        normalization: Option<Normalization>,
+        outputs: Outputs,
+    ) -> Result<Self> {
+        if columns.is_empty() {
+            return Err(Error::Count {
+                what: "columns",
+                needed: 1,
+                had: 0,
+            });
+        }
+        if let Some(n) = &normalization {
+            n.check(columns.len())?;
+        }
+        Ok(Self {
+            columns,
+            normalization,
+            outputs,
+        })
+    }
+
+    /// The columns' names.
+    #[must_use]
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// Each column's mean and deviation, if rows are normalised.
+    #[must_use]
+    pub fn normalization(&self) -> Option<&Normalization> {
+        self.normalization.as_ref()
+    }
+
+    /// What the outputs mean.
+    #[must_use]
+    pub fn outputs(&self) -> &Outputs {
+        &self.outputs
+    }
+
+    /// A row as the network's input.
+    ///
+    /// # Errors
+    /// [`Error::Count`] for another number of values, [`Error::Value`] with the column for one that is not finite.
+    pub fn input(&self, row: &[f64]) -> Result<Tensor> {
+        if row.len() != self.columns.len() {
+            return Err(Error::Count {
+                what: "values of a row",
+                needed: self.columns.len(),
+                had: row.len(),
+            });
+        }
+        if let Some((column, &value)) = self.columns.iter().zip(row).find(|(_, v)| !v.is_finite()) {
+            return Err(Error::Value {
+                column: format!("column {column:?}"),
+                value,
+            });
+        }
+        let values = match &self.normalization {
+            None => row.to_vec(),
+            Some(n) => {
+                let scales = n.mean.iter().zip(&n.deviation);
+                row.iter()
+                    .zip(scales)
+                    .map(|(v, (m, d))| (v - m) / d)
+                    .collect()
+            }
+        };
+        Ok(Tensor::new(Shape::Vector(row.len()), values)?)
+    }
+
+    pub(crate) fn check(&self, input: Shape, output: Shape) -> Result<()> {
+        let needed = Shape::Vector(self.columns.len());
+        crate::same("input", "rows", needed, input)?;
+        self.outputs.check(output)
+    }
+
+    pub(crate) fn write(&self, w: &mut Writer) {
+        w.texts(&self.columns);
+        w.option(self.normalization.as_ref(), |w, n| n.write(w));
+        self.outputs.write(w);
+    }
+
+    pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self> {
+        let columns = r.texts()?;
+        let normalization = r.option(Normalization::read)?;
+        Self::new(columns, normalization, Outputs::read(r)?)
+    }
+}
