@@ -327,7 +327,11 @@ impl Direct for Sources {
         let s = self.train.shape();
         let shape = Shape::image(s.channels, s.height, s.width);
         let (normalization, outputs) = (self.normalization.clone(), Outputs::Classes(classes));
-        Ok(Task::Pictures(Pictures::new(shape, normalization, outputs)?))
+        Ok(Task::Pictures(Pictures::new(
+            shape,
+            normalization,
+            outputs,
+        )?))
     }
 
     fn record(&self, left_out: usize) -> (&'static str, serde_json::Value) {

@@ -229,7 +229,9 @@ impl Direct for Table {
 
     fn task(&self, _network: &Metadata) -> Result<Task> {
         let columns = match self.train.columns() {
-            [] => (0..self.train.width()).map(|i| format!("component {i}")).collect(),
+            [] => (0..self.train.width())
+                .map(|i| format!("component {i}"))
+                .collect(),
             names => names.to_vec(),
         };
         let outputs = match self.train.classes() {
@@ -237,7 +239,11 @@ impl Direct for Table {
             names => Outputs::Classes(names.to_vec()),
         };
         let normalization = self.normalization.clone();
-        Ok(Task::Vectors(task::Vectors::new(columns, normalization, outputs)?))
+        Ok(Task::Vectors(task::Vectors::new(
+            columns,
+            normalization,
+            outputs,
+        )?))
     }
 
     fn record(&self, left_out: usize) -> (&'static str, serde_json::Value) {
