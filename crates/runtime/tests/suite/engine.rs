@@ -241,4 +241,15 @@ fn two_clients_on_one_server_share_every_encoded_plaintext() {
     assert!(encoded[0] > 0, "a bootstrap's diagonals are kept encoded");
     assert_eq!(encoded[0], encoded[1], "the second client adds none");
     assert_eq!(plan.context().encoded_bytes(), encoded[0]);
+    // the formula that plans are verified with
+    let bootstraps = plan.plan().steps.iter().filter_map(|s| match &s.operation {
+        Operation::Bootstrap { bootstrap, .. } => Some(bootstrap),
+        _ => None,
+    });
+    let predicted = ckks::memory::transforms(plan.parameters(), bootstraps);
+    assert!(
+        encoded[0] <= predicted && predicted < 2 * encoded[0],
+        "{} of {predicted} predicted",
+        encoded[0]
+    );
 }
