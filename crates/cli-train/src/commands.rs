@@ -12,7 +12,7 @@ use polyveil::training::corpus::{self, Drawing};
 use polyveil::training::score::Labelled;
 use polyveil::training::search::Searching;
 use polyveil::training::surgery::Where;
-use polyveil::training::tasks::{Approximations, Asking};
+use polyveil::training::tasks::Asking;
 use polyveil::training::{self, Adapting, Saving, Start};
 use polyveil::{Error, Help, Listener, Result, data};
 use std::time::Duration;
@@ -176,10 +176,7 @@ pub(crate) fn tasks(a: &TasksArgs) -> Result<()> {
             .power
             .map(|p| PowerSoftmax::new(p, a.epsilon))
             .transpose()?,
-        approximations: match a.stages {
-            true => Approximations::ByKind,
-            false => Approximations::All,
-        },
+        by_kind: a.stages,
     };
     let answers = with_line(|tell| training::tasks::judge(&a.models, &asking, tell))?;
     match a.json {

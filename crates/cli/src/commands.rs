@@ -3,12 +3,12 @@
 use crate::arguments::*;
 use crate::place;
 use crate::terminal::{Line, note};
-use polyveil::bench::{BenchRing, Benching};
+use polyveil::bench::Benching;
 use polyveil::calibrate::{Calibrating, Material};
 use polyveil::client::{Fitting, Input, Release, Scaling};
-use polyveil::estimate::{Estimating, Proof};
+use polyveil::estimate::Estimating;
 use polyveil::evaluate::{Evaluation, Excess, Set};
-use polyveil::keys::{Existing, KeygenOptions, Toy};
+use polyveil::keys::KeygenOptions;
 use polyveil::machine::{Machine, Probing, forecast};
 use polyveil::nn::attention::{Denominator, PowerSoftmax};
 use polyveil::nn::lower::Numerator;
@@ -17,7 +17,7 @@ use polyveil::progress::duration;
 use polyveil::runtime::report::{Answer, Measured};
 use polyveil::runtime::sharing::{DEFAULT_CLASS_BITS, DEFAULT_SECURITY, Flooding, Terms};
 use polyveil::runtime::{Placement, Prediction, Report, VerifiedPlan, size};
-use polyveil::serve::{Begin, Keys, Serving};
+use polyveil::serve::Serving;
 use polyveil::session::Precision;
 use polyveil::task::{Outputs, Picture};
 use polyveil::{Error, Result, network, nn};
@@ -220,7 +220,11 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
         ..machine.target(a.max_memory)
     };
     let plan = polyveil::compile(&graph, &target).map_err(|e| e.within(&a.model))?;
-    let placement = polyveil::serve::placement(&plan, a.max_memory, Keys::InMemory);
+    let serving = Serving {
+        max_memory: a.max_memory,
+        ..Serving::default()
+    };
+    let placement = serving.placement(&plan);
     let made = a.predict.announce(&machine, &plan, placement.as_ref())?;
     let (bounds, values) = (plan.answer_bounds(), plan.plan().output.places.len());
     if network::divides(&plan) {
@@ -253,14 +257,8 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
 
 pub(crate) fn keygen(a: &KeygenArgs) -> Result<()> {
     let options = KeygenOptions {
-        existing: match a.replace {
-            true => Existing::Replace,
-            false => Existing::Keep,
-        },
-        toy: match a.insecure_toy {
-            true => Toy::Accept,
-            false => Toy::Refuse,
-        },
+        replace: a.replace,
+        accept_toy: a.insecure_toy,
     };
     let machine = PredictionArgs::default().machine()?;
     let keys =
@@ -308,26 +306,20 @@ pub(crate) fn run(a: &RunArgs) -> Result<()> {
         return Err("--check follows a run from its beginning: leave --resume out".into());
     }
     let plan = Arc::new(network::plan(&a.plan)?);
-    let on_disk = match a.keys_on_disk {
-        true => Keys::OnDisk,
-        false => Keys::InMemory,
-    };
-    let placement = polyveil::serve::placement(&plan, a.max_memory, on_disk);
-    let machine = a.predict.machine()?;
-    let prediction = a.predict.announce(&machine, &plan, placement.as_ref())?;
     let serving = Serving {
         plan: a.plan.clone(),
         keys: keys.clone(),
         input: a.input.clone(),
         output: a.output.clone(),
         checkpoint: a.checkpoint.clone(),
-        begin: match a.resume {
-            true => Begin::Checkpoint,
-            false => Begin::Anew,
-        },
+        resume: a.resume,
+        keys_on_disk: a.keys_on_disk,
         max_memory: a.max_memory,
         check: a.key.clone(),
     };
+    let placement = serving.placement(&plan);
+    let machine = a.predict.machine()?;
+    let prediction = a.predict.announce(&machine, &plan, placement.as_ref())?;
     let report = with_line(|tell| {
         polyveil::serve::serve(&plan, &prediction, placement.as_ref(), &serving, tell)
     })?;
@@ -428,10 +420,7 @@ pub(crate) fn estimate(a: &EstimateArgs) -> Result<()> {
             degree: a.degree,
             max_memory: a.max_memory,
             machine: place::machine(a.machine.as_deref(), tell)?,
-            proof: match a.run {
-                true => Proof::Run,
-                false => Proof::None,
-            },
+            run: a.run,
         };
         polyveil::estimate::estimate(&models, &options, tell)
     })?;
@@ -460,10 +449,7 @@ pub(crate) fn bench(a: &BenchArgs) -> Result<()> {
         return Ok(());
     }
     let options = Benching {
-        ring: match a.quick {
-            true => BenchRing::Toy,
-            false => BenchRing::Secure,
-        },
+        toy: a.quick,
         only: a.only.clone(),
         runs: a.runs,
         bootstrap_runs: a.bootstrap_runs,

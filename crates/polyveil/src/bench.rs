@@ -22,8 +22,8 @@ use std::time::Instant;
 /// What is measured.
 #[derive(Clone, Debug)]
 pub struct Benching {
-    /// On which rings.
-    pub ring: BenchRing,
+    /// On an insecure toy ring: everything in seconds.
+    pub toy: bool,
     /// Only rows whose name contains this.
     pub only: Option<String>,
     /// Runs per row; the median counts.
@@ -38,20 +38,10 @@ pub struct Benching {
     pub targets: Vec<usize>,
 }
 
-/// The rings that are measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BenchRing {
-    /// The secure ones that networks use.
-    #[default]
-    Secure,
-    /// An insecure toy: everything in seconds.
-    Toy,
-}
-
 impl Default for Benching {
     fn default() -> Self {
         Self {
-            ring: BenchRing::Secure,
+            toy: false,
             only: None,
             runs: 7,
             bootstrap_runs: 5,
@@ -179,13 +169,13 @@ impl Bench<'_, '_> {
 pub fn bench(a: &Benching, tell: Listener<'_>) -> Result<Vec<Row>> {
     let threads = rayon::current_num_threads();
     let set = |spec: ParametersSpec, toy: &str| {
-        Parameters::new(match a.ring {
-            BenchRing::Toy => ParametersSpec {
+        Parameters::new(match a.toy {
+            true => ParametersSpec {
                 name: toy.into(),
                 log_n: 11,
                 ..spec
             },
-            BenchRing::Secure => spec,
+            false => spec,
         })
     };
     tell.note(format_args!("kernels: {}", ring::backend()));
@@ -200,7 +190,7 @@ pub fn bench(a: &Benching, tell: Listener<'_>) -> Result<Vec<Row>> {
         rows: Vec::new(),
     };
     machine_rows(&mut bench)?;
-    if a.ring == BenchRing::Secure {
+    if !a.toy {
         ring::buffer::reserve(KEPT_BYTES);
     }
     // one after the other: neither's keys are in memory with the other's
@@ -241,10 +231,7 @@ fn machine_rows(bench: &mut Bench<'_, '_>) -> Result<()> {
         bench.add(Row::new("reference", 1, timing, runs));
     }
     if bench.wants("stream") {
-        let words = match bench.a.ring {
-            BenchRing::Toy => 1 << 20,
-            BenchRing::Secure => STREAM_WORDS,
-        };
+        let words = if bench.a.toy { 1 << 20 } else { STREAM_WORDS };
         let mut buffer = vec![1u64; words];
         for threads in bench.counts.clone() {
             let timing = pool(threads)?.install(|| {
@@ -357,7 +344,7 @@ fn evaluator(
         request.0.len(),
         runtime::size(keys)
     ));
-    if bench.a.ring == BenchRing::Secure {
+    if !bench.a.toy {
         // buffers, and a bootstrap's encoded transforms
         let beside = if p.bootstrap().is_some() {
             4 << 30

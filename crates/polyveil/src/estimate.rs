@@ -50,18 +50,8 @@ pub struct Estimating {
     pub max_memory: Option<u64>,
     /// What operations cost.
     pub machine: Machine,
-    /// Whether that is all.
-    pub proof: Proof,
-}
-
-/// What an estimate is held to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Proof {
-    /// Nothing.
-    #[default]
-    None,
-    /// The network with random weights, compiled and run encrypted on this machine.
-    Run,
+    /// Each network is made with random weights, compiled and run encrypted here, too: what the estimate is worth on this machine.
+    pub run: bool,
 }
 
 impl Default for Estimating {
@@ -74,7 +64,7 @@ impl Default for Estimating {
             degree: 15,
             max_memory: None,
             machine: Machine::default(),
-            proof: Proof::None,
+            run: false,
         }
     }
 }
@@ -180,7 +170,7 @@ pub fn estimate(models: &[String], a: &Estimating, tell: Listener<'_>) -> Result
                     row.took,
                     runtime::size(runtime::machine::peak_bytes())
                 ));
-                if a.proof == Proof::Run {
+                if a.run {
                     row.measured = Some(job.run(&row, &out.basis, limit, tell)?);
                 }
                 out.rows.push(row);

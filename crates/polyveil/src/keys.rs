@@ -11,33 +11,13 @@ use runtime::sharing::RECORD_NAME;
 use runtime::{Client, size};
 use std::path::{Path, PathBuf};
 
-/// What is done with keys that are there, and with parameters that protect nothing.
+/// What keys are made over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeygenOptions {
-    /// Keys that are there already.
-    pub existing: Existing,
-    /// A toy parameter set.
-    pub toy: Toy,
-}
-
-/// What is done with keys that are in the folder already.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Existing {
-    /// They are kept: new ones are refused.
-    #[default]
-    Keep,
-    /// They are replaced: what was encrypted with them can never be decrypted.
-    Replace,
-}
-
-/// What is done with a toy parameter set, which protects nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Toy {
-    /// It is refused.
-    #[default]
-    Refuse,
-    /// It is taken.
-    Accept,
+    /// Keys that are in the folder are replaced, not kept: what was encrypted with them can then never be decrypted.
+    pub replace: bool,
+    /// A toy parameter set, which protects nothing, is taken.
+    pub accept_toy: bool,
 }
 
 /// A client's files in a folder.
@@ -74,12 +54,12 @@ pub fn keygen(
     let file = network::client_file(client_file)?;
     let parameters = file.parameters();
     let name = &parameters.spec().name;
-    if parameters.spec().is_toy() && options.toy == Toy::Refuse {
+    if parameters.spec().is_toy() && !options.accept_toy {
         return Err(named(client_file)(format!(
             "`{name}` is a toy parameter set that protects nothing; accept it by name, or compile for a secure one"
         )));
     }
-    if options.existing == Existing::Keep && (keys.secret.exists() || keys.public.exists()) {
+    if !options.replace && (keys.secret.exists() || keys.public.exists()) {
         return Err(format!("{} already holds keys; choose another folder, or replace them (what was encrypted with them is then lost)", folder.display()).into());
     }
     std::fs::create_dir_all(folder).map_err(named(folder))?;
@@ -115,7 +95,7 @@ pub fn keygen(
     })?;
     // answers that were shared under the key that is gone now
     let record = folder.join(RECORD_NAME);
-    if options.existing == Existing::Replace && record.exists() {
+    if options.replace && record.exists() {
         std::fs::remove_file(&record).map_err(named(&record))?;
     }
     Ok(keys)

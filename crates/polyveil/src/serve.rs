@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The files of a run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Serving {
     /// The file of the plan.
     pub plan: PathBuf,
@@ -31,22 +31,23 @@ pub struct Serving {
     pub output: PathBuf,
     /// Where checkpoints go; beside the output if none.
     pub checkpoint: Option<PathBuf>,
-    /// Where it begins.
-    pub begin: Begin,
+    /// It goes on from the checkpoint of a run that was stopped.
+    pub resume: bool,
+    /// Keys are left on disk, but for as many as the limit allows; otherwise only where they do not all fit.
+    pub keys_on_disk: bool,
     /// The most memory that it may take.
     pub max_memory: Option<u64>,
     /// The client's own key, on its owner's machine only: stops the run at the first layer whose error exceeds its bound.
     pub check: Option<PathBuf>,
 }
 
-/// Where a run begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Begin {
-    /// At the first step.
-    #[default]
-    Anew,
-    /// At the checkpoint of a run that was stopped.
-    Checkpoint,
+impl Serving {
+    /// Which keys the run leaves on disk: none where the plan keeps the limit without that.
+    pub fn placement(&self, plan: &VerifiedPlan) -> Option<Placement> {
+        let facts = plan.facts();
+        let limited = self.max_memory.is_some_and(|m| m < facts.peak_bytes);
+        (self.keys_on_disk || limited).then(|| facts.keys_on_disk(self.max_memory.unwrap_or(0)))
+    }
 }
 
 /// Carries out a plan on an encrypted input, with keys on disk where there is a placement; writes the encrypted answer.
@@ -72,7 +73,7 @@ pub fn serve(
     let digest = input_digest(files::open(&a.input)?, &input)?;
     let server = open(plan, placement, &a.keys, tell)?;
     let mut state = server.read_input(files::open(&a.input)?, &input)?;
-    if a.begin == Begin::Checkpoint {
+    if a.resume {
         state = server.resume(read_checkpoint(&checkpoint, plan, &digest, server.key())?)?;
         let all = plan.plan().steps.len();
         tell.note(format_args!("going on at step {} of {all}", state.next + 1));
@@ -153,21 +154,4 @@ fn open(
     };
     fetched(&preparation.finish(), tell);
     Ok(server)
-}
-
-/// Which keys a run leaves on disk: none where the plan keeps the limit without that.
-pub fn placement(plan: &VerifiedPlan, max_memory: Option<u64>, keys: Keys) -> Option<Placement> {
-    let facts = plan.facts();
-    (keys == Keys::OnDisk || max_memory.is_some_and(|m| m < facts.peak_bytes))
-        .then(|| facts.keys_on_disk(max_memory.unwrap_or(0)))
-}
-
-/// Where a run keeps the evaluation keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Keys {
-    /// In memory, as long as that keeps the limit.
-    #[default]
-    InMemory,
-    /// On disk, but for as many as the limit allows.
-    OnDisk,
 }

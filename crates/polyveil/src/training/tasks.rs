@@ -38,18 +38,8 @@ pub struct Asking {
     pub shots: usize,
     /// Models that don't say their attention are judged with this Power-Softmax, too.
     pub power: Option<PowerSoftmax>,
-    /// Which of a run's polynomials and programs are judged.
-    pub approximations: Approximations,
-}
-
-/// Which of a run's polynomials and programs are judged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Approximations {
-    /// All of them together.
-    #[default]
-    All,
-    /// One kind after the other.
-    ByKind,
+    /// A run's polynomials and programs are judged one kind after the other, too, not only all of them.
+    pub by_kind: bool,
 }
 
 impl Default for Asking {
@@ -65,7 +55,7 @@ impl Default for Asking {
             limit: None,
             shots: 0,
             power: None,
-            approximations: Approximations::All,
+            by_kind: false,
         }
     }
 }
@@ -133,10 +123,7 @@ fn variants<'a>(a: &Asking, trained: &'a Trained) -> Vec<Variant<'a>> {
     let Some(json) = trained.pieces.as_deref() else {
         return vec![(attention, None)];
     };
-    let stages = match a.approximations {
-        Approximations::ByKind => &Stage::ALL[..],
-        Approximations::All => &Stage::ALL[3..],
-    };
+    let stages = &Stage::ALL[if a.by_kind { 0 } else { 3 }..];
     let each = stages.iter().map(|&s| (attention, Some((json, s))));
     each.collect()
 }
