@@ -111,7 +111,7 @@ pub(crate) struct ScoreArgs {
     /// Activation of networks whose files do not say.
     #[arg(long, value_name = "NAME")]
     pub(crate) activation: Option<String>,
-    /// Labelled pictures.
+    /// Labelled pictures, or rows of numbers (CSV, npy, npz).
     #[arg(long, value_name = "DATA", required_unless_present = "sentences")]
     pub(crate) data: Option<PathBuf>,
     /// Or labelled sentences, `label TAB sentence` a line: the networks are then folders of runs on sentences, and the answer is a table.
@@ -123,6 +123,15 @@ pub(crate) struct ScoreArgs {
     /// Which part, where there are several: train, validation or test.
     #[arg(long, value_name = "PART")]
     pub(crate) split: Option<data::Split>,
+    /// Rows: the column that is the class, or the array.
+    #[arg(long, value_name = "NAME", conflicts_with = "value_columns")]
+    pub(crate) class_column: Option<String>,
+    /// Rows: the columns that are to be predicted, separated by commas, or the array.
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub(crate) value_columns: Vec<String>,
+    /// Rows: columns that are no part of them, such as identifiers.
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub(crate) without: Vec<String>,
     /// One JSON object on stdout instead of lines.
     #[arg(long)]
     pub(crate) json: bool,

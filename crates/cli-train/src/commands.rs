@@ -2,14 +2,14 @@
 
 use crate::arguments::*;
 use crate::terminal::Line;
-use polyveil::evaluate::Excess;
+use polyveil::data::Answers;
 use polyveil::files::write_bytes;
+use polyveil::inputs::Source;
 use polyveil::machine::Machine;
 use polyveil::nn::AttentionScheme;
 use polyveil::nn::attention::{Denominator, PowerSoftmax};
 use polyveil::training::config::Data;
 use polyveil::training::corpus::{self, Drawing};
-use polyveil::training::score::Labelled;
 use polyveil::training::search::Searching;
 use polyveil::training::surgery::Where;
 use polyveil::training::tasks::Asking;
@@ -118,13 +118,20 @@ pub(crate) fn search(a: &SearchArgs) -> Result<()> {
 }
 
 pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
-    let set = match (&a.data, &a.sentences) {
-        (_, Some(path)) if a.truncate => Labelled::Sentences(path.clone(), Excess::Cut),
-        (_, Some(path)) => Labelled::Sentences(path.clone(), Excess::Refuse),
-        (Some(path), None) => Labelled::Pictures(path.clone(), a.split),
-        (None, None) => return Err("--data DATA or --sentences FILE is needed".into()),
+    let path = a.data.as_ref().or(a.sentences.as_ref());
+    let path = path.ok_or("--data DATA or --sentences FILE is needed")?;
+    let source = Source {
+        split: a.split,
+        cut: a.truncate,
+        answers: match (&a.class_column, &a.value_columns[..]) {
+            (Some(name), _) => Answers::Classes(Some(name.clone())),
+            (None, []) => Answers::None,
+            (None, names) => Answers::Numbers(names.to_vec()),
+        },
+        without: a.without.clone(),
+        ..Source::of(path)
     };
-    let scores = training::score::score(&a.models, &set, a.activation.as_deref())?;
+    let scores = training::score::score(&a.models, &source, a.activation.as_deref())?;
     match a.json {
         true => println!("{}", serde_json::Value::from(scores.json())),
         false => print!("{scores}"),

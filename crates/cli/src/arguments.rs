@@ -90,12 +90,28 @@ pub(crate) struct EvaluateArgs {
 /// A set of labelled pictures.
 #[derive(Args, Debug)]
 pub(crate) struct Labelled {
-    /// Labelled pictures: CIFAR binary, a folder or tar of classes, IDX, npz.
+    /// Labelled pictures: CIFAR binary, a folder or tar of classes, IDX, npz; or rows of numbers: CSV, npy, npz.
     #[arg(long, value_name = "DATA", required_unless_present_any = ["prompts", "sentences", "lambada", "piqa"])]
     pub(crate) data: Option<PathBuf>,
     /// Which part, where there are several: train, validation or test.
     #[arg(long, value_name = "PART")]
     pub(crate) split: Option<data::Split>,
+    #[command(flatten)]
+    pub(crate) rows: RowArgs,
+}
+
+/// How rows of numbers are read, of networks that take such.
+#[derive(Args, Debug, Default)]
+pub(crate) struct RowArgs {
+    /// Rows: the column that is the class, or the array.
+    #[arg(long, value_name = "NAME", conflicts_with = "value_columns")]
+    pub(crate) class_column: Option<String>,
+    /// Rows: the columns that are to be predicted, separated by commas, or the array.
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub(crate) value_columns: Vec<String>,
+    /// Rows: columns that are no part of them, such as identifiers.
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub(crate) without: Vec<String>,
 }
 
 /// Options of `calibrate`.
@@ -103,9 +119,12 @@ pub(crate) struct Labelled {
 pub(crate) struct CalibrateArgs {
     /// The trained network.
     pub(crate) model: PathBuf,
-    /// Pictures (PNG, JPEG), folders of them, or labelled pictures: CIFAR binary, folders or tars of classes, IDX, npz (its training part).
+    /// Pictures (PNG, JPEG), folders of them, or labelled pictures: CIFAR binary, folders or tars of classes, IDX, npz (its training part);
+    /// or rows of numbers, for a network that takes such: CSV, npy, npz.
     #[arg(long, required_unless_present_any = ["text", "tokens", "sentences"], num_args = 1.., value_name = "DATA")]
     pub(crate) data: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) rows: RowArgs,
     #[command(flatten)]
     pub(crate) text: TextArgs,
     #[command(flatten)]
@@ -128,6 +147,14 @@ pub(crate) struct CalibrateArgs {
     /// Class labels, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) labels: Vec<String>,
+    /// The outputs are numbers of these names, separated by commas, not scores of classes [default: --value-columns].
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "LIST",
+        conflicts_with = "labels"
+    )]
+    pub(crate) values: Vec<String>,
     /// Name of the network in reports [default: the file's name].
     #[arg(long)]
     pub(crate) name: Option<String>,
@@ -190,7 +217,7 @@ pub(crate) struct EncryptArgs {
     /// Cut a sentence that is longer than that; it is refused without it.
     #[arg(long, requires = "text")]
     pub(crate) truncate: bool,
-    /// Or a set of labelled pictures, of which one is encrypted.
+    /// Or a set of labelled pictures, or rows of numbers (CSV, npy, npz), of which one is encrypted.
     #[arg(
         long,
         value_name = "DATA",
@@ -198,12 +225,14 @@ pub(crate) struct EncryptArgs {
         requires = "index"
     )]
     pub(crate) data: Option<PathBuf>,
-    /// The picture's number in the set, from 0.
+    /// The number in the set, from 0.
     #[arg(long, value_name = "N", requires = "data")]
     pub(crate) index: Option<usize>,
     /// Which part of the set, where there are several: train, validation or test.
     #[arg(long, value_name = "PART", requires = "data")]
     pub(crate) split: Option<data::Split>,
+    #[command(flatten)]
+    pub(crate) rows: RowArgs,
     /// Where the encrypted input goes.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,

@@ -5,9 +5,11 @@ use crate::place;
 use crate::terminal::{Line, note};
 use polyveil::bench::Benching;
 use polyveil::calibrate::{Calibrating, Material};
-use polyveil::client::{Fitting, Input, Release, Scaling};
+use polyveil::client::{Client, Input, Release};
+use polyveil::data::Answers;
 use polyveil::estimate::Estimating;
-use polyveil::evaluate::{Evaluation, Excess, Set};
+use polyveil::evaluate::{Evaluation, Set};
+use polyveil::inputs::Source;
 use polyveil::keys::KeygenOptions;
 use polyveil::machine::{Machine, Probing, forecast};
 use polyveil::nn::attention::{Denominator, PowerSoftmax};
@@ -19,7 +21,8 @@ use polyveil::runtime::sharing::{DEFAULT_CLASS_BITS, DEFAULT_SECURITY, Flooding,
 use polyveil::runtime::{Placement, Prediction, Report, VerifiedPlan, size};
 use polyveil::serve::Serving;
 use polyveil::session::Precision;
-use polyveil::task::{Outputs, Picture};
+use polyveil::task::tokenizer::Long;
+use polyveil::task::{Outputs, Picture, Task};
 use polyveil::{Error, Result, network, nn};
 use std::path::Path;
 use std::sync::Arc;
@@ -90,28 +93,41 @@ fn demo_network(model: Option<&Path>) -> Result<PolyGraph> {
     }
 }
 
+/// The values of the demo's picture, or of the one that is asked for.
 fn demo_input(a: &DemoArgs, graph: &PolyGraph) -> Result<Tensor> {
-    let scaling = scaling(a.resize);
     let task = network::task_of_graph(graph)?;
-    let pictures = network::pictures(&task)?;
     match &a.image {
-        Some(path) => network::picture_file(path, pictures, scaling),
+        Some(path) => {
+            let source = Source {
+                scale: a.resize,
+                ..Source::of(path)
+            };
+            polyveil::inputs::tensor(&task, &source, 0)
+        }
         None if PICTURE.is_empty() => Err("this program was built without its embedded picture: models/picture.png was missing; give one with --image FILE.png".into()),
-        None => network::picture(&Picture::from_bytes(PICTURE)?, pictures, scaling),
+        None => {
+            let mut picture = Picture::from_bytes(PICTURE)?;
+            if let (true, Task::Pictures(t)) = (a.resize, &task) {
+                let (width, height) = t.size();
+                picture = picture.fit(width, height);
+            }
+            Ok(task.encode(&polyveil::task::Input::Picture(&picture))?)
+        }
     }
 }
 
-fn scaling(resize: bool) -> Scaling {
-    match resize {
-        true => Scaling::Scale,
-        false => Scaling::Refuse,
-    }
-}
-
-fn excess(truncate: bool) -> Excess {
-    match truncate {
-        true => Excess::Cut,
-        false => Excess::Refuse,
+impl RowArgs {
+    /// A file or folder with what is said of its rows.
+    fn source(&self, path: &Path) -> Source {
+        Source {
+            answers: match (&self.class_column, &self.value_columns[..]) {
+                (Some(name), _) => Answers::Classes(Some(name.clone())),
+                (None, []) => Answers::None,
+                (None, names) => Answers::Numbers(names.to_vec()),
+            },
+            without: self.without.clone(),
+            ..Source::of(path)
+        }
     }
 }
 
@@ -183,12 +199,23 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
     let material = match (&t.text, &t.tokens, &s.sentences) {
         (Some(path), ..) => Material::Text(path.clone()),
         (_, Some(path), _) => Material::Tokens(path.clone()),
-        (.., Some(path)) => Material::Sentences(path.clone(), excess(s.truncate)),
-        _ => Material::Pictures(a.data.clone()),
+        (.., Some(path)) => Material::Sentences(Source {
+            cut: s.truncate,
+            ..Source::of(path)
+        }),
+        _ => Material::Inputs(a.data.iter().map(|path| a.rows.source(path)).collect()),
+    };
+    let values = match &a.values[..] {
+        [] => &a.rows.value_columns,
+        _ => &a.values,
     };
     let options = Calibrating {
         name: a.name.clone(),
-        labels: a.labels.clone(),
+        outputs: match (&a.labels[..], &values[..]) {
+            ([], []) => None,
+            ([], names) => Some(Outputs::Values(names.to_vec())),
+            (labels, _) => Some(Outputs::Classes(labels.to_vec())),
+        },
         activation: a.activation.clone(),
         degree: a.degree,
         margin: a.margin,
@@ -272,19 +299,24 @@ pub(crate) fn keygen(a: &KeygenArgs) -> Result<()> {
 }
 
 pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
-    let mut inputs: Vec<Input> = a.image.iter().cloned().map(Input::Picture).collect();
-    inputs.extend(a.text.iter().cloned().map(Input::Text));
-    if let (Some(path), Some(index)) = (&a.data, a.index) {
-        inputs.push(Input::Item(path.clone(), index, a.split));
-    }
-    let fitting = Fitting {
-        picture: scaling(a.resize),
-        text: excess(a.truncate),
+    let long = match a.truncate {
+        true => Long::Cut,
+        false => Long::Refuse,
     };
+    let item = |path: &Path, index| {
+        let source = Source {
+            split: a.split,
+            scale: a.resize,
+            ..a.rows.source(path)
+        };
+        Input::Item(source, index)
+    };
+    let mut inputs: Vec<Input> = a.image.iter().map(|path| item(path, 0)).collect();
+    inputs.extend(a.text.iter().map(|text| Input::Text(text.clone(), long)));
+    inputs.extend(a.data.iter().map(|path| item(path, a.index.unwrap_or(0))));
     with_line(|tell| {
-        let client = network::client(&a.key, a.client.as_deref())?;
-        let values = polyveil::client::encode(&client, &inputs, fitting, tell)?;
-        polyveil::client::encrypt(&client, &values, &a.output, tell)
+        let client = Client::open(&a.key, a.client.as_deref())?;
+        client.encrypt_file(&inputs, &a.output, tell)
     })?;
     note(format_args!(
         "wrote {} (send it to the server)",
@@ -342,17 +374,9 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
         (true, false) => Release::Shared(terms),
         (true, true) => Release::Class(terms),
     };
-    let client = network::client(&a.key, a.client.as_deref())?;
-    let each = with_line(|tell| {
-        polyveil::client::decrypt(
-            &client,
-            &a.key,
-            &a.answer,
-            &release,
-            (&a.text, a.count),
-            tell,
-        )
-    })?;
+    let client = Client::open(&a.key, a.client.as_deref())?;
+    let each =
+        with_line(|tell| client.decrypt_file(&a.answer, &release, (&a.text, a.count), tell))?;
     if !a.share {
         note(
             "keep this to yourself: whoever sees decrypted values can attack the key (IND-CPA-D, SECURITY.md); `--share` makes what may be passed on, of answers that are classes",
@@ -368,17 +392,31 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
 }
 
 pub(crate) fn evaluate(a: &EvaluateArgs) -> Result<()> {
-    let set = match (&a.data.data, &a.prompts, &a.sentences, &a.lambada, &a.piqa) {
-        (Some(path), ..) => Set::Pictures(path.clone(), a.data.split),
-        (_, Some(path), ..) => Set::Prompts(path.clone()),
-        (_, _, Some(path), ..) => Set::Sentences(path.clone(), excess(a.truncate)),
-        (.., Some(path), _) => Set::Lambada(path.clone()),
-        (.., Some(path)) => Set::Piqa(path.clone(), a.labels.clone().unwrap_or_default()),
+    let inputs = |path: &Path| {
+        Set::Inputs(Source {
+            split: a.data.split,
+            cut: a.truncate,
+            ..a.data.rows.source(path)
+        })
+    };
+    let (set, kind) = match (&a.data.data, &a.prompts, &a.sentences, &a.lambada, &a.piqa) {
+        (Some(path), ..) => (inputs(path), None),
+        (_, Some(path), ..) => (inputs(path), Some("prompts")),
+        (_, _, Some(path), ..) => (inputs(path), Some("sentences")),
+        (.., Some(path), _) => (Set::Lambada(path.clone()), Some("prompts")),
+        (.., Some(path)) => {
+            let labels = a.labels.clone().unwrap_or_default();
+            (Set::Piqa(path.clone(), labels), Some("prompts"))
+        }
         _ => return Err("something to evaluate on is needed: --data DATA".into()),
     };
     let graph = network::load_polynomial(&a.model)?;
-    let evaluation = Evaluation::open(&graph, &set, (a.skip, a.count), &a.output)
-        .map_err(|e| e.within(&a.model))?;
+    let task = network::task_of_graph(&graph)?;
+    if let Some(kind) = kind.filter(|k| *k != task.kind()) {
+        let model = a.model.display();
+        return Err(format!("{model}: this network takes {}, no {kind}", task.kind()).into());
+    }
+    let evaluation = Evaluation::open(&graph, &task, &set, (a.skip, a.count), &a.output)?;
     let missing = with_line(|tell| evaluation.missing(tell))?;
     if !missing.is_empty() {
         let machine = a.predict.machine()?;

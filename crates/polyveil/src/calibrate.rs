@@ -1,15 +1,15 @@
 //! A trained network and data become a polynomial network with calibrated ranges.
 
 use crate::error::{Error, Help, Result, named};
-use crate::evaluate::Excess;
 use crate::files::stem;
+use crate::inputs::{Inputs, Source};
 use crate::network::{self, Network};
 use crate::progress::{Listener, Say};
-use data::{Sentences, Text, Windows};
+use data::{Text, Windows};
 use nn::attention::{AttentionScheme, PowerSoftmax};
 use nn::calibrate::{Degree, FitOptions};
 use nn::lower::{Numerator, Options, Outliers, adapt};
-use nn::{Metadata, PolyGraph};
+use nn::{Metadata, PolyGraph, Shape};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use task::{Outputs, Pictures, Task, Tokenizer};
@@ -23,14 +23,14 @@ const INPUTS: usize = 2000;
 /// What a network is calibrated on.
 #[derive(Clone, Debug)]
 pub enum Material {
-    /// Pictures (PNG, JPEG), folders of them, or sets of labelled pictures, of which the training part.
-    Pictures(Vec<PathBuf>),
+    /// Inputs: pictures or rows, from one or several places; of sets in parts, the training part.
+    Inputs(Vec<Source>),
     /// Text in UTF-8, a passage a line: for a language model.
     Text(PathBuf),
     /// Tokens, two bytes each, as language models are trained on.
     Tokens(PathBuf),
     /// Labelled sentences: for an encoder.
-    Sentences(PathBuf, Excess),
+    Sentences(Source),
 }
 
 /// How a network becomes polynomial.
@@ -38,8 +38,8 @@ pub enum Material {
 pub struct Calibrating {
     /// Name of the network in reports; its file's if none.
     pub name: Option<String>,
-    /// Class labels, where the file has none.
-    pub labels: Vec<String>,
+    /// What the outputs mean, where the file does not say.
+    pub outputs: Option<Outputs>,
     /// Activation of a network whose file does not name it.
     pub activation: Option<String>,
     /// Degree of the polynomials.
@@ -68,7 +68,7 @@ impl Default for Calibrating {
     fn default() -> Self {
         Self {
             name: None,
-            labels: Vec::new(),
+            outputs: None,
             activation: None,
             degree: 15,
             margin: 0.1,
@@ -110,34 +110,48 @@ pub fn calibrate(
     tell: Listener<'_>,
 ) -> Result<PolyGraph> {
     match material {
-        Material::Pictures(paths) => pictures(model, paths, a, tell),
+        Material::Inputs(sources) => inputs(model, sources, a, tell),
         Material::Text(_) | Material::Tokens(_) => text(model, material, a, tell),
-        Material::Sentences(path, excess) => encoder(model, (path, *excess), a, tell),
+        Material::Sentences(source) => encoder(model, source, a, tell),
     }
 }
 
-fn pictures(
+fn inputs(
     model: &Path,
-    paths: &[PathBuf],
+    sources: &[Source],
     a: &Calibrating,
     tell: Listener<'_>,
 ) -> Result<PolyGraph> {
     let network = network::load(model, a.activation.as_deref())?;
-    let mut task = match &network {
+    let (own, input, output) = match &network {
         Network::Trained(g, metadata) => {
             // Said before the data is read: calibration alone can't help such a network.
             g.refuse_maxima().map_err(named(model))?;
-            network::task_of(metadata, g.input().shape(), g.output().shape())?
+            (metadata, g.input().shape(), g.output().shape())
         }
-        Network::Polynomial(g) => network::task_of_graph(g)?,
+        Network::Polynomial(g) => (g.metadata(), g.input_shape(), g.output().shape()),
     };
-    if !a.labels.is_empty() {
-        let own = network::pictures(&task)?;
-        let outputs = Outputs::Classes(a.labels.clone());
-        let labelled = Pictures::new(own.shape(), own.normalization().clone(), outputs)?;
-        task = Task::Pictures(labelled);
+    let task = task(own, (input, output), sources, a).map_err(named(model))?;
+    let most = a.limit.unwrap_or(INPUTS);
+    let mut inputs = Vec::new();
+    for source in sources {
+        let open = |split| {
+            let source = Source {
+                split,
+                limit: Some(most),
+                ..source.clone()
+            };
+            Inputs::open(&task, &source)?.tensors(most - inputs.len())
+        };
+        let more = match open(source.split) {
+            Err(Error::Data(data::Error::Split { .. })) => open(Some(data::Split::Train))?,
+            other => other?,
+        };
+        inputs.extend(more);
+        if inputs.len() >= most {
+            break;
+        }
     }
-    let inputs = network::data(paths, network::pictures(&task)?, a.limit.unwrap_or(INPUTS))?;
     tell.note(format_args!("calibrating on {} inputs", inputs.len()));
     let mut warn = |outside: usize| {
         if outside > 0 {
@@ -178,10 +192,41 @@ fn pictures(
     if metadata.name.is_empty() {
         metadata.name = a.name.clone().unwrap_or_else(|| stem(model));
     }
-    task.check(graph.input_shape(), graph.output().shape())?;
     metadata.task = Some(task.to_bytes());
     metadata.provenance.push(provenance);
     Ok(graph.with_metadata(metadata))
+}
+
+/// What inputs and outputs mean: what the file says, with the columns of rows and the outputs that are asked for.
+fn task(
+    own: &Metadata,
+    (input, output): (Shape, Shape),
+    sources: &[Source],
+    a: &Calibrating,
+) -> Result<Task> {
+    let task = network::task_of(own, input, output)?;
+    let outputs = a.outputs.clone().or_else(|| task.outputs().cloned());
+    let Some(outputs) = outputs else {
+        return Ok(task);
+    };
+    let task = match (task, sources.first()) {
+        (Task::Vectors(_), Some(source)) if own.task.is_none() => {
+            let columns = source.rows()?.columns().to_vec();
+            Task::Vectors(task::Vectors::new(columns, None, outputs)?)
+        }
+        (Task::Vectors(t), _) => {
+            let (columns, normalization) = (t.columns().to_vec(), t.normalization().cloned());
+            Task::Vectors(task::Vectors::new(columns, normalization, outputs)?)
+        }
+        (Task::Pictures(t), _) => Task::Pictures(Pictures::new(
+            t.shape(),
+            t.normalization().clone(),
+            outputs,
+        )?),
+        (other, _) => other,
+    };
+    task.check(input, output)?;
+    Ok(task)
 }
 
 /// The vocabulary, and the public first token.
@@ -272,9 +317,10 @@ fn tokens(vocabulary: &Tokenizer, text: &str) -> Result<Vec<u16>> {
 /// The attention: the run's own, or the one that is asked for.
 fn attention(a: &Calibrating, own: Option<AttentionScheme>) -> Result<AttentionScheme> {
     match (a.attention, own) {
-        (Some(_), Some(_)) => {
-            Err("the run says which attention it was trained with: none can be chosen".into())
-        }
+        (Some(_), Some(_)) => Err(Error::refused(
+            "the run says which attention it was trained with",
+            Help::OwnAttention,
+        )),
         (Some(power), None) => Ok(AttentionScheme::Power(power)),
         (None, Some(scheme)) => Ok(scheme),
         (None, None) => Err(Error::refused(
@@ -345,7 +391,7 @@ fn left_out(
 /// An encoder and sentences become a polynomial encoder.
 fn encoder(
     model: &Path,
-    (path, excess): (&Path, Excess),
+    source: &Source,
     a: &Calibrating,
     tell: Listener<'_>,
 ) -> Result<PolyGraph> {
@@ -360,16 +406,17 @@ fn encoder(
     if let Some(length) = a.length {
         trained.length = length;
     }
-    let classes = trained.labels().map_err(named(model))?.len();
-    let set = Sentences::open(path, Some(classes))?;
+    trained.labels().map_err(named(model))?;
     let format = trained
         .encoder
         .sentences(trained.tokenizer.clone(), trained.length, Vec::new())
         .map_err(named(model))?;
+    let task = Task::Sentences(format);
+    let set = Inputs::open(&task, source)?;
     let n = a.limit.unwrap_or(INPUTS).min(set.len());
+    let tokens = |i: usize| Ok(set.encode(i)?.tokens.map(|t| t.0).unwrap_or_default());
     let sentences: Vec<Vec<u32>> = (0..n)
-        .map(|i| i * set.len() / n)
-        .map(|i| sentence_tokens(&format, path, i, &set.lines()[i].0, excess))
+        .map(|i| tokens(i * set.len() / n))
         .collect::<Result<_>>()?;
     tell.note(format_args!("calibrating on {n} sentences"));
     let made = sentences::polynomials(&trained, &sentences, &a.options(), a.leave_out)
@@ -390,17 +437,4 @@ fn encoder(
         training: trained.record.clone(),
         task: Some(Task::Sentences(made.format).to_bytes()),
     }))
-}
-
-/// A sentence of a file as tokens; what is wrong names its number.
-pub(crate) fn sentence_tokens(
-    format: &task::Sentences,
-    path: &Path,
-    index: usize,
-    text: &str,
-    excess: Excess,
-) -> Result<Vec<u32>> {
-    let tokens = format.encode(text, excess.into()).map(|t| t.0);
-    let place = format!("{}: sentence {index}", path.display());
-    tokens.map_err(named(Path::new(&place)))
 }

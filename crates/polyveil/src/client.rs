@@ -1,116 +1,255 @@
-//! The client's side on files: inputs become ciphertexts, answers become what they mean.
+//! The client's side: inputs become ciphertexts, answers become what they mean.
 
 use crate::error::{Error, Help, Result, named};
-use crate::evaluate::Excess;
 use crate::files::{self, Access, folder_of};
-use crate::network::{self, answer_lines, label, picture};
+use crate::inputs::{Inputs, Source, encode_picture, encode_text};
+use crate::network::{CLIENT_FILE, answer_lines, client_file, label, task_or};
 use crate::progress::{Listener, Say};
 use crate::session::rng;
 use runtime::machine::require_disk;
 use runtime::sharing::{RECORD_NAME, Terms};
-use runtime::{Client, size};
+use runtime::{ClientFile, size};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use task::scores::argmax;
+use task::tokenizer::Long;
 use task::{Answer, Outputs, Picture, Prompts, Task, Tokens};
 
 /// Something to encrypt.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Input {
-    /// A picture, PNG or JPEG.
-    Picture(PathBuf),
-    /// A number of a set of labelled pictures, of which part.
-    Item(PathBuf, usize, Option<data::Split>),
-    /// A prompt or a sentence.
-    Text(String),
+    /// A number of a file or a set.
+    Item(Source, usize),
+    /// A picture at hand, of the network's size.
+    Picture(Picture),
+    /// A row of numbers.
+    Row(Vec<f64>),
+    /// A prompt or a sentence; whether one that is too long is cut.
+    Text(String, Long),
 }
 
-/// What is done with inputs of another size than the network takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fitting {
-    /// Pictures.
-    pub picture: Scaling,
-    /// Texts.
-    pub text: Excess,
+/// A client: its secret key, and what its network's inputs and answers mean.
+#[derive(Debug)]
+pub struct Client {
+    keys: runtime::Client,
+    task: Task,
+    /// Where the key lies, of a client from a file.
+    path: PathBuf,
 }
 
-/// What is done with a picture of another size.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Scaling {
-    /// It is refused.
-    #[default]
-    Refuse,
-    /// It is scaled.
-    Scale,
-}
-
-/// Inputs as the values that a plan takes, one after the other.
-///
-/// # Errors
-/// Inputs of another kind or size than the network takes.
-pub fn encode(
-    client: &Client,
-    inputs: &[Input],
-    fitting: Fitting,
-    tell: Listener<'_>,
-) -> Result<Vec<f64>> {
-    let task = network::task(client)?;
-    let mut values = Vec::new();
-    for input in inputs {
-        let tensor = match (&task, input) {
-            (Task::Pictures(pictures), Input::Picture(path)) => {
-                network::picture_file(path, pictures, fitting.picture)?
-            }
-            (Task::Pictures(pictures), Input::Item(path, index, split)) => {
-                let loaded = item(path, *index, *split)?;
-                picture(&loaded, pictures, fitting.picture).map_err(named(path))?
-            }
-            (Task::Sentences(format), Input::Text(text)) => {
-                let (tokens, cut) = format.encode(text, fitting.text.into())?;
-                if cut {
-                    let count = tokens.len();
-                    tell.note(format_args!("the sentence was cut to {count} tokens"));
-                }
-                format.input(&tokens)?
-            }
-            (task, Input::Text(text)) => task.encode(&task::Input::Text(text))?,
-            (Task::Prompts(_) | Task::Sentences(_), _) => {
-                return Err(Error::refused("this plan takes text", Help::GiveText));
-            }
-            (task, _) => return Err(format!("this plan takes {}", task.kind()).into()),
-        };
-        values.extend(tensor.into_values());
+impl Client {
+    /// A client with a new secret key.
+    ///
+    /// # Errors
+    /// A client file whose task can't be read.
+    pub fn new(file: ClientFile) -> Result<Self> {
+        Self::with(runtime::Client::new(file, &mut rng())?, PathBuf::new())
     }
-    Ok(values)
-}
 
-fn item(path: &Path, index: usize, split: Option<data::Split>) -> Result<Picture> {
-    let options = data::Options {
-        split,
-        ..data::Options::default()
-    };
-    let set = data::Dataset::open(path, &options)?.0;
-    let (s, pixels) = (set.shape(), set.pixels(index)?.into_owned());
-    let picture = Picture::from_pixels(s.width, s.height, s.channels, pixels);
-    picture.ok_or_else(|| format!("pictures {s} are no pictures").into())
-}
+    /// From a key file and its client file: `file`, or the one that lies beside the key.
+    ///
+    /// # Errors
+    /// Other kinds of files, damaged ones, and those of different clients.
+    pub fn open(key: &Path, file: Option<&Path>) -> Result<Self> {
+        let beside = key.with_file_name(CLIENT_FILE);
+        let file = client_file(file.unwrap_or(&beside))?;
+        let name = key.display().to_string();
+        Self::with(
+            runtime::Client::read(files::open(key)?, &name, file)?,
+            key.into(),
+        )
+    }
 
-/// Encrypts values into a file for the server.
-///
-/// # Errors
-/// Values that do not fit the plan, a lack of room on disk.
-pub fn encrypt(client: &Client, values: &[f64], output: &Path, tell: Listener<'_>) -> Result<()> {
-    tell.note(format_args!(
-        "encrypting into {} ciphertexts: {}, about a second",
-        client.spec().input.registers.len(),
-        size(client.input_bytes())
-    ));
-    require_disk(folder_of(output), client.input_bytes())?;
-    files::write(output, Access::Everyone, |out, name| {
-        Ok(client
-            .write_input(values, out, name, &mut rng())
-            .map(drop)?)
-    })
+    fn with(keys: runtime::Client, path: PathBuf) -> Result<Self> {
+        let shape = |dims: &[usize]| match *dims {
+            [channels, height, width] => nn::Shape::image(channels, height, width),
+            _ => nn::Shape::Vector(dims.iter().product()),
+        };
+        let (spec, bytes) = (keys.spec(), keys.file().task());
+        let task = match bytes.is_empty() {
+            true => None,
+            false => Some(Task::from_bytes(bytes)?),
+        };
+        let task = task_or(task, shape(&spec.input.shape), shape(&spec.output.shape))?;
+        Ok(Self { keys, task, path })
+    }
+
+    /// The key and the ciphertexts' side of it.
+    pub fn keys(&self) -> &runtime::Client {
+        &self.keys
+    }
+
+    /// What inputs and answers mean.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// The evaluation keys, which the server needs.
+    ///
+    /// # Errors
+    /// What the scheme refuses.
+    pub fn evaluation_keys(&self) -> Result<Vec<u8>> {
+        let name = "evaluation keys";
+        let keys = &self.keys;
+        Ok(keys.write_evaluation_keys(Vec::new(), name, &mut rng(), &mut |_, _| {})?)
+    }
+
+    /// Inputs as the values that the plan takes, one after the other.
+    ///
+    /// # Errors
+    /// Inputs of another kind or size than the network takes.
+    pub fn encode(&self, inputs: &[Input], tell: Listener<'_>) -> Result<Vec<f64>> {
+        let text = matches!(self.task, Task::Prompts(_) | Task::Sentences(_));
+        let mut values = Vec::new();
+        for input in inputs {
+            let encoded = match input {
+                Input::Text(text, long) => encode_text(&self.task, text, *long)?,
+                Input::Item(source, _) if text => {
+                    let what = format!("{}: this plan takes text", source.path.display());
+                    return Err(Error::refused(what, Help::GiveText));
+                }
+                Input::Item(source, i) => Inputs::open(&self.task, source)?.encode(*i)?,
+                Input::Picture(picture) => encode_picture(&self.task, picture, false)?.into(),
+                Input::Row(row) => self.task.encode(&task::Input::Row(row))?.into(),
+            };
+            if let Some((tokens, true)) = &encoded.tokens {
+                tell.note(format_args!("the text was cut to {} tokens", tokens.len()));
+            }
+            values.extend(encoded.tensor.into_values());
+        }
+        Ok(values)
+    }
+
+    /// Inputs as bytes for the server.
+    ///
+    /// # Errors
+    /// As [`Client::encode`], and another number of inputs than the plan takes at once.
+    pub fn encrypt(&self, inputs: &[Input]) -> Result<Vec<u8>> {
+        let values = self.encode(inputs, &mut crate::progress::silent)?;
+        let written = self
+            .keys
+            .write_input(&values, Vec::new(), "input", &mut rng());
+        Ok(written?)
+    }
+
+    /// As [`Client::encrypt`], into a file.
+    ///
+    /// # Errors
+    /// As [`Client::encrypt`], and a lack of room on disk.
+    pub fn encrypt_file(&self, inputs: &[Input], output: &Path, tell: Listener<'_>) -> Result<()> {
+        let values = self.encode(inputs, tell)?;
+        tell.note(format_args!(
+            "encrypting into {} ciphertexts: {}, about a second",
+            self.keys.spec().input.registers.len(),
+            size(self.keys.input_bytes())
+        ));
+        require_disk(folder_of(output), self.keys.input_bytes())?;
+        files::write(output, Access::Everyone, |out, name| {
+            let written = self.keys.write_input(&values, out, name, &mut rng());
+            Ok(written.map(drop)?)
+        })
+    }
+
+    /// The values of a server's answer, those of one input after the other: for the key's owner alone.
+    ///
+    /// # Errors
+    /// Answers of another key or plan.
+    pub fn decrypt(&self, answer: &[u8]) -> Result<Vec<f64>> {
+        Ok(self.keys.read_answer(answer, "answer")?)
+    }
+
+    /// What the values of one answer say.
+    ///
+    /// # Errors
+    /// Another number of values.
+    pub fn read<'a>(&'a self, values: &'a [f64]) -> Result<Answer<'a>> {
+        Ok(self.task.decode(values)?)
+    }
+
+    /// Decrypts a file, for each of the prompts that were encrypted or for the first `count` inputs. What is shared is counted beside the key.
+    ///
+    /// # Errors
+    /// Answers of another key or plan; what sharing refuses.
+    pub fn decrypt_file(
+        &self,
+        answer: &Path,
+        release: &Release,
+        (prompts, count): (&[String], usize),
+        tell: Listener<'_>,
+    ) -> Result<Vec<Decrypted>> {
+        let task = &self.task;
+        let text = matches!(task, Task::Prompts(_) | Task::Sentences(_));
+        if text && !matches!(release, Release::Private) {
+            return Err("such answers can't be shared: their worst-case error bound is too wide for noise to leave a class or a token standing; keep them to yourself".into());
+        }
+        if !prompts.is_empty() && !text {
+            return Err(format!("this plan takes {}, no text", task.kind()).into());
+        }
+        let (name, file) = (answer.display().to_string(), files::open(answer)?);
+        if self.keys.parameters().spec().is_toy() {
+            tell.note(
+                "INSECURE: these are the keys of a toy parameter set, which protects nothing",
+            );
+        }
+        // one key has one record, by whatever link it is reached
+        let record = || -> Result<PathBuf> {
+            let key = self.path.canonicalize().map_err(named(&self.path))?;
+            Ok(folder_of(&key).join(RECORD_NAME))
+        };
+        let labels = task.outputs().map_or(&[][..], Outputs::names);
+        let (values, shared) = match release {
+            Release::Class(terms) => {
+                let shared = self.keys.share_class(file, &name, &record()?, terms)?;
+                tell.note(&shared);
+                return Ok(vec![Decrypted {
+                    text: label(labels, shared.class) + "\n",
+                    json: json!({ "class": shared.class, "label": labels.get(shared.class), "may_be_shared": true, "sharing": shared }),
+                }]);
+            }
+            Release::Shared(terms) => {
+                let record = record()?;
+                let shared = self
+                    .keys
+                    .share_answer(file, &name, &record, terms, &mut rng())?;
+                tell.note(&shared);
+                (shared.values.clone(), Some(shared))
+            }
+            Release::Private => (self.keys.read_answer(file, &name)?, None),
+        };
+        let port = &self.keys.spec().output;
+        let count = count.max(prompts.len());
+        if count > port.batch {
+            return Err(format!("{count} answers: the plan takes {} at a time", port.batch).into());
+        }
+        if matches!(task, Task::Prompts(_)) && prompts.is_empty() {
+            tell.note("positions beyond the prompt's end continue the passage that fills it up; give the prompt to see what follows it alone");
+        }
+        let each = values.chunks(port.places.len()).take(count);
+        each.enumerate()
+            .map(|(i, values)| match (task, task.decode(values)?) {
+                (Task::Prompts(format), Answer::Tokens(tokens)) => {
+                    let prompt = prompts.get(i).map(String::as_str);
+                    let network = &self.keys.spec().description.name;
+                    continuation(network, format, &tokens, prompt)
+                }
+                (_, answer) => {
+                    let mut json = json!({ "error_bound": self.keys.spec().answer.error, "may_be_shared": shared.is_some(), "sharing": shared });
+                    match &answer {
+                        Answer::Classes(scores) => {
+                            json["class"] = scores.best().into();
+                            json["label"] = json!(labels.get(scores.best()));
+                            json["logits"] = json!(values);
+                        }
+                        Answer::Labels(all) => json["labels"] = json!(all),
+                        Answer::Values(all) => json["values"] = json!(all),
+                        _ => {}
+                    }
+                    let text = answer_lines(&answer);
+                    Ok(Decrypted { text, json })
+                }
+            })
+            .collect()
+    }
 }
 
 /// For whose eyes an answer is decrypted.
@@ -133,91 +272,6 @@ pub struct Decrypted {
     pub json: Value,
 }
 
-/// Decrypts an answer, for each of the prompts that were encrypted or for the first `count` inputs. What is shared is counted beside the
-/// key.
-///
-/// # Errors
-/// Answers of another key or plan; what sharing refuses.
-pub fn decrypt(
-    client: &Client,
-    key: &Path,
-    answer: &Path,
-    release: &Release,
-    (prompts, count): (&[String], usize),
-    tell: Listener<'_>,
-) -> Result<Vec<Decrypted>> {
-    let (name, file) = (answer.display().to_string(), files::open(answer)?);
-    let task = network::task(client)?;
-    let text = matches!(task, Task::Prompts(_) | Task::Sentences(_));
-    let labels = task.outputs().map_or(&[][..], Outputs::names);
-    match release {
-        Release::Private => {}
-        _ if !text => {}
-        _ => {
-            return Err("such answers can't be shared: their worst-case error bound is too wide for noise to leave a class or a token standing; keep them to yourself".into());
-        }
-    }
-    if !prompts.is_empty() && !text {
-        return Err(format!(
-            "this plan takes {}, no prompts and no sentences",
-            task.kind()
-        )
-        .into());
-    }
-    // one key has one record, by whatever link it is reached
-    let key = key.canonicalize().map_err(named(key))?;
-    let record = folder_of(&key).join(RECORD_NAME);
-    let mut warn = || {
-        if client.parameters().spec().is_toy() {
-            tell.note(
-                "INSECURE: these are the keys of a toy parameter set, which protects nothing",
-            );
-        }
-    };
-    let (values, shared) = match release {
-        Release::Class(terms) => {
-            let shared = client.share_class(file, &name, &record, terms)?;
-            warn();
-            tell.note(&shared);
-            return Ok(vec![Decrypted {
-                text: label(labels, shared.class) + "\n",
-                json: json!({ "class": shared.class, "label": labels.get(shared.class), "may_be_shared": true, "sharing": shared }),
-            }]);
-        }
-        Release::Shared(terms) => {
-            let shared = client.share_answer(file, &name, &record, terms, &mut rng())?;
-            warn();
-            tell.note(&shared);
-            (shared.values.clone(), Some(shared))
-        }
-        Release::Private => {
-            warn();
-            (client.read_answer(file, &name)?, None)
-        }
-    };
-    let port = &client.spec().output;
-    let count = count.max(prompts.len());
-    if count > port.batch {
-        return Err(format!("{count} answers: the plan takes {} at a time", port.batch).into());
-    }
-    let each = values.chunks(port.places.len()).take(count);
-    each.enumerate()
-        .map(|(i, values)| match (&task, task.decode(values)?) {
-            (Task::Prompts(format), Answer::Tokens(tokens)) => {
-                let prompt = prompts.get(i).map(String::as_str);
-                continuation(&client.spec().description.name, format, &tokens, prompt)
-            }
-            (_, answer) => {
-                let best = (!values.is_empty()).then(|| argmax(values));
-                Ok(Decrypted {
-                    text: answer_lines(&answer),
-                    json: json!({ "class": best, "label": best.and_then(|b| labels.get(b)), "logits": values, "error_bound": client.spec().answer.error, "may_be_shared": shared.is_some(), "sharing": shared }),
-                })
-            }
-        })
-        .collect()
-}
-
 /// What comes after a prompt, and after each of its tokens.
 fn continuation(
     network: &str,
@@ -228,7 +282,7 @@ fn continuation(
     let prompt = prompt.map(|text| format.encode(text)).transpose()?;
     let tokens = prompt.as_ref().map_or(format.length(), Vec::len);
     let (mut text, mut next, mut candidates) = (String::new(), Vec::new(), Vec::new());
-    for position in 0..=after(format, tokens) {
+    for position in 0..tokens - format.public() {
         let Some(scores) = answer.at(position) else {
             break;
         };
@@ -244,27 +298,13 @@ fn continuation(
     }
     text += "next token:\n";
     let each = candidates.iter().map(|c| {
-        let (share, logit) = (c.probability, c.score);
-        text += &format!(
-            "  {:14} {:5.1}%  (logit {logit:+.4})\n",
-            c.name,
-            100.0 * share
-        );
-        json!({ "token": c.index, "text": c.name, "probability": share, "logit": logit })
+        let (share, logit) = (100.0 * c.probability, c.score);
+        text += &format!("  {:14} {share:5.1}%  (logit {logit:+.4})\n", c.name);
+        json!({ "token": c.index, "text": c.name, "probability": c.probability, "logit": logit })
     });
     let candidates: Vec<Value> = each.collect();
     Ok(Decrypted {
         text,
         json: json!({ "network": network, "next": next, "candidates": candidates, "may_be_shared": false }),
     })
-}
-
-/// The position in the answer that follows a prompt of so many tokens.
-pub(crate) fn after(format: &Prompts, tokens: usize) -> usize {
-    tokens - format.public() - 1
-}
-
-/// The likeliest token.
-pub(crate) fn token(logits: &[f64]) -> u32 {
-    u32::try_from(argmax(logits)).unwrap_or(u32::MAX)
 }

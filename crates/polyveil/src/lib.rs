@@ -12,6 +12,7 @@ pub mod error;
 pub mod estimate;
 pub mod evaluate;
 pub mod files;
+pub mod inputs;
 pub mod inspect;
 pub mod keys;
 pub mod machine;

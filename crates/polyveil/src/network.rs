@@ -1,12 +1,11 @@
 //! Networks, pictures and plans from files.
 
-use crate::client::Scaling;
 use crate::error::{Error, Help, Result, named};
 use crate::files::{self, Access};
-use nn::{Graph, Metadata, PolyGraph, Tensor};
-use runtime::{Client, ClientFile, Purpose, Step, VerifiedPlan};
+use nn::{Graph, Metadata, PolyGraph, Shape};
+use runtime::{ClientFile, Purpose, Step, VerifiedPlan};
 use std::path::{Path, PathBuf};
-use task::{Answer, Candidate, Normalization, Outputs, Picture, Pictures, Task};
+use task::{Answer, Candidate, Normalization, Outputs, Pictures, Task};
 
 /// A network as it was loaded.
 pub enum Network {
@@ -46,15 +45,24 @@ pub fn load_polynomial(path: &Path) -> Result<PolyGraph> {
     }
 }
 
-/// What a network's inputs and outputs mean: what its file says, or pictures as the usual CIFAR-10 networks take them.
+/// What a network's inputs and outputs mean: what its file says, or by its input's shape rows of numbers, or pictures as the usual CIFAR-10
+/// networks take them; outputs are classes.
 ///
 /// # Errors
 /// A task that can't be read or is none of these shapes.
-pub fn task_of(metadata: &Metadata, input: nn::Shape, output: nn::Shape) -> Result<Task> {
-    let Some(task) = Task::of(metadata)? else {
-        let outputs = Outputs::Classes(Vec::new());
-        let pictures = Pictures::new(input, Normalization::imagenet(), outputs)?;
-        return Ok(Task::Pictures(pictures));
+pub fn task_of(metadata: &Metadata, input: Shape, output: Shape) -> Result<Task> {
+    task_or(Task::of(metadata)?, input, output)
+}
+
+pub(crate) fn task_or(task: Option<Task>, input: Shape, output: Shape) -> Result<Task> {
+    let outputs = Outputs::Classes(Vec::new());
+    let task = match (task, input) {
+        (Some(task), _) => task,
+        (None, Shape::Vector(width)) => {
+            let columns = (1..=width).map(|i| i.to_string()).collect();
+            Task::Vectors(task::Vectors::new(columns, None, outputs)?)
+        }
+        (None, _) => Task::Pictures(Pictures::new(input, Normalization::imagenet(), outputs)?),
     };
     task.check(input, output)?;
     Ok(task)
@@ -72,82 +80,6 @@ pub fn task_of_graph(graph: &PolyGraph) -> Result<Task> {
     )
 }
 
-/// How a network takes pictures.
-///
-/// # Errors
-/// A network that takes something else.
-pub fn pictures(task: &Task) -> Result<&Pictures> {
-    match task {
-        Task::Pictures(pictures) => Ok(pictures),
-        other => Err(format!("this network takes {}, not pictures", other.kind()).into()),
-    }
-}
-
-/// A picture as the network's input.
-///
-/// # Errors
-/// Another size, where that is refused.
-pub fn picture(picture: &Picture, task: &Pictures, scaling: Scaling) -> Result<Tensor> {
-    Ok(match scaling {
-        Scaling::Refuse => task.input(picture)?,
-        Scaling::Scale => {
-            let (width, height) = task.size();
-            task.input(&picture.fit(width, height))?
-        }
-    })
-}
-
-/// A picture of a file as the network's input.
-///
-/// # Errors
-/// A file that is no picture; another size, where that is refused.
-pub fn picture_file(path: &Path, task: &Pictures, scaling: Scaling) -> Result<Tensor> {
-    let loaded = Picture::load(path).map_err(named(path))?;
-    picture(&loaded, task, scaling).map_err(named(path))
-}
-
-/// At most `limit` inputs under each of these paths: pictures as they lie there, or sets of labelled pictures (their training part
-/// where they have parts), from which they are taken evenly.
-pub fn data(paths: &[std::path::PathBuf], task: &Pictures, limit: usize) -> Result<Vec<Tensor>> {
-    let mut all = Vec::new();
-    for path in paths {
-        let mut files = vec![path.clone()];
-        if path.is_dir() {
-            files = std::fs::read_dir(path)?
-                .map(|e| Ok(e?.path()))
-                .collect::<Result<_>>()?;
-            files.sort();
-        }
-        files.retain(|f| {
-            let is = |e: &str| f.extension().is_some_and(|x| x.eq_ignore_ascii_case(e));
-            is("png") || is("jpg") || is("jpeg")
-        });
-        for file in files.iter().take(limit - all.len()) {
-            let loaded = Picture::load(file).map_err(named(file))?;
-            all.push(picture(&loaded, task, Scaling::Refuse).map_err(named(file))?);
-        }
-        if files.is_empty() && all.len() < limit {
-            let open = |split| {
-                let limit = Some(limit - all.len());
-                let options = ::data::Options {
-                    split,
-                    limit,
-                    ..::data::Options::default()
-                };
-                ::data::Dataset::open(path, &options)
-            };
-            let (set, _) = match open(None) {
-                Err(::data::Error::Split { .. }) => open(Some(::data::Split::Train))?,
-                other => other?,
-            };
-            for i in 0..set.len() {
-                all.push(set.tensor(i, task.normalization()).map_err(named(path))?);
-            }
-        }
-    }
-    Ok(all)
-}
-
 /// The bytes of a network's task, which go into its client file.
 pub fn task_bytes(graph: &PolyGraph) -> std::sync::Arc<[u8]> {
     graph.metadata().task.clone().unwrap_or_default()
@@ -160,32 +92,6 @@ pub const CLIENT_FILE: &str = "network.client";
 pub fn client_file(path: &Path) -> Result<ClientFile> {
     let name = path.display().to_string();
     Ok(ClientFile::read(files::open(path)?, &name)?)
-}
-
-/// Reads a client's key and its client file: `file`, or the one that lies beside the key.
-pub fn client(key: &Path, file: Option<&Path>) -> Result<Client> {
-    let beside = key.with_file_name(CLIENT_FILE);
-    let file = client_file(file.unwrap_or(&beside))?;
-    let name = key.display().to_string();
-    Ok(Client::read(files::open(key)?, &name, file)?)
-}
-
-/// The task in a client file.
-pub fn task(client: &Client) -> Result<Task> {
-    let shape = |dims: &[usize]| match *dims {
-        [channels, height, width] => nn::Shape::image(channels, height, width),
-        _ => nn::Shape::Vector(dims.iter().product()),
-    };
-    let (spec, bytes) = (client.spec(), client.file().task());
-    let metadata = Metadata {
-        task: Some(bytes).filter(|b| !b.is_empty()).cloned(),
-        ..Metadata::default()
-    };
-    task_of(
-        &metadata,
-        shape(&spec.input.shape),
-        shape(&spec.output.shape),
-    )
 }
 
 /// Reads and verifies a plan.

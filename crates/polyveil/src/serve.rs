@@ -1,8 +1,8 @@
 //! The server's side on files: a run, with checkpoints, and on the owner's machine its check.
 
+use crate::client::Client;
 use crate::error::{Result, named};
 use crate::files::{self, Access, folder_of, with_suffix};
-use crate::network::{client, task};
 use crate::progress::{Listener, Say, duration};
 use crate::session::{fetched, prepare};
 use crate::{answer_of, require_memory};
@@ -81,11 +81,11 @@ pub fn serve(
     let client = a
         .check
         .as_deref()
-        .map(|key| client(key, None))
+        .map(|key| Client::open(key, None))
         .transpose()?;
     let mut check = client
         .as_ref()
-        .map(|c| LockStep::new(plan, server.engine(), c, &state, Excess::Stop))
+        .map(|c| LockStep::new(plan, server.engine(), c.keys(), &state, Excess::Stop))
         .transpose()?;
     let mut watch = Stopwatch::default();
     let mut told = |p: runtime::Progress<'_>| tell.step(&p);
@@ -126,9 +126,11 @@ pub fn serve(
     if let (Some(client), Some(check)) = (&client, check) {
         let (precision, truth) = check.finish()?;
         measured.precision = precision;
-        let logits = client.decrypt(&answer)?;
-        let task = task(client)?;
-        let labels = task.outputs().map_or(&[][..], task::Outputs::names);
+        let logits = client.keys().decrypt(&answer)?;
+        let labels = client
+            .task()
+            .outputs()
+            .map_or(&[][..], task::Outputs::names);
         found = answer_of(logits, &truth, labels);
         tell.note("every layer stayed within its predicted bound");
     }

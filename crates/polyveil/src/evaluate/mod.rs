@@ -1,6 +1,6 @@
 //! Inputs through client, server and client, beside the network in the clear: one line of JSON each, in a file; goes on where it was stopped.
 
-mod labelled;
+mod each;
 mod prompts;
 mod questions;
 mod stated;
@@ -8,11 +8,14 @@ mod stated;
 pub use stated::Stated;
 
 use crate::error::{Result, named};
+use crate::inputs::{Inputs, Source};
 use crate::largest_error;
 use crate::network::task_bytes;
 use crate::progress::{Listener, Say, duration};
 use crate::session::{Precision, Session};
+use each::Each;
 use nn::{PolyGraph, Tensor};
+use questions::Questions;
 use runtime::report::Measured;
 use runtime::{ClearTwin, Prediction, Report, Stopwatch, VerifiedPlan};
 use serde_json::{Value, json};
@@ -21,7 +24,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use task::tokenizer::Long;
+use task::Task;
 
 /// What lines say, beside what all have.
 type Row = serde_json::Map<String, Value>;
@@ -34,38 +37,15 @@ fn row(object: Value) -> Row {
     }
 }
 
-/// The inputs that a network is evaluated on.
+/// What a network is evaluated on.
 #[derive(Clone, Debug)]
 pub enum Set {
-    /// Labelled pictures, of which part.
-    Pictures(PathBuf, Option<data::Split>),
-    /// Labelled sentences.
-    Sentences(PathBuf, Excess),
-    /// Prompts, one a line.
-    Prompts(PathBuf),
+    /// Inputs of its task: labelled pictures, rows or sentences, or prompts.
+    Inputs(Source),
     /// LAMBADA: passages whose last word is to be found.
     Lambada(PathBuf),
     /// PIQA: questions with two answers, and which is right.
     Piqa(PathBuf, PathBuf),
-}
-
-/// What is done with a text that is longer than a network takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Excess {
-    /// It is refused.
-    #[default]
-    Refuse,
-    /// It is cut.
-    Cut,
-}
-
-impl From<Excess> for Long {
-    fn from(excess: Excess) -> Self {
-        match excess {
-            Excess::Refuse => Self::Refuse,
-            Excess::Cut => Self::Cut,
-        }
-    }
 }
 
 /// What is evaluated: inputs by their index, and what answers are compared by.
@@ -84,8 +64,6 @@ trait Subject {
     fn input(&self, index: usize) -> Result<(Tensor, Row)>;
     /// An answer beside the network's in the clear, for a stated error.
     fn compare(&self, index: usize, answer: &[f64], clear: &[f64], stated: Option<f64>) -> Row;
-    /// Inputs to simulate runs on, where the plan's own bound says nothing.
-    fn examples(&self) -> Result<Vec<Tensor>>;
     /// What all lines say together.
     fn summary(&self, lines: &[Value]) -> Row;
 }
@@ -93,6 +71,7 @@ trait Subject {
 /// An evaluation and its file of results.
 pub struct Evaluation<'a> {
     graph: &'a PolyGraph,
+    task: &'a Task,
     subject: Box<dyn Subject + 'a>,
     results: Results,
     wanted: Range<usize>,
@@ -106,23 +85,28 @@ impl<'a> Evaluation<'a> {
     /// Files that can't be read, sets that do not fit the network.
     pub fn open(
         graph: &'a PolyGraph,
+        task: &'a Task,
         set: &'a Set,
         (first, count): (usize, usize),
         results: &Path,
     ) -> Result<Self> {
+        let prompts = || match task {
+            Task::Prompts(format) => Ok(format),
+            other => Err(format!("this network takes {}, no prompts", other.kind())),
+        };
         let subject: Box<dyn Subject> = match set {
-            Set::Pictures(path, split) => Box::new(labelled::Pictures::open(graph, path, *split)?),
-            Set::Sentences(path, excess) => {
-                Box::new(labelled::Sentences::open(graph, path, *excess)?)
+            Set::Inputs(source) => {
+                let inputs = Inputs::open(task, source)?;
+                Box::new(Each { task, inputs })
             }
-            Set::Prompts(path) => Box::new(prompts::Prompts::open(graph, path)?),
-            Set::Lambada(path) => Box::new(questions::Questions::lambada(graph, path)?),
-            Set::Piqa(path, labels) => Box::new(questions::Questions::piqa(graph, path, labels)?),
+            Set::Lambada(path) => Box::new(Questions::lambada(prompts()?, path)?),
+            Set::Piqa(path, labels) => Box::new(Questions::piqa(prompts()?, path, labels)?),
         };
         let each = subject.together();
         let last = (first + count).min(subject.len() / each);
         Ok(Self {
             graph,
+            task,
             subject,
             results: Results(results.into()),
             wanted: first * each..last.max(first) * each,
@@ -159,7 +143,7 @@ impl<'a> Evaluation<'a> {
     ) -> Result<Report> {
         let start = Instant::now();
         let mut head = row(json!({ "prediction": prediction }));
-        let examples = self.subject.examples()?;
+        let examples = self.task.examples()?;
         let mut error = None;
         if !examples.is_empty() {
             let stated = stated::stated(plan, self.graph, &examples)?;

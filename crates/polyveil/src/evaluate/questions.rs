@@ -1,15 +1,14 @@
 //! LAMBADA and PIQA: last words and better answers by an encrypted language model, beside those in the clear.
 
-use super::prompts::{language, passages};
 use super::{Row, Subject, row};
 
 use crate::error::Result;
 use data::tasks::{Passage, Question, lambada, piqa};
-use nn::{PolyGraph, Tensor};
+use nn::Tensor;
 use serde_json::{Value, json};
 use std::path::Path;
 use task::Prompts;
-use task::scores::log_probability;
+use task::scores::{argmax, log_probability};
 
 /// A sequence, and from which token on each is to be found by those before it.
 struct Sequence {
@@ -44,7 +43,7 @@ impl Sequence {
             let logits = format.logits_at(answer, i - 1 - format.public());
             let logits = logits.unwrap_or_default();
             sum += log_probability(&logits, token as usize);
-            greedy &= crate::client::token(&logits) == token;
+            greedy &= argmax(&logits) == token as usize;
         }
         (sum, greedy)
     }
@@ -136,26 +135,24 @@ impl Task {
     }
 }
 
-pub(super) struct Questions {
-    format: Prompts,
+pub(super) struct Questions<'a> {
+    format: &'a Prompts,
     task: Task,
 }
 
-impl Questions {
-    pub(super) fn lambada(graph: &PolyGraph, path: &Path) -> Result<Self> {
+impl<'a> Questions<'a> {
+    pub(super) fn lambada(format: &'a Prompts, path: &Path) -> Result<Self> {
         let task = Task::Lambada(lambada(path)?);
-        let format = language(graph)?;
         Ok(Self { format, task })
     }
 
-    pub(super) fn piqa(graph: &PolyGraph, path: &Path, labels: &Path) -> Result<Self> {
+    pub(super) fn piqa(format: &'a Prompts, path: &Path, labels: &Path) -> Result<Self> {
         let task = Task::Piqa(piqa(path, labels)?);
-        let format = language(graph)?;
         Ok(Self { format, task })
     }
 }
 
-impl Subject for Questions {
+impl Subject for Questions<'_> {
     fn noun(&self) -> &'static str {
         "sequence"
     }
@@ -166,7 +163,7 @@ impl Subject for Questions {
         self.task.each()
     }
     fn refuses(&self, index: usize) -> Result<Option<String>> {
-        let fits = self.task.sequence(&self.format, index)?.is_some();
+        let fits = self.task.sequence(self.format, index)?.is_some();
         Ok((!fits).then(|| {
             format!(
                 "sequence {index} is left out: what is to be found is longer than the {} tokens that the plan takes",
@@ -175,27 +172,24 @@ impl Subject for Questions {
         }))
     }
     fn input(&self, index: usize) -> Result<(Tensor, Row)> {
-        let s = self.task.sequence(&self.format, index)?;
+        let s = self.task.sequence(self.format, index)?;
         let s = s.ok_or("a sequence that does not fit")?;
         let named =
             json!({ "tokens": s.tokens.len(), "cut": s.cut, "to_find": s.tokens.len() - s.first });
         Ok((self.format.input(&s.tokens)?, row(named)))
     }
     fn compare(&self, index: usize, answer: &[f64], clear: &[f64], _: Option<f64>) -> Row {
-        let sequence = self.task.sequence(&self.format, index).ok().flatten();
+        let sequence = self.task.sequence(self.format, index).ok().flatten();
         let judged = |values| {
             let none = (f64::NEG_INFINITY, false);
             sequence
                 .as_ref()
-                .map_or(none, |s| s.judged(&self.format, values))
+                .map_or(none, |s| s.judged(self.format, values))
         };
         let ((log, greedy), (clear, clear_greedy)) = (judged(answer), judged(clear));
         row(json!({
             "log_probability": log, "clear_log_probability": clear, "greedy": greedy, "clear_greedy": clear_greedy,
         }))
-    }
-    fn examples(&self) -> Result<Vec<Tensor>> {
-        passages(&self.format)
     }
     fn summary(&self, all: &[Value]) -> Row {
         let mut line = row(self.task.summary(all));

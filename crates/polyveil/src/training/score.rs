@@ -1,120 +1,95 @@
 //! How well networks classify labelled inputs, in f64 and without any guard: each against the first, paired.
 
 use crate::error::{Result, named};
-use crate::evaluate::Excess;
+use crate::inputs::{Inputs, Source};
 use crate::markdown::{Table, interval, or_none};
-use data::{Dataset, Sentences};
-use nn::Metadata;
+use crate::network::task_of;
+use nn::Tensor;
+use nn::evaluate::Evaluation;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use task::Task;
 use zoo::encoder::Start;
 use zoo::sentences::Trained;
-
-/// What networks are scored on.
-#[derive(Debug, Clone)]
-pub enum Labelled {
-    /// Labelled pictures, of which part.
-    Pictures(PathBuf, Option<data::Split>),
-    /// Labelled sentences; the networks are folders of runs on sentences.
-    Sentences(PathBuf, Excess),
-}
 
 /// A network's score.
 #[derive(Debug, Clone)]
 pub struct Scored {
     model: String,
+    /// What inputs are.
+    noun: &'static str,
     judged: Judged,
     /// Gained and lost against the first.
     paired: Option<(usize, usize)>,
     finding: Option<Finding>,
     labels: Vec<String>,
-    cut: Option<usize>,
 }
 
 /// All scores; as lines of text.
 #[derive(Debug, Clone)]
 pub struct Scores(Vec<Scored>);
 
-/// Scores networks; `activation` is that of networks whose files do not say.
+/// Scores networks on labelled inputs: pictures or rows, or sentences where they are folders of runs on sentences; `activation` is that of
+/// networks whose files do not say.
 ///
 /// # Errors
 /// Networks and data that can't be read or do not fit each other.
-pub fn score(models: &[PathBuf], set: &Labelled, activation: Option<&str>) -> Result<Scores> {
+pub fn score(models: &[PathBuf], source: &Source, activation: Option<&str>) -> Result<Scores> {
+    let activation = activation.map(train::networks::activation).transpose()?;
     let mut rows: Vec<Scored> = Vec::new();
-    let mut add = |model: &Path, mut scored: Scored| {
-        scored.model = model.display().to_string();
+    for path in models {
+        let model = zoo::open(path, &zoo::Options { activation }).map_err(named(path))?;
+        let (task, judged) = match model {
+            zoo::Model::Encoder(_) => encoder(path, source)?,
+            model => {
+                let (graph, metadata) = model.graph().map_err(named(path))?;
+                let (input, output) = (graph.input().shape(), graph.output().shape());
+                let task = task_of(&metadata, input, output).map_err(named(path))?;
+                let inputs = Inputs::open(&task, source)?;
+                let judged = judge(&inputs, |x| graph.evaluate(x)).map_err(named(path))?;
+                (task, judged)
+            }
+        };
         let first = rows.first().map(|f| &f.judged.right);
-        scored.paired = first.map(|f| paired(&scored.judged.right, f));
-        rows.push(scored);
-    };
-    match set {
-        Labelled::Pictures(path, split) => {
-            let options = data::Options {
-                split: *split,
-                ..data::Options::default()
-            };
-            let (set, _) = Dataset::open(path, &options)?;
-            let activation = activation.map(train::networks::activation).transpose()?;
-            for model in models {
-                let (graph, metadata) = zoo::open(model, &zoo::Options { activation })
-                    .and_then(zoo::Model::graph)
-                    .map_err(named(model))?;
-                let judged = judge(&graph, &metadata, &set).map_err(named(model))?;
-                let task = task::Task::of(&metadata).map_err(named(model))?;
-                let labels = task.as_ref().and_then(task::Task::outputs);
-                let labels = labels.map_or(&[][..], task::Outputs::names);
-                let label = |c: usize| labels.get(c).unwrap_or(&set.classes()[c]).clone();
-                let scored = Scored {
-                    finding: finding(&judged, &set),
-                    labels: (0..set.classes().len()).map(label).collect(),
-                    ..Scored::of(judged)
-                };
-                add(model, scored);
-            }
-        }
-        Labelled::Sentences(path, excess) => {
-            for model in models {
-                add(model, sentences(model, path, *excess)?);
-            }
-        }
+        rows.push(Scored {
+            model: path.display().to_string(),
+            noun: task.kind(),
+            paired: first.map(|f| paired(&judged.right, f)),
+            finding: finding(&judged),
+            labels: task.outputs().map_or_else(Vec::new, |o| o.names().to_vec()),
+            judged,
+        });
     }
     Ok(Scores(rows))
 }
 
-impl Scored {
-    fn of(judged: Judged) -> Self {
-        Self {
-            model: String::new(),
-            judged,
-            paired: None,
-            finding: None,
-            labels: Vec::new(),
-            cut: None,
-        }
-    }
+/// An encoder with what stands in place of functions where a run left it so.
+fn encoder(path: &Path, source: &Source) -> Result<(Task, Judged)> {
+    let trained = Trained::load(path).map_err(named(path))?;
+    let graph = trained.graph(Start::Normalized).map_err(named(path))?;
+    let pieces = trained.pieces(&graph).map_err(named(path))?;
+    let format = trained
+        .encoder
+        .sentences(trained.tokenizer.clone(), trained.length, Vec::new())
+        .map_err(named(path))?;
+    let task = Task::Sentences(format);
+    let inputs = Inputs::open(&task, source)?;
+    let judged = judge(&inputs, |x| graph.evaluate_with(&pieces, x))?;
+    Ok((task, judged))
+}
 
+impl Scored {
     fn json(&self) -> Value {
         let j = &self.judged;
         let (right, all) = (j.count(), j.right.len());
-        let mut row = json!({
-            "model": self.model, "right": right, "interval_95": wilson(right, all), "gained": self.paired.map(|p| p.0), "lost": self.paired.map(|p| p.1),
-        });
-        match self.cut {
-            Some(cut) => {
-                row["sentences"] = all.into();
-                row["sentences_outside"] = j.pictures.into();
-                row["cut"] = cut.into();
-            }
-            None => {
-                row["pictures"] = all.into();
-                row["values_outside"] = j.outside.into();
-                row["pictures_outside"] = j.pictures.into();
-                row["two_classes"] = json!(self.finding.as_ref().map(|t| json!({ "auc": t.auc, "positive_right": t.positive.0, "positives": t.positive.1, "negative_right": t.negative.0, "negatives": t.negative.1 })));
-            }
-        }
-        row
+        json!({
+            "model": self.model, "right": right, self.noun: all, "interval_95": wilson(right, all),
+            "gained": self.paired.map(|p| p.0), "lost": self.paired.map(|p| p.1),
+            "values_outside": j.outside, format!("{}_outside", self.noun): j.pictures, "cut": j.cut, "mean_absolute_error": j.error,
+            "two_classes": self.finding.as_ref().map(|t| json!({ "auc": t.auc, "positive_right": t.positive.0, "positives": t.positive.1, "negative_right": t.negative.0, "negatives": t.negative.1 })),
+        })
     }
 }
 
@@ -137,9 +112,9 @@ impl std::fmt::Display for Scores {
         let mut two = String::new();
         for s in &self.0 {
             let (right, all) = (s.judged.count(), s.judged.right.len());
-            let cut = match s.cut {
-                Some(cut @ 1..) => format!(" ({cut} sentences cut)"),
-                _ => String::new(),
+            let cut = match s.judged.cut {
+                0 => String::new(),
+                cut => format!(" ({cut} cut)"),
             };
             table.row([
                 format!("{}{cut}", s.model),
@@ -148,9 +123,17 @@ impl std::fmt::Display for Scores {
                 or_none(s.paired.map(|p| difference(p, all))),
                 format!("{}, {}", s.judged.outside, s.judged.pictures),
             ]);
+            if let Some(error) = s.judged.error {
+                let _ = writeln!(two, "{}: mean absolute error {error:.4}", s.model);
+            }
             if let Some(t) = &s.finding {
                 let part = |(right, all): (usize, usize), what: &str, class: usize| {
-                    let (label, share) = (&s.labels[class], share(right, all));
+                    let label = s
+                        .labels
+                        .get(class)
+                        .cloned()
+                        .unwrap_or_else(|| class.to_string());
+                    let share = share(right, all);
                     format!("{what} ({label}) {right} of {all}, {share}")
                 };
                 let _ = writeln!(
@@ -189,53 +172,23 @@ pub(super) fn paired(right: &[bool], first: &[bool]) -> (usize, usize) {
     (count(right, first), count(first, right))
 }
 
-/// An encoder on labelled sentences, with what stands in place of functions where a run left it so.
-fn sentences(model: &Path, path: &Path, excess: Excess) -> Result<Scored> {
-    let trained = Trained::load(model).map_err(named(model))?;
-    let labels = trained.labels().map_err(named(model))?.to_vec();
-    let set = Sentences::open(path, Some(labels.len()))?;
-    let length = trained.length;
-    let graph = trained.graph(Start::Normalized).map_err(named(model))?;
-    let pieces = trained.pieces(&graph).map_err(named(model))?;
-    let judged: Vec<(bool, u64, bool)> = set
-        .lines()
-        .par_iter()
-        .enumerate()
-        .map(|(i, (text, label))| -> Result<_> {
-            let place = format!("{}: sentence {}", path.display(), i + 1);
-            let (tokens, cut) = (trained.tokenizer)
-                .within(text, length, excess.into())
-                .map_err(named(Path::new(&place)))?;
-            let x = trained
-                .encoder
-                .input(&tokens, &[], length, Start::Normalized)?;
-            let e = graph.evaluate_with(&pieces, &x)?;
-            let outside = e.outside.iter().map(|o| o.count as u64).sum();
-            Ok((e.output.argmax() == *label, outside, cut))
-        })
-        .collect::<Result<_>>()?;
-    Ok(Scored {
-        cut: Some(judged.iter().filter(|j| j.2).count()),
-        ..Scored::of(Judged {
-            right: judged.iter().map(|j| j.0).collect(),
-            margins: Vec::new(),
-            outside: judged.iter().map(|j| j.1).sum(),
-            pictures: judged.iter().filter(|j| j.1 > 0).count(),
-        })
-    })
-}
-
-/// What a network does with labelled pictures, in f64.
-#[derive(Debug, Clone)]
+/// What a network does with labelled inputs, in f64.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Judged {
-    /// Which are classified rightly.
+    /// Which are classified rightly; of rows with numbers to predict none.
     pub(super) right: Vec<bool>,
+    /// The classes.
+    classes: Vec<usize>,
     /// How far the second of two classes is ahead of the first; empty for other numbers of classes.
     margins: Vec<f64>,
     /// Values outside of intervals.
     pub(super) outside: u64,
-    /// In how many pictures.
+    /// In how many inputs.
     pub(super) pictures: usize,
+    /// Texts that were cut.
+    cut: usize,
+    /// Of numbers to predict, on average.
+    error: Option<f64>,
 }
 
 impl Judged {
@@ -245,35 +198,45 @@ impl Judged {
     }
 }
 
-pub(super) fn judge(graph: &nn::Graph, metadata: &Metadata, set: &Dataset) -> Result<Judged> {
-    let task = crate::network::task_of(metadata, graph.input().shape(), graph.output().shape())?;
-    let normalization = crate::network::pictures(&task)?.normalization();
-    let classes = graph.output().shape().len();
-    if classes != set.classes().len() {
-        return Err(train::Error::Classes {
-            outputs: classes,
-            classes: set.classes().len(),
-        }
-        .into());
-    }
-    let results: Vec<(bool, Option<f64>, u64)> = (0..set.len())
+/// Judges a network on inputs.
+pub(super) fn judge(
+    inputs: &Inputs<'_>,
+    network: impl Fn(&Tensor) -> nn::Result<Evaluation> + Sync,
+) -> Result<Judged> {
+    let each: Vec<(Evaluation, bool)> = (0..inputs.len())
         .into_par_iter()
-        .map(|i| -> Result<_> {
-            let e = graph.evaluate(&set.tensor(i, normalization)?)?;
-            let outside = e.outside.iter().map(|o| o.count as u64).sum();
-            let margin = match e.output.values() {
-                [first, second] => Some(second - first),
-                _ => None,
-            };
-            Ok((e.output.argmax() == set.label(i), margin, outside))
+        .map(|i| {
+            let encoded = inputs.encode(i)?;
+            let cut = encoded.tokens.is_some_and(|t| t.1);
+            Ok((network(&encoded.tensor)?, cut))
         })
         .collect::<Result<_>>()?;
-    Ok(Judged {
-        right: results.iter().map(|r| r.0).collect(),
-        margins: results.iter().filter_map(|r| r.1).collect(),
-        outside: results.iter().map(|r| r.2).sum(),
-        pictures: results.iter().filter(|r| r.2 > 0).count(),
-    })
+    let mut out = Judged::default();
+    let mut errors = (0.0, 0usize);
+    for (i, (e, cut)) in each.iter().enumerate() {
+        let outside: u64 = e.outside.iter().map(|o| o.count as u64).sum();
+        out.outside += outside;
+        out.pictures += usize::from(outside > 0);
+        out.cut += usize::from(*cut);
+        if let Some(class) = inputs.class(i) {
+            let classes = e.output.values().len();
+            if class >= classes {
+                let outputs = classes;
+                let classes = class + 1;
+                return Err(train::Error::Classes { outputs, classes }.into());
+            }
+            out.right.push(e.output.argmax() == class);
+            out.classes.push(class);
+            if let [first, second] = e.output.values() {
+                out.margins.push(second - first);
+            }
+        }
+        for (value, target) in e.output.values().iter().zip(inputs.target(i)) {
+            errors = (errors.0 + (value - target).abs(), errors.1 + 1);
+        }
+    }
+    out.error = (errors.1 > 0).then(|| errors.0 / errors.1 as f64);
+    Ok(out)
 }
 
 /// What tests of two classes are judged by, the second class being the finding (a disease).
@@ -289,7 +252,7 @@ struct Finding {
 }
 
 /// None unless there are two classes and pictures of both.
-fn finding(judged: &Judged, set: &Dataset) -> Option<Finding> {
+fn finding(judged: &Judged) -> Option<Finding> {
     let mut found = Finding {
         positive: (0, 0),
         negative: (0, 0),
@@ -299,12 +262,12 @@ fn finding(judged: &Judged, set: &Dataset) -> Option<Finding> {
     order.sort_by(|&a, &b| judged.margins[a].total_cmp(&judged.margins[b]));
     let mut pairs = 0.0;
     for ties in order.chunk_by(|&a, &b| judged.margins[a] == judged.margins[b]) {
-        let positive = ties.iter().filter(|&&i| set.label(i) == 1).count();
+        let positive = ties.iter().filter(|&&i| judged.classes[i] == 1).count();
         let negative = ties.len() - positive;
         pairs += positive as f64 * (found.negative.1 as f64 + negative as f64 / 2.0);
         let right = |class: usize| {
             ties.iter()
-                .filter(|&&i| set.label(i) == class && judged.right[i])
+                .filter(|&&i| judged.classes[i] == class && judged.right[i])
                 .count()
         };
         found.positive = (found.positive.0 + right(1), found.positive.1 + positive);
@@ -338,14 +301,7 @@ mod tests {
 
     #[test]
     fn the_area_under_the_curve_counts_pairs() {
-        let shape = data::Shape {
-            height: 1,
-            width: 1,
-            channels: 1,
-        };
         let labels = [1, 0, 1, 0, 0];
-        let classes = vec!["no".into(), "yes".into()];
-        let set = data::Dataset::from_pixels(shape, classes, vec![0; 5], &labels).expect("a set");
         // of six pairs four are in order and one is a tie
         let margins = vec![2.0, -1.0, 0.5, 0.5, 1.0];
         let right = margins
@@ -356,19 +312,18 @@ mod tests {
         let judged = Judged {
             right,
             margins,
-            outside: 0,
-            pictures: 0,
+            classes: labels.to_vec(),
+            ..Judged::default()
         };
-        let f = finding(&judged, &set).expect("two classes");
+        let f = finding(&judged).expect("two classes");
         assert_eq!((f.positive, f.negative), ((2, 2), (1, 3)));
         assert!((f.auc - 4.5 / 6.0).abs() < 1e-12, "{}", f.auc);
-        let only = set.subset(&[0, 2]).expect("a subset");
         let judged = Judged {
             right: vec![true; 2],
             margins: vec![1.0; 2],
-            outside: 0,
-            pictures: 0,
+            classes: vec![1; 2],
+            ..Judged::default()
         };
-        assert!(finding(&judged, &only).is_none());
+        assert!(finding(&judged).is_none());
     }
 }

@@ -4,7 +4,9 @@ use super::price::{Price, price};
 use super::score::{difference, judge, paired, wilson};
 use crate::error::{Result, named};
 use crate::files::name;
+use crate::inputs::{Inputs, Source};
 use crate::markdown::{Table, interval, or_none};
+use crate::network::task_of;
 use nn::PolyGraph;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +25,7 @@ pub fn table(
     data: &Path,
     activation: Option<&str>,
 ) -> Result<String> {
-    let (set, _) = data::Dataset::open(data, &data::Options::default())?;
+    let source = Source::of(data);
     let mut table = Table::new(&[
         "network",
         "right",
@@ -38,13 +40,17 @@ pub fn table(
         "predicted GB",
         "measured s (CPU s), pictures",
     ]);
-    let mut first: Option<Vec<bool>> = None;
+    let (mut first, mut count_all) = (None::<Vec<bool>>, 0);
     for (name, path) in models {
         let activation = activation.and_then(approx::Activation::named);
         let (graph, metadata) = zoo::open(path, &zoo::Options { activation })
             .and_then(zoo::Model::graph)
             .map_err(named(path))?;
-        let judged = judge(&graph, &metadata, &set).map_err(named(path))?;
+        let task = task_of(&metadata, graph.input().shape(), graph.output().shape());
+        let task = task.map_err(named(path))?;
+        let inputs = Inputs::open(&task, &source)?;
+        let judged = judge(&inputs, |x| graph.evaluate(x)).map_err(named(path))?;
+        count_all = inputs.len();
         let (count, all) = (judged.count(), judged.right.len());
         let pair = first.as_ref().map(|f| paired(&judged.right, f));
         let polynomial = match nn::format::artefact::load(path, nn::format::DEFAULT_LIMIT) {
@@ -79,7 +85,7 @@ pub fn table(
     Ok(format!(
         "{} pictures of `{}`. Accuracy in f64 without any guard, with Wilson's 95 % interval; gained and lost pictures against the first row, with a 95 % interval of the difference in points. \
          Levels are those of the activations. Predicted: shipped cost table, two threads.\n\n{table}",
-        set.len(),
+        count_all,
         name(data)
     ))
 }

@@ -1,0 +1,98 @@
+//! Inputs one by one: pictures, rows, sentences and prompts.
+
+use super::{Row, Subject, prompts, row};
+use crate::error::Result;
+use crate::inputs::Inputs;
+use crate::largest_error;
+use crate::network::label;
+use nn::Tensor;
+use serde_json::{Value, json};
+use task::scores::{argmax, margin};
+use task::{Outputs, Task};
+
+pub(super) struct Each<'a> {
+    pub(super) task: &'a Task,
+    pub(super) inputs: Inputs<'a>,
+}
+
+impl Subject for Each<'_> {
+    fn noun(&self) -> &'static str {
+        self.inputs.noun()
+    }
+    fn len(&self) -> usize {
+        self.inputs.len()
+    }
+    fn refuses(&self, index: usize) -> Result<Option<String>> {
+        match self.inputs.text(index) {
+            Some(_) => self.inputs.encode(index).map(|_| None),
+            None => Ok(None),
+        }
+    }
+    fn input(&self, index: usize) -> Result<(Tensor, Row)> {
+        let encoded = self.inputs.encode(index)?;
+        let mut named = Row::new();
+        if let (Some(text), Some((tokens, _))) = (self.inputs.text(index), &encoded.tokens) {
+            named.insert(self.noun().into(), text.into());
+            named.insert("tokens".into(), tokens.len().into());
+        }
+        if let Some(class) = self.inputs.class(index) {
+            named.insert("true_class".into(), class.into());
+        }
+        Ok((encoded.tensor, named))
+    }
+    fn compare(&self, index: usize, answer: &[f64], clear: &[f64], stated: Option<f64>) -> Row {
+        if let Task::Prompts(format) = self.task {
+            let tokens = self.inputs.encode(index).ok().and_then(|e| e.tokens);
+            let tokens = tokens.map(|t| t.0).unwrap_or_default();
+            let stated = stated.unwrap_or(f64::INFINITY);
+            return prompts::compare(format, &tokens, (answer, clear), stated);
+        }
+        if let Some(Outputs::Values(_)) = self.task.outputs() {
+            let target = self.inputs.target(index);
+            let mut line = row(json!({ "values": answer, "clear_values": clear }));
+            if !target.is_empty() {
+                let off = |values| largest_error(values, target);
+                let errors =
+                    json!({ "target_error": off(answer), "clear_target_error": off(clear) });
+                line.extend(row(errors));
+            }
+            return line;
+        }
+        let (class, names) = (
+            argmax(answer),
+            self.task.outputs().map_or(&[][..], Outputs::names),
+        );
+        let mut line = row(json!({ "class": class, "clear_class": argmax(clear) }));
+        if let Some(stated) = stated {
+            let close = margin(clear) < 2.0 * stated;
+            let more =
+                json!({ "label": label(names, class), "logits": answer, "too_close": close });
+            line.extend(row(more));
+        }
+        line
+    }
+    fn summary(&self, lines: &[Value]) -> Row {
+        if let Task::Prompts(_) = self.task {
+            return prompts::summary(lines);
+        }
+        let mean = |key: &str| {
+            let all: Vec<f64> = lines.iter().filter_map(|d| d[key].as_f64()).collect();
+            (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64)
+        };
+        if let Some(Outputs::Values(_)) = self.task.outputs() {
+            return row(json!({
+                "mean_target_error": mean("target_error"), "clear_mean_target_error": mean("clear_target_error"),
+            }));
+        }
+        let same = |key: &str| lines.iter().filter(|d| d["class"] == d[key]).count();
+        let mut line = row(json!({ "same_class_as_clear": same("clear_class") }));
+        if lines.iter().any(|d| d["true_class"].is_u64()) {
+            line.insert("right".into(), same("true_class").into());
+        }
+        if lines.iter().any(|d| d["too_close"].is_boolean()) {
+            let close = lines.iter().filter(|d| d["too_close"] == true);
+            line.insert("too_close".into(), close.count().into());
+        }
+        line
+    }
+}
