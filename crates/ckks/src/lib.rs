@@ -5,7 +5,7 @@
 //! [`Evaluator`] (ciphertexts: what it does).
 //!
 //! Reading order: [`parameters`] → [`security`] → [`typing`] → [`context`] → [`arithmetic`] → [`encoder`] → [`ciphertext`] → [`keys`] → [`secret`] → [`engine`] → [`evaluator`] →
-//! [`map`] → [`polynomial`] → [`bootstrap`] → [`clear`] → [`meter`] → [`workload`] → [`machine_cost`].
+//! [`map`] → [`polynomial`] → [`bootstrap`] → [`clear`] → [`work`] and [`memory`] (what operations cost) → [`meter`].
 //!
 //! Notation: N ring degree, n slots (a power of two, n ≤ N/2; a vector of n slots is repeated N/2n times),
 //! ℓ level (counts down to 0), `Q_ℓ` the product of level ℓ's primes, `S_ℓ` the canonical scale at level ℓ.
@@ -24,7 +24,6 @@ pub mod engine;
 pub mod error;
 pub mod evaluator;
 pub mod keys;
-pub mod machine_cost;
 pub mod map;
 pub mod memory;
 pub mod meter;
@@ -34,7 +33,7 @@ pub mod secret;
 pub mod security;
 mod tables;
 pub mod typing;
-pub mod workload;
+pub mod work;
 
 pub use arithmetic::Arithmetic;
 pub use bootstrap::Bootstrap;
@@ -47,11 +46,11 @@ pub use engine::Engine;
 pub use error::Error;
 pub use evaluator::Evaluator;
 pub use keys::{EvaluationKeys, KeyName, KeyRequest, KeyUse, SwitchingKey};
-pub use machine_cost::MachineCost;
 pub use map::BlockMap;
-pub use meter::{Cost, CostTable, Meter, MeterValue};
+pub use meter::{Meter, MeterValue};
 pub use num_complex::Complex64;
 pub use parameters::{Level, Parameters, ParametersSpec};
 pub use polynomial::Polynomial;
 pub use secret::SecretKey;
 pub use typing::Info;
+pub use work::{Cost, CostTable, MapSize};

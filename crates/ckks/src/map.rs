@@ -205,7 +205,9 @@ impl BlockMap {
         Self::new(slots, inputs, outputs, terms, folds)
     }
 
-    pub(crate) fn pinned(self, pin: usize) -> Self {
+    /// The same map, whose encoded diagonals an evaluator keeps under this name.
+    #[must_use]
+    pub fn pinned(self, pin: usize) -> Self {
         Self {
             pin: Some(pin),
             ..self

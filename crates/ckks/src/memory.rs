@@ -1,21 +1,10 @@
 //! What the evaluator takes of memory: one formula for each thing that it holds, used by whoever plans, verifies or predicts a run.
 
-use crate::{Bootstrap, Level, Parameters, dft};
+use crate::{Bootstrap, Level, MapSize, Parameters, dft};
 use std::collections::BTreeSet;
 
 /// Code, tables of tests and the allocator's slack, beyond what is counted.
 const BASE_BYTES: u64 = 200 << 20;
-
-/// Ciphertexts that a linear map works on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MapSums {
-    /// Inputs.
-    pub inputs: usize,
-    /// Giant steps of all outputs.
-    pub giants: usize,
-    /// Outputs.
-    pub outputs: usize,
-}
 
 /// Bytes of a ciphertext.
 pub fn ciphertext(parameters: &Parameters, level: Level) -> u64 {
@@ -29,8 +18,9 @@ fn extended(parameters: &Parameters, level: Level) -> u64 {
 
 /// Bytes that a map at this level needs beside its operands: a pair of sums modulo QP for every giant step, a pair in all, and digits
 /// (rotated copies exist for a few limbs at a time); and two coefficients of eight bytes for each of `values` slots of diagonals.
-pub fn map(parameters: &Parameters, level: Level, sums: MapSums, values: usize) -> u64 {
-    let polynomials = 2 * sums.giants + 2 * sums.outputs + sums.inputs + 2;
+pub fn map(parameters: &Parameters, level: Level, size: &MapSize, values: usize) -> u64 {
+    let sums = size.giants + size.unmoved + size.outputs;
+    let polynomials = 2 * sums + size.inputs + 2;
     extended(parameters, level) * polynomials as u64 + 16 * values as u64
 }
 

@@ -6,8 +6,8 @@
 
 use crate::keys::{KeyName, KeyRequest, KeyUse, conjugation_element, galois_element};
 use crate::typing::{self, Info};
+use crate::work::{At, Cost, MapSize, division};
 use crate::{Arithmetic, BlockMap, Complex64, Context, Error, Level, Polynomial};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -53,125 +53,6 @@ impl MeterValue {
     /// of the tail only.
     pub fn error_bound(&self) -> f64 {
         TAIL * self.peak * self.deviation
-    }
-}
-
-/// Counts of work; limb counts are in units of N coefficients.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Cost {
-    /// NTTs of one limb of N (smaller ones count by their size).
-    pub ntts: f64,
-    /// Lazy multiply-adds of one limb by one limb (inner products with keys and diagonals).
-    pub multiply_adds: f64,
-    /// Multiply-adds of basis conversion: (source limb, target limb) pairs.
-    pub conversions: f64,
-    /// Passes of additions, scalar products, permutations over one limb.
-    pub passes: f64,
-    /// Limbs of key expanded from seeds.
-    pub expansions: f64,
-    /// Encoded slots times log2(slots): butterflies of the f64 transform.
-    pub encodes: f64,
-    /// Decompositions into digits.
-    pub decompositions: f64,
-    /// Inner products with a key.
-    pub key_switches: f64,
-    /// Bootstraps.
-    pub bootstraps: f64,
-}
-
-impl Cost {
-    fn fields(&mut self) -> [&mut f64; 9] {
-        [
-            &mut self.ntts,
-            &mut self.multiply_adds,
-            &mut self.conversions,
-            &mut self.passes,
-            &mut self.expansions,
-            &mut self.encodes,
-            &mut self.decompositions,
-            &mut self.key_switches,
-            &mut self.bootstraps,
-        ]
-    }
-    /// Sum.
-    #[must_use]
-    pub fn plus(mut self, mut other: Self) -> Self {
-        for (a, b) in self.fields().into_iter().zip(other.fields()) {
-            *a += *b;
-        }
-        self
-    }
-    /// Difference: the work between two readings.
-    #[must_use]
-    pub fn since(mut self, mut earlier: Self) -> Self {
-        for (a, b) in self.fields().into_iter().zip(earlier.fields()) {
-            *a -= *b;
-        }
-        self
-    }
-    /// By primitive: (name, count, CPU seconds); the seconds add up to [`Cost::seconds`].
-    pub fn primitives(&self, table: &CostTable) -> Vec<(&'static str, f64, f64)> {
-        [
-            ("NTT", self.ntts, table.ntt),
-            ("inner products", self.multiply_adds, table.multiply_add),
-            ("basis conversion", self.conversions, table.conversion),
-            ("additions, permutations", self.passes, table.pass),
-            ("key expansion", self.expansions, table.expansion),
-            ("encoding", self.encodes, table.encode),
-        ]
-        .into_iter()
-        .map(|(name, count, each)| (name, count, count * each))
-        .collect()
-    }
-    /// CPU seconds.
-    pub fn seconds(&self, table: &CostTable) -> f64 {
-        self.primitives(table).iter().map(|x| x.2).sum()
-    }
-}
-
-/// CPU seconds of one unit of each kind of work, for one ring degree.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CostTable {
-    /// One NTT of one limb.
-    pub ntt: f64,
-    /// One lazy multiply-add of a limb.
-    pub multiply_add: f64,
-    /// One (source, target) limb pair of basis conversion.
-    pub conversion: f64,
-    /// One pass over a limb.
-    pub pass: f64,
-    /// One limb expanded from a seed.
-    pub expansion: f64,
-    /// One butterfly of the encoder.
-    pub encode: f64,
-}
-
-impl Default for CostTable {
-    /// Shipped default: N = 2^16 on an AMD EPYC (Zen 4), as fitted by `polyveil bench --save --with-network`.
-    fn default() -> Self {
-        Self {
-            ntt: 0.094e-3,
-            multiply_add: 24.7e-6,
-            conversion: 8.75e-6,
-            pass: 38e-6,
-            expansion: 47.7e-6,
-            encode: 1.105e-9,
-        }
-    }
-}
-
-impl CostTable {
-    /// For a machine (or a ring) that is `factor` times slower.
-    #[must_use]
-    pub fn scaled(self, factor: f64) -> Self {
-        Self {
-            ntt: self.ntt * factor,
-            multiply_add: self.multiply_add * factor,
-            conversion: self.conversion * factor,
-            pass: self.pass * factor,
-            expansion: self.expansion * factor,
-            encode: self.encode * factor,
-        }
     }
 }
 
@@ -301,6 +182,10 @@ impl Meter {
             .sum();
         self.slot_error(self.n() * ring::GAUSSIAN_SIGMA * ring::GAUSSIAN_SIGMA * sum / 12.0)
     }
+    /// Slot error (times scale) of a key switch.
+    fn switched(&self, level: Level) -> f64 {
+        self.rounding().hypot(self.switching(level))
+    }
     /// A key, used once.
     fn need(&self, name: KeyName, level: Level) {
         let limit = self.parameters().key_limit(level);
@@ -308,86 +193,19 @@ impl Meter {
         state.keys.need(name, limit);
         *state.uses.times.entry(name).or_insert(0) += 1;
     }
-    /// (limbs of the level, special limbs, digits' sizes).
-    fn shape(&self, level: Level) -> (f64, f64, Vec<f64>) {
-        let p = self.parameters();
-        let kept = p.limbs(level);
-        let digits = p
-            .digits()
-            .iter()
-            .map(|d| kept.iter().filter(|k| d.contains(k)).count() as f64)
-            .filter(|&c| c > 0.0)
-            .collect();
-        (kept.len() as f64, p.special().len() as f64, digits)
-    }
-    fn decomposition(&self, level: Level) -> Cost {
-        let (kept, _, _) = self.shape(level);
-        Cost {
-            ntts: kept,
-            conversions: kept,
-            passes: kept,
-            decompositions: 1.0,
-            ..Cost::default()
-        }
-    }
-    /// Digits of all limbs: what `Scratch::fill` does over the extended limbs.
-    fn digit_limbs(&self, level: Level) -> Cost {
-        let (kept, special, digits) = self.shape(level);
-        let all = kept + special;
-        Cost {
-            ntts: digits.iter().map(|d| all - d).sum(),
-            conversions: digits.iter().map(|d| (all - d) * d).sum(),
-            passes: kept,
-            ..Cost::default()
-        }
-    }
-    fn times_key(&self, level: Level) -> Cost {
-        let (kept, special, digits) = self.shape(level);
-        let d = digits.len() as f64;
-        Cost {
-            multiply_adds: 2.0 * d * (kept + special),
-            expansions: d * (kept + special),
-            key_switches: 1.0,
-            ..Cost::default()
-        }
-    }
-    /// Dividing one polynomial with `keep + drop` limbs by `drop`.
-    fn division(&self, keep: f64, drop: f64) -> Cost {
-        Cost {
-            ntts: keep + drop,
-            conversions: drop + drop * keep,
-            passes: 2.0 * keep + drop,
-            ..Cost::default()
-        }
-    }
-    fn switch(&self, level: Level) -> Cost {
-        let (kept, special, _) = self.shape(level);
-        let two = self.division(kept, special);
-        self.decomposition(level)
-            .plus(self.digit_limbs(level))
-            .plus(self.times_key(level))
-            .plus(two)
-            .plus(two)
-    }
     fn rotated(&self, x: &MeterValue, g: u64, decomposed: bool) -> Result<MeterValue, Error> {
         typing::linear_degree("rotate", &self.info(x))?;
         self.need(KeyName::Galois(g), x.level);
-        let (kept, special, _) = self.shape(x.level);
-        let two = self.division(kept, special);
-        let mut cost = self
-            .times_key(x.level)
-            .plus(two)
-            .plus(two)
-            .plus(self.digit_limbs(x.level));
-        cost.passes += 3.0 * kept;
+        let at = self.at(x.level);
+        self.spend(at.rotation());
         if !decomposed {
-            cost = cost.plus(self.decomposition(x.level));
+            self.spend(at.decomposition());
         }
-        self.spend(cost);
-        Ok(self.with_error(
-            x,
-            (self.rounding().hypot(self.switching(x.level))) / x.scale,
-        ))
+        Ok(self.with_error(x, self.switched(x.level) / x.scale))
+    }
+    /// The work at a level.
+    fn at(&self, level: Level) -> At<'_> {
+        At::new(self.parameters(), level)
     }
     fn with_error(&self, x: &MeterValue, deviation: f64) -> MeterValue {
         MeterValue {
@@ -402,7 +220,7 @@ impl Meter {
         y: &MeterValue,
     ) -> Result<MeterValue, Error> {
         let info = typing::sum(operation, &self.info(x), &self.info(y))?;
-        let (kept, _, _) = self.shape(x.level);
+        let kept = self.at(x.level).kept;
         self.spend(Cost {
             passes: kept * (x.degree.max(y.degree) as f64 + 1.0),
             ..Cost::default()
@@ -414,15 +232,6 @@ impl Meter {
             peak: x.peak.max(y.peak),
             ..x.at(info)
         })
-    }
-    fn encoding(&self, len: usize, limbs: f64) -> Cost {
-        let words = (2 * len).max(8) as f64;
-        Cost {
-            encodes: len as f64 * (len as f64).log2().max(1.0),
-            ntts: limbs * words / self.n(),
-            passes: limbs * words / self.n(),
-            ..Cost::default()
-        }
     }
     /// Error of a plaintext's rounding, in slots.
     fn plain_error(len: usize, scale: f64) -> f64 {
@@ -456,8 +265,8 @@ impl Arithmetic for Meter {
     fn add_plain(&self, x: &MeterValue, v: &[Complex64]) -> Result<MeterValue, Error> {
         let here = self.info(x);
         let info = typing::plain(self.parameters(), "add_plain", &here, v.len(), 1.0)?;
-        let (kept, _, _) = self.shape(x.level);
-        let mut cost = self.encoding(v.len(), kept);
+        let at = self.at(x.level);
+        let (kept, mut cost) = (at.kept, at.encoding(v.len()));
         cost.passes += 2.0 * kept;
         self.spend(cost);
         let y = self.with_error(x, Self::plain_error(v.len(), x.scale));
@@ -471,8 +280,8 @@ impl Arithmetic for Meter {
     fn mul_plain(&self, x: &MeterValue, v: &[Complex64], scale: f64) -> Result<MeterValue, Error> {
         let here = self.info(x);
         let info = typing::plain(self.parameters(), "mul_plain", &here, v.len(), scale)?;
-        let (kept, _, _) = self.shape(x.level);
-        let mut cost = self.encoding(v.len(), kept);
+        let at = self.at(x.level);
+        let (kept, mut cost) = (at.kept, at.encoding(v.len()));
         cost.multiply_adds += kept * (x.degree as f64 + 1.0);
         self.spend(cost);
         let magnitude = Self::magnitude(v);
@@ -492,7 +301,7 @@ impl Arithmetic for Meter {
         scale: f64,
     ) -> Result<MeterValue, Error> {
         let info = typing::combination(terms.iter().map(|(_, x)| self.info(x)), level, scale)?;
-        let (kept, _, _) = self.shape(level);
+        let kept = self.at(level).kept;
         let (mut bound, mut rms, mut variance, mut peak) =
             (constant.abs(), constant.abs(), 0.0, 1.0f64);
         for (c, x) in terms {
@@ -521,7 +330,7 @@ impl Arithmetic for Meter {
         })
     }
     fn mul_integer(&self, x: &MeterValue, k: i64) -> Result<MeterValue, Error> {
-        let (kept, _, _) = self.shape(x.level);
+        let kept = self.at(x.level).kept;
         self.spend(Cost {
             passes: 2.0 * kept,
             ..Cost::default()
@@ -535,7 +344,7 @@ impl Arithmetic for Meter {
         })
     }
     fn mul_i(&self, x: &MeterValue) -> Result<MeterValue, Error> {
-        let (kept, _, _) = self.shape(x.level);
+        let kept = self.at(x.level).kept;
         self.spend(Cost {
             passes: 4.0 * kept,
             ..Cost::default()
@@ -544,7 +353,7 @@ impl Arithmetic for Meter {
     }
     fn mul(&self, x: &MeterValue, y: &MeterValue) -> Result<MeterValue, Error> {
         let info = typing::product(&self.info(x), &self.info(y))?;
-        let (kept, _, _) = self.shape(x.level);
+        let kept = self.at(x.level).kept;
         self.spend(Cost {
             multiply_adds: 4.0 * kept,
             ..Cost::default()
@@ -563,20 +372,16 @@ impl Arithmetic for Meter {
             return Ok(*x);
         }
         self.need(KeyName::Relinearization, x.level);
-        let (kept, _, _) = self.shape(x.level);
-        let mut cost = self.switch(x.level);
-        cost.passes += 2.0 * kept;
+        let at = self.at(x.level);
+        let mut cost = at.switch();
+        cost.passes += 2.0 * at.kept;
         self.spend(cost);
-        let y = self.with_error(x, self.rounding().hypot(self.switching(x.level)) / x.scale);
+        let y = self.with_error(x, self.switched(x.level) / x.scale);
         Ok(MeterValue { degree: 1, ..y })
     }
     fn rescale(&self, x: &MeterValue) -> Result<MeterValue, Error> {
         let info = typing::rescaled(self.parameters(), &self.info(x))?;
-        let (kept, _, _) = self.shape(info.level);
-        let one = self.division(kept, self.parameters().group(x.level).len() as f64);
-        for _ in 0..=x.degree {
-            self.spend(one);
-        }
+        self.spend(self.at(x.level).rescale().times(x.degree as f64 + 1.0));
         let y = self.with_error(x, self.rounding() / info.scale);
         Ok(y.at(info))
     }
@@ -586,16 +391,13 @@ impl Arithmetic for Meter {
         }
         let info = typing::rescaled(self.parameters(), &self.info(x))?;
         self.need(KeyName::Relinearization, x.level);
-        let (kept, special, _) = self.shape(x.level);
-        let (low, _, _) = self.shape(info.level);
-        let two = self.division(low, special + self.parameters().group(x.level).len() as f64);
-        let mut cost = self
-            .decomposition(x.level)
-            .plus(self.digit_limbs(x.level))
-            .plus(self.times_key(x.level))
-            .plus(two)
-            .plus(two);
-        cost.passes += 2.0 * kept;
+        let at = self.at(x.level);
+        let mut cost = at
+            .decomposition()
+            .plus(at.digit_limbs())
+            .plus(at.times_key())
+            .plus(at.down_and_rescale(at.special));
+        cost.passes += 2.0 * at.kept;
         self.spend(cost);
         let y = self.with_error(x, self.switching(x.level) / x.scale);
         let y = self.with_error(&y, self.rounding() / info.scale);
@@ -657,13 +459,10 @@ impl Arithmetic for Meter {
         let spec = typing::bootstrapping(p)?;
         self.need(KeyName::DenseToSparse, Level::new(0));
         self.need(KeyName::SparseToDense, to);
-        let (kept, _, _) = self.shape(to);
-        let mut cost = self
-            .switch(to)
-            .plus(self.division(1.0, 1.0))
-            .plus(self.division(1.0, 1.0));
-        cost.ntts += 2.0 * kept;
-        cost.passes += 4.0 * kept;
+        let at = self.at(to);
+        let mut cost = at.switch().plus(division(1.0, 1.0).times(2.0));
+        cost.ntts += 2.0 * at.kept;
+        cost.passes += 4.0 * at.kept;
         cost.bootstraps += 1.0;
         self.spend(cost);
         let base = p.modulus(Level::new(0));
@@ -673,10 +472,9 @@ impl Arithmetic for Meter {
                 + (1.0 + spec.hamming_weight as f64) / 12.0,
         );
         // every digit of a lifted polynomial is that polynomial: uniform modulo q0, not modulo the digit
-        let (_, _, digits) = self.shape(to);
         let digit = base / p.log_p().exp2();
         let switching = self.slot_error(
-            self.n() * (ring::GAUSSIAN_SIGMA * digit).powi(2) * digits.len() as f64 / 12.0,
+            self.n() * (ring::GAUSSIAN_SIGMA * digit).powi(2) * at.digits.len() as f64 / 12.0,
         );
         let back = self.rounding().hypot(switching);
         let wraps = ((spec.hamming_weight as f64 + 1.0) / 12.0 * self.n()).sqrt() * base / x.scale;
@@ -703,27 +501,12 @@ impl Arithmetic for Meter {
             result,
         } = crate::map::typed(self, xs, map, scale)?;
         let (p, below) = (self.parameters(), result.level);
-        let (kept, special, _) = self.shape(level);
-        let special = if map.moves() { special } else { 0.0 };
-        let all = kept + special;
         let slots = map.slots();
-        let mut cost = Cost::default();
-        let mut held = BTreeSet::new();
-        for i in 0..map.inputs() {
-            let babies = map.babies(i);
-            cost.passes += 2.0 * kept;
-            let moving: Vec<usize> = babies.into_iter().filter(|b| b % slots != 0).collect();
-            if !moving.is_empty() {
-                cost = cost
-                    .plus(self.decomposition(level))
-                    .plus(self.digit_limbs(level));
-            }
-            for b in moving {
-                held.insert(KeyName::Galois(galois_element(p, b as i64)));
-                cost = cost.plus(self.times_key(level));
-                cost.passes += 2.0 * all + kept;
-            }
-        }
+        self.spend(self.at(level).map(&MapSize::of(map)));
+        let galois = |by: usize| KeyName::Galois(galois_element(p, by as i64));
+        let moving = |steps: Vec<usize>| steps.into_iter().filter(|s| s % slots != 0);
+        let babies = (0..map.inputs()).flat_map(|i| moving(map.babies(i)));
+        let held: BTreeSet<KeyName> = babies.map(galois).collect();
         for &key in &held {
             self.need(key, level);
         }
@@ -733,31 +516,14 @@ impl Arithmetic for Meter {
                 .together
                 .insert(held.into_iter().collect());
         }
+        for o in 0..map.outputs() {
+            for step in moving(map.giants(o)).chain(map.folds().iter().copied()) {
+                self.need(galois(step), level);
+            }
+        }
         let mut row = vec![0usize; map.outputs()];
         map.terms().iter().for_each(|t| row[t.output] += 1);
         let per_row = row.into_iter().max().unwrap_or(0);
-        for o in 0..map.outputs() {
-            for g in map.giants(o) {
-                if g % slots == 0 {
-                    cost.passes += 2.0 * all;
-                    continue;
-                }
-                self.need(KeyName::Galois(galois_element(p, g as i64)), level);
-                cost = cost
-                    .plus(self.division(kept, special))
-                    .plus(self.decomposition(level))
-                    .plus(self.digit_limbs(level))
-                    .plus(self.times_key(level));
-                cost.passes += 3.0 * all;
-            }
-        }
-        for t in map.terms() {
-            cost = cost.plus(self.encoding(t.values.len(), all));
-            cost.multiply_adds += 2.0 * all;
-        }
-        let (low, _, _) = self.shape(below);
-        let group = p.group(level).len() as f64;
-        self.spend(cost);
         let bound = xs.iter().map(|x| x.bound).fold(0.0, f64::max);
         let (mean, most) = map.row_energy();
         let rms = xs.iter().map(|x| x.rms).fold(0.0, f64::max);
@@ -786,28 +552,12 @@ impl Arithmetic for Meter {
             },
             degree: 1,
         };
-        // every output is divided, and folded, by itself; their errors are alike
-        for o in 0..map.outputs() {
-            if map.folds().is_empty() {
-                let one = self.division(low, group + special);
-                self.spend(one.plus(one));
-                continue;
-            }
-            let one = self.division(kept, special);
-            let last = self.division(low, group);
-            self.spend(one.plus(one).plus(last).plus(last));
-            for &f in map.folds() {
-                let r = self.rotate(&y, f as i64)?;
-                if o == 0 {
-                    y.deviation = y
-                        .deviation
-                        .hypot((r.deviation.powi(2) - y.deviation.powi(2)).max(0.0).sqrt());
-                }
-                self.spend(Cost {
-                    passes: 2.0 * kept,
-                    ..Cost::default()
-                });
-            }
+        // every output is folded by itself; their errors are alike
+        for _ in map.folds() {
+            let r = self.with_error(&y, self.switched(level) / y.scale);
+            y.deviation = y
+                .deviation
+                .hypot((r.deviation.powi(2) - y.deviation.powi(2)).max(0.0).sqrt());
         }
         let y = self.with_error(
             &MeterValue {

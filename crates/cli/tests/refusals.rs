@@ -534,7 +534,7 @@ fn predictions_are_stored_before_the_run_and_follow_the_cost_table() {
     // the same machine, all costs twice as high
     let origin = runtime::machine_file::Origin::here().expect("counts");
     let file = |origin| {
-        let mut cost = ckks::MachineCost::default();
+        let mut cost = cost::MachineCost::default();
         cost.table = cost.table.scaled(2.0);
         runtime::MachineFile::new(origin, "2000-01-31".into(), cost, &[]).to_json()
     };

@@ -3,7 +3,7 @@
 //! With its argument's affine map free, x² + c takes one level and a quartic two; leading coefficients go into units.
 //! Notation: x the network's argument on [lo, hi], t = scale·(x + shift) the plan's, y the plan's result, p(x) = unit·y.
 
-use crate::Error;
+use crate::error::Error;
 use approx::Polynomial;
 
 /// Results smaller than this fraction of what the scale allows would waste precision.

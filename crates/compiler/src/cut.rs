@@ -4,12 +4,13 @@
 //! of 64 channels, then a sequence unfolded by 32 rows: 2048 instead of 64 and 32). Costs are estimated from numbers of diagonals alone,
 //! a level's is its share of a bootstrap.
 
-use crate::Error;
-use crate::cost::{CostModel, MapSize};
+use crate::cost::CostModel;
+use crate::error::Error;
 use crate::layout::Layout;
 use crate::linear_op::{Chain, chain_row, columnwise};
 use crate::normal::{Builder, Expression, Id};
 use crate::sketch;
+use ckks::MapSize;
 use nn::{NodeId, PolyNode};
 use std::sync::Arc;
 

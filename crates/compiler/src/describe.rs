@@ -1,6 +1,6 @@
 //! A plan as text and in numbers.
 
-use crate::cost::map_size;
+use ckks::MapSize;
 use runtime::{Operation, Plan};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -83,7 +83,7 @@ pub fn summarise(plan: &Plan) -> Summary {
     for step in &plan.steps {
         match &step.operation {
             Operation::Linear { map, .. } => {
-                let size = map_size(map);
+                let size = MapSize::of(map);
                 summary.maps += 1;
                 summary.diagonals += size.diagonals;
                 summary.rotations += size.babies + size.giants + size.folds * size.outputs;
@@ -139,7 +139,7 @@ pub fn describe(plan: &Plan) -> String {
             .and_then(|&r| levels.get(r).copied().flatten());
         let detail = match &step.operation {
             Operation::Linear { map, period, .. } => {
-                let s = map_size(map);
+                let s = MapSize::of(map);
                 let blocks = if s.inputs * s.outputs > 1 {
                     format!(", {} in {} out", s.inputs, s.outputs)
                 } else {

@@ -2,13 +2,14 @@
 
 use crate::cost::CostModel;
 use crate::emit::{self, Shared};
+use crate::error::Error;
 use crate::normal::Normal;
-use crate::pack::Packed;
+use crate::pack::{Packed, Twins};
 use crate::schedule::{self, Machine};
 use crate::split::{self, Splits};
 use crate::stages::stages;
-use crate::twins::Twins;
-use crate::{Error, Target, units};
+use crate::target::Target;
+use crate::units;
 use nn::PolyGraph;
 use runtime::{Description, Plan, VerifiedPlan};
 use std::borrow::Cow;

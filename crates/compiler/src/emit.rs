@@ -1,14 +1,13 @@
 //! Writes the plan: registers, alignments, steps and ports.
 
-use crate::Error;
 use crate::activation::Form;
+use crate::error::Error;
 use crate::linear_op::narrow;
 use crate::normal::{Id, Kind, Normal, Quantity};
 use crate::order::depth_first;
-use crate::pack::Packed;
+use crate::pack::{Packed, Twins};
 use crate::schedule::Decision;
 use crate::split::Split;
-use crate::twins::Twins;
 use crate::units::Units;
 use ckks::map::{Term, Values};
 use ckks::{BlockMap, Bootstrap, Polynomial};

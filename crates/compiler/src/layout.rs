@@ -7,9 +7,10 @@
 //! An unfolded sequence (C, R, L) lies row by row, each row as the sequence (C, 1, L) itself lies: what is the same for all rows then is
 //! the sequence's ciphertext, repeated with its period, and a sum over rows is a few folds.
 
-use crate::Error;
+use crate::error::Error;
 use crate::linear_op::narrow;
 use nn::Shape;
+use std::collections::BTreeMap;
 
 /// Most ciphertexts for one tensor.
 pub(crate) const MOST_CIPHERTEXTS: usize = 8192;
@@ -292,6 +293,50 @@ fn spread(total: usize, max_slots: usize) -> (usize, usize) {
         (total.next_power_of_two().max(LEAST_PERIOD), 1)
     } else {
         (max_slots, total.div_ceil(max_slots))
+    }
+}
+
+/// What a stand-in's sizes stand for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scale {
+    /// Full number of channels by the stand-in's.
+    pub channels: BTreeMap<usize, usize>,
+    /// Tokens of the stand-in and of the network.
+    pub tokens: (usize, usize),
+    /// By how much channels are narrowed: those of the stand-in's heads and of the network's.
+    pub narrowed: (usize, usize),
+}
+
+/// Slots of one input, in the stand-in and in the network.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rings {
+    pub(crate) small: usize,
+    pub(crate) full: usize,
+}
+
+impl Scale {
+    /// A ring for the stand-in in which it takes as many ciphertexts as the network does, where that can be.
+    pub(crate) fn rings(&self, full: usize) -> Rings {
+        let tokens = self.tokens.0.next_power_of_two();
+        let channels = (full / self.tokens.1.next_power_of_two()).max(1);
+        let channels = (channels * self.narrowed.0 / self.narrowed.1).max(1);
+        Rings {
+            small: tokens * (1 << channels.ilog2()),
+            full,
+        }
+    }
+
+    /// The layout of the network's tensor in place of the stand-in's.
+    pub(crate) fn layout(&self, small: &Layout, max_slots: usize) -> Result<Layout, Error> {
+        let full = |channels: usize| self.channels.get(&channels).copied();
+        small
+            .resized(full, self.tokens, max_slots)
+            .ok_or_else(|| Error::Unsupported {
+                layer: format!("a tensor of shape {}", small.shape()),
+                operator: "shape".into(),
+                reason: "the stand-in has a size that stands for none".into(),
+                remedy: "narrow the network differently",
+            })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Row and column numbers are row-major positions in the operator's output and input tensor.
 
-use crate::Error;
+use crate::error::Error;
 use nn::{AvgPool, Boundary, Conv2d, NodeId, Op, Pairing, PolyNode, Rotary, Shape, Unfold};
 use std::sync::Arc;
 

@@ -6,10 +6,10 @@
 
 use crate::activation::Activation;
 use crate::cost::CostModel;
-use crate::layout::Layout;
+use crate::error::Error;
+use crate::layout::{Layout, Scale};
 use crate::linear_op::{Chain, LinearOp, Link, chain_row, chain_stride};
-use crate::sketch::Scale;
-use crate::{Error, Target};
+use crate::target::Target;
 use approx::Polynomial;
 use nn::{NodeId, Op, PolyGraph, PolyNode, Shape};
 use runtime::Purpose;

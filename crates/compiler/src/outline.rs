@@ -4,10 +4,12 @@
 //! after that takes only the path. Whoever asks prices the alternatives in seconds (what a lower degree costs in accuracy, say).
 
 use crate::cost::CostModel;
+use crate::error::Error;
 use crate::normal::Kind;
 use crate::schedule::{self, Machine, Stage, Way};
 use crate::stages::{carried_out, stages};
-use crate::{Error, Target, normal, split, twins};
+use crate::target::Target;
+use crate::{normal, split, twins};
 use approx::Polynomial;
 use ckks::Parameters;
 use nn::{Op, PolyGraph};

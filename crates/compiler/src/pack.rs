@@ -6,7 +6,7 @@
 
 use crate::linear_op::{Chain, chain_row, columnwise, narrow};
 use crate::normal::{Id, Kind, Normal, Quantity};
-use crate::twins::Twins;
+use std::collections::BTreeMap;
 
 /// An offset as a walk: columns, rows, planes; signed.
 pub(crate) type Walk = [i64; 3];
@@ -45,6 +45,34 @@ impl Diagonal {
     /// Slots of its period.
     pub(crate) fn len(&self) -> usize {
         self.values.len() * self.run
+    }
+}
+
+/// Of a quantity, which of its different ciphertexts each one is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Twins {
+    /// By ciphertext: numbers from 0 on, in order of first occurrence.
+    pub(crate) of: Vec<usize>,
+    /// For a product, of every different ciphertext: those of its operands, then those of its summands.
+    pub(crate) operands: Vec<Vec<usize>>,
+    /// How many are different.
+    pub(crate) count: usize,
+}
+
+impl Twins {
+    pub(crate) fn by_key<K: Ord>(keys: impl Iterator<Item = K>) -> Self {
+        let mut seen = BTreeMap::new();
+        let of = keys
+            .map(|key| {
+                let next = seen.len();
+                *seen.entry(key).or_insert(next)
+            })
+            .collect();
+        Self {
+            of,
+            operands: Vec::new(),
+            count: seen.len(),
+        }
     }
 }
 

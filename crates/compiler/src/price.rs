@@ -5,8 +5,9 @@
 
 use crate::activation::Activation;
 use crate::cost::CostModel;
+use crate::error::Error;
 use crate::schedule::{self, Machine, Stage, Way};
-use crate::{Error, Target};
+use crate::target::Target;
 use approx::{Composite, Polynomial};
 use ckks::Parameters;
 use runtime::Operation;

@@ -6,7 +6,7 @@
 //!
 //! [`LinearOp::copies`]: crate::linear_op::LinearOp::copies
 
-use crate::Error;
+use crate::error::Error;
 use crate::layout::Layout;
 use crate::linear_op::{LinearOp, Link, chain_row};
 use crate::normal::{Builder, Expression, Id, Kind, Normal, Quantity, purpose};

@@ -8,7 +8,7 @@
 //! A quantity may be open to several ways of making it (polynomials of different degrees), each with a price in seconds: the path then
 //! chooses ways, levels and bootstraps together. A limit on the number of bootstraps is one more level that only goes down.
 
-use crate::Error;
+use crate::error::Error;
 use std::collections::BTreeMap;
 
 /// States kept after each quantity.

@@ -1,7 +1,7 @@
 //! Plans under a memory limit.
 
-use crate::Error;
 use crate::draft::Draft;
+use crate::error::Error;
 use crate::pack::Packed;
 use crate::schedule::Decision;
 use crate::split::{Splits, split_all};

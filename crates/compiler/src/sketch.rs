@@ -12,14 +12,15 @@ mod peak;
 pub(crate) use maps::size;
 
 use crate::cost::CostModel;
-use crate::layout::Layout;
+use crate::error::Error;
+use crate::layout::{Layout, Scale};
 use crate::linear_op::Chain;
 use crate::normal::{self, Id, Kind, Normal, Quantity};
 use crate::schedule::{self, Machine, Stage, Way};
 use crate::search::THRIFT;
 use crate::split::EAGERNESS;
 use crate::stages::representative;
-use crate::{Error, Target};
+use crate::target::Target;
 use ckks::keys::{KeyRequest, SwitchingKey};
 use ckks::map::{Term, Values};
 use ckks::{Arithmetic, BlockMap, Bootstrap, Level, Meter, Parameters};
@@ -27,50 +28,6 @@ use maps::{Alike, Counted, Pattern, Source, count, more};
 use nn::PolyGraph;
 use runtime::{Operation, Purpose, Work};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What a stand-in's sizes stand for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scale {
-    /// Full number of channels by the stand-in's.
-    pub channels: BTreeMap<usize, usize>,
-    /// Tokens of the stand-in and of the network.
-    pub tokens: (usize, usize),
-    /// By how much channels are narrowed: those of the stand-in's heads and of the network's.
-    pub narrowed: (usize, usize),
-}
-
-/// Slots of one input, in the stand-in and in the network.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rings {
-    small: usize,
-    full: usize,
-}
-
-impl Scale {
-    /// A ring for the stand-in in which it takes as many ciphertexts as the network does, where that can be.
-    fn rings(&self, full: usize) -> Rings {
-        let tokens = self.tokens.0.next_power_of_two();
-        let channels = (full / self.tokens.1.next_power_of_two()).max(1);
-        let channels = (channels * self.narrowed.0 / self.narrowed.1).max(1);
-        Rings {
-            small: tokens * (1 << channels.ilog2()),
-            full,
-        }
-    }
-
-    /// The layout of the network's tensor in place of the stand-in's.
-    pub(crate) fn layout(&self, small: &Layout, max_slots: usize) -> Result<Layout, Error> {
-        let full = |channels: usize| self.channels.get(&channels).copied();
-        small
-            .resized(full, self.tokens, max_slots)
-            .ok_or_else(|| Error::Unsupported {
-                layer: format!("a tensor of shape {}", small.shape()),
-                operator: "shape".into(),
-                reason: "the stand-in has a size that stands for none".into(),
-                remedy: "narrow the network differently",
-            })
-    }
-}
 
 /// A step, or as many alike as there are ciphertexts, of a plan that is not there.
 #[derive(Clone, Debug, PartialEq)]

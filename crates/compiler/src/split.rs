@@ -3,8 +3,9 @@
 //! An offset is a walk (columns, rows, planes). Each axis is cut at some count: the baby step walks the remainder, the giant step the
 //! multiple. The smallest (negative) steps go either with the babies or with the giants.
 
-use crate::cost::{CostModel, MapSize};
+use crate::cost::CostModel;
 use crate::pack::{Packed, Walk};
+use ckks::MapSize;
 use std::collections::BTreeSet;
 
 /// A split of every diagonal of a map.

@@ -1,12 +1,12 @@
 //! What the scheduler must know of every quantity: the levels that it takes and what it costs at each.
 
-use crate::Error;
 use crate::activation::{Activation, Form};
 use crate::cost::CostModel;
+use crate::error::Error;
 use crate::normal::{Binding, Kind, Normal, Quantity};
+use crate::pack::Twins;
 use crate::schedule::{Stage, Way};
 use crate::split::Splits;
-use crate::twins::Twins;
 use approx::Polynomial;
 use runtime::Operation;
 

@@ -4,36 +4,7 @@
 //! heads share, would otherwise be computed once for every channel.
 
 use crate::normal::{Id, Kind, Normal, Quantity};
-use crate::pack::{Packed, pack};
-use std::collections::BTreeMap;
-
-/// Of a quantity, which of its different ciphertexts each one is.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Twins {
-    /// By ciphertext: numbers from 0 on, in order of first occurrence.
-    pub(crate) of: Vec<usize>,
-    /// For a product, of every different ciphertext: those of its operands, then those of its summands.
-    pub(crate) operands: Vec<Vec<usize>>,
-    /// How many are different.
-    pub(crate) count: usize,
-}
-
-impl Twins {
-    fn by_key<K: Ord>(keys: impl Iterator<Item = K>) -> Self {
-        let mut seen = BTreeMap::new();
-        let of = keys
-            .map(|key| {
-                let next = seen.len();
-                *seen.entry(key).or_insert(next)
-            })
-            .collect();
-        Self {
-            of,
-            operands: Vec::new(),
-            count: seen.len(),
-        }
-    }
-}
+use crate::pack::{Packed, Twins, pack};
 
 /// Packs every linear map, for different ciphertexts only, and finds which are different.
 pub(crate) fn pack_all(normal: &Normal) -> (Vec<Option<Packed>>, Vec<Twins>) {

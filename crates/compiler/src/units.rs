@@ -4,8 +4,8 @@
 //! (or that of its square or quartic); where a bootstrap lies between, the value goes in halved and the gain restores it. All of this
 //! is folded into matrices, coefficients and gains: it costs nothing.
 
-use crate::Error;
 use crate::activation::{Activation, Form};
+use crate::error::Error;
 use crate::normal::{Binding, Kind, Normal};
 use crate::product::fill;
 use crate::schedule::Decision;

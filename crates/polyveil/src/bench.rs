@@ -4,12 +4,12 @@ use crate::error::Result;
 use crate::machine::pool;
 use crate::progress::{Listener, Say};
 use crate::session::rng;
-use ckks::workload::{
-    CIRCUITS, Reading, Reference, Subjects, Timing, circuit, random, time_beside_reference,
-};
 use ckks::{
     Arithmetic, Bootstrap, Ciphertext, Complex64, Context, Evaluator, KeyRequest, Level, Meter,
     Parameters, ParametersSpec, SecretKey, SwitchingKey,
+};
+use cost::workload::{
+    CIRCUITS, Reading, Reference, Subjects, Timing, circuit, random, time_beside_reference,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};

@@ -63,25 +63,17 @@ pub fn keygen(
         return Err(format!("{} already holds keys; choose another folder, or replace them (what was encrypted with them is then lost)", folder.display()).into());
     }
     std::fs::create_dir_all(folder).map_err(named(folder))?;
-    // one key at a time: a product and an expansion for each limb
-    let (count, limbs) = file
-        .spec()
-        .keys
-        .iter()
-        .fold((0, 0), |(count, limbs), &(k, l)| {
-            let layout = ckks::SwitchingKey::layout(parameters, k, l);
-            (count + 1, limbs + layout.len())
-        });
+    let count = file.spec().keys.len();
+    let list = file.spec().keys.iter().copied();
     let threads = rayon::current_num_threads();
-    let table = machine.cost().on(threads);
-    let cpu = limbs as f64 * (table.ntt + table.expansion + 3.0 * table.pass);
+    let (_, seconds) = machine.cost().keys(parameters, list, threads);
     let mut rng = rng();
     let client = Client::new(file, &mut rng)?;
     let bytes = client.evaluation_keys_bytes();
     tell.note(format_args!(
         "making {count} evaluation keys: {} on disk, about {}",
         size(bytes),
-        duration(machine.cost().wall(cpu, threads))
+        duration(seconds)
     ));
     require_disk(folder, bytes + (1 << 20))?;
     place(client_file, &folder.join(CLIENT_FILE))?;

@@ -4,7 +4,7 @@
 //! engine is [`stale`](MachineFile::stale) and left aside by the caller.
 
 use crate::{Error, Help, Result, machine};
-use ckks::machine_cost::{MachineCost, Residual, meter_version};
+use cost::{MachineCost, Residual, meter_version};
 use serde::{Deserialize, Serialize};
 
 /// Version of the file's fields.

@@ -3,8 +3,8 @@
 use crate::placement::Placement;
 use crate::verified::VerifiedPlan;
 use crate::wire::container::short;
-use ckks::machine_cost::{MachineCost, Ratios};
-use ckks::meter::CostTable;
+use ckks::CostTable;
+use cost::{MachineCost, Ratios};
 use serde::Serialize;
 
 /// What a prediction rests on.

@@ -5,7 +5,7 @@ use crate::operation::Work;
 use crate::prediction::{Basis, Prediction};
 use crate::size;
 use crate::verified::VerifiedPlan;
-use ckks::meter::{Cost, CostTable};
+use ckks::{Cost, CostTable};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;

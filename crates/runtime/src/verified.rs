@@ -9,8 +9,7 @@ use crate::wire::conformance::parameters_digest;
 use crate::wire::container::{Digest, Ids, KeyId};
 use crate::wire::{ClientFile, ClientSpec};
 use ckks::keys::{KeyName, KeyRequest, KeyUse};
-use ckks::meter::{Cost, CostTable};
-use ckks::{Bootstrap, Context, MeterValue, Parameters};
+use ckks::{Bootstrap, Context, Cost, CostTable, MeterValue, Parameters};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 

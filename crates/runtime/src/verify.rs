@@ -10,8 +10,8 @@ use crate::wire::keys::evaluation_keys_bytes;
 use crate::wire::ports::check_port;
 use crate::{Error, Result};
 use ckks::keys::{KeyName, SwitchingKey};
-use ckks::memory::{self, MapSums};
-use ckks::{Context, Level, Meter, MeterValue, Parameters};
+use ckks::memory;
+use ckks::{Context, Level, MapSize, Meter, MeterValue, Parameters};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most registers of one plan.
@@ -417,13 +417,8 @@ fn check_operation(step: &Step, parameters: &Parameters) -> std::result::Result<
 fn working_bytes(parameters: &Parameters, operation: &Operation, level: Level) -> u64 {
     match operation {
         Operation::Linear { map, .. } => {
-            let sums = MapSums {
-                inputs: map.inputs(),
-                giants: (0..map.outputs()).map(|o| map.giants(o).len()).sum(),
-                outputs: map.outputs(),
-            };
             let values = map.terms().iter().map(|t| t.values.len()).sum();
-            memory::map(parameters, level, sums, values)
+            memory::map(parameters, level, &MapSize::of(map), values)
         }
         Operation::Bootstrap { bootstrap, .. } => memory::bootstrap(parameters, bootstrap.target),
         _ => memory::product(parameters, level),

@@ -3,12 +3,13 @@
 //! A chain of operators becomes a [`Pattern`] (which channels it mixes, what it does to rows), a layout [`Rowed`]; [`count`] makes of both what
 //! `pack`, `split`, `twins` and `emit::pieces` find out from entries.
 
-use crate::Error;
-use crate::cost::{CostModel, MapSize};
+use crate::cost::CostModel;
 use crate::emit::{MOST_DIAGONALS, MOST_RESULTS, MOST_SUMS};
+use crate::error::Error;
 use crate::layout::Layout;
 use crate::linear_op::{Chain, LinearOp};
 use crate::split::signed;
+use ckks::MapSize;
 use nn::{Boundary, Shape};
 use std::collections::BTreeSet;
 

@@ -5,7 +5,8 @@ use super::maps::{Counted, Mixing, Pattern, Rowed, pieces};
 use crate::emit::MOST_AT_ONCE;
 use crate::normal::{Id, Kind};
 use crate::schedule::{Decision, Stage};
-use ckks::memory::{self, MapSums};
+use ckks::MapSize;
+use ckks::memory;
 use ckks::{Level, Parameters};
 
 impl Draft<'_> {
@@ -74,13 +75,14 @@ impl Draft<'_> {
             let d = decisions[v];
             let size = &counts[v].size;
             let parts = pieces(&counts[v]);
-            let sums = MapSums {
+            let sums = MapSize {
                 inputs: size.inputs.div_ceil(counts[v].apart.max(1)),
                 giants: (size.giants + size.unmoved).div_ceil(parts),
                 outputs: size.outputs.div_ceil(parts),
+                ..MapSize::default()
             };
             let values = size.values / parts;
-            let working = memory::map(parameters, Level::new(d.level), sums, values)
+            let working = memory::map(parameters, Level::new(d.level), &sums, values)
                 .max(overhead_of_bootstrap(parameters, d.bootstrap));
             // row by row, a result takes the place of what it is made of
             let row_by_row = deep && Rowed::of(&self.layouts[v]).rows > 1 && !made(v);

@@ -3,7 +3,7 @@
 use super::{Decoder, again, law, text_limit};
 use crate::json;
 use crate::toy::plans;
-use ckks::machine_cost::{MachineCost, Residual};
+use cost::{MachineCost, Residual};
 use runtime::machine_file::{MachineFile, Origin};
 use runtime::sharing::releases::Ledger;
 use runtime::{Basis, Prediction, VerifiedPlan};

@@ -1,10 +1,11 @@
-//! What one machine takes for the units of work that [`Meter`](crate::Meter) counts: fitted to measured operations, scaled by a probe.
+//! What one machine takes for the units of work that [`Meter`](ckks::Meter) counts: fitted to measured operations, scaled by a probe.
 //!
 //! Reading order: [`MachineCost`] (what is predicted with) → [`fit`] (where its table comes from) → [`Probe`] (how it follows the machine).
 //! What is measured lies in [`workload`]. Clocks and files are the caller's.
 
-use crate::meter::{Cost, CostTable};
-use crate::{Error, workload};
+use crate::workload::{self, Probe};
+use ckks::keys::KeyName;
+use ckks::{Cost, CostTable, Error, Parameters};
 use serde::{Deserialize, Serialize};
 
 /// Kinds of work that have a cost of their own.
@@ -86,7 +87,7 @@ pub struct MachineCost {
 }
 
 impl Default for MachineCost {
-    /// The shipped default: [`CostTable::default`], with the probe of the same machine; replaced by `polyveil bench --save`.
+    /// The shipped default: [`CostTable::default`], with the probe of the same machine; a measured one takes its place.
     fn default() -> Self {
         Self {
             table: CostTable::default(),
@@ -147,6 +148,20 @@ impl MachineCost {
         let alone = self.threading.alone;
         self.table
             .scaled(alone + (1.0 - alone) * self.crowd(threads))
+    }
+    /// CPU and wall seconds of making these evaluation keys, each with its limbs.
+    pub fn keys(
+        &self,
+        parameters: &Parameters,
+        keys: impl IntoIterator<Item = (KeyName, usize)>,
+        threads: usize,
+    ) -> (f64, f64) {
+        let keys = keys.into_iter();
+        let work = keys.map(|(name, limit)| ckks::work::key(parameters, name, limit));
+        let cpu = work
+            .fold(Cost::default(), Cost::plus)
+            .seconds(&self.on(threads));
+        (cpu, self.wall(cpu, threads))
     }
     /// Wall seconds of so many CPU seconds on `threads` quiet cores.
     pub fn wall(&self, cpu_seconds: f64, threads: usize) -> f64 {
@@ -213,42 +228,6 @@ impl Trust {
             Self::SameMachine => (0.5, 4.0),
             Self::OtherMachine => (1.0 / 16.0, 16.0),
         }
-    }
-}
-
-/// What a probe takes on one thread, in CPU seconds: [`workload::probe`] measures it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Probe {
-    /// One reference loop: [`workload::Reference`].
-    pub reference: f64,
-    /// One addition over [`workload::STREAM_WORDS`] words.
-    pub stream: f64,
-    /// One rotation by [`workload::probe_parameters`].
-    pub key_switch: f64,
-    /// One GB of memory that the process had not before: the system clears it, and so does the host of a virtual machine.
-    pub fresh: f64,
-}
-
-impl Probe {
-    /// Of each time the middle one (of an even number the upper): how fast a machine was while a long measurement ran beside. None
-    /// without probes.
-    pub fn median(probes: &[Self]) -> Option<Self> {
-        let middle = |of: fn(&Self) -> f64| {
-            let mut times: Vec<f64> = probes.iter().map(of).collect();
-            times.sort_by(f64::total_cmp);
-            times.get(times.len() / 2).copied()
-        };
-        Some(Self {
-            reference: middle(|p| p.reference)?,
-            stream: middle(|p| p.stream)?,
-            key_switch: middle(|p| p.key_switch)?,
-            fresh: middle(|p| p.fresh)?,
-        })
-    }
-    /// The loops.
-    fn parts(&self) -> [f64; 3] {
-        [self.reference, self.stream, self.key_switch]
     }
 }
 

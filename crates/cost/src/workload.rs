@@ -2,17 +2,16 @@
 //!
 //! Values, keys and secrets are throw-away; nothing here decides anything. Clocks are the caller's.
 
-use crate::machine_cost::Probe;
-use crate::map::{Term, Values};
-use crate::meter::Cost;
-use crate::{
-    Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Context, Encoder, Error, Evaluator,
-    KeyRequest, Level, Meter, Parameters, ParametersSpec, Polynomial, SecretKey,
+use ckks::map::{Term, Values};
+use ckks::{
+    Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Context, Cost, Encoder, Error,
+    Evaluator, KeyRequest, Level, Meter, Parameters, ParametersSpec, Polynomial, SecretKey,
 };
 use rand_core::{CryptoRng, RngCore};
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
 use ring::{Expander, Ntt, RnsPoly};
+use serde::{Deserialize, Serialize};
 
 /// Clocks read, or the time between two readings, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -574,6 +573,42 @@ pub fn probe_parameters() -> Result<Parameters, Error> {
     Parameters::new(ParametersSpec::toy_levelled(16, 2))
 }
 
+/// What a probe takes on one thread, in CPU seconds: [`probe`] measures it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// One reference loop: [`Reference`].
+    pub reference: f64,
+    /// One addition over [`STREAM_WORDS`] words.
+    pub stream: f64,
+    /// One rotation by [`probe_parameters`].
+    pub key_switch: f64,
+    /// One GB of memory that the process had not before: the system clears it, and so does the host of a virtual machine.
+    pub fresh: f64,
+}
+
+impl Probe {
+    /// Of each time the middle one (of an even number the upper): how fast a machine was while a long measurement ran beside. None
+    /// without probes.
+    pub fn median(probes: &[Self]) -> Option<Self> {
+        let middle = |of: fn(&Self) -> f64| {
+            let mut times: Vec<f64> = probes.iter().map(of).collect();
+            times.sort_by(f64::total_cmp);
+            times.get(times.len() / 2).copied()
+        };
+        Some(Self {
+            reference: middle(|p| p.reference)?,
+            stream: middle(|p| p.stream)?,
+            key_switch: middle(|p| p.key_switch)?,
+            fresh: middle(|p| p.fresh)?,
+        })
+    }
+    /// The loops.
+    pub(crate) fn parts(&self) -> [f64; 3] {
+        [self.reference, self.stream, self.key_switch]
+    }
+}
+
 /// Seconds of CPU time after which the probe's loops are not repeated again.
 const PROBE_SECONDS: f64 = 1.2;
 /// Most rounds over the probe's loops.
@@ -664,7 +699,8 @@ fn probe_with(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine_cost::{Observation, fit};
+    use crate::{Observation, fit};
+    use ckks::CostTable;
     use rand_chacha::ChaCha20Rng;
     use rand_core::SeedableRng;
     use std::cell::Cell;
@@ -679,10 +715,7 @@ mod tests {
         for (i, (operation, cost)) in listed.iter().enumerate() {
             workload.run(i).expect("runs");
             workload.run(i).expect("runs again");
-            assert!(
-                cost.seconds(&crate::CostTable::default()) > 0.0,
-                "{operation:?}"
-            );
+            assert!(cost.seconds(&CostTable::default()) > 0.0, "{operation:?}");
         }
         let names: std::collections::BTreeSet<&str> = all.iter().map(|o| o.name).collect();
         assert_eq!((names.len(), listed.len()), (all.len(), all.len()));
@@ -690,7 +723,7 @@ mod tests {
             counted(&p).expect("counts"),
             listed.iter().map(|o| o.1).collect::<Vec<_>>()
         );
-        // the counts tell all kinds of work apart: see `machine_cost`; any times give a table
+        // the counts tell all kinds of work apart: see `machine`; any times give a table
         let observations: Vec<Observation> = listed
             .iter()
             .map(|(o, cost)| Observation {
@@ -700,7 +733,7 @@ mod tests {
                 weight: o.weight,
             })
             .collect();
-        fit(&observations, &crate::CostTable::default()).expect("fits");
+        fit(&observations, &CostTable::default()).expect("fits");
         let meter = Meter::new(&Context::new(&p));
         let x = meter.input(p.residual(), 64, 1.0).expect("fits");
         assert!(circuit(&meter, "juggle", [&x, &x], &workload.subjects).is_err());

@@ -1,0 +1,393 @@
+//! The work of the evaluator's operations: one table, read by the meter, by planners, and by whoever predicts.
+//!
+//! Everything is counted at a level of a parameter set ([`At`]): so many transforms, multiply-adds and passes over limbs. Seconds come
+//! from a [`CostTable`].
+
+use crate::keys::KeyName;
+use crate::{BlockMap, Level, Parameters, SwitchingKey};
+use serde::{Deserialize, Serialize};
+
+/// Counts of work; limb counts are in units of N coefficients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// NTTs of one limb of N (smaller ones count by their size).
+    pub ntts: f64,
+    /// Lazy multiply-adds of one limb by one limb (inner products with keys and diagonals).
+    pub multiply_adds: f64,
+    /// Multiply-adds of basis conversion: (source limb, target limb) pairs.
+    pub conversions: f64,
+    /// Passes of additions, scalar products, permutations over one limb.
+    pub passes: f64,
+    /// Limbs of key expanded from seeds.
+    pub expansions: f64,
+    /// Encoded slots times log2(slots): butterflies of the f64 transform.
+    pub encodes: f64,
+    /// Decompositions into digits.
+    pub decompositions: f64,
+    /// Inner products with a key.
+    pub key_switches: f64,
+    /// Bootstraps.
+    pub bootstraps: f64,
+}
+
+impl Cost {
+    fn fields(&mut self) -> [&mut f64; 9] {
+        [
+            &mut self.ntts,
+            &mut self.multiply_adds,
+            &mut self.conversions,
+            &mut self.passes,
+            &mut self.expansions,
+            &mut self.encodes,
+            &mut self.decompositions,
+            &mut self.key_switches,
+            &mut self.bootstraps,
+        ]
+    }
+    /// Sum.
+    #[must_use]
+    pub fn plus(mut self, mut other: Self) -> Self {
+        for (a, b) in self.fields().into_iter().zip(other.fields()) {
+            *a += *b;
+        }
+        self
+    }
+    /// The same work so many times.
+    #[must_use]
+    pub fn times(mut self, count: f64) -> Self {
+        self.fields().into_iter().for_each(|a| *a *= count);
+        self
+    }
+    /// Difference: the work between two readings.
+    #[must_use]
+    pub fn since(mut self, mut earlier: Self) -> Self {
+        for (a, b) in self.fields().into_iter().zip(earlier.fields()) {
+            *a -= *b;
+        }
+        self
+    }
+    /// By primitive: (name, count, CPU seconds); the seconds add up to [`Cost::seconds`].
+    pub fn primitives(&self, table: &CostTable) -> Vec<(&'static str, f64, f64)> {
+        [
+            ("NTT", self.ntts, table.ntt),
+            ("inner products", self.multiply_adds, table.multiply_add),
+            ("basis conversion", self.conversions, table.conversion),
+            ("additions, permutations", self.passes, table.pass),
+            ("key expansion", self.expansions, table.expansion),
+            ("encoding", self.encodes, table.encode),
+        ]
+        .into_iter()
+        .map(|(name, count, each)| (name, count, count * each))
+        .collect()
+    }
+    /// CPU seconds.
+    pub fn seconds(&self, table: &CostTable) -> f64 {
+        self.primitives(table).iter().map(|x| x.2).sum()
+    }
+}
+
+/// CPU seconds of one unit of each kind of work, for one ring degree.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CostTable {
+    /// One NTT of one limb.
+    pub ntt: f64,
+    /// One lazy multiply-add of a limb.
+    pub multiply_add: f64,
+    /// One (source, target) limb pair of basis conversion.
+    pub conversion: f64,
+    /// One pass over a limb.
+    pub pass: f64,
+    /// One limb expanded from a seed.
+    pub expansion: f64,
+    /// One butterfly of the encoder.
+    pub encode: f64,
+}
+
+impl Default for CostTable {
+    /// Shipped default: N = 2^16 on an AMD EPYC (Zen 4), as fitted by `polyveil bench --save --with-network`.
+    fn default() -> Self {
+        Self {
+            ntt: 0.094e-3,
+            multiply_add: 24.7e-6,
+            conversion: 8.75e-6,
+            pass: 38e-6,
+            expansion: 47.7e-6,
+            encode: 1.105e-9,
+        }
+    }
+}
+
+impl CostTable {
+    /// For a machine (or a ring) that is `factor` times slower.
+    #[must_use]
+    pub fn scaled(self, factor: f64) -> Self {
+        Self {
+            ntt: self.ntt * factor,
+            multiply_add: self.multiply_add * factor,
+            conversion: self.conversion * factor,
+            pass: self.pass * factor,
+            expansion: self.expansion * factor,
+            encode: self.encode * factor,
+        }
+    }
+}
+
+/// Sizes of a block map, which are all that its work depends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MapSize {
+    /// Diagonals.
+    pub diagonals: usize,
+    /// Baby rotations, 0 not counted, summed over inputs.
+    pub babies: usize,
+    /// Giant rotations, 0 not counted, summed over outputs.
+    pub giants: usize,
+    /// Giant steps of 0, summed over outputs.
+    pub unmoved: usize,
+    /// Rotations folded onto each of the outputs.
+    pub folds: usize,
+    /// Input ciphertexts.
+    pub inputs: usize,
+    /// Input ciphertexts with baby rotations.
+    pub decomposed: usize,
+    /// Output ciphertexts.
+    pub outputs: usize,
+    /// Values that encoding the diagonals works on ([`MapSize::stored`]).
+    pub values: usize,
+    /// Butterflies of encoding them ([`MapSize::butterflies_of`]).
+    pub butterflies: f64,
+}
+
+impl MapSize {
+    /// Of a map.
+    pub fn of(map: &BlockMap) -> Self {
+        let moved = |steps: &[usize]| steps.iter().filter(|&&s| s % map.slots() != 0).count();
+        let babies: Vec<usize> = (0..map.inputs()).map(|i| moved(&map.babies(i))).collect();
+        let giants: Vec<Vec<usize>> = (0..map.outputs()).map(|o| map.giants(o)).collect();
+        let lengths = || map.terms().iter().map(|t| t.values.len());
+        Self {
+            diagonals: map.terms().len(),
+            babies: babies.iter().sum(),
+            giants: giants.iter().map(|g| moved(g)).sum(),
+            unmoved: giants.iter().map(|g| g.len() - moved(g)).sum(),
+            folds: map.folds().len(),
+            inputs: map.inputs(),
+            decomposed: babies.iter().filter(|&&b| b > 0).count(),
+            outputs: map.outputs(),
+            values: lengths().map(Self::stored).sum(),
+            butterflies: lengths().map(Self::butterflies_of).sum(),
+        }
+    }
+    /// Values that encoding a diagonal of this length works on: one shorter than four values is encoded as four.
+    pub fn stored(len: usize) -> usize {
+        len.max(4)
+    }
+    /// Butterflies of encoding a diagonal of this length.
+    pub fn butterflies_of(len: usize) -> f64 {
+        len as f64 * (len as f64).log2().max(1.0)
+    }
+    /// Whether anything is rotated.
+    fn moves(&self) -> bool {
+        self.babies + self.giants + self.folds > 0
+    }
+}
+
+/// A level of a parameter set, in numbers of limbs.
+#[derive(Clone, Debug)]
+pub struct At<'a> {
+    parameters: &'a Parameters,
+    level: Level,
+    /// Limbs of the level.
+    pub(crate) kept: f64,
+    /// Special limbs.
+    pub(crate) special: f64,
+    /// Sizes of the digits.
+    pub(crate) digits: Vec<f64>,
+}
+
+/// Passes over so many limbs.
+fn passes(count: f64) -> Cost {
+    Cost {
+        passes: count,
+        ..Cost::default()
+    }
+}
+
+/// Dividing one polynomial with `keep + drop` limbs by `drop`.
+pub(crate) fn division(keep: f64, drop: f64) -> Cost {
+    Cost {
+        ntts: keep + drop,
+        conversions: drop + drop * keep,
+        passes: 2.0 * keep + drop,
+        ..Cost::default()
+    }
+}
+
+impl<'a> At<'a> {
+    /// That level.
+    pub fn new(parameters: &'a Parameters, level: Level) -> Self {
+        let kept = parameters.limbs(level);
+        let digits = parameters.digits().iter();
+        let digits = digits.map(|d| kept.iter().filter(|k| d.contains(k)).count() as f64);
+        Self {
+            parameters,
+            level,
+            kept: kept.len() as f64,
+            special: parameters.special().len() as f64,
+            digits: digits.filter(|&c| c > 0.0).collect(),
+        }
+    }
+
+    /// Limbs of QP.
+    fn all(&self) -> f64 {
+        self.kept + self.special
+    }
+
+    /// Limbs of the level below; of the lowest, its own.
+    fn below(&self) -> f64 {
+        let below = self.parameters.below(self.level);
+        below.map_or(self.kept, |l| self.parameters.limbs(l).len() as f64)
+    }
+
+    /// Limbs of this level alone.
+    fn group(&self) -> f64 {
+        self.parameters.group(self.level).len() as f64
+    }
+
+    /// Decomposing a polynomial into digits.
+    pub(crate) fn decomposition(&self) -> Cost {
+        Cost {
+            decompositions: 1.0,
+            ntts: self.kept,
+            conversions: self.kept,
+            passes: self.kept,
+            ..Cost::default()
+        }
+    }
+
+    /// The digits modulo all limbs.
+    pub(crate) fn digit_limbs(&self) -> Cost {
+        let all = self.all();
+        Cost {
+            ntts: self.digits.iter().map(|d| all - d).sum(),
+            conversions: self.digits.iter().map(|d| (all - d) * d).sum(),
+            passes: self.kept,
+            ..Cost::default()
+        }
+    }
+
+    /// The inner product of the digits with a key.
+    pub(crate) fn times_key(&self) -> Cost {
+        let d = self.digits.len() as f64;
+        Cost {
+            multiply_adds: 2.0 * d * self.all(),
+            expansions: d * self.all(),
+            key_switches: 1.0,
+            ..Cost::default()
+        }
+    }
+
+    /// Dividing both polynomials of a result by P.
+    pub(crate) fn down(&self) -> Cost {
+        division(self.kept, self.special).times(2.0)
+    }
+
+    /// Switching a polynomial to another key.
+    pub(crate) fn switch(&self) -> Cost {
+        self.decomposition()
+            .plus(self.digit_limbs())
+            .plus(self.times_key())
+            .plus(self.down())
+    }
+
+    /// Dividing a polynomial by the level's primes.
+    pub(crate) fn rescale(&self) -> Cost {
+        division(self.below(), self.group())
+    }
+
+    /// Dividing both polynomials of a result by P and the level's primes at once.
+    pub(crate) fn down_and_rescale(&self, special: f64) -> Cost {
+        division(self.below(), self.group() + special).times(2.0)
+    }
+
+    /// A rotation of a ciphertext whose digits are there.
+    pub(crate) fn rotation(&self) -> Cost {
+        self.times_key()
+            .plus(self.down())
+            .plus(self.digit_limbs())
+            .plus(passes(3.0 * self.kept))
+    }
+
+    /// One baby rotation more of a map's decomposed input.
+    pub fn baby(&self) -> Cost {
+        self.times_key().plus(passes(2.0 * self.all() + self.kept))
+    }
+
+    /// One giant rotation more of a map's sums.
+    pub fn giant(&self) -> Cost {
+        division(self.kept, self.special)
+            .plus(self.decomposition())
+            .plus(self.digit_limbs())
+            .plus(self.times_key())
+            .plus(passes(3.0 * self.all()))
+    }
+
+    /// Encoding `len` slots for the level's limbs.
+    pub(crate) fn encoding(&self, len: usize) -> Cost {
+        self.encodings(
+            MapSize::stored(len),
+            MapSize::butterflies_of(len),
+            self.kept,
+        )
+    }
+
+    /// Encoding so many values by so many butterflies.
+    fn encodings(&self, values: usize, butterflies: f64, limbs: f64) -> Cost {
+        let words = 2.0 * values as f64 / self.parameters.n() as f64;
+        Cost {
+            encodes: butterflies,
+            ntts: limbs * words,
+            passes: limbs * words,
+            ..Cost::default()
+        }
+    }
+
+    /// A block map, at level 1 at least; and of all its work, the rotations of its folds.
+    pub fn map(&self, size: &MapSize) -> Cost {
+        let special = if size.moves() { self.special } else { 0.0 };
+        let all = self.kept + special;
+        let count = |n: usize| n as f64;
+        let mut cost = self
+            .encodings(size.values, size.butterflies, all)
+            .plus(passes(2.0 * self.kept).times(count(size.inputs)))
+            .plus((self.decomposition().plus(self.digit_limbs())).times(count(size.decomposed)))
+            .plus(self.baby().times(count(size.babies)))
+            .plus(self.giant().times(count(size.giants)))
+            .plus(passes(2.0 * all).times(count(size.unmoved)));
+        cost.multiply_adds += 2.0 * all * count(size.diagonals);
+        // every output is divided, and folded, by itself
+        let end = match size.folds {
+            0 => self.down_and_rescale(special),
+            folds => {
+                let fold = self
+                    .rotation()
+                    .plus(self.decomposition())
+                    .plus(passes(2.0 * self.kept));
+                self.down()
+                    .plus(self.rescale().times(2.0))
+                    .plus(fold.times(count(folds)))
+            }
+        };
+        cost.plus(end.times(count(size.outputs)))
+    }
+}
+
+/// Making a key that is needed up to `limit` limbs: a product and an expansion for each of its limbs.
+pub fn key(parameters: &Parameters, name: KeyName, limit: usize) -> Cost {
+    let limbs = SwitchingKey::layout(parameters, name, limit).len() as f64;
+    Cost {
+        ntts: limbs,
+        expansions: limbs,
+        passes: 3.0 * limbs,
+        ..Cost::default()
+    }
+}

@@ -1,0 +1,39 @@
+//! What a plan is made for.
+
+use ckks::{CostTable, ParametersSpec};
+
+/// What a plan is made for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// The parameter set.
+    pub parameters: ParametersSpec,
+    /// Seconds of units of work on the machine that will run the plan.
+    pub cost: CostTable,
+    /// What one more rotation key may cost, in seconds of each run: keys take memory, and are made, sent and stored once.
+    pub key_seconds: f64,
+    /// The most memory that the run may take, in bytes of predicted peak; where the cheapest plan takes more, a dearer one that fits.
+    pub max_memory: Option<u64>,
+    /// Whether the run may leave keys on disk to keep that limit (`runtime::Server::open`): such a plan then counts as one that fits,
+    /// and as much dearer as reading the keys takes.
+    pub keys_on_disk: bool,
+    /// Inputs that one run takes side by side, a power of two: every slot of the packing of one becomes as many neighbours. Up to the ring's
+    /// slots it costs bootstraps of more slots, then more ciphertexts; where each holds one channel, linear layers rotate nothing.
+    pub batch: usize,
+    /// Values outside of polynomials (the input, residual sums, the answer) may be this many times larger than calibration saw.
+    pub range_margin: f64,
+}
+
+impl Default for Target {
+    /// The standard parameters with bootstrapping, the shipped costs, 20 ms for a key, no memory limit, keys in memory, one input at a time, margin 1.25.
+    fn default() -> Self {
+        Self {
+            parameters: ParametersSpec::standard(),
+            cost: CostTable::default(),
+            key_seconds: 0.02,
+            max_memory: None,
+            keys_on_disk: false,
+            batch: 1,
+            range_margin: 1.25,
+        }
+    }
+}
