@@ -39,6 +39,17 @@ pub struct Clear {
     state: AtomicU64,
 }
 
+/// What the state of [`split_mix`] grows by.
+pub const SPLIT_MIX_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// SplitMix64 (Steele, Lea, Flood 2014) in this state: for models, nothing secret.
+pub const fn split_mix(state: u64) -> u64 {
+    let mut z = state.wrapping_add(SPLIT_MIX_STEP);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 impl Clear {
     /// For a context's parameters; `seed` fixes ModRaise's multiples of q0.
     pub fn new(context: &Context, seed: u64) -> Self {
@@ -56,14 +67,8 @@ impl Clear {
         Ok(ClearValue::new(v.to_vec(), info))
     }
     fn next(&self) -> u64 {
-        // SplitMix64: a model of I, nothing secret
-        let mut z = self
-            .state
-            .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
-            .wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        // a model of I, nothing secret
+        split_mix(self.state.fetch_add(SPLIT_MIX_STEP, Ordering::Relaxed))
     }
     /// `f` slot by slot; the result stands where `info` says.
     fn zip(

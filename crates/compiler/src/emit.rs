@@ -578,3 +578,22 @@ impl Writer<'_> {
         Ok(outputs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_weights_are_held_once_while_a_plan_holds_them() {
+        let mut shared = Shared::default();
+        let one = shared.get(vec![1.0, -0.5]);
+        assert!(Arc::ptr_eq(&one, &shared.get(vec![1.0, -0.5])));
+        // the sign of zero is a weight's own
+        let zeros = [shared.get(vec![0.0]), shared.get(vec![-0.0])];
+        assert!(!Arc::ptr_eq(&zeros[0], &zeros[1]));
+        drop(one);
+        assert!(shared.0.values().flatten().any(|w| w.strong_count() == 0));
+        let again = shared.get(vec![1.0, -0.5]);
+        assert_eq!(Arc::strong_count(&again), 1);
+    }
+}

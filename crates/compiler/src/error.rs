@@ -6,7 +6,7 @@
 pub enum Error {
     /// The network has no calibrated ranges.
     #[error(
-        "layer {layer}: its values have no calibrated range; run `polyveil calibrate` on sample inputs first"
+        "layer {layer}: its values have no calibrated range; calibrate the network on sample inputs first"
     )]
     Calibration {
         /// The first layer that needs one.
@@ -90,7 +90,7 @@ pub enum Error {
     },
     /// No plan keeps the memory limit.
     #[error(
-        "network {network} needs at least {} of memory but only {} are allowed by --max-memory; allow that much, or choose a smaller network", runtime::size(*needed), runtime::size(*had)
+        "network {network} needs at least {} of memory but only {} are allowed; allow that much, or choose a smaller network", runtime::size(*needed), runtime::size(*had)
     )]
     Memory {
         /// The network's name.

@@ -276,185 +276,153 @@ impl LinearOp {
 
     /// The operator of a node that is linear in its only input, with its bias; None where it only renames positions.
     pub(crate) fn of(node: &PolyNode, input: Shape) -> Result<Option<(Self, Bias)>, Error> {
-        let image = |s: Shape| match s {
-            Shape::Image {
-                channels,
-                height,
-                width,
-            } => Ok((channels, height, width)),
-            other => Err(Error::Unsupported {
-                layer: node.name().into(),
-                operator: node.op().name().into(),
-                reason: format!("needs a picture, {other} was given"),
-                remedy: "give it an input of shape (channels, height, width)",
-            }),
-        };
         let spread = |values: Vec<f64>, inner: usize| -> Vec<f64> {
-            values
-                .iter()
-                .flat_map(|&v| std::iter::repeat_n(v, inner))
-                .collect()
+            let runs = values.iter().map(|&v| std::iter::repeat_n(v, inner));
+            runs.flatten().collect()
         };
-        Ok(Some(match node.op() {
+        let pool = |pool: AvgPool| {
+            Ok::<_, Error>(Self::Pool {
+                pool,
+                input: image(node, input)?,
+                output: image(node, node.shape())?,
+            })
+        };
+        let op = match node.op() {
             Op::Conv2d(c) => {
-                let (input, output) = (image(input)?, image(node.shape())?);
-                let bias = c
-                    .bias
-                    .as_ref()
-                    .map(|b| spread(b.to_f64(), output.1 * output.2));
-                (
-                    Self::Convolution {
-                        conv: c.clone(),
-                        input,
-                        output,
-                    },
-                    bias,
-                )
+                let (input, output) = (image(node, input)?, image(node, node.shape())?);
+                let bias = c.bias.as_ref();
+                let bias = bias.map(|b| spread(b.to_f64(), output.1 * output.2));
+                let conv = c.clone();
+                let op = Self::Convolution {
+                    conv,
+                    input,
+                    output,
+                };
+                return Ok(Some((op, bias)));
             }
-            Op::Linear(l) => (
-                Self::Dense {
-                    weight: l.weight.clone(),
-                },
-                l.bias.as_ref().map(nn::Parameter::to_f64),
-            ),
+            Op::Linear(l) => {
+                let weight = l.weight.clone();
+                let bias = l.bias.as_ref().map(nn::Parameter::to_f64);
+                return Ok(Some((Self::Dense { weight }, bias)));
+            }
             Op::BatchNorm(b) => {
                 let inner = match input {
                     Shape::Image { height, width, .. } => height * width,
                     _ => 1,
                 };
-                let (factors, offsets): (Vec<f64>, Vec<f64>) =
-                    b.factor_and_offset().into_iter().unzip();
-                (
-                    Self::Diagonal {
-                        factors,
-                        inner,
-                        rows: input.len(),
-                    },
-                    Some(spread(offsets, inner)),
-                )
+                let (factors, offsets) = b.factor_and_offset().into_iter().unzip();
+                let op = Self::Diagonal {
+                    factors,
+                    inner,
+                    rows: input.len(),
+                };
+                return Ok(Some((op, Some(spread(offsets, inner)))));
             }
-            Op::AvgPool(p) => (
-                Self::Pool {
-                    pool: *p,
-                    input: image(input)?,
-                    output: image(node.shape())?,
-                },
-                None,
-            ),
+            Op::AvgPool(p) => pool(*p)?,
             Op::GlobalAvgPool => {
-                let (_, h, w) = image(input)?;
-                let pool = AvgPool {
+                let (_, h, w) = image(node, input)?;
+                pool(AvgPool {
                     kernel: (h, w),
                     stride: (h, w),
                     padding: nn::Padding::default(),
                     count_include_pad: true,
-                };
-                (
-                    Self::Pool {
-                        pool,
-                        input: image(input)?,
-                        output: image(node.shape())?,
-                    },
-                    None,
-                )
+                })?
             }
-            Op::Pad(p) => {
-                let ((c, h, w), (oc, oh, ow)) = (image(input)?, image(node.shape())?);
-                let mut index = vec![u32::MAX; oc * oh * ow];
-                for (k, y, x) in positions((c, h, w)) {
-                    let to =
-                        ((k + p.channels.0) * oh + y + p.spatial.top) * ow + x + p.spatial.left;
-                    index[to] = narrow((k * h + y) * w + x);
-                }
-                (
-                    Self::Select {
-                        index,
-                        stride: (1, 1),
-                    },
-                    None,
-                )
-            }
-            Op::Slice(s) => {
-                if let ([a], Shape::Vector(n)) = (&s.axes[..], node.shape()) {
-                    let index = (0..n).map(|i| narrow(a.begin + i * a.step)).collect();
-                    return Ok(Some((
-                        Self::Select {
-                            index,
-                            stride: (1, 1),
-                        },
-                        None,
-                    )));
-                }
-                let (_, h, w) = image(input)?;
-                let [a, b, c] = s.axes[..] else {
-                    return Err(Error::Unsupported {
-                        layer: node.name().into(),
-                        operator: node.op().name().into(),
-                        reason: format!("{} axes", s.axes.len()),
-                        remedy: "slice along 1 or 3 axes",
-                    });
-                };
-                let index = positions(image(node.shape())?)
-                    .map(|(k, y, x)| {
-                        narrow(
-                            ((a.begin + k * a.step) * h + b.begin + y * b.step) * w
-                                + c.begin
-                                + x * c.step,
-                        )
-                    })
-                    .collect();
-                (
-                    Self::Select {
-                        index,
-                        stride: (b.step, c.step),
-                    },
-                    None,
-                )
-            }
+            Op::Pad(p) => Self::padding(p, image(node, input)?, image(node, node.shape())?),
+            Op::Slice(s) => Self::slice(node, s, input)?,
             Op::Rotary(r) => {
-                let (channels, _, length) = image(input)?;
-                let rows = channels * length;
-                (
-                    Self::Rotary {
-                        rotary: *r,
-                        rows,
-                        length,
-                    },
-                    None,
-                )
+                let (channels, _, length) = image(node, input)?;
+                Self::Rotary {
+                    rotary: *r,
+                    rows: channels * length,
+                    length,
+                }
             }
             Op::Unfold(u) => {
-                let (channels, _, length) = image(input)?;
-                (
-                    Self::Unfold {
-                        unfold: *u,
-                        channels,
-                        length,
-                    },
-                    None,
-                )
+                let (channels, _, length) = image(node, input)?;
+                Self::Unfold {
+                    unfold: *u,
+                    channels,
+                    length,
+                }
             }
             Op::Repeat(r) => {
-                let (channels, _, length) = image(input)?;
-                (
-                    Self::Repeat {
-                        rows: r.rows,
-                        channels,
-                        length,
-                    },
-                    None,
-                )
+                let (channels, _, length) = image(node, input)?;
+                Self::Repeat {
+                    rows: r.rows,
+                    channels,
+                    length,
+                }
             }
             Op::Flatten | Op::Reshape(_) | Op::Identity => return Ok(None),
-            other => {
-                return Err(Error::Unsupported {
-                    layer: node.name().into(),
-                    operator: other.name().into(),
-                    reason: "no packing is known for it".into(),
-                    remedy: "replace it by convolutions, dense layers, pooling, sums, products and polynomials",
-                });
+            _ => {
+                return Err(unsupported(
+                    node,
+                    "no packing is known for it".into(),
+                    "replace it by convolutions, dense layers, pooling, sums, products and polynomials",
+                ));
             }
-        }))
+        };
+        Ok(Some((op, None)))
+    }
+
+    fn padding(p: &nn::Pad, (c, h, w): Image, (oc, oh, ow): Image) -> Self {
+        let mut index = vec![u32::MAX; oc * oh * ow];
+        for (k, y, x) in positions((c, h, w)) {
+            let to = ((k + p.channels.0) * oh + y + p.spatial.top) * ow + x + p.spatial.left;
+            index[to] = narrow((k * h + y) * w + x);
+        }
+        Self::Select {
+            index,
+            stride: (1, 1),
+        }
+    }
+
+    fn slice(node: &PolyNode, s: &nn::Slice, input: Shape) -> Result<Self, Error> {
+        if let ([a], Shape::Vector(n)) = (&s.axes[..], node.shape()) {
+            return Ok(Self::Select {
+                index: (0..n).map(|i| narrow(a.begin + i * a.step)).collect(),
+                stride: (1, 1),
+            });
+        }
+        let (_, h, w) = image(node, input)?;
+        let [a, b, c] = s.axes[..] else {
+            let reason = format!("{} axes", s.axes.len());
+            return Err(unsupported(node, reason, "slice along 1 or 3 axes"));
+        };
+        let index = positions(image(node, node.shape())?).map(|(k, y, x)| {
+            let row = (a.begin + k * a.step) * h + b.begin + y * b.step;
+            narrow(row * w + c.begin + x * c.step)
+        });
+        Ok(Self::Select {
+            index: index.collect(),
+            stride: (b.step, c.step),
+        })
+    }
+}
+
+fn unsupported(node: &PolyNode, reason: String, remedy: &'static str) -> Error {
+    Error::Unsupported {
+        layer: node.name().into(),
+        operator: node.op().name().into(),
+        reason,
+        remedy,
+    }
+}
+
+/// The sizes of a picture, which the node needs.
+fn image(node: &PolyNode, shape: Shape) -> Result<Image, Error> {
+    match shape {
+        Shape::Image {
+            channels,
+            height,
+            width,
+        } => Ok((channels, height, width)),
+        other => Err(unsupported(
+            node,
+            format!("needs a picture, {other} was given"),
+            "give it an input of shape (channels, height, width)",
+        )),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Quantity by quantity, an unfolded sequence of one ciphertext for every channel and row would be made whole before any of it is used.
 
-use runtime::plan::{Register, Step};
+use runtime::{Register, Step};
 use std::collections::BTreeMap;
 
 /// The steps that `outputs` need, each as late as what it is needed for allows; what a step reads is made in the order of its operands.

@@ -209,7 +209,7 @@ fn refusals_name_the_layer_and_the_remedy() {
     let uncalibrated = PolyGraph::try_from(linear.clone()).expect("polynomial");
     let error = refused(&uncalibrated, &target(8));
     assert!(matches!(&error, Error::Calibration { layer } if layer == "input"));
-    assert!(error.to_string().contains("polyveil calibrate"));
+    assert!(error.to_string().contains("calibrate the network"));
 
     let (deep, _) = build(11, Shape::Vector(5), |b, random, x| {
         let x = b

@@ -1,8 +1,7 @@
 //! Checkpoints: after each bootstrap the live registers go into a file, so that a killed run resumes with the same answer.
 
 use crate::interpreter::{Done, Observer, State};
-use crate::operation::Operation;
-use crate::plan::Register;
+use crate::operation::{Operation, Register};
 use crate::verified::VerifiedPlan;
 use crate::wire::ciphertexts::{ciphertext_bytes, read_ciphertext, write_ciphertext};
 use crate::wire::conformance::{self, residual_level};

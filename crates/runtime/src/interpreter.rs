@@ -1,7 +1,8 @@
 //! Carrying out a verified plan over any interpreter.
 
 use crate::machine::cpu_seconds;
-use crate::plan::{Register, Step};
+use crate::operation::Register;
+use crate::plan::Step;
 use crate::verified::VerifiedPlan;
 use crate::wire::KeyId;
 use crate::{Error, Help, Result};

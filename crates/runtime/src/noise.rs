@@ -11,10 +11,11 @@
 //! Gaussians where it draws one, and its correlation between slots; an answer sums thousands of them. The sine's bias is in both runs and
 //! drops out: [`Clear`] has it, the network's own oracle doesn't.
 
-use crate::plan::Register;
+use crate::operation::Register;
 use crate::verified::VerifiedPlan;
 use crate::wire::ports::{gather, place};
 use crate::{Error, Result};
+use ckks::clear::{SPLIT_MIX_STEP, split_mix};
 use ckks::{Clear, Complex64, Level};
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
@@ -51,12 +52,9 @@ struct Normal(u64);
 
 impl Normal {
     fn uniform(&mut self) -> f64 {
-        // SplitMix64
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (((z ^ (z >> 31)) >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+        let bits = split_mix(self.0);
+        self.0 = self.0.wrapping_add(SPLIT_MIX_STEP);
+        ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64
     }
     /// Real and imaginary part independent, E|e|² = 1.
     fn complex(&mut self) -> Complex64 {

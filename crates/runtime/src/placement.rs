@@ -3,7 +3,7 @@
 //! Which keys stay is fixed before the run. Every bootstrap uses the same keys in the same order, and on such a cycle a cache of
 //! the keys last used never hits until it holds the whole cycle; keeping the keys that are used most saves a read at each use.
 
-use crate::verified::PlanFacts;
+use crate::facts::PlanFacts;
 use ckks::keys::KeyName;
 use serde::Serialize;
 use std::collections::BTreeSet;

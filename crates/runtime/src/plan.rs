@@ -6,12 +6,9 @@
 //! Every value is *normalised*: network value = `unit` × plan value, so that polynomials see [−1, 1] and bootstraps
 //! see |x| ≤ 1/2. Units cost nothing: they are folded into linear maps.
 
-use crate::operation::{Operation, Purpose, Work};
+use crate::operation::{Operation, Purpose, Register, Work};
 use ckks::ParametersSpec;
 use serde::{Deserialize, Serialize};
-
-/// A register of the program; written once.
-pub type Register = usize;
 
 /// One step: an operation and the layer that it belongs to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
