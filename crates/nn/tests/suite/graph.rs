@@ -277,7 +277,7 @@ fn poly_graphs_need_polynomials_and_fitting_ranges() {
         "{e}"
     );
     assert!(
-        e.to_string().contains("calibrate") && e.to_string().contains("adapt"),
+        e.to_string().contains("calibrating") && e.to_string().contains("adapting"),
         "{e}"
     );
     assert_eq!(graph.activations().count(), 2);
