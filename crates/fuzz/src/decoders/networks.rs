@@ -2,7 +2,7 @@
 
 use super::{Decoder, Outcome, Probe, again, law, onnx_limit, text_limit};
 use crate::{models, protobuf, safetensors, torch};
-use nn::format::{artefact, onnx, state_dict::StateDict};
+use nn::format::{Checkpoint, artefact, onnx, state_dict::StateDict};
 use zoo::resnet;
 
 fn check_state_dict(probe: &mut Probe<'_>) -> Outcome {
@@ -22,10 +22,25 @@ fn check_state_dict(probe: &mut Probe<'_>) -> Outcome {
         "a network has two layers at least",
     )?;
     let trained = resnet::from_state_dict(&dict, approx::Activation::Relu);
-    if let Ok(g) = resnet::from_state_dict_with_polynomials(&dict) {
+    let polynomial = resnet::from_state_dict_with_polynomials(&dict);
+    if let Ok(g) = &polynomial {
         law(trained.is_ok(), "polynomials are the only difference")?;
-        check_graph(&g)?;
+        check_graph(g)?;
     }
+    let other = dict.tensors().keys().any(|k| k.ends_with(".poly"))
+        || dict.find("layer4.0.conv1.weight").is_some();
+    let checkpoint = Checkpoint {
+        config: None,
+        tensors: dict,
+    };
+    let options = zoo::Options {
+        activation: Some(approx::Activation::Relu),
+    };
+    let claimed = zoo::identify(&checkpoint, &options);
+    law(
+        other || trained.is_err() || claimed.is_ok(),
+        "a network that can be built is claimed by its family",
+    )?;
     Ok(true)
 }
 

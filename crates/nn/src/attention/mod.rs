@@ -1,4 +1,4 @@
-//! How scores become weights: the one place where attention's schemes are defined, differentiated and checked.
+//! How scores become weights: the one place where attention's schemes are defined and checked.
 //!
 //! A row is what one query scores against the keys that it sees, x; a [`Scheme`] turns it into weights w. Keys that a query does not see
 //! weigh exactly 0: [`Mask::visible`] says how many it sees, and a scheme is given those only. For the power schemes that is the same
@@ -28,64 +28,11 @@ use crate::sequence;
 use crate::tensor::{Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// The real numbers that schemes are computed in: f64 for the oracle, f32 for training.
-pub trait Real:
-    Copy
-    + PartialOrd
-    + std::iter::Sum
-    + std::ops::Add<Output = Self>
-    + std::ops::Sub<Output = Self>
-    + std::ops::Mul<Output = Self>
-    + std::ops::Div<Output = Self>
-{
-    /// 0.
-    const ZERO: Self;
-    /// 1.
-    const ONE: Self;
-    /// Not a number.
-    const NAN: Self;
-    /// The nearest number of this type.
-    fn of(x: f64) -> Self;
-    /// |x|.
-    fn abs(self) -> Self;
-    /// e^x.
-    fn exp(self) -> Self;
-    /// x^n.
-    fn powi(self, n: i32) -> Self;
-}
-
-macro_rules! real {
-    ($t:ty) => {
-        impl Real for $t {
-            const ZERO: Self = 0.0;
-            const ONE: Self = 1.0;
-            const NAN: Self = <$t>::NAN;
-            fn of(x: f64) -> Self {
-                x as Self
-            }
-            fn abs(self) -> Self {
-                self.abs()
-            }
-            fn exp(self) -> Self {
-                self.exp()
-            }
-            fn powi(self, n: i32) -> Self {
-                self.powi(n)
-            }
-        }
-    };
-}
-real!(f32);
-real!(f64);
-
-/// From a row of scores to a row of weights, and back for gradients; and how a circuit does it. All slices are as long as the row, which is
+/// From a row of scores to a row of weights, and how a circuit does it. All slices are as long as the row, which is
 /// never empty. To add a scheme, implement this in a file of its own and name it in the registry below.
 pub trait Scheme {
     /// The weights of the keys that these scores belong to.
-    fn weights<T: Real>(&self, scores: &[T], weights: &mut [T]);
-
-    /// The gradient by the scores, from the scores, the weights that they gave and the gradient by those weights.
-    fn gradient<T: Real>(&self, scores: &[T], weights: &[T], upstream: &[T], gradient: &mut [T]);
+    fn weights(&self, scores: &[f64], weights: &mut [f64]);
 
     /// How the scheme divides, if it has a polynomial form with a division.
     ///
@@ -109,32 +56,6 @@ pub trait Scheme {
     /// # Errors
     /// Those of the circuit's operations.
     fn circuit<C: Circuit>(&self, c: &mut C, scores: C::Value) -> Result<C::Value>;
-
-    /// As [`Scheme::weights`] for a whole row of which the first `visible` keys are seen; the others weigh 0.
-    fn masked_weights<T: Real>(&self, scores: &[T], visible: usize, weights: &mut [T]) {
-        let (seen, hidden) = weights.split_at_mut(visible);
-        self.weights(&scores[..visible], seen);
-        hidden.fill(T::ZERO);
-    }
-
-    /// As [`Scheme::gradient`] for a whole row of which the first `visible` keys are seen; the others' scores have no influence.
-    fn masked_gradient<T: Real>(
-        &self,
-        scores: &[T],
-        visible: usize,
-        weights: &[T],
-        upstream: &[T],
-        gradient: &mut [T],
-    ) {
-        let (seen, hidden) = gradient.split_at_mut(visible);
-        self.gradient(
-            &scores[..visible],
-            &weights[..visible],
-            &upstream[..visible],
-            seen,
-        );
-        hidden.fill(T::ZERO);
-    }
 }
 
 /// The division of a scheme that has one.
@@ -238,12 +159,8 @@ impl std::fmt::Display for AttentionScheme {
 }
 
 impl Scheme for AttentionScheme {
-    fn weights<T: Real>(&self, scores: &[T], weights: &mut [T]) {
+    fn weights(&self, scores: &[f64], weights: &mut [f64]) {
         each!(self, s => s.weights(scores, weights));
-    }
-
-    fn gradient<T: Real>(&self, scores: &[T], weights: &[T], upstream: &[T], gradient: &mut [T]) {
-        each!(self, s => s.gradient(scores, weights, upstream, gradient));
     }
 
     fn division(&self) -> std::result::Result<Option<Division>, &'static str> {

@@ -1,6 +1,6 @@
 //! Power-Softmax.
 
-use super::{Circuit, Division, Real, Scheme, share};
+use super::{Circuit, Division, Scheme, share};
 use crate::Result;
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
@@ -82,9 +82,9 @@ impl std::fmt::Display for PowerSoftmax {
 }
 
 /// A row as the power schemes see it: c, the powers' denominator D with y = x/c.
-struct Row<T> {
-    largest: T,
-    denominator: T,
+struct Row {
+    largest: f64,
+    denominator: f64,
 }
 
 impl PowerSoftmax {
@@ -175,25 +175,25 @@ impl PowerSoftmax {
         }
     }
 
-    fn row<T: Real>(self, scores: &[T]) -> Row<T> {
+    fn row(self, scores: &[f64]) -> Row {
         let p = i32::from(self.exponent);
         let largest = match self.scaling {
-            Scaling::None => T::ONE,
+            Scaling::None => 1.0,
             Scaling::Largest => {
                 let largest = scores
                     .iter()
-                    .fold(T::ZERO, |m, x| if x.abs() > m { x.abs() } else { m });
+                    .fold(0.0, |m, x| if x.abs() > m { x.abs() } else { m });
                 // Nothing to scale in a row of zeros; NaN must stay visible.
-                if largest > T::ZERO { largest } else { T::ONE }
+                if largest > 0.0 { largest } else { 1.0 }
             }
         };
-        let sum: T = scores.iter().map(|&x| (x / largest).powi(p)).sum();
+        let sum: f64 = scores.iter().map(|&x| (x / largest).powi(p)).sum();
         // In this order, so that ε = 0 stays 0 where c^p underflows.
         let epsilon = self.epsilon_of_sum(scores.len());
         let epsilon = if epsilon > 0.0 {
-            T::of(epsilon) / largest.powi(p)
+            epsilon / largest.powi(p)
         } else {
-            T::ZERO
+            0.0
         };
         Row {
             largest,
@@ -203,30 +203,15 @@ impl PowerSoftmax {
 }
 
 impl Scheme for PowerSoftmax {
-    fn weights<T: Real>(&self, scores: &[T], weights: &mut [T]) {
+    fn weights(&self, scores: &[f64], weights: &mut [f64]) {
         let p = i32::from(self.exponent);
         let row = self.row(scores);
-        if row.denominator == T::ZERO {
-            weights.fill(T::ZERO);
+        if row.denominator == 0.0 {
+            weights.fill(0.0);
             return;
         }
         for (w, &x) in weights.iter_mut().zip(scores) {
             *w = (x / row.largest).powi(p) / row.denominator;
-        }
-    }
-
-    /// `∂w_j/∂x_k = p·x_k^(p−1)/D·(δ_jk − w_j)`: c is a number that changes nothing, not a function of the scores.
-    fn gradient<T: Real>(&self, scores: &[T], weights: &[T], upstream: &[T], gradient: &mut [T]) {
-        let p = i32::from(self.exponent);
-        let row = self.row(scores);
-        if row.denominator == T::ZERO {
-            gradient.fill(T::ZERO);
-            return;
-        }
-        let mean: T = weights.iter().zip(upstream).map(|(&w, &g)| w * g).sum();
-        let factor = T::of(f64::from(self.exponent)) / row.denominator / row.largest;
-        for ((out, &x), &g) in gradient.iter_mut().zip(scores).zip(upstream) {
-            *out = factor * (x / row.largest).powi(p - 1) * (g - mean);
         }
     }
 

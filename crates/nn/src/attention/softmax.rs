@@ -1,6 +1,6 @@
 //! Softmax.
 
-use super::{Circuit, Division, Real, Scheme};
+use super::{Circuit, Division, Scheme};
 use crate::Result;
 
 /// `w_j = e^(x_j)/Σ e^(x_i)`, computed after subtracting the largest score.
@@ -8,24 +8,17 @@ use crate::Result;
 pub struct Softmax;
 
 impl Scheme for Softmax {
-    fn weights<T: Real>(&self, scores: &[T], weights: &mut [T]) {
+    fn weights(&self, scores: &[f64], weights: &mut [f64]) {
         let largest = scores
             .iter()
             .fold(scores[0], |m, &x| if x > m { x } else { m });
-        let mut sum = T::ZERO;
+        let mut sum = 0.0;
         for (w, &x) in weights.iter_mut().zip(scores) {
             *w = (x - largest).exp();
             sum = sum + *w;
         }
         for w in weights {
             *w = *w / sum;
-        }
-    }
-
-    fn gradient<T: Real>(&self, _: &[T], weights: &[T], upstream: &[T], gradient: &mut [T]) {
-        let mean: T = weights.iter().zip(upstream).map(|(&w, &g)| w * g).sum();
-        for ((out, &w), &g) in gradient.iter_mut().zip(weights).zip(upstream) {
-            *out = w * (g - mean);
         }
     }
 

@@ -3,7 +3,7 @@
 //! `w_j = x_j^p/n` for a row that sees n keys, p even. As with attention by ReLU (M. Wortsman et al., "Replacing softmax with ReLU in Vision
 //! Transformers" (2023)), weights don't sum to 1, and the public 1/n is what keeps them of one size for all lengths.
 
-use super::{Circuit, Division, Real, Scheme, share};
+use super::{Circuit, Division, Scheme, share};
 use crate::Result;
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
@@ -49,17 +49,10 @@ impl std::fmt::Display for Undivided {
 }
 
 impl Scheme for Undivided {
-    fn weights<T: Real>(&self, scores: &[T], weights: &mut [T]) {
-        let n = T::of(scores.len() as f64);
+    fn weights(&self, scores: &[f64], weights: &mut [f64]) {
+        let n = scores.len() as f64;
         for (w, &x) in weights.iter_mut().zip(scores) {
             *w = x.powi(self.exponent as i32) / n;
-        }
-    }
-
-    fn gradient<T: Real>(&self, scores: &[T], _: &[T], upstream: &[T], gradient: &mut [T]) {
-        let factor = T::of(f64::from(self.exponent) / scores.len() as f64);
-        for ((out, &x), &g) in gradient.iter_mut().zip(scores).zip(upstream) {
-            *out = factor * x.powi(self.exponent as i32 - 1) * g;
         }
     }
 
