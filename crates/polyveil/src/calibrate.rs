@@ -13,7 +13,7 @@ use nn::{Metadata, PolyGraph, Shape};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use task::{Outputs, Pictures, Task, Tokenizer};
-use zoo::{prompts, sentences};
+use zoo::trained::{Run, TrainedEncoder, TrainedLanguageModel};
 
 /// Windows of text that are looked at unless it is said.
 const WINDOWS: usize = 200;
@@ -230,13 +230,13 @@ fn task(
 }
 
 /// The vocabulary, and the public first token.
-fn vocabulary(a: &Calibrating, trained: &prompts::Trained) -> Result<(Tokenizer, Option<u32>)> {
+fn vocabulary(a: &Calibrating, run: &Run) -> Result<(Tokenizer, Option<u32>)> {
     if let Some(path) = &a.tokenizer {
         let tokenizer = Tokenizer::load(path).map_err(named(path))?;
         let begin = tokenizer.frame()[0].first().copied();
-        return Ok((tokenizer, begin.filter(|_| trained.public.unwrap_or(true))));
+        return Ok((tokenizer, begin.filter(|_| run.public.unwrap_or(true))));
     }
-    let Some(alphabet) = &trained.alphabet else {
+    let Some(alphabet) = &run.alphabet else {
         return Err(Error::refused(
             "the model's files have no vocabulary",
             Help::NameTokenizer,
@@ -247,7 +247,7 @@ fn vocabulary(a: &Calibrating, trained: &prompts::Trained) -> Result<(Tokenizer,
     let first = first
         .transpose()?
         .and_then(|tokens| tokens.first().copied());
-    match (trained.public, first) {
+    match (run.public, first) {
         (Some(true), None) => Err(Error::refused(
             "the run left its first token public",
             Help::NameFirst,
@@ -337,23 +337,18 @@ fn text(
     a: &Calibrating,
     tell: Listener<'_>,
 ) -> Result<PolyGraph> {
-    let trained = prompts::Trained::load(model).map_err(named(model))?;
-    let attention = attention(a, trained.attention).map_err(named(model))?;
-    let (vocabulary, begin) = vocabulary(a, &trained)?;
+    let trained = TrainedLanguageModel::load(model).map_err(named(model))?;
+    let attention = attention(a, trained.run.attention).map_err(named(model))?;
+    let (vocabulary, begin) = vocabulary(a, &trained.run)?;
     let windows = windows(a, material, (&vocabulary, begin))?;
     tell.note(format_args!(
         "calibrating on {} windows, whole and cut short",
         windows.len()
     ));
-    let made = prompts::polynomials(
-        &trained,
-        attention,
-        (vocabulary, begin),
-        &windows,
-        &a.options(),
-        a.leave_out,
-    )
-    .map_err(named(model))?;
+    let with = (vocabulary, begin);
+    let made = trained
+        .polynomials(attention, with, &windows, &a.options(), a.leave_out)
+        .map_err(named(model))?;
     let length = made.format.length();
     for node in made
         .approximations
@@ -361,7 +356,7 @@ fn text(
     {
         tell.note(format_args!("  {node}"));
     }
-    let counted = left_out(&made.left_out, (made.prompts, "prompts"), tell);
+    let counted = left_out(&made.left_out, (made.inputs, "prompts"), tell);
     let provenance = format!(
         "language model of {} for prompts of {length} tokens; {counted}",
         stem(model)
@@ -369,7 +364,7 @@ fn text(
     Ok(made.graph.with_metadata(Metadata {
         name: a.name.clone().unwrap_or_else(|| stem(model)),
         provenance: vec![provenance],
-        training: trained.record.clone(),
+        training: trained.run.record.clone(),
         task: Some(Task::Prompts(made.format).to_bytes()),
     }))
 }
@@ -395,7 +390,7 @@ fn encoder(
     a: &Calibrating,
     tell: Listener<'_>,
 ) -> Result<PolyGraph> {
-    let mut trained = sentences::Trained::load(model).map_err(named(model))?;
+    let mut trained = TrainedEncoder::load(model).map_err(named(model))?;
     if a.attention.is_some() {
         let own = match trained.attention {
             AttentionScheme::Power(_) => Some(trained.attention),
@@ -407,10 +402,7 @@ fn encoder(
         trained.length = length;
     }
     trained.labels().map_err(named(model))?;
-    let format = trained
-        .encoder
-        .sentences(trained.tokenizer.clone(), trained.length, Vec::new())
-        .map_err(named(model))?;
+    let format = trained.format(Vec::new()).map_err(named(model))?;
     let task = Task::Sentences(format);
     let set = Inputs::open(&task, source)?;
     let n = a.limit.unwrap_or(INPUTS).min(set.len());
@@ -419,7 +411,8 @@ fn encoder(
         .map(|i| tokens(i * set.len() / n))
         .collect::<Result<_>>()?;
     tell.note(format_args!("calibrating on {n} sentences"));
-    let made = sentences::polynomials(&trained, &sentences, &a.options(), a.leave_out)
+    let made = trained
+        .polynomials(&sentences, &a.options(), a.leave_out)
         .map_err(named(model))?;
     let graph = trained.graph(zoo::encoder::Start::Normalized)?;
     for node in made.approximations.described(&graph) {
@@ -434,7 +427,7 @@ fn encoder(
     Ok(made.graph.with_metadata(Metadata {
         name: a.name.clone().unwrap_or_else(|| stem(model)),
         provenance: vec![provenance],
-        training: trained.record.clone(),
+        training: trained.run.record.clone(),
         task: Some(Task::Sentences(made.format).to_bytes()),
     }))
 }

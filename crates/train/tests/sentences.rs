@@ -12,7 +12,7 @@ use train::sentences::{self, Corpus, Network, SentenceConfig};
 use train::{Error, Model, Trainer};
 use zoo::bert::Head;
 use zoo::encoder::{Encoder, Start};
-use zoo::sentences::{Trained, polynomials};
+use zoo::trained::TrainedEncoder;
 
 const LENGTH: usize = 6;
 const VOCABULARY: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ngood\nbad\nfilm\nnot\n,\n";
@@ -280,16 +280,27 @@ fn from_hidden_tokens_to_polynomials() {
         &polynomial,
     );
 
-    let trained = Trained::load(&polynomial).expect("reads");
+    let trained = TrainedEncoder::load(&polynomial).expect("reads");
     assert_eq!(trained.length, LENGTH);
     assert_eq!(trained.labels().expect("classes"), ["negative", "positive"]);
     let graph = trained.graph(Start::Normalized).expect("builds");
     // an activation, the pooler's, two norms and a division
-    assert_eq!(trained.pieces(&graph).expect("fit").by_node.len(), 5);
+    assert_eq!(
+        (trained
+            .run
+            .approximations(&graph)
+            .expect("fit")
+            .expect("some")
+            .by_node)
+            .len(),
+        5
+    );
     let all: Vec<Vec<u32>> = ["good film", "film , good", "not good", "bad film"]
         .map(|s| trained.tokenizer.sequence(s).expect("words"))
         .to_vec();
-    let made = polynomials(&trained, &all, &nn::lower::Options::default(), 0).expect("lowers");
+    let made = trained
+        .polynomials(&all, &nn::lower::Options::default(), 0)
+        .expect("lowers");
     for (tokens, class) in all.iter().zip([1, 1, 0, 0]) {
         let x = made.format.input(tokens).expect("fits");
         let answer = made.graph.evaluate(&x).expect("fits");
@@ -297,20 +308,16 @@ fn from_hidden_tokens_to_polynomials() {
         assert_eq!(answer.output.argmax(), class, "{tokens:?}");
     }
     // an encoder that guesses tokens does not classify, and softmax has no polynomial
-    let e = polynomials(
-        &Trained::load(&masked).expect("reads"),
-        &all,
-        &nn::lower::Options::default(),
-        0,
-    );
+    let masked = TrainedEncoder::load(&masked).expect("reads");
+    let e = masked.polynomials(&all, &nn::lower::Options::default(), 0);
     assert!(
         e.expect_err("no classes")
             .to_string()
             .contains("does not classify")
     );
-    let mut softmax = Trained::load(&twin).expect("reads");
+    let mut softmax = TrainedEncoder::load(&twin).expect("reads");
     softmax.attention = AttentionScheme::Softmax;
-    let e = polynomials(&softmax, &all, &nn::lower::Options::default(), 0);
+    let e = softmax.polynomials(&all, &nn::lower::Options::default(), 0);
     assert!(
         e.expect_err("softmax")
             .to_string()
@@ -318,7 +325,7 @@ fn from_hidden_tokens_to_polynomials() {
     );
     // another vocabulary
     std::fs::write(polynomial.join("vocab.txt"), format!("{VOCABULARY}more\n")).expect("writes");
-    let e = Trained::load(&polynomial).expect_err("11 tokens");
+    let e = TrainedEncoder::load(&polynomial).expect_err("11 tokens");
     assert!(
         matches!(
             e,

@@ -2,7 +2,7 @@
 //!
 //! One file for each family and one line for each in a registry: [`resnet`] and `mlp` for inputs of one shape ([`FAMILIES`]); [`llama`] and
 //! [`gpt_neox`] for text ([`architecture`]), which [`language`] loads, embeds for and builds for any length; [`bert`] (and RoBERTa) for
-//! sentences, which [`encoder`] does the same for. [`shape`] knows them without weights; [`prompts`] and [`sentences`] make them polynomial.
+//! sentences, which [`encoder`] does the same for. [`shape`] knows them without weights; [`trained`] makes them polynomial.
 //! [`open`] reads any network.
 
 pub mod architecture;
@@ -12,11 +12,10 @@ pub mod encoder;
 pub mod gpt_neox;
 pub mod language;
 pub mod llama;
-pub mod prompts;
 pub mod random;
 pub mod resnet;
-pub mod sentences;
 pub mod shape;
+pub mod trained;
 
 mod config;
 mod family;

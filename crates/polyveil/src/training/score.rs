@@ -12,7 +12,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use task::Task;
 use zoo::encoder::Start;
-use zoo::sentences::Trained;
+use zoo::trained::TrainedEncoder;
 
 /// A network's score.
 #[derive(Debug, Clone)]
@@ -67,16 +67,16 @@ pub fn score(models: &[PathBuf], source: &Source, activation: Option<&str>) -> R
 
 /// An encoder with what stands in place of functions where a run left it so.
 fn encoder(path: &Path, source: &Source) -> Result<(Task, Judged)> {
-    let trained = Trained::load(path).map_err(named(path))?;
+    let trained = TrainedEncoder::load(path).map_err(named(path))?;
     let graph = trained.graph(Start::Normalized).map_err(named(path))?;
-    let pieces = trained.pieces(&graph).map_err(named(path))?;
+    let own = trained.run.approximations(&graph).map_err(named(path))?;
+    let own = own.unwrap_or_default();
     let format = trained
-        .encoder
-        .sentences(trained.tokenizer.clone(), trained.length, Vec::new())
+        .format(Vec::new())
         .map_err(named(path))?;
     let task = Task::Sentences(format);
     let inputs = Inputs::open(&task, source)?;
-    let judged = judge(&inputs, |x| graph.evaluate_with(&pieces, x))?;
+    let judged = judge(&inputs, |x| graph.evaluate_with(&own, x))?;
     Ok((task, judged))
 }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use task::Tokenizer;
 use train::tasks::{Judge, Likelihood, Request, Stage, windows};
-use zoo::prompts::Trained;
+use zoo::trained::{Run, TrainedLanguageModel};
 
 /// What language models are asked.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ pub fn judge(models: &[PathBuf], a: &Asking, tell: Listener<'_>) -> Result<Answe
     let asked = Asked::read(a, &vocabulary)?;
     let mut rows = Vec::new();
     for path in models {
-        let trained = Trained::load(path).map_err(named(path))?;
+        let trained = TrainedLanguageModel::load(path).map_err(named(path))?;
         let size = trained.model.architecture().sizes().vocabulary;
         if vocabulary.len() > size {
             return Err(named(path)(format!(
@@ -99,7 +99,7 @@ pub fn judge(models: &[PathBuf], a: &Asking, tell: Listener<'_>) -> Result<Answe
                 vocabulary.len()
             )));
         }
-        for (attention, pieces) in variants(a, &trained) {
+        for (attention, pieces) in variants(a, &trained.run) {
             let mut judge = Judge::new(&trained.model, attention, pieces);
             let row = asked.judge(path, attention, pieces, &mut judge, tell);
             rows.push(row.map_err(named(path))?);
@@ -111,8 +111,8 @@ pub fn judge(models: &[PathBuf], a: &Asking, tell: Listener<'_>) -> Result<Answe
 type Variant<'a> = (AttentionScheme, Option<(&'a str, Stage)>);
 
 /// What of a model is judged: its attention, or softmax and Power-Softmax where it has none of its own; its pieces, or each stage of them.
-fn variants<'a>(a: &Asking, trained: &'a Trained) -> Vec<Variant<'a>> {
-    let Some(attention) = trained.attention else {
+fn variants<'a>(a: &Asking, run: &'a Run) -> Vec<Variant<'a>> {
+    let Some(attention) = run.attention else {
         let power = a.power.map(|p| {
             let power = p.over(Denominator::Mean).scaled(Scaling::Largest);
             (AttentionScheme::Power(power), None)
@@ -120,7 +120,7 @@ fn variants<'a>(a: &Asking, trained: &'a Trained) -> Vec<Variant<'a>> {
         let softmax = (AttentionScheme::Softmax, None);
         return [softmax].into_iter().chain(power).collect();
     };
-    let Some(json) = trained.pieces.as_deref() else {
+    let Some(json) = run.pieces.as_deref() else {
         return vec![(attention, None)];
     };
     let stages = &Stage::ALL[if a.by_kind { 0 } else { 3 }..];
