@@ -71,9 +71,7 @@ fn encoder(path: &Path, source: &Source) -> Result<(Task, Judged)> {
     let graph = trained.graph(Start::Normalized).map_err(named(path))?;
     let own = trained.run.approximations(&graph).map_err(named(path))?;
     let own = own.unwrap_or_default();
-    let format = trained
-        .format(Vec::new())
-        .map_err(named(path))?;
+    let format = trained.format(Vec::new()).map_err(named(path))?;
     let task = Task::Sentences(format);
     let inputs = Inputs::open(&task, source)?;
     let judged = judge(&inputs, |x| graph.evaluate_with(&own, x))?;
