@@ -36,7 +36,7 @@ pub const VERSION: u16 = 3;
 /// Bytes of the header.
 pub const HEADER_LEN: u64 = 192;
 /// Bytes that a section takes beyond its payload.
-pub const SECTION_OVERHEAD: u64 = 44;
+const SECTION_OVERHEAD: u64 = 44;
 /// What is taken into memory before bytes have arrived for it.
 const PIECE: u64 = 1 << 16;
 /// Bytes of the header that its checksum covers.
@@ -353,7 +353,7 @@ fn other(name: &str, field: &str, had: &Digest, needed: &Digest) -> Error {
 }
 
 /// Length of a file with sections of these payload lengths.
-pub fn file_length(sections: impl IntoIterator<Item = u64>) -> u64 {
+pub(crate) fn file_length(sections: impl IntoIterator<Item = u64>) -> u64 {
     sections
         .into_iter()
         .fold(HEADER_LEN, |sum, s| sum + SECTION_OVERHEAD + s)
@@ -499,53 +499,31 @@ impl<R: Read> Reader<R> {
         &self.name
     }
     /// Bytes read so far.
-    pub fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.read
     }
     /// Refuses a file made under other parameters.
     ///
     /// # Errors
     /// [`Error::File`], field `parameter set`.
-    pub fn expect_parameters(&self, digest: &Digest) -> Result<()> {
-        if &self.header.ids.parameters == digest {
+    pub(crate) fn expect_parameters(&self, digest: &Digest) -> Result<()> {
+        self.same("parameter set", &self.header.ids.parameters, digest)
+    }
+    fn same(&self, field: &str, had: &Digest, needed: &Digest) -> Result<()> {
+        if had == needed {
             return Ok(());
         }
-        Err(other(
-            &self.name,
-            "parameter set",
-            &self.header.ids.parameters,
-            digest,
-        ))
-    }
-    /// Refuses a file made for another plan.
-    ///
-    /// # Errors
-    /// [`Error::File`], field `plan`.
-    pub fn expect_plan(&self, digest: &Digest) -> Result<()> {
-        if &self.header.ids.plan == digest {
-            return Ok(());
-        }
-        Err(other(&self.name, "plan", &self.header.ids.plan, digest))
-    }
-    /// Refuses a file of another key pair.
-    ///
-    /// # Errors
-    /// [`Error::OtherKey`].
-    pub fn expect_key(&self, key: &KeyId) -> Result<()> {
-        key.expect(&self.header.ids.key, &self.name)
+        Err(other(&self.name, field, had, needed))
     }
     /// Refuses what was made under other parameters, for another plan or with other keys.
     ///
     /// # Errors
     /// [`Error::File`], field `parameter set` or `plan`; [`Error::OtherKey`].
-    pub fn expect(&self, ids: &Ids) -> Result<()> {
+    pub(crate) fn expect(&self, ids: &Ids) -> Result<()> {
         self.expect_parameters(&ids.parameters)?;
-        self.expect_plan(&ids.plan)?;
-        if self.header.ids.client != ids.client {
-            let (had, needed) = (&self.header.ids.client, &ids.client);
-            return Err(other(&self.name, "client file", had, needed));
-        }
-        self.expect_key(&ids.key)
+        self.same("plan", &self.header.ids.plan, &ids.plan)?;
+        self.same("client file", &self.header.ids.client, &ids.client)?;
+        ids.key.expect(&self.header.ids.key, &self.name)
     }
     fn fill(&mut self, bytes: &mut [u8], field: &str) -> Result<()> {
         if self.read + bytes.len() as u64 > self.header.length {
@@ -620,7 +598,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// [`Error::File`] with the section's tag.
-    pub fn begin_exact(&mut self, tag: [u8; 4], length: u64) -> Result<()> {
+    pub(crate) fn begin_exact(&mut self, tag: [u8; 4], length: u64) -> Result<()> {
         let had = self.begin(tag, length)?;
         if had != length {
             let field = format!("section `{}`", String::from_utf8_lossy(&tag));
@@ -702,7 +680,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub fn shared(&mut self, tag: [u8; 4], most: u64) -> Result<Arc<[u8]>> {
+    pub(crate) fn shared(&mut self, tag: [u8; 4], most: u64) -> Result<Arc<[u8]>> {
         let length = self.begin(tag, most)?;
         let mut bytes: Arc<[u8]> = Arc::default();
         while (bytes.len() as u64) < length {
@@ -724,7 +702,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub fn json<T: serde::de::DeserializeOwned>(&mut self, tag: [u8; 4], most: u64) -> Result<T> {
+    pub(crate) fn json<T: serde::de::DeserializeOwned>(&mut self, tag: [u8; 4], most: u64) -> Result<T> {
         let bytes = self.section(tag, most)?;
         serde_json::from_slice(&bytes).map_err(|e| {
             Error::file(
@@ -758,7 +736,7 @@ impl<R: Read> Reader<R> {
 }
 
 /// The first bytes of a digest, for people.
-pub fn short(digest: &Digest) -> String {
+pub(crate) fn short(digest: &Digest) -> String {
     digest[..6].iter().map(|b| format!("{b:02x}")).collect()
 }
 
@@ -766,17 +744,16 @@ pub fn short(digest: &Digest) -> String {
 mod tests {
     use super::*;
 
-    const KEY: KeyId = KeyId([3; 16]);
+    const IDS: Ids = Ids {
+        parameters: [7; 32],
+        plan: [9; 32],
+        client: [0; 32],
+        key: KeyId([3; 16]),
+    };
 
     fn sample() -> Vec<u8> {
         let sections = vec![(*b"meta", 7), (*b"data", 100)];
-        let ids = Ids {
-            parameters: [7; 32],
-            plan: [9; 32],
-            client: [0; 32],
-            key: KEY,
-        };
-        let mut w = Writer::new(Vec::new(), "x", Kind::Input, ids, sections).expect("in memory");
+        let mut w = Writer::new(Vec::new(), "x", Kind::Input, IDS, sections).expect("in memory");
         w.section(b"[1,2,3]").expect("in memory");
         w.begin().expect("in memory");
         w.write(&[5; 60]).expect("in memory");
@@ -786,9 +763,7 @@ mod tests {
 
     fn parse(bytes: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
         let mut r = Reader::new(bytes, "x", Kind::Input)?;
-        r.expect_parameters(&[7; 32])?;
-        r.expect_plan(&[9; 32])?;
-        r.expect_key(&KEY)?;
+        r.expect(&IDS)?;
         let list = r.json(*b"meta", 1000)?;
         let data = r.section(*b"data", 100)?;
         r.finish()?;
@@ -854,16 +829,19 @@ mod tests {
             "{message}"
         );
         let r = Reader::new(&good[..], "x", Kind::Input).expect("valid");
-        let message = r
-            .expect_parameters(&[8; 32])
-            .expect_err("digest")
-            .to_string();
-        assert!(
-            message.contains("parameter set") && message.contains("make keys"),
-            "{message}"
-        );
-        let other = KeyId([4; 16]);
-        let e = r.expect_key(&other).expect_err("key");
+        for (ids, field) in [
+            (Ids { parameters: [8; 32], ..IDS }, "parameter set"),
+            (Ids { plan: [8; 32], ..IDS }, "another plan"),
+            (Ids { client: [8; 32], ..IDS }, "client file"),
+        ] {
+            let message = r.expect(&ids).expect_err(field).to_string();
+            assert!(
+                message.contains(field) && message.contains("make keys"),
+                "{message}"
+            );
+        }
+        let key = KeyId([4; 16]);
+        let e = r.expect(&Ids { key, ..IDS }).expect_err("key");
         assert!(matches!(e, Error::OtherKey { .. }), "{e}");
         for (version, remedy) in [(2, "make the file again"), (4, "update")] {
             let mut foreign = good.clone();

@@ -5,7 +5,7 @@ pub(crate) mod client_file;
 pub(crate) mod conformance;
 pub mod container;
 pub(crate) mod keys;
-pub mod packing;
+pub(crate) mod packing;
 pub(crate) mod ports;
 
 pub use ciphertexts::Encrypted;

@@ -1,12 +1,12 @@
 //! Residues as bit strings: each at its prime's bit length, lowest bits first.
 
 /// Bytes of `n` residues of `bits` bits each.
-pub fn packed_len(n: usize, bits: u32) -> usize {
+pub(crate) fn packed_len(n: usize, bits: u32) -> usize {
     (n * bits as usize).div_ceil(8)
 }
 
 /// Appends `values` (each below `2^bits`, bits in 1..=56) to `out`.
-pub fn pack(values: &[u64], bits: u32, out: &mut Vec<u8>) {
+pub(crate) fn pack(values: &[u64], bits: u32, out: &mut Vec<u8>) {
     debug_assert!((1..=56).contains(&bits));
     out.reserve(packed_len(values.len(), bits) + 8);
     let end = out.len() + packed_len(values.len(), bits);
@@ -33,7 +33,7 @@ pub fn pack(values: &[u64], bits: u32, out: &mut Vec<u8>) {
 ///
 /// # Panics
 /// If `bytes` has another length.
-pub fn unpack(bytes: &[u8], bits: u32, out: &mut [u64]) {
+pub(crate) fn unpack(bytes: &[u8], bits: u32, out: &mut [u64]) {
     assert_eq!(
         bytes.len(),
         packed_len(out.len(), bits),
