@@ -217,6 +217,27 @@ fn a_client_file_holds_specification_and_task() {
 }
 
 #[test]
+#[ignore = "writes 200 MB"]
+fn a_large_task_is_in_memory_once() {
+    let folder = Folder::new("large-task");
+    let path = folder.0.join("x.client");
+    let mut p = levelled();
+    let size = 200 << 20;
+    {
+        let task: Arc<[u8]> = std::iter::repeat_n(7, size).collect();
+        p.description.task = task_digest(&task);
+        let file = VerifiedPlan::new(p).expect("verifies").client_file(task);
+        let out = std::fs::File::create(&path).expect("creates");
+        file.expect("its task").write(out, "x").expect("writes");
+    }
+    let input = std::fs::File::open(&path).expect("opens");
+    let file = ClientFile::read(std::io::BufReader::new(input), "x").expect("reads");
+    assert_eq!(file.task().len(), size);
+    let peak = machine::peak_bytes();
+    assert!(peak < 3 * size as u64 / 2, "{peak}");
+}
+
+#[test]
 fn a_key_is_opened_with_its_client_file_alone() {
     let (plan, file) = with_task();
     let client = Client::new(file.clone(), &mut rng(1)).expect("client");
