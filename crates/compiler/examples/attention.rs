@@ -330,7 +330,7 @@ fn run(plan: Arc<VerifiedPlan>, graph: &PolyGraph, input: &Tensor) -> Result<Str
     let client = Client::new(
         plan.client_file(graph.metadata().task.clone().unwrap_or_default())?,
         &mut rng,
-    )?;
+    );
     let keys = client.write_evaluation_keys(Vec::new(), "keys", &mut rng, &mut |_, _| {})?;
     let server = Server::read(plan, &keys[..], "keys", &mut |_, _| {})?;
     drop(keys);

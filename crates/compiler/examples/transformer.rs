@@ -104,7 +104,7 @@ fn encrypted(
     let client = Client::new(
         plan.client_file(graph.metadata().task.clone().unwrap_or_default())?,
         &mut rng,
-    )?;
+    );
     let keys = client.write_evaluation_keys(Vec::new(), "keys", &mut rng, &mut |_, _| {})?;
     let server = Server::read(plan.clone(), &keys[..], "keys", &mut |_, _| {})?;
     drop(keys);

@@ -223,7 +223,7 @@ impl Toy {
     pub(crate) fn new(plan: Plan) -> Self {
         let plan = Arc::new(VerifiedPlan::new(plan).expect("a valid seed"));
         let file = plan.client_file(TASK.into()).expect("a valid seed");
-        let client = Client::new(file.clone(), &mut rng(1)).expect("a valid seed");
+        let client = Client::new(file.clone(), &mut rng(1));
         let client_file = file.write(Vec::new(), "seed").expect("in memory");
         let client_key = client.write(Vec::new(), "seed").expect("in memory");
         let keys = client

@@ -71,6 +71,9 @@ fn container(path: &Path, machine: &Machine) -> Result<(Value, String)> {
     if let Some(key) = &i.key {
         text += &format!("  key          {key}\n");
     }
+    if let Some(kind) = Task::kind_of(&i.task) {
+        text += &format!("  task is of   {kind}\n");
+    }
     for (what, value) in &i.details {
         text += &format!("  {what:12} {value}\n");
     }
@@ -82,6 +85,7 @@ fn container(path: &Path, machine: &Machine) -> Result<(Value, String)> {
         "bytes": i.length,
         "plan": i.plan_digest,
         "key": i.key.map(|k| k.to_string()),
+        "task": Task::kind_of(&i.task),
         "parameters": i.parameters.as_ref().map(|p| p.spec()),
         "parameters_digest": i.parameters_digest,
         "log_qp": i.parameters.as_ref().map(|p| p.log_qp()),

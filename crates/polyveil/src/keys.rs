@@ -68,7 +68,7 @@ pub fn keygen(
     let threads = rayon::current_num_threads();
     let (_, seconds) = machine.cost().keys(parameters, list, threads);
     let mut rng = rng();
-    let client = Client::new(file, &mut rng)?;
+    let client = Client::new(file, &mut rng);
     let bytes = client.evaluation_keys_bytes();
     tell.note(format_args!(
         "making {count} evaluation keys: {} on disk, about {}",

@@ -61,7 +61,7 @@ impl Session {
         prediction: Prediction,
         tell: Listener<'_>,
     ) -> Result<Self> {
-        let client = Client::new(plan.client_file(task_bytes(graph))?, &mut rng())?;
+        let client = Client::new(plan.client_file(task_bytes(graph))?, &mut rng());
         let start = Instant::now();
         let preparation = prepare(&plan, None);
         let (reader, writer) = std::io::pipe()?;

@@ -30,16 +30,13 @@ pub struct Client {
 
 impl Client {
     /// Draws a secret key.
-    ///
-    /// # Errors
-    /// What the scheme refuses.
-    pub fn new(file: ClientFile, rng: &mut impl CryptoRng) -> Result<Self> {
+    pub fn new(file: ClientFile, rng: &mut impl CryptoRng) -> Self {
         let secret = SecretKey::generate(file.parameters(), rng);
-        Ok(Self {
+        Self {
             file,
             key: KeyId::draw(rng),
             secret,
-        })
+        }
     }
     /// What it knows of the plan.
     pub fn spec(&self) -> &ClientSpec {

@@ -33,10 +33,13 @@ pub struct Inspection {
     pub key: Option<KeyId>,
     /// Its parameters, checked; a client's key has only their digest.
     pub parameters: Option<Parameters>,
+    /// The first bytes of a client file's task, for those who know tasks.
+    pub task: Vec<u8>,
     /// More, as name and value.
-    pub details: Vec<(&'static str, String)>,
+    pub details: Details,
 }
 
+/// Names and values.
 type Details = Vec<(&'static str, String)>;
 
 /// Explains a file.
@@ -47,11 +50,12 @@ pub fn inspect(mut input: impl Read + Seek, name: &str) -> Result<Inspection> {
     let header = Header::read(&mut input, name)?;
     input.rewind().map_err(Error::io(name))?;
     let mut file = Reader::new(input, name, header.kind)?;
+    let mut task = Vec::new();
     let (spec, details) = match header.kind {
         Kind::ClientKey => (None, vec![("client file", short(&header.ids.client))]),
         kind => {
             let (spec, details) = match kind {
-                Kind::ClientFile => client_file(&mut file)?,
+                Kind::ClientFile => client_file(&mut file, &mut task)?,
                 Kind::EvaluationKeys => evaluation_keys(&mut file)?,
                 Kind::Input | Kind::Answer => ciphertexts(&mut file)?,
                 Kind::Checkpoint => checkpoint(&mut file)?,
@@ -72,21 +76,20 @@ pub fn inspect(mut input: impl Read + Seek, name: &str) -> Result<Inspection> {
         plan_digest: short(&header.ids.plan),
         key: Some(header.ids.key).filter(|id| *id != KeyId::default()),
         parameters,
+        task,
         details,
     })
 }
 
-fn client_file<R: Read>(file: &mut Reader<R>) -> Result<(ParametersSpec, Details)> {
+fn client_file<R: Read>(
+    file: &mut Reader<R>,
+    task: &mut Vec<u8>,
+) -> Result<(ParametersSpec, Details)> {
     let mut spec: ClientSpec = file.json(SPEC, client_file::SPEC_LIMIT)?;
     read_places(file, &mut spec.input, &mut spec.output)?;
     let length = file.begin(TASK, TASK_LIMIT)?;
-    let mut kind = vec![0; length.min(4) as usize];
-    file.take(&mut kind)?;
-    let kind: String = kind
-        .iter()
-        .map(|&b| char::from(b))
-        .filter(char::is_ascii_graphic)
-        .collect();
+    task.resize(length.min(16) as usize, 0);
+    file.take(task)?;
     let (input, answer) = (&spec.input, &spec.answer);
     let details = vec![
         ("network", spec.description.name.clone()),
@@ -114,7 +117,7 @@ fn client_file<R: Read>(file: &mut Reader<R>) -> Result<(ParametersSpec, Details
             "task",
             match length {
                 0 => "none".into(),
-                _ => format!("{kind}, {}", size(length)),
+                _ => size(length),
             },
         ),
     ];

@@ -82,6 +82,15 @@ impl Task {
         }
     }
 
+    /// As [`Task::kind`], of the first bytes of a task.
+    #[must_use]
+    pub fn kind_of(first: &[u8]) -> Option<&'static str> {
+        let kind = *first.strip_prefix(MAGIC)?.get(1)?;
+        ["rows", "pictures", "prompts", "sentences"]
+            .get(usize::from(kind))
+            .copied()
+    }
+
     /// What the client encrypts of an input.
     ///
     /// # Errors

@@ -147,7 +147,7 @@ fn small_tensor() -> Vec<f64> {
 #[test]
 fn an_engine_outside_ckks_runs_a_whole_plan() {
     let plan = plan(bootstrapped());
-    let client = Client::new(client_file(&plan), &mut rng(1)).expect("client");
+    let client = Client::new(client_file(&plan), &mut rng(1));
     let keys = client.evaluation_keys(&mut rng(2)).expect("keys");
     let key = keys.id;
     let engine = Recorder::new(Evaluator::new(plan.context(), keys.keys));
@@ -206,7 +206,7 @@ fn an_engine_without_a_key_or_with_other_parameters_is_refused() {
     let refused = Server::with_engine(plan.clone(), without, Default::default()).map(drop);
     assert!(refused.is_err_and(|e| e.to_string().contains("key")));
     let other = super::support::plan(levelled());
-    let client = Client::new(client_file(&plan), &mut rng(1)).expect("client");
+    let client = Client::new(client_file(&plan), &mut rng(1));
     let keys = client.evaluation_keys(&mut rng(2)).expect("keys").keys;
     let foreign = Recorder::new(Evaluator::new(plan.context(), keys));
     let refused = Server::with_engine(other, foreign, client.key()).map(drop);
@@ -223,7 +223,7 @@ fn two_clients_on_one_server_share_every_encoded_plaintext() {
     let mut servers = Vec::new();
     let mut encoded = Vec::new();
     for seed in [10, 20] {
-        let client = Client::new(client_file(&plan), &mut rng(seed)).expect("client");
+        let client = Client::new(client_file(&plan), &mut rng(seed));
         let keys = client.evaluation_keys(&mut rng(seed + 1)).expect("keys");
         let held = keys.keys.bytes();
         let server = Server::new(plan.clone(), keys).expect("server");

@@ -134,7 +134,7 @@ fn inputs_that_do_not_fit_are_refused() {
     );
     let mut uncalibrated = levelled();
     uncalibrated.description.input_bound = 0.0;
-    let client = Client::new(client_file(&plan(uncalibrated)), &mut rng(1)).expect("client");
+    let client = Client::new(client_file(&plan(uncalibrated)), &mut rng(1));
     let message = client
         .encrypt(&tensor(), &mut rng(2))
         .expect_err("refused")
@@ -199,7 +199,7 @@ fn simulated_errors_are_no_smaller_than_those_of_encrypted_runs() {
 fn a_killed_run_resumes_with_the_same_answer() {
     let plan_ = bootstrapped();
     let plan = plan(plan_);
-    let client = Client::new(client_file(&plan), &mut rng(1)).expect("client");
+    let client = Client::new(client_file(&plan), &mut rng(1));
     let keys = client
         .write_evaluation_keys(Vec::new(), "keys", &mut rng(2), &mut |_, _| {})
         .expect("keys");

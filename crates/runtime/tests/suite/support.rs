@@ -161,7 +161,7 @@ pub(crate) struct Files {
 
 pub(crate) fn files(p: Plan) -> Files {
     let plan = plan(p);
-    let client = Client::new(client_file(&plan), &mut rng(1)).expect("client");
+    let client = Client::new(client_file(&plan), &mut rng(1));
     let mut calls = 0;
     let keys = client
         .write_evaluation_keys(Vec::new(), "keys", &mut rng(2), &mut |_, _| calls += 1)
@@ -316,7 +316,7 @@ pub(crate) fn answer(server: &Server, input: &[u8]) -> Result<Vec<u8>> {
 
 /// The same plan, other keys.
 pub(crate) fn other(f: &Files) -> Files {
-    let client = Client::new(client_file(&f.plan), &mut rng(11)).expect("client");
+    let client = Client::new(client_file(&f.plan), &mut rng(11));
     let keys = client
         .write_evaluation_keys(Vec::new(), "keys", &mut rng(12), &mut |_, _| {})
         .expect("keys");
