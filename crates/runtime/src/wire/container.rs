@@ -702,7 +702,11 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub(crate) fn json<T: serde::de::DeserializeOwned>(&mut self, tag: [u8; 4], most: u64) -> Result<T> {
+    pub(crate) fn json<T: serde::de::DeserializeOwned>(
+        &mut self,
+        tag: [u8; 4],
+        most: u64,
+    ) -> Result<T> {
         let bytes = self.section(tag, most)?;
         serde_json::from_slice(&bytes).map_err(|e| {
             Error::file(
@@ -830,9 +834,27 @@ mod tests {
         );
         let r = Reader::new(&good[..], "x", Kind::Input).expect("valid");
         for (ids, field) in [
-            (Ids { parameters: [8; 32], ..IDS }, "parameter set"),
-            (Ids { plan: [8; 32], ..IDS }, "another plan"),
-            (Ids { client: [8; 32], ..IDS }, "client file"),
+            (
+                Ids {
+                    parameters: [8; 32],
+                    ..IDS
+                },
+                "parameter set",
+            ),
+            (
+                Ids {
+                    plan: [8; 32],
+                    ..IDS
+                },
+                "another plan",
+            ),
+            (
+                Ids {
+                    client: [8; 32],
+                    ..IDS
+                },
+                "client file",
+            ),
         ] {
             let message = r.expect(&ids).expect_err(field).to_string();
             assert!(
