@@ -43,7 +43,7 @@ impl Client {
     /// # Errors
     /// A client file whose task can't be read.
     pub fn new(file: ClientFile) -> Result<Self> {
-        Self::with(runtime::Client::new(file, &mut rng())?, PathBuf::new())
+        Self::with(runtime::Client::new(file, &mut rng()), PathBuf::new())
     }
 
     /// From a key file and its client file: `file`, or the one that lies beside the key.
