@@ -1,5 +1,6 @@
 //! Levels, scales, degrees and slots: what each operation asks of its operands, and where its result stands. Written once, for
-//! every interpreter of [`crate::Arithmetic`].
+//! every interpreter of [`crate::Arithmetic`]. What does not fit is refused by the [`Error`] of that name.
+#![allow(clippy::missing_errors_doc, reason = "said once, above")]
 
 use crate::parameters::BootstrapSpec;
 use crate::{Error, Level, Parameters};
@@ -26,9 +27,6 @@ pub fn same_scale(x: f64, y: f64) -> bool {
 }
 
 /// Refuses scales that differ.
-///
-/// # Errors
-/// [`Error::ScaleMismatch`].
 pub fn scales(operation: &'static str, left: f64, right: f64) -> Result<(), Error> {
     if same_scale(left, right) {
         return Ok(());
@@ -41,9 +39,6 @@ pub fn scales(operation: &'static str, left: f64, right: f64) -> Result<(), Erro
 }
 
 /// Refuses levels that differ.
-///
-/// # Errors
-/// [`Error::LevelMismatch`].
 pub fn levels(operation: &'static str, left: Level, right: Level) -> Result<(), Error> {
     if left == right {
         return Ok(());
@@ -56,9 +51,6 @@ pub fn levels(operation: &'static str, left: Level, right: Level) -> Result<(), 
 }
 
 /// Refuses a level below the one that is needed.
-///
-/// # Errors
-/// [`Error::Levels`].
 pub fn reaches(operation: &'static str, needed: Level, had: Level) -> Result<(), Error> {
     if had >= needed {
         return Ok(());
@@ -71,9 +63,6 @@ pub fn reaches(operation: &'static str, needed: Level, had: Level) -> Result<(),
 }
 
 /// Refuses a degree other than 1.
-///
-/// # Errors
-/// [`Error::Degree`].
 pub fn linear_degree(operation: &'static str, x: &Info) -> Result<(), Error> {
     if x.degree == 1 {
         return Ok(());
@@ -86,9 +75,6 @@ pub fn linear_degree(operation: &'static str, x: &Info) -> Result<(), Error> {
 }
 
 /// Refuses a slot count that is no power of two, or more than N/2.
-///
-/// # Errors
-/// [`Error::Slots`].
 pub fn slots(p: &Parameters, operation: &'static str, slots: usize) -> Result<(), Error> {
     let most = p.max_slots();
     if slots.is_power_of_two() && slots <= most {
@@ -102,9 +88,6 @@ pub fn slots(p: &Parameters, operation: &'static str, slots: usize) -> Result<()
 }
 
 /// The bootstrapping part of the parameters.
-///
-/// # Errors
-/// [`Error::NoBootstrapping`].
 pub fn bootstrapping(p: &Parameters) -> Result<&BootstrapSpec, Error> {
     p.bootstrap().ok_or_else(|| Error::NoBootstrapping {
         name: p.spec().name.clone(),
@@ -112,9 +95,6 @@ pub fn bootstrapping(p: &Parameters) -> Result<&BootstrapSpec, Error> {
 }
 
 /// The level below.
-///
-/// # Errors
-/// [`Error::Levels`] at level 0.
 pub fn below(p: &Parameters, operation: &'static str, level: Level) -> Result<Level, Error> {
     p.below(level).ok_or(Error::Levels {
         operation,
@@ -124,9 +104,6 @@ pub fn below(p: &Parameters, operation: &'static str, level: Level) -> Result<Le
 }
 
 /// A fresh encryption of `count` slots at a level and its canonical scale.
-///
-/// # Errors
-/// [`Error::Slots`].
 pub fn input(p: &Parameters, level: Level, count: usize) -> Result<Info, Error> {
     slots(p, "input", count)?;
     Ok(Info {
@@ -138,9 +115,6 @@ pub fn input(p: &Parameters, level: Level, count: usize) -> Result<Info, Error> 
 }
 
 /// A sum or difference: same level, same scale.
-///
-/// # Errors
-/// [`Error::LevelMismatch`], [`Error::ScaleMismatch`].
 pub fn sum(operation: &'static str, x: &Info, y: &Info) -> Result<Info, Error> {
     levels(operation, x.level, y.level)?;
     scales(operation, x.scale, y.scale)?;
@@ -152,9 +126,6 @@ pub fn sum(operation: &'static str, x: &Info, y: &Info) -> Result<Info, Error> {
 }
 
 /// A product of two values of degree 1 at the same level.
-///
-/// # Errors
-/// [`Error::LevelMismatch`], [`Error::Degree`].
 pub fn product(x: &Info, y: &Info) -> Result<Info, Error> {
     levels("mul", x.level, y.level)?;
     linear_degree("mul", x)?;
@@ -168,9 +139,6 @@ pub fn product(x: &Info, y: &Info) -> Result<Info, Error> {
 }
 
 /// A product with a plaintext of `count` slots at `scale`; at scale 1, a sum with one at the value's scale.
-///
-/// # Errors
-/// [`Error::Slots`].
 pub fn plain(
     p: &Parameters,
     operation: &'static str,
@@ -187,9 +155,6 @@ pub fn plain(
 }
 
 /// A sum of multiples at `level` and `scale`.
-///
-/// # Errors
-/// [`Error::Levels`] for a term below the level.
 pub fn combination(
     terms: impl IntoIterator<Item = Info>,
     level: Level,
@@ -210,9 +175,6 @@ pub fn combination(
 }
 
 /// One level down, divided by the level's primes.
-///
-/// # Errors
-/// [`Error::Levels`] at level 0.
 pub fn rescaled(p: &Parameters, x: &Info) -> Result<Info, Error> {
     Ok(Info {
         level: below(p, "rescale", x.level)?,
@@ -222,18 +184,12 @@ pub fn rescaled(p: &Parameters, x: &Info) -> Result<Info, Error> {
 }
 
 /// The same value at a level at or below its own.
-///
-/// # Errors
-/// [`Error::Levels`].
 pub fn dropped(x: &Info, level: Level) -> Result<Info, Error> {
     reaches("drop", level, x.level)?;
     Ok(Info { level, ..*x })
 }
 
 /// The value after ModRaise: all slots, at `to`.
-///
-/// # Errors
-/// [`Error::NoBootstrapping`], [`Error::LevelMismatch`] unless it is at level 0, [`Error::Degree`].
 pub fn raised(p: &Parameters, x: &Info, to: Level) -> Result<Info, Error> {
     bootstrapping(p)?;
     levels("mod_raise (from level 0)", x.level, Level::new(0))?;

@@ -6,12 +6,16 @@ use ckks::{
 };
 use polyveil_runtime::checkpoint::{Checkpointer, input_digest, read_checkpoint};
 use polyveil_runtime::*;
+use ring::{Ntt, RnsPoly};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-/// What a foreign engine keeps for a ciphertext: a type of its own.
+/// What a foreign engine keeps for a ciphertext: its polynomials, as if they were elsewhere.
 #[derive(Clone)]
-struct Held(Ciphertext);
+struct Held {
+    polynomials: Vec<RnsPoly<Ntt>>,
+    info: Info,
+}
 
 /// Carries every operation out by an [`Evaluator`] and writes it down. It implements what the trait requires and nothing else:
 /// circuits, and operations that the trait gains later, come by provided methods.
@@ -33,7 +37,14 @@ impl Recorder {
         result: std::result::Result<Ciphertext, ckks::Error>,
     ) -> std::result::Result<Held, ckks::Error> {
         self.log.lock().expect("no panic").push(operation);
-        result.map(Held)
+        let c = result?;
+        Ok(Held {
+            polynomials: c.polynomials().to_vec(),
+            info: self.evaluator.info(&c),
+        })
+    }
+    fn of(&self, x: &Held) -> std::result::Result<Ciphertext, ckks::Error> {
+        Ciphertext::from_polynomials(self.parameters(), x.polynomials.clone(), x.info)
     }
     fn seen(&self) -> BTreeSet<&'static str> {
         let log = self.log.lock().expect("no panic");
@@ -50,19 +61,19 @@ impl Arithmetic for Recorder {
         self.evaluator.context()
     }
     fn info(&self, x: &Held) -> Info {
-        self.evaluator.info(&x.0)
+        x.info
     }
     fn add(&self, x: &Held, y: &Held) -> Made {
-        self.note("add", self.evaluator.add(&x.0, &y.0))
+        self.note("add", self.evaluator.add(&self.of(x)?, &self.of(y)?))
     }
     fn sub(&self, x: &Held, y: &Held) -> Made {
-        self.note("sub", self.evaluator.sub(&x.0, &y.0))
+        self.note("sub", self.evaluator.sub(&self.of(x)?, &self.of(y)?))
     }
     fn add_plain(&self, x: &Held, v: &[Complex64]) -> Made {
-        self.note("add_plain", self.evaluator.add_plain(&x.0, v))
+        self.note("add_plain", self.evaluator.add_plain(&self.of(x)?, v))
     }
     fn mul_plain(&self, x: &Held, v: &[Complex64], scale: f64) -> Made {
-        self.note("mul_plain", self.evaluator.mul_plain(&x.0, v, scale))
+        self.note("mul_plain", self.evaluator.mul_plain(&self.of(x)?, v, scale))
     }
     fn linear_combination(
         &self,
@@ -71,42 +82,46 @@ impl Arithmetic for Recorder {
         level: Level,
         scale: f64,
     ) -> Made {
-        let terms: Vec<(f64, &Ciphertext)> = terms.iter().map(|(c, x)| (*c, &x.0)).collect();
+        let all = terms
+            .iter()
+            .map(|(c, x)| Ok((*c, self.of(x)?)))
+            .collect::<std::result::Result<Vec<_>, ckks::Error>>()?;
+        let terms: Vec<(f64, &Ciphertext)> = all.iter().map(|(c, x)| (*c, x)).collect();
         let result = (self.evaluator).linear_combination(&terms, constant, level, scale);
         self.note("linear_combination", result)
     }
     fn mul_integer(&self, x: &Held, k: i64) -> Made {
-        self.note("mul_integer", self.evaluator.mul_integer(&x.0, k))
+        self.note("mul_integer", self.evaluator.mul_integer(&self.of(x)?, k))
     }
     fn mul_i(&self, x: &Held) -> Made {
-        self.note("mul_i", self.evaluator.mul_i(&x.0))
+        self.note("mul_i", self.evaluator.mul_i(&self.of(x)?))
     }
     fn mul(&self, x: &Held, y: &Held) -> Made {
-        self.note("mul", self.evaluator.mul(&x.0, &y.0))
+        self.note("mul", self.evaluator.mul(&self.of(x)?, &self.of(y)?))
     }
     fn relinearize(&self, x: &Held) -> Made {
-        self.note("relinearize", self.evaluator.relinearize(&x.0))
+        self.note("relinearize", self.evaluator.relinearize(&self.of(x)?))
     }
     fn rescale(&self, x: &Held) -> Made {
-        self.note("rescale", self.evaluator.rescale(&x.0))
+        self.note("rescale", self.evaluator.rescale(&self.of(x)?))
     }
     fn drop_to(&self, x: &Held, level: Level) -> Made {
-        self.note("drop_to", self.evaluator.drop_to(&x.0, level))
+        self.note("drop_to", self.evaluator.drop_to(&self.of(x)?, level))
     }
     fn with_scale(&self, x: &Held, scale: f64) -> Made {
-        self.note("with_scale", self.evaluator.with_scale(&x.0, scale))
+        self.note("with_scale", self.evaluator.with_scale(&self.of(x)?, scale))
     }
     fn rotate(&self, x: &Held, by: i64) -> Made {
-        self.note("rotate", self.evaluator.rotate(&x.0, by))
+        self.note("rotate", self.evaluator.rotate(&self.of(x)?, by))
     }
     fn conjugate(&self, x: &Held) -> Made {
-        self.note("conjugate", self.evaluator.conjugate(&x.0))
+        self.note("conjugate", self.evaluator.conjugate(&self.of(x)?))
     }
     fn mod_raise(&self, x: &Held, to: Level) -> Made {
-        self.note("mod_raise", self.evaluator.mod_raise(&x.0, to))
+        self.note("mod_raise", self.evaluator.mod_raise(&self.of(x)?, to))
     }
     fn with_slots(&self, x: &Held, slots: usize) -> Made {
-        self.note("with_slots", self.evaluator.with_slots(&x.0, slots))
+        self.note("with_slots", self.evaluator.with_slots(&self.of(x)?, slots))
     }
 }
 
@@ -115,7 +130,7 @@ impl Engine for Recorder {
         self.note("upload", Ok(x))
     }
     fn download(&self, x: &Held) -> std::result::Result<Ciphertext, ckks::Error> {
-        self.note("download", Ok(x.0.clone())).map(|x| x.0)
+        self.note("download", self.of(x)).and_then(|x| self.of(&x))
     }
     fn key_request(&self) -> KeyRequest {
         self.evaluator.key_request()
