@@ -73,7 +73,10 @@ impl Arithmetic for Recorder {
         self.note("add_plain", self.evaluator.add_plain(&self.of(x)?, v))
     }
     fn mul_plain(&self, x: &Held, v: &[Complex64], scale: f64) -> Made {
-        self.note("mul_plain", self.evaluator.mul_plain(&self.of(x)?, v, scale))
+        self.note(
+            "mul_plain",
+            self.evaluator.mul_plain(&self.of(x)?, v, scale),
+        )
     }
     fn linear_combination(
         &self,
