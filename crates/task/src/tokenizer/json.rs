@@ -179,6 +179,16 @@ fn pre_tokenizer(v: &Value, out: &mut Vec<Cut>) -> Result<()> {
             }
         }
         "Split" => {
+            let cut = match v["pattern"]["Regex"].as_str() {
+                Some(cut::GPT2) => Cut::Gpt2,
+                Some(cut::LLAMA3) => Cut::Llama3,
+                Some(cut::QWEN2) => Cut::Qwen2,
+                _ => {
+                    let had = format!("Split by {}", v["pattern"]);
+                    let known = "Split by the patterns of GPT-2, Llama 3 and Qwen 2";
+                    return Err(unsupported("pre_tokenizer", had, known));
+                }
+            };
             // the patterns take all of a text, so that what they match and what they leave are the same cuts
             let behavior = (v["behavior"].as_str(), on(v, "invert", false));
             if !matches!(
@@ -188,16 +198,7 @@ fn pre_tokenizer(v: &Value, out: &mut Vec<Cut>) -> Result<()> {
                 let had = format!("{} (invert {})", v["behavior"], behavior.1);
                 return Err(unsupported("Split's behavior", had, "Isolated"));
             }
-            out.push(match v["pattern"]["Regex"].as_str() {
-                Some(cut::GPT2) => Cut::Gpt2,
-                Some(cut::LLAMA3) => Cut::Llama3,
-                Some(cut::QWEN2) => Cut::Qwen2,
-                _ => {
-                    let had = format!("Split by {}", v["pattern"]);
-                    let known = "Split by the patterns of GPT-2, Llama 3 and Qwen 2";
-                    return Err(unsupported("pre_tokenizer", had, known));
-                }
-            });
+            out.push(cut);
         }
         had => {
             let known = "BertPreTokenizer, ByteLevel, Digits, Punctuation, Split, Whitespace, WhitespaceSplit";
