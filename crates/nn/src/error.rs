@@ -264,24 +264,6 @@ pub enum Error {
         /// Number of tokens there are.
         vocabulary: usize,
     },
-    /// A byte that no token spells.
-    #[error(
-        "byte 0x{byte:02x} of the text has no token; leave the character out or use a tokenizer with all bytes"
-    )]
-    Encoding {
-        /// The byte.
-        byte: u8,
-    },
-    /// A character that no token stands for.
-    #[error(
-        "the character {character:?} has no token, the model knows {known} characters; leave it out or write another"
-    )]
-    Character {
-        /// The character.
-        character: char,
-        /// How many there are.
-        known: usize,
-    },
     /// A prompt of nothing.
     #[error("the prompt holds no token to encrypt; write at least one character")]
     NoPrompt,
@@ -304,22 +286,6 @@ pub enum Error {
         operator: String,
         /// What to do.
         remedy: String,
-    },
-    /// A picture doesn't have the size that the network takes.
-    #[error("the picture is {}×{} pixels, the network takes {}×{}; scale it beforehand or ask for resizing explicitly", had.0, had.1, needed.0, needed.1)]
-    PictureSize {
-        /// Width and height of the network's input.
-        needed: (usize, usize),
-        /// Width and height of the picture.
-        had: (usize, usize),
-    },
-    /// A network doesn't take pictures.
-    #[error(
-        "the network takes an input of shape {shape}, which is no picture with 1 or 3 channels"
-    )]
-    NoPicture {
-        /// Its input's shape.
-        shape: Shape,
     },
     /// Calibration got no data.
     #[error("calibration needs at least one input, none was given")]
