@@ -209,6 +209,7 @@ fn what_is_not_read_is_named() {
 
     let (tokens, merges) = vocabulary();
     let mut file = json();
+    file["model"]["dropout"] = 0.1.into();
     let e = Published::from_json(&file.to_string()).expect_err("random");
     assert!(
         matches!(

@@ -39,7 +39,7 @@ fn sentences() -> Task {
         norm: Norm {
             kind: NormKind::Layer,
             scale: vector([1.0, 2.0]),
-            bias: Some(vector([0.5, 0.0])),
+            bias: Some(vector([0.5, 0.25])),
             epsilon: 1e-5,
         },
         padding: 0,
