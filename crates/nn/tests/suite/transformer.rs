@@ -313,7 +313,7 @@ fn files_keep_sequences() {
             &bytes,
         );
         assert!(
-            matches!(&e, Error::Malformed { detail, .. } if detail.contains("node r")),
+            matches!(&e, Error::Malformed { detail, .. } if detail.contains("such as r")),
             "{e}"
         );
     }
