@@ -272,7 +272,10 @@ mod tests {
     #[test]
     fn the_checkpoints_precision_is_kept() {
         for (values, precision) in [
-            ([1.0, -0.5, 2f32.powi(-24), 1.0 + 1.0 / 1024.0], Precision::F16),
+            (
+                [1.0, -0.5, 2f32.powi(-24), 1.0 + 1.0 / 1024.0],
+                Precision::F16,
+            ),
             ([1.0, -0.5, 2f32.powi(-100), 3.0], Precision::Bf16),
             ([1.0, -0.1, 0.0, 3.0], Precision::F32),
         ] {
