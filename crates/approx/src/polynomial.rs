@@ -217,7 +217,7 @@ impl Polynomial {
 
     /// `max |p'|` over the interval: the factor by which an input error can grow.
     #[must_use]
-    pub fn lipschitz(&self) -> f64 {
+    pub(crate) fn lipschitz(&self) -> f64 {
         self.derivative().sup_norm()
     }
 
@@ -234,7 +234,7 @@ impl Polynomial {
     ///
     /// # Errors
     /// [`Error::Interval`] when `scale` is zero or the preimage isn't finite.
-    pub fn compose_affine(&self, scale: f64, shift: f64) -> Result<Self, Error> {
+    pub(crate) fn compose_affine(&self, scale: f64, shift: f64) -> Result<Self, Error> {
         let (a, b) = self.interval;
         let (a, b) = ((a - shift) / scale, (b - shift) / scale);
         if scale < 0.0 {
@@ -296,7 +296,7 @@ impl Polynomial {
 
 /// `⌈log2(degree + 1)⌉`: levels that a polynomial of this degree takes.
 #[must_use]
-pub fn depth_of_degree(degree: usize) -> u32 {
+pub(crate) fn depth_of_degree(degree: usize) -> u32 {
     (degree + 1).next_power_of_two().trailing_zeros()
 }
 

@@ -152,7 +152,7 @@ pub fn dot_runs(q: &Modulus, out: &mut [u64], pairs: &[(&[u64], &[u64])]) {
 ///
 /// # Panics
 /// Also if a `y_k.len()` does not divide `acc.len()`.
-pub fn dot_runs_add(q: &Modulus, acc: &mut [u64], pairs: &[(&[u64], &[u64])]) {
+pub(crate) fn dot_runs_add(q: &Modulus, acc: &mut [u64], pairs: &[(&[u64], &[u64])]) {
     check_runs(acc.len(), pairs);
     if pairs.len() > DOT_TERMS {
         pairs

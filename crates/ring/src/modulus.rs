@@ -142,7 +142,7 @@ impl Modulus {
 
     /// x mod q for any double word.
     #[inline]
-    pub fn reduce_u128(&self, x: u128) -> u64 {
+    pub(crate) fn reduce_u128(&self, x: u128) -> u64 {
         let high = self.mul(self.reduce((x >> 64) as u64), self.two64);
         self.add(high, self.reduce(x as u64))
     }

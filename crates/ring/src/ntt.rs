@@ -152,7 +152,7 @@ impl NttTable {
     ///
     /// # Panics
     /// Unless m = `a.len()` is a power of two from 8 to N.
-    pub fn inverse_sized(&self, a: &mut [u64]) {
+    pub(crate) fn inverse_sized(&self, a: &mut [u64]) {
         self.inverse_from(a, None);
     }
 

@@ -155,7 +155,7 @@ impl<F: Form> RnsPoly<F> {
     }
 
     /// All limbs as a parallel iterator, to be left canonical.
-    pub fn par_limbs_mut(&mut self) -> impl IndexedParallelIterator<Item = &mut [u64]> {
+    pub(crate) fn par_limbs_mut(&mut self) -> impl IndexedParallelIterator<Item = &mut [u64]> {
         self.data
             .par_iter_mut()
             .map(|limb| &mut Arc::make_mut(limb)[..])

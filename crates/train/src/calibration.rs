@@ -40,7 +40,7 @@ impl Model {
     }
 
     /// Forgets the histograms of a calibration.
-    pub fn forget_histograms(&mut self) {
+    pub(crate) fn forget_histograms(&mut self) {
         for unit in self.units_mut() {
             unit.histogram = None;
         }
@@ -97,7 +97,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Fit`] for coefficients that are not finite.
-    pub fn redeclare_domains(&mut self, margin: f32) -> Result<()> {
+    pub(crate) fn redeclare_domains(&mut self, margin: f32) -> Result<()> {
         let changes: Vec<_> = self
             .units()
             .enumerate()

@@ -227,7 +227,7 @@ pub fn save(
 ///
 /// # Errors
 /// [`Error::File`].
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write;
     let fail = |source| Error::File {
         path: path.display().to_string(),

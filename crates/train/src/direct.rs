@@ -157,7 +157,7 @@ fn unfinished(folder: &Path, model: &Model, metadata: &Metadata, error: Error) -
 ///
 /// # Errors
 /// What the data bring; [`Error::Exploded`]; [`Error::Fit`].
-pub fn measure_intervals<S: Direct>(
+pub(crate) fn measure_intervals<S: Direct>(
     trainer: &mut Trainer<'_, S>,
     margin: f32,
     allowed: usize,

@@ -229,7 +229,7 @@ impl Model {
     }
 
     /// The same, to be set.
-    pub fn statistics_mut(&mut self) -> impl Iterator<Item = (&str, &mut Vec<f32>, &mut Vec<f32>)> {
+    pub(crate) fn statistics_mut(&mut self) -> impl Iterator<Item = (&str, &mut Vec<f32>, &mut Vec<f32>)> {
         self.layers
             .iter_mut()
             .zip(self.graph.nodes())
@@ -319,7 +319,7 @@ impl Model {
 
     /// The table of positions, for a model that takes sentences.
     #[must_use]
-    pub fn positions_table(&self) -> Option<&[f32]> {
+    pub(crate) fn positions_table(&self) -> Option<&[f32]> {
         let places = self.embedding.as_ref()?.sentences?;
         Some(&self.parameters[places.parameter].values)
     }
@@ -365,7 +365,7 @@ impl Model {
 
     /// Takes attention's powers as they are from now on, as a homomorphic circuit does: the same weights, but divisors that programs may
     /// divide by and that losses may narrow.
-    pub fn unscale_powers(&mut self) {
+    pub(crate) fn unscale_powers(&mut self) {
         for layer in &mut self.layers {
             if let Layer::Attention(a) = layer {
                 a.unscale();

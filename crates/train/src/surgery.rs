@@ -16,7 +16,7 @@ use zoo::resnet::EPSILON;
 ///
 /// # Errors
 /// None that a well-formed graph causes.
-pub fn average_pools(graph: &Graph) -> Result<Graph> {
+pub(crate) fn average_pools(graph: &Graph) -> Result<Graph> {
     rebuild(graph, |b, node, inputs| {
         let Op::MaxPool(pool) = node.op() else {
             return Ok(b.add(node.name(), node.op().clone(), inputs)?);
@@ -51,7 +51,7 @@ pub enum Where {
 ///
 /// # Errors
 /// [`Error::Setting`] for a name that the network doesn't have.
-pub fn insert_batch_norms(graph: &Graph, place: &Where) -> Result<Graph> {
+pub(crate) fn insert_batch_norms(graph: &Graph, place: &Where) -> Result<Graph> {
     if let Where::After(names) = place {
         for name in names {
             graph.find(name).ok_or_else(|| Error::Setting {

@@ -108,7 +108,7 @@ pub struct Additivity {
 
 /// Compares sums with measured divergences.
 #[must_use]
-pub fn additivity(rows: &[Row]) -> Additivity {
+pub(crate) fn additivity(rows: &[Row]) -> Additivity {
     let ranks = |value: &dyn Fn(&Row) -> f64| -> Vec<f64> {
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by(|&a, &b| value(&rows[a]).total_cmp(&value(&rows[b])));
