@@ -40,8 +40,10 @@ pub(crate) struct StartArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) activation: Option<String>,
     /// Pictures to train on.
-    #[arg(long, value_name = "DATA")]
-    pub(crate) train: PathBuf,
+    #[arg(long, value_name = "DATA", required_unless_present = "vectors")]
+    pub(crate) train: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) table: VectorArgs,
     /// More pictures, mixed in towards the end; they calibrate, too.
     #[arg(long, value_name = "DATA")]
     pub(crate) second: Option<PathBuf>,
@@ -70,6 +72,34 @@ pub(crate) struct StartArgs {
     /// Decides order and augmentation.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) seed: u64,
+}
+
+/// Rows of numbers instead of pictures.
+#[derive(Args, Debug)]
+pub(crate) struct VectorArgs {
+    /// Or rows of numbers to train on: CSV, npy or npz.
+    #[arg(long, value_name = "FILE", conflicts_with = "train")]
+    pub(crate) vectors: Option<PathBuf>,
+    /// Where the rows' classes are: a column, an array, or another npy file [default: label, class, target or y].
+    #[arg(long, value_name = "NAME", requires = "vectors")]
+    pub(crate) class_column: Option<String>,
+    /// Numbers to predict instead of classes: columns, arrays or files, separated by commas.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "LIST",
+        requires = "vectors",
+        conflicts_with = "class_column"
+    )]
+    pub(crate) value_columns: Vec<String>,
+    /// Columns that are no part of the rows, separated by commas.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "LIST",
+        requires = "vectors"
+    )]
+    pub(crate) without: Vec<String>,
 }
 
 /// Options of `adapt`.

@@ -13,7 +13,7 @@ use polyveil::training::corpus::{self, Drawing};
 use polyveil::training::search::Searching;
 use polyveil::training::surgery::Where;
 use polyveil::training::tasks::Asking;
-use polyveil::training::{self, Adapting, Saving, Start};
+use polyveil::training::{self, Adapting, Saving, Scaling, Start, Vectors};
 use polyveil::{Error, Help, Listener, Result, data};
 use std::time::Duration;
 
@@ -46,29 +46,61 @@ impl SavingArgs {
 }
 
 impl StartArgs {
-    fn start(&self) -> Start {
+    fn start(&self) -> Result<Start> {
+        let train = self.train.clone().ok_or("--train DATA is needed")?;
+        Ok(self.with(Data {
+            train,
+            second: self.second.clone(),
+            held_out: self.held_out,
+            drop_twins: self.drop_twins,
+            limit: None,
+            labels: self.labels.clone(),
+            normalization: self.normalization.clone(),
+            size: None,
+            skip_damaged: false,
+            augmentation: data::Augmentation {
+                flip: !self.no_flip,
+                crop_padding: self.shift,
+                contrast: (self.contrast > 1.0).then_some((1.0, self.contrast)),
+                ..data::Augmentation::default()
+            },
+        }))
+    }
+
+    fn with<D>(&self, data: D) -> Start<D> {
         Start {
             model: self.model.clone(),
             activation: self.activation.clone(),
             seed: self.seed,
-            data: Data {
-                train: self.train.clone(),
-                second: self.second.clone(),
-                held_out: self.held_out,
-                drop_twins: self.drop_twins,
-                limit: None,
-                labels: self.labels.clone(),
-                normalization: self.normalization.clone(),
-                size: None,
-                skip_damaged: false,
-                augmentation: data::Augmentation {
-                    flip: !self.no_flip,
-                    crop_padding: self.shift,
-                    contrast: (self.contrast > 1.0).then_some((1.0, self.contrast)),
-                    ..data::Augmentation::default()
-                },
-            },
+            data,
         }
+    }
+
+    /// The run's vectors, where vectors are given.
+    fn vectors(&self) -> Result<Option<Start<Vectors>>> {
+        let Some(path) = &self.table.vectors else {
+            return Ok(None);
+        };
+        let normalization = match self.normalization.as_str() {
+            "network" => Scaling::Network,
+            "measured" => Scaling::Measured,
+            "none" => Scaling::None,
+            other => {
+                return Err(format!(
+                    "--normalization {other}: vectors know network, measured and none"
+                )
+                .into());
+            }
+        };
+        Ok(Some(self.with(Vectors {
+            vectors: path.clone(),
+            labels: self.table.class_column.clone(),
+            targets: self.table.value_columns.clone(),
+            without: self.table.without.clone(),
+            classes: self.labels.clone(),
+            held_out: self.held_out,
+            normalization,
+        })))
     }
 }
 
@@ -86,7 +118,11 @@ pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
         rate: a.rate,
         batch_norms: a.batch_norms.as_deref().map(place),
     };
-    with_line(|tell| training::adapt(&a.start.start(), &how, &a.output, &saving, tell)).map(drop)
+    let run = |tell: Listener<'_>| match a.start.vectors()? {
+        Some(start) => training::adapt_vectors(&start, &how, &a.output, &saving, tell),
+        None => training::adapt(&a.start.start()?, &how, &a.output, &saving, tell),
+    };
+    with_line(run).map(drop)
 }
 
 fn place(text: &str) -> Where {
@@ -111,7 +147,7 @@ pub(crate) fn search(a: &SearchArgs) -> Result<()> {
             run_threads: a.run_threads,
             fine_tune: a.fine_tune,
         };
-        training::search::search(&a.from.start(), &options, &a.output, tell)
+        training::search::search(&a.from.start()?, &options, &a.output, tell)
     })?;
     println!("{found}");
     Ok(())

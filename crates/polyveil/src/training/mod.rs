@@ -11,6 +11,7 @@ pub mod study;
 pub mod table;
 pub mod tasks;
 
+pub use ::train::vectors::Scaling;
 pub use ::train::{config, study::activations, surgery};
-pub use run::{Saving, adapt, train};
-pub use start::{Adapting, Recipe, Start};
+pub use run::{Saving, adapt, adapt_vectors, train};
+pub use start::{Adapting, Recipe, Start, Vectors};

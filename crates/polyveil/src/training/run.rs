@@ -1,6 +1,6 @@
 //! Training runs: as a configuration says, to the end, on pictures, vectors, text or sentences.
 
-use super::start::{Adapting, Start};
+use super::start::{Adapting, Start, Vectors};
 use crate::error::Result;
 use crate::progress::{Listener, Progress, Say};
 use std::ops::ControlFlow;
@@ -68,8 +68,23 @@ pub fn adapt(
     saving: &Saving,
     tell: Listener<'_>,
 ) -> Result<Score> {
-    let config = how.config(start, tell)?;
+    let config = how.config(start, start.data.second.as_ref(), tell)?;
     direct::<Sources>(&config, "pictures", folder, saving, tell)
+}
+
+/// As [`adapt`], of a network that takes plain vectors.
+///
+/// # Errors
+/// As [`train`].
+pub fn adapt_vectors(
+    start: &Start<Vectors>,
+    how: &Adapting,
+    folder: &Path,
+    saving: &Saving,
+    tell: Listener<'_>,
+) -> Result<Score> {
+    let config = how.config(start, None, tell)?;
+    direct::<Table>(&config, "vectors", folder, saving, tell)
 }
 
 fn parameters(model: &Model) -> usize {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use task::Task;
+use train::score::Errors;
 use zoo::encoder::Start;
 use zoo::trained::TrainedEncoder;
 
@@ -85,7 +86,7 @@ impl Scored {
         json!({
             "model": self.model, "right": right, self.noun: all, "interval_95": wilson(right, all),
             "gained": self.paired.map(|p| p.0), "lost": self.paired.map(|p| p.1),
-            "values_outside": j.outside, format!("{}_outside", self.noun): j.pictures, "cut": j.cut, "mean_absolute_error": j.error,
+            "values_outside": j.outside, format!("{}_outside", self.noun): j.pictures, "cut": j.cut, "rmse": j.errors.iter().map(|e| e.rmse).collect::<Vec<_>>(), "r2": j.errors.iter().map(|e| e.r2).collect::<Vec<_>>(),
             "two_classes": self.finding.as_ref().map(|t| json!({ "auc": t.auc, "positive_right": t.positive.0, "positives": t.positive.1, "negative_right": t.negative.0, "negatives": t.negative.1 })),
         })
     }
@@ -121,8 +122,8 @@ impl std::fmt::Display for Scores {
                 or_none(s.paired.map(|p| difference(p, all))),
                 format!("{}, {}", s.judged.outside, s.judged.pictures),
             ]);
-            if let Some(error) = s.judged.error {
-                let _ = writeln!(two, "{}: mean absolute error {error:.4}", s.model);
+            for e in &s.judged.errors {
+                let _ = writeln!(two, "{}: RMSE {:.4}, R² {:.4}", s.model, e.rmse, e.r2);
             }
             if let Some(t) = &s.finding {
                 let part = |(right, all): (usize, usize), what: &str, class: usize| {
@@ -185,8 +186,8 @@ pub(super) struct Judged {
     pub(super) pictures: usize,
     /// Texts that were cut.
     cut: usize,
-    /// Of numbers to predict, on average.
-    error: Option<f64>,
+    /// Of each number to predict.
+    errors: Vec<Errors>,
 }
 
 impl Judged {
@@ -210,7 +211,7 @@ pub(super) fn judge(
         })
         .collect::<Result<_>>()?;
     let mut out = Judged::default();
-    let mut errors = (0.0, 0usize);
+    let (mut predicted, mut targets, mut width) = (Vec::new(), Vec::new(), 0);
     for (i, (e, cut)) in each.iter().enumerate() {
         let outside: u64 = e.outside.iter().map(|o| o.count as u64).sum();
         out.outside += outside;
@@ -230,10 +231,12 @@ pub(super) fn judge(
             }
         }
         for (value, target) in e.output.values().iter().zip(inputs.target(i)) {
-            errors = (errors.0 + (value - target).abs(), errors.1 + 1);
+            predicted.push(*value);
+            targets.push(*target);
         }
+        width = inputs.target(i).len();
     }
-    out.error = (errors.1 > 0).then(|| errors.0 / errors.1 as f64);
+    out.errors = Errors::of(&predicted, &targets, width);
     Ok(out)
 }
 

@@ -3,24 +3,25 @@
 use crate::error::{Result, named};
 use crate::progress::{Listener, Say};
 use std::path::PathBuf;
-use train::config::{Config, Data, Degrees, Network, Order, Stage, Substitution, Target};
+use train::config::{Data, Degrees, Network, Order, Run, Stage, Substitution, Target};
 use train::surgery::Where;
+pub use train::vectors::Data as Vectors;
 
-/// A trained network and the pictures with which it becomes polynomial: what [`adapt`](super::adapt) and [`search`](super::search::search)
+/// A trained network and the data (pictures, or [`Vectors`]) with which it becomes polynomial: what [`adapt`](super::adapt) and [`search`](super::search::search)
 /// start from.
 #[derive(Debug, Clone)]
-pub struct Start {
+pub struct Start<D = Data> {
     /// The trained network: a state dict, ONNX, safetensors or .pvm.
     pub model: PathBuf,
     /// Its activation, where its file does not say.
     pub activation: Option<String>,
     /// Decides order and augmentation.
     pub seed: u64,
-    /// The pictures.
-    pub data: Data,
+    /// The data.
+    pub data: D,
 }
 
-impl Start {
+impl<D: Clone> Start<D> {
     /// The network's place in a configuration.
     pub(super) fn network(&self) -> Network {
         Network::File {
@@ -30,8 +31,8 @@ impl Start {
     }
 
     /// A run that ends with polynomials in the network's activations.
-    pub(super) fn config(&self, stages: Vec<Stage>, tell: Listener<'_>) -> Result<Config> {
-        Ok(Config {
+    pub(super) fn config(&self, stages: Vec<Stage>, tell: Listener<'_>) -> Result<Run<Network, D>> {
+        Ok(Run {
             seed: self.seed,
             batch: 64,
             network: self.network(),
@@ -88,14 +89,15 @@ pub struct Adapting {
 }
 
 impl Adapting {
-    pub(super) fn config(&self, start: &Start, tell: Listener<'_>) -> Result<Config> {
+    /// `second` is what stages mix in.
+    pub(super) fn config<D: Clone>(
+        &self,
+        start: &Start<D>,
+        second: Option<&PathBuf>,
+        tell: Listener<'_>,
+    ) -> Result<Run<Network, D>> {
         let stages = match self.recipe {
-            Recipe::Boundary => schedule(
-                self.degree.unwrap_or(4),
-                self.epochs,
-                self.rate,
-                start.data.second.as_ref(),
-            ),
+            Recipe::Boundary => schedule(self.degree.unwrap_or(4), self.epochs, self.rate, second),
             Recipe::P1 => p1(self.degree.unwrap_or(18), self.epochs, self.rate),
         };
         let mut config = start.config(stages, tell)?;
