@@ -200,7 +200,7 @@ fn networks_that_are_not_for_these_pictures() {
     other.train = set(32, 3, 2);
     says(
         &train(&config, other, "shape").expect_err("shape"),
-        &["the network takes", "pictures of", "size"],
+        &["the network takes", "the data holds", "size"],
     );
     config.network = Network::Small {
         width: 4,

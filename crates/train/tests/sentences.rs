@@ -381,7 +381,7 @@ fn what_is_refused() {
         (
             "hidden = 12",
             "hidden = 12\nactivation = \"maxout\"",
-            "gelu, silu or relu",
+            "known are relu, silu, gelu",
         ),
         ("[data]", "[batch_norms]\n[data]", "batch_norms"),
         ("s.tsv", "nowhere.tsv", "nowhere.tsv"),

@@ -343,7 +343,7 @@ pub fn pick(
 }
 
 impl Limits {
-    /// As options, limits of the same kind that this cost keeps.
+    /// Limits of the same kind, as they are written, that this cost keeps.
     fn enough(&self, cost: &Cost) -> String {
         let mut parts = Vec::new();
         if self.seconds.is_some() {
@@ -355,7 +355,7 @@ impl Limits {
         if self.bytes.is_some() {
             parts.push(format!("{:.2}GB", (cost.bytes as f64 / 1e7).ceil() / 100.0));
         }
-        parts.join(" --budget ")
+        parts.join(" and ")
     }
 }
 

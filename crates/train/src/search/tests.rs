@@ -167,7 +167,7 @@ fn a_budget_that_no_network_keeps_offers_the_nearest() {
         "{message}"
     );
     assert!(
-        message.contains("degrees 2 2 2 2 2 2;") && message.contains("--budget 11.3s"),
+        message.contains("degrees 2 2 2 2 2 2;") && message.contains("allow 11.3s,"),
         "{message}"
     );
     assert!(!message.contains('\n'), "{message}");
@@ -177,7 +177,7 @@ fn a_budget_that_no_network_keeps_offers_the_nearest() {
     });
     assert!(
         message.contains("no network keeps 0 bootstraps")
-            && message.contains("--budget 1bootstraps"),
+            && message.contains("allow 1bootstraps,"),
         "{message}"
     );
     // what is offered is kept
