@@ -57,7 +57,7 @@ pub(crate) fn insert_batch_norms(graph: &Graph, place: &Where) -> Result<Graph> 
             graph.find(name).ok_or_else(|| Error::Setting {
                 setting: "batch_norm",
                 value: name.clone(),
-                remedy: "the network has no node of this name; `polyveil inspect` lists them"
+                remedy: "the network has no node of this name; give names as its file has them"
                     .into(),
             })?;
         }
