@@ -93,12 +93,7 @@ pub(crate) struct VectorArgs {
     )]
     pub(crate) value_columns: Vec<String>,
     /// Columns that are no part of the rows, separated by commas.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "LIST",
-        requires = "vectors"
-    )]
+    #[arg(long, value_delimiter = ',', value_name = "LIST", requires = "vectors")]
     pub(crate) without: Vec<String>,
 }
 

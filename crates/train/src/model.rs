@@ -229,7 +229,9 @@ impl Model {
     }
 
     /// The same, to be set.
-    pub(crate) fn statistics_mut(&mut self) -> impl Iterator<Item = (&str, &mut Vec<f32>, &mut Vec<f32>)> {
+    pub(crate) fn statistics_mut(
+        &mut self,
+    ) -> impl Iterator<Item = (&str, &mut Vec<f32>, &mut Vec<f32>)> {
         self.layers
             .iter_mut()
             .zip(self.graph.nodes())

@@ -176,8 +176,7 @@ fn a_budget_that_no_network_keeps_offers_the_nearest() {
         ..Limits::default()
     });
     assert!(
-        message.contains("no network keeps 0 bootstraps")
-            && message.contains("allow 1bootstraps,"),
+        message.contains("no network keeps 0 bootstraps") && message.contains("allow 1bootstraps,"),
         "{message}"
     );
     // what is offered is kept
