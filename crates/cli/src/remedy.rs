@@ -24,6 +24,9 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
             nn::Error::NotPolynomial { .. } => {
                 "`polyveil calibrate` fits polynomials, `polyveil adapt` trains the network for them"
             }
+            nn::Error::Unstated { .. } => {
+                "--activation NAME, for `polyveil calibrate` and `polyveil adapt`"
+            }
             nn::Error::Maximum { .. } => "`polyveil adapt` does it",
             _ => return None,
         },

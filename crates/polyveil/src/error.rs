@@ -85,7 +85,7 @@ impl Help {
             Self::GiveText => "give a prompt or a sentence",
             Self::NameTokenizer => "name the vocabulary that belongs to the model",
             Self::Calibrate => "calibrate on data that covers such inputs",
-            Self::NameActivation => "known are relu, silu, gelu, sigmoid and tanh",
+            Self::NameActivation => "name the one that the network was trained with",
         }
     }
 }

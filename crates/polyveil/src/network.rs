@@ -19,10 +19,8 @@ pub enum Network {
 pub fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
     let activation = match activation {
         Some(name) => Some(approx::Activation::named(name).ok_or_else(|| {
-            let what = format!(
-                "there is no activation {name}; known are {}",
-                approx::Activation::names()
-            );
+            let known = approx::Activation::names();
+            let what = format!("there is no activation {name}; known are {known}");
             Error::refused(what, Help::NameActivation)
         })?),
         None => None,
