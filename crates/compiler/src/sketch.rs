@@ -1,6 +1,6 @@
 //! A plan without weights: levels, bootstraps, keys, memory and time of a network too large to pack here, from its shape alone.
 //!
-//! A stand-in of the same structure with a few channels ([`zoo::shape::StandIn`]) is brought into normal form and scheduled like any
+//! A stand-in of the same structure with a few channels (`zoo::shape::StandIn`) is brought into normal form and scheduled like any
 //! network; but each of its tensors counts with its full number of channels and tokens ([`Scale`]), and a map's diagonals and rotations are
 //! counted from the pattern of its operators (`maps`), not from their entries; memory in `peak`. `tests/sketch.rs` holds the sketch of what can be compiled to its plan.
 //!

@@ -1,6 +1,7 @@
 //! Carries out a verified plan on either side of the wire, and reports.
 //!
-//! * [`plan`]: the program that the compiler writes; [`verify`]: the only way to make it runnable, by one pass of [`ckks::Meter`];
+//! * [`plan`] and [`operation`]: the program that the compiler writes; [`verified`] and [`facts`]: that program once one pass of
+//!   [`ckks::Meter`] proved it, the only form that runs, and what is known of it;
 //!   [`interpreter`]: carrying it out over any [`ckks::Arithmetic`].
 //! * [`client`] holds the secret key, [`server`] cannot hold one.
 //! * [`wire`]: what passes between them as bytes. Bytes from outside become checked objects or one clear error.

@@ -403,7 +403,7 @@ impl Operation {
     }
 
     /// Largest magnitude (plan units) that its operands may have, where there is one.
-    pub const fn operand_limit(&self) -> Option<f64> {
+    pub(crate) const fn operand_limit(&self) -> Option<f64> {
         match self {
             Self::Polynomial { .. } | Self::Square { .. } | Self::Quartic { .. } => Some(1.0),
             Self::Bootstrap { .. } => Some(0.5),

@@ -1,6 +1,6 @@
 //! The plan: a straight-line program over CKKS values, with everything that client and server must know.
 //!
-//! A plan is written by the compiler, made a [`VerifiedPlan`](crate::VerifiedPlan) by [`verify`](crate::verify), and then carried out
+//! A plan is written by the compiler, made a [`VerifiedPlan`](crate::VerifiedPlan) by one pass of the meter, and then carried out
 //! over any [`Arithmetic`](ckks::Arithmetic): ciphertexts, clear values or the meter.
 //!
 //! Every value is *normalised*: network value = `unit` × plan value, so that polynomials see [−1, 1] and bootstraps
