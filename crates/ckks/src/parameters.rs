@@ -93,6 +93,21 @@ impl ParametersSpec {
             ..Self::standard()
         }
     }
+    /// The preset for small networks without bootstrapping at N = 2^14: q0 50 │ 6 × 40, P = 3 × 46, dnum 3; log QP 428. Keys are small and
+    /// made within seconds.
+    pub fn shallow() -> Self {
+        Self {
+            name: "shallow-14".into(),
+            log_n: 14,
+            residual: Zone {
+                levels: 6,
+                bits: vec![40],
+            },
+            bootstrap: None,
+            special_bits: vec![46; 3],
+            ..Self::standard()
+        }
+    }
     fn standard_bootstrap() -> BootstrapSpec {
         BootstrapSpec {
             slot_to_coeff: Zone {

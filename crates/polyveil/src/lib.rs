@@ -1,6 +1,32 @@
-//! Neural networks on encrypted data: the library under the programs.
+//! Neural networks on encrypted data: a client encrypts, a server computes on ciphertexts only, the client decrypts.
+//!
+//! ```
+//! use polyveil::{calibrate::*, inputs::Source, progress::silent, task::Answer, *};
+//! // whoever has the network: polynomials in place of activations, fitted to data, then a plan
+//! let truth_table = Material::Inputs(vec![Source::of("data/xor.csv")]);
+//! let options = Calibrating { degree: 2, ..Calibrating::default() };
+//! let network = calibrate("data/xor.onnx".as_ref(), &truth_table, &options, &mut silent)?;
+//! let plan = std::sync::Arc::new(compile(&network, &shallow())?);
+//! // the client: keys and an input, as bytes
+//! let client = Client::new(client_file(&plan, &network)?)?;
+//! let (keys, input) = (client.evaluation_keys()?, client.encrypt(&[Input::Row(vec![1.0, 0.0])])?);
+//! // the server sees bytes and gives bytes
+//! let answer = Server::new(plan, &keys)?.run(&input)?;
+//! // the client again: scores of the classes "equal" and "different"
+//! let scores = client.decrypt(&answer)?;
+//! assert!((scores[0] - 0.0).abs() < 1e-3 && (scores[1] - 1.0).abs() < 1e-3);
+//! # assert!(matches!(client.read(&scores)?, Answer::Classes(s) if s.best() == 1));
+//! # Ok::<_, Error>(())
+//! ```
+//!
+//! The same on files: [`calibrate`](mod@calibrate), [`network`], [`keys`], [`client`], [`serve`]. In one process, with what it took: [`Session`].
+//! How a network fares on data, encrypted and in the clear: [`evaluate`]. What it will cost: [`machine`], [`estimate`](mod@estimate).
+//! Training and adaptation are behind the feature `train`.
+//!
+//! Nothing here prints: long work tells a [`Listener`] how far it is, and gives what it found as values. Work runs on the threads of the
+//! caller's rayon pool (`pool.install(|| …)`); there is no state that a second user in the same process would see.
 
-#![allow(missing_docs, clippy::missing_errors_doc)] // until the modules that moved here are a library
+#![deny(missing_docs)]
 
 mod answers;
 pub mod bench;
@@ -20,6 +46,7 @@ mod markdown;
 pub mod network;
 pub mod progress;
 pub mod serve;
+mod server;
 pub mod session;
 #[cfg(feature = "train")]
 pub mod training;
@@ -28,8 +55,11 @@ pub use {ckks, compiler, data, nn, runtime, task};
 
 pub use answers::require_memory;
 pub(crate) use answers::{answer_of, largest_error};
+pub use client::{Client, Input};
 pub use error::{Error, Help, Result};
 pub use progress::{Listener, Progress};
+pub use server::Server;
+pub use session::Session;
 
 /// Compiles a network and verifies its plan.
 ///
@@ -37,4 +67,23 @@ pub use progress::{Listener, Progress};
 /// Those of [`compiler::compile`] and of verification.
 pub fn compile(graph: &nn::PolyGraph, target: &compiler::Target) -> Result<runtime::VerifiedPlan> {
     Ok(compiler::compile(graph, target)?)
+}
+
+/// What a client needs of a plan: keys are made from it.
+///
+/// # Errors
+/// Those of [`runtime::VerifiedPlan::client_file`].
+pub fn client_file(
+    plan: &runtime::VerifiedPlan,
+    graph: &nn::PolyGraph,
+) -> Result<runtime::ClientFile> {
+    Ok(plan.client_file(network::task_bytes(graph))?)
+}
+
+/// A target for small networks: without bootstraps, 128 bits of security, keys of some megabytes.
+pub fn shallow() -> compiler::Target {
+    compiler::Target {
+        parameters: ckks::ParametersSpec::shallow(),
+        ..compiler::Target::default()
+    }
 }
