@@ -125,6 +125,19 @@ divisions = {{ bits = 10.0 }}
 "#
     );
     std::fs::write(&config, text).expect("writes");
+    // text has no intervals to be left out of here: the option is refused, not ignored
+    let refused = Command::new(env!("CARGO_BIN_EXE_polyveil-train"))
+        .args(["train", "--max-diverging", "2", "--config"])
+        .arg(&config)
+        .arg("-o")
+        .arg(root.join("refused"))
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && said.contains("2 diverging inputs"),
+        "{said}"
+    );
     survives(
         &root,
         &config,

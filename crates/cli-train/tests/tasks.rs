@@ -242,7 +242,7 @@ fn what_can_t_be_judged_is_named() {
     );
     refused(
         &[&"tasks", &model, &"--lambada", &lambada, &"--shots", &"3"],
-        &["--shots 3", "LAMBADA has 3"],
+        &["3 solved examples", "LAMBADA has 3"],
     );
     refused(
         &[&"tasks", &model, &"--lambada", &lambada, &"--power", &"3"],

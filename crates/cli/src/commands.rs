@@ -483,7 +483,9 @@ pub(crate) fn bench(a: &BenchArgs) -> Result<()> {
         return save(a);
     }
     if let Some(file) = &a.table {
-        print!("{}", polyveil::bench_table::markdown(file)?);
+        let text = polyveil::bench_table::markdown(file)
+            .map_err(|e| format!("{e}; `polyveil bench --json > FILE` writes them"))?;
+        print!("{text}");
         return Ok(());
     }
     let options = Benching {

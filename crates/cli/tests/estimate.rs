@@ -77,7 +77,7 @@ fn refusals() {
     refused(
         "estimate pythia-70m --length 1",
         &[],
-        &["--length must be 2 to 32768"],
+        &["must be 2 to 32768"],
     );
     refused("estimate pythia-70m --batch 3", &[], &["3", "power of two"]);
     refused("estimate pythia-70m --power 3", &[], &["3", "even"]);

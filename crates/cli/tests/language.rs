@@ -189,7 +189,7 @@ fn a_prompt_goes_through_all_commands_and_comes_back_with_the_twins_tokens() {
 
     let (text, notes) = done(&format!("decrypt --key {key} {answer}"), &[]);
     assert!(
-        text.contains("next token:") && notes.contains("--text PROMPT"),
+        text.contains("next token:") && notes.contains("give the prompt"),
         "{text}{notes}"
     );
     refused(
@@ -505,7 +505,7 @@ fn checkpoints_attention_and_intervals_are_refused_with_what_is_wrong() {
         refused(
             &format!("evaluate --model {resnet} --prompts {prompts} -o {pvm}.jsonl"),
             &[],
-            &["takes no prompts"],
+            &["no prompts"],
         );
     }
 }

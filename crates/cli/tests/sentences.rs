@@ -245,7 +245,7 @@ fn checkpoints_and_vocabularies_are_refused_with_what_is_wrong() {
         refused(
             &format!("evaluate --model {resnet} --sentences {sentences} -o {pvm}.jsonl"),
             &[],
-            &["classifies no sentences"],
+            &["no sentences"],
         );
     }
 }

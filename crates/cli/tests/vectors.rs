@@ -1,0 +1,106 @@
+//! Rows of numbers through all commands, on a toy ring: calibrate → keygen → encrypt → run → decrypt, as classes and as values; and evaluate.
+
+mod support;
+
+use nn::format::artefact;
+use std::path::Path;
+use support::{Folder, done, refused};
+
+const XOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../polyveil/data/xor.onnx");
+const ROWS: &str = "name;left;right;differ\na;0;0;0\nb;0;1;1\nc;1;0;1\nd;1;1;0\n";
+
+/// Compiles for a toy ring, which the command line doesn't.
+fn toy_plan(folder: &Folder, model: &str) -> nn::PolyGraph {
+    let graph = artefact::load(Path::new(model), 1 << 20).expect("reads");
+    let target = compiler::Target {
+        parameters: ckks::ParametersSpec::toy_levelled(9, 5),
+        ..compiler::Target::default()
+    };
+    let plan = compiler::compile(&graph, &target).expect("compiles");
+    let client = plan.client_file(graph.metadata().task.clone().expect("a task"));
+    let client = client.expect("its task").write(Vec::new(), "x");
+    folder.file("toy.client", &client.expect("writes"));
+    let plan = plan.plan().write(Vec::new(), "x").expect("writes");
+    folder.file("toy.plan", &plan);
+    graph
+}
+
+/// Encrypts a row, runs, decrypts.
+fn through(folder: &Folder, rows: &str, index: usize) -> serde_json::Value {
+    let path = |name: &str| folder.path(name);
+    let (key, input, answer) = (path("keys/client.key"), path("x.input"), path("x.answer"));
+    let columns = "--without name --class-column differ";
+    done(
+        &format!("encrypt --key {key} --data {rows} --index {index} {columns} -o {input}"),
+        &[],
+    );
+    let keys = path("keys/evaluation.keys");
+    let plan = path("toy.plan");
+    done(
+        &format!("run --plan {plan} --keys {keys} --input {input} -o {answer}"),
+        &[],
+    );
+    let (json, _) = done(&format!("decrypt --key {key} {answer} --json"), &[]);
+    serde_json::from_str(&json).expect("JSON alone on stdout")
+}
+
+#[test]
+fn rows_come_back_as_classes_or_as_values() {
+    let folder = Folder::new("rows");
+    let rows = folder.file("rows.csv", ROWS.as_bytes());
+    let pvm = folder.path("xor.pvm");
+    let columns = "--without name --class-column differ";
+    let calibrate = format!("calibrate {XOR} --data {rows} {columns} --degree 2 -o {pvm}");
+    let keygen = format!(
+        "keygen {} -o {} --insecure-toy --replace",
+        folder.path("toy.client"),
+        folder.path("keys")
+    );
+    for outputs in ["--labels equal,different", "--values equal,different"] {
+        done(&format!("{calibrate} {outputs}"), &[]);
+        let graph = toy_plan(&folder, &pvm);
+        done(&keygen, &[]);
+        for (index, row) in [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
+            .iter()
+            .enumerate()
+        {
+            let json = through(&folder, &rows, index);
+            let x = nn::Tensor::new(nn::Shape::Vector(2), row.to_vec()).expect("two");
+            let clear = graph.evaluate(&x).expect("evaluates").output;
+            let bound = json["error_bound"].as_f64().expect("stated");
+            let values: Vec<f64> = match json["logits"].as_array() {
+                Some(logits) => {
+                    assert_eq!(json["class"], usize::from(row[0] != row[1]), "{json}");
+                    logits.iter().filter_map(|v| v.as_f64()).collect()
+                }
+                None => {
+                    let values = json["values"].as_array().expect("values");
+                    assert_eq!(values[1]["name"], "different");
+                    values.iter().filter_map(|v| v["value"].as_f64()).collect()
+                }
+            };
+            assert_eq!(values.len(), 2);
+            for (had, want) in values.iter().zip(clear.values()) {
+                assert!((had - want).abs() <= bound, "{json}: {clear:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_that_do_not_fit_are_refused_with_row_and_column() {
+    let folder = Folder::new("rows-refused");
+    let pvm = folder.path("xor.pvm");
+    let calibrate = |text: &str, more: &str, words: &[&str]| {
+        let rows = folder.file("rows.csv", text.as_bytes());
+        refused(
+            &format!("calibrate {XOR} --data {rows} {more} -o {pvm}"),
+            &[],
+            words,
+        );
+    };
+    calibrate("a,b\n1,2\n3,\n", "", &["rows.csv", "b"]);
+    calibrate("a,b\n1,x\n", "", &["rows.csv", "\"x\""]);
+    calibrate("a,b,c\n1,2,3\n", "", &["xor.onnx", "3"]);
+    calibrate("a,b\n1,2\n", "--without c", &["c"]);
+}
