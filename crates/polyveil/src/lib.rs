@@ -45,6 +45,7 @@ pub mod machine;
 mod markdown;
 pub mod network;
 pub mod progress;
+mod questions;
 pub mod serve;
 mod server;
 pub mod session;

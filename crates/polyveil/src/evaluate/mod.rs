@@ -12,10 +12,11 @@ use crate::inputs::{Inputs, Source};
 use crate::largest_error;
 use crate::network::task_bytes;
 use crate::progress::{Listener, Say, duration};
+use crate::questions::Questions;
 use crate::session::{Precision, Session};
 use each::Each;
 use nn::{PolyGraph, Tensor};
-use questions::Questions;
+use questions::Asked;
 use runtime::report::Measured;
 use runtime::{ClearTwin, Prediction, Report, Stopwatch, VerifiedPlan};
 use serde_json::{Value, json};
@@ -99,8 +100,14 @@ impl<'a> Evaluation<'a> {
                 let inputs = Inputs::open(task, source)?;
                 Box::new(Each { task, inputs })
             }
-            Set::Lambada(path) => Box::new(Questions::lambada(prompts()?, path)?),
-            Set::Piqa(path, labels) => Box::new(Questions::piqa(prompts()?, path, labels)?),
+            Set::Lambada(path) => Box::new(Asked {
+                format: prompts()?,
+                questions: Questions::lambada(path)?,
+            }),
+            Set::Piqa(path, labels) => Box::new(Asked {
+                format: prompts()?,
+                questions: Questions::piqa(path, labels)?,
+            }),
         };
         let each = subject.together();
         let last = (first + count).min(subject.len() / each);

@@ -5,7 +5,7 @@ use super::score::wilson;
 use crate::error::{Error, Help, Result, named};
 use crate::markdown::{Table, interval, or_none};
 use crate::progress::{Listener, Say};
-use data::tasks::{Passage, Question, lambada, piqa};
+use crate::questions::{Questions, Sequence};
 use nn::AttentionScheme;
 use nn::attention::{Denominator, PowerSoftmax, Scaling};
 use serde_json::{Value, json};
@@ -67,8 +67,8 @@ pub struct Answers(pub Vec<Value>);
 /// What all models are asked.
 struct Asked {
     text: Option<(Vec<Request>, f64)>,
-    lambada: Vec<Request>,
-    piqa: Vec<(Question, [Request; 2])>,
+    /// LAMBADA, PIQA, with a request for each sequence.
+    questions: Vec<(Questions, Vec<Request>)>,
 }
 
 /// Judges language models: folders of runs, checkpoints, or files of llama.cpp or llama2.c. Texts are laid out and scored as in EleutherAI's
@@ -128,39 +128,22 @@ fn variants<'a>(a: &Asking, run: &'a Run) -> Vec<Variant<'a>> {
     each.collect()
 }
 
-/// A context and what follows it. Spaces at the context's end go to what follows, as in lm-evaluation-harness, since tokens begin with their space.
-fn request(v: &Tokenizer, context: &str, rest: &str, what: &str) -> Result<Request> {
-    let kept = context.trim_end();
-    let rest = format!("{}{rest}", &context[kept.len()..]);
-    let what = Path::new(what);
-    let tokens = short_tokens(v, &format!("{kept}{rest}")).map_err(named(what))?;
-    let first = short_tokens(v, kept).map_err(named(what))?.len();
+/// A sequence for models that are judged in the clear.
+fn request(v: &Tokenizer, all: &Questions, index: usize, shots: usize) -> Result<Request> {
+    let encode = |text: &str| Ok(short_tokens(v, text)?.into_iter().map(u32::from).collect());
+    let Sequence { tokens, first } = all.sequence(index, shots, encode)?;
     if first == 0 || first >= tokens.len() {
-        return Err(named(what)(format!(
-            "{first} of its {} tokens are before what is to be found; some must be, and some must not",
-            tokens.len()
-        )));
-    }
-    Ok(Request { tokens, first })
-}
-
-/// `shots` solved examples, then the context: those that follow number `i`, the first behind the last.
-fn with_examples(context: String, i: usize, shots: usize, solved: &[String]) -> String {
-    let before = (1..=shots).map(|k| solved[(i + k) % solved.len()].as_str());
-    before
-        .chain([context.as_str()])
-        .collect::<Vec<_>>()
-        .join("\n\n")
-}
-
-fn enough(shots: usize, had: usize, what: &str) -> Result<()> {
-    if shots >= had {
         return Err(format!(
-            "{shots} solved examples: {what} has {had} in all, one of which is asked"
+            "{}, line {}: {first} of its {} tokens are before what is to be found; some must be, and some must not",
+            all.name(),
+            index / all.each() + 1,
+            tokens.len()
         )
         .into());
     }
-    Ok(())
+    // they were in 16 bits
+    let tokens = tokens.into_iter().map(|t| t as u16).collect();
+    Ok(Request { tokens, first })
 }
 
 impl Asked {
@@ -175,38 +158,24 @@ impl Asked {
             all.truncate(a.windows.unwrap_or(usize::MAX));
             Ok((all, bytes))
         });
-        let mut out = Self {
+        let mut questions = Vec::new();
+        let lambada = a.lambada.as_deref().map(Questions::lambada);
+        let piqa = a
+            .piqa
+            .as_ref()
+            .map(|(path, labels)| Questions::piqa(path, labels));
+        for all in lambada.into_iter().chain(piqa) {
+            let all = all?;
+            all.require(a.shots)?;
+            let count = limit.min(all.len()) * all.each();
+            let requests = (0..count).map(|index| request(v, &all, index, a.shots));
+            let requests = requests.collect::<Result<_>>()?;
+            questions.push((all, requests));
+        }
+        Ok(Self {
             text: text.transpose()?,
-            lambada: Vec::new(),
-            piqa: Vec::new(),
-        };
-        if let Some(path) = &a.lambada {
-            let passages = lambada(path)?;
-            enough(a.shots, passages.len(), "LAMBADA")?;
-            let solved = |p: &Passage| format!("{} {}", p.context, p.word);
-            let solved: Vec<String> = passages.iter().map(solved).collect();
-            for (i, p) in passages.into_iter().enumerate().take(limit) {
-                let continuation = p.continuation();
-                let context = with_examples(p.context, i, a.shots, &solved);
-                let what = format!("LAMBADA, line {}", i + 1);
-                out.lambada
-                    .push(request(v, &context, &continuation, &what)?);
-            }
-        }
-        if let Some((path, labels)) = &a.piqa {
-            let questions = piqa(path, labels)?;
-            enough(a.shots, questions.len(), "PIQA")?;
-            let solved = |q: &Question| q.prompt() + &q.continuation(q.right);
-            let solved: Vec<String> = questions.iter().map(solved).collect();
-            for (i, q) in questions.into_iter().enumerate().take(limit) {
-                let context = with_examples(q.prompt(), i, a.shots, &solved);
-                let what = format!("PIQA, line {}", i + 1);
-                let of = |k: usize| request(v, &context, &q.continuation(k), &what);
-                let both = [of(0)?, of(1)?];
-                out.piqa.push((q, both));
-            }
-        }
-        Ok(out)
+            questions,
+        })
     }
 
     /// One row of results.
@@ -232,32 +201,22 @@ impl Asked {
                 "nats": nats, "perplexity": nats.exp(), "bits_per_byte": nats / std::f64::consts::LN_2 / bytes, "tokens": tokens, "windows": found.len(),
             });
         }
-        if !self.lambada.is_empty() {
-            let found = likelihoods(judge, &self.lambada, "LAMBADA", tell)?;
-            let (sum, n) = (total(&found).0, found.len());
-            let right = found.iter().filter(|l| l.greedy).count();
-            row["lambada"] = json!({
-                "right": right, "passages": n, "interval_95": wilson(right, n), "perplexity": (-sum / n as f64).exp(),
-                "sums": found.iter().map(|l| l.sum).collect::<Vec<_>>(),
-            });
-        }
-        if !self.piqa.is_empty() {
-            let requests: Vec<Request> = self.piqa.iter().flat_map(|(_, r)| r.clone()).collect();
-            let found = likelihoods(judge, &requests, "PIQA", tell)?;
-            let pairs = found.as_chunks::<2>().0;
-            let n = pairs.len();
-            // the first of equals, as numpy's argmax has it
-            let right = |length: fn(&str) -> f64| {
-                let each = self.piqa.iter().zip(pairs).filter(|((q, _), [a, b])| {
-                    let [x, y] = [(a, 0), (b, 1)].map(|(l, k)| l.sum / length(&q.answers[k]));
-                    usize::from(y > x) == q.right
+        for (all, requests) in &self.questions {
+            let found = likelihoods(judge, requests, all.name(), tell)?;
+            let sum = |i: usize| found.get(i).map(|l| l.sum);
+            if let Questions::Lambada(_) = all {
+                let n = found.len();
+                let right = found.iter().filter(|l| l.greedy).count();
+                row["lambada"] = json!({
+                    "right": right, "passages": n, "interval_95": wilson(right, n), "perplexity": (-total(&found).0 / n as f64).exp(),
+                    "sums": found.iter().map(|l| l.sum).collect::<Vec<_>>(),
                 });
-                each.count()
-            };
-            let (plain, normal) = (right(|_| 1.0), right(|s| s.chars().count() as f64));
+                continue;
+            }
+            let [n, plain, normal] = all.better(sum);
             row["piqa"] = json!({
                 "right": plain, "right_normalised": normal, "questions": n, "interval_95": wilson(plain, n), "interval_95_normalised": wilson(normal, n),
-                "sums": pairs.iter().map(|[a, b]| [a.sum, b.sum]).collect::<Vec<_>>(),
+                "sums": found.chunks(2).map(|p| p.iter().map(|l| l.sum).collect::<Vec<_>>()).collect::<Vec<_>>(),
             });
         }
         row["values_outside"] = judge.outside.into();
