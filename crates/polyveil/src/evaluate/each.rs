@@ -1,6 +1,7 @@
 //! Inputs one by one: pictures, rows, sentences and prompts.
 
-use super::{Row, Subject, prompts, row};
+use super::prompts;
+use super::subject::{Row, Subject, row};
 use crate::error::Result;
 use crate::inputs::Inputs;
 use crate::largest_error;

@@ -4,6 +4,7 @@ mod each;
 mod prompts;
 mod questions;
 mod stated;
+mod subject;
 
 pub use stated::Stated;
 
@@ -15,7 +16,7 @@ use crate::progress::{Listener, Say, duration};
 use crate::questions::Questions;
 use crate::session::{Precision, Session};
 use each::Each;
-use nn::{PolyGraph, Tensor};
+use nn::PolyGraph;
 use questions::Asked;
 use runtime::report::Measured;
 use runtime::{ClearTwin, Prediction, Report, Stopwatch, VerifiedPlan};
@@ -25,18 +26,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+use subject::{Row, Subject, row};
 use task::Task;
-
-/// What lines say, beside what all have.
-type Row = serde_json::Map<String, Value>;
-
-/// The fields of a JSON object.
-fn row(object: Value) -> Row {
-    match object {
-        Value::Object(row) => row,
-        _ => Row::new(),
-    }
-}
 
 /// What a network is evaluated on.
 #[derive(Clone, Debug)]
@@ -47,26 +38,6 @@ pub enum Set {
     Lambada(PathBuf),
     /// PIQA: questions with two answers, and which is right.
     Piqa(PathBuf, PathBuf),
-}
-
-/// What is evaluated: inputs by their index, and what answers are compared by.
-trait Subject {
-    /// What goes in.
-    fn noun(&self) -> &'static str;
-    /// How many there are in all.
-    fn len(&self) -> usize;
-    /// Inputs that count as one where inputs are counted.
-    fn together(&self) -> usize {
-        1
-    }
-    /// Why an input can't be taken at all.
-    fn refuses(&self, index: usize) -> Result<Option<String>>;
-    /// An input, and what names it.
-    fn input(&self, index: usize) -> Result<(Tensor, Row)>;
-    /// An answer beside the network's in the clear, for a stated error.
-    fn compare(&self, index: usize, answer: &[f64], clear: &[f64], stated: Option<f64>) -> Row;
-    /// What all lines say together.
-    fn summary(&self, lines: &[Value]) -> Row;
 }
 
 /// An evaluation and its file of results.

@@ -1,6 +1,6 @@
 //! At every position of a prompt, the next token beside that in the clear.
 
-use super::{Row, row};
+use super::subject::{Row, row};
 use crate::largest_error;
 use serde_json::{Value, json};
 use task::Prompts;

@@ -1,6 +1,6 @@
 //! Last words and better answers by an encrypted language model, beside those in the clear.
 
-use super::{Row, Subject, row};
+use super::subject::{Row, Subject, row};
 use crate::error::Result;
 use crate::questions::{Questions, Sequence};
 use nn::Tensor;
