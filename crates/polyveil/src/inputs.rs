@@ -174,7 +174,7 @@ impl<'a> Inputs<'a> {
 
     fn plain(&self, i: usize) -> Result<Encoded> {
         if i >= self.len() {
-            return Err(format!("there is none: the set has {}", self.len()).into());
+            return Err(format!("there is no number {i}: the set has {}", self.len()).into());
         }
         let tensor = match (&self.items, self.task) {
             (Items::Set(set), Task::Pictures(t)) if !self.source.scale => {
