@@ -22,6 +22,7 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
     Some(match (error.cause(), error.help()) {
         (_, Some(Help::NameTokenizer)) => "--tokenizer FILE",
         (_, Some(Help::NameActivation)) => "--activation NAME",
+        (_, Some(Help::RaiseBudget)) => "--budget, --degrees",
         (_, Some(Help::MeasureMachine)) => "`polyveil bench --save` measures a cost table",
         (Error::Network(polyveil::nn::Error::TooLong { .. }), _) => "--truncate cuts sentences",
         _ => return None,

@@ -68,6 +68,8 @@ pub enum Help {
     NameTokenizer,
     /// Calibration is to see more.
     Calibrate,
+    /// A budget is to be raised, or lower degrees offered.
+    RaiseBudget,
     /// The original network's activation is to be named.
     NameActivation,
 }
@@ -85,6 +87,7 @@ impl Help {
             Self::GiveText => "give a prompt or a sentence",
             Self::NameTokenizer => "name the vocabulary that belongs to the model",
             Self::Calibrate => "calibrate on data that covers such inputs",
+            Self::RaiseBudget => "raise the budget, or offer lower degrees",
             Self::NameActivation => "name the one that the network was trained with",
         }
     }
@@ -117,6 +120,8 @@ impl Error {
     pub fn help(&self) -> Option<Help> {
         match self.cause() {
             Self::Refused { help, .. } => *help,
+            #[cfg(feature = "train")]
+            Self::Training(train::Error::Budget { .. }) => Some(Help::RaiseBudget),
             _ => None,
         }
     }
