@@ -43,6 +43,11 @@ fn loss(model: &mut Model, batch: usize) -> f64 {
 }
 
 fn check(model: &mut Model) {
+    check_by(model, 2e-3);
+}
+
+/// Compares derivatives with differences over `h` to both sides.
+fn check_by(model: &mut Model, h: f32) {
     let batch = 6;
     model.clear_gradients();
     loss(model, batch);
@@ -59,7 +64,6 @@ fn check(model: &mut Model) {
         }
         for i in (0..size).step_by((size / 4).max(1)) {
             let old = model.parameters[k].values[i];
-            let h = 2e-3f32;
             let mut at = |v: f32| {
                 model.parameters[k].values[i] = v;
                 loss(model, batch)
@@ -67,7 +71,7 @@ fn check(model: &mut Model) {
             let slope = (at(old + h) - at(old - h)) / f64::from(2.0 * h);
             at(old);
             let g = f64::from(gradient[i]);
-            let tolerance = 0.02 * slope.abs().max(g.abs()) + 3e-3;
+            let tolerance = 0.02 * slope.abs().max(g.abs()) + 2e-3;
             assert!(
                 (slope - g).abs() < tolerance,
                 "{name}[{i}]: difference {slope}, gradient {g}"
@@ -87,7 +91,8 @@ fn activations_without_kernels_are_trained() {
     };
     let graph = network.graph(3).expect("a network");
     let mut model = Model::new(graph.clone(), Parameterization::Plain).expect("trains");
-    check(&mut model);
+    // wider differences reach over the corners at ±3: their error goes from 6e-3 to 1e-4
+    check_by(&mut model, 5e-4);
     let mut fresh = Model::new(graph.clone(), Parameterization::Plain).expect("trains");
     let outputs = fresh.forward(inputs(1), 1, Mode::Evaluate).to_vec();
     let x = inputs(1);
