@@ -13,7 +13,7 @@ const ROWS: &str = "name;left;right;differ\na;0;0;0\nb;0;1;1\nc;1;0;1\nd;1;1;0\n
 fn toy_plan(folder: &Folder, model: &str) -> nn::PolyGraph {
     let graph = artefact::load(Path::new(model), 1 << 20).expect("reads");
     let target = compiler::Target {
-        parameters: ckks::ParametersSpec::toy_levelled(9, 5),
+        parameters: ckks::ParametersSpec::toy_levelled(9, 6),
         ..compiler::Target::default()
     };
     let plan = compiler::compile(&graph, &target).expect("compiles");
@@ -50,7 +50,7 @@ fn rows_come_back_as_classes_or_as_values() {
     let rows = folder.file("rows.csv", ROWS.as_bytes());
     let pvm = folder.path("xor.pvm");
     let columns = "--without name --class-column differ";
-    let calibrate = format!("calibrate {XOR} --data {rows} {columns} --degree 2 -o {pvm}");
+    let calibrate = format!("calibrate {XOR} --data {rows} {columns} --degree 3 -o {pvm}");
     let keygen = format!(
         "keygen {} -o {} --insecure-toy --replace",
         folder.path("toy.client"),

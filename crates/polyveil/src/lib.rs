@@ -4,7 +4,7 @@
 //! use polyveil::{calibrate::*, inputs::Source, progress::silent, task::Answer, *};
 //! // whoever has the network: polynomials in place of activations, fitted to data, then a plan
 //! let truth_table = Material::Inputs(vec![Source::of("data/xor.csv")]);
-//! let options = Calibrating { degree: 2, ..Calibrating::default() };
+//! let options = Calibrating { degree: 3, ..Calibrating::default() };
 //! let network = calibrate("data/xor.onnx".as_ref(), &truth_table, &options, &mut silent)?;
 //! let plan = std::sync::Arc::new(compile(&network, &shallow())?);
 //! // the client: keys and an input, as bytes
@@ -14,7 +14,7 @@
 //! let answer = Server::new(plan, &keys)?.run(&input)?;
 //! // the client again: scores of the classes "equal" and "different"
 //! let scores = client.decrypt(&answer)?;
-//! assert!((scores[0] - 0.0).abs() < 1e-3 && (scores[1] - 1.0).abs() < 1e-3);
+//! assert!(scores[1] > scores[0] + 0.5);
 //! # assert!(matches!(client.read(&scores)?, Answer::Classes(s) if s.best() == 1));
 //! # Ok::<_, Error>(())
 //! ```
