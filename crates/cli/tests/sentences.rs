@@ -226,7 +226,7 @@ fn checkpoints_and_vocabularies_are_refused_with_what_is_wrong() {
     refused(
         &calibrate("--power 4"),
         &[],
-        &["does vocab.txt belong to the model?", "10 needed, 11 given"],
+        &["does it belong to the model?", "10 needed, 11 given"],
     );
     std::fs::remove_file(other).expect("was written");
     refused(&calibrate("--power 4"), &[], &["vocab.txt"]);

@@ -50,7 +50,7 @@ fn rows_come_back_as_classes_or_as_values() {
     let rows = folder.file("rows.csv", ROWS.as_bytes());
     let pvm = folder.path("xor.pvm");
     let columns = "--without name --class-column differ";
-    let calibrate = format!("calibrate {XOR} --data {rows} {columns} --degree 3 -o {pvm}");
+    let calibrate = format!("calibrate {XOR} --data {rows} {columns} --degree 7 -o {pvm}");
     let keygen = format!(
         "keygen {} -o {} --insecure-toy --replace",
         folder.path("toy.client"),

@@ -4,7 +4,7 @@
 //! use polyveil::{calibrate::*, inputs::Source, progress::silent, task::Answer, *};
 //! // whoever has the network: polynomials in place of activations, fitted to data, then a plan
 //! let truth_table = Material::Inputs(vec![Source::of("data/xor.csv")]);
-//! let options = Calibrating { degree: 3, ..Calibrating::default() };
+//! let options = Calibrating { degree: 7, ..Calibrating::default() };
 //! let network = calibrate("data/xor.onnx".as_ref(), &truth_table, &options, &mut silent)?;
 //! let plan = std::sync::Arc::new(compile(&network, &shallow())?);
 //! // the client: keys and an input, as bytes
