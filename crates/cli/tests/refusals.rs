@@ -363,7 +363,7 @@ fn answers_leave_the_client_with_noise_and_counted_or_not_at_all() {
         1,
         &["1.0 MB", "allow at least 2", "--max-memory"],
     );
-    let (facts, _) = done(&["inspect", text(&key)]);
+    let (facts, _) = done(&["inspect", text(&path("keys/network.client"))]);
     assert!(facts.contains("2 values of magnitude up to"), "{facts}");
 
     let decrypt = ["decrypt", "--key", text(&key), text(&answer), "--json"];
