@@ -128,6 +128,10 @@ impl Parts {
             let digest = runtime::wire::task_digest(&task.payload).map(|b| b.to_string());
             spec.payload = format!("{before}{key}{}]{after}", digest.join(",")).into_bytes();
         }
+        // in the form in which it is written, where it can be read
+        if let Ok(read) = serde_json::from_slice::<runtime::ClientSpec>(&spec.payload) {
+            spec.payload = serde_json::to_vec(&read).unwrap_or_default();
+        }
         let mut hasher = blake3::Hasher::new();
         for s in [spec, places] {
             hasher.update(&(s.payload.len() as u64).to_le_bytes());

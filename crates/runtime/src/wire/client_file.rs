@@ -82,14 +82,9 @@ impl ClientFile {
     /// # Errors
     /// [`Error::File`] for another task, or where the specification does not hold together.
     pub fn new(spec: ClientSpec, task: Arc<[u8]>) -> Result<Self> {
-        let (json, places) = (
-            conformance::json(&spec),
-            places_bytes(&spec.input, &spec.output),
-        );
-        Self::checked(spec, task, [&json, &places], "client file")
+        Self::checked(spec, task, "client file")
     }
-    /// `parts` are the first two sections.
-    fn checked(spec: ClientSpec, task: Arc<[u8]>, parts: [&[u8]; 2], name: &str) -> Result<Self> {
+    fn checked(spec: ClientSpec, task: Arc<[u8]>, name: &str) -> Result<Self> {
         let parameters = spec.check(name)?;
         if task_digest(&task) != spec.description.task {
             return Err(Error::file(
@@ -99,10 +94,12 @@ impl ClientFile {
                 "take plan and client file of one compilation",
             ));
         }
+        // of what it says: the same JSON in other bytes would be another file once it is written again
         let mut hasher = blake3::Hasher::new();
-        for part in parts {
+        let places = places_bytes(&spec.input, &spec.output);
+        for part in [conformance::json(&spec), places] {
             hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
+            hasher.update(&part);
         }
         let ids = Ids {
             parameters: parameters_digest(&parameters),
@@ -160,13 +157,12 @@ impl ClientFile {
     /// [`Error::File`] with the field that is wrong.
     pub fn read(input: impl Read, name: &str) -> Result<Self> {
         let mut file = Reader::new(input, name, Kind::ClientFile)?;
-        let json = file.section(SPEC, SPEC_LIMIT)?;
-        let mut spec: ClientSpec = conformance::from_json(&json, name, "section `spec`")?;
-        let places = read_places(&mut file, &mut spec.input, &mut spec.output)?;
+        let mut spec: ClientSpec = file.json(SPEC, SPEC_LIMIT)?;
+        read_places(&mut file, &mut spec.input, &mut spec.output)?;
         let task = file.shared(TASK, TASK_LIMIT)?;
         let ids = file.header().ids;
         file.finish()?;
-        let read = Self::checked(spec, task, [&json, &places], name)?;
+        let read = Self::checked(spec, task, name)?;
         if read.ids != ids {
             return Err(Error::file(
                 name,

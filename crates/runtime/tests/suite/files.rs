@@ -215,6 +215,33 @@ fn a_client_file_holds_specification_and_task() {
     assert!(found.key.is_none() && found.parameters.is_some());
 }
 
+/// Found by `polyveil-fuzz`: it was read, and what was written of it was refused.
+#[test]
+fn a_client_file_in_other_words_is_refused() {
+    let (_, file) = with_task();
+    let bytes = file.write(Vec::new(), "x").expect("writes");
+    let mut reader = Reader::new(&bytes[..], "x", Kind::ClientFile).expect("a header");
+    let mut section = |tag: &[u8; 4]| reader.section(*tag, 1 << 20).expect("as written");
+    let (mut spec, places, task) = (section(b"spec"), section(b"plcs"), section(b"task"));
+    spec.insert(1, b' ');
+    let mut ids = Header::read(&mut &bytes[..], "x").expect("a header").ids;
+    let mut hasher = blake3::Hasher::new();
+    for part in [&spec, &places] {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    ids.client = *hasher.finalize().as_bytes();
+    let parts = [(*b"spec", &spec), (*b"plcs", &places), (*b"task", &task)];
+    let lengths = parts.map(|(tag, bytes)| (tag, bytes.len() as u64)).to_vec();
+    let mut out = Writer::new(Vec::new(), "x", Kind::ClientFile, ids, lengths).expect("writes");
+    for (_, bytes) in parts {
+        out.section(bytes).expect("writes");
+    }
+    let other = out.finish().expect("writes");
+    let e = ClientFile::read(&other[..], "x").expect_err("other words");
+    assert!(e.to_string().contains("does not name"), "{e}");
+}
+
 #[test]
 #[ignore = "writes 200 MB"]
 fn a_large_task_is_in_memory_once() {
