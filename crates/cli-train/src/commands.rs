@@ -1,7 +1,9 @@
 //! The commands: arguments become calls of the library, and what it gives is printed.
 
+#[path = "../../cli/src/terminal.rs"]
+mod terminal;
+
 use crate::arguments::*;
-use crate::terminal::Line;
 use polyveil::data::Answers;
 use polyveil::files::write_bytes;
 use polyveil::inputs::Source;
@@ -16,6 +18,7 @@ use polyveil::training::tasks::Asking;
 use polyveil::training::{self, Adapting, Saving, Scaling, Start, Vectors};
 use polyveil::{Error, Help, Listener, Result, data};
 use std::time::Duration;
+use terminal::Line;
 
 /// What helps against an error, in this program's options.
 pub(crate) fn remedy(error: &Error) -> Option<&'static str> {

@@ -2,8 +2,6 @@
 
 mod arguments;
 mod commands;
-#[path = "../../cli/src/terminal.rs"]
-mod terminal;
 
 use arguments::*;
 use clap::{Parser, Subcommand};

@@ -473,7 +473,12 @@ pub(crate) fn inspect(a: &InspectArgs) -> Result<()> {
     let found = polyveil::inspect::inspect(&a.file, &PredictionArgs::default().machine()?)?;
     match a.json {
         true => println!("{:#}", found.json),
-        false => print!("{}", found.text),
+        false => {
+            print!("{}", found.text);
+            if let Some(how) = found.help.and_then(crate::remedy::option) {
+                println!("  next         {how}");
+            }
+        }
     }
     Ok(())
 }

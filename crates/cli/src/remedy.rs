@@ -2,28 +2,35 @@
 
 use polyveil::{Error, Help, compiler, nn, runtime, task};
 
+const POLYNOMIALS: &str =
+    "`polyveil calibrate` fits polynomials, `polyveil adapt` trains the network for them";
+
+/// How a step is done with this program.
+pub(crate) fn option(help: Help) -> Option<&'static str> {
+    Some(match help {
+        Help::MeasureMachine => {
+            "`polyveil bench --save` measures a cost table, `--machine shipped` does without"
+        }
+        Help::NameAttention => "--power 4",
+        Help::OwnAttention => "leave --power out",
+        Help::NameFirst => "--first CHAR",
+        Help::NameLength => "--length L",
+        Help::NameTokenizer => "--tokenizer FILE",
+        Help::NameActivation => "--activation NAME",
+        Help::GiveText => "--text TEXT",
+        Help::Calibrate => "`polyveil calibrate`",
+        Help::MakePolynomial => POLYNOMIALS,
+        _ => return None,
+    })
+}
+
 /// What to add behind an error's own words.
 pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
     Some(match error.cause() {
-        Error::Refused { help, .. } => match help.as_ref()? {
-            Help::MeasureMachine => {
-                "`polyveil bench --save` measures a cost table, `--machine shipped` does without"
-            }
-            Help::NameAttention => "--power 4",
-            Help::OwnAttention => "leave --power out",
-            Help::NameFirst => "--first CHAR",
-            Help::NameLength => "--length L",
-            Help::NameTokenizer => "--tokenizer FILE",
-            Help::NameActivation => "--activation NAME",
-            Help::GiveText => "--text TEXT",
-            Help::Calibrate => "`polyveil calibrate`",
-            _ => return None,
-        },
+        Error::Refused { help, .. } => return help.and_then(option),
         Error::Network(e) => match e {
             nn::Error::Exceeded { .. } => "or let --leave-out N leave so many out",
-            nn::Error::NotPolynomial { .. } => {
-                "`polyveil calibrate` fits polynomials, `polyveil adapt` trains the network for them"
-            }
+            nn::Error::NotPolynomial { .. } => POLYNOMIALS,
             nn::Error::Unstated { .. } => {
                 "--activation NAME, for `polyveil calibrate` and `polyveil adapt`"
             }

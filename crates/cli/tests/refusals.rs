@@ -644,7 +644,7 @@ fn networks_with_maxima_or_activations_say_what_makes_them_polynomial() {
         "epochs",
         "accuracy",
         "    [data]\n",
-        "adaptation",
+        "polyveil adapt",
     ] {
         assert!(said.contains(word), "{word:?} is missing in {said}");
     }

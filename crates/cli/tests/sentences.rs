@@ -229,7 +229,11 @@ fn checkpoints_and_vocabularies_are_refused_with_what_is_wrong() {
         &["does it belong to the model?", "10 needed, 11 given"],
     );
     std::fs::remove_file(other).expect("was written");
-    refused(&calibrate("--power 4"), &[], &["tokenizer.json"]);
+    refused(
+        &calibrate("--power 4"),
+        &[],
+        &["vocab.txt", "tokenizer.json"],
+    );
     folder.file("model/vocab.txt", VOCABULARY.as_bytes());
     let config = folder.path("model/config.json");
     let text = std::fs::read_to_string(&config).expect("reads");

@@ -68,6 +68,8 @@ pub enum Help {
     NameTokenizer,
     /// Calibration is to see more.
     Calibrate,
+    /// The network's functions are to be replaced by polynomials.
+    MakePolynomial,
     /// A budget is to be raised, or lower degrees offered.
     RaiseBudget,
     /// The original network's activation is to be named.
@@ -87,6 +89,7 @@ impl Help {
             Self::GiveText => "give a prompt or a sentence",
             Self::NameTokenizer => "name the vocabulary that belongs to the model",
             Self::Calibrate => "calibrate on data that covers such inputs",
+            Self::MakePolynomial => "calibration or adaptation makes the network polynomial",
             Self::RaiseBudget => "raise the budget, or offer lower degrees",
             Self::NameActivation => "name the one that the network was trained with",
         }

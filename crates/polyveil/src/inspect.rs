@@ -1,6 +1,6 @@
 //! What a file is, and who may see it.
 
-use crate::error::{Result, named};
+use crate::error::{Help, Result, named};
 use crate::files;
 use crate::machine::{self, Machine, Probing, forecast};
 use nn::format::{DEFAULT_LIMIT, artefact, read_limited};
@@ -19,6 +19,8 @@ pub struct Inspection {
     pub text: String,
     /// As one JSON object.
     pub json: Value,
+    /// What a network needs before it can be compiled.
+    pub help: Option<Help>,
 }
 
 const WHO_MAY_SEE_MODELS: &str = "whoever may know the model: weights are in the clear";
@@ -30,14 +32,13 @@ const WHO_MAY_SEE_MODELS: &str = "whoever may know the model: weights are in the
 pub fn inspect(path: &Path, machine: &Machine) -> Result<Inspection> {
     let mut magic = [0u8; 5];
     let ours = files::open(path)?.read_exact(&mut magic).is_ok() && &magic == b"PVEIL";
-    let (json, text) = match ours {
-        true => container(path, machine)?,
-        false => model(path)?,
-    };
-    Ok(Inspection { text, json })
+    match ours {
+        true => container(path, machine),
+        false => model(path),
+    }
 }
 
-fn container(path: &Path, machine: &Machine) -> Result<(Value, String)> {
+fn container(path: &Path, machine: &Machine) -> Result<Inspection> {
     let name = path.display().to_string();
     let i = runtime::inspection::inspect(files::open(path)?, &name)?;
     let on_disk = std::fs::metadata(path)?.len();
@@ -105,10 +106,14 @@ fn container(path: &Path, machine: &Machine) -> Result<(Value, String)> {
         object["predicted_peak_bytes"] = json!(plan.facts().peak_bytes);
         object["predicted_seconds"] = json!(made.seconds());
     }
-    Ok((object, text))
+    Ok(Inspection {
+        text,
+        json: object,
+        help: None,
+    })
 }
 
-fn model(path: &Path) -> Result<(Value, String)> {
+fn model(path: &Path) -> Result<Inspection> {
     let bytes = read_limited(path, DEFAULT_LIMIT)?;
     if !artefact::recognises(&bytes) {
         return Err(format!("{}: this is neither a file of Polyveil's nor a .pvm model; trained networks (.pt, .th, .safetensors, .onnx) are calibrated first", path.display()).into());
@@ -124,10 +129,16 @@ fn model(path: &Path) -> Result<(Value, String)> {
         ) => None,
         Err(e) => return Err(named(path)(e)),
     };
-    let said = match ranges {
-        Some(true) => "calibrated",
-        Some(false) => "missing: calibrate it before compiling",
-        None => "none: calibration or adaptation makes this network polynomial first",
+    let (said, help) = match ranges {
+        Some(true) => ("calibrated", None),
+        Some(false) => (
+            "missing: calibrate it before compiling",
+            Some(Help::Calibrate),
+        ),
+        None => (
+            "none: calibration or adaptation makes this network polynomial first",
+            Some(Help::MakePolynomial),
+        ),
     };
     let polynomials: Vec<(&str, &approx::Polynomial)> = g
         .nodes()
@@ -205,7 +216,11 @@ fn model(path: &Path) -> Result<(Value, String)> {
         "prompt_tokens": prompt_tokens,
         "sentence_tokens": sentence_tokens,
     });
-    Ok((object, text))
+    Ok(Inspection {
+        text,
+        json: object,
+        help,
+    })
 }
 
 /// A record as indented lines; texts of several lines keep them.

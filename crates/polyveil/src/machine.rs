@@ -126,7 +126,7 @@ pub fn forecast(plan: &VerifiedPlan, made: &Prediction, placement: Option<&Place
     let (facts, p, threads) = (plan.facts(), plan.parameters(), made.threads());
     let (fresh, fetching) = made.fresh();
     let mut text = format!(
-        "{}: {} steps, {} bootstraps; on {threads} quiet cores about {} ({:.0} CPU seconds), at most {} of memory,\nbefore that, once, {} fetched from the system in about {:.1} CPU seconds; evaluation keys {}, error of the answer at most {:.1e}\n",
+        "{}: {} steps, {} bootstraps; on {threads} quiet cores about {} ({:.0} CPU seconds), at most {} of memory,\nbefore that, once, {} fetched from the system in about {:.1} CPU seconds; evaluation keys {}; encryption adds an error of at most {:.1e} to the answer\n",
         plan.plan().description.name,
         plan.plan().steps.len(),
         facts.bootstraps,

@@ -11,8 +11,8 @@ use runtime::machine::peak_bytes;
 use runtime::preparation::{Preparation, Prepared};
 use runtime::report::Measured;
 use runtime::{
-    Client, Error, Excess, LockStep, Observer, Placement, Prediction, Reporter, Server, Stopwatch,
-    VerifiedPlan, size,
+    Client, Error, Excess, LockStep, Observer, Placement, Prediction, Reporter, Server, ServerKeys,
+    Stopwatch, VerifiedPlan, size,
 };
 use std::io::{BufReader, BufWriter, Write};
 use std::sync::Arc;
@@ -65,10 +65,12 @@ impl Session {
         let start = Instant::now();
         let preparation = prepare(&plan, None);
         let (reader, writer) = std::io::pipe()?;
-        let server = std::thread::scope(|scope| {
-            let server = scope.spawn(|| {
+        let (parameters, needed) = (plan.parameters(), &plan.facts().keys);
+        let keys = std::thread::scope(|scope| {
+            // reading keys is work of one thread: nothing of it leaves this one for a pool that isn't the caller's
+            let received = scope.spawn(|| {
                 let keys = BufReader::with_capacity(1 << 20, reader);
-                Server::read(plan.clone(), keys, "evaluation keys", &mut |_, _| {})
+                ServerKeys::read(keys, "evaluation keys", parameters, needed, &mut |_, _| {})
             });
             let keys = BufWriter::with_capacity(1 << 20, writer);
             let mut told = |done, all| tell.count("key", done, all);
@@ -80,13 +82,14 @@ impl Session {
                         source,
                     })
                 });
-            let server = server.join().map_err(|_| "the server stopped working")?;
+            let received = received.join().map_err(|_| "the server stopped working")?;
             match sent {
                 // the server's refusal ends the pipe, and is the cause
-                Err(e) if server.is_ok() => Err(e.into()),
-                _ => Ok::<_, crate::Error>(server?),
+                Err(e) if received.is_ok() => Err(e.into()),
+                _ => Ok::<_, crate::Error>(received?),
             }
         })?;
+        let server = Server::new(plan.clone(), keys)?;
         tell.note(format_args!(
             "made and sent {} of evaluation keys in {}",
             size(plan.facts().key_file_bytes),

@@ -5,7 +5,10 @@ use crate::operation::{Operation, Register};
 use crate::verified::VerifiedPlan;
 use crate::wire::ciphertexts::{ciphertext_bytes, read_ciphertext, write_ciphertext};
 use crate::wire::conformance::{self, residual_level};
-use crate::wire::container::{Digest, KeyId, Kind, Reader, Writer, file_length};
+use crate::wire::{
+    KeyId,
+    container::{Digest, Kind, Reader, Writer, file_length},
+};
 use crate::{Error, Help, Remedy, Result};
 use ckks::{Ciphertext, Engine, Evaluator, Info, ParametersSpec};
 use serde::{Deserialize, Serialize};

@@ -5,11 +5,14 @@ use crate::sharing::{self, Shared, Terms, releases};
 use crate::wire::ciphertexts::{CIPHERTEXT, META, PortMeta, read_answer};
 use crate::wire::client_file::{ClientFile, ClientSpec};
 use crate::wire::conformance::{self, poly_bytes};
-use crate::wire::container::{Ids, KeyId, Kind, Reader, Writer, file_length};
 use crate::wire::keys::{KeysWriter, evaluation_keys_bytes};
 use crate::wire::packing::pack;
 use crate::wire::ports::{gather, place};
 use crate::wire::{Encrypted, ServerKeys};
+use crate::wire::{
+    KeyId,
+    container::{Ids, Kind, Reader, Writer, file_length},
+};
 use crate::{Error, Help, Result};
 use ckks::keys::{EvaluationKeys, KeyName, SwitchingKey};
 use ckks::{Ciphertext, Complex64, Level, Parameters, SecretKey, SeededCiphertext};

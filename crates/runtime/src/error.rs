@@ -1,7 +1,7 @@
 //! One structural error for the whole crate: every message names the cause and the remedy.
 
 use crate::size;
-use crate::wire::container::KeyId;
+use crate::wire::KeyId;
 
 /// Which step of the way helps, for a program to say how it is done there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

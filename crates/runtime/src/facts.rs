@@ -54,7 +54,8 @@ pub struct PlanFacts {
     pub peak_without_keys: u64,
     /// The part of it that steps take in buffers: ciphertexts and encoded diagonals.
     pub working_bytes: u64,
-    /// Bound on the error of the output, network units.
+    /// Bound on the error that encryption adds to the plan's exact answer, network units. That the plan has the network's weights in single
+    /// precision is not in it.
     pub output_error: f64,
     /// Bound on the magnitude of the output, network units, as calibration promises it.
     pub output_magnitude: f64,

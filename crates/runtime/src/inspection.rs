@@ -5,9 +5,12 @@ use crate::plan::Description;
 use crate::wire::ciphertexts::{META, PortMeta};
 use crate::wire::client_file::{self, ClientSpec, SPEC, TASK, TASK_LIMIT};
 use crate::wire::conformance::{self, KeyList, parameters_digest};
-use crate::wire::container::{Header, KeyId, Kind, Reader, VERSION, short};
 use crate::wire::keys::LIST;
 use crate::wire::ports::read_places;
+use crate::wire::{
+    KeyId,
+    container::{Header, Kind, Reader, VERSION, short},
+};
 use crate::{Error, Result, size};
 use ckks::{KeyName, Parameters, ParametersSpec};
 use serde::Deserialize;
@@ -106,7 +109,7 @@ fn client_file<R: Read>(
         (
             "answer",
             format!(
-                "{} values of magnitude up to {:.3}, each with an error of at most {:.1e}",
+                "{} values of magnitude up to {:.3}, each with an error of at most {:.1e} by encryption",
                 spec.output.places.len(),
                 answer.magnitude,
                 answer.error

@@ -33,6 +33,7 @@ pub mod preparation;
 pub mod report;
 pub mod server;
 pub mod sharing;
+mod size;
 mod stored_keys;
 pub mod verified;
 mod verify;
@@ -43,7 +44,6 @@ pub use client::Client;
 pub use error::{Error, Help, Limit, Remedy, Result};
 pub use facts::PlanFacts;
 pub use interpreter::{Done, Observer, Progress, Reporter, State, Stopwatch};
-pub use machine::{parse_size, size};
 pub use machine_file::MachineFile;
 pub use noise::Noise;
 pub use operation::{Operation, Purpose, Register, Work};
@@ -53,6 +53,7 @@ pub use prediction::{Basis, Prediction};
 pub use preparation::Preparation;
 pub use report::Report;
 pub use server::Server;
+pub use size::{parse_size, size};
 pub use verified::VerifiedPlan;
 pub use wire::{
     ClientFile, ClientSpec, Encrypted, KeyId, ServerKeys, checked_parameters, parameters_digest,

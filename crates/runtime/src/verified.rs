@@ -7,8 +7,11 @@ use crate::plan::Plan;
 use crate::sharing::AnswerBounds;
 use crate::verify::{self, Reading};
 use crate::wire::conformance::parameters_digest;
-use crate::wire::container::{Digest, Ids, KeyId};
 use crate::wire::{ClientFile, ClientSpec};
+use crate::wire::{
+    KeyId,
+    container::{Digest, Ids},
+};
 use ckks::{Bootstrap, Context, CostTable, MeterValue, Parameters};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};

@@ -20,6 +20,12 @@ pub enum Error {
         /// What is wrong.
         detail: String,
     },
+    /// A folder without any file that holds a vocabulary.
+    #[error("{folder} holds no vocabulary: vocab.txt, tokenizer.json or alphabet.json")]
+    NoVocabulary {
+        /// The folder.
+        folder: String,
+    },
     /// A version that is not read.
     #[error("the {format} has version {had}, {known} is read; make it again with this release")]
     Version {

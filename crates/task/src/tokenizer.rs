@@ -64,14 +64,18 @@ impl Tokenizer {
     /// llama2.c's file. In a folder `alphabet.json` is looked for first, then `tokenizer.json`, then `vocab.txt`.
     ///
     /// # Errors
-    /// [`Error::Nn`] for a file that can't be read or is too large, and what the kind's reader refuses.
+    /// [`Error::Nn`] for a file that can't be read or is too large, [`Error::NoVocabulary`] for a folder that has none of them, and what the kind's reader refuses.
     pub fn load(path: &Path) -> Result<Self> {
         let names = ["alphabet.json", "tokenizer.json", "vocab.txt"];
         let found = names.map(|n| path.join(n)).into_iter().find(|p| p.exists());
         let path = match found {
-            Some(file) if path.is_dir() => file,
-            _ if path.is_dir() => path.join(names[1]),
-            _ => path.into(),
+            Some(file) => file,
+            None if path.is_dir() => {
+                return Err(Error::NoVocabulary {
+                    folder: path.display().to_string(),
+                });
+            }
+            None => path.into(),
         };
         let bytes = read_limited(&path, nn::format::DEFAULT_LIMIT)?;
         if nn::format::gguf::recognises(&bytes) {

@@ -14,8 +14,9 @@
 //! As for noisy answers, B is an average-case bound, inputs that somebody hostile chose are not covered, and neither is a server
 //! that did not run the plan: SECURITY.md.
 
+use super::AnswerBounds;
 use super::releases::{self, Verdict};
-use super::{AnswerBounds, Terms, refuse};
+use super::terms::{Terms, refuse};
 use crate::Help;
 use crate::Result;
 use serde::Serialize;

@@ -37,23 +37,16 @@
 
 pub mod class;
 pub mod releases;
+mod terms;
 
-use crate::{Error, Help, Remedy, Result};
+pub use terms::{CLASS_BITS, DEFAULT_CLASS_BITS, DEFAULT_SECURITY, MOST_RELEASES, SECURITY, Terms};
+
+use crate::{Help, Result};
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
-use std::ops::RangeInclusive;
 use std::path::Path;
+use terms::{in_range, refuse};
 
-/// Bits of statistical security where nobody says otherwise.
-pub const DEFAULT_SECURITY: u32 = 40;
-/// What may be asked for: less protects nothing, more drowns every answer.
-pub const SECURITY: RangeInclusive<u32> = 20..=64;
-/// Most answers that one key may be promised for.
-pub const MOST_RELEASES: u64 = 1 << 20;
-/// −log2 of the probability with which a class may be wrong, where nobody says otherwise.
-pub const DEFAULT_CLASS_BITS: u32 = 20;
-/// What may be asked for.
-pub const CLASS_BITS: RangeInclusive<u32> = 4..=64;
 /// Most bits of precision that an answer is credited with, whatever its bound says: what the sampler is good for, more than plans have.
 const MOST_PRECISION: i32 = 32;
 /// Fractional bits of the fixed-point sum below the grid.
@@ -63,7 +56,7 @@ const KEEP_TO_YOURSELF: &str = "share the class alone, compile with a last stage
 /// What a plan promises of its answer, in network units.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AnswerBounds {
-    /// Bound on the error of each value (`PlanFacts::output_error`).
+    /// Bound on the error that encryption adds to each value of the plan's exact answer (`PlanFacts::output_error`).
     pub error: f64,
     /// Bound on the magnitude of each value, from calibration.
     pub magnitude: f64,
@@ -83,17 +76,6 @@ impl AnswerBounds {
     }
 }
 
-/// What the user asks of a share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms {
-    /// Bits of statistical security, in [`SECURITY`]; none: as recorded, at first [`DEFAULT_SECURITY`].
-    pub security: Option<u32>,
-    /// How many answers will ever be shared under this key; none: as recorded.
-    pub releases: Option<u64>,
-    /// The class is wrong with probability at most 2^−this, in [`CLASS_BITS`].
-    pub class_bits: u32,
-}
-
 /// Gaussian noise sized for a bound, a security and a number of releases.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Flooding {
@@ -108,7 +90,7 @@ impl Flooding {
     /// Noise for `releases` answers of `values` real numbers each.
     ///
     /// # Errors
-    /// [`Error::Sharing`] for a security outside [`SECURITY`] or a number of releases outside 1 to [`MOST_RELEASES`].
+    /// [`crate::Error::Sharing`] for a security outside [`SECURITY`] or a number of releases outside 1 to [`MOST_RELEASES`].
     pub fn new(bounds: AnswerBounds, values: usize, security: u32, releases: u64) -> Result<Self> {
         in_range(security, releases)?;
         bounds
@@ -239,8 +221,8 @@ impl std::fmt::Display for Shared {
 /// Floods a decrypted answer and takes it into account in the key's record, which is on disk before anything is returned.
 ///
 /// # Errors
-/// [`Error::Sharing`] for terms out of range, for a record that is used up or has other terms, and where the noise leaves no class;
-/// [`Error::File`] and [`Error::Io`] for a record that cannot be read or written.
+/// [`crate::Error::Sharing`] for terms out of range, for a record that is used up or has other terms, and where the noise leaves no class;
+/// [`crate::Error::File`] and [`crate::Error::Io`] for a record that cannot be read or written.
 pub(crate) fn share(
     mut values: Vec<f64>,
     bounds: AnswerBounds,
@@ -302,36 +284,6 @@ pub(crate) fn share(
 
 /// The name under which a key's record lies in the key's folder.
 pub const RECORD_NAME: &str = "releases.json";
-
-/// Refuses a security outside [`SECURITY`] and a number of releases outside 1 to [`MOST_RELEASES`].
-pub(crate) fn in_range(security: u32, releases: u64) -> Result<()> {
-    if !SECURITY.contains(&security) {
-        return Err(refuse(
-            format!("{security} bits of statistical security"),
-            Help::Terms.with(format!(
-                "ask for {} to {} bits",
-                SECURITY.start(),
-                SECURITY.end()
-            )),
-        ));
-    }
-    if !(1..=MOST_RELEASES).contains(&releases) {
-        return Err(refuse(
-            format!("{releases} releases"),
-            Help::Terms.with(format!(
-                "say how many answers will be shared under this key, 1 to {MOST_RELEASES}"
-            )),
-        ));
-    }
-    Ok(())
-}
-
-pub(crate) fn refuse(reason: String, remedy: impl Into<Remedy>) -> Error {
-    Error::Sharing {
-        reason,
-        remedy: remedy.into(),
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! The record of the answers shared under a key: it lies beside the key and is the user's own; nobody can check that it is complete.
 
-use super::{DEFAULT_SECURITY, MOST_RELEASES, SECURITY, Terms, in_range, refuse};
+use super::terms::{DEFAULT_SECURITY, MOST_RELEASES, SECURITY, Terms, in_range, refuse};
 use crate::{Error, Help, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::File;

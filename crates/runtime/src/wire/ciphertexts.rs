@@ -1,8 +1,11 @@
 //! Ciphertexts in files: inputs, answers, and what a checkpoint holds.
 
 use super::conformance::{self, poly_bytes};
-use super::container::{Ids, KeyId, Kind, Reader, Writer};
 use super::packing::{pack, packed_len, unpack};
+use super::{
+    KeyId,
+    container::{Ids, Kind, Reader, Writer},
+};
 use crate::plan::Port;
 use crate::{Error, Result};
 use ckks::{Ciphertext, Level, Parameters, ParametersSpec, SeededCiphertext};

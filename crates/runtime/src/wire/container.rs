@@ -25,8 +25,8 @@
 //! an id that does not apply to a kind is zero. A reader states, before anything is allocated, how long a section may be; lengths
 //! follow from the parameters. Checksums find accidents, not forgery: a file's authenticity is the transport's business.
 
+pub use super::key_id::KeyId;
 use crate::{Error, Help, Remedy, Result};
-use rand_core::CryptoRng;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -47,17 +47,7 @@ const DAMAGED: &str = "the file is damaged: copy or make it again";
 /// A BLAKE3 digest.
 pub type Digest = [u8; 32];
 
-/// Names a key pair: 16 random bytes, drawn with the secret key. They say nothing about it.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct KeyId([u8; 16]);
-
 impl KeyId {
-    /// Draws an id.
-    pub fn draw(rng: &mut impl CryptoRng) -> Self {
-        let mut id = [0; 16];
-        rng.fill_bytes(&mut id);
-        Self(id)
-    }
     /// Refuses what belongs to another key pair than this one.
     ///
     /// # Errors
@@ -71,18 +61,6 @@ impl KeyId {
             needed: *self,
             had: *had,
         })
-    }
-}
-
-impl std::fmt::Display for KeyId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
-    }
-}
-
-impl std::fmt::Debug for KeyId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "KeyId({self})")
     }
 }
 

@@ -3,8 +3,11 @@
 use super::ciphertexts::{conform, read_limb};
 use super::conformance;
 use super::conformance::{KeyList, key_bytes, key_request, parameters_digest};
-use super::container::{Digest, Ids, KeyId, Kind, Reader, Writer, file_length};
 use super::packing::pack;
+use super::{
+    KeyId,
+    container::{Digest, Ids, Kind, Reader, Writer, file_length},
+};
 use crate::{Error, Help, Result};
 use ckks::keys::{EvaluationKeys, KeyName, KeyRequest, SwitchingKey};
 use ckks::{Parameters, ParametersSpec};
