@@ -266,7 +266,8 @@ fn adapt_makes_maxima_averages_and_says_who_teaches() {
         ..nn::Metadata::default()
     };
     let model = root.join("maxima.pvm");
-    nn::format::artefact::save_graph(&graph, &metadata, &model).expect("writes");
+    let bytes = nn::format::artefact::graph_to_bytes(&graph, &metadata).expect("writes");
+    std::fs::write(&model, bytes).expect("writes");
     let output = Command::new(env!("CARGO_BIN_EXE_polyveil-train"))
         .arg("adapt")
         .arg(&model)

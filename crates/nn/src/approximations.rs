@@ -61,19 +61,18 @@ impl Approximations {
     #[must_use]
     pub fn described(&self, graph: &Graph) -> Vec<String> {
         let line = |(id, substitute): (&NodeId, &Substitute)| {
-            let (what, (low, high), depth) = match substitute {
-                Substitute::Polynomial(p) => (
-                    format!("polynomial of degree {}", p.degree()),
-                    p.interval(),
-                    None,
-                ),
-                Substitute::Program(p) => {
-                    (p.function().name().into(), p.interval(), Some(p.depth()))
-                }
-            };
-            let depth = depth.map_or_else(String::new, |d| format!(", {d} levels"));
             let name = graph.node(*id).name();
-            format!("{name}: {what} on [{low:.4}, {high:.4}]{depth}")
+            let on = |(low, high)| format!("on [{low:.4}, {high:.4}]");
+            match substitute {
+                Substitute::Polynomial(p) => {
+                    let (degree, on) = (p.degree(), on(p.interval()));
+                    format!("{name}: polynomial of degree {degree} {on}")
+                }
+                Substitute::Program(p) => {
+                    let (function, on) = (p.function().name(), on(p.interval()));
+                    format!("{name}: {function} {on}, {} levels", p.depth())
+                }
+            }
         };
         self.by_node.iter().map(line).collect()
     }
@@ -101,10 +100,7 @@ impl Approximations {
                 .map(|(id, substitute)| (graph.node(*id).name().to_string(), stored(substitute)))
                 .collect(),
         };
-        serde_json::to_string_pretty(&all).map_err(|e| Error::Malformed {
-            format: FORMAT,
-            detail: e.to_string(),
-        })
+        serde_json::to_string_pretty(&all).map_err(|e| Error::malformed(FORMAT, e.to_string()))
     }
 
     /// The same approximations again, for a graph with these nodes (of any length).
@@ -113,10 +109,7 @@ impl Approximations {
     /// [`Error::Malformed`] for what is no such file or names a node that the graph doesn't have; [`Error::Approximation`] for numbers that
     /// make no polynomial or program.
     pub fn from_json(graph: &Graph, json: &str) -> Result<Self> {
-        let malformed = |detail: String| Error::Malformed {
-            format: FORMAT,
-            detail,
-        };
+        let malformed = |detail: String| Error::malformed(FORMAT, detail);
         let all: Stored = serde_json::from_str(json).map_err(|e| malformed(e.to_string()))?;
         let mut by_node = BTreeMap::new();
         for (name, substitute) in all.nodes {
@@ -125,10 +118,7 @@ impl Approximations {
                     "the network has no such node as {name}; give approximations and network of one run"
                 ))
             })?;
-            let unfit = |source| Error::Approximation {
-                node: name.clone(),
-                source,
-            };
+            let unfit = Error::approximation(&name);
             let substitute = match substitute {
                 StoredSubstitute::Polynomial {
                     coefficients,
@@ -181,7 +171,7 @@ impl Approximations {
         match node.op() {
             Op::Norm(n) => {
                 let area = shape.len() / n.scale.values().len();
-                let width = width(shape);
+                let width = shape.columns();
                 Some(sequence::norm_by(n, values, area, |t, c, variance| {
                     if t % width < self.first {
                         c / variance.sqrt()
@@ -191,16 +181,13 @@ impl Approximations {
                 }))
             }
             Op::Attention(a) => {
-                let length = width(shape);
+                let length = shape.columns();
                 // Public columns are constants of the model, which stores f32.
                 let stored = |x: &Tensor| {
                     let values = x.values().iter().enumerate();
-                    let value = |(i, &v): (usize, &f64)| {
-                        if i % length < self.first {
-                            f64::from(v as f32)
-                        } else {
-                            v
-                        }
+                    let value = |(i, &v): (usize, &f64)| match i % length < self.first {
+                        true => f64::from(v as f32),
+                        false => v,
                     };
                     values.map(value).collect::<Vec<f64>>()
                 };
@@ -228,13 +215,6 @@ impl Approximations {
     }
 }
 
-fn width(shape: Shape) -> usize {
-    match shape {
-        Shape::Image { width, .. } => width,
-        Shape::Vector(_) => 1,
-    }
-}
-
 fn quotient(program: &Program, a: f64, x: f64) -> f64 {
     if program.function().has_numerator() {
         program.eval_quotient(a, x)
@@ -251,7 +231,7 @@ pub(crate) fn divisors<N>(node: &Node<N>, inputs: &[&Tensor], first: usize) -> O
         Op::Norm(n) => {
             let channels = n.scale.values().len();
             let area = x.shape().len() / channels;
-            let width = width(x.shape());
+            let width = x.shape().columns();
             let mut seen = 0;
             sequence::norm_by(n, x.values(), area, |t, c, variance| {
                 if t % width >= first && seen % channels == 0 {
@@ -265,7 +245,7 @@ pub(crate) fn divisors<N>(node: &Node<N>, inputs: &[&Tensor], first: usize) -> O
             let k = inputs.get(1)?.values();
             let marks = inputs.get(3).map(|m| m.values());
             let qk = [x.values(), k];
-            sequence::scores(a, qk, marks, width(x.shape()), |_, i, scores| {
+            sequence::scores(a, qk, marks, x.shape().columns(), |_, i, scores| {
                 if i >= first {
                     out.push(Scheme::divisor(&a.scheme, scores));
                 }

@@ -73,24 +73,14 @@ impl Calibration {
             let Some(histogram) = &mut self.histograms[node.id().index()] else {
                 continue;
             };
-            let inputs: Vec<&Tensor> = node
-                .inputs()
-                .iter()
-                .map(|i| &trace.values[i.index()])
-                .collect();
-            match (
-                approximations::divisors(node, &inputs, approximations.first),
-                inputs.first(),
-            ) {
-                (Some(divisors), _) => divisors.into_iter().for_each(|v| histogram.add(v)),
-                (None, Some(x)) if matches!(node.op(), Op::Elementwise(_)) => {
-                    for (i, &v) in x.values().iter().enumerate() {
-                        if approximations.covers(x.shape(), i) {
-                            histogram.add(v);
-                        }
-                    }
-                }
-                _ => {}
+            let inputs = node.inputs().iter().map(|i| &trace.values[i.index()]);
+            let inputs: Vec<&Tensor> = inputs.collect();
+            if let Some(divisors) = approximations::divisors(node, &inputs, approximations.first) {
+                divisors.into_iter().for_each(|v| histogram.add(v));
+            } else if let (Op::Elementwise(_), Some(x)) = (node.op(), inputs.first()) {
+                let values = x.values().iter().enumerate();
+                let encrypted = values.filter(|(i, _)| approximations.covers(x.shape(), *i));
+                encrypted.for_each(|(_, &v)| histogram.add(v));
             }
         }
         Ok(())
@@ -241,13 +231,8 @@ pub fn fit(
     };
     let mut best = None;
     for &degree in degrees {
-        let approximation =
-            weighted_least_squares(f, interval, degree, &samples).map_err(|source| {
-                Error::Approximation {
-                    node: node.into(),
-                    source,
-                }
-            })?;
+        let approximation = weighted_least_squares(f, interval, degree, &samples)
+            .map_err(Error::approximation(node))?;
         let root_mean_square_error =
             weighted_root_mean_square(f, &approximation.polynomial, &samples);
         best = Some(Fit {

@@ -1,6 +1,80 @@
 //! Everything that can go wrong in this crate, in the user's units.
 
 use crate::tensor::Shape;
+use std::path::Path;
+
+impl Error {
+    /// Bytes that break the rules of this format.
+    pub fn malformed(format: &'static str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self::Malformed { format, detail }
+    }
+
+    pub(crate) fn truncated(format: &'static str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self::Truncated { format, detail }
+    }
+
+    /// Why this file can't be read or written.
+    pub(crate) fn io(path: &Path) -> impl Fn(std::io::Error) -> Self + Copy {
+        move |source| Self::Io {
+            path: path.into(),
+            source,
+        }
+    }
+
+    /// Why there is no polynomial or program for this node.
+    pub(crate) fn approximation(node: &str) -> impl Fn(approx::Error) -> Self {
+        move |source| Self::Approximation {
+            node: node.into(),
+            source,
+        }
+    }
+
+    /// A tensor that is not among these.
+    pub(crate) fn missing<'a>(tensor: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut names: Vec<&str> = names.into_iter().collect();
+        names.sort_unstable();
+        Self::MissingTensor {
+            tensor: tensor.into(),
+            had: names.len(),
+            example: names.first().copied().unwrap_or("none").into(),
+        }
+    }
+
+    /// A node before which there is no node of this number.
+    pub(crate) fn dangling(node: &str, input: usize) -> Self {
+        Self::Dangling {
+            node: node.into(),
+            input,
+        }
+    }
+
+    /// What an operator can't take.
+    pub(crate) fn invalid(node: &str, operator: &str, detail: impl Into<String>) -> Self {
+        Self::Invalid {
+            node: node.into(),
+            operator: operator.into(),
+            detail: detail.into(),
+        }
+    }
+
+    /// An activation where a polynomial is needed.
+    pub(crate) fn not_polynomial(node: &str, activation: approx::Activation) -> Self {
+        Self::NotPolynomial {
+            node: node.into(),
+            function: activation.to_string(),
+        }
+    }
+
+    /// A division or a root where a program is needed.
+    pub(crate) fn not_lowered(node: &str, operator: &str) -> Self {
+        Self::NotLowered {
+            node: node.into(),
+            operator: operator.into(),
+        }
+    }
+}
 
 /// Why a network, a file or an input was refused.
 #[derive(Debug, thiserror::Error)]
@@ -106,20 +180,14 @@ pub enum Error {
     },
     /// Power-Softmax with an exponent that is not even or too large.
     #[error(
-        "Power-Softmax takes an even exponent from 2 to 12, {had} was given; an odd one would give negative scores negative weights"
+        "Power-Softmax takes an even exponent from 2 to 12, {0} was given; an odd one would give negative scores negative weights"
     )]
-    Exponent {
-        /// The exponent.
-        had: u32,
-    },
+    Exponent(u32),
     /// Power-Softmax with an ε that can't be added to a divisor.
     #[error(
-        "Power-Softmax adds ε to what it divides by, {had} was given; give 0 or a small positive number, for example 0.001"
+        "Power-Softmax adds ε to what it divides by, {0} was given; give 0 or a small positive number, for example 0.001"
     )]
-    Epsilon {
-        /// ε.
-        had: f64,
-    },
+    Epsilon(f64),
     /// An input tensor has another shape than the network's input.
     #[error("the network takes an input of shape {needed}, {had} was given")]
     InputShape {

@@ -6,7 +6,6 @@ use crate::error::Error;
 use crate::graph::{Network, Node, NodeId};
 use crate::kernels;
 use crate::op::{ElementFunction, Op};
-use crate::poly_graph::PolyGraph;
 use crate::sequence;
 use crate::tensor::{Shape, Tensor};
 
@@ -157,24 +156,6 @@ impl<N: ElementFunction> Network<N> {
     }
 }
 
-impl PolyGraph {
-    /// As [`Network::evaluate`].
-    ///
-    /// # Errors
-    /// [`Error::InputShape`].
-    pub fn evaluate(&self, input: &Tensor) -> Result<Evaluation> {
-        self.network().evaluate(input)
-    }
-
-    /// As [`Network::evaluate_all`].
-    ///
-    /// # Errors
-    /// [`Error::InputShape`].
-    pub fn evaluate_all(&self, input: &Tensor) -> Result<Trace> {
-        self.network().evaluate_all(input)
-    }
-}
-
 /// The node's function, if any of its inputs lies outside of the interval of what stands for it.
 fn leaves_interval<N: ElementFunction>(
     node: &Node<N>,
@@ -236,10 +217,8 @@ fn apply<N: ElementFunction>(
     let to = node.shape();
     let v = x.values();
     let both = |f: fn(f64, f64) -> f64| {
-        v.iter()
-            .zip(inputs[1].values())
-            .map(|(&a, &b)| f(a, b))
-            .collect()
+        let pairs = v.iter().zip(inputs[1].values());
+        pairs.map(|(&a, &b)| f(a, b)).collect()
     };
     let values: Vec<f64> = match node.op() {
         Op::Input(_) | Op::Identity | Op::Flatten | Op::Reshape(_) => v.to_vec(),

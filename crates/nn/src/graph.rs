@@ -146,41 +146,29 @@ impl<N> Network<N> {
         self,
         mut f: impl FnMut(&str, N) -> Result<M>,
     ) -> Result<Network<M>> {
-        let nodes = self
-            .nodes
-            .into_iter()
-            .map(
-                |Node {
-                     id,
-                     name,
-                     op,
-                     inputs,
-                     shape,
-                     purpose,
-                 }| {
-                    if M::POLYNOMIAL
-                        && let Some(refusal) = op.refusal(&name)
-                    {
-                        return Err(refusal);
-                    }
-                    let op = op.try_map(|n| f(&name, n))?;
-                    Ok(Node {
-                        id,
-                        name,
-                        op,
-                        inputs,
-                        shape,
-                        purpose,
-                    })
-                },
-            )
-            .collect::<Result<_>>()?;
+        let nodes = self.nodes.into_iter().map(|node| {
+            refuse_unless_polynomial::<M, _>(&node.op, &node.name)?;
+            Ok(Node {
+                op: node.op.try_map(|n| f(&node.name, n))?,
+                id: node.id,
+                name: node.name,
+                inputs: node.inputs,
+                shape: node.shape,
+                purpose: node.purpose,
+            })
+        });
         Ok(Network {
-            nodes,
+            nodes: nodes.collect::<Result<_>>()?,
             input: self.input,
             output: self.output,
         })
     }
+}
+
+/// Refuses an operator that no network of polynomials holds where `M` is for such networks.
+fn refuse_unless_polynomial<M: ElementFunction, N>(op: &Op<N>, name: &str) -> Result<()> {
+    let refusal = op.refusal(name).filter(|_| M::POLYNOMIAL);
+    refusal.map_or(Ok(()), Err)
 }
 
 impl Graph {
@@ -197,13 +185,9 @@ impl Graph {
     /// # Errors
     /// [`Error::Maximum`] with the first node that does.
     pub fn refuse_maxima(&self) -> Result<()> {
-        let maximum = |n: &&Node<_>| matches!(n.op, Op::MaxPool(_));
-        match self.nodes.iter().find(maximum) {
-            Some(n) => Err(Error::Maximum {
-                node: n.name.clone(),
-            }),
-            None => Ok(()),
-        }
+        let mut maxima = self.nodes.iter().filter(|n| matches!(n.op, Op::MaxPool(_)));
+        let refusal = maxima.next().and_then(|n| n.op.refusal(&n.name));
+        refusal.map_or(Ok(()), Err)
     }
 
     /// The same network with each activation replaced by the polynomial that `polynomial(node, activation)` gives.
@@ -243,21 +227,12 @@ impl<N: ElementFunction> NetworkBuilder<N> {
         if name.is_empty() || self.names.contains_key(&name) {
             return Err(Error::Name { node: name });
         }
-        if N::POLYNOMIAL
-            && let Some(refusal) = op.refusal(&name)
-        {
-            return Err(refusal);
-        }
-        let shapes = inputs
-            .iter()
-            .map(|i| {
-                let dangling = || Error::Dangling {
-                    node: name.clone(),
-                    input: i.0,
-                };
-                self.nodes.get(i.0).map(|n| n.shape).ok_or_else(dangling)
-            })
-            .collect::<Result<Vec<_>>>()?;
+        refuse_unless_polynomial::<N, _>(&op, &name)?;
+        let shape = |i: &NodeId| {
+            let dangling = || Error::dangling(&name, i.0);
+            self.nodes.get(i.0).map(|n| n.shape).ok_or_else(dangling)
+        };
+        let shapes = inputs.iter().map(shape).collect::<Result<Vec<_>>>()?;
         let shape = infer(&name, &op, &shapes)?;
         let id = NodeId(self.nodes.len());
         self.names.insert(name.clone(), id);
@@ -303,10 +278,7 @@ impl<N: ElementFunction> NetworkBuilder<N> {
     /// [`Error::Dangling`] for an unknown output, [`Error::Inputs`] unless the output depends on exactly one input.
     pub fn finish(self, output: NodeId) -> Result<Network<N>> {
         if output.0 >= self.nodes.len() {
-            return Err(Error::Dangling {
-                node: "output".into(),
-                input: output.0,
-            });
+            return Err(Error::dangling("output", output.0));
         }
         let mut used = vec![false; self.nodes.len()];
         used[output.0] = true;
@@ -328,15 +300,11 @@ impl<N: ElementFunction> NetworkBuilder<N> {
             let inputs = node.inputs.iter().map(|i| renumbered[i.0]).collect();
             nodes.push(Node { id, inputs, ..node });
         }
-        let inputs: Vec<NodeId> = nodes
-            .iter()
-            .filter(|n| matches!(n.op, Op::Input(_)))
-            .map(|n| n.id)
-            .collect();
+        let inputs = nodes.iter().filter(|n| matches!(n.op, Op::Input(_)));
+        let inputs: Vec<NodeId> = inputs.map(|n| n.id).collect();
         let [input] = inputs[..] else {
-            return Err(Error::Inputs {
-                found: inputs.len(),
-            });
+            let found = inputs.len();
+            return Err(Error::Inputs { found });
         };
         Ok(Network {
             nodes,

@@ -11,11 +11,7 @@ type Checked = std::result::Result<Shape, String>;
 
 /// The shape that `op` gives for inputs of these shapes.
 pub(crate) fn infer<N>(node: &str, op: &Op<N>, inputs: &[Shape]) -> Result<Shape> {
-    let invalid = |detail| Error::Invalid {
-        node: node.into(),
-        operator: op.name().into(),
-        detail,
-    };
+    let invalid = |detail: String| Error::invalid(node, op.name(), detail);
     if inputs.len() != op.arity() {
         return Err(invalid(format!(
             "takes {} inputs, {} were given",

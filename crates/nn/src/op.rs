@@ -131,10 +131,7 @@ impl<N> Op<N> {
     pub(crate) fn refusal(&self, node: &str) -> Option<Error> {
         match self {
             Self::MaxPool(_) => Some(Error::Maximum { node: node.into() }),
-            Self::Norm(_) | Self::Attention(_) => Some(Error::NotLowered {
-                node: node.into(),
-                operator: self.name().into(),
-            }),
+            Self::Norm(_) | Self::Attention(_) => Some(Error::not_lowered(node, self.name())),
             _ => None,
         }
     }
@@ -204,7 +201,8 @@ impl ElementFunction for Polynomial {
 }
 
 /// Rows and columns of zeros around an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "[usize; 4]", into = "[usize; 4]")]
 pub struct Padding {
     /// Rows above.
     pub top: usize,
@@ -220,12 +218,24 @@ impl Padding {
     /// The same on all four sides.
     #[must_use]
     pub fn same(by: usize) -> Self {
+        [by; 4].into()
+    }
+}
+
+impl From<[usize; 4]> for Padding {
+    fn from([top, bottom, left, right]: [usize; 4]) -> Self {
         Self {
-            top: by,
-            bottom: by,
-            left: by,
-            right: by,
+            top,
+            bottom,
+            left,
+            right,
         }
+    }
+}
+
+impl From<Padding> for [usize; 4] {
+    fn from(p: Padding) -> Self {
+        [p.top, p.bottom, p.left, p.right]
     }
 }
 
@@ -322,9 +332,8 @@ impl BatchNorm {
     /// The same map as `(factor, offset)` per channel: `y = factor·x + offset`.
     #[must_use]
     pub fn factor_and_offset(&self) -> Vec<(f64, f64)> {
-        let values = |p: &Parameter| p.to_f64();
-        let (scale, bias) = (values(&self.scale), values(&self.bias));
-        let (mean, variance) = (values(&self.mean), values(&self.variance));
+        let (scale, bias) = (self.scale.to_f64(), self.bias.to_f64());
+        let (mean, variance) = (self.mean.to_f64(), self.variance.to_f64());
         (0..scale.len())
             .map(|c| {
                 let factor = scale[c] / (variance[c] + self.epsilon).sqrt();
@@ -335,7 +344,8 @@ impl BatchNorm {
 }
 
 /// Mean over a window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AvgPool {
     /// `(K_h, K_w)`, at least 1.
     pub kernel: (usize, usize),
@@ -348,7 +358,8 @@ pub struct AvgPool {
 }
 
 /// Maximum over a window; padding never is the maximum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MaxPool {
     /// `(K_h, K_w)`, at least 1.
     pub kernel: (usize, usize),
@@ -551,11 +562,13 @@ pub struct Repeat {
 }
 
 /// Zeros added `(before, after)` on each axis of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pad {
     /// Channels of zeros.
     pub channels: (usize, usize),
     /// Rows and columns of zeros.
+    #[serde(rename = "padding")]
     pub spatial: Padding,
 }
 

@@ -55,7 +55,7 @@ pub struct Metadata {
 
 /// A network of which every operator is linear, a product or a polynomial with an interval.
 ///
-/// Made by `TryFrom<Graph>`; read by the compiler.
+/// Made by `TryFrom<Graph>`; read by the compiler. It is its [`Network`] in everything that doesn't ask for ranges or metadata.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PolyGraph {
     network: Network<Polynomial>,
@@ -73,10 +73,7 @@ impl TryFrom<Graph> for PolyGraph {
     fn try_from(graph: Graph) -> Result<Self> {
         let network = graph.try_map(|node, n| match n {
             Nonlinearity::Polynomial(p) => Ok(p),
-            Nonlinearity::Activation(a) => Err(Error::NotPolynomial {
-                node: node.into(),
-                function: a.to_string(),
-            }),
+            Nonlinearity::Activation(a) => Err(Error::not_polynomial(node, a)),
         })?;
         Ok(network.into())
     }
@@ -89,6 +86,14 @@ impl From<Network<Polynomial>> for PolyGraph {
             ranges: None,
             metadata: Metadata::default(),
         }
+    }
+}
+
+impl std::ops::Deref for PolyGraph {
+    type Target = Network<Polynomial>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.network
     }
 }
 
@@ -131,24 +136,6 @@ impl PolyGraph {
         &self.network
     }
 
-    /// All nodes in topological order.
-    #[must_use]
-    pub fn nodes(&self) -> &[PolyNode] {
-        self.network.nodes()
-    }
-
-    /// The node with this number.
-    #[must_use]
-    pub fn node(&self, id: NodeId) -> &PolyNode {
-        self.network.node(id)
-    }
-
-    /// The node with this name.
-    #[must_use]
-    pub fn find(&self, name: &str) -> Option<&PolyNode> {
-        self.network.find(name)
-    }
-
     /// The nodes that a node takes.
     #[must_use]
     pub fn inputs(&self, id: NodeId) -> &[NodeId] {
@@ -159,24 +146,6 @@ impl PolyGraph {
     #[must_use]
     pub fn shape(&self, id: NodeId) -> Shape {
         self.node(id).shape()
-    }
-
-    /// For each node, the nodes that take its output, once per use.
-    #[must_use]
-    pub fn consumers(&self) -> Vec<Vec<NodeId>> {
-        self.network.consumers()
-    }
-
-    /// The only input node.
-    #[must_use]
-    pub fn input(&self) -> &PolyNode {
-        self.network.input()
-    }
-
-    /// The only output node.
-    #[must_use]
-    pub fn output(&self) -> &PolyNode {
-        self.network.output()
     }
 
     /// The input's shape.

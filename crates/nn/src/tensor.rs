@@ -37,6 +37,15 @@ impl Shape {
         }
     }
 
+    /// Positions of a sequence: an image's columns; a vector is one.
+    #[must_use]
+    pub fn columns(self) -> usize {
+        match self {
+            Self::Image { width, .. } => width,
+            Self::Vector(_) => 1,
+        }
+    }
+
     /// Number of values.
     #[must_use]
     #[expect(
@@ -63,8 +72,9 @@ impl Shape {
     /// The number of values when no axis is empty and the product neither overflows nor exceeds 2^28.
     #[must_use]
     pub fn checked_len(self) -> Option<usize> {
-        self.dims().into_iter().try_fold(1usize, |p, d| {
-            p.checked_mul(d).filter(|&p| p > 0 && p <= MAX_VALUES)
+        let sizes = 1..=MAX_VALUES;
+        (self.dims().iter()).try_fold(1usize, |p, &d| {
+            p.checked_mul(d).filter(|p| sizes.contains(p))
         })
     }
 }
@@ -144,14 +154,14 @@ impl Tensor {
     /// Index of the largest value (the first of equals).
     #[must_use]
     pub fn argmax(&self) -> usize {
-        let mut best = 0;
-        for (i, v) in self.values.iter().enumerate() {
-            if *v > self.values[best] {
-                best = i;
-            }
-        }
-        best
+        let values = &self.values;
+        (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
     }
+}
+
+/// The product of these lengths, if it doesn't overflow.
+pub(crate) fn product(lengths: &[usize]) -> Option<usize> {
+    lengths.iter().try_fold(1usize, |p, &d| p.checked_mul(d))
 }
 
 /// A trained tensor: shape and finite f32 values (what models are stored in), shared between copies.
@@ -172,10 +182,7 @@ impl Parameter {
         values: impl Into<Arc<[f32]>>,
     ) -> Result<Self> {
         let (shape, values) = (shape.into(), values.into());
-        let needed = shape
-            .iter()
-            .try_fold(1usize, |p, &d| p.checked_mul(d))
-            .unwrap_or(usize::MAX);
+        let needed = product(&shape).unwrap_or(usize::MAX);
         if needed != values.len() {
             return Err(Error::Length {
                 tensor: name.into(),
@@ -199,8 +206,7 @@ impl Parameter {
     /// # Errors
     /// [`Error::TensorShape`] unless the shapes hold as many values.
     pub fn reshaped(&self, name: &str, shape: &[usize]) -> Result<Self> {
-        let needed = shape.iter().try_fold(1usize, |p, &d| p.checked_mul(d));
-        if needed != Some(self.values.len()) {
+        if product(shape) != Some(self.values.len()) {
             return Err(Error::TensorShape {
                 tensor: name.into(),
                 needed: shape.to_vec(),

@@ -5,10 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 fn malformed(detail: impl Into<String>) -> Error {
-    Error::Malformed {
-        format: "task",
-        detail: detail.into(),
-    }
+    Error::malformed("task", detail)
 }
 
 /// A record being written.

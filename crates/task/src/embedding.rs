@@ -248,10 +248,7 @@ impl Embedding {
 }
 
 fn malformed(detail: String) -> Error {
-    Error::Malformed {
-        format: "embedding",
-        detail,
-    }
+    Error::malformed("embedding", detail)
 }
 
 #[cfg(test)]

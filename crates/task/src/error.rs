@@ -5,6 +5,40 @@ use nn::Shape;
 /// What this crate's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
 
+impl Error {
+    /// Bytes that are not what this format says.
+    pub(crate) fn malformed(format: &'static str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self::Malformed { format, detail }
+    }
+
+    pub(crate) fn unsupported(part: &'static str, had: &str, known: &str) -> Self {
+        Self::Unsupported {
+            part,
+            had: had.into(),
+            known: known.into(),
+        }
+    }
+
+    /// Refuses more bytes than are read.
+    pub(crate) fn check_size(what: &str, limit: u64, had: usize) -> Result<()> {
+        let had = had as u64;
+        if had > limit {
+            let what = what.into();
+            return Err(Self::TooLarge { what, limit, had });
+        }
+        Ok(())
+    }
+
+    /// Refuses another number of something than is needed.
+    pub(crate) fn check_count(what: &'static str, needed: usize, had: usize) -> Result<()> {
+        if had != needed {
+            return Err(Self::Count { what, needed, had });
+        }
+        Ok(())
+    }
+}
+
 /// Why a task, a vocabulary or an input was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

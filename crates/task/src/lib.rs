@@ -206,17 +206,8 @@ impl Task {
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Malformed`], [`Error::Version`], and what is refused when a task is made.
     pub fn from_bytes(bytes: &Arc<[u8]>) -> Result<Self> {
-        if bytes.len() as u64 > LIMIT {
-            return Err(Error::TooLarge {
-                what: "the task".into(),
-                limit: LIMIT,
-                had: bytes.len() as u64,
-            });
-        }
-        let malformed = |detail: &str| Error::Malformed {
-            format: FORMAT,
-            detail: detail.into(),
-        };
+        Error::check_size("the task", LIMIT, bytes.len())?;
+        let malformed = |detail: &str| Error::malformed(FORMAT, detail);
         let mut r = Reader::new(bytes);
         for &expected in MAGIC {
             if r.u8()? != expected {

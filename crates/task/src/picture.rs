@@ -35,10 +35,7 @@ impl Picture {
     /// # Errors
     /// [`Error::Malformed`] for anything else, truncated or too large.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let malformed = |detail: String| Error::Malformed {
-            format: "PNG or JPEG",
-            detail,
-        };
+        let malformed = |detail: String| Error::malformed("PNG or JPEG", detail);
         let mut reader = ImageReader::new(Cursor::new(bytes))
             .with_guessed_format()
             .map_err(|e| malformed(e.to_string()))?;
@@ -226,17 +223,11 @@ impl CifarRecord {
 pub fn cifar_records(bytes: &[u8]) -> Result<Vec<CifarRecord>> {
     const FORMAT: &str = "CIFAR-10 binary";
     if bytes.is_empty() {
-        return Err(Error::Malformed {
-            format: FORMAT,
-            detail: "it is empty".into(),
-        });
+        return Err(Error::malformed(FORMAT, "it is empty"));
     }
     if !bytes.len().is_multiple_of(CIFAR_RECORD) {
         let detail = format!("{} bytes are no multiple of {CIFAR_RECORD}", bytes.len());
-        return Err(Error::Malformed {
-            format: FORMAT,
-            detail,
-        });
+        return Err(Error::malformed(FORMAT, detail));
     }
     bytes
         .chunks_exact(CIFAR_RECORD)
@@ -246,10 +237,10 @@ pub fn cifar_records(bytes: &[u8]) -> Result<Vec<CifarRecord>> {
                 label,
                 pixels: record[1..].to_vec(),
             }),
-            label => Err(Error::Malformed {
-                format: FORMAT,
-                detail: format!("record {i} has label {label}"),
-            }),
+            label => Err(Error::malformed(
+                FORMAT,
+                format!("record {i} has label {label}"),
+            )),
         })
         .collect()
 }

@@ -32,13 +32,7 @@ impl Normalization {
     /// [`Error::Count`], [`Error::Value`].
     pub fn check(&self, channels: usize) -> Result<()> {
         for (what, list) in [("means", &self.mean), ("deviations", &self.deviation)] {
-            if list.len() != channels {
-                return Err(Error::Count {
-                    what,
-                    needed: channels,
-                    had: list.len(),
-                });
-            }
+            Error::check_count(what, channels, list.len())?;
             for (i, &value) in list.iter().enumerate() {
                 if !value.is_finite() || what == "deviations" && value <= 0.0 {
                     return Err(Error::Value {

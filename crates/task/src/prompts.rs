@@ -40,19 +40,8 @@ impl Prompts {
         begin: Option<u32>,
         passages: Vec<Vec<u32>>,
     ) -> Result<Self> {
-        let malformed = |detail: String| Error::Malformed {
-            format: FORMAT,
-            detail,
-        };
-        let (rows, tokens) = (embedding.rows(), tokenizer.len());
-        let padded = matches!(tokenizer, Tokenizer::Published(_)) && tokens < rows;
-        if rows != tokens && !padded {
-            return Err(Error::Count {
-                what: "tokens of the vocabulary (does the tokenizer belong to the model?)",
-                needed: rows,
-                had: tokens,
-            });
-        }
+        let malformed = |detail: String| Error::malformed(FORMAT, detail);
+        tokenizer.check_rows(embedding.rows())?;
         let least = 1 + usize::from(begin.is_some());
         let length = passages.first().map_or(0, Vec::len);
         if length < least || length > LENGTH_LIMIT || passages.len() > PASSAGES_LIMIT {
@@ -67,13 +56,8 @@ impl Prompts {
                 other.len()
             )));
         }
-        let known = |&&token: &&u32| token as usize >= rows;
-        if let Some(&token) = passages.iter().flatten().chain(&begin).find(known) {
-            return Err(Error::Token {
-                token,
-                vocabulary: rows,
-            });
-        }
+        let mut tokens = passages.iter().flatten().chain(&begin);
+        tokens.try_for_each(|&t| embedding.row(t).map(drop))?;
         if let Some(begin) = begin {
             if let Some(other) = passages.iter().find(|p| p[0] != begin) {
                 return Err(malformed(format!(
@@ -197,13 +181,13 @@ impl Prompts {
     pub fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
         self.check_tokens(tokens)?;
         if self.begin.is_some_and(|b| tokens[0] != b) {
-            return Err(Error::Malformed {
-                format: FORMAT,
-                detail: format!(
+            return Err(Error::malformed(
+                FORMAT,
+                format!(
                     "a prompt begins with token {}, not with the public one",
                     tokens[0]
                 ),
-            });
+            ));
         }
         self.embedding.sequence(&self.padded(tokens))
     }
@@ -225,13 +209,7 @@ impl Prompts {
 
     pub(crate) fn decode<'a>(&'a self, values: &'a [f64]) -> Result<Answer<'a>> {
         let needed = (self.length() - self.public()) * self.embedding.rows();
-        if values.len() != needed {
-            return Err(Error::Count {
-                what: "values of an answer",
-                needed,
-                had: values.len(),
-            });
-        }
+        Error::check_count("values of an answer", needed, values.len())?;
         Ok(Answer::Tokens(Tokens::new(self, values)))
     }
 

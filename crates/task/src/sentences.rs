@@ -39,10 +39,7 @@ pub struct Sentences {
 }
 
 fn malformed(detail: String) -> Error {
-    Error::Malformed {
-        format: FORMAT,
-        detail,
-    }
+    Error::malformed(FORMAT, detail)
 }
 
 impl Sentences {
@@ -63,28 +60,14 @@ impl Sentences {
             norm,
             padding,
         } = &embedding;
-        let (rows, tokens) = (words.rows(), tokenizer.len());
-        let padded = matches!(tokenizer, Tokenizer::Published(_)) && tokens < rows;
-        if rows != tokens && !padded {
-            return Err(Error::Count {
-                what: "tokens of the vocabulary (does it belong to the model?)",
-                needed: rows,
-                had: tokens,
-            });
-        }
+        tokenizer.check_rows(words.rows())?;
         let bias = norm.bias.as_ref().map_or(0, |b| b.values().len());
         for (what, had) in [
             ("channels of positions", positions.width()),
             ("scales of the embeddings' norm", norm.scale.values().len()),
             ("shifts of the embeddings' norm", bias),
         ] {
-            if had != words.width() {
-                return Err(Error::Count {
-                    what,
-                    needed: words.width(),
-                    had,
-                });
-            }
+            Error::check_count(what, words.width(), had)?;
         }
         if !(norm.epsilon.is_finite() && norm.epsilon > 0.0) {
             return Err(malformed(format!("an ε of {}", norm.epsilon)));
@@ -162,11 +145,8 @@ impl Sentences {
         if tokens.is_empty() {
             return Err(Error::Empty);
         }
-        let vocabulary = self.embedding.words.rows();
-        match tokens.iter().find(|&&t| t as usize >= vocabulary) {
-            Some(&token) => Err(Error::Token { token, vocabulary }),
-            None => Ok(()),
-        }
+        let words = &self.embedding.words;
+        tokens.iter().try_for_each(|&t| words.row(t).map(drop))
     }
 
     /// What is encrypted of a sentence: `(D + 1, 1, L)`, its embedded tokens normalised and filled up with padding, and marks of what is none.

@@ -80,18 +80,10 @@ impl Tokenizer {
         let bytes = read_limited(&path, nn::format::DEFAULT_LIMIT)?;
         if nn::format::gguf::recognises(&bytes) {
             let file = nn::format::gguf::File::read(&bytes)?;
-            return Self::of_gguf(&file)?.ok_or_else(|| Error::Malformed {
-                format: "GGUF",
-                detail: "it holds no vocabulary".into(),
-            });
+            return Self::of_gguf(&file)?
+                .ok_or_else(|| Error::malformed("GGUF", "it holds no vocabulary"));
         }
-        if bytes.len() as u64 > LIMIT {
-            return Err(Error::TooLarge {
-                what: path.display().to_string(),
-                limit: LIMIT,
-                had: bytes.len() as u64,
-            });
-        }
+        Error::check_size(&path.display().to_string(), LIMIT, bytes.len())?;
         Self::from_bytes(&bytes)
     }
 
@@ -107,10 +99,8 @@ impl Tokenizer {
             Some('{') => Ok(Published::from_json(text)?.into()),
             // "[PAD]" is no list either
             Some('[') if !text.contains("[UNK]") => {
-                let list = serde_json::from_str(text).map_err(|e| Error::Malformed {
-                    format: "alphabet.json",
-                    detail: e.to_string(),
-                });
+                let list = serde_json::from_str(text)
+                    .map_err(|e| Error::malformed("alphabet.json", e.to_string()));
                 Ok(Self::Characters(list?))
             }
             _ if text.contains("[UNK]") => Ok(WordPiece::from_text(text)?.into()),
@@ -139,6 +129,15 @@ impl Tokenizer {
             Self::WordPiece(t) => t.len(),
             Self::Published(t) => t.len(),
         }
+    }
+
+    /// Refuses an embedding of another number of rows. It may have more than a published tokenizer has tokens: models round their number up.
+    pub(crate) fn check_rows(&self, rows: usize) -> Result<()> {
+        if matches!(self, Self::Published(_)) && self.len() < rows {
+            return Ok(());
+        }
+        let what = "tokens of the vocabulary (does the tokenizer belong to the model?)";
+        Error::check_count(what, rows, self.len())
     }
 
     /// The tokens of a text and nothing around them.

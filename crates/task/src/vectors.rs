@@ -26,11 +26,7 @@ impl Vectors {
         outputs: Outputs,
     ) -> Result<Self> {
         if columns.is_empty() {
-            return Err(Error::Count {
-                what: "columns",
-                needed: 1,
-                had: 0,
-            });
+            Error::check_count("columns", 1, 0)?;
         }
         if let Some(n) = &normalization {
             n.check(columns.len())?;
@@ -65,13 +61,7 @@ impl Vectors {
     /// # Errors
     /// [`Error::Count`] for another number of values, [`Error::Value`] with the column for one that is not finite.
     pub fn input(&self, row: &[f64]) -> Result<Tensor> {
-        if row.len() != self.columns.len() {
-            return Err(Error::Count {
-                what: "values of a row",
-                needed: self.columns.len(),
-                had: row.len(),
-            });
-        }
+        Error::check_count("values of a row", self.columns.len(), row.len())?;
         if let Some((column, &value)) = self.columns.iter().zip(row).find(|(_, v)| !v.is_finite()) {
             return Err(Error::Value {
                 column: format!("column {column:?}"),

@@ -25,7 +25,7 @@ pub use undivided::Undivided;
 use crate::Result;
 use crate::op::Attention;
 use crate::sequence;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// From a row of scores to a row of weights, and how a circuit does it. All slices are as long as the row, which is
@@ -192,10 +192,7 @@ pub fn observe(
     keys: &Tensor,
     mut row: impl FnMut(usize, usize, &[f64], &[f64]),
 ) {
-    let length = match queries.shape() {
-        Shape::Image { width, .. } => width,
-        Shape::Vector(_) => 1,
-    };
+    let length = queries.shape().columns();
     let mut weights = vec![0.0; length];
     let (q, k) = (queries.values(), keys.values());
     sequence::scores(attention, [q, k], None, length, |head, i, scores| {
@@ -231,20 +228,16 @@ pub enum Order {
 
 impl Mask {
     /// Itself and what is before, no padding.
-    pub const CAUSAL: Self = Self {
-        order: Order::Causal,
-        valid: None,
-    };
+    pub const CAUSAL: Self = Self::all(Order::Causal);
     /// Everything.
-    pub const FULL: Self = Self {
-        order: Order::Full,
-        valid: None,
-    };
+    pub const FULL: Self = Self::all(Order::Full);
     /// What a fourth input marks.
-    pub const MARKED: Self = Self {
-        order: Order::Marked,
-        valid: None,
-    };
+    pub const MARKED: Self = Self::all(Order::Marked);
+
+    const fn all(order: Order) -> Self {
+        let valid = None;
+        Self { order, valid }
+    }
 
     /// How many keys, from the first on, the query at this position of a sequence of this length sees; at least one.
     #[must_use]

@@ -1,6 +1,6 @@
 //! Power-Softmax.
 
-use super::{Circuit, Division, Scheme, share};
+use super::{Circuit, Division, Scheme, Undivided, share};
 use crate::Result;
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
@@ -27,15 +27,16 @@ pub enum Scaling {
 
 /// Power-Softmax with an even exponent from 2 to 12 and ε ≥ 0.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "PowerParts", into = "PowerParts")]
+#[serde(try_from = "PowerParts")]
 pub struct PowerSoftmax {
-    exponent: u8,
+    exponent: u32,
     epsilon: f64,
     denominator: Denominator,
     scaling: Scaling,
 }
 
-#[derive(Serialize, Deserialize)]
+/// As it is stored, before it is checked.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PowerParts {
     exponent: u32,
@@ -48,22 +49,8 @@ impl TryFrom<PowerParts> for PowerSoftmax {
     type Error = Error;
 
     fn try_from(p: PowerParts) -> Result<Self> {
-        Ok(Self {
-            denominator: p.denominator,
-            scaling: p.scaling,
-            ..Self::new(p.exponent, p.epsilon)?
-        })
-    }
-}
-
-impl From<PowerSoftmax> for PowerParts {
-    fn from(p: PowerSoftmax) -> Self {
-        Self {
-            exponent: p.exponent.into(),
-            epsilon: p.epsilon,
-            denominator: p.denominator,
-            scaling: p.scaling,
-        }
+        let checked = Self::new(p.exponent, p.epsilon)?;
+        Ok(checked.over(p.denominator).scaled(p.scaling))
     }
 }
 
@@ -81,32 +68,22 @@ impl std::fmt::Display for PowerSoftmax {
     }
 }
 
-/// A row as the power schemes see it: c, the powers' denominator D with y = x/c.
-struct Row {
-    largest: f64,
-    denominator: f64,
-}
-
 impl PowerSoftmax {
     /// Over the sum, in the stable form.
     ///
     /// # Errors
     /// [`Error::Exponent`] unless the exponent is even and from 2 to 12; [`Error::Epsilon`] unless ε is finite and not negative.
     pub fn new(exponent: u32, epsilon: f64) -> Result<Self> {
-        match u8::try_from(exponent) {
-            Ok(p @ 2..=12) if p % 2 == 0 => {
-                if !(epsilon.is_finite() && epsilon >= 0.0) {
-                    return Err(Error::Epsilon { had: epsilon });
-                }
-                Ok(Self {
-                    exponent: p,
-                    epsilon,
-                    denominator: Denominator::Sum,
-                    scaling: Scaling::Largest,
-                })
-            }
-            _ => Err(Error::Exponent { had: exponent }),
+        Undivided::new(exponent)?;
+        if !(epsilon.is_finite() && epsilon >= 0.0) {
+            return Err(Error::Epsilon(epsilon));
         }
+        Ok(Self {
+            exponent,
+            epsilon,
+            denominator: Denominator::Sum,
+            scaling: Scaling::Largest,
+        })
     }
 
     /// The same over this denominator.
@@ -127,7 +104,7 @@ impl PowerSoftmax {
     /// p.
     #[must_use]
     pub fn exponent(self) -> u32 {
-        self.exponent.into()
+        self.exponent
     }
 
     /// ε.
@@ -151,12 +128,11 @@ impl PowerSoftmax {
     /// What a row's reciprocal is taken of: ε plus the sum or the mean of the powers of the scores that the query sees.
     #[must_use]
     pub fn divisor(self, scores: &[f64]) -> f64 {
-        let sum: f64 = scores.iter().map(|x| x.powi(self.exponent.into())).sum();
-        self.epsilon
-            + match self.denominator {
-                Denominator::Sum => sum,
-                Denominator::Mean => sum / scores.len() as f64,
-            }
+        let sum: f64 = scores.iter().map(|x| x.powi(self.exponent as i32)).sum();
+        match self.denominator {
+            Denominator::Sum => self.epsilon + sum,
+            Denominator::Mean => self.epsilon + sum / scores.len() as f64,
+        }
     }
 
     /// The public 1/n that circuits multiply sums by; 1 where sums are divided by.
@@ -175,8 +151,9 @@ impl PowerSoftmax {
         }
     }
 
-    fn row(self, scores: &[f64]) -> Row {
-        let p = i32::from(self.exponent);
+    /// A row's scale c and the denominator of its powers of x/c.
+    fn row(self, scores: &[f64]) -> (f64, f64) {
+        let p = self.exponent as i32;
         let largest = match self.scaling {
             Scaling::None => 1.0,
             Scaling::Largest => {
@@ -190,28 +167,24 @@ impl PowerSoftmax {
         let sum: f64 = scores.iter().map(|&x| (x / largest).powi(p)).sum();
         // In this order, so that ε = 0 stays 0 where c^p underflows.
         let epsilon = self.epsilon_of_sum(scores.len());
-        let epsilon = if epsilon > 0.0 {
-            epsilon / largest.powi(p)
-        } else {
-            0.0
+        let epsilon = match epsilon > 0.0 {
+            true => epsilon / largest.powi(p),
+            false => 0.0,
         };
-        Row {
-            largest,
-            denominator: epsilon + sum,
-        }
+        (largest, epsilon + sum)
     }
 }
 
 impl Scheme for PowerSoftmax {
     fn weights(&self, scores: &[f64], weights: &mut [f64]) {
-        let p = i32::from(self.exponent);
-        let row = self.row(scores);
-        if row.denominator == 0.0 {
+        let p = self.exponent as i32;
+        let (largest, denominator) = self.row(scores);
+        if denominator == 0.0 {
             weights.fill(0.0);
             return;
         }
         for (w, &x) in weights.iter_mut().zip(scores) {
-            *w = (x / row.largest).powi(p) / row.denominator;
+            *w = (x / largest).powi(p) / denominator;
         }
     }
 
@@ -224,17 +197,17 @@ impl Scheme for PowerSoftmax {
     fn numerators(&self, scores: &[f64], numerators: &mut [f64]) {
         let share = self.stored_share(scores.len());
         for (n, x) in numerators.iter_mut().zip(scores) {
-            *n = x.powi(self.exponent.into()) * share;
+            *n = x.powi(self.exponent as i32) * share;
         }
     }
 
     fn divisor(&self, scores: &[f64]) -> f64 {
-        let sum: f64 = scores.iter().map(|x| x.powi(self.exponent.into())).sum();
+        let sum: f64 = scores.iter().map(|x| x.powi(self.exponent as i32)).sum();
         self.epsilon + sum * self.stored_share(scores.len())
     }
 
     fn circuit<C: Circuit>(&self, c: &mut C, scores: C::Value) -> Result<C::Value> {
-        let powers = c.power(scores, self.exponent.into())?;
+        let powers = c.power(scores, self.exponent)?;
         let weighed = c.weigh(powers)?;
         // Sums over the distances, on all of which the division waits.
         let mut sum = c.sum(powers)?;

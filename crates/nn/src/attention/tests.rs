@@ -125,7 +125,7 @@ fn masked_keys_weigh_nothing() {
 fn refusals() {
     for odd in [0, 1, 3, 5, 7, 13, 14, 258] {
         let e = PowerSoftmax::new(odd, 0.0).expect_err("refused");
-        assert!(matches!(e, Error::Exponent { had } if had == odd), "{e}");
+        assert!(matches!(e, Error::Exponent(had) if had == odd), "{e}");
         let text = format!(
             r#"{{"power":{{"exponent":{odd},"epsilon":0.1,"denominator":"sum","scaling":"none"}}}}"#
         );
@@ -134,7 +134,7 @@ fn refusals() {
     for epsilon in [-1e-3, f64::NAN, f64::INFINITY] {
         assert!(matches!(
             PowerSoftmax::new(4, epsilon),
-            Err(Error::Epsilon { .. })
+            Err(Error::Epsilon(_))
         ));
     }
     let scheme = AttentionScheme::Power(

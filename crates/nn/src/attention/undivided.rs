@@ -23,7 +23,7 @@ impl Undivided {
     pub fn new(exponent: u32) -> Result<Self> {
         match exponent {
             2..=12 if exponent.is_multiple_of(2) => Ok(Self { exponent }),
-            had => Err(Error::Exponent { had }),
+            had => Err(Error::Exponent(had)),
         }
     }
 }

@@ -8,7 +8,7 @@
 //! `NODE.poly` (Chebyshev coefficients) and `NODE.interval` in f64; `ranges`, f64 `(nodes, 2)`, when calibrated; `task`, bytes.
 //! The same network gives the same bytes.
 
-use super::element::decode;
+use super::element::{Element, decode};
 use super::limited::read_limited;
 use super::state_dict::open_safetensors;
 use crate::Result;
@@ -97,9 +97,9 @@ enum OpRecord {
         shape: Shape,
     },
     Conv {
-        stride: [usize; 2],
-        padding: [usize; 4],
-        dilation: [usize; 2],
+        stride: (usize, usize),
+        padding: Padding,
+        dilation: (usize, usize),
         groups: usize,
         bias: bool,
     },
@@ -115,18 +115,8 @@ enum OpRecord {
     },
     Add,
     Mul,
-    AveragePool {
-        kernel: [usize; 2],
-        stride: [usize; 2],
-        padding: [usize; 4],
-        count_include_pad: bool,
-    },
-    MaxPool {
-        kernel: [usize; 2],
-        stride: [usize; 2],
-        padding: [usize; 4],
-        ceil_mode: bool,
-    },
+    AveragePool(AvgPool),
+    MaxPool(MaxPool),
     GlobalAveragePool,
     Norm {
         kind: NormKind,
@@ -137,10 +127,7 @@ enum OpRecord {
     Attention(Attention),
     Unfold(Unfold),
     Repeat(Repeat),
-    Pad {
-        channels: [usize; 2],
-        padding: [usize; 4],
-    },
+    Pad(Pad),
     Slice {
         axes: Vec<[usize; 3]>,
     },
@@ -152,23 +139,7 @@ enum OpRecord {
 }
 
 fn malformed(detail: impl Into<String>) -> Error {
-    Error::Malformed {
-        format: FORMAT,
-        detail: detail.into(),
-    }
-}
-
-fn sides(p: Padding) -> [usize; 4] {
-    [p.top, p.bottom, p.left, p.right]
-}
-
-fn padding([top, bottom, left, right]: [usize; 4]) -> Padding {
-    Padding {
-        top,
-        bottom,
-        left,
-        right,
-    }
+    Error::malformed(FORMAT, detail)
 }
 
 /// A tensor to be written: type, shape, little-endian bytes.
@@ -207,7 +178,7 @@ impl OpRecord {
             | Self::Attention(_)
             | Self::Unfold(_)
             | Self::Repeat(_) => SEQUENCE_VERSION,
-            Self::Activation { .. } | Self::MaxPool { .. } => GRAPH_VERSION,
+            Self::Activation { .. } | Self::MaxPool(_) => GRAPH_VERSION,
             _ => VERSION,
         }
     }
@@ -248,13 +219,8 @@ fn write(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
         });
     }
     if let Some(ranges) = ranges {
-        tensors.insert(
-            "ranges".into(),
-            Stored::f64(
-                vec![ranges.len(), 2],
-                ranges.iter().flat_map(|r| [r.min, r.max]),
-            ),
-        );
+        let ends = ranges.iter().flat_map(|r| [r.min, r.max]);
+        tensors.insert("ranges".into(), Stored::f64(vec![ranges.len(), 2], ends));
     }
     // Versions are single digits, so they compare as text.
     let version = nodes
@@ -313,34 +279,34 @@ fn write(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
 }
 
 fn record(name: &str, op: &Op<Nonlinearity>, tensors: &mut BTreeMap<String, Stored>) -> OpRecord {
-    let mut keep = |part: &str, t: Stored| drop(tensors.insert(format!("{name}.{part}"), t));
+    let mut insert = |part: &str, t| drop(tensors.insert(format!("{name}.{part}"), t));
+    let mut keep = |part: &str, p: &Parameter| insert(part, Stored::f32(p));
     match op {
         Op::Input(shape) => OpRecord::Input { shape: *shape },
         Op::Constant(shape, p) => {
-            keep("value", Stored::f32(p));
+            keep("value", p);
             OpRecord::Constant { shape: *shape }
         }
         Op::Conv2d(c) => {
-            keep("weight", Stored::f32(&c.weight));
+            keep("weight", &c.weight);
             if let Some(b) = &c.bias {
-                keep("bias", Stored::f32(b));
+                keep("bias", b);
             }
             OpRecord::Conv {
-                stride: c.stride.into(),
-                padding: sides(c.padding),
-                dilation: c.dilation.into(),
+                stride: c.stride,
+                padding: c.padding,
+                dilation: c.dilation,
                 groups: c.groups,
                 bias: c.bias.is_some(),
             }
         }
         Op::Linear(l) => {
-            keep("weight", Stored::f32(&l.weight));
+            keep("weight", &l.weight);
             if let Some(b) = &l.bias {
-                keep("bias", Stored::f32(b));
+                keep("bias", b);
             }
-            OpRecord::Gemm {
-                bias: l.bias.is_some(),
-            }
+            let bias = l.bias.is_some();
+            OpRecord::Gemm { bias }
         }
         Op::BatchNorm(b) => {
             for (part, p) in [
@@ -349,41 +315,29 @@ fn record(name: &str, op: &Op<Nonlinearity>, tensors: &mut BTreeMap<String, Stor
                 ("mean", &b.mean),
                 ("variance", &b.variance),
             ] {
-                keep(part, Stored::f32(p));
+                keep(part, p);
             }
             OpRecord::BatchNormalization { epsilon: b.epsilon }
         }
         Op::Elementwise(Nonlinearity::Activation(a)) => OpRecord::Activation { name: *a },
         Op::Elementwise(Nonlinearity::Polynomial(p)) => {
-            keep(
-                "poly",
-                Stored::f64(vec![p.degree() + 1], p.coefficients().iter().copied()),
-            );
-            keep(
+            let coefficients = p.coefficients().iter().copied();
+            insert("poly", Stored::f64(vec![p.degree() + 1], coefficients));
+            insert(
                 "interval",
-                Stored::f64(vec![2], [p.interval().0, p.interval().1]),
+                Stored::f64(vec![2], <[f64; 2]>::from(p.interval())),
             );
             OpRecord::Polynomial
         }
         Op::Add => OpRecord::Add,
         Op::Mul => OpRecord::Mul,
-        Op::AvgPool(p) => OpRecord::AveragePool {
-            kernel: p.kernel.into(),
-            stride: p.stride.into(),
-            padding: sides(p.padding),
-            count_include_pad: p.count_include_pad,
-        },
-        Op::MaxPool(p) => OpRecord::MaxPool {
-            kernel: p.kernel.into(),
-            stride: p.stride.into(),
-            padding: sides(p.padding),
-            ceil_mode: p.ceil_mode,
-        },
+        Op::AvgPool(p) => OpRecord::AveragePool(*p),
+        Op::MaxPool(p) => OpRecord::MaxPool(*p),
         Op::GlobalAvgPool => OpRecord::GlobalAveragePool,
         Op::Norm(n) => {
-            keep("scale", Stored::f32(&n.scale));
+            keep("scale", &n.scale);
             if let Some(b) = &n.bias {
-                keep("bias", Stored::f32(b));
+                keep("bias", b);
             }
             OpRecord::Norm {
                 kind: n.kind,
@@ -395,10 +349,7 @@ fn record(name: &str, op: &Op<Nonlinearity>, tensors: &mut BTreeMap<String, Stor
         Op::Attention(a) => OpRecord::Attention(*a),
         Op::Unfold(u) => OpRecord::Unfold(*u),
         Op::Repeat(r) => OpRecord::Repeat(*r),
-        Op::Pad(p) => OpRecord::Pad {
-            channels: p.channels.into(),
-            padding: sides(p.spatial),
-        },
+        Op::Pad(p) => OpRecord::Pad(*p),
         Op::Slice(s) => OpRecord::Slice {
             axes: s.axes.iter().map(|a| [a.begin, a.end, a.step]).collect(),
         },
@@ -413,26 +364,10 @@ fn record(name: &str, op: &Op<Nonlinearity>, tensors: &mut BTreeMap<String, Stor
 /// # Errors
 /// [`Error::Io`].
 pub fn save(graph: &PolyGraph, path: &Path) -> Result<()> {
-    save_bytes(&to_bytes(graph)?, path)
-}
-
-/// As [`save`], for a network that may have activations and maxima.
-///
-/// # Errors
-/// [`Error::Io`], and those of [`graph_to_bytes`].
-pub fn save_graph(graph: &Graph, metadata: &Metadata, path: &Path) -> Result<()> {
-    save_bytes(&graph_to_bytes(graph, metadata)?, path)
-}
-
-fn save_bytes(bytes: &[u8], path: &Path) -> Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".part");
-    let io = |source| Error::Io {
-        path: path.into(),
-        source,
-    };
-    std::fs::write(&temporary, bytes).map_err(io)?;
-    std::fs::rename(&temporary, path).map_err(io)
+    std::fs::write(&temporary, to_bytes(graph)?).map_err(Error::io(path))?;
+    std::fs::rename(&temporary, path).map_err(Error::io(path))
 }
 
 /// Reads a file of at most `limit` bytes.
@@ -441,14 +376,6 @@ fn save_bytes(bytes: &[u8], path: &Path) -> Result<()> {
 /// [`Error::Io`], [`Error::TooLarge`], and those of [`from_bytes`].
 pub fn load(path: &Path, limit: u64) -> Result<PolyGraph> {
     from_bytes(&read_limited(path, limit)?)
-}
-
-/// Reads a file of at most `limit` bytes that holds any network.
-///
-/// # Errors
-/// [`Error::Io`], [`Error::TooLarge`], and those of [`graph_from_bytes`].
-pub fn load_graph(path: &Path, limit: u64) -> Result<(Graph, Metadata)> {
-    graph_from_bytes(&read_limited(path, limit)?)
 }
 
 /// Whether the bytes begin like one of our files (of any version).
@@ -493,16 +420,7 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
     let version = metadata.get("polyveil").ok_or_else(|| {
         malformed("it is a safetensors file of weights, not a model; convert it with the architecture that it belongs to")
     })?;
-    let known = [
-        VERSION,
-        GRAPH_VERSION,
-        SEQUENCE_VERSION,
-        "4",
-        SENTENCE_VERSION,
-        PURPOSE_VERSION,
-        TASK_VERSION,
-    ];
-    if !known.contains(&version.as_str()) {
+    if !matches!(version.as_bytes(), [b'1'..=b'7']) {
         return Err(Error::Version {
             format: FORMAT,
             had: version.clone(),
@@ -514,11 +432,8 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
         .ok_or_else(|| malformed("the description of the network is missing"))?;
     let document: Document =
         serde_json::from_str(text).map_err(|e| malformed(format!("its description: {e}")))?;
-    if let Some(r) = document
-        .nodes
-        .iter()
-        .find(|r| r.version() > version.as_str())
-    {
+    let mut nodes = document.nodes.iter();
+    if let Some(r) = nodes.find(|r| r.version() > version.as_str()) {
         return Err(malformed(format!(
             "its version {version} has no node such as {}, which came with version {}",
             r.name,
@@ -545,60 +460,53 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
     let count = document.nodes.len();
     for r in document.nodes {
         let op = operator(&r.name, r.op, &tensors)?;
-        let dangling = |&i: &usize| {
-            ids.get(i).copied().ok_or_else(|| Error::Dangling {
-                node: r.name.clone(),
-                input: i,
-            })
+        let known = |&i: &usize| {
+            let id = ids.get(i).copied();
+            id.ok_or_else(|| Error::dangling(&r.name, i))
         };
-        let inputs = r.inputs.iter().map(dangling).collect::<Result<Vec<_>>>()?;
+        let inputs = r.inputs.iter().map(known).collect::<Result<Vec<_>>>()?;
         builder.set_purpose(r.purpose);
         ids.push(builder.add(r.name, op, &inputs)?);
     }
-    let output = ids.get(document.output).ok_or(Error::Dangling {
-        node: "output".into(),
-        input: document.output,
-    })?;
+    let output = ids.get(document.output);
+    let output = output.ok_or_else(|| Error::dangling("output", document.output))?;
     let graph = builder.finish(*output)?;
     if graph.nodes().len() != count {
         return Err(malformed("some nodes don't contribute to the output"));
     }
-    let ranges = if tensors.names().contains(&"ranges") {
-        let ends = f64s(&tensors, "ranges")?;
-        let range = |r: &[f64]| Range {
-            min: r[0],
-            max: r.get(1).copied().unwrap_or(f64::NAN),
-        };
-        Some(ends.chunks(2).map(range).collect())
-    } else {
-        None
+    let range = |r: &[f64]| Range {
+        min: r[0],
+        max: r.get(1).copied().unwrap_or(f64::NAN),
     };
+    let ranges = tensors.names().contains(&"ranges");
+    let ends = ranges.then(|| f64s(&tensors, "ranges")).transpose()?;
+    let ranges = ends.map(|ends| ends.chunks(2).map(range).collect());
     Ok((graph, ranges, metadata))
 }
 
 fn operator(name: &str, record: OpRecord, tensors: &SafeTensors<'_>) -> Result<Op<Nonlinearity>> {
     let parameter = |part: &str| f32s(tensors, &format!("{name}.{part}"));
-    let pair = |[a, b]: [usize; 2]| (a, b);
+    let optional = |there: bool| there.then(|| parameter("bias")).transpose();
     Ok(match record {
         OpRecord::Input { shape } => Op::Input(shape),
         OpRecord::Constant { shape } => Op::Constant(shape, parameter("value")?),
         OpRecord::Conv {
             stride,
-            padding: p,
+            padding,
             dilation,
             groups,
             bias,
         } => Op::Conv2d(Conv2d {
             weight: parameter("weight")?,
-            bias: bias.then(|| parameter("bias")).transpose()?,
-            stride: pair(stride),
-            padding: padding(p),
-            dilation: pair(dilation),
+            bias: optional(bias)?,
+            stride,
+            padding,
+            dilation,
             groups,
         }),
         OpRecord::Gemm { bias } => Op::Linear(Linear {
             weight: parameter("weight")?,
-            bias: bias.then(|| parameter("bias")).transpose()?,
+            bias: optional(bias)?,
         }),
         OpRecord::BatchNormalization { epsilon } => Op::BatchNorm(BatchNorm {
             scale: parameter("scale")?,
@@ -616,37 +524,13 @@ fn operator(name: &str, record: OpRecord, tensors: &SafeTensors<'_>) -> Result<O
                 )));
             };
             let p = Polynomial::new(f64s(tensors, &format!("{name}.poly"))?, (low, high));
-            let p = p.map_err(|source| Error::Approximation {
-                node: name.into(),
-                source,
-            })?;
-            Op::Elementwise(p.into())
+            Op::Elementwise(p.map_err(Error::approximation(name))?.into())
         }
         OpRecord::Activation { name } => Op::Elementwise(name.into()),
         OpRecord::Add => Op::Add,
         OpRecord::Mul => Op::Mul,
-        OpRecord::AveragePool {
-            kernel,
-            stride,
-            padding: p,
-            count_include_pad,
-        } => Op::AvgPool(AvgPool {
-            kernel: pair(kernel),
-            stride: pair(stride),
-            padding: padding(p),
-            count_include_pad,
-        }),
-        OpRecord::MaxPool {
-            kernel,
-            stride,
-            padding: p,
-            ceil_mode,
-        } => Op::MaxPool(MaxPool {
-            kernel: pair(kernel),
-            stride: pair(stride),
-            padding: padding(p),
-            ceil_mode,
-        }),
+        OpRecord::AveragePool(p) => Op::AvgPool(p),
+        OpRecord::MaxPool(p) => Op::MaxPool(p),
         OpRecord::GlobalAveragePool => Op::GlobalAvgPool,
         OpRecord::Norm {
             kind,
@@ -655,20 +539,14 @@ fn operator(name: &str, record: OpRecord, tensors: &SafeTensors<'_>) -> Result<O
         } => Op::Norm(Norm {
             kind,
             scale: parameter("scale")?,
-            bias: bias.then(|| parameter("bias")).transpose()?,
+            bias: optional(bias)?,
             epsilon,
         }),
         OpRecord::Rotary(r) => Op::Rotary(r),
         OpRecord::Attention(a) => Op::Attention(a),
         OpRecord::Unfold(u) => Op::Unfold(u),
         OpRecord::Repeat(r) => Op::Repeat(r),
-        OpRecord::Pad {
-            channels,
-            padding: p,
-        } => Op::Pad(Pad {
-            channels: pair(channels),
-            spatial: padding(p),
-        }),
+        OpRecord::Pad(p) => Op::Pad(p),
         OpRecord::Slice { axes } => Op::Slice(Slice {
             axes: axes
                 .into_iter()
@@ -682,11 +560,8 @@ fn operator(name: &str, record: OpRecord, tensors: &SafeTensors<'_>) -> Result<O
 }
 
 fn view<'a>(tensors: &SafeTensors<'a>, name: &str, dtype: Dtype) -> Result<(Vec<usize>, &'a [u8])> {
-    let view = tensors.tensor(name).map_err(|_| Error::MissingTensor {
-        tensor: name.into(),
-        had: tensors.len(),
-        example: tensors.names().into_iter().min().unwrap_or("none").into(),
-    })?;
+    let view = tensors.tensor(name);
+    let view = view.map_err(|_| Error::missing(name, tensors.names()))?;
     if view.dtype() != dtype {
         return Err(malformed(format!(
             "tensor {name} has type {:?} instead of {dtype:?}",
@@ -698,20 +573,16 @@ fn view<'a>(tensors: &SafeTensors<'a>, name: &str, dtype: Dtype) -> Result<(Vec<
 
 fn f32s(tensors: &SafeTensors<'_>, name: &str) -> Result<Parameter> {
     let (shape, data) = view(tensors, name, Dtype::F32)?;
-    let value = |raw: &[u8]| decode(super::element::Element::F32, raw) as f32;
-    Parameter::new(
-        name,
-        shape,
-        data.chunks_exact(4).map(value).collect::<Vec<f32>>(),
-    )
+    let values = data
+        .chunks_exact(4)
+        .map(|raw| decode(Element::F32, raw) as f32);
+    Parameter::new(name, shape, values.collect::<Vec<_>>())
 }
 
 fn f64s(tensors: &SafeTensors<'_>, name: &str) -> Result<Vec<f64>> {
     let (_, data) = view(tensors, name, Dtype::F64)?;
-    let values: Vec<f64> = data
-        .chunks_exact(8)
-        .map(|raw| decode(super::element::Element::F64, raw))
-        .collect();
+    let values = data.chunks_exact(8).map(|raw| decode(Element::F64, raw));
+    let values: Vec<f64> = values.collect();
     match values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
         Some((index, &value)) => Err(Error::NotFinite {
             tensor: name.into(),

@@ -34,6 +34,12 @@ impl Element {
             Self::F64 | Self::I64 => 8,
         }
     }
+
+    /// Elements that lie one behind the other.
+    pub(crate) fn decode_all(self, raw: &[u8]) -> impl Iterator<Item = f64> {
+        raw.chunks_exact(self.size())
+            .map(move |raw| decode(self, raw))
+    }
 }
 
 /// One little-endian element; `raw` has the element's size.

@@ -15,6 +15,7 @@
 use super::element::half_to_f64;
 use crate::Result;
 use crate::error::Error;
+use crate::tensor::product;
 use std::collections::BTreeMap;
 
 const FORMAT: &str = "GGUF";
@@ -26,10 +27,7 @@ const MAX_AXES: usize = 4;
 const MAX_SIZE: u64 = 1 << 24;
 
 fn malformed(detail: impl Into<String>) -> Error {
-    Error::Malformed {
-        format: FORMAT,
-        detail: detail.into(),
-    }
+    Error::malformed(FORMAT, detail)
 }
 
 /// Whether the bytes begin like a GGUF.
@@ -157,10 +155,8 @@ impl<'a> File<'a> {
                 known: "3",
             });
         }
-        let (tensors, entries) = (
-            r.u64("its number of tensors")?,
-            r.u64("its number of entries")?,
-        );
+        let tensors = r.u64("its number of tensors")?;
+        let entries = r.u64("its number of entries")?;
         let mut metadata = BTreeMap::new();
         for i in 0..entries {
             let key = r.text(&format!("the key of entry {i}"))?;
@@ -170,10 +166,9 @@ impl<'a> File<'a> {
                 return Err(malformed(format!("{key} is given twice")));
             }
         }
-        let mut heads = Vec::new();
-        for i in 0..tensors {
-            heads.push(r.head(i)?);
-        }
+        let mut heads = (0..tensors)
+            .map(|i| r.head(i))
+            .collect::<Result<Vec<_>>>()?;
         let alignment = match metadata.get("general.alignment") {
             None => 32,
             Some(Value::Unsigned(n)) if n.is_power_of_two() && *n <= 1 << 20 => *n as usize,
@@ -223,16 +218,8 @@ impl<'a> File<'a> {
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::TensorShape`].
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let t = self.tensors.get(name).ok_or_else(|| Error::MissingTensor {
-            tensor: name.into(),
-            had: self.tensors.len(),
-            example: self
-                .tensors
-                .keys()
-                .next()
-                .map_or("none", |n| *n)
-                .to_string(),
-        })?;
+        let t = self.tensors.get(name);
+        let t = t.ok_or_else(|| Error::missing(name, self.tensors.keys().copied()))?;
         if t.shape != shape {
             return Err(Error::TensorShape {
                 tensor: name.into(),
@@ -264,8 +251,7 @@ impl File<'_> {
             None => Ok(None),
             Some(Value::Unsigned(n)) if (1..=MAX_SIZE).contains(n) => Ok(Some(*n as usize)),
             Some(other) => Err(malformed(format!(
-                "{key} is {}, it must be a whole number from 1 to {MAX_SIZE}",
-                other
+                "{key} is {other}, it must be a whole number from 1 to {MAX_SIZE}"
             ))),
         }
     }
@@ -275,20 +261,17 @@ impl File<'_> {
     /// # Errors
     /// [`Error::Malformed`].
     pub fn number(&self, key: &str, usual: Option<f64>) -> Result<f64> {
-        let value = match (self.metadata.get(key), usual) {
-            (None, Some(usual)) => return Ok(usual),
-            (None, None) => return Err(malformed(format!("{key} is missing"))),
-            (Some(Value::F32(v)), _) => v.to_string().parse().unwrap_or(f64::NAN),
-            (Some(Value::F64(v)), _) => *v,
-            (Some(_), _) => f64::NAN,
+        let Some(had) = self.metadata.get(key) else {
+            return usual.ok_or_else(|| malformed(format!("{key} is missing")));
+        };
+        let value = match had {
+            Value::F32(v) => v.to_string().parse().unwrap_or(f64::NAN),
+            Value::F64(v) => *v,
+            _ => f64::NAN,
         };
         if value.is_finite() && value > 0.0 {
             return Ok(value);
         }
-        let had = self
-            .metadata
-            .get(key)
-            .map_or_else(String::new, Value::to_string);
         Err(malformed(format!("{key} is {had}, it must be above 0")))
     }
 
@@ -298,15 +281,11 @@ impl File<'_> {
     /// [`Error::Malformed`].
     pub fn only(&self, key: &str, known: &[Value<'_>]) -> Result<()> {
         match self.metadata.get(key) {
-            Some(v) if !known.contains(v) => Err(malformed(format!(
-                "{key} is {}, only {} is known",
-                v,
-                known
-                    .iter()
-                    .map(Value::to_string)
-                    .collect::<Vec<_>>()
-                    .join(" or ")
-            ))),
+            Some(v) if !known.contains(v) => {
+                let known: Vec<_> = known.iter().map(Value::to_string).collect();
+                let known = known.join(" or ");
+                Err(malformed(format!("{key} is {v}, only {known} is known")))
+            }
             _ => Ok(()),
         }
     }
@@ -319,9 +298,8 @@ impl File<'_> {
         match self.metadata.get(key) {
             None => Ok(None),
             Some(Value::Unsigned(n)) if (*n as usize) < tokens => Ok(u32::try_from(*n).ok()),
-            Some(other) => Err(malformed(format!(
-                "{key} is {}, there are {tokens} tokens",
-                other
+            Some(v) => Err(malformed(format!(
+                "{key} is {v}, there are {tokens} tokens"
             ))),
         }
     }
@@ -379,8 +357,7 @@ impl<'a> Head<'a> {
             offset,
         } = self;
         let overflow = || malformed(format!("tensor {name} has axes {shape:?}, which overflow"));
-        let values = shape.iter().try_fold(1usize, |p, &d| p.checked_mul(d));
-        let values = values.ok_or_else(overflow)?;
+        let values = product(&shape).ok_or_else(overflow)?;
         let (block, size) = kind.block();
         let row = shape.last().copied().unwrap_or(0);
         if row % block != 0 {
@@ -389,21 +366,19 @@ impl<'a> Head<'a> {
             )));
         }
         let length = (values / block).checked_mul(size).ok_or_else(overflow)?;
-        let start = usize::try_from(offset)
-            .ok()
-            .filter(|o| o % alignment == 0)
-            .ok_or_else(|| {
-                malformed(format!(
-                    "tensor {name} lies at {offset}, which is no multiple of {alignment}"
-                ))
-            })?;
+        let start = usize::try_from(offset).ok().filter(|o| o % alignment == 0);
+        let start = start.ok_or_else(|| {
+            malformed(format!(
+                "tensor {name} lies at {offset}, which is no multiple of {alignment}"
+            ))
+        })?;
         let end = start.checked_add(length).ok_or_else(overflow)?;
         let had = data.len();
-        let data = data.get(start..end).ok_or_else(|| Error::Truncated {
-            format: FORMAT,
-            detail: format!(
-                "tensor {name} takes bytes {start} to {end} of the data, {had} are there"
-            ),
+        let data = data.get(start..end).ok_or_else(|| {
+            Error::truncated(
+                FORMAT,
+                format!("tensor {name} takes bytes {start} to {end} of the data, {had} are there"),
+            )
         })?;
         Ok((name, Tensor { shape, kind, data }))
     }
@@ -421,10 +396,10 @@ impl<'a> Reader<'a> {
 
     fn take(&mut self, n: usize, what: &str) -> Result<&'a [u8]> {
         if n > self.rest() {
-            return Err(Error::Truncated {
-                format: FORMAT,
-                detail: format!("{what} takes {n} bytes, {} are left", self.rest()),
-            });
+            return Err(Error::truncated(
+                FORMAT,
+                format!("{what} takes {n} bytes, {} are left", self.rest()),
+            ));
         }
         self.at += n;
         Ok(&self.bytes[self.at - n..self.at])
@@ -449,9 +424,11 @@ impl<'a> Reader<'a> {
         let n = self.u64(what)?;
         let fits = usize::try_from(n).ok();
         let fits = fits.filter(|n| n.checked_mul(unit).is_some_and(|b| b <= self.rest()));
-        fits.ok_or_else(|| Error::Truncated {
-            format: FORMAT,
-            detail: format!("{what} has {n} entries, {} bytes are left", self.rest()),
+        fits.ok_or_else(|| {
+            Error::truncated(
+                FORMAT,
+                format!("{what} has {n} entries, {} bytes are left", self.rest()),
+            )
         })
     }
 

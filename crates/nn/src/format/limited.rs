@@ -14,10 +14,7 @@ pub const DEFAULT_LIMIT: u64 = 2 << 30;
 /// # Errors
 /// [`Error::Io`], [`Error::TooLarge`].
 pub fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let io = |source| Error::Io {
-        path: path.into(),
-        source,
-    };
+    let io = Error::io(path);
     let file = File::open(path).map_err(io)?;
     let size = file.metadata().map_err(io)?.len();
     let too_large = |had| Error::TooLarge {

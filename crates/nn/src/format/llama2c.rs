@@ -8,7 +8,9 @@
 
 use crate::Result;
 use crate::error::Error;
+use crate::format::element::Element;
 use crate::format::state_dict::{StateDict, StateTensor};
+use crate::tensor::product;
 use std::collections::BTreeMap;
 
 const MODEL: &str = "llama2.c model";
@@ -16,11 +18,8 @@ const MODEL: &str = "llama2.c model";
 const EPSILON: f64 = 1e-5;
 const BASE: f64 = 10_000.0;
 
-fn malformed(format: &'static str, detail: impl Into<String>) -> Error {
-    Error::Malformed {
-        format,
-        detail: detail.into(),
-    }
+fn malformed(detail: impl Into<String>) -> Error {
+    Error::malformed(MODEL, detail)
 }
 
 /// The sizes that a model's header holds.
@@ -64,31 +63,23 @@ impl Sizes {
 /// [`Error::Truncated`], [`Error::Malformed`] for a header that is none or a length that it doesn't announce, [`Error::NotFinite`].
 pub fn read(bytes: &[u8]) -> Result<(String, StateDict)> {
     let config = header(bytes)?;
-    let numbers = count(&config).ok_or_else(|| malformed(MODEL, "its sizes overflow"))?;
+    let numbers = count(&config).ok_or_else(|| malformed("its sizes overflow"))?;
     let body = &bytes[28..];
     let needed = numbers
         .checked_mul(4)
-        .ok_or_else(|| malformed(MODEL, "its sizes overflow"))?;
+        .ok_or_else(|| malformed("its sizes overflow"))?;
+    let detail = format!("its header announces {needed} bytes, {} follow", body.len());
     if body.len() < needed {
-        return Err(Error::Truncated {
-            format: MODEL,
-            detail: format!("its header announces {needed} bytes, {} follow", body.len()),
-        });
+        return Err(Error::truncated(MODEL, detail));
     }
     if body.len() > needed {
-        let detail = format!("its header announces {needed} bytes, {} follow", body.len());
-        return Err(malformed(MODEL, detail));
+        return Err(malformed(detail));
     }
     let mut rest = body;
     let mut take = |shape: Vec<usize>| {
         let (head, tail) = rest.split_at(4 * shape.iter().product::<usize>());
         rest = tail;
-        let values = head
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|b| f64::from(f32::from_le_bytes(*b)))
-            .collect();
+        let values = Element::F32.decode_all(head).collect();
         StateTensor { shape, values }
     };
     let (d, h) = (config.width, config.hidden);
@@ -134,10 +125,10 @@ pub fn recognises(bytes: &[u8]) -> bool {
 
 fn header(bytes: &[u8]) -> Result<Sizes> {
     let Some(head) = bytes.first_chunk::<28>() else {
-        return Err(Error::Truncated {
-            format: MODEL,
-            detail: format!("{} bytes are not even a header", bytes.len()),
-        });
+        return Err(Error::truncated(
+            MODEL,
+            format!("{} bytes are not even a header", bytes.len()),
+        ));
     };
     let mut fields = [0i64; 7];
     for (field, raw) in fields.iter_mut().zip(head.as_chunks::<4>().0) {
@@ -151,10 +142,7 @@ fn header(bytes: &[u8]) -> Result<Sizes> {
             .ok()
             .filter(|s| (1..=1 << 24).contains(s))
             .ok_or_else(|| {
-                malformed(
-                    MODEL,
-                    format!("its header holds {field}, sizes are from 1 to 2^24; newer versions of the format are not read"),
-                )
+                malformed(format!("its header holds {field}, sizes are from 1 to 2^24; newer versions of the format are not read"))
             })?;
     }
     let [
@@ -168,12 +156,12 @@ fn header(bytes: &[u8]) -> Result<Sizes> {
     ] = sizes;
     if width % heads != 0 {
         let detail = format!("{heads} heads don't divide the width {width}");
-        return Err(malformed(MODEL, detail));
+        return Err(malformed(detail));
     }
     let head = width / heads;
     if head % 2 != 0 {
         let detail = format!("heads of {head} channels can't be turned in pairs");
-        return Err(malformed(MODEL, detail));
+        return Err(malformed(detail));
     }
     Ok(Sizes {
         width,
@@ -190,25 +178,21 @@ fn header(bytes: &[u8]) -> Result<Sizes> {
 
 /// How many numbers the file of such a model holds.
 fn count(c: &Sizes) -> Option<usize> {
-    let product = |factors: &[usize]| factors.iter().try_fold(1usize, |p, &f| p.checked_mul(f));
+    let sum = |terms: &[usize]| terms.iter().try_fold(0usize, |s, &v| s.checked_add(v));
     let kv = product(&[c.kv_heads, c.head])?;
-    let layer = [
+    let layer = sum(&[
         product(&[2, c.width])?,
         product(&[2, c.width, c.width])?,
         product(&[2, kv, c.width])?,
         product(&[3, c.hidden, c.width])?,
-    ]
-    .iter()
-    .try_fold(0usize, |s, &v| s.checked_add(v))?;
+    ])?;
     let heads = if c.tied { 1 } else { 2 };
-    [
+    sum(&[
         product(&[heads, c.vocabulary, c.width])?,
         product(&[c.layers, layer])?,
         c.width,
         product(&[2, c.max_length, c.head / 2])?,
-    ]
-    .iter()
-    .try_fold(0usize, |s, &v| s.checked_add(v))
+    ])
 }
 
 /// Rows 0, 1, 2, 3, … of each head become 0, 2, …, 1, 3, …: what turned with its neighbour turns with the row half a head away.
@@ -216,11 +200,8 @@ pub fn halve<T: Copy>(values: &mut [T], columns: usize, head: usize) {
     for to in values.chunks_mut(head * columns) {
         let from = to.to_vec();
         for (row, to) in to.chunks_mut(columns).enumerate() {
-            let source = if row < head / 2 {
-                2 * row
-            } else {
-                2 * (row - head / 2) + 1
-            };
+            let (half, k) = (row / (head / 2), row % (head / 2));
+            let source = 2 * k + half;
             to.copy_from_slice(&from[source * columns..][..columns]);
         }
     }

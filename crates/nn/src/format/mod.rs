@@ -96,10 +96,10 @@ pub fn from_bytes(bytes: Vec<u8>) -> Result<Content> {
         let (config, tensors) = llama2c::read(&bytes)?;
         (Some(config), tensors)
     } else {
-        return Err(Error::Malformed {
-            format: "network",
-            detail: "it begins like none of the formats that are read: .pvm, ONNX, safetensors, torch, GGUF, llama2.c".into(),
-        });
+        return Err(Error::malformed(
+            "network",
+            "it begins like none of the formats that are read: .pvm, ONNX, safetensors, torch, GGUF, llama2.c",
+        ));
     };
     Ok(Content::Checkpoint(Checkpoint { config, tensors }))
 }

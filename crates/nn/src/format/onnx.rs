@@ -5,7 +5,6 @@
 //! Squeeze, Unsqueeze, Identity, Dropout, Cast and Constant. Anything else that the output depends on is refused by operator and
 //! node name. Weights given in f64 are rounded to f32.
 
-use super::limited::read_limited;
 use super::onnx_constant::Constant;
 use super::onnx_operator::Importing;
 use super::onnx_proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
@@ -19,19 +18,11 @@ use prost::Message;
 use prost::encoding::decode_varint;
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 
 const FORMAT: &str = "ONNX";
 /// Values that uses of constants may make beyond the file's own bytes: scalars added to pictures, weights that layers share.
 const MOST_COPIES: usize = 1 << 24;
-
-/// Reads a file of at most `limit` bytes.
-///
-/// # Errors
-/// [`Error::Io`], [`Error::TooLarge`], and those of [`from_bytes`].
-pub fn load(path: &Path, limit: u64) -> Result<Graph> {
-    from_bytes(&read_limited(path, limit)?)
-}
 
 /// Whether the bytes begin like a model: fields of ONNX' outermost message, each with its own kind of value. Protocol buffers have no
 /// signature; no other format here begins so.
@@ -73,15 +64,9 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Graph> {
         let detail = e.to_string();
         // prost has no structured error; a message cut off anywhere underflows.
         if detail.contains("underflow") || detail.contains("truncated") {
-            Error::Truncated {
-                format: FORMAT,
-                detail,
-            }
+            Error::truncated(FORMAT, detail)
         } else {
-            Error::Malformed {
-                format: FORMAT,
-                detail,
-            }
+            Error::malformed(FORMAT, detail)
         }
     })?;
     from_proto(&model)
@@ -92,24 +77,14 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Graph> {
 /// # Errors
 /// As [`from_bytes`].
 pub fn from_proto(model: &ModelProto) -> Result<Graph> {
-    let malformed = |detail: &str| Error::Malformed {
-        format: FORMAT,
-        detail: detail.into(),
-    };
-    let graph = model
-        .graph
-        .as_ref()
-        .ok_or_else(|| malformed("it holds no graph"))?;
+    let malformed = |detail: &str| Error::malformed(FORMAT, detail);
+    let graph = model.graph.as_ref();
+    let graph = graph.ok_or_else(|| malformed("it holds no graph"))?;
     // Always written, and behind the graph: its absence is how a file cut off between two fields shows.
-    let opset = model
-        .opset_import
-        .iter()
-        .find(|o| o.domain.is_empty())
-        .map(|o| o.version);
-    let opset = opset.ok_or_else(|| Error::Truncated {
-        format: FORMAT,
-        detail: "the version of its operators is missing".into(),
-    })?;
+    let mut sets = model.opset_import.iter();
+    let opset = sets.find(|o| o.domain.is_empty()).map(|o| o.version);
+    let opset =
+        opset.ok_or_else(|| Error::truncated(FORMAT, "the version of its operators is missing"))?;
     let [output] = &graph.output[..] else {
         return Err(malformed(&format!(
             "it has {} outputs, one is needed",
@@ -119,23 +94,22 @@ pub fn from_proto(model: &ModelProto) -> Result<Graph> {
     let mut import = Import {
         graph,
         opset,
-        producers: producers(graph),
+        producers: (graph.node.iter())
+            .flat_map(|n| n.output.iter().map(move |o| (o.as_str(), n)))
+            .collect(),
         values: HashMap::new(),
         network: Network::builder(),
         suffixes: HashMap::new(),
         copies_left: Cell::new(model.encoded_len().saturating_add(MOST_COPIES)),
     };
     for t in &graph.initializer {
-        import
-            .values
-            .insert(&t.name, Value::Constant(Constant::from_proto(t)?));
+        let constant = Value::Constant(Constant::from_proto(t)?);
+        import.values.insert(&t.name, constant);
     }
-    for input in graph
-        .input
-        .iter()
-        .filter(|i| !import.values.contains_key(i.name.as_str()))
-        .collect::<Vec<_>>()
-    {
+    for input in &graph.input {
+        if matches!(import.values.get(&input.name[..]), Some(Value::Constant(_))) {
+            continue;
+        }
         let id = import.network.input(&input.name, input_shape(input)?)?;
         import.values.insert(&input.name, Value::Node(id));
     }
@@ -155,19 +129,10 @@ pub fn from_proto(model: &ModelProto) -> Result<Graph> {
 }
 
 fn input_shape(input: &ValueInfoProto) -> Result<Shape> {
-    let dims = input
-        .r#type
-        .as_ref()
-        .and_then(|t| t.tensor_type.as_ref())
-        .and_then(|t| t.shape.as_ref());
-    let dims: Vec<i64> = dims
-        .map(|s| s.dim.iter().map(|d| d.dim_value).collect())
-        .unwrap_or_default();
-    let refused = |detail: String| Error::Invalid {
-        node: input.name.clone(),
-        operator: "Input".into(),
-        detail,
-    };
+    let tensor = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+    let dims = tensor.and_then(|t| t.shape.as_ref()).map(|s| &s.dim);
+    let dims: Vec<i64> = dims.into_iter().flatten().map(|d| d.dim_value).collect();
+    let refused = |detail: String| Error::invalid(&input.name, "Input", detail);
     if dims.first().is_some_and(|&n| n > 1) {
         return Err(refused(format!(
             "batch size {} is fixed; export with batch size 1 or a free batch axis",
@@ -175,11 +140,7 @@ fn input_shape(input: &ValueInfoProto) -> Result<Shape> {
         )));
     }
     let length = |d: i64| usize::try_from(d).ok().filter(|&d| d > 0);
-    let sizes = dims
-        .iter()
-        .skip(1)
-        .map(|&d| length(d))
-        .collect::<Option<Vec<_>>>();
+    let sizes: Option<Vec<_>> = dims.iter().skip(1).map(|&d| length(d)).collect();
     match sizes.as_deref() {
         Some(&[c, h, w]) => Ok(Shape::image(c, h, w)),
         Some(&[n]) => Ok(Shape::Vector(n)),
@@ -194,14 +155,6 @@ fn input_shape(input: &ValueInfoProto) -> Result<Shape> {
 pub(super) enum Value {
     Node(NodeId),
     Constant(Constant),
-}
-
-fn producers(graph: &GraphProto) -> HashMap<&str, &NodeProto> {
-    graph
-        .node
-        .iter()
-        .flat_map(|n| n.output.iter().map(move |o| (o.as_str(), n)))
-        .collect()
 }
 
 /// A model being imported.
@@ -228,20 +181,15 @@ impl<'a> Import<'a> {
     /// Accounts for `count` values that are made of a constant, so that a small file can't ask for much memory.
     pub(super) fn charge(&self, count: usize) -> Result<()> {
         let left = self.copies_left.get().checked_sub(count);
-        self.copies_left.set(left.ok_or_else(|| Error::Malformed {
-            format: FORMAT,
-            detail: format!(
+        self.copies_left.set(left.ok_or_else(|| Error::malformed(FORMAT, format!(
                 "its constants, where they are used, have more values than its bytes and {MOST_COPIES} together"
-            ),
-        })?);
+            )))?);
         Ok(())
     }
 
     fn producer(&self, value: &str, op: &str) -> Option<&'a NodeProto> {
-        self.producers
-            .get(value)
-            .copied()
-            .filter(|n| n.op_type == op && n.domain.is_empty())
+        let node = *self.producers.get(value)?;
+        (node.op_type == op && node.domain.is_empty()).then_some(node)
     }
 
     /// The scalar that a value holds, from an initializer or a Constant node.
@@ -266,10 +214,8 @@ impl<'a> Import<'a> {
             return Pattern::Plain;
         }
         for (x, other) in [(0, 1), (1, 0)].map(|(a, b)| (&node.input[a], &node.input[b])) {
-            if self
-                .producer(other, "Sigmoid")
-                .is_some_and(|s| s.input.first() == Some(x))
-            {
+            let sigmoid = self.producer(other, "Sigmoid");
+            if sigmoid.is_some_and(|s| s.input.first() == Some(x)) {
                 return Pattern::Activation(Activation::Silu, x);
             }
         }
@@ -320,20 +266,14 @@ impl<'a> Import<'a> {
         let argument = self.producer(erf, "Erf")?.input.first()?;
         if let Some(div) = self.producer(argument, "Div") {
             let [x, by] = &div.input[..] else { return None };
-            return near(self.scalar(by)?, std::f64::consts::SQRT_2).then_some(x);
+            return near(self.scalar(by)?, SQRT_2).then_some(x);
         }
         let [a, b] = &self.producer(argument, "Mul")?.input[..] else {
             return None;
         };
-        for (x, by) in [(a, b), (b, a)] {
-            if self
-                .scalar(by)
-                .is_some_and(|c| near(c, std::f64::consts::FRAC_1_SQRT_2))
-            {
-                return Some(x);
-            }
-        }
-        None
+        let root = |v: &str| near(self.scalar(v).unwrap_or(0.0), FRAC_1_SQRT_2);
+        let (x, _) = [(a, b), (b, a)].into_iter().find(|(_, by)| root(by))?;
+        Some(x)
     }
 
     /// Names of the values that the output depends on, patterns counting as one operator.
@@ -354,10 +294,9 @@ impl<'a> Import<'a> {
         let Some(output) = node.output.first() else {
             return Ok(());
         };
-        let base = if node.name.is_empty() {
-            output
-        } else {
-            &node.name
+        let base = match &node.name {
+            name if name.is_empty() => output,
+            name => name,
         };
         let suffix = self.suffixes.entry(base).or_default();
         let name = loop {
@@ -383,22 +322,13 @@ impl<'a> Import<'a> {
 
 /// The value of a Constant node.
 pub(super) fn constant_node(node: &NodeProto) -> Result<Constant> {
-    let bad = || Error::Invalid {
-        node: node.name.clone(),
-        operator: "Constant".into(),
-        detail: "only tensors and numbers are read".into(),
-    };
+    let detail = "only tensors and numbers are read";
+    let bad = || Error::invalid(&node.name, "Constant", detail);
     let a = node.attribute.first().ok_or_else(bad)?;
     match (a.name.as_str(), &a.t) {
         ("value", Some(t)) => Constant::from_proto(t),
-        ("value_float", _) => Ok(Constant {
-            dims: vec![],
-            values: [f64::from(a.f)].into(),
-        }),
-        ("value_int", _) => Ok(Constant {
-            dims: vec![],
-            values: [a.i as f64].into(),
-        }),
+        ("value_float", _) => Ok(Constant::of(f64::from(a.f))),
+        ("value_int", _) => Ok(Constant::of(a.i as f64)),
         ("value_floats", _) => Ok(Constant::list(a.floats.iter().map(|&v| f64::from(v)))),
         ("value_ints", _) => Ok(Constant::list(a.ints.iter().map(|&v| v as f64))),
         _ => Err(bad()),

@@ -4,6 +4,7 @@ use super::element::{Element, decode};
 use super::onnx_proto::{NodeProto, TensorProto};
 use crate::Result;
 use crate::error::Error;
+use crate::tensor::product;
 use std::rc::Rc;
 
 const FORMAT: &str = "ONNX";
@@ -22,10 +23,7 @@ const MOST_AXES: usize = 8;
 
 impl Constant {
     pub(crate) fn from_proto(t: &TensorProto) -> Result<Self> {
-        let bad = |detail: String| Error::Malformed {
-            format: FORMAT,
-            detail: format!("tensor {}: {detail}", t.name),
-        };
+        let bad = |detail: String| Error::malformed(FORMAT, format!("tensor {}: {detail}", t.name));
         if t.data_location != 0 {
             return Err(bad(
                 "its values lie in another file; save the model as one file".into(),
@@ -50,16 +48,10 @@ impl Constant {
                 t.dims.len()
             )));
         }
-        let dims = t
-            .dims
-            .iter()
-            .map(|&d| usize::try_from(d))
-            .collect::<std::result::Result<Vec<_>, _>>();
-        let dims = dims.map_err(|_| bad(format!("shape {:?} is negative", t.dims)))?;
-        let count = dims
-            .iter()
-            .try_fold(1usize, |p, &d| p.checked_mul(d))
-            .ok_or_else(|| bad("it is too large".into()))?;
+        let dims = t.dims.iter().map(|&d| usize::try_from(d).ok());
+        let dims: Option<Vec<_>> = dims.collect();
+        let dims = dims.ok_or_else(|| bad(format!("shape {:?} is negative", t.dims)))?;
+        let count = product(&dims).ok_or_else(|| bad("it is too large".into()))?;
         // before anything is copied: a file may refer to one tensor many times
         let had = match element {
             _ if !t.raw_data.is_empty() => {
@@ -89,20 +81,24 @@ impl Constant {
                 Element::F32 => t.float_data.iter().map(|&v| f64::from(v)).collect(),
                 Element::F64 => t.double_data[..].into(),
                 Element::I64 => t.int64_data.iter().map(|&v| v as f64).collect(),
-                Element::F16 | Element::Bf16 => t
-                    .int32_data
-                    .iter()
-                    .map(|v| decode(element, &v.to_le_bytes()[..2]))
-                    .collect(),
+                Element::F16 | Element::Bf16 => {
+                    let halves = t.int32_data.iter().map(|v| v.to_le_bytes());
+                    halves.map(|raw| decode(element, &raw[..2])).collect()
+                }
                 _ => t.int32_data.iter().map(|&v| f64::from(v)).collect(),
             }
         } else {
-            t.raw_data
-                .chunks_exact(element.size())
-                .map(|raw| decode(element, raw))
-                .collect()
+            element.decode_all(&t.raw_data).collect()
         };
         Ok(Self { dims, values })
+    }
+
+    /// One number.
+    pub(crate) fn of(value: f64) -> Self {
+        Self {
+            dims: vec![],
+            values: [value].into(),
+        }
     }
 
     /// A one-dimensional constant of integers.
@@ -127,14 +123,13 @@ impl Constant {
 
     /// The constant broadcast to `dims` (right-aligned), or None when it doesn't fit.
     pub(crate) fn broadcast(&self, dims: &[usize]) -> Option<Vec<f64>> {
-        let mut own = self.dims.clone();
-        while own.len() > dims.len() {
-            if own.remove(0) != 1 {
-                return None;
-            }
-        }
-        while own.len() < dims.len() {
-            own.insert(0, 1);
+        let (more, own) = self
+            .dims
+            .split_at(self.dims.len().saturating_sub(dims.len()));
+        let mut own = own.to_vec();
+        own.splice(0..0, vec![1; dims.len() - own.len()]);
+        if more.iter().any(|&o| o != 1) {
+            return None;
         }
         if own.iter().zip(dims).any(|(&o, &d)| o != 1 && o != d) {
             return None;
@@ -172,21 +167,14 @@ pub(crate) fn fold(node: &NodeProto, inputs: &[&Constant]) -> Option<Constant> {
         "Gather" if first.dims.len() == 1 && attribute("axis").is_none_or(|a| a.i == 0) => {
             let length = first.values.len() as i64;
             let pick = |i: i64| {
-                let i = if i < 0 { i + length } else { i };
-                usize::try_from(i)
-                    .ok()
-                    .and_then(|i| first.values.get(i))
-                    .copied()
+                let i = usize::try_from(if i < 0 { i + length } else { i });
+                first.values.get(i.ok()?).copied()
             };
             let index = rest.first()?;
-            let values = index
-                .integers()
-                .into_iter()
-                .map(pick)
-                .collect::<Option<Rc<_>>>()?;
+            let values = index.integers().into_iter().map(pick);
             Some(Constant {
                 dims: index.dims.clone(),
-                values,
+                values: values.collect::<Option<_>>()?,
             })
         }
         _ => None,

@@ -2,7 +2,7 @@
 
 use super::onnx::{Import, Pattern, Value, constant_node};
 use super::onnx_constant::{Constant, fold};
-use super::onnx_proto::NodeProto;
+use super::onnx_proto::{AttributeProto, NodeProto};
 use crate::Result;
 use crate::error::Error;
 use crate::graph::NodeId;
@@ -19,11 +19,7 @@ pub(super) struct Importing<'i, 'a> {
 
 impl<'a> Importing<'_, 'a> {
     pub(super) fn invalid(&self, detail: impl Into<String>) -> Error {
-        Error::Invalid {
-            node: self.name.clone(),
-            operator: self.node.op_type.clone(),
-            detail: detail.into(),
-        }
+        Error::invalid(&self.name, &self.node.op_type, detail)
     }
 
     fn unsupported(&self, remedy: &str) -> Error {
@@ -39,9 +35,8 @@ impl<'a> Importing<'_, 'a> {
     }
 
     pub(super) fn add(&mut self, op: Op<Nonlinearity>, inputs: &[NodeId]) -> Result<Value> {
-        Ok(Value::Node(
-            self.import.network.add(&self.name, op, inputs)?,
-        ))
+        let id = self.import.network.add(&self.name, op, inputs)?;
+        Ok(Value::Node(id))
     }
 
     /// An auxiliary node before or after the named one.
@@ -51,34 +46,27 @@ impl<'a> Importing<'_, 'a> {
         op: Op<Nonlinearity>,
         inputs: &[NodeId],
     ) -> Result<NodeId> {
-        self.import
-            .network
-            .add(format!("{}.{suffix}", self.name), op, inputs)
+        let name = format!("{}.{suffix}", self.name);
+        self.import.network.add(name, op, inputs)
     }
 
     /// The name of input number `i`, None when absent.
     fn input(&self, i: usize) -> Option<&'a str> {
-        self.node
-            .input
-            .get(i)
-            .map(String::as_str)
-            .filter(|n| !n.is_empty())
+        let name = self.node.input.get(i).map(String::as_str);
+        name.filter(|n| !n.is_empty())
     }
 
     fn value_of(&self, i: usize) -> Result<&Value> {
-        let name = self
-            .input(i)
-            .ok_or_else(|| self.invalid(format!("input {i} is missing")))?;
-        self.import
-            .values
-            .get(name)
-            .ok_or_else(|| self.invalid(format!("input {name} is not computed before it")))
+        let name = self.input(i);
+        let name = name.ok_or_else(|| self.invalid(format!("input {i} is missing")))?;
+        let value = self.import.values.get(name);
+        value.ok_or_else(|| self.invalid(format!("input {name} is not computed before it")))
     }
 
     pub(super) fn computed(&self, i: usize) -> Result<NodeId> {
         match self.value_of(i)? {
             Value::Node(id) => Ok(*id),
-            Value::Constant(_) => Err(self.invalid(format!(
+            _ => Err(self.invalid(format!(
                 "input {i} is a constant where a computed value is needed"
             ))),
         }
@@ -94,11 +82,7 @@ impl<'a> Importing<'_, 'a> {
     }
 
     pub(super) fn optional_constant(&self, i: usize) -> Result<Option<&Constant>> {
-        if self.input(i).is_some() {
-            self.constant(i).map(Some)
-        } else {
-            Ok(None)
-        }
+        self.input(i).map(|_| self.constant(i)).transpose()
     }
 
     fn parameter(&self, i: usize) -> Result<Parameter> {
@@ -108,45 +92,29 @@ impl<'a> Importing<'_, 'a> {
     }
 
     fn weight(&self, i: usize, dims: Vec<usize>, values: &[f64]) -> Result<Parameter> {
-        Parameter::new(
-            self.input(i).unwrap_or(&self.name),
-            dims,
-            values.iter().map(|&v| v as f32).collect::<Vec<_>>(),
-        )
+        let values: Vec<_> = values.iter().map(|&v| v as f32).collect();
+        Parameter::new(self.input(i).unwrap_or(&self.name), dims, values)
+    }
+
+    fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
+        self.node.attribute.iter().find(|a| a.name == name)
     }
 
     pub(super) fn integer(&self, name: &str, default: i64) -> i64 {
-        self.node
-            .attribute
-            .iter()
-            .find(|a| a.name == name)
-            .map_or(default, |a| a.i)
+        self.attribute(name).map_or(default, |a| a.i)
     }
 
     pub(super) fn float(&self, name: &str, default: f64) -> f64 {
-        self.node
-            .attribute
-            .iter()
-            .find(|a| a.name == name)
-            .map_or(default, |a| f64::from(a.f))
+        self.attribute(name).map_or(default, |a| f64::from(a.f))
     }
 
     pub(super) fn text(&self, name: &str) -> String {
-        let s = self
-            .node
-            .attribute
-            .iter()
-            .find(|a| a.name == name)
-            .map(|a| String::from_utf8_lossy(&a.s).into_owned());
-        s.unwrap_or_default()
+        let text = self.attribute(name).map(|a| &a.s[..]).unwrap_or_default();
+        String::from_utf8_lossy(text).into_owned()
     }
 
     fn integers(&self, name: &str) -> Option<&'a [i64]> {
-        self.node
-            .attribute
-            .iter()
-            .find(|a| a.name == name)
-            .map(|a| &a.ints[..])
+        self.attribute(name).map(|a| &a.ints[..])
     }
 
     /// A list from an attribute (old operator sets) or else from input number `i`.
@@ -170,10 +138,8 @@ impl<'a> Importing<'_, 'a> {
 
     pub(super) fn length(&self, v: i64) -> Result<usize> {
         // Far above every real network, and small enough that sums can't overflow.
-        usize::try_from(v)
-            .ok()
-            .filter(|&v| v <= 1 << 30)
-            .ok_or_else(|| self.invalid(format!("{v} is no possible size here")))
+        let size = usize::try_from(v).ok().filter(|&v| v <= 1 << 30);
+        size.ok_or_else(|| self.invalid(format!("{v} is no possible size here")))
     }
 
     pub(super) fn shape(&self, id: NodeId) -> Shape {
@@ -285,31 +251,19 @@ impl<'a> Importing<'_, 'a> {
         match self.text("auto_pad").as_str() {
             "" | "NOTSET" => match self.integers("pads") {
                 None => Ok(Padding::default()),
-                Some(&[top, left, bottom, right]) => Ok(Padding {
-                    top: self.length(top)?,
-                    left: self.length(left)?,
-                    bottom: self.length(bottom)?,
-                    right: self.length(right)?,
-                }),
+                Some(&[top, left, bottom, right]) => {
+                    let side = |v: i64| self.length(v);
+                    Ok([side(top)?, side(bottom)?, side(left)?, side(right)?].into())
+                }
                 Some(other) => Err(self.invalid(format!("pads {other:?} are not four numbers"))),
             },
             "VALID" => Ok(Padding::default()),
             mode @ ("SAME_UPPER" | "SAME_LOWER") => {
-                let (h, w) = (
-                    same(size.0, spans.0, stride.0),
-                    same(size.1, spans.1, stride.1),
-                );
-                let (top, left) = if mode == "SAME_UPPER" {
-                    (h / 2, w / 2)
-                } else {
-                    (h.div_ceil(2), w.div_ceil(2))
-                };
-                Ok(Padding {
-                    top,
-                    bottom: h - top,
-                    left,
-                    right: w - left,
-                })
+                let h = same(size.0, spans.0, stride.0);
+                let w = same(size.1, spans.1, stride.1);
+                let upper = |n: usize| [n / 2, n.div_ceil(2)][usize::from(mode == "SAME_LOWER")];
+                let (top, left) = (upper(h), upper(w));
+                Ok([top, h - top, left, w - left].into())
             }
             other => Err(self.invalid(format!("auto_pad {other} is unknown"))),
         }
@@ -331,36 +285,30 @@ impl<'a> Importing<'_, 'a> {
                 weight.shape()
             )));
         };
-        if self
-            .integers("kernel_shape")
-            .is_some_and(|k| *k != [kh as i64, kw as i64])
-        {
+        let stated = self.integers("kernel_shape");
+        if stated.is_some_and(|k| *k != [kh as i64, kw as i64]) {
             return Err(self.invalid("kernel_shape is not that of the weight"));
         }
         let (stride, dilation) = (self.pair("strides")?, self.pair("dilations")?);
         let span = |k: usize, d: usize| k.saturating_sub(1).saturating_mul(d).saturating_add(1);
-        let padding = self.padding(
-            self.spatial(x)?,
-            (span(kh, dilation.0), span(kw, dilation.1)),
-            stride,
-        )?;
+        let spans = (span(kh, dilation.0), span(kw, dilation.1));
+        let padding = self.padding(self.spatial(x)?, spans, stride)?;
         let bias = self.input(2).map(|_| self.parameter(2)).transpose()?;
         let groups = self.length(self.integer("group", 1))?;
-        self.add(
-            Op::Conv2d(Conv2d {
-                weight,
-                bias,
-                stride,
-                padding,
-                dilation,
-                groups,
-            }),
-            &[x],
-        )
+        let conv = Conv2d {
+            weight,
+            bias,
+            stride,
+            padding,
+            dilation,
+            groups,
+        };
+        self.add(Op::Conv2d(conv), &[x])
     }
 
-    /// The node as a vector: an image gets a Flatten before it.
-    fn vector(&mut self, x: NodeId) -> Result<NodeId> {
+    /// The first input, which must be a vector.
+    fn vector(&mut self) -> Result<NodeId> {
+        let x = self.computed(0)?;
         match self.shape(x) {
             Shape::Vector(_) => Ok(x),
             shape => Err(self.invalid(format!("needs (batch, features), {shape} was given"))),
@@ -368,8 +316,7 @@ impl<'a> Importing<'_, 'a> {
     }
 
     fn gemm(&mut self) -> Result<Value> {
-        let x = self.computed(0)?;
-        let x = self.vector(x)?;
+        let x = self.vector()?;
         if self.integer("transA", 0) != 0 {
             return Err(self.invalid("transA is not supported"));
         }
@@ -380,14 +327,11 @@ impl<'a> Importing<'_, 'a> {
             None => None,
             Some(c) => {
                 self.import.charge(out)?;
-                let values = c.broadcast(&[1, out]).ok_or_else(|| {
+                let mut values = c.broadcast(&[1, out]).ok_or_else(|| {
                     self.invalid(format!("bias of shape {:?} for {out} outputs", c.dims))
                 })?;
-                Some(self.weight(
-                    2,
-                    vec![out],
-                    &values.iter().map(|v| beta * v).collect::<Vec<_>>(),
-                )?)
+                values.iter_mut().for_each(|v| *v *= beta);
+                Some(self.weight(2, vec![out], &values)?)
             }
         };
         self.add(Op::Linear(Linear { weight, bias }), &[x])
@@ -400,37 +344,28 @@ impl<'a> Importing<'_, 'a> {
             return Err(self.invalid(format!("weight of shape {:?} is no matrix", c.dims)));
         };
         self.import.charge(c.values.len())?;
-        // without values there is nothing to transpose, however many rows or columns there are
-        if transposed || c.values.is_empty() {
-            let (rows, columns) = if transposed {
-                (rows, columns)
-            } else {
-                (columns, rows)
-            };
-            return self.weight(
-                i,
-                vec![rows, columns],
-                &c.values.iter().map(|v| factor * v).collect::<Vec<_>>(),
-            );
+        let mut values: Vec<f64> = c.values.iter().map(|v| factor * v).collect();
+        if transposed {
+            return self.weight(i, vec![rows, columns], &values);
         }
-        let values: Vec<f64> = (0..columns)
-            .flat_map(|o| (0..rows).map(move |k| factor * c.values[k * columns + o]))
-            .collect();
+        // without values there is nothing to transpose, however many rows or columns there are
+        if !values.is_empty() {
+            let column = |o: usize| values[o..].iter().step_by(columns).copied();
+            values = (0..columns).flat_map(column).collect();
+        }
         self.weight(i, vec![columns, rows], &values)
     }
 
     fn matmul(&mut self) -> Result<Value> {
-        let x = self.computed(0)?;
-        let x = self.vector(x)?;
+        let x = self.vector()?;
         let weight = self.matrix(1, false, 1.0)?;
         self.add(Op::Linear(Linear { weight, bias: None }), &[x])
     }
 
     fn binary(&mut self) -> Result<Value> {
-        let op = if self.node.op_type == "Add" {
-            Op::Add
-        } else {
-            Op::Mul
+        let op = match self.node.op_type.as_str() {
+            "Add" => Op::Add,
+            _ => Op::Mul,
         };
         let (x, constant, which) = match (self.value_of(0)?, self.value_of(1)?) {
             (Value::Node(a), Value::Node(b)) => {
@@ -489,10 +424,8 @@ impl<'a> Importing<'_, 'a> {
     /// The windows of a pooling operator over its input.
     fn windows(&mut self) -> Result<(NodeId, MaxPool)> {
         let x = self.computed(0)?;
-        if self
-            .integers("dilations")
-            .is_some_and(|d| d.iter().any(|&d| d != 1))
-        {
+        let dilations = self.integers("dilations").unwrap_or_default();
+        if dilations.iter().any(|&d| d != 1) {
             return Err(self.invalid("dilations are not supported; export without"));
         }
         if self.integers("kernel_shape").is_none() {

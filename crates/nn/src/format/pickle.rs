@@ -76,31 +76,34 @@ pub(crate) struct Pickle {
 
 impl Pickle {
     pub(crate) fn dict(&self, value: &Value) -> Option<&[(Value, Value)]> {
-        match value {
-            Value::Object(i) => match &self.objects[*i] {
-                Object::Dict(d) => Some(d),
-                _ => None,
-            },
+        match object(&self.objects, value)? {
+            Object::Dict(d) => Some(d),
             _ => None,
         }
     }
 
     pub(crate) fn list(&self, value: &Value) -> Option<&[Value]> {
-        match value {
-            Value::Object(i) => match &self.objects[*i] {
-                Object::List(l) | Object::Tuple(l) => Some(l),
-                Object::Dict(_) => None,
-            },
-            _ => None,
-        }
+        list(&self.objects, value)
+    }
+}
+
+/// The container that a value refers to.
+fn object<'a>(objects: &'a [Object], value: &Value) -> Option<&'a Object> {
+    match value {
+        Value::Object(i) => objects.get(*i),
+        _ => None,
+    }
+}
+
+fn list<'a>(objects: &'a [Object], value: &Value) -> Option<&'a [Value]> {
+    match object(objects, value)? {
+        Object::List(l) | Object::Tuple(l) => Some(l),
+        Object::Dict(_) => None,
     }
 }
 
 fn malformed(detail: impl Into<String>) -> Error {
-    Error::Malformed {
-        format: FORMAT,
-        detail: detail.into(),
-    }
+    Error::malformed(FORMAT, detail)
 }
 
 /// Reads one pickle from the start of `bytes`.
@@ -130,16 +133,11 @@ struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8]> {
-        let end = self
-            .at
-            .checked_add(count)
-            .filter(|&e| e <= self.bytes.len());
-        let end = end.ok_or_else(|| Error::Truncated {
-            format: FORMAT,
-            detail: format!("the pickle ends at byte {}", self.bytes.len()),
+        let slice = self.bytes[self.at..].get(..count).ok_or_else(|| {
+            let detail = format!("the pickle ends at byte {}", self.bytes.len());
+            Error::truncated(FORMAT, detail)
         })?;
-        let slice = &self.bytes[self.at..end];
-        self.at = end;
+        self.at += count;
         Ok(slice)
     }
 
@@ -149,8 +147,16 @@ impl<'a> Machine<'a> {
         Ok(out)
     }
 
-    fn length(&mut self) -> Result<usize> {
-        Ok(u32::from_le_bytes(self.array()?) as usize)
+    fn byte(&mut self) -> Result<u32> {
+        Ok(u32::from(self.array::<1>()?[0]))
+    }
+
+    fn word(&mut self) -> Result<u32> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn integer(&mut self, v: impl Into<i64>) {
+        self.stack.push(Value::Int(v.into()));
     }
 
     fn line(&mut self) -> Result<String> {
@@ -162,11 +168,11 @@ impl<'a> Machine<'a> {
         Ok(line)
     }
 
-    fn text(&mut self, length: usize) -> Result<Rc<str>> {
-        let bytes = self.take(length)?;
-        std::str::from_utf8(bytes)
-            .map(Rc::from)
-            .map_err(|_| malformed("a string in the pickle is not UTF-8"))
+    fn text(&mut self, length: u32) -> Result<()> {
+        let text = std::str::from_utf8(self.take(length as usize)?);
+        let text = text.map_err(|_| malformed("a string in the pickle is not UTF-8"))?;
+        self.stack.push(Value::Str(text.into()));
+        Ok(())
     }
 
     fn pop(&mut self) -> Result<Value> {
@@ -179,18 +185,13 @@ impl<'a> Machine<'a> {
     }
 
     fn top(&self) -> Result<Value> {
-        self.stack
-            .last()
-            .cloned()
-            .ok_or_else(|| malformed("the pickle's stack is empty"))
+        let top = self.stack.last().cloned();
+        top.ok_or_else(|| malformed("the pickle's stack is empty"))
     }
 
     fn above_mark(&mut self) -> Result<Vec<Value>> {
-        let mark = self
-            .stack
-            .iter()
-            .rposition(|v| *v == Value::Mark)
-            .ok_or_else(|| malformed("a mark is missing in the pickle"))?;
+        let mark = self.stack.iter().rposition(|v| *v == Value::Mark);
+        let mark = mark.ok_or_else(|| malformed("a mark is missing in the pickle"))?;
         let values = self.stack.split_off(mark + 1);
         self.stack.pop();
         Ok(values)
@@ -202,23 +203,26 @@ impl<'a> Machine<'a> {
     }
 
     fn tuple(&mut self, length: usize) -> Result<()> {
-        let mut values = Vec::with_capacity(length);
-        for _ in 0..length {
-            values.push(self.pop()?);
-        }
+        let values: Result<Vec<_>> = (0..length).map(|_| self.pop()).collect();
+        let mut values = values?;
         values.reverse();
         self.push_object(Object::Tuple(values));
         Ok(())
+    }
+
+    /// The container on top of the stack.
+    fn top_object(&mut self) -> Result<Option<&mut Object>> {
+        match self.top()? {
+            Value::Object(i) => Ok(self.objects.get_mut(i)),
+            _ => Ok(None),
+        }
     }
 
     fn set_items(&mut self, values: Vec<Value>) -> Result<()> {
         if !values.len().is_multiple_of(2) {
             return Err(malformed("a dict in the pickle has a key without a value"));
         }
-        let Value::Object(i) = self.top()? else {
-            return Err(malformed("items are set on something that is no dict"));
-        };
-        let Object::Dict(d) = &mut self.objects[i] else {
+        let Some(Object::Dict(d)) = self.top_object()? else {
             return Err(malformed("items are set on something that is no dict"));
         };
         let mut values = values.into_iter();
@@ -229,12 +233,7 @@ impl<'a> Machine<'a> {
     }
 
     fn append(&mut self, values: Vec<Value>) -> Result<()> {
-        let Value::Object(i) = self.top()? else {
-            return Err(malformed(
-                "values are appended to something that is no list",
-            ));
-        };
-        let Object::List(l) = &mut self.objects[i] else {
+        let Some(Object::List(l)) = self.top_object()? else {
             return Err(malformed(
                 "values are appended to something that is no list",
             ));
@@ -263,16 +262,16 @@ impl<'a> Machine<'a> {
                 0x88 => self.stack.push(Value::Bool(true)),  // NEWTRUE
                 0x89 => self.stack.push(Value::Bool(false)), // NEWFALSE
                 b'K' => {
-                    let [v] = self.array()?;
-                    self.stack.push(Value::Int(i64::from(v)));
+                    let v = self.byte()?;
+                    self.integer(v);
                 }
                 b'M' => {
                     let v = u16::from_le_bytes(self.array()?);
-                    self.stack.push(Value::Int(i64::from(v)));
+                    self.integer(v);
                 }
                 b'J' => {
                     let v = i32::from_le_bytes(self.array()?);
-                    self.stack.push(Value::Int(i64::from(v)));
+                    self.integer(v);
                 }
                 0x8a => self.long()?, // LONG1
                 b'G' => {
@@ -280,19 +279,12 @@ impl<'a> Machine<'a> {
                     self.stack.push(Value::Float(v));
                 }
                 b'X' => {
-                    let n = self.length()?;
-                    let s = self.text(n)?;
-                    self.stack.push(Value::Str(s));
+                    let n = self.word()?;
+                    self.text(n)?;
                 }
-                0x8c => {
-                    let [n] = self.array()?;
-                    let s = self.text(usize::from(n))?;
-                    self.stack.push(Value::Str(s));
-                }
-                b'U' => {
-                    let [n] = self.array()?;
-                    let s = self.text(usize::from(n))?;
-                    self.stack.push(Value::Str(s));
+                0x8c | b'U' => {
+                    let n = self.byte()?;
+                    self.text(n)?;
                 }
                 b')' => self.push_object(Object::Tuple(Vec::new())),
                 b'}' => self.push_object(Object::Dict(Vec::new())),
@@ -321,27 +313,21 @@ impl<'a> Machine<'a> {
                     let values = self.above_mark()?;
                     self.append(values)?;
                 }
-                b'q' => {
-                    let [i] = self.array()?;
-                    let v = self.top()?;
-                    self.memo.insert(u32::from(i), v);
-                }
-                b'r' => {
-                    let i = u32::from_le_bytes(self.array()?);
+                b'q' | b'r' | 0x94 => {
+                    let i = match code {
+                        b'q' => self.byte()?,
+                        b'r' => self.word()?,
+                        _ => u32::try_from(self.memo.len()).unwrap_or(u32::MAX),
+                    };
                     let v = self.top()?;
                     self.memo.insert(i, v);
                 }
-                0x94 => {
-                    let v = self.top()?;
-                    self.memo
-                        .insert(u32::try_from(self.memo.len()).unwrap_or(u32::MAX), v);
-                }
                 b'h' => {
-                    let [i] = self.array()?;
-                    self.recall(u32::from(i))?;
+                    let i = self.byte()?;
+                    self.recall(i)?;
                 }
                 b'j' => {
-                    let i = u32::from_le_bytes(self.array()?);
+                    let i = self.word()?;
                     self.recall(i)?;
                 }
                 b'c' => {
@@ -392,23 +378,15 @@ impl<'a> Machine<'a> {
     }
 
     fn recall(&mut self, index: u32) -> Result<()> {
-        let v = self
-            .memo
-            .get(&index)
-            .cloned()
-            .ok_or_else(|| malformed(format!("pickle memo {index} is empty")))?;
+        let v = self.memo.get(&index).cloned();
+        let v = v.ok_or_else(|| malformed(format!("pickle memo {index} is empty")))?;
         self.stack.push(v);
         Ok(())
     }
 
     fn items(&self, value: &Value) -> Result<&[Value]> {
-        match value {
-            Value::Object(i) => match &self.objects[*i] {
-                Object::Tuple(v) | Object::List(v) => Ok(v),
-                Object::Dict(_) => Err(malformed("a dict where a tuple is needed")),
-            },
-            _ => Err(malformed("a value where a tuple is needed")),
-        }
+        let items = list(&self.objects, value);
+        items.ok_or_else(|| malformed("something else where a tuple is needed"))
     }
 
     fn sizes(&self, value: &Value) -> Result<Vec<usize>> {

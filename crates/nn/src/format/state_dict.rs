@@ -1,6 +1,6 @@
 //! Named tensors from torch checkpoints (`.pt`, `.th`, `.model`: legacy or zip) and safetensors files.
 
-use super::element::{Element, decode};
+use super::element::Element;
 use super::limited::{DEFAULT_LIMIT, read_limited};
 use super::torch;
 use crate::Result;
@@ -40,13 +40,9 @@ impl StateDict {
     /// As [`StateDict::load`], at most [`DEFAULT_LIMIT`] bytes.
     pub fn load_folder(folder: &Path) -> Result<(String, Self)> {
         let config = read_limited(&folder.join("config.json"), 1 << 20)?;
-        let torch = folder.join("pytorch_model.bin");
-        let file = if torch.exists() && !folder.join("model.safetensors").exists() {
-            torch
-        } else {
-            folder.join("model.safetensors")
-        };
-        let tensors = Self::load(&file, DEFAULT_LIMIT)?;
+        let files = ["model.safetensors", "pytorch_model.bin"].map(|n| folder.join(n));
+        let file = files.iter().find(|f| f.exists()).unwrap_or(&files[0]);
+        let tensors = Self::load(file, DEFAULT_LIMIT)?;
         Ok((String::from_utf8_lossy(&config).into_owned(), tensors))
     }
 
@@ -55,14 +51,10 @@ impl StateDict {
     /// # Errors
     /// [`Error::Io`].
     pub fn save_folder(&self, folder: &Path, config: &str) -> Result<()> {
-        let io = |path: &Path, source| Error::Io {
-            path: path.into(),
-            source,
-        };
-        std::fs::create_dir_all(folder).map_err(|e| io(folder, e))?;
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let (text, weights) = (folder.join("config.json"), folder.join("model.safetensors"));
-        std::fs::write(&text, config).map_err(|e| io(&text, e))?;
-        std::fs::write(&weights, self.to_safetensors()?).map_err(|e| io(&weights, e))
+        std::fs::write(&text, config).map_err(Error::io(&text))?;
+        std::fs::write(&weights, self.to_safetensors()?).map_err(Error::io(&weights))
     }
 
     /// Whether the bytes begin like a file of torch's or of safetensors.
@@ -103,16 +95,8 @@ impl StateDict {
     /// # Errors
     /// [`Error::MissingTensor`].
     pub fn require(&self, name: &str) -> Result<&StateTensor> {
-        self.find(name).ok_or_else(|| Error::MissingTensor {
-            tensor: name.into(),
-            had: self.tensors.len(),
-            example: self
-                .tensors
-                .keys()
-                .next()
-                .cloned()
-                .unwrap_or_else(|| "none".into()),
-        })
+        let names = || self.tensors.keys().map(String::as_str);
+        self.find(name).ok_or_else(|| Error::missing(name, names()))
     }
 
     /// The tensor of this name as a weight.
@@ -121,40 +105,27 @@ impl StateDict {
     /// [`Error::MissingTensor`], [`Error::NotFinite`].
     pub fn parameter(&self, name: &str) -> Result<Parameter> {
         let t = self.require(name)?;
-        Parameter::new(
-            name,
-            t.shape.clone(),
-            t.values.iter().map(|&v| v as f32).collect::<Vec<_>>(),
-        )
+        let values: Vec<_> = t.values.iter().map(|&v| v as f32).collect();
+        Parameter::new(name, t.shape.clone(), values)
     }
-}
 
-impl StateDict {
     /// The bytes of a safetensors file of these tensors in f32; deterministic.
     ///
     /// # Errors
     /// [`Error::Malformed`] when they can't be written (they always can).
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        let malformed = |e: safetensors::SafeTensorError| Error::Malformed {
-            format: "safetensors",
-            detail: e.to_string(),
+        let malformed =
+            |e: safetensors::SafeTensorError| Error::malformed("safetensors", e.to_string());
+        let bytes = |t: &StateTensor| -> Vec<u8> {
+            let values = t.values.iter();
+            values.flat_map(|&v| (v as f32).to_le_bytes()).collect()
         };
-        let data: Vec<(&String, &StateTensor, Vec<u8>)> = self
-            .tensors
-            .iter()
-            .map(|(name, t)| {
-                let bytes = t.values.iter().flat_map(|&v| (v as f32).to_le_bytes());
-                (name, t, bytes.collect())
-            })
-            .collect();
-        let views = data
-            .iter()
-            .map(|(name, t, bytes)| {
-                let view = TensorView::new(Dtype::F32, t.shape.clone(), bytes);
-                Ok((name.as_str(), view.map_err(malformed)?))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        safetensors::serialize(views, None).map_err(malformed)
+        let data: Vec<Vec<u8>> = self.tensors.values().map(bytes).collect();
+        let views = self.tensors.iter().zip(&data).map(|((name, t), bytes)| {
+            let view = TensorView::new(Dtype::F32, t.shape.clone(), bytes);
+            Ok((name, view.map_err(malformed)?))
+        });
+        safetensors::serialize(views.collect::<Result<Vec<_>>>()?, None).map_err(malformed)
     }
 }
 
@@ -162,25 +133,20 @@ fn read_safetensors(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>> {
     let file = open_safetensors(bytes, "safetensors")?;
     let mut out = BTreeMap::new();
     for (name, view) in file.iter() {
-        let element = element(view.dtype()).ok_or_else(|| Error::Malformed {
-            format: "safetensors",
-            detail: format!(
-                "tensor {name} has type {:?}; floats and integers are read",
-                view.dtype()
-            ),
+        let element = element(view.dtype()).ok_or_else(|| {
+            Error::malformed(
+                "safetensors",
+                format!(
+                    "tensor {name} has type {:?}; floats and integers are read",
+                    view.dtype()
+                ),
+            )
         })?;
-        let values = view
-            .data()
-            .chunks_exact(element.size())
-            .map(|raw| decode(element, raw))
-            .collect();
-        out.insert(
-            name.to_string(),
-            StateTensor {
-                shape: view.shape().to_vec(),
-                values,
-            },
-        );
+        let tensor = StateTensor {
+            shape: view.shape().to_vec(),
+            values: element.decode_all(view.data()).collect(),
+        };
+        out.insert(name.to_string(), tensor);
     }
     Ok(out)
 }
@@ -193,32 +159,28 @@ pub(crate) fn open_safetensors<'a>(
     use safetensors::SafeTensorError as E;
     let head = bytes.first_chunk::<8>().map(|h| u64::from_le_bytes(*h));
     let Some(head) = head else {
-        return Err(Error::Truncated {
+        return Err(Error::truncated(
             format,
-            detail: format!("{} bytes are not even a header", bytes.len()),
-        });
+            format!("{} bytes are not even a header", bytes.len()),
+        ));
     };
     if bytes.get(8).is_some_and(|&b| b != b'{') || head > 100_000_000 {
-        return Err(Error::Malformed {
+        return Err(Error::malformed(
             format,
-            detail: "it is neither safetensors nor a torch checkpoint nor a model of this project"
-                .into(),
-        });
+            "it is neither safetensors nor a torch checkpoint nor a model of this project",
+        ));
     }
     SafeTensors::deserialize(bytes).map_err(|e| match e {
         E::HeaderTooSmall | E::InvalidHeaderLength | E::MetadataIncompleteBuffer => {
-            Error::Truncated {
+            Error::truncated(
                 format,
-                detail: format!(
+                format!(
                     "{} bytes are fewer than the header announces ({e})",
                     bytes.len()
                 ),
-            }
+            )
         }
-        other => Error::Malformed {
-            format,
-            detail: other.to_string(),
-        },
+        other => Error::malformed(format, other.to_string()),
     })
 }
 

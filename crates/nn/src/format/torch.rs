@@ -5,6 +5,7 @@ use super::pickle::{self, Pickle, Value, View};
 use super::zip;
 use crate::Result;
 use crate::error::Error;
+use crate::tensor::product;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
@@ -13,17 +14,11 @@ const FORMAT: &str = "torch";
 const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
 fn malformed(detail: impl Into<String>) -> Error {
-    Error::Malformed {
-        format: FORMAT,
-        detail: detail.into(),
-    }
+    Error::malformed(FORMAT, detail)
 }
 
 fn truncated(detail: impl Into<String>) -> Error {
-    Error::Truncated {
-        format: FORMAT,
-        detail: detail.into(),
-    }
+    Error::truncated(FORMAT, detail)
 }
 
 /// The legacy format, from the file's first byte.
@@ -59,9 +54,8 @@ pub(crate) fn read_legacy(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>>
     let views = tensors(&object)?;
     for (_, view) in &views {
         let described = (view.storage.element, view.storage.length);
-        let before = *elements
-            .entry(view.storage.key.clone())
-            .or_insert(described);
+        let key = view.storage.key.clone();
+        let before = *elements.entry(key).or_insert(described);
         if before != described {
             return Err(malformed(format!(
                 "storage {} is described in two ways",
@@ -70,17 +64,14 @@ pub(crate) fn read_legacy(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>>
         }
     }
     let mut storages = HashMap::new();
-    for key in keys
-        .list(&keys.value)
-        .ok_or_else(|| malformed("the list of storages is missing"))?
-    {
+    let list = keys.list(&keys.value);
+    for key in list.ok_or_else(|| malformed("the list of storages is missing"))? {
         let Value::Str(key) = key else {
             return Err(malformed("a storage without a name"));
         };
-        let head = bytes
-            .get(at..at + 8)
-            .ok_or_else(|| truncated(format!("storage {key} is missing")))?;
-        let length = head.iter().rev().fold(0u64, |v, &b| v << 8 | u64::from(b));
+        let head = bytes[at..].first_chunk();
+        let head = head.ok_or_else(|| truncated(format!("storage {key} is missing")))?;
+        let length = u64::from_le_bytes(*head);
         at += 8;
         // A storage that no tensor of the state dict refers to has no known element type.
         let &(element, expected) = elements
@@ -91,14 +82,11 @@ pub(crate) fn read_legacy(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>>
                 "storage {key} has {length} elements instead of {expected}"
             )));
         }
-        let size = expected
-            .checked_mul(element.size())
-            .and_then(|s| at.checked_add(s));
-        let end = size
-            .filter(|&e| e <= bytes.len())
-            .ok_or_else(|| truncated(format!("storage {key} is cut off")))?;
-        storages.insert(key.clone(), &bytes[at..end]);
-        at = end;
+        let size = expected.checked_mul(element.size());
+        let data = size.and_then(|size| bytes[at..].get(..size));
+        let data = data.ok_or_else(|| truncated(format!("storage {key} is cut off")))?;
+        storages.insert(key.clone(), data);
+        at += data.len();
     }
     materialise(views, &storages, bytes.len())
 }
@@ -114,11 +102,12 @@ pub(crate) fn read_zip(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>> {
         }
         entries.insert(name, entry.bytes);
     }
-    let (name, data) = entries
-        .iter()
-        .find(|(name, _)| name.ends_with("/data.pkl") || **name == "data.pkl")
+    let pickled = |(name, data): (&&'_ str, _)| match name.strip_suffix("data.pkl")? {
+        prefix if prefix.is_empty() || prefix.ends_with('/') => Some((prefix.to_string(), data)),
+        _ => None,
+    };
+    let (prefix, data) = (entries.iter().find_map(pickled))
         .ok_or_else(|| malformed("a zip without data.pkl, so not one that torch.save wrote"))?;
-    let prefix = name.strip_suffix("data.pkl").unwrap_or_default();
     if let Some(order) = entries.get(format!("{prefix}byteorder").as_str())
         && *order != b"little"
     {
@@ -148,9 +137,8 @@ pub(crate) fn read_zip(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>> {
 
 /// The named tensors of the top-level dict, or of the first of its usual sub-dicts that has any.
 fn tensors(p: &Pickle) -> Result<Vec<(Rc<str>, Rc<View>)>> {
-    let top = p
-        .dict(&p.value)
-        .ok_or_else(|| malformed("it holds no dict of tensors"))?;
+    let none = || malformed("it holds no dict of tensors");
+    let top = p.dict(&p.value).ok_or_else(none)?;
     let pick = |items: &[(Value, Value)]| -> Result<Vec<(Rc<str>, Rc<View>)>> {
         let tensor = |(k, v): &(Value, Value)| match (k, v) {
             (Value::Str(k), Value::View(_)) if k.len() > pickle::MOST_NAME => Some(Err(malformed(
@@ -177,7 +165,7 @@ fn tensors(p: &Pickle) -> Result<Vec<(Rc<str>, Rc<View>)>> {
             }
         }
     }
-    Err(malformed("it holds no dict of tensors"))
+    Err(none())
 }
 
 fn materialise(
@@ -195,23 +183,14 @@ fn materialise(
         if view.shape.len() != view.stride.len() || view.shape.len() > 8 {
             return Err(bad());
         }
-        let count = view
-            .shape
-            .iter()
-            .try_fold(1usize, |p, &d| p.checked_mul(d))
-            .ok_or_else(bad)?;
+        let count = product(&view.shape).ok_or_else(bad)?;
         // Stride 0 can blow a few bytes up to anything: all values together must not outnumber the file's bytes.
-        total = total
-            .checked_add(count)
-            .filter(|&t| t <= limit)
-            .ok_or_else(bad)?;
-        let last = view
-            .shape
-            .iter()
-            .zip(&view.stride)
-            .try_fold(view.offset, |sum, (&d, &s)| {
-                sum.checked_add(d.saturating_sub(1).checked_mul(s)?)
-            });
+        let sum = total.checked_add(count).filter(|&t| t <= limit);
+        total = sum.ok_or_else(bad)?;
+        let mut axes = view.shape.iter().zip(&view.stride);
+        let last = axes.try_fold(view.offset, |sum, (&d, &s)| {
+            sum.checked_add(d.saturating_sub(1).checked_mul(s)?)
+        });
         if count > 0 && last.is_none_or(|l| l >= view.storage.length) {
             return Err(bad());
         }
@@ -219,16 +198,10 @@ fn materialise(
         let mut index = vec![0; view.shape.len()];
         let mut values = Vec::with_capacity(count);
         for _ in 0..count {
-            let position = view.offset
-                + index
-                    .iter()
-                    .zip(&view.stride)
-                    .map(|(i, s)| i * s)
-                    .sum::<usize>();
-            let raw = bytes
-                .get(position * size..(position + 1) * size)
-                .ok_or_else(bad)?;
-            values.push(decode(view.storage.element, raw));
+            let steps = index.iter().zip(&view.stride).map(|(i, s)| i * s);
+            let position = view.offset + steps.sum::<usize>();
+            let raw = bytes.get(position * size..(position + 1) * size);
+            values.push(decode(view.storage.element, raw.ok_or_else(bad)?));
             for axis in (0..index.len()).rev() {
                 index[axis] += 1;
                 if index[axis] < view.shape[axis] {
@@ -237,13 +210,8 @@ fn materialise(
                 index[axis] = 0;
             }
         }
-        out.insert(
-            name.to_string(),
-            StateTensor {
-                shape: view.shape.clone(),
-                values,
-            },
-        );
+        let shape = view.shape.clone();
+        out.insert(name.to_string(), StateTensor { shape, values });
     }
     Ok(out)
 }

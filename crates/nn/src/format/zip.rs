@@ -23,17 +23,11 @@ pub struct Entry<'a> {
 }
 
 fn malformed(detail: impl Into<String>) -> Error {
-    Error::Malformed {
-        format: "zip",
-        detail: detail.into(),
-    }
+    Error::malformed("zip", detail)
 }
 
 fn truncated(detail: impl Into<String>) -> Error {
-    Error::Truncated {
-        format: "zip",
-        detail: detail.into(),
-    }
+    Error::truncated("zip", detail)
 }
 
 fn little(bytes: &[u8], at: usize, size: usize) -> Result<usize> {
@@ -49,11 +43,8 @@ fn little(bytes: &[u8], at: usize, size: usize) -> Result<usize> {
 pub fn entries(bytes: &[u8]) -> Result<BTreeMap<&str, Entry<'_>>> {
     let cut_off = || truncated("its end record is missing");
     let tail = bytes.len().saturating_sub(22 + 65_535);
-    let end = bytes[tail..]
-        .windows(4)
-        .rposition(|w| w == b"PK\x05\x06")
-        .map(|i| i + tail)
-        .ok_or_else(cut_off)?;
+    let end = bytes[tail..].windows(4).rposition(|w| w == b"PK\x05\x06");
+    let end = tail + end.ok_or_else(cut_off)?;
     if bytes.len() < end + 22 + little(bytes, end + 20, 2)? {
         return Err(cut_off());
     }
@@ -70,25 +61,19 @@ pub fn entries(bytes: &[u8]) -> Result<BTreeMap<&str, Entry<'_>>> {
             return Err(truncated("its directory is cut off"));
         }
         let (packed, size) = (little(bytes, at + 20, 4)?, little(bytes, at + 24, 4)?);
-        let (name_length, extra, comment) = (
-            little(bytes, at + 28, 2)?,
-            little(bytes, at + 30, 2)?,
-            little(bytes, at + 32, 2)?,
-        );
+        let [name_length, extra, comment] = [28, 30, 32].map(|i| little(bytes, at + i, 2));
+        let name_length = name_length?;
         let local = little(bytes, at + 42, 4)?;
-        let name = bytes
-            .get(at + 46..at + 46 + name_length)
-            .ok_or_else(cut_off)?;
-        let name =
-            std::str::from_utf8(name).map_err(|_| malformed("an entry's name is not UTF-8"))?;
+        let name = bytes.get(at + 46..at + 46 + name_length);
+        let name = std::str::from_utf8(name.ok_or_else(cut_off)?)
+            .map_err(|_| malformed("an entry's name is not UTF-8"))?;
         if bytes.get(local..local.saturating_add(4)) != Some(b"PK\x03\x04") {
             return Err(truncated(format!("entry {name} is missing")));
         }
         let data = local + 30 + little(bytes, local + 26, 2)? + little(bytes, local + 28, 2)?;
-        let data = data
-            .checked_add(packed)
-            .and_then(|end| bytes.get(data..end))
-            .ok_or_else(|| truncated(format!("entry {name} is cut off")))?;
+        let end = data.checked_add(packed);
+        let data = end.and_then(|end| bytes.get(data..end));
+        let data = data.ok_or_else(|| truncated(format!("entry {name} is cut off")))?;
         let entry = Entry {
             method: little(bytes, at + 10, 2)? as u16,
             bytes: data,
@@ -96,7 +81,7 @@ pub fn entries(bytes: &[u8]) -> Result<BTreeMap<&str, Entry<'_>>> {
             crc: little(bytes, at + 16, 4)? as u32,
         };
         entries.insert(name, entry);
-        at += 46 + name_length + extra + comment;
+        at += 46 + name_length + extra? + comment?;
     }
     Ok(entries)
 }

@@ -6,7 +6,7 @@ use crate::Result;
 use crate::attention::{Circuit, Order, Scheme, share};
 use crate::error::Error;
 use crate::graph::NodeId;
-use crate::op::{Attention, Boundary, Conv2d, Op, Repeat, Unfold};
+use crate::op::{Attention, Boundary, Op, Repeat, Unfold};
 use crate::purpose::Purpose;
 use crate::tensor::{Parameter, Shape};
 use approx::Program;
@@ -111,30 +111,19 @@ impl Expansion<'_> {
 
     /// x^p by squarings and products, p even.
     fn power(&mut self, name: &str, x: NodeId, p: u32) -> Result<NodeId> {
-        let square = self.product(&format!("{name}2"), x, x)?;
-        match p {
-            2 => Ok(square),
-            4 | 8 | 12 if p.is_multiple_of(4) => {
-                let fourth = self.product(&format!("{name}4"), square, square)?;
-                match p {
-                    4 => Ok(fourth),
-                    _ => {
-                        let eighth = self.product(&format!("{name}8"), fourth, fourth)?;
-                        if p == 8 {
-                            return Ok(eighth);
-                        }
-                        self.product(&format!("{name}12"), eighth, fourth)
-                    }
-                }
+        // the largest power of two in p, and what is left: none, or the square or the fourth power
+        let (largest, mut power, mut left) = (1 << p.ilog2(), x, None);
+        let mut squarings = 1;
+        while squarings < largest {
+            if p & squarings != 0 {
+                left = Some(power);
             }
-            _ => {
-                let fourth = self.product(&format!("{name}4"), square, square)?;
-                if p == 6 {
-                    return self.product(&format!("{name}6"), fourth, square);
-                }
-                let eighth = self.product(&format!("{name}8"), fourth, fourth)?;
-                self.product(&format!("{name}10"), eighth, square)
-            }
+            squarings *= 2;
+            power = self.product(&format!("{name}{squarings}"), power, power)?;
+        }
+        match left {
+            None => Ok(power),
+            Some(left) => self.product(&format!("{name}{p}"), power, left),
         }
     }
 
@@ -143,29 +132,20 @@ impl Expansion<'_> {
         if a.heads == a.kv_heads {
             return Ok(x);
         }
-        let Shape::Image { channels, .. } = self.shape(x) else {
-            return Err(self.refuse(name, "it is no sequence"));
-        };
-        let head = channels / a.kv_heads;
-        let copies = a.heads / a.kv_heads;
+        let head = self.shape(x).dims()[0] / a.kv_heads;
         // One group a shared head: its `head` channels, `copies` times.
         let mut weight = Vec::with_capacity(a.heads * head * head);
         for to in 0..a.heads * head {
             weight.extend((0..head).map(|from| f32::from(u8::from(from == to % head))));
         }
-        debug_assert_eq!(weight.len(), a.kv_heads * copies * head * head);
         let weight = Parameter::new(name, [a.heads * head, head, 1, 1], weight)?;
-        let conv = Conv2d {
-            groups: a.kv_heads,
-            ..Conv2d::new(weight)
-        };
-        self.node(name, Op::Conv2d(conv), &[x])
+        self.grouped(name, x, weight, a.kv_heads)
     }
 
     /// One number a channel in the last row, which is zeros.
     fn last_row(&mut self, name: &str, x: NodeId, values: &[f64]) -> Result<NodeId> {
         let shape = self.shape(x);
-        let width = shape.dims().last().copied().unwrap_or(1);
+        let width = shape.columns();
         let plane = shape.len() / values.len().max(1);
         let mut constant = vec![0.0; shape.len()];
         for (plane_of, &v) in constant.chunks_mut(plane).zip(values) {
@@ -180,14 +160,10 @@ impl Expansion<'_> {
         &mut self,
         name: &str,
         x: NodeId,
-        (channels, rows): (usize, usize),
+        (channels, rows, _): (usize, usize, usize),
     ) -> Result<NodeId> {
         let weight = Parameter::new(name, [channels, 1, rows, 1], vec![1.0; channels * rows])?;
-        let conv = Conv2d {
-            groups: channels,
-            ..Conv2d::new(weight)
-        };
-        self.node(name, Op::Conv2d(conv), &[x])
+        self.grouped(name, x, weight, channels)
     }
 }
 
@@ -203,11 +179,7 @@ fn values_of_heads(values: &[f64], a: &Attention) -> Vec<f64> {
 
 /// Why a scheme is refused.
 pub(super) fn no_polynomial(node: &str, why: &str) -> Error {
-    Error::Invalid {
-        node: node.into(),
-        operator: "Attention".into(),
-        detail: why.into(),
-    }
+    Error::invalid(node, "Attention", why)
 }
 
 /// An attention's circuit from its scores on: values `(C, R, L)`, one row for each distance.
@@ -244,16 +216,12 @@ impl Circuit for Rows<'_, '_> {
 
     fn sum(&mut self, numerators: NodeId) -> Result<NodeId> {
         self.e.purpose(Purpose::Attention);
-        let (channels, rows, _) = self.size;
-        self.e
-            .sum_rows(&self.at("sum"), numerators, (channels, rows))
+        self.e.sum_rows(&self.at("sum"), numerators, self.size)
     }
 
     fn sum_weighed(&mut self, weighed: NodeId) -> Result<NodeId> {
         self.e.purpose(Purpose::Products);
-        let (channels, rows, _) = self.size;
-        self.e
-            .sum_rows(&self.at("numerator"), weighed, (channels, rows))
+        self.e.sum_rows(&self.at("numerator"), weighed, self.size)
     }
 
     fn mean<const N: usize>(&mut self, mut sums: [NodeId; N]) -> Result<[NodeId; N]> {
@@ -276,10 +244,8 @@ impl Circuit for Rows<'_, '_> {
 
     fn divide(&mut self, weighed: NodeId, sums: NodeId, epsilon: f64) -> Result<NodeId> {
         self.e.purpose(Purpose::Attention);
-        let program = self.program.ok_or_else(|| Error::NotLowered {
-            node: self.name.into(),
-            operator: "Attention".into(),
-        })?;
+        let missing = || Error::not_lowered(self.name, "Attention");
+        let program = self.program.ok_or_else(missing)?;
         let divisor = Divisor {
             node: sums,
             scale: 1.0,

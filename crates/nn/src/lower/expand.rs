@@ -28,7 +28,7 @@ pub fn expand(
         network: Network::builder(),
         values: Vec::new(),
         approximations,
-        width: columns(graph.input().shape()),
+        width: graph.input().shape().columns(),
         public: public(graph, approximations, begin)?,
     };
     for node in graph.nodes() {
@@ -46,11 +46,7 @@ fn public(
     begin: Option<&[f64]>,
 ) -> Result<Option<Trace>> {
     let input = graph.input();
-    let refuse = |detail: String| Error::Invalid {
-        node: input.name().into(),
-        operator: input.op().name().into(),
-        detail,
-    };
+    let refuse = |detail: String| Error::invalid(input.name(), input.op().name(), detail);
     let Some(begin) = begin else {
         return match approximations.first {
             0 => Ok(None),
@@ -58,7 +54,7 @@ fn public(
         };
     };
     let mut x = Tensor::zeros(input.shape());
-    let width = columns(x.shape());
+    let width = x.shape().columns();
     if width < 2 || x.shape().dims()[1..] != [1, width] || x.shape().dims()[0] != begin.len() {
         return Err(refuse(format!(
             "a public first token of {} channels and at least one other don't fit {}",
@@ -75,13 +71,6 @@ fn public(
         row[0] = v;
     }
     graph.evaluate_all(&x).map(Some)
-}
-
-fn columns(shape: Shape) -> usize {
-    match shape {
-        Shape::Image { width, .. } => width,
-        Shape::Vector(_) => 1,
-    }
 }
 
 /// A polynomial network under construction.
@@ -118,7 +107,7 @@ impl Expansion<'_> {
                 let first = self.public.as_ref().map(|trace| {
                     let column = |i: usize| {
                         let value = &trace.values[node.inputs()[i].index()];
-                        let first = value.values().iter().step_by(columns(value.shape()));
+                        let first = value.values().iter().step_by(value.shape().columns());
                         first.copied().collect()
                     };
                     First {
@@ -132,10 +121,7 @@ impl Expansion<'_> {
                 let substitute = self.approximations.polynomial(node.id()).cloned();
                 let op = op.try_map(|f| match (substitute, f) {
                     (Some(p), _) | (None, Nonlinearity::Polynomial(p)) => Ok(p),
-                    (None, Nonlinearity::Activation(a)) => Err(Error::NotPolynomial {
-                        node: name.into(),
-                        function: a.to_string(),
-                    }),
+                    (None, Nonlinearity::Activation(a)) => Err(Error::not_polynomial(name, a)),
                 })?;
                 self.network.add(name, op, &inputs)
             }
@@ -145,10 +131,7 @@ impl Expansion<'_> {
     fn program(&self, node: &Node<Nonlinearity>) -> Result<&Program> {
         match self.approximations.by_node.get(&node.id()) {
             Some(Substitute::Program(p)) => Ok(p),
-            _ => Err(Error::NotLowered {
-                node: node.name().into(),
-                operator: node.op().name().into(),
-            }),
+            _ => Err(Error::not_lowered(node.name(), node.op().name())),
         }
     }
 
@@ -207,7 +190,7 @@ impl Expansion<'_> {
             | Op::Identity => true,
             _ => false,
         };
-        if alike && columns(node.shape()) == self.width {
+        if alike && node.shape().columns() == self.width {
             return Ok(op);
         }
         Err(self.refuse(
@@ -217,11 +200,7 @@ impl Expansion<'_> {
     }
 
     pub(super) fn refuse(&self, name: &str, detail: &str) -> Error {
-        Error::Invalid {
-            node: name.into(),
-            operator: "lowering".into(),
-            detail: detail.into(),
-        }
+        Error::invalid(name, "lowering", detail)
     }
 
     /// What the nodes made from here on are for.
@@ -277,14 +256,8 @@ impl Expansion<'_> {
         (factor, shift): (f64, f64),
         interval: (f64, f64),
     ) -> Result<NodeId> {
-        let polynomial =
-            Polynomial::from_monomial(&[shift, factor], interval).map_err(|source| {
-                Error::Approximation {
-                    node: name.into(),
-                    source,
-                }
-            })?;
-        self.polynomial(name, x, polynomial)
+        let polynomial = Polynomial::from_monomial(&[shift, factor], interval);
+        self.polynomial(name, x, polynomial.map_err(Error::approximation(name))?)
     }
 
     pub(super) fn constant(
@@ -305,11 +278,19 @@ impl Expansion<'_> {
         (from, to): (usize, usize),
         groups: usize,
     ) -> Result<NodeId> {
-        let weight = Parameter::new(
-            name,
-            [to, from / groups, 1, 1],
-            vec![1.0; to * (from / groups)],
-        )?;
+        let shape = [to, from / groups, 1, 1];
+        let weight = Parameter::new(name, shape, vec![1.0; to * (from / groups)])?;
+        self.grouped(name, x, weight, groups)
+    }
+
+    /// A convolution in groups, without a bias.
+    pub(super) fn grouped(
+        &mut self,
+        name: &str,
+        x: NodeId,
+        weight: Parameter,
+        groups: usize,
+    ) -> Result<NodeId> {
         let conv = Conv2d {
             groups,
             ..Conv2d::new(weight)

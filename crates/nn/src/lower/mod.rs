@@ -185,13 +185,10 @@ fn encrypted(graph: &Graph, x: &Tensor, begin: Option<&[f64]>) -> Result<Tensor>
     if own.eq(begin) {
         return Ok(rest);
     }
-    Err(Error::Invalid {
-        node: graph.input().name().into(),
-        operator: graph.input().op().name().into(),
-        detail:
-            "an input does not begin with the public first token; put it there or lower without it"
-                .into(),
-    })
+    let detail =
+        "an input does not begin with the public first token; put it there or lower without it";
+    let (node, operator) = (graph.input().name(), graph.input().op().name());
+    Err(Error::invalid(node, operator, detail))
 }
 
 /// The columns of an image from `first` on: what is encrypted of an embedded sequence.
@@ -278,12 +275,8 @@ fn choose(graph: &Graph, seen: &Calibration, options: &Options) -> Result<Chosen
         };
         let range = histogram.range().ok_or(Error::NoData)?;
         let interval = widened(range, options.margin, least);
-        let program = iteration::choose(function, interval, options.bits, options.budget).map_err(
-            |source| Error::Approximation {
-                node: node.name().into(),
-                source,
-            },
-        )?;
+        let program = iteration::choose(function, interval, options.bits, options.budget);
+        let program = program.map_err(Error::approximation(node.name()))?;
         chosen.insert(node.id(), Substitute::Program(program));
     }
     Ok((chosen, fits))

@@ -5,10 +5,7 @@ use crate::error::{Error, Result};
 use nn::format::gguf::{File, Value};
 
 fn malformed(detail: impl Into<String>) -> Error {
-    Error::Malformed {
-        format: "GGUF",
-        detail: detail.into(),
-    }
+    Error::malformed("GGUF", detail)
 }
 
 /// The file's vocabulary; None where it has none.

@@ -21,16 +21,10 @@ pub const LIMIT: u64 = 64 << 20;
 /// Sequences of sequences are at most so deep.
 const MAX_DEPTH: usize = 4;
 
-fn unsupported(part: &'static str, had: impl Into<String>, known: &str) -> Error {
-    let had: String = had.into();
-    Error::Unsupported {
-        part,
-        had: if had.is_empty() {
-            "of no kind".into()
-        } else {
-            had
-        },
-        known: known.into(),
+fn unsupported(part: &'static str, had: impl AsRef<str>, known: &str) -> Error {
+    match had.as_ref() {
+        "" => Error::unsupported(part, "of no kind", known),
+        had => Error::unsupported(part, had, known),
     }
 }
 
@@ -40,13 +34,7 @@ impl Published {
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Malformed`], [`Error::Unsupported`].
     pub fn from_json(json: &str) -> Result<Self> {
-        if json.len() as u64 > LIMIT {
-            return Err(Error::TooLarge {
-                what: "tokenizer.json".into(),
-                limit: LIMIT,
-                had: json.len() as u64,
-            });
-        }
+        Error::check_size("tokenizer.json", LIMIT, json.len())?;
         let value: Value = serde_json::from_str(json).map_err(|e| malformed(e.to_string()))?;
         if !value.is_object() {
             return Err(malformed("it is not an object"));

@@ -9,10 +9,7 @@ use std::collections::HashMap;
 const FORMAT: &str = "llama2.c tokenizer";
 
 fn malformed(detail: impl Into<String>) -> Error {
-    Error::Malformed {
-        format: FORMAT,
-        detail: detail.into(),
-    }
+    Error::malformed(FORMAT, detail)
 }
 
 /// Token that begins a sequence (BOS).

@@ -20,10 +20,7 @@ use std::collections::{BinaryHeap, HashMap};
 pub(super) const MAX_TOKENS: usize = 1 << 22;
 
 pub(super) fn malformed(detail: impl Into<String>) -> Error {
-    Error::Malformed {
-        format: "tokenizer.json",
-        detail: detail.into(),
-    }
+    Error::malformed("tokenizer.json", detail)
 }
 
 /// A token that is found in a text before anything else is done to it.
@@ -190,11 +187,8 @@ impl Published {
             "llama-bpe" => (vec![Cut::Llama3], true),
             "qwen2" => (vec![Cut::Qwen2], false),
             other => {
-                return Err(Error::Unsupported {
-                    part: "tokenizer.ggml.pre",
-                    had: other.into(),
-                    known: "gpt-2, smollm, llama-bpe, qwen2".into(),
-                });
+                let known = "gpt-2, smollm, llama-bpe, qwen2";
+                return Err(Error::unsupported("tokenizer.ggml.pre", other, known));
             }
         };
         let added = special.iter().map(|&id| {

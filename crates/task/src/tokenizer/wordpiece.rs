@@ -284,10 +284,7 @@ pub(super) fn longest_first(
 }
 
 fn malformed(detail: String) -> Error {
-    Error::Malformed {
-        format: FORMAT,
-        detail,
-    }
+    Error::malformed(FORMAT, detail)
 }
 
 /// The words of a text: in lower case, cut at white space and control characters, each mark of punctuation (and each Chinese character) a word.
