@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         &StateDict::load(Path::new(model), DEFAULT_LIMIT)?,
         approx::Activation::Silu,
     )?;
-    let records = task::picture::load_cifar(Path::new(train))?;
+    let (pictures, _) = data::Dataset::open(Path::new(train), &data::Options::default())?;
     let normalization = task::Normalization::imagenet();
     let options = Options {
         activations: FitOptions {
@@ -36,8 +36,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         outliers: Outliers::Keep,
         ..Options::default()
     };
-    let inputs: Vec<nn::Tensor> = (records[..200].iter())
-        .map(|r| r.to_tensor(&normalization))
+    let inputs: Vec<nn::Tensor> = (0..200)
+        .map(|i| pictures.tensor(i, &normalization))
         .collect::<Result<_, _>>()?;
     let twin = adapt(&graph, &inputs, &options)?.graph;
     let start = Instant::now();

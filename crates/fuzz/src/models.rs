@@ -497,15 +497,6 @@ pub(crate) fn onnx() -> Vec<Vec<u8>> {
     vec![convolutional, activations, shapes]
 }
 
-/// Two records.
-pub(crate) fn cifar() -> Vec<Vec<u8>> {
-    vec![
-        (0..2)
-            .flat_map(|label| (0..3073).map(move |i| if i == 0 { label } else { i as u8 }))
-            .collect(),
-    ]
-}
-
 fn pixels(color: ColorType) -> Vec<u8> {
     let length = 6 * 5 * usize::from(color.bytes_per_pixel());
     (0..length).map(|i| (i * 37) as u8).collect()

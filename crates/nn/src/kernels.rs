@@ -1,6 +1,6 @@
 //! The oracle's loops, on shapes that the graph's construction has checked. All values f64, all images `(C, H, W)` row-major.
 
-use crate::op::{AvgPool, BatchNorm, Conv2d, Linear, MaxPool, Pad, Slice};
+use crate::op::{AvgPool, BatchNorm, Conv2d, Linear, MaxPool, Pad, Padding, Slice};
 use crate::tensor::Shape;
 use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
 
@@ -103,54 +103,48 @@ pub(crate) fn batch_norm(b: &BatchNorm, x: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-pub(crate) fn avg_pool(
-    p: &AvgPool,
-    x: &[f64],
-    (_, h, w): Axes,
-    (channels, oh, ow): Axes,
-) -> Vec<f64> {
-    let mut y = Vec::with_capacity(channels * oh * ow);
-    for image in x.chunks(h * w) {
-        for i in 0..oh {
-            let rows = window(i, p.stride.0, p.padding.top, p.kernel.0, h);
-            for j in 0..ow {
-                let columns = window(j, p.stride.1, p.padding.left, p.kernel.1, w);
-                let sum: f64 = rows
-                    .clone()
-                    .map(|r| image[r * w..][columns.clone()].iter().sum::<f64>())
-                    .sum();
-                let count = if p.count_include_pad {
-                    p.kernel.0 * p.kernel.1
-                } else {
-                    rows.len() * columns.len()
-                };
-                y.push(sum / count.max(1) as f64);
-            }
-        }
-    }
-    y
+pub(crate) fn avg_pool(p: &AvgPool, x: &[f64], from: Axes, to: Axes) -> Vec<f64> {
+    let whole = p.count_include_pad.then_some(p.kernel.0 * p.kernel.1);
+    pool(
+        (p.kernel, p.stride, p.padding),
+        x,
+        from,
+        to,
+        |rows, inside| {
+            let sum: f64 = rows.map(|row| row.iter().sum::<f64>()).sum();
+            sum / whole.unwrap_or(inside).max(1) as f64
+        },
+    )
 }
 
-pub(crate) fn max_pool(
-    p: &MaxPool,
+pub(crate) fn max_pool(p: &MaxPool, x: &[f64], from: Axes, to: Axes) -> Vec<f64> {
+    // NaN wins, as everywhere in the oracle: what a network overflows to must be visible.
+    let larger = |m, &v: &f64| if v > m || v.is_nan() { v } else { m };
+    pool((p.kernel, p.stride, p.padding), x, from, to, |rows, _| {
+        rows.flatten().fold(f64::NEG_INFINITY, larger)
+    })
+}
+
+/// Kernel, stride and padding of a pooling operator.
+type Windows = ((usize, usize), (usize, usize), Padding);
+
+/// One value for each window, of its rows on the image and how many values they hold.
+fn pool(
+    (kernel, stride, padding): Windows,
     x: &[f64],
     (_, h, w): Axes,
     (channels, oh, ow): Axes,
+    value: impl Fn(&mut dyn Iterator<Item = &[f64]>, usize) -> f64,
 ) -> Vec<f64> {
     let mut y = Vec::with_capacity(channels * oh * ow);
     for image in x.chunks(h * w) {
         for i in 0..oh {
-            let rows = window(i, p.stride.0, p.padding.top, p.kernel.0, h);
+            let rows = window(i, stride.0, padding.top, kernel.0, h);
             for j in 0..ow {
-                let columns = window(j, p.stride.1, p.padding.left, p.kernel.1, w);
-                let values = rows.clone().flat_map(|r| &image[r * w..][columns.clone()]);
-                // NaN wins, as everywhere in the oracle: what a network overflows to must be visible.
-                y.push(values.fold(
-                    f64::NEG_INFINITY,
-                    |m, &v| {
-                        if v > m || v.is_nan() { v } else { m }
-                    },
-                ));
+                let columns = window(j, stride.1, padding.left, kernel.1, w);
+                let inside = rows.len() * columns.len();
+                let mut rows = rows.clone().map(|r| &image[r * w..][columns.clone()]);
+                y.push(value(&mut rows, inside));
             }
         }
     }

@@ -1,19 +1,17 @@
-//! Pictures become inputs: PNG and JPEG files, CIFAR records.
+//! Pictures become inputs: PNG and JPEG files.
 
 use crate::error::{Error, Result};
 use crate::pictures::Normalization;
 use image::{
     DynamicImage, GrayImage, ImageFormat, ImageReader, Limits, RgbImage, imageops::FilterType,
 };
-use nn::format::{DEFAULT_LIMIT, read_limited};
+use nn::format::read_limited;
 use nn::{Shape, Tensor};
 use std::io::Cursor;
 use std::path::Path;
 
 /// Picture files above this size are refused: 64 MiB.
 pub const FILE_LIMIT: u64 = 64 << 20;
-/// Bytes of one CIFAR-10 record: the label, then 32×32 red, green and blue values.
-pub const CIFAR_RECORD: usize = 1 + 3 * 32 * 32;
 
 /// A decoded picture of 8-bit values.
 #[derive(Debug, Clone, PartialEq)]
@@ -195,60 +193,4 @@ pub fn normalize(bytes: &[u8], shape: Shape, normalization: &Normalization) -> R
     };
     let values = bytes.iter().enumerate().map(value).collect();
     Ok(Tensor::new(shape, values)?)
-}
-
-/// One picture of a CIFAR-10 binary file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CifarRecord {
-    /// Class, 0 to 9.
-    pub label: u8,
-    /// 3072 values in `(3, 32, 32)` order.
-    pub pixels: Vec<u8>,
-}
-
-impl CifarRecord {
-    /// The network's input `(3, 32, 32)`.
-    ///
-    /// # Errors
-    /// [`Error::Count`] unless the normalisation has three channels.
-    pub fn to_tensor(&self, normalization: &Normalization) -> Result<Tensor> {
-        normalize(&self.pixels, Shape::image(3, 32, 32), normalization)
-    }
-}
-
-/// The records of a CIFAR-10 binary file (`data_batch_1.bin` and its like).
-///
-/// # Errors
-/// [`Error::Malformed`] when the length is no multiple of [`CIFAR_RECORD`], for a label above 9 or no records.
-pub fn cifar_records(bytes: &[u8]) -> Result<Vec<CifarRecord>> {
-    const FORMAT: &str = "CIFAR-10 binary";
-    if bytes.is_empty() {
-        return Err(Error::malformed(FORMAT, "it is empty"));
-    }
-    if !bytes.len().is_multiple_of(CIFAR_RECORD) {
-        let detail = format!("{} bytes are no multiple of {CIFAR_RECORD}", bytes.len());
-        return Err(Error::malformed(FORMAT, detail));
-    }
-    bytes
-        .chunks_exact(CIFAR_RECORD)
-        .enumerate()
-        .map(|(i, record)| match record[0] {
-            label @ 0..=9 => Ok(CifarRecord {
-                label,
-                pixels: record[1..].to_vec(),
-            }),
-            label => Err(Error::malformed(
-                FORMAT,
-                format!("record {i} has label {label}"),
-            )),
-        })
-        .collect()
-}
-
-/// As [`cifar_records`], from a file.
-///
-/// # Errors
-/// [`Error::Io`], [`Error::TooLarge`], and those of [`cifar_records`].
-pub fn load_cifar(path: &Path) -> Result<Vec<CifarRecord>> {
-    cifar_records(&read_limited(path, DEFAULT_LIMIT)?)
 }

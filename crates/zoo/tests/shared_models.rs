@@ -3,12 +3,13 @@
 //! Needs the shared data (`POLYVEIL_SHARED_DATA`, or `../shared/data` beside the workspace); says so and passes without.
 
 use approx::Activation;
+use data::Dataset;
 use nn::format::{DEFAULT_LIMIT, state_dict::StateDict};
 use nn::lower::{Options, Outliers, adapt};
 use nn::{AttentionScheme, Graph};
 use rayon::prelude::*;
-use std::path::PathBuf;
-use task::{Normalization, picture};
+use std::path::{Path, PathBuf};
+use task::Normalization;
 use zoo::language::LanguageModel;
 use zoo::resnet;
 
@@ -31,17 +32,24 @@ fn load(name: &str, activation: Activation) -> Option<Graph> {
     Some(resnet::from_state_dict(&weights, activation).expect("builds"))
 }
 
+fn pictures(path: &Path) -> Dataset {
+    Dataset::open(path, &data::Options::default())
+        .expect("reads")
+        .0
+}
+
+fn input(set: &Dataset, i: usize) -> nn::Tensor {
+    set.tensor(i, &Normalization::imagenet())
+        .expect("3 channels")
+}
+
 fn top1(graph: &Graph) -> Option<f64> {
-    let records = picture::load_cifar(&shared("cifar10/test_lossless_500.bin")?).expect("reads");
-    let normalization = Normalization::imagenet();
-    let right = records
-        .par_iter()
-        .filter(|r| {
-            let input = r.to_tensor(&normalization).expect("3 channels");
-            graph.evaluate(&input).expect("fits").output.argmax() == usize::from(r.label)
-        })
-        .count();
-    Some(100.0 * right as f64 / records.len() as f64)
+    let set = pictures(&shared("cifar10/test_lossless_500.bin")?);
+    let right = (0..set.len()).into_par_iter().filter(|&i| {
+        let output = graph.evaluate(&input(&set, i)).expect("fits").output;
+        output.argmax() == set.label(i)
+    });
+    Some(100.0 * right.count() as f64 / set.len() as f64)
 }
 
 #[test]
@@ -79,25 +87,19 @@ fn polynomial_twin_keeps_the_accuracy() {
     ) else {
         return;
     };
-    let normalization = Normalization::imagenet();
-    let train = picture::load_cifar(&train).expect("reads");
-    let inputs: Vec<nn::Tensor> = (train[..3660].iter())
-        .map(|r| r.to_tensor(&normalization).expect("3 channels"))
-        .collect();
+    let train = pictures(&train);
+    let inputs: Vec<nn::Tensor> = (0..3660).map(|i| input(&train, i)).collect();
     let options = Options {
         outliers: Outliers::Keep,
         ..Options::default()
     };
     let twin = adapt(&graph, &inputs, &options).expect("fits");
-    let test = picture::load_cifar(&test).expect("reads");
-    let each: Vec<(bool, usize)> = test
-        .par_iter()
-        .map(|r| {
-            let e = twin
-                .graph
-                .evaluate(&r.to_tensor(&normalization).expect("3 channels"));
-            let e = e.expect("fits");
-            (e.output.argmax() == usize::from(r.label), e.outside.len())
+    let test = pictures(&test);
+    let each: Vec<(bool, usize)> = (0..test.len())
+        .into_par_iter()
+        .map(|i| {
+            let e = twin.graph.evaluate(&input(&test, i)).expect("fits");
+            (e.output.argmax() == test.label(i), e.outside.len())
         })
         .collect();
     let right = each.iter().filter(|e| e.0).count();

@@ -3,7 +3,7 @@
 use crate::assert_close;
 use nn::Shape;
 use std::io::Cursor;
-use task::picture::{CIFAR_RECORD, Picture, cifar_records};
+use task::picture::Picture;
 use task::{Error, Normalization};
 
 fn png(width: u32, height: u32) -> Vec<u8> {
@@ -92,29 +92,6 @@ fn broken_and_foreign_pictures_are_refused() {
             Err(Error::Malformed { .. })
         ));
     }
-}
-
-#[test]
-fn cifar_files() {
-    let mut bytes = vec![0; 2 * CIFAR_RECORD];
-    bytes[CIFAR_RECORD] = 9;
-    bytes[CIFAR_RECORD + 1] = 255;
-    let records = cifar_records(&bytes).expect("reads");
-    assert_eq!((records.len(), records[1].label), (2, 9));
-    let t = records[1]
-        .to_tensor(&Normalization::imagenet())
-        .expect("3 channels");
-    assert_close(&t.values()[..1], &[(1.0 - 0.485) / 0.229], 1e-14);
-    assert!(matches!(
-        cifar_records(&bytes[..4000]),
-        Err(Error::Malformed { .. })
-    ));
-    bytes[0] = 10;
-    assert!(matches!(
-        cifar_records(&bytes),
-        Err(Error::Malformed { .. })
-    ));
-    assert!(matches!(cifar_records(&[]), Err(Error::Malformed { .. })));
 }
 
 /// A 2×1 picture of one bit per pixel with a palette of this many bytes. Found by `polyveil-fuzz`: the decoder panicked.
