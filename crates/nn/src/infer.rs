@@ -7,7 +7,7 @@ use crate::op::{
 };
 use crate::tensor::{Parameter, Shape};
 
-type Checked = std::result::Result<Shape, String>;
+type Checked<T = Shape> = std::result::Result<T, String>;
 
 /// The shape that `op` gives for inputs of these shapes.
 pub(crate) fn infer<N>(node: &str, op: &Op<N>, inputs: &[Shape]) -> Result<Shape> {
@@ -72,7 +72,7 @@ pub(crate) fn infer<N>(node: &str, op: &Op<N>, inputs: &[Shape]) -> Result<Shape
     Ok(shape)
 }
 
-fn image(shape: Shape) -> std::result::Result<(usize, usize, usize), String> {
+fn image(shape: Shape) -> Checked<(usize, usize, usize)> {
     match shape {
         Shape::Image {
             channels,
@@ -85,25 +85,20 @@ fn image(shape: Shape) -> std::result::Result<(usize, usize, usize), String> {
     }
 }
 
-fn lengths(what: &str, p: &Parameter, needed: &[usize]) -> std::result::Result<(), String> {
-    if p.shape() == needed {
-        Ok(())
-    } else {
-        Err(format!(
-            "{what} must have shape {needed:?}, it has {:?}",
-            p.shape()
-        ))
+/// Refuses a parameter, where there is one, of another shape.
+fn lengths(what: &str, p: Option<&Parameter>, needed: &[usize]) -> Checked<()> {
+    match p.map(Parameter::shape) {
+        Some(had) if had != needed => {
+            Err(format!("{what} must have shape {needed:?}, it has {had:?}"))
+        }
+        _ => Ok(()),
     }
 }
 
 fn constant(shape: Shape, p: &Parameter) -> Checked {
-    if shape.checked_len() == Some(p.values().len()) {
-        Ok(shape)
-    } else {
-        Err(format!(
-            "shape {shape} does not fit {} values",
-            p.values().len()
-        ))
+    match p.values().len() {
+        had if shape.checked_len() == Some(had) => Ok(shape),
+        had => Err(format!("shape {shape} does not fit {had} values")),
     }
 }
 
@@ -127,7 +122,7 @@ fn windows(
     p: Padding,
     (kh, kw): (usize, usize),
     stride: (usize, usize),
-) -> std::result::Result<(usize, usize), String> {
+) -> Checked<(usize, usize)> {
     match (
         positions(h, p.top, p.bottom, kh, stride.0),
         positions(w, p.left, p.right, kw, stride.1),
@@ -159,14 +154,10 @@ fn convolution(c: &Conv2d, x: Shape) -> Checked {
             per_group.saturating_mul(c.groups)
         ));
     }
-    if let Some(b) = &c.bias {
-        lengths("bias", b, &[out])?;
-    }
+    lengths("bias", c.bias.as_ref(), &[out])?;
     let span = |k: usize, d: usize| {
-        k.checked_sub(1)?
-            .checked_mul(d)?
-            .checked_add(1)
-            .filter(|_| d > 0)
+        let reach = k.checked_sub(1)?.checked_mul(d)?;
+        reach.checked_add(1).filter(|_| d > 0)
     };
     let (Some(sh), Some(sw)) = (span(kh, c.dilation.0), span(kw, c.dilation.1)) else {
         return Err(format!(
@@ -190,24 +181,19 @@ fn linear(l: &Linear, x: Shape) -> Checked {
             "weight takes ({features}), {x} was given; put a Flatten before it"
         ));
     }
-    if let Some(b) = &l.bias {
-        lengths("bias", b, &[out])?;
-    }
+    lengths("bias", l.bias.as_ref(), &[out])?;
     Ok(Shape::Vector(out))
 }
 
 fn batch_norm(b: &BatchNorm, x: Shape) -> Checked {
-    let channels = match x {
-        Shape::Image { channels, .. } => channels,
-        Shape::Vector(n) => n,
-    };
+    let channels = x.dims()[0];
     for (what, p) in [
         ("scale", &b.scale),
         ("bias", &b.bias),
         ("mean", &b.mean),
         ("variance", &b.variance),
     ] {
-        lengths(what, p, &[channels])?;
+        lengths(what, Some(p), &[channels])?;
     }
     if !b.epsilon.is_finite() || b.epsilon < 0.0 {
         return Err(format!(
@@ -215,12 +201,8 @@ fn batch_norm(b: &BatchNorm, x: Shape) -> Checked {
             b.epsilon
         ));
     }
-    match b
-        .variance
-        .values()
-        .iter()
-        .find(|&&v| v < 0.0 || f64::from(v) + b.epsilon <= 0.0)
-    {
+    let mut variances = b.variance.values().iter();
+    match variances.find(|&&v| v < 0.0 || f64::from(v) + b.epsilon <= 0.0) {
         Some(v) => Err(format!(
             "variance {v} with epsilon {} is not positive",
             b.epsilon
@@ -242,7 +224,7 @@ fn pool(kernel: (usize, usize), stride: (usize, usize), p: Padding, x: Shape) ->
 }
 
 /// Channels and length.
-fn sequence(shape: Shape) -> std::result::Result<(usize, usize), String> {
+fn sequence(shape: Shape) -> Checked<(usize, usize)> {
     match shape {
         Shape::Image {
             channels,
@@ -256,14 +238,9 @@ fn sequence(shape: Shape) -> std::result::Result<(usize, usize), String> {
 }
 
 fn norm(n: &Norm, x: Shape) -> Checked {
-    let channels = match x {
-        Shape::Image { channels, .. } => channels,
-        Shape::Vector(n) => n,
-    };
-    lengths("scale", &n.scale, &[channels])?;
-    if let Some(b) = &n.bias {
-        lengths("bias", b, &[channels])?;
-    }
+    let channels = x.dims()[0];
+    lengths("scale", Some(&n.scale), &[channels])?;
+    lengths("bias", n.bias.as_ref(), &[channels])?;
     if n.epsilon.is_finite() && n.epsilon > 0.0 {
         Ok(x)
     } else {

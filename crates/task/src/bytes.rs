@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
         Ok(range)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let range = self.take(N)?;
         let mut out = [0; N];
         out.copy_from_slice(&self.all[range]);
@@ -161,11 +161,15 @@ impl<'a> Reader<'a> {
         &mut self,
         each: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Result<Option<T>> {
-        match self.u8()? {
-            0 => Ok(None),
-            1 => each(self).map(Some),
-            other => Err(self.unknown("mark of something optional", other)),
-        }
+        let there = self.one_of("mark of something optional", &[false, true])?;
+        there.then(|| each(self)).transpose()
+    }
+
+    /// One of these values, by its number.
+    pub(crate) fn one_of<T: Copy>(&mut self, what: &str, all: &[T]) -> Result<T> {
+        let number = self.u8()?;
+        let known = all.get(usize::from(number)).copied();
+        known.ok_or_else(|| self.unknown(what, number))
     }
 
     /// What is said of a number that stands for nothing.

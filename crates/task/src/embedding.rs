@@ -9,15 +9,16 @@ use std::sync::Arc;
 /// How a number is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// Single precision.
-    F32,
-    /// Half precision (IEEE 754).
-    F16,
     /// The upper half of single precision.
     Bf16,
+    /// Half precision (IEEE 754).
+    F16,
+    /// Single precision.
+    F32,
 }
 
 impl Precision {
+    /// In the order of their numbers, the narrow ones first.
     const ALL: [Self; 3] = [Self::Bf16, Self::F16, Self::F32];
 
     /// Bytes of a number.
@@ -199,10 +200,8 @@ impl Embedding {
         let stride = self.width * self.precision.bytes();
         let start = (token as usize).checked_mul(stride);
         let row = start.and_then(|s| self.stored().get(s..s + stride));
-        let row = row.ok_or(Error::Token {
-            token,
-            vocabulary: self.rows,
-        })?;
+        let vocabulary = self.rows;
+        let row = row.ok_or(Error::Token { token, vocabulary })?;
         let each = row.chunks_exact(self.precision.bytes());
         Ok(each.map(|raw| self.precision.read(raw)))
     }
@@ -231,19 +230,15 @@ impl Embedding {
     pub(crate) fn write(&self, w: &mut Writer) {
         w.size(self.rows);
         w.size(self.width);
-        w.u8(Precision::ALL
-            .iter()
-            .position(|&p| p == self.precision)
-            .unwrap_or(0) as u8);
+        w.u8(self.precision as u8);
         w.bytes(self.stored());
     }
 
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self> {
-        let (rows, width, precision) = (r.size()?, r.size()?, r.u8()?);
-        let known = Precision::ALL.get(usize::from(precision)).copied();
-        let known = known.ok_or_else(|| r.unknown("precision", precision))?;
+        let (rows, width) = (r.size()?, r.size()?);
+        let precision = r.one_of("precision", &Precision::ALL)?;
         let part = r.section()?;
-        Self::stored_in(rows, width, known, Arc::clone(r.all), part)
+        Self::stored_in(rows, width, precision, Arc::clone(r.all), part)
     }
 }
 

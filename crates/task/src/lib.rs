@@ -41,6 +41,8 @@ pub const LIMIT: u64 = 2 << 30;
 const MAGIC: &[u8; 6] = b"PVTASK";
 const VERSION: u8 = 1;
 const FORMAT: &str = "task";
+/// What inputs are, by the number of the kind.
+const KINDS: [&str; 4] = ["rows", "pictures", "prompts", "sentences"];
 
 /// What a network's inputs and outputs mean.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,11 +76,16 @@ impl Task {
     /// What inputs are, in the plural: rows, pictures, prompts, sentences.
     #[must_use]
     pub fn kind(&self) -> &'static str {
+        KINDS[self.number()]
+    }
+
+    /// Its place in [`KINDS`].
+    fn number(&self) -> usize {
         match self {
-            Self::Vectors(_) => "rows",
-            Self::Pictures(_) => "pictures",
-            Self::Prompts(_) => "prompts",
-            Self::Sentences(_) => "sentences",
+            Self::Vectors(_) => 0,
+            Self::Pictures(_) => 1,
+            Self::Prompts(_) => 2,
+            Self::Sentences(_) => 3,
         }
     }
 
@@ -86,9 +93,7 @@ impl Task {
     #[must_use]
     pub fn kind_of(first: &[u8]) -> Option<&'static str> {
         let kind = *first.strip_prefix(MAGIC)?.get(1)?;
-        ["rows", "pictures", "prompts", "sentences"]
-            .get(usize::from(kind))
-            .copied()
+        KINDS.get(usize::from(kind)).copied()
     }
 
     /// What the client encrypts of an input.
@@ -180,23 +185,12 @@ impl Task {
         let mut w = Writer::default();
         w.0.extend(MAGIC);
         w.u8(VERSION);
+        w.u8(self.number() as u8);
         match self {
-            Self::Vectors(t) => {
-                w.u8(0);
-                t.write(&mut w);
-            }
-            Self::Pictures(t) => {
-                w.u8(1);
-                t.write(&mut w);
-            }
-            Self::Prompts(t) => {
-                w.u8(2);
-                t.write(&mut w);
-            }
-            Self::Sentences(t) => {
-                w.u8(3);
-                t.write(&mut w);
-            }
+            Self::Vectors(t) => t.write(&mut w),
+            Self::Pictures(t) => t.write(&mut w),
+            Self::Prompts(t) => t.write(&mut w),
+            Self::Sentences(t) => t.write(&mut w),
         }
         w.0.into()
     }
@@ -209,10 +203,8 @@ impl Task {
         Error::check_size("the task", LIMIT, bytes.len())?;
         let malformed = |detail: &str| Error::malformed(FORMAT, detail);
         let mut r = Reader::new(bytes);
-        for &expected in MAGIC {
-            if r.u8()? != expected {
-                return Err(malformed("it does not begin like one"));
-            }
+        if r.array::<6>()? != *MAGIC {
+            return Err(malformed("it does not begin like one"));
         }
         let had = r.u8()?;
         if had != VERSION {

@@ -226,11 +226,8 @@ impl Tokenizer {
                 let mut text = String::new();
                 for &token in tokens {
                     let piece = t.piece(token).ok_or_else(|| unknown(token))?;
-                    match piece.strip_prefix(wordpiece::CONTINUES) {
-                        Some(rest) => text += rest,
-                        None if t.is_special(token) => {}
-                        None if text.is_empty() => text += piece,
-                        None => text += &format!(" {piece}"),
+                    if !t.is_special(token) {
+                        wordpiece::join(&mut text, piece);
                     }
                 }
                 Ok(text)

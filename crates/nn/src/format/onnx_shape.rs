@@ -9,14 +9,10 @@ use crate::tensor::Shape;
 impl Importing<'_, '_> {
     /// Axes of the ONNX tensor (batch included), not negative, sorted.
     fn axes(&self, axes: &[i64], rank: usize) -> Result<Vec<usize>> {
-        let fix = |a: &i64| {
-            usize::try_from(if *a < 0 {
-                a.saturating_add(rank as i64)
-            } else {
-                *a
-            })
-            .ok()
-            .filter(|&a| a < rank)
+        let fix = |&a: &i64| {
+            let from_end = if a < 0 { rank as i64 } else { 0 };
+            let axis = usize::try_from(a.saturating_add(from_end)).ok();
+            axis.filter(|&a| a < rank)
         };
         let axes = axes.iter().map(fix).collect::<Option<Vec<_>>>();
         let mut axes = axes.ok_or_else(|| self.invalid("an axis lies outside of the tensor"))?;
@@ -68,9 +64,8 @@ impl Importing<'_, '_> {
                 "only padding with zeros is supported, not with {value}"
             )));
         }
-        let given = self
-            .list("pads", 1)?
-            .ok_or_else(|| self.invalid("pads are missing"))?;
+        let given = self.list("pads", 1)?;
+        let given = given.ok_or_else(|| self.invalid("pads are missing"))?;
         let mut pads = [0; 8];
         let axes = match self.optional_constant(3)? {
             Some(c) => c.integers(),
@@ -88,19 +83,11 @@ impl Importing<'_, '_> {
         if given.len() != 2 * axes.len() || pads[0] != 0 || pads[4] != 0 {
             return Err(self.invalid("pads must be two for each axis and none on the batch axis"));
         }
-        let spatial = Padding {
-            top: pads[2],
-            bottom: pads[6],
-            left: pads[3],
-            right: pads[7],
+        let pad = Pad {
+            channels: (pads[1], pads[5]),
+            spatial: [pads[2], pads[6], pads[3], pads[7]].into(),
         };
-        self.add(
-            Op::Pad(Pad {
-                channels: (pads[1], pads[5]),
-                spatial,
-            }),
-            &[x],
-        )
+        self.add(Op::Pad(pad), &[x])
     }
 
     pub(super) fn slice(&mut self) -> Result<Value> {
@@ -109,24 +96,20 @@ impl Importing<'_, '_> {
         let missing = || self.invalid("starts or ends are missing");
         let starts = self.list("starts", 1)?.ok_or_else(missing)?;
         let ends = self.list("ends", 2)?.ok_or_else(missing)?;
-        let axes = self
-            .list("axes", 3)?
-            .unwrap_or_else(|| (0..starts.len() as i64).collect());
-        let steps = self
-            .list("steps", 4)?
-            .unwrap_or_else(|| vec![1; starts.len()]);
-        if starts.len() != ends.len() || starts.len() != axes.len() || starts.len() != steps.len() {
+        let count = starts.len();
+        let axes = self.list("axes", 3)?;
+        let axes = axes.unwrap_or_else(|| (0..count as i64).collect());
+        let steps = self.list("steps", 4)?.unwrap_or_else(|| vec![1; count]);
+        if [ends.len(), axes.len(), steps.len()] != [count; 3] {
             return Err(self.invalid("starts, ends, axes and steps differ in length"));
         }
-        let mut selection: Vec<AxisSlice> = dims
-            .iter()
-            .map(|&d| AxisSlice {
-                begin: 0,
-                end: d,
-                step: 1,
-            })
-            .collect();
-        for i in 0..starts.len() {
+        let whole = |&end: &usize| AxisSlice {
+            begin: 0,
+            end,
+            step: 1,
+        };
+        let mut selection: Vec<AxisSlice> = dims.iter().map(whole).collect();
+        for i in 0..count {
             let axis = self.axes(&[axes[i]], dims.len())?[0];
             let length = dims[axis] as i64;
             let clamp =
@@ -162,39 +145,26 @@ impl Importing<'_, '_> {
 
     pub(super) fn reshape(&mut self) -> Result<Value> {
         let x = self.computed(0)?;
-        let target = self
-            .list("shape", 1)?
-            .ok_or_else(|| self.invalid("the shape is missing"))?;
-        let from: Vec<i64> = std::iter::once(1)
-            .chain(self.shape(x).dims().into_iter().map(|d| d as i64))
-            .collect();
-        let keep_zero = self.integer("allowzero", 0) != 0;
-        let mut sizes: Vec<i64> = target
-            .iter()
-            .enumerate()
-            .map(|(i, &d)| {
-                if d == 0 && !keep_zero {
-                    from.get(i).copied().unwrap_or(0)
-                } else {
-                    d
-                }
-            })
-            .collect();
+        let target = self.list("shape", 1)?;
+        let target = target.ok_or_else(|| self.invalid("the shape is missing"))?;
+        let dims = self.shape(x).dims().into_iter().map(|d| d as i64);
+        let from: Vec<i64> = std::iter::once(1).chain(dims).collect();
+        let mut sizes = target.clone();
+        if self.integer("allowzero", 0) == 0 {
+            for (i, d) in sizes.iter_mut().enumerate().filter(|(_, d)| **d == 0) {
+                *d = from.get(i).copied().unwrap_or(0);
+            }
+        }
         let total: i64 = from.iter().product();
         let bad = || self.invalid(format!("shape {target:?} does not fit {}", self.shape(x)));
-        let known = sizes
-            .iter()
-            .filter(|&&d| d != -1)
-            .try_fold(1i64, |p, &d| p.checked_mul(d).filter(|&p| p > 0))
-            .ok_or_else(bad)?;
+        let mut known = sizes.iter().filter(|&&d| d != -1);
+        let known = known.try_fold(1i64, |p, &d| p.checked_mul(d).filter(|&p| p > 0));
+        let known = known.ok_or_else(bad)?;
         if let Some(free) = sizes.iter().position(|&d| d == -1) {
             sizes[free] = total / known;
         }
-        let sizes = sizes
-            .into_iter()
-            .map(|d| self.length(d))
-            .collect::<Result<Vec<_>>>()?;
-        match sizes[..] {
+        let sizes: Result<Vec<_>> = sizes.into_iter().map(|d| self.length(d)).collect();
+        match sizes?[..] {
             [1, n] => self.add(Op::Reshape(Shape::Vector(n)), &[x]),
             [1, c, h, w] => self.add(Op::Reshape(Shape::image(c, h, w)), &[x]),
             _ => Err(bad()),

@@ -141,7 +141,7 @@ impl Published {
             Model::Pairs(list) | Model::WholeOrPairs(list) => {
                 merges.reserve(list.len());
                 let text = |t: u32| {
-                    let text = parts.tokens.get(t as usize).map(String::as_str);
+                    let text = parts.tokens.get(t as usize);
                     text.ok_or_else(|| malformed(format!("a merge of token {t}, there are {n}")))
                 };
                 for (rank, &(left, right)) in (0u32..).zip(list) {
@@ -368,6 +368,8 @@ impl Published {
     /// # Errors
     /// [`Error::Token`] for a token that there isn't.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
+        let pieces = matches!(self.parts.model, Model::Pieces(_));
+        let mut joined = String::new();
         let mut bytes = Vec::new();
         for &token in tokens {
             let text = self.parts.tokens.get(token as usize);
@@ -377,25 +379,18 @@ impl Published {
             })?;
             match self.parts.added.iter().find(|a| a.id == token) {
                 Some(a) if a.special => {}
+                None if pieces => wordpiece::join(&mut joined, text),
+                None => match text.chars().map(byte).collect::<Option<Vec<u8>>>() {
+                    Some(own) => bytes.extend(own),
+                    None => bytes.extend(text.bytes()),
+                },
+                Some(_) if pieces => joined += text,
                 Some(_) => bytes.extend(text.bytes()),
-                None => self.spell(text, &mut bytes),
             }
         }
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    fn spell(&self, text: &str, bytes: &mut Vec<u8>) {
-        if let Model::Pieces(_) = self.parts.model {
-            match text.strip_prefix(wordpiece::CONTINUES) {
-                Some(rest) => bytes.extend(rest.bytes()),
-                None if bytes.is_empty() => bytes.extend(text.bytes()),
-                None => bytes.extend(format!(" {text}").bytes()),
-            }
-            return;
-        }
-        match text.chars().map(byte).collect::<Option<Vec<u8>>>() {
-            Some(own) => bytes.extend(own),
-            None => bytes.extend(text.bytes()),
+        match pieces {
+            true => Ok(joined),
+            false => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         }
     }
 
@@ -410,7 +405,6 @@ impl Published {
     }
 
     pub(super) fn write(&self, w: &mut Writer) {
-        let place = |at: Option<usize>| at.unwrap_or_default() as u8;
         let p = &self.parts;
         w.texts(&p.tokens);
         w.list(p.added.iter(), |w, a| {
@@ -420,27 +414,22 @@ impl Published {
                 w.u8(flag.into());
             }
         });
-        w.list(p.normalizers.iter(), |w, n| {
-            w.u8(place(Normalizer::ALL.iter().position(|m| m == n)));
-        });
-        w.list(p.cuts.iter(), |w, c| {
-            w.u8(place(Cut::ALL.iter().position(|d| d == c)));
-        });
-        let (kind, merges) = match &p.model {
-            Model::Pairs(merges) => (0, merges),
-            Model::WholeOrPairs(merges) => (1, merges),
+        // both in the order of their lists
+        w.list(p.normalizers.iter(), |w, &n| w.u8(n as u8));
+        w.list(p.cuts.iter(), |w, &c| w.u8(c as u8));
+        match &p.model {
             Model::Pieces(unknown) => {
                 w.u8(2);
                 w.u32(*unknown);
-                p.frame.iter().for_each(|f| w.tokens(f));
-                return;
             }
-        };
-        w.u8(kind);
-        w.list(merges.iter(), |w, &(left, right)| {
-            w.u32(left);
-            w.u32(right);
-        });
+            Model::Pairs(merges) | Model::WholeOrPairs(merges) => {
+                w.u8(matches!(p.model, Model::WholeOrPairs(_)).into());
+                w.list(merges.iter(), |w, &(left, right)| {
+                    w.u32(left);
+                    w.u32(right);
+                });
+            }
+        }
         p.frame.iter().for_each(|f| w.tokens(f));
     }
 
@@ -448,11 +437,7 @@ impl Published {
         let tokens = r.texts()?;
         let added = r.list(16, |r| {
             let (content, id) = (r.text()?, r.u32()?);
-            let mut flag = || match r.u8()? {
-                0 => Ok(false),
-                1 => Ok(true),
-                other => Err(r.unknown("mark of an added token", other)),
-            };
+            let mut flag = || r.one_of("mark of an added token", &[false, true]);
             Ok(Added {
                 content,
                 id,
@@ -462,16 +447,8 @@ impl Published {
                 right: flag()?,
             })
         })?;
-        let normalizers = r.list(1, |r| {
-            let n = r.u8()?;
-            let known = Normalizer::ALL.get(usize::from(n)).copied();
-            known.ok_or_else(|| r.unknown("normalizer", n))
-        })?;
-        let cuts = r.list(1, |r| {
-            let n = r.u8()?;
-            let known = Cut::ALL.get(usize::from(n)).copied();
-            known.ok_or_else(|| r.unknown("way of cutting", n))
-        })?;
+        let normalizers = r.list(1, |r| r.one_of("normalizer", &Normalizer::ALL))?;
+        let cuts = r.list(1, |r| r.one_of("way of cutting", &Cut::ALL))?;
         let merges = |r: &mut Reader<'_>| r.list(8, |r| Ok((r.u32()?, r.u32()?)));
         let model = match r.u8()? {
             0 => Model::Pairs(merges(r)?),

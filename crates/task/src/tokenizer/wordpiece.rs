@@ -249,6 +249,15 @@ impl WordPiece {
     }
 }
 
+/// Puts a piece behind a text: at once where it continues a word, else after a space.
+pub(super) fn join(text: &mut String, piece: &str) {
+    match piece.strip_prefix(CONTINUES) {
+        Some(rest) => *text += rest,
+        None if text.is_empty() => *text += piece,
+        None => *text += &format!(" {piece}"),
+    }
+}
+
 /// The longest piece of a word first, then the longest that continues it; `unknown` for a word that has none.
 pub(super) fn longest_first(
     index: &HashMap<String, u32>,
