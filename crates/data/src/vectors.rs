@@ -261,23 +261,8 @@ impl Vectors {
                 count: self.len(),
             });
         }
-        let mut values = self.values(i).to_vec();
-        if let Some(n) = normalization {
-            if n.mean.len() != self.width || n.deviation.len() != self.width {
-                return Err(Error::Option {
-                    detail: format!(
-                        "a normalisation of {} components for vectors of {}; give one mean and deviation for each",
-                        n.mean.len(),
-                        self.width
-                    ),
-                });
-            }
-            for ((v, m), d) in values.iter_mut().zip(&n.mean).zip(&n.deviation) {
-                *v = (*v - m) / d;
-            }
-        }
-        Tensor::new(nn::Shape::Vector(self.width), values).map_err(|e| Error::Option {
-            detail: e.to_string(),
+        task::vectors::normalized(self.values(i), normalization).map_err(|e| Error::Option {
+            detail: format!("{e}; give one mean and deviation for each component"),
         })
     }
 

@@ -119,6 +119,21 @@ impl Tensor {
         Ok(Self { shape, values })
     }
 
+    /// A sequence `(D, 1, L)` of these rows of D numbers, a column each: how tokens are embedded.
+    ///
+    /// # Errors
+    /// [`Error::Length`] for none.
+    pub fn sequence<R: IntoIterator<Item = f64>>(width: usize, rows: Vec<R>) -> Result<Self> {
+        let length = rows.len();
+        let mut x = vec![0.0; width * length];
+        for (t, row) in rows.into_iter().enumerate() {
+            for (c, v) in row.into_iter().take(width).enumerate() {
+                x[c * length + t] = v;
+            }
+        }
+        Self::new(Shape::image(width, 1, length), x)
+    }
+
     /// All zeros.
     #[must_use]
     pub fn zeros(shape: Shape) -> Self {
@@ -217,6 +232,15 @@ impl Parameter {
             shape: shape.to_vec(),
             values: Arc::clone(&self.values),
         })
+    }
+
+    /// A row of a table `(V, D)`; None beyond its end.
+    #[must_use]
+    pub fn row(&self, row: usize) -> Option<impl Iterator<Item = f64>> {
+        let width = *self.shape.last()?;
+        let start = row.checked_mul(width)?;
+        let values = self.values.get(start..)?.get(..width)?;
+        Some(values.iter().copied().map(f64::from))
     }
 
     /// Axis lengths, outermost first.

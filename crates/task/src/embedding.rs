@@ -2,7 +2,7 @@
 
 use crate::bytes::{Reader, Writer};
 use crate::error::{Error, Result};
-use nn::{Parameter, Shape, Tensor};
+use nn::{Parameter, Tensor};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -211,14 +211,8 @@ impl Embedding {
     /// # Errors
     /// [`Error::Token`]; [`Error::Nn`] for no tokens.
     pub fn sequence(&self, tokens: &[u32]) -> Result<Tensor> {
-        let length = tokens.len();
-        let mut x = vec![0.0; self.width * length];
-        for (t, &token) in tokens.iter().enumerate() {
-            for (c, v) in self.row(token)?.enumerate() {
-                x[c * length + t] = v;
-            }
-        }
-        Ok(Tensor::new(Shape::image(self.width, 1, length), x)?)
+        let rows: Result<Vec<_>> = tokens.iter().map(|&t| self.row(t)).collect();
+        Ok(Tensor::sequence(self.width, rows?)?)
     }
 
     /// The largest magnitude.

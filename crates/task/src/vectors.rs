@@ -6,6 +6,21 @@ use crate::error::{Error, Result};
 use crate::pictures::Normalization;
 use nn::{Shape, Tensor};
 
+/// A row of any columns as a network's input: `(v − mean)/deviation`, as it is without a normalisation.
+///
+/// # Errors
+/// [`Error::Count`] for a normalisation of another number of columns.
+pub fn normalized(row: &[f64], normalization: Option<&Normalization>) -> Result<Tensor> {
+    let mut values = row.to_vec();
+    if let Some(n) = normalization {
+        n.check(row.len())?;
+        for ((v, m), d) in values.iter_mut().zip(&n.mean).zip(&n.deviation) {
+            *v = (*v - m) / d;
+        }
+    }
+    Ok(Tensor::new(Shape::Vector(row.len()), values)?)
+}
+
 /// How rows of numbers become a network's inputs: `(v − mean)/deviation` by column, or as they are.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vectors {
@@ -68,17 +83,7 @@ impl Vectors {
                 value,
             });
         }
-        let values = match &self.normalization {
-            None => row.to_vec(),
-            Some(n) => {
-                let scales = n.mean.iter().zip(&n.deviation);
-                row.iter()
-                    .zip(scales)
-                    .map(|(v, (m, d))| (v - m) / d)
-                    .collect()
-            }
-        };
-        Ok(Tensor::new(Shape::Vector(row.len()), values)?)
+        normalized(row, self.normalization.as_ref())
     }
 
     pub(crate) fn check(&self, input: Shape, output: Shape) -> Result<()> {

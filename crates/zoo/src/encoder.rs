@@ -242,34 +242,27 @@ impl Encoder {
             return Err(Error::NoPrompt);
         }
         let width = config.width;
-        let row = |table: &Parameter, row: usize| -> Result<Vec<f64>> {
-            let had = table.shape()[0];
-            let unknown = || Error::Token {
+        let row = |name: &str, row: usize| {
+            let table = self.table(name);
+            table.row(row).ok_or_else(|| Error::Token {
                 token: u32::try_from(row).unwrap_or(u32::MAX),
-                vocabulary: had,
-            };
-            let values = table.values().get(row * width..(row + 1) * width);
-            let values = values.ok_or_else(unknown)?;
-            Ok(values.iter().copied().map(f64::from).collect())
+                vocabulary: table.shape()[0],
+            })
         };
-        let mut x = vec![0.0; (width + 1) * length];
-        for t in 0..length {
+        let sums = |t: usize| {
             let token = tokens.get(t).copied().unwrap_or(config.padding);
             let kind = types.get(t).copied().unwrap_or(0);
-            let (word, position, kind) = (
-                row(self.table("word"), token as usize)?,
-                row(self.table("position"), config.position(t, token))?,
-                row(self.table("token_type"), kind as usize)?,
-            );
-            for c in 0..width {
-                x[c * length + t] = word[c] + position[c] + kind[c];
-            }
-        }
+            let word = row("word", token as usize)?;
+            let position = row("position", config.position(t, token))?;
+            let all = word.zip(position).zip(row("token_type", kind as usize)?);
+            Ok(all.map(|((word, position), kind)| word + position + kind))
+        };
+        let rows: Result<Vec<_>> = (0..length).map(sums).collect();
+        let mut x = Tensor::sequence(width, rows?)?.into_values();
         if start == Start::Normalized {
-            let norm = self.embedding_norm();
-            let values = norm.apply(&x[..width * length], length);
-            x[..width * length].copy_from_slice(&values);
+            x = self.embedding_norm().apply(&x, length);
         }
+        x.resize((width + 1) * length, 0.0);
         x[width * length..][..tokens.len()].fill(1.0);
         Tensor::new(Shape::image(width + 1, 1, length), x)
     }

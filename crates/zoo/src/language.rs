@@ -194,18 +194,13 @@ impl LanguageModel {
         let Sizes {
             width, vocabulary, ..
         } = self.architecture.sizes();
-        let table = self.embedding().values();
-        let mut x = vec![0.0; width * tokens.len()];
-        for (t, &token) in tokens.iter().enumerate() {
-            if token as usize >= vocabulary {
-                return Err(Error::Token { token, vocabulary });
-            }
-            let row = &table[token as usize * width..][..width];
-            for (c, &v) in row.iter().enumerate() {
-                x[c * tokens.len() + t] = f64::from(v);
-            }
-        }
-        Tensor::new(Shape::image(width, 1, tokens.len()), x)
+        let table = self.embedding();
+        let row = |&token: &u32| {
+            let row = table.row(token as usize);
+            row.ok_or(Error::Token { token, vocabulary })
+        };
+        let rows: Result<Vec<_>> = tokens.iter().map(row).collect();
+        Tensor::sequence(width, rows?)
     }
 
     fn check_length(&self, length: usize) -> Result<()> {
