@@ -115,11 +115,8 @@ pub enum Error {
         detail: String,
     },
     /// Two nodes have the same name, or a name is empty.
-    #[error("node name {node:?} is empty or used twice; give every node its own name")]
-    Name {
-        /// The name.
-        node: String,
-    },
+    #[error("node name {0:?} is empty or used twice; give every node its own name")]
+    Name(String),
     /// A node refers to one that does not exist before it.
     #[error("node {node} takes the output of node number {input}, which does not exist before it")]
     Dangling {
@@ -128,12 +125,9 @@ pub enum Error {
         /// What it refers to.
         input: usize,
     },
-    /// The network has no input, more than one, or the output doesn't depend on it.
-    #[error("the network needs exactly one input that its output depends on, {found} were found")]
-    Inputs {
-        /// How many inputs the output depends on.
-        found: usize,
-    },
+    /// The network has no input, more than one, or the output doesn't depend on it: on how many it depends.
+    #[error("the network needs exactly one input that its output depends on, {0} were found")]
+    Inputs(usize),
     /// A node is not a polynomial.
     #[error(
         "node {node} applies {function}, which is not a polynomial; calibrating the network replaces it by one that is fitted to data, adapting it trains the network for one"
@@ -144,14 +138,11 @@ pub enum Error {
         /// Its function.
         function: String,
     },
-    /// A node takes a maximum.
+    /// A node takes a maximum; the first that does.
     #[error(
-        "node {node} takes a maximum (MaxPool), which no polynomial computes; adapting the network replaces it by an average pool and trains the network back"
+        "node {0} takes a maximum (MaxPool), which no polynomial computes; adapting the network replaces it by an average pool and trains the network back"
     )]
-    Maximum {
-        /// The first such node.
-        node: String,
-    },
+    Maximum(String),
     /// A node divides or takes a root.
     #[error(
         "node {node} ({operator}) divides by what it computes, which needs calibrated intervals; calibrate the network first"
@@ -272,12 +263,9 @@ pub enum Error {
         /// Names of the known activations.
         known: String,
     },
-    /// Tensors that belong to no known model family.
-    #[error("no known model family claims these tensors; {declined}")]
-    Unclaimed {
-        /// Every family's name with what speaks against it.
-        declined: String,
-    },
+    /// Tensors that belong to no known model family: every family's name with what speaks against it.
+    #[error("no known model family claims these tensors; {0}")]
+    Unclaimed(String),
     /// A file is of a version that this program doesn't know.
     #[error(
         "the {format} file has version {had}, this program reads {known}; use the matching release or convert the model again"
@@ -290,14 +278,11 @@ pub enum Error {
         /// The versions that can be read.
         known: &'static str,
     },
-    /// A pickle asks for a Python object that has no business in a state dict.
+    /// A pickle asks for this Python object, which has no business in a state dict.
     #[error(
-        "the pickle asks for {global}, which is refused; save the plain state dict: torch.save(model.state_dict(), path)"
+        "the pickle asks for {0}, which is refused; save the plain state dict: torch.save(model.state_dict(), path)"
     )]
-    PickleGlobal {
-        /// The Python name.
-        global: String,
-    },
+    PickleGlobal(String),
     /// A model needs a tensor that the file doesn't hold.
     #[error(
         "tensor {tensor} is missing; the file holds {had} tensors, for example {example}; is it another architecture?"

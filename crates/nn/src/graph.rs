@@ -225,7 +225,7 @@ impl<N: ElementFunction> NetworkBuilder<N> {
     pub fn add(&mut self, name: impl Into<String>, op: Op<N>, inputs: &[NodeId]) -> Result<NodeId> {
         let name = name.into();
         if name.is_empty() || self.names.contains_key(&name) {
-            return Err(Error::Name { node: name });
+            return Err(Error::Name(name));
         }
         refuse_unless_polynomial::<N, _>(&op, &name)?;
         let shape = |i: &NodeId| {
@@ -303,8 +303,7 @@ impl<N: ElementFunction> NetworkBuilder<N> {
         let inputs = nodes.iter().filter(|n| matches!(n.op, Op::Input(_)));
         let inputs: Vec<NodeId> = inputs.map(|n| n.id).collect();
         let [input] = inputs[..] else {
-            let found = inputs.len();
-            return Err(Error::Inputs { found });
+            return Err(Error::Inputs(inputs.len()));
         };
         Ok(Network {
             nodes,

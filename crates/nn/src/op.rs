@@ -130,7 +130,7 @@ impl<N> Op<N> {
     /// Why no polynomial network holds this operator, whatever its activations become; None if one may.
     pub(crate) fn refusal(&self, node: &str) -> Option<Error> {
         match self {
-            Self::MaxPool(_) => Some(Error::Maximum { node: node.into() }),
+            Self::MaxPool(_) => Some(Error::Maximum(node.into())),
             Self::Norm(_) | Self::Attention(_) => Some(Error::not_lowered(node, self.name())),
             _ => None,
         }

@@ -30,6 +30,15 @@ impl Error {
         Ok(())
     }
 
+    /// Refuses so many tokens, of which `known` say nothing, where more than the limit or none that say something.
+    pub(crate) fn check_length(had: usize, known: usize, limit: usize) -> Result<()> {
+        match had {
+            _ if had > limit => Err(Self::TooLong { had, limit }),
+            _ if had <= known => Err(Self::Empty),
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses another number of something than is needed.
     pub(crate) fn check_count(what: &'static str, needed: usize, had: usize) -> Result<()> {
         if had != needed {
@@ -138,14 +147,11 @@ pub enum Error {
         /// Number of tokens there are.
         vocabulary: usize,
     },
-    /// A byte that no token spells: the text would lose it silently.
+    /// This byte is spelled by no token: the text would lose it silently.
     #[error(
-        "byte 0x{byte:02x} of the text has no token; leave the character out or use a tokenizer with all bytes"
+        "byte 0x{0:02x} of the text has no token; leave the character out or use a tokenizer with all bytes"
     )]
-    Encoding {
-        /// The byte.
-        byte: u8,
-    },
+    Encoding(u8),
     /// A character that no token stands for.
     #[error(
         "the character {character:?} has no token, the model knows {known} characters; leave it out or write another"
@@ -175,12 +181,7 @@ pub enum Error {
         /// Width and height of the picture.
         had: (usize, usize),
     },
-    /// A network doesn't take pictures.
-    #[error(
-        "the network takes an input of shape {shape}, which is no picture with 1 or 3 channels"
-    )]
-    NoPicture {
-        /// Its input's shape.
-        shape: Shape,
-    },
+    /// A network of this input doesn't take pictures.
+    #[error("the network takes an input of shape {0}, which is no picture with 1 or 3 channels")]
+    NoPicture(Shape),
 }

@@ -145,7 +145,7 @@ impl Picture {
             width,
         } = shape
         else {
-            return Err(Error::NoPicture { shape });
+            return Err(Error::NoPicture(shape));
         };
         if self.size() != (width, height) {
             return Err(Error::PictureSize {
@@ -153,7 +153,7 @@ impl Picture {
                 had: self.size(),
             });
         }
-        let interleaved = self.pixels(channels).ok_or(Error::NoPicture { shape })?;
+        let interleaved = self.pixels(channels).ok_or(Error::NoPicture(shape))?;
         let planar: Vec<u8> = (0..channels)
             .flat_map(|c| interleaved.iter().skip(c).step_by(channels).copied())
             .collect();

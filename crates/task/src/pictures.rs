@@ -76,7 +76,7 @@ impl Pictures {
             Shape::Image { channels, .. } if shape.checked_len().is_some() => {
                 normalization.check(channels)?;
             }
-            _ => return Err(Error::NoPicture { shape }),
+            _ => return Err(Error::NoPicture(shape)),
         }
         Ok(Self {
             shape,

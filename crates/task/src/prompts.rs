@@ -147,16 +147,7 @@ impl Prompts {
     }
 
     fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
-        if tokens.len() > self.length() {
-            return Err(Error::TooLong {
-                had: tokens.len(),
-                limit: self.length(),
-            });
-        }
-        if tokens.len() <= self.public() {
-            return Err(Error::Empty);
-        }
-        Ok(())
+        Error::check_length(tokens.len(), self.public(), self.length())
     }
 
     /// These tokens, then the first passage's from there on.

@@ -129,22 +129,12 @@ impl Sentences {
     pub fn encode(&self, text: &str, long: Long) -> Result<(Vec<u32>, bool)> {
         let (tokens, cut) = self.tokenizer.within(text, self.length(), long)?;
         let around: usize = self.tokenizer.frame().iter().map(Vec::len).sum();
-        if tokens.len() <= around {
-            return Err(Error::Empty);
-        }
+        Error::check_length(tokens.len(), around, self.length())?;
         Ok((tokens, cut))
     }
 
     fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
-        if tokens.len() > self.length() {
-            return Err(Error::TooLong {
-                had: tokens.len(),
-                limit: self.length(),
-            });
-        }
-        if tokens.is_empty() {
-            return Err(Error::Empty);
-        }
+        Error::check_length(tokens.len(), 0, self.length())?;
         let words = &self.embedding.words;
         tokens.iter().try_for_each(|&t| words.row(t).map(drop))
     }

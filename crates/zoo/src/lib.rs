@@ -71,7 +71,5 @@ pub fn identify(checkpoint: &Checkpoint, options: &Options) -> Result<Model> {
             Claim::Declined(why) => declined.push(format!("{}: {why}", family.name)),
         }
     }
-    Err(Error::Unclaimed {
-        declined: declined.join("; "),
-    })
+    Err(Error::Unclaimed(declined.join("; ")))
 }

@@ -227,7 +227,7 @@ fn trained_networks_and_their_record() {
         assert!(e.contains(word) && !e.contains('\n'), "{e}");
     }
     let maximum = artefact::graph_to_bytes(&trained(false, true), &metadata).expect("writes");
-    assert!(matches!(read(&maximum), Err(Error::Maximum { node }) if node == "pool"));
+    assert!(matches!(read(&maximum), Err(Error::Maximum(node)) if node == "pool"));
     // version 1 programs refuse by version, and version 1 holds nothing else than polynomials
     for bytes in [&bytes, &maximum] {
         let old = with_header(bytes, |h| {

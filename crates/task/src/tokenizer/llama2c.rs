@@ -147,7 +147,7 @@ impl Scored {
         let token = FIRST_BYTE + u32::from(byte);
         match self.pieces.get(token as usize) {
             Some((piece, _)) if spelled(piece) == Some(byte) => Ok(token),
-            _ => Err(Error::Encoding { byte }),
+            _ => Err(Error::Encoding(byte)),
         }
     }
 

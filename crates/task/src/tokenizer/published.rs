@@ -325,7 +325,7 @@ impl Published {
         }
         let symbols = word.bytes().map(|byte| {
             let token = self.bytes.get(usize::from(byte)).copied().flatten();
-            token.ok_or(Error::Encoding { byte })
+            token.ok_or(Error::Encoding(byte))
         });
         let symbols = symbols.collect::<Result<Vec<u32>>>()?;
         self.merge(symbols, out);
