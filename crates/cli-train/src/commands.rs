@@ -27,7 +27,7 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
         (_, Some(Help::NameActivation)) => "--activation NAME",
         (_, Some(Help::RaiseBudget)) => "--budget, --degrees",
         (_, Some(Help::MeasureMachine)) => "`polyveil bench --save` measures a cost table",
-        (Error::Network(polyveil::nn::Error::TooLong { .. }), _) => "--truncate cuts sentences",
+        (Error::Task(polyveil::task::Error::TooLong { .. }), _) => "--truncate cuts sentences",
         _ => return None,
     })
 }

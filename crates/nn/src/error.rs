@@ -307,29 +307,6 @@ pub enum Error {
         /// The shape that it has.
         had: Vec<usize>,
     },
-    /// A token that the vocabulary doesn't have.
-    #[error(
-        "token {token} is unknown, the vocabulary has {vocabulary}; use the tokenizer that belongs to the model"
-    )]
-    Token {
-        /// The token.
-        token: u32,
-        /// Number of tokens there are.
-        vocabulary: usize,
-    },
-    /// A prompt of nothing.
-    #[error("the prompt holds no token to encrypt; write at least one character")]
-    NoPrompt,
-    /// A sequence is longer than the model knows.
-    #[error(
-        "a sequence of {had} tokens is too long, at most {limit} are possible; shorten the prompt"
-    )]
-    TooLong {
-        /// Its length.
-        had: usize,
-        /// The longest possible.
-        limit: usize,
-    },
     /// An operator that can't be imported.
     #[error("node {node}: operator {operator} is not supported; {remedy}")]
     UnsupportedOperator {

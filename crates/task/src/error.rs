@@ -31,7 +31,10 @@ impl Error {
     }
 
     /// Refuses so many tokens, of which `known` say nothing, where more than the limit or none that say something.
-    pub(crate) fn check_length(had: usize, known: usize, limit: usize) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::TooLong`], [`Error::Empty`].
+    pub fn check_length(had: usize, known: usize, limit: usize) -> Result<()> {
         match had {
             _ if had > limit => Err(Self::TooLong { had, limit }),
             _ if had <= known => Err(Self::Empty),

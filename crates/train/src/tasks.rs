@@ -186,12 +186,12 @@ impl<'a> Judge<'a> {
         let limit = self.language.architecture().sizes().max_length;
         if r.tokens.len() > limit {
             let had = r.tokens.len();
-            return Err(nn::Error::TooLong { had, limit }.into());
+            return Err(task::Error::TooLong { had, limit }.into());
         }
         let vocabulary = self.language.architecture().sizes().vocabulary;
         if let Some(&token) = r.tokens.iter().find(|&&t| usize::from(t) >= vocabulary) {
             let token = token.into();
-            return Err(nn::Error::Token { token, vocabulary }.into());
+            return Err(task::Error::Token { token, vocabulary }.into());
         }
         if r.first == 0 || r.first >= r.tokens.len() {
             return Err(Error::Setting {

@@ -227,3 +227,15 @@ impl Blocks<'_> {
         self.add(name, Op::Attention(attention), &[q, k, v])
     }
 }
+
+/// Refuses a sequence that is longer than a model knows.
+pub(crate) fn within(length: usize, limit: usize) -> Result<()> {
+    if length <= limit {
+        return Ok(());
+    }
+    Err(Error::Invalid {
+        node: "embedding".into(),
+        operator: "Input".into(),
+        detail: format!("{length} positions are too many, the model knows {limit}"),
+    })
+}

@@ -5,7 +5,7 @@
 //! as tame as others'; attention does not look at it ([`Order::Marked`](nn::attention::Order::Marked)). How many tokens a sentence has is thus encrypted with it.
 
 use crate::bert::{Config, Head};
-use crate::blocks::{Blocks, fitting, parameter_of};
+use crate::blocks::{Blocks, fitting, parameter_of, within};
 use approx::Activation;
 use nn::Error;
 use nn::Result;
@@ -221,30 +221,22 @@ impl Encoder {
     /// channel. `types` has a token's type, 0 where it ends.
     ///
     /// # Errors
-    /// [`Error::Token`] for a token or a type that there isn't, [`Error::TooLong`] for more than `length` or than the model knows,
-    /// [`Error::NoPrompt`] for none.
+    /// [`task::Error::Token`] for a token or a type that there isn't, [`task::Error::TooLong`] for more than `length` or than the model knows,
+    /// [`task::Error::Empty`] for none.
     pub fn input(
         &self,
         tokens: &[u32],
         types: &[u32],
         length: usize,
         start: Start,
-    ) -> Result<Tensor> {
+    ) -> task::Result<Tensor> {
         let config = &self.config;
-        self.check_length(length)?;
-        if tokens.len() > length {
-            return Err(Error::TooLong {
-                had: tokens.len(),
-                limit: length,
-            });
-        }
-        if tokens.is_empty() {
-            return Err(Error::NoPrompt);
-        }
+        task::Error::check_length(length, 0, config.max_length())?;
+        task::Error::check_length(tokens.len(), 0, length)?;
         let width = config.width;
         let row = |name: &str, row: usize| {
             let table = self.table(name);
-            table.row(row).ok_or_else(|| Error::Token {
+            table.row(row).ok_or_else(|| task::Error::Token {
                 token: u32::try_from(row).unwrap_or(u32::MAX),
                 vocabulary: table.shape()[0],
             })
@@ -257,27 +249,27 @@ impl Encoder {
             let all = word.zip(position).zip(row("token_type", kind as usize)?);
             Ok(all.map(|((word, position), kind)| word + position + kind))
         };
-        let rows: Result<Vec<_>> = (0..length).map(sums).collect();
+        let rows: task::Result<Vec<_>> = (0..length).map(sums).collect();
         let mut x = Tensor::sequence(width, rows?)?.into_values();
         if start == Start::Normalized {
             x = self.embedding_norm().apply(&x, length);
         }
         x.resize((width + 1) * length, 0.0);
         x[width * length..][..tokens.len()].fill(1.0);
-        Tensor::new(Shape::image(width + 1, 1, length), x)
+        Ok(Tensor::new(Shape::image(width + 1, 1, length), x)?)
     }
 
     /// What a client knows of this encoder for sentences of up to so many tokens.
     ///
     /// # Errors
-    /// [`Error::TooLong`], and those of [`Sentences::new`].
+    /// [`task::Error::TooLong`], and those of [`Sentences::new`].
     pub fn sentences(
         &self,
         tokenizer: Tokenizer,
         length: usize,
         examples: Vec<Vec<u32>>,
     ) -> task::Result<Sentences> {
-        self.check_length(length)?;
+        task::Error::check_length(length, 0, self.config.max_length())?;
         let (width, first) = (self.config.width, self.config.first_position());
         let positions = self.positions()[first * width..][..length * width].to_vec();
         let positions = Parameter::new("positions", [length, width], positions)?;
@@ -304,20 +296,12 @@ impl Encoder {
         }
     }
 
-    fn check_length(&self, length: usize) -> Result<()> {
-        let limit = self.config.max_length();
-        if length > limit {
-            return Err(Error::TooLong { had: length, limit });
-        }
-        Ok(())
-    }
-
     /// The network for sentences of up to so many tokens, with this attention, to what the head gives.
     ///
     /// # Errors
-    /// [`Error::TooLong`], [`Error::Invalid`] for a length of 0.
+    /// [`Error::Invalid`] for a length of 0 or more than the model knows.
     pub fn graph(&self, length: usize, scheme: AttentionScheme, start: Start) -> Result<Graph> {
-        self.check_length(length)?;
+        within(length, self.config.max_length())?;
         let config = &self.config;
         let mut b = Blocks {
             weights: &self.weights,
@@ -425,7 +409,7 @@ impl Encoder {
         types: &[u32],
         length: usize,
         scheme: AttentionScheme,
-    ) -> Result<Tensor> {
+    ) -> task::Result<Tensor> {
         let graph = self.graph(length, scheme, Start::Normalized)?;
         let input = self.input(tokens, types, length, Start::Normalized)?;
         Ok(graph.evaluate(&input)?.output)

@@ -5,7 +5,7 @@
 //! the same weights, so a model trained at one length is read back by [`LanguageModel::with_weights_of`] and built at another.
 
 use crate::architecture::Architecture;
-use crate::blocks::{Blocks, Sizes, fitting, parameter_of};
+use crate::blocks::{Blocks, Sizes, fitting, parameter_of, within};
 use crate::gguf_llama;
 use nn::attention::AttentionScheme;
 use nn::format::state_dict::{StateDict, StateTensor};
@@ -188,35 +188,30 @@ impl LanguageModel {
     /// The embedded sequence `(D, 1, L)`: what the client encrypts.
     ///
     /// # Errors
-    /// [`Error::Token`] for a token that there isn't, [`Error::TooLong`] for more than the model knows, [`Error::Length`] for none.
-    pub fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
-        self.check_length(tokens.len())?;
+    /// [`task::Error::Token`] for a token that there isn't, [`task::Error::TooLong`] for more than the model knows, [`task::Error::Empty`] for none.
+    pub fn embed(&self, tokens: &[u32]) -> task::Result<Tensor> {
         let Sizes {
-            width, vocabulary, ..
+            width,
+            vocabulary,
+            max_length,
+            ..
         } = self.architecture.sizes();
+        task::Error::check_length(tokens.len(), 0, max_length)?;
         let table = self.embedding();
         let row = |&token: &u32| {
             let row = table.row(token as usize);
-            row.ok_or(Error::Token { token, vocabulary })
+            row.ok_or(task::Error::Token { token, vocabulary })
         };
-        let rows: Result<Vec<_>> = tokens.iter().map(row).collect();
-        Tensor::sequence(width, rows?)
-    }
-
-    fn check_length(&self, length: usize) -> Result<()> {
-        let limit = self.architecture.sizes().max_length;
-        if length > limit {
-            return Err(Error::TooLong { had: length, limit });
-        }
-        Ok(())
+        let rows: task::Result<Vec<_>> = tokens.iter().map(row).collect();
+        Ok(Tensor::sequence(width, rows?)?)
     }
 
     /// The network from an embedded sequence of this length to the logits of all positions, with this attention.
     ///
     /// # Errors
-    /// [`Error::TooLong`], [`Error::Invalid`] for a length of 0.
+    /// [`Error::Invalid`] for a length of 0 or more than the model knows.
     pub fn graph(&self, length: usize, scheme: AttentionScheme) -> Result<Graph> {
-        self.check_length(length)?;
+        within(length, self.architecture.sizes().max_length)?;
         let mut b = Blocks {
             weights: &self.weights,
             network: Graph::builder(),
@@ -240,7 +235,7 @@ impl LanguageModel {
     ///
     /// # Errors
     /// Those of [`LanguageModel::embed`] and [`LanguageModel::graph`].
-    pub fn logits(&self, tokens: &[u32], scheme: AttentionScheme) -> Result<Tensor> {
+    pub fn logits(&self, tokens: &[u32], scheme: AttentionScheme) -> task::Result<Tensor> {
         let graph = self.graph(tokens.len(), scheme)?;
         Ok(graph.evaluate(&self.embed(tokens)?)?.output)
     }

@@ -320,20 +320,20 @@ fn sentences_that_do_not_fit() {
     };
     assert!(matches!(
         input(&[1; 6], &[], 5),
-        Err(Error::TooLong { had: 6, limit: 5 })
+        Err(task::Error::TooLong { had: 6, limit: 5 })
     ));
     assert!(matches!(
         input(&[1], &[], 10),
-        Err(Error::TooLong { had: 10, limit: 9 })
+        Err(task::Error::TooLong { had: 10, limit: 9 })
     ));
-    assert!(matches!(input(&[], &[], 5), Err(Error::NoPrompt)));
+    assert!(matches!(input(&[], &[], 5), Err(task::Error::Empty)));
     assert!(matches!(
         input(&[13], &[], 5),
-        Err(Error::Token { token: 13, .. })
+        Err(task::Error::Token { token: 13, .. })
     ));
     assert!(matches!(
         input(&[1], &[2], 5),
-        Err(Error::Token {
+        Err(task::Error::Token {
             token: 2,
             vocabulary: 2
         })

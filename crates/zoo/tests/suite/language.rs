@@ -114,12 +114,12 @@ fn stories_are_spelled_like_llama2c() {
     );
     let model = LanguageModel::from_bytes(&model).expect("reads");
     let e = model.embed(&[1, 600]).expect_err("unknown");
-    assert!(matches!(e, Error::Token { token: 600, .. }), "{e}");
+    assert!(matches!(e, task::Error::Token { token: 600, .. }), "{e}");
     let e = model.embed(&[1; 513]).expect_err("too long");
     assert!(
         matches!(
             e,
-            Error::TooLong {
+            task::Error::TooLong {
                 had: 513,
                 limit: 512
             }

@@ -118,10 +118,7 @@ fn what_does_not_belong_together_is_refused() {
         "{e}"
     );
     let e = of(&model, vocabulary(), 10, Vec::new());
-    assert!(
-        matches!(e, Error::Nn(nn::Error::TooLong { had: 10, limit: 9 })),
-        "{e}"
-    );
+    assert!(matches!(e, Error::TooLong { had: 10, limit: 9 }), "{e}");
     let e = of(&model, vocabulary(), 6, vec![vec![9]]);
     assert!(matches!(e, Error::Token { token: 9, .. }), "{e}");
     assert!(
