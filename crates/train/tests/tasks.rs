@@ -232,14 +232,14 @@ fn requests_that_no_model_can_judge() {
     };
     let e = judge(vec![1; 41], 3);
     assert!(
-        matches!(e, Error::Network(nn::Error::TooLong { had: 41, limit: 40 })),
+        matches!(e, Error::Task(task::Error::TooLong { had: 41, limit: 40 })),
         "{e}"
     );
     let e = judge(vec![1, 7], 1);
     assert!(
         matches!(
             e,
-            Error::Network(nn::Error::Token {
+            Error::Task(task::Error::Token {
                 token: 7,
                 vocabulary: 7
             })
