@@ -236,6 +236,8 @@ pub(crate) fn within(length: usize, limit: usize) -> Result<()> {
     Err(Error::Invalid {
         node: "embedding".into(),
         operator: "Input".into(),
-        detail: format!("{length} positions are too many, the model knows {limit}"),
+        detail: format!(
+            "a sequence of {length} tokens is too long, at most {limit} are possible; shorten it"
+        ),
     })
 }
