@@ -49,6 +49,15 @@ pub(crate) fn mutate(r: &mut Random, bytes: &mut Vec<u8>) {
     }
 }
 
+/// One mutant of files that nothing is known of.
+pub(crate) fn generate(r: &mut Random, seeds: &[Vec<u8>]) -> Vec<u8> {
+    let mut file = r.pick(seeds).clone();
+    for _ in 0..=r.below(3) {
+        mutate(r, &mut file);
+    }
+    file
+}
+
 /// Inserts unless the result would be too large.
 pub(crate) fn insert(bytes: &mut Vec<u8>, at: usize, part: &[u8]) {
     if bytes.len() + part.len() <= MOST {

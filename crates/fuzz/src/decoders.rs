@@ -18,7 +18,10 @@ use std::collections::BTreeMap;
 /// What an execution found: whether the bytes were accepted, or the law that is broken.
 pub(crate) type Outcome = Result<bool, String>;
 
-type Generate = Box<dyn Fn(&mut Random) -> Vec<u8> + Send + Sync>;
+/// A law that what was accepted keeps, or how it is broken.
+type Law = Result<(), String>;
+/// Makes a mutant of some seeds.
+type Generate = Box<dyn Fn(&mut Random, &[Vec<u8>]) -> Vec<u8> + Send + Sync>;
 type Decode = Box<dyn Fn(&mut Probe<'_>) -> Outcome + Send + Sync>;
 
 /// A decoder with what fuzzing it takes.
@@ -50,9 +53,35 @@ impl<'a> Probe<'a> {
 }
 
 impl Decoder {
+    fn new(
+        name: &'static str,
+        limit: fn(&[u8]) -> usize,
+        seeds: Vec<Vec<u8>>,
+        generate: impl Fn(&mut Random, &[Vec<u8>]) -> Vec<u8> + Send + Sync + 'static,
+        decode: impl Fn(&mut Probe<'_>) -> Outcome + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            name,
+            seeds,
+            limit,
+            generate: Box::new(generate),
+            decode: Box::new(decode),
+        }
+    }
+    /// As [`Decoder::new`] with a generator that works on seeds taken apart.
+    fn parsed<T: Send + Sync + 'static>(
+        name: &'static str,
+        limit: fn(&[u8]) -> usize,
+        seeds: Vec<Vec<u8>>,
+        (parse, generate): (fn(&[u8]) -> T, fn(&mut Random, &[T]) -> Vec<u8>),
+        decode: impl Fn(&mut Probe<'_>) -> Outcome + Send + Sync + 'static,
+    ) -> Self {
+        let parts: Vec<T> = seeds.iter().map(|s| parse(s)).collect();
+        Self::new(name, limit, seeds, move |r, _| generate(r, &parts), decode)
+    }
     /// The mutant of one execution.
     pub(crate) fn mutant(&self, seed: u64, execution: u64) -> Vec<u8> {
-        (self.generate)(&mut Random::new(seed, self.name, execution))
+        (self.generate)(&mut Random::new(seed, self.name, execution), &self.seeds)
     }
     /// Most bytes that decoding these may hold at once.
     pub(crate) fn limit(&self, bytes: &[u8]) -> usize {
@@ -69,8 +98,25 @@ impl Decoder {
     }
 }
 
-fn law(holds: bool, what: &str) -> Result<(), String> {
+/// Bytes that `read` accepts, and the laws that what it reads keeps.
+fn reads<T, E>(
+    read: impl Fn(&[u8]) -> Result<T, E> + Send + Sync + 'static,
+    check: impl Fn(T) -> Law + Send + Sync + 'static,
+) -> impl Fn(&mut Probe<'_>) -> Outcome + Send + Sync + 'static {
+    move |probe| match probe.count(&read) {
+        Ok(value) => check(value).map(|()| true),
+        Err(_) => Ok(false),
+    }
+}
+
+fn law(holds: bool, what: &str) -> Law {
     if holds { Ok(()) } else { Err(what.into()) }
+}
+
+/// What was read, written and read is the same.
+fn same<T: PartialEq>(value: &T, back: Result<T, impl std::fmt::Display>) -> Law {
+    let back = again(back)?;
+    law(&back == value, "what is read, written and read is the same")
 }
 
 fn again<T>(result: Result<T, impl std::fmt::Display>) -> Result<T, String> {

@@ -126,7 +126,7 @@ fn plan(parameters: ParametersSpec, output: (usize, usize), operations: Vec<Oper
 }
 
 /// Plans with every operation; the first is cheap to verify.
-pub(crate) fn plans() -> Vec<Plan> {
+pub(crate) fn plans() -> [Plan; 3] {
     let arithmetic = vec![
         linear(0, &[1, 2], vec![1]),
         Operation::Align {
@@ -192,7 +192,7 @@ pub(crate) fn plans() -> Vec<Plan> {
             output: 5,
         },
     ];
-    vec![
+    [
         plan(levelled(3), (5, 1), arithmetic),
         plan(levelled(5), (3, 0), polynomials),
         plan(bootstrapped(), (5, 2), bootstraps),

@@ -1,10 +1,10 @@
 //! Language models: llama2.c's files, `config.json`.
 
-use super::{Decoder, again, law, text_limit};
+use super::{Decoder, Law, again, law, reads, same, text_limit};
 use crate::random::Random;
 use crate::{bytes, json};
 use nn::AttentionScheme;
-use task::tokenizer::Scored as Tokenizer;
+use task::tokenizer::Scored;
 use zoo::architecture::Architecture;
 use zoo::language::LanguageModel;
 
@@ -99,94 +99,79 @@ fn configs() -> Vec<Vec<u8>> {
     [llama, pythia].map(|s| s.as_bytes().to_vec()).to_vec()
 }
 
+/// What is checked of every accepted model.
+pub(super) fn check_model(model: &LanguageModel) -> Law {
+    let config = model.architecture().to_json();
+    same(
+        model,
+        LanguageModel::from_checkpoint(&config, &model.to_checkpoint()),
+    )?;
+    let graph = model.graph(1, AttentionScheme::Softmax);
+    law(graph.is_ok(), "an accepted model is a network")
+}
+
+fn check_embedding(model: LanguageModel) -> Law {
+    check_model(&model)?;
+    let sizes = model.architecture().sizes();
+    if sizes.vocabulary > 1 {
+        let x = again(model.embed(&[1]))?;
+        law(
+            x.values().len() == sizes.width,
+            "a token has the model's width",
+        )?;
+    }
+    Ok(())
+}
+
+fn check_tokenizer(tokenizer: Scored) -> Law {
+    for text in ["", "ab a bä", " \u{1F600}a  b"] {
+        // refused where a character has neither token nor bytes
+        if let Ok(tokens) = tokenizer.encode(text) {
+            let known = tokens.iter().all(|&t| (t as usize) < tokenizer.len());
+            law(known, "tokens of a text are tokens")?;
+            // pieces need not be text
+            let _ = tokenizer.decode(&tokens);
+        }
+    }
+    Ok(())
+}
+
+fn check_config(architecture: Architecture) -> Law {
+    let config = architecture.to_json();
+    same(&architecture, Architecture::from_json(&config))?;
+    // without its tensors it is refused by name, whatever its sizes
+    let none = nn::format::state_dict::StateDict::new(Default::default());
+    let model = LanguageModel::from_checkpoint(&config, &none);
+    law(model.is_err(), "a model needs its tensors")
+}
+
 pub(super) fn all() -> Vec<Decoder> {
-    let models = vec![model(false), model(true)];
-    let (own, tokenizers) = (models.clone(), vec![tokenizer(true), tokenizer(false)]);
-    let (pieces, texts) = (tokenizers.clone(), configs());
+    let config = |b: &[u8]| Architecture::from_json(&String::from_utf8_lossy(b));
+    let texts = configs();
     for text in &texts {
-        let text = String::from_utf8_lossy(text);
-        Architecture::from_json(&text).expect("a valid seed");
+        config(text).expect("a valid seed");
     }
     vec![
-        Decoder {
-            name: "llama2c",
-            seeds: models,
-            limit: text_limit,
-            generate: Box::new(move |r| generate_model(r, &own)),
-            decode: Box::new(|probe| {
-                let Ok(model) = probe.count(LanguageModel::from_bytes) else {
-                    return Ok(false);
-                };
-                let config = model.architecture().to_json();
-                let back = LanguageModel::from_checkpoint(&config, &model.to_checkpoint());
-                law(
-                    again(back)? == model,
-                    "a model written and read is the same",
-                )?;
-                if model.architecture().sizes().vocabulary > 1 {
-                    let x = again(model.embed(&[1]))?;
-                    law(
-                        x.values().len() == model.architecture().sizes().width,
-                        "a token has the model's width",
-                    )?;
-                }
-                let graph = model.graph(1, AttentionScheme::Softmax);
-                law(graph.is_ok(), "an accepted model is a network")?;
-                Ok(true)
-            }),
-        },
-        Decoder {
-            name: "tokenizer",
-            seeds: tokenizers,
-            limit: text_limit,
-            generate: Box::new(move |r| {
-                let mut file = r.pick(&pieces).clone();
-                for _ in 0..=r.below(3) {
-                    bytes::mutate(r, &mut file);
-                }
-                file
-            }),
-            decode: Box::new(|probe| {
-                let Ok(tokenizer) = probe.count(Tokenizer::from_bytes) else {
-                    return Ok(false);
-                };
-                for text in ["", "ab a bä", " \u{1F600}a  b"] {
-                    // refused where a character has neither token nor bytes
-                    if let Ok(tokens) = tokenizer.encode(text) {
-                        law(
-                            tokens.iter().all(|&t| (t as usize) < tokenizer.len()),
-                            "tokens of a text are tokens",
-                        )?;
-                        // pieces need not be text
-                        let _ = tokenizer.decode(&tokens);
-                    }
-                }
-                Ok(true)
-            }),
-        },
-        Decoder {
-            name: "language-config",
-            seeds: texts.clone(),
-            limit: text_limit,
-            generate: Box::new(move |r| json::generate(r, &texts)),
-            decode: Box::new(|probe| {
-                let read = probe.count(|b| Architecture::from_json(&String::from_utf8_lossy(b)));
-                let Ok(architecture) = read else {
-                    return Ok(false);
-                };
-                let back = again(Architecture::from_json(&architecture.to_json()))?;
-                law(
-                    back == architecture,
-                    "a configuration read, written and read is the same",
-                )?;
-                // without its tensors it is refused by name, whatever its sizes
-                let none = nn::format::state_dict::StateDict::new(Default::default());
-                law(
-                    LanguageModel::from_checkpoint(&architecture.to_json(), &none).is_err(),
-                    "a model needs its tensors",
-                )?;
-                Ok(true)
-            }),
-        },
+        Decoder::new(
+            "llama2c",
+            text_limit,
+            vec![model(false), model(true)],
+            generate_model,
+            reads(LanguageModel::from_bytes, check_embedding),
+        ),
+        Decoder::new(
+            "tokenizer",
+            text_limit,
+            vec![tokenizer(true), tokenizer(false)],
+            bytes::generate,
+            reads(Scored::from_bytes, check_tokenizer),
+        ),
+        Decoder::new(
+            "language-config",
+            text_limit,
+            texts,
+            json::generate,
+            reads(config, check_config),
+        ),
     ]
 }

@@ -1,14 +1,11 @@
 //! Networks and weights.
 
-use super::{Decoder, Outcome, Probe, again, law, onnx_limit, text_limit};
+use super::{Decoder, Law, Outcome, Probe, again, law, onnx_limit, reads, same, text_limit};
 use crate::{models, protobuf, safetensors, torch};
 use nn::format::{Checkpoint, artefact, onnx, state_dict::StateDict};
 use zoo::resnet;
 
-fn check_state_dict(probe: &mut Probe<'_>) -> Outcome {
-    let Ok(dict) = probe.count(StateDict::from_bytes) else {
-        return Ok(false);
-    };
+fn check_state_dict(dict: StateDict) -> Law {
     for (name, t) in dict.tensors() {
         law(
             t.shape.iter().product::<usize>() == t.values.len(),
@@ -40,33 +37,46 @@ fn check_state_dict(probe: &mut Probe<'_>) -> Outcome {
     law(
         other || trained.is_err() || claimed.is_ok(),
         "a network that can be built is claimed by its family",
-    )?;
-    Ok(true)
+    )
+}
+
+fn check_nodes<N>(nodes: &[nn::Node<N>]) -> Law {
+    for n in nodes {
+        let shape = n.shape().checked_len();
+        law(shape.is_some(), "a node has a possible shape")?;
+        let before = n.inputs().iter().all(|i| *i < n.id());
+        law(before, "a node's inputs come before it")?;
+    }
+    Ok(())
 }
 
 /// The laws of a polynomial network and of its file.
-fn check_graph(g: &nn::PolyGraph) -> Result<(), String> {
-    for n in g.nodes() {
-        law(
-            n.shape().checked_len().is_some(),
-            "a node has a possible shape",
-        )?;
-        law(
-            n.inputs().iter().all(|i| *i < n.id()),
-            "a node's inputs come before it",
-        )?;
-    }
+fn check_graph(g: &nn::PolyGraph) -> Law {
+    check_nodes(g.nodes())?;
     let bytes = again(artefact::to_bytes(g))?;
     law(
         artefact::recognises(&bytes),
         "a written model is recognised",
     )?;
     let back = again(artefact::from_bytes(&bytes))?;
-    law(&back == g, "a model read, written and read is the same")?;
-    law(
-        again(artefact::to_bytes(&back))? == bytes,
-        "the same model gives the same bytes",
-    )
+    let rewritten = again(artefact::to_bytes(&back))?;
+    law(rewritten == bytes, "the same model gives the same bytes")?;
+    same(g, Ok::<_, String>(back))
+}
+
+fn check_artefact(probe: &mut Probe<'_>) -> Outcome {
+    let (recognised, read) =
+        probe.count(|b| (artefact::recognises(b), artefact::graph_from_bytes(b)));
+    let Ok(read) = read else {
+        return Ok(false);
+    };
+    law(recognised, "a model that can be read is recognised")?;
+    let bytes = again(artefact::graph_to_bytes(&read.0, &read.1))?;
+    same(&read, artefact::graph_from_bytes(&bytes))?;
+    if let Ok(graph) = probe.count(artefact::from_bytes) {
+        check_graph(&graph)?;
+    }
+    Ok(true)
 }
 
 pub(super) fn all() -> Vec<Decoder> {
@@ -85,87 +95,58 @@ pub(super) fn all() -> Vec<Decoder> {
         torch::zip(&tensors, false),
         torch::zip(&resnet, false),
     ];
-    let plain = models::safetensors();
-    let plain_parts: Vec<_> = plain.iter().map(|f| safetensors::parts(f)).collect();
-    let pvm = models::artefacts();
-    let pvm_parts: Vec<_> = pvm.iter().map(|f| safetensors::parts(f)).collect();
-    let onnx_seeds = models::onnx();
-    let trees: Vec<_> = onnx_seeds
-        .iter()
-        .map(|f| protobuf::parse(f).expect("a valid seed"))
-        .collect();
+    let parts = (
+        safetensors::parts as fn(&[u8]) -> _,
+        safetensors::generate as _,
+    );
+    let legacy_files = legacy.iter().map(torch::Legacy::bytes).collect();
+    let zip_files = zips.iter().map(torch::Zip::bytes).collect();
+    let tree: fn(&[u8]) -> _ = |file| protobuf::parse(file).expect("a valid seed");
+    let tensors = || reads(StateDict::from_bytes, check_state_dict);
     vec![
-        Decoder {
-            name: "torch-legacy",
-            seeds: legacy.iter().map(torch::Legacy::bytes).collect(),
-            limit: text_limit,
-            generate: Box::new(move |r| torch::generate_legacy(r, &legacy)),
-            decode: Box::new(check_state_dict),
-        },
-        Decoder {
-            name: "torch-zip",
-            seeds: zips.iter().map(torch::Zip::bytes).collect(),
-            limit: text_limit,
-            generate: Box::new(move |r| torch::generate_zip(r, &zips)),
-            decode: Box::new(check_state_dict),
-        },
-        Decoder {
-            name: "safetensors",
-            seeds: plain,
-            limit: text_limit,
-            generate: Box::new(move |r| safetensors::generate(r, &plain_parts)),
-            decode: Box::new(check_state_dict),
-        },
-        Decoder {
-            name: "pvm",
-            seeds: pvm,
-            limit: text_limit,
-            generate: Box::new(move |r| safetensors::generate(r, &pvm_parts)),
-            decode: Box::new(|probe| {
-                let (recognised, read) =
-                    probe.count(|b| (artefact::recognises(b), artefact::graph_from_bytes(b)));
-                let Ok((graph, metadata)) = read else {
-                    return Ok(false);
-                };
-                law(recognised, "a model that can be read is recognised")?;
-                let bytes = again(artefact::graph_to_bytes(&graph, &metadata))?;
-                law(
-                    again(artefact::graph_from_bytes(&bytes))? == (graph, metadata),
-                    "a network read, written and read is the same",
-                )?;
-                if let Ok(graph) = probe.count(artefact::from_bytes) {
-                    check_graph(&graph)?;
-                }
-                Ok(true)
-            }),
-        },
-        Decoder {
-            name: "onnx",
-            seeds: onnx_seeds,
-            limit: onnx_limit,
-            generate: Box::new(move |r| protobuf::generate(r, &trees)),
-            decode: Box::new(|probe| {
-                let Ok(graph) = probe.count(onnx::from_bytes) else {
-                    return Ok(false);
-                };
-                for n in graph.nodes() {
-                    law(
-                        n.shape().checked_len().is_some(),
-                        "a node has a possible shape",
-                    )?;
-                    law(
-                        n.inputs().iter().all(|i| *i < n.id()),
-                        "a node's inputs come before it",
-                    )?;
-                }
-                if let Ok(graph) = nn::PolyGraph::try_from(graph) {
+        Decoder::new(
+            "torch-legacy",
+            text_limit,
+            legacy_files,
+            move |r, _| torch::generate_legacy(r, &legacy),
+            tensors(),
+        ),
+        Decoder::new(
+            "torch-zip",
+            text_limit,
+            zip_files,
+            move |r, _| torch::generate_zip(r, &zips),
+            tensors(),
+        ),
+        Decoder::parsed(
+            "safetensors",
+            text_limit,
+            models::safetensors(),
+            parts,
+            tensors(),
+        ),
+        Decoder::parsed(
+            "pvm",
+            text_limit,
+            models::artefacts(),
+            parts,
+            check_artefact,
+        ),
+        Decoder::parsed(
+            "onnx",
+            onnx_limit,
+            models::onnx(),
+            (tree, protobuf::generate),
+            reads(onnx::from_bytes, |graph| {
+                check_nodes(graph.nodes())?;
+                match nn::PolyGraph::try_from(graph) {
                     // constants as large as the whole picture are not worth the time
-                    if graph.nodes().iter().all(|n| n.shape().len() <= 1 << 12) {
-                        check_graph(&graph)?;
+                    Ok(g) if g.nodes().iter().all(|n| n.shape().len() <= 1 << 12) => {
+                        check_graph(&g)
                     }
+                    _ => Ok(()),
                 }
-                Ok(true)
             }),
-        },
+        ),
     ]
 }

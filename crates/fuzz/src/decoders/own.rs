@@ -1,16 +1,17 @@
 //! The project's own files.
 
 use super::{
-    Decode, Decoder, Outcome, Probe, again, container_limit, law, plan_limit, stored_limit,
+    Decoder, Law, Outcome, Probe, again, container_limit, law, plan_limit, reads, same,
+    stored_limit,
 };
-use crate::container;
+use crate::container::{Parts, generate};
 use crate::scratch::Scratch;
 use crate::toy::{INPUT, SLOTS, Toy, plans};
 use ckks::keys::{EvaluationKeys, KeyName, SwitchingKey};
 use ckks::{Ciphertext, Evaluator};
 use runtime::checkpoint::{Checkpointer, read_checkpoint_from};
 use runtime::wire::ServerKeys;
-use runtime::{Client, ClientFile, Plan, Server, State, VerifiedPlan};
+use runtime::{Basis, Client, ClientFile, Plan, Prediction, Server, State, VerifiedPlan};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Cursor;
@@ -33,52 +34,128 @@ fn same_state(a: &State<Ciphertext>, b: &State<Ciphertext>) -> bool {
         })
 }
 
+/// What a mutant is called in errors.
+const NAME: &str = "mutant";
+
 fn own(
     name: &'static str,
     limit: fn(&[u8]) -> usize,
-    seeds: Vec<Vec<u8>>,
-    decode: Decode,
+    seeds: &[&Vec<u8>],
+    decode: impl Fn(&mut Probe<'_>) -> Outcome + Send + Sync + 'static,
 ) -> Decoder {
-    let parts: Vec<container::Parts> = seeds.iter().map(|s| container::Parts::of(s)).collect();
-    Decoder {
-        name,
-        seeds,
-        limit,
-        generate: Box::new(move |r| container::generate(r, &parts)),
-        decode,
+    let seeds = seeds.iter().map(|s| s.to_vec()).collect();
+    let structure = (Parts::of as fn(&[u8]) -> Parts, generate as _);
+    Decoder::parsed(name, limit, seeds, structure, decode)
+}
+
+fn check_plan(plan: VerifiedPlan) -> Law {
+    // what inspection says of it
+    let text = compiler::describe(plan.plan());
+    let seconds = Prediction::new(&plan, Basis::shipped(), 2).seconds();
+    law(
+        !text.is_empty() && !seconds.is_nan(),
+        "a verified plan has a description and a predicted time",
+    )?;
+    let bytes = again(plan.plan().write(Vec::new(), NAME))?;
+    let (back, digest) = again(Plan::read(&bytes[..], NAME))?;
+    law(
+        digest == back.digest(),
+        "a plan's digest is that of its content",
+    )?;
+    same(plan.plan(), Ok::<_, String>(back))
+}
+
+fn check_client_key(file: &ClientFile, client: &Client) -> Law {
+    let bytes = again(client.write(Vec::new(), NAME))?;
+    let back = again(Client::read(&bytes[..], NAME, file.clone()))?;
+    law(
+        back.key() == client.key()
+            && back.secret_key().coefficients() == client.secret_key().coefficients(),
+        "a key and its id read, written and read are the same",
+    )
+}
+
+fn read_keys(toy: &Toy, bytes: &[u8]) -> Result<ServerKeys, runtime::Error> {
+    let (p, needed) = (toy.plan.parameters(), &toy.plan.facts().keys);
+    ServerKeys::read(bytes, NAME, p, needed, &mut |_, _| {})
+}
+
+fn check_keys(toy: &Toy, keys: &ServerKeys) -> Law {
+    let (p, digest) = (toy.plan.parameters(), *toy.plan.digest());
+    let back = again(read_keys(
+        toy,
+        &again(keys.write(Vec::new(), NAME, p, digest))?,
+    ))?;
+    let same = |((n, a), (m, b)): ((&KeyName, &SwitchingKey), (&KeyName, &SwitchingKey))| {
+        (n, a.seed(), a.limit()) == (m, b.seed(), b.limit()) && same_limbs(a.limbs(), b.limbs())
+    };
+    law(
+        keys.id == back.id
+            && keys.keys.request() == back.keys.request()
+            && keys.keys.iter().zip(back.keys.iter()).all(same),
+        "keys read, written and read are the same",
+    )
+}
+
+fn check_input(toy: &Toy, state: &State<Ciphertext>) -> Law {
+    let p = toy.plan.parameters();
+    for c in state.live.values() {
+        let indices = p.limbs(c.level());
+        let conform = c.limbs().enumerate().all(|(k, limb)| {
+            let q = p.prime(indices[k % indices.len()]).value();
+            limb.iter().all(|&x| x < q)
+        });
+        law(
+            conform && c.degree() == 1,
+            "every residue is below its prime",
+        )?;
     }
+    law(
+        state.live.keys().eq(&toy.plan.plan().input.registers),
+        "an input has the plan's registers",
+    )
+}
+
+fn read_state(toy: &Toy, bytes: &[u8]) -> Result<State<Ciphertext>, runtime::Error> {
+    read_checkpoint_from(bytes, NAME, &toy.plan, &INPUT, toy.client.key())
+}
+
+fn check_state(toy: &Toy, state: &State<Ciphertext>) -> Law {
+    let engine = Evaluator::new(toy.plan.context(), EvaluationKeys::new());
+    let writer = Checkpointer::new(&toy.plan, &engine, NAME.into(), INPUT);
+    let back = again(read_state(
+        toy,
+        &again(writer.write(state, Vec::new(), NAME))?,
+    ))?;
+    law(
+        same_state(state, &back),
+        "a state read, written and read is the same",
+    )
 }
 
 /// A key file that stays on disk, opened as it is, and one that becomes a mutant after it was opened.
 fn stored_keys(toy: Arc<Toy>) -> impl Fn(&mut Probe<'_>) -> Outcome {
     let scratch = Scratch::new("keys");
     let open = |plan: &Arc<VerifiedPlan>, path: &Path| {
-        let file = File::open(path).expect("a scratch file");
-        Server::open(
-            plan.clone(),
-            file,
-            "mutant",
-            &BTreeSet::new(),
-            &mut |_, _| {},
-        )
+        let (file, none) = (File::open(path).expect("a scratch file"), BTreeSet::new());
+        Server::open(plan.clone(), file, NAME, &none, &mut |_, _| {})
     };
     let path = scratch.write("evaluation.keys", &toy.keys);
     let server = open(&toy.plan, &path).expect("a valid seed");
     move |probe| {
         scratch.write("evaluation.keys", probe.bytes);
         let opened = probe.count(|_| open(&toy.plan, &path));
-        let (p, needed) = (toy.plan.parameters(), &toy.plan.facts().keys);
-        let read = ServerKeys::read(probe.bytes, "mutant", p, needed, &mut |_, _| {});
+        let read = read_keys(&toy, probe.bytes);
         law(
             opened.is_ok() == read.is_ok(),
             "keys are refused or not, wherever they stay",
         )?;
         let answer = |server: &Server, probe: &mut Probe<'_>| {
-            let state = again(toy.server.read_input(&toy.input[..], "seed"))?;
+            let state = again(toy.server.read_input(&toy.input[..], NAME))?;
             let Ok(answer) = probe.count(|_| server.run(state, &mut ())) else {
                 return Ok(None);
             };
-            again(server.write_answer(&answer, Vec::new(), "again")).map(Some)
+            again(server.write_answer(&answer, Vec::new(), NAME)).map(Some)
         };
         if let (Ok(opened), Ok(read)) = (&opened, read) {
             let read = again(Server::new(toy.plan.clone(), read))?;
@@ -98,11 +175,8 @@ pub(super) fn all() -> Vec<Decoder> {
     let plans = plans();
     let toy = Arc::new(Toy::new(plans[0].clone()));
     let full = Arc::new(Toy::new(plans[2].clone()));
-    let files: Vec<Vec<u8>> = plans
-        .iter()
-        .map(|p| p.write(Vec::new(), "seed").expect("in memory"))
-        .collect();
-    let all: Vec<Vec<u8>> = [
+    let files = plans.map(|p| p.write(Vec::new(), NAME).expect("in memory"));
+    let every = [
         &toy.client_file,
         &toy.client_key,
         &toy.input,
@@ -113,216 +187,102 @@ pub(super) fn all() -> Vec<Decoder> {
         &full.client_file,
         &full.keys,
         &files[2],
-    ]
-    .into_iter()
-    .cloned()
-    .collect();
-    let mut decoders = vec![
+    ];
+    // what a decoder needs of one side
+    let with = |toy: &Arc<Toy>| [0; 2].map(|_| toy.clone());
+    let ([key, key_check], [keys, keys_check]) = (with(&toy), with(&full));
+    let ([input, input_check], [answer, _]) = (with(&toy), with(&toy));
+    let [state, state_check] = with(&toy);
+    let limit = container_limit;
+    vec![
         own(
             "plan",
             plan_limit,
-            files,
-            Box::new(|probe| {
-                let Ok(plan) = probe.count(|b| VerifiedPlan::read(b, "mutant")) else {
-                    return Ok(false);
-                };
-                // what `polyveil inspect` says of it
-                let text = compiler::describe(plan.plan());
-                let seconds =
-                    runtime::Prediction::new(&plan, runtime::prediction::Basis::shipped(), 2)
-                        .seconds();
-                law(
-                    !text.is_empty() && !seconds.is_nan(),
-                    "a verified plan has a description and a predicted time",
-                )?;
-                let bytes = again(plan.plan().write(Vec::new(), "again"))?;
-                let (back, digest) = again(Plan::read(&bytes[..], "again"))?;
-                law(
-                    &back == plan.plan(),
-                    "a plan read, written and read is the same",
-                )?;
-                law(
-                    digest == back.digest(),
-                    "a plan's digest is that of its content",
-                )?;
-                Ok(true)
-            }),
+            &files.each_ref(),
+            reads(|b| VerifiedPlan::read(b, NAME), check_plan),
         ),
         own(
             "inspect",
-            container_limit,
-            all,
-            Box::new(|probe| {
-                let Ok(found) =
-                    probe.count(|b| runtime::inspection::inspect(Cursor::new(b), "mutant"))
-                else {
-                    return Ok(false);
-                };
-                law(
-                    (found.parameters.iter()).all(|p| !p.key_security().is_empty()),
-                    "parameters have a security",
-                )?;
-                Ok(true)
-            }),
+            limit,
+            &every,
+            reads(
+                |b| runtime::inspection::inspect(Cursor::new(b), NAME),
+                |found| {
+                    let secure = |p: &ckks::Parameters| !p.key_security().is_empty();
+                    law(
+                        found.parameters.iter().all(secure),
+                        "parameters have a security",
+                    )
+                },
+            ),
         ),
-    ];
-    decoders.extend(keys(&toy, &full));
-    decoders.extend(ciphertexts(&toy));
-    decoders
-}
-
-/// What clients make once: their file, the secret key, evaluation keys.
-fn keys(toy: &Arc<Toy>, full: &Arc<Toy>) -> Vec<Decoder> {
-    let (for_client, for_keys) = (toy.clone(), full.clone());
-    vec![
         own(
             "client-file",
-            container_limit,
-            vec![toy.client_file.clone(), full.client_file.clone()],
-            Box::new(|probe| {
-                let Ok(file) = probe.count(|b| ClientFile::read(b, "mutant")) else {
-                    return Ok(false);
-                };
-                let bytes = again(file.write(Vec::new(), "again"))?;
-                let back = again(ClientFile::read(&bytes[..], "again"))?;
-                law(
-                    back == file,
-                    "a client file read, written and read is the same",
-                )?;
-                Ok(true)
-            }),
+            limit,
+            &[&toy.client_file, &full.client_file],
+            reads(
+                |b| ClientFile::read(b, NAME),
+                |file| {
+                    let bytes = again(file.write(Vec::new(), NAME))?;
+                    same(&file, ClientFile::read(&bytes[..], NAME))
+                },
+            ),
         ),
         own(
             "client-key",
-            container_limit,
-            vec![toy.client_key.clone()],
-            Box::new(move |probe| {
-                let file = &for_client.file;
-                let Ok(client) = probe.count(|b| Client::read(b, "mutant", file.clone())) else {
-                    return Ok(false);
-                };
-                let bytes = again(client.write(Vec::new(), "again"))?;
-                let back = again(Client::read(&bytes[..], "again", file.clone()))?;
-                law(
-                    back.key() == client.key(),
-                    "a key's id read, written and read is the same",
-                )?;
-                law(
-                    back.secret_key().coefficients() == client.secret_key().coefficients(),
-                    "a secret key read, written and read is the same",
-                )?;
-                Ok(true)
-            }),
+            limit,
+            &[&toy.client_key],
+            reads(
+                move |b| Client::read(b, NAME, key.file.clone()),
+                move |client| check_client_key(&key_check.file, &client),
+            ),
         ),
         own(
             "evaluation-keys",
-            container_limit,
-            vec![full.keys.clone()],
-            Box::new(move |probe| {
-                let toy = &for_keys;
-                let (p, needed) = (toy.plan.parameters(), &toy.plan.facts().keys);
-                let read = |b: &[u8]| ServerKeys::read(b, "mutant", p, needed, &mut |_, _| {});
-                let Ok(keys) = probe.count(read) else {
-                    return Ok(false);
-                };
-                let bytes = again(keys.write(Vec::new(), "again", p, *toy.plan.digest()))?;
-                let back = again(read(&bytes))?;
-                let same =
-                    |((n, a), (m, b)): ((&KeyName, &SwitchingKey), (&KeyName, &SwitchingKey))| {
-                        (n, a.seed(), a.limit()) == (m, b.seed(), b.limit())
-                            && same_limbs(a.limbs(), b.limbs())
-                    };
-                law(
-                    keys.id == back.id
-                        && keys.keys.request() == back.keys.request()
-                        && keys.keys.iter().zip(back.keys.iter()).all(same),
-                    "keys read, written and read are the same",
-                )?;
-                Ok(true)
-            }),
+            limit,
+            &[&full.keys],
+            reads(
+                move |b| read_keys(&keys, b),
+                move |read| check_keys(&keys_check, &read),
+            ),
         ),
         own(
             "stored-keys",
             stored_limit,
-            vec![toy.keys.clone()],
-            Box::new(stored_keys(toy.clone())),
+            &[&toy.keys],
+            stored_keys(toy.clone()),
         ),
-    ]
-}
-
-/// What goes to and fro: inputs, answers, states of runs.
-fn ciphertexts(toy: &Arc<Toy>) -> Vec<Decoder> {
-    let [for_input, for_answer, for_checkpoint] = [0; 3].map(|_| toy.clone());
-    vec![
         own(
             "input",
-            container_limit,
-            vec![toy.input.clone()],
-            Box::new(move |probe| {
-                let toy = &for_input;
-                let Ok(state) = probe.count(|b| toy.server.read_input(b, "mutant")) else {
-                    return Ok(false);
-                };
-                let p = toy.plan.parameters();
-                for c in state.live.values() {
-                    let indices = p.limbs(c.level());
-                    let conform = c.limbs().enumerate().all(|(k, limb)| {
-                        let q = p.prime(indices[k % indices.len()]).value();
-                        limb.iter().all(|&x| x < q)
-                    });
-                    law(
-                        conform && c.degree() == 1,
-                        "every residue is below its prime",
-                    )?;
-                }
-                law(
-                    state.live.keys().eq(&toy.plan.plan().input.registers),
-                    "an input has the plan's registers",
-                )?;
-                Ok(true)
-            }),
+            limit,
+            &[&toy.input],
+            reads(
+                move |b| input.server.read_input(b, NAME),
+                move |state| check_input(&input_check, &state),
+            ),
         ),
         own(
             "answer",
-            container_limit,
-            vec![toy.answer.clone()],
-            Box::new(move |probe| {
-                let Ok(values) = probe.count(|b| for_answer.client.read_answer(b, "mutant")) else {
-                    return Ok(false);
-                };
-                law(
-                    values.len() == SLOTS && values.iter().all(|v| v.is_finite()),
-                    "an answer is finite and has the plan's shape",
-                )?;
-                Ok(true)
-            }),
+            limit,
+            &[&toy.answer],
+            reads(
+                move |b| answer.client.read_answer(b, NAME),
+                |values| {
+                    law(
+                        values.len() == SLOTS && values.iter().all(|v| v.is_finite()),
+                        "an answer is finite and has the plan's shape",
+                    )
+                },
+            ),
         ),
         own(
             "checkpoint",
-            container_limit,
-            vec![toy.checkpoint.clone()],
-            Box::new(move |probe| {
-                let (plan, key) = (&for_checkpoint.plan, for_checkpoint.client.key());
-                let Ok(state) =
-                    probe.count(|b| read_checkpoint_from(b, "mutant", plan, &INPUT, key))
-                else {
-                    return Ok(false);
-                };
-                let engine = Evaluator::new(plan.context(), EvaluationKeys::new());
-                let bytes = again(
-                    Checkpointer::new(plan, &engine, "again".into(), INPUT).write(
-                        &state,
-                        Vec::new(),
-                        "again",
-                    ),
-                )?;
-                let back = again(read_checkpoint_from(&bytes[..], "again", plan, &INPUT, key))?;
-                law(
-                    same_state(&state, &back),
-                    "a state read, written and read is the same",
-                )?;
-                Ok(true)
-            }),
+            limit,
+            &[&toy.checkpoint],
+            reads(
+                move |b| read_state(&state, b),
+                move |read| check_state(&state_check, &read),
+            ),
         ),
     ]
 }

@@ -1,9 +1,10 @@
 //! Published language models: GGUF, `tokenizer.json`.
 
-use super::{Decoder, again, law, published_limit, text_limit};
+use super::language::check_model;
+use super::{Decoder, Law, again, law, published_limit, reads, same, text_limit};
 use crate::random::Random;
 use crate::{bytes, json};
-use nn::AttentionScheme;
+use nn::format::gguf;
 use task::tokenizer::published::{Published, letter};
 use task::{Embedding, Prompts, Task, Tokenizer};
 use zoo::language::LanguageModel;
@@ -153,75 +154,58 @@ fn tokenizers() -> Vec<Vec<u8>> {
     vec![pairs.into_bytes(), words.as_bytes().to_vec()]
 }
 
+fn check_tokenizer(read: Published) -> Law {
+    let tokenizer = Tokenizer::from(read);
+    let count = tokenizer.len();
+    let rows = nn::Parameter::new("rows", [count, 1], vec![0.5; count]);
+    let embedding = again(Embedding::new(&again(rows)?))?;
+    let begin = tokenizer.frame()[0].first().copied();
+    let passage = vec![begin.unwrap_or(0), 0];
+    let task = Prompts::new(tokenizer.clone(), embedding, begin, vec![passage]);
+    let task = Task::Prompts(again(task)?);
+    same(&task, Task::from_bytes(&task.to_bytes()))?;
+    for text in ["", "ab a bä 12", " \u{1F600}a  b<|end|>[CLS]"] {
+        for tokens in [tokenizer.encode(text), tokenizer.sequence(text)] {
+            // refused where something has no token
+            let Ok(tokens) = tokens else { continue };
+            let known = tokens.iter().all(|&t| (t as usize) < count);
+            law(known, "tokens of a text are tokens")?;
+            law(
+                tokenizer.decode(&tokens).is_ok(),
+                "tokens of a text are text",
+            )?;
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn all() -> Vec<Decoder> {
     let models = vec![model(1), model(3), model(8)];
     for file in &models {
         LanguageModel::from_bytes(file).expect("a valid seed");
     }
-    let (own, files) = (models.clone(), tokenizers());
-    let texts = files.clone();
+    let read = |b: &[u8]| {
+        // refused or not, it ends
+        let _ = gguf::File::read(b).map(|f| Tokenizer::of_gguf(&f).map(|_| ()));
+        LanguageModel::from_bytes(b)
+    };
     vec![
-        Decoder {
-            name: "gguf",
-            seeds: models,
-            limit: text_limit,
-            generate: Box::new(move |r| generate_model(r, &own)),
-            decode: Box::new(|probe| {
-                // refused or not, it ends
-                let _ = probe.count(|b| {
-                    nn::format::gguf::File::read(b).map(|f| Tokenizer::of_gguf(&f).map(|_| ()))
-                });
-                let Ok(model) = probe.count(LanguageModel::from_bytes) else {
-                    return Ok(false);
-                };
-                let config = model.architecture().to_json();
-                let back = LanguageModel::from_checkpoint(&config, &model.to_checkpoint());
-                law(
-                    again(back)? == model,
-                    "a model written and read is the same",
-                )?;
-                let graph = model.graph(1, AttentionScheme::Softmax);
-                law(graph.is_ok(), "an accepted model is a network")?;
-                Ok(true)
-            }),
-        },
-        Decoder {
-            name: "tokenizer-json",
-            seeds: files,
-            limit: published_limit,
-            generate: Box::new(move |r| json::generate(r, &texts)),
-            decode: Box::new(|probe| {
-                let read = probe.count(|b| Published::from_json(&String::from_utf8_lossy(b)));
-                let Ok(tokenizer) = read.map(Tokenizer::from) else {
-                    return Ok(false);
-                };
-                let rows =
-                    nn::Parameter::new("rows", [tokenizer.len(), 1], vec![0.5; tokenizer.len()]);
-                let embedding = again(Embedding::new(&again(rows)?))?;
-                let begin = tokenizer.frame()[0].first().copied();
-                let passage = vec![begin.unwrap_or(0), 0];
-                let task = Prompts::new(tokenizer.clone(), embedding, begin, vec![passage]);
-                let task = Task::Prompts(again(task)?);
-                law(
-                    again(Task::from_bytes(&task.to_bytes()))? == task,
-                    "a tokenizer written and read is the same",
-                )?;
-                for text in ["", "ab a bä 12", " \u{1F600}a  b<|end|>[CLS]"] {
-                    for tokens in [tokenizer.encode(text), tokenizer.sequence(text)] {
-                        // refused where something has no token
-                        let Ok(tokens) = tokens else { continue };
-                        law(
-                            tokens.iter().all(|&t| (t as usize) < tokenizer.len()),
-                            "tokens of a text are tokens",
-                        )?;
-                        law(
-                            tokenizer.decode(&tokens).is_ok(),
-                            "tokens of a text are text",
-                        )?;
-                    }
-                }
-                Ok(true)
-            }),
-        },
+        Decoder::new(
+            "gguf",
+            text_limit,
+            models,
+            generate_model,
+            reads(read, |model| check_model(&model)),
+        ),
+        Decoder::new(
+            "tokenizer-json",
+            published_limit,
+            tokenizers(),
+            json::generate,
+            reads(
+                |b| Published::from_json(&String::from_utf8_lossy(b)),
+                check_tokenizer,
+            ),
+        ),
     ]
 }

@@ -26,12 +26,12 @@ fn files_limit(bytes: &[u8]) -> usize {
 fn options(flags: u8) -> Options {
     let flag = |bit: u8| flags & 1 << bit != 0;
     Options {
-        split: [
-            None,
-            Some(Split::Train),
-            Some(Split::Validation),
-            Some(Split::Test),
-        ][usize::from(flags & 3)],
+        split: match flags & 3 {
+            0 => None,
+            TRAIN => Some(Split::Train),
+            2 => Some(Split::Validation),
+            _ => Some(Split::Test),
+        },
         resize: flag(2).then_some(Resize {
             height: 3,
             width: 2,
@@ -109,31 +109,26 @@ fn set(
 ) -> Decoder {
     let scratch = Scratch::new(name);
     let usual: Vec<u8> = seeds.iter().map(|s| s[0]).collect();
-    Decoder {
-        name,
-        seeds,
-        limit,
-        generate: Box::new(move |r| {
-            let mut flags = *r.pick(&usual);
-            if r.one_in(3) {
-                flags ^= 1 << r.below(8);
+    let generate = move |r: &mut Random, _: &[Vec<u8>]| {
+        let mut flags = *r.pick(&usual);
+        if r.one_in(3) {
+            flags ^= 1 << r.below(8);
+        }
+        join(flags, &mutate(r))
+    };
+    let decode = move |probe: &mut Probe<'_>| {
+        let (flags, parts) = archives::split(probe.bytes, files.len());
+        for (name, bytes) in files.iter().zip(parts) {
+            // an empty file is none, so that what may be missing is
+            if bytes.is_empty() {
+                scratch.remove(name);
+            } else {
+                scratch.write(name, bytes);
             }
-            let files = mutate(r);
-            join(flags, &files)
-        }),
-        decode: Box::new(move |probe| {
-            let (flags, parts) = archives::split(probe.bytes, files.len());
-            for (name, bytes) in files.iter().zip(parts) {
-                // an empty file is none, so that what may be missing is
-                if bytes.is_empty() {
-                    scratch.remove(name);
-                } else {
-                    scratch.write(name, bytes);
-                }
-            }
-            check(probe, &scratch.path().join(open), flags)
-        }),
-    }
+        }
+        check(probe, &scratch.path().join(open), flags)
+    };
+    Decoder::new(name, limit, seeds, generate, decode)
 }
 
 const TRAIN: u8 = 1;

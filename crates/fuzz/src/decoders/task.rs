@@ -1,6 +1,6 @@
 //! Tasks: what clients encode and read, as `.pvm` and client files carry it.
 
-use super::{Decoder, again, law, text_limit};
+use super::{Decoder, Law, again, law, reads, same, text_limit};
 use crate::bytes;
 use nn::{Norm, NormKind, Parameter, Shape};
 use std::sync::Arc;
@@ -71,42 +71,31 @@ fn seeds() -> Vec<Vec<u8>> {
     all.iter().map(|t| t.to_bytes().to_vec()).collect()
 }
 
+fn check(task: Task) -> Law {
+    let written = task.to_bytes();
+    let back = again(Task::from_bytes(&written))?;
+    law(back.to_bytes() == written, "a task is written in one way")?;
+    same(&task, Ok::<_, String>(back))?;
+    let bound = task.bound().unwrap_or(f64::INFINITY);
+    law(bound >= 0.0, "bounds are magnitudes")?;
+    for x in again(task.examples())? {
+        let output = task.outputs().map_or(1, |o| o.names().len().max(1));
+        // one kind's output is more than names
+        let _ = task.check(x.shape(), Shape::Vector(output));
+        let keeps = |v: &f64| v.abs() <= bound * (1.0 + 1e-9);
+        law(x.values().iter().all(keeps), "examples keep the bound")?;
+    }
+    Ok(())
+}
+
 pub(super) fn all() -> Vec<Decoder> {
-    let (seeds, own) = (seeds(), seeds());
-    vec![Decoder {
-        name: "task",
-        seeds,
-        limit: text_limit,
-        generate: Box::new(move |r| {
-            let mut file = r.pick(&own).clone();
-            for _ in 0..=r.below(3) {
-                bytes::mutate(r, &mut file);
-            }
-            file
-        }),
-        decode: Box::new(|probe| {
-            let Ok(task) = probe.count(|b| Task::from_bytes(&Arc::from(b))) else {
-                return Ok(false);
-            };
-            let written = task.to_bytes();
-            let back = again(Task::from_bytes(&written))?;
-            law(back == task, "a task written and read is the same")?;
-            law(back.to_bytes() == written, "a task is written in one way")?;
-            law(
-                task.bound().is_none_or(|b| b >= 0.0),
-                "bounds are magnitudes",
-            )?;
-            for x in again(task.examples())? {
-                let output = task.outputs().map_or(1, |o| o.names().len().max(1));
-                // one kind's output is more than names
-                let _ = task.check(x.shape(), Shape::Vector(output));
-                let bound = task.bound().unwrap_or(f64::INFINITY);
-                law(
-                    x.values().iter().all(|v| v.abs() <= bound * (1.0 + 1e-9)),
-                    "examples keep the bound",
-                )?;
-            }
-            Ok(true)
-        }),
-    }]
+    let read = |b: &[u8]| Task::from_bytes(&Arc::from(b));
+    let decode = reads(read, check);
+    vec![Decoder::new(
+        "task",
+        text_limit,
+        seeds(),
+        bytes::generate,
+        decode,
+    )]
 }

@@ -1,6 +1,6 @@
 //! What the trainer reads: configurations and checkpoints.
 
-use super::{Decoder, again, law, text_limit};
+use super::{Decoder, Probe, again, law, reads, same, text_limit};
 use crate::scratch::Scratch;
 use crate::{safetensors, toml};
 use approx::Activation;
@@ -168,83 +168,62 @@ fn checkpoints(scratch: &Scratch) -> Vec<Vec<u8>> {
 fn checkpoint() -> Decoder {
     let scratch = Scratch::new("checkpoint");
     let seeds = checkpoints(&scratch);
-    let parts: Vec<_> = seeds.iter().map(|f| safetensors::parts(f)).collect();
-    Decoder {
-        name: "train-checkpoint",
-        seeds,
-        limit: text_limit,
-        generate: Box::new(move |r| safetensors::generate(r, &parts)),
-        decode: Box::new(move |probe| {
-            let path = scratch.write("checkpoint", probe.bytes);
-            let (mut run, mut optimizer) = (model(), Optimizer::default());
-            let Ok(position) =
-                probe.count(|_| restore(&path, &mut run, &mut optimizer, CONFIGURATION))
-            else {
-                return Ok(false);
-            };
-            again(save(&path, &run, &optimizer, &position, CONFIGURATION))?;
-            let (mut back, mut moments) = (model(), Optimizer::default());
-            let place = again(restore(&path, &mut back, &mut moments, CONFIGURATION))?;
-            // as text, since numbers may be none
-            let text = |m: &Model, o: &Optimizer| format!("{m:?} {o:?}");
-            law(
-                place == position && text(&back, &moments) == text(&run, &optimizer),
-                "a checkpoint read, written and read is the same",
-            )?;
-            // who goes on from it
-            run.range_loss = RangeLoss::Boundary {
-                weight: 0.1,
-                edge: 0.9,
-            };
-            let outputs = run.forward(vec![0.5; 32], 2, Mode::Train).to_vec();
-            run.backward(outputs);
-            run.forward(vec![-0.5; 16], 1, Mode::Evaluate);
-            optimizer.step(
-                &mut run.parameters,
-                Rule::default(),
-                0.1,
-                0.1,
-                Clipping::None,
-            );
-            law(
-                run.units()
-                    .all(|u| u.function == Function::Original || u.coefficients.is_some()),
-                "a polynomial has coefficients",
-            )?;
-            // refused where weights are no numbers
-            drop(run.to_graph());
-            Ok(true)
-        }),
-    }
+    let decode = move |probe: &mut Probe<'_>| {
+        let path = scratch.write("checkpoint", probe.bytes);
+        let restored = |run: &mut Model, optimizer: &mut Optimizer| {
+            restore(&path, run, optimizer, CONFIGURATION)
+        };
+        let (mut run, mut optimizer) = (model(), Optimizer::default());
+        let Ok(position) = probe.count(|_| restored(&mut run, &mut optimizer)) else {
+            return Ok(false);
+        };
+        again(save(&path, &run, &optimizer, &position, CONFIGURATION))?;
+        let (mut back, mut moments) = (model(), Optimizer::default());
+        same(&position, restored(&mut back, &mut moments))?;
+        // as text, since numbers may be none
+        let text = |m: &Model, o: &Optimizer| format!("{m:?} {o:?}");
+        let equal = text(&back, &moments) == text(&run, &optimizer);
+        law(equal, "a checkpoint read, written and read is the same")?;
+        // who goes on from it
+        run.range_loss = RangeLoss::Boundary {
+            weight: 0.1,
+            edge: 0.9,
+        };
+        let outputs = run.forward(vec![0.5; 32], 2, Mode::Train).to_vec();
+        run.backward(outputs);
+        run.forward(vec![-0.5; 16], 1, Mode::Evaluate);
+        let (parameters, rule) = (&mut run.parameters, Rule::default());
+        optimizer.step(parameters, rule, 0.1, 0.1, Clipping::None);
+        let mut units = run.units();
+        let whole = units.all(|u| u.function == Function::Original || u.coefficients.is_some());
+        law(whole, "a polynomial has coefficients")?;
+        // refused where weights are no numbers
+        drop(run.to_graph());
+        Ok(true)
+    };
+    let parts = (
+        safetensors::parts as fn(&[u8]) -> _,
+        safetensors::generate as _,
+    );
+    Decoder::parsed("train-checkpoint", text_limit, seeds, parts, decode)
 }
 
 fn configuration() -> Decoder {
-    let seeds = vec![
-        config().to_toml().expect("a valid seed").into_bytes(),
-        SHORT.as_bytes().to_vec(),
-    ];
-    let texts = seeds.clone();
-    Decoder {
-        name: "train-config",
+    let all = config().to_toml().expect("a valid seed");
+    let seeds = [&all, SHORT].map(|s| s.as_bytes().to_vec()).to_vec();
+    let read = |b: &[u8]| {
+        // files that are no text are refused where they are read
+        let text = std::str::from_utf8(b).map_err(drop)?;
+        Config::parse(text).map_err(drop)
+    };
+    let check = |config: Config| same(&config, Config::parse(&again(config.to_toml())?));
+    Decoder::new(
+        "train-config",
+        text_limit,
         seeds,
-        limit: text_limit,
-        generate: Box::new(move |r| toml::generate(r, &texts)),
-        decode: Box::new(|probe| {
-            // files that are no text are refused where they are read
-            let Ok(text) = std::str::from_utf8(probe.bytes) else {
-                return Ok(false);
-            };
-            let Ok(config) = probe.count(|_| Config::parse(text)) else {
-                return Ok(false);
-            };
-            let written = again(config.to_toml())?;
-            law(
-                again(Config::parse(&written))? == config,
-                "a configuration read, written and read is the same",
-            )?;
-            Ok(true)
-        }),
-    }
+        toml::generate,
+        reads(read, check),
+    )
 }
 
 pub(super) fn all() -> Vec<Decoder> {

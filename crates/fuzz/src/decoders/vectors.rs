@@ -3,6 +3,7 @@
 use super::{Decoder, Outcome, Probe, law, text_limit};
 use crate::archives::{self, Array, join};
 use crate::bytes;
+use crate::random::Random;
 use crate::scratch::Scratch;
 use crate::zip::{self, Entry};
 use data::{Answers, Known, VectorOptions, Vectors};
@@ -51,6 +52,22 @@ fn check(probe: &mut Probe<'_>, path: &Path, flags: u8) -> Outcome {
     Ok(true)
 }
 
+fn generate_table(r: &mut Random, seeds: &[&[u8]]) -> Vec<u8> {
+    let mut table = r.pick(seeds).to_vec();
+    if r.one_in(64) {
+        table = table.repeat(1 << r.below(12));
+    }
+    for _ in 0..r.few() {
+        let at = r.below(table.len() + 1);
+        match r.below(3) {
+            0 => table.insert(at, *r.pick(b",;\t\"\n\r.-e0")),
+            1 => drop(table.drain(r.span(table.len()))),
+            _ => bytes::mutate(r, &mut table),
+        }
+    }
+    archives::packed(r, table)
+}
+
 pub(super) fn all() -> Vec<Decoder> {
     let tables: [&[u8]; 4] = [
         b"x,y\n1,2\n-3.5e2,1\n",
@@ -73,66 +90,42 @@ pub(super) fn all() -> Vec<Decoder> {
         arrays.iter().map(entry).collect()
     };
     let pair = [(0, arrays[0].npy(None)), (1, Array::new(&[3]).npy(None))];
-    let seeds = vec![
-        join(0, &[tables[0].to_vec()]),
-        join(1, &[tables[1].to_vec()]),
-        join(2, &[tables[2].to_vec()]),
-        join(3, &[tables[3].to_vec()]),
-        join(0, &[arrays[0].npy(None)]),
-        join(1, &[zip::file(&packed(&pair)).0]),
-    ];
+    let table = |(flags, table): (u8, &&[u8])| join(flags, &[table.to_vec()]);
+    let mut seeds: Vec<_> = (0..).zip(&tables).map(table).collect();
+    seeds.push(join(0, &[arrays[0].npy(None)]));
+    seeds.push(join(1, &[zip::file(&packed(&pair)).0]));
     let scratch = Scratch::new("set-vectors");
-    vec![Decoder {
-        name: "set-vectors",
-        seeds,
-        limit,
-        generate: Box::new(move |r| {
-            let file = match r.below(4) {
-                0 => {
-                    let mut array = r.pick(&arrays).clone();
-                    array.mutate(r);
-                    array.npy(Some(&mut *r))
-                }
-                1 => {
-                    let mut all = Vec::new();
-                    for _ in 0..=r.below(3) {
-                        let mut array = r.pick(&arrays).clone();
-                        if r.one_in(2) {
-                            array.mutate(r);
-                        }
-                        let name = r.below(NAMES.len());
-                        all.push((name, array.npy(Some(&mut *r))));
-                    }
-                    let mut all = packed(&all);
-                    if r.one_in(4) {
-                        zip::mutate(r, &mut all);
-                    }
-                    zip::encode(r, &all)
-                }
-                _ => {
-                    let mut table = r.pick(&tables).to_vec();
-                    if r.one_in(64) {
-                        table = table.repeat(1 << r.below(12));
-                    }
-                    for _ in 0..r.few() {
-                        let at = r.below(table.len() + 1);
-                        match r.below(3) {
-                            0 => table.insert(at, *r.pick(b",;\t\"\n\r.-e0")),
-                            1 => drop(table.drain(r.span(table.len()))),
-                            _ => bytes::mutate(r, &mut table),
-                        }
-                    }
-                    archives::packed(r, table)
-                }
-            };
-            join(r.below(8) as u8, &[file])
-        }),
-        decode: Box::new(move |probe| {
-            let (flags, parts) = archives::split(probe.bytes, 1);
-            for part in parts {
-                scratch.write("a", part);
+    let generate = move |r: &mut Random, _: &[Vec<u8>]| {
+        let file = match r.below(4) {
+            0 => {
+                let mut array = r.pick(&arrays).clone();
+                array.mutate(r);
+                array.npy(Some(&mut *r))
             }
-            check(probe, &scratch.path().join("a"), flags)
-        }),
-    }]
+            1 => {
+                let mut all = Vec::new();
+                for _ in 0..=r.below(3) {
+                    let mut array = r.pick(&arrays).clone();
+                    if r.one_in(2) {
+                        array.mutate(r);
+                    }
+                    let name = r.below(NAMES.len());
+                    all.push((name, array.npy(Some(&mut *r))));
+                }
+                let mut all = packed(&all);
+                if r.one_in(4) {
+                    zip::mutate(r, &mut all);
+                }
+                zip::encode(r, &all)
+            }
+            _ => generate_table(r, &tables),
+        };
+        join(r.below(8) as u8, &[file])
+    };
+    let decode = move |probe: &mut Probe<'_>| {
+        let (flags, parts) = archives::split(probe.bytes, 1);
+        let path = scratch.write("a", parts[0]);
+        check(probe, &path, flags)
+    };
+    vec![Decoder::new("set-vectors", limit, seeds, generate, decode)]
 }
