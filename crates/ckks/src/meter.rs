@@ -6,7 +6,7 @@
 
 use crate::keys::{KeyName, KeyRequest, KeyUse, conjugation_element, galois_element};
 use crate::typing::{self, Info};
-use crate::work::{At, Cost, MapSize, division};
+use crate::work::{At, Cost, MapSize, division, passes};
 use crate::{Arithmetic, BlockMap, Complex64, Context, Error, Level, Polynomial};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -221,10 +221,7 @@ impl Meter {
     ) -> Result<MeterValue, Error> {
         let info = typing::sum(operation, &self.info(x), &self.info(y))?;
         let kept = self.at(x.level).kept;
-        self.spend(Cost {
-            passes: kept * (x.degree.max(y.degree) as f64 + 1.0),
-            ..Cost::default()
-        });
+        self.spend(passes(kept * (x.degree.max(y.degree) as f64 + 1.0)));
         Ok(MeterValue {
             bound: x.bound + y.bound,
             rms: x.rms + y.rms,
@@ -314,10 +311,7 @@ impl Arithmetic for Meter {
             peak = peak.max(x.peak);
         }
         let polynomials: usize = terms.iter().map(|(_, x)| x.degree + 1).sum();
-        self.spend(Cost {
-            passes: kept * polynomials as f64,
-            ..Cost::default()
-        });
+        self.spend(passes(kept * polynomials as f64));
         Ok(MeterValue {
             level,
             scale,
@@ -331,10 +325,7 @@ impl Arithmetic for Meter {
     }
     fn mul_integer(&self, x: &MeterValue, k: i64) -> Result<MeterValue, Error> {
         let kept = self.at(x.level).kept;
-        self.spend(Cost {
-            passes: 2.0 * kept,
-            ..Cost::default()
-        });
+        self.spend(passes(2.0 * kept));
         let k = (k as f64).abs();
         Ok(MeterValue {
             bound: x.bound * k,
@@ -345,10 +336,7 @@ impl Arithmetic for Meter {
     }
     fn mul_i(&self, x: &MeterValue) -> Result<MeterValue, Error> {
         let kept = self.at(x.level).kept;
-        self.spend(Cost {
-            passes: 4.0 * kept,
-            ..Cost::default()
-        });
+        self.spend(passes(4.0 * kept));
         Ok(*x)
     }
     fn mul(&self, x: &MeterValue, y: &MeterValue) -> Result<MeterValue, Error> {

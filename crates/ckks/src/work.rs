@@ -205,7 +205,7 @@ pub struct At<'a> {
 }
 
 /// Passes over so many limbs.
-fn passes(count: f64) -> Cost {
+pub(crate) fn passes(count: f64) -> Cost {
     Cost {
         passes: count,
         ..Cost::default()

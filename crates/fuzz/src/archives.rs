@@ -170,26 +170,15 @@ pub(crate) fn generate_tar(r: &mut Random, seed: &[Member], pictures: &[Vec<u8>]
             4 => bytes::mutate(r, &mut members[at].name),
             5 => members[at].data = r.pick(pictures).clone(),
             6 => {
-                const NAMES: [&[u8]; 8] = [
-                    b"train/cat/1.png",
-                    b"./train/dog/.2.jpg",
-                    b"val/cat/3.PNG",
-                    b"cat/4.jpeg",
-                    b"../../cat/5.png",
-                    b"/6.png",
-                    b"a//b/./7.png",
-                    b"train/\xff/8.png",
-                ];
-                members[at].name = r.pick(&NAMES).to_vec();
+                const NAMES: &str = "train/cat/1.png ./train/dog/.2.jpg val/cat/3.PNG cat/4.jpeg \
+                    ../../cat/5.png /6.png a//b/./7.png train/\u{ff}/8.png";
+                members[at].name = r.word(NAMES);
             }
             _ => bytes::mutate(r, &mut members[at].data),
         }
     }
-    let mut out = tar(&members, Some(&mut *r));
-    if r.one_in(16) {
-        bytes::mutate(r, &mut out);
-    }
-    out
+    let out = tar(&members, Some(&mut *r));
+    bytes::finish(r, out)
 }
 
 /// Packed once in four times, and then seldom damaged; cut where it is too large.

@@ -23,18 +23,13 @@ pub(crate) fn mutate(r: &mut Random, bytes: &mut Vec<u8>) {
             if r.one_in(4) {
                 value[..width].reverse();
             }
-            let end = (at + width).min(bytes.len());
-            bytes[at..end].copy_from_slice(&value[..end - at]);
+            put(bytes, at, &value[..width]);
         }
         6 => bytes.truncate(at),
         7 => {
-            let count = if r.one_in(8) {
-                r.below(4096)
-            } else {
-                r.below(32)
-            };
-            let value = r.next() as u8;
-            bytes.extend(std::iter::repeat_n(value, count));
+            let most = if r.one_in(8) { 4096 } else { 32 };
+            let length = bytes.len() + r.below(most);
+            bytes.resize(length, r.next() as u8);
         }
         8 => drop(bytes.drain(r.span(bytes.len()))),
         9 | 10 => {
@@ -43,10 +38,32 @@ pub(crate) fn mutate(r: &mut Random, bytes: &mut Vec<u8>) {
         }
         _ => {
             let copy = bytes[r.span(bytes.len())].to_vec();
-            let end = (at + copy.len()).min(bytes.len());
-            bytes[at..end].copy_from_slice(&copy[..end - at]);
+            put(bytes, at, &copy);
         }
     }
+}
+
+/// Writes over what is there, as far as it reaches.
+pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+    for (b, v) in bytes.iter_mut().skip(at).zip(value) {
+        *b = *v;
+    }
+}
+
+/// Cut where it is too large, and once in 16 times damaged.
+pub(crate) fn finish(r: &mut Random, mut file: Vec<u8>) -> Vec<u8> {
+    file.truncate(MOST);
+    if r.one_in(16) {
+        mutate(r, &mut file);
+    }
+    file
+}
+
+/// The checksum of zips, gzip files and PNGs.
+pub(crate) fn crc(parts: &[&[u8]]) -> u32 {
+    let mut sum = flate2::Crc::new();
+    parts.iter().for_each(|p| sum.update(p));
+    sum.sum()
 }
 
 /// One mutant of files that nothing is known of.
@@ -94,11 +111,9 @@ pub(crate) fn splice(r: &mut Random, a: &[u8], b: &[u8]) -> Vec<u8> {
 
 /// As a gzip file.
 pub(crate) fn gzip(raw: &[u8]) -> Vec<u8> {
-    let mut sum = flate2::Crc::new();
-    sum.update(raw);
     let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     out.extend(deflate(raw));
-    out.extend(sum.sum().to_le_bytes());
+    out.extend(crc(&[raw]).to_le_bytes());
     out.extend((raw.len() as u32).to_le_bytes());
     out
 }

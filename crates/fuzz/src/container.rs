@@ -114,7 +114,7 @@ impl Parts {
 
     /// A client file's digests as they should be: that of its task in its first section, its own in the header.
     fn repair_client(&mut self) {
-        let [spec, places, task, ..] = &mut self.sections[..] else {
+        let [spec, _, task, ..] = &mut self.sections[..] else {
             return;
         };
         if self.header[5] != Kind::ClientFile as u8 {
@@ -132,22 +132,14 @@ impl Parts {
         if let Ok(read) = serde_json::from_slice::<runtime::ClientSpec>(&spec.payload) {
             spec.payload = serde_json::to_vec(&read).unwrap_or_default();
         }
-        let mut hasher = blake3::Hasher::new();
-        for s in [spec, places] {
-            hasher.update(&(s.payload.len() as u64).to_le_bytes());
-            hasher.update(&s.payload);
-        }
+        let hasher = content(&self.sections[..2]);
         self.header[96..128].copy_from_slice(hasher.finalize().as_bytes());
     }
 
     /// The plan's digest as it should be: of a plan's content, of the plan that a client file names.
     fn repair_plan(&mut self) {
         if self.kind() == Kind::Plan as u8 && self.sections.len() == 5 {
-            let mut hasher = blake3::Hasher::new();
-            for s in &self.sections[..4] {
-                hasher.update(&(s.payload.len() as u64).to_le_bytes());
-                hasher.update(&s.payload);
-            }
+            let mut hasher = content(&self.sections[..4]);
             // of each weight vector's own digest
             let table = serde_json::from_slice(&self.sections[3].payload);
             let table: Vec<(String, usize)> = table.unwrap_or_default();
@@ -168,37 +160,36 @@ impl Parts {
     }
 }
 
+/// What digests of contents begin with: every section after its length.
+fn content(sections: &[Section]) -> blake3::Hasher {
+    let mut hasher = blake3::Hasher::new();
+    for s in sections {
+        hasher.update(&(s.payload.len() as u64).to_le_bytes());
+        hasher.update(&s.payload);
+    }
+    hasher
+}
+
 /// One mutant.
 pub(crate) fn generate(r: &mut Random, seeds: &[Parts]) -> Vec<u8> {
     // the first seed is the cheapest to decode
-    let mut parts = if r.one_in(8) {
-        r.pick(seeds)
-    } else {
-        &seeds[0]
-    }
-    .clone();
+    let most = if r.one_in(8) { seeds.len() } else { 1 };
+    let mut parts = seeds[r.below(most)].clone();
     let mut described = false;
     for _ in 0..r.few() {
         let count = parts.sections.len();
         let at = r.below(count);
         match r.below(16) {
             0 => {
-                let (at, width) = *r.pick(&[
-                    (0, 4),
-                    (5, 1),
-                    (6, 2),
-                    (8, 8),
-                    (16, 4),
-                    (20, 4),
-                    (28, 4),
-                    (32, 4),
-                    (64, 4),
-                    (96, 4),
-                    (128, 4),
-                    (144, 4),
-                ]);
+                let at = *r.pick(&[0, 5, 6, 8, 16, 20, 28, 32, 64, 96, 128, 144]);
+                let width = match at {
+                    5 => 1,
+                    6 => 2,
+                    8 => 8,
+                    _ => 4,
+                };
                 let value = r.boundary().to_le_bytes();
-                parts.header[at..at + width].copy_from_slice(&value[..width]);
+                bytes::put(&mut parts.header, at, &value[..width]);
                 if at == 5 {
                     parts.header[5] = r.below(10) as u8;
                 }
@@ -224,18 +215,13 @@ pub(crate) fn generate(r: &mut Random, seeds: &[Parts]) -> Vec<u8> {
             }
             _ if count > 0 => {
                 // texts are where the structure is
-                let texts = parts
-                    .sections
-                    .iter()
-                    .filter(|s| s.payload.first().is_some_and(|b| b"[{".contains(b)))
-                    .count();
-                let at = if texts > 0 && !r.one_in(4) {
-                    r.below(texts)
-                } else {
-                    at
-                };
+                let is_text = |payload: &[u8]| payload.first().is_some_and(|b| b"[{".contains(b));
+                let texts = parts.sections.iter().filter(|s| is_text(&s.payload));
+                let texts = texts.count();
+                let first = texts > 0 && !r.one_in(4);
+                let at = if first { r.below(texts) } else { at };
                 let payload = &mut parts.sections[at].payload;
-                if payload.first().is_some_and(|b| b"[{".contains(b)) {
+                if is_text(payload) {
                     json::mutate(r, payload);
                     described |= at == 0;
                 } else if r.one_in(2) && !payload.is_empty() {

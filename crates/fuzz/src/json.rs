@@ -35,34 +35,18 @@ fn values(text: &[u8]) -> Vec<Range<usize>> {
 }
 
 fn number(r: &mut Random, had: &[u8]) -> Vec<u8> {
-    const ODD: [&str; 14] = [
-        "-1",
-        "-0.0",
-        "0.5",
-        "1e308",
-        "-1e308",
-        "1e-320",
-        "1e999",
-        "-9223372036854775808",
-        "18446744073709551616",
-        "1e18446744073709551616",
-        "0.30000000000000004",
-        "00",
-        "1.",
-        "2.0",
-    ];
-    match (
-        r.below(4),
-        std::str::from_utf8(had).unwrap_or("").parse::<i64>(),
-    ) {
-        (0, Ok(v)) => v
-            .wrapping_add(*r.pick(&[-2, -1, 1, 2]))
-            .to_string()
-            .into_bytes(),
-        (0, _) | (1, _) => r.below(20).to_string().into_bytes(),
-        (2, _) => r.boundary().to_string().into_bytes(),
-        _ => r.pick(&ODD).as_bytes().to_vec(),
-    }
+    const ODD: &str = "-1 -0.0 0.5 1e308 -1e308 1e-320 1e999 -9223372036854775808 18446744073709551616 \
+        1e18446744073709551616 0.30000000000000004 00 1. 2.0";
+    let whole = std::str::from_utf8(had)
+        .ok()
+        .and_then(|s| s.parse::<i64>().ok());
+    let new = match (r.below(4), whole) {
+        (0, Some(v)) => v.wrapping_add(*r.pick(&[-2, -1, 1, 2])).to_string(),
+        (0 | 1, _) => r.below(20).to_string(),
+        (2, _) => r.boundary().to_string(),
+        _ => return r.word(ODD),
+    };
+    new.into_bytes()
 }
 
 fn string(r: &mut Random) -> Vec<u8> {
@@ -92,23 +76,12 @@ pub(crate) fn mutate(r: &mut Random, text: &mut Vec<u8>) {
     let new = match r.below(12) {
         0..=3 if is_number => number(r, &text[at.clone()]),
         0..=2 if first == b'"' => string(r),
-        4 => r
-            .pick(&["null", "true", "[]", "{}", "\"\"", "0", "[0]"])
-            .as_bytes()
-            .to_vec(),
+        4 => r.word(r#"null true [] {} "" 0 [0]"#),
         5 => {
             let depth = *r.pick(&[1usize, 2, 120, 127, 128, 129, 5000]);
-            let (left, right): (&[u8], &[u8]) = if r.one_in(2) {
-                (b"[", b"]")
-            } else {
-                (b"{\"a\":", b"}")
-            };
-            [
-                left.repeat(depth),
-                text[at.clone()].to_vec(),
-                right.repeat(depth),
-            ]
-            .concat()
+            let (left, right) = *r.pick(&[("[", "]"), ("{\"a\":", "}")]);
+            let (left, right) = (left.repeat(depth), right.repeat(depth));
+            [left.as_bytes(), &text[at.clone()], right.as_bytes()].concat()
         }
         6 => {
             // gone, with one comma beside it

@@ -4,7 +4,7 @@ use crate::random::Random;
 use crate::torch::Tensor;
 use crate::{bytes, safetensors as file};
 use approx::{Activation, Polynomial};
-use image::{ColorType, DynamicImage, ExtendedColorType, ImageEncoder};
+use image::{ColorType, DynamicImage, ImageFormat};
 use nn::format::artefact;
 use nn::format::onnx_proto::{
     AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
@@ -93,11 +93,8 @@ pub(crate) fn safetensors() -> Vec<Vec<u8>> {
         ("b", "BF16", vec![], 2),
         ("l", "I64", vec![1, 2], 16),
         ("u", "U8", vec![0, 3], 0),
-    ];
-    let some: Vec<_> = some
-        .into_iter()
-        .map(|(n, t, s, length)| (n.to_owned(), t, s, vec![0x3f; length]))
-        .collect();
+    ]
+    .map(|(n, t, s, length)| (n.to_owned(), t, s, vec![0x3f; length]));
     let ones = |count: usize| [0u8, 0, 0x80, 0x3f].repeat(count);
     let mut network: Vec<_> = resnet()
         .into_iter()
@@ -107,25 +104,14 @@ pub(crate) fn safetensors() -> Vec<Vec<u8>> {
             (name, "F32", shape, ones(count))
         })
         .collect();
-    let doubles = |all: &[f64]| {
-        all.iter()
-            .flat_map(|v| v.to_le_bytes())
-            .collect::<Vec<u8>>()
+    let mut doubles = |name: String, all: &[f64]| {
+        let bytes = all.iter().flat_map(|v| v.to_le_bytes()).collect();
+        network.push((name, "F64", vec![all.len()], bytes));
     };
     let acts = (1..=3).flat_map(|s| (1..=2).map(move |a| format!("layer{s}.0.act{a}")));
     for act in acts.chain(["act1".to_owned()]) {
-        network.push((
-            format!("{act}.poly"),
-            "F64",
-            vec![3],
-            doubles(&[0.25, 0.5, 0.125]),
-        ));
-        network.push((
-            format!("{act}.interval"),
-            "F64",
-            vec![2],
-            doubles(&[-2.0, 3.0]),
-        ));
+        doubles(format!("{act}.poly"), &[0.25, 0.5, 0.125]);
+        doubles(format!("{act}.interval"), &[-2.0, 3.0]);
     }
     vec![safetensors_file(&some), safetensors_file(&network)]
 }
@@ -182,30 +168,19 @@ fn every_operator() -> PolyGraph {
     for (name, op) in chain {
         last = b.add(name, op, &[last]).expect("a valid seed");
     }
-    let shift = b
-        .add(
-            "shift",
-            Op::Constant(Shape::Vector(4), parameter(&[4])),
-            &[],
-        )
-        .expect("a valid seed");
-    last = b.add("add", Op::Add, &[last, shift]).expect("a valid seed");
-    last = b.add("mul", Op::Mul, &[last, last]).expect("a valid seed");
+    let mut add = |name, op, inputs: &[_]| b.add(name, op, inputs).expect("a valid seed");
+    let constant = Op::Constant(Shape::Vector(4), parameter(&[4]));
+    let shift = add("shift", constant, &[]);
+    last = add("add", Op::Add, &[last, shift]);
+    last = add("mul", Op::Mul, &[last, last]);
     let dense = Linear {
         weight: parameter(&[2, 4]),
         bias: Some(parameter(&[2])),
     };
-    last = b
-        .add("dense", Op::Linear(dense), &[last])
-        .expect("a valid seed");
+    last = add("dense", Op::Linear(dense), &[last]);
     let graph = PolyGraph::from(b.finish(last).expect("a valid seed"));
-    let ranges = vec![
-        Range {
-            min: -1.5,
-            max: 2.25
-        };
-        graph.nodes().len()
-    ];
+    let (min, max) = (-1.5, 2.25);
+    let ranges = vec![Range { min, max }; graph.nodes().len()];
     let metadata = Metadata {
         name: "toy".into(),
         provenance: vec!["made for fuzzing".into()],
@@ -310,46 +285,61 @@ fn integers(name: &str, values: &[i64]) -> TensorProto {
     }
 }
 
-fn attribute(name: &str) -> AttributeProto {
-    AttributeProto {
+/// From `name=value`: whole numbers where there are commas, one, a fraction, or a text; `value` holds a tensor.
+fn attribute(text: &str) -> AttributeProto {
+    let (name, value) = text.split_once('=').expect("a valid seed");
+    let numbers: Option<Vec<i64>> = value.split(',').map(|v| v.parse().ok()).collect();
+    let mut a = AttributeProto {
         name: name.into(),
         ..AttributeProto::default()
-    }
+    };
+    a.r#type = match (numbers, value.parse()) {
+        (Some(all), _) if name == "value" => {
+            a.t = Some(integers("", &all));
+            4
+        }
+        (Some(all), _) if all.len() > 1 => {
+            a.ints = all;
+            7
+        }
+        (Some(all), _) => {
+            a.i = all[0];
+            2
+        }
+        (None, Ok(f)) => {
+            a.f = f;
+            1
+        }
+        (None, Err(_)) => {
+            a.s = value.into();
+            3
+        }
+    };
+    a
 }
 
-fn ints(name: &str, ints: &[i64]) -> AttributeProto {
-    AttributeProto {
-        ints: ints.to_vec(),
-        r#type: 7,
-        ..attribute(name)
-    }
-}
-
-fn int(name: &str, i: i64) -> AttributeProto {
-    AttributeProto {
-        i,
-        r#type: 2,
-        ..attribute(name)
-    }
-}
-
-fn node(op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
+/// From `Operator input … > output attribute …`.
+fn node(line: &str) -> NodeProto {
+    let (call, rest) = line.split_once(" > ").expect("a valid seed");
+    let mut call = call.split(' ').map(String::from);
+    let mut rest = rest.split(' ');
+    let output = rest.next().unwrap_or_default();
     NodeProto {
-        input: inputs.iter().map(|s| (*s).to_owned()).collect(),
+        op_type: call.next().unwrap_or_default(),
+        input: call.collect(),
         output: vec![output.into()],
         name: format!("n_{output}"),
-        op_type: op.into(),
-        attribute,
+        attribute: rest.map(attribute).collect(),
         domain: String::new(),
     }
 }
 
-fn model(input: &[i64], node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> Vec<u8> {
+fn model(input: &[i64], nodes: &str, initializer: Vec<TensorProto>) -> Vec<u8> {
     let model = ModelProto {
         ir_version: 8,
         producer_name: "seed".into(),
         graph: Some(GraphProto {
-            node,
+            node: nodes.trim().lines().map(|l| node(l.trim())).collect(),
             name: "g".into(),
             initializer,
             input: vec![info("x", input)],
@@ -365,64 +355,19 @@ fn model(input: &[i64], node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> 
 
 /// Convolutional, dense, activations made of pieces, and shapes computed from constants.
 pub(crate) fn onnx() -> Vec<Vec<u8>> {
-    let text = |name: &str, s: &str| AttributeProto {
-        s: s.as_bytes().to_vec(),
-        r#type: 3,
-        ..attribute(name)
-    };
-    let float = |name: &str, f: f32| AttributeProto {
-        f,
-        r#type: 1,
-        ..attribute(name)
-    };
     let convolutional = model(
         &[1, 2, 5, 5],
-        vec![
-            node(
-                "Conv",
-                &["x", "w", "b"],
-                "c",
-                vec![
-                    ints("pads", &[1, 0, 1, 2]),
-                    ints("strides", &[2, 1]),
-                    ints("kernel_shape", &[3, 3]),
-                ],
-            ),
-            node(
-                "BatchNormalization",
-                &["c", "s", "b", "b", "s"],
-                "d",
-                vec![float("epsilon", 1e-5)],
-            ),
-            node("Relu", &["d"], "e", vec![]),
-            node(
-                "Conv",
-                &["e", "v"],
-                "f",
-                vec![
-                    text("auto_pad", "SAME_UPPER"),
-                    ints("dilations", &[2, 2]),
-                    int("group", 3),
-                ],
-            ),
-            node("Add", &["e", "f"], "g", vec![]),
-            node(
-                "AveragePool",
-                &["g"],
-                "h",
-                vec![ints("kernel_shape", &[2, 2]), int("count_include_pad", 1)],
-            ),
-            node("GlobalAveragePool", &["h"], "i", vec![]),
-            node("Flatten", &["i"], "j", vec![int("axis", 1)]),
-            node(
-                "Gemm",
-                &["j", "m", "b"],
-                "k",
-                vec![float("alpha", 0.5), int("transB", 1)],
-            ),
-            node("Mul", &["k", "b"], "l", vec![]),
-            node("Dropout", &["l"], "y", vec![]),
-        ],
+        "Conv x w b > c pads=1,0,1,2 strides=2,1 kernel_shape=3,3
+        BatchNormalization c s b b s > d epsilon=1e-5
+        Relu d > e
+        Conv e v > f auto_pad=SAME_UPPER dilations=2,2 group=3
+        Add e f > g
+        AveragePool g > h kernel_shape=2,2 count_include_pad=1
+        GlobalAveragePool h > i
+        Flatten i > j axis=1
+        Gemm j m b > k alpha=0.5 transB=1
+        Mul k b > l
+        Dropout l > y",
         vec![
             floats("w", &[3, 2, 3, 3]),
             floats("b", &[3]),
@@ -433,18 +378,16 @@ pub(crate) fn onnx() -> Vec<Vec<u8>> {
     );
     let activations = model(
         &[0, 3],
-        vec![
-            node("Div", &["x", "root"], "a", vec![]),
-            node("Erf", &["a"], "b", vec![]),
-            node("Add", &["b", "one"], "c", vec![]),
-            node("Mul", &["x", "c"], "d", vec![]),
-            node("Mul", &["d", "half"], "e", vec![]),
-            node("Sigmoid", &["e"], "f", vec![]),
-            node("Mul", &["e", "f"], "g", vec![]),
-            node("MatMul", &["g", "m"], "h", vec![]),
-            node("Tanh", &["h"], "i", vec![]),
-            node("Gelu", &["i"], "y", vec![]),
-        ],
+        "Div x root > a
+        Erf a > b
+        Add b one > c
+        Mul x c > d
+        Mul d half > e
+        Sigmoid e > f
+        Mul e f > g
+        MatMul g m > h
+        Tanh h > i
+        Gelu i > y",
         vec![
             scalar("root", std::f32::consts::SQRT_2),
             scalar("one", 1.0),
@@ -452,36 +395,24 @@ pub(crate) fn onnx() -> Vec<Vec<u8>> {
             floats("m", &[3, 2]),
         ],
     );
-    let value = AttributeProto {
-        t: Some(integers("", &[2, 3])),
-        r#type: 4,
-        ..attribute("value")
-    };
     let shapes = model(
         &[1, 2, 4, 4],
-        vec![
-            node("Pad", &["x", "pads"], "a", vec![]),
-            node(
-                "Slice",
-                &["a", "starts", "ends", "axes", "steps"],
-                "b",
-                vec![],
-            ),
-            node("Shape", &["b"], "c", vec![]),
-            node("Gather", &["c", "zero"], "d", vec![int("axis", 0)]),
-            node("Unsqueeze", &["d", "zero"], "e", vec![]),
-            node("Cast", &["rest"], "f", vec![]),
-            node("Concat", &["e", "f"], "g", vec![int("axis", 0)]),
-            node("Reshape", &["b", "g"], "h", vec![]),
-            node("Constant", &[], "i", vec![value]),
-            node("ReduceMean", &["x", "i"], "j", vec![int("keepdims", 1)]),
-            node("Squeeze", &["j", "i"], "k", vec![]),
-            node("Identity", &["k"], "l", vec![]),
-            node("Unsqueeze", &["l", "i"], "m", vec![]),
-            node("Reshape", &["m", "flat"], "n", vec![]),
-            node("MatMul", &["h", "w"], "o", vec![]),
-            node("Add", &["n", "o"], "y", vec![]),
-        ],
+        "Pad x pads > a
+        Slice a starts ends axes steps > b
+        Shape b > c
+        Gather c zero > d axis=0
+        Unsqueeze d zero > e
+        Cast rest > f
+        Concat e f > g axis=0
+        Reshape b g > h
+        Constant > i value=2,3
+        ReduceMean x i > j keepdims=1
+        Squeeze j i > k
+        Identity k > l
+        Unsqueeze l i > m
+        Reshape m flat > n
+        MatMul h w > o
+        Add n o > y",
         vec![
             integers("pads", &[0, 1, 1, 1, 0, 0, 1, 1]),
             integers("starts", &[0, 1]),
@@ -497,63 +428,41 @@ pub(crate) fn onnx() -> Vec<Vec<u8>> {
     vec![convolutional, activations, shapes]
 }
 
-fn pixels(color: ColorType) -> Vec<u8> {
+/// 6×5 pixels that differ.
+fn picture(color: ColorType, format: ImageFormat) -> Vec<u8> {
     let length = 6 * 5 * usize::from(color.bytes_per_pixel());
-    (0..length).map(|i| (i * 37) as u8).collect()
+    let pixels: Vec<u8> = (0..length).map(|i| (i * 37) as u8).collect();
+    let mut out = Cursor::new(Vec::new());
+    image::write_buffer_with_format(&mut out, &pixels, 6, 5, color, format).expect("a valid seed");
+    out.into_inner()
+}
+
+/// Black pixels.
+fn black(picture: DynamicImage) -> Vec<u8> {
+    let mut out = Cursor::new(Vec::new());
+    picture
+        .write_to(&mut out, ImageFormat::Png)
+        .expect("a valid seed");
+    out.into_inner()
 }
 
 /// 6×5 pixels, grey, coloured, transparent, deep.
 pub(crate) fn png() -> Vec<Vec<u8>> {
-    [
-        ColorType::L8,
-        ColorType::Rgb8,
-        ColorType::Rgba8,
-        ColorType::L16,
-    ]
-    .into_iter()
-    .map(|color| {
-        let mut out = Vec::new();
-        let encoder = image::codecs::png::PngEncoder::new(&mut out);
-        encoder
-            .write_image(&pixels(color), 6, 5, ExtendedColorType::from(color))
-            .expect("a valid seed");
-        out
-    })
-    .collect()
+    use ColorType::{L8, L16, Rgb8, Rgba8};
+    [L8, Rgb8, Rgba8, L16]
+        .map(|c| picture(c, ImageFormat::Png))
+        .to_vec()
 }
 
-/// 1024×1024 black pixels in some KiB: 3 MiB as red, green and blue.
+/// 1024×1024 pixels in some KiB: 3 MiB as red, green and blue.
 pub(crate) fn large_png() -> Vec<u8> {
-    let mut out = Cursor::new(Vec::new());
-    DynamicImage::new_luma8(1024, 1024)
-        .write_to(&mut out, image::ImageFormat::Png)
-        .expect("a valid seed");
-    out.into_inner()
+    black(DynamicImage::new_luma8(1024, 1024))
 }
 
-/// 6×5 pixels, coloured and grey.
+/// 6×5 pixels, coloured and grey; and a PNG, as what lies in the file is told by its first bytes, not by its name.
 pub(crate) fn jpeg() -> Vec<Vec<u8>> {
-    [ColorType::Rgb8, ColorType::L8]
-        .into_iter()
-        .map(|color| {
-            let mut out = Vec::new();
-            let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut out, 75);
-            encoder
-                .write_image(&pixels(color), 6, 5, ExtendedColorType::from(color))
-                .expect("a valid seed");
-            out
-        })
-        .chain(std::iter::once(png_as_jpeg()))
-        .collect()
-}
-
-/// What lies in the file is told by its first bytes, not by its name: a PNG among the JPEGs.
-fn png_as_jpeg() -> Vec<u8> {
-    let mut out = Cursor::new(Vec::new());
-    DynamicImage::new_rgb8(2, 2)
-        .write_to(&mut out, image::ImageFormat::Png)
-        .expect("a valid seed");
-    out.into_inner()
+    let [coloured, grey] = [ColorType::Rgb8, ColorType::L8].map(|c| picture(c, ImageFormat::Jpeg));
+    vec![coloured, grey, black(DynamicImage::new_rgb8(2, 2))]
 }
 
 /// One mutant of a JPEG file: segments are moved, doubled and cut, the frame's header is edited, the rest is bytes.
@@ -564,12 +473,8 @@ pub(crate) fn mutate_jpeg(r: &mut Random, seeds: &[Vec<u8>]) -> Vec<u8> {
             .filter(|&i| out[i] == 0xff && !matches!(out[i + 1], 0 | 0xff))
             .collect();
         let at = markers.get(r.below(markers.len())).copied().unwrap_or(0);
-        let length = if at + 4 <= out.len() {
-            2 + usize::from(u16::from_be_bytes([out[at + 2], out[at + 3]]))
-        } else {
-            0
-        };
-        let end = (at + length).min(out.len());
+        let length = |l: &[u8]| 2 + usize::from(u16::from_be_bytes([l[0], l[1]]));
+        let end = (at + out.get(at + 2..at + 4).map_or(0, length)).min(out.len());
         match r.below(8) {
             0 => drop(out.drain(at..end)),
             1 => {
@@ -577,11 +482,8 @@ pub(crate) fn mutate_jpeg(r: &mut Random, seeds: &[Vec<u8>]) -> Vec<u8> {
                 bytes::insert(&mut out, end, &part);
             }
             2 => {
-                let width = 2.min(out.len().saturating_sub(at + 2));
                 let value = (r.boundary() as u16).to_be_bytes();
-                if at + 2 <= out.len() {
-                    out[at + 2..at + 2 + width].copy_from_slice(&value[..width]);
-                }
+                bytes::put(&mut out, at + 2, &value);
             }
             3 if at + 1 < out.len() => {
                 out[at + 1] = *r.pick(&[

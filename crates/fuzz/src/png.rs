@@ -38,12 +38,8 @@ fn encode(r: &mut Random, chunks: &[Chunk]) -> Vec<u8> {
                 let a = (a + u32::from(v)) % 65_521;
                 (a, (a + b) % 65_521)
             });
-            data = [
-                &[0x78, 0x01][..],
-                &bytes::deflate(&data),
-                &(b << 16 | a).to_be_bytes(),
-            ]
-            .concat();
+            let (packed, sum) = (bytes::deflate(&data), (b << 16 | a).to_be_bytes());
+            data = [&[0x78, 0x01][..], &packed, &sum].concat();
             if r.one_in(16) {
                 bytes::mutate(r, &mut data);
             }
@@ -54,12 +50,10 @@ fn encode(r: &mut Random, chunks: &[Chunk]) -> Vec<u8> {
             data.len() as u32
         };
         out.extend(length.to_be_bytes());
-        let mut sum = flate2::Crc::new();
-        sum.update(kind);
-        sum.update(&data);
+        let sum = bytes::crc(&[kind, &data]);
         out.extend(kind);
         out.extend(data);
-        out.extend(if r.one_in(256) { 0 } else { sum.sum() }.to_be_bytes());
+        out.extend(if r.one_in(256) { 0 } else { sum }.to_be_bytes());
     }
     out
 }
@@ -75,19 +69,15 @@ pub(crate) fn generate(r: &mut Random, seeds: &[Vec<Chunk>]) -> Vec<u8> {
             1 if count > 0 => chunks.insert(at, chunks[at].clone()),
             2 if count > 0 => chunks.swap(at, r.below(count)),
             3 => {
-                const KINDS: [&[u8]; 14] = [
-                    b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"tEXt", b"zTXt",
-                    b"iTXt", b"acTL", b"fcTL", b"fdAT", b"eXIf", b"pHYs",
-                ];
+                const KINDS: &str =
+                    "PLTE tRNS gAMA cHRM sRGB iCCP tEXt zTXt iTXt acTL fcTL fdAT eXIf pHYs";
                 let data = (0..r.below(60)).map(|_| r.next() as u8).collect();
-                chunks.insert(at, (r.pick(&KINDS).to_vec(), data));
+                chunks.insert(at, (r.word(KINDS), data));
             }
             4 | 5 => {
                 // width, height, depth, colour, compression, filter, interlacing
-                if let Some((_, head)) = chunks
-                    .iter_mut()
-                    .find(|c| c.0 == b"IHDR" && c.1.len() >= 13)
-                {
+                let is_head = |c: &&mut Chunk| c.0 == b"IHDR" && c.1.len() >= 13;
+                if let Some((_, head)) = chunks.iter_mut().find(is_head) {
                     match r.below(6) {
                         0 | 1 => {
                             let at = 4 * r.below(2);
@@ -110,10 +100,6 @@ pub(crate) fn generate(r: &mut Random, seeds: &[Vec<Chunk>]) -> Vec<u8> {
             _ => {}
         }
     }
-    let mut out = encode(r, &chunks);
-    out.truncate(bytes::MOST);
-    if r.one_in(16) {
-        bytes::mutate(r, &mut out);
-    }
-    out
+    let out = encode(r, &chunks);
+    bytes::finish(r, out)
 }

@@ -1,6 +1,6 @@
 //! Mutations of protobuf messages as trees of fields, whatever the schema.
 
-use crate::bytes::{self, MOST};
+use crate::bytes;
 use crate::random::Random;
 
 /// One field: its key (number and wire type) and its content.
@@ -187,10 +187,6 @@ pub(crate) fn generate(r: &mut Random, seeds: &[Vec<Field>]) -> Vec<u8> {
     for _ in 0..r.few() {
         mutate(r, &mut fields, seeds);
     }
-    let mut out = encode(r, &fields);
-    out.truncate(MOST);
-    if r.one_in(16) {
-        bytes::mutate(r, &mut out);
-    }
-    out
+    let out = encode(r, &fields);
+    bytes::finish(r, out)
 }

@@ -4,34 +4,8 @@ use crate::bytes::{self, MOST};
 use crate::random::Random;
 
 fn value(r: &mut Random) -> Vec<u8> {
-    const ODD: [&str; 26] = [
-        "0",
-        "1",
-        "2",
-        "-1",
-        "0.5",
-        "1.0",
-        "1e308",
-        "1e999",
-        "-0.0",
-        "nan",
-        "-inf",
-        "inf",
-        "0x10",
-        "1_000",
-        "true",
-        "false",
-        "\"none\"",
-        "\"relu\"",
-        "'x'",
-        "\"\\u0000\"",
-        "[]",
-        "{}",
-        "[1, 2]",
-        "[2.0, -2.0]",
-        "1979-05-27",
-        "\"\"\"\n\"\"\"",
-    ];
+    const ODD: &str = "0 1 2 -1 0.5 1.0 1e308 1e999 -0.0 nan -inf inf 0x10 1_000 true false \"none\" \"relu\" 'x' \
+        \"\\u0000\" [] {} [1,2] [2.0,-2.0] 1979-05-27 \"\"\"\n\"\"\"";
     match r.below(8) {
         0 | 1 => r.boundary().to_string().into_bytes(),
         2 => r.below(300).to_string().into_bytes(),
@@ -40,7 +14,7 @@ fn value(r: &mut Random) -> Vec<u8> {
             let (left, right) = *r.pick(&[("[", "]"), ("{a=", "}")]);
             (left.repeat(depth) + "1" + &right.repeat(depth)).into_bytes()
         }
-        _ => r.pick(&ODD).as_bytes().to_vec(),
+        _ => r.word(ODD),
     }
 }
 
@@ -57,24 +31,14 @@ fn mutate(r: &mut Random, lines: &mut Vec<Vec<u8>>, seeds: &[Vec<u8>]) {
             drop(lines.splice(at..at, part));
         }
         4 => {
-            const HEADS: [&str; 8] = [
-                "[[stage]]",
-                "[stage.rate]",
-                "[stage.substitution.order]",
-                "[network]",
-                "[teacher]",
-                "[data.augmentation.resized_crop]",
-                "[[stage.x]]",
-                "# no setting",
-            ];
-            lines.insert(at, r.pick(&HEADS).as_bytes().to_vec());
+            const HEADS: &str = "[[stage]] [stage.rate] [stage.substitution.order] [network] [teacher] \
+                [data.augmentation.resized_crop] [[stage.x]] #";
+            lines.insert(at, r.word(HEADS));
         }
         5 => {
             let depth = *r.pick(&[3usize, 79, 80, 81, 5000]);
-            lines.insert(
-                at,
-                ("[a".to_owned() + &".a".repeat(depth) + "]").into_bytes(),
-            );
+            let head = "[a".to_owned() + &".a".repeat(depth) + "]";
+            lines.insert(at, head.into_bytes());
         }
         6 => bytes::mutate(r, &mut lines[at]),
         _ => {

@@ -1,6 +1,6 @@
 //! Torch checkpoints: seeds made by hand, pickles as lists of opcodes, zips as lists of entries.
 
-use crate::bytes::{self, MOST};
+use crate::bytes;
 use crate::random::Random;
 use crate::zip::{self, Entry};
 
@@ -8,76 +8,51 @@ use crate::zip::{self, Entry};
 pub(crate) type Opcodes = Vec<Vec<u8>>;
 
 fn text(s: &str) -> Vec<u8> {
-    [
-        b"X".to_vec(),
-        (s.len() as u32).to_le_bytes().to_vec(),
-        s.as_bytes().to_vec(),
-    ]
-    .concat()
+    let length = (s.len() as u32).to_le_bytes();
+    [b"X", &length[..], s.as_bytes()].concat()
 }
 
-fn op(bytes: &[u8]) -> Vec<u8> {
-    bytes.to_vec()
+/// Opcodes without arguments of their own making.
+fn ops<const N: usize>(all: [&[u8]; N]) -> [Vec<u8>; N] {
+    all.map(<[u8]>::to_vec)
 }
 
 /// A tensor of the state dict: name, storage type, bytes per element, elements, shape, strides.
 pub(crate) type Tensor<'a> = (&'a str, &'a str, usize, usize, &'a [u8], &'a [u8]);
 
 fn numbers(all: &[u8]) -> Opcodes {
-    let mut out = vec![op(b"(")];
-    out.extend(all.iter().map(|&n| vec![b'K', n]));
-    out.push(op(b"t"));
-    out
+    let inside = all.iter().map(|&n| vec![b'K', n]);
+    let all = [b"(".to_vec()].into_iter().chain(inside);
+    all.chain([b"t".to_vec()]).collect()
 }
 
 /// The pickle of a state dict, its storages named by number.
 pub(crate) fn state_dict(entries: &[Tensor<'_>], wrapped: bool) -> Opcodes {
-    let mut out = vec![op(b"\x80\x02"), op(b"}"), op(b"q\0")];
+    let ordered: [&[u8]; 3] = [b"ccollections\nOrderedDict\n", b")", b"R"];
+    let mut out = ops([b"\x80\x02", b"}", b"q\0"]).to_vec();
     if wrapped {
-        out.extend([
-            text("state_dict"),
-            op(b"ccollections\nOrderedDict\n"),
-            op(b")"),
-            op(b"R"),
-        ]);
+        out.push(text("state_dict"));
+        out.extend(ops(ordered));
     }
-    out.push(op(b"("));
+    out.push(b"(".to_vec());
     for (i, (name, kind, _, length, shape, stride)) in entries.iter().enumerate() {
-        out.extend([
-            text(name),
-            op(b"ctorch._utils\n_rebuild_tensor_v2\n"),
-            op(b"("),
-            op(b"("),
-        ]);
-        out.extend([
-            text("storage"),
-            format!("ctorch\n{kind}\n").into_bytes(),
-            text(&i.to_string()),
-            text("cpu"),
-        ]);
-        out.extend([
-            [b"M".to_vec(), (*length as u16).to_le_bytes().to_vec()].concat(),
-            op(b"t"),
-            op(b"Q"),
-            op(b"K\0"),
-        ]);
+        let [low, high] = (*length as u16).to_le_bytes();
+        out.push(text(name));
+        out.extend(ops([b"ctorch._utils\n_rebuild_tensor_v2\n", b"(", b"("]));
+        let kind = format!("ctorch\n{kind}\n").into_bytes();
+        out.extend([text("storage"), kind, text(&i.to_string()), text("cpu")]);
+        out.extend(ops([&[b'M', low, high], b"t", b"Q", b"K\0"]));
         out.extend(numbers(shape));
         out.extend(numbers(stride));
-        out.extend([
-            op(b"\x89"),
-            op(b"ccollections\nOrderedDict\n"),
-            op(b")"),
-            op(b"R"),
-            op(b"t"),
-            op(b"R"),
-        ]);
-        out.extend([vec![b'q', i as u8 + 1]]);
+        out.push(b"\x89".to_vec());
+        out.extend(ops(ordered));
+        out.extend(ops([b"t", b"R", &[b'q', i as u8 + 1]]));
     }
-    out.push(op(b"u"));
+    out.push(b"u".to_vec());
     if wrapped {
-        out.push(op(b"s"));
+        out.push(b"s".to_vec());
     }
-    out.push(op(b"."));
+    out.push(b".".to_vec());
     out
 }
 
@@ -160,15 +135,12 @@ pub(crate) fn mutate(r: &mut Random, ops: &mut Opcodes) {
             }
         }
         7 => {
-            const KINDS: [&str; 10] = [
-                "Half", "BFloat16", "Float", "Double", "Char", "Byte", "Bool", "Short", "Int",
-                "Long",
-            ];
+            const KINDS: &str = "Half BFloat16 Float Double Char Byte Bool Short Int Long";
             let kinds: Vec<usize> = (0..count)
                 .filter(|&i| ops[i].starts_with(b"ctorch\n"))
                 .collect();
             if let Some(&at) = kinds.get(r.below(kinds.len())) {
-                ops[at] = format!("ctorch\n{}Storage\n", r.pick(&KINDS)).into_bytes();
+                ops[at] = [b"ctorch\n", &r.word(KINDS)[..], b"Storage\n"].concat();
             }
         }
         8 => ops[at] = ops[r.below(count)].clone(),
@@ -186,25 +158,16 @@ pub(crate) struct Legacy {
 
 /// A legacy checkpoint of these tensors.
 pub(crate) fn legacy(entries: &[Tensor<'_>], wrapped: bool) -> Legacy {
-    let mut keys = vec![op(b"\x80\x02"), op(b"]"), op(b"(")];
+    let begin = b"\x80\x02".to_vec();
+    let mut keys = ops([&begin, b"]", b"("]).to_vec();
     keys.extend((0..entries.len()).map(|i| text(&i.to_string())));
-    keys.extend([op(b"e"), op(b".")]);
+    keys.extend(ops([b"e", b"."]));
+    let order = text("little_endian");
     Legacy {
         pickles: vec![
-            vec![
-                op(b"\x80\x02"),
-                op(b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"),
-                op(b"."),
-            ],
-            vec![op(b"\x80\x02"), op(b"M\xe9\x03"), op(b".")],
-            vec![
-                op(b"\x80\x02"),
-                op(b"}"),
-                text("little_endian"),
-                op(b"\x88"),
-                op(b"s"),
-                op(b"."),
-            ],
+            ops([&begin, b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19", b"."]).to_vec(),
+            ops([&begin, b"M\xe9\x03", b"."]).to_vec(),
+            ops([&begin, b"}", &order, b"\x88", b"s", b"."]).to_vec(),
             state_dict(entries, wrapped),
             keys,
         ],
@@ -214,11 +177,8 @@ pub(crate) fn legacy(entries: &[Tensor<'_>], wrapped: bool) -> Legacy {
 
 /// Values that are 1.0 in f32 and harmless in every other type.
 fn data(e: &Tensor<'_>) -> Vec<u8> {
-    [0u8, 0, 0x80, 0x3f]
-        .into_iter()
-        .cycle()
-        .take(e.2 * e.3)
-        .collect()
+    let one = [0u8, 0, 0x80, 0x3f].into_iter();
+    one.cycle().take(e.2 * e.3).collect()
 }
 
 impl Legacy {
@@ -249,7 +209,7 @@ pub(crate) fn generate_legacy(r: &mut Random, seeds: &[Legacy]) -> Vec<u8> {
             _ => mutate(r, &mut l.pickles[3]),
         }
     }
-    finish(r, l.bytes())
+    bytes::finish(r, l.bytes())
 }
 
 /// A zip as its pickle and its entries, of which one stands for the pickle.
@@ -307,13 +267,5 @@ pub(crate) fn generate_zip(r: &mut Random, seeds: &[Zip]) -> Vec<u8> {
         }
     }
     let out = zip::encode(r, &z.entries());
-    finish(r, out)
-}
-
-fn finish(r: &mut Random, mut out: Vec<u8>) -> Vec<u8> {
-    out.truncate(MOST);
-    if r.one_in(12) {
-        bytes::mutate(r, &mut out);
-    }
-    out
+    bytes::finish(r, out)
 }

@@ -20,10 +20,8 @@ pub(crate) fn file(entries: &[Entry]) -> (Vec<u8>, usize) {
             8 => bytes::deflate(data),
             _ => data.clone(),
         };
-        let mut sum = flate2::Crc::new();
-        sum.update(data);
         let mut common = vec![20, 0, 0, 0, *method, 0, 0, 0, 0, 0];
-        common.extend(sum.sum().to_le_bytes());
+        common.extend(bytes::crc(&[data]).to_le_bytes());
         common.extend((packed.len() as u32).to_le_bytes());
         common.extend((data.len() as u32).to_le_bytes());
         common.extend((name.len() as u16).to_le_bytes());
@@ -76,26 +74,14 @@ pub(crate) fn encode(r: &mut Random, entries: &[Entry]) -> Vec<u8> {
         + (0..r.below(entries.len() + 1))
             .map(|i| 46 + entries[i].name.len())
             .sum::<usize>();
-    let (at, width) = if r.one_in(2) {
-        let (offset, width) = *r.pick(&[(8, 2), (10, 2), (12, 4), (16, 4), (20, 2)]);
-        (end + offset, width)
+    // fields have 2 or 4 bytes
+    let at = if r.one_in(2) {
+        end + *r.pick(&[8, 10, 12, 16, 20])
     } else {
-        let (offset, width) = *r.pick(&[
-            (0, 4),
-            (10, 2),
-            (16, 4),
-            (20, 4),
-            (24, 4),
-            (28, 2),
-            (30, 2),
-            (32, 2),
-            (42, 4),
-        ]);
-        (record + offset, width)
+        record + *r.pick(&[0, 10, 16, 20, 24, 28, 30, 32, 42])
     };
     let value = r.boundary().to_le_bytes();
-    if let Some(field) = out.get_mut(at..at + width) {
-        field.copy_from_slice(&value[..width]);
-    }
+    let width = *r.pick(&[2, 4]);
+    bytes::put(&mut out, at, &value[..width]);
     out
 }

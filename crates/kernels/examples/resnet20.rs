@@ -112,34 +112,10 @@ fn measure() {
     println!("depthwise convolution of ConvNeXt, batch 8, forwards and backwards: {total:.1} ms");
     for n in [256, 512, 1024] {
         let (a, b, mut c) = (values(n * n), values(n * n), vec![0.0; n * n]);
-        let ms = milliseconds(|| {
-            gemm(
-                n,
-                n,
-                n,
-                1.0,
-                &a,
-                Transpose::No,
-                &b,
-                Transpose::No,
-                0.0,
-                black_box(&mut c),
-            )
-        });
-        let transposed = milliseconds(|| {
-            gemm(
-                n,
-                n,
-                n,
-                1.0,
-                &a,
-                Transpose::Yes,
-                &b,
-                Transpose::Yes,
-                0.0,
-                black_box(&mut c),
-            )
-        });
+        let mut time = |t: Transpose| {
+            milliseconds(|| gemm((n, n, n), 1.0, (&a, t), (&b, t), 0.0, black_box(&mut c)))
+        };
+        let (ms, transposed) = (time(Transpose::No), time(Transpose::Yes));
         let rate = |ms: f64| (n * n * n) as f64 / ms / 1e6;
         println!(
             "gemm {n:4}: {ms:7.2} ms {:5.1} GMAC/s; both transposed {transposed:7.2} ms {:5.1} GMAC/s",

@@ -171,12 +171,8 @@ impl Attention {
                     for first in (0..l).step_by(ROWS) {
                         let last = (first + ROWS).min(l);
                         let (rows, seen) = (last - first, self.visible(last - 1, n, within));
-                        self.scores(
-                            &mut serial,
-                            &queries[first * d..last * d],
-                            &keys[..seen * d],
-                            &mut scores,
-                        );
+                        let (q, k) = (&queries[first * d..last * d], &keys[..seen * d]);
+                        self.scores(&mut serial, q, k, &mut scores);
                         for (row, s) in scores.chunks_exact_mut(seen).enumerate() {
                             let (s, unseen) = s.split_at_mut(self.visible(first + row, n, within));
                             let (c, divisor, r) =
@@ -187,16 +183,9 @@ impl Attention {
                             sums.inverse.push(r);
                         }
                         use Transpose::No;
-                        serial.gemm(
-                            (rows, d, seen),
-                            1.0,
-                            &scores,
-                            No,
-                            &values[..seen * d],
-                            No,
-                            0.0,
-                            &mut out[first * d..last * d],
-                        );
+                        let (s, v) = ((&scores[..], No), (&values[..seen * d], No));
+                        let out = &mut out[first * d..last * d];
+                        serial.gemm((rows, d, seen), 1.0, s, v, 0.0, out);
                     }
                     (out, sums)
                 })
@@ -225,16 +214,8 @@ impl Attention {
         let (rows, seen) = (q.len() / self.width, k.len() / self.width);
         scores.resize(rows * seen, 0.0);
         use Transpose::{No, Yes};
-        serial.gemm(
-            (rows, seen, self.width),
-            self.scale,
-            q,
-            No,
-            k,
-            Yes,
-            0.0,
-            scores,
-        );
+        let shape = (rows, seen, self.width);
+        serial.gemm(shape, self.scale, (q, No), (k, Yes), 0.0, scores);
     }
 
     /// The gradients by queries, keys and values; overwrites dq, dk and dv. `extra` is the derivative of further
@@ -274,69 +255,40 @@ impl Attention {
                     let last = (first + ROWS).min(l);
                     let (rows, seen) = (last - first, self.visible(last - 1, n, &sums.within));
                     let block = first * d..last * d;
-                    self.scores(
-                        &mut serial,
-                        &queries[block.clone()],
-                        &keys[..seen * d],
-                        &mut scores,
-                    );
+                    let k = &keys[..seen * d];
+                    self.scores(&mut serial, &queries[block.clone()], k, &mut scores);
                     // the derivative by the weights
                     slopes.resize(rows * seen, 0.0);
-                    serial.gemm(
-                        (rows, seen, d),
-                        1.0,
-                        &dout[block.clone()],
-                        No,
-                        &values[..seen * d],
-                        Yes,
-                        0.0,
-                        &mut slopes,
-                    );
+                    let (dout, v) = (&dout[block.clone()], &values[..seen * d]);
+                    let shape = (rows, seen, d);
+                    serial.gemm(shape, 1.0, (dout, No), (v, Yes), 0.0, &mut slopes);
                     for row in 0..rows {
                         let i = (n * self.heads + at) * l + first + row;
-                        let end = row * seen + self.visible(first + row, n, &sums.within);
-                        let (s, ds) = (
-                            &mut scores[row * seen..(row + 1) * seen],
-                            &mut slopes[row * seen..(row + 1) * seen],
-                        );
-                        let visible = end - row * seen;
-                        s[visible..].fill(0.0);
-                        ds[visible..].fill(0.0);
+                        let visible = self.visible(first + row, n, &sums.within);
+                        let block = row * seen..(row + 1) * seen;
+                        let (s, unseen) = scores[block.clone()].split_at_mut(visible);
+                        let (ds, dunseen) = slopes[block].split_at_mut(visible);
+                        unseen.fill(0.0);
+                        dunseen.fill(0.0);
                         run(
                             instructions,
                             Slopes {
                                 weighting: self.weighting,
-                                s: &mut s[..visible],
-                                ds: &mut ds[..visible],
+                                s,
+                                ds,
                                 shift: sums.shift[i],
                                 inverse: sums.inverse[i],
                                 extra: extra.map_or(0.0, |e| e[i]),
                             },
                         );
                     }
-                    let k = &keys[..seen * d];
-                    serial.gemm(
-                        (seen, d, rows),
-                        1.0,
-                        &scores,
-                        Yes,
-                        &dout[block.clone()],
-                        No,
-                        1.0,
-                        &mut dvalues[..seen * d],
-                    );
-                    serial.gemm(
-                        (seen, d, rows),
-                        self.scale,
-                        &slopes,
-                        Yes,
-                        &queries[block.clone()],
-                        No,
-                        1.0,
-                        &mut dkeys[..seen * d],
-                    );
-                    let dq = &mut dhead[block];
-                    serial.gemm((rows, d, seen), self.scale, &slopes, No, k, No, 0.0, dq);
+                    let (shape, s, q) =
+                        ((seen, d, rows), (&scores[..], Yes), &queries[block.clone()]);
+                    serial.gemm(shape, 1.0, s, (dout, No), 1.0, &mut dvalues[..seen * d]);
+                    let dk = &mut dkeys[..seen * d];
+                    serial.gemm(shape, self.scale, (&slopes, Yes), (q, No), 1.0, dk);
+                    let (shape, dq) = ((rows, d, seen), &mut dhead[block]);
+                    serial.gemm(shape, self.scale, (&slopes, No), (k, No), 0.0, dq);
                 }
                 dqueries.push(dhead);
             }

@@ -23,27 +23,22 @@ const BLOCK: usize = 48;
 /// Tasks that a small matrix is cut into, whatever the number of threads.
 const TASKS: usize = 8;
 
+/// A factor of [`gemm`]: a row-major matrix, and how it is used.
+pub type Factor<'a> = (&'a [f32], Transpose);
+
 /// c = alpha·op(a)·op(b) + beta·c, all row-major: op(a) is `m × k`, op(b) is `k × n`, c is `m × n`.
 ///
 /// A matrix under `Transpose::Yes` lies as its transpose: a as `k × m`, b as `n × k`. With `beta` = 0, c is written without being read.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the argument list of BLAS, which every reader knows"
-)]
 pub fn gemm(
-    m: usize,
-    n: usize,
-    k: usize,
+    (m, n, k): (usize, usize, usize),
     alpha: f32,
-    a: &[f32],
-    ta: Transpose,
-    b: &[f32],
-    tb: Transpose,
+    a: Factor<'_>,
+    b: Factor<'_>,
     beta: f32,
     c: &mut [f32],
 ) {
     assert!(
-        a.len() == m * k && b.len() == k * n && c.len() == m * n,
+        a.0.len() == m * k && b.0.len() == k * n && c.len() == m * n,
         "gemm: a matrix's length is not its shape's"
     );
     if m * n == 0 {
@@ -56,23 +51,21 @@ pub fn gemm(
         panels
             .par_chunks_mut(2 * lanes * k)
             .enumerate()
-            .for_each(|(i, panel)| {
-                let first = 2 * lanes * i;
-                pack_columns(
-                    panel,
-                    panel.len() / k,
-                    first,
-                    n.min(first + 2 * lanes) - first,
-                    (n, k),
-                    b,
-                    tb,
-                );
-            });
+            .for_each(|(i, panel)| pack_columns(panel, 2 * lanes * i, (n, k), b));
     }
     let rows = m
         .div_ceil(TASKS)
         .next_multiple_of(most)
         .min(BLOCK.next_multiple_of(most));
+    let product = Product {
+        instructions,
+        most,
+        shape: (m, n, k),
+        alpha,
+        a,
+        panels: &panels,
+        beta,
+    };
     c.par_chunks_mut(rows * n).enumerate().for_each_init(
         || vec![0.0f32; rows * DEPTH.min(k)],
         |packed, (i, c)| {
@@ -81,39 +74,7 @@ pub fn gemm(
             } else if beta != 0.0 && beta != 1.0 {
                 c.iter_mut().for_each(|c| *c *= beta);
             }
-            let count = c.len() / n;
-            for first in (0..k).step_by(DEPTH) {
-                let depth = DEPTH.min(k - first);
-                pack_rows(
-                    packed,
-                    most,
-                    (i * rows, count),
-                    (first, depth),
-                    alpha,
-                    (m, k),
-                    a,
-                    ta,
-                );
-                let start = if first == 0 && beta == 0.0 {
-                    Start::Zero
-                } else {
-                    Start::Output
-                };
-                run(
-                    instructions,
-                    Block {
-                        n,
-                        k,
-                        first,
-                        depth,
-                        count,
-                        packed,
-                        panels: &panels,
-                        start,
-                        c,
-                    },
-                );
-            }
+            product.rows(i * rows, packed, c);
         },
     );
 }
@@ -140,23 +101,17 @@ impl Serial {
     }
 
     /// [`gemm`], which sums in the same order.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the argument list of BLAS, which every reader knows"
-    )]
     pub(crate) fn gemm(
         &mut self,
         (m, n, k): (usize, usize, usize),
         alpha: f32,
-        a: &[f32],
-        ta: Transpose,
-        b: &[f32],
-        tb: Transpose,
+        a: Factor<'_>,
+        b: Factor<'_>,
         beta: f32,
         c: &mut [f32],
     ) {
         assert!(
-            a.len() == m * k && b.len() == k * n && c.len() == m * n && k > 0,
+            a.0.len() == m * k && b.0.len() == k * n && c.len() == m * n && k > 0,
             "gemm: a matrix's length is not its shape's"
         );
         assert!(
@@ -170,47 +125,99 @@ impl Serial {
         // columns beyond n are computed and never stored
         self.panels.resize(packed_size(n, k, self.lanes), 0.0);
         for (i, panel) in self.panels.chunks_mut(width * k).enumerate() {
-            let first = width * i;
-            let count = n.min(first + width) - first;
-            pack_columns(panel, panel.len() / k, first, count, (n, k), b, tb);
+            pack_columns(panel, width * i, (n, k), b);
         }
         let rows = BLOCK.next_multiple_of(self.most);
         self.packed
             .resize(rows.min(m.next_multiple_of(self.most)) * DEPTH.min(k), 0.0);
+        let product = Product {
+            instructions: self.instructions,
+            most: self.most,
+            shape: (m, n, k),
+            alpha,
+            a,
+            panels: &self.panels,
+            beta,
+        };
         for (i, c) in c.chunks_mut(rows * n).enumerate() {
-            let count = c.len() / n;
-            for first in (0..k).step_by(DEPTH) {
-                let depth = DEPTH.min(k - first);
-                pack_rows(
-                    &mut self.packed,
-                    self.most,
-                    (i * rows, count),
-                    (first, depth),
-                    alpha,
-                    (m, k),
-                    a,
-                    ta,
-                );
-                let start = if first == 0 && beta == 0.0 {
-                    Start::Zero
-                } else {
-                    Start::Output
-                };
-                run(
-                    self.instructions,
-                    Block {
-                        n,
-                        k,
-                        first,
-                        depth,
-                        count,
-                        packed: &self.packed,
-                        panels: &self.panels,
-                        start,
-                        c,
-                    },
-                );
+            product.rows(i * rows, &mut self.packed, c);
+        }
+    }
+}
+
+/// A product whose op(b) is packed.
+struct Product<'a> {
+    instructions: Instructions,
+    /// Rows of a tile, at most.
+    most: usize,
+    shape: (usize, usize, usize),
+    alpha: f32,
+    a: Factor<'a>,
+    panels: &'a [f32],
+    beta: f32,
+}
+
+impl Product<'_> {
+    /// The rows of c from `row` on; `packed` has room for `DEPTH` columns of theirs.
+    fn rows(&self, row: usize, packed: &mut [f32], c: &mut [f32]) {
+        let (_, n, k) = self.shape;
+        let count = c.len() / n;
+        for first in (0..k).step_by(DEPTH) {
+            let depth = DEPTH.min(k - first);
+            self.pack_rows(packed, (row, count), (first, depth));
+            let start = if first == 0 && self.beta == 0.0 {
+                Start::Zero
+            } else {
+                Start::Output
+            };
+            run(
+                self.instructions,
+                Block {
+                    n,
+                    k,
+                    first,
+                    depth,
+                    count,
+                    packed,
+                    panels: self.panels,
+                    start,
+                    c,
+                },
+            );
+        }
+    }
+
+    /// alpha·op(a), rows `row..row + count` and columns `first..first + depth`, tile by tile.
+    fn pack_rows(
+        &self,
+        packed: &mut [f32],
+        (row, count): (usize, usize),
+        (first, depth): (usize, usize),
+    ) {
+        let ((m, _, k), (a, ta), alpha) = (self.shape, self.a, self.alpha);
+        let mut at = 0;
+        while at < count {
+            let rows = rows_at(count, at, self.most);
+            let tile = &mut packed[at * depth..][..rows * depth];
+            match ta {
+                Transpose::Yes => {
+                    let columns = a[first * m..].chunks_exact(m);
+                    for (tile, a) in tile.chunks_exact_mut(rows).zip(columns) {
+                        tile.iter_mut()
+                            .zip(&a[row + at..])
+                            .for_each(|(t, a)| *t = alpha * a);
+                    }
+                }
+                Transpose::No => {
+                    for r in 0..rows {
+                        let a = &a[(row + at + r) * k + first..][..depth];
+                        for (tile, a) in tile.chunks_exact_mut(rows).zip(a) {
+                            tile[r] = alpha * a;
+                        }
+                    }
+                }
             }
+            at += rows;
         }
     }
 }
@@ -226,16 +233,10 @@ impl Task for Sizes {
     }
 }
 
-/// Columns `first..first + count` of op(b), `width` floats per row of it, the rest zeros.
-fn pack_columns(
-    panel: &mut [f32],
-    width: usize,
-    first: usize,
-    count: usize,
-    (n, k): (usize, usize),
-    b: &[f32],
-    tb: Transpose,
-) {
+/// Columns of op(b) from `first` on, as many as the panel has; those beyond n are zeros.
+fn pack_columns(panel: &mut [f32], first: usize, (n, k): (usize, usize), (b, tb): Factor<'_>) {
+    let width = panel.len() / k;
+    let count = width.min(n - first);
     match tb {
         Transpose::No => {
             for (panel, b) in panel.chunks_exact_mut(width).zip(b.chunks_exact(n)) {
@@ -252,46 +253,6 @@ fn pack_columns(
                 }
             }
         }
-    }
-}
-
-/// alpha·op(a), rows `row..row + count` and columns `first..first + depth`, tile by tile.
-#[expect(clippy::too_many_arguments, reason = "a rectangle of a matrix")]
-fn pack_rows(
-    packed: &mut [f32],
-    most: usize,
-    (row, count): (usize, usize),
-    (first, depth): (usize, usize),
-    alpha: f32,
-    (m, k): (usize, usize),
-    a: &[f32],
-    ta: Transpose,
-) {
-    let mut at = 0;
-    while at < count {
-        let rows = rows_at(count, at, most);
-        let tile = &mut packed[at * depth..][..rows * depth];
-        match ta {
-            Transpose::Yes => {
-                for (tile, a) in tile
-                    .chunks_exact_mut(rows)
-                    .zip(a[first * m..].chunks_exact(m))
-                {
-                    tile.iter_mut()
-                        .zip(&a[row + at..])
-                        .for_each(|(t, a)| *t = alpha * a);
-                }
-            }
-            Transpose::No => {
-                for r in 0..rows {
-                    let a = &a[(row + at + r) * k + first..][..depth];
-                    for (tile, a) in tile.chunks_exact_mut(rows).zip(a) {
-                        tile[r] = alpha * a;
-                    }
-                }
-            }
-        }
-        at += rows;
     }
 }
 

@@ -36,7 +36,7 @@ pub use convolution::Convolution;
 pub use elementwise::{add, axpy};
 pub use embedding::{gather, scatter_add};
 pub use function::{Function, function_backward, function_forward};
-pub use gemm::{Transpose, gemm};
+pub use gemm::{Factor, Transpose, gemm};
 pub use instructions::{Instructions, instructions, with_instructions};
 pub use normalization::{Statistics, batch_norm_backward, batch_norm_statistics, channel_affine};
 pub use pool::{

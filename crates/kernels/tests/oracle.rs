@@ -224,7 +224,7 @@ fn check_matrix_products() {
                 } else {
                     c0.clone()
                 };
-                gemm(m, n, k, alpha, &a, ta, &b, tb, beta, &mut c);
+                gemm((m, n, k), alpha, (&a, ta), (&b, tb), beta, &mut c);
                 close(
                     &format!("gemm {m} {n} {k} {ta:?} {tb:?} {alpha} {beta}"),
                     &c,
@@ -628,18 +628,9 @@ fn bits(threads: usize) -> Vec<u32> {
         }
         let (m, n, k) = (130, 70, 300);
         let mut c = vec![0.0; m * n];
-        gemm(
-            m,
-            n,
-            k,
-            1.0,
-            &random(1, m * k),
-            Transpose::No,
-            &random(2, k * n),
-            Transpose::No,
-            0.0,
-            &mut c,
-        );
+        let (a, b) = (random(1, m * k), random(2, k * n));
+        let (a, b) = ((&a[..], Transpose::No), (&b[..], Transpose::No));
+        gemm((m, n, k), 1.0, a, b, 0.0, &mut c);
         out.extend(&c);
         let (x, dy) = (random(5, 500_000), random(6, 500_000));
         let (mean, variance) = batch_norm_statistics(20, &x);

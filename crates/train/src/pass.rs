@@ -164,7 +164,7 @@ impl Model {
                 let (x, w) = (value(0), &parameters[*weight].values);
                 let rows = y.len() / *to;
                 use kernels::Transpose::No;
-                kernels::gemm(rows, *to, *from, 1.0, x, No, w, No, beta, &mut y);
+                kernels::gemm((rows, *to, *from), 1.0, (x, No), (w, No), beta, &mut y);
             }
             Layer::BatchNorm(b) => {
                 let momentum = (!*frozen).then_some(*momentum);
@@ -543,9 +543,11 @@ fn linear_backward(
     }
     let p = &mut parameters[weight];
     let rows = dy.len() / to;
-    kernels::gemm(from, to, rows, 1.0, x, Yes, dy, No, 1.0, &mut p.gradient);
+    let shape = (from, to, rows);
+    kernels::gemm(shape, 1.0, (x, Yes), (dy, No), 1.0, &mut p.gradient);
     if let Some(dx) = dx {
-        kernels::gemm(rows, from, to, 1.0, dy, No, &p.values, Yes, 0.0, dx);
+        let shape = (rows, from, to);
+        kernels::gemm(shape, 1.0, (dy, No), (&p.values, Yes), 0.0, dx);
     }
 }
 

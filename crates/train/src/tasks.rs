@@ -379,7 +379,8 @@ impl Model {
         };
         let beta = if bias.is_some() { 1.0 } else { 0.0 };
         let w = &self.parameters[*weight].values;
-        kernels::gemm(rows.len(), *to, *from, 1.0, &x, No, w, No, beta, &mut y);
+        let shape = (rows.len(), *to, *from);
+        kernels::gemm(shape, 1.0, (&x, No), (w, No), beta, &mut y);
         y
     }
 }

@@ -64,9 +64,7 @@ fn generate_model(r: &mut Random, seeds: &[Vec<u8>]) -> Vec<u8> {
                     1 => r.below(20) as i32 - 4,
                     _ => *r.pick(&[1, 2, 4, 6, 8, -3, 1 << 24, i32::MIN]),
                 };
-                if file.len() >= at + 4 {
-                    file[at..at + 4].copy_from_slice(&value.to_le_bytes());
-                }
+                bytes::put(&mut file, at, &value.to_le_bytes());
             }
             _ => bytes::mutate(r, &mut file),
         }

@@ -102,14 +102,10 @@ fn generate_model(r: &mut Random, seeds: &[Vec<u8>]) -> Vec<u8> {
         if r.one_in(2) {
             // before the data: lengths, types, axes, offsets
             let at = r.below(file.len().min(1600));
-            let value = if r.one_in(2) {
-                r.boundary()
-            } else {
-                r.below(40) as u64
-            };
+            let (few, any) = (r.below(40) as u64, r.boundary());
+            let value = *r.pick(&[few, any]);
             let width = *r.pick(&[1usize, 4, 8]);
-            let end = (at + width).min(file.len());
-            file[at..end].copy_from_slice(&value.to_le_bytes()[..end - at]);
+            bytes::put(&mut file, at, &value.to_le_bytes()[..width]);
         } else {
             bytes::mutate(r, &mut file);
         }

@@ -6,100 +6,56 @@ use crate::{safetensors, toml};
 use approx::Activation;
 use train::activation::{Function, RangeLoss};
 use train::checkpoint::{Position, Sums, restore, save};
-use train::config::{Config, Data, Degrees, Network, Order, Stage, Substitution, Target};
+use train::config::Config;
 use train::mode::Mode;
 use train::optimizer::{Clipping, Optimizer, Rule};
 use train::{Model, Parameterization};
 use zoo::resnet::Small;
 
-/// A configuration with every setting.
-fn config() -> Config {
-    let substitution = |degree, order| {
-        Some(Substitution {
-            degree,
-            order,
-            margin: 0.1,
-            interval: Some((-3.0, 2.5)),
-            floor: 0.02,
-            pictures: 24,
-        })
-    };
-    let file = Network::File {
-        path: "network.onnx".into(),
-        activation: Some("silu".into()),
-    };
-    Config {
-        seed: 5,
-        batch: 16,
-        network: Network::Resnet {
-            depth: 20,
-            width: 16,
-            activation: "relu".into(),
-            skip: "standard".into(),
-        },
-        batch_norms: Some(train::surgery::Where::After(vec!["conv1".into()])),
-        teacher: Some(file),
-        data: Data {
-            train: "train.tar.gz".into(),
-            second: Some("second".into()),
-            held_out: 30,
-            drop_twins: true,
-            limit: Some(1000),
-            labels: vec!["cat".into(), "dog".into()],
-            normalization: "measured".into(),
-            size: Some((32, 24)),
-            skip_damaged: true,
-            augmentation: data::Augmentation {
-                flip: true,
-                crop_padding: 4,
-                cutout: 8,
-                resized_crop: Some(data::ResizedCrop::default()),
-                contrast: Some((0.8, 1.5)),
-            },
-        },
-        stages: vec![
-            Stage {
-                epochs: 2.5,
-                range_loss: RangeLoss::Boundary {
-                    weight: 0.01,
-                    edge: 0.8,
-                },
-                target: Target::Quantiles { margin: 0.5 },
-                patience: Some(3),
-                ..Stage::default()
-            },
-            Stage {
-                name: "blend".into(),
-                rule: Rule::AdamW {
-                    betas: (0.9, 0.99),
-                    decay: 0.01,
-                },
-                clipping: Clipping::Norm { limit: 1.0 },
-                target: Target::Fixed {
-                    low: -5.0,
-                    high: 5.0,
-                },
-                substitution: substitution(Degrees::One(6), Order::Blend { share: 0.5 }),
-                guard: Some(0.1),
-                ..Stage::default()
-            },
-            Stage {
-                name: "one by one".into(),
-                clipping: Clipping::Value { limit: 0.5 },
-                range_loss: RangeLoss::Worst { weight: 0.001 },
-                target: Target::Seen,
-                substitution: substitution(
-                    Degrees::Each(vec![4, 7]),
-                    Order::OneByOne { share: 0.7 },
-                ),
-                second_share: 0.25,
-                second_from: 0.5,
-                reestimate: true,
-                ..Stage::default()
-            },
-        ],
-    }
-}
+/// Every setting.
+const LONG: &str = r#"
+seed = 5
+batch = 16
+network = { kind = "resnet", depth = 20, width = 16, activation = "relu", skip = "standard" }
+batch_norms = { after = ["conv1"] }
+teacher = { kind = "file", path = "network.onnx", activation = "silu" }
+
+[data]
+train = "train.tar.gz"
+second = "second"
+held_out = 30
+drop_twins = true
+limit = 1000
+labels = ["cat", "dog"]
+normalization = "measured"
+size = [32, 24]
+skip_damaged = true
+augmentation = { flip = true, crop_padding = 4, cutout = 8, resized_crop = {}, contrast = [0.8, 1.5] }
+
+[[stage]]
+epochs = 2.5
+range_loss = { kind = "boundary", weight = 0.01, edge = 0.8 }
+target = { kind = "quantiles", margin = 0.5 }
+patience = 3
+
+[[stage]]
+name = "blend"
+rule = { kind = "adam-w", betas = [0.9, 0.99], decay = 0.01 }
+clipping = { kind = "norm", limit = 1.0 }
+target = { kind = "fixed", low = -5.0, high = 5.0 }
+substitution = { degree = 6, order = { kind = "blend", share = 0.5 }, interval = [-3.0, 2.5], pictures = 24 }
+guard = 0.1
+
+[[stage]]
+name = "one by one"
+clipping = { kind = "value", limit = 0.5 }
+range_loss = { kind = "worst", weight = 0.001 }
+target = { kind = "seen" }
+substitution = { degree = [4, 7], order = { kind = "one-by-one", share = 0.7 }, interval = [-3.0, 2.5], pictures = 24 }
+second_share = 0.25
+second_from = 0.5
+reestimate = true
+"#;
 
 const SHORT: &str = "[network]\nkind = \"small\"\nactivation = \"gelu\"\n\n[data]\ntrain = 'set'\n\n[[stage]]\nepochs = 1\n";
 
@@ -209,8 +165,11 @@ fn checkpoint() -> Decoder {
 }
 
 fn configuration() -> Decoder {
-    let all = config().to_toml().expect("a valid seed");
-    let seeds = [&all, SHORT].map(|s| s.as_bytes().to_vec()).to_vec();
+    // a line for each setting
+    let all = Config::parse(LONG).and_then(|c| c.to_toml());
+    let seeds = [&all.expect("a valid seed"), SHORT]
+        .map(|s| s.as_bytes().to_vec())
+        .to_vec();
     let read = |b: &[u8]| {
         // files that are no text are refused where they are read
         let text = std::str::from_utf8(b).map_err(drop)?;
