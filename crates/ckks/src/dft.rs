@@ -76,36 +76,15 @@ fn forward_stage(encoder: &Encoder, n: usize, len: usize) -> Diagonals {
     ])
 }
 
-/// One inverse stage: slots → coefficients, with its factor 1/2.
+/// The inverse stage, slots → coefficients: half the conjugate transpose.
 fn inverse_stage(encoder: &Encoder, n: usize, len: usize) -> Diagonals {
-    let w = encoder.twiddles(n, len);
-    let half = len / 2;
-    let zero = Complex64::new(0.0, 0.0);
-    let h = Complex64::new(0.5, 0.0);
-    let fill = |f: &dyn Fn(usize) -> Complex64| (0..n).map(|j| f(j % len)).collect::<Vec<_>>();
-    BTreeMap::from([
-        (
-            0,
-            fill(&|j| {
-                if j < half {
-                    h
-                } else {
-                    -w[j - half].conj() * 0.5
-                }
-            }),
-        ),
-        (half as i64, fill(&|j| if j < half { h } else { zero })),
-        (
-            -(half as i64),
-            fill(&|j| {
-                if j < half {
-                    zero
-                } else {
-                    w[j - half].conj() * 0.5
-                }
-            }),
-        ),
-    ])
+    let forward = forward_stage(encoder, n, len);
+    let transposed = forward.into_iter().map(|(offset, v)| {
+        let row = |j: usize| (j as i64 - offset).rem_euclid(n as i64) as usize;
+        let entries = (0..n).map(|j| v[row(j)].conj() * 0.5);
+        (-offset, entries.collect())
+    });
+    transposed.collect()
 }
 
 /// a after b.

@@ -244,23 +244,15 @@ impl BlockMap {
     }
     /// Distinct baby steps for one input, ascending (0 included where used).
     pub fn babies(&self, input: usize) -> Vec<usize> {
-        self.terms
-            .iter()
-            .filter(|t| t.input == input)
-            .map(|t| t.baby)
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect()
+        let terms = self.terms.iter().filter(|t| t.input == input);
+        let steps: BTreeSet<usize> = terms.map(|t| t.baby).collect();
+        steps.into_iter().collect()
     }
     /// Distinct giant steps for one output, ascending.
     pub fn giants(&self, output: usize) -> Vec<usize> {
-        self.terms
-            .iter()
-            .filter(|t| t.output == output)
-            .map(|t| t.giant)
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect()
+        let terms = self.terms.iter().filter(|t| t.output == output);
+        let steps: BTreeSet<usize> = terms.map(|t| t.giant).collect();
+        steps.into_iter().collect()
     }
     /// All non-zero rotations that it uses.
     pub fn rotations(&self) -> BTreeSet<usize> {
@@ -345,6 +337,10 @@ pub fn apply<A: Arithmetic + ?Sized>(
 ) -> Result<Vec<A::Value>, Error> {
     let plain_scale = typed(a, xs, map, scale)?.plain_scale;
     let n = map.slots();
+    let plus = |sum: Option<A::Value>, y: A::Value| match sum {
+        None => Ok(y),
+        Some(sum) => a.add(&sum, &y),
+    };
     let mut outs = Vec::with_capacity(map.outputs());
     let rotated: Vec<Vec<(usize, A::Value)>> = (0..map.inputs())
         .map(|i| {
@@ -371,10 +367,7 @@ pub fn apply<A: Arithmetic + ?Sized>(
                     .expect("every baby step was rotated")
                     .1;
                 let p = a.mul_plain(x, &v, plain_scale)?;
-                inner = Some(match inner {
-                    None => p,
-                    Some(s) => a.add(&s, &p)?,
-                });
+                inner = Some(plus(inner, p)?);
             }
             let inner = inner.expect("a giant step has a term");
             let y = if g == 0 {
@@ -382,10 +375,7 @@ pub fn apply<A: Arithmetic + ?Sized>(
             } else {
                 a.rotate(&inner, g as i64)?
             };
-            total = Some(match total {
-                None => y,
-                Some(s) => a.add(&s, &y)?,
-            });
+            total = Some(plus(total, y)?);
         }
         let mut y = total.expect("an output has a term");
         for &f in map.folds() {

@@ -19,6 +19,14 @@ pub struct Zone {
     pub bits: Vec<u32>,
 }
 
+impl Zone {
+    /// So many levels of one prime of each of these sizes.
+    pub fn new(levels: usize, bits: &[u32]) -> Self {
+        let bits = bits.to_vec();
+        Self { levels, bits }
+    }
+}
+
 /// The part of a parameter set that bootstrapping needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootstrapSpec {
@@ -69,10 +77,7 @@ impl ParametersSpec {
             name: "standard-16".into(),
             log_n: 16,
             base_bits: 50,
-            residual: Zone {
-                levels: 10,
-                bits: vec![40],
-            },
+            residual: Zone::new(10, &[40]),
             bootstrap: Some(Self::standard_bootstrap()),
             special_bits: vec![46; 10],
             dnum: 3,
@@ -84,10 +89,7 @@ impl ParametersSpec {
     pub fn levelled() -> Self {
         Self {
             name: "levelled-16".into(),
-            residual: Zone {
-                levels: 26,
-                bits: vec![45],
-            },
+            residual: Zone::new(26, &[45]),
             bootstrap: None,
             log_scale: 45,
             ..Self::standard()
@@ -110,18 +112,9 @@ impl ParametersSpec {
     }
     fn standard_bootstrap() -> BootstrapSpec {
         BootstrapSpec {
-            slot_to_coeff: Zone {
-                levels: 3,
-                bits: vec![42],
-            },
-            eval_mod: Zone {
-                levels: 8,
-                bits: vec![31, 31],
-            },
-            coeff_to_slot: Zone {
-                levels: 3,
-                bits: vec![50],
-            },
+            slot_to_coeff: Zone::new(3, &[42]),
+            eval_mod: Zone::new(8, &[31, 31]),
+            coeff_to_slot: Zone::new(3, &[50]),
             hamming_weight: 32,
             range: 16,
             degree: 63,
@@ -142,10 +135,7 @@ impl ParametersSpec {
         Self {
             name: format!("toy-levelled-{log_n}"),
             log_n,
-            residual: Zone {
-                levels,
-                bits: vec![40],
-            },
+            residual: Zone::new(levels, &[40]),
             bootstrap: None,
             special_bits: vec![46; levels.div_ceil(3) + 2],
             ..Self::standard()
@@ -217,10 +207,7 @@ impl ParametersSpec {
     /// The primes of every level, from the bottom. Groups of equal shape are drawn together so that pairs can be matched to products
     /// near their target.
     fn draw_groups(&self, used: &mut Vec<u64>) -> Result<Vec<Vec<u64>>, Error> {
-        let base = Zone {
-            levels: 1,
-            bits: vec![self.base_bits],
-        };
+        let base = Zone::new(1, &[self.base_bits]);
         let mut zones = vec![&base, &self.residual];
         if let Some(b) = &self.bootstrap {
             zones.extend([&b.slot_to_coeff, &b.eval_mod, &b.coeff_to_slot]);

@@ -2,6 +2,7 @@
 
 use crate::bytes::{self, MOST};
 use crate::random::Random;
+use crate::zip::Entry;
 
 /// Several files, and which options they are opened with, as one: a byte of flags, then each file after its length.
 pub(crate) fn join(flags: u8, files: &[Vec<u8>]) -> Vec<u8> {
@@ -95,6 +96,16 @@ impl Array {
         out.extend(&self.values);
         out
     }
+}
+
+/// Arrays by name, as the entries of an `.npz` file.
+pub(crate) fn npz<'a>(arrays: impl IntoIterator<Item = (&'a str, Vec<u8>)>) -> Vec<Entry> {
+    let entry = |(name, data)| Entry {
+        name: format!("{name}.npy").into_bytes(),
+        method: 8,
+        data,
+    };
+    arrays.into_iter().map(entry).collect()
 }
 
 /// A tar's member.

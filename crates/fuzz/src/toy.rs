@@ -23,10 +23,7 @@ fn levelled(levels: usize) -> ParametersSpec {
         name: "toy-fuzz".into(),
         log_n: 4,
         base_bits: 30,
-        residual: Zone {
-            levels,
-            bits: vec![25],
-        },
+        residual: Zone::new(levels, &[25]),
         bootstrap: None,
         special_bits: vec![30; levels.div_ceil(2)],
         dnum: 2,
@@ -35,15 +32,11 @@ fn levelled(levels: usize) -> ParametersSpec {
 }
 
 fn bootstrapped() -> ParametersSpec {
-    let zone = |levels, bits: &[u32]| Zone {
-        levels,
-        bits: bits.to_vec(),
-    };
     ParametersSpec {
         bootstrap: Some(BootstrapSpec {
-            slot_to_coeff: zone(1, &[30]),
-            eval_mod: zone(3, &[25, 25]),
-            coeff_to_slot: zone(1, &[40]),
+            slot_to_coeff: Zone::new(1, &[30]),
+            eval_mod: Zone::new(3, &[25, 25]),
+            coeff_to_slot: Zone::new(1, &[40]),
             hamming_weight: 4,
             range: 2,
             degree: 3,

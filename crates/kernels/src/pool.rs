@@ -21,14 +21,10 @@ pub struct Window {
 
 impl Window {
     fn check(&self, x: usize, y: usize) {
-        let (h, w, c) = self.input;
+        let (input, output) = self.sizes();
         assert!(
-            x == self.batch * h * w * c,
-            "average_pool: the input's length is not its shape's"
-        );
-        assert!(
-            y == self.batch * self.output.0 * self.output.1 * c,
-            "average_pool: the output's length is not its shape's"
+            x == self.batch * input && y == self.batch * output,
+            "average_pool: the input's or the output's length is not its shape's"
         );
     }
 
@@ -52,55 +48,49 @@ impl Window {
         }
     }
 
-    fn weight(&self) -> f32 {
-        1.0 / (self.kernel.0 * self.kernel.1) as f32
+    /// Elements of a picture of the input and of the output.
+    fn sizes(&self) -> (usize, usize) {
+        let (h, w, c) = self.input;
+        (h * w * c, self.output.0 * self.output.1 * c)
+    }
+
+    /// Overwrites `to` with the weighted sums of `from`'s pixels; `order` says which of an output's and an input's pixel is the source.
+    fn spread(
+        &self,
+        from: &[f32],
+        to: &mut [f32],
+        (source, target): (usize, usize),
+        order: impl Fn(usize, usize) -> (usize, usize) + Sync,
+    ) {
+        if source == 0 || target == 0 {
+            to.fill(0.0);
+            return;
+        }
+        let c = self.input.2;
+        let weight = 1.0 / (self.kernel.0 * self.kernel.1) as f32;
+        let pictures = to.par_chunks_mut(target).zip(from.par_chunks(source));
+        pictures.for_each(|(to, from)| {
+            to.fill(0.0);
+            self.each(|output, input| {
+                let (i, o) = order(output, input);
+                let pixel = to[o * c..][..c].iter_mut().zip(&from[i * c..][..c]);
+                pixel.for_each(|(to, from)| *to += weight * from);
+            });
+        });
     }
 }
 
 /// y = the mean of each window; padding counts as zeros (the divisor is always the whole window).
 pub fn average_pool_forward(window: &Window, x: &[f32], y: &mut [f32]) {
     window.check(x.len(), y.len());
-    let (h, w, c) = window.input;
-    let weight = window.weight();
-    let out = window.output.0 * window.output.1 * c;
-    if out == 0 || h * w == 0 {
-        y.fill(0.0);
-        return;
-    }
-    y.par_chunks_mut(out)
-        .zip(x.par_chunks(h * w * c))
-        .for_each(|(y, x)| {
-            y.fill(0.0);
-            window.each(|o, i| {
-                y[o * c..][..c]
-                    .iter_mut()
-                    .zip(&x[i * c..][..c])
-                    .for_each(|(y, x)| *y += weight * x)
-            });
-        });
+    window.spread(x, y, window.sizes(), |output, input| (input, output));
 }
 
 /// The gradient of [`average_pool_forward`]; overwrites dx.
 pub fn average_pool_backward(window: &Window, dy: &[f32], dx: &mut [f32]) {
     window.check(dx.len(), dy.len());
-    let (h, w, c) = window.input;
-    let weight = window.weight();
-    let out = window.output.0 * window.output.1 * c;
-    if out == 0 || h * w == 0 {
-        dx.fill(0.0);
-        return;
-    }
-    dx.par_chunks_mut(h * w * c)
-        .zip(dy.par_chunks(out))
-        .for_each(|(dx, dy)| {
-            dx.fill(0.0);
-            window.each(|o, i| {
-                dx[i * c..][..c]
-                    .iter_mut()
-                    .zip(&dy[o * c..][..c])
-                    .for_each(|(dx, dy)| *dx += weight * dy)
-            });
-        });
+    let (input, output) = window.sizes();
+    window.spread(dy, dx, (output, input), |output, input| (output, input));
 }
 
 /// y (`batch × channels`) = the mean over each picture's pixels (x is `batch × pixels × channels`).

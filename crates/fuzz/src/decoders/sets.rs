@@ -4,7 +4,7 @@ use super::{Decoder, Outcome, Probe, law, text_limit};
 use crate::archives::{self, Array, Member, join};
 use crate::random::Random;
 use crate::scratch::Scratch;
-use crate::zip::{self, Entry};
+use crate::zip;
 use crate::{bytes, models};
 use data::{Damaged, Dataset, Options, Resize, Split};
 use std::path::Path;
@@ -261,14 +261,6 @@ fn npz() -> Decoder {
         (Array::new(&[3, 2, 2]), Array::new(&[3, 1])),
         (Array::new(&[2, 4, 3, 3]), Array::new(&[2])),
     ];
-    let entries = |names: [&'static str; 2], arrays: [Vec<u8>; 2]| {
-        let entry = |(name, data)| Entry {
-            name: format!("{name}.npy").into_bytes(),
-            method: 8,
-            data,
-        };
-        names.into_iter().zip(arrays).map(entry)
-    };
     let plain = |(images, labels): &(Array, Array)| [images.npy(None), labels.npy(None)];
     const NAMES: [[&str; 2]; 4] = [
         ["train_images", "train_labels"],
@@ -276,13 +268,12 @@ fn npz() -> Decoder {
         ["x_train", "y_train"],
         ["test_images", "test_labels"],
     ];
-    let both: Vec<Entry> = entries(NAMES[0], plain(&pairs[0]))
-        .chain(entries(NAMES[3], plain(&pairs[1])))
-        .collect();
-    let seeds = vec![join(TRAIN, &[zip::file(&both).0])];
+    let both = [(0, &pairs[0]), (3, &pairs[1])]
+        .map(|(names, pair)| archives::npz(NAMES[names].into_iter().zip(plain(pair))));
+    let seeds = vec![join(TRAIN, &[zip::file(&both.concat()).0])];
     let crowds = crowds().map(|axes| {
         let arrays = plain(&(Array::new(&axes), Array::new(&axes[..1])));
-        zip::file(&entries(NAMES[1], arrays).collect::<Vec<_>>()).0
+        zip::file(&archives::npz(NAMES[1].into_iter().zip(arrays))).0
     });
     set("set-npz", set_limit, &["a.npz"], "a.npz", seeds, move |r| {
         if r.one_in(256) {
@@ -299,7 +290,7 @@ fn npz() -> Decoder {
             }
             let names = *r.pick(&NAMES);
             let arrays = [images.npy(Some(&mut *r)), labels.npy(Some(&mut *r))];
-            all.extend(entries(names, arrays));
+            all.extend(archives::npz(names.into_iter().zip(arrays)));
         }
         if r.one_in(3) {
             zip::mutate(r, &mut all);

@@ -5,7 +5,7 @@ use crate::archives::{self, Array, join};
 use crate::bytes;
 use crate::random::Random;
 use crate::scratch::Scratch;
-use crate::zip::{self, Entry};
+use crate::zip;
 use data::{Answers, Known, VectorOptions, Vectors};
 use std::path::Path;
 
@@ -81,19 +81,14 @@ pub(super) fn all() -> Vec<Decoder> {
         Array::new(&[2, 1, 2]),
     ];
     const NAMES: [&str; 6] = ["x", "y", "x_train", "y_train", "data", "target"];
-    let packed = |arrays: &[(usize, Vec<u8>)]| -> Vec<Entry> {
-        let entry = |(name, data): &(usize, Vec<u8>)| Entry {
-            name: format!("{}.npy", NAMES[*name]).into_bytes(),
-            method: 8,
-            data: data.clone(),
-        };
-        arrays.iter().map(entry).collect()
-    };
-    let pair = [(0, arrays[0].npy(None)), (1, Array::new(&[3]).npy(None))];
+    let pair = [
+        ("x", arrays[0].npy(None)),
+        ("y", Array::new(&[3]).npy(None)),
+    ];
     let table = |(flags, table): (u8, &&[u8])| join(flags, &[table.to_vec()]);
     let mut seeds: Vec<_> = (0..).zip(&tables).map(table).collect();
     seeds.push(join(0, &[arrays[0].npy(None)]));
-    seeds.push(join(1, &[zip::file(&packed(&pair)).0]));
+    seeds.push(join(1, &[zip::file(&archives::npz(pair)).0]));
     let scratch = Scratch::new("set-vectors");
     let generate = move |r: &mut Random, _: &[Vec<u8>]| {
         let file = match r.below(4) {
@@ -109,10 +104,10 @@ pub(super) fn all() -> Vec<Decoder> {
                     if r.one_in(2) {
                         array.mutate(r);
                     }
-                    let name = r.below(NAMES.len());
+                    let name = *r.pick(&NAMES);
                     all.push((name, array.npy(Some(&mut *r))));
                 }
-                let mut all = packed(&all);
+                let mut all = archives::npz(all);
                 if r.one_in(4) {
                     zip::mutate(r, &mut all);
                 }
