@@ -269,16 +269,8 @@ fn fuzz(decoder: &Decoder, o: &Options) -> Option<Tally> {
 }
 
 fn table(results: &[(&str, Tally)]) -> String {
-    let mut text = format!(
-        "{:16} {:>10} {:>9} {:>9} {:>12} {:>13} {:>11} {:>12}\n",
-        "decoder",
-        "executions",
-        "accepted",
-        "rejected",
-        "peak bytes",
-        "largest alloc",
-        "slowest ms",
-        "executions/s"
+    let mut text = String::from(
+        "decoder          executions  accepted  rejected   peak bytes largest alloc  slowest ms executions/s\n",
     );
     for (name, t) in results {
         text += &format!(
@@ -300,18 +292,10 @@ fn replay(decoder: &Decoder, file: &Path) -> Result<bool, String> {
     let mut tally = Tally::default();
     let fine = execute(decoder, &bytes, &mut tally);
     if fine {
-        println!(
-            "{}: {} {} bytes, {} held at most, {} allowed",
-            decoder.name,
-            if tally.accepted == 1 {
-                "accepted"
-            } else {
-                "rejected"
-            },
-            bytes.len(),
-            tally.usage.peak,
-            decoder.limit(&bytes)
-        );
+        let verdict = ["rejected", "accepted"][usize::from(tally.accepted == 1)];
+        let (length, held, limit) = (bytes.len(), tally.usage.peak, decoder.limit(&bytes));
+        let name = decoder.name;
+        println!("{name}: {verdict} {length} bytes, {held} held at most, {limit} allowed");
     }
     Ok(fine)
 }
