@@ -78,11 +78,9 @@ impl Augmentation {
     pub fn check(&self) -> Result<()> {
         let ordered = |(low, high): (f64, f64)| low > 0.0 && low <= high && high.is_finite();
         if let Some(contrast) = self.contrast.filter(|&c| !ordered(c)) {
-            return Err(Error::Option {
-                detail: format!(
-                    "contrast {contrast:?}: give two positive factors, the smaller first"
-                ),
-            });
+            return Err(Error::option(format!(
+                "contrast {contrast:?}: give two positive factors, the smaller first"
+            )));
         }
         let Some(ResizedCrop { area, ratio }) = self.resized_crop else {
             return Ok(());
@@ -90,11 +88,9 @@ impl Augmentation {
         if ordered(area) && area.1 <= 1.0 && ordered(ratio) {
             return Ok(());
         }
-        Err(Error::Option {
-            detail: format!(
-                "resized crop: area {area:?} and ratio {ratio:?}; give positive numbers, the smaller first, areas up to 1"
-            ),
-        })
+        Err(Error::option(format!(
+            "resized crop: area {area:?} and ratio {ratio:?}; give positive numbers, the smaller first, areas up to 1"
+        )))
     }
 }
 
@@ -110,11 +106,9 @@ impl Table {
             && mean.iter().all(|m| m.is_finite())
             && deviation.iter().all(|&d| d.is_finite() && d > 0.0);
         if !fits {
-            return Err(Error::Option {
-                detail: format!(
-                    "normalisation: means {mean:?} and deviations {deviation:?} for {channels} channels; give one finite mean and one positive deviation for each"
-                ),
-            });
+            return Err(Error::option(format!(
+                "normalisation: means {mean:?} and deviations {deviation:?} for {channels} channels; give one finite mean and one positive deviation for each"
+            )));
         }
         let value = |c: usize, v: usize| ((v as f64 / 255.0 - mean[c]) / deviation[c]) as f32;
         Ok(Self(

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::files::{Raw, name, numbers, read_all, unpacked};
-use crate::options::Options;
+use crate::options::{Options, of_split};
 use crate::split::Split;
 use crate::{Result, Shape};
 use std::path::{Path, PathBuf};
@@ -30,16 +30,16 @@ fn label_bytes(path: &Path, bytes: &[u8]) -> Result<usize> {
         // 3074·k records of one or 3073·k of the other: every 3073rd byte is a digit only if it is a label
         (true, true) if bytes.chunks_exact(1 + 3 * AREA).all(|r| r[0] < 10) => Ok(1),
         (true, true) => Ok(2),
-        (false, false) => Err(Error::Truncated {
-            path: path.into(),
-            format: "CIFAR binary",
-            detail: format!(
+        (false, false) => Err(Error::truncated(
+            path,
+            "CIFAR binary",
+            format!(
                 "its {} bytes are neither whole records of {} bytes (CIFAR-10) nor of {} (CIFAR-100)",
                 bytes.len(),
                 1 + 3 * AREA,
                 2 + 3 * AREA
             ),
-        }),
+        )),
     }
 }
 
@@ -63,11 +63,7 @@ fn names_beside(file: &Path, list: &str, count: usize) -> Result<Option<Vec<Stri
         "it has {} names, {count} are needed; remove it or give the classes",
         names.len()
     );
-    Err(Error::Malformed {
-        path,
-        format: "list of classes",
-        detail,
-    })
+    Err(Error::malformed(path, "list of classes", detail))
 }
 
 /// The files of one set, one after the other.
@@ -77,30 +73,28 @@ pub(crate) fn open(path: &Path, files: Vec<PathBuf>, options: &Options) -> Resul
         .map(|f| (Split::of_file(&name(&f)), f))
         .collect();
     let (mut pixels, mut labels, mut kind) = (Vec::new(), Vec::new(), None);
-    for file in options.of_split(path, parts)? {
+    for file in of_split(path, options.split, parts)? {
         let left = options.memory_limit.saturating_sub(pixels.len() as u64);
         let bytes = read_all(unpacked(&file)?, left, &file, "CIFAR binary")?;
         if bytes.is_empty() {
-            return Err(Error::Empty {
-                path: file,
-                detail: "the file is empty; copy or download it again".into(),
-            });
+            return Err(Error::content(
+                file,
+                "the file is empty; copy or download it again",
+            ));
         }
         let count = label_bytes(&file, &bytes)?;
         if *kind.get_or_insert(count) != count {
-            return Err(Error::Malformed {
-                path: file,
-                format: "CIFAR binary",
-                detail: "CIFAR-10 and CIFAR-100 files lie in one folder; name one file".into(),
-            });
+            return Err(Error::malformed(
+                file,
+                "CIFAR binary",
+                "CIFAR-10 and CIFAR-100 files lie in one folder; name one file",
+            ));
         }
         if options.coarse && count == 1 {
-            return Err(Error::Option {
-                detail: format!(
-                    "{}: coarse labels are asked for, which only CIFAR-100 has; leave that out",
-                    file.display()
-                ),
-            });
+            return Err(Error::option(format!(
+                "{}: coarse labels are asked for, which only CIFAR-100 has; leave that out",
+                file.display()
+            )));
         }
         for record in bytes.chunks_exact(count + 3 * AREA) {
             let (label, planes) = record.split_at(count);

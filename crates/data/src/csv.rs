@@ -44,11 +44,7 @@ impl<'a> Rows<'a> {
     }
 
     fn malformed(&self, detail: String) -> Error {
-        Error::Malformed {
-            path: self.path.into(),
-            format: FORMAT,
-            detail,
-        }
+        Error::malformed(self.path, FORMAT, detail)
     }
 
     /// The next row's line and fields, without spaces around them; empty lines are no rows.

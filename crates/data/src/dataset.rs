@@ -1,6 +1,6 @@
 //! Pictures with labels.
 
-use crate::error::Error;
+use crate::error::{Error, check_labels};
 use crate::options::Resize;
 use crate::source::Source;
 use crate::{Result, Shape};
@@ -81,7 +81,7 @@ impl Dataset {
     /// A set of pixels `(N, H, W, C)` that are at hand.
     ///
     /// # Errors
-    /// [`Error::Option`] when the counts don't fit or there is no picture, [`Error::Label`].
+    /// [`Error::Option`] when the counts don't fit or there is no picture, [`Error::Content`].
     pub fn from_pixels(
         shape: Shape,
         classes: Vec<String>,
@@ -90,22 +90,17 @@ impl Dataset {
     ) -> Result<Self> {
         let size = shape.len();
         if size == 0 || labels.is_empty() || labels.len().checked_mul(size) != Some(pixels.len()) {
-            return Err(Error::Option {
-                detail: format!(
-                    "{} labels and {} values of pictures {shape}; give one label and {size} values for each picture",
-                    labels.len(),
-                    pixels.len()
-                ),
-            });
+            return Err(Error::option(format!(
+                "{} labels and {} values of pictures {shape}; give one label and {size} values for each picture",
+                labels.len(),
+                pixels.len()
+            )));
         }
-        if let Some(index) = labels.iter().position(|&l| l >= classes.len()) {
-            return Err(Error::Label {
-                path: "the pixels given".into(),
-                index,
-                label: labels[index].to_string(),
-                classes: classes.len(),
-            });
-        }
+        check_labels(
+            "the pixels given".as_ref(),
+            labels.iter().copied(),
+            classes.len(),
+        )?;
         Ok(Self::from_store(
             shape,
             classes,
@@ -197,9 +192,7 @@ impl Dataset {
             .flat_map(|c| pixels.iter().skip(c).step_by(channels).copied())
             .collect();
         let shape = nn::Shape::image(channels, height, width);
-        task::picture::normalize(&planar, shape, normalization).map_err(|e| Error::Option {
-            detail: format!("pictures {}: {e}; give a normalisation with one mean and deviation for each channel", self.shape),
-        })
+        task::picture::normalize(&planar, shape, normalization).map_err(|e| Error::option(format!("pictures {}: {e}; give a normalisation with one mean and deviation for each channel", self.shape)))
     }
 
     /// A part of picture `i` (left top corner and size, for a picture of this size), scaled to the set's shape; of the original where that
@@ -225,8 +218,11 @@ impl Dataset {
             let (at, size) = part(p.size());
             p.region(at, size, (width, height)).pixels(channels)
         });
-        values.ok_or_else(|| Error::Option {
-            detail: format!("pictures {} can't be cropped and scaled", self.shape),
+        values.ok_or_else(|| {
+            Error::option(format!(
+                "pictures {} can't be cropped and scaled",
+                self.shape
+            ))
         })
     }
 
@@ -282,17 +278,17 @@ impl Dataset {
                 .find(|&i| self.classes.get(i) != other.classes.get(i))
                 .unwrap_or(0);
             let name = |set: &Self| set.classes.get(index).cloned().unwrap_or_default();
-            return Err(Error::Classes {
-                index,
-                first: name(self),
-                second: name(other),
-            });
+            return Err(Error::option(format!(
+                "the sets' classes differ: number {index} is {:?} in one and {:?} in the other; open both with the same classes",
+                name(self),
+                name(other)
+            )));
         }
         if self.shape != other.shape {
-            return Err(Error::Shapes {
-                first: self.shape,
-                second: other.shape,
-            });
+            return Err(Error::option(format!(
+                "the sets' pictures differ: {} and {}; open both with the same size (resize) and channels",
+                self.shape, other.shape
+            )));
         }
         Ok(())
     }
@@ -300,7 +296,7 @@ impl Dataset {
     /// The pictures of this set, then those of the other.
     ///
     /// # Errors
-    /// [`Error::Classes`], [`Error::Shapes`] when they differ.
+    /// [`Error::Option`] when they differ.
     pub fn concat(mut self, other: &Self) -> Result<Self> {
         self.check_like(other)?;
         let shift = self.stores.len();
@@ -349,12 +345,10 @@ impl Dataset {
             let mean = sum as f64 / count;
             let deviation = (squares as f64 / count - mean * mean).max(0.0).sqrt();
             if count == 0.0 || deviation < 1e-6 {
-                return Err(Error::Option {
-                    detail: format!(
-                        "channel {c} is the same everywhere in these {} pictures, so it has no deviation to divide by; give the normalisation yourself",
-                        self.len()
-                    ),
-                });
+                return Err(Error::option(format!(
+                    "channel {c} is the same everywhere in these {} pictures, so it has no deviation to divide by; give the normalisation yourself",
+                    self.len()
+                )));
             }
             out.mean.push(mean / 255.0);
             out.deviation.push(deviation / 255.0);

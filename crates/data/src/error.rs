@@ -1,8 +1,7 @@
 //! Everything that can go wrong in this crate: one line that names the file and the remedy.
 
-use crate::shape::Shape;
 use crate::split::Split;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a set was refused.
 #[derive(Debug, thiserror::Error)]
@@ -17,14 +16,12 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// A file or folder is of no format that is read here.
-    #[error(
-        "{path}: {detail}; understood are CIFAR-10 and CIFAR-100 binary files (.bin), folders, .tar and .tar.gz of CLASS/*.jpg or .png, IDX files (MNIST's …-images-idx3-ubyte, also .gz, with their labels beside them) and .npz (MedMNIST)"
-    )]
-    Unknown {
-        /// The file.
+    /// What a path holds is nothing that can be used: no known format, no vector, a value that is no number, a label without class.
+    #[error("{path}: {detail}")]
+    Content {
+        /// The file or folder.
         path: PathBuf,
-        /// What was found.
+        /// What was found, and what to do.
         detail: String,
     },
     /// A file breaks its format's rules.
@@ -59,14 +56,6 @@ pub enum Error {
         /// What to do.
         remedy: &'static str,
     },
-    /// There is no picture in it.
-    #[error("{path}: {detail}")]
-    Empty {
-        /// The file or folder.
-        path: PathBuf,
-        /// What was looked for.
-        detail: String,
-    },
     /// A picture can't be decoded.
     #[error("{picture}: {reason}; remove or replace it, or skip damaged pictures")]
     Damaged {
@@ -74,44 +63,6 @@ pub enum Error {
         picture: String,
         /// Why.
         reason: String,
-    },
-    /// A label has no class.
-    #[error(
-        "{path}: number {index} has label {label:?}, which is none of the {classes} classes; give the classes of this set"
-    )]
-    Label {
-        /// The file or folder.
-        path: PathBuf,
-        /// Which, counted from 0.
-        index: usize,
-        /// A number, or a folder's name.
-        label: String,
-        /// How many classes there are.
-        classes: usize,
-    },
-    /// A value of a table that can't be used.
-    #[error("{path}: row {row}, column {column}{name} {detail}")]
-    Cell {
-        /// The file.
-        path: PathBuf,
-        /// The row: a CSV's line from 1, an array's row from 0.
-        row: usize,
-        /// The column: from 1 in a CSV, from 0 in an array.
-        column: usize,
-        /// The column's name or the array's, in words; empty where there is none.
-        name: String,
-        /// What is wrong, and what to do.
-        detail: String,
-    },
-    /// A column or array that a file does not have.
-    #[error("{path}: there is no {wanted}; there are: {there}")]
-    Column {
-        /// The file.
-        path: PathBuf,
-        /// The name that was asked for.
-        wanted: String,
-        /// The names that there are.
-        there: String,
     },
     /// Two pictures of one set differ in size.
     #[error("{picture} has {}×{} pixels, those before it {}×{}; ask for a size (resize) or scale them beforehand", had.0, had.1, needed.0, needed.1)]
@@ -133,28 +84,6 @@ pub enum Error {
         /// What there is.
         there: String,
     },
-    /// Two sets have different classes.
-    #[error(
-        "the sets' classes differ: number {index} is {first:?} in one and {second:?} in the other; open both with the same classes"
-    )]
-    Classes {
-        /// The first difference.
-        index: usize,
-        /// The name in the first set; empty where it has fewer classes.
-        first: String,
-        /// The name in the second set; empty where it has fewer classes.
-        second: String,
-    },
-    /// Two sets have pictures of different shapes.
-    #[error(
-        "the sets' pictures differ: {first} and {second}; open both with the same size (resize) and channels"
-    )]
-    Shapes {
-        /// Of the first set.
-        first: Shape,
-        /// Of the second set.
-        second: Shape,
-    },
     /// A number beyond the set.
     #[error("number {index} is asked for, the set has {count}, counted from 0")]
     Index {
@@ -163,38 +92,118 @@ pub enum Error {
         /// How many the set has.
         count: usize,
     },
-    /// An option can't be followed.
-    #[error("{detail}")]
-    Option {
-        /// Which, why, and what to do.
-        detail: String,
-    },
+    /// An option can't be followed, or sets don't fit each other.
+    #[error("{0}")]
+    Option(String),
 }
 
 impl Error {
-    /// An error of reading or unpacking: an early end is truncation.
-    pub(crate) fn reading(
-        path: &std::path::Path,
+    pub(crate) fn io(path: &Path) -> impl Fn(std::io::Error) -> Self + Copy + '_ {
+        move |source| Self::Io {
+            path: path.into(),
+            source,
+        }
+    }
+
+    pub(crate) fn content(path: impl Into<PathBuf>, detail: impl Into<String>) -> Self {
+        Self::Content {
+            path: path.into(),
+            detail: detail.into(),
+        }
+    }
+
+    pub(crate) fn unknown(path: impl Into<PathBuf>, detail: impl std::fmt::Display) -> Self {
+        Self::content(
+            path,
+            format!(
+                "{detail}; understood are CIFAR-10 and CIFAR-100 binary files (.bin), folders, .tar and .tar.gz of CLASS/*.jpg or .png, IDX files (MNIST's …-images-idx3-ubyte, also .gz, with their labels beside them) and .npz (MedMNIST)"
+            ),
+        )
+    }
+
+    /// A column or array that a file does not have.
+    pub(crate) fn column(path: &Path, wanted: &str, there: &[String]) -> Self {
+        let there = there[..there.len().min(32)].join(", ");
+        Self::content(path, format!("there is no {wanted}; there are: {there}"))
+    }
+
+    /// A value of a table that can't be used, in a row and column as its format counts them.
+    pub(crate) fn cell(path: &Path, row: usize, column: usize, detail: String) -> Self {
+        Self::content(path, format!("row {row}, column {column}{detail}"))
+    }
+
+    /// A label that has no class, of picture or vector number `index`.
+    pub(crate) fn label(path: &Path, index: usize, label: &str, classes: usize) -> Self {
+        Self::content(
+            path,
+            format!(
+                "number {index} has label {label:?}, which is none of the {classes} classes; give the classes of this set"
+            ),
+        )
+    }
+
+    pub(crate) fn malformed(
+        path: impl Into<PathBuf>,
         format: &'static str,
-        source: std::io::Error,
+        detail: impl Into<String>,
     ) -> Self {
+        Self::Malformed {
+            path: path.into(),
+            format,
+            detail: detail.into(),
+        }
+    }
+
+    pub(crate) fn truncated(path: &Path, format: &'static str, detail: impl Into<String>) -> Self {
+        Self::Truncated {
+            path: path.into(),
+            format,
+            detail: detail.into(),
+        }
+    }
+
+    pub(crate) fn too_large(
+        path: &Path,
+        what: impl Into<String>,
+        limit: u64,
+        remedy: &'static str,
+    ) -> Self {
+        Self::TooLarge {
+            path: path.into(),
+            what: what.into(),
+            limit,
+            remedy,
+        }
+    }
+
+    pub(crate) fn option(detail: impl Into<String>) -> Self {
+        Self::Option(detail.into())
+    }
+
+    /// An error of reading or unpacking: an early end is truncation.
+    pub(crate) fn reading(path: &Path, format: &'static str, source: std::io::Error) -> Self {
         use std::io::ErrorKind;
         match source.kind() {
-            ErrorKind::UnexpectedEof => Self::Truncated {
-                path: path.into(),
-                format,
-                detail: "it ends early".into(),
-            },
+            ErrorKind::UnexpectedEof => Self::truncated(path, format, "it ends early"),
             // what flate2 says of streams that are no deflate streams or whose checksums differ
-            ErrorKind::InvalidInput | ErrorKind::InvalidData => Self::Malformed {
-                path: path.into(),
+            ErrorKind::InvalidInput | ErrorKind::InvalidData => Self::malformed(
+                path,
                 format,
-                detail: format!("it can't be unpacked ({source}); copy or download it again"),
-            },
-            _ => Self::Io {
-                path: path.into(),
-                source,
-            },
+                format!("it can't be unpacked ({source}); copy or download it again"),
+            ),
+            _ => Self::io(path)(source),
         }
+    }
+}
+
+/// Refuses labels without a class.
+pub(crate) fn check_labels(
+    path: &Path,
+    labels: impl Iterator<Item = usize>,
+    classes: usize,
+) -> crate::Result<()> {
+    match labels.enumerate().find(|&(_, l)| l >= classes) {
+        None => Ok(()),
+        Some((index, label)) => Err(Error::label(path, index, &label.to_string(), classes)),
     }
 }

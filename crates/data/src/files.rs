@@ -46,10 +46,7 @@ pub(crate) fn is_gzip(head: &[u8]) -> bool {
 
 /// The file as a stream, unpacked if it is gzipped.
 pub(crate) fn unpacked(path: &Path) -> Result<Box<dyn Read>> {
-    let io = |source| Error::Io {
-        path: path.into(),
-        source,
-    };
+    let io = Error::io(path);
     let open = || Ok(BufReader::new(File::open(path).map_err(io)?));
     let mut head = Vec::new();
     open()?.take(2).read_to_end(&mut head).map_err(io)?;
@@ -73,12 +70,12 @@ pub(crate) fn read_all(
         .read_to_end(&mut bytes)
         .map_err(|e| Error::reading(path, format, e))?;
     if bytes.len() as u64 > limit {
-        return Err(Error::TooLarge {
-            path: path.into(),
-            what: format!("what is read as {format}"),
+        return Err(Error::too_large(
+            path,
+            format!("what is read as {format}"),
             limit,
-            remedy: "raise the memory limit if you trust the file",
-        });
+            "raise the memory limit if you trust the file",
+        ));
     }
     Ok(bytes)
 }
@@ -93,10 +90,7 @@ pub(crate) fn name(path: &Path) -> String {
 
 /// What lies in a folder, sorted by name, without hidden files.
 pub(crate) fn visible(folder: &Path) -> Result<Vec<PathBuf>> {
-    let io = |source| Error::Io {
-        path: folder.into(),
-        source,
-    };
+    let io = Error::io(folder);
     let mut all = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(io)? {
         let path = entry.map_err(io)?.path();

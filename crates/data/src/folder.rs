@@ -3,7 +3,7 @@
 use crate::dataset::{Dataset, Store};
 use crate::error::Error;
 use crate::files::{name, resized, visible};
-use crate::options::{Damaged, Options, Skipped};
+use crate::options::{Damaged, Options, Skipped, of_split};
 use crate::source::Source;
 use crate::split::Split;
 use crate::{Result, Shape, tar};
@@ -42,16 +42,15 @@ pub(crate) fn open_folder(path: &Path, options: &Options) -> Result<(Dataset, Ve
             vec![(split(&path.to_path_buf()), path.into())]
         };
     let mut found = Vec::new();
-    for part in options.of_split(path, parts)? {
+    for part in of_split(path, options.split, parts)? {
         for class in folders(&part)? {
             let before = found.len();
             for file in visible(&class)? {
                 if file.is_dir() {
-                    return Err(Error::Unknown {
-                        path: file,
-                        detail: "a folder in a class's folder, where only pictures are expected"
-                            .into(),
-                    });
+                    return Err(Error::unknown(
+                        file,
+                        "a folder in a class's folder, where only pictures are expected",
+                    ));
                 }
                 if is_picture(&name(&file)) {
                     found.push(Found {
@@ -62,10 +61,10 @@ pub(crate) fn open_folder(path: &Path, options: &Options) -> Result<(Dataset, Ve
                 }
             }
             if found.len() == before {
-                return Err(Error::Empty {
-                    path: class,
-                    detail: "this class has no picture (.jpg, .jpeg, .png); add some or remove the folder".into(),
-                });
+                return Err(Error::content(
+                    class,
+                    "this class has no picture (.jpg, .jpeg, .png); add some or remove the folder",
+                ));
             }
         }
     }
@@ -110,7 +109,7 @@ pub(crate) fn open_tar(
             }
         },
     )?;
-    finish(path, options.of_split(path, all)?, options)
+    finish(path, of_split(path, options.split, all)?, options)
 }
 
 fn finish(
@@ -118,10 +117,7 @@ fn finish(
     mut found: Vec<Found>,
     options: &Options,
 ) -> Result<(Dataset, Vec<Skipped>)> {
-    let empty = |detail: &str| Error::Empty {
-        path: path.into(),
-        detail: detail.into(),
-    };
+    let empty = |detail: &str| Error::content(path, detail);
     found.sort_by(|a, b| (&a.class, &a.file).cmp(&(&b.class, &b.file)));
     let classes = options.classes.clone().unwrap_or_else(|| {
         let mut names: Vec<String> = found.iter().map(|f| f.class.clone()).collect();
@@ -140,12 +136,7 @@ fn finish(
     let mut labels = Vec::new();
     for (index, f) in found.iter().enumerate() {
         let label = numbers.get(&f.class).copied();
-        labels.push(label.ok_or_else(|| Error::Label {
-            path: path.into(),
-            index,
-            label: f.class.clone(),
-            classes: classes.len(),
-        })?);
+        labels.push(label.ok_or_else(|| Error::label(path, index, &f.class, classes.len()))?);
     }
     let mut decoded = Decoded::of(&found, options)?;
     let shape = decoded

@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::error::Error;
 use crate::files::{Raw, name, numbers, picture_shape, read_all, unpacked};
-use crate::options::Options;
+use crate::options::{Options, of_split};
 use crate::split::Split;
 use std::path::{Path, PathBuf};
 
@@ -17,16 +17,8 @@ pub(crate) fn is_images(name: &str) -> bool {
 /// An array of bytes: its axes' lengths and values.
 fn array(path: &Path, limit: u64) -> Result<(Vec<usize>, Vec<u8>)> {
     let mut bytes = read_all(unpacked(path)?, limit, path, FORMAT)?;
-    let malformed = |detail: String| Error::Malformed {
-        path: path.into(),
-        format: FORMAT,
-        detail,
-    };
-    let truncated = |detail: String| Error::Truncated {
-        path: path.into(),
-        format: FORMAT,
-        detail,
-    };
+    let malformed = |detail: String| Error::malformed(path, FORMAT, detail);
+    let truncated = |detail: String| Error::truncated(path, FORMAT, detail);
     let axes = match bytes[..] {
         [0, 0, 8, axes @ 1..=4, ..] => usize::from(axes),
         [0, 0, kind @ 9..=14, ..] => {
@@ -77,14 +69,11 @@ fn labels_of(images: &Path) -> Result<PathBuf> {
         .filter(|n| **n != had)
         .map(|n| images.with_file_name(n))
         .find(|p| p.is_file())
-        .ok_or_else(|| Error::Empty {
-            path: images.into(),
-            detail: if had.contains("images") {
+        .ok_or_else(|| Error::content(images, if had.contains("images") {
                 format!("its labels are missing; put {wanted} beside it")
             } else {
                 "labels are found by name; call this file NAME-images-idx3-ubyte and its labels NAME-labels-idx1-ubyte".into()
-            },
-        })
+            }))
 }
 
 /// One pair of files.
@@ -95,30 +84,27 @@ pub(crate) fn open(path: &Path, mut files: Vec<PathBuf>, options: &Options) -> R
         .into_iter()
         .map(|f| (Split::of_file(&name(&f)), f))
         .collect();
-    let files = options.of_split(path, parts)?;
+    let files = of_split(path, options.split, parts)?;
     let [images] = &files[..] else {
-        return Err(Error::Unknown {
-            path: path.into(),
-            detail: "several files of images lie there; name one of them".into(),
-        });
-    };
-    let malformed = |path: &Path, detail: String| Error::Malformed {
-        path: path.into(),
-        format: FORMAT,
-        detail,
+        return Err(Error::unknown(
+            path,
+            "several files of images lie there; name one of them",
+        ));
     };
     let (dims, pixels) = array(images, options.memory_limit)?;
     let shape = picture_shape(&dims).ok_or_else(|| {
-        malformed(
+        Error::malformed(
             images,
+            FORMAT,
             format!("{dims:?} is no list of grey or colour pictures; is it another kind of data?"),
         )
     })?;
     let labels_path = labels_of(images)?;
     let (labels_dims, labels) = array(&labels_path, options.memory_limit)?;
     if labels_dims[..] != dims[..1] {
-        return Err(malformed(
+        return Err(Error::malformed(
             &labels_path,
+            FORMAT,
             format!(
                 "it has labels {labels_dims:?} for {} images; find the file that belongs to {}",
                 dims[0],

@@ -57,7 +57,7 @@ pub use augment::{Augmentation, ResizedCrop};
 pub use dataset::Dataset;
 pub use error::Error;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions, Order};
-pub use options::{Damaged, Options, Resize, Skipped};
+pub use options::{Damaged, Options, Resize, Skipped, spread};
 pub use random::order;
 pub use sentences::Sentences;
 pub use shape::Shape;

@@ -102,7 +102,7 @@ impl Loader {
     /// the second one is gone through again and again, each time in another order.
     ///
     /// # Errors
-    /// Those of [`Self::new`]; [`Error::Classes`] and [`Error::Shapes`] when the sets differ; [`Error::Option`] for an empty second
+    /// Those of [`Self::new`]; [`Error::Option`] when the sets differ; [`Error::Option`] for an empty second
     /// set or a fraction that leaves no picture of either.
     pub fn mixed(
         set: Dataset,
@@ -113,13 +113,11 @@ impl Loader {
         set.check_like(&second)?;
         let count = (fraction * options.batch as f64).round();
         if second.is_empty() || !(count >= 1.0 && count < options.batch as f64) {
-            return Err(Error::Option {
-                detail: format!(
-                    "{fraction} of a batch of {} from a second set of {} pictures: both sets need at least one picture in a batch; choose another fraction or a larger batch",
-                    options.batch,
-                    second.len()
-                ),
-            });
+            return Err(Error::option(format!(
+                "{fraction} of a batch of {} from a second set of {} pictures: both sets need at least one picture in a batch; choose another fraction or a larger batch",
+                options.batch,
+                second.len()
+            )));
         }
         Self::of(set, Some((second, count as usize)), options)
     }
@@ -135,13 +133,11 @@ impl Loader {
             orders: Mutex::default(),
         };
         if inner.options.batch == 0 || inner.batches() == 0 {
-            return Err(Error::Option {
-                detail: format!(
-                    "batches of {} from a set of {} pictures; choose a batch from 1 to the size of the set",
-                    inner.options.batch,
-                    inner.set.len()
-                ),
-            });
+            return Err(Error::option(format!(
+                "batches of {} from a set of {} pictures; choose a batch from 1 to the size of the set",
+                inner.options.batch,
+                inner.set.len()
+            )));
         }
         Ok(Self {
             inner: Arc::new(inner),

@@ -16,13 +16,14 @@ pub(crate) struct Place<'a> {
     pub(crate) name: &'a str,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    /// The array of this name in the same file.
+    pub(crate) fn of(self, name: &'a str) -> Self {
+        Self { name, ..self }
+    }
+
     pub(crate) fn malformed(self, detail: impl std::fmt::Display) -> Error {
-        Error::Malformed {
-            path: self.path.into(),
-            format: self.format,
-            detail: format!("{} {detail}", self.name),
-        }
+        Error::malformed(self.path, self.format, format!("{} {detail}", self.name))
     }
 }
 
@@ -212,13 +213,15 @@ impl Array {
         };
         let value = |i: usize| match self.number(at(i)) {
             v if v.is_finite() => Ok(v),
-            v => Err(Error::Cell {
-                path: place.path.into(),
-                row: i / width,
-                column: i % width,
-                name: format!(" of {}, counted from 0", place.name),
-                detail: format!("is {v}; replace what is no finite number, or leave its row out"),
-            }),
+            v => Err(Error::cell(
+                place.path,
+                i / width,
+                i % width,
+                format!(
+                    " of {}, counted from 0 is {v}; replace what is no finite number, or leave its row out",
+                    place.name
+                ),
+            )),
         };
         let values = (0..rows * width).map(value).collect::<Result<Vec<f64>>>()?;
         Ok((values, width))

@@ -4,7 +4,7 @@ use crate::Result;
 use crate::error::Error;
 use crate::files::{Raw, numbers, picture_shape, read_all, unpacked};
 use crate::npy::{Array, Place};
-use crate::options::Options;
+use crate::options::{Options, of_split};
 use crate::split::Split;
 use flate2::read::DeflateDecoder;
 use nn::format::zip::{self, Entry};
@@ -14,11 +14,7 @@ use std::path::Path;
 const FORMAT: &str = ".npz";
 
 fn malformed(path: &Path, detail: impl Into<String>) -> Error {
-    Error::Malformed {
-        path: path.into(),
-        format: FORMAT,
-        detail: detail.into(),
-    }
+    Error::malformed(path, FORMAT, detail)
 }
 
 /// The bytes of an entry, its length and checksum as the directory says.
@@ -57,11 +53,7 @@ pub(crate) struct Entries<'a> {
 impl<'a> Entries<'a> {
     pub(crate) fn read(path: &'a Path, bytes: &'a [u8]) -> Result<Self> {
         let entries = zip::entries(bytes).map_err(|e| match e {
-            nn::Error::Truncated { detail, .. } => Error::Truncated {
-                path: path.into(),
-                format: FORMAT,
-                detail,
-            },
+            nn::Error::Truncated { detail, .. } => Error::truncated(path, FORMAT, detail),
             nn::Error::Malformed { detail, .. } => malformed(path, detail),
             other => malformed(path, other.to_string()),
         })?;
@@ -103,21 +95,19 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Raw> {
         (None, "images".to_owned(), "labels".to_owned()),
         (None, "x".to_owned(), "y".to_owned()),
     ];
-    for split in Split::ALL {
-        for n in split.names() {
-            candidates.push((Some(split), format!("{n}_images"), format!("{n}_labels")));
-            candidates.push((Some(split), format!("x_{n}"), format!("y_{n}")));
-        }
+    for (split, n) in Split::spelled() {
+        candidates.push((Some(split), format!("{n}_images"), format!("{n}_labels")));
+        candidates.push((Some(split), format!("x_{n}"), format!("y_{n}")));
     }
     candidates.retain(|(_, x, y)| there.contains(x) && there.contains(y));
     if candidates.is_empty() {
-        return Err(Error::Unknown {
-            path: path.into(),
-            detail: format!(
+        return Err(Error::unknown(
+            path,
+            format!(
                 "it holds [{}], no pair like train_images and train_labels",
                 there[..there.len().min(8)].join(", ")
             ),
-        });
+        ));
     }
     // a split may lack the last classes
     let mut most = 0;
@@ -129,7 +119,7 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Raw> {
         .into_iter()
         .map(|(s, x, y)| (s, (x, y)))
         .collect();
-    let chosen = options.of_split(path, parts)?;
+    let chosen = of_split(path, options.split, parts)?;
     let [(x, y)] = &chosen[..] else {
         return Err(malformed(
             path,

@@ -1,7 +1,7 @@
 //! Which format a path holds, and what all formats have in common.
 
 use crate::dataset::{Dataset, ITEM_BYTES, Store};
-use crate::error::Error;
+use crate::error::{Error, check_labels};
 use crate::files::{Raw, is_gzip, name, resized, unpacked, visible};
 use crate::options::{Options, Skipped};
 use crate::{Result, cifar, folder, idx, npz, tar};
@@ -23,12 +23,10 @@ impl Dataset {
         options.check()?;
         let found = Found::at(path)?;
         if options.coarse && !matches!(found, Found::Cifar(_)) {
-            return Err(Error::Option {
-                detail: format!(
-                    "{}: coarse labels are asked for, which only CIFAR-100 has; leave that out",
-                    path.display()
-                ),
-            });
+            return Err(Error::option(format!(
+                "{}: coarse labels are asked for, which only CIFAR-100 has; leave that out",
+                path.display()
+            )));
         }
         let raw = match found {
             Found::Folder => return folder::open_folder(path, options),
@@ -52,10 +50,7 @@ enum Found {
 
 impl Found {
     fn at(path: &Path) -> Result<Self> {
-        let io = |source| Error::Io {
-            path: path.into(),
-            source,
-        };
+        let io = Error::io(path);
         if path.is_dir() {
             let files: Vec<PathBuf> = visible(path)?.into_iter().filter(|p| p.is_file()).collect();
             let these = |is: &dyn Fn(&str) -> bool| -> Vec<PathBuf> {
@@ -89,19 +84,13 @@ impl Found {
             return Ok(Self::Tar(unpacked(path)?));
         }
         match head[..] {
-            [0, 0, _, 1, ..] if head[2] >= 8 => Err(Error::Unknown {
-                path: path.into(),
-                detail: "it holds labels or a list; give the file with the images".into(),
-            }),
+            [0, 0, _, 1, ..] if head[2] >= 8 => Err(Error::unknown(
+                path,
+                "it holds labels or a list; give the file with the images",
+            )),
             [0, 0, 8..=14, 2..=4, ..] => Ok(Self::Idx(vec![path.into()])),
-            _ => Err(Error::Unknown {
-                path: path.into(),
-                detail: if head.is_empty() {
-                    "it is empty".into()
-                } else {
-                    "its format is not known here".into()
-                },
-            }),
+            [] => Err(Error::unknown(path, "it is empty")),
+            _ => Err(Error::unknown(path, "its format is not known here")),
         }
     }
 }
@@ -111,31 +100,24 @@ fn finish(raw: Raw, path: &Path, options: &Options) -> Result<Dataset> {
     let classes = options.classes.clone().unwrap_or(raw.classes);
     let label = |i: usize| usize::from(raw.labels[i]);
     let count = raw.labels.len();
-    if let Some(index) = (0..count).find(|&i| label(i) >= classes.len()) {
-        return Err(Error::Label {
-            path: path.into(),
-            index,
-            label: label(index).to_string(),
-            classes: classes.len(),
-        });
-    }
+    check_labels(path, (0..count).map(label), classes.len())?;
     if count == 0 {
-        return Err(Error::Empty {
-            path: path.into(),
-            detail: "there is no picture in it; choose another file or split".into(),
-        });
+        return Err(Error::content(
+            path,
+            "there is no picture in it; choose another file or split",
+        ));
     }
     let (had, shape) = (raw.shape, options.target(raw.shape));
     let chosen = options.chosen(count);
     // pictures of one pixel are most of all what is noted about them
     let total = chosen.len() as u64 * (shape.len() + ITEM_BYTES) as u64;
     if total > options.memory_limit {
-        return Err(Error::TooLarge {
-            path: path.into(),
-            what: format!("the set in size {shape}"),
-            limit: options.memory_limit,
-            remedy: "raise the memory limit, or ask for a smaller size or fewer pictures",
-        });
+        return Err(Error::too_large(
+            path,
+            format!("the set in size {shape}"),
+            options.memory_limit,
+            "raise the memory limit, or ask for a smaller size or fewer pictures",
+        ));
     }
     let labels = chosen.iter().map(|&i| label(i));
     let original = |i: usize| &raw.pixels[i * had.len()..(i + 1) * had.len()];
@@ -159,11 +141,11 @@ fn finish(raw: Raw, path: &Path, options: &Options) -> Result<Dataset> {
                 out.copy_from_slice(&picture.pixels(shape.channels)?);
                 Some(())
             })
-            .ok_or_else(|| Error::Option {
-                detail: format!(
+            .ok_or_else(|| {
+                Error::option(format!(
                     "{}: pictures {had} can't be made {shape}; ask for another size",
                     path.display()
-                ),
+                ))
             })?;
         pixels
     };

@@ -93,7 +93,7 @@ const LARGEST: usize = 4096;
 
 impl Options {
     pub(crate) fn check(&self) -> Result<()> {
-        let refuse = |detail: String| Err(Error::Option { detail });
+        let refuse = |detail: String| Err(Error::option(detail));
         if let Some(r) = self.resize
             && (r.height == 0
                 || r.width == 0
@@ -142,19 +142,21 @@ impl Options {
     pub(crate) fn chosen(&self, count: usize) -> Vec<usize> {
         spread(count, self.limit.unwrap_or(count))
     }
+}
 
-    /// The parts of the wanted split, of parts that are told apart by `split`.
-    pub(crate) fn of_split<T>(
-        &self,
-        path: &Path,
-        parts: Vec<(Option<Split>, T)>,
-    ) -> Result<Vec<T>> {
-        of_split(path, self.split, parts)
+/// Refuses to hold out none or all of a set.
+pub(crate) fn check_held_out(what: &str, held_out: usize, all: usize) -> Result<()> {
+    if (1..all).contains(&held_out) {
+        return Ok(());
     }
+    Err(Error::option(format!(
+        "{held_out} {what} of {all} are to be held out: hold out some, and leave some to train on"
+    )))
 }
 
 /// At most `most` of the numbers below `count`, evenly spaced.
-pub(crate) fn spread(count: usize, most: usize) -> Vec<usize> {
+#[must_use]
+pub fn spread(count: usize, most: usize) -> Vec<usize> {
     let kept = most.min(count);
     (0..kept)
         .map(|i| (i as u128 * count as u128 / kept as u128) as usize)

@@ -1,6 +1,7 @@
 //! Labelled sentences: a line each, the class's number, a tab, the sentence. The same order and the same masks for the same seed.
 
 use crate::random::Random;
+use crate::text::read_text;
 use crate::{Error, Result};
 use std::collections::HashSet;
 use std::path::Path;
@@ -35,28 +36,10 @@ impl Sentences {
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::TooLarge`]; [`Error::Malformed`] with the line for one without tab, label or sentence, or whose label is none of
-    /// the classes; [`Error::Empty`] for a file without sentences.
+    /// the classes; [`Error::Content`] for a file without sentences.
     pub fn open(path: &Path, classes: Option<usize>) -> Result<Self> {
-        let fail = |source| Error::Io {
-            path: path.into(),
-            source,
-        };
-        let size = std::fs::metadata(path).map_err(fail)?.len();
-        if size > LIMIT {
-            return Err(Error::TooLarge {
-                path: path.into(),
-                what: format!("the file of {size} bytes"),
-                limit: LIMIT,
-                remedy: "take a part of it",
-            });
-        }
-        let malformed = |detail: String| Error::Malformed {
-            path: path.into(),
-            format: "sentence",
-            detail,
-        };
-        let text = String::from_utf8(std::fs::read(path).map_err(fail)?);
-        let text = text.map_err(|e| malformed(format!("{e}; sentences must be UTF-8")))?;
+        let malformed = |detail: String| Error::malformed(path, "sentence", detail);
+        let text = read_text(path, LIMIT, "sentence")?;
         let known = classes.unwrap_or(CLASSES_LIMIT);
         let mut lines = Vec::new();
         for (i, line) in text.lines().enumerate() {
@@ -86,11 +69,10 @@ impl Sentences {
             lines.push((sentence.to_string(), label));
         }
         if lines.is_empty() {
-            return Err(Error::Empty {
-                path: path.into(),
-                detail: "it has no sentences; a line is the class's number, a tab and the sentence"
-                    .into(),
-            });
+            return Err(Error::content(
+                path,
+                "it has no sentences; a line is the class's number, a tab and the sentence",
+            ));
         }
         let largest = lines.iter().map(|(_, l)| l + 1).max().unwrap_or(0);
         Ok(Self {
@@ -135,13 +117,11 @@ impl Sentences {
             .collect();
         let n = held_out.sentences;
         if n == 0 || n > eligible.len() {
-            return Err(Error::Option {
-                detail: format!(
-                    "{n} sentences of at least {} words can't be held out: there are {}, and choices need at least one",
-                    held_out.words,
-                    eligible.len()
-                ),
-            });
+            return Err(Error::option(format!(
+                "{n} sentences of at least {} words can't be held out: there are {}, and choices need at least one",
+                held_out.words,
+                eligible.len()
+            )));
         }
         let chosen: HashSet<usize> = (0..n).map(|i| eligible[i * eligible.len() / n]).collect();
         let split =
@@ -170,9 +150,9 @@ impl Sentences {
             }
         }
         if train.is_empty() {
-            return Err(Error::Option {
-                detail: format!("with {n} sentences held out, none is left to train on"),
-            });
+            return Err(Error::option(format!(
+                "with {n} sentences held out, none is left to train on"
+            )));
         }
         let part = |lines| Self {
             lines: Arc::new(lines),

@@ -23,19 +23,22 @@ impl Split {
         }
     }
 
+    /// All splits with each of their names.
+    pub(crate) fn spelled() -> impl Iterator<Item = (Self, &'static str)> {
+        let splits = Self::ALL.into_iter();
+        splits.flat_map(|s| s.names().iter().map(move |n| (s, *n)))
+    }
+
     /// The split that a folder's whole name stands for.
     pub(crate) fn of_folder(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|s| s.names().iter().any(|n| n.eq_ignore_ascii_case(name)))
+        let mut all = Self::spelled();
+        Some(all.find(|(_, n)| n.eq_ignore_ascii_case(name))?.0)
     }
 
     /// The split that a file's name begins with.
     pub(crate) fn of_file(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase();
-        Self::ALL
-            .into_iter()
-            .find(|s| s.names().iter().any(|n| name.starts_with(n)))
+        Some(Self::spelled().find(|(_, n)| name.starts_with(n))?.0)
     }
 }
 

@@ -44,11 +44,7 @@ struct Reader<'a, R> {
 
 impl<R: Read> Reader<'_, R> {
     fn malformed(&self, detail: impl Into<String>) -> Error {
-        Error::Malformed {
-            path: self.path.into(),
-            format: FORMAT,
-            detail: detail.into(),
-        }
+        Error::malformed(self.path, FORMAT, detail)
     }
 
     fn failed(&self, e: io::Error) -> Error {
@@ -56,12 +52,12 @@ impl<R: Read> Reader<'_, R> {
     }
 
     fn too_large(&self, name: &str, limit: u64) -> Error {
-        Error::TooLarge {
-            path: self.path.into(),
-            what: format!("member {name}"),
+        Error::too_large(
+            self.path,
+            format!("member {name}"),
             limit,
-            remedy: "remove it, or raise the memory limit if you trust the file",
-        }
+            "remove it, or raise the memory limit if you trust the file",
+        )
     }
 
     fn exactly(&self, had: u64, wanted: u64) -> Result<()> {

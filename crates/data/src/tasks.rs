@@ -5,7 +5,7 @@
 //!
 //! References: D. Paperno et al., "The LAMBADA Dataset" (2016); Y. Bisk et al., "PIQA: Reasoning about Physical Commonsense in Natural Language" (2020).
 
-use crate::text::read;
+use crate::text::{LIMIT, read_text};
 use crate::{Error, Result};
 use serde::Deserialize;
 use std::path::Path;
@@ -55,16 +55,8 @@ impl Question {
 const LAMBADA: &str = "LAMBADA";
 const PIQA: &str = "PIQA";
 
-fn malformed(path: &Path, format: &'static str, detail: String) -> Error {
-    Error::Malformed {
-        path: path.into(),
-        format,
-        detail,
-    }
-}
-
 fn text(path: &Path, format: &'static str) -> Result<String> {
-    String::from_utf8(read(path)?).map_err(|e| malformed(path, format, e.to_string()))
+    read_text(path, LIMIT, format)
 }
 
 /// Each line's object, with the line's number from 1; empty lines at the end are none.
@@ -76,15 +68,12 @@ fn objects<'a, T: Deserialize<'a>>(
     let lines = text.trim_end().lines().enumerate();
     let read = lines.map(|(i, line)| {
         let object = serde_json::from_str(line)
-            .map_err(|e| malformed(path, format, format!("line {}: {e}", i + 1)))?;
+            .map_err(|e| Error::malformed(path, format, format!("line {}: {e}", i + 1)))?;
         Ok((i + 1, object))
     });
     let all: Vec<(usize, T)> = read.collect::<Result<_>>()?;
     if all.is_empty() {
-        return Err(Error::Empty {
-            path: path.into(),
-            detail: format!("it has no line of {format}"),
-        });
+        return Err(Error::content(path, format!("it has no line of {format}")));
     }
     Ok(all)
 }
@@ -92,7 +81,7 @@ fn objects<'a, T: Deserialize<'a>>(
 /// The passages of a file.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::TooLarge`], [`Error::Empty`], and [`Error::Malformed`] with the line that is no passage or has no word before its last
+/// [`Error::Io`], [`Error::TooLarge`], [`Error::Content`], and [`Error::Malformed`] with the line that is no passage or has no word before its last
 /// one.
 pub fn lambada(path: &Path) -> Result<Vec<Passage>> {
     #[derive(Deserialize)]
@@ -106,7 +95,7 @@ pub fn lambada(path: &Path) -> Result<Vec<Passage>> {
         let parts = parts.filter(|(context, word)| !context.is_empty() && !word.is_empty());
         let (context, word) = parts.ok_or_else(|| {
             let detail = format!("line {i} has no last word behind a space, which is to be found");
-            malformed(path, LAMBADA, detail)
+            Error::malformed(path, LAMBADA, detail)
         })?;
         Ok(Passage {
             context: context.into(),
@@ -119,7 +108,7 @@ pub fn lambada(path: &Path) -> Result<Vec<Passage>> {
 /// The questions of a file with their right answers.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::TooLarge`], [`Error::Empty`], and [`Error::Malformed`] with the line that is no question or no label, or with both counts
+/// [`Error::Io`], [`Error::TooLarge`], [`Error::Content`], and [`Error::Malformed`] with the line that is no question or no label, or with both counts
 /// where they differ.
 pub fn piqa(path: &Path, labels: &Path) -> Result<Vec<Question>> {
     #[derive(Deserialize)]
@@ -133,7 +122,7 @@ pub fn piqa(path: &Path, labels: &Path) -> Result<Vec<Question>> {
     let right = text(labels, "PIQA label")?;
     let right: Vec<&str> = right.trim_end().lines().collect();
     if right.len() != lines.len() {
-        return Err(malformed(
+        return Err(Error::malformed(
             labels,
             "PIQA label",
             format!(
@@ -150,12 +139,12 @@ pub fn piqa(path: &Path, labels: &Path) -> Result<Vec<Question>> {
             "1" => 1,
             other => {
                 let detail = format!("line {i} is {other:?}, a label is 0 or 1");
-                return Err(malformed(labels, "PIQA label", detail));
+                return Err(Error::malformed(labels, "PIQA label", detail));
             }
         };
         if line.sol1.is_empty() || line.sol2.is_empty() {
             let detail = format!("line {i} has an empty answer");
-            return Err(malformed(path, PIQA, detail));
+            return Err(Error::malformed(path, PIQA, detail));
         }
         Ok(Question {
             goal: line.goal,

@@ -1,12 +1,13 @@
 //! Text as a stream of tokens, and windows of it: the same windows for the same seed.
 
+use crate::options::check_held_out;
 use crate::random::Random;
 use crate::{Error, Result};
 use std::path::Path;
 use std::sync::Arc;
 
 /// Files of more bytes are refused.
-const LIMIT: u64 = 16 << 30;
+pub(crate) const LIMIT: u64 = 16 << 30;
 
 /// A stream of tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,21 +16,21 @@ pub struct Text {
     vocabulary: usize,
 }
 
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    let fail = |source| Error::Io {
-        path: path.into(),
-        source,
-    };
+/// A file of at most `limit` bytes.
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let fail = Error::io(path);
     let size = std::fs::metadata(path).map_err(fail)?.len();
-    if size > LIMIT {
-        return Err(Error::TooLarge {
-            path: path.into(),
-            what: format!("the text of {size} bytes"),
-            limit: LIMIT,
-            remedy: "train on a part of it",
-        });
+    if size > limit {
+        let what = format!("the text of {size} bytes");
+        return Err(Error::too_large(path, what, limit, "take a part of it"));
     }
     std::fs::read(path).map_err(fail)
+}
+
+/// A file of text of at most `limit` bytes.
+pub(crate) fn read_text(path: &Path, limit: u64, format: &'static str) -> Result<String> {
+    String::from_utf8(read(path, limit)?)
+        .map_err(|e| Error::malformed(path, format, format!("{e}; text must be UTF-8")))
 }
 
 impl Text {
@@ -39,12 +40,10 @@ impl Text {
     /// [`Error::Option`] for a token that is not.
     pub fn new(tokens: Vec<u16>, vocabulary: usize) -> Result<Self> {
         if let Some(i) = tokens.iter().position(|&t| usize::from(t) >= vocabulary) {
-            return Err(Error::Option {
-                detail: format!(
-                    "token {i} of the text is {}, the vocabulary has {vocabulary}: give the text's own vocabulary",
-                    tokens[i]
-                ),
-            });
+            return Err(Error::option(format!(
+                "token {i} of the text is {}, the vocabulary has {vocabulary}: give the text's own vocabulary",
+                tokens[i]
+            )));
         }
         Ok(Self {
             tokens: tokens.into(),
@@ -57,11 +56,7 @@ impl Text {
     /// # Errors
     /// [`Error::Io`], [`Error::TooLarge`], [`Error::Malformed`] for what is no UTF-8.
     pub fn characters(path: &Path) -> Result<(Self, Vec<char>)> {
-        let text = String::from_utf8(read(path)?).map_err(|e| Error::Malformed {
-            path: path.into(),
-            format: "text",
-            detail: format!("{e}; text by characters must be UTF-8"),
-        })?;
+        let text = read_text(path, LIMIT, "text")?;
         let mut alphabet: Vec<char> = text.chars().collect();
         alphabet.sort_unstable();
         alphabet.dedup();
@@ -71,14 +66,14 @@ impl Text {
             .map(|(i, &c)| (c, i as u16))
             .collect();
         if alphabet.len() > usize::from(u16::MAX) {
-            return Err(Error::Malformed {
-                path: path.into(),
-                format: "text",
-                detail: format!(
+            return Err(Error::malformed(
+                path,
+                "text",
+                format!(
                     "{} different characters, 65,535 at most have a number",
                     alphabet.len()
                 ),
-            });
+            ));
         }
         let tokens = text.chars().map(|c| numbers[&c]).collect();
         Ok((Self::new(tokens, alphabet.len())?, alphabet))
@@ -89,14 +84,14 @@ impl Text {
     /// # Errors
     /// [`Error::Io`], [`Error::TooLarge`], [`Error::Truncated`] for half a token, [`Error::Option`] for a token beyond the vocabulary.
     pub fn binary(path: &Path, vocabulary: usize) -> Result<Self> {
-        let bytes = read(path)?;
+        let bytes = read(path, LIMIT)?;
         let (pairs, rest) = bytes.as_chunks::<2>();
         if !rest.is_empty() {
-            return Err(Error::Truncated {
-                path: path.into(),
-                format: "token",
-                detail: format!("{} bytes are no whole number of tokens", bytes.len()),
-            });
+            return Err(Error::truncated(
+                path,
+                "token",
+                format!("{} bytes are no whole number of tokens", bytes.len()),
+            ));
         }
         let tokens = pairs.iter().map(|b| u16::from_le_bytes(*b)).collect();
         Self::new(tokens, vocabulary)
@@ -119,14 +114,7 @@ impl Text {
     /// # Errors
     /// [`Error::Option`] where one of both would be empty.
     pub fn split(&self, held_out: usize) -> Result<(Self, Self)> {
-        if held_out == 0 || held_out >= self.tokens.len() {
-            return Err(Error::Option {
-                detail: format!(
-                    "{held_out} tokens of {} are to be held out: hold out some, and leave some to train on",
-                    self.tokens.len()
-                ),
-            });
-        }
+        check_held_out("tokens", held_out, self.tokens.len())?;
         let (a, b) = self.tokens.split_at(self.tokens.len() - held_out);
         let part = |tokens: &[u16]| Self {
             tokens: tokens.into(),
@@ -159,13 +147,11 @@ impl Windows {
                 .into()
         });
         if length == 0 || places == 0 || starts.as_ref().is_some_and(|s| s.is_empty()) {
-            return Err(Error::Option {
-                detail: format!(
-                    "the text of {} tokens has no window of {length} tokens and a following one{}: give a longer text or shorter windows",
-                    text.tokens.len(),
-                    begin.map_or_else(String::new, |t| format!(" that begins with token {t}"))
-                ),
-            });
+            return Err(Error::option(format!(
+                "the text of {} tokens has no window of {length} tokens and a following one{}: give a longer text or shorter windows",
+                text.tokens.len(),
+                begin.map_or_else(String::new, |t| format!(" that begins with token {t}"))
+            )));
         }
         Ok(Self {
             text,

@@ -104,7 +104,7 @@ fn consider(best: &mut Option<Twin>, j: usize, pixels: &[u8], other: &[u8]) {
 /// that class. Pictures that are compared are in memory once more, thumbnails included, if `among` decodes at each access.
 ///
 /// # Errors
-/// [`crate::Error::Classes`], [`crate::Error::Shapes`] when the sets differ; [`crate::Error::Damaged`] as [`Dataset::pixels`].
+/// [`crate::Error::Option`] when the sets differ; [`crate::Error::Damaged`] as [`Dataset::pixels`].
 pub fn twins(of: &Dataset, among: &Dataset) -> Result<Vec<Option<Twin>>> {
     of.check_like(among)?;
     let shape = among.shape();

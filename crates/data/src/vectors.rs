@@ -1,10 +1,10 @@
 //! Plain vectors, alone or with classes or numbers to predict: CSV, `.npy` and `.npz`.
 
 use crate::csv::{self, Rows};
-use crate::error::Error;
+use crate::error::{Error, check_labels};
 use crate::files::{numbers, read_all, unpacked};
 use crate::npy::{Array, OneAxis, Place};
-use crate::options::{of_split, spread};
+use crate::options::{check_held_out, of_split, spread};
 use crate::split::Split;
 use crate::{Result, npy, npz};
 use nn::Tensor;
@@ -116,13 +116,11 @@ impl Vectors {
     /// Reads a set of vectors: a CSV file (separated by commas, semicolons or tabs, gzipped or not), `.npy` or `.npz`, told by content.
     ///
     /// # Errors
-    /// [`Error::Cell`] with row and column for what is missing or no finite number; [`Error::Column`] for a name that nothing has;
-    /// [`Error::Label`], [`Error::Malformed`], [`Error::TooLarge`], [`Error::Empty`], [`Error::Split`], [`Error::Io`].
+    /// [`Error::Content`] with row and column for what is missing or no finite number, for a name that nothing has, a label without class;
+    /// [`Error::Malformed`], [`Error::TooLarge`], [`Error::Split`], [`Error::Io`].
     pub fn open(path: &Path, options: &VectorOptions) -> Result<Self> {
         if options.limit == Some(0) {
-            return Err(Error::Option {
-                detail: "limit: 0 vectors; leave it out to read all".into(),
-            });
+            return Err(Error::option("limit: 0 vectors; leave it out to read all"));
         }
         let bytes = read_all(unpacked(path)?, options.memory_limit, path, "vector")?;
         let npz = bytes.starts_with(b"PK");
@@ -162,12 +160,10 @@ impl Vectors {
             || values.len() != count * width
             || values.iter().any(|v| !v.is_finite())
         {
-            return Err(Error::Option {
-                detail: format!(
-                    "{} values for vectors of {width} components: give whole vectors of finite numbers, and as many labels (each a class) or numbers to predict",
-                    values.len()
-                ),
-            });
+            return Err(Error::option(format!(
+                "{} values for vectors of {width} components: give whole vectors of finite numbers, and as many labels (each a class) or numbers to predict",
+                values.len()
+            )));
         }
         Ok(Self {
             columns: Arc::new([]),
@@ -261,8 +257,10 @@ impl Vectors {
                 count: self.len(),
             });
         }
-        task::vectors::normalized(self.values(i), normalization).map_err(|e| Error::Option {
-            detail: format!("{e}; give one mean and deviation for each component"),
+        task::vectors::normalized(self.values(i), normalization).map_err(|e| {
+            Error::option(format!(
+                "{e}; give one mean and deviation for each component"
+            ))
         })
     }
 
@@ -311,14 +309,7 @@ impl Vectors {
     /// # Errors
     /// [`Error::Option`] where one of both would be empty.
     pub fn split(&self, held_out: usize) -> Result<(Self, Self)> {
-        if held_out == 0 || held_out >= self.len() {
-            return Err(Error::Option {
-                detail: format!(
-                    "{held_out} vectors of {} are to be held out: hold out some, and leave some to train on",
-                    self.len()
-                ),
-            });
-        }
+        check_held_out("vectors", held_out, self.len())?;
         let chosen = spread(self.len(), held_out);
         let others: Vec<usize> = (0..self.len())
             .filter(|i| chosen.binary_search(i).is_err())
@@ -338,18 +329,16 @@ impl VectorOptions {
     ) -> Result<Vectors> {
         let (values, width) = rows;
         if values.is_empty() {
-            return Err(Error::Empty {
-                path: path.into(),
-                detail: "there is no vector in it; choose another file or split".into(),
-            });
+            return Err(Error::content(
+                path,
+                "there is no vector in it; choose another file or split",
+            ));
         }
         if width > WIDEST {
-            return Err(Error::Option {
-                detail: format!(
-                    "{}: vectors of {width} components; at most {WIDEST} are read",
-                    path.display()
-                ),
-            });
+            return Err(Error::option(format!(
+                "{}: vectors of {width} components; at most {WIDEST} are read",
+                path.display()
+            )));
         }
         let set = Vectors::new(width, values, known)?;
         Ok(Vectors {
@@ -363,26 +352,20 @@ impl VectorOptions {
         if (values as u64).saturating_mul(8) <= self.memory_limit {
             return Ok(());
         }
-        Err(Error::TooLarge {
-            path: path.into(),
-            what: format!("a set of {values} values, eight bytes each,"),
-            limit: self.memory_limit,
-            remedy: "raise the memory limit, or take a part of it",
-        })
+        Err(Error::too_large(
+            path,
+            format!("a set of {values} values, eight bytes each,"),
+            self.memory_limit,
+            "raise the memory limit, or take a part of it",
+        ))
     }
 
     /// Classes by number, with the names that were given.
-    fn classes(&self, path: &Path, labels: Vec<u16>, most: usize) -> Result<Known> {
+    fn classes(&self, path: &Path, labels: Vec<u16>) -> Result<Known> {
+        let most = labels.iter().max().map_or(0, |&l| usize::from(l) + 1);
         let names = self.classes.clone().unwrap_or_else(|| numbers(most));
         let labels: Vec<usize> = labels.into_iter().map(usize::from).collect();
-        if let Some(index) = labels.iter().position(|&l| l >= names.len()) {
-            return Err(Error::Label {
-                path: path.into(),
-                index,
-                label: labels[index].to_string(),
-                classes: names.len(),
-            });
-        }
+        check_labels(path, labels.iter().copied(), names.len())?;
         Ok(Known::Classes {
             names: names.into(),
             labels: labels.into(),
@@ -412,43 +395,30 @@ impl VectorOptions {
         let known = match &self.answers {
             Answers::None => Known::Nothing,
             Answers::Classes(name) => {
-                let name = name.as_deref().or(usual).ok_or_else(|| Error::Column {
-                    path: path.into(),
-                    wanted: "labels".into(),
-                    there: "vectors alone; name the array or file with the labels".into(),
+                let name = name.as_deref().or(usual).ok_or_else(|| {
+                    let detail = "there is no labels; there are: vectors alone; name the array or file with the labels";
+                    Error::content(path, detail)
                 })?;
                 let (name, array) = answer(name)?;
-                let place = Place {
-                    name: &name,
-                    ..place
-                };
-                let labels = array.labels(place)?;
-                same(place, labels.len())?;
-                let most = labels.iter().max().map_or(0, |&l| usize::from(l) + 1);
-                self.classes(path, labels, most)?
+                let labels = array.labels(place.of(&name))?;
+                same(place.of(&name), labels.len())?;
+                self.classes(path, labels)?
             }
             Answers::Numbers(names) => {
                 let mut columns = Vec::new();
                 for name in names {
                     let (name, array) = answer(name)?;
-                    let place = Place {
-                        name: &name,
-                        ..place
-                    };
+                    let place = place.of(&name);
                     self.fits(path, array.dims.iter().product())?;
                     let (values, width) = array.rows(place, OneAxis::Column)?;
                     same(place, values.len() / width)?;
                     columns.push((values, width));
                 }
                 let width = columns.iter().map(|(_, w)| w).sum();
-                let row = |i: usize| {
-                    columns
-                        .iter()
-                        .flat_map(move |(v, w)| v[i * w..(i + 1) * w].to_vec())
-                };
+                let row = |i| columns.iter().flat_map(move |(v, w)| &v[i * w..][..*w]);
                 Known::Numbers {
                     width,
-                    values: (0..count).flat_map(row).collect(),
+                    values: (0..count).flat_map(row).copied().collect(),
                 }
             }
         };
@@ -478,22 +448,16 @@ impl VectorOptions {
         let named = |bases: &[&str]| {
             let mut found: Vec<(Option<Split>, String)> = Vec::new();
             for base in bases {
-                let splits = Split::ALL.into_iter();
-                let pairs = splits.flat_map(|s| s.names().iter().map(move |n| (s, *n)));
-                let mut candidates = vec![(None, (*base).to_owned())];
-                for (split, n) in pairs {
-                    candidates.push((Some(split), format!("{n}_{base}")));
-                    candidates.push((Some(split), format!("{base}_{n}")));
+                found.push((None, (*base).to_owned()));
+                for (split, n) in Split::spelled() {
+                    found.push((Some(split), format!("{n}_{base}")));
+                    found.push((Some(split), format!("{base}_{n}")));
                 }
-                found.extend(candidates.into_iter().filter(|(_, n)| there.contains(n)));
             }
+            found.retain(|(_, n)| there.contains(n));
             found
         };
-        let column = |wanted: &str| Error::Column {
-            path: path.into(),
-            wanted: wanted.into(),
-            there: there.join(", "),
-        };
+        let column = |wanted: &str| Error::column(path, wanted, &there);
         let mut inputs = named(&INPUTS);
         if let ([], [only]) = (&inputs[..], &there[..]) {
             inputs.push((None, only.clone()));
@@ -507,13 +471,11 @@ impl VectorOptions {
             inputs.iter().map(|(s, n)| (*s, (*s, n))).collect(),
         )?;
         let [(split, inputs)] = chosen[..] else {
-            return Err(Error::Option {
-                detail: format!(
-                    "{}: several arrays of vectors are in it ({}); save one for each split",
-                    path.display(),
-                    there.join(", ")
-                ),
-            });
+            return Err(Error::option(format!(
+                "{}: several arrays of vectors are in it ({}); save one for each split",
+                path.display(),
+                there.join(", ")
+            )));
         };
         let usual = named(&ANSWERS).into_iter().find(|(s, _)| *s == split);
         let place = entries.place(inputs);
@@ -534,16 +496,11 @@ impl VectorOptions {
     }
 
     fn csv(&self, path: &Path, bytes: &[u8]) -> Result<Vectors> {
-        let text = std::str::from_utf8(bytes).map_err(|e| Error::Malformed {
-            path: path.into(),
-            format: csv::FORMAT,
-            detail: format!("{e}; tables are read as UTF-8"),
+        let text = std::str::from_utf8(bytes).map_err(|e| {
+            Error::malformed(path, csv::FORMAT, format!("{e}; tables are read as UTF-8"))
         })?;
         let mut rows = Rows::new(path, text);
-        let empty = || Error::Empty {
-            path: path.into(),
-            detail: "there is no row in it".into(),
-        };
+        let empty = || Error::content(path, "there is no row in it");
         let first = rows.next()?.ok_or_else(empty)?;
         let told = first
             .1
@@ -558,19 +515,8 @@ impl VectorOptions {
             false => (1..=first.1.len()).map(|i| i.to_string()).collect(),
         };
         let find = |wanted: &str| {
-            names
-                .iter()
-                .position(|n| n == wanted)
-                .ok_or_else(|| Error::Column {
-                    path: path.into(),
-                    wanted: wanted.into(),
-                    there: names
-                        .iter()
-                        .take(32)
-                        .cloned()
-                        .collect::<Vec<_>>()
-                        .join(", "),
-                })
+            let place = names.iter().position(|n| n == wanted);
+            place.ok_or_else(|| Error::column(path, wanted, &names))
         };
         let usual = |n: &&String| ANSWERS.iter().any(|a| n.eq_ignore_ascii_case(a));
         let answers: Vec<usize> = match &self.answers {
@@ -590,24 +536,21 @@ impl VectorOptions {
             .filter(|i| !answers.contains(i) && !left_out.contains(i))
             .collect();
         if inputs.is_empty() {
-            return Err(Error::Option {
-                detail: format!("{}: no column is left for the vectors", path.display()),
-            });
+            return Err(Error::option(format!(
+                "{}: no column is left for the vectors",
+                path.display()
+            )));
         }
         let (mut values, mut targets, mut labels) = (Vec::new(), Vec::new(), Vec::new());
         // each text once, in the order of appearance
         let mut texts: HashMap<String, usize> = HashMap::new();
         while let Some((row, fields)) = next {
-            let cell = |c: usize, detail: String| Error::Cell {
-                path: path.into(),
-                row,
-                column: c + 1,
-                name: if heading {
-                    format!(" ({:?})", names[c])
-                } else {
-                    String::new()
-                },
-                detail,
+            let cell = |c: usize, detail: String| {
+                let name = match heading {
+                    true => format!(" ({:?})", names[c]),
+                    false => String::new(),
+                };
+                Error::cell(path, row, c + 1, format!("{name} {detail}"))
             };
             let number = |&c: &usize| csv::number(&fields[c]).map_err(|d| cell(c, d));
             for c in &inputs {
@@ -694,12 +637,8 @@ impl VectorOptions {
         for (index, label) in labels.iter_mut().enumerate() {
             let Some(class) = classes[*label] else {
                 let text = texts.iter().find(|(_, i)| *i == label);
-                return Err(Error::Label {
-                    path: path.into(),
-                    index,
-                    label: text.map_or_else(String::new, |(t, _)| t.clone()),
-                    classes: names.len(),
-                });
+                let text = text.map_or("", |(t, _)| t);
+                return Err(Error::label(path, index, text, names.len()));
             };
             *label = class;
         }

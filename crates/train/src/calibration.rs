@@ -105,11 +105,11 @@ impl Model {
             .map(|(i, u)| {
                 let by = margin * (u.seen.high - u.seen.low).max(1e-3);
                 let domain = (u.seen.low - by, u.seen.high + by);
-                let p = u.polynomial(&self.parameters)?.ok_or(Error::Setting {
-                    setting: "domain",
-                    value: u.name.clone(),
-                    remedy: "this activation has no polynomial".into(),
-                })?;
+                let p = u.polynomial(&self.parameters)?.ok_or(Error::setting(
+                    "domain",
+                    u.name.clone(),
+                    "this activation has no polynomial",
+                ))?;
                 let p = p.on_interval((f64::from(domain.0), f64::from(domain.1)))?;
                 Ok((i, p.coefficients().to_vec(), domain, u.function))
             })

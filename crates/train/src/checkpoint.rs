@@ -229,10 +229,7 @@ pub fn save(
 /// [`Error::File`].
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write;
-    let fail = |source| Error::File {
-        path: path.display().to_string(),
-        source,
-    };
+    let fail = Error::file(path);
     let beside = path.with_extension("part");
     let mut file = std::fs::File::create(&beside).map_err(fail)?;
     file.write_all(bytes).map_err(fail)?;
@@ -284,10 +281,7 @@ pub fn restore(
     optimizer: &mut Optimizer,
     configuration: &str,
 ) -> Result<Position> {
-    let fail = |source| Error::File {
-        path: path.display().to_string(),
-        source,
-    };
+    let fail = Error::file(path);
     let size = std::fs::metadata(path).map_err(fail)?.len();
     if size > LIMIT {
         return Err(broken(

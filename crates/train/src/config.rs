@@ -1,9 +1,10 @@
 //! A run's configuration: what is trained, on what, in which stages. `run.toml` in the run's folder; the same file repeats the run.
 
 use crate::activation::RangeLoss;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, need};
 use crate::inverse::{Iteration, VarianceLoss};
 use crate::loss::Loss;
+use crate::model::Model;
 use crate::optimizer::{Clipping, Rate, Rule};
 use crate::surgery::Where;
 use data::Augmentation;
@@ -26,7 +27,7 @@ pub struct Run<N, D> {
     #[serde(default = "one")]
     pub seed: u64,
     /// Pictures, or windows of text, of a step.
-    #[serde(default = "sixty_four")]
+    #[serde(default = "count::<64>")]
     pub batch: usize,
     /// What is trained.
     pub network: N,
@@ -43,12 +44,13 @@ pub struct Run<N, D> {
     pub stages: Vec<Stage>,
 }
 
-fn one() -> u64 {
-    1
+/// A default of this many.
+pub(crate) fn count<const N: usize>() -> usize {
+    N
 }
 
-fn sixty_four() -> usize {
-    64
+fn one() -> u64 {
+    1
 }
 
 /// A network to start from.
@@ -69,7 +71,7 @@ pub enum Network {
         /// 20, 32, 44, 56, …
         depth: usize,
         /// Channels of the first stage.
-        #[serde(default = "sixteen")]
+        #[serde(default = "count::<16>")]
         width: usize,
         /// Its activation.
         activation: String,
@@ -87,15 +89,11 @@ pub enum Network {
     /// Three convolutions, for small pictures and first steps, with new weights.
     Small {
         /// Channels of the first stage.
-        #[serde(default = "sixteen")]
+        #[serde(default = "count::<16>")]
         width: usize,
         /// Its activation.
         activation: String,
     },
-}
-
-fn sixteen() -> usize {
-    16
 }
 
 fn standard() -> String {
@@ -112,7 +110,7 @@ pub struct Data {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second: Option<PathBuf>,
     /// So many pictures at the end of `second` (of `train` where there is none, or where an npz has no validation part) are held out: choices are made on them.
-    #[serde(default = "thousand")]
+    #[serde(default = "count::<1000>")]
     pub held_out: usize,
     /// Whether near-duplicates of held-out pictures are taken out of `train` (where `train` holds lossy copies of `second`).
     #[serde(default)]
@@ -137,10 +135,6 @@ pub struct Data {
     pub augmentation: Augmentation,
 }
 
-fn thousand() -> usize {
-    1000
-}
-
 fn imagenet() -> String {
     "imagenet".into()
 }
@@ -156,14 +150,10 @@ pub trait Checked {
 
 impl Checked for Data {
     fn check(&self) -> Result<()> {
-        if let Some((height, width)) = self.size
-            && (height == 0 || width == 0)
-        {
-            return Err(Error::Setting {
-                setting: "size",
-                value: format!("[{height}, {width}]"),
-                remedy: "a height and a width of at least 1".into(),
-            });
+        if let Some((height, width)) = self.size {
+            let value = format!("[{height}, {width}]");
+            let remedy = "a height and a width of at least 1";
+            need(height > 0 && width > 0, "size", value, remedy)?;
         }
         self.augmentation.check()?;
         Ok(())
@@ -314,7 +304,7 @@ pub struct Substitution {
     #[serde(default = "fiftieth")]
     pub floor: f64,
     /// Pictures (or windows of text) to calibrate on, from the second data where there are any.
-    #[serde(default = "two_thousand")]
+    #[serde(default = "count::<2000>")]
     pub pictures: usize,
 }
 
@@ -328,10 +318,6 @@ fn tenth() -> f64 {
 
 fn fiftieth() -> f64 {
     0.02
-}
-
-fn two_thousand() -> usize {
-    2000
 }
 
 /// Degrees of a network's polynomials.
@@ -365,10 +351,7 @@ where
     /// # Errors
     /// [`Error::File`], and those of [`Self::parse`].
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::File {
-            path: path.display().to_string(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
         Self::parse(&text)
     }
 
@@ -377,12 +360,14 @@ where
     /// # Errors
     /// [`Error::Setting`], [`Error::Data`] for an augmentation that is none.
     pub fn parse(text: &str) -> Result<Self> {
-        let config: Self = toml::from_str(text).map_err(|e| Error::Setting {
-            setting: "configuration",
-            value: e.span().map_or_else(String::new, |s| {
-                text[s].lines().next().unwrap_or_default().into()
-            }),
-            remedy: e.message().into(),
+        let config: Self = toml::from_str(text).map_err(|e| {
+            Error::setting(
+                "configuration",
+                e.span().map_or_else(String::new, |s| {
+                    text[s].lines().next().unwrap_or_default().into()
+                }),
+                e.message(),
+            )
         })?;
         config.check()?;
         Ok(config)
@@ -393,274 +378,206 @@ where
     /// # Errors
     /// [`Error::Setting`] for a path that is no text.
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self).map_err(|e| Error::Setting {
-            setting: "configuration",
-            value: String::new(),
-            remedy: e.to_string(),
-        })
+        toml::to_string(self)
+            .map_err(|e| Error::setting("configuration", String::new(), e.to_string()))
     }
 
     fn check(&self) -> Result<()> {
-        if self.batch < 2 {
-            return refuse(
-                "batch",
-                self.batch.to_string(),
-                "at least 2, or batch statistics mean nothing",
-            );
-        }
-        if self.stages.is_empty() {
-            return refuse("stage", "none".into(), "a run needs at least one [[stage]]");
-        }
+        need(
+            self.batch >= 2,
+            "batch",
+            self.batch,
+            "at least 2, or batch statistics mean nothing",
+        )?;
+        let stages = &self.stages;
+        need(
+            !stages.is_empty(),
+            "stage",
+            "none",
+            "a run needs at least one [[stage]]",
+        )?;
         self.data.check()?;
-        self.stages.iter().try_for_each(|s| s.check(self.batch))
+        stages.iter().try_for_each(|s| s.check(self.batch))
+    }
+
+    /// What a run on sequences trains and who teaches it; `load` makes a network and its model.
+    pub(crate) fn networks<L>(
+        &self,
+        load: impl Fn(&N) -> Result<(L, Model)>,
+    ) -> Result<(L, Model, Option<Model>)> {
+        need(
+            self.batch_norms.is_none(),
+            "batch_norms",
+            "given",
+            "language models and encoders keep their own normalisations: leave it out",
+        )?;
+        let teacher = self.teacher.as_ref().map(&load).transpose()?;
+        let (network, trained) = load(&self.network)?;
+        Ok((network, trained, teacher.map(|(_, t)| t)))
     }
 }
 
-fn refuse(setting: &'static str, value: String, remedy: &str) -> Result<()> {
-    Err(Error::Setting {
-        setting,
-        value,
-        remedy: remedy.into(),
-    })
+fn is_share(value: &f32) -> bool {
+    (0.0..=1.0).contains(value)
 }
+
+fn ordered(low: f64, high: f64) -> bool {
+    low.is_finite() && high.is_finite() && low < high
+}
+
+const LOWER_FIRST: &str = "two numbers, the lower one first";
 
 impl Stage {
     fn check(&self, batch: usize) -> Result<()> {
-        self.check_pace()?;
-        self.check_rule()?;
-        self.check_ranges()?;
-        self.check_parts(batch)?;
-        self.check_iterations()?;
+        self.check_least()?;
+        self.check_shares()?;
+        let momentum = match self.rule {
+            Rule::Sgd { momentum, decay } => [momentum, 0.0, decay],
+            Rule::AdamW { betas, decay } => [betas.0, betas.1, decay],
+        };
+        need(
+            momentum[..2].iter().all(|m| (0.0..1.0).contains(m))
+                && momentum[2].is_finite()
+                && momentum[2] >= 0.0,
+            "rule",
+            format!("{:?}", self.rule),
+            "momentum and betas from 0 to below 1, a decay of at least 0",
+        )?;
+        if let Clipping::Value { limit } | Clipping::Norm { limit } = self.clipping {
+            let possible = limit.is_finite() && limit > 0.0;
+            let remedy = "a number above 0, or kind = \"none\"";
+            need(possible, "clipping.limit", limit, remedy)?;
+        }
+        if let Target::Fixed { low, high } = self.target {
+            let possible = ordered(low.into(), high.into());
+            need(possible, "target", format!("[{low}, {high}]"), LOWER_FIRST)?;
+        }
+        for (setting, how) in [("roots", self.roots), ("divisions", self.divisions)] {
+            let Some(how) = how else { continue };
+            let possible = (1.0..=60.0).contains(&how.bits)
+                && (1.0..=1e6).contains(&how.factor)
+                && how.pictures > 0;
+            let remedy = "1 to 60 bits, a factor of at least 1, and something to calibrate on";
+            need(possible, setting, format!("{how:?}"), remedy)?;
+        }
+        need(
+            (1..=batch).contains(&self.parts),
+            "parts",
+            self.parts,
+            "at least 1, and no more than the batch has",
+        )?;
+        need(
+            self.patience != Some(0),
+            "patience",
+            0,
+            "at least one pass, or leave it out",
+        )?;
         self.substitution
             .as_ref()
             .map_or(Ok(()), Substitution::check)
     }
 
-    /// How long, how fast, on what, by which loss.
-    fn check_pace(&self) -> Result<()> {
-        if !(self.epochs.is_finite() && (0.0..=10_000.0).contains(&self.epochs)) {
-            return refuse(
-                "epochs",
-                self.epochs.to_string(),
-                "a number of passes from 0 to 10,000",
-            );
+    /// What must not be below 0.
+    fn check_least(&self) -> Result<()> {
+        let (weight, edge) = match self.range_loss {
+            RangeLoss::None => (0.0, 0.0),
+            RangeLoss::Worst { weight } => (weight, 0.0),
+            RangeLoss::Boundary { weight, edge } => (weight, edge),
+        };
+        let margin = match self.target {
+            Target::Quantiles { margin } => margin,
+            _ => 0.0,
+        };
+        let number = "a number of at least 0";
+        for (setting, value, remedy) in [
+            ("rate.peak", self.rate.peak, "a learning rate of at least 0"),
+            (
+                "coefficient_rate",
+                self.coefficient_rate,
+                "a factor of at least 0; 0 leaves coefficients fixed",
+            ),
+            ("range_loss.weight", weight, number),
+            (
+                "range_loss.edge",
+                edge,
+                "a number of at least 0, relative to half the interval's width",
+            ),
+            (
+                "target.margin",
+                margin,
+                "a share of the quantiles' distance of at least 0",
+            ),
+            (
+                "guard",
+                self.guard.unwrap_or(0.0),
+                "a share of the domain's width of at least 0",
+            ),
+            ("variance_loss.weight", self.variance_loss.weight(), number),
+            ("division_loss.weight", self.division_loss.weight(), number),
+        ] {
+            need(value.is_finite() && value >= 0.0, setting, value, remedy)?;
         }
-        if !(self.rate.peak.is_finite() && self.rate.peak >= 0.0) {
-            return refuse(
-                "rate.peak",
-                self.rate.peak.to_string(),
-                "a learning rate of at least 0",
-            );
-        }
-        if !(0.0..=1.0).contains(&self.second_share) {
-            return refuse(
-                "second_share",
-                self.second_share.to_string(),
-                "a share from 0 to 1",
-            );
-        }
-        if !(0.0..=1.0).contains(&self.second_from) {
-            return refuse(
-                "second_from",
-                self.second_from.to_string(),
-                "the stage's progress from 0 to 1",
-            );
-        }
+        Ok(())
+    }
+
+    /// What lies between two numbers.
+    fn check_shares(&self) -> Result<()> {
+        let possible = (0.0..=10_000.0).contains(&self.epochs);
+        let remedy = "a number of passes from 0 to 10,000";
+        need(possible, "epochs", self.epochs, remedy)?;
+        let (from, remedy) = (self.second_from, "the stage's progress from 0 to 1");
+        need((0.0..=1.0).contains(&from), "second_from", from, remedy)?;
         for (setting, value) in [
+            ("second_share", self.second_share),
             ("rate.warm_up", self.rate.warm_up),
             ("rate.last", self.rate.last),
             ("loss.smoothing", self.loss.smoothing),
             ("loss.teacher", self.loss.teacher),
         ] {
-            if !(0.0..=1.0).contains(&value) {
-                return refuse(setting, value.to_string(), "a share from 0 to 1");
-            }
+            need(is_share(&value), setting, value, "a share from 0 to 1")?;
         }
-        if !(self.loss.temperature.is_finite() && self.loss.temperature > 0.0) {
-            return refuse(
-                "loss.temperature",
-                self.loss.temperature.to_string(),
-                "a number above 0; 4 is usual",
-            );
-        }
-        if !(self.coefficient_rate.is_finite() && self.coefficient_rate >= 0.0) {
-            return refuse(
-                "coefficient_rate",
-                self.coefficient_rate.to_string(),
-                "a factor of at least 0; 0 leaves coefficients fixed",
-            );
-        }
-        Ok(())
-    }
-
-    /// The optimiser and its limits.
-    fn check_rule(&self) -> Result<()> {
-        let momentum = match self.rule {
-            Rule::Sgd { momentum, decay } => [momentum, 0.0, decay],
-            Rule::AdamW { betas, decay } => [betas.0, betas.1, decay],
-        };
-        if !(momentum[..2].iter().all(|m| (0.0..1.0).contains(m))
-            && momentum[2].is_finite()
-            && momentum[2] >= 0.0)
-        {
-            return refuse(
-                "rule",
-                format!("{:?}", self.rule),
-                "momentum and betas from 0 to below 1, a decay of at least 0",
-            );
-        }
-        if let Clipping::Value { limit } | Clipping::Norm { limit } = self.clipping
-            && !(limit.is_finite() && limit > 0.0)
-        {
-            return refuse(
-                "clipping.limit",
-                limit.to_string(),
-                "a number above 0, or kind = \"none\"",
-            );
-        }
-        Ok(())
-    }
-
-    /// Range losses and where they hold inputs.
-    fn check_ranges(&self) -> Result<()> {
-        if let RangeLoss::Worst { weight } | RangeLoss::Boundary { weight, .. } = self.range_loss
-            && !(weight.is_finite() && weight >= 0.0)
-        {
-            return refuse(
-                "range_loss.weight",
-                weight.to_string(),
-                "a number of at least 0",
-            );
-        }
-        if let RangeLoss::Boundary { edge, .. } = self.range_loss
-            && !(edge.is_finite() && edge >= 0.0)
-        {
-            return refuse(
-                "range_loss.edge",
-                edge.to_string(),
-                "a number of at least 0, relative to half the interval's width",
-            );
-        }
-        if let Target::Quantiles { margin } = self.target
-            && !(margin.is_finite() && margin >= 0.0)
-        {
-            return refuse(
-                "target.margin",
-                margin.to_string(),
-                "a share of the quantiles' distance of at least 0",
-            );
-        }
-        if let Target::Fixed { low, high } = self.target
-            && !(low.is_finite() && high.is_finite() && low < high)
-        {
-            return refuse(
-                "target",
-                format!("[{low}, {high}]"),
-                "two numbers, the lower one first",
-            );
-        }
-        Ok(())
-    }
-
-    /// Guards and the parts of a batch.
-    fn check_parts(&self, batch: usize) -> Result<()> {
-        if self.guard.is_some_and(|g| !(g.is_finite() && g >= 0.0)) {
-            return refuse(
-                "guard",
-                format!("{:?}", self.guard),
-                "a share of the domain's width of at least 0",
-            );
-        }
-        if self.parts == 0 || self.parts > batch {
-            return refuse(
-                "parts",
-                self.parts.to_string(),
-                "at least 1, and no more than the batch has",
-            );
-        }
-        Ok(())
-    }
-
-    /// Losses on divisors and the programs that replace divisions and roots.
-    fn check_iterations(&self) -> Result<()> {
-        for (setting, loss) in [
-            ("variance_loss.weight", self.variance_loss),
-            ("division_loss.weight", self.division_loss),
-        ] {
-            if let VarianceLoss::Largest { weight } | VarianceLoss::Spread { weight } = loss
-                && !(weight.is_finite() && weight >= 0.0)
-            {
-                return refuse(setting, weight.to_string(), "a number of at least 0");
-            }
-        }
-        for (setting, how) in [("roots", self.roots), ("divisions", self.divisions)] {
-            if let Some(how) = how
-                && !((1.0..=60.0).contains(&how.bits)
-                    && (1.0..=1e6).contains(&how.factor)
-                    && how.pictures > 0)
-            {
-                return refuse(
-                    setting,
-                    format!("{how:?}"),
-                    "1 to 60 bits, a factor of at least 1, and something to calibrate on",
-                );
-            }
-        }
-        if self.patience == Some(0) {
-            return refuse("patience", "0".into(), "at least one pass, or leave it out");
-        }
-        Ok(())
+        let temperature = self.loss.temperature;
+        need(
+            temperature.is_finite() && temperature > 0.0,
+            "loss.temperature",
+            temperature,
+            "a number above 0; 4 is usual",
+        )
     }
 }
 
 impl Substitution {
     fn check(&self) -> Result<()> {
-        let largest = match &self.degree {
-            Degrees::One(d) => (*d, *d),
-            Degrees::Each(d) => (
-                d.iter().copied().min().unwrap_or(0),
-                d.iter().copied().max().unwrap_or(0),
-            ),
+        let degrees = match &self.degree {
+            Degrees::One(d) => std::slice::from_ref(d),
+            Degrees::Each(d) => d,
         };
-        if largest.0 < 1 || largest.1 > 255 {
-            return refuse(
-                "degree",
-                format!("{:?}", self.degree),
-                "degrees from 1 to 255",
-            );
+        need(
+            !degrees.is_empty() && degrees.iter().all(|d| (1..=255).contains(d)),
+            "degree",
+            format!("{:?}", self.degree),
+            "degrees from 1 to 255",
+        )?;
+        if let Order::OneByOne { share } | Order::Blend { share } = self.order {
+            let possible = (0.0..=1.0).contains(&share);
+            let remedy = "a share of the stage from 0 to 1";
+            need(possible, "order.share", share, remedy)?;
         }
-        if let Order::OneByOne { share } | Order::Blend { share } = self.order
-            && !(0.0..=1.0).contains(&share)
-        {
-            return refuse(
-                "order.share",
-                share.to_string(),
-                "a share of the stage from 0 to 1",
-            );
+        if let Some((low, high)) = self.interval {
+            let value = format!("[{low}, {high}]");
+            need(ordered(low, high), "interval", value, LOWER_FIRST)?;
         }
-        if let Some((low, high)) = self.interval
-            && !(low.is_finite() && high.is_finite() && low < high)
-        {
-            return refuse(
-                "interval",
-                format!("[{low}, {high}]"),
-                "two numbers, the lower one first",
-            );
-        }
-        if !(0.0..=1.0).contains(&self.floor) || self.pictures == 0 {
-            return refuse(
-                "substitution",
-                format!("floor {}, {} pictures", self.floor, self.pictures),
-                "a floor from 0 to 1 and at least one picture",
-            );
-        }
-        if !(0.0..=10.0).contains(&self.margin) {
-            return refuse(
-                "margin",
-                self.margin.to_string(),
-                "a share of the interval's width from 0 to 10",
-            );
-        }
-        Ok(())
+        need(
+            (0.0..=1.0).contains(&self.floor) && self.pictures > 0,
+            "substitution",
+            format!("floor {}, {} pictures", self.floor, self.pictures),
+            "a floor from 0 to 1 and at least one picture",
+        )?;
+        need(
+            (0.0..=10.0).contains(&self.margin),
+            "margin",
+            self.margin,
+            "a share of the interval's width from 0 to 10",
+        )
     }
 }

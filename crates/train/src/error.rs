@@ -1,5 +1,7 @@
 //! What can go wrong in training, in the user's words.
 
+use std::path::Path;
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -147,6 +149,50 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+}
+
+impl Error {
+    /// A value that a setting can't have.
+    pub(crate) fn setting(
+        setting: &'static str,
+        value: impl ToString,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::Setting {
+            setting,
+            value: value.to_string(),
+            remedy: remedy.into(),
+        }
+    }
+
+    pub(crate) fn unsupported(node: &str, operator: &str, remedy: &'static str) -> Self {
+        Self::Unsupported {
+            node: node.into(),
+            operator: operator.into(),
+            remedy,
+        }
+    }
+
+    /// What happened to a file.
+    pub(crate) fn file(path: &Path) -> impl Fn(std::io::Error) -> Self + Copy + '_ {
+        |source| Self::File {
+            path: path.display().to_string(),
+            source,
+        }
+    }
+}
+
+/// Refuses what a setting can't be.
+pub(crate) fn need(
+    possible: bool,
+    setting: &'static str,
+    value: impl ToString,
+    remedy: &str,
+) -> Result<()> {
+    match possible {
+        true => Ok(()),
+        false => Err(Error::setting(setting, value, remedy)),
+    }
 }
 
 /// What this crate's functions return.

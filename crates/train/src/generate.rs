@@ -37,11 +37,11 @@ impl Generator {
     ) -> Result<Self> {
         let most = language.architecture().sizes().max_length;
         if capacity == 0 || capacity > most {
-            return Err(Error::Setting {
-                setting: "length",
-                value: capacity.to_string(),
-                remedy: format!("the model knows 1 to {most} positions"),
-            });
+            return Err(Error::setting(
+                "length",
+                capacity,
+                format!("the model knows 1 to {most} positions"),
+            ));
         }
         let model = language::model(language, 1, attention)?;
         Ok(Self {
@@ -253,10 +253,6 @@ pub fn corpus(
     report: &mut dyn FnMut(&Progress),
 ) -> Result<Progress> {
     use std::io::{Seek, SeekFrom, Write};
-    let fail = |path: &Path| {
-        let path = path.display().to_string();
-        move |source| Error::File { path, source }
-    };
     let beside = path.with_added_extension("json");
     let digest = {
         let mut hash = blake3::Hasher::new();
@@ -276,7 +272,7 @@ pub fn corpus(
         tokens: 0,
     };
     if beside.exists() {
-        let text = std::fs::read_to_string(&beside).map_err(fail(&beside))?;
+        let text = std::fs::read_to_string(&beside).map_err(Error::file(&beside))?;
         let there: Progress = serde_json::from_str(&text).map_err(|e| Error::Checkpoint {
             path: beside.display().to_string(),
             detail: format!("{e}; remove it and {} to begin anew", path.display()),
@@ -301,10 +297,11 @@ pub fn corpus(
         .write(true)
         .truncate(false)
         .open(path)
-        .map_err(fail(path))?;
+        .map_err(Error::file(path))?;
     // what a kill left behind the last whole round goes
-    file.set_len(2 * progress.tokens).map_err(fail(path))?;
-    file.seek(SeekFrom::End(0)).map_err(fail(path))?;
+    file.set_len(2 * progress.tokens)
+        .map_err(Error::file(path))?;
+    file.seek(SeekFrom::End(0)).map_err(Error::file(path))?;
     let mut generator = Generator::new(language, attention, sampling.length)?;
     while progress.tokens < tokens {
         let round = sampling.round(&mut generator, progress.sequences)?;
@@ -313,8 +310,8 @@ pub fn corpus(
             .flatten()
             .flat_map(|t| t.to_le_bytes())
             .collect();
-        file.write_all(&bytes).map_err(fail(path))?;
-        file.sync_data().map_err(fail(path))?;
+        file.write_all(&bytes).map_err(Error::file(path))?;
+        file.sync_data().map_err(Error::file(path))?;
         progress.sequences += round.len() as u64;
         progress.tokens += bytes.len() as u64 / 2;
         let json = serde_json::to_string(&progress).unwrap_or_default();

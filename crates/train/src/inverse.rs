@@ -31,6 +31,13 @@ pub enum VarianceLoss {
 }
 
 impl VarianceLoss {
+    pub(crate) fn weight(self) -> f32 {
+        match self {
+            Self::None => 0.0,
+            Self::Largest { weight } | Self::Spread { weight } => weight,
+        }
+    }
+
     /// The loss of these divisors, times `share`; its derivatives by each of them, if there is a loss.
     pub(crate) fn evaluate(self, divisors: &[f32], share: f32) -> (f64, Option<Vec<f32>>) {
         match self {
@@ -75,7 +82,7 @@ pub struct Iteration {
     #[serde(default = "yes")]
     pub carried: bool,
     /// Pictures (or windows of text) to calibrate on.
-    #[serde(default = "two_thousand")]
+    #[serde(default = "crate::config::count::<2000>")]
     pub pictures: usize,
 }
 
@@ -85,10 +92,6 @@ fn yes() -> bool {
 
 fn two() -> f64 {
     2.0
-}
-
-fn two_thousand() -> usize {
-    2000
 }
 
 /// Where a program's numerator is.

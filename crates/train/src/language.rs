@@ -4,10 +4,10 @@ use crate::approximations::{graph, write_network};
 use crate::batch::Batch;
 use crate::checkpoint::write_whole;
 use crate::config::{Checked, Run};
-use crate::error::{Error, Result};
+use crate::error::{Result, need};
 use crate::model::{Model, Parameterization};
 use crate::score::Score;
-use crate::sources::{Batches, Source};
+use crate::sources::{Batches, Source, batches, fit};
 use data::{Text, Windows};
 use nn::AttentionScheme;
 use serde::{Deserialize, Serialize};
@@ -56,7 +56,7 @@ pub enum Network {
     },
 }
 
-fn softmax() -> AttentionScheme {
+pub(crate) fn softmax() -> AttentionScheme {
     AttentionScheme::Softmax
 }
 
@@ -86,13 +86,12 @@ impl Network {
                 ..
             } => (*layers, *width, *heads, *kv_heads, *hidden, *tied),
         };
-        if heads == 0 || width % heads != 0 {
-            return Err(Error::Setting {
-                setting: "heads",
-                value: heads.to_string(),
-                remedy: format!("a number that divides the width {width}"),
-            });
-        }
+        need(
+            heads > 0 && width % heads.max(1) == 0,
+            "heads",
+            heads,
+            &format!("a number that divides the width {width}"),
+        )?;
         let config = llama::Config {
             width,
             hidden: hidden.unwrap_or((8 * width / 3).next_multiple_of(16)),
@@ -162,14 +161,12 @@ pub enum Tokens {
 
 impl Checked for Data {
     fn check(&self) -> Result<()> {
-        if self.length == 0 || self.length > 1 << 16 {
-            return Err(Error::Setting {
-                setting: "length",
-                value: self.length.to_string(),
-                remedy: "windows of 1 to 65,536 tokens".into(),
-            });
-        }
-        Ok(())
+        need(
+            (1..=1 << 16).contains(&self.length),
+            "length",
+            self.length,
+            "windows of 1 to 65,536 tokens",
+        )
     }
 }
 
@@ -213,14 +210,13 @@ impl Passages {
 
     fn in_order(windows: &Windows, numbers: Vec<usize>, batch: usize) -> Batches {
         let windows = windows.clone();
-        let batches = numbers.len().div_ceil(batch);
-        Box::new((0..batches).map(move |b| {
+        batches(numbers, batch, move |part| {
             let (mut tokens, mut next) = (Vec::new(), Vec::new());
-            for &i in numbers.iter().skip(b * batch).take(batch) {
+            for &i in part {
                 windows.window(i, &mut tokens, &mut next);
             }
             Ok(Batch::tokens(tokens, next))
-        }))
+        })
     }
 }
 
@@ -229,43 +225,36 @@ impl Source for Passages {
     type Data = Data;
 
     fn fit(&self, model: &Model) -> Result<()> {
-        if model.positions() != self.train.length() {
-            return Err(Error::Shape {
-                needed: format!("windows of {} tokens", model.positions()),
-                had: format!("windows of {} tokens", self.train.length()),
-            });
-        }
-        let outputs = model.vocabulary().unwrap_or(0);
-        if outputs != self.vocabulary() || model.outputs() != outputs * model.positions() {
-            return Err(Error::Classes {
-                outputs,
-                classes: self.vocabulary(),
-            });
-        }
-        Ok(())
+        let windows = |length| format!("windows of {length} tokens");
+        let positions = model.positions();
+        let outputs = match model.vocabulary() {
+            Some(known) if model.outputs() == known * positions => known,
+            _ => 0,
+        };
+        fit(
+            (windows(positions), windows(self.train.length())),
+            (outputs, self.vocabulary()),
+        )
     }
 
-    fn batches_a_pass(&self, batch: usize) -> usize {
-        (self.train.len() / batch).max(1)
+    fn inputs(&self) -> usize {
+        self.train.len()
     }
 
     fn pass(&self, run: &LanguageConfig, pass: u64, first: usize, _: f32) -> Result<Batches> {
         let (windows, seed, batch) = (self.train.clone(), run.seed, run.batch);
-        Ok(Box::new((first..self.batches_a_pass(batch)).map(
-            move |b| {
-                let (mut tokens, mut next) = (Vec::new(), Vec::new());
-                for k in b * batch..(b + 1) * batch {
-                    windows.draw((seed, pass, k as u64), &mut tokens, &mut next);
-                }
-                Ok(Batch::tokens(tokens, next))
-            },
-        )))
+        let numbers = first * batch..self.batches_a_pass(batch) * batch;
+        Ok(batches(numbers.collect(), batch, move |part| {
+            let (mut tokens, mut next) = (Vec::new(), Vec::new());
+            for &k in part {
+                windows.draw((seed, pass, k as u64), &mut tokens, &mut next);
+            }
+            Ok(Batch::tokens(tokens, next))
+        }))
     }
 
     fn to_calibrate(&self, batch: usize, inputs: usize) -> Result<Batches> {
-        let all = self.train.len();
-        let n = inputs.min(all);
-        let numbers = (0..n).map(|i| i * all / n).collect();
+        let numbers = data::spread(self.train.len(), inputs);
         Ok(Self::in_order(&self.train, numbers, batch))
     }
 
@@ -298,23 +287,13 @@ pub fn models(
     run: &LanguageConfig,
     passages: &Passages,
 ) -> Result<(LanguageModel, Model, Option<Model>)> {
-    if run.batch_norms.is_some() {
-        return Err(Error::Setting {
-            setting: "batch_norms",
-            value: "given".into(),
-            remedy: "language models keep their own normalisations: leave it out".into(),
-        });
-    }
     let length = run.data.length;
-    let load = |network: &Network| -> Result<(LanguageModel, Model)> {
+    run.networks(|network| {
         let language = network.load(passages.vocabulary(), length, run.seed)?;
         let mut trained = model(&language, length, network.attention())?;
         trained.public = usize::from(run.data.begin.is_some());
         Ok((language, trained))
-    };
-    let teacher = run.teacher.as_ref().map(&load).transpose()?;
-    let (language, trained) = load(&run.network)?;
-    Ok((language, trained, teacher.map(|(_, t)| t)))
+    })
 }
 
 /// The language model with the weights that a model has now.

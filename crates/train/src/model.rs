@@ -250,13 +250,7 @@ impl Model {
     }
 
     fn embed_wide(&mut self, table: Option<Vec<f32>>, width: usize) -> Result<()> {
-        let refuse = |value: String, remedy: &str| {
-            Err(Error::Setting {
-                setting: "embedding",
-                value,
-                remedy: remedy.into(),
-            })
-        };
+        let refuse = |value: String, remedy: &str| Err(Error::setting("embedding", value, remedy));
         let parameter = match table {
             Some(t) if t.is_empty() || t.len() % width != 0 => {
                 return refuse(
@@ -657,11 +651,11 @@ fn layer(
         (Op::Mul, _) => Layer::Mul,
         (Op::AvgPool(p), _) => {
             if !p.count_include_pad && p.padding != nn::Padding::default() {
-                return Err(Error::Unsupported {
-                    node: node.name().into(),
-                    operator: "AveragePool whose divisor leaves the padding out".into(),
-                    remedy: "export it with count_include_pad = 1",
-                });
+                return Err(Error::unsupported(
+                    node.name(),
+                    "AveragePool whose divisor leaves the padding out",
+                    "export it with count_include_pad = 1",
+                ));
             }
             Layer::AveragePool(*p)
         }
@@ -674,11 +668,11 @@ fn layer(
         },
         (Op::Identity, _) => Layer::Identity,
         (op, _) => {
-            return Err(Error::Unsupported {
-                node: node.name().into(),
-                operator: op.name().into(),
-                remedy: "replace it before training",
-            });
+            return Err(Error::unsupported(
+                node.name(),
+                op.name(),
+                "replace it before training",
+            ));
         }
     })
 }

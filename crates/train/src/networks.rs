@@ -13,19 +13,18 @@ use zoo::resnet::{ResNet, Skip, Small};
 /// # Errors
 /// [`Error::Setting`] for an unknown one.
 pub fn activation(name: &str) -> Result<Activation> {
-    Activation::named(name).ok_or_else(|| Error::Setting {
-        setting: "activation",
-        value: name.into(),
-        remedy: format!("known are {}", Activation::names()),
+    Activation::named(name).ok_or_else(|| {
+        Error::setting(
+            "activation",
+            name,
+            format!("known are {}", Activation::names()),
+        )
     })
 }
 
 fn named_skip(name: &str) -> Result<Skip> {
-    Skip::named(name).ok_or_else(|| Error::Setting {
-        setting: "skip",
-        value: name.into(),
-        remedy: format!("known are {}", Skip::NAMES),
-    })
+    Skip::named(name)
+        .ok_or_else(|| Error::setting("skip", name, format!("known are {}", Skip::NAMES)))
 }
 
 /// The graph that a configuration names, for inputs of this size and so many classes, and how its convolutions are parameterised.
@@ -70,11 +69,11 @@ pub fn graph(
             activation: name,
         } => {
             if hidden.iter().any(|&n| n == 0 || n > 1 << 16) || hidden.len() > 64 {
-                return Err(Error::Setting {
-                    setting: "hidden",
-                    value: format!("{hidden:?}"),
-                    remedy: "at most 64 layers of 1 to 65,536 values".into(),
-                });
+                return Err(Error::setting(
+                    "hidden",
+                    format!("{hidden:?}"),
+                    "at most 64 layers of 1 to 65,536 values",
+                ));
             }
             let inputs = height * width * channels;
             let graph = mlp(inputs, hidden, classes, activation(name)?, seed)?;

@@ -26,10 +26,7 @@ impl AnyConfig {
     /// # Errors
     /// As [`Run::load`].
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::File {
-            path: path.display().to_string(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
         // what is no TOML at all is refused by the reader of any kind
         let table: toml::Table = toml::from_str(&text).unwrap_or_default();
         let data = table.get("data").and_then(toml::Value::as_table);

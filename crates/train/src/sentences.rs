@@ -5,11 +5,11 @@ use crate::batch::Batch;
 use crate::batch::IGNORED;
 use crate::checkpoint::write_whole;
 use crate::config::{Checked, Run};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, need};
 use crate::model::{Model, Parameterization};
 use crate::score::Score;
 use crate::sequence::Places;
-use crate::sources::{Batches, Source};
+use crate::sources::{Batches, Source, batches, fit, shuffled};
 use data::sentences::{HeldOut, Masking, Sentences};
 use nn::AttentionScheme;
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ pub enum Network {
         /// Its path.
         path: PathBuf,
         /// How its attention weighs; another scheme than it was trained with is a change that training has to follow.
-        #[serde(default = "softmax")]
+        #[serde(default = "crate::language::softmax")]
         attention: AttentionScheme,
     },
     /// BERT with new weights.
@@ -50,13 +50,9 @@ pub enum Network {
         #[serde(default = "gelu")]
         activation: String,
         /// How attention weighs.
-        #[serde(default = "softmax")]
+        #[serde(default = "crate::language::softmax")]
         attention: AttentionScheme,
     },
-}
-
-fn softmax() -> AttentionScheme {
-    AttentionScheme::Softmax
 }
 
 fn gelu() -> String {
@@ -112,7 +108,6 @@ impl Network {
                 activation,
                 ..
             } => {
-                let named = approx::Activation::named(activation);
                 let config = Config {
                     family: Family::Bert,
                     width: *width,
@@ -124,11 +119,7 @@ impl Network {
                     types: 2,
                     epsilon: 1e-5,
                     padding: vocabulary.padding(),
-                    activation: named.ok_or_else(|| Error::Setting {
-                        setting: "activation",
-                        value: activation.clone(),
-                        remedy: format!("known are {}", approx::Activation::names()),
-                    })?,
+                    activation: crate::networks::activation(activation)?,
                     head,
                 };
                 Encoder::new(config, fresh)?
@@ -199,35 +190,22 @@ pub struct Data {
 
 impl Checked for Data {
     fn check(&self) -> Result<()> {
-        let refuse = |setting, value: String, remedy: &str| {
-            Err(Error::Setting {
-                setting,
-                value,
-                remedy: remedy.into(),
-            })
-        };
-        if !(3..=1 << 12).contains(&self.length) {
-            return refuse(
-                "length",
-                self.length.to_string(),
-                "sentences of 3 to 4,096 tokens",
-            );
-        }
-        if self.labels.len() < 2 {
-            return refuse(
-                "labels",
-                format!("{:?}", self.labels),
-                "the names of at least two classes",
-            );
-        }
-        if let Objective::Masked { share, .. } = self.objective
-            && !(share > 0.0 && share < 1.0)
-        {
-            return refuse(
-                "objective.share",
-                share.to_string(),
-                "a share between 0 and 1; 0.15 is usual",
-            );
+        need(
+            (3..=1 << 12).contains(&self.length),
+            "length",
+            self.length,
+            "sentences of 3 to 4,096 tokens",
+        )?;
+        let labels = &self.labels;
+        need(
+            labels.len() >= 2,
+            "labels",
+            format!("{labels:?}"),
+            "the names of at least two classes",
+        )?;
+        if let Objective::Masked { share, .. } = self.objective {
+            let remedy = "a share between 0 and 1; 0.15 is usual";
+            need(share > 0.0 && share < 1.0, "objective.share", share, remedy)?;
         }
         Ok(())
     }
@@ -257,11 +235,11 @@ impl Corpus {
     pub fn open(c: &Data) -> Result<Self> {
         let vocabulary = Arc::new(WordPiece::load(&c.vocabulary)?);
         if vocabulary.len() > 1 << 16 {
-            return Err(Error::Setting {
-                setting: "vocabulary",
-                value: format!("{} pieces", vocabulary.len()),
-                remedy: "at most 65,536: tokens of training are 16 bits wide".into(),
-            });
+            return Err(Error::setting(
+                "vocabulary",
+                format!("{} pieces", vocabulary.len()),
+                "at most 65,536: tokens of training are 16 bits wide",
+            ));
         }
         let tokenizer = Tokenizer::WordPiece(Arc::clone(&vocabulary));
         let long = match c.truncate {
@@ -284,16 +262,13 @@ impl Corpus {
             lines
                 .filter(|(text, _)| words == 0 || text.split_whitespace().count() >= words)
                 .map(|(text, label)| {
-                    let (tokens, cut) =
-                        tokenizer
-                            .within(text, c.length, long)
-                            .map_err(|e| Error::Setting {
-                                setting: "length",
-                                value: c.length.to_string(),
-                                remedy: format!(
-                                    "room for all sentences, or truncate = true ({text:?}: {e})"
-                                ),
-                            })?;
+                    let (tokens, cut) = tokenizer.within(text, c.length, long).map_err(|e| {
+                        Error::setting(
+                            "length",
+                            c.length,
+                            format!("room for all sentences, or truncate = true ({text:?}: {e})"),
+                        )
+                    })?;
                     truncated += usize::from(cut);
                     let tokens = tokens.into_iter().map(|t| t as u16).collect();
                     Ok((tokens, *label))
@@ -302,11 +277,11 @@ impl Corpus {
         };
         let (train, held_out) = (encode(&train)?, encode(&held_out)?);
         if train.is_empty() || held_out.is_empty() {
-            return Err(Error::Setting {
-                setting: "objective.words",
-                value: format!("{:?}", c.objective),
-                remedy: "fewer words: no sentence is that long".into(),
-            });
+            return Err(Error::setting(
+                "objective.words",
+                format!("{:?}", c.objective),
+                "fewer words: no sentence is that long",
+            ));
         }
         Ok(Self {
             train: Arc::new(train),
@@ -382,11 +357,9 @@ impl Corpus {
         name: (u64, u64),
     ) -> Batches {
         let (corpus, all) = (self.clone(), Arc::clone(all));
-        let count = numbers.len().div_ceil(batch);
-        Box::new((0..count).map(move |b| {
-            let part = &numbers[b * batch..numbers.len().min((b + 1) * batch)];
+        batches(numbers, batch, move |part| {
             Ok(corpus.batch(&all, part, name))
-        }))
+        })
     }
 }
 
@@ -396,38 +369,28 @@ impl Source for Corpus {
 
     fn fit(&self, model: &Model) -> Result<()> {
         let (_, width, _) = crate::layout::hwc(model.input_shape());
-        if width != self.data.length {
-            return Err(Error::Shape {
-                needed: format!("sentences of {width} tokens"),
-                had: format!("sentences of {} tokens", self.data.length),
-            });
-        }
+        let sentences = |length| format!("sentences of {length} tokens");
         let classes = match self.head() {
             Head::Classification { labels } => labels.len(),
             _ => self.vocabulary.len(),
         };
-        let outputs = model.outputs() / model.positions();
-        if outputs != classes {
-            return Err(Error::Classes { outputs, classes });
-        }
-        Ok(())
+        fit(
+            (sentences(width), sentences(self.data.length)),
+            (model.outputs() / model.positions(), classes),
+        )
     }
 
-    fn batches_a_pass(&self, batch: usize) -> usize {
-        (self.train.len() / batch).max(1)
+    fn inputs(&self) -> usize {
+        self.train.len()
     }
 
     fn pass(&self, run: &SentenceConfig, pass: u64, first: usize, _: f32) -> Result<Batches> {
-        let mut numbers = data::order(self.train.len(), run.seed, pass);
-        numbers.truncate(self.batches_a_pass(run.batch) * run.batch);
-        let rest = numbers.split_off((first * run.batch).min(numbers.len()));
-        Ok(self.batches(&self.train, rest, run.batch, (run.seed, pass)))
+        let numbers = shuffled(run, self.train.len(), pass, first);
+        Ok(self.batches(&self.train, numbers, run.batch, (run.seed, pass)))
     }
 
     fn to_calibrate(&self, batch: usize, inputs: usize) -> Result<Batches> {
-        let all = self.train.len();
-        let n = inputs.min(all);
-        let numbers = (0..n).map(|i| i * all / n).collect();
+        let numbers = data::spread(self.train.len(), inputs);
         Ok(self.batches(&self.train, numbers, batch, (0, u64::MAX)))
     }
 
@@ -474,22 +437,12 @@ pub fn model(encoder: &Encoder, length: usize, attention: AttentionScheme) -> Re
 /// # Errors
 /// As [`Network::load`] and [`model`]; [`Error::Setting`] for batch normalisations, which encoders are not trained with.
 pub fn models(run: &SentenceConfig, corpus: &Corpus) -> Result<(Encoder, Model, Option<Model>)> {
-    if run.batch_norms.is_some() {
-        return Err(Error::Setting {
-            setting: "batch_norms",
-            value: "given".into(),
-            remedy: "encoders keep their own normalisations: leave it out".into(),
-        });
-    }
     let length = run.data.length;
-    let load = |network: &Network| -> Result<(Encoder, Model)> {
+    run.networks(|network| {
         let encoder = network.load(corpus.head(), &corpus.vocabulary, length, run.seed)?;
         let trained = model(&encoder, length, network.attention())?;
         Ok((encoder, trained))
-    };
-    let teacher = run.teacher.as_ref().map(&load).transpose()?;
-    let (encoder, trained) = load(&run.network)?;
-    Ok((encoder, trained, teacher.map(|(_, t)| t)))
+    })
 }
 
 /// The encoder with the weights that a model has now.

@@ -269,13 +269,7 @@ fn marked(rows: &[f32], marks: &[f32]) -> Vec<f32> {
 impl Attend {
     pub(crate) fn new(name: &str, a: &nn::Attention, queries: Shape) -> Result<Self> {
         let (_, length, channels) = crate::layout::hwc(queries);
-        let refuse = |operator: &str, remedy| {
-            Err(Error::Unsupported {
-                node: name.into(),
-                operator: operator.into(),
-                remedy,
-            })
-        };
+        let refuse = |operator: &str, remedy| Err(Error::unsupported(name, operator, remedy));
         if a.mask.valid.is_some() {
             return refuse("attention with padding", "train on windows without padding");
         }

@@ -9,6 +9,7 @@ use data::{Damaged, Dataset, Loader, LoaderOptions, Order, Resize, Skipped, Spli
 use nn::{Metadata, Shape, Tensor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use task::{Normalization, Outputs, Pictures, Task};
 
 /// Batches one after the other.
@@ -27,8 +28,13 @@ pub trait Source {
     /// [`Error::Shape`], [`Error::Classes`].
     fn fit(&self, model: &Model) -> Result<()>;
 
+    /// Inputs to train on.
+    fn inputs(&self) -> usize;
+
     /// Batches of one pass over the training data.
-    fn batches_a_pass(&self, batch: usize) -> usize;
+    fn batches_a_pass(&self, batch: usize) -> usize {
+        (self.inputs() / batch).max(1)
+    }
 
     /// The training batches of a pass from number `first` on, with this share of second data: a function of seed and pass.
     ///
@@ -106,6 +112,43 @@ pub trait Direct: Source<Network = Network> {
     }
 }
 
+/// Batches of these numbers, which `make` makes.
+pub(crate) fn batches(
+    numbers: Vec<usize>,
+    batch: usize,
+    make: impl Fn(&[usize]) -> Result<Batch> + 'static,
+) -> Batches {
+    let count = numbers.len().div_ceil(batch);
+    Box::new((0..count).map(move |b| make(&numbers[b * batch..numbers.len().min((b + 1) * batch)])))
+}
+
+/// The numbers of a pass over `inputs` inputs in random order, from batch `first` on, without an incomplete last batch.
+pub(crate) fn shuffled<N, D>(
+    run: &Run<N, D>,
+    inputs: usize,
+    pass: u64,
+    first: usize,
+) -> Vec<usize> {
+    let mut numbers = data::order(inputs, run.seed, pass);
+    numbers.truncate((inputs / run.batch).max(1) * run.batch);
+    numbers.split_off((first * run.batch).min(numbers.len()))
+}
+
+/// Refuses a model that takes or gives something else than the data have.
+pub(crate) fn fit(
+    (needed, had): (impl ToString, impl ToString),
+    (outputs, classes): (usize, usize),
+) -> Result<()> {
+    let (needed, had) = (needed.to_string(), had.to_string());
+    if needed != had {
+        return Err(Error::Shape { needed, had });
+    }
+    if outputs != classes {
+        return Err(Error::Classes { outputs, classes });
+    }
+    Ok(())
+}
+
 impl Source for Sources {
     type Network = Network;
     type Data = Data;
@@ -113,24 +156,14 @@ impl Source for Sources {
     fn fit(&self, model: &Model) -> Result<()> {
         let s = self.train.shape();
         let had = Shape::image(s.channels, s.height, s.width);
-        if model.input_shape() != had {
-            return Err(Error::Shape {
-                needed: model.input_shape().to_string(),
-                had: had.to_string(),
-            });
-        }
-        let classes = self.train.classes().len();
-        if model.outputs() != classes {
-            return Err(Error::Classes {
-                outputs: model.outputs(),
-                classes,
-            });
-        }
-        Ok(())
+        fit(
+            (model.input_shape(), had),
+            (model.outputs(), self.train.classes().len()),
+        )
     }
 
-    fn batches_a_pass(&self, batch: usize) -> usize {
-        (self.train.len() / batch).max(1)
+    fn inputs(&self) -> usize {
+        self.train.len()
     }
 
     fn pass(&self, run: &Config, pass: u64, first: usize, second: f32) -> Result<Batches> {
@@ -177,10 +210,9 @@ impl Direct for Sources {
                 width,
                 shorter: height.min(width),
             }),
-            damaged: if c.skip_damaged {
-                Damaged::Skip
-            } else {
-                Damaged::Refuse
+            damaged: match c.skip_damaged {
+                true => Damaged::Skip,
+                false => Damaged::Refuse,
             },
             split,
             ..data::Options::default()
@@ -213,15 +245,15 @@ impl Direct for Sources {
             Dataset::open(&c.train, &options(Some(Split::Validation)))?.0
         } else {
             let from = second.as_ref().unwrap_or(&train);
-            if c.held_out == 0 || c.held_out >= from.len() {
-                return Err(Error::Setting {
-                    setting: "held_out",
-                    value: c.held_out.to_string(),
-                    remedy: format!(
+            if !(1..from.len()).contains(&c.held_out) {
+                return Err(Error::setting(
+                    "held_out",
+                    c.held_out,
+                    format!(
                         "choices need some of the {} pictures, and training the others",
                         from.len()
                     ),
-                });
+                ));
             }
             let (kept, held_out) = from.split_at(from.len() - c.held_out)?;
             match &mut second {
@@ -237,31 +269,22 @@ impl Direct for Sources {
             twins = indices.len();
             train = train.without(&indices)?;
         }
+        let refuse = |remedy| Err(Error::setting("normalization", &c.normalization, remedy));
         let normalization = match c.normalization.as_str() {
             "imagenet" if train.shape().channels != 3 => {
-                return Err(Error::Setting {
-                    setting: "normalization",
-                    value: "imagenet".into(),
-                    remedy: format!(
-                        "that is for colour pictures, these are {}: say normalization = \"measured\"",
-                        train.shape()
-                    ),
-                });
+                return refuse(format!(
+                    "that is for colour pictures, these are {}: say normalization = \"measured\"",
+                    train.shape()
+                ));
             }
-            "imagenet" => task::Normalization::imagenet(),
+            "imagenet" => Normalization::imagenet(),
             // none until `adopt` has the network's: nothing can be loaded before
             "network" => Normalization {
                 mean: Vec::new(),
                 deviation: Vec::new(),
             },
             "measured" => second.as_ref().unwrap_or(&train).channel_statistics()?,
-            other => {
-                return Err(Error::Setting {
-                    setting: "normalization",
-                    value: other.into(),
-                    remedy: "imagenet, measured, or network".into(),
-                });
-            }
+            _ => return refuse("imagenet, measured, or network".into()),
         };
         Ok(Self {
             train,
@@ -279,11 +302,7 @@ impl Direct for Sources {
                 Some(Task::Pictures(p)) => Some(p.normalization().clone()),
                 _ => None,
             };
-            self.normalization = said.ok_or_else(|| Error::Setting {
-                setting: "normalization",
-                value: "network".into(),
-                remedy: "the network's file does not say how its inputs were normalised: give imagenet or measured, as it was trained".into(),
-            })?;
+            self.normalization = said.ok_or_else(|| Error::setting("normalization", "network", "the network's file does not say how its inputs were normalised: give imagenet or measured, as it was trained"))?;
         }
         Ok(())
     }
@@ -335,7 +354,7 @@ impl Direct for Sources {
     }
 
     fn record(&self, left_out: usize) -> (&'static str, serde_json::Value) {
-        let record = serde_json::json!({
+        let record = json!({
             "train": self.train.len(),
             "second": self.second.as_ref().map(Dataset::len),
             "held_out": self.held_out.len(),
@@ -362,9 +381,8 @@ impl Direct for Sources {
 
     fn left_out(&self) -> Vec<String> {
         let skipped = self.skipped.iter();
-        skipped
-            .map(|s| format!("{}: {}", s.picture, s.reason))
-            .collect()
+        let line = |s: &Skipped| format!("{}: {}", s.picture, s.reason);
+        skipped.map(line).collect()
     }
 }
 
@@ -376,9 +394,7 @@ impl Sources {
     pub fn calibration(&self, pictures: usize) -> Result<Dataset> {
         let from = self.second.as_ref().unwrap_or(&self.train);
         // spread over the whole set: folders are sorted by class
-        let n = pictures.min(from.len());
-        let indices: Vec<usize> = (0..n).map(|i| i * from.len() / n).collect();
-        Ok(from.subset(&indices)?)
+        Ok(from.subset(&data::spread(from.len(), pictures))?)
     }
 
     /// The pictures in their order, as they are.

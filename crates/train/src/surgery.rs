@@ -54,11 +54,12 @@ pub enum Where {
 pub(crate) fn insert_batch_norms(graph: &Graph, place: &Where) -> Result<Graph> {
     if let Where::After(names) = place {
         for name in names {
-            graph.find(name).ok_or_else(|| Error::Setting {
-                setting: "batch_norm",
-                value: name.clone(),
-                remedy: "the network has no node of this name; give names as its file has them"
-                    .into(),
+            graph.find(name).ok_or_else(|| {
+                Error::setting(
+                    "batch_norm",
+                    name.clone(),
+                    "the network has no node of this name; give names as its file has them",
+                )
             })?;
         }
     }

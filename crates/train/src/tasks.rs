@@ -44,21 +44,21 @@ pub struct Likelihood {
 /// [`Error::Setting`] for a stride of 0 or beyond the length, or a text without a window.
 pub fn windows(tokens: &[u16], length: usize, stride: usize) -> Result<Vec<Request>> {
     if stride == 0 || stride >= length {
-        return Err(Error::Setting {
-            setting: "stride",
-            value: stride.to_string(),
-            remedy: format!(
+        return Err(Error::setting(
+            "stride",
+            stride,
+            format!(
                 "from 1 to {}, less than the window",
                 length.saturating_sub(1)
             ),
-        });
+        ));
     }
     if tokens.len() < length {
-        return Err(Error::Setting {
-            setting: "window",
-            value: length.to_string(),
-            remedy: format!("the text has {} tokens: take a longer one", tokens.len()),
-        });
+        return Err(Error::setting(
+            "window",
+            length,
+            format!("the text has {} tokens: take a longer one", tokens.len()),
+        ));
     }
     let starts = (0..=tokens.len() - length).step_by(stride);
     let window = |start: usize| Request {
@@ -194,14 +194,14 @@ impl<'a> Judge<'a> {
             return Err(task::Error::Token { token, vocabulary }.into());
         }
         if r.first == 0 || r.first >= r.tokens.len() {
-            return Err(Error::Setting {
-                setting: "first",
-                value: r.first.to_string(),
-                remedy: format!(
+            return Err(Error::setting(
+                "first",
+                r.first,
+                format!(
                     "of {} tokens, those from 1 on can be found by what is before them",
                     r.tokens.len()
                 ),
-            });
+            ));
         }
         Ok(())
     }

@@ -346,13 +346,13 @@ impl<'a, S: Source> Trainer<'a, S> {
             if let crate::config::Degrees::Each(d) = &how.degree
                 && d.len() != units
             {
-                return Err(Error::Setting {
-                    setting: "degree",
-                    value: format!("{} degrees", d.len()),
-                    remedy: format!(
+                return Err(Error::setting(
+                    "degree",
+                    format!("{} degrees", d.len()),
+                    format!(
                         "the network has {units} activations: give one degree for each, or one for all"
                     ),
-                });
+                ));
             }
             self.model
                 .calibrate(self.sources.to_calibrate(self.config.batch, how.pictures)?)?;
@@ -376,11 +376,11 @@ impl<'a, S: Source> Trainer<'a, S> {
                 }
             }
             if levels.is_empty() {
-                return Err(Error::Setting {
-                    setting: if root { "roots" } else { "divisions" },
-                    value: stage.name.clone(),
-                    remedy: "the network has none that a program could compute: softmax's are none, Power-Softmax's are".into(),
-                });
+                return Err(Error::setting(
+                    if root { "roots" } else { "divisions" },
+                    stage.name.clone(),
+                    "the network has none that a program could compute: softmax's are none, Power-Softmax's are",
+                ));
             }
             go_on = report(&Event::Note(format!(
                 "stage {}: programs of {levels:?} levels for {}",

@@ -2,10 +2,10 @@
 
 use crate::batch::{Batch, Values, Wanted};
 use crate::config::{Checked, Network, Run};
-use crate::error::{Error, Result};
+use crate::error::{Result, need};
 use crate::model::Model;
 use crate::score::Score;
-use crate::sources::{Batches, Direct, Source};
+use crate::sources::{Batches, Direct, Source, batches, fit, shuffled};
 use data::{Answers, Known, VectorOptions, Vectors};
 use nn::{Metadata, Shape, Tensor};
 use serde::{Deserialize, Serialize};
@@ -71,14 +71,12 @@ impl Data {
 
 impl Checked for Data {
     fn check(&self) -> Result<()> {
-        if !self.targets.is_empty() && (self.labels.is_some() || !self.classes.is_empty()) {
-            return Err(Error::Setting {
-                setting: "targets",
-                value: format!("{:?}", self.targets),
-                remedy: "numbers to predict, or labels and their classes, but not both".into(),
-            });
-        }
-        Ok(())
+        need(
+            self.targets.is_empty() || (self.labels.is_none() && self.classes.is_empty()),
+            "targets",
+            format!("{:?}", self.targets),
+            "numbers to predict, or labels and their classes, but not both",
+        )
     }
 }
 
@@ -119,11 +117,7 @@ impl Table {
 
     fn batches(&self, set: &Vectors, numbers: Vec<usize>, batch: usize) -> Batches {
         let (table, set) = (self.clone(), set.clone());
-        let count = numbers.len().div_ceil(batch);
-        Box::new((0..count).map(move |b| {
-            let part = &numbers[b * batch..numbers.len().min((b + 1) * batch)];
-            table.batch(&set, part)
-        }))
+        batches(numbers, batch, move |part| table.batch(&set, part))
     }
 }
 
@@ -133,34 +127,23 @@ impl Source for Table {
 
     fn fit(&self, model: &Model) -> Result<()> {
         let had = Shape::Vector(self.train.width());
-        if model.input_shape() != had {
-            return Err(Error::Shape {
-                needed: model.input_shape().to_string(),
-                had: had.to_string(),
-            });
-        }
-        let (outputs, classes) = (model.outputs(), self.outputs());
-        if outputs != classes {
-            return Err(Error::Classes { outputs, classes });
-        }
-        Ok(())
+        fit(
+            (model.input_shape(), had),
+            (model.outputs(), self.outputs()),
+        )
     }
 
-    fn batches_a_pass(&self, batch: usize) -> usize {
-        (self.train.len() / batch).max(1)
+    fn inputs(&self) -> usize {
+        self.train.len()
     }
 
     fn pass(&self, run: &VectorConfig, pass: u64, first: usize, _: f32) -> Result<Batches> {
-        let mut numbers = data::order(self.train.len(), run.seed, pass);
-        numbers.truncate(self.batches_a_pass(run.batch) * run.batch);
-        let rest = numbers.split_off((first * run.batch).min(numbers.len()));
-        Ok(self.batches(&self.train, rest, run.batch))
+        let numbers = shuffled(run, self.train.len(), pass, first);
+        Ok(self.batches(&self.train, numbers, run.batch))
     }
 
     fn to_calibrate(&self, batch: usize, inputs: usize) -> Result<Batches> {
-        let all = self.train.len();
-        let n = inputs.min(all);
-        let numbers = (0..n).map(|i| i * all / n).collect();
+        let numbers = data::spread(self.train.len(), inputs);
         Ok(self.batches(&self.train, numbers, batch))
     }
 
@@ -221,10 +204,9 @@ impl Direct for Table {
     }
 
     fn examples(&self, most: usize) -> Result<Vec<Tensor>> {
-        let all = self.train.len();
-        let n = most.min(all);
-        let tensor = |i| self.train.tensor(i * all / n, self.normalization.as_ref());
-        Ok((0..n).map(tensor).collect::<data::Result<_>>()?)
+        let tensor = |i| self.train.tensor(i, self.normalization.as_ref());
+        let numbers = data::spread(self.train.len(), most).into_iter();
+        Ok(numbers.map(tensor).collect::<data::Result<_>>()?)
     }
 
     fn task(&self, _network: &Metadata) -> Result<Task> {

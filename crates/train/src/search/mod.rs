@@ -200,10 +200,12 @@ impl Search<'_> {
 /// What the costs' owner brings; [`Error::Setting`] where the activations can't be carried out at all.
 pub fn candidates(costs: &dyn Costs, sensitivity: &Sensitivity) -> Result<Vec<Point>> {
     let search = Search { costs, sensitivity };
-    let none = || Error::Setting {
-        setting: "degrees",
-        value: format!("{:?}", sensitivity.degrees),
-        remedy: "no network of these degrees can be carried out: offer lower ones".into(),
+    let none = || {
+        Error::setting(
+            "degrees",
+            format!("{:?}", sensitivity.degrees),
+            "no network of these degrees can be carried out: offer lower ones",
+        )
     };
     let cheap = search.solve(CHEAPEST, None)?.ok_or_else(none)?;
     let sure = search.solve(SUREST, None)?.ok_or_else(none)?;
@@ -323,11 +325,11 @@ pub fn pick(
         }
     }
     let Some((p, cost)) = nearest else {
-        return Err(Error::Setting {
-            setting: "degrees",
-            value: String::new(),
-            remedy: "there is nothing to choose from".into(),
-        });
+        return Err(Error::setting(
+            "degrees",
+            String::new(),
+            "there is nothing to choose from",
+        ));
     };
     Err(Error::Budget {
         budget: limits.to_string(),

@@ -73,11 +73,12 @@ impl Bench {
         batch: usize,
     ) -> Result<Self> {
         sources.fit(model)?;
-        let refuse = |value: String| Error::Setting {
-            setting: "model",
-            value,
-            remedy: "a search starts from a trained network whose activations are all functions"
-                .into(),
+        let refuse = |value: String| {
+            Error::setting(
+                "model",
+                value,
+                "a search starts from a trained network whose activations are all functions",
+            )
         };
         if let Some(u) = model.units().find(|u| u.original.is_none()) {
             return Err(refuse(format!("activation {} is a polynomial", u.name)));

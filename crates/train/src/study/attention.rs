@@ -83,11 +83,11 @@ pub fn observe(
     let all = windows.len();
     let count = count.min(all);
     if count == 0 {
-        return Err(Error::Setting {
-            setting: "windows",
-            value: "0".into(),
-            remedy: "look at one window at least, of a text that has one".into(),
-        });
+        return Err(Error::setting(
+            "windows",
+            "0",
+            "look at one window at least, of a text that has one",
+        ));
     }
     let layers: Vec<_> = graph
         .nodes()
