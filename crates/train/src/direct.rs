@@ -178,14 +178,14 @@ pub(crate) fn measure_intervals<S: Direct>(
         let model = &mut trainer.model;
         let one = model.input_shape().len();
         seen += x.len() / one;
-        let before: Vec<_> = model.units().map(|u| u.seen).collect();
+        let before = model.seen();
         look(model, [Some(&x), mirrored.as_deref()]);
         if exploded(model).is_none() {
             continue;
         }
-        restore(model, &before);
+        model.set_seen(&before);
         for (i, a) in x.chunks_exact(one).enumerate() {
-            let before: Vec<_> = model.units().map(|u| u.seen).collect();
+            let before = model.seen();
             let b = mirrored.as_ref().map(|m| &m[i * one..(i + 1) * one]);
             look(model, [Some(a), b]);
             if let Some(node) = exploded(model) {
@@ -194,7 +194,7 @@ pub(crate) fn measure_intervals<S: Direct>(
                     let limit = EXPLODED;
                     return Err(Error::Exploded { node, limit });
                 }
-                restore(model, &before);
+                model.set_seen(&before);
             }
         }
     }
@@ -215,12 +215,6 @@ fn exploded(model: &Model) -> Option<String> {
         !u.seen.nan && u.seen.low >= -EXPLODED && u.seen.high <= EXPLODED
     };
     model.units().find(|u| !bounded(u)).map(|u| u.name.clone())
-}
-
-fn restore(model: &mut Model, seen: &[crate::activation::Seen]) {
-    for (u, &seen) in model.units_mut().zip(seen) {
-        u.seen = seen;
-    }
 }
 
 /// The polynomial network with calibrated ranges, or None while some activation is no polynomial.

@@ -77,12 +77,7 @@ impl Generator {
         );
         let n = self.sequences;
         let model = &mut self.model;
-        model.batch = n;
-        for v in &mut model.values {
-            if let Some(v) = v.take() {
-                model.workspace.give(v);
-            }
-        }
+        model.begin(n);
         for i in 0..model.layers.len() {
             let value = match &model.layers[i] {
                 Layer::Input => model.embedding.as_mut().map_or_else(Vec::new, |e| {

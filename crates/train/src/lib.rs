@@ -46,6 +46,7 @@ pub mod vectors;
 mod dirac;
 mod layout;
 mod sequence;
+mod table;
 mod workspace;
 
 pub use config::Config;

@@ -3,7 +3,7 @@
 //! Values are batches of pictures as rows of channels, `(n, h, w, c)`; a vector is one row. The graph itself is the tape: the
 //! forward pass goes through the nodes in order, the backward pass in reverse ([`crate::pass`]).
 
-use crate::activation::{Function, RangeLoss, Unit};
+use crate::activation::{Function, RangeLoss, Seen, Unit};
 use crate::dirac::Dirac;
 use crate::error::{Error, Result};
 use crate::inverse::{InverseUnit, VarianceLoss};
@@ -377,12 +377,38 @@ impl Model {
 
     /// Forgets what the units saw.
     pub fn clear_ranges(&mut self) {
-        for unit in self.inverses_mut() {
-            unit.seen = crate::activation::Seen::default();
+        self.all_seen().for_each(|seen| *seen = Seen::default());
+    }
+
+    /// What each unit and each inverse saw, to be [set](Self::set_seen) later.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        let units = self.units().map(|u| u.seen);
+        units.chain(self.inverses().map(|u| u.seen)).collect()
+    }
+
+    pub(crate) fn set_seen(&mut self, seen: &[Seen]) {
+        for (to, seen) in self.all_seen().zip(seen) {
+            *to = *seen;
         }
-        for unit in self.units_mut() {
-            unit.seen = crate::activation::Seen::default();
+    }
+
+    /// Values that lay outside of their polynomials' and programs' intervals.
+    pub(crate) fn outside(&self) -> u64 {
+        self.seen().iter().map(|s| s.outside).sum()
+    }
+
+    /// In the order of [`Self::seen`].
+    fn all_seen(&mut self) -> impl Iterator<Item = &mut Seen> {
+        let (mut units, mut inverses) = (Vec::new(), Vec::new());
+        for layer in &mut self.layers {
+            match layer {
+                Layer::Activation(u) => units.push(&mut u.seen),
+                Layer::RowNorm(n) if !n.clear => inverses.push(&mut n.root.seen),
+                Layer::Attention(a) if a.powers() => inverses.push(&mut a.division.seen),
+                _ => {}
+            }
         }
+        units.into_iter().chain(inverses)
     }
 
     /// Gives the unit of this number a polynomial with these Chebyshev coefficients on this domain, and what it computes from now on.

@@ -30,15 +30,24 @@ impl Model {
             batch * self.input_shape().len(),
             "the input is a whole batch"
         );
+        self.forward_to(self.output, input, batch, mode);
+        self.values[self.output].as_deref().unwrap_or(&[])
+    }
+
+    /// Forgets the last batch; the next one has so many inputs.
+    pub(crate) fn begin(&mut self, batch: usize) {
         self.batch = batch;
-        for v in &mut self.values {
-            if let Some(v) = v.take() {
-                self.workspace.give(v);
-            }
+        for v in self.values.iter_mut().filter_map(Option::take) {
+            self.workspace.give(v);
         }
+    }
+
+    /// A forward pass up to a node, whose values stay.
+    pub(crate) fn forward_to(&mut self, last: usize, input: Vec<f32>, batch: usize, mode: Mode) {
+        self.begin(batch);
         let mut input = Some(input);
         let mut segment = 0;
-        for i in 0..self.layers.len() {
+        for i in 0..=last {
             let value = match &self.layers[i] {
                 Layer::Input => input.take().unwrap_or_default(),
                 _ => self.compute(i, mode),
@@ -47,7 +56,7 @@ impl Model {
             if mode == Mode::Evaluate {
                 for &j in &self.inputs[i] {
                     if self.last_use[j] == i
-                        && j != self.output
+                        && j != last
                         && let Some(v) = self.values[j].take()
                     {
                         self.workspace.give(v);
@@ -60,7 +69,6 @@ impl Model {
                 segment = i;
             }
         }
-        self.values[self.output].as_deref().unwrap_or(&[])
     }
 
     /// The outputs for a batch of inputs of either kind.
@@ -298,12 +306,12 @@ impl Model {
         let needed = inputs[i].iter().any(|&j| {
             !inputs[j].is_empty() || (embedding.is_some() && matches!(layers[j], Layer::Input))
         });
-        match &mut layers[i] {
+        let dx = match &mut layers[i] {
             Layer::Input | Layer::Constant(_) => {
                 if let (Layer::Input, Some(e)) = (&layers[i], embedding) {
                     e.backward(&dy, parameters);
                 }
-                workspace.give(dy);
+                None
             }
             Layer::Convolution {
                 geometry,
@@ -322,10 +330,7 @@ impl Model {
                     dx.as_deref_mut(),
                     parameters,
                 );
-                if let Some(dx) = dx {
-                    accumulate(&mut gradients[source(0)], dx, workspace);
-                }
-                workspace.give(dy);
+                dx
             }
             Layer::Linear {
                 from,
@@ -343,10 +348,7 @@ impl Model {
                     dx.as_deref_mut(),
                     parameters,
                 );
-                if let Some(dx) = dx {
-                    accumulate(&mut gradients[source(0)], dx, workspace);
-                }
-                workspace.give(dy);
+                dx
             }
             Layer::BatchNorm(b) => {
                 let statistics = match *frozen {
@@ -355,8 +357,7 @@ impl Model {
                 };
                 let mut dx = workspace.take(dy.len());
                 batch_norm_backward(b, value(0), &dy, statistics, &mut dx, parameters);
-                accumulate(&mut gradients[source(0)], dx, workspace);
-                workspace.give(dy);
+                Some(dx)
             }
             Layer::Activation(u) => {
                 let mut dx = workspace.take(dy.len());
@@ -376,8 +377,7 @@ impl Model {
                         workspace.give(v);
                     }
                 }
-                accumulate(&mut gradients[source(0)], dx, workspace);
-                workspace.give(dy);
+                Some(dx)
             }
             Layer::RowNorm(norm) => {
                 let mut dx = workspace.take(dy.len());
@@ -389,8 +389,7 @@ impl Model {
                     (*variance_loss, *share),
                     public,
                 );
-                accumulate(&mut gradients[source(0)], dx, workspace);
-                workspace.give(dy);
+                Some(dx)
             }
             Layer::Attention(a) => {
                 let [mut dq, mut dk, mut dv] =
@@ -407,10 +406,17 @@ impl Model {
                 for (k, d) in [dq, dk, dv].into_iter().enumerate() {
                     accumulate(&mut gradients[source(k)], d, workspace);
                 }
-                workspace.give(dy);
+                None
             }
-            _ => self.backward_plain(i, dy, gradients),
+            _ => {
+                self.backward_plain(i, dy, gradients);
+                return 0.0;
+            }
+        };
+        if let Some(dx) = dx {
+            accumulate(&mut gradients[source(0)], dx, workspace);
         }
+        workspace.give(dy);
         loss
     }
 
@@ -429,17 +435,17 @@ impl Model {
         let source = |k: usize| inputs[i][k];
         let value = |k: usize| values[inputs[i][k]].as_deref().unwrap_or(&[]);
         let from = inputs[i].first().map_or(Shape::Vector(0), |&j| shapes[j]);
-        match &layers[i] {
+        let dx = match &layers[i] {
             Layer::Rotary(turn) => {
                 let mut dx = workspace.take(dy.len());
                 turn.turn(&dy, Turning::Backwards, &mut dx);
-                accumulate(&mut gradients[source(0)], dx, workspace);
-                workspace.give(dy);
+                Some(dx)
             }
             Layer::Add => {
                 let copy = workspace.copy(&dy);
                 accumulate(&mut gradients[source(0)], copy, workspace);
                 accumulate(&mut gradients[source(1)], dy, workspace);
+                return;
             }
             Layer::Mul => {
                 for (k, other) in [(0, 1), (1, 0)] {
@@ -449,44 +455,43 @@ impl Model {
                     }
                     accumulate(&mut gradients[source(k)], dx, workspace);
                 }
-                workspace.give(dy);
+                None
             }
             Layer::AveragePool(p) => {
                 let mut dx = workspace.take(n * from.len());
                 kernels::average_pool_backward(&window(p, n, from, shapes[i]), &dy, &mut dx);
-                accumulate(&mut gradients[source(0)], dx, workspace);
-                workspace.give(dy);
+                Some(dx)
             }
             Layer::GlobalAverage => {
                 let (h, w, c) = hwc(from);
                 let mut dx = workspace.take(n * from.len());
                 kernels::global_average_backward(n, h * w, c, &dy, &mut dx);
-                accumulate(&mut gradients[source(0)], dx, workspace);
-                workspace.give(dy);
+                Some(dx)
             }
             Layer::Pad(p) => {
                 let mut dx = workspace.zeros(n * from.len());
                 padded(*p, n, from, shapes[i], |from, to| {
                     dx[from].copy_from_slice(&dy[to])
                 });
-                accumulate(&mut gradients[source(0)], dx, workspace);
-                workspace.give(dy);
+                Some(dx)
             }
             Layer::Slice(s) => {
                 let mut dx = workspace.zeros(n * from.len());
                 sliced(s, n, from, |from, to| dx[from] = dy[to]);
-                accumulate(&mut gradients[source(0)], dx, workspace);
-                workspace.give(dy);
+                Some(dx)
             }
             Layer::Reorder { from, to } => {
                 let mut dx = workspace.take(dy.len());
                 reorder(*to, *from, &dy, &mut dx);
-                accumulate(&mut gradients[source(0)], dx, workspace);
-                workspace.give(dy);
+                Some(dx)
             }
-            Layer::Identity => accumulate(&mut gradients[source(0)], dy, workspace),
-            _ => workspace.give(dy),
+            Layer::Identity => return accumulate(&mut gradients[source(0)], dy, workspace),
+            _ => None,
+        };
+        if let Some(dx) = dx {
+            accumulate(&mut gradients[source(0)], dx, workspace);
         }
+        workspace.give(dy);
     }
 }
 

@@ -49,6 +49,20 @@ pub enum Join {
     Line,
 }
 
+impl Series {
+    /// Adds a point to the series of this name, which begins with its first point.
+    pub(crate) fn add(all: &mut Vec<Self>, name: String, join: Join, point: Point) {
+        match all.iter_mut().find(|s| s.name == name) {
+            Some(s) => s.points.push(point),
+            None => all.push(Self {
+                name,
+                points: vec![point],
+                join,
+            }),
+        }
+    }
+}
+
 /// One chart of a figure.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Panel {
@@ -123,6 +137,15 @@ fn escaped(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
+impl Axis {
+    pub(crate) fn new(label: &str, scale: Scale) -> Self {
+        Self {
+            label: label.into(),
+            scale,
+        }
+    }
+}
+
 impl Figure {
     /// The figure as an SVG file.
     ///
@@ -137,16 +160,10 @@ impl Figure {
             }
             let bad =
                 |axis: &Axis, v: f64| !v.is_finite() || (axis.scale == Scale::Log && v <= 0.0);
-            if let Some(p) = s
-                .points
-                .iter()
-                .find(|p| bad(&self.x, p.x) || bad(&self.y, p.y))
-            {
-                return Err(PlotError::Point {
-                    series: s.name.clone(),
-                    x: p.x,
-                    y: p.y,
-                });
+            let bad = |p: &&Point| bad(&self.x, p.x) || bad(&self.y, p.y);
+            if let Some(&Point { x, y, .. }) = s.points.iter().find(bad) {
+                let series = s.name.clone();
+                return Err(PlotError::Point { series, x, y });
             }
         }
         let points = || series().flat_map(|s| &s.points);
@@ -172,13 +189,8 @@ impl Figure {
             t = escaped(&self.title),
             c = escaped(&self.command),
         );
-        text(
-            out,
-            LEFT,
-            20.0,
-            "font-size=\"14\" font-weight=\"bold\"",
-            &self.title,
-        );
+        let style = "font-size=\"14\" font-weight=\"bold\"";
+        text(out, LEFT, 20.0, style, &self.title);
         let _ = writeln!(
             out,
             "<text transform=\"translate(15 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
@@ -193,7 +205,8 @@ impl Figure {
             each,
         };
         for (i, panel) in self.panels.iter().enumerate() {
-            frame.panel(out, i, panel);
+            frame.axes(out, i, panel);
+            frame.series(out, i, panel);
         }
         for (i, name) in frame.names.iter().enumerate() {
             let lx = LEFT + (i % columns) as f64 * (width - LEFT) / columns as f64;
@@ -204,13 +217,8 @@ impl Figure {
             marker(out, i, lx + 14.0, ly);
             text(out, lx + 34.0, ly + 4.0, "", name);
         }
-        text(
-            out,
-            LEFT,
-            bottom + 4.0,
-            "font-size=\"9\" font-family=\"monospace\" fill=\"#444\"",
-            &self.command,
-        );
+        let style = "font-size=\"9\" font-family=\"monospace\" fill=\"#444\"";
+        text(out, LEFT, bottom + 4.0, style, &self.command);
         svg.push_str("</svg>\n");
         Ok(svg)
     }
@@ -232,30 +240,15 @@ impl Frame<'_> {
         LEFT + i as f64 * (self.each + GAP)
     }
 
-    fn panel(&self, out: &mut String, i: usize, panel: &Panel) {
-        self.axes(out, i, panel);
-        self.series(out, i, panel);
-    }
-
     fn axes(&self, out: &mut String, i: usize, panel: &Panel) {
         let left = self.left(i);
-        text(
-            out,
-            left + self.each / 2.0,
-            TOP - 8.0,
-            "text-anchor=\"middle\" font-weight=\"bold\"",
-            &panel.title,
-        );
+        let (centre, middle) = (left + self.each / 2.0, "text-anchor=\"middle\"");
+        let bold = format!("{middle} font-weight=\"bold\"");
+        text(out, centre, TOP - 8.0, &bold, &panel.title);
         for &t in &self.x.ticks {
             let px = left + self.each * self.x.place(t);
             let _ = writeln!(out, "<path d=\"M{px:.1} {TOP}v{HEIGHT}\" stroke=\"#ddd\"/>");
-            text(
-                out,
-                px,
-                TOP + HEIGHT + 15.0,
-                "text-anchor=\"middle\"",
-                &Ruler::text(t),
-            );
+            text(out, px, TOP + HEIGHT + 15.0, middle, &Ruler::text(t));
         }
         for &t in &self.y.ticks {
             let py = TOP + HEIGHT * (1.0 - self.y.place(t));
@@ -265,13 +258,8 @@ impl Frame<'_> {
                 self.each
             );
             if i == 0 {
-                text(
-                    out,
-                    left - 6.0,
-                    py + 4.0,
-                    "text-anchor=\"end\"",
-                    &Ruler::text(t),
-                );
+                let style = "text-anchor=\"end\"";
+                text(out, left - 6.0, py + 4.0, style, &Ruler::text(t));
             }
         }
         let _ = writeln!(
@@ -279,13 +267,8 @@ impl Frame<'_> {
             "<rect x=\"{left}\" y=\"{TOP}\" width=\"{}\" height=\"{HEIGHT}\" fill=\"none\" stroke=\"#000\"/>",
             self.each
         );
-        text(
-            out,
-            left + self.each / 2.0,
-            TOP + HEIGHT + 34.0,
-            "text-anchor=\"middle\"",
-            &self.figure.x.label,
-        );
+        let label = &self.figure.x.label;
+        text(out, centre, TOP + HEIGHT + 34.0, middle, label);
     }
 
     fn series(&self, out: &mut String, i: usize, panel: &Panel) {
@@ -296,11 +279,8 @@ impl Frame<'_> {
                 TOP + HEIGHT * (1.0 - self.y.place(p.y)),
             )
         };
-        let markers: Vec<(f64, f64)> = panel
-            .series
-            .iter()
-            .flat_map(|s| s.points.iter().map(at))
-            .collect();
+        let points = panel.series.iter().flat_map(|s| &s.points);
+        let markers: Vec<(f64, f64)> = points.map(at).collect();
         // (left, baseline, width) of labels that are written
         let mut labels: Vec<(f64, f64, f64)> = Vec::new();
         for s in &panel.series {

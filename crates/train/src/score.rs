@@ -67,8 +67,7 @@ impl Score {
     /// # Errors
     /// What the batches bring.
     pub fn of(model: &mut Model, batches: impl Iterator<Item = Result<Batch>>) -> Result<Self> {
-        let before: Vec<_> = model.units().map(|u| u.seen).collect();
-        let inverses: Vec<_> = model.inverses().map(|u| u.seen).collect();
+        let before = model.seen();
         model.clear_ranges();
         let mut score = Self::default();
         let plain = Loss {
@@ -99,14 +98,8 @@ impl Score {
         }
         score.loss /= score.pictures.max(1) as f64;
         score.errors = Errors::of(&predicted, &targets, width);
-        let units = model.units().map(|u| u.seen.outside);
-        score.outside = units.chain(model.inverses().map(|u| u.seen.outside)).sum();
-        for (u, seen) in model.units_mut().zip(before) {
-            u.seen = seen;
-        }
-        for (u, seen) in model.inverses_mut().zip(inverses) {
-            u.seen = seen;
-        }
+        score.outside = model.outside();
+        model.set_seen(&before);
         Ok(score)
     }
 }

@@ -174,10 +174,7 @@ impl<'a> Judge<'a> {
                 done += batch.len();
                 progress(done);
             }
-            let units = model.units().map(|u| u.seen.outside);
-            self.outside += units
-                .chain(model.inverses().map(|u| u.seen.outside))
-                .sum::<u64>();
+            self.outside += model.outside();
         }
         Ok(out.into_iter().flatten().collect())
     }
@@ -332,28 +329,8 @@ fn set_pieces(model: &mut Model, pieces: &Approximations) -> Result<()> {
 impl Model {
     /// What the last layer is given for a batch of embedded sequences: rows of channels.
     fn before_output(&mut self, input: Vec<f32>, batch: usize) -> Vec<f32> {
-        self.batch = batch;
-        for v in &mut self.values {
-            if let Some(v) = v.take() {
-                self.workspace.give(v);
-            }
-        }
         let before = self.inputs[self.output][0];
-        let mut input = Some(input);
-        for i in 0..=before {
-            let value = match &self.layers[i] {
-                Layer::Input => input.take().unwrap_or_default(),
-                _ => self.compute(i, Mode::Evaluate),
-            };
-            self.values[i] = Some(value);
-            for &j in &self.inputs[i] {
-                if self.last_use[j] == i
-                    && let Some(v) = self.values[j].take()
-                {
-                    self.workspace.give(v);
-                }
-            }
-        }
+        self.forward_to(before, input, batch, Mode::Evaluate);
         self.values[before].take().unwrap_or_default()
     }
 

@@ -62,6 +62,9 @@ pub enum Event<'a> {
     Note(String),
 }
 
+/// Who is told; a run is saved and stops where it breaks.
+pub type Report<'a> = &'a mut dyn FnMut(&Event<'_>) -> ControlFlow<()>;
+
 /// A run.
 pub struct Trainer<'a, S: Source = Sources> {
     config: &'a Run<S::Network, S::Data>,
@@ -96,10 +99,7 @@ impl<'a, S: Source> Trainer<'a, S> {
         if let Some(t) = &teacher {
             sources.fit(t)?;
         }
-        std::fs::create_dir_all(folder).map_err(|source| Error::File {
-            path: folder.display().to_string(),
-            source,
-        })?;
+        std::fs::create_dir_all(folder).map_err(Error::file(folder))?;
         let text = config.to_toml()?;
         let mut trainer = Self {
             config,
@@ -116,12 +116,7 @@ impl<'a, S: Source> Trainer<'a, S> {
         };
         let path = trainer.checkpoint_path();
         if path.exists() {
-            trainer.position = checkpoint::restore(
-                &path,
-                &mut trainer.model,
-                &mut trainer.optimizer,
-                &trainer.text,
-            )?;
+            trainer.position = trainer.restore(&path)?;
         } else {
             checkpoint::write_whole(&folder.join("run.toml"), trainer.text.as_bytes())?;
         }
@@ -184,7 +179,7 @@ impl<'a, S: Source> Trainer<'a, S> {
     ///
     /// # Errors
     /// [`Error::Diverged`] when every step of a pass fails; what files and data bring.
-    pub fn run(&mut self, report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>) -> Result<End> {
+    pub fn run(&mut self, report: Report<'_>) -> Result<End> {
         loop {
             if let Some(end) = self.run_stage(report)? {
                 return Ok(end);
@@ -196,10 +191,7 @@ impl<'a, S: Source> Trainer<'a, S> {
     ///
     /// # Errors
     /// Those of [`Trainer::run`].
-    pub fn run_stage(
-        &mut self,
-        report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
-    ) -> Result<Option<End>> {
+    pub fn run_stage(&mut self, report: Report<'_>) -> Result<Option<End>> {
         if let Some(stage) = self.config.stages.get(self.position.stage) {
             if self.steps_of_this_process == 0 {
                 self.began = Instant::now();
@@ -223,24 +215,25 @@ impl<'a, S: Source> Trainer<'a, S> {
         }
         // a kill may have come between the last checkpoint and its logs
         self.write_logs()?;
-        if self.best_path().exists() {
-            std::fs::remove_file(self.best_path()).map_err(|source| Error::File {
-                path: self.best_path().display().to_string(),
-                source,
-            })?;
+        let best = self.best_path();
+        if best.exists() {
+            std::fs::remove_file(&best).map_err(Error::file(&best))?;
         }
         Ok(Some(End::Finished))
     }
 
     fn save(&self) -> Result<()> {
-        checkpoint::save(
-            &self.checkpoint_path(),
-            &self.model,
-            &self.optimizer,
-            &self.position,
-            &self.text,
-        )?;
+        self.save_as(&self.checkpoint_path())?;
         self.write_logs()
+    }
+
+    fn save_as(&self, path: &Path) -> Result<()> {
+        let (model, optimizer) = (&self.model, &self.optimizer);
+        checkpoint::save(path, model, optimizer, &self.position, &self.text)
+    }
+
+    fn restore(&mut self, path: &Path) -> Result<Position> {
+        checkpoint::restore(path, &mut self.model, &mut self.optimizer, &self.text)
     }
 
     fn write_logs(&self) -> Result<()> {
@@ -257,11 +250,7 @@ impl<'a, S: Source> Trainer<'a, S> {
         )
     }
 
-    fn stage(
-        &mut self,
-        stage: &'a Stage,
-        report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>> {
+    fn stage(&mut self, stage: &'a Stage, report: Report<'_>) -> Result<ControlFlow<()>> {
         let per_pass = self.sources.batches_a_pass(self.config.batch);
         let total = self.batches_of(stage);
         self.model.range_loss = stage.range_loss;
@@ -300,13 +289,7 @@ impl<'a, S: Source> Trainer<'a, S> {
             self.model.clear_ranges();
             if stage.patience.is_some() && better {
                 // before the checkpoint that counts on it
-                checkpoint::save(
-                    &self.best_path(),
-                    &self.model,
-                    &self.optimizer,
-                    &self.position,
-                    &self.text,
-                )?;
+                self.save_as(&self.best_path())?;
             }
             self.save()?;
             if stop.is_break() {
@@ -314,12 +297,7 @@ impl<'a, S: Source> Trainer<'a, S> {
             }
         }
         if stage.patience.is_some() && self.position.best.is_some() {
-            checkpoint::restore(
-                &self.best_path(),
-                &mut self.model,
-                &mut self.optimizer,
-                &self.text,
-            )?;
+            self.restore(&self.best_path())?;
         }
         self.advance(stage, 1.0)?;
         if stage.reestimate {
@@ -329,11 +307,7 @@ impl<'a, S: Source> Trainer<'a, S> {
     }
 
     /// Measures ranges, substitutes, sets targets and guards.
-    fn begin(
-        &mut self,
-        stage: &Stage,
-        report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>> {
+    fn begin(&mut self, stage: &Stage, report: Report<'_>) -> Result<ControlFlow<()>> {
         let mut go_on = ControlFlow::Continue(());
         let changes =
             stage.substitution.is_some() || stage.roots.is_some() || stage.divisions.is_some();
@@ -354,8 +328,7 @@ impl<'a, S: Source> Trainer<'a, S> {
                     ),
                 ));
             }
-            self.model
-                .calibrate(self.sources.to_calibrate(self.config.batch, how.pictures)?)?;
+            self.calibrate(how.pictures)?;
             if !matches!(how.order, Order::OneByOne { .. }) {
                 self.model.substitute(0..units, how)?;
             }
@@ -366,8 +339,7 @@ impl<'a, S: Source> Trainer<'a, S> {
         }
         for (how, root) in [(stage.roots, true), (stage.divisions, false)] {
             let Some(how) = how else { continue };
-            self.model
-                .calibrate(self.sources.to_calibrate(self.config.batch, how.pictures)?)?;
+            self.calibrate(how.pictures)?;
             let mut levels = Vec::new();
             for u in self.model.inverses_mut() {
                 if u.function.has_root() == root {
@@ -394,15 +366,24 @@ impl<'a, S: Source> Trainer<'a, S> {
         }
         self.model.forget_histograms();
         self.model.clear_ranges();
+        self.train_coefficients(stage);
+        if changes {
+            self.log_score(&stage.name, "substituted")?;
+        }
+        Ok(go_on)
+    }
+
+    fn train_coefficients(&mut self, stage: &Stage) {
         for p in &mut self.model.parameters {
             if p.kind == crate::parameter::Kind::Coefficient {
                 p.trainable = stage.coefficient_rate > 0.0;
             }
         }
-        if changes {
-            self.log_score(&stage.name, "substituted")?;
-        }
-        Ok(go_on)
+    }
+
+    fn calibrate(&mut self, inputs: usize) -> Result<()> {
+        let batches = self.sources.to_calibrate(self.config.batch, inputs)?;
+        self.model.calibrate(batches)
     }
 
     /// A row of the log for a network that a stage is about to change or has changed.
@@ -425,56 +406,35 @@ impl<'a, S: Source> Trainer<'a, S> {
         match how.order {
             Order::All => {}
             Order::Blend { share } => {
-                let ratio = if share > 0.0 {
-                    (progress / share).min(1.0) as f32
-                } else {
-                    1.0
+                // a share of 0 gives 1, too
+                let ratio = (progress / share).min(1.0) as f32;
+                let function = match ratio < 1.0 {
+                    true => Function::Blend { ratio },
+                    false => Function::Polynomial,
                 };
-                for u in self
-                    .model
-                    .units_mut()
-                    .filter(|u| u.coefficients.is_some() && u.original.is_some())
-                {
-                    u.function = if ratio >= 1.0 {
-                        Function::Polynomial
-                    } else {
-                        Function::Blend { ratio }
-                    };
+                let blended = |u: &&mut Unit| u.coefficients.is_some() && u.original.is_some();
+                for u in self.model.units_mut().filter(blended) {
+                    u.function = function;
                 }
             }
             Order::OneByOne { share } => {
                 let units = self.model.units().count();
-                let due = if share > 0.0 {
-                    ((progress / share) * units as f64) as usize + 1
-                } else {
-                    units
+                let due = match share > 0.0 {
+                    true => units.min(((progress / share) * units as f64) as usize + 1),
+                    false => units,
                 };
-                let due = due.min(units);
                 let first = self.position.substituted;
                 if first < due {
-                    let seen_before: Vec<_> = self.model.units().map(|u| u.seen).collect();
-                    let inverses: Vec<_> = self.model.inverses().map(|u| u.seen).collect();
-                    self.model
-                        .calibrate(self.sources.to_calibrate(self.config.batch, how.pictures)?)?;
-                    for (u, seen) in self.model.inverses_mut().zip(inverses) {
-                        u.seen = seen;
-                    }
+                    let seen = self.model.seen();
+                    self.calibrate(how.pictures)?;
                     self.model.substitute(first..due, how)?;
-                    for (i, u) in self.model.units_mut().enumerate() {
-                        if (first..due).contains(&i) {
-                            set_target(u, stage.target);
-                        }
+                    for u in self.model.units_mut().take(due).skip(first) {
+                        set_target(u, stage.target);
                     }
                     self.position.substituted = due;
                     self.model.forget_histograms();
-                    for (u, seen) in self.model.units_mut().zip(seen_before) {
-                        u.seen = seen;
-                    }
-                    for p in &mut self.model.parameters {
-                        if p.kind == crate::parameter::Kind::Coefficient {
-                            p.trainable = stage.coefficient_rate > 0.0;
-                        }
-                    }
+                    self.model.set_seen(&seen);
+                    self.train_coefficients(stage);
                     // as in P1, the optimiser forgets what it learned with another network
                     self.optimizer = Optimizer::default();
                 }
@@ -488,19 +448,16 @@ impl<'a, S: Source> Trainer<'a, S> {
         stage: &'a Stage,
         until: usize,
         total: usize,
-        report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
+        report: Report<'_>,
     ) -> Result<ControlFlow<()>> {
         let per_pass = self.sources.batches_a_pass(self.config.batch);
-        let share = |progress: f64| {
-            if progress >= stage.second_from {
-                stage.second_share
-            } else {
-                0.0
-            }
-        };
-        let at = |batch: usize| (self.position.epoch * per_pass + batch) as f64 / total as f64;
+        let before = self.position.epoch * per_pass;
+        let at = |batch: usize| (before + batch) as f64 / total as f64;
         // the mixture changes between passes, so that a pass is one deterministic sequence
-        let second = share(at(0));
+        let second = match at(0) >= stage.second_from {
+            true => stage.second_share,
+            false => 0.0,
+        };
         let mut saved = Instant::now();
         let first = self.position.batch;
         let batches = self
@@ -508,8 +465,7 @@ impl<'a, S: Source> Trainer<'a, S> {
             .pass(self.config, self.position.passes, first, second)?;
         for batch in batches.take(until - first) {
             let batch = batch?;
-            let progress =
-                (self.position.epoch * per_pass + self.position.batch) as f64 / total as f64;
+            let progress = at(self.position.batch);
             self.advance(stage, progress)?;
             self.step(stage, batch, progress)?;
             self.position.batch += 1;
@@ -544,10 +500,8 @@ impl<'a, S: Source> Trainer<'a, S> {
     fn progress(&self) -> (f64, f64) {
         let per_pass = self.sources.batches_a_pass(self.config.batch);
         let all: usize = self.config.stages.iter().map(|s| self.batches_of(s)).sum();
-        let before: usize = self.config.stages[..self.position.stage]
-            .iter()
-            .map(|s| self.batches_of(s))
-            .sum();
+        let before = self.config.stages[..self.position.stage].iter();
+        let before: usize = before.map(|s| self.batches_of(s)).sum();
         let done = before + self.position.epoch * per_pass + self.position.batch;
         let a_step = self.began.elapsed().as_secs_f64() / self.steps_of_this_process.max(1) as f64;
         (
@@ -632,7 +586,7 @@ impl<'a, S: Source> Trainer<'a, S> {
     fn end_of_pass(
         &mut self,
         stage: &Stage,
-        report: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
+        report: Report<'_>,
     ) -> Result<(bool, ControlFlow<()>)> {
         let extremes = self
             .model

@@ -334,12 +334,7 @@ pub fn pick(
     Err(Error::Budget {
         budget: limits.to_string(),
         nearest: cost.to_string(),
-        degrees: sensitivity
-            .degrees_of(&p.choice)
-            .iter()
-            .map(usize::to_string)
-            .collect::<Vec<_>>()
-            .join(" "),
+        degrees: report::degrees(sensitivity, &p.choice),
         enough: limits.enough(&cost),
     })
 }
@@ -347,17 +342,19 @@ pub fn pick(
 impl Limits {
     /// Limits of the same kind, as they are written, that this cost keeps.
     fn enough(&self, cost: &Cost) -> String {
-        let mut parts = Vec::new();
-        if self.seconds.is_some() {
-            parts.push(format!("{:.1}s", (10.0 * cost.seconds).ceil() / 10.0));
-        }
-        if self.bootstraps.is_some() {
-            parts.push(format!("{}bootstraps", cost.bootstraps));
-        }
-        if self.bytes.is_some() {
-            parts.push(format!("{:.2}GB", (cost.bytes as f64 / 1e7).ceil() / 100.0));
-        }
-        parts.join(" and ")
+        let (seconds, bytes) = (10.0 * cost.seconds, cost.bytes as f64 / 1e7);
+        let parts = [
+            self.seconds
+                .map(|_| format!("{:.1}s", seconds.ceil() / 10.0)),
+            self.bootstraps
+                .map(|_| format!("{}bootstraps", cost.bootstraps)),
+            self.bytes.map(|_| format!("{:.2}GB", bytes.ceil() / 100.0)),
+        ];
+        parts
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" and ")
     }
 }
 
@@ -365,22 +362,14 @@ fn bootstraps(n: usize) -> String {
     format!("{n} bootstrap{}", if n == 1 { "" } else { "s" })
 }
 
-fn joined(parts: &[Option<String>]) -> String {
-    parts
-        .iter()
-        .flatten()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
 impl std::fmt::Display for Limits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&joined(&[
+        let parts = [
             self.seconds.map(|s| format!("{s} s")),
             self.bootstraps.map(bootstraps),
             self.bytes.map(|b| format!("{:.2} GB", b as f64 / 1e9)),
-        ]))
+        ];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Cost, Point, Sensitivity, Whole};
 use crate::plot::{Axis, Figure, Join, Panel, PlotError, Point as Dot, Scale, Series};
-use std::fmt::Write as _;
+use crate::table::Table;
 
 /// A network of the front with all that is known of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,12 +17,10 @@ pub struct Row {
     pub chosen: bool,
 }
 
-fn degrees(s: &Sensitivity, choice: &[usize]) -> String {
-    s.degrees_of(choice)
-        .iter()
-        .map(usize::to_string)
-        .collect::<Vec<_>>()
-        .join(" ")
+pub(super) fn degrees(s: &Sensitivity, choice: &[usize]) -> String {
+    let degrees = s.degrees_of(choice);
+    let degrees: Vec<String> = degrees.iter().map(usize::to_string).collect();
+    degrees.join(" ")
 }
 
 /// One line for each network.
@@ -33,9 +31,8 @@ pub fn csv(rows: &[Row], s: &Sensitivity) -> String {
     );
     for r in rows {
         let (c, w) = (&r.cost, &r.whole);
-        let _ = writeln!(
-            text,
-            "{:.3},{:.3},{},{},{:.3},{:.6},{:.6},{},{},{},{},{}",
+        text += &format!(
+            "{:.3},{:.3},{},{},{:.3},{:.6},{:.6},{},{},{},{},{}\n",
             c.seconds,
             c.cpu_seconds,
             c.bootstraps,
@@ -56,45 +53,44 @@ pub fn csv(rows: &[Row], s: &Sensitivity) -> String {
 /// The front, how good the additive model is on it, and the sensitivities.
 #[must_use]
 pub fn markdown(rows: &[Row], s: &Sensitivity) -> String {
-    let mut text = String::from(
-        "| seconds | bootstraps | GB | sum of divergences | divergence | held-out % | degrees |\n|---:|---:|---:|---:|---:|---:|---|\n",
-    );
+    let mut front = Table::new(&[
+        "seconds",
+        "bootstraps",
+        "GB",
+        "sum of divergences",
+        "divergence",
+        "held-out %",
+        "degrees",
+    ]);
     for r in rows {
         let bold = if r.chosen { "**" } else { "" };
-        let _ = writeln!(
-            text,
-            "| {bold}{:.1}{bold} | {} | {:.2} | {:.4} | {:.4} | {:.1} | {} |",
-            r.cost.seconds,
-            r.cost.bootstraps,
-            r.cost.bytes as f64 / 1e9,
-            r.point.divergence,
-            r.whole.divergence,
-            100.0 * r.whole.held_out.accuracy(),
-            degrees(s, &r.point.choice)
-        );
+        front.row(&[
+            format!("{bold}{:.1}{bold}", r.cost.seconds),
+            r.cost.bootstraps.to_string(),
+            format!("{:.2}", r.cost.bytes as f64 / 1e9),
+            format!("{:.4}", r.point.divergence),
+            format!("{:.4}", r.whole.divergence),
+            format!("{:.1}", 100.0 * r.whole.held_out.accuracy()),
+            degrees(s, &r.point.choice),
+        ]);
+    }
+    let mut head = vec!["activation".to_string()];
+    head.extend(s.degrees.iter().map(usize::to_string));
+    let mut alone = Table::new(&head);
+    for (name, row) in s.names.iter().zip(&s.divergence) {
+        let mut cells = vec![name.clone()];
+        cells.extend(row.iter().map(|d| format!("{d:.5}")));
+        alone.row(&cells);
     }
     let model = additivity(rows);
-    let _ = writeln!(
-        text,
-        "\nOf these {} networks, sum and measured divergence have rank correlation {:.3}; measured over sum: median {:.2}, from {:.2} to {:.2}.\n",
+    format!(
+        "{front}\nOf these {} networks, sum and measured divergence have rank correlation {:.3}; measured over sum: median {:.2}, from {:.2} to {:.2}.\n\nDivergence of each activation alone, by degree:\n\n{alone}",
         rows.len(),
         model.rank_correlation,
         model.ratio.1,
         model.ratio.0,
         model.ratio.2
-    );
-    let heads: Vec<String> = s.degrees.iter().map(|d| format!(" {d} |")).collect();
-    let _ = writeln!(
-        text,
-        "Divergence of each activation alone, by degree:\n\n| activation |{}\n|---|{}",
-        heads.concat(),
-        "---:|".repeat(heads.len())
-    );
-    for (name, row) in s.names.iter().zip(&s.divergence) {
-        let cells: Vec<String> = row.iter().map(|d| format!(" {d:.5} |")).collect();
-        let _ = writeln!(text, "| {name} |{}", cells.concat());
-    }
-    text
+    )
 }
 
 /// How good the additive model is.
@@ -145,60 +141,43 @@ pub(crate) fn additivity(rows: &[Row]) -> Additivity {
 /// # Errors
 /// [`PlotError`].
 pub fn chart(rows: &[Row], title: &str, command: &str) -> Result<String, PlotError> {
-    let label = |r: &Row| {
-        if r.chosen {
-            "chosen".to_string()
-        } else {
-            r.cost.bootstraps.to_string()
-        }
-    };
-    let dots = |value: &dyn Fn(&Row) -> f64, label: &dyn Fn(&Row) -> String| -> Vec<Dot> {
-        let all = rows.iter().map(|r| Dot {
-            x: r.cost.seconds,
-            y: value(r),
-            label: label(r),
-        });
-        all.filter(|d| d.y.is_finite() && d.y > 0.0).collect()
+    let mut series = Vec::new();
+    let mut add =
+        |name: &str, join, value: &dyn Fn(&Row) -> f64, label: &dyn Fn(&Row) -> String| {
+            for r in rows
+                .iter()
+                .filter(|r| value(r).is_finite() && value(r) > 0.0)
+            {
+                let dot = Dot {
+                    x: r.cost.seconds,
+                    y: value(r),
+                    label: label(r),
+                };
+                Series::add(&mut series, name.into(), join, dot);
+            }
+        };
+    let label = |r: &Row| match r.chosen {
+        true => "chosen".to_string(),
+        false => r.cost.bootstraps.to_string(),
     };
     let nothing = |_: &Row| String::new();
-    let series = |name: &str, points: Vec<Dot>, join| Series {
-        name: name.into(),
-        points,
-        join,
-    };
+    let sum = |r: &Row| r.point.divergence;
+    add("sum, each activation alone", Join::Line, &sum, &label);
+    let whole = |r: &Row| r.whole.divergence;
+    add("whole network", Join::Points, &whole, &nothing);
     let wrong = |r: &Row| 1.0 - r.whole.held_out.accuracy();
-    let mut all = vec![
-        series(
-            "sum, each activation alone",
-            dots(&|r| r.point.divergence, &label),
-            Join::Line,
-        ),
-        series(
-            "whole network",
-            dots(&|r| r.whole.divergence, &nothing),
-            Join::Points,
-        ),
-        series(
-            "share of pictures wrong",
-            dots(&wrong, &nothing),
-            Join::Points,
-        ),
-    ];
-    all.retain(|s| !s.points.is_empty());
+    add("share of pictures wrong", Join::Points, &wrong, &nothing);
     Figure {
         title: title.into(),
         command: command.into(),
-        x: Axis {
-            label: "predicted seconds".into(),
-            scale: Scale::Linear,
-        },
-        y: Axis {
-            label: "KL divergence; share wrong (before fine-tuning)".into(),
-            scale: Scale::Log,
-        },
+        x: Axis::new("predicted seconds", Scale::Linear),
+        y: Axis::new(
+            "KL divergence; share wrong (before fine-tuning)",
+            Scale::Log,
+        ),
         panels: vec![Panel {
             title: String::new(),
-            series: all,
+            series,
         }],
     }
     .svg()

@@ -3,9 +3,9 @@
 //! Functions are approximated on `[−R, R]`. What an evaluation costs is the caller's to say: this crate knows no ciphertexts.
 
 use crate::plot::{Axis, Figure, Join, Panel, PlotError, Point, Scale, Series};
+use crate::table::Table;
 use approx::least_squares::{density_samples, weighted_root_mean_square};
 use approx::{Activation, Approximation, Composite, Polynomial};
-use std::fmt::Write as _;
 
 /// What is tried.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +78,17 @@ pub struct Cost {
     pub seconds: f64,
 }
 
+impl Cost {
+    fn cells(&self) -> [String; 3] {
+        let two = |v: f64| format!("{v:.2}");
+        [
+            self.levels.to_string(),
+            two(self.bootstraps),
+            two(self.seconds),
+        ]
+    }
+}
+
 /// Whatever kept the caller from a price.
 pub type CostError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -113,6 +124,22 @@ pub enum StudyError {
         /// Why.
         source: CostError,
     },
+}
+
+impl StudyError {
+    fn approximation(
+        function: Activation,
+        degree: usize,
+        range: f64,
+        source: approx::Error,
+    ) -> Self {
+        Self::Approximation {
+            function,
+            degree,
+            range,
+            source,
+        }
+    }
 }
 
 /// One approximation.
@@ -177,6 +204,13 @@ pub fn activations(
     cost: &dyn Fn(Candidate<'_>) -> Result<Cost, CostError>,
 ) -> Result<Vec<Row>, StudyError> {
     let mut rows = Vec::new();
+    let price = |function, degree, candidate: Candidate<'_>| {
+        cost(candidate).map_err(|source| StudyError::Cost {
+            function,
+            degree,
+            source,
+        })
+    };
     for &function in &options.functions {
         let f = |x: f64| function.value(x);
         if [0.3, 1.7].iter().any(|&x| (f(x) - f(-x) - x).abs() > 1e-12) {
@@ -200,28 +234,16 @@ pub fn activations(
                     let made = made
                         .and_then(|a| with_odd_part_of_half_x(&a.polynomial))
                         .and_then(|p| Approximation::measure(f, p, None))
-                        .map_err(|source| StudyError::Approximation {
-                            function,
-                            degree,
-                            range,
-                            source,
-                        })?;
-                    let priced =
-                        cost(Candidate::Polynomial(&made.polynomial)).map_err(|source| {
-                            StudyError::Cost {
-                                function,
-                                degree,
-                                source,
-                            }
-                        })?;
+                        .map_err(|e| StudyError::approximation(function, degree, range, e))?;
+                    let polynomial = &made.polynomial;
                     rows.push(Row {
                         function,
                         method,
                         degree,
                         range,
                         sup: made.sup_error,
-                        rms: weighted_root_mean_square(f, &made.polynomial, &density),
-                        cost: priced,
+                        rms: weighted_root_mean_square(f, polynomial, &density),
+                        cost: price(function, degree, Candidate::Polynomial(polynomial))?,
                     });
                 }
             }
@@ -230,25 +252,13 @@ pub fn activations(
     let function = Activation::Relu;
     for &alpha in &options.alphas {
         for &range in &options.ranges {
-            let composite = Composite::published_relu(range, alpha).map_err(|source| {
-                StudyError::Approximation {
-                    function,
-                    degree: 0,
-                    range,
-                    source,
-                }
-            })?;
+            let composite = Composite::published_relu(range, alpha)
+                .map_err(|e| StudyError::approximation(function, 0, range, e))?;
             let degree = composite
                 .polynomials()
                 .iter()
                 .map(Polynomial::degree)
                 .product();
-            let priced =
-                cost(Candidate::Composite(&composite)).map_err(|source| StudyError::Cost {
-                    function,
-                    degree,
-                    source,
-                })?;
             let (mut sum, mut weight) = (0.0, 0.0);
             for (x, w) in samples(range, 0.0) {
                 sum += w * (composite.eval(x) - function.value(x)).powi(2);
@@ -261,7 +271,7 @@ pub fn activations(
                 range,
                 sup: composite.sup_error(),
                 rms: (sum / weight).sqrt(),
-                cost: priced,
+                cost: price(function, degree, Candidate::Composite(&composite))?,
             });
         }
     }
@@ -275,20 +285,17 @@ pub fn csv(rows: &[Row]) -> String {
         "function,method,degree,range,sup_error,sup_error_over_range,rms_error,levels,bootstraps,seconds\n",
     );
     for r in rows {
-        // writing to a string cannot fail
-        let _ = writeln!(
-            out,
-            "{},{},{},{},{:.4e},{:.4e},{:.4e},{},{:.4},{:.4}",
+        let (sup, relative, cost) = (r.sup, r.relative(), r.cost);
+        out += &format!(
+            "{},{},{},{},{sup:.4e},{relative:.4e},{:.4e},{},{:.4},{:.4}\n",
             r.function,
             r.method.name(),
             r.degree,
             r.range,
-            r.sup,
-            r.relative(),
             r.rms,
-            r.cost.levels,
-            r.cost.bootstraps,
-            r.cost.seconds
+            cost.levels,
+            cost.bootstraps,
+            cost.seconds
         );
     }
     out
@@ -311,7 +318,6 @@ fn short(error: f64) -> String {
 pub fn markdown(rows: &[Row]) -> String {
     let mut out = String::new();
     let mut ranges: Vec<f64> = rows.iter().map(|r| r.range).collect();
-    ranges.dedup();
     ranges.sort_by(f64::total_cmp);
     ranges.dedup();
     let mut functions: Vec<Activation> = Vec::new();
@@ -320,74 +326,68 @@ pub fn markdown(rows: &[Row]) -> String {
             functions.push(r.function);
         }
     }
-    let is_composite = |r: &&Row| matches!(r.method, Method::Composite { .. });
     for &range in &ranges {
-        let here = || rows.iter().filter(move |r| r.range == range);
-        let _ = writeln!(out, "\n### R = {range}\n");
-        let _ = write!(out, "| degree | levels | bootstraps | seconds |");
-        for f in &functions {
-            let _ = write!(out, " {f} max | {f} rms |");
-        }
-        let _ = writeln!(out, "\n|{}", " ---: |".repeat(4 + 2 * functions.len()));
-        let first = functions.first().copied();
-        for row in here().filter(|r| r.method == Method::Minimax && Some(r.function) == first) {
-            let find = |f: Activation, m: Method| {
-                here().find(|r| r.function == f && r.method == m && r.degree == row.degree)
-            };
-            let costs: Vec<Cost> = functions
+        let find = |f: Activation, m: Method, degree: usize| {
+            rows.iter()
+                .find(|r| (r.range, r.function, r.method, r.degree) == (range, f, m, degree))
+        };
+        let mut head = ["degree", "levels", "bootstraps", "seconds"]
+            .map(String::from)
+            .to_vec();
+        head.extend(
+            functions
                 .iter()
-                .filter_map(|&f| find(f, Method::Minimax))
-                .map(|r| r.cost)
-                .collect();
+                .flat_map(|f| [format!("{f} max"), format!("{f} rms")]),
+        );
+        let mut table = Table::new(&head);
+        let first = rows.iter().filter(|r| {
+            (r.range, r.method) == (range, Method::Minimax)
+                && Some(&r.function) == functions.first()
+        });
+        for row in first {
+            let of = |f: &Activation, m| find(*f, m, row.degree);
+            let costs = functions.iter().filter_map(|f| of(f, Method::Minimax));
             let dearest = costs
-                .iter()
-                .fold(row.cost, |d, c| if c.seconds > d.seconds { *c } else { d });
-            let _ = write!(
-                out,
-                "| {} | {} | {:.2} | {:.2} |",
-                row.degree, dearest.levels, dearest.bootstraps, dearest.seconds
-            );
-            for &f in &functions {
-                let sup = find(f, Method::Minimax).map_or(String::new(), |r| short(r.sup));
-                let rms = find(f, Method::Density).map_or(String::new(), |r| short(r.rms));
-                let _ = write!(out, " {sup} | {rms} |");
+                .map(|r| r.cost)
+                .fold(row.cost, |d, c| if c.seconds > d.seconds { c } else { d });
+            let mut cells = vec![row.degree.to_string()];
+            cells.extend(dearest.cells());
+            for f in &functions {
+                cells.push(of(f, Method::Minimax).map_or(String::new(), |r| short(r.sup)));
+                cells.push(of(f, Method::Density).map_or(String::new(), |r| short(r.rms)));
             }
-            out.push('\n');
+            table.row(&cells);
         }
+        out += &format!("\n### R = {range}\n\n{table}");
     }
-    let Some(range) = rows.iter().find(is_composite).map(|r| r.range) else {
-        return out;
-    };
-    let _ = writeln!(
-        out,
-        "\n### ReLU by a composite sign (errors in units of R)\n\n| α | degrees | levels | bootstraps | seconds | max / R | rms / R |\n| ---: | --- | ---: | ---: | ---: | ---: | ---: |"
-    );
-    for r in rows
-        .iter()
-        .filter(is_composite)
-        .filter(|r| r.range == range)
-    {
+    let head = [
+        "α",
+        "degrees",
+        "levels",
+        "bootstraps",
+        "seconds",
+        "max / R",
+        "rms / R",
+    ];
+    let mut table = Table::new(&head);
+    let mut shown = None;
+    for r in rows {
         let Method::Composite { alpha } = r.method else {
             continue;
         };
-        let degrees = approx::composite::PUBLISHED_DEGREES
-            .iter()
-            .find(|(a, _)| *a == alpha)
-            .map_or(String::new(), |(_, d)| {
-                d.iter()
-                    .map(usize::to_string)
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            });
-        let _ = writeln!(
-            out,
-            "| {alpha} | {degrees} | {} | {:.2} | {:.2} | {:.1e} | {:.1e} |",
-            r.cost.levels,
-            r.cost.bootstraps,
-            r.cost.seconds,
-            r.relative(),
-            r.rms / r.range
-        );
+        if *shown.get_or_insert(r.range) != r.range {
+            continue;
+        }
+        let published = approx::composite::PUBLISHED_DEGREES.iter();
+        let degrees = published.filter(|(a, _)| *a == alpha).flat_map(|(_, d)| *d);
+        let degrees: Vec<String> = degrees.map(usize::to_string).collect();
+        let mut cells = vec![alpha.to_string(), degrees.join(", ")];
+        cells.extend(r.cost.cells());
+        cells.extend([r.relative(), r.rms / r.range].map(|e| format!("{e:.1e}")));
+        table.row(&cells);
+    }
+    if shown.is_some() {
+        out += &format!("\n### ReLU by a composite sign (errors in units of R)\n\n{table}");
     }
     out
 }
@@ -400,55 +400,33 @@ const LEAST_DRAWN: f64 = 1e-6;
 /// # Errors
 /// [`PlotError`] where no row has one of these ranges.
 pub fn chart(rows: &[Row], ranges: &[f64], command: &str) -> Result<String, PlotError> {
-    let panels = ranges
-        .iter()
-        .map(|&range| {
-            let mut series: Vec<Series> = Vec::new();
-            for r in rows.iter().filter(|r| r.range == range) {
-                let (name, label) = match r.method {
-                    Method::Minimax if r.degree != 3 => {
-                        (r.function.to_string(), r.degree.to_string())
-                    }
-                    Method::Composite { alpha } => {
-                        ("relu, composite sign".to_string(), format!("α{alpha}"))
-                    }
-                    _ => continue,
-                };
-                if r.relative() < LEAST_DRAWN {
-                    continue;
-                }
-                let point = Point {
-                    x: r.cost.seconds,
-                    y: r.relative(),
-                    label,
-                };
-                match series.iter_mut().find(|s| s.name == name) {
-                    Some(s) => s.points.push(point),
-                    None => series.push(Series {
-                        name,
-                        points: vec![point],
-                        join: Join::Line,
-                    }),
-                }
-            }
-            Panel {
-                title: format!("R = {range}"),
-                series,
-            }
-        })
-        .collect();
+    let panel = |&range: &f64| {
+        let mut series = Vec::new();
+        let drawn = |r: &&Row| r.range == range && r.relative() >= LEAST_DRAWN;
+        for r in rows.iter().filter(drawn) {
+            let (name, label) = match r.method {
+                Method::Minimax if r.degree != 3 => (r.function.to_string(), r.degree.to_string()),
+                Method::Composite { alpha } => ("relu, composite sign".into(), format!("α{alpha}")),
+                _ => continue,
+            };
+            let point = Point {
+                x: r.cost.seconds,
+                y: r.relative(),
+                label,
+            };
+            Series::add(&mut series, name, Join::Line, point);
+        }
+        Panel {
+            title: format!("R = {range}"),
+            series,
+        }
+    };
     Figure {
         title: "Activations: error against predicted latency (numbers: degree, α)".into(),
         command: command.into(),
-        x: Axis {
-            label: "predicted CPU seconds per ciphertext".into(),
-            scale: Scale::Log,
-        },
-        y: Axis {
-            label: "largest error / R (minimax)".into(),
-            scale: Scale::Log,
-        },
-        panels,
+        x: Axis::new("predicted CPU seconds per ciphertext", Scale::Log),
+        y: Axis::new("largest error / R (minimax)", Scale::Log),
+        panels: ranges.iter().map(panel).collect(),
     }
     .svg()
 }

@@ -4,12 +4,12 @@
 //! **entropy** is `−Σ w_j·ln w_j` over `ln(i + 1)`, which is 1 for even weights over the i + 1 keys seen and 0 for a single key. Both are means over
 //! all queries but a window's first, which sees itself alone, and over all windows.
 
-use crate::error::{Error, Result};
+use crate::error::{Result, need};
 use crate::plot::{Axis, Figure, Join, Panel, PlotError, Point, Scale, Series};
+use crate::table::Table;
 use data::Windows;
 use nn::{AttentionScheme, Op};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
-use std::fmt::Write as _;
 use zoo::language::LanguageModel;
 
 /// One head.
@@ -80,15 +80,12 @@ pub fn observe(
     count: usize,
 ) -> Result<Observed> {
     let graph = language.graph(windows.length(), scheme)?;
-    let all = windows.len();
-    let count = count.min(all);
-    if count == 0 {
-        return Err(Error::setting(
-            "windows",
-            "0",
-            "look at one window at least, of a text that has one",
-        ));
-    }
+    let numbers = data::spread(windows.len(), count);
+    let (count, remedy) = (
+        numbers.len(),
+        "look at one window at least, of a text that has one",
+    );
+    need(count > 0, "windows", 0, remedy)?;
     let layers: Vec<_> = graph
         .nodes()
         .iter()
@@ -97,11 +94,11 @@ pub fn observe(
             _ => None,
         })
         .collect();
-    let seen: Vec<(f64, Vec<Layer>)> = (0..count)
+    let seen: Vec<(f64, Vec<Layer>)> = numbers
         .into_par_iter()
         .map(|i| {
             let (mut tokens, mut next) = (Vec::new(), Vec::new());
-            windows.window(i * all / count, &mut tokens, &mut next);
+            windows.window(i, &mut tokens, &mut next);
             let tokens: Vec<u32> = tokens.into_iter().map(u32::from).collect();
             let trace = graph.evaluate_all(&language.embed(&tokens)?)?;
             let logits = &trace.values[graph.output().id().index()];
@@ -203,85 +200,66 @@ pub fn even(length: usize) -> (f64, f64) {
     )
 }
 
-fn mean(heads: &[Head], of: impl Fn(&Head) -> f64) -> f64 {
-    heads.iter().map(of).sum::<f64>() / heads.len().max(1) as f64
+/// Mean distance and entropy.
+fn means<'a>(heads: impl Iterator<Item = &'a Head> + Clone) -> [f64; 2] {
+    let n = heads.clone().count().max(1) as f64;
+    let distances = heads.clone().map(|h| h.distance);
+    [
+        distances.sum::<f64>() / n,
+        heads.map(|h| h.entropy).sum::<f64>() / n,
+    ]
 }
 
 /// Markdown: means of networks and layers, then every head.
 #[must_use]
 pub fn markdown(networks: &[Observed], length: usize) -> String {
-    let layers = networks
-        .iter()
-        .flat_map(|n| &n.heads)
-        .map(|h| h.layer + 1)
-        .max()
-        .unwrap_or(0);
-    let mut out = format!(
-        "Even weights over all keys seen: {:.1} tokens, 1.00.\n\n| network | loss | scores | divisors | mean distance | mean entropy |",
+    let heads = networks.iter().flat_map(|n| &n.heads);
+    let layers = heads.map(|h| h.layer + 1).max().unwrap_or(0);
+    let mut head: Vec<String> = [
+        "network",
+        "loss",
+        "scores",
+        "divisors",
+        "mean distance",
+        "mean entropy",
+    ]
+    .map(String::from)
+    .into();
+    head.extend((1..=layers).map(|layer| format!("layer {layer}: distance, entropy")));
+    let mut table = Table::new(&head);
+    for n in networks {
+        let [distance, entropy] = means(n.heads.iter());
+        let mut row = vec![
+            n.name.clone(),
+            format!("{:.4}", n.loss),
+            format!("{:.1} to {:.1}", n.scores.0, n.scores.1),
+            format!("{:.1e} to {:.1e}", n.divisors.0, n.divisors.1),
+            format!("{distance:.2}"),
+            format!("{entropy:.2}"),
+        ];
+        row.extend((0..layers).map(|layer| {
+            let [distance, entropy] = means(n.heads.iter().filter(|h| h.layer == layer));
+            format!("{distance:.2}, {entropy:.2}")
+        }));
+        table.row(&row);
+    }
+    let mut head = vec!["layer, head"];
+    head.extend(networks.iter().map(|n| n.name.as_str()));
+    let mut each = Table::new(&head);
+    for row in 0..networks.iter().map(|n| n.heads.len()).max().unwrap_or(0) {
+        let heads = || networks.iter().map(|n| n.heads.get(row));
+        let place = |h: &Head| format!("{}, {}", h.layer + 1, h.head + 1);
+        let mut cells = vec![heads().flatten().next().map_or_else(String::new, place)];
+        cells.extend(heads().map(|h| match h {
+            Some(h) => format!("{:.2}, {:.2}", h.distance, h.entropy),
+            None => "–".into(),
+        }));
+        each.row(&cells);
+    }
+    format!(
+        "Even weights over all keys seen: {:.1} tokens, 1.00.\n\n{table}\nDistance, entropy of every head:\n\n{each}",
         even(length).0
-    );
-    // writing to a string cannot fail
-    for layer in 1..=layers {
-        let _ = write!(out, " layer {layer}: distance, entropy |");
-    }
-    out += "\n|---|---:|---:|---:|---:|---:|";
-    out += &"---:|".repeat(layers);
-    out.push('\n');
-    for n in networks {
-        let _ = write!(
-            out,
-            "| {} | {:.4} | {:.1} to {:.1} | {:.1e} to {:.1e} | {:.2} | {:.2} |",
-            n.name,
-            n.loss,
-            n.scores.0,
-            n.scores.1,
-            n.divisors.0,
-            n.divisors.1,
-            mean(&n.heads, |h| h.distance),
-            mean(&n.heads, |h| h.entropy)
-        );
-        for layer in 0..layers {
-            let heads: Vec<Head> = n
-                .heads
-                .iter()
-                .copied()
-                .filter(|h| h.layer == layer)
-                .collect();
-            let _ = write!(
-                out,
-                " {:.2}, {:.2} |",
-                mean(&heads, |h| h.distance),
-                mean(&heads, |h| h.entropy)
-            );
-        }
-        out.push('\n');
-    }
-    out += "\nDistance, entropy of every head:\n\n| layer, head |";
-    for n in networks {
-        let _ = write!(out, " {} |", n.name);
-    }
-    out += "\n|---|";
-    out += &"---:|".repeat(networks.len());
-    out.push('\n');
-    let rows = networks.iter().map(|n| n.heads.len()).max().unwrap_or(0);
-    for row in 0..rows {
-        let place = networks.iter().find_map(|n| n.heads.get(row));
-        let _ = write!(
-            out,
-            "| {} |",
-            place.map_or_else(String::new, |h| format!("{}, {}", h.layer + 1, h.head + 1))
-        );
-        for n in networks {
-            match n.heads.get(row) {
-                Some(h) => {
-                    let _ = write!(out, " {:.2}, {:.2} |", h.distance, h.entropy);
-                }
-                None => out += " – |",
-            }
-        }
-        out.push('\n');
-    }
-    out
+    )
 }
 
 /// All heads as comma-separated values.
@@ -289,17 +267,12 @@ pub fn markdown(networks: &[Observed], length: usize) -> String {
 pub fn csv(networks: &[Observed]) -> String {
     let mut out = String::from("network,loss,layer,head,distance,entropy\n");
     for n in networks {
+        let name = n.name.replace(',', ";");
         for h in &n.heads {
-            // writing to a string cannot fail
-            let _ = writeln!(
-                out,
-                "{},{:.4},{},{},{:.4},{:.4}",
-                n.name.replace(',', ";"),
-                n.loss,
-                h.layer + 1,
-                h.head + 1,
-                h.distance,
-                h.entropy
+            let (layer, head) = (h.layer + 1, h.head + 1);
+            out += &format!(
+                "{name},{:.4},{layer},{head},{:.4},{:.4}\n",
+                n.loss, h.distance, h.entropy
             );
         }
     }
@@ -311,44 +284,28 @@ pub fn csv(networks: &[Observed]) -> String {
 /// # Errors
 /// [`PlotError::Empty`] without networks.
 pub fn chart(networks: &[Observed], command: &str) -> std::result::Result<String, PlotError> {
-    let panels = networks
-        .iter()
-        .map(|n| {
-            let mut series: Vec<Series> = Vec::new();
-            for h in &n.heads {
-                let name = format!("layer {}", h.layer + 1);
-                let point = Point {
-                    x: h.distance,
-                    y: h.entropy,
-                    label: String::new(),
-                };
-                match series.iter_mut().find(|s| s.name == name) {
-                    Some(s) => s.points.push(point),
-                    None => series.push(Series {
-                        name,
-                        points: vec![point],
-                        join: Join::Points,
-                    }),
-                }
-            }
-            Panel {
-                title: n.name.clone(),
-                series,
-            }
-        })
-        .collect();
+    let panel = |n: &Observed| {
+        let mut series = Vec::new();
+        for h in &n.heads {
+            let point = Point {
+                x: h.distance,
+                y: h.entropy,
+                label: String::new(),
+            };
+            let name = format!("layer {}", h.layer + 1);
+            Series::add(&mut series, name, Join::Points, point);
+        }
+        Panel {
+            title: n.name.clone(),
+            series,
+        }
+    };
     Figure {
         title: "Where attention looks: a point for each head".into(),
         command: command.into(),
-        x: Axis {
-            label: "mean distance, tokens".into(),
-            scale: Scale::Linear,
-        },
-        y: Axis {
-            label: "entropy / largest possible".into(),
-            scale: Scale::Linear,
-        },
-        panels,
+        x: Axis::new("mean distance, tokens", Scale::Linear),
+        y: Axis::new("entropy / largest possible", Scale::Linear),
+        panels: networks.iter().map(panel).collect(),
     }
     .svg()
 }
