@@ -87,6 +87,25 @@ impl Default for Seen {
     }
 }
 
+impl Seen {
+    /// Of values that should lie in `domain`, where there is one.
+    pub(crate) fn record(&mut self, x: &[f32], domain: Option<(f32, f32)>) {
+        let (low, high) = kernels::extremes(x);
+        if low.is_nan() || high.is_nan() {
+            self.nan = true;
+        } else {
+            self.low = self.low.min(low);
+            self.high = self.high.max(high);
+        }
+        if let Some((a, b)) = domain
+            && !(low >= a && high <= b)
+        {
+            let outside = x.iter().filter(|&&v| !(v >= a && v <= b)).count();
+            self.outside += outside as u64;
+        }
+    }
+}
+
 /// The share of values that the running quantiles leave out at each end.
 const TAIL: f64 = 1e-4;
 /// How many values of a batch they are estimated from.
@@ -159,18 +178,7 @@ impl Unit {
 
     /// Records what the unit is given.
     pub(crate) fn record(&mut self, x: &[f32], mode: Mode) {
-        let (low, high) = kernels::extremes(x);
-        if low.is_nan() || high.is_nan() {
-            self.seen.nan = true;
-        } else {
-            self.seen.low = self.seen.low.min(low);
-            self.seen.high = self.seen.high.max(high);
-        }
-        let (a, b) = self.domain;
-        if self.coefficients.is_some() && !(low >= a && high <= b) {
-            let outside = x.iter().filter(|&&v| !(v >= a && v <= b)).count();
-            self.seen.outside += outside as u64;
-        }
+        self.seen.record(x, self.coefficients.map(|_| self.domain));
         if mode.trains() && !self.seen.nan {
             self.follow_quantiles(x);
         }
@@ -207,9 +215,7 @@ impl Unit {
         if mode.records() {
             self.record(x, mode);
         }
-        if let Some(old) = self.clamped.take() {
-            workspace.give(old);
-        }
+        self.forget(workspace);
         if mode.trains()
             && self.function != Function::Original
             && let Some(guard) = self.guard

@@ -4,6 +4,7 @@ use crate::activation::Function;
 use crate::checkpoint::write_whole;
 use crate::error::Result;
 use crate::model::Model;
+use crate::score::Score;
 use nn::approximations::{Approximations, Substitute};
 use nn::{Graph, Nonlinearity, Op};
 use std::collections::BTreeMap;
@@ -30,11 +31,9 @@ pub fn graph(model: &Model) -> Result<Graph> {
 /// [`Error::Fit`] for coefficients that are not finite.
 pub fn substitutes(model: &Model) -> Result<Approximations> {
     let mut by_name = BTreeMap::new();
-    for u in model.units().filter(|u| u.original.is_some()) {
-        if let (true, Some(p)) = (
-            u.function != Function::Original,
-            u.polynomial(&model.parameters)?,
-        ) {
+    let units = model.units();
+    for u in units.filter(|u| u.original.is_some() && u.function != Function::Original) {
+        if let Some(p) = u.polynomial(&model.parameters)? {
             by_name.insert(u.name.as_str(), Substitute::Polynomial(p));
         }
     }
@@ -73,6 +72,46 @@ pub fn programs(model: &Model) -> String {
     out
 }
 
+/// Puts a run's record into its network: these entries, the program and the configuration. Without a name, the folder's is the network's.
+pub(crate) fn record(
+    metadata: &mut nn::Metadata,
+    folder: &Path,
+    configuration: &str,
+    mut entries: serde_json::Value,
+) {
+    let program = concat!("polyveil-train ", env!("CARGO_PKG_VERSION"));
+    let digest = blake3::hash(configuration.as_bytes()).to_hex().to_string();
+    entries["program"] = program.into();
+    entries["configuration"] = configuration.into();
+    entries["configuration_digest"] = digest.into();
+    if metadata.name.is_empty() {
+        let name = folder.file_name().unwrap_or_default();
+        metadata.name = name.to_string_lossy().into();
+    }
+    metadata.provenance.push(program.into());
+    metadata.training = Some(entries);
+}
+
+/// The record of a run on sequences: how much was trained on and held out, and the score on so many of what was held out.
+pub(crate) fn entries(
+    seed: u64,
+    (what, (train, held_out)): (&str, (usize, usize)),
+    (of, score): (&str, &Score),
+    log: &[String],
+) -> serde_json::Value {
+    serde_json::json!({
+        "seed": seed,
+        what: { "train": train, "held_out": held_out },
+        "held_out": {
+            "loss": score.loss,
+            "right": score.right,
+            of: score.pictures,
+            "values_outside_intervals": score.outside,
+        },
+        "log": log,
+    })
+}
+
 /// Writes `network.pvm` with the record of its run, what stands in place of activations, roots and divisions in it as `pieces.json`, and
 /// `programs.csv`.
 pub(crate) fn write_network(
@@ -80,21 +119,10 @@ pub(crate) fn write_network(
     model: &Model,
     network: &Graph,
     configuration: &str,
-    mut record: serde_json::Value,
+    entries: serde_json::Value,
 ) -> Result<()> {
-    let program = concat!("polyveil-train ", env!("CARGO_PKG_VERSION"));
-    let digest = blake3::hash(configuration.as_bytes()).to_hex().to_string();
-    record["program"] = program.into();
-    record["configuration"] = configuration.into();
-    record["configuration_digest"] = digest.into();
-    let metadata = nn::Metadata {
-        name: folder
-            .file_name()
-            .map_or_else(String::new, |n| n.to_string_lossy().into()),
-        provenance: vec![program.into()],
-        training: Some(record),
-        ..nn::Metadata::default()
-    };
+    let mut metadata = nn::Metadata::default();
+    record(&mut metadata, folder, configuration, entries);
     let bytes = nn::format::artefact::graph_to_bytes(network, &metadata)?;
     write_whole(&folder.join("network.pvm"), &bytes)?;
     let pieces = substitutes(model)?.to_json(&graph(model)?)?;

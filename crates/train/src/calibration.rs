@@ -64,17 +64,17 @@ impl Model {
             else {
                 continue;
             };
-            if let (Some((low, high)), Some(seen)) = (how.interval, histogram.range()) {
-                for value in [seen.min, seen.max] {
-                    if !(low..=high).contains(&value) {
-                        return Err(Error::Interval {
-                            node: name,
-                            value,
-                            low,
-                            high,
-                        });
-                    }
-                }
+            if let (Some((low, high)), Some(seen)) = (how.interval, histogram.range())
+                && let Some(value) = [seen.min, seen.max]
+                    .into_iter()
+                    .find(|v| !(low..=high).contains(v))
+            {
+                return Err(Error::Interval {
+                    node: name,
+                    value,
+                    low,
+                    high,
+                });
             }
             let options = FitOptions {
                 degree: Degree::Fixed(how.degree.of(i)),
@@ -98,22 +98,19 @@ impl Model {
     /// # Errors
     /// [`Error::Fit`] for coefficients that are not finite.
     pub(crate) fn redeclare_domains(&mut self, margin: f32) -> Result<()> {
-        let changes: Vec<_> = self
+        let mut changes = Vec::new();
+        for (i, u) in self
             .units()
             .enumerate()
-            .filter(|(_, u)| u.coefficients.is_some() && u.seen.low <= u.seen.high)
-            .map(|(i, u)| {
+            .filter(|(_, u)| u.seen.low <= u.seen.high)
+        {
+            if let Some(p) = u.polynomial(&self.parameters)? {
                 let by = margin * (u.seen.high - u.seen.low).max(1e-3);
                 let domain = (u.seen.low - by, u.seen.high + by);
-                let p = u.polynomial(&self.parameters)?.ok_or(Error::setting(
-                    "domain",
-                    u.name.clone(),
-                    "this activation has no polynomial",
-                ))?;
                 let p = p.on_interval((f64::from(domain.0), f64::from(domain.1)))?;
-                Ok((i, p.coefficients().to_vec(), domain, u.function))
-            })
-            .collect::<Result<_>>()?;
+                changes.push((i, p.coefficients().to_vec(), domain, u.function));
+            }
+        }
         for (i, coefficients, domain, function) in changes {
             self.set_polynomial(i, &coefficients, domain, function);
         }

@@ -166,25 +166,30 @@ pub fn save(
     position: &Position,
     configuration: &str,
 ) -> Result<()> {
-    let mut tensors: Vec<(String, Vec<f32>)> = Vec::new();
+    let mut tensors: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut add = |what: &str, name: &str, values: &[f32]| {
+        let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        tensors.push((format!("{what}:{name}"), bytes));
+    };
     for (i, p) in model.parameters.iter().enumerate() {
-        tensors.push((format!("value:{}", p.name), p.values.clone()));
+        add("value", &p.name, &p.values);
         for (what, moments) in [("first", &optimizer.first), ("second", &optimizer.second)] {
             if let Some(m) = moments.get(i).filter(|m| !m.is_empty()) {
-                tensors.push((format!("{what}:{}", p.name), m.clone()));
+                add(what, &p.name, m);
             }
         }
     }
     for (name, mean, variance) in model.statistics() {
-        tensors.push((format!("mean:{name}"), mean.to_vec()));
-        tensors.push((format!("variance:{name}"), variance.to_vec()));
+        add("mean", name, mean);
+        add("variance", name, variance);
     }
     for u in model.units() {
-        tensors.push((format!("unit:{}", u.name), unit_state(u)));
+        add("unit", &u.name, &unit_state(u));
     }
     for u in model.inverses() {
-        tensors.push((format!("inverse:{}", u.name), inverse_state(u)));
+        add("inverse", &u.name, &inverse_state(u));
     }
+    let trainable = model.parameters.iter().filter(|p| p.trainable);
     let state = State {
         configuration: configuration.into(),
         position: position.clone(),
@@ -192,33 +197,19 @@ pub fn save(
         outside: model.units().map(|u| u.seen.outside).collect(),
         outside_of_programs: model.inverses().map(|u| u.seen.outside).collect(),
         coefficients: model.units().map(|u| u.coefficients).collect(),
-        trainable: model
-            .parameters
-            .iter()
-            .filter(|p| p.trainable)
-            .map(|p| p.name.clone())
-            .collect(),
+        trainable: trainable.map(|p| p.name.clone()).collect(),
     };
     let json = serde_json::to_string(&state).map_err(|e| broken(path, e))?;
     let metadata = HashMap::from([
         ("polyveil-checkpoint".to_string(), VERSION.to_string()),
         ("state".to_string(), json),
     ]);
-    let bytes: Vec<(String, Vec<u8>, usize)> = tensors
-        .into_iter()
-        .map(|(name, v)| {
-            (
-                name,
-                v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-                v.len(),
-            )
-        })
-        .collect();
-    let views = bytes
-        .iter()
-        .map(|(name, b, n)| TensorView::new(Dtype::F32, vec![*n], b).map(|v| (name.as_str(), v)))
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .map_err(|e| broken(path, e))?;
+    let views = tensors.iter().map(|(name, bytes)| {
+        let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes)?;
+        Ok((name.as_str(), view))
+    });
+    let views: std::result::Result<Vec<_>, safetensors::SafeTensorError> = views.collect();
+    let views = views.map_err(|e| broken(path, e))?;
     let file = safetensors::serialize(views, Some(metadata)).map_err(|e| broken(path, e))?;
     write_whole(path, &file)
 }
@@ -311,22 +302,14 @@ fn state(path: &Path, bytes: &[u8]) -> Result<State> {
         .metadata()
         .as_ref()
         .ok_or_else(|| broken(path, "no metadata"))?;
-    match metadata.get("polyveil-checkpoint").map(String::as_str) {
-        Some(VERSION) => {}
-        Some(other) => {
-            return Err(broken(
-                path,
-                format_args!(
-                    "a checkpoint of version {other}, this program reads version {VERSION}"
-                ),
-            ));
-        }
-        None => {
-            return Err(broken(
-                path,
-                "a safetensors file that is no checkpoint of a training run",
-            ));
-        }
+    let version = metadata.get("polyveil-checkpoint").ok_or_else(|| {
+        let detail = "a safetensors file that is no checkpoint of a training run";
+        broken(path, detail)
+    })?;
+    if version != VERSION {
+        let detail =
+            format!("a checkpoint of version {version}, this program reads version {VERSION}");
+        return Err(broken(path, detail));
     }
     let json = metadata
         .get("state")
@@ -356,40 +339,25 @@ fn restore_units(r: &Reader<'_>, state: &State, model: &mut Model) -> Result<()>
         units.push((v, outside, coefficients, u.name.clone()));
     }
     // coefficients that substitutions added, here and there
-    let known = state
-        .coefficients
-        .iter()
-        .flatten()
-        .copied()
-        .collect::<Vec<_>>();
-    while model
-        .parameters
-        .last()
-        .is_some_and(|p| p.kind == Kind::Coefficient)
-        && !known.contains(&(model.parameters.len() - 1))
-    {
+    let added = |model: &Model| {
+        let last = model.parameters.len().checked_sub(1)?;
+        let known = state.coefficients.contains(&Some(last));
+        (model.parameters[last].kind == Kind::Coefficient && !known).then_some(())
+    };
+    while added(model).is_some() {
         model.parameters.pop();
     }
     for (_, _, coefficients, name) in &units {
-        if let Some(i) = coefficients {
-            if *i > model.parameters.len() {
-                return Err(r.broken("coefficients out of order"));
+        let Some(i) = *coefficients else { continue };
+        let name = format!("{name}.coefficients");
+        match model.parameters.get(i) {
+            Some(p) if p.name == name => {}
+            None if i == model.parameters.len() => {
+                let values = r.vector(format!("value:{name}"), None)?;
+                let parameter = Parameter::new(name, Kind::Coefficient, values);
+                model.parameters.push(parameter);
             }
-            if model
-                .parameters
-                .get(*i)
-                .is_some_and(|p| p.name != format!("{name}.coefficients"))
-            {
-                return Err(r.broken(format_args!("{name} has no coefficients at place {i}")));
-            }
-            if *i == model.parameters.len() {
-                let values = r.vector(format!("value:{name}.coefficients"), None)?;
-                model.parameters.push(Parameter::new(
-                    format!("{name}.coefficients"),
-                    Kind::Coefficient,
-                    values,
-                ));
-            }
+            _ => return Err(r.broken(format_args!("{name} are not at place {i}"))),
         }
     }
     for (u, (v, outside, coefficients, _)) in model.units_mut().zip(&units) {

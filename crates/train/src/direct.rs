@@ -1,6 +1,7 @@
 //! Runs whose data are what the network takes, pictures and vectors: from a configuration to a trainer, and from a trained model to its
 //! artefact, with intervals measured, ranges calibrated and the run's record inside.
 
+use crate::approximations::record;
 use crate::batch::Values;
 use crate::checkpoint::write_whole;
 use crate::config::{Network, Run};
@@ -16,6 +17,7 @@ use crate::trainer::Trainer;
 use nn::format::artefact;
 use nn::{Metadata, PolyGraph};
 use rayon::prelude::*;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// Inputs on which the f64 oracle measures every node's range.
@@ -89,39 +91,25 @@ pub fn finish<S: Direct>(
         measured = Some(outcome.map_err(|e| unfinished(&folder, &trainer.model, &metadata, e))?);
     }
     let score = trainer.score()?;
-    if metadata.name.is_empty() {
-        let name = folder.file_name().unwrap_or_default();
-        metadata.name = name.to_string_lossy().into();
-    }
     metadata.task = Some(trainer.sources().task(&metadata)?.to_bytes());
-    let program = concat!("polyveil-train ", env!("CARGO_PKG_VERSION"));
-    metadata.provenance.push(program.into());
-    let (text, (name, data)) = (
-        trainer.configuration(),
-        trainer.sources().record(measured.map_or(0, |m| m.1)),
-    );
-    let mut held_out = serde_json::json!({
+    let (name, data) = trainer.sources().record(measured.map_or(0, |m| m.1));
+    let mut held_out = json!({
         "right": score.right,
         "pictures": score.pictures,
         "values_outside_intervals": score.outside,
     });
     if !score.errors.is_empty() {
-        let all = |f: fn(&crate::score::Errors) -> f64| -> Vec<f64> {
-            score.errors.iter().map(f).collect()
-        };
-        held_out["rmse"] = all(|e| e.rmse).into();
-        held_out["r2"] = all(|e| e.r2).into();
+        let errors = score.errors.iter();
+        held_out["rmse"] = errors.clone().map(|e| e.rmse).collect();
+        held_out["r2"] = errors.map(|e| e.r2).collect();
     }
-    let mut record = serde_json::json!({
-        "program": program,
-        "configuration": text,
-        "configuration_digest": blake3::hash(text.as_bytes()).to_hex().to_string(),
+    let mut entries = json!({
         "seed": trainer.seed(),
         "held_out": held_out,
         "log": trainer.position().log,
     });
-    record[name] = data;
-    metadata.training = Some(record);
+    entries[name] = data;
+    record(&mut metadata, &folder, trainer.configuration(), entries);
     let path = folder.join("network.pvm");
     let bytes = match polynomial(&trainer.model, trainer.sources(), metadata.clone())? {
         Some(graph) => artefact::to_bytes(&graph)?,

@@ -7,6 +7,7 @@
 use crate::activation::Seen;
 use crate::error::{Error, Result};
 use crate::mode::Mode;
+use crate::sequence::Public;
 use approx::{Function, Program};
 use serde::{Deserialize, Serialize};
 
@@ -157,19 +158,21 @@ impl InverseUnit {
         self.function.value(f64::from(divisor)) as f32
     }
 
+    /// The inverse (root) of a divisor in a row of this number: exact in public rows.
+    pub(crate) fn by_row(
+        &self,
+        mode: Mode,
+        public: Public,
+    ) -> impl Fn(usize, f32) -> f32 + Sync + '_ {
+        move |row, d| match public.is(row) {
+            true => self.exact(d),
+            false => self.value(d, mode),
+        }
+    }
+
     pub(crate) fn record(&mut self, divisors: &[f32]) {
-        let (low, high) = kernels::extremes(divisors);
-        if low.is_nan() || high.is_nan() {
-            self.seen.nan = true;
-            return;
-        }
-        self.seen.low = self.seen.low.min(low);
-        self.seen.high = self.seen.high.max(high);
-        let (a, b) = self.domain;
-        if self.program.is_some() && !(low >= a && high <= b) {
-            let outside = divisors.iter().filter(|&&v| !(v >= a && v <= b)).count();
-            self.seen.outside += outside as u64;
-        }
+        self.seen
+            .record(divisors, self.program.as_ref().map(|_| self.domain));
     }
 
     /// The program of the fewest levels on what was seen since the ranges were cleared, widened.

@@ -1,6 +1,6 @@
 //! Runs on text: language models, windows of tokens, and what comes out.
 
-use crate::approximations::{graph, write_network};
+use crate::approximations::{entries, graph, write_network};
 use crate::batch::Batch;
 use crate::checkpoint::write_whole;
 use crate::config::{Checked, Run};
@@ -325,21 +325,10 @@ pub fn export(
     log: &[String],
 ) -> Result<()> {
     trained(language, model)?.save(folder)?;
-    let record = serde_json::json!({
-        "seed": run.seed,
-        "tokens": {
-            "train": passages.train.text().tokens().len(),
-            "held_out": passages.held_out.text().tokens().len(),
-        },
-        "held_out": {
-            "loss": score.loss,
-            "right": score.right,
-            "tokens": score.pictures,
-            "values_outside_intervals": score.outside,
-        },
-        "log": log,
-    });
-    write_network(folder, model, &graph(model)?, &run.to_toml()?, record)?;
+    let tokens = |windows: &Windows| windows.text().tokens().len();
+    let sizes = (tokens(&passages.train), tokens(&passages.held_out));
+    let entries = entries(run.seed, ("tokens", sizes), ("tokens", score), log);
+    write_network(folder, model, &graph(model)?, &run.to_toml()?, entries)?;
     if let Some(alphabet) = &passages.alphabet {
         let json = serde_json::json!(alphabet).to_string();
         write_whole(&folder.join("alphabet.json"), json.as_bytes())?;

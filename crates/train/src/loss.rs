@@ -57,16 +57,6 @@ fn softmax_and_logarithm(row: &[f32], temperature: f64) -> (Vec<f64>, Vec<f64>) 
     )
 }
 
-fn softmax(row: &[f32], temperature: f64) -> Vec<f64> {
-    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let e: Vec<f64> = row
-        .iter()
-        .map(|&v| (f64::from(v - largest) / temperature).exp())
-        .collect();
-    let sum: f64 = e.iter().sum();
-    e.into_iter().map(|v| v / sum).collect()
-}
-
 /// How far outputs `(n, classes)` are from a reference's: the divergence of their class probabilities, KL(reference ∥ outputs), mean
 /// over the rows; infinite where an output is no finite number.
 #[must_use]
@@ -78,7 +68,10 @@ pub fn divergence(reference: &[f32], outputs: &[f32], classes: usize) -> f64 {
         .chunks_exact(classes)
         .zip(outputs.chunks_exact(classes));
     let sum: f64 = rows
-        .flat_map(|(r, o)| softmax(r, 1.0).into_iter().zip(softmax(o, 1.0)))
+        .flat_map(|(r, o)| {
+            let [p, q] = [r, o].map(|row| softmax_and_logarithm(row, 1.0).0);
+            p.into_iter().zip(q)
+        })
         .map(|(p, q)| p * (p.max(1e-30).ln() - q.max(1e-30).ln()))
         .sum();
     sum.max(0.0) / (reference.len() / classes).max(1) as f64

@@ -251,32 +251,27 @@ impl Model {
 
     fn embed_wide(&mut self, table: Option<Vec<f32>>, width: usize) -> Result<()> {
         let refuse = |value: String, remedy: &str| Err(Error::setting("embedding", value, remedy));
-        let parameter = match table {
-            Some(t) if t.is_empty() || t.len() % width != 0 => {
+        let (parameter, tied) = match (table, &self.layers[self.output]) {
+            (Some(t), _) if t.is_empty() || t.len() % width != 0 => {
                 return refuse(
                     format!("{} values", t.len()),
                     "a row for each token, as wide as the network's input",
                 );
             }
-            Some(t) => {
+            (Some(t), _) => {
                 self.parameters
                     .push(Parameter::new("embedding".into(), Kind::Weight, t));
-                self.parameters.len() - 1
+                (self.parameters.len() - 1, false)
             }
-            None => match &self.layers[self.output] {
-                Layer::Linear { from, weight, .. } if *from == width => {
-                    self.embedding = Some(Embedding::new(*weight, true, width));
-                    return Ok(());
-                }
-                _ => {
-                    return refuse(
-                        "tied".into(),
-                        "the network must end in a linear layer whose inputs are as wide as its own",
-                    );
-                }
-            },
+            (None, Layer::Linear { from, weight, .. }) if *from == width => (*weight, true),
+            _ => {
+                return refuse(
+                    "tied".into(),
+                    "the network must end in a linear layer whose inputs are as wide as its own",
+                );
+            }
         };
-        self.embedding = Some(Embedding::new(parameter, false, width));
+        self.embedding = Some(Embedding::new(parameter, tied, width));
         Ok(())
     }
 
@@ -502,31 +497,22 @@ impl Model {
                     weight,
                     bias,
                 },
-                Op::Conv2d(c),
+                old,
             ) => {
-                let w = transposed(&self.parameters[*weight].values, *from, *to);
-                Op::Conv2d(Conv2d {
-                    weight: p("weight", vec![*to, *from, 1, 1], w)?,
-                    bias: bias.map(|b| p("bias", vec![*to], plain(b))).transpose()?,
-                    ..c.clone()
-                })
+                let values = transposed(&self.parameters[*weight].values, *from, *to);
+                let bias = bias.map(|b| p("bias", vec![*to], plain(b))).transpose()?;
+                match old {
+                    Op::Conv2d(c) => Op::Conv2d(Conv2d {
+                        weight: p("weight", vec![*to, *from, 1, 1], values)?,
+                        bias,
+                        ..c.clone()
+                    }),
+                    _ => Op::Linear(Linear {
+                        weight: p("weight", vec![*to, *from], values)?,
+                        bias,
+                    }),
+                }
             }
-            (
-                Layer::Linear {
-                    from,
-                    to,
-                    weight,
-                    bias,
-                },
-                Op::Linear(_),
-            ) => Op::Linear(Linear {
-                weight: p(
-                    "weight",
-                    vec![*to, *from],
-                    transposed(&self.parameters[*weight].values, *from, *to),
-                )?,
-                bias: bias.map(|b| p("bias", vec![*to], plain(b))).transpose()?,
-            }),
             (Layer::BatchNorm(b), Op::BatchNorm(old)) => {
                 let n = vec![b.mean.len()];
                 Op::BatchNorm(BatchNorm {
@@ -557,38 +543,49 @@ impl Model {
     }
 }
 
+/// The parameters of a node's layer, added to the others.
+struct New<'a> {
+    node: &'a nn::Node<Nonlinearity>,
+    parameters: &'a mut Vec<Parameter>,
+}
+
+impl New<'_> {
+    fn parameter(&mut self, what: &str, kind: Kind, values: Vec<f32>) -> usize {
+        let name = format!("{}.{what}", self.node.name());
+        self.parameters.push(Parameter::new(name, kind, values));
+        self.parameters.len() - 1
+    }
+
+    /// From weights `(to, from, …)`.
+    fn linear(&mut self, weight: &nn::Parameter, bias: Option<&nn::Parameter>) -> Layer {
+        let (to, from) = (weight.shape()[0], weight.shape()[1]);
+        let values = transposed(weight.values(), to, from);
+        Layer::Linear {
+            from,
+            to,
+            weight: self.parameter("weight", Kind::Weight, values),
+            bias: bias.map(|b| self.parameter("bias", Kind::Offset, b.values().to_vec())),
+        }
+    }
+}
+
 fn layer(
     node: &nn::Node<Nonlinearity>,
     from: Option<Shape>,
     parameterization: Parameterization,
     parameters: &mut Vec<Parameter>,
 ) -> Result<Layer> {
-    let mut add = |what: &str, kind, values: Vec<f32>| {
-        parameters.push(Parameter::new(
-            format!("{}.{what}", node.name()),
-            kind,
-            values,
-        ));
-        parameters.len() - 1
+    let mut new = New { node, parameters };
+    let offset = |new: &mut New<'_>, what: &str, p: &nn::Parameter| {
+        new.parameter(what, Kind::Offset, p.values().to_vec())
     };
-    let values = |p: &nn::Parameter| p.values().to_vec();
     Ok(match (node.op(), from) {
         (Op::Input(_), _) => Layer::Input,
         (Op::Constant(shape, p), _) => Layer::Constant(to_hwc(p.values(), *shape)),
         // on tokens, a linear layer: one matrix product
-        (Op::Conv2d(c), Some(from)) if hwc(from).0 == 1 && pointwise(c) => Layer::Linear {
-            from: c.weight.shape()[1],
-            to: c.out_channels(),
-            weight: add(
-                "weight",
-                Kind::Weight,
-                transposed(c.weight.values(), c.out_channels(), c.weight.shape()[1]),
-            ),
-            bias: c
-                .bias
-                .as_ref()
-                .map(|b| add("bias", Kind::Offset, values(b))),
-        },
+        (Op::Conv2d(c), Some(from)) if hwc(from).0 == 1 && pointwise(c) => {
+            new.linear(&c.weight, c.bias.as_ref())
+        }
         (Op::Conv2d(c), Some(from)) => {
             let shape = c.weight.shape();
             let (kh, kw) = c.kernel();
@@ -601,20 +598,19 @@ fn layer(
                 padding: (c.padding.top, c.padding.left),
                 groups: c.groups,
             };
-            let weight = add("weight", Kind::Weight, to_hwio(c.weight.values(), shape));
-            let bias = c
-                .bias
-                .as_ref()
-                .map(|b| add("bias", Kind::Offset, values(b)));
+            let weight = to_hwio(c.weight.values(), shape);
+            let weight = new.parameter("weight", Kind::Weight, weight);
+            let bias = c.bias.as_ref().map(|b| offset(&mut new, "bias", b));
             let square = shape[0] == shape[1]
                 && c.groups == 1
                 && c.stride == (1, 1)
                 && kh % 2 == 1
                 && kw % 2 == 1
                 && kh > 1;
+            let mut all = |what, value| new.parameter(what, Kind::Offset, vec![value; shape[0]]);
             let dirac = (parameterization == Parameterization::Dirac && square).then(|| Dirac {
-                identity: add("dirac.identity", Kind::Offset, vec![1.0; shape[0]]),
-                share: add("dirac.share", Kind::Offset, vec![0.1; shape[0]]),
+                identity: all("dirac.identity", 1.0),
+                share: all("dirac.share", 0.1),
                 shape: (kh, kw, shape[1], shape[0]),
             });
             Layer::Convolution {
@@ -624,36 +620,18 @@ fn layer(
                 dirac,
             }
         }
-        (Op::Linear(l), _) => {
-            let (to, from) = (l.weight.shape()[0], l.weight.shape()[1]);
-            Layer::Linear {
-                from,
-                to,
-                weight: add(
-                    "weight",
-                    Kind::Weight,
-                    transposed(l.weight.values(), to, from),
-                ),
-                bias: l
-                    .bias
-                    .as_ref()
-                    .map(|b| add("bias", Kind::Offset, values(b))),
-            }
-        }
+        (Op::Linear(l), _) => new.linear(&l.weight, l.bias.as_ref()),
         (Op::BatchNorm(b), _) => Layer::BatchNorm(Norm {
-            scale: add("scale", Kind::Offset, values(&b.scale)),
-            bias: add("bias", Kind::Offset, values(&b.bias)),
-            mean: values(&b.mean),
-            variance: values(&b.variance),
+            scale: offset(&mut new, "scale", &b.scale),
+            bias: offset(&mut new, "bias", &b.bias),
+            mean: b.mean.values().to_vec(),
+            variance: b.variance.values().to_vec(),
             epsilon: b.epsilon as f32,
             batch: None,
         }),
         (Op::Norm(n), _) => {
-            let scale = add("scale", Kind::Offset, values(&n.scale));
-            let bias = n
-                .bias
-                .as_ref()
-                .map(|b| add("bias", Kind::Offset, values(b)));
+            let scale = offset(&mut new, "scale", &n.scale);
+            let bias = n.bias.as_ref().map(|b| offset(&mut new, "bias", b));
             Layer::RowNorm(Box::new(RowNorm::new(node.name(), n, scale, bias)))
         }
         (Op::Rotary(r), Some(from)) => Layer::Rotary(Turn::new(r, from)),
@@ -670,7 +648,8 @@ fn layer(
             unit.target = unit.domain;
             unit.function = Function::Polynomial;
             let coefficients = p.coefficients().iter().map(|&c| c as f32).collect();
-            unit.coefficients = Some(add("coefficients", Kind::Coefficient, coefficients));
+            unit.coefficients =
+                Some(new.parameter("coefficients", Kind::Coefficient, coefficients));
             Layer::Activation(Box::new(unit))
         }
         (Op::Add, _) => Layer::Add,

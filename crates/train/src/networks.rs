@@ -1,7 +1,7 @@
 //! Networks that a configuration names.
 
 use crate::config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, need};
 use crate::model::{Model, Parameterization};
 use approx::Activation;
 use nn::{Graph, Linear, Metadata, Network, Nonlinearity, Op, Parameter, Shape};
@@ -22,11 +22,6 @@ pub fn activation(name: &str) -> Result<Activation> {
     })
 }
 
-fn named_skip(name: &str) -> Result<Skip> {
-    Skip::named(name)
-        .ok_or_else(|| Error::setting("skip", name, format!("known are {}", Skip::NAMES)))
-}
-
 /// The graph that a configuration names, for inputs of this size and so many classes, and how its convolutions are parameterised.
 ///
 /// # Errors
@@ -38,14 +33,15 @@ pub fn graph(
     seed: u64,
 ) -> Result<(Graph, Metadata, Parameterization)> {
     let input = (height, width, channels);
-    let (graph, skip) = match network {
+    let mut parameterization = Parameterization::Plain;
+    let graph = match network {
         config::Network::File {
             path,
             activation: name,
         } => {
-            let name = name.as_deref().map(activation).transpose()?;
-            let (graph, metadata) = zoo::open(path, &zoo::Options { activation: name })?.graph()?;
-            return Ok((graph, metadata, Parameterization::Plain));
+            let activation = name.as_deref().map(activation).transpose()?;
+            let (graph, metadata) = zoo::open(path, &zoo::Options { activation })?.graph()?;
+            return Ok((graph, metadata, parameterization));
         }
         config::Network::Resnet {
             depth,
@@ -53,49 +49,43 @@ pub fn graph(
             activation: name,
             skip,
         } => {
-            let (activation, skip) = (activation(name)?, named_skip(skip)?);
+            let known = || format!("known are {}", Skip::NAMES);
             let network = ResNet {
                 depth: *depth,
                 width: *width,
                 classes,
                 input,
-                activation,
-                skip,
+                activation: activation(name)?,
+                skip: Skip::named(skip).ok_or_else(|| Error::setting("skip", skip, known()))?,
             };
-            (network.graph(seed)?, skip)
+            if network.skip.dirac() {
+                parameterization = Parameterization::Dirac;
+            }
+            network.graph(seed)?
         }
         config::Network::Mlp {
             hidden,
             activation: name,
         } => {
-            if hidden.iter().any(|&n| n == 0 || n > 1 << 16) || hidden.len() > 64 {
-                return Err(Error::setting(
-                    "hidden",
-                    format!("{hidden:?}"),
-                    "at most 64 layers of 1 to 65,536 values",
-                ));
-            }
+            need(
+                hidden.iter().all(|n| (1..=1 << 16).contains(n)) && hidden.len() <= 64,
+                "hidden",
+                format!("{hidden:?}"),
+                "at most 64 layers of 1 to 65,536 values",
+            )?;
             let inputs = height * width * channels;
-            let graph = mlp(inputs, hidden, classes, activation(name)?, seed)?;
-            (graph, Skip::None)
+            mlp(inputs, hidden, classes, activation(name)?, seed)?
         }
         config::Network::Small {
             width,
             activation: name,
-        } => {
-            let network = Small {
-                width: *width,
-                classes,
-                input,
-                activation: activation(name)?,
-            };
-            (network.graph(seed)?, Skip::None)
+        } => Small {
+            width: *width,
+            classes,
+            input,
+            activation: activation(name)?,
         }
-    };
-    let parameterization = if skip.dirac() {
-        Parameterization::Dirac
-    } else {
-        Parameterization::Plain
+        .graph(seed)?,
     };
     Ok((graph, Metadata::default(), parameterization))
 }

@@ -77,7 +77,6 @@ impl Optimizer {
         coefficient_rate: f32,
         clipping: Clipping,
     ) -> Option<f64> {
-        let trained = |p: &&mut Parameter| p.trainable;
         let squares: f64 = parameters
             .iter()
             .filter(|p| p.trainable)
@@ -88,26 +87,14 @@ impl Optimizer {
         if !norm.is_finite() {
             return None;
         }
+        let trained = parameters.iter_mut().filter(|p| p.trainable);
+        let gradients = trained.flat_map(|p| &mut p.gradient);
         match clipping {
             Clipping::None => {}
-            Clipping::Value { limit } => {
-                for g in parameters
-                    .iter_mut()
-                    .filter(trained)
-                    .flat_map(|p| &mut p.gradient)
-                {
-                    *g = g.clamp(-limit, limit);
-                }
-            }
+            Clipping::Value { limit } => gradients.for_each(|g| *g = g.clamp(-limit, limit)),
             Clipping::Norm { limit } => {
                 let factor = (f64::from(limit) / norm.max(1e-30)).min(1.0) as f32;
-                for g in parameters
-                    .iter_mut()
-                    .filter(trained)
-                    .flat_map(|p| &mut p.gradient)
-                {
-                    *g *= factor;
-                }
+                gradients.for_each(|g| *g *= factor);
             }
         }
         self.steps += 1;
@@ -123,11 +110,14 @@ impl Optimizer {
             } else {
                 rate
             };
-            let decays = p.kind == Kind::Weight;
             fit(&mut self.first[i], n);
+            let (Rule::Sgd { decay, .. } | Rule::AdamW { decay, .. }) = rule;
+            let decay = match p.kind {
+                Kind::Weight => decay,
+                _ => 0.0,
+            };
             match rule {
-                Rule::Sgd { momentum, decay } => {
-                    let decay = if decays { decay } else { 0.0 };
+                Rule::Sgd { momentum, .. } => {
                     for ((v, g), m) in p.values.iter_mut().zip(&p.gradient).zip(&mut self.first[i])
                     {
                         let g = g + decay * *v;
@@ -136,10 +126,8 @@ impl Optimizer {
                     }
                 }
                 Rule::AdamW {
-                    betas: (b1, b2),
-                    decay,
+                    betas: (b1, b2), ..
                 } => {
-                    let decay = if decays { decay } else { 0.0 };
                     fit(&mut self.second[i], n);
                     let k = self.steps as f64;
                     let correct1 = (1.0 - f64::from(b1).powf(k)) as f32;

@@ -1,8 +1,7 @@
 //! Runs on labelled sentences: encoders that classify them, or that first learn to guess hidden tokens.
 
-use crate::approximations::write_network;
-use crate::batch::Batch;
-use crate::batch::IGNORED;
+use crate::approximations::{entries, write_network};
+use crate::batch::{Batch, IGNORED};
 use crate::checkpoint::write_whole;
 use crate::config::{Checked, Run};
 use crate::error::{Error, Result, need};
@@ -477,20 +476,9 @@ pub fn export(
 ) -> Result<()> {
     let encoder = trained(encoder, model)?;
     encoder.save(folder)?;
-    let (train, held_out) = corpus.sizes();
-    let record = serde_json::json!({
-        "seed": run.seed,
-        "sentences": { "train": train, "held_out": held_out },
-        "held_out": {
-            "loss": score.loss,
-            "right": score.right,
-            "of": score.pictures,
-            "values_outside_intervals": score.outside,
-        },
-        "log": log,
-    });
+    let entries = entries(run.seed, ("sentences", corpus.sizes()), ("of", score), log);
     let network = encoder.graph(run.data.length, run.network.attention(), Start::Normalized)?;
-    write_network(folder, model, &network, &run.to_toml()?, record)?;
+    write_network(folder, model, &network, &run.to_toml()?, entries)?;
     let vocabulary = corpus.vocabulary().to_text();
     write_whole(&folder.join("vocab.txt"), vocabulary.as_bytes())
 }

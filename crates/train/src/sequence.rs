@@ -43,16 +43,9 @@ impl Public {
     fn loss(self, (loss, share): Shared, divisors: &[f32]) -> (f64, Option<Vec<f32>>) {
         let (lost, slopes) = loss.evaluate(&self.others(divisors), share);
         let slopes = slopes.map(|s| {
-            let mut s = s.into_iter();
-            (0..divisors.len())
-                .map(|i| {
-                    if self.is(i) {
-                        0.0
-                    } else {
-                        s.next().unwrap_or(0.0)
-                    }
-                })
-                .collect()
+            let mut all = vec![0.0; divisors.len()];
+            self.put(&s, 1, &mut all);
+            all
         });
         (lost, slopes)
     }
@@ -127,17 +120,9 @@ impl RowNorm {
         if mode.records() {
             self.root.record(&public.others(&divisor));
         }
-        let inverse: Vec<f32> = divisor
-            .iter()
-            .enumerate()
-            .map(|(i, &d)| {
-                if public.is(i) {
-                    self.root.exact(d)
-                } else {
-                    self.root.value(d, mode)
-                }
-            })
-            .collect();
+        let inverse = self.root.by_row(mode, public);
+        let divisors = divisor.iter().enumerate();
+        let inverse: Vec<f32> = divisors.map(|(i, &d)| inverse(i, d)).collect();
         let bias = self.bias.map(|b| &parameters[b].values[..]);
         kernels::row_norm_forward(x, &mean, &inverse, scale, bias, y);
         self.kept = mode.trains().then_some([mean, divisor, inverse]);
@@ -336,7 +321,7 @@ impl Attend {
         let (seen, keys) = self.seen(k, marks);
         let k = keys.as_deref().unwrap_or(k);
         let sums = {
-            let inverse = self.inverse(mode, public);
+            let inverse = self.division.by_row(mode, public);
             self.at(batch).forward_within(q, k, v, &seen, &inverse, y)
         };
         if mode.records()
@@ -363,16 +348,6 @@ impl Attend {
         }
     }
 
-    fn inverse(&self, mode: Mode, public: Public) -> impl Fn(usize, f32) -> f32 + Sync + '_ {
-        move |position, d| {
-            if public.is(position) {
-                self.division.exact(d)
-            } else {
-                self.division.value(d, mode)
-            }
-        }
-    }
-
     /// One position more of each sequence, against caches ([`kernels::Attention::step`]).
     pub(crate) fn step(
         &self,
@@ -383,7 +358,7 @@ impl Attend {
         public: Public,
         y: &mut [f32],
     ) {
-        let inverse = self.inverse(Mode::Evaluate, public);
+        let inverse = self.division.by_row(Mode::Evaluate, public);
         self.at(batch)
             .step(q, keys, values, (positions, capacity), &inverse, y);
     }

@@ -7,6 +7,7 @@
 
 use crate::activation::Function;
 use crate::error::{Error, Result};
+use crate::loss::argmax;
 use crate::mode::Mode;
 use crate::model::{Layer, Model};
 use crate::parameter::Parameter;
@@ -268,12 +269,7 @@ impl<'a> Judge<'a> {
 
 /// The logarithm of a token's probability, and whether it is the likeliest (the first of equals).
 fn judged(logits: &[f32], token: usize) -> (f64, bool) {
-    let mut best = 0;
-    for (i, l) in logits.iter().enumerate() {
-        if *l > logits[best] {
-            best = i;
-        }
-    }
+    let best = argmax(logits);
     let largest = logits[best];
     let parts = logits.chunks(256);
     let sum: f64 = parts
@@ -287,33 +283,32 @@ fn set_pieces(model: &mut Model, pieces: &Approximations) -> Result<()> {
     model.public = pieces.first;
     for (id, piece) in &pieces.by_node {
         let name = model.template().node(*id).name().to_string();
+        let (low, high) = match piece {
+            Substitute::Polynomial(p) => p.interval(),
+            Substitute::Program(p) => p.interval(),
+        };
+        let domain = (low as f32, high as f32);
         let known = match piece {
             Substitute::Polynomial(p) => {
                 let unit = model.units().position(|u| u.name == name);
                 if let Some(unit) = unit {
-                    let (low, high) = p.interval();
-                    let domain = (low as f32, high as f32);
                     model.set_polynomial(unit, p.coefficients(), domain, Function::Polynomial);
                 }
                 unit.is_some()
             }
             Substitute::Program(p) => {
-                if !p.function().has_root() {
+                let root = p.function().has_root();
+                if !root {
                     // its divisors are those of powers as they are
                     model.unscale_powers();
                 }
-                let has = |u: &&mut InverseUnit| {
-                    u.name == name && u.function.has_root() == p.function().has_root()
-                };
+                let has = |u: &&mut InverseUnit| u.name == name && u.function.has_root() == root;
                 let unit = model.inverses_mut().find(has);
-                let known = unit.is_some();
-                if let Some(u) = unit {
-                    let (low, high) = p.interval();
-                    u.function = p.function();
-                    u.domain = (low as f32, high as f32);
+                unit.map(|u| {
+                    (u.function, u.domain) = (p.function(), domain);
                     u.program = Some(p.clone());
-                }
-                known
+                })
+                .is_some()
             }
         };
         if !known {
