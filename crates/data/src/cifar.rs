@@ -8,18 +8,8 @@ use crate::{Result, Shape};
 use std::path::{Path, PathBuf};
 
 const AREA: usize = 32 * 32;
-const CIFAR_10: [&str; 10] = [
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-];
+const FORMAT: &str = "CIFAR binary";
+const CIFAR_10: &str = "airplane automobile bird cat deer dog frog horse ship truck";
 
 /// Number of label bytes of a file's records, 1 or 2.
 fn label_bytes(path: &Path, bytes: &[u8]) -> Result<usize> {
@@ -32,7 +22,7 @@ fn label_bytes(path: &Path, bytes: &[u8]) -> Result<usize> {
         (true, true) => Ok(2),
         (false, false) => Err(Error::truncated(
             path,
-            "CIFAR binary",
+            FORMAT,
             format!(
                 "its {} bytes are neither whole records of {} bytes (CIFAR-10) nor of {} (CIFAR-100)",
                 bytes.len(),
@@ -43,52 +33,39 @@ fn label_bytes(path: &Path, bytes: &[u8]) -> Result<usize> {
     }
 }
 
-/// The names that the published archives have beside the data.
-fn names_beside(file: &Path, list: &str, count: usize) -> Result<Option<Vec<String>>> {
+/// The names that the published archives have beside the data, or these where there are none.
+fn names_beside(file: &Path, list: &str, usual: Vec<String>) -> Result<Vec<String>> {
     let path = file.with_file_name(list);
     if !path.is_file() {
-        return Ok(None);
+        return Ok(usual);
     }
     let text = read_all(unpacked(&path)?, 1 << 16, &path, "list of classes")?;
     let text = String::from_utf8_lossy(&text);
-    let names: Vec<String> = text
-        .lines()
-        .map(|l| l.trim().to_owned())
-        .filter(|l| !l.is_empty())
-        .collect();
-    if names.len() == count {
-        return Ok(Some(names));
+    let names = text.lines().map(|l| l.trim().to_owned());
+    let names: Vec<String> = names.filter(|l| !l.is_empty()).collect();
+    let (had, needed) = (names.len(), usual.len());
+    if had == needed {
+        return Ok(names);
     }
-    let detail = format!(
-        "it has {} names, {count} are needed; remove it or give the classes",
-        names.len()
-    );
+    let detail = format!("it has {had} names, {needed} are needed; remove it or give the classes");
     Err(Error::malformed(path, "list of classes", detail))
 }
 
 /// The files of one set, one after the other.
 pub(crate) fn open(path: &Path, files: Vec<PathBuf>, options: &Options) -> Result<Raw> {
-    let parts = files
-        .into_iter()
-        .map(|f| (Split::of_file(&name(&f)), f))
-        .collect();
+    let parts = files.into_iter().map(|f| (Split::of_file(&name(&f)), f));
     let (mut pixels, mut labels, mut kind) = (Vec::new(), Vec::new(), None);
-    for file in of_split(path, options.split, parts)? {
+    for file in of_split(path, options.split, parts.collect())? {
         let left = options.memory_limit.saturating_sub(pixels.len() as u64);
-        let bytes = read_all(unpacked(&file)?, left, &file, "CIFAR binary")?;
+        let bytes = read_all(unpacked(&file)?, left, &file, FORMAT)?;
         if bytes.is_empty() {
-            return Err(Error::content(
-                file,
-                "the file is empty; copy or download it again",
-            ));
+            let detail = "the file is empty; copy or download it again";
+            return Err(Error::content(file, detail));
         }
         let count = label_bytes(&file, &bytes)?;
         if *kind.get_or_insert(count) != count {
-            return Err(Error::malformed(
-                file,
-                "CIFAR binary",
-                "CIFAR-10 and CIFAR-100 files lie in one folder; name one file",
-            ));
+            let detail = "CIFAR-10 and CIFAR-100 files lie in one folder; name one file";
+            return Err(Error::malformed(file, FORMAT, detail));
         }
         if options.coarse && count == 1 {
             return Err(Error::option(format!(
@@ -104,21 +81,18 @@ pub(crate) fn open(path: &Path, files: Vec<PathBuf>, options: &Options) -> Resul
             }
         }
     }
-    let beside = if path.is_dir() {
-        path.join("-")
-    } else {
-        path.into()
+    let beside = match path.is_dir() {
+        true => path.join("-"),
+        false => path.into(),
     };
     let classes = match (kind, options.coarse) {
         _ if options.classes.is_some() => Vec::new(),
-        (Some(2), true) => {
-            names_beside(&beside, "coarse_label_names.txt", 20)?.unwrap_or_else(|| numbers(20))
+        (Some(2), true) => names_beside(&beside, "coarse_label_names.txt", numbers(20))?,
+        (Some(2), false) => names_beside(&beside, "fine_label_names.txt", numbers(100))?,
+        _ => {
+            let usual = CIFAR_10.split(' ').map(str::to_owned).collect();
+            names_beside(&beside, "batches.meta.txt", usual)?
         }
-        (Some(2), false) => {
-            names_beside(&beside, "fine_label_names.txt", 100)?.unwrap_or_else(|| numbers(100))
-        }
-        _ => names_beside(&beside, "batches.meta.txt", 10)?
-            .unwrap_or_else(|| CIFAR_10.map(str::to_owned).to_vec()),
     };
     Ok(Raw {
         shape: Shape {

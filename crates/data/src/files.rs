@@ -24,6 +24,11 @@ pub(crate) fn numbers(count: usize) -> Vec<String> {
     (0..count).map(|i| i.to_string()).collect()
 }
 
+/// How many classes these labels need at least.
+pub(crate) fn classes_of(labels: &[u16]) -> usize {
+    labels.iter().max().map_or(0, |&l| usize::from(l) + 1)
+}
+
 /// The shape of pictures `(N, H, W)` or `(N, H, W, C)`; None for other axes, channels but 1 and 3, pictures without pixels.
 pub(crate) fn picture_shape(dims: &[usize]) -> Option<Shape> {
     let (height, width, channels) = match *dims {

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::error::Error;
-use crate::files::{Raw, name, numbers, picture_shape, read_all, unpacked};
+use crate::files::{Raw, classes_of, name, numbers, picture_shape, read_all, unpacked};
 use crate::options::{Options, of_split};
 use crate::split::Split;
 use std::path::{Path, PathBuf};
@@ -69,22 +69,21 @@ fn labels_of(images: &Path) -> Result<PathBuf> {
         .filter(|n| **n != had)
         .map(|n| images.with_file_name(n))
         .find(|p| p.is_file())
-        .ok_or_else(|| Error::content(images, if had.contains("images") {
-                format!("its labels are missing; put {wanted} beside it")
-            } else {
-                "labels are found by name; call this file NAME-images-idx3-ubyte and its labels NAME-labels-idx1-ubyte".into()
-            }))
+        .ok_or_else(|| {
+            let detail = match had.contains("images") {
+                true => format!("its labels are missing; put {wanted} beside it"),
+                false => "labels are found by name; call this file NAME-images-idx3-ubyte and its labels NAME-labels-idx1-ubyte".into(),
+            };
+            Error::content(images, detail)
+        })
 }
 
 /// One pair of files.
 pub(crate) fn open(path: &Path, mut files: Vec<PathBuf>, options: &Options) -> Result<Raw> {
     // unpacked ones before gzipped ones of the same name
     files.dedup_by(|b, a| name(b).strip_suffix(".gz") == Some(name(a).as_str()));
-    let parts = files
-        .into_iter()
-        .map(|f| (Split::of_file(&name(&f)), f))
-        .collect();
-    let files = of_split(path, options.split, parts)?;
+    let parts = files.into_iter().map(|f| (Split::of_file(&name(&f)), f));
+    let files = of_split(path, options.split, parts.collect())?;
     let [images] = &files[..] else {
         return Err(Error::unknown(
             path,
@@ -93,30 +92,25 @@ pub(crate) fn open(path: &Path, mut files: Vec<PathBuf>, options: &Options) -> R
     };
     let (dims, pixels) = array(images, options.memory_limit)?;
     let shape = picture_shape(&dims).ok_or_else(|| {
-        Error::malformed(
-            images,
-            FORMAT,
-            format!("{dims:?} is no list of grey or colour pictures; is it another kind of data?"),
-        )
+        let detail =
+            format!("{dims:?} is no list of grey or colour pictures; is it another kind of data?");
+        Error::malformed(images, FORMAT, detail)
     })?;
     let labels_path = labels_of(images)?;
     let (labels_dims, labels) = array(&labels_path, options.memory_limit)?;
     if labels_dims[..] != dims[..1] {
-        return Err(Error::malformed(
-            &labels_path,
-            FORMAT,
-            format!(
-                "it has labels {labels_dims:?} for {} images; find the file that belongs to {}",
-                dims[0],
-                name(images)
-            ),
-        ));
+        let detail = format!(
+            "it has labels {labels_dims:?} for {} images; find the file that belongs to {}",
+            dims[0],
+            name(images)
+        );
+        return Err(Error::malformed(labels_path, FORMAT, detail));
     }
-    let most = labels.iter().max().map_or(0, |&l| usize::from(l) + 1);
+    let labels: Vec<u16> = labels.into_iter().map(u16::from).collect();
     Ok(Raw {
         shape,
         pixels,
-        labels: labels.into_iter().map(u16::from).collect(),
-        classes: numbers(most),
+        classes: numbers(classes_of(&labels)),
+        labels,
     })
 }

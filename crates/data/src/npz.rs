@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::error::Error;
-use crate::files::{Raw, numbers, picture_shape, read_all, unpacked};
+use crate::files::{Raw, classes_of, numbers, picture_shape, read_all, unpacked};
 use crate::npy::{Array, Place};
 use crate::options::{Options, of_split};
 use crate::split::Split;
@@ -12,37 +12,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 const FORMAT: &str = ".npz";
-
-fn malformed(path: &Path, detail: impl Into<String>) -> Error {
-    Error::malformed(path, FORMAT, detail)
-}
-
-/// The bytes of an entry, its length and checksum as the directory says.
-fn inflated(path: &Path, name: &str, entry: &Entry<'_>, limit: u64) -> Result<Vec<u8>> {
-    let bytes = match entry.method {
-        zip::STORED => read_all(entry.bytes, limit, path, FORMAT)?,
-        zip::DEFLATED => read_all(DeflateDecoder::new(entry.bytes), limit, path, FORMAT)?,
-        other => {
-            return Err(malformed(
-                path,
-                format!(
-                    "{name} is compressed by method {other}; save it with numpy.savez_compressed"
-                ),
-            ));
-        }
-    };
-    let mut crc = flate2::Crc::new();
-    crc.update(&bytes);
-    if bytes.len() != entry.size || crc.sum() != entry.crc {
-        return Err(malformed(
-            path,
-            format!(
-                "{name} is damaged (its length or checksum differs); copy or download it again"
-            ),
-        ));
-    }
-    Ok(bytes)
-}
 
 /// The arrays of a file by name, without `.npy`.
 pub(crate) struct Entries<'a> {
@@ -54,8 +23,8 @@ impl<'a> Entries<'a> {
     pub(crate) fn read(path: &'a Path, bytes: &'a [u8]) -> Result<Self> {
         let entries = zip::entries(bytes).map_err(|e| match e {
             nn::Error::Truncated { detail, .. } => Error::truncated(path, FORMAT, detail),
-            nn::Error::Malformed { detail, .. } => malformed(path, detail),
-            other => malformed(path, other.to_string()),
+            nn::Error::Malformed { detail, .. } => Error::malformed(path, FORMAT, detail),
+            other => Error::malformed(path, FORMAT, other.to_string()),
         })?;
         let arrays = entries
             .into_iter()
@@ -78,9 +47,25 @@ impl<'a> Entries<'a> {
         }
     }
 
+    /// The array of a name that is there; its bytes have the length and checksum that the directory says.
     pub(crate) fn array(&self, name: &str, limit: u64) -> Result<Array> {
-        let bytes = inflated(self.path, name, &self.all[name], limit)?;
-        Array::read(bytes, self.place(name))
+        let (path, place, entry) = (self.path, self.place(name), &self.all[name]);
+        let bytes = match entry.method {
+            zip::STORED => read_all(entry.bytes, limit, path, FORMAT)?,
+            zip::DEFLATED => read_all(DeflateDecoder::new(entry.bytes), limit, path, FORMAT)?,
+            other => {
+                return Err(place.malformed(format_args!(
+                    "is compressed by method {other}; save it with numpy.savez_compressed"
+                )));
+            }
+        };
+        let mut crc = flate2::Crc::new();
+        crc.update(&bytes);
+        if bytes.len() != entry.size || crc.sum() != entry.crc {
+            let detail = "is damaged (its length or checksum differs); copy or download it again";
+            return Err(place.malformed(detail));
+        }
+        Array::read(bytes, place)
     }
 }
 
@@ -109,43 +94,31 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Raw> {
             ),
         ));
     }
+    let labels_of = |y: &str| entries.array(y, limit)?.labels(entries.place(y));
     // a split may lack the last classes
     let mut most = 0;
     for (_, _, y) in &candidates {
-        let labels = entries.array(y, limit)?.labels(entries.place(y))?;
-        most = most.max(labels.iter().max().map_or(0, |&l| usize::from(l) + 1));
+        most = most.max(classes_of(&labels_of(y)?));
     }
-    let parts = candidates
-        .into_iter()
-        .map(|(s, x, y)| (s, (x, y)))
-        .collect();
-    let chosen = of_split(path, options.split, parts)?;
+    let parts = candidates.into_iter().map(|(s, x, y)| (s, (x, y)));
+    let chosen = of_split(path, options.split, parts.collect())?;
     let [(x, y)] = &chosen[..] else {
-        return Err(malformed(
-            path,
-            "it holds several pairs of images and labels for this split; save one pair",
-        ));
+        let detail = "it holds several pairs of images and labels for this split; save one pair";
+        return Err(Error::malformed(path, FORMAT, detail));
     };
     let images = entries.array(x, limit)?;
-    let shape = picture_shape(&images.dims).ok_or_else(|| {
-        malformed(
-            path,
-            format!(
-                "{x} has shape {:?}; (N, H, W), (N, H, W, 1) and (N, H, W, 3) are read",
-                images.dims
-            ),
-        )
+    let dims = &images.dims;
+    let shape = picture_shape(dims).ok_or_else(|| {
+        entries.place(x).malformed(format_args!(
+            "has shape {dims:?}; (N, H, W), (N, H, W, 1) and (N, H, W, 3) are read"
+        ))
     })?;
-    let labels = entries.array(y, limit)?.labels(entries.place(y))?;
-    if labels.len() != images.dims[0] {
-        return Err(malformed(
-            path,
-            format!(
-                "{y} has {} labels for the images {:?} of {x}; save as many of both",
-                labels.len(),
-                images.dims
-            ),
-        ));
+    let labels = labels_of(y)?;
+    if labels.len() != dims[0] {
+        return Err(entries.place(y).malformed(format_args!(
+            "has {} labels for the images {dims:?} of {x}; save as many of both",
+            labels.len()
+        )));
     }
     Ok(Raw {
         shape,

@@ -2,12 +2,13 @@
 
 use crate::csv::{self, Rows};
 use crate::error::{Error, check_labels};
-use crate::files::{numbers, read_all, unpacked};
+use crate::files::{classes_of, numbers, read_all, unpacked};
 use crate::npy::{Array, OneAxis, Place};
 use crate::options::{check_held_out, of_split, spread};
 use crate::split::Split;
 use crate::{Result, npy, npz};
 use nn::Tensor;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -329,10 +330,8 @@ impl VectorOptions {
     ) -> Result<Vectors> {
         let (values, width) = rows;
         if values.is_empty() {
-            return Err(Error::content(
-                path,
-                "there is no vector in it; choose another file or split",
-            ));
+            let detail = "there is no vector in it; choose another file or split";
+            return Err(Error::content(path, detail));
         }
         if width > WIDEST {
             return Err(Error::option(format!(
@@ -362,8 +361,8 @@ impl VectorOptions {
 
     /// Classes by number, with the names that were given.
     fn classes(&self, path: &Path, labels: Vec<u16>) -> Result<Known> {
-        let most = labels.iter().max().map_or(0, |&l| usize::from(l) + 1);
-        let names = self.classes.clone().unwrap_or_else(|| numbers(most));
+        let names = self.classes.clone();
+        let names = names.unwrap_or_else(|| numbers(classes_of(&labels)));
         let labels: Vec<usize> = labels.into_iter().map(usize::from).collect();
         check_labels(path, labels.iter().copied(), names.len())?;
         Ok(Known::Classes {
@@ -465,11 +464,8 @@ impl VectorOptions {
         if inputs.is_empty() {
             return Err(column("vectors (an array x, inputs, features or data)"));
         }
-        let chosen = of_split(
-            path,
-            self.split,
-            inputs.iter().map(|(s, n)| (*s, (*s, n))).collect(),
-        )?;
+        let parts = inputs.iter().map(|(s, n)| (*s, (*s, n)));
+        let chosen = of_split(path, self.split, parts.collect())?;
         let [(split, inputs)] = chosen[..] else {
             return Err(Error::option(format!(
                 "{}: several arrays of vectors are in it ({}); save one for each split",
@@ -477,22 +473,17 @@ impl VectorOptions {
                 there.join(", ")
             )));
         };
-        let usual = named(&ANSWERS).into_iter().find(|(s, _)| *s == split);
+        let mut usual = named(&ANSWERS).into_iter();
+        let usual = usual.find(|(s, _)| *s == split).map(|(_, n)| n);
         let place = entries.place(inputs);
         let answer = |name: &str| {
-            let name = there
-                .iter()
-                .find(|n| *n == name)
-                .ok_or_else(|| column(name))?;
-            Ok((name.clone(), entries.array(name, self.memory_limit)?))
+            if !there.iter().any(|n| n == name) {
+                return Err(column(name));
+            }
+            Ok((name.to_owned(), entries.array(name, self.memory_limit)?))
         };
         let array = entries.array(inputs, self.memory_limit)?;
-        self.arrays(
-            place,
-            &array,
-            answer,
-            usual.as_ref().map(|(_, n)| n.as_str()),
-        )
+        self.arrays(place, &array, answer, usual.as_deref())
     }
 
     fn csv(&self, path: &Path, bytes: &[u8]) -> Result<Vectors> {
@@ -502,10 +493,8 @@ impl VectorOptions {
         let mut rows = Rows::new(path, text);
         let empty = || Error::content(path, "there is no row in it");
         let first = rows.next()?.ok_or_else(empty)?;
-        let told = first
-            .1
-            .iter()
-            .any(|f| !csv::is_missing(f) && f.trim().parse::<f64>().is_err());
+        let text = |f: &Cow<'_, str>| !csv::is_missing(f) && f.trim().parse::<f64>().is_err();
+        let told = first.1.iter().any(text);
         let (heading, mut next) = match (self.heading, told) {
             (Heading::Present, _) | (Heading::Told, true) => (true, rows.next()?),
             _ => (false, Some(first.clone())),
@@ -527,11 +516,8 @@ impl VectorOptions {
             }
             Answers::Numbers(all) => all.iter().map(|n| find(n)).collect::<Result<_>>()?,
         };
-        let left_out = self
-            .without
-            .iter()
-            .map(|n| find(n))
-            .collect::<Result<Vec<_>>>()?;
+        let left_out = self.without.iter().map(|n| find(n));
+        let left_out = left_out.collect::<Result<Vec<_>>>()?;
         let inputs: Vec<usize> = (0..names.len())
             .filter(|i| !answers.contains(i) && !left_out.contains(i))
             .collect();
@@ -561,19 +547,15 @@ impl VectorOptions {
                 Answers::Classes(_) => {
                     let (c, text) = (answers[0], fields[answers[0]].trim());
                     if text.is_empty() {
-                        return Err(cell(
-                            c,
-                            "has no label; fill it in, or leave its row out".into(),
-                        ));
+                        let detail = "has no label; fill it in, or leave its row out";
+                        return Err(cell(c, detail.into()));
                     }
                     let next = texts.len();
                     if next > MOST_CLASSES {
-                        return Err(cell(
-                            c,
-                            format!(
-                                "is label number {next}, {MOST_CLASSES} at most may differ; are these numbers to predict?"
-                            ),
-                        ));
+                        let detail = format!(
+                            "is label number {next}, {MOST_CLASSES} at most may differ; are these numbers to predict?"
+                        );
+                        return Err(cell(c, detail));
                     }
                     labels.push(match texts.get(text) {
                         Some(&known) => known,
