@@ -238,12 +238,8 @@ impl Unit {
             }
             (Function::Blend { ratio }, Some(c)) => {
                 kernels::chebyshev_forward(&parameters[c].values, self.domain, x, y);
-                let mut original = workspace.take(x.len());
-                function_forward(self.original, x, &mut original);
-                for (y, o) in y.iter_mut().zip(&original) {
-                    *y = ratio * *y + (1.0 - ratio) * o;
-                }
-                workspace.give(original);
+                let original = |out: &mut [f32]| function_forward(self.original, x, out);
+                blend(ratio, y, original, workspace);
             }
             _ => function_forward(self.original, x, y),
         }
@@ -273,12 +269,8 @@ impl Unit {
                 }
                 (Function::Blend { ratio }, Some(c)) => {
                     self.polynomial_backward(c, x, dy, dx, parameters, ratio);
-                    let mut original = workspace.take(x.len());
-                    function_backward(self.original, x, dy, &mut original);
-                    for (d, o) in dx.iter_mut().zip(&original) {
-                        *d = ratio * *d + (1.0 - ratio) * o;
-                    }
-                    workspace.give(original);
+                    let original = |out: &mut [f32]| function_backward(self.original, x, dy, out);
+                    blend(ratio, dx, original, workspace);
                 }
                 _ => function_backward(self.original, x, dy, dx),
             }
@@ -303,21 +295,15 @@ impl Unit {
         parameters: &mut [Parameter],
         share: f32,
     ) {
-        let parameter = &mut parameters[c];
-        if !parameter.trainable {
-            kernels::chebyshev_backward(&parameter.values, self.domain, x, dy, dx, None);
-            return;
-        }
-        let mut gradient = vec![0.0f64; parameter.values.len()];
-        kernels::chebyshev_backward(
-            &parameter.values,
-            self.domain,
-            x,
-            dy,
-            dx,
-            Some(&mut gradient),
-        );
-        for (g, d) in parameter.gradient.iter_mut().zip(gradient) {
+        let Parameter {
+            values,
+            gradient,
+            trainable,
+            ..
+        } = &mut parameters[c];
+        let mut sums = trainable.then(|| vec![0.0f64; values.len()]);
+        kernels::chebyshev_backward(values, self.domain, x, dy, dx, sums.as_deref_mut());
+        for (g, d) in gradient.iter_mut().zip(sums.unwrap_or_default()) {
             *g += share * d as f32;
         }
     }
@@ -386,6 +372,16 @@ impl Unit {
             }
         }
     }
+}
+
+/// `y = ratio·y + (1 − ratio)·original`.
+fn blend(ratio: f32, y: &mut [f32], original: impl Fn(&mut [f32]), workspace: &mut Workspace) {
+    let mut other = workspace.take(y.len());
+    original(&mut other);
+    for (y, o) in y.iter_mut().zip(&other) {
+        *y = ratio * *y + (1.0 - ratio) * o;
+    }
+    workspace.give(other);
 }
 
 fn kernel(activation: Activation) -> kernels::Function {

@@ -21,7 +21,7 @@ pub(crate) enum Layer {
     Constant(Vec<f32>),
     Convolution {
         /// With batch 1; a pass sets the batch.
-        geometry: Geometry,
+        geometry: Convolution,
         weight: usize,
         bias: Option<usize>,
         dirac: Option<Dirac>,
@@ -49,33 +49,6 @@ pub(crate) enum Layer {
         to: Shape,
     },
     Identity,
-}
-
-/// A convolution without its batch.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Geometry {
-    input: (usize, usize, usize),
-    output: (usize, usize, usize),
-    kernel: (usize, usize),
-    stride: (usize, usize),
-    dilation: (usize, usize),
-    padding: (usize, usize),
-    groups: usize,
-}
-
-impl Geometry {
-    pub(crate) fn at(&self, batch: usize) -> Convolution {
-        Convolution {
-            batch,
-            input: self.input,
-            output: self.output,
-            kernel: self.kernel,
-            stride: self.stride,
-            dilation: self.dilation,
-            padding: self.padding,
-            groups: self.groups,
-        }
-    }
 }
 
 /// A batch normalisation with its running statistics.
@@ -589,7 +562,8 @@ fn layer(
         (Op::Conv2d(c), Some(from)) => {
             let shape = c.weight.shape();
             let (kh, kw) = c.kernel();
-            let geometry = Geometry {
+            let geometry = Convolution {
+                batch: 1,
                 input: hwc(from),
                 output: hwc(node.shape()),
                 kernel: (kh, kw),

@@ -144,15 +144,12 @@ impl Model {
             } => {
                 let bias = bias.map(|b| &parameters[b].values[..]);
                 let w = &parameters[*weight].values;
-                match dirac {
-                    None => geometry.at(n).forward(value(0), w, bias, &mut y),
-                    Some(d) => {
-                        let (a, b) = (&parameters[d.identity].values, &parameters[d.share].values);
-                        geometry
-                            .at(n)
-                            .forward(value(0), &d.effective(w, a, b), bias, &mut y);
-                    }
-                }
+                let effective = dirac.as_ref().map(|d| {
+                    let (a, b) = (&parameters[d.identity].values, &parameters[d.share].values);
+                    d.effective(w, a, b)
+                });
+                let w = effective.as_ref().unwrap_or(w);
+                at(geometry, n).forward(value(0), w, bias, &mut y);
             }
             Layer::Linear {
                 from,
@@ -321,7 +318,7 @@ impl Model {
             } => {
                 let mut dx = needed.then(|| workspace.take(n * from.len()));
                 let which = (*weight, *bias, dirac.as_ref());
-                let geometry = geometry.at(n);
+                let geometry = at(geometry, n);
                 convolution_backward(
                     &geometry,
                     which,
@@ -493,6 +490,11 @@ impl Model {
         }
         workspace.give(dy);
     }
+}
+
+/// A layer's convolution, for so many pictures.
+fn at(layer: &Convolution, batch: usize) -> Convolution {
+    Convolution { batch, ..*layer }
 }
 
 /// Of a convolution with these weights, bias and Dirac's parameterisation; overwrites `dx` where it is wanted.
