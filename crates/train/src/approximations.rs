@@ -13,7 +13,7 @@ use std::path::Path;
 /// The graph that the model computes now with its original activations: what [`substitutes`] stand beside.
 ///
 /// # Errors
-/// [`Error::Network`] for weights that are not finite.
+/// [`crate::Error::Network`] for weights that are not finite.
 pub fn graph(model: &Model) -> Result<Graph> {
     let original = model.template();
     Ok(model.to_graph()?.try_map(|name, function| {
@@ -28,7 +28,7 @@ pub fn graph(model: &Model) -> Result<Graph> {
 /// and [`nn::Network::evaluate_with`].
 ///
 /// # Errors
-/// [`Error::Fit`] for coefficients that are not finite.
+/// [`crate::Error::Fit`] for coefficients that are not finite.
 pub fn substitutes(model: &Model) -> Result<Approximations> {
     let mut by_name = BTreeMap::new();
     let units = model.units();

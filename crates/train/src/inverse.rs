@@ -7,7 +7,6 @@
 use crate::activation::Seen;
 use crate::error::{Error, Result};
 use crate::mode::Mode;
-use crate::sequence::Public;
 use approx::{Function, Program};
 use serde::{Deserialize, Serialize};
 
@@ -156,18 +155,6 @@ impl InverseUnit {
 
     pub(crate) fn exact(&self, divisor: f32) -> f32 {
         self.function.value(f64::from(divisor)) as f32
-    }
-
-    /// The inverse (root) of a divisor in a row of this number: exact in public rows.
-    pub(crate) fn by_row(
-        &self,
-        mode: Mode,
-        public: Public,
-    ) -> impl Fn(usize, f32) -> f32 + Sync + '_ {
-        move |row, d| match public.is(row) {
-            true => self.exact(d),
-            false => self.value(d, mode),
-        }
     }
 
     pub(crate) fn record(&mut self, divisors: &[f32]) {

@@ -72,7 +72,7 @@ impl Network {
     /// The model with its weights, for so many tokens and windows of this length.
     ///
     /// # Errors
-    /// [`Error::Network`] for what can't be read or built.
+    /// [`crate::Error::Network`] for what can't be read or built.
     pub fn load(&self, vocabulary: usize, length: usize, seed: u64) -> Result<LanguageModel> {
         let (layers, width, heads, kv_heads, hidden, tied) = match self {
             Self::File { path, .. } => return Ok(LanguageModel::load(path)?),
@@ -185,7 +185,7 @@ impl Passages {
     /// Opens what the configuration names.
     ///
     /// # Errors
-    /// [`Error::Data`].
+    /// [`crate::Error::Data`].
     pub fn open(c: &Data) -> Result<Self> {
         let (text, alphabet) = match c.tokens {
             Tokens::Characters => {
@@ -271,7 +271,7 @@ impl Source for Passages {
 /// A language model in training: its graph for windows of this length with this attention, its embedding inside.
 ///
 /// # Errors
-/// [`Error::Network`], [`Error::Unsupported`].
+/// [`crate::Error::Network`], [`crate::Error::Unsupported`].
 pub fn model(language: &LanguageModel, length: usize, attention: AttentionScheme) -> Result<Model> {
     let mut model = Model::new(language.graph(length, attention)?, Parameterization::Plain)?;
     let table = (!language.architecture().tied()).then(|| language.embedding().values().to_vec());
@@ -282,7 +282,7 @@ pub fn model(language: &LanguageModel, length: usize, attention: AttentionScheme
 /// What a run trains and who teaches it, from its configuration.
 ///
 /// # Errors
-/// As [`Network::load`] and [`model`]; [`Error::Setting`] for batch normalisations, which language models are not trained with.
+/// As [`Network::load`] and [`model`]; [`crate::Error::Setting`] for batch normalisations, which language models are not trained with.
 pub fn models(
     run: &LanguageConfig,
     passages: &Passages,
@@ -299,7 +299,7 @@ pub fn models(
 /// The language model with the weights that a model has now.
 ///
 /// # Errors
-/// [`Error::Network`] for weights that are not finite.
+/// [`crate::Error::Network`] for weights that are not finite.
 pub fn trained(language: &LanguageModel, model: &Model) -> Result<LanguageModel> {
     let mut out = language.clone();
     if let Some((table, _)) = model.embedding() {
@@ -314,7 +314,7 @@ pub fn trained(language: &LanguageModel, model: &Model) -> Result<LanguageModel>
 /// `alphabet.json` of a text by characters.
 ///
 /// # Errors
-/// [`Error::Network`], [`Error::File`].
+/// [`crate::Error::Network`], [`crate::Error::File`].
 pub fn export(
     folder: &Path,
     run: &LanguageConfig,

@@ -40,6 +40,14 @@ impl Public {
         Cow::Owned(rows.map(|(_, v)| *v).collect())
     }
 
+    /// A unit's inverse (root) of a divisor in the row of this number: exact where it is public.
+    fn inverse(self, unit: &InverseUnit, mode: Mode) -> impl Fn(usize, f32) -> f32 + Sync + '_ {
+        move |row, d| match self.is(row) {
+            true => unit.exact(d),
+            false => unit.value(d, mode),
+        }
+    }
+
     fn loss(self, (loss, share): Shared, divisors: &[f32]) -> (f64, Option<Vec<f32>>) {
         let (lost, slopes) = loss.evaluate(&self.others(divisors), share);
         let slopes = slopes.map(|s| {
@@ -120,7 +128,7 @@ impl RowNorm {
         if mode.records() {
             self.root.record(&public.others(&divisor));
         }
-        let inverse = self.root.by_row(mode, public);
+        let inverse = public.inverse(&self.root, mode);
         let divisors = divisor.iter().enumerate();
         let inverse: Vec<f32> = divisors.map(|(i, &d)| inverse(i, d)).collect();
         let bias = self.bias.map(|b| &parameters[b].values[..]);
@@ -321,7 +329,7 @@ impl Attend {
         let (seen, keys) = self.seen(k, marks);
         let k = keys.as_deref().unwrap_or(k);
         let sums = {
-            let inverse = self.division.by_row(mode, public);
+            let inverse = public.inverse(&self.division, mode);
             self.at(batch).forward_within(q, k, v, &seen, &inverse, y)
         };
         if mode.records()
@@ -358,7 +366,7 @@ impl Attend {
         public: Public,
         y: &mut [f32],
     ) {
-        let inverse = self.division.by_row(Mode::Evaluate, public);
+        let inverse = public.inverse(&self.division, Mode::Evaluate);
         self.at(batch)
             .step(q, keys, values, (positions, capacity), &inverse, y);
     }

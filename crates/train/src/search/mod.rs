@@ -334,7 +334,7 @@ pub fn pick(
     Err(Error::Budget {
         budget: limits.to_string(),
         nearest: cost.to_string(),
-        degrees: report::degrees(sensitivity, &p.choice),
+        degrees: sensitivity.degrees_text(&p.choice),
         enough: limits.enough(&cost),
     })
 }

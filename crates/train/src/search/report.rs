@@ -17,12 +17,6 @@ pub struct Row {
     pub chosen: bool,
 }
 
-pub(super) fn degrees(s: &Sensitivity, choice: &[usize]) -> String {
-    let degrees = s.degrees_of(choice);
-    let degrees: Vec<String> = degrees.iter().map(usize::to_string).collect();
-    degrees.join(" ")
-}
-
 /// One line for each network.
 #[must_use]
 pub fn csv(rows: &[Row], s: &Sensitivity) -> String {
@@ -44,7 +38,7 @@ pub fn csv(rows: &[Row], s: &Sensitivity) -> String {
             w.held_out.pictures,
             w.held_out.outside,
             u8::from(r.chosen),
-            degrees(s, &r.point.choice)
+            s.degrees_text(&r.point.choice)
         );
     }
     text
@@ -71,7 +65,7 @@ pub fn markdown(rows: &[Row], s: &Sensitivity) -> String {
             format!("{:.4}", r.point.divergence),
             format!("{:.4}", r.whole.divergence),
             format!("{:.1}", 100.0 * r.whole.held_out.accuracy()),
-            degrees(s, &r.point.choice),
+            s.degrees_text(&r.point.choice),
         ]);
     }
     let mut head = vec!["activation".to_string()];

@@ -40,6 +40,13 @@ impl Sensitivity {
     pub fn degrees_of(&self, choice: &[usize]) -> Vec<usize> {
         choice.iter().map(|&k| self.degrees[k]).collect()
     }
+
+    /// The same, as text.
+    pub(crate) fn degrees_text(&self, choice: &[usize]) -> String {
+        let degrees = self.degrees_of(choice);
+        let degrees: Vec<String> = degrees.iter().map(usize::to_string).collect();
+        degrees.join(" ")
+    }
 }
 
 /// A whole network, every activation substituted, before any training.

@@ -71,7 +71,7 @@ struct Sums {
 /// Looks at so many windows, evenly spread over the text.
 ///
 /// # Errors
-/// [`Error::Network`] for windows that are longer than the model knows or tokens that it doesn't; [`Error::Setting`] for no window.
+/// [`crate::Error::Network`] for windows that are longer than the model knows or tokens that it doesn't; [`crate::Error::Setting`] for no window.
 pub fn observe(
     name: &str,
     language: &LanguageModel,
