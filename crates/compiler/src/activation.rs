@@ -5,6 +5,7 @@
 
 use crate::error::Error;
 use approx::Polynomial;
+use runtime::{Operation, Register};
 
 /// Results smaller than this fraction of what the scale allows would waste precision.
 const LEAST_FILL: f64 = 1.0 / 16.0;
@@ -20,6 +21,29 @@ pub(crate) enum Form {
     Quartic { coefficients: [f64; 4] },
     /// Chebyshev coefficients on [−1, 1].
     General { coefficients: Vec<f64> },
+}
+
+impl Form {
+    /// As a step of a plan.
+    pub(crate) fn operation(&self, input: Register, output: Register) -> Result<Operation, Error> {
+        Ok(match self {
+            &Self::Square { constant } => Operation::Square {
+                input,
+                output,
+                constant,
+            },
+            &Self::Quartic { coefficients } => Operation::Quartic {
+                input,
+                output,
+                coefficients,
+            },
+            Self::General { coefficients } => Operation::Polynomial {
+                input,
+                output,
+                polynomial: ckks::Polynomial::new(coefficients.clone())?,
+            },
+        })
+    }
 }
 
 /// A polynomial made ready.

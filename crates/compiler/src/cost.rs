@@ -4,6 +4,7 @@
 //! the meter's own formula, since the split is chosen among thousands of candidates.
 
 use crate::error::Error;
+use crate::schedule::{Machine, Refresh};
 use ckks::work::At;
 use ckks::{Bootstrap, Context, CostTable, Level, MapSize, Meter, Parameters};
 use runtime::Operation;
@@ -23,15 +24,14 @@ pub(crate) struct CostModel {
 }
 
 impl CostModel {
-    /// For these parameters and values with these periods.
+    /// For these parameters; [`CostModel::prepare`] follows.
     pub(crate) fn new(
-        parameters: Parameters,
+        parameters: &Parameters,
         table: CostTable,
         batch: usize,
-        periods: impl IntoIterator<Item = usize>,
     ) -> Result<Self, Error> {
         let mut model = Self {
-            context: Context::new(&parameters),
+            context: Context::new(parameters),
             table,
             batch,
             bootstraps: BTreeMap::new(),
@@ -39,18 +39,15 @@ impl CostModel {
         };
         let levels = model.levels();
         for level in 0..levels {
-            let seconds = model.operation(
-                &Operation::Align {
-                    input: 0,
-                    output: 1,
-                    level,
-                },
-                levels,
-            )?;
-            model.aligns.push(seconds);
+            let (input, output) = (0, 1);
+            let align = Operation::Align {
+                input,
+                output,
+                level,
+            };
+            model.aligns.push(model.operation(&align, levels)?);
         }
         model.aligns.push(0.0);
-        model.prepare(periods)?;
         Ok(model)
     }
 
@@ -60,27 +57,26 @@ impl CostModel {
         periods: impl IntoIterator<Item = usize>,
     ) -> Result<(), Error> {
         let levels = self.levels();
-        if self.has_bootstrap() {
-            for slots in periods {
-                if !self.bootstraps.contains_key(&slots) {
-                    let to = |target| {
-                        self.operation(
-                            &Operation::Bootstrap {
-                                input: 0,
-                                output: 1,
-                                bootstrap: Bootstrap {
-                                    slots: slots * self.batch,
-                                    target,
-                                    gain: 1.0,
-                                },
-                            },
-                            0,
-                        )
-                    };
-                    let ends = (to(1.min(levels))?, to(levels)?);
-                    self.bootstraps.insert(slots, ends);
-                }
+        for slots in periods {
+            if !self.has_bootstrap() || self.bootstraps.contains_key(&slots) {
+                continue;
             }
+            let to = |target| {
+                let bootstrap = Bootstrap {
+                    slots: slots * self.batch,
+                    target,
+                    gain: 1.0,
+                };
+                let (input, output) = (0, 1);
+                let operation = Operation::Bootstrap {
+                    input,
+                    output,
+                    bootstrap,
+                };
+                self.operation(&operation, 0)
+            };
+            let ends = (to(1.min(levels))?, to(levels)?);
+            self.bootstraps.insert(slots, ends);
         }
         Ok(())
     }
@@ -129,29 +125,40 @@ impl CostModel {
         match operation {
             // the definition alone: the noise of a polynomial takes longer to bound than its cost
             Operation::Polynomial { polynomial, .. } => {
-                ckks::polynomial::evaluate(&meter, &x, polynomial).map(|_| ())?
+                ckks::polynomial::evaluate(&meter, &x, polynomial)?;
             }
-            other => other
-                .apply(&meter, &vec![x; other.reads().len()])
-                .map(|_| ())?,
+            other => drop(other.apply(&meter, &vec![x; other.reads().len()])?),
         }
         Ok(meter.cost().seconds(&self.table))
     }
 
-    /// A bootstrap of one ciphertext to `target`.
-    pub(crate) fn bootstrap(&self, slots: usize, target: usize) -> f64 {
-        let (low, high) = self
-            .bootstraps
-            .get(&slots)
-            .copied()
-            .unwrap_or((f64::INFINITY, f64::INFINITY));
-        let span = self.levels().saturating_sub(1).max(1) as f64;
-        low + (high - low) * (target.saturating_sub(1)) as f64 / span
+    /// Seconds at each level of the operands, 0 below `depth`.
+    pub(crate) fn by_level(
+        &self,
+        depth: usize,
+        seconds: impl Fn(usize) -> Result<f64, Error>,
+    ) -> Result<Vec<f64>, Error> {
+        (0..=self.levels())
+            .map(|level| {
+                if level < depth {
+                    Ok(0.0)
+                } else {
+                    seconds(level)
+                }
+            })
+            .collect()
     }
 
-    /// Moving a value down to `level`.
-    pub(crate) fn align(&self, level: usize) -> f64 {
-        self.aligns.get(level).copied().unwrap_or(0.0)
+    /// What schedules are made for, without any limit.
+    pub(crate) fn machine(&self) -> Machine<'_> {
+        Machine {
+            refresh: self,
+            levels: self.levels(),
+            bootstraps: self.has_bootstrap(),
+            target: None,
+            most_bootstraps: None,
+            parameters: &self.parameters().spec().name,
+        }
     }
 
     /// The work at a level.
@@ -170,5 +177,17 @@ impl CostModel {
     /// A block map at `level`, which must be at least 1.
     pub(crate) fn linear(&self, size: &MapSize, level: usize) -> f64 {
         self.at(level).map(size).seconds(&self.table)
+    }
+}
+
+impl Refresh for CostModel {
+    fn bootstrap(&self, slots: usize, target: usize) -> f64 {
+        let never = (f64::INFINITY, f64::INFINITY);
+        let (low, high) = self.bootstraps.get(&slots).copied().unwrap_or(never);
+        let span = self.levels().saturating_sub(1).max(1) as f64;
+        low + (high - low) * (target.saturating_sub(1)) as f64 / span
+    }
+    fn align(&self, level: usize) -> f64 {
+        self.aligns.get(level).copied().unwrap_or(0.0)
     }
 }

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::layout::Layout;
 use crate::linear_op::{Chain, chain_row, columnwise};
 use crate::normal::{Builder, Expression, Id};
+use crate::schedule::Refresh;
 use crate::sketch;
 use ckks::MapSize;
 use nn::{NodeId, PolyNode};
@@ -109,7 +110,7 @@ impl Builder<'_> {
             Some(id) => id,
             None => {
                 let id = self.linear(self.graph.node(at), inner, None)?;
-                self.values[at.index()] = Expression::of(id, &self.quantities[id]);
+                self.values[at.index()] = self.value(id);
                 id
             }
         };

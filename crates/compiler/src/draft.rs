@@ -3,13 +3,14 @@
 use crate::cost::CostModel;
 use crate::emit::{self, Shared};
 use crate::error::Error;
-use crate::normal::Normal;
+use crate::normal::{self, Normal};
 use crate::pack::{Packed, Twins};
 use crate::schedule::{self, Machine};
 use crate::split::{self, Splits};
 use crate::stages::stages;
 use crate::target::Target;
-use crate::units;
+use crate::{twins, units};
+use ckks::Parameters;
 use nn::PolyGraph;
 use runtime::{Description, Plan, VerifiedPlan};
 use std::borrow::Cow;
@@ -27,7 +28,30 @@ pub(crate) struct Draft<'a> {
     pub(crate) weights: RefCell<Shared>,
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
+    /// Packs a network's maps and splits them.
+    pub(crate) fn new(
+        graph: &'a PolyGraph,
+        target: &'a Target,
+    ) -> Result<(Self, Vec<Option<Packed>>, Splits), Error> {
+        let parameters = Parameters::new(target.parameters.clone())?;
+        let max_slots = target.slots_of_one(&parameters)?;
+        let mut cost = CostModel::new(&parameters, target.cost, target.batch)?;
+        let normal = normal::normalise(graph, target, max_slots, None, &mut cost)?;
+        cost.prepare(normal.quantities.iter().map(|q| q.layout.period))?;
+        let (packed, twins) = twins::pack_all(&normal);
+        let splits = split::split_all(&packed, &cost, target.key_seconds);
+        let draft = Self {
+            graph,
+            target,
+            normal,
+            twins,
+            cost,
+            weights: RefCell::default(),
+        };
+        Ok((draft, packed, splits))
+    }
+
     /// Decides on levels and bootstraps, which reach one level only if one is given; and what that costs: seconds of a run, and its
     /// rotation keys at [`Target::key_seconds`].
     pub(crate) fn schedule(
@@ -42,13 +66,8 @@ impl Draft<'_> {
             ..
         } = self;
         let machine = Machine {
-            bootstrap: &|slots, to| cost.bootstrap(slots, to),
-            align: &|level| cost.align(level),
-            levels: cost.levels(),
-            bootstraps: target.parameters.bootstrap.is_some(),
             target: bootstrap_target,
-            most_bootstraps: None,
-            parameters: &target.parameters.name,
+            ..cost.machine()
         };
         let stages = stages(normal, splits, &self.twins, cost)?;
         let (decisions, seconds) = schedule::schedule(&stages, normal.output, machine)?;

@@ -10,7 +10,7 @@ use crate::schedule::Decision;
 use crate::split::Split;
 use crate::units::Units;
 use ckks::map::{Term, Values};
-use ckks::{BlockMap, Bootstrap, Polynomial};
+use ckks::{BlockMap, Bootstrap};
 use runtime::{Operation, Port, Register, Step};
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -75,20 +75,13 @@ pub(crate) fn emit(
 ) -> Result<(Vec<Step>, Port, Port), Error> {
     let &Draft {
         normal,
-        decisions,
-        units,
         twins,
         splits,
-        weights,
         batch,
+        ..
     } = draft;
     let mut writer = Writer {
-        normal,
-        decisions,
-        units,
-        twins,
-        weights,
-        batch,
+        draft,
         steps: Vec::new(),
         next: 0,
         registers: Vec::new(),
@@ -110,10 +103,10 @@ pub(crate) fn emit(
                 .collect(),
             batch,
             level,
-            unit: units[v].unit(),
+            unit: draft.units[v].unit(),
         }
     };
-    let input = port(0, names[0], decisions[0].level);
+    let input = port(0, names[0], draft.decisions[0].level);
     let output = port(normal.output, names[1], writer.level(normal.output));
     let most = twins.iter().map(|t| t.count).max().unwrap_or(0);
     let steps = if batch == 1 && most <= MOST_AT_ONCE {
@@ -204,12 +197,7 @@ fn runs(mut values: Vec<f64>, batch: usize) -> Vec<f64> {
 }
 
 struct Writer<'a> {
-    normal: &'a Normal,
-    decisions: &'a [Decision],
-    units: &'a [Units],
-    twins: &'a [Twins],
-    weights: &'a RefCell<Shared>,
-    batch: usize,
+    draft: &'a Draft<'a>,
     steps: Vec<Step>,
     next: Register,
     /// Of each quantity's different ciphertexts, as consumers see them.
@@ -226,7 +214,7 @@ impl Writer<'_> {
 
     /// A step of quantity `v`'s layer.
     fn step(&mut self, v: Id, unit: f64, operation: Operation) {
-        let q = &self.normal.quantities[v];
+        let q = &self.draft.normal.quantities[v];
         self.steps.push(Step {
             layer: q.layer.clone(),
             purpose: q.purpose,
@@ -236,9 +224,9 @@ impl Writer<'_> {
     }
 
     fn level(&self, v: Id) -> usize {
-        let d = self.decisions[v];
+        let d = self.draft.decisions[v];
         d.bootstrap
-            .unwrap_or(d.level - self.normal.quantities[v].depth)
+            .unwrap_or(d.level - self.draft.normal.quantities[v].depth)
     }
 
     /// The registers of quantity `v` at `level`, for quantity `reader`.
@@ -249,7 +237,7 @@ impl Writer<'_> {
         if let Some(found) = self.aligned.get(&(v, level)) {
             return found.clone();
         }
-        let unit = self.units[v].unit();
+        let unit = self.draft.units[v].unit();
         let copies: Vec<Register> = self.registers[v]
             .clone()
             .into_iter()
@@ -272,45 +260,30 @@ impl Writer<'_> {
     }
 
     fn quantity(&mut self, v: Id, map: Option<(Packed, &Split)>) -> Result<(), Error> {
-        let q = &self.normal.quantities[v];
-        let level = self.decisions[v].level;
-        let before = self.units[v].before();
+        let q = &self.draft.normal.quantities[v];
+        let level = self.draft.decisions[v].level;
+        let before = self.draft.units[v].before();
         let outputs = match &q.kind {
-            Kind::Input => (0..self.twins[v].count).map(|_| self.fresh()).collect(),
+            Kind::Input => (0..self.draft.twins[v].count)
+                .map(|_| self.fresh())
+                .collect(),
             Kind::Linear { bias, .. } => match map {
                 Some(map) => self.linear(v, q, map, bias)?,
                 None => Vec::new(),
             },
             Kind::Polynomial { argument, .. } => {
                 let inputs = self.at(*argument, level, v);
-                let form = self.units[v].form.clone().unwrap_or(Form::General {
+                let zero = Form::General {
                     coefficients: vec![0.0],
-                });
-                inputs
-                    .into_iter()
-                    .map(|input| {
-                        let output = self.fresh();
-                        let operation = match &form {
-                            Form::Square { constant } => Operation::Square {
-                                input,
-                                output,
-                                constant: *constant,
-                            },
-                            Form::Quartic { coefficients } => Operation::Quartic {
-                                input,
-                                output,
-                                coefficients: *coefficients,
-                            },
-                            Form::General { coefficients } => Operation::Polynomial {
-                                input,
-                                output,
-                                polynomial: Polynomial::new(coefficients.clone())?,
-                            },
-                        };
-                        self.step(v, before, operation);
-                        Ok(output)
-                    })
-                    .collect::<Result<_, Error>>()?
+                };
+                let form = self.draft.units[v].form.as_ref().unwrap_or(&zero);
+                let mut outputs = Vec::with_capacity(inputs.len());
+                for input in inputs {
+                    let output = self.fresh();
+                    self.step(v, before, form.operation(input, output)?);
+                    outputs.push(output);
+                }
+                outputs
             }
             Kind::Product {
                 left,
@@ -319,20 +292,20 @@ impl Writer<'_> {
                 constant,
                 ..
             } => {
-                let unit = self.units[v].raw();
-                let operands_small = self.normal.quantities[*left].reach <= 1.0;
+                let unit = self.draft.units[v].raw();
+                let operands_small = self.draft.normal.quantities[*left].reach <= 1.0;
                 let [left, right] = [left, right].map(|&w| self.at(w, level, v));
                 let add: Vec<(f64, Vec<Register>)> = add
                     .iter()
                     .map(|&(c, w)| {
-                        let c = c * self.units[w].unit() / unit;
+                        let c = c * self.draft.units[w].unit() / unit;
                         (c, self.at(w, level, v))
                     })
                     .collect();
                 let bound = (q.bound / unit.abs()).max(1.0);
-                let factor = self.units[v].times;
+                let factor = self.draft.units[v].times;
                 let constant = constant / unit;
-                (self.twins[v].operands.iter())
+                (self.draft.twins[v].operands.iter())
                     .map(|operands| {
                         let output = self.fresh();
                         let (left, right) = (left[operands[0]], right[operands[1]]);
@@ -361,7 +334,7 @@ impl Writer<'_> {
                     .collect()
             }
         };
-        let outputs = match self.decisions[v].bootstrap {
+        let outputs = match self.draft.decisions[v].bootstrap {
             Some(target) => self.bootstrap(v, q, outputs, target)?,
             None => outputs,
         };
@@ -376,8 +349,8 @@ impl Writer<'_> {
         (mut packed, split): (Packed, &Split),
         bias: &[f64],
     ) -> Result<Vec<Register>, Error> {
-        let level = self.decisions[v].level;
-        let Units { scale, shift, .. } = self.units[v];
+        let level = self.draft.decisions[v].level;
+        let Units { scale, shift, .. } = self.draft.units[v];
         let mut inputs = Vec::with_capacity(packed.inputs.len());
         for i in &packed.inputs {
             inputs.push(self.at(i.source, level, v)[i.ciphertext]);
@@ -385,7 +358,7 @@ impl Writer<'_> {
         let factors: Vec<f64> = packed
             .inputs
             .iter()
-            .map(|i| scale * self.units[i.source].unit())
+            .map(|i| scale * self.draft.units[i.source].unit())
             .collect();
         let mut added: Vec<Vec<f64>> = vec![vec![0.0; packed.period]; packed.outputs];
         for ((ciphertext, slot), b) in q.layout.places().into_iter().zip(bias) {
@@ -396,15 +369,15 @@ impl Writer<'_> {
                     value,
                 });
             }
-            added[self.twins[v].of[ciphertext as usize]][slot as usize] = value;
+            added[self.draft.twins[v].of[ciphertext as usize]][slot as usize] = value;
         }
-        let batch = self.batch;
+        let batch = self.draft.batch;
         let mut bias: Vec<Option<Arc<[f64]>>> = added
             .into_iter()
             .map(|b| b.iter().any(|&x| x != 0.0).then(|| runs(b, batch).into()))
             .collect();
         let outputs: Vec<Register> = (0..packed.outputs).map(|_| self.fresh()).collect();
-        let before = self.units[v].before();
+        let before = self.draft.units[v].before();
         for piece in pieces(&packed, split) {
             let mut used: Vec<usize> = piece.iter().map(|&d| packed.diagonals[d].input).collect();
             let mut made: Vec<usize> = piece.iter().map(|&d| packed.diagonals[d].output).collect();
@@ -445,7 +418,7 @@ impl Writer<'_> {
                     output: made.binary_search(&d.output).unwrap_or_default(),
                     giant: giant * batch,
                     baby: baby * batch,
-                    values: Values::runs(self.weights.borrow_mut().get(values), run * batch),
+                    values: Values::runs(self.draft.weights.borrow_mut().get(values), run * batch),
                 });
             }
             let map = BlockMap::new(
@@ -475,69 +448,47 @@ impl Writer<'_> {
         inputs: Vec<Register>,
         target: usize,
     ) -> Result<Vec<Register>, Error> {
-        let (before, after, gain) = (
-            self.units[v].before(),
-            self.units[v].unit(),
-            self.units[v].gain,
-        );
-        let slots = q.layout.period * self.batch;
+        let (units, slots) = (&self.draft.units[v], q.layout.period * self.draft.batch);
         let inputs = self.normalised(v, q, inputs)?;
+        // the real parts of so many values in one
+        let refresh = |writer: &mut Self, input: Register, values: f64| {
+            let output = writer.fresh();
+            let bootstrap = Bootstrap {
+                slots,
+                target,
+                gain: units.gain / values,
+            };
+            let operation = Operation::Bootstrap {
+                input,
+                output,
+                bootstrap,
+            };
+            writer.step(v, values * units.unit(), operation);
+            output
+        };
         let mut outputs = Vec::with_capacity(inputs.len());
         for pair in inputs.chunks(2) {
+            let &[left, right] = pair else {
+                outputs.push(refresh(self, pair[0], 1.0));
+                continue;
+            };
             let output = self.fresh();
-            if let &[left, right] = pair {
-                let (refreshed, real, imaginary) = (self.fresh(), self.fresh(), self.fresh());
-                self.step(
-                    v,
-                    before,
-                    Operation::Join {
-                        left,
-                        right,
-                        output,
-                    },
-                );
-                // Split doubles
-                let bootstrap = Bootstrap {
-                    slots,
-                    target,
-                    gain: 0.5 * gain,
-                };
-                self.step(
-                    v,
-                    2.0 * after,
-                    Operation::Bootstrap {
-                        input: output,
-                        output: refreshed,
-                        bootstrap,
-                    },
-                );
-                self.step(
-                    v,
-                    after,
-                    Operation::Split {
-                        input: refreshed,
-                        real,
-                        imaginary,
-                    },
-                );
-                outputs.extend([real, imaginary]);
-            } else {
-                let bootstrap = Bootstrap {
-                    slots,
-                    target,
-                    gain,
-                };
-                self.step(
-                    v,
-                    after,
-                    Operation::Bootstrap {
-                        input: pair[0],
-                        output,
-                        bootstrap,
-                    },
-                );
-                outputs.push(output);
-            }
+            let join = Operation::Join {
+                left,
+                right,
+                output,
+            };
+            self.step(v, units.before(), join);
+            // Split doubles
+            let input = refresh(self, output, 2.0);
+            let (real, imaginary) = (self.fresh(), self.fresh());
+            let split = Operation::Split {
+                input,
+                real,
+                imaginary,
+            };
+            self.step(v, units.unit(), split);
+            outputs.extend([real, imaginary]);
         }
         Ok(outputs)
     }
@@ -549,11 +500,11 @@ impl Writer<'_> {
         q: &Quantity,
         inputs: Vec<Register>,
     ) -> Result<Vec<Register>, Error> {
-        let factor = self.units[v].normaliser;
+        let factor = self.draft.units[v].normaliser;
         if factor == 1.0 {
             return Ok(inputs);
         }
-        let slots = q.layout.period * self.batch;
+        let slots = q.layout.period * self.draft.batch;
         let mut outputs = Vec::with_capacity(inputs.len());
         for input in inputs {
             let output = self.fresh();
@@ -572,7 +523,7 @@ impl Writer<'_> {
                 bias: vec![None],
                 period: slots,
             };
-            self.step(v, self.units[v].before(), operation);
+            self.step(v, self.draft.units[v].before(), operation);
             outputs.push(output);
         }
         Ok(outputs)

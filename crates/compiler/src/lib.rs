@@ -48,13 +48,10 @@ pub use outline::{Choice, Outline};
 pub use price::{Price, Pricing};
 pub use sketch::{Sketch, sketch};
 
-use ckks::Parameters;
-use cost::CostModel;
 use draft::Draft;
 use nn::PolyGraph;
 use runtime::VerifiedPlan;
 use std::borrow::Cow;
-use std::cell::RefCell;
 pub use target::Target;
 
 /// Compiles a network.
@@ -66,26 +63,7 @@ pub use target::Target;
 /// cover; [`Error::Depth`], [`Error::Levels`] when the parameters have too few levels; [`Error::Weight`] when a folded weight
 /// overflows; [`Error::Memory`] where no plan keeps the memory limit; [`Error::Ckks`] for inconsistent or insecure parameters.
 pub fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
-    let parameters = Parameters::new(target.parameters.clone())?;
-    let batch = target.batch;
-    let most = parameters.max_slots() / layout::LEAST_PERIOD;
-    if !batch.is_power_of_two() || batch > most {
-        return Err(Error::Batch { batch, most });
-    }
-    let max_slots = parameters.max_slots() / batch;
-    let mut cost = CostModel::new(parameters, target.cost, batch, [])?;
-    let normal = normal::normalise(graph, target, max_slots, None, &mut cost)?;
-    cost.prepare(normal.quantities.iter().map(|q| q.layout.period))?;
-    let (packed, twins) = twins::pack_all(&normal);
-    let splits = split::split_all(&packed, &cost, target.key_seconds);
-    let draft = Draft {
-        graph,
-        target,
-        normal,
-        twins,
-        cost,
-        weights: RefCell::default(),
-    };
+    let (draft, packed, splits) = Draft::new(graph, target)?;
     let (decisions, _) = draft.schedule(&splits, None)?;
     match target.max_memory {
         None => {

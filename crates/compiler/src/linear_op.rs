@@ -401,7 +401,7 @@ impl LinearOp {
     }
 }
 
-fn unsupported(node: &PolyNode, reason: String, remedy: &'static str) -> Error {
+pub(crate) fn unsupported(node: &PolyNode, reason: String, remedy: &'static str) -> Error {
     Error::Unsupported {
         layer: node.name().into(),
         operator: node.op().name().into(),

@@ -8,7 +8,7 @@ use crate::activation::Activation;
 use crate::cost::CostModel;
 use crate::error::Error;
 use crate::layout::{Layout, Scale};
-use crate::linear_op::{Chain, LinearOp, Link, chain_row, chain_stride};
+use crate::linear_op::{Chain, LinearOp, Link, chain_row, chain_stride, unsupported};
 use crate::target::Target;
 use approx::Polynomial;
 use nn::{NodeId, Op, PolyGraph, PolyNode, Shape};
@@ -81,6 +81,28 @@ pub(crate) struct Quantity {
 }
 
 impl Quantity {
+    /// What `node` makes: one level deep, in a unit of its own.
+    pub(crate) fn of(
+        node: &PolyNode,
+        kind: Kind,
+        shape: Shape,
+        layout: Layout,
+        bound: f64,
+    ) -> Self {
+        Self {
+            layer: node.name().into(),
+            purpose: purpose(node),
+            kind,
+            shape,
+            layout,
+            bound,
+            feeds: None,
+            depth: 1,
+            reach: 1.0,
+            times: 1,
+        }
+    }
+
     /// Largest magnitude of network value for a plan value of 1, where nothing before it is bootstrapped.
     pub(crate) fn nominal_unit(&self) -> f64 {
         self.bound / self.reach
@@ -88,7 +110,7 @@ impl Quantity {
 
     /// The quantities that it is made of, each once.
     pub(crate) fn sources(&self) -> Vec<Id> {
-        let mut sources = match &self.kind {
+        let all = match &self.kind {
             Kind::Input => Vec::new(),
             Kind::Linear { terms, .. } => terms.iter().map(|t| t.0).collect(),
             Kind::Polynomial { argument, .. } => vec![*argument],
@@ -99,13 +121,12 @@ impl Quantity {
                 .chain(add.iter().map(|a| a.1))
                 .collect(),
         };
-        let mut seen = Vec::new();
-        sources.retain(|s| {
-            !seen.contains(s) && {
-                seen.push(*s);
-                true
+        let mut sources = Vec::with_capacity(all.len());
+        for v in all {
+            if !sources.contains(&v) {
+                sources.push(v);
             }
-        });
+        }
         sources
     }
 }
@@ -132,14 +153,6 @@ pub(crate) struct Expression {
 }
 
 impl Expression {
-    pub(crate) fn of(id: Id, q: &Quantity) -> Self {
-        Self {
-            terms: vec![(id, Chain::new())],
-            bias: vec![0.0; q.shape.len()],
-            shape: q.shape,
-            name: Named::default(),
-        }
-    }
     pub(crate) fn direct(&self) -> Option<Id> {
         match &self.terms[..] {
             [(id, chain)] if chain.is_empty() && self.bias.iter().all(|&b| b == 0.0) => Some(*id),
@@ -166,26 +179,17 @@ impl Expression {
                 chain_row(&chain, r, 1.0, &mut |c, w| *b += w * self.bias[c]);
             }
         }
-        let terms = self
-            .terms
-            .iter()
-            .map(|(id, chain)| {
-                (
-                    *id,
-                    chain.iter().cloned().chain([Arc::clone(&op)]).collect(),
-                )
-            })
-            .collect();
-        let name = if name.0 >= self.name.0 {
-            name
-        } else {
-            self.name
-        };
+        let mut terms = self.terms.clone();
+        (terms.iter_mut()).for_each(|t| t.1.push(Arc::clone(&op)));
         Self {
             terms,
             bias,
             shape,
-            name,
+            name: if name.0 >= self.name.0 {
+                name
+            } else {
+                self.name
+            },
         }
     }
 }
@@ -221,7 +225,7 @@ pub(crate) fn normalise(
     if value.terms.is_empty() {
         return Err(unsupported(
             node,
-            "the network's answer is a constant",
+            "the network's answer is a constant".into(),
             "check the exported graph",
         ));
     }
@@ -250,12 +254,12 @@ impl Normal {
                 }
             }
         }
-        let mut number = vec![0; count];
-        let mut next = 0;
-        for v in 0..count {
-            number[v] = next;
-            next += usize::from(used[v]);
-        }
+        let number: Vec<Id> = (used.iter())
+            .scan(0, |next, &u| {
+                *next += usize::from(u);
+                Some(*next - usize::from(u))
+            })
+            .collect();
         let quantities = self
             .quantities
             .into_iter()
@@ -283,15 +287,6 @@ impl Normal {
             quantities,
             output: number[self.output],
         }
-    }
-}
-
-fn unsupported(node: &PolyNode, reason: &str, remedy: &'static str) -> Error {
-    Error::Unsupported {
-        layer: node.name().into(),
-        operator: node.op().name().into(),
-        reason: reason.into(),
-        remedy,
     }
 }
 
@@ -323,6 +318,17 @@ impl Builder<'_> {
         self.quantities.len() - 1
     }
 
+    /// A quantity as it is.
+    pub(crate) fn value(&self, id: Id) -> Expression {
+        let shape = self.quantities[id].shape;
+        Expression {
+            terms: vec![(id, Chain::new())],
+            bias: vec![0.0; shape.len()],
+            shape,
+            name: Named::default(),
+        }
+    }
+
     /// Whether a polynomial's node, perhaps renamed, is used once.
     fn sole(&self, id: NodeId) -> bool {
         let node = self.graph.node(id);
@@ -341,10 +347,10 @@ impl Builder<'_> {
             return Ok(value);
         }
         if let Some(id) = self.absorb(node, &value)? {
-            return Ok(Expression::of(id, &self.quantities[id]));
+            return Ok(self.value(id));
         }
         let id = self.linear(node, value, None)?;
-        Ok(Expression::of(id, &self.quantities[id]))
+        Ok(self.value(id))
     }
 
     pub(crate) fn linear(
@@ -364,30 +370,19 @@ impl Builder<'_> {
         layout: Option<Layout>,
         bound: f64,
     ) -> Result<Id, Error> {
-        let named = |value: &Expression| value.name.1.map_or(node, |id| self.graph.node(id));
+        let graph = self.graph;
+        let named = |value: &Expression| value.name.1.map_or(node, |id| graph.node(id));
         let layout = match layout {
             Some(layout) => layout,
             None => self.layout_of(named(&value).name(), &value)?,
         };
         let value = self.cut(node, value, &layout)?;
-        let named = value.name.1.map_or(node, |id| self.graph.node(id));
-        let (layer, purpose) = (named.name().into(), purpose(named));
-        let kind = Kind::Linear {
-            terms: value.terms,
-            bias: value.bias,
-        };
-        Ok(self.push(Quantity {
-            layer,
-            purpose,
-            kind,
-            shape: value.shape,
-            layout,
-            bound,
-            feeds: None,
-            depth: 1,
-            reach: 1.0,
-            times: 1,
-        }))
+        let named = named(&value);
+        let Expression {
+            terms, bias, shape, ..
+        } = value;
+        let kind = Kind::Linear { terms, bias };
+        Ok(self.push(Quantity::of(named, kind, shape, layout, bound)))
     }
 
     /// Where a value would lie that is made by one map.
@@ -411,18 +406,10 @@ impl Builder<'_> {
                 let bound = self.bound(node)?;
                 let layout = Layout::fresh(node.name(), *shape, self.max_slots)?;
                 let id = self.push(Quantity {
-                    layer: node.name().into(),
-                    purpose: purpose(node),
-                    kind: Kind::Input,
-                    shape: *shape,
-                    layout,
-                    bound,
-                    feeds: None,
                     depth: 0,
-                    reach: 1.0,
-                    times: 1,
+                    ..Quantity::of(node, Kind::Input, *shape, layout, bound)
                 });
-                Ok(Expression::of(id, &self.quantities[id]))
+                Ok(self.value(id))
             }
             Op::Constant(shape, p) => Ok(Expression {
                 terms: Vec::new(),
@@ -451,15 +438,12 @@ impl Builder<'_> {
                     Op::AvgPool(_) | Op::GlobalAvgPool => 2,
                     _ => 1,
                 };
-                Ok(
-                    match LinearOp::of(node, self.graph.shape(node.inputs()[0]))? {
-                        None => value.clone(),
-                        Some((op, offset)) => {
-                            let name = (rank, Some(node.id()));
-                            value.then(op, offset, node.shape(), name, node.inputs()[0])
-                        }
-                    },
-                )
+                let from = node.inputs()[0];
+                let name = (rank, Some(node.id()));
+                Ok(match LinearOp::of(node, self.graph.shape(from))? {
+                    None => value.clone(),
+                    Some((op, offset)) => value.then(op, offset, node.shape(), name, from),
+                })
             }
         }
     }
@@ -467,12 +451,12 @@ impl Builder<'_> {
     fn polynomial(&mut self, node: &PolyNode, p: &Polynomial) -> Result<Expression, Error> {
         let from = node.inputs()[0];
         let mut value = self.values[from.index()].clone();
-        if p.degree() < 2 || value.terms.is_empty() {
+        if value.terms.is_empty() {
+            let bias = value.bias.iter().map(|&x| p.eval(x)).collect();
+            return Ok(Expression { bias, ..value });
+        }
+        if p.degree() < 2 {
             let shape = value.shape;
-            if value.terms.is_empty() {
-                let bias = value.bias.iter().map(|&x| p.eval(x)).collect();
-                return Ok(Expression { bias, ..value });
-            }
             let m = p.to_monomial();
             let Some(&factor) = m.get(1) else {
                 return Ok(Expression {
@@ -486,34 +470,25 @@ impl Builder<'_> {
                 inner: shape.len(),
                 rows: shape.len(),
             };
-            return Ok(value.then(
-                op,
-                Some(vec![m[0]; shape.len()]),
-                shape,
-                (1, Some(node.id())),
-                from,
-            ));
+            let offset = Some(vec![m[0]; shape.len()]);
+            return Ok(value.then(op, offset, shape, (1, Some(node.id())), from));
         }
         if let Some(id) = self.absorb(self.graph.node(from), &value)? {
-            value = Expression::of(id, &self.quantities[id]);
+            value = self.value(id);
             self.values[from.index()] = value.clone();
         }
         let (lo, hi) = p.interval();
-        let (argument, binding) = match value.direct() {
-            Some(id)
-                if self.sole(from)
-                    && matches!(self.quantities[id].kind, Kind::Polynomial { .. }) =>
-            {
+        let inner = (value.direct()).and_then(|id| match &self.quantities[id].kind {
+            Kind::Polynomial { polynomial, .. } if self.sole(from) => Some((id, polynomial)),
+            _ => None,
+        });
+        let (argument, binding) = match (inner, value.direct()) {
+            (Some((id, inner)), _) => {
                 // its coefficients take in the interval map
-                let depth = Activation::general(
-                    &polynomial_of(&self.quantities[id]).unwrap_or_else(|| p.clone()),
-                    1.0,
-                )
-                .depth()?;
-                self.quantities[id].depth = depth;
+                self.quantities[id].depth = Activation::general(inner, 1.0).depth()?;
                 (id, Binding::Free)
             }
-            Some(id)
+            (None, Some(id))
                 if self.quantities[id].reach <= 1.0
                     && Activation::extends(p, self.quantities[id].nominal_unit()) =>
             {
@@ -535,24 +510,18 @@ impl Builder<'_> {
             }
         };
         let argument_of = &self.quantities[argument];
+        let kind = Kind::Polynomial {
+            argument,
+            polynomial: p.clone(),
+            binding,
+        };
+        let (shape, layout) = (argument_of.shape, argument_of.layout.clone());
         let quantity = Quantity {
-            layer: node.name().into(),
-            purpose: purpose(node),
-            kind: Kind::Polynomial {
-                argument,
-                polynomial: p.clone(),
-                binding,
-            },
-            shape: argument_of.shape,
-            layout: argument_of.layout.clone(),
-            bound: p.sup_norm().max(1e-12),
-            feeds: None,
             depth: activation.depth()?,
-            reach: 1.0,
-            times: 1,
+            ..Quantity::of(node, kind, shape, layout, p.sup_norm().max(1e-12))
         };
         self.push(quantity);
-        Ok(Expression::of(id, &self.quantities[id]))
+        Ok(self.value(id))
     }
 }
 
@@ -565,12 +534,5 @@ pub(crate) fn purpose(node: &PolyNode) -> Purpose {
         nn::Purpose::Norm => Purpose::Norm,
         nn::Purpose::Activation => Purpose::Activation,
         nn::Purpose::Repacking => Purpose::Repacking,
-    }
-}
-
-fn polynomial_of(q: &Quantity) -> Option<Polynomial> {
-    match &q.kind {
-        Kind::Polynomial { polynomial, .. } => Some(polynomial.clone()),
-        _ => None,
     }
 }

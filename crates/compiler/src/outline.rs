@@ -4,14 +4,13 @@
 //! after that takes only the path. Whoever asks prices the alternatives in seconds (what a lower degree costs in accuracy, say).
 
 use crate::cost::CostModel;
+use crate::draft::Draft;
 use crate::error::Error;
 use crate::normal::Kind;
 use crate::schedule::{self, Machine, Stage, Way};
 use crate::stages::{carried_out, stages};
 use crate::target::Target;
-use crate::{normal, split, twins};
 use approx::Polynomial;
-use ckks::Parameters;
 use nn::{Op, PolyGraph};
 
 /// A network whose polynomials are open.
@@ -19,8 +18,6 @@ pub struct Outline {
     stages: Vec<Stage>,
     output: usize,
     cost: CostModel,
-    bootstraps: bool,
-    parameters: String,
     /// The stage of each polynomial, in topological order.
     open: Vec<usize>,
 }
@@ -47,13 +44,17 @@ impl Outline {
         alternatives: &[Vec<Polynomial>],
         target: &Target,
     ) -> Result<Self, Error> {
-        let parameters = Parameters::new(target.parameters.clone())?;
-        let max_slots = parameters.max_slots();
-        let mut cost = CostModel::new(parameters, target.cost, 1, [])?;
-        let normal = normal::normalise(graph, target, max_slots, None, &mut cost)?;
-        cost.prepare(normal.quantities.iter().map(|q| q.layout.period))?;
-        let (packed, twins) = twins::pack_all(&normal);
-        let splits = split::split_all(&packed, &cost, target.key_seconds);
+        let one = Target {
+            batch: 1,
+            ..target.clone()
+        };
+        let (draft, _, splits) = Draft::new(graph, &one)?;
+        let Draft {
+            normal,
+            twins,
+            cost,
+            ..
+        } = draft;
         let mut stages = stages(&normal, &splits, &twins, &cost)?;
         let mut open = Vec::new();
         let nodes = graph.nodes().iter();
@@ -77,28 +78,18 @@ impl Outline {
                     remedy: "give each activation degrees of at least 2 to choose from",
                 });
             };
-            let mut ways = Vec::with_capacity(alternatives.len());
-            for p in alternatives {
+            let way = |p| {
                 let (depth, operation) = carried_out(q, binding, p)?;
-                let mut seconds = vec![0.0; cost.levels() + 1];
-                for (level, seconds) in seconds.iter_mut().enumerate().skip(depth) {
-                    *seconds = cost.operation(&operation, level)? * twins[v].count as f64;
-                }
-                ways.push(Way {
-                    depth,
-                    seconds,
-                    price: 0.0,
-                });
-            }
-            stages[v].ways = ways;
+                let one = |level| Ok(cost.operation(&operation, level)? * twins[v].count as f64);
+                Ok(Way::free(depth, cost.by_level(depth, one)?))
+            };
+            stages[v].ways = alternatives.iter().map(way).collect::<Result<_, Error>>()?;
             open.push(v);
         }
         Ok(Self {
             stages,
             output: normal.output,
             cost,
-            bootstraps: target.parameters.bootstrap.is_some(),
-            parameters: target.parameters.name.clone(),
             open,
         })
     }
@@ -125,13 +116,8 @@ impl Outline {
             }
         }
         let machine = Machine {
-            bootstrap: &|slots, to| self.cost.bootstrap(slots, to),
-            align: &|level| self.cost.align(level),
-            levels: self.cost.levels(),
-            bootstraps: self.bootstraps,
-            target: None,
             most_bootstraps,
-            parameters: &self.parameters,
+            ..self.cost.machine()
         };
         let (decisions, all) = match schedule::schedule(&stages, self.output, machine) {
             Err(Error::Levels { .. }) => return Ok(None),

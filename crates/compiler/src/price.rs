@@ -6,7 +6,7 @@
 use crate::activation::Activation;
 use crate::cost::CostModel;
 use crate::error::Error;
-use crate::schedule::{self, Machine, Stage, Way};
+use crate::schedule::{self, Refresh, Stage, Way};
 use crate::target::Target;
 use approx::{Composite, Polynomial};
 use ckks::Parameters;
@@ -42,7 +42,6 @@ impl Price {
 pub struct Pricing {
     cost: CostModel,
     slots: usize,
-    name: String,
 }
 
 /// An operation within an activation.
@@ -61,11 +60,9 @@ impl Pricing {
     pub fn new(target: &Target) -> Result<Self, Error> {
         let parameters = Parameters::new(target.parameters.clone())?;
         let slots = parameters.max_slots();
-        Ok(Self {
-            cost: CostModel::new(parameters, target.cost, 1, [slots])?,
-            slots,
-            name: target.parameters.name.clone(),
-        })
+        let mut cost = CostModel::new(&parameters, target.cost, 1)?;
+        cost.prepare([slots])?;
+        Ok(Self { cost, slots })
     }
 
     /// Of a polynomial, in the cheapest form that the compiler has for it.
@@ -75,7 +72,7 @@ impl Pricing {
     pub fn polynomial(&self, p: &Polynomial) -> Result<Price, Error> {
         let activation = Activation::absorbed(p, 1.0);
         let depth = activation.depth()?;
-        let operation = crate::stages::operation(activation.form)?;
+        let operation = activation.form.operation(0, 1)?;
         self.price(&[Part {
             operation,
             depth,
@@ -122,23 +119,16 @@ impl Pricing {
         let stage = |depth: usize, sources: Vec<usize>, seconds: Vec<f64>| Stage {
             layer: "the activation".into(),
             sources,
-            ways: vec![Way {
-                depth,
-                seconds,
-                price: 0.0,
-            }],
+            ways: vec![Way::free(depth, seconds)],
             slots: self.slots,
             ciphertexts: 1,
             reserve: schedule::Reserve::default(),
         };
-        let mut seconds = Vec::with_capacity(parts.len());
-        for part in parts {
-            let mut each = vec![0.0; levels + 1];
-            for (level, each) in each.iter_mut().enumerate().skip(part.depth) {
-                *each = self.cost.operation(&part.operation, level)?;
-            }
-            seconds.push(each);
-        }
+        let of = |part: &Part| {
+            let seconds = |level| self.cost.operation(&part.operation, level);
+            self.cost.by_level(part.depth, seconds)
+        };
+        let seconds: Vec<Vec<f64>> = parts.iter().map(of).collect::<Result<_, _>>()?;
         // (all seconds, bootstraps, their seconds)
         let chain = |layers: usize| -> Result<(f64, f64, f64), Error> {
             let mut stages = vec![stage(0, vec![], vec![0.0; levels + 1])];
@@ -153,16 +143,8 @@ impl Pricing {
                     stages.push(stage(part.depth, sources, seconds.clone()));
                 }
             }
-            let machine = Machine {
-                bootstrap: &|slots, to| self.cost.bootstrap(slots, to),
-                align: &|level| self.cost.align(level),
-                levels,
-                bootstraps: self.cost.has_bootstrap(),
-                target: None,
-                most_bootstraps: None,
-                parameters: &self.name,
-            };
-            let (decisions, all) = schedule::schedule(&stages, stages.len() - 1, machine)?;
+            let last = stages.len() - 1;
+            let (decisions, all) = schedule::schedule(&stages, last, self.cost.machine())?;
             let targets = || decisions.iter().filter_map(|d| d.bootstrap);
             let bootstrapping = targets().map(|t| self.cost.bootstrap(self.slots, t)).sum();
             Ok((all, targets().count() as f64, bootstrapping))

@@ -9,7 +9,7 @@
 use crate::error::Error;
 use crate::layout::Layout;
 use crate::linear_op::{LinearOp, Link, chain_row};
-use crate::normal::{Builder, Expression, Id, Kind, Normal, Quantity, purpose};
+use crate::normal::{Builder, Expression, Id, Kind, Normal, Quantity};
 use crate::schedule::Reserve;
 use nn::{NodeId, Op, PolyNode};
 use runtime::operation::LARGEST_VALUE;
@@ -65,7 +65,7 @@ impl Builder<'_> {
         for input in [a, b] {
             let value = self.values[input.index()].clone();
             if let Some(id) = self.absorb(self.graph.node(input), &value)? {
-                self.values[input.index()] = Expression::of(id, &self.quantities[id]);
+                self.values[input.index()] = self.value(id);
             }
         }
         let [x, y] = [a, b].map(|i| self.values[i.index()].clone());
@@ -109,15 +109,11 @@ impl Builder<'_> {
                 [first, second]
             }
         };
-        let mut add = Vec::new();
-        for (c, id) in [
+        let mut add = vec![
             (left.factor * right.constant, left.id),
             (left.constant * right.factor, right.id),
-        ] {
-            if c != 0.0 {
-                add.push((c, id));
-            }
-        }
+        ];
+        add.retain(|a| a.0 != 0.0);
         let wide = [left.id, right.id]
             .into_iter()
             .max_by_key(|&id| self.quantities[id].shape.len())
@@ -130,28 +126,15 @@ impl Builder<'_> {
             add,
             constant: left.constant * right.constant,
         };
-        let (shape, layout) = (
-            self.quantities[wide].shape,
-            self.quantities[wide].layout.clone(),
-        );
-        let id = self.push(Quantity {
-            layer: node.name().into(),
-            purpose: purpose(node),
-            kind,
-            shape,
-            layout,
-            bound,
-            feeds: None,
-            depth: 1,
-            reach: 1.0,
-            times: 1,
-        });
+        let wide = &self.quantities[wide];
+        let (shape, layout) = (wide.shape, wide.layout.clone());
+        let id = self.push(Quantity::of(node, kind, shape, layout, bound));
         self.settle(id)?;
         // one factor that can take any unit keeps a product small enough to be bootstrapped
         if let (true, Some(made)) = (plain, [right, left].into_iter().find(|o| o.made)) {
             self.quantities[made.id].feeds = Some(id);
         }
-        Ok(Expression::of(id, &self.quantities[id]))
+        Ok(self.value(id))
     }
 
     /// Sets a product's integer factor and its reach.
@@ -209,7 +192,7 @@ impl Builder<'_> {
         if let Some((from, suffix)) = copied(value) {
             let mut inner = self.values[from.index()].clone();
             if let Some(id) = self.absorb(self.graph.node(from), &inner)? {
-                inner = Expression::of(id, &self.quantities[id]);
+                inner = self.value(id);
                 self.values[from.index()] = inner.clone();
             }
             let operand = single(&inner);
@@ -222,7 +205,7 @@ impl Builder<'_> {
                     Some(o) => o,
                     None => {
                         let id = self.linear(self.graph.node(from), inner, None)?;
-                        self.values[from.index()] = Expression::of(id, &self.quantities[id]);
+                        self.values[from.index()] = self.value(id);
                         Operand {
                             made: self.consumers[from.index()].len() == 1,
                             ..made(id)

@@ -51,6 +51,17 @@ pub(crate) struct Way {
     pub(crate) price: f64,
 }
 
+impl Way {
+    /// At no price.
+    pub(crate) fn free(depth: usize, seconds: Vec<f64>) -> Self {
+        Self {
+            depth,
+            seconds,
+            price: 0.0,
+        }
+    }
+}
+
 impl Stage {
     /// Levels that it takes at least.
     fn depth(&self) -> usize {
@@ -69,13 +80,19 @@ pub(crate) struct Decision {
     pub(crate) way: usize,
 }
 
+/// What moving a value to another level costs.
+pub(crate) trait Refresh {
+    /// Seconds of a bootstrap of one ciphertext of so many slots to a level.
+    fn bootstrap(&self, slots: usize, target: usize) -> f64;
+    /// Seconds of an alignment down to a level.
+    fn align(&self, level: usize) -> f64;
+}
+
 /// What levels and bootstraps there are.
 #[derive(Clone, Copy)]
 pub(crate) struct Machine<'a> {
-    /// Seconds of a bootstrap of so many slots to a level.
-    pub(crate) bootstrap: &'a dyn Fn(usize, usize) -> f64,
-    /// Seconds of an alignment to a level.
-    pub(crate) align: &'a dyn Fn(usize) -> f64,
+    /// What they cost.
+    pub(crate) refresh: &'a dyn Refresh,
     /// Highest level.
     pub(crate) levels: usize,
     /// Whether there is bootstrapping.
@@ -107,18 +124,11 @@ pub(crate) fn schedule(
     output: usize,
     machine: Machine<'_>,
 ) -> Result<(Vec<Decision>, f64), Error> {
-    let last_use: Vec<usize> = (0..stages.len())
-        .map(|v| {
-            if v == output {
-                stages.len()
-            } else {
-                (v + 1..stages.len())
-                    .rev()
-                    .find(|&w| stages[w].sources.contains(&v))
-                    .unwrap_or(v)
-            }
-        })
-        .collect();
+    let mut last_use: Vec<usize> = (0..stages.len()).collect();
+    for (v, stage) in stages.iter().enumerate() {
+        stage.sources.iter().for_each(|&w| last_use[w] = v);
+    }
+    last_use[output] = stages.len();
     let mut trails: Vec<Trail> = Vec::new();
     let mut frontier: Vec<usize> = Vec::new();
     let mut points = vec![Point {
@@ -141,24 +151,13 @@ pub(crate) fn schedule(
         let mut reached: BTreeMap<Vec<usize>, (f64, usize, Decision)> = BTreeMap::new();
         for point in &points {
             let operand = |w: &usize| {
-                frontier
-                    .iter()
-                    .position(|f| f == w)
-                    .map_or(0, |i| point.levels[i])
+                let place = frontier.iter().position(|f| f == w);
+                place.map_or(0, |i| point.levels[i])
             };
-            let top = stage
-                .sources
-                .iter()
-                .map(operand)
-                .min()
-                .unwrap_or(machine.levels);
-            let kept: Vec<usize> = point
-                .levels
-                .iter()
-                .zip(&keep)
-                .filter(|(_, k)| **k)
-                .map(|(l, _)| *l)
-                .collect();
+            let operands = stage.sources.iter().map(operand);
+            let top = operands.min().unwrap_or(machine.levels);
+            let kept = point.levels.iter().zip(&keep).filter(|(_, k)| **k);
+            let kept: Vec<usize> = kept.map(|(l, _)| *l).collect();
             let left = point.levels.last().copied().unwrap_or(0);
             let ways = stage.ways.iter().enumerate();
             for (index, way) in ways.filter(|(_, w)| w.price.is_finite()) {
@@ -168,7 +167,7 @@ pub(crate) fn schedule(
                     let seconds = point.seconds
                         + way.price
                         + way.seconds[level]
-                        + aligned as f64 * (machine.align)(level);
+                        + aligned as f64 * machine.refresh.align(level);
                     let result = level - way.depth;
                     let within = machine
                         .most_bootstraps
@@ -184,8 +183,8 @@ pub(crate) fn schedule(
                         .map(Some);
                     for bootstrap in std::iter::once(None).chain(targets) {
                         let ciphertexts = stage.ciphertexts.div_ceil(2) as f64;
-                        let more = bootstrap
-                            .map_or(0.0, |t| ciphertexts * (machine.bootstrap)(stage.slots, t));
+                        let one = |t| machine.refresh.bootstrap(stage.slots, t);
+                        let more = bootstrap.map_or(0.0, |t| ciphertexts * one(t));
                         let mut levels = kept.clone();
                         if last_use[v] > v {
                             levels.push(bootstrap.unwrap_or(result));
@@ -196,11 +195,8 @@ pub(crate) fn schedule(
                         };
                         levels.push(left - spent);
                         let seconds = seconds + more;
-                        let entry = reached.entry(levels).or_insert((
-                            f64::INFINITY,
-                            0,
-                            Decision::default(),
-                        ));
+                        let none = (f64::INFINITY, 0, Decision::default());
+                        let entry = reached.entry(levels).or_insert(none);
                         if seconds < entry.0 {
                             let decision = Decision {
                                 level,
@@ -213,15 +209,8 @@ pub(crate) fn schedule(
                 }
             }
         }
-        frontier = frontier
-            .iter()
-            .zip(&keep)
-            .filter(|(_, k)| **k)
-            .map(|(w, _)| *w)
-            .collect();
-        if last_use[v] > v {
-            frontier.push(v);
-        }
+        frontier.push(v);
+        frontier.retain(|&w| last_use[w] > v);
         points = undominated(reached, &mut trails);
         if points.is_empty() {
             let had = machine.levels;
@@ -299,21 +288,28 @@ mod tests {
         Stage {
             layer: "layer".into(),
             sources: sources.to_vec(),
-            ways: vec![Way {
-                depth,
-                seconds,
-                price: 0.0,
-            }],
+            ways: vec![Way::free(depth, seconds)],
             slots: 16,
             ciphertexts: 1,
             reserve: Reserve::default(),
         }
     }
 
+    /// Seconds of a bootstrap to level 0, and for each level more.
+    struct Bootstraps(f64, f64);
+
+    impl Refresh for Bootstraps {
+        fn bootstrap(&self, _: usize, target: usize) -> f64 {
+            self.0 + self.1 * target as f64
+        }
+        fn align(&self, _: usize) -> f64 {
+            1e-3
+        }
+    }
+
     fn machine(levels: usize, bootstraps: bool) -> Machine<'static> {
         Machine {
-            bootstrap: &|_, t| 5.0 + 0.1 * t as f64,
-            align: &|_| 1e-3,
+            refresh: &Bootstraps(5.0, 0.1),
             levels,
             bootstraps,
             target: None,
@@ -367,7 +363,7 @@ mod tests {
             &stages,
             output,
             Machine {
-                bootstrap: &|_, _| 400.0,
+                refresh: &Bootstraps(400.0, 0.0),
                 ..machine(10, true)
             },
         )
@@ -440,7 +436,7 @@ mod tests {
         for most in [None, Some(0), Some(1), Some(2)] {
             let machine = Machine {
                 most_bootstraps: most,
-                bootstrap: &|_, t| 0.5 + 0.01 * t as f64,
+                refresh: &Bootstraps(0.5, 0.01),
                 ..machine(6, true)
             };
             let joint = schedule(&network([None; 3]), 7, machine);

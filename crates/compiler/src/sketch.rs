@@ -16,10 +16,10 @@ use crate::error::Error;
 use crate::layout::{Layout, Scale};
 use crate::linear_op::Chain;
 use crate::normal::{self, Id, Kind, Normal, Quantity};
-use crate::schedule::{self, Machine, Stage, Way};
+use crate::schedule::{self, Refresh, Stage};
 use crate::search::THRIFT;
 use crate::split::EAGERNESS;
-use crate::stages::representative;
+use crate::stages::{representative, stage};
 use crate::target::Target;
 use ckks::keys::{KeyRequest, SwitchingKey};
 use ckks::map::{Term, Values};
@@ -27,6 +27,7 @@ use ckks::{Arithmetic, BlockMap, Bootstrap, Level, Meter, Parameters};
 use maps::{Alike, Counted, Pattern, Source, count, more};
 use nn::PolyGraph;
 use runtime::{Operation, Purpose, Work};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A step, or as many alike as there are ciphertexts, of a plan that is not there.
@@ -81,13 +82,8 @@ impl Sketch {
 /// Those of [`crate::compile`]; [`Error::Unsupported`] for operators whose cost does not follow from shapes.
 pub fn sketch(graph: &PolyGraph, scale: &Scale, target: &Target) -> Result<Sketch, Error> {
     let parameters = Parameters::new(target.parameters.clone())?;
-    let most = parameters.max_slots() / crate::layout::LEAST_PERIOD;
-    if !target.batch.is_power_of_two() || target.batch > most {
-        let batch = target.batch;
-        return Err(Error::Batch { batch, most });
-    }
-    let rings = scale.rings(parameters.max_slots() / target.batch);
-    let mut cost = CostModel::new(parameters, target.cost, target.batch, [])?;
+    let rings = scale.rings(target.slots_of_one(&parameters)?);
+    let mut cost = CostModel::new(&parameters, target.cost, target.batch)?;
     let sized = Some((scale, rings.full));
     let normal = normal::normalise(graph, target, rings.small, sized, &mut cost)?;
     let layouts: Vec<Layout> = (normal.quantities.iter())
@@ -214,10 +210,10 @@ impl Draft<'_> {
 
     fn sketch(&self, key_seconds: f64) -> Result<Sketch, Error> {
         let Self {
-            target,
             normal,
             layouts,
             cost,
+            ..
         } = self;
         // as for plans (`split::split_all`): the second time with all rotations of the first known
         let mut best: Option<(f64, Vec<Counted>)> = None;
@@ -240,29 +236,11 @@ impl Draft<'_> {
         let mut stages = Vec::with_capacity(layouts.len());
         let mut memory: BTreeMap<String, Vec<f64>> = BTreeMap::new();
         for (v, (q, counted)) in normal.quantities.iter().zip(&counts).enumerate() {
-            stages.push(Stage {
-                layer: q.layer.clone(),
-                sources: q.sources(),
-                ways: vec![Way {
-                    depth: q.depth,
-                    seconds: self.seconds(q, counted, &mut memory)?,
-                    price: 0.0,
-                }],
-                slots: layouts[v].period,
-                ciphertexts: counted.different,
-                reserve: normal.reserve(v),
-            });
+            let seconds = self.seconds(q, counted, &mut memory)?;
+            let size = (layouts[v].period, counted.different);
+            stages.push(stage(normal, v, seconds, size));
         }
-        let machine = Machine {
-            bootstrap: &|slots, to| cost.bootstrap(slots, to),
-            align: &|level| cost.align(level),
-            levels: cost.levels(),
-            bootstraps: target.parameters.bootstrap.is_some(),
-            target: None,
-            most_bootstraps: None,
-            parameters: &target.parameters.name,
-        };
-        let (decisions, _) = schedule::schedule(&stages, normal.output, machine)?;
+        let (decisions, _) = schedule::schedule(&stages, normal.output, cost.machine())?;
         self.gather(&stages, &counts, &decisions)
     }
 
@@ -273,33 +251,19 @@ impl Draft<'_> {
         counted: &Counted,
         known: &mut BTreeMap<String, Vec<f64>>,
     ) -> Result<Vec<f64>, Error> {
-        let levels = self.cost.levels();
-        let count = counted.different as f64;
-        let operation = representative(q)?;
-        let one = match (&q.kind, operation) {
+        let (cost, count) = (self.cost, counted.different as f64);
+        let one = match (&q.kind, representative(q)?) {
             (Kind::Linear { .. }, _) => {
-                return Ok((0..=levels)
-                    .map(|level| match level {
-                        0 => 0.0,
-                        _ => self.cost.linear(&counted.size, level),
-                    })
-                    .collect());
+                return cost.by_level(1, |level| Ok(cost.linear(&counted.size, level)));
             }
-            (_, None) => (0..=levels).map(|level| 1e-3 * level as f64).collect(),
-            (_, Some(operation)) => {
-                let key = cost_key(&operation);
-                match known.get(&key) {
-                    Some(seconds) => seconds.clone(),
-                    None => {
-                        let mut seconds = vec![0.0; levels + 1];
-                        for (level, s) in seconds.iter_mut().enumerate().skip(q.depth) {
-                            *s = self.cost.operation(&operation, level)?;
-                        }
-                        known.insert(key, seconds.clone());
-                        seconds
-                    }
+            (_, None) => cost.by_level(0, |level| Ok(1e-3 * level as f64))?,
+            (_, Some(operation)) => match known.entry(cost_key(&operation)) {
+                Entry::Occupied(seconds) => seconds.get().clone(),
+                Entry::Vacant(place) => {
+                    let seconds = cost.by_level(q.depth, |l| cost.operation(&operation, l))?;
+                    place.insert(seconds).clone()
                 }
-            }
+            },
         };
         Ok(one.into_iter().map(|s| s * count).collect())
     }

@@ -4,8 +4,9 @@
 //! multiple. The smallest (negative) steps go either with the babies or with the giants.
 
 use crate::cost::CostModel;
-use crate::pack::{Packed, Walk};
+use crate::pack::{Diagonal, Packed, Walk};
 use ckks::MapSize;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 /// A split of every diagonal of a map.
@@ -31,23 +32,17 @@ pub(crate) fn split_all(packed: &[Option<Packed>], cost: &CostModel, key_seconds
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (v, map) in packed.iter().enumerate() {
         let Some(map) = map else { continue };
-        match groups
-            .iter_mut()
-            .find(|g| packed[g[0]].as_ref().is_some_and(|m| alike(m, map)))
-        {
+        let same = |g: &&mut Vec<usize>| packed[g[0]].as_ref().is_some_and(|m| alike(m, map));
+        match groups.iter_mut().find(same) {
             Some(group) => group.push(v),
             None => groups.push(vec![v]),
         }
     }
     // those with the most rotations choose first
-    groups.sort_by_key(|g| {
-        std::cmp::Reverse(
-            g.iter()
-                .filter_map(|&v| packed[v].as_ref())
-                .map(|m| m.diagonals.len())
-                .sum::<usize>(),
-        )
-    });
+    let maps_of =
+        |g: &[usize]| -> Vec<&Packed> { g.iter().filter_map(|&v| packed[v].as_ref()).collect() };
+    let diagonals = |m: &&Packed| m.diagonals.len();
+    groups.sort_by_key(|g| Reverse(maps_of(g).iter().map(diagonals).sum::<usize>()));
     let base = |splits: &[Option<Split>]| -> f64 {
         let level = cost.levels().div_ceil(2);
         let steps = |s: &Split| {
@@ -56,33 +51,22 @@ pub(crate) fn split_all(packed: &[Option<Packed>], cost: &CostModel, key_seconds
         splits.iter().flatten().map(steps).sum::<f64>()
             + rotations(splits).len() as f64 * key_seconds
     };
-    let mut best: Option<(f64, Vec<Option<Split>>)> = None;
-    for eagerness in EAGERNESS {
+    let tries = EAGERNESS.map(|eagerness| {
         let mut splits: Vec<Option<Split>> = vec![None; packed.len()];
         for factor in [eagerness, 0.5 * (1.0 + eagerness), 1.0, 1.0] {
             for group in &groups {
-                let others = splits
-                    .iter()
-                    .enumerate()
-                    .filter(|(w, _)| !group.contains(w))
-                    .filter_map(|(_, s)| s.as_ref());
-                let known: BTreeSet<i64> =
-                    others.flat_map(|s| s.rotations.iter().copied()).collect();
-                let maps: Vec<&Packed> = group.iter().filter_map(|&v| packed[v].as_ref()).collect();
-                for (&v, split) in
-                    group
-                        .iter()
-                        .zip(split(&maps, &known, cost, factor * key_seconds))
-                {
+                // of all other maps
+                group.iter().for_each(|&v| splits[v] = None);
+                let known = rotations(&splits);
+                let made = split(&maps_of(group), &known, cost, factor * key_seconds);
+                for (&v, split) in group.iter().zip(made) {
                     splits[v] = Some(split);
                 }
             }
         }
-        let price = base(&splits);
-        if best.as_ref().is_none_or(|b| price < b.0) {
-            best = Some((price, splits));
-        }
-    }
+        (base(&splits), splits)
+    });
+    let best = tries.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
     best.map_or_else(Vec::new, |b| b.1)
 }
 
@@ -99,15 +83,8 @@ fn split(
     cost: &CostModel,
     key_seconds: f64,
 ) -> Vec<Split> {
-    let span = (0..3)
-        .map(|a| {
-            maps.iter()
-                .flat_map(|m| &m.inputs)
-                .map(|i| i.span[a])
-                .max()
-                .unwrap_or(1)
-        })
-        .collect::<Vec<_>>();
+    let inputs = || maps.iter().flat_map(|m| &m.inputs);
+    let span = [0, 1, 2].map(|a| inputs().map(|i| i.span[a]).max().unwrap_or(1));
     let level = cost.levels().div_ceil(2);
     let (baby_cost, giant_cost) = (cost.baby(level), cost.giant(level));
     let slots = maps.iter().map(|m| m.slots).max().unwrap_or(1);
@@ -125,9 +102,10 @@ fn split(
                     stamp += 1;
                     let mut price = 0.0;
                     for (map, tally) in maps.iter().zip(&mut tallies) {
-                        let (size, new) = tally.count(map, [c, r, k], anchor, stamp, &mut seen);
-                        price += size.babies as f64 * baby_cost
-                            + size.giants as f64 * giant_cost
+                        let [babies, giants, new] =
+                            tally.count(map, [c, r, k], anchor, stamp, &mut seen);
+                        price += babies as f64 * baby_cost
+                            + giants as f64 * giant_cost
                             + new as f64 * key_seconds;
                     }
                     if best.as_ref().is_none_or(|b| price < b.0 * (1.0 - 1e-12)) {
@@ -160,24 +138,13 @@ fn finish(packed: &Packed, cut: &Walk, anchor: Anchor, cost: &CostModel) -> Spli
         .iter()
         .map(|d| cut_one(packed, d.input, &d.walk, cut, anchor))
         .collect();
-    let distinct = |pairs: &mut dyn Iterator<Item = (usize, usize)>| -> BTreeSet<(usize, usize)> {
-        pairs.collect()
-    };
-    let babies = distinct(
-        &mut packed
-            .diagonals
-            .iter()
-            .zip(&steps)
-            .filter(|(_, s)| s.1 != 0)
-            .map(|(d, s)| (d.input, s.1)),
-    );
-    let giants = distinct(
-        &mut packed
-            .diagonals
-            .iter()
-            .zip(&steps)
-            .map(|(d, s)| (d.output, s.0)),
-    );
+    let pairs = || packed.diagonals.iter().zip(&steps);
+    let babies: BTreeSet<(usize, usize)> = pairs()
+        .filter(|(_, s)| s.1 != 0)
+        .map(|(d, s)| (d.input, s.1))
+        .collect();
+    let giants: BTreeSet<(usize, usize)> = pairs().map(|(d, s)| (d.output, s.0)).collect();
+    let lengths = || packed.diagonals.iter().map(Diagonal::len);
     let moved = giants.iter().filter(|g| g.1 != 0).count();
     let size = MapSize {
         diagonals: packed.diagonals.len(),
@@ -188,12 +155,8 @@ fn finish(packed: &Packed, cut: &Walk, anchor: Anchor, cost: &CostModel) -> Spli
         inputs: packed.inputs.len(),
         decomposed: babies.iter().map(|b| b.0).collect::<BTreeSet<_>>().len(),
         outputs: packed.outputs,
-        values: packed.diagonals.iter().map(|d| cost.stored(d.len())).sum(),
-        butterflies: packed
-            .diagonals
-            .iter()
-            .map(|d| cost.butterflies(d.len()))
-            .sum(),
+        values: lengths().map(|len| cost.stored(len)).sum(),
+        butterflies: lengths().map(|len| cost.butterflies(len)).sum(),
     };
     let all = steps
         .iter()
@@ -268,13 +231,6 @@ struct Tally {
     known: Vec<bool>,
 }
 
-/// Rotations but 0.
-#[derive(Clone, Copy, Default)]
-struct Counted {
-    babies: usize,
-    giants: usize,
-}
-
 impl Tally {
     fn new(packed: &Packed, known: &BTreeSet<i64>) -> Self {
         let folds: BTreeSet<usize> = packed.folds.iter().copied().collect();
@@ -292,7 +248,7 @@ impl Tally {
         }
     }
 
-    /// Rotations under a cut, and how many are neither known nor seen under this stamp.
+    /// Baby and giant rotations but 0 under a cut, and how many of them are neither known nor seen under this stamp.
     fn count(
         &mut self,
         packed: &Packed,
@@ -300,20 +256,19 @@ impl Tally {
         anchor: Anchor,
         stamp: u32,
         seen: &mut [u32],
-    ) -> (Counted, usize) {
-        let mut counted = Counted::default();
-        let mut new = 0;
+    ) -> [usize; 3] {
+        let [mut babies, mut giants, mut new] = [0; 3];
         for (input, output, walk) in &self.walks {
             let (giant, baby) = cut_one(packed, *input, walk, &cut, anchor);
             let marks = [
                 (
                     &mut self.babies[input * packed.slots + baby],
-                    &mut counted.babies,
+                    &mut babies,
                     baby,
                 ),
                 (
                     &mut self.giants[output * packed.slots + giant],
-                    &mut counted.giants,
+                    &mut giants,
                     giant,
                 ),
             ];
@@ -328,6 +283,6 @@ impl Tally {
                 }
             }
         }
-        (counted, new)
+        [babies, giants, new]
     }
 }

@@ -1,9 +1,9 @@
 //! What the scheduler must know of every quantity: the levels that it takes and what it costs at each.
 
-use crate::activation::{Activation, Form};
+use crate::activation::Activation;
 use crate::cost::CostModel;
 use crate::error::Error;
-use crate::normal::{Binding, Kind, Normal, Quantity};
+use crate::normal::{Binding, Id, Kind, Normal, Quantity};
 use crate::pack::Twins;
 use crate::schedule::{Stage, Way};
 use crate::split::Splits;
@@ -21,29 +21,35 @@ pub(crate) fn stages(
     for (v, (q, split)) in normal.quantities.iter().zip(splits).enumerate() {
         let ciphertexts = twins[v].count;
         let operation = representative(q)?;
-        let mut seconds = vec![0.0; cost.levels() + 1];
-        for (level, seconds) in seconds.iter_mut().enumerate().skip(q.depth) {
-            *seconds = match (split, &operation) {
+        let seconds = cost.by_level(q.depth, |level| {
+            Ok(match (split, &operation) {
                 (Some(split), _) => cost.linear(&split.size, level),
                 (None, Some(operation)) => cost.operation(operation, level)? * ciphertexts as f64,
                 // encrypting higher costs the client and the wire a little
                 (None, None) => 1e-3 * (level * ciphertexts) as f64,
-            };
-        }
-        stages.push(Stage {
-            layer: q.layer.clone(),
-            sources: q.sources(),
-            ways: vec![Way {
-                depth: q.depth,
-                seconds,
-                price: 0.0,
-            }],
-            slots: q.layout.period,
-            ciphertexts,
-            reserve: normal.reserve(v),
-        });
+            })
+        })?;
+        stages.push(stage(normal, v, seconds, (q.layout.period, ciphertexts)));
     }
     Ok(stages)
+}
+
+/// The stage of quantity `v`, with seconds at each level, of so many slots and ciphertexts.
+pub(crate) fn stage(
+    normal: &Normal,
+    v: Id,
+    seconds: Vec<f64>,
+    (slots, ciphertexts): (usize, usize),
+) -> Stage {
+    let q = &normal.quantities[v];
+    Stage {
+        layer: q.layer.clone(),
+        sources: q.sources(),
+        ways: vec![Way::free(q.depth, seconds)],
+        slots,
+        ciphertexts,
+        reserve: normal.reserve(v),
+    }
 }
 
 /// An operation that costs what the quantity's will: units don't matter.
@@ -78,27 +84,5 @@ pub(crate) fn carried_out(
         _ => Activation::general(polynomial, 1.0),
     };
     let depth = activation.depth()?;
-    Ok((depth, operation(activation.form)?))
-}
-
-/// What a form is in a plan, from register 0 to register 1.
-pub(crate) fn operation(form: Form) -> Result<Operation, Error> {
-    let (input, output) = (0, 1);
-    Ok(match form {
-        Form::Square { constant } => Operation::Square {
-            input,
-            output,
-            constant,
-        },
-        Form::Quartic { coefficients } => Operation::Quartic {
-            input,
-            output,
-            coefficients,
-        },
-        Form::General { coefficients } => Operation::Polynomial {
-            input,
-            output,
-            polynomial: ckks::Polynomial::new(coefficients)?,
-        },
-    })
+    Ok((depth, activation.form.operation(0, 1)?))
 }

@@ -1,6 +1,8 @@
 //! What a plan is made for.
 
-use ckks::{CostTable, ParametersSpec};
+use crate::error::Error;
+use crate::layout::LEAST_PERIOD;
+use ckks::{CostTable, Parameters, ParametersSpec};
 
 /// What a plan is made for.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +23,18 @@ pub struct Target {
     pub batch: usize,
     /// Values outside of polynomials (the input, residual sums, the answer) may be this many times larger than calibration saw.
     pub range_margin: f64,
+}
+
+impl Target {
+    /// Slots that one input of the batch has.
+    pub(crate) fn slots_of_one(&self, parameters: &Parameters) -> Result<usize, Error> {
+        let (batch, slots) = (self.batch, parameters.max_slots());
+        let most = slots / LEAST_PERIOD;
+        if !batch.is_power_of_two() || batch > most {
+            return Err(Error::Batch { batch, most });
+        }
+        Ok(slots / batch)
+    }
 }
 
 impl Default for Target {
