@@ -30,14 +30,16 @@ fn tokenizer() -> Vec<u8> {
 
 fn model() -> LanguageModel {
     let config = llama::Config {
-        width: 8,
-        hidden: 12,
-        layers: 1,
-        heads: 4,
-        kv_heads: 2,
-        head: 2,
-        vocabulary: PIECES.len(),
-        max_length: 16,
+        sizes: zoo::blocks::Sizes {
+            width: 8,
+            hidden: 12,
+            layers: 1,
+            heads: 4,
+            kv_heads: 2,
+            head: 2,
+            vocabulary: PIECES.len(),
+            max_length: 16,
+        },
         epsilon: 1e-2,
         base: 100.0,
         tied: true,

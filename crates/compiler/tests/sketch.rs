@@ -81,14 +81,16 @@ fn agree(name: &str, shape: &TransformerShape, tokens: usize, target: &Target) {
 
 fn llama(layers: usize, width: usize, heads: [usize; 2], hidden: usize) -> TransformerShape {
     TransformerShape::Language(Architecture::Llama(llama::Config {
-        width,
-        hidden,
-        layers,
-        heads: heads[0],
-        kv_heads: heads[1],
-        head: width / heads[0],
-        vocabulary: 3 * width + 7,
-        max_length: 64,
+        sizes: zoo::blocks::Sizes {
+            width,
+            hidden,
+            layers,
+            heads: heads[0],
+            kv_heads: heads[1],
+            head: width / heads[0],
+            vocabulary: 3 * width + 7,
+            max_length: 64,
+        },
         epsilon: 1e-5,
         base: 1e4,
         tied: false,
@@ -97,12 +99,16 @@ fn llama(layers: usize, width: usize, heads: [usize; 2], hidden: usize) -> Trans
 
 fn neox(layers: usize, width: usize, heads: usize) -> TransformerShape {
     TransformerShape::Language(Architecture::GptNeoX(gpt_neox::Config {
-        width,
-        hidden: 4 * width,
-        layers,
-        heads,
-        vocabulary: 5 * width + 3,
-        max_length: 64,
+        sizes: zoo::blocks::Sizes {
+            width,
+            hidden: 4 * width,
+            layers,
+            heads,
+            kv_heads: heads,
+            head: width / heads,
+            vocabulary: 5 * width + 3,
+            max_length: 64,
+        },
         epsilon: 1e-5,
         rotary_share: 0.25,
         base: 1e4,

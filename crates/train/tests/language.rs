@@ -49,12 +49,16 @@ fn llama(layers: usize, tied: bool) -> LanguageModel {
 /// Pythia's shape: biases, layer norms, a part of the channels turned.
 fn neox() -> LanguageModel {
     let config = gpt_neox::Config {
-        width: 8,
-        hidden: 16,
-        layers: 2,
-        heads: 2,
-        vocabulary: VOCABULARY,
-        max_length: 32,
+        sizes: zoo::blocks::Sizes {
+            width: 8,
+            hidden: 16,
+            layers: 2,
+            heads: 2,
+            kv_heads: 2,
+            head: 4,
+            vocabulary: VOCABULARY,
+            max_length: 32,
+        },
         epsilon: 1e-5,
         rotary_share: 0.5,
         base: 10_000.0,

@@ -62,7 +62,7 @@ macro_rules! registry {
 
             /// The same with an output head of its own.
             pub(crate) fn untied(self) -> Self {
-                match self { $(Self::$family(c) => Self::$family(c.untied()),)* }
+                match self { $(Self::$family(c) => Self::$family($file::Config { tied: false, ..c }),)* }
             }
 
             /// The same structure with these sizes.
@@ -122,19 +122,31 @@ impl Architecture {
     /// # Errors
     /// Whatever `each` returns.
     pub fn tensors(&self, mut each: impl FnMut(String, Vec<usize>) -> Result<()>) -> Result<()> {
-        each!(self, c => c.tensors(&mut each))
+        let Sizes {
+            width, vocabulary, ..
+        } = self.sizes();
+        let (embedding, head) = self.ends();
+        let end = |name| (format!("{name}.weight"), vec![vocabulary, width]);
+        let (name, shape) = end(embedding);
+        each(name, shape)?;
+        each!(self, c => c.tensors(&mut each))?;
+        let (name, shape) = end(head);
+        match self.tied() {
+            true => Ok(()),
+            false => each(name, shape),
+        }
     }
 
     /// Its sizes.
     #[must_use]
     pub fn sizes(&self) -> Sizes {
-        each!(self, c => c.sizes())
+        each!(self, c => c.sizes)
     }
 
     /// Whether the output head is the embedding.
     #[must_use]
     pub fn tied(&self) -> bool {
-        each!(self, c => c.tied())
+        each!(self, c => c.tied)
     }
 
     /// [`Decoder::stored`] with [`Decoder::part`].

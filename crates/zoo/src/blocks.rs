@@ -4,7 +4,7 @@ use nn::attention::{AttentionScheme, Mask};
 use nn::format::state_dict::StateTensor;
 use nn::{
     Attention, Conv2d, Error, Graph, NetworkBuilder, NodeId, Nonlinearity, Norm, NormKind, Op,
-    Parameter, Result, Rotary,
+    Pairing, Parameter, Result, Rotary,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -62,19 +62,10 @@ pub trait Decoder: Sized + Clone + 'static {
     /// [`Error::Malformed`].
     fn check(&self) -> Result<()>;
 
-    /// Sizes.
-    fn sizes(&self) -> Sizes;
-
-    /// Whether the output head is the embedding.
-    fn tied(&self) -> bool;
-
-    /// The same with an output head of its own.
-    fn untied(self) -> Self;
-
     /// The same structure with these sizes; all of a head's channels turn with the position.
     fn resized(&self, sizes: Sizes) -> Self;
 
-    /// Every tensor and its shape, given one at a time.
+    /// Every tensor between the embedding and the output head and its shape, given one at a time.
     ///
     /// # Errors
     /// Whatever `each` returns.
@@ -138,9 +129,11 @@ pub(crate) fn fitting(parameter: &Parameter, name: &str, shape: &[usize]) -> Res
 
 /// A model's attention, the same in all blocks.
 pub(crate) struct Heads {
-    pub(crate) heads: usize,
-    pub(crate) kv_heads: usize,
-    pub(crate) rotary: Rotary,
+    pub(crate) sizes: Sizes,
+    /// Channels of a head that turn with the position.
+    pub(crate) rotated: usize,
+    /// Base of the rotary positions.
+    pub(crate) base: f64,
     pub(crate) scheme: AttentionScheme,
 }
 
@@ -207,20 +200,19 @@ impl Blocks<'_> {
         heads: &Heads,
         [q, k, v]: [NodeId; 3],
     ) -> Result<NodeId> {
-        let q = self.add(
-            &format!("{name}.query_rotary"),
-            Op::Rotary(heads.rotary),
-            &[q],
-        )?;
-        let k = self.add(
-            &format!("{name}.key_rotary"),
-            Op::Rotary(heads.rotary),
-            &[k],
-        )?;
+        let rotary = Rotary {
+            head: heads.sizes.head,
+            rotated: heads.rotated,
+            base: heads.base,
+            pairing: Pairing::Half,
+            first: 0,
+        };
+        let q = self.add(&format!("{name}.query_rotary"), Op::Rotary(rotary), &[q])?;
+        let k = self.add(&format!("{name}.key_rotary"), Op::Rotary(rotary), &[k])?;
         let attention = Attention {
-            heads: heads.heads,
-            kv_heads: heads.kv_heads,
-            scale: 1.0 / (heads.rotary.head as f64).sqrt(),
+            heads: heads.sizes.heads,
+            kv_heads: heads.sizes.kv_heads,
+            scale: 1.0 / (heads.sizes.head as f64).sqrt(),
             mask: Mask::CAUSAL,
             scheme: heads.scheme,
         };

@@ -1,5 +1,6 @@
 //! Reading `config.json` of Hugging Face: what is known is taken, what would change the network and isn't known is refused.
 
+use crate::blocks::Sizes;
 use nn::Error;
 use nn::format::Checkpoint;
 use serde_json::Value;
@@ -61,6 +62,21 @@ impl Fields<'_> {
                 "{name} is {value}, it must be a whole number from 1 to {MAX_SIZE}"
             ))),
         }
+    }
+
+    /// The sizes that every language model says; heads of keys and values are those of the queries, and together as wide as a token.
+    pub(crate) fn sizes(&self) -> nn::Result<Sizes> {
+        let (width, heads) = (self.size("hidden_size")?, self.size("num_attention_heads")?);
+        Ok(Sizes {
+            layers: self.size("num_hidden_layers")?,
+            width,
+            hidden: self.size("intermediate_size")?,
+            heads,
+            kv_heads: heads,
+            head: width / heads,
+            vocabulary: self.size("vocab_size")?,
+            max_length: self.size("max_position_embeddings")?,
+        })
     }
 
     /// A positive number, or what is usual.

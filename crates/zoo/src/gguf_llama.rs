@@ -5,7 +5,7 @@
 //! is refused; a model without `output.weight` has the embedding as its output head.
 
 use crate::architecture::Architecture;
-use crate::blocks::Decoder;
+use crate::blocks::{Decoder, Sizes};
 use crate::llama::Config;
 use nn::format::gguf::{File, Value};
 use nn::format::llama2c::halve;
@@ -60,16 +60,18 @@ fn configuration(file: &File<'_>) -> Result<Config> {
         None => rows.ok_or_else(|| malformed("llama.vocab_size is missing"))?,
     };
     let config = Config {
-        width,
-        hidden: f.size("llama.feed_forward_length")?,
-        layers: f.size("llama.block_count")?,
-        heads,
-        kv_heads: f
-            .optional_size("llama.attention.head_count_kv")?
-            .unwrap_or(heads),
-        head,
-        vocabulary,
-        max_length: f.size("llama.context_length")?,
+        sizes: Sizes {
+            layers: f.size("llama.block_count")?,
+            width,
+            hidden: f.size("llama.feed_forward_length")?,
+            heads,
+            kv_heads: f
+                .optional_size("llama.attention.head_count_kv")?
+                .unwrap_or(heads),
+            head,
+            vocabulary,
+            max_length: f.size("llama.context_length")?,
+        },
         epsilon: f.number("llama.attention.layer_norm_rms_epsilon", None)?,
         base: f.number("llama.rope.freq_base", Some(10_000.0))?,
         tied: file.tensors().all(|t| t.0 != "output.weight"),
@@ -111,15 +113,15 @@ fn stored(name: &str) -> Option<String> {
 pub(crate) fn read(file: &File<'_>) -> Result<(Architecture, Weights)> {
     let config = configuration(file)?;
     if let Some(Value::Texts(tokens)) = file.metadata().get("tokenizer.ggml.tokens")
-        && tokens.len() != config.vocabulary
+        && tokens.len() != config.sizes.vocabulary
     {
         return Err(Error::Count {
             what: "tokens of the GGUF's vocabulary, one for each row of the embedding",
-            needed: config.vocabulary,
+            needed: config.sizes.vocabulary,
             had: tokens.len(),
         });
     }
-    let (head, columns) = (config.head, config.width);
+    let (head, columns) = (config.sizes.head, config.sizes.width);
     let architecture = Architecture::Llama(config);
     let mut values = BTreeMap::new();
     let mut known = Vec::new();

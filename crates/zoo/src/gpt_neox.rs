@@ -14,25 +14,15 @@ use nn::NodeId;
 use nn::Result;
 use nn::attention::AttentionScheme;
 use nn::format::state_dict::StateTensor;
-use nn::{NormKind, Op, Pairing, Rotary};
+use nn::{NormKind, Op};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Sizes and constants.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Width D of a token.
-    pub width: usize,
-    /// Width of the GELU layer.
-    pub hidden: usize,
-    /// Blocks.
-    pub layers: usize,
-    /// Heads.
-    pub heads: usize,
-    /// Tokens there are.
-    pub vocabulary: usize,
-    /// Longest sequence.
-    pub max_length: usize,
+    /// Sizes: as many heads of keys and values as of queries, together as wide as a token; the inner layer is the GELU's.
+    pub sizes: Sizes,
     /// ε of the norms.
     pub epsilon: f64,
     /// Share of each head's channels that turn with the position.
@@ -46,13 +36,9 @@ pub struct Config {
 }
 
 impl Config {
-    fn head(&self) -> usize {
-        self.width / self.heads
-    }
-
     /// Channels of a head that turn: the whole part of the share.
     fn rotated(&self) -> usize {
-        (self.head() as f64 * self.rotary_share) as usize
+        (self.sizes.head as f64 * self.rotary_share) as usize
     }
 
     const PARTS: [&str; 3] = ["query", "key", "value"];
@@ -63,9 +49,9 @@ impl Config {
         let (head, kind) = name.rsplit_once('.')?;
         let (prefix, part) = head.rsplit_once(".attention.")?;
         let part = Self::PARTS.iter().position(|p| *p == part)?;
-        let mut shape = vec![3 * self.width];
+        let mut shape = vec![3 * self.sizes.width];
         if kind == "weight" {
-            shape.push(self.width);
+            shape.push(self.sizes.width);
         }
         Some((
             format!("{prefix}.attention.query_key_value.{kind}"),
@@ -93,12 +79,7 @@ impl Decoder for Config {
         f.only("attention_bias", &true.into())?;
         let (base, rotary_share) = f.rotary("rotary_emb_base", "rotary_pct", 0.25)?;
         let config = Self {
-            width: f.size("hidden_size")?,
-            hidden: f.size("intermediate_size")?,
-            layers: f.size("num_hidden_layers")?,
-            heads: f.size("num_attention_heads")?,
-            vocabulary: f.size("vocab_size")?,
-            max_length: f.size("max_position_embeddings")?,
+            sizes: f.sizes()?,
             epsilon: f.number("layer_norm_eps", 1e-5)?,
             rotary_share,
             base,
@@ -110,10 +91,11 @@ impl Decoder for Config {
     }
 
     fn check(&self) -> Result<()> {
-        if self.heads == 0 || !self.width.is_multiple_of(self.heads) {
+        let s = &self.sizes;
+        if s.head == 0 || s.heads * s.head != s.width || s.kv_heads != s.heads {
             return Err(refuse(format!(
                 "{} heads don't divide the width {}",
-                self.heads, self.width
+                s.heads, s.width
             )));
         }
         if self.rotary_share > 1.0 || !self.rotated().is_multiple_of(2) {
@@ -121,7 +103,7 @@ impl Decoder for Config {
                 "a share of {} makes {} channels of a head turn, which are no pairs of its {}",
                 self.rotary_share,
                 self.rotated(),
-                self.head()
+                s.head
             )));
         }
         Ok(())
@@ -132,12 +114,12 @@ impl Decoder for Config {
             "model_type": Self::MODEL_TYPE,
             "architectures": ["GPTNeoXForCausalLM"],
             "hidden_act": "gelu",
-            "hidden_size": self.width,
-            "intermediate_size": self.hidden,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "vocab_size": self.vocabulary,
-            "max_position_embeddings": self.max_length,
+            "hidden_size": self.sizes.width,
+            "intermediate_size": self.sizes.hidden,
+            "num_hidden_layers": self.sizes.layers,
+            "num_attention_heads": self.sizes.heads,
+            "vocab_size": self.sizes.vocabulary,
+            "max_position_embeddings": self.sizes.max_length,
             "layer_norm_eps": self.epsilon,
             "rotary_pct": self.rotary_share,
             "rotary_emb_base": self.base,
@@ -146,55 +128,21 @@ impl Decoder for Config {
         })
     }
 
-    fn sizes(&self) -> Sizes {
-        Sizes {
-            layers: self.layers,
-            width: self.width,
-            hidden: self.hidden,
-            heads: self.heads,
-            kv_heads: self.heads,
-            head: self.head(),
-            vocabulary: self.vocabulary,
-            max_length: self.max_length,
-        }
-    }
-
-    fn tied(&self) -> bool {
-        self.tied
-    }
-
-    fn untied(self) -> Self {
-        Self {
-            tied: false,
-            ..self
-        }
-    }
-
-    fn resized(&self, to: Sizes) -> Self {
-        let share = if to.head == self.head() {
-            self.rotary_share
-        } else {
-            1.0
+    fn resized(&self, sizes: Sizes) -> Self {
+        let rotary_share = match sizes.head == self.sizes.head {
+            true => self.rotary_share,
+            false => 1.0,
         };
         Self {
-            layers: to.layers,
-            width: to.width,
-            hidden: to.hidden,
-            heads: to.heads,
-            rotary_share: share,
-            vocabulary: to.vocabulary,
-            max_length: to.max_length,
+            sizes,
+            rotary_share,
             ..self.clone()
         }
     }
 
     fn tensors(&self, each: &mut Tensors<'_>) -> Result<()> {
-        let (d, h) = (self.width, self.hidden);
-        each(
-            format!("{}.weight", Self::EMBEDDING),
-            vec![self.vocabulary, d],
-        )?;
-        for l in 0..self.layers {
+        let (d, h) = (self.sizes.width, self.sizes.hidden);
+        for l in 0..self.sizes.layers {
             for (name, shape) in [
                 ("input_layernorm", vec![d]),
                 ("post_attention_layernorm", vec![d]),
@@ -211,11 +159,7 @@ impl Decoder for Config {
             }
         }
         each("gpt_neox.final_layer_norm.weight".into(), vec![d])?;
-        each("gpt_neox.final_layer_norm.bias".into(), vec![d])?;
-        if !self.tied {
-            each(format!("{}.weight", Self::HEAD), vec![self.vocabulary, d])?;
-        }
-        Ok(())
+        each("gpt_neox.final_layer_norm.bias".into(), vec![d])
     }
 
     fn stored(&self, name: &str, shape: Vec<usize>) -> (String, Vec<usize>, Option<usize>) {
@@ -226,7 +170,7 @@ impl Decoder for Config {
     }
 
     fn part(&self, values: &[f64], part: usize) -> Vec<f64> {
-        let block = self.head() * (values.len() / (3 * self.width));
+        let block = self.sizes.head * (values.len() / (3 * self.sizes.width));
         values
             .chunks(3 * block)
             .flat_map(|head| head[part * block..][..block].iter().copied())
@@ -247,7 +191,7 @@ impl Decoder for Config {
                 shape,
                 values: vec![0.0; length],
             });
-            let block = length / (3 * self.heads);
+            let block = length / (3 * self.sizes.heads);
             for (to, from) in whole
                 .values
                 .chunks_mut(3 * block)
@@ -260,19 +204,13 @@ impl Decoder for Config {
 
     fn blocks(&self, b: &mut Blocks<'_>, scheme: AttentionScheme, mut x: NodeId) -> Result<NodeId> {
         let heads = Heads {
-            heads: self.heads,
-            kv_heads: self.heads,
-            rotary: Rotary {
-                head: self.head(),
-                rotated: self.rotated(),
-                base: self.base,
-                pairing: Pairing::Half,
-                first: 0,
-            },
+            sizes: self.sizes,
+            rotated: self.rotated(),
+            base: self.base,
             scheme,
         };
         let layer_norm = (NormKind::Layer, self.epsilon);
-        for l in 0..self.layers {
+        for l in 0..self.sizes.layers {
             let at = |name: &str| format!("gpt_neox.layers.{l}.{name}");
             let y = b.norm(&at("input_layernorm"), layer_norm, x)?;
             let [q, k, v] = [
@@ -298,12 +236,16 @@ impl Decoder for Config {
 /// Pythia of these sizes.
 fn published(layers: usize, width: usize, heads: usize) -> Config {
     Config {
-        width,
-        hidden: 4 * width,
-        layers,
-        heads,
-        vocabulary: 50_304,
-        max_length: 2048,
+        sizes: Sizes {
+            layers,
+            width,
+            hidden: 4 * width,
+            heads,
+            kv_heads: heads,
+            head: width / heads,
+            vocabulary: 50_304,
+            max_length: 2048,
+        },
         epsilon: 1e-5,
         rotary_share: 0.25,
         base: 10_000.0,

@@ -13,28 +13,14 @@ use approx::Activation;
 use nn::NodeId;
 use nn::Result;
 use nn::attention::AttentionScheme;
-use nn::{NormKind, Op, Pairing, Rotary};
+use nn::{NormKind, Op};
 use serde_json::{Value, json};
 
 /// Sizes and constants.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Width D of a token.
-    pub width: usize,
-    /// Width of the SwiGLU's inner layer.
-    pub hidden: usize,
-    /// Blocks.
-    pub layers: usize,
-    /// Heads of the queries.
-    pub heads: usize,
-    /// Heads of keys and values.
-    pub kv_heads: usize,
-    /// Channels of one head.
-    pub head: usize,
-    /// Tokens there are.
-    pub vocabulary: usize,
-    /// Longest sequence.
-    pub max_length: usize,
+    /// Sizes; the inner layer is the SwiGLU's.
+    pub sizes: Sizes,
     /// ε of the norms.
     pub epsilon: f64,
     /// Base of the rotary positions.
@@ -49,19 +35,17 @@ impl Decoder for Config {
     const HEAD: &'static str = "lm_head";
     const PUBLISHED: &'static [(&'static str, fn() -> Self)] = &[
         ("stories260k", || Self {
-            vocabulary: 512,
-            max_length: 512,
             tied: true,
-            ..published(5, 64, [8, 4], 172)
+            ..published(5, 64, [8, 4], 172, [512, 512])
         }),
         ("smollm2-135m", || Self {
-            vocabulary: 49_152,
-            max_length: 8192,
             base: 100_000.0,
             tied: true,
-            ..published(30, 576, [9, 3], 1536)
+            ..published(30, 576, [9, 3], 1536, [49_152, 8192])
         }),
-        ("llama-7b", || published(32, 4096, [32, 32], 11_008)),
+        ("llama-7b", || {
+            published(32, 4096, [32, 32], 11_008, [32_000, 2048])
+        }),
     ];
     // gate, its activation, the other half, their product
     const INNER: u64 = 4;
@@ -71,16 +55,15 @@ impl Decoder for Config {
         f.only("hidden_act", &"silu".into())?;
         f.only("attention_bias", &false.into())?;
         f.only("mlp_bias", &false.into())?;
-        let (width, heads) = (f.size("hidden_size")?, f.size("num_attention_heads")?);
+        let sizes = f.sizes()?;
         let config = Self {
-            width,
-            hidden: f.size("intermediate_size")?,
-            layers: f.size("num_hidden_layers")?,
-            heads,
-            kv_heads: f.optional_size("num_key_value_heads")?.unwrap_or(heads),
-            head: f.optional_size("head_dim")?.unwrap_or(width / heads),
-            vocabulary: f.size("vocab_size")?,
-            max_length: f.size("max_position_embeddings")?,
+            sizes: Sizes {
+                kv_heads: f
+                    .optional_size("num_key_value_heads")?
+                    .unwrap_or(sizes.heads),
+                head: f.optional_size("head_dim")?.unwrap_or(sizes.head),
+                ..sizes
+            },
             epsilon: f.number("rms_norm_eps", 1e-6)?,
             base: f.rotary("rope_theta", "partial_rotary_factor", 1.0)?.0,
             tied: f.flag("tie_word_embeddings", false)?,
@@ -90,17 +73,19 @@ impl Decoder for Config {
     }
 
     fn check(&self) -> Result<()> {
-        if self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
-            return Err(refuse(format!(
-                "{} key/value heads don't divide {} heads",
-                self.kv_heads, self.heads
-            )));
+        let Sizes {
+            heads,
+            kv_heads,
+            head,
+            ..
+        } = self.sizes;
+        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+            let detail = format!("{kv_heads} key/value heads don't divide {heads} heads");
+            return Err(refuse(detail));
         }
-        if self.head == 0 || !self.head.is_multiple_of(2) {
-            return Err(refuse(format!(
-                "heads of {} channels can't be turned in pairs",
-                self.head
-            )));
+        if head == 0 || !head.is_multiple_of(2) {
+            let detail = format!("heads of {head} channels can't be turned in pairs");
+            return Err(refuse(detail));
         }
         Ok(())
     }
@@ -110,66 +95,32 @@ impl Decoder for Config {
             "model_type": Self::MODEL_TYPE,
             "architectures": ["LlamaForCausalLM"],
             "hidden_act": "silu",
-            "hidden_size": self.width,
-            "intermediate_size": self.hidden,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "num_key_value_heads": self.kv_heads,
-            "head_dim": self.head,
-            "vocab_size": self.vocabulary,
-            "max_position_embeddings": self.max_length,
+            "hidden_size": self.sizes.width,
+            "intermediate_size": self.sizes.hidden,
+            "num_hidden_layers": self.sizes.layers,
+            "num_attention_heads": self.sizes.heads,
+            "num_key_value_heads": self.sizes.kv_heads,
+            "head_dim": self.sizes.head,
+            "vocab_size": self.sizes.vocabulary,
+            "max_position_embeddings": self.sizes.max_length,
             "rms_norm_eps": self.epsilon,
             "rope_theta": self.base,
             "tie_word_embeddings": self.tied,
         })
     }
 
-    fn sizes(&self) -> Sizes {
-        Sizes {
-            layers: self.layers,
-            width: self.width,
-            hidden: self.hidden,
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            head: self.head,
-            vocabulary: self.vocabulary,
-            max_length: self.max_length,
-        }
-    }
-
-    fn tied(&self) -> bool {
-        self.tied
-    }
-
-    fn untied(self) -> Self {
+    fn resized(&self, sizes: Sizes) -> Self {
         Self {
-            tied: false,
-            ..self
-        }
-    }
-
-    fn resized(&self, to: Sizes) -> Self {
-        Self {
-            layers: to.layers,
-            width: to.width,
-            hidden: to.hidden,
-            heads: to.heads,
-            kv_heads: to.kv_heads,
-            head: to.head,
-            vocabulary: to.vocabulary,
-            max_length: to.max_length,
+            sizes,
             ..self.clone()
         }
     }
 
     fn tensors(&self, each: &mut Tensors<'_>) -> Result<()> {
-        let (d, h) = (self.width, self.hidden);
-        let (q, kv) = (self.heads * self.head, self.kv_heads * self.head);
-        each(
-            format!("{}.weight", Self::EMBEDDING),
-            vec![self.vocabulary, d],
-        )?;
-        for l in 0..self.layers {
+        let s = &self.sizes;
+        let (d, h) = (s.width, s.hidden);
+        let (q, kv) = (s.heads * s.head, s.kv_heads * s.head);
+        for l in 0..s.layers {
             for (name, shape) in [
                 ("input_layernorm", vec![d]),
                 ("self_attn.q_proj", vec![q, d]),
@@ -184,28 +135,18 @@ impl Decoder for Config {
                 each(format!("model.layers.{l}.{name}.weight"), shape)?;
             }
         }
-        each("model.norm.weight".into(), vec![d])?;
-        if !self.tied {
-            each(format!("{}.weight", Self::HEAD), vec![self.vocabulary, d])?;
-        }
-        Ok(())
+        each("model.norm.weight".into(), vec![d])
     }
 
     fn blocks(&self, b: &mut Blocks<'_>, scheme: AttentionScheme, mut x: NodeId) -> Result<NodeId> {
         let heads = Heads {
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            rotary: Rotary {
-                head: self.head,
-                rotated: self.head,
-                base: self.base,
-                pairing: Pairing::Half,
-                first: 0,
-            },
+            sizes: self.sizes,
+            rotated: self.sizes.head,
+            base: self.base,
             scheme,
         };
         let rms = (NormKind::RootMeanSquare, self.epsilon);
-        for l in 0..self.layers {
+        for l in 0..self.sizes.layers {
             let at = |name: &str| format!("model.layers.{l}.{name}");
             let y = b.norm(&at("input_layernorm"), rms, x)?;
             let [q, k, v] = [
@@ -232,17 +173,25 @@ impl Decoder for Config {
     }
 }
 
-/// With the sizes that published models share.
-fn published(layers: usize, width: usize, [heads, kv_heads]: [usize; 2], hidden: usize) -> Config {
+/// With the constants that published models share.
+fn published(
+    layers: usize,
+    width: usize,
+    [heads, kv_heads]: [usize; 2],
+    hidden: usize,
+    [vocabulary, max_length]: [usize; 2],
+) -> Config {
     Config {
-        width,
-        hidden,
-        layers,
-        heads,
-        kv_heads,
-        head: width / heads,
-        vocabulary: 32_000,
-        max_length: 2048,
+        sizes: Sizes {
+            layers,
+            width,
+            hidden,
+            heads,
+            kv_heads,
+            head: width / heads,
+            vocabulary,
+            max_length,
+        },
         epsilon: 1e-5,
         base: 10_000.0,
         tied: false,

@@ -319,14 +319,16 @@ mod tests {
 
     fn tiny() -> LanguageModel {
         let config = llama::Config {
-            width: 8,
-            hidden: 8,
-            layers: 2,
-            heads: 2,
-            kv_heads: 1,
-            head: 4,
-            vocabulary: 5,
-            max_length: 8,
+            sizes: zoo::blocks::Sizes {
+                width: 8,
+                hidden: 8,
+                layers: 2,
+                heads: 2,
+                kv_heads: 1,
+                head: 4,
+                vocabulary: 5,
+                max_length: 8,
+            },
             epsilon: 1e-5,
             base: 10_000.0,
             tied: false,

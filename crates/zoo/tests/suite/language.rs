@@ -240,12 +240,16 @@ fn tied_heads_part_when_trained() {
 
 fn tied() -> Architecture {
     Architecture::GptNeoX(gpt_neox::Config {
-        width: 8,
-        hidden: 12,
-        layers: 1,
-        heads: 2,
-        vocabulary: 11,
-        max_length: 6,
+        sizes: zoo::blocks::Sizes {
+            width: 8,
+            hidden: 12,
+            layers: 1,
+            heads: 2,
+            kv_heads: 2,
+            head: 4,
+            vocabulary: 11,
+            max_length: 6,
+        },
         epsilon: 1e-5,
         rotary_share: 0.5,
         base: 10_000.0,

@@ -19,14 +19,16 @@ const LENGTH: usize = 6;
 
 fn tiny_llama() -> Architecture {
     Architecture::Llama(llama::Config {
-        width: 8,
-        hidden: 12,
-        layers: 2,
-        heads: 4,
-        kv_heads: 2,
-        head: 2,
-        vocabulary: 13,
-        max_length: 16,
+        sizes: zoo::blocks::Sizes {
+            width: 8,
+            hidden: 12,
+            layers: 2,
+            heads: 4,
+            kv_heads: 2,
+            head: 2,
+            vocabulary: 13,
+            max_length: 16,
+        },
         epsilon: 1e-2,
         base: 100.0,
         tied: true,
@@ -35,12 +37,16 @@ fn tiny_llama() -> Architecture {
 
 fn tiny_neox() -> Architecture {
     Architecture::GptNeoX(gpt_neox::Config {
-        width: 12,
-        hidden: 10,
-        layers: 2,
-        heads: 3,
-        vocabulary: 13,
-        max_length: 16,
+        sizes: zoo::blocks::Sizes {
+            width: 12,
+            hidden: 10,
+            layers: 2,
+            heads: 3,
+            kv_heads: 3,
+            head: 4,
+            vocabulary: 13,
+            max_length: 16,
+        },
         epsilon: 1e-2,
         rotary_share: 0.5,
         base: 100.0,
