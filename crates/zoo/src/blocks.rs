@@ -1,7 +1,7 @@
 //! What families of language models and encoders are built of, and what a family of language models says of itself ([`Decoder`]).
 
 use nn::attention::{AttentionScheme, Mask};
-use nn::format::state_dict::StateTensor;
+use nn::format::state_dict::{StateDict, StateTensor};
 use nn::{
     Attention, Conv2d, Error, Graph, NetworkBuilder, NodeId, Nonlinearity, Norm, NormKind, Op,
     Pairing, Parameter, Result, Rotary,
@@ -91,6 +91,52 @@ pub trait Decoder: Sized + Clone + 'static {
     fn fuse(&self, _tensors: &mut BTreeMap<String, StateTensor>) {}
 }
 
+/// A model's tensors by their names.
+pub(crate) type Weights = BTreeMap<String, Parameter>;
+
+/// The parameter that `make` gives for each of these tensors.
+pub(crate) fn collect(
+    tensors: impl FnOnce(&mut Tensors<'_>) -> Result<()>,
+    mut make: impl FnMut(&str, Vec<usize>) -> Result<Parameter>,
+) -> Result<Weights> {
+    let mut weights = Weights::new();
+    tensors(&mut |name, shape| {
+        let parameter = make(&name, shape)?;
+        weights.insert(name, parameter);
+        Ok(())
+    })?;
+    Ok(weights)
+}
+
+/// The values of the checkpoint's tensor, which must have this shape.
+pub(crate) fn read<'c>(
+    checkpoint: &'c StateDict,
+    name: &str,
+    shape: &[usize],
+) -> Result<&'c [f64]> {
+    let tensor = checkpoint.require(name)?;
+    if tensor.shape == shape {
+        return Ok(&tensor.values);
+    }
+    Err(Error::TensorShape {
+        tensor: name.into(),
+        needed: shape.to_vec(),
+        had: tensor.shape.clone(),
+    })
+}
+
+/// As checkpoints have them.
+pub(crate) fn state(weights: &Weights) -> BTreeMap<String, StateTensor> {
+    let tensor = |p: &Parameter| StateTensor {
+        shape: p.shape().to_vec(),
+        values: p.to_f64(),
+    };
+    weights
+        .iter()
+        .map(|(name, p)| (name.clone(), tensor(p)))
+        .collect()
+}
+
 /// The node's tensor of this kind.
 pub(crate) fn parameter_of(
     graph: &Graph,
@@ -139,7 +185,7 @@ pub(crate) struct Heads {
 
 /// A graph under construction with the weights that it takes by name.
 pub struct Blocks<'a> {
-    pub(crate) weights: &'a BTreeMap<String, Parameter>,
+    pub(crate) weights: &'a Weights,
     pub(crate) network: NetworkBuilder<Nonlinearity>,
 }
 

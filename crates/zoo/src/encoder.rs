@@ -5,16 +5,15 @@
 //! as tame as others'; attention does not look at it ([`Order::Marked`](nn::attention::Order::Marked)). How many tokens a sentence has is thus encrypted with it.
 
 use crate::bert::{Config, Head};
-use crate::blocks::{Blocks, fitting, parameter_of, within};
+use crate::blocks::{Blocks, Weights, collect, fitting, parameter_of, read, state, within};
 use approx::Activation;
 use nn::Error;
 use nn::Result;
 use nn::attention::{AttentionScheme, Mask};
-use nn::format::state_dict::{StateDict, StateTensor};
+use nn::format::state_dict::StateDict;
 use nn::{Attention, AxisSlice, Conv2d, NormKind, Op, Slice};
 use nn::{Graph, NodeId};
 use nn::{Parameter, Shape, Tensor};
-use std::collections::BTreeMap;
 use std::path::Path;
 use task::{Embedding, Outputs, SentenceEmbedding, Sentences, Tokenizer};
 
@@ -31,7 +30,7 @@ pub enum Start {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Encoder {
     config: Config,
-    weights: BTreeMap<String, Parameter>,
+    weights: Weights,
 }
 
 impl Encoder {
@@ -41,13 +40,11 @@ impl Encoder {
     /// [`Error::Malformed`] for sizes that don't fit each other, [`Error::Length`] and [`Error::NotFinite`] for values that don't fit.
     pub fn new(config: Config, mut values: impl FnMut(&str, &[usize]) -> Vec<f32>) -> Result<Self> {
         config.check()?;
-        let mut weights = BTreeMap::new();
-        config.tensors(&mut |name, shape| {
-            let values = values(&name, &shape);
-            let parameter = Parameter::new(&name, shape, values)?;
-            weights.insert(name, parameter);
-            Ok(())
-        })?;
+        let make = |name: &str, shape: Vec<usize>| {
+            let values = values(name, &shape);
+            Parameter::new(name, shape, values)
+        };
+        let weights = collect(|each| config.tensors(each), make)?;
         Ok(Self { config, weights })
     }
 
@@ -58,37 +55,22 @@ impl Encoder {
     /// Those of [`Config::from_json`], [`Error::MissingTensor`], [`Error::TensorShape`], [`Error::NotFinite`].
     pub fn from_checkpoint(config: &str, checkpoint: &StateDict) -> Result<Self> {
         let config = Config::from_json(config)?;
-        let mut weights = BTreeMap::new();
-        let prefix = config.prefix();
-        config.tensors(&mut |name, shape| {
+        let make = |name: &str, shape: Vec<usize>| {
             let yesterday = |name: &str| match name.rsplit_once("LayerNorm.") {
                 Some((base, "weight")) => format!("{base}LayerNorm.gamma"),
                 Some((base, "bias")) => format!("{base}LayerNorm.beta"),
                 _ => name.into(),
             };
-            let bare = name.strip_prefix(prefix).unwrap_or(&name).to_string();
-            let names = [
-                name.clone(),
-                bare.clone(),
-                yesterday(&name),
-                yesterday(&bare),
-            ];
+            let bare = name.strip_prefix(config.prefix()).unwrap_or(name);
+            let (own, old) = (name.to_string(), yesterday(name));
+            let names = [own, bare.into(), old, yesterday(bare)];
             let found = names.iter().find(|n| checkpoint.find(n).is_some());
-            let stored = found.unwrap_or(&name);
-            let tensor = checkpoint.require(stored)?;
-            if tensor.shape != shape {
-                return Err(Error::TensorShape {
-                    tensor: stored.clone(),
-                    needed: shape,
-                    had: tensor.shape.clone(),
-                });
-            }
-            let values: Vec<f32> = tensor.values.iter().map(|&v| v as f32).collect();
-            let parameter = Parameter::new(stored, shape, values)?;
-            let parameter = parameter.reshaped(&name, parameter.shape())?;
-            weights.insert(name, parameter);
-            Ok(())
-        })?;
+            let stored = found.unwrap_or(&names[0]);
+            let values = read(checkpoint, stored, &shape)?.iter().map(|&v| v as f32);
+            let parameter = Parameter::new(stored, shape, values.collect::<Vec<f32>>())?;
+            parameter.reshaped(name, parameter.shape())
+        };
+        let weights = collect(|each| config.tensors(each), make)?;
         Ok(Self { config, weights })
     }
 
@@ -113,12 +95,7 @@ impl Encoder {
     /// The tensors under the checkpoint's names.
     #[must_use]
     pub fn to_checkpoint(&self) -> StateDict {
-        let tensor = |p: &Parameter| StateTensor {
-            shape: p.shape().to_vec(),
-            values: p.to_f64(),
-        };
-        let all = self.weights.iter();
-        StateDict::new(all.map(|(n, p)| (n.clone(), tensor(p))).collect())
+        StateDict::new(state(&self.weights))
     }
 
     /// Sizes and constants.
@@ -308,11 +285,8 @@ impl Encoder {
             network: Graph::builder(),
         };
         let width = config.width;
-        let input = b.add(
-            "embedding",
-            Op::Input(Shape::image(width + 1, 1, length)),
-            &[],
-        )?;
+        let input = Op::Input(Shape::image(width + 1, 1, length));
+        let input = b.add("embedding", input, &[])?;
         let mut x = b.add("embedding.tokens", channels(0..width, length), &[input])?;
         let marks = b.add(
             "embedding.marks",
@@ -337,10 +311,10 @@ impl Encoder {
                 let y = b.add(&format!("{dense}.act"), activation, &[y])?;
                 let y = b.norm(layer_norm, norm, y)?;
                 let words = self.words();
-                let [rows, columns] = [config.vocabulary, width];
+                let words = words.reshaped("decoder", &[config.vocabulary, width, 1, 1])?;
                 let conv = Conv2d {
                     bias: self.weights.get(&format!("{output}.bias")).cloned(),
-                    ..Conv2d::new(words.reshaped("decoder", &[rows, columns, 1, 1])?)
+                    ..Conv2d::new(words)
                 };
                 b.add(output, Op::Conv2d(conv), &[y])?
             }
@@ -380,13 +354,8 @@ impl Encoder {
         });
         let mut y = b.add(&at("attention.self"), attention, &[q, k, v, marks])?;
         if first {
-            let slice = || {
-                Op::Slice(Slice {
-                    axes: vec![all(config.width), all(1), all(1)],
-                })
-            };
-            y = b.add("first.attended", slice(), &[y])?;
-            x = b.add("first", slice(), &[x])?;
+            y = b.add("first.attended", channels(0..config.width, 1), &[y])?;
+            x = b.add("first", channels(0..config.width, 1), &[x])?;
         }
         let y = b.linear(&at("attention.output.dense"), y)?;
         let y = b.add(&at("attention.residual"), Op::Add, &[x, y])?;
@@ -416,22 +385,14 @@ impl Encoder {
     }
 }
 
-fn all(end: usize) -> AxisSlice {
-    AxisSlice {
-        begin: 0,
-        end,
-        step: 1,
-    }
-}
-
-/// These channels at all positions.
+/// These channels at the first so many positions.
 fn channels(of: std::ops::Range<usize>, length: usize) -> Op<nn::Nonlinearity> {
-    let channels = AxisSlice {
+    let axis = |of: std::ops::Range<usize>| AxisSlice {
         begin: of.start,
         end: of.end,
         step: 1,
     };
     Op::Slice(Slice {
-        axes: vec![channels, all(1), all(length)],
+        axes: vec![axis(of), axis(0..1), axis(0..length)],
     })
 }

@@ -5,20 +5,19 @@
 //! the same weights, so a model trained at one length is read back by [`LanguageModel::with_weights_of`] and built at another.
 
 use crate::architecture::Architecture;
-use crate::blocks::{Blocks, Sizes, fitting, parameter_of, within};
+use crate::blocks::{Blocks, Sizes, Weights, collect, fitting, parameter_of, read, state, within};
 use crate::gguf_llama;
 use nn::attention::AttentionScheme;
-use nn::format::state_dict::{StateDict, StateTensor};
+use nn::format::state_dict::StateDict;
 use nn::format::{DEFAULT_LIMIT, gguf, llama2c, read_limited};
 use nn::{Error, Graph, Parameter, Result, Shape, Tensor};
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A causal language model with all its weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LanguageModel {
     architecture: Architecture,
-    weights: BTreeMap<String, Parameter>,
+    weights: Weights,
 }
 
 impl LanguageModel {
@@ -31,16 +30,13 @@ impl LanguageModel {
         mut values: impl FnMut(&str, &[usize]) -> Vec<f32>,
     ) -> Result<Self> {
         architecture.check()?;
-        let mut weights = BTreeMap::new();
-        architecture.tensors(|name, shape| {
-            let values = values(&name, &shape);
-            let parameter = Parameter::new(&name, shape, values)?;
-            weights.insert(name, parameter);
-            Ok(())
-        })?;
+        let make = |name: &str, shape: Vec<usize>| {
+            let values = values(name, &shape);
+            Parameter::new(name, shape, values)
+        };
         Ok(Self {
+            weights: collect(|each| architecture.tensors(each), make)?,
             architecture,
-            weights,
         })
     }
 
@@ -51,31 +47,16 @@ impl LanguageModel {
     /// Those of [`Architecture::from_json`], [`Error::MissingTensor`], [`Error::TensorShape`], [`Error::NotFinite`].
     pub fn from_checkpoint(config: &str, checkpoint: &StateDict) -> Result<Self> {
         let architecture = Architecture::from_json(config)?;
-        let mut weights = BTreeMap::new();
-        architecture.tensors(|name, shape| {
-            let (stored, whole, part) = architecture.stored(&name, shape.clone());
-            let tensor = checkpoint.require(&stored)?;
-            if tensor.shape != whole {
-                return Err(Error::TensorShape {
-                    tensor: stored,
-                    needed: whole,
-                    had: tensor.shape.clone(),
-                });
-            }
-            let values: Vec<f32> = match part {
-                Some(part) => {
-                    let own = architecture.part(&tensor.values, part);
-                    own.into_iter().map(|v| v as f32).collect()
-                }
-                None => tensor.values.iter().map(|&v| v as f32).collect(),
-            };
-            let parameter = Parameter::new(&stored, shape, values)?;
-            weights.insert(name, parameter);
-            Ok(())
-        })?;
+        let make = |name: &str, shape: Vec<usize>| {
+            let (stored, whole, part) = architecture.stored(name, shape.clone());
+            let all = read(checkpoint, &stored, &whole)?;
+            let own = part.map(|part| architecture.part(all, part));
+            let values = own.as_deref().unwrap_or(all).iter().map(|&v| v as f32);
+            Parameter::new(&stored, shape, values.collect::<Vec<f32>>())
+        };
         Ok(Self {
+            weights: collect(|each| architecture.tensors(each), make)?,
             architecture,
-            weights,
         })
     }
 
@@ -118,17 +99,7 @@ impl LanguageModel {
     /// The tensors under the checkpoint's names.
     #[must_use]
     pub fn to_checkpoint(&self) -> StateDict {
-        let mut tensors: BTreeMap<String, StateTensor> = self
-            .weights
-            .iter()
-            .map(|(name, p)| {
-                let tensor = StateTensor {
-                    shape: p.shape().to_vec(),
-                    values: p.to_f64(),
-                };
-                (name.clone(), tensor)
-            })
-            .collect();
+        let mut tensors = state(&self.weights);
         self.architecture.fuse(&mut tensors);
         StateDict::new(tensors)
     }

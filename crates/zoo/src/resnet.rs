@@ -187,8 +187,8 @@ impl Small {
             .network
             .input("input", Shape::image(channels, height, width))?;
         for i in 1..=3usize {
-            let channels = self.width << (i - 1);
-            x = b.convolution(&format!("conv{i}"), &format!("bn{i}"), x, channels, 2)?;
+            let (conv, norm) = (format!("conv{i}"), format!("bn{i}"));
+            x = b.convolution(&conv, &norm, x, (self.width << (i - 1), 3), 2)?;
             x = b.activation(&format!("act{i}"), x)?;
         }
         b.head(x, self.classes)
@@ -354,7 +354,7 @@ impl<'a, N: ElementFunction> Builder<'a, N> {
         classes: usize,
     ) -> Result<Network<N>> {
         let x = self.network.input("input", input)?;
-        let x = self.convolution("conv1", "bn1", x, width, 1)?;
+        let x = self.convolution("conv1", "bn1", x, (width, 3), 1)?;
         let first = self.activation("act1", x)?;
         let mut x = first;
         for (stage, blocks) in (1..).zip(stages) {
@@ -363,9 +363,9 @@ impl<'a, N: ElementFunction> Builder<'a, N> {
                 let name = format!("layer{stage}.{block}");
                 let part = |p: &str| format!("{name}.{p}");
                 let stride = if stage > 1 && block == 0 { 2 } else { 1 };
-                let y = self.convolution(&part("conv1"), &part("bn1"), x, channels, stride)?;
+                let y = self.convolution(&part("conv1"), &part("bn1"), x, (channels, 3), stride)?;
                 let y = self.activation(&part("act1"), y)?;
-                let mut y = self.convolution(&part("conv2"), &part("bn2"), y, channels, 1)?;
+                let mut y = self.convolution(&part("conv2"), &part("bn2"), y, (channels, 3), 1)?;
                 match skip {
                     Skip::Standard => {
                         let z = self.projected(&name, x, channels, stride)?;
@@ -392,17 +392,6 @@ impl<'a, N: ElementFunction> Builder<'a, N> {
 
     /// A convolution with the batch normalisation behind it; its kernel is 3×3 with padding, or 1×1.
     fn convolution(
-        &mut self,
-        name: &str,
-        norm: &str,
-        x: NodeId,
-        channels: usize,
-        stride: usize,
-    ) -> Result<NodeId> {
-        self.kernel(name, norm, x, (channels, 3), stride)
-    }
-
-    fn kernel(
         &mut self,
         name: &str,
         norm: &str,
@@ -446,7 +435,7 @@ impl<'a, N: ElementFunction> Builder<'a, N> {
             let conv = format!("{block}.{kind}.0");
             if self.weights.has(&format!("{conv}.weight")) {
                 let norm = format!("{block}.{kind}.1");
-                return self.kernel(&conv, &norm, x, (channels, 1), stride);
+                return self.convolution(&conv, &norm, x, (channels, 1), stride);
             }
         }
         Ok(x)

@@ -8,7 +8,7 @@ use nn::approximations::Approximations;
 use nn::attention::AttentionScheme;
 use nn::evaluate::Outside;
 use nn::format::{artefact, read_limited};
-use nn::lower::{Options, Outliers, adapt, leaving};
+use nn::lower::{Adapted, Options, Outliers, adapt, leaving};
 use nn::{Error, Graph, Op, PolyGraph, Range, Result, Shape, Tensor};
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -105,6 +105,18 @@ pub struct Polynomials<Format> {
     pub left_out: Vec<(usize, Outside)>,
 }
 
+impl<Format> Polynomials<Format> {
+    fn of(adapted: Adapted, format: Format, inputs: usize) -> Self {
+        Self {
+            graph: adapted.graph,
+            format,
+            approximations: adapted.approximations,
+            inputs,
+            left_out: adapted.outside,
+        }
+    }
+}
+
 /// A language model as it was trained.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainedLanguageModel {
@@ -183,13 +195,7 @@ impl TrainedLanguageModel {
             ..options.clone()
         };
         let adapted = adapt(&graph, &inputs, &options)?;
-        Ok(Polynomials {
-            graph: adapted.graph,
-            format: prompts,
-            approximations: adapted.approximations,
-            inputs: inputs.len(),
-            left_out: adapted.outside,
-        })
+        Ok(Polynomials::of(adapted, prompts, inputs.len()))
     }
 }
 
@@ -314,12 +320,7 @@ impl TrainedEncoder {
         let kept: Vec<usize> = (0..inputs.len()).filter(left).collect();
         let n = EXAMPLES.min(kept.len());
         let examples = (0..n).map(|i| sentences[kept[i * kept.len() / n]].clone());
-        Ok(Polynomials {
-            graph: adapted.graph,
-            format: self.format(examples.collect())?,
-            approximations: adapted.approximations,
-            inputs: inputs.len(),
-            left_out: adapted.outside,
-        })
+        let format = self.format(examples.collect())?;
+        Ok(Polynomials::of(adapted, format, inputs.len()))
     }
 }
