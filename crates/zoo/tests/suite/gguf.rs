@@ -30,9 +30,10 @@ fn a_tiny_llama_is_the_reference() {
     let Architecture::Llama(c) = model.architecture() else {
         panic!("a Llama");
     };
-    assert_eq!((c.width, c.hidden, c.layers, c.heads), (32, 64, 2, 2));
+    let s = &c.sizes;
+    assert_eq!((s.width, s.hidden, s.layers, s.heads), (32, 64, 2, 2));
     assert_eq!(
-        (c.kv_heads, c.head, c.vocabulary, c.max_length),
+        (s.kv_heads, s.head, s.vocabulary, s.max_length),
         (1, 16, 70, 48)
     );
     assert_eq!((c.epsilon, c.base, c.tied), (1e-5, 100_000.0, true));
