@@ -7,7 +7,6 @@
 use crate::bert::{Config, Head};
 use crate::blocks::{Blocks, Weights, collect, fitting, parameter_of, read, state, within};
 use approx::Activation;
-use nn::Error;
 use nn::Result;
 use nn::attention::{AttentionScheme, Mask};
 use nn::format::state_dict::StateDict;

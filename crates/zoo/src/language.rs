@@ -10,7 +10,7 @@ use crate::gguf_llama;
 use nn::attention::AttentionScheme;
 use nn::format::state_dict::StateDict;
 use nn::format::{DEFAULT_LIMIT, gguf, llama2c, read_limited};
-use nn::{Error, Graph, Parameter, Result, Shape, Tensor};
+use nn::{Graph, Parameter, Result, Shape, Tensor};
 use std::path::Path;
 
 /// A causal language model with all its weights.
