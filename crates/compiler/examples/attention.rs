@@ -103,7 +103,7 @@ fn power_softmax(
         numerator: Numerator::Apart,
         ..Options::default()
     };
-    let lowered = adapt(&b.finish(y)?, &inputs, &options)?;
+    let lowered = adapt(&b.finish(y)?, inputs, &options)?;
     let division: u32 = lowered
         .approximations
         .by_node

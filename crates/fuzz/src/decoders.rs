@@ -52,6 +52,9 @@ impl<'a> Probe<'a> {
     }
 }
 
+type Parse<T> = fn(&[u8]) -> T;
+type FromParts<T> = fn(&mut Random, &[T]) -> Vec<u8>;
+
 impl Decoder {
     fn new(
         name: &'static str,
@@ -73,7 +76,7 @@ impl Decoder {
         name: &'static str,
         limit: fn(&[u8]) -> usize,
         seeds: Vec<Vec<u8>>,
-        (parse, generate): (fn(&[u8]) -> T, fn(&mut Random, &[T]) -> Vec<u8>),
+        (parse, generate): (Parse<T>, FromParts<T>),
         decode: impl Fn(&mut Probe<'_>) -> Outcome + Send + Sync + 'static,
     ) -> Self {
         let parts: Vec<T> = seeds.iter().map(|s| parse(s)).collect();

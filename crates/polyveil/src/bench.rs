@@ -306,8 +306,9 @@ fn circuit_rows(bench: &mut Bench<'_, '_>, p: &Parameters) -> Result<()> {
                 measured
             });
             if *row == "mul_plain" {
-                let timing =
-                    pool.install(|| time(runs, || Ok(drop(evaluator.mul_encoded(&x, &plain)?))))?;
+                let timing = pool.install(|| {
+                    time(runs, || Ok(evaluator.mul_encoded(&x, &plain).map(drop)?))
+                })?;
                 let measured = Row::new(&name(row), threads, timing, runs).on(p, limbs);
                 bench.add(measured.moving(5 * ciphertext / 2));
             }

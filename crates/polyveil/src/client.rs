@@ -200,7 +200,7 @@ impl Client {
         let (values, shared) = match release {
             Release::Class(terms) => {
                 let shared = self.keys.share_class(file, &name, &record()?, terms)?;
-                tell.note(&shared);
+                tell.note(shared);
                 return Ok(vec![Decrypted {
                     text: label(labels, shared.class) + "\n",
                     json: json!({ "class": shared.class, "label": labels.get(shared.class), "may_be_shared": true, "sharing": shared }),

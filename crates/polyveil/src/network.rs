@@ -16,6 +16,9 @@ pub enum Network {
 }
 
 /// Loads any network.
+///
+/// # Errors
+/// Those of [`zoo::open`], and for an activation that is not known.
 pub fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
     let activation = match activation {
         Some(name) => Some(approx::Activation::named(name).ok_or_else(|| {
@@ -36,6 +39,9 @@ pub fn load(path: &Path, activation: Option<&str>) -> Result<Network> {
 }
 
 /// A calibrated polynomial network.
+///
+/// # Errors
+/// Those of [`load`], and for a network that is not polynomial.
 pub fn load_polynomial(path: &Path) -> Result<PolyGraph> {
     match load(path, None)? {
         Network::Polynomial(g) => Ok(*g),
@@ -87,6 +93,9 @@ pub fn task_bytes(graph: &PolyGraph) -> std::sync::Arc<[u8]> {
 pub const CLIENT_FILE: &str = "network.client";
 
 /// Reads a client file.
+///
+/// # Errors
+/// Those of [`ClientFile::read`], with the file's name.
 pub fn client_file(path: &Path) -> Result<ClientFile> {
     let name = path.display().to_string();
     Ok(ClientFile::read(files::open(path)?, &name)?)

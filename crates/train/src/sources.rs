@@ -98,6 +98,9 @@ pub trait Direct: Source<Network = Network> {
     }
 
     /// How inputs are made and what outputs mean; `network` says what its file knew before.
+    ///
+    /// # Errors
+    /// For a task in the network's file that cannot be read or does not fit the data.
     fn task(&self, network: &Metadata) -> Result<Task>;
 
     /// What the run's record says of the data, under which name; so many inputs were left out of the intervals.

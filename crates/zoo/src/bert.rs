@@ -69,7 +69,7 @@ pub struct Config {
 }
 
 /// Published encoders with their sizes; they classify into two.
-pub(crate) const PUBLISHED: [(&str, fn() -> Config); 2] = [
+pub(crate) const PUBLISHED: [crate::blocks::Published<Config>; 2] = [
     ("bert-base", || published(Family::Bert, 30_522, [512, 2], 0)),
     ("roberta-base", || {
         published(Family::Roberta, 50_265, [514, 1], 1)

@@ -33,6 +33,9 @@ pub struct Sizes {
     pub max_length: usize,
 }
 
+/// A published model: its name, and what makes its configuration.
+pub type Published<T> = (&'static str, fn() -> T);
+
 /// A family of causal language models: the configuration of one of them. To add a family, implement this in a file of its own and name it in
 /// [`crate::architecture`].
 pub trait Decoder: Sized + Clone + 'static {
@@ -43,7 +46,7 @@ pub trait Decoder: Sized + Clone + 'static {
     /// The output head's name.
     const HEAD: &'static str;
     /// Published models' names, with their configurations as their `config.json` has them.
-    const PUBLISHED: &'static [(&'static str, fn() -> Self)];
+    const PUBLISHED: &'static [Published<Self>];
     /// Values of a token of the inner layer that a backward pass needs, in widths of that layer.
     const INNER: u64;
 

@@ -159,7 +159,7 @@ impl TransformerShape {
             Kept::Boundaries => layers * width + 2 * block,
             Kept::Everything => layers * block,
         };
-        Ok(38 * self.parameters()? + 4 * tokens * (kept + 3 * vocabulary as u64))
+        Ok(38 * self.parameters()? + 4 * tokens * (kept + 3 * vocabulary))
     }
 
     /// A network of this structure with few channels and tokens, and random weights.

@@ -32,7 +32,10 @@ macro_rules! registry {
             $(#[doc = $about] $variant,)*
         }
 
-        impl Activation {
+        /// A real function.
+pub type Function = fn(f64) -> f64;
+
+impl Activation {
             /// All of them.
             pub const ALL: [Self; [$(Self::$variant),*].len()] = [$(Self::$variant),*];
 
@@ -93,7 +96,7 @@ impl Activation {
 
     /// Value and derivative as plain functions.
     #[must_use]
-    pub fn functions(self) -> (fn(f64) -> f64, fn(f64) -> f64) {
+    pub fn functions(self) -> (Function, Function) {
         let definition = self.definition();
         (definition.value, definition.derivative)
     }

@@ -36,6 +36,9 @@ impl<T> std::ops::Deref for Cow<'_, T> {
 /// Diagonals of which a limb is encoded at a time, on each thread: half a mebibyte each.
 const ENCODED: usize = 512;
 
+/// The terms of an inner sum: input, place of the baby step, term.
+type Terms = Vec<(usize, usize, usize)>;
+
 /// One limb of both polynomials of a ciphertext.
 type Limbs = (AlignedVec, AlignedVec);
 
@@ -145,8 +148,8 @@ impl<'a> Hoisted<'a> {
         }
     }
     /// The terms of each inner sum: (input, place of the baby step, term).
-    fn terms(&self) -> Vec<Vec<(usize, usize, usize)>> {
-        let mut terms_of: BTreeMap<(usize, usize), Vec<(usize, usize, usize)>> = BTreeMap::new();
+    fn terms(&self) -> Vec<Terms> {
+        let mut terms_of: BTreeMap<(usize, usize), Terms> = BTreeMap::new();
         for (k, t) in self.map.terms().iter().enumerate() {
             let b = self.babies[t.input]
                 .binary_search(&t.baby)

@@ -12,6 +12,9 @@ use ring::buffer::AlignedVec;
 use ring::{Coeff, Expander, Modulus, Ntt, RnsPoly, Uniform, limb};
 use std::sync::Arc;
 
+/// What is done with a limb of every digit and that of a key, tile by tile.
+type DigitsTimesKey<'a> = dyn FnMut(usize, &[&[u64]], &mut KeyLimb<'_>) + 'a;
+
 /// A decomposed polynomial, ready for inner products at any limb.
 pub(crate) struct Decomposed {
     pub(crate) shape: Arc<Digits>,
@@ -239,8 +242,7 @@ impl Context {
         );
         let expander = key.expander();
         // all digits of some limbs, and their products with the key tile by tile
-        let each = |range: &std::ops::Range<usize>,
-                    f: &mut dyn FnMut(usize, &[&[u64]], &mut KeyLimb<'_>)| {
+        let each = |range: &std::ops::Range<usize>, f: &mut DigitsTimesKey<'_>| {
             let own = all.is_none().then(|| d.limbs(range));
             let Some(digits) = all.or(own.as_ref()) else {
                 return;

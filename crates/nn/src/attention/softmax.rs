@@ -15,10 +15,10 @@ impl Scheme for Softmax {
         let mut sum = 0.0;
         for (w, &x) in weights.iter_mut().zip(scores) {
             *w = (x - largest).exp();
-            sum = sum + *w;
+            sum += *w;
         }
         for w in weights {
-            *w = *w / sum;
+            *w /= sum;
         }
     }
 
