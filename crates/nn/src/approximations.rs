@@ -1,7 +1,7 @@
 //! A network with the approximations that a homomorphic circuit has in place of divisions, roots and activations, read by the oracle.
 //!
 //! [`Approximations`] go beside a [`Graph`], they don't change it: the same nodes, evaluated with or without them. What
-//! [`crate::lower`] makes of graph and approximations computes what [`Network::evaluate_with`] computes, in many more nodes.
+//! [`crate::lower`] makes of graph and approximations computes what `Network::evaluate_with` computes, in many more nodes.
 
 use crate::Result;
 use crate::attention::Scheme;

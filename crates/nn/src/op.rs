@@ -312,7 +312,7 @@ impl BatchNorm {
     /// With scale 1, bias 0, mean 0 and this variance everywhere.
     ///
     /// # Errors
-    /// [`Error::NotFinite`](crate::Error::NotFinite).
+    /// [`crate::Error::NotFinite`].
     pub fn identity(
         name: &str,
         channels: usize,

@@ -98,7 +98,7 @@ impl std::ops::Deref for PolyGraph {
 }
 
 impl PolyGraph {
-    /// The same network with calibrated ranges, one per node in the order of [`PolyGraph::nodes`].
+    /// The same network with calibrated ranges, one per node in the order of `PolyGraph::nodes`.
     ///
     /// # Errors
     /// [`Error::Count`] for another number of ranges, [`Error::Range`] for ends that aren't finite and in order.

@@ -23,7 +23,7 @@ impl Picture {
     /// Reads a PNG or JPEG file.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::TooLarge`], [`Error::Malformed`].
+    /// `Error::Io`, [`Error::TooLarge`], [`Error::Malformed`].
     pub fn load(path: &Path) -> Result<Self> {
         Self::from_bytes(&read_limited(path, FILE_LIMIT)?)
     }
@@ -182,7 +182,7 @@ fn palettes_fit(png: &[u8]) -> bool {
 /// Bytes in `(C, H, W)` order as a network's input: `(v/255 − mean[c])/deviation[c]`.
 ///
 /// # Errors
-/// [`Error::Length`] when the count doesn't fit, [`Error::Count`] when the normalisation has another number of channels.
+/// `Error::Length` when the count doesn't fit, [`Error::Count`] when the normalisation has another number of channels.
 pub fn normalize(bytes: &[u8], shape: Shape, normalization: &Normalization) -> Result<Tensor> {
     let channels = shape.dims()[0];
     normalization.check(channels)?;

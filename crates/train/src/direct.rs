@@ -40,7 +40,7 @@ pub struct Start<S> {
 /// The data, network and teacher that a configuration names; maxima become averages, since no polynomial computes a maximum.
 ///
 /// # Errors
-/// Those of [`Direct::open`], [`networks::graph`] and [`surgery::insert_batch_norms`].
+/// Those of [`Direct::open`], [`networks::graph`] and `surgery::insert_batch_norms`.
 pub fn start<S: Direct>(run: &Run<Network, S::Data>) -> Result<Start<S>> {
     let mut sources = S::open(&run.data)?;
     let (input, outputs) = (sources.input(), sources.outputs());

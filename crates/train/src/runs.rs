@@ -24,7 +24,7 @@ impl AnyConfig {
     /// Reads a TOML file of any kind. Relative paths in it count from the current folder.
     ///
     /// # Errors
-    /// As [`Run::load`].
+    /// As `zoo::trained::Run::load`.
     pub fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
         // what is no TOML at all is refused by the reader of any kind

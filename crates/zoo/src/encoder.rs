@@ -36,7 +36,7 @@ impl Encoder {
     /// An encoder whose weights `values(name, shape)` gives: fresh ones, for training from scratch.
     ///
     /// # Errors
-    /// [`Error::Malformed`] for sizes that don't fit each other, [`Error::Length`] and [`Error::NotFinite`] for values that don't fit.
+    /// `Error::Malformed` for sizes that don't fit each other, `Error::Length` and `Error::NotFinite` for values that don't fit.
     pub fn new(config: Config, mut values: impl FnMut(&str, &[usize]) -> Vec<f32>) -> Result<Self> {
         config.check()?;
         let make = |name: &str, shape: Vec<usize>| {
@@ -51,7 +51,7 @@ impl Encoder {
     /// under today's or yesterday's names; tensors that the model doesn't have are left aside.
     ///
     /// # Errors
-    /// Those of [`Config::from_json`], [`Error::MissingTensor`], [`Error::TensorShape`], [`Error::NotFinite`].
+    /// Those of [`Config::from_json`], `Error::MissingTensor`, `Error::TensorShape`, `Error::NotFinite`.
     pub fn from_checkpoint(config: &str, checkpoint: &StateDict) -> Result<Self> {
         let config = Config::from_json(config)?;
         let make = |name: &str, shape: Vec<usize>| {
@@ -76,7 +76,7 @@ impl Encoder {
     /// From a folder with `config.json` and `model.safetensors` (or `pytorch_model.bin`), at most [`nn::format::DEFAULT_LIMIT`] bytes each.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::TooLarge`], and those of [`Encoder::from_checkpoint`].
+    /// `Error::Io`, `Error::TooLarge`, and those of [`Encoder::from_checkpoint`].
     pub fn load(folder: &Path) -> Result<Self> {
         let (config, checkpoint) = StateDict::load_folder(folder)?;
         Self::from_checkpoint(&config, &checkpoint)
@@ -85,7 +85,7 @@ impl Encoder {
     /// Writes `config.json` and `model.safetensors` into a folder, as Hugging Face's readers take them.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// `Error::Io`.
     pub fn save(&self, folder: &Path) -> Result<()> {
         self.to_checkpoint()
             .save_folder(folder, &self.config.to_json())
@@ -126,7 +126,7 @@ impl Encoder {
     /// [`Head::MaskedLanguage`] is theirs.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`] for a layer that the graph lacks, [`Error::TensorShape`] for one of another shape.
+    /// `Error::MissingTensor` for a layer that the graph lacks, `Error::TensorShape` for one of another shape.
     pub fn with_weights_of(&self, graph: &Graph) -> Result<Self> {
         let mut out = self.clone();
         let norm = self.config.name("embeddings.LayerNorm");
@@ -143,7 +143,7 @@ impl Encoder {
     /// The same encoder with these embeddings of tokens `(V, D)` and of positions, to which those of the first token type are added already.
     ///
     /// # Errors
-    /// [`Error::TensorShape`].
+    /// `Error::TensorShape`.
     pub fn with_embeddings(mut self, words: &Parameter, positions: &Parameter) -> Result<Self> {
         let types = self.config.name("embeddings.token_type_embeddings.weight");
         let types = self.weights[&types].values()[..self.config.width].to_vec();
@@ -275,7 +275,7 @@ impl Encoder {
     /// The network for sentences of up to so many tokens, with this attention, to what the head gives.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a length of 0 or more than the model knows.
+    /// `Error::Invalid` for a length of 0 or more than the model knows.
     pub fn graph(&self, length: usize, scheme: AttentionScheme, start: Start) -> Result<Graph> {
         within(length, self.config.max_length())?;
         let config = &self.config;

@@ -24,7 +24,7 @@ impl LanguageModel {
     /// A model whose weights `values(name, shape)` gives: fresh ones, for training from scratch.
     ///
     /// # Errors
-    /// [`Error::Malformed`] for sizes that don't fit each other, [`Error::Length`] and [`Error::NotFinite`] for values that don't fit.
+    /// `Error::Malformed` for sizes that don't fit each other, `Error::Length` and `Error::NotFinite` for values that don't fit.
     pub fn new(
         architecture: Architecture,
         mut values: impl FnMut(&str, &[usize]) -> Vec<f32>,
@@ -44,7 +44,7 @@ impl LanguageModel {
     /// old releases) are left aside.
     ///
     /// # Errors
-    /// Those of [`Architecture::from_json`], [`Error::MissingTensor`], [`Error::TensorShape`], [`Error::NotFinite`].
+    /// Those of [`Architecture::from_json`], `Error::MissingTensor`, `Error::TensorShape`, `Error::NotFinite`.
     pub fn from_checkpoint(config: &str, checkpoint: &StateDict) -> Result<Self> {
         let architecture = Architecture::from_json(config)?;
         let make = |name: &str, shape: Vec<usize>| {
@@ -64,7 +64,7 @@ impl LanguageModel {
     /// most [`DEFAULT_LIMIT`] bytes each.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::TooLarge`], and those of [`LanguageModel::from_checkpoint`] and [`LanguageModel::from_bytes`].
+    /// `Error::Io`, `Error::TooLarge`, and those of [`LanguageModel::from_checkpoint`] and [`LanguageModel::from_bytes`].
     pub fn load(path: &Path) -> Result<Self> {
         if !path.is_dir() {
             return Self::from_bytes(&read_limited(path, DEFAULT_LIMIT)?);
@@ -90,7 +90,7 @@ impl LanguageModel {
     /// Writes `config.json` and `model.safetensors` into a folder, as Hugging Face's readers take them.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// `Error::Io`.
     pub fn save(&self, folder: &Path) -> Result<()> {
         self.to_checkpoint()
             .save_folder(folder, &self.architecture.to_json())
@@ -108,7 +108,7 @@ impl LanguageModel {
     /// is no longer the embedding makes the model untied.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`] for a layer that the graph lacks, [`Error::TensorShape`] for one of another shape.
+    /// `Error::MissingTensor` for a layer that the graph lacks, `Error::TensorShape` for one of another shape.
     pub fn with_weights_of(&self, graph: &Graph) -> Result<Self> {
         let mut out = self.clone();
         let (embedding, head) = self.architecture.ends();
@@ -136,7 +136,7 @@ impl LanguageModel {
     /// The same model with this embedding `(V, D)`; the output head of a tied model with it.
     ///
     /// # Errors
-    /// [`Error::TensorShape`].
+    /// `Error::TensorShape`.
     pub fn with_embedding(mut self, embedding: &Parameter) -> Result<Self> {
         let name = format!("{}.weight", self.architecture.ends().0);
         let embedding = fitting(embedding, &name, self.weights[&name].shape())?;
@@ -180,7 +180,7 @@ impl LanguageModel {
     /// The network from an embedded sequence of this length to the logits of all positions, with this attention.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a length of 0 or more than the model knows.
+    /// `Error::Invalid` for a length of 0 or more than the model knows.
     pub fn graph(&self, length: usize, scheme: AttentionScheme) -> Result<Graph> {
         within(length, self.architecture.sizes().max_length)?;
         let mut b = Blocks {

@@ -218,7 +218,7 @@ pub fn after_first(x: &Tensor, first: usize) -> Result<Tensor> {
 /// (for as many rounds as the options say) from the network with its approximations.
 ///
 /// # Errors
-/// Those of [`calibrate`](crate::calibrate::calibrate), [`Error::Approximation`] with the node for what can't be had,
+/// Those of [`fn@calibrate`], [`Error::Approximation`] with the node for what can't be had,
 /// [`Error::Invalid`] for softmax.
 pub fn fit(
     graph: &Graph,

@@ -60,7 +60,7 @@ pub fn train(config: &Path, folder: &Path, saving: &Saving, tell: Listener<'_>) 
 /// Makes a trained network polynomial and trains it back, in a folder; goes on where it was stopped.
 ///
 /// # Errors
-/// As [`train`].
+/// As [`fn@train`].
 pub fn adapt(
     start: &Start,
     how: &Adapting,
@@ -75,7 +75,7 @@ pub fn adapt(
 /// As [`adapt`], of a network that takes plain vectors.
 ///
 /// # Errors
-/// As [`train`].
+/// As [`fn@train`].
 pub fn adapt_vectors(
     start: &Start<Vectors>,
     how: &Adapting,

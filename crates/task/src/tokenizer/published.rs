@@ -1,6 +1,6 @@
 //! Tokenizers of published models: byte-level pairs and word pieces, with the tokens that are added to them.
 //!
-//! A text is cut at the added tokens that it spells out, normalised, cut into words ([`super::cut`]), and each word into tokens: its bytes, of which
+//! A text is cut at the added tokens that it spells out, normalised, cut into words (`super::cut`), and each word into tokens: its bytes, of which
 //! the neighbours that come first in the list of merges are joined until none is left; or the longest pieces from the left.
 //!
 //! Every byte is one printable character (GPT-2's table), so that a vocabulary of bytes is text: the bytes from `!` to `~`, `¡` to `¬` and `®` to
