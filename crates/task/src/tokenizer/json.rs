@@ -248,16 +248,23 @@ fn post_processor(v: &Value, frame: &mut [Vec<u32>; 2]) -> Result<()> {
     Ok(())
 }
 
+/// Numbers that tokens of so many may have: a few may be left out, but a short file with a large number is no long table.
+fn most_numbers(tokens: usize) -> usize {
+    const LEFT_OUT: usize = 1 << 16;
+    MAX_TOKENS.min(2 * tokens + LEFT_OUT)
+}
+
 fn vocabulary(model: &Value) -> Result<Vec<Option<String>>> {
     let vocabulary = model["vocab"].as_object().filter(|v| !v.is_empty());
     let vocabulary = vocabulary.ok_or_else(|| malformed("its model has no vocabulary"))?;
     let mut tokens = vec![None; vocabulary.len()];
+    let most = most_numbers(vocabulary.len());
     for (token, id) in vocabulary {
-        let at = id.as_u64().filter(|&i| i < MAX_TOKENS as u64);
+        let at = id.as_u64().filter(|&i| i < most as u64);
         let at = at.ok_or_else(|| {
             malformed(format!(
                 "token {token:?} has number {id}, numbers are from 0 to {}",
-                MAX_TOKENS - 1
+                most - 1
             ))
         })?;
         put(&mut tokens, at as usize, token)?;
@@ -285,9 +292,10 @@ fn added(value: &Value, tokens: &mut Vec<Option<String>>) -> Result<Vec<Added>> 
         _ => return Err(malformed("added_tokens is not a list")),
     };
     let known: std::collections::HashSet<String> = tokens.iter().flatten().cloned().collect();
+    let most = most_numbers(tokens.len() + list.len());
     let each = list.iter().map(|entry| {
         let id = entry["id"].as_u64().and_then(|i| u32::try_from(i).ok());
-        let id = id.filter(|&i| (i as usize) < MAX_TOKENS);
+        let id = id.filter(|&i| (i as usize) < most);
         let (Some(content), Some(id)) = (entry["content"].as_str().filter(|c| !c.is_empty()), id)
         else {
             return Err(malformed("an added token has no text or no number"));
