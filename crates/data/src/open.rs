@@ -108,9 +108,9 @@ fn finish(raw: Raw, path: &Path, options: &Options) -> Result<Dataset> {
         ));
     }
     let (had, shape) = (raw.shape, options.target(raw.shape));
-    let chosen = options.chosen(count);
-    // pictures of one pixel are most of all what is noted about them
-    let total = chosen.len() as u64 * (shape.len() + ITEM_BYTES) as u64;
+    // pictures of one pixel are most of all what is noted about them; known before their numbers are listed
+    let kept = options.limit.map_or(count, |most| most.min(count));
+    let total = kept as u64 * (shape.len() + ITEM_BYTES) as u64;
     if total > options.memory_limit {
         return Err(Error::too_large(
             path,
@@ -119,6 +119,7 @@ fn finish(raw: Raw, path: &Path, options: &Options) -> Result<Dataset> {
             "raise the memory limit, or ask for a smaller size or fewer pictures",
         ));
     }
+    let chosen = options.chosen(count);
     let labels = chosen.iter().map(|&i| label(i));
     let original = |i: usize| &raw.pixels[i * had.len()..(i + 1) * had.len()];
     let pixels = if shape == had && chosen.len() == count {
