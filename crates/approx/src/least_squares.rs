@@ -1,7 +1,9 @@
 //! Least squares in the Chebyshev basis: at Chebyshev nodes, or weighted by where the data lies.
 
 use crate::error::Error;
-use crate::polynomial::{Polynomial, check_interval, clenshaw, half_and_middle};
+use crate::polynomial::{
+    Polynomial, chebyshev_polynomials, check_degree, check_interval, clenshaw, half_and_middle,
+};
 use crate::sup::Approximation;
 
 /// Largest degree that [`chebyshev_least_squares`] accepts.
@@ -20,13 +22,7 @@ pub fn chebyshev_least_squares(
     degree: usize,
 ) -> Result<Approximation, Error> {
     check_interval(interval)?;
-    if degree > CHEBYSHEV_DEGREE_LIMIT {
-        return Err(Error::Degree {
-            method: "chebyshev_least_squares",
-            degree,
-            limit: CHEBYSHEV_DEGREE_LIMIT,
-        });
-    }
+    check_degree("chebyshev_least_squares", degree, CHEBYSHEV_DEGREE_LIMIT)?;
     let nodes = (4 * (degree + 1)).max(512);
     let mut coefficients = discrete_chebyshev(&f, interval, nodes, degree);
     if let Some(x) = node_points(interval, nodes).find(|&x| !f(x).is_finite()) {
@@ -51,13 +47,7 @@ pub fn weighted_least_squares(
     samples: &[(f64, f64)],
 ) -> Result<Approximation, Error> {
     check_interval(interval)?;
-    if degree > WEIGHTED_DEGREE_LIMIT {
-        return Err(Error::Degree {
-            method: "weighted_least_squares",
-            degree,
-            limit: WEIGHTED_DEGREE_LIMIT,
-        });
-    }
+    check_degree("weighted_least_squares", degree, WEIGHTED_DEGREE_LIMIT)?;
     let usable: Vec<(f64, f64)> = samples
         .iter()
         .copied()
@@ -80,10 +70,8 @@ pub fn weighted_least_squares(
             return Err(Error::Function { x, value });
         }
         let (t, root) = ((x - middle) / half, w.sqrt());
-        let (mut previous, mut current) = (t, 1.0);
-        for column in matrix.iter_mut().take(columns) {
-            column[i] = root * current;
-            (previous, current) = (current, 2.0 * t * current - previous);
+        for (column, value) in matrix[..columns].iter_mut().zip(chebyshev_polynomials(t)) {
+            column[i] = root * value;
         }
         matrix[columns][i] = root * value;
     }

@@ -44,6 +44,17 @@ pub(crate) fn check_interval((low, high): (f64, f64)) -> Result<(), Error> {
     }
 }
 
+pub(crate) fn check_degree(method: &'static str, degree: usize, limit: usize) -> Result<(), Error> {
+    if degree > limit {
+        return Err(Error::Degree {
+            method,
+            degree,
+            limit,
+        });
+    }
+    Ok(())
+}
+
 impl Polynomial {
     /// The polynomial with these Chebyshev coefficients (`coefficients[k]` belongs to `T_k`) on `interval = (a, b)`.
     /// Trailing zeros are dropped.
@@ -52,21 +63,16 @@ impl Polynomial {
     /// [`Error::Interval`] unless `a < b` are finite; [`Error::Coefficient`] for an empty list or a coefficient that isn't finite.
     pub fn new(mut coefficients: Vec<f64>, interval: (f64, f64)) -> Result<Self, Error> {
         check_interval(interval)?;
-        if let Some((index, &value)) = coefficients
-            .iter()
-            .enumerate()
-            .find(|(_, c)| !c.is_finite())
-        {
+        let mut all = coefficients.iter().enumerate();
+        if let Some((index, &value)) = all.find(|(_, c)| !c.is_finite()) {
             return Err(Error::Coefficient { index, value });
         }
         while coefficients.len() > 1 && coefficients.last() == Some(&0.0) {
             coefficients.pop();
         }
         if coefficients.is_empty() {
-            return Err(Error::Coefficient {
-                index: 0,
-                value: f64::NAN,
-            });
+            let (index, value) = (0, f64::NAN);
+            return Err(Error::Coefficient { index, value });
         }
         Ok(Self {
             coefficients,
@@ -97,12 +103,6 @@ impl Polynomial {
             }
             next[0] += m;
             sum = next;
-        }
-        if monomial.is_empty() {
-            return Err(Error::Coefficient {
-                index: 0,
-                value: f64::NAN,
-            });
         }
         sum.truncate(monomial.len());
         Self::new(sum, interval)
@@ -249,16 +249,6 @@ impl Polynomial {
         }
     }
 
-    /// `scale·p(x) + shift` on the same interval.
-    ///
-    /// # Errors
-    /// [`Error::Coefficient`] when a result isn't finite.
-    pub fn then_affine(&self, scale: f64, shift: f64) -> Result<Self, Error> {
-        let mut coefficients: Vec<f64> = self.coefficients.iter().map(|c| scale * c).collect();
-        coefficients[0] += shift;
-        Self::new(coefficients, self.interval)
-    }
-
     /// The same polynomial written in the basis of another interval.
     ///
     /// # Errors
@@ -305,6 +295,14 @@ pub(crate) fn half_and_middle((a, b): (f64, f64)) -> (f64, f64) {
     (0.5 * (b - a), 0.5 * (a + b))
 }
 
+/// `T_0(t)`, `T_1(t)`, …
+pub(crate) fn chebyshev_polynomials(t: f64) -> impl Iterator<Item = f64> {
+    let pairs = std::iter::successors(Some((t, 1.0)), move |&(previous, current)| {
+        Some((current, 2.0 * t * current - previous))
+    });
+    pairs.map(|pair| pair.1)
+}
+
 /// `Σ c_k T_k(t)`.
 pub(crate) fn clenshaw(coefficients: &[f64], t: f64) -> f64 {
     let (mut b1, mut b2) = (0.0, 0.0);
@@ -317,6 +315,15 @@ pub(crate) fn clenshaw(coefficients: &[f64], t: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Polynomial {
+        /// `scale·p(x) + shift` on the same interval.
+        pub(crate) fn then_affine(&self, scale: f64, shift: f64) -> Result<Self, Error> {
+            let mut coefficients: Vec<f64> = self.coefficients.iter().map(|c| scale * c).collect();
+            coefficients[0] += shift;
+            Self::new(coefficients, self.interval)
+        }
+    }
 
     fn close(a: f64, b: f64, tolerance: f64) {
         assert!(

@@ -1,7 +1,9 @@
 //! Minimax polynomials by the exchange algorithm.
 
 use crate::error::Error;
-use crate::polynomial::{Polynomial, check_interval, clenshaw, half_and_middle};
+use crate::polynomial::{
+    Polynomial, chebyshev_polynomials, check_degree, check_interval, clenshaw, half_and_middle,
+};
 use crate::sup::{Approximation, golden_section};
 
 /// Largest degree that [`remez`] accepts.
@@ -25,28 +27,18 @@ pub fn remez(
     degree: usize,
 ) -> Result<Approximation, Error> {
     check_interval(interval)?;
-    if degree > DEGREE_LIMIT {
-        return Err(Error::Degree {
-            method: "remez",
-            degree,
-            limit: DEGREE_LIMIT,
-        });
-    }
-    let solved = match exchange_on(&f, interval, degree) {
+    check_degree("remez", degree, DEGREE_LIMIT)?;
+    let (half, middle) = half_and_middle(interval);
+    let kink = (-middle / half).clamp(-1.0, 1.0);
+    let point = |t: f64| middle + half * t;
+    let on = |degree| exchange_on(&|t| f(point(t)), &|_| 1.0, degree, kink, &point);
+    let solved = match on(degree) {
         // Where the best polynomial of this degree is also the best of the next (even functions at even degrees, odd ones at odd
         // degrees, on a symmetric interval), a reference of degree + 2 points is degenerate and the next degree's is not.
-        Err(Error::NotConverged {
-            iterations,
-            lower,
-            upper,
-        }) => exchange_on(&f, interval, degree + 1)
+        Err(refused @ Error::NotConverged { .. }) => on(degree + 1)
             .ok()
             .filter(|s| s.coefficients[degree + 1].abs() <= 1e-3 * s.lower)
-            .ok_or(Error::NotConverged {
-                iterations,
-                lower,
-                upper,
-            })?,
+            .ok_or(refused)?,
         other => other?,
     };
     let coefficients = solved.coefficients[..=degree].to_vec();
@@ -64,13 +56,7 @@ pub(crate) fn minimax_sign(low: f64, high: f64, degree: usize) -> Result<Polynom
     if !(0.0 < low && low < high && high.is_finite()) {
         return Err(Error::Interval { low, high });
     }
-    if degree > DEGREE_LIMIT {
-        return Err(Error::Degree {
-            method: "minimax_sign",
-            degree,
-            limit: DEGREE_LIMIT,
-        });
-    }
+    check_degree("minimax_sign", degree, DEGREE_LIMIT)?;
     let ratio = low / high;
     // In t, linear in x², the extrema lie about where those of a Chebyshev polynomial do.
     let point = |t: f64| (0.5 * (1.0 + t) + 0.5 * (1.0 - t) * ratio * ratio).sqrt();
@@ -106,25 +92,7 @@ pub(crate) fn minimax_relative(
     weight: impl Fn(f64) -> f64,
     degree: usize,
 ) -> Result<Polynomial, Error> {
-    let row = |t: f64| {
-        let weight = weight(t);
-        let (mut previous, mut current) = (t, 1.0);
-        (0..=degree)
-            .map(|_| {
-                let value = weight * current;
-                (previous, current) = (current, 2.0 * t * current - previous);
-                value
-            })
-            .collect()
-    };
-    let solved = exchange(&Problem {
-        f: &|_| 1.0,
-        row: &row,
-        value: &|c, t| weight(t) * clenshaw(c, t),
-        functions: degree + 1,
-        kink: -1.0,
-        point: &|t| t,
-    })?;
+    let solved = exchange_on(&|_| 1.0, &weight, degree, -1.0, &|t| t)?;
     Polynomial::new(solved.coefficients, (-1.0, 1.0))
 }
 
@@ -148,30 +116,26 @@ struct Solved {
     lower: f64,
 }
 
-/// All polynomials of a degree.
+/// All polynomials of a degree, times a weight; `f` and `weight` are functions of t.
 fn exchange_on(
-    f: &impl Fn(f64) -> f64,
-    interval: (f64, f64),
+    f: &dyn Fn(f64) -> f64,
+    weight: &dyn Fn(f64) -> f64,
     degree: usize,
+    kink: f64,
+    point: &dyn Fn(f64) -> f64,
 ) -> Result<Solved, Error> {
-    let (half, middle) = half_and_middle(interval);
     let row = |t: f64| {
-        let (mut previous, mut current) = (t, 1.0);
-        (0..=degree)
-            .map(|_| {
-                let value = current;
-                (previous, current) = (current, 2.0 * t * current - previous);
-                value
-            })
-            .collect()
+        let polynomials = chebyshev_polynomials(t).take(degree + 1);
+        let weight = weight(t);
+        polynomials.map(|value| weight * value).collect()
     };
     exchange(&Problem {
-        f: &|t| f(middle + half * t),
+        f,
         row: &row,
-        value: &clenshaw,
+        value: &|c, t| weight(t) * clenshaw(c, t),
         functions: degree + 1,
-        kink: (-middle / half).clamp(-1.0, 1.0),
-        point: &|t| middle + half * t,
+        kink,
+        point,
     })
 }
 

@@ -310,7 +310,7 @@ fn report(
     let facts = plan.facts();
     let (keys, peak) = (facts.key_file_bytes, facts.peak_bytes);
     let prediction = |threads| Prediction::new(&plan, Basis::shipped(), threads);
-    let (cpu, wall) = (prediction(1).cpu_seconds(), prediction(2).seconds());
+    let (cpu, wall) = (prediction(1).cpu_seconds, prediction(2).seconds);
     let measured = if encrypted {
         run(plan.clone(), &graph, &inputs[0])?
     } else {

@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         summary.weight_bytes as f64 / 1e6
     );
     let facts = verified.facts();
-    let on = |threads| Prediction::new(&verified, Basis::shipped(), threads).seconds();
+    let on = |threads| Prediction::new(&verified, Basis::shipped(), threads).seconds;
     println!(
         "{:.0} s on one thread, {:.0} s on two; keys {:.2} GB, peak {:.2} GB, error of the answer below {:.2e}",
         on(1),

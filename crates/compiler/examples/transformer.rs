@@ -67,14 +67,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         facts.keys.0.len(),
         facts.key_file_bytes as f64 / 1e9,
         facts.peak_bytes as f64 / 1e9,
-        prediction(1).cpu_seconds(),
-        prediction(2).seconds(),
+        prediction(1).cpu_seconds,
+        prediction(2).seconds,
         facts.output_error,
         facts.output_magnitude,
     );
     // where the time goes
     let mut by: BTreeMap<String, (usize, f64)> = BTreeMap::new();
-    for (step, seconds) in verified.plan().steps.iter().zip(prediction(1).steps()) {
+    for (step, seconds) in verified.plan().steps.iter().zip(prediction(1).steps) {
         let what = match &step.operation {
             Operation::Bootstrap { bootstrap, .. } => format!("bootstrap of {}", bootstrap.slots),
             other => other.doing().to_owned(),

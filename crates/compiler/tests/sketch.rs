@@ -46,7 +46,7 @@ fn agree(name: &str, shape: &TransformerShape, tokens: usize, target: &Target) {
     let verified = compile(&lowered.graph, target).expect("compiled");
     let summary = summarise(verified.plan());
     let facts = verified.facts();
-    let seconds = Prediction::new(&verified, Basis::shipped(), 1).cpu_seconds();
+    let seconds = Prediction::new(&verified, Basis::shipped(), 1).cpu_seconds;
     for (what, sketched, planned, within) in [
         (
             "bootstraps",

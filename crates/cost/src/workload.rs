@@ -122,11 +122,16 @@ fn medians(readings: &[Reading]) -> Reading {
     }
 }
 
-/// The upper one of an even number; there is at least one.
+/// The upper one of an even number; NaN without values.
 fn median(values: impl Iterator<Item = f64>) -> f64 {
+    quartile(2, values).unwrap_or(f64::NAN)
+}
+
+/// The value below which so many quarters of all lie.
+fn quartile(quarters: usize, values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut v: Vec<f64> = values.collect();
     v.sort_by(f64::total_cmp);
-    v[v.len() / 2]
+    v.get(quarters * v.len() / 4).copied()
 }
 
 /// A number in [−1, 1).
@@ -339,32 +344,20 @@ fn count(meter: &Meter, subjects: &Subjects, operation: &Operation) -> Result<Co
     let p = meter.parameters();
     let limbs = all_limbs(p).len() as f64;
     let slots = p.max_slots() as f64;
-    Ok(match operation.what {
-        What::Transforms => Cost {
-            ntts: 2.0 * limbs,
-            ..Cost::default()
-        },
-        What::Expansion => Cost {
-            expansions: limbs,
-            ..Cost::default()
-        },
-        What::Encoding => Cost {
-            encodes: slots * slots.log2(),
-            ..Cost::default()
-        },
+    let before = meter.cost();
+    let input = |bound| meter.input(level(p, operation.what), p.max_slots(), bound);
+    let mut more = Cost::default();
+    match operation.what {
+        What::Transforms => more.ntts = 2.0 * limbs,
+        What::Expansion => more.expansions = limbs,
+        What::Encoding => more.encodes = slots * slots.log2(),
         What::Circuit(name, _) => {
-            let before = meter.cost();
-            let x = meter.input(level(p, operation.what), p.max_slots(), 1.0)?;
+            let x = input(1.0)?;
             circuit(meter, name, [&x, &x], subjects)?;
-            meter.cost().since(before)
         }
-        What::Bootstrap => {
-            let before = meter.cost();
-            let x = meter.input(Level::new(0), p.max_slots(), 0.5)?;
-            meter.bootstrap(&x, &bootstrap_of(p))?;
-            meter.cost().since(before)
-        }
-    })
+        What::Bootstrap => drop(meter.bootstrap(&input(0.5)?, &bootstrap_of(p))?),
+    }
+    Ok(meter.cost().since(before).plus(more))
 }
 
 /// Operations, ready to run on this machine.
@@ -591,11 +584,7 @@ impl Probe {
     /// Of each time the middle one (of an even number the upper): how fast a machine was while a long measurement ran beside. None
     /// without probes.
     pub fn median(probes: &[Self]) -> Option<Self> {
-        let middle = |of: fn(&Self) -> f64| {
-            let mut times: Vec<f64> = probes.iter().map(of).collect();
-            times.sort_by(f64::total_cmp);
-            times.get(times.len() / 2).copied()
-        };
+        let middle = |of: fn(&Self) -> f64| quartile(2, probes.iter().map(of));
         Some(Self {
             reference: middle(|p| p.reference)?,
             stream: middle(|p| p.stream)?,
@@ -683,11 +672,8 @@ fn probe_with(
     while rounds.len() < PROBE_ROUNDS && (rounds.is_empty() || clock() - start < PROBE_SECONDS) {
         rounds.push(round(PROBE_REFERENCES)?);
     }
-    let [reference, stream, key_switch] = std::array::from_fn(|i| {
-        let mut times: Vec<f64> = rounds.iter().map(|r| r[i]).collect();
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 4]
-    });
+    let lower = |i: usize| quartile(1, rounds.iter().map(|r| r[i])).unwrap_or(f64::NAN);
+    let [reference, stream, key_switch] = std::array::from_fn(lower);
     Ok(Probe {
         reference,
         stream,

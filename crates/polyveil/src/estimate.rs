@@ -269,7 +269,7 @@ impl Job<'_> {
             facts.bootstraps,
             facts.keys.0.len(),
             runtime::size(facts.peak_bytes),
-            duration(prediction.seconds()),
+            duration(prediction.seconds),
             duration(compiled)
         ));
         require_memory(&plan, facts.peak_bytes, limit)?;
@@ -282,7 +282,7 @@ impl Job<'_> {
         let outcome = session.run(&values, Precision::Unmeasured, tell)?;
         let seconds = begun.elapsed().as_secs_f64();
         let peak_bytes = runtime::machine::peak_bytes();
-        let predicted = (session.prediction().cpu_seconds(), facts.peak_bytes);
+        let predicted = (session.prediction().cpu_seconds, facts.peak_bytes);
         // its memory is the clear run's now
         drop(session);
         let mut error = (0.0f64, 0.0f64);

@@ -104,7 +104,7 @@ fn container(path: &Path, machine: &Machine) -> Result<Inspection> {
         object["bootstraps"] = json!(plan.facts().bootstraps);
         object["key_bytes"] = json!(plan.facts().key_file_bytes);
         object["predicted_peak_bytes"] = json!(plan.facts().peak_bytes);
-        object["predicted_seconds"] = json!(made.seconds());
+        object["predicted_seconds"] = json!(made.seconds);
     }
     Ok(Inspection {
         text,

@@ -123,22 +123,22 @@ impl Machine {
 
 /// A prediction in words, as it is said before a run.
 pub fn forecast(plan: &VerifiedPlan, made: &Prediction, placement: Option<&Placement>) -> String {
-    let (facts, p, threads) = (plan.facts(), plan.parameters(), made.threads());
-    let (fresh, fetching) = made.fresh();
+    let (facts, p, threads) = (plan.facts(), plan.parameters(), made.threads);
+    let (fresh, fetching) = (made.fresh_bytes, made.fresh_cpu_seconds);
     let mut text = format!(
         "{}: {} steps, {} bootstraps; on {threads} quiet cores about {} ({:.0} CPU seconds), at most {} of memory,\nbefore that, once, {} fetched from the system in about {:.1} CPU seconds; evaluation keys {}; encryption adds an error of at most {:.1e} to the answer\n",
         plan.plan().description.name,
         plan.plan().steps.len(),
         facts.bootstraps,
-        duration(made.seconds()),
-        made.cpu_seconds(),
-        size(made.peak_bytes()),
+        duration(made.seconds),
+        made.cpu_seconds,
+        size(made.peak_bytes),
         size(fresh),
         fetching,
         size(facts.key_file_bytes),
         facts.output_error,
     );
-    let b = made.basis();
+    let b = &made.basis;
     text += &format!("cost table: {}", b.source);
     if let Some(r) = b.scaled {
         text += &format!(

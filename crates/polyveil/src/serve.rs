@@ -61,7 +61,7 @@ pub fn serve(
     a: &Serving,
     tell: Listener<'_>,
 ) -> Result<Report> {
-    require_memory(plan, prediction.peak_bytes(), a.max_memory)?;
+    require_memory(plan, prediction.peak_bytes, a.max_memory)?;
     let mut together = vec![a.plan.as_path(), &a.keys, &a.input];
     together.extend(a.check.as_deref());
     expect_together(&together)?;

@@ -3,14 +3,11 @@
 use crate::interpreter::{Done, Observer, State};
 use crate::operation::Register;
 use crate::verified::VerifiedPlan;
+use crate::wire::ClientSpec;
 use crate::wire::ports::place;
-use crate::wire::{ClientSpec, KeyId};
 use crate::{Client, Error, Help, Result};
 use ckks::{Arithmetic, Clear, Complex64, Engine, Evaluator};
 use std::collections::BTreeMap;
-
-/// Seed of the clear twin's simulated ModRaise.
-const CLEAR_SEED: u64 = 0x706f_6c79_7665_696c;
 
 /// The clear twin of a plan on one input.
 pub struct ClearTwin<'a> {
@@ -37,17 +34,8 @@ impl<'a> ClearTwin<'a> {
         Self::from_slots(plan, &slots)
     }
     fn from_slots(plan: &'a VerifiedPlan, slots: &[Vec<Complex64>]) -> Result<Self> {
-        let clear = Clear::new(plan.context(), CLEAR_SEED);
-        let level = ckks::Level::new(plan.plan().input.level);
-        let inputs = slots
-            .iter()
-            .map(|v| Ok(clear.input(v, level)?))
-            .collect::<Result<_>>()?;
-        Ok(Self {
-            plan,
-            state: plan.start(inputs, KeyId::default())?,
-            clear,
-        })
+        let (clear, state) = plan.start_in_the_clear(slots)?;
+        Ok(Self { plan, clear, state })
     }
     /// Carries out the next step; refuses operands that leave the calibrated range.
     ///
@@ -89,14 +77,7 @@ impl<'a> ClearTwin<'a> {
         while self.state.next < self.plan.plan().steps.len() {
             self.advance()?;
         }
-        let port = &self.plan.plan().output;
-        let slots: Vec<Vec<Complex64>> = port
-            .registers
-            .iter()
-            .filter_map(|r| self.state.live.get(r))
-            .map(|v| v.values.clone())
-            .collect();
-        Ok(crate::wire::ports::gather(port, &slots))
+        self.plan.clear_answer(&self.state)
     }
 }
 

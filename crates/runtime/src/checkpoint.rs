@@ -1,9 +1,12 @@
 //! Checkpoints: after each bootstrap the live registers go into a file, so that a killed run resumes with the same answer.
 
 use crate::interpreter::{Done, Observer, State};
+use crate::machine::replace;
 use crate::operation::{Operation, Register};
 use crate::verified::VerifiedPlan;
-use crate::wire::ciphertexts::{ciphertext_bytes, read_ciphertext, write_ciphertext};
+use crate::wire::ciphertexts::{
+    CIPHERTEXT, META, ciphertext_bytes, read_ciphertext, write_ciphertext,
+};
 use crate::wire::conformance::{self, residual_level};
 use crate::wire::{
     KeyId,
@@ -15,8 +18,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-
-const META: [u8; 4] = *b"meta";
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Meta {
@@ -62,17 +63,11 @@ impl<'a, E: Engine> Checkpointer<'a, E> {
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, state: &State<E::Value>) -> Result<()> {
-        let mut partial = self.path.clone().into_os_string();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        let name = partial.display().to_string();
-        let file = std::fs::File::create(&partial).map_err(Error::io(&name))?;
-        let file = self
-            .write(state, BufWriter::new(file), &name)?
-            .into_inner()
-            .map_err(|e| Error::io(&name)(e.into_error()))?;
-        file.sync_all().map_err(Error::io(&name))?;
-        std::fs::rename(&partial, &self.path).map_err(Error::io(&name))
+        replace(&self.path, |file, name| {
+            let file = self.write(state, BufWriter::new(file), name)?;
+            file.into_inner()
+                .map_err(|e| Error::io(name)(e.into_error()))
+        })
     }
     /// Writes the state.
     ///
@@ -80,35 +75,23 @@ impl<'a, E: Engine> Checkpointer<'a, E> {
     /// [`Error::Io`].
     pub fn write<W: Write>(&self, state: &State<E::Value>, out: W, name: &str) -> Result<W> {
         let parameters = self.plan.parameters();
-        let stand: BTreeMap<Register, Info> = state
-            .live
-            .iter()
-            .map(|(&r, v)| (r, self.engine.info(v)))
-            .collect();
+        let live = state.live.iter();
+        let stand: Vec<(Register, Info)> = live.map(|(&r, v)| (r, self.engine.info(v))).collect();
         let meta = Meta {
             parameters: parameters.spec().clone(),
             input: self.input,
             next: state.next,
             registers: stand
                 .iter()
-                .map(|(&r, v)| (r, v.level.index(), v.slots))
+                .map(|(r, v)| (*r, v.level.index(), v.slots))
                 .collect(),
         };
         let meta = conformance::json(&meta);
-        let mut sections = vec![(META, meta.len() as u64)];
-        sections.extend(
-            stand
-                .values()
-                .map(|v| (*b"ctxt", ciphertext_bytes(parameters, v.level))),
-        );
-        let mut file = Writer::new(
-            out,
-            name,
-            Kind::Checkpoint,
-            self.plan.ids(state.key),
-            sections,
-        )?;
-        file.section(&meta)?;
+        let (ids, head) = (self.plan.ids(state.key), (META, &meta[..]));
+        let lengths = stand
+            .iter()
+            .map(|(_, v)| ciphertext_bytes(parameters, v.level));
+        let mut file = Writer::list(out, name, Kind::Checkpoint, ids, head, CIPHERTEXT, lengths)?;
         for v in state.live.values() {
             file.begin()?;
             write_ciphertext(&mut file, parameters, &self.engine.download(v)?)?;

@@ -2,16 +2,15 @@
 
 use crate::sharing::class::{self, SharedClass};
 use crate::sharing::{self, Shared, Terms, releases};
-use crate::wire::ciphertexts::{CIPHERTEXT, META, PortMeta, read_answer};
+use crate::wire::ciphertexts::{CIPHERTEXT, META, PortMeta, read_answer, write_limbs};
 use crate::wire::client_file::{ClientFile, ClientSpec};
 use crate::wire::conformance::{self, poly_bytes};
 use crate::wire::keys::{KeysWriter, evaluation_keys_bytes};
-use crate::wire::packing::pack;
 use crate::wire::ports::{gather, place};
 use crate::wire::{Encrypted, ServerKeys};
 use crate::wire::{
     KeyId,
-    container::{Ids, Kind, Reader, Writer, file_length},
+    container::{Ids, Kind, Reader, Writer, file_length, write_file},
 };
 use crate::{Error, Help, Result};
 use ckks::keys::{EvaluationKeys, KeyName, SwitchingKey};
@@ -84,10 +83,8 @@ impl Client {
         let coefficients = self.secret.coefficients().iter();
         let secret: Zeroizing<Vec<u8>> =
             Zeroizing::new(coefficients.map(|&c| c.to_le_bytes()[0]).collect());
-        let sections = vec![(SECRET, secret.len() as u64)];
-        let mut file = Writer::new(out, name, Kind::ClientKey, self.own_ids(), sections)?;
-        file.section(&secret)?;
-        file.finish()
+        let sections: [([u8; 4], &[u8]); 1] = [(SECRET, &secret)];
+        write_file(out, name, Kind::ClientKey, self.own_ids(), &sections)
     }
     /// Reads a client's key, which was made from this client file.
     ///
@@ -192,10 +189,9 @@ impl Client {
     /// Bytes of one encrypted input.
     pub fn input_bytes(&self) -> u64 {
         let one = 32 + poly_bytes(self.file.parameters(), Level::new(self.spec().input.level));
-        file_length(
-            std::iter::once(conformance::json(&self.meta()).len() as u64)
-                .chain(self.spec().input.registers.iter().map(|_| one)),
-        )
+        let meta = conformance::json(&self.meta()).len() as u64;
+        let ciphertexts = self.spec().input.registers.iter().map(|_| one);
+        file_length(std::iter::once(meta).chain(ciphertexts))
     }
     fn meta(&self) -> PortMeta {
         PortMeta::new(self.file.parameters(), &self.spec().input)
@@ -236,24 +232,16 @@ impl Client {
     ) -> Result<W> {
         let ciphertexts = self.encrypt(tensor, rng)?.ciphertexts;
         let meta = conformance::json(&self.meta());
-        let level = Level::new(self.spec().input.level);
-        let mut sections = vec![(META, meta.len() as u64)];
-        sections.extend(
-            ciphertexts
-                .iter()
-                .map(|_| (CIPHERTEXT, 32 + poly_bytes(self.file.parameters(), level))),
-        );
-        let mut file = Writer::new(out, name, Kind::Input, self.ids(), sections)?;
-        file.section(&meta)?;
-        let mut bytes = Vec::new();
+        let (parameters, level) = (self.parameters(), Level::new(self.spec().input.level));
+        let lengths = ciphertexts
+            .iter()
+            .map(|_| 32 + poly_bytes(parameters, level));
+        let (ids, head) = (self.ids(), (META, &meta[..]));
+        let mut file = Writer::list(out, name, Kind::Input, ids, head, CIPHERTEXT, lengths)?;
         for c in &ciphertexts {
             file.begin()?;
             file.write(c.seed())?;
-            for (limb, &i) in c.limbs().zip(self.file.parameters().limbs(level).iter()) {
-                bytes.clear();
-                pack(limb, self.file.parameters().prime(i).bits(), &mut bytes);
-                file.write(&bytes)?;
-            }
+            write_limbs(&mut file, parameters, level, c.limbs())?;
         }
         file.finish()
     }
@@ -295,14 +283,8 @@ impl Client {
     /// # Errors
     /// [`Error::File`] with the field that is wrong.
     pub fn read_answer(&self, input: impl Read, name: &str) -> Result<Vec<f64>> {
-        let answer = read_answer(
-            input,
-            name,
-            self.file.parameters(),
-            &self.ids(),
-            &self.spec().output,
-        )?;
-        self.decrypt(&answer)
+        let (ids, port) = (self.ids(), &self.spec().output);
+        self.decrypt(&read_answer(input, name, self.parameters(), &ids, port)?)
     }
     /// Decrypts an answer's bytes. The values must not leave the client: see [`Client::share_answer`].
     ///

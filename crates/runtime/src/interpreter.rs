@@ -5,10 +5,17 @@ use crate::operation::Register;
 use crate::plan::Step;
 use crate::verified::VerifiedPlan;
 use crate::wire::KeyId;
+use crate::wire::ports::gather;
 use crate::{Error, Help, Result};
-use ckks::Arithmetic;
+use ckks::{Arithmetic, Clear, Complex64, Level};
 use std::collections::BTreeMap;
 use std::time::Instant;
+
+/// Seed of the clear twin's simulated ModRaise, the same for all runs.
+const CLEAR_SEED: u64 = 0x706f_6c79_7665_696c;
+
+/// What registers hold in the clear.
+type ClearValue = <Clear as Arithmetic>::Value;
 
 /// Where a run stands: the next step and the registers that are still needed.
 #[derive(Clone, Debug)]
@@ -105,17 +112,36 @@ impl VerifiedPlan {
         while state.next < self.plan().steps.len() {
             self.advance(a, &mut state, observer)?;
         }
-        self.plan()
-            .output
-            .registers
-            .iter()
-            .map(|r| {
-                state.live.get(r).cloned().ok_or_else(|| Error::Port {
-                    port: "output".into(),
-                    reason: format!("register {r} is not alive in this state"),
-                })
+        self.answer(&state)
+    }
+
+    /// The output port's values after the last step.
+    fn answer<V: Clone>(&self, state: &State<V>) -> Result<Vec<V>> {
+        let value = |r| {
+            state.live.get(r).cloned().ok_or_else(|| Error::Port {
+                port: "output".into(),
+                reason: format!("register {r} is not alive in this state"),
             })
-            .collect()
+        };
+        self.plan().output.registers.iter().map(value).collect()
+    }
+
+    /// The state before the first step in the clear, of slots in plan units.
+    pub(crate) fn start_in_the_clear(
+        &self,
+        slots: &[Vec<Complex64>],
+    ) -> Result<(Clear, State<ClearValue>)> {
+        let clear = Clear::new(self.context(), CLEAR_SEED);
+        let level = Level::new(self.plan().input.level);
+        let inputs = slots.iter().map(|v| Ok(clear.input(v, level)?));
+        let state = self.start(inputs.collect::<Result<_>>()?, KeyId::default())?;
+        Ok((clear, state))
+    }
+
+    /// The output tensor after the last step in the clear, in network units.
+    pub(crate) fn clear_answer(&self, state: &State<ClearValue>) -> Result<Vec<f64>> {
+        let values = self.answer(state)?.into_iter().map(|v| v.values);
+        Ok(gather(&self.plan().output, &values.collect::<Vec<_>>()))
     }
 
     /// Carries out one step.
@@ -135,13 +161,9 @@ impl VerifiedPlan {
         observer.begin(index, step);
         let (clock, cpu) = (Instant::now(), cpu_seconds());
         let released = &self.facts().steps[index].released;
-        let operands: Vec<A::Value> = step
-            .operation
-            .reads()
-            .iter()
-            .enumerate()
+        let reads = step.operation.reads();
+        let operands: Vec<A::Value> = (reads.iter().enumerate())
             .map(|(k, r)| {
-                let reads = step.operation.reads();
                 // the last use takes the value, others share it
                 let value = if released.contains(r) && !reads[k + 1..].contains(r) {
                     state.live.remove(r)
@@ -245,13 +267,9 @@ impl<V> Observer<V> for Reporter<'_> {
     fn begin(&mut self, index: usize, step: &Step) {
         let first = *self.first.get_or_insert(index);
         let elapsed = self.clock.elapsed().as_secs_f64();
-        let done: f64 = self
-            .predicted
-            .get(first..index)
-            .unwrap_or_default()
-            .iter()
-            .sum();
-        let rest: f64 = self.predicted.get(index..).unwrap_or_default().iter().sum();
+        let predicted = |steps: Option<&[f64]>| -> f64 { steps.unwrap_or_default().iter().sum() };
+        let done = predicted(self.predicted.get(first..index));
+        let rest = predicted(self.predicted.get(index..));
         let pace = if done > 0.0 && elapsed > 0.0 {
             elapsed / done
         } else {

@@ -1,23 +1,28 @@
 //! What the machine has and what this process used: Linux's `/proc`, clocks and file systems.
 
 use crate::{Error, Help, Limit, Result, size};
-use std::path::Path;
+use rustix::time::ClockId;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 /// CPU seconds of this process, all threads.
 pub fn cpu_seconds() -> f64 {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9
+    seconds(ClockId::ProcessCPUTime)
 }
 
 /// CPU seconds of this thread.
 pub(crate) fn thread_cpu_seconds() -> f64 {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    seconds(ClockId::ThreadCPUTime)
+}
+
+fn seconds(clock: ClockId) -> f64 {
+    let t = rustix::time::clock_gettime(clock);
     t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9
 }
 
 /// Largest resident size of this process so far (VmHWM), 0 where `/proc` has none.
 pub fn peak_bytes() -> u64 {
-    field("/proc/self/status", "VmHWM:")
+    number("/proc/self/status", "VmHWM:").map_or(0, |kib| kib * 1024)
 }
 
 /// Name of the processor, or of its architecture where the system does not say.
@@ -32,53 +37,45 @@ pub fn processor() -> String {
 
 /// Memory that can be had without swapping, if known.
 pub fn available_memory() -> Option<u64> {
-    let system = field("/proc/meminfo", "MemAvailable:");
+    let kib = number("/proc/meminfo", "MemAvailable:").filter(|&kib| kib > 0);
+    let system = kib.map(|kib| kib * 1024);
     // a container may allow less than the machine has
-    let number = |path: &str| {
-        std::fs::read_to_string(path)
-            .ok()
-            .and_then(|t| t.trim().parse::<u64>().ok())
-    };
-    let group = match (
-        number("/sys/fs/cgroup/memory.max"),
-        number("/sys/fs/cgroup/memory.current"),
-    ) {
-        (Some(most), Some(used)) => {
-            let cache = group_field("inactive_file");
-            Some(most.saturating_sub(used.saturating_sub(cache)))
-        }
-        _ => None,
-    };
+    let group = |file: &str, key: &str| number(&format!("/sys/fs/cgroup/memory.{file}"), key);
+    let group = group("max", "")
+        .zip(group("current", ""))
+        .map(|(most, used)| {
+            let cache = group("stat", "inactive_file").unwrap_or(0);
+            most.saturating_sub(used.saturating_sub(cache))
+        });
     match (system, group) {
-        (0, g) => g,
-        (s, Some(g)) => Some(s.min(g)),
-        (s, None) => Some(s),
+        (Some(s), Some(g)) => Some(s.min(g)),
+        (s, g) => s.or(g),
     }
 }
 
-fn group_field(key: &str) -> u64 {
-    let Ok(text) = std::fs::read_to_string("/sys/fs/cgroup/memory.stat") else {
-        return 0;
+/// The number behind a key, perhaps in kB, in one of the system's files.
+fn number(path: &str, key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let behind = |l: &str| {
+        l.strip_prefix(key)?
+            .trim_end_matches("kB")
+            .trim()
+            .parse()
+            .ok()
     };
-    text.lines()
-        .find_map(|l| l.strip_prefix(key)?.trim().parse().ok())
-        .unwrap_or(0)
+    text.lines().find_map(behind)
 }
 
-fn field(path: &str, key: &str) -> u64 {
-    let Ok(text) = std::fs::read_to_string(path) else {
-        return 0;
-    };
-    text.lines()
-        .find_map(|l| {
-            l.strip_prefix(key)?
-                .trim()
-                .strip_suffix("kB")?
-                .trim()
-                .parse::<u64>()
-                .ok()
-        })
-        .map_or(0, |kib| kib * 1024)
+/// Writes a file beside `path`, which takes its place once it is on disk: a crash leaves the old one or the new one.
+pub(crate) fn replace(path: &Path, write: impl FnOnce(File, &str) -> Result<File>) -> Result<()> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let name = partial.display().to_string();
+    let file = File::create(&partial).map_err(Error::io(&name))?;
+    let file = write(file, &name)?;
+    file.sync_all().map_err(Error::io(&name))?;
+    std::fs::rename(&partial, path).map_err(Error::io(&name))
 }
 
 /// Bytes free for this user in the file system of `folder`, if known.
@@ -107,34 +104,28 @@ pub fn require_disk(folder: &Path, needed: u64) -> Result<()> {
 /// # Errors
 /// [`Error::Memory`].
 pub fn require_memory(what: &str, needed: u64, limit: Option<u64>) -> Result<()> {
-    if let Some(had) = limit.filter(|&l| l < needed) {
-        return Err(Error::Memory {
+    let refuse = |had, limit, words: String| {
+        Err(Error::Memory {
             what: what.into(),
             needed,
             had,
-            limit: Limit::Allowed,
-            remedy: Help::Memory.with(format!(
-                "allow at least {}, or compile for less memory",
-                // rounded up, so that what is named is enough
-                size(
-                    needed
-                        .checked_next_multiple_of(10_000_000)
-                        .unwrap_or(needed)
-                )
-                .replace(' ', "")
-            )),
-        });
+            limit,
+            remedy: Help::Memory.with(words),
+        })
+    };
+    if let Some(had) = limit.filter(|&l| l < needed) {
+        // rounded up, so that what is named is enough
+        let enough = needed.checked_next_multiple_of(10_000_000);
+        let enough = size(enough.unwrap_or(needed)).replace(' ', "");
+        let words = format!("allow at least {enough}, or compile for less memory");
+        return refuse(had, Limit::Allowed, words);
     }
     match available_memory() {
-        Some(had) if had < needed => Err(Error::Memory {
-            what: what.into(),
-            needed,
+        Some(had) if had < needed => refuse(
             had,
-            limit: Limit::Free,
-            remedy: Help::Memory.with(
-                "close other programs, use a larger machine, leave keys on disk, or compile for less memory",
-            ),
-        }),
+            Limit::Free,
+            "close other programs, use a larger machine, leave keys on disk, or compile for less memory".into(),
+        ),
         _ => Ok(()),
     }
 }

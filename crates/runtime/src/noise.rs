@@ -2,26 +2,23 @@
 //!
 //! A plan's bound multiplies worst cases, which is no use where a network divides: a doubling of Goldschmidt's multiplies the bound, while
 //! in truth errors of quotient and divisor shrink or cancel. What is bounded badly is simulated well: the plan is read by
-//! [`Clear`] on an input, and after every step each slot of each result is given a complex Gaussian error of the root mean square that the
+//! [`Clear`](ckks::Clear) on an input, and after every step each slot of each result is given a complex Gaussian error of the root mean square that the
 //! meter predicts for *that step alone*, its operands exact ([`Noise`]). Errors then travel through products, divisions and bootstraps as
 //! they do under encryption, correlations included. The difference from the same run without errors is one draw of the answer's error.
 //!
 //! The meter's formulas are measured on ciphertexts (`docs/noise.md`): exact, or above the truth (constants' magnitude for a factor's, all
 //! coefficients of a ring for those of few slots). What one step's error has and the simulation lacks are its tails, products of two
 //! Gaussians where it draws one, and its correlation between slots; an answer sums thousands of them. The sine's bias is in both runs and
-//! drops out: [`Clear`] has it, the network's own oracle doesn't.
+//! drops out: [`Clear`](ckks::Clear) has it, the network's own oracle doesn't.
 
+use crate::Result;
 use crate::operation::Register;
 use crate::verified::VerifiedPlan;
-use crate::wire::ports::{gather, place};
-use crate::{Error, Result};
+use crate::wire::ports::place;
+use ckks::Complex64;
 use ckks::clear::{SPLIT_MIX_STEP, split_mix};
-use ckks::{Clear, Complex64, Level};
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
-
-/// Seed of the simulated ModRaise, the same for runs with and without errors.
-const CLEAR_SEED: u64 = 0x706f_6c79_7665_696c;
 
 /// Root mean square of the error that every step adds by itself, in plan units, by the registers that it writes; and of a fresh encryption.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,19 +74,13 @@ impl VerifiedPlan {
     /// As [`Client::encrypt`](crate::Client::encrypt), or what the interpreter refuses.
     pub fn simulate(&self, tensor: &[f64], noise: Option<(&Noise, u64)>) -> Result<Vec<f64>> {
         let plan = self.plan();
-        let clear = Clear::new(self.context(), CLEAR_SEED);
         let mut normal = noise.map(|(n, seed)| (n, Normal(seed)));
         let mut inputs = place(&plan.input, &plan.description, tensor)?;
         if let Some((noise, normal)) = &mut normal {
             let deviation = noise.input;
             inputs.iter_mut().for_each(|v| normal.disturb(v, deviation));
         }
-        let level = Level::new(plan.input.level);
-        let inputs = inputs
-            .iter()
-            .map(|v| Ok(clear.input(v, level)?))
-            .collect::<Result<_>>()?;
-        let mut state = self.start(inputs, crate::wire::KeyId::default())?;
+        let (clear, mut state) = self.start_in_the_clear(&inputs)?;
         while state.next < plan.steps.len() {
             let index = state.next;
             self.advance(&clear, &mut state, &mut ())?;
@@ -101,18 +92,6 @@ impl VerifiedPlan {
                 }
             }
         }
-        let slots: Vec<Vec<Complex64>> = plan
-            .output
-            .registers
-            .iter()
-            .map(|r| {
-                let value = state.live.get(r).map(|v| v.values.clone());
-                value.ok_or_else(|| Error::Port {
-                    port: "output".into(),
-                    reason: format!("register {r} is not alive in this state"),
-                })
-            })
-            .collect::<Result<_>>()?;
-        Ok(gather(&plan.output, &slots))
+        self.clear_answer(&state)
     }
 }

@@ -230,8 +230,8 @@ impl<Map, Bias> OperationOn<Map, Bias> {
             | Self::Square { output, .. }
             | Self::Quartic { output, .. }
             | Self::Align { output, .. }
-            | Self::Bootstrap { output, .. } => vec![*output],
-            Self::Add { output, .. }
+            | Self::Bootstrap { output, .. }
+            | Self::Add { output, .. }
             | Self::Multiply { output, .. }
             | Self::Join { output, .. } => vec![*output],
             Self::Split {
@@ -319,6 +319,11 @@ impl Operation {
                 had: 0,
             })
         };
+        // a product at a level, brought one down
+        let lowered = |product: &A::Value, level: Level| {
+            let y = a.relinearize_rescale(product)?;
+            a.with_exact_scale(&y, a.parameters().scale(below(level)?))
+        };
         Ok(match self {
             Self::Linear {
                 map, bias, period, ..
@@ -344,8 +349,7 @@ impl Operation {
                 } else {
                     a.linear_combination(&[(1.0, &p)], *constant, level, scale)?
                 };
-                let y = a.relinearize_rescale(&p)?;
-                vec![a.with_exact_scale(&y, a.parameters().scale(below(level)?))?]
+                vec![lowered(&p, level)?]
             }
             Self::Quartic {
                 coefficients: [c1, c0, d0, e],
@@ -366,8 +370,7 @@ impl Operation {
                 };
                 let p = a.mul(&factor(*c1, *c0)?, &factor(-*c1, *d0)?)?;
                 let p = a.linear_combination(&[(1.0, &p)], *e, mid, a.info(&p).scale)?;
-                let y = a.relinearize_rescale(&p)?;
-                vec![a.with_exact_scale(&y, a.parameters().scale(below(mid)?))?]
+                vec![lowered(&p, mid)?]
             }
             Self::Add { .. } => vec![a.add(&xs[0], &xs[1])?],
             Self::Multiply {
@@ -385,8 +388,7 @@ impl Operation {
                         .collect();
                     p = a.linear_combination(&terms, *constant, level, scale)?;
                 }
-                let y = a.relinearize_rescale(&p)?;
-                vec![a.with_exact_scale(&y, a.parameters().scale(below(level)?))?]
+                vec![lowered(&p, level)?]
             }
             Self::Align { level, .. } => vec![a.align(&xs[0], Level::new(*level))?],
             Self::Bootstrap { bootstrap, .. } => {

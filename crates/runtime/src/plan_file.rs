@@ -7,7 +7,7 @@
 use crate::operation::{Operation, OperationOn};
 use crate::plan::{Description, Plan, Port, Step};
 use crate::wire::conformance::{self, parameters_digest};
-use crate::wire::container::{Digest, Ids, Kind, Reader, Writer};
+use crate::wire::container::{Digest, Ids, Kind, Reader, from_json, hash_parts, write_file};
 use crate::wire::ports::{PLACES, places_bytes, read_places};
 use crate::{Error, Result};
 use ckks::map::{Term, Values};
@@ -258,11 +258,7 @@ impl Encoded {
 }
 
 fn digest(parts: &[&[u8]], weights: &[Digest]) -> Digest {
-    let mut hasher = blake3::Hasher::new();
-    for part in parts {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
+    let mut hasher = hash_parts(parts);
     weights.iter().for_each(|w| {
         hasher.update(w);
     });
@@ -289,32 +285,19 @@ impl Plan {
             written.map_err(Error::io(name))?;
         }
         let blob = deflate.finish().map_err(Error::io(name))?;
-        let sections = [
+        let sections: [([u8; 4], &[u8]); 5] = [
             (HEAD, &encoded.head),
             (PLACES, &encoded.places),
             (STEPS, &encoded.steps),
             (TABLE, &encoded.table),
             (BLOB, &blob),
         ];
-        let lengths = sections
-            .iter()
-            .map(|(tag, bytes)| (*tag, bytes.len() as u64))
-            .collect();
-        let mut file = Writer::new(
-            out,
-            name,
-            Kind::Plan,
-            Ids {
-                parameters: parameters_digest(&parameters),
-                plan: encoded.digest(),
-                ..Ids::default()
-            },
-            lengths,
-        )?;
-        for (_, bytes) in sections {
-            file.section(bytes)?;
-        }
-        file.finish()
+        let ids = Ids {
+            parameters: parameters_digest(&parameters),
+            plan: encoded.digest(),
+            ..Ids::default()
+        };
+        write_file(out, name, Kind::Plan, ids, &sections)
     }
 
     /// Reads a plan file; gives the plan and its digest.
@@ -324,56 +307,45 @@ impl Plan {
     pub fn read(input: impl Read, name: &str) -> Result<(Self, Digest)> {
         let mut file = Reader::new(input, name, Kind::Plan)?;
         let head_bytes = file.section(HEAD, JSON_LIMIT)?;
-        let mut head: Head = conformance::from_json(&head_bytes, name, "section `head`")?;
+        let mut head: Head = from_json(&head_bytes, name, "section `head`")?;
         let parameters = conformance::parameters(head.parameters.clone(), name)?;
         file.expect_parameters(&parameters_digest(&parameters))?;
         let places = read_places(&mut file, &mut head.input, &mut head.output)?;
+        let refuse = |field: &str, problem: String| Error::file(name, field, problem, REMEDY);
         let step_bytes = file.section(STEPS, JSON_LIMIT)?;
-        let steps: Vec<Step<StoredOperation>> =
-            conformance::from_json(&step_bytes, name, "section `step`")?;
+        let steps: Vec<Step<StoredOperation>> = from_json(&step_bytes, name, "section `step`")?;
         let table_bytes = file.section(TABLE, JSON_LIMIT)?;
-        let table: Vec<(Form, usize)> =
-            conformance::from_json(&table_bytes, name, "section `tabl`")?;
-        check_table(&table, &parameters)
-            .map_err(|problem| Error::file(name, "section `tabl`", problem, REMEDY))?;
+        let table: Vec<(Form, usize)> = from_json(&table_bytes, name, "section `tabl`")?;
+        check_table(&table, &parameters).map_err(|e| refuse("section `tabl`", e))?;
         // deflate expands at most 1032-fold, so memory is bounded by what the file really holds
         let blob = file.section(BLOB, BLOB_LIMIT)?;
         let wanted = *file.header();
         file.finish()?;
-        let (weights, digests) = inflate(&blob, &table)
-            .map_err(|problem| Error::file(name, "section `blob`", problem, REMEDY))?;
+        let inflated = inflate(&blob, &table);
+        let (weights, digests) = inflated.map_err(|e| refuse("section `blob`", e.into()))?;
         drop(blob);
         let digest = digest(&[&head_bytes, &places, &step_bytes, &table_bytes], &digests);
         if digest != wanted.ids.plan {
-            return Err(Error::file(
-                name,
-                "plan digest",
-                "the content does not match the digest in the header",
-                REMEDY,
-            ));
+            let problem = "the content does not match the digest in the header";
+            return Err(refuse("plan digest", problem.into()));
         }
-        let steps = steps
-            .into_iter()
-            .map(|s| {
-                Ok(Step {
-                    layer: s.layer,
-                    purpose: s.purpose,
-                    operation: restore(s.operation, &weights)?,
-                    unit: s.unit,
-                })
+        let restored = |s: Step<StoredOperation>| {
+            Ok(Step {
+                layer: s.layer,
+                purpose: s.purpose,
+                operation: restore(s.operation, &weights)?,
+                unit: s.unit,
             })
-            .collect::<std::result::Result<_, _>>()
-            .map_err(|problem: String| Error::file(name, "section `step`", problem, REMEDY))?;
-        Ok((
-            Self {
-                parameters: head.parameters,
-                description: head.description,
-                input: head.input,
-                output: head.output,
-                steps,
-            },
-            digest,
-        ))
+        };
+        let steps: std::result::Result<_, String> = steps.into_iter().map(restored).collect();
+        let plan = Self {
+            parameters: head.parameters,
+            description: head.description,
+            input: head.input,
+            output: head.output,
+            steps: steps.map_err(|e| refuse("section `step`", e))?,
+        };
+        Ok((plan, digest))
     }
 }
 

@@ -31,19 +31,26 @@ impl Basis {
 
 /// Time and memory of one run of one plan, from its first step to its last; nothing changes it once it is made.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Prediction {
     /// First digits of the plan's digest.
-    plan: String,
-    threads: usize,
-    seconds: f64,
-    cpu_seconds: f64,
-    peak_bytes: u64,
-    /// Memory that is fetched from the system before the first step.
-    fresh_bytes: u64,
-    fresh_cpu_seconds: f64,
-    /// CPU seconds by step.
-    steps: Vec<f64>,
-    basis: Basis,
+    pub plan: String,
+    /// Threads.
+    pub threads: usize,
+    /// Wall seconds.
+    pub seconds: f64,
+    /// CPU seconds.
+    pub cpu_seconds: f64,
+    /// Largest resident size of the process that evaluates.
+    pub peak_bytes: u64,
+    /// Bytes that the run fetches from the system before its first step, once in a process.
+    pub fresh_bytes: u64,
+    /// CPU seconds of that, no part of `cpu_seconds`.
+    pub fresh_cpu_seconds: f64,
+    /// CPU seconds of each step.
+    pub steps: Vec<f64>,
+    /// What it rests on.
+    pub basis: Basis,
 }
 
 impl Prediction {
@@ -74,41 +81,12 @@ impl Prediction {
         self.cpu_seconds += placement.seconds();
         self
     }
-    /// Threads.
-    pub fn threads(&self) -> usize {
-        self.threads
-    }
-    /// Wall seconds.
-    pub fn seconds(&self) -> f64 {
-        self.seconds
-    }
-    /// CPU seconds.
-    pub fn cpu_seconds(&self) -> f64 {
-        self.cpu_seconds
-    }
-    /// Largest resident size of the process that evaluates.
-    pub fn peak_bytes(&self) -> u64 {
-        self.peak_bytes
-    }
-    /// Bytes that the run fetches from the system before its first step, and the CPU seconds of that: once in a process, and no
-    /// part of [`Prediction::cpu_seconds`].
-    pub fn fresh(&self) -> (u64, f64) {
-        (self.fresh_bytes, self.fresh_cpu_seconds)
-    }
-    /// CPU seconds of each step.
-    pub fn steps(&self) -> &[f64] {
-        &self.steps
-    }
     /// Wall seconds of each step.
     pub fn step_seconds(&self) -> Vec<f64> {
         self.steps
             .iter()
             .map(|&s| self.basis.cost.wall(s, self.threads))
             .collect()
-    }
-    /// What it rests on.
-    pub fn basis(&self) -> &Basis {
-        &self.basis
     }
     /// CPU seconds of units of work, as it was made with.
     pub fn table(&self) -> CostTable {

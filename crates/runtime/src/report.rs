@@ -145,14 +145,14 @@ fn shares(plan: &VerifiedPlan, prediction: &Prediction, measured: &Measured) -> 
     let mut groups: BTreeMap<Work, (Option<f64>, Option<f64>, f64)> = BTreeMap::new();
     for (i, step) in plan.plan().steps.iter().enumerate() {
         let sum = groups.entry(step.work()).or_default();
-        sum.2 += prediction.steps().get(i).copied().unwrap_or(0.0);
+        sum.2 += prediction.steps.get(i).copied().unwrap_or(0.0);
         if let Some((wall, cpu)) = measured.steps.get(&i) {
             sum.0 = Some(sum.0.unwrap_or(0.0) + wall);
             sum.1 = Some(sum.1.unwrap_or(0.0) + cpu);
         }
     }
     let total: f64 = groups.values().filter_map(|g| g.0).sum();
-    let predicted = prediction.cpu_seconds();
+    let predicted = prediction.cpu_seconds;
     let part = |x: f64, of: f64| x / of.max(f64::MIN_POSITIVE);
     groups
         .into_iter()
@@ -186,10 +186,14 @@ fn primitives(cost: &Cost, table: &CostTable) -> Vec<Share> {
     shares
 }
 
+/// What was measured, if it was.
+fn decimals(measured: Option<f64>, places: usize) -> String {
+    measured.map_or("-".into(), |x| format!("{x:.places$}"))
+}
+
 /// Shares as a table for a terminal.
 fn shares_to_text(title: &str, shares: &[Share]) -> String {
     let mut t = String::new();
-    let seconds = |s: Option<f64>| s.map_or("-".to_owned(), |s| format!("{s:.2}"));
     // writing to a String never fails
     let _ = writeln!(
         t,
@@ -201,8 +205,8 @@ fn shares_to_text(title: &str, shares: &[Share]) -> String {
             t,
             "{:28}  {:>8}  {:>8}  {:>5.1}%  {:>15.2}",
             s.name,
-            seconds(s.seconds),
-            seconds(s.cpu_seconds),
+            decimals(s.seconds, 2),
+            decimals(s.cpu_seconds, 2),
             s.share * 100.0,
             s.predicted_cpu_seconds
         );
@@ -219,7 +223,7 @@ fn primitives_to_text(primitives: &[Share]) -> String {
         "primitive", "count", "share", "predicted cpu s"
     );
     for p in primitives {
-        let count = p.count.map_or("-".to_owned(), |c| format!("{c:.0}"));
+        let count = decimals(p.count, 0);
         let _ = writeln!(
             t,
             "{:22}  {:>12}  {:>5.1}%  {:>15.2}",
@@ -244,7 +248,7 @@ impl Report {
         let parameters = plan.parameters();
         let mut layers: Vec<LayerReport> = Vec::new();
         for (i, (step, fact)) in plan.plan().steps.iter().zip(&facts.steps).enumerate() {
-            let predicted = prediction.steps().get(i).copied().unwrap_or(0.0);
+            let predicted = prediction.steps.get(i).copied().unwrap_or(0.0);
             let time = measured.steps.get(&i);
             if layers.last().is_none_or(|l| l.layer != step.layer) {
                 layers.push(LayerReport {
@@ -280,19 +284,19 @@ impl Report {
             parameters: parameters.spec().name.clone(),
             answer,
             seconds: measured.seconds,
-            predicted_seconds: prediction.seconds(),
+            predicted_seconds: prediction.seconds,
             cpu_seconds: measured.cpu_seconds,
-            predicted_cpu_seconds: prediction.cpu_seconds(),
+            predicted_cpu_seconds: prediction.cpu_seconds,
             peak_bytes: measured.peak_bytes,
-            predicted_peak_bytes: prediction.peak_bytes(),
+            predicted_peak_bytes: prediction.peak_bytes,
             key_bytes: facts.key_file_bytes,
             input_bytes: measured.input_bytes,
             answer_bytes: measured.answer_bytes,
             security_bits: parameters.security_bits(),
             log_qp: parameters.log_qp(),
             bootstraps: facts.bootstraps,
-            threads: prediction.threads(),
-            basis: prediction.basis().clone(),
+            threads: prediction.threads,
+            basis: prediction.basis.clone(),
             layers,
             purposes: shares(plan, prediction, measured),
             primitives: primitives(&facts.total, &prediction.table()),
@@ -312,14 +316,8 @@ impl Report {
     /// A table for a terminal.
     pub fn to_text(&self) -> String {
         let mut t = String::new();
-        let seconds = |s: Option<f64>| s.map_or("-".to_owned(), |s| format!("{s:.2}"));
-        let wide = self
-            .layers
-            .iter()
-            .map(|l| l.layer.chars().count())
-            .max()
-            .unwrap_or(5)
-            .max(5);
+        let names = self.layers.iter().map(|l| l.layer.chars().count());
+        let wide = names.max().unwrap_or(5).max(5);
         // writing to a String never fails
         let _ = writeln!(
             t,
@@ -331,50 +329,35 @@ impl Report {
                 t,
                 "{:wide$}  {:>8}  {:>6}  {:>8}  {:>9.2}  {:>7}  {:>9}  {:>9.1}",
                 l.layer,
-                seconds(l.seconds),
-                l.share
-                    .map_or("-".to_owned(), |s| format!("{:.1}%", s * 100.0)),
-                seconds(l.cpu_seconds),
+                decimals(l.seconds, 2),
+                (l.share).map_or("-".into(), |s| format!("{:.1}%", s * 100.0)),
+                decimals(l.cpu_seconds, 2),
                 l.predicted_cpu_seconds,
                 format!("{}→{}", l.level_in, l.level_out),
-                l.precision_bits
-                    .map_or("-".to_owned(), |b| format!("{b:.1}")),
+                decimals(l.precision_bits, 1),
                 l.predicted_bits,
             );
         }
         t += &self.breakdown();
-        let beside = |measured: Option<String>, predicted: String| {
-            format!(
-                "{:>12}  {:>12}",
-                measured.unwrap_or_else(|| "-".into()),
-                predicted
-            )
-        };
         let _ = writeln!(t, "\n{:22}  {:>12}  {:>12}", "", "measured", "predicted");
-        let _ = writeln!(
-            t,
-            "{:22}  {}",
-            "wall time",
-            beside(
-                self.seconds.map(|s| format!("{s:.1} s")),
-                format!("{:.1} s", self.predicted_seconds)
-            )
-        );
-        let _ = writeln!(
-            t,
-            "{:22}  {}",
-            "CPU time",
-            beside(
-                self.cpu_seconds.map(|s| format!("{s:.1} s")),
-                format!("{:.1} s", self.predicted_cpu_seconds)
-            )
-        );
-        let _ = writeln!(
-            t,
-            "{:22}  {}",
-            "peak memory",
-            beside(self.peak_bytes.map(size), size(self.predicted_peak_bytes))
-        );
+        let time = |s: f64| format!("{s:.1} s");
+        let (peak, predicted_peak) = (self.peak_bytes, self.predicted_peak_bytes);
+        for (what, measured, predicted) in [
+            (
+                "wall time",
+                self.seconds.map(time),
+                time(self.predicted_seconds),
+            ),
+            (
+                "CPU time",
+                self.cpu_seconds.map(time),
+                time(self.predicted_cpu_seconds),
+            ),
+            ("peak memory", peak.map(size), size(predicted_peak)),
+        ] {
+            let measured = measured.unwrap_or_else(|| "-".into());
+            let _ = writeln!(t, "{what:22}  {measured:>12}  {predicted:>12}");
+        }
         let _ = writeln!(
             t,
             "\nevaluation keys {}, encrypted input {}, encrypted answer {}",

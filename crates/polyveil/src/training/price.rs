@@ -33,8 +33,8 @@ pub(super) fn price(graph: &PolyGraph) -> Result<Price> {
     Ok(Price {
         levels,
         bootstraps,
-        cpu_seconds: made.cpu_seconds(),
-        seconds: made.seconds(),
-        peak_bytes: made.peak_bytes(),
+        cpu_seconds: made.cpu_seconds,
+        seconds: made.seconds,
+        peak_bytes: made.peak_bytes,
     })
 }

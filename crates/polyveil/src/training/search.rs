@@ -213,10 +213,10 @@ impl Costs for Planner<'_> {
         let bootstraps = compiler::summarise(plan.plan()).bootstraps;
         let prediction = Prediction::new(&plan, self.basis.clone(), self.threads);
         let cost = Cost {
-            seconds: prediction.seconds(),
-            cpu_seconds: prediction.cpu_seconds(),
+            seconds: prediction.seconds,
+            cpu_seconds: prediction.cpu_seconds,
             bootstraps,
-            bytes: prediction.peak_bytes(),
+            bytes: prediction.peak_bytes,
         };
         if let Ok(mut known) = self.known.lock() {
             known.insert(choice.to_vec(), cost);

@@ -15,8 +15,8 @@
 //! that did not run the plan: SECURITY.md.
 
 use super::AnswerBounds;
-use super::releases::{self, Verdict};
-use super::terms::{Terms, refuse};
+use super::releases::{self, Ledger};
+use super::terms::{Terms, in_range, refuse};
 use crate::Help;
 use crate::Result;
 use serde::Serialize;
@@ -80,11 +80,19 @@ pub(crate) fn share(
         .map_err(|e| refuse(e, Help::Compile.with("compile the plan again")))?;
     let needed_margin = 2.0 * bounds.error;
     let class = leader(values, needed_margin);
-    let verdict = match class {
-        Some(_) => Verdict::Shared,
-        None => Verdict::Refused,
+    let charge = |ledger: &mut Ledger, name: &str| {
+        if ledger.class_refused {
+            return Err(refuse(
+                format!(
+                    "a class was refused under this key before, and the next answer could tell by how little ({name})"
+                ),
+                Help::MakeKeys.with("make new keys, or keep this answer to yourself"),
+            ));
+        }
+        ledger.class_refused = class.is_none();
+        in_range(ledger.security, ledger.releases)
     };
-    let charged = releases::charge_class(record, key, verdict, terms)?;
+    let ((), charged) = releases::charge(record, key, terms, charge)?;
     // the lead itself is not told: it depends on the error
     let class = class.ok_or_else(|| {
         refuse(

@@ -96,10 +96,9 @@ impl Flooding {
         bounds
             .check()
             .map_err(|e| refuse(e, Help::Compile.with("compile the plan again")))?;
+        let least = bounds.magnitude * 2f64.powi(-MOST_PRECISION);
         let bounds = AnswerBounds {
-            error: bounds
-                .error
-                .max(bounds.magnitude * 2f64.powi(-MOST_PRECISION)),
+            error: bounds.error.max(least),
             ..bounds
         };
         let norm = (values as f64).sqrt() * bounds.error;
@@ -232,29 +231,22 @@ pub(crate) fn share(
     rng: &mut impl CryptoRng,
 ) -> Result<Shared> {
     if !CLASS_BITS.contains(&terms.class_bits) {
+        let (least, most) = CLASS_BITS.into_inner();
         return Err(refuse(
             format!(
                 "a class that is wrong with probability 2^-{}",
                 terms.class_bits
             ),
-            Help::Terms.with(format!(
-                "ask for 2^-{} to 2^-{}",
-                CLASS_BITS.start(),
-                CLASS_BITS.end()
-            )),
+            Help::Terms.with(format!("ask for 2^-{least} to 2^-{most}")),
         ));
     }
     let count = values.len();
-    let (flooding, used) = releases::charge(
-        record,
-        key,
-        |security, releases| {
-            let flooding = Flooding::new(bounds, count, security, releases)?;
-            flooding.leaves_a_class(terms.class_bits)?;
-            Ok(flooding)
-        },
-        terms,
-    )?;
+    let (flooding, ledger) = releases::charge(record, key, terms, |ledger, _| {
+        let flooding = Flooding::new(bounds, count, ledger.security, ledger.releases)?;
+        flooding.leaves_a_class(terms.class_bits)?;
+        Ok(flooding)
+    })?;
+    let used = ledger.used;
     flooding.flood(&mut values, rng);
     let mut order = values.clone();
     order.sort_by(|a, b| b.total_cmp(a));

@@ -1,72 +1,20 @@
 //! The record of the answers shared under a key: it lies beside the key and is the user's own; nobody can check that it is complete.
 
-use super::terms::{DEFAULT_SECURITY, MOST_RELEASES, SECURITY, Terms, in_range, refuse};
+use super::terms::{DEFAULT_SECURITY, MOST_RELEASES, SECURITY, Terms, refuse};
+use crate::machine::replace;
 use crate::{Error, Help, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A record is at most this long.
 const LIMIT: u64 = 4096;
 /// Of a key, in bytes; more than [`key_name`] gives.
 const LONGEST_NAME: usize = 64;
 
-/// Takes one more noisy release into account, on disk; returns what `admit` made of the terms, and the number used.
+/// Counts one release, on disk, unless `admit` refuses, which gets the record and its name; gives what `admit` made, and the record.
 pub(crate) fn charge<T>(
-    path: &Path,
-    key: &str,
-    admit: impl FnOnce(u32, u64) -> Result<T>,
-    terms: &Terms,
-) -> Result<(T, u64)> {
-    charge_after(path, key, terms, |ledger, _| {
-        admit(ledger.security, ledger.releases)
-    })
-    .map(|(admitted, ledger)| (admitted, ledger.used))
-}
-
-/// What a record says once a class was taken into account.
-pub(crate) struct Charged {
-    pub(crate) used: u64,
-    pub(crate) releases: u64,
-}
-
-/// Whether an answer's class may leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It leads by enough.
-    Shared,
-    /// It does not: no class leaves under this key again.
-    Refused,
-}
-
-/// Takes one more release of a class into account, on disk, with its verdict; after a refusal there is no other.
-pub(crate) fn charge_class(
-    path: &Path,
-    key: &str,
-    verdict: Verdict,
-    terms: &Terms,
-) -> Result<Charged> {
-    let ((), ledger) = charge_after(path, key, terms, |ledger, name| {
-        if ledger.class_refused {
-            return Err(refuse(
-                format!(
-                    "a class was refused under this key before, and the next answer could tell by how little ({name})"
-                ),
-                Help::MakeKeys.with("make new keys, or keep this answer to yourself"),
-            ));
-        }
-        ledger.class_refused = verdict == Verdict::Refused;
-        in_range(ledger.security, ledger.releases)
-    })?;
-    Ok(Charged {
-        used: ledger.used,
-        releases: ledger.releases,
-    })
-}
-
-/// Counts one release unless `admit` refuses.
-fn charge_after<T>(
     path: &Path,
     key: &str,
     terms: &Terms,
@@ -122,12 +70,12 @@ pub(crate) fn key_name(secret: &[i8]) -> String {
 pub struct Ledger {
     /// Which key.
     key: String,
-    security: u32,
-    releases: u64,
-    used: u64,
+    pub(super) security: u32,
+    pub(super) releases: u64,
+    pub(super) used: u64,
     /// Whether the class of an answer was too close to be shared: it is the last that was tried.
     #[serde(default)]
-    class_refused: bool,
+    pub(super) class_refused: bool,
 }
 
 impl Ledger {
@@ -209,17 +157,15 @@ impl Ledger {
         Ok(())
     }
     fn write(&self, path: &Path, folder: &File) -> Result<()> {
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        let name = partial.display().to_string();
-        let mut file = File::create(&partial).map_err(Error::io(&name))?;
-        file.write_all(self.to_json().as_bytes())
-            .map_err(Error::io(&name))?;
         // the count must outlive a crash: the answer leaves right after it
-        file.sync_all().map_err(Error::io(&name))?;
-        std::fs::rename(&partial, path).map_err(Error::io(&name))?;
-        folder.sync_all().map_err(Error::io(&name))
+        replace(path, |mut file, name| {
+            let written = file.write_all(self.to_json().as_bytes());
+            written.map_err(Error::io(name))?;
+            Ok(file)
+        })?;
+        folder
+            .sync_all()
+            .map_err(Error::io(&path.display().to_string()))
     }
 }
 

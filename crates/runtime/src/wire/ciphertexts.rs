@@ -4,7 +4,7 @@ use super::conformance::{self, poly_bytes};
 use super::packing::{pack, packed_len, unpack};
 use super::{
     KeyId,
-    container::{Ids, Kind, Reader, Writer},
+    container::{DAMAGED, Ids, Kind, Reader, Writer},
 };
 use crate::plan::Port;
 use crate::{Error, Result};
@@ -44,27 +44,17 @@ impl PortMeta {
         }
     }
     fn expect(&self, port: &Port, name: &str) -> Result<()> {
-        if self.ciphertexts == port.registers.len()
-            && self.level == port.level
-            && self.slots == port.slots
-        {
+        let had = (self.ciphertexts, self.slots, self.level);
+        let needed = (port.registers.len(), port.slots, port.level);
+        if had == needed {
             return Ok(());
         }
-        Err(Error::file(
-            name,
-            "section `meta`",
-            format!(
-                "{} ciphertexts of {} slots at level {}, the plan's port `{}` has {} of {} at {}",
-                self.ciphertexts,
-                self.slots,
-                self.level,
-                port.name,
-                port.registers.len(),
-                port.slots,
-                port.level
-            ),
-            "make the file again for this plan",
-        ))
+        let problem = format!(
+            "{} ciphertexts of {} slots at level {}, the plan's port `{}` has {} of {} at {}",
+            had.0, had.1, had.2, port.name, needed.0, needed.1, needed.2
+        );
+        let remedy = "make the file again for this plan";
+        Err(Error::file(name, "section `meta`", problem, remedy))
     }
 }
 
@@ -84,12 +74,7 @@ pub(crate) fn read_limb<R: Read>(
 /// Residues that do not conform, seen before the checksum was reached.
 pub(crate) fn conform(e: Error, name: &str) -> Error {
     match e {
-        Error::Ckks(e) => Error::file(
-            name,
-            "residues",
-            e.to_string(),
-            "the file is damaged: copy or make it again",
-        ),
+        Error::Ckks(e) => Error::file(name, "residues", e.to_string(), DAMAGED),
         other => other,
     }
 }
@@ -118,12 +103,8 @@ pub(crate) fn read_input(
         let mut seed = [0u8; 32];
         file.take(&mut seed)?;
         let c = SeededCiphertext::read(parameters, level, port.slots, seed, |k, limb| {
-            read_limb(
-                &mut file,
-                parameters.prime(indices[k]).bits(),
-                &mut bytes,
-                limb,
-            )
+            let bits = parameters.prime(indices[k]).bits();
+            read_limb(&mut file, bits, &mut bytes, limb)
         });
         out.push(c.map_err(|e| conform(e, name))?);
         file.end()?;
@@ -146,15 +127,20 @@ pub(crate) fn write_ciphertext<W: Write>(
     parameters: &Parameters,
     c: &Ciphertext,
 ) -> Result<()> {
-    let indices = parameters.limbs(c.level());
+    write_limbs(file, parameters, c.level(), c.limbs())
+}
+
+/// Writes the limbs of polynomials at a level into the current section.
+pub(crate) fn write_limbs<'a, W: Write>(
+    file: &mut Writer<W>,
+    parameters: &Parameters,
+    level: Level,
+    limbs: impl Iterator<Item = &'a [u64]>,
+) -> Result<()> {
     let mut bytes = Vec::new();
-    for (k, limb) in c.limbs().enumerate() {
+    for (limb, &i) in limbs.zip(parameters.limbs(level).iter().cycle()) {
         bytes.clear();
-        pack(
-            limb,
-            parameters.prime(indices[k % indices.len()]).bits(),
-            &mut bytes,
-        );
+        pack(limb, parameters.prime(i).bits(), &mut bytes);
         file.write(&bytes)?;
     }
     Ok(())
@@ -172,12 +158,8 @@ pub(crate) fn read_ciphertext<R: Read>(
     let mut bytes = Vec::new();
     file.begin_exact(CIPHERTEXT, ciphertext_bytes(parameters, level))?;
     let c = Ciphertext::read(parameters, level, slots, |k, limb| {
-        read_limb(
-            file,
-            parameters.prime(indices[k % indices.len()]).bits(),
-            &mut bytes,
-            limb,
-        )
+        let bits = parameters.prime(indices[k % indices.len()]).bits();
+        read_limb(file, bits, &mut bytes, limb)
     });
     let c = c.map_err(|e| conform(e, &name))?;
     file.end()?;
@@ -197,14 +179,11 @@ pub(crate) fn write_answer<W: Write>(
     port: &Port,
 ) -> Result<W> {
     let meta = conformance::json(&PortMeta::new(parameters, port));
-    let mut sections = vec![(META, meta.len() as u64)];
-    sections.extend(
-        answer
-            .iter()
-            .map(|c| (CIPHERTEXT, ciphertext_bytes(parameters, c.level()))),
-    );
-    let mut file = Writer::new(out, name, Kind::Answer, ids, sections)?;
-    file.section(&meta)?;
+    let (kind, head) = (Kind::Answer, (META, &meta[..]));
+    let lengths = answer
+        .iter()
+        .map(|c| ciphertext_bytes(parameters, c.level()));
+    let mut file = Writer::list(out, name, kind, ids, head, CIPHERTEXT, lengths)?;
     for c in answer {
         file.begin()?;
         write_ciphertext(&mut file, parameters, c)?;

@@ -4,7 +4,7 @@
 //! made the network). Its digest covers the first two; the first names the digest of the third.
 
 use super::conformance::{self, KeyList, key_request, parameters_digest};
-use super::container::{Digest, Ids, Kind, Reader, Writer};
+use super::container::{DAMAGED, Digest, Ids, Kind, Reader, hash_parts, write_file};
 use super::ports::{PLACES, check_port, places_bytes, read_places};
 use crate::plan::{Description, Port};
 use crate::sharing::AnswerBounds;
@@ -87,24 +87,17 @@ impl ClientFile {
     fn checked(spec: ClientSpec, task: Arc<[u8]>, name: &str) -> Result<Self> {
         let parameters = spec.check(name)?;
         if task_digest(&task) != spec.description.task {
-            return Err(Error::file(
-                name,
-                "section `task`",
-                "this is not the task that the plan names",
-                "take plan and client file of one compilation",
-            ));
+            let problem = "this is not the task that the plan names";
+            let remedy = "take plan and client file of one compilation";
+            return Err(Error::file(name, "section `task`", problem, remedy));
         }
         // of what it says: the same JSON in other bytes would be another file once it is written again
-        let mut hasher = blake3::Hasher::new();
+        let json = conformance::json(&spec);
         let places = places_bytes(&spec.input, &spec.output);
-        for part in [conformance::json(&spec), places] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(&part);
-        }
         let ids = Ids {
             parameters: parameters_digest(&parameters),
             plan: spec.plan,
-            client: *hasher.finalize().as_bytes(),
+            client: *hash_parts(&[&json, &places]).finalize().as_bytes(),
             ..Ids::default()
         };
         Ok(Self {
@@ -144,12 +137,7 @@ impl ClientFile {
         let places = places_bytes(&self.spec.input, &self.spec.output);
         let sections: [([u8; 4], &[u8]); 3] =
             [(SPEC, &spec), (PLACES, &places), (TASK, &self.task)];
-        let lengths = sections.map(|(tag, bytes)| (tag, bytes.len() as u64));
-        let mut file = Writer::new(out, name, Kind::ClientFile, self.ids, lengths.into())?;
-        for (_, bytes) in sections {
-            file.section(bytes)?;
-        }
-        file.finish()
+        write_file(out, name, Kind::ClientFile, self.ids, &sections)
     }
     /// Reads a client file. The task is in memory once.
     ///
@@ -164,12 +152,8 @@ impl ClientFile {
         file.finish()?;
         let read = Self::checked(spec, task, name)?;
         if read.ids != ids {
-            return Err(Error::file(
-                name,
-                "header",
-                "it does not name what the file holds",
-                "the file is damaged: copy or make it again",
-            ));
+            let problem = "it does not name what the file holds";
+            return Err(Error::file(name, "header", problem, DAMAGED));
         }
         Ok(read)
     }

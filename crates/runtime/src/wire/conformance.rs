@@ -17,21 +17,6 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("plain data with string keys is always JSON")
 }
 
-pub(crate) fn from_json<T: serde::de::DeserializeOwned>(
-    bytes: &[u8],
-    name: &str,
-    field: &str,
-) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|e| {
-        Error::file(
-            name,
-            field,
-            format!("cannot be read ({e})"),
-            "make the file again with this program",
-        )
-    })
-}
-
 /// Checks a specification from a file before primes are searched for; `name` is the file's, for the message.
 ///
 /// # Errors

@@ -42,7 +42,7 @@ const PIECE: u64 = 1 << 16;
 /// Bytes of the header that its checksum covers.
 const SUMMED: usize = HEADER_LEN as usize - 32;
 const MAGIC: &[u8; 5] = b"PVEIL";
-const DAMAGED: &str = "the file is damaged: copy or make it again";
+pub(crate) const DAMAGED: &str = "the file is damaged: copy or make it again";
 
 /// A BLAKE3 digest.
 pub type Digest = [u8; 32];
@@ -188,70 +188,44 @@ impl Header {
     /// [`Error::File`] with the field that is wrong.
     pub fn read(input: &mut impl Read, name: &str) -> Result<Self> {
         let mut b = [0u8; HEADER_LEN as usize];
-        let mut had = 0;
-        while had < b.len() {
-            match input.read(&mut b[had..]).map_err(Error::io(name))? {
-                0 => break,
-                n => had += n,
-            }
-        }
+        let had = read_up_to(input, &mut b).map_err(Error::io(name))?;
+        let refuse = |field: &str, problem: String, remedy: &str| {
+            Err(Error::file(name, field, problem, remedy))
+        };
         if had < 5 || &b[..5] != MAGIC {
-            return Err(Error::file(
-                name,
-                "magic",
-                "this is not a Polyveil file",
-                "give a key, an input, an answer, a plan, a client file or a checkpoint",
-            ));
+            let remedy = "give a key, an input, an answer, a plan, a client file or a checkpoint";
+            return refuse("magic", "this is not a Polyveil file".into(), remedy);
         }
         // headers of other versions may have another length
         let version = u16::from_le_bytes([b[6], b[7]]);
         if had >= 8 && version != VERSION {
-            return Err(Error::file(
-                name,
-                "version",
-                format!(
-                    "the file has format version {version}, this program reads version {VERSION}"
-                ),
-                if version < VERSION {
-                    "an older program wrote it: make the file again with this one"
-                } else {
-                    "a newer program wrote it: update this one"
-                },
-            ));
+            let problem = format!(
+                "the file has format version {version}, this program reads version {VERSION}"
+            );
+            let remedy = if version < VERSION {
+                "an older program wrote it: make the file again with this one"
+            } else {
+                "a newer program wrote it: update this one"
+            };
+            return refuse("version", problem, remedy);
         }
         if had < b.len() {
-            return Err(Error::file(
-                name,
-                "header",
-                format!("the file ends after {had} of {HEADER_LEN} bytes"),
-                DAMAGED,
-            ));
+            let problem = format!("the file ends after {had} of {HEADER_LEN} bytes");
+            return refuse("header", problem, DAMAGED);
         }
         if blake3::hash(&b[..SUMMED]).as_bytes() != &b[SUMMED..] {
-            return Err(Error::file(
-                name,
-                "header checksum",
-                "the header's bytes do not match their checksum",
-                DAMAGED,
-            ));
+            let problem = "the header's bytes do not match their checksum".into();
+            return refuse("header checksum", problem, DAMAGED);
         }
         let Some(kind) = Kind::ALL.into_iter().find(|k| *k as u8 == b[5]) else {
-            return Err(Error::file(
-                name,
-                "kind",
-                format!("unknown kind {}", b[5]),
-                "a newer program may have written it: update this one",
-            ));
+            let remedy = "a newer program may have written it: update this one";
+            return refuse("kind", format!("unknown kind {}", b[5]), remedy);
         };
         let length = u64::from_le_bytes(b[8..16].try_into().unwrap_or_default());
         let sections = u32::from_le_bytes(b[16..20].try_into().unwrap_or_default());
         if b[20..32] != [0; 12] || b[144..SUMMED] != [0; 16] || length < HEADER_LEN {
-            return Err(Error::file(
-                name,
-                "header",
-                "reserved bytes are set or the length is impossible",
-                DAMAGED,
-            ));
+            let problem = "reserved bytes are set or the length is impossible".into();
+            return refuse("header", problem, DAMAGED);
         }
         Ok(Self {
             kind,
@@ -337,6 +311,59 @@ pub(crate) fn file_length(sections: impl IntoIterator<Item = u64>) -> u64 {
         .fold(HEADER_LEN, |sum, s| sum + SECTION_OVERHEAD + s)
 }
 
+/// Reads until the end or until there is no more place; gives how many bytes came.
+fn read_up_to(input: &mut impl Read, bytes: &mut [u8]) -> std::io::Result<usize> {
+    let mut had = 0;
+    while had < bytes.len() {
+        match input.read(&mut bytes[had..]) {
+            Ok(0) => break,
+            Ok(n) => had += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(had)
+}
+
+pub(crate) fn from_json<T: serde::de::DeserializeOwned>(
+    bytes: &[u8],
+    name: &str,
+    field: &str,
+) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|e| {
+        let remedy = "make the file again with this program";
+        Error::file(name, field, format!("cannot be read ({e})"), remedy)
+    })
+}
+
+/// BLAKE3 of parts, each after its length.
+pub(crate) fn hash_parts(parts: &[&[u8]]) -> blake3::Hasher {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher
+}
+
+/// Writes a file of these sections.
+pub(crate) fn write_file<W: Write>(
+    out: W,
+    name: &str,
+    kind: Kind,
+    ids: Ids,
+    sections: &[([u8; 4], &[u8])],
+) -> Result<W> {
+    let lengths = sections
+        .iter()
+        .map(|(tag, bytes)| (*tag, bytes.len() as u64));
+    let mut file = Writer::new(out, name, kind, ids, lengths.collect())?;
+    sections
+        .iter()
+        .try_for_each(|(_, bytes)| file.section(bytes))?;
+    file.finish()
+}
+
 /// Writes a file section by section; all lengths are known beforehand.
 pub struct Writer<W: Write> {
     out: W,
@@ -372,6 +399,22 @@ impl<W: Write> Writer<W> {
             planned: sections.into_iter(),
             current: None,
         })
+    }
+    /// Writes the header and a head, which sections of one tag and these lengths follow.
+    pub(crate) fn list(
+        out: W,
+        name: &str,
+        kind: Kind,
+        ids: Ids,
+        (head_tag, head): ([u8; 4], &[u8]),
+        tag: [u8; 4],
+        lengths: impl Iterator<Item = u64>,
+    ) -> Result<Self> {
+        let mut sections = vec![(head_tag, head.len() as u64)];
+        sections.extend(lengths.map(|length| (tag, length)));
+        let mut file = Self::new(out, name, kind, ids, sections)?;
+        file.section(head)?;
+        Ok(file)
     }
     /// Begins the next section.
     ///
@@ -503,39 +546,22 @@ impl<R: Read> Reader<R> {
         self.same("client file", &self.header.ids.client, &ids.client)?;
         ids.key.expect(&self.header.ids.key, &self.name)
     }
+    fn damaged(&self, field: &str, problem: impl Into<String>) -> Error {
+        Error::file(&self.name, field, problem, DAMAGED)
+    }
     fn fill(&mut self, bytes: &mut [u8], field: &str) -> Result<()> {
-        if self.read + bytes.len() as u64 > self.header.length {
-            return Err(Error::file(
-                &self.name,
-                field,
-                format!(
-                    "it runs past the file's stated length of {} bytes",
-                    self.header.length
-                ),
-                DAMAGED,
-            ));
+        let length = self.header.length;
+        if self.read + bytes.len() as u64 > length {
+            let problem = format!("it runs past the file's stated length of {length} bytes");
+            return Err(self.damaged(field, problem));
         }
-        let mut had = 0;
-        while had < bytes.len() {
-            match self.input.read(&mut bytes[had..]) {
-                Ok(0) => {
-                    return Err(Error::file(
-                        &self.name,
-                        field,
-                        format!(
-                            "the file is truncated: it ends at byte {} of {}",
-                            self.read + had as u64,
-                            self.header.length
-                        ),
-                        DAMAGED,
-                    ));
-                }
-                Ok(n) => had += n,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::io(&self.name)(e)),
-            }
-        }
+        let had = read_up_to(&mut self.input, bytes).map_err(Error::io(&self.name))?;
         self.read += had as u64;
+        if had < bytes.len() {
+            let at = self.read;
+            let problem = format!("the file is truncated: it ends at byte {at} of {length}");
+            return Err(self.damaged(field, problem));
+        }
         Ok(())
     }
     /// Begins the next section, which must have this tag and at most `most` bytes; gives its length.
@@ -545,26 +571,17 @@ impl<R: Read> Reader<R> {
     pub fn begin(&mut self, tag: [u8; 4], most: u64) -> Result<u64> {
         let field = format!("section `{}`", String::from_utf8_lossy(&tag));
         if self.sections >= self.header.sections {
-            return Err(Error::file(&self.name, field, "it is missing", DAMAGED));
+            return Err(self.damaged(&field, "it is missing"));
         }
         let mut head = [0u8; 12];
         self.fill(&mut head, &field)?;
         if head[..4] != tag {
-            return Err(Error::file(
-                &self.name,
-                field,
-                "another section is in its place",
-                DAMAGED,
-            ));
+            return Err(self.damaged(&field, "another section is in its place"));
         }
         let length = u64::from_le_bytes(head[4..].try_into().unwrap_or_default());
         if length > most {
-            return Err(Error::file(
-                &self.name,
-                field,
-                format!("{length} bytes, but at most {most} make sense here"),
-                DAMAGED,
-            ));
+            let problem = format!("{length} bytes, but at most {most} make sense here");
+            return Err(self.damaged(&field, problem));
         }
         let mut hasher = blake3::Hasher::new();
         hasher.update(&head);
@@ -580,12 +597,7 @@ impl<R: Read> Reader<R> {
         let had = self.begin(tag, length)?;
         if had != length {
             let field = format!("section `{}`", String::from_utf8_lossy(&tag));
-            return Err(Error::file(
-                &self.name,
-                field,
-                format!("{had} bytes, but {length} are needed"),
-                DAMAGED,
-            ));
+            return Err(self.damaged(&field, format!("{had} bytes, but {length} are needed")));
         }
         Ok(())
     }
@@ -599,7 +611,7 @@ impl<R: Read> Reader<R> {
     pub fn take(&mut self, bytes: &mut [u8]) -> Result<()> {
         let (mut hasher, left, field) = self.current.take().expect("a section was begun");
         if left < bytes.len() as u64 {
-            return Err(Error::file(&self.name, field, "it is too short", DAMAGED));
+            return Err(self.damaged(&field, "it is too short"));
         }
         self.fill(bytes, &field)?;
         hasher.update(bytes);
@@ -616,22 +628,12 @@ impl<R: Read> Reader<R> {
     pub fn end(&mut self) -> Result<Digest> {
         let (hasher, left, field) = self.current.take().expect("a section was begun");
         if left != 0 {
-            return Err(Error::file(
-                &self.name,
-                field,
-                format!("{left} bytes too many"),
-                DAMAGED,
-            ));
+            return Err(self.damaged(&field, format!("{left} bytes too many")));
         }
         let mut sum = [0u8; 32];
         self.fill(&mut sum, &field)?;
         if hasher.finalize().as_bytes() != &sum {
-            return Err(Error::file(
-                &self.name,
-                field,
-                "its bytes do not match their checksum",
-                DAMAGED,
-            ));
+            return Err(self.damaged(&field, "its bytes do not match their checksum"));
         }
         Ok(sum)
     }
@@ -686,14 +688,8 @@ impl<R: Read> Reader<R> {
         most: u64,
     ) -> Result<T> {
         let bytes = self.section(tag, most)?;
-        serde_json::from_slice(&bytes).map_err(|e| {
-            Error::file(
-                &self.name,
-                format!("section `{}`", String::from_utf8_lossy(&tag)),
-                format!("cannot be read ({e})"),
-                "make the file again with this program",
-            )
-        })
+        let field = format!("section `{}`", String::from_utf8_lossy(&tag));
+        from_json(&bytes, &self.name, &field)
     }
     /// Ends the file: nothing may follow.
     ///

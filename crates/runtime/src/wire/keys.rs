@@ -99,13 +99,10 @@ impl<'a, W: Write> KeysWriter<'a, W> {
         keys: &KeyList,
     ) -> Result<Self> {
         let head = head(parameters, keys);
-        let mut sections = vec![(LIST, head.len() as u64)];
-        let of = |&(key, limit): &(KeyName, usize)| (KEY, key_bytes(parameters, key, limit));
-        sections.extend(keys.iter().map(of));
-        let mut file = Writer::new(out, name, Kind::EvaluationKeys, ids, sections)?;
-        file.section(&head)?;
+        let of = |&(key, limit): &(KeyName, usize)| key_bytes(parameters, key, limit);
+        let (kind, head, lengths) = (Kind::EvaluationKeys, (LIST, &head[..]), keys.iter().map(of));
         Ok(Self {
-            file,
+            file: Writer::list(out, name, kind, ids, head, KEY, lengths)?,
             parameters,
             bytes: Vec::new(),
         })
@@ -151,17 +148,11 @@ pub(crate) fn each_key(
     file.expect_parameters(&parameters_digest(parameters))?;
     let (_, list): (ParametersSpec, KeyList) = file.json(LIST, 1 << 20)?;
     let request = key_request(&list, parameters, name)?;
-    if let Some((key, limit)) = needed
-        .0
-        .iter()
-        .find(|(key, limit)| request.0.get(key).is_none_or(|had| had < *limit))
-    {
-        return Err(Error::file(
-            name,
-            "list of keys",
-            format!("no {key} up to prime {limit}, which this plan needs"),
-            Help::MakeKeys.with("make new keys for this plan"),
-        ));
+    let missing = |(key, limit): &(&KeyName, &usize)| request.0.get(key).is_none_or(|h| h < limit);
+    if let Some((key, limit)) = needed.0.iter().find(missing) {
+        let problem = format!("no {key} up to prime {limit}, which this plan needs");
+        let remedy = Help::MakeKeys.with("make new keys for this plan");
+        return Err(Error::file(name, "list of keys", problem, remedy));
     }
     let mut bytes = Vec::new();
     for (done, &(key, limit)) in list.iter().enumerate() {
