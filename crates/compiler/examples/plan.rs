@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let verified = compile(&twin, &Target::default())?;
     let plan = verified.plan();
     let compiled = start.elapsed().as_secs_f64();
-    println!("{}", describe(plan));
+    println!("{}", describe(&verified));
     let summary = summarise(plan);
     println!(
         "{} maps, {} diagonals, {} rotations ({} distinct), {} bootstraps, {:.0} MB of weights; compiled in {compiled:.1} s",

@@ -1,7 +1,7 @@
 //! A plan as text and in numbers.
 
 use ckks::MapSize;
-use runtime::{Operation, Plan};
+use runtime::{Operation, Plan, VerifiedPlan};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -22,56 +22,6 @@ pub struct Summary {
     pub bootstraps: usize,
     /// Bytes of weights as the plan holds them.
     pub weight_bytes: usize,
-}
-
-/// The level of each register, in the order in which they are written; None for one that no step writes.
-///
-/// A register whose level would be negative is None, too: no verified plan has one.
-pub fn levels(plan: &Plan) -> Vec<Option<usize>> {
-    let count = plan
-        .steps
-        .iter()
-        .flat_map(|s| s.operation.writes())
-        .chain(plan.input.registers.iter().copied())
-        .max()
-        .map_or(0, |m| m + 1);
-    let mut levels = vec![None; count];
-    for &r in &plan.input.registers {
-        levels[r] = Some(plan.input.level);
-    }
-    for step in &plan.steps {
-        let from = operand_level(&step.operation, &levels);
-        let to = match &step.operation {
-            Operation::Align { level, .. } => from.filter(|f| f >= level).map(|_| *level),
-            Operation::Bootstrap { bootstrap, .. } => from.map(|_| bootstrap.target),
-            other => from.and_then(|f| f.checked_sub(depth(other))),
-        };
-        for r in step.operation.writes() {
-            levels[r] = to;
-        }
-    }
-    levels
-}
-
-/// The lowest level among operands, None if one has none or they differ where they must not.
-fn operand_level(operation: &Operation, levels: &[Option<usize>]) -> Option<usize> {
-    let reads = operation.reads();
-    let first = *levels.get(*reads.first()?)?;
-    reads
-        .iter()
-        .all(|&r| levels.get(r).copied().flatten() == first)
-        .then_some(first)
-        .flatten()
-}
-
-/// Levels that an operation takes.
-fn depth(operation: &Operation) -> usize {
-    match operation {
-        Operation::Linear { .. } | Operation::Square { .. } | Operation::Multiply { .. } => 1,
-        Operation::Quartic { .. } => 2,
-        Operation::Polynomial { polynomial, .. } => polynomial.depth(),
-        _ => 0,
-    }
 }
 
 /// A plan in numbers.
@@ -106,8 +56,8 @@ pub fn summarise(plan: &Plan) -> Summary {
 }
 
 /// A plan as text: parameters, ports, and one line per step with layer, operation, levels, slots and sizes.
-pub fn describe(plan: &Plan) -> String {
-    let levels = levels(plan);
+pub fn describe(verified: &VerifiedPlan) -> String {
+    let plan = verified.plan();
     let mut text = String::new();
     let p = &plan.parameters;
     let bootstrapping = if p.bootstrap.is_some() {
@@ -129,14 +79,7 @@ pub fn describe(plan: &Plan) -> String {
         );
     }
     let width = plan.steps.iter().map(|s| s.layer.len()).max().unwrap_or(0);
-    let show = |level: Option<usize>| level.map_or("?".to_string(), |l| l.to_string());
-    for step in &plan.steps {
-        let from = operand_level(&step.operation, &levels);
-        let to = step
-            .operation
-            .writes()
-            .first()
-            .and_then(|&r| levels.get(r).copied().flatten());
+    for (step, facts) in plan.steps.iter().zip(&verified.facts().steps) {
         let detail = match &step.operation {
             Operation::Linear { map, period, .. } => {
                 let s = MapSize::of(map);
@@ -161,24 +104,16 @@ pub fn describe(plan: &Plan) -> String {
             Operation::Polynomial { polynomial, .. } => {
                 format!("polynomial  degree {}", polynomial.degree())
             }
-            Operation::Square { .. } => "square".into(),
-            Operation::Quartic { .. } => "quartic".into(),
-            Operation::Add { .. } => "add".into(),
-            Operation::Multiply { .. } => "multiply".into(),
-            Operation::Align { .. } => "align".into(),
             Operation::Bootstrap { bootstrap, .. } => format!(
                 "bootstrap   slots {}, gain {:.4}",
                 bootstrap.slots, bootstrap.gain
             ),
-            Operation::Join { .. } => "join".into(),
-            Operation::Split { .. } => "split".into(),
+            other => other.doing().into(),
         };
         let _ = writeln!(
             text,
             "{:width$}  {:>2}→{:<2} {detail}",
-            step.layer,
-            show(from),
-            show(to)
+            step.layer, facts.level_in, facts.level_out
         );
     }
     text

@@ -41,7 +41,7 @@ mod twins;
 mod units;
 
 pub use ckks::CostTable;
-pub use describe::{Summary, describe, levels, summarise};
+pub use describe::{Summary, describe, summarise};
 pub use error::Error;
 pub use layout::Scale;
 pub use outline::{Choice, Outline};

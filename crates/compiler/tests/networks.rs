@@ -5,9 +5,9 @@ mod support;
 use approx::{Activation, Polynomial};
 use ckks::ParametersSpec;
 use nn::{Graph, Network, NodeId, Nonlinearity, Op, PolyGraph, Shape};
-use polyveil_compiler::{CostTable, Error, Target, compile, describe, summarise};
+use polyveil_compiler::{CostTable, Error, Target, compile, summarise};
 use runtime::Operation;
-use support::{Builder, Random, act, agree, conv_bn, resnet, twin};
+use support::{Builder, Random, act, agree, conv_bn, describe, resnet, twin};
 
 fn target(log_n: u32) -> Target {
     Target {

@@ -18,7 +18,7 @@ fn golden_plan() {
     let plan = verified.plan();
     let seconds = start.elapsed().as_secs_f64();
     let summary = summarise(plan);
-    let text = describe(plan);
+    let text = describe(&verified);
     println!("{text}");
     println!(
         "{} steps, {} maps, {} diagonals, {} rotations ({} distinct), {} bootstraps, {:.1} MB of weights, compiled in {seconds:.1} s",

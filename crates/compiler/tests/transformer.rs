@@ -8,11 +8,11 @@ use nn::lower::Numerator;
 use nn::{
     Boundary, Conv2d, Network, NodeId, Op, Pairing, Parameter, Repeat, Rotary, Shape, Unfold,
 };
-use polyveil_compiler::{Target, compile, describe, summarise};
+use polyveil_compiler::{Target, compile, summarise};
 use runtime::Operation;
 use runtime::Plan;
 use support::transformer::{Size, transformer};
-use support::{Builder, Random, agree, twin};
+use support::{Builder, Random, agree, describe, twin};
 
 fn target(log_n: u32) -> Target {
     Target {

@@ -100,7 +100,7 @@ fn container(path: &Path, machine: &Machine) -> Result<Inspection> {
         text += "\n";
         text += &forecast(&plan, &made, None);
         text += "\n";
-        text += &compiler::describe(plan.plan());
+        text += &compiler::describe(&plan);
         object["bootstraps"] = json!(plan.facts().bootstraps);
         object["key_bytes"] = json!(plan.facts().key_file_bytes);
         object["predicted_peak_bytes"] = json!(plan.facts().peak_bytes);

@@ -12,7 +12,7 @@ use nn::{
     Parameter, PolyGraph, Shape, Tensor,
 };
 use polyveil_compiler::{Target, compile};
-use runtime::{Operation, Plan};
+use runtime::{Operation, Plan, VerifiedPlan};
 
 /// SplitMix64.
 pub(crate) struct Random(pub(crate) u64);
@@ -383,10 +383,65 @@ pub(crate) fn run(plan: &Plan, inputs: &[Tensor]) -> Vec<Vec<f64>> {
     (0..inputs.len()).map(one).collect()
 }
 
+/// A plan as text.
+pub(crate) fn describe(plan: &Plan) -> String {
+    polyveil_compiler::describe(&VerifiedPlan::new(plan.clone()).expect("was verified"))
+}
+
+/// The level of each register, in the order in which they are written; None for one that no step writes.
+///
+/// A register whose level would be negative is None, too: no verified plan has one.
+fn levels(plan: &Plan) -> Vec<Option<usize>> {
+    let count = plan
+        .steps
+        .iter()
+        .flat_map(|s| s.operation.writes())
+        .chain(plan.input.registers.iter().copied())
+        .max()
+        .map_or(0, |m| m + 1);
+    let mut levels = vec![None; count];
+    for &r in &plan.input.registers {
+        levels[r] = Some(plan.input.level);
+    }
+    for step in &plan.steps {
+        let from = operand_level(&step.operation, &levels);
+        let to = match &step.operation {
+            Operation::Align { level, .. } => from.filter(|f| f >= level).map(|_| *level),
+            Operation::Bootstrap { bootstrap, .. } => from.map(|_| bootstrap.target),
+            other => from.and_then(|f| f.checked_sub(depth(other))),
+        };
+        for r in step.operation.writes() {
+            levels[r] = to;
+        }
+    }
+    levels
+}
+
+/// The lowest level among operands, None if one has none or they differ where they must not.
+fn operand_level(operation: &Operation, levels: &[Option<usize>]) -> Option<usize> {
+    let reads = operation.reads();
+    let first = *levels.get(*reads.first()?)?;
+    reads
+        .iter()
+        .all(|&r| levels.get(r).copied().flatten() == first)
+        .then_some(first)
+        .flatten()
+}
+
+/// Levels that an operation takes.
+fn depth(operation: &Operation) -> usize {
+    match operation {
+        Operation::Linear { .. } | Operation::Square { .. } | Operation::Multiply { .. } => 1,
+        Operation::Quartic { .. } => 2,
+        Operation::Polynomial { polynomial, .. } => polynomial.depth(),
+        _ => 0,
+    }
+}
+
 /// Compiles, checks that no level is negative, and compares the plan with the oracle on every input, relative to the largest value.
 pub(crate) fn agree(graph: &PolyGraph, target: &Target, inputs: &[Tensor], tolerance: f64) -> Plan {
     let plan = compile(graph, target).expect("compiles").plan().clone();
-    let levels = polyveil_compiler::levels(&plan);
+    let levels = levels(&plan);
     for step in &plan.steps {
         for r in step
             .operation
@@ -413,7 +468,7 @@ pub(crate) fn agree(graph: &PolyGraph, target: &Target, inputs: &[Tensor], toler
             assert!(
                 (g - w).abs() <= tolerance * size,
                 "value {i}: plan {g}, oracle {w}\n{}",
-                polyveil_compiler::describe(&plan)
+                describe(&plan)
             );
         }
     }

@@ -50,8 +50,8 @@ fn own(
 
 fn check_plan(plan: VerifiedPlan) -> Law {
     // what inspection says of it
-    let text = compiler::describe(plan.plan());
-    let seconds = Prediction::new(&plan, Basis::shipped(), 2).seconds();
+    let text = compiler::describe(&plan);
+    let seconds = Prediction::new(&plan, Basis::shipped(), 2).seconds;
     law(
         !text.is_empty() && !seconds.is_nan(),
         "a verified plan has a description and a predicted time",

@@ -44,7 +44,7 @@ pub(super) fn all() -> Vec<Decoder> {
                     let prediction = Prediction::new(&plan, basis, 2);
                     let fine = |s: f64| s.is_finite() && s >= 0.0;
                     law(
-                        fine(prediction.seconds()) && fine(prediction.cpu_seconds()),
+                        fine(prediction.seconds) && fine(prediction.cpu_seconds),
                         "an accepted table predicts times",
                     )
                 },
