@@ -114,18 +114,11 @@ impl Activation {
             })?;
         let unit = p.sup_norm().max(f64::MIN_POSITIVE) / most;
         let sign = argument_unit.signum();
-        let coefficients = wide
-            .coefficients()
-            .iter()
-            .enumerate()
-            .map(|(k, c)| {
-                if k % 2 == 1 {
-                    sign * c / unit
-                } else {
-                    c / unit
-                }
-            })
-            .collect();
+        let mut coefficients = wide.coefficients().to_vec();
+        for (k, c) in coefficients.iter_mut().enumerate() {
+            let signed = if k % 2 == 1 { sign * *c } else { *c };
+            *c = signed / unit;
+        }
         Ok(Self {
             form: Form::General { coefficients },
             scale: 1.0 / argument_unit,

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::linear_op::narrow;
 use crate::normal::{Id, Kind, Normal, Quantity};
 use crate::order::depth_first;
-use crate::pack::{Packed, Twins};
+use crate::pack::{Input, Packed, Twins, drop_repetitions};
 use crate::schedule::Decision;
 use crate::split::Split;
 use crate::units::Units;
@@ -184,14 +184,11 @@ fn runs(mut values: Vec<f64>, batch: usize) -> Vec<f64> {
     if batch == 1 {
         return values;
     }
-    while values.len() > 1 && values[..values.len() / 2] == values[values.len() / 2..] {
-        values.truncate(values.len() / 2);
-    }
+    drop_repetitions(&mut values);
     match values[..] {
         [one] => vec![one],
-        _ => values
-            .iter()
-            .flat_map(|&v| (0..batch).map(move |_| v))
+        _ => (values.into_iter())
+            .flat_map(|v| std::iter::repeat_n(v, batch))
             .collect(),
     }
 }
@@ -238,23 +235,17 @@ impl Writer<'_> {
             return found.clone();
         }
         let unit = self.draft.units[v].unit();
-        let copies: Vec<Register> = self.registers[v]
-            .clone()
-            .into_iter()
-            .map(|input| {
-                let output = self.fresh();
-                self.step(
-                    reader,
-                    unit,
-                    Operation::Align {
-                        input,
-                        output,
-                        level,
-                    },
-                );
-                output
-            })
-            .collect();
+        let mut copies = Vec::with_capacity(self.registers[v].len());
+        for input in self.registers[v].clone() {
+            let output = self.fresh();
+            let align = Operation::Align {
+                input,
+                output,
+                level,
+            };
+            self.step(reader, unit, align);
+            copies.push(output);
+        }
         self.aligned.insert((v, level), copies.clone());
         copies
     }
@@ -355,11 +346,8 @@ impl Writer<'_> {
         for i in &packed.inputs {
             inputs.push(self.at(i.source, level, v)[i.ciphertext]);
         }
-        let factors: Vec<f64> = packed
-            .inputs
-            .iter()
-            .map(|i| scale * self.draft.units[i.source].unit())
-            .collect();
+        let factor = |i: &Input| scale * self.draft.units[i.source].unit();
+        let factors: Vec<f64> = packed.inputs.iter().map(factor).collect();
         let mut added: Vec<Vec<f64>> = vec![vec![0.0; packed.period]; packed.outputs];
         for ((ciphertext, slot), b) in q.layout.places().into_iter().zip(bias) {
             let value = scale * (b + shift);

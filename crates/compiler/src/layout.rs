@@ -38,25 +38,24 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// The layout of a tensor without history: gap 1, sizes padded to powers of two.
-    pub(crate) fn fresh(layer: &str, shape: Shape, max_slots: usize) -> Result<Self, Error> {
+    pub(crate) fn fresh(shape: Shape, max_slots: usize) -> Self {
         let (height, width) = match shape {
             Shape::Image { height, width, .. } => {
                 (height.next_power_of_two(), width.next_power_of_two())
             }
             _ => (1, shape.len().next_power_of_two()),
         };
-        Self::sized(layer, shape, (height, width), (1, 1), max_slots)
+        Self::sized(shape, (height, width), (1, 1), max_slots)
     }
 
     /// The layout of a linear map's result: in the planes of `source` where it was thinned out by `stride`, so that kernels stay
     /// short rotations; fresh where it does not fit there.
     pub(crate) fn after(
-        layer: &str,
         shape: Shape,
         source: &Layout,
         stride: (usize, usize),
         max_slots: usize,
-    ) -> Result<Self, Error> {
+    ) -> Self {
         if let (
             Shape::Image { height, width, .. },
             Shape::Image {
@@ -68,13 +67,13 @@ impl Layout {
             && source.by_row
         {
             if height == rows && width == length {
-                return Self::unfolded(layer, shape, max_slots);
+                return Self::unfolded(shape, max_slots);
             }
             if height == 1 && width == length {
                 // as the sequence lies that was unfolded
-                return Self::sized(layer, shape, (1, source.width), (1, 1), max_slots);
+                return Self::sized(shape, (1, source.width), (1, 1), max_slots);
             }
-            return Self::fresh(layer, shape, max_slots);
+            return Self::fresh(shape, max_slots);
         }
         if let (Shape::Image { height, width, .. }, Shape::Image { .. }) = (shape, source.shape) {
             let floor = |s: usize| 1usize << s.max(1).ilog2();
@@ -86,40 +85,35 @@ impl Layout {
                 );
                 let fits = height * gap.0 <= source.height && width * gap.1 <= source.width;
                 if fits && gap.0.is_power_of_two() && gap.1.is_power_of_two() {
-                    return Self::sized(
-                        layer,
-                        shape,
-                        (source.height, source.width),
-                        gap,
-                        max_slots,
-                    );
+                    return Self::sized(shape, (source.height, source.width), gap, max_slots);
                 }
             }
         }
-        Self::fresh(layer, shape, max_slots)
+        Self::fresh(shape, max_slots)
     }
 
     /// Of an unfolded sequence.
-    pub(crate) fn unfolded(layer: &str, shape: Shape, max_slots: usize) -> Result<Self, Error> {
+    pub(crate) fn unfolded(shape: Shape, max_slots: usize) -> Self {
         let Shape::Image {
             channels,
             height,
             width,
         } = shape
         else {
-            return Self::fresh(layer, shape, max_slots);
+            return Self::fresh(shape, max_slots);
         };
         let width = width.next_power_of_two();
         let channels = Self::channels_of_a_row(channels, width, max_slots);
-        Self::with_planes(
-            layer,
+        let (period, ciphertexts) = spread(height * channels * width, max_slots);
+        Self {
+            height: channels,
+            width,
+            by_row: true,
+            gap: (1, 1),
+            period,
+            ciphertexts,
             shape,
-            (channels, width),
-            (1, 1),
-            max_slots,
-            height,
-            true,
-        )
+        }
     }
 
     /// Channels that a row of an unfolded sequence takes: a power of two where a ciphertext holds rows, whole ciphertexts where a row takes
@@ -201,46 +195,38 @@ impl Layout {
     }
 
     fn sized(
-        layer: &str,
-        shape: Shape,
-        plane: (usize, usize),
-        gap: (usize, usize),
-        max_slots: usize,
-    ) -> Result<Self, Error> {
-        let planes = match shape {
-            Shape::Image { channels, .. } => channels.div_ceil(gap.0 * gap.1),
-            _ => 1,
-        };
-        Self::with_planes(layer, shape, plane, gap, max_slots, planes, false)
-    }
-
-    fn with_planes(
-        layer: &str,
         shape: Shape,
         (height, width): (usize, usize),
         gap: (usize, usize),
         max_slots: usize,
-        planes: usize,
-        by_row: bool,
-    ) -> Result<Self, Error> {
+    ) -> Self {
+        let planes = match shape {
+            Shape::Image { channels, .. } => channels.div_ceil(gap.0 * gap.1),
+            _ => 1,
+        };
         let (period, ciphertexts) = spread(planes * height * width, max_slots);
-        if ciphertexts > MOST_CIPHERTEXTS {
-            return Err(Error::TooLarge {
-                layer: layer.into(),
-                values: shape.len(),
-                needed: ciphertexts,
-                slots: max_slots,
-                most: MOST_CIPHERTEXTS,
-            });
-        }
-        Ok(Self {
+        Self {
             height,
             width,
-            by_row,
+            by_row: false,
             gap,
             period,
             ciphertexts,
             shape,
+        }
+    }
+
+    /// Itself, if it is not too large for a layer's value.
+    pub(crate) fn checked(self, layer: &str, max_slots: usize) -> Result<Self, Error> {
+        if self.ciphertexts <= MOST_CIPHERTEXTS {
+            return Ok(self);
+        }
+        Err(Error::TooLarge {
+            layer: layer.into(),
+            values: self.shape.len(),
+            needed: self.ciphertexts,
+            slots: max_slots,
+            most: MOST_CIPHERTEXTS,
         })
     }
 
@@ -353,8 +339,8 @@ mod tests {
             (Shape::image(33, 2, 2), (4, 4)),
             (Shape::image(64, 1, 1), (8, 8)),
         ] {
-            let source = Layout::fresh("x", Shape::image(3, 8, 7), 512).expect("fits");
-            let layout = Layout::after("x", shape, &source, stride, 512).expect("fits");
+            let source = Layout::fresh(Shape::image(3, 8, 7), 512);
+            let layout = Layout::after(shape, &source, stride, 512);
             assert_eq!((layout.height, layout.width), (8, 8));
             let places = layout.places();
             assert_eq!(places.len(), shape.len());
@@ -370,10 +356,9 @@ mod tests {
     #[test]
     fn unfolded_sequences_lie_row_by_row_as_the_sequence_lies() {
         for (channels, rows, length) in [(8, 4, 4), (5, 3, 6), (64, 32, 31)] {
-            let sequence =
-                Layout::fresh("x", Shape::image(channels, 1, length), 512 * 16).expect("fits");
+            let sequence = Layout::fresh(Shape::image(channels, 1, length), 512 * 16);
             let shape = Shape::image(channels, rows, length);
-            let unfolded = Layout::unfolded("x", shape, 512 * 16).expect("fits");
+            let unfolded = Layout::unfolded(shape, 512 * 16);
             let (one, all) = (sequence.places(), unfolded.places());
             assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), shape.len());
             for (r, place) in all.iter().enumerate() {
@@ -382,27 +367,21 @@ mod tests {
                 assert_eq!(place.1 % narrow(sequence.period), slot);
             }
             // a sum over rows lies as the sequence does, more channels as more of the same rows
-            let sum = Layout::after(
-                "x",
-                Shape::image(channels, 1, length),
-                &unfolded,
-                (1, 1),
-                8192,
-            )
-            .expect("fits");
+            let sum = Layout::after(Shape::image(channels, 1, length), &unfolded, (1, 1), 8192);
             assert_eq!(sum, sequence);
-            let same = Layout::after("x", shape, &unfolded, (1, 1), 8192).expect("fits");
+            let same = Layout::after(shape, &unfolded, (1, 1), 8192);
             assert_eq!(same, unfolded);
         }
     }
 
     #[test]
     fn what_does_not_fit_is_laid_out_afresh() {
-        let source = Layout::fresh("x", Shape::image(3, 8, 8), 512).expect("fits");
-        let wider =
-            Layout::after("x", Shape::image(3, 10, 10), &source, (1, 1), 1024).expect("fits");
+        let source = Layout::fresh(Shape::image(3, 8, 8), 512);
+        let wider = Layout::after(Shape::image(3, 10, 10), &source, (1, 1), 1024);
         assert_eq!((wider.height, wider.gap, wider.period), (16, (1, 1), 1024));
-        let error = Layout::fresh("conv9", Shape::image(4096, 64, 64), 512).expect_err("too large");
+        let error = Layout::fresh(Shape::image(4096, 64, 64), 512)
+            .checked("conv9", 512)
+            .expect_err("too large");
         assert!(error.to_string().contains("conv9"), "{error}");
     }
 }

@@ -391,12 +391,12 @@ impl Builder<'_> {
         let source = &self.quantities[*source].layout;
         let unfolded = matches!(value.shape, Shape::Image { height: 2.., .. })
             && chain.iter().any(|l| l.op.unfolds());
-        if unfolded {
-            Layout::unfolded(layer, value.shape, self.max_slots)
+        let layout = if unfolded {
+            Layout::unfolded(value.shape, self.max_slots)
         } else {
-            let stride = chain_stride(chain);
-            Layout::after(layer, value.shape, source, stride, self.max_slots)
-        }
+            Layout::after(value.shape, source, chain_stride(chain), self.max_slots)
+        };
+        layout.checked(layer, self.max_slots)
     }
 
     fn node(&mut self, node: &PolyNode) -> Result<Expression, Error> {
@@ -404,7 +404,8 @@ impl Builder<'_> {
         match node.op() {
             Op::Input(shape) => {
                 let bound = self.bound(node)?;
-                let layout = Layout::fresh(node.name(), *shape, self.max_slots)?;
+                let layout =
+                    Layout::fresh(*shape, self.max_slots).checked(node.name(), self.max_slots)?;
                 let id = self.push(Quantity {
                     depth: 0,
                     ..Quantity::of(node, Kind::Input, *shape, layout, bound)

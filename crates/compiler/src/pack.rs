@@ -157,12 +157,8 @@ pub(crate) fn pack(normal: &Normal, q: &Quantity, twins: &[Twins]) -> Packed {
         }
         groups.push(group);
     }
-    let slots = groups
-        .iter()
-        .map(|g| g.slots)
-        .max()
-        .unwrap_or(1)
-        .max(period);
+    let sources = groups.iter().map(|g| g.slots);
+    let slots = sources.max().unwrap_or(1).max(period);
     let mut rows: Vec<Vec<usize>> = vec![Vec::new(); q.layout.ciphertexts];
     for (r, place) in out_places.iter().enumerate() {
         rows[place.0 as usize].push(r);
@@ -214,21 +210,14 @@ impl Group<'_> {
                 }
             });
         }
-        let (columns, c0, c_span) = axis(
-            size[0],
-            (0..self.modulus).filter(|&d| used[d]).map(|d| d % size[0]),
-        );
+        let used = || (0..used.len()).filter(|&d| used[d]);
+        let (columns, c0, c_span) = axis(size[0], used().map(|d| d % size[0]));
         let lift = |d: usize| {
             let c = columns[d % size[0]];
             let rest = (signed(d) - c).rem_euclid(signed(self.modulus)) / signed(size[0]);
             (c, usize::try_from(rest).unwrap_or(0))
         };
-        let (lines, r0, r_span) = axis(
-            size[1],
-            (0..self.modulus)
-                .filter(|&d| used[d])
-                .map(|d| lift(d).1 % size[1]),
-        );
+        let (lines, r0, r_span) = axis(size[1], used().map(|d| lift(d).1 % size[1]));
         let planes = size[2];
         self.walks = (0..self.modulus)
             .map(|d| {
@@ -258,11 +247,9 @@ impl Group<'_> {
         let inputs = 1 + self.places.iter().map(|p| p.0 as usize).max().unwrap_or(0);
         let mut at = vec![u32::MAX; inputs * self.modulus];
         let mut found: Vec<(usize, usize, Vec<f64>)> = Vec::new();
-        let offsets: Vec<usize> = self
-            .walks
-            .iter()
-            .map(|w| usize::try_from(self.slots_of(w).rem_euclid(signed(self.slots))).unwrap_or(0))
-            .collect();
+        let wrapped = |w| self.slots_of(w).rem_euclid(signed(self.slots));
+        let offset = |w| usize::try_from(wrapped(w)).unwrap_or(0);
+        let offsets: Vec<usize> = self.walks.iter().map(offset).collect();
         for &r in rows.iter().filter(|&&r| r.is_multiple_of(self.columns)) {
             let j = out_places[r].1 as usize;
             self.entries(r, &mut |c, w| {
@@ -337,11 +324,16 @@ fn axis(size: usize, used: impl Iterator<Item = usize>) -> (Vec<i64>, i64, i64) 
     (steps, first, signed(size - gap).max(1))
 }
 
-/// Drops repetitions, then says equal neighbours once: values, and how many slots each stands for.
-fn shortest(mut values: Vec<f32>) -> (Vec<f32>, usize) {
+/// Leaves one period of the shortest that halving finds.
+pub(crate) fn drop_repetitions<T: PartialEq>(values: &mut Vec<T>) {
     while values.len() > 1 && values[..values.len() / 2] == values[values.len() / 2..] {
         values.truncate(values.len() / 2);
     }
+}
+
+/// Drops repetitions, then says equal neighbours once: values, and how many slots each stands for.
+fn shortest(mut values: Vec<f32>) -> (Vec<f32>, usize) {
+    drop_repetitions(&mut values);
     let mut run = 1;
     while values.len() > 1 && values.chunks_exact(2).all(|pair| pair[0] == pair[1]) {
         values = values.into_iter().step_by(2).collect();

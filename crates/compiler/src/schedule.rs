@@ -269,7 +269,7 @@ fn undominated(
 }
 
 /// Levels on the longest path.
-fn longest(stages: &[Stage]) -> usize {
+pub(crate) fn longest(stages: &[Stage]) -> usize {
     let mut depth = vec![0; stages.len()];
     for (v, s) in stages.iter().enumerate() {
         depth[v] = s.depth() + s.sources.iter().map(|&w| depth[w]).max().unwrap_or(0);

@@ -106,10 +106,8 @@ pub fn sketch(graph: &PolyGraph, scale: &Scale, target: &Target) -> Result<Sketc
         if fits || (hopeless && best.is_none()) {
             return Ok(sketch);
         }
-        if best
-            .as_ref()
-            .is_none_or(|b| sketch.peak_bytes < b.peak_bytes)
-        {
+        let smaller = |b: &Sketch| sketch.peak_bytes < b.peak_bytes;
+        if best.as_ref().is_none_or(smaller) {
             best = Some(sketch);
         }
     }
@@ -320,12 +318,8 @@ impl Draft<'_> {
                 parts.push(part(work, counted.different, seconds));
             }
             for &r in &counted.rotations {
-                let slots = layouts[v].period.max(
-                    (stage.sources.iter())
-                        .map(|&w| layouts[w].period)
-                        .max()
-                        .unwrap_or(1),
-                );
+                let from = stage.sources.iter().map(|&w| layouts[w].period);
+                let slots = layouts[v].period.max(from.max().unwrap_or(1));
                 let at = turns.entry((slots, r)).or_default();
                 *at = (*at).max(d.level);
             }
@@ -381,7 +375,7 @@ impl Draft<'_> {
         let peak = self.peak(stages, counts, decisions, &level_of);
         Ok(Sketch {
             parts,
-            levels: depth(normal),
+            levels: schedule::longest(stages),
             bootstraps: count,
             places,
             key_bytes,
@@ -404,14 +398,4 @@ fn cost_key(operation: &Operation) -> String {
         Operation::Multiply { add, .. } => format!("multiply {}", add.len()),
         other => format!("{other:?}"),
     }
-}
-
-/// Levels on the longest path.
-fn depth(normal: &Normal) -> usize {
-    let mut deep = vec![0; normal.quantities.len()];
-    for (v, q) in normal.quantities.iter().enumerate() {
-        let before = q.sources().into_iter().map(|w| deep[w]).max().unwrap_or(0);
-        deep[v] = before + q.depth;
-    }
-    deep[normal.output]
 }

@@ -41,12 +41,9 @@ impl PlanFacts {
     /// Keys on disk, but for those that are worth most and fit into `most` bytes of predicted peak. Where even none fits, the peak
     /// is above `most`: it is the smallest that there is.
     pub fn keys_on_disk(&self, most: u64) -> Placement {
-        let mut ranked: Vec<(&KeyName, u64)> = self
-            .keys
-            .0
-            .keys()
-            .map(|name| (name, self.key_use.times.get(name).copied().unwrap_or(0)))
-            .collect();
+        let times = |name| self.key_use.times.get(name).copied().unwrap_or(0);
+        let names = self.keys.0.keys();
+        let mut ranked: Vec<(&KeyName, u64)> = names.map(|name| (name, times(name))).collect();
         ranked.sort_by_key(|&(name, times)| (std::cmp::Reverse(times), *name));
         let mut kept = BTreeSet::new();
         let mut in_memory = 0;
@@ -59,15 +56,12 @@ impl PlanFacts {
                 kept.remove(name);
             }
         }
-        let read = |r: &&(&KeyName, u64)| !kept.contains(r.0);
+        ranked.retain(|r| !kept.contains(r.0));
+        let bytes = |(name, times): &(&KeyName, u64)| times * self.key_sizes[name].file;
         Placement {
             peak_bytes: self.peak_without_keys + in_memory + self.passing(&kept),
-            reads: ranked.iter().filter(read).map(|r| r.1).sum(),
-            read_bytes: ranked
-                .iter()
-                .filter(read)
-                .map(|(name, times)| times * self.key_sizes[name].file)
-                .sum(),
+            reads: ranked.iter().map(|r| r.1).sum(),
+            read_bytes: ranked.iter().map(bytes).sum(),
             kept,
         }
     }

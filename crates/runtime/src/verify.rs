@@ -164,13 +164,11 @@ impl<'a> Reading<'a> {
         for r in &port.registers {
             let v = self.live.get(r);
             let v = v.ok_or_else(|| refuse(format!("register {r} is never written")))?;
-            if v.level != Level::new(port.level) || v.slots > port.slots {
+            let (had, slots) = (v.level.index(), v.slots);
+            if v.level != Level::new(port.level) || slots > port.slots {
                 return Err(refuse(format!(
-                    "register {r} ends at level {} with {} slots, the port says {} and {}",
-                    v.level.index(),
-                    v.slots,
-                    port.level,
-                    port.slots
+                    "register {r} ends at level {had} with {slots} slots, the port says {} and {}",
+                    port.level, port.slots
                 )));
             }
             error = error.max(v.error_bound() * port.unit.abs());
@@ -296,11 +294,7 @@ fn last_uses(plan: &Plan) -> Result<BTreeMap<Register, usize>> {
         }
         for r in step.operation.writes() {
             if !written.insert(r) {
-                return Err(Error::Plan {
-                    step: i,
-                    layer: step.layer.clone(),
-                    reason: format!("register {r} is written twice"),
-                });
+                return Err(refusal(i, step, format!("register {r} is written twice")));
             }
         }
     }
@@ -316,12 +310,9 @@ fn check_operation(step: &Step, parameters: &Parameters) -> std::result::Result<
     if !(step.unit.is_finite() && step.unit != 0.0) {
         return Err(format!("unit {} is zero or not finite", step.unit));
     }
-    let finite = |v: &[f64]| {
-        if v.iter().all(|x| x.is_finite()) {
-            Ok(())
-        } else {
-            Err("a constant is not finite".to_owned())
-        }
+    let finite = |v: &[f64]| match v.iter().all(|x| x.is_finite()) {
+        true => Ok(()),
+        false => Err("a constant is not finite".to_owned()),
     };
     match &step.operation {
         Operation::Linear {
@@ -331,32 +322,22 @@ fn check_operation(step: &Step, parameters: &Parameters) -> std::result::Result<
             bias,
             period,
         } => {
-            if inputs.len() != map.inputs()
-                || outputs.len() != map.outputs()
-                || bias.len() != map.outputs()
-            {
+            let (i, o, b) = (inputs.len(), outputs.len(), bias.len());
+            let (from, to) = (map.inputs(), map.outputs());
+            if (i, o, b) != (from, to, to) {
                 return Err(format!(
-                    "{} inputs, {} outputs, {} biases for a map from {} to {}",
-                    inputs.len(),
-                    outputs.len(),
-                    bias.len(),
-                    map.inputs(),
-                    map.outputs()
+                    "{i} inputs, {o} outputs, {b} biases for a map from {from} to {to}"
                 ));
             }
-            if !period.is_power_of_two()
-                || *period > map.slots()
-                || map.slots() > parameters.max_slots()
-            {
+            let (slots, most) = (map.slots(), parameters.max_slots());
+            if !period.is_power_of_two() || *period > slots || slots > most {
                 return Err(format!(
-                    "period {period} and {} slots in a ring of {}",
-                    map.slots(),
-                    parameters.max_slots()
+                    "period {period} and {slots} slots in a ring of {most}"
                 ));
             }
             for b in bias.iter().flatten() {
                 finite(b)?;
-                if !b.len().is_power_of_two() || b.len() > map.slots() {
+                if !b.len().is_power_of_two() || b.len() > slots {
                     return Err(format!("a bias of length {}", b.len()));
                 }
             }
@@ -391,21 +372,16 @@ fn check_operation(step: &Step, parameters: &Parameters) -> std::result::Result<
         }
         Operation::Bootstrap { bootstrap, .. } => {
             finite(&[bootstrap.gain])?;
+            let name = &parameters.spec().name;
             if !bootstrap.slots.is_power_of_two()
                 || bootstrap.slots > parameters.max_slots()
                 || bootstrap.target > parameters.residual().index()
                 || bootstrap.gain <= 0.0
             {
-                return Err(format!(
-                    "{bootstrap:?} does not fit parameters `{}`",
-                    parameters.spec().name
-                ));
+                return Err(format!("{bootstrap:?} does not fit parameters `{name}`"));
             }
             if parameters.bootstrap().is_none() {
-                return Err(format!(
-                    "parameters `{}` have no bootstrapping",
-                    parameters.spec().name
-                ));
+                return Err(format!("parameters `{name}` have no bootstrapping"));
             }
             Ok(())
         }

@@ -51,20 +51,13 @@ pub fn parameters(spec: ParametersSpec, name: &str) -> Result<Parameters> {
         || spec.log_scale > 200
         || spec.log_n > 17
     {
-        return Err(Error::file(
-            name,
-            "parameters",
-            "the specification is out of range",
-            "make the file again with this program",
-        ));
+        let problem = "the specification is out of range";
+        let remedy = "make the file again with this program";
+        return Err(Error::file(name, "parameters", problem, remedy));
     }
     Parameters::new(spec).map_err(|e| {
-        Error::file(
-            name,
-            "parameters",
-            e.to_string(),
-            "compile for another parameter set",
-        )
+        let remedy = "compile for another parameter set";
+        Error::file(name, "parameters", e.to_string(), remedy)
     })
 }
 
@@ -85,12 +78,8 @@ pub(crate) fn key_request(
     name: &str,
 ) -> Result<KeyRequest> {
     let refuse = |problem: String| {
-        Error::file(
-            name,
-            "list of keys",
-            problem,
-            Help::MakeKeys.with("make new keys for this plan"),
-        )
+        let remedy = Help::MakeKeys.with("make new keys for this plan");
+        Error::file(name, "list of keys", problem, remedy)
     };
     let chain = parameters.special()[0];
     let mut request = KeyRequest::default();
@@ -132,16 +121,11 @@ pub(crate) fn poly_bytes(parameters: &Parameters, level: Level) -> u64 {
 
 /// A level that is part of the residual chain.
 pub(crate) fn residual_level(parameters: &Parameters, index: usize, name: &str) -> Result<Level> {
-    if index > parameters.residual().index() {
-        return Err(Error::file(
-            name,
-            "level",
-            format!(
-                "{index}, but {} levels exist",
-                parameters.residual().index()
-            ),
-            "make the file again for this plan",
-        ));
+    let levels = parameters.residual().index();
+    if index > levels {
+        let problem = format!("{index}, but {levels} levels exist");
+        let remedy = "make the file again for this plan";
+        return Err(Error::file(name, "level", problem, remedy));
     }
     Ok(Level::new(index))
 }

@@ -2,7 +2,7 @@
 
 use super::container::Reader;
 use crate::plan::{Description, Port};
-use crate::{Error, Help, Result};
+use crate::{Error, Help, Remedy, Result};
 use ckks::{Complex64, Parameters};
 use std::io::Read;
 
@@ -35,15 +35,12 @@ pub(crate) fn read_places<R: Read>(
     let (all, rest) = bytes.as_chunks::<PLACE>();
     let (inputs, outputs) = (elements(input), elements(output));
     if !rest.is_empty() || inputs.checked_add(outputs) != Some(all.len()) {
-        return Err(Error::file(
-            file.name(),
-            "section `plcs`",
-            format!(
-                "{} bytes of places for {inputs} and {outputs} elements of {PLACE} bytes each",
-                bytes.len()
-            ),
-            "compile the plan again",
-        ));
+        let problem = format!(
+            "{} bytes of places for {inputs} and {outputs} elements of {PLACE} bytes each",
+            bytes.len()
+        );
+        let remedy = "compile the plan again";
+        return Err(Error::file(file.name(), "section `plcs`", problem, remedy));
     }
     let word = |b: &[u8]| b.iter().rev().fold(0, |sum, &b| sum << 8 | u32::from(b));
     let mut places = all.iter().map(|b| (word(&b[..4]), word(&b[4..])));
@@ -62,44 +59,32 @@ fn elements(port: &Port) -> usize {
 pub(crate) fn check_port(port: &Port, parameters: &Parameters) -> std::result::Result<(), String> {
     let elements = elements(port);
     if port.places.len() != elements || elements == 0 {
+        let places = port.places.len();
+        return Err(format!("{places} places for {elements} elements"));
+    }
+    let (slots, most) = (port.slots, parameters.max_slots());
+    if !slots.is_power_of_two() || slots > most {
         return Err(format!(
-            "{} places for {elements} elements",
-            port.places.len()
+            "{slots} slots (a power of two of at most {most} is needed)"
         ));
     }
-    if !port.slots.is_power_of_two() || port.slots > parameters.max_slots() {
+    let ciphertexts = port.registers.len();
+    if !(1..=elements).contains(&ciphertexts) {
+        return Err(format!("{ciphertexts} ciphertexts for {elements} elements"));
+    }
+    let batch = port.batch;
+    if !batch.is_power_of_two() || batch > slots {
         return Err(format!(
-            "{} slots (a power of two of at most {} is needed)",
-            port.slots,
-            parameters.max_slots()
+            "a batch of {batch} in {slots} slots (a power of two of at most as many is needed)"
         ));
     }
-    if port.registers.is_empty() || port.registers.len() > elements {
-        return Err(format!(
-            "{} ciphertexts for {elements} elements",
-            port.registers.len()
-        ));
-    }
-    if !port.batch.is_power_of_two() || port.batch > port.slots {
-        return Err(format!(
-            "a batch of {} in {} slots (a power of two of at most as many is needed)",
-            port.batch, port.slots
-        ));
-    }
-    let each = port.slots / port.batch;
-    if let Some((c, s)) = port
-        .places
-        .iter()
-        .find(|(c, s)| *c as usize >= port.registers.len() || *s as usize >= each)
-    {
+    let beyond = |(c, s): &&(u32, u32)| *c as usize >= ciphertexts || *s as usize >= slots / batch;
+    if let Some((c, s)) = port.places.iter().find(beyond) {
         return Err(format!("a place (ciphertext {c}, slot {s}) does not exist"));
     }
-    if port.level > parameters.residual().index() {
-        return Err(format!(
-            "level {}, but {} exist",
-            port.level,
-            parameters.residual().index()
-        ));
+    let (level, levels) = (port.level, parameters.residual().index());
+    if level > levels {
+        return Err(format!("level {level}, but {levels} exist"));
     }
     if !(port.unit.is_finite() && port.unit != 0.0) {
         return Err(format!("unit {}", port.unit));
@@ -114,42 +99,36 @@ pub(crate) fn place(
     description: &Description,
     tensor: &[f64],
 ) -> Result<Vec<Vec<Complex64>>> {
-    let each = port.places.len();
-    if tensor.is_empty() || !tensor.len().is_multiple_of(each) {
-        return Err(Error::Input {
-            reason: format!(
-                "{} values, but the network takes {each} (shape {:?})",
-                tensor.len(),
-                port.shape,
-            ),
-            remedy: "give inputs of that shape".into(),
-        });
+    let refuse = |reason: String, remedy: Remedy| Err(Error::Input { reason, remedy });
+    let (each, had, most) = (port.places.len(), tensor.len(), description.input_bound);
+    if had == 0 || !had.is_multiple_of(each) {
+        let shape = &port.shape;
+        let reason = format!("{had} values, but the network takes {each} (shape {shape:?})");
+        return refuse(reason, "give inputs of that shape".into());
     }
-    let count = tensor.len() / each;
+    let count = had / each;
     if count > port.batch {
-        return Err(Error::Input {
-            reason: format!("{count} inputs, the plan takes {} at a time", port.batch),
-            remedy: Help::Batch.with("run them in turns, or compile for more"),
-        });
+        let reason = format!("{count} inputs, the plan takes {} at a time", port.batch);
+        return refuse(
+            reason,
+            Help::Batch.with("run them in turns, or compile for more"),
+        );
     }
     if let Some((i, v)) = tensor.iter().enumerate().find(|(_, v)| !v.is_finite()) {
-        return Err(Error::Input {
-            reason: format!("value {i} is {v}"),
-            remedy: "all values must be finite: look at the input and how it is normalised".into(),
-        });
+        let remedy = "all values must be finite: look at the input and how it is normalised";
+        return refuse(format!("value {i} is {v}"), remedy.into());
     }
-    if !(description.input_bound.is_finite() && description.input_bound > 0.0) {
-        return Err(Error::Input {
-            reason: "the plan has no calibrated bound on its input".into(),
-            remedy: Help::Calibrate.with("calibrate the network and compile it again"),
-        });
+    if !(most.is_finite() && most > 0.0) {
+        let reason = "the plan has no calibrated bound on its input".into();
+        let remedy = Help::Calibrate.with("calibrate the network and compile it again");
+        return refuse(reason, remedy);
     }
     let largest = tensor.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-    if largest > description.input_bound {
-        return Err(Error::Input {
-            reason: format!("a value of magnitude {largest:.4} exceeds the calibrated bound {:.4}", description.input_bound),
-            remedy: Help::Calibrate.with("check how inputs are normalised, or calibrate on data that covers such inputs and compile again"),
-        });
+    if largest > most {
+        let reason =
+            format!("a value of magnitude {largest:.4} exceeds the calibrated bound {most:.4}");
+        let remedy = "check how inputs are normalised, or calibrate on data that covers such inputs and compile again";
+        return refuse(reason, Help::Calibrate.with(remedy));
     }
     let mut slots = vec![vec![Complex64::new(0.0, 0.0); port.slots]; port.registers.len()];
     for b in 0..port.batch {
