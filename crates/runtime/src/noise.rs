@@ -31,7 +31,7 @@ impl Noise {
     /// Of a plan.
     ///
     /// # Errors
-    /// [`Error::Plan`]: none for a verified plan.
+    /// `Error::Plan`: none for a verified plan.
     pub fn of(plan: &VerifiedPlan) -> Result<Self> {
         let (input, steps) = plan.own_deviations()?;
         Ok(Self { input, steps })
