@@ -226,9 +226,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file or something in it is larger than the limit.
-    #[error(
-        "{what} takes {had} bytes, at most {limit} are read; raise the limit if you trust the file"
-    )]
+    #[error("{what} takes {had} bytes, at most {limit} are read")]
     TooLarge {
         /// What is too large.
         what: String,

@@ -35,6 +35,14 @@ impl Element {
         }
     }
 
+    /// Whether it holds whole numbers.
+    pub(crate) fn is_integer(self) -> bool {
+        matches!(
+            self,
+            Self::I8 | Self::U8 | Self::I16 | Self::I32 | Self::I64
+        )
+    }
+
     /// Elements that lie one behind the other.
     pub(crate) fn decode_all(self, raw: &[u8]) -> impl Iterator<Item = f64> {
         raw.chunks_exact(self.size())

@@ -15,6 +15,7 @@ mod element;
 mod limited;
 mod onnx_constant;
 mod onnx_operator;
+mod onnx_schema;
 mod onnx_shape;
 mod pickle;
 mod torch;

@@ -1,13 +1,14 @@
 //! ONNX import: inference graphs of convolutional networks, batch size 1 or free.
 //!
-//! Read are Conv, Gemm, MatMul, Add, Mul, BatchNormalization, the operators of [`Activation`] (Relu, Sigmoid, Tanh, Gelu, HardSwish), the patterns `x·Sigmoid(x)` (SiLU) and
+//! Read are Conv, Gemm, MatMul, Add, Mul, Sub and Div (by constants), BatchNormalization, the operators of [`Activation`] (Relu, Sigmoid, Tanh, Gelu, HardSwish), the patterns `x·Sigmoid(x)` (SiLU) and
 //! `x/2·(1 + Erf(x/√2))` (GELU), AveragePool, GlobalAveragePool, ReduceMean over spatial axes, MaxPool, GlobalMaxPool, Pad, Slice, Flatten, Reshape,
-//! Squeeze, Unsqueeze, Identity, Dropout, Cast and Constant. Anything else that the output depends on is refused by operator and
-//! node name. Weights given in f64 are rounded to f32.
+//! Squeeze, Unsqueeze, Identity, Dropout, Cast (to floats), Shape and Constant. Anything else that the output depends on is refused by operator
+//! and node name, and so is every attribute, input or output of these that is not known (`onnx_schema`). Weights given in f64 are rounded to f32.
 
-use super::onnx_constant::Constant;
+use super::element::Element;
+use super::onnx_constant::{Constant, type_name};
 use super::onnx_operator::Importing;
-use super::onnx_proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use super::onnx_proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::Result;
 use crate::error::Error;
 use crate::graph::{Graph, Network, NetworkBuilder, NodeId};
@@ -21,6 +22,8 @@ use std::collections::{HashMap, HashSet};
 use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 
 const FORMAT: &str = "ONNX";
+/// Versions of the operators that are read: those before broadcast otherwise, and train unless they are told not to.
+const OPSETS: std::ops::RangeInclusive<i64> = 7..=26;
 /// Values that uses of constants may make beyond the file's own bytes: scalars added to pictures, weights that layers share.
 const MOST_COPIES: usize = 1 << 24;
 
@@ -80,11 +83,13 @@ pub fn from_proto(model: &ModelProto) -> Result<Graph> {
     let malformed = |detail: &str| Error::malformed(FORMAT, detail);
     let graph = model.graph.as_ref();
     let graph = graph.ok_or_else(|| malformed("it holds no graph"))?;
-    // Always written, and behind the graph: its absence is how a file cut off between two fields shows.
-    let mut sets = model.opset_import.iter();
-    let opset = sets.find(|o| o.domain.is_empty()).map(|o| o.version);
-    let opset =
-        opset.ok_or_else(|| Error::truncated(FORMAT, "the version of its operators is missing"))?;
+    let opset = opset(model)?;
+    if let Some(f) = model.functions.iter().find(|f| standard(&f.domain)) {
+        return Err(malformed(&format!(
+            "it has an operator {} of its own instead of ONNX'",
+            f.name
+        )));
+    }
     let [output] = &graph.output[..] else {
         return Err(malformed(&format!(
             "it has {} outputs, one is needed",
@@ -97,23 +102,40 @@ pub fn from_proto(model: &ModelProto) -> Result<Graph> {
         producers: (graph.node.iter())
             .flat_map(|n| n.output.iter().map(move |o| (o.as_str(), n)))
             .collect(),
+        initializers: (graph.initializer.iter())
+            .map(|t| (t.name.as_str(), t))
+            .collect(),
         values: HashMap::new(),
         network: Network::builder(),
         suffixes: HashMap::new(),
         copies_left: Cell::new(model.encoded_len().saturating_add(MOST_COPIES)),
     };
-    for t in &graph.initializer {
+    if import.initializers.len() < graph.initializer.len() {
+        return Err(malformed("two of its constants have one name"));
+    }
+    // what nothing depends on may be of any kind
+    let needed = import.needed(&output.name);
+    for t in graph
+        .initializer
+        .iter()
+        .filter(|t| needed.contains(t.name.as_str()))
+    {
         let constant = Value::Constant(Constant::from_proto(t)?);
         import.values.insert(&t.name, constant);
     }
-    for input in &graph.input {
-        if matches!(import.values.get(&input.name[..]), Some(Value::Constant(_))) {
-            continue;
+    for sparse in graph.sparse_initializer.iter().flat_map(|s| &s.values) {
+        if needed.contains(sparse.name.as_str()) {
+            let detail = "is stored as a sparse one; store it as a plain one";
+            return Err(malformed(&format!("tensor {}: it {detail}", sparse.name)));
         }
-        let id = import.network.input(&input.name, input_shape(input)?)?;
-        import.values.insert(&input.name, Value::Node(id));
     }
-    let needed = import.needed(&output.name);
+    for input in &graph.input {
+        let name = input.name.as_str();
+        if needed.contains(name) && !import.initializers.contains_key(name) {
+            let id = import.network.input(name, input_shape(input)?)?;
+            import.values.insert(name, Value::Node(id));
+        }
+    }
     for node in &graph.node {
         if node.output.iter().any(|o| needed.contains(o.as_str())) {
             import.node(node)?;
@@ -128,24 +150,66 @@ pub fn from_proto(model: &ModelProto) -> Result<Graph> {
     }
 }
 
+/// Whether it is ONNX' own domain, which has two names.
+pub(super) fn standard(domain: &str) -> bool {
+    matches!(domain, "" | "ai.onnx")
+}
+
+/// The version of ONNX' operators.
+fn opset(model: &ModelProto) -> Result<i64> {
+    let mut sets = model.opset_import.iter().filter(|o| standard(&o.domain));
+    // always written, and behind the graph: its absence is how a file cut off between two fields shows
+    let missing = || Error::truncated(FORMAT, "the version of its operators is missing");
+    let first = sets.next().ok_or_else(missing)?.version;
+    match sets.find(|o| o.version != first) {
+        Some(_) => Err(Error::malformed(FORMAT, "it has two versions of operators")),
+        None if OPSETS.contains(&first) => Ok(first),
+        None => Err(Error::Version {
+            format: "ONNX",
+            had: format!("{first} of its operators (opset)"),
+            known: "7 to 26",
+        }),
+    }
+}
+
 fn input_shape(input: &ValueInfoProto) -> Result<Shape> {
-    let tensor = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
-    let dims = tensor.and_then(|t| t.shape.as_ref()).map(|s| &s.dim);
-    let dims: Vec<i64> = dims.into_iter().flatten().map(|d| d.dim_value).collect();
     let refused = |detail: String| Error::invalid(&input.name, "Input", detail);
-    if dims.first().is_some_and(|&n| n > 1) {
+    let tensor = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+    let element = tensor.map_or(0, |t| i64::from(t.elem_type));
+    if !matches!(element, 0 | 1 | 10 | 11 | 16) {
         return Err(refused(format!(
-            "batch size {} is fixed; export with batch size 1 or a free batch axis",
-            dims[0]
+            "it takes values of type {}; export the network with an input of floats",
+            type_name(element)
         )));
     }
+    let dims = tensor.and_then(|t| t.shape.as_ref()).map(|s| &s.dim);
+    let dims: Vec<_> = dims.into_iter().flatten().collect();
     let length = |d: i64| usize::try_from(d).ok().filter(|&d| d > 0);
-    let sizes: Option<Vec<_>> = dims.iter().skip(1).map(|&d| length(d)).collect();
+    let text: Vec<String> = (dims.iter())
+        .map(|d| match (length(d.dim_value), d.dim_param.as_str()) {
+            (Some(n), _) => n.to_string(),
+            (None, "") => "?".into(),
+            (None, name) => name.into(),
+        })
+        .collect();
+    let text = text.join(", ");
+    if !matches!(dims.len(), 2 | 4) {
+        return Err(refused(format!(
+            "shape ({text}) is neither (batch, channels, height, width) nor (batch, features); export with such an input"
+        )));
+    }
+    if dims[0].dim_value > 1 {
+        return Err(refused(format!(
+            "batch size {} of ({text}) is fixed; export with batch size 1 or a free batch axis",
+            dims[0].dim_value
+        )));
+    }
+    let sizes: Option<Vec<_>> = dims[1..].iter().map(|d| length(d.dim_value)).collect();
     match sizes.as_deref() {
         Some(&[c, h, w]) => Ok(Shape::image(c, h, w)),
         Some(&[n]) => Ok(Shape::Vector(n)),
         _ => Err(refused(format!(
-            "shape {dims:?} is neither (batch, channels, height, width) nor (batch, features) with fixed lengths"
+            "shape ({text}) leaves more open than the batch; export with fixed sizes"
         ))),
     }
 }
@@ -162,6 +226,7 @@ pub(super) struct Import<'a> {
     graph: &'a GraphProto,
     pub(super) opset: i64,
     producers: HashMap<&'a str, &'a NodeProto>,
+    initializers: HashMap<&'a str, &'a TensorProto>,
     pub(super) values: HashMap<&'a str, Value>,
     pub(super) network: NetworkBuilder<Nonlinearity>,
     /// For each name, the number from which on no node has it.
@@ -187,9 +252,11 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
+    /// The node that computes a value, if it is this operator without any attributes (a Constant has some).
     fn producer(&self, value: &str, op: &str) -> Option<&'a NodeProto> {
         let node = *self.producers.get(value)?;
-        (node.op_type == op && node.domain.is_empty()).then_some(node)
+        let plain = node.attribute.is_empty() || op == "Constant";
+        (node.op_type == op && standard(&node.domain) && plain).then_some(node)
     }
 
     /// The scalar that a value holds, from an initializer or a Constant node.
@@ -197,12 +264,14 @@ impl<'a> Import<'a> {
         if let Some(Value::Constant(c)) = self.values.get(value) {
             return c.scalar();
         }
+        // many nodes may ask for one constant: decode none that is no scalar
+        let larger = |t: &TensorProto| t.dims.iter().any(|&d| d != 1);
+        if let Some(t) = self.initializers.get(value) {
+            return (!larger(t)).then(|| Constant::from_proto(t).ok()?.scalar())?;
+        }
         let node = self.producer(value, "Constant")?;
         let a = node.attribute.first()?;
-        // many nodes may ask for one constant: decode none that is no scalar
-        let larger = a.floats.len().max(a.ints.len()) > 1
-            || a.t.as_ref().is_some_and(|t| t.dims.iter().any(|&d| d != 1));
-        if larger {
+        if a.floats.len().max(a.ints.len()) > 1 || a.t.as_ref().is_some_and(larger) {
             return None;
         }
         constant_node(node).ok()?.scalar()
@@ -255,7 +324,8 @@ impl<'a> Import<'a> {
 
     /// The `x` of `1 + Erf(x/√2)`.
     fn one_plus_erf(&self, value: &str) -> Option<&'a str> {
-        let near = |v: f64, to: f64| (v - to).abs() < 1e-5;
+        // √2 as half precision has it is off by 1.5e-4
+        let near = |v: f64, to: f64| (v - to).abs() < 2e-4;
         let add = self.producer(value, "Add")?;
         let [a, b] = &add.input[..] else { return None };
         let erf = match (self.scalar(a), self.scalar(b)) {
@@ -315,8 +385,13 @@ impl<'a> Import<'a> {
             name,
         }
         .value()?;
-        self.values.insert(output, value);
-        Ok(())
+        match self.values.insert(output, value) {
+            None => Ok(()),
+            Some(_) => Err(Error::malformed(
+                FORMAT,
+                format!("it computes {output} twice"),
+            )),
+        }
     }
 }
 
@@ -324,13 +399,21 @@ impl<'a> Import<'a> {
 pub(super) fn constant_node(node: &NodeProto) -> Result<Constant> {
     let detail = "only tensors and numbers are read";
     let bad = || Error::invalid(&node.name, "Constant", detail);
-    let a = node.attribute.first().ok_or_else(bad)?;
+    let [a] = &node.attribute[..] else {
+        return Err(bad());
+    };
     match (a.name.as_str(), &a.t) {
         ("value", Some(t)) => Constant::from_proto(t),
-        ("value_float", _) => Ok(Constant::of(f64::from(a.f))),
-        ("value_int", _) => Ok(Constant::of(a.i as f64)),
-        ("value_floats", _) => Ok(Constant::list(a.floats.iter().map(|&v| f64::from(v)))),
-        ("value_ints", _) => Ok(Constant::list(a.ints.iter().map(|&v| v as f64))),
+        ("value_float", _) => Ok(Constant::of(Element::F32, f64::from(a.f))),
+        ("value_int", _) => Ok(Constant::of(Element::I64, a.i as f64)),
+        ("value_floats", _) => {
+            let values = a.floats.iter().map(|&v| f64::from(v));
+            Ok(Constant::list(Element::F32, values))
+        }
+        ("value_ints", _) => Ok(Constant::list(
+            Element::I64,
+            a.ints.iter().map(|&v| v as f64),
+        )),
         _ => Err(bad()),
     }
 }

@@ -1,8 +1,10 @@
 //! Import of single ONNX operators: attributes, constant inputs, shapes without their batch axis.
 
-use super::onnx::{Import, Pattern, Value, constant_node};
-use super::onnx_constant::{Constant, fold};
+use super::element::Element;
+use super::onnx::{Import, Pattern, Value, constant_node, standard};
+use super::onnx_constant::{Constant, FOLDED, fold, type_name};
 use super::onnx_proto::{AttributeProto, NodeProto};
+use super::onnx_schema;
 use crate::Result;
 use crate::error::Error;
 use crate::graph::NodeId;
@@ -117,11 +119,21 @@ impl<'a> Importing<'_, 'a> {
         self.attribute(name).map(|a| &a.ints[..])
     }
 
+    /// The integers of input number `i`, None when absent.
+    pub(super) fn integers_of(&self, i: usize) -> Result<Option<Vec<i64>>> {
+        let given = self.optional_constant(i)?.map(Constant::integers);
+        let whole = || self.invalid(format!("input {i} must hold integers"));
+        given.map(|g| g.ok_or_else(whole)).transpose()
+    }
+
     /// A list from an attribute (old operator sets) or else from input number `i`.
     pub(super) fn list(&self, attribute: &str, i: usize) -> Result<Option<Vec<i64>>> {
         match self.integers(attribute) {
+            Some(_) if self.input(i).is_some() => Err(self.invalid(format!(
+                "{attribute} is given twice: as attribute and as input"
+            ))),
             Some(list) => Ok(Some(list.to_vec())),
-            None => Ok(self.optional_constant(i)?.map(Constant::integers)),
+            None => self.integers_of(i),
         }
     }
 
@@ -149,8 +161,11 @@ impl<'a> Importing<'_, 'a> {
     /// The value that the node gives; it is added to the network.
     pub(super) fn value(mut self) -> Result<Value> {
         let node = self.node;
-        if !matches!(node.domain.as_str(), "" | "ai.onnx") {
+        if !standard(&node.domain) {
             return Err(self.unsupported("export with the standard ONNX operators"));
+        }
+        if let Some(detail) = onnx_schema::refusal(node) {
+            return Err(self.invalid(detail));
         }
         if let Pattern::Activation(a, x) = self.import.pattern(node) {
             let Some(Value::Node(x)) = self.import.values.get(x).cloned() else {
@@ -167,21 +182,22 @@ impl<'a> Importing<'_, 'a> {
                 _ => None,
             })
             .collect();
-        if let Some(constants) = constants {
+        if let Some(constants) = constants.filter(|c| !c.is_empty()) {
             // these two make new values, the others pass them on
             if matches!(node.op_type.as_str(), "Concat" | "Gather") {
                 self.import
                     .charge(constants.iter().map(|c| c.values.len()).sum())?;
             }
-            if let Some(folded) = fold(node, &constants) {
-                return Ok(Value::Constant(folded));
-            }
+            let folded = fold(node, &constants).map(Value::Constant);
+            return folded.ok_or_else(|| self.unsupported(&format!(
+                "all of its inputs are constants, and of such only these are computed here, where ONNX says what they give: {FOLDED}; fold the model's constants first, as onnx-simplifier and ONNX Runtime's offline optimisation do"
+            )));
         }
         match node.op_type.as_str() {
             "Conv" => self.conv(),
             "Gemm" => self.gemm(),
             "MatMul" => self.matmul(),
-            "Add" | "Mul" => self.binary(),
+            "Add" | "Mul" | "Sub" | "Div" => self.binary(),
             "BatchNormalization" => self.batch_norm(),
             "Gelu" if !matches!(self.text("approximate").as_str(), "" | "none") => {
                 Err(self.unsupported("its tanh form is another function; export with approximate=\"none\""))
@@ -209,16 +225,31 @@ impl<'a> Importing<'_, 'a> {
             "Squeeze" => self.squeeze(),
             "Unsqueeze" => self.unsqueeze(),
             "Shape" => {
-                let dims = self.shape(self.computed(0)?).dims();
-                Ok(Value::Constant(Constant::list(std::iter::once(1.0).chain(dims.into_iter().map(|d| d as f64)))))
+                let dims = self.shape(self.computed(0)?).dims().into_iter();
+                let dims: Vec<f64> = std::iter::once(1).chain(dims).map(|d| d as f64).collect();
+                let rank = dims.len() as i64;
+                let at = |name, default| {
+                    let v = self.integer(name, default);
+                    (if v < 0 { v.saturating_add(rank) } else { v }).clamp(0, rank) as usize
+                };
+                let (start, end) = (at("start", 0), at("end", rank));
+                let asked = dims[start..end.max(start)].iter().copied();
+                Ok(Value::Constant(Constant::list(Element::I64, asked)))
             }
-            "Identity" | "Cast" => self.unary(Op::Identity),
+            "Identity" => self.unary(Op::Identity),
+            "Cast" => match self.integer("to", 0) {
+                // the network computes in floats anyway
+                1 | 10 | 11 | 16 => self.unary(Op::Identity),
+                to => Err(self.unsupported(&format!(
+                    "it makes computed values {}, which is no polynomial; export the model without it",
+                    type_name(to)
+                ))),
+            },
             "Dropout" => {
-                if self.optional_constant(2)?.and_then(Constant::scalar).is_some_and(|t| t != 0.0) {
+                if self.optional_constant(2)?.is_some_and(|t| t.scalar() != Some(0.0)) {
                     return Err(self.unsupported("it is in training mode; export in eval mode"));
                 }
-                let x = self.computed(0)?;
-                self.add(Op::Identity, &[x])
+                self.unary(Op::Identity)
             }
             "LeakyRelu" | "HardSigmoid" | "Elu" | "PRelu" | "Clip" | "Softmax" => Err(self.unsupported(&format!(
                 "use one of {} inside and leave a final Softmax to the client",
@@ -226,7 +257,7 @@ impl<'a> Importing<'_, 'a> {
             ))),
             operator => match Activation::of_onnx_operator(operator) {
                 Some(a) => self.unary(Op::Elementwise(a.into())),
-                None => Err(self.unsupported("rewrite the model with the operators that the documentation of ONNX import lists")),
+                None => Err(self.unsupported(&format!("read are {}", onnx_schema::names()))),
             },
         }
     }
@@ -269,7 +300,7 @@ impl<'a> Importing<'_, 'a> {
         }
     }
 
-    fn spatial(&self, x: NodeId) -> Result<(usize, usize)> {
+    pub(super) fn spatial(&self, x: NodeId) -> Result<(usize, usize)> {
         match self.shape(x) {
             Shape::Image { height, width, .. } => Ok((height, width)),
             other => Err(self.invalid(format!("needs an image, {other} was given"))),
@@ -362,31 +393,55 @@ impl<'a> Importing<'_, 'a> {
         self.add(Op::Linear(Linear { weight, bias: None }), &[x])
     }
 
+    /// Add, Mul, Sub and Div; a constant that is taken away or divided by is one that is added or multiplied by.
     fn binary(&mut self) -> Result<Value> {
-        let op = match self.node.op_type.as_str() {
-            "Add" => Op::Add,
+        let operator = self.node.op_type.as_str();
+        let op = match operator {
+            "Add" | "Sub" => Op::Add,
             _ => Op::Mul,
         };
-        let (x, constant, which) = match (self.value_of(0)?, self.value_of(1)?) {
+        let (mut x, constant, which) = match (self.value_of(0)?, self.value_of(1)?) {
             (Value::Node(a), Value::Node(b)) => {
                 let (a, b) = (*a, *b);
-                return self.add(op, &[a, b]);
+                return match operator {
+                    "Sub" => Err(self.unsupported(
+                        "of two computed values; multiply the second by -1 and add them",
+                    )),
+                    "Div" => Err(self.unsupported(
+                        "by a computed value is no polynomial; divide by constants only",
+                    )),
+                    _ => self.add(op, &[a, b]),
+                };
             }
-            (Value::Node(x), Value::Constant(c)) => (*x, c, 1),
-            (Value::Constant(c), Value::Node(x)) => (*x, c, 0),
-            _ => {
-                return Err(self.invalid("both inputs are constants; export with constant folding"));
-            }
+            (Value::Node(x), Value::Constant(c)) => (*x, c.clone(), 1),
+            (Value::Constant(c), Value::Node(x)) => (*x, c.clone(), 0),
+            _ => return Err(self.invalid("both inputs are constants")),
         };
         let shape = self.shape(x);
         let dims: Vec<usize> = std::iter::once(1).chain(shape.dims()).collect();
         self.import.charge(shape.len())?;
-        let values = constant.broadcast(&dims).ok_or_else(|| {
+        let mut values = constant.broadcast(&dims).ok_or_else(|| {
             self.invalid(format!(
                 "a constant of shape {:?} does not fit {shape}",
                 constant.dims
             ))
         })?;
+        match (operator, which) {
+            ("Sub", 1) => values.iter_mut().for_each(|v| *v = -*v),
+            ("Div", 1) => values.iter_mut().for_each(|v| *v = 1.0 / *v),
+            ("Sub", _) => {
+                self.import.charge(shape.len())?;
+                let all = Parameter::new(&self.name, shape.dims(), vec![-1.0; shape.len()])?;
+                let minus = self.add_as("minus", Op::Constant(shape, all), &[])?;
+                x = self.add_as("negative", Op::Mul, &[x, minus])?;
+            }
+            ("Div", _) => {
+                return Err(self.unsupported(
+                    "by a computed value is no polynomial; divide by constants only",
+                ));
+            }
+            _ => {}
+        }
         let parameter = self.weight(which, shape.dims(), &values)?;
         let c = self.add_as("constant", Op::Constant(shape, parameter), &[])?;
         self.add(op, &[x, c])
@@ -394,8 +449,13 @@ impl<'a> Importing<'_, 'a> {
 
     fn batch_norm(&mut self) -> Result<Value> {
         let x = self.computed(0)?;
-        if self.integer("training_mode", 0) != 0 {
+        // before operator set 14 its other outputs say so
+        let others = self.node.output.iter().skip(1).any(|o| !o.is_empty());
+        if others || self.integer("training_mode", 0) != 0 {
             return Err(self.invalid("it is in training mode; export in eval mode"));
+        }
+        if self.integer("spatial", 1) != 1 {
+            return Err(self.invalid("spatial is 0; only normalisation by channel is read"));
         }
         let norm = BatchNorm {
             scale: self.parameter(1)?,

@@ -15,6 +15,20 @@ pub struct ModelProto {
     /// Versions of the operator sets.
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
+    /// Operators of its own.
+    #[prost(message, repeated, tag = "25")]
+    pub functions: Vec<FunctionProto>,
+}
+
+/// An operator that a model defines itself; what it computes is not read.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FunctionProto {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Empty for ONNX itself.
+    #[prost(string, tag = "10")]
+    pub domain: String,
 }
 
 /// Version of an operator set.
@@ -46,6 +60,17 @@ pub struct GraphProto {
     /// Outputs.
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
+    /// Constants that are mostly zero, which are not read.
+    #[prost(message, repeated, tag = "15")]
+    pub sparse_initializer: Vec<SparseTensorProto>,
+}
+
+/// A constant of few values that are not zero.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SparseTensorProto {
+    /// Those values, under the constant's name.
+    #[prost(message, optional, tag = "1")]
+    pub values: Option<TensorProto>,
 }
 
 /// An operator.

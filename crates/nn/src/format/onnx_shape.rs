@@ -17,7 +17,10 @@ impl Importing<'_, '_> {
         let axes = axes.iter().map(fix).collect::<Option<Vec<_>>>();
         let mut axes = axes.ok_or_else(|| self.invalid("an axis lies outside of the tensor"))?;
         axes.sort_unstable();
-        Ok(axes)
+        match axes.windows(2).any(|pair| pair[0] == pair[1]) {
+            true => Err(self.invalid("an axis is named twice")),
+            false => Ok(axes),
+        }
     }
 
     pub(super) fn reduce_mean(&mut self) -> Result<Value> {
@@ -52,6 +55,7 @@ impl Importing<'_, '_> {
 
     pub(super) fn pad(&mut self) -> Result<Value> {
         let x = self.computed(0)?;
+        self.spatial(x)?;
         if !matches!(self.text("mode").as_str(), "" | "constant") {
             return Err(self.invalid("only padding with zeros is supported"));
         }
@@ -67,10 +71,13 @@ impl Importing<'_, '_> {
         let given = self.list("pads", 1)?;
         let given = given.ok_or_else(|| self.invalid("pads are missing"))?;
         let mut pads = [0; 8];
-        let axes = match self.optional_constant(3)? {
-            Some(c) => c.integers(),
-            None => (0..4).collect(),
-        };
+        if given.iter().any(|&p| p < 0) {
+            return Err(self.invalid(format!(
+                "pads {given:?} cut something off; only padding is read, use a Slice"
+            )));
+        }
+        let axes = self.integers_of(3)?.unwrap_or_else(|| (0..4).collect());
+        self.axes(&axes, 4)?;
         // The order of begin and end must stay with the axes as given, so they are not sorted here.
         for (i, axis) in axes.iter().enumerate() {
             let axis = self.axes(&[*axis], 4)?[0];
@@ -103,6 +110,7 @@ impl Importing<'_, '_> {
         if [ends.len(), axes.len(), steps.len()] != [count; 3] {
             return Err(self.invalid("starts, ends, axes and steps differ in length"));
         }
+        self.axes(&axes, dims.len())?;
         let whole = |&end: &usize| AxisSlice {
             begin: 0,
             end,
@@ -125,6 +133,9 @@ impl Importing<'_, '_> {
                 end: self.length(clamp(ends[i]))?,
                 step: usize::try_from(steps[i]).unwrap_or(usize::MAX).min(1 << 30),
             };
+        }
+        if let Some(axis) = selection.iter().position(|s| s.len() == 0) {
+            return Err(self.invalid(format!("nothing of axis {axis} is selected")));
         }
         if selection.remove(0).len() != 1 {
             return Err(self.invalid("the batch axis can't be sliced"));
@@ -162,6 +173,12 @@ impl Importing<'_, '_> {
         let known = known.ok_or_else(bad)?;
         if let Some(free) = sizes.iter().position(|&d| d == -1) {
             sizes[free] = total / known;
+        }
+        if !matches!(sizes.len(), 2 | 4) {
+            return Err(self.invalid(format!(
+                "shape {target:?} has {} axes; only (batch, features) and (batch, channels, height, width) are read",
+                sizes.len()
+            )));
         }
         let sizes: Result<Vec<_>> = sizes.into_iter().map(|d| self.length(d)).collect();
         match sizes?[..] {

@@ -4,6 +4,7 @@ mod adapt;
 mod artefact;
 mod graph;
 mod onnx;
+mod onnx_cases;
 mod oracle;
 mod state_dict;
 mod transformer;
