@@ -344,11 +344,13 @@ fn model(input: &[i64], nodes: &str, initializer: Vec<TensorProto>) -> Vec<u8> {
             initializer,
             input: vec![info("x", input)],
             output: vec![info("y", &[])],
+            ..GraphProto::default()
         }),
         opset_import: vec![OperatorSetIdProto {
             domain: String::new(),
             version: 17,
         }],
+        ..ModelProto::default()
     };
     model.encode_to_vec()
 }
