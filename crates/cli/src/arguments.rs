@@ -2,11 +2,29 @@
 
 use clap::Args;
 use polyveil::data;
+use polyveil::files::Existing;
 use std::path::PathBuf;
 
 fn size(text: &str) -> Result<u64, String> {
     polyveil::runtime::parse_size(text)
         .ok_or_else(|| format!("`{text}` is not a size; write for example 12GB, 800MB or 4GiB"))
+}
+
+/// What outputs may take the place of.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct OverwriteArgs {
+    /// Replace outputs also where files of another kind are there; never a secret key, never an input.
+    #[arg(long)]
+    force: bool,
+}
+
+impl OverwriteArgs {
+    pub(crate) fn existing(self) -> Existing {
+        match self.force {
+            true => Existing::Any,
+            false => Existing::Kin,
+        }
+    }
 }
 
 /// Options of `demo`.
@@ -36,6 +54,8 @@ pub(crate) struct DemoArgs {
     pub(crate) no_precision: bool,
     #[command(flatten)]
     pub(crate) predict: PredictionArgs,
+    #[command(flatten)]
+    pub(crate) overwrite: OverwriteArgs,
 }
 
 /// Options of `evaluate`.
@@ -158,6 +178,8 @@ pub(crate) struct CalibrateArgs {
     /// Name of the network in reports [default: the file's name].
     #[arg(long)]
     pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) overwrite: OverwriteArgs,
 }
 
 /// Options of `compile`.
@@ -180,6 +202,8 @@ pub(crate) struct CompileArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) predict: PredictionArgs,
+    #[command(flatten)]
+    pub(crate) overwrite: OverwriteArgs,
 }
 
 /// Options of `keygen`.
@@ -239,6 +263,8 @@ pub(crate) struct EncryptArgs {
     /// Scale the picture to the network's size.
     #[arg(long)]
     pub(crate) resize: bool,
+    #[command(flatten)]
+    pub(crate) overwrite: OverwriteArgs,
 }
 
 /// Options of `decrypt`.
@@ -419,6 +445,8 @@ pub(crate) struct RunArgs {
     pub(crate) keys_on_disk: bool,
     #[command(flatten)]
     pub(crate) predict: PredictionArgs,
+    #[command(flatten)]
+    pub(crate) overwrite: OverwriteArgs,
 }
 
 /// Options of every command that predicts.

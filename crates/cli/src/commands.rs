@@ -9,6 +9,7 @@ use polyveil::client::{Client, Input, Release};
 use polyveil::data::Answers;
 use polyveil::estimate::Estimating;
 use polyveil::evaluate::{Evaluation, Set};
+use polyveil::files::{Content, Existing, Output};
 use polyveil::inputs::Source;
 use polyveil::keys::KeygenOptions;
 use polyveil::machine::{Machine, Probing, forecast};
@@ -18,13 +19,14 @@ use polyveil::nn::{PolyGraph, Tensor};
 use polyveil::progress::duration;
 use polyveil::runtime::report::{Answer, Measured};
 use polyveil::runtime::sharing::{DEFAULT_CLASS_BITS, DEFAULT_SECURITY, Flooding, Terms};
+use polyveil::runtime::wire::container::Kind;
 use polyveil::runtime::{Placement, Prediction, Report, VerifiedPlan, size};
 use polyveil::serve::Serving;
 use polyveil::session::Precision;
 use polyveil::task::tokenizer::Long;
 use polyveil::task::{Outputs, Picture, Task};
 use polyveil::{Error, Result, network, nn};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -43,16 +45,22 @@ fn with_line<T>(work: impl FnOnce(polyveil::Listener<'_>) -> Result<T>) -> Resul
 }
 
 /// Prints a report: JSON alone on stdout, or the table; SVG into a file.
-fn publish(report: &Report, json: bool, svg: Option<&Path>) -> Result<()> {
+fn publish(report: &Report, json: bool, svg: Option<(Output, &Path)>) -> Result<()> {
+    if let Some((file, path)) = svg {
+        file.write_bytes(report.to_svg().as_bytes())?;
+        wrote(path);
+    }
     match json {
         true => println!("{}", report.to_json()),
         false => print!("{}", report.to_text()),
     }
-    if let Some(path) = svg {
-        polyveil::files::write_bytes(path, report.to_svg().as_bytes())?;
-        wrote(path);
-    }
     Ok(())
+}
+
+/// A chart's file, opened before the work.
+fn chart<'a>(path: Option<&'a Path>, others: &[&Path], overwrite: OverwriteArgs) -> Result<Option<(Output, &'a Path)>> {
+    let open = |path| Ok((Output::create(path, Content::Svg, others, overwrite.existing())?, path));
+    path.map(open).transpose()
 }
 
 fn wrote(path: &Path) {
@@ -67,6 +75,7 @@ impl PredictionArgs {
     /// Says what a run will cost, and stores it. Nothing changes it afterwards.
     fn announce(
         &self,
+        to: Option<Output>,
         machine: &Machine,
         plan: &VerifiedPlan,
         placement: Option<&Placement>,
@@ -77,10 +86,16 @@ impl PredictionArgs {
         };
         let made = machine.predict(plan, placement, probing)?;
         eprint!("{}", forecast(plan, &made, placement));
-        if let Some(path) = &self.prediction {
-            polyveil::files::write_bytes(path, (made.to_json() + "\n").as_bytes())?;
+        if let Some(file) = to {
+            file.write_bytes((made.to_json() + "\n").as_bytes())?;
         }
         Ok(made)
+    }
+
+    /// The prediction's file, opened before the work.
+    fn file(&self, others: &[&Path], overwrite: OverwriteArgs) -> Result<Option<Output>> {
+        let open = |path: &PathBuf| Output::create(path, Content::Json, others, overwrite.existing());
+        self.prediction.as_ref().map(open).transpose()
     }
 }
 
@@ -132,6 +147,9 @@ impl RowArgs {
 }
 
 pub(crate) fn demo(a: &DemoArgs) -> Result<()> {
+    let others: Vec<&Path> = a.model.iter().chain(&a.image).map(PathBuf::as_path).collect();
+    let report_file = chart(a.report.as_deref(), &others, a.overwrite)?;
+    let prediction_file = a.predict.file(&others, a.overwrite)?;
     let graph = demo_network(a.model.as_deref())?;
     let input = demo_input(a, &graph)?;
     let start = Instant::now();
@@ -141,7 +159,7 @@ pub(crate) fn demo(a: &DemoArgs) -> Result<()> {
         "compiled in {}",
         duration(start.elapsed().as_secs_f64())
     ));
-    let prediction = a.predict.announce(&machine, &plan, None)?;
+    let prediction = a.predict.announce(prediction_file, &machine, &plan, None)?;
     polyveil::require_memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
     let precision = match a.no_precision {
         true => Precision::Unmeasured,
@@ -167,7 +185,7 @@ pub(crate) fn demo(a: &DemoArgs) -> Result<()> {
             found.max_abs_error.unwrap_or(f64::NAN)
         );
     }
-    publish(&report, a.json, a.report.as_deref())?;
+    publish(&report, a.json, report_file)?;
     let saw = format!(
         "What the server saw: {} of ciphertext and {} of evaluation keys, and it sent back {} of ciphertext; never a pixel, a logit or the secret key.",
         size(report.input_bytes.unwrap_or_default()),
@@ -196,6 +214,10 @@ impl TextArgs {
 
 pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
     let (t, s) = (&a.text, &a.sentences);
+    let others = [Some(&a.model), t.text.as_ref(), t.tokens.as_ref(), t.tokenizer.as_ref(), s.sentences.as_ref()];
+    let others = others.into_iter().flatten().chain(&a.data).map(PathBuf::as_path);
+    let others: Vec<&Path> = others.collect();
+    let output = Output::create(&a.output, Content::Model, &others, a.overwrite.existing())?;
     let material = match (&t.text, &t.tokens, &s.sentences) {
         (Some(path), ..) => Material::Text(path.clone()),
         (_, Some(path), _) => Material::Tokens(path.clone()),
@@ -233,12 +255,14 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
     };
     let graph =
         with_line(|tell| polyveil::calibrate::calibrate(&a.model, &material, &options, tell))?;
-    nn::format::artefact::save(&graph, &a.output)?;
+    output.write_bytes(&nn::format::artefact::to_bytes(&graph)?)?;
     wrote(&a.output);
     Ok(())
 }
 
 pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
+    let files = network::PlanFiles::create(&a.output, &[&a.model], a.overwrite.existing())?;
+    let prediction_file = a.predict.file(&[&a.model, &a.output], a.overwrite)?;
     let graph = network::load_polynomial(&a.model)?;
     let machine = a.predict.machine()?;
     let target = polyveil::compiler::Target {
@@ -252,7 +276,7 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
         ..Serving::default()
     };
     let placement = serving.placement(&plan);
-    let made = a.predict.announce(&machine, &plan, placement.as_ref())?;
+    let made = (a.predict).announce(prediction_file, &machine, &plan, placement.as_ref())?;
     let (bounds, values) = (plan.answer_bounds(), plan.plan().output.places.len());
     if network::divides(&plan) {
         note(NO_BOUND);
@@ -266,15 +290,18 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
             2.0 * bounds.error
         ));
     }
-    let client = network::save_plan(&plan, &graph, &a.output)?;
+    let client = files.save(&plan, &graph)?;
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
-    note(format_args!(
-        "wrote {} ({}; for the server) and {} ({}; for clients, keys are made from it)",
-        a.output.display(),
-        size(length(&a.output)),
-        client.display(),
-        size(length(&client))
-    ));
+    match client {
+        Some(client) => note(format_args!(
+            "wrote {} ({}; for the server) and {} ({}; for clients, keys are made from it)",
+            a.output.display(),
+            size(length(&a.output)),
+            client.display(),
+            size(length(&client))
+        )),
+        None => note("wrote the plan alone: a client file is written beside a plan that is a file"),
+    }
     if a.json {
         let report = Report::new(&plan, &made, &Measured::default(), Answer::default());
         println!("{}", report.to_json());
@@ -314,9 +341,14 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
     let mut inputs: Vec<Input> = a.image.iter().map(|path| item(path, 0)).collect();
     inputs.extend(a.text.iter().map(|text| Input::Text(text.clone(), long)));
     inputs.extend(a.data.iter().map(|path| item(path, a.index.unwrap_or(0))));
+    let mut others = vec![a.key.as_path()];
+    others.extend(a.client.iter().chain(&a.image).chain(&a.data).map(PathBuf::as_path));
+    let content = Content::Container(Kind::Input);
+    let output = Output::create(&a.output, content, &others, a.overwrite.existing())?;
     with_line(|tell| {
+        output.tell_cleaned(tell);
         let client = Client::open(&a.key, a.client.as_deref())?;
-        client.encrypt_file(&inputs, &a.output, tell)
+        client.encrypt_file(&inputs, output, tell)
     })?;
     note(format_args!(
         "wrote {} (send it to the server)",
@@ -337,12 +369,17 @@ pub(crate) fn run(a: &RunArgs) -> Result<()> {
     if a.check && a.resume {
         return Err("--check follows a run from its beginning: leave --resume out".into());
     }
+    let mut others = vec![a.plan.as_path(), keys, &a.input, &a.output];
+    others.extend(a.key.iter().chain(&a.checkpoint).map(PathBuf::as_path));
+    let report_file = chart(a.report.as_deref(), &others, a.overwrite)?;
+    let prediction_file = a.predict.file(&others, a.overwrite)?;
     let plan = Arc::new(network::plan(&a.plan)?);
     let serving = Serving {
         plan: a.plan.clone(),
         keys: keys.clone(),
         input: a.input.clone(),
         output: a.output.clone(),
+        existing: a.overwrite.existing(),
         checkpoint: a.checkpoint.clone(),
         resume: a.resume,
         keys_on_disk: a.keys_on_disk,
@@ -351,11 +388,11 @@ pub(crate) fn run(a: &RunArgs) -> Result<()> {
     };
     let placement = serving.placement(&plan);
     let machine = a.predict.machine()?;
-    let prediction = a.predict.announce(&machine, &plan, placement.as_ref())?;
+    let prediction = (a.predict).announce(prediction_file, &machine, &plan, placement.as_ref())?;
     let report = with_line(|tell| {
         polyveil::serve::serve(&plan, &prediction, placement.as_ref(), &serving, tell)
     })?;
-    publish(&report, a.json, a.report.as_deref())?;
+    publish(&report, a.json, report_file)?;
     note(format_args!(
         "wrote {} (only the owner of client.key can decrypt it: `polyveil decrypt`)",
         a.output.display()
@@ -410,6 +447,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs) -> Result<()> {
         }
         _ => return Err("something to evaluate on is needed: --data DATA".into()),
     };
+    let prediction_file = a.predict.file(&[&a.model, &a.output], OverwriteArgs::default())?;
     let graph = network::load_polynomial(&a.model)?;
     let task = network::task_of_graph(&graph)?;
     if let Some(kind) = kind.filter(|k| *k != task.kind()) {
@@ -435,7 +473,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs) -> Result<()> {
             }
         };
         let plan = Arc::new(plan);
-        let prediction = a.predict.announce(&machine, &plan, None)?;
+        let prediction = (a.predict).announce(prediction_file, &machine, &plan, None)?;
         polyveil::require_memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
         let report = with_line(|tell| evaluation.run(&plan, prediction, &missing, tell))?;
         eprint!("{}", report.breakdown());
@@ -523,12 +561,13 @@ fn save(a: &BenchArgs) -> Result<()> {
         false => None,
     };
     let network = network.as_ref().map(|(graph, input)| (graph, input));
-    let measured = with_line(|tell| polyveil::machine::measure(a.runs, network, tell))?;
-    eprint!("{measured}");
     if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|e| Error::from(e).within(folder))?;
     }
-    polyveil::files::write_bytes(&path, measured.file.to_json().as_bytes())?;
+    let output = Output::create(&path, Content::Json, &[], Existing::Kin)?;
+    let measured = with_line(|tell| polyveil::machine::measure(a.runs, network, tell))?;
+    eprint!("{measured}");
+    output.write_bytes(measured.file.to_json().as_bytes())?;
     wrote(&path);
     if a.json {
         print!("{}", measured.file.to_json());

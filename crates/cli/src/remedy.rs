@@ -20,6 +20,9 @@ pub(crate) fn option(help: Help) -> Option<&'static str> {
         Help::GiveText => "--text TEXT",
         Help::Calibrate => "`polyveil calibrate`",
         Help::MakePolynomial => POLYNOMIALS,
+        Help::Overwrite => "--force",
+        Help::Resume => "--resume",
+        Help::Anew => "without --resume",
         _ => return None,
     })
 }

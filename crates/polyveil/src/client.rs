@@ -1,12 +1,11 @@
 //! The client's side: inputs become ciphertexts, answers become what they mean.
 
 use crate::error::{Error, Help, Result, named};
-use crate::files::{self, Access, folder_of};
+use crate::files::{self, Output, folder_of};
 use crate::inputs::{Inputs, Source, encode_picture, encode_text};
 use crate::network::{CLIENT_FILE, answer_lines, client_file, label, task_or};
 use crate::progress::{Listener, Say};
 use crate::session::rng;
-use runtime::machine::require_disk;
 use runtime::sharing::{RECORD_NAME, Terms};
 use runtime::{ClientFile, size};
 use serde_json::{Value, json};
@@ -135,16 +134,16 @@ impl Client {
     /// As [`Client::encrypt`], into a file.
     ///
     /// # Errors
-    /// As [`Client::encrypt`], and a lack of room on disk.
-    pub fn encrypt_file(&self, inputs: &[Input], output: &Path, tell: Listener<'_>) -> Result<()> {
+    /// As [`Client::encrypt`], and those of the file system.
+    pub fn encrypt_file(&self, inputs: &[Input], output: Output, tell: Listener<'_>) -> Result<()> {
         let values = self.encode(inputs, tell)?;
         tell.note(format_args!(
             "encrypting into {} ciphertexts: {}, about a second",
             self.keys.spec().input.registers.len(),
             size(self.keys.input_bytes())
         ));
-        require_disk(folder_of(output), self.keys.input_bytes())?;
-        files::write(output, Access::Everyone, |out, name| {
+        output.require_room(self.keys.input_bytes())?;
+        output.write(|out, name| {
             let written = self.keys.write_input(&values, out, name, &mut rng());
             Ok(written.map(drop)?)
         })

@@ -74,6 +74,12 @@ pub enum Help {
     RaiseBudget,
     /// The original network's activation is to be named.
     NameActivation,
+    /// Another name is to be chosen, or what is there to be replaced on purpose.
+    Overwrite,
+    /// A run is to go on from its checkpoint, or to begin anew without it.
+    Resume,
+    /// A run is to start from its beginning.
+    Anew,
 }
 
 impl Help {
@@ -92,6 +98,9 @@ impl Help {
             Self::MakePolynomial => "calibration or adaptation makes the network polynomial",
             Self::RaiseBudget => "raise the budget, or offer lower degrees",
             Self::NameActivation => "name the one that the network was trained with",
+            Self::Resume => "go on from it, or remove it to begin anew",
+            Self::Anew => "start from the beginning",
+            Self::Overwrite => "choose another name, or have it replaced",
         }
     }
 }

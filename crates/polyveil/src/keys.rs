@@ -1,13 +1,14 @@
 //! A client's keys on files.
 
 use crate::error::{Result, named};
-use crate::files::{self, Access};
+use crate::files::{self, Content, Existing, Output};
 use crate::machine::Machine;
 use crate::network::{self, CLIENT_FILE};
 use crate::progress::{Listener, Say, duration};
 use crate::session::rng;
 use runtime::machine::require_disk;
 use runtime::sharing::RECORD_NAME;
+use runtime::wire::container::Kind;
 use runtime::{Client, size};
 use std::path::{Path, PathBuf};
 
@@ -62,7 +63,7 @@ pub fn keygen(
     if !options.replace && (keys.secret.exists() || keys.public.exists()) {
         return Err(format!("{} already holds keys; choose another folder, or replace them (what was encrypted with them is then lost)", folder.display()).into());
     }
-    std::fs::create_dir_all(folder).map_err(named(folder))?;
+    files::private_folder(folder)?;
     let count = file.spec().keys.len();
     let list = file.spec().keys.iter().copied();
     let threads = rayon::current_num_threads();
@@ -77,14 +78,20 @@ pub fn keygen(
     ));
     require_disk(folder, bytes + (1 << 20))?;
     place(client_file, &folder.join(CLIENT_FILE))?;
-    files::write(&keys.public, Access::Everyone, |out, name| {
+    let existing = match options.replace {
+        true => Existing::Any,
+        false => Existing::Kin,
+    };
+    let open = |path, kind| Output::create(path, Content::Container(kind), &[client_file], existing);
+    let (public, secret) = (open(&keys.public, Kind::EvaluationKeys)?, open(&keys.secret, Kind::ClientKey)?);
+    let (public, ()) = public.fill(|out, name| {
         let mut told = |done, all| tell.count("key", done, all);
         let written = client.write_evaluation_keys(out, name, &mut rng, &mut told);
         Ok(written.map(drop)?)
     })?;
-    files::write(&keys.secret, Access::Owner, |out, name| {
-        Ok(client.write(out, name).map(drop)?)
-    })?;
+    let (secret, ()) = secret.fill(|out, name| Ok(client.write(out, name).map(drop)?))?;
+    public.place()?;
+    secret.place()?;
     // answers that were shared under the key that is gone now
     let record = folder.join(RECORD_NAME);
     if options.replace && record.exists() {

@@ -1,8 +1,9 @@
 //! Networks, pictures and plans from files.
 
 use crate::error::{Error, Help, Result, named};
-use crate::files::{self, Access};
+use crate::files::{self, Content, Existing, Output};
 use nn::{Graph, Metadata, PolyGraph, Shape};
+use runtime::wire::container::Kind;
 use runtime::{ClientFile, Purpose, Step, VerifiedPlan};
 use std::path::{Path, PathBuf};
 use task::{Answer, Candidate, Normalization, Outputs, Pictures, Task};
@@ -110,23 +111,48 @@ pub fn plan(path: &Path) -> Result<VerifiedPlan> {
     Ok(VerifiedPlan::read(files::open(path)?, &name)?)
 }
 
-/// Writes a plan, and beside it, with the ending `client`, what clients need of it; gives the client file's name.
-///
-/// # Errors
-/// A plan of that ending; the file system's.
-pub fn save_plan(plan: &VerifiedPlan, graph: &PolyGraph, path: &Path) -> Result<PathBuf> {
-    let beside = path.with_extension("client");
-    if beside == path {
-        return Err("the client file is written beside the plan, with the ending `client`: give the plan another name".into());
+/// The files that a compilation writes, opened before it begins: a plan, and beside it, with the ending `client`, what clients need of
+/// it. A plan that goes into a pipe or a device has nothing beside it.
+#[derive(Debug)]
+pub struct PlanFiles {
+    plan: Output,
+    client: Option<(Output, PathBuf)>,
+}
+
+impl PlanFiles {
+    /// Opens them.
+    ///
+    /// # Errors
+    /// Those of [`Output::create`], and a plan of that ending.
+    pub fn create(path: &Path, others: &[&Path], existing: Existing) -> Result<Self> {
+        let plan = Output::create(path, Content::Container(Kind::Plan), others, existing)?;
+        let beside = path.with_extension("client");
+        if !plan.is_file() {
+            return Ok(Self { plan, client: None });
+        }
+        if beside == path {
+            return Err("the client file is written beside the plan, with the ending `client`: give the plan another name".into());
+        }
+        let content = Content::Container(Kind::ClientFile);
+        let client = Output::create(&beside, content, others, existing)?;
+        let client = Some((client, beside));
+        Ok(Self { plan, client })
     }
-    let client = plan.client_file(task_bytes(graph))?;
-    files::write(path, Access::Everyone, |out, name| {
-        Ok(plan.plan().write(out, name).map(drop)?)
-    })?;
-    files::write(&beside, Access::Everyone, |out, name| {
-        Ok(client.write(out, name).map(drop)?)
-    })?;
-    Ok(beside)
+
+    /// Writes them; gives the client file's name.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn save(self, plan: &VerifiedPlan, graph: &PolyGraph) -> Result<Option<PathBuf>> {
+        let file = plan.client_file(task_bytes(graph))?;
+        self.plan
+            .write(|out, name| Ok(plan.plan().write(out, name).map(drop)?))?;
+        let Some((client, beside)) = self.client else {
+            return Ok(None);
+        };
+        client.write(|out, name| Ok(file.write(out, name).map(drop)?))?;
+        Ok(Some(beside))
+    }
 }
 
 /// Whether a plan divides, so that its worst-case bound says nothing: a language model's or an encoder's.

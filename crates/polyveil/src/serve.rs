@@ -1,27 +1,29 @@
 //! The server's side on files: a run, with checkpoints, and on the owner's machine its check.
 
 use crate::client::Client;
-use crate::error::{Result, named};
-use crate::files::{self, Access, folder_of, with_suffix};
+use crate::error::{Error, Help, Result, named};
+use crate::files::{self, Content, Existing, Output, folder_of, with_suffix};
 use crate::progress::{Listener, Say, duration};
 use crate::session::{fetched, prepare};
 use crate::{answer_of, require_memory};
 use ckks::Ciphertext;
-use runtime::checkpoint::{Checkpointer, checkpoint_bytes, input_digest, read_checkpoint};
+use runtime::checkpoint::{Checkpointer, Hashing, checkpoint_bytes, expect_checkpoint, read_checkpoint};
 use runtime::machine::{cpu_seconds, peak_bytes, require_disk};
 use runtime::report::{Answer, Measured};
-use runtime::wire::container::expect_together;
+use runtime::wire::container::{Digest, Header, Kind, Whole, expect_together};
 use runtime::{
-    Excess, LockStep, Observer, Placement, Prediction, Report, Reporter, Server, Stopwatch,
+    Excess, KeyId, LockStep, Observer, Placement, Prediction, Report, Reporter, Server, Stopwatch,
     VerifiedPlan,
 };
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The files of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Serving {
-    /// The file of the plan.
+    /// The file of the plan, which nothing takes the place of.
     pub plan: PathBuf,
     /// The client's evaluation keys.
     pub keys: PathBuf,
@@ -29,6 +31,8 @@ pub struct Serving {
     pub input: PathBuf,
     /// Where the encrypted answer goes.
     pub output: PathBuf,
+    /// What the output may take the place of.
+    pub existing: Existing,
     /// Where checkpoints go; beside the output if none.
     pub checkpoint: Option<PathBuf>,
     /// It goes on from the checkpoint of a run that was stopped.
@@ -50,6 +54,51 @@ impl Serving {
     }
 }
 
+impl Serving {
+    /// Its answer's file, opened, and where checkpoints go: beside it, but nowhere where it is a pipe or a device and no place is named.
+    fn outputs<'a>(&'a self, tell: Listener<'_>) -> Result<(Output, Option<PathBuf>)> {
+        let mut inputs = vec![self.plan.as_path(), &self.keys, &self.input];
+        inputs.extend(self.check.as_deref());
+        let besides = |more: Option<&'a Path>| inputs.iter().copied().chain(more).collect::<Vec<_>>();
+        let (answer, kept) = (Kind::Answer, Kind::Checkpoint);
+        let others = besides(self.checkpoint.as_deref());
+        let output = Output::create(&self.output, Content::Container(answer), &others, self.existing)?;
+        output.tell_cleaned(tell);
+        let beside = output.is_file().then(|| with_suffix(&self.output, ".checkpoint"));
+        let checkpoint = self.checkpoint.clone().or(beside);
+        if let Some(path) = &checkpoint {
+            // Opened and left again: a run is long before it writes the first one. What is there is looked at when the input is known.
+            let others = besides(Some(&self.output));
+            let opened = Output::create(path, Content::Container(kept), &others, Existing::Any)?;
+            opened.tell_cleaned(tell);
+        }
+        Ok((output, checkpoint))
+    }
+}
+
+/// Refuses a checkpoint that this run would replace, or that it can't go on from.
+fn expect_place(path: &Path, resume: bool, plan: &VerifiedPlan, input: &Digest, key: KeyId) -> Result<()> {
+    if !path.exists() {
+        let what = "there is no checkpoint to go on from";
+        return match resume {
+            true => Err(named(path)(Error::refused(what, Help::Anew))),
+            false => Ok(()),
+        };
+    }
+    if !path.is_file() {
+        return Ok(());
+    }
+    match expect_checkpoint(path, plan, input, key) {
+        Ok(()) if resume => Ok(()),
+        Ok(()) => Err(named(path)(Error::refused("a checkpoint of this very run is there", Help::Resume))),
+        Err(e) if resume => Err(e.into()),
+        Err(e) => {
+            let what = format!("checkpoints would take its place, and it is none of this run ({e}); move it away, or keep checkpoints elsewhere");
+            Err(Error::from(what))
+        }
+    }
+}
+
 /// Carries out a plan on an encrypted input, with keys on disk where there is a placement; writes the encrypted answer.
 ///
 /// # Errors
@@ -62,19 +111,30 @@ pub fn serve(
     tell: Listener<'_>,
 ) -> Result<Report> {
     require_memory(plan, prediction.peak_bytes, a.max_memory)?;
-    let mut together = vec![a.plan.as_path(), &a.keys, &a.input];
-    together.extend(a.check.as_deref());
+    let (output, checkpoint) = a.outputs(tell)?;
+    let [keys, input, key] = [Some(&a.keys), Some(&a.input), a.check.as_ref()]
+        .map(|path| path.map_or_else(String::new, |p| p.display().to_string()));
+    // each is opened once: it may be a pipe
+    let (keys_header, keys_file) = Header::ahead(File::open(&a.keys).map_err(named(&a.keys))?, &keys)?;
+    let (input_header, input_file) = Header::ahead(files::open(&a.input)?, &input)?;
+    let mut together = vec![("the plan", plan.header()), (&keys, keys_header), (&input, input_header)];
+    if let Some(path) = &a.check {
+        together.push((&key, Header::read(&mut files::open(path)?, &key)?));
+    }
     expect_together(&together)?;
-    let beside = with_suffix(&a.output, ".checkpoint");
-    let checkpoint = a.checkpoint.clone().unwrap_or(beside);
-    // a new checkpoint is complete before the old one goes
-    require_disk(folder_of(&checkpoint), 2 * checkpoint_bytes(plan))?;
-    let input = a.input.display().to_string();
-    let digest = input_digest(files::open(&a.input)?, &input)?;
-    let server = open(plan, placement, &a.keys, tell)?;
-    let mut state = server.read_input(files::open(&a.input)?, &input)?;
-    if a.resume {
-        state = server.resume(read_checkpoint(&checkpoint, plan, &digest, server.key())?)?;
+    let mut input_file = Hashing::new(input_file);
+    let encrypted = plan.read_input(&mut input_file, &input, keys_header.ids.key)?;
+    let digest = input_file.digest();
+    if let Some(path) = &checkpoint {
+        expect_place(path, a.resume, plan, &digest, keys_header.ids.key)?;
+        // a new checkpoint is complete before the old one goes
+        require_disk(folder_of(path), 2 * checkpoint_bytes(plan))?;
+    }
+    let server = open(plan, placement, keys_file, &keys, tell)?;
+    let mut state = server.start(&encrypted)?;
+    drop(encrypted);
+    if let (true, Some(path)) = (a.resume, &checkpoint) {
+        state = server.resume(read_checkpoint(path, plan, &digest, server.key())?)?;
         let all = plan.plan().steps.len();
         tell.note(format_args!("going on at step {} of {all}", state.next + 1));
     }
@@ -90,29 +150,36 @@ pub fn serve(
     let mut watch = Stopwatch::default();
     let mut told = |p: runtime::Progress<'_>| tell.step(&p);
     let mut reporter = Reporter::new(prediction.step_seconds(), &mut told);
-    let mut saver = Checkpointer::new(plan, server.engine(), checkpoint.clone(), digest);
+    let mut saver = (checkpoint.as_ref())
+        .map(|path| Checkpointer::new(plan, server.engine(), path.clone(), digest));
     let cpu = cpu_seconds();
     let answer = {
-        let mut observers: Vec<&mut dyn Observer<Ciphertext>> =
-            vec![&mut reporter, &mut watch, &mut saver];
+        let mut observers: Vec<&mut dyn Observer<Ciphertext>> = vec![&mut reporter, &mut watch];
+        if let Some(s) = saver.as_mut() {
+            observers.push(s);
+        }
         if let Some(c) = check.as_mut() {
             observers.push(c);
         }
         server.run(state, &mut observers[..])?
     };
-    files::write(&a.output, Access::Everyone, |out, name| {
-        Ok(server.write_answer(&answer, out, name).map(drop)?)
-    })?;
-    if checkpoint.exists() {
-        std::fs::remove_file(&checkpoint).map_err(named(&checkpoint))?;
+    let is_file = output.is_file();
+    output.write(|out, name| Ok(server.write_answer(&answer, out, name).map(drop)?))?;
+    // the answer is on disk; of checkpoints goes what this run wrote or went on from
+    let own = a.resume || saver.is_some_and(|s| s.has_written());
+    if let Some(path) = checkpoint.filter(|path| own && path.is_file()) {
+        std::fs::remove_file(&path).map_err(named(&path))?;
     }
     let sum = |of: fn(&(f64, f64)) -> f64| -> f64 { watch.steps.values().map(of).sum() };
     let mut measured = Measured {
         seconds: Some(sum(|s| s.0)),
         cpu_seconds: Some(sum(|s| s.1)),
         peak_bytes: Some(peak_bytes()),
-        input_bytes: Some(std::fs::metadata(&a.input)?.len()),
-        answer_bytes: Some(std::fs::metadata(&a.output)?.len()),
+        input_bytes: Some(input_header.length),
+        answer_bytes: match is_file {
+            true => Some(std::fs::metadata(&a.output).map_err(named(&a.output))?.len()),
+            false => None,
+        },
         ..Measured::default()
     };
     tell.note(format_args!(
@@ -141,18 +208,18 @@ pub fn serve(
 fn open(
     plan: &Arc<VerifiedPlan>,
     placement: Option<&Placement>,
-    keys: &Path,
+    keys: Whole<File>,
+    name: &str,
     tell: Listener<'_>,
 ) -> Result<Server> {
     let preparation = prepare(plan, placement);
-    let name = keys.display().to_string();
     let mut told = |done, all| tell.count("reading key", done, all);
     let server = match placement {
-        Some(p) => {
-            let file = std::fs::File::open(keys).map_err(named(keys))?;
-            Server::open(plan.clone(), file, &name, &p.kept, &mut told)?
+        Some(p) => Server::open(plan.clone(), keys.into_inner().1, name, &p.kept, &mut told)?,
+        None => {
+            let keys = BufReader::with_capacity(1 << 20, keys);
+            Server::read(plan.clone(), keys, name, &mut told)?
         }
-        None => Server::read(plan.clone(), files::open(keys)?, &name, &mut told)?,
     };
     fetched(&preparation.finish(), tell);
     Ok(server)

@@ -1,7 +1,6 @@
 //! Checkpoints: after each bootstrap the live registers go into a file, so that a killed run resumes with the same answer.
 
 use crate::interpreter::{Done, Observer, State};
-use crate::machine::replace;
 use crate::operation::{Operation, Register};
 use crate::verified::VerifiedPlan;
 use crate::wire::ciphertexts::{
@@ -14,6 +13,7 @@ use crate::wire::{
 };
 use crate::{Error, Help, Remedy, Result};
 use ckks::{Ciphertext, Engine, Evaluator, Info, ParametersSpec};
+use disk::{Access, Output};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -36,6 +36,7 @@ pub struct Checkpointer<'a, E: Engine = Evaluator> {
     engine: &'a E,
     path: PathBuf,
     input: Digest,
+    written: bool,
 }
 
 /// Digest of an input file, which ties a checkpoint to it.
@@ -48,6 +49,33 @@ pub fn input_digest(mut input: impl Read, name: &str) -> Result<Digest> {
     Ok(*hasher.finalize().as_bytes())
 }
 
+/// Reads an input file on the way to whom it is for, and knows its digest in the end.
+#[derive(Debug)]
+pub struct Hashing<R> {
+    input: R,
+    hasher: blake3::Hasher,
+}
+
+impl<R: Read> Hashing<R> {
+    /// Reads from `input`.
+    pub fn new(input: R) -> Self {
+        let hasher = blake3::Hasher::new();
+        Self { input, hasher }
+    }
+    /// The digest of what was read, as [`input_digest`] gives it.
+    pub fn digest(&self) -> Digest {
+        *self.hasher.finalize().as_bytes()
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        let had = self.input.read(bytes)?;
+        self.hasher.update(&bytes[..had]);
+        Ok(had)
+    }
+}
+
 impl<'a, E: Engine> Checkpointer<'a, E> {
     /// For an engine's run of `plan` on the input with this digest.
     pub fn new(plan: &'a VerifiedPlan, engine: &'a E, path: PathBuf, input: Digest) -> Self {
@@ -56,18 +84,23 @@ impl<'a, E: Engine> Checkpointer<'a, E> {
             engine,
             path,
             input,
+            written: false,
         }
+    }
+    /// Whether the run has come to a bootstrap and wrote the file.
+    pub fn has_written(&self) -> bool {
+        self.written
     }
     /// Writes the state to the file, which is replaced atomically.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, state: &State<E::Value>) -> Result<()> {
-        replace(&self.path, |file, name| {
-            let file = self.write(state, BufWriter::new(file), name)?;
-            file.into_inner()
-                .map_err(|e| Error::io(name)(e.into_error()))
-        })
+        let name = self.path.display().to_string();
+        let file = Output::create(&self.path, Access::Everyone).map_err(Error::io(&name))?;
+        let file = self.write(state, BufWriter::new(file), &name)?;
+        let file = file.into_inner().map_err(|e| e.into_error());
+        file.and_then(Output::finish).map_err(Error::io(&name))
     }
     /// Writes the state.
     ///
@@ -103,10 +136,10 @@ impl<'a, E: Engine> Checkpointer<'a, E> {
 impl<E: Engine> Observer<E::Value> for Checkpointer<'_, E> {
     fn end(&mut self, done: &Done<'_, E::Value>) -> Result<()> {
         if matches!(done.step.operation, Operation::Bootstrap { .. }) {
-            self.save(done.state)
-        } else {
-            Ok(())
+            self.save(done.state)?;
+            self.written = true;
         }
+        Ok(())
     }
 }
 
@@ -143,6 +176,38 @@ pub fn read_checkpoint_from(
     key: KeyId,
 ) -> Result<State<Ciphertext>> {
     let parameters = plan.parameters();
+    let (mut file, meta) = begin(input, name, plan, digest, key)?;
+    let mut live = BTreeMap::new();
+    for (r, level, slots) in meta.registers {
+        let level = residual_level(parameters, level, name)?;
+        live.insert(r, read_ciphertext(&mut file, parameters, level, slots)?);
+    }
+    file.finish()?;
+    Ok(State {
+        next: meta.next,
+        key,
+        live,
+    })
+}
+
+/// Refuses a file that [`read_checkpoint`] would refuse for what it belongs to; its ciphertexts are not read.
+///
+/// # Errors
+/// As [`read_checkpoint`].
+pub fn expect_checkpoint(path: &Path, plan: &VerifiedPlan, input: &Digest, key: KeyId) -> Result<()> {
+    let name = path.display().to_string();
+    let file = BufReader::new(std::fs::File::open(path).map_err(Error::io(&name))?);
+    begin(file, &name, plan, input, key).map(drop)
+}
+
+/// Reads a checkpoint up to its ciphertexts.
+fn begin<R: Read>(
+    input: R,
+    name: &str,
+    plan: &VerifiedPlan,
+    digest: &Digest,
+    key: KeyId,
+) -> Result<(Reader<R>, Meta)> {
     let mut file = Reader::new(input, name, Kind::Checkpoint)?;
     file.expect(&plan.ids(key))?;
     let meta: Meta = file.json(META, 1 << 20)?;
@@ -161,15 +226,5 @@ pub fn read_checkpoint_from(
             Help::Resume.with("start from the beginning"),
         ));
     }
-    let mut live = BTreeMap::new();
-    for (r, level, slots) in meta.registers {
-        let level = residual_level(parameters, level, name)?;
-        live.insert(r, read_ciphertext(&mut file, parameters, level, slots)?);
-    }
-    file.finish()?;
-    Ok(State {
-        next: meta.next,
-        key,
-        live,
-    })
+    Ok((file, meta))
 }

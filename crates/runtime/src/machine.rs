@@ -2,8 +2,7 @@
 
 use crate::{Error, Help, Limit, Result, size};
 use rustix::time::ClockId;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// CPU seconds of this process, all threads.
 pub fn cpu_seconds() -> f64 {
@@ -64,18 +63,6 @@ fn number(path: &str, key: &str) -> Option<u64> {
             .ok()
     };
     text.lines().find_map(behind)
-}
-
-/// Writes a file beside `path`, which takes its place once it is on disk: a crash leaves the old one or the new one.
-pub(crate) fn replace(path: &Path, write: impl FnOnce(File, &str) -> Result<File>) -> Result<()> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let name = partial.display().to_string();
-    let file = File::create(&partial).map_err(Error::io(&name))?;
-    let file = write(file, &name)?;
-    file.sync_all().map_err(Error::io(&name))?;
-    std::fs::rename(&partial, path).map_err(Error::io(&name))
 }
 
 /// Bytes free for this user in the file system of `folder`, if known.

@@ -4,7 +4,7 @@ use crate::Result;
 use crate::interpreter::{Observer, State};
 use crate::stored_keys::open_evaluation_keys;
 use crate::verified::VerifiedPlan;
-use crate::wire::ciphertexts::{read_input, write_answer};
+use crate::wire::ciphertexts::write_answer;
 use crate::wire::{Encrypted, ServerKeys};
 use crate::wire::{KeyId, container::Ids};
 use ckks::keys::KeyName;
@@ -129,8 +129,7 @@ impl<E: Engine> Server<E> {
     /// # Errors
     /// [`crate::Error::File`] with the field that is wrong, [`crate::Error::OtherKey`] for another client's.
     pub fn read_input(&self, input: impl Read, name: &str) -> Result<State<E::Value>> {
-        let (parameters, port) = (self.plan.parameters(), &self.plan.plan().input);
-        self.start(&read_input(input, name, parameters, &self.ids(), port)?)
+        self.start(&self.plan.read_input(input, name, self.key)?)
     }
     /// The state before the first step for an input of this client.
     ///

@@ -7,13 +7,15 @@ use crate::plan::Plan;
 use crate::sharing::AnswerBounds;
 use crate::verify::{self, Reading};
 use crate::wire::conformance::parameters_digest;
-use crate::wire::{ClientFile, ClientSpec};
+use crate::wire::ciphertexts::read_input;
+use crate::wire::{ClientFile, ClientSpec, Encrypted};
 use crate::wire::{
     KeyId,
-    container::{Digest, Ids},
+    container::{Digest, Header, Ids, Kind},
 };
-use ckks::{Bootstrap, Context, CostTable, MeterValue, Parameters};
+use ckks::{Bootstrap, Context, CostTable, MeterValue, Parameters, SeededCiphertext};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::sync::{Arc, OnceLock};
 
 /// A plan that passed: the only kind that runs.
@@ -82,6 +84,17 @@ impl VerifiedPlan {
             key,
             ..Ids::default()
         }
+    }
+    /// Reads an encrypted input of the client with this key pair.
+    ///
+    /// # Errors
+    /// [`crate::Error::File`] with the field that is wrong, [`crate::Error::OtherKey`] for another client's.
+    pub fn read_input(&self, input: impl Read, name: &str, key: KeyId) -> Result<Encrypted<SeededCiphertext>> {
+        read_input(input, name, self.parameters(), &self.ids(key), &self.plan().input)
+    }
+    /// What its files belong to, whoever the client is.
+    pub fn header(&self) -> Header {
+        Header { kind: Kind::Plan, length: 0, sections: 0, ids: self.ids(KeyId::default()) }
     }
     /// The digest of its parameters.
     pub fn parameters_digest(&self) -> Digest {

@@ -219,13 +219,7 @@ pub fn save(
 /// # Errors
 /// [`Error::File`].
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    use std::io::Write;
-    let fail = Error::file(path);
-    let beside = path.with_extension("part");
-    let mut file = std::fs::File::create(&beside).map_err(fail)?;
-    file.write_all(bytes).map_err(fail)?;
-    file.sync_all().map_err(fail)?;
-    std::fs::rename(&beside, path).map_err(fail)
+    disk::write(path, disk::Access::Everyone, bytes).map_err(Error::file(path))
 }
 
 /// The vectors of a checkpoint.

@@ -359,15 +359,11 @@ fn record(name: &str, op: &Op<Nonlinearity>, tensors: &mut BTreeMap<String, Stor
     }
 }
 
-/// Writes the file beside its final place and moves it there, so that no half-written file is left under its name.
-///
-/// # Errors
-/// [`Error::Io`].
-pub fn save(graph: &PolyGraph, path: &Path) -> Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".part");
-    std::fs::write(&temporary, to_bytes(graph)?).map_err(Error::io(path))?;
-    std::fs::rename(&temporary, path).map_err(Error::io(path))
+/// Whether a file that begins with these bytes is most likely one of ours.
+#[must_use]
+pub fn begins_like_one(head: &[u8]) -> bool {
+    let known = [&br#"{"__metadata__":{"blake3":"#[..], br#"{"__metadata__":{"graph":"#];
+    head.get(8..).is_some_and(|text| known.iter().any(|k| text.starts_with(k)))
 }
 
 /// Reads a file of at most `limit` bytes.

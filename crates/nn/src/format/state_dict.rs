@@ -53,8 +53,11 @@ impl StateDict {
     pub fn save_folder(&self, folder: &Path, config: &str) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let (text, weights) = (folder.join("config.json"), folder.join("model.safetensors"));
-        std::fs::write(&text, config).map_err(Error::io(&text))?;
-        std::fs::write(&weights, self.to_safetensors()?).map_err(Error::io(&weights))
+        let write = |path: &Path, bytes: &[u8]| {
+            disk::write(path, disk::Access::Everyone, bytes).map_err(Error::io(path))
+        };
+        write(&text, config.as_bytes())?;
+        write(&weights, &self.to_safetensors()?)
     }
 
     /// Whether the bytes begin like a file of torch's or of safetensors.

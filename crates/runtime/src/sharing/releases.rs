@@ -1,11 +1,11 @@
 //! The record of the answers shared under a key: it lies beside the key and is the user's own; nobody can check that it is complete.
 
 use super::terms::{DEFAULT_SECURITY, MOST_RELEASES, SECURITY, Terms, refuse};
-use crate::machine::replace;
 use crate::{Error, Help, Result};
+use disk::Access;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 
 /// A record is at most this long.
@@ -21,10 +21,7 @@ pub(crate) fn charge<T>(
     admit: impl FnOnce(&mut Ledger, &str) -> Result<T>,
 ) -> Result<(T, Ledger)> {
     let name = path.display().to_string();
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = disk::folder_of(path);
     let folder_name = folder.display().to_string();
     // two programs at once would count one release where there are two; held until the end of this function
     let lock = File::open(folder).map_err(Error::io(&folder_name))?;
@@ -51,7 +48,7 @@ pub(crate) fn charge<T>(
     };
     let admitted = admit(&mut ledger, &name)?;
     ledger.used += 1;
-    ledger.write(path, &lock)?;
+    ledger.write(path)?;
     Ok((admitted, ledger))
 }
 
@@ -156,16 +153,10 @@ impl Ledger {
         }
         Ok(())
     }
-    fn write(&self, path: &Path, folder: &File) -> Result<()> {
+    fn write(&self, path: &Path) -> Result<()> {
         // the count must outlive a crash: the answer leaves right after it
-        replace(path, |mut file, name| {
-            let written = file.write_all(self.to_json().as_bytes());
-            written.map_err(Error::io(name))?;
-            Ok(file)
-        })?;
-        folder
-            .sync_all()
-            .map_err(Error::io(&path.display().to_string()))
+        let written = disk::write(path, Access::Everyone, self.to_json().as_bytes());
+        written.map_err(Error::io(&path.display().to_string()))
     }
 }
 

@@ -27,8 +27,7 @@
 
 pub use super::key_id::KeyId;
 use crate::{Error, Help, Remedy, Result};
-use std::io::{Read, Write};
-use std::path::Path;
+use std::io::{Chain, Cursor, Read, Write};
 use std::sync::Arc;
 
 /// Version of the format that this program reads and writes.
@@ -107,6 +106,11 @@ impl Kind {
         Self::Checkpoint,
         Self::ClientFile,
     ];
+    /// What a file that begins with these bytes holds, whatever its version; none of another program's.
+    pub fn of(head: &[u8]) -> Option<Self> {
+        let kind = head.strip_prefix(MAGIC)?.first()?;
+        Self::ALL.into_iter().find(|k| *k as u8 == *kind)
+    }
     /// Its name for people.
     pub const fn name(self) -> &'static str {
         match self {
@@ -151,6 +155,9 @@ impl Kind {
         }
     }
 }
+
+/// A file whose header was read ahead.
+pub type Whole<R> = Chain<Cursor<[u8; HEADER_LEN as usize]>, R>;
 
 /// A file's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,6 +247,15 @@ impl Header {
         })
     }
 
+    /// Reads a file's header ahead of it; what comes back reads the file from its beginning, once.
+    ///
+    /// # Errors
+    /// Those of [`Header::read`].
+    pub fn ahead<R: Read>(mut input: R, name: &str) -> Result<(Self, Whole<R>)> {
+        let header = Self::read(&mut input, name)?;
+        Ok((header, Cursor::new(header.to_bytes()).chain(input)))
+    }
+
     /// Refuses a file of another kind.
     ///
     /// # Errors
@@ -265,17 +281,14 @@ impl Header {
 ///
 /// # Errors
 /// [`Error::OtherKey`], or [`Error::File`] with the file and the field that differ from the files before it.
-pub fn expect_together(files: &[&Path]) -> Result<()> {
+pub fn expect_together(files: &[(&str, Header)]) -> Result<()> {
     let mut together = Ids::default();
-    for path in files {
-        let name = path.display().to_string();
-        let mut file = std::fs::File::open(path).map_err(Error::io(&name))?;
-        let Header { kind, ids, .. } = Header::read(&mut file, &name)?;
+    for &(name, Header { kind, ids, .. }) in files {
         let same = |all: &mut Digest, had: Digest, field: &str| {
             if *all == [0; 32] {
                 *all = had;
             } else if had != *all && had != [0; 32] {
-                return Err(other(&name, field, &had, all));
+                return Err(other(name, field, &had, all));
             }
             Ok(())
         };
@@ -288,7 +301,7 @@ pub fn expect_together(files: &[&Path]) -> Result<()> {
         if together.key == KeyId::default() {
             together.key = ids.key;
         } else if ids.key != KeyId::default() {
-            together.key.expect(&ids.key, &name)?;
+            together.key.expect(&ids.key, name)?;
         }
     }
     Ok(())

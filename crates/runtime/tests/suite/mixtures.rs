@@ -1,8 +1,9 @@
 //! Two clients of one plan: their files are told apart before anything is computed.
 
+use std::io::Read;
 use crate::support::*;
 use polyveil_runtime::checkpoint::{Checkpointer, input_digest, read_checkpoint};
-use polyveil_runtime::wire::container::{HEADER_LEN, expect_together};
+use polyveil_runtime::wire::container::{HEADER_LEN, Header, expect_together};
 use polyveil_runtime::*;
 
 fn refused<T: std::fmt::Debug>(what: Result<T>, name: &str) {
@@ -61,20 +62,27 @@ fn files_of_two_clients_are_refused_by_their_headers() {
 fn files_on_disk_are_compared_before_they_are_read() {
     let (a, levels) = (files(levelled()), files(batched()));
     let b = other(&a);
-    let folder = Folder::new("together");
+    let header = |name, bytes: &[u8]| {
+        let (header, mut whole) = Header::ahead(bytes, name).expect("a header");
+        let mut again = Vec::new();
+        whole.read_to_end(&mut again).expect("reads");
+        assert_eq!(again, bytes);
+        (name, header)
+    };
     let plan = a.plan.plan().write(Vec::new(), "x").expect("plan");
-    let plan = folder.file("net.plan", &plan);
-    let keys = folder.file("a.keys", &a.keys);
-    let input = folder.file("a.input", &a.input);
+    let plan = header("net.plan", &plan);
+    assert_eq!(plan.1.ids, a.plan.header().ids);
+    let keys = header("a.keys", &a.keys);
+    let input = header("a.input", &a.input);
     let secret = a.client.write(Vec::new(), "x").expect("writes");
-    let secret = folder.file("client.key", &secret);
-    expect_together(&[&plan, &keys, &input, &secret]).expect("one client's");
-    let foreign = folder.file("b.input", &b.input);
-    refused(expect_together(&[&plan, &keys, &foreign]), "b.input");
-    let foreign = folder.file("b.keys", &b.keys);
-    refused(expect_together(&[&plan, &foreign, &input]), "a.input");
-    let foreign = folder.file("batched.input", &levels.input);
-    let message = expect_together(&[&plan, &foreign])
+    let secret = header("client.key", &secret);
+    expect_together(&[plan, keys, input, secret]).expect("one client's");
+    let foreign = header("b.input", &b.input);
+    refused(expect_together(&[plan, keys, foreign]), "b.input");
+    let foreign = header("b.keys", &b.keys);
+    refused(expect_together(&[plan, foreign, input]), "a.input");
+    let foreign = header("batched.input", &levels.input);
+    let message = expect_together(&[plan, foreign])
         .expect_err("another plan's")
         .to_string();
     assert!(
