@@ -58,8 +58,17 @@ fn publish(report: &Report, json: bool, svg: Option<(Output, &Path)>) -> Result<
 }
 
 /// A chart's file, opened before the work.
-fn chart<'a>(path: Option<&'a Path>, others: &[&Path], overwrite: OverwriteArgs) -> Result<Option<(Output, &'a Path)>> {
-    let open = |path| Ok((Output::create(path, Content::Svg, others, overwrite.existing())?, path));
+fn chart<'a>(
+    path: Option<&'a Path>,
+    others: &[&Path],
+    overwrite: OverwriteArgs,
+) -> Result<Option<(Output, &'a Path)>> {
+    let open = |path| {
+        Ok((
+            Output::create(path, Content::Svg, others, overwrite.existing())?,
+            path,
+        ))
+    };
     path.map(open).transpose()
 }
 
@@ -94,7 +103,8 @@ impl PredictionArgs {
 
     /// The prediction's file, opened before the work.
     fn file(&self, others: &[&Path], overwrite: OverwriteArgs) -> Result<Option<Output>> {
-        let open = |path: &PathBuf| Output::create(path, Content::Json, others, overwrite.existing());
+        let open =
+            |path: &PathBuf| Output::create(path, Content::Json, others, overwrite.existing());
         self.prediction.as_ref().map(open).transpose()
     }
 }
@@ -147,7 +157,12 @@ impl RowArgs {
 }
 
 pub(crate) fn demo(a: &DemoArgs) -> Result<()> {
-    let others: Vec<&Path> = a.model.iter().chain(&a.image).map(PathBuf::as_path).collect();
+    let others: Vec<&Path> = a
+        .model
+        .iter()
+        .chain(&a.image)
+        .map(PathBuf::as_path)
+        .collect();
     let report_file = chart(a.report.as_deref(), &others, a.overwrite)?;
     let prediction_file = a.predict.file(&others, a.overwrite)?;
     let graph = demo_network(a.model.as_deref())?;
@@ -214,8 +229,18 @@ impl TextArgs {
 
 pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
     let (t, s) = (&a.text, &a.sentences);
-    let others = [Some(&a.model), t.text.as_ref(), t.tokens.as_ref(), t.tokenizer.as_ref(), s.sentences.as_ref()];
-    let others = others.into_iter().flatten().chain(&a.data).map(PathBuf::as_path);
+    let others = [
+        Some(&a.model),
+        t.text.as_ref(),
+        t.tokens.as_ref(),
+        t.tokenizer.as_ref(),
+        s.sentences.as_ref(),
+    ];
+    let others = others
+        .into_iter()
+        .flatten()
+        .chain(&a.data)
+        .map(PathBuf::as_path);
     let others: Vec<&Path> = others.collect();
     let output = Output::create(&a.output, Content::Model, &others, a.overwrite.existing())?;
     let material = match (&t.text, &t.tokens, &s.sentences) {
@@ -342,7 +367,13 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
     inputs.extend(a.text.iter().map(|text| Input::Text(text.clone(), long)));
     inputs.extend(a.data.iter().map(|path| item(path, a.index.unwrap_or(0))));
     let mut others = vec![a.key.as_path()];
-    others.extend(a.client.iter().chain(&a.image).chain(&a.data).map(PathBuf::as_path));
+    others.extend(
+        a.client
+            .iter()
+            .chain(&a.image)
+            .chain(&a.data)
+            .map(PathBuf::as_path),
+    );
     let content = Content::Container(Kind::Input);
     let output = Output::create(&a.output, content, &others, a.overwrite.existing())?;
     with_line(|tell| {
@@ -447,7 +478,9 @@ pub(crate) fn evaluate(a: &EvaluateArgs) -> Result<()> {
         }
         _ => return Err("something to evaluate on is needed: --data DATA".into()),
     };
-    let prediction_file = a.predict.file(&[&a.model, &a.output], OverwriteArgs::default())?;
+    let prediction_file = a
+        .predict
+        .file(&[&a.model, &a.output], OverwriteArgs::default())?;
     let graph = network::load_polynomial(&a.model)?;
     let task = network::task_of_graph(&graph)?;
     if let Some(kind) = kind.filter(|k| *k != task.kind()) {

@@ -27,7 +27,12 @@ impl Ready {
         let rows = folder.file("rows.csv", ROWS.as_bytes());
         let columns = "--without name --class-column differ";
         let model = path("xor.pvm");
-        done(&format!("calibrate {XOR} --data {rows} {columns} --labels equal,different --degree 7 -o {model}"), &[]);
+        done(
+            &format!(
+                "calibrate {XOR} --data {rows} {columns} --labels equal,different --degree 7 -o {model}"
+            ),
+            &[],
+        );
         let graph = artefact::load(Path::new(&model), 1 << 20).expect("reads");
         let target = compiler::Target {
             parameters: ckks::ParametersSpec::toy_levelled(9, 6),
@@ -37,14 +42,29 @@ impl Ready {
         let client = plan.client_file(graph.metadata().task.clone().expect("a task"));
         let client = client.expect("its task").write(Vec::new(), "x");
         folder.file("toy.client", &client.expect("writes"));
-        folder.file("toy.plan", &plan.plan().write(Vec::new(), "x").expect("writes"));
+        folder.file(
+            "toy.plan",
+            &plan.plan().write(Vec::new(), "x").expect("writes"),
+        );
         let keys = path("keys");
-        done(&format!("keygen {} -o {keys} --insecure-toy", path("toy.client")), &[]);
-        let encrypt = format!("encrypt --key {keys}/client.key --data {rows} --index 1 {columns} -o");
+        done(
+            &format!("keygen {} -o {keys} --insecure-toy", path("toy.client")),
+            &[],
+        );
+        let encrypt =
+            format!("encrypt --key {keys}/client.key --data {rows} --index 1 {columns} -o");
         done(&format!("{encrypt} {}", path("x.input")), &[]);
-        let run = format!("run --plan {} --keys {keys}/evaluation.keys --no-probe", path("toy.plan"));
+        let run = format!(
+            "run --plan {} --keys {keys}/evaluation.keys --no-probe",
+            path("toy.plan")
+        );
         let decrypt = format!("decrypt --key {keys}/client.key --json");
-        Self { folder, encrypt, run, decrypt }
+        Self {
+            folder,
+            encrypt,
+            run,
+            decrypt,
+        }
     }
     fn path(&self, name: &str) -> String {
         self.folder.path(name)
@@ -52,7 +72,9 @@ impl Ready {
     fn names(&self) -> Vec<String> {
         let all = std::fs::read_dir(self.path("")).expect("a folder");
         let name = |e: std::io::Result<std::fs::DirEntry>| e.expect("entry").file_name();
-        let mut names: Vec<_> = all.map(|e| name(e).to_string_lossy().into_owned()).collect();
+        let mut names: Vec<_> = all
+            .map(|e| name(e).to_string_lossy().into_owned())
+            .collect();
         names.sort();
         names
     }
@@ -65,7 +87,11 @@ fn bytes(path: &str) -> Vec<u8> {
 #[test]
 fn outputs_never_take_the_place_of_inputs_secrets_or_foreign_files() {
     let r = Ready::new("outputs");
-    let (key, model, input) = (r.path("keys/client.key"), r.path("xor.pvm"), r.path("x.input"));
+    let (key, model, input) = (
+        r.path("keys/client.key"),
+        r.path("xor.pvm"),
+        r.path("x.input"),
+    );
     let notes = r.folder.file("notes.txt", b"mine");
     let answer = r.path("x.answer");
     done(&format!("{} --input {input} -o {answer}", r.run), &[]);
@@ -74,21 +100,62 @@ fn outputs_never_take_the_place_of_inputs_secrets_or_foreign_files() {
     let hard = r.path("hard");
     std::fs::hard_link(&input, &hard).expect("link");
     for force in ["", "--force"] {
-        refused(&format!("{} {key} {force}", r.encrypt), &[], &["client.key"]);
-        refused(&format!("compile {model} -o {key} {force}"), &[], &["secret key"]);
-        refused(&format!("compile {model} -o {model} {force}"), &[], &["needs"]);
-        for output in [&input, &hard, &r.path("toy.plan"), &r.path("keys/evaluation.keys")] {
+        refused(
+            &format!("{} {key} {force}", r.encrypt),
+            &[],
+            &["client.key"],
+        );
+        refused(
+            &format!("compile {model} -o {key} {force}"),
+            &[],
+            &["secret key"],
+        );
+        refused(
+            &format!("compile {model} -o {model} {force}"),
+            &[],
+            &["needs"],
+        );
+        for output in [
+            &input,
+            &hard,
+            &r.path("toy.plan"),
+            &r.path("keys/evaluation.keys"),
+        ] {
             refused(&format!("{run} -o {output} {force}"), &[], &["needs"]);
         }
-        refused(&format!("{run} -o {answer} --report {answer} {force}"), &[], &["needs"]);
-        refused(&format!("{run} -o {answer} --prediction {input} {force}"), &[], &["needs"]);
-        refused(&format!("{run} -o {answer} --checkpoint {key} {force}"), &[], &["secret key"]);
+        refused(
+            &format!("{run} -o {answer} --report {answer} {force}"),
+            &[],
+            &["needs"],
+        );
+        refused(
+            &format!("{run} -o {answer} --prediction {input} {force}"),
+            &[],
+            &["needs"],
+        );
+        refused(
+            &format!("{run} -o {answer} --checkpoint {key} {force}"),
+            &[],
+            &["secret key"],
+        );
     }
-    for command in [format!("compile {model} -o {notes}"), format!("{} {notes}", r.encrypt), format!("{run} -o {notes}")] {
+    for command in [
+        format!("compile {model} -o {notes}"),
+        format!("{} {notes}", r.encrypt),
+        format!("{run} -o {notes}"),
+    ] {
         refused(&command, &[], &["notes.txt", "--force"]);
     }
-    refused(&format!("{run} -o {answer} --report {notes}"), &[], &["notes.txt", "--force"]);
-    refused(&format!("{run} -o {answer} --report {}", r.path("x.answer")), &[], &["needs"]);
+    refused(
+        &format!("{run} -o {answer} --report {notes}"),
+        &[],
+        &["notes.txt", "--force"],
+    );
+    refused(
+        &format!("{run} -o {answer} --report {}", r.path("x.answer")),
+        &[],
+        &["needs"],
+    );
     let after: Vec<Vec<u8>> = [&key, &model, &input, &notes].map(|p| bytes(p)).into();
     assert!(before == after);
     done(&format!("{} {notes} --force", r.encrypt), &[]);
@@ -108,15 +175,32 @@ fn what_cannot_be_written_is_refused_before_the_work() {
     for (output, words) in [
         (format!("-o {missing}"), "does not exist"),
         (format!("-o {}", r.path("keys")), "directory"),
-        (format!("-o {} --report {missing}", r.path("y")), "does not exist"),
-        (format!("-o {} --checkpoint {missing}", r.path("y")), "does not exist"),
-        (format!("-o {} --prediction {missing}", r.path("y")), "does not exist"),
+        (
+            format!("-o {} --report {missing}", r.path("y")),
+            "does not exist",
+        ),
+        (
+            format!("-o {} --checkpoint {missing}", r.path("y")),
+            "does not exist",
+        ),
+        (
+            format!("-o {} --prediction {missing}", r.path("y")),
+            "does not exist",
+        ),
     ] {
         refused(&format!("{run} {output}"), &[], &[words]);
     }
     let rows = r.path("rows.csv");
-    refused(&format!("calibrate nothing.onnx --data {rows} -o {missing}"), &[], &["does not exist"]);
-    refused(&format!("compile nothing.pvm -o {missing}"), &[], &["does not exist"]);
+    refused(
+        &format!("calibrate nothing.onnx --data {rows} -o {missing}"),
+        &[],
+        &["does not exist"],
+    );
+    refused(
+        &format!("compile nothing.pvm -o {missing}"),
+        &[],
+        &["does not exist"],
+    );
 }
 
 #[test]
@@ -142,10 +226,18 @@ fn devices_pipes_and_links_stay_what_they_are() {
         let (fifo, input) = (fifo.clone(), bytes(&r.path("x.input")));
         move || std::fs::write(fifo, input).expect("written")
     });
-    done(&format!("{} --input {fifo} -o {}", r.run, r.path("b.answer")), &[]);
+    done(
+        &format!("{} --input {fifo} -o {}", r.run, r.path("b.answer")),
+        &[],
+    );
     writer.join().expect("written");
     assert!(bytes(&r.path("b.answer")) == bytes(&r.path("a.answer")));
-    assert!(std::fs::metadata(&fifo).expect("there").file_type().is_fifo());
+    assert!(
+        std::fs::metadata(&fifo)
+            .expect("there")
+            .file_type()
+            .is_fifo()
+    );
     // a link is followed for what is no secret, a planted one is not for a secret
     symlink("a.answer", r.path("link")).expect("link");
     done(&format!("{run} -o {}", r.path("link")), &[]);
@@ -157,7 +249,11 @@ fn devices_pipes_and_links_stay_what_they_are() {
     // a huge file is refused by its header
     let huge = std::fs::File::create(r.path("huge")).expect("made");
     huge.set_len(1 << 40).expect("sparse");
-    refused(&format!("{} --input {} -o {}", r.run, r.path("huge"), r.path("d")), &[], &["not a Polyveil file"]);
+    refused(
+        &format!("{} --input {} -o {}", r.run, r.path("huge"), r.path("d")),
+        &[],
+        &["not a Polyveil file"],
+    );
 }
 
 #[test]
@@ -190,25 +286,42 @@ fn checkpoints_take_nobodys_place_and_are_not_begun_anew_silently() {
     let notes = r.folder.file("notes.txt", b"mine");
     refused(&format!("{run} --checkpoint {notes}"), &[], &["notes.txt"]);
     assert_eq!(bytes(&notes), b"mine");
-    refused(&format!("{run} --resume"), &[], &["no checkpoint", "without --resume"]);
+    refused(
+        &format!("{run} --resume"),
+        &[],
+        &["no checkpoint", "without --resume"],
+    );
     // one that a killed run of this plan and input left
     let plan = runtime::VerifiedPlan::read(&bytes(&r.path("toy.plan"))[..], "plan").expect("reads");
     let plan = Arc::new(plan);
     let keys = bytes(&r.path("keys/evaluation.keys"));
-    let server = runtime::Server::read(plan.clone(), &keys[..], "keys", &mut |_, _| {}).expect("keys");
-    let mut state = server.read_input(&bytes(&input)[..], "input").expect("its own");
-    plan.advance(server.engine(), &mut state, &mut ()).expect("one step");
+    let server =
+        runtime::Server::read(plan.clone(), &keys[..], "keys", &mut |_, _| {}).expect("keys");
+    let mut state = server
+        .read_input(&bytes(&input)[..], "input")
+        .expect("its own");
+    plan.advance(server.engine(), &mut state, &mut ())
+        .expect("one step");
     let digest = input_digest(&bytes(&input)[..], "input").expect("digest");
     let checkpoint = r.path("x.answer.checkpoint");
-    Checkpointer::new(&plan, server.engine(), checkpoint.clone().into(), digest).save(&state).expect("saves");
+    Checkpointer::new(&plan, server.engine(), checkpoint.clone().into(), digest)
+        .save(&state)
+        .expect("saves");
     refused(&run, &[], &["x.answer.checkpoint", "--resume"]);
     assert!(Path::new(&checkpoint).exists() && !Path::new(&answer).exists());
     // another input's
     done(&format!("{} {}", r.encrypt, r.path("y.input")), &[]);
-    refused(&format!("{} --input {} -o {answer}", r.run, r.path("y.input")), &[], &["another encrypted input"]);
+    refused(
+        &format!("{} --input {} -o {answer}", r.run, r.path("y.input")),
+        &[],
+        &["another encrypted input"],
+    );
     let left = r.folder.file("x.answer.0a1b2c3d.partial", b"half");
     let (_, said) = done(&format!("{run} --resume"), &[]);
-    assert!(said.contains("0a1b2c3d.partial") && !Path::new(&left).exists(), "{said}");
+    assert!(
+        said.contains("0a1b2c3d.partial") && !Path::new(&left).exists(),
+        "{said}"
+    );
     assert!(Path::new(&answer).exists() && !Path::new(&checkpoint).exists());
     done(&format!("{} {answer}", r.decrypt), &[]);
 }

@@ -96,7 +96,6 @@ impl Output {
             let mode = match (access, &existing) {
                 (Access::Owner, _) => Some(0o600),
                 (Access::Everyone, m) => m.as_ref().map(|m| m.mode() & 0o777),
-                
             };
             if let Some(mode) = mode {
                 output.file.set_permissions(Permissions::from_mode(mode))?;

@@ -5,7 +5,8 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("polyveil-disk-{}-{name}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("polyveil-disk-{}-{name}", std::process::id()));
         drop(std::fs::remove_dir_all(&path));
         std::fs::create_dir_all(&path).expect("a folder");
         Self(path)
@@ -16,7 +17,9 @@ impl Folder {
     fn names(&self) -> Vec<String> {
         let all = std::fs::read_dir(&self.0).expect("a folder");
         let name = |e: Result<std::fs::DirEntry>| e.expect("entry").file_name();
-        let mut names: Vec<_> = all.map(|e| name(e).to_string_lossy().into_owned()).collect();
+        let mut names: Vec<_> = all
+            .map(|e| name(e).to_string_lossy().into_owned())
+            .collect();
         names.sort();
         names
     }
@@ -63,7 +66,10 @@ fn secrets_are_their_owners_alone_whatever_lies_there() {
     let temporary = &output.place.as_ref().expect("beside").temporary;
     assert_eq!(mode(temporary), 0o600);
     output.finish().expect("writes");
-    assert_eq!((mode(&key), text(&f.at("key.partial")).as_str()), (0o600, "planted"));
+    assert_eq!(
+        (mode(&key), text(&f.at("key.partial")).as_str()),
+        (0o600, "planted")
+    );
     symlink(f.at("elsewhere"), f.at("link")).expect("link");
     symlink(f.at("key"), f.at("link2")).expect("link");
     for link in ["link", "link2"] {
@@ -82,7 +88,10 @@ fn links_are_followed_devices_and_pipes_written_to() {
     symlink("real", f.at("link")).expect("link");
     write(&f.at("link"), Access::Everyone, b"new").expect("writes");
     assert!(f.at("link").is_symlink());
-    assert_eq!((text(&f.at("real")).as_str(), mode(&f.at("real"))), ("new", 0o640));
+    assert_eq!(
+        (text(&f.at("real")).as_str(), mode(&f.at("real"))),
+        ("new", 0o640)
+    );
     symlink("later", f.at("dangling")).expect("link");
     write(&f.at("dangling"), Access::Everyone, b"made").expect("writes");
     assert_eq!(text(&f.at("later")), "made");
@@ -131,7 +140,10 @@ fn left_overs_of_the_dead_go_those_of_the_living_stay() {
     first.finish().expect("writes");
     second.finish().expect("writes");
     assert_eq!(text(&path), "second");
-    assert_eq!(f.names(), ["x", "x.012.partial", "x.partial", "y.0123abcd.partial"]);
+    assert_eq!(
+        f.names(),
+        ["x", "x.012.partial", "x.partial", "y.0123abcd.partial"]
+    );
 }
 
 #[test]

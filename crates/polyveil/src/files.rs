@@ -28,7 +28,9 @@ impl Content {
     fn of(path: &Path) -> Result<Option<Self>> {
         let mut head = Vec::new();
         let file = File::open(path).map_err(named(path))?;
-        file.take(4096).read_to_end(&mut head).map_err(named(path))?;
+        file.take(4096)
+            .read_to_end(&mut head)
+            .map_err(named(path))?;
         let begins = |with: &[u8]| head.trim_ascii_start().starts_with(with);
         Ok(match Kind::of(&head) {
             Some(kind) => Some(Self::Container(kind)),
@@ -81,9 +83,17 @@ impl Output {
     ///
     /// # Errors
     /// What can't be written to; one of `others`; existing files that must stay.
-    pub fn create(path: &Path, content: Content, others: &[&Path], existing: Existing) -> Result<Self> {
+    pub fn create(
+        path: &Path,
+        content: Content,
+        others: &[&Path],
+        existing: Existing,
+    ) -> Result<Self> {
         if let Some(other) = others.iter().find(|other| disk::same_file(path, other)) {
-            let what = format!("it would take the place of {}, which the same work needs; choose another name", other.display());
+            let what = format!(
+                "it would take the place of {}, which the same work needs; choose another name",
+                other.display()
+            );
             return Err(named(path)(what));
         }
         let there = match path.is_file() && path != Path::new(disk::STDOUT) {
@@ -94,14 +104,25 @@ impl Output {
         let refused = match there {
             Some(had) if had == key => content != key || existing == Existing::Kin,
             // texts are told from our own files, not from one another
-            Some(had) if content == Content::Other => existing == Existing::Kin && matches!(had, Content::Container(_) | Content::Model),
+            Some(had) if content == Content::Other => {
+                existing == Existing::Kin && matches!(had, Content::Container(_) | Content::Model)
+            }
             Some(had) => existing == Existing::Kin && had != content,
             None => false,
         };
         if let (Some(had), true) = (there, refused) {
             return Err(named(path)(match had == key {
-                true => Error::from("a secret key is there, and nothing may take its place: what was encrypted with it could never be decrypted; choose another name"),
-                false => Error::refused(format!("{} is there, and {} would take its place", had.name(), content.name()), Help::Overwrite),
+                true => Error::from(
+                    "a secret key is there, and nothing may take its place: what was encrypted with it could never be decrypted; choose another name",
+                ),
+                false => Error::refused(
+                    format!(
+                        "{} is there, and {} would take its place",
+                        had.name(),
+                        content.name()
+                    ),
+                    Help::Overwrite,
+                ),
             }));
         }
         let file = disk::Output::create(path, content.access()).map_err(named(path))?;
@@ -114,7 +135,10 @@ impl Output {
     /// Says what an earlier writer of the same file that was killed left behind; it is removed already.
     pub fn tell_cleaned(&self, tell: Listener<'_>) {
         for path in self.file.get_ref().cleaned() {
-            tell.note(format_args!("removed {}, which a killed run left behind", path.display()));
+            tell.note(format_args!(
+                "removed {}, which a killed run left behind",
+                path.display()
+            ));
         }
     }
 
@@ -124,7 +148,10 @@ impl Output {
     /// [`runtime::Error::Disk`].
     pub fn require_room(&self, bytes: u64) -> Result<()> {
         match self.is_file() {
-            true => Ok(runtime::machine::require_disk(folder_of(&self.path), bytes)?),
+            true => Ok(runtime::machine::require_disk(
+                folder_of(&self.path),
+                bytes,
+            )?),
             false => Ok(()),
         }
     }
@@ -138,7 +165,10 @@ impl Output {
     ///
     /// # Errors
     /// What `write` finds, or the file system; what was there before is there still then.
-    pub fn write<T>(self, write: impl FnOnce(&mut BufWriter<disk::Output>, &str) -> Result<T>) -> Result<T> {
+    pub fn write<T>(
+        self,
+        write: impl FnOnce(&mut BufWriter<disk::Output>, &str) -> Result<T>,
+    ) -> Result<T> {
         let (file, written) = self.fill(write)?;
         file.place()?;
         Ok(written)
@@ -148,11 +178,17 @@ impl Output {
     ///
     /// # Errors
     /// As [`Output::write`].
-    pub fn fill<T>(mut self, write: impl FnOnce(&mut BufWriter<disk::Output>, &str) -> Result<T>) -> Result<(Filled, T)> {
+    pub fn fill<T>(
+        mut self,
+        write: impl FnOnce(&mut BufWriter<disk::Output>, &str) -> Result<T>,
+    ) -> Result<(Filled, T)> {
         let path = self.path;
         let name = path.display().to_string();
         let written = write(&mut self.file, &name).map_err(named(&path))?;
-        let file = self.file.into_inner().map_err(|e| named(&path)(e.into_error()))?;
+        let file = self
+            .file
+            .into_inner()
+            .map_err(|e| named(&path)(e.into_error()))?;
         file.sync().map_err(named(&path))?;
         Ok((Filled { file, path }, written))
     }
@@ -197,9 +233,16 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
 /// The file system's.
 pub fn readable_by_others(path: &Path) -> Result<Option<String>> {
     use std::os::unix::fs::PermissionsExt;
-    let mode = std::fs::metadata(path).map_err(named(path))?.permissions().mode() & 0o777;
+    let mode = std::fs::metadata(path)
+        .map_err(named(path))?
+        .permissions()
+        .mode()
+        & 0o777;
     Ok((mode & 0o077 != 0).then(|| {
-        format!("{}: others can read this secret key (mode {mode:04o}); make it yours alone: chmod 600", path.display())
+        format!(
+            "{}: others can read this secret key (mode {mode:04o}); make it yours alone: chmod 600",
+            path.display()
+        )
     }))
 }
 
@@ -210,7 +253,11 @@ pub fn readable_by_others(path: &Path) -> Result<Option<String>> {
 pub fn private_folder(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(path).map_err(named(path))
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(named(path))
 }
 
 /// Opens a file.

@@ -82,8 +82,12 @@ pub fn keygen(
         true => Existing::Any,
         false => Existing::Kin,
     };
-    let open = |path, kind| Output::create(path, Content::Container(kind), &[client_file], existing);
-    let (public, secret) = (open(&keys.public, Kind::EvaluationKeys)?, open(&keys.secret, Kind::ClientKey)?);
+    let open =
+        |path, kind| Output::create(path, Content::Container(kind), &[client_file], existing);
+    let (public, secret) = (
+        open(&keys.public, Kind::EvaluationKeys)?,
+        open(&keys.secret, Kind::ClientKey)?,
+    );
     let (public, ()) = public.fill(|out, name| {
         let mut told = |done, all| tell.count("key", done, all);
         let written = client.write_evaluation_keys(out, name, &mut rng, &mut told);

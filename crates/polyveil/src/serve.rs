@@ -7,7 +7,9 @@ use crate::progress::{Listener, Say, duration};
 use crate::session::{fetched, prepare};
 use crate::{answer_of, require_memory};
 use ckks::Ciphertext;
-use runtime::checkpoint::{Checkpointer, Hashing, checkpoint_bytes, expect_checkpoint, read_checkpoint};
+use runtime::checkpoint::{
+    Checkpointer, Hashing, checkpoint_bytes, expect_checkpoint, read_checkpoint,
+};
 use runtime::machine::{cpu_seconds, peak_bytes, require_disk};
 use runtime::report::{Answer, Measured};
 use runtime::wire::container::{Digest, Header, Kind, Whole, expect_together};
@@ -59,12 +61,20 @@ impl Serving {
     fn outputs<'a>(&'a self, tell: Listener<'_>) -> Result<(Output, Option<PathBuf>)> {
         let mut inputs = vec![self.plan.as_path(), &self.keys, &self.input];
         inputs.extend(self.check.as_deref());
-        let besides = |more: Option<&'a Path>| inputs.iter().copied().chain(more).collect::<Vec<_>>();
+        let besides =
+            |more: Option<&'a Path>| inputs.iter().copied().chain(more).collect::<Vec<_>>();
         let (answer, kept) = (Kind::Answer, Kind::Checkpoint);
         let others = besides(self.checkpoint.as_deref());
-        let output = Output::create(&self.output, Content::Container(answer), &others, self.existing)?;
+        let output = Output::create(
+            &self.output,
+            Content::Container(answer),
+            &others,
+            self.existing,
+        )?;
         output.tell_cleaned(tell);
-        let beside = output.is_file().then(|| with_suffix(&self.output, ".checkpoint"));
+        let beside = output
+            .is_file()
+            .then(|| with_suffix(&self.output, ".checkpoint"));
         let checkpoint = self.checkpoint.clone().or(beside);
         if let Some(path) = &checkpoint {
             // Opened and left again: a run is long before it writes the first one. What is there is looked at when the input is known.
@@ -77,7 +87,13 @@ impl Serving {
 }
 
 /// Refuses a checkpoint that this run would replace, or that it can't go on from.
-fn expect_place(path: &Path, resume: bool, plan: &VerifiedPlan, input: &Digest, key: KeyId) -> Result<()> {
+fn expect_place(
+    path: &Path,
+    resume: bool,
+    plan: &VerifiedPlan,
+    input: &Digest,
+    key: KeyId,
+) -> Result<()> {
     if !path.exists() {
         let what = "there is no checkpoint to go on from";
         return match resume {
@@ -90,10 +106,15 @@ fn expect_place(path: &Path, resume: bool, plan: &VerifiedPlan, input: &Digest, 
     }
     match expect_checkpoint(path, plan, input, key) {
         Ok(()) if resume => Ok(()),
-        Ok(()) => Err(named(path)(Error::refused("a checkpoint of this very run is there", Help::Resume))),
+        Ok(()) => Err(named(path)(Error::refused(
+            "a checkpoint of this very run is there",
+            Help::Resume,
+        ))),
         Err(e) if resume => Err(e.into()),
         Err(e) => {
-            let what = format!("checkpoints would take its place, and it is none of this run ({e}); move it away, or keep checkpoints elsewhere");
+            let what = format!(
+                "checkpoints would take its place, and it is none of this run ({e}); move it away, or keep checkpoints elsewhere"
+            );
             Err(Error::from(what))
         }
     }
@@ -115,9 +136,14 @@ pub fn serve(
     let [keys, input, key] = [Some(&a.keys), Some(&a.input), a.check.as_ref()]
         .map(|path| path.map_or_else(String::new, |p| p.display().to_string()));
     // each is opened once: it may be a pipe
-    let (keys_header, keys_file) = Header::ahead(File::open(&a.keys).map_err(named(&a.keys))?, &keys)?;
+    let (keys_header, keys_file) =
+        Header::ahead(File::open(&a.keys).map_err(named(&a.keys))?, &keys)?;
     let (input_header, input_file) = Header::ahead(files::open(&a.input)?, &input)?;
-    let mut together = vec![("the plan", plan.header()), (&keys, keys_header), (&input, input_header)];
+    let mut together = vec![
+        ("the plan", plan.header()),
+        (&keys, keys_header),
+        (&input, input_header),
+    ];
     if let Some(path) = &a.check {
         together.push((&key, Header::read(&mut files::open(path)?, &key)?));
     }
@@ -177,7 +203,11 @@ pub fn serve(
         peak_bytes: Some(peak_bytes()),
         input_bytes: Some(input_header.length),
         answer_bytes: match is_file {
-            true => Some(std::fs::metadata(&a.output).map_err(named(&a.output))?.len()),
+            true => Some(
+                std::fs::metadata(&a.output)
+                    .map_err(named(&a.output))?
+                    .len(),
+            ),
             false => None,
         },
         ..Measured::default()

@@ -194,7 +194,12 @@ pub fn read_checkpoint_from(
 ///
 /// # Errors
 /// As [`read_checkpoint`].
-pub fn expect_checkpoint(path: &Path, plan: &VerifiedPlan, input: &Digest, key: KeyId) -> Result<()> {
+pub fn expect_checkpoint(
+    path: &Path,
+    plan: &VerifiedPlan,
+    input: &Digest,
+    key: KeyId,
+) -> Result<()> {
     let name = path.display().to_string();
     let file = BufReader::new(std::fs::File::open(path).map_err(Error::io(&name))?);
     begin(file, &name, plan, input, key).map(drop)

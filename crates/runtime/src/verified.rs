@@ -6,8 +6,8 @@ use crate::operation::{Operation, Register};
 use crate::plan::Plan;
 use crate::sharing::AnswerBounds;
 use crate::verify::{self, Reading};
-use crate::wire::conformance::parameters_digest;
 use crate::wire::ciphertexts::read_input;
+use crate::wire::conformance::parameters_digest;
 use crate::wire::{ClientFile, ClientSpec, Encrypted};
 use crate::wire::{
     KeyId,
@@ -89,12 +89,28 @@ impl VerifiedPlan {
     ///
     /// # Errors
     /// [`crate::Error::File`] with the field that is wrong, [`crate::Error::OtherKey`] for another client's.
-    pub fn read_input(&self, input: impl Read, name: &str, key: KeyId) -> Result<Encrypted<SeededCiphertext>> {
-        read_input(input, name, self.parameters(), &self.ids(key), &self.plan().input)
+    pub fn read_input(
+        &self,
+        input: impl Read,
+        name: &str,
+        key: KeyId,
+    ) -> Result<Encrypted<SeededCiphertext>> {
+        read_input(
+            input,
+            name,
+            self.parameters(),
+            &self.ids(key),
+            &self.plan().input,
+        )
     }
     /// What its files belong to, whoever the client is.
     pub fn header(&self) -> Header {
-        Header { kind: Kind::Plan, length: 0, sections: 0, ids: self.ids(KeyId::default()) }
+        Header {
+            kind: Kind::Plan,
+            length: 0,
+            sections: 0,
+            ids: self.ids(KeyId::default()),
+        }
     }
     /// The digest of its parameters.
     pub fn parameters_digest(&self) -> Digest {

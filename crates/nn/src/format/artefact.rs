@@ -362,8 +362,12 @@ fn record(name: &str, op: &Op<Nonlinearity>, tensors: &mut BTreeMap<String, Stor
 /// Whether a file that begins with these bytes is most likely one of ours.
 #[must_use]
 pub fn begins_like_one(head: &[u8]) -> bool {
-    let known = [&br#"{"__metadata__":{"blake3":"#[..], br#"{"__metadata__":{"graph":"#];
-    head.get(8..).is_some_and(|text| known.iter().any(|k| text.starts_with(k)))
+    let known = [
+        &br#"{"__metadata__":{"blake3":"#[..],
+        br#"{"__metadata__":{"graph":"#,
+    ];
+    head.get(8..)
+        .is_some_and(|text| known.iter().any(|k| text.starts_with(k)))
 }
 
 /// Reads a file of at most `limit` bytes.

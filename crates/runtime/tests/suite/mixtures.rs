@@ -1,10 +1,10 @@
 //! Two clients of one plan: their files are told apart before anything is computed.
 
-use std::io::Read;
 use crate::support::*;
 use polyveil_runtime::checkpoint::{Checkpointer, input_digest, read_checkpoint};
 use polyveil_runtime::wire::container::{HEADER_LEN, Header, expect_together};
 use polyveil_runtime::*;
+use std::io::Read;
 
 fn refused<T: std::fmt::Debug>(what: Result<T>, name: &str) {
     let e = what.expect_err("another client's");
