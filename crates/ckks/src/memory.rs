@@ -99,6 +99,36 @@ pub fn process<'a>(
 ) -> u64 {
     // buffers that wait to be used again, next to those in use
     let pool = peak.min(ring::buffer::POOL_BYTES as u64);
-    let tables = (parameters.ring().moduli().len() * parameters.n() * 30) as u64;
-    BASE_BYTES + tables + transforms(parameters, bootstraps) + peak + pool
+    BASE_BYTES + 30 * all_limbs(parameters) + transforms(parameters, bootstraps) + peak + pool
+}
+
+/// Words of a polynomial modulo every prime.
+fn all_limbs(parameters: &Parameters) -> u64 {
+    (parameters.ring().moduli().len() * parameters.n()) as u64
+}
+
+/// Code and the allocator's slack of a client's process.
+const CLIENT_BYTES: u64 = 16 << 20;
+
+/// Bytes of a client's process that holds the ring's tables and its secret key, beside what it makes.
+pub fn client(parameters: &Parameters) -> u64 {
+    CLIENT_BYTES + (22 + 8) * all_limbs(parameters)
+}
+
+/// Bytes of a client's process that makes evaluation keys one after the other, of these sizes at most: of one alone, and of the two of an
+/// encapsulation, which are made together.
+pub fn key_generation(parameters: &Parameters, alone: u64, pair: u64) -> u64 {
+    // beside a key, what it leads from and to; beside a pair, the sparse secret
+    let (two, one) = (16 * all_limbs(parameters), 8 * all_limbs(parameters));
+    client(parameters) + (two + alone).max(one + pair)
+}
+
+/// Bytes of a client's process that encrypts this many ciphertexts.
+pub fn encryption(parameters: &Parameters, level: Level, count: usize) -> u64 {
+    client(parameters) + count as u64 * ciphertext(parameters, level) / 2
+}
+
+/// Bytes of a client's process that decrypts this many ciphertexts.
+pub fn decryption(parameters: &Parameters, level: Level, count: usize) -> u64 {
+    client(parameters) + (count as u64 + 1) * ciphertext(parameters, level)
 }

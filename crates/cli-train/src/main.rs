@@ -7,6 +7,9 @@ use arguments::*;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+#[global_allocator]
+static HEAP: ring::heap::Heap = ring::heap::Heap;
+
 /// Train networks, and make trained networks polynomial.
 #[derive(Parser, Debug)]
 #[command(name = "polyveil-train", version, max_term_width = 110)]
@@ -59,13 +62,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    ring::heap::last_words(
+        "polyveil-train: memory ran out: ",
+        " more could not be had; raise the memory limit (ulimit -v, the container's), train on smaller batches, or use a larger machine. Files under their final names are whole; a training run goes on from its checkpoint",
+    );
     let cli = Cli::parse();
-    if let Some(threads) = cli.threads
-        && let Err(e) = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-    {
-        eprintln!("polyveil-train: --threads {threads}: {e}");
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    if let Err(e) = polyveil::machine::start_threads(cli.threads.unwrap_or_else(cores)) {
+        eprintln!("polyveil-train: {e}");
         return ExitCode::FAILURE;
     }
     let done = match &cli.command {

@@ -11,6 +11,9 @@ use clap::{Args, Parser, Subcommand};
 use polyveil::{Error, Result};
 use std::process::ExitCode;
 
+#[global_allocator]
+static HEAP: ring::heap::Heap = ring::heap::Heap;
+
 /// Neural networks on encrypted data.
 ///
 /// The client encrypts a picture, the server computes on ciphertexts only, the client decrypts the answer.
@@ -135,6 +138,10 @@ struct Sibling {
 }
 
 fn main() -> ExitCode {
+    ring::heap::last_words(
+        "error: memory ran out: ",
+        " more could not be had; raise the memory limit (ulimit -v, the container's), close other programs, or use a larger machine. Files under their final names are whole; a run goes on from its checkpoint with --resume",
+    );
     let cli = Cli::parse();
     let threads = cli
         .threads
@@ -143,10 +150,7 @@ fn main() -> ExitCode {
         error(&"--threads must be 1 to 1024");
         return ExitCode::from(2);
     }
-    if let Err(e) = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build_global()
-    {
+    if let Err(e) = polyveil::machine::start_threads(threads) {
         error(&e);
         return ExitCode::from(1);
     }

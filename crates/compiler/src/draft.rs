@@ -4,7 +4,7 @@ use crate::cost::CostModel;
 use crate::emit::{self, Shared};
 use crate::error::Error;
 use crate::normal::{self, Normal};
-use crate::pack::{Packed, Twins};
+use crate::pack::{self, Packed, Survey, Twins};
 use crate::schedule::{self, Machine};
 use crate::split::{self, Splits};
 use crate::stages::stages;
@@ -39,7 +39,10 @@ impl<'a> Draft<'a> {
         let mut cost = CostModel::new(&parameters, target.cost, target.batch)?;
         let normal = normal::normalise(graph, target, max_slots, None, &mut cost)?;
         cost.prepare(normal.quantities.iter().map(|q| q.layout.period))?;
-        let (packed, twins) = twins::pack_all(&normal);
+        let surveyed = normal.quantities.iter().map(|q| pack::survey(&normal, q));
+        let surveys: Vec<Survey> = surveyed.collect();
+        require_room(graph, target, &normal, &surveys)?;
+        let (packed, twins) = twins::pack_all(&normal, &surveys);
         let splits = split::split_all(&packed, &cost, target.key_seconds);
         let draft = Self {
             graph,
@@ -117,4 +120,41 @@ impl<'a> Draft<'a> {
             steps,
         })?)
     }
+}
+
+/// Refuses a network whose diagonals leave the room that there is, before they are made.
+fn require_room(
+    graph: &PolyGraph,
+    target: &Target,
+    normal: &Normal,
+    surveys: &[Survey],
+) -> Result<(), Error> {
+    let Some(room) = target.room else {
+        return Ok(());
+    };
+    let needed = room.resident + compiling_bytes(surveys, target);
+    let largest = surveys.iter().zip(&normal.quantities);
+    match largest.max_by_key(|(s, _)| s.values) {
+        Some((survey, q)) if needed > room.whole() => Err(Error::Packing {
+            layer: q.layer.clone(),
+            network: graph.metadata().name.clone(),
+            needed,
+            share: 4 * survey.values,
+            had: room.whole(),
+            limit: room.limit,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that compiling takes beyond the network: every diagonal in single precision, those of one ciphertext in double precision while they
+/// are made, and the plan's file, deflated, where zeros cost nothing.
+fn compiling_bytes(surveys: &[Survey], target: &Target) -> u64 {
+    let sum = |of: fn(&Survey) -> u64| surveys.iter().map(of).sum::<u64>();
+    let together = surveys.iter().map(|s| s.together).max().unwrap_or(0);
+    let kept = 4 * sum(|s| s.values);
+    // under a memory limit, maps stay beside the plans that are made of them
+    let plans = if target.max_memory.is_some() { 2 } else { 1 };
+    let file = 4 * sum(|s| s.entries.min(s.values));
+    (kept + 8 * together).max(plans * kept + file)
 }

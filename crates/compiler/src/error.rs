@@ -100,6 +100,24 @@ pub enum Error {
         /// The limit, bytes.
         had: u64,
     },
+    /// Compiling itself takes more memory than there is.
+    #[error(
+        "layer {layer}: to compile network {network} about {} of memory are needed, {} of them for the diagonals of this layer, but only {} {limit}; {}, or choose smaller pictures or fewer channels", runtime::size(*needed), runtime::size(*share), runtime::size(*had), limit.remedy()
+    )]
+    Packing {
+        /// The layer that takes most.
+        layer: String,
+        /// The network's name.
+        network: String,
+        /// Bytes needed.
+        needed: u64,
+        /// What the layer takes of them.
+        share: u64,
+        /// Bytes that this process may have.
+        had: u64,
+        /// What leaves no more.
+        limit: runtime::Limit,
+    },
     /// The plan does not hold together: a defect of this program.
     #[error("{0}; this is a defect of the compiler: please report it with the network")]
     Plan(#[from] runtime::Error),

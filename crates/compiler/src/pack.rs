@@ -95,6 +95,7 @@ pub(crate) struct Packed {
 
 /// One source with all chains that lead from it.
 struct Group<'a> {
+    source: Id,
     chains: Vec<&'a Chain>,
     places: Vec<(u32, u32)>,
     /// Period of the source.
@@ -106,65 +107,117 @@ struct Group<'a> {
     /// Walk of each offset below the modulus.
     walks: Vec<Walk>,
     pitch: Walk,
+    /// Columns, rows and planes of the modulus.
+    size: [usize; 3],
     /// Columns that are treated alike: entries are looked up for the first.
     columns: usize,
 }
 
-/// Packs quantity `q`, which must be [`Kind::Linear`]; other kinds have no terms. `twins` are those of the quantities before it.
-pub(crate) fn pack(normal: &Normal, q: &Quantity, twins: &[Twins]) -> Packed {
+/// What is known of a map before it is packed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Survey {
+    /// Of each source, which offsets occur.
+    used: Vec<Vec<bool>>,
+    /// Values in its diagonals, at most: before repetitions are dropped and equal ciphertexts are found.
+    pub(crate) values: u64,
+    /// Of these, the most that one output ciphertext has.
+    pub(crate) together: u64,
+    /// Entries of the matrix that are not 0.
+    pub(crate) entries: u64,
+}
+
+/// Finds which diagonals a map has, without their values; other kinds have none.
+pub(crate) fn survey(normal: &Normal, q: &Quantity) -> Survey {
+    if !matches!(q.kind, Kind::Linear { .. }) {
+        return Survey::default();
+    }
+    let out_places = q.layout.places();
+    let groups = groups(normal, q, |_, ciphertext| ciphertext);
+    let mut found = Survey {
+        used: groups.iter().map(|g| vec![false; g.modulus]).collect(),
+        ..Survey::default()
+    };
+    for rows in rows(q, &out_places) {
+        let mut values = 0;
+        for (group, used) in groups.iter().zip(&mut found.used) {
+            let (diagonals, entries) = group.survey(&rows, &out_places, used);
+            values += (diagonals * group.slots.max(q.layout.period)) as u64;
+            found.entries += entries as u64;
+        }
+        found.values += values;
+        found.together = found.together.max(values);
+    }
+    found
+}
+
+/// The rows of each ciphertext.
+fn rows(q: &Quantity, places: &[(u32, u32)]) -> Vec<Vec<usize>> {
+    let mut rows: Vec<Vec<usize>> = vec![Vec::new(); q.layout.ciphertexts];
+    for (r, place) in places.iter().enumerate() {
+        rows[place.0 as usize].push(r);
+    }
+    rows
+}
+
+/// A map's sources; `number` gives the number of a source's ciphertext.
+fn groups<'a>(normal: &Normal, q: &'a Quantity, number: impl Fn(Id, u32) -> u32) -> Vec<Group<'a>> {
     let terms: &[(Id, Chain)] = match &q.kind {
         Kind::Linear { terms, .. } => terms,
         _ => &[],
     };
-    let out_places = q.layout.places();
-    let period = q.layout.period;
-    let mut inputs = Vec::new();
-    let mut groups = Vec::new();
-    for source in q.sources() {
+    let group = |source: Id| {
         let layout = &normal.quantities[source].layout;
-        let modulus = layout.period.min(period);
+        let modulus = layout.period.min(q.layout.period);
         let width = layout.width.min(modulus);
         let height = layout.height.min(modulus / width);
+        let chains = terms.iter().filter(|t| t.0 == source).map(|t| &t.1);
         let mut group = Group {
-            chains: terms
-                .iter()
-                .filter(|t| t.0 == source)
-                .map(|t| &t.1)
-                .collect(),
+            source,
+            chains: chains.collect(),
             places: (layout.places().into_iter())
-                .map(|(c, s)| (narrow(twins[source].of[c as usize]), s))
+                .map(|(c, s)| (number(source, c), s))
                 .collect(),
             slots: layout.period,
             modulus,
-            first: inputs.len(),
+            first: 0,
             walks: Vec::new(),
             pitch: [1, signed(width), signed(width * height)],
+            size: [width, height, modulus / (width * height)],
             columns: 1,
         };
         if layout.by_column() && q.layout.by_column() {
             let chains = group.chains.iter().copied();
             group.columns = columnwise(chains, layout.shape(), q.layout.shape()).unwrap_or(1);
         }
-        let (least, span) = group.survey(&out_places, [width, height, modulus / (width * height)]);
-        for ciphertext in 0..twins[source].count {
+        group
+    };
+    q.sources().into_iter().map(group).collect()
+}
+
+/// Packs quantity `q`, which must be [`Kind::Linear`]; other kinds have no terms. `twins` are those of the quantities before it.
+pub(crate) fn pack(normal: &Normal, q: &Quantity, survey: &Survey, twins: &[Twins]) -> Packed {
+    let out_places = q.layout.places();
+    let period = q.layout.period;
+    let mut inputs = Vec::new();
+    let twin = |source: Id, c: u32| narrow(twins[source].of[c as usize]);
+    let mut groups = groups(normal, q, twin);
+    for (group, used) in groups.iter_mut().zip(&survey.used) {
+        let (least, span) = group.walk(used);
+        group.first = inputs.len();
+        for ciphertext in 0..twins[group.source].count {
             inputs.push(Input {
-                source,
+                source: group.source,
                 ciphertext,
                 pitch: group.pitch,
                 least,
                 span,
             });
         }
-        groups.push(group);
     }
     let sources = groups.iter().map(|g| g.slots);
     let slots = sources.max().unwrap_or(1).max(period);
-    let mut rows: Vec<Vec<usize>> = vec![Vec::new(); q.layout.ciphertexts];
-    for (r, place) in out_places.iter().enumerate() {
-        rows[place.0 as usize].push(r);
-    }
     let mut diagonals = Vec::new();
-    for (output, rows) in rows.iter().enumerate() {
+    for (output, rows) in rows(q, &out_places).iter().enumerate() {
         let before = diagonals.len();
         for group in &groups {
             group.fill(output, rows, &out_places, slots, period, &mut diagonals);
@@ -200,16 +253,39 @@ impl Group<'_> {
         }
     }
 
-    /// Finds which offsets occur and writes every offset as a short signed walk; gives the smallest steps and the spans.
-    fn survey(&mut self, out_places: &[(u32, u32)], size: [usize; 3]) -> (Walk, Walk) {
-        let mut used = vec![false; self.modulus];
-        for (r, &(_, j)) in out_places.iter().enumerate().step_by(self.columns) {
+    /// Marks the offsets that occur in these rows; gives the number of their diagonals, and of entries that are not 0.
+    fn survey(
+        &self,
+        rows: &[usize],
+        out_places: &[(u32, u32)],
+        used: &mut [bool],
+    ) -> (usize, usize) {
+        let mut seen = vec![false; self.inputs() * self.modulus];
+        let (mut diagonals, mut entries) = (0, 0);
+        for &r in rows.iter().filter(|&&r| r.is_multiple_of(self.columns)) {
+            let j = out_places[r].1;
             self.entries(r, &mut |c, w| {
                 if w != 0.0 {
-                    used[(self.places[c].1.wrapping_sub(j) as usize) & (self.modulus - 1)] = true;
+                    let (ciphertext, p) = self.places[c];
+                    let d = (p.wrapping_sub(j) as usize) & (self.modulus - 1);
+                    let seen = &mut seen[ciphertext as usize * self.modulus + d];
+                    diagonals += usize::from(!*seen);
+                    entries += self.columns;
+                    (*seen, used[d]) = (true, true);
                 }
             });
         }
+        (diagonals, entries)
+    }
+
+    /// Ciphertexts of the source.
+    fn inputs(&self) -> usize {
+        1 + self.places.iter().map(|p| p.0 as usize).max().unwrap_or(0)
+    }
+
+    /// Writes every offset as a short signed walk, where these occur; gives the smallest steps and the spans.
+    fn walk(&mut self, used: &[bool]) -> (Walk, Walk) {
+        let size = self.size;
         let used = || (0..used.len()).filter(|&d| used[d]);
         let (columns, c0, c_span) = axis(size[0], used().map(|d| d % size[0]));
         let lift = |d: usize| {
@@ -244,8 +320,7 @@ impl Group<'_> {
     ) {
         let length = self.slots.max(period);
         let share = length as f64 / slots as f64;
-        let inputs = 1 + self.places.iter().map(|p| p.0 as usize).max().unwrap_or(0);
-        let mut at = vec![u32::MAX; inputs * self.modulus];
+        let mut at = vec![u32::MAX; self.inputs() * self.modulus];
         let mut found: Vec<(usize, usize, Vec<f64>)> = Vec::new();
         let wrapped = |w| self.slots_of(w).rem_euclid(signed(self.slots));
         let offset = |w| usize::try_from(wrapped(w)).unwrap_or(0);

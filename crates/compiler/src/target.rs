@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::layout::LEAST_PERIOD;
 use ckks::{CostTable, Parameters, ParametersSpec};
+use runtime::limits::Room;
 
 /// What a plan is made for.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +22,8 @@ pub struct Target {
     /// Inputs that one run takes side by side, a power of two: every slot of the packing of one becomes as many neighbours. Up to the ring's
     /// slots it costs bootstraps of more slots, then more ciphertexts; where each holds one channel, linear layers rotate nothing.
     pub batch: usize,
+    /// Memory that compiling may take beyond what the process has already; none: as much as there is.
+    pub room: Option<Room>,
     /// Values outside of polynomials (the input, residual sums, the answer) may be this many times larger than calibration saw.
     pub range_margin: f64,
 }
@@ -38,7 +41,7 @@ impl Target {
 }
 
 impl Default for Target {
-    /// The standard parameters with bootstrapping, the shipped costs, 20 ms for a key, no memory limit, keys in memory, one input at a time, margin 1.25.
+    /// The standard parameters with bootstrapping, the shipped costs, 20 ms for a key, no memory limit, keys in memory, one input at a time, any memory to compile, margin 1.25.
     fn default() -> Self {
         Self {
             parameters: ParametersSpec::standard(),
@@ -47,6 +50,7 @@ impl Default for Target {
             max_memory: None,
             keys_on_disk: false,
             batch: 1,
+            room: None,
             range_margin: 1.25,
         }
     }

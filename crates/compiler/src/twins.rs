@@ -4,21 +4,22 @@
 //! heads share, would otherwise be computed once for every channel.
 
 use crate::normal::{Id, Kind, Normal, Quantity};
-use crate::pack::{Packed, Twins, pack};
+use crate::pack::{Packed, Survey, Twins, pack};
+use std::cmp::Ordering;
 
-/// Packs every linear map, for different ciphertexts only, and finds which are different.
-pub(crate) fn pack_all(normal: &Normal) -> (Vec<Option<Packed>>, Vec<Twins>) {
+/// Packs every linear map as it was surveyed, for different ciphertexts only, and finds which are different.
+pub(crate) fn pack_all(normal: &Normal, surveys: &[Survey]) -> (Vec<Option<Packed>>, Vec<Twins>) {
     let mut all: Vec<Twins> = Vec::with_capacity(normal.quantities.len());
     let mut packed = Vec::with_capacity(normal.quantities.len());
-    for q in &normal.quantities {
-        let (map, twins) = one(normal, q, &all);
+    for (q, survey) in normal.quantities.iter().zip(surveys) {
+        let (map, twins) = one(normal, q, survey, &all);
         packed.push(map);
         all.push(twins);
     }
     (packed, all)
 }
 
-fn one(normal: &Normal, q: &Quantity, all: &[Twins]) -> (Option<Packed>, Twins) {
+fn one(normal: &Normal, q: &Quantity, survey: &Survey, all: &[Twins]) -> (Option<Packed>, Twins) {
     let count = q.layout.ciphertexts;
     match &q.kind {
         Kind::Input => (None, Twins::by_key(0..count)),
@@ -43,7 +44,7 @@ fn one(normal: &Normal, q: &Quantity, all: &[Twins]) -> (Option<Packed>, Twins) 
             (None, twins)
         }
         Kind::Linear { bias, .. } => {
-            let mut map = pack(normal, q, all);
+            let mut map = pack(normal, q, survey, all);
             if count == 1 {
                 return (Some(map), Twins::by_key(0..1));
             }
@@ -56,8 +57,7 @@ fn one(normal: &Normal, q: &Quantity, all: &[Twins]) -> (Option<Packed>, Twins) 
             added.iter_mut().for_each(|a| a.sort_unstable());
             let mut terms: Vec<Vec<_>> = vec![Vec::new(); count];
             for d in &map.diagonals {
-                let bits: Vec<u32> = d.values.iter().map(|v| v.to_bits()).collect();
-                terms[d.output].push((d.input, d.walk, d.run, bits));
+                terms[d.output].push((d.input, d.walk, d.run, Bits(&d.values)));
             }
             let twins = Twins::by_key(terms.into_iter().zip(added));
             let mut first = vec![usize::MAX; twins.count];
@@ -74,3 +74,32 @@ fn one(normal: &Normal, q: &Quantity, all: &[Twins]) -> (Option<Packed>, Twins) 
         }
     }
 }
+
+/// Values that are compared bit by bit, where they lie.
+struct Bits<'a>(&'a [f32]);
+
+impl Bits<'_> {
+    fn each(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().map(|v| v.to_bits())
+    }
+}
+
+impl Ord for Bits<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.each().cmp(other.each())
+    }
+}
+
+impl PartialOrd for Bits<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Bits<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Bits<'_> {}

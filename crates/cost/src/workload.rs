@@ -614,7 +614,7 @@ const PROBE_FRESH: usize = 256 << 20;
 /// counts: other programs only add to a time. About a second, 3 s on a virtual machine whose fresh pages are dear; takes 400 MB.
 ///
 /// # Errors
-/// Never for [`probe_parameters`].
+/// A lack of memory.
 pub fn probe(clock: &dyn Fn() -> f64, rng: &mut impl CryptoRng) -> Result<Probe, Error> {
     probe_with(&probe_parameters()?, STREAM_WORDS, PROBE_FRESH, clock, rng)
 }
@@ -627,7 +627,10 @@ fn probe_with(
     rng: &mut impl CryptoRng,
 ) -> Result<Probe, Error> {
     let start = clock();
-    let reservation = ring::buffer::reserve(fresh_bytes);
+    let reservation = ring::buffer::reserve(fresh_bytes).ok_or_else(|| Error::Conformance {
+        object: "probe",
+        reason: format!("there is no memory for it: {fresh_bytes} bytes at once"),
+    })?;
     let gigabytes = reservation.bytes() as f64 * 1e-9;
     reservation.populate();
     let fresh = (clock() - start) / gigabytes;

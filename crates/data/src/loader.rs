@@ -164,7 +164,7 @@ impl Loader {
         let inner = Arc::clone(&self.inner);
         // the channel holds all but the one that waits to enter it
         let (send, receive) = sync_channel(self.inner.options.prefetch.max(1) - 1);
-        let thread = std::thread::spawn(move || {
+        let thread = std::thread::Builder::new().spawn(move || {
             for number in from..inner.batches() {
                 let batch = inner.batch(epoch, number);
                 let failed = batch.is_err();
@@ -174,9 +174,19 @@ impl Loader {
                 }
             }
         });
+        let (thread, receive) = match thread {
+            Ok(thread) => (Some(thread), receive),
+            // the only batch is the refusal
+            Err(source) => {
+                let (send, receive) = sync_channel(1);
+                let path = "a thread that makes batches ahead".into();
+                let _ = send.send(Err(Error::Io { path, source }));
+                (None, receive)
+            }
+        };
         Epoch {
             receive: Some(receive),
-            thread: Some(thread),
+            thread,
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::error::{Error, Help, Result, named};
 use crate::files::stem;
 use crate::inputs::{Inputs, Source};
+use crate::memory;
 use crate::network::{self, Network};
 use crate::progress::{Listener, Say};
 use data::{Text, Windows};
@@ -133,6 +134,10 @@ fn inputs(
     };
     let task = task(own, (input, output), sources, a).map_err(named(model))?;
     let most = a.limit.unwrap_or(INPUTS);
+    let shapes: Vec<Shape> = match &network {
+        Network::Trained(g, _) => g.nodes().iter().map(nn::Node::shape).collect(),
+        Network::Polynomial(g) => g.nodes().iter().map(nn::Node::shape).collect(),
+    };
     let mut inputs = Vec::new();
     for source in sources {
         let open = |split| {
@@ -141,7 +146,10 @@ fn inputs(
                 limit: Some(most),
                 ..source.clone()
             };
-            Inputs::open(&task, &source)?.tensors(most - inputs.len())
+            let set = Inputs::open(&task, &source)?;
+            let more = set.len().min(most - inputs.len());
+            memory::calibrate(&shapes, inputs.len() + more)?;
+            set.tensors(more)
         };
         let more = match open(source.split) {
             Err(Error::Data(data::Error::Split { .. })) => open(Some(data::Split::Train))?,

@@ -3,6 +3,7 @@
 use crate::error::{Error, Help, Result, named};
 use crate::files::{self, Output, folder_of};
 use crate::inputs::{Inputs, Source, encode_picture, encode_text};
+use crate::memory;
 use crate::network::{CLIENT_FILE, answer_lines, client_file, label, task_or};
 use crate::progress::{Listener, Say};
 use crate::session::rng;
@@ -134,13 +135,15 @@ impl Client {
     /// As [`Client::encrypt`], into a file.
     ///
     /// # Errors
-    /// As [`Client::encrypt`], and those of the file system.
+    /// As [`Client::encrypt`], those of the file system, and a lack of memory.
     pub fn encrypt_file(&self, inputs: &[Input], output: Output, tell: Listener<'_>) -> Result<()> {
+        let memory = memory::encrypt(self.keys.file())?;
         let values = self.encode(inputs, tell)?;
         tell.note(format_args!(
-            "encrypting into {} ciphertexts: {}, about a second",
+            "encrypting into {} ciphertexts: {}, {} of memory, about a second",
             self.keys.spec().input.registers.len(),
-            size(self.keys.input_bytes())
+            size(self.keys.input_bytes()),
+            size(memory)
         ));
         output.require_room(self.keys.input_bytes())?;
         output.write(|out, name| {
@@ -184,6 +187,7 @@ impl Client {
         if !prompts.is_empty() && !text {
             return Err(format!("this plan takes {}, no text", task.kind()).into());
         }
+        memory::decrypt(self.keys.file())?;
         let (name, file) = (answer.display().to_string(), files::open(answer)?);
         if self.keys.parameters().spec().is_toy() {
             tell.note(

@@ -3,6 +3,7 @@
 use crate::error::{Result, named};
 use crate::files::{self, Content, Existing, Output};
 use crate::machine::Machine;
+use crate::memory;
 use crate::network::{self, CLIENT_FILE};
 use crate::progress::{Listener, Say, duration};
 use crate::session::rng;
@@ -68,12 +69,14 @@ pub fn keygen(
     let list = file.spec().keys.iter().copied();
     let threads = rayon::current_num_threads();
     let (_, seconds) = machine.cost().keys(parameters, list, threads);
+    let memory = memory::keygen(&file)?;
     let mut rng = rng();
     let client = Client::new(file, &mut rng);
     let bytes = client.evaluation_keys_bytes();
     tell.note(format_args!(
-        "making {count} evaluation keys: {} on disk, about {}",
+        "making {count} evaluation keys: {} on disk, {} of memory, about {}",
         size(bytes),
+        size(memory),
         duration(seconds)
     ));
     require_disk(folder, bytes + (1 << 20))?;

@@ -43,6 +43,7 @@ pub mod inspect;
 pub mod keys;
 pub mod machine;
 mod markdown;
+mod memory;
 pub mod network;
 pub mod progress;
 mod questions;
@@ -65,9 +66,13 @@ pub use session::Session;
 /// Compiles a network and verifies its plan.
 ///
 /// # Errors
-/// Those of [`compiler::compile`] and of verification.
+/// Those of [`compiler::compile`] and of verification; a lack of memory for compiling itself, unless the target says how much there is.
 pub fn compile(graph: &nn::PolyGraph, target: &compiler::Target) -> Result<runtime::VerifiedPlan> {
-    Ok(compiler::compile(graph, target)?)
+    let target = compiler::Target {
+        room: target.room.or_else(runtime::limits::here),
+        ..target.clone()
+    };
+    Ok(compiler::compile(graph, &target)?)
 }
 
 /// What a client needs of a plan: keys are made from it.

@@ -8,7 +8,8 @@ use ckks::Cost;
 use ckks::{Parameters, ParametersSpec};
 use cost::workload::{self, OPERATIONS, Operation, Reading, Workload};
 use cost::{MachineCost, Observation, Probe, Residual, Threading, Trust, fit};
-use runtime::machine::{cpu_seconds, require_memory};
+use runtime::limits;
+use runtime::machine::{cpu_seconds, require_memory, require_room};
 use runtime::machine_file::{MACHINE_FILE_LIMIT, MachineFile, Origin};
 use runtime::placement::READ_RATE;
 use runtime::{Basis, Placement, Prediction, VerifiedPlan, size};
@@ -91,6 +92,10 @@ impl Machine {
     pub fn basis(&self, probing: Probing) -> Result<Basis> {
         let (cost, scaled) = match probing {
             Probing::AsItIs => (self.cost, None),
+            // a prediction must not be what fails for want of memory
+            Probing::Probe if limits::here().is_some_and(|room| room.bytes < PROBE_BYTES) => {
+                (self.cost, None)
+            }
             Probing::Probe => {
                 let (cost, ratios) = self.cost.scaled_by(&probe()?, self.trust);
                 (cost, Some(ratios))
@@ -183,11 +188,33 @@ pub(crate) fn security(p: &Parameters, indent: &str) -> String {
     text
 }
 
+/// Address space of a thread: its stack and what the system puts beside it.
+const THREAD_BYTES: u64 = (2 << 20) + (256 << 10);
+
+/// Starts the pool of this process, on which everything runs that is given no other: for programs, once.
+///
+/// # Errors
+/// More threads than there is memory for, or than the system allows.
+pub fn start_threads(count: usize) -> Result<()> {
+    let stacks = limits::resident() + count as u64 * THREAD_BYTES;
+    require_room(
+        &format!("a pool of {count} threads"),
+        stacks,
+        ", or use fewer threads",
+    )?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(count);
+    let refused = |e| format!("{count} threads: {e}; use fewer threads");
+    Ok(pool.build_global().map_err(refused)?)
+}
+
 /// A pool of so many threads.
 pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     pool.map_err(|e| format!("{threads} threads: {e}").into())
 }
+
+/// What a probe takes, and a little more.
+const PROBE_BYTES: u64 = 600 << 20;
 
 fn probe() -> Result<Probe> {
     Ok(pool(1)?.install(|| workload::probe(&cpu_seconds, &mut rng()))?)

@@ -14,8 +14,8 @@ use runtime::machine::{cpu_seconds, peak_bytes, require_disk};
 use runtime::report::{Answer, Measured};
 use runtime::wire::container::{Digest, Header, Kind, Whole, expect_together};
 use runtime::{
-    Excess, KeyId, LockStep, Observer, Placement, Prediction, Report, Reporter, Server, Stopwatch,
-    VerifiedPlan,
+    Excess, KeyId, Limit, LockStep, Observer, Placement, Prediction, Report, Reporter, Server,
+    Stopwatch, VerifiedPlan, limits,
 };
 use std::fs::File;
 use std::io::BufReader;
@@ -242,7 +242,7 @@ fn open(
     name: &str,
     tell: Listener<'_>,
 ) -> Result<Server> {
-    let preparation = prepare(plan, placement);
+    let preparation = prepare(plan, placement)?;
     let mut told = |done, all| tell.count("reading key", done, all);
     let server = match placement {
         Some(p) => Server::open(plan.clone(), keys.into_inner().1, name, &p.kept, &mut told)?,
@@ -252,5 +252,10 @@ fn open(
         }
     };
     fetched(&preparation.finish(), tell);
+    // another run may have passed the same check at the same time: by now each has taken what it holds
+    if limits::here().is_some_and(|room| room.limit != Limit::Process) {
+        let peak = placement.map_or(plan.facts().peak_bytes, |p| p.peak_bytes);
+        require_memory(plan, peak, None)?;
+    }
     Ok(server)
 }

@@ -63,15 +63,15 @@ impl Session {
     ) -> Result<Self> {
         let client = Client::new(plan.client_file(task_bytes(graph))?, &mut rng());
         let start = Instant::now();
-        let preparation = prepare(&plan, None);
+        let preparation = prepare(&plan, None)?;
         let (reader, writer) = std::io::pipe()?;
         let (parameters, needed) = (plan.parameters(), &plan.facts().keys);
         let keys = std::thread::scope(|scope| {
             // reading keys is work of one thread: nothing of it leaves this one for a pool that isn't the caller's
-            let received = scope.spawn(|| {
+            let received = std::thread::Builder::new().spawn_scoped(scope, || {
                 let keys = BufReader::with_capacity(1 << 20, reader);
                 ServerKeys::read(keys, "evaluation keys", parameters, needed, &mut |_, _| {})
-            });
+            })?;
             let keys = BufWriter::with_capacity(1 << 20, writer);
             let mut told = |done, all| tell.count("key", done, all);
             let sent = client
@@ -172,8 +172,8 @@ impl Session {
 }
 
 /// Begins to fetch the memory that a plan's run will use.
-pub(crate) fn prepare(plan: &VerifiedPlan, placement: Option<&Placement>) -> Preparation {
-    Preparation::begin(plan.facts().buffer_bytes(placement))
+pub(crate) fn prepare(plan: &VerifiedPlan, placement: Option<&Placement>) -> Result<Preparation> {
+    Ok(Preparation::begin(plan.facts().buffer_bytes(placement))?)
 }
 
 pub(crate) fn fetched(p: &Prepared, tell: Listener<'_>) {

@@ -17,6 +17,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::heap;
 use zeroize::Zeroize;
 
 /// The alignment of every buffer, one cache line and one vector register.
@@ -50,10 +51,11 @@ unsafe impl Sync for AlignedVec {}
 
 /// The operating system's memory.
 mod system {
-    /// `bytes` of zeroed, never freed address space at a multiple of `align`, with huge pages where there are.
+    /// `bytes` of zeroed, never freed address space at a multiple of `align`, with huge pages where there are; none where the system
+    /// gives no more.
     #[cfg(target_os = "linux")]
-    pub(super) fn map(bytes: usize, align: usize) -> usize {
-        let whole = bytes + align;
+    pub(super) fn map(bytes: usize, align: usize) -> Option<usize> {
+        let whole = bytes.checked_add(align)?;
         // SAFETY: a fresh anonymous private mapping touches no existing memory.
         let raw = unsafe {
             libc::mmap(
@@ -66,8 +68,7 @@ mod system {
             )
         };
         if raw == libc::MAP_FAILED {
-            let layout = std::alloc::Layout::from_size_align(bytes, align);
-            std::alloc::handle_alloc_error(layout.unwrap_or(std::alloc::Layout::new::<u64>()));
+            return None;
         }
         let start = (raw as usize).next_multiple_of(align);
         // SAFETY: [start, start + bytes) lies in the mapping; advice and trimming the rest of it do not touch other memory.
@@ -82,19 +83,16 @@ mod system {
             }
             libc::madvise(start as *mut _, bytes, libc::MADV_HUGEPAGE);
         }
-        start
+        Some(start)
     }
 
-    /// `bytes` of zeroed, never freed memory at a multiple of `align`.
+    /// `bytes` of zeroed, never freed memory at a multiple of `align`; none where the system gives no more.
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn map(bytes: usize, align: usize) -> usize {
-        let layout = std::alloc::Layout::from_size_align(bytes, align).expect("a region's size");
+    pub(super) fn map(bytes: usize, align: usize) -> Option<usize> {
+        let layout = std::alloc::Layout::from_size_align(bytes, align).ok()?;
         // SAFETY: the layout is never of size zero.
         let raw = unsafe { std::alloc::alloc_zeroed(layout) };
-        if raw.is_null() {
-            std::alloc::handle_alloc_error(layout);
-        }
-        raw as usize
+        (!raw.is_null()).then_some(raw as usize)
     }
 
     /// Pages for [start, start + bytes), which keeps what it holds; false where the system cannot (Linux before 5.14).
@@ -174,7 +172,7 @@ impl Arena {
             .map(|&(_, start)| start);
         let start = found.unwrap_or_else(|| {
             let region = bytes.max(REGION).next_multiple_of(HUGE);
-            let start = system::map(region, HUGE);
+            let start = system::map(region, HUGE).unwrap_or_else(|| heap::end(region));
             self.give(
                 start,
                 Piece {
@@ -248,10 +246,11 @@ pub struct Reservation {
 
 /// Adds room for `bytes` to the arena, to be taken at once by whoever needs buffers, and lets freed buffers keep as many.
 ///
-/// Pages come when [`Reservation::populate`] is called, from any thread; where the system has no call for that, they come here.
-pub fn reserve(bytes: usize) -> Reservation {
-    let bytes = bytes.max(1).next_multiple_of(HUGE);
-    let start = system::map(bytes, HUGE);
+/// Pages come when [`Reservation::populate`] is called, from any thread; where the system has no call for that, they come here. None where
+/// the system does not give as many.
+pub fn reserve(bytes: usize) -> Option<Reservation> {
+    let bytes = bytes.max(1).checked_next_multiple_of(HUGE)?;
+    let start = system::map(bytes, HUGE)?;
     // SAFETY: the range was just mapped.
     let can = unsafe { system::populate(start, HUGE) };
     if !can {
@@ -264,11 +263,11 @@ pub fn reserve(bytes: usize) -> Reservation {
     let arena = guard.get_or_insert_default();
     arena.reserved += bytes;
     arena.give(start, Piece { bytes, resident: 0 });
-    Reservation {
+    Some(Reservation {
         start,
         bytes,
         populated: !can,
-    }
+    })
 }
 
 /// Bytes reserved so far.
@@ -420,7 +419,7 @@ mod tests {
         // larger than any other test's buffer, so that it comes from here
         let words = 9 << 20;
         let before = reserved();
-        let reservation = reserve(8 * words + HUGE);
+        let reservation = reserve(8 * words + HUGE).expect("memory");
         assert!(reserved() - before == reservation.bytes());
         assert!(reservation.bytes() >= 8 * words + HUGE);
         let (from, to) = (reservation.start, reservation.start + reservation.bytes);

@@ -8,10 +8,10 @@
 //! NTT form holds `a[i] = p(ψ^(2·brv(i)+1))`.
 //!
 //! Modules in reading order: [`modulus`] (scalars), [`primes`], [`limb`] (vector kernels on one limb), [`ntt`], [`ring`](mod@ring),
-//! [`automorphism`](mod@automorphism), [`convert`] (basis conversion), [`poly`] (typed polynomials), [`packed`] (limbs in few bytes), [`buffer`] (their memory),
+//! [`automorphism`](mod@automorphism), [`convert`] (basis conversion), [`poly`] (typed polynomials), [`packed`] (limbs in few bytes), [`buffer`] (their memory), [`heap`] (what happens where there is none),
 //! [`sample`] (randomness), [`backend`](mod@backend) (which instructions run), [`mod@reference`] (a fixed loop that times are compared with).
 //!
-//! The crate knows nothing of scales, slots or keys. `unsafe` occurs in `buffer`, in the AVX2 and IFMA kernels and at the calls
+//! The crate knows nothing of scales, slots or keys. `unsafe` occurs in `buffer` and `heap`, in the AVX2 and IFMA kernels and at the calls
 //! to them; every such kernel has a portable twin that gives the same words.
 
 pub mod automorphism;
@@ -21,6 +21,7 @@ pub mod backend;
 pub mod buffer;
 pub mod convert;
 mod error;
+pub mod heap;
 #[cfg(target_arch = "x86_64")]
 mod ifma;
 pub mod limb;

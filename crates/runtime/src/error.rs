@@ -68,16 +68,34 @@ impl std::fmt::Display for Remedy {
 /// Why there is no more memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// No more is free.
+    /// No more is free on the machine.
     Free,
+    /// The process's own limits (`RLIMIT_AS`, `RLIMIT_DATA`) leave no more.
+    Process,
+    /// The control group that the process is in, or one above it, leaves no more.
+    Group,
     /// The user allows no more.
     Allowed,
+}
+
+impl Limit {
+    /// What helps against it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::Free => "close other programs, use a larger machine",
+            Self::Process => "raise this process's memory limit (RLIMIT_AS, RLIMIT_DATA)",
+            Self::Group => "raise the memory limit of this container or control group",
+            Self::Allowed => "allow more",
+        }
+    }
 }
 
 impl std::fmt::Display for Limit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Free => "are free",
+            Self::Process => "are left by this process's memory limit",
+            Self::Group => "are left by the memory limit of this container or control group",
             Self::Allowed => "are allowed",
         })
     }

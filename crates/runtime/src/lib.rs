@@ -7,7 +7,7 @@
 //! * [`wire`]: what passes between them as bytes. Bytes from outside become checked objects or one clear error.
 //! * [`sharing`]: noise flooding for answers that leave the client, or their class alone, which needs none.
 //! * [`plan_file`], [`checkpoint`], [`inspection`]: the server's own files, and what any file says about itself.
-//! * [`check`]: the clear twin beside an encrypted run; [`noise`]: what error its answer will have, by simulation; [`prediction`]: what a run will cost, [`preparation`]: its memory, fetched ahead, [`placement`]: keys in memory or on disk, [`report`]: what it cost; [`machine`]: memory, disk and clocks, [`machine_file`]: what
+//! * [`check`]: the clear twin beside an encrypted run; [`noise`]: what error its answer will have, by simulation; [`prediction`]: what a run will cost, [`preparation`]: its memory, fetched ahead, [`placement`]: keys in memory or on disk, [`report`]: what it cost; [`machine`]: memory, disk and clocks, [`limits`]: how much memory is left, [`machine_file`]: what
 //!   a machine was measured to cost.
 //!
 //! Notation: plan units are normalised values, network units are the network's own; network value = unit × plan value.
@@ -21,6 +21,7 @@ pub mod error;
 pub mod facts;
 pub mod inspection;
 pub mod interpreter;
+pub mod limits;
 pub mod machine;
 pub mod machine_file;
 pub mod noise;

@@ -1,6 +1,7 @@
 //! What the machine has and what this process used: Linux's `/proc`, clocks and file systems.
 
-use crate::{Error, Help, Limit, Result, size};
+use crate::limits;
+use crate::{Error, Help, Limit, Remedy, Result, size};
 use rustix::time::ClockId;
 use std::path::Path;
 
@@ -21,7 +22,7 @@ fn seconds(clock: ClockId) -> f64 {
 
 /// Largest resident size of this process so far (VmHWM), 0 where `/proc` has none.
 pub fn peak_bytes() -> u64 {
-    number("/proc/self/status", "VmHWM:").map_or(0, |kib| kib * 1024)
+    limits::kibibytes(Path::new("/proc/self/status"), "VmHWM:").unwrap_or(0)
 }
 
 /// Name of the processor, or of its architecture where the system does not say.
@@ -34,35 +35,9 @@ pub fn processor() -> String {
         .into()
 }
 
-/// Memory that can be had without swapping, if known.
+/// Memory that this process may still take, if known: see [`limits`].
 pub fn available_memory() -> Option<u64> {
-    let kib = number("/proc/meminfo", "MemAvailable:").filter(|&kib| kib > 0);
-    let system = kib.map(|kib| kib * 1024);
-    // a container may allow less than the machine has
-    let group = |file: &str, key: &str| number(&format!("/sys/fs/cgroup/memory.{file}"), key);
-    let group = group("max", "")
-        .zip(group("current", ""))
-        .map(|(most, used)| {
-            let cache = group("stat", "inactive_file").unwrap_or(0);
-            most.saturating_sub(used.saturating_sub(cache))
-        });
-    match (system, group) {
-        (Some(s), Some(g)) => Some(s.min(g)),
-        (s, g) => s.or(g),
-    }
-}
-
-/// The number behind a key, perhaps in kB, in one of the system's files.
-fn number(path: &str, key: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let behind = |l: &str| {
-        l.strip_prefix(key)?
-            .trim_end_matches("kB")
-            .trim()
-            .parse()
-            .ok()
-    };
-    text.lines().find_map(behind)
+    limits::here().map(|room| room.bytes)
 }
 
 /// Bytes free for this user in the file system of `folder`, if known.
@@ -86,35 +61,52 @@ pub fn require_disk(folder: &Path, needed: u64) -> Result<()> {
     }
 }
 
-/// Refuses when `needed` bytes exceed the limit that the user set, or what is free.
+/// Refuses when a process of `needed` bytes exceeds the limit that the user set, or what this one has and can still get.
 ///
 /// # Errors
 /// [`Error::Memory`].
 pub fn require_memory(what: &str, needed: u64, limit: Option<u64>) -> Result<()> {
-    let refuse = |had, limit, words: String| {
-        Err(Error::Memory {
-            what: what.into(),
-            needed,
-            had,
-            limit,
-            remedy: Help::Memory.with(words),
-        })
-    };
     if let Some(had) = limit.filter(|&l| l < needed) {
         // rounded up, so that what is named is enough
         let enough = needed.checked_next_multiple_of(10_000_000);
         let enough = size(enough.unwrap_or(needed)).replace(' ', "");
         let words = format!("allow at least {enough}, or compile for less memory");
-        return refuse(had, Limit::Allowed, words);
-    }
-    match available_memory() {
-        Some(had) if had < needed => refuse(
+        return Err(Error::Memory {
+            what: what.into(),
+            needed,
             had,
-            Limit::Free,
-            "close other programs, use a larger machine, leave keys on disk, or compile for less memory".into(),
-        ),
-        _ => Ok(()),
+            limit: Limit::Allowed,
+            remedy: Help::Memory.with(words),
+        });
     }
+    let words = ", leave keys on disk, or compile for less memory";
+    require_room(what, needed, Help::Memory.with(words))
+}
+
+/// Refuses when a process of `needed` bytes exceeds what this one has and can still get; `instead` is what helps beside more memory, if
+/// anything, with a comma before it.
+///
+/// # Errors
+/// [`Error::Memory`].
+pub fn require_room(what: &str, needed: u64, instead: impl Into<Remedy>) -> Result<()> {
+    let Some(room) = limits::here() else {
+        return Ok(());
+    };
+    let (had, limit) = (room.whole(), room.limit);
+    if needed <= had {
+        return Ok(());
+    }
+    let Remedy { words, help } = instead.into();
+    Err(Error::Memory {
+        what: what.into(),
+        needed,
+        had,
+        limit,
+        remedy: Remedy {
+            words: format!("{}{words}", limit.remedy()),
+            help,
+        },
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::start::{Adapting, Start, Vectors};
 use crate::error::Result;
+use crate::memory;
 use crate::progress::{Listener, Progress, Say};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -192,6 +193,7 @@ pub(super) fn direct<S: Direct>(
         tell.note(format_args!("left out {what}"));
     }
     let metadata = start.metadata;
+    memory::train(&start.model, config)?;
     let mut trainer = Trainer::new(config, start.model, start.teacher, start.sources, folder)?;
     let mut score = None;
     let what = (noun, names(&config.stages));
@@ -232,6 +234,7 @@ fn text(
         passages.held_out.text().tokens().len(),
         parameters(&model)
     ));
+    memory::train(&model, config)?;
     let mut trainer = Trainer::new(config, model, teacher, passages, folder)?;
     let what = ("text", names(&config.stages));
     let mut last = None;
@@ -281,6 +284,7 @@ fn encoder(
         corpus.truncated,
         parameters(&model)
     ));
+    memory::train(&model, config)?;
     let mut trainer = Trainer::new(config, model, teacher, corpus, folder)?;
     let what = ("sentences", names(&config.stages));
     let mut last = None;

@@ -1,0 +1,460 @@
+//! With less memory than it needs, every command ends with one line and exit code 1, and leaves no file under its final name: no signal,
+//! no trace of calls.
+#![cfg(target_os = "linux")]
+
+#[allow(dead_code, reason = "this test looks at each outcome itself")]
+mod support;
+
+use approx::Polynomial;
+use nn::{Metadata, Op, Parameter, PolyGraph, Range, Shape};
+use std::path::Path;
+use std::process::{Command, Output};
+use support::Folder;
+use task::{Normalization, Outputs, Pictures, Task};
+
+/// Runs a program under a limit on its address space, in MiB; no limit for 0.
+fn limited(mebibytes: usize, program: &str, arguments: &[&str]) -> Output {
+    let kibibytes = match mebibytes {
+        0 => "unlimited".to_string(),
+        m => (m << 10).to_string(),
+    };
+    Command::new("sh")
+        .args(["-c", "ulimit -v $0; exec \"$@\"", &kibibytes, program])
+        .args(arguments)
+        .env_remove("POLYVEIL_MACHINE")
+        .env_remove("RUST_BACKTRACE")
+        .env(
+            "XDG_CONFIG_HOME",
+            std::env::temp_dir().join("polyveil-none"),
+        )
+        .output()
+        .expect("it starts")
+}
+
+/// Runs under limits from too little to enough: it is done, or refused with one line and nothing written. Gives how often it was refused.
+fn under_all_limits(limits: &[usize], arguments: &[&str], output: Option<&str>) -> usize {
+    let mut refused = 0;
+    for &limit in limits {
+        if let Some(path) = output.map(Path::new).filter(|p| p.is_file()) {
+            std::fs::remove_file(path).expect("a file");
+        }
+        let out = limited(limit, env!("CARGO_BIN_EXE_polyveil"), arguments);
+        let text = String::from_utf8_lossy(&out.stderr);
+        let case = format!("{limit} MiB, {arguments:?}: {:?}\n{text}", out.status);
+        let written = output.is_none_or(|path| Path::new(path).exists());
+        match out.status.code() {
+            Some(0) => assert!(written, "{case}"),
+            Some(1) => {
+                refused += 1;
+                assert!(output.is_none() || !written, "{case}");
+                let last = text.lines().last().unwrap_or_default();
+                assert!(
+                    last.starts_with("error: ") && last.contains("memory"),
+                    "{case}"
+                );
+                let lines = text.lines().filter(|l| l.starts_with("error"));
+                assert_eq!(lines.count(), 1, "{case}");
+            }
+            _ => panic!("{case}"),
+        }
+    }
+    refused
+}
+
+/// Three pictures' channels of 64 by 64 through a wide convolution, whose diagonals take some 300 MB to compile.
+fn wide() -> PolyGraph {
+    let weight: Vec<f32> = (0..64 * 64 * 9)
+        .map(|i| ((i * 7919 % 13) as f32 - 6.0) / 600.0)
+        .collect();
+    let convolution = |from: usize| {
+        let weight = Parameter::new("w", [64, from, 3, 3], weight[..64 * from * 9].to_vec());
+        Op::Conv2d(nn::Conv2d {
+            padding: nn::Padding::same(1),
+            ..nn::Conv2d::new(weight.expect("finite"))
+        })
+    };
+    let square =
+        || Op::Elementwise(Polynomial::new(vec![2.0, 0.0, 2.0], (-2.0, 2.0)).expect("valid"));
+    let mut b = nn::Network::<Polynomial>::builder();
+    let x = b.input("x", Shape::image(3, 32, 32)).expect("valid");
+    let c = b.add("narrow", convolution(3), &[x]).expect("valid");
+    let s = b.add("square", square(), &[c]).expect("valid");
+    let d = b.add("wide", convolution(64), &[s]).expect("valid");
+    let y = b.add("mean", Op::GlobalAvgPool, &[d]).expect("valid");
+    calibrated(PolyGraph::from(b.finish(y).expect("valid")), "wide")
+}
+
+/// Pictures of 4×4 into two classes.
+fn narrow() -> PolyGraph {
+    let weight = |rows: usize, columns: usize| {
+        let values: Vec<f32> = (0..rows * columns)
+            .map(|i| ((i * 7919 % 13) as f32 - 6.0) / 60.0)
+            .collect();
+        Op::Linear(nn::Linear {
+            weight: Parameter::new("w", [rows, columns], values).expect("finite"),
+            bias: None,
+        })
+    };
+    let square = Polynomial::new(vec![2.0, 0.0, 2.0], (-2.0, 2.0)).expect("valid");
+    let mut b = nn::Network::<Polynomial>::builder();
+    let x = b.input("x", Shape::image(3, 4, 4)).expect("valid");
+    let f = b.add("flatten", Op::Flatten, &[x]).expect("valid");
+    let d = b.add("dense", weight(8, 48), &[f]).expect("valid");
+    let s = b
+        .add("square", Op::Elementwise(square), &[d])
+        .expect("valid");
+    let y = b.add("classes", weight(2, 8), &[s]).expect("valid");
+    let graph = PolyGraph::from(b.finish(y).expect("valid"));
+    let normalization = Normalization {
+        mean: vec![0.5; 3],
+        deviation: vec![0.25; 3],
+    };
+    let outputs = Outputs::Classes(vec!["no".into(), "yes".into()]);
+    let pictures = Pictures::new(Shape::image(3, 4, 4), normalization, outputs).expect("fits");
+    let task = Some(Task::Pictures(pictures).to_bytes());
+    let metadata = Metadata {
+        name: "narrow".into(),
+        task,
+        ..Metadata::default()
+    };
+    calibrated(graph.with_metadata(metadata), "narrow")
+}
+
+fn calibrated(graph: PolyGraph, name: &str) -> PolyGraph {
+    let ranges = vec![
+        Range {
+            min: -2.0,
+            max: 2.0
+        };
+        graph.nodes().len()
+    ];
+    let metadata = Metadata {
+        name: name.into(),
+        ..graph.metadata().clone()
+    };
+    graph
+        .with_metadata(metadata)
+        .with_ranges(ranges)
+        .expect("fits")
+}
+
+/// A PNG of grey, as small as it deflates.
+fn png(side: u32) -> Vec<u8> {
+    let crc = |bytes: &[u8]| {
+        !bytes.iter().fold(!0u32, |c, &b| {
+            (0..8).fold(c ^ u32::from(b), |c, _| {
+                if c & 1 == 1 {
+                    c >> 1 ^ 0xedb8_8320
+                } else {
+                    c >> 1
+                }
+            })
+        })
+    };
+    let row = vec![0; 1 + 3 * side as usize];
+    let mut deflate = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    for _ in 0..side {
+        std::io::Write::write_all(&mut deflate, &row).expect("memory");
+    }
+    let data = deflate.finish().expect("memory");
+    let mut head = [side.to_be_bytes(), side.to_be_bytes()].concat();
+    head.extend([8, 2, 0, 0, 0]);
+    let mut out = b"\x89PNG\r\n\x1a\n".to_vec();
+    for (tag, body) in [(b"IHDR", &head), (b"IDAT", &data), (b"IEND", &Vec::new())] {
+        out.extend(u32::try_from(body.len()).expect("small").to_be_bytes());
+        let chunk: Vec<u8> = tag.iter().chain(body).copied().collect();
+        out.extend(&chunk);
+        out.extend(crc(&chunk).to_be_bytes());
+    }
+    out
+}
+
+/// MiB of address space; 0 is no limit.
+const LIMITS: [usize; 9] = [48, 64, 90, 120, 160, 220, 320, 600, 0];
+
+#[test]
+fn every_command_that_lacks_memory_ends_with_one_line() {
+    let folder = Folder::new("memory");
+    let path = |name: &str| folder.path(name);
+    let graph = narrow();
+    let target = compiler::Target {
+        parameters: ckks::ParametersSpec::toy_levelled(14, 8),
+        ..compiler::Target::default()
+    };
+    let plan = compiler::compile(&graph, &target).expect("compiles");
+    let client = plan
+        .client_file(graph.metadata().task.clone().expect("a task"))
+        .expect("its task");
+    folder.file("n.client", &client.write(Vec::new(), "x").expect("writes"));
+    folder.file(
+        "n.plan",
+        &plan.plan().write(Vec::new(), "x").expect("writes"),
+    );
+    folder.file(
+        "n.pvm",
+        &nn::format::artefact::to_bytes(&graph).expect("writes"),
+    );
+    folder.file("small.png", &png(4));
+    folder.file("bomb.png", &png(13_000));
+    let (plan, client, model, keys) = (
+        path("n.plan"),
+        path("n.client"),
+        path("n.pvm"),
+        path("keys"),
+    );
+    let (key, public) = (path("keys/client.key"), path("keys/evaluation.keys"));
+    let (input, answer) = (path("x.input"), path("x.answer"));
+    let keygen = [
+        "keygen",
+        &client,
+        "-o",
+        &keys,
+        "--insecure-toy",
+        "--replace",
+    ];
+    let encrypt = |picture: &str, to: &str| {
+        let words = [
+            "encrypt",
+            "--key",
+            &key,
+            "--image",
+            &path(picture),
+            "--resize",
+            "-o",
+            to,
+        ];
+        words.map(String::from)
+    };
+    let run = [
+        "run",
+        "--plan",
+        &plan,
+        "--keys",
+        &public,
+        "--input",
+        &input,
+        "-o",
+        &answer,
+        "--no-probe",
+    ];
+    let words = |all: &[String]| -> Vec<String> { all.to_vec() };
+    let under = |arguments: &[String], output: Option<&str>| {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        under_all_limits(&LIMITS, &arguments, output)
+    };
+    let owned = |all: &[&str]| -> Vec<String> { all.iter().map(|w| w.to_string()).collect() };
+    assert!(under(&owned(&keygen), None) > 0);
+    assert!(under(&words(&encrypt("small.png", &input)), Some(&input)) > 0);
+    assert!(
+        under(
+            &words(&encrypt("bomb.png", &path("b.input"))),
+            Some(&path("b.input"))
+        ) > 3
+    );
+    assert!(under(&owned(&run), Some(&answer)) > 0);
+    under(
+        &owned(&[&run[..], &["--keys-on-disk"]].concat()),
+        Some(&answer),
+    );
+    let check = [&run[..], &["--check", "--key", &key]].concat();
+    under(&owned(&check), Some(&answer));
+    under(&owned(&["decrypt", "--key", &key, &answer]), None);
+    for file in [&plan, &public, &model, &key] {
+        under(&owned(&["inspect", file]), None);
+    }
+    let calibrate = [
+        "calibrate",
+        &model,
+        "--data",
+        &path("small.png"),
+        "-o",
+        &path("c.pvm"),
+    ];
+    under(&owned(&calibrate), Some(&path("c.pvm")));
+    let compile = ["compile", &model, "-o", &path("c.plan"), "--no-probe"];
+    assert!(under(&owned(&compile), Some(&path("c.plan"))) > 0);
+    let demo = [
+        "demo",
+        "--model",
+        &model,
+        "--image",
+        &path("small.png"),
+        "--no-precision",
+        "--no-probe",
+    ];
+    let refused = under_all_limits(&LIMITS[..8], &demo, None);
+    assert_eq!(refused, 8, "the standard ring takes more than that");
+}
+
+#[test]
+fn a_network_too_large_to_compile_is_refused_with_its_layer_and_the_bytes() {
+    let folder = Folder::new("compile-memory");
+    let bytes = nn::format::artefact::to_bytes(&wide()).expect("writes");
+    let (model, plan) = (folder.file("wide.pvm", &bytes), folder.path("wide.plan"));
+    let compile = ["compile", &model, "-o", &plan, "--no-probe"];
+    let out = limited(500, env!("CARGO_BIN_EXE_polyveil"), &compile);
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{text}");
+    for word in [
+        "layer wide",
+        "to compile",
+        "MB",
+        "memory limit",
+        "smaller pictures",
+    ] {
+        assert!(text.contains(word), "{word} is missing in {text}");
+    }
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let refused = under_all_limits(&[300, 700, 1000], &compile, Some(&plan));
+    assert!(refused > 0);
+}
+
+#[test]
+fn more_threads_than_there_is_memory_for_are_refused() {
+    for limit in [400, 1000, 2000] {
+        let arguments = ["inspect", "/dev/null", "--threads", "1024"];
+        let out = limited(limit, env!("CARGO_BIN_EXE_polyveil"), &arguments);
+        let text = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{limit}: {text}");
+        assert!(
+            text.contains("1024 threads") && text.lines().count() == 1,
+            "{limit}: {text}"
+        );
+    }
+}
+
+#[test]
+fn endless_files_end_with_one_line() {
+    let zero = "/dev/zero";
+    for arguments in [
+        &["inspect", zero][..],
+        &["compile", zero, "-o", "/nowhere/x.plan"],
+        &["keygen", zero, "-o", "/nowhere"],
+        &[
+            "encrypt",
+            "--key",
+            zero,
+            "--image",
+            zero,
+            "-o",
+            "/nowhere/x",
+        ],
+        &["decrypt", "--key", zero, zero],
+        &["calibrate", zero, "--data", zero, "-o", "/nowhere/x"],
+        &[
+            "run",
+            "--plan",
+            zero,
+            "--keys",
+            zero,
+            "--input",
+            zero,
+            "-o",
+            "/nowhere/x",
+        ],
+    ] {
+        let out = limited(600, env!("CARGO_BIN_EXE_polyveil"), arguments);
+        let text = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{arguments:?}: {text}");
+        assert_eq!(text.lines().count(), 1, "{arguments:?}: {text}");
+    }
+}
+
+/// A network of ResNet-18's shape with this many channels in its first stage, its skip connections left out.
+fn resnet(width: usize, side: usize) -> PolyGraph {
+    let mut seed = 1u64;
+    let mut random = || {
+        seed = seed
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(0x1405_7b7e_f767_814f);
+        (seed >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    let function = Polynomial::new(vec![0.5; 16], (-2.0, 2.0)).expect("valid");
+    let mut b = nn::Network::<Polynomial>::builder();
+    let mut x = b.input("x", Shape::image(3, side, side)).expect("valid");
+    let mut from = 3;
+    for layer in 0..17 {
+        let to = width << (layer.max(1) - 1) / 4;
+        let stride = if to > from && layer > 0 { 2 } else { 1 };
+        let values: Vec<f32> = (0..to * from * 9)
+            .map(|_| random() / (9 * from) as f32)
+            .collect();
+        let convolution = Op::Conv2d(nn::Conv2d {
+            stride: (stride, stride),
+            padding: nn::Padding::same(1),
+            ..nn::Conv2d::new(Parameter::new("w", [to, from, 3, 3], values).expect("finite"))
+        });
+        x = b
+            .add(&format!("conv{layer}"), convolution, &[x])
+            .expect("valid");
+        x = b
+            .add(
+                &format!("act{layer}"),
+                Op::Elementwise(function.clone()),
+                &[x],
+            )
+            .expect("valid");
+        from = to;
+    }
+    let y = b.add("mean", Op::GlobalAvgPool, &[x]).expect("valid");
+    calibrated(PolyGraph::from(b.finish(y).expect("valid")), "resnet")
+}
+
+/// Most bytes that the program had in memory, and what it said.
+fn peak(arguments: &[&str]) -> (f64, String) {
+    let program = Command::new(env!("CARGO_BIN_EXE_polyveil"))
+        .args(arguments)
+        .stderr(std::process::Stdio::piped())
+        .spawn();
+    let mut program = program.expect("it starts");
+    let status = format!("/proc/{}/status", program.id());
+    let mut peak = 0.0;
+    while program.try_wait().expect("a child").is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
+        peak = kib.map_or(peak, |kib| 1024.0 * kib);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let out = program.wait_with_output().expect("a child");
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.success(), "{arguments:?}: {text}");
+    (peak, text)
+}
+
+/// The bytes that are named behind these words.
+fn bytes_behind(text: &str, words: &str) -> f64 {
+    let (_, rest) = text
+        .split_once(words)
+        .unwrap_or_else(|| panic!("{words}: {text}"));
+    let number: String = rest.split_whitespace().take(2).collect();
+    runtime::parse_size(number.trim_end_matches([',', ';'])).expect("bytes") as f64
+}
+
+#[test]
+#[ignore = "minutes and 2 GB"]
+fn predictions_of_compiling_hold() {
+    let folder = Folder::new("predictions");
+    for (width, side) in [(16, 32), (64, 32), (16, 64), (32, 64), (16, 112)] {
+        let bytes = nn::format::artefact::to_bytes(&resnet(width, side)).expect("writes");
+        let (model, plan) = (folder.file("r.pvm", &bytes), folder.path("r.plan"));
+        for more in [&[][..], &["--max-memory", "100GB"]] {
+            let compile = [&["compile", &model, "-o", &plan, "--no-probe"], more].concat();
+            let out = limited(
+                120 + bytes.len() / 150_000,
+                env!("CARGO_BIN_EXE_polyveil"),
+                &compile,
+            );
+            let text = String::from_utf8_lossy(&out.stderr);
+            let predicted = bytes_behind(&text, "network resnet about ");
+            let (measured, _) = peak(&compile);
+            let off = 100.0 * (predicted / measured - 1.0);
+            println!(
+                "{width} channels, {side} pixels, {more:?}: predicted {:.0} MB, measured {:.0} MB, off by {off:+.1} %",
+                predicted / 1e6,
+                measured / 1e6,
+            );
+            assert!(off.abs() < 15.0);
+        }
+    }
+}

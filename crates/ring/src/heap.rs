@@ -1,0 +1,96 @@
+//! What happens where the system gives no more memory.
+//!
+//! Rust's own answer is to abort: a signal, no word of what helps. A program that takes [`Heap`] for its global allocator and says its
+//! [`last_words`] ends with one line on stderr and exit code 1 instead. Nothing is unwound, and nothing is written under its final name.
+//! Whoever only tries to allocate (`try_reserve`) ends there too: what a library can count it must count before. Without last words
+//! everything is as Rust has it.
+
+use std::alloc::{GlobalAlloc, Layout, System, handle_alloc_error};
+use std::fmt::Write;
+use std::sync::OnceLock;
+
+/// The system's allocator, which says the program's last words where there is no more memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heap;
+
+/// What stands before and behind the number of bytes that could not be had.
+static WORDS: OnceLock<(&str, &str)> = OnceLock::new();
+
+/// Has this process end, where memory is short, with one line on stderr (these words around the size that could not be had) and exit
+/// code 1. The first call counts.
+pub fn last_words(before: &'static str, behind: &'static str) {
+    // a second program in this process would be one too many
+    let _ = WORDS.set((before, behind));
+}
+
+/// Ends the process, as no memory of this size can be had.
+pub(crate) fn end(bytes: usize) -> ! {
+    exhausted(bytes);
+    handle_alloc_error(Layout::from_size_align(bytes, 1).unwrap_or(Layout::new::<u64>()))
+}
+
+/// Ends the process if it has last words.
+#[cold]
+fn exhausted(bytes: usize) {
+    let Some((before, behind)) = WORDS.get() else {
+        return;
+    };
+    let mut line = Line {
+        bytes: [0; 512],
+        len: 0,
+    };
+    let (megabytes, rest) = (bytes / 1_000_000, bytes / 100_000 % 10);
+    // too long a line is cut
+    let _ = writeln!(line, "{before}{megabytes}.{rest} MB{behind}");
+    #[cfg(unix)]
+    // SAFETY: writes from a buffer of this length and ends the process: neither allocates nor takes a lock.
+    unsafe {
+        libc::write(2, line.bytes.as_ptr().cast(), line.len);
+        libc::_exit(1);
+    }
+    #[cfg(not(unix))]
+    std::process::exit(1);
+}
+
+/// A line on the stack.
+struct Line {
+    bytes: [u8; 512],
+    len: usize,
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let free = self.bytes.get_mut(self.len..).unwrap_or_default();
+        let len = text.len().min(free.len());
+        free[..len].copy_from_slice(&text.as_bytes()[..len]);
+        self.len += len;
+        Ok(())
+    }
+}
+
+fn or_end(at: *mut u8, bytes: usize) -> *mut u8 {
+    if at.is_null() {
+        exhausted(bytes);
+    }
+    at
+}
+
+// SAFETY: every call is passed on to `System` as it came, and so is what it gives.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise about `layout` is passed on.
+        or_end(unsafe { System.alloc(layout) }, layout.size())
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise about `layout` is passed on.
+        or_end(unsafe { System.alloc_zeroed(layout) }, layout.size())
+    }
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller's promises about `at`, `layout` and `size` are passed on.
+        or_end(unsafe { System.realloc(at, layout, size) }, size)
+    }
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises about `at` and `layout` are passed on.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
