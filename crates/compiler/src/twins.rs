@@ -76,6 +76,7 @@ fn one(normal: &Normal, q: &Quantity, survey: &Survey, all: &[Twins]) -> (Option
 }
 
 /// Values that are compared bit by bit, where they lie.
+#[derive(Clone, Copy)]
 struct Bits<'a>(&'a [f32]);
 
 impl Bits<'_> {
