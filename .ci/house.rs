@@ -19,7 +19,7 @@ const NAMES: [&str; COUNTS] = [
     "texts that speak of commands",
 ];
 /// Who may speak of commands and flags.
-const DOORS: [&str; 3] = ["cli", "cli-train", "fuzz"];
+const DOORS: [&str; 4] = ["cli", "cli-train", "fuzz", "campaign"];
 
 /// A word, a sign or a string, with the line it stands on.
 #[derive(Debug, Clone, PartialEq)]

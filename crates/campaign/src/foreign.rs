@@ -1,0 +1,318 @@
+//! The smallest valid files of other people's formats.
+
+use image::{ColorType, ImageFormat};
+use std::io::Cursor;
+
+fn crc(bytes: &[u8]) -> u32 {
+    let step = |c: u32| {
+        if c & 1 == 1 {
+            0xedb8_8320 ^ (c >> 1)
+        } else {
+            c >> 1
+        }
+    };
+    let table: Vec<u32> = (0..256).map(|n| (0..8).fold(n, |c, _| step(c))).collect();
+    !bytes.iter().fold(!0u32, |c, b| {
+        table[((c ^ u32::from(*b)) & 255) as usize] ^ (c >> 8)
+    })
+}
+
+/// A zip of members as they are; where the first one's bytes begin.
+pub(crate) fn zip(members: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let (mut out, mut directory) = (Vec::new(), Vec::new());
+    for (name, data) in members {
+        let mut common = vec![20, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        common.extend(crc(data).to_le_bytes());
+        common.extend((data.len() as u32).to_le_bytes());
+        common.extend((data.len() as u32).to_le_bytes());
+        common.extend((name.len() as u16).to_le_bytes());
+        common.extend([0, 0]);
+        let offset = out.len() as u32;
+        out.extend(b"PK\x03\x04");
+        out.extend(&common);
+        out.extend(name.as_bytes());
+        out.extend(data);
+        directory.extend(b"PK\x01\x02\x14\x00");
+        directory.extend(common);
+        directory.extend([0; 10]);
+        directory.extend(offset.to_le_bytes());
+        directory.extend(name.as_bytes());
+    }
+    let (start, size) = (out.len() as u32, directory.len() as u32);
+    out.extend(directory);
+    out.extend(b"PK\x05\x06\0\0\0\0");
+    for _ in 0..2 {
+        out.extend((members.len() as u16).to_le_bytes());
+    }
+    out.extend(size.to_le_bytes());
+    out.extend(start.to_le_bytes());
+    out.extend([0, 0]);
+    out
+}
+
+/// NumPy arrays of bytes in a zip: name, shape, values.
+pub(crate) fn npz(arrays: &[(&str, &[usize], &[u8])]) -> Vec<u8> {
+    let members: Vec<_> = (arrays.iter())
+        .map(|(name, shape, values)| {
+            let axes: String = shape.iter().map(|a| format!("{a}, ")).collect();
+            let text = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({axes}), }}\n");
+            let mut out = b"\x93NUMPY\x01\0".to_vec();
+            out.extend((text.len() as u16).to_le_bytes());
+            out.extend(text.as_bytes());
+            out.extend(*values);
+            (format!("{name}.npy"), out)
+        })
+        .collect();
+    zip(&members)
+}
+
+fn encoded(width: usize, height: usize, pixels: &[u8], format: ImageFormat) -> Vec<u8> {
+    let mut out = Cursor::new(Vec::new());
+    let (width, height) = (width as u32, height as u32);
+    image::write_buffer_with_format(&mut out, pixels, width, height, ColorType::Rgb8, format)
+        .expect("a picture");
+    out.into_inner()
+}
+
+/// Interleaved RGB pixels as PNG.
+pub(crate) fn png(width: usize, height: usize, pixels: &[u8]) -> Vec<u8> {
+    encoded(width, height, pixels, ImageFormat::Png)
+}
+
+/// Interleaved RGB pixels as JPEG.
+pub(crate) fn jpeg(width: usize, height: usize, pixels: &[u8]) -> Vec<u8> {
+    encoded(width, height, pixels, ImageFormat::Jpeg)
+}
+
+/// A JPEG with an EXIF segment that says how it is turned (1 to 8).
+pub(crate) fn turned(jpeg: &[u8], orientation: u8) -> Vec<u8> {
+    let mut exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+    exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
+    let mut out = jpeg[..2].to_vec();
+    out.extend([0xff, 0xe1]);
+    out.extend((exif.len() as u16 + 2).to_be_bytes());
+    out.extend(exif);
+    out.extend(&jpeg[2..]);
+    out
+}
+
+/// A PNG from its parts: colour type, bits, bytes of all lines with their filters, and chunks before the data.
+pub(crate) fn raw_png(
+    (width, height): (u32, u32),
+    (bits, colour): (u8, u8),
+    lines: &[u8],
+    before: &[(&[u8; 4], Vec<u8>)],
+) -> Vec<u8> {
+    let mut out = b"\x89PNG\r\n\x1a\n".to_vec();
+    let mut chunk = |kind: &[u8; 4], data: &[u8]| {
+        out.extend((data.len() as u32).to_be_bytes());
+        let mut body = kind.to_vec();
+        body.extend(data);
+        out.extend(&body);
+        out.extend(crc(&body).to_be_bytes());
+    };
+    let mut head = width.to_be_bytes().to_vec();
+    head.extend(height.to_be_bytes());
+    head.extend([bits, colour, 0, 0, 0]);
+    chunk(b"IHDR", &head);
+    for (kind, data) in before {
+        chunk(kind, data);
+    }
+    chunk(b"IDAT", &stored(lines));
+    chunk(b"IEND", &[]);
+    out
+}
+
+/// A zlib stream of stored blocks.
+fn stored(bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![0x78, 0x01];
+    let mut blocks = bytes.chunks(65535).peekable();
+    if bytes.is_empty() {
+        out.extend([1, 0, 0, 255, 255]);
+    }
+    while let Some(block) = blocks.next() {
+        out.push(u8::from(blocks.peek().is_none()));
+        out.extend((block.len() as u16).to_le_bytes());
+        out.extend((!(block.len() as u16)).to_le_bytes());
+        out.extend(block);
+    }
+    let (mut a, mut b) = (1u32, 0u32);
+    for byte in bytes {
+        a = (a + u32::from(*byte)) % 65521;
+        b = (b + a) % 65521;
+    }
+    out.extend(((b << 16) | a).to_be_bytes());
+    out
+}
+
+/// CIFAR-10's binary form.
+pub(crate) fn cifar(count: usize) -> Vec<u8> {
+    (0..count)
+        .flat_map(|i| {
+            let pixels = (0..3072).map(move |p| ((p * 7 + i * 31) % 251) as u8);
+            std::iter::once((i % 10) as u8).chain(pixels)
+        })
+        .collect()
+}
+
+/// A field of a protobuf message that holds bytes.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    out.extend(varint(bytes.len() as u64));
+    out.extend(bytes);
+    out
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    while value > 127 {
+        out.push(value as u8 | 128);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    out
+}
+
+fn whole(number: u8, value: u64) -> Vec<u8> {
+    [vec![number << 3], varint(value)].concat()
+}
+
+/// An ONNX network of rows: two dense layers with a ReLU between them.
+pub(crate) fn onnx(inputs: usize, hidden: usize, outputs: usize) -> Vec<u8> {
+    let value = |name: &str, dims: [usize; 2]| {
+        let dims: Vec<u8> = (dims.iter())
+            .flat_map(|&d| field(1, &whole(1, d as u64)))
+            .collect();
+        let tensor = [whole(1, 1), field(2, &dims)].concat();
+        [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
+    };
+    let tensor = |name: &str, dims: &[usize]| {
+        let count: usize = dims.iter().product();
+        let raw: Vec<u8> = (0..count)
+            .flat_map(|i| ((i * 7 % 11) as f32 / 8.0 - 0.6).to_le_bytes())
+            .collect();
+        let mut out: Vec<u8> = dims.iter().flat_map(|&d| whole(1, d as u64)).collect();
+        out.extend(whole(2, 1));
+        out.extend(field(8, name.as_bytes()));
+        out.extend(field(9, &raw));
+        out
+    };
+    let node = |op: &str, inputs: &[&str], output: &str, transposed: bool| {
+        let mut out: Vec<u8> = inputs.iter().flat_map(|i| field(1, i.as_bytes())).collect();
+        out.extend(field(2, output.as_bytes()));
+        out.extend(field(3, format!("node_{output}").as_bytes()));
+        out.extend(field(4, op.as_bytes()));
+        if transposed {
+            // AttributeProto: name 1, i 3, type 20
+            let attribute = [field(1, b"transB"), whole(3, 1), vec![0xa0, 1, 2]].concat();
+            out.extend(field(5, &attribute));
+        }
+        out
+    };
+    let graph = [
+        field(1, &node("Gemm", &["x", "w", "b"], "h", true)),
+        field(1, &node("Relu", &["h"], "r", false)),
+        field(1, &node("Gemm", &["r", "v", "c"], "y", true)),
+        field(2, b"toy"),
+        field(5, &tensor("w", &[hidden, inputs])),
+        field(5, &tensor("b", &[hidden])),
+        field(5, &tensor("v", &[outputs, hidden])),
+        field(5, &tensor("c", &[outputs])),
+        field(11, &value("x", [1, inputs])),
+        field(12, &value("y", [1, outputs])),
+    ]
+    .concat();
+    [
+        whole(1, 8),
+        field(7, &graph),
+        field(8, &[field(1, b""), whole(2, 17)].concat()),
+    ]
+    .concat()
+}
+
+/// The tensors of the smallest network of the residual family: name and shape.
+fn residual() -> Vec<(String, Vec<usize>)> {
+    let mut all = Vec::new();
+    let mut layer = |conv: &str, norm: &str, kernel: usize| {
+        all.push((format!("{conv}.weight"), vec![1, 1, kernel, kernel]));
+        for part in ["weight", "bias", "running_mean", "running_var"] {
+            all.push((format!("{norm}.{part}"), vec![1]));
+        }
+    };
+    layer("conv1", "bn1", 3);
+    for stage in 1..=3 {
+        for conv in 1..=2 {
+            let name = |kind: &str| format!("layer{stage}.0.{kind}{conv}");
+            layer(&name("conv"), &name("bn"), 3);
+        }
+    }
+    layer("layer3.0.shortcut.0", "layer3.0.shortcut.1", 1);
+    all.push(("linear.weight".into(), vec![2, 1]));
+    all.push(("linear.bias".into(), vec![2]));
+    all
+}
+
+/// The same network as PyTorch saves it: a zip with a pickle and a file for each tensor. The first member with weights is `archive/data/0`.
+pub(crate) fn torch() -> Vec<u8> {
+    let text = |s: &str| [b"X", &(s.len() as u32).to_le_bytes()[..], s.as_bytes()].concat();
+    let numbers = |all: &[usize]| {
+        let inside: Vec<u8> = all.iter().flat_map(|&n| [b'K', n as u8]).collect();
+        [b"(", &inside[..], b"t"].concat()
+    };
+    let mut pickle = b"\x80\x02}q\0(".to_vec();
+    let mut members = Vec::new();
+    for (i, (name, shape)) in residual().iter().enumerate() {
+        let count: usize = shape.iter().product();
+        let strides: Vec<usize> = (0..shape.len())
+            .map(|d| shape[d + 1..].iter().product())
+            .collect();
+        pickle.extend(text(name));
+        pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
+        pickle.extend(text("storage"));
+        pickle.extend(b"ctorch\nFloatStorage\n");
+        pickle.extend(text(&i.to_string()));
+        pickle.extend(text("cpu"));
+        pickle.extend([b'K', count as u8, b't', b'Q', b'K', 0]);
+        pickle.extend(numbers(shape));
+        pickle.extend(numbers(&strides));
+        pickle.extend(b"\x89ccollections\nOrderedDict\n)RtRq");
+        pickle.push(i as u8 + 1);
+        let values = (0..count).flat_map(|k| (0.5 + k as f32 / 16.0).to_le_bytes());
+        members.push((format!("archive/data/{i}"), values.collect()));
+    }
+    pickle.extend(b"u.");
+    members.insert(0, ("archive/data.pkl".into(), pickle));
+    zip(&members)
+}
+
+/// The same network in safetensors.
+pub(crate) fn safetensors() -> Vec<u8> {
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (name, shape) in residual() {
+        let begin = data.len();
+        let count: usize = shape.iter().product();
+        data.extend((0..count).flat_map(|k| (0.5 + k as f32 / 16.0).to_le_bytes()));
+        let entry = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, data.len()]});
+        header.insert(name, entry);
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    let mut out = (header.len() as u64).to_le_bytes().to_vec();
+    out.extend(header.as_bytes());
+    out.extend(data);
+    out
+}
+
+pub(crate) const PIECES: [&str; 12] = [
+    "<unk>", "\n<s>\n", "\n</s>\n", " ", "a", "b", "c", "d", "ab", "cd", " a", "abcd",
+];
+
+/// llama2.c's tokenizer.
+pub(crate) fn tokenizer() -> Vec<u8> {
+    let mut bytes = 6i32.to_le_bytes().to_vec();
+    for (i, piece) in PIECES.iter().enumerate() {
+        bytes.extend((i as f32).to_le_bytes());
+        bytes.extend((piece.len() as i32).to_le_bytes());
+        bytes.extend(piece.as_bytes());
+    }
+    bytes
+}

@@ -1,0 +1,595 @@
+//! Programs killed at any moment, and what is there afterwards.
+
+use crate::attempt::{Start, Try};
+use crate::case::{Case, case, checkpoint, has, repeat, run_line, server_line};
+use crate::fault::{Fault, Kind, Verdict};
+use crate::lab::Lab;
+use std::time::Duration;
+
+groups! {
+    beside "kill-run" 6 kill_run "`run` with 2 bootstraps killed up to 3 times, then resumed: the same answer";
+    beside "kill-run-threads" 2 kill_run_threads "the same, threads and instructions drawn anew at every resume";
+    beside "resume-elsewhere" 2 resume_elsewhere "one checkpoint, resumed with other threads, instructions, keys on disk: the same answer";
+    beside "resume-wrong" 12 resume_wrong "a checkpoint that does not belong: refused";
+    beside "kill-keygen" 8 kill_keygen "`keygen` killed, then again";
+    beside "kill-replace" 4 kill_replace "`keygen --replace` killed at any rename: one pair, old or new";
+    beside "kill-encrypt" 3 kill_encrypt "`encrypt` killed, then again";
+    beside "kill-compile" 1 kill_compile "`compile` killed, then again: the same plan";
+    beside "kill-calibrate" 1 kill_calibrate "`calibrate` killed, then again: the same network";
+    beside "kill-decrypt" 3 kill_decrypt "`decrypt` killed, then again";
+    beside "kill-share" 4 kill_share "`decrypt --share` killed: nothing is printed that was not counted";
+    beside "kill-train" 0 kill_train "`train` and `adapt` killed many times: the same network";
+    beside "kill-evaluate" 1 kill_evaluate "`evaluate` killed, results cut: it goes on, each picture once";
+    beside "on-disk" 1 on_disk "what is not to be lost is on disk before the old goes (needs strace)";
+    beside "train-checkpoint" 4 train_checkpoint "a changed configuration, bits of a training checkpoint: refused";
+}
+
+/// Somewhere in what it takes, or a little after.
+fn moment(t: &mut Try<'_>, whole: Duration) -> Duration {
+    whole.mul_f64(1.1 * t.random.uniform())
+}
+
+fn killed_run(t: &mut Try<'_>, draw: bool) -> Verdict {
+    let whole = t.lab.net("deep").run;
+    let line = run_line("deep", "A", "x.answer");
+    let mut kills = 0;
+    loop {
+        let threads = match draw {
+            true => format!(" --threads {}", 1 + t.random.below(2)),
+            false => String::new(),
+        };
+        let backend = ["ifma", "avx2", "portable"][t.random.below(3)];
+        let environment = [("POLYVEIL_BACKEND", backend)];
+        let resume = if t.exists("x.answer.checkpoint") {
+            " --resume"
+        } else {
+            ""
+        };
+        let start = Start {
+            environment: if draw { &environment } else { &[] },
+            ..Start::default()
+        };
+        let running = t.start(&format!("{line}{resume}{threads}"), &[], &start)?;
+        if kills == 3 {
+            running.end()?.ok()?;
+            break;
+        }
+        let after = moment(t, whole);
+        match running.kill_after(after)? {
+            Some(done) => {
+                done.ok()?;
+                break;
+            }
+            None => kills += 1,
+        }
+        if t.exists("x.answer") {
+            // killed between its answer and its end: the answer is whole
+            break;
+        }
+    }
+    t.same("x.answer", "@deep/A/x.answer")?;
+    if kills == 0 {
+        t.leftovers(".", &["x.answer"])?;
+    }
+    Ok(())
+}
+
+fn kill_run(_: &Lab) -> Vec<Case> {
+    repeat(80, |t| killed_run(t, false))
+}
+
+fn kill_run_threads(_: &Lab) -> Vec<Case> {
+    repeat(12, |t| killed_run(t, true))
+}
+
+fn resume_elsewhere(_: &Lab) -> Vec<Case> {
+    let ways = [
+        ("--threads 2", "ifma"),
+        ("--threads 1", "avx2"),
+        ("--threads 1", "portable"),
+        ("--threads 1", "ifma"),
+        ("--keys-on-disk --threads 1", "ifma"),
+        ("--keys-on-disk --threads 2", "portable"),
+        ("--threads 2", "portable"),
+        ("--max-memory 4GB --threads 2", "avx2"),
+    ];
+    let each = |(words, backend): (&'static str, &'static str)| {
+        case(format!("{words} {backend}"), move |t| {
+            checkpoint(t)?;
+            let line = format!("{} --resume {words}", run_line("deep", "A", "x.answer"));
+            let environment = [("POLYVEIL_BACKEND", backend)];
+            let start = Start {
+                environment: &environment,
+                ..Start::default()
+            };
+            t.within(&line, &start)?.ok()?;
+            t.same("x.answer", "@deep/A/x.answer")?;
+            t.leftovers(".", &["x.answer"])
+        })
+    };
+    ways.into_iter().map(each).collect()
+}
+
+fn resume_wrong(_: &Lab) -> Vec<Case> {
+    // what is named, and a word that its refusal must have
+    let wrong = table![
+        ("another input", "--plan @deep/net.plan --keys @deep/A/evaluation.keys --input other.input");
+        ("another plan", "--plan @boot/net.plan --keys @boot/A/evaluation.keys --input @boot/A/x.input");
+        ("other parameters", "--plan @lev/net.plan --keys @lev/A/evaluation.keys --input @lev/A/x.input");
+        ("another client", "--plan @deep/net.plan --keys @deep/B/evaluation.keys --input @deep/B/x.input");
+        ("another client's keys", "--plan @deep/net.plan --keys @deep/B/evaluation.keys --input @deep/A/x.input");
+        ("another client's input", "--plan @deep/net.plan --keys @deep/A/evaluation.keys --input @deep/B/x.input");
+    ];
+    let mut all: Vec<Case> = (wrong.into_iter())
+        .map(|(name, words)| {
+            case(name, move |t| {
+                checkpoint(t)?;
+                let encrypt = "encrypt --key @deep/A/client.key --image @2.png -o other.input";
+                t.polyveil(encrypt)?.ok()?;
+                t.guard("x.answer.checkpoint")?;
+                let line = format!("run {words} -o x.answer --resume --no-probe --machine shipped");
+                t.polyveil(&line)?.refused(&[])?;
+                t.leftovers(".", &["other.input", "x.answer.checkpoint"])
+            })
+        })
+        .collect();
+    let files = [
+        ("an answer", "@deep/A/x.answer"),
+        ("an input", "@deep/A/x.input"),
+        ("keys", "@lev/A/evaluation.keys"),
+        ("a plan", "@deep/net.plan"),
+        ("a picture", "@0.png"),
+    ];
+    all.extend(files.map(|(name, file)| {
+        case(format!("{name} as checkpoint"), move |t| {
+            t.copy(file, "x.answer.checkpoint")?;
+            let line = format!("{} --resume", run_line("deep", "A", "x.answer"));
+            t.polyveil(&line)?.refused(&["checkpoint"])?;
+            t.leftovers(".", &["x.answer.checkpoint"])
+        })
+    }));
+    all.push(case("no checkpoint", |t| {
+        let line = format!("{} --resume", run_line("deep", "A", "x.answer"));
+        t.polyveil(&line)?
+            .refused(&["x.answer.checkpoint", "--resume"])?;
+        t.leftovers(".", &[])
+    }));
+    all
+}
+
+/// Whatever a folder of keys holds: nothing, or a pair that works or is refused. Whether it works.
+fn pair(t: &mut Try<'_>, net: &str, folder: &str) -> Verdict<bool> {
+    if !t.exists(&format!("{folder}/client.key")) {
+        return Ok(false);
+    }
+    let key = format!("{folder}/client.key");
+    let line = format!("encrypt --key {key} --image @0.png -o p.input");
+    t.polyveil(&line)?.ok()?;
+    let line = format!(
+        "run --plan @{net}/net.plan --keys {folder}/evaluation.keys --input p.input -o p.answer --no-probe --machine shipped"
+    );
+    let run = t.polyveil(&line)?;
+    if run.code != Some(0) {
+        run.refused(&[])?;
+        return Ok(false);
+    }
+    let pixels = t.pixels(0);
+    Ok(!t.refused_or_right(net, &key, "p.answer", &pixels)?)
+}
+
+const KEYGEN: &str = "keygen @lev/net.client -o k --insecure-toy";
+
+fn kill_keygen(_: &Lab) -> Vec<Case> {
+    repeat(300, |t| {
+        let whole = Duration::from_millis(40);
+        let after = moment(t, whole);
+        t.start(KEYGEN, &[], &Start::default())?.kill_after(after)?;
+        let half = t.exists("k/client.key") && t.exists("k/evaluation.keys");
+        // what the kill left is no reason to fail; a pair that is there is kept
+        let again = t.polyveil(KEYGEN)?;
+        match half {
+            true => again.refused(&["replace"]).map(drop)?,
+            false => again.ok().map(drop)?,
+        }
+        if !pair(t, "lev", "k")? {
+            return Err(Fault::new(Kind::Lost, "the pair of keys does not work"));
+        }
+        t.leftovers(
+            "k",
+            &[
+                "client.key",
+                "evaluation.keys",
+                "network.client",
+                ".lock",
+                "keygen.lock",
+            ],
+        )
+    })
+}
+
+/// Kills `keygen --replace` at a system call (where there is strace) or at a moment; the old pair or the new one must work.
+fn kill_replace(_: &Lab) -> Vec<Case> {
+    let strace = has("strace");
+    let mut all = Vec::new();
+    for call in [
+        "rename",
+        "renameat2",
+        "link",
+        "linkat",
+        "unlink",
+        "unlinkat",
+        "fsync",
+        "fchmod",
+    ] {
+        for when in 1..=4 {
+            all.push(case(format!("{call} {when}"), move |t| {
+                if !strace {
+                    return Err(Fault::new(Kind::Skipped, "no strace here"));
+                }
+                t.polyveil(KEYGEN)?.ok()?;
+                let before = format!(
+                    "strace -f -o /dev/null -e trace={call} -e inject={call}:signal=KILL:when={when}"
+                );
+                replaced(t, &before, None)
+            }));
+        }
+    }
+    all.extend(repeat(60, |t| {
+        t.polyveil(KEYGEN)?.ok()?;
+        let after = moment(t, Duration::from_millis(40));
+        replaced(t, "", Some(after))
+    }));
+    for name in ["client.key", "evaluation.keys"] {
+        all.push(case(format!("{name} can't be replaced"), move |t| {
+            t.polyveil(KEYGEN)?.ok()?;
+            t.folder(&format!("k/{name}.partial"))?;
+            replaced(t, "", Some(Duration::from_secs(100)))
+        }));
+    }
+    all
+}
+
+fn replaced(t: &mut Try<'_>, before: &str, after: Option<Duration>) -> Verdict {
+    t.polyveil("encrypt --key k/client.key --image @1.png -o old.input")?
+        .ok()?;
+    let line = format!("{KEYGEN} --replace");
+    if let Some(after) = after {
+        t.start(&line, &[], &Start::default())?.kill_after(after)?;
+    } else {
+        // `exec` goes to strace, which is handed the program
+        let script = t.lab.polyveil.display().to_string();
+        let words: Vec<_> = (before.split(' ').map(Into::into))
+            .chain([script.into()])
+            .chain(line.split(' ').map(|w| match w.strip_prefix('@') {
+                Some(_) => t.path(w).into_os_string(),
+                None => w.into(),
+            }))
+            .skip(1)
+            .collect();
+        let mut running = t.spawn("strace".as_ref(), &words, &Start::default())?;
+        running.expected();
+        running.end()?;
+    }
+    if pair(t, "lev", "k")? {
+        return Ok(());
+    }
+    // half of a pair: what was there must still be there under some name, and a second try must mend it
+    let kept = ["k/client.key", "k/client.key.old"].map(|n| t.exists(n));
+    if kept == [false, false] {
+        return Err(Fault::new(Kind::Lost, "no client.key is left"));
+    }
+    t.polyveil(&line)?.ok()?;
+    match pair(t, "lev", "k")? {
+        true => Err(Fault::other("a kill left two halves of two pairs")),
+        false => Err(Fault::new(
+            Kind::Lost,
+            "the pair of keys does not work, nor does the next",
+        )),
+    }
+}
+
+fn kill_encrypt(_: &Lab) -> Vec<Case> {
+    repeat(40, |t| {
+        let line = "encrypt --key @lev/A/client.key --image @0.png -o x.input";
+        let after = moment(t, Duration::from_millis(15));
+        t.start(line, &[], &Start::default())?.kill_after(after)?;
+        t.polyveil(line)?.ok()?;
+        let line = format!("{} --input x.input -o x.answer", server_line("lev", "A"));
+        t.polyveil(&line)?.ok()?;
+        let pixels = t.pixels(0);
+        t.right("lev", "@lev/A/client.key", "x.answer", &pixels)
+    })
+}
+
+/// A command that writes one file is killed, then run again; the file is that of a run that was not killed.
+fn written(t: &mut Try<'_>, line: &str, file: &str) -> Verdict {
+    let whole = t.polyveil(&format!("{line} -o whole/{file}"))?.ok()?.wall;
+    let line = format!("{line} -o k/{file}");
+    let after = moment(t, whole);
+    t.folder("k")?;
+    t.start(&line, &[], &Start::default())?.kill_after(after)?;
+    let there = t.exists(&format!("k/{file}"));
+    if there {
+        t.same(&format!("k/{file}"), &format!("whole/{file}"))?;
+    }
+    t.polyveil(&line)?.ok()?;
+    t.same(&format!("k/{file}"), &format!("whole/{file}"))
+}
+
+fn kill_compile(_: &Lab) -> Vec<Case> {
+    repeat(30, |t| {
+        t.folder("whole")?;
+        written(
+            t,
+            "compile @lev/net.pvm --machine shipped --no-probe",
+            "net.plan",
+        )
+    })
+}
+
+fn kill_calibrate(_: &Lab) -> Vec<Case> {
+    repeat(20, |t| {
+        t.folder("whole")?;
+        written(
+            t,
+            "calibrate @lev/trained.pvm --data @pictures.npz --degree 4",
+            "net.pvm",
+        )
+    })
+}
+
+fn kill_decrypt(_: &Lab) -> Vec<Case> {
+    repeat(40, |t| {
+        let line = "decrypt --key @lev/A/client.key @lev/A/x.answer --json";
+        let after = moment(t, Duration::from_millis(12));
+        t.start(line, &[], &Start::default())?.kill_after(after)?;
+        let pixels = t.pixels(0);
+        t.right("lev", "@lev/A/client.key", "@lev/A/x.answer", &pixels)
+    })
+}
+
+/// A client's folder of its own, since sharing counts beside the key.
+pub(super) fn own_client(t: &mut Try<'_>, net: &str) -> Verdict {
+    for name in ["client.key", "network.client"] {
+        t.copy(&format!("@{net}/A/{name}"), &format!("c/{name}"))?;
+    }
+    Ok(())
+}
+
+pub(super) const SHARE: &str = "--share --class-only --releases 50";
+
+/// How many answers the record says were shared.
+pub(super) fn counted(t: &Try<'_>) -> Verdict<u64> {
+    let Ok(bytes) = std::fs::read(t.path("c/releases.json")) else {
+        return Ok(0);
+    };
+    let json: serde_json::Value = serde_json::from_slice(&bytes)
+        .map_err(|e| Fault::new(Kind::Lost, format!("releases.json is damaged: {e}")))?;
+    let used = json["used"].as_u64().or_else(|| json["shared"].as_u64());
+    used.ok_or_else(|| Fault::other(format!("releases.json does not count: {json}")))
+}
+
+fn kill_share(_: &Lab) -> Vec<Case> {
+    repeat(200, |t| {
+        own_client(t, "lev")?;
+        let line = format!("decrypt --key c/client.key @lev/A/x.answer {SHARE}");
+        let after = moment(t, Duration::from_millis(15));
+        let (_, printed) = t
+            .start(&line, &[], &Start::default())?
+            .kill_and_read(after)?;
+        let printed = u64::from(!printed.trim().is_empty());
+        let before = counted(t)?;
+        if printed > before {
+            return Err(Fault::other("an answer was printed that was not counted"));
+        }
+        t.polyveil(&line)?.ok()?;
+        match counted(t)? == before + 1 {
+            true => Ok(()),
+            false => Err(Fault::other("the count does not go on")),
+        }
+    })
+}
+
+/// A configuration and pictures for a training of a second or two.
+pub(super) fn training(t: &mut Try<'_>, degree: bool) -> Verdict {
+    if !t.lab.train.exists() {
+        return Err(Fault::new(Kind::Skipped, "polyveil-train is not built"));
+    }
+    let data = t.path("@pictures.npz");
+    let stage = match degree {
+        true => {
+            "\n[[stage]]\nname = \"degree\"\nepochs = 3.0\ncoefficient_rate = 0.1\nguard = 0.1\nreestimate = true\nsubstitution = { degree = 4, order = { kind = \"blend\", share = 0.5 } }\n"
+        }
+        false => "",
+    };
+    let text = format!(
+        "batch = 16\nnetwork = {{ kind = \"small\", width = 4, activation = \"silu\" }}\ndata = {{ train = {data:?}, held_out = 20, normalization = \"measured\", augmentation = {{ crop_padding = 1 }} }}\n[[stage]]\nepochs = 4.0\npatience = 2\n{stage}"
+    );
+    t.file("run.toml", text.as_bytes()).map(drop)
+}
+
+fn survives(t: &mut Try<'_>, line: &str, most: usize) -> Verdict {
+    let whole = t.polyveil(&format!("{line} -o whole/run"))?.ok()?.wall;
+    for _ in 0..most {
+        let after = moment(t, whole.mul_f64(0.6));
+        let threads = 1 + t.random.below(2);
+        let line = format!("{line} -o killed/run --threads {threads}");
+        if t.start(&line, &[], &Start::default())?
+            .kill_after(after)?
+            .is_some()
+        {
+            break;
+        }
+    }
+    t.polyveil(&format!("{line} -o killed/run"))?.ok()?;
+    t.same("killed/run/network.pvm", "whole/run/network.pvm")
+}
+
+fn kill_train(_: &Lab) -> Vec<Case> {
+    let train = repeat(12, |t| {
+        training(t, true)?;
+        survives(t, "train --config run.toml --checkpoint-every 0", 10)
+    });
+    let adapt = repeat(10, |t| {
+        let line = "adapt @lev/trained.pvm --train @pictures.npz --held-out 20 --degree 4 --shift 1 --no-flip --epochs 3 --checkpoint-every 0";
+        survives(t, line, 8)
+    });
+    train.into_iter().chain(adapt).collect()
+}
+
+pub(super) const EVALUATE: &str = "evaluate --model @lev/net.pvm --plan @lev/net.plan --data @pictures.npz --split test --machine shipped --no-probe";
+
+/// The numbers of the pictures in a results file, whose lines are all whole.
+pub(super) fn evaluated(t: &Try<'_>, file: &str) -> Verdict<Vec<u64>> {
+    let text = String::from_utf8_lossy(&t.bytes(file)?).into_owned();
+    let mut all = Vec::new();
+    for line in text.lines() {
+        let json: serde_json::Value = serde_json::from_str(line)
+            .map_err(|_| Fault::other(format!("a line that is no JSON stays: {line:.60}")))?;
+        all.extend(json["index"].as_u64().or_else(|| json["picture"].as_u64()));
+    }
+    all.sort_unstable();
+    Ok(all)
+}
+
+fn kill_evaluate(_: &Lab) -> Vec<Case> {
+    let kills = repeat(10, |t| {
+        let line = format!("{EVALUATE} --count 12 -o r.jsonl");
+        for _ in 0..8 {
+            let after = Duration::from_secs_f64(0.02 + 0.5 * t.random.uniform());
+            if t.start(&line, &[], &Start::default())?
+                .kill_after(after)?
+                .is_some()
+            {
+                break;
+            }
+        }
+        finished(t, &line)
+    });
+    let cuts = repeat(10, |t| {
+        let line = format!("{EVALUATE} --count 12 -o r.jsonl");
+        t.polyveil(&format!("{EVALUATE} --count 6 -o r.jsonl"))?
+            .ok()?;
+        let bytes = t.bytes("r.jsonl")?;
+        let cut = 1 + t.random.below(bytes.len() - 1);
+        t.scratch("r.jsonl", &bytes[..cut])?;
+        finished(t, &line)
+    });
+    kills.into_iter().chain(cuts).collect()
+}
+
+fn finished(t: &mut Try<'_>, line: &str) -> Verdict {
+    t.polyveil(line)?.ok()?;
+    let all = evaluated(t, "r.jsonl")?;
+    match all == (0..12).collect::<Vec<_>>() {
+        true => Ok(()),
+        false => Err(Fault::other(format!("pictures {all:?} for 12"))),
+    }
+}
+
+/// The order of calls that sync, rename and unlink.
+fn calls(t: &mut Try<'_>, line: &str) -> Verdict<Vec<String>> {
+    let words: Vec<_> =
+        "-f -o trace -e trace=fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat"
+            .split(' ')
+            .map(std::ffi::OsString::from)
+            .chain([t.lab.polyveil.clone().into()])
+            .chain(line.split_whitespace().map(|w| match w.strip_prefix('@') {
+                Some(_) => t.path(w).into_os_string(),
+                None => w.into(),
+            }))
+            .collect();
+    t.spawn("strace".as_ref(), &words, &Start::default())?
+        .end()?
+        .ok()?;
+    let text = String::from_utf8_lossy(&t.bytes("trace")?).into_owned();
+    Ok(text.lines().map(String::from).collect())
+}
+
+fn on_disk(_: &Lab) -> Vec<Case> {
+    let synced = |calls: &[String], name: &str| {
+        let rename = calls
+            .iter()
+            .position(|l| l.contains("rename") && l.contains(name));
+        let rename =
+            rename.ok_or_else(|| Fault::other(format!("{name} is not renamed to its place")))?;
+        match calls[..rename]
+            .iter()
+            .any(|l| l.contains("fsync") || l.contains("fdatasync"))
+        {
+            true => Ok(()),
+            false => Err(Fault::other(format!(
+                "{name} gets its name before it is on disk"
+            ))),
+        }
+    };
+    let each = table![
+        ("keys", KEYGEN, &["client.key", "evaluation.keys"][..]);
+        ("input", "encrypt --key @lev/A/client.key --image @0.png -o x.input", &["x.input"][..]);
+        ("answer", "run --plan @deep/net.plan --keys @deep/A/evaluation.keys --input @deep/A/x.input -o x.answer", &["x.answer"][..]);
+        ("count", "decrypt --key c/client.key @lev/A/x.answer --share --class-only --releases 50", &["releases.json"][..]);
+    ];
+    each.into_iter()
+        .map(|(name, line, files)| {
+            case(name, move |t| {
+                if !has("strace") {
+                    return Err(Fault::new(Kind::Skipped, "no strace here"));
+                }
+                own_client(t, "lev")?;
+                let calls = calls(t, line)?;
+                files.iter().try_for_each(|f| synced(&calls, f))
+            })
+        })
+        .collect()
+}
+
+fn train_checkpoint(_: &Lab) -> Vec<Case> {
+    // stopped in the middle, so that there is something to go on from
+    fn stopped(t: &mut Try<'_>) -> Verdict {
+        training(t, true)?;
+        let line = "train --config run.toml --checkpoint-every 0 -o r/run";
+        let mut running = t.start(line, &[], &Start::default())?;
+        while running.alive()? && !t.exists("r/run/checkpoint.safetensors") {
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        std::thread::sleep(Duration::from_millis(40));
+        running.kill_after(Duration::ZERO)?;
+        match t.exists("r/run/checkpoint.safetensors") {
+            true => Ok(()),
+            false => Err(Fault::new(
+                Kind::Skipped,
+                "training ended before it could be stopped",
+            )),
+        }
+    }
+    let line = "train --config run.toml --checkpoint-every 0 -o r/run";
+    let mut all = vec![case("another configuration", move |t| {
+        stopped(t)?;
+        let text = String::from_utf8_lossy(&t.bytes("run.toml")?).into_owned();
+        t.forget("run.toml");
+        t.scratch(
+            "run.toml",
+            text.replace("batch = 16", "batch = 8").as_bytes(),
+        )?;
+        t.polyveil(line)?.refused(&[]).map(drop)
+    })];
+    all.extend(repeat(40, move |t| {
+        stopped(t)?;
+        let mut bytes = t.bytes("r/run/checkpoint.safetensors")?;
+        let bit = t.random.below(8 * bytes.len());
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        t.scratch("r/run/checkpoint.safetensors", &bytes)?;
+        let done = t.polyveil(line)?;
+        if done.code != Some(0) {
+            return done.refused(&["checkpoint"]).map(drop);
+        }
+        t.polyveil("train --config run.toml -o whole/run")?.ok()?;
+        let text = format!("bit {bit}: ");
+        let same = t.same("r/run/network.pvm", "whole/run/network.pvm");
+        same.map_err(|f| Fault::new(f.kind, text + &f.text))
+    }));
+    for c in &mut all[1..] {
+        c.flip = true;
+    }
+    all
+}
