@@ -12,6 +12,7 @@ mod training;
 mod vectors;
 
 use crate::allocation::{Usage, counted};
+use crate::bytes;
 use crate::random::Random;
 use std::collections::BTreeMap;
 
@@ -52,35 +53,53 @@ impl<'a> Probe<'a> {
     }
 }
 
-type Parse<T> = fn(&[u8]) -> T;
-type FromParts<T> = fn(&mut Random, &[T]) -> Vec<u8>;
-
 impl Decoder {
-    fn new(
-        name: &'static str,
-        limit: fn(&[u8]) -> usize,
-        seeds: Vec<Vec<u8>>,
-        generate: impl Fn(&mut Random, &[Vec<u8>]) -> Vec<u8> + Send + Sync + 'static,
-        decode: impl Fn(&mut Probe<'_>) -> Outcome + Send + Sync + 'static,
-    ) -> Self {
+    /// Of these files, which may take what texts take; nothing is known of how they are made, and nothing is decoded yet.
+    fn new(name: &'static str, seeds: Vec<Vec<u8>>) -> Self {
         Self {
             name,
             seeds,
-            limit,
-            generate: Box::new(generate),
-            decode: Box::new(decode),
+            limit: text_limit,
+            generate: Box::new(bytes::generate),
+            decode: Box::new(|_| Ok(false)),
         }
     }
-    /// As [`Decoder::new`] with a generator that works on seeds taken apart.
-    fn parsed<T: Send + Sync + 'static>(
-        name: &'static str,
-        limit: fn(&[u8]) -> usize,
-        seeds: Vec<Vec<u8>>,
-        (parse, generate): (Parse<T>, FromParts<T>),
-        decode: impl Fn(&mut Probe<'_>) -> Outcome + Send + Sync + 'static,
+    /// Decoding may hold so much at once.
+    fn within(self, limit: fn(&[u8]) -> usize) -> Self {
+        Self { limit, ..self }
+    }
+    /// Mutants are made by this.
+    fn mutants(
+        self,
+        generate: impl Fn(&mut Random, &[Vec<u8>]) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
-        let parts: Vec<T> = seeds.iter().map(|s| parse(s)).collect();
-        Self::new(name, limit, seeds, move |r, _| generate(r, &parts), decode)
+        let generate = Box::new(generate);
+        Self { generate, ..self }
+    }
+    /// Mutants are made of seeds that are taken apart.
+    fn apart<T: Send + Sync + 'static>(
+        self,
+        parse: impl Fn(&[u8]) -> T,
+        generate: fn(&mut Random, &[T]) -> Vec<u8>,
+    ) -> Self {
+        let parts: Vec<T> = self.seeds.iter().map(|s| parse(s)).collect();
+        self.mutants(move |r, _| generate(r, &parts))
+    }
+    /// What decodes and checks.
+    fn decodes(self, decode: impl Fn(&mut Probe<'_>) -> Outcome + Send + Sync + 'static) -> Self {
+        let decode = Box::new(decode);
+        Self { decode, ..self }
+    }
+    /// Bytes that `read` accepts, and the laws that what it reads keeps.
+    fn reads<T, E>(
+        self,
+        read: impl Fn(&[u8]) -> Result<T, E> + Send + Sync + 'static,
+        check: impl Fn(T) -> Law + Send + Sync + 'static,
+    ) -> Self {
+        self.decodes(move |probe| match probe.count(&read) {
+            Ok(value) => check(value).map(|()| true),
+            Err(_) => Ok(false),
+        })
     }
     /// The mutant of one execution.
     pub(crate) fn mutant(&self, seed: u64, execution: u64) -> Vec<u8> {
@@ -98,17 +117,6 @@ impl Decoder {
             usage: Usage::default(),
         };
         ((self.decode)(&mut probe), probe.usage)
-    }
-}
-
-/// Bytes that `read` accepts, and the laws that what it reads keeps.
-fn reads<T, E>(
-    read: impl Fn(&[u8]) -> Result<T, E> + Send + Sync + 'static,
-    check: impl Fn(T) -> Law + Send + Sync + 'static,
-) -> impl Fn(&mut Probe<'_>) -> Outcome + Send + Sync + 'static {
-    move |probe| match probe.count(&read) {
-        Ok(value) => check(value).map(|()| true),
-        Err(_) => Ok(false),
     }
 }
 

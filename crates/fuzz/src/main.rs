@@ -25,6 +25,7 @@ mod toy;
 mod zip;
 
 use allocation::Usage;
+use clap::Parser;
 use decoders::Decoder;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -33,17 +34,6 @@ use std::time::{Duration, Instant};
 
 #[global_allocator]
 static ALLOCATOR: allocation::Counting = allocation::Counting;
-
-const USAGE: &str = "usage: polyveil-fuzz [--decoder NAME]… [--executions N] [--first N] [--seed S] [--seconds T] [--out DIR] [--keep] [--list]
-       polyveil-fuzz --decoder NAME --replay FILE
-  --decoder     only this one (may be repeated); all without it
-  --executions  of each decoder (1000000)
-  --first       number of the first execution (0)
-  --seed        (1)
-  --seconds     at most, of each decoder
-  --out         where the bytes of a failure are written (.)
-  --keep        write each mutant to DIR/polyveil-fuzz-last before it is decoded: for executions that kill the process
-  --replay      decode this file once";
 
 /// Stack of the thread that decodes: what Rust gives to threads.
 const STACK: usize = 2 << 20;
@@ -114,54 +104,36 @@ fn watch() {
     }
 }
 
+/// Fuzzes every decoder of bytes from outside.
+#[derive(clap::Parser)]
 struct Options {
+    /// Only this one (may be repeated); all without it.
+    #[arg(long = "decoder", value_name = "NAME")]
     decoders: Vec<String>,
+    /// How many, of each decoder.
+    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
     executions: u64,
+    /// Number of the first execution.
+    #[arg(long, default_value_t = 0, value_name = "N")]
     first: u64,
+    /// Decides every mutant.
+    #[arg(long, default_value_t = 1, value_name = "S")]
     seed: u64,
+    /// At most, of each decoder.
+    #[arg(long, value_name = "T")]
     seconds: Option<f64>,
+    /// Where the bytes of a failure are written.
+    #[arg(long, default_value = ".", value_name = "DIR")]
     out: PathBuf,
+    /// Write each mutant to DIR/polyveil-fuzz-last before it is decoded: for executions that kill the process.
+    #[arg(long)]
     keep: bool,
+    /// List the decoders.
+    #[arg(long)]
     list: bool,
+    /// Decode this file once.
+    #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
-}
-
-fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut o = Options {
-        decoders: Vec::new(),
-        executions: 1_000_000,
-        first: 0,
-        seed: 1,
-        seconds: None,
-        out: ".".into(),
-        keep: false,
-        list: false,
-        replay: None,
-    };
-    while let Some(word) = words.next() {
-        let mut value = || {
-            words
-                .next()
-                .ok_or_else(|| format!("{word} needs a value\n{USAGE}"))
-        };
-        let number = |v: String| {
-            v.parse::<u64>()
-                .map_err(|_| format!("{word} {v}: a number is needed"))
-        };
-        match word.as_str() {
-            "--decoder" => o.decoders.push(value()?),
-            "--executions" => o.executions = number(value()?)?,
-            "--first" => o.first = number(value()?)?,
-            "--seed" => o.seed = number(value()?)?,
-            "--seconds" => o.seconds = Some(number(value()?)? as f64),
-            "--out" => o.out = value()?.into(),
-            "--replay" => o.replay = Some(value()?.into()),
-            "--keep" => o.keep = true,
-            "--list" => o.list = true,
-            _ => return Err(format!("{word} is unknown\n{USAGE}")),
-        }
-    }
-    Ok(o)
 }
 
 /// What came out for one decoder.
@@ -349,13 +321,12 @@ fn alone<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> {
 }
 
 fn main() {
-    let result = options(std::env::args().skip(1)).and_then(|o| {
-        // reported with the bytes, once
-        std::panic::set_hook(Box::new(|info| eprintln!("{info}")));
-        let _ = allocation::EXCEEDED.set(exceeded);
-        drop(std::thread::spawn(watch));
-        alone(|| run(&o))?
-    });
+    let o = Options::parse();
+    // reported with the bytes, once
+    std::panic::set_hook(Box::new(|info| eprintln!("{info}")));
+    let _ = allocation::EXCEEDED.set(exceeded);
+    drop(std::thread::spawn(watch));
+    let result = alone(|| run(&o)).and_then(|done| done);
     scratch::clear();
     match result {
         Ok(true) => {}
@@ -379,7 +350,7 @@ mod tests {
         let o = Options {
             executions: asked.map_or(2000, |n| n.parse().expect("a number")),
             out: std::env::temp_dir(),
-            ..options(std::iter::empty()).expect("defaults")
+            ..Options::parse_from(["fuzz"])
         };
         alone(|| {
             for decoder in decoders::all() {
@@ -417,7 +388,7 @@ mod tests {
 
     #[test]
     fn words_are_read() {
-        let read = |words: &[&str]| options(words.iter().map(|w| (*w).to_owned()));
+        let read = |words: &[&str]| Options::try_parse_from([&["fuzz"], words].concat());
         let o = read(&["--decoder", "plan", "--executions", "5", "--seed", "9"]).expect("valid");
         assert_eq!((o.decoders.len(), o.executions, o.seed), (1, 5, 9));
         assert!(

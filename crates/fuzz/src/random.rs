@@ -3,46 +3,6 @@
 /// SplitMix64 (Steele, Lea, Flood 2014).
 pub(crate) struct Random(u64);
 
-/// Numbers at which lengths, counts, levels and versions tend to break.
-pub(crate) const BOUNDARIES: [u64; 36] = [
-    0,
-    1,
-    2,
-    3,
-    5,
-    7,
-    8,
-    9,
-    63,
-    64,
-    65,
-    127,
-    128,
-    255,
-    256,
-    1023,
-    1024,
-    32767,
-    32768,
-    65535,
-    65536,
-    1 << 20,
-    (1 << 28) - 1,
-    1 << 28,
-    (1 << 31) - 1,
-    1 << 31,
-    (1 << 32) - 1,
-    1 << 32,
-    1 << 40,
-    1 << 53,
-    1 << 60,
-    1 << 61,
-    (1 << 63) - 1,
-    1 << 63,
-    u64::MAX - 1,
-    u64::MAX,
-];
-
 impl Random {
     pub(crate) fn new(seed: u64, decoder: &str, execution: u64) -> Self {
         let name = decoder.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
@@ -66,8 +26,14 @@ impl Random {
     pub(crate) fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
+    /// A number at which lengths, counts, levels and versions tend to break: a power of two, one below or one above it, or a small one.
     pub(crate) fn boundary(&mut self) -> u64 {
-        BOUNDARIES[self.below(BOUNDARIES.len())]
+        match self.below(4) {
+            0 => self.below(10) as u64,
+            _ => (1u64 << self.below(64))
+                .wrapping_add(self.next() % 3)
+                .wrapping_sub(1),
+        }
     }
     pub(crate) fn pick<'a, T>(&mut self, all: &'a [T]) -> &'a T {
         &all[self.below(all.len())]

@@ -56,55 +56,40 @@ pub(crate) fn state_dict(entries: &[Tensor<'_>], wrapped: bool) -> Opcodes {
     out
 }
 
-/// Opcodes to put in: small values, containers, the memo, what the machine must refuse.
-const VOCABULARY: [&[u8]; 40] = [
-    b"(",
-    b")",
-    b"}",
-    b"]",
-    b"t",
-    b"e",
-    b"u",
-    b"s",
-    b"a",
-    b"0",
-    b"N",
-    b".",
-    b"\x88",
-    b"\x89",
-    b"K\x07",
-    b"M\xff\xff",
-    b"J\xff\xff\xff\xff",
-    b"J\0\0\0\x80",
-    b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f",
-    b"\x8a\x08\0\0\0\0\0\0\0\x80",
-    b"\x8a\x0a\0\0\0\0\0\0\0\0\0\x01",
-    b"\x8a\0",
-    b"G\x7f\xf0\0\0\0\0\0\0",
-    b"X\0\0\0\0",
-    b"X\xff\xff\xff\xff",
-    b"\x8c\x01w",
-    b"U\x01w",
-    b"\x85",
-    b"\x86",
-    b"\x87",
-    b"q\x01",
-    b"h\x01",
-    b"h\0",
-    b"r\0\0\0\x80",
-    b"j\0\0\0\x80",
-    b"\x94",
-    b"Q",
-    b"R",
-    b"b",
-    b"cos\nsystem\n",
-];
+/// An opcode to put in: small values, containers, the memo, what the machine must refuse.
+fn opcode(r: &mut Random) -> Vec<u8> {
+    const ALONE: &[u8] = b"()}]teusa0N.QRb\x85\x86\x87\x88\x89\x94";
+    const WITH_ARGUMENT: [&[u8]; 18] = [
+        b"K\x07",
+        b"M\xff\xff",
+        b"J\xff\xff\xff\xff",
+        b"J\0\0\0\x80",
+        b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f",
+        b"\x8a\x08\0\0\0\0\0\0\0\x80",
+        b"\x8a\x0a\0\0\0\0\0\0\0\0\0\x01",
+        b"\x8a\0",
+        b"G\x7f\xf0\0\0\0\0\0\0",
+        b"X\0\0\0\0",
+        b"X\xff\xff\xff\xff",
+        b"\x8c\x01w",
+        b"U\x01w",
+        b"q\x01",
+        b"h\x01",
+        b"r\0\0\0\x80",
+        b"j\0\0\0\x80",
+        b"cos\nsystem\n",
+    ];
+    match r.one_in(2) {
+        true => vec![*r.pick(ALONE)],
+        false => r.pick(&WITH_ARGUMENT).to_vec(),
+    }
+}
 
 /// One mutation.
 pub(crate) fn mutate(r: &mut Random, ops: &mut Opcodes) {
     let count = ops.len();
     if count == 0 {
-        return ops.push(r.pick(&VOCABULARY).to_vec());
+        return ops.push(opcode(r));
     }
     let at = r.below(count);
     match r.below(10) {
@@ -118,8 +103,8 @@ pub(crate) fn mutate(r: &mut Random, ops: &mut Opcodes) {
             }
         }
         2 => ops.swap(at, r.below(count)),
-        3 => ops.insert(at, r.pick(&VOCABULARY).to_vec()),
-        4 => ops[at] = r.pick(&VOCABULARY).to_vec(),
+        3 => ops.insert(at, opcode(r)),
+        4 => ops[at] = opcode(r),
         5 => drop(ops.drain(r.span(count))),
         6 => {
             // another number

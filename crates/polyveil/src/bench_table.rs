@@ -199,54 +199,36 @@ fn operation_table(rows: &[&Row], most: usize, many: &Many<'_>) -> Table {
         1 => "GB/s".into(),
         _ => format!("GB/s, 1 and {}", plural(most)),
     };
-    let mut table = Table::new(&[
-        "operation",
-        "CPU ms, 1 thread",
-        "references",
-        "target",
-        &format!("wall ms, {}", plural(most)),
-        &speed,
-        "best other library, CPU ms",
-        "its time ÷ ours",
-    ]);
+    let (mut table, wall) = (Table::default(), format!("wall ms, {}", plural(most)));
     for row in rows {
         let (many, peer) = (many(row), row.peer());
-        let speed = |r: &Row| r.gb_per_s.map(|g| format!("{g:.1}"));
+        let of = |r: &Row| r.gb_per_s.map(|g| format!("{g:.1}"));
+        let speeds = match (of(row), many.filter(|_| most > 1).and_then(of)) {
+            (Some(one), Some(all)) => format!("{one}, {all}"),
+            (one, _) => or_none(one),
+        };
+        let best = peer.map(|p| format!("{}, {}", digits(p.cpu_ms), p.library));
+        let ratio = peer.map(|p| format!("{:.1}", p.cpu_ms / row.cpu_ms));
         let name = match row.bytes {
             Some(b) if row.n.is_none() => format!("{} of {:.0} MB", row.name, b / 1e6),
             _ => row.name.clone(),
         };
         table.row([
-            cell(&name),
-            digits(row.cpu_ms),
-            digits(row.references),
-            or_none(peer.and_then(|p| p.target)),
-            or_none(many.map(|m| digits(m.wall_ms))),
-            match (speed(row), many.filter(|_| most > 1).and_then(speed)) {
-                (Some(one), Some(all)) => format!("{one}, {all}"),
-                (one, _) => or_none(one),
-            },
-            or_none(peer.map(|p| format!("{}, {}", digits(p.cpu_ms), p.library))),
-            or_none(peer.map(|p| format!("{:.1}", p.cpu_ms / row.cpu_ms))),
+            ("operation", cell(&name)),
+            ("CPU ms, 1 thread", digits(row.cpu_ms)),
+            ("references", digits(row.references)),
+            ("target", or_none(peer.and_then(|p| p.target))),
+            (&wall, or_none(many.map(|m| digits(m.wall_ms)))),
+            (&speed, speeds),
+            ("best other library, CPU ms", or_none(best)),
+            ("its time ÷ ours", or_none(ratio)),
         ]);
     }
     table
 }
 
 fn bootstrap_table(rows: &[&Row], most: usize, many: &Many<'_>) -> Option<Table> {
-    let mut table = Table::new(&[
-        "bootstrap, slots",
-        "levels left",
-        "CPU s, 1 thread",
-        "references",
-        "target",
-        &format!("wall s, {}", plural(most)),
-        "CPU µs per slot and level",
-        "worst, mean bits",
-        "memory GB",
-        "best other library",
-        "its time ÷ ours",
-    ]);
+    let (mut table, wall) = (Table::default(), format!("wall s, {}", plural(most)));
     for row in rows {
         let (many, peer) = (many(row), row.peer());
         let (slots, levels) = (row.slots?, row.levels_left);
@@ -254,33 +236,39 @@ fn bootstrap_table(rows: &[&Row], most: usize, many: &Many<'_>) -> Option<Table>
             format!("{:.1}", ms * 1e3 / (slots as f64) / levels.max(1) as f64)
         };
         let bits = row.worst_bits.zip(row.mean_bits);
+        let bits = bits.map(|(w, m)| format!("{w:.1}, {m:.1}"));
+        let memory = row.peak_bytes.map(|b| format!("{:.1}", b / 1e9));
         let other = peer.and_then(|p| Some((p, p.bootstrap.as_ref()?)));
+        let other = other.map(|(p, b)| {
+            format!(
+                "{} s, {} levels, {} µs per slot and level, {}, {} bits, {} GB: {}",
+                digits(p.cpu_ms / 1e3),
+                b.levels,
+                each(p.cpu_ms, b.levels),
+                b.worst_bits,
+                b.mean_bits,
+                b.peak_gb,
+                p.library
+            )
+        });
+        let slots = match slots.is_power_of_two() {
+            true => format!("2^{}", slots.ilog2()),
+            false => slots.to_string(),
+        };
+        let per_slot = levels.map(|l| each(row.cpu_ms, l));
+        let ratio = peer.map(|p| format!("{:.1}", p.cpu_ms / row.cpu_ms));
         table.row([
-            match slots.is_power_of_two() {
-                true => format!("2^{}", slots.ilog2()),
-                false => slots.to_string(),
-            },
-            or_none(levels),
-            digits(row.cpu_ms / 1e3),
-            digits(row.references),
-            or_none(peer.and_then(|p| p.target)),
-            or_none(many.map(|m| digits(m.wall_ms / 1e3))),
-            or_none(levels.map(|l| each(row.cpu_ms, l))),
-            or_none(bits.map(|(w, m)| format!("{w:.1}, {m:.1}"))),
-            or_none(row.peak_bytes.map(|b| format!("{:.1}", b / 1e9))),
-            or_none(other.map(|(p, b)| {
-                format!(
-                    "{} s, {} levels, {} µs per slot and level, {}, {} bits, {} GB: {}",
-                    digits(p.cpu_ms / 1e3),
-                    b.levels,
-                    each(p.cpu_ms, b.levels),
-                    b.worst_bits,
-                    b.mean_bits,
-                    b.peak_gb,
-                    p.library
-                )
-            })),
-            or_none(peer.map(|p| format!("{:.1}", p.cpu_ms / row.cpu_ms))),
+            ("bootstrap, slots", slots),
+            ("levels left", or_none(levels)),
+            ("CPU s, 1 thread", digits(row.cpu_ms / 1e3)),
+            ("references", digits(row.references)),
+            ("target", or_none(peer.and_then(|p| p.target))),
+            (&wall, or_none(many.map(|m| digits(m.wall_ms / 1e3)))),
+            ("CPU µs per slot and level", or_none(per_slot)),
+            ("worst, mean bits", or_none(bits)),
+            ("memory GB", or_none(memory)),
+            ("best other library", or_none(other)),
+            ("its time ÷ ours", or_none(ratio)),
         ]);
     }
     Some(table)

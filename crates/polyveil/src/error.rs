@@ -160,23 +160,6 @@ impl From<&str> for Error {
     }
 }
 
-#[cfg(feature = "train")]
-macro_rules! in_words {
-    ($($error:ty),*) => {$(
-        impl From<$error> for Error {
-            fn from(e: $error) -> Self {
-                e.to_string().into()
-            }
-        }
-    )*};
-}
-
-#[cfg(feature = "train")]
-in_words!(
-    train::plot::PlotError,
-    train::study::activations::StudyError
-);
-
 /// The text with the place in front, unless it has it already.
 fn in_place(place: &str, source: &Error) -> String {
     let text = source.to_string();

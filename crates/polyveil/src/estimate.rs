@@ -433,21 +433,7 @@ impl Estimates {
 
     fn costs(&self, threads: usize) -> Table {
         let last = format!("on {threads} threads");
-        let mut t = Table::new(&[
-            "model",
-            "M parameters",
-            "tokens",
-            "batch",
-            "levels",
-            "bootstraps",
-            "keys, GB",
-            "weights, GB",
-            "peak, GB",
-            "fits",
-            "CPU s",
-            &last,
-            "for one input",
-        ]);
+        let mut t = Table::default();
         for r in &self.rows {
             let s = &r.sketch;
             let fits = match fits(r, self.limit) {
@@ -455,20 +441,21 @@ impl Estimates {
                 Some(false) => "no",
                 None => "?",
             };
+            let keys = format!("{}, {}", s.keys.0.len(), giga(s.key_bytes));
             t.row([
-                r.name.clone(),
-                digits(r.parameters as f64 / 1e6),
-                r.length.to_string(),
-                r.batch.to_string(),
-                s.levels.to_string(),
-                digits(s.bootstraps as f64),
-                format!("{}, {}", s.keys.0.len(), giga(s.key_bytes)),
-                giga(s.weight_bytes),
-                giga(s.peak_bytes),
-                fits.into(),
-                digits(r.cpu_seconds),
-                duration(r.seconds),
-                duration(r.seconds / r.batch as f64),
+                ("model", r.name.clone()),
+                ("M parameters", digits(r.parameters as f64 / 1e6)),
+                ("tokens", r.length.to_string()),
+                ("batch", r.batch.to_string()),
+                ("levels", s.levels.to_string()),
+                ("bootstraps", digits(s.bootstraps as f64)),
+                ("keys, GB", keys),
+                ("weights, GB", giga(s.weight_bytes)),
+                ("peak, GB", giga(s.peak_bytes)),
+                ("fits", fits.into()),
+                ("CPU s", digits(r.cpu_seconds)),
+                (&last, duration(r.seconds)),
+                ("for one input", duration(r.seconds / r.batch as f64)),
             ]);
         }
         t
@@ -476,63 +463,58 @@ impl Estimates {
 
     fn purposes(&self) -> Table {
         let names = Work::ALL.map(|p| p.name());
-        let mut t = Table::new(&[&["model", "tokens", "batch"], &names[..], &["all"]].concat());
-        let mut row = |name: &str, (length, batch): (usize, usize), each: Vec<f64>, all: f64| {
-            let head = [name.into(), length.to_string(), batch.to_string()];
-            let cells = each.into_iter().chain([all]).map(digits);
-            t.row(head.into_iter().chain(cells));
+        let mut t = Table::default();
+        let mut row = |name: &str, (length, batch): (usize, usize), each: [f64; 6], all: f64| {
+            let head = [("model", name.into()), ("tokens", length.to_string())];
+            let each = names.into_iter().zip(each).chain([("all", all)]);
+            let cells = each.map(|(name, seconds)| (name, digits(seconds)));
+            let head = head.into_iter().chain([("batch", batch.to_string())]);
+            t.row(head.chain(cells));
         };
         for r in &self.rows {
             let each = names.map(|n| r.purposes.get(n).copied().unwrap_or(0.0));
-            row(&r.name, (r.length, r.batch), each.to_vec(), r.cpu_seconds);
+            row(&r.name, (r.length, r.batch), each, r.cpu_seconds);
             let (name, length, all, each) = PUBLISHED_RUN;
             if (r.name.as_str(), r.length, r.batch) == (name, length, 1) {
                 let name = format!("{name}, P2, A100 seconds");
-                row(&name, (length, 1), each.to_vec(), all);
+                row(&name, (length, 1), each, all);
             }
         }
         t
     }
 
     fn attention(&self) -> Table {
-        let mut t = Table::new(&[
-            "model",
-            "tokens",
-            "batch",
-            "CPU s with its bootstraps",
-            "without",
-            "P2, A100 seconds",
-        ]);
+        let mut t = Table::default();
         for r in &self.rows {
             let published = PUBLISHED_ATTENTION
                 .iter()
                 .find(|p| (p.0, p.1, 1) == (r.name.as_str(), r.length, r.batch));
             let alone = r.purposes.get(Work::Attention.name());
             t.row([
-                r.name.clone(),
-                r.length.to_string(),
-                r.batch.to_string(),
-                digits(r.attention),
-                digits(alone.copied().unwrap_or(0.0)),
-                or_none(published.map(|p| digits(p.2))),
+                ("model", r.name.clone()),
+                ("tokens", r.length.to_string()),
+                ("batch", r.batch.to_string()),
+                ("CPU s with its bootstraps", digits(r.attention)),
+                ("without", digits(alone.copied().unwrap_or(0.0))),
+                ("P2, A100 seconds", or_none(published.map(|p| digits(p.2)))),
             ]);
         }
         t
     }
 
     fn training(&self) -> Table {
-        let mut t = Table::new(&[
-            "model",
-            "tokens",
-            "GB, everything kept",
-            "GB, blocks recomputed",
-        ]);
+        let mut t = Table::default();
         let mut seen = Vec::new();
         for r in &self.rows {
             if !seen.contains(&(&r.name, r.length)) {
                 seen.push((&r.name, r.length));
                 let [kept, recomputed] = r.training.map(giga);
-                t.row([r.name.clone(), r.length.to_string(), kept, recomputed]);
+                t.row([
+                    ("model", r.name.clone()),
+                    ("tokens", r.length.to_string()),
+                    ("GB, everything kept", kept),
+                    ("GB, blocks recomputed", recomputed),
+                ]);
             }
         }
         t
@@ -540,37 +522,25 @@ impl Estimates {
 
     /// Estimated, predicted of the plan, measured.
     fn measured(&self) -> Option<Table> {
-        let mut t = Table::new(&[
-            "model",
-            "tokens",
-            "batch",
-            "bootstraps",
-            "keys",
-            "CPU s",
-            "s",
-            "peak, GB",
-            "compiled in",
-            "largest error, of values up to",
-        ]);
+        let mut t = Table::default();
         self.rows.iter().find(|r| r.measured.is_some())?;
-        for (r, m) in self
-            .rows
-            .iter()
-            .filter_map(|r| Some((r, r.measured.as_ref()?)))
-        {
+        for r in &self.rows {
+            let Some(m) = &r.measured else { continue };
             let s = &r.sketch;
-            let list = |all: &[String]| all.join(", ");
+            let cpu_seconds = [r.cpu_seconds, m.predicted.0, m.cpu_seconds].map(digits);
+            let peak = [s.peak_bytes, m.predicted.1, m.peak_bytes].map(giga);
+            let error = format!("{:.1e}, {:.1}", m.error.0, m.error.1);
             t.row([
-                r.name.clone(),
-                r.length.to_string(),
-                r.batch.to_string(),
-                format!("{}, {}", s.bootstraps, m.bootstraps),
-                format!("{}, {}", s.keys.0.len(), m.keys),
-                list(&[r.cpu_seconds, m.predicted.0, m.cpu_seconds].map(digits)),
-                list(&[r.seconds, m.seconds].map(digits)),
-                list(&[s.peak_bytes, m.predicted.1, m.peak_bytes].map(giga)),
-                duration(m.compiled),
-                format!("{:.1e}, {:.1}", m.error.0, m.error.1),
+                ("model", r.name.clone()),
+                ("tokens", r.length.to_string()),
+                ("batch", r.batch.to_string()),
+                ("bootstraps", format!("{}, {}", s.bootstraps, m.bootstraps)),
+                ("keys", format!("{}, {}", s.keys.0.len(), m.keys)),
+                ("CPU s", cpu_seconds.join(", ")),
+                ("s", [r.seconds, m.seconds].map(digits).join(", ")),
+                ("peak, GB", peak.join(", ")),
+                ("compiled in", duration(m.compiled)),
+                ("largest error, of values up to", error),
             ]);
         }
         Some(t)

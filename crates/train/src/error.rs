@@ -129,6 +129,22 @@ pub enum Error {
     /// From whoever was asked what a network costs.
     #[error("{0}")]
     Cost(Box<dyn std::error::Error + Send + Sync>),
+    /// A study that lacks a polynomial or a price.
+    #[error("{what}: {source}")]
+    Study {
+        /// Of what.
+        what: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A chart that can't be drawn.
+    #[error("figure \"{title}\": {reason}")]
+    Chart {
+        /// Its title.
+        title: String,
+        /// Why.
+        reason: String,
+    },
     /// From the network.
     #[error(transparent)]
     Network(#[from] nn::Error),
@@ -196,4 +212,4 @@ pub(crate) fn need(
 }
 
 /// What this crate's functions return.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -20,19 +20,8 @@ use nn::{AvgPool, BatchNorm, Conv2d, Graph, Linear, Network, Nonlinearity, Op, P
 pub(crate) enum Layer {
     Input,
     Constant(Vec<f32>),
-    Convolution {
-        /// With batch 1; a pass sets the batch.
-        geometry: Convolution,
-        weight: usize,
-        bias: Option<usize>,
-        dirac: Option<Dirac>,
-    },
-    Linear {
-        from: usize,
-        to: usize,
-        weight: usize,
-        bias: Option<usize>,
-    },
+    Convolution(Filter),
+    Linear(Dense),
     BatchNorm(Norm),
     RowNorm(Box<RowNorm>),
     Rotary(Turn),
@@ -50,6 +39,25 @@ pub(crate) enum Layer {
         to: Shape,
     },
     Identity,
+}
+
+/// A convolution; parameters by their places.
+#[derive(Debug)]
+pub(crate) struct Filter {
+    /// With batch 1; a pass sets the batch.
+    pub(crate) geometry: Convolution,
+    pub(crate) weight: usize,
+    pub(crate) bias: Option<usize>,
+    pub(crate) dirac: Option<Dirac>,
+}
+
+/// A linear map of rows.
+#[derive(Debug)]
+pub(crate) struct Dense {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) weight: usize,
+    pub(crate) bias: Option<usize>,
 }
 
 /// A batch normalisation with its running statistics.
@@ -266,7 +274,7 @@ impl Model {
                     .push(Parameter::new("embedding".into(), Kind::Weight, t));
                 (self.parameters.len() - 1, false)
             }
-            (None, Layer::Linear { from, weight, .. }) if *from == width => (*weight, true),
+            (None, Layer::Linear(l)) if l.from == width => (l.weight, true),
             _ => {
                 return refuse(
                     "tied".into(),
@@ -465,53 +473,31 @@ impl Model {
             nn::Parameter::new(&named(what), shape, values).map_err(Error::from)
         };
         let plain = |index: usize| self.parameters[index].values.clone();
+        let bias = |bias: Option<usize>, count: usize| {
+            bias.map(|b| p("bias", vec![count], plain(b))).transpose()
+        };
         Ok(match (layer, node.op()) {
-            (
-                Layer::Convolution {
-                    weight,
-                    bias,
-                    dirac,
-                    ..
-                },
-                Op::Conv2d(c),
-            ) => {
-                let hwio = match dirac {
-                    None => plain(*weight),
-                    Some(d) => d.effective(
-                        &self.parameters[*weight].values,
-                        &self.parameters[d.identity].values,
-                        &self.parameters[d.share].values,
-                    ),
-                };
+            (Layer::Convolution(f), Op::Conv2d(c)) => {
                 let shape = c.weight.shape().to_vec();
-                let bias = bias
-                    .map(|b| p("bias", vec![shape[0]], plain(b)))
-                    .transpose()?;
+                let weight = to_oihw(&f.weights(&self.parameters), &shape);
                 Op::Conv2d(Conv2d {
-                    weight: p("weight", shape.clone(), to_oihw(&hwio, &shape))?,
-                    bias,
+                    bias: bias(f.bias, shape[0])?,
+                    weight: p("weight", shape, weight)?,
                     ..c.clone()
                 })
             }
-            (
-                Layer::Linear {
-                    from,
-                    to,
-                    weight,
-                    bias,
-                },
-                old,
-            ) => {
-                let values = transposed(&self.parameters[*weight].values, *from, *to);
-                let bias = bias.map(|b| p("bias", vec![*to], plain(b))).transpose()?;
+            (Layer::Linear(l), old) => {
+                let (from, to) = (l.from, l.to);
+                let values = transposed(&self.parameters[l.weight].values, from, to);
+                let bias = bias(l.bias, to)?;
                 match old {
                     Op::Conv2d(c) => Op::Conv2d(Conv2d {
-                        weight: p("weight", vec![*to, *from, 1, 1], values)?,
+                        weight: p("weight", vec![to, from, 1, 1], values)?,
                         bias,
                         ..c.clone()
                     }),
                     _ => Op::Linear(Linear {
-                        weight: p("weight", vec![*to, *from], values)?,
+                        weight: p("weight", vec![to, from], values)?,
                         bias,
                     }),
                 }
@@ -527,11 +513,10 @@ impl Model {
                 })
             }
             (Layer::RowNorm(n), Op::Norm(old)) => {
-                let channels = vec![self.parameters[n.scale].values.len()];
-                let bias = n.bias.map(|b| p("bias", channels.clone(), plain(b)));
+                let channels = self.parameters[n.scale].values.len();
                 Op::Norm(nn::Norm {
-                    scale: p("scale", channels.clone(), plain(n.scale))?,
-                    bias: bias.transpose()?,
+                    scale: p("scale", vec![channels], plain(n.scale))?,
+                    bias: bias(n.bias, channels)?,
                     ..old.clone()
                 })
             }
@@ -563,12 +548,12 @@ impl New<'_> {
     fn linear(&mut self, weight: &nn::Parameter, bias: Option<&nn::Parameter>) -> Layer {
         let (to, from) = (weight.shape()[0], weight.shape()[1]);
         let values = transposed(weight.values(), to, from);
-        Layer::Linear {
+        Layer::Linear(Dense {
             from,
             to,
             weight: self.parameter("weight", Kind::Weight, values),
             bias: bias.map(|b| self.parameter("bias", Kind::Offset, b.values().to_vec())),
-        }
+        })
     }
 }
 
@@ -617,12 +602,12 @@ fn layer(
                 share: all("dirac.share", 0.1),
                 shape: (kh, kw, shape[1], shape[0]),
             });
-            Layer::Convolution {
+            Layer::Convolution(Filter {
                 geometry,
                 weight,
                 bias,
                 dirac,
-            }
+            })
         }
         (Op::Linear(l), _) => new.linear(&l.weight, l.bias.as_ref()),
         (Op::BatchNorm(b), _) => Layer::BatchNorm(Norm {

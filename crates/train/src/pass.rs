@@ -1,14 +1,16 @@
 //! Forward and backward passes.
 
-use crate::dirac::Dirac;
+use crate::activation::{RangeLoss, Unit};
 use crate::layout::hwc;
 use crate::mode::Mode;
-use crate::model::{Layer, Model, Norm};
+use crate::model::{Dense, Filter, Layer, Model, Norm};
 use crate::parameter::Parameter;
 use crate::sequence::Public;
 use crate::workspace::Workspace;
+use kernels::Transpose::{No, Yes};
 use kernels::{Convolution, Statistics, Turning};
 use nn::{AvgPool, Pad, Shape, Slice};
+use std::borrow::Cow;
 
 /// What a model is given.
 #[derive(Debug, Clone, Copy)]
@@ -123,6 +125,7 @@ impl Model {
         let n = *batch;
         let value = |k: usize| values[inputs[i][k]].as_deref().unwrap_or(&[]);
         let shape = shapes[i];
+        let from = inputs[i].first().map_or(shape, |&j| shapes[j]);
         let (height, width, channels) = hwc(shape);
         let public = Public {
             first: *first,
@@ -136,58 +139,19 @@ impl Model {
                     row.copy_from_slice(c);
                 }
             }
-            Layer::Convolution {
-                geometry,
-                weight,
-                bias,
-                dirac,
-            } => {
-                let bias = bias.map(|b| &parameters[b].values[..]);
-                let w = &parameters[*weight].values;
-                let effective = dirac.as_ref().map(|d| {
-                    let (a, b) = (&parameters[d.identity].values, &parameters[d.share].values);
-                    d.effective(w, a, b)
-                });
-                let w = effective.as_ref().unwrap_or(w);
-                at(geometry, n).forward(value(0), w, bias, &mut y);
+            Layer::Convolution(c) => {
+                let bias = c.bias.map(|b| &parameters[b].values[..]);
+                c.at(n)
+                    .forward(value(0), &c.weights(parameters), bias, &mut y);
             }
-            Layer::Linear {
-                from,
-                to,
-                weight,
-                bias,
-            } => {
-                let beta = match bias {
-                    None => 0.0,
-                    Some(b) => {
-                        for row in y.chunks_exact_mut(*to) {
-                            row.copy_from_slice(&parameters[*b].values);
-                        }
-                        1.0
-                    }
-                };
-                let (x, w) = (value(0), &parameters[*weight].values);
-                let rows = y.len() / *to;
-                use kernels::Transpose::No;
-                kernels::gemm((rows, *to, *from), 1.0, (x, No), (w, No), beta, &mut y);
-            }
+            Layer::Linear(l) => l.forward(value(0), &mut y, parameters),
             Layer::BatchNorm(b) => {
                 let momentum = (!*frozen).then_some(*momentum);
-                batch_norm(b, value(0), &mut y, parameters, mode, momentum);
+                b.forward(value(0), &mut y, parameters, mode, momentum);
             }
             Layer::Activation(u) => {
-                let x = value(0);
-                if public.first == 0 {
-                    u.forward(x, &mut y, parameters, mode, workspace);
-                } else {
-                    u.exact(x, &mut y, parameters);
-                    let x = public.without(x, channels, workspace);
-                    let mut out = workspace.take(x.len());
-                    u.forward(&x, &mut out, parameters, mode, workspace);
-                    public.put(&out, channels, &mut y);
-                    workspace.give(x);
-                    workspace.give(out);
-                }
+                let (beside, values) = ((public, channels), (value(0), &mut y[..]));
+                u.forward_beside(beside, values, parameters, mode, workspace);
             }
             Layer::RowNorm(norm) => {
                 norm.forward(value(0), &mut y, parameters, mode, public);
@@ -195,13 +159,8 @@ impl Model {
             Layer::Rotary(turn) => turn.turn(value(0), Turning::Forwards, &mut y),
             Layer::Attention(a) => {
                 let marks = (inputs[i].len() > 3).then(|| value(3));
-                a.forward(
-                    ([value(0), value(1), value(2)], marks),
-                    &mut y,
-                    n,
-                    mode,
-                    public,
-                );
+                let given = ([value(0), value(1), value(2)], marks);
+                a.forward(given, &mut y, n, mode, public);
             }
             Layer::Add => kernels::add(value(0), value(1), &mut y),
             Layer::Mul => {
@@ -210,30 +169,19 @@ impl Model {
                 }
             }
             Layer::AveragePool(p) => {
-                kernels::average_pool_forward(
-                    &window(p, n, shapes[inputs[i][0]], shape),
-                    value(0),
-                    &mut y,
-                );
+                kernels::average_pool_forward(&window(p, n, from, shape), value(0), &mut y);
             }
             Layer::GlobalAverage => {
-                kernels::global_average_forward(
-                    n,
-                    shapes[inputs[i][0]].len() / channels,
-                    channels,
-                    value(0),
-                    &mut y,
-                );
+                let pixels = from.len() / channels;
+                kernels::global_average_forward(n, pixels, channels, value(0), &mut y);
             }
             Layer::Pad(p) => {
                 y.fill(0.0);
-                padded(*p, n, shapes[inputs[i][0]], shape, |from, to| {
+                padded(*p, n, from, shape, |from, to| {
                     y[to.clone()].copy_from_slice(&value(0)[from]);
                 });
             }
-            Layer::Slice(s) => sliced(s, n, shapes[inputs[i][0]], |from, to| {
-                y[to] = value(0)[from]
-            }),
+            Layer::Slice(s) => sliced(s, n, from, |from, to| y[to] = value(0)[from]),
             Layer::Reorder { from, to } => reorder(*from, *to, value(0), &mut y),
             Layer::Identity => y.copy_from_slice(value(0)),
         }
@@ -293,7 +241,6 @@ impl Model {
             first: *first,
             length: height * width,
         };
-        let penalty = range_loss.times(*share);
         let n = *batch;
         let source = |k: usize| inputs[i][k];
         let value = |k: usize| values[inputs[i][k]].as_deref().unwrap_or(&[]);
@@ -303,258 +250,232 @@ impl Model {
         let needed = inputs[i].iter().any(|&j| {
             !inputs[j].is_empty() || (embedding.is_some() && matches!(layers[j], Layer::Input))
         });
-        let dx = match &mut layers[i] {
-            Layer::Input | Layer::Constant(_) => {
-                if let (Layer::Input, Some(e)) = (&layers[i], embedding) {
+        // by the first input, and by the others
+        let (mut dx, mut others) = (workspace.take(n * from.len()), Vec::new());
+        match &mut layers[i] {
+            Layer::Input => {
+                if let Some(e) = embedding {
                     e.backward(&dy, parameters);
                 }
-                None
             }
-            Layer::Convolution {
-                geometry,
-                weight,
-                bias,
-                dirac,
-            } => {
-                let mut dx = needed.then(|| workspace.take(n * from.len()));
-                let which = (*weight, *bias, dirac.as_ref());
-                let geometry = at(geometry, n);
-                convolution_backward(
-                    &geometry,
-                    which,
-                    value(0),
-                    &dy,
-                    dx.as_deref_mut(),
-                    parameters,
-                );
-                dx
+            Layer::Constant(_) => {}
+            Layer::Convolution(c) => {
+                let dx = needed.then_some(&mut dx[..]);
+                c.backward(n, value(0), &dy, dx, parameters);
             }
-            Layer::Linear {
-                from,
-                to,
-                weight,
-                bias,
-            } => {
-                let mut dx = needed.then(|| workspace.take(dy.len() / *to * *from));
-                let sizes = (*from, *to);
-                linear_backward(
-                    sizes,
-                    (*weight, *bias),
-                    value(0),
-                    &dy,
-                    dx.as_deref_mut(),
-                    parameters,
-                );
-                dx
+            Layer::Linear(l) => {
+                l.backward(value(0), &dy, needed.then_some(&mut dx[..]), parameters);
             }
             Layer::BatchNorm(b) => {
                 let statistics = match *frozen {
                     true => Statistics::Fixed,
                     false => Statistics::Batch,
                 };
-                let mut dx = workspace.take(dy.len());
-                batch_norm_backward(b, value(0), &dy, statistics, &mut dx, parameters);
-                Some(dx)
+                b.backward(value(0), &dy, statistics, &mut dx, parameters);
             }
             Layer::Activation(u) => {
-                let mut dx = workspace.take(dy.len());
                 let (h, w, _) = hwc(shapes[*output]);
-                let rows = n * h * w;
-                let x = value(0);
-                if public.first == 0 {
-                    loss = u.backward(x, &dy, &mut dx, parameters, penalty, rows, workspace);
-                } else {
-                    u.exact_backward(x, &dy, &mut dx, parameters);
-                    let x = public.without(x, channels, workspace);
-                    let g = public.without(&dy, channels, workspace);
-                    let mut d = workspace.take(x.len());
-                    loss = u.backward(&x, &g, &mut d, parameters, penalty, rows, workspace);
-                    public.put(&d, channels, &mut dx);
-                    for v in [x, g, d] {
-                        workspace.give(v);
-                    }
-                }
-                Some(dx)
+                let (penalty, rows) = (range_loss.times(*share), n * h * w);
+                let beside = (public, channels);
+                loss = u.backward_beside(
+                    beside,
+                    (value(0), &dy, &mut dx),
+                    parameters,
+                    (penalty, rows),
+                    workspace,
+                );
             }
             Layer::RowNorm(norm) => {
-                let mut dx = workspace.take(dy.len());
-                loss = norm.backward(
-                    value(0),
-                    &dy,
-                    &mut dx,
-                    parameters,
-                    (*variance_loss, *share),
-                    public,
-                );
-                Some(dx)
+                let shared = (*variance_loss, *share);
+                loss = norm.backward(value(0), &dy, &mut dx, parameters, shared, public);
             }
             Layer::Attention(a) => {
-                let [mut dq, mut dk, mut dv] =
-                    [0, 1, 2].map(|k| workspace.take(n * shapes[source(k)].len()));
+                let [mut dk, mut dv] = [1, 2].map(|k| workspace.take(n * shapes[source(k)].len()));
                 let marks = (inputs[i].len() > 3).then(|| value(3));
-                loss = a.backward(
-                    ([value(0), value(1), value(2)], marks),
-                    &dy,
-                    [&mut dq, &mut dk, &mut dv],
-                    n,
-                    (*division_loss, *share),
-                    public,
-                );
-                for (k, d) in [dq, dk, dv].into_iter().enumerate() {
-                    accumulate(&mut gradients[source(k)], d, workspace);
+                let given = ([value(0), value(1), value(2)], marks);
+                let slopes = [&mut dx[..], &mut dk, &mut dv];
+                loss = a.backward(given, &dy, slopes, n, (*division_loss, *share), public);
+                others.extend([(1, dk), (2, dv)]);
+            }
+            Layer::Add => {
+                dx.copy_from_slice(&dy);
+                others.push((1, workspace.copy(&dy)));
+            }
+            Layer::Mul => {
+                let mut other = workspace.take(dy.len());
+                for (dx, k) in [(&mut dx, 1), (&mut other, 0)] {
+                    for ((d, g), v) in dx.iter_mut().zip(&dy).zip(value(k)) {
+                        *d = g * v;
+                    }
                 }
-                None
+                others.push((1, other));
             }
-            _ => {
-                self.backward_plain(i, dy, gradients);
-                return 0.0;
+            Layer::Rotary(turn) => turn.turn(&dy, Turning::Backwards, &mut dx),
+            Layer::AveragePool(p) => {
+                kernels::average_pool_backward(&window(p, n, from, shapes[i]), &dy, &mut dx);
             }
-        };
-        if let Some(dx) = dx {
-            accumulate(&mut gradients[source(0)], dx, workspace);
+            Layer::GlobalAverage => {
+                let (h, w, c) = hwc(from);
+                kernels::global_average_backward(n, h * w, c, &dy, &mut dx);
+            }
+            Layer::Pad(p) => padded(*p, n, from, shapes[i], |from, to| {
+                dx[from].copy_from_slice(&dy[to]);
+            }),
+            Layer::Slice(s) => {
+                dx.fill(0.0);
+                sliced(s, n, from, |from, to| dx[from] = dy[to]);
+            }
+            Layer::Reorder { from, to } => reorder(*to, *from, &dy, &mut dx),
+            Layer::Identity => dx.copy_from_slice(&dy),
+        }
+        match needed {
+            true => accumulate(&mut gradients[source(0)], dx, workspace),
+            false => workspace.give(dx),
+        }
+        for (k, dx) in others {
+            accumulate(&mut gradients[source(k)], dx, workspace);
         }
         workspace.give(dy);
         loss
     }
+}
 
-    /// Of a node without parameters and losses.
-    fn backward_plain(&mut self, i: usize, dy: Vec<f32>, gradients: &mut [Option<Vec<f32>>]) {
-        let Self {
-            layers,
-            inputs,
-            shapes,
-            values,
-            workspace,
+impl Unit {
+    /// [`Unit::forward`] of what is not public; the exact function of what is.
+    fn forward_beside(
+        &mut self,
+        (public, channels): (Public, usize),
+        (x, y): (&[f32], &mut [f32]),
+        parameters: &[Parameter],
+        mode: Mode,
+        workspace: &mut Workspace,
+    ) {
+        if public.first == 0 {
+            return self.forward(x, y, parameters, mode, workspace);
+        }
+        self.exact(x, y, parameters);
+        let x = public.without(x, channels, workspace);
+        let mut out = workspace.take(x.len());
+        self.forward(&x, &mut out, parameters, mode, workspace);
+        public.put(&out, channels, y);
+        workspace.give(x);
+        workspace.give(out);
+    }
+
+    /// [`Unit::backward`] of what is not public; the exact function's of what is.
+    fn backward_beside(
+        &mut self,
+        (public, channels): (Public, usize),
+        (x, dy, dx): (&[f32], &[f32], &mut [f32]),
+        parameters: &mut [Parameter],
+        (penalty, rows): (RangeLoss, usize),
+        workspace: &mut Workspace,
+    ) -> f64 {
+        if public.first == 0 {
+            return self.backward(x, dy, dx, parameters, penalty, rows, workspace);
+        }
+        self.exact_backward(x, dy, dx, parameters);
+        let x = public.without(x, channels, workspace);
+        let g = public.without(dy, channels, workspace);
+        let mut d = workspace.take(x.len());
+        let loss = self.backward(&x, &g, &mut d, parameters, penalty, rows, workspace);
+        public.put(&d, channels, dx);
+        for v in [x, g, d] {
+            workspace.give(v);
+        }
+        loss
+    }
+}
+
+impl Filter {
+    /// For so many pictures.
+    fn at(&self, batch: usize) -> Convolution {
+        Convolution {
             batch,
-            ..
-        } = self;
-        let n = *batch;
-        let source = |k: usize| inputs[i][k];
-        let value = |k: usize| values[inputs[i][k]].as_deref().unwrap_or(&[]);
-        let from = inputs[i].first().map_or(Shape::Vector(0), |&j| shapes[j]);
-        let dx = match &layers[i] {
-            Layer::Rotary(turn) => {
-                let mut dx = workspace.take(dy.len());
-                turn.turn(&dy, Turning::Backwards, &mut dx);
-                Some(dx)
-            }
-            Layer::Add => {
-                let copy = workspace.copy(&dy);
-                accumulate(&mut gradients[source(0)], copy, workspace);
-                accumulate(&mut gradients[source(1)], dy, workspace);
-                return;
-            }
-            Layer::Mul => {
-                for (k, other) in [(0, 1), (1, 0)] {
-                    let mut dx = workspace.take(dy.len());
-                    for ((d, g), v) in dx.iter_mut().zip(&dy).zip(value(other)) {
-                        *d = g * v;
-                    }
-                    accumulate(&mut gradients[source(k)], dx, workspace);
-                }
-                None
-            }
-            Layer::AveragePool(p) => {
-                let mut dx = workspace.take(n * from.len());
-                kernels::average_pool_backward(&window(p, n, from, shapes[i]), &dy, &mut dx);
-                Some(dx)
-            }
-            Layer::GlobalAverage => {
-                let (h, w, c) = hwc(from);
-                let mut dx = workspace.take(n * from.len());
-                kernels::global_average_backward(n, h * w, c, &dy, &mut dx);
-                Some(dx)
-            }
-            Layer::Pad(p) => {
-                let mut dx = workspace.zeros(n * from.len());
-                padded(*p, n, from, shapes[i], |from, to| {
-                    dx[from].copy_from_slice(&dy[to])
-                });
-                Some(dx)
-            }
-            Layer::Slice(s) => {
-                let mut dx = workspace.zeros(n * from.len());
-                sliced(s, n, from, |from, to| dx[from] = dy[to]);
-                Some(dx)
-            }
-            Layer::Reorder { from, to } => {
-                let mut dx = workspace.take(dy.len());
-                reorder(*to, *from, &dy, &mut dx);
-                Some(dx)
-            }
-            Layer::Identity => return accumulate(&mut gradients[source(0)], dy, workspace),
-            _ => None,
-        };
+            ..self.geometry
+        }
+    }
+
+    /// The weights that it computes with, `(Kh, Kw, C/G, O)`.
+    pub(crate) fn weights<'a>(&self, parameters: &'a [Parameter]) -> Cow<'a, [f32]> {
+        let of = |p: usize| &parameters[p].values[..];
+        match &self.dirac {
+            None => Cow::Borrowed(of(self.weight)),
+            Some(d) => Cow::Owned(d.effective(of(self.weight), of(d.identity), of(d.share))),
+        }
+    }
+
+    /// Overwrites `dx` where it is wanted.
+    fn backward(
+        &self,
+        batch: usize,
+        x: &[f32],
+        dy: &[f32],
+        dx: Option<&mut [f32]>,
+        parameters: &mut [Parameter],
+    ) {
+        let convolution = self.at(batch);
         if let Some(dx) = dx {
-            accumulate(&mut gradients[source(0)], dx, workspace);
+            convolution.backward_input(dy, &self.weights(parameters), dx);
         }
-        workspace.give(dy);
-    }
-}
-
-/// A layer's convolution, for so many pictures.
-fn at(layer: &Convolution, batch: usize) -> Convolution {
-    Convolution { batch, ..*layer }
-}
-
-/// Of a convolution with these weights, bias and Dirac's parameterisation; overwrites `dx` where it is wanted.
-fn convolution_backward(
-    convolution: &Convolution,
-    (weight, bias, dirac): (usize, Option<usize>, Option<&Dirac>),
-    x: &[f32],
-    dy: &[f32],
-    dx: Option<&mut [f32]>,
-    parameters: &mut [Parameter],
-) {
-    let mut db = bias.map(|b| std::mem::take(&mut parameters[b].gradient));
-    let mut effective = None;
-    match dirac {
-        None => {
-            let dw = &mut parameters[weight].gradient;
-            convolution.backward_weight(x, dy, dw, db.as_deref_mut());
-        }
-        Some(d) => {
-            let [w, a, s] = [weight, d.identity, d.share].map(|k| &parameters[k].values);
-            let mut de = vec![0.0; w.len()];
-            convolution.backward_weight(x, dy, &mut de, db.as_deref_mut());
-            effective = Some(d.effective(w, a, s));
-            let (dw, da, ds) = d.backward(&de, w, s);
-            for (k, d) in [(weight, dw), (d.identity, da), (d.share, ds)] {
-                kernels::axpy(1.0, &d, &mut parameters[k].gradient);
+        let bias = self.bias;
+        let mut db = bias.map(|b| std::mem::take(&mut parameters[b].gradient));
+        match &self.dirac {
+            None => {
+                let dw = &mut parameters[self.weight].gradient;
+                convolution.backward_weight(x, dy, dw, db.as_deref_mut());
+            }
+            Some(d) => {
+                let [w, s] = [self.weight, d.share].map(|k| &parameters[k].values);
+                let mut de = vec![0.0; w.len()];
+                convolution.backward_weight(x, dy, &mut de, db.as_deref_mut());
+                let (dw, da, ds) = d.backward(&de, w, s);
+                for (k, d) in [(self.weight, dw), (d.identity, da), (d.share, ds)] {
+                    kernels::axpy(1.0, &d, &mut parameters[k].gradient);
+                }
             }
         }
-    }
-    if let Some(dx) = dx {
-        let w = effective.as_ref().unwrap_or(&parameters[weight].values);
-        convolution.backward_input(dy, w, dx);
-    }
-    if let (Some(b), Some(db)) = (bias, db) {
-        parameters[b].gradient = db;
+        if let (Some(b), Some(db)) = (bias, db) {
+            parameters[b].gradient = db;
+        }
     }
 }
 
-/// Of a linear layer with these weights and bias; overwrites `dx` where it is wanted.
-fn linear_backward(
-    (from, to): (usize, usize),
-    (weight, bias): (usize, Option<usize>),
-    x: &[f32],
-    dy: &[f32],
-    dx: Option<&mut [f32]>,
-    parameters: &mut [Parameter],
-) {
-    use kernels::Transpose::{No, Yes};
-    if let Some(b) = bias {
-        for row in dy.chunks_exact(to) {
-            kernels::axpy(1.0, row, &mut parameters[b].gradient);
+impl Dense {
+    /// Of rows of what it is given.
+    pub(crate) fn forward(&self, x: &[f32], y: &mut [f32], parameters: &[Parameter]) {
+        if let Some(b) = self.bias {
+            for row in y.chunks_exact_mut(self.to) {
+                row.copy_from_slice(&parameters[b].values);
+            }
         }
+        let beta = if self.bias.is_some() { 1.0 } else { 0.0 };
+        let shape = (y.len() / self.to, self.to, self.from);
+        let w = &parameters[self.weight].values;
+        kernels::gemm(shape, 1.0, (x, No), (w, No), beta, y);
     }
-    let p = &mut parameters[weight];
-    let rows = dy.len() / to;
-    let shape = (from, to, rows);
-    kernels::gemm(shape, 1.0, (x, Yes), (dy, No), 1.0, &mut p.gradient);
-    if let Some(dx) = dx {
-        let shape = (rows, from, to);
-        kernels::gemm(shape, 1.0, (dy, No), (&p.values, Yes), 0.0, dx);
+
+    /// Overwrites `dx` where it is wanted.
+    fn backward(
+        &self,
+        x: &[f32],
+        dy: &[f32],
+        dx: Option<&mut [f32]>,
+        parameters: &mut [Parameter],
+    ) {
+        if let Some(b) = self.bias {
+            for row in dy.chunks_exact(self.to) {
+                kernels::axpy(1.0, row, &mut parameters[b].gradient);
+            }
+        }
+        let p = &mut parameters[self.weight];
+        let rows = dy.len() / self.to;
+        let shape = (self.from, self.to, rows);
+        kernels::gemm(shape, 1.0, (x, Yes), (dy, No), 1.0, &mut p.gradient);
+        if let Some(dx) = dx {
+            let shape = (rows, self.from, self.to);
+            kernels::gemm(shape, 1.0, (dy, No), (&p.values, Yes), 0.0, dx);
+        }
     }
 }
 
@@ -568,76 +489,79 @@ fn accumulate(sum: &mut Option<Vec<f32>>, dx: Vec<f32>, workspace: &mut Workspac
     }
 }
 
-fn batch_norm(
-    b: &mut Norm,
-    x: &[f32],
-    y: &mut [f32],
-    parameters: &[Parameter],
-    mode: Mode,
-    momentum: Option<f32>,
-) {
-    let channels = b.mean.len();
-    let (scale, bias) = (&parameters[b.scale].values, &parameters[b.bias].values);
-    let inverse =
-        |v: &[f32]| -> Vec<f32> { v.iter().map(|v| 1.0 / (v + b.epsilon).sqrt()).collect() };
-    let again = b.batch.clone().filter(|_| mode == Mode::Again);
-    let (mean, inverse) = match (mode, momentum) {
-        (Mode::Again, _) => again.unwrap_or_default(),
-        (Mode::Evaluate, _) => (b.mean.clone(), inverse(&b.variance)),
-        (Mode::Train, None) => {
-            let fixed = (b.mean.clone(), inverse(&b.variance));
-            b.batch = Some(fixed.clone());
-            fixed
-        }
-        (Mode::Train, Some(momentum)) => {
-            let (mean, variance) = kernels::batch_norm_statistics(channels, x);
-            let rows = (x.len() / channels) as f32;
-            // running variances are unbiased, as everywhere
-            let unbiased = rows / (rows - 1.0).max(1.0);
-            let inverse = inverse(&variance);
-            for c in 0..channels {
-                b.mean[c] += momentum * (mean[c] - b.mean[c]);
-                b.variance[c] += momentum * (unbiased * variance[c] - b.variance[c]);
+impl Norm {
+    fn forward(
+        &mut self,
+        x: &[f32],
+        y: &mut [f32],
+        parameters: &[Parameter],
+        mode: Mode,
+        momentum: Option<f32>,
+    ) {
+        let channels = self.mean.len();
+        let epsilon = self.epsilon;
+        let inverse =
+            |v: &[f32]| -> Vec<f32> { v.iter().map(|v| 1.0 / (v + epsilon).sqrt()).collect() };
+        let (mean, inverse) = match (mode, momentum) {
+            (Mode::Again, _) => self.batch.clone().unwrap_or_default(),
+            (Mode::Evaluate, _) | (Mode::Train, None) => {
+                (self.mean.clone(), inverse(&self.variance))
             }
-            b.batch = Some((mean.clone(), inverse.clone()));
-            (mean, inverse)
+            (Mode::Train, Some(momentum)) => {
+                let (mean, variance) = kernels::batch_norm_statistics(channels, x);
+                let rows = (x.len() / channels) as f32;
+                // running variances are unbiased, as everywhere
+                let unbiased = rows / (rows - 1.0).max(1.0);
+                for c in 0..channels {
+                    self.mean[c] += momentum * (mean[c] - self.mean[c]);
+                    self.variance[c] += momentum * (unbiased * variance[c] - self.variance[c]);
+                }
+                (mean, inverse(&variance))
+            }
+        };
+        let (scale, bias) = (
+            &parameters[self.scale].values,
+            &parameters[self.bias].values,
+        );
+        let factor: Vec<f32> = scale.iter().zip(&inverse).map(|(s, i)| s * i).collect();
+        let offset: Vec<f32> = (0..channels)
+            .map(|c| bias[c] - mean[c] * factor[c])
+            .collect();
+        kernels::channel_affine(channels, x, &factor, &offset, y);
+        if mode == Mode::Train {
+            self.batch = Some((mean, inverse));
         }
-    };
-    let factor: Vec<f32> = scale.iter().zip(&inverse).map(|(s, i)| s * i).collect();
-    let offset: Vec<f32> = (0..channels)
-        .map(|c| bias[c] - mean[c] * factor[c])
-        .collect();
-    kernels::channel_affine(channels, x, &factor, &offset, y);
-}
+    }
 
-fn batch_norm_backward(
-    b: &Norm,
-    x: &[f32],
-    dy: &[f32],
-    statistics: Statistics,
-    dx: &mut [f32],
-    parameters: &mut [Parameter],
-) {
-    let Some((mean, inverse)) = &b.batch else {
-        unreachable!("a backward pass follows a forward pass in training mode");
-    };
-    let mut dscale = std::mem::take(&mut parameters[b.scale].gradient);
-    let mut dbias = std::mem::take(&mut parameters[b.bias].gradient);
-    let scale = &parameters[b.scale].values;
-    kernels::batch_norm_backward(
-        b.mean.len(),
-        x,
-        dy,
-        mean,
-        inverse,
-        statistics,
-        scale,
-        dx,
-        &mut dscale,
-        &mut dbias,
-    );
-    parameters[b.scale].gradient = dscale;
-    parameters[b.bias].gradient = dbias;
+    fn backward(
+        &self,
+        x: &[f32],
+        dy: &[f32],
+        statistics: Statistics,
+        dx: &mut [f32],
+        parameters: &mut [Parameter],
+    ) {
+        let Some((mean, inverse)) = &self.batch else {
+            unreachable!("a backward pass follows a forward pass in training mode");
+        };
+        let [mut dscale, mut dbias] =
+            [self.scale, self.bias].map(|p| std::mem::take(&mut parameters[p].gradient));
+        let scale = &parameters[self.scale].values;
+        kernels::batch_norm_backward(
+            self.mean.len(),
+            x,
+            dy,
+            mean,
+            inverse,
+            statistics,
+            scale,
+            dx,
+            &mut dscale,
+            &mut dbias,
+        );
+        parameters[self.scale].gradient = dscale;
+        parameters[self.bias].gradient = dbias;
+    }
 }
 
 /// Calls `copy(from, to)` with the index of each selected value in the input and in the output.

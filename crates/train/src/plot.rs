@@ -5,6 +5,7 @@
 
 mod ruler;
 
+use crate::error::{Error, Result};
 use ruler::Ruler;
 pub use ruler::Scale;
 use std::fmt::Write as _;
@@ -87,30 +88,6 @@ pub struct Figure {
     pub panels: Vec<Panel>,
 }
 
-/// Why a figure cannot be drawn.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PlotError {
-    /// There is nothing to draw.
-    #[error("figure \"{title}\" has no points; give every figure at least one")]
-    Empty {
-        /// The figure's.
-        title: String,
-    },
-    /// A point has no place on the axes.
-    #[error(
-        "point ({x}, {y}) of series {series} is not finite, or not positive on a logarithmic axis; leave it out or take a linear axis"
-    )]
-    Point {
-        /// Its series.
-        series: String,
-        /// As given.
-        x: f64,
-        /// As given.
-        y: f64,
-    },
-}
-
 /// Colours that are told apart with any colour vision (Okabe and Ito), dark ones first.
 const COLOURS: [&str; 7] = [
     "#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00",
@@ -150,8 +127,12 @@ impl Figure {
     /// The figure as an SVG file.
     ///
     /// # Errors
-    /// [`PlotError::Empty`], [`PlotError::Point`].
-    pub fn svg(&self) -> Result<String, PlotError> {
+    /// [`Error::Chart`] for a figure without points, or with one that has no place on its axes.
+    pub fn svg(&self) -> Result<String> {
+        let refuse = |reason: String| {
+            let title = self.title.clone();
+            Err(Error::Chart { title, reason })
+        };
         let series = || self.panels.iter().flat_map(|p| &p.series);
         let mut names: Vec<&str> = Vec::new();
         for s in series() {
@@ -162,15 +143,15 @@ impl Figure {
                 |axis: &Axis, v: f64| !v.is_finite() || (axis.scale == Scale::Log && v <= 0.0);
             let bad = |p: &&Point| bad(&self.x, p.x) || bad(&self.y, p.y);
             if let Some(&Point { x, y, .. }) = s.points.iter().find(bad) {
-                let series = s.name.clone();
-                return Err(PlotError::Point { series, x, y });
+                return refuse(format!(
+                    "point ({x}, {y}) of series {} is not finite, or not positive on a logarithmic axis; leave it out or take a linear axis",
+                    s.name
+                ));
             }
         }
         let points = || series().flat_map(|s| &s.points);
         if points().next().is_none() {
-            return Err(PlotError::Empty {
-                title: self.title.clone(),
-            });
+            return refuse("there are no points; give every figure at least one".into());
         }
         let x = Ruler::new(self.x.scale, points().map(|p| p.x));
         let y = Ruler::new(self.y.scale, points().map(|p| p.y));
@@ -410,17 +391,13 @@ mod tests {
 
     #[test]
     fn what_has_no_place_is_refused() {
-        assert!(matches!(
-            figure(vec![], Scale::Linear).svg(),
-            Err(PlotError::Empty { .. })
-        ));
-        assert!(matches!(
-            figure(vec![(1.0, f64::NAN)], Scale::Linear).svg(),
-            Err(PlotError::Point { .. })
-        ));
-        assert!(matches!(
-            figure(vec![(0.0, 1.0)], Scale::Log).svg(),
-            Err(PlotError::Point { .. })
-        ));
+        for (points, scale, what) in [
+            (vec![], Scale::Linear, "no points"),
+            (vec![(1.0, f64::NAN)], Scale::Linear, "not finite"),
+            (vec![(0.0, 1.0)], Scale::Log, "not positive"),
+        ] {
+            let error = figure(points, scale).svg().expect_err("refused");
+            assert!(error.to_string().contains(what), "{error}");
+        }
     }
 }

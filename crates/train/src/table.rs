@@ -3,18 +3,18 @@
 use std::fmt::{Display, Formatter};
 
 /// A table: its first column is text, the others are numbers.
+#[derive(Default)]
 pub(crate) struct Table(String);
 
 impl Table {
-    pub(crate) fn new(head: &[impl AsRef<str>]) -> Self {
-        let mut table = Self(String::new());
-        table.row(head);
-        table.0 += &format!("|---|{}\n", "---:|".repeat(head.len().saturating_sub(1)));
-        table
-    }
-
-    pub(crate) fn row(&mut self, cells: &[impl AsRef<str>]) {
-        let cells: Vec<&str> = cells.iter().map(AsRef::as_ref).collect();
+    /// A row of cells, each with its column's head; heads are written before the first row.
+    pub(crate) fn row<H: Display>(&mut self, cells: impl IntoIterator<Item = (H, String)>) {
+        let (heads, cells): (Vec<H>, Vec<String>) = cells.into_iter().unzip();
+        if self.0.is_empty() {
+            let heads: String = heads.iter().map(|head| format!(" {head} |")).collect();
+            let numbers = "---:|".repeat(cells.len() - 1);
+            self.0 = format!("|{heads}\n|---|{numbers}\n");
+        }
         self.0 += &format!("| {} |\n", cells.join(" | "));
     }
 }

@@ -10,9 +10,7 @@ use crate::error::{Error, Result};
 use crate::loss::argmax;
 use crate::mode::Mode;
 use crate::model::{Layer, Model};
-use crate::parameter::Parameter;
 use crate::{Parameterization, inverse::InverseUnit};
-use kernels::Transpose::No;
 use nn::AttentionScheme;
 use nn::approximations::{Approximations, Substitute};
 use rayon::prelude::*;
@@ -331,28 +329,12 @@ impl Model {
 
     /// The last layer's outputs for some rows of what it is given.
     fn logits_of(&self, hidden: &[f32], rows: &[usize]) -> Vec<f32> {
-        let Layer::Linear {
-            from,
-            to,
-            weight,
-            bias,
-        } = &self.layers[self.output]
-        else {
+        let Layer::Linear(l) = &self.layers[self.output] else {
             unreachable!("a language model ends in a linear layer");
         };
-        let of = |p: &Option<usize>| p.map(|b: usize| &self.parameters[b]);
-        let mut x = Vec::with_capacity(rows.len() * from);
-        for &row in rows {
-            x.extend_from_slice(&hidden[row * from..][..*from]);
-        }
-        let mut y = match of(bias) {
-            None => vec![0.0; rows.len() * to],
-            Some(Parameter { values, .. }) => values.repeat(rows.len()),
-        };
-        let beta = if bias.is_some() { 1.0 } else { 0.0 };
-        let w = &self.parameters[*weight].values;
-        let shape = (rows.len(), *to, *from);
-        kernels::gemm(shape, 1.0, (&x, No), (w, No), beta, &mut y);
+        let rows = rows.iter().map(|row| &hidden[row * l.from..][..l.from]);
+        let mut y = vec![0.0; rows.len() * l.to];
+        l.forward(&rows.collect::<Vec<_>>().concat(), &mut y, &self.parameters);
         y
     }
 }

@@ -32,13 +32,6 @@ impl Workspace {
         self.made
     }
 
-    /// A vector of zeros.
-    pub(crate) fn zeros(&mut self, length: usize) -> Vec<f32> {
-        let mut v = self.take(length);
-        v.fill(0.0);
-        v
-    }
-
     /// A copy.
     pub(crate) fn copy(&mut self, of: &[f32]) -> Vec<f32> {
         let mut v = self.take(of.len());

@@ -1,6 +1,6 @@
 //! Language models: llama2.c's files, `config.json`.
 
-use super::{Decoder, Law, again, law, reads, same, text_limit};
+use super::{Decoder, Law, again, law, same};
 use crate::random::Random;
 use crate::{bytes, json};
 use nn::AttentionScheme;
@@ -150,26 +150,13 @@ pub(super) fn all() -> Vec<Decoder> {
         config(text).expect("a valid seed");
     }
     vec![
-        Decoder::new(
-            "llama2c",
-            text_limit,
-            vec![model(false), model(true)],
-            generate_model,
-            reads(LanguageModel::from_bytes, check_embedding),
-        ),
-        Decoder::new(
-            "tokenizer",
-            text_limit,
-            vec![tokenizer(true), tokenizer(false)],
-            bytes::generate,
-            reads(Scored::from_bytes, check_tokenizer),
-        ),
-        Decoder::new(
-            "language-config",
-            text_limit,
-            texts,
-            json::generate,
-            reads(config, check_config),
-        ),
+        Decoder::new("llama2c", vec![model(false), model(true)])
+            .mutants(generate_model)
+            .reads(LanguageModel::from_bytes, check_embedding),
+        Decoder::new("tokenizer", vec![tokenizer(true), tokenizer(false)])
+            .reads(Scored::from_bytes, check_tokenizer),
+        Decoder::new("language-config", texts)
+            .mutants(json::generate)
+            .reads(config, check_config),
     ]
 }

@@ -1,6 +1,6 @@
 //! Networks and weights.
 
-use super::{Decoder, Law, Outcome, Probe, again, law, onnx_limit, reads, same, text_limit};
+use super::{Decoder, Law, Outcome, Probe, again, law, onnx_limit, same};
 use crate::{models, protobuf, safetensors, torch};
 use nn::format::{Checkpoint, artefact, onnx, state_dict::StateDict};
 use zoo::resnet;
@@ -95,49 +95,28 @@ pub(super) fn all() -> Vec<Decoder> {
         torch::zip(&tensors, false),
         torch::zip(&resnet, false),
     ];
-    let parts = (
-        safetensors::parts as fn(&[u8]) -> _,
-        safetensors::generate as _,
-    );
     let legacy_files = legacy.iter().map(torch::Legacy::bytes).collect();
     let zip_files = zips.iter().map(torch::Zip::bytes).collect();
-    let tree: fn(&[u8]) -> _ = |file| protobuf::parse(file).expect("a valid seed");
-    let tensors = || reads(StateDict::from_bytes, check_state_dict);
     vec![
-        Decoder::new(
-            "torch-legacy",
-            text_limit,
-            legacy_files,
-            move |r, _| torch::generate_legacy(r, &legacy),
-            tensors(),
-        ),
-        Decoder::new(
-            "torch-zip",
-            text_limit,
-            zip_files,
-            move |r, _| torch::generate_zip(r, &zips),
-            tensors(),
-        ),
-        Decoder::parsed(
-            "safetensors",
-            text_limit,
-            models::safetensors(),
-            parts,
-            tensors(),
-        ),
-        Decoder::parsed(
-            "pvm",
-            text_limit,
-            models::artefacts(),
-            parts,
-            check_artefact,
-        ),
-        Decoder::parsed(
-            "onnx",
-            onnx_limit,
-            models::onnx(),
-            (tree, protobuf::generate),
-            reads(onnx::from_bytes, |graph| {
+        Decoder::new("torch-legacy", legacy_files)
+            .mutants(move |r, _| torch::generate_legacy(r, &legacy))
+            .reads(StateDict::from_bytes, check_state_dict),
+        Decoder::new("torch-zip", zip_files)
+            .mutants(move |r, _| torch::generate_zip(r, &zips))
+            .reads(StateDict::from_bytes, check_state_dict),
+        Decoder::new("safetensors", models::safetensors())
+            .apart(safetensors::parts, safetensors::generate)
+            .reads(StateDict::from_bytes, check_state_dict),
+        Decoder::new("pvm", models::artefacts())
+            .apart(safetensors::parts, safetensors::generate)
+            .decodes(check_artefact),
+        Decoder::new("onnx", models::onnx())
+            .within(onnx_limit)
+            .apart(
+                |file| protobuf::parse(file).expect("a valid seed"),
+                protobuf::generate,
+            )
+            .reads(onnx::from_bytes, |graph| {
                 check_nodes(graph.nodes())?;
                 match nn::PolyGraph::try_from(graph) {
                     // constants as large as the whole picture are not worth the time
@@ -147,6 +126,5 @@ pub(super) fn all() -> Vec<Decoder> {
                     _ => Ok(()),
                 }
             }),
-        ),
     ]
 }

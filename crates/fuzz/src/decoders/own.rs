@@ -1,8 +1,7 @@
 //! The project's own files.
 
 use super::{
-    Decoder, Law, Outcome, Probe, again, container_limit, law, plan_limit, reads, same,
-    stored_limit,
+    Decoder, Law, Outcome, Probe, again, container_limit, law, plan_limit, same, stored_limit,
 };
 use crate::container::{Parts, generate};
 use crate::scratch::Scratch;
@@ -37,15 +36,10 @@ fn same_state(a: &State<Ciphertext>, b: &State<Ciphertext>) -> bool {
 /// What a mutant is called in errors.
 const NAME: &str = "mutant";
 
-fn own(
-    name: &'static str,
-    limit: fn(&[u8]) -> usize,
-    seeds: &[&Vec<u8>],
-    decode: impl Fn(&mut Probe<'_>) -> Outcome + Send + Sync + 'static,
-) -> Decoder {
-    let seeds = seeds.iter().map(|s| s.to_vec()).collect();
-    let structure = (Parts::of as fn(&[u8]) -> Parts, generate as _);
-    Decoder::parsed(name, limit, seeds, structure, decode)
+fn own(name: &'static str, seeds: &[&Vec<u8>]) -> Decoder {
+    Decoder::new(name, seeds.iter().map(|s| s.to_vec()).collect())
+        .within(container_limit)
+        .apart(Parts::of, generate)
 }
 
 fn check_plan(plan: VerifiedPlan) -> Law {
@@ -134,7 +128,7 @@ fn check_state(toy: &Toy, state: &State<Ciphertext>) -> Law {
 }
 
 /// A key file that stays on disk, opened as it is, and one that becomes a mutant after it was opened.
-fn stored_keys(toy: Arc<Toy>) -> impl Fn(&mut Probe<'_>) -> Outcome {
+fn stored_keys(toy: &'static Toy) -> impl Fn(&mut Probe<'_>) -> Outcome {
     let scratch = Scratch::new("keys");
     let open = |plan: &Arc<VerifiedPlan>, path: &Path| {
         let (file, none) = (File::open(path).expect("a scratch file"), BTreeSet::new());
@@ -145,7 +139,7 @@ fn stored_keys(toy: Arc<Toy>) -> impl Fn(&mut Probe<'_>) -> Outcome {
     move |probe| {
         scratch.write("evaluation.keys", probe.bytes);
         let opened = probe.count(|_| open(&toy.plan, &path));
-        let read = read_keys(&toy, probe.bytes);
+        let read = read_keys(toy, probe.bytes);
         law(
             opened.is_ok() == read.is_ok(),
             "keys are refused or not, wherever they stay",
@@ -173,8 +167,8 @@ fn stored_keys(toy: Arc<Toy>) -> impl Fn(&mut Probe<'_>) -> Outcome {
 
 pub(super) fn all() -> Vec<Decoder> {
     let plans = plans();
-    let toy = Arc::new(Toy::new(plans[0].clone()));
-    let full = Arc::new(Toy::new(plans[2].clone()));
+    // for as long as the program runs
+    let [toy, full] = [&plans[0], &plans[2]].map(|p| &*Box::leak(Box::new(Toy::new(p.clone()))));
     let files = plans.map(|p| p.write(Vec::new(), NAME).expect("in memory"));
     let every = [
         &toy.client_file,
@@ -188,101 +182,46 @@ pub(super) fn all() -> Vec<Decoder> {
         &full.keys,
         &files[2],
     ];
-    // what a decoder needs of one side
-    let with = |toy: &Arc<Toy>| [0; 2].map(|_| toy.clone());
-    let ([key, key_check], [keys, keys_check]) = (with(&toy), with(&full));
-    let ([input, input_check], [answer, _]) = (with(&toy), with(&toy));
-    let [state, state_check] = with(&toy);
-    let limit = container_limit;
     vec![
-        own(
-            "plan",
-            plan_limit,
-            &files.each_ref(),
-            reads(|b| VerifiedPlan::read(b, NAME), check_plan),
+        own("plan", &files.each_ref())
+            .within(plan_limit)
+            .reads(|b| VerifiedPlan::read(b, NAME), check_plan),
+        own("inspect", &every).reads(
+            |b| runtime::inspection::inspect(Cursor::new(b), NAME),
+            |found| {
+                let secure = |p: &ckks::Parameters| !p.key_security().is_empty();
+                let all = found.parameters.iter().all(secure);
+                law(all, "parameters have a security")
+            },
         ),
-        own(
-            "inspect",
-            limit,
-            &every,
-            reads(
-                |b| runtime::inspection::inspect(Cursor::new(b), NAME),
-                |found| {
-                    let secure = |p: &ckks::Parameters| !p.key_security().is_empty();
-                    law(
-                        found.parameters.iter().all(secure),
-                        "parameters have a security",
-                    )
-                },
-            ),
+        own("client-file", &[&toy.client_file, &full.client_file]).reads(
+            |b| ClientFile::read(b, NAME),
+            |file| {
+                let bytes = again(file.write(Vec::new(), NAME))?;
+                same(&file, ClientFile::read(&bytes[..], NAME))
+            },
         ),
-        own(
-            "client-file",
-            limit,
-            &[&toy.client_file, &full.client_file],
-            reads(
-                |b| ClientFile::read(b, NAME),
-                |file| {
-                    let bytes = again(file.write(Vec::new(), NAME))?;
-                    same(&file, ClientFile::read(&bytes[..], NAME))
-                },
-            ),
+        own("client-key", &[&toy.client_key]).reads(
+            |b| Client::read(b, NAME, toy.file.clone()),
+            |client| check_client_key(&toy.file, &client),
         ),
-        own(
-            "client-key",
-            limit,
-            &[&toy.client_key],
-            reads(
-                move |b| Client::read(b, NAME, key.file.clone()),
-                move |client| check_client_key(&key_check.file, &client),
-            ),
+        own("evaluation-keys", &[&full.keys])
+            .reads(|b| read_keys(full, b), |read| check_keys(full, &read)),
+        own("stored-keys", &[&toy.keys])
+            .within(stored_limit)
+            .decodes(stored_keys(toy)),
+        own("input", &[&toy.input]).reads(
+            |b| toy.server.read_input(b, NAME),
+            |state| check_input(toy, &state),
         ),
-        own(
-            "evaluation-keys",
-            limit,
-            &[&full.keys],
-            reads(
-                move |b| read_keys(&keys, b),
-                move |read| check_keys(&keys_check, &read),
-            ),
+        own("answer", &[&toy.answer]).reads(
+            |b| toy.client.read_answer(b, NAME),
+            |values| {
+                let fine = values.len() == SLOTS && values.iter().all(|v| v.is_finite());
+                law(fine, "an answer is finite and has the plan's shape")
+            },
         ),
-        own(
-            "stored-keys",
-            stored_limit,
-            &[&toy.keys],
-            stored_keys(toy.clone()),
-        ),
-        own(
-            "input",
-            limit,
-            &[&toy.input],
-            reads(
-                move |b| input.server.read_input(b, NAME),
-                move |state| check_input(&input_check, &state),
-            ),
-        ),
-        own(
-            "answer",
-            limit,
-            &[&toy.answer],
-            reads(
-                move |b| answer.client.read_answer(b, NAME),
-                |values| {
-                    law(
-                        values.len() == SLOTS && values.iter().all(|v| v.is_finite()),
-                        "an answer is finite and has the plan's shape",
-                    )
-                },
-            ),
-        ),
-        own(
-            "checkpoint",
-            limit,
-            &[&toy.checkpoint],
-            reads(
-                move |b| read_state(&state, b),
-                move |read| check_state(&state_check, &read),
-            ),
-        ),
+        own("checkpoint", &[&toy.checkpoint])
+            .reads(|b| read_state(toy, b), |read| check_state(toy, &read)),
     ]
 }

@@ -1,6 +1,6 @@
 //! Single pictures.
 
-use super::{Decoder, Law, again, law, picture_limit, reads};
+use super::{Decoder, Law, again, law, picture_limit};
 use crate::{models, png};
 use task::Normalization;
 use task::picture::Picture;
@@ -23,16 +23,11 @@ fn check_picture(picture: Picture) -> Law {
 }
 
 pub(super) fn all() -> Vec<Decoder> {
-    let picture = || reads(Picture::from_bytes, check_picture);
-    let chunks = (png::parse as fn(&[u8]) -> _, png::generate as _);
-    vec![
-        Decoder::parsed("png", picture_limit, models::png(), chunks, picture()),
-        Decoder::new(
-            "jpeg",
-            picture_limit,
-            models::jpeg(),
-            models::mutate_jpeg,
-            picture(),
-        ),
-    ]
+    let png = Decoder::new("png", models::png()).apart(png::parse, png::generate);
+    let jpeg = Decoder::new("jpeg", models::jpeg()).mutants(models::mutate_jpeg);
+    let picture = |d: Decoder| {
+        d.within(picture_limit)
+            .reads(Picture::from_bytes, check_picture)
+    };
+    [png, jpeg].map(picture).into()
 }

@@ -1,7 +1,7 @@
 //! Published language models: GGUF, `tokenizer.json`.
 
 use super::language::check_model;
-use super::{Decoder, Law, again, law, published_limit, reads, same, text_limit};
+use super::{Decoder, Law, again, law, published_limit, same};
 use crate::random::Random;
 use crate::{bytes, json};
 use nn::format::gguf;
@@ -186,22 +186,15 @@ pub(super) fn all() -> Vec<Decoder> {
         LanguageModel::from_bytes(b)
     };
     vec![
-        Decoder::new(
-            "gguf",
-            text_limit,
-            models,
-            generate_model,
-            reads(read, |model| check_model(&model)),
-        ),
-        Decoder::new(
-            "tokenizer-json",
-            published_limit,
-            tokenizers(),
-            json::generate,
-            reads(
+        Decoder::new("gguf", models)
+            .mutants(generate_model)
+            .reads(read, |model| check_model(&model)),
+        Decoder::new("tokenizer-json", tokenizers())
+            .within(published_limit)
+            .mutants(json::generate)
+            .reads(
                 |b| Published::from_json(&String::from_utf8_lossy(b)),
                 check_tokenizer,
             ),
-        ),
     ]
 }

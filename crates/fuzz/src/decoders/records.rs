@@ -1,6 +1,6 @@
 //! Small records in JSON: a machine's cost table, the count of shared answers.
 
-use super::{Decoder, law, reads, same, text_limit};
+use super::{Decoder, law, same};
 use crate::json;
 use crate::toy::plans;
 use cost::{MachineCost, Residual};
@@ -26,39 +26,28 @@ pub(super) fn all() -> Vec<Decoder> {
         r#"{"key": "0123456789abcdef0123456789abcdef", "security": 40, "releases": 16, "used": 3, "class_refused": true}"#,
         r#"{"key": "", "security": 64, "releases": 1048576, "used": 0}"#,
     ];
-    vec![
-        Decoder::new(
-            "machine",
-            text_limit,
-            vec![table.to_json().into_bytes()],
-            json::generate,
-            reads(
-                |b| MachineFile::read(b, "mutant"),
-                move |file| {
-                    same(&file, MachineFile::read(file.to_json().as_bytes(), "again"))?;
-                    let basis = Basis {
-                        source: file.stale(&here).unwrap_or_default(),
-                        cost: file.cost,
-                        scaled: None,
-                    };
-                    let prediction = Prediction::new(&plan, basis, 2);
-                    let fine = |s: f64| s.is_finite() && s >= 0.0;
-                    law(
-                        fine(prediction.seconds) && fine(prediction.cpu_seconds),
-                        "an accepted table predicts times",
-                    )
-                },
-            ),
-        ),
-        Decoder::new(
-            "releases",
-            text_limit,
-            ledgers.map(|l| l.as_bytes().to_vec()).to_vec(),
-            json::generate,
-            reads(
-                |b| Ledger::read(b, "mutant"),
-                |ledger| same(&ledger, Ledger::read(ledger.to_json().as_bytes(), "again")),
-            ),
-        ),
-    ]
+    let machine = Decoder::new("machine", vec![table.to_json().into_bytes()])
+        .mutants(json::generate)
+        .reads(
+            |b| MachineFile::read(b, "mutant"),
+            move |file| {
+                same(&file, MachineFile::read(file.to_json().as_bytes(), "again"))?;
+                let basis = Basis {
+                    source: file.stale(&here).unwrap_or_default(),
+                    cost: file.cost,
+                    scaled: None,
+                };
+                let made = Prediction::new(&plan, basis, 2);
+                let fine = [made.seconds, made.cpu_seconds];
+                let fine = fine.iter().all(|s| s.is_finite() && *s >= 0.0);
+                law(fine, "an accepted table predicts times")
+            },
+        );
+    let releases = Decoder::new("releases", ledgers.map(|l| l.as_bytes().to_vec()).into())
+        .mutants(json::generate)
+        .reads(
+            |b| Ledger::read(b, "mutant"),
+            |ledger| same(&ledger, Ledger::read(ledger.to_json().as_bytes(), "again")),
+        );
+    vec![machine, releases]
 }

@@ -128,7 +128,10 @@ fn set(
         }
         check(probe, &scratch.path().join(open), flags)
     };
-    Decoder::new(name, limit, seeds, generate, decode)
+    Decoder::new(name, seeds)
+        .within(limit)
+        .mutants(generate)
+        .decodes(decode)
 }
 
 const TRAIN: u8 = 1;

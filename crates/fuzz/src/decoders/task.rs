@@ -1,7 +1,6 @@
 //! Tasks: what clients encode and read, as `.pvm` and client files carry it.
 
-use super::{Decoder, Law, again, law, reads, same, text_limit};
-use crate::bytes;
+use super::{Decoder, Law, again, law, same};
 use nn::{Norm, NormKind, Parameter, Shape};
 use std::sync::Arc;
 use task::tokenizer::{Published, Scored, WordPiece};
@@ -89,13 +88,5 @@ fn check(task: Task) -> Law {
 }
 
 pub(super) fn all() -> Vec<Decoder> {
-    let read = |b: &[u8]| Task::from_bytes(&Arc::from(b));
-    let decode = reads(read, check);
-    vec![Decoder::new(
-        "task",
-        text_limit,
-        seeds(),
-        bytes::generate,
-        decode,
-    )]
+    vec![Decoder::new("task", seeds()).reads(|b| Task::from_bytes(&Arc::from(b)), check)]
 }

@@ -1,6 +1,6 @@
 //! What the trainer reads: configurations and checkpoints.
 
-use super::{Decoder, Probe, again, law, reads, same, text_limit};
+use super::{Decoder, Probe, again, law, same};
 use crate::scratch::Scratch;
 use crate::{safetensors, toml};
 use approx::Activation;
@@ -157,11 +157,9 @@ fn checkpoint() -> Decoder {
         drop(run.to_graph());
         Ok(true)
     };
-    let parts = (
-        safetensors::parts as fn(&[u8]) -> _,
-        safetensors::generate as _,
-    );
-    Decoder::parsed("train-checkpoint", text_limit, seeds, parts, decode)
+    Decoder::new("train-checkpoint", seeds)
+        .apart(safetensors::parts, safetensors::generate)
+        .decodes(decode)
 }
 
 fn configuration() -> Decoder {
@@ -176,13 +174,9 @@ fn configuration() -> Decoder {
         Config::parse(text).map_err(drop)
     };
     let check = |config: Config| same(&config, Config::parse(&again(config.to_toml())?));
-    Decoder::new(
-        "train-config",
-        text_limit,
-        seeds,
-        toml::generate,
-        reads(read, check),
-    )
+    Decoder::new("train-config", seeds)
+        .mutants(toml::generate)
+        .reads(read, check)
 }
 
 pub(super) fn all() -> Vec<Decoder> {

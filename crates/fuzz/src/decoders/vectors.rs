@@ -122,5 +122,10 @@ pub(super) fn all() -> Vec<Decoder> {
         let path = scratch.write("a", parts[0]);
         check(probe, &path, flags)
     };
-    vec![Decoder::new("set-vectors", limit, seeds, generate, decode)]
+    vec![
+        Decoder::new("set-vectors", seeds)
+            .within(limit)
+            .mutants(generate)
+            .decodes(decode),
+    ]
 }

@@ -101,26 +101,21 @@ impl Scores {
 
 impl std::fmt::Display for Scores {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut table = Table::new(&[
-            "network",
-            "right",
-            "accuracy, 95 %",
-            "gained, lost against the first",
-            "values outside an interval, inputs",
-        ]);
-        let mut two = String::new();
+        let (mut table, mut two) = (Table::default(), String::new());
         for s in &self.0 {
             let (right, all) = (s.judged.count(), s.judged.right.len());
             let cut = match s.judged.cut {
                 0 => String::new(),
                 cut => format!(" ({cut} cut)"),
             };
+            let paired = or_none(s.paired.map(|p| difference(p, all)));
+            let outside = format!("{}, {}", s.judged.outside, s.judged.pictures);
             table.row([
-                format!("{}{cut}", s.model),
-                format!("{right} of {all}"),
-                share(right, all),
-                or_none(s.paired.map(|p| difference(p, all))),
-                format!("{}, {}", s.judged.outside, s.judged.pictures),
+                ("network", format!("{}{cut}", s.model)),
+                ("right", format!("{right} of {all}")),
+                ("accuracy, 95 %", share(right, all)),
+                ("gained, lost against the first", paired),
+                ("values outside an interval, inputs", outside),
             ]);
             for e in &s.judged.errors {
                 let _ = writeln!(two, "{}: RMSE {:.4}, R² {:.4}", s.model, e.rmse, e.r2);

@@ -29,17 +29,7 @@ pub(super) fn study(
     tell: Listener<'_>,
 ) -> Result<(String, Figure)> {
     let config = Config::load(config)?;
-    let mut table = Table::new(&[
-        "skip connections",
-        "held-out pictures right",
-        "accuracy, %",
-        "values outside",
-        "bootstraps",
-        "predicted CPU s",
-        "predicted s",
-        "predicted GB",
-    ]);
-    let mut points = Vec::new();
+    let (mut table, mut points) = (Table::default(), Vec::new());
     for (skip, reads) in VARIANTS {
         let mut config = config.clone();
         match &mut config.network {
@@ -55,15 +45,16 @@ pub(super) fn study(
                     format!("{e}; the configuration's last stage must leave polynomials")
                 })?;
         let p = price(&graph)?;
+        let right = format!("{} of {}", score.right, score.pictures);
         table.row([
-            reads.to_string(),
-            format!("{} of {}", score.right, score.pictures),
-            format!("{:.1}", 100.0 * score.accuracy()),
-            score.outside.to_string(),
-            p.bootstraps.to_string(),
-            format!("{:.1}", p.cpu_seconds),
-            format!("{:.1}", p.seconds),
-            format!("{:.2}", p.peak_bytes as f64 / 1e9),
+            ("skip connections", reads.to_string()),
+            ("held-out pictures right", right),
+            ("accuracy, %", format!("{:.1}", 100.0 * score.accuracy())),
+            ("values outside", score.outside.to_string()),
+            ("bootstraps", p.bootstraps.to_string()),
+            ("predicted CPU s", format!("{:.1}", p.cpu_seconds)),
+            ("predicted s", format!("{:.1}", p.seconds)),
+            ("predicted GB", format!("{:.2}", p.peak_bytes as f64 / 1e9)),
         ]);
         points.push(Series {
             name: reads.into(),

@@ -26,21 +26,7 @@ pub fn table(
     activation: Option<&str>,
 ) -> Result<String> {
     let source = Source::of(data);
-    let mut table = Table::new(&[
-        "network",
-        "right",
-        "accuracy, %",
-        "gained, lost: points",
-        "values outside, pictures",
-        "degrees",
-        "levels",
-        "bootstraps",
-        "predicted CPU s",
-        "predicted s",
-        "predicted GB",
-        "measured s (CPU s), pictures",
-    ]);
-    let (mut first, mut count_all) = (None::<Vec<bool>>, 0);
+    let (mut table, mut first, mut count_all) = (Table::default(), None::<Vec<bool>>, 0);
     for (name, path) in models {
         let activation = activation.and_then(approx::Activation::named);
         let (graph, metadata) = zoo::open(path, &zoo::Options { activation })
@@ -62,23 +48,26 @@ pub fn table(
         let cost = polynomial.as_ref().map(price).transpose()?;
         let of = |cell: fn(&Price) -> String| or_none(cost.as_ref().map(cell));
         let results = measured.iter().find(|(n, _)| n == name);
+        let results = results.map(|(_, path)| medians(path)).transpose()?;
+        let (share, ends) = (100.0 * count as f64 / all as f64, wilson(count, all));
+        let outside = format!("{}, {}", judged.outside, judged.pictures);
+        let peak = of(|p| format!("{:.2}", p.peak_bytes as f64 / 1e9));
         table.row([
-            name.clone(),
-            count.to_string(),
-            format!(
-                "{:.1} {}",
-                100.0 * count as f64 / all as f64,
-                interval(wilson(count, all))
+            ("network", name.clone()),
+            ("right", count.to_string()),
+            ("accuracy, %", format!("{share:.1} {}", interval(ends))),
+            (
+                "gained, lost: points",
+                or_none(pair.map(|p| difference(p, all))),
             ),
-            or_none(pair.map(|p| difference(p, all))),
-            format!("{}, {}", judged.outside, judged.pictures),
-            or_none(polynomial.as_ref().map(degrees)),
-            of(|p| p.levels.to_string()),
-            of(|p| p.bootstraps.to_string()),
-            of(|p| format!("{:.0}", p.cpu_seconds)),
-            of(|p| format!("{:.0}", p.seconds)),
-            of(|p| format!("{:.2}", p.peak_bytes as f64 / 1e9)),
-            or_none(results.map(|(_, path)| medians(path)).transpose()?),
+            ("values outside, pictures", outside),
+            ("degrees", or_none(polynomial.as_ref().map(degrees))),
+            ("levels", of(|p| p.levels.to_string())),
+            ("bootstraps", of(|p| p.bootstraps.to_string())),
+            ("predicted CPU s", of(|p| format!("{:.0}", p.cpu_seconds))),
+            ("predicted s", of(|p| format!("{:.0}", p.seconds))),
+            ("predicted GB", peak),
+            ("measured s (CPU s), pictures", or_none(results)),
         ]);
         first.get_or_insert(judged.right);
     }

@@ -243,19 +243,7 @@ fn likelihoods(
 
 impl std::fmt::Display for Answers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut table = Table::new(&[
-            "model",
-            "attention",
-            "approximated",
-            "nats a token",
-            "perplexity",
-            "LAMBADA, %",
-            "last-word perplexity",
-            "PIQA, %",
-            "by length, %",
-            "values outside",
-            "tokens/s",
-        ]);
+        let mut table = Table::default();
         let number =
             |v: &Value, digits: usize| or_none(v.as_f64().map(|x| format!("{x:.digits$}")));
         let share = |of: &Value, right: &str, all: &str, between: &str| {
@@ -273,18 +261,20 @@ impl std::fmt::Display for Answers {
         };
         for row in &self.0 {
             let (t, l, p) = (&row["text"], &row["lambada"], &row["piqa"]);
+            let text = |key: &str| row[key].as_str().unwrap_or_default().to_string();
+            let normal = share(p, "right_normalised", "questions", "interval_95_normalised");
             table.row([
-                row["model"].as_str().unwrap_or_default().to_string(),
-                attention(&row["attention"]),
-                row["pieces"].as_str().unwrap_or_default().to_string(),
-                number(&t["nats"], 4),
-                number(&t["perplexity"], 2),
-                share(l, "right", "passages", "interval_95"),
-                number(&l["perplexity"], 1),
-                share(p, "right", "questions", "interval_95"),
-                share(p, "right_normalised", "questions", "interval_95_normalised"),
-                row["values_outside"].to_string(),
-                number(&row["tokens_a_second"], 0),
+                ("model", text("model")),
+                ("attention", attention(&row["attention"])),
+                ("approximated", text("pieces")),
+                ("nats a token", number(&t["nats"], 4)),
+                ("perplexity", number(&t["perplexity"], 2)),
+                ("LAMBADA, %", share(l, "right", "passages", "interval_95")),
+                ("last-word perplexity", number(&l["perplexity"], 1)),
+                ("PIQA, %", share(p, "right", "questions", "interval_95")),
+                ("by length, %", normal),
+                ("values outside", row["values_outside"].to_string()),
+                ("tokens/s", number(&row["tokens_a_second"], 0)),
             ]);
         }
         write!(f, "{table}")

@@ -1,7 +1,8 @@
 //! The front as a table for machines, a table for people, and a chart.
 
 use super::{Cost, Point, Sensitivity, Whole};
-use crate::plot::{Axis, Figure, Join, Panel, PlotError, Point as Dot, Scale, Series};
+use crate::error::Result;
+use crate::plot::{Axis, Figure, Join, Panel, Point as Dot, Scale, Series};
 use crate::table::Table;
 
 /// A network of the front with all that is known of it.
@@ -47,34 +48,28 @@ pub fn csv(rows: &[Row], s: &Sensitivity) -> String {
 /// The front, how good the additive model is on it, and the sensitivities.
 #[must_use]
 pub fn markdown(rows: &[Row], s: &Sensitivity) -> String {
-    let mut front = Table::new(&[
-        "seconds",
-        "bootstraps",
-        "GB",
-        "sum of divergences",
-        "divergence",
-        "held-out %",
-        "degrees",
-    ]);
+    let (mut front, mut alone) = (Table::default(), Table::default());
     for r in rows {
         let bold = if r.chosen { "**" } else { "" };
-        front.row(&[
-            format!("{bold}{:.1}{bold}", r.cost.seconds),
-            r.cost.bootstraps.to_string(),
-            format!("{:.2}", r.cost.bytes as f64 / 1e9),
-            format!("{:.4}", r.point.divergence),
-            format!("{:.4}", r.whole.divergence),
-            format!("{:.1}", 100.0 * r.whole.held_out.accuracy()),
-            s.degrees_text(&r.point.choice),
+        let (w, percent) = (&r.whole, 100.0 * r.whole.held_out.accuracy());
+        front.row([
+            ("seconds", format!("{bold}{:.1}{bold}", r.cost.seconds)),
+            ("bootstraps", r.cost.bootstraps.to_string()),
+            ("GB", format!("{:.2}", r.cost.bytes as f64 / 1e9)),
+            ("sum of divergences", format!("{:.4}", r.point.divergence)),
+            ("divergence", format!("{:.4}", w.divergence)),
+            ("held-out %", format!("{percent:.1}")),
+            ("degrees", s.degrees_text(&r.point.choice)),
         ]);
     }
-    let mut head = vec!["activation".to_string()];
-    head.extend(s.degrees.iter().map(usize::to_string));
-    let mut alone = Table::new(&head);
     for (name, row) in s.names.iter().zip(&s.divergence) {
-        let mut cells = vec![name.clone()];
-        cells.extend(row.iter().map(|d| format!("{d:.5}")));
-        alone.row(&cells);
+        let each = s.degrees.iter().zip(row);
+        let each = each.map(|(degree, d)| (degree.to_string(), format!("{d:.5}")));
+        alone.row(
+            [("activation".into(), name.clone())]
+                .into_iter()
+                .chain(each),
+        );
     }
     let model = additivity(rows);
     format!(
@@ -133,8 +128,8 @@ pub(crate) fn additivity(rows: &[Row]) -> Additivity {
 /// The divergences and the share of held-out pictures wrong, before fine-tuning, against predicted latency; labels count bootstraps.
 ///
 /// # Errors
-/// [`PlotError`].
-pub fn chart(rows: &[Row], title: &str, command: &str) -> Result<String, PlotError> {
+/// [`crate::Error::Chart`].
+pub fn chart(rows: &[Row], title: &str, command: &str) -> Result<String> {
     let mut series = Vec::new();
     let mut add =
         |name: &str, join, value: &dyn Fn(&Row) -> f64, label: &dyn Fn(&Row) -> String| {

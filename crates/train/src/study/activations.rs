@@ -2,7 +2,8 @@
 //!
 //! Functions are approximated on `[−R, R]`. What an evaluation costs is the caller's to say: this crate knows no ciphertexts.
 
-use crate::plot::{Axis, Figure, Join, Panel, PlotError, Point, Scale, Series};
+use crate::error::{Error, Result};
+use crate::plot::{Axis, Figure, Join, Panel, Point, Scale, Series};
 use crate::table::Table;
 use approx::least_squares::{density_samples, weighted_root_mean_square};
 use approx::{Activation, Approximation, Composite, Polynomial};
@@ -79,68 +80,18 @@ pub struct Cost {
 }
 
 impl Cost {
-    fn cells(&self) -> [String; 3] {
+    fn cells(&self) -> [(String, String); 3] {
         let two = |v: f64| format!("{v:.2}");
         [
-            self.levels.to_string(),
-            two(self.bootstraps),
-            two(self.seconds),
+            ("levels".into(), self.levels.to_string()),
+            ("bootstraps".into(), two(self.bootstraps)),
+            ("seconds".into(), two(self.seconds)),
         ]
     }
 }
 
 /// Whatever kept the caller from a price.
 pub type CostError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Why a study was not finished.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StudyError {
-    /// No polynomial.
-    #[error("{function} at degree {degree} on [-{range}, {range}]: {source}")]
-    Approximation {
-        /// Of which function.
-        function: Activation,
-        /// Of which degree (a composite's: the product of its parts').
-        degree: usize,
-        /// On which interval.
-        range: f64,
-        /// Why.
-        source: approx::Error,
-    },
-    /// A function whose odd part is not x/2.
-    #[error("{function}(x) - x/2 is not even, which this study relies on; take relu, gelu or silu")]
-    Parity {
-        /// Which.
-        function: Activation,
-    },
-    /// No price.
-    #[error("pricing {function} at degree {degree}: {source}")]
-    Cost {
-        /// Of which function.
-        function: Activation,
-        /// Of which degree.
-        degree: usize,
-        /// Why.
-        source: CostError,
-    },
-}
-
-impl StudyError {
-    fn approximation(
-        function: Activation,
-        degree: usize,
-        range: f64,
-        source: approx::Error,
-    ) -> Self {
-        Self::Approximation {
-            function,
-            degree,
-            range,
-            source,
-        }
-    }
-}
 
 /// One approximation.
 #[derive(Clone, Debug, PartialEq)]
@@ -198,23 +149,26 @@ fn with_odd_part_of_half_x(p: &Polynomial) -> Result<Polynomial, approx::Error> 
 /// All rows: by function, method, range and degree, then composites.
 ///
 /// # Errors
-/// [`StudyError`].
+/// [`Error::Setting`] for a function whose odd part is not x/2, [`Error::Study`] where there is no polynomial or no price.
 pub fn activations(
     options: &Options,
     cost: &dyn Fn(Candidate<'_>) -> Result<Cost, CostError>,
-) -> Result<Vec<Row>, StudyError> {
+) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let price = |function, degree, candidate: Candidate<'_>| {
-        cost(candidate).map_err(|source| StudyError::Cost {
-            function,
-            degree,
-            source,
-        })
+        let what = format!("pricing {function} at degree {degree}");
+        cost(candidate).map_err(|source| Error::Study { what, source })
+    };
+    let failed = |function, degree, range: f64, e: approx::Error| Error::Study {
+        what: format!("{function} at degree {degree} on [-{range}, {range}]"),
+        source: e.into(),
     };
     for &function in &options.functions {
         let f = |x: f64| function.value(x);
         if [0.3, 1.7].iter().any(|&x| (f(x) - f(-x) - x).abs() > 1e-12) {
-            return Err(StudyError::Parity { function });
+            let remedy =
+                "f(x) - x/2 must be even, which this study relies on; take relu, gelu or silu";
+            return Err(Error::setting("functions", function, remedy));
         }
         for method in [Method::Chebyshev, Method::Density, Method::Minimax] {
             for &range in &options.ranges {
@@ -234,7 +188,7 @@ pub fn activations(
                     let made = made
                         .and_then(|a| with_odd_part_of_half_x(&a.polynomial))
                         .and_then(|p| Approximation::measure(f, p, None))
-                        .map_err(|e| StudyError::approximation(function, degree, range, e))?;
+                        .map_err(|e| failed(function, degree, range, e))?;
                     let polynomial = &made.polynomial;
                     rows.push(Row {
                         function,
@@ -253,7 +207,7 @@ pub fn activations(
     for &alpha in &options.alphas {
         for &range in &options.ranges {
             let composite = Composite::published_relu(range, alpha)
-                .map_err(|e| StudyError::approximation(function, 0, range, e))?;
+                .map_err(|e| failed(function, 0, range, e))?;
             let degree = composite
                 .polynomials()
                 .iter()
@@ -331,15 +285,7 @@ pub fn markdown(rows: &[Row]) -> String {
             rows.iter()
                 .find(|r| (r.range, r.function, r.method, r.degree) == (range, f, m, degree))
         };
-        let mut head = ["degree", "levels", "bootstraps", "seconds"]
-            .map(String::from)
-            .to_vec();
-        head.extend(
-            functions
-                .iter()
-                .flat_map(|f| [format!("{f} max"), format!("{f} rms")]),
-        );
-        let mut table = Table::new(&head);
+        let mut table = Table::default();
         let first = rows.iter().filter(|r| {
             (r.range, r.method) == (range, Method::Minimax)
                 && Some(&r.function) == functions.first()
@@ -350,27 +296,18 @@ pub fn markdown(rows: &[Row]) -> String {
             let dearest = costs
                 .map(|r| r.cost)
                 .fold(row.cost, |d, c| if c.seconds > d.seconds { c } else { d });
-            let mut cells = vec![row.degree.to_string()];
+            let mut cells = vec![("degree".to_string(), row.degree.to_string())];
             cells.extend(dearest.cells());
             for f in &functions {
-                cells.push(of(f, Method::Minimax).map_or(String::new(), |r| short(r.sup)));
-                cells.push(of(f, Method::Density).map_or(String::new(), |r| short(r.rms)));
+                let max = of(f, Method::Minimax).map_or(String::new(), |r| short(r.sup));
+                let rms = of(f, Method::Density).map_or(String::new(), |r| short(r.rms));
+                cells.extend([(format!("{f} max"), max), (format!("{f} rms"), rms)]);
             }
-            table.row(&cells);
+            table.row(cells);
         }
         out += &format!("\n### R = {range}\n\n{table}");
     }
-    let head = [
-        "α",
-        "degrees",
-        "levels",
-        "bootstraps",
-        "seconds",
-        "max / R",
-        "rms / R",
-    ];
-    let mut table = Table::new(&head);
-    let mut shown = None;
+    let (mut table, mut shown) = (Table::default(), None);
     for r in rows {
         let Method::Composite { alpha } = r.method else {
             continue;
@@ -381,10 +318,12 @@ pub fn markdown(rows: &[Row]) -> String {
         let published = approx::composite::PUBLISHED_DEGREES.iter();
         let degrees = published.filter(|(a, _)| *a == alpha).flat_map(|(_, d)| *d);
         let degrees: Vec<String> = degrees.map(usize::to_string).collect();
-        let mut cells = vec![alpha.to_string(), degrees.join(", ")];
+        let mut cells = vec![("α".into(), alpha.to_string())];
+        cells.push(("degrees".into(), degrees.join(", ")));
         cells.extend(r.cost.cells());
-        cells.extend([r.relative(), r.rms / r.range].map(|e| format!("{e:.1e}")));
-        table.row(&cells);
+        cells.push(("max / R".into(), format!("{:.1e}", r.relative())));
+        cells.push(("rms / R".into(), format!("{:.1e}", r.rms / r.range)));
+        table.row(cells);
     }
     if shown.is_some() {
         out += &format!("\n### ReLU by a composite sign (errors in units of R)\n\n{table}");
@@ -398,8 +337,8 @@ const LEAST_DRAWN: f64 = 1e-6;
 /// Error against predicted latency, a panel for each of these ranges. Even degrees stand for the odd ones above them.
 ///
 /// # Errors
-/// [`PlotError`] where no row has one of these ranges.
-pub fn chart(rows: &[Row], ranges: &[f64], command: &str) -> Result<String, PlotError> {
+/// [`Error::Chart`] where no row has one of these ranges.
+pub fn chart(rows: &[Row], ranges: &[f64], command: &str) -> Result<String> {
     let panel = |&range: &f64| {
         let mut series = Vec::new();
         let drawn = |r: &&Row| r.range == range && r.relative() >= LEAST_DRAWN;
@@ -526,10 +465,11 @@ mod tests {
             functions: vec![Activation::Tanh],
             ..Options::default()
         };
-        assert!(matches!(
-            activations(&tanh, &free),
-            Err(StudyError::Parity { .. })
-        ));
+        let error = activations(&tanh, &free).expect_err("refused");
+        assert!(
+            error.to_string().starts_with("functions = tanh: "),
+            "{error}"
+        );
         let fails = |_: Candidate<'_>| Err("no levels".into());
         let error = activations(&Options::default(), &fails).expect_err("no price");
         assert_eq!(error.to_string(), "pricing relu at degree 2: no levels");
@@ -538,10 +478,13 @@ mod tests {
             degrees: vec![1000],
             ..Options::default()
         };
-        assert!(matches!(
-            activations(&deep, &free),
-            Err(StudyError::Approximation { degree: 1000, .. })
-        ));
+        let error = activations(&deep, &free).expect_err("refused");
+        assert!(
+            error
+                .to_string()
+                .starts_with("silu at degree 1000 on [-2, 2]: "),
+            "{error}"
+        );
     }
 
     #[test]
@@ -561,7 +504,7 @@ mod tests {
         assert!(svg.contains(">R = 10<") && svg.contains(">relu, composite sign<"));
         assert!(matches!(
             chart(&rows, &[7.0], "study"),
-            Err(PlotError::Empty { .. })
+            Err(Error::Chart { .. })
         ));
     }
 }

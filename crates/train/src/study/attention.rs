@@ -5,7 +5,7 @@
 //! all queries but a window's first, which sees itself alone, and over all windows.
 
 use crate::error::{Result, need};
-use crate::plot::{Axis, Figure, Join, Panel, PlotError, Point, Scale, Series};
+use crate::plot::{Axis, Figure, Join, Panel, Point, Scale, Series};
 use crate::table::Table;
 use data::Windows;
 use nn::{AttentionScheme, Op};
@@ -215,46 +215,37 @@ fn means<'a>(heads: impl Iterator<Item = &'a Head> + Clone) -> [f64; 2] {
 pub fn markdown(networks: &[Observed], length: usize) -> String {
     let heads = networks.iter().flat_map(|n| &n.heads);
     let layers = heads.map(|h| h.layer + 1).max().unwrap_or(0);
-    let mut head: Vec<String> = [
-        "network",
-        "loss",
-        "scores",
-        "divisors",
-        "mean distance",
-        "mean entropy",
-    ]
-    .map(String::from)
-    .into();
-    head.extend((1..=layers).map(|layer| format!("layer {layer}: distance, entropy")));
-    let mut table = Table::new(&head);
+    let (mut table, mut each) = (Table::default(), Table::default());
     for n in networks {
         let [distance, entropy] = means(n.heads.iter());
+        let (s, d) = (n.scores, n.divisors);
         let mut row = vec![
-            n.name.clone(),
-            format!("{:.4}", n.loss),
-            format!("{:.1} to {:.1}", n.scores.0, n.scores.1),
-            format!("{:.1e} to {:.1e}", n.divisors.0, n.divisors.1),
-            format!("{distance:.2}"),
-            format!("{entropy:.2}"),
+            ("network".to_string(), n.name.clone()),
+            ("loss".into(), format!("{:.4}", n.loss)),
+            ("scores".into(), format!("{:.1} to {:.1}", s.0, s.1)),
+            ("divisors".into(), format!("{:.1e} to {:.1e}", d.0, d.1)),
+            ("mean distance".into(), format!("{distance:.2}")),
+            ("mean entropy".into(), format!("{entropy:.2}")),
         ];
         row.extend((0..layers).map(|layer| {
             let [distance, entropy] = means(n.heads.iter().filter(|h| h.layer == layer));
-            format!("{distance:.2}, {entropy:.2}")
+            let head = format!("layer {}: distance, entropy", layer + 1);
+            (head, format!("{distance:.2}, {entropy:.2}"))
         }));
-        table.row(&row);
+        table.row(row);
     }
-    let mut head = vec!["layer, head"];
-    head.extend(networks.iter().map(|n| n.name.as_str()));
-    let mut each = Table::new(&head);
     for row in 0..networks.iter().map(|n| n.heads.len()).max().unwrap_or(0) {
-        let heads = || networks.iter().map(|n| n.heads.get(row));
         let place = |h: &Head| format!("{}, {}", h.layer + 1, h.head + 1);
-        let mut cells = vec![heads().flatten().next().map_or_else(String::new, place)];
-        cells.extend(heads().map(|h| match h {
-            Some(h) => format!("{:.2}, {:.2}", h.distance, h.entropy),
-            None => "–".into(),
-        }));
-        each.row(&cells);
+        let first = networks.iter().find_map(|n| n.heads.get(row)).map(place);
+        let head = ("layer, head", first.unwrap_or_default());
+        let cells = networks.iter().map(|n| match n.heads.get(row) {
+            Some(h) => (
+                n.name.as_str(),
+                format!("{:.2}, {:.2}", h.distance, h.entropy),
+            ),
+            None => (n.name.as_str(), "–".into()),
+        });
+        each.row([head].into_iter().chain(cells));
     }
     format!(
         "Even weights over all keys seen: {:.1} tokens, 1.00.\n\n{table}\nDistance, entropy of every head:\n\n{each}",
@@ -282,8 +273,8 @@ pub fn csv(networks: &[Observed]) -> String {
 /// A panel for each network: entropy against distance, a point for each head, layers apart.
 ///
 /// # Errors
-/// [`PlotError::Empty`] without networks.
-pub fn chart(networks: &[Observed], command: &str) -> std::result::Result<String, PlotError> {
+/// [`crate::Error::Chart`] without networks.
+pub fn chart(networks: &[Observed], command: &str) -> Result<String> {
     let panel = |n: &Observed| {
         let mut series = Vec::new();
         for h in &n.heads {
