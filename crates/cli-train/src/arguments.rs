@@ -2,8 +2,10 @@
 
 use clap::{Args, Subcommand};
 use polyveil::data;
-use polyveil::training::Recipe;
-use polyveil::training::search::Budget;
+use polyveil::training::corpus::Drawing;
+use polyveil::training::search::Searching;
+use polyveil::training::tasks::Asking;
+use polyveil::training::{Adapting, Saving};
 use std::path::PathBuf;
 
 /// Options of `train`.
@@ -16,19 +18,7 @@ pub(crate) struct TrainArgs {
     #[arg(short, long, value_name = "FOLDER")]
     pub(crate) output: PathBuf,
     #[command(flatten)]
-    pub(crate) saving: SavingArgs,
-}
-
-/// How often a run is saved, and what it may end with.
-#[derive(Args, Debug)]
-pub(crate) struct SavingArgs {
-    /// Seconds between checkpoints: what a kill loses at most.
-    #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
-    pub(crate) checkpoint_every: f64,
-    /// So many of the pictures that intervals are measured on may drive a polynomial out of all bounds: they are left out, and the run
-    /// says so.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub(crate) max_diverging: usize,
+    pub(crate) saving: Saving,
 }
 
 /// A trained network and the pictures with which it becomes polynomial: what `adapt` and `search` start from.
@@ -102,29 +92,13 @@ pub(crate) struct VectorArgs {
 pub(crate) struct AdaptArgs {
     #[command(flatten)]
     pub(crate) start: StartArgs,
-    /// Degree of the polynomials [default: 4, and 18 with `--recipe p1`].
-    #[arg(long, value_name = "D")]
-    pub(crate) degree: Option<usize>,
-    /// How: `boundary`, with a loss on every value near its interval's edge, low degrees blended in, coefficients trained, the original as
-    /// teacher; or `p1`, as arXiv 2304.14836: a loss on each activation's worst violation of [−10, 10] first, then degree 18 by least
-    /// squares with fixed coefficients and the loss fifty times as strong; labels alone teach.
-    #[arg(long, value_parser = recipe, default_value = "boundary", value_name = "NAME")]
-    pub(crate) recipe: Recipe,
-    /// Passes over the training pictures; `p1` has as many again before the activations become polynomials.
-    #[arg(long, value_name = "N")]
-    pub(crate) epochs: Option<f64>,
-    /// The largest learning rate.
-    #[arg(long, value_name = "R")]
-    pub(crate) rate: Option<f32>,
-    /// Insert batch normalisations: `after` every convolution, `before` every convolution but the first, or behind nodes of these names,
-    /// separated by commas.
-    #[arg(long, value_name = "WHERE")]
-    pub(crate) batch_norms: Option<String>,
+    #[command(flatten)]
+    pub(crate) how: Adapting,
     /// The run's folder.
     #[arg(short, long, value_name = "FOLDER")]
     pub(crate) output: PathBuf,
     #[command(flatten)]
-    pub(crate) saving: SavingArgs,
+    pub(crate) saving: Saving,
 }
 
 /// Options of `score`.
@@ -167,32 +141,11 @@ pub(crate) struct ScoreArgs {
 pub(crate) struct SearchArgs {
     #[command(flatten)]
     pub(crate) from: StartArgs,
-    /// What a run may take, for example 60s, 6bootstraps or 5GB; several budgets are all kept.
-    #[arg(long, required = true, value_name = "BUDGET")]
-    pub(crate) budget: Vec<Budget>,
-    /// Degrees to choose from, separated by commas: for each number of levels the largest is worth its price.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "2,3,4,7,15",
-        value_name = "LIST"
-    )]
-    pub(crate) degrees: Vec<usize>,
-    /// Calibration pictures on which sensitivities are measured.
-    #[arg(long, default_value_t = 500, value_name = "N")]
-    pub(crate) pictures: usize,
-    /// Networks of the front that are compiled, measured and drawn.
-    #[arg(long, default_value_t = 16, value_name = "N")]
-    pub(crate) points: usize,
+    #[command(flatten)]
+    pub(crate) searching: Searching,
     /// Cost table of the machine that will run the network (`polyveil bench --save` writes it) [default: the shipped one].
     #[arg(long, value_name = "FILE")]
     pub(crate) machine: Option<PathBuf>,
-    /// Threads of the run that is predicted.
-    #[arg(long, default_value_t = 2, value_name = "N")]
-    pub(crate) run_threads: usize,
-    /// Fine-tune the chosen network at once, with so many passes.
-    #[arg(long, value_name = "EPOCHS")]
-    pub(crate) fine_tune: Option<f64>,
     /// Gets front.csv, front.md, front.svg and run.toml.
     #[arg(short, long, value_name = "FOLDER")]
     pub(crate) output: PathBuf,
@@ -206,24 +159,8 @@ pub(crate) struct SampleArgs {
     /// The corpus: tokens of two bytes, the low one first; FILE.json beside it says how it was drawn and how far it is.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// Tokens to draw, at least; the last round of sequences is finished.
-    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
-    pub(crate) tokens: u64,
-    /// Decides every token.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub(crate) seed: u64,
-    /// Logits are divided by it.
-    #[arg(long, default_value_t = 1.0, value_name = "T")]
-    pub(crate) temperature: f32,
-    /// No sequence is longer; as many as the model knows positions if absent.
-    #[arg(long, value_name = "N")]
-    pub(crate) length: Option<usize>,
-    /// Sequences side by side.
-    #[arg(long, default_value_t = 64, value_name = "N")]
-    pub(crate) batch: usize,
-    /// Begins every sequence.
-    #[arg(long, default_value_t = 1, value_name = "TOKEN")]
-    pub(crate) begin: u16,
+    #[command(flatten)]
+    pub(crate) drawing: Drawing,
     /// Power-Softmax with this exponent instead of softmax, for a model that was trained with it.
     #[arg(long, value_name = "P")]
     pub(crate) power: Option<u32>,
@@ -255,45 +192,20 @@ pub(crate) struct TasksArgs {
     /// Runs' folders, folders with config.json and model.safetensors, or files of llama.cpp (GGUF) or llama2.c.
     #[arg(required = true)]
     pub(crate) models: Vec<PathBuf>,
-    /// How text is cut: tokenizer.json, a GGUF, a run's alphabet.json, or a file of llama2.c [default: the first model].
-    #[arg(long, value_name = "FILE")]
-    pub(crate) tokenizer: Option<PathBuf>,
-    /// A text, for perplexity.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) text: Option<PathBuf>,
-    /// Tokens that the model sees at once.
-    #[arg(long, default_value_t = 512, value_name = "N")]
-    pub(crate) window: usize,
-    /// Tokens from one window's beginning to the next one's, the last so many of each are found [default: half a window].
-    #[arg(long, value_name = "N")]
-    pub(crate) stride: Option<usize>,
-    /// No more windows than so many, from the text's beginning.
-    #[arg(long, value_name = "N")]
-    pub(crate) windows: Option<usize>,
-    /// LAMBADA: JSON lines with `text`, whose last word is to be found.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) lambada: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) asking: Asking,
     /// PIQA: JSON lines with `goal`, `sol1` and `sol2`.
     #[arg(long, value_name = "FILE", requires = "labels")]
     pub(crate) piqa: Option<PathBuf>,
     /// PIQA's right answers, 0 or 1 a line.
     #[arg(long, value_name = "FILE", requires = "piqa")]
     pub(crate) labels: Option<PathBuf>,
-    /// No more passages and no more questions than so many, from the files' beginnings.
-    #[arg(long, value_name = "N")]
-    pub(crate) limit: Option<usize>,
-    /// So many solved examples stand before each passage and question: those that follow it in its file.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub(crate) shots: usize,
     /// Models that don't say their attention are judged with this Power-Softmax (of means), too.
     #[arg(long, value_name = "P")]
     pub(crate) power: Option<u32>,
     /// Its ε.
     #[arg(long, default_value_t = 1e-3, value_name = "E", requires = "power")]
     pub(crate) epsilon: f64,
-    /// A run's polynomials and programs one kind after the other, too, not only all of them.
-    #[arg(long)]
-    pub(crate) stages: bool,
     /// Prints JSON instead of a table, with every passage's and answer's log-likelihood.
     #[arg(long)]
     pub(crate) json: bool,
@@ -358,7 +270,7 @@ pub(crate) enum Study {
         #[arg(long, value_name = "FOLDER")]
         runs: PathBuf,
         #[command(flatten)]
-        saving: SavingArgs,
+        saving: Saving,
         /// Writes FILE.md and FILE.svg; text above the line that marks the table in FILE.md stays.
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
@@ -375,12 +287,4 @@ pub(crate) enum Study {
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
     },
-}
-
-fn recipe(text: &str) -> Result<Recipe, String> {
-    match text {
-        "boundary" => Ok(Recipe::Boundary),
-        "p1" => Ok(Recipe::P1),
-        _ => Err("recipes are boundary and p1".into()),
-    }
 }

@@ -11,13 +11,11 @@ use polyveil::machine::Machine;
 use polyveil::nn::AttentionScheme;
 use polyveil::nn::attention::{Denominator, PowerSoftmax};
 use polyveil::training::config::Data;
-use polyveil::training::corpus::{self, Drawing};
+use polyveil::training::corpus;
 use polyveil::training::search::Searching;
-use polyveil::training::surgery::Where;
 use polyveil::training::tasks::Asking;
-use polyveil::training::{self, Adapting, Saving, Scaling, Start, Vectors};
+use polyveil::training::{self, Scaling, Start, Vectors};
 use polyveil::{Error, Help, Listener, Result, data};
-use std::time::Duration;
 use terminal::Line;
 
 /// What helps against an error, in this program's options.
@@ -35,18 +33,6 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
 fn with_line<T>(work: impl FnOnce(Listener<'_>) -> Result<T>) -> Result<T> {
     let mut line = Line::new();
     work(&mut |p| line.hear(p))
-}
-
-impl SavingArgs {
-    fn saving(&self) -> Result<Saving> {
-        let every = self.checkpoint_every;
-        let every = Duration::try_from_secs_f64(every)
-            .map_err(|e| format!("--checkpoint-every {every}: {e}"))?;
-        Ok(Saving {
-            every,
-            max_diverging: self.max_diverging,
-        })
-    }
 }
 
 impl StartArgs {
@@ -109,47 +95,27 @@ impl StartArgs {
 }
 
 pub(crate) fn train(a: &TrainArgs) -> Result<()> {
-    let saving = a.saving.saving()?;
-    with_line(|tell| training::train(&a.config, &a.output, &saving, tell)).map(drop)
+    with_line(|tell| training::train(&a.config, &a.output, &a.saving, tell)).map(drop)
 }
 
 pub(crate) fn adapt(a: &AdaptArgs) -> Result<()> {
-    let saving = a.saving.saving()?;
-    let how = Adapting {
-        recipe: a.recipe,
-        degree: a.degree,
-        epochs: a.epochs,
-        rate: a.rate,
-        batch_norms: a.batch_norms.as_deref().map(place),
-    };
+    let (how, saving) = (&a.how, &a.saving);
     let run = |tell: Listener<'_>| match a.start.vectors()? {
-        Some(start) => training::adapt_vectors(&start, &how, &a.output, &saving, tell),
-        None => training::adapt(&a.start.start()?, &how, &a.output, &saving, tell),
+        Some(start) => training::adapt_vectors(&start, how, &a.output, saving, tell),
+        None => training::adapt(&a.start.start()?, how, &a.output, saving, tell),
     };
     with_line(run).map(drop)
 }
 
-fn place(text: &str) -> Where {
-    match text {
-        "after" => Where::AfterEveryConvolution,
-        "before" => Where::BeforeEveryConvolutionButTheFirst,
-        names => Where::After(names.split(',').map(|n| n.trim().into()).collect()),
-    }
-}
-
 pub(crate) fn search(a: &SearchArgs) -> Result<()> {
     let found = with_line(|tell| {
+        let machine = match &a.machine {
+            Some(path) => Machine::open(path, tell)?,
+            None => Machine::default(),
+        };
         let options = Searching {
-            budgets: a.budget.clone(),
-            degrees: a.degrees.clone(),
-            pictures: a.pictures,
-            points: a.points,
-            machine: match &a.machine {
-                Some(path) => Machine::open(path, tell)?,
-                None => Machine::default(),
-            },
-            run_threads: a.run_threads,
-            fine_tune: a.fine_tune,
+            machine,
+            ..a.searching.clone()
         };
         training::search::search(&a.from.start()?, &options, &a.output, tell)
     })?;
@@ -180,20 +146,11 @@ pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
 }
 
 pub(crate) fn sample(a: &SampleArgs) -> Result<()> {
-    let drawing = Drawing {
-        tokens: a.tokens,
-        seed: a.seed,
-        temperature: a.temperature,
-        length: a.length,
-        batch: a.batch,
-        begin: a.begin,
-        attention: match a.power {
-            None => AttentionScheme::Softmax,
-            Some(p) => {
-                AttentionScheme::Power(PowerSoftmax::new(p, a.epsilon)?.over(Denominator::Mean))
-            }
-        },
-    };
+    let mut drawing = a.drawing.clone();
+    if let Some(p) = a.power {
+        let power = PowerSoftmax::new(p, a.epsilon)?.over(Denominator::Mean);
+        drawing.attention = AttentionScheme::Power(power);
+    }
     let tokenizer = a.tokenizer.as_deref();
     let stories = with_line(|tell| corpus::sample(&a.model, &drawing, tokenizer, &a.output, tell))?;
     stories.iter().for_each(|story| eprintln!("— {story}"));
@@ -209,21 +166,11 @@ pub(crate) fn tokenize(a: &TokenizeArgs) -> Result<()> {
 }
 
 pub(crate) fn tasks(a: &TasksArgs) -> Result<()> {
+    let power = a.power.map(|p| PowerSoftmax::new(p, a.epsilon));
     let asking = Asking {
-        tokenizer: a.tokenizer.clone(),
-        text: a.text.clone(),
-        window: a.window,
-        stride: a.stride,
-        windows: a.windows,
-        lambada: a.lambada.clone(),
         piqa: a.piqa.clone().zip(a.labels.clone()),
-        limit: a.limit,
-        shots: a.shots,
-        power: a
-            .power
-            .map(|p| PowerSoftmax::new(p, a.epsilon))
-            .transpose()?,
-        by_kind: a.stages,
+        power: power.transpose()?,
+        ..a.asking.clone()
     };
     let answers = with_line(|tell| training::tasks::judge(&a.models, &asking, tell))?;
     match a.json {
@@ -279,10 +226,7 @@ pub(crate) fn study(study: &Study) -> Result<()> {
             saving,
             output,
         } => {
-            let saving = saving.saving()?;
-            with_line(|tell| {
-                training::study::skips((config, runs), &saving, output, &command, tell)
-            })
+            with_line(|tell| training::study::skips((config, runs), saving, output, &command, tell))
         }
     }
 }

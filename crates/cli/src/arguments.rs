@@ -1,14 +1,11 @@
 //! The command line's arguments.
 
 use clap::Args;
-use polyveil::data;
+use polyveil::bench::Benching;
+use polyveil::estimate::Estimating;
 use polyveil::files::Existing;
+use polyveil::{data, size};
 use std::path::PathBuf;
-
-fn size(text: &str) -> Result<u64, String> {
-    polyveil::runtime::parse_size(text)
-        .ok_or_else(|| format!("`{text}` is not a size; write for example 12GB, 800MB or 4GiB"))
-}
 
 /// What outputs may take the place of.
 #[derive(Args, Clone, Copy, Debug, Default)]
@@ -374,30 +371,11 @@ pub(crate) struct EstimateArgs {
     /// All published models that are known.
     #[arg(long)]
     pub(crate) all: bool,
-    /// Tokens of an input; several are several rows.
-    #[arg(long, value_name = "N", default_value = "128")]
-    pub(crate) length: Vec<usize>,
-    /// Inputs in one run, a power of two [default: 1, and as many as there are slots for with one channel in a ciphertext].
-    #[arg(long, value_name = "N")]
-    pub(crate) batch: Vec<usize>,
-    /// Exponent of Power-Softmax, even.
-    #[arg(long, value_name = "P", default_value_t = 4)]
-    pub(crate) power: u32,
-    /// Bits of divisions and roots.
-    #[arg(long, value_name = "BITS", default_value_t = 12.0)]
-    pub(crate) bits: f64,
-    /// Degree of activations.
-    #[arg(long, value_name = "N", default_value_t = 15)]
-    pub(crate) degree: usize,
-    /// Take fewer rotation keys where a run needs more memory than this [default: what is free here].
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub(crate) max_memory: Option<u64>,
+    #[command(flatten)]
+    pub(crate) estimating: Estimating,
     /// Cost table of this machine (`bench --save` writes it), or `shipped`.
     #[arg(long, value_name = "FILE")]
     pub(crate) machine: Option<PathBuf>,
-    /// Also make each network with random weights, compile it, and run it encrypted: what the estimate is worth on this machine.
-    #[arg(long)]
-    pub(crate) run: bool,
     /// One JSON object for each row instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
@@ -467,32 +445,13 @@ pub(crate) struct PredictionArgs {
 /// Options of `bench`.
 #[derive(Args, Debug)]
 pub(crate) struct BenchArgs {
-    /// An insecure toy ring: everything in seconds.
-    #[arg(long)]
-    pub(crate) quick: bool,
+    #[command(flatten)]
+    pub(crate) benching: Benching,
     /// Print an array of JSON objects on stdout.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Only rows whose name contains this.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) only: Option<String>,
-    /// Runs per row; the median is reported.
-    #[arg(long, default_value_t = 7, value_name = "N")]
-    pub(crate) runs: usize,
-    /// Bootstraps per row for the time; the median is reported.
-    #[arg(long, default_value_t = 5, value_name = "N")]
-    pub(crate) bootstrap_runs: usize,
-    /// Random seeds per class of inputs for the bootstrap's precision.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub(crate) seeds: u64,
-    /// Slot counts of the bootstraps, as log2, separated by commas [default: 15,14,12].
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
-    pub(crate) log_slots: Vec<usize>,
-    /// Levels that the bootstraps return to, separated by commas [default: 10,4].
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
-    pub(crate) targets: Vec<usize>,
     /// Measure nothing: print what `bench --json` wrote to this file as Markdown, beside other libraries.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "json", "only", "runs", "bootstrap_runs", "seeds", "log_slots", "targets", "save"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["toy", "json", "only", "runs", "bootstrap_runs", "seeds", "log_slots", "targets", "save"])]
     pub(crate) table: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) save: SaveArgs,
@@ -502,7 +461,7 @@ pub(crate) struct BenchArgs {
 #[derive(Args, Debug)]
 pub(crate) struct SaveArgs {
     /// Measure this machine's cost table (half a minute), and keep it where predictions look for it.
-    #[arg(long, conflicts_with_all = ["quick", "only", "log_slots", "targets"])]
+    #[arg(long, conflicts_with_all = ["toy", "only", "log_slots", "targets"])]
     pub(crate) save: bool,
     /// With --save: fit it to the embedded network's steps too, which are what deep networks do (two minutes and 6 GB).
     #[arg(long, requires = "save")]

@@ -3,7 +3,6 @@
 use crate::arguments::*;
 use crate::place;
 use crate::terminal::{Line, note};
-use polyveil::bench::Benching;
 use polyveil::calibrate::{Calibrating, Material};
 use polyveil::client::{Client, Input, Release};
 use polyveil::data::Answers;
@@ -522,14 +521,8 @@ pub(crate) fn estimate(a: &EstimateArgs) -> Result<()> {
     }
     let estimates = with_line(|tell| {
         let options = Estimating {
-            lengths: a.length.clone(),
-            batches: a.batch.clone(),
-            power: a.power,
-            bits: a.bits,
-            degree: a.degree,
-            max_memory: a.max_memory,
             machine: place::machine(a.machine.as_deref(), tell)?,
-            run: a.run,
+            ..a.estimating.clone()
         };
         polyveil::estimate::estimate(&models, &options, tell)
     })?;
@@ -564,16 +557,7 @@ pub(crate) fn bench(a: &BenchArgs) -> Result<()> {
         print!("{text}");
         return Ok(());
     }
-    let options = Benching {
-        toy: a.quick,
-        only: a.only.clone(),
-        runs: a.runs,
-        bootstrap_runs: a.bootstrap_runs,
-        seeds: a.seeds,
-        log_slots: a.log_slots.clone(),
-        targets: a.targets.clone(),
-    };
-    let rows = with_line(|tell| polyveil::bench::bench(&options, tell))?;
+    let rows = with_line(|tell| polyveil::bench::bench(&a.benching, tell))?;
     if a.json {
         let rows: Vec<_> = rows.iter().map(|r| r.json(COMMIT)).collect();
         println!("{:#}", serde_json::Value::from(rows));
@@ -598,7 +582,7 @@ fn save(a: &BenchArgs) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|e| Error::from(e).within(folder))?;
     }
     let output = Output::create(&path, Content::Json, &[], Existing::Kin)?;
-    let measured = with_line(|tell| polyveil::machine::measure(a.runs, network, tell))?;
+    let measured = with_line(|tell| polyveil::machine::measure(a.benching.runs, network, tell))?;
     eprint!("{measured}");
     output.write_bytes(measured.file.to_json().as_bytes())?;
     wrote(&path);

@@ -15,26 +15,41 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use rayon::prelude::*;
 use runtime::machine::{cpu_seconds, peak_bytes, processor, require_memory};
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// What is measured.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct Benching {
     /// On an insecure toy ring: everything in seconds.
+    #[cfg_attr(feature = "clap", arg(long = "quick"))]
     pub toy: bool,
     /// Only rows whose name contains this.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "TEXT"))]
     pub only: Option<String>,
     /// Runs per row; the median counts.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 7))]
     pub runs: usize,
     /// Bootstraps per row for the time; the median counts.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 5))]
     pub bootstrap_runs: usize,
     /// Random seeds per class of inputs for the bootstrap's precision.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 1))]
     pub seeds: u64,
-    /// Slot counts of the bootstraps, as log2; if empty all slots, half and an eighth of them.
+    /// Slot counts of the bootstraps, as log2; if none are given all slots, half and an eighth of them.
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_delimiter = ',', value_name = "LIST")
+    )]
     pub log_slots: Vec<usize>,
-    /// Levels that the bootstraps return to; if empty the highest, and 4.
+    /// Levels that the bootstraps return to; if none are given the highest, and 4.
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_delimiter = ',', value_name = "LIST")
+    )]
     pub targets: Vec<usize>,
 }
 
@@ -52,14 +67,41 @@ impl Default for Benching {
     }
 }
 
-/// What was measured of one operation on so many threads.
-#[derive(Clone, Debug)]
+/// What was measured of one operation on so many threads; JSON has the same names.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Row {
-    name: String,
-    threads: usize,
-    timing: Timing,
-    runs: usize,
-    more: Map<String, Value>,
+    pub(crate) name: String,
+    pub(crate) threads: usize,
+    pub(crate) cpu_ms: f64,
+    pub(crate) wall_ms: f64,
+    pub(crate) references: f64,
+    pub(crate) reference_ms: f64,
+    pub(crate) runs: usize,
+    pub(crate) backend: String,
+    pub(crate) processor: String,
+    pub(crate) commit: Option<String>,
+    pub(crate) n: Option<usize>,
+    pub(crate) limbs: Option<usize>,
+    pub(crate) parameters: Option<Set>,
+    pub(crate) bytes: Option<usize>,
+    pub(crate) gb_per_s: Option<f64>,
+    pub(crate) slots: Option<usize>,
+    pub(crate) levels_left: Option<usize>,
+    pub(crate) level_bits: Option<f64>,
+    pub(crate) worst_bits: Option<f64>,
+    pub(crate) mean_bits: Option<f64>,
+    pub(crate) peak_bytes: Option<u64>,
+    /// Worst and mean bits of each class of inputs.
+    classes: Option<BTreeMap<String, [f64; 2]>>,
+}
+
+/// The parameters that an operation was measured with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Set {
+    pub(crate) name: String,
+    pub(crate) log_qp: f64,
+    pub(crate) dnum: usize,
+    pub(crate) limbs: usize,
 }
 
 impl Row {
@@ -67,64 +109,83 @@ impl Row {
         Self {
             name: name.into(),
             threads,
-            timing,
+            cpu_ms: timing.taken.cpu * 1e3,
+            wall_ms: timing.taken.wall * 1e3,
+            references: timing.references,
+            reference_ms: timing.reference * 1e3,
             runs,
-            more: Map::new(),
+            backend: ring::backend().name().into(),
+            processor: processor(),
+            ..Self::default()
         }
-    }
-    fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
-        self.more.insert(field.into(), value.into());
-        self
     }
     /// On `limbs` limbs of a parameter set's ring.
     fn on(self, p: &Parameters, limbs: usize) -> Self {
-        let spec = p.spec();
-        let parameters = json!({ "name": spec.name, "log_qp": p.log_qp(), "dnum": spec.dnum, "limbs": p.limbs(p.top(p.residual())).len() });
-        self.with("n", p.n())
-            .with("limbs", limbs)
-            .with("parameters", parameters)
+        let set = Set {
+            name: p.spec().name.clone(),
+            log_qp: p.log_qp(),
+            dnum: p.spec().dnum,
+            limbs: p.limbs(p.top(p.residual())).len(),
+        };
+        Self {
+            n: Some(p.n()),
+            limbs: Some(limbs),
+            parameters: Some(set),
+            ..self
+        }
     }
     /// Moves this much memory in each run.
     fn moving(self, bytes: usize) -> Self {
-        let gb_per_s = bytes as f64 / 1e9 / self.timing.taken.wall;
-        self.with("bytes", bytes).with("gb_per_s", gb_per_s)
+        Self {
+            bytes: Some(bytes),
+            gb_per_s: Some(bytes as f64 / 1e6 / self.wall_ms),
+            ..self
+        }
     }
     /// As JSON, with the commit that the program was built from, where it is known.
     pub fn json(&self, commit: Option<&str>) -> Value {
-        let t = &self.timing;
-        let mut object = json!({ "name": self.name, "threads": self.threads, "cpu_ms": t.taken.cpu * 1e3, "wall_ms": t.taken.wall * 1e3, "references": t.references, "reference_ms": t.reference * 1e3, "runs": self.runs, "backend": ring::backend().name(), "processor": processor() });
-        if let Some(o) = object.as_object_mut() {
-            o.extend(commit.map(|c| ("commit".into(), c.into())));
-            o.extend(self.more.clone());
+        let commit = commit.map(String::from);
+        let mut row = json!(Self {
+            commit,
+            ..self.clone()
+        });
+        if let Some(fields) = row.as_object_mut() {
+            fields.retain(|_, value| !value.is_null());
         }
-        object
+        row
     }
 }
 
 impl std::fmt::Display for Row {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (limbs, taken) = (self.more.get("limbs"), &self.timing.taken);
-        let limbs = limbs.map_or_else(String::new, |l| format!("{l} limbs"));
-        let more: String = self
-            .more
-            .iter()
-            .filter(|(k, _)| !["n", "limbs", "parameters", "classes"].contains(&k.as_str()))
-            .map(|(k, v)| match v.as_f64() {
-                Some(f) if f.fract() != 0.0 => format!("  {k} {f:.2}"),
-                _ => format!("  {k} {v}"),
-            })
-            .collect();
+        let limbs = self
+            .limbs
+            .map_or_else(String::new, |l| format!("{l} limbs"));
         write!(
             f,
-            "{:22} {limbs:>8}  {} threads  cpu {:>10.3} ms  wall {:>10.3} ms  {:>8.1} references  ({} runs){more}",
-            self.name,
-            self.threads,
-            taken.cpu * 1e3,
-            taken.wall * 1e3,
-            self.timing.references,
-            self.runs
-        )
+            "{:22} {limbs:>8}  {} threads  cpu {:>10.3} ms  wall {:>10.3} ms  {:>8.1} references  ({} runs)",
+            self.name, self.threads, self.cpu_ms, self.wall_ms, self.references, self.runs
+        )?;
+        for (name, value) in [
+            ("bytes", self.bytes.map(|v| v.to_string())),
+            ("gb_per_s", self.gb_per_s.map(two)),
+            ("level_bits", self.level_bits.map(two)),
+            ("levels_left", self.levels_left.map(|v| v.to_string())),
+            ("mean_bits", self.mean_bits.map(two)),
+            ("peak_bytes", self.peak_bytes.map(|v| v.to_string())),
+            ("slots", self.slots.map(|v| v.to_string())),
+            ("worst_bits", self.worst_bits.map(two)),
+        ] {
+            if let Some(value) = value {
+                write!(f, "  {name} {value}")?;
+            }
+        }
+        Ok(())
     }
+}
+
+fn two(v: f64) -> String {
+    format!("{v:.2}")
 }
 
 /// Medians of one call, the reference before and after each run.
@@ -468,29 +529,33 @@ fn bootstrap_row(
         left = evaluator.bootstrap(&x, b)?.level().index();
         Ok(())
     })?;
-    let row = Row::new("", threads, timing, runs)
-        .on(p, p.limbs(p.top(Level::new(b.target))).len())
-        .with("slots", b.slots)
-        .with("levels_left", left)
-        .with("level_bits", p.modulus(Level::new(left.max(1))).log2())
-        .with("peak_bytes", peak_bytes());
+    let limbs = p.limbs(p.top(Level::new(b.target))).len();
+    let row = Row {
+        slots: Some(b.slots),
+        levels_left: Some(left),
+        level_bits: Some(p.modulus(Level::new(left.max(1))).log2()),
+        peak_bytes: Some(peak_bytes()),
+        ..Row::new("", threads, timing, runs).on(p, limbs)
+    };
     if threads > 1 {
         return Ok(row);
     }
     let lower = |x: [f64; 2], y: [f64; 2]| [x[0].min(y[0]), x[1].min(y[1])];
     let mut all = [f64::INFINITY; 2];
-    let mut classes: BTreeMap<&str, [f64; 2]> = BTreeMap::new();
+    let mut classes: BTreeMap<String, [f64; 2]> = BTreeMap::new();
     for seed in 0..a.seeds.max(1) {
         for (class, v) in inputs(b.slots, seed) {
             let had = secret.decrypt(&evaluator.bootstrap(&encrypt(&v)?, b)?)?;
             let bits = precision(&v, &had);
             all = lower(all, bits);
-            let of_class = classes.entry(class).or_insert(bits);
+            let of_class = classes.entry(class.into()).or_insert(bits);
             *of_class = lower(*of_class, bits);
         }
     }
-    Ok(row
-        .with("worst_bits", all[0])
-        .with("mean_bits", all[1])
-        .with("classes", json!(classes)))
+    Ok(Row {
+        worst_bits: Some(all[0]),
+        mean_bits: Some(all[1]),
+        classes: Some(classes),
+        ..row
+    })
 }

@@ -1,9 +1,9 @@
 //! What a bench measured as the Markdown of docs/performance.md, beside other libraries.
 
+use crate::bench::Row;
 use crate::error::{Result, named};
 use crate::files;
 use crate::markdown::{Table, or_none};
-use serde::Deserialize;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use std::path::Path;
 struct Peer {
     row: &'static str,
     /// Slots of a bootstrap.
-    slots: Option<u64>,
+    slots: Option<usize>,
     cpu_ms: f64,
     library: &'static str,
     /// What this engine aims at, in references.
@@ -25,7 +25,7 @@ struct Peer {
 }
 
 struct PeerBootstrap {
-    levels: u64,
+    levels: usize,
     worst_bits: f64,
     mean_bits: f64,
     peak_gb: f64,
@@ -77,38 +77,6 @@ const PEERS: [Peer; 11] = [
         ..peer("bootstrap 2^16", 16_000.0, OPENFHE, 0.0)
     },
 ];
-
-/// A row of `bench --json`, as far as tables need it.
-#[derive(Deserialize)]
-struct Row {
-    name: String,
-    threads: usize,
-    cpu_ms: f64,
-    wall_ms: f64,
-    runs: usize,
-    references: f64,
-    reference_ms: f64,
-    backend: String,
-    processor: String,
-    commit: Option<String>,
-    n: Option<u64>,
-    parameters: Option<Set>,
-    bytes: Option<f64>,
-    gb_per_s: Option<f64>,
-    slots: Option<u64>,
-    levels_left: Option<u64>,
-    worst_bits: Option<f64>,
-    mean_bits: Option<f64>,
-    peak_bytes: Option<f64>,
-}
-
-#[derive(Deserialize)]
-struct Set {
-    name: String,
-    log_qp: f64,
-    dnum: u64,
-    limbs: u64,
-}
 
 impl Row {
     /// Whether they differ in nothing but threads.
@@ -210,7 +178,7 @@ fn operation_table(rows: &[&Row], most: usize, many: &Many<'_>) -> Table {
         let best = peer.map(|p| format!("{}, {}", digits(p.cpu_ms), p.library));
         let ratio = peer.map(|p| format!("{:.1}", p.cpu_ms / row.cpu_ms));
         let name = match row.bytes {
-            Some(b) if row.n.is_none() => format!("{} of {:.0} MB", row.name, b / 1e6),
+            Some(b) if row.n.is_none() => format!("{} of {:.0} MB", row.name, b as f64 / 1e6),
             _ => row.name.clone(),
         };
         table.row([
@@ -232,12 +200,12 @@ fn bootstrap_table(rows: &[&Row], most: usize, many: &Many<'_>) -> Option<Table>
     for row in rows {
         let (many, peer) = (many(row), row.peer());
         let (slots, levels) = (row.slots?, row.levels_left);
-        let each = |ms: f64, levels: u64| {
+        let each = |ms: f64, levels: usize| {
             format!("{:.1}", ms * 1e3 / (slots as f64) / levels.max(1) as f64)
         };
         let bits = row.worst_bits.zip(row.mean_bits);
         let bits = bits.map(|(w, m)| format!("{w:.1}, {m:.1}"));
-        let memory = row.peak_bytes.map(|b| format!("{:.1}", b / 1e9));
+        let memory = row.peak_bytes.map(|b| format!("{:.1}", b as f64 / 1e9));
         let other = peer.and_then(|p| Some((p, p.bootstrap.as_ref()?)));
         let other = other.map(|(p, b)| {
             format!(

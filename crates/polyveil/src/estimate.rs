@@ -7,11 +7,12 @@ use crate::markdown::{Table, or_none};
 use crate::progress::{Listener, Say, duration};
 use crate::require_memory;
 use crate::session::{Precision, Session};
-use compiler::{Scale, Sketch, Target, sketch};
+use compiler::{Scale, Target, sketch};
 use nn::approximations::Substitute;
 use nn::attention::{AttentionScheme, Denominator, PowerSoftmax};
 use runtime::machine::available_memory;
 use runtime::{Basis, Prediction, Purpose, Work};
+use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,22 +36,37 @@ const WIDENED: f64 = 4.0;
 
 /// What is estimated, and for which machine.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct Estimating {
     /// Tokens of an input; several are several rows.
+    #[cfg_attr(
+        feature = "clap",
+        arg(long = "length", value_name = "N", default_value = "128")
+    )]
     pub lengths: Vec<usize>,
-    /// Inputs in one run, powers of two; where there are none, one, and as many as there are slots for with one channel in a ciphertext.
+    /// Inputs in one run, powers of two; if none are given 1, and as many as there are slots for with one channel in a ciphertext.
+    #[cfg_attr(feature = "clap", arg(long = "batch", value_name = "N"))]
     pub batches: Vec<usize>,
     /// Exponent of Power-Softmax, even.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "P", default_value_t = 4))]
     pub power: u32,
     /// Bits of divisions and roots.
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "BITS", default_value_t = 12.0)
+    )]
     pub bits: f64,
     /// Degree of activations.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 15))]
     pub degree: usize,
     /// Fewer rotation keys where a run needs more memory than this; what is free here if none.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "SIZE", value_parser = crate::size))]
     pub max_memory: Option<u64>,
     /// What operations cost.
+    #[cfg_attr(feature = "clap", arg(skip))]
     pub machine: Machine,
     /// Each network is made with random weights, compiled and run encrypted here, too: what the estimate is worth on this machine.
+    #[cfg_attr(feature = "clap", arg(long))]
     pub run: bool,
 }
 
@@ -79,38 +95,52 @@ const PUBLISHED_ATTENTION: [(&str, usize, f64); 3] = [
     ("llama-7b", 128, 16.6),
 ];
 
-/// One row.
+/// One row; JSON has the same names.
+#[derive(Serialize)]
 struct Row {
-    name: String,
+    model: String,
     parameters: u64,
-    length: usize,
+    tokens: usize,
     batch: usize,
-    sketch: Sketch,
-    /// CPU seconds by purpose.
-    purposes: BTreeMap<&'static str, f64>,
-    /// CPU seconds of Power-Softmax, bootstraps for it included.
-    attention: f64,
+    levels: usize,
+    bootstraps: usize,
+    bootstrapped_tensors: usize,
+    input_ciphertexts: usize,
+    answer_ciphertexts: usize,
+    keys: usize,
+    key_bytes: u64,
+    weight_bytes: u64,
+    peak_bytes: u64,
+    /// Into the memory that there is, where that is known.
+    fits: Option<bool>,
     cpu_seconds: f64,
     seconds: f64,
-    training: [u64; 2],
-    /// Levels of divisions, roots: least and most.
-    levels: [(u32, u32); 2],
-    took: f64,
+    cpu_seconds_by_purpose: BTreeMap<&'static str, f64>,
+    /// Bootstraps for it included.
+    power_softmax_cpu_seconds: f64,
+    training_bytes: u64,
+    training_bytes_recomputing: u64,
+    /// Least and most.
+    division_levels: (u32, u32),
+    root_levels: (u32, u32),
+    sketched_in_seconds: f64,
     measured: Option<Measured>,
 }
 
 /// A run of the network with random weights.
+#[derive(Serialize)]
 struct Measured {
-    compiled: f64,
+    compiled_in_seconds: f64,
     seconds: f64,
     cpu_seconds: f64,
     bootstraps: u64,
     keys: usize,
     peak_bytes: u64,
-    /// Of the plan: CPU seconds, peak.
-    predicted: (f64, u64),
-    /// Largest error of the answer, and its largest value.
-    error: (f64, f64),
+    /// As predicted of the plan.
+    plan_cpu_seconds: f64,
+    plan_peak_bytes: u64,
+    largest_error: f64,
+    largest_value: f64,
 }
 
 /// Estimates of several models: tables as text.
@@ -164,10 +194,10 @@ pub fn estimate(models: &[String], a: &Estimating, tell: Listener<'_>) -> Result
                     batch,
                 };
                 let mut row = job.row(&out.basis, limit)?;
-                row.took = start.elapsed().as_secs_f64();
+                row.sketched_in_seconds = start.elapsed().as_secs_f64();
                 tell.note(format_args!(
                     "{name}, {length} tokens, batch {batch}: sketched in {:.1} s, at most {} so far",
-                    row.took,
+                    row.sketched_in_seconds,
                     runtime::size(runtime::machine::peak_bytes())
                 ));
                 if a.run {
@@ -282,26 +312,29 @@ impl Job<'_> {
         let outcome = session.run(&values, Precision::Unmeasured, tell)?;
         let seconds = begun.elapsed().as_secs_f64();
         let peak_bytes = runtime::machine::peak_bytes();
-        let predicted = (session.prediction().cpu_seconds, facts.peak_bytes);
+        let plan_cpu_seconds = session.prediction().cpu_seconds;
         // its memory is the clear run's now
         drop(session);
-        let mut error = (0.0f64, 0.0f64);
+        let (mut largest_error, mut largest_value) = (0.0f64, 0.0f64);
         let each = outcome.values.chunks(outcome.values.len() / inputs.len());
         for (x, answer) in inputs.iter().zip(each) {
             let clear = lowered.graph.evaluate(x)?.output;
             for (a, t) in answer.iter().zip(clear.values()) {
-                error = (error.0.max((a - t).abs()), error.1.max(t.abs()));
+                largest_error = largest_error.max((a - t).abs());
+                largest_value = largest_value.max(t.abs());
             }
         }
         Ok(Measured {
-            compiled,
+            compiled_in_seconds: compiled,
             seconds,
             cpu_seconds: outcome.measured.cpu_seconds.unwrap_or_default(),
             bootstraps: facts.bootstraps,
             keys: facts.keys.0.len(),
             peak_bytes,
-            predicted,
-            error,
+            plan_cpu_seconds,
+            plan_peak_bytes: facts.peak_bytes,
+            largest_error,
+            largest_value,
         })
     }
 
@@ -339,67 +372,34 @@ impl Job<'_> {
         }
         let cpu_seconds = sketch.cpu_seconds();
         let training = |kept| self.shape.training_bytes(self.length, 1, kept);
+        let [division_levels, root_levels] = levels;
         Ok(Row {
-            name: self.name.into(),
+            model: self.name.into(),
             parameters: self.shape.parameters()?,
-            length: self.length,
+            tokens: self.length,
             batch: self.batch,
-            purposes,
-            attention,
+            levels: sketch.levels,
+            bootstraps: sketch.bootstraps,
+            bootstrapped_tensors: sketch.places,
+            input_ciphertexts: sketch.ports.0,
+            answer_ciphertexts: sketch.ports.1,
+            keys: sketch.keys.0.len(),
+            key_bytes: sketch.key_bytes,
+            weight_bytes: sketch.weight_bytes,
+            peak_bytes: sketch.peak_bytes,
+            fits: limit.map(|l| sketch.peak_bytes <= l),
             cpu_seconds,
             seconds: basis.cost.wall(cpu_seconds, threads),
-            training: [training(Kept::Everything)?, training(Kept::Boundaries)?],
-            levels,
-            sketch,
-            took: 0.0,
+            cpu_seconds_by_purpose: purposes,
+            power_softmax_cpu_seconds: attention,
+            training_bytes: training(Kept::Everything)?,
+            training_bytes_recomputing: training(Kept::Boundaries)?,
+            division_levels,
+            root_levels,
+            sketched_in_seconds: 0.0,
             measured: None,
         })
     }
-}
-
-fn fits(row: &Row, limit: Option<u64>) -> Option<bool> {
-    limit.map(|l| row.sketch.peak_bytes <= l)
-}
-
-fn as_json(row: &Row, limit: Option<u64>) -> serde_json::Value {
-    let s = &row.sketch;
-    json!({
-        "model": row.name,
-        "parameters": row.parameters,
-        "tokens": row.length,
-        "batch": row.batch,
-        "levels": s.levels,
-        "bootstraps": s.bootstraps,
-        "bootstrapped_tensors": s.places,
-        "input_ciphertexts": s.ports.0,
-        "answer_ciphertexts": s.ports.1,
-        "keys": s.keys.0.len(),
-        "key_bytes": s.key_bytes,
-        "weight_bytes": s.weight_bytes,
-        "peak_bytes": s.peak_bytes,
-        "fits": fits(row, limit),
-        "cpu_seconds": row.cpu_seconds,
-        "seconds": row.seconds,
-        "cpu_seconds_by_purpose": row.purposes,
-        "power_softmax_cpu_seconds": row.attention,
-        "training_bytes": row.training[0],
-        "training_bytes_recomputing": row.training[1],
-        "division_levels": [row.levels[0].0, row.levels[0].1],
-        "root_levels": [row.levels[1].0, row.levels[1].1],
-        "sketched_in_seconds": row.took,
-        "measured": row.measured.as_ref().map(|m| json!({
-            "compiled_in_seconds": m.compiled,
-            "seconds": m.seconds,
-            "cpu_seconds": m.cpu_seconds,
-            "bootstraps": m.bootstraps,
-            "keys": m.keys,
-            "peak_bytes": m.peak_bytes,
-            "plan_cpu_seconds": m.predicted.0,
-            "plan_peak_bytes": m.predicted.1,
-            "largest_error": m.error.0,
-            "largest_value": m.error.1,
-        })),
-    })
 }
 
 fn giga(bytes: u64) -> String {
@@ -428,30 +428,28 @@ fn digits(x: f64) -> String {
 impl Estimates {
     /// The rows as JSON objects.
     pub fn json(&self) -> Vec<serde_json::Value> {
-        self.rows.iter().map(|r| as_json(r, self.limit)).collect()
+        self.rows.iter().map(|r| json!(r)).collect()
     }
 
     fn costs(&self, threads: usize) -> Table {
         let last = format!("on {threads} threads");
         let mut t = Table::default();
         for r in &self.rows {
-            let s = &r.sketch;
-            let fits = match fits(r, self.limit) {
+            let fits = match r.fits {
                 Some(true) => "yes",
                 Some(false) => "no",
                 None => "?",
             };
-            let keys = format!("{}, {}", s.keys.0.len(), giga(s.key_bytes));
             t.row([
-                ("model", r.name.clone()),
+                ("model", r.model.clone()),
                 ("M parameters", digits(r.parameters as f64 / 1e6)),
-                ("tokens", r.length.to_string()),
+                ("tokens", r.tokens.to_string()),
                 ("batch", r.batch.to_string()),
-                ("levels", s.levels.to_string()),
-                ("bootstraps", digits(s.bootstraps as f64)),
-                ("keys, GB", keys),
-                ("weights, GB", giga(s.weight_bytes)),
-                ("peak, GB", giga(s.peak_bytes)),
+                ("levels", r.levels.to_string()),
+                ("bootstraps", digits(r.bootstraps as f64)),
+                ("keys, GB", format!("{}, {}", r.keys, giga(r.key_bytes))),
+                ("weights, GB", giga(r.weight_bytes)),
+                ("peak, GB", giga(r.peak_bytes)),
                 ("fits", fits.into()),
                 ("CPU s", digits(r.cpu_seconds)),
                 (&last, duration(r.seconds)),
@@ -472,10 +470,10 @@ impl Estimates {
             t.row(head.chain(cells));
         };
         for r in &self.rows {
-            let each = names.map(|n| r.purposes.get(n).copied().unwrap_or(0.0));
-            row(&r.name, (r.length, r.batch), each, r.cpu_seconds);
+            let each = names.map(|n| r.cpu_seconds_by_purpose.get(n).copied().unwrap_or(0.0));
+            row(&r.model, (r.tokens, r.batch), each, r.cpu_seconds);
             let (name, length, all, each) = PUBLISHED_RUN;
-            if (r.name.as_str(), r.length, r.batch) == (name, length, 1) {
+            if (r.model.as_str(), r.tokens, r.batch) == (name, length, 1) {
                 let name = format!("{name}, P2, A100 seconds");
                 row(&name, (length, 1), each, all);
             }
@@ -488,13 +486,16 @@ impl Estimates {
         for r in &self.rows {
             let published = PUBLISHED_ATTENTION
                 .iter()
-                .find(|p| (p.0, p.1, 1) == (r.name.as_str(), r.length, r.batch));
-            let alone = r.purposes.get(Work::Attention.name());
+                .find(|p| (p.0, p.1, 1) == (r.model.as_str(), r.tokens, r.batch));
+            let alone = r.cpu_seconds_by_purpose.get(Work::Attention.name());
             t.row([
-                ("model", r.name.clone()),
-                ("tokens", r.length.to_string()),
+                ("model", r.model.clone()),
+                ("tokens", r.tokens.to_string()),
                 ("batch", r.batch.to_string()),
-                ("CPU s with its bootstraps", digits(r.attention)),
+                (
+                    "CPU s with its bootstraps",
+                    digits(r.power_softmax_cpu_seconds),
+                ),
                 ("without", digits(alone.copied().unwrap_or(0.0))),
                 ("P2, A100 seconds", or_none(published.map(|p| digits(p.2)))),
             ]);
@@ -506,14 +507,13 @@ impl Estimates {
         let mut t = Table::default();
         let mut seen = Vec::new();
         for r in &self.rows {
-            if !seen.contains(&(&r.name, r.length)) {
-                seen.push((&r.name, r.length));
-                let [kept, recomputed] = r.training.map(giga);
+            if !seen.contains(&(&r.model, r.tokens)) {
+                seen.push((&r.model, r.tokens));
                 t.row([
-                    ("model", r.name.clone()),
-                    ("tokens", r.length.to_string()),
-                    ("GB, everything kept", kept),
-                    ("GB, blocks recomputed", recomputed),
+                    ("model", r.model.clone()),
+                    ("tokens", r.tokens.to_string()),
+                    ("GB, everything kept", giga(r.training_bytes)),
+                    ("GB, blocks recomputed", giga(r.training_bytes_recomputing)),
                 ]);
             }
         }
@@ -526,20 +526,19 @@ impl Estimates {
         self.rows.iter().find(|r| r.measured.is_some())?;
         for r in &self.rows {
             let Some(m) = &r.measured else { continue };
-            let s = &r.sketch;
-            let cpu_seconds = [r.cpu_seconds, m.predicted.0, m.cpu_seconds].map(digits);
-            let peak = [s.peak_bytes, m.predicted.1, m.peak_bytes].map(giga);
-            let error = format!("{:.1e}, {:.1}", m.error.0, m.error.1);
+            let cpu_seconds = [r.cpu_seconds, m.plan_cpu_seconds, m.cpu_seconds].map(digits);
+            let peak = [r.peak_bytes, m.plan_peak_bytes, m.peak_bytes].map(giga);
+            let error = format!("{:.1e}, {:.1}", m.largest_error, m.largest_value);
             t.row([
-                ("model", r.name.clone()),
-                ("tokens", r.length.to_string()),
+                ("model", r.model.clone()),
+                ("tokens", r.tokens.to_string()),
                 ("batch", r.batch.to_string()),
-                ("bootstraps", format!("{}, {}", s.bootstraps, m.bootstraps)),
-                ("keys", format!("{}, {}", s.keys.0.len(), m.keys)),
+                ("bootstraps", format!("{}, {}", r.bootstraps, m.bootstraps)),
+                ("keys", format!("{}, {}", r.keys, m.keys)),
                 ("CPU s", cpu_seconds.join(", ")),
                 ("s", [r.seconds, m.seconds].map(digits).join(", ")),
                 ("peak, GB", peak.join(", ")),
-                ("compiled in", duration(m.compiled)),
+                ("compiled in", duration(m.compiled_in_seconds)),
                 ("largest error, of values up to", error),
             ]);
         }
@@ -552,8 +551,8 @@ impl std::fmt::Display for Estimates {
         let threads = rayon::current_num_threads();
         let (rows, limit) = (&self.rows, self.limit);
         let room = limit.map_or("an unknown amount of memory".into(), runtime::size);
-        let range = |i: usize| {
-            let all = rows.iter().map(|r| r.levels[i]);
+        let range = |levels: fn(&Row) -> (u32, u32)| {
+            let all = rows.iter().map(levels);
             let least = all.clone().map(|l| l.0).min().unwrap_or(0);
             let most = all.map(|l| l.1).max().unwrap_or(0);
             format!("{least} to {most}")
@@ -562,8 +561,8 @@ impl std::fmt::Display for Estimates {
             f,
             "128-bit security (standard-16); {threads} threads, cost table {}; {room} of memory.\nDivisions take {} levels, roots {}.\n\n{}",
             self.basis.source,
-            range(0),
-            range(1),
+            range(|r| r.division_levels),
+            range(|r| r.root_levels),
             self.costs(threads)
         )?;
         writeln!(
@@ -588,14 +587,14 @@ impl std::fmt::Display for Estimates {
             )?;
         }
         let largest = (rows.iter())
-            .filter(|r| fits(r, limit) == Some(true))
-            .max_by_key(|r| (r.parameters, r.length, std::cmp::Reverse(r.batch)));
+            .filter(|r| r.fits == Some(true))
+            .max_by_key(|r| (r.parameters, r.tokens, std::cmp::Reverse(r.batch)));
         match (largest, limit) {
             (Some(r), _) => writeln!(
                 f,
                 "\nThe largest of these that fits this machine: {} with {} tokens, batch {}, {} in all, {} for one input.",
-                r.name,
-                r.length,
+                r.model,
+                r.tokens,
                 r.batch,
                 duration(r.seconds),
                 duration(r.seconds / r.batch as f64)

@@ -21,7 +21,7 @@
 //!
 //! The same on files: [`calibrate`](mod@calibrate), [`network`], [`keys`], [`client`], [`serve`]. In one process, with what it took: [`Session`].
 //! How a network fares on data, encrypted and in the clear: [`evaluate`]. What it will cost: [`machine`], [`estimate`](mod@estimate).
-//! Training and adaptation are behind the feature `train`.
+//! Training and adaptation are behind the feature `train`; with the feature `clap`, options can be read from a command line.
 //!
 //! Nothing here prints: long work tells a [`Listener`] how far it is, and gives what it found as values. Work runs on the threads of the
 //! caller's rayon pool (`pool.install(|| …)`); there is no state that a second user in the same process would see.
@@ -84,6 +84,14 @@ pub fn client_file(
     graph: &nn::PolyGraph,
 ) -> Result<runtime::ClientFile> {
     Ok(plan.client_file(network::task_bytes(graph))?)
+}
+
+/// Bytes, of an option such as 12GB.
+#[cfg(feature = "clap")]
+#[doc(hidden)]
+pub fn size(text: &str) -> std::result::Result<u64, String> {
+    runtime::parse_size(text)
+        .ok_or_else(|| format!("`{text}` is not a size; write for example 12GB, 800MB or 4GiB"))
 }
 
 /// A target for small networks: without bootstraps, 128 bits of security, keys of some megabytes.

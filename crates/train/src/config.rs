@@ -32,10 +32,8 @@ pub struct Run<N, D> {
     /// What is trained.
     pub network: N,
     /// Batch normalisations to insert; the teacher gets none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_norms: Option<Where>,
     /// A network whose outputs the trained one imitates.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<N>,
     /// On what.
     pub data: D,
@@ -63,7 +61,6 @@ pub enum Network {
         /// Its path.
         path: PathBuf,
         /// The activation that a state dict does not name.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         activation: Option<String>,
     },
     /// A residual network for small pictures, with new weights.
@@ -107,7 +104,6 @@ pub struct Data {
     /// To train on: CIFAR binary, folders or tars of classes, IDX, npz.
     pub train: PathBuf,
     /// More, mixed in as stages ask: the better pictures where `train` is lossy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second: Option<PathBuf>,
     /// So many pictures at the end of `second` (of `train` where there is none, or where an npz has no validation part) are held out: choices are made on them.
     #[serde(default = "count::<1000>")]
@@ -116,7 +112,6 @@ pub struct Data {
     #[serde(default)]
     pub drop_twins: bool,
     /// At most so many of `train`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
     /// Names of the classes, in the order of the labels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -125,7 +120,6 @@ pub struct Data {
     #[serde(default = "imagenet")]
     pub normalization: String,
     /// Pictures are resized to (height, width).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<(usize, usize)>,
     /// Whether damaged pictures are left out (and listed) instead of refused.
     #[serde(default)]
@@ -200,7 +194,6 @@ pub struct Stage {
     pub second_from: f64,
     /// Progress of the stage (0 to 1) from which normalisations keep their statistics as constants, so that training sees the ranges that
     /// inference will see: a batch's own statistics shrink the very picture that leaves its interval later.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub frozen_from: Option<f64>,
     /// Whether normalisations' statistics are measured again at the end, on the second data where there are any.
     pub reestimate: bool,
@@ -298,7 +291,6 @@ pub struct Substitution {
     #[serde(default = "tenth")]
     pub margin: f64,
     /// Instead, fit on this interval for all activations and refuse where calibration exceeds it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<(f64, f64)>,
     /// Share of the fit's weight that is spread evenly over the interval; 1 is P1's plain least squares.
     #[serde(default = "fiftieth")]
@@ -383,19 +375,10 @@ where
     }
 
     fn check(&self) -> Result<()> {
-        need(
-            self.batch >= 2,
-            "batch",
-            self.batch,
-            "at least 2, or batch statistics mean nothing",
-        )?;
-        let stages = &self.stages;
-        need(
-            !stages.is_empty(),
-            "stage",
-            "none",
-            "a run needs at least one [[stage]]",
-        )?;
+        let (n, remedy) = (self.batch, "at least 2, or batch statistics mean nothing");
+        need(n >= 2, "batch", n, remedy)?;
+        let (stages, remedy) = (&self.stages, "a run needs at least one [[stage]]");
+        need(!stages.is_empty(), "stage", "none", remedy)?;
         self.data.check()?;
         stages.iter().try_for_each(|s| s.check(self.batch))
     }
@@ -405,12 +388,8 @@ where
         &self,
         load: impl Fn(&N) -> Result<(L, Model)>,
     ) -> Result<(L, Model, Option<Model>)> {
-        need(
-            self.batch_norms.is_none(),
-            "batch_norms",
-            "given",
-            "language models and encoders keep their own normalisations: leave it out",
-        )?;
+        let remedy = "language models and encoders keep their own normalisations: leave it out";
+        need(self.batch_norms.is_none(), "batch_norms", "given", remedy)?;
         let teacher = self.teacher.as_ref().map(&load).transpose()?;
         let (network, trained) = load(&self.network)?;
         Ok((network, trained, teacher.map(|(_, t)| t)))
@@ -431,18 +410,14 @@ impl Stage {
     fn check(&self, batch: usize) -> Result<()> {
         self.check_least()?;
         self.check_shares()?;
-        let momentum = match self.rule {
-            Rule::Sgd { momentum, decay } => [momentum, 0.0, decay],
-            Rule::AdamW { betas, decay } => [betas.0, betas.1, decay],
+        let (momenta, decay) = match self.rule {
+            Rule::Sgd { momentum, decay } => ([momentum, 0.0], decay),
+            Rule::AdamW { betas, decay } => ([betas.0, betas.1], decay),
         };
-        need(
-            momentum[..2].iter().all(|m| (0.0..1.0).contains(m))
-                && momentum[2].is_finite()
-                && momentum[2] >= 0.0,
-            "rule",
-            format!("{:?}", self.rule),
-            "momentum and betas from 0 to below 1, a decay of at least 0",
-        )?;
+        let possible =
+            momenta.iter().all(|m| (0.0..1.0).contains(m)) && decay.is_finite() && decay >= 0.0;
+        let remedy = "momentum and betas from 0 to below 1, a decay of at least 0";
+        need(possible, "rule", format!("{:?}", self.rule), remedy)?;
         if let Clipping::Value { limit } | Clipping::Norm { limit } = self.clipping {
             let possible = limit.is_finite() && limit > 0.0;
             let remedy = "a number above 0, or kind = \"none\"";
@@ -460,18 +435,10 @@ impl Stage {
             let remedy = "1 to 60 bits, a factor of at least 1, and something to calibrate on";
             need(possible, setting, format!("{how:?}"), remedy)?;
         }
-        need(
-            (1..=batch).contains(&self.parts),
-            "parts",
-            self.parts,
-            "at least 1, and no more than the batch has",
-        )?;
-        need(
-            self.patience != Some(0),
-            "patience",
-            0,
-            "at least one pass, or leave it out",
-        )?;
+        let (parts, remedy) = (self.parts, "at least 1, and no more than the batch has");
+        need((1..=batch).contains(&parts), "parts", parts, remedy)?;
+        let remedy = "at least one pass, or leave it out";
+        need(self.patience != Some(0), "patience", 0, remedy)?;
         self.substitution
             .as_ref()
             .map_or(Ok(()), Substitution::check)
@@ -536,13 +503,8 @@ impl Stage {
         ] {
             need(is_share(&value), setting, value, "a share from 0 to 1")?;
         }
-        let temperature = self.loss.temperature;
-        need(
-            temperature.is_finite() && temperature > 0.0,
-            "loss.temperature",
-            temperature,
-            "a number above 0; 4 is usual",
-        )
+        let (t, remedy) = (self.loss.temperature, "a number above 0; 4 is usual");
+        need(t.is_finite() && t > 0.0, "loss.temperature", t, remedy)
     }
 }
 
@@ -552,12 +514,9 @@ impl Substitution {
             Degrees::One(d) => std::slice::from_ref(d),
             Degrees::Each(d) => d,
         };
-        need(
-            !degrees.is_empty() && degrees.iter().all(|d| (1..=255).contains(d)),
-            "degree",
-            format!("{:?}", self.degree),
-            "degrees from 1 to 255",
-        )?;
+        let possible = !degrees.is_empty() && degrees.iter().all(|d| (1..=255).contains(d));
+        let given = format!("{:?}", self.degree);
+        need(possible, "degree", given, "degrees from 1 to 255")?;
         if let Order::OneByOne { share } | Order::Blend { share } = self.order {
             let possible = (0.0..=1.0).contains(&share);
             let remedy = "a share of the stage from 0 to 1";
@@ -567,17 +526,11 @@ impl Substitution {
             let value = format!("[{low}, {high}]");
             need(ordered(low, high), "interval", value, LOWER_FIRST)?;
         }
-        need(
-            (0.0..=1.0).contains(&self.floor) && self.pictures > 0,
-            "substitution",
-            format!("floor {}, {} pictures", self.floor, self.pictures),
-            "a floor from 0 to 1 and at least one picture",
-        )?;
-        need(
-            (0.0..=10.0).contains(&self.margin),
-            "margin",
-            self.margin,
-            "a share of the interval's width from 0 to 10",
-        )
+        let possible = (0.0..=1.0).contains(&self.floor) && self.pictures > 0;
+        let given = format!("floor {}, {} pictures", self.floor, self.pictures);
+        let remedy = "a floor from 0 to 1 and at least one picture";
+        need(possible, "substitution", given, remedy)?;
+        let (margin, remedy) = (self.margin, "a share of the interval's width from 0 to 10");
+        need((0.0..=10.0).contains(&margin), "margin", margin, remedy)
     }
 }

@@ -84,7 +84,7 @@ pub fn finish<S: Direct>(
     mut metadata: Metadata,
     allowed: usize,
 ) -> Result<Finished> {
-    let folder = trainer.folder().to_path_buf();
+    let folder = trainer.folder.clone();
     let mut measured = None;
     if trainer.model.units().any(|u| u.coefficients.is_some()) {
         let outcome = measure_intervals(trainer, 0.125, allowed);
@@ -104,12 +104,12 @@ pub fn finish<S: Direct>(
         held_out["r2"] = errors.map(|e| e.r2).collect();
     }
     let mut entries = json!({
-        "seed": trainer.seed(),
+        "seed": trainer.config.seed,
         "held_out": held_out,
         "log": trainer.position().log,
     });
     entries[name] = data;
-    record(&mut metadata, &folder, trainer.configuration(), entries);
+    record(&mut metadata, &folder, &trainer.text, entries);
     let path = folder.join("network.pvm");
     let bytes = match polynomial(&trainer.model, trainer.sources(), metadata.clone())? {
         Some(graph) => artefact::to_bytes(&graph)?,
@@ -150,7 +150,7 @@ pub(crate) fn measure_intervals<S: Direct>(
     margin: f32,
     allowed: usize,
 ) -> Result<(usize, usize)> {
-    let batch = trainer.batch();
+    let batch = trainer.config.batch;
     let sources = trainer.sources();
     let sets = [
         sources.to_calibrate(batch, usize::MAX)?,

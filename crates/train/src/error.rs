@@ -203,7 +203,7 @@ pub(crate) fn need(
     possible: bool,
     setting: &'static str,
     value: impl ToString,
-    remedy: &str,
+    remedy: impl Into<String>,
 ) -> Result<()> {
     match possible {
         true => Ok(()),

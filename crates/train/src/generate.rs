@@ -2,7 +2,7 @@
 //!
 //! What a sequence becomes depends on the model, the seed and its number only, not on what runs beside it.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, need};
 use crate::language;
 use crate::mode::Mode;
 use crate::model::{Layer, Model};
@@ -36,13 +36,8 @@ impl Generator {
         capacity: usize,
     ) -> Result<Self> {
         let most = language.architecture().sizes().max_length;
-        if capacity == 0 || capacity > most {
-            return Err(Error::setting(
-                "length",
-                capacity,
-                format!("the model knows 1 to {most} positions"),
-            ));
-        }
+        let remedy = format!("the model knows 1 to {most} positions");
+        need((1..=most).contains(&capacity), "length", capacity, remedy)?;
         let model = language::model(language, 1, attention)?;
         Ok(Self {
             caches: model.layers.iter().map(|_| None).collect(),

@@ -42,10 +42,8 @@ pub enum Network {
         /// Heads of queries; they divide the width.
         heads: usize,
         /// Heads of keys and values, as many as of queries if absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         kv_heads: Option<usize>,
         /// Width of the SwiGLU's inner layer, 8/3 of the width up to a multiple of 16 if absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         hidden: Option<usize>,
         /// Whether the output's weights are the embedding.
         #[serde(default)]
@@ -86,11 +84,12 @@ impl Network {
                 ..
             } => (*layers, *width, *heads, *kv_heads, *hidden, *tied),
         };
+        let remedy = format!("a number that divides the width {width}");
         need(
             heads > 0 && width % heads.max(1) == 0,
             "heads",
             heads,
-            &format!("a number that divides the width {width}"),
+            remedy,
         )?;
         let config = llama::Config {
             sizes: zoo::blocks::Sizes {
@@ -142,7 +141,6 @@ pub struct Data {
     /// So many tokens at the end are held out: choices are made on them.
     pub held_out: usize,
     /// Windows begin with this token only. It is public, as every window has it: its position is in no interval and no program's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begin: Option<u16>,
 }
 
@@ -163,12 +161,8 @@ pub enum Tokens {
 
 impl Checked for Data {
     fn check(&self) -> Result<()> {
-        need(
-            (1..=1 << 16).contains(&self.length),
-            "length",
-            self.length,
-            "windows of 1 to 65,536 tokens",
-        )
+        let (length, remedy) = (self.length, "windows of 1 to 65,536 tokens");
+        need((1..=1 << 16).contains(&length), "length", length, remedy)
     }
 }
 
@@ -210,12 +204,18 @@ impl Passages {
         self.train.text().vocabulary()
     }
 
-    fn in_order(windows: &Windows, numbers: Vec<usize>, batch: usize) -> Batches {
+    /// Batches of what `add` adds for each number: tokens, and those that follow them.
+    fn batches(
+        windows: &Windows,
+        numbers: impl IntoIterator<Item = usize>,
+        batch: usize,
+        add: impl Fn(&Windows, usize, &mut Vec<u16>, &mut Vec<usize>) + 'static,
+    ) -> Batches {
         let windows = windows.clone();
-        batches(numbers, batch, move |part| {
+        batches(numbers.into_iter().collect(), batch, move |part| {
             let (mut tokens, mut next) = (Vec::new(), Vec::new());
             for &i in part {
-                windows.window(i, &mut tokens, &mut next);
+                add(&windows, i, &mut tokens, &mut next);
             }
             Ok(Batch::tokens(tokens, next))
         })
@@ -244,25 +244,27 @@ impl Source for Passages {
     }
 
     fn pass(&self, run: &LanguageConfig, pass: u64, first: usize, _: f32) -> Result<Batches> {
-        let (windows, seed, batch) = (self.train.clone(), run.seed, run.batch);
+        let (seed, batch) = (run.seed, run.batch);
         let numbers = first * batch..self.batches_a_pass(batch) * batch;
-        Ok(batches(numbers.collect(), batch, move |part| {
-            let (mut tokens, mut next) = (Vec::new(), Vec::new());
-            for &k in part {
-                windows.draw((seed, pass, k as u64), &mut tokens, &mut next);
-            }
-            Ok(Batch::tokens(tokens, next))
-        }))
+        let draw = move |windows: &Windows, k, tokens: &mut _, next: &mut _| {
+            windows.draw((seed, pass, k as u64), tokens, next);
+        };
+        Ok(Self::batches(&self.train, numbers, batch, draw))
     }
 
     fn to_calibrate(&self, batch: usize, inputs: usize) -> Result<Batches> {
         let numbers = data::spread(self.train.len(), inputs);
-        Ok(Self::in_order(&self.train, numbers, batch))
+        Ok(Self::batches(&self.train, numbers, batch, Windows::window))
     }
 
     fn held_out(&self, batch: usize) -> Result<Batches> {
-        let numbers = (0..self.held_out.len()).collect();
-        Ok(Self::in_order(&self.held_out, numbers, batch))
+        let numbers = 0..self.held_out.len();
+        Ok(Self::batches(
+            &self.held_out,
+            numbers,
+            batch,
+            Windows::window,
+        ))
     }
 
     fn merit(&self, score: &Score) -> f64 {

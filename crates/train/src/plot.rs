@@ -115,7 +115,9 @@ fn escaped(text: &str) -> String {
 }
 
 impl Axis {
-    pub(crate) fn new(label: &str, scale: Scale) -> Self {
+    /// Of this label.
+    #[must_use]
+    pub fn new(label: &str, scale: Scale) -> Self {
         Self {
             label: label.into(),
             scale,

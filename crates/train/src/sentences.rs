@@ -189,19 +189,10 @@ pub struct Data {
 
 impl Checked for Data {
     fn check(&self) -> Result<()> {
-        need(
-            (3..=1 << 12).contains(&self.length),
-            "length",
-            self.length,
-            "sentences of 3 to 4,096 tokens",
-        )?;
-        let labels = &self.labels;
-        need(
-            labels.len() >= 2,
-            "labels",
-            format!("{labels:?}"),
-            "the names of at least two classes",
-        )?;
+        let (length, remedy) = (self.length, "sentences of 3 to 4,096 tokens");
+        need((3..=1 << 12).contains(&length), "length", length, remedy)?;
+        let (labels, remedy) = (&self.labels, "the names of at least two classes");
+        need(labels.len() >= 2, "labels", format!("{labels:?}"), remedy)?;
         if let Objective::Masked { share, .. } = self.objective {
             let remedy = "a share between 0 and 1; 0.15 is usual";
             need(share > 0.0 && share < 1.0, "objective.share", share, remedy)?;
@@ -233,13 +224,9 @@ impl Corpus {
     /// [`Error::Data`], [`Error::Network`] for the vocabulary; [`Error::Setting`] for sentences that are too long.
     pub fn open(c: &Data) -> Result<Self> {
         let vocabulary = Arc::new(WordPiece::load(&c.vocabulary)?);
-        if vocabulary.len() > 1 << 16 {
-            return Err(Error::setting(
-                "vocabulary",
-                format!("{} pieces", vocabulary.len()),
-                "at most 65,536: tokens of training are 16 bits wide",
-            ));
-        }
+        let pieces = format!("{} pieces", vocabulary.len());
+        let remedy = "at most 65,536: tokens of training are 16 bits wide";
+        need(vocabulary.len() <= 1 << 16, "vocabulary", pieces, remedy)?;
         let tokenizer = Tokenizer::WordPiece(Arc::clone(&vocabulary));
         let long = match c.truncate {
             true => Long::Cut,
@@ -275,13 +262,10 @@ impl Corpus {
                 .collect()
         };
         let (train, held_out) = (encode(&train)?, encode(&held_out)?);
-        if train.is_empty() || held_out.is_empty() {
-            return Err(Error::setting(
-                "objective.words",
-                format!("{:?}", c.objective),
-                "fewer words: no sentence is that long",
-            ));
-        }
+        let some = !train.is_empty() && !held_out.is_empty();
+        let objective = format!("{:?}", c.objective);
+        let remedy = "fewer words: no sentence is that long";
+        need(some, "objective.words", objective, remedy)?;
         Ok(Self {
             train: Arc::new(train),
             held_out: Arc::new(held_out),

@@ -2,7 +2,7 @@
 
 use crate::batch::Batch;
 use crate::config::{Checked, Config, Data, Network, Run};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, need};
 use crate::model::Model;
 use crate::score::Score;
 use data::{Damaged, Dataset, Loader, LoaderOptions, Order, Resize, Skipped, Split};
@@ -248,16 +248,10 @@ impl Direct for Sources {
             Dataset::open(&c.train, &options(Some(Split::Validation)))?.0
         } else {
             let from = second.as_ref().unwrap_or(&train);
-            if !(1..from.len()).contains(&c.held_out) {
-                return Err(Error::setting(
-                    "held_out",
-                    c.held_out,
-                    format!(
-                        "choices need some of the {} pictures, and training the others",
-                        from.len()
-                    ),
-                ));
-            }
+            let (held_out, all) = (c.held_out, from.len());
+            let remedy =
+                format!("choices need some of the {all} pictures, and training the others");
+            need((1..all).contains(&held_out), "held_out", held_out, remedy)?;
             let (kept, held_out) = from.split_at(from.len() - c.held_out)?;
             match &mut second {
                 Some(s) => *s = kept,

@@ -46,6 +46,19 @@ pub enum Where {
     After(Vec<String>),
 }
 
+impl std::str::FromStr for Where {
+    type Err = std::convert::Infallible;
+
+    /// From `after`, `before`, or names separated by commas.
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        Ok(match text {
+            "after" => Self::AfterEveryConvolution,
+            "before" => Self::BeforeEveryConvolutionButTheFirst,
+            names => Self::After(names.split(',').map(|n| n.trim().into()).collect()),
+        })
+    }
+}
+
 /// Batch normalisations that do nothing yet (scale 1, bias 0, mean 0, variance 1 − ε), named `NODE.norm` after the convolution or node
 /// that they belong to. Where there is one already, nothing is inserted.
 ///

@@ -6,7 +6,7 @@
 //! where something is asked only: with 49,152 tokens the output layer is a fifth of SmolLM2's work.
 
 use crate::activation::Function;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, need};
 use crate::loss::argmax;
 use crate::mode::Mode;
 use crate::model::{Layer, Model};
@@ -42,23 +42,13 @@ pub struct Likelihood {
 /// # Errors
 /// [`Error::Setting`] for a stride of 0 or beyond the length, or a text without a window.
 pub fn windows(tokens: &[u16], length: usize, stride: usize) -> Result<Vec<Request>> {
-    if stride == 0 || stride >= length {
-        return Err(Error::setting(
-            "stride",
-            stride,
-            format!(
-                "from 1 to {}, less than the window",
-                length.saturating_sub(1)
-            ),
-        ));
-    }
-    if tokens.len() < length {
-        return Err(Error::setting(
-            "window",
-            length,
-            format!("the text has {} tokens: take a longer one", tokens.len()),
-        ));
-    }
+    let remedy = format!(
+        "from 1 to {}, less than the window",
+        length.saturating_sub(1)
+    );
+    need((1..length).contains(&stride), "stride", stride, remedy)?;
+    let remedy = format!("the text has {} tokens: take a longer one", tokens.len());
+    need(length <= tokens.len(), "window", length, remedy)?;
     let starts = (0..=tokens.len() - length).step_by(stride);
     let window = |start: usize| Request {
         tokens: tokens[start..start + length].to_vec(),
@@ -189,17 +179,10 @@ impl<'a> Judge<'a> {
             let token = token.into();
             return Err(task::Error::Token { token, vocabulary }.into());
         }
-        if r.first == 0 || r.first >= r.tokens.len() {
-            return Err(Error::setting(
-                "first",
-                r.first,
-                format!(
-                    "of {} tokens, those from 1 on can be found by what is before them",
-                    r.tokens.len()
-                ),
-            ));
-        }
-        Ok(())
+        let (first, count) = (r.first, r.tokens.len());
+        let remedy =
+            format!("of {count} tokens, those from 1 on can be found by what is before them");
+        need((1..count).contains(&first), "first", first, remedy)
     }
 
     /// The model for sequences of this length, with its pieces.

@@ -4,8 +4,8 @@ use crate::activation::{Function, Unit};
 use crate::batch::Batch;
 use crate::calibration::seen;
 use crate::checkpoint::{self, Position, Sums};
-use crate::config::{Order, Run, Stage, Target};
-use crate::error::{Error, Result};
+use crate::config::{Degrees, Order, Run, Stage, Target};
+use crate::error::{Error, Result, need};
 use crate::inverse::VarianceLoss;
 use crate::mode::Mode;
 use crate::model::Model;
@@ -67,9 +67,10 @@ pub type Report<'a> = &'a mut dyn FnMut(&Event<'_>) -> ControlFlow<()>;
 
 /// A run.
 pub struct Trainer<'a, S: Source = Sources> {
-    config: &'a Run<S::Network, S::Data>,
-    text: String,
-    folder: PathBuf,
+    pub(crate) config: &'a Run<S::Network, S::Data>,
+    /// The configuration, as TOML.
+    pub(crate) text: String,
+    pub(crate) folder: PathBuf,
     /// The network in training.
     pub model: Model,
     teacher: Option<Model>,
@@ -151,24 +152,6 @@ impl<'a, S: Source> Trainer<'a, S> {
     #[must_use]
     pub fn sources(&self) -> &S {
         &self.sources
-    }
-
-    /// The run's folder.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// The configuration, as TOML.
-    pub(crate) fn configuration(&self) -> &str {
-        &self.text
-    }
-
-    pub(crate) fn seed(&self) -> u64 {
-        self.config.seed
-    }
-
-    pub(crate) fn batch(&self) -> usize {
-        self.config.batch
     }
 
     fn batches_of(&self, stage: &Stage) -> usize {
@@ -317,16 +300,16 @@ impl<'a, S: Source> Trainer<'a, S> {
         self.optimizer = Optimizer::default();
         let units = self.model.units().count();
         if let Some(how) = &stage.substitution {
-            if let crate::config::Degrees::Each(d) = &how.degree
-                && d.len() != units
-            {
-                return Err(Error::setting(
+            if let Degrees::Each(d) = &how.degree {
+                let remedy = format!(
+                    "the network has {units} activations: give one degree for each, or one for all"
+                );
+                need(
+                    d.len() == units,
                     "degree",
                     format!("{} degrees", d.len()),
-                    format!(
-                        "the network has {units} activations: give one degree for each, or one for all"
-                    ),
-                ));
+                    remedy,
+                )?;
             }
             self.calibrate(how.pictures)?;
             if !matches!(how.order, Order::OneByOne { .. }) {
@@ -347,17 +330,15 @@ impl<'a, S: Source> Trainer<'a, S> {
                     levels.extend(u.program.as_ref().map(approx::Program::depth));
                 }
             }
-            if levels.is_empty() {
-                return Err(Error::setting(
-                    if root { "roots" } else { "divisions" },
-                    stage.name.clone(),
-                    "the network has none that a program could compute: softmax's are none, Power-Softmax's are",
-                ));
-            }
+            let (setting, what) = match root {
+                true => ("roots", "inverse roots"),
+                false => ("divisions", "divisions"),
+            };
+            let remedy = "the network has none that a program could compute: softmax's are none, Power-Softmax's are";
+            need(!levels.is_empty(), setting, &stage.name, remedy)?;
+            let name = &stage.name;
             go_on = report(&Event::Note(format!(
-                "stage {}: programs of {levels:?} levels for {}",
-                stage.name,
-                if root { "inverse roots" } else { "divisions" }
+                "stage {name}: programs of {levels:?} levels for {what}"
             )));
         }
         for u in self.model.units_mut() {

@@ -37,7 +37,6 @@ pub struct Data {
     /// The file: CSV, `.npy` or `.npz`.
     pub vectors: PathBuf,
     /// The classes' column of a CSV or array of an `.npz`, or another `.npy` file; what is called label, class, target or y without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<String>,
     /// Numbers to predict instead of classes: columns, arrays or files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -113,10 +113,8 @@ fn check_embedding(model: LanguageModel) -> Law {
     let sizes = model.architecture().sizes();
     if sizes.vocabulary > 1 {
         let x = again(model.embed(&[1]))?;
-        law(
-            x.values().len() == sizes.width,
-            "a token has the model's width",
-        )?;
+        let holds = x.values().len() == sizes.width;
+        law(holds, "a token has the model's width")?;
     }
     Ok(())
 }

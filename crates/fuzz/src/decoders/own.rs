@@ -46,16 +46,15 @@ fn check_plan(plan: VerifiedPlan) -> Law {
     // what inspection says of it
     let text = compiler::describe(&plan);
     let seconds = Prediction::new(&plan, Basis::shipped(), 2).seconds;
+    let holds = !text.is_empty() && !seconds.is_nan();
     law(
-        !text.is_empty() && !seconds.is_nan(),
+        holds,
         "a verified plan has a description and a predicted time",
     )?;
     let bytes = again(plan.plan().write(Vec::new(), NAME))?;
     let (back, digest) = again(Plan::read(&bytes[..], NAME))?;
-    law(
-        digest == back.digest(),
-        "a plan's digest is that of its content",
-    )?;
+    let holds = digest == back.digest();
+    law(holds, "a plan's digest is that of its content")?;
     same(plan.plan(), Ok::<_, String>(back))
 }
 
@@ -99,15 +98,11 @@ fn check_input(toy: &Toy, state: &State<Ciphertext>) -> Law {
             let q = p.prime(indices[k % indices.len()]).value();
             limb.iter().all(|&x| x < q)
         });
-        law(
-            conform && c.degree() == 1,
-            "every residue is below its prime",
-        )?;
+        let holds = conform && c.degree() == 1;
+        law(holds, "every residue is below its prime")?;
     }
-    law(
-        state.live.keys().eq(&toy.plan.plan().input.registers),
-        "an input has the plan's registers",
-    )
+    let holds = state.live.keys().eq(&toy.plan.plan().input.registers);
+    law(holds, "an input has the plan's registers")
 }
 
 fn read_state(toy: &Toy, bytes: &[u8]) -> Result<State<Ciphertext>, runtime::Error> {
@@ -121,10 +116,8 @@ fn check_state(toy: &Toy, state: &State<Ciphertext>) -> Law {
         toy,
         &again(writer.write(state, Vec::new(), NAME))?,
     ))?;
-    law(
-        same_state(state, &back),
-        "a state read, written and read is the same",
-    )
+    let holds = same_state(state, &back);
+    law(holds, "a state read, written and read is the same")
 }
 
 /// A key file that stays on disk, opened as it is, and one that becomes a mutant after it was opened.
@@ -140,10 +133,8 @@ fn stored_keys(toy: &'static Toy) -> impl Fn(&mut Probe<'_>) -> Outcome {
         scratch.write("evaluation.keys", probe.bytes);
         let opened = probe.count(|_| open(&toy.plan, &path));
         let read = read_keys(toy, probe.bytes);
-        law(
-            opened.is_ok() == read.is_ok(),
-            "keys are refused or not, wherever they stay",
-        )?;
+        let holds = opened.is_ok() == read.is_ok();
+        law(holds, "keys are refused or not, wherever they stay")?;
         let answer = |server: &Server, probe: &mut Probe<'_>| {
             let state = again(toy.server.read_input(&toy.input[..], NAME))?;
             let Ok(answer) = probe.count(|_| server.run(state, &mut ())) else {
@@ -157,10 +148,8 @@ fn stored_keys(toy: &'static Toy) -> impl Fn(&mut Probe<'_>) -> Outcome {
             law(same, "answers are the same wherever keys stay")?;
         }
         let changed = answer(&server, probe)?;
-        law(
-            changed.is_none_or(|a| a == toy.answer),
-            "a key that changed after it was checked is not used",
-        )?;
+        let holds = changed.is_none_or(|a| a == toy.answer);
+        law(holds, "a key that changed after it was checked is not used")?;
         Ok(opened.is_ok())
     }
 }

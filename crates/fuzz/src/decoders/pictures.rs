@@ -7,17 +7,13 @@ use task::picture::Picture;
 
 fn check_picture(picture: Picture) -> Law {
     let (width, height) = picture.size();
-    law(
-        (1..=16_384).contains(&width) && (1..=16_384).contains(&height),
-        "a picture has a possible size",
-    )?;
+    let holds = (1..=16_384).contains(&width) && (1..=16_384).contains(&height);
+    law(holds, "a picture has a possible size")?;
     if width * height <= 1 << 12 {
         let shape = nn::Shape::image(3, height, width);
         let tensor = again(picture.to_tensor(shape, &Normalization::imagenet()))?;
-        law(
-            tensor.values().iter().all(|v| v.is_finite()),
-            "pixels are finite",
-        )?;
+        let holds = tensor.values().iter().all(|v| v.is_finite());
+        law(holds, "pixels are finite")?;
     }
     Ok(())
 }

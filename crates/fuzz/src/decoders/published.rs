@@ -166,10 +166,8 @@ fn check_tokenizer(read: Published) -> Law {
             let Ok(tokens) = tokens else { continue };
             let known = tokens.iter().all(|&t| (t as usize) < count);
             law(known, "tokens of a text are tokens")?;
-            law(
-                tokenizer.decode(&tokens).is_ok(),
-                "tokens of a text are text",
-            )?;
+            let holds = tokenizer.decode(&tokens).is_ok();
+            law(holds, "tokens of a text are text")?;
         }
     }
     Ok(())

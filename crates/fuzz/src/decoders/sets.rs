@@ -57,43 +57,29 @@ fn check(probe: &mut Probe<'_>, path: &Path, flags: u8) -> Outcome {
         return Ok(false);
     };
     let size = set.shape().len();
-    law(
-        !set.is_empty() && size > 0 && matches!(set.shape().channels, 1 | 3),
-        "a set has pictures",
-    )?;
-    law(
-        options.resize.is_none() || (set.shape().height, set.shape().width) == (3, 2),
-        "pictures have the size asked for",
-    )?;
-    law(
-        options.limit.is_none_or(|most| set.len() <= most),
-        "a set has no more pictures than were asked for",
-    )?;
-    law(
-        skipped.is_empty() || options.damaged == Damaged::Skip,
-        "nothing is left out unasked",
-    )?;
-    law(
-        set.class_counts().iter().sum::<usize>() == set.len(),
-        "every picture has a class",
-    )?;
+    let holds = !set.is_empty() && size > 0 && matches!(set.shape().channels, 1 | 3);
+    law(holds, "a set has pictures")?;
+    let holds = options.resize.is_none() || (set.shape().height, set.shape().width) == (3, 2);
+    law(holds, "pictures have the size asked for")?;
+    let holds = options.limit.is_none_or(|most| set.len() <= most);
+    law(holds, "a set has no more pictures than were asked for")?;
+    let holds = skipped.is_empty() || options.damaged == Damaged::Skip;
+    law(holds, "nothing is left out unasked")?;
+    let holds = set.class_counts().iter().sum::<usize>() == set.len();
+    law(holds, "every picture has a class")?;
     // thousands of pictures say no more than some
     for i in (0..set.len()).step_by(set.len() / 16 + 1) {
         let pixels = set.pixels(i).map_err(|e| e.to_string())?;
         law(pixels.len() == size, "a picture has the set's shape")?;
-        law(
-            set.label(i) < set.classes().len(),
-            "a label is the place of a class",
-        )?;
+        let holds = set.label(i) < set.classes().len();
+        law(holds, "a label is the place of a class")?;
     }
     if set.len() * size <= 1 << 12
         && let Ok(n) = set.channel_statistics()
     {
         let tensor = set.tensor(0, &n).map_err(|e| e.to_string())?;
-        law(
-            tensor.values().iter().all(|v| v.is_finite()),
-            "inputs are finite",
-        )?;
+        let holds = tensor.values().iter().all(|v| v.is_finite());
+        law(holds, "inputs are finite")?;
     }
     Ok(true)
 }

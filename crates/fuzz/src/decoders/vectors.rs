@@ -38,10 +38,8 @@ fn check(probe: &mut Probe<'_>, path: &Path, flags: u8) -> Outcome {
     )?;
     for i in (0..set.len()).step_by(set.len() / 16 + 1) {
         let row = set.values(i);
-        law(
-            row.len() == set.width() && row.iter().all(|v| v.is_finite()),
-            "a vector is finite and has the set's width",
-        )?;
+        let holds = row.len() == set.width() && row.iter().all(|v| v.is_finite());
+        law(holds, "a vector is finite and has the set's width")?;
         let known = match set.known() {
             Known::Nothing => options.answers == Answers::None,
             Known::Classes { names, .. } => set.label(i).is_some_and(|l| l < names.len()),

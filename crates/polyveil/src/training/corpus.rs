@@ -16,20 +16,31 @@ use zoo::language::LanguageModel;
 
 /// What is drawn from a language model.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct Drawing {
     /// Tokens, at least; the last round of sequences is finished.
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "N", default_value_t = 1_000_000)
+    )]
     pub tokens: u64,
     /// Decides every token.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 1))]
     pub seed: u64,
     /// Logits are divided by it.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "T", default_value_t = 1.0))]
     pub temperature: f32,
     /// No sequence is longer; as many as the model knows positions if none.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub length: Option<usize>,
     /// Sequences side by side.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 64))]
     pub batch: usize,
     /// Begins every sequence.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "TOKEN", default_value_t = llama2c::BEGIN as u16))]
     pub begin: u16,
     /// The attention that the model was trained with.
+    #[cfg_attr(feature = "clap", arg(skip = AttentionScheme::Softmax))]
     pub attention: AttentionScheme,
 }
 

@@ -18,12 +18,20 @@ use train::{
 
 /// How often a run is saved, and what it may end with.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct Saving {
     /// Time between checkpoints: what a kill loses at most.
+    #[cfg_attr(feature = "clap", arg(long = "checkpoint-every", value_name = "SECONDS", default_value = "60", value_parser = seconds))]
     pub every: Duration,
     /// So many of the pictures that intervals are measured on may drive a polynomial out of all bounds: they are left out, and the run says
     /// so.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 0))]
     pub max_diverging: usize,
+}
+
+#[cfg(feature = "clap")]
+fn seconds(text: &str) -> std::result::Result<Duration, Box<dyn std::error::Error + Send + Sync>> {
+    Ok(Duration::try_from_secs_f64(text.parse()?)?)
 }
 
 impl Default for Saving {
@@ -92,31 +100,29 @@ fn parameters(model: &Model) -> usize {
     model.parameters.iter().map(|p| p.values.len()).sum()
 }
 
-/// Trains to the end, and calls `ended` after every stage: with its name, or with none after the last one.
+/// Trains to the end, and calls `ended` after every stage: with its name, or with none after the last one, whose score it gives.
 fn drive<'a, S: Source>(
-    trainer: &mut Trainer<'a, S>,
-    (noun, stages): (&str, Vec<&str>),
+    mut trainer: Trainer<'a, S>,
+    (noun, config): (&str, &'a Run<S::Network, S::Data>),
     saving: &Saving,
     tell: Listener<'_>,
-    mut ended: impl FnMut(&mut Trainer<'a, S>, Option<&str>, Listener<'_>) -> Result<()>,
-) -> Result<()> {
+    mut ended: impl FnMut(&mut Trainer<'a, S>, Option<&str>, Listener<'_>) -> Result<Option<Score>>,
+) -> Result<Score> {
     trainer.every = saving.every;
     tell.note(
         "Ctrl-C stops this run; the same command goes on from its last checkpoint, with the same result",
     );
     loop {
         let stage = trainer.position().stage;
-        let done = trainer
-            .run_stage(&mut |e| {
-                report(e, noun, tell);
-                ControlFlow::Continue(())
-            })?
-            .is_some();
-        if done {
-            return ended(trainer, None, tell);
+        let done = trainer.run_stage(&mut |e| {
+            report(e, noun, tell);
+            ControlFlow::Continue(())
+        })?;
+        if done.is_some() {
+            return ended(&mut trainer, None, tell)?.ok_or_else(|| "the run has no score".into());
         }
-        if let Some(name) = stages.get(stage).filter(|_| stages.len() > 1) {
-            ended(trainer, Some(name), tell)?;
+        if let Some(stage) = config.stages.get(stage).filter(|_| config.stages.len() > 1) {
+            ended(&mut trainer, Some(&stage.name), tell)?;
         }
     }
 }
@@ -171,10 +177,6 @@ fn clock(seconds: f64) -> String {
     }
 }
 
-fn names(stages: &[train::config::Stage]) -> Vec<&str> {
-    stages.iter().map(|s| s.name.as_str()).collect()
-}
-
 /// A run on pictures or vectors; gives the score on held-out ones.
 pub(super) fn direct<S: Direct>(
     config: &Run<Network, S::Data>,
@@ -194,12 +196,11 @@ pub(super) fn direct<S: Direct>(
     }
     let metadata = start.metadata;
     memory::train(&start.model, config)?;
-    let mut trainer = Trainer::new(config, start.model, start.teacher, start.sources, folder)?;
-    let mut score = None;
-    let what = (noun, names(&config.stages));
-    drive(&mut trainer, what, saving, tell, |trainer, stage, tell| {
+    let trainer = Trainer::new(config, start.model, start.teacher, start.sources, folder)?;
+    let what = (noun, config);
+    drive(trainer, what, saving, tell, |trainer, stage, tell| {
         if stage.is_some() {
-            return Ok(());
+            return Ok(None);
         }
         let finished = train::direct::finish(trainer, metadata.clone(), saving.max_diverging)?;
         if let Some((seen, left_out)) = finished.measured {
@@ -213,10 +214,8 @@ pub(super) fn direct<S: Direct>(
             }
         }
         say_score(&finished.path, noun, &finished.score, tell);
-        score = Some(finished.score);
-        Ok(())
-    })?;
-    score.ok_or_else(|| "the run did not end".into())
+        Ok(Some(finished.score))
+    })
 }
 
 /// A run on text.
@@ -235,12 +234,11 @@ fn text(
         parameters(&model)
     ));
     memory::train(&model, config)?;
-    let mut trainer = Trainer::new(config, model, teacher, passages, folder)?;
-    let what = ("text", names(&config.stages));
-    let mut last = None;
-    drive(&mut trainer, what, saving, tell, |trainer, stage, tell| {
+    let trainer = Trainer::new(config, model, teacher, passages, folder)?;
+    let what = ("text", config);
+    drive(trainer, what, saving, tell, |trainer, stage, tell| {
         if stage.is_some() {
-            return Ok(());
+            return Ok(None);
         }
         let score = trainer.score()?;
         let (log, passages) = (&trainer.position().log, trainer.sources());
@@ -262,10 +260,8 @@ fn text(
             100.0 * score.accuracy(),
             score.outside
         ));
-        last = Some(score);
-        Ok(())
-    })?;
-    last.ok_or_else(|| "the run did not end".into())
+        Ok(Some(score))
+    })
 }
 
 /// A run on sentences; every stage is exported.
@@ -285,10 +281,9 @@ fn encoder(
         parameters(&model)
     ));
     memory::train(&model, config)?;
-    let mut trainer = Trainer::new(config, model, teacher, corpus, folder)?;
-    let what = ("sentences", names(&config.stages));
-    let mut last = None;
-    drive(&mut trainer, what, saving, tell, |trainer, stage, tell| {
+    let trainer = Trainer::new(config, model, teacher, corpus, folder)?;
+    let what = ("sentences", config);
+    drive(trainer, what, saving, tell, |trainer, stage, tell| {
         let score = trainer.score()?;
         let (log, corpus) = (&trainer.position().log, trainer.sources());
         let into = match stage {
@@ -299,10 +294,8 @@ fn encoder(
         if stage.is_none() {
             say_score(folder, "ones", &score, tell);
         }
-        last = Some(score);
-        Ok(())
-    })?;
-    last.ok_or_else(|| "the run did not end".into())
+        Ok(Some(score))
+    })
 }
 
 fn say_score(path: &Path, noun: &str, score: &Score, tell: Listener<'_>) {

@@ -9,7 +9,7 @@ use crate::progress::{Listener, Say};
 use compiler::{Outline, Target};
 use nn::{Graph, PolyGraph};
 use rayon::prelude::*;
-use runtime::{Basis, Prediction};
+use runtime::Basis;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Mutex;
@@ -25,20 +25,39 @@ const RANGED: usize = 100;
 
 /// What is searched.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct Searching {
-    /// What a run may take; of several limits of a kind the least counts.
+    /// What a run may take, for example 60s, 6bootstraps or 5GB; several are all kept.
+    #[cfg_attr(
+        feature = "clap",
+        arg(long = "budget", required = true, value_name = "BUDGET")
+    )]
     pub budgets: Vec<Budget>,
-    /// Degrees to choose from.
+    /// Degrees to choose from: for each number of levels the largest is worth its price.
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            long,
+            value_delimiter = ',',
+            value_name = "LIST",
+            default_value = "2,3,4,7,15"
+        )
+    )]
     pub degrees: Vec<usize>,
     /// Calibration pictures on which sensitivities are measured.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 500))]
     pub pictures: usize,
     /// Networks of the front that are compiled, measured and drawn.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 16))]
     pub points: usize,
     /// What operations cost on the machine that will run the network.
+    #[cfg_attr(feature = "clap", arg(skip))]
     pub machine: Machine,
     /// Threads of the run that is predicted.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 2))]
     pub run_threads: usize,
     /// Passes to fine-tune the chosen network with at once.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "EPOCHS"))]
     pub fine_tune: Option<f64>,
 }
 
@@ -129,31 +148,6 @@ fn cost_error(e: impl std::error::Error + Send + Sync + 'static) -> train::Error
     train::Error::Cost(Box::new(e))
 }
 
-impl<'a> Planner<'a> {
-    fn new(
-        graph: &'a Graph,
-        ranges: Vec<nn::Range>,
-        sensitivity: &'a Sensitivity,
-        basis: Basis,
-        target: Target,
-        threads: usize,
-    ) -> Result<Self> {
-        let highest = vec![sensitivity.degrees.len() - 1; sensitivity.names.len()];
-        let base = network(graph, &ranges, sensitivity, &highest)?;
-        let outline = Outline::new(&base, &sensitivity.polynomials, &target)?;
-        Ok(Self {
-            graph,
-            ranges,
-            sensitivity,
-            target,
-            basis,
-            threads,
-            outline,
-            known: Mutex::default(),
-        })
-    }
-}
-
 /// The network with these polynomials.
 fn network(
     graph: &Graph,
@@ -210,14 +204,7 @@ impl Costs for Planner<'_> {
             other => other,
         }
         .map_err(cost_error)?;
-        let bootstraps = compiler::summarise(plan.plan()).bootstraps;
-        let prediction = Prediction::new(&plan, self.basis.clone(), self.threads);
-        let cost = Cost {
-            seconds: prediction.seconds,
-            cpu_seconds: prediction.cpu_seconds,
-            bootstraps,
-            bytes: prediction.peak_bytes,
-        };
+        let cost = super::price::cost(&plan, self.basis.clone(), self.threads);
         if let Ok(mut known) = self.known.lock() {
             known.insert(choice.to_vec(), cost);
         }
@@ -268,7 +255,18 @@ pub fn search(from: &Start, a: &Searching, output: &Path, tell: Listener<'_>) ->
     let tensors = (0..ranged.len()).map(|i| ranged.tensor(i, &sources.normalization));
     let tensors: Vec<nn::Tensor> = tensors.collect::<data::Result<_>>()?;
     let ranges = nn::calibrate::calibrate(&graph, tensors.into_par_iter().map(Ok))?.ranges;
-    let planner = Planner::new(&graph, ranges, &sensitivity, basis, target, a.run_threads)?;
+    let highest = vec![sensitivity.degrees.len() - 1; sensitivity.names.len()];
+    let base = network(&graph, &ranges, &sensitivity, &highest)?;
+    let planner = Planner {
+        outline: Outline::new(&base, &sensitivity.polynomials, &target)?,
+        graph: &graph,
+        ranges,
+        sensitivity: &sensitivity,
+        target,
+        basis,
+        threads: a.run_threads,
+        known: Mutex::default(),
+    };
     let candidates = train::search::candidates(&planner, &sensitivity)?;
     let front = train::search::front(&candidates);
     tell.note(format_args!(

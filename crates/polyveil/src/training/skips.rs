@@ -54,7 +54,7 @@ pub(super) fn study(
             ("bootstraps", p.bootstraps.to_string()),
             ("predicted CPU s", format!("{:.1}", p.cpu_seconds)),
             ("predicted s", format!("{:.1}", p.seconds)),
-            ("predicted GB", format!("{:.2}", p.peak_bytes as f64 / 1e9)),
+            ("predicted GB", format!("{:.2}", p.bytes as f64 / 1e9)),
         ]);
         points.push(Series {
             name: reads.into(),
@@ -69,14 +69,8 @@ pub(super) fn study(
     let figure = Figure {
         title: "Skip connections: accuracy against predicted latency".into(),
         command: String::new(),
-        x: Axis {
-            label: "predicted CPU seconds".into(),
-            scale: Scale::Linear,
-        },
-        y: Axis {
-            label: "accuracy on held-out pictures, %".into(),
-            scale: Scale::Linear,
-        },
+        x: Axis::new("predicted CPU seconds", Scale::Linear),
+        y: Axis::new("accuracy on held-out pictures, %", Scale::Linear),
         panels: vec![Panel {
             title: String::new(),
             series: points,

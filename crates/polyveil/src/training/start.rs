@@ -64,6 +64,7 @@ impl<D: Clone> Start<D> {
 
 /// How a network becomes polynomial.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Recipe {
     /// A loss on every value near its interval's edge, low degrees blended in, coefficients trained, the original as teacher.
     #[default]
@@ -75,16 +76,26 @@ pub enum Recipe {
 
 /// What [`adapt`](super::adapt) may be told beside its start.
 #[derive(Debug, Clone, Default)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct Adapting {
     /// How.
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_enum, value_name = "NAME", default_value = "boundary")
+    )]
     pub recipe: Recipe,
-    /// Degree of the polynomials; 4, and 18 with [`Recipe::P1`], if none.
+    /// Degree of the polynomials; if none 4, and 18 by the recipe p1.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "D"))]
     pub degree: Option<usize>,
-    /// Passes over the training pictures.
+    /// Passes over the training pictures; the recipe p1 has as many again before the activations become polynomials.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub epochs: Option<f64>,
     /// The largest learning rate.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "R"))]
     pub rate: Option<f32>,
-    /// Where batch normalisations are inserted.
+    /// Where batch normalisations are inserted: `after` every convolution, `before` every convolution but the first, or behind nodes of these
+    /// names, separated by commas.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "WHERE"))]
     pub batch_norms: Option<Where>,
 }
 

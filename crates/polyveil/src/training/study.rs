@@ -32,9 +32,8 @@ pub fn skips(
 ) -> Result<()> {
     let (table, mut figure) = super::skips::study(config, runs, saving, tell)?;
     figure.command = command.into();
-    let document = Document::new(output);
-    document.write("accuracy against latency", command, &table)?;
-    document.chart(&figure.svg()?)
+    let caption = "accuracy against latency";
+    Document::new(output).write(caption, command, &table, &figure.svg()?)
 }
 
 /// The files of a study: text above the mark in the document stays.
@@ -53,12 +52,10 @@ impl Document {
             csv: file(".csv"),
         }
     }
-    fn write(&self, chart: &str, command: &str, tables: &str) -> Result<()> {
+    fn write(&self, caption: &str, command: &str, tables: &str, svg: &str) -> Result<()> {
         let name = name(&self.chart);
-        let text = format!("`{command}`\n\n![{chart}]({name})\n\n{tables}");
-        write_bytes(&self.text, below_mark(&self.text, &text)?.as_bytes())
-    }
-    fn chart(&self, svg: &str) -> Result<()> {
+        let text = format!("`{command}`\n\n![{caption}]({name})\n\n{tables}");
+        write_bytes(&self.text, below_mark(&self.text, &text)?.as_bytes())?;
         write_bytes(&self.chart, svg.as_bytes())
     }
     fn csv(&self, rows: &str) -> Result<()> {
@@ -95,9 +92,9 @@ pub fn activations(output: &Path, options: &Options, target: &Target, command: &
         activations::markdown(&rows)
     );
     let document = Document::new(output);
-    document.write("error against latency", command, &tables)?;
     document.csv(&activations::csv(&rows))?;
-    document.chart(&activations::chart(&rows, &CHARTED, command)?)
+    let svg = activations::chart(&rows, &CHARTED, command)?;
+    document.write("error against latency", command, &tables, &svg)
 }
 
 /// Where language models' attention looks: distance and entropy of every head, networks side by side, each NAME=FOLDER of a run on text; on
@@ -144,9 +141,9 @@ pub fn attention(
         attention::markdown(&observed, length)
     );
     let document = Document::new(output);
-    document.write("entropy against distance", command, &tables)?;
     document.csv(&attention::csv(&observed))?;
-    document.chart(&attention::chart(&observed, command)?)
+    let svg = attention::chart(&observed, command)?;
+    document.write("entropy against distance", command, &tables, &svg)
 }
 
 /// The document with everything below its mark replaced; a new one where there is none.

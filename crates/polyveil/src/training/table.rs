@@ -1,6 +1,6 @@
 //! Networks side by side: accuracy and price.
 
-use super::price::{Price, price};
+use super::price::{levels, price};
 use super::score::{difference, judge, paired, wilson};
 use crate::error::{Result, named};
 use crate::files::name;
@@ -9,6 +9,7 @@ use crate::markdown::{Table, interval, or_none};
 use crate::network::task_of;
 use nn::PolyGraph;
 use std::path::{Path, PathBuf};
+use train::search::Cost;
 
 /// A name and a file.
 pub type Named = (String, PathBuf);
@@ -46,12 +47,13 @@ pub fn table(
                 .filter(|g| g.ranges().is_some()),
         };
         let cost = polynomial.as_ref().map(price).transpose()?;
-        let of = |cell: fn(&Price) -> String| or_none(cost.as_ref().map(cell));
+        let levels = polynomial.as_ref().map(levels).transpose()?;
+        let of = |cell: fn(&Cost) -> String| or_none(cost.as_ref().map(cell));
         let results = measured.iter().find(|(n, _)| n == name);
         let results = results.map(|(_, path)| medians(path)).transpose()?;
         let (share, ends) = (100.0 * count as f64 / all as f64, wilson(count, all));
         let outside = format!("{}, {}", judged.outside, judged.pictures);
-        let peak = of(|p| format!("{:.2}", p.peak_bytes as f64 / 1e9));
+        let peak = of(|p| format!("{:.2}", p.bytes as f64 / 1e9));
         table.row([
             ("network", name.clone()),
             ("right", count.to_string()),
@@ -62,7 +64,7 @@ pub fn table(
             ),
             ("values outside, pictures", outside),
             ("degrees", or_none(polynomial.as_ref().map(degrees))),
-            ("levels", of(|p| p.levels.to_string())),
+            ("levels", or_none(levels)),
             ("bootstraps", of(|p| p.bootstraps.to_string())),
             ("predicted CPU s", of(|p| format!("{:.0}", p.cpu_seconds))),
             ("predicted s", of(|p| format!("{:.0}", p.seconds))),

@@ -17,28 +17,40 @@ use zoo::trained::{Run, TrainedLanguageModel};
 
 /// What language models are asked.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct Asking {
-    /// How text is cut; by the first model's own files if none.
+    /// How text is cut: tokenizer.json, a GGUF, a run's alphabet.json, or a file of llama2.c; if none, by the first model's own files.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     pub tokenizer: Option<PathBuf>,
     /// A text, for perplexity.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     pub text: Option<PathBuf>,
     /// Tokens that the model sees at once.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 512))]
     pub window: usize,
     /// Tokens from one window's beginning to the next one's, the last so many of each are found; half a window if none.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub stride: Option<usize>,
     /// No more windows than so many, from the text's beginning.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub windows: Option<usize>,
-    /// LAMBADA: passages whose last word is to be found.
+    /// LAMBADA: JSON lines with `text`, whose last word is to be found.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     pub lambada: Option<PathBuf>,
     /// PIQA: questions, and which answer is right.
+    #[cfg_attr(feature = "clap", arg(skip))]
     pub piqa: Option<(PathBuf, PathBuf)>,
     /// No more passages and no more questions than so many, from the files' beginnings.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub limit: Option<usize>,
     /// So many solved examples stand before each passage and question: those that follow it in its file.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 0))]
     pub shots: usize,
     /// Models that don't say their attention are judged with this Power-Softmax, too.
+    #[cfg_attr(feature = "clap", arg(skip))]
     pub power: Option<PowerSoftmax>,
     /// A run's polynomials and programs are judged one kind after the other, too, not only all of them.
+    #[cfg_attr(feature = "clap", arg(long = "stages"))]
     pub by_kind: bool,
 }
 

@@ -325,11 +325,8 @@ pub fn pick(
         }
     }
     let Some((p, cost)) = nearest else {
-        return Err(Error::setting(
-            "degrees",
-            String::new(),
-            "there is nothing to choose from",
-        ));
+        let remedy = "there is nothing to choose from";
+        return Err(Error::setting("degrees", "", remedy));
     };
     Err(Error::Budget {
         budget: limits.to_string(),

@@ -93,18 +93,14 @@ impl Bench {
         if model.units().next().is_none() {
             return Err(refuse("a network without activations".into()));
         }
-        let set = sources.calibration(how.pictures)?;
-        model.calibrate(sources.batches(&set, batch)?)?;
-        let set = sources.calibration(pictures)?;
+        model.calibrate(sources.to_calibrate(batch, how.pictures)?)?;
+        let batches = sources.to_calibrate(batch, pictures)?;
         let mut bench = Self {
-            batches: Vec::new(),
+            batches: batches.collect::<Result<_>>()?,
             outputs: Vec::new(),
             classes: model.outputs(),
             batch,
         };
-        for batch in sources.batches(&set, batch)? {
-            bench.batches.push(batch?);
-        }
         bench.outputs = bench.run(model);
         Ok(bench)
     }
@@ -183,7 +179,7 @@ impl Bench {
             );
         }
         let divergence = divergence(&self.outputs, &self.run(model), self.classes);
-        let held_out = Score::of(model, sources.batches(&sources.held_out, self.batch)?)?;
+        let held_out = Score::of(model, sources.held_out(self.batch)?)?;
         restore(model);
         Ok(Whole {
             divergence,
