@@ -70,17 +70,12 @@ pub struct Batch {
 /// Makes the batches of a set: batch `number` of `epoch` is always the same bytes.
 #[derive(Debug, Clone)]
 pub struct Loader {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
     set: Dataset,
     /// The second set, and how many of a batch are from it.
     second: Option<(Dataset, usize)>,
     options: LoaderOptions,
-    table: Table,
-    orders: Mutex<Vec<Pass>>,
+    table: Arc<Table>,
+    orders: Arc<Mutex<Vec<Pass>>>,
 }
 
 /// An order that was used last: which set, which pass through it.
@@ -125,48 +120,32 @@ impl Loader {
     fn of(set: Dataset, second: Option<(Dataset, usize)>, options: LoaderOptions) -> Result<Self> {
         options.augmentation.check()?;
         let table = Table::of(&options.normalization, set.shape().channels)?;
-        let inner = Inner {
+        let loader = Self {
             set,
             second,
             options,
-            table,
-            orders: Mutex::default(),
+            table: Arc::new(table),
+            orders: Arc::default(),
         };
-        if inner.options.batch == 0 || inner.batches() == 0 {
+        if loader.options.batch == 0 || loader.batches() == 0 {
             return Err(Error::option(format!(
                 "batches of {} from a set of {} pictures; choose a batch from 1 to the size of the set",
-                inner.options.batch,
-                inner.set.len()
+                loader.options.batch,
+                loader.set.len()
             )));
         }
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
-    }
-
-    /// Batches in an epoch.
-    #[must_use]
-    pub fn batches(&self) -> usize {
-        self.inner.batches()
-    }
-
-    /// One batch, made now, on all threads of the current pool.
-    ///
-    /// # Errors
-    /// [`Error::Index`] beyond the epoch; [`Error::Damaged`] when a picture that is decoded at each access has become unreadable.
-    pub fn batch(&self, epoch: u64, number: usize) -> Result<Batch> {
-        self.inner.batch(epoch, number)
+        Ok(loader)
     }
 
     /// The batches of an epoch from number `from` on (0, or where an interrupted epoch goes on), made ahead by a thread.
     #[must_use]
     pub fn epoch(&self, epoch: u64, from: usize) -> Epoch {
-        let inner = Arc::clone(&self.inner);
+        let loader = self.clone();
         // the channel holds all but the one that waits to enter it
-        let (send, receive) = sync_channel(self.inner.options.prefetch.max(1) - 1);
+        let (send, receive) = sync_channel(self.options.prefetch.max(1) - 1);
         let thread = std::thread::Builder::new().spawn(move || {
-            for number in from..inner.batches() {
-                let batch = inner.batch(epoch, number);
+            for number in from..loader.batches() {
+                let batch = loader.batch(epoch, number);
                 let failed = batch.is_err();
                 // nobody listens any more, or nothing can follow
                 if send.send(batch).is_err() || failed {
@@ -189,10 +168,10 @@ impl Loader {
             thread,
         }
     }
-}
 
-impl Inner {
-    fn batches(&self) -> usize {
+    /// Batches in an epoch.
+    #[must_use]
+    pub fn batches(&self) -> usize {
         let own = self.options.batch - self.second.as_ref().map_or(0, |s| s.1);
         match self.options.order {
             Order::Shuffled => self.set.len() / own.max(1),
@@ -221,7 +200,11 @@ impl Inner {
         order
     }
 
-    fn batch(&self, epoch: u64, number: usize) -> Result<Batch> {
+    /// One batch, made now, on all threads of the current pool.
+    ///
+    /// # Errors
+    /// [`Error::Index`] beyond the epoch; [`Error::Damaged`] when a picture that is decoded at each access has become unreadable.
+    pub fn batch(&self, epoch: u64, number: usize) -> Result<Batch> {
         let batches = self.batches();
         if number >= batches {
             return Err(Error::Index {
@@ -261,10 +244,7 @@ impl Inner {
             })?;
         Ok(Batch {
             images,
-            labels: pictures
-                .iter()
-                .map(|&(set, _, _, i)| set.label(i))
-                .collect(),
+            labels: pictures.iter().map(|p| p.0.label(p.3)).collect(),
             indices: pictures.iter().map(|p| p.3).collect(),
             mixed: from_second,
             epoch,

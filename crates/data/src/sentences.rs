@@ -54,25 +54,22 @@ impl Sentences {
             if heading {
                 continue;
             }
-            let label = match label.parse::<usize>() {
-                Ok(l) if l < known => l,
-                _ => {
-                    return Err(malformed(format!(
-                        "line {number} has the label {label:?}; labels are numbers from 0 to {}",
-                        known - 1
-                    )));
-                }
-            };
+            let parsed = label.parse().ok().filter(|&l: &usize| l < known);
+            let label = parsed.ok_or_else(|| {
+                malformed(format!(
+                    "line {number} has the label {label:?}; labels are numbers from 0 to {}",
+                    known - 1
+                ))
+            })?;
             if sentence.is_empty() {
                 return Err(malformed(format!("line {number} has no sentence")));
             }
             lines.push((sentence.to_string(), label));
         }
         if lines.is_empty() {
-            return Err(Error::content(
-                path,
-                "it has no sentences; a line is the class's number, a tab and the sentence",
-            ));
+            let detail =
+                "it has no sentences; a line is the class's number, a tab and the sentence";
+            return Err(Error::content(path, detail));
         }
         let largest = lines.iter().map(|(_, l)| l + 1).max().unwrap_or(0);
         Ok(Self {

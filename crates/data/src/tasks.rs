@@ -122,16 +122,11 @@ pub fn piqa(path: &Path, labels: &Path) -> Result<Vec<Question>> {
     let right = text(labels, "PIQA label")?;
     let right: Vec<&str> = right.trim_end().lines().collect();
     if right.len() != lines.len() {
-        return Err(Error::malformed(
-            labels,
-            "PIQA label",
-            format!(
-                "it has {} labels, {} has {} questions; give the labels of these questions",
-                right.len(),
-                path.display(),
-                lines.len()
-            ),
-        ));
+        let (had, needed, path) = (right.len(), lines.len(), path.display());
+        let detail = format!(
+            "it has {had} labels, {path} has {needed} questions; give the labels of these questions"
+        );
+        return Err(Error::malformed(labels, "PIQA label", detail));
     }
     let questions = lines.into_iter().zip(right).map(|((i, line), right)| {
         let right = match right.trim() {

@@ -3,6 +3,7 @@
 use crate::options::check_held_out;
 use crate::random::Random;
 use crate::{Error, Result};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -60,21 +61,12 @@ impl Text {
         let mut alphabet: Vec<char> = text.chars().collect();
         alphabet.sort_unstable();
         alphabet.dedup();
-        let numbers: std::collections::HashMap<char, u16> = alphabet
-            .iter()
-            .enumerate()
-            .map(|(i, &c)| (c, i as u16))
-            .collect();
-        if alphabet.len() > usize::from(u16::MAX) {
-            return Err(Error::malformed(
-                path,
-                "text",
-                format!(
-                    "{} different characters, 65,535 at most have a number",
-                    alphabet.len()
-                ),
-            ));
+        let count = alphabet.len();
+        if count > usize::from(u16::MAX) {
+            let detail = format!("{count} different characters, 65,535 at most have a number");
+            return Err(Error::malformed(path, "text", detail));
         }
+        let numbers: HashMap<char, u16> = alphabet.iter().copied().zip(0..).collect();
         let tokens = text.chars().map(|c| numbers[&c]).collect();
         Ok((Self::new(tokens, alphabet.len())?, alphabet))
     }
@@ -87,11 +79,8 @@ impl Text {
         let bytes = read(path, LIMIT)?;
         let (pairs, rest) = bytes.as_chunks::<2>();
         if !rest.is_empty() {
-            return Err(Error::truncated(
-                path,
-                "token",
-                format!("{} bytes are no whole number of tokens", bytes.len()),
-            ));
+            let detail = format!("{} bytes are no whole number of tokens", bytes.len());
+            return Err(Error::truncated(path, "token", detail));
         }
         let tokens = pairs.iter().map(|b| u16::from_le_bytes(*b)).collect();
         Self::new(tokens, vocabulary)
@@ -140,12 +129,8 @@ impl Windows {
     /// [`Error::Option`] for a text without a window.
     pub fn new(text: Text, length: usize, begin: Option<u16>) -> Result<Self> {
         let places = text.tokens.len().saturating_sub(length);
-        let starts: Option<Arc<[usize]>> = begin.map(|token| {
-            (0..places)
-                .filter(|&i| text.tokens[i] == token)
-                .collect::<Vec<_>>()
-                .into()
-        });
+        let of = |token| (0..places).filter(move |&i| text.tokens[i] == token);
+        let starts: Option<Arc<[usize]>> = begin.map(|token| of(token).collect());
         if length == 0 || places == 0 || starts.as_ref().is_some_and(|s| s.is_empty()) {
             return Err(Error::option(format!(
                 "the text of {} tokens has no window of {length} tokens and a following one{}: give a longer text or shorter windows",

@@ -82,17 +82,14 @@ fn too_far(bound: f32, best: Option<Twin>) -> bool {
 /// Makes picture `j` first or second if it is near enough.
 fn consider(best: &mut Option<Twin>, j: usize, pixels: &[u8], other: &[u8]) {
     let d = distance(pixels, other, enough(*best));
+    let first = |second| Twin {
+        index: j,
+        distance: d,
+        second,
+    };
     *best = Some(match *best {
-        None => Twin {
-            index: j,
-            distance: d,
-            second: None,
-        },
-        Some(b) if (d, j) < (b.distance, b.index) => Twin {
-            index: j,
-            distance: d,
-            second: Some(b.distance),
-        },
+        None => first(None),
+        Some(b) if (d, j) < (b.distance, b.index) => first(Some(b.distance)),
         Some(b) => Twin {
             second: Some(b.second.map_or(d, |s| s.min(d))),
             ..b

@@ -252,17 +252,13 @@ impl Vectors {
     /// # Errors
     /// [`Error::Index`]; [`Error::Option`] for a normalisation of another number of components.
     pub fn tensor(&self, i: usize, normalization: Option<&Normalization>) -> Result<Tensor> {
-        if i >= self.len() {
-            return Err(Error::Index {
-                index: i,
-                count: self.len(),
-            });
+        let (index, count) = (i, self.len());
+        if i >= count {
+            return Err(Error::Index { index, count });
         }
-        task::vectors::normalized(self.values(i), normalization).map_err(|e| {
-            Error::option(format!(
-                "{e}; give one mean and deviation for each component"
-            ))
-        })
+        let remedy = "give one mean and deviation for each component";
+        let input = task::vectors::normalized(self.values(i), normalization);
+        input.map_err(|e| Error::option(format!("{e}; {remedy}")))
     }
 
     /// Mean and deviation of every component: what inputs are normalised with. A component that is the same everywhere has deviation 1.
@@ -275,11 +271,8 @@ impl Vectors {
         let mean: Vec<f64> = (0..self.width).map(|c| sum(c, &|v| v)).collect();
         let deviation = mean.iter().enumerate().map(|(c, m)| {
             let d = sum(c, &|v| (v - m).powi(2)).sqrt();
-            if d > 1e-12 * m.abs().max(1e-300) {
-                d
-            } else {
-                1.0
-            }
+            let varies = d > 1e-12 * m.abs().max(1e-300);
+            if varies { d } else { 1.0 }
         });
         Normalization {
             deviation: deviation.collect(),
@@ -292,12 +285,10 @@ impl Vectors {
     /// # Errors
     /// [`Error::Index`].
     pub fn subset(&self, indices: &[usize]) -> Result<Self> {
+        let count = self.len();
         let item = |&index: &usize| {
-            let count = self.len();
-            self.items
-                .get(index)
-                .copied()
-                .ok_or(Error::Index { index, count })
+            let item = self.items.get(index).copied();
+            item.ok_or(Error::Index { index, count })
         };
         Ok(Self {
             items: indices.iter().map(item).collect::<Result<_>>()?,
@@ -334,10 +325,8 @@ impl VectorOptions {
             return Err(Error::content(path, detail));
         }
         if width > WIDEST {
-            return Err(Error::option(format!(
-                "{}: vectors of {width} components; at most {WIDEST} are read",
-                path.display()
-            )));
+            let detail = format!("vectors of {width} components; at most {WIDEST} are read");
+            return Err(Error::content(path, detail));
         }
         let set = Vectors::new(width, values, known)?;
         Ok(Vectors {

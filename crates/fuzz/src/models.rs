@@ -116,7 +116,8 @@ pub(crate) fn safetensors() -> Vec<Vec<u8>> {
     vec![safetensors_file(&some), safetensors_file(&network)]
 }
 
-fn parameter(shape: &[usize]) -> Parameter {
+/// Small numbers.
+pub(crate) fn parameter(shape: &[usize]) -> Parameter {
     let count: usize = shape.iter().product();
     let values: Vec<f32> = (0..count).map(|i| 0.25 + i as f32 / 8.0).collect();
     Parameter::new("seed", shape, values).expect("a valid seed")

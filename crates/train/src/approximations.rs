@@ -57,16 +57,10 @@ pub fn programs(model: &Model) -> String {
     let mut out = String::from("node,function,low,high,bits,levels,products\n");
     for u in model.inverses() {
         if let Some(p) = &u.program {
-            out += &format!(
-                "{},{},{},{},{},{},{}\n",
-                u.name,
-                u.function.name(),
-                u.domain.0,
-                u.domain.1,
-                u.bits,
-                p.depth(),
-                p.multiplications()
-            );
+            let ((low, high), function) = (u.domain, u.function.name());
+            let (levels, products) = (p.depth(), p.multiplications());
+            let (name, bits) = (&u.name, u.bits);
+            out += &format!("{name},{function},{low},{high},{bits},{levels},{products}\n");
         }
     }
     out

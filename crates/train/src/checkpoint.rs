@@ -179,9 +179,9 @@ pub fn save(
             }
         }
     }
-    for (name, mean, variance) in model.statistics() {
-        add("mean", name, mean);
-        add("variance", name, variance);
+    for (name, norm) in model.norms() {
+        add("mean", name, &norm.mean);
+        add("variance", name, &norm.variance);
     }
     for u in model.units() {
         add("unit", &u.name, &unit_state(u));
@@ -282,9 +282,9 @@ pub fn restore(
     restore_units(&r, &state, model)?;
     restore_inverses(&r, &state, model)?;
     restore_parameters(&r, &state, model, optimizer)?;
-    for (name, mean, variance) in model.statistics_mut() {
-        *mean = r.vector(format!("mean:{name}"), Some(mean.len()))?;
-        *variance = r.vector(format!("variance:{name}"), Some(variance.len()))?;
+    for (name, norm) in model.norms_mut() {
+        norm.mean = r.vector(format!("mean:{name}"), Some(norm.mean.len()))?;
+        norm.variance = r.vector(format!("variance:{name}"), Some(norm.variance.len()))?;
     }
     Ok(state.position)
 }

@@ -228,28 +228,28 @@ impl Model {
         })
     }
 
-    /// The running statistics of each batch normalisation: its node's name, means, variances.
-    pub fn statistics(&self) -> impl Iterator<Item = (&str, &[f32], &[f32])> {
-        self.layers
-            .iter()
-            .zip(self.graph.nodes())
-            .filter_map(|(l, n)| match l {
-                Layer::BatchNorm(b) => Some((n.name(), &b.mean[..], &b.variance[..])),
-                _ => None,
-            })
+    /// The batch normalisations with their nodes' names.
+    pub(crate) fn norms(&self) -> impl Iterator<Item = (&str, &Norm)> {
+        let nodes = self.layers.iter().zip(self.graph.nodes());
+        nodes.filter_map(|(l, n)| match l {
+            Layer::BatchNorm(b) => Some((n.name(), b)),
+            _ => None,
+        })
     }
 
-    /// The same, to be set.
-    pub(crate) fn statistics_mut(
-        &mut self,
-    ) -> impl Iterator<Item = (&str, &mut Vec<f32>, &mut Vec<f32>)> {
-        self.layers
-            .iter_mut()
-            .zip(self.graph.nodes())
-            .filter_map(|(l, n)| match l {
-                Layer::BatchNorm(b) => Some((n.name(), &mut b.mean, &mut b.variance)),
-                _ => None,
-            })
+    /// The same, to be changed.
+    pub(crate) fn norms_mut(&mut self) -> impl Iterator<Item = (&str, &mut Norm)> {
+        let nodes = self.layers.iter_mut().zip(self.graph.nodes());
+        nodes.filter_map(|(l, n)| match l {
+            Layer::BatchNorm(b) => Some((n.name(), b)),
+            _ => None,
+        })
+    }
+
+    /// The running statistics of each batch normalisation: its node's name, means, variances.
+    pub fn statistics(&self) -> impl Iterator<Item = (&str, &[f32], &[f32])> {
+        self.norms()
+            .map(|(name, b)| (name, &b.mean[..], &b.variance[..]))
     }
 
     /// Takes tokens as inputs from now on: each is a row of this table `(vocabulary, width)`, or, without one, of the output's weights.
@@ -269,11 +269,7 @@ impl Model {
                     "a row for each token, as wide as the network's input",
                 );
             }
-            (Some(t), _) => {
-                self.parameters
-                    .push(Parameter::new("embedding".into(), Kind::Weight, t));
-                (self.parameters.len() - 1, false)
-            }
+            (Some(t), _) => (self.table("embedding", t), false),
             (None, Layer::Linear(l)) if l.from == width => (l.weight, true),
             _ => {
                 return refuse(
@@ -284,6 +280,13 @@ impl Model {
         };
         self.embedding = Some(Embedding::new(parameter, tied, width));
         Ok(())
+    }
+
+    /// Adds a table of rows to the parameters.
+    fn table(&mut self, name: &str, values: Vec<f32>) -> usize {
+        let parameter = Parameter::new(name.into(), Kind::Weight, values);
+        self.parameters.push(parameter);
+        self.parameters.len() - 1
     }
 
     /// Takes sentences as inputs from now on, filled up to their length with padding: each token is a row of `words` (of the output's weights
@@ -300,9 +303,7 @@ impl Model {
         norm: &str,
     ) -> Result<()> {
         self.embed_wide(words, hwc(self.input_shape()).2 - 1)?;
-        self.parameters
-            .push(Parameter::new("positions".into(), Kind::Weight, positions));
-        let parameter = self.parameters.len() - 1;
+        let parameter = self.table("positions", positions);
         if let Some(e) = &mut self.embedding {
             e.sentences = Some(Places {
                 parameter,

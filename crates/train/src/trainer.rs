@@ -494,10 +494,9 @@ impl<'a, S: Source> Trainer<'a, S> {
     fn step(&mut self, stage: &Stage, batch: Batch, progress: f64) -> Result<()> {
         let n = batch.counted().max(1);
         let quantiles: Vec<_> = self.model.units().map(|u| u.quantiles).collect();
-        let statistics: Vec<(Vec<f32>, Vec<f32>)> = self
-            .model
-            .statistics()
-            .map(|(_, m, v)| (m.to_vec(), v.to_vec()))
+        let norms = self.model.norms();
+        let statistics: Vec<_> = norms
+            .map(|(_, b)| (b.mean.clone(), b.variance.clone()))
             .collect();
         self.model.clear_gradients();
         self.model.frozen = stage.frozen_from.is_some_and(|from| progress >= from);
@@ -543,8 +542,8 @@ impl<'a, S: Source> Trainer<'a, S> {
         if stepped.is_none() {
             sums.skipped += 1;
             // a batch that overflows must not spoil the running statistics
-            for ((_, m, v), (mean, variance)) in self.model.statistics_mut().zip(statistics) {
-                (*m, *v) = (mean, variance);
+            for ((_, norm), old) in self.model.norms_mut().zip(statistics) {
+                (norm.mean, norm.variance) = old;
             }
             for (u, q) in self.model.units_mut().zip(quantiles) {
                 u.quantiles = q;

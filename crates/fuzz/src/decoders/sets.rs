@@ -10,7 +10,7 @@ use data::{Damaged, Dataset, Options, Resize, Split};
 use std::path::Path;
 
 /// What the sets are opened with.
-const MEMORY_LIMIT: u64 = 1 << 20;
+pub(super) const MEMORY_LIMIT: u64 = 1 << 20;
 
 /// The limit in the options, for what is unpacked, for the set, for a copy of it while it is resized or sorted out, for vectors that
 /// grow.

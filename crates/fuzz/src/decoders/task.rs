@@ -1,20 +1,14 @@
 //! Tasks: what clients encode and read, as `.pvm` and client files carry it.
 
 use super::{Decoder, Law, again, law, same};
-use nn::{Norm, NormKind, Parameter, Shape};
+use crate::models::parameter;
+use nn::{Norm, NormKind, Shape};
 use std::sync::Arc;
 use task::tokenizer::{Published, Scored, WordPiece};
 use task::{
     Embedding, Normalization, Outputs, Pictures, Prompts, SentenceEmbedding, Sentences, Task,
     Tokenizer, Vectors,
 };
-
-fn parameter(shape: &[usize]) -> Parameter {
-    let values: Vec<f32> = (0..shape.iter().product())
-        .map(|i: usize| 0.25 + (i % 7) as f32 / 8.0)
-        .collect();
-    Parameter::new("seed", shape, values).expect("a valid seed")
-}
 
 fn embedding(rows: usize) -> Embedding {
     Embedding::new(&parameter(&[rows, 2])).expect("a valid seed")

@@ -1,5 +1,6 @@
 //! Sets of plain vectors: `data::Vectors::open` on a CSV, `.npy` or `.npz` file, with options that the mutant chooses.
 
+use super::sets::MEMORY_LIMIT;
 use super::{Decoder, Outcome, Probe, law, text_limit};
 use crate::archives::{self, Array, join};
 use crate::bytes;
@@ -8,9 +9,6 @@ use crate::scratch::Scratch;
 use crate::zip;
 use data::{Answers, Known, VectorOptions, Vectors};
 use std::path::Path;
-
-/// What the sets are opened with.
-const MEMORY_LIMIT: u64 = 1 << 20;
 
 /// The limit in the options for what is unpacked and for the values, copies of them, different texts of labels with their places.
 fn limit(bytes: &[u8]) -> usize {

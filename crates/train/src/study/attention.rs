@@ -81,10 +81,8 @@ pub fn observe(
 ) -> Result<Observed> {
     let graph = language.graph(windows.length(), scheme)?;
     let numbers = data::spread(windows.len(), count);
-    let (count, remedy) = (
-        numbers.len(),
-        "look at one window at least, of a text that has one",
-    );
+    let count = numbers.len();
+    let remedy = "look at one window at least, of a text that has one";
     need(count > 0, "windows", 0, remedy)?;
     let layers: Vec<_> = graph
         .nodes()
@@ -203,11 +201,8 @@ pub fn even(length: usize) -> (f64, f64) {
 /// Mean distance and entropy.
 fn means<'a>(heads: impl Iterator<Item = &'a Head> + Clone) -> [f64; 2] {
     let n = heads.clone().count().max(1) as f64;
-    let distances = heads.clone().map(|h| h.distance);
-    [
-        distances.sum::<f64>() / n,
-        heads.map(|h| h.entropy).sum::<f64>() / n,
-    ]
+    let mean = |of: fn(&Head) -> f64| heads.clone().map(of).sum::<f64>() / n;
+    [mean(|h| h.distance), mean(|h| h.entropy)]
 }
 
 /// Markdown: means of networks and layers, then every head.
