@@ -129,7 +129,8 @@ impl Windows {
     /// [`Error::Option`] for a text without a window.
     pub fn new(text: Text, length: usize, begin: Option<u16>) -> Result<Self> {
         let places = text.tokens.len().saturating_sub(length);
-        let of = |token| (0..places).filter(move |&i| text.tokens[i] == token);
+        let tokens = &text.tokens;
+        let of = |token| (0..places).filter(move |&i| tokens[i] == token);
         let starts: Option<Arc<[usize]>> = begin.map(|token| of(token).collect());
         if length == 0 || places == 0 || starts.as_ref().is_some_and(|s| s.is_empty()) {
             return Err(Error::option(format!(
