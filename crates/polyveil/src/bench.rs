@@ -1,7 +1,7 @@
 //! What the engine does on this machine.
 
 use crate::error::Result;
-use crate::machine::pool;
+use crate::machine::{clock, pool};
 use crate::progress::{Listener, Say};
 use crate::session::rng;
 use ckks::{
@@ -9,16 +9,15 @@ use ckks::{
     Parameters, ParametersSpec, SecretKey, SwitchingKey,
 };
 use cost::workload::{
-    CIRCUITS, Reading, Reference, Subjects, Timing, circuit, random, time_beside_reference,
+    CIRCUITS, Reference, Subjects, Timing, circuit, random, time_beside_reference,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use rayon::prelude::*;
-use runtime::machine::{cpu_seconds, peak_bytes, processor, require_memory};
+use runtime::machine::{peak_bytes, processor, require_memory};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -190,12 +189,12 @@ fn two(v: f64) -> String {
 
 /// Medians of one call, the reference before and after each run.
 fn time(runs: usize, call: impl FnMut() -> Result<()>) -> Result<Timing> {
-    let start = Instant::now();
-    let clock = || Reading {
-        cpu: cpu_seconds(),
-        wall: start.elapsed().as_secs_f64(),
-    };
-    time_beside_reference(runs, &clock, call)
+    time_beside_reference(runs, &clock(), call)
+}
+
+/// On so many threads.
+fn on(threads: usize, runs: usize, call: impl FnMut() -> Result<()> + Send) -> Result<Timing> {
+    pool(threads)?.install(|| time(runs, call))
 }
 
 /// What is asked for, and where finished rows go.
@@ -283,11 +282,9 @@ fn machine_rows(bench: &mut Bench<'_, '_>) -> Result<()> {
     let runs = bench.runs();
     if bench.wants("reference") {
         let mut reference = Reference::default();
-        let timing = pool(1)?.install(|| {
-            time(runs, || {
-                reference.run();
-                Ok(())
-            })
+        let timing = on(1, runs, || {
+            reference.run();
+            Ok(())
         })?;
         bench.add(Row::new("reference", 1, timing, runs));
     }
@@ -295,15 +292,13 @@ fn machine_rows(bench: &mut Bench<'_, '_>) -> Result<()> {
         let words = if bench.a.toy { 1 << 20 } else { STREAM_WORDS };
         let mut buffer = vec![1u64; words];
         for threads in bench.counts.clone() {
-            let timing = pool(threads)?.install(|| {
-                time(runs, || {
-                    // in place: what is written was read, so that no line is fetched only to be overwritten
-                    buffer.par_chunks_mut(1 << 16).for_each(|part| {
-                        part.iter_mut().for_each(|w| *w = w.wrapping_add(1));
-                    });
-                    std::hint::black_box(&buffer);
-                    Ok(())
-                })
+            let timing = on(threads, runs, || {
+                // in place: what is written was read, so that no line is fetched only to be overwritten
+                buffer.par_chunks_mut(1 << 16).for_each(|part| {
+                    part.iter_mut().for_each(|w| *w = w.wrapping_add(1));
+                });
+                std::hint::black_box(&buffer);
+                Ok(())
             })?;
             let row = Row::new("stream", threads, timing, runs);
             bench.add(row.moving(2 * size_of_val(&buffer[..])));
@@ -320,11 +315,9 @@ fn circuit_rows(bench: &mut Bench<'_, '_>, p: &Parameters) -> Result<()> {
         // a level's prime; the one of 50 bits takes a correction in every butterfly
         for (row, index) in [("ntt", 1), ("ntt_50", 0)] {
             let mut limb: Vec<u64> = (0..p.n() as u64).collect();
-            let timing = pool(1)?.install(|| {
-                time(runs, || {
-                    p.ring().ntt(index).forward(&mut limb);
-                    Ok(())
-                })
+            let timing = on(1, runs, || {
+                p.ring().ntt(index).forward(&mut limb);
+                Ok(())
             })?;
             bench.add(Row::new(&name(row), 1, timing, runs).on(p, 1));
         }
@@ -356,19 +349,18 @@ fn circuit_rows(bench: &mut Bench<'_, '_>, p: &Parameters) -> Result<()> {
     let ciphertext = 2 * limbs * p.n() * size_of::<u64>();
     let plain = context.encode(&subjects.plain, p.modulus(level), level)?;
     for threads in bench.counts.clone() {
-        let pool = pool(threads)?;
         for row in &chosen {
-            let timing =
-                pool.install(|| time(runs, || Ok(circuit(&evaluator, row, [&x, &y], &subjects)?)))?;
+            let timing = on(threads, runs, || {
+                Ok(circuit(&evaluator, row, [&x, &y], &subjects)?)
+            })?;
             let measured = Row::new(&name(row_of(row)), threads, timing, runs).on(p, limbs);
-            bench.add(if *row == "add" {
-                measured.moving(3 * ciphertext)
-            } else {
-                measured
+            bench.add(match *row {
+                "add" => measured.moving(3 * ciphertext),
+                _ => measured,
             });
             if *row == "mul_plain" {
-                let timing = pool.install(|| {
-                    time(runs, || Ok(evaluator.mul_encoded(&x, &plain).map(drop)?))
+                let timing = on(threads, runs, || {
+                    Ok(evaluator.mul_encoded(&x, &plain).map(drop)?)
                 })?;
                 let measured = Row::new(&name(row), threads, timing, runs).on(p, limbs);
                 bench.add(measured.moving(5 * ciphertext / 2));

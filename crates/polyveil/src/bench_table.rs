@@ -4,7 +4,6 @@ use crate::bench::Row;
 use crate::error::{Result, named};
 use crate::files;
 use crate::markdown::{Table, or_none};
-use std::fmt::Write as _;
 use std::path::Path;
 
 /// The best of the other libraries at an operation.
@@ -120,41 +119,30 @@ fn tables(rows: &[Row]) -> Option<String> {
         all.sort_by(f64::total_cmp);
         all[all.len() / 2]
     };
-    line(
-        &mut out,
-        format_args!(
-            "{}, {} kernels{}. CPU time of the process, medians of at least {} runs; wall time on {}. A reference is a fixed loop of multiply-adds, \
-             run before and after each run: {reference_ms:.3} ms of CPU time here. \
-             Other libraries: CPU time on one thread of another 2-core machine with AVX-512 IFMA and AMX.",
-            cell(&first.processor),
-            cell(&first.backend),
-            first
-                .commit
-                .as_ref()
-                .map_or_else(String::new, |c| format!(", commit {}", cell(c))),
-            rows.iter().map(|r| r.runs).min()?,
-            plural(most),
-        ),
+    let commit = first.commit.as_ref();
+    out += &format!(
+        "{}, {} kernels{}. CPU time of the process, medians of at least {} runs; wall time on {}. A reference is a fixed loop of multiply-adds, \
+         run before and after each run: {reference_ms:.3} ms of CPU time here. \
+         Other libraries: CPU time on one thread of another 2-core machine with AVX-512 IFMA and AMX.\n",
+        cell(&first.processor),
+        cell(&first.backend),
+        commit.map_or_else(String::new, |c| format!(", commit {}", cell(c))),
+        rows.iter().map(|r| r.runs).min()?,
+        plural(most),
     );
     let one: Vec<&Row> = rows.iter().filter(|r| r.threads == 1).collect();
     let many = |row: &Row| rows.iter().find(|r| r.threads == most && r.same(row));
     let (bootstraps, operations): (Vec<&Row>, Vec<&Row>) =
         one.into_iter().partition(|r| r.slots.is_some());
     if !operations.is_empty() {
-        parameters(&mut out, &operations);
-        line(
-            &mut out,
-            format_args!("\n{}", operation_table(&operations, most, &many)),
-        );
+        let table = operation_table(&operations, most, &many);
+        out += &format!("{}\n{table}\n", parameters(&operations));
     }
     if !bootstraps.is_empty() {
-        parameters(&mut out, &bootstraps);
-        line(
-            &mut out,
-            format_args!(
-                "Bits are those of the worst and of the mean error of all inputs; memory is the largest of the process so far, with the keys of all rows.\n\n{}",
-                bootstrap_table(&bootstraps, most, &many)?
-            ),
+        let table = bootstrap_table(&bootstraps, most, &many)?;
+        out += &format!(
+            "{}Bits are those of the worst and of the mean error of all inputs; memory is the largest of the process so far, with the keys of all rows.\n\n{table}\n",
+            parameters(&bootstraps)
         );
     }
     Some(out)
@@ -243,23 +231,18 @@ fn bootstrap_table(rows: &[&Row], most: usize, many: &Many<'_>) -> Option<Table>
 }
 
 /// The parameter set of the first row that has one, as a paragraph.
-fn parameters(out: &mut String, rows: &[&Row]) {
-    line(out, format_args!(""));
-    if let Some((n, p)) = rows
-        .iter()
-        .find_map(|r| Some((r.n?, r.parameters.as_ref()?)))
-    {
-        line(
-            out,
-            format_args!(
-                "{}: N = {n}, {} ciphertext limbs, dnum {}, log QP {:.0}, dense ternary secret.",
-                cell(&p.name),
-                p.limbs,
-                p.dnum,
-                p.log_qp
-            ),
-        );
-    }
+fn parameters(rows: &[&Row]) -> String {
+    let mut sets = rows.iter().filter_map(|r| r.n.zip(r.parameters.as_ref()));
+    let set = sets.next().map(|(n, p)| {
+        format!(
+            "{}: N = {n}, {} ciphertext limbs, dnum {}, log QP {:.0}, dense ternary secret.\n",
+            cell(&p.name),
+            p.limbs,
+            p.dnum,
+            p.log_qp
+        )
+    });
+    format!("\n{}", set.unwrap_or_default())
 }
 
 fn plural(threads: usize) -> String {
@@ -286,11 +269,6 @@ fn cell(text: &str) -> String {
             escape.into_iter().chain([c])
         })
         .collect()
-}
-
-fn line(out: &mut String, text: std::fmt::Arguments) {
-    // writing to a String does not fail
-    let _ = writeln!(out, "{text}");
 }
 
 #[cfg(test)]

@@ -216,6 +216,15 @@ pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool> {
 /// What a probe takes, and a little more.
 const PROBE_BYTES: u64 = 600 << 20;
 
+/// CPU and wall seconds since now.
+pub(crate) fn clock() -> impl Fn() -> Reading {
+    let start = Instant::now();
+    move || Reading {
+        cpu: cpu_seconds(),
+        wall: start.elapsed().as_secs_f64(),
+    }
+}
+
 fn probe() -> Result<Probe> {
     Ok(pool(1)?.install(|| workload::probe(&cpu_seconds, &mut rng()))?)
 }
@@ -420,11 +429,7 @@ impl Timed {
         // beside the keys: tables and buffers
         require_memory("measuring", keys + (1 << 30), None)?;
         let mut work = Workload::new(&p, &OPERATIONS, &mut rng())?;
-        let start = Instant::now();
-        let clock = || Reading {
-            cpu: cpu_seconds(),
-            wall: start.elapsed().as_secs_f64(),
-        };
+        let clock = clock();
         let operations: Vec<_> = work.operations().collect();
         let mut on = |threads: usize| -> Result<Vec<Reading>> {
             let pool = pool(threads)?;

@@ -26,9 +26,7 @@ impl Model {
         for (step, batch) in batches.enumerate() {
             let batch: Batch = batch.map_err(Into::into)?.into();
             self.run(batch.inputs(), Mode::Evaluate);
-            let units = self.units().map(|u| (&u.seen, &u.name));
-            let mut all = units.chain(self.inverses().map(|u| (&u.seen, &u.name)));
-            if let Some((_, name)) = all.find(|(seen, _)| seen.nan) {
+            if let Some((name, _)) = self.watched().find(|(_, seen)| seen.nan) {
                 return Err(Error::Diverged {
                     what: format!("the input of {name}"),
                     epoch: 0,

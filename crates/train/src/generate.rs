@@ -205,11 +205,8 @@ impl Sampling {
                 .map(|(logits, &s)| {
                     let key = mix(mix(self.seed).wrapping_add(first + s as u64));
                     let bits = mix(key.wrapping_add(position as u64));
-                    draw(
-                        logits,
-                        self.temperature,
-                        (bits >> 11) as f64 / (1u64 << 53) as f64,
-                    )
+                    let at = (bits >> 11) as f64 / (1u64 << 53) as f64;
+                    draw(logits, self.temperature, at)
                 })
                 .collect();
             for at in (0..running.len()).rev() {

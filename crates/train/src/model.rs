@@ -389,8 +389,13 @@ impl Model {
 
     /// What each unit and each inverse saw, to be [set](Self::set_seen) later.
     pub(crate) fn seen(&self) -> Vec<Seen> {
-        let units = self.units().map(|u| u.seen);
-        units.chain(self.inverses().map(|u| u.seen)).collect()
+        self.watched().map(|(_, seen)| *seen).collect()
+    }
+
+    /// What each unit and each inverse saw, with their nodes' names.
+    pub(crate) fn watched(&self) -> impl Iterator<Item = (&str, &Seen)> {
+        let units = self.units().map(|u| (&u.name[..], &u.seen));
+        units.chain(self.inverses().map(|u| (&u.name[..], &u.seen)))
     }
 
     pub(crate) fn set_seen(&mut self, seen: &[Seen]) {
@@ -401,7 +406,7 @@ impl Model {
 
     /// Values that lay outside of their polynomials' and programs' intervals.
     pub(crate) fn outside(&self) -> u64 {
-        self.seen().iter().map(|s| s.outside).sum()
+        self.watched().map(|(_, seen)| seen.outside).sum()
     }
 
     /// In the order of [`Self::seen`].

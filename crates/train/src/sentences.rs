@@ -125,22 +125,14 @@ impl Network {
             }
         };
         let config = encoder.config();
-        for (what, needed, had) in [
-            (
-                "tokens of the vocabulary (does vocab.txt belong to the model?)",
-                config.vocabulary,
-                vocabulary.len(),
-            ),
-            (
-                "the padding token's number (does vocab.txt belong to the model?)",
-                config.padding as usize,
-                vocabulary.padding() as usize,
-            ),
-        ] {
-            if needed != had {
-                return Err(nn::Error::Count { what, needed, had }.into());
-            }
-        }
+        let same = |what, needed: usize, had: usize| match needed == had {
+            true => Ok(()),
+            false => Err(nn::Error::Count { what, needed, had }),
+        };
+        let what = "tokens of the vocabulary (does vocab.txt belong to the model?)";
+        same(what, config.vocabulary, vocabulary.len())?;
+        let what = "the padding token's number (does vocab.txt belong to the model?)";
+        same(what, config.padding as usize, vocabulary.padding() as usize)?;
         Ok(encoder)
     }
 }
@@ -357,10 +349,8 @@ impl Source for Corpus {
             Head::Classification { labels } => labels.len(),
             _ => self.vocabulary.len(),
         };
-        fit(
-            (sentences(width), sentences(self.data.length)),
-            (model.outputs() / model.positions(), classes),
-        )
+        let outputs = (model.outputs() / model.positions(), classes);
+        fit((sentences(width), sentences(self.data.length)), outputs)
     }
 
     fn inputs(&self) -> usize {

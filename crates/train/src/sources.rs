@@ -10,6 +10,7 @@ use nn::{Metadata, Shape, Tensor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use std::path::Path;
 use task::{Normalization, Outputs, Pictures, Task};
 
 /// Batches one after the other.
@@ -159,10 +160,8 @@ impl Source for Sources {
     fn fit(&self, model: &Model) -> Result<()> {
         let s = self.train.shape();
         let had = Shape::image(s.channels, s.height, s.width);
-        fit(
-            (model.input_shape(), had),
-            (model.outputs(), self.train.classes().len()),
-        )
+        let outputs = (model.outputs(), self.outputs());
+        fit((model.input_shape(), had), outputs)
     }
 
     fn inputs(&self) -> usize {
@@ -220,27 +219,23 @@ impl Direct for Sources {
             split,
             ..data::Options::default()
         };
-        let npz = |path: &std::path::Path| {
-            path.extension()
-                .is_some_and(|e| e.eq_ignore_ascii_case("npz"))
+        let npz = |path: &Path| {
+            let extension = path.extension().unwrap_or_default();
+            extension.eq_ignore_ascii_case("npz")
         };
         let splits = npz(&c.train);
-        let (mut train, mut skipped) = Dataset::open(
-            &c.train,
-            &data::Options {
-                limit: c.limit,
-                ..options(splits.then_some(Split::Train))
-            },
-        )?;
+        let how = data::Options {
+            limit: c.limit,
+            ..options(splits.then_some(Split::Train))
+        };
+        let (mut train, mut skipped) = Dataset::open(&c.train, &how)?;
         let mut second = None;
         if let Some(path) = &c.second {
-            let (set, s) = Dataset::open(
-                path,
-                &data::Options {
-                    classes: Some(train.classes().to_vec()),
-                    ..options(npz(path).then_some(Split::Train))
-                },
-            )?;
+            let how = data::Options {
+                classes: Some(train.classes().to_vec()),
+                ..options(npz(path).then_some(Split::Train))
+            };
+            let (set, s) = Dataset::open(path, &how)?;
             skipped.extend(s);
             second = Some(set);
         }
@@ -343,11 +338,8 @@ impl Direct for Sources {
         let s = self.train.shape();
         let shape = Shape::image(s.channels, s.height, s.width);
         let (normalization, outputs) = (self.normalization.clone(), Outputs::Classes(classes));
-        Ok(Task::Pictures(Pictures::new(
-            shape,
-            normalization,
-            outputs,
-        )?))
+        let pictures = Pictures::new(shape, normalization, outputs)?;
+        Ok(Task::Pictures(pictures))
     }
 
     fn record(&self, left_out: usize) -> (&'static str, serde_json::Value) {

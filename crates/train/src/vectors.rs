@@ -70,12 +70,9 @@ impl Data {
 
 impl Checked for Data {
     fn check(&self) -> Result<()> {
-        need(
-            self.targets.is_empty() || (self.labels.is_none() && self.classes.is_empty()),
-            "targets",
-            format!("{:?}", self.targets),
-            "numbers to predict, or labels and their classes, but not both",
-        )
+        let one = self.targets.is_empty() || (self.labels.is_none() && self.classes.is_empty());
+        let remedy = "numbers to predict, or labels and their classes, but not both";
+        need(one, "targets", format!("{:?}", self.targets), remedy)
     }
 }
 
@@ -126,10 +123,8 @@ impl Source for Table {
 
     fn fit(&self, model: &Model) -> Result<()> {
         let had = Shape::Vector(self.train.width());
-        fit(
-            (model.input_shape(), had),
-            (model.outputs(), self.outputs()),
-        )
+        let outputs = (model.outputs(), self.outputs());
+        fit((model.input_shape(), had), outputs)
     }
 
     fn inputs(&self) -> usize {
@@ -219,12 +214,8 @@ impl Direct for Table {
             [] => Outputs::Values(Vec::new()),
             names => Outputs::Classes(names.to_vec()),
         };
-        let normalization = self.normalization.clone();
-        Ok(Task::Vectors(task::Vectors::new(
-            columns,
-            normalization,
-            outputs,
-        )?))
+        let vectors = task::Vectors::new(columns, self.normalization.clone(), outputs)?;
+        Ok(Task::Vectors(vectors))
     }
 
     fn record(&self, left_out: usize) -> (&'static str, serde_json::Value) {
@@ -237,10 +228,7 @@ impl Direct for Table {
     }
 
     fn summary(&self) -> String {
-        format!(
-            "{} vectors to train on, {} held out for choices",
-            self.train.len(),
-            self.held_out.len()
-        )
+        let (train, held_out) = (self.train.len(), self.held_out.len());
+        format!("{train} vectors to train on, {held_out} held out for choices")
     }
 }

@@ -75,10 +75,8 @@ fn read_keys(toy: &Toy, bytes: &[u8]) -> Result<ServerKeys, runtime::Error> {
 
 fn check_keys(toy: &Toy, keys: &ServerKeys) -> Law {
     let (p, digest) = (toy.plan.parameters(), *toy.plan.digest());
-    let back = again(read_keys(
-        toy,
-        &again(keys.write(Vec::new(), NAME, p, digest))?,
-    ))?;
+    let bytes = again(keys.write(Vec::new(), NAME, p, digest))?;
+    let back = again(read_keys(toy, &bytes))?;
     let same = |((n, a), (m, b)): ((&KeyName, &SwitchingKey), (&KeyName, &SwitchingKey))| {
         (n, a.seed(), a.limit()) == (m, b.seed(), b.limit()) && same_limbs(a.limbs(), b.limbs())
     };
@@ -112,10 +110,8 @@ fn read_state(toy: &Toy, bytes: &[u8]) -> Result<State<Ciphertext>, runtime::Err
 fn check_state(toy: &Toy, state: &State<Ciphertext>) -> Law {
     let engine = Evaluator::new(toy.plan.context(), EvaluationKeys::new());
     let writer = Checkpointer::new(&toy.plan, &engine, NAME.into(), INPUT);
-    let back = again(read_state(
-        toy,
-        &again(writer.write(state, Vec::new(), NAME))?,
-    ))?;
+    let bytes = again(writer.write(state, Vec::new(), NAME))?;
+    let back = again(read_state(toy, &bytes))?;
     let holds = same_state(state, &back);
     law(holds, "a state read, written and read is the same")
 }

@@ -314,16 +314,11 @@ pub fn pick(
     }
     // the fastest, and the one of the fewest bootstraps
     let fewest = candidates.iter().min_by_key(|p| p.bootstraps);
-    let mut nearest: Option<(&Point, Cost)> = None;
-    for p in candidates.first().into_iter().chain(fewest) {
-        let cost = costs.exact(&p.choice)?;
-        if nearest
-            .as_ref()
-            .is_none_or(|(_, n)| limits.excess(&cost) < limits.excess(n))
-        {
-            nearest = Some((p, cost));
-        }
-    }
+    let ends = candidates.first().into_iter().chain(fewest);
+    let ends = ends.map(|p| Ok((p, costs.exact(&p.choice)?)));
+    let ends: Vec<(&Point, Cost)> = ends.collect::<Result<_>>()?;
+    let excess = |end: &(&Point, Cost)| limits.excess(&end.1);
+    let nearest = (ends.iter()).min_by(|a, b| excess(a).total_cmp(&excess(b)));
     let Some((p, cost)) = nearest else {
         let remedy = "there is nothing to choose from";
         return Err(Error::setting("degrees", "", remedy));
@@ -332,7 +327,7 @@ pub fn pick(
         budget: limits.to_string(),
         nearest: cost.to_string(),
         degrees: sensitivity.degrees_text(&p.choice),
-        enough: limits.enough(&cost),
+        enough: limits.enough(cost),
     })
 }
 
