@@ -5,6 +5,8 @@ use crate::checkpoint::write_whole;
 use crate::error::Result;
 use crate::model::Model;
 use crate::score::Score;
+use crate::sources::Source;
+use crate::trainer::Trainer;
 use nn::approximations::{Approximations, Substitute};
 use nn::{Graph, Nonlinearity, Op};
 use std::collections::BTreeMap;
@@ -87,14 +89,13 @@ pub(crate) fn record(
 }
 
 /// The record of a run on sequences: how much was trained on and held out, and the score on so many of what was held out.
-pub(crate) fn entries(
-    seed: u64,
+pub(crate) fn entries<S: Source>(
+    trainer: &Trainer<'_, S>,
     (what, (train, held_out)): (&str, (usize, usize)),
     (of, score): (&str, &Score),
-    log: &[String],
 ) -> serde_json::Value {
     serde_json::json!({
-        "seed": seed,
+        "seed": trainer.config.seed,
         what: { "train": train, "held_out": held_out },
         "held_out": {
             "loss": score.loss,
@@ -102,7 +103,7 @@ pub(crate) fn entries(
             of: score.pictures,
             "values_outside_intervals": score.outside,
         },
-        "log": log,
+        "log": trainer.position().log,
     })
 }
 

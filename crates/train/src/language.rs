@@ -8,6 +8,7 @@ use crate::error::{Result, need};
 use crate::model::{Model, Parameterization};
 use crate::score::Score;
 use crate::sources::{Batches, Source, batches, fit};
+use crate::trainer::Trainer;
 use data::{Text, Windows};
 use nn::AttentionScheme;
 use serde::{Deserialize, Serialize};
@@ -313,29 +314,27 @@ pub fn trained(language: &LanguageModel, model: &Model) -> Result<LanguageModel>
     Ok(out.with_weights_of(&model.to_graph()?)?)
 }
 
-/// Writes a run's result into its folder: `config.json` and `model.safetensors`, `network.pvm` (the same weights and attention for windows of
-/// this length, original activations), `pieces.json` with what stands in place of activations, roots and divisions, `programs.csv`, and
-/// `alphabet.json` of a text by characters.
+/// Scores a run's model and writes what it came to into a folder: `config.json` and `model.safetensors`, `network.pvm` (the same weights and
+/// attention for windows of this length, original activations), `pieces.json` with what stands in place of activations, roots and divisions,
+/// `programs.csv`, and `alphabet.json` of a text by characters.
 ///
 /// # Errors
 /// [`crate::Error::Network`], [`crate::Error::File`].
 pub fn export(
     folder: &Path,
-    run: &LanguageConfig,
+    trainer: &mut Trainer<'_, Passages>,
     language: &LanguageModel,
-    model: &Model,
-    passages: &Passages,
-    score: &Score,
-    log: &[String],
-) -> Result<()> {
+) -> Result<Score> {
+    let score = trainer.score()?;
+    let (model, passages) = (&trainer.model, trainer.sources());
     trained(language, model)?.save(folder)?;
     let tokens = |windows: &Windows| windows.text().tokens().len();
     let sizes = (tokens(&passages.train), tokens(&passages.held_out));
-    let entries = entries(run.seed, ("tokens", sizes), ("tokens", score), log);
-    write_network(folder, model, &graph(model)?, &run.to_toml()?, entries)?;
+    let entries = entries(trainer, ("tokens", sizes), ("tokens", &score));
+    write_network(folder, model, &graph(model)?, &trainer.text, entries)?;
     if let Some(alphabet) = &passages.alphabet {
         let json = serde_json::json!(alphabet).to_string();
         write_whole(&folder.join("alphabet.json"), json.as_bytes())?;
     }
-    Ok(())
+    Ok(score)
 }

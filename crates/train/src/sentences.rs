@@ -9,6 +9,7 @@ use crate::model::{Model, Parameterization};
 use crate::score::Score;
 use crate::sequence::Places;
 use crate::sources::{Batches, Source, batches, fit, shuffled};
+use crate::trainer::Trainer;
 use data::sentences::{HeldOut, Masking, Sentences};
 use nn::AttentionScheme;
 use serde::{Deserialize, Serialize};
@@ -433,26 +434,25 @@ pub fn trained(encoder: &Encoder, model: &Model) -> Result<Encoder> {
     Ok(out.with_weights_of(&model.to_graph()?)?)
 }
 
-/// Writes what a model is now into a folder: `config.json` and `model.safetensors`, `vocab.txt`, `network.pvm` (the same weights and attention
-/// for sentences of this length behind their embeddings, original activations), `pieces.json` with what stands in place of activations, roots and
-/// divisions, `programs.csv`.
+/// Scores what a model is now and writes it into a folder: `config.json` and `model.safetensors`, `vocab.txt`, `network.pvm` (the same weights
+/// and attention for sentences of this length behind their embeddings, original activations), `pieces.json` with what stands in place of
+/// activations, roots and divisions, `programs.csv`.
 ///
 /// # Errors
 /// [`Error::Network`], [`Error::File`].
 pub fn export(
     folder: &Path,
-    run: &SentenceConfig,
+    trainer: &mut Trainer<'_, Corpus>,
     encoder: &Encoder,
-    model: &Model,
-    corpus: &Corpus,
-    score: &Score,
-    log: &[String],
-) -> Result<()> {
-    let encoder = trained(encoder, model)?;
+) -> Result<Score> {
+    let score = trainer.score()?;
+    let (run, corpus) = (trainer.config, trainer.sources());
+    let encoder = trained(encoder, &trainer.model)?;
     encoder.save(folder)?;
-    let entries = entries(run.seed, ("sentences", corpus.sizes()), ("of", score), log);
+    let entries = entries(trainer, ("sentences", corpus.sizes()), ("of", &score));
     let network = encoder.graph(run.data.length, run.network.attention(), Start::Normalized)?;
-    write_network(folder, model, &network, &run.to_toml()?, entries)?;
+    write_network(folder, &trainer.model, &network, &trainer.text, entries)?;
     let vocabulary = corpus.vocabulary().to_text();
-    write_whole(&folder.join("vocab.txt"), vocabulary.as_bytes())
+    write_whole(&folder.join("vocab.txt"), vocabulary.as_bytes())?;
+    Ok(score)
 }

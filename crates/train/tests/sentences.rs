@@ -220,10 +220,8 @@ fn run(text: &str, folder: &std::path::Path) -> (Vec<String>, SentenceConfig) {
     let _end = trainer
         .run(&mut |_| ControlFlow::Continue(()))
         .expect("trains");
-    let score = trainer.score().expect("scores");
+    sentences::export(folder, &mut trainer, &encoder).expect("writes");
     let log = trainer.position().log.clone();
-    let (model, corpus) = (&trainer.model, trainer.sources());
-    sentences::export(folder, &config, &encoder, model, corpus, &score, &log).expect("writes");
     (log, config)
 }
 

@@ -240,17 +240,7 @@ fn text(
         if stage.is_some() {
             return Ok(None);
         }
-        let score = trainer.score()?;
-        let (log, passages) = (&trainer.position().log, trainer.sources());
-        language::export(
-            folder,
-            config,
-            &network,
-            &trainer.model,
-            passages,
-            &score,
-            log,
-        )?;
+        let score = language::export(folder, trainer, &network)?;
         let circuits = approximations::programs(&trainer.model).lines().count() - 1;
         tell.note(format_args!(
             "{}: {:.4} nats a token on {} held-out tokens, {:.1} % right, {} values outside of their intervals; {circuits} programs",
@@ -284,13 +274,11 @@ fn encoder(
     let trainer = Trainer::new(config, model, teacher, corpus, folder)?;
     let what = ("sentences", config);
     drive(trainer, what, saving, tell, |trainer, stage, tell| {
-        let score = trainer.score()?;
-        let (log, corpus) = (&trainer.position().log, trainer.sources());
         let into = match stage {
             Some(name) => folder.join("stages").join(name),
             None => folder.to_path_buf(),
         };
-        sentences::export(&into, config, &network, &trainer.model, corpus, &score, log)?;
+        let score = sentences::export(&into, trainer, &network)?;
         if stage.is_none() {
             say_score(folder, "ones", &score, tell);
         }
