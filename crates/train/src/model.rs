@@ -4,7 +4,6 @@
 //! forward pass goes through the nodes in order, the backward pass in reverse ([`crate::pass`]).
 
 use crate::activation::{Function, RangeLoss, Seen, Unit};
-use crate::config::{Run, Stage};
 use crate::dirac::Dirac;
 use crate::error::{Error, Result};
 use crate::inverse::{InverseUnit, VarianceLoss};
@@ -165,17 +164,8 @@ impl Model {
         })
     }
 
-    /// Bytes that training takes as a run has it: what the forward pass of the largest part of a batch keeps, a few gradients of the largest
-    /// value beside it, and of every parameter its value, its gradient and two moments.
-    #[must_use]
-    pub fn training_bytes<N, D>(&self, run: &Run<N, D>) -> u64 {
-        let parameters: usize = self.parameters.iter().map(|p| p.values.len()).sum();
-        let values = |s: &Stage| run.batch.div_ceil(s.parts.max(1)) as u64 * self.kept(s.recompute);
-        4 * (run.stages.iter().map(values).max().unwrap_or(0) + 4 * parameters as u64)
-    }
-
     /// Values that a training step keeps of one input.
-    fn kept(&self, recompute: bool) -> u64 {
+    pub(crate) fn kept(&self, recompute: bool) -> u64 {
         let length = |i: usize| match self.layers[i] {
             Layer::Constant(_) => 0,
             _ => self.shapes[i].len() as u64,
