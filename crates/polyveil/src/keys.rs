@@ -1,16 +1,18 @@
 //! A client's keys on files.
 
 use crate::error::{Result, named};
-use crate::files::{self, Content, Existing, Output};
+use crate::files::{Access, with_suffix};
+use crate::key_folder::{KeyFolder, NewKeys};
 use crate::machine::Machine;
 use crate::memory;
 use crate::network::{self, CLIENT_FILE};
 use crate::progress::{Listener, Say, duration};
 use crate::session::rng;
 use runtime::machine::require_disk;
-use runtime::sharing::RECORD_NAME;
-use runtime::wire::container::Kind;
 use runtime::{Client, size};
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// What keys are made over.
@@ -41,7 +43,9 @@ impl KeyFiles {
     }
 }
 
-/// Makes a client's keys from a client file and writes them into a folder, which is made if missing, with the client file beside them.
+/// Makes a client's keys from a client file and writes them into a folder, which is made if missing, with the client file beside them. All of
+/// them are there in the end, or none: a pair that is replaced stays until the new one is on disk, and a program that is killed leaves one of
+/// the two, or what the next call puts right.
 ///
 /// # Errors
 /// Toy parameters and existing keys as the options have it; a lack of room on disk.
@@ -52,7 +56,6 @@ pub fn keygen(
     machine: &Machine,
     tell: Listener<'_>,
 ) -> Result<KeyFiles> {
-    let keys = KeyFiles::within(folder);
     let file = network::client_file(client_file)?;
     let parameters = file.parameters();
     let name = &parameters.spec().name;
@@ -61,10 +64,16 @@ pub fn keygen(
             "`{name}` is a toy parameter set that protects nothing; accept it by name, or compile for a secure one"
         )));
     }
-    if !options.replace && (keys.secret.exists() || keys.public.exists()) {
-        return Err(format!("{} already holds keys; choose another folder, or replace them (what was encrypted with them is then lost)", folder.display()).into());
-    }
-    files::private_folder(folder)?;
+    std::fs::create_dir_all(folder).map_err(named(folder))?;
+    let locked = |tell: Listener<'_>| -> Result<KeyFolder> {
+        let locked = KeyFolder::lock(folder, tell)?;
+        if !options.replace {
+            locked.expect_empty()?;
+        }
+        Ok(locked)
+    };
+    // not held for as long as it takes to make keys
+    drop(locked(tell)?);
     let count = file.spec().keys.len();
     let list = file.spec().keys.iter().copied();
     let threads = rayon::current_num_threads();
@@ -80,43 +89,79 @@ pub fn keygen(
         duration(seconds)
     ));
     require_disk(folder, bytes + (1 << 20))?;
-    place(client_file, &folder.join(CLIENT_FILE))?;
-    let existing = match options.replace {
-        true => Existing::Any,
-        false => Existing::Kin,
-    };
-    let open =
-        |path, kind| Output::create(path, Content::Container(kind), &[client_file], existing);
-    let (public, secret) = (
-        open(&keys.public, Kind::EvaluationKeys)?,
-        open(&keys.secret, Kind::ClientKey)?,
-    );
-    let (public, ()) = public.fill(|out, name| {
+    let keys = KeyFiles::within(folder);
+    let public = Staged::write(&keys.public, Access::Everyone, |out, name| {
         let mut told = |done, all| tell.count("key", done, all);
         let written = client.write_evaluation_keys(out, name, &mut rng, &mut told);
         Ok(written.map(drop)?)
     })?;
-    let (secret, ()) = secret.fill(|out, name| Ok(client.write(out, name).map(drop)?))?;
-    public.place()?;
-    secret.place()?;
-    // answers that were shared under the key that is gone now
-    let record = folder.join(RECORD_NAME);
-    if options.replace && record.exists() {
-        std::fs::remove_file(&record).map_err(named(&record))?;
-    }
+    let secret = Staged::write(&keys.secret, Access::Owner, |out, name| {
+        Ok(client.write(out, name).map(drop)?)
+    })?;
+    let beside = Staged::copy(client_file, &folder.join(CLIENT_FILE))?;
+    locked(tell)?.install(&NewKeys {
+        secret: secret.0.clone(),
+        public: public.0.clone(),
+        client: beside.as_ref().map(|b| b.0.clone()),
+    })?;
     Ok(keys)
 }
 
-/// Puts the client file beside the keys that are made from it.
-fn place(from: &Path, to: &Path) -> Result<()> {
-    if to.exists() {
-        if from.canonicalize()? == to.canonicalize()? {
-            return Ok(());
+/// A whole file under a name for the time being, on disk; it goes if nobody moves it.
+struct Staged(PathBuf);
+
+impl Staged {
+    /// Beside `path`, under a name that nobody has.
+    fn write(
+        path: &Path,
+        access: Access,
+        write: impl FnOnce(BufWriter<&File>, &str) -> Result<()>,
+    ) -> Result<Self> {
+        let (staged, file) = Self::new(path, |partial| {
+            let mut options = OpenOptions::new();
+            options.write(true).create_new(true).mode(match access {
+                Access::Everyone => 0o644,
+                Access::Owner => 0o600,
+            });
+            options.open(partial)
+        })?;
+        let name = path.display().to_string();
+        write(BufWriter::with_capacity(1 << 20, &file), &name)?;
+        file.sync_all().map_err(named(path))?;
+        Ok(staged)
+    }
+    /// Another file, to be put at `path`; none if it lies there.
+    fn copy(from: &Path, path: &Path) -> Result<Option<Self>> {
+        if path.exists() && from.canonicalize()? == path.canonicalize()? {
+            return Ok(None);
         }
-        std::fs::remove_file(to).map_err(named(to))?;
+        if let Ok((staged, ())) = Self::new(path, |partial| std::fs::hard_link(from, partial)) {
+            return Ok(Some(staged));
+        }
+        let mut source = File::open(from).map_err(named(from))?;
+        let copied = Self::write(path, Access::Everyone, |mut out, _| {
+            std::io::copy(&mut source, &mut out)?;
+            Ok(out.flush()?)
+        });
+        copied.map(Some)
     }
-    if std::fs::hard_link(from, to).is_err() {
-        std::fs::copy(from, to).map_err(named(to))?;
+    fn new<T>(path: &Path, mut make: impl FnMut(&Path) -> std::io::Result<T>) -> Result<(Self, T)> {
+        let mut number = std::process::id();
+        loop {
+            let partial = with_suffix(path, &format!(".{number}.partial"));
+            match make(&partial) {
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+                made => {
+                    let made = made.map_err(named(&partial))?;
+                    return Ok((Self(partial), made));
+                }
+            }
+        }
     }
-    Ok(())
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }

@@ -40,6 +40,7 @@ pub mod evaluate;
 pub mod files;
 pub mod inputs;
 pub mod inspect;
+mod key_folder;
 pub mod keys;
 pub mod machine;
 mod markdown;

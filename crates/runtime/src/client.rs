@@ -1,5 +1,6 @@
 //! The client: holds the secret key, encrypts inputs, decrypts answers.
 
+use crate::answer::{Judge, Measure};
 use crate::sharing::class::{self, SharedClass};
 use crate::sharing::{self, Shared, Terms, releases};
 use crate::wire::ciphertexts::{CIPHERTEXT, META, PortMeta, read_answer, write_limbs};
@@ -14,7 +15,7 @@ use crate::wire::{
 };
 use crate::{Error, Help, Result};
 use ckks::keys::{EvaluationKeys, KeyName, SwitchingKey};
-use ckks::{Ciphertext, Complex64, Level, Parameters, SecretKey, SeededCiphertext};
+use ckks::{Ciphertext, Complex64, Info, Level, Parameters, SecretKey, SeededCiphertext};
 use rand_core::CryptoRng;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -257,9 +258,32 @@ impl Client {
     /// Decrypts an answer: the output tensor, row-major, in network units; of a batch, as many as the plan takes, one after another. Must not leave the client: see [`Client::share_answer`].
     ///
     /// # Errors
-    /// If the number of ciphertexts differs from the plan's, [`Error::OtherKey`] for another client's answer.
+    /// If the number of ciphertexts differs from the plan's, [`Error::OtherKey`] for another client's answer, [`Error::Answer`] for one that can't
+    /// be right.
     pub fn decrypt(&self, answer: &Encrypted<Ciphertext>) -> Result<Vec<f64>> {
-        self.key.expect(&answer.key, "the answer")?;
+        self.decrypt_named(answer, "the answer")
+    }
+    fn decrypt_named(&self, answer: &Encrypted<Ciphertext>, what: &str) -> Result<Vec<f64>> {
+        let (values, judge) = self.open(answer, what)?;
+        match judge.refuses() {
+            None => Ok(values),
+            Some(why) => Err(Error::Answer {
+                what: what.into(),
+                why,
+                counted: None,
+            }),
+        }
+    }
+    /// What the tests of an answer measure, which [`Client::decrypt`] refuses where one fails. For the owner's eyes, as the answer is.
+    ///
+    /// # Errors
+    /// As [`Client::decrypt`], but for answers that can't be right.
+    pub fn measures(&self, answer: &Encrypted<Ciphertext>) -> Result<[Measure; 5]> {
+        Ok(self.open(answer, "the answer")?.1.measures())
+    }
+    /// The values, and what is to be judged.
+    fn open(&self, answer: &Encrypted<Ciphertext>, what: &str) -> Result<(Vec<f64>, Judge<'_>)> {
+        self.key.expect(&answer.key, what)?;
         let answer = &answer.ciphertexts;
         let port = &self.spec().output;
         if answer.len() != port.registers.len() {
@@ -272,19 +296,49 @@ impl Client {
                 remedy: Help::Run.with("give the answer of a run of this plan"),
             });
         }
-        let slots: Vec<Vec<Complex64>> = answer
-            .iter()
-            .map(|c| Ok(self.secret.decrypt(c)?))
-            .collect::<Result<_>>()?;
-        Ok(gather(port, &slots))
+        let mut judge = Judge::new(port, self.spec().answer);
+        let mut slots: Vec<Vec<Complex64>> = Vec::with_capacity(answer.len());
+        for (i, c) in answer.iter().enumerate() {
+            let values = self.secret.decrypt(c)?;
+            match c.slots() == self.parameters().max_slots() {
+                true => judge.see(i, &values),
+                false => judge.see(i, &self.secret.decrypt(&self.whole(c)?)?),
+            }
+            slots.push(values);
+        }
+        Ok((gather(port, &slots), judge))
+    }
+    /// The same ciphertext with all slots of the ring, of which its own are one period.
+    fn whole(&self, c: &Ciphertext) -> Result<Ciphertext> {
+        let info = Info {
+            level: c.level(),
+            scale: c.scale(),
+            slots: self.parameters().max_slots(),
+            degree: c.degree(),
+        };
+        let polynomials = c.polynomials().to_vec();
+        Ok(Ciphertext::from_polynomials(
+            self.parameters(),
+            polynomials,
+            info,
+        )?)
     }
     /// Reads and decrypts an answer file. The values must not leave the client: see [`Client::share_answer`].
     ///
     /// # Errors
-    /// [`Error::File`] with the field that is wrong.
+    /// [`Error::File`] with the field that is wrong, [`Error::Answer`].
     pub fn read_answer(&self, input: impl Read, name: &str) -> Result<Vec<f64>> {
         let (ids, port) = (self.ids(), &self.spec().output);
-        self.decrypt(&read_answer(input, name, self.parameters(), &ids, port)?)
+        let answer = read_answer(input, name, self.parameters(), &ids, port)?;
+        self.decrypt_named(&answer, name)
+    }
+    /// As [`Client::read_answer`], to be counted: what cannot be right comes back as such, everything else as an error.
+    fn to_count(&self, input: impl Read, name: &str) -> Result<(Result<Vec<f64>>, usize)> {
+        let count = self.spec().output.places.len();
+        match self.read_answer(input, name) {
+            Err(e) if !matches!(e, Error::Answer { .. }) => Err(e),
+            values => Ok((values, count)),
+        }
     }
     /// Decrypts an answer's bytes. The values must not leave the client: see [`Client::share_answer`].
     ///
@@ -308,7 +362,8 @@ impl Client {
     /// noisy values, as [`sharing`] explains.
     ///
     /// # Errors
-    /// [`Error::Sharing`] where it must not be shared, [`Error::File`] and [`Error::Io`] for the answer and the record.
+    /// [`Error::Sharing`] where it must not be shared, [`Error::File`] and [`Error::Io`] for the answer and the record; [`Error::Answer`],
+    /// which is counted as a release.
     pub fn share_answer(
         &self,
         input: impl Read,
@@ -318,7 +373,7 @@ impl Client {
         rng: &mut impl CryptoRng,
     ) -> Result<Shared> {
         self.alone()?;
-        let values = self.read_answer(input, name)?;
+        let values = self.to_count(input, name)?;
         let key = releases::key_name(self.secret.coefficients());
         sharing::share(values, self.spec().answer, &key, record, terms, rng)
     }
@@ -334,8 +389,9 @@ impl Client {
         terms: &Terms,
     ) -> Result<SharedClass> {
         self.alone()?;
-        let values = Zeroizing::new(self.read_answer(input, name)?);
+        let (values, count) = self.to_count(input, name)?;
+        let values = (values.map(Zeroizing::new), count);
         let key = releases::key_name(self.secret.coefficients());
-        class::share(&values, self.spec().answer, &key, record, terms)
+        class::share(values, self.spec().answer, &key, record, terms)
     }
 }

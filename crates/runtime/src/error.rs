@@ -1,5 +1,6 @@
 //! One structural error for the whole crate: every message names the cause and the remedy.
 
+use crate::answer::Measure;
 use crate::size;
 use crate::wire::KeyId;
 
@@ -173,6 +174,19 @@ pub enum Error {
         /// What to do.
         remedy: Remedy,
     },
+    /// An answer can't be what the plan gives for an input of its ranges; see [`crate::answer`].
+    #[error(
+        "{what}: this cannot be right, nothing of it is shown: {why}{}; the likely causes are values that left an interval which the network was calibrated for, damage, and a server that ran another plan or used other keys: compare with the network in the clear on the same input, encrypt it and run it again, and tell nobody how it ended",
+        told(counted)
+    )]
+    Answer {
+        /// The file, or what else it is.
+        what: String,
+        /// Which test it fails.
+        why: Measure,
+        /// Of an answer that should have been shared: how many tries were counted under its key, this one included, and how many may be.
+        counted: Option<(u64, u64)>,
+    },
     /// An answer must not be shared.
     #[error("sharing: {reason}; {remedy}")]
     Sharing {
@@ -236,7 +250,24 @@ pub enum Error {
     Ckks(#[from] ckks::Error),
 }
 
+fn told(counted: &Option<(u64, u64)>) -> String {
+    counted.map_or_else(String::new, |(used, releases)| {
+        format!(" (this try counts: {used} of {releases})")
+    })
+}
+
 impl Error {
+    /// The same, of an answer that was counted.
+    pub(crate) fn counted(self, count: (u64, u64)) -> Self {
+        match self {
+            Self::Answer { what, why, .. } => Self::Answer {
+                what,
+                why,
+                counted: Some(count),
+            },
+            other => other,
+        }
+    }
     /// The step of the way that helps, where there is one.
     pub fn help(&self) -> Option<Help> {
         match self {

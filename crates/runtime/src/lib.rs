@@ -5,6 +5,7 @@
 //!   [`interpreter`]: carrying it out over any [`ckks::Arithmetic`].
 //! * [`client`] holds the secret key, [`server`] cannot hold one.
 //! * [`wire`]: what passes between them as bytes. Bytes from outside become checked objects or one clear error.
+//! * [`answer`]: what an honest answer cannot be, which is refused.
 //! * [`sharing`]: noise flooding for answers that leave the client, or their class alone, which needs none.
 //! * [`plan_file`], [`checkpoint`], [`inspection`]: the server's own files, and what any file says about itself.
 //! * [`check`]: the clear twin beside an encrypted run; [`noise`]: what error its answer will have, by simulation; [`prediction`]: what a run will cost, [`preparation`]: its memory, fetched ahead, [`placement`]: keys in memory or on disk, [`report`]: what it cost; [`machine`]: memory, disk and clocks, [`limits`]: how much memory is left, [`machine_file`]: what
@@ -14,6 +15,8 @@
 //!
 //! What this crate does not know: graphs, training, how a plan was chosen. It prints nothing.
 
+pub mod answer;
+mod beside;
 pub mod check;
 pub mod checkpoint;
 pub mod client;
@@ -40,6 +43,7 @@ pub mod verified;
 mod verify;
 pub mod wire;
 
+pub use answer::{AnswerTest, Measure};
 pub use check::{ClearTwin, Excess, LockStep};
 pub use client::Client;
 pub use error::{Error, Help, Limit, Remedy, Result};

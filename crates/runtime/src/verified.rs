@@ -1,6 +1,7 @@
 //! A plan that passed: what is known of it, and where to find what can be done with it.
 
 use crate::Result;
+use crate::beside::{Beside, beside};
 use crate::facts::PlanFacts;
 use crate::operation::{Operation, Register};
 use crate::plan::Plan;
@@ -124,11 +125,15 @@ impl VerifiedPlan {
     pub fn unit(&self, register: Register) -> f64 {
         self.units.get(&register).copied().unwrap_or(1.0)
     }
-    /// How wrong and how large the answer may be.
+    /// How wrong and how large the answer may be, and what it holds beside its values.
     pub fn answer_bounds(&self) -> AnswerBounds {
+        let magnitude = self.facts.output_magnitude;
+        let Beside { unused, imaginary } = beside(&self.plan, magnitude);
         AnswerBounds {
             error: self.facts.output_error,
-            magnitude: self.facts.output_magnitude,
+            magnitude,
+            unused,
+            imaginary,
         }
     }
     /// What the client must know.

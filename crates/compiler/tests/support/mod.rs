@@ -367,12 +367,14 @@ pub(crate) fn run(plan: &Plan, inputs: &[Tensor]) -> Vec<Vec<f64>> {
             put(&mut registers, r, v);
         }
     }
-    let outputs: Vec<Vec<f64>> = plan
+    let outputs: Vec<Complex> = plan
         .output
         .registers
         .iter()
-        .map(|&r| registers[r].clone().expect("written").0)
+        .map(|&r| registers[r].clone().expect("written"))
         .collect();
+    beside(plan, &outputs);
+    let outputs: Vec<Vec<f64>> = outputs.into_iter().map(|v| v.0).collect();
     let batch = plan.output.batch;
     let one = |b: usize| {
         let places = plan.output.places.iter();
@@ -381,6 +383,25 @@ pub(crate) fn run(plan: &Plan, inputs: &[Tensor]) -> Vec<Vec<f64>> {
             .collect()
     };
     (0..inputs.len()).map(one).collect()
+}
+
+/// What a client asks of an answer beside its values: imaginary parts and slots that no value has hold no more than the plan says.
+fn beside(plan: &Plan, outputs: &[Complex]) {
+    let bounds = VerifiedPlan::new(plan.clone()).expect("was verified").answer_bounds();
+    let (port, unit) = (&plan.output, plan.output.unit.abs());
+    let mut used = vec![vec![false; port.slots]; outputs.len()];
+    for &(c, s) in &port.places {
+        used[c as usize][s as usize * port.batch..][..port.batch].fill(true);
+    }
+    for ((re, im), used) in outputs.iter().zip(used) {
+        assert!(im.is_none() || bounds.imaginary > 0.0);
+        for (j, used) in used.iter().enumerate() {
+            let most = if *used { bounds.magnitude } else { bounds.unused };
+            let had = re[j % re.len()].abs() * unit;
+            // weights are in single precision
+            assert!(had <= most + 1e-6 * bounds.magnitude, "slot {j}: {had}, at most {most}");
+        }
+    }
 }
 
 /// A plan as text.

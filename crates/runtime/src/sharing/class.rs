@@ -21,6 +21,7 @@ use crate::Help;
 use crate::Result;
 use serde::Serialize;
 use std::path::Path;
+use zeroize::Zeroizing;
 
 /// A class that may be passed on. Every field is a function of the exact answer or of public terms.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -57,19 +58,20 @@ fn leader(values: &[f64], needed: f64) -> Option<usize> {
     (best - second > needed).then_some(class)
 }
 
-/// Finds a decrypted answer's class and takes it into account in the key's record, which is on disk before anything is returned.
+/// Finds a decrypted answer's class and takes it into account in the key's record, which is on disk before anything is returned. An answer that
+/// was refused counts as one whose class is.
 ///
 /// # Errors
-/// [`crate::Error::Sharing`] where the class leads by too little, for an answer of one value, for a record that is used up, has other
+/// That of the answer; [`crate::Error::Sharing`] where the class leads by too little, for an answer of one value, for a record that is used up, has other
 /// terms or holds a refusal; [`crate::Error::File`] and [`crate::Error::Io`] for a record that cannot be read or written.
 pub(crate) fn share(
-    values: &[f64],
+    (values, count): (Result<Zeroizing<Vec<f64>>>, usize),
     bounds: AnswerBounds,
     key: &str,
     record: &Path,
     terms: &Terms,
 ) -> Result<SharedClass> {
-    if values.len() < 2 {
+    if count < 2 {
         return Err(refuse(
             "an answer of one value has no class".into(),
             "share it with noise",
@@ -79,7 +81,7 @@ pub(crate) fn share(
         .check()
         .map_err(|e| refuse(e, Help::Compile.with("compile the plan again")))?;
     let needed_margin = 2.0 * bounds.error;
-    let class = leader(values, needed_margin);
+    let class = values.as_ref().map_or(None, |v| leader(v, needed_margin));
     let charge = |ledger: &mut Ledger, name: &str| {
         if ledger.class_refused {
             return Err(refuse(
@@ -93,6 +95,7 @@ pub(crate) fn share(
         in_range(ledger.security, ledger.releases)
     };
     let ((), charged) = releases::charge(record, key, terms, charge)?;
+    values.map_err(|e| e.counted((charged.used, charged.releases)))?;
     // the lead itself is not told: it depends on the error
     let class = class.ok_or_else(|| {
         refuse(

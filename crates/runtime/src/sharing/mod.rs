@@ -60,18 +60,29 @@ pub struct AnswerBounds {
     pub error: f64,
     /// Bound on the magnitude of each value, from calibration.
     pub magnitude: f64,
+    /// The same for the exact answer's slots that no value has: mostly zero.
+    pub unused: f64,
+    /// The same for the exact answer's imaginary parts: mostly zero.
+    pub imaginary: f64,
 }
 
 impl AnswerBounds {
     /// Refuses what is no bound.
     pub(crate) fn check(&self) -> std::result::Result<(), String> {
         let positive = |v: f64| v.is_finite() && v > 0.0;
-        if positive(self.error) && positive(self.magnitude) {
+        if !positive(self.error) || !positive(self.magnitude) {
+            return Err(format!(
+                "error at most {}, magnitude at most {}: neither may be zero or infinite",
+                self.error, self.magnitude
+            ));
+        }
+        let (unused, imaginary) = (self.unused, self.imaginary);
+        if [unused, imaginary].iter().all(|v| (0.0..=self.magnitude).contains(v)) {
             return Ok(());
         }
         Err(format!(
-            "error at most {}, magnitude at most {}: neither may be zero or infinite",
-            self.error, self.magnitude
+            "{unused} in slots without a value, {imaginary} in imaginary parts: both lie between zero and the magnitude, {}",
+            self.magnitude
         ))
     }
 }
@@ -217,13 +228,14 @@ impl std::fmt::Display for Shared {
     }
 }
 
-/// Floods a decrypted answer and takes it into account in the key's record, which is on disk before anything is returned.
+/// Floods a decrypted answer of `count` values and takes it into account in the key's record, which is on disk before anything is returned;
+/// an answer that was refused counts, too.
 ///
 /// # Errors
-/// [`crate::Error::Sharing`] for terms out of range, for a record that is used up or has other terms, and where the noise leaves no class;
+/// That of the answer; [`crate::Error::Sharing`] for terms out of range, for a record that is used up or has other terms, and where the noise leaves no class;
 /// [`crate::Error::File`] and [`crate::Error::Io`] for a record that cannot be read or written.
 pub(crate) fn share(
-    mut values: Vec<f64>,
+    (values, count): (Result<Vec<f64>>, usize),
     bounds: AnswerBounds,
     key: &str,
     record: &Path,
@@ -240,13 +252,13 @@ pub(crate) fn share(
             Help::Terms.with(format!("ask for 2^-{least} to 2^-{most}")),
         ));
     }
-    let count = values.len();
     let (flooding, ledger) = releases::charge(record, key, terms, |ledger, _| {
         let flooding = Flooding::new(bounds, count, ledger.security, ledger.releases)?;
         flooding.leaves_a_class(terms.class_bits)?;
         Ok(flooding)
     })?;
     let used = ledger.used;
+    let mut values = values.map_err(|e| e.counted((used, flooding.releases)))?;
     flooding.flood(&mut values, rng);
     let mut order = values.clone();
     order.sort_by(|a, b| b.total_cmp(a));
@@ -286,6 +298,8 @@ mod tests {
     const BOUNDS: AnswerBounds = AnswerBounds {
         error: 1e-6,
         magnitude: 10.0,
+        unused: 0.0,
+        imaginary: 0.0,
     };
 
     fn flooding(values: usize, security: u32, releases: u64) -> Flooding {

@@ -31,7 +31,7 @@ use std::io::{Chain, Cursor, Read, Write};
 use std::sync::Arc;
 
 /// Version of the format that this program reads and writes.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 /// Bytes of the header.
 pub const HEADER_LEN: u64 = 192;
 /// Bytes that a section takes beyond its payload.
@@ -852,7 +852,7 @@ mod tests {
         let key = KeyId([4; 16]);
         let e = r.expect(&Ids { key, ..IDS }).expect_err("key");
         assert!(matches!(e, Error::OtherKey { .. }), "{e}");
-        for (version, remedy) in [(2, "make the file again"), (4, "update")] {
+        for (version, remedy) in [(3, "make the file again"), (5, "update")] {
             let mut foreign = good.clone();
             foreign[6] = version;
             let message = parse(&foreign).expect_err("version").to_string();

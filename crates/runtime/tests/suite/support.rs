@@ -320,8 +320,10 @@ pub(crate) fn other(f: &Files) -> Files {
     let keys = client
         .write_evaluation_keys(Vec::new(), "keys", &mut rng(12), &mut |_, _| {})
         .expect("keys");
+    let bound = f.plan.plan().description.input_bound;
+    let x: Vec<f64> = tensor().iter().map(|v| v * bound / 2.0).collect();
     let input = client
-        .write_input(&tensor(), Vec::new(), "input", &mut rng(13))
+        .write_input(&x, Vec::new(), "input", &mut rng(13))
         .expect("input");
     Files {
         plan: f.plan.clone(),

@@ -1,0 +1,142 @@
+//! Whether a decrypted answer can be what the plan gives for an input of its ranges.
+//!
+//! An honest answer's values are finite and of a magnitude that calibration promised, its imaginary parts and the slots without a value hold
+//! what the plan puts there (mostly nothing), and what stands in a ciphertext several times is the same each time: all but for the error's
+//! bound. Other keys, damage, another plan, and values that left an interval and came back from a bootstrap as something else break one of
+//! these. What they do not show: an answer of ordinary size that is wrong nevertheless.
+
+use crate::plan::Port;
+use crate::sharing::AnswerBounds;
+use ckks::Complex64;
+use serde::Serialize;
+
+/// What is asked of every answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnswerTest {
+    /// Every slot is a number.
+    Finite,
+    /// Values are not larger than calibration promised.
+    Magnitude,
+    /// Imaginary parts are what the plan says, mostly zero.
+    Imaginary,
+    /// Slots that repeat each other are the same.
+    Replicas,
+    /// Slots without a value hold what the plan says, mostly nothing.
+    Unused,
+}
+
+/// A test, what was measured and what is allowed, network units.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Measure {
+    /// Which test.
+    pub test: AnswerTest,
+    /// The largest value that it looks at.
+    pub measured: f64,
+    /// The largest that an honest answer can have.
+    pub allowed: f64,
+}
+
+impl Measure {
+    fn passes(&self) -> bool {
+        self.measured <= self.allowed
+    }
+}
+
+impl std::fmt::Display for Measure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let what = match self.test {
+            AnswerTest::Finite => return f.write_str("a value is not finite"),
+            AnswerTest::Magnitude => "a value has magnitude",
+            AnswerTest::Imaginary => "an imaginary part has magnitude",
+            AnswerTest::Replicas => "values that should be the same differ by",
+            AnswerTest::Unused => "a slot that no value has holds",
+        };
+        let (had, most) = (self.measured, self.allowed);
+        write!(f, "{what} {had:.3e}, at most {most:.3e} is possible")
+    }
+}
+
+/// All tests of one answer, which looks at its ciphertexts one by one.
+pub(crate) struct Judge<'a> {
+    port: &'a Port,
+    bounds: AnswerBounds,
+    /// Of each ciphertext, the slots of one period that have a value.
+    used: Vec<Vec<bool>>,
+    finite: bool,
+    magnitude: f64,
+    imaginary: f64,
+    replicas: f64,
+    unused: f64,
+}
+
+impl<'a> Judge<'a> {
+    pub(crate) fn new(port: &'a Port, bounds: AnswerBounds) -> Self {
+        Self {
+            port,
+            bounds,
+            used: used(port),
+            finite: true,
+            magnitude: 0.0,
+            imaginary: 0.0,
+            replicas: 0.0,
+            unused: 0.0,
+        }
+    }
+    /// Looks at all slots of the ring, of which the port's are one period.
+    pub(crate) fn see(&mut self, ciphertext: usize, slots: &[Complex64]) {
+        let (unit, period) = (self.port.unit.abs(), self.port.slots);
+        for (j, z) in slots.iter().enumerate() {
+            self.finite &= z.re.is_finite() && z.im.is_finite();
+            let (first, re) = (slots[j % period], z.re.abs() * unit);
+            let apart = (z.re - first.re).abs().max((z.im - first.im).abs());
+            self.replicas = self.replicas.max(apart * unit);
+            self.imaginary = self.imaginary.max(z.im.abs() * unit);
+            match self.used[ciphertext][j % period] {
+                true => self.magnitude = self.magnitude.max(re),
+                false => self.unused = self.unused.max(re),
+            }
+        }
+    }
+    /// What was measured, in the order in which the tests are told.
+    pub(crate) fn measures(&self) -> [Measure; 5] {
+        let b = &self.bounds;
+        // a bound beyond the largest value says nothing, and an error as large as that leaves nothing of an answer
+        let error = b.error.min(b.magnitude);
+        let broken = if self.finite { 0.0 } else { f64::INFINITY };
+        [
+            (AnswerTest::Finite, broken, 0.0),
+            (
+                AnswerTest::Magnitude,
+                self.magnitude,
+                b.magnitude + error,
+            ),
+            (
+                AnswerTest::Imaginary,
+                self.imaginary,
+                b.imaginary + error,
+            ),
+            (AnswerTest::Replicas, self.replicas, 2.0 * error),
+            (AnswerTest::Unused, self.unused, b.unused + error),
+        ]
+        .map(|(test, measured, allowed)| Measure {
+            test,
+            measured,
+            allowed,
+        })
+    }
+    /// The first test that fails.
+    pub(crate) fn refuses(&self) -> Option<Measure> {
+        self.measures().into_iter().find(|m| !m.passes())
+    }
+}
+
+/// Of each ciphertext of a port, the slots that have a value.
+pub(crate) fn used(port: &Port) -> Vec<Vec<bool>> {
+    let mut used = vec![vec![false; port.slots]; port.registers.len()];
+    for &(c, s) in &port.places {
+        let first = s as usize * port.batch;
+        used[c as usize][first..first + port.batch].fill(true);
+    }
+    used
+}

@@ -1,0 +1,149 @@
+//! What a plan's exact answer holds beside its values: in slots that no value has, and in imaginary parts.
+
+use crate::answer::used;
+use crate::operation::{Operation, Register};
+use crate::plan::Plan;
+use ckks::BlockMap;
+use ckks::map::Values;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Bounds on magnitudes, network units.
+pub(crate) struct Beside {
+    pub(crate) unused: f64,
+    pub(crate) imaginary: f64,
+}
+
+/// Of a plan that passed, whose answer has at most this magnitude anywhere.
+pub(crate) fn beside(plan: &Plan, magnitude: f64) -> Beside {
+    let (port, complex) = (&plan.output, complex(plan));
+    let writers = writers(plan);
+    let idle = port.registers.iter().zip(used(port)).map(|(r, used)| {
+        if used.iter().all(|u| *u) {
+            return 0.0;
+        }
+        let held = held(plan, &writers, *r, &used);
+        held.map_or(magnitude, |v| (v * port.unit.abs()).min(magnitude))
+    });
+    Beside {
+        unused: idle.fold(0.0, f64::max),
+        imaginary: match port.registers.iter().any(|r| complex.contains(r)) {
+            true => magnitude,
+            false => 0.0,
+        },
+    }
+}
+
+/// The step that writes each register.
+fn writers(plan: &Plan) -> BTreeMap<Register, &Operation> {
+    let steps = plan.steps.iter().map(|s| &s.operation);
+    steps
+        .flat_map(|o| o.writes().into_iter().map(move |r| (r, o)))
+        .collect()
+}
+
+/// Registers whose values may have an imaginary part.
+fn complex(plan: &Plan) -> BTreeSet<Register> {
+    let mut complex = BTreeSet::new();
+    for step in &plan.steps {
+        let turns = match &step.operation {
+            Operation::Join { .. } => true,
+            Operation::Split { .. } => false,
+            other => other.reads().iter().any(|r| complex.contains(r)) || has_complex(other),
+        };
+        if turns {
+            complex.extend(step.operation.writes());
+        }
+    }
+    complex
+}
+
+fn has_complex(operation: &Operation) -> bool {
+    let Operation::Linear { map, .. } = operation else {
+        return false;
+    };
+    let mut terms = map.terms().iter();
+    terms.any(|t| matches!(t.values, Values::Complex(_)))
+}
+
+/// The largest magnitude in the slots that are not used, plan units, where the plan itself says it: where the matrix that a register comes
+/// from has no row for them, and so its bias is all there is.
+fn held(
+    plan: &Plan,
+    writers: &BTreeMap<Register, &Operation>,
+    mut register: Register,
+    used: &[bool],
+) -> Option<f64> {
+    let mut gain = 1.0;
+    // every step back is an earlier step
+    for _ in 0..plan.steps.len() {
+        match writers.get(&register)? {
+            Operation::Align { input, .. } => register = *input,
+            Operation::Bootstrap {
+                input, bootstrap, ..
+            } => {
+                gain *= bootstrap.gain;
+                register = *input;
+            }
+            Operation::Linear {
+                outputs,
+                map,
+                bias,
+                period,
+                ..
+            } => {
+                let output = outputs.iter().position(|o| *o == register)?;
+                let rows = rows(map, output);
+                let idle = || (0..used.len()).filter(|j| !used[*j]);
+                if idle().any(|j| rows[j % period]) {
+                    return None;
+                }
+                let bias = bias[output].as_deref().unwrap_or(&[0.0]);
+                let added = idle().map(|j| bias[j % bias.len()].abs());
+                return Some(gain * added.fold(0.0, f64::max));
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// The rows of one output that are not zero.
+fn rows(map: &BlockMap, output: usize) -> Vec<bool> {
+    // diagonals that repeat alike, and each weight vector, are looked at once
+    let mut alike: BTreeMap<(usize, usize), Vec<bool>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for t in map.terms().iter().filter(|t| t.output == output) {
+        let (address, length) = match &t.values {
+            Values::Real(v) | Values::Runs { values: v, .. } => (v.as_ptr() as usize, v.len()),
+            Values::Complex(v) => (v.as_ptr() as usize, v.len()),
+        };
+        let run = t.values.run();
+        if !seen.insert((address, run)) {
+            continue;
+        }
+        let rows = alike
+            .entry((length, run))
+            .or_insert_with(|| vec![false; length]);
+        match &t.values {
+            Values::Real(v) | Values::Runs { values: v, .. } => {
+                (rows.iter_mut().zip(&v[..])).for_each(|(r, v)| *r |= *v != 0.0);
+            }
+            Values::Complex(v) => {
+                (rows.iter_mut().zip(&v[..])).for_each(|(r, v)| *r |= v.norm_sqr() != 0.0);
+            }
+        }
+    }
+    let slots = map.slots();
+    let mut all: Vec<bool> = (0..slots)
+        .map(|j| {
+            let mut alike = alike.iter();
+            alike.any(|((length, run), rows)| rows[j / run % length])
+        })
+        .collect();
+    for f in map.folds() {
+        all = (0..slots)
+            .map(|j| all[j] || all[(j + f) % slots])
+            .collect();
+    }
+    all
+}
