@@ -4,7 +4,7 @@ use crate::arguments::*;
 use crate::place;
 use crate::terminal::{Line, note};
 use polyveil::calibrate::{Calibrating, Material};
-use polyveil::client::{Client, Input, Release};
+use polyveil::client::{Client, Input, Release, refusal};
 use polyveil::data::Answers;
 use polyveil::estimate::Estimating;
 use polyveil::evaluate::{Evaluation, Set};
@@ -441,9 +441,15 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
         (true, false) => Release::Shared(terms),
         (true, true) => Release::Class(terms),
     };
-    let client = Client::open(&a.key, a.client.as_deref())?;
-    let each =
-        with_line(|tell| client.decrypt_file(&a.answer, &release, (&a.text, a.count), tell))?;
+    let each = with_line(|tell| {
+        let client = Client::open(&a.key, a.client.as_deref())?;
+        client.decrypt_file(&a.answer, &release, (&a.text, a.count), tell)
+    });
+    let each = each.inspect_err(|e| {
+        if let Some(why) = refusal(e).filter(|_| a.json) {
+            println!("{why}");
+        }
+    })?;
     if !a.share {
         note(
             "keep this to yourself: whoever sees decrypted values can attack the key (IND-CPA-D, SECURITY.md); `--share` makes what may be passed on, of answers that are classes",

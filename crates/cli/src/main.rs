@@ -51,6 +51,8 @@ Exit codes:
   1  refused or failed: one line on stderr names the cause and the remedy
   2  wrong usage of the command line
   3  `run --check`: a layer's error exceeds its predicted bound
+  4  an answer that cannot be right was not shown (`decrypt`, `demo`); `--json` names the test that it fails: finite, magnitude,
+     imaginary, replicas or unused
 
 Security: the server is trusted to compute, not to see (honest but curious). See SECURITY.md, in particular before
 publishing decrypted answers.";
@@ -99,7 +101,7 @@ enum Command {
     Run(RunArgs),
     /// Client: decrypt an answer and print the top classes, or the next tokens.
     #[command(
-        after_long_help = "Examples:\n  polyveil decrypt --key keys/client.key cat.answer                        # for your eyes only\n  polyveil decrypt --key keys/client.key cat.answer --share --releases 10   # may be passed on; at most 10 under this key\n  polyveil decrypt --key keys/client.key cat.answer --share --class-only --releases 10   # the class and nothing else\n\nWhoever sees decrypted values can attack the key. --share adds Gaussian noise sized from the plan's error bound, the security\nand the number of answers that will be shared, and refuses where the noise would leave no class;\n--class-only shares the class without noise, unless it leads by so little that the error might decide. Answers must come from a\nserver that ran the plan. See SECURITY.md."
+        after_long_help = "Examples:\n  polyveil decrypt --key keys/client.key cat.answer                        # for your eyes only\n  polyveil decrypt --key keys/client.key cat.answer --share --releases 10   # may be passed on; at most 10 under this key\n  polyveil decrypt --key keys/client.key cat.answer --share --class-only --releases 10   # the class and nothing else\n\nWhoever sees decrypted values can attack the key. --share adds Gaussian noise sized from the plan's error bound, the security\nand the number of answers that will be shared, and refuses where the noise would leave no class;\n--class-only shares the class without noise, unless it leads by so little that the error might decide. Answers must come from a\nserver that ran the plan. See SECURITY.md.\n\nAn answer that cannot be right is not shown (exit code 4): one with values that are not finite or larger than calibration and the\nerror bound allow, with imaginary parts, or with more than the bound where copies should agree or nothing should be. That finds other\nkeys, damage, and most inputs whose values left an interval; it cannot find a wrong answer of ordinary size. A refusal under --share\ncounts as a release, under --class-only as the refusal that ends it."
     )]
     Decrypt(DecryptArgs),
     /// Explain any file: kind, version, parameters, security, who may see it.
@@ -186,11 +188,11 @@ fn main() -> ExitCode {
                 Some(help) => error(&format_args!("{e}: {help}")),
                 None => error(&e),
             }
-            let check = matches!(
-                e.cause(),
-                Error::Runtime(polyveil::runtime::Error::Check { .. })
-            );
-            ExitCode::from(if check { 3 } else { 1 })
+            ExitCode::from(match e.cause() {
+                Error::Runtime(polyveil::runtime::Error::Check { .. }) => 3,
+                Error::Runtime(polyveil::runtime::Error::Answer { .. }) => 4,
+                _ => 1,
+            })
         }
     }
 }

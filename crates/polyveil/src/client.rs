@@ -155,7 +155,7 @@ impl Client {
     /// The values of a server's answer, those of one input after the other: for the key's owner alone.
     ///
     /// # Errors
-    /// Answers of another key or plan.
+    /// Answers of another key or plan, and those that can't be right ([`runtime::answer`]).
     pub fn decrypt(&self, answer: &[u8]) -> Result<Vec<f64>> {
         Ok(self.keys.read_answer(answer, "answer")?)
     }
@@ -171,7 +171,8 @@ impl Client {
     /// Decrypts a file, for each of the prompts that were encrypted or for the first `count` inputs. What is shared is counted beside the key.
     ///
     /// # Errors
-    /// Answers of another key or plan; what sharing refuses.
+    /// Answers of another key or plan; those that can't be right ([`refusal`]), which count as shared where they should have been; what sharing
+    /// refuses.
     pub fn decrypt_file(
         &self,
         answer: &Path,
@@ -252,6 +253,17 @@ impl Client {
                 }
             })
             .collect()
+    }
+}
+
+/// Why an answer is refused that can't be right, as a JSON object; none of other errors.
+pub fn refusal(error: &Error) -> Option<Value> {
+    match error.cause() {
+        Error::Runtime(runtime::Error::Answer { why, counted, .. }) => Some(json!({
+            "refused": why.test, "measured": why.measured, "allowed": why.allowed,
+            "counted": counted.map(|(used, releases)| json!({ "used": used, "releases": releases })), "may_be_shared": false,
+        })),
+        _ => None,
     }
 }
 

@@ -8,6 +8,7 @@ mod subject;
 
 pub use stated::Stated;
 
+use crate::client::refusal;
 use crate::error::{Result, named};
 use crate::inputs::{Inputs, Source};
 use crate::largest_error;
@@ -138,7 +139,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Runs inputs, as many at a time as the plan takes, and appends a line for each. One that leaves a range in the clear gets a line that
-    /// says so, and no run. Gives what a run took on average.
+    /// says so, and no run; one whose answer can't be right, and all that share its ciphertexts, get one that says that. Gives what a run took on average.
     fn each(
         &self,
         session: &Session,
@@ -177,7 +178,17 @@ impl<'a> Evaluation<'a> {
             if taken.is_empty() {
                 continue;
             }
-            let outcome = session.run(&all(&taken), Precision::Unmeasured, tell)?;
+            let outcome = match session.run(&all(&taken), Precision::Unmeasured, tell) {
+                Err(e) => {
+                    // nobody can tell which of them it is
+                    let refused = row(refusal(&e).ok_or(e)?);
+                    for (index, _, named, _) in taken {
+                        self.refuse(index, named, &refused, tell)?;
+                    }
+                    continue;
+                }
+                outcome => outcome?,
+            };
             let (measured, together) = (outcome.measured, taken.len());
             let answers = outcome.values.chunks(output);
             for ((index, _, named, clear), answer) in taken.into_iter().zip(answers) {
@@ -221,6 +232,20 @@ impl<'a> Evaluation<'a> {
         Ok(())
     }
 
+    fn refuse(&self, index: usize, named: Row, why: &Row, tell: Listener<'_>) -> Result<()> {
+        let mut line = row(json!({ "index": index }));
+        line.extend(named);
+        for key in ["refused", "measured", "allowed"] {
+            line.insert(key.into(), why[key].clone());
+        }
+        let line = self.results.append(line)?;
+        let noun = self.subject.noun();
+        tell.note(format_args!(
+            "{noun} {index}: its answer cannot be right and is refused: {line}"
+        ));
+        Ok(())
+    }
+
     /// What the lines of all inputs that were asked for say together.
     ///
     /// # Errors
@@ -230,6 +255,8 @@ impl<'a> Evaluation<'a> {
         let (left_out, all): (Vec<_>, Vec<_>) = lines
             .filter(|d| self.wanted.clone().any(|i| d["index"] == i))
             .partition(|d| d["outside"].is_string());
+        let (refused, all): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|d| d["refused"].is_string());
         let numbers = |key: &str| {
             let mut numbers: Vec<f64> = all.iter().filter_map(|d| d[key].as_f64()).collect();
             numbers.sort_by(f64::total_cmp);
@@ -239,7 +266,7 @@ impl<'a> Evaluation<'a> {
         let median = |key: &str| numbers(key).get(all.len() / 2).copied();
         let noun = self.subject.noun();
         let mut line = row(json!({
-            format!("{noun}s"): all.len(), "left_out": left_out.len(), "max_abs_error": largest("max_abs_error"),
+            format!("{noun}s"): all.len(), "left_out": left_out.len(), "refused": refused.len(), "max_abs_error": largest("max_abs_error"),
             "median_seconds": median("seconds"), "median_cpu_seconds": median("cpu_seconds"), "peak_bytes": largest("peak_bytes"),
         }));
         if let Some(stated) = largest("stated_error") {
