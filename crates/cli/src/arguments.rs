@@ -131,6 +131,19 @@ pub(crate) struct RowArgs {
     pub(crate) without: Vec<String>,
 }
 
+/// What a network's outputs are.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum AnswerKind {
+    /// Scores of classes, one of which is the answer.
+    Classes,
+    /// Labels, each of which holds or does not.
+    Labels,
+    /// Numbers.
+    Values,
+    /// A picture or a map.
+    Tensor,
+}
+
 /// Options of `calibrate`.
 #[derive(Args, Debug)]
 pub(crate) struct CalibrateArgs {
@@ -161,7 +174,11 @@ pub(crate) struct CalibrateArgs {
     /// Use at most so many pictures or sentences [default: 2000] or windows of text [default: 200], taken evenly.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
-    /// Class labels, separated by commas.
+    /// What the outputs are, where the file does not say [default: classes with --labels or labelled data, else values, or a tensor
+    /// where they are a picture; probabilities of labels where the network ends in a sigmoid].
+    #[arg(long, value_name = "KIND")]
+    pub(crate) answers: Option<AnswerKind>,
+    /// Names of the classes or labels, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) labels: Vec<String>,
     /// The outputs are numbers of these names, separated by commas, not scores of classes [default: --value-columns].

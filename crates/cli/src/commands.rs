@@ -3,7 +3,7 @@
 use crate::arguments::*;
 use crate::place;
 use crate::terminal::{Line, note};
-use polyveil::calibrate::{Calibrating, Material};
+use polyveil::calibrate::{Calibrating, Material, Meaning};
 use polyveil::client::{Client, Input, Release, refusal};
 use polyveil::data::Answers;
 use polyveil::estimate::Estimating;
@@ -183,21 +183,26 @@ pub(crate) fn demo(a: &DemoArgs) -> Result<()> {
         polyveil::demo::demonstrate(&graph, &plan, prediction, &input, precision, tell)
     })?;
     let (found, task) = (&report.answer, network::task_of_graph(&graph)?);
-    let labels = task.outputs().map_or(&[][..], Outputs::names);
     if !a.json {
-        println!("{}", network::answer_lines(&task.decode(&found.logits)?));
-        let label =
-            |class: Option<usize>| class.map_or_else(String::new, |c| network::label(labels, c));
-        println!(
-            "encrypted: {}, in the clear: {} — {}; largest difference of a logit {:.2e}\n",
-            label(found.class),
-            label(found.clear_class),
-            match found.class == found.clear_class {
-                true => "the same class",
-                false => "ANOTHER class",
-            },
-            found.max_abs_error.unwrap_or(f64::NAN)
-        );
+        let values = [&found.logits[..], &found.values].concat();
+        println!("{}", network::answer_lines(&task.decode(&values)?));
+        let off = found.max_abs_error.unwrap_or(f64::NAN);
+        match (found.class, found.clear_class) {
+            (Some(class), Some(clear)) => {
+                let labels = task.outputs().map_or(&[][..], Outputs::names);
+                let label = |c| network::label(labels, c);
+                println!(
+                    "encrypted: {}, in the clear: {} — {}; largest difference of a logit {off:.2e}\n",
+                    label(class),
+                    label(clear),
+                    match class == clear {
+                        true => "the same class",
+                        false => "ANOTHER class",
+                    },
+                );
+            }
+            _ => println!("largest difference from the network in the clear: {off:.2e}\n"),
+        }
     }
     publish(&report, a.json, report_file)?;
     let saw = format!(
@@ -255,12 +260,17 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
         [] => &a.rows.value_columns,
         _ => &a.values,
     };
+    let names = [&a.labels[..], values].concat();
     let options = Calibrating {
         name: a.name.clone(),
-        outputs: match (&a.labels[..], &values[..]) {
-            ([], []) => None,
-            ([], names) => Some(Outputs::Values(names.to_vec())),
-            (labels, _) => Some(Outputs::Classes(labels.to_vec())),
+        outputs: match (a.answers, &a.labels[..], &values[..]) {
+            (Some(AnswerKind::Classes), ..) => Some(Meaning::Classes(names)),
+            (Some(AnswerKind::Labels), ..) => Some(Meaning::Labels(names)),
+            (Some(AnswerKind::Values), ..) => Some(Meaning::Values(names)),
+            (Some(AnswerKind::Tensor), ..) => Some(Meaning::Tensor),
+            (None, [], []) => None,
+            (None, [], _) => Some(Meaning::Values(names)),
+            (None, ..) => Some(Meaning::Classes(names)),
         },
         activation: a.activation.clone(),
         degree: a.degree,
@@ -434,7 +444,7 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
     let terms = Terms {
         security: a.security_bits,
         releases: a.releases,
-        class_bits: a.class_bits,
+        class_bits: Some(a.class_bits),
     };
     let release = match (a.share, a.class_only) {
         (false, _) => Release::Private,

@@ -4,17 +4,26 @@ use crate::error::Result;
 use crate::network;
 use runtime::VerifiedPlan;
 use runtime::report::Answer;
+use task::{Outputs, Task};
 
-/// Encrypted logits beside the clear ones.
-pub(crate) fn answer_of(logits: Vec<f64>, truth: &[f64], labels: &[String]) -> Answer {
-    let best = |v: &[f64]| (!v.is_empty()).then(|| task::scores::argmax(v));
-    Answer {
-        class: best(&logits),
-        label: best(&logits).map(|c| network::label(labels, c)),
+/// An encrypted answer beside the clear one.
+pub(crate) fn answer_of(values: Vec<f64>, truth: &[f64], task: &Task) -> Answer {
+    let labels = task.outputs().and_then(Outputs::classes);
+    let best = |v: &[f64]| labels.map(|_| task::scores::argmax(v));
+    let class = best(&values);
+    let mut answer = Answer {
+        answers: task.outputs().map_or("tokens", Outputs::kind),
+        class,
+        label: class.zip(labels).map(|(c, l)| network::label(l, c)),
         clear_class: best(truth),
-        max_abs_error: Some(largest_error(&logits, truth)),
-        logits,
+        max_abs_error: Some(largest_error(&values, truth)),
+        ..Answer::default()
+    };
+    match task.outputs() {
+        Some(Outputs::Classes(_) | Outputs::Labels(_)) | None => answer.logits = values,
+        Some(_) => answer.values = values,
     }
+    answer
 }
 
 /// The largest difference; infinite where one is NaN, which would be no maximum.

@@ -10,7 +10,7 @@ use data::{Text, Windows};
 use nn::attention::{AttentionScheme, PowerSoftmax};
 use nn::calibrate::{Degree, FitOptions};
 use nn::lower::{Numerator, Options, Outliers, adapt};
-use nn::{Metadata, PolyGraph, Shape};
+use nn::{Graph, Metadata, Nonlinearity, Op, PolyGraph, Shape};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use task::{Outputs, Pictures, Task, Tokenizer};
@@ -34,13 +34,26 @@ pub enum Material {
     Sentences(Source),
 }
 
+/// What somebody says that a network's outputs are; names are one for each, or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// Scores of classes that exclude each other.
+    Classes(Vec<String>),
+    /// Labels of which each holds or does not.
+    Labels(Vec<String>),
+    /// Numbers.
+    Values(Vec<String>),
+    /// A picture or a map, in the network's own shape.
+    Tensor,
+}
+
 /// How a network becomes polynomial.
 #[derive(Clone, Debug)]
 pub struct Calibrating {
     /// Name of the network in reports; its file's if none.
     pub name: Option<String>,
-    /// What the outputs mean, where the file does not say.
-    pub outputs: Option<Outputs>,
+    /// What the outputs are, where the file does not say.
+    pub outputs: Option<Meaning>,
     /// Activation of a network whose file does not name it.
     pub activation: Option<String>,
     /// Degree of the polynomials.
@@ -132,13 +145,17 @@ fn inputs(
         }
         Network::Polynomial(g) => (g.metadata(), g.input_shape(), g.output().shape()),
     };
-    let task = task(own, (input, output), sources, a).map_err(named(model))?;
+    let bounded = matches!(&network, Network::Trained(g, _) if ends_in_sigmoid(g));
+    let outputs = a.outputs.clone().map(|m| outputs(m, output, bounded));
+    let said = outputs.is_some() || own.task.is_some();
+    let unsaid = bounded.then(|| Outputs::Probabilities(Vec::new()));
+    let task = task(own, (input, output), sources, outputs.or(unsaid)).map_err(named(model))?;
     let most = a.limit.unwrap_or(INPUTS);
     let shapes: Vec<Shape> = match &network {
         Network::Trained(g, _) => g.nodes().iter().map(nn::Node::shape).collect(),
         Network::Polynomial(g) => g.nodes().iter().map(nn::Node::shape).collect(),
     };
-    let mut inputs = Vec::new();
+    let (mut inputs, mut labelled) = (Vec::new(), false);
     for source in sources {
         let open = |split| {
             let source = Source {
@@ -149,17 +166,31 @@ fn inputs(
             let set = Inputs::open(&task, &source)?;
             let more = set.len().min(most - inputs.len());
             memory::calibrate(&shapes, inputs.len() + more)?;
-            set.tensors(more)
+            let classes = (0..set.len()).filter_map(|i| set.class(i)).max();
+            let fits = classes.is_some_and(|most| most < output.len());
+            Ok((set.tensors(more)?, fits))
         };
         let more = match open(source.split) {
             Err(Error::Data(data::Error::Split { .. })) => open(Some(data::Split::Train))?,
             other => other?,
         };
-        inputs.extend(more);
+        inputs.extend(more.0);
+        labelled |= more.1;
         if inputs.len() >= most {
             break;
         }
     }
+    let task = match said || bounded {
+        true => task,
+        false if labelled && output.len() > 1 => with_outputs(task, Outputs::Classes(Vec::new()))?,
+        false => {
+            tell.note(format_args!(
+                "nobody says what the network's {} outputs are: answers will be numbers, not classes",
+                output.len()
+            ));
+            task
+        }
+    };
     tell.note(format_args!("calibrating on {} inputs", inputs.len()));
     let mut warn = |outside: usize| {
         if outside > 0 {
@@ -210,31 +241,58 @@ fn task(
     own: &Metadata,
     (input, output): (Shape, Shape),
     sources: &[Source],
-    a: &Calibrating,
+    outputs: Option<Outputs>,
 ) -> Result<Task> {
-    let task = network::task_of(own, input, output)?;
-    let outputs = a.outputs.clone().or_else(|| task.outputs().cloned());
-    let Some(outputs) = outputs else {
-        return Ok(task);
-    };
-    let task = match (task, sources.first()) {
-        (Task::Vectors(_), Some(source)) if own.task.is_none() => {
-            let columns = source.rows()?.columns().to_vec();
-            Task::Vectors(task::Vectors::new(columns, None, outputs)?)
-        }
-        (Task::Vectors(t), _) => {
+    let mut task = network::task_of(own, input, output)?;
+    if let (Task::Vectors(t), Some(source), None) = (&task, sources.first(), &own.task) {
+        let columns = source.rows()?.columns().to_vec();
+        task = Task::Vectors(task::Vectors::new(columns, None, t.outputs().clone())?);
+    }
+    if let Some(outputs) = outputs {
+        task = with_outputs(task, outputs)?;
+    }
+    task.check(input, output)?;
+    Ok(task)
+}
+
+/// The same task with outputs of another meaning; those of text keep theirs.
+fn with_outputs(task: Task, outputs: Outputs) -> Result<Task> {
+    Ok(match task {
+        Task::Vectors(t) => {
             let (columns, normalization) = (t.columns().to_vec(), t.normalization().cloned());
             Task::Vectors(task::Vectors::new(columns, normalization, outputs)?)
         }
-        (Task::Pictures(t), _) => Task::Pictures(Pictures::new(
-            t.shape(),
-            t.normalization().clone(),
-            outputs,
-        )?),
-        (other, _) => other,
-    };
-    task.check(input, output)?;
-    Ok(task)
+        Task::Pictures(t) => {
+            let normalization = t.normalization().clone();
+            Task::Pictures(Pictures::new(t.shape(), normalization, outputs)?)
+        }
+        other => other,
+    })
+}
+
+/// What outputs of this shape are that somebody names; `bounded` where they are probabilities already, of which no softmax can be taken.
+fn outputs(said: Meaning, output: Shape, bounded: bool) -> Outputs {
+    match said {
+        Meaning::Classes(names) | Meaning::Labels(names) if bounded => {
+            Outputs::Probabilities(names)
+        }
+        Meaning::Classes(names) => Outputs::Classes(names),
+        Meaning::Labels(names) => Outputs::Labels(names),
+        Meaning::Values(names) => Outputs::Values(names),
+        Meaning::Tensor => Outputs::Tensor(output),
+    }
+}
+
+/// Whether a network's last layer is a sigmoid.
+fn ends_in_sigmoid(graph: &Graph) -> bool {
+    let mut node = graph.output();
+    while let (Op::Flatten | Op::Reshape(_) | Op::Identity, Some(&before)) =
+        (node.op(), node.inputs().first())
+    {
+        node = graph.node(before);
+    }
+    let last = approx::Activation::Sigmoid;
+    matches!(node.op(), Op::Elementwise(Nonlinearity::Activation(a)) if *a == last)
 }
 
 /// The vocabulary, and the public first token.

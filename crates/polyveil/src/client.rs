@@ -200,7 +200,11 @@ impl Client {
             let key = self.path.canonicalize().map_err(named(&self.path))?;
             Ok(folder_of(&key).join(RECORD_NAME))
         };
-        let labels = task.outputs().map_or(&[][..], Outputs::names);
+        let classes = task.outputs().and_then(Outputs::classes);
+        let labels = classes.unwrap_or_default();
+        if let (Release::Class(_), None) = (release, classes) {
+            return Err("an answer of this network is no class: share it with noise".into());
+        }
         let (values, shared) = match release {
             Release::Class(terms) => {
                 let shared = self.keys.share_class(file, &name, &record()?, terms)?;
@@ -211,10 +215,11 @@ impl Client {
                 }]);
             }
             Release::Shared(terms) => {
-                let record = record()?;
+                let (record, mut terms) = (record()?, *terms);
+                terms.class_bits = terms.class_bits.filter(|_| classes.is_some());
                 let shared = self
                     .keys
-                    .share_answer(file, &name, &record, terms, &mut rng())?;
+                    .share_answer(file, &name, &record, &terms, &mut rng())?;
                 tell.note(&shared);
                 (shared.values.clone(), Some(shared))
             }
@@ -237,7 +242,8 @@ impl Client {
                     continuation(network, format, &tokens, prompt)
                 }
                 (_, answer) => {
-                    let mut json = json!({ "error_bound": self.keys.spec().answer.error, "may_be_shared": shared.is_some(), "sharing": shared });
+                    let kind = task.outputs().map(Outputs::kind);
+                    let mut json = json!({ "answers": kind, "shape": port.shape, "error_bound": self.keys.spec().answer.error, "may_be_shared": shared.is_some(), "sharing": shared });
                     match &answer {
                         Answer::Classes(scores) => {
                             json["class"] = scores.best().into();
@@ -246,6 +252,8 @@ impl Client {
                         }
                         Answer::Labels(all) => json["labels"] = json!(all),
                         Answer::Values(all) => json["values"] = json!(all),
+                        Answer::Probabilities(all) => json["probabilities"] = json!(all),
+                        Answer::Tensor(_, all) => json["values"] = json!(all),
                         _ => {}
                     }
                     let text = answer_lines(&answer);

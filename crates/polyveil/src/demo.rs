@@ -39,8 +39,7 @@ pub fn demonstrate(
     let session = Session::new(plan.clone(), graph, prediction, tell)?;
     let outcome = session.run(input.values(), precision, tell)?;
     let task = crate::network::task_of_graph(graph)?;
-    let labels = task.outputs().map_or(&[][..], task::Outputs::names);
-    let found = answer_of(outcome.values, &oracle, labels);
+    let found = answer_of(outcome.values, &oracle, &task);
     Ok(Report::new(
         plan,
         session.prediction(),

@@ -51,7 +51,7 @@ pub fn load_polynomial(path: &Path) -> Result<PolyGraph> {
 }
 
 /// What a network's inputs and outputs mean: what its file says, or by its input's shape rows of numbers, or pictures as the usual CIFAR-10
-/// networks take them; outputs are classes.
+/// networks take them; outputs are numbers.
 ///
 /// # Errors
 /// A task that can't be read or is none of these shapes.
@@ -60,7 +60,7 @@ pub fn task_of(metadata: &Metadata, input: Shape, output: Shape) -> Result<Task>
 }
 
 pub(crate) fn task_or(task: Option<Task>, input: Shape, output: Shape) -> Result<Task> {
-    let outputs = Outputs::Classes(Vec::new());
+    let outputs = Outputs::unsaid(output);
     let task = match (task, input) {
         (Some(task), _) => task,
         (None, Shape::Vector(width)) => {
@@ -169,7 +169,7 @@ pub fn label(labels: &[String], class: usize) -> String {
         .unwrap_or_else(|| format!("class {class}"))
 }
 
-/// An answer as lines: the five likeliest alternatives, or all numbers.
+/// An answer as lines: the five likeliest classes, all labels or numbers, or what a tensor is like.
 pub fn answer_lines(answer: &Answer<'_>) -> String {
     let line = |c: &Candidate| {
         let (name, share) = (&c.name, 100.0 * c.probability);
@@ -181,6 +181,18 @@ pub fn answer_lines(answer: &Answer<'_>) -> String {
         Answer::Values(all) => (all.iter())
             .map(|v| format!("  {:14} {:+.4}\n", v.name, v.value))
             .collect(),
+        Answer::Probabilities(all) => (all.iter())
+            .map(|v| format!("  {:14} {:5.1}%\n", v.name, 100.0 * v.value.clamp(0.0, 1.0)))
+            .collect(),
+        Answer::Tensor(shape, values) => {
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+            let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            format!(
+                "  {} values of shape {shape}, row by row: {least:+.4} to {most:+.4}, mean {mean:+.4}\n",
+                values.len()
+            )
+        }
         _ => String::new(),
     }
 }

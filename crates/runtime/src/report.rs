@@ -12,6 +12,9 @@ use std::fmt::Write;
 
 mod svg;
 
+/// What stands on a report with decrypted values or their errors.
+const PRIVATE: &str = "for the key's owner alone: decrypted values and their errors can be used to attack the key";
+
 /// One layer.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct LayerReport {
@@ -62,17 +65,26 @@ pub struct Share {
 /// What the answer was and how it compares.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Answer {
-    /// Predicted class of the encrypted run; none where nobody could decrypt.
+    /// What the answer consists of: classes, values and so on; empty where nobody could decrypt.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub answers: &'static str,
+    /// Predicted class of the encrypted run; none where nobody could decrypt, or the answer is no class.
     pub class: Option<usize>,
     /// Its label.
     pub label: Option<String>,
     /// Class of the clear twin.
     pub clear_class: Option<usize>,
-    /// Largest difference of a logit from the clear twin.
+    /// Largest difference of a value from the clear twin.
     pub max_abs_error: Option<f64>,
-    /// Logits.
+    /// Logits, of classes, labels and tokens.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub logits: Vec<f64>,
+    /// Other values.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<f64>,
+    /// False for what was decrypted under a user's own key: it is for nobody else's eyes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub may_be_shared: Option<bool>,
 }
 
 /// One run.
@@ -303,6 +315,11 @@ impl Report {
         }
     }
 
+    /// Whether it tells what must not be shared.
+    fn is_private(&self) -> bool {
+        self.answer.may_be_shared == Some(false)
+    }
+
     /// One JSON object.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("plain data is always JSON")
@@ -339,6 +356,9 @@ impl Report {
             );
         }
         t += &self.breakdown();
+        if self.is_private() {
+            let _ = writeln!(t, "\n{PRIVATE}");
+        }
         let _ = writeln!(t, "\n{:22}  {:>12}  {:>12}", "", "measured", "predicted");
         let time = |s: f64| format!("{s:.1} s");
         let (peak, predicted_peak) = (self.peak_bytes, self.predicted_peak_bytes);

@@ -1,4 +1,5 @@
-//! What an answer is: scores of classes, labels that hold or don't, values with names, or the next token at every position.
+//! What an answer is: scores of classes, labels that hold or don't, values with names, a tensor such as a picture, or the next token at every
+//! position.
 
 use crate::bytes::{Reader, Writer};
 use crate::error::{Error, Result};
@@ -18,6 +19,10 @@ pub enum Outputs {
     Labels(Vec<String>),
     /// Numbers: a regression's.
     Values(Vec<String>),
+    /// Probabilities of labels of which each holds or does not: of a network that ends in a sigmoid itself.
+    Probabilities(Vec<String>),
+    /// Numbers in this shape: a picture, a map.
+    Tensor(Shape),
 }
 
 /// One alternative.
@@ -52,6 +57,10 @@ pub enum Answer<'a> {
     Labels(Vec<Candidate>),
     /// Numbers.
     Values(Vec<Named>),
+    /// Every label with the probability that it holds, as the network gives it: of an approximated sigmoid, which may go a little beyond 0 and 1.
+    Probabilities(Vec<Named>),
+    /// Numbers in a shape, row-major.
+    Tensor(Shape, Vec<f64>),
     /// The next token after each position.
     Tokens(Tokens<'a>),
 }
@@ -139,26 +148,63 @@ impl<'a> Tokens<'a> {
 }
 
 impl Outputs {
+    /// What outputs of this shape are where nobody says: numbers, since scores of classes cannot be told from others.
+    #[must_use]
+    pub fn unsaid(output: Shape) -> Self {
+        match output {
+            Shape::Image { height, width, .. } if height * width > 1 => Self::Tensor(output),
+            _ => Self::Values(Vec::new()),
+        }
+    }
+
+    /// What they are, in the plural: classes, labels, values, probabilities, tensor.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Classes(_) => "classes",
+            Self::Labels(_) => "labels",
+            Self::Values(_) => "values",
+            Self::Probabilities(_) => "probabilities",
+            Self::Tensor(_) => "tensor",
+        }
+    }
+
     /// The names of classes, labels or values; empty where they have none.
     #[must_use]
     pub fn names(&self) -> &[String] {
         match self {
-            Self::Classes(names) | Self::Labels(names) | Self::Values(names) => names,
+            Self::Classes(names)
+            | Self::Labels(names)
+            | Self::Values(names)
+            | Self::Probabilities(names) => names,
+            Self::Tensor(_) => &[],
+        }
+    }
+
+    /// The labels of classes, of which one is the answer; none of other outputs.
+    #[must_use]
+    pub fn classes(&self) -> Option<&[String]> {
+        match self {
+            Self::Classes(names) => Some(names),
+            _ => None,
         }
     }
 
     /// Whether these are the outputs of a network.
     ///
     /// # Errors
-    /// [`Error::Count`] for names of another number.
+    /// [`Error::Count`] for names of another number, [`Error::Network`] for another shape.
     pub fn check(&self, output: Shape) -> Result<()> {
+        if let Self::Tensor(shape) = self {
+            return crate::same("output", "this description", *shape, output);
+        }
         let (needed, had) = (output.len(), self.names().len());
         if had != 0 && had != needed {
             return Err(Error::Count {
                 what: match self {
                     Self::Classes(_) => "class labels",
-                    Self::Labels(_) => "labels",
-                    Self::Values(_) => "names of outputs",
+                    Self::Labels(_) | Self::Probabilities(_) => "labels",
+                    Self::Values(_) | Self::Tensor(_) => "names of outputs",
                 },
                 needed,
                 had,
@@ -173,13 +219,25 @@ impl Outputs {
     /// [`Error::Count`] for another number of values than names, or none.
     pub fn decode<'a>(&'a self, values: &[f64]) -> Result<Answer<'a>> {
         let names = self.names();
-        if values.is_empty() || !names.is_empty() && names.len() != values.len() {
+        let needed = match self {
+            Self::Tensor(shape) => shape.len(),
+            _ => names.len(),
+        };
+        if values.is_empty() || needed != 0 && needed != values.len() {
             return Err(Error::Count {
                 what: "values of an answer",
-                needed: names.len().max(1),
+                needed: needed.max(1),
                 had: values.len(),
             });
         }
+        let named = |what: &str| {
+            let all = values.iter().copied().enumerate();
+            let each = all.map(|(i, value)| Named {
+                name: name(names, what, i),
+                value,
+            });
+            each.collect()
+        };
         let all = values.iter().copied().enumerate();
         Ok(match self {
             Self::Classes(labels) => Answer::Classes(Scores {
@@ -195,13 +253,9 @@ impl Outputs {
                 })
                 .collect(),
             ),
-            Self::Values(names) => Answer::Values(
-                all.map(|(i, value)| Named {
-                    name: name(names, "output", i),
-                    value,
-                })
-                .collect(),
-            ),
+            Self::Probabilities(_) => Answer::Probabilities(named("label")),
+            Self::Tensor(shape) => Answer::Tensor(*shape, values.into()),
+            Self::Values(_) => Answer::Values(named("output")),
         })
     }
 
@@ -210,18 +264,39 @@ impl Outputs {
             Self::Classes(_) => 0,
             Self::Labels(_) => 1,
             Self::Values(_) => 2,
+            Self::Probabilities(_) => 3,
+            Self::Tensor(_) => 4,
         });
-        w.texts(self.names());
+        match self {
+            Self::Tensor(Shape::Image {
+                channels,
+                height,
+                width,
+            }) => [1, *channels, *height, *width].map(|d| w.size(d)),
+            Self::Tensor(shape) => [0, shape.len(), 1, 1].map(|d| w.size(d)),
+            other => return w.texts(other.names()),
+        };
     }
 
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self> {
-        let kind = r.u8()?;
-        let names = r.texts()?;
-        match kind {
-            0 => Ok(Self::Classes(names)),
-            1 => Ok(Self::Labels(names)),
-            2 => Ok(Self::Values(names)),
-            other => Err(r.unknown("kind of outputs", other)),
-        }
+        Ok(match r.u8()? {
+            0 => Self::Classes(r.texts()?),
+            1 => Self::Labels(r.texts()?),
+            2 => Self::Values(r.texts()?),
+            3 => Self::Probabilities(r.texts()?),
+            4 => {
+                let [picture, channels, height, width] = [r.size()?, r.size()?, r.size()?, r.size()?];
+                let shape = match (picture, height, width) {
+                    (1, ..) => Shape::image(channels, height, width),
+                    (0, 1, 1) => Shape::Vector(channels),
+                    _ => return Err(Error::malformed("task", "an answer of an impossible shape")),
+                };
+                if shape.checked_len().is_none() {
+                    return Err(Error::malformed("task", "an answer of an impossible shape"));
+                }
+                Self::Tensor(shape)
+            }
+            other => return Err(r.unknown("kind of outputs", other)),
+        })
     }
 }

@@ -48,7 +48,7 @@ impl Subject for Each<'_> {
             let stated = stated.unwrap_or(f64::INFINITY);
             return prompts::compare(format, &tokens, (answer, clear), stated);
         }
-        if let Some(Outputs::Values(_)) = self.task.outputs() {
+        let Some(names) = self.task.outputs().and_then(Outputs::classes) else {
             let target = self.inputs.target(index);
             let mut line = row(json!({ "values": answer, "clear_values": clear }));
             if !target.is_empty() {
@@ -58,11 +58,8 @@ impl Subject for Each<'_> {
                 line.extend(row(errors));
             }
             return line;
-        }
-        let (class, names) = (
-            argmax(answer),
-            self.task.outputs().map_or(&[][..], Outputs::names),
-        );
+        };
+        let class = argmax(answer);
         let mut line = row(json!({ "class": class, "clear_class": argmax(clear) }));
         if let Some(stated) = stated {
             let close = margin(clear) < 2.0 * stated;
@@ -80,7 +77,7 @@ impl Subject for Each<'_> {
             let all: Vec<f64> = lines.iter().filter_map(|d| d[key].as_f64()).collect();
             (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64)
         };
-        if let Some(Outputs::Values(_)) = self.task.outputs() {
+        if self.task.outputs().and_then(Outputs::classes).is_none() {
             return row(json!({
                 "mean_target_error": mean("target_error"), "clear_mean_target_error": mean("clear_target_error"),
             }));

@@ -107,6 +107,12 @@ impl Report {
             self.bootstraps,
             self.security_bits
         );
+        if self.is_private() {
+            let _ = write!(
+                s,
+                "<text x=\"10\" y=\"34\" fill=\"#b00\">{PRIVATE}</text>"
+            );
+        }
         for (x, title) in [
             (LEFT, &*format!("seconds ({measured})")),
             (LEVELS, "level"),

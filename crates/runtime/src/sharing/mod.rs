@@ -51,6 +51,7 @@ use terms::{in_range, refuse};
 const MOST_PRECISION: i32 = 32;
 /// Fractional bits of the fixed-point sum below the grid.
 const FRACTION: i32 = 64;
+const KEEP_VALUES: &str = "compile with a last stage at larger scale, or promise fewer releases under a new key (see SECURITY.md)";
 const KEEP_TO_YOURSELF: &str = "share the class alone, compile with a last stage at larger scale, or promise fewer releases under a new key (see SECURITY.md)";
 
 /// What a plan promises of its answer, in network units.
@@ -141,8 +142,21 @@ impl Flooding {
             .sqrt();
         2.0 * self.bounds.error + std::f64::consts::SQRT_2 * self.sigma * t
     }
-    /// Refuses noise that leaves no class of any answer of this plan; looks at no answer.
-    fn leaves_a_class(&self, class_bits: u32) -> Result<()> {
+    /// Refuses noise that leaves no class of any answer of this plan, or nothing of its values; looks at no answer.
+    fn leaves_something(&self, class_bits: Option<u32>) -> Result<()> {
+        let Some(class_bits) = class_bits else {
+            if self.sigma <= self.bounds.magnitude {
+                return Ok(());
+            }
+            return Err(refuse(
+                format!(
+                    "{}: answers of this plan reach {:.3e}, so that nothing is left of them",
+                    self.terms(),
+                    self.bounds.magnitude
+                ),
+                KEEP_VALUES,
+            ));
+        };
         let (needed, most) = (self.needed_margin(class_bits), 2.0 * self.bounds.magnitude);
         if needed <= most {
             return Ok(());
@@ -198,10 +212,11 @@ pub struct Shared {
     pub sigma: f64,
     /// Bits of the answer that remain: [`Flooding::bits`].
     pub bits: f64,
-    /// Difference of the two largest noisy values; none where there is only one.
+    /// Difference of the two largest noisy values; none where there is only one, or no class.
     pub margin: Option<f64>,
     /// Margin that the class needs.
-    pub needed_margin: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needed_margin: Option<f64>,
     /// Bits of statistical security.
     pub security_bits: u32,
     /// Answers that may ever be shared under this key.
@@ -221,7 +236,7 @@ impl std::fmt::Display for Shared {
             Some(had) => write!(
                 f,
                 "; margin of the class {had:.3e}, needed {:.3e}",
-                self.needed_margin
+                self.needed_margin.unwrap_or_default()
             ),
             None => Ok(()),
         }
@@ -242,19 +257,16 @@ pub(crate) fn share(
     terms: &Terms,
     rng: &mut impl CryptoRng,
 ) -> Result<Shared> {
-    if !CLASS_BITS.contains(&terms.class_bits) {
+    if let Some(bits) = terms.class_bits.filter(|bits| !CLASS_BITS.contains(bits)) {
         let (least, most) = CLASS_BITS.into_inner();
         return Err(refuse(
-            format!(
-                "a class that is wrong with probability 2^-{}",
-                terms.class_bits
-            ),
+            format!("a class that is wrong with probability 2^-{bits}"),
             Help::Terms.with(format!("ask for 2^-{least} to 2^-{most}")),
         ));
     }
     let (flooding, ledger) = releases::charge(record, key, terms, |ledger, _| {
         let flooding = Flooding::new(bounds, count, ledger.security, ledger.releases)?;
-        flooding.leaves_a_class(terms.class_bits)?;
+        flooding.leaves_something(terms.class_bits)?;
         Ok(flooding)
     })?;
     let used = ledger.used;
@@ -262,12 +274,13 @@ pub(crate) fn share(
     flooding.flood(&mut values, rng);
     let mut order = values.clone();
     order.sort_by(|a, b| b.total_cmp(a));
-    let margin = (count > 1).then(|| order[0] - order[1]);
-    let needed_margin = flooding.needed_margin(terms.class_bits);
-    if let Some(had) = margin.filter(|&had| had < needed_margin) {
+    let needed_margin = terms.class_bits.map(|bits| flooding.needed_margin(bits));
+    let margin = needed_margin.filter(|_| count > 1);
+    let margin = margin.map(|needed| (order[0] - order[1], needed));
+    if let Some((had, needed)) = margin.filter(|&(had, needed)| had < needed) {
         return Err(refuse(
             format!(
-                "{}: the class needs a margin of {needed_margin:.3e}, the noisy answer has {had:.3e} (this try counts: {used} of {})",
+                "{}: the class needs a margin of {needed:.3e}, the noisy answer has {had:.3e} (this try counts: {used} of {})",
                 flooding.terms(),
                 flooding.releases
             ),
@@ -278,7 +291,7 @@ pub(crate) fn share(
         values,
         sigma: flooding.sigma,
         bits: flooding.bits(),
-        margin,
+        margin: margin.map(|m| m.0),
         needed_margin,
         security_bits: flooding.security,
         releases: flooding.releases,

@@ -21,8 +21,8 @@ pub struct Terms {
     pub security: Option<u32>,
     /// How many answers will ever be shared under this key; none: as recorded.
     pub releases: Option<u64>,
-    /// The class is wrong with probability at most 2^−this, in [`CLASS_BITS`].
-    pub class_bits: u32,
+    /// The class is wrong with probability at most 2^−this, in [`CLASS_BITS`]; none of an answer that is no class.
+    pub class_bits: Option<u32>,
 }
 
 /// Refuses a security outside [`SECURITY`] and a number of releases outside 1 to [`MOST_RELEASES`].

@@ -209,7 +209,7 @@ fn a_refused_answer_counts_as_shared() {
     let terms = |releases| Terms {
         security: Some(20),
         releases,
-        class_bits: 4,
+        class_bits: Some(4),
     };
     let noisy = |releases| {
         let (terms, mut rng) = (terms(releases), rng(9));

@@ -318,7 +318,7 @@ fn a_batch_is_as_many_inputs_one_by_one() {
     let terms = Terms {
         security: None,
         releases: Some(1),
-        class_bits: 10,
+        class_bits: Some(10),
     };
     let folder = Folder::new("batch");
     let record = folder.0.join("releases.json");

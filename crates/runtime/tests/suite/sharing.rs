@@ -38,7 +38,7 @@ impl Sharing {
         let terms = Terms {
             security,
             releases,
-            class_bits: 4,
+            class_bits: Some(4),
         };
         self.files
             .client
@@ -95,7 +95,7 @@ fn shared_answers_have_the_stated_noise_and_keep_the_class() {
             .expect("a wide margin");
         assert_eq!((shared.used, shared.sigma), (i + 1, sigma));
         assert_eq!(best(&shared.values), best(&plain));
-        assert!(shared.margin.expect("classes") >= shared.needed_margin && shared.bits > 0.0);
+        assert!(shared.margin.expect("classes") >= shared.needed_margin.expect("of a class") && shared.bits > 0.0);
         squares += shared
             .values
             .iter()
@@ -183,7 +183,7 @@ fn releases_are_promised_once_and_counted_under_their_key() {
     let terms = Terms {
         security: None,
         releases: Some(2),
-        class_bits: 4,
+        class_bits: Some(4),
     };
     let message = other
         .client
@@ -213,7 +213,7 @@ fn the_class_alone_is_shared_until_one_is_refused() {
         let terms = Terms {
             security: Some(20),
             releases,
-            class_bits: 4,
+            class_bits: Some(4),
         };
         client.share_class(answer, "x", &s.record, &terms)
     };

@@ -62,6 +62,9 @@ fn all() -> Vec<Task> {
     vec![
         vectors(Outputs::Values(names(&["price"]))),
         vectors(Outputs::Labels(Vec::new())),
+        vectors(Outputs::Probabilities(names(&["old", "tall"]))),
+        vectors(Outputs::Tensor(Shape::image(3, 2, 2))),
+        vectors(Outputs::Tensor(Shape::Vector(5))),
         Task::Pictures(pictures.expect("fits")),
         Task::Prompts(prompts.expect("fits")),
         sentences(),
