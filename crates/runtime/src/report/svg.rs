@@ -1,6 +1,6 @@
 //! A report as a drawing: time by layer (bars coloured by what they are for), the staircase of levels, bits of precision.
 
-use super::{LayerReport, Report};
+use super::{LayerReport, PRIVATE, Report};
 use crate::operation::Work;
 use std::fmt::Write;
 
