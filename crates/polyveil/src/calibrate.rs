@@ -167,7 +167,7 @@ fn inputs(
             let more = set.len().min(most - inputs.len());
             memory::calibrate(&shapes, inputs.len() + more)?;
             let classes = (0..set.len()).filter_map(|i| set.class(i)).max();
-            let fits = classes.is_some_and(|most| most < output.len());
+            let fits = output.len() > 1 && classes.is_some_and(|most| most < output.len());
             Ok((set.tensors(more)?, fits))
         };
         let more = match open(source.split) {
@@ -182,7 +182,7 @@ fn inputs(
     }
     let task = match said || bounded {
         true => task,
-        false if labelled && output.len() > 1 => with_outputs(task, Outputs::Classes(Vec::new()))?,
+        false if labelled && matches!(task.outputs(), Some(Outputs::Values(_))) => with_outputs(task, Outputs::Classes(Vec::new()))?,
         false => {
             tell.note(format_args!(
                 "nobody says what the network's {} outputs are: answers will be numbers, not classes",

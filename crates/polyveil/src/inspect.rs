@@ -97,10 +97,12 @@ fn container(path: &Path, machine: &Machine) -> Result<Inspection> {
     if i.kind == Kind::Plan {
         let plan = crate::network::plan(path)?;
         let made = machine.predict(&plan, None, Probing::AsItIs)?;
-        text += "\n";
+        let (bounds, values) = (plan.answer_bounds(), plan.plan().output.places.len());
+        text += &format!("  answer       {values} values of {bounds}\n\n");
         text += &forecast(&plan, &made, None);
         text += "\n";
         text += &compiler::describe(&plan);
+        object["answer"] = json!(bounds);
         object["bootstraps"] = json!(plan.facts().bootstraps);
         object["key_bytes"] = json!(plan.facts().key_file_bytes);
         object["predicted_peak_bytes"] = json!(plan.facts().peak_bytes);

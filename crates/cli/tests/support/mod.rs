@@ -27,8 +27,10 @@ impl Drop for Folder {
     }
 }
 
-fn polyveil(arguments: &str, more: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_polyveil"))
+/// The program with these arguments, not started.
+pub(crate) fn command(arguments: &str, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_polyveil"));
+    command
         .args(arguments.split_whitespace())
         .args(more)
         // whatever was measured on this machine
@@ -36,9 +38,12 @@ fn polyveil(arguments: &str, more: &[&str]) -> Output {
         .env(
             "XDG_CONFIG_HOME",
             std::env::temp_dir().join("polyveil-none"),
-        )
-        .output()
-        .expect("it starts")
+        );
+    command
+}
+
+fn polyveil(arguments: &str, more: &[&str]) -> Output {
+    command(arguments, more).output().expect("it starts")
 }
 
 /// Runs, expects success, returns (stdout, stderr).

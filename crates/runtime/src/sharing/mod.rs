@@ -67,6 +67,23 @@ pub struct AnswerBounds {
     pub imaginary: f64,
 }
 
+impl std::fmt::Display for AnswerBounds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "magnitude up to {:.3}, each with an error of at most {:.1e} by encryption",
+            self.magnitude, self.error
+        )?;
+        match (self.unused, self.imaginary) {
+            (0.0, 0.0) => Ok(()),
+            (unused, imaginary) => write!(
+                f,
+                "; up to {unused:.3} in slots without a value, {imaginary:.3} in imaginary parts"
+            ),
+        }
+    }
+}
+
 impl AnswerBounds {
     /// Refuses what is no bound.
     pub(crate) fn check(&self) -> std::result::Result<(), String> {
