@@ -4,7 +4,7 @@ use crate::arguments::*;
 use crate::place;
 use crate::terminal::{Line, note};
 use polyveil::calibrate::{Calibrating, Material, Meaning};
-use polyveil::client::{Client, Input, Release, refusal};
+use polyveil::client::{Client, Input, Release, expect_own, refusal};
 use polyveil::data::Answers;
 use polyveil::estimate::Estimating;
 use polyveil::evaluate::{Evaluation, Set};
@@ -452,6 +452,7 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
         (true, true) => Release::Class(terms),
     };
     let each = with_line(|tell| {
+        expect_own(&a.key, &a.answer)?;
         let client = Client::open(&a.key, a.client.as_deref())?;
         client.decrypt_file(&a.answer, &release, (&a.text, a.count), tell)
     });

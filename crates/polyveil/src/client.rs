@@ -8,6 +8,7 @@ use crate::network::{CLIENT_FILE, answer_lines, client_file, label, task_or};
 use crate::progress::{Listener, Say};
 use crate::session::rng;
 use runtime::sharing::{RECORD_NAME, Terms};
+use runtime::wire::container::{Header, expect_together};
 use runtime::{ClientFile, size};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -35,6 +36,24 @@ pub struct Client {
     task: Task,
     /// Where the key lies, of a client from a file.
     path: PathBuf,
+}
+
+/// Refuses an answer that was made for another key, by the headers of both alone; what is no regular file can be read but once, and is compared
+/// later.
+///
+/// # Errors
+/// As said, and files of other kinds.
+pub fn expect_own(key: &Path, answer: &Path) -> Result<()> {
+    if !answer.is_file() {
+        return Ok(());
+    }
+    let [of_key, of_answer] = [key, answer].map(|p| p.display().to_string());
+    let header = |path, name: &str| Ok::<_, Error>(Header::read(&mut files::open(path)?, name)?);
+    let headers = [
+        (&*of_key, header(key, &of_key)?),
+        (&*of_answer, header(answer, &of_answer)?),
+    ];
+    Ok(expect_together(&headers)?)
 }
 
 impl Client {

@@ -5,6 +5,7 @@
 //! it happens under a lock of the folder, for no longer than renames take; the lock is the one under which shared answers are counted.
 
 use crate::error::{Result, named};
+use crate::files::Filled;
 use crate::keys::KeyFiles;
 use crate::network::CLIENT_FILE;
 use crate::progress::{Listener, Say};
@@ -24,12 +25,12 @@ pub(crate) struct KeyFolder {
     lock: File,
 }
 
-/// New files under names for the time being, on disk.
+/// New files, on disk but not in their places.
 pub(crate) struct NewKeys {
-    pub(crate) secret: PathBuf,
-    pub(crate) public: PathBuf,
+    pub(crate) secret: Filled,
+    pub(crate) public: Filled,
     /// None where the client file lies in its place already.
-    pub(crate) client: Option<PathBuf>,
+    pub(crate) client: Option<Filled>,
 }
 
 /// What brings new keys in, one after the other.
@@ -37,6 +38,8 @@ pub(crate) struct NewKeys {
 enum Move {
     Make(PathBuf),
     Rename(PathBuf, PathBuf),
+    /// Names are on disk after it, too.
+    Place(Filled),
     Remove(PathBuf),
     RemoveFolder(PathBuf),
     Sync,
@@ -77,12 +80,14 @@ impl KeyFolder {
     }
 
     /// Puts new keys in the place of those that are there, if any.
-    pub(crate) fn install(&self, new: &NewKeys) -> Result<()> {
-        let moves = self.moves(new);
-        if let Err(e) = moves.iter().try_for_each(|m| self.carry_out(m)) {
-            // the first error is the one to tell
-            let _ = self.settle(&mut crate::progress::silent);
-            return Err(e);
+    pub(crate) fn install(&self, new: NewKeys) -> Result<()> {
+        let moves = self.moves(new).into_iter();
+        for one in moves {
+            if let Err(e) = self.carry_out(one) {
+                // the first error is the one to tell
+                let _ = self.settle(&mut crate::progress::silent);
+                return Err(e);
+            }
         }
         Ok(())
     }
@@ -98,7 +103,7 @@ impl KeyFolder {
             .map(|name| (self.folder.join(name), self.replaced(name)))
     }
 
-    fn moves(&self, new: &NewKeys) -> Vec<Move> {
+    fn moves(&self, new: NewKeys) -> Vec<Move> {
         let mut moves = Vec::new();
         let replaced = self.folder.join(REPLACED);
         let old = self.owned().into_iter().filter(|(at, _)| at.exists());
@@ -111,15 +116,10 @@ impl KeyFolder {
         }
         moves.extend(old.iter().cloned().map(|(at, aside)| Move::Rename(at, aside)));
         moves.push(Move::Sync);
-        if let Some(client) = &new.client {
-            moves.push(Move::Rename(client.clone(), self.folder.join(CLIENT_FILE)));
-        }
-        let [secret, public] = [&self.files.secret, &self.files.public];
-        moves.push(Move::Rename(new.secret.clone(), secret.clone()));
-        moves.push(Move::Sync);
+        moves.extend(new.client.map(Move::Place));
+        moves.push(Move::Place(new.secret));
         // from here on the new pair holds
-        moves.push(Move::Rename(new.public.clone(), public.clone()));
-        moves.push(Move::Sync);
+        moves.push(Move::Place(new.public));
         moves.extend(old.iter().rev().map(|(_, aside)| Move::Remove(aside.clone())));
         if !old.is_empty() {
             moves.push(Move::RemoveFolder(replaced));
@@ -127,12 +127,13 @@ impl KeyFolder {
         moves
     }
 
-    fn carry_out(&self, one: &Move) -> Result<()> {
+    fn carry_out(&self, one: Move) -> Result<()> {
         match one {
-            Move::Make(folder) => std::fs::create_dir(folder).map_err(named(folder)),
-            Move::Rename(from, to) => std::fs::rename(from, to).map_err(named(to)),
-            Move::Remove(file) => std::fs::remove_file(file).map_err(named(file)),
-            Move::RemoveFolder(folder) => std::fs::remove_dir(folder).map_err(named(folder)),
+            Move::Make(folder) => std::fs::create_dir(&folder).map_err(named(&folder)),
+            Move::Rename(from, to) => std::fs::rename(from, &to).map_err(named(&to)),
+            Move::Place(file) => file.place(),
+            Move::Remove(file) => std::fs::remove_file(&file).map_err(named(&file)),
+            Move::RemoveFolder(folder) => std::fs::remove_dir(&folder).map_err(named(&folder)),
             Move::Sync => self.lock.sync_all().map_err(named(&self.folder)),
         }
     }
@@ -189,7 +190,10 @@ fn found(path: &Path) -> Result<Option<KeyId>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::{Content, Existing, Output};
     use ckks::ParametersSpec;
+    use runtime::wire::container::Kind;
+    use std::io::Write;
     use runtime::{Description, Operation, Plan, Port, Purpose, Step, VerifiedPlan};
 
     struct Folder(PathBuf);
@@ -236,22 +240,24 @@ mod tests {
         plan.client_file([].into()).expect("no task")
     }
 
-    /// New keys beside a folder, of a network with this name.
+    /// New keys for a folder, of a network with this name.
     fn staged(folder: &Path, network: &str) -> (NewKeys, KeyId) {
         let client = runtime::Client::new(client_file(network), &mut crate::session::rng());
-        let at = |name: &str| folder.join(format!("{name}.{network}.partial"));
-        let new = NewKeys {
-            secret: at("client.key"),
-            public: at("evaluation.keys"),
-            client: Some(at(CLIENT_FILE)),
+        let filled = |name: &str, kind, bytes: Vec<u8>| {
+            let content = Content::Container(kind);
+            let output = Output::create(&folder.join(name), content, &[], Existing::Any);
+            let filled = output.expect("opens").fill(|out, _| Ok(out.write_all(&bytes)?));
+            filled.expect("writes").0
         };
         let mut rng = crate::session::rng();
         let secret = client.write(Vec::new(), "x").expect("writes");
-        std::fs::write(&new.secret, secret).expect("writes");
         let public = client.write_evaluation_keys(Vec::new(), "x", &mut rng, &mut |_, _| {});
-        std::fs::write(&new.public, public.expect("writes")).expect("writes");
         let file = client.file().write(Vec::new(), "x").expect("writes");
-        std::fs::write(new.client.as_ref().expect("one"), file).expect("writes");
+        let new = NewKeys {
+            secret: filled("client.key", Kind::ClientKey, secret),
+            public: filled("evaluation.keys", Kind::EvaluationKeys, public.expect("writes")),
+            client: Some(filled(CLIENT_FILE, Kind::ClientFile, file)),
+        };
         (new, client.key())
     }
 
@@ -261,7 +267,7 @@ mod tests {
         let folder = Folder(std::env::temp_dir().join(name));
         std::fs::create_dir_all(&folder.0).expect("a folder");
         let (new, old) = staged(&folder.0, "old");
-        open(&folder.0).install(&new).expect("installs");
+        open(&folder.0).install(new).expect("installs");
         std::fs::write(folder.0.join(RECORD_NAME), "old").expect("writes");
         (folder, old)
     }
@@ -285,17 +291,18 @@ mod tests {
         let count = {
             let (folder, _) = with_old("count");
             let (new, _) = staged(&folder.0, "new");
-            open(&folder.0).moves(&new).len()
+            open(&folder.0).moves(new).len()
         };
         for done in 0..=count {
             let (folder, old) = with_old(&format!("cut-{done}"));
             let (new, key) = staged(&folder.0, "new");
             {
                 let killed = open(&folder.0);
-                let moves = killed.moves(&new);
-                let committed = |m: &Move| matches!(m, Move::Rename(_, to) if *to == killed.files.public);
-                let commit = moves.iter().position(committed).expect("there");
-                (moves.iter().take(done)).for_each(|m| killed.carry_out(m).expect("moves"));
+                let moves = killed.moves(new);
+                let placed = |m: &Move| matches!(m, Move::Place(_));
+                let commit = moves.iter().rposition(placed).expect("there");
+                let moves = moves.into_iter().take(done);
+                moves.for_each(|m| killed.carry_out(m).expect("moves"));
                 drop(killed);
                 let mut notes = 0;
                 KeyFolder::lock(&folder.0, &mut |_| notes += 1).expect("settles");
@@ -306,7 +313,7 @@ mod tests {
             }
             // and the next one goes through
             let (new, key) = staged(&folder.0, "next");
-            open(&folder.0).install(&new).expect("installs");
+            open(&folder.0).install(new).expect("installs");
             assert_eq!(pair(&folder.0), (key, false));
         }
     }
@@ -315,8 +322,15 @@ mod tests {
     fn a_move_that_fails_leaves_the_old_pair() {
         let (folder, old) = with_old("fails");
         let (new, _) = staged(&folder.0, "new");
-        std::fs::remove_file(&new.public).expect("removes");
-        open(&folder.0).install(&new).expect_err("no such file");
+        let names = std::fs::read_dir(&folder.0).expect("a folder");
+        let names = names.map(|e| e.expect("an entry").path());
+        let public = |p: &PathBuf| {
+            let name = p.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("evaluation.keys.") && name.ends_with(".partial")
+        };
+        let public: Vec<PathBuf> = names.filter(public).collect();
+        std::fs::remove_file(&public[0]).expect("removes");
+        open(&folder.0).install(new).expect_err("no such file");
         assert_eq!(pair(&folder.0), (old, true));
     }
 
@@ -329,14 +343,15 @@ mod tests {
             assert!(message.contains(words) && message.contains("replace them"), "{message}");
         };
         refused("already holds keys");
-        let (new, _) = staged(&folder.0, "new");
-        std::fs::copy(&new.public, &files.public).expect("copies");
+        let (other, _) = with_old("halves-of-another");
+        let others = KeyFiles::within(&other.0);
+        std::fs::copy(&others.public, &files.public).expect("copies");
         refused("different pairs");
         std::fs::remove_file(&files.public).expect("removes");
         refused("without its evaluation keys");
         // a new secret and an old one, and nobody knows whose evaluation keys were taken away
         std::fs::create_dir(folder.0.join(REPLACED)).expect("a folder");
-        std::fs::copy(&new.secret, folder.0.join(REPLACED).join("client.key")).expect("copies");
+        std::fs::copy(&others.secret, folder.0.join(REPLACED).join("client.key")).expect("copies");
         let Err(e) = KeyFolder::lock(&folder.0, &mut crate::progress::silent) else {
             panic!("cannot be settled");
         };

@@ -1,7 +1,7 @@
 //! A client's keys on files.
 
 use crate::error::{Result, named};
-use crate::files::{Access, with_suffix};
+use crate::files::{self, Content, Existing, Filled, Output};
 use crate::key_folder::{KeyFolder, NewKeys};
 use crate::machine::Machine;
 use crate::memory;
@@ -9,10 +9,8 @@ use crate::network::{self, CLIENT_FILE};
 use crate::progress::{Listener, Say, duration};
 use crate::session::rng;
 use runtime::machine::require_disk;
+use runtime::wire::container::Kind;
 use runtime::{Client, size};
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// What keys are made over.
@@ -64,7 +62,7 @@ pub fn keygen(
             "`{name}` is a toy parameter set that protects nothing; accept it by name, or compile for a secure one"
         )));
     }
-    std::fs::create_dir_all(folder).map_err(named(folder))?;
+    files::private_folder(folder)?;
     let locked = |tell: Listener<'_>| -> Result<KeyFolder> {
         let locked = KeyFolder::lock(folder, tell)?;
         if !options.replace {
@@ -90,78 +88,38 @@ pub fn keygen(
     ));
     require_disk(folder, bytes + (1 << 20))?;
     let keys = KeyFiles::within(folder);
-    let public = Staged::write(&keys.public, Access::Everyone, |out, name| {
+    let open = |path, kind| -> Result<Output> {
+        let content = Content::Container(kind);
+        Output::create(path, content, &[client_file], Existing::Any)
+    };
+    let public = open(&keys.public, Kind::EvaluationKeys)?;
+    let secret = open(&keys.secret, Kind::ClientKey)?;
+    for file in [&public, &secret] {
+        file.tell_cleaned(tell);
+    }
+    let beside = beside(client_file, &folder.join(CLIENT_FILE))?;
+    let (public, ()) = public.fill(|out, name| {
         let mut told = |done, all| tell.count("key", done, all);
         let written = client.write_evaluation_keys(out, name, &mut rng, &mut told);
         Ok(written.map(drop)?)
     })?;
-    let secret = Staged::write(&keys.secret, Access::Owner, |out, name| {
-        Ok(client.write(out, name).map(drop)?)
-    })?;
-    let beside = Staged::copy(client_file, &folder.join(CLIENT_FILE))?;
-    locked(tell)?.install(&NewKeys {
-        secret: secret.0.clone(),
-        public: public.0.clone(),
-        client: beside.as_ref().map(|b| b.0.clone()),
+    let (secret, ()) = secret.fill(|out, name| Ok(client.write(out, name).map(drop)?))?;
+    locked(tell)?.install(NewKeys {
+        secret,
+        public,
+        client: beside,
     })?;
     Ok(keys)
 }
 
-/// A whole file under a name for the time being, on disk; it goes if nobody moves it.
-struct Staged(PathBuf);
-
-impl Staged {
-    /// Beside `path`, under a name that nobody has.
-    fn write(
-        path: &Path,
-        access: Access,
-        write: impl FnOnce(BufWriter<&File>, &str) -> Result<()>,
-    ) -> Result<Self> {
-        let (staged, file) = Self::new(path, |partial| {
-            let mut options = OpenOptions::new();
-            options.write(true).create_new(true).mode(match access {
-                Access::Everyone => 0o644,
-                Access::Owner => 0o600,
-            });
-            options.open(partial)
-        })?;
-        let name = path.display().to_string();
-        write(BufWriter::with_capacity(1 << 20, &file), &name)?;
-        file.sync_all().map_err(named(path))?;
-        Ok(staged)
+/// A copy of the client file, to be put beside the keys that are made from it; none where it lies there.
+fn beside(from: &Path, to: &Path) -> Result<Option<Filled>> {
+    if disk::same_file(from, to) {
+        return Ok(None);
     }
-    /// Another file, to be put at `path`; none if it lies there.
-    fn copy(from: &Path, path: &Path) -> Result<Option<Self>> {
-        if path.exists() && from.canonicalize()? == path.canonicalize()? {
-            return Ok(None);
-        }
-        if let Ok((staged, ())) = Self::new(path, |partial| std::fs::hard_link(from, partial)) {
-            return Ok(Some(staged));
-        }
-        let mut source = File::open(from).map_err(named(from))?;
-        let copied = Self::write(path, Access::Everyone, |mut out, _| {
-            std::io::copy(&mut source, &mut out)?;
-            Ok(out.flush()?)
-        });
-        copied.map(Some)
-    }
-    fn new<T>(path: &Path, mut make: impl FnMut(&Path) -> std::io::Result<T>) -> Result<(Self, T)> {
-        let mut number = std::process::id();
-        loop {
-            let partial = with_suffix(path, &format!(".{number}.partial"));
-            match make(&partial) {
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
-                made => {
-                    let made = made.map_err(named(&partial))?;
-                    return Ok((Self(partial), made));
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
+    let content = Content::Container(Kind::ClientFile);
+    let output = Output::create(to, content, &[], Existing::Any)?;
+    let mut file = files::open(from)?;
+    let (copy, _) = output.fill(|out, _| Ok(std::io::copy(&mut file, out)?))?;
+    Ok(Some(copy))
 }
