@@ -86,7 +86,11 @@ impl Toy {
             &format!("encrypt --key {key} --data {rows} --index {index} -o {input}"),
             &[],
         );
-        let (plan, keys, answer) = (path("toy.plan"), path("keys/evaluation.keys"), path("x.answer"));
+        let (plan, keys, answer) = (
+            path("toy.plan"),
+            path("keys/evaluation.keys"),
+            path("x.answer"),
+        );
         let run = format!("run --plan {plan} --keys {keys} --input {input} -o {answer}");
         done(&run, &[]);
         (run, format!("decrypt --key {key} {answer}"))
@@ -128,28 +132,50 @@ fn answers_are_printed_as_what_they_are() {
         let (share, has_class) = (text.contains('%'), answer["class"].is_u64());
         match &outputs {
             Outputs::Classes(_) => {
-                assert!(share && has_class && text.contains("price           83.9%"), "{text}");
+                assert!(
+                    share && has_class && text.contains("price           83.9%"),
+                    "{text}"
+                );
                 near(&answer["logits"][1], -0.3);
             }
             Outputs::Labels(_) => {
-                assert!(share && !has_class && text.contains("age             42.6%"), "{text}");
+                assert!(
+                    share && !has_class && text.contains("age             42.6%"),
+                    "{text}"
+                );
                 near(&answer["labels"][0]["probability"], sigmoid(1.35));
             }
             Outputs::Values(_) => {
-                assert!(!share && !has_class && text.contains("age            -0.3000"), "{text}");
+                assert!(
+                    !share && !has_class && text.contains("age            -0.3000"),
+                    "{text}"
+                );
                 assert_eq!(answer["values"][1]["name"], "age");
                 near(&answer["values"][1]["value"], -0.3);
             }
             Outputs::Probabilities(_) => {
-                assert!(!has_class && text.contains("price          100.0%"), "{text}");
+                assert!(
+                    !has_class && text.contains("price          100.0%"),
+                    "{text}"
+                );
                 near(&answer["probabilities"][0]["value"], 1.35);
             }
             _ => {
-                assert!(!share && !has_class && text.contains("2 values of shape (2)"), "{text}");
+                assert!(
+                    !share && !has_class && text.contains("2 values of shape (2)"),
+                    "{text}"
+                );
                 near(&answer["values"][0], 1.35);
             }
         }
-        let share = ["--share", "--releases", "2", "--security-bits", "20", "--json"];
+        let share = [
+            "--share",
+            "--releases",
+            "2",
+            "--security-bits",
+            "20",
+            "--json",
+        ];
         let class_only = [&share[..], &["--class-only"]].concat();
         let shared = json(&done(&decrypt, &share).0);
         assert_eq!(shared["may_be_shared"], true);
@@ -176,7 +202,10 @@ fn what_outputs_are_is_said_or_values() {
     let plain = folder.file("plain.csv", b"left,right\n0,0\n0,1\n1,0\n1,1\n");
     let pvm = folder.path("xor.pvm");
     let outputs = |arguments: &str| {
-        let (_, notes) = done(&format!("calibrate {xor} {arguments} --degree 7 -o {pvm}"), &[]);
+        let (_, notes) = done(
+            &format!("calibrate {xor} {arguments} --degree 7 -o {pvm}"),
+            &[],
+        );
         let graph = nn::format::artefact::load(pvm.as_ref(), 1 << 20).expect("reads");
         let task = Task::of(graph.metadata()).expect("reads").expect("a task");
         (task.outputs().cloned().expect("outputs"), notes)
@@ -187,11 +216,17 @@ fn what_outputs_are_is_said_or_values() {
     assert_eq!(outputs(&labelled).0, Outputs::Classes(vec![]));
     let (unsaid, notes) = outputs(&plain);
     assert_eq!(unsaid, Outputs::Values(vec![]));
-    assert!(notes.contains("nobody says what the network's 2 outputs are"), "{notes}");
+    assert!(
+        notes.contains("nobody says what the network's 2 outputs are"),
+        "{notes}"
+    );
     let said = |more: &str| outputs(&format!("{plain} {more}")).0;
     assert_eq!(said("--labels price,age"), Outputs::Classes(names()));
     assert_eq!(said("--values price,age"), Outputs::Values(names()));
-    assert_eq!(said("--answers labels --labels price,age"), Outputs::Labels(names()));
+    assert_eq!(
+        said("--answers labels --labels price,age"),
+        Outputs::Labels(names())
+    );
     assert_eq!(said("--answers classes"), Outputs::Classes(vec![]));
     assert_eq!(said("--answers tensor"), Outputs::Tensor(Shape::Vector(2)));
 }
@@ -202,7 +237,8 @@ fn an_answer_that_cannot_be_right_is_not_printed() {
     let (_, decrypt) = toy.run(1);
     let ends = |more: &[&str], words: &[&str]| {
         let out = command(&decrypt, more).output().expect("it starts");
-        let [stdout, stderr] = [&out.stdout, &out.stderr].map(|b| String::from_utf8_lossy(b).into_owned());
+        let [stdout, stderr] =
+            [&out.stdout, &out.stderr].map(|b| String::from_utf8_lossy(b).into_owned());
         assert_eq!(out.status.code(), Some(4), "{more:?}: {stderr}");
         let last = stderr.trim_end().lines().last().unwrap_or_default();
         for word in words {
@@ -210,11 +246,21 @@ fn an_answer_that_cannot_be_right_is_not_printed() {
         }
         stdout
     };
-    let words = ["x.answer", "cannot be right", "magnitude 7.9", "2.5", "interval", "other keys"];
+    let words = [
+        "x.answer",
+        "cannot be right",
+        "magnitude 7.9",
+        "2.5",
+        "interval",
+        "other keys",
+    ];
     assert_eq!(ends(&[], &words), "");
     let why = json(&ends(&["--json"], &words));
     assert_eq!(why["refused"], "magnitude");
-    assert!(why["measured"].as_f64() > Some(7.0) && why["allowed"].as_f64() < Some(2.6), "{why}");
+    assert!(
+        why["measured"].as_f64() > Some(7.0) && why["allowed"].as_f64() < Some(2.6),
+        "{why}"
+    );
     assert!(why["class"].is_null() && why["logits"].is_null());
     let share = ["--share", "--releases", "3", "--security-bits", "20"];
     assert_eq!(ends(&share, &["this try counts: 1 of 3"]), "");
@@ -239,20 +285,31 @@ fn files_are_compared_before_anything_else_and_checks_are_private() {
     let (report, notes) = done(&run, &check);
     assert!(notes.contains("keep this report to yourself"), "{notes}");
     let report = json(&report);
-    assert_eq!((&report["may_be_shared"], &report["answers"]), (&false.into(), &"classes".into()));
+    assert_eq!(
+        (&report["may_be_shared"], &report["answers"]),
+        (&false.into(), &"classes".into())
+    );
     let svg = std::fs::read_to_string(svg).expect("a drawing");
     assert!(svg.contains("for the key's owner alone"), "{svg}");
     let (plain, _) = done(&run, &["--json"]);
     assert!(json(&plain)["may_be_shared"].is_null());
     // another client's key blames no layer
     refused(&run, &["--check", "--key", &other], &["different clients"]);
-    refused(&decrypt.replace(&key, &other), &[], &["x.answer", "different clients"]);
+    refused(
+        &decrypt.replace(&key, &other),
+        &[],
+        &["x.answer", "different clients"],
+    );
     // the bodies are not looked at: they are gone
     for file in ["other/client.key", "keys/evaluation.keys"] {
         let bytes = std::fs::read(toy.path(file)).expect("there");
         toy.folder.file(file, &bytes[..192]);
     }
-    refused(&decrypt.replace(&key, &other), &[], &["x.answer", "different clients"]);
+    refused(
+        &decrypt.replace(&key, &other),
+        &[],
+        &["x.answer", "different clients"],
+    );
 }
 
 #[test]
@@ -266,19 +323,32 @@ fn a_refused_answer_is_counted_by_evaluate() {
     let bytes = std::fs::read(toy.path("toy.plan")).expect("there");
     let plan = runtime::VerifiedPlan::read(&bytes[..], "x").expect("reads");
     let mut wrong = plan.plan().clone();
-    let last = wrong.steps.iter_mut().rev().find_map(|s| match &mut s.operation {
-        runtime::Operation::Linear { bias, .. } => Some(bias),
-        _ => None,
-    });
+    let last = wrong
+        .steps
+        .iter_mut()
+        .rev()
+        .find_map(|s| match &mut s.operation {
+            runtime::Operation::Linear { bias, .. } => Some(bias),
+            _ => None,
+        });
     last.expect("a map")[0] = Some(vec![9.0; 4].into());
-    let plan = toy.folder.file("wrong.plan", &wrong.write(Vec::new(), "x").expect("writes"));
+    let plan = toy
+        .folder
+        .file("wrong.plan", &wrong.write(Vec::new(), "x").expect("writes"));
     let (rows, results) = (toy.path("rows.csv"), toy.path("results.jsonl"));
-    let evaluate = format!("evaluate --model {pvm} --plan {plan} --data {rows} --count 2 -o {results}");
+    let evaluate =
+        format!("evaluate --model {pvm} --plan {plan} --data {rows} --count 2 -o {results}");
     let (summary, notes) = done(&evaluate, &[]);
     let summary = json(&summary);
-    assert_eq!((&summary["rows"], &summary["refused"], &summary["left_out"]), (&0.into(), &1.into(), &1.into()));
+    assert_eq!(
+        (&summary["rows"], &summary["refused"], &summary["left_out"]),
+        (&0.into(), &1.into(), &1.into())
+    );
     assert!(notes.contains("cannot be right"), "{notes}");
     let results = std::fs::read_to_string(results).expect("there");
-    let line = results.lines().find(|l| l.contains("refused")).expect("a line");
+    let line = results
+        .lines()
+        .find(|l| l.contains("refused"))
+        .expect("a line");
     assert_eq!(json(line)["refused"], "magnitude");
 }

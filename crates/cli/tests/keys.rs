@@ -13,7 +13,10 @@ const XOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../polyveil/data/xor.onn
 fn client_file(folder: &Folder) -> String {
     let rows = folder.file("rows.csv", b"left,right\n0,0\n0,1\n1,0\n1,1\n");
     let pvm = folder.path("xor.pvm");
-    done(&format!("calibrate {XOR} --data {rows} --degree 7 -o {pvm}"), &[]);
+    done(
+        &format!("calibrate {XOR} --data {rows} --degree 7 -o {pvm}"),
+        &[],
+    );
     let graph = nn::format::artefact::load(pvm.as_ref(), 1 << 20).expect("reads");
     let target = compiler::Target {
         parameters: ckks::ParametersSpec::toy_levelled(11, 6),
@@ -42,7 +45,12 @@ fn pair(keys: &Path) -> runtime::KeyId {
 fn names(keys: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(keys).expect("a folder");
     let mut names: Vec<String> = entries
-        .map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned())
+        .map(|e| {
+            e.expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
         .collect();
     names.sort();
     names
@@ -70,7 +78,10 @@ fn two_at_once_leave_one_whole_pair() {
             assert!(message.contains("already holds keys"), "{message}");
         }
         pair(Path::new(&keys));
-        assert_eq!(names(Path::new(&keys)), ["client.key", "evaluation.keys", "network.client"]);
+        assert_eq!(
+            names(Path::new(&keys)),
+            ["client.key", "evaluation.keys", "network.client"]
+        );
     }
 }
 

@@ -182,7 +182,9 @@ fn inputs(
     }
     let task = match said || bounded {
         true => task,
-        false if labelled && matches!(task.outputs(), Some(Outputs::Values(_))) => with_outputs(task, Outputs::Classes(Vec::new()))?,
+        false if labelled && matches!(task.outputs(), Some(Outputs::Values(_))) => {
+            with_outputs(task, Outputs::Classes(Vec::new()))?
+        }
         false => {
             tell.note(format_args!(
                 "nobody says what the network's {} outputs are: answers will be numbers, not classes",

@@ -99,8 +99,7 @@ impl KeyFolder {
     /// The files that belong to a secret key, it first.
     fn owned(&self) -> [(PathBuf, PathBuf); 3] {
         let secret = "client.key";
-        [secret, CLIENT_FILE, RECORD_NAME]
-            .map(|name| (self.folder.join(name), self.replaced(name)))
+        [secret, CLIENT_FILE, RECORD_NAME].map(|name| (self.folder.join(name), self.replaced(name)))
     }
 
     fn moves(&self, new: NewKeys) -> Vec<Move> {
@@ -114,13 +113,21 @@ impl KeyFolder {
         if !old.is_empty() {
             moves.push(Move::Make(replaced.clone()));
         }
-        moves.extend(old.iter().cloned().map(|(at, aside)| Move::Rename(at, aside)));
+        moves.extend(
+            old.iter()
+                .cloned()
+                .map(|(at, aside)| Move::Rename(at, aside)),
+        );
         moves.push(Move::Sync);
         moves.extend(new.client.map(Move::Place));
         moves.push(Move::Place(new.secret));
         // from here on the new pair holds
         moves.push(Move::Place(new.public));
-        moves.extend(old.iter().rev().map(|(_, aside)| Move::Remove(aside.clone())));
+        moves.extend(
+            old.iter()
+                .rev()
+                .map(|(_, aside)| Move::Remove(aside.clone())),
+        );
         if !old.is_empty() {
             moves.push(Move::RemoveFolder(replaced));
         }
@@ -193,8 +200,8 @@ mod tests {
     use crate::files::{Content, Existing, Output};
     use ckks::ParametersSpec;
     use runtime::wire::container::Kind;
-    use std::io::Write;
     use runtime::{Description, Operation, Plan, Port, Purpose, Step, VerifiedPlan};
+    use std::io::Write;
 
     struct Folder(PathBuf);
 
@@ -246,7 +253,9 @@ mod tests {
         let filled = |name: &str, kind, bytes: Vec<u8>| {
             let content = Content::Container(kind);
             let output = Output::create(&folder.join(name), content, &[], Existing::Any);
-            let filled = output.expect("opens").fill(|out, _| Ok(out.write_all(&bytes)?));
+            let filled = output
+                .expect("opens")
+                .fill(|out, _| Ok(out.write_all(&bytes)?));
             filled.expect("writes").0
         };
         let mut rng = crate::session::rng();
@@ -255,7 +264,11 @@ mod tests {
         let file = client.file().write(Vec::new(), "x").expect("writes");
         let new = NewKeys {
             secret: filled("client.key", Kind::ClientKey, secret),
-            public: filled("evaluation.keys", Kind::EvaluationKeys, public.expect("writes")),
+            public: filled(
+                "evaluation.keys",
+                Kind::EvaluationKeys,
+                public.expect("writes"),
+            ),
             client: Some(filled(CLIENT_FILE, Kind::ClientFile, file)),
         };
         (new, client.key())
@@ -308,7 +321,14 @@ mod tests {
                 KeyFolder::lock(&folder.0, &mut |_| notes += 1).expect("settles");
                 let (had, record) = pair(&folder.0);
                 // what was shared under a key is counted as long as the key is there, and no longer
-                assert_eq!((had, record), if done > commit { (key, false) } else { (old, true) });
+                assert_eq!(
+                    (had, record),
+                    if done > commit {
+                        (key, false)
+                    } else {
+                        (old, true)
+                    }
+                );
                 assert!(notes <= 1 && !folder.0.join(REPLACED).exists());
             }
             // and the next one goes through
@@ -339,8 +359,14 @@ mod tests {
         let (folder, _) = with_old("halves");
         let files = KeyFiles::within(&folder.0);
         let refused = |words: &str| {
-            let message = open(&folder.0).expect_empty().expect_err("holds keys").to_string();
-            assert!(message.contains(words) && message.contains("replace them"), "{message}");
+            let message = open(&folder.0)
+                .expect_empty()
+                .expect_err("holds keys")
+                .to_string();
+            assert!(
+                message.contains(words) && message.contains("replace them"),
+                "{message}"
+            );
         };
         refused("already holds keys");
         let (other, _) = with_old("halves-of-another");

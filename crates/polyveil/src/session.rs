@@ -200,19 +200,30 @@ mod tests {
         let plan = crate::compile(&graph, &machine.target(None)).expect("compiles");
         let bounds = plan.answer_bounds();
         assert_eq!((bounds.unused, bounds.imaginary), (0.0, 0.0));
-        let prediction = machine.predict(&plan, None, Probing::AsItIs).expect("predicts");
+        let prediction = machine
+            .predict(&plan, None, Probing::AsItIs)
+            .expect("predicts");
         let mut silent = crate::progress::silent;
         let session = Session::new(Arc::new(plan), &graph, prediction, &mut silent);
         let session = session.expect("makes keys");
         let task = crate::network::task_of_graph(&graph).expect("a task");
         let picture = crate::inputs::Source::of(models.join("picture.png"));
         let x = crate::inputs::tensor(&task, &picture, 0).expect("fits");
-        let input = session.client.encrypt(x.values(), &mut rng()).expect("encrypts");
+        let input = session
+            .client
+            .encrypt(x.values(), &mut rng())
+            .expect("encrypts");
         let state = session.server.start(&input).expect("starts");
         let answer = session.server.run(state, &mut ()).expect("runs");
         session.client.decrypt(&answer).expect("an honest answer");
         for m in session.client.measures(&answer).expect("its own") {
-            println!("{:?}: {:.3e} of {:.3e}, {:.1e}", m.test, m.measured, m.allowed, m.measured / m.allowed);
+            println!(
+                "{:?}: {:.3e} of {:.3e}, {:.1e}",
+                m.test,
+                m.measured,
+                m.allowed,
+                m.measured / m.allowed
+            );
             assert!(m.measured <= m.allowed);
         }
     }

@@ -106,16 +106,8 @@ impl<'a> Judge<'a> {
         let broken = if self.finite { 0.0 } else { f64::INFINITY };
         [
             (AnswerTest::Finite, broken, 0.0),
-            (
-                AnswerTest::Magnitude,
-                self.magnitude,
-                b.magnitude + error,
-            ),
-            (
-                AnswerTest::Imaginary,
-                self.imaginary,
-                b.imaginary + error,
-            ),
+            (AnswerTest::Magnitude, self.magnitude, b.magnitude + error),
+            (AnswerTest::Imaginary, self.imaginary, b.imaginary + error),
             (AnswerTest::Replicas, self.replicas, 2.0 * error),
             (AnswerTest::Unused, self.unused, b.unused + error),
         ]

@@ -141,9 +141,7 @@ fn rows(map: &BlockMap, output: usize) -> Vec<bool> {
         })
         .collect();
     for f in map.folds() {
-        all = (0..slots)
-            .map(|j| all[j] || all[(j + f) % slots])
-            .collect();
+        all = (0..slots).map(|j| all[j] || all[(j + f) % slots]).collect();
     }
     all
 }

@@ -13,7 +13,8 @@ use std::fmt::Write;
 mod svg;
 
 /// What stands on a report with decrypted values or their errors.
-const PRIVATE: &str = "for the key's owner alone: decrypted values and their errors can be used to attack the key";
+const PRIVATE: &str =
+    "for the key's owner alone: decrypted values and their errors can be used to attack the key";
 
 /// One layer.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -285,7 +285,8 @@ impl Outputs {
             2 => Self::Values(r.texts()?),
             3 => Self::Probabilities(r.texts()?),
             4 => {
-                let [picture, channels, height, width] = [r.size()?, r.size()?, r.size()?, r.size()?];
+                let [picture, channels, height, width] =
+                    [r.size()?, r.size()?, r.size()?, r.size()?];
                 let shape = match (picture, height, width) {
                     (1, ..) => Shape::image(channels, height, width),
                     (0, 1, 1) => Shape::Vector(channels),

@@ -387,7 +387,9 @@ pub(crate) fn run(plan: &Plan, inputs: &[Tensor]) -> Vec<Vec<f64>> {
 
 /// What a client asks of an answer beside its values: imaginary parts and slots that no value has hold no more than the plan says.
 fn beside(plan: &Plan, outputs: &[Complex]) {
-    let bounds = VerifiedPlan::new(plan.clone()).expect("was verified").answer_bounds();
+    let bounds = VerifiedPlan::new(plan.clone())
+        .expect("was verified")
+        .answer_bounds();
     let (port, unit) = (&plan.output, plan.output.unit.abs());
     let mut used = vec![vec![false; port.slots]; outputs.len()];
     for &(c, s) in &port.places {
@@ -396,10 +398,17 @@ fn beside(plan: &Plan, outputs: &[Complex]) {
     for ((re, im), used) in outputs.iter().zip(used) {
         assert!(im.is_none() || bounds.imaginary > 0.0);
         for (j, used) in used.iter().enumerate() {
-            let most = if *used { bounds.magnitude } else { bounds.unused };
+            let most = if *used {
+                bounds.magnitude
+            } else {
+                bounds.unused
+            };
             let had = re[j % re.len()].abs() * unit;
             // weights are in single precision
-            assert!(had <= most + 1e-6 * bounds.magnitude, "slot {j}: {had}, at most {most}");
+            assert!(
+                had <= most + 1e-6 * bounds.magnitude,
+                "slot {j}: {had}, at most {most}"
+            );
         }
     }
 }

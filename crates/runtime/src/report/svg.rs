@@ -108,10 +108,7 @@ impl Report {
             self.security_bits
         );
         if self.is_private() {
-            let _ = write!(
-                s,
-                "<text x=\"10\" y=\"34\" fill=\"#b00\">{PRIVATE}</text>"
-            );
+            let _ = write!(s, "<text x=\"10\" y=\"34\" fill=\"#b00\">{PRIVATE}</text>");
         }
         for (x, title) in [
             (LEFT, &*format!("seconds ({measured})")),

@@ -95,7 +95,10 @@ impl AnswerBounds {
             ));
         }
         let (unused, imaginary) = (self.unused, self.imaginary);
-        if [unused, imaginary].iter().all(|v| (0.0..=self.magnitude).contains(v)) {
+        if [unused, imaginary]
+            .iter()
+            .all(|v| (0.0..=self.magnitude).contains(v))
+        {
             return Ok(());
         }
         Err(format!(

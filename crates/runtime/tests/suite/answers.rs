@@ -24,7 +24,11 @@ fn with_unused() -> Plan {
     });
     let terms = terms.collect();
     *map = ckks::BlockMap::new(SLOTS, 1, 1, terms, vec![]).expect("valid");
-    bias[0] = Some((0..SLOTS).map(|j| if j < 2 { 0.125 } else { 0.0 }).collect());
+    bias[0] = Some(
+        (0..SLOTS)
+            .map(|j| if j < 2 { 0.125 } else { 0.0 })
+            .collect(),
+    );
     p
 }
 
@@ -40,12 +44,19 @@ fn honest(f: &Files, x: &[f64]) -> Encrypted<Ciphertext> {
 fn fails(client: &Client, answer: &Encrypted<Ciphertext>) -> Measure {
     let e = client.decrypt(answer).expect_err("can't be right");
     let message = e.to_string();
-    let words = ["the answer: this cannot be right", "interval", "other keys", "run it again"];
+    let words = [
+        "the answer: this cannot be right",
+        "interval",
+        "other keys",
+        "run it again",
+    ];
     for w in words {
         assert!(message.contains(w), "{w:?} is missing in {message}");
     }
     match e {
-        Error::Answer { why, counted: None, .. } => why,
+        Error::Answer {
+            why, counted: None, ..
+        } => why,
         other => panic!("{other}"),
     }
 }
@@ -72,7 +83,9 @@ fn honest_answers_pass_with_a_margin() {
             }
         }
         let [_, magnitude, imaginary, replicas, unused] = worst;
-        println!("{name}: of what is allowed, magnitude {magnitude:.3}, imaginary {imaginary:.1e}, replicas {replicas:.1e}, unused {unused:.1e}");
+        println!(
+            "{name}: of what is allowed, magnitude {magnitude:.3}, imaginary {imaginary:.1e}, replicas {replicas:.1e}, unused {unused:.1e}"
+        );
         assert!(magnitude <= 1.0 && imaginary.max(replicas).max(unused) < 0.5);
     }
 }
@@ -80,7 +93,10 @@ fn honest_answers_pass_with_a_margin() {
 #[test]
 fn a_plan_says_what_stands_beside_its_values() {
     let p = plan(with_unused());
-    assert_eq!((p.answer_bounds().unused, p.answer_bounds().imaginary), (0.0, 0.0));
+    assert_eq!(
+        (p.answer_bounds().unused, p.answer_bounds().imaginary),
+        (0.0, 0.0)
+    );
     // rows, and a bias, where no value is
     let mut rows = bootstrapped();
     rows.output.shape = vec![2];
@@ -130,7 +146,9 @@ fn each_test_refuses_what_it_is_for() {
     let value = |re: f64, im: f64| Complex64::new(re, im);
     let mut good = vec![value(0.0, 0.0); SLOTS];
     good[0] = value(0.9 * bounds.magnitude / port.unit, 0.0);
-    client.decrypt(&made(&good, 1.0)).expect("it could be right");
+    client
+        .decrypt(&made(&good, 1.0))
+        .expect("it could be right");
     let change = |slot: usize, v: Complex64| {
         let mut slots = good.clone();
         slots[slot] = v;
@@ -143,12 +161,17 @@ fn each_test_refuses_what_it_is_for() {
     let m = change(1, value(0.0, 2.0 * error));
     assert_eq!((m.test, m.allowed), (AnswerTest::Imaginary, error));
     // in a slot without a value, too
-    assert_eq!(change(7, value(0.0, 2.0 * error)).test, AnswerTest::Imaginary);
+    assert_eq!(
+        change(7, value(0.0, 2.0 * error)).test,
+        AnswerTest::Imaginary
+    );
     let m = change(7, value(2.0 * error, 0.0));
     assert_eq!((m.test, m.allowed), (AnswerTest::Unused, error));
     // a period of 32 where the port says 16
     let mut twice = [&good[..], &good[..]].concat();
-    client.decrypt(&made(&twice, 1.0)).expect("it could be right");
+    client
+        .decrypt(&made(&twice, 1.0))
+        .expect("it could be right");
     twice[SLOTS + 1] = value(0.1, 0.0);
     let m = fails(client, &made(&twice, 1.0));
     assert_eq!((m.test, m.allowed), (AnswerTest::Replicas, 2.0 * error));
@@ -186,7 +209,9 @@ fn wild(factor: f32) -> Plan {
 
 #[test]
 fn values_that_leave_an_interval_are_found_out_where_they_grow() {
-    let ones: Vec<f64> = (0..SLOTS).map(|i| if i % 5 == 1 { -1.0 } else { 1.0 }).collect();
+    let ones: Vec<f64> = (0..SLOTS)
+        .map(|i| if i % 5 == 1 { -1.0 } else { 1.0 })
+        .collect();
     let f = files(wild(4000.0));
     let twin = ClearTwin::new(&f.plan, f.client.spec(), &ones).expect("fits");
     assert!(matches!(twin.finish(), Err(Error::Range { .. })));
@@ -205,7 +230,9 @@ fn a_refused_answer_counts_as_shared() {
     let (server, b) = (f.server(), other(&f));
     let mut answer = honest(&b, &[0.25; SLOTS]);
     answer.key = f.client.key();
-    let answer = server.write_answer(&answer, Vec::new(), "x").expect("writes");
+    let answer = server
+        .write_answer(&answer, Vec::new(), "x")
+        .expect("writes");
     let terms = |releases| Terms {
         security: Some(20),
         releases,
@@ -213,17 +240,25 @@ fn a_refused_answer_counts_as_shared() {
     };
     let noisy = |releases| {
         let (terms, mut rng) = (terms(releases), rng(9));
-        let shared = f.client.share_answer(&answer[..], "x.answer", &record, &terms, &mut rng);
+        let shared = f
+            .client
+            .share_answer(&answer[..], "x.answer", &record, &terms, &mut rng);
         shared.expect_err("can't be right")
     };
-    let class = |answer: &[u8]| f.client.share_class(answer, "x.answer", &record, &terms(Some(3)));
+    let class = |answer: &[u8]| {
+        f.client
+            .share_class(answer, "x.answer", &record, &terms(Some(3)))
+    };
     // terms come first, whatever the answer is
     assert!(noisy(None).to_string().contains("how many answers"));
     assert!(!record.exists());
     let counted = |e: Error, want: (u64, u64)| {
         let message = e.to_string();
         let words = format!("this try counts: {} of {}", want.0, want.1);
-        assert!(message.starts_with("x.answer: ") && message.contains(&words), "{message}");
+        assert!(
+            message.starts_with("x.answer: ") && message.contains(&words),
+            "{message}"
+        );
         assert!(matches!(e, Error::Answer { counted: Some(c), .. } if c == want));
     };
     counted(noisy(Some(3)), (1, 3));
@@ -232,7 +267,10 @@ fn a_refused_answer_counts_as_shared() {
     let good = honest(&f, &tensor().iter().map(|v| v / 2.0).collect::<Vec<_>>());
     let good = server.write_answer(&good, Vec::new(), "x").expect("writes");
     let message = class(&good).expect_err("refused").to_string();
-    assert!(message.contains("refused under this key before"), "{message}");
+    assert!(
+        message.contains("refused under this key before"),
+        "{message}"
+    );
     counted(noisy(None), (3, 3));
     assert!(noisy(None).to_string().contains("used up"));
 }

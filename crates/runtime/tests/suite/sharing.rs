@@ -95,7 +95,10 @@ fn shared_answers_have_the_stated_noise_and_keep_the_class() {
             .expect("a wide margin");
         assert_eq!((shared.used, shared.sigma), (i + 1, sigma));
         assert_eq!(best(&shared.values), best(&plain));
-        assert!(shared.margin.expect("classes") >= shared.needed_margin.expect("of a class") && shared.bits > 0.0);
+        assert!(
+            shared.margin.expect("classes") >= shared.needed_margin.expect("of a class")
+                && shared.bits > 0.0
+        );
         squares += shared
             .values
             .iter()
