@@ -10,27 +10,26 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct Ciphertext {
     pub(crate) polys: Vec<RnsPoly<Ntt>>,
-    pub(crate) level: Level,
-    pub(crate) scale: f64,
-    pub(crate) slots: usize,
+    /// Of the degree that the polynomials have.
+    pub(crate) info: Info,
 }
 
 impl Ciphertext {
     /// Its level.
     pub fn level(&self) -> Level {
-        self.level
+        self.info.level
     }
     /// Its scale.
     pub fn scale(&self) -> f64 {
-        self.scale
+        self.info.scale
     }
     /// Period of its slots.
     pub fn slots(&self) -> usize {
-        self.slots
+        self.info.slots
     }
     /// 1, or 2 before relinearisation.
     pub fn degree(&self) -> usize {
-        self.polys.len() - 1
+        self.info.degree
     }
     /// Its polynomials c0, c1 (and c2 before relinearisation), in NTT form: for engines that move them elsewhere.
     pub fn polynomials(&self) -> &[RnsPoly<Ntt>] {
@@ -61,12 +60,7 @@ impl Ciphertext {
                 ),
             });
         }
-        Ok(Self {
-            polys,
-            level: info.level,
-            scale: info.scale,
-            slots: info.slots,
-        })
+        Ok(Self { polys, info })
     }
     /// All limbs: c0's, then c1's.
     pub fn limbs(&self) -> impl Iterator<Item = &[u64]> {
@@ -91,9 +85,7 @@ impl Ciphertext {
         })?;
         Ok(Self {
             polys: vec![c0, c1],
-            level,
-            scale: parameters.scale(level),
-            slots,
+            info: Info::fresh(parameters, level, slots),
         })
     }
 }
@@ -133,9 +125,7 @@ impl SeededCiphertext {
         });
         Ciphertext {
             polys: vec![self.c0.clone(), c1],
-            level: self.level,
-            scale: parameters.scale(self.level),
-            slots: self.slots,
+            info: Info::fresh(parameters, self.level, self.slots),
         }
     }
     /// Reads one limb by limb.

@@ -51,14 +51,6 @@ impl Evaluator {
     pub fn into_keys(self) -> EvaluationKeys {
         self.keys
     }
-    fn wrap(&self, polys: Vec<RnsPoly<ring::Ntt>>, info: Info) -> Ciphertext {
-        Ciphertext {
-            polys,
-            level: info.level,
-            scale: info.scale,
-            slots: info.slots,
-        }
-    }
     fn binary(
         &self,
         operation: &'static str,
@@ -67,7 +59,7 @@ impl Evaluator {
         f: impl Fn(&ring::Modulus, &mut [u64], &[u64], &[u64]) + Sync,
         missing: impl Fn(&ring::Modulus, &mut [u64]) + Sync,
     ) -> Result<Ciphertext, Error> {
-        let info = typing::sum(operation, &self.info(x), &self.info(y))?;
+        let info = typing::sum(operation, &x.info, &y.info)?;
         let ring = self.parameters().ring();
         let count = x.polys.len().max(y.polys.len());
         let polys = (0..count)
@@ -87,21 +79,21 @@ impl Evaluator {
                 (None, None) => unreachable!("p is below the larger degree"),
             })
             .collect();
-        Ok(self.wrap(polys, info))
+        Ok(Ciphertext { polys, info })
     }
     /// The images under several automorphisms, which share one decomposition and its digits.
     fn rotate_by(&self, x: &Ciphertext, elements: &[u64]) -> Result<Vec<Ciphertext>, Error> {
-        let info = self.info(x);
+        let info = x.info;
         typing::linear_degree("rotate", &info)?;
         let keys = elements
             .iter()
-            .map(|&g| self.key(KeyName::Galois(g), x.level))
+            .map(|&g| self.key(KeyName::Galois(g), x.info.level))
             .collect::<Result<Vec<_>, _>>()?;
         if keys.is_empty() {
             return Ok(Vec::new());
         }
         let context = &self.context;
-        let d = context.decompose(x.polys[1].clone(), x.level);
+        let d = context.decompose(x.polys[1].clone(), x.info.level);
         // kept for all keys; for one alone, each limb's are used where they are made
         let all = (keys.len() > 1).then(|| d.all());
         Ok(keys
@@ -109,13 +101,13 @@ impl Evaluator {
             .zip(elements)
             .map(|(key, &g)| {
                 let end = ModDown {
-                    keep: self.parameters().limbs(x.level),
+                    keep: self.parameters().limbs(x.info.level),
                     drop: self.parameters().special(),
                     add: [Some(&x.polys[0]), None],
                     automorphism: Some(&context.permutation(g)),
                 };
                 let polys = context.switch(&d, all.as_ref(), key, &end).into();
-                self.wrap(polys, info)
+                Ciphertext { polys, info }
             })
             .collect())
     }
@@ -131,7 +123,7 @@ impl Evaluator {
         group: &[usize],
     ) -> Result<Vec<RnsPoly<ring::Ntt>>, Error> {
         let p = self.parameters();
-        let key = self.key(KeyName::Relinearization, x.level)?;
+        let key = self.key(KeyName::Relinearization, x.info.level)?;
         let drop: Vec<usize> = group.iter().chain(p.special().iter()).copied().collect();
         let end = ModDown {
             keep: p.limbs(to),
@@ -139,7 +131,7 @@ impl Evaluator {
             add: [Some(&x.polys[0]), Some(&x.polys[1])],
             automorphism: None,
         };
-        let d = self.context.decompose(x.polys[2].clone(), x.level);
+        let d = self.context.decompose(x.polys[2].clone(), x.info.level);
         Ok(self.context.switch(&d, None, &key, &end).into())
     }
     /// x·v for an encoded v: no rescale, scales multiply.
@@ -154,11 +146,10 @@ impl Evaluator {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| Error::Levels {
                 operation: "mul_encoded",
-                needed: x.level.index(),
+                needed: x.info.level.index(),
                 had: v.level.index(),
             })?;
-        let here = self.info(x);
-        let info = typing::plain(self.parameters(), "mul_encoded", &here, v.slots, v.scale)?;
+        let info = typing::plain(self.parameters(), "mul_encoded", &x.info, v.slots, v.scale)?;
         let polys = x
             .polys
             .iter()
@@ -173,7 +164,7 @@ impl Evaluator {
                 })
             })
             .collect();
-        Ok(self.wrap(polys, info))
+        Ok(Ciphertext { polys, info })
     }
 }
 
@@ -197,12 +188,7 @@ impl Arithmetic for Evaluator {
         &self.context
     }
     fn info(&self, x: &Ciphertext) -> Info {
-        Info {
-            level: x.level,
-            scale: x.scale,
-            slots: x.slots,
-            degree: x.degree(),
-        }
+        x.info
     }
     fn add(&self, x: &Ciphertext, y: &Ciphertext) -> Result<Ciphertext, Error> {
         self.binary("add", x, y, limb::add_to, |_, _| {})
@@ -211,9 +197,8 @@ impl Arithmetic for Evaluator {
         self.binary("sub", x, y, limb::sub_to, limb::neg)
     }
     fn add_plain(&self, x: &Ciphertext, v: &[Complex64]) -> Result<Ciphertext, Error> {
-        let here = self.info(x);
-        let info = typing::plain(self.parameters(), "add_plain", &here, v.len(), 1.0)?;
-        let coefficients = self.context.encoder().encode(v, x.scale)?;
+        let info = typing::plain(self.parameters(), "add_plain", &x.info, v.len(), 1.0)?;
+        let coefficients = self.context.encoder().encode(v, x.info.scale)?;
         let mut y = x.clone();
         let indices: Arc<[usize]> = x.polys[0].indices().into();
         y.polys[0].each_limb(|k, q, out| {
@@ -223,11 +208,11 @@ impl Arithmetic for Evaluator {
                 limb::add_scalar(q, chunk, p);
             }
         });
-        y.slots = info.slots;
+        y.info = info;
         Ok(y)
     }
     fn mul_plain(&self, x: &Ciphertext, v: &[Complex64], scale: f64) -> Result<Ciphertext, Error> {
-        self.mul_encoded(x, &self.context.encode(v, scale, x.level)?)
+        self.mul_encoded(x, &self.context.encode(v, scale, x.info.level)?)
     }
     fn linear_combination(
         &self,
@@ -236,12 +221,12 @@ impl Arithmetic for Evaluator {
         level: Level,
         scale: f64,
     ) -> Result<Ciphertext, Error> {
-        let info = typing::combination(terms.iter().map(|(_, x)| self.info(x)), level, scale)?;
+        let info = typing::combination(terms.iter().map(|(_, x)| x.info), level, scale)?;
         let indices = self.parameters().limbs(level).clone();
         let mut prepared = Vec::with_capacity(terms.len());
         for (c, x) in terms {
             let positions = switch::positions(x.polys[0].indices(), &indices);
-            prepared.push((integer(c * (scale / x.scale))?, *x, positions));
+            prepared.push((integer(c * (scale / x.info.scale))?, *x, positions));
         }
         let constant = integer(constant * scale)?;
         let polys = (0..=info.degree)
@@ -269,7 +254,7 @@ impl Arithmetic for Evaluator {
                 })
             })
             .collect();
-        Ok(self.wrap(polys, info))
+        Ok(Ciphertext { polys, info })
     }
     fn mul_integer(&self, x: &Ciphertext, k: i64) -> Result<Ciphertext, Error> {
         let mut y = x.clone();
@@ -293,7 +278,7 @@ impl Arithmetic for Evaluator {
         Ok(y)
     }
     fn mul(&self, x: &Ciphertext, y: &Ciphertext) -> Result<Ciphertext, Error> {
-        let info = typing::product(&self.info(x), &self.info(y))?;
+        let info = typing::product(&x.info, &y.info)?;
         let (a, b) = (&x.polys, &y.polys);
         let indices: Arc<[usize]> = a[0].indices().into();
         let polys = (0..3usize)
@@ -312,19 +297,23 @@ impl Arithmetic for Evaluator {
                 })
             })
             .collect();
-        Ok(self.wrap(polys, info))
+        Ok(Ciphertext { polys, info })
     }
     fn relinearize(&self, x: &Ciphertext) -> Result<Ciphertext, Error> {
         if x.polys.len() == 2 {
             return Ok(x.clone());
         }
-        let polys = self.relinearized(x, x.level, &[])?;
-        Ok(self.wrap(polys, self.info(x)))
+        let polys = self.relinearized(x, x.info.level, &[])?;
+        let info = Info {
+            degree: 1,
+            ..x.info
+        };
+        Ok(Ciphertext { polys, info })
     }
     fn rescale(&self, x: &Ciphertext) -> Result<Ciphertext, Error> {
-        let info = typing::rescaled(self.parameters(), &self.info(x))?;
+        let info = typing::rescaled(self.parameters(), &x.info)?;
         let keep = self.parameters().limbs(info.level);
-        let group = self.parameters().group(x.level);
+        let group = self.parameters().group(x.info.level);
         let polys = match &x.polys[..] {
             [c0, c1] => self.context.divide_all([c0, c1], keep, group).into(),
             all => all
@@ -332,35 +321,37 @@ impl Arithmetic for Evaluator {
                 .map(|p| self.context.divide(p, keep, group))
                 .collect(),
         };
-        Ok(self.wrap(polys, info))
+        Ok(Ciphertext { polys, info })
     }
     fn relinearize_rescale(&self, x: &Ciphertext) -> Result<Ciphertext, Error> {
         if x.polys.len() == 2 {
             return self.rescale(x);
         }
-        let info = typing::rescaled(self.parameters(), &self.info(x))?;
-        let group = self.parameters().group(x.level);
+        let info = typing::rescaled(self.parameters(), &x.info)?;
+        let info = Info { degree: 1, ..info };
+        let group = self.parameters().group(x.info.level);
         let polys = self.relinearized(x, info.level, group)?;
-        Ok(self.wrap(polys, info))
+        Ok(Ciphertext { polys, info })
     }
     fn drop_to(&self, x: &Ciphertext, level: Level) -> Result<Ciphertext, Error> {
-        if x.level == level {
+        if x.info.level == level {
             return Ok(x.clone());
         }
-        let info = typing::dropped(&self.info(x), level)?;
+        let info = typing::dropped(&x.info, level)?;
         let keep = self.parameters().limbs(level).clone();
         let polys = x
             .polys
             .iter()
             .map(|p| p.select(&switch::positions(p.indices(), &keep)))
             .collect();
-        Ok(self.wrap(polys, info))
+        Ok(Ciphertext { polys, info })
     }
     fn with_scale(&self, x: &Ciphertext, scale: f64) -> Result<Ciphertext, Error> {
-        Ok(Ciphertext { scale, ..x.clone() })
+        let info = Info { scale, ..x.info };
+        Ok(Ciphertext { info, ..x.clone() })
     }
     fn rotate(&self, x: &Ciphertext, by: i64) -> Result<Ciphertext, Error> {
-        if by.rem_euclid(x.slots as i64) == 0 {
+        if by.rem_euclid(x.info.slots as i64) == 0 {
             return Ok(x.clone());
         }
         Ok(self
@@ -377,10 +368,11 @@ impl Arithmetic for Evaluator {
     }
     fn with_slots(&self, x: &Ciphertext, slots: usize) -> Result<Ciphertext, Error> {
         typing::slots(self.parameters(), "with_slots", slots)?;
-        Ok(Ciphertext { slots, ..x.clone() })
+        let info = Info { slots, ..x.info };
+        Ok(Ciphertext { info, ..x.clone() })
     }
     fn rotate_many(&self, x: &Ciphertext, by: &[i64]) -> Result<Vec<Ciphertext>, Error> {
-        let moved = |k: &i64| k.rem_euclid(x.slots as i64) != 0;
+        let moved = |k: &i64| k.rem_euclid(x.info.slots as i64) != 0;
         let elements: Vec<u64> = by
             .iter()
             .filter(|k| moved(k))

@@ -175,36 +175,6 @@ impl BlockMap {
         })
     }
 
-    /// Splits offsets by a stride: offset = stride·(count·h + l), baby = stride·l, 0 ≤ l < count.
-    /// Takes (input, output, offset, values) and builds the map.
-    ///
-    /// # Errors
-    /// As [`BlockMap::new`].
-    pub fn with_stride_split(
-        slots: usize,
-        inputs: usize,
-        outputs: usize,
-        diagonals: Vec<(usize, usize, usize, Values)>,
-        stride: usize,
-        count: usize,
-        folds: Vec<usize>,
-    ) -> Result<Self, Error> {
-        let terms = diagonals
-            .into_iter()
-            .map(|(input, output, offset, values)| {
-                let baby = offset % (stride * count);
-                Term {
-                    input,
-                    output,
-                    giant: offset - baby,
-                    baby,
-                    values,
-                }
-            })
-            .collect();
-        Self::new(slots, inputs, outputs, terms, folds)
-    }
-
     /// The same map, whose encoded diagonals an evaluator keeps under this name.
     #[must_use]
     pub fn pinned(self, pin: usize) -> Self {

@@ -143,19 +143,16 @@ pub fn evaluate<A: Arithmetic + ?Sized>(
             Powers::new(a, x.clone(), p.coefficients())?.evaluate(p.coefficients(), above, scale)?
         }
     };
-    a.with_exact_scale(&a.finish(unscaled)?, a.parameters().scale(target))
+    a.with_exact_scale(&finish(a, unscaled)?, a.parameters().scale(target))
 }
 
-trait Finish: Arithmetic {
-    /// Relinearised where needed, and rescaled.
-    fn finish(&self, x: Partial<Self::Value>) -> Result<Self::Value, Error> {
-        match x {
-            Partial::Linear(v) => self.rescale(&v),
-            Partial::Quadratic(v) => self.relinearize_rescale(&v),
-        }
+/// Relinearised where needed, and rescaled.
+fn finish<A: Arithmetic + ?Sized>(a: &A, x: Partial<A::Value>) -> Result<A::Value, Error> {
+    match x {
+        Partial::Linear(v) => a.rescale(&v),
+        Partial::Quadratic(v) => a.relinearize_rescale(&v),
     }
 }
-impl<A: Arithmetic + ?Sized> Finish for A {}
 
 /// A sum that is not yet rescaled.
 enum Partial<V> {
@@ -278,7 +275,7 @@ impl<'a, A: Arithmetic + ?Sized> Powers<'a, A> {
             scale / t_scale * a.parameters().modulus(above),
             None,
         )?;
-        let q = a.finish(q)?;
+        let q = finish(a, q)?;
         let product = a.with_exact_scale(&a.mul(&q, &t)?, scale)?;
         let sum = match self.node(&r, level, scale, extra)? {
             Partial::Linear(r) | Partial::Quadratic(r) => a.add(&product, &r)?,

@@ -2,7 +2,8 @@
 
 use crate::ciphertext::{Ciphertext, SeededCiphertext};
 use crate::keys::{EvaluationKeys, KeyName, KeyRequest, SwitchingKey};
-use crate::{Complex64, Encoder, Error, Level, Parameters, typing};
+use crate::typing::{self, Info};
+use crate::{Complex64, Encoder, Error, Level, Parameters};
 use rand_core::CryptoRng;
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
@@ -135,11 +136,12 @@ impl SecretKey {
                 ring::limb::add(q, limb, c.limb(k));
             }
         });
-        let phase = phase.into_coeff(p.ring());
-        let gap = p.n() / (2 * x.slots);
+        let phase = phase.into_coeff();
+        let Info { slots, scale, .. } = x.info;
+        let gap = p.n() / (2 * slots);
         let limbs: Vec<&[u64]> = (0..phase.limbs()).map(|k| phase.limb(k)).collect();
         let moduli: Vec<Modulus> = indices.iter().map(|&i| *p.prime(i)).collect();
-        let coefficients = center(&moduli, &limbs, (0..2 * x.slots).map(|j| j * gap), x.scale);
+        let coefficients = center(&moduli, &limbs, (0..2 * slots).map(|j| j * gap), scale);
         self.encoder.decode(&coefficients)
     }
     /// Makes one key that covers Q's first `limit` primes.

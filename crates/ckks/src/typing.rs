@@ -18,6 +18,18 @@ pub struct Info {
     pub degree: usize,
 }
 
+impl Info {
+    /// That of a fresh ciphertext: the level's canonical scale.
+    pub(crate) fn fresh(p: &Parameters, level: Level, slots: usize) -> Self {
+        Self {
+            level,
+            scale: p.scale(level),
+            slots,
+            degree: 1,
+        }
+    }
+}
+
 /// Relative tolerance within which two scales count as equal: the only place where it is set.
 pub const SCALE_TOLERANCE: f64 = 1e-9;
 
@@ -106,12 +118,7 @@ pub fn below(p: &Parameters, operation: &'static str, level: Level) -> Result<Le
 /// A fresh encryption of `count` slots at a level and its canonical scale.
 pub fn input(p: &Parameters, level: Level, count: usize) -> Result<Info, Error> {
     slots(p, "input", count)?;
-    Ok(Info {
-        level,
-        scale: p.scale(level),
-        slots: count,
-        degree: 1,
-    })
+    Ok(Info::fresh(p, level, count))
 }
 
 /// A sum or difference: same level, same scale.

@@ -66,25 +66,41 @@ impl Cost {
         }
         self
     }
+    /// How much of each kind of work that has a cost of its own, in the order of [`CostTable::units`]; the others are made of these.
+    pub fn units(&self) -> [f64; UNITS] {
+        [
+            self.ntts,
+            self.multiply_adds,
+            self.conversions,
+            self.passes,
+            self.expansions,
+            self.encodes,
+        ]
+    }
     /// By primitive: (name, count, CPU seconds); the seconds add up to [`Cost::seconds`].
     pub fn primitives(&self, table: &CostTable) -> Vec<(&'static str, f64, f64)> {
-        [
-            ("NTT", self.ntts, table.ntt),
-            ("inner products", self.multiply_adds, table.multiply_add),
-            ("basis conversion", self.conversions, table.conversion),
-            ("additions, permutations", self.passes, table.pass),
-            ("key expansion", self.expansions, table.expansion),
-            ("encoding", self.encodes, table.encode),
-        ]
-        .into_iter()
-        .map(|(name, count, each)| (name, count, count * each))
-        .collect()
+        let each = self.units().into_iter().zip(table.units());
+        let named = NAMES.into_iter().zip(each);
+        named.map(|(name, (n, each))| (name, n, n * each)).collect()
     }
     /// CPU seconds.
     pub fn seconds(&self, table: &CostTable) -> f64 {
-        self.primitives(table).iter().map(|x| x.2).sum()
+        let each = self.units().into_iter().zip(table.units());
+        each.map(|(n, each)| n * each).sum()
     }
 }
+
+/// Kinds of work that have a cost of their own.
+pub const UNITS: usize = 6;
+
+const NAMES: [&str; UNITS] = [
+    "NTT",
+    "inner products",
+    "basis conversion",
+    "additions, permutations",
+    "key expansion",
+    "encoding",
+];
 
 /// CPU seconds of one unit of each kind of work, for one ring degree.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -117,18 +133,38 @@ impl Default for CostTable {
     }
 }
 
+impl From<[f64; UNITS]> for CostTable {
+    /// From the costs in the order of the fields.
+    fn from(units: [f64; UNITS]) -> Self {
+        let [ntt, multiply_add, conversion, pass, expansion, encode] = units;
+        Self {
+            ntt,
+            multiply_add,
+            conversion,
+            pass,
+            expansion,
+            encode,
+        }
+    }
+}
+
 impl CostTable {
     /// For a machine (or a ring) that is `factor` times slower.
     #[must_use]
     pub fn scaled(self, factor: f64) -> Self {
-        Self {
-            ntt: self.ntt * factor,
-            multiply_add: self.multiply_add * factor,
-            conversion: self.conversion * factor,
-            pass: self.pass * factor,
-            expansion: self.expansion * factor,
-            encode: self.encode * factor,
-        }
+        self.units().map(|unit| unit * factor).into()
+    }
+    /// The costs, in the order of the fields.
+    pub fn units(&self) -> [f64; UNITS] {
+        let Self {
+            ntt,
+            multiply_add,
+            conversion,
+            pass,
+            expansion,
+            encode,
+        } = *self;
+        [ntt, multiply_add, conversion, pass, expansion, encode]
     }
 }
 

@@ -1,13 +1,33 @@
 //! One circuit, three interpreters: on random circuits the meter predicts level and scale exactly and names every key, and the
 //! evaluator's values stay within the meter's bound of the clear ones, a bound at most 2^6 above the largest error seen.
 
-use ckks::map::Values;
+use ckks::map::{Term, Values};
 use ckks::{
     Arithmetic, BlockMap, Bootstrap, Clear, Complex64, Context, Error, Evaluator, Info, Level,
     Meter, Parameters, ParametersSpec, Polynomial, SecretKey,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+/// A map whose diagonals (input, output, offset, values) have the lowest `count` offsets as baby steps.
+fn split(
+    slots: usize,
+    [inputs, outputs]: [usize; 2],
+    diagonals: Vec<(usize, usize, usize, Values)>,
+    count: usize,
+    folds: Vec<usize>,
+) -> Result<BlockMap, Error> {
+    let terms = diagonals
+        .into_iter()
+        .map(|(input, output, offset, values)| Term {
+            input,
+            output,
+            giant: offset - offset % count,
+            baby: offset % count,
+            values,
+        });
+    BlockMap::new(slots, inputs, outputs, terms.collect(), folds)
+}
 
 const SLOTS: usize = 128;
 
@@ -90,7 +110,7 @@ impl Circuit {
                             )
                         })
                         .collect();
-                    let map = BlockMap::with_stride_split(SLOTS, 1, 1, diagonals, 1, 2, vec![])?;
+                    let map = split(SLOTS, [1, 1], diagonals, 2, vec![])?;
                     let scale = p.scale(p.below(a.info(&u).level).expect("levels are left"));
                     a.linear(&[u], &map, scale)?.swap_remove(0)
                 }
@@ -230,8 +250,7 @@ fn linear_is_its_definition() {
         }
         d
     };
-    let map =
-        BlockMap::with_stride_split(64, 2, 2, diagonals(&mut rng), 1, 4, vec![32]).expect("map");
+    let map = split(64, [2, 2], diagonals(&mut rng), 4, vec![32]).expect("map");
     assert!(map.moves());
     override_is_definition(&parameters, &secret, &map, &mut rng);
     // multiples and masks of runs, nothing rotated: computed without the special primes, and without a key
@@ -248,7 +267,7 @@ fn linear_is_its_definition() {
             (input, output, 0, weights)
         })
         .collect();
-    let map = BlockMap::with_stride_split(64, 2, 2, still, 1, 1, vec![]).expect("map");
+    let map = split(64, [2, 2], still, 1, vec![]).expect("map");
     assert!(!map.moves() && map.rotations().is_empty() && map.run() == 8);
     override_is_definition(&parameters, &secret, &map, &mut rng);
 }

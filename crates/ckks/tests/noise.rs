@@ -4,7 +4,7 @@
 //! which are those over all N coefficients (Parseval). An operation's own noise is measured on encryptions of zero, as the difference of
 //! the decryptions before and after it, and predicted for an operand without error.
 
-use ckks::map::Values;
+use ckks::map::{Term, Values};
 use ckks::parameters::{BootstrapSpec, Zone};
 use ckks::{
     Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Context, Encoder, Evaluator,
@@ -582,14 +582,20 @@ fn block_maps_have_the_predicted_noise() {
         let meter = Meter::new(&Context::new(&parameters));
         let mut rng = ChaCha20Rng::seed_from_u64(5);
         // baby steps 1 to 7, giant steps 0 and 8; every term is rotated, as the formula assumes
-        let diagonals = [1usize, 2, 5, 7, 9, 14]
+        let terms = [1usize, 2, 5, 7, 9, 14]
             .iter()
             .map(|&o| {
                 let d: Vec<Complex64> = phases(SLOTS, &mut rng).iter().map(|v| v * 0.3).collect();
-                (0, 0, o, Values::Complex(d.into()))
+                Term {
+                    input: 0,
+                    output: 0,
+                    giant: o / 8 * 8,
+                    baby: o % 8,
+                    values: Values::Complex(d.into()),
+                }
             })
             .collect();
-        let map = BlockMap::with_stride_split(SLOTS, 1, 1, diagonals, 1, 8, vec![]).expect("map");
+        let map = BlockMap::new(SLOTS, 1, 1, terms, vec![]).expect("map");
         let scale = parameters.scale(Level::new(4));
         let x = meter.input(TOP, SLOTS, 1.0).expect("fits");
         let predicted = meter.linear(&[x], &map, scale).expect("levels")[0].deviation;

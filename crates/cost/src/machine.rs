@@ -5,59 +5,9 @@
 
 use crate::workload::{self, Probe};
 use ckks::keys::KeyName;
+use ckks::work::UNITS;
 use ckks::{Cost, CostTable, Error, Parameters};
 use serde::{Deserialize, Serialize};
-
-/// Kinds of work that have a cost of their own.
-const UNITS: usize = 6;
-
-/// The costs in the order of [`counts`]; a new field does not compile until it is listed in both.
-fn units(table: &CostTable) -> [f64; UNITS] {
-    let CostTable {
-        ntt,
-        multiply_add,
-        conversion,
-        pass,
-        expansion,
-        encode,
-    } = *table;
-    [ntt, multiply_add, conversion, pass, expansion, encode]
-}
-
-fn table(units: [f64; UNITS]) -> CostTable {
-    let [ntt, multiply_add, conversion, pass, expansion, encode] = units;
-    CostTable {
-        ntt,
-        multiply_add,
-        conversion,
-        pass,
-        expansion,
-        encode,
-    }
-}
-
-fn counts(cost: &Cost) -> [f64; UNITS] {
-    let Cost {
-        ntts,
-        multiply_adds,
-        conversions,
-        passes,
-        expansions,
-        encodes,
-        // made of the others
-        decompositions: _,
-        key_switches: _,
-        bootstraps: _,
-    } = *cost;
-    [
-        ntts,
-        multiply_adds,
-        conversions,
-        passes,
-        expansions,
-        encodes,
-    ]
-}
 
 /// Which units wait for memory rather than for arithmetic: they stream over operands that do not stay in the caches.
 const STREAMING: [bool; UNITS] = [false, true, false, true, false, false];
@@ -120,7 +70,7 @@ impl MachineCost {
         };
         // an hour for a unit is no measurement
         let plausible = |x: f64| (0.0..3600.0).contains(&x);
-        let units = units(&self.table);
+        let units = self.table.units();
         if !units.iter().all(|&x| plausible(x)) || units.iter().all(|&x| x == 0.0) {
             return refuse("a unit's cost is not a time, or all are 0");
         }
@@ -196,7 +146,7 @@ impl MachineCost {
             compute: hold((reference * key_switch).sqrt()),
             memory: hold((stream * key_switch).sqrt()),
         };
-        let mut units = units(&self.table);
+        let mut units = self.table.units();
         for (unit, streams) in units.iter_mut().zip(STREAMING) {
             *unit *= if streams {
                 ratios.memory
@@ -205,7 +155,7 @@ impl MachineCost {
             };
         }
         let scaled = Self {
-            table: table(units),
+            table: units.into(),
             probe: *now,
             ..*self
         };
@@ -291,14 +241,14 @@ pub fn fit(
         object: "cost table",
         reason,
     };
-    let prior = units(prior);
+    let prior = prior.units();
     if observations.is_empty() || !prior.iter().all(|&x| x > 0.0 && x.is_finite()) {
         return Err(refuse(
             "a fit needs operations and a prior with positive costs".into(),
         ));
     }
     for o in observations {
-        let counts = counts(&o.cost);
+        let counts = o.cost.units();
         let fine = |x: f64| x >= 0.0 && x.is_finite();
         let measured = o.seconds > 0.0 && fine(o.seconds) && fine(o.weight);
         let counted = counts.iter().all(|&c| fine(c)) && counts.iter().any(|&c| c > 0.0);
@@ -310,7 +260,7 @@ pub fn fit(
         }
     }
     let under = |o: &Observation, units: &[f64; UNITS]| -> f64 {
-        counts(&o.cost).iter().zip(units).map(|(c, u)| c * u).sum()
+        o.cost.units().iter().zip(units).map(|(c, u)| c * u).sum()
     };
     let mut ratios: Vec<f64> = observations
         .iter()
@@ -322,7 +272,7 @@ pub fn fit(
     let rows: Vec<(f64, [f64; UNITS])> = observations
         .iter()
         .map(|o| {
-            let counts = counts(&o.cost);
+            let counts = o.cost.units();
             let shares = std::array::from_fn(|j| counts[j] * prior[j] * scale / o.seconds);
             (o.weight, shares)
         })
@@ -368,7 +318,7 @@ pub fn fit(
             fitted: under(o, &fitted),
         })
         .collect();
-    Ok((table(fitted), residuals))
+    Ok((fitted.into(), residuals))
 }
 
 /// Names the counts that a table was fitted to: a table is for one meter only.
@@ -380,7 +330,7 @@ pub fn fit(
 pub fn meter_version() -> Result<String, Error> {
     let mut text = String::new();
     for cost in workload::counted(&workload::fingerprint_parameters()?)? {
-        for count in counts(&cost) {
+        for count in cost.units() {
             text += &format!("{count:.3} ");
         }
     }
@@ -397,7 +347,7 @@ mod tests {
     use super::*;
 
     fn close(had: &CostTable, want: &CostTable, within: f64) {
-        for (h, w) in units(had).iter().zip(units(want)) {
+        for (h, w) in had.units().iter().zip(want.units()) {
             assert!((h / w - 1.0).abs() < within, "{had:?}\n{want:?}");
         }
     }
@@ -469,7 +419,7 @@ mod tests {
             weight: 1.0,
         };
         let (table, residuals) = fit(&[ntts, both], &CostTable::default()).expect("fits");
-        assert!(units(&table).iter().all(|&u| u >= 0.0), "{table:?}");
+        assert!(table.units().iter().all(|&u| u >= 0.0), "{table:?}");
         assert!(
             residuals.iter().any(|r| r.relative().abs() > 0.05),
             "{residuals:?}"

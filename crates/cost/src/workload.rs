@@ -444,7 +444,7 @@ impl Workload {
         match (operation.what, operand) {
             (What::Transforms, _) => {
                 if let Some(x) = self.transformed.take() {
-                    self.transformed = Some(x.into_coeff(p.ring()).into_ntt(p.ring()));
+                    self.transformed = Some(x.into_coeff().into_ntt());
                 }
             }
             (What::Expansion, _) => {

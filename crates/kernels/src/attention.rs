@@ -5,7 +5,7 @@
 
 use crate::function::exp;
 use crate::gemm::{Serial, Transpose};
-use crate::instructions::{Instructions, Task, Vector, fused, instructions, run};
+use crate::instructions::{Instructions, Vector, fused, instructions, kernels};
 use rayon::prelude::*;
 
 /// How a row of scores becomes weights.
@@ -270,16 +270,14 @@ impl Attention {
                         let (ds, dunseen) = slopes[block].split_at_mut(visible);
                         unseen.fill(0.0);
                         dunseen.fill(0.0);
-                        run(
+                        slopes_of(
                             instructions,
-                            Slopes {
-                                weighting: self.weighting,
-                                s,
-                                ds,
-                                shift: sums.shift[i],
-                                inverse: sums.inverse[i],
-                                extra: extra.map_or(0.0, |e| e[i]),
-                            },
+                            self.weighting,
+                            s,
+                            ds,
+                            sums.shift[i],
+                            sums.inverse[i],
+                            extra.map_or(0.0, |e| e[i]),
                         );
                     }
                     let (shape, s, q) =
@@ -343,50 +341,29 @@ impl Attention {
                         (i / self.heads * self.kv_heads + i % self.heads / group) * d * capacity;
                     let (keys, values) =
                         (&keys[at..][..d * capacity], &values[at..][..d * capacity]);
-                    run(
-                        instructions,
-                        Scores {
-                            scale: self.scale,
-                            q,
-                            keys,
-                            capacity,
-                            scores: &mut scores,
-                        },
-                    );
+                    score_step(instructions, self.scale, q, keys, capacity, &mut scores);
                     let at = positions - 1;
                     weights(instructions, self.weighting, &mut scores, at, inverse);
-                    run(
-                        instructions,
-                        Mixture {
-                            scores: &scores,
-                            values,
-                            capacity,
-                            y,
-                        },
-                    );
+                    mixture(instructions, &scores, values, capacity, y);
                 }
             });
     }
 }
 
-/// scores = scale·Σ q\[c\]·keys\[c\].
-struct Scores<'a> {
-    scale: f32,
-    q: &'a [f32],
-    keys: &'a [f32],
-    capacity: usize,
-    scores: &'a mut [f32],
-}
-
-impl Task for Scores<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        let n = self.scores.len();
-        self.scores.fill(0.0);
-        for (&q, keys) in self.q.iter().zip(self.keys.chunks_exact(self.capacity)) {
-            let q = q * self.scale;
-            for (s, &k) in self.scores.iter_mut().zip(&keys[..n]) {
+kernels! {
+    /// scores = scale·Σ q\[c\]·keys\[c\].
+    fn score_step<V>(
+        scale: f32,
+        q: &[f32],
+        keys: &[f32],
+        capacity: usize,
+        scores: &mut [f32],
+    ) {
+        let n = scores.len();
+        scores.fill(0.0);
+        for (&q, keys) in q.iter().zip(keys.chunks_exact(capacity)) {
+            let q = q * scale;
+            for (s, &k) in scores.iter_mut().zip(&keys[..n]) {
                 *s = fused::<V>(q, k, *s);
             }
         }
@@ -396,27 +373,14 @@ impl Task for Scores<'_> {
 /// Sums that are taken side by side.
 const WIDE: usize = 16;
 
-/// y\[c\] = Σ scores·values\[c\].
-struct Mixture<'a> {
-    scores: &'a [f32],
-    values: &'a [f32],
-    capacity: usize,
-    y: &'a mut [f32],
-}
-
-impl Task for Mixture<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        let n = self.scores.len();
-        for (y, values) in self
-            .y
-            .iter_mut()
-            .zip(self.values.chunks_exact(self.capacity))
-        {
+kernels! {
+    /// y\[c\] = Σ scores·values\[c\].
+    fn mixture<V>(scores: &[f32], values: &[f32], capacity: usize, y: &mut [f32]) {
+        let n = scores.len();
+        for (y, values) in y.iter_mut().zip(values.chunks_exact(capacity)) {
             let values = &values[..n];
             let mut sums = [0.0f32; WIDE];
-            let (s, s_rest) = self.scores.as_chunks::<WIDE>();
+            let (s, s_rest) = scores.as_chunks::<WIDE>();
             let (v, v_rest) = values.as_chunks::<WIDE>();
             for (s, v) in s.iter().zip(v) {
                 for i in 0..WIDE {
@@ -440,7 +404,7 @@ fn weights(
     inverse: Inverse<'_>,
 ) -> (f32, f32, f32) {
     let visible = s.len() as f32;
-    let (shift, sum) = run(instructions, Powers { weighting, s });
+    let (shift, sum) = powers(instructions, weighting, s);
     let (divisor, factor) = match weighting {
         Weighting::Softmax => (sum, 1.0),
         Weighting::Power {
@@ -465,35 +429,16 @@ fn weights(
     } else {
         inverse(position, divisor)
     };
-    run(
-        instructions,
-        Scaled {
-            factor: factor * r,
-            s,
-        },
-    );
+    scaled(instructions, factor * r, s);
     (shift, divisor, r)
 }
 
-struct Scaled<'a> {
-    factor: f32,
-    s: &'a mut [f32],
-}
-
-impl Task for Scaled<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        for s in self.s {
-            *s *= self.factor;
+kernels! {
+    fn scaled<V>(factor: f32, s: &mut [f32]) {
+        for s in s {
+            *s *= factor;
         }
     }
-}
-
-/// Turns scores into e^(s − largest), or into (s/c)^p; gives back the shift and the sum.
-struct Powers<'a> {
-    weighting: Weighting,
-    s: &'a mut [f32],
 }
 
 /// The largest of `f(s)`, side by side.
@@ -571,11 +516,9 @@ macro_rules! by_half {
 /// What keeps a row of zeros from a division by zero.
 const TINY: f32 = 1e-20;
 
-impl Task for Powers<'_> {
-    type Output = (f32, f32);
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) -> (f32, f32) {
-        let Self { weighting, s } = self;
+kernels! {
+    /// Turns scores into e^(s − largest), or into (s/c)^p; gives back the shift and the sum.
+    fn powers<V>(weighting: Weighting, s: &mut [f32]) -> (f32, f32) {
         match weighting {
             Weighting::Softmax => {
                 let shift = largest(s, f32::NEG_INFINITY, |v| v);
@@ -597,16 +540,6 @@ impl Task for Powers<'_> {
     }
 }
 
-/// Turns scores into weights, and the derivative by the weights into that by the scores.
-struct Slopes<'a> {
-    weighting: Weighting,
-    s: &'a mut [f32],
-    ds: &'a mut [f32],
-    shift: f32,
-    inverse: f32,
-    extra: f32,
-}
-
 /// Σ a·b, side by side.
 #[inline(always)]
 fn dot<V: Vector>(a: &[f32], b: &[f32]) -> f32 {
@@ -623,18 +556,16 @@ fn dot<V: Vector>(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().map(|&s| f64::from(s)).sum::<f64>() as f32
 }
 
-impl Task for Slopes<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        let Self {
-            weighting,
-            s,
-            ds,
-            shift,
-            inverse: r,
-            extra,
-        } = self;
+kernels! {
+    /// Turns scores into weights, and the derivative by the weights into that by the scores.
+    fn slopes_of<V>(
+        weighting: Weighting,
+        s: &mut [f32],
+        ds: &mut [f32],
+        shift: f32,
+        r: f32,
+        extra: f32,
+    ) {
         match weighting {
             Weighting::Softmax => {
                 for s in s.iter_mut() {

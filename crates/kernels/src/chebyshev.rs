@@ -1,7 +1,7 @@
 //! Chebyshev series on an interval, elementwise.
 
 use crate::PART;
-use crate::instructions::{Task, Vector, instructions, run};
+use crate::instructions::{Vector, instructions, kernels};
 use rayon::prelude::*;
 
 /// Vectors that are computed at once: their chains of sums hide one another's latency.
@@ -19,17 +19,7 @@ pub fn chebyshev_forward(coefficients: &[f32], interval: (f32, f32), x: &[f32], 
     let (instructions, unit) = (instructions(), to_unit(interval));
     y.par_chunks_mut(PART)
         .zip(x.par_chunks(PART))
-        .for_each(|(y, x)| {
-            run(
-                instructions,
-                Forward {
-                    coefficients,
-                    unit,
-                    x,
-                    y,
-                },
-            )
-        });
+        .for_each(|(y, x)| forward(instructions, coefficients, unit, x, y));
 }
 
 /// dx = dy·p′(x) (overwrites dx), and to `dcoefficients` adds Σ dy·T_k(t): in f32 over short blocks, in f64 between them.
@@ -55,19 +45,7 @@ pub fn chebyshev_backward(
     let parts: Vec<Vec<f64>> = dx
         .par_chunks_mut(PART)
         .zip(x.par_chunks(PART).zip(dy.par_chunks(PART)))
-        .map(|(dx, (x, dy))| {
-            run(
-                instructions,
-                Backward {
-                    slope: &slope,
-                    count,
-                    unit,
-                    x,
-                    dy,
-                    dx,
-                },
-            )
-        })
+        .map(|(dx, (x, dy))| backward(instructions, &slope, count, unit, x, dy, dx))
         .collect();
     if let Some(dcoefficients) = dcoefficients {
         for part in parts {
@@ -148,19 +126,10 @@ unsafe fn unit_of<V: Vector>((a, b): (f32, f32), x: &[f32]) -> [V; WIDE] {
     }
 }
 
-struct Forward<'a> {
-    coefficients: &'a [f32],
-    unit: (f32, f32),
-    x: &'a [f32],
-    y: &'a mut [f32],
-}
-
-impl Task for Forward<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
+kernels! {
+    fn forward<V>(coefficients: &[f32], unit: (f32, f32), x: &[f32], y: &mut [f32]) {
         let step = WIDE * V::LANES;
-        for (y, x) in self.y.chunks_mut(step).zip(self.x.chunks(step)) {
+        for (y, x) in y.chunks_mut(step).zip(x.chunks(step)) {
             // a short end is computed in whole vectors of its own
             let (mut from, mut to) = ([0.0f32; 16 * WIDE], [0.0f32; 16 * WIDE]);
             let whole = x.len() == step;
@@ -174,7 +143,7 @@ impl Task for Forward<'_> {
             };
             // SAFETY: x and out have WIDE vectors
             unsafe {
-                let value = clenshaw::<V>(self.coefficients, unit_of::<V>(self.unit, x));
+                let value = clenshaw::<V>(coefficients, unit_of::<V>(unit, x));
                 for i in 0..WIDE {
                     value[i].store(out[i * V::LANES..][..V::LANES].as_mut_ptr());
                 }
@@ -187,28 +156,23 @@ impl Task for Forward<'_> {
     }
 }
 
-struct Backward<'a> {
-    slope: &'a [f32],
-    /// Coefficients that want a gradient.
-    count: usize,
-    unit: (f32, f32),
-    x: &'a [f32],
-    dy: &'a [f32],
-    dx: &'a mut [f32],
-}
-
-impl Task for Backward<'_> {
-    type Output = Vec<f64>;
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) -> Vec<f64> {
+kernels! {
+    fn backward<V>(
+        slope: &[f32],
+        // Coefficients that want a gradient.
+        count: usize,
+        unit: (f32, f32),
+        x: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+    ) -> Vec<f64> {
         let step = WIDE * V::LANES;
-        let mut total = vec![0.0f64; self.count];
-        let mut sums = vec![0.0f32; self.count * V::LANES];
-        for ((dx, x), dy) in self
-            .dx
+        let mut total = vec![0.0f64; count];
+        let mut sums = vec![0.0f32; count * V::LANES];
+        for ((dx, x), dy) in dx
             .chunks_mut(BLOCK)
-            .zip(self.x.chunks(BLOCK))
-            .zip(self.dy.chunks(BLOCK))
+            .zip(x.chunks(BLOCK))
+            .zip(dy.chunks(BLOCK))
         {
             sums.fill(0.0);
             for ((dx, x), dy) in dx.chunks_mut(step).zip(x.chunks(step)).zip(dy.chunks(step)) {
@@ -231,8 +195,8 @@ impl Task for Backward<'_> {
                 // SAFETY: x, dy and out have WIDE vectors, sums one per coefficient
                 unsafe {
                     let zero = V::splat(0.0);
-                    let t = unit_of::<V>(self.unit, x);
-                    let slope = clenshaw::<V>(self.slope, t);
+                    let t = unit_of::<V>(unit, x);
+                    let slope = clenshaw::<V>(slope, t);
                     // dy·T_k, by T's own recurrence, for every k
                     let (mut d0, mut d1, mut twice) = ([zero; WIDE], [zero; WIDE], t);
                     for i in 0..WIDE {

@@ -1,9 +1,9 @@
 //! Activation functions and their derivatives.
 //!
-//! Each is a few branch-free operations on one float, written so that the compiler makes vectors of them in every `Task`'s loop.
+//! Each is a few branch-free operations on one float, written so that the compiler makes vectors of them in every kernel's loop.
 
 use crate::PART;
-use crate::instructions::{Task, Vector, fused, instructions, run};
+use crate::instructions::{Vector, fused, instructions, kernels};
 use rayon::prelude::*;
 
 /// An elementwise function.
@@ -53,7 +53,7 @@ pub fn function_forward(f: Function, x: &[f32], y: &mut [f32]) {
     let instructions = instructions();
     y.par_chunks_mut(PART)
         .zip(x.par_chunks(PART))
-        .for_each(|(y, x)| run(instructions, Forward { f, x, y }));
+        .for_each(|(y, x)| forward(instructions, f, x, y));
 }
 
 /// dx = dy·f′(x); overwrites dx.
@@ -65,27 +65,19 @@ pub fn function_backward(f: Function, x: &[f32], dy: &[f32], dx: &mut [f32]) {
     let instructions = instructions();
     dx.par_chunks_mut(PART)
         .zip(x.par_chunks(PART).zip(dy.par_chunks(PART)))
-        .for_each(|(dx, (x, dy))| run(instructions, Backward { f, x, dy, dx }));
+        .for_each(|(dx, (x, dy))| backward(instructions, f, x, dy, dx));
 }
 
-struct Forward<'a> {
-    f: Function,
-    x: &'a [f32],
-    y: &'a mut [f32],
-}
-
-impl Task for Forward<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
+kernels! {
+    fn forward<V>(f: Function, x: &[f32], y: &mut [f32]) {
         macro_rules! each {
             ($value:expr) => {
-                for (y, &x) in self.y.iter_mut().zip(self.x) {
+                for (y, &x) in y.iter_mut().zip(x) {
                     *y = $value(x);
                 }
             };
         }
-        match self.f {
+        match f {
             Function::Relu => each!(|x: f32| if x < 0.0 { 0.0 } else { x }),
             Function::Silu => each!(|x: f32| x * sigmoid::<V>(x).0),
             Function::Gelu => each!(|x: f32| x * normal::<V>(x).0),
@@ -96,25 +88,16 @@ impl Task for Forward<'_> {
     }
 }
 
-struct Backward<'a> {
-    f: Function,
-    x: &'a [f32],
-    dy: &'a [f32],
-    dx: &'a mut [f32],
-}
-
-impl Task for Backward<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
+kernels! {
+    fn backward<V>(f: Function, x: &[f32], dy: &[f32], dx: &mut [f32]) {
         macro_rules! each {
             ($derivative:expr) => {
-                for (dx, (&x, &dy)) in self.dx.iter_mut().zip(self.x.iter().zip(self.dy)) {
+                for (dx, (&x, &dy)) in dx.iter_mut().zip(x.iter().zip(dy)) {
                     *dx = dy * $derivative(x);
                 }
             };
         }
-        match self.f {
+        match f {
             Function::Relu => each!(|x: f32| if x > 0.0 { 1.0 } else { 0.0 }),
             Function::Silu => each!(|x: f32| {
                 let (s, slope) = sigmoid::<V>(x);

@@ -3,8 +3,8 @@
 //! Both factors are packed in the order of the register tiles: op(b) once, in panels of two vectors of columns; op(a) by each task, its
 //! block of rows and `DEPTH` of k at a time. A tile's part of a panel stays in L1 for all tiles of the block.
 
-use crate::instructions::{Instructions, Task, Vector, instructions, run};
-use crate::tile::{Start, Tile, packed_size, rows_at, vectors_at};
+use crate::instructions::{Instructions, instructions, kernels};
+use crate::tile::{Start, Tile, packed_size, rows_at, sizes, vectors_at};
 use rayon::prelude::*;
 
 /// Whether a factor of [`gemm`] is used as it lies or transposed.
@@ -45,7 +45,7 @@ pub fn gemm(
         return;
     }
     let instructions = instructions();
-    let (lanes, most) = run(instructions, Sizes);
+    let (lanes, most) = sizes(instructions);
     let mut panels = vec![0.0f32; packed_size(n, k, lanes)];
     if k > 0 {
         panels
@@ -90,7 +90,7 @@ pub(crate) struct Serial {
 
 impl Serial {
     pub(crate) fn new(instructions: Instructions) -> Self {
-        let (lanes, most) = run(instructions, Sizes);
+        let (lanes, most) = sizes(instructions);
         Self {
             instructions,
             lanes,
@@ -170,19 +170,17 @@ impl Product<'_> {
             } else {
                 Start::Output
             };
-            run(
+            block(
                 self.instructions,
-                Block {
-                    n,
-                    k,
-                    first,
-                    depth,
-                    count,
-                    packed,
-                    panels: self.panels,
-                    start,
-                    c,
-                },
+                n,
+                k,
+                first,
+                depth,
+                count,
+                packed,
+                self.panels,
+                start,
+                c,
             );
         }
     }
@@ -222,17 +220,6 @@ impl Product<'_> {
     }
 }
 
-/// Lanes of the vector, and rows of a tile of two.
-struct Sizes;
-
-impl Task for Sizes {
-    type Output = (usize, usize);
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) -> (usize, usize) {
-        (V::LANES, V::ROWS[1])
-    }
-}
-
 /// Columns of op(b) from `first` on, as many as the panel has; those beyond n are zeros.
 fn pack_columns(panel: &mut [f32], first: usize, (n, k): (usize, usize), (b, tb): Factor<'_>) {
     let width = panel.len() / k;
@@ -256,49 +243,42 @@ fn pack_columns(panel: &mut [f32], first: usize, (n, k): (usize, usize), (b, tb)
     }
 }
 
-/// A block of rows of c, and `depth` products from `first` on of each of its elements.
-struct Block<'a> {
-    n: usize,
-    k: usize,
-    first: usize,
-    depth: usize,
-    count: usize,
-    packed: &'a [f32],
-    panels: &'a [f32],
-    start: Start,
-    c: &'a mut [f32],
-}
-
-impl Task for Block<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
+kernels! {
+    /// A block of rows of c, and `depth` products from `first` on of each of its elements.
+    fn block<V>(
+        n: usize,
+        k: usize,
+        first: usize,
+        depth: usize,
+        count: usize,
+        packed: &[f32],
+        panels: &[f32],
+        start: Start,
+        c: &mut [f32],
+    ) {
         let mut column = 0;
-        while column < self.n {
-            let vectors = vectors_at(self.n, column, V::LANES);
+        while column < n {
+            let vectors = vectors_at(n, column, V::LANES);
             let width = vectors * V::LANES;
-            let columns = width.min(self.n - column);
-            let panel = column * self.k + self.first * width;
-            assert!(
-                panel + self.depth * width <= self.panels.len()
-                    && self.count * self.depth <= self.packed.len()
-            );
+            let columns = width.min(n - column);
+            let panel = column * k + first * width;
+            assert!(panel + depth * width <= panels.len() && count * depth <= packed.len());
             let mut row = 0;
-            while row < self.count {
-                let rows = rows_at(self.count, row, V::ROWS[1]);
-                let c = row * self.n + column;
-                assert!(c + (rows - 1) * self.n + columns <= self.c.len());
+            while row < count {
+                let rows = rows_at(count, row, V::ROWS[1]);
+                let to = row * n + column;
+                assert!(to + (rows - 1) * n + columns <= c.len());
                 // SAFETY: the assertions above: `depth` rows of the panel, `depth` columns of the tile, and its elements of c
                 unsafe {
                     let tile = Tile {
-                        x: self.packed.as_ptr().add(row * self.depth),
+                        x: packed.as_ptr().add(row * depth),
                         taps: &[0],
-                        channels: self.depth,
+                        channels: depth,
                         pitch: rows,
-                        w: self.panels.as_ptr().add(panel),
-                        start: self.start,
-                        y: self.c.as_mut_ptr().add(c),
-                        y_pitch: self.n,
+                        w: panels.as_ptr().add(panel),
+                        start,
+                        y: c.as_mut_ptr().add(to),
+                        y_pitch: n,
                         columns,
                     };
                     tile.run::<V>(rows, vectors);

@@ -1,8 +1,8 @@
 //! Which instructions run, and how a kernel that is written once becomes code for each of them.
 //!
-//! A kernel is a `Task`: generic over the `Vector` that it computes with. `run` compiles it once per instruction set, inside a
-//! function with that `#[target_feature]`; everything below must be `#[inline(always)]`, or it would be compiled without the feature.
-//! The portable twin is the same kernel over four plain floats.
+//! A kernel is a function in `kernels!`, generic over the `Vector` that it computes with. It is compiled once per instruction set, inside
+//! a function with that `#[target_feature]`; everything that it calls must be `#[inline(always)]`, or it would be compiled without the
+//! feature. The portable twin is the same kernel over four plain floats.
 
 #![expect(
     clippy::needless_range_loop,
@@ -46,7 +46,7 @@ pub fn with_instructions<T>(limit: Instructions, f: impl FnOnce() -> T) -> T {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn detected() -> Instructions {
+pub(crate) fn detected() -> Instructions {
     if is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
@@ -61,31 +61,54 @@ fn detected() -> Instructions {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn detected() -> Instructions {
+pub(crate) fn detected() -> Instructions {
     Instructions::Portable
 }
 
-/// A kernel, written once for every [`Vector`].
-pub(crate) trait Task {
-    type Output;
-    /// # Safety
-    /// The machine has `V`'s instructions. Implementations are `#[inline(always)]`.
-    unsafe fn run<V: Vector>(self) -> Self::Output;
+/// Kernels: functions that are written once, over a [`Vector`], and take what to run them with first: given instructions, or the best there
+/// are if the machine lacks them.
+macro_rules! kernels {
+    ($(
+        $(#[$about:meta])*
+        $visible:vis fn $name:ident<$vector:ident>($($operand:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block
+    )*) => {$(
+        $(#[$about])*
+        #[allow(clippy::too_many_arguments, reason = "a kernel's operands")]
+        $visible fn $name(
+            instructions: $crate::instructions::Instructions,
+            $($operand: $type),*
+        ) $(-> $out)? {
+            use $crate::instructions::{Four, Instructions, Vector, detected};
+            /// # Safety
+            /// The machine has the vector's instructions.
+            #[inline(always)]
+            unsafe fn kernel<$vector: Vector>($($operand: $type),*) $(-> $out)? $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            fn avx512($($operand: $type),*) $(-> $out)? {
+                // SAFETY: this function's features are the vector's
+                unsafe { kernel::<std::arch::x86_64::__m512>($($operand),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($operand: $type),*) $(-> $out)? {
+                // SAFETY: this function's features are the vector's
+                unsafe { kernel::<std::arch::x86_64::__m256>($($operand),*) }
+            }
+            match instructions.min(detected()) {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: `detected` saw the features
+                Instructions::Avx512 => unsafe { avx512($($operand),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: `detected` saw the features
+                Instructions::Avx2 => unsafe { avx2($($operand),*) },
+                // SAFETY: plain floats need no features
+                _ => unsafe { kernel::<Four>($($operand),*) },
+            }
+        }
+    )*};
 }
-
-/// Runs a task with the given instructions, or the best there are if the machine lacks them.
-pub(crate) fn run<T: Task>(instructions: Instructions, task: T) -> T::Output {
-    match instructions.min(detected()) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: `detected` saw the features
-        Instructions::Avx512 => unsafe { x86::avx512(task) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: `detected` saw the features
-        Instructions::Avx2 => unsafe { x86::avx2(task) },
-        // SAFETY: plain floats need no features
-        _ => unsafe { task.run::<Four>() },
-    }
-}
+pub(crate) use kernels;
 
 /// A few floats that are computed with at once.
 ///
@@ -170,24 +193,8 @@ impl Vector for Four {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Task, Vector};
+    use super::Vector;
     use std::arch::x86_64::*;
-
-    /// # Safety
-    /// The machine has the features.
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    pub(super) unsafe fn avx512<T: Task>(task: T) -> T::Output {
-        // SAFETY: this function's features are the vector's
-        unsafe { task.run::<__m512>() }
-    }
-
-    /// # Safety
-    /// The machine has the features.
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn avx2<T: Task>(task: T) -> T::Output {
-        // SAFETY: this function's features are the vector's
-        unsafe { task.run::<__m256>() }
-    }
 
     // SAFETY of all that follows: the trait's contract gives the features and the pointers; masked lanes are not touched.
     impl Vector for __m512 {

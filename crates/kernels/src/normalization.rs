@@ -1,7 +1,7 @@
 //! Batch normalisation: statistics, the affine map per channel, and the backward pass.
 
 use crate::PART;
-use crate::instructions::{Task, Vector, fused, instructions, run};
+use crate::instructions::{fused, instructions, kernels};
 use rayon::prelude::*;
 
 /// Rows per part of a pass over `rows × channels`: at least one, independent of the number of threads.
@@ -22,7 +22,7 @@ pub fn batch_norm_statistics(channels: usize, x: &[f32]) -> (Vec<f32>, Vec<f32>)
     let shift = &x[..channels];
     let parts: Vec<Vec<f64>> = x
         .par_chunks(rows_per_part(channels) * channels)
-        .map(|x| run(instructions, Moments { channels, shift, x }))
+        .map(|x| moments(instructions, channels, shift, x))
         .collect();
     let total = sum_in_order(parts, 2 * channels);
     let n = rows as f64;
@@ -61,18 +61,7 @@ pub fn channel_affine(channels: usize, x: &[f32], factor: &[f32], offset: &[f32]
     let instructions = instructions();
     y.par_chunks_mut(part)
         .zip(x.par_chunks(part))
-        .for_each(|(y, x)| {
-            run(
-                instructions,
-                Affine {
-                    channels,
-                    x,
-                    factor,
-                    offset,
-                    y,
-                },
-            )
-        });
+        .for_each(|(y, x)| affine(instructions, channels, x, factor, offset, y));
 }
 
 /// Where mean and deviation of a batch normalisation come from.
@@ -126,17 +115,7 @@ pub fn batch_norm_backward(
     let parts: Vec<Vec<f64>> = x
         .par_chunks(part)
         .zip(dy.par_chunks(part))
-        .map(|(x, dy)| {
-            run(
-                instructions,
-                Products {
-                    channels,
-                    x,
-                    dy,
-                    mean,
-                },
-            )
-        })
+        .map(|(x, dy)| products(instructions, channels, x, dy, mean))
         .collect();
     let total = sum_in_order(parts, 2 * channels);
     // dx = scale·r·(dy − mean(dy) − x̂·mean(dy·x̂)) = dy·a + x·b + c with constants per channel; fixed ones have no means
@@ -160,19 +139,7 @@ pub fn batch_norm_backward(
     dx.par_chunks_mut(part)
         .zip(x.par_chunks(part).zip(dy.par_chunks(part)))
         .for_each(|(dx, (x, dy))| {
-            run(
-                instructions,
-                Combination {
-                    channels,
-                    x,
-                    dy,
-                    mean,
-                    a,
-                    b,
-                    offset,
-                    dx,
-                },
-            )
+            combination(instructions, channels, x, dy, mean, a, b, offset, dx)
         });
 }
 
@@ -210,18 +177,9 @@ macro_rules! sums_per_channel {
     }};
 }
 
-/// Σ (x − shift) and Σ (x − shift)² per channel.
-struct Moments<'a> {
-    channels: usize,
-    shift: &'a [f32],
-    x: &'a [f32],
-}
-
-impl Task for Moments<'_> {
-    type Output = Vec<f64>;
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) -> Vec<f64> {
-        let Self { channels, shift, x } = self;
+kernels! {
+    /// Σ (x − shift) and Σ (x − shift)² per channel.
+    fn moments<V>(channels: usize, shift: &[f32], x: &[f32]) -> Vec<f64> {
         let shift = &shift[..channels];
         sums_per_channel!(channels, x.len(), |at, c, sum, square| {
             let d = x[at] - shift[c];
@@ -231,25 +189,16 @@ impl Task for Moments<'_> {
     }
 }
 
-struct Affine<'a> {
-    channels: usize,
-    x: &'a [f32],
-    factor: &'a [f32],
-    offset: &'a [f32],
-    y: &'a mut [f32],
-}
-
-impl Task for Affine<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        for (y, x) in self
-            .y
-            .chunks_exact_mut(self.channels)
-            .zip(self.x.chunks_exact(self.channels))
-        {
-            for (y, ((&x, &factor), &offset)) in
-                y.iter_mut().zip(x.iter().zip(self.factor).zip(self.offset))
+kernels! {
+    fn affine<V>(
+        channels: usize,
+        x: &[f32],
+        factor: &[f32],
+        offset: &[f32],
+        y: &mut [f32],
+    ) {
+        for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+            for (y, ((&x, &factor), &offset)) in y.iter_mut().zip(x.iter().zip(factor).zip(offset))
             {
                 *y = fused::<V>(x, factor, offset);
             }
@@ -257,24 +206,9 @@ impl Task for Affine<'_> {
     }
 }
 
-/// Σ dy and Σ dy·(x − mean) per channel.
-struct Products<'a> {
-    channels: usize,
-    x: &'a [f32],
-    dy: &'a [f32],
-    mean: &'a [f32],
-}
-
-impl Task for Products<'_> {
-    type Output = Vec<f64>;
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) -> Vec<f64> {
-        let Self {
-            channels,
-            x,
-            dy,
-            mean,
-        } = self;
+kernels! {
+    /// Σ dy and Σ dy·(x − mean) per channel.
+    fn products<V>(channels: usize, x: &[f32], dy: &[f32], mean: &[f32]) -> Vec<f64> {
         let (dy, mean) = (&dy[..x.len()], &mean[..channels]);
         sums_per_channel!(channels, x.len(), |at, c, sum, product| {
             sum += dy[at];
@@ -283,33 +217,23 @@ impl Task for Products<'_> {
     }
 }
 
-/// dx = dy·a + (x − mean)·b + offset.
-struct Combination<'a> {
-    channels: usize,
-    x: &'a [f32],
-    dy: &'a [f32],
-    mean: &'a [f32],
-    a: &'a [f32],
-    b: &'a [f32],
-    offset: &'a [f32],
-    dx: &'a mut [f32],
-}
-
-impl Task for Combination<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        let n = self.channels;
-        let (mean, a, b, offset) = (
-            &self.mean[..n],
-            &self.a[..n],
-            &self.b[..n],
-            &self.offset[..n],
-        );
-        for (dx, (x, dy)) in self
-            .dx
+kernels! {
+    /// dx = dy·a + (x − mean)·b + offset.
+    fn combination<V>(
+        channels: usize,
+        x: &[f32],
+        dy: &[f32],
+        mean: &[f32],
+        a: &[f32],
+        b: &[f32],
+        offset: &[f32],
+        dx: &mut [f32],
+    ) {
+        let n = channels;
+        let (mean, a, b, offset) = (&mean[..n], &a[..n], &b[..n], &offset[..n]);
+        for (dx, (x, dy)) in dx
             .chunks_exact_mut(n)
-            .zip(self.x.chunks_exact(n).zip(self.dy.chunks_exact(n)))
+            .zip(x.chunks_exact(n).zip(dy.chunks_exact(n)))
         {
             for c in 0..n {
                 dx[c] = fused::<V>(dy[c], a[c], fused::<V>(x[c] - mean[c], b[c], offset[c]));

@@ -1,7 +1,7 @@
 //! Ranges of values: extremes, and the loss that keeps values inside an interval.
 
 use crate::PART;
-use crate::instructions::{Task, Vector, fused, instructions, run};
+use crate::instructions::{fused, instructions, kernels};
 use rayon::prelude::*;
 
 /// Elements that are compared side by side, whatever the vector.
@@ -18,22 +18,18 @@ pub fn extremes(x: &[f32]) -> (f32, f32) {
         }
     };
     x.par_chunks(PART)
-        .map(|x| run(instructions, Extremes(x)))
+        .map(|x| extremes_of(instructions, x))
         .reduce(|| (f32::INFINITY, f32::NEG_INFINITY), join)
 }
 
-struct Extremes<'a>(&'a [f32]);
-
-impl Task for Extremes<'_> {
-    type Output = (f32, f32);
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) -> (f32, f32) {
+kernels! {
+    fn extremes_of<V>(x: &[f32]) -> (f32, f32) {
         let (mut lo, mut hi, mut nan) = (
             [f32::INFINITY; WIDE],
             [f32::NEG_INFINITY; WIDE],
             [0u32; WIDE],
         );
-        let (whole, rest) = self.0.as_chunks::<WIDE>();
+        let (whole, rest) = x.as_chunks::<WIDE>();
         let mut end = [0.0f32; WIDE];
         if let Some(&first) = rest.first() {
             // the end, filled up with one of its own elements
@@ -79,43 +75,29 @@ pub fn boundary_loss(
         .par_chunks_mut(PART)
         .zip(x.par_chunks(PART))
         .map(|(dx, x)| {
-            run(
+            boundary(
                 instructions,
-                Boundary {
-                    x,
-                    centre,
-                    inverse,
-                    edge,
-                    factor: 2.0 * weight * inverse,
-                    dx,
-                },
+                x,
+                centre,
+                inverse,
+                edge,
+                2.0 * weight * inverse,
+                dx,
             )
         })
         .collect();
     parts.iter().sum::<f64>() * f64::from(weight)
 }
 
-struct Boundary<'a> {
-    x: &'a [f32],
-    centre: f32,
-    inverse: f32,
-    edge: f32,
-    factor: f32,
-    dx: &'a mut [f32],
-}
-
-impl Task for Boundary<'_> {
-    type Output = f64;
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) -> f64 {
-        let Self {
-            x,
-            centre,
-            inverse,
-            edge,
-            factor,
-            dx,
-        } = self;
+kernels! {
+    fn boundary<V>(
+        x: &[f32],
+        centre: f32,
+        inverse: f32,
+        edge: f32,
+        factor: f32,
+        dx: &mut [f32],
+    ) -> f64 {
         let mut total = 0.0f64;
         let step = |dx: &mut f32, x: f32| {
             let d = (x - centre) * inverse;

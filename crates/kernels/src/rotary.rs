@@ -2,7 +2,7 @@
 //!
 //! Reference: Su et al., *RoFormer: Enhanced Transformer with Rotary Position Embedding* (arXiv 2104.09864).
 
-use crate::instructions::{Task, Vector, fused, instructions, run};
+use crate::instructions::{fused, instructions, kernels};
 use crate::normalization::rows_per_part;
 use rayon::prelude::*;
 
@@ -62,37 +62,31 @@ impl Rotary<'_> {
             .zip(x.par_chunks(rows * channels))
             .enumerate()
             .for_each(|(i, (y, x))| {
-                run(
+                turned(
                     instructions,
-                    Turn {
-                        rotary: self,
-                        first: i * rows,
-                        pairs,
-                        sign: match turning {
-                            Turning::Forwards => 1.0,
-                            Turning::Backwards => -1.0,
-                        },
-                        x,
-                        y,
+                    self,
+                    i * rows,
+                    pairs,
+                    match turning {
+                        Turning::Forwards => 1.0,
+                        Turning::Backwards => -1.0,
                     },
+                    x,
+                    y,
                 );
             });
     }
 }
 
-struct Turn<'a> {
-    rotary: &'a Rotary<'a>,
-    first: usize,
-    pairs: usize,
-    sign: f32,
-    x: &'a [f32],
-    y: &'a mut [f32],
-}
-
-impl Task for Turn<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
+kernels! {
+    fn turned<V>(
+        rotary: &Rotary<'_>,
+        first: usize,
+        pairs: usize,
+        sign: f32,
+        x: &[f32],
+        y: &mut [f32],
+    ) {
         let Rotary {
             heads,
             width,
@@ -100,25 +94,24 @@ impl Task for Turn<'_> {
             cosine,
             sine,
             positions,
-        } = *self.rotary;
-        let p = self.pairs;
-        let rows = self.y.chunks_exact_mut(heads * width);
-        for (row, (y, x)) in rows.zip(self.x.chunks_exact(heads * width)).enumerate() {
-            let at = (self.first + row) % positions * p;
+        } = *rotary;
+        let p = pairs;
+        let rows = y.chunks_exact_mut(heads * width);
+        for (row, (y, x)) in rows.zip(x.chunks_exact(heads * width)).enumerate() {
+            let at = (first + row) % positions * p;
             let (cosine, sine) = (&cosine[at..][..p], &sine[at..][..p]);
             for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
                 match order {
                     Pairs::Adjacent => {
                         for i in 0..p {
-                            let (a, b, c, s) =
-                                (x[2 * i], x[2 * i + 1], cosine[i], self.sign * sine[i]);
+                            let (a, b, c, s) = (x[2 * i], x[2 * i + 1], cosine[i], sign * sine[i]);
                             y[2 * i] = fused::<V>(a, c, -b * s);
                             y[2 * i + 1] = fused::<V>(a, s, b * c);
                         }
                     }
                     Pairs::Halves => {
                         for i in 0..p {
-                            let (a, b, c, s) = (x[i], x[p + i], cosine[i], self.sign * sine[i]);
+                            let (a, b, c, s) = (x[i], x[p + i], cosine[i], sign * sine[i]);
                             y[i] = fused::<V>(a, c, -b * s);
                             y[p + i] = fused::<V>(a, s, b * c);
                         }

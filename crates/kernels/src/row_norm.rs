@@ -3,7 +3,7 @@
 //! With μ the row's mean (0 without centring), v the mean of (x − μ)² and r an inverse root of v + ε that the caller computes (so that it may be
 //! any function of v): y = (x − μ)·r·scale + bias.
 
-use crate::instructions::{Task, Vector, fused, instructions, run};
+use crate::instructions::{fused, instructions, kernels};
 use crate::normalization::{rows_per_part, sum_in_order};
 use rayon::prelude::*;
 
@@ -37,25 +37,15 @@ pub fn row_moments(
         .zip(variance.par_chunks_mut(rows))
         .zip(x.par_chunks(rows * channels))
         .for_each(|((mean, variance), x)| {
-            run(
+            moments(
                 instructions,
-                Moments {
-                    channels,
-                    x,
-                    centred: centre == Centre::Mean,
-                    mean,
-                    variance,
-                },
+                channels,
+                x,
+                centre == Centre::Mean,
+                mean,
+                variance,
             );
         });
-}
-
-struct Moments<'a> {
-    channels: usize,
-    x: &'a [f32],
-    centred: bool,
-    mean: &'a mut [f32],
-    variance: &'a mut [f32],
 }
 
 /// Σ of `f` over a row, in f32 side by side and in f64 at the end.
@@ -73,18 +63,21 @@ fn sum(n: usize, mut f: impl FnMut(usize, f32) -> f32) -> f64 {
     sums.iter().map(|&s| f64::from(s)).sum()
 }
 
-impl Task for Moments<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        let n = self.channels;
-        for ((x, mean), variance) in self
-            .x
+kernels! {
+    fn moments<V>(
+        channels: usize,
+        x: &[f32],
+        centred: bool,
+        mean: &mut [f32],
+        variance: &mut [f32],
+    ) {
+        let n = channels;
+        for ((x, mean), variance) in x
             .chunks_exact(n)
-            .zip(self.mean.iter_mut())
-            .zip(self.variance.iter_mut())
+            .zip(mean.iter_mut())
+            .zip(variance.iter_mut())
         {
-            let m = if self.centred {
+            let m = if centred {
                 (sum(n, |c, s| s + x[c]) / n as f64) as f32
             } else {
                 0.0
@@ -122,44 +115,30 @@ pub fn row_norm_forward(
         .zip(x.par_chunks(rows * channels))
         .zip(mean.par_chunks(rows).zip(inverse.par_chunks(rows)))
         .for_each(|((y, x), (mean, inverse))| {
-            run(
-                instructions,
-                Forward {
-                    x,
-                    mean,
-                    inverse,
-                    scale,
-                    bias,
-                    y,
-                },
-            );
+            forward(instructions, x, mean, inverse, scale, bias, y);
         });
 }
 
-struct Forward<'a> {
-    x: &'a [f32],
-    mean: &'a [f32],
-    inverse: &'a [f32],
-    scale: &'a [f32],
-    bias: Option<&'a [f32]>,
-    y: &'a mut [f32],
-}
-
-impl Task for Forward<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        let n = self.scale.len();
-        let rows = self.y.chunks_exact_mut(n).zip(self.x.chunks_exact(n));
-        for ((y, x), (&m, &r)) in rows.zip(self.mean.iter().zip(self.inverse)) {
-            match self.bias {
+kernels! {
+    fn forward<V>(
+        x: &[f32],
+        mean: &[f32],
+        inverse: &[f32],
+        scale: &[f32],
+        bias: Option<&[f32]>,
+        y: &mut [f32],
+    ) {
+        let n = scale.len();
+        let rows = y.chunks_exact_mut(n).zip(x.chunks_exact(n));
+        for ((y, x), (&m, &r)) in rows.zip(mean.iter().zip(inverse)) {
+            match bias {
                 None => {
-                    for ((y, x), s) in y.iter_mut().zip(x).zip(self.scale) {
+                    for ((y, x), s) in y.iter_mut().zip(x).zip(scale) {
                         *y = (x - m) * r * s;
                     }
                 }
                 Some(b) => {
-                    for ((y, x), (&s, &b)) in y.iter_mut().zip(x).zip(self.scale.iter().zip(b)) {
+                    for ((y, x), (&s, &b)) in y.iter_mut().zip(x).zip(scale.iter().zip(b)) {
                         *y = fused::<V>((x - m) * r, s, b);
                     }
                 }
@@ -224,16 +203,7 @@ pub fn row_norm_backward(
                 extra: rows.extra.map(|e| &e[of(e)]),
                 centred: rows.centred,
             };
-            run(
-                instructions,
-                Backward {
-                    x,
-                    dy,
-                    rows,
-                    scale,
-                    dx,
-                },
-            )
+            backward(instructions, x, dy, rows, scale, dx)
         })
         .collect();
     let total = sum_in_order(parts, 2 * channels);
@@ -244,28 +214,17 @@ pub fn row_norm_backward(
     }
 }
 
-struct Backward<'a> {
-    x: &'a [f32],
-    dy: &'a [f32],
-    rows: Rows<'a>,
-    scale: &'a [f32],
-    dx: &'a mut [f32],
-}
-
 /// Rows whose contributions to a channel's sum are added in f32.
 const FEW: usize = 32;
 
-impl Task for Backward<'_> {
-    type Output = Vec<f64>;
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) -> Vec<f64> {
-        let Self {
-            x,
-            dy,
-            rows,
-            scale,
-            dx,
-        } = self;
+kernels! {
+    fn backward<V>(
+        x: &[f32],
+        dy: &[f32],
+        rows: Rows<'_>,
+        scale: &[f32],
+        dx: &mut [f32],
+    ) -> Vec<f64> {
         let n = scale.len();
         let scale = &scale[..n];
         let mut total = vec![0.0f64; 2 * n];

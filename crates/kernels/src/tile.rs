@@ -5,7 +5,7 @@
     reason = "indices that the compiler unrolls into registers"
 )]
 
-use crate::instructions::Vector;
+use crate::instructions::{Vector, kernels};
 
 /// What the accumulators of a tile start from.
 #[derive(Clone, Copy)]
@@ -114,6 +114,13 @@ impl Tile<'_> {
                 }
             }
         }
+    }
+}
+
+kernels! {
+    /// Lanes of the vector, and rows of a tile of two.
+    pub(crate) fn sizes<V>() -> (usize, usize) {
+        (V::LANES, V::ROWS[1])
     }
 }
 

@@ -34,8 +34,10 @@ pub mod primes;
 pub mod reference;
 pub mod ring;
 pub mod sample;
+#[cfg(target_arch = "x86_64")]
+mod vector;
 
-pub use automorphism::{apply_coeff, automorphism};
+pub use automorphism::automorphism;
 pub use backend::{Backend, backend, force_backend};
 pub use convert::Conversion;
 pub use error::Error;

@@ -10,24 +10,24 @@ use crate::{Modulus, portable};
 
 /// Calls the kernel of the backend in force.
 macro_rules! dispatch {
-    ($len:expr, $name:ident $(::<$add:literal>)? ($($arg:expr),*)) => {{
+    ($len:expr, $name:ident($($arg:expr),*)) => {{
         #[cfg(target_arch = "x86_64")]
         if $len.is_multiple_of(8) {
             match backend() {
                 Backend::Portable => {}
                 Backend::Avx2 => {
                     // SAFETY: backend() is Avx2 only where the processor has every feature that the kernels enable.
-                    unsafe { avx2::limb::$name$(::<$add>)?($($arg),*) };
+                    unsafe { avx2::limb::$name($($arg),*) };
                     return;
                 }
                 Backend::Ifma => {
                     // SAFETY: backend() is Ifma only where the processor has every feature that the kernels enable.
-                    unsafe { ifma::limb::$name$(::<$add>)?($($arg),*) };
+                    unsafe { ifma::limb::$name($($arg),*) };
                     return;
                 }
             }
         }
-        portable::$name$(::<$add>)?($($arg),*)
+        portable::$name($($arg),*)
     }};
 }
 
@@ -126,12 +126,6 @@ pub fn dot(q: &Modulus, out: &mut [u64], pairs: &[(&[u64], &[u64])]) {
     dot_runs(q, out, pairs);
 }
 
-/// acc += Σ_k x_k ⊙ y_k, as [`dot`].
-pub fn dot_add(q: &Modulus, acc: &mut [u64], pairs: &[(&[u64], &[u64])]) {
-    pairs.iter().for_each(|(_, y)| same(acc.len(), y.len()));
-    dot_runs_add(q, acc, pairs);
-}
-
 /// out\[i\] = Σ_k x_k\[i\]·y_k\[i / (N/m_k)\] with N = `out.len()` and m_k = `y_k.len()`, a divisor of N: products with plaintexts
 /// that lie in a subring and are kept short. Each y_k may have its own length.
 ///
@@ -142,25 +136,12 @@ pub fn dot_runs(q: &Modulus, out: &mut [u64], pairs: &[(&[u64], &[u64])]) {
     if pairs.len() > DOT_TERMS {
         let (head, rest) = pairs.split_at(DOT_TERMS);
         dot_runs(q, out, head);
-        dot_runs_add(q, out, rest);
+        let mut more = vec![0; out.len()];
+        dot_runs(q, &mut more, rest);
+        add(q, out, &more);
         return;
     }
-    dispatch!(out.len(), dot_runs::<false>(q, out, pairs))
-}
-
-/// acc\[i\] += Σ_k x_k\[i\]·y_k\[i / (N/m_k)\], as [`dot_runs`].
-///
-/// # Panics
-/// Also if a `y_k.len()` does not divide `acc.len()`.
-pub(crate) fn dot_runs_add(q: &Modulus, acc: &mut [u64], pairs: &[(&[u64], &[u64])]) {
-    check_runs(acc.len(), pairs);
-    if pairs.len() > DOT_TERMS {
-        pairs
-            .chunks(DOT_TERMS)
-            .for_each(|part| dot_runs_add(q, acc, part));
-        return;
-    }
-    dispatch!(acc.len(), dot_runs::<true>(q, acc, pairs))
+    dispatch!(out.len(), dot_runs(q, out, pairs))
 }
 
 /// out0 = Σ_k x_k ⊙ y0_k and out1 = Σ_k x_k ⊙ y1_k, as two calls of [`dot`], but reads each x_k once.
@@ -250,12 +231,6 @@ pub fn permute_add(q: &Modulus, acc: &mut [u64], a: &[u64], perm: &[u32]) {
 pub fn from_i64(q: &Modulus, out: &mut [u64], x: &[i64]) {
     same(out.len(), x.len());
     dispatch!(out.len(), from_i64(q, out, x))
-}
-
-/// Residues of signed double words. Portable on every backend.
-pub fn from_i128(q: &Modulus, out: &mut [u64], x: &[i128]) {
-    same(out.len(), x.len());
-    portable::from_i128(q, out, x);
 }
 
 /// out = centered(x mod `from`) mod `to`: the representative in (-from/2, from/2) of each residue, modulo another prime.
@@ -351,19 +326,14 @@ mod tests {
                             .collect();
                         let pairs: Vec<_> =
                             xs.iter().zip(&ys).map(|(x, y)| (&x[..], &y[..])).collect();
-                        let want = |i: usize, from: u64| {
-                            (0..terms)
-                                .fold(from, |s, k| q.add(s, q.mul(xs[k][i], ys[k][i / runs[k]])))
+                        let want = |i: usize| {
+                            (0..terms).fold(0, |s, k| q.add(s, q.mul(xs[k][i], ys[k][i / runs[k]])))
                         };
                         let mut out = vec![5; n];
                         dot_runs(&q, &mut out, &pairs);
-                        (0..n).for_each(|i| {
-                            assert_eq!(out[i], want(i, 0), "{p} {n} {terms} {longest}")
-                        });
-                        let start = residues(&q, n, 77);
-                        let mut acc = start.clone();
-                        dot_runs_add(&q, &mut acc, &pairs);
-                        (0..n).for_each(|i| assert_eq!(acc[i], want(i, start[i])));
+                        (0..n)
+                            .for_each(|i| assert_eq!(out[i], want(i), "{p} {n} {terms} {longest}"));
+                        let mut acc = vec![6; n];
                         // The second list is the first one reversed where the lengths allow.
                         let x0: Vec<_> = xs.iter().map(|x| &x[..]).collect();
                         let x1: Vec<_> = xs.iter().rev().map(|x| &x[..]).collect();
@@ -381,9 +351,6 @@ mod tests {
                             }
                             dot(&q, &mut acc, &pairs);
                             assert_eq!(acc, out);
-                            acc.copy_from_slice(&start);
-                            dot_add(&q, &mut acc, &pairs);
-                            (0..n).for_each(|i| assert_eq!(acc[i], want(i, start[i])));
                         }
                     }
                 }
@@ -407,8 +374,6 @@ mod tests {
         let mut out = vec![1; 8];
         dot(&q, &mut out, &pairs);
         assert_eq!(out, vec![2 * DOT_TERMS as u64 + 9; 8]);
-        dot_add(&q, &mut out, &pairs);
-        assert_eq!(out, vec![4 * DOT_TERMS as u64 + 18; 8]);
         let list = vec![&x[..]; 2 * DOT_TERMS + 9];
         let mut other = vec![1; 8];
         dot2(&q, &mut other, &mut out, &list, &list, &list);
@@ -471,11 +436,6 @@ mod tests {
             x.iter()
                 .zip(&out)
                 .for_each(|(x, o)| assert_eq!(q.from_i64(*x), *o));
-            let wide: Vec<i128> = x.iter().map(|&x| i128::from(x) << (x & 63)).collect();
-            from_i128(&q, &mut out, &wide);
-            wide.iter()
-                .zip(&out)
-                .for_each(|(x, o)| assert_eq!(q.from_i128(*x), *o));
             for other in PRIMES {
                 let to = modulus(other);
                 let mut r = residues(&q, 64, 3);
@@ -501,10 +461,10 @@ mod tests {
     /// Runs a vector kernel on `$x` and its portable twin on `$y`, which must agree.
     #[cfg(target_arch = "x86_64")]
     macro_rules! twins {
-        ($vector:ident, $x:ident, $y:ident, $name:ident $(::<$add:literal>)? ($q:expr $(, $arg:expr)*)) => {{
+        ($vector:ident, $x:ident, $y:ident, $name:ident($q:expr $(, $arg:expr)*)) => {{
             // SAFETY: the caller has seen that the processor has the features.
-            unsafe { $vector::limb::$name$(::<$add>)?($q, &mut $x $(, $arg)*) };
-            portable::$name$(::<$add>)?($q, &mut $y $(, $arg)*);
+            unsafe { $vector::limb::$name($q, &mut $x $(, $arg)*) };
+            portable::$name($q, &mut $y $(, $arg)*);
             assert_eq!($x, $y, "{} of {}", stringify!($name), stringify!($vector));
         }};
     }
@@ -548,8 +508,7 @@ mod tests {
                             let factor = |k: usize| &b[..n / runs[k % 6]];
                             let own = |k: usize| if k % 3 == 0 { &b[..] } else { &a[..] };
                             let pairs: Vec<_> = (0..terms).map(|k| (own(k), factor(k))).collect();
-                            twins!($vector, x, y, dot_runs::<false>(q, &pairs));
-                            twins!($vector, x, y, dot_runs::<true>(q, &pairs));
+                            twins!($vector, x, y, dot_runs(q, &pairs));
                             let (mut x1, mut y1) = (a.clone(), a.clone());
                             let lists = [0, 1].map(|o| (0..terms).map(|k| own(k + o)).collect());
                             let [own0, own1]: [Vec<&[u64]>; 2] = lists;

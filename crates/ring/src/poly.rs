@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use zeroize::Zeroize;
 
 use crate::buffer::AlignedVec;
-use crate::{Modulus, Ring, limb};
+use crate::{Modulus, NttTable, Ring, limb};
 
 /// Marker: residues of coefficients, in natural order.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ mod sealed {
 }
 
 /// The form of a polynomial: [`Coeff`] or [`Ntt`].
-pub trait Form: sealed::Sealed + Send + Sync + 'static {}
+pub trait Form: sealed::Sealed + Clone + Send + Sync + 'static {}
 impl Form for Coeff {}
 impl Form for Ntt {}
 
@@ -32,6 +32,7 @@ impl Form for Ntt {}
 ///
 /// Operations across limbs run in parallel, one limb per task. A clone shares its limbs until one of both is written. Memory
 /// comes from [`crate::buffer`]; a polynomial that holds a secret must be zeroized by its owner, before any clone is made.
+#[derive(Clone)]
 pub struct RnsPoly<F: Form> {
     ring: Ring,
     indices: Arc<[usize]>,
@@ -45,17 +46,7 @@ impl<F: Form> RnsPoly<F> {
     /// # Panics
     /// If an index is not below the number of moduli of the ring.
     pub fn zero(ring: &Ring, indices: impl Into<Arc<[usize]>>) -> Self {
-        let indices = checked(ring, indices.into());
-        let data = indices
-            .iter()
-            .map(|_| Arc::new(AlignedVec::zeroed(ring.n())))
-            .collect();
-        RnsPoly {
-            ring: ring.clone(),
-            indices,
-            data,
-            form: PhantomData,
-        }
+        Self::from_limbs(ring, indices, |_, limb| limb.fill(0))
     }
 
     /// Lets `fill(k, limb)` write limb k, modulo ring modulus `indices[k]`, all limbs in parallel.
@@ -70,24 +61,17 @@ impl<F: Form> RnsPoly<F> {
         fill: impl Fn(usize, &mut [u64]) + Sync,
     ) -> Self {
         let indices = checked(ring, indices.into());
-        let data = (0..indices.len())
-            .into_par_iter()
-            .map(|k| {
-                let mut limb = AlignedVec::dirty(ring.n());
-                fill(k, &mut limb);
-                debug_assert!(
-                    limb.iter().all(|&x| x < ring.modulus(indices[k]).value()),
-                    "limb {k} is canonical"
-                );
-                Arc::new(limb)
-            })
-            .collect();
-        RnsPoly {
-            ring: ring.clone(),
-            indices,
-            data,
-            form: PhantomData,
-        }
+        let limbs = (0..indices.len()).into_par_iter().map(|k| {
+            let mut limb = AlignedVec::dirty(ring.n());
+            fill(k, &mut limb);
+            debug_assert!(
+                limb.iter().all(|&x| x < ring.modulus(indices[k]).value()),
+                "limb {k} is canonical"
+            );
+            limb
+        });
+        let limbs = limbs.collect();
+        Self::from_parts(ring, indices, limbs)
     }
 
     /// From canonical limbs.
@@ -154,13 +138,6 @@ impl<F: Form> RnsPoly<F> {
             .map(|limb| &mut Arc::make_mut(limb)[..])
     }
 
-    /// All limbs as a parallel iterator, to be left canonical.
-    pub(crate) fn par_limbs_mut(&mut self) -> impl IndexedParallelIterator<Item = &mut [u64]> {
-        self.data
-            .par_iter_mut()
-            .map(|limb| &mut Arc::make_mut(limb)[..])
-    }
-
     /// The limbs at the positions `at`, shared with this polynomial.
     ///
     /// # Panics
@@ -183,46 +160,29 @@ impl<F: Form> RnsPoly<F> {
         self.zip_limbs(other, limb::add);
     }
 
-    /// self -= other.
-    ///
-    /// # Panics
-    /// If `other` does not have the same moduli.
-    pub fn sub_assign(&mut self, other: &Self) {
-        self.zip_limbs(other, limb::sub);
-    }
-
     /// self = -self.
     pub fn neg(&mut self) {
         self.each_limb(|_, q, a| limb::neg(q, a));
     }
 
-    /// Multiplies limb k by the residue `s[k]`.
-    ///
-    /// # Panics
-    /// Unless there is one residue per limb.
-    pub fn mul_scalar_assign(&mut self, s: &[u64]) {
-        assert_eq!(s.len(), self.limbs(), "one residue per limb");
-        self.each_limb(|k, q, a| limb::mul_scalar(q, a, s[k]));
-    }
-
     /// Applies `f(k, modulus, limb)` to every limb in parallel; it must leave canonical residues.
     pub fn each_limb(&mut self, f: impl Fn(usize, &Modulus, &mut [u64]) + Sync) {
+        let (ring, indices) = (&self.ring, &self.indices);
+        let limbs = self.data.par_iter_mut().enumerate();
+        limbs.for_each(|(k, a)| f(k, ring.modulus(indices[k]), &mut Arc::make_mut(a)[..]));
+    }
+
+    fn each_table(&mut self, f: impl Fn(&NttTable, &mut [u64]) + Sync) {
         let (ring, indices) = (self.ring.clone(), self.indices.clone());
-        self.par_limbs_mut()
-            .enumerate()
-            .for_each(|(k, a)| f(k, ring.modulus(indices[k]), a));
+        self.each_limb(|k, _, a| f(ring.ntt(indices[k]), a));
     }
 
     fn zip_limbs(&mut self, other: &Self, f: impl Fn(&Modulus, &mut [u64], &[u64]) + Sync) {
-        self.same_moduli(other);
-        self.each_limb(|k, q, a| f(q, a, other.limb(k)));
-    }
-
-    fn same_moduli(&self, other: &Self) {
         assert!(
             self.ring.same(&other.ring) && self.indices == other.indices,
             "polynomials modulo different moduli"
         );
+        self.each_limb(|k, q, a| f(q, a, other.limb(k)));
     }
 
     fn retyped<G: Form>(self) -> RnsPoly<G> {
@@ -236,65 +196,25 @@ impl<F: Form> RnsPoly<F> {
 }
 
 impl RnsPoly<Coeff> {
-    /// The polynomial with the given signed coefficients.
-    ///
-    /// # Panics
-    /// Unless there are N coefficients.
-    pub fn from_i64(ring: &Ring, indices: impl Into<Arc<[usize]>>, x: &[i64]) -> Self {
-        let indices = indices.into();
-        Self::from_limbs(ring, indices.clone(), |k, out| {
-            limb::from_i64(ring.modulus(indices[k]), out, x)
-        })
-    }
-
-    /// The polynomial with the given signed coefficients.
-    ///
-    /// # Panics
-    /// Unless there are N coefficients.
-    pub fn from_i128(ring: &Ring, indices: impl Into<Arc<[usize]>>, x: &[i128]) -> Self {
-        let indices = indices.into();
-        Self::from_limbs(ring, indices.clone(), |k, out| {
-            limb::from_i128(ring.modulus(indices[k]), out, x)
-        })
-    }
-
     /// To NTT form in place. Cost: one NTT per limb.
-    ///
-    /// # Panics
-    /// If `ring` is not the ring of this polynomial.
-    pub fn into_ntt(mut self, ring: &Ring) -> RnsPoly<Ntt> {
-        assert!(self.ring.same(ring), "a polynomial of another ring");
-        let indices = self.indices.clone();
-        self.par_limbs_mut()
-            .enumerate()
-            .for_each(|(k, a)| ring.ntt(indices[k]).forward(a));
+    pub fn into_ntt(mut self) -> RnsPoly<Ntt> {
+        self.each_table(NttTable::forward);
         self.retyped()
     }
 }
 
 impl RnsPoly<Ntt> {
     /// To coefficient form in place. Cost: one NTT per limb.
-    ///
-    /// # Panics
-    /// If `ring` is not the ring of this polynomial.
-    pub fn into_coeff(mut self, ring: &Ring) -> RnsPoly<Coeff> {
-        assert!(self.ring.same(ring), "a polynomial of another ring");
-        let indices = self.indices.clone();
-        self.par_limbs_mut()
-            .enumerate()
-            .for_each(|(k, a)| ring.ntt(indices[k]).inverse(a));
+    pub fn into_coeff(mut self) -> RnsPoly<Coeff> {
+        self.each_table(NttTable::inverse);
         self.retyped()
     }
 
     /// The same polynomial in coefficient form. Cost: one NTT per limb.
-    ///
-    /// # Panics
-    /// If `ring` is not the ring of this polynomial.
-    pub fn to_coeff(&self, ring: &Ring) -> RnsPoly<Coeff> {
-        assert!(self.ring.same(ring), "a polynomial of another ring");
-        let indices = self.indices.clone();
-        RnsPoly::from_limbs(ring, indices.clone(), |k, out| {
-            ring.ntt(indices[k]).inverse_to(out, self.limb(k))
+    pub fn to_coeff(&self) -> RnsPoly<Coeff> {
+        RnsPoly::from_limbs(&self.ring, self.indices.clone(), |k, out| {
+            let table = self.ring.ntt(self.indices[k]);
+            table.inverse_to(out, self.limb(k));
         })
     }
 
@@ -324,17 +244,6 @@ fn checked(ring: &Ring, indices: Arc<[usize]>) -> Arc<[usize]> {
         ring.moduli().len()
     );
     indices
-}
-
-impl<F: Form> Clone for RnsPoly<F> {
-    fn clone(&self) -> Self {
-        RnsPoly {
-            ring: self.ring.clone(),
-            indices: self.indices.clone(),
-            data: self.data.clone(),
-            form: PhantomData,
-        }
-    }
 }
 
 impl<F: Form> PartialEq for RnsPoly<F> {
@@ -376,20 +285,26 @@ mod tests {
         Ring::new(5, &ntt_primes(5, 1 << 46, 4, &[]).expect("primes")).expect("ring")
     }
 
+    fn from_i64(ring: &Ring, indices: Vec<usize>, x: &[i64]) -> RnsPoly<Coeff> {
+        RnsPoly::from_limbs(ring, indices.clone(), |k, out| {
+            limb::from_i64(ring.modulus(indices[k]), out, x)
+        })
+    }
+
     fn sample(ring: &Ring, seed: i64) -> RnsPoly<Coeff> {
         let x: Vec<i64> = (0..ring.n() as i64)
             .map(|i| (i * 7919 + seed) % 1000 - 500)
             .collect();
-        RnsPoly::from_i64(ring, vec![0, 2, 3], &x)
+        from_i64(ring, vec![0, 2, 3], &x)
     }
 
     #[test]
     fn ring_laws_hold() {
         let r = ring();
         let (a, b, c) = (
-            sample(&r, 1).into_ntt(&r),
-            sample(&r, 2).into_ntt(&r),
-            sample(&r, 3).into_ntt(&r),
+            sample(&r, 1).into_ntt(),
+            sample(&r, 2).into_ntt(),
+            sample(&r, 3).into_ntt(),
         );
         let mut left = b.clone();
         left.add_assign(&c);
@@ -399,15 +314,15 @@ mod tests {
         ac.mul_assign(&c);
         ab.add_assign(&ac);
         assert_eq!(left, ab);
-        ab.sub_assign(&left);
+        ab.zip_limbs(&left, limb::sub);
         assert_eq!(ab, RnsPoly::zero(&r, vec![0, 2, 3]));
         let mut minus = a.clone();
         minus.neg();
         minus.add_assign(&a);
         assert_eq!(minus, ab);
         let mut twice = a.clone();
-        twice.mul_scalar_assign(&[2, 2, 2]);
-        twice.sub_assign(&a);
+        twice.each_limb(|_, q, limb| limb::mul_scalar(q, limb, 2));
+        twice.zip_limbs(&a, limb::sub);
         assert_eq!(twice, a);
     }
 
@@ -415,9 +330,9 @@ mod tests {
     fn forms_convert_and_limbs_drop() {
         let r = ring();
         let a = sample(&r, 4);
-        let mut back = a.clone().into_ntt(&r).into_coeff(&r);
+        let mut back = a.clone().into_ntt().into_coeff();
         assert_eq!(a, back);
-        assert_eq!(a, a.clone().into_ntt(&r).to_coeff(&r));
+        assert_eq!(a, a.clone().into_ntt().to_coeff());
         assert!(
             back.iter()
                 .all(|limb| (limb.as_ptr() as usize).is_multiple_of(64))
@@ -425,8 +340,6 @@ mod tests {
         back = back.select(&[0, 1]);
         assert_eq!((back.indices(), back.limbs()), (&[0, 2][..], 2));
         assert_eq!(back.limb(1), a.limb(1));
-        let wide: Vec<i128> = (0..32).map(|i| (i * 7919 + 4) % 1000 - 500).collect();
-        assert_eq!(RnsPoly::from_i128(&r, vec![0, 2, 3], &wide), a);
         assert_eq!(
             format!("{a:?}"),
             r#"RnsPoly { form: "Coeff", indices: [0, 2, 3], .. }"#
@@ -438,20 +351,20 @@ mod tests {
     #[test]
     fn automorphisms_compose() {
         let r = ring();
-        let a = sample(&r, 5).into_ntt(&r);
+        let a = sample(&r, 5).into_ntt();
         let twice = a
             .automorphism(&automorphism(5, 5))
             .automorphism(&automorphism(5, 13));
         assert_eq!(twice, a.automorphism(&automorphism(5, 65 % 64)));
         let mut x: Vec<i64> = vec![0; 32];
         x[1] = 1;
-        let image = RnsPoly::from_i64(&r, vec![1], &x)
-            .into_ntt(&r)
+        let image = from_i64(&r, vec![1], &x)
+            .into_ntt()
             .automorphism(&automorphism(5, 63))
-            .into_coeff(&r);
+            .into_coeff();
         x[1] = 0;
         x[31] = -1;
-        assert_eq!(image, RnsPoly::from_i64(&r, vec![1], &x));
+        assert_eq!(image, from_i64(&r, vec![1], &x));
     }
 
     #[test]

@@ -69,8 +69,8 @@ pub(crate) fn sub_mul_scalar(q: &Modulus, a: &mut [u64], b: &[u64], s: Shoup) {
         .for_each(|(a, b)| *a = q.mul_shoup(*a + q.q - *b, s));
 }
 
-/// `out = [out +] Σ x·y`, y repeated in runs; a run of 1 is the plain product. Sums stay below 2^28·2^100 = 2^128.
-pub(crate) fn dot_runs<const ADD: bool>(q: &Modulus, out: &mut [u64], pairs: &[(&[u64], &[u64])]) {
+/// `out = Σ x·y`, y repeated in runs; a run of 1 is the plain product. Sums stay below 2^28·2^100 = 2^128.
+pub(crate) fn dot_runs(q: &Modulus, out: &mut [u64], pairs: &[(&[u64], &[u64])]) {
     const BLOCK: usize = 256;
     let n = out.len();
     for (b, block) in out.chunks_mut(BLOCK).enumerate() {
@@ -96,8 +96,7 @@ pub(crate) fn dot_runs<const ADD: bool>(q: &Modulus, out: &mut [u64], pairs: &[(
             }
         }
         for (o, s) in block.iter_mut().zip(&sums) {
-            let r = q.reduce_u128(*s);
-            *o = if ADD { q.add(*o, r) } else { r };
+            *o = q.reduce_u128(*s);
         }
     }
 }
@@ -113,7 +112,7 @@ pub(crate) fn dot2_runs(
 ) {
     for (out, x) in [(out0, x0), (out1, x1)] {
         let pairs: Vec<_> = x.iter().copied().zip(y.iter().copied()).collect();
-        dot_runs::<false>(q, out, &pairs);
+        dot_runs(q, out, &pairs);
     }
 }
 
@@ -131,12 +130,6 @@ pub(crate) fn permute_add(q: &Modulus, acc: &mut [u64], a: &[u64], perm: &[u32])
 
 pub(crate) fn from_i64(q: &Modulus, out: &mut [u64], x: &[i64]) {
     out.iter_mut().zip(x).for_each(|(o, x)| *o = q.from_i64(*x));
-}
-
-pub(crate) fn from_i128(q: &Modulus, out: &mut [u64], x: &[i128]) {
-    out.iter_mut()
-        .zip(x)
-        .for_each(|(o, x)| *o = q.from_i128(*x));
 }
 
 pub(crate) fn lift_centered(from: &Modulus, to: &Modulus, out: &mut [u64], x: &[u64]) {

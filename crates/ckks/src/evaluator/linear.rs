@@ -8,30 +8,15 @@ use super::switch::{Decomposed, DigitLimbs, KeyLimb, chunks};
 use crate::keys::{KeyName, galois_element};
 use crate::map::Typed;
 use crate::tables::{Permutation, Plains, TILE};
-use crate::typing::{Info, same_scale};
+use crate::typing::Info;
 use crate::{Arithmetic, BlockMap, Ciphertext, Error, SwitchingKey};
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
 use ring::{Ntt, RnsPoly, limb};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
-
-/// A borrowed or an owned encoded limb.
-enum Cow<'a, T> {
-    Borrowed(&'a T),
-    Owned(T),
-}
-
-impl<T> std::ops::Deref for Cow<'_, T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        match self {
-            Cow::Borrowed(x) => x,
-            Cow::Owned(x) => x,
-        }
-    }
-}
 
 /// Diagonals of which a limb is encoded at a time, on each thread: half a mebibyte each.
 const ENCODED: usize = 512;
@@ -389,24 +374,23 @@ impl<'a> Hoisted<'a> {
             let drop = [p.group(level), special].concat();
             let keep = p.limbs(result.level);
             let polys = e.context.divide_all([&t0, &t1], keep, &drop).into();
-            return Ok(e.wrap(polys, result));
+            return Ok(Ciphertext {
+                polys,
+                info: result,
+            });
         }
-        let here = Info {
+        let info = Info {
             level,
-            scale: self.xs[0].scale * self.typed.plain_scale,
+            scale: self.xs[0].info.scale * self.typed.plain_scale,
             ..result
         };
         let polys = e.context.divide_special([&t0, &t1], level).into();
-        let mut y = e.wrap(polys, here);
+        let mut y = Ciphertext { polys, info };
         for &f in self.map.folds() {
             y = e.add(&y, &e.rotate(&y, f as i64)?)?;
         }
         let y = e.rescale(&y)?;
-        debug_assert!(same_scale(y.scale, result.scale));
-        Ok(Ciphertext {
-            scale: result.scale,
-            ..y
-        })
+        e.with_exact_scale(&y, result.scale)
     }
 }
 

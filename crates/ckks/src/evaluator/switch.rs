@@ -185,20 +185,9 @@ impl Decomposed {
     }
 }
 
-/// Positions of `wanted` in `list` (both ascending).
-pub(crate) fn positions(list: &[usize], wanted: &[usize]) -> Vec<usize> {
-    wanted
-        .iter()
-        .map(|w| {
-            list.binary_search(w)
-                .expect("a lower level's limbs are among a higher level's")
-        })
-        .collect()
-}
-
 impl Context {
     pub(crate) fn decompose(&self, c: RnsPoly<Ntt>, level: Level) -> Decomposed {
-        let coefficients = c.to_coeff(self.parameters().ring());
+        let coefficients = c.to_coeff();
         self.decompose_from(c, &coefficients, level)
     }
     /// The same polynomial in both forms.
@@ -331,8 +320,8 @@ impl Context {
     ) -> [RnsPoly<Ntt>; M] {
         let ring = self.parameters().ring();
         let division = self.division(keep, drop);
-        let dropped = positions_any(xs[0].indices(), drop);
-        let kept = positions_any(xs[0].indices(), keep);
+        let dropped = positions(xs[0].indices(), drop);
+        let kept = positions(xs[0].indices(), keep);
         let remainders = xs.map(|x| {
             let rest = (0..drop.len()).into_par_iter().map(|k| {
                 let mut limb = AlignedVec::dirty(ring.n());
@@ -393,7 +382,7 @@ impl Evaluator {
     pub(crate) fn raise(&self, x: &Ciphertext, to: Level) -> Result<Ciphertext, Error> {
         let p = self.parameters();
         let ring = p.ring();
-        let info = typing::raised(p, &self.info(x), to)?;
+        let info = typing::raised(p, &x.info, to)?;
         let n = p.n();
         let base = *p.prime(0);
         let extra = p.encapsulation_prime();
@@ -402,7 +391,7 @@ impl Evaluator {
         let limit = p.key_limit(to);
         self.keys.check(KeyName::SparseToDense, limit, to.index())?;
         // dense → sparse modulo q0·p
-        let c1 = x.polys[1].clone().into_coeff(ring);
+        let c1 = x.polys[1].clone().into_coeff();
         let both: Arc<[usize]> = [0, extra].into();
         let expander = down.expander();
         let switched: Vec<RnsPoly<Ntt>> = (0..2)
@@ -432,7 +421,7 @@ impl Evaluator {
         // lift
         let limbs = p.limbs(to).clone();
         let raise = |c: RnsPoly<Ntt>| {
-            let c = c.into_coeff(ring);
+            let c = c.into_coeff();
             RnsPoly::<Coeff>::from_limbs(ring, limbs.clone(), |k, out| {
                 if limbs[k] == 0 {
                     out.copy_from_slice(c.limb(0));
@@ -441,10 +430,10 @@ impl Evaluator {
                 }
             })
         };
-        let c0 = raise(c0).into_ntt(ring);
+        let c0 = raise(c0).into_ntt();
         let c1 = raise(c1);
         // sparse → dense
-        let d = context.decompose_from(c1.clone().into_ntt(ring), &c1, to);
+        let d = context.decompose_from(c1.clone().into_ntt(), &c1, to);
         let up = self.keys.find(KeyName::SparseToDense, limit, to.index())?;
         let end = ModDown {
             keep: &limbs,
@@ -453,7 +442,7 @@ impl Evaluator {
             automorphism: None,
         };
         let polys = context.switch(&d, None, &up, &end).into();
-        Ok(self.wrap(polys, info))
+        Ok(Ciphertext { polys, info })
     }
 }
 
@@ -474,13 +463,13 @@ fn columns<const M: usize>(
 }
 
 /// Positions of `wanted` in `list`, which need not be ascending as a whole.
-fn positions_any(list: &[usize], wanted: &[usize]) -> Vec<usize> {
+pub(crate) fn positions(list: &[usize], wanted: &[usize]) -> Vec<usize> {
     wanted
         .iter()
         .map(|w| {
             list.iter()
                 .position(|l| l == w)
-                .expect("the limbs to divide by are there")
+                .expect("a level's limbs are among those of the levels above it")
         })
         .collect()
 }

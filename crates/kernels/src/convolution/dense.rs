@@ -5,8 +5,8 @@
 //! gradient of a strided convolution falls into one convolution of stride 1 per phase of the input, each with some of the taps.
 
 use super::Convolution;
-use crate::instructions::{Instructions, Task, Vector, run};
-use crate::tile::{Start, Tile, packed_size, rows_at, vectors_at};
+use crate::instructions::{Instructions, kernels};
+use crate::tile::{Start, Tile, packed_size, rows_at, sizes, vectors_at};
 use rayon::prelude::*;
 
 /// How a picture is copied.
@@ -175,7 +175,7 @@ pub(super) fn forward(
         output_row: shape.output.1 * cout,
         output_pixel: cout,
     };
-    let lanes = run(instructions, Lanes);
+    let lanes = sizes(instructions).0;
     let packed = pack(
         lanes,
         &pass,
@@ -267,7 +267,7 @@ pub(super) fn backward_input(
         top,
         left,
     };
-    let lanes = run(instructions, Lanes);
+    let lanes = sizes(instructions).0;
     let mut passes = vec![];
     for (fy, (rows, vertical)) in vertical.iter().enumerate() {
         for (fx, (columns, horizontal)) in horizontal.iter().enumerate() {
@@ -361,17 +361,6 @@ fn pack(
     packed
 }
 
-/// Answers the lanes of the vector.
-struct Lanes;
-
-impl Task for Lanes {
-    type Output = usize;
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) -> usize {
-        V::LANES
-    }
-}
-
 impl Plan<'_> {
     fn run(&self, instructions: Instructions, x: &[f32], picture: usize, y: &mut [f32]) {
         // the widest tile may read beyond the last pixel of a row, never beyond the last row's channels: see `Picture`
@@ -382,31 +371,15 @@ impl Plan<'_> {
                 || vec![0.0f32; size],
                 |packed, (y, x)| {
                     self.packing.copy(x, packed);
-                    run(
-                        instructions,
-                        Picture {
-                            plan: self,
-                            packed,
-                            y,
-                        },
-                    );
+                    passes(instructions, self, packed, y);
                 },
             );
     }
 }
 
-/// All passes over one packed picture.
-struct Picture<'a> {
-    plan: &'a Plan<'a>,
-    packed: &'a [f32],
-    y: &'a mut [f32],
-}
-
-impl Task for Picture<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        let plan = self.plan;
+kernels! {
+    /// All passes over one packed picture.
+    fn passes<V>(plan: &Plan<'_>, packed: &[f32], y: &mut [f32]) {
         let mut bias = [0.0f32; 64];
         for (pass, weights) in &plan.passes {
             let mut w = 0;
@@ -424,35 +397,33 @@ impl Task for Picture<'_> {
                         let mut column = 0;
                         while column < pass.columns {
                             let rows = rows_at(pass.columns, column, V::ROWS[vectors - 1]);
-                            let x = row * plan.row_step
+                            let from = row * plan.row_step
                                 + g * plan.inputs * plan.packing.pitch()
                                 + column;
-                            let y = pass.output
+                            let to = pass.output
                                 + row * pass.output_row
                                 + column * pass.output_pixel
                                 + g * plan.outputs
                                 + o;
                             // the last float that the tile reads and writes, by its formula
-                            debug_assert!(pass.taps.iter().all(|tap| x
+                            debug_assert!(pass.taps.iter().all(|tap| from
                                 + tap
                                 + (plan.inputs - 1) * plan.packing.pitch()
                                 + rows
-                                <= self.packed.len()));
-                            debug_assert!(
-                                y + (rows - 1) * pass.output_pixel + columns <= self.y.len()
-                            );
+                                <= packed.len()));
+                            debug_assert!(to + (rows - 1) * pass.output_pixel + columns <= y.len());
                             // SAFETY: the packed picture has every row and column that the taps of the output's pixels reach
                             // (`Packing` is sized by them), the packed weights follow the tiles' order, and the output's pixels
                             // lie within y (`Convolution::check`); the two assertions above say so for this tile
                             unsafe {
                                 let tile = Tile {
-                                    x: self.packed.as_ptr().add(x),
+                                    x: packed.as_ptr().add(from),
                                     taps: &pass.taps,
                                     channels: plan.inputs,
                                     pitch: plan.packing.pitch(),
                                     w: weights.as_ptr().add(w),
                                     start,
-                                    y: self.y.as_mut_ptr().add(y),
+                                    y: y.as_mut_ptr().add(to),
                                     y_pitch: pass.output_pixel,
                                     columns,
                                 };

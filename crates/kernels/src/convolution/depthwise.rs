@@ -10,7 +10,7 @@
 )]
 
 use super::Convolution;
-use crate::instructions::{Instructions, Task, Vector, run};
+use crate::instructions::{Instructions, Vector, kernels};
 use rayon::prelude::*;
 
 /// Parts of the batch whose weight gradients are summed apart, whatever the number of threads.
@@ -118,18 +118,7 @@ pub(super) fn backward_weight(
                 .chunks_exact(shape.input_size())
                 .zip(dy.chunks_exact(shape.output_size()))
             {
-                run(
-                    instructions,
-                    Weights {
-                        shape,
-                        plane,
-                        taps: &taps,
-                        scratch,
-                        x,
-                        dy,
-                        dw,
-                    },
-                );
+                weights(instructions, shape, plane, &taps, scratch, x, dy, dw);
             }
         });
     for sum in sums.chunks_exact(dw.len()) {
@@ -224,30 +213,13 @@ impl Picture<'_> {
         y.par_chunks_mut(to)
             .zip(x.par_chunks(from))
             .for_each_init(Vec::new, |scratch, (y, x)| {
-                run(
-                    instructions,
-                    Whole {
-                        picture: *self,
-                        scratch,
-                        x,
-                        y,
-                    },
-                )
+                whole(instructions, *self, scratch, x, y)
             });
     }
 }
 
-struct Whole<'a> {
-    picture: Picture<'a>,
-    scratch: &'a mut Vec<f32>,
-    x: &'a [f32],
-    y: &'a mut [f32],
-}
-
-impl Task for Whole<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
+kernels! {
+    fn whole<V>(picture: Picture<'_>, scratch: &mut Vec<f32>, x: &[f32], y: &mut [f32]) {
         let Picture {
             source,
             plane,
@@ -257,9 +229,9 @@ impl Task for Whole<'_> {
             target,
             stride,
             channels,
-        } = self.picture;
+        } = picture;
         let pixels = plane.rows * plane.columns;
-        self.scratch.resize(pixels * V::LANES, 0.0);
+        scratch.resize(pixels * V::LANES, 0.0);
         // the taps' weights of these channels, a vector each, and the bias
         let mut kernel = vec![0.0f32; (taps.len() + 1) * V::LANES];
         let most = V::ROWS[0];
@@ -267,7 +239,7 @@ impl Task for Whole<'_> {
         while channel < channels {
             let count = (channels - channel).min(V::LANES);
             // SAFETY: scratch was sized for the plane
-            unsafe { fill::<V>(plane, source, channels, channel, self.x, self.scratch) };
+            unsafe { fill::<V>(plane, source, channels, channel, x, scratch) };
             for (kernel, w) in kernel
                 .chunks_exact_mut(V::LANES)
                 .zip(w.chunks_exact(channels))
@@ -286,13 +258,13 @@ impl Task for Whole<'_> {
                         taps.iter()
                             .all(|tap| first + tap + (columns - 1) * stride.1 < pixels)
                     );
-                    let y = (row * target.1 + column) * channels + channel;
-                    assert!(y + (columns - 1) * channels + count <= self.y.len());
+                    let to = (row * target.1 + column) * channels + channel;
+                    assert!(to + (columns - 1) * channels + count <= y.len());
                     // SAFETY: the plane has every pixel that a target's pixel and a tap reach (it is sized by them; the first
                     // assertion says so), the kernel one vector per tap and one for the bias, y its pixels (the second)
                     unsafe {
-                        let x = self.scratch.as_ptr().add(first * V::LANES);
-                        let y = self.y.as_mut_ptr().add(y);
+                        let x = scratch.as_ptr().add(first * V::LANES);
+                        let y = y.as_mut_ptr().add(to);
                         macro_rules! columns {
                             ($($p:literal)*) => {
                                 match columns {
@@ -346,30 +318,17 @@ unsafe fn pixels_of_row<V: Vector, const P: usize>(
     }
 }
 
-/// The weight gradient of one picture.
-struct Weights<'a> {
-    shape: &'a Convolution,
-    plane: Plane,
-    taps: &'a [usize],
-    scratch: &'a mut Vec<f32>,
-    x: &'a [f32],
-    dy: &'a [f32],
-    dw: &'a mut [f32],
-}
-
-impl Task for Weights<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        let Self {
-            shape,
-            plane,
-            taps,
-            scratch,
-            x,
-            dy,
-            dw,
-        } = self;
+kernels! {
+    /// The weight gradient of one picture.
+    fn weights<V>(
+        shape: &Convolution,
+        plane: Plane,
+        taps: &[usize],
+        scratch: &mut Vec<f32>,
+        x: &[f32],
+        dy: &[f32],
+        dw: &mut [f32],
+    ) {
         let channels = shape.input.2;
         let pixels = plane.rows * plane.columns;
         let outputs = (shape.output.0, shape.output.1);

@@ -9,7 +9,7 @@
 )]
 
 use super::Convolution;
-use crate::instructions::{Instructions, Task, Vector, run};
+use crate::instructions::{Instructions, Vector, kernels};
 use crate::tile::{rows_at, vectors_at};
 use rayon::prelude::*;
 
@@ -91,17 +91,7 @@ pub(super) fn backward_weight(
                 for n in part * per_part..((part + 1) * per_part).min(shape.batch) {
                     pad(shape, padded, shape.picture(n, x), scratch);
                     let dy = &dy[n * shape.output_size()..][..shape.output_size()];
-                    run(
-                        instructions,
-                        Picture {
-                            shape,
-                            row,
-                            runs,
-                            x: scratch,
-                            dy,
-                            dw: sum,
-                        },
-                    );
+                    picture(instructions, shape, row, runs, scratch, dy, sum);
                 }
             },
         );
@@ -125,28 +115,23 @@ fn pad(shape: &Convolution, padded: (usize, usize), x: &[f32], out: &mut [f32]) 
     }
 }
 
-/// The gradient of some runs over one padded picture; `dw` begins at the first run's weights.
-struct Picture<'a> {
-    shape: &'a Convolution,
-    row: usize,
-    runs: &'a [Run],
-    x: &'a [f32],
-    dy: &'a [f32],
-    dw: &'a mut [f32],
-}
-
-impl Task for Picture<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        let shape = self.shape;
+kernels! {
+    /// The gradient of some runs over one padded picture; `dw` begins at the first run's weights.
+    fn picture<V>(
+        shape: &Convolution,
+        row: usize,
+        runs: &[Run],
+        x: &[f32],
+        dy: &[f32],
+        dw: &mut [f32],
+    ) {
         let (gin, gout) = (shape.input.2 / shape.groups, shape.output.2 / shape.groups);
         for g in 0..shape.groups {
             for &Run {
                 input,
                 weight,
                 length,
-            } in self.runs
+            } in runs
             {
                 let mut o = 0;
                 while o < gout {
@@ -155,26 +140,25 @@ impl Task for Picture<'_> {
                     let mut first = 0;
                     while first < length {
                         let rows = rows_at(length, first, V::ROWS[vectors - 1]);
-                        let x = input + g * gin + first;
-                        let dw =
-                            (weight - self.runs[0].weight + first) * shape.output.2 + g * gout + o;
+                        let from = input + g * gin + first;
+                        let to = (weight - runs[0].weight + first) * shape.output.2 + g * gout + o;
                         debug_assert!(
-                            x + (shape.output.0 - 1) * shape.stride.0 * self.row
+                            from + (shape.output.0 - 1) * shape.stride.0 * row
                                 + (shape.output.1 - 1) * shape.stride.1 * shape.input.2
                                 + rows
-                                <= self.x.len()
+                                <= x.len()
                         );
-                        debug_assert!(dw + (rows - 1) * shape.output.2 + columns <= self.dw.len());
+                        debug_assert!(to + (rows - 1) * shape.output.2 + columns <= dw.len());
                         // SAFETY: the padded picture has every pixel that the taps of the output's pixels reach, dy every output
                         // pixel (`Convolution::check`), and dw the rows of the runs; the assertions above say so for this block
                         unsafe {
                             let block = Block {
-                                x: self.x.as_ptr().add(x),
-                                x_row: shape.stride.0 * self.row,
+                                x: x.as_ptr().add(from),
+                                x_row: shape.stride.0 * row,
                                 x_pixel: shape.stride.1 * shape.input.2,
-                                dy: self.dy.as_ptr().add(g * gout + o),
+                                dy: dy.as_ptr().add(g * gout + o),
                                 size: (shape.output.0, shape.output.1),
-                                dw: self.dw.as_mut_ptr().add(dw),
+                                dw: dw.as_mut_ptr().add(to),
                                 pitch: shape.output.2,
                                 columns,
                             };

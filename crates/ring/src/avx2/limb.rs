@@ -4,93 +4,26 @@ use std::arch::x86_64::*;
 
 use super::{SHORT, Sum, Wide, doubles, factor, load, set, store, words};
 use crate::modulus::Shoup;
+use crate::vector::{Term, limb_kernels};
 use crate::{Modulus, portable};
 
-/// a\[i\] = f(a\[i\]).
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn one(a: &mut [u64], f: impl Fn(__m256i) -> __m256i) {
-    a.as_chunks_mut::<4>()
-        .0
-        .iter_mut()
-        .for_each(|a| store(a, f(load(a))));
-}
+limb_kernels!("avx2,fma", __m256i, 4, 2, 1);
 
-/// a\[i\] = f(a\[i\], b\[i\]).
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn two(a: &mut [u64], b: &[u64], f: impl Fn(__m256i, __m256i) -> __m256i) {
-    let b = b.as_chunks::<4>().0;
-    a.as_chunks_mut::<4>()
-        .0
-        .iter_mut()
-        .zip(b)
-        .for_each(|(a, b)| store(a, f(load(a), load(b))));
-}
+/// Of two variable residues.
+struct Product(Wide);
 
-/// out\[i\] = f(a\[i\], b\[i\]).
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn three(out: &mut [u64], a: &[u64], b: &[u64], f: impl Fn(__m256i, __m256i) -> __m256i) {
-    let (a, b) = (a.as_chunks::<4>().0, b.as_chunks::<4>().0);
-    out.as_chunks_mut::<4>()
-        .0
-        .iter_mut()
-        .zip(a)
-        .zip(b)
-        .for_each(|((o, a), b)| store(o, f(load(a), load(b))));
-}
+impl Product {
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn new(q: &Modulus) -> Self {
+        Product(Wide::new(q))
+    }
 
-#[target_feature(enable = "avx2,fma")]
-pub(crate) fn add(q: &Modulus, a: &mut [u64], b: &[u64]) {
-    let m = Wide::new(q);
-    two(a, b, |a, b| m.add(a, b));
-}
-
-#[target_feature(enable = "avx2,fma")]
-pub(crate) fn add_to(q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64]) {
-    let m = Wide::new(q);
-    three(out, a, b, |a, b| m.add(a, b));
-}
-
-#[target_feature(enable = "avx2,fma")]
-pub(crate) fn sub(q: &Modulus, a: &mut [u64], b: &[u64]) {
-    let m = Wide::new(q);
-    two(a, b, |a, b| m.sub(a, b));
-}
-
-#[target_feature(enable = "avx2,fma")]
-pub(crate) fn sub_to(q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64]) {
-    let m = Wide::new(q);
-    three(out, a, b, |a, b| m.sub(a, b));
-}
-
-#[target_feature(enable = "avx2,fma")]
-pub(crate) fn neg(q: &Modulus, a: &mut [u64]) {
-    let m = Wide::new(q);
-    one(a, |a| m.sub(_mm256_setzero_si256(), a));
-}
-
-#[target_feature(enable = "avx2,fma")]
-pub(crate) fn mul(q: &Modulus, a: &mut [u64], b: &[u64]) {
-    let m = Wide::new(q);
-    two(a, b, |a, b| {
-        words(m.lift(m.product(doubles(a), doubles(b))))
-    });
-}
-
-#[target_feature(enable = "avx2,fma")]
-pub(crate) fn mul_to(q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64]) {
-    let m = Wide::new(q);
-    three(out, a, b, |a, b| {
-        words(m.lift(m.product(doubles(a), doubles(b))))
-    });
-}
-
-#[target_feature(enable = "avx2,fma")]
-pub(crate) fn add_scalar(q: &Modulus, a: &mut [u64], s: u64) {
-    let (m, s) = (Wide::new(q), set(s));
-    one(a, |a| m.add(a, s));
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn mul(&self, a: __m256i, b: __m256i) -> __m256i {
+        words(self.0.lift(self.0.product(doubles(a), doubles(b))))
+    }
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -121,25 +54,7 @@ pub(crate) fn sub_mul_scalar(q: &Modulus, a: &mut [u64], b: &[u64], s: Shoup) {
     });
 }
 
-/// One term of O lazy sums: O factors in full, and one factor for all of them, shortened by 2^shift.
-struct Term<const O: usize> {
-    own: [*const u64; O],
-    shared: *const u64,
-    shift: u32,
-}
-
 impl<const O: usize> Term<O> {
-    /// Checked: each own factor has n words, the shared one a divisor of n; None for a run that is no power of two.
-    fn new(n: usize, own: [&[u64]; O], shared: &[u64]) -> Option<Self> {
-        assert!(own.iter().all(|x| x.len() == n) && n.is_multiple_of(shared.len()));
-        let run = n / shared.len();
-        run.is_power_of_two().then(|| Term {
-            own: own.map(|x| x.as_ptr()),
-            shared: shared.as_ptr(),
-            shift: run.trailing_zeros(),
-        })
-    }
-
     /// The shared factor of the four elements from `at` on.
     ///
     /// # Safety
@@ -162,44 +77,11 @@ impl<const O: usize> Term<O> {
     }
 }
 
-/// Falls back to the portable kernel for runs that are no power of two.
-#[target_feature(enable = "avx2,fma")]
-pub(crate) fn dot_runs<const ADD: bool>(q: &Modulus, out: &mut [u64], pairs: &[(&[u64], &[u64])]) {
-    let n = out.len();
-    let terms = pairs.iter().map(|(x, y)| Term::new(n, [x], y)).collect();
-    match terms {
-        // SAFETY: Term::new checked the lengths against out's.
-        Some(terms) => unsafe { dots::<1, ADD, 2>(q, [out], terms) },
-        None => portable::dot_runs::<ADD>(q, out, pairs),
-    }
-}
-
-/// Falls back to the portable kernel for runs that are no power of two.
-#[target_feature(enable = "avx2,fma")]
-pub(crate) fn dot2_runs(
-    q: &Modulus,
-    out0: &mut [u64],
-    out1: &mut [u64],
-    x0: &[&[u64]],
-    x1: &[&[u64]],
-    y: &[&[u64]],
-) {
-    let n = out0.len();
-    assert!(out1.len() == n && x0.len() == y.len() && x1.len() == y.len());
-    let terms = x0.iter().zip(x1).zip(y);
-    let terms = terms.map(|((x0, x1), y)| Term::new(n, [x0, x1], y));
-    match terms.collect() {
-        // SAFETY: Term::new checked the lengths against both outputs'.
-        Some(terms) => unsafe { dots::<2, false, 1>(q, [out0, out1], terms) },
-        None => portable::dot2_runs(q, out0, out1, x0, x1, y),
-    }
-}
-
 /// # Safety
 /// Every output has the length, a multiple of 8, that the terms were made for; V is 1 or 2.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn dots<const O: usize, const ADD: bool, const V: usize>(
+unsafe fn dots<const O: usize, const V: usize>(
     q: &Modulus,
     out: [&mut [u64]; O],
     terms: Vec<Term<O>>,
@@ -212,11 +94,11 @@ unsafe fn dots<const O: usize, const ADD: bool, const V: usize>(
     // SAFETY: as the caller's; 16 registers hold 64 words.
     unsafe {
         if tiles {
-            dot_blocks::<O, ADD, true, 16>(&sum, out, &terms)
+            dot_blocks::<O, true, 16>(&sum, out, &terms)
         } else if terms.len() > SHORT {
-            dot_blocks::<O, ADD, true, V>(&sum, out, &terms)
+            dot_blocks::<O, true, V>(&sum, out, &terms)
         } else {
-            dot_blocks::<O, ADD, false, V>(&sum, out, &terms)
+            dot_blocks::<O, false, V>(&sum, out, &terms)
         }
     }
 }
@@ -227,7 +109,7 @@ unsafe fn dots<const O: usize, const ADD: bool, const V: usize>(
 /// As for [`dots`], and the length is a multiple of 4·V.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn dot_blocks<const O: usize, const ADD: bool, const LONG: bool, const V: usize>(
+unsafe fn dot_blocks<const O: usize, const LONG: bool, const V: usize>(
     sum: &Sum,
     out: [&mut [u64]; O],
     terms: &[Term<O>],
@@ -255,13 +137,7 @@ unsafe fn dot_blocks<const O: usize, const ADD: bool, const LONG: bool, const V:
         for o in 0..O {
             let block = out[o][at..at + 4 * V].as_chunks_mut::<4>().0;
             for v in 0..V {
-                let r = words(sum.finish::<LONG>(sums[o][v]));
-                let r = if ADD {
-                    sum.wide.add(r, load(&block[v]))
-                } else {
-                    r
-                };
-                store(&mut block[v], r);
+                store(&mut block[v], words(sum.finish::<LONG>(sums[o][v])));
             }
         }
     }

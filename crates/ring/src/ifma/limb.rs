@@ -4,42 +4,10 @@ use std::arch::x86_64::*;
 
 use super::{SHORT, Sum, Wide, factor, high, load, low, set, store, subtract_if_above};
 use crate::modulus::Shoup;
+use crate::vector::{Term, limb_kernels};
 use crate::{Modulus, portable};
 
-/// a\[i\] = f(a\[i\]).
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn one(a: &mut [u64], f: impl Fn(__m512i) -> __m512i) {
-    a.as_chunks_mut::<8>()
-        .0
-        .iter_mut()
-        .for_each(|a| store(a, f(load(a))));
-}
-
-/// a\[i\] = f(a\[i\], b\[i\]).
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn two(a: &mut [u64], b: &[u64], f: impl Fn(__m512i, __m512i) -> __m512i) {
-    let b = b.as_chunks::<8>().0;
-    a.as_chunks_mut::<8>()
-        .0
-        .iter_mut()
-        .zip(b)
-        .for_each(|(a, b)| store(a, f(load(a), load(b))));
-}
-
-/// out\[i\] = f(a\[i\], b\[i\]).
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn three(out: &mut [u64], a: &[u64], b: &[u64], f: impl Fn(__m512i, __m512i) -> __m512i) {
-    let (a, b) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
-    out.as_chunks_mut::<8>()
-        .0
-        .iter_mut()
-        .zip(a)
-        .zip(b)
-        .for_each(|((o, a), b)| store(o, f(load(a), load(b))));
-}
+limb_kernels!("avx512f,avx512dq,avx512vl,avx512ifma", __m512i, 8, 4, 4);
 
 /// Constants of the product of two variable residues.
 struct Product {
@@ -67,54 +35,6 @@ impl Product {
         let sum = _mm512_madd52lo_epu64(low(x, y), high(top, self.mu), self.m.minus_q);
         self.m.canonical(_mm512_and_si512(sum, self.m.mask))
     }
-}
-
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(crate) fn add(q: &Modulus, a: &mut [u64], b: &[u64]) {
-    let m = Wide::new(q);
-    two(a, b, |a, b| m.add(a, b));
-}
-
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(crate) fn add_to(q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64]) {
-    let m = Wide::new(q);
-    three(out, a, b, |a, b| m.add(a, b));
-}
-
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(crate) fn sub(q: &Modulus, a: &mut [u64], b: &[u64]) {
-    let m = Wide::new(q);
-    two(a, b, |a, b| m.sub(a, b));
-}
-
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(crate) fn sub_to(q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64]) {
-    let m = Wide::new(q);
-    three(out, a, b, |a, b| m.sub(a, b));
-}
-
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(crate) fn neg(q: &Modulus, a: &mut [u64]) {
-    let m = Wide::new(q);
-    one(a, |a| subtract_if_above(_mm512_sub_epi64(m.q, a), m.q));
-}
-
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(crate) fn mul(q: &Modulus, a: &mut [u64], b: &[u64]) {
-    let p = Product::new(q);
-    two(a, b, |a, b| p.mul(a, b));
-}
-
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(crate) fn mul_to(q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64]) {
-    let p = Product::new(q);
-    three(out, a, b, |a, b| p.mul(a, b));
-}
-
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(crate) fn add_scalar(q: &Modulus, a: &mut [u64], s: u64) {
-    let (m, s) = (Wide::new(q), set(s));
-    one(a, |a| m.add(a, s));
 }
 
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
@@ -146,13 +66,6 @@ pub(crate) fn sub_mul_scalar(q: &Modulus, a: &mut [u64], b: &[u64], s: Shoup) {
     });
 }
 
-/// One term of O lazy sums: O factors in full, and one factor for all of them, shortened by 2^shift.
-struct Term<const O: usize> {
-    own: [*const u64; O],
-    shared: *const u64,
-    shift: u32,
-}
-
 /// How many words ahead the factors are fetched into the second-level cache where there are more than [`DOT_STREAMS`] of
 /// them. The limbs of one sum lie at the same place of their pages, hence all in the same few sets of the first level, where
 /// so many evict what the processor itself fetches ahead; fewer go faster without.
@@ -161,60 +74,13 @@ const DOT_AHEAD: usize = 256;
 /// The most full-length factors that the processor keeps up with by itself.
 const DOT_STREAMS: usize = 14;
 
-impl<const O: usize> Term<O> {
-    /// Checked: each own factor has n words, the shared one a divisor of n; None for a run that is no power of two.
-    fn new(n: usize, own: [&[u64]; O], shared: &[u64]) -> Option<Self> {
-        assert!(own.iter().all(|x| x.len() == n) && n.is_multiple_of(shared.len()));
-        let run = n / shared.len();
-        run.is_power_of_two().then(|| Term {
-            own: own.map(|x| x.as_ptr()),
-            shared: shared.as_ptr(),
-            shift: run.trailing_zeros(),
-        })
-    }
-}
-
-/// Falls back to the portable kernel for runs that are no power of two.
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(crate) fn dot_runs<const ADD: bool>(q: &Modulus, out: &mut [u64], pairs: &[(&[u64], &[u64])]) {
-    let n = out.len();
-    let terms = pairs.iter().map(|(x, y)| Term::new(n, [x], y)).collect();
-    match terms {
-        // SAFETY: Term::new checked the lengths against out's.
-        Some(terms) => unsafe { dots::<1, ADD, 4>(q, [out], terms) },
-        None => portable::dot_runs::<ADD>(q, out, pairs),
-    }
-}
-
-/// Falls back to the portable kernel for runs that are no power of two.
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(crate) fn dot2_runs(
-    q: &Modulus,
-    out0: &mut [u64],
-    out1: &mut [u64],
-    x0: &[&[u64]],
-    x1: &[&[u64]],
-    y: &[&[u64]],
-) {
-    let n = out0.len();
-    assert!(out1.len() == n && x0.len() == y.len() && x1.len() == y.len());
-    let terms = (0..y.len())
-        .map(|k| Term::new(n, [x0[k], x1[k]], y[k]))
-        .collect();
-    match terms {
-        // SAFETY: Term::new checked the lengths against those of both outputs.
-        Some(terms) => unsafe { dots::<2, false, 4>(q, [out0, out1], terms) },
-        None => portable::dot2_runs(q, out0, out1, x0, x1, y),
-    }
-}
-
 /// Chooses the block and the reduction.
 ///
 /// # Safety
 /// The terms were made by [`Term::new`] for the length of every output.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn dots<const O: usize, const ADD: bool, const V: usize>(
+unsafe fn dots<const O: usize, const V: usize>(
     q: &Modulus,
     out: [&mut [u64]; O],
     terms: Vec<Term<O>>,
@@ -224,12 +90,12 @@ unsafe fn dots<const O: usize, const ADD: bool, const V: usize>(
     // SAFETY: as the caller promises; the lengths are multiples of 8, and of 8·V where V registers are taken at a time.
     unsafe {
         if !out[0].len().is_multiple_of(8 * V) {
-            return dot_blocks::<O, ADD, true, false, 1>(&sum, out, &terms);
+            return dot_blocks::<O, true, false, 1>(&sum, out, &terms);
         }
         match (terms.len() > SHORT, streams > DOT_STREAMS) {
-            (false, false) => dot_blocks::<O, ADD, false, false, V>(&sum, out, &terms),
-            (false, true) => dot_blocks::<O, ADD, false, true, V>(&sum, out, &terms),
-            (true, _) => dot_blocks::<O, ADD, true, true, V>(&sum, out, &terms),
+            (false, false) => dot_blocks::<O, false, false, V>(&sum, out, &terms),
+            (false, true) => dot_blocks::<O, false, true, V>(&sum, out, &terms),
+            (true, _) => dot_blocks::<O, true, true, V>(&sum, out, &terms),
         }
     }
 }
@@ -241,13 +107,7 @@ unsafe fn dots<const O: usize, const ADD: bool, const V: usize>(
 /// factor for `length >> shift` words.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn dot_blocks<
-    const O: usize,
-    const ADD: bool,
-    const LONG: bool,
-    const FETCH: bool,
-    const V: usize,
->(
+unsafe fn dot_blocks<const O: usize, const LONG: bool, const FETCH: bool, const V: usize>(
     sum: &Sum,
     out: [&mut [u64]; O],
     terms: &[Term<O>],
@@ -300,13 +160,7 @@ unsafe fn dot_blocks<
         for o in 0..O {
             let block = out[o][at..at + 8 * V].as_chunks_mut::<8>().0;
             for v in 0..V {
-                let r = sum.reduce::<LONG>(h[o][v], l[o][v]);
-                let r = if ADD {
-                    sum.wide.add(r, load(&block[v]))
-                } else {
-                    r
-                };
-                store(&mut block[v], r);
+                store(&mut block[v], sum.reduce::<LONG>(h[o][v], l[o][v]));
             }
         }
     }
