@@ -162,12 +162,6 @@ impl Polynomial {
         self.interval
     }
 
-    /// Whether `x` lies in the closed interval.
-    #[must_use]
-    pub fn contains(&self, x: f64) -> bool {
-        self.interval.0 <= x && x <= self.interval.1
-    }
-
     /// Degree; 0 for constants, zero included.
     #[must_use]
     pub fn degree(&self) -> usize {
@@ -221,15 +215,6 @@ impl Polynomial {
         self.derivative().sup_norm()
     }
 
-    /// `min p` and `max p` over the interval, found on a dense grid and refined.
-    #[must_use]
-    pub fn image(&self) -> (f64, f64) {
-        let grid = 16 * (self.degree() + 1);
-        let low = -sup::maximum(|x| -self.eval(x), self.interval, &[], grid).1;
-        let high = sup::maximum(|x| self.eval(x), self.interval, &[], grid).1;
-        (low, high)
-    }
-
     /// `q(x) = p(scale·x + shift)` on the preimage of the interval. Exact: the coefficients stay, up to the sign of the odd ones.
     ///
     /// # Errors
@@ -258,29 +243,6 @@ impl Polynomial {
         let coefficients =
             crate::least_squares::interpolate(|x| self.eval(x), interval, self.degree());
         Self::new(coefficients, interval)
-    }
-
-    /// Drops trailing coefficients while the sum of their magnitudes stays at most `tolerance`, which bounds the change on the
-    /// interval; returns the shorter polynomial and that sum.
-    #[must_use]
-    pub fn trim(&self, tolerance: f64) -> (Self, f64) {
-        let mut coefficients = self.coefficients.clone();
-        let mut dropped = 0.0;
-        while coefficients.len() > 1 {
-            let next = dropped + coefficients.last().map_or(0.0, |c| c.abs());
-            if next > tolerance {
-                break;
-            }
-            dropped = next;
-            coefficients.pop();
-        }
-        (
-            Self {
-                coefficients,
-                interval: self.interval,
-            },
-            dropped,
-        )
     }
 }
 
@@ -408,20 +370,9 @@ mod tests {
     }
 
     #[test]
-    fn trimming_reports_what_it_dropped() {
-        let p = Polynomial::new(vec![1.0, 0.5, 1e-9, 2e-9], (-1.0, 1.0)).expect("valid");
-        let (q, dropped) = p.trim(1e-8);
-        assert_eq!(q.degree(), 1);
-        close(dropped, 3e-9, 1e-20);
-        assert_eq!(p.trim(0.0).0, p);
-    }
-
-    #[test]
-    fn image_and_lipschitz_of_a_parabola() {
+    fn sup_norm_and_lipschitz_of_a_parabola() {
         let p = Polynomial::from_monomial(&[0.0, 0.0, 1.0], (-1.0, 3.0)).expect("valid");
-        let (low, high) = p.image();
-        close(low, 0.0, 1e-12);
-        close(high, 9.0, 1e-12);
+        close(p.sup_norm(), 9.0, 1e-12);
         close(p.lipschitz(), 6.0, 1e-12);
     }
 

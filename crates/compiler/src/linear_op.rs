@@ -3,6 +3,7 @@
 //! Row and column numbers are row-major positions in the operator's output and input tensor.
 
 use crate::error::Error;
+use nn::op::window;
 use nn::{AvgPool, Boundary, Conv2d, NodeId, Op, Pairing, PolyNode, Rotary, Shape, Unfold};
 use std::sync::Arc;
 
@@ -424,19 +425,6 @@ fn image(node: &PolyNode, shape: Shape) -> Result<Image, Error> {
             "give it an input of shape (channels, height, width)",
         )),
     }
-}
-
-/// Input positions of window `i` on one axis, cut to the picture.
-fn window(
-    i: usize,
-    stride: usize,
-    before: usize,
-    kernel: usize,
-    length: usize,
-) -> std::ops::Range<usize> {
-    let begin = (i * stride).saturating_sub(before);
-    let end = (i * stride + kernel).saturating_sub(before).min(length);
-    begin.min(end)..end
 }
 
 fn positions((c, h, w): Image) -> impl Iterator<Item = Image> {

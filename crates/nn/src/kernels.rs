@@ -1,6 +1,6 @@
 //! The oracle's loops, on shapes that the graph's construction has checked. All values f64, all images `(C, H, W)` row-major.
 
-use crate::op::{AvgPool, BatchNorm, Conv2d, Linear, MaxPool, Pad, Padding, Slice};
+use crate::op::{AvgPool, BatchNorm, Conv2d, Linear, MaxPool, Pad, Padding, Slice, window};
 use crate::tensor::Shape;
 use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
 
@@ -149,19 +149,6 @@ fn pool(
         }
     }
     y
-}
-
-/// Input positions of window number `i` on one axis, cut to the image.
-fn window(
-    i: usize,
-    stride: usize,
-    before: usize,
-    kernel: usize,
-    length: usize,
-) -> std::ops::Range<usize> {
-    let begin = (i * stride).saturating_sub(before);
-    let end = (i * stride + kernel).saturating_sub(before).min(length);
-    begin.min(end)..end
 }
 
 pub(crate) fn pad(p: Pad, x: &[f64], (channels, h, w): Axes, (oc, oh, ow): Axes) -> Vec<f64> {

@@ -1,4 +1,4 @@
-//! Operators, their parameters and their shapes.
+//! Operators, their parameters and their shapes. What serde makes of one is how files describe it: without its tensors, which are stored apart.
 
 use crate::attention::{AttentionScheme, Mask, Order};
 use crate::error::Error;
@@ -200,6 +200,22 @@ impl ElementFunction for Polynomial {
     }
 }
 
+/// Whether there is a tensor, which is stored apart.
+mod presence {
+    use super::Parameter;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(p: &Option<Parameter>, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_bool(p.is_some())
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(
+        d: D,
+    ) -> Result<Option<Parameter>, D::Error> {
+        Ok(bool::deserialize(d)?.then(Parameter::default))
+    }
+}
+
 /// Rows and columns of zeros around an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(from = "[usize; 4]", into = "[usize; 4]")]
@@ -239,14 +255,28 @@ impl From<Padding> for [usize; 4] {
     }
 }
 
+/// Positions of window `i` on one axis of this length with so many zeros before it, cut to the axis.
+#[must_use]
+pub fn window(
+    i: usize,
+    stride: usize,
+    before: usize,
+    kernel: usize,
+    length: usize,
+) -> std::ops::Range<usize> {
+    let begin = (i * stride).saturating_sub(before);
+    let end = (i * stride + kernel).saturating_sub(before).min(length);
+    begin.min(end)..end
+}
+
 /// Cross-correlation with zero padding, as in every framework:
 /// `y[o, i, j] = b[o] + Σ_{c, u, v} w[o, c, u, v] · x[g·C/G + c, i·s_h + u·d_h − top, j·s_w + v·d_w − left]`, `g = o·G/O`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Conv2d {
     /// `(O, C/G, K_h, K_w)`.
+    #[serde(skip)]
     pub weight: Parameter,
-    /// `(O)`.
-    pub bias: Option<Parameter>,
     /// `(s_h, s_w)`, at least 1.
     pub stride: (usize, usize),
     /// Zeros around the input.
@@ -255,6 +285,9 @@ pub struct Conv2d {
     pub dilation: (usize, usize),
     /// `G`, divides both `C` and `O`.
     pub groups: usize,
+    /// `(O)`.
+    #[serde(with = "presence")]
+    pub bias: Option<Parameter>,
 }
 
 impl Conv2d {
@@ -285,24 +318,32 @@ impl Conv2d {
 }
 
 /// `y = W x + b`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Linear {
     /// `W`, `(out, in)`.
+    #[serde(skip)]
     pub weight: Parameter,
     /// `b`, `(out)`.
+    #[serde(with = "presence")]
     pub bias: Option<Parameter>,
 }
 
 /// `y[c] = scale[c]·(x[c] − mean[c])/√(variance[c] + epsilon) + bias[c]` on each channel (each feature of a vector).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BatchNorm {
     /// `(C)`.
+    #[serde(skip)]
     pub scale: Parameter,
     /// `(C)`.
+    #[serde(skip)]
     pub bias: Parameter,
     /// `(C)`.
+    #[serde(skip)]
     pub mean: Parameter,
     /// `(C)`, not negative.
+    #[serde(skip)]
     pub variance: Parameter,
     /// Positive unless every variance is.
     pub epsilon: f64,
@@ -438,16 +479,19 @@ impl MaxPool {
 /// `y[c] = scale[c]·(x[c] − μ)/√(variance + epsilon) + bias[c]`, see [`NormKind`] for μ and the variance.
 ///
 /// References: J. Ba, J. Kiros, G. Hinton, "Layer Normalization" (2016); B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization" (2019).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Norm {
     /// What is subtracted.
     pub kind: NormKind,
     /// `(C)`.
+    #[serde(skip)]
     pub scale: Parameter,
-    /// `(C)`.
-    pub bias: Option<Parameter>,
     /// Positive.
     pub epsilon: f64,
+    /// `(C)`.
+    #[serde(with = "presence")]
+    pub bias: Option<Parameter>,
 }
 
 impl Norm {
@@ -573,14 +617,16 @@ pub struct Pad {
 }
 
 /// A selection on each axis of the shape, in the shape's order (three axes for an image, one for a vector).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Slice {
     /// One per axis.
     pub axes: Vec<AxisSlice>,
 }
 
 /// Indices `begin, begin + step, …` below `end`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "[usize; 3]", into = "[usize; 3]")]
 pub struct AxisSlice {
     /// First index.
     pub begin: usize,
@@ -588,6 +634,18 @@ pub struct AxisSlice {
     pub end: usize,
     /// At least 1.
     pub step: usize,
+}
+
+impl From<[usize; 3]> for AxisSlice {
+    fn from([begin, end, step]: [usize; 3]) -> Self {
+        Self { begin, end, step }
+    }
+}
+
+impl From<AxisSlice> for [usize; 3] {
+    fn from(a: AxisSlice) -> Self {
+        [a.begin, a.end, a.step]
+    }
 }
 
 impl AxisSlice {

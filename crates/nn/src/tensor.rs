@@ -180,7 +180,7 @@ pub(crate) fn product(lengths: &[usize]) -> Option<usize> {
 }
 
 /// A trained tensor: shape and finite f32 values (what models are stored in), shared between copies.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Parameter {
     shape: Vec<usize>,
     values: Arc<[f32]>,

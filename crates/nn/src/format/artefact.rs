@@ -16,8 +16,8 @@ use crate::attention::Order;
 use crate::error::Error;
 use crate::graph::{Graph, NodeId};
 use crate::op::{
-    Attention, AvgPool, AxisSlice, BatchNorm, Conv2d, Linear, MaxPool, Nonlinearity, Norm,
-    NormKind, Op, Pad, Padding, Repeat, Rotary, Slice, Unfold,
+    Attention, AvgPool, BatchNorm, Conv2d, Linear, MaxPool, Nonlinearity, Norm, Op, Pad, Repeat,
+    Rotary, Slice, Unfold,
 };
 use crate::poly_graph::{Metadata, PolyGraph, Range};
 use crate::purpose::Purpose;
@@ -86,7 +86,7 @@ impl Record {
     }
 }
 
-/// An operator without its tensors. Paddings are `[top, bottom, left, right]`.
+/// An operator, written without its tensors. Paddings are `[top, bottom, left, right]`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 enum OpRecord {
@@ -95,20 +95,12 @@ enum OpRecord {
     },
     Constant {
         shape: Shape,
+        #[serde(skip)]
+        value: Parameter,
     },
-    Conv {
-        stride: (usize, usize),
-        padding: Padding,
-        dilation: (usize, usize),
-        groups: usize,
-        bias: bool,
-    },
-    Gemm {
-        bias: bool,
-    },
-    BatchNormalization {
-        epsilon: f64,
-    },
+    Conv(Conv2d),
+    Gemm(Linear),
+    BatchNormalization(BatchNorm),
     Polynomial,
     Activation {
         name: Activation,
@@ -118,19 +110,13 @@ enum OpRecord {
     AveragePool(AvgPool),
     MaxPool(MaxPool),
     GlobalAveragePool,
-    Norm {
-        kind: NormKind,
-        epsilon: f64,
-        bias: bool,
-    },
+    Norm(Norm),
     Rotary(Rotary),
     Attention(Attention),
     Unfold(Unfold),
     Repeat(Repeat),
     Pad(Pad),
-    Slice {
-        axes: Vec<[usize; 3]>,
-    },
+    Slice(Slice),
     Flatten,
     Reshape {
         shape: Shape,
@@ -173,7 +159,7 @@ impl OpRecord {
     fn version(&self) -> &'static str {
         match self {
             Self::Attention(a) if a.mask.order == Order::Marked => SENTENCE_VERSION,
-            Self::Norm { .. }
+            Self::Norm(_)
             | Self::Rotary(_)
             | Self::Attention(_)
             | Self::Unfold(_)
@@ -181,6 +167,29 @@ impl OpRecord {
             Self::Activation { .. } | Self::MaxPool(_) => GRAPH_VERSION,
             _ => VERSION,
         }
+    }
+
+    /// Its tensors in f32, by their names behind the node's.
+    fn tensors(&mut self) -> Vec<(&'static str, &mut Parameter)> {
+        let (mut tensors, bias) = match self {
+            Self::Constant { value, .. } => (vec![("value", value)], None),
+            Self::Conv(Conv2d { weight, bias, .. }) | Self::Gemm(Linear { weight, bias }) => {
+                (vec![("weight", weight)], bias.as_mut())
+            }
+            Self::Norm(Norm { scale, bias, .. }) => (vec![("scale", scale)], bias.as_mut()),
+            Self::BatchNormalization(b) => {
+                let all = vec![
+                    ("scale", &mut b.scale),
+                    ("bias", &mut b.bias),
+                    ("mean", &mut b.mean),
+                    ("variance", &mut b.variance),
+                ];
+                (all, None)
+            }
+            _ => return Vec::new(),
+        };
+        tensors.extend(bias.map(|b| ("bias", b)));
+        tensors
     }
 }
 
@@ -280,83 +289,40 @@ fn write(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
 
 fn record(name: &str, op: &Op<Nonlinearity>, tensors: &mut BTreeMap<String, Stored>) -> OpRecord {
     let mut insert = |part: &str, t| drop(tensors.insert(format!("{name}.{part}"), t));
-    let mut keep = |part: &str, p: &Parameter| insert(part, Stored::f32(p));
-    match op {
-        Op::Input(shape) => OpRecord::Input { shape: *shape },
-        Op::Constant(shape, p) => {
-            keep("value", p);
-            OpRecord::Constant { shape: *shape }
-        }
-        Op::Conv2d(c) => {
-            keep("weight", &c.weight);
-            if let Some(b) = &c.bias {
-                keep("bias", b);
-            }
-            OpRecord::Conv {
-                stride: c.stride,
-                padding: c.padding,
-                dilation: c.dilation,
-                groups: c.groups,
-                bias: c.bias.is_some(),
-            }
-        }
-        Op::Linear(l) => {
-            keep("weight", &l.weight);
-            if let Some(b) = &l.bias {
-                keep("bias", b);
-            }
-            let bias = l.bias.is_some();
-            OpRecord::Gemm { bias }
-        }
-        Op::BatchNorm(b) => {
-            for (part, p) in [
-                ("scale", &b.scale),
-                ("bias", &b.bias),
-                ("mean", &b.mean),
-                ("variance", &b.variance),
-            ] {
-                keep(part, p);
-            }
-            OpRecord::BatchNormalization { epsilon: b.epsilon }
-        }
-        Op::Elementwise(Nonlinearity::Activation(a)) => OpRecord::Activation { name: *a },
+    let mut record = match op.clone() {
+        Op::Input(shape) => OpRecord::Input { shape },
+        Op::Constant(shape, value) => OpRecord::Constant { shape, value },
+        Op::Conv2d(c) => OpRecord::Conv(c),
+        Op::Linear(l) => OpRecord::Gemm(l),
+        Op::BatchNorm(b) => OpRecord::BatchNormalization(b),
+        Op::Elementwise(Nonlinearity::Activation(name)) => OpRecord::Activation { name },
         Op::Elementwise(Nonlinearity::Polynomial(p)) => {
             let coefficients = p.coefficients().iter().copied();
             insert("poly", Stored::f64(vec![p.degree() + 1], coefficients));
-            insert(
-                "interval",
-                Stored::f64(vec![2], <[f64; 2]>::from(p.interval())),
-            );
+            let ends = <[f64; 2]>::from(p.interval());
+            insert("interval", Stored::f64(vec![2], ends));
             OpRecord::Polynomial
         }
         Op::Add => OpRecord::Add,
         Op::Mul => OpRecord::Mul,
-        Op::AvgPool(p) => OpRecord::AveragePool(*p),
-        Op::MaxPool(p) => OpRecord::MaxPool(*p),
+        Op::AvgPool(p) => OpRecord::AveragePool(p),
+        Op::MaxPool(p) => OpRecord::MaxPool(p),
         Op::GlobalAvgPool => OpRecord::GlobalAveragePool,
-        Op::Norm(n) => {
-            keep("scale", &n.scale);
-            if let Some(b) = &n.bias {
-                keep("bias", b);
-            }
-            OpRecord::Norm {
-                kind: n.kind,
-                epsilon: n.epsilon,
-                bias: n.bias.is_some(),
-            }
-        }
-        Op::Rotary(r) => OpRecord::Rotary(*r),
-        Op::Attention(a) => OpRecord::Attention(*a),
-        Op::Unfold(u) => OpRecord::Unfold(*u),
-        Op::Repeat(r) => OpRecord::Repeat(*r),
-        Op::Pad(p) => OpRecord::Pad(*p),
-        Op::Slice(s) => OpRecord::Slice {
-            axes: s.axes.iter().map(|a| [a.begin, a.end, a.step]).collect(),
-        },
+        Op::Norm(n) => OpRecord::Norm(n),
+        Op::Rotary(r) => OpRecord::Rotary(r),
+        Op::Attention(a) => OpRecord::Attention(a),
+        Op::Unfold(u) => OpRecord::Unfold(u),
+        Op::Repeat(r) => OpRecord::Repeat(r),
+        Op::Pad(p) => OpRecord::Pad(p),
+        Op::Slice(s) => OpRecord::Slice(s),
         Op::Flatten => OpRecord::Flatten,
-        Op::Reshape(shape) => OpRecord::Reshape { shape: *shape },
+        Op::Reshape(shape) => OpRecord::Reshape { shape },
         Op::Identity => OpRecord::Identity,
+    };
+    for (part, parameter) in record.tensors() {
+        insert(part, Stored::f32(parameter));
     }
+    record
 }
 
 /// Whether a file that begins with these bytes is most likely one of ours.
@@ -484,37 +450,20 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
     Ok((graph, ranges, metadata))
 }
 
-fn operator(name: &str, record: OpRecord, tensors: &SafeTensors<'_>) -> Result<Op<Nonlinearity>> {
-    let parameter = |part: &str| f32s(tensors, &format!("{name}.{part}"));
-    let optional = |there: bool| there.then(|| parameter("bias")).transpose();
+fn operator(
+    name: &str,
+    mut record: OpRecord,
+    tensors: &SafeTensors<'_>,
+) -> Result<Op<Nonlinearity>> {
+    for (part, parameter) in record.tensors() {
+        *parameter = f32s(tensors, &format!("{name}.{part}"))?;
+    }
     Ok(match record {
         OpRecord::Input { shape } => Op::Input(shape),
-        OpRecord::Constant { shape } => Op::Constant(shape, parameter("value")?),
-        OpRecord::Conv {
-            stride,
-            padding,
-            dilation,
-            groups,
-            bias,
-        } => Op::Conv2d(Conv2d {
-            weight: parameter("weight")?,
-            bias: optional(bias)?,
-            stride,
-            padding,
-            dilation,
-            groups,
-        }),
-        OpRecord::Gemm { bias } => Op::Linear(Linear {
-            weight: parameter("weight")?,
-            bias: optional(bias)?,
-        }),
-        OpRecord::BatchNormalization { epsilon } => Op::BatchNorm(BatchNorm {
-            scale: parameter("scale")?,
-            bias: parameter("bias")?,
-            mean: parameter("mean")?,
-            variance: parameter("variance")?,
-            epsilon,
-        }),
+        OpRecord::Constant { shape, value } => Op::Constant(shape, value),
+        OpRecord::Conv(c) => Op::Conv2d(c),
+        OpRecord::Gemm(l) => Op::Linear(l),
+        OpRecord::BatchNormalization(b) => Op::BatchNorm(b),
         OpRecord::Polynomial => {
             let ends = f64s(tensors, &format!("{name}.interval"))?;
             let &[low, high] = &ends[..] else {
@@ -532,27 +481,13 @@ fn operator(name: &str, record: OpRecord, tensors: &SafeTensors<'_>) -> Result<O
         OpRecord::AveragePool(p) => Op::AvgPool(p),
         OpRecord::MaxPool(p) => Op::MaxPool(p),
         OpRecord::GlobalAveragePool => Op::GlobalAvgPool,
-        OpRecord::Norm {
-            kind,
-            epsilon,
-            bias,
-        } => Op::Norm(Norm {
-            kind,
-            scale: parameter("scale")?,
-            bias: optional(bias)?,
-            epsilon,
-        }),
+        OpRecord::Norm(n) => Op::Norm(n),
         OpRecord::Rotary(r) => Op::Rotary(r),
         OpRecord::Attention(a) => Op::Attention(a),
         OpRecord::Unfold(u) => Op::Unfold(u),
         OpRecord::Repeat(r) => Op::Repeat(r),
         OpRecord::Pad(p) => Op::Pad(p),
-        OpRecord::Slice { axes } => Op::Slice(Slice {
-            axes: axes
-                .into_iter()
-                .map(|[begin, end, step]| AxisSlice { begin, end, step })
-                .collect(),
-        }),
+        OpRecord::Slice(s) => Op::Slice(s),
         OpRecord::Flatten => Op::Flatten,
         OpRecord::Reshape { shape } => Op::Reshape(shape),
         OpRecord::Identity => Op::Identity,

@@ -205,7 +205,7 @@ unsafe fn forward_pass<const R: usize, const FIRST: bool, const REDUCE: bool>(
     let m = t.m;
     // SAFETY: twiddle indices are below R·blocks <= n; the addresses are i·size + j + k·stride + lane < n.
     unsafe {
-        let f = forward_factors::<R>(t, blocks, i);
+        let f = factors::<R, true>(t, blocks, i);
         let start = t.a.add(i * size);
         for j in (0..stride).step_by(4) {
             let p = start.add(j);
@@ -226,21 +226,33 @@ unsafe fn forward_pass<const R: usize, const FIRST: bool, const REDUCE: bool>(
     }
 }
 
-/// The factors of log2 R layers of block `i` of `blocks`: `f[2^level + g]` is that of group g at that level.
+/// The factors of log2 R layers of block `i` of `blocks`: `f[2^level + g]` is that of group g at that level. Those of the inverse
+/// transform are mirrored.
 ///
 /// # Safety
 /// R·blocks <= n and i < blocks.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn forward_factors<const R: usize>(t: &Transform, blocks: usize, i: usize) -> [Factor; R] {
+unsafe fn factors<const R: usize, const FORWARD: bool>(
+    t: &Transform,
+    blocks: usize,
+    i: usize,
+) -> [Factor; R] {
     let mut f = [Factor {
         w: _mm256_setzero_pd(),
         quotient: _mm256_setzero_pd(),
     }; R];
     for (k, f) in f.iter_mut().enumerate().skip(1) {
         let level = usize::BITS - 1 - k.leading_zeros();
+        let group = k - (1 << level);
+        let at = if FORWARD {
+            ((blocks + i) << level) + group
+        } else {
+            // Index 2M - 1 - (i·2^level + group) with M = blocks·2^level.
+            ((2 * blocks - i) << level) - 1 - group
+        };
         // SAFETY: below R·blocks.
-        *f = unsafe { t.twiddle(((blocks + i) << level) + k - (1 << level)) };
+        *f = unsafe { t.twiddle(at) };
     }
     f
 }
@@ -391,7 +403,7 @@ unsafe fn inverse_pass<const R: usize, const TIGHT: bool, const LAST: bool>(
     let m = t.m;
     // SAFETY: the mirrored twiddle indices are below R·blocks <= n; the addresses are i·size + j + k·stride + lane < n.
     unsafe {
-        let f = inverse_factors::<R>(t, blocks, i);
+        let f = factors::<R, false>(t, blocks, i);
         let start = t.a.add(i * size);
         for j in (0..stride).step_by(4) {
             let p = start.add(j);
@@ -417,26 +429,6 @@ unsafe fn inverse_pass<const R: usize, const TIGHT: bool, const LAST: bool>(
             }
         }
     }
-}
-
-/// The factors of log2 R inverse layers of block `i` of `blocks`, in the order of [`forward_factors`].
-///
-/// # Safety
-/// R·blocks <= n and i < blocks.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn inverse_factors<const R: usize>(t: &Transform, blocks: usize, i: usize) -> [Factor; R] {
-    let mut f = [Factor {
-        w: _mm256_setzero_pd(),
-        quotient: _mm256_setzero_pd(),
-    }; R];
-    for (k, f) in f.iter_mut().enumerate().skip(1) {
-        let level = usize::BITS - 1 - k.leading_zeros();
-        // Group g = k - 2^level of block i at this level: index 2M - 1 - (i·2^level + g) with M = blocks·2^level.
-        // SAFETY: below 2M <= R·blocks.
-        *f = unsafe { t.twiddle(((2 * blocks - i) << level) - 1 - (k - (1 << level))) };
-    }
-    f
 }
 
 /// The layers of strides 1, 2, … between registers, without the last if LAST.

@@ -391,7 +391,7 @@ unsafe fn forward_rows<
     let m = t.m;
     // SAFETY: twiddle indices are below R·blocks <= n; the addresses are i·size + j + k·stride + lane < n.
     unsafe {
-        let f = forward_factors::<R>(t, blocks, i);
+        let f = factors::<R, true>(t, blocks, i);
         let start = t.a.add(i * size);
         for j in range.step_by(8) {
             let p = start.add(j);
@@ -407,40 +407,35 @@ unsafe fn forward_rows<
     }
 }
 
-/// The factors of log2 R layers of block `i` of `blocks`: `f[2^level + g]` is that of group g at that level.
+/// The factors of log2 R layers of block `i` of `blocks`: `f[2^level + g]` is that of group g at that level. Those of the inverse
+/// transform are mirrored.
 ///
 /// # Safety
 /// R·blocks <= n and i < blocks.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn forward_factors<const R: usize>(t: &Transform, blocks: usize, i: usize) -> [Factor; R] {
+unsafe fn factors<const R: usize, const FORWARD: bool>(
+    t: &Transform,
+    blocks: usize,
+    i: usize,
+) -> [Factor; R] {
     let mut f = [factor(Shoup::default()); R];
     for (k, f) in f.iter_mut().enumerate().skip(1) {
         let level = usize::BITS - 1 - k.leading_zeros();
+        let group = k - (1 << level);
+        let at = if FORWARD {
+            ((blocks + i) << level) + group
+        } else {
+            // Index 2M - 1 - (i·2^level + group) with M = blocks·2^level.
+            ((2 * blocks - i) << level) - 1 - group
+        };
         // SAFETY: below R·blocks.
-        *f = unsafe { t.twiddle(((blocks + i) << level) + k - (1 << level)) };
+        *f = unsafe { t.twiddle(at) };
     }
     f
 }
 
-/// The factors of log2 R inverse layers of block `i` of `blocks`, in the order of [`forward_factors`].
-///
-/// # Safety
-/// R·blocks <= n and i < blocks.
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-unsafe fn inverse_factors<const R: usize>(t: &Transform, blocks: usize, i: usize) -> [Factor; R] {
-    let mut f = [factor(Shoup::default()); R];
-    for (k, f) in f.iter_mut().enumerate().skip(1) {
-        let level = usize::BITS - 1 - k.leading_zeros();
-        // Group g = k - 2^level of block i at this level: index 2M - 1 - (i·2^level + g) with M = blocks·2^level.
-        // SAFETY: below 2M <= R·blocks.
-        *f = unsafe { t.twiddle(((2 * blocks - i) << level) - 1 - (k - (1 << level))) };
-    }
-    f
-}
-
-/// log2 R layers of butterflies between registers; `f` as of [`forward_factors`], the constants as of [`forward_rows`].
+/// log2 R layers of butterflies between registers; `f` as of [`factors`], the constants as of [`forward_rows`].
 ///
 /// They are generic so that each has one caller, which the compiler then inlines: registers would go through memory otherwise.
 #[inline]
@@ -511,7 +506,7 @@ unsafe fn forward_last<const SIGNED: bool, const OPEN: bool>(t: &Transform, b: u
     // SAFETY: the block's 128 words lie in the limb; twiddle indices are below 16·blocks < n.
     unsafe {
         let p = t.a.add(128 * b);
-        let f = forward_factors::<16>(t, t.n / 128, b);
+        let f = factors::<16, true>(t, t.n / 128, b);
         let mut v = [_mm512_setzero_si512(); 16];
         for (k, v) in v.iter_mut().enumerate() {
             *v = _mm512_loadu_si512(p.add(8 * k).cast());
@@ -651,7 +646,7 @@ unsafe fn inverse_pass<const R: usize, const LAST: bool, const OPEN: bool>(
     let m = t.m;
     // SAFETY: the mirrored twiddle indices are below R·blocks <= n; the addresses are i·size + j + k·stride + lane < n.
     unsafe {
-        let f = inverse_factors::<R>(t, blocks, i);
+        let f = factors::<R, false>(t, blocks, i);
         let scale = scale.map(|s| factor(s));
         let start = t.a.add(i * size);
         for j in (0..stride).step_by(8) {
@@ -769,7 +764,7 @@ unsafe fn inverse_first<const OPEN: bool>(t: &Transform, b: usize) {
         for (k, v) in v.iter_mut().enumerate() {
             *v = ends[k / 8][7 - k % 8];
         }
-        let f = inverse_factors::<16>(t, blocks, b);
+        let f = factors::<16, false>(t, blocks, b);
         if OPEN {
             // Sums of 8 residues: two more layers reach 32q, which only the first of every four registers does.
             let bound = multiple::<8>(m.q);
