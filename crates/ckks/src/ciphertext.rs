@@ -50,15 +50,15 @@ impl Ciphertext {
             || !(1..=2).contains(&info.degree)
             || polys.iter().any(|p| p.indices() != &limbs[..])
         {
-            return Err(Error::Conformance {
-                object: "ciphertext",
-                reason: format!(
+            return Err(Error::conformance(
+                "ciphertext",
+                format!(
                     "{} polynomials, but {} with the limbs of level {} are needed",
                     polys.len(),
                     info.degree + 1,
                     info.level.index()
                 ),
-            });
+            ));
         }
         Ok(Self { polys, info })
     }
@@ -156,13 +156,7 @@ fn read_poly<E: From<Error>>(
     slots: usize,
     mut read: impl FnMut(usize, &mut [u64]) -> Result<(), E>,
 ) -> Result<RnsPoly<Ntt>, E> {
-    let refuse = |reason: String| {
-        Err(Error::Conformance {
-            object: "ciphertext",
-            reason,
-        }
-        .into())
-    };
+    let refuse = |reason: String| Err(Error::conformance("ciphertext", reason).into());
     if level.index() > parameters.residual().index() || level.skip() != 0 {
         return refuse(format!(
             "level {} but the highest is {}",

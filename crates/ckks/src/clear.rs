@@ -9,22 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct ClearValue {
     /// One period of slots.
     pub values: Vec<Complex64>,
-    /// Level.
-    pub level: Level,
-    /// Scale.
-    pub scale: f64,
-    /// 1, or 2 before relinearisation.
-    pub degree: usize,
+    /// What its ciphertext says of itself.
+    pub info: Info,
 }
 
 impl ClearValue {
     fn new(values: Vec<Complex64>, info: Info) -> Self {
-        Self {
-            values,
-            level: info.level,
-            scale: info.scale,
-            degree: info.degree,
-        }
+        Self { values, info }
     }
     fn at(&self, j: usize) -> Complex64 {
         self.values[j & (self.values.len() - 1)]
@@ -80,11 +71,8 @@ impl Clear {
         let values = (0..info.slots).map(|j| f(x.at(j), y(j))).collect();
         ClearValue::new(values, info)
     }
-    fn map(x: &ClearValue, f: impl Fn(Complex64) -> Complex64) -> ClearValue {
-        ClearValue {
-            values: x.values.iter().map(|&v| f(v)).collect(),
-            ..*x
-        }
+    fn map(x: &ClearValue, info: Info, f: impl Fn(Complex64) -> Complex64) -> ClearValue {
+        ClearValue::new(x.values.iter().map(|&v| f(v)).collect(), info)
     }
 }
 
@@ -95,29 +83,22 @@ impl Arithmetic for Clear {
         &self.context
     }
     fn info(&self, x: &ClearValue) -> Info {
-        Info {
-            level: x.level,
-            scale: x.scale,
-            slots: x.values.len(),
-            degree: x.degree,
-        }
+        x.info
     }
     fn add(&self, x: &ClearValue, y: &ClearValue) -> Result<ClearValue, Error> {
-        let info = typing::sum("add", &self.info(x), &self.info(y))?;
+        let info = typing::sum("add", &x.info, &y.info)?;
         Ok(Self::zip(x, |j| y.at(j), info, |a, b| a + b))
     }
     fn sub(&self, x: &ClearValue, y: &ClearValue) -> Result<ClearValue, Error> {
-        let info = typing::sum("sub", &self.info(x), &self.info(y))?;
+        let info = typing::sum("sub", &x.info, &y.info)?;
         Ok(Self::zip(x, |j| y.at(j), info, |a, b| a - b))
     }
     fn add_plain(&self, x: &ClearValue, v: &[Complex64]) -> Result<ClearValue, Error> {
-        let here = self.info(x);
-        let info = typing::plain(self.parameters(), "add_plain", &here, v.len(), 1.0)?;
+        let info = typing::plain(self.parameters(), "add_plain", &x.info, v.len(), 1.0)?;
         Ok(Self::zip(x, |j| v[j % v.len()], info, |a, b| a + b))
     }
     fn mul_plain(&self, x: &ClearValue, v: &[Complex64], scale: f64) -> Result<ClearValue, Error> {
-        let here = self.info(x);
-        let info = typing::plain(self.parameters(), "mul_plain", &here, v.len(), scale)?;
+        let info = typing::plain(self.parameters(), "mul_plain", &x.info, v.len(), scale)?;
         Ok(Self::zip(x, |j| v[j % v.len()], info, |a, b| a * b))
     }
     fn linear_combination(
@@ -127,7 +108,7 @@ impl Arithmetic for Clear {
         level: Level,
         scale: f64,
     ) -> Result<ClearValue, Error> {
-        let info = typing::combination(terms.iter().map(|(_, x)| self.info(x)), level, scale)?;
+        let info = typing::combination(terms.iter().map(|(_, x)| x.info), level, scale)?;
         let mut values = vec![Complex64::new(constant, 0.0); info.slots];
         for (c, x) in terms {
             for (j, v) in values.iter_mut().enumerate() {
@@ -137,64 +118,61 @@ impl Arithmetic for Clear {
         Ok(ClearValue::new(values, info))
     }
     fn mul_integer(&self, x: &ClearValue, k: i64) -> Result<ClearValue, Error> {
-        Ok(Self::map(x, |v| v * k as f64))
+        Ok(Self::map(x, x.info, |v| v * k as f64))
     }
     fn mul_i(&self, x: &ClearValue) -> Result<ClearValue, Error> {
-        Ok(Self::map(x, |v| v * Complex64::new(0.0, 1.0)))
+        Ok(Self::map(x, x.info, |v| v * Complex64::new(0.0, 1.0)))
     }
     fn mul(&self, x: &ClearValue, y: &ClearValue) -> Result<ClearValue, Error> {
-        let info = typing::product(&self.info(x), &self.info(y))?;
+        let info = typing::product(&x.info, &y.info)?;
         Ok(Self::zip(x, |j| y.at(j), info, |a, b| a * b))
     }
     fn relinearize(&self, x: &ClearValue) -> Result<ClearValue, Error> {
-        Ok(ClearValue {
+        let info = Info {
             degree: 1,
-            ..x.clone()
-        })
+            ..x.info
+        };
+        Ok(ClearValue::new(x.values.clone(), info))
     }
     fn rescale(&self, x: &ClearValue) -> Result<ClearValue, Error> {
-        let info = typing::rescaled(self.parameters(), &self.info(x))?;
+        let info = typing::rescaled(self.parameters(), &x.info)?;
         Ok(ClearValue::new(x.values.clone(), info))
     }
     fn drop_to(&self, x: &ClearValue, level: Level) -> Result<ClearValue, Error> {
-        let info = typing::dropped(&self.info(x), level)?;
+        let info = typing::dropped(&x.info, level)?;
         Ok(ClearValue::new(x.values.clone(), info))
     }
     fn with_scale(&self, x: &ClearValue, scale: f64) -> Result<ClearValue, Error> {
-        let ratio = x.scale / scale;
-        Ok(ClearValue {
-            scale,
-            ..Self::map(x, |v| v * ratio)
-        })
+        let ratio = x.info.scale / scale;
+        let info = Info { scale, ..x.info };
+        Ok(Self::map(x, info, |v| v * ratio))
     }
     fn with_exact_scale(&self, x: &ClearValue, scale: f64) -> Result<ClearValue, Error> {
         // a rounding difference of scales is not a change of value
-        typing::scales("with_exact_scale", x.scale, scale)?;
-        Ok(ClearValue { scale, ..x.clone() })
+        typing::scales("with_exact_scale", x.info.scale, scale)?;
+        let info = Info { scale, ..x.info };
+        Ok(ClearValue::new(x.values.clone(), info))
     }
     fn rotate(&self, x: &ClearValue, by: i64) -> Result<ClearValue, Error> {
-        typing::linear_degree("rotate", &self.info(x))?;
-        let n = x.values.len();
-        let by = by.rem_euclid(n as i64) as usize;
-        Ok(ClearValue {
-            values: (0..n).map(|j| x.at(j + by)).collect(),
-            ..*x
-        })
+        typing::linear_degree("rotate", &x.info)?;
+        let by = by.rem_euclid(x.info.slots as i64) as usize;
+        let values = (0..x.info.slots).map(|j| x.at(j + by)).collect();
+        Ok(ClearValue::new(values, x.info))
     }
     fn conjugate(&self, x: &ClearValue) -> Result<ClearValue, Error> {
-        typing::linear_degree("conjugate", &self.info(x))?;
-        Ok(Self::map(x, |v| v.conj()))
+        typing::linear_degree("conjugate", &x.info)?;
+        Ok(Self::map(x, x.info, |v| v.conj()))
     }
     fn mod_raise(&self, x: &ClearValue, to: Level) -> Result<ClearValue, Error> {
         let p = self.parameters();
-        let info = typing::raised(p, &self.info(x), to)?;
+        let info = typing::raised(p, &x.info, to)?;
         let spec = typing::bootstrapping(p)?;
         let n = x.values.len();
         let most = info.slots;
         let mut w = x.values.clone();
         self.context.encoder().to_coefficients(&mut w)?;
         // the n-slot polynomial in Y = X^(N/2n) as one of N/2 slots, plus q0/scale times I on every coefficient
-        let unit = p.modulus(Level::new(0)) / x.scale;
+        let unit = p.modulus(Level::new(0)) / x.info.scale;
         let deviation = ((spec.hamming_weight as f64 + 1.0) / 12.0).sqrt();
         let gap = most / n;
         let integer = || {
@@ -219,10 +197,8 @@ impl Arithmetic for Clear {
     }
     fn with_slots(&self, x: &ClearValue, slots: usize) -> Result<ClearValue, Error> {
         typing::slots(self.parameters(), "with_slots", slots)?;
-        Ok(ClearValue {
-            values: (0..slots).map(|j| x.at(j)).collect(),
-            ..*x
-        })
+        let values = (0..slots).map(|j| x.at(j)).collect();
+        Ok(ClearValue::new(values, Info { slots, ..x.info }))
     }
     fn linear(
         &self,

@@ -1,5 +1,13 @@
 //! One structural error for the whole crate.
 
+impl Error {
+    /// An object that is not what these parameters ask for.
+    pub fn conformance(object: &'static str, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self::Conformance { object, reason }
+    }
+}
+
 /// What went wrong, in the user's units.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]

@@ -214,11 +214,8 @@ impl SwitchingKey {
             || limit > q_limbs
             || matches!(name, KeyName::Galois(g) if g % 2 == 0 || g >= 2 * parameters.n() as u64)
         {
-            return Err(Error::Conformance {
-                object: "evaluation key",
-                reason: format!("{name} up to prime {limit} of {q_limbs}"),
-            }
-            .into());
+            let reason = format!("{name} up to prime {limit} of {q_limbs}");
+            return Err(Error::conformance("evaluation key", reason).into());
         }
         let indices = Self::indices(parameters, name, limit);
         let mut digits = Vec::new();
@@ -230,11 +227,8 @@ impl SwitchingKey {
                 read(k, &mut limb)?;
                 let q = parameters.prime(index);
                 if limb.iter().any(|&x| x >= q.value()) {
-                    return Err(Error::Conformance {
-                        object: "evaluation key",
-                        reason: format!("{name}: a residue is not below its prime"),
-                    }
-                    .into());
+                    let reason = format!("{name}: a residue is not below its prime");
+                    return Err(Error::conformance("evaluation key", reason).into());
                 }
                 poly.push(PackedLimb::new(q, &limb));
                 k += 1;

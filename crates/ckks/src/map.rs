@@ -110,12 +110,7 @@ impl BlockMap {
         terms: Vec<Term>,
         folds: Vec<usize>,
     ) -> Result<Self, Error> {
-        let refuse = |reason: String| {
-            Err(Error::Conformance {
-                object: "block map",
-                reason,
-            })
-        };
+        let refuse = |reason: String| Err(Error::conformance("block map", reason));
         if !slots.is_power_of_two() {
             return Err(Error::Slots {
                 operation: "block map",
@@ -379,10 +374,8 @@ pub fn typed<A: Arithmetic + ?Sized>(
     scale: f64,
 ) -> Result<Typed, Error> {
     if xs.is_empty() || xs.len() != map.inputs() {
-        return Err(Error::Conformance {
-            object: "block map",
-            reason: format!("{} inputs given, {} needed", xs.len(), map.inputs()),
-        });
+        let reason = format!("{} inputs given, {} needed", xs.len(), map.inputs());
+        return Err(Error::conformance("block map", reason));
     }
     let p = a.parameters();
     let first = a.info(&xs[0]);

@@ -40,10 +40,8 @@ impl Polynomial {
             || coefficients.len() > 1024
             || coefficients.iter().any(|c| !c.is_finite())
         {
-            return Err(Error::Conformance {
-                object: "polynomial",
-                reason: "1 to 1024 finite coefficients are needed".into(),
-            });
+            let reason = "1 to 1024 finite coefficients are needed";
+            return Err(Error::conformance("polynomial", reason));
         }
         Ok(Self { coefficients })
     }

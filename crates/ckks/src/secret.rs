@@ -64,10 +64,8 @@ impl SecretKey {
         if coefficients.len() != parameters.n()
             || coefficients.iter().any(|c| !(-1..=1).contains(c))
         {
-            return Err(Error::Conformance {
-                object: "secret key",
-                reason: format!("{} ternary coefficients are needed", parameters.n()),
-            });
+            let reason = format!("{} ternary coefficients are needed", parameters.n());
+            return Err(Error::conformance("secret key", reason));
         }
         Ok(Self::of(parameters, Zeroizing::new(coefficients.to_vec())))
     }
@@ -173,10 +171,8 @@ impl SecretKey {
                 )
             }
             KeyName::DenseToSparse | KeyName::SparseToDense => {
-                return Err(Error::Conformance {
-                    object: "key request",
-                    reason: "encapsulation keys are made together".into(),
-                });
+                let reason = "encapsulation keys are made together";
+                return Err(Error::conformance("key request", reason));
             }
         };
         Ok(self.switching_key(name, limit, &indices, &from, &to, rng))

@@ -62,12 +62,7 @@ impl MachineCost {
     /// # Errors
     /// [`Error::Conformance`] with the entry that is wrong.
     pub fn check(&self) -> Result<(), Error> {
-        let refuse = |reason: &str| {
-            Err(Error::Conformance {
-                object: "cost table",
-                reason: reason.into(),
-            })
-        };
+        let refuse = |reason: &str| Err(Error::conformance("cost table", reason));
         // an hour for a unit is no measurement
         let plausible = |x: f64| (0.0..3600.0).contains(&x);
         let units = self.table.units();
@@ -237,10 +232,7 @@ pub fn fit(
     observations: &[Observation],
     prior: &CostTable,
 ) -> Result<(CostTable, Vec<Residual>), Error> {
-    let refuse = |reason: String| Error::Conformance {
-        object: "cost table",
-        reason,
-    };
+    let refuse = |reason: String| Error::conformance("cost table", reason);
     let prior = prior.units();
     if observations.is_empty() || !prior.iter().all(|&x| x > 0.0 && x.is_finite()) {
         return Err(refuse(

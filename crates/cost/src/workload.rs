@@ -223,19 +223,13 @@ pub fn circuit<A: Arithmetic>(
             } else {
                 &subjects.kept
             };
-            let below = p.below(level).ok_or(Error::Levels {
-                operation: "linear",
-                needed: 1,
-                had: 0,
-            })?;
+            let below = ckks::typing::below(p, "linear", level)?;
             drop(a.linear(std::slice::from_ref(x), map, p.scale(below))?);
         }
         "chebyshev_31" => drop(a.polynomial(x, &subjects.chebyshev)?),
         other => {
-            return Err(Error::Conformance {
-                object: "workload",
-                reason: format!("there is no circuit `{other}`"),
-            });
+            let reason = format!("there is no circuit `{other}`");
+            return Err(Error::conformance("workload", reason));
         }
     }
     Ok(())

@@ -24,7 +24,7 @@ impl Error {
     }
 
     /// Why there is no polynomial or program for this node.
-    pub(crate) fn approximation(node: &str) -> impl Fn(approx::Error) -> Self {
+    pub fn approximation(node: &str) -> impl Fn(approx::Error) -> Self {
         move |source| Self::Approximation {
             node: node.into(),
             source,
@@ -32,13 +32,22 @@ impl Error {
     }
 
     /// A tensor that is not among these.
-    pub(crate) fn missing<'a>(tensor: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn missing<'a>(tensor: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
         let mut names: Vec<&str> = names.into_iter().collect();
         names.sort_unstable();
         Self::MissingTensor {
             tensor: tensor.into(),
             had: names.len(),
             example: names.first().copied().unwrap_or("none").into(),
+        }
+    }
+
+    /// A tensor of another shape.
+    pub fn shape(tensor: &str, needed: &[usize], had: &[usize]) -> Self {
+        Self::TensorShape {
+            tensor: tensor.into(),
+            needed: needed.into(),
+            had: had.into(),
         }
     }
 
@@ -51,7 +60,7 @@ impl Error {
     }
 
     /// What an operator can't take.
-    pub(crate) fn invalid(node: &str, operator: &str, detail: impl Into<String>) -> Self {
+    pub fn invalid(node: &str, operator: &str, detail: impl Into<String>) -> Self {
         Self::Invalid {
             node: node.into(),
             operator: operator.into(),

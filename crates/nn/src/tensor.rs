@@ -222,11 +222,7 @@ impl Parameter {
     /// [`Error::TensorShape`] unless the shapes hold as many values.
     pub fn reshaped(&self, name: &str, shape: &[usize]) -> Result<Self> {
         if product(shape) != Some(self.values.len()) {
-            return Err(Error::TensorShape {
-                tensor: name.into(),
-                needed: shape.to_vec(),
-                had: self.shape.clone(),
-            });
+            return Err(Error::shape(name, shape, &self.shape));
         }
         Ok(Self {
             shape: shape.to_vec(),

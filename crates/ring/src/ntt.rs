@@ -40,19 +40,17 @@ impl NttTable {
         crate::ring::check_degree(log_n)?;
         let n = 1usize << log_n;
         let order = 2 * n as u64;
+        let no_root = Error::NoRoot {
+            q: q.value(),
+            log_n,
+        };
         if q.value() % order != 1 {
-            return Err(Error::NoRoot {
-                q: q.value(),
-                log_n,
-            });
+            return Err(no_root);
         }
         let psi = (2..)
             .map(|g| q.pow(g, (q.value() - 1) / order))
             .find(|&x| q.pow(x, n as u64) == q.value() - 1)
-            .ok_or(Error::NoRoot {
-                q: q.value(),
-                log_n,
-            })?;
+            .ok_or(no_root)?;
         let (mut w, mut ws) = (AlignedVec::zeroed(n), AlignedVec::zeroed(n));
         let root = q.shoup(psi);
         let mut power = 1;

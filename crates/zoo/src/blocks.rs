@@ -111,6 +111,17 @@ pub(crate) fn collect(
     Ok(weights)
 }
 
+/// What `values` gives for each of these tensors.
+pub(crate) fn fresh(
+    tensors: impl FnOnce(&mut Tensors<'_>) -> Result<()>,
+    mut values: impl FnMut(&str, &[usize]) -> Vec<f32>,
+) -> Result<Weights> {
+    collect(tensors, |name, shape| {
+        let values = values(name, &shape);
+        Parameter::new(name, shape, values)
+    })
+}
+
 /// The values of the checkpoint's tensor, which must have this shape.
 pub(crate) fn read<'c>(
     checkpoint: &'c StateDict,
@@ -121,11 +132,7 @@ pub(crate) fn read<'c>(
     if tensor.shape == shape {
         return Ok(&tensor.values);
     }
-    Err(Error::TensorShape {
-        tensor: name.into(),
-        needed: shape.to_vec(),
-        had: tensor.shape.clone(),
-    })
+    Err(Error::shape(name, shape, &tensor.shape))
 }
 
 /// As checkpoints have them.
@@ -155,11 +162,8 @@ pub(crate) fn parameter_of(
         (Some(Op::Norm(n)), "bias") => n.bias.clone(),
         _ => None,
     };
-    parameter.ok_or_else(|| Error::MissingTensor {
-        tensor: tensor.into(),
-        had: graph.nodes().len(),
-        example: graph.output().name().into(),
-    })
+    let names = || graph.nodes().iter().map(nn::Node::name);
+    parameter.ok_or_else(|| Error::missing(tensor, names()))
 }
 
 /// The parameter under a model's shape, which may leave out a convolution's kernel of 1×1.
@@ -169,11 +173,7 @@ pub(crate) fn fitting(parameter: &Parameter, name: &str, shape: &[usize]) -> Res
     if same {
         return parameter.reshaped(name, shape);
     }
-    Err(Error::TensorShape {
-        tensor: name.into(),
-        needed: shape.to_vec(),
-        had: own.to_vec(),
-    })
+    Err(Error::shape(name, shape, own))
 }
 
 /// A model's attention, the same in all blocks.
@@ -194,11 +194,9 @@ pub struct Blocks<'a> {
 
 impl Blocks<'_> {
     fn weight(&self, name: &str) -> Result<&Parameter> {
-        self.weights.get(name).ok_or_else(|| Error::MissingTensor {
-            tensor: name.into(),
-            had: self.weights.len(),
-            example: self.weights.keys().next().cloned().unwrap_or_default(),
-        })
+        let names = || self.weights.keys().map(String::as_str);
+        let own = self.weights.get(name);
+        own.ok_or_else(|| Error::missing(name, names()))
     }
 
     pub(crate) fn add(
@@ -274,11 +272,8 @@ pub(crate) fn within(length: usize, limit: usize) -> Result<()> {
     if length <= limit {
         return Ok(());
     }
-    Err(Error::Invalid {
-        node: "embedding".into(),
-        operator: "Input".into(),
-        detail: format!(
-            "a sequence of {length} tokens is too long, at most {limit} are possible; shorten it"
-        ),
-    })
+    let detail = format!(
+        "a sequence of {length} tokens is too long, at most {limit} are possible; shorten it"
+    );
+    Err(Error::invalid("embedding", "Input", detail))
 }

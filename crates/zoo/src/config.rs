@@ -11,10 +11,7 @@ const MAX_SIZE: usize = 1 << 24;
 pub(crate) struct Fields<'a>(pub(crate) &'a Value);
 
 pub(crate) fn refuse(detail: impl Into<String>) -> Error {
-    Error::Malformed {
-        format: "config.json",
-        detail: detail.into(),
-    }
+    Error::malformed("config.json", detail)
 }
 
 /// The text of the checkpoint's `config.json`, if its `model_type` is one of these; why not, if it isn't.

@@ -5,12 +5,12 @@
 //! as tame as others'; attention does not look at it ([`Order::Marked`](nn::attention::Order::Marked)). How many tokens a sentence has is thus encrypted with it.
 
 use crate::bert::{Config, Head};
-use crate::blocks::{Blocks, Weights, collect, fitting, parameter_of, read, state, within};
+use crate::blocks::{Blocks, Weights, collect, fitting, fresh, parameter_of, read, state, within};
 use approx::Activation;
 use nn::Result;
 use nn::attention::{AttentionScheme, Mask};
 use nn::format::state_dict::StateDict;
-use nn::{Attention, AxisSlice, Conv2d, NormKind, Op, Slice};
+use nn::{Attention, Conv2d, NormKind, Op, Slice};
 use nn::{Graph, NodeId};
 use nn::{Parameter, Shape, Tensor};
 use std::path::Path;
@@ -37,13 +37,9 @@ impl Encoder {
     ///
     /// # Errors
     /// `Error::Malformed` for sizes that don't fit each other, `Error::Length` and `Error::NotFinite` for values that don't fit.
-    pub fn new(config: Config, mut values: impl FnMut(&str, &[usize]) -> Vec<f32>) -> Result<Self> {
+    pub fn new(config: Config, values: impl FnMut(&str, &[usize]) -> Vec<f32>) -> Result<Self> {
         config.check()?;
-        let make = |name: &str, shape: Vec<usize>| {
-            let values = values(name, &shape);
-            Parameter::new(name, shape, values)
-        };
-        let weights = collect(|each| config.tensors(each), make)?;
+        let weights = fresh(|each| config.tensors(each), values)?;
         Ok(Self { config, weights })
     }
 
@@ -386,12 +382,8 @@ impl Encoder {
 
 /// These channels at the first so many positions.
 fn channels(of: std::ops::Range<usize>, length: usize) -> Op<nn::Nonlinearity> {
-    let axis = |of: std::ops::Range<usize>| AxisSlice {
-        begin: of.start,
-        end: of.end,
-        step: 1,
-    };
+    let axes = [[of.start, of.end, 1], [0, 1, 1], [0, length, 1]];
     Op::Slice(Slice {
-        axes: vec![axis(of), axis(0..1), axis(0..length)],
+        axes: axes.map(Into::into).into(),
     })
 }

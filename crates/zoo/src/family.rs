@@ -67,10 +67,10 @@ impl Model {
                 let graph = network.try_map(|_, p| Ok(Nonlinearity::Polynomial(p)))?;
                 Ok((graph, metadata))
             }
-            Self::Language(_) | Self::Encoder(_) => Err(Error::Malformed {
-                format: "network",
-                detail: "it is a transformer, whose network depends on the length and the attention; one with inputs of one shape is needed".into(),
-            }),
+            Self::Language(_) | Self::Encoder(_) => Err(Error::malformed(
+                "network",
+                "it is a transformer, whose network depends on the length and the attention; one with inputs of one shape is needed",
+            )),
         }
     }
 }

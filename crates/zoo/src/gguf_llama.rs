@@ -16,10 +16,7 @@ use std::collections::BTreeMap;
 type Weights = BTreeMap<String, Vec<f32>>;
 
 fn malformed(detail: impl Into<String>) -> Error {
-    Error::Malformed {
-        format: "GGUF",
-        detail: detail.into(),
-    }
+    Error::malformed("GGUF", detail)
 }
 
 fn configuration(file: &File<'_>) -> Result<Config> {

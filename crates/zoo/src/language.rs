@@ -5,7 +5,9 @@
 //! the same weights, so a model trained at one length is read back by [`LanguageModel::with_weights_of`] and built at another.
 
 use crate::architecture::Architecture;
-use crate::blocks::{Blocks, Sizes, Weights, collect, fitting, parameter_of, read, state, within};
+use crate::blocks::{
+    Blocks, Sizes, Weights, collect, fitting, fresh, parameter_of, read, state, within,
+};
 use crate::gguf_llama;
 use nn::attention::AttentionScheme;
 use nn::format::state_dict::StateDict;
@@ -27,15 +29,11 @@ impl LanguageModel {
     /// `Error::Malformed` for sizes that don't fit each other, `Error::Length` and `Error::NotFinite` for values that don't fit.
     pub fn new(
         architecture: Architecture,
-        mut values: impl FnMut(&str, &[usize]) -> Vec<f32>,
+        values: impl FnMut(&str, &[usize]) -> Vec<f32>,
     ) -> Result<Self> {
         architecture.check()?;
-        let make = |name: &str, shape: Vec<usize>| {
-            let values = values(name, &shape);
-            Parameter::new(name, shape, values)
-        };
         Ok(Self {
-            weights: collect(|each| architecture.tensors(each), make)?,
+            weights: fresh(|each| architecture.tensors(each), values)?,
             architecture,
         })
     }

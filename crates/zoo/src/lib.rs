@@ -50,10 +50,8 @@ pub fn open(path: &Path, options: &Options) -> Result<Model> {
         Content::Checkpoint(checkpoint) => identify(&checkpoint, options)?,
         Content::Gguf(bytes) => Model::Language(LanguageModel::from_bytes(&bytes)?),
         _ => {
-            return Err(Error::Malformed {
-                format: "network",
-                detail: "it is of a kind that no family reads".into(),
-            });
+            let detail = "it is of a kind that no family reads";
+            return Err(Error::malformed("network", detail));
         }
     })
 }

@@ -18,7 +18,7 @@ use nn::format::Checkpoint;
 use nn::format::state_dict::StateDict;
 use nn::op::ElementFunction;
 use nn::{
-    AxisSlice, BatchNorm, Conv2d, Error, Graph, Linear, Metadata, Network, NetworkBuilder, NodeId,
+    BatchNorm, Conv2d, Error, Graph, Linear, Metadata, Network, NetworkBuilder, NodeId,
     Nonlinearity, Op, Pad, Padding, Parameter, PolyGraph, Result, Shape, Slice,
 };
 use serde::{Deserialize, Serialize};
@@ -102,13 +102,7 @@ impl Skip {
     /// The one of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "standard" => Self::Standard,
-            "none" => Self::None,
-            "dirac" => Self::Dirac,
-            "long-shared" => Self::LongShared,
-            _ => return None,
-        })
+        serde_json::from_value(name.into()).ok()
     }
 
     /// All names, for messages.
@@ -221,10 +215,7 @@ pub fn from_state_dict_with_polynomials(weights: &StateDict) -> Result<PolyGraph
             });
         };
         let coefficients = weights.require(&format!("{name}.poly"))?.values.clone();
-        Polynomial::new(coefficients, (low, high)).map_err(|source| Error::Approximation {
-            node: name.into(),
-            source,
-        })
+        Polynomial::new(coefficients, (low, high)).map_err(Error::approximation(name))
     })?;
     Ok(network.into())
 }
@@ -246,10 +237,7 @@ fn blocks(weights: &StateDict, stage: usize) -> usize {
 }
 
 fn impossible(detail: String) -> Error {
-    Error::Malformed {
-        format: "network",
-        detail,
-    }
+    Error::malformed("network", detail)
 }
 
 /// Far above every network that a processor trains, and small enough that no product overflows.
@@ -448,12 +436,8 @@ impl<'a, N: ElementFunction> Builder<'a, N> {
         if (from, h) != (to, oh) {
             // Strides halve sizes and round up.
             let step = (1..=h).find(|s| h.div_ceil(*s) <= oh).unwrap_or(1);
-            let axis = |end, step| AxisSlice {
-                begin: 0,
-                end,
-                step,
-            };
-            let axes = vec![axis(from, 1), axis(h, step), axis(w, step)];
+            let axes = [[0, from, 1], [0, h, step], [0, w, step]];
+            let axes = axes.map(Into::into).into();
             let slice = Op::Slice(Slice { axes });
             z = self.network.add(format!("{shortcut}.slice"), slice, &[z])?;
             let zeros = to.saturating_sub(from);

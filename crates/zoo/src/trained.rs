@@ -83,10 +83,7 @@ fn json<T: DeserializeOwned>(folder: &Path, name: &'static str) -> Result<Option
         return Ok(None);
     }
     let text = String::from_utf8_lossy(&read_limited(&path, TEXT_LIMIT)?).into_owned();
-    let value = serde_json::from_str(&text).map_err(|e| Error::Malformed {
-        format: name,
-        detail: e.to_string(),
-    })?;
+    let value = serde_json::from_str(&text).map_err(|e| Error::malformed(name, e.to_string()))?;
     Ok(Some((text, value)))
 }
 
@@ -206,12 +203,10 @@ fn check_first(made: usize, asked: usize) -> Result<()> {
     }
     let with = |public: usize| if public == 0 { "without" } else { "with" };
     let (made, asked) = (with(made), with(asked));
-    Err(Error::Malformed {
-        format: "pieces.json",
-        detail: format!(
-            "its intervals were made {made} a public first token, prompts are asked for {asked} one"
-        ),
-    })
+    let detail = format!(
+        "its intervals were made {made} a public first token, prompts are asked for {asked} one"
+    );
+    Err(Error::malformed("pieces.json", detail))
 }
 
 fn embed(prompts: &Prompts, all: &[Vec<u32>]) -> task::Result<Vec<Tensor>> {
@@ -264,10 +259,10 @@ impl TrainedEncoder {
     pub fn labels(&self) -> Result<&[String]> {
         match &self.encoder.config().head {
             Head::Classification { labels } => Ok(labels),
-            other => Err(Error::Malformed {
-                format: "config.json",
-                detail: format!("the encoder's head is {other:?}, it does not classify"),
-            }),
+            other => {
+                let detail = format!("the encoder's head is {other:?}, it does not classify");
+                Err(Error::malformed("config.json", detail))
+            }
         }
     }
 

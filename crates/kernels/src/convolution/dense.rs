@@ -132,24 +132,11 @@ pub(super) fn forward(
 ) {
     let (cin, cout) = (shape.input.2, shape.output.2);
     let (gin, gout) = (cin / shape.groups, cout / shape.groups);
-    let reach = |size: usize, stride: usize, kernel: usize, dilation: usize| {
-        (size - 1) * stride + (kernel - 1) * dilation + 1
-    };
+    let (rows, columns) = shape.reach();
     let packing = Packing {
         picture: shape.input,
-        rows: reach(
-            shape.output.0,
-            shape.stride.0,
-            shape.kernel.0,
-            shape.dilation.0,
-        ),
-        width: reach(
-            shape.output.1,
-            shape.stride.1,
-            shape.kernel.1,
-            shape.dilation.1,
-        )
-        .div_ceil(shape.stride.1),
+        rows,
+        width: columns.div_ceil(shape.stride.1),
         phases: shape.stride.1,
         top: shape.padding.0,
         left: shape.padding.1,

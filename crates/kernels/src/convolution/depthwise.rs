@@ -61,11 +61,8 @@ pub(super) fn backward_input(
     w: &[f32],
     dx: &mut [f32],
 ) {
-    let reach = |kernel: usize, dilation: usize| (kernel - 1) * dilation;
-    let (vertical, horizontal) = (
-        reach(shape.kernel.0, shape.dilation.0),
-        reach(shape.kernel.1, shape.dilation.1),
-    );
+    let vertical = (shape.kernel.0 - 1) * shape.dilation.0;
+    let horizontal = (shape.kernel.1 - 1) * shape.dilation.1;
     // dx[i] = Σ_k dy[(i + padding − k·dilation)/stride]·w[k]: in the plane, pixel o lies at o·stride + reach − padding
     let plane = Plane {
         rows: shape.input.0 + vertical,
@@ -127,11 +124,10 @@ pub(super) fn backward_weight(
 }
 
 fn input_plane(shape: &Convolution) -> Plane {
+    let (rows, columns) = shape.reach();
     Plane {
-        rows: (shape.output.0 - 1) * shape.stride.0 + (shape.kernel.0 - 1) * shape.dilation.0 + 1,
-        columns: (shape.output.1 - 1) * shape.stride.1
-            + (shape.kernel.1 - 1) * shape.dilation.1
-            + 1,
+        rows,
+        columns,
         first: (shape.padding.0 as isize, shape.padding.1 as isize),
         step: (1, 1),
     }

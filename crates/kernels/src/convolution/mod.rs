@@ -79,6 +79,19 @@ impl Convolution {
         self.groups == self.input.2 && self.groups == self.output.2
     }
 
+    /// Rows and columns from the first pixel that a tap reaches to the last, padding included.
+    fn reach(&self) -> (usize, usize) {
+        let along = |size: usize, stride: usize, kernel: usize, dilation: usize| {
+            (size - 1) * stride + (kernel - 1) * dilation + 1
+        };
+        let (size, stride, kernel, dilation) =
+            (self.output, self.stride, self.kernel, self.dilation);
+        (
+            along(size.0, stride.0, kernel.0, dilation.0),
+            along(size.1, stride.1, kernel.1, dilation.1),
+        )
+    }
+
     fn input_size(&self) -> usize {
         self.input.0 * self.input.1 * self.input.2
     }

@@ -37,10 +37,7 @@ pub(super) fn backward_weight(
     dw: &mut [f32],
 ) {
     let gin = shape.input.2 / shape.groups;
-    let padded = (
-        (shape.output.0 - 1) * shape.stride.0 + (shape.kernel.0 - 1) * shape.dilation.0 + 1,
-        (shape.output.1 - 1) * shape.stride.1 + (shape.kernel.1 - 1) * shape.dilation.1 + 1,
-    );
+    let padded = shape.reach();
     let row = padded.1 * shape.input.2;
     let mut runs = vec![];
     for ky in 0..shape.kernel.0 {

@@ -221,11 +221,7 @@ impl<'a> File<'a> {
         let t = self.tensors.get(name);
         let t = t.ok_or_else(|| Error::missing(name, self.tensors.keys().copied()))?;
         if t.shape != shape {
-            return Err(Error::TensorShape {
-                tensor: name.into(),
-                needed: shape.to_vec(),
-                had: t.shape.clone(),
-            });
+            return Err(Error::shape(name, shape, &t.shape));
         }
         Ok(dequantised(t.kind, t.data))
     }
