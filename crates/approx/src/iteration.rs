@@ -29,7 +29,6 @@ mod tests;
 pub use choose::choose;
 pub use start::START_DEGREE_LIMIT;
 
-use crate::error::Error;
 use crate::polynomial::Polynomial;
 use crate::sup::chebyshev_grid;
 use serde::{Deserialize, Serialize};
@@ -187,15 +186,6 @@ pub struct Program {
 }
 
 impl Program {
-    /// The method's program on the interval.
-    ///
-    /// # Errors
-    /// [`Error::Positive`] unless 0 < low < high; [`Error::Method`] for a method that the function doesn't have; [`Error::Degree`] and
-    /// [`Error::NotConverged`] where a start can't be had; [`Error::Precision`] above 100 bits.
-    pub fn new(function: Function, interval: (f64, f64), method: Method) -> Result<Self, Error> {
-        build::Builder::new(function, interval)?.build(method)
-    }
-
     /// What it computes.
     #[must_use]
     pub fn function(&self) -> Function {

@@ -11,6 +11,18 @@ pub const CHEBYSHEV_DEGREE_LIMIT: usize = 4095;
 /// Largest degree that [`weighted_least_squares`] accepts.
 pub const WEIGHTED_DEGREE_LIMIT: usize = 255;
 
+impl Polynomial {
+    /// The same polynomial written in the basis of another interval.
+    ///
+    /// # Errors
+    /// [`Error::Interval`] unless the new ends are finite and increasing; [`Error::Coefficient`] on overflow.
+    pub fn on_interval(&self, interval: (f64, f64)) -> Result<Self, Error> {
+        check_interval(interval)?;
+        let coefficients = interpolate(|x| self.eval(x), interval, self.degree());
+        Self::new(coefficients, interval)
+    }
+}
+
 /// The polynomial of this degree that is nearest to `f` in the Chebyshev-weighted square mean: `f` is sampled at
 /// `max(4·(degree + 1), 512)` Chebyshev nodes and its discrete Chebyshev series truncated. Near-minimax for smooth `f`.
 ///

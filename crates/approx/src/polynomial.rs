@@ -1,7 +1,6 @@
 //! A polynomial in the Chebyshev basis of an interval.
 
 use crate::error::Error;
-use crate::sup;
 use serde::{Deserialize, Serialize};
 
 /// `p(x) = Σ_k c_k T_k(t)`, `t = (2x − a − b)/(b − a)`, on the interval `[a, b]`.
@@ -197,24 +196,6 @@ impl Polynomial {
         }
     }
 
-    /// `max |p|` over the interval, found on a dense grid and refined.
-    #[must_use]
-    pub fn sup_norm(&self) -> f64 {
-        sup::maximum(
-            |x| self.eval(x).abs(),
-            self.interval,
-            &[],
-            16 * (self.degree() + 1),
-        )
-        .1
-    }
-
-    /// `max |p'|` over the interval: the factor by which an input error can grow.
-    #[must_use]
-    pub(crate) fn lipschitz(&self) -> f64 {
-        self.derivative().sup_norm()
-    }
-
     /// `q(x) = p(scale·x + shift)` on the preimage of the interval. Exact: the coefficients stay, up to the sign of the odd ones.
     ///
     /// # Errors
@@ -232,17 +213,6 @@ impl Polynomial {
         } else {
             Self::new(self.coefficients.clone(), (a, b))
         }
-    }
-
-    /// The same polynomial written in the basis of another interval.
-    ///
-    /// # Errors
-    /// [`Error::Interval`] unless the new ends are finite and increasing; [`Error::Coefficient`] on overflow.
-    pub fn on_interval(&self, interval: (f64, f64)) -> Result<Self, Error> {
-        check_interval(interval)?;
-        let coefficients =
-            crate::least_squares::interpolate(|x| self.eval(x), interval, self.degree());
-        Self::new(coefficients, interval)
     }
 }
 

@@ -55,6 +55,26 @@ impl Approximation {
     }
 }
 
+impl Polynomial {
+    /// `max |p|` over the interval, found on a dense grid and refined.
+    #[must_use]
+    pub fn sup_norm(&self) -> f64 {
+        maximum(
+            |x| self.eval(x).abs(),
+            self.interval(),
+            &[],
+            16 * (self.degree() + 1),
+        )
+        .1
+    }
+
+    /// `max |p'|` over the interval: the factor by which an input error can grow.
+    #[must_use]
+    pub(crate) fn lipschitz(&self) -> f64 {
+        self.derivative().sup_norm()
+    }
+}
+
 /// Where `g` is largest on the interval, and the value there. The grid is dense near both ends (Chebyshev points), contains
 /// `extra` points inside the interval, and each of the best local maxima is refined. A NaN counts as larger than everything.
 pub(crate) fn maximum(

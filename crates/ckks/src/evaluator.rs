@@ -364,7 +364,7 @@ impl Arithmetic for Evaluator {
             .swap_remove(0))
     }
     fn mod_raise(&self, x: &Ciphertext, to: Level) -> Result<Ciphertext, Error> {
-        self.raise(x, to)
+        self.context.raise(&self.keys, x, to)
     }
     fn with_slots(&self, x: &Ciphertext, slots: usize) -> Result<Ciphertext, Error> {
         typing::slots(self.parameters(), "with_slots", slots)?;

@@ -1,6 +1,6 @@
 //! Everything that can go wrong in this crate, in the user's units.
 
-use crate::tensor::Shape;
+use crate::shape::Shape;
 use std::path::Path;
 
 impl Error {

@@ -244,10 +244,7 @@ fn apply<N: ElementFunction>(
                 .map(|c| c.iter().sum::<f64>() / area as f64)
                 .collect()
         }
-        Op::Norm(n) => {
-            let (_, h, w) = axes(from);
-            sequence::norm(n, v, h * w)
-        }
+        Op::Norm(n) => n.apply(v, v.len() / axes(from).0),
         Op::Rotary(r) => sequence::rotary(r, v, axes(from).2),
         Op::Attention(a) => {
             let (k, v) = (inputs[1].values(), inputs[2].values());

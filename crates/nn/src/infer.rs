@@ -66,7 +66,7 @@ pub(crate) fn infer<N>(node: &str, op: &Op<N>, inputs: &[Shape]) -> Result<Shape
     if shape.checked_len().is_none() {
         return Err(invalid(format!(
             "its shape {shape} is empty or larger than {} values",
-            crate::tensor::MAX_VALUES
+            crate::shape::MAX_VALUES
         )));
     }
     Ok(shape)

@@ -29,6 +29,7 @@ pub mod tensor;
 mod infer;
 mod kernels;
 mod sequence;
+mod shape;
 
 pub use attention::{AttentionScheme, Mask, PowerSoftmax};
 pub use error::Error;

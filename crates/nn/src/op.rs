@@ -494,14 +494,6 @@ pub struct Norm {
     pub bias: Option<Parameter>,
 }
 
-impl Norm {
-    /// Its value on `(C, area)`, row by row.
-    #[must_use]
-    pub fn apply(&self, x: &[f64], area: usize) -> Vec<f64> {
-        crate::sequence::norm(self, x, area)
-    }
-}
-
 /// What a [`Norm`] subtracts before it divides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -2,13 +2,17 @@
 
 use crate::attention::Scheme;
 use crate::op::{Attention, Boundary, Norm, NormKind, Repeat, Rotary, Unfold};
+use crate::tensor::Tensor;
 
-/// `area` positions.
-pub(crate) fn norm(n: &Norm, x: &[f64], area: usize) -> Vec<f64> {
-    norm_by(n, x, area, |_, c, variance| c / variance.sqrt())
+impl Norm {
+    /// Its value on `(C, area)`, row by row.
+    #[must_use]
+    pub fn apply(&self, x: &[f64], area: usize) -> Vec<f64> {
+        norm_by(self, x, area, |_, c, variance| c / variance.sqrt())
+    }
 }
 
-/// As [`norm`], c/√(variance + ε) by `quotient(position, c, variance + ε)`, called for all channels of a position in turn.
+/// As [`Norm::apply`], c/√(variance + ε) by `quotient(position, c, variance + ε)`, called for all channels of a position in turn.
 pub(crate) fn norm_by(
     n: &Norm,
     x: &[f64],
@@ -31,6 +35,26 @@ pub(crate) fn norm_by(
         }
     }
     y
+}
+
+impl Attention {
+    /// Calls `row(head, position, scores, weights)` with the keys that each query sees, from the queries and keys `(H·d, 1, L)` that are the
+    /// node's first two inputs ([`Trace`](crate::Trace) has them); of an attention with marks, as if all were marked.
+    pub fn observe(
+        &self,
+        queries: &Tensor,
+        keys: &Tensor,
+        mut row: impl FnMut(usize, usize, &[f64], &[f64]),
+    ) {
+        let length = queries.shape().columns();
+        let mut weights = vec![0.0; length];
+        let (q, k) = (queries.values(), keys.values());
+        scores(self, [q, k], None, length, |head, i, scores| {
+            let weights = &mut weights[..scores.len()];
+            self.scheme.weights(scores, weights);
+            row(head, i, scores, weights);
+        });
+    }
 }
 
 pub(crate) fn rotary(r: &Rotary, x: &[f64], length: usize) -> Vec<f64> {

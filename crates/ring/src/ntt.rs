@@ -37,7 +37,7 @@ impl NttTable {
     /// # Errors
     /// [`Error::Degree`]; [`Error::NoRoot`] unless q ≡ 1 modulo 2N.
     pub fn new(log_n: u32, q: &Modulus) -> Result<Self, Error> {
-        crate::ring::check_degree(log_n)?;
+        crate::primes::check_degree(log_n)?;
         let n = 1usize << log_n;
         let order = 2 * n as u64;
         let no_root = Error::NoRoot {

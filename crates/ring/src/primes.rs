@@ -41,7 +41,7 @@ pub fn ntt_primes(
     count: usize,
     exclude: &[u64],
 ) -> Result<Vec<u64>, Error> {
-    crate::ring::check_degree(log_n)?;
+    check_degree(log_n)?;
     let step = 2u64 << log_n;
     let (least, most) = (1u64 << 14, 1u64 << 50);
     let center = center.clamp(least, most);
@@ -73,6 +73,14 @@ pub fn ntt_primes(
         }
     }
     Ok(found)
+}
+
+pub(crate) fn check_degree(log_n: u32) -> Result<(), Error> {
+    if (3..=17).contains(&log_n) {
+        Ok(())
+    } else {
+        Err(Error::Degree { log_n })
+    }
 }
 
 fn mul_mod(a: u64, b: u64, q: u64) -> u64 {

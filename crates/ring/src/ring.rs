@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use crate::primes::check_degree;
 use crate::{Error, Modulus, NttTable};
 
 /// N and an ordered list of moduli with their NTT tables; a clone costs one reference count.
@@ -18,14 +19,6 @@ struct Shared {
     log_n: u32,
     moduli: Vec<Modulus>,
     tables: Vec<NttTable>,
-}
-
-pub(crate) fn check_degree(log_n: u32) -> Result<(), Error> {
-    if (3..=17).contains(&log_n) {
-        Ok(())
-    } else {
-        Err(Error::Degree { log_n })
-    }
 }
 
 impl Ring {

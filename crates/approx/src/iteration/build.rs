@@ -5,6 +5,17 @@ use super::{FIRST, Function, INPUT, Method, NUMERATOR, Program, Step};
 use crate::error::Error;
 use std::collections::BTreeMap;
 
+impl Program {
+    /// The method's program on the interval.
+    ///
+    /// # Errors
+    /// [`Error::Positive`] unless 0 < low < high; [`Error::Method`] for a method that the function doesn't have; [`Error::Degree`] and
+    /// [`Error::NotConverged`] where a start can't be had; [`Error::Precision`] above 100 bits.
+    pub fn new(function: Function, interval: (f64, f64), method: Method) -> Result<Self, Error> {
+        Builder::new(function, interval)?.build(method)
+    }
+}
+
 /// Makes the programs of one function on one interval; starts are kept, since the exchange algorithm takes up to a second.
 pub(super) struct Builder {
     function: Function,

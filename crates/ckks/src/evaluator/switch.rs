@@ -3,10 +3,9 @@
 //! A key switch writes nothing modulo QP: the limbs to divide by come first, and each limb that stays is multiplied by the key,
 //! divided, added to and permuted tile by tile, in the nearest caches.
 
-use super::Evaluator;
-use crate::keys::{KeyName, SwitchingKey};
+use crate::keys::{EvaluationKeys, KeyName, SwitchingKey};
 use crate::tables::{Digits, Permutation, TILE};
-use crate::{Arithmetic, Ciphertext, Context, Error, Level, typing};
+use crate::{Ciphertext, Context, Error, Level, typing};
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
 use ring::{Coeff, Expander, Modulus, Ntt, RnsPoly, Uniform, limb};
@@ -375,21 +374,22 @@ impl Context {
         let [c] = self.divide_special([x], level);
         self.decompose(c, level)
     }
-}
-
-impl Evaluator {
     /// ModRaise with sparse-secret encapsulation \[BTH22\]: switch to the sparse secret modulo q0, lift, switch back.
-    pub(crate) fn raise(&self, x: &Ciphertext, to: Level) -> Result<Ciphertext, Error> {
+    pub(crate) fn raise(
+        &self,
+        keys: &EvaluationKeys,
+        x: &Ciphertext,
+        to: Level,
+    ) -> Result<Ciphertext, Error> {
         let p = self.parameters();
         let ring = p.ring();
         let info = typing::raised(p, &x.info, to)?;
         let n = p.n();
         let base = *p.prime(0);
         let extra = p.encapsulation_prime();
-        let context = &self.context;
-        let down = self.keys.find(KeyName::DenseToSparse, 1, 0)?;
+        let down = keys.find(KeyName::DenseToSparse, 1, 0)?;
         let limit = p.key_limit(to);
-        self.keys.check(KeyName::SparseToDense, limit, to.index())?;
+        keys.check(KeyName::SparseToDense, limit, to.index())?;
         // dense → sparse modulo q0·p
         let c1 = x.polys[1].clone().into_coeff();
         let both: Arc<[usize]> = [0, extra].into();
@@ -416,7 +416,7 @@ impl Evaluator {
             .collect();
         let keep: Arc<[usize]> = [0].into();
         drop(down);
-        let [mut c0, c1] = context.divide_all([&switched[0], &switched[1]], &keep, &[extra]);
+        let [mut c0, c1] = self.divide_all([&switched[0], &switched[1]], &keep, &[extra]);
         c0.add_assign(&x.polys[0]);
         // lift
         let limbs = p.limbs(to).clone();
@@ -433,15 +433,15 @@ impl Evaluator {
         let c0 = raise(c0).into_ntt();
         let c1 = raise(c1);
         // sparse → dense
-        let d = context.decompose_from(c1.clone().into_ntt(), &c1, to);
-        let up = self.keys.find(KeyName::SparseToDense, limit, to.index())?;
+        let d = self.decompose_from(c1.clone().into_ntt(), &c1, to);
+        let up = keys.find(KeyName::SparseToDense, limit, to.index())?;
         let end = ModDown {
             keep: &limbs,
             drop: p.special(),
             add: [Some(&c0), None],
             automorphism: None,
         };
-        let polys = context.switch(&d, None, &up, &end).into();
+        let polys = self.switch(&d, None, &up, &end).into();
         Ok(Ciphertext { polys, info })
     }
 }

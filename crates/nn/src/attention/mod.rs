@@ -23,9 +23,6 @@ pub use softmax::Softmax;
 pub use undivided::Undivided;
 
 use crate::Result;
-use crate::op::Attention;
-use crate::sequence;
-use crate::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// From a row of scores to a row of weights, and how a circuit does it. All slices are as long as the row, which is
@@ -182,24 +179,6 @@ impl Scheme for AttentionScheme {
     fn circuit<C: Circuit>(&self, c: &mut C, scores: C::Value) -> Result<C::Value> {
         each!(self, s => s.circuit(c, scores))
     }
-}
-
-/// Calls `row(head, position, scores, weights)` with the keys that each query sees, from the queries and keys `(H·d, 1, L)` that are the
-/// node's first two inputs ([`Trace`](crate::Trace) has them); of an attention with marks, as if all were marked.
-pub fn observe(
-    attention: &Attention,
-    queries: &Tensor,
-    keys: &Tensor,
-    mut row: impl FnMut(usize, usize, &[f64], &[f64]),
-) {
-    let length = queries.shape().columns();
-    let mut weights = vec![0.0; length];
-    let (q, k) = (queries.values(), keys.values());
-    sequence::scores(attention, [q, k], None, length, |head, i, scores| {
-        let weights = &mut weights[..scores.len()];
-        attention.scheme.weights(scores, weights);
-        row(head, i, scores, weights);
-    });
 }
 
 /// Which keys the queries see, by position.

@@ -1,6 +1,6 @@
 //! Attention: its scores, and what its scheme's circuit is written in.
 
-use super::expand::Expansion;
+use super::expand::{Expansion, First};
 use super::program::Divisor;
 use crate::Result;
 use crate::attention::{Circuit, Order, Scheme, share};
@@ -10,12 +10,6 @@ use crate::op::{Attention, Boundary, Op, Repeat, Unfold};
 use crate::purpose::Purpose;
 use crate::tensor::{Parameter, Shape};
 use approx::Program;
-
-/// Key and value of the public first token, one number a channel.
-pub(super) struct First {
-    pub(super) key: Vec<f64>,
-    pub(super) value: Vec<f64>,
-}
 
 impl Expansion<'_> {
     /// `first` belongs to a public first token, which the sequence of `[q, k, v]` (and marks, where the mask takes them) then lacks.

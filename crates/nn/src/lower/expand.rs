@@ -1,6 +1,5 @@
 //! Graph and approximations as primitives, node by node.
 
-use super::attention::First;
 use crate::Result;
 use crate::approximations::{Approximations, Substitute};
 use crate::attention::Order;
@@ -71,6 +70,12 @@ fn public(
         row[0] = v;
     }
     graph.evaluate_all(&x).map(Some)
+}
+
+/// Key and value of the public first token, one number a channel.
+pub(super) struct First {
+    pub(super) key: Vec<f64>,
+    pub(super) value: Vec<f64>,
 }
 
 /// A polynomial network under construction.

@@ -110,19 +110,14 @@ pub fn observe(
                         divisors: NOTHING,
                     };
                     let value = |k: usize| &trace.values[inputs[k].index()];
-                    nn::attention::observe(
-                        attention,
-                        value(0),
-                        value(1),
-                        |head, i, scores, weights| {
-                            add(&mut layer.heads[head], i, weights);
-                            for &s in scores {
-                                layer.scores = hull(layer.scores, (s, s));
-                            }
-                            let d = divisor(scheme, scores);
-                            layer.divisors = hull(layer.divisors, (d, d));
-                        },
-                    );
+                    attention.observe(value(0), value(1), |head, i, scores, weights| {
+                        add(&mut layer.heads[head], i, weights);
+                        for &s in scores {
+                            layer.scores = hull(layer.scores, (s, s));
+                        }
+                        let d = divisor(scheme, scores);
+                        layer.divisors = hull(layer.divisors, (d, d));
+                    });
                     layer
                 })
                 .collect();
