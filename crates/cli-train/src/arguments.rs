@@ -1,5 +1,6 @@
 //! The command line's arguments.
 
+use crate::pixels::PixelArgs;
 use clap::{Args, Subcommand};
 use polyveil::data;
 use polyveil::training::corpus::Drawing;
@@ -46,9 +47,8 @@ pub(crate) struct StartArgs {
     /// Class labels, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) labels: Vec<String>,
-    /// How pictures become inputs: as the network's file says, `imagenet`, or `measured` on the training pictures.
-    #[arg(long, default_value = "network", value_name = "NAME")]
-    pub(crate) normalization: String,
+    #[command(flatten)]
+    pub(crate) pixels: PixelArgs,
     /// Train on the pictures as they are, not on mirror images too: where left and right mean something, as in digits.
     #[arg(long)]
     pub(crate) no_flip: bool,
@@ -113,6 +113,8 @@ pub(crate) struct ScoreArgs {
     /// Labelled pictures, or rows of numbers (CSV, npy, npz).
     #[arg(long, value_name = "DATA", required_unless_present = "sentences")]
     pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) pixels: PixelArgs,
     /// Or labelled sentences, `label TAB sentence` a line: the networks are then folders of runs on sentences, and the answer is a table.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "activation", "split"])]
     pub(crate) sentences: Option<PathBuf>,

@@ -10,7 +10,7 @@ use polyveil::inputs::Source;
 use polyveil::machine::Machine;
 use polyveil::nn::AttentionScheme;
 use polyveil::nn::attention::{Denominator, PowerSoftmax};
-use polyveil::training::config::Data;
+use polyveil::training::config::{Data, Pixels};
 use polyveil::training::corpus;
 use polyveil::training::search::Searching;
 use polyveil::training::tasks::Asking;
@@ -23,6 +23,10 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
     Some(match (error.cause(), error.help()) {
         (_, Some(Help::NameTokenizer)) => "--tokenizer FILE",
         (_, Some(Help::NameActivation)) => "--activation NAME",
+        (_, Some(Help::NameNormalization)) => {
+            "--normalization none|imagenet|cifar10|half, or --mean, --deviation, --range, --channels"
+        }
+        (_, Some(Help::NameScaling)) => "--normalization none, or --mean and --deviation",
         (_, Some(Help::RaiseBudget)) => "--budget, --degrees",
         (_, Some(Help::MeasureMachine)) => "`polyveil bench --save` measures a cost table",
         (Error::Task(polyveil::task::Error::TooLong { .. }), _) => "--truncate cuts sentences",
@@ -45,7 +49,13 @@ impl StartArgs {
             drop_twins: self.drop_twins,
             limit: None,
             labels: self.labels.clone(),
-            normalization: self.normalization.clone(),
+            normalization: match (&self.pixels.normalization, self.pixels.stated()) {
+                (Some(name), _) if matches!(&name[..], "measured" | "network") => {
+                    Some(name.as_str().into())
+                }
+                (_, stated) if stated.is_said() => Some(Pixels::Given(stated)),
+                _ => Some("network".into()),
+            },
             size: None,
             skip_damaged: false,
             augmentation: data::Augmentation {
@@ -71,11 +81,16 @@ impl StartArgs {
         let Some(path) = &self.table.vectors else {
             return Ok(None);
         };
-        let normalization = match self.normalization.as_str() {
-            "network" => Scaling::Network,
-            "measured" => Scaling::Measured,
-            "none" => Scaling::None,
-            other => {
+        let normalization = match self.pixels.normalization.as_deref() {
+            None if self.pixels.stated().is_said() => {
+                return Err(
+                    "rows know --normalization network, measured and none here, no numbers".into(),
+                );
+            }
+            None | Some("network") => Scaling::Network,
+            Some("measured") => Scaling::Measured,
+            Some("none") => Scaling::None,
+            Some(other) => {
                 return Err(format!(
                     "--normalization {other}: vectors know network, measured and none"
                 )
@@ -137,7 +152,15 @@ pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
         without: a.without.clone(),
         ..Source::of(path)
     };
-    let scores = training::score::score(&a.models, &source, a.activation.as_deref())?;
+    let scores = with_line(|tell| {
+        training::score::score(
+            &a.models,
+            &source,
+            a.activation.as_deref(),
+            &a.pixels.stated(),
+            tell,
+        )
+    })?;
     match a.json {
         true => println!("{}", serde_json::Value::from(scores.json())),
         false => print!("{scores}"),

@@ -2,6 +2,8 @@
 
 mod arguments;
 mod commands;
+#[path = "../../cli/src/pixels.rs"]
+mod pixels;
 
 use arguments::*;
 use clap::{Parser, Subcommand};

@@ -1,5 +1,8 @@
 //! `search` and `adapt` from end to end on a small network of new weights: their files, their refusals, and the same again.
 
+#[path = "../../cli/tests/support/onnx.rs"]
+mod onnx;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -175,4 +178,75 @@ fn adapt_follows_the_first_paper_where_asked() {
     let norm = graph.find(&format!("{}.norm", names[0])).expect("inserted");
     assert!(matches!(norm.op(), nn::Op::BatchNorm(_)));
     assert!(graph.activations().next().is_none(), "all are polynomials");
+}
+
+/// ImageNet's normalisation was taken for every network that did not say another.
+#[test]
+fn nobody_guesses_how_pixels_are_normalised() {
+    let folder = Folder::new("unsaid");
+    let net = folder.file("net.onnx");
+    std::fs::write(&net, onnx::means(3, &[])).expect("written");
+    // pictures of 8×8 in three classes: the brightest channel, whatever else it is
+    let pictures: Vec<u8> = (0..30u8)
+        .flat_map(|i| {
+            let class = i % 3;
+            let pixels = (0..192).map(move |at| match at / 64 == class {
+                true => 120 + i,
+                false => 100 + i,
+            });
+            // interleaved
+            let planar: Vec<u8> = pixels.collect();
+            (0..192).map(move |at| planar[at % 3 * 64 + at / 3])
+        })
+        .collect();
+    let idx = [
+        &[0, 0, 8, 4, 0, 0, 0, 30, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0, 0, 3][..],
+        &pictures,
+    ]
+    .concat();
+    let labels: Vec<u8> = [0, 0, 8, 1, 0, 0, 0, 30]
+        .into_iter()
+        .chain((0..30).map(|i| i % 3))
+        .collect();
+    let images = folder.file("train-images-idx4-ubyte");
+    std::fs::write(&images, idx).expect("written");
+    std::fs::write(folder.file("train-labels-idx1-ubyte"), labels).expect("written");
+    let program = |command: &str, more: &[&str]| {
+        let (option, data) = match command {
+            "score" => ("--data", &images),
+            _ => ("--train", &images),
+        };
+        let out = Command::new(env!("CARGO_BIN_EXE_polyveil-train"))
+            .arg(command)
+            .arg(&net)
+            .arg(option)
+            .arg(data)
+            .args(more)
+            .output()
+            .expect("starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (out.status.success(), text(&out.stdout), text(&out.stderr))
+    };
+    let (good, _, message) = program("score", &[]);
+    assert!(
+        !good
+            && message.contains("normalised")
+            && message.contains("--normalization none|imagenet"),
+        "{message}"
+    );
+    for normalization in ["none", "half"] {
+        let (good, said, message) = program("score", &["--normalization", normalization]);
+        assert!(good && said.contains("30 of 30"), "{said}{message}");
+    }
+    let (_, said, _) = program("score", &["--normalization", "imagenet"]);
+    assert!(!said.contains("30 of 30"), "{said}");
+    let out = folder.file("run");
+    let (good, _, message) = program(
+        "adapt",
+        &["--held-out", "5", "-o", out.to_str().expect("plain")],
+    );
+    assert!(
+        !good && message.contains("normalised") && message.contains("imagenet, cifar10, half"),
+        "{message}"
+    );
 }

@@ -254,10 +254,7 @@ fn adapt_makes_maxima_averages_and_says_who_teaches() {
     };
     let x = b.add("linear", Op::Linear(linear), &[x]).expect("valid");
     let graph = b.finish(x).expect("valid");
-    let normalization = task::Normalization {
-        mean: vec![0.5],
-        deviation: vec![0.25],
-    };
+    let normalization = task::Normalization::new(vec![0.5], vec![0.25]);
     let outputs = task::Outputs::Classes(Vec::new());
     let pictures = task::Pictures::new(graph.input().shape(), normalization, outputs);
     let pictures = pictures.expect("pictures");

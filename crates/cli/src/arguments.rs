@@ -1,5 +1,6 @@
 //! The command line's arguments.
 
+use crate::pixels::PixelArgs;
 use clap::Args;
 use polyveil::bench::Benching;
 use polyveil::estimate::Estimating;
@@ -155,6 +156,11 @@ pub(crate) struct CalibrateArgs {
     pub(crate) data: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) rows: RowArgs,
+    #[command(flatten)]
+    pub(crate) pixels: PixelArgs,
+    /// Scale pictures to the network's size.
+    #[arg(long, requires = "data")]
+    pub(crate) resize: bool,
     #[command(flatten)]
     pub(crate) text: TextArgs,
     #[command(flatten)]
@@ -356,7 +362,7 @@ pub(crate) struct TextArgs {
     pub(crate) epsilon: f64,
     /// Power-Softmax divides by the mean of the powers, not by their sum.
     #[arg(long, requires = "power")]
-    pub(crate) mean: bool,
+    pub(crate) power_mean: bool,
     /// Precision of divisions and roots that are chosen here, in bits.
     #[arg(long, value_name = "B", default_value_t = 12.0)]
     pub(crate) bits: f64,

@@ -126,7 +126,7 @@ fn demo_input(a: &DemoArgs, graph: &PolyGraph) -> Result<Tensor> {
                 scale: a.resize,
                 ..Source::of(path)
             };
-            polyveil::inputs::tensor(&task, &source, 0)
+            with_line(|tell| polyveil::inputs::tensor(&task, &source, 0, tell))
         }
         None if PICTURE.is_empty() => Err("this program was built without its embedded picture: models/picture.png was missing; give one with --image FILE.png".into()),
         None => {
@@ -224,7 +224,7 @@ impl TextArgs {
             return Ok(None);
         };
         let power = PowerSoftmax::new(exponent, self.epsilon)?;
-        Ok(Some(match self.mean {
+        Ok(Some(match self.power_mean {
             true => power.over(Denominator::Mean),
             false => power,
         }))
@@ -254,7 +254,13 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
             cut: s.truncate,
             ..Source::of(path)
         }),
-        _ => Material::Inputs(a.data.iter().map(|path| a.rows.source(path)).collect()),
+        _ => {
+            let source = |path: &PathBuf| Source {
+                scale: a.resize,
+                ..a.rows.source(path)
+            };
+            Material::Inputs(a.data.iter().map(source).collect())
+        }
     };
     let values = match &a.values[..] {
         [] => &a.rows.value_columns,
@@ -273,6 +279,7 @@ pub(crate) fn calibrate(a: &CalibrateArgs) -> Result<()> {
             (None, ..) => Some(Meaning::Classes(names)),
         },
         activation: a.activation.clone(),
+        normalization: a.pixels.stated(),
         degree: a.degree,
         margin: a.margin,
         limit: a.limit,

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod commands;
+mod pixels;
 mod place;
 mod remedy;
 mod terminal;
@@ -71,7 +72,7 @@ enum Command {
     Evaluate(EvaluateArgs),
     /// Turn a trained network into a polynomial one with calibrated ranges (.pvm).
     #[command(
-        after_long_help = "Examples:\n  polyveil calibrate resnet20.silu.model --activation silu --data data_batch_1.bin -o resnet20.pvm\n  polyveil calibrate net.onnx --data pictures/ --degree 31 -o net.pvm\n  polyveil calibrate runs/stories/ --tokens stories.tokens --tokenizer tok512.bin --length 33 -o stories.pvm\n\nMODEL: a torch state dict (.pt, .th, .model), safetensors, ONNX, or a .pvm to calibrate again. DATA: PNG/JPEG pictures of the right\nsize, folders of them, or any set of labelled pictures; use training data, never the pictures that you report accuracy on.\n\nA language model is a folder of a training run (its pieces.json gives the polynomials), a folder of Hugging Face's, or a file of\nllama2.c; the last two get polynomials that are chosen on the text, and --power says with which attention."
+        after_long_help = "Examples:\n  polyveil calibrate resnet20.silu.model --activation silu --data data_batch_1.bin -o resnet20.pvm\n  polyveil calibrate net.onnx --data pictures/ --normalization imagenet --degree 31 -o net.pvm\n  polyveil calibrate runs/stories/ --tokens stories.tokens --tokenizer tok512.bin --length 33 -o stories.pvm\n\nMODEL: a torch state dict (.pt, .th, .model), safetensors, ONNX, or a .pvm to calibrate again. DATA: PNG/JPEG pictures of the right\nsize, folders of them, or any set of labelled pictures; use training data, never the pictures that you report accuracy on.\n\nA network is given what it was trained on: where its file does not say how pixels become numbers, --normalization or --mean, --deviation,\n--range and --channels must (`--mean 103.939,116.779,123.68 --range 0..255 --channels bgr`).\n\nA language model is a folder of a training run (its pieces.json gives the polynomials), a folder of Hugging Face's, or a file of\nllama2.c; the last two get polynomials that are chosen on the text, and --power says with which attention."
     )]
     Calibrate(Box<CalibrateArgs>),
     /// Compile a calibrated network into a plan; prints latency, memory and precision.

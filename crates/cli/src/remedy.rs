@@ -17,6 +17,12 @@ pub(crate) fn option(help: Help) -> Option<&'static str> {
         Help::NameLength => "--length L",
         Help::NameTokenizer => "--tokenizer FILE",
         Help::NameActivation => "--activation NAME",
+        Help::NameNormalization => {
+            "--normalization none|imagenet|cifar10|half, or --mean, --deviation, --range, --channels, with `polyveil calibrate`"
+        }
+        Help::NameScaling => {
+            "--normalization none|measured, or --mean and --deviation, with `polyveil calibrate`"
+        }
         Help::GiveText => "--text TEXT",
         Help::Calibrate => "`polyveil calibrate`",
         Help::MakePolynomial => POLYNOMIALS,
@@ -41,6 +47,13 @@ pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
             _ => return None,
         },
         Error::Task(task::Error::PictureSize { .. }) => "`--resize` scales it",
+        Error::Task(
+            task::Error::Normalization(_)
+            | task::Error::Count {
+                what: "means" | "deviations",
+                ..
+            },
+        ) => "--normalization, --mean, --deviation, --range, --channels",
         Error::Task(task::Error::TooLong { .. }) => "--truncate cuts sentences",
         Error::Compiler(compiler::Error::Calibration { .. }) => "`polyveil calibrate`",
         Error::Compiler(compiler::Error::Memory { .. }) => "--max-memory SIZE",

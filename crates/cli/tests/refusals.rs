@@ -77,10 +77,7 @@ fn network(calibrated: bool) -> PolyGraph {
         .expect("valid");
     let y = b.add("classes", weight("w2", 2, 8), &[s]).expect("valid");
     let graph = PolyGraph::from(b.finish(y).expect("valid"));
-    let normalization = Normalization {
-        mean: vec![0.5; 3],
-        deviation: vec![0.25; 3],
-    };
+    let normalization = Normalization::new(vec![0.5; 3], vec![0.25; 3]);
     let outputs = Outputs::Classes(vec!["no".into(), "yes".into()]);
     let pictures = Pictures::new(Shape::image(3, 4, 4), normalization, outputs).expect("fits");
     let metadata = Metadata {
@@ -675,6 +672,8 @@ fn networks_with_maxima_or_activations_say_what_makes_them_polynomial() {
         text(&model),
         "--data",
         text(&picture),
+        "--normalization",
+        "none",
         "-o",
         text(&output),
     ]);
@@ -682,8 +681,9 @@ fn networks_with_maxima_or_activations_say_what_makes_them_polynomial() {
     std::fs::create_dir_all(folder.0.join("set/class")).expect("a folder");
     folder.file("set/class/1.png", &png(4, 4));
     let (set, again) = (folder.0.join("set"), folder.0.join("again.pvm"));
-    let arguments = ["calibrate", text(&model), "--data", text(&set), "-o"];
-    done(&[&arguments[..], &[text(&again)]].concat());
+    let arguments = ["calibrate", text(&model), "--data", text(&set)];
+    let none = ["--normalization", "none", "-o", text(&again)];
+    done(&[&arguments[..], &none].concat());
     let ranges = |path: &Path| {
         let made = nn::format::artefact::load(path, 1 << 20).expect("loads");
         format!("{:?}", made.ranges())

@@ -53,7 +53,8 @@ fn rows_come_back_as_classes_or_as_values() {
     let rows = folder.file("rows.csv", ROWS.as_bytes());
     let pvm = folder.path("xor.pvm");
     let columns = "--without name --class-column differ";
-    let calibrate = format!("calibrate {XOR} --data {rows} {columns} --degree 7 -o {pvm}");
+    let calibrate =
+        format!("calibrate {XOR} --data {rows} {columns} --normalization none --degree 7 -o {pvm}");
     let keygen = format!(
         "keygen {} -o {} --insecure-toy --replace",
         folder.path("toy.client"),
@@ -100,7 +101,7 @@ fn rows_that_do_not_fit_are_refused_with_row_and_column() {
     let calibrate = |text: &str, more: &str, words: &[&str]| {
         let rows = folder.file("rows.csv", text.as_bytes());
         refused(
-            &format!("calibrate {XOR} --data {rows} {more} -o {pvm}"),
+            &format!("calibrate {XOR} --data {rows} --normalization none {more} -o {pvm}"),
             &[],
             words,
         );

@@ -94,14 +94,18 @@ impl Augmentation {
     }
 }
 
-/// `(v/255 − mean[c])/deviation[c]` of every byte.
+/// For each channel of the network, which of a picture's it is, and `(v/255 − mean[c])/deviation[c]` of every byte.
 #[derive(Debug)]
-pub(crate) struct Table(Vec<[f32; 256]>);
+pub(crate) struct Table(Vec<(usize, [f32; 256])>);
 
 impl Table {
     pub(crate) fn of(normalization: &Normalization, channels: usize) -> Result<Self> {
-        let Normalization { mean, deviation } = normalization;
-        let fits = mean.len() == channels
+        let Normalization {
+            mean, deviation, ..
+        } = normalization;
+        let ordered = normalization.channels == task::Channels::Rgb || channels == 3;
+        let fits = ordered
+            && mean.len() == channels
             && deviation.len() == channels
             && mean.iter().all(|m| m.is_finite())
             && deviation.iter().all(|&d| d.is_finite() && d > 0.0);
@@ -113,7 +117,12 @@ impl Table {
         let value = |c: usize, v: usize| ((v as f64 / 255.0 - mean[c]) / deviation[c]) as f32;
         Ok(Self(
             (0..channels)
-                .map(|c| std::array::from_fn(|v| value(c, v)))
+                .map(|c| {
+                    (
+                        normalization.source(c),
+                        std::array::from_fn(|v| value(c, v)),
+                    )
+                })
                 .collect(),
         ))
     }
@@ -167,7 +176,8 @@ pub(crate) fn write(
             let sx = if mirrored { width - 1 - sx } else { sx };
             let at = (sy * width + sx) * channels;
             for (c, value) in values.iter_mut().enumerate() {
-                *value = table.0[c][byte(pixels[at + c])];
+                let (from, values) = &table.0[c];
+                *value = values[byte(pixels[at + from])];
             }
         }
     }

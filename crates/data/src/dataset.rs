@@ -44,6 +44,7 @@ pub struct Dataset {
     classes: Arc<[String]>,
     stores: Vec<Arc<Store>>,
     items: Vec<Item>,
+    pub(crate) transparent: usize,
 }
 
 impl std::fmt::Debug for Dataset {
@@ -75,7 +76,14 @@ impl Dataset {
             classes: classes.into(),
             items: items.collect(),
             stores: vec![Arc::new(store)],
+            transparent: 0,
         }
+    }
+
+    /// How many of the pictures that were read from files are partly transparent, which is ignored.
+    #[must_use]
+    pub fn transparent(&self) -> usize {
+        self.transparent
     }
 
     /// A set of pixels `(N, H, W, C)` that are at hand.
@@ -305,6 +313,7 @@ impl Dataset {
             store: item.store + shift,
             ..*item
         }));
+        self.transparent += other.transparent;
         Ok(self)
     }
 
@@ -337,10 +346,7 @@ impl Dataset {
             })
             .try_reduce(zero, |a, b| Ok(add(a, b)))?;
         let count = (self.len() * self.shape.height * self.shape.width) as f64;
-        let mut out = Normalization {
-            mean: Vec::new(),
-            deviation: Vec::new(),
-        };
+        let mut out = Normalization::default();
         for (c, &(sum, squares)) in sums.iter().enumerate() {
             let mean = sum as f64 / count;
             let deviation = (squares as f64 / count - mean * mean).max(0.0).sqrt();

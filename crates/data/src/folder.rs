@@ -151,10 +151,9 @@ fn finish(
             Store::Sources(good.map(|f| f.source).collect(), options.resize)
         }
     };
-    Ok((
-        Dataset::from_store(shape, classes, store, labels),
-        decoded.skipped,
-    ))
+    let mut set = Dataset::from_store(shape, classes, store, labels);
+    set.transparent = decoded.transparent;
+    Ok((set, decoded.skipped))
 }
 
 /// What decoding every picture once gave.
@@ -165,6 +164,8 @@ struct Decoded {
     /// Their values; None when the files are to be decoded again at each access.
     pixels: Option<Vec<u8>>,
     skipped: Vec<Skipped>,
+    /// How many are partly transparent.
+    transparent: usize,
 }
 
 impl Decoded {
@@ -174,6 +175,7 @@ impl Decoded {
             good: Vec::new(),
             pixels: (!options.keep_originals).then(Vec::new),
             skipped: Vec::new(),
+            transparent: 0,
         };
         let most = 16 * rayon::current_num_threads();
         let mut done = 0;
@@ -189,7 +191,7 @@ impl Decoded {
                 }
             };
             let chunk = &found[done..found.len().min(done + count)];
-            let decoded: Vec<Result<(Shape, Vec<u8>)>> = chunk
+            let decoded: Vec<Result<(Shape, Vec<u8>, bool)>> = chunk
                 .par_iter()
                 .map(|f| {
                     let picture = resized(f.source.picture()?, options.resize);
@@ -201,12 +203,13 @@ impl Decoded {
                     };
                     let kept = held.is_some() && known.is_none_or(|k| k == shape);
                     let values = kept.then(|| picture.pixels(shape.channels)).flatten();
-                    Ok((shape, values.unwrap_or_default()))
+                    Ok((shape, values.unwrap_or_default(), picture.transparent()))
                 })
                 .collect();
             for (i, result) in decoded.into_iter().enumerate() {
                 match result {
-                    Ok((shape, values)) => {
+                    Ok((shape, values, transparent)) => {
+                        out.transparent += usize::from(transparent);
                         out.add(done + i, &chunk[i].source, shape, &values, options)?;
                     }
                     Err(Error::Damaged { picture, reason }) if options.damaged == Damaged::Skip => {

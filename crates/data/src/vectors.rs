@@ -274,10 +274,8 @@ impl Vectors {
             let varies = d > 1e-12 * m.abs().max(1e-300);
             if varies { d } else { 1.0 }
         });
-        Normalization {
-            deviation: deviation.collect(),
-            mean,
-        }
+        let deviation = deviation.collect();
+        Normalization::new(mean, deviation)
     }
 
     /// The vectors with these numbers, in this order; one may come twice.

@@ -5,6 +5,7 @@ use crate::files::stem;
 use crate::inputs::{Inputs, Source};
 use crate::memory;
 use crate::network::{self, Network};
+use crate::normalization::Foreign;
 use crate::progress::{Listener, Say};
 use data::{Text, Windows};
 use nn::attention::{AttentionScheme, PowerSoftmax};
@@ -13,7 +14,7 @@ use nn::lower::{Numerator, Options, Outliers, adapt};
 use nn::{Graph, Metadata, Nonlinearity, Op, PolyGraph, Shape};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
-use task::{Outputs, Pictures, Task, Tokenizer};
+use task::{Outputs, Pictures, Stated, Task, Tokenizer};
 use zoo::trained::{Run, TrainedEncoder, TrainedLanguageModel};
 
 /// Windows of text that are looked at unless it is said.
@@ -56,6 +57,9 @@ pub struct Calibrating {
     pub outputs: Option<Meaning>,
     /// Activation of a network whose file does not name it.
     pub activation: Option<String>,
+    /// How pixels or rows become inputs, of a network whose file does not say and that does not begin so itself; taken before what the file
+    /// says.
+    pub normalization: Stated,
     /// Degree of the polynomials.
     pub degree: usize,
     /// How much wider than the data the intervals are, relative to their width, at each end.
@@ -84,6 +88,7 @@ impl Default for Calibrating {
             name: None,
             outputs: None,
             activation: None,
+            normalization: Stated::default(),
             degree: 15,
             margin: 0.1,
             limit: None,
@@ -123,6 +128,9 @@ pub fn calibrate(
     a: &Calibrating,
     tell: Listener<'_>,
 ) -> Result<PolyGraph> {
+    if a.normalization.is_said() && !matches!(material, Material::Inputs(_)) {
+        return Err("text has no normalisation: leave it out".into());
+    }
     match material {
         Material::Inputs(sources) => inputs(model, sources, a, tell),
         Material::Text(_) | Material::Tokens(_) => text(model, material, a, tell),
@@ -137,19 +145,26 @@ fn inputs(
     tell: Listener<'_>,
 ) -> Result<PolyGraph> {
     let network = network::load(model, a.activation.as_deref())?;
-    let (own, input, output) = match &network {
+    let foreign = match &network {
         Network::Trained(g, metadata) => {
             // Said before the data is read: calibration alone can't help such a network.
             g.refuse_maxima().map_err(named(model))?;
-            (metadata, g.input().shape(), g.output().shape())
+            Foreign::of(g, metadata)
         }
-        Network::Polynomial(g) => (g.metadata(), g.input_shape(), g.output().shape()),
+        Network::Polynomial(g) => Foreign::of(g.network(), g.metadata()),
     };
+    let output = foreign.output;
     let bounded = matches!(&network, Network::Trained(g, _) if ends_in_sigmoid(g));
     let outputs = a.outputs.clone().map(|m| outputs(m, output, bounded));
-    let said = outputs.is_some() || own.task.is_some();
+    let said = outputs.is_some() || foreign.metadata.task.is_some();
     let unsaid = bounded.then(|| Outputs::Probabilities(Vec::new()));
-    let task = task(own, (input, output), sources, outputs.or(unsaid)).map_err(named(model))?;
+    let task = task(
+        &foreign,
+        sources,
+        (&a.normalization, outputs.or(unsaid)),
+        tell,
+    )
+    .map_err(named(model))?;
     let most = a.limit.unwrap_or(INPUTS);
     let shapes: Vec<Shape> = match &network {
         Network::Trained(g, _) => g.nodes().iter().map(nn::Node::shape).collect(),
@@ -157,7 +172,7 @@ fn inputs(
     };
     let (mut inputs, mut labelled) = (Vec::new(), false);
     for source in sources {
-        let open = |split| {
+        let mut open = |split| {
             let source = Source {
                 split,
                 limit: Some(most),
@@ -168,7 +183,7 @@ fn inputs(
             memory::calibrate(&shapes, inputs.len() + more)?;
             let classes = (0..set.len()).filter_map(|i| set.class(i)).max();
             let fits = output.len() > 1 && classes.is_some_and(|most| most < output.len());
-            Ok((set.tensors(more)?, fits))
+            Ok((set.tensors(more, tell)?, fits))
         };
         let more = match open(source.split) {
             Err(Error::Data(data::Error::Split { .. })) => open(Some(data::Split::Train))?,
@@ -238,22 +253,23 @@ fn inputs(
     Ok(graph.with_metadata(metadata))
 }
 
-/// What inputs and outputs mean: what the file says, with the columns of rows and the outputs that are asked for.
+/// What inputs and outputs mean: what the file says, with the columns of rows, the normalisation and the outputs that are asked for.
 fn task(
-    own: &Metadata,
-    (input, output): (Shape, Shape),
+    foreign: &Foreign<'_>,
     sources: &[Source],
-    outputs: Option<Outputs>,
+    (stated, outputs): (&Stated, Option<Outputs>),
+    tell: Listener<'_>,
 ) -> Result<Task> {
-    let mut task = network::task_of(own, input, output)?;
-    if let (Task::Vectors(t), Some(source), None) = (&task, sources.first(), &own.task) {
-        let columns = source.rows()?.columns().to_vec();
-        task = Task::Vectors(task::Vectors::new(columns, None, t.outputs().clone())?);
-    }
+    let asked = foreign.metadata.task.is_none() || stated.is_said();
+    let rows = match (foreign.input, sources.first()) {
+        (Shape::Vector(_), Some(source)) if asked => Some(source.rows()?),
+        _ => None,
+    };
+    let mut task = foreign.task(stated, rows.as_ref(), tell)?;
     if let Some(outputs) = outputs {
         task = with_outputs(task, outputs)?;
     }
-    task.check(input, output)?;
+    task.check(foreign.input, foreign.output)?;
     Ok(task)
 }
 

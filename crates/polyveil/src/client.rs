@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Help, Result, named};
 use crate::files::{self, Output, folder_of};
-use crate::inputs::{Inputs, Source, encode_picture, encode_text};
+use crate::inputs::{self, Source, encode_picture, encode_text};
 use crate::memory;
 use crate::network::{CLIENT_FILE, answer_lines, client_file, label, task_or};
 use crate::progress::{Listener, Say};
@@ -117,17 +117,17 @@ impl Client {
     ///
     /// # Errors
     /// Inputs of another kind or size than the network takes.
-    pub fn encode(&self, inputs: &[Input], tell: Listener<'_>) -> Result<Vec<f64>> {
+    pub fn encode(&self, items: &[Input], tell: Listener<'_>) -> Result<Vec<f64>> {
         let text = matches!(self.task, Task::Prompts(_) | Task::Sentences(_));
         let mut values = Vec::new();
-        for input in inputs {
+        for input in items {
             let encoded = match input {
                 Input::Text(text, long) => encode_text(&self.task, text, *long)?,
                 Input::Item(source, _) if text => {
                     let what = format!("{}: this plan takes text", source.path.display());
                     return Err(Error::refused(what, Help::GiveText));
                 }
-                Input::Item(source, i) => Inputs::open(&self.task, source)?.encode(*i)?,
+                Input::Item(source, i) => inputs::one(&self.task, source, *i, tell)?,
                 Input::Picture(picture) => encode_picture(&self.task, picture, false)?.into(),
                 Input::Row(row) => self.task.encode(&task::Input::Row(row))?.into(),
             };

@@ -80,6 +80,10 @@ pub enum Help {
     Resume,
     /// A run is to start from its beginning.
     Anew,
+    /// How pixels become the network's inputs is to be said.
+    NameNormalization,
+    /// How rows become the network's inputs is to be said.
+    NameScaling,
 }
 
 impl Help {
@@ -101,6 +105,12 @@ impl Help {
             Self::Resume => "go on from it, or remove it to begin anew",
             Self::Anew => "start from the beginning",
             Self::Overwrite => "choose another name, or have it replaced",
+            Self::NameNormalization => {
+                "say it as the network was trained: none (v/255), imagenet, cifar10, half, or mean, deviation, range and channel order"
+            }
+            Self::NameScaling => {
+                "say it as the network was trained: none, measured on these rows, or mean and deviation of each column"
+            }
         }
     }
 }

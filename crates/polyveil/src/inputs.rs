@@ -1,6 +1,7 @@
 //! Inputs from files, of every task: pictures, rows of numbers, sentences, prompts.
 
 use crate::error::{Result, named};
+use crate::progress::{Listener, Say};
 use data::{Answers, Dataset, Split, VectorOptions, Vectors};
 use nn::Tensor;
 use rayon::prelude::*;
@@ -80,12 +81,17 @@ pub(crate) struct Encoded {
     pub(crate) tensor: Tensor,
     /// Tokens of a text, and whether it was cut.
     pub(crate) tokens: Option<(Vec<u32>, bool)>,
+    /// Whether a picture is partly transparent, which is ignored.
+    pub(crate) transparent: bool,
 }
 
 impl From<Tensor> for Encoded {
     fn from(tensor: Tensor) -> Self {
-        let tokens = None;
-        Self { tensor, tokens }
+        Self {
+            tensor,
+            tokens: None,
+            transparent: false,
+        }
     }
 }
 
@@ -185,7 +191,13 @@ impl<'a> Inputs<'a> {
                 let picture = Picture::from_pixels(s.width, s.height, s.channels, pixels);
                 self.picture(&picture.ok_or_else(|| format!("pictures {s} are no pictures"))?)?
             }
-            (Items::Pictures(files), _) => self.picture(&Picture::load(&files[i])?)?,
+            (Items::Pictures(files), _) => {
+                let picture = Picture::load(&files[i])?;
+                return Ok(Encoded {
+                    transparent: picture.transparent(),
+                    ..self.picture(&picture)?.into()
+                });
+            }
             (Items::Rows(rows), _) => self.task.encode(&task::Input::Row(rows.values(i)))?,
             (Items::Sentences(_) | Items::Prompts(_), _) => {
                 let text = self.text(i).unwrap_or_default();
@@ -200,11 +212,25 @@ impl<'a> Inputs<'a> {
     }
 
     /// At most so many as tensors, taken evenly.
-    pub(crate) fn tensors(&self, limit: usize) -> Result<Vec<Tensor>> {
+    pub(crate) fn tensors(&self, limit: usize, tell: Listener<'_>) -> Result<Vec<Tensor>> {
         let (all, count) = (self.len(), limit.min(self.len()));
         let each = (0..count).into_par_iter();
-        each.map(|i| Ok(self.encode(i * all / count)?.tensor))
-            .collect()
+        let each: Vec<Encoded> = each
+            .map(|i| self.encode(i * all / count))
+            .collect::<Result<_>>()?;
+        let of_files = each.iter().filter(|e| e.transparent).count();
+        let of_set = match &self.items {
+            Items::Set(set) => set.transparent(),
+            _ => 0,
+        };
+        if of_files + of_set > 0 {
+            tell.note(format_args!(
+                "warning: {} pictures of {} are partly transparent; transparency is ignored",
+                of_files + of_set,
+                self.source.path.display()
+            ));
+        }
+        Ok(each.into_iter().map(|e| e.tensor).collect())
     }
 }
 
@@ -212,8 +238,25 @@ impl<'a> Inputs<'a> {
 ///
 /// # Errors
 /// Inputs of another kind or size, and numbers beyond the set.
-pub fn tensor(task: &Task, source: &Source, index: usize) -> Result<Tensor> {
-    Ok(Inputs::open(task, source)?.encode(index)?.tensor)
+pub fn tensor(task: &Task, source: &Source, index: usize, tell: Listener<'_>) -> Result<Tensor> {
+    Ok(one(task, source, index, tell)?.tensor)
+}
+
+/// As [`tensor`], with what is known of it besides.
+pub(crate) fn one(
+    task: &Task,
+    source: &Source,
+    index: usize,
+    tell: Listener<'_>,
+) -> Result<Encoded> {
+    let encoded = Inputs::open(task, source)?.encode(index)?;
+    if encoded.transparent {
+        tell.note(format_args!(
+            "warning: {} is partly transparent; transparency is ignored",
+            source.path.display()
+        ));
+    }
+    Ok(encoded)
 }
 
 /// A picture as a network takes it.
@@ -237,6 +280,7 @@ pub(crate) fn encode_text(task: &Task, text: &str, long: Long) -> Result<Encoded
     Ok(Encoded {
         tensor: task.encode(&task::Input::Tokens(&tokens))?,
         tokens: Some((tokens, cut)),
+        transparent: false,
     })
 }
 

@@ -3,14 +3,15 @@
 use crate::error::{Help, Result, named};
 use crate::files;
 use crate::machine::{self, Machine, Probing, forecast};
+use crate::network::CLIENT_FILE;
 use nn::format::{DEFAULT_LIMIT, artefact, read_limited};
 use nn::{Nonlinearity, Op};
 use runtime::size;
-use runtime::wire::container::Kind;
+use runtime::wire::container::{Kind, short};
 use serde_json::{Value, json};
 use std::io::Read;
 use std::path::Path;
-use task::{Outputs, Task};
+use task::{Normalization, Outputs, Task};
 
 /// A file, explained.
 #[derive(Clone, Debug)]
@@ -72,8 +73,20 @@ fn container(path: &Path, machine: &Machine) -> Result<Inspection> {
     if let Some(key) = &i.key {
         text += &format!("  key          {key}\n");
     }
-    if let Some(kind) = Task::kind_of(&i.task) {
-        text += &format!("  task is of   {kind}\n");
+    // a key's inputs are those of the client file that it was made from
+    let client = match i.kind {
+        Kind::ClientFile => Some(crate::network::client_file(path)?),
+        Kind::ClientKey => {
+            let beside = crate::network::client_file(&path.with_file_name(CLIENT_FILE)).ok();
+            beside.filter(|c| i.details.contains(&("client file", short(c.digest()))))
+        }
+        _ => None,
+    };
+    let client = client.filter(|c| !c.task().is_empty());
+    let task = client.map(|c| Task::from_bytes(c.task())).transpose()?;
+    if let Some(task) = &task {
+        text += &format!("  task is of   {}\n", task.kind());
+        text += &inputs(task);
     }
     for (what, value) in &i.details {
         text += &format!("  {what:12} {value}\n");
@@ -86,7 +99,8 @@ fn container(path: &Path, machine: &Machine) -> Result<Inspection> {
         "bytes": i.length,
         "plan": i.plan_digest,
         "key": i.key.map(|k| k.to_string()),
-        "task": Task::kind_of(&i.task),
+        "task": task.as_ref().map(Task::kind),
+        "normalization": task.as_ref().and_then(normalization),
         "parameters": i.parameters.as_ref().map(|p| p.spec()),
         "parameters_digest": i.parameters_digest,
         "log_qp": i.parameters.as_ref().map(|p| p.log_qp()),
@@ -193,7 +207,8 @@ fn model(path: &Path) -> Result<Inspection> {
                 s.tokenizer().len()
             );
         }
-        _ => {}
+        Some(task) => text += &inputs(task),
+        None => {}
     }
     let outputs = task.as_ref().and_then(Task::outputs);
     if let Some(record) = &m.training {
@@ -215,6 +230,7 @@ fn model(path: &Path) -> Result<Inspection> {
         "file": path.display().to_string(), "kind": "Model", "who_may_see": WHO_MAY_SEE_MODELS, "bytes": bytes.len(),
         "network": m.name, "labels": outputs.map_or(&[][..], Outputs::names), "nodes": g.nodes().len(), "polynomials": polynomials.len(), "activations": g.activations().count(), "maxima": maxima,
         "calibrated": ranges == Some(true), "provenance": m.provenance, "training": m.training,
+        "normalization": task.as_ref().and_then(normalization),
         "prompt_tokens": prompt_tokens,
         "sentence_tokens": sentence_tokens,
     });
@@ -223,6 +239,27 @@ fn model(path: &Path) -> Result<Inspection> {
         json: object,
         help,
     })
+}
+
+/// What is taken from inputs and divided by.
+fn normalization(task: &Task) -> Option<&Normalization> {
+    match task {
+        Task::Pictures(t) => Some(t.normalization()),
+        Task::Vectors(t) => t.normalization(),
+        _ => None,
+    }
+}
+
+/// How pixels or rows become inputs, as a line.
+fn inputs(task: &Task) -> String {
+    match (task, normalization(task)) {
+        (Task::Pictures(_), Some(n)) => format!("  pixels       {n} (v from 0 to 255)\n"),
+        (Task::Vectors(_), Some(_)) => {
+            "  rows         each column less its mean, by its deviation\n".into()
+        }
+        (Task::Vectors(_), None) => "  rows         as they are\n".into(),
+        _ => String::new(),
+    }
 }
 
 /// A record as indented lines; texts of several lines keep them.

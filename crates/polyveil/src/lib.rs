@@ -1,10 +1,10 @@
 //! Neural networks on encrypted data: a client encrypts, a server computes on ciphertexts only, the client decrypts.
 //!
 //! ```
-//! use polyveil::{calibrate::*, inputs::Source, progress::silent, task::Answer, *};
+//! use polyveil::{calibrate::*, inputs::Source, progress::silent, task::{Answer, Stated}, *};
 //! // whoever has the network: polynomials in place of activations, fitted to data, then a plan
 //! let truth_table = Material::Inputs(vec![Source::of("data/xor.csv")]);
-//! let options = Calibrating { degree: 7, ..Calibrating::default() };
+//! let options = Calibrating { degree: 7, normalization: Stated::named("none"), ..Calibrating::default() };
 //! let network = calibrate("data/xor.onnx".as_ref(), &truth_table, &options, &mut silent)?;
 //! let plan = std::sync::Arc::new(compile(&network, &shallow())?);
 //! // the client: keys and an input, as bytes
@@ -46,6 +46,7 @@ pub mod machine;
 mod markdown;
 mod memory;
 pub mod network;
+mod normalization;
 pub mod progress;
 mod questions;
 pub mod serve;

@@ -6,7 +6,7 @@ use nn::{Graph, Metadata, PolyGraph, Shape};
 use runtime::wire::container::Kind;
 use runtime::{ClientFile, Purpose, Step, VerifiedPlan};
 use std::path::{Path, PathBuf};
-use task::{Answer, Candidate, Normalization, Outputs, Pictures, Task};
+use task::{Answer, Candidate, Outputs, Task};
 
 /// A network as it was loaded.
 pub enum Network {
@@ -50,24 +50,22 @@ pub fn load_polynomial(path: &Path) -> Result<PolyGraph> {
     }
 }
 
-/// What a network's inputs and outputs mean: what its file says, or by its input's shape rows of numbers, or pictures as the usual CIFAR-10
-/// networks take them; outputs are numbers.
+/// What a network's inputs and outputs mean: what its file says, or rows of numbers as they are; outputs are numbers.
 ///
 /// # Errors
-/// A task that can't be read or is none of these shapes.
+/// A network of pictures whose file does not say how they are normalised; a task that can't be read or is none of these shapes.
 pub fn task_of(metadata: &Metadata, input: Shape, output: Shape) -> Result<Task> {
     task_or(Task::of(metadata)?, input, output)
 }
 
 pub(crate) fn task_or(task: Option<Task>, input: Shape, output: Shape) -> Result<Task> {
-    let outputs = Outputs::unsaid(output);
     let task = match (task, input) {
         (Some(task), _) => task,
         (None, Shape::Vector(width)) => {
             let columns = (1..=width).map(|i| i.to_string()).collect();
-            Task::Vectors(task::Vectors::new(columns, None, outputs)?)
+            Task::Vectors(task::Vectors::new(columns, None, Outputs::unsaid(output))?)
         }
-        (None, _) => Task::Pictures(Pictures::new(input, Normalization::imagenet(), outputs)?),
+        (None, _) => return Err(crate::normalization::unsaid()),
     };
     task.check(input, output)?;
     Ok(task)

@@ -36,8 +36,6 @@ pub struct Inspection {
     pub key: Option<KeyId>,
     /// Its parameters, checked; a client's key has only their digest.
     pub parameters: Option<Parameters>,
-    /// The first bytes of a client file's task, for those who know tasks.
-    pub task: Vec<u8>,
     /// More, as name and value.
     pub details: Details,
 }
@@ -53,12 +51,11 @@ pub fn inspect(mut input: impl Read + Seek, name: &str) -> Result<Inspection> {
     let header = Header::read(&mut input, name)?;
     input.rewind().map_err(Error::io(name))?;
     let mut file = Reader::new(input, name, header.kind)?;
-    let mut task = Vec::new();
     let (spec, details) = match header.kind {
         Kind::ClientKey => (None, vec![("client file", short(&header.ids.client))]),
         kind => {
             let (spec, details) = match kind {
-                Kind::ClientFile => client_file(&mut file, &mut task)?,
+                Kind::ClientFile => client_file(&mut file)?,
                 Kind::EvaluationKeys => evaluation_keys(&mut file)?,
                 Kind::Input | Kind::Answer => ciphertexts(&mut file)?,
                 Kind::Checkpoint => checkpoint(&mut file)?,
@@ -79,20 +76,14 @@ pub fn inspect(mut input: impl Read + Seek, name: &str) -> Result<Inspection> {
         plan_digest: short(&header.ids.plan),
         key: Some(header.ids.key).filter(|id| *id != KeyId::default()),
         parameters,
-        task,
         details,
     })
 }
 
-fn client_file<R: Read>(
-    file: &mut Reader<R>,
-    task: &mut Vec<u8>,
-) -> Result<(ParametersSpec, Details)> {
+fn client_file<R: Read>(file: &mut Reader<R>) -> Result<(ParametersSpec, Details)> {
     let mut spec: ClientSpec = file.json(SPEC, client_file::SPEC_LIMIT)?;
     read_places(file, &mut spec.input, &mut spec.output)?;
     let length = file.begin(TASK, TASK_LIMIT)?;
-    task.resize(length.min(16) as usize, 0);
-    file.take(task)?;
     let (input, answer) = (&spec.input, &spec.answer);
     let details = vec![
         ("network", spec.description.name.clone()),

@@ -177,6 +177,10 @@ impl<'a> Reader<'a> {
         malformed(format!("{had} is no {what} (before byte {})", self.at))
     }
 
+    pub(crate) fn at_end(&self) -> bool {
+        self.at == self.all.len()
+    }
+
     pub(crate) fn end(&self) -> Result<()> {
         match self.all.len() - self.at {
             0 => Ok(()),

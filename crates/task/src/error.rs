@@ -184,6 +184,9 @@ pub enum Error {
         /// Width and height of the picture.
         had: (usize, usize),
     },
+    /// What is said of a normalisation does not fit.
+    #[error("{0}")]
+    Normalization(String),
     /// A network of this input doesn't take pictures.
     #[error("the network takes an input of shape {0}, which is no picture with 1 or 3 channels")]
     NoPicture(Shape),

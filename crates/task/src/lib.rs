@@ -25,7 +25,7 @@ pub use answer::{Answer, Candidate, Named, Outputs, Scores, Tokens};
 pub use embedding::{Embedding, Precision};
 pub use error::{Error, Result};
 pub use picture::Picture;
-pub use pictures::{Normalization, Pictures};
+pub use pictures::{Channels, Normalization, Pictures, Stated};
 pub use prompts::Prompts;
 pub use sentences::{SentenceEmbedding, Sentences};
 pub use tokenizer::Tokenizer;
@@ -87,13 +87,6 @@ impl Task {
             Self::Prompts(_) => 2,
             Self::Sentences(_) => 3,
         }
-    }
-
-    /// As [`Task::kind`], of the first bytes of a task.
-    #[must_use]
-    pub fn kind_of(first: &[u8]) -> Option<&'static str> {
-        let kind = *first.strip_prefix(MAGIC)?.get(1)?;
-        KINDS.get(usize::from(kind)).copied()
     }
 
     /// What the client encrypts of an input.

@@ -2,21 +2,32 @@
 
 use crate::error::{Error, Result};
 use crate::pictures::Normalization;
+use image::metadata::Orientation;
 use image::{
-    DynamicImage, GrayImage, ImageFormat, ImageReader, Limits, RgbImage, imageops::FilterType,
+    DynamicImage, GenericImageView, GrayImage, ImageDecoder, ImageFormat, ImageReader, Limits,
+    RgbImage, imageops::FilterType,
 };
 use nn::format::read_limited;
 use nn::{Shape, Tensor};
 use std::io::Cursor;
 use std::path::Path;
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
 
 /// Picture files above this size are refused: 64 MiB.
 pub const FILE_LIMIT: u64 = 64 << 20;
+/// Most pixels of a side.
+const SIDE: u32 = 16_384;
+/// Most bytes of decoded values.
+const DECODED: u64 = 512 << 20;
 
 /// A decoded picture of 8-bit values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
     image: DynamicImage,
+    transparent: bool,
 }
 
 impl Picture {
@@ -28,28 +39,25 @@ impl Picture {
         Self::from_bytes(&read_limited(path, FILE_LIMIT)?)
     }
 
-    /// Decodes PNG or JPEG bytes; at most 16384 pixels wide or high and 512 MiB decoded.
+    /// Decodes PNG or JPEG bytes; at most 16384 pixels wide or high and 512 MiB decoded. The picture is turned as its EXIF data say.
     ///
     /// # Errors
     /// [`Error::Malformed`] for anything else, truncated or too large.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let malformed = |detail: String| Error::malformed("PNG or JPEG", detail);
-        let mut reader = ImageReader::new(Cursor::new(bytes))
-            .with_guessed_format()
-            .map_err(|e| malformed(e.to_string()))?;
-        if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
-            return Err(malformed("it is neither; convert it to PNG".into()));
-        }
-        if reader.format() == Some(ImageFormat::Png) && !palettes_fit(bytes) {
-            return Err(malformed("its palette is damaged".into()));
-        }
-        let mut limits = Limits::default();
-        limits.max_image_width = Some(16_384);
-        limits.max_image_height = Some(16_384);
-        limits.max_alloc = Some(512 << 20);
-        reader.limits(limits);
-        let image = reader.decode().map_err(|e| malformed(e.to_string()))?;
-        Ok(Self { image })
+        let (mut image, orientation) = match image::guess_format(bytes) {
+            Ok(ImageFormat::Jpeg) => jpeg(bytes)?,
+            Ok(ImageFormat::Png) => png(bytes)?,
+            _ => return Err(malformed("it is neither; convert it to PNG")),
+        };
+        image.apply_orientation(orientation);
+        let transparent = image.color().has_alpha() && image.pixels().any(|p| p.2.0[3] < u8::MAX);
+        Ok(Self { image, transparent })
+    }
+
+    /// Whether some of it is transparent, which [`Picture::pixels`] ignores.
+    #[must_use]
+    pub fn transparent(&self) -> bool {
+        self.transparent
     }
 
     /// Width and height in pixels.
@@ -81,7 +89,7 @@ impl Picture {
                     .crop_imm((had_width - w) / 2, (had_height - h) / 2, w, h),
             )
         };
-        Self { image }
+        Self { image, ..*self }
     }
 
     /// The picture of interleaved grey (1 channel) or red, green and blue (3) values, row by row; None unless the numbers fit.
@@ -100,7 +108,10 @@ impl Picture {
         };
         // such an image may be a part of a longer buffer
         let count = width as usize * height as usize * channels;
-        (count > 0 && image.as_bytes().len() == count).then_some(Self { image })
+        (count > 0 && image.as_bytes().len() == count).then_some(Self {
+            image,
+            transparent: false,
+        })
     }
 
     /// Interleaved values, row by row: grey for 1 channel, red, green and blue for 3; None for other counts. Transparency is
@@ -129,7 +140,7 @@ impl Picture {
         } else {
             part.resize_exact(to.0, to.1, FilterType::Triangle)
         };
-        Self { image }
+        Self { image, ..*self }
     }
 
     /// The input of a network: `(v/255 − mean[c])/deviation[c]`, shape `(3, H, W)` or, for a grey network, `(1, H, W)`.
@@ -161,6 +172,79 @@ impl Picture {
     }
 }
 
+fn malformed(detail: impl std::fmt::Display) -> Error {
+    Error::malformed("PNG or JPEG", detail.to_string())
+}
+
+fn png(bytes: &[u8]) -> Result<(DynamicImage, Orientation)> {
+    if !palettes_fit(bytes) {
+        return Err(malformed("its palette is damaged"));
+    }
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png);
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(SIDE);
+    limits.max_image_height = Some(SIDE);
+    limits.max_alloc = Some(DECODED);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(malformed)?;
+    let orientation = decoder.orientation().map_err(malformed)?;
+    let image = DynamicImage::from_decoder(decoder).map_err(malformed)?;
+    Ok((image, orientation))
+}
+
+/// Strictly: the decoder makes up what a truncated or damaged file lacks otherwise.
+fn jpeg(bytes: &[u8]) -> Result<(DynamicImage, Orientation)> {
+    if !ends(bytes) {
+        return Err(malformed("it is truncated; copy or download it again"));
+    }
+    let options = DecoderOptions::default()
+        .set_strict_mode(true)
+        .set_max_width(SIDE as usize)
+        .set_max_height(SIDE as usize);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(malformed)?;
+    let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
+    let to = if grey {
+        ColorSpace::Luma
+    } else {
+        ColorSpace::RGB
+    };
+    decoder.set_options(decoder.options().jpeg_set_out_colorspace(to));
+    let (width, height) = decoder.dimensions().unwrap_or_default();
+    if (width * height * to.num_components()) as u64 > DECODED {
+        return Err(malformed("it is too large"));
+    }
+    let orientation = decoder.exif().and_then(|e| Orientation::from_exif_chunk(e));
+    let pixels = decoder.decode().map_err(malformed)?;
+    let (width, height) = (width as u32, height as u32);
+    let image = match grey {
+        true => GrayImage::from_raw(width, height, pixels).map(DynamicImage::ImageLuma8),
+        false => RgbImage::from_raw(width, height, pixels).map(DynamicImage::ImageRgb8),
+    };
+    let image = image.ok_or_else(|| malformed("its size is not that of its values"))?;
+    Ok((image, orientation.unwrap_or(Orientation::NoTransforms)))
+}
+
+/// Whether the end of the image stands behind its last scan.
+fn ends(jpeg: &[u8]) -> bool {
+    let mut rest = jpeg.get(2..).unwrap_or_default();
+    // past entropy-coded data to the next marker: FF, and neither 0, a restart nor another FF
+    while let Some(at) = rest.iter().position(|&b| b == 0xff) {
+        rest = &rest[at + 1..];
+        match rest {
+            [0xd9, ..] => return true,
+            [0 | 0x01 | 0xd0..=0xd8, ..] => rest = &rest[1..],
+            // a segment, with its length
+            [1..=0xfe, high, low, ..] => {
+                let length = usize::from(u16::from_be_bytes([*high, *low]));
+                rest = rest.get(1 + length..).unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
 /// Whether every palette of a PNG file has whole colours and at most 256 of them: the decoder (png 0.18) takes that for granted
 /// and panics where it is not so.
 fn palettes_fit(png: &[u8]) -> bool {
@@ -179,7 +263,7 @@ fn palettes_fit(png: &[u8]) -> bool {
     true
 }
 
-/// Bytes in `(C, H, W)` order as a network's input: `(v/255 − mean[c])/deviation[c]`.
+/// Bytes in a picture's `(C, H, W)` order as a network's input: `(v/255 − mean[c])/deviation[c]`.
 ///
 /// # Errors
 /// `Error::Length` when the count doesn't fit, [`Error::Count`] when the normalisation has another number of channels.
@@ -187,10 +271,13 @@ pub fn normalize(bytes: &[u8], shape: Shape, normalization: &Normalization) -> R
     let channels = shape.dims()[0];
     normalization.check(channels)?;
     let area = (bytes.len() / channels.max(1)).max(1);
-    let value = |(i, &v): (usize, &u8)| {
+    let value = |i: usize| {
         let c = (i / area).min(channels - 1);
-        (f64::from(v) / 255.0 - normalization.mean[c]) / normalization.deviation[c]
+        // another number of bytes than the shape's is refused below
+        let at = normalization.source(c) * area + (i - c * area);
+        let v = f64::from(bytes[at.min(bytes.len() - 1)]);
+        (v / 255.0 - normalization.mean[c]) / normalization.deviation[c]
     };
-    let values = bytes.iter().enumerate().map(value).collect();
+    let values = (0..bytes.len()).map(value).collect();
     Ok(Tensor::new(shape, values)?)
 }

@@ -11,6 +11,7 @@ use data::Augmentation;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use task::Stated;
 
 /// A run on pictures.
 pub type Config = Run<Network, Data>;
@@ -116,9 +117,9 @@ pub struct Data {
     /// Names of the classes, in the order of the labels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
-    /// `imagenet`, `measured` on the training pictures, or `network`: as the network's file says.
-    #[serde(default = "imagenet")]
-    pub normalization: String,
+    /// How pixels become inputs; ImageNet's for new networks without it, and for others as their files say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalization: Option<Pixels>,
     /// Pictures are resized to (height, width).
     pub size: Option<(usize, usize)>,
     /// Whether damaged pictures are left out (and listed) instead of refused.
@@ -129,8 +130,31 @@ pub struct Data {
     pub augmentation: Augmentation,
 }
 
-fn imagenet() -> String {
-    "imagenet".into()
+/// How pixels become inputs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Pixels {
+    /// `measured` on the training pictures, `network`: as the network's file says, or a name that [`Stated`] knows.
+    Named(String),
+    /// By numbers.
+    Given(Stated),
+}
+
+impl From<&str> for Pixels {
+    fn from(name: &str) -> Self {
+        Self::Named(name.into())
+    }
+}
+
+impl Pixels {
+    /// The name, where it is one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Named(name) => Some(name),
+            Self::Given(given) => given.name.as_deref(),
+        }
+    }
 }
 
 /// Settings that can be refused before anything is opened.

@@ -51,7 +51,8 @@ pub fn start<S: Direct>(run: &Run<Network, S::Data>) -> Result<Start<S>> {
         graph = surgery::insert_batch_norms(&graph, place)?;
     }
     let model = Model::new(graph, parameterization)?;
-    sources.adopt(&run.data, &metadata)?;
+    let from_file = matches!(run.network, Network::File { .. });
+    sources.adopt(&run.data, from_file.then_some(&metadata))?;
     let teacher = run.teacher.as_ref();
     let teacher = teacher.map(|t| networks::model(t, input, outputs, run.seed));
     let teacher = teacher.transpose()?.map(|(t, _)| t);

@@ -1,7 +1,7 @@
 //! The pictures of a run: to train on, to mix in, to calibrate on, and to make choices on.
 
 use crate::batch::Batch;
-use crate::config::{Checked, Config, Data, Network, Run};
+use crate::config::{Checked, Config, Data, Network, Pixels, Run};
 use crate::error::{Error, Result, need};
 use crate::model::Model;
 use crate::score::Score;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::path::Path;
-use task::{Normalization, Outputs, Pictures, Task};
+use task::{Normalization, Outputs, Pictures, Stated, Task};
 
 /// Batches one after the other.
 pub type Batches = Box<dyn Iterator<Item = Result<Batch>>>;
@@ -75,11 +75,11 @@ pub trait Direct: Source<Network = Network> {
     where
         Self: Sized;
 
-    /// Takes the normalisation from the network where the configuration leaves it to the network.
+    /// Takes the normalisation from the network, which has metadata if it is from a file, where the configuration leaves it to the network.
     ///
     /// # Errors
     /// [`Error::Setting`] for a network that has none where one is needed.
-    fn adopt(&mut self, data: &Self::Data, network: &Metadata) -> Result<()>;
+    fn adopt(&mut self, data: &Self::Data, network: Option<&Metadata>) -> Result<()>;
 
     /// The size of an input, (height, width, channels); vectors are one pixel.
     fn input(&self) -> (usize, usize, usize);
@@ -261,22 +261,23 @@ impl Direct for Sources {
             twins = indices.len();
             train = train.without(&indices)?;
         }
-        let refuse = |remedy| Err(Error::setting("normalization", &c.normalization, remedy));
-        let normalization = match c.normalization.as_str() {
-            "imagenet" if train.shape().channels != 3 => {
-                return refuse(format!(
-                    "that is for colour pictures, these are {}: say normalization = \"measured\"",
-                    train.shape()
-                ));
-            }
-            "imagenet" => Normalization::imagenet(),
-            // none until `adopt` has the network's: nothing can be loaded before
-            "network" => Normalization {
-                mean: Vec::new(),
-                deviation: Vec::new(),
+        let channels = train.shape().channels;
+        let stated = |stated: &Stated| {
+            let name = stated.name.as_deref().unwrap_or("by numbers");
+            let refuse =
+                |e| Error::setting("normalization", name, format!("{e}; or take measured"));
+            stated.normalization(channels).map_err(refuse)
+        };
+        let normalization = match &c.normalization {
+            // none until `adopt` knows whether the network's file has one: nothing can be loaded before
+            None if channels != 3 => Normalization::default(),
+            None => Normalization::imagenet(),
+            Some(Pixels::Given(given)) => stated(given)?,
+            Some(Pixels::Named(name)) => match name.as_str() {
+                "network" => Normalization::default(),
+                "measured" => second.as_ref().unwrap_or(&train).channel_statistics()?,
+                name => stated(&Stated::named(name))?,
             },
-            "measured" => second.as_ref().unwrap_or(&train).channel_statistics()?,
-            _ => return refuse("imagenet, measured, or network".into()),
         };
         Ok(Self {
             train,
@@ -288,14 +289,24 @@ impl Direct for Sources {
         })
     }
 
-    fn adopt(&mut self, c: &Data, network: &Metadata) -> Result<()> {
-        if c.normalization == "network" {
-            let said = match Task::of(network)? {
-                Some(Task::Pictures(p)) => Some(p.normalization().clone()),
-                _ => None,
-            };
-            self.normalization = said.ok_or_else(|| Error::setting("normalization", "network", "the network's file does not say how its inputs were normalised: give imagenet or measured, as it was trained"))?;
+    fn adopt(&mut self, c: &Data, network: Option<&Metadata>) -> Result<()> {
+        let asked = match &c.normalization {
+            None => network.is_some() || self.normalization.mean.is_empty(),
+            Some(pixels) => *pixels == "network".into(),
+        };
+        if !asked {
+            return Ok(());
         }
+        self.normalization = match network.map(Task::of).transpose()?.flatten() {
+            Some(Task::Pictures(p)) => p.normalization().clone(),
+            _ => {
+                let remedy = format!(
+                    "no file says how the network's inputs were normalised: name {}, or measured, or give mean and deviation, as it was trained",
+                    Stated::NAMES
+                );
+                return Err(Error::setting("normalization", "network", remedy));
+            }
+        };
         Ok(())
     }
 
@@ -371,7 +382,12 @@ impl Direct for Sources {
     fn left_out(&self) -> Vec<String> {
         let skipped = self.skipped.iter();
         let line = |s: &Skipped| format!("{}: {}", s.picture, s.reason);
-        skipped.map(line).collect()
+        let mut lines: Vec<String> = skipped.map(line).collect();
+        match self.train.transparent() {
+            0 => {}
+            n => lines.push(format!("the transparency of {n} pictures is ignored")),
+        }
+        lines
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::batch::{Batch, Values, Wanted};
 use crate::config::{Checked, Network, Run};
-use crate::error::{Result, need};
+use crate::error::{Error, Result, need};
 use crate::model::Model;
 use crate::score::Score;
 use crate::sources::{Batches, Direct, Source, batches, fit, shuffled};
@@ -176,11 +176,14 @@ impl Direct for Table {
         })
     }
 
-    fn adopt(&mut self, c: &Data, network: &Metadata) -> Result<()> {
+    fn adopt(&mut self, c: &Data, network: Option<&Metadata>) -> Result<()> {
         if c.normalization == Scaling::Network {
-            self.normalization = match Task::of(network)? {
+            self.normalization = match network.map(Task::of).transpose()?.flatten() {
                 Some(Task::Vectors(v)) => v.normalization().cloned(),
-                _ => None,
+                _ => {
+                    let remedy = "no file says how the network's inputs were normalised: name none or measured, as it was trained";
+                    return Err(Error::setting("normalization", "network", remedy));
+                }
             };
         }
         Ok(())

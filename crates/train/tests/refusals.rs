@@ -3,8 +3,8 @@
 use data::{Dataset, Shape};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use task::Normalization;
-use train::config::{Config, Degrees, Network, Order, Substitution};
+use task::{Normalization, Stated};
+use train::config::{Config, Degrees, Network, Order, Pixels, Substitution};
 use train::sources::Direct;
 use train::{Error, Sources, Trainer};
 
@@ -40,10 +40,7 @@ fn sources() -> Sources {
         train: set(32, 1, 2),
         second: None,
         held_out: set(8, 1, 2),
-        normalization: Normalization {
-            mean: vec![0.5],
-            deviation: vec![0.25],
-        },
+        normalization: Normalization::new(vec![0.5], vec![0.25]),
         skipped: Vec::new(),
         twins: 0,
     }
@@ -303,10 +300,35 @@ fn pictures_that_can_not_be_used() {
         &format!("train = {idx:?}, held_out = 2"),
     ))
     .expect("parses");
+    // ImageNet's is of colours, and nobody says another
+    let mut data = config.data;
+    let new = Sources::open(&data).and_then(|mut s| s.adopt(&data, None));
     says(
-        &Sources::open(&config.data).expect_err("grey"),
+        &new.expect_err("grey"),
+        &["normalization", "measured", "half"],
+    );
+    data.normalization = Some("imagenet".into());
+    says(
+        &Sources::open(&data).expect_err("grey"),
         &["normalization = imagenet", "measured"],
     );
+    for (normalization, mean) in [
+        (Pixels::from("half"), 0.5),
+        (Pixels::from("none"), 0.0),
+        (
+            Pixels::Given(Stated {
+                mean: vec![127.5],
+                deviation: vec![51.0],
+                range: Some((0.0, 255.0)),
+                ..Stated::default()
+            }),
+            0.5,
+        ),
+    ] {
+        data.normalization = Some(normalization);
+        let opened = Sources::open(&data).expect("opens");
+        assert_eq!(opened.normalization.mean, [mean]);
+    }
     // a folder with pictures of two sizes
     for (name, side) in [("a", 4), ("b", 5)] {
         let class = root.join("folder").join(name);
@@ -330,19 +352,16 @@ fn pictures_that_can_not_be_used() {
     let e = train(&config, mean, "nan").expect_err("NaN");
     says(&e, &["normali"]);
     let mut bare = sources();
-    bare.normalization = Normalization {
-        mean: Vec::new(),
-        deviation: Vec::new(),
-    };
+    bare.normalization = Normalization::new(Vec::new(), Vec::new());
     says(
         &train(&config, bare, "bare").expect_err("none"),
         &["normali"],
     );
     let mut data = config.data.clone();
-    data.normalization = "network".into();
+    data.normalization = Some("network".into());
     says(
         &sources()
-            .adopt(&data, &nn::Metadata::default())
+            .adopt(&data, Some(&nn::Metadata::default()))
             .expect_err("unknown"),
         &["normalization = network", "measured"],
     );

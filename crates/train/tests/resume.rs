@@ -53,10 +53,7 @@ fn sources() -> Sources {
         train: pictures(96, 1),
         second: Some(pictures(36, 2)),
         held_out: pictures(30, 3),
-        normalization: Normalization {
-            mean: vec![0.4],
-            deviation: vec![0.2],
-        },
+        normalization: Normalization::new(vec![0.4], vec![0.2]),
         skipped: Vec::new(),
         twins: 0,
     }
@@ -103,7 +100,7 @@ fn config() -> Config {
             drop_twins: false,
             limit: None,
             labels: Vec::new(),
-            normalization: "measured".into(),
+            normalization: Some("measured".into()),
             size: None,
             skip_damaged: false,
             augmentation: Augmentation {

@@ -5,10 +5,7 @@ use data::{Augmentation, Batch, Loader, LoaderOptions, Options, Order, ResizedCr
 use task::Normalization;
 
 fn normalization(channels: usize) -> Normalization {
-    Normalization {
-        mean: vec![0.41; channels],
-        deviation: vec![0.25; channels],
-    }
+    Normalization::new(vec![0.41; channels], vec![0.25; channels])
 }
 
 fn options(batch: usize, channels: usize) -> LoaderOptions {
@@ -345,10 +342,7 @@ fn loaders_refuse_what_they_cannot_do() {
     assert!(line(new(options(0, 3))).contains("batches of 0"));
     assert!(line(new(options(2, 1))).contains("for 3 channels"));
     let flat = LoaderOptions {
-        normalization: Normalization {
-            mean: vec![0.0; 3],
-            deviation: vec![1.0, 0.0, 1.0],
-        },
+        normalization: Normalization::new(vec![0.0; 3], vec![1.0, 0.0, 1.0]),
         ..options(2, 3)
     };
     assert!(line(new(flat)).contains("positive deviation"));

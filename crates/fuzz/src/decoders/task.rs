@@ -23,10 +23,7 @@ fn prompts(tokenizer: impl Into<Tokenizer>) -> Task {
 
 fn seeds() -> Vec<Vec<u8>> {
     let names = |names: [&str; 2]| names.map(String::from).to_vec();
-    let n = || Normalization {
-        mean: vec![0.5, 0.25],
-        deviation: vec![0.25, 0.1],
-    };
+    let n = || Normalization::new(vec![0.5, 0.25], vec![0.25, 0.1]);
     let labels = Outputs::Labels(names(["cat", "dog"]));
     let vectors = Vectors::new(names(["age", "height"]), Some(n()), labels);
     let classes = Outputs::Classes(names(["cat", "dog"]));

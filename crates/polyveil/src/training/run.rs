@@ -77,6 +77,7 @@ pub fn adapt(
     saving: &Saving,
     tell: Listener<'_>,
 ) -> Result<Score> {
+    let start = &start.normalised(tell)?;
     let config = how.config(start, start.data.second.as_ref(), tell)?;
     direct::<Sources>(&config, "pictures", folder, saving, tell)
 }

@@ -3,14 +3,15 @@
 use crate::error::{Result, named};
 use crate::inputs::{Inputs, Source};
 use crate::markdown::{Table, interval, or_none};
-use crate::network::task_of;
+use crate::normalization::Foreign;
+use crate::progress::Listener;
 use nn::Tensor;
 use nn::evaluate::Evaluation;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use task::Task;
+use task::{Stated, Task};
 use train::score::Errors;
 use zoo::encoder::Start;
 use zoo::trained::TrainedEncoder;
@@ -32,12 +33,18 @@ pub struct Scored {
 #[derive(Debug, Clone)]
 pub struct Scores(Vec<Scored>);
 
-/// Scores networks on labelled inputs: pictures or rows, or sentences where they are folders of runs on sentences; `activation` is that of
-/// networks whose files do not say.
+/// Scores networks on labelled inputs: pictures or rows, or sentences where they are folders of runs on sentences; `activation` and what is
+/// `stated` of a normalisation are those of networks whose files do not say.
 ///
 /// # Errors
 /// Networks and data that can't be read or do not fit each other.
-pub fn score(models: &[PathBuf], source: &Source, activation: Option<&str>) -> Result<Scores> {
+pub fn score(
+    models: &[PathBuf],
+    source: &Source,
+    activation: Option<&str>,
+    stated: &Stated,
+    tell: Listener<'_>,
+) -> Result<Scores> {
     let activation = activation.map(train::networks::activation).transpose()?;
     let mut rows: Vec<Scored> = Vec::new();
     for path in models {
@@ -46,8 +53,10 @@ pub fn score(models: &[PathBuf], source: &Source, activation: Option<&str>) -> R
             zoo::Model::Encoder(_) => encoder(path, source)?,
             model => {
                 let (graph, metadata) = model.graph().map_err(named(path))?;
-                let (input, output) = (graph.input().shape(), graph.output().shape());
-                let task = task_of(&metadata, input, output).map_err(named(path))?;
+                let silent = Stated::default();
+                let said = metadata.task.as_ref().map_or(stated, |_| &silent);
+                let foreign = Foreign::of(&graph, &metadata);
+                let task = foreign.task(said, None, tell).map_err(named(path))?;
                 let inputs = Inputs::open(&task, source)?;
                 let judged = judge(&inputs, |x| graph.evaluate(x)).map_err(named(path))?;
                 (task, judged)

@@ -225,6 +225,7 @@ pub fn search(from: &Start, a: &Searching, output: &Path, tell: Listener<'_>) ->
     if degrees.first().is_none_or(|&d| d < 2) || degrees.last().is_none_or(|&d| d > 255) {
         return Err("degrees from 2 to 255 are needed, for example 2, 4, 7 and 15".into());
     }
+    let from = &from.normalised(tell)?;
     let start = from.network();
     let mut sources = Sources::open(&from.data)?;
     let basis = a.machine.basis(Probing::AsItIs)?;
@@ -232,7 +233,7 @@ pub fn search(from: &Start, a: &Searching, output: &Path, tell: Listener<'_>) ->
     let classes = sources.train.classes().len();
     let (mut model, metadata): (Model, _) =
         train::networks::model(&start, sources.input(), classes, from.seed)?;
-    sources.adopt(&from.data, &metadata)?;
+    sources.adopt(&from.data, Some(&metadata))?;
     let how = Substitution {
         degree: Degrees::One(2),
         order: Order::All,

@@ -1,9 +1,12 @@
 //! A trained network and pictures become a run that makes the network polynomial.
 
 use crate::error::{Result, named};
+use crate::normalization::{Begins, begins};
 use crate::progress::{Listener, Say};
+use nn::{Graph, Metadata};
 use std::path::PathBuf;
-use train::config::{Data, Degrees, Network, Order, Run, Stage, Substitution, Target};
+use task::Stated;
+use train::config::{Data, Degrees, Network, Order, Pixels, Run, Stage, Substitution, Target};
 use train::surgery::Where;
 pub use train::vectors::Data as Vectors;
 
@@ -21,7 +24,40 @@ pub struct Start<D = Data> {
     pub data: D,
 }
 
+impl Start {
+    /// With the normalisation by which the network begins itself, where neither its file nor anybody else says one.
+    pub(super) fn normalised(&self, tell: Listener<'_>) -> Result<Self> {
+        let mut out = self.clone();
+        let left = self.data.normalization.as_ref();
+        if left.is_some_and(|pixels| *pixels != "network".into()) {
+            return Ok(out);
+        }
+        let (graph, metadata) = self.graph()?;
+        if let (None, Begins::Normalising(own)) = (&metadata.task, begins(&graph)) {
+            tell.note(format_args!(
+                "the network normalises pixels itself; it is given {own}"
+            ));
+            out.data.normalization = Some(Pixels::Given(Stated {
+                mean: own.mean,
+                deviation: own.deviation,
+                channels: own.channels,
+                ..Stated::default()
+            }));
+        }
+        Ok(out)
+    }
+}
+
 impl<D: Clone> Start<D> {
+    fn graph(&self) -> Result<(Graph, Metadata)> {
+        let activation = self.activation.as_deref();
+        let activation = activation.and_then(approx::Activation::named);
+        let model = zoo::open(&self.model, &zoo::Options { activation });
+        model
+            .and_then(zoo::Model::graph)
+            .map_err(named(&self.model))
+    }
+
     /// The network's place in a configuration.
     pub(super) fn network(&self) -> Network {
         Network::File {
@@ -45,11 +81,7 @@ impl<D: Clone> Start<D> {
 
     /// The original network teaches, unless it takes maxima, which training does not compute: its averages then learn from labels alone.
     fn teacher(&self, tell: Listener<'_>) -> Result<Option<Network>> {
-        let activation = self.activation.as_deref();
-        let activation = activation.and_then(approx::Activation::named);
-        let (graph, _) = zoo::open(&self.model, &zoo::Options { activation })
-            .and_then(zoo::Model::graph)
-            .map_err(named(&self.model))?;
+        let (graph, _) = self.graph()?;
         let maximum = |n: &&nn::Node<nn::Nonlinearity>| matches!(n.op(), nn::Op::MaxPool(_));
         if let Some(n) = graph.nodes().iter().find(maximum) {
             tell.note(format_args!(

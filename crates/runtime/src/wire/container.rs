@@ -727,7 +727,7 @@ impl<R: Read> Reader<R> {
 }
 
 /// The first bytes of a digest, for people.
-pub(crate) fn short(digest: &Digest) -> String {
+pub fn short(digest: &Digest) -> String {
     digest[..6].iter().map(|b| format!("{b:02x}")).collect()
 }
 

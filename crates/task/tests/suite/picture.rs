@@ -4,7 +4,7 @@ use crate::assert_close;
 use nn::Shape;
 use std::io::Cursor;
 use task::picture::Picture;
-use task::{Error, Normalization};
+use task::{Channels, Error, Normalization, Outputs, Pictures, Stated, Task};
 
 fn png(width: u32, height: u32) -> Vec<u8> {
     let image = image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 200]));
@@ -67,10 +67,7 @@ fn another_size_is_refused_and_resizing_must_be_asked_for() {
         picture.to_tensor(Shape::image(2, 48, 64), &Normalization::imagenet()),
         Err(Error::NoPicture { .. })
     ));
-    let grey = Normalization {
-        mean: vec![0.5],
-        deviation: vec![0.5],
-    };
+    let grey = Normalization::new(vec![0.5], vec![0.5]);
     assert!(matches!(
         picture.to_tensor(Shape::image(3, 48, 64), &grey),
         Err(Error::Count { .. })
@@ -152,4 +149,324 @@ fn fitting_a_long_thin_picture_takes_little_memory() {
         .to_tensor(Shape::image(3, 224, 224), &Normalization::imagenet())
         .expect("fits");
     assert!(tensor.values()[0] > tensor.values()[223]);
+}
+
+/// Four quarters of different colours.
+fn quarters(width: u32, height: u32) -> image::RgbImage {
+    image::RgbImage::from_fn(width, height, |x, y| {
+        image::Rgb(match (x < width / 2, y < height / 2) {
+            (true, true) => [250, 10, 10],
+            (false, true) => [10, 250, 10],
+            (true, false) => [10, 10, 250],
+            (false, false) => [250, 250, 250],
+        })
+    })
+}
+
+fn encoded(picture: &image::DynamicImage, format: image::ImageFormat) -> Vec<u8> {
+    let mut out = Cursor::new(Vec::new());
+    picture.write_to(&mut out, format).expect("encodes");
+    out.into_inner()
+}
+
+/// EXIF data that say nothing but an orientation, in this order of bytes.
+fn exif(orientation: u8, big: bool) -> Vec<u8> {
+    let mut tiff = if big {
+        b"MM\0*\0\0\0\x08\0\x01".to_vec()
+    } else {
+        b"II*\0\x08\0\0\0\x01\0".to_vec()
+    };
+    tiff.extend(match big {
+        true => [1, 0x12, 0, 3, 0, 0, 0, 1, 0, orientation, 0, 0],
+        false => [0x12, 1, 3, 0, 1, 0, 0, 0, orientation, 0, 0, 0],
+    });
+    tiff.extend([0; 4]);
+    tiff
+}
+
+/// A JPEG with EXIF data behind its first marker.
+fn with_exif(jpeg: &[u8], tiff: &[u8]) -> Vec<u8> {
+    let mut out = jpeg[..2].to_vec();
+    out.extend([0xff, 0xe1]);
+    out.extend((tiff.len() as u16 + 8).to_be_bytes());
+    out.extend(b"Exif\0\0");
+    out.extend(tiff);
+    out.extend(&jpeg[2..]);
+    out
+}
+
+/// Red, green, blue or white: what lies in the middle of each quarter, row by row.
+fn seen(picture: &Picture) -> String {
+    let (width, height) = picture.size();
+    let pixels = picture.pixels(3).expect("colours");
+    let at = |x: usize, y: usize| {
+        let p = &pixels[3 * (y * width + x)..][..3];
+        match (p[0] > 128, p[1] > 128, p[2] > 128) {
+            (true, true, true) => 'W',
+            (true, ..) => 'R',
+            (_, true, _) => 'G',
+            _ => 'B',
+        }
+    };
+    let (x, y) = (width / 4, height / 4);
+    [at(x, y), at(3 * x, y), at(x, 3 * y), at(3 * x, 3 * y)]
+        .iter()
+        .collect()
+}
+
+#[test]
+fn pictures_are_turned_as_their_exif_data_say() {
+    let jpeg = encoded(&quarters(32, 16).into(), image::ImageFormat::Jpeg);
+    for (orientation, right) in [
+        (1, "RGBW"),
+        (2, "GRWB"),
+        (3, "WBGR"),
+        (4, "BWRG"),
+        (5, "RBGW"),
+        (6, "BRWG"),
+        (7, "WGBR"),
+        (8, "GWRB"),
+        // none that is known
+        (9, "RGBW"),
+    ] {
+        for big in [false, true] {
+            let picture = Picture::from_bytes(&with_exif(&jpeg, &exif(orientation, big)));
+            let picture = picture.expect("decodes");
+            assert_eq!(seen(&picture), right, "{orientation}");
+            let turned = (5..=8).contains(&orientation);
+            assert_eq!(picture.size(), if turned { (16, 32) } else { (32, 16) });
+        }
+    }
+    // damaged EXIF data turn nothing
+    let cut = &exif(6, true)[..9];
+    assert_eq!(
+        seen(&Picture::from_bytes(&with_exif(&jpeg, cut)).expect("decodes")),
+        "RGBW"
+    );
+}
+
+#[test]
+fn truncated_and_damaged_jpegs_are_refused() {
+    let noise = image::RgbImage::from_fn(160, 160, |x, y| {
+        let v = (x * 7919 + y * 104_729) ^ (x * y * 31);
+        image::Rgb([v as u8, (v >> 3) as u8, (v >> 5) as u8])
+    });
+    let grey = image::DynamicImage::from(noise.clone()).to_luma8();
+    for picture in [noise.into(), image::DynamicImage::from(grey)] {
+        let jpeg = encoded(&picture, image::ImageFormat::Jpeg);
+        assert!(Picture::from_bytes(&jpeg).is_ok());
+        // with a thumbnail's end inside of its EXIF data
+        let mut thumbnail = exif(1, true);
+        thumbnail.extend([0xff, 0xd8, 0xff, 0xd9]);
+        let long = with_exif(&jpeg, &thumbnail);
+        assert!(Picture::from_bytes(&long).is_ok());
+        for percent in [1, 10, 30, 50, 70, 90, 99] {
+            for whole in [&jpeg, &long] {
+                let cut = &whole[..whole.len() * percent / 100];
+                let e = Picture::from_bytes(cut).expect_err("truncated").to_string();
+                assert!(e.contains("truncated"), "{percent}: {e}");
+            }
+        }
+        for cut in 1..=2 {
+            assert!(Picture::from_bytes(&jpeg[..jpeg.len() - cut]).is_err());
+        }
+        // bytes behind the end do not matter
+        let mut more = jpeg.clone();
+        more.extend(b"more");
+        assert!(Picture::from_bytes(&more).is_ok());
+    }
+}
+
+#[test]
+fn transparency_is_known_and_many_kinds_of_pictures_are_right() {
+    let png = |picture: image::DynamicImage| {
+        Picture::from_bytes(&encoded(&picture, image::ImageFormat::Png)).expect("decodes")
+    };
+    let rgba = |alpha: u8| image::RgbaImage::from_pixel(4, 4, image::Rgba([200, 100, 50, alpha]));
+    let mut one = rgba(255);
+    one.get_pixel_mut(3, 3).0[3] = 254;
+    for (picture, transparent) in [(rgba(255), false), (rgba(0), true), (one, true)] {
+        let picture = png(picture.into());
+        assert_eq!(picture.transparent(), transparent);
+        assert_eq!(picture.fit(2, 2).transparent(), transparent);
+        assert_eq!(picture.pixels(3).expect("colours")[..3], [200, 100, 50]);
+    }
+    let deep = image::ImageBuffer::from_pixel(4, 4, image::Rgb([0x8080u16, 0x4040, 0xffff]));
+    let deep = png(image::DynamicImage::ImageRgb16(deep));
+    assert_eq!(deep.pixels(3).expect("colours")[..3], [0x80, 0x40, 0xff]);
+    assert!(!deep.transparent());
+    let deep = image::ImageBuffer::from_pixel(4, 4, image::LumaA([0x8080u16, 0x1000]));
+    assert!(png(image::DynamicImage::ImageLumaA16(deep)).transparent());
+}
+
+#[test]
+fn normalisations_are_what_is_said() {
+    let said = |stated: &Stated, channels| stated.normalization(channels).expect("fits");
+    let numbers = |mean: &[f64], deviation: &[f64], range| Stated {
+        mean: mean.to_vec(),
+        deviation: deviation.to_vec(),
+        range,
+        ..Stated::default()
+    };
+    assert!(!Stated::default().is_said());
+    let order = Stated {
+        channels: Channels::Bgr,
+        ..Stated::default()
+    };
+    assert!(!order.is_said(), "an order alone says nothing of numbers");
+    // what a byte becomes in each channel
+    let of = |n: &Normalization, byte: u8| -> Vec<f64> {
+        let channels = n.mean.len();
+        let bytes: Vec<u8> = (0..channels as u8).map(|c| byte + c).collect();
+        let shape = Shape::image(channels, 1, 1);
+        task::picture::normalize(&bytes, shape, n)
+            .expect("fits")
+            .into_values()
+    };
+    let eq = |had: Vec<f64>, right: &[f64]| assert_close(&had, right, 1e-12);
+    for channels in [1, 3] {
+        let each = |f: &dyn Fn(f64) -> f64| -> Vec<f64> {
+            (0..channels).map(|c| f(100.0 + c as f64)).collect()
+        };
+        eq(
+            of(&said(&Stated::named("none"), channels), 100),
+            &each(&|v| v / 255.0),
+        );
+        eq(
+            of(&said(&Stated::named("half"), channels), 100),
+            &each(&|v| v / 127.5 - 1.0),
+        );
+        eq(
+            of(&said(&numbers(&[], &[], Some((0.0, 255.0))), channels), 100),
+            &each(&|v| v),
+        );
+        eq(
+            of(&said(&numbers(&[], &[], Some((-1.0, 1.0))), channels), 100),
+            &each(&|v| v / 127.5 - 1.0),
+        );
+        eq(
+            of(
+                &said(&numbers(&[127.5], &[51.0], Some((0.0, 255.0))), channels),
+                100,
+            ),
+            &each(&|v| (v - 127.5) / 51.0),
+        );
+        eq(
+            of(&said(&numbers(&[0.1307], &[0.3081], None), channels), 100),
+            &each(&|v| (v / 255.0 - 0.1307) / 0.3081),
+        );
+    }
+    assert_eq!(
+        said(&Stated::named("imagenet"), 3),
+        Normalization::imagenet()
+    );
+    assert_eq!(
+        said(&Stated::named("cifar10"), 3).mean,
+        [0.4914, 0.4822, 0.4465]
+    );
+    // blue, green, red: numbers in the network's order, names in their own
+    let caffe = Stated {
+        channels: Channels::Bgr,
+        ..numbers(&[104.0, 117.0, 123.0], &[], Some((0.0, 255.0)))
+    };
+    eq(
+        of(&said(&caffe, 3), 100),
+        &[102.0 - 104.0, 101.0 - 117.0, 100.0 - 123.0],
+    );
+    let bgr = Stated {
+        channels: Channels::Bgr,
+        ..Stated::named("imagenet")
+    };
+    let rgb = of(&Normalization::imagenet(), 100);
+    eq(of(&said(&bgr, 3), 100), &[rgb[2], rgb[1], rgb[0]]);
+    for (bad, channels) in [
+        (Stated::named("imagenet"), 1),
+        (Stated::named("cifar10"), 4),
+        (Stated::named("imagenet21k"), 3),
+        (
+            Stated {
+                mean: vec![0.5],
+                ..Stated::named("half")
+            },
+            3,
+        ),
+        (numbers(&[0.5, 0.5], &[], None), 3),
+        (numbers(&[], &[0.0], None), 3),
+        (numbers(&[f64::NAN], &[], None), 3),
+        (numbers(&[], &[], Some((1.0, 1.0))), 3),
+        (numbers(&[], &[], Some((0.0, f64::INFINITY))), 3),
+        (
+            Stated {
+                channels: Channels::Bgr,
+                ..Stated::named("none")
+            },
+            1,
+        ),
+    ] {
+        assert!(bad.normalization(channels).is_err(), "{bad:?}");
+    }
+    for (stated, text) in [
+        (Stated::named("none"), "v/255, channels red, green, blue"),
+        (
+            Stated::named("half"),
+            "(v/255 − 0.5)/0.5, channels red, green, blue",
+        ),
+        (
+            numbers(&[], &[], Some((0.0, 255.0))),
+            "v, channels red, green, blue",
+        ),
+        (
+            caffe,
+            "v − [104.0, 117.0, 123.0], channels blue, green, red",
+        ),
+        (
+            Stated::named("imagenet"),
+            "(v/255 − [0.485, 0.456, 0.406])/[0.229, 0.224, 0.225], channels red, green, blue",
+        ),
+    ] {
+        assert_eq!(said(&stated, 3).to_string(), text);
+    }
+    assert_eq!(
+        said(&numbers(&[0.1307], &[0.3081], None), 1).to_string(),
+        "(v/255 − 0.1307)/0.3081"
+    );
+}
+
+#[test]
+fn tasks_keep_their_bytes_and_the_order_of_channels() {
+    let made = |channels| {
+        let n = Normalization {
+            channels,
+            ..Normalization::imagenet()
+        };
+        let pictures = Pictures::new(Shape::image(3, 1, 1), n, Outputs::Classes(Vec::new()));
+        Task::Pictures(pictures.expect("fits"))
+    };
+    let (rgb, bgr) = (
+        made(Channels::Rgb).to_bytes(),
+        made(Channels::Bgr).to_bytes(),
+    );
+    assert_eq!(bgr[..rgb.len()], rgb[..]);
+    assert_eq!(bgr.len(), rgb.len() + 1);
+    assert_eq!(Task::from_bytes(&rgb).expect("reads"), made(Channels::Rgb));
+    assert_eq!(Task::from_bytes(&bgr).expect("reads"), made(Channels::Bgr));
+    let mut other = bgr.to_vec();
+    for last in [0, 2, 255] {
+        *other.last_mut().expect("one") = last;
+        assert!(Task::from_bytes(&other.clone().into()).is_err());
+    }
+    let picture = Picture::from_pixels(1, 1, 3, vec![10, 20, 30]).expect("one");
+    let Task::Pictures(task) = made(Channels::Bgr) else {
+        panic!("pictures")
+    };
+    let x = task.input(&picture).expect("fits").into_values();
+    assert_close(
+        &x,
+        &[
+            (30.0 / 255.0 - 0.485) / 0.229,
+            (20.0 / 255.0 - 0.456) / 0.224,
+            (10.0 / 255.0 - 0.406) / 0.225,
+        ],
+        1e-12,
+    );
 }

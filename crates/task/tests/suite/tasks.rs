@@ -18,10 +18,7 @@ fn table(rows: usize, width: usize) -> Embedding {
 }
 
 fn normalization() -> Normalization {
-    Normalization {
-        mean: vec![1.0, -2.0],
-        deviation: vec![0.5, 4.0],
-    }
+    Normalization::new(vec![1.0, -2.0], vec![0.5, 4.0])
 }
 
 fn vectors(outputs: Outputs) -> Task {
@@ -52,10 +49,7 @@ fn sentences() -> Task {
 }
 
 fn all() -> Vec<Task> {
-    let normal = Normalization {
-        mean: vec![0.5],
-        deviation: vec![0.25],
-    };
+    let normal = Normalization::new(vec![0.5], vec![0.25]);
     let pictures = Pictures::new(Shape::image(1, 2, 3), normal, Outputs::Classes(Vec::new()));
     let tokenizer = Tokenizer::Characters(vec!['\n', 'a', 'b', 'ü']);
     let prompts = Prompts::new(tokenizer, table(4, 2), Some(0), vec![vec![0, 1, 2]; 2]);
@@ -149,7 +143,7 @@ fn rows_are_normalised_by_column_and_checked() {
         (vec![0.0], vec![0.0]),
         (vec![0.0], vec![f64::INFINITY]),
     ] {
-        let n = Normalization { mean, deviation };
+        let n = Normalization::new(mean, deviation);
         let made = Vectors::new(names(&["a"]), Some(n), Outputs::Values(Vec::new()));
         assert!(made.is_err());
     }

@@ -1,0 +1,338 @@
+//! A foreign network is given what it was trained on, or nothing: what is said of its pixels, what it says itself, and what is refused.
+
+#[path = "support/onnx.rs"]
+mod onnx;
+mod support;
+
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage, RgbaImage};
+use onnx::means;
+use std::io::Cursor;
+use std::path::Path;
+use support::{Folder, done, refused};
+
+const IMAGENET: [&[f32]; 2] = [&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225]];
+
+fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+    let mut out = Cursor::new(Vec::new());
+    picture.write_to(&mut out, format).expect("encodes");
+    out.into_inner()
+}
+
+/// A picture of one colour in two sizes, beside noise that gives every value a range.
+fn pictures(folder: &Folder) -> String {
+    let one = RgbImage::from_pixel(8, 8, Rgb([128, 64, 32]));
+    folder.file("one.png", &encoded(&one.into(), ImageFormat::Png));
+    let noise = RgbImage::from_fn(8, 8, |x, y| {
+        Rgb([(x * 30) as u8, (y * 30) as u8, (x * y * 5) as u8])
+    });
+    folder.file("noise.png", &encoded(&noise.into(), ImageFormat::Png));
+    format!("{} {}", folder.path("one.png"), folder.path("noise.png"))
+}
+
+/// What the network computes of the picture of one colour, and what was said on the way.
+fn calibrated(folder: &Folder, bytes: &[u8], options: &str) -> (Vec<f64>, String) {
+    let (net, out) = (folder.file("net.onnx", bytes), folder.path("net.pvm"));
+    let (_, notes) = done(
+        &format!(
+            "calibrate {net} --data {} {options} -o {out}",
+            pictures(folder)
+        ),
+        &[],
+    );
+    let graph = nn::format::artefact::load(Path::new(&out), 1 << 20).expect("reads");
+    let task = task::Task::of(graph.metadata())
+        .expect("reads")
+        .expect("there");
+    let picture = task::Picture::load(Path::new(&folder.path("one.png"))).expect("reads");
+    let x = task.encode(&task::Input::Picture(&picture)).expect("fits");
+    (
+        graph.evaluate(&x).expect("evaluates").output.into_values(),
+        notes,
+    )
+}
+
+fn near(had: &[f64], right: [f64; 3]) {
+    let close = had
+        .iter()
+        .zip(right)
+        .all(|(h, r)| (h - r).abs() < 1e-5 * r.abs().max(1.0));
+    assert!(close && had.len() == 3, "{had:?}: {right:?}");
+}
+
+#[test]
+fn nobody_guesses_how_pixels_are_normalised() {
+    let folder = Folder::new("unsaid");
+    let data = pictures(&folder);
+    for channels in [3, 1] {
+        let net = folder.file("net.onnx", &means(channels, &[]));
+        let calibrate = format!(
+            "calibrate {net} --data {data} -o {}",
+            folder.path("net.pvm")
+        );
+        let words = [
+            "net.onnx",
+            "normalised",
+            "--normalization none|imagenet|cifar10|half",
+            "--mean",
+            "--deviation",
+            "--range",
+            "--channels",
+        ];
+        refused(&calibrate, &[], &words);
+        // an order of channels is no normalisation
+        refused(
+            &format!("{calibrate} --channels bgr"),
+            &[],
+            &["--normalization"],
+        );
+    }
+    let net = folder.file("grey.onnx", &means(1, &[]));
+    let grey = |options: &str, words: &[&str]| {
+        refused(
+            &format!(
+                "calibrate {net} --data {data} {options} -o {}",
+                folder.path("net.pvm")
+            ),
+            &[],
+            words,
+        );
+    };
+    grey(
+        "--normalization imagenet",
+        &["grey.onnx", "3 channels", "half", "--mean"],
+    );
+    grey("--normalization none --channels bgr", &["3 channels"]);
+    grey(
+        "--normalization imagenet22k",
+        &["none, imagenet, cifar10, half"],
+    );
+    grey("--mean 0.1,0.2", &["means", "1 needed, 2 given", "--mean"]);
+    done(
+        &format!(
+            "calibrate {net} --data {data} --mean 0.1307 --deviation 0.3081 -o {}",
+            folder.path("g.pvm")
+        ),
+        &[],
+    );
+    let (said, _) = done(&format!("inspect {}", folder.path("g.pvm")), &[]);
+    assert!(
+        said.contains("(v/255 − 0.1307)/0.3081 (v from 0 to 255)"),
+        "{said}"
+    );
+    // rows neither
+    let rows = folder.file("rows.csv", b"left,right\n0,1\n1,0\n");
+    let xor = concat!(env!("CARGO_MANIFEST_DIR"), "/../polyveil/data/xor.onnx");
+    let rows = format!(
+        "calibrate {xor} --data {rows} -o {}",
+        folder.path("xor.pvm")
+    );
+    refused(
+        &rows,
+        &[],
+        &[
+            "xor.onnx",
+            "rows are normalised",
+            "--normalization none|measured",
+        ],
+    );
+    for (options, line) in [
+        ("--normalization none", "rows         as they are"),
+        (
+            "--normalization measured",
+            "rows         each column less its mean",
+        ),
+        (
+            "--mean 0.5,0.25 --deviation 0.5",
+            "rows         each column less its mean",
+        ),
+    ] {
+        done(&format!("{rows} {options}"), &[]);
+        let (said, _) = done(&format!("inspect {}", folder.path("xor.pvm")), &[]);
+        assert!(said.contains(line), "{said}");
+    }
+    refused(&format!("{rows} --range 0..1"), &[], &["range"]);
+    refused(
+        &format!("{rows} --normalization imagenet"),
+        &[],
+        &["imagenet"],
+    );
+}
+
+#[test]
+fn pixels_become_what_is_said() {
+    let folder = Folder::new("said");
+    let plain = means(3, &[]);
+    let v = [128.0, 64.0, 32.0];
+    for (options, right) in [
+        ("--normalization none", v.map(|v| v / 255.0)),
+        ("--normalization half", v.map(|v| v / 127.5 - 1.0)),
+        ("--range 0..255", v),
+        ("--range -1..1", v.map(|v| v / 127.5 - 1.0)),
+        (
+            "--normalization none --channels bgr",
+            [32.0 / 255.0, 64.0 / 255.0, 128.0 / 255.0],
+        ),
+        (
+            "--mean 103.939,116.779,123.68 --range 0..255 --channels bgr",
+            [32.0 - 103.939, 64.0 - 116.779, 128.0 - 123.68],
+        ),
+        (
+            "--normalization imagenet",
+            [0, 1, 2]
+                .map(|c| (v[c] / 255.0 - f64::from(IMAGENET[0][c])) / f64::from(IMAGENET[1][c])),
+        ),
+    ] {
+        let (had, notes) = calibrated(&folder, &plain, options);
+        near(&had, right);
+        assert!(!notes.contains("warning"), "{notes}");
+    }
+    let (said, _) = done(&format!("inspect {} --json", folder.path("net.pvm")), &[]);
+    let said: serde_json::Value = serde_json::from_str(&said).expect("JSON alone");
+    assert_eq!(said["normalization"]["mean"][0], 0.485);
+    assert_eq!(said["normalization"]["channels"], "rgb");
+}
+
+#[test]
+fn networks_that_begin_with_a_normalisation_say_it_themselves() {
+    let folder = Folder::new("own");
+    let v = [128.0, 64.0, 32.0];
+    let imagenet =
+        [0, 1, 2].map(|c| (v[c] / 255.0 - f64::from(IMAGENET[0][c])) / f64::from(IMAGENET[1][c]));
+    let blue_first: [&[f32]; 2] = [&[0.406, 0.456, 0.485], &[0.225, 0.224, 0.229]];
+    let statistics: [&[f32]; 4] = [&[1.0; 3], &[0.0; 3], &[120.0, 115.0, 100.0], &[4000.0; 3]];
+    let norm = |c: usize| (v[c] - f64::from(statistics[2][c])) / (4000.0f64 + 1e-5).sqrt();
+    let of: [(&[(&str, &[&[f32]])], [f64; 3]); 7] = [
+        (
+            &[("Sub", &IMAGENET[..1]), ("Div", &IMAGENET[1..])],
+            imagenet,
+        ),
+        (
+            &[("Identity", &[]), ("Mul", &[&[2.0]]), ("Sub", &[&[1.0]])],
+            v.map(|v| v / 127.5 - 1.0),
+        ),
+        (
+            &[("Sub", &[&[127.5]]), ("Div", &[&[127.5]])],
+            v.map(|v| v / 127.5 - 1.0),
+        ),
+        (&[("Mul", &[&[1.0 / 255.0]])], v.map(|v| v / 255.0)),
+        (
+            &[
+                ("Div", &[&[255.0]]),
+                ("Sub", &IMAGENET[..1]),
+                ("Div", &IMAGENET[1..]),
+            ],
+            imagenet,
+        ),
+        (
+            &[("Sub", &blue_first[..1]), ("Div", &blue_first[1..])],
+            [imagenet[2], imagenet[1], imagenet[0]],
+        ),
+        (
+            &[("BatchNormalization", &statistics)],
+            [norm(0), norm(1), norm(2)],
+        ),
+    ];
+    for (operators, right) in of {
+        let (had, notes) = calibrated(&folder, &means(3, operators), "");
+        assert!(notes.contains("normalises pixels itself"), "{notes}");
+        near(&had, right);
+    }
+    // what is said besides is done, and warned of
+    let own: &[(&str, &[&[f32]])] = &[("Sub", &IMAGENET[..1]), ("Div", &IMAGENET[1..])];
+    let (_, notes) = calibrated(&folder, &means(3, own), "--normalization imagenet");
+    assert!(
+        notes.contains("warning") && notes.contains("of its own"),
+        "{notes}"
+    );
+    let (_, notes) = calibrated(&folder, &means(3, own), "--normalization none");
+    assert!(!notes.contains("warning"), "{notes}");
+    // statistics of v/255 could be of others, scales alone say nothing
+    let unsure: [&[f32]; 4] = [&[1.0; 3], &[0.0; 3], &[0.45; 3], &[0.06; 3]];
+    let others: [&[(&str, &[&[f32]])]; 4] = [
+        &[("BatchNormalization", &unsure)],
+        &[("Mul", &[&[2.0]])],
+        &[("Add", &[&[0.5]])],
+        &[("Sub", &[&[0.0]])],
+    ];
+    for operators in others {
+        let net = folder.file("unsure.onnx", &means(3, operators));
+        let data = pictures(&folder);
+        refused(
+            &format!("calibrate {net} --data {data} -o {}", folder.path("u.pvm")),
+            &[],
+            &["--normalization"],
+        );
+    }
+}
+
+#[test]
+fn sizes_transparency_and_damage_are_named() {
+    let folder = Folder::new("pictures");
+    let net = folder.file("net.onnx", &means(3, &[]));
+    let calibrate = |data: &str| {
+        format!(
+            "calibrate {net} --data {data} --normalization none -o {}",
+            folder.path("net.pvm")
+        )
+    };
+    let wide = RgbImage::from_fn(16, 12, |x, y| Rgb([(x * 9) as u8, (y * 9) as u8, 7]));
+    let wide = folder.file("wide.png", &encoded(&wide.into(), ImageFormat::Png));
+    refused(&calibrate(&wide), &[], &["wide.png", "16×12", "--resize"]);
+    done(&format!("{} --resize", calibrate(&wide)), &[]);
+    let clear = RgbaImage::from_fn(8, 8, |x, y| {
+        image::Rgba([(x * 9) as u8, (y * 9) as u8, 7, 100])
+    });
+    let clear = folder.file("clear.png", &encoded(&clear.into(), ImageFormat::Png));
+    let (_, notes) = done(&calibrate(&clear), &[]);
+    assert!(
+        notes.contains("clear.png") && notes.contains("transparen"),
+        "{notes}"
+    );
+    let jpeg = RgbImage::from_fn(8, 8, |x, y| {
+        Rgb([(x * 29) as u8, (y * 31) as u8, (x * y) as u8])
+    });
+    let jpeg = encoded(&jpeg.into(), ImageFormat::Jpeg);
+    let cut = folder.file("cut.jpg", &jpeg[..jpeg.len() * 9 / 10]);
+    refused(&calibrate(&cut), &[], &["cut.jpg", "truncated"]);
+}
+
+#[test]
+fn the_client_sees_how_pixels_become_inputs() {
+    let folder = Folder::new("client");
+    let caffe = "--mean 103.939,116.779,123.68 --range 0..255 --channels bgr";
+    calibrated(&folder, &means(3, &[]), caffe);
+    let graph =
+        nn::format::artefact::load(Path::new(&folder.path("net.pvm")), 1 << 20).expect("reads");
+    let target = compiler::Target {
+        parameters: ckks::ParametersSpec::toy_levelled(9, 6),
+        ..compiler::Target::default()
+    };
+    let plan = compiler::compile(&graph, &target).expect("compiles");
+    let client = plan.client_file(graph.metadata().task.clone().expect("a task"));
+    let client = client
+        .expect("its task")
+        .write(Vec::new(), "x")
+        .expect("writes");
+    let client = folder.file("net.client", &client);
+    let keys = folder.path("keys");
+    done(&format!("keygen {client} -o {keys} --insecure-toy"), &[]);
+    for file in [client, format!("{keys}/client.key")] {
+        let (said, _) = done(&format!("inspect {file}"), &[]);
+        assert!(
+            said.contains("pixels       v − [103.939, 116.779, 123.68], channels blue, green, red"),
+            "{said}"
+        );
+    }
+    // what is encrypted is warned of, too
+    let clear = RgbaImage::from_pixel(8, 8, image::Rgba([9, 9, 7, 100]));
+    let clear = folder.file("clear.png", &encoded(&clear.into(), ImageFormat::Png));
+    let encrypt = format!(
+        "encrypt --key {keys}/client.key --image {clear} -o {}",
+        folder.path("x.input")
+    );
+    let (_, notes) = done(&encrypt, &[]);
+    assert!(
+        notes.contains("clear.png") && notes.contains("transparen"),
+        "{notes}"
+    );
+}

@@ -1,0 +1,232 @@
+//! How a foreign network's inputs were normalised: as is stated, as its file says, or as the network itself begins. Nobody guesses.
+
+use crate::error::{Error, Help, Result};
+use crate::progress::{Listener, Say};
+use data::Vectors;
+use nn::op::ElementFunction;
+use nn::{Metadata, Network, Op, Shape};
+use task::{Channels, Normalization, Outputs, Pictures, Stated, Task};
+
+/// What a network says of its inputs by how it begins.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Begins {
+    /// It normalises pixels itself, by constants that fit these values.
+    Normalising(Normalization),
+    /// With a batch normalisation whose statistics fit pixels of v/255, and others as well.
+    WithBatchNorm,
+    /// Without anything of the kind.
+    Plainly,
+}
+
+/// What the first operators say, as long as they are one line of products and sums by channel.
+pub(crate) fn begins<N: ElementFunction>(network: &Network<N>) -> Begins {
+    let (input, consumers) = (network.input(), network.consumers());
+    let channels = input.shape().dims()[0];
+    // the value is scale·x + shift
+    let (mut scale, mut shift) = (vec![1.0; channels], vec![0.0; channels]);
+    let mut at = input.id();
+    while let [next] = consumers[at.index()][..] {
+        let node = network.node(next);
+        let constant = || {
+            let other = node.inputs().iter().find(|&&i| i != at)?;
+            match network.node(*other).op() {
+                Op::Constant(_, values) => by_channel(values.values(), channels),
+                _ => None,
+            }
+        };
+        match node.op() {
+            Op::Identity => {}
+            Op::Add => {
+                let Some(c) = constant() else { break };
+                shift.iter_mut().zip(c).for_each(|(b, c)| *b += c);
+            }
+            Op::Mul => {
+                let Some(c) = constant() else { break };
+                for ((a, b), c) in scale.iter_mut().zip(&mut shift).zip(c) {
+                    (*a, *b) = (*a * c, *b * c);
+                }
+            }
+            // its statistics are of what it was trained on
+            Op::BatchNorm(n) => {
+                let each = n.mean.values().iter().zip(n.variance.values());
+                let of_input = |((&mean, &variance), (a, b)): ((&f32, &f32), (&f64, &f64))| {
+                    ((f64::from(mean) - b) / a, f64::from(variance).sqrt() / a)
+                };
+                let lines = each.zip(scale.iter().zip(&shift)).map(of_input).collect();
+                return match fits(lines) {
+                    Some(unit) if unit.deviation[0] == 1.0 => Begins::WithBatchNorm,
+                    Some(bytes) => Begins::Normalising(bytes),
+                    None => Begins::Plainly,
+                };
+            }
+            _ => break,
+        }
+        at = next;
+    }
+    let lines = scale.iter().zip(&shift).map(|(a, b)| (-b / a, 1.0 / a));
+    fits(lines.collect()).map_or(Begins::Plainly, Begins::Normalising)
+}
+
+/// One number for each channel, if the constant has no more.
+fn by_channel(values: &[f32], channels: usize) -> Option<Vec<f64>> {
+    let mut parts = values.chunks_exact(values.len() / channels.max(1));
+    let same = parts.clone().all(|part| part.iter().all(|v| *v == part[0]));
+    same.then(|| parts.by_ref().map(|part| f64::from(part[0])).collect())
+}
+
+/// The values of pixels that means and deviations fit, if they fit one kind only: 0 to 1, or 0 to 255.
+fn fits(lines: Vec<(f64, f64)>) -> Option<Normalization> {
+    let all = |mean: std::ops::RangeInclusive<f64>, deviation: std::ops::RangeInclusive<f64>| {
+        lines
+            .iter()
+            .all(|(m, d)| mean.contains(m) && deviation.contains(d))
+    };
+    let channels = lines.len();
+    let large = lines.iter().any(|&(m, d)| m >= 12.0 || d >= 12.0);
+    let (unit, bytes) = (
+        all(0.05..=1.0, 0.05..=1.0),
+        all(0.0..=255.0, 1.0..=255.0) && large,
+    );
+    let scale = if bytes { 255.0 } else { 1.0 };
+    // ImageNet's means the other way round
+    let blue_first = Normalization::imagenet().mean.into_iter().rev();
+    let near = |(line, mean): (&(f64, f64), f64)| (line.0 / scale - mean).abs() < 0.005;
+    let order = match channels == 3 && lines.iter().zip(blue_first).all(near) {
+        true => Channels::Bgr,
+        false => Channels::Rgb,
+    };
+    (unit || bytes).then(|| Normalization {
+        channels: order,
+        ..Normalization::new(vec![0.0; channels], vec![1.0 / scale; channels])
+    })
+}
+
+/// What a network is, as far as its inputs go.
+pub(crate) struct Foreign<'a> {
+    pub(crate) metadata: &'a Metadata,
+    pub(crate) input: Shape,
+    pub(crate) output: Shape,
+    pub(crate) begins: Begins,
+}
+
+impl<'a> Foreign<'a> {
+    pub(crate) fn of<N: ElementFunction>(network: &Network<N>, metadata: &'a Metadata) -> Self {
+        Self {
+            metadata,
+            input: network.input().shape(),
+            output: network.output().shape(),
+            begins: begins(network),
+        }
+    }
+
+    /// The network's task with the normalisation that is stated, or that its file or the network itself has; of rows that are at hand, the
+    /// columns.
+    ///
+    /// # Errors
+    /// Where nobody says how inputs are normalised; statements that do not fit.
+    pub(crate) fn task(
+        &self,
+        stated: &Stated,
+        rows: Option<&Vectors>,
+        tell: Listener<'_>,
+    ) -> Result<Task> {
+        let outputs = Outputs::unsaid(self.output);
+        let task = match (Task::of(self.metadata)?, self.input) {
+            (Some(Task::Pictures(own)), Shape::Image { channels, .. }) if stated.is_said() => {
+                let said = stated.normalization(channels)?;
+                if said != *own.normalization() {
+                    tell.note(format_args!(
+                        "warning: the network's file says that pixels become {}; taken is what you say: {said}",
+                        own.normalization()
+                    ));
+                }
+                Task::Pictures(Pictures::new(own.shape(), said, own.outputs().clone())?)
+            }
+            (Some(Task::Vectors(own)), _) if stated.is_said() => {
+                let said = rows_of(stated, own.columns().len(), rows)?;
+                let columns = own.columns().to_vec();
+                Task::Vectors(task::Vectors::new(columns, said, own.outputs().clone())?)
+            }
+            (Some(task), _) => task,
+            (None, Shape::Vector(width)) => {
+                if !stated.is_said() {
+                    return Err(Error::refused(
+                        "the network's file does not say how rows are normalised",
+                        Help::NameScaling,
+                    ));
+                }
+                let numbered = || (1..=width).map(|i| i.to_string()).collect();
+                let columns = rows.map_or_else(numbered, |r| r.columns().to_vec());
+                let said = rows_of(stated, width, rows)?;
+                Task::Vectors(task::Vectors::new(columns, said, outputs)?)
+            }
+            (None, shape) => {
+                let said = self.pixels(stated, shape.dims()[0], tell)?;
+                Task::Pictures(Pictures::new(shape, said, outputs)?)
+            }
+        };
+        task.check(self.input, self.output)?;
+        Ok(task)
+    }
+
+    /// How pixels become inputs, of a network whose file does not say.
+    fn pixels(
+        &self,
+        stated: &Stated,
+        channels: usize,
+        tell: Listener<'_>,
+    ) -> Result<Normalization> {
+        match (&self.begins, stated.is_said()) {
+            (Begins::Normalising(own), true) => {
+                let said = stated.normalization(channels)?;
+                if (&said.mean, &said.deviation) != (&own.mean, &own.deviation) {
+                    tell.note(format_args!(
+                        "warning: the network begins with a normalisation of its own, which fits pixels as {own}; taken is what you say, before it: {said}"
+                    ));
+                }
+                Ok(said)
+            }
+            (_, true) => Ok(stated.normalization(channels)?),
+            (Begins::Normalising(own), false) => {
+                let said = match stated.channels {
+                    Channels::Rgb => own.clone(),
+                    Channels::Bgr => stated.ordered(own.clone())?,
+                };
+                tell.note(format_args!(
+                    "the network normalises pixels itself; it is given {said}"
+                ));
+                Ok(said)
+            }
+            (Begins::WithBatchNorm, false) => Err(Error::refused(
+                "the network's file does not say how pixels are normalised (the batch normalisation at its beginning fits v/255, and others as well)",
+                Help::NameNormalization,
+            )),
+            (Begins::Plainly, false) => Err(unsaid()),
+        }
+    }
+}
+
+/// The refusal to guess how pixels are normalised.
+pub(crate) fn unsaid() -> Error {
+    Error::refused(
+        "the network's file does not say how pixels are normalised",
+        Help::NameNormalization,
+    )
+}
+
+/// How rows are normalised: not at all, by what is measured on those at hand, or as is stated.
+fn rows_of(stated: &Stated, width: usize, rows: Option<&Vectors>) -> Result<Option<Normalization>> {
+    match (stated.name.as_deref(), rows) {
+        (Some("none"), _) => Ok(None),
+        (Some("measured"), Some(rows)) => Ok(Some(rows.statistics())),
+        (Some(other), _) => Err(Error::refused(
+            format!("rows know no normalisation {other} here"),
+            Help::NameScaling,
+        )),
+        (None, _) if stated.range.is_some() => Err(Error::refused(
+            "rows have no range that is known",
+            Help::NameScaling,
+        )),
+        (None, _) => Ok(Some(stated.normalization(width)?)),
+    }
+}
