@@ -105,10 +105,7 @@ fn narrow() -> PolyGraph {
         .expect("valid");
     let y = b.add("classes", weight(2, 8), &[s]).expect("valid");
     let graph = PolyGraph::from(b.finish(y).expect("valid"));
-    let normalization = Normalization {
-        mean: vec![0.5; 3],
-        deviation: vec![0.25; 3],
-    };
+    let normalization = Normalization::new(vec![0.5; 3], vec![0.25; 3]);
     let outputs = Outputs::Classes(vec!["no".into(), "yes".into()]);
     let pictures = Pictures::new(Shape::image(3, 4, 4), normalization, outputs).expect("fits");
     let task = Some(Task::Pictures(pictures).to_bytes());

@@ -208,7 +208,7 @@ mod tests {
         let session = session.expect("makes keys");
         let task = crate::network::task_of_graph(&graph).expect("a task");
         let picture = crate::inputs::Source::of(models.join("picture.png"));
-        let x = crate::inputs::tensor(&task, &picture, 0).expect("fits");
+        let x = crate::inputs::tensor(&task, &picture, 0, &mut silent).expect("fits");
         let input = session
             .client
             .encrypt(x.values(), &mut rng())
