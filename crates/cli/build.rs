@@ -2,7 +2,6 @@
 //! the commit that it is built from, where that is known.
 
 use std::path::Path;
-use std::process::Command;
 
 fn main() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
@@ -17,25 +16,4 @@ fn main() {
     commit();
 }
 
-/// Sets POLYVEIL_COMMIT where this is a checkout of the repository and git is there; builds the same without.
-fn commit() {
-    let git = |arguments: &[&str]| -> Option<String> {
-        let out = Command::new("git").args(arguments).output().ok()?;
-        let text = String::from_utf8(out.stdout).ok()?;
-        out.status.success().then(|| text.trim().to_owned())
-    };
-    // not that of another repository into which the sources were unpacked
-    if git(&["rev-parse", "--show-prefix"]).as_deref() != Some("crates/cli/") {
-        return;
-    }
-    let Some(commit) = git(&["rev-parse", "HEAD"]).filter(|c| c.len() >= 40) else {
-        return;
-    };
-    // written at every commit and checkout
-    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"])
-        && Path::new(&log).exists()
-    {
-        println!("cargo:rerun-if-changed={log}");
-        println!("cargo:rustc-env=POLYVEIL_COMMIT={commit}");
-    }
-}
+include!("commit.rs");

@@ -5,6 +5,7 @@
 
 use crate::{Complex64, Error};
 use std::sync::{Arc, OnceLock};
+use zeroize::Zeroize;
 
 /// Twiddles of one size.
 struct Table {
@@ -55,6 +56,14 @@ fn bit_reverse(v: &mut [Complex64]) {
         if i < j {
             v.swap(i, j);
         }
+    }
+}
+
+/// Overwrites values, whatever the compiler thinks of it.
+pub fn wipe(values: &mut [Complex64]) {
+    for z in values {
+        z.re.zeroize();
+        z.im.zeroize();
     }
 }
 
@@ -137,15 +146,19 @@ impl Encoder {
     /// # Errors
     /// If the length does not fit, a value is not finite, or a coefficient reaches 2^62.
     pub fn encode(&self, v: &[Complex64], scale: f64) -> Result<Vec<i64>, Error> {
-        let mut w = v.to_vec();
-        self.to_coefficients(&mut w)?;
+        self.encode_in_place(&mut v.to_vec(), scale)
+    }
+    /// As [`Encoder::encode`]; leaves what is in between in `w`, for owners of secrets, who wipe it.
+    pub(crate) fn encode_in_place(&self, w: &mut [Complex64], scale: f64) -> Result<Vec<i64>, Error> {
+        self.to_coefficients(w)?;
         let n = w.len();
         let mut out = vec![0i64; 2 * n];
         let limit = 62f64.exp2();
         for (j, c) in w.iter().enumerate() {
             let (re, im) = (c.re * scale, c.im * scale);
             if !(re.abs() < limit && im.abs() < limit) {
-                let magnitude = v.iter().map(|x| x.norm()).fold(0.0, |a: f64, b| {
+                self.to_slots(w)?;
+                let magnitude = w.iter().map(|x| x.norm()).fold(0.0, |a: f64, b| {
                     if b.is_nan() { f64::NAN } else { a.max(b) }
                 });
                 return Err(Error::Encode {

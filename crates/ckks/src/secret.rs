@@ -2,12 +2,13 @@
 
 use crate::ciphertext::{Ciphertext, SeededCiphertext};
 use crate::keys::{EvaluationKeys, KeyName, KeyRequest, SwitchingKey};
+use crate::encoder::wipe;
 use crate::typing::{self, Info};
 use crate::{Complex64, Encoder, Error, Level, Parameters};
 use rand_core::CryptoRng;
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
-use ring::{Expander, Modulus, Ntt, PackedLimb, RnsPoly};
+use ring::{Coeff, Expander, Form, Modulus, Ntt, PackedLimb, RnsPoly};
 use zeroize::{Zeroize, Zeroizing};
 
 /// The secret key: a dense ternary polynomial. Never leaves the client.
@@ -15,8 +16,8 @@ pub struct SecretKey {
     parameters: Parameters,
     encoder: Encoder,
     coefficients: Zeroizing<Vec<i8>>,
-    /// In NTT form for every prime; wiped on drop.
-    ntt: RnsPoly<Ntt>,
+    /// In NTT form for every prime.
+    ntt: Secret<Ntt>,
 }
 
 impl std::fmt::Debug for SecretKey {
@@ -25,9 +26,12 @@ impl std::fmt::Debug for SecretKey {
     }
 }
 
-impl Drop for SecretKey {
+/// A polynomial that is as good as the secret key; wiped on drop. It must share its limbs with no other.
+struct Secret<F: Form>(RnsPoly<F>);
+
+impl<F: Form> Drop for Secret<F> {
     fn drop(&mut self) {
-        for limb in self.ntt.limbs_mut() {
+        for limb in self.0.limbs_mut() {
             limb.zeroize();
         }
     }
@@ -39,12 +43,12 @@ fn random_seed(rng: &mut impl CryptoRng) -> [u8; 32] {
     seed
 }
 
-fn small_ntt(parameters: &Parameters, indices: &[usize], x: &[i8]) -> RnsPoly<Ntt> {
+fn small_ntt(parameters: &Parameters, indices: &[usize], x: &[i8]) -> Secret<Ntt> {
     let wide: Zeroizing<Vec<i64>> = Zeroizing::new(x.iter().map(|&v| i64::from(v)).collect());
-    RnsPoly::from_limbs(parameters.ring(), indices.to_vec(), |k, limb| {
+    Secret(RnsPoly::from_limbs(parameters.ring(), indices.to_vec(), |k, limb| {
         ring::limb::from_i64(parameters.prime(indices[k]), limb, &wide);
         parameters.ring().ntt(indices[k]).forward(limb);
-    })
+    }))
 }
 
 impl SecretKey {
@@ -89,7 +93,10 @@ impl SecretKey {
         rng: &mut impl CryptoRng,
     ) -> Result<SeededCiphertext, Error> {
         let p = &self.parameters;
-        let coefficients = self.encoder.encode(v, p.scale(level))?;
+        let mut values = v.to_vec();
+        let coefficients = self.encoder.encode_in_place(&mut values, p.scale(level));
+        wipe(&mut values);
+        let coefficients = Zeroizing::new(coefficients?);
         let indices = p.limbs(level).to_vec();
         let gap = p.n() / coefficients.len();
         let noise = ring::gaussian(rng, p.n());
@@ -103,10 +110,10 @@ impl SecretKey {
         let c0 = RnsPoly::from_limbs(p.ring(), indices.clone(), |k, limb| {
             let q = p.prime(indices[k]);
             expander.uniform(indices[k] as u64, q, limb);
-            let mut m = vec![0u64; p.n()];
+            let mut m = Zeroizing::new(vec![0u64; p.n()]);
             ring::limb::from_i64(q, &mut m, &message);
             p.ring().ntt(indices[k]).forward(&mut m);
-            ring::limb::mul(q, limb, self.ntt.limb(indices[k]));
+            ring::limb::mul(q, limb, self.ntt.0.limb(indices[k]));
             // c0 = m − c1·s
             ring::limb::sub(q, &mut m, limb);
             limb.copy_from_slice(&m);
@@ -125,21 +132,24 @@ impl SecretKey {
     pub fn decrypt(&self, x: &Ciphertext) -> Result<Vec<Complex64>, Error> {
         let p = &self.parameters;
         let indices = x.polys[0].indices().to_vec();
-        let phase = RnsPoly::<Ntt>::from_limbs(p.ring(), indices.clone(), |k, limb| {
+        // with the public ciphertext, the phase is as good as the key
+        let phase = Secret(RnsPoly::<Coeff>::from_limbs(p.ring(), indices.clone(), |k, limb| {
             let q = p.prime(indices[k]);
-            let s = self.ntt.limb(indices[k]);
+            let s = self.ntt.0.limb(indices[k]);
             limb.copy_from_slice(x.polys[x.polys.len() - 1].limb(k));
             for c in x.polys.iter().rev().skip(1) {
                 ring::limb::mul(q, limb, s);
                 ring::limb::add(q, limb, c.limb(k));
             }
-        });
-        let phase = phase.into_coeff();
+            p.ring().ntt(indices[k]).inverse(limb);
+        }));
+        let phase = &phase.0;
         let Info { slots, scale, .. } = x.info;
         let gap = p.n() / (2 * slots);
         let limbs: Vec<&[u64]> = (0..phase.limbs()).map(|k| phase.limb(k)).collect();
         let moduli: Vec<Modulus> = indices.iter().map(|&i| *p.prime(i)).collect();
-        let coefficients = center(&moduli, &limbs, (0..2 * slots).map(|j| j * gap), scale);
+        let at = (0..2 * slots).map(|j| j * gap);
+        let coefficients = Zeroizing::new(center(&moduli, &limbs, at, scale));
         self.encoder.decode(&coefficients)
     }
     /// Makes one key that covers Q's first `limit` primes.
@@ -155,27 +165,25 @@ impl SecretKey {
     ) -> Result<SwitchingKey, Error> {
         let p = &self.parameters;
         let indices = SwitchingKey::indices(p, name, limit);
-        let (from, to) = match name {
+        let own = &self.ntt.0;
+        match name {
             KeyName::Relinearization => {
-                let mut square = self.ntt.clone();
-                square.mul_assign(&self.ntt);
-                (square, self.ntt.clone())
+                let mut square = Secret(own.clone());
+                square.0.mul_assign(own);
+                Ok(self.switching_key(name, limit, &indices, &square.0, own, rng))
             }
             KeyName::Galois(g) => {
                 // σ_g⁻¹ = σ_h with g·h ≡ 1 modulo 2N
                 let inverse = inverse_odd(g, 2 * p.n() as u64);
-                (
-                    self.ntt.clone(),
-                    self.ntt
-                        .automorphism(&ring::automorphism(p.spec().log_n, inverse)),
-                )
+                let image = own.automorphism(&ring::automorphism(p.spec().log_n, inverse));
+                let image = Secret(image);
+                Ok(self.switching_key(name, limit, &indices, own, &image.0, rng))
             }
             KeyName::DenseToSparse | KeyName::SparseToDense => {
                 let reason = "encapsulation keys are made together";
-                return Err(Error::conformance("key request", reason));
+                Err(Error::conformance("key request", reason))
             }
-        };
-        Ok(self.switching_key(name, limit, &indices, &from, &to, rng))
+        }
     }
     /// Draws an ephemeral secret of weight h and makes both encapsulation keys \[BTH22\]; the secret is dropped.
     ///
@@ -190,23 +198,20 @@ impl SecretKey {
         let b = typing::bootstrapping(p)?;
         let sparse = ring::sparse_ternary(rng, p.n(), b.hamming_weight);
         let all: Vec<usize> = (0..p.ring().moduli().len()).collect();
-        let mut sparse = small_ntt(p, &all, &sparse);
+        let sparse = small_ntt(p, &all, &sparse);
+        let (own, sparse) = (&self.ntt.0, &sparse.0);
         let down = SwitchingKey::indices(p, KeyName::DenseToSparse, 1);
         let up = SwitchingKey::indices(p, KeyName::SparseToDense, limit);
-        let keys = [
+        Ok([
             (
                 KeyName::DenseToSparse,
-                self.switching_key(KeyName::DenseToSparse, 1, &down, &self.ntt, &sparse, rng),
+                self.switching_key(KeyName::DenseToSparse, 1, &down, own, sparse, rng),
             ),
             (
                 KeyName::SparseToDense,
-                self.switching_key(KeyName::SparseToDense, limit, &up, &sparse, &self.ntt, rng),
+                self.switching_key(KeyName::SparseToDense, limit, &up, sparse, own, rng),
             ),
-        ];
-        for limb in sparse.limbs_mut() {
-            limb.zeroize();
-        }
-        Ok(keys)
+        ])
     }
     /// Makes all keys of a request.
     ///
@@ -253,7 +258,7 @@ impl SecretKey {
                     let q = p.prime(index);
                     let mut limb = AlignedVec::dirty(p.n());
                     expander.uniform(SwitchingKey::stream(d, index), q, &mut limb);
-                    let mut e = vec![0u64; p.n()];
+                    let mut e = Zeroizing::new(vec![0u64; p.n()]);
                     ring::limb::from_i64(q, &mut e, &noise);
                     p.ring().ntt(index).forward(&mut e);
                     ring::limb::mul(q, &mut limb, to.limb(index));

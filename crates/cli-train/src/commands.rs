@@ -1,9 +1,7 @@
 //! The commands: arguments become calls of the library, and what it gives is printed.
 
-#[path = "../../cli/src/terminal.rs"]
-mod terminal;
-
 use crate::arguments::*;
+use crate::terminal;
 use polyveil::data::Answers;
 use polyveil::files::write_bytes;
 use polyveil::inputs::Source;
@@ -16,7 +14,7 @@ use polyveil::training::search::Searching;
 use polyveil::training::tasks::Asking;
 use polyveil::training::{self, Scaling, Start, Vectors};
 use polyveil::{Error, Help, Listener, Result, data};
-use terminal::Line;
+use terminal::{Line, note, say, say_line};
 
 /// What helps against an error, in this program's options.
 pub(crate) fn remedy(error: &Error) -> Option<&'static str> {
@@ -134,8 +132,7 @@ pub(crate) fn search(a: &SearchArgs) -> Result<()> {
         };
         training::search::search(&a.from.start()?, &options, &a.output, tell)
     })?;
-    println!("{found}");
-    Ok(())
+    say_line(found)
 }
 
 pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
@@ -162,10 +159,9 @@ pub(crate) fn score(a: &ScoreArgs) -> Result<()> {
         )
     })?;
     match a.json {
-        true => println!("{}", serde_json::Value::from(scores.json())),
-        false => print!("{scores}"),
+        true => say_line(serde_json::Value::from(scores.json())),
+        false => say(scores),
     }
-    Ok(())
 }
 
 pub(crate) fn sample(a: &SampleArgs) -> Result<()> {
@@ -176,7 +172,7 @@ pub(crate) fn sample(a: &SampleArgs) -> Result<()> {
     }
     let tokenizer = a.tokenizer.as_deref();
     let stories = with_line(|tell| corpus::sample(&a.model, &drawing, tokenizer, &a.output, tell))?;
-    stories.iter().for_each(|story| eprintln!("— {story}"));
+    stories.iter().for_each(|story| note(format_args!("— {story}")));
     Ok(())
 }
 
@@ -197,20 +193,18 @@ pub(crate) fn tasks(a: &TasksArgs) -> Result<()> {
     };
     let answers = with_line(|tell| training::tasks::judge(&a.models, &asking, tell))?;
     match a.json {
-        true => println!("{:#}", serde_json::Value::from(answers.0)),
-        false => println!("{answers}"),
+        true => say_line(format_args!("{:#}", serde_json::Value::from(answers.0))),
+        false => say_line(answers),
     }
-    Ok(())
 }
 
 pub(crate) fn table(a: &TableArgs) -> Result<()> {
     let activation = a.activation.as_deref();
     let text = training::table::table(&a.models, &a.measured, &a.data, activation)?;
     match &a.output {
-        None => print!("{text}"),
-        Some(path) => write_bytes(path, text.as_bytes())?,
+        None => say(text),
+        Some(path) => write_bytes(path, text.as_bytes()),
     }
-    Ok(())
 }
 
 /// This command as it was given, for the document that it writes.

@@ -4,6 +4,8 @@ mod arguments;
 mod commands;
 #[path = "../../cli/src/pixels.rs"]
 mod pixels;
+#[path = "../../cli/src/terminal.rs"]
+mod terminal;
 
 use arguments::*;
 use clap::{Parser, Subcommand};
@@ -14,7 +16,7 @@ static HEAP: ring::heap::Heap = ring::heap::Heap;
 
 /// Train networks, and make trained networks polynomial.
 #[derive(Parser, Debug)]
-#[command(name = "polyveil-train", version, max_term_width = 110)]
+#[command(name = "polyveil-train", version = env!("POLYVEIL_VERSION"), max_term_width = 110)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -68,12 +70,17 @@ fn main() -> ExitCode {
         "polyveil-train: memory ran out: ",
         " more could not be had; raise the memory limit (ulimit -v, the container's), train on smaller batches, or use a larger machine. Files under their final names are whole; a training run goes on from its checkpoint",
     );
+    terminal::prepare();
     let cli = Cli::parse();
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     if let Err(e) = polyveil::machine::start_threads(cli.threads.unwrap_or_else(cores)) {
-        eprintln!("polyveil-train: {e}");
+        terminal::note(format_args!("polyveil-train: {e}"));
         return ExitCode::FAILURE;
     }
+    terminal::goes_on(match &cli.command {
+        Command::Train(_) | Command::Adapt(_) | Command::Sample(_) => "the same command goes on where this stopped, with the same result",
+        _ => "start again",
+    });
     let done = match &cli.command {
         Command::Train(a) => commands::train(a),
         Command::Adapt(a) => commands::adapt(a),
@@ -90,8 +97,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             match commands::remedy(&e) {
-                Some(help) => eprintln!("polyveil-train: {e}: {help}"),
-                None => eprintln!("polyveil-train: {e}"),
+                Some(help) => terminal::note(format_args!("polyveil-train: {e}: {help}")),
+                None => terminal::note(format_args!("polyveil-train: {e}")),
             }
             ExitCode::FAILURE
         }

@@ -2,11 +2,28 @@
 
 use crate::pixels::PixelArgs;
 use clap::Args;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use polyveil::bench::Benching;
 use polyveil::estimate::Estimating;
 use polyveil::files::Existing;
 use polyveil::{data, size};
 use std::path::PathBuf;
+
+/// Standard input by its usual name.
+fn readable() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|path| match path.as_os_str() == "-" {
+        true => "/dev/stdin".into(),
+        false => path,
+    })
+}
+
+/// Standard output by its usual name.
+fn writable() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|path| match path.as_os_str() == "-" {
+        true => "/dev/stdout".into(),
+        false => path,
+    })
+}
 
 /// What outputs may take the place of.
 #[derive(Args, Clone, Copy, Debug, Default)]
@@ -166,7 +183,7 @@ pub(crate) struct CalibrateArgs {
     #[command(flatten)]
     pub(crate) sentences: SentenceArgs,
     /// Where the polynomial network goes (.pvm).
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = writable())]
     pub(crate) output: PathBuf,
     /// Activation of a network whose file does not name it (state dicts).
     #[arg(long, value_name = "NAME")]
@@ -208,7 +225,7 @@ pub(crate) struct CompileArgs {
     /// The calibrated network (.pvm).
     pub(crate) model: PathBuf,
     /// Where the plan goes.
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = writable())]
     pub(crate) output: PathBuf,
     /// Plan within this much memory, for example 12GB: fewer keys, shared transforms or keys on disk (`run --max-memory`), whatever
     /// costs least; refuse if none fits.
@@ -277,8 +294,8 @@ pub(crate) struct EncryptArgs {
     pub(crate) split: Option<data::Split>,
     #[command(flatten)]
     pub(crate) rows: RowArgs,
-    /// Where the encrypted input goes.
-    #[arg(short, long, value_name = "FILE")]
+    /// Where the encrypted input goes; - for standard output.
+    #[arg(short, long, value_name = "FILE", value_parser = writable())]
     pub(crate) output: PathBuf,
     /// Scale the picture to the network's size.
     #[arg(long)]
@@ -290,7 +307,8 @@ pub(crate) struct EncryptArgs {
 /// Options of `decrypt`.
 #[derive(Args, Debug)]
 pub(crate) struct DecryptArgs {
-    /// The encrypted answer.
+    /// The encrypted answer; - for standard input.
+    #[arg(value_parser = readable())]
     pub(crate) answer: PathBuf,
     /// client.key.
     #[arg(long, value_name = "FILE")]
@@ -413,11 +431,11 @@ pub(crate) struct RunArgs {
     /// The client's evaluation keys.
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Option<PathBuf>,
-    /// The encrypted input.
-    #[arg(long, value_name = "FILE")]
+    /// The encrypted input; - for standard input.
+    #[arg(long, value_name = "FILE", value_parser = readable())]
     pub(crate) input: PathBuf,
-    /// Where the encrypted answer goes.
-    #[arg(short, long, value_name = "FILE")]
+    /// Where the encrypted answer goes; - for standard output.
+    #[arg(short, long, value_name = "FILE", value_parser = writable())]
     pub(crate) output: PathBuf,
     /// Go on from the checkpoint of a killed run.
     #[arg(long)]

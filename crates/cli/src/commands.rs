@@ -2,7 +2,7 @@
 
 use crate::arguments::*;
 use crate::place;
-use crate::terminal::{Line, note};
+use crate::terminal::{Line, goes_on, note, say, say_line};
 use polyveil::calibrate::{Calibrating, Material, Meaning};
 use polyveil::client::{Client, Input, Release, expect_own, refusal};
 use polyveil::data::Answers;
@@ -50,10 +50,9 @@ fn publish(report: &Report, json: bool, svg: Option<(Output, &Path)>) -> Result<
         wrote(path);
     }
     match json {
-        true => println!("{}", report.to_json()),
-        false => print!("{}", report.to_text()),
+        true => say_line(report.to_json()),
+        false => say(report.to_text()),
     }
-    Ok(())
 }
 
 /// A chart's file, opened before the work.
@@ -93,7 +92,7 @@ impl PredictionArgs {
             false => Probing::Probe,
         };
         let made = machine.predict(plan, placement, probing)?;
-        eprint!("{}", forecast(plan, &made, placement));
+        note(forecast(plan, &made, placement).trim_end());
         if let Some(file) = to {
             file.write_bytes((made.to_json() + "\n").as_bytes())?;
         }
@@ -185,13 +184,13 @@ pub(crate) fn demo(a: &DemoArgs) -> Result<()> {
     let (found, task) = (&report.answer, network::task_of_graph(&graph)?);
     if !a.json {
         let values = [&found.logits[..], &found.values].concat();
-        println!("{}", network::answer_lines(&task.decode(&values)?));
+        say_line(network::answer_lines(&task.decode(&values)?))?;
         let off = found.max_abs_error.unwrap_or(f64::NAN);
         match (found.class, found.clear_class) {
             (Some(class), Some(clear)) => {
                 let labels = task.outputs().map_or(&[][..], Outputs::names);
                 let label = |c| network::label(labels, c);
-                println!(
+                say_line(format_args!(
                     "encrypted: {}, in the clear: {} — {}; largest difference of a logit {off:.2e}\n",
                     label(class),
                     label(clear),
@@ -199,9 +198,11 @@ pub(crate) fn demo(a: &DemoArgs) -> Result<()> {
                         true => "the same class",
                         false => "ANOTHER class",
                     },
-                );
+                ))?;
             }
-            _ => println!("largest difference from the network in the clear: {off:.2e}\n"),
+            _ => say_line(format_args!(
+                "largest difference from the network in the clear: {off:.2e}\n"
+            ))?,
         }
     }
     publish(&report, a.json, report_file)?;
@@ -213,7 +214,7 @@ pub(crate) fn demo(a: &DemoArgs) -> Result<()> {
     );
     match a.json {
         true => note(saw),
-        false => println!("{saw}"),
+        false => say_line(saw)?,
     }
     Ok(())
 }
@@ -345,7 +346,7 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
     }
     if a.json {
         let report = Report::new(&plan, &made, &Measured::default(), Answer::default());
-        println!("{}", report.to_json());
+        say_line(report.to_json())?;
     }
     Ok(())
 }
@@ -394,6 +395,7 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
     let output = Output::create(&a.output, content, &others, a.overwrite.existing())?;
     with_line(|tell| {
         output.tell_cleaned(tell);
+        own_key(&a.key)?;
         let client = Client::open(&a.key, a.client.as_deref())?;
         client.encrypt_file(&inputs, output, tell)
     })?;
@@ -401,6 +403,14 @@ pub(crate) fn encrypt(a: &EncryptArgs) -> Result<()> {
         "wrote {} (send it to the server)",
         a.output.display()
     ));
+    Ok(())
+}
+
+/// Warns where others may read a secret key.
+fn own_key(path: &Path) -> Result<()> {
+    if let Some(warning) = polyveil::files::readable_by_others(path)? {
+        note(format_args!("warning: {warning}"));
+    }
     Ok(())
 }
 
@@ -420,6 +430,7 @@ pub(crate) fn run(a: &RunArgs) -> Result<()> {
     others.extend(a.key.iter().chain(&a.checkpoint).map(PathBuf::as_path));
     let report_file = chart(a.report.as_deref(), &others, a.overwrite)?;
     let prediction_file = a.predict.file(&others, a.overwrite)?;
+    a.key.as_deref().map_or(Ok(()), own_key)?;
     let plan = Arc::new(network::plan(&a.plan)?);
     let serving = Serving {
         plan: a.plan.clone(),
@@ -436,10 +447,15 @@ pub(crate) fn run(a: &RunArgs) -> Result<()> {
     let placement = serving.placement(&plan);
     let machine = a.predict.machine()?;
     let prediction = (a.predict).announce(prediction_file, &machine, &plan, placement.as_ref())?;
+    goes_on("if it came to a bootstrap, the same command with --resume goes on from the last one, with the same answer");
     let report = with_line(|tell| {
         polyveil::serve::serve(&plan, &prediction, placement.as_ref(), &serving, tell)
     })?;
-    publish(&report, a.json, report_file)?;
+    // an answer on stdout stands there alone
+    match a.output == Path::new("/dev/stdout") {
+        true => note(report.to_text().trim_end()),
+        false => publish(&report, a.json, report_file)?,
+    }
     note(format_args!(
         "wrote {} (only the owner of client.key can decrypt it: `polyveil decrypt`)",
         a.output.display()
@@ -458,6 +474,7 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
         (true, false) => Release::Shared(terms),
         (true, true) => Release::Class(terms),
     };
+    own_key(&a.key)?;
     let each = with_line(|tell| {
         expect_own(&a.key, &a.answer)?;
         let client = Client::open(&a.key, a.client.as_deref())?;
@@ -465,7 +482,8 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
     });
     let each = each.inspect_err(|e| {
         if let Some(why) = refusal(e).filter(|_| a.json) {
-            println!("{why}");
+            // the error is what is told where this can't be
+            let _ = say_line(why);
         }
     })?;
     if !a.share {
@@ -475,8 +493,8 @@ pub(crate) fn decrypt(a: &DecryptArgs) -> Result<()> {
     }
     for answer in each {
         match a.json {
-            true => println!("{}", answer.json),
-            false => print!("{}", answer.text),
+            true => say_line(answer.json)?,
+            false => say(answer.text)?,
         }
     }
     Ok(())
@@ -510,6 +528,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs) -> Result<()> {
         let model = a.model.display();
         return Err(format!("{model}: this network takes {}, no {kind}", task.kind()).into());
     }
+    goes_on("the same command does what is missing");
     let evaluation = Evaluation::open(&graph, &task, &set, (a.skip, a.count), &a.output)?;
     let missing = with_line(|tell| evaluation.missing(tell))?;
     if !missing.is_empty() {
@@ -532,10 +551,9 @@ pub(crate) fn evaluate(a: &EvaluateArgs) -> Result<()> {
         let prediction = (a.predict).announce(prediction_file, &machine, &plan, None)?;
         polyveil::require_memory(&plan, plan.facts().peak_bytes, a.max_memory)?;
         let report = with_line(|tell| evaluation.run(&plan, prediction, &missing, tell))?;
-        eprint!("{}", report.breakdown());
+        note(report.breakdown().trim_end());
     }
-    println!("{}", evaluation.summary()?);
-    Ok(())
+    say_line(evaluation.summary()?)
 }
 
 pub(crate) fn estimate(a: &EstimateArgs) -> Result<()> {
@@ -551,20 +569,19 @@ pub(crate) fn estimate(a: &EstimateArgs) -> Result<()> {
         polyveil::estimate::estimate(&models, &options, tell)
     })?;
     match a.json {
-        true => estimates.json().iter().for_each(|row| println!("{row}")),
-        false => print!("{estimates}"),
+        true => estimates.json().iter().try_for_each(say_line),
+        false => say(estimates),
     }
-    Ok(())
 }
 
 pub(crate) fn inspect(a: &InspectArgs) -> Result<()> {
     let found = polyveil::inspect::inspect(&a.file, &PredictionArgs::default().machine()?)?;
     match a.json {
-        true => println!("{:#}", found.json),
+        true => say_line(format_args!("{:#}", found.json))?,
         false => {
-            print!("{}", found.text);
+            say(&found.text)?;
             if let Some(how) = found.help.and_then(crate::remedy::option) {
-                println!("  next         {how}");
+                say_line(format_args!("  next         {how}"))?;
             }
         }
     }
@@ -578,13 +595,12 @@ pub(crate) fn bench(a: &BenchArgs) -> Result<()> {
     if let Some(file) = &a.table {
         let text = polyveil::bench_table::markdown(file)
             .map_err(|e| format!("{e}; `polyveil bench --json > FILE` writes them"))?;
-        print!("{text}");
-        return Ok(());
+        return say(text);
     }
     let rows = with_line(|tell| polyveil::bench::bench(&a.benching, tell))?;
     if a.json {
         let rows: Vec<_> = rows.iter().map(|r| r.json(COMMIT)).collect();
-        println!("{:#}", serde_json::Value::from(rows));
+        say_line(format_args!("{:#}", serde_json::Value::from(rows)))?;
     }
     Ok(())
 }
@@ -607,11 +623,18 @@ fn save(a: &BenchArgs) -> Result<()> {
     }
     let output = Output::create(&path, Content::Json, &[], Existing::Kin)?;
     let measured = with_line(|tell| polyveil::machine::measure(a.benching.runs, network, tell))?;
-    eprint!("{measured}");
+    note(measured.to_string().trim_end());
     output.write_bytes(measured.file.to_json().as_bytes())?;
     wrote(&path);
     if a.json {
-        print!("{}", measured.file.to_json());
+        say(measured.file.to_json())?;
     }
     Ok(())
+}
+
+/// Prints what a shell reads to complete this program's commands and options.
+pub(crate) fn completions(shell: clap_complete::Shell, mut command: clap::Command) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "polyveil", &mut script);
+    say(String::from_utf8_lossy(&script))
 }

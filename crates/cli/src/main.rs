@@ -19,7 +19,7 @@ static HEAP: ring::heap::Heap = ring::heap::Heap;
 ///
 /// The client encrypts a picture, the server computes on ciphertexts only, the client decrypts the answer.
 #[derive(Parser, Debug)]
-#[command(name = "polyveil", version, max_term_width = 110, after_long_help = MANUAL)]
+#[command(name = "polyveil", version = env!("POLYVEIL_VERSION"), max_term_width = 110, after_long_help = MANUAL)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -130,6 +130,14 @@ enum Command {
     /// Tables and charts from which choices of architecture follow.
     #[command(disable_help_flag = true)]
     Study(Sibling),
+    /// Print a script that completes commands and options in a shell.
+    #[command(
+        after_long_help = "Example:\n  polyveil completions bash > ~/.local/share/bash-completion/completions/polyveil"
+    )]
+    Completions {
+        /// bash, elvish, fish, powershell or zsh.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Arguments that are handed on.
@@ -145,6 +153,7 @@ fn main() -> ExitCode {
         "error: memory ran out: ",
         " more could not be had; raise the memory limit (ulimit -v, the container's), close other programs, or use a larger machine. Files under their final names are whole; a run goes on from its checkpoint with --resume",
     );
+    terminal::prepare();
     let cli = Cli::parse();
     let threads = cli
         .threads
@@ -176,6 +185,9 @@ fn main() -> ExitCode {
         Command::Decrypt(a) => commands::decrypt(&a),
         Command::Inspect(a) => commands::inspect(&a),
         Command::Bench(a) => commands::bench(&a),
+        Command::Completions { shell } => {
+            commands::completions(shell, <Cli as clap::CommandFactory>::command())
+        }
         Command::Train(a) => sibling("train", &a.arguments, cli.threads),
         Command::Adapt(a) => sibling("adapt", &a.arguments, cli.threads),
         Command::Search(a) => sibling("search", &a.arguments, cli.threads),
@@ -199,7 +211,7 @@ fn main() -> ExitCode {
 }
 
 fn error(e: &dyn std::fmt::Display) {
-    eprintln!("error: {e}");
+    terminal::note(format_args!("error: {e}"));
 }
 
 /// Becomes `polyveil-train`, which lies beside this program; comes back with an error only.

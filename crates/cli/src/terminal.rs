@@ -1,12 +1,95 @@
-//! What goes to stderr: progress, notes, errors.
+//! What is printed: results to stdout; progress, notes and errors to stderr. A reader who went away, or a full disk behind a log, never
+//! costs a result, and nothing that a file says of itself reaches the terminal as a control sequence.
 
-use polyveil::Progress;
-use std::io::{IsTerminal, Write};
+use polyveil::{Error, Progress, Result};
+use std::fmt::Write as _;
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+/// Text with control characters as JSON would write them; line feeds and tabs stay.
+pub(crate) fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => out.push(c),
+            // those that turn the direction of what follows, too
+            c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A result, as it is, on stdout.
+///
+/// # Errors
+/// What can't be written, but for a reader who went away: that is how `head` ends.
+pub(crate) fn say(text: impl std::fmt::Display) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(plain(&text.to_string()).as_bytes());
+    match written.and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::from(format!("standard output: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// As [`say`], with a line feed behind it.
+///
+/// # Errors
+/// As [`say`].
+pub(crate) fn say_line(text: impl std::fmt::Display) -> Result<()> {
+    say(format_args!("{text}\n"))
+}
+
+/// To stderr; what can't be written is lost, the work goes on.
+fn tell(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
 
 /// One line of information.
 pub(crate) fn note(text: impl std::fmt::Display) {
-    eprintln!("{text}");
+    tell(&(plain(&text.to_string()) + "\n"));
+}
+
+/// How work goes on that a signal stops.
+static GOING_ON: Mutex<Option<String>> = Mutex::new(None);
+
+/// Says how this work goes on, should a signal stop it.
+pub(crate) fn goes_on(how: impl Into<String>) {
+    if let Ok(mut place) = GOING_ON.lock() {
+        *place = Some(how.into());
+    }
+}
+
+/// Prepares the process: signals end it with a word about how to go on and leave no half-written file, a limit on file sizes is an error
+/// of the write that meets it, and no core is dumped, which would hold what is secret.
+pub(crate) fn prepare() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+    // with a limit of 0 Linux still feeds a core to a program that collects them; with 1 to none
+    let one = getrlimit(Resource::Core).maximum.map_or(1, |most| most.min(1));
+    let limit = Rlimit { current: Some(one), maximum: Some(one) };
+    let _ = setrlimit(Resource::Core, limit);
+    let met = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let _ = signal_hook::flag::register(SIGXFSZ, met);
+    let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]) else {
+        return;
+    };
+    let waiting = std::thread::Builder::new().name("signals".into()).spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            polyveil::files::abandon();
+            let how = GOING_ON.lock().ok().and_then(|how| how.clone());
+            let how = how.unwrap_or_else(|| "nothing was written; start again".into());
+            tell(&format!("\nstopped; {how}\n"));
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+        }
+    });
+    drop(waiting);
 }
 
 /// A line that is rewritten on a terminal, and repeated now and then in a log.
@@ -17,8 +100,9 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn new() -> Self {
+        let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
         Self {
-            live: std::io::stderr().is_terminal(),
+            live: std::io::stderr().is_terminal() && !dumb,
             last: None,
         }
     }
@@ -32,12 +116,9 @@ impl Line {
             return;
         }
         self.last = Some(Instant::now());
-        if self.live {
-            eprint!("\r\x1b[K{text}");
-            // progress may be lost, the work goes on
-            let _ = std::io::stderr().flush();
-        } else {
-            eprintln!("{text}");
+        match self.live {
+            true => tell(&format!("\r\x1b[K{}", plain(text))),
+            false => note(text),
         }
     }
     /// Remarks stay, progress is rewritten.
@@ -51,7 +132,7 @@ impl Line {
     }
     fn done(&mut self) {
         if self.live && self.last.is_some() {
-            eprint!("\r\x1b[K");
+            tell("\r\x1b[K");
         }
         self.last = None;
     }

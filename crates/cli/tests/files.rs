@@ -247,6 +247,20 @@ fn devices_pipes_and_links_stay_what_they_are() {
     done(&format!("{} {}", r.encrypt, r.path("c.input")), &[]);
     assert_eq!(bytes(&victim), b"mine");
     // a huge file is refused by its header
+    // standard input and output
+    use std::process::{Command, Stdio};
+    let program = |arguments: &str, from: &str| {
+        let from = std::fs::File::open(from).expect("there");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_polyveil"));
+        let out = command.args(arguments.split_whitespace()).stdin(Stdio::from(from)).output();
+        let out = out.expect("starts");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        out.stdout
+    };
+    let answer = program(&format!("{} --input - -o -", r.run), &r.path("x.input"));
+    assert!(answer == bytes(&r.path("a.answer")) && !Path::new("-").exists());
+    let decrypted = program(&format!("{} -", r.decrypt), &r.path("a.answer"));
+    assert!(String::from_utf8_lossy(&decrypted).contains("different"));
     let huge = std::fs::File::create(r.path("huge")).expect("made");
     huge.set_len(1 << 40).expect("sparse");
     refused(

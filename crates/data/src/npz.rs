@@ -59,9 +59,7 @@ impl<'a> Entries<'a> {
                 )));
             }
         };
-        let mut crc = flate2::Crc::new();
-        crc.update(&bytes);
-        if bytes.len() != entry.size || crc.sum() != entry.crc {
+        if entry.expect(name, &bytes).is_err() {
             let detail = "is damaged (its length or checksum differs); copy or download it again";
             return Err(place.malformed(detail));
         }

@@ -14,6 +14,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Who may read a file that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,24 @@ pub struct Output {
     /// None where it is written to as it is.
     place: Option<Place>,
     cleaned: Vec<PathBuf>,
+}
+
+/// Temporary files of this process.
+static OPEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn open() -> MutexGuard<'static, Vec<PathBuf>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes what this process has written and not finished, before it ends by a signal. Nothing is finished any more while and after this
+/// is called.
+pub fn abandon() {
+    let all = open();
+    for path in all.iter() {
+        let _ = std::fs::remove_file(path);
+    }
+    // outputs that are finished now wait for the end
+    std::mem::forget(all);
 }
 
 #[derive(Debug)]
@@ -87,6 +106,7 @@ impl Output {
             let Some(file) = create_new(&temporary)? else {
                 continue;
             };
+            open().push(temporary.clone());
             let output = Self {
                 file,
                 place: Some(Place { temporary, target }),
@@ -142,7 +162,10 @@ impl Output {
         let Some(place) = &self.place else {
             return Ok(());
         };
+        let mut all = open();
         std::fs::rename(&place.temporary, &place.target)?;
+        all.retain(|path| *path != place.temporary);
+        drop(all);
         let folder = folder_of(&place.target).to_path_buf();
         self.place = None;
         sync_folder(&folder)
@@ -163,6 +186,7 @@ impl Drop for Output {
         if let Some(place) = &self.place {
             // whatever went wrong is told by who saw it
             let _ = std::fs::remove_file(&place.temporary);
+            open().retain(|path| *path != place.temporary);
         }
     }
 }

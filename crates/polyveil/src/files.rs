@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Help, Result, named};
 use crate::progress::{Listener, Say};
-pub use disk::Access;
+pub use disk::{Access, abandon};
 use runtime::wire::container::Kind;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};

@@ -6,7 +6,7 @@ use crate::progress::{Listener, Say, duration};
 use ckks::Ciphertext;
 use nn::PolyGraph;
 use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
+use rand_core::{CryptoRng, RngCore, SeedableRng};
 use runtime::machine::peak_bytes;
 use runtime::preparation::{Preparation, Prepared};
 use runtime::report::Measured;
@@ -18,9 +18,40 @@ use std::io::{BufReader, BufWriter, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Fresh randomness from the operating system, for secrets: what it drew can be computed from its state, so that is wiped on drop.
+pub struct Randomness(Box<ChaCha20Rng>);
+
+impl Randomness {
+    /// Overwrites key and drawn words, which lie in the generator itself.
+    fn wipe(&mut self) {
+        *self.0 = ChaCha20Rng::from_seed([0; 32]);
+        std::hint::black_box(&self.0);
+    }
+}
+
+impl Drop for Randomness {
+    fn drop(&mut self) {
+        self.wipe();
+    }
+}
+
+impl RngCore for Randomness {
+    fn next_u32(&mut self) -> u32 {
+        self.0.next_u32()
+    }
+    fn next_u64(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        self.0.fill_bytes(bytes);
+    }
+}
+
+impl CryptoRng for Randomness {}
+
 /// Fresh randomness from the operating system.
-pub fn rng() -> ChaCha20Rng {
-    ChaCha20Rng::from_os_rng()
+pub fn rng() -> Randomness {
+    Randomness(Box::new(ChaCha20Rng::from_os_rng()))
 }
 
 /// A client with new keys, and a server that holds its evaluation keys and the plan.
@@ -226,5 +257,14 @@ mod tests {
             );
             assert!(m.measured <= m.allowed);
         }
+    }
+
+    #[test]
+    fn a_generator_forgets() {
+        let mut rng = rng();
+        let (seed, drawn) = (rng.0.get_seed(), rng.next_u64());
+        rng.wipe();
+        assert!(seed != [0; 32] && rng.0.get_seed() == [0; 32] && rng.0.get_word_pos() == 0);
+        assert_ne!(rng.next_u64(), drawn);
     }
 }

@@ -212,9 +212,7 @@ impl Client {
         let each = slots.iter();
         let ciphertexts = each.map(|v| Ok(self.secret.encrypt(v, Level::new(port.level), rng)?));
         let ciphertexts = ciphertexts.collect::<Result<_>>();
-        for v in &mut slots {
-            v.iter_mut().for_each(|z| (z.re, z.im) = (0.0, 0.0));
-        }
+        slots.iter_mut().for_each(|v| ckks::encoder::wipe(v));
         Ok(Encrypted {
             key: self.key,
             ciphertexts: ciphertexts?,

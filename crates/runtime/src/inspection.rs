@@ -1,4 +1,4 @@
-//! What a file says about itself, read from its header and its first sections; bodies are not checked.
+//! What a file says about itself, read from its header and its first sections; of the others the checksums are checked.
 
 use crate::checkpoint;
 use crate::plan::Description;
@@ -68,6 +68,7 @@ pub fn inspect(mut input: impl Read + Seek, name: &str) -> Result<Inspection> {
     if let Some(parameters) = &parameters {
         file.expect_parameters(&parameters_digest(parameters))?;
     }
+    file.check_rest()?;
     Ok(Inspection {
         kind: header.kind,
         version: VERSION,

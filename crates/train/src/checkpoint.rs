@@ -10,13 +10,16 @@ use crate::inverse::Numerator;
 use crate::model::Model;
 use crate::optimizer::Optimizer;
 use crate::parameter::{Kind, Parameter};
+use nn::format::seal;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
 
-const VERSION: &str = "1";
+/// Version 1 had no checksum, and is read.
+const VERSION: &str = "2";
+const UNSEALED: &str = "1";
 /// Larger files are refused (weights of a billion parameters with two moments).
 const LIMIT: u64 = 16 << 30;
 /// Steps, pictures and values that a run counts stay below.
@@ -203,6 +206,7 @@ pub fn save(
     let metadata = HashMap::from([
         ("polyveil-checkpoint".to_string(), VERSION.to_string()),
         ("state".to_string(), json),
+        (seal::KEY.to_string(), seal::OPEN.to_string()),
     ]);
     let views = tensors.iter().map(|(name, bytes)| {
         let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes)?;
@@ -210,7 +214,8 @@ pub fn save(
     });
     let views: std::result::Result<Vec<_>, safetensors::SafeTensorError> = views.collect();
     let views = views.map_err(|e| broken(path, e))?;
-    let file = safetensors::serialize(views, Some(metadata)).map_err(|e| broken(path, e))?;
+    let mut file = safetensors::serialize(views, Some(metadata)).map_err(|e| broken(path, e))?;
+    seal::seal(&mut file);
     write_whole(path, &file)
 }
 
@@ -300,7 +305,10 @@ fn state(path: &Path, bytes: &[u8]) -> Result<State> {
         let detail = "a safetensors file that is no checkpoint of a training run";
         broken(path, detail)
     })?;
-    if version != VERSION {
+    if version == VERSION && !seal::intact(bytes) {
+        return Err(broken(path, "its bytes do not match their checksum: it is damaged"));
+    }
+    if ![VERSION, UNSEALED].contains(&version.as_str()) {
         let detail =
             format!("a checkpoint of version {version}, this program reads version {VERSION}");
         return Err(broken(path, detail));

@@ -418,7 +418,7 @@ fn checkpoints_that_are_another_runs_or_damaged() {
     );
 
     let file = path.join("checkpoint.safetensors");
-    let good = std::fs::read(&file).expect("a checkpoint");
+    let sealed = std::fs::read(&file).expect("a checkpoint");
     let spoiled = |bytes: &[u8], words: &[&str]| {
         std::fs::write(&file, bytes).expect("writes");
         let e = begin(&config).expect_err("spoiled");
@@ -428,6 +428,17 @@ fn checkpoints_that_are_another_runs_or_damaged() {
             &["checkpoint.safetensors", "start from an older one or anew"],
         );
     };
+    for at in (0..sealed.len()).step_by(sealed.len() / 20) {
+        let mut bad = sealed.clone();
+        bad[at] ^= 1 << (at % 8);
+        spoiled(&bad, &[]);
+    }
+    // of the version without checksums, so that it is what is changed that is refused
+    let mut good = sealed;
+    let version = b"\"polyveil-checkpoint\":\"2\"";
+    let at = good.windows(version.len()).position(|w| w == version);
+    good[at.expect("a version") + version.len() - 2] = b'1';
+    let good = good;
     for cut in [0, 5, 100, good.len() / 2, good.len() - 1] {
         spoiled(&good[..cut], &[]);
     }
@@ -447,7 +458,7 @@ fn checkpoints_that_are_another_runs_or_damaged() {
             "\"polyveil-checkpoint\":\"1\"",
             "\"polyveil-checkpoint\":\"7\"",
         ),
-        &["version 7", "version 1"],
+        &["version 7", "version 2"],
     );
     spoiled(
         &replaced("polyveil-checkpoint", "something-different"),

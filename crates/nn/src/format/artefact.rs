@@ -1,18 +1,16 @@
 //! Our own model file `.pvm`: one network with everything that belongs to it.
 //!
 //! A safetensors file whose `__metadata__` holds `"polyveil"` (the version) and `"graph"`: JSON with the nodes in topological
-//! order, the metadata and the output. The version is `"1"` for polynomial networks ([`to_bytes`], [`from_bytes`]), `"2"` for
-//! networks that still have activations or maxima ([`graph_to_bytes`], [`graph_from_bytes`]) and `"3"` for any that have a transformer's
-//! operators `"4"` for those that take prompts, `"6"` for those whose nodes say what they are for ([`Purpose`]) and `"7"`
-//! for those with a task ([`Metadata::task`]), so that programs that know less refuse by version. Tensors: `NODE.weight`, `.bias`, `.scale`, `.mean`, `.variance`, `.value` in f32;
+//! order, the metadata and the output. Programs that know less refuse by version: `"8"` is written; `"1"` to `"7"`, which had fewer
+//! operators and no checksum ([`super::seal`]), are read. Tensors: `NODE.weight`, `.bias`, `.scale`, `.mean`, `.variance`, `.value` in f32;
 //! `NODE.poly` (Chebyshev coefficients) and `NODE.interval` in f64; `ranges`, f64 `(nodes, 2)`, when calibrated; `task`, bytes.
 //! The same network gives the same bytes.
 
 use super::element::{Element, decode};
+use super::seal;
 use super::limited::read_limited;
 use super::state_dict::open_safetensors;
 use crate::Result;
-use crate::attention::Order;
 use crate::error::Error;
 use crate::graph::{Graph, NodeId};
 use crate::op::{
@@ -31,19 +29,11 @@ use std::path::Path;
 const FORMAT: &str = "Polyveil model (.pvm)";
 /// The tensor that holds the task's bytes.
 const TASK: &str = "task";
-/// The version of polynomial networks.
-pub const VERSION: &str = "1";
-/// The version of networks with activations or maxima.
-pub const GRAPH_VERSION: &str = "2";
-/// The version of networks, polynomial or not, with operators on sequences.
-pub const SEQUENCE_VERSION: &str = "3";
-/// The version of networks whose attention takes marks.
-pub const SENTENCE_VERSION: &str = "5";
-/// The version of networks with nodes that say what they are for.
-pub const PURPOSE_VERSION: &str = "6";
-/// The version of networks with a task.
-pub const TASK_VERSION: &str = "7";
-const KNOWN: &str = "1 to 7";
+/// The version that is written.
+pub const VERSION: &str = "8";
+/// The version from which on inputs and outputs are a task's business.
+const TASK_VERSION: &str = "7";
+const KNOWN: &str = "1 to 8";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -74,16 +64,6 @@ struct Record {
     /// Where it is not that of the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     purpose: Option<Purpose>,
-}
-
-impl Record {
-    /// The first version that has it.
-    fn version(&self) -> &'static str {
-        match self.purpose {
-            Some(_) => PURPOSE_VERSION,
-            None => self.op.version(),
-        }
-    }
 }
 
 /// An operator, written without its tensors. Paddings are `[top, bottom, left, right]`.
@@ -155,20 +135,6 @@ impl Stored {
 }
 
 impl OpRecord {
-    /// The first version that has it.
-    fn version(&self) -> &'static str {
-        match self {
-            Self::Attention(a) if a.mask.order == Order::Marked => SENTENCE_VERSION,
-            Self::Norm(_)
-            | Self::Rotary(_)
-            | Self::Attention(_)
-            | Self::Unfold(_)
-            | Self::Repeat(_) => SEQUENCE_VERSION,
-            Self::Activation { .. } | Self::MaxPool(_) => GRAPH_VERSION,
-            _ => VERSION,
-        }
-    }
-
     /// Its tensors in f32, by their names behind the node's.
     fn tensors(&mut self) -> Vec<(&'static str, &mut Parameter)> {
         let (mut tensors, bias) = match self {
@@ -231,13 +197,6 @@ fn write(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
         let ends = ranges.iter().flat_map(|r| [r.min, r.max]);
         tensors.insert("ranges".into(), Stored::f64(vec![ranges.len(), 2], ends));
     }
-    // Versions are single digits, so they compare as text.
-    let version = nodes
-        .iter()
-        .map(Record::version)
-        .chain(metadata.task.as_ref().map(|_| TASK_VERSION))
-        .max()
-        .unwrap_or(VERSION);
     let document = Document {
         nodes,
         output: graph.output().id().index(),
@@ -258,7 +217,11 @@ fn write(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
     }
     let json = |e: serde_json::Error| malformed(e.to_string());
     let text = serde_json::to_string(&document).map_err(json)?;
-    let metadata = BTreeMap::from([("graph", text), ("polyveil", version.to_string())]);
+    let metadata = BTreeMap::from([
+        (seal::KEY, seal::OPEN.to_string()),
+        ("graph", text),
+        ("polyveil", VERSION.to_string()),
+    ]);
     let mut header = BTreeMap::from([(
         "__metadata__".to_string(),
         serde_json::to_value(metadata).map_err(json)?,
@@ -284,6 +247,7 @@ fn write(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
     let mut out = (header.len() as u64).to_le_bytes().to_vec();
     out.extend_from_slice(header.as_bytes());
     out.extend_from_slice(&data);
+    seal::seal(&mut out);
     Ok(out)
 }
 
@@ -386,26 +350,21 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
     let version = metadata.get("polyveil").ok_or_else(|| {
         malformed("it is a safetensors file of weights, not a model; convert it with the architecture that it belongs to")
     })?;
-    if !matches!(version.as_bytes(), [b'1'..=b'7']) {
+    if !matches!(version.as_bytes(), [b'1'..=b'8']) {
         return Err(Error::Version {
             format: FORMAT,
             had: version.clone(),
             known: KNOWN,
         });
     }
+    if version == VERSION && !seal::intact(bytes) {
+        return Err(malformed("its bytes do not match their checksum: it is damaged; copy or make it again"));
+    }
     let text = metadata
         .get("graph")
         .ok_or_else(|| malformed("the description of the network is missing"))?;
     let document: Document =
         serde_json::from_str(text).map_err(|e| malformed(format!("its description: {e}")))?;
-    let mut nodes = document.nodes.iter();
-    if let Some(r) = nodes.find(|r| r.version() > version.as_str()) {
-        return Err(malformed(format!(
-            "its version {version} has no node such as {}, which came with version {}",
-            r.name,
-            r.version()
-        )));
-    }
     let said = |v: &serde_json::Value| !v.is_null() && v.as_array().is_none_or(|l| !l.is_empty());
     let earlier = document.metadata.earlier;
     if let Some(field) = earlier.iter().find(|(_, v)| said(v)).map(|(k, _)| k) {

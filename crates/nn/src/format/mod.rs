@@ -8,6 +8,7 @@ pub mod gguf;
 pub mod llama2c;
 pub mod onnx;
 pub mod onnx_proto;
+pub mod seal;
 pub mod state_dict;
 pub mod zip;
 

@@ -100,6 +100,7 @@ pub(crate) fn read_zip(bytes: &[u8]) -> Result<BTreeMap<String, StateTensor>> {
                 "entry {name} is compressed; torch.save stores entries plainly"
             )));
         }
+        entry.expect(name, entry.bytes)?;
         entries.insert(name, entry.bytes);
     }
     let pickled = |(name, data): (&&'_ str, _)| match name.strip_suffix("data.pkl")? {

@@ -19,7 +19,20 @@ pub struct Entry<'a> {
     /// How many bytes it claims to have unpacked: a claim, so nothing to allocate by.
     pub size: usize,
     /// The CRC-32 that the unpacked bytes should have.
-    pub crc: u32,
+    crc: u32,
+}
+
+impl Entry<'_> {
+    /// Refuses unpacked bytes that are not those that the zip was made of, by length and CRC-32.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn expect(&self, name: &str, unpacked: &[u8]) -> Result<()> {
+        match unpacked.len() == self.size && crc32fast::hash(unpacked) == self.crc {
+            true => Ok(()),
+            false => Err(malformed(format!("entry {name} is damaged (its length or checksum differs); copy or download it again"))),
+        }
+    }
 }
 
 fn malformed(detail: impl Into<String>) -> Error {

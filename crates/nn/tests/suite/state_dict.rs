@@ -89,7 +89,8 @@ fn zip(entries: &[(&str, Vec<u8>)], method: u8) -> Vec<u8> {
     for (name, data) in entries {
         let offset = out.len() as u32;
         let common = |v: &mut Vec<u8>| {
-            v.extend([20, 0, 0, 0, method, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            v.extend([20, 0, 0, 0, method, 0, 0, 0, 0, 0]);
+            v.extend(crc32fast::hash(data).to_le_bytes());
             v.extend((data.len() as u32).to_le_bytes());
             v.extend((data.len() as u32).to_le_bytes());
             v.extend((name.len() as u16).to_le_bytes());
@@ -146,6 +147,12 @@ fn both_torch_formats_and_strides() {
 
 #[test]
 fn truncation_anywhere_is_an_error_never_a_panic() {
+    // a damaged member, which its checksum in the directory tells
+    let mut damaged = torch_zip(0);
+    let at = damaged.windows(24).position(|w| w == floats());
+    damaged[at.expect("there")] ^= 1;
+    let e = StateDict::from_bytes(&damaged).expect_err("damaged").to_string();
+    assert!(e.contains("m/data/0") && e.contains("damaged"), "{e}");
     for whole in [legacy(MAGIC), torch_zip(0)] {
         for length in 0..whole.len() {
             let e = StateDict::from_bytes(&whole[..length]).expect_err("truncated");

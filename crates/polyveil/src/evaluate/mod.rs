@@ -22,13 +22,23 @@ use questions::Asked;
 use runtime::report::Measured;
 use runtime::{ClearTwin, Prediction, Report, Stopwatch, VerifiedPlan};
 use serde_json::{Value, json};
-use std::io::Write;
+use runtime::checkpoint::input_digest;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use subject::{Row, Subject, row};
 use task::Task;
+
+/// Inputs that a plan is compared with its network on, at most.
+const TRIED: usize = 8;
+/// What a plan's answers may differ from its network's in the clear, of the largest: its weights are in single precision, its bootstraps
+/// reduce by a sine.
+const SAME: f64 = 1e-2;
 
 /// What a network is evaluated on.
 #[derive(Clone, Debug)]
@@ -82,13 +92,14 @@ impl<'a> Evaluation<'a> {
             }),
         };
         let each = subject.together();
-        let last = (first + count).min(subject.len() / each);
+        let all = subject.len() / each;
+        let (first, last) = (first.min(all), first.saturating_add(count).min(all));
         Ok(Self {
             graph,
             task,
             subject,
-            results: Results(results.into()),
-            wanted: first * each..last.max(first) * each,
+            results: Results::open(results, identity(graph, set)?)?,
+            wanted: first * each..last * each,
         })
     }
 
@@ -104,7 +115,7 @@ impl<'a> Evaluation<'a> {
                 None => open.push(index),
             }
         }
-        let lines = self.results.lines()?;
+        let lines = self.results.lines.borrow();
         open.retain(|i| !lines.iter().any(|d| d["index"] == *i));
         Ok(open)
     }
@@ -121,7 +132,11 @@ impl<'a> Evaluation<'a> {
         tell: Listener<'_>,
     ) -> Result<Report> {
         let start = Instant::now();
-        let mut head = row(json!({ "prediction": prediction }));
+        self.require_same_network(plan, missing)?;
+        let digest = hex(plan.digest());
+        self.results.require_plan(&digest)?;
+        let mut head = self.results.identity.clone();
+        head.extend(row(json!({ "plan": digest, "prediction": prediction })));
         let examples = self.task.examples()?;
         let mut error = None;
         if !examples.is_empty() {
@@ -136,6 +151,29 @@ impl<'a> Evaluation<'a> {
         let measured = self.each(&session, missing, error, tell)?;
         let found = runtime::report::Answer::default();
         Ok(Report::new(plan, session.prediction(), &measured, found))
+    }
+
+    /// Refuses a plan that computes something else than the network, in the clear, for the first input that is within all ranges: networks of
+    /// one family share names and shapes.
+    fn require_same_network(&self, plan: &VerifiedPlan, missing: &[usize]) -> Result<()> {
+        for &index in missing.iter().take(TRIED) {
+            let (x, _) = self.subject.input(index)?;
+            let clear = self.graph.evaluate(&x)?;
+            if !clear.outside.is_empty() {
+                continue;
+            }
+            let answer = plan.simulate(x.values(), None)?;
+            let clear = clear.output.values();
+            let answer = &answer[..answer.len().min(clear.len())];
+            let largest = clear.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            let differs = largest_error(answer, clear);
+            if differs > SAME * largest {
+                let name = &plan.plan().description.name;
+                return Err(format!("the plan is one of another network than the model, though of the same name and shapes ({name}): in the clear their answers differ by {differs:.1e}; compile the network again").into());
+            }
+            break;
+        }
+        Ok(())
     }
 
     /// Runs inputs, as many at a time as the plan takes, and appends a line for each. One that leaves a range in the clear gets a line that
@@ -251,7 +289,9 @@ impl<'a> Evaluation<'a> {
     /// # Errors
     /// Results that can't be read.
     pub fn summary(&self) -> Result<Value> {
-        let lines = self.results.lines()?.into_iter();
+        let mut seen = BTreeSet::new();
+        let lines = self.results.lines.borrow().clone().into_iter();
+        let lines = lines.filter(|d| d["index"].as_u64().is_some_and(|i| seen.insert(i)));
         let (left_out, all): (Vec<_>, Vec<_>) = lines
             .filter(|d| self.wanted.clone().any(|i| d["index"] == i))
             .partition(|d| d["outside"].is_string());
@@ -309,29 +349,95 @@ fn leaves(session: &Session, values: &[f64]) -> Result<Option<String>> {
     }
 }
 
-/// The file of results: one line of JSON each.
-struct Results(PathBuf);
+/// What results are of: digests of the model and of the data, and how these are read.
+fn identity(graph: &PolyGraph, set: &Set) -> Result<Row> {
+    let model = nn::format::artefact::to_bytes(graph)?;
+    let (paths, read): (Vec<&Path>, _) = match set {
+        Set::Inputs(s) => (vec![&s.path], format!("{:?} {:?} {:?} {:?}", s.split, s.answers, s.without, s.cut)),
+        Set::Lambada(path) => (vec![path], "LAMBADA".into()),
+        Set::Piqa(path, labels) => (vec![path, labels], "PIQA".into()),
+    };
+    let data: Result<Vec<String>> = paths.into_iter().map(data_digest).collect();
+    Ok(row(json!({ "model": hex(&input_digest(&model[..], "model")?), "data": data?.join(" "), "read_as": read })))
+}
+
+/// Digest of a file, or of the names and lengths of all files in a folder.
+fn data_digest(path: &Path) -> Result<String> {
+    if !path.is_dir() {
+        let name = path.display().to_string();
+        return Ok(hex(&input_digest(crate::files::open(path)?, &name)?));
+    }
+    let (mut folders, mut files) = (vec![path.to_path_buf()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).map_err(named(&folder))? {
+            let entry = entry.map_err(named(&folder))?;
+            match entry.path() {
+                within if within.is_dir() => folders.push(within),
+                file => {
+                    let length = std::fs::metadata(&file).map_or(0, |m| m.len());
+                    files.push(format!("{:?} {length}\n", file.strip_prefix(path).unwrap_or(&file)));
+                }
+            }
+        }
+    }
+    files.sort();
+    Ok(hex(&input_digest(files.concat().as_bytes(), "folder")?))
+}
+
+fn hex(digest: &[u8; 32]) -> String {
+    digest.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The file of results: one line of JSON each, written at once by one process alone.
+struct Results {
+    path: PathBuf,
+    file: File,
+    lines: RefCell<Vec<Value>>,
+    /// What they are of.
+    identity: Row,
+}
 
 impl Results {
-    /// What is there; a line that a kill cut short does not parse and is done again.
-    fn lines(&self) -> Result<Vec<Value>> {
-        let text = match self.0.exists() {
-            true => std::fs::read_to_string(&self.0).map_err(named(&self.0))?,
-            false => String::new(),
+    /// Opens the file and reads what is there; a line that a kill cut short does not parse and is done again.
+    fn open(path: &Path, identity: Row) -> Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(named(path))?;
+        let regular = file.metadata().map_err(named(path))?.is_file();
+        if regular && file.try_lock().is_err() {
+            return Err(named(path)("another evaluation writes to it; wait for it, or choose another file"));
+        }
+        let mut text = String::new();
+        if regular {
+            let mut there = File::open(path).map_err(named(path))?;
+            there.read_to_string(&mut text).map_err(named(path))?;
+        }
+        if !text.is_empty() && !text.ends_with('\n') {
+            (&file).write_all(b"\n").map_err(named(path))?;
+        }
+        let lines: Vec<Value> = text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
+        let other = |of: &Value| identity.iter().find(|(k, v)| of[*k] != **v).map(|(k, _)| k.clone());
+        let mut heads = lines.iter().filter(|l| l["model"].is_string()).peekable();
+        let refused = match (heads.peek().is_some(), heads.find_map(other)) {
+            (_, Some(field)) => format!("its results are of another {}", field.replace('_', " ")),
+            (false, _) if !text.trim().is_empty() => "it does not say what its lines are results of".into(),
+            _ => String::new(),
         };
-        Ok(text
-            .lines()
-            .filter_map(|l| serde_json::from_str(l).ok())
-            .collect())
+        if !refused.is_empty() {
+            return Err(named(path)(format!("{refused}; choose another file")));
+        }
+        Ok(Self { path: path.into(), file, lines: RefCell::new(lines), identity })
+    }
+    /// Refuses another plan than that of the lines that are there.
+    fn require_plan(&self, digest: &str) -> Result<()> {
+        let lines = self.lines.borrow();
+        match lines.iter().any(|l| l["plan"].as_str().is_some_and(|p| p != digest)) {
+            true => Err(named(&self.path)("its results are of another plan; choose another file, or take that plan")),
+            false => Ok(()),
+        }
     }
     fn append(&self, line: Row) -> Result<Value> {
         let line = Value::from(line);
-        let mut file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.0)
-            .map_err(named(&self.0))?;
-        writeln!(file, "{line}").map_err(named(&self.0))?;
+        (&self.file).write_all(format!("{line}\n").as_bytes()).map_err(named(&self.path))?;
+        self.lines.borrow_mut().push(line.clone());
         Ok(line)
     }
 }

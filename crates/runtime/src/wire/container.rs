@@ -582,13 +582,20 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// [`Error::File`] with the section's tag.
     pub fn begin(&mut self, tag: [u8; 4], most: u64) -> Result<u64> {
-        let field = format!("section `{}`", String::from_utf8_lossy(&tag));
+        self.begin_as(Some(tag), most)
+    }
+    /// As [`Reader::begin`], of any tag where there is none.
+    fn begin_as(&mut self, tag: Option<[u8; 4]>, most: u64) -> Result<u64> {
+        let field = match tag {
+            Some(tag) => format!("section `{}`", String::from_utf8_lossy(&tag)),
+            None => format!("section {}", self.sections + 1),
+        };
         if self.sections >= self.header.sections {
             return Err(self.damaged(&field, "it is missing"));
         }
         let mut head = [0u8; 12];
         self.fill(&mut head, &field)?;
-        if head[..4] != tag {
+        if tag.is_some_and(|tag| head[..4] != tag) {
             return Err(self.damaged(&field, "another section is in its place"));
         }
         let length = u64::from_le_bytes(head[4..].try_into().unwrap_or_default());
@@ -703,6 +710,25 @@ impl<R: Read> Reader<R> {
         let bytes = self.section(tag, most)?;
         let field = format!("section `{}`", String::from_utf8_lossy(&tag));
         from_json(&bytes, &self.name, &field)
+    }
+    /// Reads the rest of the file for its checksums alone; nothing may follow.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the section that is damaged.
+    pub(crate) fn check_rest(mut self) -> Result<R> {
+        let mut bytes = vec![0; PIECE as usize];
+        loop {
+            while let Some(left @ 1..) = self.current.as_ref().map(|c| c.1) {
+                self.take(&mut bytes[..left.min(PIECE) as usize])?;
+            }
+            if self.current.is_some() {
+                self.end()?;
+            }
+            if self.sections == self.header.sections {
+                return self.finish();
+            }
+            self.begin_as(None, self.header.length)?;
+        }
     }
     /// Ends the file: nothing may follow.
     ///
