@@ -359,6 +359,7 @@ fn foreign_versions_and_broken_descriptions() {
 fn values_that_are_not_numbers_are_refused() {
     let graph = network();
     let bytes = artefact::to_bytes(&graph).expect("writes");
+    let bytes = with_header(&bytes, |h| h);
     let length = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
     let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).expect("JSON");
     let poison = |tensor: &str, nan: &[u8]| {
