@@ -149,7 +149,11 @@ impl Encoder {
         self.encode_in_place(&mut v.to_vec(), scale)
     }
     /// As [`Encoder::encode`]; leaves what is in between in `w`, for owners of secrets, who wipe it.
-    pub(crate) fn encode_in_place(&self, w: &mut [Complex64], scale: f64) -> Result<Vec<i64>, Error> {
+    pub(crate) fn encode_in_place(
+        &self,
+        w: &mut [Complex64],
+        scale: f64,
+    ) -> Result<Vec<i64>, Error> {
         self.to_coefficients(w)?;
         let n = w.len();
         let mut out = vec![0i64; 2 * n];

@@ -1,8 +1,8 @@
 //! The secret key: key generation, encryption and decryption. Only the client's side imports this module.
 
 use crate::ciphertext::{Ciphertext, SeededCiphertext};
-use crate::keys::{EvaluationKeys, KeyName, KeyRequest, SwitchingKey};
 use crate::encoder::wipe;
+use crate::keys::{EvaluationKeys, KeyName, KeyRequest, SwitchingKey};
 use crate::typing::{self, Info};
 use crate::{Complex64, Encoder, Error, Level, Parameters};
 use rand_core::CryptoRng;
@@ -45,10 +45,14 @@ fn random_seed(rng: &mut impl CryptoRng) -> [u8; 32] {
 
 fn small_ntt(parameters: &Parameters, indices: &[usize], x: &[i8]) -> Secret<Ntt> {
     let wide: Zeroizing<Vec<i64>> = Zeroizing::new(x.iter().map(|&v| i64::from(v)).collect());
-    Secret(RnsPoly::from_limbs(parameters.ring(), indices.to_vec(), |k, limb| {
-        ring::limb::from_i64(parameters.prime(indices[k]), limb, &wide);
-        parameters.ring().ntt(indices[k]).forward(limb);
-    }))
+    Secret(RnsPoly::from_limbs(
+        parameters.ring(),
+        indices.to_vec(),
+        |k, limb| {
+            ring::limb::from_i64(parameters.prime(indices[k]), limb, &wide);
+            parameters.ring().ntt(indices[k]).forward(limb);
+        },
+    ))
 }
 
 impl SecretKey {
@@ -133,16 +137,20 @@ impl SecretKey {
         let p = &self.parameters;
         let indices = x.polys[0].indices().to_vec();
         // with the public ciphertext, the phase is as good as the key
-        let phase = Secret(RnsPoly::<Coeff>::from_limbs(p.ring(), indices.clone(), |k, limb| {
-            let q = p.prime(indices[k]);
-            let s = self.ntt.0.limb(indices[k]);
-            limb.copy_from_slice(x.polys[x.polys.len() - 1].limb(k));
-            for c in x.polys.iter().rev().skip(1) {
-                ring::limb::mul(q, limb, s);
-                ring::limb::add(q, limb, c.limb(k));
-            }
-            p.ring().ntt(indices[k]).inverse(limb);
-        }));
+        let phase = Secret(RnsPoly::<Coeff>::from_limbs(
+            p.ring(),
+            indices.clone(),
+            |k, limb| {
+                let q = p.prime(indices[k]);
+                let s = self.ntt.0.limb(indices[k]);
+                limb.copy_from_slice(x.polys[x.polys.len() - 1].limb(k));
+                for c in x.polys.iter().rev().skip(1) {
+                    ring::limb::mul(q, limb, s);
+                    ring::limb::add(q, limb, c.limb(k));
+                }
+                p.ring().ntt(indices[k]).inverse(limb);
+            },
+        ));
         let phase = &phase.0;
         let Info { slots, scale, .. } = x.info;
         let gap = p.n() / (2 * slots);

@@ -24,7 +24,8 @@ fn nothing_of_a_dropped_key_is_found_in_memory() {
     {
         let key = SecretKey::generate(&p, &mut rng);
         let wide: Vec<i64> = key.coefficients().iter().map(|&c| c.into()).collect();
-        key.key(KeyName::Relinearization, 3, &mut rng).expect("a key");
+        key.key(KeyName::Relinearization, 3, &mut rng)
+            .expect("a key");
         key.key(KeyName::Galois(g), 3, &mut rng).expect("a key");
         ring::limb::from_i64(&q, &mut s, &wide);
         p.ring().ntt(0).forward(&mut s);
@@ -43,13 +44,21 @@ fn nothing_of_a_dropped_key_is_found_in_memory() {
 
     // the decrypted phase is c0 + c1·s: with the public ciphertext it gives s
     let key = SecretKey::generate(&p, &mut rng);
-    let v: Vec<Complex64> = (0..n / 2).map(|i| Complex64::new((i as f64).sin(), 0.0)).collect();
-    let c = key.encrypt(&v, Level::new(0), &mut rng).expect("encrypts").expand(&p);
+    let v: Vec<Complex64> = (0..n / 2)
+        .map(|i| Complex64::new((i as f64).sin(), 0.0))
+        .collect();
+    let c = key
+        .encrypt(&v, Level::new(0), &mut rng)
+        .expect("encrypts")
+        .expand(&p);
     key.decrypt(&c).expect("decrypts");
     drop(key);
     let public: Vec<Vec<u64>> = c.limbs().map(<[u64]>::to_vec).collect();
     drop(c);
-    for d in handed_out(n).iter().filter(|d| d.iter().all(|&x| x < q.value())) {
+    for d in handed_out(n)
+        .iter()
+        .filter(|d| d.iter().all(|&x| x < q.value()))
+    {
         for form in ["coefficients", "transformed"] {
             let mut s = d.to_vec();
             if form == "coefficients" {

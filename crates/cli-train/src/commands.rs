@@ -172,7 +172,9 @@ pub(crate) fn sample(a: &SampleArgs) -> Result<()> {
     }
     let tokenizer = a.tokenizer.as_deref();
     let stories = with_line(|tell| corpus::sample(&a.model, &drawing, tokenizer, &a.output, tell))?;
-    stories.iter().for_each(|story| note(format_args!("— {story}")));
+    stories
+        .iter()
+        .for_each(|story| note(format_args!("— {story}")));
     Ok(())
 }
 

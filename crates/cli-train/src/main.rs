@@ -78,7 +78,9 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     terminal::goes_on(match &cli.command {
-        Command::Train(_) | Command::Adapt(_) | Command::Sample(_) => "the same command goes on where this stopped, with the same result",
+        Command::Train(_) | Command::Adapt(_) | Command::Sample(_) => {
+            "the same command goes on where this stopped, with the same result"
+        }
         _ => "start again",
     });
     let done = match &cli.command {

@@ -447,7 +447,9 @@ pub(crate) fn run(a: &RunArgs) -> Result<()> {
     let placement = serving.placement(&plan);
     let machine = a.predict.machine()?;
     let prediction = (a.predict).announce(prediction_file, &machine, &plan, placement.as_ref())?;
-    goes_on("if it came to a bootstrap, the same command with --resume goes on from the last one, with the same answer");
+    goes_on(
+        "if it came to a bootstrap, the same command with --resume goes on from the last one, with the same answer",
+    );
     let report = with_line(|tell| {
         polyveil::serve::serve(&plan, &prediction, placement.as_ref(), &serving, tell)
     })?;

@@ -14,7 +14,9 @@ pub(crate) fn plain(text: &str) -> String {
         match c {
             '\n' | '\t' => out.push(c),
             // those that turn the direction of what follows, too
-            c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+            c if c.is_control()
+                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+            {
                 let _ = write!(out, "\\u{:04x}", u32::from(c));
             }
             c => out.push(c),
@@ -72,23 +74,30 @@ pub(crate) fn prepare() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     // with a limit of 0 Linux still feeds a core to a program that collects them; with 1 to none
-    let one = getrlimit(Resource::Core).maximum.map_or(1, |most| most.min(1));
-    let limit = Rlimit { current: Some(one), maximum: Some(one) };
+    let one = getrlimit(Resource::Core)
+        .maximum
+        .map_or(1, |most| most.min(1));
+    let limit = Rlimit {
+        current: Some(one),
+        maximum: Some(one),
+    };
     let _ = setrlimit(Resource::Core, limit);
     let met = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let _ = signal_hook::flag::register(SIGXFSZ, met);
     let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]) else {
         return;
     };
-    let waiting = std::thread::Builder::new().name("signals".into()).spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            polyveil::files::abandon();
-            let how = GOING_ON.lock().ok().and_then(|how| how.clone());
-            let how = how.unwrap_or_else(|| "nothing was written; start again".into());
-            tell(&format!("\nstopped; {how}\n"));
-            let _ = signal_hook::low_level::emulate_default_handler(signal);
-        }
-    });
+    let waiting = std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                polyveil::files::abandon();
+                let how = GOING_ON.lock().ok().and_then(|how| how.clone());
+                let how = how.unwrap_or_else(|| "nothing was written; start again".into());
+                tell(&format!("\nstopped; {how}\n"));
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
+        });
     drop(waiting);
 }
 

@@ -252,9 +252,16 @@ fn devices_pipes_and_links_stay_what_they_are() {
     let program = |arguments: &str, from: &str| {
         let from = std::fs::File::open(from).expect("there");
         let mut command = Command::new(env!("CARGO_BIN_EXE_polyveil"));
-        let out = command.args(arguments.split_whitespace()).stdin(Stdio::from(from)).output();
+        let out = command
+            .args(arguments.split_whitespace())
+            .stdin(Stdio::from(from))
+            .output();
         let out = out.expect("starts");
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        assert!(
+            out.status.success(),
+            "{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
         out.stdout
     };
     let answer = program(&format!("{} --input - -o -", r.run), &r.path("x.input"));

@@ -13,14 +13,26 @@ const ROWS: &str = "name;left;right;differ\na;0;0;0\nb;0;1;1\nc;1;0;1\nd;1;1;0\n
 fn model(folder: &Folder, more: &[&str]) -> String {
     let rows = folder.file("rows.csv", ROWS.as_bytes());
     let model = folder.path("xor.pvm");
-    done(&format!("calibrate {XOR} --data {rows} --without name --class-column differ --degree 7 -o {model}"), more);
+    done(
+        &format!(
+            "calibrate {XOR} --data {rows} --without name --class-column differ --degree 7 -o {model}"
+        ),
+        more,
+    );
     model
 }
 
 fn started(arguments: &str, out: Stdio, err: Stdio) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_polyveil"));
-    let command = command.args(arguments.split_whitespace()).env_remove("POLYVEIL_MACHINE");
-    let child = command.env("XDG_CONFIG_HOME", "/nonexistent").stdin(Stdio::null()).stdout(out).stderr(err).spawn();
+    let command = command
+        .args(arguments.split_whitespace())
+        .env_remove("POLYVEIL_MACHINE");
+    let child = command
+        .env("XDG_CONFIG_HOME", "/nonexistent")
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err)
+        .spawn();
     child.expect("starts").wait_with_output().expect("ends")
 }
 
@@ -32,7 +44,11 @@ fn nobody() -> Stdio {
 }
 
 fn full() -> Stdio {
-    OpenOptions::new().write(true).open("/dev/full").expect("a device").into()
+    OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .expect("a device")
+        .into()
 }
 
 #[test]
@@ -52,7 +68,10 @@ fn closed_and_full_outputs_cost_no_result() {
         let out = started(command, full(), Stdio::piped());
         let said = String::from_utf8_lossy(&out.stderr).into_owned();
         assert_eq!(out.status.code(), Some(1), "{said}");
-        assert!(said.contains("standard output") && !said.contains("panic"), "{said}");
+        assert!(
+            said.contains("standard output") && !said.contains("panic"),
+            "{said}"
+        );
     }
     assert!(std::path::Path::new(&plan).exists());
 }
@@ -62,10 +81,20 @@ fn control_sequences_of_foreign_files_are_not_obeyed() {
     let folder = Folder::new("escapes");
     // a reader that refuses such labels is as good
     let model = folder.file("a\u{1b}[2J\nb.pvm", b"nothing");
-    let out = Command::new(env!("CARGO_BIN_EXE_polyveil")).args(["inspect", &model]).output().expect("starts");
-    let said = String::from_utf8_lossy(&out.stderr).into_owned() + &String::from_utf8_lossy(&out.stdout);
-    assert!(!said.contains('\u{1b}') && said.contains("\\u001b[2J"), "{said}");
-    let model = self::model(&folder, &["--labels", "\u{1b}]0;owned\u{7}\u{1b}[2J,different"]);
+    let out = Command::new(env!("CARGO_BIN_EXE_polyveil"))
+        .args(["inspect", &model])
+        .output()
+        .expect("starts");
+    let said =
+        String::from_utf8_lossy(&out.stderr).into_owned() + &String::from_utf8_lossy(&out.stdout);
+    assert!(
+        !said.contains('\u{1b}') && said.contains("\\u001b[2J"),
+        "{said}"
+    );
+    let model = self::model(
+        &folder,
+        &["--labels", "\u{1b}]0;owned\u{7}\u{1b}[2J,different"],
+    );
     let (text, _) = done(&format!("inspect {model}"), &[]);
     let (json, _) = done(&format!("inspect {model} --json"), &[]);
     assert!(!text.contains('\u{1b}') && !json.contains('\u{1b}'));
@@ -75,7 +104,10 @@ fn control_sequences_of_foreign_files_are_not_obeyed() {
 #[test]
 fn the_version_names_the_commit_and_shells_complete() {
     let (version, _) = done("--version", &[]);
-    assert!(version.contains('(') && (version.contains("unknown") || version.trim_end().len() > 25), "{version}");
+    assert!(
+        version.contains('(') && (version.contains("unknown") || version.trim_end().len() > 25),
+        "{version}"
+    );
     for shell in ["bash", "zsh", "fish"] {
         let (script, _) = done(&format!("completions {shell}"), &[]);
         assert!(script.contains("decrypt") && script.contains("class-only"));
@@ -87,18 +119,32 @@ fn a_signal_says_how_to_go_on_and_leaves_no_half_file() {
     let folder = Folder::new("signal");
     let rows = folder.file("rows.csv", ROWS.as_bytes());
     let fifo = folder.path("fifo");
-    assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
+    assert!(
+        Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .expect("mkfifo")
+            .success()
+    );
     let plan = model(&folder, &["--labels", "equal,different"]).replace("xor.pvm", "xor.plan");
-    done(&format!("compile {} --no-probe -o {plan}", folder.path("xor.pvm")), &[]);
+    done(
+        &format!("compile {} --no-probe -o {plan}", folder.path("xor.pvm")),
+        &[],
+    );
     let results = folder.path("x.answer");
     // waits for its keys, which never come
     let run = format!("run --plan {plan} --no-probe --keys {fifo} --input {rows} -o {results}");
     let mut command = Command::new(env!("CARGO_BIN_EXE_polyveil"));
-    let child = command.args(run.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = command
+        .args(run.split_whitespace())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     let child = child.expect("starts");
     let partial = || {
         let all = std::fs::read_dir(folder.path("")).expect("a folder");
-        all.flatten().any(|e| e.file_name().to_string_lossy().ends_with(".partial"))
+        all.flatten()
+            .any(|e| e.file_name().to_string_lossy().ends_with(".partial"))
     };
     for _ in 0..600 {
         std::thread::sleep(std::time::Duration::from_millis(100));
@@ -108,7 +154,13 @@ fn a_signal_says_how_to_go_on_and_leaves_no_half_file() {
     }
     assert!(partial(), "it opens its answer before it waits");
     let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .expect("kill")
+            .success()
+    );
     let out = child.wait_with_output().expect("ends");
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(!out.status.success() && said.contains("--resume"), "{said}");
@@ -119,21 +171,30 @@ fn a_signal_says_how_to_go_on_and_leaves_no_half_file() {
 fn results_belong_to_one_model_and_one_set() {
     let folder = Folder::new("results");
     let model = model(&folder, &["--labels", "equal,different"]);
-    let (rows, more) = (folder.path("rows.csv"), folder.file("more.csv", (ROWS.to_owned() + "e;0;1;1\n").as_bytes()));
+    let (rows, more) = (
+        folder.path("rows.csv"),
+        folder.file("more.csv", (ROWS.to_owned() + "e;0;1;1\n").as_bytes()),
+    );
     let results = folder.path("results.jsonl");
     let columns = "--without name --class-column differ --no-probe";
     let evaluate = |model: &str, data: &str, count: &str| {
         format!("evaluate --model {model} --data {data} {columns} --count {count} -o {results}")
     };
     // beyond the end there is nothing, and nothing overflows
-    let (json, _) = done(&evaluate(&model, &rows, "18446744073709551615 --skip 4"), &[]);
+    let (json, _) = done(
+        &evaluate(&model, &rows, "18446744073709551615 --skip 4"),
+        &[],
+    );
     assert!(json.contains("\"left_out\":0"), "{json}");
     // as if one had been computed, twice
     let graph = nn::format::artefact::load(std::path::Path::new(&model), 1 << 20).expect("reads");
     let bytes = nn::format::artefact::to_bytes(&graph).expect("writes");
     let hex = |bytes: &[u8]| {
         let digest = runtime::checkpoint::input_digest(bytes, "x").expect("reads");
-        digest.iter().map(|b| format!("{b:02x}")).collect::<String>()
+        digest
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect::<String>()
     };
     let head = serde_json::json!({
         "model": hex(&bytes), "data": hex(ROWS.as_bytes()), "read_as": "None Classes(Some(\"differ\")) [\"name\"] false"
@@ -142,19 +203,43 @@ fn results_belong_to_one_model_and_one_set() {
     folder.file("results.jsonl", format!("{head}\n{line}{line}").as_bytes());
     let (json, _) = done(&evaluate(&model, &rows, "1"), &[]);
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-    assert!(json.as_object().expect("object").values().any(|v| *v == 1) && json["max_abs_error"] == 0.5, "{json}");
-    refused(&evaluate(&model, &more, "1"), &[], &["results.jsonl", "another data"]);
+    assert!(
+        json.as_object().expect("object").values().any(|v| *v == 1) && json["max_abs_error"] == 0.5,
+        "{json}"
+    );
+    refused(
+        &evaluate(&model, &more, "1"),
+        &[],
+        &["results.jsonl", "another data"],
+    );
     let other = folder.path("other.pvm");
-    done(&format!("calibrate {XOR} --data {rows} --without name --class-column differ --degree 5 --labels equal,different -o {other}"), &[]);
-    refused(&evaluate(&other, &rows, "1"), &[], &["results.jsonl", "another model"]);
+    done(
+        &format!(
+            "calibrate {XOR} --data {rows} --without name --class-column differ --degree 5 --labels equal,different -o {other}"
+        ),
+        &[],
+    );
+    refused(
+        &evaluate(&other, &rows, "1"),
+        &[],
+        &["results.jsonl", "another model"],
+    );
     // another network's plan of the same name and shapes
     let plan = folder.path("other.plan");
     let mut graph = graph;
     graph = scaled(graph);
-    std::fs::write(&other, nn::format::artefact::to_bytes(&graph).expect("writes")).expect("writes");
+    std::fs::write(
+        &other,
+        nn::format::artefact::to_bytes(&graph).expect("writes"),
+    )
+    .expect("writes");
     done(&format!("compile {other} --no-probe -o {plan}"), &[]);
     std::fs::remove_file(&results).expect("there");
-    refused(&evaluate(&model, &rows, &format!("1 --plan {plan}")), &[], &["another network"]);
+    refused(
+        &evaluate(&model, &rows, &format!("1 --plan {plan}")),
+        &[],
+        &["another network"],
+    );
     folder.file("results.jsonl", b"mine\n");
     refused(&evaluate(&model, &rows, "1"), &[], &["results.jsonl"]);
 }
@@ -178,7 +263,8 @@ fn scaled(graph: nn::PolyGraph) -> nn::PolyGraph {
             _ => b.add(node.name(), op, &inputs).expect("valid"),
         });
     }
-    let graph = nn::PolyGraph::from(b.finish(ids[last.index()]).expect("valid")).with_metadata(metadata);
+    let graph =
+        nn::PolyGraph::from(b.finish(ids[last.index()]).expect("valid")).with_metadata(metadata);
     match ranges {
         Some(ranges) => graph.with_ranges(ranges).expect("fits"),
         None => graph,

@@ -306,7 +306,10 @@ fn state(path: &Path, bytes: &[u8]) -> Result<State> {
         broken(path, detail)
     })?;
     if version == VERSION && !seal::intact(bytes) {
-        return Err(broken(path, "its bytes do not match their checksum: it is damaged"));
+        return Err(broken(
+            path,
+            "its bytes do not match their checksum: it is damaged",
+        ));
     }
     if ![VERSION, UNSEALED].contains(&version.as_str()) {
         let detail =

@@ -7,8 +7,8 @@
 //! The same network gives the same bytes.
 
 use super::element::{Element, decode};
-use super::seal;
 use super::limited::read_limited;
+use super::seal;
 use super::state_dict::open_safetensors;
 use crate::Result;
 use crate::error::Error;
@@ -358,7 +358,9 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
         });
     }
     if version == VERSION && !seal::intact(bytes) {
-        return Err(malformed("its bytes do not match their checksum: it is damaged; copy or make it again"));
+        return Err(malformed(
+            "its bytes do not match their checksum: it is damaged; copy or make it again",
+        ));
     }
     let text = metadata
         .get("graph")

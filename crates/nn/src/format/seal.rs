@@ -12,14 +12,20 @@ fn place(file: &[u8]) -> Option<Range<usize>> {
     let length = u64::from_le_bytes(file.get(..8)?.try_into().ok()?);
     let header = file.get(8..)?.get(..usize::try_from(length).ok()?)?;
     let before = format!("\"{KEY}\":\"");
-    let at = header.windows(before.len()).position(|w| w == before.as_bytes())?;
+    let at = header
+        .windows(before.len())
+        .position(|w| w == before.as_bytes())?;
     let begin = 8 + at + before.len();
-    file.get(begin..begin + OPEN.len()).map(|_| begin..begin + OPEN.len())
+    file.get(begin..begin + OPEN.len())
+        .map(|_| begin..begin + OPEN.len())
 }
 
 fn digest(file: &[u8], place: &Range<usize>) -> String {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&file[..place.start]).update(OPEN.as_bytes()).update(&file[place.end..]);
+    hasher
+        .update(&file[..place.start])
+        .update(OPEN.as_bytes())
+        .update(&file[place.end..]);
     hasher.finalize().to_hex().to_string()
 }
 

@@ -30,7 +30,9 @@ impl Entry<'_> {
     pub fn expect(&self, name: &str, unpacked: &[u8]) -> Result<()> {
         match unpacked.len() == self.size && crc32fast::hash(unpacked) == self.crc {
             true => Ok(()),
-            false => Err(malformed(format!("entry {name} is damaged (its length or checksum differs); copy or download it again"))),
+            false => Err(malformed(format!(
+                "entry {name} is damaged (its length or checksum differs); copy or download it again"
+            ))),
         }
     }
 }

@@ -307,9 +307,7 @@ fn truncation_and_foreign_files() {
         read(b"PK\x03\x04 some zip archive"),
         Err(Error::Malformed { .. })
     ));
-    let weights = with_header(&bytes, |h| {
-        h.replace("\"polyveil\":", "\"other\":")
-    });
+    let weights = with_header(&bytes, |h| h.replace("\"polyveil\":", "\"other\":"));
     assert!(
         matches!(read(&weights), Err(Error::Malformed { detail, .. }) if detail.contains("weights"))
     );

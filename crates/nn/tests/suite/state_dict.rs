@@ -151,7 +151,9 @@ fn truncation_anywhere_is_an_error_never_a_panic() {
     let mut damaged = torch_zip(0);
     let at = damaged.windows(24).position(|w| w == floats());
     damaged[at.expect("there")] ^= 1;
-    let e = StateDict::from_bytes(&damaged).expect_err("damaged").to_string();
+    let e = StateDict::from_bytes(&damaged)
+        .expect_err("damaged")
+        .to_string();
     assert!(e.contains("m/data/0") && e.contains("damaged"), "{e}");
     for whole in [legacy(MAGIC), torch_zip(0)] {
         for length in 0..whole.len() {

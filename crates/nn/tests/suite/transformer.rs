@@ -295,7 +295,10 @@ fn files_keep_sequences() {
     assert_eq!(artefact::from_bytes(&bytes).expect("reads"), lowered());
     // an odd exponent is refused in files; of a version without checksums, so that it is the exponent that is refused
     let mut bytes = artefact::graph_to_bytes(&graph, &Metadata::default()).expect("writes");
-    for (from, to) in [(r#""polyveil":"8""#, r#""polyveil":"7""#), (r#"exponent\":4"#, r#"exponent\":3"#)] {
+    for (from, to) in [
+        (r#""polyveil":"8""#, r#""polyveil":"7""#),
+        (r#"exponent\":4"#, r#"exponent\":3"#),
+    ] {
         let at = bytes.windows(from.len()).position(|w| w == from.as_bytes());
         let at = at.expect("there");
         bytes[at..at + to.len()].copy_from_slice(to.as_bytes());

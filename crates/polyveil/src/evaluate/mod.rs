@@ -19,10 +19,10 @@ use crate::session::{Precision, Session};
 use each::Each;
 use nn::PolyGraph;
 use questions::Asked;
+use runtime::checkpoint::input_digest;
 use runtime::report::Measured;
 use runtime::{ClearTwin, Prediction, Report, Stopwatch, VerifiedPlan};
 use serde_json::{Value, json};
-use runtime::checkpoint::input_digest;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -353,12 +353,17 @@ fn leaves(session: &Session, values: &[f64]) -> Result<Option<String>> {
 fn identity(graph: &PolyGraph, set: &Set) -> Result<Row> {
     let model = nn::format::artefact::to_bytes(graph)?;
     let (paths, read): (Vec<&Path>, _) = match set {
-        Set::Inputs(s) => (vec![&s.path], format!("{:?} {:?} {:?} {:?}", s.split, s.answers, s.without, s.cut)),
+        Set::Inputs(s) => (
+            vec![&s.path],
+            format!("{:?} {:?} {:?} {:?}", s.split, s.answers, s.without, s.cut),
+        ),
         Set::Lambada(path) => (vec![path], "LAMBADA".into()),
         Set::Piqa(path, labels) => (vec![path, labels], "PIQA".into()),
     };
     let data: Result<Vec<String>> = paths.into_iter().map(data_digest).collect();
-    Ok(row(json!({ "model": hex(&input_digest(&model[..], "model")?), "data": data?.join(" "), "read_as": read })))
+    Ok(row(
+        json!({ "model": hex(&input_digest(&model[..], "model")?), "data": data?.join(" "), "read_as": read }),
+    ))
 }
 
 /// Digest of a file, or of the names and lengths of all files in a folder.
@@ -375,7 +380,10 @@ fn data_digest(path: &Path) -> Result<String> {
                 within if within.is_dir() => folders.push(within),
                 file => {
                     let length = std::fs::metadata(&file).map_or(0, |m| m.len());
-                    files.push(format!("{:?} {length}\n", file.strip_prefix(path).unwrap_or(&file)));
+                    files.push(format!(
+                        "{:?} {length}\n",
+                        file.strip_prefix(path).unwrap_or(&file)
+                    ));
                 }
             }
         }
@@ -400,10 +408,16 @@ struct Results {
 impl Results {
     /// Opens the file and reads what is there; a line that a kill cut short does not parse and is done again.
     fn open(path: &Path, identity: Row) -> Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(named(path))?;
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(named(path))?;
         let regular = file.metadata().map_err(named(path))?.is_file();
         if regular && file.try_lock().is_err() {
-            return Err(named(path)("another evaluation writes to it; wait for it, or choose another file"));
+            return Err(named(path)(
+                "another evaluation writes to it; wait for it, or choose another file",
+            ));
         }
         let mut text = String::new();
         if regular {
@@ -413,30 +427,52 @@ impl Results {
         if !text.is_empty() && !text.ends_with('\n') {
             (&file).write_all(b"\n").map_err(named(path))?;
         }
-        let lines: Vec<Value> = text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
-        let other = |of: &Value| identity.iter().find(|(k, v)| of[*k] != **v).map(|(k, _)| k.clone());
+        let lines: Vec<Value> = text
+            .lines()
+            .filter_map(|l| serde_json::from_str(l).ok())
+            .collect();
+        let other = |of: &Value| {
+            identity
+                .iter()
+                .find(|(k, v)| of[*k] != **v)
+                .map(|(k, _)| k.clone())
+        };
         let mut heads = lines.iter().filter(|l| l["model"].is_string()).peekable();
         let refused = match (heads.peek().is_some(), heads.find_map(other)) {
             (_, Some(field)) => format!("its results are of another {}", field.replace('_', " ")),
-            (false, _) if !text.trim().is_empty() => "it does not say what its lines are results of".into(),
+            (false, _) if !text.trim().is_empty() => {
+                "it does not say what its lines are results of".into()
+            }
             _ => String::new(),
         };
         if !refused.is_empty() {
             return Err(named(path)(format!("{refused}; choose another file")));
         }
-        Ok(Self { path: path.into(), file, lines: RefCell::new(lines), identity })
+        Ok(Self {
+            path: path.into(),
+            file,
+            lines: RefCell::new(lines),
+            identity,
+        })
     }
     /// Refuses another plan than that of the lines that are there.
     fn require_plan(&self, digest: &str) -> Result<()> {
         let lines = self.lines.borrow();
-        match lines.iter().any(|l| l["plan"].as_str().is_some_and(|p| p != digest)) {
-            true => Err(named(&self.path)("its results are of another plan; choose another file, or take that plan")),
+        match lines
+            .iter()
+            .any(|l| l["plan"].as_str().is_some_and(|p| p != digest))
+        {
+            true => Err(named(&self.path)(
+                "its results are of another plan; choose another file, or take that plan",
+            )),
             false => Ok(()),
         }
     }
     fn append(&self, line: Row) -> Result<Value> {
         let line = Value::from(line);
-        (&self.file).write_all(format!("{line}\n").as_bytes()).map_err(named(&self.path))?;
+        (&self.file)
+            .write_all(format!("{line}\n").as_bytes())
+            .map_err(named(&self.path))?;
         self.lines.borrow_mut().push(line.clone());
         Ok(line)
     }
