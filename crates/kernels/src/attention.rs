@@ -3,6 +3,7 @@
 //! Scores are taken again in the backward pass, a block of rows of one head at a time, so that no pass holds the square of the length; what is
 //! kept are three numbers a row ([`RowSums`]).
 
+use crate::has_size;
 use crate::function::exp;
 use crate::gemm::{Serial, Transpose};
 use crate::instructions::{Instructions, Vector, fused, instructions, kernels};
@@ -87,11 +88,11 @@ impl Attention {
             self.kv_heads > 0 && self.width > 0 && self.heads.is_multiple_of(self.kv_heads),
             "Attention: heads of keys and values divide the heads"
         );
-        let rows = self.batch * self.length;
+        let of = |heads: usize| [self.batch, self.length, heads, self.width];
         assert!(
-            q.len() == rows * self.heads * self.width
+            has_size(q, &of(self.heads))
                 && y.len() == q.len()
-                && k.len() == rows * self.kv_heads * self.width
+                && has_size(k, &of(self.kv_heads))
                 && v.len() == k.len(),
             "Attention: queries and outputs are rows × heads·width, keys and values rows × kv_heads·width"
         );
@@ -316,16 +317,16 @@ impl Attention {
         y: &mut [f32],
     ) {
         let d = self.width;
-        let (channels, group) = (self.heads * d, self.heads / self.kv_heads);
-        let cache = self.kv_heads * d * capacity;
         assert!(
-            q.len() == self.batch * channels
+            has_size(q, &[self.batch, self.heads, d])
                 && y.len() == q.len()
-                && keys.len() == self.batch * cache
+                && has_size(keys, &[self.batch, self.kv_heads, d, capacity])
                 && values.len() == keys.len()
                 && (1..=capacity).contains(&positions),
             "Attention: a step takes one row of queries a sequence, and caches that hold its position"
         );
+        let (channels, group) = (self.heads * d, self.heads / self.kv_heads);
+        let cache = self.kv_heads * d * capacity;
         let instructions = instructions();
         // a few sequences a task, whatever the number of threads
         const FEW: usize = 8;

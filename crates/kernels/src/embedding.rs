@@ -1,9 +1,11 @@
 //! Embeddings: rows of a table, chosen by tokens.
 
+use crate::has_size;
+
 /// Row i of y is row `tokens[i]` of the table (`vocabulary × width`).
 pub fn gather(table: &[f32], width: usize, tokens: &[u16], y: &mut [f32]) {
     assert!(
-        y.len() == tokens.len() * width,
+        has_size(y, &[tokens.len(), width]),
         "gather: y is tokens × width"
     );
     for (y, &t) in y.chunks_exact_mut(width).zip(tokens) {
@@ -14,7 +16,7 @@ pub fn gather(table: &[f32], width: usize, tokens: &[u16], y: &mut [f32]) {
 /// Adds row i of dy to row `tokens[i]` of the table's gradient, in the order of the tokens.
 pub fn scatter_add(dy: &[f32], width: usize, tokens: &[u16], table: &mut [f32]) {
     assert!(
-        dy.len() == tokens.len() * width,
+        has_size(dy, &[tokens.len(), width]),
         "scatter_add: dy is tokens × width"
     );
     for (dy, &t) in dy.chunks_exact(width).zip(tokens) {

@@ -3,6 +3,7 @@
 //! Both factors are packed in the order of the register tiles: op(b) once, in panels of two vectors of columns; op(a) by each task, its
 //! block of rows and `DEPTH` of k at a time. A tile's part of a panel stays in L1 for all tiles of the block.
 
+use crate::has_size;
 use crate::instructions::{Instructions, instructions, kernels};
 use crate::tile::{Start, Tile, packed_size, rows_at, sizes, vectors_at};
 use rayon::prelude::*;
@@ -38,10 +39,10 @@ pub fn gemm(
     c: &mut [f32],
 ) {
     assert!(
-        a.0.len() == m * k && b.0.len() == k * n && c.len() == m * n,
+        has_size(a.0, &[m, k]) && has_size(b.0, &[k, n]) && has_size(c, &[m, n]),
         "gemm: a matrix's length is not its shape's"
     );
-    if m * n == 0 {
+    if m == 0 || n == 0 {
         return;
     }
     let instructions = instructions();
@@ -111,14 +112,14 @@ impl Serial {
         c: &mut [f32],
     ) {
         assert!(
-            a.0.len() == m * k && b.0.len() == k * n && c.len() == m * n && k > 0,
+            has_size(a.0, &[m, k]) && has_size(b.0, &[k, n]) && has_size(c, &[m, n]) && k > 0,
             "gemm: a matrix's length is not its shape's"
         );
         assert!(
             beta == 0.0 || beta == 1.0,
             "gemm: inside of a task, c is written or added to"
         );
-        if m * n == 0 {
+        if m == 0 || n == 0 {
             return;
         }
         let width = 2 * self.lanes;

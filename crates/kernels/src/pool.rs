@@ -1,5 +1,6 @@
 //! Average pooling of NHWC pictures.
 
+use crate::has_size;
 use rayon::prelude::*;
 
 /// The geometry of a pooling window.
@@ -20,10 +21,10 @@ pub struct Window {
 }
 
 impl Window {
-    fn check(&self, x: usize, y: usize) {
-        let (input, output) = self.sizes();
+    fn check(&self, x: &[f32], y: &[f32]) {
+        let ((h, w, c), (rows, columns)) = (self.input, self.output);
         assert!(
-            x == self.batch * input && y == self.batch * output,
+            has_size(x, &[self.batch, h, w, c]) && has_size(y, &[self.batch, rows, columns, c]),
             "average_pool: the input's or the output's length is not its shape's"
         );
     }
@@ -82,13 +83,13 @@ impl Window {
 
 /// y = the mean of each window; padding counts as zeros (the divisor is always the whole window).
 pub fn average_pool_forward(window: &Window, x: &[f32], y: &mut [f32]) {
-    window.check(x.len(), y.len());
+    window.check(x, y);
     window.spread(x, y, window.sizes(), |output, input| (input, output));
 }
 
 /// The gradient of [`average_pool_forward`]; overwrites dx.
 pub fn average_pool_backward(window: &Window, dy: &[f32], dx: &mut [f32]) {
-    window.check(dx.len(), dy.len());
+    window.check(dx, dy);
     let (input, output) = window.sizes();
     window.spread(dy, dx, (output, input), |output, input| (output, input));
 }
@@ -102,7 +103,7 @@ pub fn global_average_forward(
     y: &mut [f32],
 ) {
     assert!(
-        x.len() == batch * pixels * channels && y.len() == batch * channels,
+        has_size(x, &[batch, pixels, channels]) && has_size(y, &[batch, channels]),
         "global_average_forward: a length is not its shape's"
     );
     if x.is_empty() {
@@ -130,7 +131,7 @@ pub fn global_average_backward(
     dx: &mut [f32],
 ) {
     assert!(
-        dx.len() == batch * pixels * channels && dy.len() == batch * channels,
+        has_size(dx, &[batch, pixels, channels]) && has_size(dy, &[batch, channels]),
         "global_average_backward: a length is not its shape's"
     );
     if dx.is_empty() {

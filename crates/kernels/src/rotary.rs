@@ -2,6 +2,7 @@
 //!
 //! Reference: Su et al., *RoFormer: Enhanced Transformer with Rotary Position Embedding* (arXiv 2104.09864).
 
+use crate::has_size;
 use crate::instructions::{fused, instructions, kernels};
 use crate::normalization::rows_per_part;
 use rayon::prelude::*;
@@ -44,16 +45,16 @@ pub struct Rotary<'a> {
 impl Rotary<'_> {
     /// Turns every row of x (`rows × heads·width`) into y.
     pub fn turn(&self, x: &[f32], turning: Turning, y: &mut [f32]) {
-        let channels = self.heads * self.width;
+        let channels = self.heads.saturating_mul(self.width);
         let pairs = self.cosine.len() / self.positions.max(1);
         assert!(
             channels > 0
                 && self.positions > 0
                 && x.len() == y.len()
                 && x.len().is_multiple_of(channels)
-                && self.cosine.len() == pairs * self.positions
+                && has_size(self.cosine, &[pairs, self.positions])
                 && self.sine.len() == self.cosine.len()
-                && 2 * pairs <= self.width,
+                && pairs <= self.width / 2,
             "Rotary: x and y are rows × heads·width, the tables positions × pairs"
         );
         let rows = rows_per_part(channels);

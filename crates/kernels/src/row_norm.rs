@@ -3,6 +3,7 @@
 //! With μ the row's mean (0 without centring), v the mean of (x − μ)² and r an inverse root of v + ε that the caller computes (so that it may be
 //! any function of v): y = (x − μ)·r·scale + bias.
 
+use crate::has_size;
 use crate::instructions::{fused, instructions, kernels};
 use crate::normalization::{rows_per_part, sum_in_order};
 use rayon::prelude::*;
@@ -28,7 +29,7 @@ pub fn row_moments(
     variance: &mut [f32],
 ) {
     assert!(
-        channels > 0 && x.len() == mean.len() * channels && mean.len() == variance.len(),
+        channels > 0 && has_size(x, &[mean.len(), channels]) && mean.len() == variance.len(),
         "row_moments: x is rows × channels, mean and variance have one element per row"
     );
     let instructions = instructions();
@@ -104,7 +105,7 @@ pub fn row_norm_forward(
     assert!(
         channels > 0
             && x.len() == y.len()
-            && x.len() == mean.len() * channels
+            && has_size(x, &[mean.len(), channels])
             && inverse.len() == mean.len()
             && bias.is_none_or(|b| b.len() == channels),
         "row_norm_forward: x and y are rows × channels, mean and inverse of rows, scale and bias of channels"
@@ -176,7 +177,7 @@ pub fn row_norm_backward(
     let count = rows.mean.len();
     assert!(
         channels > 0
-            && x.len() == count * channels
+            && has_size(x, &[count, channels])
             && dy.len() == x.len()
             && dx.len() == x.len()
             && rows.inverse.len() == count

@@ -32,6 +32,9 @@ const REGION: usize = 64 << 20;
 /// One huge page.
 const HUGE: usize = 2 << 20;
 
+/// The most bytes of one buffer or reservation: what is added to align it stays below `isize::MAX`, which no slice exceeds.
+const MOST: usize = isize::MAX as usize - 2 * REGION;
+
 /// What is added to every buffer of a page or more: five cache lines.
 const SKEW: usize = 5 * ALIGNMENT;
 
@@ -249,7 +252,10 @@ pub struct Reservation {
 /// Pages come when [`Reservation::populate`] is called, from any thread; where the system has no call for that, they come here. None where
 /// the system does not give as many.
 pub fn reserve(bytes: usize) -> Option<Reservation> {
-    let bytes = bytes.max(1).checked_next_multiple_of(HUGE)?;
+    if bytes > MOST {
+        return None;
+    }
+    let bytes = bytes.max(1).next_multiple_of(HUGE);
     let start = system::map(bytes, HUGE)?;
     // SAFETY: the range was just mapped.
     let can = unsafe { system::populate(start, HUGE) };
@@ -306,11 +312,12 @@ pub fn clear_pool() {
 
 impl AlignedVec {
     /// `len` words of unspecified, initialised content: the caller must write all of them.
+    ///
+    /// # Panics
+    /// If so many words can't be addressed ("capacity overflow"), as [`Vec`] does.
     pub fn dirty(len: usize) -> Self {
-        let words = len
-            .max(1)
-            .checked_mul(8)
-            .expect("a buffer below isize::MAX bytes");
+        assert!(len <= MOST / 8, "capacity overflow: {len} words");
+        let words = 8 * len.max(1);
         let bytes = words.next_multiple_of(ALIGNMENT) + if words >= 4096 { SKEW } else { 0 };
         let start = arena().get_or_insert_default().take(bytes);
         AlignedVec {
@@ -322,6 +329,9 @@ impl AlignedVec {
     }
 
     /// `len` words, all 0.
+    ///
+    /// # Panics
+    /// As [`AlignedVec::dirty`].
     pub fn zeroed(len: usize) -> Self {
         let mut out = Self::dirty(len);
         out.fill(0);
@@ -402,6 +412,29 @@ mod tests {
             assert!(AlignedVec::zeroed(len).iter().all(|&x| x == 0));
             assert!(b.iter().all(|&x| x == 7));
         }
+    }
+
+    #[test]
+    fn buffers_beyond_the_address_space_are_refused() {
+        // 8·len, or what is added to align it, would wrap: a few bytes that claim to be 2^61 words
+        let refused = |make: fn(usize), size: usize| {
+            std::panic::catch_unwind(|| make(size)).expect_err("refused")
+        };
+        for len in [
+            usize::MAX,
+            usize::MAX / 8,
+            usize::MAX / 8 - 1,
+            (usize::MAX - (1 << 20)) / 8,
+            isize::MAX as usize / 8,
+        ] {
+            refused(|len| drop(AlignedVec::dirty(len)), len);
+            refused(|len| drop(AlignedVec::zeroed(len)), len);
+        }
+        for bytes in [usize::MAX, usize::MAX - HUGE, isize::MAX as usize] {
+            assert!(reserve(bytes).is_none());
+        }
+        // the arena is as it was
+        assert_eq!(AlignedVec::zeroed(8).len(), 8);
     }
 
     #[test]
