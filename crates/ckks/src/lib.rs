@@ -5,7 +5,7 @@
 //! [`Evaluator`] (ciphertexts: what it does).
 //!
 //! Reading order: [`parameters`] → [`security`] → [`typing`] → [`context`] → [`arithmetic`] → [`encoder`] → [`ciphertext`] → [`keys`] → [`secret`] → [`engine`] → [`evaluator`] →
-//! [`map`] → [`polynomial`] → [`bootstrap`] → [`clear`] → [`work`] and [`memory`] (what operations cost) → [`meter`].
+//! [`map`] → [`polynomial`] → [`bootstrap`] → [`clear`] → [`work`] and [`memory`] (what operations cost) → [`meter`] (`errors`: where a value's error comes from; `gains`: how maps let it grow).
 //!
 //! Notation: N ring degree, n slots (a power of two, n ≤ N/2; a vector of n slots is repeated N/2n times),
 //! ℓ level (counts down to 0), `Q_ℓ` the product of level ℓ's primes, `S_ℓ` the canonical scale at level ℓ.
@@ -22,7 +22,9 @@ mod dft;
 pub mod encoder;
 pub mod engine;
 pub mod error;
+mod errors;
 pub mod evaluator;
+mod gains;
 pub mod keys;
 pub mod map;
 pub mod memory;
@@ -47,7 +49,7 @@ pub use error::Error;
 pub use evaluator::Evaluator;
 pub use keys::{EvaluationKeys, KeyName, KeyRequest, KeyUse, SwitchingKey};
 pub use map::BlockMap;
-pub use meter::{Meter, MeterValue};
+pub use meter::{Meter, MeterValue, Weights};
 pub use num_complex::Complex64;
 pub use parameters::{Level, Parameters, ParametersSpec};
 pub use polynomial::Polynomial;

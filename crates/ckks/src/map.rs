@@ -50,6 +50,20 @@ impl Values {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+    /// Whether no value is NaN or infinite.
+    pub fn is_finite(&self) -> bool {
+        match self {
+            Values::Real(v) | Values::Runs { values: v, .. } => v.iter().all(|x| x.is_finite()),
+            Values::Complex(v) => v.iter().all(|x| x.re.is_finite() && x.im.is_finite()),
+        }
+    }
+    /// Address and number of what is stored: the same for diagonals that share it.
+    pub(crate) fn address(&self) -> (usize, usize) {
+        match self {
+            Values::Real(v) | Values::Runs { values: v, .. } => (v.as_ptr() as usize, v.len()),
+            Values::Complex(v) => (v.as_ptr() as usize, v.len()),
+        }
+    }
     /// Value at slot j (taken modulo the period).
     pub fn at(&self, j: usize) -> Complex64 {
         match self {
@@ -82,6 +96,14 @@ pub struct Term {
     pub values: Values,
 }
 
+/// The steps of a map.
+pub(crate) struct Steps {
+    /// Different ones of each input.
+    pub(crate) babies: Vec<BTreeSet<usize>>,
+    /// Different ones of each output.
+    pub(crate) giants: Vec<BTreeSet<usize>>,
+}
+
 /// A matrix between vectors of `slots` slots, given by generalised diagonals, each with its split
 /// offset = giant + baby (mod slots). The split, and so the set of rotations, belongs to the map.
 ///
@@ -104,6 +126,27 @@ impl BlockMap {
     /// # Errors
     /// If a term is out of range, a diagonal's length does not divide the slots, or a value is not finite.
     pub fn new(
+        slots: usize,
+        inputs: usize,
+        outputs: usize,
+        terms: Vec<Term>,
+        folds: Vec<usize>,
+    ) -> Result<Self, Error> {
+        let mut read = BTreeSet::new();
+        let fresh = terms.iter().filter(|t| read.insert(t.values.address()));
+        if let Some(t) = fresh.into_iter().find(|t| !t.values.is_finite()) {
+            let diagonal = t.giant.wrapping_add(t.baby) % slots.max(1);
+            let reason = format!("NaN or infinity on diagonal {diagonal}");
+            return Err(Error::conformance("block map", reason));
+        }
+        Self::of_finite(slots, inputs, outputs, terms, folds)
+    }
+
+    /// As [`BlockMap::new`], of values that the caller knows to be finite: those of many maps may be the same, and are then read once.
+    ///
+    /// # Errors
+    /// As [`BlockMap::new`].
+    pub fn of_finite(
         slots: usize,
         inputs: usize,
         outputs: usize,
@@ -133,16 +176,6 @@ impl BlockMap {
                 return refuse(format!(
                     "diagonal of length {} in a map of {slots} slots",
                     t.values.len()
-                ));
-            }
-            let finite = match &t.values {
-                Values::Real(v) | Values::Runs { values: v, .. } => v.iter().all(|x| x.is_finite()),
-                Values::Complex(v) => v.iter().all(|x| x.re.is_finite() && x.im.is_finite()),
-            };
-            if !finite {
-                return refuse(format!(
-                    "NaN or infinity on diagonal {}",
-                    (t.giant + t.baby) % slots
                 ));
             }
         }
@@ -219,6 +252,18 @@ impl BlockMap {
         let steps: BTreeSet<usize> = terms.map(|t| t.giant).collect();
         steps.into_iter().collect()
     }
+    /// All baby steps by input and giant steps by output.
+    pub(crate) fn steps(&self) -> Steps {
+        let mut steps = Steps {
+            babies: vec![BTreeSet::new(); self.inputs],
+            giants: vec![BTreeSet::new(); self.outputs],
+        };
+        for t in &self.terms {
+            steps.babies[t.input].insert(t.baby);
+            steps.giants[t.output].insert(t.giant);
+        }
+        steps
+    }
     /// All non-zero rotations that it uses.
     pub fn rotations(&self) -> BTreeSet<usize> {
         self.terms
@@ -233,60 +278,6 @@ impl BlockMap {
         let moved =
             |t: &Term| !t.giant.is_multiple_of(self.slots) || !t.baby.is_multiple_of(self.slots);
         !self.folds.is_empty() || self.terms.iter().any(moved)
-    }
-    /// Σⱼ|Mₖⱼ|² over the rows k, folds included: (mean over the rows of the output where it is largest, largest row). The variance of
-    /// independent errors grows by it.
-    pub(crate) fn row_energy(&self) -> (f64, f64) {
-        let mut mean = 0.0f64;
-        let mut most = 0.0f64;
-        self.each_row_sum(
-            |v| v.norm_sqr(),
-            |sums| {
-                mean = mean.max(sums.iter().sum::<f64>() / sums.len() as f64);
-                most = sums.iter().copied().fold(most, f64::max);
-            },
-        );
-        (mean, most)
-    }
-    /// Largest Σⱼ|Mₖⱼ| over rows of one output, folds included: how the bound on magnitudes grows.
-    pub(crate) fn row_sum(&self) -> f64 {
-        let mut worst = 0.0f64;
-        self.each_row_sum(
-            |v| if v.im == 0.0 { v.re.abs() } else { v.norm() },
-            |sums| worst = sums.iter().copied().fold(worst, f64::max),
-        );
-        worst
-    }
-    fn each_row_sum(&self, measure: impl Fn(Complex64) -> f64, mut see: impl FnMut(&[f64])) {
-        let mut by_output: Vec<Vec<&Term>> = vec![Vec::new(); self.outputs];
-        self.terms.iter().for_each(|t| by_output[t.output].push(t));
-        for terms in by_output {
-            // rows repeat with the longest diagonal's period, unless they are folded
-            let longest = terms.iter().map(|t| t.values.len()).max().unwrap_or(1);
-            let period = if self.folds.is_empty() {
-                longest
-            } else {
-                self.slots
-            };
-            // rows of a run are alike
-            let runs = terms.iter().filter(|t| t.values.len() > 1);
-            let run = runs.map(|t| t.values.run()).min().unwrap_or(1);
-            let apart = self.folds.iter().any(|f| f % run != 0);
-            let run = if apart { 1 } else { run.min(period) };
-            let period = period / run;
-            let mut sums = vec![0.0f64; period];
-            for t in terms {
-                for (j, s) in sums.iter_mut().enumerate() {
-                    *s += measure(t.values.at(j * run));
-                }
-            }
-            for &f in &self.folds {
-                sums = (0..period)
-                    .map(|j| sums[j] + sums[(j + f / run) % period])
-                    .collect();
-            }
-            see(&sums);
-        }
     }
 }
 

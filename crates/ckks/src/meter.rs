@@ -1,18 +1,21 @@
 //! The meter: what a circuit costs and how precise it is, from levels, scales and noise formulas alone.
 //!
-//! Errors are modelled as independent Gaussians: `deviation` is the root mean square of |error| over the slots, in the value's
-//! units. A coefficient error of deviation e is a slot error of e·√N/scale. Rounding by a division of a ciphertext has
+//! Errors are modelled as sums of independent Gaussians, one for each rounding, switch of keys or encryption. A value knows its share of each
+//! of them, and what two values share adds linearly (`errors`). A deviation is the root mean square of |error| over the
+//! slots, in the value's units. A coefficient error of deviation e is a slot error of e·√N/scale. Rounding by a division of a ciphertext has
 //! variance (1 + 2N/3)/12 in the coefficients (dense ternary secret); key switching adds N·σ²·Σ_d(Q_d/P)²/12 before it.
 
+use crate::errors::{Errors, Mixing, Place, ROUNDED, UNIQUE};
+use crate::gains::{Counted, Known};
 use crate::keys::{KeyName, KeyRequest, KeyUse, conjugation_element, galois_element};
 use crate::typing::{self, Info};
 use crate::work::{At, Cost, MapSize, division, passes};
-use crate::{Arithmetic, BlockMap, Complex64, Context, Error, Level, Polynomial};
+use crate::{Arithmetic, BlockMap, Bootstrap, Complex64, Context, Error, Level, Polynomial};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What is known about a value.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct MeterValue {
     /// Level.
     pub level: Level,
@@ -24,13 +27,23 @@ pub struct MeterValue {
     pub bound: f64,
     /// Estimate from above of the root mean square of |x| over the slots: what a factor's error is multiplied by.
     pub rms: f64,
-    /// Root mean square of |error| over the slots.
-    pub deviation: f64,
+    errors: Errors,
     /// Largest deviation of a single slot's error, relative to the root mean square: rows of a matrix and slopes of a
     /// polynomial differ. A matrix mixes many slots, so what came before it counts by its mean.
     pub peak: f64,
     /// 1, or 2 before relinearisation.
     pub degree: usize,
+    /// Whether slots may be complex numbers: a product then turns errors.
+    complex: bool,
+}
+
+/// What a map's weights are to those of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// The same.
+    Exact,
+    /// Rounded to single precision.
+    Rounded,
 }
 
 /// How many deviations the largest error over the slots stays within. A rounding error e₁·s has in slot j the magnitude |e₁(ζ_j)|·|s(ζ_j)|, a
@@ -46,13 +59,53 @@ impl MeterValue {
             scale: info.scale,
             slots: info.slots,
             degree: info.degree,
-            ..*self
+            ..self.clone()
         }
     }
-    /// Bound on the largest |error| over the slots. The bias of a bootstrap's sine (see [`crate::bootstrap`]) is in it by the margin
+    /// Root mean square over the slots of the error that encryption adds.
+    pub fn deviation(&self) -> f64 {
+        self.errors.deviation()
+    }
+    /// The same without any error.
+    #[must_use]
+    pub fn exact(&self) -> Self {
+        Self {
+            errors: Errors::default(),
+            peak: 1.0,
+            ..self.clone()
+        }
+    }
+    /// The same, known to stay within `bound`.
+    #[must_use]
+    pub fn within(self, bound: f64) -> Self {
+        Self {
+            bound: self.bound.min(bound),
+            rms: self.rms.min(bound),
+            ..self
+        }
+    }
+    fn spread(&self) -> Self {
+        Self {
+            errors: self.errors.clone().spread(),
+            ..self.clone()
+        }
+    }
+    /// What circuits see of an operand in [−1, 1].
+    fn exact_operand(&self) -> Self {
+        let complex = false;
+        Self {
+            complex,
+            ..self.exact().within(1.0)
+        }
+    }
+    /// Bound on what rounded weights ([`Weights::Rounded`]) change in any slot.
+    pub fn weights_bound(&self) -> f64 {
+        TAIL * self.peak * self.errors.of_weights()
+    }
+    /// Bound on the largest |error| over the slots that encryption adds. The bias of a bootstrap's sine (see [`crate::bootstrap`]) is in it by the margin
     /// of the tail only.
     pub fn error_bound(&self) -> f64 {
-        TAIL * self.peak * self.deviation
+        TAIL * self.peak * self.deviation()
     }
 }
 
@@ -61,6 +114,8 @@ struct State {
     cost: Cost,
     keys: KeyRequest,
     uses: KeyUse,
+    sources: u64,
+    weights: Known,
 }
 
 /// Interprets circuits on what is known about values; counts work and collects the keys needed.
@@ -93,9 +148,10 @@ impl Meter {
             slots,
             bound,
             rms: bound,
-            deviation,
+            errors: Errors::new(self.source(), deviation),
             peak: 1.0,
             degree: 1,
+            complex: false,
         })
     }
     /// The result of a circuit that computes `polynomial` of one operand on [−1, 1]: the circuit's own errors on an exact operand, then
@@ -109,27 +165,177 @@ impl Meter {
         polynomial: &Polynomial,
         circuit: impl FnOnce(&MeterValue) -> Result<MeterValue, Error>,
     ) -> Result<MeterValue, Error> {
-        let exact = MeterValue {
-            deviation: 0.0,
-            bound: x.bound.min(1.0),
-            rms: x.rms.min(1.0),
-            ..*x
+        let y = circuit(&x.exact_operand())?;
+        // the slope at a complex number turns errors
+        let x = match x.complex {
+            true => x.spread(),
+            false => x.clone(),
         };
-        let y = circuit(&exact)?;
-        let (slope, steepest) = polynomial.slope();
+        let crate::polynomial::Range {
+            most: bound,
+            steepest,
+            slope,
+        } = polynomial.range();
         // a slot whose error is largest may also lie where the slope is
         let peak = if slope > 0.0 {
             x.peak * steepest / slope
         } else {
             1.0
         };
-        let bound = polynomial.sup();
         Ok(MeterValue {
             peak: peak.max(1.0),
             bound,
             rms: bound,
-            ..self.with_error(&y, x.deviation * slope)
+            ..self.carrying(y, &x, slope)
         })
+    }
+    /// The result of a circuit on an exact operand, with the operand's own error times `slope`. What arose in the circuit is one source from
+    /// here on.
+    fn carrying(&self, y: MeterValue, x: &MeterValue, slope: f64) -> MeterValue {
+        let passed = x.errors.clone().times(slope);
+        MeterValue {
+            errors: passed.plus(&y.errors.as_source(self.source())),
+            peak: x.peak.max(y.peak),
+            complex: x.complex,
+            ..y
+        }
+    }
+    /// x + v, with `len` values v of which only the largest magnitude is given.
+    ///
+    /// # Errors
+    /// As [`Arithmetic::add_plain`].
+    pub fn add_up_to(&self, x: &MeterValue, len: usize, most: f64) -> Result<MeterValue, Error> {
+        let here = self.info(x);
+        let info = typing::plain(self.parameters(), "add_plain", &here, len, 1.0)?;
+        let at = self.at(x.level);
+        let (kept, mut cost) = (at.kept, at.encoding(len));
+        cost.passes += 2.0 * kept;
+        self.spend(cost);
+        let y = self.with_error(x, Self::plain_error(len, x.scale));
+        Ok(MeterValue {
+            bound: x.bound + most,
+            rms: x.rms + most,
+            ..y.at(info)
+        })
+    }
+    /// A new source of errors.
+    fn source(&self) -> u64 {
+        let mut state = self.state();
+        state.sources += 1;
+        state.sources
+    }
+    /// As [`Arithmetic::linear`], counting what weights may have lost, too.
+    ///
+    /// # Errors
+    /// As [`Arithmetic::linear`].
+    pub fn mapped(
+        &self,
+        xs: &[MeterValue],
+        map: &BlockMap,
+        scale: f64,
+        weights: Weights,
+    ) -> Result<Vec<MeterValue>, Error> {
+        let crate::map::Typed {
+            level,
+            plain_scale,
+            result,
+        } = crate::map::typed(self, xs, map, scale)?;
+        let (p, below) = (self.parameters(), result.level);
+        let slots = map.slots();
+        self.spend(self.at(level).map(&MapSize::of(map)));
+        let galois = |by: usize| KeyName::Galois(galois_element(p, by as i64));
+        let moves = |s: &usize| s % slots != 0;
+        let steps = map.steps();
+        let babies = steps.babies.iter().flatten().copied().filter(moves);
+        let held: BTreeSet<KeyName> = babies.map(galois).collect();
+        for &key in &held {
+            self.need(key, level);
+        }
+        if held.len() > 1 {
+            self.state()
+                .uses
+                .together
+                .insert(held.into_iter().collect());
+        }
+        for giants in &steps.giants {
+            for step in giants.iter().filter(|s| moves(s)).chain(map.folds()) {
+                self.need(galois(*step), level);
+            }
+        }
+        let gain = self.state().weights.gain(map);
+        let counted = Counted::new(&gain);
+        let most = |of: fn(&MeterValue) -> f64| xs.iter().map(of).fold(0.0, f64::max);
+        let (bound, rms) = (most(|x| x.bound), most(|x| x.rms));
+        let scale_before = xs[0].scale * plain_scale;
+        let folded = (1usize << map.folds().len()) as f64;
+        let plain = rms
+            * Self::plain_error(gain.longest, plain_scale)
+            * (gain.terms_of_a_row as f64 * folded).sqrt();
+        // the error of a fold is folded by those after it
+        let folds = self.switched(level) / scale_before * (folded - 1.0).sqrt();
+        let lost = match weights {
+            Weights::Exact => 0.0,
+            // at most half a unit in the last of 24 places, uniform
+            Weights::Rounded => {
+                gain.mean.sqrt() * rms * f64::from(f32::EPSILON) / 2.0 / 3f64.sqrt()
+            }
+        };
+        let before = (self.switching(level) / xs[0].scale * gain.mean.sqrt())
+            .hypot(plain)
+            .hypot(folds);
+        let after = self.rounding() / scale;
+        let uneven = if gain.mean > 0.0 {
+            (gain.most / gain.mean).sqrt().max(1.0)
+        } else {
+            1.0
+        };
+        let y = MeterValue {
+            level: below,
+            scale,
+            slots,
+            bound: bound * gain.row_sum,
+            rms: (rms * gain.mean.sqrt() * xs.len() as f64).min(bound * gain.row_sum),
+            errors: Errors::default(),
+            peak: uneven,
+            degree: 1,
+            complex: counted.turns() || xs.iter().any(|x| x.complex),
+        };
+        let (mixer, period) = (self.source(), counted.period(UNIQUE));
+        let outputs = gain.blocks.iter().enumerate().map(|(output, blocks)| {
+            let place = Place::new(mixer, output);
+            let inputs: Vec<(&Errors, f64, Option<Place>)> = (blocks.iter())
+                .map(|b| (&xs[b.input].errors, b.energy, b.mixes.then_some(place)))
+                .collect();
+            // what many slots are summed of counts by their mean
+            let kept = blocks.iter().filter(|b| !b.mixes);
+            let peak = kept.map(|b| xs[b.input].peak).fold(1.0, f64::max);
+            let folded = Errors::new(self.source(), before).repeated(period);
+            let lost = Errors::new(self.source() | ROUNDED, lost).repeated(period);
+            MeterValue {
+                errors: Errors::mapped(&inputs, &counted)
+                    .plus(&folded)
+                    .plus(&lost)
+                    .plus(&Errors::new(self.source(), after)),
+                peak: peak * uneven,
+                ..y.clone()
+            }
+        });
+        Ok(outputs.collect())
+    }
+    /// Twice the real and the imaginary part of z, from what a circuit made of z without its error.
+    #[must_use]
+    pub fn parts(&self, z: &MeterValue, exact: [MeterValue; 2]) -> [MeterValue; 2] {
+        let [real, imaginary] = exact;
+        let of = |y: MeterValue, errors: Errors| MeterValue {
+            errors: errors.real_twice().plus(&y.errors),
+            peak: z.peak.max(y.peak),
+            complex: false,
+            ..y
+        };
+        [
+            of(real, z.errors.clone()),
+            of(imaginary, z.errors.clone().turned()),
+        ]
     }
     /// Work so far.
     pub fn cost(&self) -> Cost {
@@ -193,7 +399,13 @@ impl Meter {
         state.keys.need(name, limit);
         *state.uses.times.entry(name).or_insert(0) += 1;
     }
-    fn rotated(&self, x: &MeterValue, g: u64, decomposed: bool) -> Result<MeterValue, Error> {
+    fn rotated(
+        &self,
+        x: &MeterValue,
+        by: usize,
+        g: u64,
+        decomposed: bool,
+    ) -> Result<MeterValue, Error> {
         typing::linear_degree("rotate", &self.info(x))?;
         self.need(KeyName::Galois(g), x.level);
         let at = self.at(x.level);
@@ -201,7 +413,10 @@ impl Meter {
         if !decomposed {
             self.spend(at.decomposition());
         }
-        Ok(self.with_error(x, self.switched(x.level) / x.scale))
+        let slots = self.parameters().max_slots();
+        let errors = x.errors.clone().rotated(by, slots);
+        let x = MeterValue { errors, ..x.clone() };
+        Ok(self.with_error(&x, self.switched(x.level) / x.scale))
     }
     /// The work at a level.
     fn at(&self, level: Level) -> At<'_> {
@@ -209,8 +424,8 @@ impl Meter {
     }
     fn with_error(&self, x: &MeterValue, deviation: f64) -> MeterValue {
         MeterValue {
-            deviation: x.deviation.hypot(deviation),
-            ..*x
+            errors: (x.errors.clone()).plus(&Errors::new(self.source(), deviation)),
+            ..x.clone()
         }
     }
     fn pair(
@@ -225,10 +440,17 @@ impl Meter {
         Ok(MeterValue {
             bound: x.bound + y.bound,
             rms: x.rms + y.rms,
-            deviation: x.deviation.hypot(y.deviation),
+            errors: x.errors.clone().plus(&y.errors),
             peak: x.peak.max(y.peak),
+            complex: x.complex || y.complex,
             ..x.at(info)
         })
+    }
+    /// A rotation to the left as a number of slots.
+    fn left(&self, by: i64) -> usize {
+        // below the slots, so it is the same number
+        by.rem_euclid(self.parameters().max_slots() as i64)
+            .unsigned_abs() as usize
     }
     /// Error of a plaintext's rounding, in slots.
     fn plain_error(len: usize, scale: f64) -> f64 {
@@ -260,19 +482,7 @@ impl Arithmetic for Meter {
         self.pair("sub", x, y)
     }
     fn add_plain(&self, x: &MeterValue, v: &[Complex64]) -> Result<MeterValue, Error> {
-        let here = self.info(x);
-        let info = typing::plain(self.parameters(), "add_plain", &here, v.len(), 1.0)?;
-        let at = self.at(x.level);
-        let (kept, mut cost) = (at.kept, at.encoding(v.len()));
-        cost.passes += 2.0 * kept;
-        self.spend(cost);
-        let y = self.with_error(x, Self::plain_error(v.len(), x.scale));
-        let magnitude = Self::magnitude(v);
-        Ok(MeterValue {
-            bound: x.bound + magnitude,
-            rms: x.rms + magnitude,
-            ..y.at(info)
-        })
+        self.add_up_to(x, v.len(), Self::magnitude(v))
     }
     fn mul_plain(&self, x: &MeterValue, v: &[Complex64], scale: f64) -> Result<MeterValue, Error> {
         let here = self.info(x);
@@ -282,13 +492,17 @@ impl Arithmetic for Meter {
         cost.multiply_adds += kept * (x.degree as f64 + 1.0);
         self.spend(cost);
         let magnitude = Self::magnitude(v);
-        let deviation = (x.deviation * magnitude).hypot(x.rms * Self::plain_error(v.len(), scale));
-        Ok(MeterValue {
+        let turns = v.iter().any(|z| z.im != 0.0);
+        let passed = x.errors.clone().times(magnitude);
+        let own = x.rms * Self::plain_error(v.len(), scale);
+        let y = MeterValue {
             bound: x.bound * magnitude,
             rms: x.rms * magnitude,
-            deviation,
+            errors: if turns { passed.blurred() } else { passed },
+            complex: x.complex || turns,
             ..x.at(info)
-        })
+        };
+        Ok(self.with_error(&y, own))
     }
     fn linear_combination(
         &self,
@@ -301,14 +515,16 @@ impl Arithmetic for Meter {
         let kept = self.at(level).kept;
         let (mut bound, mut rms, mut variance, mut peak) =
             (constant.abs(), constant.abs(), 0.0, 1.0f64);
+        let (mut errors, mut complex) = (Errors::default(), false);
         for (c, x) in terms {
             bound += c.abs() * x.bound;
             rms += c.abs() * x.rms;
             // the constant's own rounding to an integer k
             let k = c * (scale / x.scale);
-            variance += (c * x.deviation).powi(2)
-                + (x.rms * (k - k.round()).abs() * x.scale / scale).powi(2);
+            variance += (x.rms * (k - k.round()).abs() * x.scale / scale).powi(2);
+            errors = errors.plus(&x.errors.clone().times(*c));
             peak = peak.max(x.peak);
+            complex |= x.complex;
         }
         let polynomials: usize = terms.iter().map(|(_, x)| x.degree + 1).sum();
         self.spend(passes(kept * polynomials as f64));
@@ -318,9 +534,10 @@ impl Arithmetic for Meter {
             slots: info.slots,
             bound,
             rms,
-            deviation: variance.sqrt(),
+            errors: errors.plus(&Errors::new(self.source(), variance.sqrt())),
             peak,
             degree: info.degree,
+            complex,
         })
     }
     fn mul_integer(&self, x: &MeterValue, k: i64) -> Result<MeterValue, Error> {
@@ -330,14 +547,18 @@ impl Arithmetic for Meter {
         Ok(MeterValue {
             bound: x.bound * k,
             rms: x.rms * k,
-            deviation: x.deviation * k,
-            ..*x
+            errors: x.errors.clone().times(k),
+            ..x.clone()
         })
     }
     fn mul_i(&self, x: &MeterValue) -> Result<MeterValue, Error> {
         let kept = self.at(x.level).kept;
         self.spend(passes(4.0 * kept));
-        Ok(*x)
+        Ok(MeterValue {
+            errors: x.errors.clone().turned(),
+            complex: true,
+            ..x.clone()
+        })
     }
     fn mul(&self, x: &MeterValue, y: &MeterValue) -> Result<MeterValue, Error> {
         let info = typing::product(&self.info(x), &self.info(y))?;
@@ -346,18 +567,20 @@ impl Arithmetic for Meter {
             multiply_adds: 4.0 * kept,
             ..Cost::default()
         });
+        let complex = x.complex || y.complex;
+        let errors = (x.errors.clone().times(y.rms)).plus(&y.errors.clone().times(x.rms));
         Ok(MeterValue {
             bound: x.bound * y.bound,
             rms: (x.rms * y.bound).min(x.bound * y.rms),
-            // errors of a square are the same error twice
-            deviation: x.rms * y.deviation + y.rms * x.deviation,
+            errors: if complex { errors.spread() } else { errors },
             peak: x.peak.max(y.peak),
+            complex,
             ..x.at(info)
         })
     }
     fn relinearize(&self, x: &MeterValue) -> Result<MeterValue, Error> {
         if x.degree == 1 {
-            return Ok(*x);
+            return Ok(x.clone());
         }
         self.need(KeyName::Relinearization, x.level);
         let at = self.at(x.level);
@@ -403,39 +626,40 @@ impl Arithmetic for Meter {
             scale,
             bound: x.bound * ratio,
             rms: x.rms * ratio,
-            deviation: x.deviation * ratio,
-            ..*x
+            errors: x.errors.clone().times(ratio),
+            ..x.clone()
         })
     }
     fn with_exact_scale(&self, x: &MeterValue, scale: f64) -> Result<MeterValue, Error> {
         typing::scales("with_exact_scale", x.scale, scale)?;
-        Ok(MeterValue { scale, ..*x })
+        Ok(MeterValue { scale, ..x.clone() })
     }
     fn assume_bound(&self, x: &MeterValue, bound: f64) -> Result<MeterValue, Error> {
         // T_k(cos θ) = cos kθ has root mean square 1/√2
         Ok(MeterValue {
             bound: x.bound.min(bound),
             rms: x.rms.min(bound * std::f64::consts::FRAC_1_SQRT_2),
-            ..*x
+            ..x.clone()
         })
     }
     fn rotate(&self, x: &MeterValue, by: i64) -> Result<MeterValue, Error> {
         if by.rem_euclid(x.slots as i64) == 0 {
-            return Ok(*x);
+            return Ok(x.clone());
         }
-        self.rotated(x, galois_element(self.parameters(), by), false)
+        self.rotated(x, self.left(by), galois_element(self.parameters(), by), false)
     }
     fn conjugate(&self, x: &MeterValue) -> Result<MeterValue, Error> {
-        self.rotated(x, conjugation_element(self.parameters()), false)
+        self.rotated(x, 0, conjugation_element(self.parameters()), false)
     }
     fn rotate_many(&self, x: &MeterValue, by: &[i64]) -> Result<Vec<MeterValue>, Error> {
         let mut decomposed = false;
         by.iter()
             .map(|&k| {
                 if k.rem_euclid(x.slots as i64) == 0 {
-                    return Ok(*x);
+                    return Ok(x.clone());
                 }
-                let y = self.rotated(x, galois_element(self.parameters(), k), decomposed);
+                let g = galois_element(self.parameters(), k);
+                let y = self.rotated(x, self.left(k), g, decomposed);
                 decomposed = true;
                 y
             })
@@ -475,7 +699,7 @@ impl Arithmetic for Meter {
     }
     fn with_slots(&self, x: &MeterValue, slots: usize) -> Result<MeterValue, Error> {
         typing::slots(self.parameters(), "with_slots", slots)?;
-        Ok(MeterValue { slots, ..*x })
+        Ok(MeterValue { slots, ..x.clone() })
     }
     fn linear(
         &self,
@@ -483,79 +707,11 @@ impl Arithmetic for Meter {
         map: &BlockMap,
         scale: f64,
     ) -> Result<Vec<MeterValue>, Error> {
-        let crate::map::Typed {
-            level,
-            plain_scale,
-            result,
-        } = crate::map::typed(self, xs, map, scale)?;
-        let (p, below) = (self.parameters(), result.level);
-        let slots = map.slots();
-        self.spend(self.at(level).map(&MapSize::of(map)));
-        let galois = |by: usize| KeyName::Galois(galois_element(p, by as i64));
-        let moving = |steps: Vec<usize>| steps.into_iter().filter(|s| s % slots != 0);
-        let babies = (0..map.inputs()).flat_map(|i| moving(map.babies(i)));
-        let held: BTreeSet<KeyName> = babies.map(galois).collect();
-        for &key in &held {
-            self.need(key, level);
-        }
-        if held.len() > 1 {
-            self.state()
-                .uses
-                .together
-                .insert(held.into_iter().collect());
-        }
-        for o in 0..map.outputs() {
-            for step in moving(map.giants(o)).chain(map.folds().iter().copied()) {
-                self.need(galois(step), level);
-            }
-        }
-        let mut row = vec![0usize; map.outputs()];
-        map.terms().iter().for_each(|t| row[t.output] += 1);
-        let per_row = row.into_iter().max().unwrap_or(0);
-        let bound = xs.iter().map(|x| x.bound).fold(0.0, f64::max);
-        let (mean, most) = map.row_energy();
-        let rms = xs.iter().map(|x| x.rms).fold(0.0, f64::max);
-        let deviation = xs.iter().map(|x| x.deviation).fold(0.0, f64::max);
-        let input = deviation.hypot(self.switching(level) / xs[0].scale);
-        let longest = map
-            .terms()
-            .iter()
-            .map(|t| t.values.len())
-            .max()
-            .unwrap_or(1);
-        let folded = (1usize << map.folds().len()) as f64;
-        let plain =
-            rms * Self::plain_error(longest, plain_scale) * (per_row as f64 * folded).sqrt();
-        let mut y = MeterValue {
-            level,
-            scale: xs[0].scale * plain_scale,
-            slots,
-            bound: bound * map.row_sum(),
-            rms: (rms * mean.sqrt() * xs.len() as f64).min(bound * map.row_sum()),
-            deviation: (input * mean.sqrt()).hypot(plain),
-            peak: if mean > 0.0 {
-                (most / mean).sqrt()
-            } else {
-                1.0
-            },
-            degree: 1,
-        };
-        // every output is folded by itself; their errors are alike
-        for _ in map.folds() {
-            let r = self.with_error(&y, self.switched(level) / y.scale);
-            y.deviation = y
-                .deviation
-                .hypot((r.deviation.powi(2) - y.deviation.powi(2)).max(0.0).sqrt());
-        }
-        let y = self.with_error(
-            &MeterValue {
-                level: below,
-                scale,
-                ..y
-            },
-            self.rounding() / scale,
-        );
-        Ok(vec![y; map.outputs()])
+        self.mapped(xs, map, scale, Weights::Exact)
+    }
+    fn bootstrap(&self, x: &MeterValue, b: &Bootstrap) -> Result<MeterValue, Error> {
+        let y = b.apply(self, &x.exact())?;
+        Ok(self.carrying(y, x, b.gain))
     }
     fn polynomial(&self, x: &MeterValue, polynomial: &Polynomial) -> Result<MeterValue, Error> {
         self.through(x, polynomial, |x| {
@@ -564,15 +720,9 @@ impl Arithmetic for Meter {
     }
     fn eval_mod(&self, x: &MeterValue, cosine: &Polynomial) -> Result<MeterValue, Error> {
         let spec = typing::bootstrapping(self.parameters())?;
-        let exact = MeterValue {
-            deviation: 0.0,
-            bound: x.bound.min(1.0),
-            rms: x.rms.min(1.0),
-            ..*x
-        };
-        let y = crate::bootstrap::eval_mod(self, &exact, cosine)?;
+        let y = crate::bootstrap::eval_mod(self, &x.exact_operand(), cosine)?;
         // v stays near integers, where the sine's slope in v is 2π
         let slope = 2.0 * std::f64::consts::PI * crate::dft::radius(spec.range);
-        Ok(self.with_error(&y, x.deviation * slope))
+        Ok(self.carrying(y, x, slope))
     }
 }

@@ -3,6 +3,7 @@
 //! Everything is counted at a level of a parameter set ([`At`]): so many transforms, multiply-adds and passes over limbs. Seconds come
 //! from a [`CostTable`].
 
+use std::collections::BTreeSet;
 use crate::keys::KeyName;
 use crate::{BlockMap, Level, Parameters, SwitchingKey};
 use serde::{Deserialize, Serialize};
@@ -196,14 +197,16 @@ pub struct MapSize {
 impl MapSize {
     /// Of a map.
     pub fn of(map: &BlockMap) -> Self {
-        let moved = |steps: &[usize]| steps.iter().filter(|&&s| s % map.slots() != 0).count();
-        let babies: Vec<usize> = (0..map.inputs()).map(|i| moved(&map.babies(i))).collect();
-        let giants: Vec<Vec<usize>> = (0..map.outputs()).map(|o| map.giants(o)).collect();
+        let steps = map.steps();
+        let moved =
+            |steps: &BTreeSet<usize>| steps.iter().filter(|&&s| s % map.slots() != 0).count();
+        let babies: Vec<usize> = steps.babies.iter().map(moved).collect();
+        let giants = &steps.giants;
         let lengths = || map.terms().iter().map(|t| t.values.len());
         Self {
             diagonals: map.terms().len(),
             babies: babies.iter().sum(),
-            giants: giants.iter().map(|g| moved(g)).sum(),
+            giants: giants.iter().map(moved).sum(),
             unmoved: giants.iter().map(|g| g.len() - moved(g)).sum(),
             folds: map.folds().len(),
             inputs: map.inputs(),

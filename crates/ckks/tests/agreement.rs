@@ -219,7 +219,8 @@ fn three_interpreters_agree_on_random_circuits() {
             .collect::<Vec<_>>()
     );
     assert!(
-        most <= 6.0,
+        // shares of one source add linearly where they may be one error: up to 9 bits where folds follow folds
+        most <= 10.0,
         "the bound is 2^{most:.1} above the largest error of a circuit"
     );
 }
@@ -281,11 +282,11 @@ fn override_is_definition(
     let meter = Meter::new(&Context::new(parameters));
     let level = Level::new(6);
     let scale = parameters.scale(Level::new(5));
-    let mx = meter.input(level, 64, 1.0).expect("fits");
-    meter.linear(&[mx, mx], map, scale).expect("meter");
+    let mx = &[(); 2].map(|()| meter.input(level, 64, 1.0).expect("fits"));
+    meter.linear(mx, map, scale).expect("meter");
     let needed = meter.keys();
     let definition = Meter::new(&Context::new(parameters));
-    ckks::map::apply(&definition, &[mx, mx], map, scale).expect("meter");
+    ckks::map::apply(&definition, mx, map, scale).expect("meter");
     assert_eq!(needed, definition.keys());
     let evaluator = Evaluator::new(
         &Context::new(parameters),

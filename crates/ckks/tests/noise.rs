@@ -222,13 +222,6 @@ fn narrow() -> Parameters {
     .expect("toy")
 }
 
-fn exact(x: MeterValue) -> MeterValue {
-    MeterValue {
-        deviation: 0.0,
-        ..x
-    }
-}
-
 const TOP: Level = Level::new(5);
 
 // -------------------------------------------------------------------------------------------------
@@ -301,7 +294,7 @@ fn fresh_noise_in_slots_is_gaussian_of_the_predicted_deviation() {
     let predicted = Meter::new(&Context::new(&parameters))
         .input(TOP, SLOTS, 1.0)
         .expect("fits")
-        .deviation;
+        .deviation();
     let mut spread = Spread::default();
     let mut normal = Vec::new();
     for _ in 0..64 {
@@ -349,7 +342,7 @@ fn a_sparse_vector_sees_its_share_of_the_noise() {
     let predicted = Meter::new(&Context::new(&parameters))
         .input(TOP, slots, 1.0)
         .expect("fits")
-        .deviation;
+        .deviation();
     let mut spread = Spread::default();
     for _ in 0..128 {
         let x = phases(slots, &mut s.rng);
@@ -377,16 +370,14 @@ const REPEATS: usize = 8;
 fn key_switching_and_rescaling_add_what_the_meter_says() {
     for (set, parameters) in [("P >> digits", wide()), ("P = digits", narrow())] {
         let meter = Meter::new(&Context::new(&parameters));
-        let zero = exact(meter.input(TOP, SLOTS, 0.0).expect("fits"));
-        let rotation = meter.rotate(&zero, 5).expect("degree").deviation;
-        let conjugation = meter.conjugate(&zero).expect("degree").deviation;
+        let zero = meter.input(TOP, SLOTS, 0.0).expect("fits").exact();
+        let rotation = meter.rotate(&zero, 5).expect("degree").deviation();
+        let conjugation = meter.conjugate(&zero).expect("degree").deviation();
         let square = meter.mul(&zero, &zero).expect("degree");
-        let relinearization = meter.relinearize(&square).expect("degree").deviation;
-        let product = MeterValue {
-            scale: zero.scale * parameters.modulus(TOP),
-            ..zero
-        };
-        let rescaling = meter.rescale(&product).expect("levels").deviation;
+        let relinearization = meter.relinearize(&square).expect("degree").deviation();
+        let mut product = zero.clone();
+        product.scale = zero.scale * parameters.modulus(TOP);
+        let rescaling = meter.rescale(&product).expect("levels").deviation();
         let mut spreads = [Spread::default(); 4];
         for seed in 0..KEYS as u64 {
             let mut s = Setup::new(&parameters, &meter.keys(), 100 + seed);
@@ -455,9 +446,9 @@ fn raising_adds_what_the_meter_says() {
         let base = Level::new(0);
         let x = meter.input(base, SLOTS, 0.5).expect("fits");
         let predicted = meter
-            .mod_raise(&exact(x), top)
+            .mod_raise(&x.exact(), top)
             .expect("bootstraps")
-            .deviation;
+            .deviation();
         let mut spread = Spread::default();
         for seed in 0..KEYS as u64 {
             let mut s = Setup::new(&parameters, &meter.keys(), 200 + seed);
@@ -489,7 +480,9 @@ fn sums_and_products_have_the_predicted_noise() {
     let meter = Meter::new(&Context::new(&parameters));
     let x = meter.input(TOP, SLOTS, 1.0).expect("fits");
     let plain_scale = parameters.modulus(TOP);
-    let sum = meter.add(&x, &x).expect("same place").deviation;
+    let other = meter.input(TOP, SLOTS, 1.0).expect("fits");
+    let sum = meter.add(&x, &other).expect("same place").deviation();
+    let twice = meter.add(&x, &x).expect("same place").deviation();
     let mut rng = ChaCha20Rng::seed_from_u64(4);
     let unit = phases(SLOTS, &mut rng);
     let uneven: Vec<Complex64> = unit.iter().map(|v| v * uniform(&mut rng)).collect();
@@ -497,14 +490,17 @@ fn sums_and_products_have_the_predicted_noise() {
     let energy = uneven.iter().map(|v| v.norm_sqr()).sum::<f64>() / SLOTS as f64;
     let times = |v: &[Complex64]| {
         let y = meter.mul_plain(&x, v, plain_scale).expect("fits");
-        (y.deviation, meter.rescale(&y).expect("levels").deviation)
+        (y.deviation(), meter.rescale(&y).expect("levels").deviation())
     };
     let (unit_before, unit_after) = times(&unit);
     let (uneven_before, uneven_after) = times(&uneven);
-    let product = meter.mul(&x, &x).expect("degree");
-    let relinearized = meter.relinearize(&product).expect("degree");
-    let product_after = meter.rescale(&relinearized).expect("levels").deviation;
-    let mut spreads = [Spread::default(); 5];
+    let lowered = |product: MeterValue| {
+        let product = meter.relinearize(&product).expect("degree");
+        meter.rescale(&product).expect("levels").deviation()
+    };
+    let product_after = lowered(meter.mul(&x, &other).expect("degree"));
+    let square_after = lowered(meter.mul(&x, &x).expect("degree"));
+    let mut spreads = [Spread::default(); 6];
     for seed in 0..KEYS as u64 {
         let mut s = Setup::new(&parameters, &meter.keys(), 300 + seed);
         for _ in 0..REPEATS {
@@ -516,6 +512,8 @@ fn sums_and_products_have_the_predicted_noise() {
             };
             let want: Vec<Complex64> = v.iter().zip(&w).map(|(a, b)| a + b).collect();
             spreads[0].see(&s.decrypt(&e.add(&x, &y).expect("same place")), &want);
+            let want: Vec<Complex64> = v.iter().map(|a| a + a).collect();
+            spreads[5].see(&s.decrypt(&e.add(&x, &x).expect("same place")), &want);
             for (k, plain) in [(1, &unit), (2, &uneven)] {
                 let y = e.mul_plain(&x, plain, plain_scale).expect("fits");
                 spreads[k].see(
@@ -535,6 +533,7 @@ fn sums_and_products_have_the_predicted_noise() {
     }
     let n = 1 << LOG_N;
     check("sum of two", &spreads[0], sum, 1.0, n, KEYS);
+    check("sum of one with itself", &spreads[5], twice, 1.0, n, KEYS);
     check(
         "times a plaintext of magnitude 1, rescaled",
         &spreads[1],
@@ -545,7 +544,7 @@ fn sums_and_products_have_the_predicted_noise() {
     );
     // the meter takes a plaintext by its largest value, not by its mean square
     let rescaling = unit_after.powi(2) - unit_before.powi(2);
-    let by_mean = uneven_before.powi(2) - x.deviation.powi(2) * (largest.powi(2) - energy);
+    let by_mean = uneven_before.powi(2) - x.deviation().powi(2) * (largest.powi(2) - energy);
     let ratio = ((by_mean + rescaling) / uneven_after.powi(2)).sqrt();
     check(
         "times a plaintext of uneven magnitude, rescaled",
@@ -555,21 +554,18 @@ fn sums_and_products_have_the_predicted_noise() {
         n,
         KEYS,
     );
-    // and the errors of two factors as if they were one error twice, as they are in a square
-    let last = product_after.powi(2) - product.deviation.powi(2);
-    let ratio = ((product.deviation.powi(2) / 2.0 + last) / product_after.powi(2)).sqrt();
     check(
         "product of two, relinearised, rescaled",
         &spreads[3],
         product_after,
-        ratio,
+        1.0,
         n,
         KEYS,
     );
     check(
         "square, relinearised, rescaled",
         &spreads[4],
-        product_after,
+        square_after,
         1.0,
         n,
         KEYS,
@@ -585,20 +581,21 @@ fn block_maps_have_the_predicted_noise() {
         let terms = [1usize, 2, 5, 7, 9, 14]
             .iter()
             .map(|&o| {
-                let d: Vec<Complex64> = phases(SLOTS, &mut rng).iter().map(|v| v * 0.3).collect();
+                let sign = |v: &Complex64| if v.re < 0.0 { -0.3f32 } else { 0.3 };
+                let d: Vec<f32> = phases(SLOTS, &mut rng).iter().map(sign).collect();
                 Term {
                     input: 0,
                     output: 0,
                     giant: o / 8 * 8,
                     baby: o % 8,
-                    values: Values::Complex(d.into()),
+                    values: Values::Real(d.into()),
                 }
             })
             .collect();
         let map = BlockMap::new(SLOTS, 1, 1, terms, vec![]).expect("map");
         let scale = parameters.scale(Level::new(4));
         let x = meter.input(TOP, SLOTS, 1.0).expect("fits");
-        let predicted = meter.linear(&[x], &map, scale).expect("levels")[0].deviation;
+        let predicted = meter.linear(&[x], &map, scale).expect("levels")[0].deviation();
         let mut spread = Spread::default();
         for seed in 0..KEYS as u64 {
             let mut s = Setup::new(&parameters, &meter.keys(), 400 + seed);
@@ -639,7 +636,7 @@ fn polynomials_have_noise_within_their_window() {
         ("T_16", [vec![0.0; 16], vec![1.0]].concat()),
     ] {
         let polynomial = Polynomial::new(coefficients).expect("coefficients");
-        let predicted = meter.polynomial(&x, &polynomial).expect("levels").deviation;
+        let predicted = meter.polynomial(&x, &polynomial).expect("levels").deviation();
         let mut spread = Spread::default();
         for seed in 0..KEYS as u64 {
             let mut s = Setup::new(&parameters, &meter.keys(), 450 + seed);
@@ -669,7 +666,8 @@ fn polynomials_have_noise_within_their_window() {
 #[test]
 fn bootstrapped_noise_is_within_its_window() {
     // Small values, so that the sine's own error vanishes. Upper estimates: T_k's root mean square, which is taken as 1/√2, and for
-    // n < N/2 the noise that arises after EvalMod, of which decoding reads 2n coefficients of N, as in a fresh ciphertext.
+    // n < N/2 the noise that arises after EvalMod, of which decoding reads 2n coefficients of N, as in a fresh ciphertext; and y + conj(y),
+    // whose errors add linearly though their imaginary parts cancel.
     let parameters = Parameters::new(ParametersSpec::toy(LOG_N)).expect("toy");
     let base = Level::new(0);
     for slots in [SLOTS, SLOTS / 8] {
@@ -680,7 +678,7 @@ fn bootstrapped_noise_is_within_its_window() {
         };
         let meter = Meter::new(&Context::new(&parameters));
         let x = meter.input(base, slots, 1e-3).expect("fits");
-        let predicted = meter.bootstrap(&x, &b).expect("levels").deviation;
+        let predicted = meter.bootstrap(&x, &b).expect("levels").deviation();
         let mut spread = Spread::default();
         for seed in 0..2 {
             let mut s = Setup::new(&parameters, &meter.keys(), 500 + seed);
@@ -698,10 +696,10 @@ fn bootstrapped_noise_is_within_its_window() {
             "bootstrap of {slots} slots: measured 2^{:.3} predicted 2^{:.3} ratio {ratio:.4} window {:.4} to 1.1",
             spread.deviation().log2(),
             predicted.log2(),
-            0.7 * share,
+            0.5 * share,
         );
         assert!(
-            (0.7 * share..1.1).contains(&ratio),
+            (0.5 * share..1.1).contains(&ratio),
             "{slots} slots: {ratio}"
         );
     }

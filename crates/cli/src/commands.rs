@@ -431,7 +431,10 @@ pub(crate) fn run(a: &RunArgs) -> Result<()> {
     let report_file = chart(a.report.as_deref(), &others, a.overwrite)?;
     let prediction_file = a.predict.file(&others, a.overwrite)?;
     a.key.as_deref().map_or(Ok(()), own_key)?;
-    let plan = Arc::new(network::plan(&a.plan)?);
+    let limits = polyveil::runtime::Limits {
+        unpacked: a.max_memory,
+    };
+    let plan = Arc::new(network::plan_within(&a.plan, limits)?);
     let serving = Serving {
         plan: a.plan.clone(),
         keys: keys.clone(),

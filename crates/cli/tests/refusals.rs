@@ -411,7 +411,7 @@ fn answers_leave_the_client_with_noise_and_counted_or_not_at_all() {
     let (shared, notes) = done(&class_only);
     assert!(notes.contains("the class alone"), "{notes}");
     let shared = json(&shared);
-    let needed = 2.0 * plain["error_bound"].as_f64().expect("a number");
+    let needed = 2.0 * plain["encryption_error_bound"].as_f64().expect("a number");
     assert_eq!(
         shared,
         serde_json::json!({

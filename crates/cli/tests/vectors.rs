@@ -9,11 +9,8 @@ use support::{Folder, done, refused};
 const XOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../polyveil/data/xor.onnx");
 const ROWS: &str = "name;left;right;differ\na;0;0;0\nb;0;1;1\nc;1;0;1\nd;1;1;0\n";
 
-/// Weights in a plan are in single precision: what its exact answer may differ by from the network's, of values around 1.
-const SINGLE: f64 = 1e-6;
-
 /// Compiles for a toy ring, which the command line doesn't.
-fn toy_plan(folder: &Folder, model: &str) -> (nn::PolyGraph, runtime::VerifiedPlan) {
+fn toy_plan(folder: &Folder, model: &str) -> nn::PolyGraph {
     let graph = artefact::load(Path::new(model), 1 << 20).expect("reads");
     let target = compiler::Target {
         parameters: ckks::ParametersSpec::toy_levelled(9, 6),
@@ -25,7 +22,7 @@ fn toy_plan(folder: &Folder, model: &str) -> (nn::PolyGraph, runtime::VerifiedPl
     folder.file("toy.client", &client.expect("writes"));
     let bytes = plan.plan().write(Vec::new(), "x").expect("writes");
     folder.file("toy.plan", &bytes);
-    (graph, plan)
+    graph
 }
 
 /// Encrypts a row, runs, decrypts.
@@ -62,7 +59,7 @@ fn rows_come_back_as_classes_or_as_values() {
     );
     for outputs in ["--labels equal,different", "--values equal,different"] {
         done(&format!("{calibrate} {outputs}"), &[]);
-        let (graph, plan) = toy_plan(&folder, &pvm);
+        let graph = toy_plan(&folder, &pvm);
         done(&keygen, &[]);
         for (index, row) in [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
             .iter()
@@ -71,7 +68,6 @@ fn rows_come_back_as_classes_or_as_values() {
             let json = through(&folder, &rows, index);
             let x = nn::Tensor::new(nn::Shape::Vector(2), row.to_vec()).expect("two");
             let clear = graph.evaluate(&x).expect("evaluates").output;
-            let exact = plan.simulate(row, None).expect("simulates");
             let bound = json["error_bound"].as_f64().expect("stated");
             let values: Vec<f64> = match json["logits"].as_array() {
                 Some(logits) => {
@@ -85,10 +81,8 @@ fn rows_come_back_as_classes_or_as_values() {
                 }
             };
             assert_eq!(values.len(), 2);
-            for ((had, exact), clear) in values.iter().zip(&exact).zip(clear.values()) {
-                // what encryption adds, and what the plan's weights leave out
-                assert!((had - exact).abs() <= bound, "{json}: {exact}");
-                assert!((exact - clear).abs() <= SINGLE, "{exact}: {clear}");
+            for (had, clear) in values.iter().zip(clear.values()) {
+                assert!((had - clear).abs() <= bound, "{json}: {clear}");
             }
         }
     }

@@ -4,7 +4,7 @@ use crate::error::{Error, Help, Result, named};
 use crate::files::{self, Content, Existing, Output};
 use nn::{Graph, Metadata, PolyGraph, Shape};
 use runtime::wire::container::Kind;
-use runtime::{ClientFile, Purpose, Step, VerifiedPlan};
+use runtime::{ClientFile, Limits, Purpose, Step, VerifiedPlan};
 use std::path::{Path, PathBuf};
 use task::{Answer, Candidate, Outputs, Task};
 
@@ -105,8 +105,16 @@ pub fn client_file(path: &Path) -> Result<ClientFile> {
 /// # Errors
 /// Another kind of file, a damaged one, and plans that do not verify.
 pub fn plan(path: &Path) -> Result<VerifiedPlan> {
+    plan_within(path, Limits::default())
+}
+
+/// As [`plan()`], within limits of the caller's.
+///
+/// # Errors
+/// As [`plan()`].
+pub fn plan_within(path: &Path, limits: Limits) -> Result<VerifiedPlan> {
     let name = path.display().to_string();
-    Ok(VerifiedPlan::read(files::open(path)?, &name)?)
+    Ok(VerifiedPlan::read_within(files::open(path)?, &name, limits)?)
 }
 
 /// The files that a compilation writes, opened before it begins: a plan, and beside it, with the ending `client`, what clients need of

@@ -54,9 +54,11 @@ pub struct PlanFacts {
     pub peak_without_keys: u64,
     /// The part of it that steps take in buffers: ciphertexts and encoded diagonals.
     pub working_bytes: u64,
-    /// Bound on the error that encryption adds to the plan's exact answer, network units. That the plan has the network's weights in single
-    /// precision is not in it.
+    /// Bound on the error that encryption adds to the plan's exact answer, network units.
     pub output_error: f64,
+    /// Bound on the difference between the plan's exact answer and the network's, network units: the plan has its folded weights in single
+    /// precision.
+    pub output_weights: f64,
     /// Bound on the magnitude of the output, network units, as calibration promises it.
     pub output_magnitude: f64,
 }

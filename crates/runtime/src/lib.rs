@@ -54,6 +54,7 @@ pub use noise::Noise;
 pub use operation::{Operation, Purpose, Register, Work};
 pub use placement::Placement;
 pub use plan::{Description, Plan, Port, Step};
+pub use plan_file::Limits;
 pub use prediction::{Basis, Prediction};
 pub use preparation::Preparation;
 pub use report::Report;

@@ -11,7 +11,7 @@ pub fn cpu_seconds() -> f64 {
 }
 
 /// CPU seconds of this thread.
-pub(crate) fn thread_cpu_seconds() -> f64 {
+pub fn thread_cpu_seconds() -> f64 {
     seconds(ClockId::ThreadCPUTime)
 }
 

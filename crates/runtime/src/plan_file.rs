@@ -9,7 +9,7 @@ use crate::plan::{Description, Plan, Port, Step};
 use crate::wire::conformance::{self, parameters_digest};
 use crate::wire::container::{Digest, Ids, Kind, Reader, from_json, hash_parts, write_file};
 use crate::wire::ports::{PLACES, places_bytes, read_places};
-use crate::{Error, Result};
+use crate::{Error, Help, Result, size};
 use ckks::map::{Term, Values};
 use ckks::{BlockMap, Complex64, Parameters, ParametersSpec};
 use serde::{Deserialize, Serialize};
@@ -25,9 +25,19 @@ const BLOB: [u8; 4] = *b"blob";
 const JSON_LIMIT: u64 = 256 << 20;
 /// Most bytes of weights, as they are.
 const BLOB_LIMIT: u64 = 16 << 30;
+/// Bytes of weights that a file may hold whatever it is, and for each byte of theirs in it. Sparse networks have 50 times as many.
+const UNPACKED: (u64, u64) = (16 << 20, 100);
 /// Weights that are turned to bytes or back at once.
 const BLOCK: usize = 1 << 14;
 const REMEDY: &str = "compile the plan again";
+
+/// What reading a plan that somebody else made may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes of weights, as they are in memory. Without it, 16 MiB and a hundred times what the file has of them: deflate could make a
+    /// thousand of each.
+    pub unpacked: Option<u64>,
+}
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -87,6 +97,14 @@ impl Vector {
             Self::Single(v) => (v.as_ptr() as usize, Form::Single, v.len()),
             Self::Double(v) => (v.as_ptr() as usize, Form::Double, v.len()),
             Self::Complex(v) => (v.as_ptr() as usize, Form::Complex, v.len()),
+        }
+    }
+
+    fn is_finite(&self) -> bool {
+        match self {
+            Self::Single(v) => v.iter().all(|x| x.is_finite()),
+            Self::Double(v) => v.iter().all(|x| x.is_finite()),
+            Self::Complex(v) => v.iter().all(|z| z.re.is_finite() && z.im.is_finite()),
         }
     }
 
@@ -305,6 +323,18 @@ impl Plan {
     /// # Errors
     /// [`Error::File`] with the field that is wrong.
     pub fn read(input: impl Read, name: &str) -> Result<(Self, Digest)> {
+        Self::read_within(input, name, Limits::default())
+    }
+
+    /// As [`Plan::read`], within limits of the caller's.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the field that is wrong.
+    pub fn read_within(
+        input: impl Read,
+        name: &str,
+        limits: Limits,
+    ) -> Result<(Self, Digest)> {
         let mut file = Reader::new(input, name, Kind::Plan)?;
         let head_bytes = file.section(HEAD, JSON_LIMIT)?;
         let mut head: Head = from_json(&head_bytes, name, "section `head`")?;
@@ -316,9 +346,21 @@ impl Plan {
         let steps: Vec<Step<StoredOperation>> = from_json(&step_bytes, name, "section `step`")?;
         let table_bytes = file.section(TABLE, JSON_LIMIT)?;
         let table: Vec<(Form, usize)> = from_json(&table_bytes, name, "section `tabl`")?;
-        check_table(&table, &parameters).map_err(|e| refuse("section `tabl`", e))?;
-        // deflate expands at most 1032-fold, so memory is bounded by what the file really holds
+        let unpacked =
+            check_table(&table, &parameters).map_err(|e| refuse("section `tabl`", e))?;
         let blob = file.section(BLOB, BLOB_LIMIT)?;
+        let (any, each) = UNPACKED;
+        let most = (limits.unpacked).unwrap_or(any.saturating_add(blob.len() as u64 * each));
+        if unpacked > most {
+            let problem = format!(
+                "{} of weights in {} of the file, and not more than {} are unpacked",
+                size(unpacked),
+                size(blob.len() as u64),
+                size(most)
+            );
+            let remedy = Help::Memory.with("if whoever made it is trusted, allow more memory");
+            return Err(Error::file(name, "section `tabl`", problem, remedy));
+        }
         let wanted = *file.header();
         file.finish()?;
         let inflated = inflate(&blob, &table);
@@ -349,11 +391,11 @@ impl Plan {
     }
 }
 
-/// Why a table of weight vectors cannot be.
+/// The bytes of a table's weight vectors, or why it cannot be.
 fn check_table(
     table: &[(Form, usize)],
     parameters: &Parameters,
-) -> std::result::Result<(), String> {
+) -> std::result::Result<u64, String> {
     let mut total = 0u64;
     for (form, length) in table {
         if *length == 0 || *length > parameters.max_slots() {
@@ -369,10 +411,10 @@ fn check_table(
             "{total} bytes of weights, at most {BLOB_LIMIT} are read"
         ));
     }
-    Ok(())
+    Ok(total)
 }
 
-/// The weight vectors and their digests.
+/// The weight vectors, all of them finite, and their digests.
 fn inflate(
     blob: &[u8],
     table: &[(Form, usize)],
@@ -380,9 +422,15 @@ fn inflate(
     let mut inflate = flate2::read::DeflateDecoder::new(blob);
     let both = table
         .iter()
-        .map(|&(form, length)| Vector::read(form, length, &mut inflate))
-        .collect::<std::io::Result<Vec<_>>>()
-        .map_err(|_| "it holds fewer weights than its table says")?;
+        .map(|&(form, length)| {
+            let read = Vector::read(form, length, &mut inflate);
+            let (vector, digest) = read.map_err(|_| "it holds fewer weights than its table says")?;
+            match vector.is_finite() {
+                true => Ok((vector, digest)),
+                false => Err("a weight is NaN or infinite"),
+            }
+        })
+        .collect::<std::result::Result<Vec<_>, _>>()?;
     match inflate.read(&mut [0u8; 1]) {
         Ok(0) => Ok(both.into_iter().unzip()),
         _ => Err("it holds more weights than its table says"),
@@ -437,7 +485,7 @@ fn restore(stored: StoredOperation, weights: &[Vector]) -> std::result::Result<O
                 terms.len(),
             ));
         }
-        let map = BlockMap::new(map.slots, inputs, outputs, terms, map.folds);
+        let map = BlockMap::of_finite(map.slots, inputs, outputs, terms, map.folds);
         let bias = bias.into_iter().map(|b| match b.map(|b| (b, find(b))) {
             None => Ok(None),
             Some((_, Ok(Vector::Double(v)))) => Ok(Some(v.clone())),

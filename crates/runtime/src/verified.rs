@@ -5,6 +5,7 @@ use crate::beside::{Beside, beside};
 use crate::facts::PlanFacts;
 use crate::operation::{Operation, Register};
 use crate::plan::Plan;
+use crate::plan_file::Limits;
 use crate::sharing::AnswerBounds;
 use crate::verify::{self, Reading};
 use crate::wire::ciphertexts::read_input;
@@ -54,7 +55,15 @@ impl VerifiedPlan {
     /// # Errors
     /// [`Error::File`](crate::Error::File) with the field that is wrong, [`Error::Plan`](crate::Error::Plan), [`Error::Port`](crate::Error::Port).
     pub fn read(input: impl std::io::Read, name: &str) -> Result<Self> {
-        let (plan, digest) = Plan::read(input, name)?;
+        Self::read_within(input, name, Limits::default())
+    }
+
+    /// As [`VerifiedPlan::read`], within limits of the caller's.
+    ///
+    /// # Errors
+    /// As [`VerifiedPlan::read`].
+    pub fn read_within(input: impl std::io::Read, name: &str, limits: Limits) -> Result<Self> {
+        let (plan, digest) = Plan::read_within(input, name, limits)?;
         Ok(Self {
             digest: OnceLock::from(digest),
             ..Self::new(plan)?
@@ -131,6 +140,7 @@ impl VerifiedPlan {
         let Beside { unused, imaginary } = beside(&self.plan, magnitude);
         AnswerBounds {
             error: self.facts.output_error,
+            weights: self.facts.output_weights,
             magnitude,
             unused,
             imaginary,
@@ -162,23 +172,18 @@ impl VerifiedPlan {
     }
     /// The meter's root mean square of the error that a fresh encryption has and that each step adds to exact operands, by register.
     pub(crate) fn own_deviations(&self) -> Result<(f64, Vec<BTreeMap<Register, f64>>)> {
-        let exact = |v: MeterValue| MeterValue {
-            deviation: 0.0,
-            peak: 1.0,
-            ..v
-        };
         let mut reading = Reading::new(&self.plan, &self.context)?;
         let fresh = reading
             .live
             .values()
-            .map(|v| v.deviation)
+            .map(MeterValue::deviation)
             .fold(0.0, f64::max);
-        reading.live.values_mut().for_each(|v| *v = exact(*v));
+        reading.live.values_mut().for_each(|v| *v = v.exact());
         let mut steps = Vec::with_capacity(self.plan.steps.len());
         for (index, facts) in self.facts.steps.iter().enumerate() {
             let results = reading.step(index)?.results;
-            steps.push(results.iter().map(|(r, v)| (*r, v.deviation)).collect());
-            let results = results.into_iter().map(|(r, v)| (r, exact(v)));
+            steps.push(results.iter().map(|(r, v)| (*r, v.deviation())).collect());
+            let results = results.into_iter().map(|(r, v)| (r, v.exact()));
             reading.live.extend(results);
             reading.live.retain(|r, _| !facts.released.contains(r));
         }

@@ -11,8 +11,10 @@ use crate::wire::ports::check_port;
 use crate::{Error, Result};
 use ckks::keys::{KeyName, SwitchingKey};
 use ckks::memory;
-use ckks::{Context, Level, MapSize, Meter, MeterValue, Parameters};
-use std::collections::{BTreeMap, BTreeSet};
+use ckks::{Arithmetic, BlockMap, Context, Level, MapSize, Meter, MeterValue, Parameters, Weights};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// Most registers of one plan.
 const REGISTERS_LIMIT: usize = 1 << 20;
@@ -40,7 +42,7 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
         units,
         ..
     } = pass;
-    let (output_error, output_magnitude) = reading.output(&plan.output)?;
+    let [output_error, output_weights, output_magnitude] = reading.output(&plan.output)?;
     let meter = reading.meter;
     let keys = meter.keys();
     let peak_without_keys =
@@ -65,6 +67,7 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
         key_sizes,
         key_use: meter.key_use(),
         output_error,
+        output_weights,
         output_magnitude,
         total: meter.cost(),
         keys,
@@ -78,6 +81,8 @@ pub(crate) struct Reading<'a> {
     meter: Meter,
     /// What is known of the registers that are alive.
     pub(crate) live: BTreeMap<Register, MeterValue>,
+    /// Largest magnitudes of biases, by address: many outputs may share one.
+    biases: RefCell<HashMap<(usize, usize), f64>>,
 }
 
 /// What the meter says of one step.
@@ -102,7 +107,13 @@ impl<'a> Reading<'a> {
                 });
             }
         }
-        Ok(Self { plan, meter, live })
+        let biases = RefCell::default();
+        Ok(Self {
+            plan,
+            meter,
+            live,
+            biases,
+        })
     }
 
     /// Reads a step; its results are not alive yet.
@@ -119,10 +130,7 @@ impl<'a> Reading<'a> {
                         "register {r} is read before it is written or after its last use"
                     ))
                 })?;
-                Ok(MeterValue {
-                    bound: v.bound.min(limit),
-                    ..*v
-                })
+                Ok(v.clone().within(limit))
             })
             .collect::<Result<_>>()?;
         let results = self.measure(operation, &operands);
@@ -131,36 +139,91 @@ impl<'a> Reading<'a> {
         Ok(ReadStep {
             level_in: operands.iter().map(|v| v.level.index()).max(),
             results: (operation.writes().into_iter().zip(results))
-                .map(|(r, v)| {
-                    // normalisation's promise: plan values stay within 1, or within what linear arithmetic can reach, if less
-                    let bound = v.bound.min(bound);
-                    let rms = v.rms.min(bound);
-                    (r, MeterValue { bound, rms, ..v })
-                })
+                // normalisation's promise: plan values stay within 1, or within what linear arithmetic can reach, if less
+                .map(|(r, v)| (r, v.within(bound)))
                 .collect(),
         })
     }
 
-    /// The results of an operation. Where it is a polynomial of one operand, the operand's error grows by the slope.
+    /// The results of an operation. Where it is a polynomial of one operand, the operand's error grows by the slope. A map has its weights in
+    /// single precision: what that changes is an error of its own. Of a value's parts each has that part of its error.
     fn measure(
         &self,
         operation: &Operation,
         operands: &[MeterValue],
     ) -> std::result::Result<Vec<MeterValue>, ckks::Error> {
-        let (Some(polynomial), [x]) = (operation.as_polynomial()?, operands) else {
-            return operation.apply(&self.meter, operands);
-        };
-        let circuit = |x: &MeterValue| Ok(operation.apply(&self.meter, &[*x])?[0]);
-        Ok(vec![self.meter.through(x, &polynomial, circuit)?])
+        let meter = &self.meter;
+        match (operation, operation.as_polynomial()?, operands) {
+            (_, Some(polynomial), [x]) => {
+                let circuit = |x: &MeterValue| {
+                    let results = operation.apply(meter, std::slice::from_ref(x))?;
+                    Ok(results[0].clone())
+                };
+                Ok(vec![meter.through(x, &polynomial, circuit)?])
+            }
+            (
+                Operation::Linear {
+                    map, bias, period, ..
+                },
+                ..,
+            ) => self.linear(operands, map, bias, *period),
+            (Operation::Split { .. }, _, [z]) => match &operation.apply(meter, &[z.exact()])?[..] {
+                [real, imaginary] => Ok(meter.parts(z, [real.clone(), imaginary.clone()]).into()),
+                other => Ok(other.to_vec()),
+            },
+            _ => operation.apply(meter, operands),
+        }
     }
 
-    /// Bounds on the error and the magnitude of what the port gives, network units.
-    fn output(&self, port: &Port) -> Result<(f64, f64)> {
+    /// As [`Operation::apply`] does it, but that no bias is read twice.
+    fn linear(
+        &self,
+        operands: &[MeterValue],
+        map: &BlockMap,
+        bias: &[Option<Arc<[f64]>>],
+        period: usize,
+    ) -> std::result::Result<Vec<MeterValue>, ckks::Error> {
+        let (meter, parameters) = (&self.meter, self.meter.parameters());
+        let level = operands.first().map_or(Level::new(0), |x| x.level);
+        let below = parameters.below(level).ok_or(ckks::Error::Levels {
+            operation: "plan",
+            needed: 1,
+            had: 0,
+        })?;
+        let scale = parameters.scale(below);
+        let results = meter.mapped(operands, map, scale, Weights::Rounded)?;
+        (results.iter().zip(bias))
+            .map(|(y, bias)| {
+                let y = meter.with_slots(y, period)?;
+                let Some(bias) = bias else { return Ok(y) };
+                meter.add_up_to(&y, bias.len(), self.magnitude(bias)?)
+            })
+            .collect()
+    }
+
+    fn magnitude(&self, bias: &[f64]) -> std::result::Result<f64, ckks::Error> {
+        let key = (bias.as_ptr() as usize, bias.len());
+        let mut biases = self.biases.borrow_mut();
+        let most = *biases.entry(key).or_insert_with(|| match bias.iter().all(|b| b.is_finite()) {
+            true => bias.iter().map(|b| b.abs()).fold(0.0, f64::max),
+            false => f64::NAN,
+        });
+        match most.is_nan() {
+            false => Ok(most),
+            true => Err(ckks::Error::Conformance {
+                object: "bias",
+                reason: "a constant is not finite".into(),
+            }),
+        }
+    }
+
+    /// Bounds on what the port gives, network units: the encryption's error, that of rounded weights, the magnitude.
+    fn output(&self, port: &Port) -> Result<[f64; 3]> {
         let refuse = |reason: String| Error::Port {
             port: "output".into(),
             reason,
         };
-        let (mut error, mut magnitude) = (0.0f64, 0.0f64);
+        let mut most = [0.0f64; 3];
         for r in &port.registers {
             let v = self.live.get(r);
             let v = v.ok_or_else(|| refuse(format!("register {r} is never written")))?;
@@ -171,10 +234,10 @@ impl<'a> Reading<'a> {
                     port.level, port.slots
                 )));
             }
-            error = error.max(v.error_bound() * port.unit.abs());
-            magnitude = magnitude.max(v.bound * port.unit.abs());
+            let of = [v.error_bound(), v.weights_bound(), v.bound];
+            (most.iter_mut().zip(of)).for_each(|(m, v)| *m = m.max(v * port.unit.abs()));
         }
-        Ok((error, magnitude))
+        Ok(most)
     }
 }
 
@@ -336,7 +399,6 @@ fn check_operation(step: &Step, parameters: &Parameters) -> std::result::Result<
                 ));
             }
             for b in bias.iter().flatten() {
-                finite(b)?;
                 if !b.len().is_power_of_two() || b.len() > slots {
                     return Err(format!("a bias of length {}", b.len()));
                 }

@@ -57,8 +57,10 @@ const KEEP_TO_YOURSELF: &str = "share the class alone, compile with a last stage
 /// What a plan promises of its answer, in network units.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AnswerBounds {
-    /// Bound on the error that encryption adds to each value of the plan's exact answer (`PlanFacts::output_error`).
+    /// Bound on the error that encryption adds to each value of the plan's exact answer (`PlanFacts::output_error`): what may tell of the key.
     pub error: f64,
+    /// Bound on the difference of that exact answer and the network's, whose weights a plan has in single precision.
+    pub weights: f64,
     /// Bound on the magnitude of each value, from calibration.
     pub magnitude: f64,
     /// The same for the exact answer's slots that no value has: mostly zero.
@@ -71,8 +73,11 @@ impl std::fmt::Display for AnswerBounds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "magnitude up to {:.3}, each with an error of at most {:.1e} by encryption",
-            self.magnitude, self.error
+            "magnitude up to {:.3}, each within {:.1e} of the network's in the clear ({:.1e} by encryption, {:.1e} by weights in single precision)",
+            self.magnitude,
+            self.of_network(),
+            self.error,
+            self.weights
         )?;
         match (self.unused, self.imaginary) {
             (0.0, 0.0) => Ok(()),
@@ -85,6 +90,10 @@ impl std::fmt::Display for AnswerBounds {
 }
 
 impl AnswerBounds {
+    /// Bound on the difference between a decrypted value and what the network gives in the clear.
+    pub fn of_network(&self) -> f64 {
+        self.error + self.weights
+    }
     /// Refuses what is no bound.
     pub(crate) fn check(&self) -> std::result::Result<(), String> {
         let positive = |v: f64| v.is_finite() && v > 0.0;
@@ -93,6 +102,9 @@ impl AnswerBounds {
                 "error at most {}, magnitude at most {}: neither may be zero or infinite",
                 self.error, self.magnitude
             ));
+        }
+        if !(self.weights.is_finite() && self.weights >= 0.0) {
+            return Err(format!("weights change at most {}", self.weights));
         }
         let (unused, imaginary) = (self.unused, self.imaginary);
         if [unused, imaginary]
@@ -330,6 +342,7 @@ mod tests {
 
     const BOUNDS: AnswerBounds = AnswerBounds {
         error: 1e-6,
+        weights: 1e-7,
         magnitude: 10.0,
         unused: 0.0,
         imaginary: 0.0,

@@ -1,8 +1,10 @@
 //! Whole toy plans, from tensor to answer, through files; and every refusal on the way. Insecure toy rings.
 
 mod answers;
+mod bounds;
 mod engine;
 mod files;
+mod hostile;
 mod mixtures;
 mod plans;
 mod runs;

@@ -1,0 +1,315 @@
+//! How much a block map lets magnitudes and errors grow.
+//!
+//! The work is linear in the weights that are there. A weight vector is read once, however many terms and maps share it. Sums over single
+//! rows, which need all terms of a map side by side, are taken exactly where a map's weights pay for it; a map that repeats what was seen
+//! before, and would cost more than its share of a file, is bounded by its diagonals' largest values.
+
+use crate::errors::{Mixing, UNIQUE};
+use crate::map::{Term, Values};
+use crate::{BlockMap, Complex64};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// Values of row sums that may be worked on for each weight that was not seen before.
+const WORK_PER_WEIGHT: usize = 8;
+/// The same, whatever the weights are.
+const FREE_WORK: usize = 1 << 20;
+/// Terms of about the same size in a row, from which on a matrix mixes.
+const MIXING_TERMS: f64 = 4.0;
+
+/// What is known of a weight vector.
+#[derive(Clone, Copy, Debug)]
+struct Summary {
+    /// Mean of |v|².
+    energy: f64,
+    /// Largest |v|.
+    most: f64,
+}
+
+/// What was read of weights so far.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// By address; kept alive, so that no other vector has it.
+    known: HashMap<(usize, usize), (Values, Summary)>,
+    /// Maps that are the same wherever they have this name.
+    pinned: HashMap<usize, Arc<Gain>>,
+    credit: usize,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            known: HashMap::new(),
+            pinned: HashMap::new(),
+            credit: FREE_WORK,
+        }
+    }
+}
+
+fn magnitude(v: Complex64) -> f64 {
+    if v.im == 0.0 { v.re.abs() } else { v.norm() }
+}
+
+impl Known {
+    fn summary(&mut self, values: &Values) -> Summary {
+        let key = values.address();
+        if let Some((_, known)) = self.known.get(&key) {
+            return *known;
+        }
+        let (mut sum, mut most) = (0.0f64, 0.0f64);
+        match values {
+            Values::Real(v) | Values::Runs { values: v, .. } => {
+                for &x in v.iter() {
+                    let x = f64::from(x);
+                    sum += x * x;
+                    most = most.max(x.abs());
+                }
+            }
+            Values::Complex(v) => {
+                for &z in v.iter() {
+                    sum += z.norm_sqr();
+                    most = most.max(magnitude(z));
+                }
+            }
+        }
+        self.credit = self.credit.saturating_add(WORK_PER_WEIGHT * key.1);
+        let summary = Summary {
+            energy: sum / key.1 as f64,
+            most,
+        };
+        self.known.insert(key, (values.clone(), summary));
+        summary
+    }
+
+    /// Whether so much work is paid for; then it counts as done.
+    fn pay(&mut self, work: usize) -> bool {
+        let left = self.credit.checked_sub(work);
+        self.credit = left.unwrap_or(self.credit);
+        left.is_some()
+    }
+
+    /// Of a map.
+    pub(crate) fn gain(&mut self, map: &BlockMap) -> Arc<Gain> {
+        if let Some(known) = map.pin().and_then(|pin| self.pinned.get(&pin)) {
+            return known.clone();
+        }
+        let gain = Arc::new(self.measure(map));
+        if let Some(pin) = map.pin() {
+            self.pinned.insert(pin, gain.clone());
+        }
+        gain
+    }
+
+    fn measure(&mut self, map: &BlockMap) -> Gain {
+        let mut by_output: Vec<Vec<&Term>> = vec![Vec::new(); map.outputs()];
+        map.terms()
+            .iter()
+            .for_each(|t| by_output[t.output].push(t));
+        let repeated = repeats(map);
+        let folded = (map.folds().len() as f64).exp2();
+        let mut gain = Gain {
+            mean: 0.0,
+            most: 0.0,
+            row_sum: 0.0,
+            blocks: Vec::with_capacity(map.outputs()),
+            terms_of_a_row: by_output.iter().map(Vec::len).max().unwrap_or(1),
+            longest: 1,
+            slots: map.slots(),
+            turns: false,
+            offsets: Vec::new(),
+            folds: map.folds().to_vec(),
+        };
+        for terms in &by_output {
+            let mut blocks: BTreeMap<usize, (f64, f64)> = BTreeMap::new();
+            let (mut most, mut row_sum) = (0.0, 0.0);
+            for t in terms {
+                let Summary {
+                    energy, most: high, ..
+                } = self.summary(&t.values);
+                let (all, roots) = blocks.entry(t.input).or_default();
+                (*all, *roots) = (*all + energy, *roots + energy.sqrt());
+                (most, row_sum) = (most + high * high, row_sum + high);
+                gain.longest = gain.longest.max(t.values.len());
+                // the transforms of a bootstrap are applied to errors that have no direction
+                gain.turns |= matches!(t.values, Values::Complex(_)) && map.pin().is_none();
+            }
+            let mean = folded * blocks.values().map(|b| b.0).sum::<f64>();
+            let (mut most, mut row_sum) = (folded * most, folded * row_sum);
+            if let Some(rows) = self.rows(map, terms) {
+                (most, row_sum) = (0.0, 0.0);
+                for (energy, sum) in rows {
+                    (most, row_sum) = (f64::max(most, energy), f64::max(row_sum, sum));
+                }
+            }
+            gain.mean = gain.mean.max(mean);
+            gain.most = gain.most.max(most);
+            gain.row_sum = gain.row_sum.max(row_sum);
+            let blocks = blocks.into_iter().map(|(input, (energy, roots))| Block {
+                input,
+                energy: folded * energy,
+                mixes: !repeated && folded * roots * roots >= MIXING_TERMS * energy,
+            });
+            gain.blocks.push(blocks.collect());
+        }
+        gain.offsets = (map.terms().iter())
+            .map(|t| (t.output, t.input, (t.giant + t.baby) % map.slots()))
+            .collect();
+        gain
+    }
+
+    /// (Σ|Mₖⱼ|², Σ|Mₖⱼ|) of every row of an output, folds included; none where that is too much work.
+    fn rows(&mut self, map: &BlockMap, terms: &[&Term]) -> Option<Vec<(f64, f64)>> {
+        let mut different: BTreeMap<(usize, usize, usize), (f64, &Values)> = BTreeMap::new();
+        for t in terms {
+            let (start, stored) = t.values.address();
+            let same = different.entry((t.values.len(), start, stored));
+            same.or_insert((0.0, &t.values)).0 += 1.0;
+        }
+        // rows repeat with the longest diagonal's period, and those of a run are alike
+        let period = different.keys().map(|k| k.0).max().unwrap_or(1);
+        let runs = different.values().map(|d| d.1).filter(|v| v.len() > 1);
+        let run = runs.map(Values::run).min().unwrap_or(1);
+        let apart = map.folds().iter().any(|f| f % run != 0);
+        let run = if apart { 1 } else { run.min(period) };
+        let period = period / run;
+        let work: usize = different.keys().map(|k| (k.0 / run).max(1)).sum();
+        if !self.pay(work + period * (2 + map.folds().len())) {
+            return None;
+        }
+        // from the shortest to the longest
+        let mut rows = vec![(0.0, 0.0)];
+        for (times, values) in different.into_values() {
+            let length = (values.len() / run).max(1);
+            while rows.len() < length {
+                rows.extend_from_within(..);
+            }
+            let mut add = |j: usize, v: f64| {
+                rows[j].0 += times * v * v;
+                rows[j].1 += times * v;
+            };
+            match values {
+                Values::Real(v) | Values::Runs { values: v, .. } if values.run() == run => {
+                    (v.iter().enumerate()).for_each(|(j, &v)| add(j, f64::from(v).abs()));
+                }
+                _ => (0..length).for_each(|j| add(j, magnitude(values.at(j * run)))),
+            }
+        }
+        for &f in map.folds() {
+            let shifted = |j: usize| rows[(j + f / run) % period];
+            rows = (0..period)
+                .map(|j| (rows[j].0 + shifted(j).0, rows[j].1 + shifted(j).1))
+                .collect();
+        }
+        Some(rows)
+    }
+}
+
+/// Whether two outputs have a diagonal in common: then they are no siblings, their errors are alike.
+fn repeats(map: &BlockMap) -> bool {
+    let mut terms: Vec<_> = (map.terms().iter())
+        .map(|t| {
+            let offset = (t.giant + t.baby) % map.slots();
+            (t.input, offset, t.values.address(), t.output)
+        })
+        .collect();
+    terms.sort_unstable();
+    (terms.windows(2)).any(|w| (w[0].0, w[0].1, w[0].2) == (w[1].0, w[1].1, w[1].2) && w[0].3 != w[1].3)
+}
+
+/// What one output takes from one input.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block {
+    pub(crate) input: usize,
+    /// Mean over the rows of Σ|Mₖⱼ|², folds included.
+    pub(crate) energy: f64,
+    /// Whether many entries of a row count.
+    pub(crate) mixes: bool,
+}
+
+/// How much a map lets magnitudes and errors grow, folds included.
+#[derive(Debug)]
+pub(crate) struct Gain {
+    /// Mean over the rows of Σⱼ|Mₖⱼ|², of the output where it is largest: the variance of independent errors grows by it.
+    pub(crate) mean: f64,
+    /// Its largest row, or more.
+    pub(crate) most: f64,
+    /// Largest Σⱼ|Mₖⱼ|, or more: how the bound on magnitudes grows.
+    pub(crate) row_sum: f64,
+    /// By output.
+    pub(crate) blocks: Vec<Vec<Block>>,
+    /// Most terms of an output.
+    pub(crate) terms_of_a_row: usize,
+    /// Longest diagonal.
+    pub(crate) longest: usize,
+    slots: usize,
+    turns: bool,
+    /// (output, input, offset) of every term.
+    offsets: Vec<(usize, usize, usize)>,
+    folds: Vec<usize>,
+}
+
+/// Positions that counting repetitions may work on, whatever the terms are.
+const FREE_POSITIONS: usize = 1 << 10;
+
+/// A map's gain, and what was counted of it.
+pub(crate) struct Counted<'a> {
+    gain: &'a Gain,
+    alike: RefCell<BTreeMap<usize, f64>>,
+}
+
+impl<'a> Counted<'a> {
+    pub(crate) fn new(gain: &'a Gain) -> Self {
+        let alike = RefCell::default();
+        Self { gain, alike }
+    }
+    /// The most entries of one row that read the same error of this period.
+    fn repetitions(&self, period: usize) -> f64 {
+        let period = period.min(self.gain.slots);
+        if let Some(&known) = self.alike.borrow().get(&period) {
+            return known;
+        }
+        let mut all: Vec<_> = (self.gain.offsets.iter())
+            .map(|&(output, input, offset)| (output, input, offset % period))
+            .collect();
+        let mut beyond = 1.0;
+        for &f in &self.gain.folds {
+            if all.len() > FREE_POSITIONS.max(16 * self.gain.offsets.len()) {
+                beyond *= 2.0;
+            } else {
+                let moved = |&(o, i, at): &(usize, usize, usize)| (o, i, (at + f) % period);
+                let more: Vec<_> = all.iter().map(moved).collect();
+                all.extend(more);
+            }
+        }
+        all.sort_unstable();
+        let most = all.chunk_by(|a, b| a == b).map(<[_]>::len).max();
+        let most = beyond * most.unwrap_or(1) as f64;
+        self.alike.borrow_mut().insert(period, most);
+        most
+    }
+}
+
+impl Mixing for Counted<'_> {
+    fn gain(&self, energy: f64, period: usize) -> f64 {
+        // (Σ over slots that are alike)² ≤ their number × Σ of squares
+        (energy * self.repetitions(period)).sqrt().min(self.gain.row_sum)
+    }
+    fn period(&self, period: usize) -> usize {
+        let Gain { slots, folds, .. } = self.gain;
+        if period == UNIQUE && folds.is_empty() {
+            return UNIQUE;
+        }
+        let mut period = period.max(self.gain.longest).min(*slots);
+        let mut folds: BTreeSet<usize> = folds.iter().map(|f| f % slots).collect();
+        // folding by half a period halves it
+        while let Some(&half) = folds.iter().find(|&f| f % period == period / 2 && period > 1) {
+            folds.remove(&half);
+            period /= 2;
+        }
+        period
+    }
+    fn turns(&self) -> bool {
+        self.gain.turns
+    }
+}

@@ -1,0 +1,227 @@
+//! What verifying a plan takes that somebody hostile made: its time is bounded by its bytes, and so is what it unpacks to.
+//!
+//! ```text
+//! cargo test --release -p polyveil-runtime --test suite hostile -- --nocapture --test-threads 1
+//! ```
+
+use crate::support::*;
+use ckks::map::{Term, Values};
+use ckks::{BlockMap, Bootstrap, ParametersSpec, Polynomial};
+use polyveil_runtime::machine::thread_cpu_seconds;
+use polyveil_runtime::*;
+use rand_core::RngCore;
+use std::sync::Arc;
+
+const FULL: usize = 1 << 15;
+
+/// A plan of the secure set without bootstrapping, from registers 0 to `inputs` at level 5.
+fn hostile(steps: Vec<Operation>, inputs: usize, output: (usize, usize)) -> Plan {
+    let port = |name: &str, registers: Vec<usize>, level| Port {
+        shape: vec![registers.len()],
+        places: (0..registers.len() as u32).map(|r| (r, 0)).collect(),
+        registers,
+        slots: FULL,
+        ..port(name, 0, level, 1.0)
+    };
+    Plan {
+        parameters: ParametersSpec::levelled(),
+        input: port("x", (0..inputs).collect(), 5),
+        output: port("y", vec![output.0], output.1),
+        steps: (steps.into_iter())
+            .map(|operation| Step {
+                layer: "l".into(),
+                purpose: Purpose::Weights,
+                operation,
+                unit: 1.0,
+            })
+            .collect(),
+        ..levelled()
+    }
+}
+
+fn diagonal(seed: u64, len: usize) -> Values {
+    let mut rng = rng(seed);
+    // a few different values, so that it deflates well
+    Values::Real((0..len).map(|_| (rng.next_u32() % 2) as f32 / 8.0).collect())
+}
+
+fn matrix(
+    inputs: Vec<usize>,
+    outputs: Vec<usize>,
+    terms: Vec<Term>,
+    folds: Vec<usize>,
+    bias: Option<Arc<[f64]>>,
+) -> Operation {
+    Operation::Linear {
+        map: BlockMap::new(FULL, inputs.len(), outputs.len(), terms, folds).expect("valid"),
+        bias: vec![bias; outputs.len()],
+        inputs,
+        outputs,
+        period: FULL,
+    }
+}
+
+fn term(input: usize, output: usize, offset: usize, values: &Values) -> Term {
+    Term {
+        input,
+        output,
+        giant: offset & !63,
+        baby: offset & 63,
+        values: values.clone(),
+    }
+}
+
+fn align(input: usize, output: usize) -> Operation {
+    let level = 0;
+    Operation::Align {
+        input,
+        output,
+        level,
+    }
+}
+
+/// A polynomial of register 0 whose coefficients take few bytes.
+fn polynomial(degree: usize, output: usize) -> Operation {
+    let mut c: Vec<f64> = vec![0.0; degree + 1];
+    c[degree] = 1.0 / (output + 2) as f64;
+    Operation::Polynomial {
+        input: 0,
+        output,
+        polynomial: Polynomial::new(c).expect("finite"),
+    }
+}
+
+fn bootstraps(count: usize) -> Plan {
+    let steps = (0..count).map(|k| Operation::Bootstrap {
+        input: 0,
+        output: k + 1,
+        bootstrap: Bootstrap {
+            slots: 1 << 12,
+            target: 1 + k % 10,
+            gain: 1.0 + k as f64 / 1e6,
+        },
+    });
+    let mut plan = hostile(steps.collect(), 1, (1, 1));
+    plan.parameters = ParametersSpec::standard();
+    for port in [&mut plan.input, &mut plan.output] {
+        port.slots = 1 << 12;
+    }
+    plan
+}
+
+fn plans() -> Vec<(&'static str, Plan)> {
+    let (one, short) = (diagonal(1, FULL), diagonal(2, 1));
+    let many = 20_000;
+    let shared = (0..many).map(|k| term(0, 0, k, &one)).collect();
+    let few: Vec<Values> = (0..16).map(|k| diagonal(k, FULL)).collect();
+    let maps = (1..=4000).map(|k| {
+        let terms = (0..4).map(|i| term(0, 0, 64 * i, &few[(k >> (4 * i)) % 16]));
+        matrix(vec![0], vec![k], terms.collect(), vec![1 << 14, 1 << 13], None)
+    });
+    let folded = (1..=4000).map(|k| {
+        let folds = (0..15).map(|f| 1 << f).collect();
+        matrix(vec![0], vec![k], vec![term(0, 0, k, &short)], folds, None)
+    });
+    let bias: Arc<[f64]> = (0..FULL).map(|j| (j % 3) as f64 / 8.0).collect();
+    let outputs = 20_000;
+    let wide = (0..outputs).map(|o| term(0, o, o % FULL, &one)).collect();
+    let wide = matrix(vec![0], (1..=outputs).collect(), wide, vec![], Some(bias));
+    // every register holds what all before it had
+    let sums = (0..8000).map(|k| match k {
+        0..200 => align(k, 200 + k),
+        _ => Operation::Add {
+            left: k,
+            right: 200.max(k + 1 - (k % 7)),
+            output: 200 + k,
+        },
+    });
+    let sparse = (0..1000).map(|k| {
+        let mut rng = rng(k as u64);
+        let mut v = vec![0.0f32; FULL];
+        for _ in 0..350 {
+            v[rng.next_u32() as usize % FULL] = (rng.next_u32() as f32) / 1e10;
+        }
+        term(0, 0, k, &Values::Real(v.into()))
+    });
+    let sparse = matrix(vec![0], vec![1], sparse.collect(), vec![], None);
+    let polynomials = |degree: usize, count: usize| {
+        let all: Vec<_> = (1..=count).map(|k| polynomial(degree, k)).collect();
+        hostile(all, 1, (1, 0))
+    };
+    let mut plans = vec![
+        ("one diagonal in 20,000 terms", hostile(vec![matrix(vec![0], vec![1], shared, vec![], None)], 1, (1, 4))),
+        ("16 diagonals in 4,000 maps", hostile(maps.collect(), 1, (1, 4))),
+        ("4,000 maps of one number and 15 folds", hostile(folded.collect(), 1, (1, 4))),
+        ("20,000 outputs with one bias", hostile(vec![wide], 1, (1, 4))),
+        ("8,000 sums of 200 inputs", hostile(sums.collect(), 200, (8000, 0))),
+        ("1,000 diagonals that deflate a hundredfold", hostile(vec![sparse], 1, (1, 4))),
+        ("4,000 polynomials of degree 31", polynomials(31, 4000)),
+        ("4,000 bootstraps", bootstraps(4000)),
+    ];
+    // level 5 has room for degree 31; the set with bootstraps for 127 and 1023
+    for (name, degree, count) in [
+        ("1,000 polynomials of degree 127", 127, 1000),
+        ("200 polynomials of degree 1023", 1023, 200),
+    ] {
+        let mut p = polynomials(degree, count);
+        p.parameters = ParametersSpec::standard();
+        p.input.level = 10;
+        p.output.level = 10 - if degree == 127 { 7 } else { 10 };
+        plans.push((name, p));
+    }
+    plans
+}
+
+#[test]
+fn verification_takes_time_in_proportion_to_the_bytes() {
+    // once 11 CPU seconds for each MB, and more
+    let each = if cfg!(debug_assertions) { 1.5 } else { 0.5 };
+    println!("| plan | MB | CPU s to read and verify | for each MB |");
+    println!("|---|---:|---:|---:|");
+    let mut slow = Vec::new();
+    for (name, plan) in plans() {
+        let bytes = plan.write(Vec::new(), "x.plan").expect("writes");
+        let start = thread_cpu_seconds();
+        let read = VerifiedPlan::read(&bytes[..], "x.plan");
+        let (seconds, mb) = (thread_cpu_seconds() - start, bytes.len() as f64 / 1e6);
+        let said = read.map_or_else(|e| format!(", refused: {e}"), |_| String::new());
+        println!("| {name}{said} | {mb:.2} | {seconds:.2} | {:.2} |", seconds / mb);
+        // tables of the parameters and the transforms of a bootstrap are made once, whatever the plan's size
+        if seconds > each * mb + 0.5 {
+            slow.push(name);
+        }
+    }
+    assert!(slow.is_empty(), "{slow:?} take more than {each} CPU seconds for each MB");
+}
+
+#[test]
+fn weights_that_deflate_a_thousandfold_are_refused_unless_the_caller_allows_them() {
+    let count = 3000;
+    let terms = (0..count)
+        .map(|k| {
+            // all different, all but nothing
+            let mut v = vec![0.0f32; FULL];
+            v[k] = 1.0;
+            term(0, 0, k, &Values::Real(v.into()))
+        })
+        .collect();
+    let plan = hostile(vec![matrix(vec![0], vec![1], terms, vec![], None)], 1, (1, 4));
+    let bytes = plan.write(Vec::new(), "x.plan").expect("writes");
+    let unpacked = (4 * FULL * count) as u64;
+    assert!(unpacked / bytes.len() as u64 > 200);
+    let start = thread_cpu_seconds();
+    let error = VerifiedPlan::read(&bytes[..], "x.plan").expect_err("refused");
+    let (seconds, mb) = (thread_cpu_seconds() - start, bytes.len() as f64 / 1e6);
+    println!("{mb:.2} MB that unpack to {:.0} MB: {seconds:.3} CPU s, {error}", unpacked as f64 / 1e6);
+    let message = error.to_string();
+    assert!(message.contains("tabl") && message.contains("allow more memory"), "{message}");
+    assert_eq!(error.help(), Some(Help::Memory));
+    let allowed = |unpacked| {
+        let limits = Limits {
+            unpacked: Some(unpacked),
+        };
+        Plan::read_within(&bytes[..], "x.plan", limits)
+    };
+    assert!(allowed(unpacked - 1).is_err());
+    assert_eq!(allowed(unpacked).expect("allowed").0, plan);
+}
