@@ -74,10 +74,7 @@ impl Place {
         } else if self.mixer == 0 || other.mixer == 0 || self.output != other.output {
             Self::UNKNOWN
         } else {
-            let (a, b) = (
-                self.mixer.min(other.mixer),
-                self.mixer.max(other.mixer),
-            );
+            let (a, b) = (self.mixer.min(other.mixer), self.mixer.max(other.mixer));
             let both = a.rotate_left(32) ^ b.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             Self::new(both | 1, self.output)
         }
@@ -290,17 +287,18 @@ impl Errors {
             place: Place::UNKNOWN,
         };
         Self {
-            shares: if share.size.norm() > 0.0 { vec![share] } else { vec![] },
+            shares: if share.size.norm() > 0.0 {
+                vec![share]
+            } else {
+                vec![]
+            },
             ..Self::default()
         }
     }
 
     /// The error of one output of a matrix, from those of its inputs, each with the mean energy of its entries, and the place where its image is
     /// then; where it was if none is given.
-    pub(crate) fn mapped(
-        inputs: &[(&Self, f64, Option<Place>)],
-        mixing: &impl Mixing,
-    ) -> Self {
+    pub(crate) fn mapped(inputs: &[(&Self, f64, Option<Place>)], mixing: &impl Mixing) -> Self {
         let turned = |s: Size| match mixing.turns() {
             true => Size {
                 real: s.norm(),
@@ -390,11 +388,20 @@ mod tests {
         near(a.clone().plus(&a).deviation(), 6.0);
         near(a.clone().plus(&b).deviation(), 5.0);
         let sum = a.clone().plus(&b);
-        near(sum.clone().plus(&sum).plus(&b).deviation(), 6f64.hypot(12.0));
+        near(
+            sum.clone().plus(&sum).plus(&b).deviation(),
+            6f64.hypot(12.0),
+        );
         // a real error twice, from x + i·y: 2·Re
         let real = a.clone().real_twice();
         near(real.deviation(), 3.0 * 2f64.sqrt());
-        near(real.clone().plus(&Errors::default().turned()).real_twice().deviation(), 6.0 * 2f64.sqrt());
+        near(
+            real.clone()
+                .plus(&Errors::default().turned())
+                .real_twice()
+                .deviation(),
+            6.0 * 2f64.sqrt(),
+        );
     }
 
     #[test]
@@ -411,9 +418,20 @@ mod tests {
     #[test]
     fn rotated_errors_are_others_until_they_repeat() {
         let e = Errors::new(1, 1.0);
-        near(e.clone().plus(&e.clone().rotated(3, 64)).deviation(), 2f64.sqrt());
-        near(e.clone().plus(&e.clone().rotated(3, 64).rotated(61, 64)).deviation(), 2.0);
+        near(
+            e.clone().plus(&e.clone().rotated(3, 64)).deviation(),
+            2f64.sqrt(),
+        );
+        near(
+            e.clone()
+                .plus(&e.clone().rotated(3, 64).rotated(61, 64))
+                .deviation(),
+            2.0,
+        );
         let four = e.repeated(4);
-        near(four.clone().plus(&four.clone().rotated(8, 64)).deviation(), 2.0);
+        near(
+            four.clone().plus(&four.clone().rotated(8, 64)).deviation(),
+            2.0,
+        );
     }
 }

@@ -103,9 +103,7 @@ impl Known {
 
     fn measure(&mut self, map: &BlockMap) -> Gain {
         let mut by_output: Vec<Vec<&Term>> = vec![Vec::new(); map.outputs()];
-        map.terms()
-            .iter()
-            .for_each(|t| by_output[t.output].push(t));
+        map.terms().iter().for_each(|t| by_output[t.output].push(t));
         let repeated = repeats(map);
         let folded = (map.folds().len() as f64).exp2();
         let mut gain = Gain {
@@ -214,7 +212,8 @@ fn repeats(map: &BlockMap) -> bool {
         })
         .collect();
     terms.sort_unstable();
-    (terms.windows(2)).any(|w| (w[0].0, w[0].1, w[0].2) == (w[1].0, w[1].1, w[1].2) && w[0].3 != w[1].3)
+    (terms.windows(2))
+        .any(|w| (w[0].0, w[0].1, w[0].2) == (w[1].0, w[1].1, w[1].2) && w[0].3 != w[1].3)
 }
 
 /// What one output takes from one input.
@@ -293,7 +292,9 @@ impl<'a> Counted<'a> {
 impl Mixing for Counted<'_> {
     fn gain(&self, energy: f64, period: usize) -> f64 {
         // (Σ over slots that are alike)² ≤ their number × Σ of squares
-        (energy * self.repetitions(period)).sqrt().min(self.gain.row_sum)
+        (energy * self.repetitions(period))
+            .sqrt()
+            .min(self.gain.row_sum)
     }
     fn period(&self, period: usize) -> usize {
         let Gain { slots, folds, .. } = self.gain;
@@ -303,7 +304,10 @@ impl Mixing for Counted<'_> {
         let mut period = period.max(self.gain.longest).min(*slots);
         let mut folds: BTreeSet<usize> = folds.iter().map(|f| f % slots).collect();
         // folding by half a period halves it
-        while let Some(&half) = folds.iter().find(|&f| f % period == period / 2 && period > 1) {
+        while let Some(&half) = folds
+            .iter()
+            .find(|&f| f % period == period / 2 && period > 1)
+        {
             folds.remove(&half);
             period /= 2;
         }

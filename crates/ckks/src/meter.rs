@@ -415,7 +415,10 @@ impl Meter {
         }
         let slots = self.parameters().max_slots();
         let errors = x.errors.clone().rotated(by, slots);
-        let x = MeterValue { errors, ..x.clone() };
+        let x = MeterValue {
+            errors,
+            ..x.clone()
+        };
         Ok(self.with_error(&x, self.switched(x.level) / x.scale))
     }
     /// The work at a level.
@@ -646,7 +649,12 @@ impl Arithmetic for Meter {
         if by.rem_euclid(x.slots as i64) == 0 {
             return Ok(x.clone());
         }
-        self.rotated(x, self.left(by), galois_element(self.parameters(), by), false)
+        self.rotated(
+            x,
+            self.left(by),
+            galois_element(self.parameters(), by),
+            false,
+        )
     }
     fn conjugate(&self, x: &MeterValue) -> Result<MeterValue, Error> {
         self.rotated(x, 0, conjugation_element(self.parameters()), false)

@@ -419,7 +419,10 @@ mod tests {
                 steepest = steepest.max((p.evaluate(x + h) - p.evaluate(x)).abs() / h);
             }
             let close = if p.degree() > MOST_SAMPLED { 4.0 } else { 1.09 };
-            assert!(range.most >= most && range.most <= close * most, "{range:?} {most}");
+            assert!(
+                range.most >= most && range.most <= close * most,
+                "{range:?} {most}"
+            );
             assert!(
                 range.steepest >= 0.999 * steepest && range.steepest <= close * 1.01 * steepest,
                 "{range:?} {steepest}"

@@ -3,10 +3,10 @@
 //! Everything is counted at a level of a parameter set ([`At`]): so many transforms, multiply-adds and passes over limbs. Seconds come
 //! from a [`CostTable`].
 
-use std::collections::BTreeSet;
 use crate::keys::KeyName;
 use crate::{BlockMap, Level, Parameters, SwitchingKey};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Counts of work; limb counts are in units of N coefficients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -490,7 +490,10 @@ fn sums_and_products_have_the_predicted_noise() {
     let energy = uneven.iter().map(|v| v.norm_sqr()).sum::<f64>() / SLOTS as f64;
     let times = |v: &[Complex64]| {
         let y = meter.mul_plain(&x, v, plain_scale).expect("fits");
-        (y.deviation(), meter.rescale(&y).expect("levels").deviation())
+        (
+            y.deviation(),
+            meter.rescale(&y).expect("levels").deviation(),
+        )
     };
     let (unit_before, unit_after) = times(&unit);
     let (uneven_before, uneven_after) = times(&uneven);
@@ -636,7 +639,10 @@ fn polynomials_have_noise_within_their_window() {
         ("T_16", [vec![0.0; 16], vec![1.0]].concat()),
     ] {
         let polynomial = Polynomial::new(coefficients).expect("coefficients");
-        let predicted = meter.polynomial(&x, &polynomial).expect("levels").deviation();
+        let predicted = meter
+            .polynomial(&x, &polynomial)
+            .expect("levels")
+            .deviation();
         let mut spread = Spread::default();
         for seed in 0..KEYS as u64 {
             let mut s = Setup::new(&parameters, &meter.keys(), 450 + seed);

@@ -3,9 +3,9 @@
 //! Scores are taken again in the backward pass, a block of rows of one head at a time, so that no pass holds the square of the length; what is
 //! kept are three numbers a row ([`RowSums`]).
 
-use crate::has_size;
 use crate::function::exp;
 use crate::gemm::{Serial, Transpose};
+use crate::has_size;
 use crate::instructions::{Instructions, Vector, fused, instructions, kernels};
 use rayon::prelude::*;
 

@@ -50,7 +50,10 @@ pub use row_norm::{Centre, Rows, row_moments, row_norm_backward, row_norm_forwar
 /// Whether a slice is as long as its shape says. A shape whose product is no number of this machine is nobody's.
 fn has_size(slice: &[f32], shape: &[usize]) -> bool {
     shape.contains(&0) && slice.is_empty()
-        || shape.iter().try_fold(1usize, |size, &n| size.checked_mul(n)) == Some(slice.len())
+        || shape
+            .iter()
+            .try_fold(1usize, |size, &n| size.checked_mul(n))
+            == Some(slice.len())
 }
 
 /// Elements per part of an elementwise pass: small enough to balance two threads, large enough that a part pays for its task.

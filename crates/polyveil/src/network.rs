@@ -114,7 +114,11 @@ pub fn plan(path: &Path) -> Result<VerifiedPlan> {
 /// As [`plan()`].
 pub fn plan_within(path: &Path, limits: Limits) -> Result<VerifiedPlan> {
     let name = path.display().to_string();
-    Ok(VerifiedPlan::read_within(files::open(path)?, &name, limits)?)
+    Ok(VerifiedPlan::read_within(
+        files::open(path)?,
+        &name,
+        limits,
+    )?)
 }
 
 /// The files that a compilation writes, opened before it begins: a plan, and beside it, with the ending `client`, what clients need of

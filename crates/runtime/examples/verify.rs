@@ -7,7 +7,9 @@
 use polyveil_runtime::{VerifiedPlan, machine::cpu_seconds};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("| plan | MB | steps | read and verified, CPU s | values up to | by encryption at most | by weights at most |");
+    println!(
+        "| plan | MB | steps | read and verified, CPU s | values up to | by encryption at most | by weights at most |"
+    );
     println!("|---|---:|---:|---:|---:|---:|---:|");
     for path in std::env::args().skip(1) {
         let bytes = std::fs::read(&path)?;

@@ -330,11 +330,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::File`] with the field that is wrong.
-    pub fn read_within(
-        input: impl Read,
-        name: &str,
-        limits: Limits,
-    ) -> Result<(Self, Digest)> {
+    pub fn read_within(input: impl Read, name: &str, limits: Limits) -> Result<(Self, Digest)> {
         let mut file = Reader::new(input, name, Kind::Plan)?;
         let head_bytes = file.section(HEAD, JSON_LIMIT)?;
         let mut head: Head = from_json(&head_bytes, name, "section `head`")?;
@@ -346,8 +342,7 @@ impl Plan {
         let steps: Vec<Step<StoredOperation>> = from_json(&step_bytes, name, "section `step`")?;
         let table_bytes = file.section(TABLE, JSON_LIMIT)?;
         let table: Vec<(Form, usize)> = from_json(&table_bytes, name, "section `tabl`")?;
-        let unpacked =
-            check_table(&table, &parameters).map_err(|e| refuse("section `tabl`", e))?;
+        let unpacked = check_table(&table, &parameters).map_err(|e| refuse("section `tabl`", e))?;
         let blob = file.section(BLOB, BLOB_LIMIT)?;
         let (any, each) = UNPACKED;
         let most = (limits.unpacked).unwrap_or(any.saturating_add(blob.len() as u64 * each));
@@ -424,7 +419,8 @@ fn inflate(
         .iter()
         .map(|&(form, length)| {
             let read = Vector::read(form, length, &mut inflate);
-            let (vector, digest) = read.map_err(|_| "it holds fewer weights than its table says")?;
+            let (vector, digest) =
+                read.map_err(|_| "it holds fewer weights than its table says")?;
             match vector.is_finite() {
                 true => Ok((vector, digest)),
                 false => Err("a weight is NaN or infinite"),

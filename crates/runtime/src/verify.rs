@@ -204,10 +204,12 @@ impl<'a> Reading<'a> {
     fn magnitude(&self, bias: &[f64]) -> std::result::Result<f64, ckks::Error> {
         let key = (bias.as_ptr() as usize, bias.len());
         let mut biases = self.biases.borrow_mut();
-        let most = *biases.entry(key).or_insert_with(|| match bias.iter().all(|b| b.is_finite()) {
-            true => bias.iter().map(|b| b.abs()).fold(0.0, f64::max),
-            false => f64::NAN,
-        });
+        let most = *biases
+            .entry(key)
+            .or_insert_with(|| match bias.iter().all(|b| b.is_finite()) {
+                true => bias.iter().map(|b| b.abs()).fold(0.0, f64::max),
+                false => f64::NAN,
+            });
         match most.is_nan() {
             false => Ok(most),
             true => Err(ckks::Error::Conformance {

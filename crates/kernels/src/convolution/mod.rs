@@ -120,11 +120,51 @@ mod tests {
             std::panic::catch_unwind(move || c.forward(&x, &w, None, &mut y)).is_err()
         };
         assert!(!refused(plain, 1, 1, 1));
-        assert!(refused(Convolution { input: (huge, huge, 1), ..plain }, 0, 1, 1));
-        assert!(refused(Convolution { kernel: (huge, huge), ..plain }, 1, 0, 1));
-        assert!(refused(Convolution { stride: (usize::MAX, 1), ..plain }, 1, 1, 1));
-        assert!(refused(Convolution { dilation: (1, usize::MAX), ..plain }, 1, 1, 1));
-        assert!(refused(Convolution { padding: (usize::MAX, 0), ..plain }, 1, 1, 1));
+        assert!(refused(
+            Convolution {
+                input: (huge, huge, 1),
+                ..plain
+            },
+            0,
+            1,
+            1
+        ));
+        assert!(refused(
+            Convolution {
+                kernel: (huge, huge),
+                ..plain
+            },
+            1,
+            0,
+            1
+        ));
+        assert!(refused(
+            Convolution {
+                stride: (usize::MAX, 1),
+                ..plain
+            },
+            1,
+            1,
+            1
+        ));
+        assert!(refused(
+            Convolution {
+                dilation: (1, usize::MAX),
+                ..plain
+            },
+            1,
+            1,
+            1
+        ));
+        assert!(refused(
+            Convolution {
+                padding: (usize::MAX, 0),
+                ..plain
+            },
+            1,
+            1,
+            1
+        ));
         let product = std::panic::catch_unwind(|| {
             let no = crate::Transpose::No;
             crate::gemm((huge, huge, huge), 1.0, (&[], no), (&[], no), 0.0, &mut []);

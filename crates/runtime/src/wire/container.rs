@@ -795,7 +795,9 @@ mod tests {
 
     #[test]
     fn large_sections_arrive_whole_and_are_not_believed_before_they_do() {
-        let data: Vec<u8> = (0..5_000_000u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
+        let data: Vec<u8> = (0..5_000_000u32)
+            .map(|i| (i.wrapping_mul(i) >> 7) as u8)
+            .collect();
         let sections = vec![(*b"data", data.len() as u64)];
         let mut w =
             Writer::new(Vec::new(), "x", Kind::Input, Ids::default(), sections).expect("in memory");

@@ -116,7 +116,12 @@ fn whatever_two_values_share_is_within_the_bound() {
         (
             "matrix",
             doublings(k, 1, |from, to| {
-                vec![matrix(vec![from, from], to, vec![term(0, 0, 1.0), term(1, 0, 1.0)], vec![])]
+                vec![matrix(
+                    vec![from, from],
+                    to,
+                    vec![term(0, 0, 1.0), term(1, 0, 1.0)],
+                    vec![],
+                )]
             }),
         ),
         // the same offset twice
@@ -151,7 +156,12 @@ fn whatever_two_values_share_is_within_the_bound() {
         (
             "replicas",
             doublings(k, 1, |from, to| {
-                vec![matrix(vec![from], to, vec![term(0, 0, 0.125)], vec![8, 4, 2, 1])]
+                vec![matrix(
+                    vec![from],
+                    to,
+                    vec![term(0, 0, 0.125)],
+                    vec![8, 4, 2, 1],
+                )]
             }),
         ),
         // x + i·y with an exact y, and 2·Re of it
@@ -309,7 +319,15 @@ impl Random {
                 let ((left, a), (right, b), level) = self.two();
                 if a + b <= 1.0 {
                     let output = self.register();
-                    self.push(Operation::Add { left, right, output }, level, a + b);
+                    self.push(
+                        Operation::Add {
+                            left,
+                            right,
+                            output,
+                        },
+                        level,
+                        a + b,
+                    );
                 }
             }
             2 | 3 => self.linear(),
@@ -318,7 +336,15 @@ impl Random {
                 if level > 0 {
                     let output = self.register();
                     let constant = 0.0;
-                    self.push(Operation::Square { input, output, constant }, level - 1, bound * bound);
+                    self.push(
+                        Operation::Square {
+                            input,
+                            output,
+                            constant,
+                        },
+                        level - 1,
+                        bound * bound,
+                    );
                 }
             }
             5 => {
@@ -328,7 +354,15 @@ impl Random {
                 if level >= 2 {
                     let output = self.register();
                     let depth = polynomial.depth();
-                    self.push(Operation::Polynomial { input, output, polynomial }, level - depth, 1.0);
+                    self.push(
+                        Operation::Polynomial {
+                            input,
+                            output,
+                            polynomial,
+                        },
+                        level - depth,
+                        1.0,
+                    );
                 }
             }
             6 => {
@@ -351,9 +385,21 @@ impl Random {
                 let ((left, a), (right, b), level) = self.two();
                 if a.max(b) <= 0.5 {
                     let [output, real, imaginary] = [(); 3].map(|()| self.register());
-                    self.steps.push(step(Operation::Join { left, right, output }));
+                    self.steps.push(step(Operation::Join {
+                        left,
+                        right,
+                        output,
+                    }));
                     let input = output;
-                    self.push(Operation::Split { input, real, imaginary }, level, 2.0 * a.max(b));
+                    self.push(
+                        Operation::Split {
+                            input,
+                            real,
+                            imaginary,
+                        },
+                        level,
+                        2.0 * a.max(b),
+                    );
                 }
             }
         }

@@ -42,7 +42,11 @@ fn hostile(steps: Vec<Operation>, inputs: usize, output: (usize, usize)) -> Plan
 fn diagonal(seed: u64, len: usize) -> Values {
     let mut rng = rng(seed);
     // a few different values, so that it deflates well
-    Values::Real((0..len).map(|_| (rng.next_u32() % 2) as f32 / 8.0).collect())
+    Values::Real(
+        (0..len)
+            .map(|_| (rng.next_u32() % 2) as f32 / 8.0)
+            .collect(),
+    )
 }
 
 fn matrix(
@@ -116,7 +120,13 @@ fn plans() -> Vec<(&'static str, Plan)> {
     let few: Vec<Values> = (0..16).map(|k| diagonal(k, FULL)).collect();
     let maps = (1..=4000).map(|k| {
         let terms = (0..4).map(|i| term(0, 0, 64 * i, &few[(k >> (4 * i)) % 16]));
-        matrix(vec![0], vec![k], terms.collect(), vec![1 << 14, 1 << 13], None)
+        matrix(
+            vec![0],
+            vec![k],
+            terms.collect(),
+            vec![1 << 14, 1 << 13],
+            None,
+        )
     });
     let folded = (1..=4000).map(|k| {
         let folds = (0..15).map(|f| 1 << f).collect();
@@ -149,12 +159,34 @@ fn plans() -> Vec<(&'static str, Plan)> {
         hostile(all, 1, (1, 0))
     };
     let mut plans = vec![
-        ("one diagonal in 20,000 terms", hostile(vec![matrix(vec![0], vec![1], shared, vec![], None)], 1, (1, 4))),
-        ("16 diagonals in 4,000 maps", hostile(maps.collect(), 1, (1, 4))),
-        ("4,000 maps of one number and 15 folds", hostile(folded.collect(), 1, (1, 4))),
-        ("20,000 outputs with one bias", hostile(vec![wide], 1, (1, 4))),
-        ("8,000 sums of 200 inputs", hostile(sums.collect(), 200, (8000, 0))),
-        ("1,000 diagonals that deflate a hundredfold", hostile(vec![sparse], 1, (1, 4))),
+        (
+            "one diagonal in 20,000 terms",
+            hostile(
+                vec![matrix(vec![0], vec![1], shared, vec![], None)],
+                1,
+                (1, 4),
+            ),
+        ),
+        (
+            "16 diagonals in 4,000 maps",
+            hostile(maps.collect(), 1, (1, 4)),
+        ),
+        (
+            "4,000 maps of one number and 15 folds",
+            hostile(folded.collect(), 1, (1, 4)),
+        ),
+        (
+            "20,000 outputs with one bias",
+            hostile(vec![wide], 1, (1, 4)),
+        ),
+        (
+            "8,000 sums of 200 inputs",
+            hostile(sums.collect(), 200, (8000, 0)),
+        ),
+        (
+            "1,000 diagonals that deflate a hundredfold",
+            hostile(vec![sparse], 1, (1, 4)),
+        ),
         ("4,000 polynomials of degree 31", polynomials(31, 4000)),
         ("4,000 bootstraps", bootstraps(4000)),
     ];
@@ -185,13 +217,19 @@ fn verification_takes_time_in_proportion_to_the_bytes() {
         let read = VerifiedPlan::read(&bytes[..], "x.plan");
         let (seconds, mb) = (thread_cpu_seconds() - start, bytes.len() as f64 / 1e6);
         let said = read.map_or_else(|e| format!(", refused: {e}"), |_| String::new());
-        println!("| {name}{said} | {mb:.2} | {seconds:.2} | {:.2} |", seconds / mb);
+        println!(
+            "| {name}{said} | {mb:.2} | {seconds:.2} | {:.2} |",
+            seconds / mb
+        );
         // tables of the parameters and the transforms of a bootstrap are made once, whatever the plan's size
         if seconds > each * mb + 0.5 {
             slow.push(name);
         }
     }
-    assert!(slow.is_empty(), "{slow:?} take more than {each} CPU seconds for each MB");
+    assert!(
+        slow.is_empty(),
+        "{slow:?} take more than {each} CPU seconds for each MB"
+    );
 }
 
 #[test]
@@ -205,16 +243,26 @@ fn weights_that_deflate_a_thousandfold_are_refused_unless_the_caller_allows_them
             term(0, 0, k, &Values::Real(v.into()))
         })
         .collect();
-    let plan = hostile(vec![matrix(vec![0], vec![1], terms, vec![], None)], 1, (1, 4));
+    let plan = hostile(
+        vec![matrix(vec![0], vec![1], terms, vec![], None)],
+        1,
+        (1, 4),
+    );
     let bytes = plan.write(Vec::new(), "x.plan").expect("writes");
     let unpacked = (4 * FULL * count) as u64;
     assert!(unpacked / bytes.len() as u64 > 200);
     let start = thread_cpu_seconds();
     let error = VerifiedPlan::read(&bytes[..], "x.plan").expect_err("refused");
     let (seconds, mb) = (thread_cpu_seconds() - start, bytes.len() as f64 / 1e6);
-    println!("{mb:.2} MB that unpack to {:.0} MB: {seconds:.3} CPU s, {error}", unpacked as f64 / 1e6);
+    println!(
+        "{mb:.2} MB that unpack to {:.0} MB: {seconds:.3} CPU s, {error}",
+        unpacked as f64 / 1e6
+    );
     let message = error.to_string();
-    assert!(message.contains("tabl") && message.contains("allow more memory"), "{message}");
+    assert!(
+        message.contains("tabl") && message.contains("allow more memory"),
+        "{message}"
+    );
     assert_eq!(error.help(), Some(Help::Memory));
     let allowed = |unpacked| {
         let limits = Limits {
