@@ -6,7 +6,6 @@
 
 use crate::error::{Result, named};
 use crate::files::Filled;
-use crate::keys::KeyFiles;
 use crate::network::CLIENT_FILE;
 use crate::progress::{Listener, Say};
 use runtime::KeyId;
@@ -17,6 +16,25 @@ use std::path::{Path, PathBuf};
 
 /// Where what is replaced waits.
 const REPLACED: &str = "replaced";
+
+/// A client's files in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFiles {
+    /// Secret: stays with the client.
+    pub secret: PathBuf,
+    /// Public: goes to the server.
+    pub public: PathBuf,
+}
+
+impl KeyFiles {
+    /// Their names in a folder.
+    pub fn within(folder: &Path) -> Self {
+        Self {
+            secret: folder.join("client.key"),
+            public: folder.join("evaluation.keys"),
+        }
+    }
+}
 
 /// A folder of keys, locked.
 pub(crate) struct KeyFolder {

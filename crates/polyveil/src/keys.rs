@@ -2,6 +2,7 @@
 
 use crate::error::{Result, named};
 use crate::files::{self, Content, Existing, Filled, Output};
+pub use crate::key_folder::KeyFiles;
 use crate::key_folder::{KeyFolder, NewKeys};
 use crate::machine::Machine;
 use crate::memory;
@@ -11,7 +12,7 @@ use crate::session::rng;
 use runtime::machine::require_disk;
 use runtime::wire::container::Kind;
 use runtime::{Client, size};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What keys are made over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,25 +21,6 @@ pub struct KeygenOptions {
     pub replace: bool,
     /// A toy parameter set, which protects nothing, is taken.
     pub accept_toy: bool,
-}
-
-/// A client's files in a folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyFiles {
-    /// Secret: stays with the client.
-    pub secret: PathBuf,
-    /// Public: goes to the server.
-    pub public: PathBuf,
-}
-
-impl KeyFiles {
-    /// Their names in a folder.
-    pub fn within(folder: &Path) -> Self {
-        Self {
-            secret: folder.join("client.key"),
-            public: folder.join("evaluation.keys"),
-        }
-    }
 }
 
 /// Makes a client's keys from a client file and writes them into a folder, which is made if missing, with the client file beside them. All of

@@ -6,9 +6,74 @@
 //! these. What they do not show: an answer of ordinary size that is wrong nevertheless.
 
 use crate::plan::Port;
-use crate::sharing::AnswerBounds;
 use ckks::Complex64;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+/// What a plan promises of its answer, in network units.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AnswerBounds {
+    /// Bound on the error that encryption adds to each value of the plan's exact answer (`PlanFacts::output_error`): what may tell of the key.
+    pub error: f64,
+    /// Bound on the difference of that exact answer and the network's, whose weights a plan has in single precision.
+    pub weights: f64,
+    /// Bound on the magnitude of each value, from calibration.
+    pub magnitude: f64,
+    /// The same for the exact answer's slots that no value has: mostly zero.
+    pub unused: f64,
+    /// The same for the exact answer's imaginary parts: mostly zero.
+    pub imaginary: f64,
+}
+
+impl std::fmt::Display for AnswerBounds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "magnitude up to {:.3}, each within {:.1e} of the network's in the clear ({:.1e} by encryption, {:.1e} by weights in single precision)",
+            self.magnitude,
+            self.of_network(),
+            self.error,
+            self.weights
+        )?;
+        match (self.unused, self.imaginary) {
+            (0.0, 0.0) => Ok(()),
+            (unused, imaginary) => write!(
+                f,
+                "; up to {unused:.3} in slots without a value, {imaginary:.3} in imaginary parts"
+            ),
+        }
+    }
+}
+
+impl AnswerBounds {
+    /// Bound on the difference between a decrypted value and what the network gives in the clear.
+    pub fn of_network(&self) -> f64 {
+        self.error + self.weights
+    }
+    /// Refuses what is no bound.
+    pub(crate) fn check(&self) -> std::result::Result<(), String> {
+        let positive = |v: f64| v.is_finite() && v > 0.0;
+        if !positive(self.error) || !positive(self.magnitude) {
+            return Err(format!(
+                "error at most {}, magnitude at most {}: neither may be zero or infinite",
+                self.error, self.magnitude
+            ));
+        }
+        if !(self.weights.is_finite() && self.weights >= 0.0) {
+            return Err(format!("weights change at most {}", self.weights));
+        }
+        let (unused, imaginary) = (self.unused, self.imaginary);
+        if [unused, imaginary]
+            .iter()
+            .all(|v| (0.0..=self.magnitude).contains(v))
+        {
+            return Ok(());
+        }
+        Err(format!(
+            "{unused} in slots without a value, {imaginary} in imaginary parts: both lie between zero and the magnitude, {}",
+            self.magnitude
+        ))
+    }
+}
 
 /// What is asked of every answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

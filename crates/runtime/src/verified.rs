@@ -1,12 +1,12 @@
 //! A plan that passed: what is known of it, and where to find what can be done with it.
 
 use crate::Result;
+use crate::answer::AnswerBounds;
 use crate::beside::{Beside, beside};
 use crate::facts::PlanFacts;
 use crate::operation::{Operation, Register};
 use crate::plan::Plan;
 use crate::plan_file::Limits;
-use crate::sharing::AnswerBounds;
 use crate::verify::{self, Reading};
 use crate::wire::ciphertexts::read_input;
 use crate::wire::conformance::parameters_digest;

@@ -14,11 +14,11 @@
 //! As for noisy answers, B is an average-case bound, inputs that somebody hostile chose are not covered, and neither is a server
 //! that did not run the plan: SECURITY.md.
 
-use super::AnswerBounds;
 use super::releases::{self, Ledger};
 use super::terms::{Terms, in_range, refuse};
 use crate::Help;
 use crate::Result;
+use crate::answer::AnswerBounds;
 use serde::Serialize;
 use std::path::Path;
 use zeroize::Zeroizing;

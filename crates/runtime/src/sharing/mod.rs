@@ -41,9 +41,10 @@ mod terms;
 
 pub use terms::{CLASS_BITS, DEFAULT_CLASS_BITS, DEFAULT_SECURITY, MOST_RELEASES, SECURITY, Terms};
 
+use crate::answer::AnswerBounds;
 use crate::{Help, Result};
 use rand_core::CryptoRng;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::path::Path;
 use terms::{in_range, refuse};
 
@@ -53,72 +54,6 @@ const MOST_PRECISION: i32 = 32;
 const FRACTION: i32 = 64;
 const KEEP_VALUES: &str = "compile with a last stage at larger scale, or promise fewer releases under a new key (see SECURITY.md)";
 const KEEP_TO_YOURSELF: &str = "share the class alone, compile with a last stage at larger scale, or promise fewer releases under a new key (see SECURITY.md)";
-
-/// What a plan promises of its answer, in network units.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AnswerBounds {
-    /// Bound on the error that encryption adds to each value of the plan's exact answer (`PlanFacts::output_error`): what may tell of the key.
-    pub error: f64,
-    /// Bound on the difference of that exact answer and the network's, whose weights a plan has in single precision.
-    pub weights: f64,
-    /// Bound on the magnitude of each value, from calibration.
-    pub magnitude: f64,
-    /// The same for the exact answer's slots that no value has: mostly zero.
-    pub unused: f64,
-    /// The same for the exact answer's imaginary parts: mostly zero.
-    pub imaginary: f64,
-}
-
-impl std::fmt::Display for AnswerBounds {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "magnitude up to {:.3}, each within {:.1e} of the network's in the clear ({:.1e} by encryption, {:.1e} by weights in single precision)",
-            self.magnitude,
-            self.of_network(),
-            self.error,
-            self.weights
-        )?;
-        match (self.unused, self.imaginary) {
-            (0.0, 0.0) => Ok(()),
-            (unused, imaginary) => write!(
-                f,
-                "; up to {unused:.3} in slots without a value, {imaginary:.3} in imaginary parts"
-            ),
-        }
-    }
-}
-
-impl AnswerBounds {
-    /// Bound on the difference between a decrypted value and what the network gives in the clear.
-    pub fn of_network(&self) -> f64 {
-        self.error + self.weights
-    }
-    /// Refuses what is no bound.
-    pub(crate) fn check(&self) -> std::result::Result<(), String> {
-        let positive = |v: f64| v.is_finite() && v > 0.0;
-        if !positive(self.error) || !positive(self.magnitude) {
-            return Err(format!(
-                "error at most {}, magnitude at most {}: neither may be zero or infinite",
-                self.error, self.magnitude
-            ));
-        }
-        if !(self.weights.is_finite() && self.weights >= 0.0) {
-            return Err(format!("weights change at most {}", self.weights));
-        }
-        let (unused, imaginary) = (self.unused, self.imaginary);
-        if [unused, imaginary]
-            .iter()
-            .all(|v| (0.0..=self.magnitude).contains(v))
-        {
-            return Ok(());
-        }
-        Err(format!(
-            "{unused} in slots without a value, {imaginary} in imaginary parts: both lie between zero and the magnitude, {}",
-            self.magnitude
-        ))
-    }
-}
 
 /// Gaussian noise sized for a bound, a security and a number of releases.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -6,8 +6,8 @@
 use super::conformance::{self, KeyList, key_request, parameters_digest};
 use super::container::{DAMAGED, Digest, Ids, Kind, Reader, hash_parts, write_file};
 use super::ports::{PLACES, check_port, places_bytes, read_places};
+use crate::answer::AnswerBounds;
 use crate::plan::{Description, Port};
-use crate::sharing::AnswerBounds;
 use crate::{Error, Result};
 use ckks::keys::KeyRequest;
 use ckks::{Parameters, ParametersSpec};
