@@ -3,6 +3,7 @@
 use crate::bench::Row;
 use crate::error::{Result, named};
 use crate::files;
+use crate::machine::median;
 use crate::markdown::{Table, or_none};
 use std::path::Path;
 
@@ -114,11 +115,7 @@ fn tables(rows: &[Row]) -> Option<String> {
     let first = rows.first()?;
     let most = rows.iter().map(|r| r.threads).max()?;
     let mut out = String::new();
-    let reference_ms = {
-        let mut all: Vec<f64> = rows.iter().map(|r| r.reference_ms).collect();
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
-    };
+    let reference_ms = median(rows.iter().map(|r| r.reference_ms).collect());
     let commit = first.commit.as_ref();
     out += &format!(
         "{}, {} kernels{}. CPU time of the process, medians of at least {} runs; wall time on {}. A reference is a fixed loop of multiply-adds, \

@@ -248,7 +248,7 @@ fn date(days: u64) -> String {
 }
 
 /// The upper one of an even number.
-fn median(mut v: Vec<f64>) -> f64 {
+pub(crate) fn median(mut v: Vec<f64>) -> f64 {
     v.sort_by(f64::total_cmp);
     v[v.len() / 2]
 }

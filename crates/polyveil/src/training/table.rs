@@ -5,6 +5,7 @@ use super::score::{difference, judge, paired, wilson};
 use crate::error::{Result, named};
 use crate::files::name;
 use crate::inputs::{Inputs, Source};
+use crate::machine::median;
 use crate::markdown::{Table, interval, or_none};
 use crate::network::task_of;
 use nn::PolyGraph;
@@ -114,14 +115,8 @@ fn medians(path: &Path) -> Result<String> {
     if wall.is_empty() {
         return Err(format!("{}: no results in it", path.display()).into());
     }
-    let median = |v: &mut Vec<f64>| {
-        v.sort_by(f64::total_cmp);
-        v[v.len() / 2]
-    };
-    let n = wall.len();
+    let (n, wall, cpu) = (wall.len(), median(wall), median(cpu));
     Ok(format!(
-        "{:.0} ({:.0}), {agree} of {n} classes as in clear",
-        median(&mut wall),
-        median(&mut cpu)
+        "{wall:.0} ({cpu:.0}), {agree} of {n} classes as in clear"
     ))
 }
