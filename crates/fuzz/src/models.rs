@@ -412,7 +412,7 @@ pub(crate) fn onnx() -> Vec<Vec<u8>> {
         Shape b > c
         Gather c zero > d axis=0
         Unsqueeze d zero > e
-        Cast rest > f
+        Cast rest > f to=7
         Concat e f > g axis=0
         Reshape b g > h
         Constant > i value=2,3
