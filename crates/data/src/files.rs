@@ -79,7 +79,7 @@ pub(crate) fn read_all(
             path,
             format!("what is read as {format}"),
             limit,
-            "raise the memory limit if you trust the file",
+            "split it, or take a part of it",
         ));
     }
     Ok(bytes)

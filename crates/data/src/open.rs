@@ -116,7 +116,7 @@ fn finish(raw: Raw, path: &Path, options: &Options) -> Result<Dataset> {
             path,
             format!("the set in size {shape}"),
             options.memory_limit,
-            "raise the memory limit, or ask for a smaller size or fewer pictures",
+            "ask for a smaller size or fewer pictures",
         ));
     }
     let chosen = options.chosen(count);

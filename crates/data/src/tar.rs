@@ -56,7 +56,7 @@ impl<R: Read> Reader<'_, R> {
             self.path,
             format!("member {name}"),
             limit,
-            "remove it, or raise the memory limit if you trust the file",
+            "remove it, or split the archive",
         )
     }
 

@@ -342,7 +342,7 @@ impl VectorOptions {
             path,
             format!("a set of {values} values, eight bytes each,"),
             self.memory_limit,
-            "raise the memory limit, or take a part of it",
+            "split it, or take a part of it",
         ))
     }
 

@@ -52,7 +52,7 @@ fn cifar_files() {
     };
     says(
         &refused(&path, &small),
-        &["d.bin", "more than 3000 bytes", "raise the memory limit"],
+        &["d.bin", "more than 3000 bytes", "split it"],
     );
     folder.file("two/train.bin", &record(3));
     folder.file("two/test.bin", &record(3));
