@@ -1,7 +1,10 @@
 //! The command line's arguments.
 
-use crate::pixels::PixelArgs;
+#[path = "../../cli/src/pixels.rs"]
+mod pixels;
+
 use clap::{Args, Subcommand};
+use pixels::PixelArgs;
 use polyveil::data;
 use polyveil::training::corpus::Drawing;
 use polyveil::training::search::Searching;

@@ -2,8 +2,6 @@
 
 mod arguments;
 mod commands;
-#[path = "../../cli/src/pixels.rs"]
-mod pixels;
 #[path = "../../cli/src/terminal.rs"]
 mod terminal;
 

@@ -3,146 +3,89 @@
 
 use super::onnx_proto::NodeProto;
 
-/// What an attribute holds, by the numbers of onnx.proto.
-#[derive(Clone, Copy)]
-enum Holds {
-    Float = 1,
-    Int = 2,
-    Text = 3,
-    Ints = 7,
-}
-use Holds::{Float, Int, Ints, Text};
+/// Name, most inputs, most outputs, attributes. Second outputs are refused with their reason elsewhere, or do not matter (the mask of a
+/// Dropout); so are attributes that only training or those outputs have.
+type Operator = (&'static str, usize, usize, &'static str);
 
-/// Name, most inputs, most outputs, attributes.
-type Operator = (&'static str, usize, usize, &'static [(&'static str, Holds)]);
-
-/// Operators whose second outputs are refused with their reason elsewhere, or do not matter (the mask of a Dropout), may have them here.
-const OPERATORS: &[Operator] = &[
-    ("Add", 2, 1, &[]),
+/// An attribute is followed by what it holds: a float, an integer, a text, or integers.
+const OPERATORS: [Operator; 26] = [
+    ("Add", 2, 1, ""),
     (
         "AveragePool",
         1,
         1,
-        &[
-            ("auto_pad", Text),
-            ("ceil_mode", Int),
-            ("count_include_pad", Int),
-            ("dilations", Ints),
-            ("kernel_shape", Ints),
-            ("pads", Ints),
-            ("strides", Ints),
-        ],
+        "auto_pad=s ceil_mode=i count_include_pad=i dilations=I kernel_shape=I pads=I strides=I",
     ),
     (
         "BatchNormalization",
         5,
         5,
-        // momentum is for training only
-        &[
-            ("epsilon", Float),
-            ("momentum", Float),
-            ("spatial", Int),
-            ("training_mode", Int),
-        ],
+        "epsilon=f momentum=f spatial=i training_mode=i",
     ),
-    // how floats of eight bits and types that are not read are rounded
-    (
-        "Cast",
-        1,
-        1,
-        &[("round_mode", Text), ("saturate", Int), ("to", Int)],
-    ),
-    ("Concat", usize::MAX, 1, &[("axis", Int)]),
+    ("Cast", 1, 1, "round_mode=s saturate=i to=i"),
+    ("Concat", usize::MAX, 1, "axis=i"),
     (
         "Conv",
         3,
         1,
-        &[
-            ("auto_pad", Text),
-            ("dilations", Ints),
-            ("group", Int),
-            ("kernel_shape", Ints),
-            ("pads", Ints),
-            ("strides", Ints),
-        ],
+        "auto_pad=s dilations=I group=i kernel_shape=I pads=I strides=I",
     ),
-    ("Div", 2, 1, &[]),
-    // training only
-    ("Dropout", 3, 2, &[("ratio", Float), ("seed", Int)]),
-    ("Flatten", 1, 1, &[("axis", Int)]),
-    ("Gather", 2, 1, &[("axis", Int)]),
-    ("Gelu", 1, 1, &[("approximate", Text)]),
-    (
-        "Gemm",
-        3,
-        1,
-        &[
-            ("alpha", Float),
-            ("beta", Float),
-            ("transA", Int),
-            ("transB", Int),
-        ],
-    ),
-    ("GlobalAveragePool", 1, 1, &[]),
-    ("GlobalMaxPool", 1, 1, &[]),
-    ("Identity", 1, 1, &[]),
-    ("MatMul", 2, 1, &[]),
+    ("Div", 2, 1, ""),
+    ("Dropout", 3, 2, "ratio=f seed=i"),
+    ("Flatten", 1, 1, "axis=i"),
+    ("Gather", 2, 1, "axis=i"),
+    ("Gelu", 1, 1, "approximate=s"),
+    ("Gemm", 3, 1, "alpha=f beta=f transA=i transB=i"),
+    ("GlobalAveragePool", 1, 1, ""),
+    ("GlobalMaxPool", 1, 1, ""),
+    ("Identity", 1, 1, ""),
+    ("MatMul", 2, 1, ""),
     (
         "MaxPool",
         1,
         2,
-        // the order of the second output
-        &[
-            ("auto_pad", Text),
-            ("ceil_mode", Int),
-            ("dilations", Ints),
-            ("kernel_shape", Ints),
-            ("pads", Ints),
-            ("storage_order", Int),
-            ("strides", Ints),
-        ],
+        "auto_pad=s ceil_mode=i dilations=I kernel_shape=I pads=I storage_order=i strides=I",
     ),
-    ("Mul", 2, 1, &[]),
-    (
-        "Pad",
-        4,
-        1,
-        &[("mode", Text), ("pads", Ints), ("value", Float)],
-    ),
+    ("Mul", 2, 1, ""),
+    ("Pad", 4, 1, "mode=s pads=I value=f"),
     (
         "ReduceMean",
         2,
         1,
-        &[
-            ("axes", Ints),
-            ("keepdims", Int),
-            ("noop_with_empty_axes", Int),
-        ],
+        "axes=I keepdims=i noop_with_empty_axes=i",
     ),
-    ("Reshape", 2, 1, &[("allowzero", Int)]),
-    ("Shape", 1, 1, &[("end", Int), ("start", Int)]),
-    (
-        "Slice",
-        5,
-        1,
-        &[("axes", Ints), ("ends", Ints), ("starts", Ints)],
-    ),
-    ("Squeeze", 2, 1, &[("axes", Ints)]),
-    ("Sub", 2, 1, &[]),
-    ("Unsqueeze", 2, 1, &[("axes", Ints)]),
+    ("Reshape", 2, 1, "allowzero=i"),
+    ("Shape", 1, 1, "end=i start=i"),
+    ("Slice", 5, 1, "axes=I ends=I starts=I"),
+    ("Squeeze", 2, 1, "axes=I"),
+    ("Sub", 2, 1, ""),
+    ("Unsqueeze", 2, 1, "axes=I"),
 ];
 
 /// The activations of the registry take and give one value.
 fn known(operator: &str) -> Option<Operator> {
     let found = OPERATORS.iter().find(|o| o.0 == operator);
     let activation = approx::Activation::of_onnx_operator(operator);
-    (found.copied()).or_else(|| activation.map(|_| ("", 1, 1, &[][..])))
+    (found.copied()).or_else(|| activation.map(|_| ("", 1, 1, "")))
 }
 
 /// The operators that are read, for messages.
 pub(super) fn names() -> String {
-    let names: Vec<_> = OPERATORS.iter().map(|o| o.0).collect();
-    format!("Constant, {}, and activations", names.join(", "))
+    format!(
+        "Constant, {}, and activations",
+        OPERATORS.map(|o| o.0).join(", ")
+    )
+}
+
+/// The number that onnx.proto has for what an attribute of an operator holds; None if there is no such attribute.
+fn kind(attributes: &str, name: &str) -> Option<i32> {
+    let holds = |a: &str| Some(a.strip_prefix(name)?.strip_prefix('=')?.to_string());
+    Some(match &attributes.split(' ').find_map(holds)?[..] {
+        "f" => 1,
+        "i" => 2,
+        "s" => 3,
+        _ => 7,
+    })
 }
 
 /// Why a node of an operator that is read can't be taken; nothing is said of other operators and of Constant.
@@ -150,13 +93,13 @@ pub(super) fn refusal(node: &NodeProto) -> Option<String> {
     let (_, inputs, outputs, attributes) = known(&node.op_type)?;
     for (i, a) in node.attribute.iter().enumerate() {
         let name = &a.name;
-        let Some((_, holds)) = attributes.iter().find(|known| known.0 == name) else {
+        let Some(kind) = kind(attributes, name) else {
             return Some(format!(
                 "its attribute {name} is not known here, so it would be ignored; export the model without it"
             ));
         };
         // files of the first versions leave the type out
-        if ![0, *holds as i32].contains(&a.r#type) {
+        if ![0, kind].contains(&a.r#type) {
             return Some(format!(
                 "its attribute {name} is of another type than ONNX gives it"
             ));
