@@ -261,7 +261,8 @@ impl Errors {
                 std::cmp::Ordering::Greater => right.next(),
                 std::cmp::Ordering::Equal => {
                     let both = a.with(*b);
-                    (left.next(), right.next());
+                    left.next();
+                    right.next();
                     Some(both)
                 }
             };

@@ -244,7 +244,7 @@ impl Meter {
         let slots = map.slots();
         self.spend(self.at(level).map(&MapSize::of(map)));
         let galois = |by: usize| KeyName::Galois(galois_element(p, by as i64));
-        let moves = |s: &usize| s % slots != 0;
+        let moves = |s: &usize| !s.is_multiple_of(slots);
         let steps = map.steps();
         let babies = steps.babies.iter().flatten().copied().filter(moves);
         let held: BTreeSet<KeyName> = babies.map(galois).collect();

@@ -47,7 +47,7 @@ impl std::fmt::Display for AnswerBounds {
 impl AnswerBounds {
     /// Bound on the difference between a decrypted value and what the network gives in the clear.
     pub fn of_network(&self) -> f64 {
-        self.error + self.weights
+        (self.error + self.weights).min(f64::MAX)
     }
     /// Refuses what is no bound.
     pub(crate) fn check(&self) -> std::result::Result<(), String> {

@@ -237,10 +237,15 @@ impl<'a> Reading<'a> {
                 )));
             }
             let of = [v.error_bound(), v.weights_bound(), v.bound];
-            (most.iter_mut().zip(of)).for_each(|(m, v)| *m = m.max(v * port.unit.abs()));
+            (most.iter_mut().zip(of)).for_each(|(m, v)| *m = m.max(stated(v * port.unit.abs())));
         }
         Ok(most)
     }
+}
+
+/// A bound as it is stated: products of many may be more than a number holds.
+fn stated(bound: f64) -> f64 {
+    if bound.is_finite() { bound } else { f64::MAX }
 }
 
 fn refusal(index: usize, step: &Step, reason: String) -> Error {
@@ -301,7 +306,8 @@ impl<'a> Pass<'a> {
             cost: self.reading.meter.cost().since(before),
             level_in,
             level_out: levels.min().unwrap_or(level_in),
-            error_bound: (results.iter().map(|(_, v)| v.error_bound())).fold(0.0, f64::max),
+            error_bound: (results.iter().map(|(_, v)| stated(v.error_bound())))
+                .fold(0.0, f64::max),
             stored: 0,
             released: BTreeSet::new(),
         };

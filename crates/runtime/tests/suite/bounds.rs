@@ -209,6 +209,21 @@ fn weights_in_single_precision_are_within_the_bound() {
     assert_eq!(bounds.of_network(), stated + bounds.weights);
 }
 
+#[test]
+fn bounds_beyond_all_numbers_are_stated_as_the_largest() {
+    // (10^38)^9, and that times nothing: neither may count as no error
+    let huge = |from: usize| matrix(vec![from], from + 1, vec![term(0, 0, 1e38)], vec![]);
+    let mut steps: Vec<Step> = (0..9).map(huge).collect();
+    let stated = |steps: &[Step], output, level| {
+        let plan = plan(toy(steps.to_vec(), (output, level), 1.0));
+        client_file(&plan);
+        plan.answer_bounds().of_network()
+    };
+    assert_eq!(stated(&steps, 9, 1), f64::MAX);
+    steps.push(matrix(vec![9], 10, vec![term(0, 0, 0.0)], vec![]));
+    assert_eq!(stated(&steps, 10, 0), f64::MAX);
+}
+
 /// A random plan: values that share all kinds of things, within their promises whatever the input.
 struct Random {
     rng: rand_chacha::ChaCha20Rng,
