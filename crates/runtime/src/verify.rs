@@ -306,8 +306,7 @@ impl<'a> Pass<'a> {
             cost: self.reading.meter.cost().since(before),
             level_in,
             level_out: levels.min().unwrap_or(level_in),
-            error_bound: (results.iter().map(|(_, v)| stated(v.error_bound())))
-                .fold(0.0, f64::max),
+            error_bound: (results.iter().map(|(_, v)| stated(v.error_bound()))).fold(0.0, f64::max),
             stored: 0,
             released: BTreeSet::new(),
         };
