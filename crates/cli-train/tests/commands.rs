@@ -142,6 +142,8 @@ fn adapt_follows_the_first_paper_where_asked() {
             .arg("--train")
             .arg(folder.file("train.bin"))
             .args(["--held-out", "20", "--recipe", "p1", "--degree", "6"])
+            .args(["--mean", "0.5", "--deviation", "64", "--range", "0..255"])
+            .args(["--channels", "bgr"])
             .args(["--epochs", "1", "--batch-norms", norms, "-o"])
             .arg(&out)
             .output()
@@ -172,9 +174,25 @@ fn adapt_follows_the_first_paper_where_asked() {
     let worst = |weight| train::activation::RangeLoss::Worst { weight };
     assert_eq!(losses, [worst(0.002), worst(0.1)]);
     assert!(config.teacher.is_none());
-    let (graph, _) = zoo::open(&out.join("network.pvm"), &zoo::Options::default())
+    // what is said of pixels is kept, before what the network's file said
+    let stated = task::Stated {
+        mean: vec![0.5],
+        deviation: vec![64.0],
+        range: Some((0.0, 255.0)),
+        channels: task::Channels::Bgr,
+        ..task::Stated::default()
+    };
+    let kept = train::config::Pixels::Given(stated.clone());
+    assert_eq!(config.data.normalization, Some(kept));
+    let (graph, metadata) = zoo::open(&out.join("network.pvm"), &zoo::Options::default())
         .and_then(zoo::Model::graph)
         .expect("readable");
+    match task::Task::of(&metadata).expect("reads") {
+        Some(task::Task::Pictures(p)) => {
+            assert_eq!(*p.normalization(), stated.normalization(3).expect("fits"));
+        }
+        other => panic!("{other:?}"),
+    }
     let norm = graph.find(&format!("{}.norm", names[0])).expect("inserted");
     assert!(matches!(norm.op(), nn::Op::BatchNorm(_)));
     assert!(graph.activations().next().is_none(), "all are polynomials");

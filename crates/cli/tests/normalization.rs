@@ -184,6 +184,7 @@ fn pixels_become_what_is_said() {
     ] {
         let (had, notes) = calibrated(&folder, &plain, options);
         near(&had, right);
+        assert!(notes.contains("pixels v become "), "{notes}");
         assert!(!notes.contains("warning"), "{notes}");
     }
     let (said, _) = done(&format!("inspect {} --json", folder.path("net.pvm")), &[]);

@@ -165,6 +165,9 @@ fn inputs(
         tell,
     )
     .map_err(named(model))?;
+    if let Task::Pictures(t) = &task {
+        tell.note(format_args!("pixels v become {}", t.normalization()));
+    }
     let most = a.limit.unwrap_or(INPUTS);
     let shapes: Vec<Shape> = match &network {
         Network::Trained(g, _) => g.nodes().iter().map(nn::Node::shape).collect(),

@@ -211,6 +211,21 @@ impl<'a> Inputs<'a> {
         encode_picture(self.task, picture, self.source.scale)
     }
 
+    /// Says of how many pictures transparency is ignored: of these files, or of the set.
+    pub(crate) fn warn(&self, files: usize, tell: Listener<'_>) {
+        let set = match &self.items {
+            Items::Set(set) => set.transparent(),
+            _ => 0,
+        };
+        if files + set > 0 {
+            tell.note(format_args!(
+                "warning: {} pictures of {} are partly transparent; transparency is ignored",
+                files + set,
+                self.source.path.display()
+            ));
+        }
+    }
+
     /// At most so many as tensors, taken evenly.
     pub(crate) fn tensors(&self, limit: usize, tell: Listener<'_>) -> Result<Vec<Tensor>> {
         let (all, count) = (self.len(), limit.min(self.len()));
@@ -218,18 +233,7 @@ impl<'a> Inputs<'a> {
         let each: Vec<Encoded> = each
             .map(|i| self.encode(i * all / count))
             .collect::<Result<_>>()?;
-        let of_files = each.iter().filter(|e| e.transparent).count();
-        let of_set = match &self.items {
-            Items::Set(set) => set.transparent(),
-            _ => 0,
-        };
-        if of_files + of_set > 0 {
-            tell.note(format_args!(
-                "warning: {} pictures of {} are partly transparent; transparency is ignored",
-                of_files + of_set,
-                self.source.path.display()
-            ));
-        }
+        self.warn(each.iter().filter(|e| e.transparent).count(), tell);
         Ok(each.into_iter().map(|e| e.tensor).collect())
     }
 }

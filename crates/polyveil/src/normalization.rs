@@ -192,9 +192,7 @@ impl<'a> Foreign<'a> {
                     Channels::Rgb => own.clone(),
                     Channels::Bgr => stated.ordered(own.clone())?,
                 };
-                tell.note(format_args!(
-                    "the network normalises pixels itself; it is given {said}"
-                ));
+                tell.note("the network normalises pixels itself");
                 Ok(said)
             }
             (Begins::WithBatchNorm, false) => Err(Error::refused(

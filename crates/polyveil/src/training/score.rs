@@ -58,6 +58,7 @@ pub fn score(
                 let foreign = Foreign::of(&graph, &metadata);
                 let task = foreign.task(said, None, tell).map_err(named(path))?;
                 let inputs = Inputs::open(&task, source)?;
+                inputs.warn(0, tell);
                 let judged = judge(&inputs, |x| graph.evaluate(x)).map_err(named(path))?;
                 (task, judged)
             }

@@ -35,7 +35,7 @@ impl Start {
         let (graph, metadata) = self.graph()?;
         if let (None, Begins::Normalising(own)) = (&metadata.task, begins(&graph)) {
             tell.note(format_args!(
-                "the network normalises pixels itself; it is given {own}"
+                "the network normalises pixels itself: v become {own}"
             ));
             out.data.normalization = Some(Pixels::Given(Stated {
                 mean: own.mean,
