@@ -140,7 +140,7 @@ impl<'a> Judge<'a> {
         Self {
             port,
             bounds,
-            used: used(port),
+            used: places(port).iter().map(|p| used(port, p)).collect(),
             finite: true,
             magnitude: 0.0,
             imaginary: 0.0,
@@ -188,12 +188,20 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Of each ciphertext of a port, the slots that have a value.
-pub(crate) fn used(port: &Port) -> Vec<Vec<bool>> {
-    let mut used = vec![vec![false; port.slots]; port.registers.len()];
+/// Of each ciphertext of a port, the slots where a value's batch begins.
+pub(crate) fn places(port: &Port) -> Vec<Vec<usize>> {
+    let mut places = vec![Vec::new(); port.registers.len()];
     for &(c, s) in &port.places {
-        let first = s as usize * port.batch;
-        used[c as usize][first..first + port.batch].fill(true);
+        places[c as usize].push(s as usize * port.batch);
+    }
+    places
+}
+
+/// The slots of one ciphertext of a port that have a value.
+pub(crate) fn used(port: &Port, places: &[usize]) -> Vec<bool> {
+    let mut used = vec![false; port.slots];
+    for &first in places {
+        used[first..first + port.batch].fill(true);
     }
     used
 }

@@ -1,11 +1,15 @@
 //! What a plan's exact answer holds beside its values: in slots that no value has, and in imaginary parts.
 
-use crate::answer::used;
+use crate::answer::{places, used};
 use crate::operation::{Operation, Register};
 use crate::plan::Plan;
 use ckks::BlockMap;
 use ckks::map::Values;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Slots, terms and steps that may be looked at for one plan: ten times what networks have. A plan that would take more is bounded by its
+/// answer's magnitude.
+const MOST_WORK: usize = 1 << 27;
 
 /// Bounds on magnitudes, network units.
 pub(crate) struct Beside {
@@ -17,15 +21,24 @@ pub(crate) struct Beside {
 pub(crate) fn beside(plan: &Plan, magnitude: f64) -> Beside {
     let (port, complex) = (&plan.output, complex(plan));
     let writers = writers(plan);
-    let idle = port.registers.iter().zip(used(port)).map(|(r, used)| {
+    let mut work = MOST_WORK;
+    let idle = |(r, places): (&Register, &Vec<usize>)| {
+        let Some(left) = work.checked_sub(port.slots) else {
+            return magnitude;
+        };
+        work = left;
+        let used = used(port, places);
         if used.iter().all(|u| *u) {
             return 0.0;
         }
-        let held = held(plan, &writers, *r, &used);
+        let held = held(plan, &writers, (*r, &used), &mut work);
         held.map_or(magnitude, |v| (v * port.unit.abs()).min(magnitude))
-    });
+    };
+    let places = places(port);
     Beside {
-        unused: idle.fold(0.0, f64::max),
+        unused: (port.registers.iter().zip(&places))
+            .map(idle)
+            .fold(0.0, f64::max),
         imaginary: match port.registers.iter().any(|r| complex.contains(r)) {
             true => magnitude,
             false => 0.0,
@@ -70,12 +83,13 @@ fn has_complex(operation: &Operation) -> bool {
 fn held(
     plan: &Plan,
     writers: &BTreeMap<Register, &Operation>,
-    mut register: Register,
-    used: &[bool],
+    (mut register, used): (Register, &[bool]),
+    work: &mut usize,
 ) -> Option<f64> {
     let mut gain = 1.0;
     // every step back is an earlier step
     for _ in 0..plan.steps.len() {
+        *work = work.checked_sub(64)?;
         match writers.get(&register)? {
             Operation::Align { input, .. } => register = *input,
             Operation::Bootstrap {
@@ -91,6 +105,8 @@ fn held(
                 period,
                 ..
             } => {
+                let each = map.slots() * (2 + map.folds().len());
+                *work = work.checked_sub(map.terms().len() + each)?;
                 let output = outputs.iter().position(|o| *o == register)?;
                 let rows = rows(map, output);
                 let idle = || (0..used.len()).filter(|j| !used[*j]);

@@ -136,6 +136,14 @@ fn plans() -> Vec<(&'static str, Plan)> {
     let outputs = 20_000;
     let wide = (0..outputs).map(|o| term(0, o, o % FULL, &one)).collect();
     let wide = matrix(vec![0], (1..=outputs).collect(), wide, vec![], Some(bias));
+    // an answer of many ciphertexts, all with slots that no value has
+    let copies: Vec<usize> = (1..=5000).collect();
+    let spread = (0..5000).map(|o| term(0, o, o, &one)).collect();
+    let spread = matrix(vec![0], copies.clone(), spread, vec![1, 2, 4], None);
+    let mut spread = hostile(vec![spread], 1, (1, 4));
+    spread.output.shape = vec![copies.len()];
+    spread.output.places = (0..copies.len() as u32).map(|c| (c, 0)).collect();
+    spread.output.registers = copies;
     // every register holds what all before it had
     let sums = (0..8000).map(|k| match k {
         0..200 => align(k, 200 + k),
@@ -214,7 +222,8 @@ fn verification_takes_time_in_proportion_to_the_bytes() {
     for (name, plan) in plans() {
         let bytes = plan.write(Vec::new(), "x.plan").expect("writes");
         let start = thread_cpu_seconds();
-        let read = VerifiedPlan::read(&bytes[..], "x.plan");
+        // what `inspect` says of it, too
+        let read = VerifiedPlan::read(&bytes[..], "x.plan").map(|p| p.answer_bounds());
         let (seconds, mb) = (thread_cpu_seconds() - start, bytes.len() as f64 / 1e6);
         let said = read.map_or_else(|e| format!(", refused: {e}"), |_| String::new());
         println!(
