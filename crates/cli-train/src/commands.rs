@@ -8,6 +8,7 @@ use polyveil::inputs::Source;
 use polyveil::machine::Machine;
 use polyveil::nn::AttentionScheme;
 use polyveil::nn::attention::{Denominator, PowerSoftmax};
+use polyveil::task::Channels;
 use polyveil::training::config::{Data, Pixels};
 use polyveil::training::corpus;
 use polyveil::training::search::Searching;
@@ -47,13 +48,7 @@ impl StartArgs {
             drop_twins: self.drop_twins,
             limit: None,
             labels: self.labels.clone(),
-            normalization: match (&self.pixels.normalization, self.pixels.stated()) {
-                (Some(name), _) if matches!(&name[..], "measured" | "network") => {
-                    Some(name.as_str().into())
-                }
-                (_, stated) if stated.is_said() => Some(Pixels::Given(stated)),
-                _ => Some("network".into()),
-            },
+            normalization: Some(self.pixels()?),
             size: None,
             skip_damaged: false,
             augmentation: data::Augmentation {
@@ -63,6 +58,19 @@ impl StartArgs {
                 ..data::Augmentation::default()
             },
         }))
+    }
+
+    fn pixels(&self) -> Result<Pixels> {
+        let stated = self.pixels.stated();
+        match stated.name.as_deref() {
+            Some("measured" | "network") | None if stated.name.is_some() || !stated.is_said() => {
+                match stated.channels {
+                    Channels::Rgb => Ok(stated.name.as_deref().unwrap_or("network").into()),
+                    _ => Err("--channels goes with --mean, --deviation, --range or a normalisation that has a name of its own".into()),
+                }
+            }
+            _ => Ok(Pixels::Given(stated)),
+        }
     }
 
     fn with<D>(&self, data: D) -> Start<D> {

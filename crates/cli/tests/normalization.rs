@@ -152,6 +152,26 @@ fn nobody_guesses_how_pixels_are_normalised() {
     }
     refused(&format!("{rows} --range 0..1"), &[], &["range"]);
     refused(
+        &format!("{rows} --normalization none --channels bgr"),
+        &[],
+        &["order"],
+    );
+    // what the file says is not half replaced
+    let again = format!(
+        "calibrate {} --data {data} -o {}",
+        folder.path("c.pvm"),
+        folder.path("d.pvm")
+    );
+    calibrated(&folder, &means(3, &[]), "--normalization half");
+    std::fs::rename(folder.path("net.pvm"), folder.path("c.pvm")).expect("moves");
+    refused(&format!("{again} --channels bgr"), &[], &["c.pvm", "alone"]);
+    let (_, notes) = done(&format!("{again} --normalization none"), &[]);
+    assert!(
+        notes.contains("warning") && notes.contains("0.5"),
+        "{notes}"
+    );
+    done(&again, &[]);
+    refused(
         &format!("{rows} --normalization imagenet"),
         &[],
         &["imagenet"],

@@ -253,7 +253,9 @@ pub(crate) fn one(
     index: usize,
     tell: Listener<'_>,
 ) -> Result<Encoded> {
-    let encoded = Inputs::open(task, source)?.encode(index)?;
+    let inputs = Inputs::open(task, source)?;
+    inputs.warn(0, tell);
+    let encoded = inputs.encode(index)?;
     if encoded.transparent {
         tell.note(format_args!(
             "warning: {} is partly transparent; transparency is ignored",

@@ -131,6 +131,13 @@ impl<'a> Foreign<'a> {
         tell: Listener<'_>,
     ) -> Result<Task> {
         let outputs = Outputs::unsaid(self.output);
+        let alone = stated.channels == Channels::Bgr && !stated.is_said();
+        if alone && self.metadata.task.is_some() {
+            return Err(Error::refused(
+                "the network's file says how pixels become inputs, and an order of channels alone does not replace that",
+                Help::NameNormalization,
+            ));
+        }
         let task = match (Task::of(self.metadata)?, self.input) {
             (Some(Task::Pictures(own)), Shape::Image { channels, .. }) if stated.is_said() => {
                 let said = stated.normalization(channels)?;
@@ -214,15 +221,17 @@ pub(crate) fn unsaid() -> Error {
 
 /// How rows are normalised: not at all, by what is measured on those at hand, or as is stated.
 fn rows_of(stated: &Stated, width: usize, rows: Option<&Vectors>) -> Result<Option<Normalization>> {
+    if stated.range.is_some() || stated.channels == Channels::Bgr {
+        return Err(Error::refused(
+            "rows have no range and no order that is known",
+            Help::NameScaling,
+        ));
+    }
     match (stated.name.as_deref(), rows) {
         (Some("none"), _) => Ok(None),
         (Some("measured"), Some(rows)) => Ok(Some(rows.statistics())),
         (Some(other), _) => Err(Error::refused(
             format!("rows know no normalisation {other} here"),
-            Help::NameScaling,
-        )),
-        (None, _) if stated.range.is_some() => Err(Error::refused(
-            "rows have no range that is known",
             Help::NameScaling,
         )),
         (None, _) => Ok(Some(stated.normalization(width)?)),
