@@ -268,3 +268,59 @@ fn nobody_guesses_how_pixels_are_normalised() {
         "{message}"
     );
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_run_without_enough_memory_ends_with_one_line() {
+    let folder = Folder::new("memory");
+    prepare(&folder);
+    let train = |mebibytes: usize, width: usize| {
+        let config = folder.file("run.toml");
+        let text = format!(
+            "batch = 80\nnetwork = {{ kind = \"small\", width = {width}, activation = \"silu\" }}\ndata = {{ train = {:?}, held_out = 20, normalization = \"measured\" }}\n[[stage]]\nepochs = 1.0\n",
+            folder.file("train.bin")
+        );
+        std::fs::write(&config, text).expect("written");
+        let out = folder.file(&format!("{width}-{mebibytes}"));
+        let done = Command::new("sh")
+            .args(["-c", "ulimit -v $0; exec \"$@\""])
+            .arg((mebibytes << 10).to_string())
+            .arg(env!("CARGO_BIN_EXE_polyveil-train"))
+            .arg("train")
+            .arg("--config")
+            .args([&config, Path::new("-o"), &out])
+            .output()
+            .expect("starts");
+        let text = String::from_utf8_lossy(&done.stderr).into_owned();
+        let written = out.join("network.pvm").exists();
+        (done.status.code(), text, written)
+    };
+    let mut ends = Vec::new();
+    for mebibytes in [48, 64, 90, 120, 200, 600] {
+        let (code, text, written) = train(mebibytes, 4);
+        assert_eq!(written, code == Some(0), "{mebibytes} MiB: {text}");
+        if code != Some(0) {
+            let lines: Vec<&str> = text.lines().collect();
+            let last = lines.last().copied().unwrap_or_default();
+            assert_eq!(code, Some(1), "{mebibytes} MiB: {text}");
+            assert!(
+                last.starts_with("polyveil-train: ") && last.contains("memory"),
+                "{text}"
+            );
+        }
+        ends.push(code);
+    }
+    assert!(
+        ends.contains(&Some(0)) && ends.contains(&Some(1)),
+        "{ends:?}"
+    );
+    // counted before the first step
+    let (code, text, _) = train(220, 256);
+    assert_eq!(code, Some(1), "{text}");
+    let words = [
+        "training on batches of 80 needs about",
+        "MB",
+        "smaller batches",
+    ];
+    assert!(words.iter().all(|w| text.contains(w)), "{text}");
+}

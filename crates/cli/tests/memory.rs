@@ -454,4 +454,20 @@ fn predictions_of_compiling_hold() {
             assert!(off.abs() < 15.0);
         }
     }
+    // half a billion multiplications: counted in seconds, refused before they are packed
+    let bytes = nn::format::artefact::to_bytes(&resnet(64, 112)).expect("writes");
+    let (model, plan) = (folder.file("r.pvm", &bytes), folder.path("r.plan"));
+    let out = limited(
+        3000,
+        env!("CARGO_BIN_EXE_polyveil"),
+        &["compile", &model, "-o", &plan],
+    );
+    let text = String::from_utf8_lossy(&out.stderr);
+    println!("{text}");
+    assert_eq!(
+        (out.status.code(), text.lines().count()),
+        (Some(1), 1),
+        "{text}"
+    );
+    assert!(bytes_behind(&text, "network resnet about ") > 4e9, "{text}");
 }
