@@ -1,7 +1,9 @@
 //! The commands: arguments become calls of the library, and what it gives is printed.
 
+#[path = "../../cli/src/terminal.rs"]
+pub(crate) mod terminal;
+
 use crate::arguments::*;
-use crate::terminal;
 use polyveil::data::Answers;
 use polyveil::files::write_bytes;
 use polyveil::inputs::Source;

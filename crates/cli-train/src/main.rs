@@ -2,10 +2,9 @@
 
 mod arguments;
 mod commands;
-#[path = "../../cli/src/terminal.rs"]
-mod terminal;
 
 use arguments::*;
+use commands::terminal;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 

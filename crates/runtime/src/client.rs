@@ -304,7 +304,9 @@ impl Client {
             }
             slots.push(values);
         }
-        Ok((gather(port, &slots), judge))
+        let values = gather(port, &slots);
+        slots.iter_mut().for_each(|v| ckks::encoder::wipe(v));
+        Ok((values, judge))
     }
     /// The same ciphertext with all slots of the ring, of which its own are one period.
     fn whole(&self, c: &Ciphertext) -> Result<Ciphertext> {

@@ -278,6 +278,11 @@ pub fn corpus(
             });
         }
         progress = there;
+    } else if std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() > 0) {
+        return Err(Error::Checkpoint {
+            path: path.display().to_string(),
+            detail: "it is there already, and nothing says that it was drawn here; choose another name".into(),
+        });
     }
     let mut file = std::fs::OpenOptions::new()
         .create(true)
@@ -285,6 +290,12 @@ pub fn corpus(
         .truncate(false)
         .open(path)
         .map_err(Error::file(path))?;
+    if file.try_lock().is_err() {
+        return Err(Error::Checkpoint {
+            path: path.display().to_string(),
+            detail: "another process writes to it; wait for it, or choose another name".into(),
+        });
+    }
     // what a kill left behind the last whole round goes
     file.set_len(2 * progress.tokens)
         .map_err(Error::file(path))?;
