@@ -4,8 +4,8 @@ mod arguments;
 mod commands;
 
 use arguments::*;
-use commands::terminal;
 use clap::{Parser, Subcommand};
+use commands::terminal;
 use std::process::ExitCode;
 
 #[global_allocator]

@@ -281,7 +281,9 @@ pub fn corpus(
     } else if std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() > 0) {
         return Err(Error::Checkpoint {
             path: path.display().to_string(),
-            detail: "it is there already, and nothing says that it was drawn here; choose another name".into(),
+            detail:
+                "it is there already, and nothing says that it was drawn here; choose another name"
+                    .into(),
         });
     }
     let mut file = std::fs::OpenOptions::new()
