@@ -234,7 +234,7 @@ fn a_prompt_goes_through_all_commands_and_comes_back_with_the_twins_tokens() {
     assert_eq!((again, notes.as_str()), (json, ""));
     refused(
         &format!(
-            "evaluate --model {pvm} --prompts {} -o {results}",
+            "evaluate --model {pvm} --prompts {} -o {results}.long",
             folder.file("long.txt", b"a b c d a b c d\n")
         ),
         &[],

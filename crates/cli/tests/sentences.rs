@@ -142,10 +142,9 @@ fn a_sentence_goes_through_all_commands_and_comes_back_with_the_twins_class() {
         &["can't be shared"],
     );
 
-    let results = folder.path("results.jsonl");
     let evaluate = |file: &str, more: &str| {
         format!(
-            "evaluate --model {pvm} --plan {plan} --sentences {file} --count 3 -o {results} {more}"
+            "evaluate --model {pvm} --plan {plan} --sentences {file} --count 3 -o {file}.jsonl {more}"
         )
     };
     let (json, notes) = done(&evaluate(&sentences, ""), &[]);
