@@ -128,7 +128,8 @@ pub fn encryption(parameters: &Parameters, level: Level, count: usize) -> u64 {
     client(parameters) + count as u64 * ciphertext(parameters, level) / 2
 }
 
-/// Bytes of a client's process that decrypts this many ciphertexts.
+/// Bytes of a client's process that decrypts this many ciphertexts, looks at all slots of one after the other, and judges them.
 pub fn decryption(parameters: &Parameters, level: Level, count: usize) -> u64 {
-    client(parameters) + (count as u64 + 1) * ciphertext(parameters, level)
+    // a copy with all slots, and its phase
+    client(parameters) + (count as u64 + 2) * ciphertext(parameters, level)
 }
