@@ -286,10 +286,18 @@ mod tests {
     #[test]
     fn rows_stand_beside_their_peers() {
         let p = json!({ "n": 65536, "parameters": { "name": "levelled-16", "log_qp": 1680.2, "dnum": 3, "limbs": 27 } });
-        let bootstrap = |slots: u64, levels: u64| json!({ "slots": slots, "levels_left": levels, "worst_bits": 18.54, "mean_bits": 20.0, "peak_bytes": 6.1e9 });
+        let bootstrap = |slots: u64, levels: u64| json!({ "slots": slots, "levels_left": levels, "worst_bits": 18.54, "mean_bits": 20.0, "peak_bytes": 6_100_000_000u64 });
         let text = tables(&[
-            row("stream", 1, &json!({ "bytes": 1e9, "gb_per_s": 12.34 })),
-            row("stream", 2, &json!({ "bytes": 1e9, "gb_per_s": 15.0 })),
+            row(
+                "stream",
+                1,
+                &json!({ "bytes": 1_000_000_000, "gb_per_s": 12.34 }),
+            ),
+            row(
+                "stream",
+                2,
+                &json!({ "bytes": 1_000_000_000, "gb_per_s": 15.0 }),
+            ),
             row("rotate 2^16", 1, &p),
             row("rotate 2^16", 2, &p),
             row("rotate 2^11", 1, &p),
