@@ -234,7 +234,8 @@ pub(crate) fn onnx(inputs: usize, hidden: usize, outputs: usize) -> Vec<u8> {
 fn residual() -> Vec<(String, Vec<usize>)> {
     let mut all = Vec::new();
     let mut layer = |conv: &str, norm: &str, kernel: usize| {
-        all.push((format!("{conv}.weight"), vec![1, 1, kernel, kernel]));
+        let channels = if conv == "conv1" { 3 } else { 1 };
+        all.push((format!("{conv}.weight"), vec![1, channels, kernel, kernel]));
         for part in ["weight", "bias", "running_mean", "running_var"] {
             all.push((format!("{norm}.{part}"), vec![1]));
         }
@@ -247,8 +248,8 @@ fn residual() -> Vec<(String, Vec<usize>)> {
         }
     }
     layer("layer3.0.shortcut.0", "layer3.0.shortcut.1", 1);
-    all.push(("linear.weight".into(), vec![2, 1]));
-    all.push(("linear.bias".into(), vec![2]));
+    all.push(("linear.weight".into(), vec![10, 1]));
+    all.push(("linear.bias".into(), vec![10]));
     all
 }
 

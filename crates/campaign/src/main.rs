@@ -281,10 +281,12 @@ fn table(rows: &[Row], o: &Options) -> String {
     for row in rows {
         let mut known: BTreeMap<(Kind, String), usize> = BTreeMap::new();
         for f in &row.failures {
-            let short: String = f.fault.text.chars().take(60).collect();
+            // what nobody can notice is listed whole; of failures that sound alike the first
+            let unseen = f.fault.kind == Kind::Unseen;
+            let short: String = f.fault.text.chars().take(24).collect();
             let seen = known.entry((f.fault.kind, short)).or_default();
             *seen += 1;
-            if *seen > 1 && !o.verbose || known.len() > 6 && !o.verbose {
+            if !unseen && !o.verbose && (*seen > 1 || known.len() > 6) {
                 continue;
             }
             text += &format!(
@@ -295,7 +297,7 @@ fn table(rows: &[Row], o: &Options) -> String {
                 f.fault.kind.name(),
                 f.fault.text
             );
-            if f.fault.kind != Kind::Skipped {
+            if f.fault.kind != Kind::Skipped && !unseen {
                 text += &format!("    {}\n", again(row, f, o));
                 for line in f.said.iter().rev().take(3).rev() {
                     text += &format!("    $ {line}\n");

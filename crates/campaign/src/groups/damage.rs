@@ -181,12 +181,12 @@ fn foreign_formats(lab: &Lab) -> Vec<Case> {
         (
             "pt",
             foreign::torch(),
-            "calibrate d.pt --activation silu --data @pictures.npz --degree 4 -o x.pvm",
+            "calibrate d.pt --activation silu --normalization cifar10 --data @cifar.bin --degree 4 -o x.pvm",
         ),
         (
             "safetensors",
             foreign::safetensors(),
-            "calibrate d.safetensors --activation silu --data @pictures.npz --degree 4 -o x.pvm",
+            "calibrate d.safetensors --activation silu --normalization cifar10 --data @cifar.bin --degree 4 -o x.pvm",
         ),
         (
             "npz",
@@ -199,7 +199,7 @@ fn foreign_formats(lab: &Lab) -> Vec<Case> {
         (
             "bin",
             foreign::cifar(3),
-            "encrypt --key @lev/A/client.key --data d.bin --index 1 -o x.input",
+            "calibrate @residual.safetensors --activation silu --normalization cifar10 --data d.bin --degree 4 -o x.pvm",
         ),
         (
             "csv",
@@ -228,24 +228,25 @@ fn foreign_formats(lab: &Lab) -> Vec<Case> {
             let (end, line, bytes) = (*end, *line, Arc::new(bytes.clone()));
             let mut c = case(format!("{end} {n}"), move |t| {
                 let mut bytes = bytes.to_vec();
-                // of 100: 70 flips, 25 cuts, 5 longer
-                let kind = match n {
-                    0..70 => 0,
-                    70..95 => FLIPS,
-                    _ => FLIPS + CUTS + n,
+                // the whole file first, which must be taken; then 70 flips, 25 cuts, 4 longer ones
+                let what = match n {
+                    0 => "whole".into(),
+                    1..71 => damaged(t, n, &mut bytes),
+                    71..96 => damaged(t, FLIPS, &mut bytes),
+                    _ => damaged(t, FLIPS + CUTS + n, &mut bytes),
                 };
-                let what = damaged(t, kind, &mut bytes);
                 t.file(&format!("d.{end}"), &bytes)?;
                 let start = Start {
                     before: "ulimit -v 4000000; exec",
                     ..Start::default()
                 };
                 let done = t.within(line, &start)?;
-                done.either()
+                let taken = if n == 0 { done.ok() } else { done.either() };
+                taken
                     .map(drop)
                     .map_err(|f| Fault::new(f.kind, format!("{what}: {}", f.text)))
             });
-            c.flip = n < 70;
+            c.flip = (1..71).contains(&n);
             out.push(c);
         }
     }
@@ -262,7 +263,7 @@ fn zip_member(lab: &Lab) -> Vec<Case> {
         (
             "pt",
             foreign::torch(),
-            "calibrate d.pt --activation silu --data @pictures.npz --degree 4 -o x.pvm",
+            "calibrate d.pt --activation silu --normalization cifar10 --data @cifar.bin --degree 4 -o x.pvm",
         ),
         (
             "npz",
@@ -271,7 +272,7 @@ fn zip_member(lab: &Lab) -> Vec<Case> {
         ),
     ];
     let mut out = Vec::new();
-    for n in 0..10 {
+    for n in 0..11 {
         for (end, bytes, line) in &files {
             let (end, line, bytes) = (*end, *line, Arc::new(bytes.clone()));
             let mut c = case(format!("{end} {n}"), move |t| {
@@ -285,11 +286,17 @@ fn zip_member(lab: &Lab) -> Vec<Case> {
                         from.unwrap_or(0) + name.len() + t.random.below(36)
                     }
                 };
-                bytes[at] ^= 1 << t.random.below(8);
+                if n > 0 {
+                    bytes[at] ^= 1 << t.random.below(8);
+                }
                 t.file(&format!("d.{end}"), &bytes)?;
-                t.polyveil(line)?.refused(&["d."]).map(drop)
+                let done = t.polyveil(line)?;
+                match n {
+                    0 => done.ok().map(drop),
+                    _ => done.refused(&["d."]).map(drop),
+                }
             });
-            c.flip = true;
+            c.flip = n > 0;
             out.push(c);
         }
     }

@@ -27,36 +27,71 @@ const WRITERS: [(&str, &str); 9] = table![
     ("evaluate --model @lev/net.pvm --plan @lev/net.plan --data @pictures.npz --split test --count 20 --machine shipped --no-probe -o OUT/r.jsonl", "r.jsonl");
 ];
 
+/// A small file system of its own with so much room, then the command, what it left, room again, and the command again, which goes on.
+const FULL: &str = r#"exec unshare -rm sh -c '
+mount -t tmpfs -o size=60m none full || exit 77
+cp -r c full/c
+head -c $((60 * 1048576 - KB * 1024)) /dev/zero >full/filler
+"$@"; code=$?
+find full -type f -size 0 -o -type f -name "*.part*" >left
+rm full/filler
+if [ $code != 0 ]; then
+  resume=
+  [ -e full/x.answer.checkpoint ] && resume=--resume
+  "$@" $resume || exit 78
+fi
+cp full/x.answer . 2>/dev/null
+exit $code' sh"#;
+
 fn disk_full(_: &Lab) -> Vec<Case> {
+    const SHARE: &str =
+        "decrypt --key OUT/c/client.key @lev/A/x.answer --share --class-only --releases 5";
     let mut all = Vec::new();
-    for (line, output) in WRITERS {
-        // whole pages; the smallest that a file system takes
-        for kilobytes in [4, 8, 16, 40, 200, 1500] {
+    for (line, output) in WRITERS.into_iter().chain([(SHARE, "c")]) {
+        // the client's own files take 24 kB
+        for kilobytes in [24, 28, 40, 80, 250, 1500] {
             all.push(case(format!("{kilobytes} kB: {output}"), move |t| {
+                if !has("unshare") {
+                    return Err(Fault::new(Kind::Skipped, "no unshare here"));
+                }
                 training(t, false)?;
+                super::kills::own_client(t, "lev")?;
                 t.folder("full")?;
-                // what is there afterwards is listed in the same name space, which goes with the command
-                let before = format!(
-                    "exec unshare -rm sh -c 'mount -t tmpfs -o size={kilobytes}k none full || exit 77; \"$@\"; c=$?; find full -type f -size 0 -o -type f -name \"*.part*\" >left; exit $c' sh"
-                );
-                let line = line.replace("OUT", "full");
+                let before = FULL.replace("KB", &kilobytes.to_string());
                 let start = Start {
                     before: &before,
                     ..Start::default()
                 };
-                let done = t.within(&line, &start)?;
-                if done.code == Some(77) || !has("unshare") {
-                    return Err(Fault::new(Kind::Skipped, "no tmpfs may be mounted here"));
+                let done = t.within(&line.replace("OUT", "full"), &start)?;
+                match done.code {
+                    Some(77) => {
+                        return Err(Fault::new(Kind::Skipped, "no tmpfs may be mounted here"));
+                    }
+                    Some(78) => {
+                        return Err(Fault::other("it does not go on where there is room again"));
+                    }
+                    _ => {}
                 }
-                let left = String::from_utf8_lossy(&t.bytes("left")?).into_owned();
+                if output == "x.answer" {
+                    let net = if line.contains("@deep") {
+                        "deep"
+                    } else {
+                        "lev"
+                    };
+                    t.same("x.answer", &format!("@{net}/A/x.answer"))?;
+                }
                 if done.code == Some(0) {
                     return Ok(());
                 }
                 // what is full is named
                 done.refused(&["full"])?;
+                let left = String::from_utf8_lossy(&t.bytes("left")?).into_owned();
                 match left.trim().is_empty() {
                     true => Ok(()),
-                    false => Err(Fault::other(format!("left behind: {}", left.replace('\n', " ")))),
+                    false => Err(Fault::other(format!(
+                        "left behind: {}",
+                        left.replace('\n', " ")
+                    ))),
                 }
             }));
         }

@@ -78,7 +78,7 @@ fn keygens_at_once(_: &Lab) -> Vec<Case> {
 }
 
 fn shares_at_once(_: &Lab) -> Vec<Case> {
-    repeat(20, |t| {
+    repeat(80, |t| {
         own_client(t, "lev")?;
         let line =
             "decrypt --key c/client.key @lev/A/x.answer --share --class-only --releases 10 --json"
