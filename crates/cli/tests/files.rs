@@ -29,7 +29,7 @@ impl Ready {
         let model = path("xor.pvm");
         done(
             &format!(
-                "calibrate {XOR} --data {rows} {columns} --labels equal,different --degree 7 -o {model}"
+                "calibrate {XOR} --data {rows} {columns} --normalization none --labels equal,different --degree 7 -o {model}"
             ),
             &[],
         );

@@ -233,12 +233,9 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
 /// The file system's.
 pub fn readable_by_others(path: &Path) -> Result<Option<String>> {
     use std::os::unix::fs::PermissionsExt;
-    let mode = std::fs::metadata(path)
-        .map_err(named(path))?
-        .permissions()
-        .mode()
-        & 0o777;
-    Ok((mode & 0o077 != 0).then(|| {
+    let found = std::fs::metadata(path).map_err(named(path))?;
+    let mode = found.permissions().mode() & 0o777;
+    Ok((found.is_file() && mode & 0o077 != 0).then(|| {
         format!(
             "{}: others can read this secret key (mode {mode:04o}); make it yours alone: chmod 600",
             path.display()

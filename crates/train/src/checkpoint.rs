@@ -215,6 +215,7 @@ pub fn save(
     let views: std::result::Result<Vec<_>, safetensors::SafeTensorError> = views.collect();
     let views = views.map_err(|e| broken(path, e))?;
     let mut file = safetensors::serialize(views, Some(metadata)).map_err(|e| broken(path, e))?;
+    seal::order(&mut file);
     seal::seal(&mut file);
     write_whole(path, &file)
 }

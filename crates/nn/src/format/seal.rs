@@ -7,10 +7,29 @@ pub const KEY: &str = "blake3";
 /// What is in the checksum's place before the file is sealed.
 pub const OPEN: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
+/// Where the header stands.
+fn header(file: &[u8]) -> Option<Range<usize>> {
+    let length = u64::from_le_bytes(file.get(..8)?.try_into().ok()?);
+    let end = usize::try_from(length).ok()?.checked_add(8)?;
+    file.get(8..end).map(|_| 8..end)
+}
+
+/// Puts the names of a header that was just written in order, so that the same content gives the same bytes: writers take metadata as a map
+/// without one.
+pub fn order(file: &mut [u8]) {
+    let Some(header) = header(file) else { return };
+    let sorted = serde_json::from_slice::<serde_json::Value>(&file[header.clone()]);
+    let text = sorted.map(|v| v.to_string()).unwrap_or_default();
+    if (1..=header.len()).contains(&text.len()) {
+        let (begin, rest) = file[header].split_at_mut(text.len());
+        begin.copy_from_slice(text.as_bytes());
+        rest.fill(b' ');
+    }
+}
+
 /// Where the checksum stands, if the file has one.
 fn place(file: &[u8]) -> Option<Range<usize>> {
-    let length = u64::from_le_bytes(file.get(..8)?.try_into().ok()?);
-    let header = file.get(8..)?.get(..usize::try_from(length).ok()?)?;
+    let header = &file[header(file)?];
     let before = format!("\"{KEY}\":\"");
     let at = header
         .windows(before.len())
