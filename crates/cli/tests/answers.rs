@@ -203,7 +203,7 @@ fn what_outputs_are_is_said_or_values() {
     let pvm = folder.path("xor.pvm");
     let outputs = |arguments: &str| {
         let (_, notes) = done(
-            &format!("calibrate {xor} {arguments} --degree 7 -o {pvm}"),
+            &format!("calibrate {xor} --normalization none {arguments} --degree 7 -o {pvm}"),
             &[],
         );
         let graph = nn::format::artefact::load(pvm.as_ref(), 1 << 20).expect("reads");
