@@ -410,7 +410,8 @@ pub(crate) fn onnx() -> Vec<Vec<u8>> {
         "Pad x pads > a
         Slice a starts ends axes steps > b
         Shape b > c
-        Gather c zero > d axis=0
+        Constant > s value_int=0
+        Gather c s > d axis=0
         Unsqueeze d zero > e
         Cast rest > f to=7
         Concat e f > g axis=0
