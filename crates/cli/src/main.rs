@@ -87,7 +87,7 @@ enum Command {
     Estimate(EstimateArgs),
     /// Client: make the secret key and the evaluation keys for a plan.
     #[command(
-        after_long_help = "Example:\n  polyveil keygen resnet20.client -o keys/\n\nkeys/client.key       secret: stays with you; readable by you alone (mode 600)\nkeys/evaluation.keys  public: send it to the server"
+        after_long_help = "Example:\n  polyveil keygen resnet20.client -o keys/\n\nkeys/client.key       secret: stays with you; readable by you alone (mode 600)\nkeys/evaluation.keys  public: send it to the server\n\nBoth files are there in the end, or neither. With --replace the old ones stay (the secret one in keys/replaced) until the new ones are\non disk; what a killed keygen leaves is put right by the next one."
     )]
     Keygen(KeygenArgs),
     /// Client: encrypt a picture or a prompt.

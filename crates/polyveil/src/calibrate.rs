@@ -518,3 +518,30 @@ fn encoder(
         task: Some(Task::Sentences(made.format).to_bytes()),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_that_ends_in_a_sigmoid_has_no_classes() {
+        let ends = |last: Option<approx::Activation>| {
+            let mut b = Graph::builder();
+            let mut x = b.input("x", Shape::image(2, 1, 1)).expect("valid");
+            if let Some(a) = last {
+                let op = Op::Elementwise(Nonlinearity::Activation(a));
+                x = b.add("last", op, &[x]).expect("valid");
+            }
+            let y = b.add("flat", Op::Flatten, &[x]).expect("valid");
+            ends_in_sigmoid(&b.finish(y).expect("valid"))
+        };
+        assert!(ends(Some(approx::Activation::Sigmoid)));
+        assert!(!ends(Some(approx::Activation::Silu)) && !ends(None));
+        let names = || vec!["old".to_string(), "tall".into()];
+        let of = |said, bounded| outputs(said, Shape::Vector(2), bounded);
+        assert_eq!(of(Meaning::Classes(names()), true), Outputs::Probabilities(names()));
+        assert_eq!(of(Meaning::Classes(names()), false), Outputs::Classes(names()));
+        assert_eq!(of(Meaning::Labels(names()), true), Outputs::Probabilities(names()));
+        assert_eq!(of(Meaning::Tensor, false), Outputs::Tensor(Shape::Vector(2)));
+    }
+}

@@ -25,7 +25,10 @@ fn seeds() -> Vec<Vec<u8>> {
     let names = |names: [&str; 2]| names.map(String::from).to_vec();
     let n = || Normalization::new(vec![0.5, 0.25], vec![0.25, 0.1]);
     let labels = Outputs::Labels(names(["cat", "dog"]));
-    let vectors = Vectors::new(names(["age", "height"]), Some(n()), labels);
+    let rows = |outputs| Vectors::new(names(["age", "height"]), Some(n()), outputs);
+    let vectors = rows(labels);
+    let ended = rows(Outputs::Probabilities(names(["old", "tall"])));
+    let map = rows(Outputs::Tensor(Shape::image(2, 3, 4)));
     let classes = Outputs::Classes(names(["cat", "dog"]));
     let pictures = Pictures::new(Shape::image(2, 3, 4), n(), classes.clone());
     let mut scored = 1i32.to_le_bytes().to_vec();
@@ -52,6 +55,8 @@ fn seeds() -> Vec<Vec<u8>> {
     let sentences = Sentences::new(tokenizer, embedding, classes, vec![vec![2, 5, 3]]);
     let all = [
         Task::Vectors(vectors.expect("a valid seed")),
+        Task::Vectors(ended.expect("a valid seed")),
+        Task::Vectors(map.expect("a valid seed")),
         Task::Pictures(pictures.expect("a valid seed")),
         prompts(Tokenizer::Characters(vec!['a', 'b', 'c', 'ü'])),
         prompts(Scored::from_bytes(&scored).expect("a valid seed")),

@@ -56,12 +56,12 @@ fn all() -> Vec<Task> {
     vec![
         vectors(Outputs::Values(names(&["price"]))),
         vectors(Outputs::Labels(Vec::new())),
-        vectors(Outputs::Probabilities(names(&["old", "tall"]))),
-        vectors(Outputs::Tensor(Shape::image(3, 2, 2))),
-        vectors(Outputs::Tensor(Shape::Vector(5))),
         Task::Pictures(pictures.expect("fits")),
         Task::Prompts(prompts.expect("fits")),
         sentences(),
+        vectors(Outputs::Probabilities(names(&["old", "tall"]))),
+        vectors(Outputs::Tensor(Shape::image(3, 2, 2))),
+        vectors(Outputs::Tensor(Shape::Vector(5))),
     ]
 }
 
@@ -184,6 +184,24 @@ fn answers_are_what_they_are() {
         named.decode(&[1.0, 2.0]),
         Err(Error::Count { .. })
     ));
+    // what a sigmoid gave is taken as it is
+    let ended = vectors(Outputs::Probabilities(names(&["old", "tall"])));
+    let Ok(Answer::Probabilities(values)) = ended.decode(&[0.25, 1.01]) else {
+        panic!("no probabilities")
+    };
+    assert_eq!((values[1].name.as_str(), values[1].value), ("tall", 1.01));
+    let shape = Shape::image(1, 2, 2);
+    let map = vectors(Outputs::Tensor(shape));
+    let values = [1.0, 2.0, 3.0, 4.0];
+    assert_eq!(map.decode(&values).expect("fits"), Answer::Tensor(shape, values.to_vec()));
+    assert!(map.decode(&values[1..]).is_err());
+    // nobody says: numbers
+    for (shape, kind) in [(shape, "tensor"), (Shape::image(9, 1, 1), "values"), (Shape::Vector(9), "values")] {
+        let outputs = Outputs::unsaid(shape);
+        assert_eq!((outputs.kind(), outputs.classes()), (kind, None));
+        outputs.check(shape).expect("its own");
+    }
+    assert!(Outputs::Tensor(shape).check(Shape::Vector(4)).is_err());
     // tokens: after "\na" comes the second position's best
     let prompts = &all()[3];
     let logits = [0.0, 0.0, 0.0, 1.0, 5.0, 0.0, 0.0, 2.0];
