@@ -539,9 +539,21 @@ mod tests {
         assert!(!ends(Some(approx::Activation::Silu)) && !ends(None));
         let names = || vec!["old".to_string(), "tall".into()];
         let of = |said, bounded| outputs(said, Shape::Vector(2), bounded);
-        assert_eq!(of(Meaning::Classes(names()), true), Outputs::Probabilities(names()));
-        assert_eq!(of(Meaning::Classes(names()), false), Outputs::Classes(names()));
-        assert_eq!(of(Meaning::Labels(names()), true), Outputs::Probabilities(names()));
-        assert_eq!(of(Meaning::Tensor, false), Outputs::Tensor(Shape::Vector(2)));
+        assert_eq!(
+            of(Meaning::Classes(names()), true),
+            Outputs::Probabilities(names())
+        );
+        assert_eq!(
+            of(Meaning::Classes(names()), false),
+            Outputs::Classes(names())
+        );
+        assert_eq!(
+            of(Meaning::Labels(names()), true),
+            Outputs::Probabilities(names())
+        );
+        assert_eq!(
+            of(Meaning::Tensor, false),
+            Outputs::Tensor(Shape::Vector(2))
+        );
     }
 }

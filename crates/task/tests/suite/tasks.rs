@@ -193,10 +193,17 @@ fn answers_are_what_they_are() {
     let shape = Shape::image(1, 2, 2);
     let map = vectors(Outputs::Tensor(shape));
     let values = [1.0, 2.0, 3.0, 4.0];
-    assert_eq!(map.decode(&values).expect("fits"), Answer::Tensor(shape, values.to_vec()));
+    assert_eq!(
+        map.decode(&values).expect("fits"),
+        Answer::Tensor(shape, values.to_vec())
+    );
     assert!(map.decode(&values[1..]).is_err());
     // nobody says: numbers
-    for (shape, kind) in [(shape, "tensor"), (Shape::image(9, 1, 1), "values"), (Shape::Vector(9), "values")] {
+    for (shape, kind) in [
+        (shape, "tensor"),
+        (Shape::image(9, 1, 1), "values"),
+        (Shape::Vector(9), "values"),
+    ] {
         let outputs = Outputs::unsaid(shape);
         assert_eq!((outputs.kind(), outputs.classes()), (kind, None));
         outputs.check(shape).expect("its own");
