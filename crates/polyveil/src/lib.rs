@@ -4,7 +4,13 @@
 //! use polyveil::{calibrate::*, inputs::Source, progress::silent, task::{Answer, Stated}, *};
 //! // whoever has the network: polynomials in place of activations, fitted to data, then a plan
 //! let truth_table = Material::Inputs(vec![Source::of("data/xor.csv")]);
-//! let options = Calibrating { degree: 7, normalization: Stated::named("none"), ..Calibrating::default() };
+//! let classes = Meaning::Classes(vec!["equal".into(), "different".into()]);
+//! let options = Calibrating {
+//!     degree: 7,
+//!     outputs: Some(classes),
+//!     normalization: Stated::named("none"), // rows as they are
+//!     ..Calibrating::default()
+//! };
 //! let network = calibrate("data/xor.onnx".as_ref(), &truth_table, &options, &mut silent)?;
 //! let plan = std::sync::Arc::new(compile(&network, &shallow())?);
 //! // the client: keys and an input, as bytes
