@@ -254,7 +254,10 @@ fn scaled(graph: nn::PolyGraph) -> nn::PolyGraph {
         let mut op = node.op().clone();
         if let (nn::Op::Linear(l), true) = (&mut op, i == last.index()) {
             let width = l.weight.shape()[0];
-            let bias = nn::Parameter::new("bias", [width], vec![3.0; width]);
+            let old = (l.bias.as_ref()).map_or(vec![0.0; width], |b| b.values().to_vec());
+            // little enough for the calibrated range
+            let bias = old.iter().map(|b| b - 0.2).collect();
+            let bias = nn::Parameter::new("bias", [width], bias);
             l.bias = Some(bias.expect("finite"));
         }
         let inputs: Vec<_> = node.inputs().iter().map(|i| ids[i.index()]).collect();
