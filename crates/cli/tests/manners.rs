@@ -256,7 +256,7 @@ fn scaled(graph: nn::PolyGraph) -> nn::PolyGraph {
             let width = l.weight.shape()[0];
             let old = (l.bias.as_ref()).map_or(vec![0.0; width], |b| b.values().to_vec());
             // little enough for the calibrated range
-            let bias = old.iter().map(|b| b - 0.2).collect();
+            let bias: Vec<f32> = old.iter().map(|b| b - 0.2).collect();
             let bias = nn::Parameter::new("bias", [width], bias);
             l.bias = Some(bias.expect("finite"));
         }
