@@ -180,12 +180,14 @@ fn results_belong_to_one_model_and_one_set() {
     let evaluate = |model: &str, data: &str, count: &str| {
         format!("evaluate --model {model} --data {data} {columns} --count {count} -o {results}")
     };
-    // beyond the end there is nothing, and nothing overflows
-    let (json, _) = done(
-        &evaluate(&model, &rows, "18446744073709551615 --skip 4"),
-        &[],
-    );
-    assert!(json.contains("\"left_out\":0"), "{json}");
+    // nothing overflows, and beyond the end there is nothing
+    let most = "18446744073709551615 --skip";
+    let (json, _) = done(&evaluate(&model, &rows, &format!("{most} 3")), &[]);
+    assert!(json.contains("\"rows\":1"), "{json}");
+    for skip in ["4", "18446744073709551615"] {
+        let evaluate = evaluate(&model, &rows, &format!("{most} {skip}"));
+        refused(&evaluate, &[], &["4 rows"]);
+    }
     // as if one had been computed, twice
     let graph = nn::format::artefact::load(std::path::Path::new(&model), 1 << 20).expect("reads");
     let bytes = nn::format::artefact::to_bytes(&graph).expect("writes");

@@ -93,7 +93,11 @@ impl<'a> Evaluation<'a> {
         };
         let each = subject.together();
         let all = subject.len() / each;
-        let (first, last) = (first.min(all), first.saturating_add(count).min(all));
+        if first >= all {
+            let noun = subject.noun();
+            return Err(format!("the set has {all} {noun}s: none is left where {first} are skipped").into());
+        }
+        let last = first.saturating_add(count).min(all);
         Ok(Self {
             graph,
             task,
