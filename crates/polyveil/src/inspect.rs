@@ -32,7 +32,9 @@ const WHO_MAY_SEE_MODELS: &str = "whoever may know the model: weights are in the
 /// Files of another kind, and damaged ones.
 pub fn inspect(path: &Path, machine: &Machine) -> Result<Inspection> {
     if !std::fs::metadata(path).map_err(named(path))?.is_file() {
-        return Err(named(path)("it is no regular file; save it to one first, since it is read more than once"));
+        return Err(named(path)(
+            "it is no regular file; save it to one first, since it is read more than once",
+        ));
     }
     let mut magic = [0u8; 5];
     let ours = files::open(path)?.read_exact(&mut magic).is_ok() && &magic == b"PVEIL";

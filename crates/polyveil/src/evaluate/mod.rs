@@ -95,7 +95,10 @@ impl<'a> Evaluation<'a> {
         let all = subject.len() / each;
         if first >= all {
             let noun = subject.noun();
-            return Err(format!("the set has {all} {noun}s: none is left where {first} are skipped").into());
+            return Err(format!(
+                "the set has {all} {noun}s: none is left where {first} are skipped"
+            )
+            .into());
         }
         let last = first.saturating_add(count).min(all);
         Ok(Self {
