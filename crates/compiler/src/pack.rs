@@ -122,8 +122,6 @@ pub(crate) struct Survey {
     pub(crate) values: u64,
     /// Of these, the most that one output ciphertext has.
     pub(crate) together: u64,
-    /// Entries of the matrix that are not 0.
-    pub(crate) entries: u64,
 }
 
 /// Finds which diagonals a map has, without their values; other kinds have none.
@@ -140,9 +138,8 @@ pub(crate) fn survey(normal: &Normal, q: &Quantity) -> Survey {
     for rows in rows(q, &out_places) {
         let mut values = 0;
         for (group, used) in groups.iter().zip(&mut found.used) {
-            let (diagonals, entries) = group.survey(&rows, &out_places, used);
+            let diagonals = group.survey(&rows, &out_places, used);
             values += (diagonals * group.slots.max(q.layout.period)) as u64;
-            found.entries += entries as u64;
         }
         found.values += values;
         found.together = found.together.max(values);
@@ -253,15 +250,10 @@ impl Group<'_> {
         }
     }
 
-    /// Marks the offsets that occur in these rows; gives the number of their diagonals, and of entries that are not 0.
-    fn survey(
-        &self,
-        rows: &[usize],
-        out_places: &[(u32, u32)],
-        used: &mut [bool],
-    ) -> (usize, usize) {
+    /// Marks the offsets that occur in these rows; gives the number of their diagonals.
+    fn survey(&self, rows: &[usize], out_places: &[(u32, u32)], used: &mut [bool]) -> usize {
         let mut seen = vec![false; self.inputs() * self.modulus];
-        let (mut diagonals, mut entries) = (0, 0);
+        let mut diagonals = 0;
         for &r in rows.iter().filter(|&&r| r.is_multiple_of(self.columns)) {
             let j = out_places[r].1;
             self.entries(r, &mut |c, w| {
@@ -270,12 +262,11 @@ impl Group<'_> {
                     let d = (p.wrapping_sub(j) as usize) & (self.modulus - 1);
                     let seen = &mut seen[ciphertext as usize * self.modulus + d];
                     diagonals += usize::from(!*seen);
-                    entries += self.columns;
                     (*seen, used[d]) = (true, true);
                 }
             });
         }
-        (diagonals, entries)
+        diagonals
     }
 
     /// Ciphertexts of the source.
