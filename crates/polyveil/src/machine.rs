@@ -8,11 +8,11 @@ use ckks::Cost;
 use ckks::{Parameters, ParametersSpec};
 use cost::workload::{self, OPERATIONS, Operation, Reading, Workload};
 use cost::{MachineCost, Observation, Probe, Residual, Threading, Trust, fit};
-use runtime::limits;
 use runtime::machine::{cpu_seconds, require_memory, require_room};
 use runtime::machine_file::{MACHINE_FILE_LIMIT, MachineFile, Origin};
 use runtime::placement::READ_RATE;
 use runtime::{Basis, Placement, Prediction, VerifiedPlan, size};
+use runtime::{Limit, limits};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -198,6 +198,9 @@ const THREAD_BYTES: u64 = (2 << 20) + (256 << 10);
 /// # Errors
 /// More threads than there is memory for, or than the system allows.
 pub fn start_threads(count: usize) -> Result<()> {
+    if limits::here().is_some_and(|room| room.limit == Limit::Process) {
+        ring::heap::spare_addresses();
+    }
     let stacks = limits::resident() + count as u64 * THREAD_BYTES;
     require_room(
         &format!("a pool of {count} threads"),

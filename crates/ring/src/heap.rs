@@ -23,6 +23,16 @@ pub fn last_words(before: &'static str, behind: &'static str) {
     let _ = WORDS.set((before, behind));
 }
 
+/// Has all threads share one pool of small pieces. glibc's have one each, of 64 MiB of addresses, of which a limit on these leaves the
+/// large ones too few. To be called before threads start.
+pub fn spare_addresses() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: sets a number of the C library's allocator, which takes its own lock.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Ends the process, as no memory of this size can be had.
 pub(crate) fn end(bytes: usize) -> ! {
     exhausted(bytes);

@@ -680,11 +680,11 @@ fn set_target(u: &mut Unit, target: Target) {
 
 impl Model {
     /// Bytes that training takes as a run has it: what the forward pass of the largest part of a batch keeps, a few gradients of the largest
-    /// value beside it, and of every parameter its value, its gradient and two moments.
+    /// value beside it, and of every parameter its value, its gradient, two moments and what a checkpoint holds of it.
     #[must_use]
     pub fn training_bytes<N, D>(&self, run: &Run<N, D>) -> u64 {
         let parameters: usize = self.parameters.iter().map(|p| p.values.len()).sum();
         let values = |s: &Stage| run.batch.div_ceil(s.parts.max(1)) as u64 * self.kept(s.recompute);
-        4 * (run.stages.iter().map(values).max().unwrap_or(0) + 4 * parameters as u64)
+        4 * (run.stages.iter().map(values).max().unwrap_or(0) + 6 * parameters as u64)
     }
 }
