@@ -295,7 +295,7 @@ fn a_run_without_enough_memory_ends_with_one_line() {
         let written = out.join("network.pvm").exists();
         (done.status.code(), text, written)
     };
-    for (mebibytes, width) in [(32, 4), (48, 4), (200, 4), (64, 256), (90, 256), (450, 256)] {
+    for (mebibytes, width) in [(48, 4), (64, 4), (200, 4), (64, 256), (90, 256), (450, 256)] {
         let (code, text, written) = train(mebibytes, width);
         assert_eq!(written, code == Some(0), "{mebibytes} MiB: {text}");
         if code != Some(0) {
