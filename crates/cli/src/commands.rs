@@ -581,6 +581,9 @@ pub(crate) fn estimate(a: &EstimateArgs) -> Result<()> {
 
 pub(crate) fn inspect(a: &InspectArgs) -> Result<()> {
     let found = polyveil::inspect::inspect(&a.file, &PredictionArgs::default().machine()?)?;
+    if found.json["kind"] == "ClientKey" {
+        own_key(&a.file)?;
+    }
     match a.json {
         true => say_line(format_args!("{:#}", found.json))?,
         false => {

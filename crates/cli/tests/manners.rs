@@ -242,8 +242,10 @@ fn results_belong_to_one_model_and_one_set() {
         &[],
         &["another network"],
     );
-    folder.file("results.jsonl", b"mine\n");
+    refused(&evaluate(&model, &rows, "0"), &[], &["0"]);
+    folder.file("results.jsonl", b"mine");
     refused(&evaluate(&model, &rows, "1"), &[], &["results.jsonl"]);
+    assert_eq!(std::fs::read(&results).expect("there"), b"mine");
 }
 
 /// The same network but for its last layer's bias.

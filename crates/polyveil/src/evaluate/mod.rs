@@ -100,6 +100,9 @@ impl<'a> Evaluation<'a> {
             )
             .into());
         }
+        if count == 0 {
+            return Err("nothing is asked for: a count of 0".into());
+        }
         let last = first.saturating_add(count).min(all);
         Ok(Self {
             graph,
@@ -436,9 +439,6 @@ impl Results {
             let mut there = File::open(path).map_err(named(path))?;
             there.read_to_string(&mut text).map_err(named(path))?;
         }
-        if !text.is_empty() && !text.ends_with('\n') {
-            (&file).write_all(b"\n").map_err(named(path))?;
-        }
         let lines: Vec<Value> = text
             .lines()
             .filter_map(|l| serde_json::from_str(l).ok())
@@ -459,6 +459,9 @@ impl Results {
         };
         if !refused.is_empty() {
             return Err(named(path)(format!("{refused}; choose another file")));
+        }
+        if !text.is_empty() && !text.ends_with('\n') {
+            (&file).write_all(b"\n").map_err(named(path))?;
         }
         Ok(Self {
             path: path.into(),
