@@ -153,7 +153,8 @@ impl Errors {
             place: Place::UNKNOWN,
         };
         Self {
-            shares: if deviation > 0.0 { vec![share] } else { vec![] },
+            // what is no number counts, too
+            shares: if deviation != 0.0 { vec![share] } else { vec![] },
             ..Self::default()
         }
     }
@@ -288,7 +289,7 @@ impl Errors {
             place: Place::UNKNOWN,
         };
         Self {
-            shares: if share.size.norm() > 0.0 {
+            shares: if share.size.norm() != 0.0 {
                 vec![share]
             } else {
                 vec![]
