@@ -154,7 +154,11 @@ impl Errors {
         };
         Self {
             // what is no number counts, too
-            shares: if deviation != 0.0 { vec![share] } else { vec![] },
+            shares: if deviation != 0.0 {
+                vec![share]
+            } else {
+                vec![]
+            },
             ..Self::default()
         }
     }
