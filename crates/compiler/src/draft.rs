@@ -164,10 +164,13 @@ fn compiling_bytes(
     } else {
         22 * words
     };
-    let kept = 4 * surveys.iter().map(|s| s.values).sum::<u64>();
-    let together = surveys.iter().map(|s| s.together).max().unwrap_or(0);
+    let (mut kept, mut packing) = (0, 0);
+    for survey in surveys {
+        kept += 4 * survey.values;
+        packing = packing.max(kept + 4 * survey.together);
+    }
     // under a memory limit, maps stay beside the plans that are made of them
     let plans = if target.max_memory.is_some() { 2 } else { 1 };
     // steps, gaps between what was freed, and the plan's file, deflated: 6 %
-    (kept + 8 * together).max(plans * kept + kept / 16 + verifying)
+    packing.max(plans * kept + kept / 16 + verifying)
 }
