@@ -188,12 +188,17 @@ fn kill_keygen(_: &Lab) -> Vec<Case> {
         let whole = Duration::from_millis(40);
         let after = moment(t, whole);
         t.start(KEYGEN, &[], &Start::default())?.kill_after(after)?;
-        let half = t.exists("k/client.key") && t.exists("k/evaluation.keys");
-        // what the kill left is no reason to fail; a pair that is there is kept
+        let [secret, public] =
+            ["client.key", "evaluation.keys"].map(|n| t.exists(&format!("k/{n}")));
+        // what the kill left is no reason to fail, but a secret key, alone or not, is replaced by nobody who is not told to
         let again = t.polyveil(KEYGEN)?;
-        match half {
-            true => again.refused(&["replace"]).map(drop)?,
-            false => again.ok().map(drop)?,
+        if secret || public {
+            again.refused(&["replace"])?;
+            if !public {
+                t.polyveil(&format!("{KEYGEN} --replace"))?.ok()?;
+            }
+        } else {
+            again.ok()?;
         }
         if !pair(t, "lev", "k")? {
             return Err(Fault::new(Kind::Lost, "the pair of keys does not work"));
