@@ -215,7 +215,6 @@ fn command_lines(_: &Lab) -> Vec<Case> {
         "evaluate --model @lev/net.pvm -o r",
         "evaluate --model @lev/net.pvm --data missing -o r",
         "evaluate --model @lev/trained.pvm --data @pictures.npz -o r",
-        "evaluate --model @lev/net.pvm --data @pictures.npz --split test --plan @lev/net.plan --count 18446744073709551615 --skip 3 -o r",
         "evaluate --model @lev/net.pvm --data @pictures.npz --split test --plan @lev/net.plan --count 3 --skip 1000 -o r",
         "compile @lev/trained.pvm -o x",
         "compile @lev/net.pvm -o x.client",
@@ -488,6 +487,16 @@ fn evaluate_bindings(_: &Lab) -> Vec<Case> {
             t.polyveil(&format!("{EVALUATE} --count 2 --skip 80 -o r.jsonl"))?
                 .turned_down()
                 .map(drop)
+        }),
+        case("as many as there are", |t| {
+            t.polyveil(&format!(
+                "{EVALUATE} --count 18446744073709551615 --skip 70 -o r.jsonl"
+            ))?
+            .ok()?;
+            match evaluated(t, "r.jsonl")? == (70..80).collect::<Vec<_>>() {
+                true => Ok(()),
+                false => Err(Fault::other("not the pictures from 70 on")),
+            }
         }),
         case("the same again", |t| {
             t.polyveil(&format!("{EVALUATE} --count 3 -o r.jsonl"))?
