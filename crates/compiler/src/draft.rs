@@ -158,11 +158,11 @@ fn compiling_bytes(
 ) -> u64 {
     let words = (parameters.ring().moduli().len() * parameters.n()) as u64;
     let depth: usize = normal.quantities.iter().map(|q| q.depth).sum();
-    // the ring's tables again, and what bootstraps are counted with
+    // two sets of the ring's tables, and what bootstraps are counted with
     let verifying = if depth > parameters.residual().index() {
-        56 * words
+        86 * words
     } else {
-        22 * words
+        48 * words
     };
     let (mut kept, mut packing) = (0, 0);
     for survey in surveys {
