@@ -176,7 +176,7 @@ fn foreign_formats(lab: &Lab) -> Vec<Case> {
         (
             "onnx",
             foreign::onnx(4, 6, 3),
-            "calibrate d.onnx --data @rows.csv --class-column label --degree 4 -o x.pvm",
+            "calibrate d.onnx --data @rows.csv --class-column label --normalization none --degree 4 -o x.pvm",
         ),
         (
             "pt",
