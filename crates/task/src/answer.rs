@@ -267,15 +267,18 @@ impl Outputs {
             Self::Probabilities(_) => 3,
             Self::Tensor(_) => 4,
         });
-        match self {
+        let shape = match self {
             Self::Tensor(Shape::Image {
                 channels,
                 height,
                 width,
-            }) => [1, *channels, *height, *width].map(|d| w.size(d)),
-            Self::Tensor(shape) => [0, shape.len(), 1, 1].map(|d| w.size(d)),
-            other => w.texts(other.names()),
+            }) => [1, *channels, *height, *width],
+            Self::Tensor(shape) => [0, shape.len(), 1, 1],
+            names => return w.texts(names.names()),
         };
+        for number in shape {
+            w.size(number);
+        }
     }
 
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self> {
