@@ -66,7 +66,7 @@ impl Net {
         let off = (had.iter().zip(&clear)).map(|(h, c)| (h - c).abs());
         // a value that is no number is off, too
         let off = off.fold(0.0, |most: f64, v| if v <= most { most } else { v });
-        if had.len() != clear.len() || !(off <= bound) {
+        if had.len() != clear.len() || off.is_nan() || off > bound {
             let few = |all: &[f64]| -> Vec<String> {
                 (all.iter().take(3)).map(|v| format!("{v:.4e}")).collect()
             };

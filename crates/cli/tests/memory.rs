@@ -372,7 +372,7 @@ fn resnet(width: usize, side: usize) -> PolyGraph {
     let mut x = b.input("x", Shape::image(3, side, side)).expect("valid");
     let mut from = 3;
     for layer in 0..17 {
-        let to = width << (layer.max(1) - 1) / 4;
+        let to = width << ((layer.max(1) - 1) / 4);
         let stride = if to > from && layer > 0 { 2 } else { 1 };
         let values: Vec<f32> = (0..to * from * 9)
             .map(|_| random() / (9 * from) as f32)
@@ -383,11 +383,11 @@ fn resnet(width: usize, side: usize) -> PolyGraph {
             ..nn::Conv2d::new(Parameter::new("w", [to, from, 3, 3], values).expect("finite"))
         });
         x = b
-            .add(&format!("conv{layer}"), convolution, &[x])
+            .add(format!("conv{layer}"), convolution, &[x])
             .expect("valid");
         x = b
             .add(
-                &format!("act{layer}"),
+                format!("act{layer}"),
                 Op::Elementwise(function.clone()),
                 &[x],
             )

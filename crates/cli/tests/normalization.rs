@@ -10,6 +10,9 @@ use std::io::Cursor;
 use std::path::Path;
 use support::{Folder, done, refused};
 
+/// The name of an ONNX operator and the constants beside its input.
+type Operator<'a> = (&'a str, &'a [&'a [f32]]);
+
 const IMAGENET: [&[f32]; 2] = [&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225]];
 
 fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
@@ -222,7 +225,7 @@ fn networks_that_begin_with_a_normalisation_say_it_themselves() {
     let blue_first: [&[f32]; 2] = [&[0.406, 0.456, 0.485], &[0.225, 0.224, 0.229]];
     let statistics: [&[f32]; 4] = [&[1.0; 3], &[0.0; 3], &[120.0, 115.0, 100.0], &[4000.0; 3]];
     let norm = |c: usize| (v[c] - f64::from(statistics[2][c])) / (4000.0f64 + 1e-5).sqrt();
-    let of: [(&[(&str, &[&[f32]])], [f64; 3]); 7] = [
+    let of: [(&[Operator<'_>], [f64; 3]); 7] = [
         (
             &[("Sub", &IMAGENET[..1]), ("Div", &IMAGENET[1..])],
             imagenet,
@@ -259,7 +262,7 @@ fn networks_that_begin_with_a_normalisation_say_it_themselves() {
         near(&had, right);
     }
     // what is said besides is done, and warned of
-    let own: &[(&str, &[&[f32]])] = &[("Sub", &IMAGENET[..1]), ("Div", &IMAGENET[1..])];
+    let own: &[Operator<'_>] = &[("Sub", &IMAGENET[..1]), ("Div", &IMAGENET[1..])];
     let (_, notes) = calibrated(&folder, &means(3, own), "--normalization imagenet");
     assert!(
         notes.contains("warning") && notes.contains("of its own"),
@@ -269,7 +272,7 @@ fn networks_that_begin_with_a_normalisation_say_it_themselves() {
     assert!(!notes.contains("warning"), "{notes}");
     // statistics of v/255 could be of others, scales alone say nothing
     let unsure: [&[f32]; 4] = [&[1.0; 3], &[0.0; 3], &[0.45; 3], &[0.06; 3]];
-    let others: [&[(&str, &[&[f32]])]; 4] = [
+    let others: [&[Operator<'_>]; 4] = [
         &[("BatchNormalization", &unsure)],
         &[("Mul", &[&[2.0]])],
         &[("Add", &[&[0.5]])],

@@ -304,7 +304,8 @@ fn zip_member(lab: &Lab) -> Vec<Case> {
 }
 
 fn in_use(_: &Lab) -> Vec<Case> {
-    let ways: [(&str, fn(&mut Vec<u8>)); 3] = [
+    type Way = fn(&mut Vec<u8>);
+    let ways: [(&str, Way); 3] = [
         ("changed", |b| {
             let from = b.len() / 2;
             b[from..].iter_mut().for_each(|v| *v ^= 1);

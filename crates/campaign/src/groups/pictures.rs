@@ -318,7 +318,8 @@ fn kinds(_: &Lab) -> Vec<Case> {
         }
     }
     // no pictures at all, or of another size
-    let foreign: [(&str, fn() -> Vec<u8>); 10] = [
+    type Made = fn() -> Vec<u8>;
+    let foreign: [(&str, Made); 10] = [
         ("gif", || {
             b"GIF89a\x08\0\x08\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\x08\0\x08\0\0\x02\x01\x84\0;"
                 .to_vec()
