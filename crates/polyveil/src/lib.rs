@@ -4,13 +4,8 @@
 //! use polyveil::{calibrate::*, inputs::Source, progress::silent, task::{Answer, Stated}, *};
 //! // whoever has the network: polynomials in place of activations, fitted to data, then a plan
 //! let truth_table = Material::Inputs(vec![Source::of("data/xor.csv")]);
-//! let classes = Meaning::Classes(vec!["equal".into(), "different".into()]);
-//! let options = Calibrating {
-//!     degree: 7,
-//!     outputs: Some(classes),
-//!     normalization: Stated::named("none"), // rows as they are
-//!     ..Calibrating::default()
-//! };
+//! let outputs = Some(Meaning::Classes(vec!["equal".into(), "different".into()]));
+//! let options = Calibrating { degree: 7, outputs, normalization: Stated::named("none"), ..Default::default() };
 //! let network = calibrate("data/xor.onnx".as_ref(), &truth_table, &options, &mut silent)?;
 //! let plan = std::sync::Arc::new(compile(&network, &shallow())?);
 //! // the client: keys and an input, as bytes
