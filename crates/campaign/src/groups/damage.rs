@@ -204,7 +204,7 @@ fn foreign_formats(lab: &Lab) -> Vec<Case> {
         (
             "csv",
             b"a,b,c,d,label\n1,2,3,4,0\n2,3,4,5,1\n\"3\",4,5,6,2\n".to_vec(),
-            "calibrate @toy.onnx --data d.csv --class-column label --degree 4 -o x.pvm",
+            "calibrate @toy.onnx --data d.csv --class-column label --normalization none --degree 4 -o x.pvm",
         ),
         (
             "tokenizer",
