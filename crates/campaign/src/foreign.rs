@@ -3,26 +3,12 @@
 use image::{ColorType, ImageFormat};
 use std::io::Cursor;
 
-fn crc(bytes: &[u8]) -> u32 {
-    let step = |c: u32| {
-        if c & 1 == 1 {
-            0xedb8_8320 ^ (c >> 1)
-        } else {
-            c >> 1
-        }
-    };
-    let table: Vec<u32> = (0..256).map(|n| (0..8).fold(n, |c, _| step(c))).collect();
-    !bytes.iter().fold(!0u32, |c, b| {
-        table[((c ^ u32::from(*b)) & 255) as usize] ^ (c >> 8)
-    })
-}
-
 /// A zip of members as they are; where the first one's bytes begin.
 pub(crate) fn zip(members: &[(String, Vec<u8>)]) -> Vec<u8> {
     let (mut out, mut directory) = (Vec::new(), Vec::new());
     for (name, data) in members {
         let mut common = vec![20, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        common.extend(crc(data).to_le_bytes());
+        common.extend(crc32fast::hash(data).to_le_bytes());
         common.extend((data.len() as u32).to_le_bytes());
         common.extend((data.len() as u32).to_le_bytes());
         common.extend((name.len() as u16).to_le_bytes());
@@ -109,7 +95,7 @@ pub(crate) fn raw_png(
         let mut body = kind.to_vec();
         body.extend(data);
         out.extend(&body);
-        out.extend(crc(&body).to_be_bytes());
+        out.extend(crc32fast::hash(&body).to_be_bytes());
     };
     let mut head = width.to_be_bytes().to_vec();
     head.extend(height.to_be_bytes());

@@ -418,11 +418,24 @@ struct Results {
     lines: RefCell<Vec<Value>>,
     /// What they are of.
     identity: Row,
+    /// Whether the file was not there before.
+    made: bool,
+}
+
+/// A refused evaluation leaves no empty file.
+impl Drop for Results {
+    fn drop(&mut self) {
+        if self.made && self.lines.borrow().is_empty() {
+            // a left-over costs nothing; the refusal is what counts
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl Results {
     /// Opens the file and reads what is there; a line that a kill cut short does not parse and is done again.
     fn open(path: &Path, identity: Row) -> Result<Self> {
+        let made = !path.exists();
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -474,6 +487,7 @@ impl Results {
             file,
             lines: RefCell::new(lines),
             identity,
+            made,
         })
     }
     /// Refuses another plan than that of the lines that are there.
