@@ -541,7 +541,7 @@ pub(crate) fn evaluate(a: &EvaluateArgs) -> Result<()> {
         let plan = match &a.plan {
             Some(path) => {
                 let plan = network::plan(path)?;
-                polyveil::evaluate::require_plan_of(&plan, &graph).map_err(|e| e.within(path))?;
+                network::require_plan_of(&plan, &graph).map_err(|e| e.within(path))?;
                 plan
             }
             None => {

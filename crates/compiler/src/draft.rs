@@ -19,6 +19,8 @@ use std::cell::RefCell;
 /// A network on its way to a plan.
 pub(crate) struct Draft<'a> {
     pub(crate) graph: &'a PolyGraph,
+    /// Its digest.
+    model: [u8; 32],
     pub(crate) target: &'a Target,
     pub(crate) normal: Normal,
     /// Which ciphertexts of a quantity are different.
@@ -46,6 +48,7 @@ impl<'a> Draft<'a> {
         let splits = split::split_all(&packed, &cost, target.key_seconds);
         let draft = Self {
             graph,
+            model: nn::format::artefact::digest(graph)?,
             target,
             normal,
             twins,
@@ -87,6 +90,7 @@ impl<'a> Draft<'a> {
     ) -> Result<VerifiedPlan, Error> {
         let Self {
             graph,
+            model,
             target,
             normal,
             ..
@@ -111,6 +115,7 @@ impl<'a> Draft<'a> {
             name: metadata.name.clone(),
             input_bound: normal.quantities[0].bound,
             task: runtime::wire::task_digest(metadata.task.as_deref().unwrap_or_default()),
+            model: *model,
         };
         Ok(VerifiedPlan::new(Plan {
             parameters: target.parameters.clone(),

@@ -121,6 +121,9 @@ pub enum Error {
     /// The plan does not hold together: a defect of this program.
     #[error("{0}; this is a defect of the compiler: please report it with the network")]
     Plan(#[from] runtime::Error),
+    /// From the network's file format, whose checksum names the network.
+    #[error(transparent)]
+    Network(#[from] nn::Error),
     /// From the scheme.
     #[error(transparent)]
     Ckks(#[from] ckks::Error),

@@ -102,6 +102,7 @@ fn plan(parameters: ParametersSpec, output: (usize, usize), operations: Vec<Oper
             name: "toy".into(),
             input_bound: 2.0,
             task: task_digest(TASK),
+            ..Description::default()
         },
         input: port("x", 0, level, 2.0),
         output: port("y", output.0, output.1, -3.0),

@@ -81,11 +81,12 @@ pub fn compile(graph: &nn::PolyGraph, target: &compiler::Target) -> Result<runti
 /// What a client needs of a plan: keys are made from it.
 ///
 /// # Errors
-/// Those of [`runtime::VerifiedPlan::client_file`].
+/// Those of [`network::require_plan_of`].
 pub fn client_file(
     plan: &runtime::VerifiedPlan,
     graph: &nn::PolyGraph,
 ) -> Result<runtime::ClientFile> {
+    network::require_plan_of(plan, graph)?;
     Ok(plan.client_file(network::task_bytes(graph))?)
 }
 

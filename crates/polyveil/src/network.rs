@@ -152,9 +152,9 @@ impl PlanFiles {
     /// Writes them; gives the client file's name.
     ///
     /// # Errors
-    /// The file system's.
+    /// A plan of another network; the file system's.
     pub fn save(self, plan: &VerifiedPlan, graph: &PolyGraph) -> Result<Option<PathBuf>> {
-        let file = plan.client_file(task_bytes(graph))?;
+        let file = crate::client_file(plan, graph)?;
         self.plan
             .write(|out, name| Ok(plan.plan().write(out, name).map(drop)?))?;
         let Some((client, beside)) = self.client else {
@@ -163,6 +163,22 @@ impl PlanFiles {
         client.write(|out, name| Ok(file.write(out, name).map(drop)?))?;
         Ok(Some(beside))
     }
+}
+
+/// Refuses a plan that was compiled from another network.
+///
+/// # Errors
+/// As said.
+pub fn require_plan_of(plan: &VerifiedPlan, graph: &PolyGraph) -> Result<()> {
+    let (own, name) = (&plan.plan().description, &graph.metadata().name);
+    if own.model == nn::format::artefact::digest(graph)? {
+        return Ok(());
+    }
+    let other = match own.name == *name {
+        true => format!("{name}, but of another network of that name than the model is"),
+        false => format!("{}, not of {name}", own.name),
+    };
+    Err(format!("this is a plan of {other}; compile the network again").into())
 }
 
 /// Whether a plan divides, so that its worst-case bound says nothing: a language model's or an encoder's.

@@ -1,7 +1,6 @@
 //! Client and server in one process: everything between them goes through bytes.
 
 use crate::Result;
-use crate::network::task_bytes;
 use crate::progress::{Listener, Say, duration};
 use ckks::Ciphertext;
 use nn::PolyGraph;
@@ -85,14 +84,14 @@ impl Session {
     /// the run is fetched meanwhile.
     ///
     /// # Errors
-    /// Those of key generation, and a lack of memory.
+    /// A plan of another network, those of key generation, and a lack of memory.
     pub fn new(
         plan: Arc<VerifiedPlan>,
         graph: &PolyGraph,
         prediction: Prediction,
         tell: Listener<'_>,
     ) -> Result<Self> {
-        let client = Client::new(plan.client_file(task_bytes(graph))?, &mut rng());
+        let client = Client::new(crate::client_file(&plan, graph)?, &mut rng());
         let start = Instant::now();
         let preparation = prepare(&plan, None)?;
         let (reader, writer) = std::io::pipe()?;

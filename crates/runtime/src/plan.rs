@@ -71,6 +71,8 @@ pub struct Description {
     /// file alone.
     #[serde(default)]
     pub task: [u8; 32],
+    /// Digest of the network that it was compiled from: the checksum in its file; zero where it was made by hand.
+    pub model: [u8; 32],
 }
 
 /// A program as the compiler or a file has it, not checked: [`VerifiedPlan::new`](crate::VerifiedPlan::new) checks it. Read and written

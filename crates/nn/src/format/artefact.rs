@@ -25,6 +25,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 const FORMAT: &str = "Polyveil model (.pvm)";
 /// The tensor that holds the task's bytes.
@@ -108,28 +109,51 @@ fn malformed(detail: impl Into<String>) -> Error {
     Error::malformed(FORMAT, detail)
 }
 
-/// A tensor to be written: type, shape, little-endian bytes.
-struct Stored {
-    dtype: &'static str,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
+/// A tensor to be written.
+enum Stored {
+    Single(Parameter),
+    Double(Vec<usize>, Vec<f64>),
+    Bytes(Arc<[u8]>),
 }
 
 impl Stored {
-    fn f32(p: &Parameter) -> Self {
-        let bytes = p.values().iter().flat_map(|v| v.to_le_bytes()).collect();
-        Self {
-            dtype: "F32",
-            shape: p.shape().to_vec(),
-            bytes,
+    fn dtype(&self) -> &'static str {
+        match self {
+            Self::Single(_) => "F32",
+            Self::Double(..) => "F64",
+            Self::Bytes(_) => "U8",
         }
     }
 
-    fn f64(shape: Vec<usize>, values: impl IntoIterator<Item = f64>) -> Self {
-        Self {
-            dtype: "F64",
-            shape,
-            bytes: values.into_iter().flat_map(f64::to_le_bytes).collect(),
+    fn shape(&self) -> Vec<usize> {
+        match self {
+            Self::Single(p) => p.shape().to_vec(),
+            Self::Double(shape, _) => shape.clone(),
+            Self::Bytes(bytes) => vec![bytes.len()],
+        }
+    }
+
+    /// Bytes in the file.
+    fn len(&self) -> usize {
+        match self {
+            Self::Single(p) => 4 * p.values().len(),
+            Self::Double(_, values) => 8 * values.len(),
+            Self::Bytes(bytes) => bytes.len(),
+        }
+    }
+
+    /// Its little-endian bytes, in small blocks.
+    fn each_block(&self, mut take: impl FnMut(&[u8])) {
+        match self {
+            Self::Single(p) => {
+                for block in p.values().chunks(1 << 12) {
+                    take(&block.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>());
+                }
+            }
+            Self::Double(_, values) => {
+                take(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>());
+            }
+            Self::Bytes(bytes) => take(bytes),
         }
     }
 }
@@ -164,12 +188,23 @@ impl OpRecord {
 /// # Errors
 /// [`Error::Malformed`] when the description can't be written as JSON (it always can).
 pub fn to_bytes(graph: &PolyGraph) -> Result<Vec<u8>> {
-    let network = graph.network().clone();
-    write(
-        &network.try_map(|_, p| Ok(Nonlinearity::Polynomial(p)))?,
-        graph.ranges(),
-        graph.metadata(),
-    )
+    Ok(parts_of(graph)?.bytes())
+}
+
+/// The checksum in the file that [`to_bytes`] gives, without the file: what a plan names its network by.
+///
+/// # Errors
+/// As [`to_bytes`].
+pub fn digest(graph: &PolyGraph) -> Result<[u8; 32]> {
+    let parts = parts_of(graph)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&parts.header);
+    for (_, tensor) in &parts.tensors {
+        tensor.each_block(|block| {
+            hasher.update(block);
+        });
+    }
+    Ok(*hasher.finalize().as_bytes())
 }
 
 /// The bytes of a network that may have activations and maxima; deterministic. A polynomial network gives what [`to_bytes`] gives
@@ -178,10 +213,37 @@ pub fn to_bytes(graph: &PolyGraph) -> Result<Vec<u8>> {
 /// # Errors
 /// [`Error::Malformed`] as [`to_bytes`].
 pub fn graph_to_bytes(graph: &Graph, metadata: &Metadata) -> Result<Vec<u8>> {
-    write(graph, None, metadata)
+    Ok(parts(graph, None, metadata)?.bytes())
 }
 
-fn write(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result<Vec<u8>> {
+/// A file before it is sealed: its header, with its length, and its tensors in their order.
+struct Parts {
+    header: Vec<u8>,
+    tensors: Vec<(String, Stored)>,
+}
+
+impl Parts {
+    fn bytes(self) -> Vec<u8> {
+        let mut out = self.header;
+        out.reserve_exact(self.tensors.iter().map(|(_, t)| t.len()).sum());
+        for (_, tensor) in self.tensors {
+            tensor.each_block(|block| out.extend_from_slice(block));
+        }
+        seal::seal(&mut out);
+        out
+    }
+}
+
+fn parts_of(graph: &PolyGraph) -> Result<Parts> {
+    let network = graph.network().clone();
+    parts(
+        &network.try_map(|_, p| Ok(Nonlinearity::Polynomial(p)))?,
+        graph.ranges(),
+        graph.metadata(),
+    )
+}
+
+fn parts(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result<Parts> {
     let mut tensors: BTreeMap<String, Stored> = BTreeMap::new();
     let mut nodes = Vec::new();
     for node in graph.nodes() {
@@ -194,8 +256,8 @@ fn write(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
         });
     }
     if let Some(ranges) = ranges {
-        let ends = ranges.iter().flat_map(|r| [r.min, r.max]);
-        tensors.insert("ranges".into(), Stored::f64(vec![ranges.len(), 2], ends));
+        let ends = ranges.iter().flat_map(|r| [r.min, r.max]).collect();
+        tensors.insert("ranges".into(), Stored::Double(vec![ranges.len(), 2], ends));
     }
     let document = Document {
         nodes,
@@ -208,12 +270,7 @@ fn write(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
         },
     };
     if let Some(task) = &metadata.task {
-        let stored = Stored {
-            dtype: "U8",
-            shape: vec![task.len()],
-            bytes: task.to_vec(),
-        };
-        tensors.insert(TASK.into(), stored);
+        tensors.insert(TASK.into(), Stored::Bytes(task.clone()));
     }
     let json = |e: serde_json::Error| malformed(e.to_string());
     let text = serde_json::to_string(&document).map_err(json)?;
@@ -226,19 +283,19 @@ fn write(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
         "__metadata__".to_string(),
         serde_json::to_value(metadata).map_err(json)?,
     )]);
-    let mut data = Vec::new();
     // Wider types first keeps every tensor aligned to its type.
-    let mut tensors: Vec<_> = tensors.iter().collect();
-    tensors.sort_by_key(|(_, t)| match t.dtype {
-        "F64" => 0,
-        "F32" => 1,
-        _ => 2,
+    let mut tensors: Vec<_> = tensors.into_iter().collect();
+    tensors.sort_by_key(|(_, t)| match t {
+        Stored::Double(..) => 0,
+        Stored::Single(_) => 1,
+        Stored::Bytes(_) => 2,
     });
-    for (name, t) in tensors {
-        let begin = data.len();
-        data.extend_from_slice(&t.bytes);
-        let entry = serde_json::json!({"dtype": t.dtype, "shape": t.shape, "data_offsets": [begin, data.len()]});
+    let mut begin = 0;
+    for (name, t) in &tensors {
+        let end = begin + t.len();
+        let entry = serde_json::json!({"dtype": t.dtype(), "shape": t.shape(), "data_offsets": [begin, end]});
         header.insert(name.clone(), entry);
+        begin = end;
     }
     let mut header = serde_json::to_string(&header).map_err(json)?;
     while !header.len().is_multiple_of(8) {
@@ -246,9 +303,10 @@ fn write(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
     }
     let mut out = (header.len() as u64).to_le_bytes().to_vec();
     out.extend_from_slice(header.as_bytes());
-    out.extend_from_slice(&data);
-    seal::seal(&mut out);
-    Ok(out)
+    Ok(Parts {
+        header: out,
+        tensors,
+    })
 }
 
 fn record(name: &str, op: &Op<Nonlinearity>, tensors: &mut BTreeMap<String, Stored>) -> OpRecord {
@@ -261,10 +319,10 @@ fn record(name: &str, op: &Op<Nonlinearity>, tensors: &mut BTreeMap<String, Stor
         Op::BatchNorm(b) => OpRecord::BatchNormalization(b),
         Op::Elementwise(Nonlinearity::Activation(name)) => OpRecord::Activation { name },
         Op::Elementwise(Nonlinearity::Polynomial(p)) => {
-            let coefficients = p.coefficients().iter().copied();
-            insert("poly", Stored::f64(vec![p.degree() + 1], coefficients));
+            let coefficients = p.coefficients().to_vec();
+            insert("poly", Stored::Double(vec![p.degree() + 1], coefficients));
             let ends = <[f64; 2]>::from(p.interval());
-            insert("interval", Stored::f64(vec![2], ends));
+            insert("interval", Stored::Double(vec![2], ends.to_vec()));
             OpRecord::Polynomial
         }
         Op::Add => OpRecord::Add,
@@ -284,7 +342,7 @@ fn record(name: &str, op: &Op<Nonlinearity>, tensors: &mut BTreeMap<String, Stor
         Op::Identity => OpRecord::Identity,
     };
     for (part, parameter) in record.tensors() {
-        insert(part, Stored::f32(parameter));
+        insert(part, Stored::Single(parameter.clone()));
     }
     record
 }

@@ -289,6 +289,10 @@ fn files_of_before_the_training_record_load_and_stay_as_they_are() {
 #[test]
 fn every_flipped_bit_is_found() {
     let good = artefact::to_bytes(&network()).expect("writes");
+    // what plans name a network by is the checksum in its file
+    let digest = artefact::digest(&network()).expect("writes");
+    let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+    assert!(String::from_utf8_lossy(&good).contains(&format!("\"blake3\":\"{hex}\"")));
     for at in 0..good.len() {
         let mut bad = good.clone();
         bad[at] ^= 1 << (at % 8);

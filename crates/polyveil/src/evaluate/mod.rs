@@ -12,7 +12,7 @@ use crate::client::refusal;
 use crate::error::{Result, named};
 use crate::inputs::{Inputs, Source};
 use crate::largest_error;
-use crate::network::task_bytes;
+use crate::network::require_plan_of;
 use crate::progress::{Listener, Say, duration};
 use crate::questions::Questions;
 use crate::session::{Precision, Session};
@@ -33,12 +33,6 @@ use std::sync::Arc;
 use std::time::Instant;
 use subject::{Row, Subject, row};
 use task::Task;
-
-/// Inputs that a plan is compared with its network on, at most.
-const TRIED: usize = 8;
-/// What a plan's answers may differ from its network's in the clear, of the largest: its weights are in single precision, its bootstraps
-/// reduce by a sine.
-const SAME: f64 = 1e-2;
 
 /// What a network is evaluated on.
 #[derive(Clone, Debug)]
@@ -108,7 +102,7 @@ impl<'a> Evaluation<'a> {
             graph,
             task,
             subject,
-            results: Results::open(results, identity(graph, set)?)?,
+            results: Results::open(results, identity(graph, set, results)?)?,
             wanted: first * each..last * each,
         })
     }
@@ -142,7 +136,7 @@ impl<'a> Evaluation<'a> {
         tell: Listener<'_>,
     ) -> Result<Report> {
         let start = Instant::now();
-        self.require_same_network(plan, missing)?;
+        require_plan_of(plan, self.graph)?;
         let digest = hex(plan.digest());
         self.results.require_plan(&digest)?;
         let mut head = self.results.identity.clone();
@@ -161,34 +155,6 @@ impl<'a> Evaluation<'a> {
         let measured = self.each(&session, missing, error, tell)?;
         let found = runtime::report::Answer::default();
         Ok(Report::new(plan, session.prediction(), &measured, found))
-    }
-
-    /// Refuses a plan that computes something else than the network, in the clear, for the first input that is within all ranges: networks of
-    /// one family share names and shapes.
-    fn require_same_network(&self, plan: &VerifiedPlan, missing: &[usize]) -> Result<()> {
-        for &index in missing.iter().take(TRIED) {
-            let (x, _) = self.subject.input(index)?;
-            let clear = self.graph.evaluate(&x)?;
-            if !clear.outside.is_empty() {
-                continue;
-            }
-            let answer = plan.simulate(x.values(), None)?;
-            let clear = clear.output.values();
-            let answer = &answer[..answer.len().min(clear.len())];
-            // what the plan itself calls impossible is refused when it is decrypted, and counted
-            let most = plan.answer_bounds().magnitude;
-            if answer.iter().any(|v| v.abs() > most) {
-                break;
-            }
-            let largest = clear.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-            let differs = largest_error(answer, clear);
-            if differs > SAME * largest {
-                let name = &plan.plan().description.name;
-                return Err(format!("the plan is one of another network than the model, though of the same name and shapes ({name}): in the clear their answers differ by {differs:.1e}; compile the network again").into());
-            }
-            break;
-        }
-        Ok(())
     }
 
     /// Runs inputs, as many at a time as the plan takes, and appends a line for each. One that leaves a range in the clear gets a line that
@@ -332,30 +298,6 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-/// Refuses a plan that is not this network's.
-///
-/// # Errors
-/// As said.
-pub fn require_plan_of(plan: &VerifiedPlan, graph: &PolyGraph) -> Result<()> {
-    let (own, metadata) = (&plan.plan().description, graph.metadata());
-    let shapes = [&plan.plan().input.shape, &plan.plan().output.shape];
-    let same = [graph.input_shape(), graph.output().shape()]
-        .iter()
-        .zip(shapes)
-        .all(|(a, b)| a.dims() == *b);
-    if own.name != metadata.name
-        || own.task != runtime::wire::task_digest(&task_bytes(graph))
-        || !same
-    {
-        return Err(format!(
-            "this is a plan of {}, not of {}; compile the network again",
-            own.name, metadata.name
-        )
-        .into());
-    }
-    Ok(())
-}
-
 /// The plan's own range that these inputs leave: operands of bootstraps.
 fn leaves(session: &Session, values: &[f64]) -> Result<Option<String>> {
     match ClearTwin::new(session.plan(), session.client().spec(), values)?.finish() {
@@ -365,8 +307,7 @@ fn leaves(session: &Session, values: &[f64]) -> Result<Option<String>> {
 }
 
 /// What results are of: digests of the model and of the data, and how these are read.
-fn identity(graph: &PolyGraph, set: &Set) -> Result<Row> {
-    let model = nn::format::artefact::to_bytes(graph)?;
+fn identity(graph: &PolyGraph, set: &Set, results: &Path) -> Result<Row> {
     let (paths, read): (Vec<&Path>, _) = match set {
         Set::Inputs(s) => (
             vec![&s.path],
@@ -375,31 +316,39 @@ fn identity(graph: &PolyGraph, set: &Set) -> Result<Row> {
         Set::Lambada(path) => (vec![path], "LAMBADA".into()),
         Set::Piqa(path, labels) => (vec![path, labels], "PIQA".into()),
     };
-    let data: Result<Vec<String>> = paths.into_iter().map(data_digest).collect();
+    let data = paths.into_iter().map(|path| data_digest(path, results));
+    let data: Vec<String> = data.collect::<Result<_>>()?;
+    let model = hex(&nn::format::artefact::digest(graph)?);
     Ok(row(
-        json!({ "model": hex(&input_digest(&model[..], "model")?), "data": data?.join(" "), "read_as": read }),
+        json!({ "model": model, "data": data.join(" "), "read_as": read }),
     ))
 }
 
-/// Digest of a file, or of the names and lengths of all files in a folder.
-fn data_digest(path: &Path) -> Result<String> {
+/// Digest of a file's content, or of the names and contents of all files in a folder but the results.
+fn data_digest(path: &Path, results: &Path) -> Result<String> {
+    let of_file = |file: &Path| {
+        let name = file.display().to_string();
+        Ok::<_, crate::Error>(hex(&input_digest(crate::files::open(file)?, &name)?))
+    };
     if !path.is_dir() {
-        let name = path.display().to_string();
-        return Ok(hex(&input_digest(crate::files::open(path)?, &name)?));
+        return of_file(path);
     }
+    let results = results.canonicalize().ok();
     let (mut folders, mut files) = (vec![path.to_path_buf()], Vec::new());
+    // a link may lead back to where it lies
+    let mut seen = BTreeSet::new();
     while let Some(folder) = folders.pop() {
+        if !seen.insert(folder.canonicalize().map_err(named(&folder))?) {
+            continue;
+        }
         for entry in std::fs::read_dir(&folder).map_err(named(&folder))? {
-            let entry = entry.map_err(named(&folder))?;
-            match entry.path() {
+            match entry.map_err(named(&folder))?.path() {
                 within if within.is_dir() => folders.push(within),
-                file => {
-                    let length = std::fs::metadata(&file).map_or(0, |m| m.len());
-                    files.push(format!(
-                        "{:?} {length}\n",
-                        file.strip_prefix(path).unwrap_or(&file)
-                    ));
+                file if file.is_file() && file.canonicalize().ok() != results => {
+                    let name = file.strip_prefix(path).unwrap_or(&file);
+                    files.push(format!("{name:?} {}\n", of_file(&file)?));
                 }
+                _ => {}
             }
         }
     }
@@ -510,5 +459,30 @@ impl Results {
             .map_err(named(&self.path))?;
         self.lines.borrow_mut().push(line.clone());
         Ok(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_its_names_and_contents_but_for_the_results() {
+        let folder = format!("polyveil-data-digest-{}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
+        let (within, results) = (folder.join("cats"), folder.join("results.jsonl"));
+        std::fs::create_dir_all(&within).expect("a folder");
+        let put = |path: &Path, text: &str| {
+            std::fs::write(path, text).expect("writes");
+            data_digest(&folder, &results).expect("reads")
+        };
+        let first = put(&within.join("a.png"), "one");
+        assert_ne!(put(&within.join("a.png"), "two"), first);
+        assert_eq!(put(&within.join("a.png"), "one"), first);
+        assert_eq!(put(&results, "a line"), first);
+        std::os::unix::fs::symlink(&folder, within.join("back")).expect("links");
+        assert_eq!(data_digest(&folder, &results).expect("ends"), first);
+        assert_ne!(put(&folder.join("b.png"), ""), first);
+        std::fs::remove_dir_all(&folder).expect("removes");
     }
 }
