@@ -192,12 +192,7 @@ fn results_belong_to_one_model_and_one_set() {
     let graph = nn::format::artefact::load(std::path::Path::new(&model), 1 << 20).expect("reads");
     let digest = nn::format::artefact::digest(&graph).expect("writes");
     let of_rows = runtime::checkpoint::input_digest(ROWS.as_bytes(), "x").expect("reads");
-    let hex = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect::<String>()
-    };
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     let head = serde_json::json!({
         "model": hex(&digest), "data": hex(&of_rows), "read_as": "None Classes(Some(\"differ\")) [\"name\"] false"
     });

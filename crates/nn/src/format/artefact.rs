@@ -147,11 +147,21 @@ impl Stored {
         match self {
             Self::Single(p) => {
                 for block in p.values().chunks(1 << 12) {
-                    take(&block.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>());
+                    take(
+                        &block
+                            .iter()
+                            .flat_map(|v| v.to_le_bytes())
+                            .collect::<Vec<_>>(),
+                    );
                 }
             }
             Self::Double(_, values) => {
-                take(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>());
+                take(
+                    &values
+                        .iter()
+                        .flat_map(|v| v.to_le_bytes())
+                        .collect::<Vec<_>>(),
+                );
             }
             Self::Bytes(bytes) => take(bytes),
         }
