@@ -1,7 +1,11 @@
 //! The one trait over which every circuit is written.
 
+use crate::coefficients::Parts;
 use crate::typing::{self, Info};
-use crate::{BlockMap, Bootstrap, Complex64, Context, Error, Level, Parameters, Polynomial};
+use crate::{
+    BlockMap, Bootstrap, Coefficients, Complex64, Context, Descent, Error, HalfBootstrap, Level,
+    Parameters, Polynomial,
+};
 
 /// The primitives of CKKS and the circuits provided on top of them.
 ///
@@ -128,5 +132,21 @@ pub trait Arithmetic {
     /// Refresh: see [`Bootstrap`].
     fn bootstrap(&self, x: &Self::Value, b: &Bootstrap) -> Result<Self::Value, Error> {
         b.apply(self, x)
+    }
+    /// Slots → coefficients: see [`Descent`].
+    fn to_coefficients(
+        &self,
+        parts: &Parts<Self::Value>,
+        d: &Descent,
+    ) -> Result<Coefficients<Self::Value>, Error> {
+        d.apply(self, parts)
+    }
+    /// Coefficients → slots, refreshed: see [`HalfBootstrap`].
+    fn half_bootstrap(
+        &self,
+        x: &Coefficients<Self::Value>,
+        h: &HalfBootstrap,
+    ) -> Result<Parts<Self::Value>, Error> {
+        h.apply(self, x)
     }
 }

@@ -6,8 +6,10 @@
 //! back as c − κ·c³, κ = (2πS₀/q₀)²/6 = 2^−17.3, which in every slot is at most κ·rms³ ≤ 2^−20.2 (docs/noise.md, as is the law of I). The factor
 //! q₀/(2πS₀) and the gain are folded into the scale.
 
-use crate::dft::radius;
-use crate::{Arithmetic, Error, Level, Polynomial, typing};
+use crate::coefficients::{Coefficients, Parts};
+use crate::dft::{Transforms, radius};
+use crate::typing::Info;
+use crate::{Arithmetic, Error, Level, Parameters, Polynomial, typing};
 
 /// A bootstrap: the operand (at level 0, |x| ≤ 1/2) comes back as gain·x at level `target`.
 ///
@@ -39,6 +41,47 @@ pub(crate) fn eval_mod<A: Arithmetic + ?Sized>(
     Ok(c)
 }
 
+/// ModRaise, the trace onto X^(N/2n), CoeffToSlot and EvalMod: the sines of 2π(coefficient/q₀), real. Of one vector of 2n slots where n = `slots` is
+/// below N/2.
+pub(crate) fn sines<A: Arithmetic + ?Sized>(
+    a: &A,
+    x: &A::Value,
+    transforms: &Transforms,
+    slots: usize,
+    target: Level,
+) -> Result<Parts<A::Value>, Error> {
+    let p = a.parameters();
+    let spec = typing::bootstrapping(p)?;
+    let (top, most) = (p.top(target), p.max_slots());
+    let y = a.mod_raise(x, top)?;
+    let y = if spec.log_raise == 0 {
+        y
+    } else {
+        a.mul_integer(&y, 1 << spec.log_raise)?
+    };
+    let mut y = a.with_scale(&y, p.scale(top))?;
+    let mut step = slots;
+    while step < most {
+        y = a.add(&y, &a.rotate(&y, step as i64)?)?;
+        step *= 2;
+    }
+    y = a.with_slots(&y, slots)?;
+    for map in &transforms.coeff_to_slot {
+        let scale = p.scale(typing::below(p, "bootstrap", a.info(&y).level)?);
+        y = a.linear(&[y], map, scale)?.swap_remove(0);
+    }
+    let conjugate = a.conjugate(&y)?;
+    let first = a.eval_mod(&a.add(&y, &conjugate)?, &transforms.cosine)?;
+    // both halves side by side are real already
+    let second = if a.info(&y).slots > slots {
+        None
+    } else {
+        let imaginary = a.mul_i(&a.sub(&conjugate, &y)?)?;
+        Some(a.eval_mod(&imaginary, &transforms.cosine)?)
+    };
+    Ok(Parts { first, second })
+}
+
 impl Bootstrap {
     /// Carries it out.
     ///
@@ -46,13 +89,12 @@ impl Bootstrap {
     /// If the operand is not at level 0 and its canonical scale, or has a larger period.
     pub fn apply<A: Arithmetic + ?Sized>(&self, a: &A, x: &A::Value) -> Result<A::Value, Error> {
         let p = a.parameters();
-        let spec = typing::bootstrapping(p)?;
+        typing::bootstrapping(p)?;
         let here = a.info(x);
         typing::levels("bootstrap (from level 0)", here.level, Level::new(0))?;
         let base_scale = p.scale(Level::new(0));
         typing::scales("bootstrap", here.scale, base_scale)?;
         typing::slots(p, "bootstrap", self.slots)?;
-        let most = p.max_slots();
         if here.slots > self.slots || self.slots < 4 {
             return Err(Error::Slots {
                 operation: "bootstrap",
@@ -68,35 +110,11 @@ impl Bootstrap {
             });
         }
         let transforms = a.context().transforms(self.slots)?;
-        let top = p.top(Level::new(self.target));
-
-        let y = a.mod_raise(x, top)?;
-        let y = if spec.log_raise == 0 {
-            y
-        } else {
-            a.mul_integer(&y, 1 << spec.log_raise)?
-        };
-        let mut y = a.with_scale(&y, p.scale(top))?;
-        let mut step = self.slots;
-        while step < most {
-            y = a.add(&y, &a.rotate(&y, step as i64)?)?;
-            step *= 2;
-        }
-        y = a.with_slots(&y, self.slots)?;
-        for map in &transforms.coeff_to_slot {
-            let scale = p.scale(typing::below(p, "bootstrap", a.info(&y).level)?);
-            y = a.linear(&[y], map, scale)?.swap_remove(0);
-        }
-        let conjugate = a.conjugate(&y)?;
-        let real = a.eval_mod(&a.add(&y, &conjugate)?, &transforms.cosine)?;
-        let mut y = if self.slots == most {
-            let imaginary = a.mul_i(&a.sub(&conjugate, &y)?)?;
-            a.add(
-                &real,
-                &a.mul_i(&a.eval_mod(&imaginary, &transforms.cosine)?)?,
-            )?
-        } else {
-            real
+        let target = Level::new(self.target);
+        let Parts { first, second } = sines(a, x, transforms, self.slots, target)?;
+        let mut y = match second {
+            Some(imaginary) => a.add(&first, &a.mul_i(&imaginary)?)?,
+            None => first,
         };
         // sin(2πv) ≈ 2π·x·S₀/q₀, read as gain·x. Only the first map's plaintexts, of short period, see the gain and the target's
         // scale: the others are the same for all bootstraps of these slots and are kept encoded once.
@@ -112,5 +130,65 @@ impl Bootstrap {
             y = a.linear(&[y], map, scale)?.swap_remove(0);
         }
         a.assume_bound(&a.with_slots(&y, self.slots)?, 0.5 * self.gain)
+    }
+}
+
+/// The way up: ModRaise, CoeffToSlot and EvalMod. Values at level 0 and the scale [`Parameters::base_scale`] of the target, |x| ≤ 1/2, come back in
+/// slots, at the canonical scale of a residual level.
+///
+/// Every x comes back as sin(κx)/κ, κ = 2πS₀/q₀: short of x by κ²x³/6. That is known, and part of what the circuit means.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct HalfBootstrap {
+    /// Residual level of the result.
+    pub target: usize,
+}
+
+impl HalfBootstrap {
+    /// Where the parts stand.
+    ///
+    /// # Errors
+    /// If the operand is not at level 0 and the scale that the target needs.
+    pub(crate) fn typed(&self, p: &Parameters, x: &Info) -> Result<Info, Error> {
+        typing::order_first(p)?;
+        let level = typing::landing(p, self.target)?;
+        typing::levels("half bootstrap (from level 0)", x.level, Level::new(0))?;
+        typing::scales("half bootstrap", x.scale, p.base_scale(level))?;
+        let slots = if x.slots < p.max_slots() {
+            2 * x.slots
+        } else {
+            x.slots
+        };
+        Ok(Info {
+            level,
+            scale: p.scale(level),
+            slots,
+            degree: 1,
+        })
+    }
+    /// κ of the sine that values come back through.
+    pub fn angle(&self, p: &Parameters) -> f64 {
+        let scale = p.base_scale(Level::new(self.target));
+        std::f64::consts::TAU * scale / p.modulus(Level::new(0))
+    }
+    /// Carries it out. Two parts where all coefficients count, else one: EvalMod then runs once.
+    ///
+    /// # Errors
+    /// If the operand is not at level 0 and the scale that the target needs, or keys are missing.
+    pub fn apply<A: Arithmetic + ?Sized>(
+        &self,
+        a: &A,
+        x: &Coefficients<A::Value>,
+    ) -> Result<Parts<A::Value>, Error> {
+        let p = a.parameters();
+        let here = a.info(x.value());
+        let to = self.typed(p, &here)?;
+        let transforms = a.context().transforms(here.slots)?;
+        let sines = sines(a, x.value(), transforms, here.slots, to.level)?;
+        sines.each(|v| {
+            // sin(2πv) ≈ 2π·x·S₀/q₀
+            let unit = a.info(v).scale * self.angle(p);
+            let v = a.with_exact_scale(&a.with_scale(v, unit)?, to.scale)?;
+            a.assume_bound(&v, 0.5)
+        })
     }
 }

@@ -1,7 +1,8 @@
 //! The clear interpreter: what a circuit means, in f64. It runs the whole bootstrap circuit, ModRaise included.
 
+use crate::coefficients::{Parts, slot_of};
 use crate::typing::{self, Info};
-use crate::{Arithmetic, BlockMap, Complex64, Context, Error, Level};
+use crate::{Arithmetic, BlockMap, Coefficients, Complex64, Context, Error, HalfBootstrap, Level};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A vector of slots with the level and scale that its ciphertext has.
@@ -56,6 +57,23 @@ impl Clear {
     pub fn input(&self, v: &[Complex64], level: Level) -> Result<ClearValue, Error> {
         let info = typing::input(self.parameters(), level, v.len())?;
         Ok(ClearValue::new(v.to_vec(), info))
+    }
+    /// 2n real values at a level below SlotToCoeff and its canonical scale.
+    ///
+    /// # Errors
+    /// If the values do not fit, or the level lies above.
+    pub fn coefficients(&self, v: &[f64], level: Level) -> Result<Coefficients<ClearValue>, Error> {
+        let slots = self.context.encoder().decode(v)?;
+        Coefficients::of(self, self.input(&slots, level)?)
+    }
+    /// The 2n real values.
+    ///
+    /// # Errors
+    /// None: what was encoded can be read.
+    pub fn read(&self, x: &Coefficients<ClearValue>) -> Result<Vec<f64>, Error> {
+        let mut w = x.value().values.clone();
+        self.context.encoder().to_coefficients(&mut w)?;
+        Ok((w.iter().map(|c| c.re).chain(w.iter().map(|c| c.im))).collect())
     }
     fn next(&self) -> u64 {
         // a model of I, nothing secret
@@ -225,5 +243,31 @@ impl Arithmetic for Clear {
                 ClearValue::new(y, to)
             })
             .collect())
+    }
+    fn half_bootstrap(
+        &self,
+        x: &Coefficients<ClearValue>,
+        h: &HalfBootstrap,
+    ) -> Result<Parts<ClearValue>, Error> {
+        // what the circuit means, without the circuit
+        let p = self.parameters();
+        let to = h.typed(p, &x.value().info)?;
+        let angle = h.angle(p);
+        let values = self.read(x)?;
+        let half = values.len() / 2;
+        let part = |values: &[f64]| -> Vec<Complex64> {
+            (0..half)
+                .map(|j| Complex64::new((angle * values[slot_of(j, half)]).sin() / angle, 0.0))
+                .collect()
+        };
+        let (mut first, second) = (part(&values[..half]), part(&values[half..]));
+        let full = to.slots == half;
+        if !full {
+            first.extend_from_slice(&second);
+        }
+        Ok(Parts {
+            first: ClearValue::new(first, to),
+            second: full.then(|| ClearValue::new(second, to)),
+        })
     }
 }

@@ -5,7 +5,7 @@
 //! [`Evaluator`] (ciphertexts: what it does).
 //!
 //! Reading order: [`parameters`] → [`security`] → [`typing`] → [`context`] → [`arithmetic`] → [`encoder`] → [`ciphertext`] → [`keys`] → [`secret`] → [`engine`] → [`evaluator`] →
-//! [`map`] → [`polynomial`] → [`bootstrap`] → [`clear`] → [`work`] and [`memory`] (what operations cost) → [`meter`] (`errors`: where a value's error comes from; `gains`: how maps let it grow).
+//! [`map`] → [`polynomial`] → [`coefficients`] → [`bootstrap`] → [`clear`] → [`work`] and [`memory`] (what operations cost) → [`meter`] (`errors`: where a value's error comes from; `gains`: how maps let it grow).
 //!
 //! Notation: N ring degree, n slots (a power of two, n ≤ N/2; a vector of n slots is repeated N/2n times),
 //! ℓ level (counts down to 0), `Q_ℓ` the product of level ℓ's primes, `S_ℓ` the canonical scale at level ℓ.
@@ -17,6 +17,7 @@ pub mod arithmetic;
 pub mod bootstrap;
 pub mod ciphertext;
 pub mod clear;
+pub mod coefficients;
 pub mod context;
 mod dft;
 pub mod encoder;
@@ -38,9 +39,10 @@ pub mod typing;
 pub mod work;
 
 pub use arithmetic::Arithmetic;
-pub use bootstrap::Bootstrap;
+pub use bootstrap::{Bootstrap, HalfBootstrap};
 pub use ciphertext::{Ciphertext, EncodedPlain, SeededCiphertext};
 pub use clear::{Clear, ClearValue};
+pub use coefficients::{Coefficients, Descent};
 pub use context::Context;
 pub use dft::Transforms;
 pub use encoder::Encoder;

@@ -5,12 +5,16 @@
 //! slots, in the value's units. A coefficient error of deviation e is a slot error of e·√N/scale. Rounding by a division of a ciphertext has
 //! variance (1 + 2N/3)/12 in the coefficients (dense ternary secret); key switching adds N·σ²·Σ_d(Q_d/P)²/12 before it.
 
+use crate::coefficients::Parts;
 use crate::errors::{Errors, Mixing, Place, ROUNDED, UNIQUE};
 use crate::gains::{Counted, Known};
 use crate::keys::{KeyName, KeyRequest, KeyUse, conjugation_element, galois_element};
 use crate::typing::{self, Info};
 use crate::work::{At, Cost, MapSize, division, passes};
-use crate::{Arithmetic, BlockMap, Bootstrap, Complex64, Context, Error, Level, Polynomial};
+use crate::{
+    Arithmetic, BlockMap, Bootstrap, Coefficients, Complex64, Context, Error, HalfBootstrap, Level,
+    Polynomial,
+};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -720,6 +724,17 @@ impl Arithmetic for Meter {
     fn bootstrap(&self, x: &MeterValue, b: &Bootstrap) -> Result<MeterValue, Error> {
         let y = b.apply(self, &x.exact())?;
         Ok(self.carrying(y, x, b.gain))
+    }
+    fn half_bootstrap(
+        &self,
+        x: &Coefficients<MeterValue>,
+        h: &HalfBootstrap,
+    ) -> Result<Parts<MeterValue>, Error> {
+        let exact = Coefficients::of(self, x.value().exact())?;
+        // an error of e in every coefficient is one of e·√N in slots
+        let slope = 1.0 / self.n().sqrt();
+        let parts = h.apply(self, &exact)?;
+        parts.each(|y| Ok(self.carrying(y.clone(), x.value(), slope)))
     }
     fn polynomial(&self, x: &MeterValue, polynomial: &Polynomial) -> Result<MeterValue, Error> {
         self.through(x, polynomial, |x| {

@@ -1,8 +1,9 @@
 //! Parameter sets: a [`ParametersSpec`] becomes checked, immutable [`Parameters`].
 //!
-//! The chain, from the bottom: `q0` │ residual levels (for the user's circuit) │ SlotToCoeff │ EvalMod │ CoeffToSlot.
-//! A level is a group of one or more primes; EvalMod levels are pairs because no prime exceeds 50 bits and
-//! EvalMod needs a scale of about 2^62. Nothing outside this module assumes limbs = level + 1.
+//! The chain, from the bottom: `q0` │ residual levels (for the user's circuit) │ SlotToCoeff │ EvalMod │ CoeffToSlot; or, with
+//! [`Order::First`], `q0` │ products in coefficients │ SlotToCoeff │ residual levels │ EvalMod │ CoeffToSlot.
+//! A level is a group of one or more primes; EvalMod levels may be pairs because no prime exceeds 50 bits and
+//! its scale reaches 2^60. Nothing outside this module assumes limbs = level + 1.
 
 use crate::Error;
 use crate::security::{self, KeySecurity};
@@ -27,13 +28,65 @@ impl Zone {
     }
 }
 
+/// Where SlotToCoeff stands in the chain.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum Order {
+    /// Above the residual levels: a bootstrap ends with it.
+    #[default]
+    Last,
+    /// Below the residual levels: a bootstrap begins with it, EvalMod's last level is where values land, and what lies below it lies in
+    /// coefficients ([`crate::Coefficients`]).
+    First {
+        /// Levels of products in coefficients, between `q0` and SlotToCoeff: 0 to 2.
+        product: Zone,
+        /// log2 of q0/S₀: how far below `q0` a coefficient of 1 lies. A bit more costs a bit of noise and gains two of the sine's bias.
+        log_ratio: f64,
+    },
+}
+
+impl Order {
+    fn is_last(&self) -> bool {
+        matches!(self, Self::Last)
+    }
+}
+
+/// A list of zones that is written as one where there is one.
+mod one_or_many {
+    use super::Zone;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        One(Zone),
+        Many(Vec<Zone>),
+    }
+    pub(super) fn serialize<S: Serializer>(zones: &[Zone], s: S) -> Result<S::Ok, S::Error> {
+        match zones {
+            [one] => one.serialize(s),
+            many => many.serialize(s),
+        }
+    }
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Zone>, D::Error> {
+        Ok(match Either::deserialize(d)? {
+            Either::One(zone) => vec![zone],
+            Either::Many(zones) => zones,
+        })
+    }
+}
+
 /// The part of a parameter set that bootstrapping needs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BootstrapSpec {
+    /// Where SlotToCoeff stands.
+    #[serde(default, skip_serializing_if = "Order::is_last")]
+    pub order: Order,
     /// Levels of SlotToCoeff.
     pub slot_to_coeff: Zone,
-    /// Levels of EvalMod: ⌈log2(degree + 1)⌉ + double angles.
-    pub eval_mod: Zone,
+    /// Levels of EvalMod, from the bottom: ⌈log2(degree + 1)⌉ + double angles. They have one shape with [`Order::Last`]; with
+    /// [`Order::First`] those at the top, whose errors grow most, may be pairs and those below them single primes.
+    #[serde(with = "one_or_many")]
+    pub eval_mod: Vec<Zone>,
     /// Levels of CoeffToSlot.
     pub coeff_to_slot: Zone,
     /// Hamming weight h of the ephemeral sparse secret \[BTH22\].
@@ -110,10 +163,55 @@ impl ParametersSpec {
             ..Self::standard()
         }
     }
+    /// The presets with values in coefficients below SlotToCoeff, for k = 2 to 9 free levels at N = 2^16: q0 50 │ product 30 │ 3 × 38 │ k × 42 │
+    /// 5 × 50, 29+29, 30+30, 32+32 │ 3 × 50, P of 49-bit primes, dnum 2. See [`Parameters`] for what each costs.
+    ///
+    /// # Errors
+    /// [`Error::Parameters`] for other k.
+    pub fn coefficients(free_levels: usize) -> Result<Self, Error> {
+        let spec = Self {
+            name: format!("coefficients-16-{free_levels}"),
+            log_n: 16,
+            base_bits: 50,
+            residual: Zone::new(free_levels, &[42]),
+            bootstrap: Some(BootstrapSpec {
+                order: Order::First {
+                    product: Zone::new(1, &[30]),
+                    log_ratio: 10.65,
+                },
+                slot_to_coeff: Zone::new(3, &[38]),
+                eval_mod: vec![
+                    Zone::new(5, &[50]),
+                    Zone::new(1, &[29, 29]),
+                    Zone::new(1, &[30, 30]),
+                    Zone::new(1, &[32, 32]),
+                ],
+                ..Self::standard_bootstrap()
+            }),
+            special_bits: vec![
+                49;
+                match free_levels {
+                    0..=3 => 10,
+                    4..=5 => 11,
+                    _ => 12,
+                }
+            ],
+            dnum: 2,
+            log_scale: 42,
+        };
+        if (2..=9).contains(&free_levels) {
+            Ok(spec)
+        } else {
+            Err(spec.refuse(format!(
+                "{free_levels} free levels; there are presets for 2 to 9"
+            )))
+        }
+    }
     fn standard_bootstrap() -> BootstrapSpec {
         BootstrapSpec {
+            order: Order::Last,
             slot_to_coeff: Zone::new(3, &[42]),
-            eval_mod: Zone::new(8, &[31, 31]),
+            eval_mod: vec![Zone::new(8, &[31, 31])],
             coeff_to_slot: Zone::new(3, &[50]),
             hamming_weight: 32,
             range: 16,
@@ -140,6 +238,17 @@ impl ParametersSpec {
             special_bits: vec![46; levels.div_ceil(3) + 2],
             ..Self::standard()
         }
+    }
+    /// The chain of [`ParametersSpec::coefficients`] on an insecure small ring, for tests.
+    ///
+    /// # Errors
+    /// As [`ParametersSpec::coefficients`].
+    pub fn toy_coefficients(log_n: u32, free_levels: usize) -> Result<Self, Error> {
+        Ok(Self {
+            name: format!("toy-coefficients-{log_n}"),
+            log_n,
+            ..Self::coefficients(free_levels)?
+        })
     }
     /// Whether the user asked for an insecure set by name.
     pub fn is_toy(&self) -> bool {
@@ -170,11 +279,28 @@ impl ParametersSpec {
             return Ok(());
         };
         let needed = depth_of(b.degree) + b.double_angles;
-        if b.eval_mod.levels != needed {
+        if b.eval_mod_levels() != needed {
             return Err(self.refuse(format!(
                 "EvalMod of degree {} with {} double angles needs {needed} levels, not {}",
-                b.degree, b.double_angles, b.eval_mod.levels
+                b.degree,
+                b.double_angles,
+                b.eval_mod_levels()
             )));
+        }
+        match &b.order {
+            Order::Last if b.eval_mod.len() != 1 => {
+                let reason = "EvalMod's levels must have one shape where SlotToCoeff comes last";
+                return Err(self.refuse(reason.into()));
+            }
+            Order::First { product, log_ratio }
+                if product.levels > 2 || !(4.0..=24.0).contains(log_ratio) =>
+            {
+                return Err(self.refuse(format!(
+                    "{} levels of products and a ratio of 2^{log_ratio}; 0 to 2 and 2^4 to 2^24 are supported",
+                    product.levels
+                )));
+            }
+            _ => {}
         }
         if b.hamming_weight == 0
             || b.hamming_weight >= 1 << self.log_n
@@ -208,9 +334,19 @@ impl ParametersSpec {
     /// near their target.
     fn draw_groups(&self, used: &mut Vec<u64>) -> Result<Vec<Vec<u64>>, Error> {
         let base = Zone::new(1, &[self.base_bits]);
-        let mut zones = vec![&base, &self.residual];
-        if let Some(b) = &self.bootstrap {
-            zones.extend([&b.slot_to_coeff, &b.eval_mod, &b.coeff_to_slot]);
+        let mut zones = vec![&base];
+        match &self.bootstrap {
+            None => zones.push(&self.residual),
+            Some(b) => {
+                match &b.order {
+                    Order::Last => zones.extend([&self.residual, &b.slot_to_coeff]),
+                    Order::First { product, .. } => {
+                        zones.extend([product, &b.slot_to_coeff, &self.residual]);
+                    }
+                }
+                zones.extend(&b.eval_mod);
+                zones.push(&b.coeff_to_slot);
+            }
         }
         let mut groups: Vec<Vec<u64>> = Vec::new();
         for zone in zones {
@@ -231,6 +367,20 @@ impl ParametersSpec {
         }
         Ok(groups)
     }
+    /// Levels of products in coefficients.
+    fn products(&self) -> usize {
+        match self.bootstrap.as_ref().map(|b| &b.order) {
+            Some(Order::First { product, .. }) => product.levels,
+            _ => 0,
+        }
+    }
+    /// Levels above q0 and below the residual ones.
+    fn floor(&self) -> usize {
+        match &self.bootstrap {
+            Some(b) if !b.order.is_last() => self.products() + b.slot_to_coeff.levels,
+            _ => 0,
+        }
+    }
     /// Keeps canonical scales near 2^log_scale: each residual level takes the prime nearest to S²/2^log_scale.
     fn order_residual(&self, groups: &mut [Vec<u64>]) {
         if self.residual.bits.len() != 1 {
@@ -238,19 +388,20 @@ impl ParametersSpec {
         }
         let nominal = f64::from(self.log_scale).exp2();
         let mut scale = nominal;
-        for level in (1..=self.residual.levels).rev() {
+        let lowest = self.floor() + 1;
+        for level in (lowest..lowest + self.residual.levels).rev() {
             let want = scale * scale / nominal;
             let off = |i: usize| (groups[i][0] as f64 - want).abs();
-            let best = (1..=level)
+            let best = (lowest..=level)
                 .min_by(|&i, &j| off(i).total_cmp(&off(j)))
                 .unwrap_or(level);
             groups.swap(level, best);
             scale = scale * scale / groups[level][0] as f64;
         }
     }
-    /// The canonical scale of every level.
-    fn scales(&self, moduli: &[f64]) -> Vec<f64> {
-        let residual = self.residual.levels;
+    /// The canonical scale of every level, and that at EvalMod's end.
+    fn scales(&self, moduli: &[f64]) -> Result<(Vec<f64>, f64), Error> {
+        let (floor, residual) = (self.floor(), self.floor() + self.residual.levels);
         let nominal = f64::from(self.log_scale).exp2();
         let mut scales = vec![0.0; moduli.len()];
         let down = |scales: &mut [f64], range: std::ops::RangeInclusive<usize>| {
@@ -259,27 +410,74 @@ impl ParametersSpec {
             }
         };
         scales[residual] = nominal;
-        down(&mut scales, 1..=residual);
-        if let Some(b) = &self.bootstrap {
-            let top = moduli.len() - 1;
-            let raised = f64::from(b.log_raise).exp2() * moduli[0];
-            let eval_top = top - b.coeff_to_slot.levels;
-            // CoeffToSlot's plaintexts gain precision where the scale climbs to EvalMod's over its levels
-            let goal = (b.eval_mod.bits.iter().sum::<u32>() as f64).exp2();
-            for (i, s) in scales[eval_top..=top].iter_mut().rev().enumerate() {
-                *s = raised * (goal / raised).powf(i as f64 / b.coeff_to_slot.levels as f64);
+        down(&mut scales, floor + 1..=residual);
+        let Some(b) = &self.bootstrap else {
+            return Ok((scales, nominal));
+        };
+        let top = moduli.len() - 1;
+        let eval_top = top - b.coeff_to_slot.levels;
+        let eval_bottom = eval_top - b.eval_mod_levels();
+        let (goal, end) = match b.order {
+            Order::Last => {
+                for s in &mut scales[residual + 1..eval_bottom] {
+                    *s = nominal; // SlotToCoeff chooses its own
+                }
+                let goal = (b.eval_mod[0].bits.iter().sum::<u32>() as f64).exp2();
+                scales[eval_top] = goal;
+                down(&mut scales, eval_bottom + 1..=eval_top);
+                (goal, scales[eval_bottom])
             }
-            let eval_bottom = eval_top - b.eval_mod.levels;
-            down(&mut scales, eval_bottom + 1..=eval_top);
-            for s in &mut scales[residual + 1..eval_bottom] {
-                *s = nominal; // SlotToCoeff chooses its own
+            Order::First { log_ratio, .. } => {
+                let end = self.landing(moduli[residual + 1], log_ratio)?;
+                // downwards S²/Q doubles what a scale is off by; upwards it is halved, whatever the primes
+                let mut scale = end;
+                for level in eval_bottom + 1..=eval_top {
+                    scale = (scale * moduli[level]).sqrt();
+                    scales[level] = scale;
+                }
+                self.scales_in_coefficients(&mut scales, moduli, log_ratio);
+                (scale, end)
             }
+        };
+        // CoeffToSlot's plaintexts gain precision where the scale climbs to EvalMod's over its levels
+        let raised = f64::from(b.log_raise).exp2() * moduli[0];
+        for (i, s) in scales[eval_top..=top].iter_mut().rev().enumerate() {
+            *s = raised * (goal / raised).powf(i as f64 / b.coeff_to_slot.levels as f64);
         }
-        scales
+        Ok((scales, end))
+    }
+    /// The scale at EvalMod's end, for which the sine of a coefficient, 2π·x·S₀/q₀, is x at 2^log_scale; refused where it is not near the
+    /// lowest of its own primes, at whose size its scale is stable.
+    fn landing(&self, lowest: f64, log_ratio: f64) -> Result<f64, Error> {
+        let sine = std::f64::consts::TAU.log2() - log_ratio;
+        let (had, wanted) = (lowest.log2() + sine, f64::from(self.log_scale));
+        if (had - wanted).abs() > LANDING_TOLERANCE {
+            return Err(self.refuse(format!(
+                "EvalMod's lowest level of {:.2} bits and q0/S0 = 2^{log_ratio} land at a scale of 2^{had:.2}, not near 2^{wanted}: a ratio of \
+                 2^{:.2} would, or a log_scale of {had:.0}",
+                lowest.log2(),
+                log_ratio + had - wanted
+            )));
+        }
+        Ok((wanted - sine).exp2())
+    }
+    /// Scales below the residual levels.
+    fn scales_in_coefficients(&self, scales: &mut [f64], moduli: &[f64], log_ratio: f64) {
+        let (products, floor) = (self.products(), self.floor());
+        scales[0] = moduli[0] / log_ratio.exp2();
+        for level in 1..=products {
+            scales[level] = scales[level - 1] * moduli[level] / WEIGHT_BITS.exp2();
+        }
+        // SlotToCoeff's maps share what lies between
+        let (from, to) = (scales[floor], scales[products]);
+        let levels = (floor - products) as f64;
+        for level in products + 1..floor {
+            scales[level] = to * (from / to).powf((level - products) as f64 / levels);
+        }
     }
     /// Ring indices of the primes at each level, by skipped levels.
     fn limbs(&self, groups: &[Vec<usize>]) -> Vec<Vec<Arc<[usize]>>> {
-        let residual = self.residual.levels;
+        let residual = self.floor() + self.residual.levels;
         let skips = if self.bootstrap.is_some() {
             residual + 1
         } else {
@@ -320,13 +518,31 @@ impl Level {
     }
 }
 
+/// Bits that EvalMod's own scale may land beside the canonical one.
+const LANDING_TOLERANCE: f64 = 0.5;
+
+/// Bits of the weights for which the canonical scale of a level of products is made: such a product, rescaled, is at the canonical scale below.
+const WEIGHT_BITS: f64 = 16.0;
+
+impl BootstrapSpec {
+    /// Levels of EvalMod.
+    pub fn eval_mod_levels(&self) -> usize {
+        let levels = self.eval_mod.iter().map(|z| z.levels);
+        levels.fold(0, usize::saturating_add)
+    }
+}
+
 struct Inner {
     spec: ParametersSpec,
+    /// The highest residual level.
+    residual: usize,
     ring: Ring,
     /// Ring indices of each level's primes; level 0 is q0.
     groups: Vec<Vec<usize>>,
     moduli: Vec<f64>,
     scales: Vec<f64>,
+    /// The scale at EvalMod's end.
+    end: f64,
     special: Arc<[usize]>,
     digits: Vec<std::ops::Range<usize>>,
     /// limbs[skip][index]
@@ -375,7 +591,7 @@ impl Parameters {
             .iter()
             .map(|g| g.iter().map(|&q| q as f64).product())
             .collect();
-        let scales = spec.scales(&moduli);
+        let (scales, end) = spec.scales(&moduli)?;
         let q_values: Vec<u64> = groups_by_value.iter().flatten().copied().collect();
         let mut groups = Vec::new();
         let mut next = 0;
@@ -405,10 +621,12 @@ impl Parameters {
         }
         let parameters = Self(Arc::new(Inner {
             limbs: spec.limbs(&groups),
+            residual: spec.floor() + spec.residual.levels,
             ring,
             groups,
             moduli,
             scales,
+            end,
             special: (q_limbs..q_limbs + special_values.len()).collect(),
             digits,
             log_q,
@@ -444,18 +662,26 @@ impl Parameters {
     }
     /// Highest residual level.
     pub fn residual(&self) -> Level {
-        Level::new(self.0.spec.residual.levels)
+        Level::new(self.0.residual)
+    }
+    /// The lowest level at which values lie in slots: 0, or with [`Order::First`] that where SlotToCoeff begins.
+    pub fn floor(&self) -> Level {
+        Level::new(self.0.spec.floor())
+    }
+    /// The level at which SlotToCoeff ends: as many as there are levels of products in coefficients.
+    pub fn products(&self) -> Level {
+        Level::new(self.0.spec.products())
     }
     /// The top of the chain, with `target` the residual level that a bootstrap returns to.
     pub fn top(&self, target: Level) -> Level {
         Level {
             index: self.0.groups.len() - 1,
-            skip: self.0.spec.residual.levels - target.index.min(self.0.spec.residual.levels),
+            skip: self.0.residual - target.index.min(self.0.residual),
         }
     }
     /// The level below.
     pub fn below(&self, level: Level) -> Option<Level> {
-        let residual = self.0.spec.residual.levels;
+        let residual = self.0.residual;
         if level.index == 0 {
             None
         } else if level.index == residual + 1 {
@@ -469,7 +695,7 @@ impl Parameters {
     }
     /// The level above `level` on the way to `toward` (which lies above it).
     pub fn above(&self, level: Level, toward: Level) -> Level {
-        let residual = self.0.spec.residual.levels;
+        let residual = self.0.residual;
         if toward.index > residual && level.index + toward.skip == residual {
             Level {
                 index: residual + 1,
@@ -501,6 +727,22 @@ impl Parameters {
     /// Canonical scale at a level: `S_(ℓ−1) = S_ℓ²/Q_ℓ`.
     pub fn scale(&self, level: Level) -> f64 {
         self.0.scales[level.index]
+    }
+    /// The scale of a product of canonical operands at a level, rescaled: the canonical one below, but at EvalMod's end, which with
+    /// [`Order::First`] is a residual level, its own.
+    pub fn scale_below(&self, level: Level) -> Option<f64> {
+        let below = self.below(level)?;
+        let ends = self.0.spec.floor() > 0 && level.index == self.0.residual + 1;
+        Some(if ends { self.0.end } else { self.scale(below) })
+    }
+    /// The scale at which a bootstrap takes coefficients from level 0 if they are to come back unchanged at the canonical scale of `target`: S₀
+    /// for the highest. Only the parameters of [`Order::First`] let it depend on the target.
+    pub fn base_scale(&self, target: Level) -> f64 {
+        let base = Level::new(0);
+        if self.0.spec.floor() == 0 {
+            return self.scale(base);
+        }
+        self.scale(target) / self.0.end * self.modulus(base) / std::f64::consts::TAU
     }
     /// Ring indices of the special primes P.
     pub fn special(&self) -> &Arc<[usize]> {
@@ -609,5 +851,89 @@ mod tests {
             ..ParametersSpec::toy(11)
         };
         assert!(matches!(Parameters::new(spec), Err(Error::Insecure { .. })));
+    }
+
+    #[test]
+    fn sets_with_coefficients_are_secure_and_land_where_they_should() {
+        for free in 2..=9 {
+            let spec = ParametersSpec::coefficients(free).expect("a preset");
+            let p = Parameters::new(spec).expect("secure");
+            let (floor, top) = (p.floor().index(), p.residual());
+            assert_eq!((floor, top.index()), (4, 4 + free));
+            assert_eq!((p.security_bits(), p.digits().len()), (128, 2));
+            assert!(p.log_qp() < 1747.0);
+            // the circuit's own recursion, down from EvalMod's top
+            let mut level = p.top(top);
+            for _ in 0..3 {
+                level = p.below(level).expect("EvalMod is below");
+            }
+            let mut scale = p.scale(level);
+            while level.index() > top.index() {
+                scale = scale * scale / p.modulus(level);
+                level = p.below(level).expect("levels are left");
+            }
+            let landing =
+                scale * std::f64::consts::TAU * p.base_scale(top) / p.modulus(Level::new(0));
+            assert!((landing / p.scale(top) - 1.0).abs() < 1e-9, "{landing}");
+            for level in floor..=top.index() {
+                let bits = p.scale(Level::new(level)).log2();
+                assert!((bits - 42.0).abs() < 0.02, "level {level}: 2^{bits}");
+            }
+            println!(
+                "k {free}: {} limbs, log Q {:.1}, log QP {:.1}, S0 2^{:.3}, S1 2^{:.3}, EvalMod from 2^{:.3}",
+                p.limbs(p.top(top)).len(),
+                p.log_q(),
+                p.log_qp(),
+                p.scale(Level::new(0)).log2(),
+                p.scale(p.products()).log2(),
+                p.scale(Level::new(p.top(top).index() - 3)).log2(),
+            );
+        }
+        assert!(ParametersSpec::coefficients(10).is_err());
+    }
+
+    #[test]
+    fn a_chain_that_lands_off_its_scale_is_refused() {
+        let with = |change: &dyn Fn(&mut ParametersSpec)| {
+            let mut spec = ParametersSpec::toy_coefficients(10, 4).expect("a preset");
+            change(&mut spec);
+            Parameters::new(spec).map(drop)
+        };
+        let eval_mod = |spec: &mut ParametersSpec, zones: Vec<Zone>| {
+            spec.bootstrap.as_mut().expect("bootstraps").eval_mod = zones;
+        };
+        with(&|_| {}).expect("lands");
+        for off in [40, 41, 43, 45] {
+            let refused = with(&|s| s.log_scale = off).expect_err("off by a bit at least");
+            let text = refused.to_string();
+            assert!(text.contains("land at a scale of 2^41.99"), "{text}");
+        }
+        // today's pairs under a ratio made for single primes
+        let pairs = with(&|s| eval_mod(s, vec![Zone::new(8, &[31, 31])]));
+        let text = pairs.expect_err("off by twelve bits").to_string();
+        assert!(text.contains("2^54") && text.contains("22.65"), "{text}");
+        let short = with(&|s| eval_mod(s, vec![Zone::new(5, &[50])]));
+        assert!(
+            short
+                .expect_err("levels")
+                .to_string()
+                .contains("needs 8 levels")
+        );
+    }
+
+    #[test]
+    fn a_specification_is_written_as_before_where_nothing_is_new() {
+        let old = serde_json::to_string(&ParametersSpec::standard()).expect("JSON");
+        assert!(
+            old.contains(r#""eval_mod":{"levels":8,"bits":[31,31]}"#),
+            "{old}"
+        );
+        assert!(!old.contains("order"), "{old}");
+        let new = ParametersSpec::coefficients(4).expect("a preset");
+        for spec in [ParametersSpec::standard(), new] {
+            let text = serde_json::to_string(&spec).expect("JSON");
+            let back: ParametersSpec = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(back, spec);
+        }
     }
 }

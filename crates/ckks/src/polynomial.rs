@@ -191,7 +191,8 @@ pub fn evaluate<A: Arithmetic + ?Sized>(
         .try_fold(here.level, |level, _| a.parameters().below(level))
         .ok_or(out_of_levels)?;
     let above = a.parameters().above(target, here.level);
-    let scale = a.parameters().scale(target) * a.parameters().modulus(above);
+    let canonical = (a.parameters().scale_below(above)).unwrap_or(a.parameters().scale(target));
+    let scale = canonical * a.parameters().modulus(above);
     typing::scales("polynomial", here.scale, a.parameters().scale(here.level))?;
     let unscaled = match p.even_part_in_t2() {
         Some((half, t1)) => {
@@ -204,7 +205,7 @@ pub fn evaluate<A: Arithmetic + ?Sized>(
             Powers::new(a, x.clone(), p.coefficients())?.evaluate(p.coefficients(), above, scale)?
         }
     };
-    a.with_exact_scale(&finish(a, unscaled)?, a.parameters().scale(target))
+    a.with_exact_scale(&finish(a, unscaled)?, canonical)
 }
 
 /// Relinearised where needed, and rescaled.
@@ -245,8 +246,9 @@ pub(crate) fn double<A: Arithmetic + ?Sized>(
         level,
         scale,
     )?;
-    let below = typing::below(a.parameters(), "polynomial", level)?;
-    let y = a.with_exact_scale(&a.relinearize_rescale(&sum)?, a.parameters().scale(below))?;
+    typing::below(a.parameters(), "polynomial", level)?;
+    let canonical = (a.parameters().scale_below(level)).unwrap_or(scale);
+    let y = a.with_exact_scale(&a.relinearize_rescale(&sum)?, canonical)?;
     a.assume_bound(&y, 1.0)
 }
 

@@ -4,7 +4,7 @@ use crate::ciphertext::{Ciphertext, SeededCiphertext};
 use crate::encoder::wipe;
 use crate::keys::{EvaluationKeys, KeyName, KeyRequest, SwitchingKey};
 use crate::typing::{self, Info};
-use crate::{Complex64, Encoder, Error, Level, Parameters};
+use crate::{Coefficients, Complex64, Encoder, Error, Level, Parameters};
 use rand_core::CryptoRng;
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
@@ -100,7 +100,40 @@ impl SecretKey {
         let mut values = v.to_vec();
         let coefficients = self.encoder.encode_in_place(&mut values, p.scale(level));
         wipe(&mut values);
-        let coefficients = Zeroizing::new(coefficients?);
+        self.encrypt_integers(&Zeroizing::new(coefficients?), level, rng)
+    }
+    /// Encrypts 2n real values in coefficients at a level below SlotToCoeff and its canonical scale.
+    ///
+    /// # Errors
+    /// If the values do not fit, one is too large, or the level lies above.
+    pub fn encrypt_coefficients(
+        &self,
+        v: &[f64],
+        level: Level,
+        rng: &mut impl CryptoRng,
+    ) -> Result<SeededCiphertext, Error> {
+        let p = &self.parameters;
+        typing::in_coefficients(p, "encryption in coefficients", level)?;
+        typing::slots(p, "encryption in coefficients", v.len() / 2)?;
+        let scale = p.scale(level);
+        let integer = |x: &f64| match crate::evaluator::integer(x * scale) {
+            Ok(k) if k.unsigned_abs() < 1 << 62 => i64::try_from(k).ok(),
+            _ => None,
+        };
+        let coefficients: Option<Vec<i64>> = v.iter().map(integer).collect();
+        let coefficients = coefficients.ok_or(Error::Encode {
+            magnitude: v.iter().fold(0.0, |most, x| most.max(x.abs())),
+            log_scale: scale.log2(),
+        })?;
+        self.encrypt_integers(&Zeroizing::new(coefficients), level, rng)
+    }
+    fn encrypt_integers(
+        &self,
+        coefficients: &[i64],
+        level: Level,
+        rng: &mut impl CryptoRng,
+    ) -> Result<SeededCiphertext, Error> {
+        let p = &self.parameters;
         let indices = p.limbs(level).to_vec();
         let gap = p.n() / coefficients.len();
         let noise = ring::gaussian(rng, p.n());
@@ -125,7 +158,7 @@ impl SecretKey {
         Ok(SeededCiphertext {
             seed,
             level,
-            slots: v.len(),
+            slots: coefficients.len() / 2,
             c0,
         })
     }
@@ -134,6 +167,14 @@ impl SecretKey {
     /// # Errors
     /// If the ciphertext is not of degree 1 or 2.
     pub fn decrypt(&self, x: &Ciphertext) -> Result<Vec<Complex64>, Error> {
+        self.encoder.decode(&self.open(x))
+    }
+    /// Decrypts to the 2n values in coefficients.
+    pub fn decrypt_coefficients(&self, x: &Coefficients) -> Zeroizing<Vec<f64>> {
+        self.open(x.value())
+    }
+    /// The phase's coefficients, divided by the scale.
+    fn open(&self, x: &Ciphertext) -> Zeroizing<Vec<f64>> {
         let p = &self.parameters;
         let indices = x.polys[0].indices().to_vec();
         // with the public ciphertext, the phase is as good as the key
@@ -157,8 +198,7 @@ impl SecretKey {
         let limbs: Vec<&[u64]> = (0..phase.limbs()).map(|k| phase.limb(k)).collect();
         let moduli: Vec<Modulus> = indices.iter().map(|&i| *p.prime(i)).collect();
         let at = (0..2 * slots).map(|j| j * gap);
-        let coefficients = Zeroizing::new(center(&moduli, &limbs, at, scale));
-        self.encoder.decode(&coefficients)
+        Zeroizing::new(center(&moduli, &limbs, at, scale))
     }
     /// Makes one key that covers Q's first `limit` primes.
     ///

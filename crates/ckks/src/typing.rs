@@ -106,6 +106,47 @@ pub fn bootstrapping(p: &Parameters) -> Result<&BootstrapSpec, Error> {
     })
 }
 
+/// Refuses parameters whose bootstraps do not begin with SlotToCoeff.
+pub fn order_first(p: &Parameters) -> Result<(), Error> {
+    bootstrapping(p)?;
+    if p.floor() > Level::new(0) {
+        return Ok(());
+    }
+    Err(Error::Parameters {
+        name: p.spec().name.clone(),
+        reason: "SlotToCoeff comes last: values in coefficients need a set where it comes first"
+            .into(),
+    })
+}
+
+/// Refuses a level above the end of SlotToCoeff, where that comes first.
+pub fn in_coefficients(p: &Parameters, operation: &'static str, level: Level) -> Result<(), Error> {
+    if p.floor() == Level::new(0) || level <= p.products() {
+        return Ok(());
+    }
+    Err(Error::conformance(
+        operation,
+        format!(
+            "level {} is above SlotToCoeff, which ends at level {}",
+            level.index(),
+            p.products().index()
+        ),
+    ))
+}
+
+/// The residual level that a bootstrap returns to.
+pub fn landing(p: &Parameters, target: usize) -> Result<Level, Error> {
+    let (floor, highest) = (p.floor().index(), p.residual().index());
+    if (floor..=highest).contains(&target) {
+        return Ok(Level::new(target));
+    }
+    Err(Error::Levels {
+        operation: "bootstrap to its target",
+        needed: target,
+        had: highest,
+    })
+}
+
 /// The level below.
 pub fn below(p: &Parameters, operation: &'static str, level: Level) -> Result<Level, Error> {
     p.below(level).ok_or(Error::Levels {

@@ -5,7 +5,7 @@
 //! the decryptions before and after it, and predicted for an operand without error.
 
 use ckks::map::{Term, Values};
-use ckks::parameters::{BootstrapSpec, Zone};
+use ckks::parameters::{BootstrapSpec, Order, Zone};
 use ckks::{
     Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Context, Encoder, Evaluator,
     KeyRequest, Level, Meter, MeterValue, Parameters, ParametersSpec, Polynomial, SecretKey,
@@ -759,8 +759,9 @@ fn overflowing(log_n: u32, range: usize, degree: usize) -> ParametersSpec {
         base_bits: 50,
         residual: zone(1, 40),
         bootstrap: Some(BootstrapSpec {
+            order: Order::Last,
             slot_to_coeff: zone(1, 42),
-            eval_mod: zone(ckks::parameters::depth_of(degree) + double_angles, 50),
+            eval_mod: vec![zone(ckks::parameters::depth_of(degree) + double_angles, 50)],
             coeff_to_slot: zone(1, 50),
             hamming_weight: 32,
             range,

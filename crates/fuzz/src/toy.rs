@@ -1,7 +1,7 @@
 //! Seeds of the project's own files: toy plans with every operation, their two sides and all that these exchange.
 
 use ckks::map::{Term, Values};
-use ckks::parameters::{BootstrapSpec, Zone};
+use ckks::parameters::{BootstrapSpec, Order, Zone};
 use ckks::{BlockMap, Bootstrap, Complex64, ParametersSpec, Polynomial};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -34,8 +34,9 @@ fn levelled(levels: usize) -> ParametersSpec {
 fn bootstrapped() -> ParametersSpec {
     ParametersSpec {
         bootstrap: Some(BootstrapSpec {
+            order: Order::Last,
             slot_to_coeff: Zone::new(1, &[30]),
-            eval_mod: Zone::new(3, &[25, 25]),
+            eval_mod: vec![Zone::new(3, &[25, 25])],
             coeff_to_slot: Zone::new(1, &[40]),
             hamming_weight: 4,
             range: 2,

@@ -4,7 +4,7 @@ use crate::wire::container::Digest;
 use crate::wire::packing::packed_len;
 use crate::{Error, Help, Result};
 use ckks::keys::{KeyName, KeyRequest, SwitchingKey};
-use ckks::parameters::Zone;
+use ckks::parameters::{BootstrapSpec, Order, Zone};
 use ckks::{Level, Parameters, ParametersSpec};
 
 /// A list of keys as it is written: names and limits.
@@ -23,10 +23,17 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Vec<u8> {
 /// [`Error::File`], field `parameters`.
 pub fn parameters(spec: ParametersSpec, name: &str) -> Result<Parameters> {
     let small = |z: &Zone| z.levels <= 64 && (1..=4).contains(&z.bits.len());
+    let zones = |b: &BootstrapSpec| -> Vec<Zone> {
+        let mut all = vec![b.slot_to_coeff.clone(), b.coeff_to_slot.clone()];
+        all.extend(b.eval_mod.iter().take(PRIMES_LIMIT).cloned());
+        if let Order::First { product, .. } = &b.order {
+            all.push(product.clone());
+        }
+        all
+    };
     let bootstrap = spec.bootstrap.as_ref().is_none_or(|b| {
-        [&b.slot_to_coeff, &b.eval_mod, &b.coeff_to_slot]
-            .into_iter()
-            .all(small)
+        (zones(b).iter()).all(small)
+            && b.eval_mod.len() <= 64
             && b.degree <= 1023
             && b.double_angles <= 16
             && b.range <= 1 << 16
@@ -39,10 +46,7 @@ pub fn parameters(spec: ParametersSpec, name: &str) -> Result<Parameters> {
         .saturating_add(1)
         .saturating_add(count(&spec.residual))
         .saturating_add(spec.bootstrap.as_ref().map_or(0, |b| {
-            [&b.slot_to_coeff, &b.eval_mod, &b.coeff_to_slot]
-                .into_iter()
-                .map(count)
-                .fold(0, usize::saturating_add)
+            zones(b).iter().map(count).fold(0, usize::saturating_add)
         }));
     if !small(&spec.residual)
         || !bootstrap
