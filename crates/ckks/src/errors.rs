@@ -9,6 +9,9 @@
 //! where a row reads slots a multiple of it apart, they add linearly. Outputs of one matrix that mixes many slots are to each other as its
 //! slots are: *siblings*, whose shares add in squares where another matrix sums them.
 
+use crate::Complex64;
+use std::f64::consts::FRAC_1_SQRT_2;
+
 /// Shares that are kept apart in one value; what is least is put together beyond it.
 const MOST: usize = 64;
 /// How many more there may be before that is done, so that it is done for several at once.
@@ -18,37 +21,17 @@ pub(crate) const ROUNDED: u64 = 1 << 63;
 /// The period of errors that do not repeat.
 pub(crate) const UNIQUE: usize = usize::MAX;
 
-/// Root mean squares of real and imaginary parts over the slots.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Size {
-    real: f64,
-    imaginary: f64,
+/// Root mean squares of real and imaginary parts over the slots; the same error twice adds linearly.
+type Size = Complex64;
+
+/// Of independent errors.
+fn beside(x: Size, y: Size) -> Size {
+    Size::new(x.re.hypot(y.re), x.im.hypot(y.im))
 }
 
-impl Size {
-    fn times(self, k: f64) -> Self {
-        Self {
-            real: self.real * k,
-            imaginary: self.imaginary * k,
-        }
-    }
-    /// Both the same error.
-    fn plus(self, y: Self) -> Self {
-        Self {
-            real: self.real + y.real,
-            imaginary: self.imaginary + y.imaginary,
-        }
-    }
-    /// Independent errors.
-    fn beside(self, y: Self) -> Self {
-        Self {
-            real: self.real.hypot(y.real),
-            imaginary: self.imaginary.hypot(y.imaginary),
-        }
-    }
-    fn norm(self) -> f64 {
-        self.real.hypot(self.imaginary)
-    }
+/// As large in all directions.
+fn round(size: f64) -> Size {
+    Size::new(size, size)
 }
 
 /// Which output of which mixing matrix an error went through last, and whatever was done to such outputs slot by slot since.
@@ -99,7 +82,7 @@ impl Share {
     }
     fn with(self, y: Self) -> Self {
         Self {
-            size: self.size.plus(y.size),
+            size: self.size + y.size,
             period: self.period.min(y.period),
             place: self.place.with(y.place),
             ..self
@@ -141,24 +124,21 @@ pub(crate) trait Mixing {
 impl Errors {
     /// Of one source, the same in all directions.
     pub(crate) fn new(source: u64, deviation: f64) -> Self {
-        let one = deviation * std::f64::consts::FRAC_1_SQRT_2;
+        Self::one(source, round(deviation * FRAC_1_SQRT_2), UNIQUE)
+    }
+
+    fn one(source: u64, size: Size, period: usize) -> Self {
         let share = Share {
             source,
             shift: 0,
-            size: Size {
-                real: one,
-                imaginary: one,
-            },
-            period: UNIQUE,
+            size,
+            period,
             place: Place::UNKNOWN,
         };
+        // what is no number counts, too
+        let some = size.norm() != 0.0;
         Self {
-            // what is no number counts, too
-            shares: if deviation != 0.0 {
-                vec![share]
-            } else {
-                vec![]
-            },
+            shares: some.then_some(share).into_iter().collect(),
             ..Self::default()
         }
     }
@@ -172,13 +152,13 @@ impl Errors {
     /// Of those among the independent sources.
     fn size(&self, among: impl Fn(u64) -> bool) -> Size {
         let all = self.shares.iter().filter(|s| among(s.source));
-        all.map(|s| s.size).fold(Size::default(), Size::beside)
+        all.map(|s| s.size).fold(Size::default(), beside)
     }
 
     /// Root mean square over the slots of the error that encryption adds.
     pub(crate) fn deviation(&self) -> f64 {
         let encryption = self.size(|source| source & ROUNDED == 0);
-        encryption.plus(self.rest).norm()
+        (encryption + self.rest).norm()
     }
 
     /// The same of what rounded weights change.
@@ -194,42 +174,27 @@ impl Errors {
 
     /// k·x.
     pub(crate) fn times(self, k: f64) -> Self {
-        self.each(|s| s.times(k.abs()))
+        self.each(|s| s * k.abs())
     }
 
     /// Real parts become imaginary ones.
     pub(crate) fn turned(self) -> Self {
-        self.each(|s| Size {
-            real: s.imaginary,
-            imaginary: s.real,
-        })
+        self.each(|s| Size::new(s.im, s.re))
     }
 
     /// Multiplied by complex numbers of magnitude 1 that have nothing to do with the error.
     pub(crate) fn blurred(self) -> Self {
-        self.each(|s| {
-            let one = s.norm() * std::f64::consts::FRAC_1_SQRT_2;
-            Size {
-                real: one,
-                imaginary: one,
-            }
-        })
+        self.each(|s| round(s.norm() * FRAC_1_SQRT_2))
     }
 
     /// Multiplied by any complex numbers of magnitude 1.
     pub(crate) fn spread(self) -> Self {
-        self.each(|s| Size {
-            real: s.norm(),
-            imaginary: s.norm(),
-        })
+        self.each(|s| round(s.norm()))
     }
 
     /// Twice the real part.
     pub(crate) fn real_twice(self) -> Self {
-        self.each(|s| Size {
-            real: 2.0 * s.real,
-            imaginary: 0.0,
-        })
+        self.each(|s| Size::new(2.0 * s.re, 0.0))
     }
 
     /// Rotated by so many slots of a ring of `slots`.
@@ -276,7 +241,7 @@ impl Errors {
         shares.extend(left.chain(right));
         Self {
             shares,
-            rest: self.rest.plus(y.rest),
+            rest: self.rest + y.rest,
             rest_period: self.rest_period.min(y.rest_period),
         }
         .kept()
@@ -285,42 +250,26 @@ impl Errors {
     /// As one source: what arose in a circuit and nowhere else.
     pub(crate) fn as_source(&self, source: u64) -> Self {
         let periods = self.shares.iter().map(|s| s.period);
-        let share = Share {
-            source,
-            shift: 0,
-            size: self.size(|_| true).plus(self.rest),
-            period: periods.fold(self.rest_period, usize::min),
-            place: Place::UNKNOWN,
-        };
-        Self {
-            shares: if share.size.norm() != 0.0 {
-                vec![share]
-            } else {
-                vec![]
-            },
-            ..Self::default()
-        }
+        let size = self.size(|_| true) + self.rest;
+        Self::one(source, size, periods.fold(self.rest_period, usize::min))
     }
 
     /// The error of one output of a matrix, from those of its inputs, each with the mean energy of its entries, and the place where its image is
     /// then; where it was if none is given.
     pub(crate) fn mapped(inputs: &[(&Self, f64, Option<Place>)], mixing: &impl Mixing) -> Self {
         let turned = |s: Size| match mixing.turns() {
-            true => Size {
-                real: s.norm(),
-                imaginary: s.norm(),
-            },
+            true => round(s.norm()),
             false => s,
         };
         let mut out = Self::default();
         let mut images: Vec<(Share, Place)> = Vec::new();
         for (x, energy, place) in inputs {
             images.extend(x.shares.iter().map(|s| {
-                let size = turned(s.size).times(mixing.gain(*energy, s.period));
+                let size = turned(s.size) * mixing.gain(*energy, s.period);
                 (Share { size, ..*s }, place.unwrap_or(s.place))
             }));
             let gain = mixing.gain(*energy, x.rest_period);
-            out.rest = out.rest.plus(turned(x.rest).times(gain));
+            out.rest += turned(x.rest) * gain;
             out.rest_period = out.rest_period.min(x.rest_period);
         }
         out.rest_period = mixing.period(out.rest_period);
@@ -331,15 +280,13 @@ impl Errors {
                 let known = of_mixer[0].0.place.mixer != 0;
                 let mut siblings = Size::default();
                 for of_place in of_mixer.chunk_by(|(a, _), (b, _)| a.place == b.place) {
-                    let alike = of_place.iter().map(|(s, _)| s.size);
-                    let alike = alike.fold(Size::default(), Size::plus);
-                    siblings = if known {
-                        siblings.beside(alike)
-                    } else {
-                        siblings.plus(alike)
+                    let alike = of_place.iter().map(|(s, _)| s.size).sum();
+                    siblings = match known {
+                        true => beside(siblings, alike),
+                        false => siblings + alike,
                     };
                 }
-                size = size.plus(siblings);
+                size += siblings;
             }
             let (first, place) = of_source[0];
             out.shares.push(Share {
@@ -368,12 +315,12 @@ impl Errors {
             let keep = excess == 0 || s.size.norm() > limit;
             if !keep {
                 excess -= 1;
-                least = least.beside(s.size);
+                least = beside(least, s.size);
                 period = period.min(s.period);
             }
             keep
         });
-        self.rest = self.rest.plus(least);
+        self.rest += least;
         self.rest_period = period;
         self
     }

@@ -21,12 +21,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// What is known about a value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MeterValue {
-    /// Level.
-    pub level: Level,
-    /// Scale.
-    pub scale: f64,
-    /// Period of its slots.
-    pub slots: usize,
+    /// What its ciphertext says of itself; of degree 2 before relinearisation.
+    pub info: Info,
     /// Bound on |x| over the slots.
     pub bound: f64,
     /// Estimate from above of the root mean square of |x| over the slots: what a factor's error is multiplied by.
@@ -35,8 +31,6 @@ pub struct MeterValue {
     /// Largest deviation of a single slot's error, relative to the root mean square: rows of a matrix and slopes of a
     /// polynomial differ. A matrix mixes many slots, so what came before it counts by its mean.
     pub peak: f64,
-    /// 1, or 2 before relinearisation.
-    pub degree: usize,
     /// Whether slots may be complex numbers: a product then turns errors.
     complex: bool,
 }
@@ -59,10 +53,16 @@ impl MeterValue {
     /// The same, where `info` says.
     fn at(&self, info: Info) -> Self {
         Self {
-            level: info.level,
-            scale: info.scale,
-            slots: info.slots,
-            degree: info.degree,
+            info,
+            ..self.clone()
+        }
+    }
+    /// k·x, k ≥ 0.
+    fn times(&self, k: f64) -> Self {
+        Self {
+            bound: self.bound * k,
+            rms: self.rms * k,
+            errors: self.errors.clone().times(k),
             ..self.clone()
         }
     }
@@ -147,14 +147,11 @@ impl Meter {
         let deviation =
             self.slot_error(ring::GAUSSIAN_SIGMA * ring::GAUSSIAN_SIGMA + 1.0 / 12.0) / info.scale;
         Ok(MeterValue {
-            level,
-            scale: info.scale,
-            slots,
+            info,
             bound,
             rms: bound,
             errors: Errors::new(self.source(), deviation),
             peak: 1.0,
-            degree: 1,
             complex: false,
         })
     }
@@ -209,13 +206,13 @@ impl Meter {
     /// # Errors
     /// As [`Arithmetic::add_plain`].
     pub fn add_up_to(&self, x: &MeterValue, len: usize, most: f64) -> Result<MeterValue, Error> {
-        let here = self.info(x);
+        let here = x.info;
         let info = typing::plain(self.parameters(), "add_plain", &here, len, 1.0)?;
-        let at = self.at(x.level);
+        let at = self.at(x.info.level);
         let (kept, mut cost) = (at.kept, at.encoding(len));
         cost.passes += 2.0 * kept;
         self.spend(cost);
-        let y = self.with_error(x, Self::plain_error(len, x.scale));
+        let y = self.with_error(x, Self::plain_error(len, x.info.scale));
         Ok(MeterValue {
             bound: x.bound + most,
             rms: x.rms + most,
@@ -244,7 +241,7 @@ impl Meter {
             plain_scale,
             result,
         } = crate::map::typed(self, xs, map, scale)?;
-        let (p, below) = (self.parameters(), result.level);
+        let p = self.parameters();
         let slots = map.slots();
         self.spend(self.at(level).map(&MapSize::of(map)));
         let galois = |by: usize| KeyName::Galois(galois_element(p, by as i64));
@@ -270,7 +267,7 @@ impl Meter {
         let counted = Counted::new(&gain);
         let most = |of: fn(&MeterValue) -> f64| xs.iter().map(of).fold(0.0, f64::max);
         let (bound, rms) = (most(|x| x.bound), most(|x| x.rms));
-        let scale_before = xs[0].scale * plain_scale;
+        let scale_before = xs[0].info.scale * plain_scale;
         let folded = (1usize << map.folds().len()) as f64;
         let plain = rms
             * Self::plain_error(gain.longest, plain_scale)
@@ -284,7 +281,7 @@ impl Meter {
                 gain.mean.sqrt() * rms * f64::from(f32::EPSILON) / 2.0 / 3f64.sqrt()
             }
         };
-        let before = (self.switching(level) / xs[0].scale * gain.mean.sqrt())
+        let before = (self.switching(level) / xs[0].info.scale * gain.mean.sqrt())
             .hypot(plain)
             .hypot(folds);
         let after = self.rounding() / scale;
@@ -294,14 +291,11 @@ impl Meter {
             1.0
         };
         let y = MeterValue {
-            level: below,
-            scale,
-            slots,
+            info: result,
             bound: bound * gain.row_sum,
             rms: (rms * gain.mean.sqrt() * xs.len() as f64).min(bound * gain.row_sum),
             errors: Errors::default(),
             peak: uneven,
-            degree: 1,
             complex: counted.turns() || xs.iter().any(|x| x.complex),
         };
         let (mixer, period) = (self.source(), counted.period(UNIQUE));
@@ -410,9 +404,9 @@ impl Meter {
         g: u64,
         decomposed: bool,
     ) -> Result<MeterValue, Error> {
-        typing::linear_degree("rotate", &self.info(x))?;
-        self.need(KeyName::Galois(g), x.level);
-        let at = self.at(x.level);
+        typing::linear_degree("rotate", &x.info)?;
+        self.need(KeyName::Galois(g), x.info.level);
+        let at = self.at(x.info.level);
         self.spend(at.rotation());
         if !decomposed {
             self.spend(at.decomposition());
@@ -423,7 +417,7 @@ impl Meter {
             errors,
             ..x.clone()
         };
-        Ok(self.with_error(&x, self.switched(x.level) / x.scale))
+        Ok(self.with_error(&x, self.switched(x.info.level) / x.info.scale))
     }
     /// The work at a level.
     fn at(&self, level: Level) -> At<'_> {
@@ -441,9 +435,11 @@ impl Meter {
         x: &MeterValue,
         y: &MeterValue,
     ) -> Result<MeterValue, Error> {
-        let info = typing::sum(operation, &self.info(x), &self.info(y))?;
-        let kept = self.at(x.level).kept;
-        self.spend(passes(kept * (x.degree.max(y.degree) as f64 + 1.0)));
+        let info = typing::sum(operation, &x.info, &y.info)?;
+        let kept = self.at(x.info.level).kept;
+        self.spend(passes(
+            kept * (x.info.degree.max(y.info.degree) as f64 + 1.0),
+        ));
         Ok(MeterValue {
             bound: x.bound + y.bound,
             rms: x.rms + y.rms,
@@ -475,12 +471,7 @@ impl Arithmetic for Meter {
         &self.context
     }
     fn info(&self, x: &MeterValue) -> Info {
-        Info {
-            level: x.level,
-            scale: x.scale,
-            slots: x.slots,
-            degree: x.degree,
-        }
+        x.info
     }
     fn add(&self, x: &MeterValue, y: &MeterValue) -> Result<MeterValue, Error> {
         self.pair("add", x, y)
@@ -492,23 +483,19 @@ impl Arithmetic for Meter {
         self.add_up_to(x, v.len(), Self::magnitude(v))
     }
     fn mul_plain(&self, x: &MeterValue, v: &[Complex64], scale: f64) -> Result<MeterValue, Error> {
-        let here = self.info(x);
+        let here = x.info;
         let info = typing::plain(self.parameters(), "mul_plain", &here, v.len(), scale)?;
-        let at = self.at(x.level);
+        let at = self.at(x.info.level);
         let (kept, mut cost) = (at.kept, at.encoding(v.len()));
-        cost.multiply_adds += kept * (x.degree as f64 + 1.0);
+        cost.multiply_adds += kept * (x.info.degree as f64 + 1.0);
         self.spend(cost);
         let magnitude = Self::magnitude(v);
         let turns = v.iter().any(|z| z.im != 0.0);
-        let passed = x.errors.clone().times(magnitude);
         let own = x.rms * Self::plain_error(v.len(), scale);
-        let y = MeterValue {
-            bound: x.bound * magnitude,
-            rms: x.rms * magnitude,
-            errors: if turns { passed.blurred() } else { passed },
-            complex: x.complex || turns,
-            ..x.at(info)
-        };
+        let mut y = x.times(magnitude).at(info);
+        if turns {
+            (y.errors, y.complex) = (y.errors.blurred(), true);
+        }
         Ok(self.with_error(&y, own))
     }
     fn linear_combination(
@@ -518,7 +505,7 @@ impl Arithmetic for Meter {
         level: Level,
         scale: f64,
     ) -> Result<MeterValue, Error> {
-        let info = typing::combination(terms.iter().map(|(_, x)| self.info(x)), level, scale)?;
+        let info = typing::combination(terms.iter().map(|(_, x)| x.info), level, scale)?;
         let kept = self.at(level).kept;
         let (mut bound, mut rms, mut variance, mut peak) =
             (constant.abs(), constant.abs(), 0.0, 1.0f64);
@@ -527,39 +514,30 @@ impl Arithmetic for Meter {
             bound += c.abs() * x.bound;
             rms += c.abs() * x.rms;
             // the constant's own rounding to an integer k
-            let k = c * (scale / x.scale);
-            variance += (x.rms * (k - k.round()).abs() * x.scale / scale).powi(2);
+            let k = c * (scale / x.info.scale);
+            variance += (x.rms * (k - k.round()).abs() * x.info.scale / scale).powi(2);
             errors = errors.plus(&x.errors.clone().times(*c));
             peak = peak.max(x.peak);
             complex |= x.complex;
         }
-        let polynomials: usize = terms.iter().map(|(_, x)| x.degree + 1).sum();
+        let polynomials: usize = terms.iter().map(|(_, x)| x.info.degree + 1).sum();
         self.spend(passes(kept * polynomials as f64));
         Ok(MeterValue {
-            level,
-            scale,
-            slots: info.slots,
+            info,
             bound,
             rms,
             errors: errors.plus(&Errors::new(self.source(), variance.sqrt())),
             peak,
-            degree: info.degree,
             complex,
         })
     }
     fn mul_integer(&self, x: &MeterValue, k: i64) -> Result<MeterValue, Error> {
-        let kept = self.at(x.level).kept;
+        let kept = self.at(x.info.level).kept;
         self.spend(passes(2.0 * kept));
-        let k = (k as f64).abs();
-        Ok(MeterValue {
-            bound: x.bound * k,
-            rms: x.rms * k,
-            errors: x.errors.clone().times(k),
-            ..x.clone()
-        })
+        Ok(x.times((k as f64).abs()))
     }
     fn mul_i(&self, x: &MeterValue) -> Result<MeterValue, Error> {
-        let kept = self.at(x.level).kept;
+        let kept = self.at(x.info.level).kept;
         self.spend(passes(4.0 * kept));
         Ok(MeterValue {
             errors: x.errors.clone().turned(),
@@ -568,8 +546,8 @@ impl Arithmetic for Meter {
         })
     }
     fn mul(&self, x: &MeterValue, y: &MeterValue) -> Result<MeterValue, Error> {
-        let info = typing::product(&self.info(x), &self.info(y))?;
-        let kept = self.at(x.level).kept;
+        let info = typing::product(&x.info, &y.info)?;
+        let kept = self.at(x.info.level).kept;
         self.spend(Cost {
             multiply_adds: 4.0 * kept,
             ..Cost::default()
@@ -586,30 +564,37 @@ impl Arithmetic for Meter {
         })
     }
     fn relinearize(&self, x: &MeterValue) -> Result<MeterValue, Error> {
-        if x.degree == 1 {
+        if x.info.degree == 1 {
             return Ok(x.clone());
         }
-        self.need(KeyName::Relinearization, x.level);
-        let at = self.at(x.level);
+        self.need(KeyName::Relinearization, x.info.level);
+        let at = self.at(x.info.level);
         let mut cost = at.switch();
         cost.passes += 2.0 * at.kept;
         self.spend(cost);
-        let y = self.with_error(x, self.switched(x.level) / x.scale);
-        Ok(MeterValue { degree: 1, ..y })
+        let y = self.with_error(x, self.switched(x.info.level) / x.info.scale);
+        Ok(y.at(Info {
+            degree: 1,
+            ..y.info
+        }))
     }
     fn rescale(&self, x: &MeterValue) -> Result<MeterValue, Error> {
-        let info = typing::rescaled(self.parameters(), &self.info(x))?;
-        self.spend(self.at(x.level).rescale().times(x.degree as f64 + 1.0));
+        let info = typing::rescaled(self.parameters(), &x.info)?;
+        self.spend(
+            self.at(x.info.level)
+                .rescale()
+                .times(x.info.degree as f64 + 1.0),
+        );
         let y = self.with_error(x, self.rounding() / info.scale);
         Ok(y.at(info))
     }
     fn relinearize_rescale(&self, x: &MeterValue) -> Result<MeterValue, Error> {
-        if x.degree == 1 {
+        if x.info.degree == 1 {
             return self.rescale(x);
         }
-        let info = typing::rescaled(self.parameters(), &self.info(x))?;
-        self.need(KeyName::Relinearization, x.level);
-        let at = self.at(x.level);
+        let info = typing::rescaled(self.parameters(), &x.info)?;
+        self.need(KeyName::Relinearization, x.info.level);
+        let at = self.at(x.info.level);
         let mut cost = at
             .decomposition()
             .plus(at.digit_limbs())
@@ -617,29 +602,20 @@ impl Arithmetic for Meter {
             .plus(at.down_and_rescale(at.special));
         cost.passes += 2.0 * at.kept;
         self.spend(cost);
-        let y = self.with_error(x, self.switching(x.level) / x.scale);
+        let y = self.with_error(x, self.switching(x.info.level) / x.info.scale);
         let y = self.with_error(&y, self.rounding() / info.scale);
-        Ok(MeterValue {
-            degree: 1,
-            ..y.at(info)
-        })
+        Ok(y.at(Info { degree: 1, ..info }))
     }
     fn drop_to(&self, x: &MeterValue, level: Level) -> Result<MeterValue, Error> {
-        Ok(x.at(typing::dropped(&self.info(x), level)?))
+        Ok(x.at(typing::dropped(&x.info, level)?))
     }
     fn with_scale(&self, x: &MeterValue, scale: f64) -> Result<MeterValue, Error> {
-        let ratio = x.scale / scale;
-        Ok(MeterValue {
-            scale,
-            bound: x.bound * ratio,
-            rms: x.rms * ratio,
-            errors: x.errors.clone().times(ratio),
-            ..x.clone()
-        })
+        let info = Info { scale, ..x.info };
+        Ok(x.times(x.info.scale / scale).at(info))
     }
     fn with_exact_scale(&self, x: &MeterValue, scale: f64) -> Result<MeterValue, Error> {
-        typing::scales("with_exact_scale", x.scale, scale)?;
-        Ok(MeterValue { scale, ..x.clone() })
+        typing::scales("with_exact_scale", x.info.scale, scale)?;
+        Ok(x.at(Info { scale, ..x.info }))
     }
     fn assume_bound(&self, x: &MeterValue, bound: f64) -> Result<MeterValue, Error> {
         // T_k(cos θ) = cos kθ has root mean square 1/√2
@@ -650,7 +626,7 @@ impl Arithmetic for Meter {
         })
     }
     fn rotate(&self, x: &MeterValue, by: i64) -> Result<MeterValue, Error> {
-        if by.rem_euclid(x.slots as i64) == 0 {
+        if by.rem_euclid(x.info.slots as i64) == 0 {
             return Ok(x.clone());
         }
         self.rotated(
@@ -667,7 +643,7 @@ impl Arithmetic for Meter {
         let mut decomposed = false;
         by.iter()
             .map(|&k| {
-                if k.rem_euclid(x.slots as i64) == 0 {
+                if k.rem_euclid(x.info.slots as i64) == 0 {
                     return Ok(x.clone());
                 }
                 let g = galois_element(self.parameters(), k);
@@ -679,7 +655,7 @@ impl Arithmetic for Meter {
     }
     fn mod_raise(&self, x: &MeterValue, to: Level) -> Result<MeterValue, Error> {
         let p = self.parameters();
-        let info = typing::raised(p, &self.info(x), to)?;
+        let info = typing::raised(p, &x.info, to)?;
         let spec = typing::bootstrapping(p)?;
         self.need(KeyName::DenseToSparse, Level::new(0));
         self.need(KeyName::SparseToDense, to);
@@ -701,8 +677,9 @@ impl Arithmetic for Meter {
             self.n() * (ring::GAUSSIAN_SIGMA * digit).powi(2) * at.digits.len() as f64 / 12.0,
         );
         let back = self.rounding().hypot(switching);
-        let wraps = ((spec.hamming_weight as f64 + 1.0) / 12.0 * self.n()).sqrt() * base / x.scale;
-        let y = self.with_error(x, sparse.hypot(back) / x.scale);
+        let wraps =
+            ((spec.hamming_weight as f64 + 1.0) / 12.0 * self.n()).sqrt() * base / x.info.scale;
+        let y = self.with_error(x, sparse.hypot(back) / x.info.scale);
         Ok(MeterValue {
             bound: x.bound + 6.0 * wraps,
             rms: x.rms.hypot(wraps),
@@ -711,7 +688,7 @@ impl Arithmetic for Meter {
     }
     fn with_slots(&self, x: &MeterValue, slots: usize) -> Result<MeterValue, Error> {
         typing::slots(self.parameters(), "with_slots", slots)?;
-        Ok(MeterValue { slots, ..x.clone() })
+        Ok(x.at(Info { slots, ..x.info }))
     }
     fn linear(
         &self,

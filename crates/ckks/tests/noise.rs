@@ -376,7 +376,7 @@ fn key_switching_and_rescaling_add_what_the_meter_says() {
         let square = meter.mul(&zero, &zero).expect("degree");
         let relinearization = meter.relinearize(&square).expect("degree").deviation();
         let mut product = zero.clone();
-        product.scale = zero.scale * parameters.modulus(TOP);
+        product.info.scale = zero.info.scale * parameters.modulus(TOP);
         let rescaling = meter.rescale(&product).expect("levels").deviation();
         let mut spreads = [Spread::default(); 4];
         for seed in 0..KEYS as u64 {

@@ -11,6 +11,7 @@ mod allocation;
 mod archives;
 mod bytes;
 mod container;
+mod decoder;
 mod decoders;
 mod json;
 mod models;
@@ -26,7 +27,7 @@ mod zip;
 
 use allocation::Usage;
 use clap::Parser;
-use decoders::Decoder;
+use decoder::Decoder;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};

@@ -137,7 +137,7 @@ impl<'a> Reading<'a> {
         let results = results.map_err(|e| refuse(e.to_string()))?;
         let bound = operation.result_bound();
         Ok(ReadStep {
-            level_in: operands.iter().map(|v| v.level.index()).max(),
+            level_in: operands.iter().map(|v| v.info.level.index()).max(),
             results: (operation.writes().into_iter().zip(results))
                 // normalisation's promise: plan values stay within 1, or within what linear arithmetic can reach, if less
                 .map(|(r, v)| (r, v.within(bound)))
@@ -184,7 +184,7 @@ impl<'a> Reading<'a> {
         period: usize,
     ) -> std::result::Result<Vec<MeterValue>, ckks::Error> {
         let (meter, parameters) = (&self.meter, self.meter.parameters());
-        let level = operands.first().map_or(Level::new(0), |x| x.level);
+        let level = operands.first().map_or(Level::new(0), |x| x.info.level);
         let below = parameters.below(level).ok_or(ckks::Error::Levels {
             operation: "plan",
             needed: 1,
@@ -229,8 +229,8 @@ impl<'a> Reading<'a> {
         for r in &port.registers {
             let v = self.live.get(r);
             let v = v.ok_or_else(|| refuse(format!("register {r} is never written")))?;
-            let (had, slots) = (v.level.index(), v.slots);
-            if v.level != Level::new(port.level) || slots > port.slots {
+            let (had, slots) = (v.info.level.index(), v.info.slots);
+            if v.info.level != Level::new(port.level) || slots > port.slots {
                 return Err(refuse(format!(
                     "register {r} ends at level {had} with {slots} slots, the port says {} and {}",
                     port.level, port.slots
@@ -279,7 +279,7 @@ impl<'a> Pass<'a> {
             stored: 0,
             peak: 0,
         };
-        let inputs: Vec<Level> = pass.reading.live.values().map(|v| v.level).collect();
+        let inputs: Vec<Level> = pass.reading.live.values().map(|v| v.info.level).collect();
         for level in inputs {
             let (memory, file) = pass.bytes(level);
             (pass.resident, pass.stored) = (pass.resident + memory, pass.stored + file);
@@ -301,7 +301,7 @@ impl<'a> Pass<'a> {
         let before = self.reading.meter.cost();
         let ReadStep { level_in, results } = self.reading.step(index)?;
         let level_in = level_in.unwrap_or(0);
-        let levels = results.iter().map(|(_, v)| v.level.index());
+        let levels = results.iter().map(|(_, v)| v.info.level.index());
         let mut facts = StepFacts {
             cost: self.reading.meter.cost().since(before),
             level_in,
@@ -313,16 +313,16 @@ impl<'a> Pass<'a> {
         let working = working_bytes(self.parameters, operation, Level::new(level_in));
         self.peak = self.peak.max(self.resident + working);
         for (r, v) in results {
-            let want = self.parameters.scale(v.level);
-            if v.scale != want {
+            let want = self.parameters.scale(v.info.level);
+            if v.info.scale != want {
                 return Err(refuse(format!(
                     "register {r} is at scale 2^{:.9}, its level's is 2^{:.9}",
-                    v.scale.log2(),
+                    v.info.scale.log2(),
                     want.log2()
                 )));
             }
             self.units.insert(r, step.unit);
-            let (memory, file) = self.bytes(v.level);
+            let (memory, file) = self.bytes(v.info.level);
             (self.resident, self.stored) = (self.resident + memory, self.stored + file);
             if self.reading.live.insert(r, v).is_some() || r >= REGISTERS_LIMIT {
                 return Err(refuse(format!(
@@ -334,7 +334,7 @@ impl<'a> Pass<'a> {
             if last_use.get(&r).is_none_or(|&last| last <= index) {
                 facts.released.insert(r);
                 if let Some(v) = self.reading.live.remove(&r) {
-                    let (memory, file) = self.bytes(v.level);
+                    let (memory, file) = self.bytes(v.info.level);
                     (self.resident, self.stored) = (self.resident - memory, self.stored - file);
                 }
             }

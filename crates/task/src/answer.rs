@@ -3,7 +3,6 @@
 
 use crate::bytes::{Reader, Writer};
 use crate::error::{Error, Result};
-use crate::prompts::Prompts;
 use crate::scores;
 use crate::tokenizer::Tokenizer;
 use nn::Shape;
@@ -123,27 +122,27 @@ fn name(names: &[String], what: &str, index: usize) -> String {
 /// Logits of all positions of a prompt, `(V, 1, L)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tokens<'a> {
-    prompts: &'a Prompts,
-    values: &'a [f64],
+    pub(crate) tokenizer: &'a Tokenizer,
+    /// How many tokens are public.
+    pub(crate) public: usize,
+    /// How many others there are.
+    pub(crate) positions: usize,
+    pub(crate) values: &'a [f64],
 }
 
 impl<'a> Tokens<'a> {
-    pub(crate) fn new(prompts: &'a Prompts, values: &'a [f64]) -> Self {
-        Self { prompts, values }
-    }
-
     /// The scores of what follows a position (from 0, a public token's not counted); None beyond the end.
     #[must_use]
     pub fn at(&self, position: usize) -> Option<Scores<'a>> {
-        let values = self.prompts.logits_at(self.values, position)?;
-        let names = Names::Tokens(self.prompts.tokenizer());
+        let values = scores::column(self.values, self.positions, position)?;
+        let names = Names::Tokens(self.tokenizer);
         Some(Scores { values, names })
     }
 
     /// The scores of what follows a prompt of so many tokens, the public one counted.
     #[must_use]
     pub fn after(&self, tokens: usize) -> Option<Scores<'a>> {
-        self.at(tokens.checked_sub(1 + self.prompts.public())?)
+        self.at(tokens.checked_sub(1 + self.public)?)
     }
 }
 

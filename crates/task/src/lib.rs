@@ -3,7 +3,7 @@
 //! A [`Task`] says how a row of numbers, a picture, a prompt or a sentence becomes a network's input, and what the network's outputs mean. It goes with
 //! the network as opaque bytes ([`Task::to_bytes`]) in its `.pvm`, from there to the client, and nowhere else: neither plans nor servers read it.
 //!
-//! Modules in reading order: [`vectors`], [`pictures`] (with [`picture`]: files), [`prompts`], [`sentences`], [`answer`] and [`scores`] (what
+//! Modules in reading order: [`vectors`], [`normalization`], [`pictures`] (with [`picture`]: files), [`prompts`], [`sentences`], [`answer`] and [`scores`] (what
 //! outputs mean), [`tokenizer`] (text to tokens, of all kinds), [`embedding`] (tokens to numbers, in the checkpoint's precision).
 //!
 //! The crate knows nothing of ciphertexts, plans, operators or training.
@@ -11,6 +11,7 @@
 pub mod answer;
 pub mod embedding;
 pub mod error;
+pub mod normalization;
 pub mod picture;
 pub mod pictures;
 pub mod prompts;
@@ -24,8 +25,9 @@ mod bytes;
 pub use answer::{Answer, Candidate, Named, Outputs, Scores, Tokens};
 pub use embedding::{Embedding, Precision};
 pub use error::{Error, Result};
+pub use normalization::{Channels, Normalization, Stated};
 pub use picture::Picture;
-pub use pictures::{Channels, Normalization, Pictures, Stated};
+pub use pictures::Pictures;
 pub use prompts::Prompts;
 pub use sentences::{SentenceEmbedding, Sentences};
 pub use tokenizer::Tokenizer;

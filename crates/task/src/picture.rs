@@ -1,7 +1,7 @@
 //! Pictures become inputs: PNG and JPEG files.
 
 use crate::error::{Error, Result};
-use crate::pictures::Normalization;
+use crate::normalization::Normalization;
 use image::metadata::Orientation;
 use image::{
     DynamicImage, GenericImageView, GrayImage, ImageDecoder, ImageFormat, ImageReader, Limits,

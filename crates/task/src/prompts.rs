@@ -8,6 +8,7 @@ use crate::answer::{Answer, Tokens};
 use crate::bytes::{Reader, Writer};
 use crate::embedding::Embedding;
 use crate::error::{Error, Result};
+use crate::scores;
 use crate::tokenizer::Tokenizer;
 use nn::lower::after_first;
 use nn::{Shape, Tensor};
@@ -187,21 +188,21 @@ impl Prompts {
     #[must_use]
     pub fn logits_at(&self, answer: &[f64], position: usize) -> Option<Vec<f64>> {
         let width = self.length() - self.public();
-        let fits = answer.len() == width * self.embedding.rows() && position < width;
-        fits.then(|| {
-            answer
-                .iter()
-                .skip(position)
-                .step_by(width)
-                .copied()
-                .collect()
-        })
+        let fits = answer.len() == width * self.embedding.rows();
+        fits.then(|| scores::column(answer, width, position))?
     }
 
     pub(crate) fn decode<'a>(&'a self, values: &'a [f64]) -> Result<Answer<'a>> {
-        let needed = (self.length() - self.public()) * self.embedding.rows();
+        let (public, positions) = (self.public(), self.length() - self.public());
+        let needed = positions * self.embedding.rows();
         Error::check_count("values of an answer", needed, values.len())?;
-        Ok(Answer::Tokens(Tokens::new(self, values)))
+        let tokenizer = &self.tokenizer;
+        Ok(Answer::Tokens(Tokens {
+            tokenizer,
+            public,
+            positions,
+            values,
+        }))
     }
 
     pub(crate) fn check(&self, input: Shape, output: Shape) -> Result<()> {

@@ -48,6 +48,11 @@ pub fn softmax(values: &[f64]) -> Vec<f64> {
     powers.into_iter().map(|p| p / sum).collect()
 }
 
+/// Column `at` of rows of this width; None beyond the last.
+pub(crate) fn column(rows: &[f64], width: usize, at: usize) -> Option<Vec<f64>> {
+    (at < width).then(|| rows.iter().skip(at).step_by(width).copied().collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

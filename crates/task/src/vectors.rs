@@ -3,7 +3,7 @@
 use crate::answer::Outputs;
 use crate::bytes::{Reader, Writer};
 use crate::error::{Error, Result};
-use crate::pictures::Normalization;
+use crate::normalization::Normalization;
 use nn::{Shape, Tensor};
 
 /// A row of any columns as a network's input: `(v − mean)/deviation`, as it is without a normalisation.

@@ -1,6 +1,6 @@
 //! Language models: llama2.c's files, `config.json`.
 
-use super::{Decoder, Law, again, law, same};
+use crate::decoder::{Decoder, Law, again, law, same};
 use crate::random::Random;
 use crate::{bytes, json};
 use nn::AttentionScheme;

@@ -1,6 +1,6 @@
 //! Networks and weights.
 
-use super::{Decoder, Law, Outcome, Probe, again, law, onnx_limit, same};
+use crate::decoder::{Decoder, Law, Outcome, Probe, again, law, onnx_limit, same};
 use crate::{models, protobuf, safetensors, torch};
 use nn::format::{Checkpoint, artefact, onnx, state_dict::StateDict};
 use zoo::resnet;

@@ -1,9 +1,9 @@
 //! The project's own files.
 
-use super::{
+use crate::container::{Parts, generate};
+use crate::decoder::{
     Decoder, Law, Outcome, Probe, again, container_limit, law, plan_limit, same, stored_limit,
 };
-use crate::container::{Parts, generate};
 use crate::scratch::Scratch;
 use crate::toy::{INPUT, SLOTS, Toy, plans};
 use ckks::keys::{EvaluationKeys, KeyName, SwitchingKey};

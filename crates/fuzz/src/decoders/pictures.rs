@@ -1,6 +1,6 @@
 //! Single pictures.
 
-use super::{Decoder, Law, again, law, picture_limit};
+use crate::decoder::{Decoder, Law, again, law, picture_limit};
 use crate::{models, png};
 use task::Normalization;
 use task::picture::Picture;

@@ -1,7 +1,7 @@
 //! Published language models: GGUF, `tokenizer.json`.
 
 use super::language::check_model;
-use super::{Decoder, Law, again, law, published_limit, same};
+use crate::decoder::{Decoder, Law, again, law, published_limit, same};
 use crate::random::Random;
 use crate::{bytes, json};
 use nn::format::gguf;

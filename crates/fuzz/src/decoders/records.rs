@@ -1,6 +1,6 @@
 //! Small records in JSON: a machine's cost table, the count of shared answers.
 
-use super::{Decoder, law, same};
+use crate::decoder::{Decoder, law, same};
 use crate::json;
 use crate::toy::plans;
 use cost::{MachineCost, Residual};

@@ -1,7 +1,7 @@
 //! Sets of labelled pictures: `data::Dataset::open` on files, with options that the mutant chooses.
 
-use super::{Decoder, Outcome, Probe, law, text_limit};
 use crate::archives::{self, Array, Member, join};
+use crate::decoder::{Decoder, Outcome, Probe, law, text_limit};
 use crate::random::Random;
 use crate::scratch::Scratch;
 use crate::zip;

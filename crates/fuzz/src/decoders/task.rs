@@ -1,6 +1,6 @@
 //! Tasks: what clients encode and read, as `.pvm` and client files carry it.
 
-use super::{Decoder, Law, again, law, same};
+use crate::decoder::{Decoder, Law, again, law, same};
 use crate::models::parameter;
 use nn::{Norm, NormKind, Shape};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! What the trainer reads: configurations and checkpoints.
 
-use super::{Decoder, Probe, again, law, same};
+use crate::decoder::{Decoder, Probe, again, law, same};
 use crate::scratch::Scratch;
 use crate::{safetensors, toml};
 use approx::Activation;

@@ -1,9 +1,9 @@
 //! Sets of plain vectors: `data::Vectors::open` on a CSV, `.npy` or `.npz` file, with options that the mutant chooses.
 
 use super::sets::MEMORY_LIMIT;
-use super::{Decoder, Outcome, Probe, law, text_limit};
 use crate::archives::{self, Array, join};
 use crate::bytes;
+use crate::decoder::{Decoder, Outcome, Probe, law, text_limit};
 use crate::random::Random;
 use crate::scratch::Scratch;
 use crate::zip;

@@ -15,6 +15,7 @@ pub mod zip;
 mod element;
 mod limited;
 mod onnx_constant;
+mod onnx_import;
 mod onnx_operator;
 mod onnx_schema;
 mod onnx_shape;

@@ -1,8 +1,8 @@
 //! Import of single ONNX operators: attributes, constant inputs, shapes without their batch axis.
 
 use super::element::Element;
-use super::onnx::{Import, Pattern, Value, constant_node, standard};
 use super::onnx_constant::{Constant, FOLDED, fold, type_name};
+use super::onnx_import::{Import, Pattern, Value, constant_node, standard};
 use super::onnx_proto::{AttributeProto, NodeProto};
 use super::onnx_schema;
 use crate::Result;

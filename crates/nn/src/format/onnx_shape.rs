@@ -1,6 +1,6 @@
 //! Import of the ONNX operators that move values around: ReduceMean, Pad, Slice, Flatten, Reshape, Squeeze, Unsqueeze.
 
-use super::onnx::Value;
+use super::onnx_import::Value;
 use super::onnx_operator::Importing;
 use crate::Result;
 use crate::op::{AvgPool, AxisSlice, Op, Pad, Padding, Slice};
