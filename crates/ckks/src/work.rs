@@ -216,6 +216,22 @@ impl MapSize {
             butterflies: lengths().map(Self::butterflies_of).sum(),
         }
     }
+    /// Of two maps into the same outputs.
+    #[must_use]
+    pub fn beside(self, other: Self) -> Self {
+        Self {
+            diagonals: self.diagonals + other.diagonals,
+            babies: self.babies + other.babies,
+            giants: self.giants.max(other.giants),
+            unmoved: other.unmoved,
+            folds: self.folds.max(other.folds),
+            inputs: self.inputs + other.inputs,
+            decomposed: self.decomposed + other.decomposed,
+            outputs: other.outputs,
+            values: self.values + other.values,
+            butterflies: self.butterflies + other.butterflies,
+        }
+    }
     /// Values that encoding a diagonal of this length works on: one shorter than four values is encoded as four.
     pub fn stored(len: usize) -> usize {
         len.max(4)

@@ -175,18 +175,7 @@ impl Builder<'_> {
                 let chains: Vec<&Chain> = chains(source).collect();
                 size(self.cost, &chains, layout(source), to)
             });
-            return Ok(sizes.fold(MapSize::default(), |a, b| MapSize {
-                diagonals: a.diagonals + b.diagonals,
-                babies: a.babies + b.babies,
-                giants: a.giants.max(b.giants),
-                unmoved: b.unmoved,
-                folds: a.folds.max(b.folds),
-                inputs: a.inputs + b.inputs,
-                decomposed: a.decomposed + b.decomposed,
-                outputs: b.outputs,
-                values: a.values + b.values,
-                butterflies: a.butterflies + b.butterflies,
-            }));
+            return Ok(sizes.fold(MapSize::default(), MapSize::beside));
         };
         let full: Vec<(Layout, Chain)> = (sources.iter())
             .flat_map(|&s| chains(s).map(move |c| (s, c)))

@@ -5,7 +5,7 @@ use crate::emit::{self, Shared};
 use crate::error::Error;
 use crate::normal::{self, Normal};
 use crate::pack::{self, Packed, Survey, Twins};
-use crate::schedule::{self, Machine};
+use crate::schedule::{self, Machine, Stage};
 use crate::split::{self, Splits};
 use crate::stages::stages;
 use crate::target::Target;
@@ -65,20 +65,24 @@ impl<'a> Draft<'a> {
         splits: &Splits,
         bootstrap_target: Option<usize>,
     ) -> Result<(Vec<schedule::Decision>, f64), Error> {
-        let Self {
-            target,
-            normal,
-            cost,
-            ..
-        } = self;
         let machine = Machine {
             target: bootstrap_target,
-            ..cost.machine()
+            ..self.cost.machine()
         };
-        let stages = stages(normal, splits, &self.twins, cost)?;
-        let (decisions, seconds) = schedule::schedule(&stages, normal.output, machine)?;
+        let (stages, output) = (self.stages(splits)?, self.normal.output);
+        let (decisions, seconds) = schedule::schedule(&stages, output, machine)?;
         let keys = split::rotations(splits).len() as f64;
-        Ok((decisions, seconds + keys * target.key_seconds))
+        Ok((decisions, seconds + keys * self.target.key_seconds))
+    }
+
+    /// What the scheduler must know of every quantity.
+    pub(crate) fn stages(&self, splits: &Splits) -> Result<Vec<Stage>, Error> {
+        let all = self.normal.quantities.iter().zip(splits).zip(&self.twins);
+        let sizes = all.map(|((q, split), twins)| {
+            let size = split.as_ref().map(|s| &s.size);
+            (size, q.layout.period, twins.count)
+        });
+        stages(&self.normal, sizes, &self.cost)
     }
 
     /// The plan of these maps and decisions, verified. Maps that it owns are taken apart as it is written.

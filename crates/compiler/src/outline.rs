@@ -8,7 +8,7 @@ use crate::draft::Draft;
 use crate::error::Error;
 use crate::normal::Kind;
 use crate::schedule::{self, Machine, Stage, Way};
-use crate::stages::{carried_out, stages};
+use crate::stages::carried_out;
 use crate::target::Target;
 use approx::Polynomial;
 use nn::{Op, PolyGraph};
@@ -49,24 +49,23 @@ impl Outline {
             ..target.clone()
         };
         let (draft, _, splits) = Draft::new(graph, &one)?;
-        let Draft {
-            normal,
-            twins,
-            cost,
-            ..
-        } = draft;
-        let mut stages = stages(&normal, &splits, &twins, &cost)?;
+        let mut stages = draft.stages(&splits)?;
         let mut open = Vec::new();
         let nodes = graph.nodes().iter();
         let polynomials = nodes.filter(|n| matches!(n.op(), Op::Elementwise(_)));
         for (i, node) in polynomials.enumerate() {
             let alternatives = alternatives.get(i).map_or(&[][..], |a| &a[..]);
-            let found = normal.quantities.iter().enumerate().find_map(|(v, q)| {
-                let Kind::Polynomial { binding, .. } = q.kind else {
-                    return None;
-                };
-                (q.layer == node.name()).then_some((v, q, binding))
-            });
+            let found = draft
+                .normal
+                .quantities
+                .iter()
+                .enumerate()
+                .find_map(|(v, q)| {
+                    let Kind::Polynomial { binding, .. } = q.kind else {
+                        return None;
+                    };
+                    (q.layer == node.name()).then_some((v, q, binding))
+                });
             let (Some((v, q, binding)), false) = (
                 found,
                 alternatives.is_empty() || alternatives.iter().any(|p| p.degree() < 2),
@@ -80,7 +79,8 @@ impl Outline {
             };
             let way = |p| {
                 let (depth, operation) = carried_out(q, binding, p)?;
-                let one = |level| Ok(cost.operation(&operation, level)? * twins[v].count as f64);
+                let (cost, count) = (&draft.cost, draft.twins[v].count as f64);
+                let one = |level| Ok(cost.operation(&operation, level)? * count);
                 Ok(Way::free(depth, cost.by_level(depth, one)?))
             };
             stages[v].ways = alternatives.iter().map(way).collect::<Result<_, Error>>()?;
@@ -88,8 +88,8 @@ impl Outline {
         }
         Ok(Self {
             stages,
-            output: normal.output,
-            cost,
+            output: draft.normal.output,
+            cost: draft.cost,
             open,
         })
     }

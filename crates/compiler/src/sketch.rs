@@ -15,19 +15,17 @@ use crate::cost::CostModel;
 use crate::error::Error;
 use crate::layout::{Layout, Scale};
 use crate::linear_op::Chain;
-use crate::normal::{self, Id, Kind, Normal, Quantity};
+use crate::normal::{self, Id, Kind, Normal};
 use crate::schedule::{self, Refresh, Stage};
 use crate::search::THRIFT;
 use crate::split::EAGERNESS;
-use crate::stages::{representative, stage};
+use crate::stages::stages;
 use crate::target::Target;
 use ckks::keys::{KeyRequest, SwitchingKey};
-use ckks::map::{Term, Values};
-use ckks::{Arithmetic, BlockMap, Bootstrap, Level, Meter, Parameters};
+use ckks::{Arithmetic, Bootstrap, Level, Meter, Parameters};
 use maps::{Alike, Counted, Pattern, Source, count, more};
 use nn::PolyGraph;
 use runtime::{Operation, Purpose, Work};
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A step, or as many alike as there are ciphertexts, of a plan that is not there.
@@ -231,39 +229,14 @@ impl Draft<'_> {
             }
         }
         let counts = best.map_or_else(Vec::new, |b| b.1);
-        let mut stages = Vec::with_capacity(layouts.len());
-        let mut memory: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-        for (v, (q, counted)) in normal.quantities.iter().zip(&counts).enumerate() {
-            let seconds = self.seconds(q, counted, &mut memory)?;
-            let size = (layouts[v].period, counted.different);
-            stages.push(stage(normal, v, seconds, size));
-        }
+        let all = normal.quantities.iter().zip(*layouts).zip(&counts);
+        let sizes = all.map(|((q, layout), counted)| {
+            let map = matches!(q.kind, Kind::Linear { .. }).then_some(&counted.size);
+            (map, layout.period, counted.different)
+        });
+        let stages = stages(normal, sizes, cost)?;
         let (decisions, _) = schedule::schedule(&stages, normal.output, cost.machine())?;
         self.gather(&stages, &counts, &decisions)
-    }
-
-    /// CPU seconds at each level; `known` remembers what operations of one ciphertext cost.
-    fn seconds(
-        &self,
-        q: &Quantity,
-        counted: &Counted,
-        known: &mut BTreeMap<String, Vec<f64>>,
-    ) -> Result<Vec<f64>, Error> {
-        let (cost, count) = (self.cost, counted.different as f64);
-        let one = match (&q.kind, representative(q)?) {
-            (Kind::Linear { .. }, _) => {
-                return cost.by_level(1, |level| Ok(cost.linear(&counted.size, level)));
-            }
-            (_, None) => cost.by_level(0, |level| Ok(1e-3 * level as f64))?,
-            (_, Some(operation)) => match known.entry(cost_key(&operation)) {
-                Entry::Occupied(seconds) => seconds.get().clone(),
-                Entry::Vacant(place) => {
-                    let seconds = cost.by_level(q.depth, |l| cost.operation(&operation, l))?;
-                    place.insert(seconds).clone()
-                }
-            },
-        };
-        Ok(one.into_iter().map(|s| s * count).collect())
     }
 
     fn gather(
@@ -345,20 +318,9 @@ impl Draft<'_> {
             meter.bootstrap(&x, b)?;
         }
         for ((slots, turn), level) in turns {
-            let slots = slots * batch;
-            let step = (turn * i64::try_from(batch).unwrap_or(1))
-                .rem_euclid(i64::try_from(slots).unwrap_or(1));
-            let term = Term {
-                input: 0,
-                output: 0,
-                giant: 0,
-                baby: usize::try_from(step).unwrap_or(0),
-                values: Values::Real(vec![1.0].into()),
-            };
-            let map = BlockMap::new(slots, 1, 1, vec![term], Vec::new())?;
-            let x = meter.input(Level::new(level), slots, 0.5)?;
-            let below = parameters.scale(Level::new(level.saturating_sub(1)));
-            meter.linear(&[x], &map, below)?;
+            let x = meter.input(Level::new(level), slots * batch, 0.5)?;
+            let [slots, batch] = [x.info.slots, batch].map(|n| i64::try_from(n).unwrap_or(1));
+            meter.rotate(&x, (turn * batch).rem_euclid(slots))?;
         }
         let top = meter.input(parameters.residual(), 4, 0.5)?;
         let square = Operation::Square {
@@ -386,16 +348,5 @@ impl Draft<'_> {
                 + key_bytes,
             ports: (counts[0].different, counts[normal.output].different),
         })
-    }
-}
-
-/// The same for operations that cost the same.
-fn cost_key(operation: &Operation) -> String {
-    match operation {
-        Operation::Polynomial { polynomial, .. } => {
-            format!("polynomial {:?}", polynomial.coefficients())
-        }
-        Operation::Multiply { add, .. } => format!("multiply {}", add.len()),
-        other => format!("{other:?}"),
     }
 }

@@ -3,57 +3,63 @@
 use crate::activation::Activation;
 use crate::cost::CostModel;
 use crate::error::Error;
-use crate::normal::{Binding, Id, Kind, Normal, Quantity};
-use crate::pack::Twins;
+use crate::normal::{Binding, Kind, Normal, Quantity};
 use crate::schedule::{Stage, Way};
-use crate::split::Splits;
 use approx::Polynomial;
+use ckks::MapSize;
 use runtime::Operation;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-/// One stage for every quantity.
-pub(crate) fn stages(
+/// One stage for every quantity, whose map, if it is one, has this size, and which has so many slots and different ciphertexts.
+pub(crate) fn stages<'a>(
     normal: &Normal,
-    splits: &Splits,
-    twins: &[Twins],
+    sizes: impl Iterator<Item = (Option<&'a MapSize>, usize, usize)>,
     cost: &CostModel,
 ) -> Result<Vec<Stage>, Error> {
+    // what operations of one ciphertext cost at each level
+    let mut known: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut stages = Vec::with_capacity(normal.quantities.len());
-    for (v, (q, split)) in normal.quantities.iter().zip(splits).enumerate() {
-        let ciphertexts = twins[v].count;
-        let operation = representative(q)?;
-        let seconds = cost.by_level(q.depth, |level| {
-            Ok(match (split, &operation) {
-                (Some(split), _) => cost.linear(&split.size, level),
-                (None, Some(operation)) => cost.operation(operation, level)? * ciphertexts as f64,
-                // encrypting higher costs the client and the wire a little
-                (None, None) => 1e-3 * (level * ciphertexts) as f64,
-            })
-        })?;
-        stages.push(stage(normal, v, seconds, (q.layout.period, ciphertexts)));
+    for (v, (q, (map, slots, ciphertexts))) in normal.quantities.iter().zip(sizes).enumerate() {
+        let seconds = match (map, representative(q)?) {
+            (Some(size), _) => cost.by_level(q.depth, |level| Ok(cost.linear(size, level)))?,
+            (None, Some(operation)) => {
+                let one = match known.entry(cost_key(&operation)) {
+                    Entry::Occupied(seconds) => seconds.into_mut(),
+                    Entry::Vacant(place) => {
+                        place.insert(cost.by_level(q.depth, |l| cost.operation(&operation, l))?)
+                    }
+                };
+                one.iter().map(|s| s * ciphertexts as f64).collect()
+            }
+            // encrypting higher costs the client and the wire a little
+            (None, None) => cost.by_level(0, |l| Ok(1e-3 * (l * ciphertexts) as f64))?,
+        };
+        stages.push(Stage {
+            layer: q.layer.clone(),
+            sources: q.sources(),
+            ways: vec![Way::free(q.depth, seconds)],
+            slots,
+            ciphertexts,
+            reserve: normal.reserve(v),
+        });
     }
     Ok(stages)
 }
 
-/// The stage of quantity `v`, with seconds at each level, of so many slots and ciphertexts.
-pub(crate) fn stage(
-    normal: &Normal,
-    v: Id,
-    seconds: Vec<f64>,
-    (slots, ciphertexts): (usize, usize),
-) -> Stage {
-    let q = &normal.quantities[v];
-    Stage {
-        layer: q.layer.clone(),
-        sources: q.sources(),
-        ways: vec![Way::free(q.depth, seconds)],
-        slots,
-        ciphertexts,
-        reserve: normal.reserve(v),
+/// The same for operations that cost the same.
+fn cost_key(operation: &Operation) -> String {
+    match operation {
+        Operation::Polynomial { polynomial, .. } => {
+            format!("polynomial {:?}", polynomial.coefficients())
+        }
+        Operation::Multiply { add, .. } => format!("multiply {}", add.len()),
+        other => format!("{other:?}"),
     }
 }
 
 /// An operation that costs what the quantity's will: units don't matter.
-pub(crate) fn representative(q: &Quantity) -> Result<Option<Operation>, Error> {
+fn representative(q: &Quantity) -> Result<Option<Operation>, Error> {
     Ok(match &q.kind {
         Kind::Input | Kind::Linear { .. } => None,
         Kind::Product { add, .. } => Some(Operation::Multiply {

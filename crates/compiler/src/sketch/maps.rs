@@ -233,26 +233,17 @@ pub(super) fn count(
         alike,
         ..Counted::default()
     };
-    counted.size.outputs = different;
     counted.apart = (sources.iter())
         .map(|s| apart(s, &t, different))
         .min()
         .unwrap_or(1);
     for source in sources {
         let one = term(cost, source, &t, different, known, key_seconds);
-        let s = &mut counted.size;
-        s.diagonals += one.size.diagonals;
-        s.babies += one.size.babies;
-        s.giants = s.giants.max(one.size.giants);
-        s.folds = s.folds.max(one.size.folds);
-        s.inputs += one.size.inputs;
-        s.decomposed += one.size.decomposed;
-        s.values += one.size.values;
-        s.butterflies += one.size.butterflies;
+        counted.size = counted.size.beside(one.size);
         counted.numbers += one.numbers;
         counted.rotations.extend(one.rotations);
     }
-    counted.size.unmoved = different;
+    (counted.size.outputs, counted.size.unmoved) = (different, different);
     // babies again for each piece
     let again = pieces(&counted).div_ceil(counted.apart);
     counted.size.babies *= again;
@@ -262,21 +253,14 @@ pub(super) fn count(
 
 /// Pieces that a map is made in (`emit::pieces`).
 pub(super) fn pieces(counted: &Counted) -> usize {
-    let MapSize {
-        diagonals,
-        babies,
-        giants,
-        unmoved,
-        outputs,
-        ..
-    } = counted.size;
-    let shares = if babies + giants > 0 {
-        let sums = (giants + unmoved).div_ceil(MOST_SUMS);
-        sums.max(diagonals.div_ceil(MOST_DIAGONALS))
+    let s = &counted.size;
+    let shares = if s.babies + s.giants > 0 {
+        let sums = (s.giants + s.unmoved).div_ceil(MOST_SUMS);
+        sums.max(s.diagonals.div_ceil(MOST_DIAGONALS))
     } else {
-        outputs.div_ceil(MOST_RESULTS)
+        s.outputs.div_ceil(MOST_RESULTS)
     };
-    shares.min(outputs).max(counted.apart).max(1)
+    shares.min(s.outputs).max(counted.apart).max(1)
 }
 
 /// The size of a map from these sources, all of whose ciphertexts are different.
