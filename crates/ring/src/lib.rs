@@ -8,7 +8,7 @@
 //! NTT form holds `a[i] = p(ψ^(2·brv(i)+1))`.
 //!
 //! Modules in reading order: [`modulus`] (scalars), [`primes`], [`limb`] (vector kernels on one limb), [`ntt`], [`ring`](mod@ring),
-//! [`automorphism`](mod@automorphism), [`convert`] (basis conversion), [`poly`] (typed polynomials), [`packed`] (limbs in few bytes), [`buffer`] (their memory), [`heap`] (what happens where there is none),
+//! [`automorphism`](mod@automorphism), [`convert`] (basis conversion), [`poly`] (typed polynomials), [`monomial`] (powers of X), [`classes`] (a small ring over the same primes), [`packed`] (limbs in few bytes), [`buffer`] (their memory), [`heap`] (what happens where there is none),
 //! [`sample`] (randomness), [`backend`](mod@backend) (which instructions run), [`mod@reference`] (a fixed loop that times are compared with).
 //!
 //! The crate knows nothing of scales, slots or keys. `unsafe` occurs in `buffer` and `heap`, in the AVX2 and IFMA kernels and at the calls
@@ -19,6 +19,7 @@ pub mod automorphism;
 mod avx2;
 pub mod backend;
 pub mod buffer;
+pub mod classes;
 pub mod convert;
 mod error;
 pub mod heap;
@@ -26,6 +27,7 @@ pub mod heap;
 mod ifma;
 pub mod limb;
 pub mod modulus;
+pub mod monomial;
 pub mod ntt;
 pub mod packed;
 pub mod poly;
@@ -42,6 +44,7 @@ pub use backend::{Backend, backend, force_backend};
 pub use convert::Conversion;
 pub use error::Error;
 pub use modulus::Modulus;
+pub use monomial::Monomial;
 pub use ntt::NttTable;
 pub use packed::PackedLimb;
 pub use poly::{Coeff, Form, Ntt, RnsPoly};

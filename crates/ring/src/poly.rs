@@ -185,6 +185,27 @@ impl<F: Form> RnsPoly<F> {
         self.each_limb(|k, q, a| f(q, a, other.limb(k)));
     }
 
+    /// The same polynomial as one of another ring of the same degree, whose moduli `indices` are this one's in order: no limb is copied.
+    ///
+    /// # Panics
+    /// If the degree or a modulus is another.
+    #[must_use]
+    pub fn within(&self, ring: &Ring, indices: &[usize]) -> Self {
+        let indices = checked(ring, indices.into());
+        assert!(
+            ring.n() == self.ring.n()
+                && indices.len() == self.limbs()
+                && (0..self.limbs()).all(|k| self.modulus(k) == ring.modulus(indices[k])),
+            "the same moduli in the same order"
+        );
+        RnsPoly {
+            ring: ring.clone(),
+            indices,
+            data: self.data.clone(),
+            form: PhantomData,
+        }
+    }
+
     fn retyped<G: Form>(self) -> RnsPoly<G> {
         RnsPoly {
             ring: self.ring,
