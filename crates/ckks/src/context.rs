@@ -7,7 +7,7 @@ use crate::tables::{Digits, Division, Permutation, Plains};
 use crate::{BlockMap, Complex64, Encoder, Error, Level, Parameters};
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
-use ring::limb;
+use ring::{Monomial, limb};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -46,6 +46,8 @@ struct Inner {
     permutations: Cache<u64, Permutation>,
     divisions: Cache<(Vec<usize>, Vec<usize>), Division>,
     decompositions: Cache<Level, Digits>,
+    /// X^(2^l), the shifts that packing is made of.
+    monomials: Cache<i64, Monomial>,
     /// Encoded diagonals of the bootstraps' maps, by (map, level, scale).
     pinned: Cache<(usize, usize, u64), Plains>,
 }
@@ -83,6 +85,7 @@ impl Context {
             permutations: Cache::new(),
             divisions: Cache::new(),
             decompositions: Cache::new(),
+            monomials: Cache::new(),
             pinned: Cache::new(),
         }))
     }
@@ -195,6 +198,14 @@ impl Context {
         let log_n = self.parameters().spec().log_n;
         let make = || Permutation::new(log_n, g);
         self.0.permutations.get_or(g, make)
+    }
+    /// X^exponent. Powers of two are kept: they are used again and again, and all of them take two polynomials.
+    pub(crate) fn monomial(&self, exponent: i64) -> Arc<Monomial> {
+        let make = || Monomial::new(self.parameters().ring(), exponent);
+        match exponent.unsigned_abs().is_power_of_two() {
+            true => self.0.monomials.get_or(exponent, make),
+            false => Arc::new(make()),
+        }
     }
     pub(crate) fn digits(&self, level: Level) -> Arc<Digits> {
         let make = || Digits::new(self.parameters(), level);

@@ -4,6 +4,7 @@
 //! expanded from their seed limb by limb. Everything runs limb by limb: conversion, NTT and inner product of one limb
 //! happen while it sits in the cache.
 
+mod fold;
 mod linear;
 mod switch;
 

@@ -1,0 +1,292 @@
+//! Products and packing: exactly modulo every prime where no error is, and errors against their formula.
+
+use super::{Random, layers};
+use ckks::folded::Convolution;
+use ckks::packing::{Fold, packing_keys, switches};
+use ckks::{
+    Arithmetic, Ciphertext, Complex64, Context, Encoder, Error, Evaluator, Info, KeyRequest, Level,
+    Parameters, ParametersSpec, SecretKey,
+};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+use ring::{Coeff, Expander, Ntt, RnsPoly};
+
+const LEVEL: Level = Level::new(1);
+
+pub(crate) fn toy(log_n: u32) -> Parameters {
+    Parameters::new(ParametersSpec::toy_levelled(log_n, 1)).expect("parameters")
+}
+
+fn evaluator(p: &Parameters, key: &SecretKey, request: &KeyRequest) -> Evaluator {
+    let keys = key.evaluation_keys(request, &mut ChaCha20Rng::seed_from_u64(2));
+    Evaluator::new(&Context::new(p), keys.expect("keys"))
+}
+
+/// The ciphertext (x, 0), which decrypts to x without any error and stays without one under every switch of keys.
+pub(crate) fn exact(p: &Parameters, x: RnsPoly<Coeff>) -> Ciphertext {
+    let info = Info {
+        level: LEVEL,
+        scale: 1.0,
+        slots: p.max_slots(),
+        degree: 1,
+    };
+    let zero = RnsPoly::<Ntt>::zero(p.ring(), x.indices());
+    Ciphertext::from_polynomials(p, vec![x.into_ntt(), zero], info).expect("a ciphertext")
+}
+
+/// Uniform residues: numbers of the size of the modulus.
+pub(crate) fn uniform(p: &Parameters, seed: u8) -> RnsPoly<Coeff> {
+    let indices = p.limbs(LEVEL);
+    RnsPoly::from_limbs(p.ring(), indices.clone(), |k, out| {
+        Expander::new([seed; 32]).uniform(k as u64, p.prime(indices[k]), out)
+    })
+}
+
+pub(crate) fn phase(x: &Ciphertext) -> RnsPoly<Coeff> {
+    assert!(
+        x.polynomials()[1].iter().flatten().all(|&r| r == 0),
+        "an exact one"
+    );
+    x.polynomials()[0].to_coeff()
+}
+
+fn integers(x: &RnsPoly<Coeff>, k: usize) -> Vec<i128> {
+    x.limb(k).iter().map(|&r| i128::from(r)).collect()
+}
+
+/// A layer on numbers of the size of the modulus, garbage in all coefficients, packed: every coefficient is what the layout says, modulo every prime.
+#[test]
+fn layers_are_exact_modulo_every_prime() {
+    let p = toy(9);
+    let key = SecretKey::generate(&p, &mut ChaCha20Rng::seed_from_u64(1));
+    let e = evaluator(&p, &key, &packing_keys(&p, p.n(), LEVEL));
+    let mut random = Random::new(3);
+    for layer in layers() {
+        let folded = layer.folded(p.n(), 1);
+        let w = random.signed(22, layer.outputs * layer.row());
+        let xs: Vec<RnsPoly<Coeff>> = (0..folded.input().ciphertexts())
+            .map(|i| uniform(&p, i as u8))
+            .collect();
+        let inputs: Vec<Ciphertext> = xs.iter().map(|x| exact(&p, x.clone())).collect();
+        let out = e
+            .convolve(&inputs, &folded, &w[..], 65536.0)
+            .expect("a layer");
+        assert!(out.iter().flatten().all(|y| y.scale() == 65536.0));
+        for k in 0..2 {
+            let q = i128::from(p.prime(k).value());
+            let xs: Vec<Vec<i128>> = xs.iter().map(|x| integers(x, k)).collect();
+            let want = folded.evaluate(&xs, &w[..]).expect("evaluates");
+            assert_eq!(out.len(), want.len());
+            for (have, want) in out.iter().zip(want) {
+                let have = phase(have.as_ref().expect("a ciphertext with channels"));
+                let want: Vec<i128> = want.iter().map(|w| w.rem_euclid(q)).collect();
+                assert_eq!(integers(&have, k), want, "{layer:?} modulo {q}");
+            }
+        }
+    }
+}
+
+/// Products act on both halves of a ciphertext alike, in tiles of outputs and inputs alike.
+#[test]
+fn products_of_a_wide_layer_are_those_of_its_parts() {
+    let p = toy(6);
+    let context = Context::new(&p);
+    let layer = super::Layer::new(300, 21, [2, 2], [3, 3]);
+    let folded = layer.folded(p.n(), 1);
+    let w = Random::new(4).signed(16, layer.outputs * layer.row());
+    let xs: Vec<[RnsPoly<Coeff>; 2]> = (0..folded.input().ciphertexts())
+        .map(|i| [uniform(&p, i as u8), uniform(&p, 200 - i as u8)])
+        .collect();
+    let inputs: Vec<Ciphertext> = xs
+        .iter()
+        .map(|x| {
+            let info = exact(&p, x[0].clone()).info_of();
+            let polys = x.iter().map(|x| x.clone().into_ntt()).collect();
+            Ciphertext::from_polynomials(&p, polys, info).expect("a ciphertext")
+        })
+        .collect();
+    assert!(inputs.len() > 40, "more than a tile of inputs");
+    let all = context
+        .weigh(&inputs, &folded, 0..21, &w[..], 1.0)
+        .expect("products");
+    for (o, have) in all.iter().enumerate() {
+        let alone = context
+            .weigh(&inputs, &folded, o..o + 1, &w[..], 1.0)
+            .expect("a product");
+        for half in 0..2 {
+            assert_eq!(have.polynomials()[half], alone[0].polynomials()[half]);
+            // the coefficient of the output's first place, by the definition
+            let k = 1;
+            let q = i128::from(p.prime(k).value());
+            let halves: Vec<Vec<i128>> = xs.iter().map(|x| integers(&x[half], k)).collect();
+            let want = folded.evaluate(&halves, &w[..]).expect("evaluates");
+            let (ciphertext, at) = folded.output().at(o, 0, 0);
+            let product = have.polynomials()[half].to_coeff();
+            assert_eq!(
+                i128::from(product.limb(k)[0]),
+                want[ciphertext][at].rem_euclid(q)
+            );
+        }
+    }
+}
+
+#[test]
+fn packing_is_exact_and_unpacking_its_inverse() {
+    let p = toy(7);
+    let n = p.n();
+    let key = SecretKey::generate(&p, &mut ChaCha20Rng::seed_from_u64(1));
+    let e = evaluator(&p, &key, &packing_keys(&p, n, LEVEL));
+    let xs: Vec<RnsPoly<Coeff>> = (0..n).map(|i| uniform(&p, i as u8)).collect();
+    let cts: Vec<Ciphertext> = xs.iter().map(|x| exact(&p, x.clone())).collect();
+    for (spacing, places) in [
+        (1, vec![0]),
+        (8, (0..8).collect()),
+        (8, vec![5]),
+        (16, vec![0, 1, 2, 3, 4, 6, 11]),
+        (32, vec![31, 8, 16, 0]),
+        (n, vec![0, 8, 16, 24, 99]),
+        (n, (0..n).collect::<Vec<usize>>()),
+    ] {
+        // leaf i begins at coefficient 3i of x_i
+        let leaves: Vec<(usize, usize, &Ciphertext)> = places
+            .iter()
+            .enumerate()
+            .map(|(i, &to)| (3 * i % spacing, to, &cts[i]))
+            .collect();
+        let packed = phase(&e.pack(&leaves, spacing).expect("packs"));
+        for k in 0..2 {
+            let mut want = vec![0; n];
+            for (i, &to) in places.iter().enumerate() {
+                for j in (0..n).step_by(spacing) {
+                    want[to + j] = xs[i].limb(k)[3 * i % spacing + j];
+                }
+            }
+            assert_eq!(packed.limb(k), want, "{spacing} {places:?}");
+        }
+    }
+    for spacing in [1, 2, 8, n] {
+        let classes = e.unpack(&cts[5], spacing).expect("unpacks");
+        assert_eq!(classes.len(), spacing);
+        for (i, class) in classes.iter().enumerate() {
+            let class = phase(class);
+            for k in 0..2 {
+                let mut want = vec![0; n];
+                for j in (0..n).step_by(spacing) {
+                    want[j] = xs[5].limb(k)[i + j];
+                }
+                assert_eq!(class.limb(k), want, "class {i} of {spacing}");
+            }
+        }
+    }
+    let leaf = |to| (0, to, &cts[0]);
+    assert!(e.pack(&[], 8).is_err() && e.pack(&[leaf(8)], 8).is_err());
+    assert!(e.pack(&[leaf(1), leaf(1)], 8).is_err() && e.pack(&[leaf(0)], 6).is_err());
+    assert!(e.unpack(&cts[0], 2 * n).is_err());
+}
+
+#[test]
+fn keys_are_nested_and_a_missing_one_is_named() {
+    let p = toy(7);
+    let of = |spacing| packing_keys(&p, spacing, LEVEL).0;
+    assert_eq!(of(1).len(), 0);
+    for l in 0..7 {
+        let (small, large) = (of(1 << l), of(2 << l));
+        assert_eq!((small.len(), large.len()), (l, l + 1));
+        assert!(small.keys().all(|k| large.contains_key(k)));
+    }
+    let key = SecretKey::generate(&p, &mut ChaCha20Rng::seed_from_u64(1));
+    let e = evaluator(&p, &key, &packing_keys(&p, 4, LEVEL));
+    let x = exact(&p, uniform(&p, 1));
+    assert!(e.pack(&[(0, 0, &x)], 4).is_ok());
+    assert!(matches!(
+        e.pack(&[(0, 0, &x)], 8),
+        Err(Error::MissingKey { .. })
+    ));
+    assert_eq!(switches(&(0..64).collect::<Vec<_>>(), 64), 63);
+    assert_eq!(switches(&[5], 64), 6);
+    assert_eq!(switches(&[0, 1, 2, 3, 4, 5, 6], 8), 7);
+}
+
+/// The coefficients of what a ciphertext decrypts to.
+pub(crate) fn coefficients(p: &Parameters, key: &SecretKey, x: &Ciphertext) -> Vec<f64> {
+    let mut slots: Vec<Complex64> = key.decrypt(x).expect("decrypts");
+    let encoder = Encoder::new(p.max_slots());
+    encoder.to_coefficients(&mut slots).expect("all slots");
+    slots
+        .iter()
+        .map(|c| c.re)
+        .chain(slots.iter().map(|c| c.im))
+        .collect()
+}
+
+/// V·√((M² − 1)/3) with V the deviation of one switch, which rounds once: √((1 + 2N/3)/12).
+#[test]
+fn the_error_of_packing_is_what_the_formula_says() {
+    let p = toy(10);
+    let (n, spacing) = (p.n(), 64);
+    let key = SecretKey::generate(&p, &mut ChaCha20Rng::seed_from_u64(7));
+    let e = evaluator(&p, &key, &packing_keys(&p, spacing, LEVEL));
+    let mut rng = ChaCha20Rng::seed_from_u64(8);
+    let zero = vec![Complex64::new(0.0, 0.0); p.max_slots()];
+    let xs: Vec<Ciphertext> = (0..spacing)
+        .map(|_| {
+            key.encrypt(&zero, LEVEL, &mut rng)
+                .expect("encrypts")
+                .expand(&p)
+        })
+        .collect();
+    let leaves: Vec<(usize, usize, &Ciphertext)> =
+        xs.iter().enumerate().map(|(i, x)| (0, i, x)).collect();
+    let packed = coefficients(&p, &key, &e.pack(&leaves, spacing).expect("packs"));
+    let before: Vec<Vec<f64>> = xs.iter().map(|x| coefficients(&p, &key, x)).collect();
+    let errors = (0..n).map(|j| packed[j] - before[j % spacing][j - j % spacing]);
+    let measured = (errors.map(|e| e * e).sum::<f64>() / n as f64).sqrt() * p.scale(LEVEL);
+    let one = ((1.0 + 2.0 * n as f64 / 3.0) / 12.0).sqrt();
+    let formula = one * (((spacing * spacing - 1) as f64) / 3.0).sqrt();
+    println!("packing {spacing} leaves: measured {measured:.1}, formula {formula:.1}");
+    assert!(
+        (measured / formula - 1.0).abs() < 0.25,
+        "{measured} {formula}"
+    );
+}
+
+/// An extension for tests: where a ciphertext stands.
+trait InfoOf {
+    fn info_of(&self) -> Info;
+}
+
+impl InfoOf for Ciphertext {
+    fn info_of(&self) -> Info {
+        Info {
+            level: self.level(),
+            scale: self.scale(),
+            slots: self.slots(),
+            degree: self.degree(),
+        }
+    }
+}
+
+/// What does not fit is refused before any work.
+#[test]
+fn products_refuse_what_is_not_the_layers_input() {
+    let p = toy(9);
+    let context = Context::new(&p);
+    let folded: Convolution = super::Layer::new(9, 4, [6, 6], [3, 3]).folded(512, 1);
+    let w = vec![1; 4 * folded.row()];
+    let x = exact(&p, uniform(&p, 1));
+    let weigh = |xs: &[Ciphertext], outputs| context.weigh(xs, &folded, outputs, &w[..], 1.0);
+    assert!(weigh(&[x.clone(), x.clone()], 0..4).is_ok());
+    assert!(weigh(std::slice::from_ref(&x), 0..4).is_err() && weigh(&[], 0..4).is_err());
+    assert!(weigh(&[x.clone(), x.clone()], 0..5).is_err());
+    let e = Evaluator::new(&context, ckks::EvaluationKeys::new());
+    let other = e.with_scale(&x, 2.0).expect("scaled");
+    assert!(matches!(
+        weigh(&[x.clone(), other], 0..4),
+        Err(Error::ScaleMismatch { .. })
+    ));
+    let low = e.drop_to(&x, Level::new(0)).expect("dropped");
+    assert!(matches!(
+        weigh(&[x, low], 0..4),
+        Err(Error::LevelMismatch { .. })
+    ));
+}
