@@ -3,8 +3,8 @@
 use crate::coefficients::Parts;
 use crate::typing::{self, Info};
 use crate::{
-    BlockMap, Bootstrap, Coefficients, Complex64, Context, Descent, Error, HalfBootstrap, Level,
-    Parameters, Polynomial,
+    BlockMap, Bootstrap, Coefficients, Complex64, Context, Convolution, Descent, Error,
+    HalfBootstrap, Level, Parameters, Polynomial, WeightRows, packing,
 };
 
 /// The primitives of CKKS and the circuits provided on top of them.
@@ -48,6 +48,9 @@ pub trait Arithmetic {
     ) -> Result<Self::Value, Error>;
     /// k·x for an integer k, exactly: no level, same scale.
     fn mul_integer(&self, x: &Self::Value, k: i64) -> Result<Self::Value, Error>;
+    /// x·m^−1 modulo the level's Q, exactly: no level, same scale. Where what is made of the result is a multiple of m, it is m times less than
+    /// what is made of x; alone it is no small number. `m` is below every prime.
+    fn divide_exactly(&self, x: &Self::Value, m: u64) -> Result<Self::Value, Error>;
     /// i·x: multiplication by X^(N/2), exact, no level.
     fn mul_i(&self, x: &Self::Value) -> Result<Self::Value, Error>;
     /// x·y, of degree 2, not relinearised, not rescaled; scales multiply.
@@ -148,5 +151,47 @@ pub trait Arithmetic {
         h: &HalfBootstrap,
     ) -> Result<Parts<Self::Value>, Error> {
         h.apply(self, x)
+    }
+
+    /// X^exponent·x for any integer exponent: coefficients move, those that pass X^N change their sign. Exact, no level.
+    fn shift(
+        &self,
+        x: &Coefficients<Self::Value>,
+        exponent: i64,
+    ) -> Result<Coefficients<Self::Value>, Error> {
+        packing::shift(self, x, exponent)
+    }
+    /// The products of a linear layer for some of its outputs: for each the output's places at the coefficients that
+    /// [`Convolution::leaves`] names, and what may be anything at all others.
+    ///
+    /// Weights are integers, `scale` times those that the layer is meant to have; scales multiply, the level stays. No key, no error of its own.
+    fn weigh(
+        &self,
+        xs: &[Coefficients<Self::Value>],
+        layer: &Convolution,
+        outputs: std::ops::Range<usize>,
+        weights: &dyn WeightRows,
+        scale: f64,
+    ) -> Result<Vec<Coefficients<Self::Value>>, Error> {
+        packing::weigh(self, xs, layer, outputs, weights, scale)
+    }
+    /// Many values in coefficients in one: see [`packing::pack`].
+    fn pack(
+        &self,
+        leaves: &[(usize, usize, &Coefficients<Self::Value>)],
+        spacing: usize,
+    ) -> Result<Coefficients<Self::Value>, Error> {
+        packing::pack(self, leaves, spacing)
+    }
+    /// A linear layer in coefficients: products, then packing ([`packing::convolve`]). Nothing where no channel of the output lies. At the operands' level,
+    /// at the product of both scales; integers and scale as for [`Arithmetic::weigh`].
+    fn convolve(
+        &self,
+        xs: &[Coefficients<Self::Value>],
+        layer: &Convolution,
+        weights: &dyn WeightRows,
+        scale: f64,
+    ) -> Result<Vec<Option<Coefficients<Self::Value>>>, Error> {
+        packing::convolve(self, xs, layer, weights, scale)
     }
 }

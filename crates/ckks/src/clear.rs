@@ -2,7 +2,10 @@
 
 use crate::coefficients::{Parts, slot_of};
 use crate::typing::{self, Info};
-use crate::{Arithmetic, BlockMap, Coefficients, Complex64, Context, Error, HalfBootstrap, Level};
+use crate::{
+    Arithmetic, BlockMap, Coefficients, Complex64, Context, Convolution, Error, HalfBootstrap,
+    Level, WeightRows, packing,
+};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A vector of slots with the level and scale that its ciphertext has.
@@ -137,6 +140,46 @@ impl Arithmetic for Clear {
     }
     fn mul_integer(&self, x: &ClearValue, k: i64) -> Result<ClearValue, Error> {
         Ok(Self::map(x, x.info, |v| v * k as f64))
+    }
+    fn divide_exactly(&self, x: &ClearValue, m: u64) -> Result<ClearValue, Error> {
+        Ok(Self::map(x, x.info, |v| v / m as f64))
+    }
+    fn convolve(
+        &self,
+        xs: &[Coefficients<ClearValue>],
+        layer: &Convolution,
+        weights: &dyn WeightRows,
+        scale: f64,
+    ) -> Result<Vec<Option<Coefficients<ClearValue>>>, Error> {
+        // by sums over the kernel: what stays of a product after packing is a small part of it
+        packing::fits(self, xs, layer, &(0..layer.outputs()))?;
+        let Some(here) = xs.first().map(|x| x.value().info) else {
+            return Ok(Vec::new());
+        };
+        let slots = self.parameters().max_slots();
+        let inputs = xs
+            .iter()
+            .map(|x| {
+                typing::levels("convolve", here.level, x.value().info.level)?;
+                typing::scales("convolve", here.scale, x.value().info.scale)?;
+                self.read(&Coefficients::of(self, self.with_slots(x.value(), slots)?)?)
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        let info = Info {
+            scale: here.scale * scale,
+            slots,
+            ..here
+        };
+        let outputs = layer.evaluate(&inputs, weights)?;
+        let outputs = outputs.into_iter().enumerate().map(|(number, mut out)| {
+            if layer.outputs_in(number).next().is_none() {
+                return Ok(None);
+            }
+            out.iter_mut().for_each(|v| *v /= scale);
+            let values = self.context.encoder().decode(&out)?;
+            Ok(Some(Coefficients::of(self, ClearValue::new(values, info))?))
+        });
+        outputs.collect()
     }
     fn mul_i(&self, x: &ClearValue) -> Result<ClearValue, Error> {
         Ok(Self::map(x, x.info, |v| v * Complex64::new(0.0, 1.0)))

@@ -4,7 +4,6 @@
 //! expanded from their seed limb by limb. Everything runs limb by limb: conversion, NTT and inner product of one limb
 //! happen while it sits in the cache.
 
-mod fold;
 mod linear;
 mod switch;
 
@@ -12,8 +11,8 @@ use crate::ciphertext::EncodedPlain;
 use crate::keys::{KeyName, conjugation_element, galois_element};
 use crate::typing::{self, Info};
 use crate::{
-    Arithmetic, BlockMap, Ciphertext, Complex64, Context, Engine, Error, EvaluationKeys,
-    KeyRequest, Level,
+    Arithmetic, BlockMap, Ciphertext, Coefficients, Complex64, Context, Convolution, Engine, Error,
+    EvaluationKeys, KeyRequest, Level, WeightRows, packing,
 };
 use ring::{RnsPoly, limb};
 use std::sync::Arc;
@@ -263,6 +262,32 @@ impl Arithmetic for Evaluator {
             p.each_limb(|_, q, limb| limb::mul_scalar(q, limb, q.from_i64(k)));
         }
         Ok(y)
+    }
+    fn divide_exactly(&self, x: &Ciphertext, m: u64) -> Result<Ciphertext, Error> {
+        let mut y = x.clone();
+        for p in &mut y.polys {
+            p.each_limb(|_, q, limb| limb::mul_scalar(q, limb, q.inv(q.reduce(m))));
+        }
+        Ok(y)
+    }
+    fn shift(&self, x: &Coefficients, exponent: i64) -> Result<Coefficients, Error> {
+        let x = x.value();
+        let factor = self.context.monomial(exponent);
+        let polys = x.polys.iter().map(|c| factor.times(c)).collect();
+        Coefficients::of(self, Ciphertext { polys, ..*x })
+    }
+    fn weigh(
+        &self,
+        xs: &[Coefficients],
+        layer: &Convolution,
+        outputs: std::ops::Range<usize>,
+        weights: &dyn WeightRows,
+        scale: f64,
+    ) -> Result<Vec<Coefficients>, Error> {
+        packing::fits(self, xs, layer, &outputs)?;
+        let products = self.context.weigh(xs, layer, outputs, weights, scale)?;
+        let products = products.into_iter();
+        products.map(|y| Coefficients::of(self, y)).collect()
     }
     fn mul_i(&self, x: &Ciphertext) -> Result<Ciphertext, Error> {
         let mut y = x.clone();

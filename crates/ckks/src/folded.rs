@@ -154,6 +154,10 @@ impl Folded {
     pub fn spacing(&self) -> usize {
         self.spacing / self.classes
     }
+    /// Coefficients from one channel to the next, in that ring.
+    pub fn gap(&self) -> usize {
+        (self.gap / self.classes).max(1)
+    }
     /// Places from one row to the next.
     pub fn pitch(&self) -> usize {
         self.pitch
@@ -236,7 +240,7 @@ pub trait WeightRows: Sync {
 }
 
 /// Rows in memory, all of one length.
-impl WeightRows for [i32] {
+impl WeightRows for Vec<i32> {
     fn read(&self, outputs: Range<usize>, rows: &mut [i32]) -> Result<(), Error> {
         let row = rows.len() / outputs.len().max(1);
         let from = self.get(outputs.start * row..outputs.end * row);
@@ -431,6 +435,17 @@ impl Convolution {
     pub(crate) fn reads(&self, output: usize) -> &[Read] {
         &self.reads[output * self.groups / self.outputs()]
     }
+    /// The weights of a row for one input ciphertext as coefficients, divided by `scale`.
+    pub(crate) fn polynomial(&self, read: &Read, row: &[i32], scale: f64) -> Vec<f64> {
+        let n = self.input.degree();
+        let mut out = vec![0.0; n];
+        self.terms(read, row, |e, w| {
+            let at = (-e).rem_euclid(2 * n as i64) as usize;
+            let w = f64::from(w) / scale;
+            out[at % n] += if at < n { w } else { -w };
+        });
+        out
+    }
     /// The polynomial of weights that one input ciphertext is multiplied by for a row: calls `f(e, w)` for each term w·X^(−e); the same e may come again.
     pub(crate) fn terms(&self, read: &Read, row: &[i32], mut f: impl FnMut(i64, i32)) {
         for &(c, first) in &read.channels {
@@ -449,7 +464,7 @@ impl Convolution {
     pub fn evaluate<T>(
         &self,
         inputs: &[Vec<T>],
-        weights: &(impl WeightRows + ?Sized),
+        weights: &dyn WeightRows,
     ) -> Result<Vec<Vec<T>>, Error>
     where
         T: Copy + Default + From<i32> + Add<Output = T> + Mul<Output = T> + Neg<Output = T>,

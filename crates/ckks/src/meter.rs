@@ -12,8 +12,8 @@ use crate::keys::{KeyName, KeyRequest, KeyUse, conjugation_element, galois_eleme
 use crate::typing::{self, Info};
 use crate::work::{At, Cost, MapSize, division, passes};
 use crate::{
-    Arithmetic, BlockMap, Bootstrap, Coefficients, Complex64, Context, Error, HalfBootstrap, Level,
-    Polynomial,
+    Arithmetic, BlockMap, Bootstrap, Coefficients, Complex64, Context, Convolution, Error,
+    HalfBootstrap, Level, Polynomial, WeightRows, packing,
 };
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -392,10 +392,13 @@ impl Meter {
     }
     /// A key, used once.
     fn need(&self, name: KeyName, level: Level) {
+        self.need_often(name, level, 1);
+    }
+    fn need_often(&self, name: KeyName, level: Level, times: u64) {
         let limit = self.parameters().key_limit(level);
         let mut state = self.state();
         state.keys.need(name, limit);
-        *state.uses.times.entry(name).or_insert(0) += 1;
+        *state.uses.times.entry(name).or_insert(0) += times;
     }
     fn rotated(
         &self,
@@ -448,6 +451,86 @@ impl Meter {
             complex: x.complex || y.complex,
             ..x.at(info)
         })
+    }
+    /// A linear layer in coefficients, without walking through it: an output's error is its inputs' times the root of its row's squares, and
+    /// that of packing ([`packing`]).
+    fn convolved(
+        &self,
+        xs: &[Coefficients<MeterValue>],
+        layer: &Convolution,
+        weights: &dyn WeightRows,
+        scale: f64,
+    ) -> Result<Vec<Option<Coefficients<MeterValue>>>, Error> {
+        packing::fits(self, xs, layer, &(0..layer.outputs()))?;
+        let (p, spacing) = (self.parameters(), layer.spacing());
+        let here = self.info(xs[0].value());
+        for x in xs.iter().map(|x| self.info(x.value())) {
+            typing::levels("convolve", here.level, x.level)?;
+            typing::scales("convolve", here.scale, x.scale)?;
+        }
+        let kept = self.at(here.level).kept;
+        let pairs = layer.pairs() as f64 * kept;
+        self.spend(Cost {
+            ntts: pairs,
+            multiply_adds: 2.0 * pairs,
+            passes: pairs,
+            ..Cost::default()
+        });
+        let info = Info {
+            scale: here.scale * scale,
+            slots: p.max_slots(),
+            ..here
+        };
+        let keys = packing::packing_keys(p, spacing);
+        let one = self.switched(here.level) / info.scale;
+        // the switch of each step is doubled at every later one
+        let packing_error = one * ((spacing as f64).powi(2) / 3.0).sqrt();
+        let mut row = vec![0; layer.row()];
+        let outputs = (0..layer.output().ciphertexts()).map(|number| {
+            let (mut most, mut sum, mut squares, mut all) = (0.0f64, 0.0f64, 0.0f64, 0.0);
+            for output in layer.outputs_in(number) {
+                weights.read(output..output + 1, &mut row)?;
+                let row = || row.iter().map(|&w| f64::from(w) / scale);
+                let energy: f64 = row().map(|w| w * w).sum();
+                most = most.max(energy);
+                sum = sum.max(row().map(f64::abs).sum());
+                (squares, all) = (squares + energy, all + 1.0);
+            }
+            if all == 0.0 {
+                return Ok(None);
+            }
+            let places: Vec<usize> = layer.leaves(number).iter().map(|l| l.to).collect();
+            let at = self.at(here.level);
+            let switches = packing::switches(&places, spacing);
+            for (&name, &count) in keys.iter().zip(&switches) {
+                self.need_often(name, here.level, count as u64);
+            }
+            let switches = switches.iter().sum::<usize>() as f64;
+            self.spend(
+                at.rotation()
+                    .plus(at.decomposition())
+                    .plus(passes(10.0 * kept))
+                    .times(switches)
+                    .plus(passes(4.0 * kept * places.len() as f64)),
+            );
+            let mean = (squares / all).sqrt();
+            let of =
+                |f: fn(&MeterValue) -> f64| xs.iter().map(|x| f(x.value())).fold(0.0, f64::max);
+            // inputs of a product are different coefficients, whose errors are independent: the mean over ciphertexts
+            let each = xs.iter().map(|x| x.value().deviation().powi(2));
+            let deviation = (each.sum::<f64>() / xs.len() as f64).sqrt();
+            let error = Errors::new(self.source(), (mean * deviation).hypot(packing_error));
+            let y = MeterValue {
+                info,
+                bound: of(|x| x.bound) * sum,
+                rms: (of(|x| x.rms) * sum).min(of(|x| x.bound) * sum),
+                errors: error,
+                peak: of(|x| x.peak) * (most.sqrt() / mean.max(f64::MIN_POSITIVE)).max(1.0),
+                complex: false,
+            };
+            Ok(Some(Coefficients::of(self, y)?))
+        });
+        outputs.collect()
     }
     /// A rotation to the left as a number of slots.
     fn left(&self, by: i64) -> usize {
@@ -535,6 +618,27 @@ impl Arithmetic for Meter {
         let kept = self.at(x.info.level).kept;
         self.spend(passes(2.0 * kept));
         Ok(x.times((k as f64).abs()))
+    }
+    fn divide_exactly(&self, x: &MeterValue, m: u64) -> Result<MeterValue, Error> {
+        self.spend(passes(2.0 * self.at(x.info.level).kept));
+        Ok(x.times(1.0 / m as f64))
+    }
+    fn shift(
+        &self,
+        x: &Coefficients<MeterValue>,
+        _: i64,
+    ) -> Result<Coefficients<MeterValue>, Error> {
+        self.spend(passes(2.0 * self.at(x.value().info.level).kept));
+        Ok(x.clone())
+    }
+    fn convolve(
+        &self,
+        xs: &[Coefficients<MeterValue>],
+        layer: &Convolution,
+        weights: &dyn WeightRows,
+        scale: f64,
+    ) -> Result<Vec<Option<Coefficients<MeterValue>>>, Error> {
+        self.convolved(xs, layer, weights, scale)
     }
     fn mul_i(&self, x: &MeterValue) -> Result<MeterValue, Error> {
         let kept = self.at(x.info.level).kept;

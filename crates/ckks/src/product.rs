@@ -6,7 +6,7 @@
 
 use crate::folded::{Convolution, Read, WeightRows};
 use crate::typing::{self, Info};
-use crate::{Ciphertext, Context, Error};
+use crate::{Ciphertext, Coefficients, Context, Error};
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
 use ring::{Modulus, RnsPoly, limb};
@@ -21,26 +21,18 @@ const WORDS: usize = 1 << 16;
 type Sums = [AlignedVec; 2];
 
 impl Context {
-    /// The products of a layer for some of its outputs: for each a ciphertext with the output's places at the coefficients that
-    /// [`Convolution::leaves`] names, and what may be anything at all others.
-    ///
-    /// Weights are integers, `scale` times those that the layer is meant to have; the result's scale is the product of both, its level the
-    /// operands'. No key, no error of its own.
+    /// [`crate::Arithmetic::weigh`] on ciphertexts that are the layer's input.
     ///
     /// Cost per pair ([`Convolution::pairs`]) and prime: one NTT, 2·N multiply-adds.
-    ///
-    /// # Errors
-    /// Other ciphertexts than the layer's input, ones that differ in level or scale, outputs that it has not, and what the reader of
-    /// weights refuses.
-    pub fn weigh(
+    pub(crate) fn weigh(
         &self,
-        xs: &[Ciphertext],
+        xs: &[Coefficients],
         layer: &Convolution,
         outputs: Range<usize>,
-        weights: &(impl WeightRows + ?Sized),
+        weights: &dyn WeightRows,
         scale: f64,
     ) -> Result<Vec<Ciphertext>, Error> {
-        let info = self.weighed(xs, layer, &outputs, scale)?;
+        let info = self.weighed(xs, scale)?;
         let tiles: Vec<Range<usize>> = outputs
             .clone()
             .step_by(OUTPUTS)
@@ -57,39 +49,24 @@ impl Context {
         Ok(tiles.into_iter().flatten().collect())
     }
     /// Checks the operands; where the results stand.
-    fn weighed(
-        &self,
-        xs: &[Ciphertext],
-        layer: &Convolution,
-        outputs: &Range<usize>,
-        scale: f64,
-    ) -> Result<Info, Error> {
-        let needed = layer.input().ciphertexts();
-        let refuse = |reason: String| Err(Error::conformance("linear layer", reason));
-        let Some(first) = xs.first().filter(|_| xs.len() == needed) else {
-            return refuse(format!("{} input ciphertexts, not {needed}", xs.len()));
+    fn weighed(&self, xs: &[Coefficients], scale: f64) -> Result<Info, Error> {
+        let Some(first) = xs.first() else {
+            return Err(Error::conformance("linear layer", "no input"));
         };
-        if layer.input().degree() != self.parameters().n() {
-            let (had, n) = (layer.input().degree(), self.parameters().n());
-            return refuse(format!("folded for degree {had}, but the ring has {n}"));
-        }
-        if outputs.end > layer.outputs() {
-            return refuse(format!("outputs {outputs:?} of {}", layer.outputs()));
-        }
-        for x in xs {
-            typing::linear_degree("weigh", &x.info)?;
-            typing::levels("weigh", first.info.level, x.info.level)?;
-            typing::scales("weigh", first.info.scale, x.info.scale)?;
+        let first = first.value().info;
+        for x in xs.iter().map(|x| x.value().info) {
+            typing::levels("weigh", first.level, x.level)?;
+            typing::scales("weigh", first.scale, x.scale)?;
         }
         Ok(Info {
-            scale: first.info.scale * scale,
+            scale: first.scale * scale,
             slots: self.parameters().max_slots(),
-            ..first.info
+            ..first
         })
     }
     fn tile(
         &self,
-        xs: &[Ciphertext],
+        xs: &[Coefficients],
         layer: &Convolution,
         outputs: Range<usize>,
         rows: &[i32],
@@ -122,7 +99,7 @@ impl Context {
                         ring.ntt(index).forward(out);
                     }
                     let of = |p: usize| -> Vec<&[u64]> {
-                        let xs = reads.iter().map(|r| &xs[r.ciphertext]);
+                        let xs = reads.iter().map(|r| xs[r.ciphertext].value());
                         xs.map(|x| x.polys[p].limb(k)).collect()
                     };
                     let factors: Vec<&[u64]> =

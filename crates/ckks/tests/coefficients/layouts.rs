@@ -18,7 +18,7 @@ fn folded_layers_are_convolutions() {
                 .collect();
             let w = random.signed(16, layer.outputs * layer.row());
             let inputs = folded.input().place(&x).expect("placed");
-            let out = folded.evaluate(&inputs, &w[..]).expect("evaluates");
+            let out = folded.evaluate(&inputs, &w).expect("evaluates");
             let have = folded.output().read(&out).expect("read");
             assert_eq!(
                 have,
@@ -38,7 +38,7 @@ fn what_lies_beside_the_picture_is_part_of_the_meaning() {
         let folded = layer.folded(512, 1);
         let w = vec![1; layer.row()];
         let inputs = folded.input().place(&x).expect("placed");
-        let out = folded.evaluate(&inputs, &w[..]).expect("evaluates");
+        let out = folded.evaluate(&inputs, &w).expect("evaluates");
         let mut rest = out.clone();
         let [_, h, width] = folded.output().shape();
         for y in 0..h {
@@ -116,5 +116,5 @@ fn layers_that_would_read_what_is_not_zero_are_refused() {
     // rows that end too early
     let x = vec![vec![0i128; 512]];
     let one = layer(&roomy, [1, 1], 1).expect("a layer");
-    assert!(one.evaluate(&x, &[1; 100][..]).is_err());
+    assert!(one.evaluate(&x, &vec![1; 100]).is_err());
 }

@@ -2,14 +2,14 @@
 
 use super::{Random, layers};
 use ckks::folded::Convolution;
-use ckks::packing::{Fold, packing_keys, switches};
+use ckks::packing::{convolve, packing_keys, switches, unpack};
 use ckks::{
-    Arithmetic, Ciphertext, Complex64, Context, Encoder, Error, Evaluator, Info, KeyRequest, Level,
-    Parameters, ParametersSpec, SecretKey,
+    Arithmetic, Ciphertext, Clear, Coefficients, Context, Error, Evaluator, Info, KeyRequest,
+    Level, Meter, Parameters, ParametersSpec, SecretKey,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
-use ring::{Coeff, Expander, Ntt, RnsPoly};
+use ring::{Coeff, Expander, RnsPoly};
 
 const LEVEL: Level = Level::new(1);
 
@@ -17,21 +17,36 @@ pub(crate) fn toy(log_n: u32) -> Parameters {
     Parameters::new(ParametersSpec::toy_levelled(log_n, 1)).expect("parameters")
 }
 
-fn evaluator(p: &Parameters, key: &SecretKey, request: &KeyRequest) -> Evaluator {
-    let keys = key.evaluation_keys(request, &mut ChaCha20Rng::seed_from_u64(2));
+/// With the keys of packing.
+fn evaluator(p: &Parameters, key: &SecretKey, spacing: usize) -> Evaluator {
+    let mut request = KeyRequest::default();
+    for name in packing_keys(p, spacing) {
+        request.need(name, p.key_limit(LEVEL));
+    }
+    let keys = key.evaluation_keys(&request, &mut ChaCha20Rng::seed_from_u64(2));
     Evaluator::new(&Context::new(p), keys.expect("keys"))
 }
 
 /// The ciphertext (x, 0), which decrypts to x without any error and stays without one under every switch of keys.
-pub(crate) fn exact(p: &Parameters, x: RnsPoly<Coeff>) -> Ciphertext {
+pub(crate) fn exact(p: &Parameters, x: RnsPoly<Coeff>) -> Coefficients {
+    let zero = RnsPoly::<Coeff>::zero(p.ring(), x.indices());
+    both(p, [x, zero])
+}
+
+fn both(p: &Parameters, x: [RnsPoly<Coeff>; 2]) -> Coefficients {
     let info = Info {
         level: LEVEL,
         scale: 1.0,
         slots: p.max_slots(),
         degree: 1,
     };
-    let zero = RnsPoly::<Ntt>::zero(p.ring(), x.indices());
-    Ciphertext::from_polynomials(p, vec![x.into_ntt(), zero], info).expect("a ciphertext")
+    let polys = x.map(RnsPoly::into_ntt).into();
+    let x = Ciphertext::from_polynomials(p, polys, info).expect("a ciphertext");
+    Coefficients::of(
+        &Evaluator::new(&Context::new(p), ckks::EvaluationKeys::new()),
+        x,
+    )
+    .expect("coefficients")
 }
 
 /// Uniform residues: numbers of the size of the modulus.
@@ -42,7 +57,8 @@ pub(crate) fn uniform(p: &Parameters, seed: u8) -> RnsPoly<Coeff> {
     })
 }
 
-pub(crate) fn phase(x: &Ciphertext) -> RnsPoly<Coeff> {
+pub(crate) fn phase(x: &Coefficients) -> RnsPoly<Coeff> {
+    let x = x.value();
     assert!(
         x.polynomials()[1].iter().flatten().all(|&r| r == 0),
         "an exact one"
@@ -59,7 +75,7 @@ fn integers(x: &RnsPoly<Coeff>, k: usize) -> Vec<i128> {
 fn layers_are_exact_modulo_every_prime() {
     let p = toy(9);
     let key = SecretKey::generate(&p, &mut ChaCha20Rng::seed_from_u64(1));
-    let e = evaluator(&p, &key, &packing_keys(&p, p.n(), LEVEL));
+    let e = evaluator(&p, &key, p.n());
     let mut random = Random::new(3);
     for layer in layers() {
         let folded = layer.folded(p.n(), 1);
@@ -67,15 +83,13 @@ fn layers_are_exact_modulo_every_prime() {
         let xs: Vec<RnsPoly<Coeff>> = (0..folded.input().ciphertexts())
             .map(|i| uniform(&p, i as u8))
             .collect();
-        let inputs: Vec<Ciphertext> = xs.iter().map(|x| exact(&p, x.clone())).collect();
-        let out = e
-            .convolve(&inputs, &folded, &w[..], 65536.0)
-            .expect("a layer");
-        assert!(out.iter().flatten().all(|y| y.scale() == 65536.0));
+        let inputs: Vec<Coefficients> = xs.iter().map(|x| exact(&p, x.clone())).collect();
+        let out = e.convolve(&inputs, &folded, &w, 65536.0).expect("a layer");
+        assert!(out.iter().flatten().all(|y| y.value().scale() == 65536.0));
         for k in 0..2 {
             let q = i128::from(p.prime(k).value());
             let xs: Vec<Vec<i128>> = xs.iter().map(|x| integers(x, k)).collect();
-            let want = folded.evaluate(&xs, &w[..]).expect("evaluates");
+            let want = folded.evaluate(&xs, &w).expect("evaluates");
             assert_eq!(out.len(), want.len());
             for (have, want) in out.iter().zip(want) {
                 let have = phase(have.as_ref().expect("a ciphertext with channels"));
@@ -90,38 +104,32 @@ fn layers_are_exact_modulo_every_prime() {
 #[test]
 fn products_of_a_wide_layer_are_those_of_its_parts() {
     let p = toy(6);
-    let context = Context::new(&p);
+    let e = Evaluator::new(&Context::new(&p), ckks::EvaluationKeys::new());
     let layer = super::Layer::new(300, 21, [2, 2], [3, 3]);
     let folded = layer.folded(p.n(), 1);
     let w = Random::new(4).signed(16, layer.outputs * layer.row());
     let xs: Vec<[RnsPoly<Coeff>; 2]> = (0..folded.input().ciphertexts())
         .map(|i| [uniform(&p, i as u8), uniform(&p, 200 - i as u8)])
         .collect();
-    let inputs: Vec<Ciphertext> = xs
-        .iter()
-        .map(|x| {
-            let info = exact(&p, x[0].clone()).info_of();
-            let polys = x.iter().map(|x| x.clone().into_ntt()).collect();
-            Ciphertext::from_polynomials(&p, polys, info).expect("a ciphertext")
-        })
-        .collect();
+    let inputs: Vec<Coefficients> = xs.iter().map(|x| both(&p, x.clone())).collect();
     assert!(inputs.len() > 40, "more than a tile of inputs");
-    let all = context
-        .weigh(&inputs, &folded, 0..21, &w[..], 1.0)
-        .expect("products");
+    let all = e.weigh(&inputs, &folded, 0..21, &w, 1.0).expect("products");
     for (o, have) in all.iter().enumerate() {
-        let alone = context
-            .weigh(&inputs, &folded, o..o + 1, &w[..], 1.0)
+        let alone = e
+            .weigh(&inputs, &folded, o..o + 1, &w, 1.0)
             .expect("a product");
         for half in 0..2 {
-            assert_eq!(have.polynomials()[half], alone[0].polynomials()[half]);
+            assert_eq!(
+                have.value().polynomials()[half],
+                alone[0].value().polynomials()[half]
+            );
             // the coefficient of the output's first place, by the definition
             let k = 1;
             let q = i128::from(p.prime(k).value());
             let halves: Vec<Vec<i128>> = xs.iter().map(|x| integers(&x[half], k)).collect();
-            let want = folded.evaluate(&halves, &w[..]).expect("evaluates");
+            let want = folded.evaluate(&halves, &w).expect("evaluates");
             let (ciphertext, at) = folded.output().at(o, 0, 0);
-            let product = have.polynomials()[half].to_coeff();
+            let product = have.value().polynomials()[half].to_coeff();
             assert_eq!(
                 i128::from(product.limb(k)[0]),
                 want[ciphertext][at].rem_euclid(q)
@@ -135,9 +143,9 @@ fn packing_is_exact_and_unpacking_its_inverse() {
     let p = toy(7);
     let n = p.n();
     let key = SecretKey::generate(&p, &mut ChaCha20Rng::seed_from_u64(1));
-    let e = evaluator(&p, &key, &packing_keys(&p, n, LEVEL));
+    let e = evaluator(&p, &key, n);
     let xs: Vec<RnsPoly<Coeff>> = (0..n).map(|i| uniform(&p, i as u8)).collect();
-    let cts: Vec<Ciphertext> = xs.iter().map(|x| exact(&p, x.clone())).collect();
+    let cts: Vec<Coefficients> = xs.iter().map(|x| exact(&p, x.clone())).collect();
     for (spacing, places) in [
         (1, vec![0]),
         (8, (0..8).collect()),
@@ -148,7 +156,7 @@ fn packing_is_exact_and_unpacking_its_inverse() {
         (n, (0..n).collect::<Vec<usize>>()),
     ] {
         // leaf i begins at coefficient 3i of x_i
-        let leaves: Vec<(usize, usize, &Ciphertext)> = places
+        let leaves: Vec<(usize, usize, &Coefficients)> = places
             .iter()
             .enumerate()
             .map(|(i, &to)| (3 * i % spacing, to, &cts[i]))
@@ -165,7 +173,7 @@ fn packing_is_exact_and_unpacking_its_inverse() {
         }
     }
     for spacing in [1, 2, 8, n] {
-        let classes = e.unpack(&cts[5], spacing).expect("unpacks");
+        let classes = unpack(&e, &cts[5], spacing).expect("unpacks");
         assert_eq!(classes.len(), spacing);
         for (i, class) in classes.iter().enumerate() {
             let class = phase(class);
@@ -181,42 +189,33 @@ fn packing_is_exact_and_unpacking_its_inverse() {
     let leaf = |to| (0, to, &cts[0]);
     assert!(e.pack(&[], 8).is_err() && e.pack(&[leaf(8)], 8).is_err());
     assert!(e.pack(&[leaf(1), leaf(1)], 8).is_err() && e.pack(&[leaf(0)], 6).is_err());
-    assert!(e.unpack(&cts[0], 2 * n).is_err());
+    assert!(unpack(&e, &cts[0], 2 * n).is_err());
 }
 
 #[test]
 fn keys_are_nested_and_a_missing_one_is_named() {
     let p = toy(7);
-    let of = |spacing| packing_keys(&p, spacing, LEVEL).0;
+    let of = |spacing| packing_keys(&p, spacing);
     assert_eq!(of(1).len(), 0);
     for l in 0..7 {
         let (small, large) = (of(1 << l), of(2 << l));
         assert_eq!((small.len(), large.len()), (l, l + 1));
-        assert!(small.keys().all(|k| large.contains_key(k)));
+        assert!(large.starts_with(&small));
     }
     let key = SecretKey::generate(&p, &mut ChaCha20Rng::seed_from_u64(1));
-    let e = evaluator(&p, &key, &packing_keys(&p, 4, LEVEL));
+    let e = evaluator(&p, &key, 4);
     let x = exact(&p, uniform(&p, 1));
     assert!(e.pack(&[(0, 0, &x)], 4).is_ok());
     assert!(matches!(
         e.pack(&[(0, 0, &x)], 8),
         Err(Error::MissingKey { .. })
     ));
-    assert_eq!(switches(&(0..64).collect::<Vec<_>>(), 64), 63);
-    assert_eq!(switches(&[5], 64), 6);
-    assert_eq!(switches(&[0, 1, 2, 3, 4, 5, 6], 8), 7);
-}
-
-/// The coefficients of what a ciphertext decrypts to.
-pub(crate) fn coefficients(p: &Parameters, key: &SecretKey, x: &Ciphertext) -> Vec<f64> {
-    let mut slots: Vec<Complex64> = key.decrypt(x).expect("decrypts");
-    let encoder = Encoder::new(p.max_slots());
-    encoder.to_coefficients(&mut slots).expect("all slots");
-    slots
-        .iter()
-        .map(|c| c.re)
-        .chain(slots.iter().map(|c| c.im))
-        .collect()
+    assert_eq!(
+        switches(&(0..64).collect::<Vec<_>>(), 64),
+        [1, 2, 4, 8, 16, 32]
+    );
+    assert_eq!(switches(&[5], 64), [1; 6]);
+    assert_eq!(switches(&[0, 1, 2, 3, 4, 5, 6], 8), [1, 2, 4]);
 }
 
 /// V·√((M² − 1)/3) with V the deviation of one switch, which rounds once: √((1 + 2N/3)/12).
@@ -225,20 +224,16 @@ fn the_error_of_packing_is_what_the_formula_says() {
     let p = toy(10);
     let (n, spacing) = (p.n(), 64);
     let key = SecretKey::generate(&p, &mut ChaCha20Rng::seed_from_u64(7));
-    let e = evaluator(&p, &key, &packing_keys(&p, spacing, LEVEL));
+    let e = evaluator(&p, &key, spacing);
     let mut rng = ChaCha20Rng::seed_from_u64(8);
-    let zero = vec![Complex64::new(0.0, 0.0); p.max_slots()];
-    let xs: Vec<Ciphertext> = (0..spacing)
-        .map(|_| {
-            key.encrypt(&zero, LEVEL, &mut rng)
-                .expect("encrypts")
-                .expand(&p)
-        })
+    let xs: Vec<Coefficients> = (0..spacing)
+        .map(|_| key.encrypt_coefficients(&vec![0.0; n], LEVEL, &mut rng))
+        .map(|x| Coefficients::of(&e, x.expect("encrypts").expand(&p)).expect("coefficients"))
         .collect();
-    let leaves: Vec<(usize, usize, &Ciphertext)> =
+    let leaves: Vec<(usize, usize, &Coefficients)> =
         xs.iter().enumerate().map(|(i, x)| (0, i, x)).collect();
-    let packed = coefficients(&p, &key, &e.pack(&leaves, spacing).expect("packs"));
-    let before: Vec<Vec<f64>> = xs.iter().map(|x| coefficients(&p, &key, x)).collect();
+    let packed = key.decrypt_coefficients(&e.pack(&leaves, spacing).expect("packs"));
+    let before: Vec<_> = xs.iter().map(|x| key.decrypt_coefficients(x)).collect();
     let errors = (0..n).map(|j| packed[j] - before[j % spacing][j - j % spacing]);
     let measured = (errors.map(|e| e * e).sum::<f64>() / n as f64).sqrt() * p.scale(LEVEL);
     let one = ((1.0 + 2.0 * n as f64 / 3.0) / 12.0).sqrt();
@@ -250,43 +245,80 @@ fn the_error_of_packing_is_what_the_formula_says() {
     );
 }
 
-/// An extension for tests: where a ciphertext stands.
-trait InfoOf {
-    fn info_of(&self) -> Info;
-}
-
-impl InfoOf for Ciphertext {
-    fn info_of(&self) -> Info {
-        Info {
-            level: self.level(),
-            scale: self.scale(),
-            slots: self.slots(),
-            degree: self.degree(),
-        }
-    }
-}
-
 /// What does not fit is refused before any work.
 #[test]
 fn products_refuse_what_is_not_the_layers_input() {
     let p = toy(9);
-    let context = Context::new(&p);
+    let e = Evaluator::new(&Context::new(&p), ckks::EvaluationKeys::new());
     let folded: Convolution = super::Layer::new(9, 4, [6, 6], [3, 3]).folded(512, 1);
     let w = vec![1; 4 * folded.row()];
     let x = exact(&p, uniform(&p, 1));
-    let weigh = |xs: &[Ciphertext], outputs| context.weigh(xs, &folded, outputs, &w[..], 1.0);
+    let weigh = |xs: &[Coefficients], outputs| e.weigh(xs, &folded, outputs, &w, 1.0);
     assert!(weigh(&[x.clone(), x.clone()], 0..4).is_ok());
     assert!(weigh(std::slice::from_ref(&x), 0..4).is_err() && weigh(&[], 0..4).is_err());
     assert!(weigh(&[x.clone(), x.clone()], 0..5).is_err());
-    let e = Evaluator::new(&context, ckks::EvaluationKeys::new());
-    let other = e.with_scale(&x, 2.0).expect("scaled");
+    let other = x.with_scale(&e, 2.0).expect("scaled");
     assert!(matches!(
         weigh(&[x.clone(), other], 0..4),
         Err(Error::ScaleMismatch { .. })
     ));
-    let low = e.drop_to(&x, Level::new(0)).expect("dropped");
+    let low = x.drop_to(&e, Level::new(0)).expect("dropped");
     assert!(matches!(
         weigh(&[x, low], 0..4),
         Err(Error::LevelMismatch { .. })
     ));
+}
+
+/// What a layer means, by walking through products and packing and by sums over the kernel; what it costs, likewise.
+#[test]
+fn overrides_mean_and_count_what_the_circuit_does() {
+    let p = toy(9);
+    let context = Context::new(&p);
+    let mut random = Random::new(9);
+    for layer in layers().into_iter().step_by(3) {
+        let folded = layer.folded(p.n(), 1);
+        let w = random.signed(8, layer.outputs * layer.row());
+        let clear = Clear::new(&context, 1);
+        let xs: Vec<_> = (0..folded.input().ciphertexts())
+            .map(|_| {
+                random
+                    .signed(10, p.n())
+                    .iter()
+                    .map(|&v| f64::from(v) / 1024.0)
+                    .collect()
+            })
+            .map(|v: Vec<f64>| clear.coefficients(&v, LEVEL).expect("coefficients"))
+            .collect();
+        let short = clear.convolve(&xs, &folded, &w, 256.0).expect("a layer");
+        let long = convolve(&clear, &xs, &folded, &w, 256.0).expect("a layer");
+        for (x, y) in short.iter().zip(&long) {
+            let [x, y] = [x, y].map(|x| x.as_ref().expect("has channels"));
+            assert_eq!(clear.info(x.value()), clear.info(y.value()));
+            let [x, y] = [x, y].map(|x| clear.read(x).expect("read"));
+            let off = x
+                .iter()
+                .zip(&y)
+                .map(|(x, y)| (x - y).abs())
+                .fold(0.0, f64::max);
+            assert!(off < 1e-10, "{layer:?}: {off:e}");
+        }
+        let meters = [Meter::new(&context), Meter::new(&context)];
+        let [short, long] = [0, 1].map(|i| {
+            let m = &meters[i];
+            let x = m.input(LEVEL, p.max_slots(), 1.0).expect("an input");
+            let x = vec![Coefficients::of(m, x).expect("coefficients"); xs.len()];
+            let out = match i {
+                0 => m.convolve(&x, &folded, &w, 256.0),
+                _ => convolve(m, &x, &folded, &w, 256.0),
+            };
+            let out = out.expect("a layer").swap_remove(0).expect("has channels");
+            (
+                m.info(out.value()),
+                m.keys(),
+                m.cost().key_switches,
+                m.key_use().times,
+            )
+        });
+        assert_eq!(short, long, "{layer:?}");
+    }
 }

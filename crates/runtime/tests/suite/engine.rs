@@ -96,6 +96,12 @@ impl Arithmetic for Recorder {
     fn mul_integer(&self, x: &Held, k: i64) -> Made {
         self.note("mul_integer", self.evaluator.mul_integer(&self.of(x)?, k))
     }
+    fn divide_exactly(&self, x: &Held, m: u64) -> Made {
+        self.note(
+            "divide_exactly",
+            self.evaluator.divide_exactly(&self.of(x)?, m),
+        )
+    }
     fn mul_i(&self, x: &Held) -> Made {
         self.note("mul_i", self.evaluator.mul_i(&self.of(x)?))
     }
