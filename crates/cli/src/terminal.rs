@@ -1,6 +1,7 @@
 //! What is printed: results to stdout; progress, notes and errors to stderr. A reader who went away, or a full disk behind a log, never
 //! costs a result, and nothing that a file says of itself reaches the terminal as a control sequence.
 
+use polyveil::nn::graph::is_plain;
 use polyveil::{Error, Progress, Result};
 use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -13,13 +14,8 @@ pub(crate) fn plain(text: &str) -> String {
     for c in text.chars() {
         match c {
             '\n' | '\t' => out.push(c),
-            // those that turn the direction of what follows, too
-            c if c.is_control()
-                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-            {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
+            c if is_plain(c.encode_utf8(&mut [0; 4])) => out.push(c),
+            c => drop(write!(out, "\\u{:04x}", u32::from(c))),
         }
     }
     out

@@ -91,14 +91,28 @@ fn control_sequences_of_foreign_files_are_not_obeyed() {
         !said.contains('\u{1b}') && said.contains("\\u001b[2J"),
         "{said}"
     );
-    let model = self::model(
-        &folder,
-        &["--labels", "\u{1b}]0;owned\u{7}\u{1b}[2J,different"],
+    // nobody writes such a label, and nobody reads one that somebody wrote
+    let calibrate = format!(
+        "calibrate {XOR} --data {} --without name --class-column differ --normalization none -o {}",
+        folder.file("rows.csv", ROWS.as_bytes()),
+        folder.path("xor.pvm")
     );
-    let (text, _) = done(&format!("inspect {model}"), &[]);
-    let (json, _) = done(&format!("inspect {model} --json"), &[]);
-    assert!(!text.contains('\u{1b}') && !json.contains('\u{1b}'));
-    serde_json::from_str::<serde_json::Value>(&json).expect("JSON");
+    let label = "\u{1b}]0;owned\u{7}\u{1b}[2J";
+    let labels = ["--labels", &format!("equal,{label}")];
+    refused(&calibrate, &labels, &["class 2", "control characters"]);
+    let model = self::model(&folder, &["--labels", "equal,0123456789012"]);
+    let graph = nn::format::artefact::load(std::path::Path::new(&model), 1 << 20).expect("reads");
+    let mut metadata = graph.metadata().clone();
+    let task = metadata.task.as_deref().expect("a task");
+    let place = task.windows(13).position(|w| w == b"0123456789012");
+    let mut bytes = task.to_vec();
+    bytes[place.expect("there")..][..13].copy_from_slice(&label.as_bytes()[..13]);
+    metadata.task = Some(bytes.into());
+    let hostile = nn::format::artefact::to_bytes(&graph.with_metadata(metadata)).expect("writes");
+    let hostile = folder.file("hostile.pvm", &hostile);
+    for command in ["inspect", "compile -o /nowhere/x.plan"] {
+        refused(&format!("{command} {hostile}"), &[], &["class 2", "control"]);
+    }
 }
 
 #[test]

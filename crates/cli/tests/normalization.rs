@@ -347,6 +347,8 @@ fn the_client_sees_how_pixels_become_inputs() {
             "{said}"
         );
     }
+    let plan_file = plan.plan().write(Vec::new(), "x").expect("writes");
+    let plan_file = folder.file("net.plan", &plan_file);
     // what is encrypted is warned of, too
     let clear = RgbaImage::from_pixel(8, 8, image::Rgba([9, 9, 7, 100]));
     let clear = folder.file("clear.png", &encoded(&clear.into(), ImageFormat::Png));
@@ -359,4 +361,12 @@ fn the_client_sees_how_pixels_become_inputs() {
         notes.contains("clear.png") && notes.contains("transparen"),
         "{notes}"
     );
+    // and what is evaluated
+    let evaluate = format!(
+        "evaluate --model {} --plan {plan_file} --data {clear} --no-probe -o {}",
+        folder.path("net.pvm"),
+        folder.path("results.jsonl")
+    );
+    let (_, notes) = done(&evaluate, &[]);
+    assert!(notes.contains("picture 0 is partly transparent"), "{notes}");
 }

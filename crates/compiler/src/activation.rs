@@ -73,6 +73,13 @@ impl Activation {
         })
     }
 
+    /// The polynomial's interval as the plan has it, where it is narrower than [−1, 1].
+    pub(crate) fn interval(&self, p: &Polynomial) -> Option<(f64, f64)> {
+        let ends = <[f64; 2]>::from(p.interval()).map(|x| self.scale * (x + self.shift));
+        let (low, high) = (ends[0].min(ends[1]), ends[0].max(ends[1]));
+        (low > -1.0 + 1e-6 || high < 1.0 - 1e-6).then_some((low, high))
+    }
+
     /// The cheapest way when the argument's affine map is free; |y| ≤ `most`.
     pub(crate) fn absorbed(p: &Polynomial, most: f64) -> Self {
         let special = match p.degree() {

@@ -217,6 +217,7 @@ impl Writer<'_> {
             purpose: q.purpose,
             operation,
             unit,
+            interval: None,
         });
     }
 
@@ -272,6 +273,9 @@ impl Writer<'_> {
                 for input in inputs {
                     let output = self.fresh();
                     self.step(v, before, form.operation(input, output)?);
+                    if let Some(step) = self.steps.last_mut() {
+                        step.interval = self.draft.units[v].interval;
+                    }
                     outputs.push(output);
                 }
                 outputs

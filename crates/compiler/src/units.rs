@@ -21,6 +21,8 @@ pub(crate) struct Units {
     pub(crate) gain: f64,
     /// For a polynomial, what is done to its argument.
     pub(crate) form: Option<Form>,
+    /// For a polynomial, [`Activation::interval`].
+    pub(crate) interval: Option<(f64, f64)>,
     /// For a product, the integer that it is multiplied by.
     pub(crate) times: u32,
     /// For a product, what brings it down to 1/2 before its bootstrap, by a map of one level (1: nothing needs to).
@@ -109,6 +111,7 @@ pub(crate) fn units(normal: &Normal, decisions: &[Decision]) -> Result<Vec<Units
             shift: request.shift,
             gain,
             form: None,
+            interval: None,
             times: 1,
             normaliser: 1.0,
         };
@@ -138,6 +141,7 @@ pub(crate) fn units(normal: &Normal, decisions: &[Decision]) -> Result<Vec<Units
                     shift: 0.0,
                     gain: if halved(v) { reach / into } else { 1.0 },
                     form: None,
+                    interval: None,
                     times,
                     normaliser,
                 }
@@ -153,6 +157,7 @@ pub(crate) fn units(normal: &Normal, decisions: &[Decision]) -> Result<Vec<Units
                         Activation::fixed(&q.layer, polynomial, units[*argument].unit(), most(v))?
                     }
                 };
+                let interval = activation.interval(polynomial);
                 match (activation.form, q.feeds) {
                     (Form::General { mut coefficients }, Some(_)) => {
                         // y = p/unit becomes scale·(p + shift)
@@ -162,6 +167,7 @@ pub(crate) fn units(normal: &Normal, decisions: &[Decision]) -> Result<Vec<Units
                         coefficients[0] += asked.scale * asked.shift;
                         Units {
                             form: Some(Form::General { coefficients }),
+                            interval,
                             ..asked
                         }
                     }
@@ -176,6 +182,7 @@ pub(crate) fn units(normal: &Normal, decisions: &[Decision]) -> Result<Vec<Units
                             shift: 0.0,
                             gain,
                             form: Some(form),
+                            interval,
                             ..asked
                         }
                     }

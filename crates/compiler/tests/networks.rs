@@ -84,6 +84,12 @@ fn squares_and_quartics_take_one_and_two_levels() {
         let (graph, inputs) = twin(&graph, &mut random, 3, 0);
         let plan = agree(&graph, &target(12), &inputs, 1e-6);
         assert_eq!(plan.input.level, levels, "{}", describe(&plan));
+        // the interval goes with them: the vertex is not in its middle
+        let polynomial = |s: &&runtime::Step| !matches!(s.operation, Operation::Linear { .. });
+        for step in plan.steps.iter().filter(polynomial) {
+            let (low, high) = step.interval.expect("a narrower one");
+            assert!(-1.0 <= low && low < -0.1 && high <= 1.0 && (low + high).abs() > 1e-3);
+        }
         // too few levels for all at once: bootstraps between, in a chain of 4
         let mut short = target(12);
         short.parameters.residual.levels = 4;

@@ -115,6 +115,7 @@ fn plan(parameters: ParametersSpec, output: (usize, usize), operations: Vec<Oper
                 purpose: Purpose::Weights,
                 operation,
                 unit: 1.0,
+                interval: None,
             })
             .collect(),
     }

@@ -123,8 +123,10 @@ pub enum Error {
         /// What is needed, what was given.
         detail: String,
     },
-    /// Two nodes have the same name, or a name is empty.
-    #[error("node name {0:?} is empty or used twice; give every node its own name")]
+    /// Two nodes have the same name, or a name is empty or not [plain](crate::graph::is_plain).
+    #[error(
+        "node name {0:?} is empty, used twice or has control characters; give every node its own plain name"
+    )]
     Name(String),
     /// A node refers to one that does not exist before it.
     #[error("node {node} takes the output of node number {input}, which does not exist before it")]

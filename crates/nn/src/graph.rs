@@ -208,6 +208,13 @@ impl Graph {
     }
 }
 
+/// Whether a name has neither control characters nor marks that turn the direction of what follows: a terminal would obey them.
+#[must_use]
+pub fn is_plain(name: &str) -> bool {
+    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !name.chars().any(|c| c.is_control() || turns(c))
+}
+
 /// A network under construction; every addition is checked.
 #[derive(Debug, Clone)]
 pub struct NetworkBuilder<N> {
@@ -224,7 +231,7 @@ impl<N: ElementFunction> NetworkBuilder<N> {
     /// [`Error::NotLowered`] for what no polynomial network holds.
     pub fn add(&mut self, name: impl Into<String>, op: Op<N>, inputs: &[NodeId]) -> Result<NodeId> {
         let name = name.into();
-        if name.is_empty() || self.names.contains_key(&name) {
+        if name.is_empty() || !is_plain(&name) || self.names.contains_key(&name) {
             return Err(Error::Name(name));
         }
         refuse_unless_polynomial::<N, _>(&op, &name)?;

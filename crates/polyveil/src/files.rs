@@ -294,10 +294,11 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// A file's name without folder and ending.
+/// A file's name without folder and ending, as a network's: characters that no name may have are left out.
 pub(crate) fn stem(path: &Path) -> String {
-    path.file_stem()
-        .map_or_else(String::new, |s| s.to_string_lossy().into_owned())
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let plain = |c: &char| nn::graph::is_plain(c.encode_utf8(&mut [0; 4]));
+    stem.chars().filter(plain).collect()
 }
 
 /// A file's name without its folder.

@@ -259,6 +259,7 @@ mod tests {
                     constant: 0.0,
                 },
                 unit: 1.0,
+                interval: None,
             }],
         };
         let plan = VerifiedPlan::new(plan).expect("verifies");

@@ -12,8 +12,8 @@ use task::{Channels, Normalization, Outputs, Pictures, Stated, Task};
 pub(crate) enum Begins {
     /// It normalises pixels itself, by constants that fit these values.
     Normalising(Normalization),
-    /// With a batch normalisation whose statistics fit pixels of v/255, and others as well.
-    WithBatchNorm,
+    /// With a batch normalisation of inputs with these means and deviations by channel, which several normalisations of pixels can have.
+    WithBatchNorm(Vec<(f64, f64)>),
     /// Without anything of the kind.
     Plainly,
 }
@@ -52,11 +52,10 @@ pub(crate) fn begins<N: ElementFunction>(network: &Network<N>) -> Begins {
                 let of_input = |((&mean, &variance), (a, b)): ((&f32, &f32), (&f64, &f64))| {
                     ((f64::from(mean) - b) / a, f64::from(variance).sqrt() / a)
                 };
-                let lines = each.zip(scale.iter().zip(&shift)).map(of_input).collect();
-                return match fits(lines) {
-                    Some(unit) if unit.deviation[0] == 1.0 => Begins::WithBatchNorm,
-                    Some(bytes) => Begins::Normalising(bytes),
-                    None => Begins::Plainly,
+                let lines: Vec<_> = each.zip(scale.iter().zip(&shift)).map(of_input).collect();
+                return match fits(&lines) {
+                    Some(bytes) if bytes.deviation[0] != 1.0 => Begins::Normalising(bytes),
+                    _ => Begins::WithBatchNorm(lines),
                 };
             }
             _ => break,
@@ -64,7 +63,7 @@ pub(crate) fn begins<N: ElementFunction>(network: &Network<N>) -> Begins {
         at = next;
     }
     let lines = scale.iter().zip(&shift).map(|(a, b)| (-b / a, 1.0 / a));
-    fits(lines.collect()).map_or(Begins::Plainly, Begins::Normalising)
+    fits(&lines.collect::<Vec<_>>()).map_or(Begins::Plainly, Begins::Normalising)
 }
 
 /// One number for each channel, if the constant has no more.
@@ -75,7 +74,7 @@ fn by_channel(values: &[f32], channels: usize) -> Option<Vec<f64>> {
 }
 
 /// The values of pixels that means and deviations fit, if they fit one kind only: 0 to 1, or 0 to 255.
-fn fits(lines: Vec<(f64, f64)>) -> Option<Normalization> {
+fn fits(lines: &[(f64, f64)]) -> Option<Normalization> {
     let all = |mean: std::ops::RangeInclusive<f64>, deviation: std::ops::RangeInclusive<f64>| {
         lines
             .iter()
@@ -99,6 +98,30 @@ fn fits(lines: Vec<(f64, f64)>) -> Option<Normalization> {
         channels: order,
         ..Normalization::new(vec![0.0; channels], vec![1.0 / scale; channels])
     })
+}
+
+/// What the batch normalisation at a network's beginning tells of the pixels that it was trained on, under each normalisation that could have
+/// given it such inputs. It does not tell which of them: bright pictures of little contrast under `half` look like others under `none`.
+fn seen(lines: &[(f64, f64)]) -> String {
+    let mean = |of: fn(&(f64, f64)) -> f64| lines.iter().map(of).sum::<f64>() / lines.len() as f64;
+    let (m, d) = (mean(|l| l.0), mean(|l| l.1));
+    let mut text = format!(
+        "the batch normalisation at its beginning saw inputs of mean {m:.3} and deviation {d:.3}"
+    );
+    let channels = lines.len();
+    for name in ["none", "imagenet", "cifar10", "half"] {
+        let Ok(n) = Stated::named(name).normalization(channels) else {
+            continue;
+        };
+        let average = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+        let (shift, scale) = (average(&n.mean), average(&n.deviation));
+        let (m, d) = (255.0 * (m * scale + shift), 255.0 * d * scale);
+        // values between 0 and 255 deviate by no more than √(m(255 − m))
+        if m > 0.0 && m < 255.0 && d * d <= m * (255.0 - m) {
+            text += &format!(", under {name} pixels of {m:.0} ± {d:.0}");
+        }
+    }
+    text
 }
 
 /// What a network is, as far as its inputs go.
@@ -202,8 +225,8 @@ impl<'a> Foreign<'a> {
                 tell.note("the network normalises pixels itself");
                 Ok(said)
             }
-            (Begins::WithBatchNorm, false) => Err(Error::refused(
-                "the network's file does not say how pixels are normalised (the batch normalisation at its beginning fits v/255, and others as well)",
+            (Begins::WithBatchNorm(lines), false) => Err(Error::refused(
+                format!("the network's file does not say how pixels are normalised ({})", seen(lines)),
                 Help::NameNormalization,
             )),
             (Begins::Plainly, false) => Err(unsaid()),

@@ -9,6 +9,9 @@ use crate::{Client, Error, Help, Result};
 use ckks::{Arithmetic, Clear, Complex64, Engine, Evaluator};
 use std::collections::BTreeMap;
 
+/// What the clear twin's values may go beyond an interval, plan units: rounding and the transforms' own error are no excess.
+const ROUNDING: f64 = 1e-4;
+
 /// The clear twin of a plan on one input.
 pub struct ClearTwin<'a> {
     plan: &'a VerifiedPlan,
@@ -54,13 +57,26 @@ impl<'a> ClearTwin<'a> {
                     .values
                     .iter()
                     .fold(0.0f64, |m, z| m.max(z.re.abs()).max(z.im.abs()));
-                // rounding and the transforms' own error are no excess of the range
-                if !reached.is_finite() || reached > limit * 1.000_1 {
-                    return Err(Error::Range {
-                        layer: step.layer.clone(),
-                        reached: reached * unit,
-                        limit: limit * unit,
-                    });
+                let left = |reached: f64, limit: f64| Error::Range {
+                    layer: step.layer.clone(),
+                    reached: reached * unit,
+                    limit: limit * unit,
+                };
+                if !reached.is_finite() || reached > limit + ROUNDING {
+                    return Err(left(reached, limit));
+                }
+                let Some((low, high)) = step.interval else {
+                    continue;
+                };
+                // slots without a value hold nothing
+                let values = v.values.iter().map(|z| z.re);
+                for value in values.filter(|re| re.abs() > ROUNDING) {
+                    if value < low - ROUNDING {
+                        return Err(left(value, low));
+                    }
+                    if value > high + ROUNDING {
+                        return Err(left(value, high));
+                    }
                 }
             }
         }

@@ -202,9 +202,9 @@ pub enum Error {
     Range {
         /// The layer.
         layer: String,
-        /// Largest magnitude seen, in network units.
+        /// The value seen, in network units; its magnitude where the interval is the same on both sides.
         reached: f64,
-        /// Largest magnitude allowed, in network units.
+        /// The end of the interval that it left, in network units.
         limit: f64,
     },
     /// More memory is needed than may be used.

@@ -21,6 +21,9 @@ pub struct Step<O = Operation> {
     pub operation: O,
     /// Network value = unit × plan value, for the results.
     pub unit: f64,
+    /// Of a polynomial, where the network's interval is narrower than the [−1, 1] that it is carried out on: that interval, plan units.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<(f64, f64)>,
 }
 
 impl Step {

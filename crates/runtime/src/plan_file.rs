@@ -251,6 +251,7 @@ impl Encoded {
                 purpose: s.purpose,
                 operation: weights.store(&s.operation),
                 unit: s.unit,
+                interval: s.interval,
             })
             .collect();
         let head = Head {
@@ -372,6 +373,7 @@ impl Plan {
                 purpose: s.purpose,
                 operation: restore(s.operation, &weights)?,
                 unit: s.unit,
+                interval: s.interval,
             })
         };
         let steps: std::result::Result<_, String> = steps.into_iter().map(restored).collect();

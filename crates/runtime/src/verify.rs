@@ -7,7 +7,7 @@ use crate::plan::{Plan, Port, Step};
 use crate::wire::ciphertexts::ciphertext_bytes;
 use crate::wire::conformance::{self, KeyList, key_bytes};
 use crate::wire::keys::evaluation_keys_bytes;
-use crate::wire::ports::check_port;
+use crate::wire::ports::{check_name, check_port};
 use crate::{Error, Result};
 use ckks::keys::{KeyName, SwitchingKey};
 use ckks::memory;
@@ -30,6 +30,11 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
             reason,
         })?;
     }
+    let name = check_name("the network's name", &plan.description.name);
+    name.map_err(|reason| Error::Port {
+        port: "description".into(),
+        reason,
+    })?;
     let last_use = last_uses(plan)?;
     let context = Context::new(&parameters);
     let mut pass = Pass::new(plan, &context)?;
@@ -379,6 +384,14 @@ fn check_operation(step: &Step, parameters: &Parameters) -> std::result::Result<
     // negative units are fine: a leading coefficient's sign is folded away with it
     if !(step.unit.is_finite() && step.unit != 0.0) {
         return Err(format!("unit {} is zero or not finite", step.unit));
+    }
+    check_name("the layer", &step.layer)?;
+    if let Some((low, high)) = step.interval {
+        let within = low <= high && low.abs().max(high.abs()) <= 1.0 + 1e-6;
+        if !within || step.operation.operand_limit() != Some(1.0) {
+            let operation = step.operation.doing();
+            return Err(format!("the interval {low} to {high} for a {operation}"));
+        }
     }
     let finite = |v: &[f64]| match v.iter().all(|x| x.is_finite()) {
         true => Ok(()),

@@ -42,6 +42,7 @@ fn plan() -> Plan {
             period: SLOTS,
         },
         unit: 1.0,
+        interval: None,
     };
     let port = |register: usize, level: usize| Port {
         name: "x".into(),

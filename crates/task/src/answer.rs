@@ -212,6 +212,16 @@ impl Outputs {
         Ok(())
     }
 
+    /// Refuses names that a terminal would obey. Tokens may be any text: those of a vocabulary of bytes are.
+    pub(crate) fn check_names(&self) -> Result<()> {
+        let what = match self {
+            Self::Classes(_) => "class",
+            Self::Labels(_) | Self::Probabilities(_) => "label",
+            Self::Values(_) | Self::Tensor(_) => "output",
+        };
+        Error::check_names(what, self.names())
+    }
+
     /// What these values say.
     ///
     /// # Errors

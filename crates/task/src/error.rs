@@ -42,6 +42,18 @@ impl Error {
         }
     }
 
+    /// Refuses names that are not [plain](nn::graph::is_plain).
+    pub(crate) fn check_names(what: &'static str, names: &[String]) -> Result<()> {
+        match names.iter().position(|name| !nn::graph::is_plain(name)) {
+            None => Ok(()),
+            Some(at) => Err(Self::Control {
+                what,
+                number: at + 1,
+                name: names[at].clone(),
+            }),
+        }
+    }
+
     /// Refuses another number of something than is needed.
     pub(crate) fn check_count(what: &'static str, needed: usize, had: usize) -> Result<()> {
         if had != needed {
@@ -65,6 +77,16 @@ pub enum Error {
         format: &'static str,
         /// What is wrong.
         detail: String,
+    },
+    /// A name that a terminal would obey.
+    #[error("{what} {number} is {name:?}: names have no control characters; give it a plain one")]
+    Control {
+        /// What it names.
+        what: &'static str,
+        /// How manieth, from 1.
+        number: usize,
+        /// The name.
+        name: String,
     },
     /// A folder without any file that holds a vocabulary.
     #[error("{folder} holds no vocabulary: vocab.txt, tokenizer.json or alphabet.json")]

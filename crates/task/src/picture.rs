@@ -192,11 +192,27 @@ fn png(bytes: &[u8]) -> Result<(DynamicImage, Orientation)> {
     Ok((image, orientation))
 }
 
+/// What stands before the end of a JPEG while it is decoded: all ones, which no Huffman code is, and the same behind a restart marker.
+/// Nothing of it is read where all of the picture is there. Where some is missing, though the end is not, the decoder would read zeros as
+/// long as it takes, and make a picture of them.
+const NO_CODE: [u8; 66] = {
+    let mut bytes = [0xff; 66];
+    let mut i = 1;
+    while i < 32 {
+        bytes[i] = 0;
+        bytes[i + 34] = 0;
+        i += 2;
+    }
+    bytes[33] = 0xd0;
+    bytes
+};
+
 /// Strictly: the decoder makes up what a truncated or damaged file lacks otherwise.
 fn jpeg(bytes: &[u8]) -> Result<(DynamicImage, Orientation)> {
-    if !ends(bytes) {
+    let Some(end) = end(bytes) else {
         return Err(malformed("it is truncated; copy or download it again"));
-    }
+    };
+    let bytes = &[&bytes[..end], &NO_CODE, &bytes[end..end + 2]].concat()[..];
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(SIDE as usize)
@@ -215,7 +231,9 @@ fn jpeg(bytes: &[u8]) -> Result<(DynamicImage, Orientation)> {
         return Err(malformed("it is too large"));
     }
     let orientation = decoder.exif().and_then(|e| Orientation::from_exif_chunk(e));
-    let pixels = decoder.decode().map_err(malformed)?;
+    let pixels = decoder.decode().map_err(|e| {
+        malformed(format!("some of it is missing or damaged ({e}); copy or download it again"))
+    })?;
     let (width, height) = (width as u32, height as u32);
     let image = match grey {
         true => GrayImage::from_raw(width, height, pixels).map(DynamicImage::ImageLuma8),
@@ -225,14 +243,14 @@ fn jpeg(bytes: &[u8]) -> Result<(DynamicImage, Orientation)> {
     Ok((image, orientation.unwrap_or(Orientation::NoTransforms)))
 }
 
-/// Whether the end of the image stands behind its last scan.
-fn ends(jpeg: &[u8]) -> bool {
+/// Where the end of the image stands behind its last scan.
+fn end(jpeg: &[u8]) -> Option<usize> {
     let mut rest = jpeg.get(2..).unwrap_or_default();
     // past entropy-coded data to the next marker: FF, and neither 0, a restart nor another FF
     while let Some(at) = rest.iter().position(|&b| b == 0xff) {
         rest = &rest[at + 1..];
         match rest {
-            [0xd9, ..] => return true,
+            [0xd9, ..] => return Some(jpeg.len() - rest.len() - 1),
             [0 | 0x01 | 0xd0..=0xd8, ..] => rest = &rest[1..],
             // a segment, with its length
             [1..=0xfe, high, low, ..] => {
@@ -242,7 +260,7 @@ fn ends(jpeg: &[u8]) -> bool {
             _ => {}
         }
     }
-    false
+    None
 }
 
 /// Whether every palette of a PNG file has whole colours and at most 256 of them: the decoder (png 0.18) takes that for granted

@@ -27,6 +27,7 @@ impl Pictures {
             }
             _ => return Err(Error::NoPicture(shape)),
         }
+        outputs.check_names()?;
         Ok(Self {
             shape,
             normalization,

@@ -61,6 +61,7 @@ impl Sentences {
             padding,
         } = &embedding;
         tokenizer.check_rows(words.rows())?;
+        outputs.check_names()?;
         let bias = norm.bias.as_ref().map_or(0, |b| b.values().len());
         for (what, had) in [
             ("channels of positions", positions.width()),

@@ -46,6 +46,8 @@ impl Vectors {
         if let Some(n) = &normalization {
             n.check(columns.len())?;
         }
+        Error::check_names("column", &columns)?;
+        outputs.check_names()?;
         Ok(Self {
             columns,
             normalization,

@@ -12,7 +12,7 @@ use super::seal;
 use super::state_dict::open_safetensors;
 use crate::Result;
 use crate::error::Error;
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, NodeId, is_plain};
 use crate::op::{
     Attention, AvgPool, BatchNorm, Conv2d, Linear, MaxPool, Nonlinearity, Norm, Op, Pad, Repeat,
     Rotary, Slice, Unfold,
@@ -273,7 +273,10 @@ fn parts(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
         nodes,
         output: graph.output().id().index(),
         metadata: Described {
-            name: metadata.name.clone(),
+            // what is written can be read
+            name: (metadata.name.chars())
+                .map(|c| if is_plain(c.encode_utf8(&mut [0; 4])) { c } else { '_' })
+                .collect(),
             provenance: metadata.provenance.clone(),
             training: metadata.training.clone(),
             earlier: BTreeMap::new(),

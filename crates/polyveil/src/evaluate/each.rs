@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::inputs::Inputs;
 use crate::largest_error;
 use crate::network::label;
+use crate::progress::Listener;
 use nn::Tensor;
 use serde_json::{Value, json};
 use task::scores::{argmax, margin};
@@ -29,12 +30,18 @@ impl Subject for Each<'_> {
             None => Ok(None),
         }
     }
+    fn warn(&self, tell: Listener<'_>) {
+        self.inputs.warn(0, tell);
+    }
     fn input(&self, index: usize) -> Result<(Tensor, Row)> {
         let encoded = self.inputs.encode(index)?;
         let mut named = Row::new();
         if let (Some(text), Some((tokens, _))) = (self.inputs.text(index), &encoded.tokens) {
             named.insert(self.noun().into(), text.into());
             named.insert("tokens".into(), tokens.len().into());
+        }
+        if encoded.transparent {
+            named.insert("transparent".into(), true.into());
         }
         if let Some(class) = self.inputs.class(index) {
             named.insert("true_class".into(), class.into());

@@ -112,6 +112,7 @@ impl<'a> Evaluation<'a> {
     /// # Errors
     /// Results that can't be read, inputs that are refused.
     pub fn missing(&self, tell: Listener<'_>) -> Result<Vec<usize>> {
+        self.subject.warn(tell);
         let mut open = Vec::new();
         for index in self.wanted.clone() {
             match self.subject.refuses(index)? {
@@ -173,6 +174,12 @@ impl<'a> Evaluation<'a> {
             let mut taken = Vec::new();
             for &index in group {
                 let (x, named) = self.subject.input(index)?;
+                if named.contains_key("transparent") {
+                    let noun = self.subject.noun();
+                    tell.note(format_args!(
+                        "warning: {noun} {index} is partly transparent; transparency is ignored"
+                    ));
+                }
                 let clear = self.graph.evaluate(&x)?;
                 match clear.outside.first() {
                     Some(outside) => self.leave_out(index, named, &outside.to_string(), tell)?,

@@ -1,6 +1,7 @@
 //! What can be evaluated, one by one.
 
 use crate::error::Result;
+use crate::progress::Listener;
 use nn::Tensor;
 use serde_json::Value;
 
@@ -27,6 +28,8 @@ pub(super) trait Subject {
     }
     /// Why an input can't be taken at all.
     fn refuses(&self, index: usize) -> Result<Option<String>>;
+    /// Says what is ignored of all of them.
+    fn warn(&self, _tell: Listener<'_>) {}
     /// An input, and what names it.
     fn input(&self, index: usize) -> Result<(Tensor, Row)>;
     /// An answer beside the network's in the clear, for a stated error.

@@ -5,7 +5,7 @@
 
 use super::conformance::{self, KeyList, key_request, parameters_digest};
 use super::container::{DAMAGED, Digest, Ids, Kind, Reader, hash_parts, write_file};
-use super::ports::{PLACES, check_port, places_bytes, read_places};
+use super::ports::{PLACES, check_name, check_port, places_bytes, read_places};
 use crate::answer::AnswerBounds;
 use crate::plan::{Description, Port};
 use crate::{Error, Result};
@@ -53,6 +53,8 @@ impl ClientSpec {
         for (what, port) in [("input", &self.input), ("output", &self.output)] {
             check_port(port, &parameters).map_err(|reason| refuse(what, reason))?;
         }
+        check_name("the network's name", &self.description.name)
+            .map_err(|reason| refuse("description", reason))?;
         let answer = self.answer.check();
         answer.map_err(|reason| refuse("bounds of the answer", reason))?;
         Ok(parameters)

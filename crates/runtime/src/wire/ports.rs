@@ -55,8 +55,18 @@ fn elements(port: &Port) -> usize {
     count.unwrap_or(usize::MAX)
 }
 
+/// Refuses a name with control characters or marks that turn the direction of text, which a terminal would obey.
+pub(crate) fn check_name(what: &str, name: &str) -> std::result::Result<(), String> {
+    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    match name.chars().any(|c| c.is_control() || turns(c)) {
+        true => Err(format!("{what} {name:?}: names have no control characters")),
+        false => Ok(()),
+    }
+}
+
 /// What must hold for every port.
 pub(crate) fn check_port(port: &Port, parameters: &Parameters) -> std::result::Result<(), String> {
+    check_name("the name", &port.name)?;
     let elements = elements(port);
     if port.places.len() != elements || elements == 0 {
         let places = port.places.len();

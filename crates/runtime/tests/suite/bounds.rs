@@ -12,6 +12,7 @@ fn step(operation: Operation) -> Step {
         purpose: Purpose::Weights,
         operation,
         unit: 1.0,
+        interval: None,
     }
 }
 

@@ -33,6 +33,7 @@ fn hostile(steps: Vec<Operation>, inputs: usize, output: (usize, usize)) -> Plan
                 purpose: Purpose::Weights,
                 operation,
                 unit: 1.0,
+                interval: None,
             })
             .collect(),
         ..levelled()

@@ -59,6 +59,26 @@ fn plans_that_do_not_hold_together_are_refused_with_step_and_layer() {
         })
         .contains("finite")
     );
+    // what a terminal would obey, or what turns text round
+    for name in ["a\u{1b}[2J", "a\nb", "a\u{202e}b"] {
+        for change in [
+            &|p: &mut Plan| p.steps[1].layer = name.into(),
+            &|p: &mut Plan| p.output.name = name.into(),
+            &|p: &mut Plan| p.description.name = name.into(),
+        ] as [&dyn Fn(&mut Plan); 3]
+        {
+            let message = refused(change);
+            assert!(message.contains("no control characters"), "{message}");
+        }
+    }
+    for interval in [(0.5, -0.5), (-2.0, 0.5), (f64::NAN, 0.5)] {
+        let message = refused(&|p| p.steps[1].interval = Some(interval));
+        assert!(
+            message.contains("act1") && message.contains("interval"),
+            "{message}"
+        );
+    }
+    assert!(refused(&|p| p.steps[0].interval = Some((-0.5, 0.5))).contains("linear map"));
     assert!(refused(&|p| p.output.level = 0).contains("level"));
     assert!(refused(&|p| p.output.places[3] = (1, 0)).contains("place"));
     assert!(refused(&|p| p.input.level = 1).contains("level"));
@@ -162,6 +182,7 @@ fn many_registers_alive_over_many_steps_are_counted() {
         purpose: Purpose::Weights,
         operation,
         unit: 1.0,
+        interval: None,
     };
     // nothing is released: the last steps read what the first ones wrote
     let count = 3000;

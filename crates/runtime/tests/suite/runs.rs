@@ -114,6 +114,31 @@ fn lock_step_check_passes_and_measures_every_step() {
 }
 
 #[test]
+fn a_check_stops_where_a_value_leaves_an_interval_whatever_the_answer_is() {
+    // within [−1, 1], where the square is carried out, and beyond what the network was calibrated for
+    let mut p = levelled();
+    p.steps[1].interval = Some((-0.8, 0.4));
+    let f = files(p);
+    let server = f.server();
+    let checked = |x: f64| {
+        let input = f.client.encrypt(&[x; SLOTS], &mut rng(4)).expect("encrypts");
+        let state = server.start(&input).expect("starts");
+        let mut check = LockStep::new(&f.plan, server.engine(), &f.client, &state, Excess::Stop)
+            .expect("starts");
+        let answer = server.run(state, &mut check)?;
+        Ok::<_, Error>(f.client.decrypt(&answer).expect("of ordinary size"))
+    };
+    checked(1.0).expect("inside");
+    match checked(1.8).expect_err("outside") {
+        Error::Range { layer, reached, limit } => {
+            assert_eq!(layer, "act1");
+            assert!(reached > limit && reached < 1.0, "{reached} of {limit}");
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
 fn inputs_that_do_not_fit_are_refused() {
     let f = files(levelled());
     let refused = |x: &[f64]| {

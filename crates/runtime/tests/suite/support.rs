@@ -71,6 +71,7 @@ pub(crate) fn linear(layer: &str, input: usize, output: usize, weights: [f32; 3]
             period: SLOTS,
         },
         unit: 1.0,
+        interval: None,
     }
 }
 
@@ -100,6 +101,7 @@ pub(crate) fn levelled() -> Plan {
                     constant: -0.25,
                 },
                 unit: 1.0,
+                interval: None,
             },
             linear("conv2", 2, 3, SECOND),
             Step {
@@ -111,6 +113,7 @@ pub(crate) fn levelled() -> Plan {
                     level: 1,
                 },
                 unit: 1.0,
+                interval: None,
             },
             Step {
                 layer: "add".into(),
@@ -121,6 +124,7 @@ pub(crate) fn levelled() -> Plan {
                     output: 5,
                 },
                 unit: -3.0,
+                interval: None,
             },
         ],
     }
@@ -226,6 +230,7 @@ pub(crate) fn bootstrapped() -> Plan {
                 purpose: Purpose::Weights,
                 operation: bootstrap(1, 2),
                 unit: 1.0,
+                interval: None,
             },
             Step {
                 layer: "act1".into(),
@@ -236,12 +241,14 @@ pub(crate) fn bootstrapped() -> Plan {
                     polynomial,
                 },
                 unit: 1.0,
+                interval: None,
             },
             Step {
                 layer: "refresh2".into(),
                 purpose: Purpose::Weights,
                 operation: bootstrap(3, 4),
                 unit: 1.0,
+                interval: None,
             },
             linear("fc", 4, 5, SECOND),
         ],
@@ -282,6 +289,7 @@ pub(crate) fn batched() -> Plan {
                 period: 2 * SLOTS,
             },
             unit: 2.0,
+            interval: None,
         }],
         ..levelled()
     }

@@ -270,6 +270,18 @@ fn truncated_and_damaged_jpegs_are_refused() {
         for cut in 1..=2 {
             assert!(Picture::from_bytes(&jpeg[..jpeg.len() - cut]).is_err());
         }
+        // cut and closed again: the end is there, some of the picture is not
+        for percent in (20..100).step_by(3) {
+            let mut closed = jpeg[..jpeg.len() * percent / 100].to_vec();
+            while closed.last() == Some(&0xff) {
+                closed.pop();
+            }
+            closed.extend([0xff, 0xd9]);
+            let e = Picture::from_bytes(&closed)
+                .expect_err("cut and closed")
+                .to_string();
+            assert!(e.contains("missing or damaged"), "{percent}: {e}");
+        }
         // bytes behind the end do not matter
         let mut more = jpeg.clone();
         more.extend(b"more");

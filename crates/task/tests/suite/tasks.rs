@@ -106,6 +106,23 @@ fn bytes_keep_every_kind_and_what_is_cut_or_changed_is_refused_or_another_task()
 }
 
 #[test]
+fn names_that_a_terminal_would_obey_are_refused_and_say_where() {
+    let hostile = || names(&["plain", "\u{1b}[2J"]);
+    let e = Vectors::new(hostile(), None, Outputs::Values(Vec::new())).expect_err("refused");
+    assert!(e.to_string().contains("column 2") && !e.to_string().contains('\u{1b}'));
+    for (outputs, word) in [
+        (Outputs::Classes(hostile()), "class 2"),
+        (Outputs::Labels(hostile()), "label 2"),
+        (Outputs::Values(hostile()), "output 2"),
+    ] {
+        let e = Vectors::new(names(&["a"]), None, outputs.clone()).expect_err("refused");
+        assert!(e.to_string().contains(word), "{e}");
+        let shape = Shape::image(3, 4, 4);
+        assert!(Pictures::new(shape, normalization(), outputs).is_err());
+    }
+}
+
+#[test]
 fn rows_are_normalised_by_column_and_checked() {
     let task = vectors(Outputs::Classes(names(&["no", "yes"])));
     let x = task.encode(&Input::Row(&[2.0, 2.0])).expect("fits");
