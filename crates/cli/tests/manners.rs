@@ -111,7 +111,11 @@ fn control_sequences_of_foreign_files_are_not_obeyed() {
     let hostile = nn::format::artefact::to_bytes(&graph.with_metadata(metadata)).expect("writes");
     let hostile = folder.file("hostile.pvm", &hostile);
     for command in ["inspect", "compile -o /nowhere/x.plan"] {
-        refused(&format!("{command} {hostile}"), &[], &["class 2", "control"]);
+        refused(
+            &format!("{command} {hostile}"),
+            &[],
+            &["class 2", "control"],
+        );
     }
 }
 

@@ -226,7 +226,10 @@ impl<'a> Foreign<'a> {
                 Ok(said)
             }
             (Begins::WithBatchNorm(lines), false) => Err(Error::refused(
-                format!("the network's file does not say how pixels are normalised ({})", seen(lines)),
+                format!(
+                    "the network's file does not say how pixels are normalised ({})",
+                    seen(lines)
+                ),
                 Help::NameNormalization,
             )),
             (Begins::Plainly, false) => Err(unsaid()),

@@ -232,7 +232,9 @@ fn jpeg(bytes: &[u8]) -> Result<(DynamicImage, Orientation)> {
     }
     let orientation = decoder.exif().and_then(|e| Orientation::from_exif_chunk(e));
     let pixels = decoder.decode().map_err(|e| {
-        malformed(format!("some of it is missing or damaged ({e}); copy or download it again"))
+        malformed(format!(
+            "some of it is missing or damaged ({e}); copy or download it again"
+        ))
     })?;
     let (width, height) = (width as u32, height as u32);
     let image = match grey {

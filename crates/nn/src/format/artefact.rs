@@ -275,7 +275,13 @@ fn parts(graph: &Graph, ranges: Option<&[Range]>, metadata: &Metadata) -> Result
         metadata: Described {
             // what is written can be read
             name: (metadata.name.chars())
-                .map(|c| if is_plain(c.encode_utf8(&mut [0; 4])) { c } else { '_' })
+                .map(|c| {
+                    if is_plain(c.encode_utf8(&mut [0; 4])) {
+                        c
+                    } else {
+                        '_'
+                    }
+                })
                 .collect(),
             provenance: metadata.provenance.clone(),
             training: metadata.training.clone(),

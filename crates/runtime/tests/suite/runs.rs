@@ -121,7 +121,10 @@ fn a_check_stops_where_a_value_leaves_an_interval_whatever_the_answer_is() {
     let f = files(p);
     let server = f.server();
     let checked = |x: f64| {
-        let input = f.client.encrypt(&[x; SLOTS], &mut rng(4)).expect("encrypts");
+        let input = f
+            .client
+            .encrypt(&[x; SLOTS], &mut rng(4))
+            .expect("encrypts");
         let state = server.start(&input).expect("starts");
         let mut check = LockStep::new(&f.plan, server.engine(), &f.client, &state, Excess::Stop)
             .expect("starts");
@@ -130,7 +133,11 @@ fn a_check_stops_where_a_value_leaves_an_interval_whatever_the_answer_is() {
     };
     checked(1.0).expect("inside");
     match checked(1.8).expect_err("outside") {
-        Error::Range { layer, reached, limit } => {
+        Error::Range {
+            layer,
+            reached,
+            limit,
+        } => {
             assert_eq!(layer, "act1");
             assert!(reached > limit && reached < 1.0, "{reached} of {limit}");
         }
