@@ -16,45 +16,14 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// What a path holds is nothing that can be used: no known format, no vector, a value that is no number, a label without class.
+    /// What a path holds is nothing that can be used: no known format, damaged, cut off, too large; no vector, a value that is no number, a label
+    /// without class.
     #[error("{path}: {detail}")]
     Content {
         /// The file or folder.
         path: PathBuf,
         /// What was found, and what to do.
         detail: String,
-    },
-    /// A file breaks its format's rules.
-    #[error("{path}: not a usable {format} file: {detail}")]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// The format it was read as.
-        format: &'static str,
-        /// What is wrong, and what to do.
-        detail: String,
-    },
-    /// A file ends before it should.
-    #[error("{path}: the {format} file is truncated: {detail}; copy or download it again")]
-    Truncated {
-        /// The file.
-        path: PathBuf,
-        /// The format it was read as.
-        format: &'static str,
-        /// What is missing.
-        detail: String,
-    },
-    /// A file or something in it is larger than the limit.
-    #[error("{path}: {what} takes more than {limit} bytes; {remedy}")]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// What is too large.
-        what: String,
-        /// The limit in bytes.
-        limit: u64,
-        /// What to do.
-        remedy: &'static str,
     },
     /// A picture can't be decoded.
     #[error("{picture}: {reason}; remove or replace it, or skip damaged pictures")]
@@ -144,36 +113,30 @@ impl Error {
 
     pub(crate) fn malformed(
         path: impl Into<PathBuf>,
-        format: &'static str,
-        detail: impl Into<String>,
+        format: &str,
+        detail: impl std::fmt::Display,
     ) -> Self {
-        Self::Malformed {
-            path: path.into(),
-            format,
-            detail: detail.into(),
-        }
+        Self::content(path, format!("not a usable {format} file: {detail}"))
     }
 
-    pub(crate) fn truncated(path: &Path, format: &'static str, detail: impl Into<String>) -> Self {
-        Self::Truncated {
-            path: path.into(),
-            format,
-            detail: detail.into(),
-        }
+    pub(crate) fn truncated(path: &Path, format: &str, detail: impl std::fmt::Display) -> Self {
+        let again = "copy or download it again";
+        Self::content(
+            path,
+            format!("the {format} file is truncated: {detail}; {again}"),
+        )
     }
 
     pub(crate) fn too_large(
         path: &Path,
-        what: impl Into<String>,
+        what: impl std::fmt::Display,
         limit: u64,
         remedy: &'static str,
     ) -> Self {
-        Self::TooLarge {
-            path: path.into(),
-            what: what.into(),
-            limit,
-            remedy,
-        }
+        Self::content(
+            path,
+            format!("{what} takes more than {limit} bytes; {remedy}"),
+        )
     }
 
     pub(crate) fn option(detail: impl Into<String>) -> Self {

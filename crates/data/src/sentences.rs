@@ -35,7 +35,7 @@ impl Sentences {
     /// as many as the largest says.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::TooLarge`]; [`Error::Malformed`] with the line for one without tab, label or sentence, or whose label is none of
+    /// [`Error::Io`]; [`Error::Content`] for too large a file, and with the line for one without tab, label or sentence, or whose label is none of
     /// the classes; [`Error::Content`] for a file without sentences.
     pub fn open(path: &Path, classes: Option<usize>) -> Result<Self> {
         let malformed = |detail: String| Error::malformed(path, "sentence", detail);

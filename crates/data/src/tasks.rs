@@ -81,7 +81,7 @@ fn objects<'a, T: Deserialize<'a>>(
 /// The passages of a file.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::TooLarge`], [`Error::Content`], and [`Error::Malformed`] with the line that is no passage or has no word before its last
+/// [`Error::Io`], and [`Error::Content`] for too large a file and with the line that is no passage or has no word before its last
 /// one.
 pub fn lambada(path: &Path) -> Result<Vec<Passage>> {
     #[derive(Deserialize)]
@@ -108,7 +108,7 @@ pub fn lambada(path: &Path) -> Result<Vec<Passage>> {
 /// The questions of a file with their right answers.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::TooLarge`], [`Error::Content`], and [`Error::Malformed`] with the line that is no question or no label, or with both counts
+/// [`Error::Io`], and [`Error::Content`] for too large a file and with the line that is no question or no label, or with both counts
 /// where they differ.
 pub fn piqa(path: &Path, labels: &Path) -> Result<Vec<Question>> {
     #[derive(Deserialize)]

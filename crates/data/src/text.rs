@@ -55,7 +55,7 @@ impl Text {
     /// A text file by its characters, with the characters in the order of their tokens, which is that of their code points.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::TooLarge`], [`Error::Malformed`] for what is no UTF-8.
+    /// [`Error::Io`], [`Error::Content`] for too large a file and for what is no UTF-8.
     pub fn characters(path: &Path) -> Result<(Self, Vec<char>)> {
         let text = read_text(path, LIMIT, "text")?;
         let mut alphabet: Vec<char> = text.chars().collect();
@@ -74,7 +74,7 @@ impl Text {
     /// A file of tokens, two bytes each, the low one first.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::TooLarge`], [`Error::Truncated`] for half a token, [`Error::Option`] for a token beyond the vocabulary.
+    /// [`Error::Io`], [`Error::Content`] for too large a file and half a token, [`Error::Option`] for a token beyond the vocabulary.
     pub fn binary(path: &Path, vocabulary: usize) -> Result<Self> {
         let bytes = read(path, LIMIT)?;
         let (pairs, rest) = bytes.as_chunks::<2>();

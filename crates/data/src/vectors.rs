@@ -118,7 +118,7 @@ impl Vectors {
     ///
     /// # Errors
     /// [`Error::Content`] with row and column for what is missing or no finite number, for a name that nothing has, a label without class;
-    /// [`Error::Malformed`], [`Error::TooLarge`], [`Error::Split`], [`Error::Io`].
+    /// [`Error::Content`], [`Error::Split`], [`Error::Io`].
     pub fn open(path: &Path, options: &VectorOptions) -> Result<Self> {
         if options.limit == Some(0) {
             return Err(Error::option("limit: 0 vectors; leave it out to read all"));

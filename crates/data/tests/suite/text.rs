@@ -25,7 +25,7 @@ fn characters_are_numbered_by_their_code_points() {
     assert_eq!(back, "née à la mer");
     std::fs::write(&path, [0x61, 0xff]).unwrap();
     let e = Text::characters(&path).unwrap_err();
-    assert!(matches!(e, Error::Malformed { .. }), "{e}");
+    assert!(matches!(e, Error::Content { .. }), "{e}");
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn binary_tokens_are_checked() {
     assert!(e.contains("token 1 of the text is 511"), "{e}");
     std::fs::write(&path, [1, 0, 2]).unwrap();
     let e = Text::binary(&path, 512).unwrap_err();
-    assert!(matches!(e, Error::Truncated { .. }), "{e}");
+    assert!(e.to_string().contains("truncated"), "{e}");
 }
 
 #[test]
