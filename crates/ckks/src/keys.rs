@@ -51,6 +51,11 @@ impl KeyRequest {
             self.need(name, limit);
         }
     }
+    /// Bytes of the keys in memory.
+    pub fn memory(&self, parameters: &Parameters) -> u64 {
+        let bytes = |(&name, &limit)| SwitchingKey::bytes_for(parameters, name, limit);
+        self.0.iter().map(bytes).sum()
+    }
     /// Bytes of the key files, bit-packed.
     pub fn bytes(&self, parameters: &Parameters) -> u64 {
         self.0

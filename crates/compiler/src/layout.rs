@@ -56,14 +56,8 @@ impl Layout {
         stride: (usize, usize),
         max_slots: usize,
     ) -> Self {
-        if let (
-            Shape::Image { height, width, .. },
-            Shape::Image {
-                height: rows,
-                width: length,
-                ..
-            },
-        ) = (shape, source.shape)
+        let from = source.shape.as_image();
+        if let (Some((_, height, width)), Some((_, rows, length))) = (shape.as_image(), from)
             && source.by_row
         {
             if height == rows && width == length {
@@ -75,7 +69,7 @@ impl Layout {
             }
             return Self::fresh(shape, max_slots);
         }
-        if let (Shape::Image { height, width, .. }, Shape::Image { .. }) = (shape, source.shape) {
+        if let (Some((_, height, width)), Some(_)) = (shape.as_image(), from) {
             let floor = |s: usize| 1usize << s.max(1).ilog2();
             for s in [stride, (floor(stride.0), floor(stride.1))] {
                 // a gap beyond the plane means that one pixel is left
@@ -94,12 +88,7 @@ impl Layout {
 
     /// Of an unfolded sequence.
     pub(crate) fn unfolded(shape: Shape, max_slots: usize) -> Self {
-        let Shape::Image {
-            channels,
-            height,
-            width,
-        } = shape
-        else {
+        let Some((channels, height, width)) = shape.as_image() else {
             return Self::fresh(shape, max_slots);
         };
         let width = width.next_power_of_two();
@@ -141,12 +130,8 @@ impl Layout {
             other => other,
         };
         let width = token(self.width);
-        let (shape, height, planes) = match self.shape {
-            Shape::Image {
-                channels,
-                height,
-                width: columns,
-            } => {
+        let (shape, height, planes) = match self.shape.as_image() {
+            Some((channels, height, columns)) => {
                 let channels = full(channels)?;
                 let rows = token(height);
                 let shape = Shape::image(channels, rows, token(columns));
@@ -157,8 +142,8 @@ impl Layout {
                     (shape, self.height, channels)
                 }
             }
-            other => {
-                let channels = full(other.len())?;
+            None => {
+                let channels = full(self.shape.len())?;
                 return Some(Self {
                     width: channels.next_power_of_two(),
                     shape: Shape::Vector(channels),
@@ -233,12 +218,8 @@ impl Layout {
     /// (ciphertext, slot) of every value, row-major.
     pub(crate) fn places(&self) -> Vec<(u32, u32)> {
         let cut = |address: usize| (narrow(address / self.period), narrow(address % self.period));
-        match self.shape {
-            Shape::Image {
-                channels,
-                height,
-                width,
-            } if self.by_row => {
+        match self.shape.as_image() {
+            Some((channels, height, width)) if self.by_row => {
                 let mut places = Vec::with_capacity(self.shape.len());
                 for c in 0..channels {
                     for y in 0..height {
@@ -248,11 +229,7 @@ impl Layout {
                 }
                 places
             }
-            Shape::Image {
-                channels,
-                height,
-                width,
-            } => {
+            Some((channels, height, width)) => {
                 let cell = self.gap.0 * self.gap.1;
                 let mut places = Vec::with_capacity(self.shape.len());
                 for c in 0..channels {
@@ -268,7 +245,7 @@ impl Layout {
                 }
                 places
             }
-            other => (0..other.len()).map(cut).collect(),
+            None => (0..self.shape.len()).map(cut).collect(),
         }
     }
 }

@@ -413,18 +413,14 @@ pub(crate) fn unsupported(node: &PolyNode, reason: String, remedy: &'static str)
 
 /// The sizes of a picture, which the node needs.
 fn image(node: &PolyNode, shape: Shape) -> Result<Image, Error> {
-    match shape {
-        Shape::Image {
-            channels,
-            height,
-            width,
-        } => Ok((channels, height, width)),
-        other => Err(unsupported(
+    shape.as_image().ok_or_else(|| {
+        let reason = format!("needs a picture, {shape} was given");
+        unsupported(
             node,
-            format!("needs a picture, {other} was given"),
+            reason,
             "give it an input of shape (channels, height, width)",
-        )),
-    }
+        )
+    })
 }
 
 fn positions((c, h, w): Image) -> impl Iterator<Item = Image> {
@@ -442,21 +438,12 @@ pub(crate) fn columnwise<'a>(
     from: Shape,
     to: Shape,
 ) -> Option<usize> {
-    let (
-        Shape::Image {
-            height: 1,
-            width: columns,
-            ..
-        },
-        Shape::Image {
-            height: 1, width, ..
-        },
-    ) = (from, to)
-    else {
+    let (_, 1, columns) = from.as_image()? else {
         return None;
     };
+    let same = to.as_image().is_some_and(|t| (t.1, t.2) == (1, columns));
     let mut ops = chains.flatten();
-    (width == columns && ops.all(|l| l.op.columnwise(columns))).then_some(columns)
+    (same && ops.all(|l| l.op.columnwise(columns))).then_some(columns)
 }
 
 /// Calls `entry(column, weight)` for row `r` of the composition; a column may come several times.

@@ -21,7 +21,7 @@ use crate::search::THRIFT;
 use crate::split::EAGERNESS;
 use crate::stages::stages;
 use crate::target::Target;
-use ckks::keys::{KeyRequest, SwitchingKey};
+use ckks::keys::KeyRequest;
 use ckks::{Arithmetic, Bootstrap, Level, Meter, Parameters};
 use maps::{Alike, Counted, Pattern, Source, count, more};
 use nn::PolyGraph;
@@ -330,9 +330,7 @@ impl Draft<'_> {
         };
         square.apply(&meter, &[top])?;
         let keys = meter.keys();
-        let key_bytes: u64 = (keys.0.iter())
-            .map(|(&key, &limit)| SwitchingKey::bytes_for(parameters, key, limit))
-            .sum();
+        let key_bytes = keys.memory(parameters);
         let weight_bytes = counts.iter().map(|c| 4 * c.numbers as u64).sum::<u64>();
         let peak = self.peak(stages, counts, decisions, &level_of);
         Ok(Sketch {

@@ -273,12 +273,5 @@ fn tensor<N>(node: &Node<N>, values: &[f64]) -> Tensor {
 
 /// `(channels, height, width)`; a vector of n is `(n, 1, 1)`.
 fn axes(shape: Shape) -> (usize, usize, usize) {
-    match shape {
-        Shape::Image {
-            channels,
-            height,
-            width,
-        } => (channels, height, width),
-        Shape::Vector(n) => (n, 1, 1),
-    }
+    shape.as_image().unwrap_or((shape.len(), 1, 1))
 }

@@ -73,16 +73,8 @@ pub(crate) fn infer<N>(node: &str, op: &Op<N>, inputs: &[Shape]) -> Result<Shape
 }
 
 fn image(shape: Shape) -> Checked<(usize, usize, usize)> {
-    match shape {
-        Shape::Image {
-            channels,
-            height,
-            width,
-        } => Ok((channels, height, width)),
-        other => Err(format!(
-            "needs an image (channels, height, width), {other} was given"
-        )),
-    }
+    let needed = "an image (channels, height, width)";
+    (shape.as_image()).ok_or_else(|| format!("needs {needed}, {shape} was given"))
 }
 
 /// Refuses a parameter, where there is one, of another shape.
@@ -225,14 +217,10 @@ fn pool(kernel: (usize, usize), stride: (usize, usize), p: Padding, x: Shape) ->
 
 /// Channels and length.
 fn sequence(shape: Shape) -> Checked<(usize, usize)> {
-    match shape {
-        Shape::Image {
-            channels,
-            height: 1,
-            width,
-        } => Ok((channels, width)),
-        other => Err(format!(
-            "needs a sequence (channels, 1, length), {other} was given"
+    match shape.as_image() {
+        Some((channels, 1, length)) => Ok((channels, length)),
+        _ => Err(format!(
+            "needs a sequence (channels, 1, length), {shape} was given"
         )),
     }
 }

@@ -43,6 +43,19 @@ impl Shape {
         }
     }
 
+    /// Channels, height and width of an image.
+    #[must_use]
+    pub fn as_image(self) -> Option<(usize, usize, usize)> {
+        match self {
+            Self::Image {
+                channels,
+                height,
+                width,
+            } => Some((channels, height, width)),
+            Self::Vector(_) => None,
+        }
+    }
+
     /// Number of values.
     #[must_use]
     #[expect(
@@ -57,12 +70,12 @@ impl Shape {
     #[must_use]
     pub fn dims(self) -> Vec<usize> {
         match self {
+            Self::Vector(n) => vec![n],
             Self::Image {
                 channels,
                 height,
                 width,
             } => vec![channels, height, width],
-            Self::Vector(n) => vec![n],
         }
     }
 
@@ -81,13 +94,7 @@ pub(crate) const MAX_VALUES: usize = 1 << 28;
 
 impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Image {
-                channels,
-                height,
-                width,
-            } => write!(f, "({channels}, {height}, {width})"),
-            Self::Vector(n) => write!(f, "({n})"),
-        }
+        let lengths: Vec<String> = self.dims().iter().map(usize::to_string).collect();
+        write!(f, "({})", lengths.join(", "))
     }
 }

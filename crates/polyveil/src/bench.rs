@@ -6,7 +6,7 @@ use crate::progress::{Listener, Say};
 use crate::session::rng;
 use ckks::{
     Arithmetic, Bootstrap, Ciphertext, Complex64, Context, Evaluator, KeyRequest, Level, Meter,
-    Parameters, ParametersSpec, SecretKey, SwitchingKey,
+    Parameters, ParametersSpec, SecretKey,
 };
 use cost::workload::{
     CIRCUITS, Reference, Subjects, Timing, circuit, random, time_beside_reference,
@@ -388,11 +388,7 @@ fn evaluator(
     request: &KeyRequest,
 ) -> Result<Evaluator> {
     let p = context.parameters();
-    let keys = request
-        .0
-        .iter()
-        .map(|(&name, &limit)| SwitchingKey::bytes_for(p, name, limit))
-        .sum();
+    let keys = request.memory(p);
     bench.tell.note(format_args!(
         "making {} keys, {} in memory",
         request.0.len(),

@@ -420,11 +420,7 @@ impl Timed {
         let threads = rayon::current_num_threads();
         let p = Parameters::new(ParametersSpec::standard())?;
         let request = workload::keys(&p, &OPERATIONS)?;
-        let keys: u64 = request
-            .0
-            .iter()
-            .map(|(&key, &limit)| ckks::SwitchingKey::bytes_for(&p, key, limit))
-            .sum();
+        let keys = request.memory(&p);
         tell.note(format_args!(
             "measuring {} operations on {threads} threads; making {} keys, {} in memory",
             OPERATIONS.len(),

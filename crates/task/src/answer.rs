@@ -276,18 +276,14 @@ impl Outputs {
             Self::Probabilities(_) => 3,
             Self::Tensor(_) => 4,
         });
-        let shape = match self {
-            Self::Tensor(Shape::Image {
-                channels,
-                height,
-                width,
-            }) => [1, *channels, *height, *width],
-            Self::Tensor(shape) => [0, shape.len(), 1, 1],
-            names => return w.texts(names.names()),
+        let Self::Tensor(shape) = self else {
+            return w.texts(self.names());
         };
-        for number in shape {
-            w.size(number);
-        }
+        let (c, height, width) = shape.as_image().unwrap_or((shape.len(), 1, 1));
+        let picture = usize::from(shape.as_image().is_some());
+        [picture, c, height, width]
+            .into_iter()
+            .for_each(|n| w.size(n));
     }
 
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self> {

@@ -150,14 +150,7 @@ impl Picture {
     /// [`Error::NoPicture`] when the shape is no picture's, [`Error::PictureSize`] when the size differs, [`Error::Count`] when the
     /// normalisation has another number of channels.
     pub fn to_tensor(&self, shape: Shape, normalization: &Normalization) -> Result<Tensor> {
-        let Shape::Image {
-            channels,
-            height,
-            width,
-        } = shape
-        else {
-            return Err(Error::NoPicture(shape));
-        };
+        let (channels, height, width) = shape.as_image().ok_or(Error::NoPicture(shape))?;
         if self.size() != (width, height) {
             return Err(Error::PictureSize {
                 needed: (width, height),

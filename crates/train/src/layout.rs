@@ -4,14 +4,8 @@ use nn::Shape;
 
 /// `(h, w, c)` of a node's shape.
 pub(crate) fn hwc(shape: Shape) -> (usize, usize, usize) {
-    match shape {
-        Shape::Image {
-            channels,
-            height,
-            width,
-        } => (height, width, channels),
-        other => (1, 1, other.len()),
-    }
+    let (channels, height, width) = shape.as_image().unwrap_or((shape.len(), 1, 1));
+    (height, width, channels)
 }
 
 /// From `(c, h, w)` to `(h, w, c)`.

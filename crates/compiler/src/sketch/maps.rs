@@ -10,7 +10,7 @@ use crate::layout::Layout;
 use crate::linear_op::{Chain, LinearOp};
 use crate::split::signed;
 use ckks::MapSize;
-use nn::{Boundary, Shape};
+use nn::Boundary;
 use std::collections::BTreeSet;
 
 /// How a chain of operators mixes channels.
@@ -150,12 +150,8 @@ pub(super) struct Rowed {
 
 impl Rowed {
     pub(super) fn of(layout: &Layout) -> Self {
-        let (channels, rows) = match layout.shape() {
-            Shape::Image {
-                channels, height, ..
-            } => (channels, height),
-            other => (other.len(), 1),
-        };
+        let shape = layout.shape();
+        let (channels, rows, _) = shape.as_image().unwrap_or((shape.len(), 1, 1));
         let row = layout.height * layout.width;
         let (ciphertexts, rows_each) = match layout.by_row() {
             false => (layout.ciphertexts, 1),

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::graph::NodeId;
 use crate::op::{Attention, Boundary, Op, Repeat, Unfold};
 use crate::purpose::Purpose;
-use crate::tensor::{Parameter, Shape};
+use crate::tensor::Parameter;
 use approx::Program;
 
 impl Expansion<'_> {
@@ -35,10 +35,7 @@ impl Expansion<'_> {
             let marks = self.ones(&at("marks"), marks, (1, channels), 1)?;
             k = self.product(&at("keys/marked"), k, marks)?;
         }
-        let Shape::Image {
-            channels, width, ..
-        } = self.shape(q)
-        else {
+        let Some((channels, _, width)) = self.shape(q).as_image() else {
             return Err(self.refuse(name, "its queries are no sequence"));
         };
         let boundary = match a.mask.order {

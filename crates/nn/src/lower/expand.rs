@@ -143,13 +143,9 @@ impl Expansion<'_> {
     /// The operator on the columns after the first, if it treats every column alike.
     fn without_first(&self, node: &Node<Nonlinearity>) -> Result<Op<Nonlinearity>> {
         let mut op = node.op().clone();
-        let less = |shape: Shape| match shape {
-            Shape::Image {
-                channels,
-                height,
-                width,
-            } if width == self.width => Some(Shape::image(channels, height, width - 1)),
-            _ => None,
+        let less = |shape: Shape| {
+            let image = shape.as_image().filter(|i| i.2 == self.width);
+            image.map(|(channels, height, width)| Shape::image(channels, height, width - 1))
         };
         let flat = |left: usize, right: usize| left == 0 && right == 0;
         let alike = match &mut op {

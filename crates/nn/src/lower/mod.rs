@@ -196,20 +196,16 @@ fn encrypted(graph: &Graph, x: &Tensor, begin: Option<&[f64]>) -> Result<Tensor>
 /// # Errors
 /// [`Error::InputShape`] unless it has more columns.
 pub fn after_first(x: &Tensor, first: usize) -> Result<Tensor> {
-    match x.shape() {
+    match x.shape().as_image() {
         _ if first == 0 => Ok(x.clone()),
-        Shape::Image {
-            channels,
-            height,
-            width,
-        } if width > first => {
+        Some((channels, height, width)) if width > first => {
             let rows = x.values().chunks(width);
             let values = rows.flat_map(|row| row[first..].iter().copied()).collect();
             Tensor::new(Shape::image(channels, height, width - first), values)
         }
-        had => Err(Error::InputShape {
+        _ => Err(Error::InputShape {
             needed: Shape::image(1, 1, first + 1),
-            had,
+            had: x.shape(),
         }),
     }
 }
