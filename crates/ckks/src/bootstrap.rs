@@ -6,12 +6,12 @@
 //! back as c − κ·c³, κ = (2πS₀/q₀)²/6 = 2^−17.3, which in every slot is at most κ·rms³ ≤ 2^−20.2 (docs/noise.md, as is the law of I). The factor
 //! q₀/(2πS₀) and the gain are folded into the scale.
 
-use crate::coefficients::{Coefficients, Parts};
+use crate::coefficients::{Coefficients, Parts, slot_to_coeff};
 use crate::dft::{Transforms, radius};
 use crate::typing::Info;
-use crate::{Arithmetic, Error, Level, Parameters, Polynomial, typing};
+use crate::{Arithmetic, Error, Form, Level, Parameters, Polynomial, typing};
 
-/// A bootstrap: the operand (at level 0, |x| ≤ 1/2) comes back as gain·x at level `target`.
+/// A bootstrap: the operand (at [`Parameters::floor`], |x| ≤ 1/2) comes back as gain·x at level `target`.
 ///
 /// A vector of `slots` complex slots; real vectors are refreshed the same way. The gain is folded into scales and costs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -23,6 +23,9 @@ pub struct Bootstrap {
     /// The result is gain·x.
     pub gain: f64,
 }
+
+/// Largest integer that a gain is made of.
+const MOST_GAIN: f64 = 1e6;
 
 /// sin(2πv) from (v/R), at the canonical scale of EvalMod's last level.
 pub(crate) fn eval_mod<A: Arithmetic + ?Sized>(
@@ -86,14 +89,13 @@ impl Bootstrap {
     /// Carries it out.
     ///
     /// # Errors
-    /// If the operand is not at level 0 and its canonical scale, or has a larger period.
+    /// If the operand is not at [`Parameters::floor`] and its canonical scale, or has a larger period.
     pub fn apply<A: Arithmetic + ?Sized>(&self, a: &A, x: &A::Value) -> Result<A::Value, Error> {
         let p = a.parameters();
         typing::bootstrapping(p)?;
         let here = a.info(x);
-        typing::levels("bootstrap (from level 0)", here.level, Level::new(0))?;
-        let base_scale = p.scale(Level::new(0));
-        typing::scales("bootstrap", here.scale, base_scale)?;
+        typing::levels("bootstrap (from the lowest level)", here.level, p.floor())?;
+        typing::scales("bootstrap", here.scale, p.scale(p.floor()))?;
         typing::slots(p, "bootstrap", self.slots)?;
         if here.slots > self.slots || self.slots < 4 {
             return Err(Error::Slots {
@@ -102,15 +104,60 @@ impl Bootstrap {
                 most: self.slots,
             });
         }
-        if self.target > p.residual().index() || self.gain.is_nan() || self.gain <= 0.0 {
-            return Err(Error::Levels {
-                operation: "bootstrap to its target",
-                needed: self.target,
-                had: p.residual().index(),
-            });
+        let target = typing::landing(p, self.target)?;
+        if self.gain.is_nan() || self.gain <= 0.0 {
+            return Err(Error::conformance(
+                "bootstrap",
+                format!("a gain of {}", self.gain),
+            ));
         }
-        let transforms = a.context().transforms(self.slots)?;
-        let target = Level::new(self.target);
+        let y = match p.floor().index() {
+            0 => self.ending(a, x, target)?,
+            _ => self.beginning(a, x, target)?,
+        };
+        a.assume_bound(&a.with_slots(&y, self.slots)?, 0.5 * self.gain)
+    }
+    /// With SlotToCoeff first.
+    fn beginning<A: Arithmetic + ?Sized>(
+        &self,
+        a: &A,
+        x: &A::Value,
+        target: Level,
+    ) -> Result<A::Value, Error> {
+        let p = a.parameters();
+        let base = Level::new(0);
+        let transforms = a.context().transforms(self.slots, Form::Complex)?;
+        // an integer gain costs noise alone, a gain in the scale costs the sine's bias: the latter for what no integer does
+        let whole = self.gain.floor().clamp(1.0, MOST_GAIN);
+        let scale = p.base_scale(target) * self.gain / whole;
+        let x = a.with_slots(x, self.slots)?;
+        let y = slot_to_coeff(a, vec![x], None, &transforms.slot_to_coeff, scale)?;
+        let y = a.drop_to(&y, base)?;
+        let Parts { first, second } = sines(a, &y, transforms, self.slots, target)?;
+        let y = match second {
+            Some(imaginary) => a.add(&first, &a.mul_i(&imaginary)?)?,
+            None => first,
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "an integer of at most MOST_GAIN"
+        )]
+        let y = a.mul_integer(&y, whole as i64)?;
+        // sin(2πv) ≈ 2π·x·scale/q₀, and `whole` times that is gain·x at the canonical scale
+        let unit = a.info(&y).scale * std::f64::consts::TAU * scale / p.modulus(base);
+        let y = a.with_scale(&y, unit * whole / self.gain)?;
+        a.with_exact_scale(&y, p.scale(target))
+    }
+    /// With SlotToCoeff last.
+    fn ending<A: Arithmetic + ?Sized>(
+        &self,
+        a: &A,
+        x: &A::Value,
+        target: Level,
+    ) -> Result<A::Value, Error> {
+        let p = a.parameters();
+        let base_scale = p.scale(Level::new(0));
+        let transforms = a.context().transforms(self.slots, Form::Real)?;
         let Parts { first, second } = sines(a, x, transforms, self.slots, target)?;
         let mut y = match second {
             Some(imaginary) => a.add(&first, &a.mul_i(&imaginary)?)?,
@@ -122,14 +169,14 @@ impl Bootstrap {
         let unit = here.scale * 2.0 * std::f64::consts::PI * base_scale / p.modulus(Level::new(0));
         // coefficients of a message with slots up to 1/2
         y = a.assume_bound(&a.with_scale(&y, unit / self.gain)?, 0.5 * self.gain)?;
-        let to = p.scale(Level::new(self.target));
+        let to = p.scale(target);
         let maps = &transforms.slot_to_coeff;
         let ratio = (p.scale(p.residual()) / unit).powf(1.0 / maps.len() as f64);
         for (map, after) in maps.iter().zip((0..maps.len()).rev()) {
             let scale = (0..after).fold(to, |scale, _| scale / ratio);
             y = a.linear(&[y], map, scale)?.swap_remove(0);
         }
-        a.assume_bound(&a.with_slots(&y, self.slots)?, 0.5 * self.gain)
+        Ok(y)
     }
 }
 
@@ -182,7 +229,7 @@ impl HalfBootstrap {
         let p = a.parameters();
         let here = a.info(x.value());
         let to = self.typed(p, &here)?;
-        let transforms = a.context().transforms(here.slots)?;
+        let transforms = a.context().transforms(here.slots, Form::Real)?;
         let sines = sines(a, x.value(), transforms, here.slots, to.level)?;
         sines.each(|v| {
             // sin(2πv) ≈ 2π·x·S₀/q₀

@@ -7,7 +7,7 @@
 
 use crate::map::{Term, Values};
 use crate::typing;
-use crate::{Arithmetic, BlockMap, Ciphertext, Complex64, Error, Level};
+use crate::{Arithmetic, BlockMap, Ciphertext, Complex64, Error, Form, Level};
 use std::sync::Arc;
 
 /// Real values in the coefficients of what an interpreter computes with, at a level below SlotToCoeff, of degree 1.
@@ -154,26 +154,24 @@ impl Descent {
             );
             return Err(Error::conformance("way down to coefficients", reason));
         }
-        let maps = &a.context().transforms(self.slots)?.slot_to_coeff;
+        let maps = &a
+            .context()
+            .transforms(self.slots, Form::Real)?
+            .slot_to_coeff;
         let low: Vec<A::Value> = operands
             .into_iter()
             .map(|x| a.align(x, floor))
             .collect::<Result<_, _>>()?;
-        let mut y = match &low[..] {
+        let y = match &low[..] {
             [re, im] if !masked => vec![a.add(re, &a.mul_i(im)?)?],
             _ => low,
         };
-        let from = p.scale(floor);
-        for (i, map) in maps.iter().enumerate() {
-            let share = (i + 1) as f64 / maps.len() as f64;
-            let scale = from * (self.scale / from).powf(share);
-            y = if i == 0 && masked {
-                a.linear(&y, &self.masked(map)?, scale)?
-            } else {
-                a.linear(&y, map, scale)?
-            };
-        }
-        let y = a.with_slots(&y.swap_remove(0), self.slots)?;
+        let first = match masked {
+            true => Some(self.masked(&maps[0])?),
+            false => None,
+        };
+        let y = slot_to_coeff(a, y, first.as_ref(), maps, self.scale)?;
+        let y = a.with_slots(&y, self.slots)?;
         Coefficients::of(a, a.with_exact_scale(&y, self.scale)?)
     }
     /// D·(μ₀⊙x₀) + i·D·(μ₁⊙x₁) for the map D: the same offsets, one input for each mask.
@@ -197,6 +195,27 @@ impl Descent {
         });
         BlockMap::new(map.slots(), inputs, 1, terms.collect(), Vec::new())
     }
+}
+
+/// SlotToCoeff from [`crate::Parameters::floor`], to `scale`; `first` in the place of the first map, if given. Only the first map's plaintexts, of
+/// short period, see the scale: the others are the same for all and are kept encoded once.
+pub(crate) fn slot_to_coeff<A: Arithmetic + ?Sized>(
+    a: &A,
+    mut xs: Vec<A::Value>,
+    first: Option<&BlockMap>,
+    maps: &[BlockMap],
+    scale: f64,
+) -> Result<A::Value, Error> {
+    let p = a.parameters();
+    let ratio = scale / p.scale(p.products());
+    let maps = first
+        .into_iter()
+        .chain(&maps[usize::from(first.is_some())..]);
+    for map in maps {
+        let below = typing::below(p, "SlotToCoeff", a.info(&xs[0]).level)?;
+        xs = a.linear(&xs, map, p.scale(below) * ratio)?;
+    }
+    Ok(xs.swap_remove(0))
 }
 
 impl<V> Parts<V> {

@@ -2,7 +2,7 @@
 //! that evaluation keeps. Nothing here belongs to a client.
 
 use crate::ciphertext::EncodedPlain;
-use crate::dft::Transforms;
+use crate::dft::{Form, Transforms};
 use crate::tables::{Digits, Division, Permutation, Plains};
 use crate::{BlockMap, Complex64, Encoder, Error, Level, Parameters};
 use rayon::prelude::*;
@@ -41,8 +41,8 @@ struct Inner {
     encoder: Encoder,
     /// For every ring index: the square root of −1 that X^(N/2) takes in the first half of the NTT order.
     imaginary: Vec<u64>,
-    /// By log2 of the slot count.
-    transforms: Vec<OnceLock<Transforms>>,
+    /// By log2 of the slot count: in real form, and in complex form.
+    transforms: Vec<[OnceLock<Transforms>; 2]>,
     permutations: Cache<u64, Permutation>,
     divisions: Cache<(Vec<usize>, Vec<usize>), Division>,
     decompositions: Cache<Level, Digits>,
@@ -80,7 +80,7 @@ impl Context {
             encoder: Encoder::new(parameters.max_slots()),
             imaginary,
             transforms: (0..parameters.spec().log_n)
-                .map(|_| OnceLock::new())
+                .map(|_| [const { OnceLock::new() }; 2])
                 .collect(),
             permutations: Cache::new(),
             divisions: Cache::new(),
@@ -97,17 +97,18 @@ impl Context {
     pub fn encoder(&self) -> &Encoder {
         &self.0.encoder
     }
-    /// What a bootstrap of this many slots (a power of two of at most N/2) computes, made once.
+    /// What a bootstrap of this many slots (a power of two of at most N/2) computes, made once. All slots have one form.
     ///
     /// # Errors
     /// [`Error::NoBootstrapping`], or [`Error::Slots`].
-    pub fn transforms(&self, slots: usize) -> Result<&Transforms, Error> {
+    pub fn transforms(&self, slots: usize, form: Form) -> Result<&Transforms, Error> {
         crate::typing::slots(self.parameters(), "bootstrap", slots)?;
-        let cell = &self.0.transforms[slots.trailing_zeros() as usize];
+        let complex = form == Form::Complex || slots == self.parameters().max_slots();
+        let cell = &self.0.transforms[slots.trailing_zeros() as usize][usize::from(complex)];
         if let Some(t) = cell.get() {
             return Ok(t);
         }
-        let made = Transforms::new(self.parameters(), self.encoder(), slots)?;
+        let made = Transforms::new(self.parameters(), self.encoder(), slots, form)?;
         Ok(cell.get_or_init(|| made))
     }
     /// Bytes of the encoded plaintexts that are kept: the diagonals of the bootstraps' maps. They do not grow with the clients.

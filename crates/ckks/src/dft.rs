@@ -6,6 +6,15 @@ use crate::map::{Term, Values};
 use crate::{BlockMap, Complex64, Encoder, Error, Parameters, Polynomial, typing};
 use std::collections::BTreeMap;
 
+/// What SlotToCoeff takes and CoeffToSlot leaves for the 2n coefficients of a polynomial in X^(N/2n).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// n complex slots: coefficients j and j + n are real and imaginary part.
+    Complex,
+    /// 2n real slots, below n = N/2: one EvalMod serves them all.
+    Real,
+}
+
 /// What a bootstrap of n slots computes ([`crate::Context::transforms`]).
 #[derive(Debug)]
 pub struct Transforms {
@@ -27,12 +36,13 @@ impl Transforms {
         parameters: &Parameters,
         encoder: &Encoder,
         slots: usize,
+        form: Form,
     ) -> Result<Self, Error> {
         let spec = typing::bootstrapping(parameters)?;
         // the trace multiplies by N/2n, the sum with the conjugate by 2
         let trace = (parameters.max_slots() / slots) as f64;
         let scale = 1.0 / (2.0 * radius(spec.range) * trace);
-        let (coeff_to_slot, slot_to_coeff) = transforms(parameters, encoder, slots, scale)?;
+        let (coeff_to_slot, slot_to_coeff) = transforms(parameters, encoder, slots, form, scale)?;
         let angle =
             2.0 * std::f64::consts::PI * radius(spec.range) / f64::from(1u32 << spec.double_angles);
         let degree = spec.degree & !1;
@@ -158,13 +168,21 @@ fn groups(log_n: usize, log_max: usize, levels: usize) -> Vec<Group> {
 }
 
 /// (diagonals, period) of each group's map for n slots, from the small strides up: only the outermost has the full period.
-pub(crate) fn sizes(parameters: &Parameters, n: usize, levels: usize) -> Vec<(usize, usize)> {
+pub(crate) fn sizes(
+    parameters: &Parameters,
+    n: usize,
+    form: Form,
+    levels: usize,
+) -> Vec<(usize, usize)> {
     let max = parameters.max_slots();
     let log = |slots: usize| slots.trailing_zeros() as usize;
     let groups = groups(log(n), log(max), levels).into_iter().enumerate();
     groups
         .map(|(g, Group { stages, .. })| match g + 1 == levels {
-            true => (1 << stages.len(), n * if n < max { 2 } else { 1 }),
+            true => (
+                1 << stages.len(),
+                n * if n < max && form == Form::Real { 2 } else { 1 },
+            ),
             false => ((2 << stages.len()) - 1, 1 << stages.end),
         })
         .collect()
@@ -241,24 +259,27 @@ fn shorten(mut v: Vec<Complex64>) -> Vec<Complex64> {
 
 /// Both transforms for n slots: (CoeffToSlot, SlotToCoeff), each in the order of application.
 ///
-/// For n = N/2 CoeffToSlot yields w = re + i·im of the coefficients; below that it goes over to 2n slots: the real part of
+/// In complex form and for n = N/2 CoeffToSlot yields w = re + i·im of the coefficients; else it goes over to 2n slots: the real part of
 /// slots 0..n is re and of n..2n is im, and SlotToCoeff's last map comes back. CoeffToSlot is scaled by `scale`.
 fn transforms(
     parameters: &Parameters,
     encoder: &Encoder,
     n: usize,
+    form: Form,
     scale: f64,
 ) -> Result<(Vec<BlockMap>, Vec<BlockMap>), Error> {
     let spec = typing::bootstrapping(parameters)?;
     let max = parameters.max_slots();
     let log_n = n.trailing_zeros() as usize;
     let log_max = max.trailing_zeros() as usize;
-    let full = n == max;
-    let halves = |last: bool, outermost: Halves| match (full, last) {
+    let whole = n == max || form == Form::Complex;
+    let halves = |last: bool, outermost: Halves| match (whole, last) {
         (true, _) => Halves::One,
         (false, true) => outermost,
         (false, false) => Halves::Both,
     };
+    // a name for each map: slots, direction, form and group
+    let pin = |up: usize, g: usize| log_n << 8 | up << 7 | usize::from(whole && n < max) << 6 | g;
     let levels = spec.coeff_to_slot.levels;
     // a plaintext of period p is rounded with an error of about √p in its slots: maps of larger period get larger entries
     let ranges = groups(log_n, log_max, levels);
@@ -279,7 +300,7 @@ fn transforms(
         }
         let halves = halves(g + 1 == levels, Halves::Split);
         let map = to_map(&d, n, max, factor, babies, halves)?;
-        down.push(map.pinned(log_n << 8 | g));
+        down.push(map.pinned(pin(0, g)));
     }
     let mut up = Vec::new();
     let levels = spec.slot_to_coeff.levels;
@@ -290,7 +311,7 @@ fn transforms(
         }
         let halves = halves(g + 1 == levels, Halves::Merge);
         let map = to_map(&d, n, max, 1.0, babies, halves)?;
-        up.push(map.pinned(log_n << 8 | 1 << 7 | g));
+        up.push(map.pinned(pin(1, g)));
     }
     Ok((down, up))
 }
@@ -317,8 +338,10 @@ mod tests {
     fn transforms_are_the_encoder_and_undo_each_other() {
         let parameters = Parameters::new(crate::ParametersSpec::toy(10)).expect("toy");
         let encoder = Encoder::new(512);
-        for n in [8usize, 64, 128, 256, 512] {
-            let (down, up) = transforms(&parameters, &encoder, n, 1.0).expect("transforms");
+        let forms = [Form::Real, Form::Complex];
+        let sizes = [8usize, 64, 128, 256, 512];
+        for (n, form) in sizes.into_iter().flat_map(|n| forms.map(|f| (n, f))) {
+            let (down, up) = transforms(&parameters, &encoder, n, form, 1.0).expect("transforms");
             let x: Vec<Complex64> = (0..n)
                 .map(|j| Complex64::new((j as f64).sin(), (j as f64 * 1.7).cos()))
                 .collect();
@@ -331,7 +354,7 @@ mod tests {
             let bits = n.trailing_zeros();
             for j in 0..n {
                 let r = j.reverse_bits() >> (usize::BITS - bits);
-                if n == 512 {
+                if n == 512 || form == Form::Complex {
                     assert!((y[j] - w[r]).norm() < 1e-12, "n {n} slot {j}");
                 } else {
                     assert!(
@@ -340,7 +363,7 @@ mod tests {
                     );
                 }
             }
-            if n < 512 {
+            if n < 512 && form == Form::Real {
                 y.iter_mut().for_each(|v| v.im = 0.0);
             }
             for m in &up {

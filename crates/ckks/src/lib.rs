@@ -47,7 +47,7 @@ pub use ciphertext::{Ciphertext, EncodedPlain, SeededCiphertext};
 pub use clear::{Clear, ClearValue};
 pub use coefficients::{Coefficients, Descent};
 pub use context::Context;
-pub use dft::Transforms;
+pub use dft::{Form, Transforms};
 pub use encoder::Encoder;
 pub use engine::Engine;
 pub use error::Error;

@@ -1,6 +1,6 @@
 //! What the evaluator takes of memory: one formula for each thing that it holds, used by whoever plans, verifies or predicts a run.
 
-use crate::{Bootstrap, Level, MapSize, Parameters, dft};
+use crate::{Bootstrap, Form, Level, MapSize, Parameters, dft};
 use std::collections::BTreeSet;
 
 /// Code, tables of tests and the allocator's slack, beyond what is counted.
@@ -66,9 +66,13 @@ pub fn transforms<'a>(
         |(terms, period): (usize, usize), level| (16 * terms * period * limbs(level)) as u64;
     let mut total = 0;
     let top = parameters.top(parameters.residual());
+    let (form, ends) = match parameters.floor().index() {
+        0 => (Form::Real, parameters.residual()),
+        _ => (Form::Complex, parameters.products()),
+    };
     for slots in slots {
         let mut level = top;
-        for size in dft::sizes(parameters, slots, spec.coeff_to_slot.levels)
+        for size in dft::sizes(parameters, slots, form, spec.coeff_to_slot.levels)
             .into_iter()
             .rev()
         {
@@ -76,11 +80,15 @@ pub fn transforms<'a>(
             level = parameters.below(level).unwrap_or(level);
         }
         // the last map also brings both halves together
-        let merged = if slots < parameters.max_slots() { 2 } else { 1 };
+        let merged = if slots < parameters.max_slots() && form == Form::Real {
+            2
+        } else {
+            1
+        };
         let different = first.iter().filter(|f| f.0 == slots).count();
-        level = parameters.residual();
+        level = ends;
         let count = spec.slot_to_coeff.levels;
-        let sizes = dft::sizes(parameters, slots, count);
+        let sizes = dft::sizes(parameters, slots, form, count);
         for (i, (terms, period)) in sizes.into_iter().enumerate().rev() {
             level = parameters.above(level, top);
             let times =

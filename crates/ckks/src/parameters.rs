@@ -180,12 +180,7 @@ impl ParametersSpec {
                     log_ratio: 10.65,
                 },
                 slot_to_coeff: Zone::new(3, &[38]),
-                eval_mod: vec![
-                    Zone::new(5, &[50]),
-                    Zone::new(1, &[29, 29]),
-                    Zone::new(1, &[30, 30]),
-                    Zone::new(1, &[32, 32]),
-                ],
+                eval_mod: Self::narrow_eval_mod(),
                 ..Self::standard_bootstrap()
             }),
             special_bits: vec![
@@ -238,6 +233,37 @@ impl ParametersSpec {
             special_bits: vec![46; levels.div_ceil(3) + 2],
             ..Self::standard()
         }
+    }
+    /// The preset whose bootstraps begin with SlotToCoeff, for values in slots alone, with ten free levels, at N = 2^16: q0 50 │ 3 × 37 │ 10 × 42 │
+    /// 5 × 50, 29+29, 30+30, 32+32 │ 3 × 50, P = 7 × 49 and 5 × 48, dnum 2; log QP 1746.
+    pub fn slots() -> Self {
+        Self {
+            name: "slots-16".into(),
+            residual: Zone::new(10, &[42]),
+            bootstrap: Some(BootstrapSpec {
+                order: Order::First {
+                    product: Zone::new(0, &[30]),
+                    log_ratio: 10.65,
+                },
+                slot_to_coeff: Zone::new(3, &[37]),
+                eval_mod: Self::narrow_eval_mod(),
+                ..Self::standard_bootstrap()
+            }),
+            special_bits: [[49; 7].as_slice(), &[48; 5]].concat(),
+            dnum: 2,
+            log_scale: 42,
+            ..Self::standard()
+        }
+    }
+    /// EvalMod for values in coefficients: its own errors are not multiplied by √N afterwards, so that single primes do but where the angle's
+    /// doublings let errors grow most.
+    fn narrow_eval_mod() -> Vec<Zone> {
+        vec![
+            Zone::new(5, &[50]),
+            Zone::new(1, &[29, 29]),
+            Zone::new(1, &[30, 30]),
+            Zone::new(1, &[32, 32]),
+        ]
     }
     /// The chain of [`ParametersSpec::coefficients`] on an insecure small ring, for tests.
     ///

@@ -466,3 +466,63 @@ fn what_a_half_bootstrap_means_is_what_its_circuit_computes() {
         }
     }
 }
+
+#[test]
+fn a_bootstrap_that_begins_with_slot_to_coeff_agrees_in_three_interpreters() {
+    let mut spec = ParametersSpec::slots();
+    (spec.name, spec.log_n) = ("toy-slots-10".into(), 10);
+    let parameters = Parameters::new(spec).expect("toy");
+    let context = Context::new(&parameters);
+    let (floor, top) = (parameters.floor(), parameters.residual().index());
+    assert_eq!((floor.index(), top), (3, 13));
+    let mut rng = ChaCha20Rng::seed_from_u64(14);
+    let secret = SecretKey::generate(&parameters, &mut rng);
+    for (slots, target, gain) in [(512, top, 2.0), (512, 7, 0.6), (64, top, 1.0), (8, 9, 3.5)] {
+        let b = Bootstrap {
+            slots,
+            target,
+            gain,
+        };
+        let v: Vec<Complex64> = (0..slots)
+            .map(|_| Complex64::new(unit(&mut rng), unit(&mut rng)) * 0.35)
+            .collect();
+        let meter = Meter::new(&context);
+        let predicted = meter.input(floor, slots, 0.5).expect("fits");
+        let predicted = meter.bootstrap(&predicted, &b).expect("meter");
+        let clear = Clear::new(&context, 5);
+        let meant = clear.input(&v, floor).expect("fits");
+        let meant = clear.bootstrap(&meant, &b).expect("clear");
+        let keys = secret.evaluation_keys(&meter.keys(), &mut rng);
+        let evaluator = Evaluator::new(&context, keys.expect("keys"));
+        let x = secret.encrypt(&v, floor, &mut rng).expect("fits");
+        let done = evaluator.bootstrap(&x.expand(&parameters), &b);
+        let done = done.expect("the meter's keys suffice");
+        let info = meter.info(&predicted);
+        assert_eq!([clear.info(&meant), evaluator.info(&done)], [info; 2]);
+        assert_eq!(info.scale, parameters.scale(Level::new(target)));
+        let had = secret.decrypt(&done).expect("degree");
+        let worst = |want: &[Complex64]| {
+            (want.iter().zip(&had)).fold(0.0f64, |w, (a, b)| w.max((a - b).norm()))
+        };
+        let (error, bound) = (worst(&meant.values), predicted.error_bound());
+        // the sine's bias apart: within the parts of its values up to gain/2
+        let wanted: Vec<Complex64> = v.iter().map(|z| z * gain).collect();
+        let off = worst(&wanted);
+        println!(
+            "{slots} slots, gain {gain}: error 2^{:.2}, bound 2^{:.2}, with the bias 2^{:.2}",
+            error.log2(),
+            bound.log2(),
+            off.log2()
+        );
+        assert!(error <= bound && off < 2f64.powi(-19) * gain.max(1.0));
+    }
+    let low = secret.encrypt(&[Complex64::new(0.1, 0.0); 8], Level::new(0), &mut rng);
+    let evaluator = Evaluator::new(&context, Default::default());
+    let b = Bootstrap {
+        slots: 8,
+        target: top,
+        gain: 1.0,
+    };
+    let refused = evaluator.bootstrap(&low.expect("fits").expand(&parameters), &b);
+    assert!(refused.is_err_and(|e| e.to_string().contains("level")));
+}

@@ -5,8 +5,8 @@ use crate::machine::{clock, pool};
 use crate::progress::{Listener, Say};
 use crate::session::rng;
 use ckks::{
-    Arithmetic, Bootstrap, Ciphertext, Complex64, Context, Evaluator, KeyRequest, Level, Meter,
-    Parameters, ParametersSpec, SecretKey,
+    Arithmetic, Bootstrap, Ciphertext, Clear, Coefficients, Complex64, Context, Evaluator,
+    HalfBootstrap, KeyRequest, Level, Meter, Parameters, ParametersSpec, SecretKey,
 };
 use cost::workload::{
     CIRCUITS, Reference, Subjects, Timing, circuit, random, time_beside_reference,
@@ -50,6 +50,12 @@ pub struct Benching {
         arg(long, value_delimiter = ',', value_name = "LIST")
     )]
     pub targets: Vec<usize>,
+    /// Free levels of the sets that half bootstraps are measured in; if none are given 2, 4 and 9.
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_delimiter = ',', value_name = "LIST")
+    )]
+    pub free_levels: Vec<usize>,
 }
 
 impl Default for Benching {
@@ -62,6 +68,7 @@ impl Default for Benching {
             seeds: 1,
             log_slots: Vec::new(),
             targets: Vec::new(),
+            free_levels: Vec::new(),
         }
     }
 }
@@ -89,6 +96,8 @@ pub struct Row {
     pub(crate) level_bits: Option<f64>,
     pub(crate) worst_bits: Option<f64>,
     pub(crate) mean_bits: Option<f64>,
+    pub(crate) rms_bits: Option<f64>,
+    pub(crate) free_levels: Option<usize>,
     pub(crate) peak_bytes: Option<u64>,
     /// Worst and mean bits of each class of inputs.
     classes: Option<BTreeMap<String, [f64; 2]>>,
@@ -167,11 +176,13 @@ impl std::fmt::Display for Row {
         )?;
         for (name, value) in [
             ("bytes", self.bytes.map(|v| v.to_string())),
+            ("free_levels", self.free_levels.map(|v| v.to_string())),
             ("gb_per_s", self.gb_per_s.map(two)),
             ("level_bits", self.level_bits.map(two)),
             ("levels_left", self.levels_left.map(|v| v.to_string())),
             ("mean_bits", self.mean_bits.map(two)),
             ("peak_bytes", self.peak_bytes.map(|v| v.to_string())),
+            ("rms_bits", self.rms_bits.map(two)),
             ("slots", self.slots.map(|v| v.to_string())),
             ("worst_bits", self.worst_bits.map(two)),
         ] {
@@ -259,9 +270,18 @@ pub fn bench(a: &Benching, tell: Listener<'_>) -> Result<Vec<Row>> {
         &set(ParametersSpec::levelled(), "toy-levelled-11")?,
     )?;
     bootstrap_rows(&mut bench, &set(ParametersSpec::standard(), "toy-11")?)?;
+    bootstrap_rows(&mut bench, &set(ParametersSpec::slots(), "toy-slots-11")?)?;
+    let free_levels = match &a.free_levels[..] {
+        [] => &[2, 4, 9],
+        given => given,
+    };
+    for &k in free_levels {
+        let p = set(ParametersSpec::coefficients(k)?, "toy-coefficients-11")?;
+        half_bootstrap_rows(&mut bench, &p, k)?;
+    }
     if bench.rows.is_empty() {
         return Err(format!(
-            "no row is called like {:?}; rows: reference, stream, ntt, {}, bootstrap",
+            "no row is called like {:?}; rows: reference, stream, ntt, {}, bootstrap, half_bootstrap",
             a.only.as_deref().unwrap_or(""),
             CIRCUITS.join(", ")
         )
@@ -409,11 +429,17 @@ fn evaluator(
 
 /// Bootstraps for every slot count, target and number of threads.
 fn bootstrap_rows(bench: &mut Bench<'_, '_>, p: &Parameters) -> Result<()> {
-    let name = format!("bootstrap 2^{}", p.spec().log_n);
+    // where SlotToCoeff comes first, levels are counted from where it begins
+    let floor = p.floor();
+    let name = match floor.index() {
+        0 => format!("bootstrap 2^{}", p.spec().log_n),
+        _ => format!("bootstrap_first 2^{}", p.spec().log_n),
+    };
     if !bench.wants(&name) {
         return Ok(());
     }
     let (full, highest) = (p.max_slots().ilog2(), p.residual().index());
+    let highest = highest - floor.index();
     let or = |given: &[usize], default: &[usize]| match given {
         [] => default.to_vec(),
         _ => given.to_vec(),
@@ -435,7 +461,7 @@ fn bootstrap_rows(bench: &mut Bench<'_, '_>, p: &Parameters) -> Result<()> {
         .flat_map(|&target| {
             log_slots.iter().map(move |&l| Bootstrap {
                 slots: 1 << l,
-                target,
+                target: floor.index() + target,
                 gain: 2.0,
             })
         })
@@ -443,7 +469,7 @@ fn bootstrap_rows(bench: &mut Bench<'_, '_>, p: &Parameters) -> Result<()> {
     let context = Context::new(p);
     let meter = Meter::new(&context);
     for b in &bootstraps {
-        meter.bootstrap(&meter.input(Level::new(0), b.slots, 0.5)?, b)?;
+        meter.bootstrap(&meter.input(floor, b.slots, 0.5)?, b)?;
     }
     let secret = SecretKey::generate(p, &mut rng());
     let mut evaluator = evaluator(bench, &context, &secret, &meter.keys())?;
@@ -484,16 +510,49 @@ fn inputs(slots: usize, seed: u64) -> [(&'static str, Vec<Complex64>); 5] {
     ]
 }
 
-/// Bits of precision: of the worst and of the mean error of real and imaginary parts.
-fn precision(want: &[Complex64], had: &[Complex64]) -> [f64; 2] {
-    let errors: Vec<f64> = want
-        .iter()
-        .zip(had)
-        .flat_map(|(w, h)| [(w.re - h.re).abs(), (w.im - h.im).abs()])
-        .collect();
+/// Bits of precision: of the worst, the mean and the root mean square of errors.
+fn precision(errors: &[f64]) -> [f64; 3] {
     let worst = errors.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     let mean = errors.iter().sum::<f64>() / errors.len() as f64;
-    [worst, mean.max(f64::MIN_POSITIVE)].map(|e| -e.log2())
+    let squares = errors.iter().map(|e| e * e).sum::<f64>() / errors.len() as f64;
+    let all = [worst, mean, squares.sqrt()];
+    all.map(|e| -e.max(f64::MIN_POSITIVE).log2())
+}
+
+/// The lowest figures of all inputs, and of each class the worst and the mean.
+struct Precision {
+    all: [f64; 3],
+    classes: BTreeMap<String, [f64; 2]>,
+}
+
+impl Precision {
+    /// Of these classes of inputs, each with its errors.
+    fn of<'a>(all: impl IntoIterator<Item = Result<(&'a str, Vec<f64>)>>) -> Result<Self> {
+        let mut seen = Self {
+            all: [f64::INFINITY; 3],
+            classes: BTreeMap::new(),
+        };
+        for errors in all {
+            let (class, errors) = errors?;
+            let bits = precision(&errors);
+            let of_class = (seen.classes.entry(class.into())).or_insert([f64::INFINITY; 2]);
+            let lower =
+                |into: &mut [f64]| into.iter_mut().zip(bits).for_each(|(x, y)| *x = x.min(y));
+            lower(&mut seen.all);
+            lower(of_class);
+        }
+        Ok(seen)
+    }
+    fn into_row(self, row: Row) -> Row {
+        let [worst, mean, rms] = self.all;
+        Row {
+            worst_bits: Some(worst),
+            mean_bits: Some(mean),
+            rms_bits: Some(rms),
+            classes: Some(self.classes),
+            ..row
+        }
+    }
 }
 
 /// Measures one bootstrap, on one thread its precision too: the lowest figures of all inputs, and those of each class.
@@ -508,7 +567,7 @@ fn bootstrap_row(
     let encrypt = |v: &[Complex64]| -> Result<Ciphertext> {
         // |x| ≤ 1 is stored as x/2; the gain of 2 brings it back
         let half: Vec<Complex64> = v.iter().map(|z| z / 2.0).collect();
-        Ok(secret.encrypt(&half, Level::new(0), &mut rng())?.expand(p))
+        Ok(secret.encrypt(&half, p.floor(), &mut rng())?.expand(p))
     };
     let x = encrypt(&inputs(b.slots, 0)[0].1)?;
     let runs = a.bootstrap_runs.max(1);
@@ -520,7 +579,7 @@ fn bootstrap_row(
     let limbs = p.limbs(p.top(Level::new(b.target))).len();
     let row = Row {
         slots: Some(b.slots),
-        levels_left: Some(left),
+        levels_left: Some(left - p.floor().index()),
         level_bits: Some(p.modulus(Level::new(left.max(1))).log2()),
         peak_bytes: Some(peak_bytes()),
         ..Row::new("", threads, timing, runs).on(p, limbs)
@@ -528,22 +587,112 @@ fn bootstrap_row(
     if threads > 1 {
         return Ok(row);
     }
-    let lower = |x: [f64; 2], y: [f64; 2]| [x[0].min(y[0]), x[1].min(y[1])];
-    let mut all = [f64::INFINITY; 2];
-    let mut classes: BTreeMap<String, [f64; 2]> = BTreeMap::new();
-    for seed in 0..a.seeds.max(1) {
-        for (class, v) in inputs(b.slots, seed) {
-            let had = secret.decrypt(&evaluator.bootstrap(&encrypt(&v)?, b)?)?;
-            let bits = precision(&v, &had);
-            all = lower(all, bits);
-            let of_class = classes.entry(class.into()).or_insert(bits);
-            *of_class = lower(*of_class, bits);
-        }
+    let seeds = 0..a.seeds.max(1);
+    let precision = Precision::of(seeds.flat_map(|s| inputs(b.slots, s)).map(|(class, v)| {
+        let had = secret.decrypt(&evaluator.bootstrap(&encrypt(&v)?, b)?)?;
+        let errors = v.iter().zip(&had);
+        let errors = errors.flat_map(|(w, h)| [(w.re - h.re).abs(), (w.im - h.im).abs()]);
+        Ok((class, errors.collect()))
+    }))?;
+    Ok(precision.into_row(row))
+}
+
+/// Half bootstraps for every slot count and number of threads.
+fn half_bootstrap_rows(bench: &mut Bench<'_, '_>, p: &Parameters, free: usize) -> Result<()> {
+    let name = format!("half_bootstrap 2^{}", p.spec().log_n);
+    if !bench.wants(&name) {
+        return Ok(());
     }
-    Ok(Row {
-        worst_bits: Some(all[0]),
-        mean_bits: Some(all[1]),
-        classes: Some(classes),
-        ..row
-    })
+    let most = p.max_slots().ilog2() as usize;
+    let log_slots = match &bench.a.log_slots[..] {
+        [] => vec![most, most - 3],
+        given => given.to_vec(),
+    };
+    if let Some(l) = log_slots.iter().find(|&&l| l > most) {
+        return Err(format!("2^{l} slots: this ring has 2^{most}; ask for at most {most}").into());
+    }
+    let (context, base) = (Context::new(p), Level::new(0));
+    let meter = Meter::new(&context);
+    let h = HalfBootstrap {
+        target: p.residual().index(),
+    };
+    for l in &log_slots {
+        let x = Coefficients::of(&meter, meter.input(base, 1 << l, 0.5)?)?;
+        meter.half_bootstrap(&x, &h)?;
+    }
+    let secret = SecretKey::generate(p, &mut rng());
+    let mut evaluator = evaluator(bench, &context, &secret, &meter.keys())?;
+    for l in log_slots {
+        for threads in bench.counts.clone() {
+            let row = pool(threads)?.install(|| {
+                half_bootstrap_row(&secret, &evaluator, (1 << l, h), threads, bench.a)
+            })?;
+            bench.add(Row {
+                name: name.clone(),
+                free_levels: Some(free),
+                ..row
+            });
+        }
+        evaluator = Evaluator::new(&Context::new(p), evaluator.into_keys());
+    }
+    Ok(())
+}
+
+/// Measures one half bootstrap, on one thread its precision too: errors of values up to 1/2 beside what it means ([`HalfBootstrap`]), which
+/// holds the sine's known bias.
+fn half_bootstrap_row(
+    secret: &SecretKey,
+    evaluator: &Evaluator,
+    (slots, h): (usize, HalfBootstrap),
+    threads: usize,
+    a: &Benching,
+) -> Result<Row> {
+    let (p, base) = (evaluator.parameters(), Level::new(0));
+    let encrypt = |v: &[f64]| -> Result<Coefficients> {
+        let c = secret.encrypt_coefficients(v, base, &mut rng())?;
+        Ok(Coefficients::of(evaluator, c.expand(p))?)
+    };
+    // real and imaginary parts are the coefficients, up to 1/2
+    let values = |v: &[Complex64]| -> Vec<f64> {
+        let imaginary = v.iter().map(|z| z.im / 2.0);
+        v.iter().map(|z| z.re / 2.0).chain(imaginary).collect()
+    };
+    let x = encrypt(&values(&inputs(slots, 0)[0].1))?;
+    let runs = a.bootstrap_runs.max(1);
+    let timing = time(runs, || {
+        evaluator.half_bootstrap(&x, &h)?;
+        Ok(())
+    })?;
+    let limbs = p.limbs(p.top(p.residual())).len();
+    let row = Row {
+        slots: Some(slots),
+        level_bits: Some(p.modulus(p.residual()).log2()),
+        peak_bytes: Some(peak_bytes()),
+        ..Row::new("", threads, timing, runs).on(p, limbs)
+    };
+    if threads > 1 {
+        return Ok(row);
+    }
+    let clear = Clear::new(&Context::new(p), 0);
+    let seeds = 0..a.seeds.max(1);
+    let precision = Precision::of(seeds.flat_map(|s| inputs(slots, s)).map(|(class, v)| {
+        let v = values(&v);
+        let meant = clear.half_bootstrap(&clear.coefficients(&v, base)?, &h)?;
+        let had = evaluator.half_bootstrap(&encrypt(&v)?, &h)?;
+        let mut errors = Vec::with_capacity(v.len());
+        let parts = [
+            Some((&meant.first, &had.first)),
+            meant.second.as_ref().zip(had.second.as_ref()),
+        ];
+        for (meant, had) in parts.into_iter().flatten() {
+            let had = secret.decrypt(had)?;
+            errors.extend(
+                had.iter()
+                    .zip(&meant.values)
+                    .map(|(h, m)| (h.re - m.re).abs()),
+            );
+        }
+        Ok((class, errors))
+    }))?;
+    Ok(precision.into_row(row))
 }
