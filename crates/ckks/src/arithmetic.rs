@@ -4,7 +4,7 @@ use crate::coefficients::Parts;
 use crate::typing::{self, Info};
 use crate::{
     BlockMap, Bootstrap, Coefficients, Complex64, Context, Convolution, Descent, Error,
-    HalfBootstrap, Level, Parameters, Polynomial, WeightRows, packing,
+    HalfBootstrap, Level, Parameters, Polynomial, WeightRows, packing, ring_switch,
 };
 
 /// The primitives of CKKS and the circuits provided on top of them.
@@ -193,5 +193,28 @@ pub trait Arithmetic {
         scale: f64,
     ) -> Result<Vec<Option<Coefficients<Self::Value>>>, Error> {
         packing::convolve(self, xs, layer, weights, scale)
+    }
+
+    /// This interpreter in the small ring, where it has one: what [`Arithmetic::narrow`] gives belongs to it.
+    fn small(&self) -> Option<&Self> {
+        None
+    }
+    /// To the small ring: the classes of the coefficients modulo N/N', in order, each a value of [`Arithmetic::small`] at the same level and scale. One
+    /// switch of keys; see [`crate::ring_switch`].
+    fn narrow(
+        &self,
+        x: &Coefficients<Self::Value>,
+    ) -> Result<Vec<Coefficients<Self::Value>>, Error> {
+        let _ = x;
+        ring_switch::missing(self.parameters())
+    }
+    /// Back from the small ring: the value whose classes these are; nothing stands for a class of zeros, of which there may be all but one. One switch
+    /// of keys.
+    fn widen(
+        &self,
+        classes: &[Option<Coefficients<Self::Value>>],
+    ) -> Result<Coefficients<Self::Value>, Error> {
+        let _ = classes;
+        ring_switch::missing(self.parameters())
     }
 }

@@ -1,6 +1,7 @@
 //! The clear interpreter: what a circuit means, in f64. It runs the whole bootstrap circuit, ModRaise included.
 
 use crate::coefficients::{Parts, slot_of};
+use crate::ring_switch::{self, RingSwitch, Small};
 use crate::typing::{self, Info};
 use crate::{
     Arithmetic, BlockMap, Coefficients, Complex64, Context, Convolution, Error, HalfBootstrap,
@@ -32,6 +33,7 @@ pub struct Clear {
     context: Context,
     /// State of the generator of ModRaise's I.
     state: AtomicU64,
+    small: Option<Small<Clear>>,
 }
 
 /// What the state of [`split_mix`] grows by.
@@ -51,7 +53,27 @@ impl Clear {
         Self {
             context: context.clone(),
             state: AtomicU64::new(seed),
+            small: None,
         }
+    }
+    /// With a small ring.
+    #[must_use]
+    pub fn with_small(mut self, switch: &RingSwitch) -> Self {
+        self.small = Some(Small {
+            switch: switch.clone(),
+            inner: Box::new(Self::new(switch.small(), 0)),
+        });
+        self
+    }
+    /// Real values in all N coefficients, where `info` says.
+    fn from_coefficients(&self, v: &[f64], info: Info) -> Result<Coefficients<ClearValue>, Error> {
+        let values = self.context.encoder().decode(v)?;
+        Coefficients::of(self, ClearValue::new(values, info))
+    }
+    /// The coefficients of a polynomial that may have a smaller period: all N of them.
+    fn all(&self, x: &Coefficients<ClearValue>) -> Result<Vec<f64>, Error> {
+        let slots = self.parameters().max_slots();
+        self.read(&Coefficients::of(self, self.with_slots(x.value(), slots)?)?)
     }
     /// A vector (length a power of two) at a residual level and its canonical scale.
     ///
@@ -156,18 +178,17 @@ impl Arithmetic for Clear {
         let Some(here) = xs.first().map(|x| x.value().info) else {
             return Ok(Vec::new());
         };
-        let slots = self.parameters().max_slots();
         let inputs = xs
             .iter()
             .map(|x| {
                 typing::levels("convolve", here.level, x.value().info.level)?;
                 typing::scales("convolve", here.scale, x.value().info.scale)?;
-                self.read(&Coefficients::of(self, self.with_slots(x.value(), slots)?)?)
+                self.all(x)
             })
             .collect::<Result<Vec<_>, Error>>()?;
         let info = Info {
             scale: here.scale * scale,
-            slots,
+            slots: self.parameters().max_slots(),
             ..here
         };
         let outputs = layer.evaluate(&inputs, weights)?;
@@ -176,10 +197,40 @@ impl Arithmetic for Clear {
                 return Ok(None);
             }
             out.iter_mut().for_each(|v| *v /= scale);
-            let values = self.context.encoder().decode(&out)?;
-            Ok(Some(Coefficients::of(self, ClearValue::new(values, info))?))
+            Ok(Some(self.from_coefficients(&out, info)?))
         });
         outputs.collect()
+    }
+    fn small(&self) -> Option<&Self> {
+        Some(&*self.small.as_ref()?.inner)
+    }
+    fn narrow(&self, x: &Coefficients<ClearValue>) -> Result<Vec<Coefficients<ClearValue>>, Error> {
+        let Some(Small { switch, inner }) = &self.small else {
+            return ring_switch::missing(self.parameters());
+        };
+        let (t, all) = (switch.classes(), self.all(x)?);
+        let info = switch.narrowed(&x.value().info)?;
+        let class = |i: usize| -> Vec<f64> { all.iter().skip(i).step_by(t).copied().collect() };
+        (0..t)
+            .map(|i| inner.from_coefficients(&class(i), info))
+            .collect()
+    }
+    fn widen(
+        &self,
+        classes: &[Option<Coefficients<ClearValue>>],
+    ) -> Result<Coefficients<ClearValue>, Error> {
+        let Some(Small { switch, inner }) = &self.small else {
+            return ring_switch::missing(self.parameters());
+        };
+        let info = switch.widened(&**inner, classes)?;
+        let t = switch.classes();
+        let mut all = vec![0.0; self.parameters().n()];
+        for (i, class) in classes.iter().enumerate() {
+            let Some(class) = class else { continue };
+            let to = all.iter_mut().skip(i).step_by(t);
+            to.zip(inner.all(class)?).for_each(|(to, v)| *to = v);
+        }
+        self.from_coefficients(&all, info)
     }
     fn mul_i(&self, x: &ClearValue) -> Result<ClearValue, Error> {
         Ok(Self::map(x, x.info, |v| v * Complex64::new(0.0, 1.0)))

@@ -5,6 +5,7 @@
 //! happen while it sits in the cache.
 
 mod linear;
+mod narrow;
 mod switch;
 
 use crate::ciphertext::EncodedPlain;
@@ -12,7 +13,7 @@ use crate::keys::{KeyName, conjugation_element, galois_element};
 use crate::typing::{self, Info};
 use crate::{
     Arithmetic, BlockMap, Ciphertext, Coefficients, Complex64, Context, Convolution, Engine, Error,
-    EvaluationKeys, KeyRequest, Level, WeightRows, packing,
+    EvaluationKeys, KeyRequest, Level, RingSwitch, RingSwitchKeys, WeightRows, packing,
 };
 use ring::{RnsPoly, limb};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use switch::ModDown;
 pub struct Evaluator {
     context: Context,
     keys: EvaluationKeys,
+    small: Option<Box<narrow::SmallRing>>,
 }
 
 impl std::fmt::Debug for Evaluator {
@@ -41,7 +43,14 @@ impl Evaluator {
         Self {
             context: context.clone(),
             keys,
+            small: None,
         }
+    }
+    /// With a small ring and its keys, which conform to it.
+    #[must_use]
+    pub fn with_small(mut self, switch: &RingSwitch, keys: RingSwitchKeys) -> Self {
+        self.small = Some(Box::new(narrow::SmallRing::new(switch, keys)));
+        self
     }
     /// The keys.
     pub fn keys(&self) -> &EvaluationKeys {
@@ -288,6 +297,15 @@ impl Arithmetic for Evaluator {
         let products = self.context.weigh(xs, layer, outputs, weights, scale)?;
         let products = products.into_iter();
         products.map(|y| Coefficients::of(self, y)).collect()
+    }
+    fn small(&self) -> Option<&Self> {
+        Some(&*self.small.as_ref()?.small.inner)
+    }
+    fn narrow(&self, x: &Coefficients) -> Result<Vec<Coefficients>, Error> {
+        self.narrowed(x.value())
+    }
+    fn widen(&self, classes: &[Option<Coefficients>]) -> Result<Coefficients, Error> {
+        Coefficients::of(self, self.widened(classes)?)
     }
     fn mul_i(&self, x: &Ciphertext) -> Result<Ciphertext, Error> {
         let mut y = x.clone();

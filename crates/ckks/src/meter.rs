@@ -9,6 +9,7 @@ use crate::coefficients::Parts;
 use crate::errors::{Errors, Mixing, Place, ROUNDED, UNIQUE};
 use crate::gains::{Counted, Known};
 use crate::keys::{KeyName, KeyRequest, KeyUse, conjugation_element, galois_element};
+use crate::ring_switch::{self, RingSwitch, Small};
 use crate::typing::{self, Info};
 use crate::work::{At, Cost, MapSize, division, passes};
 use crate::{
@@ -127,6 +128,7 @@ struct State {
 pub struct Meter {
     context: Context,
     state: Mutex<State>,
+    small: Option<Small<Meter>>,
 }
 
 impl Meter {
@@ -135,7 +137,31 @@ impl Meter {
         Self {
             context: context.clone(),
             state: Mutex::default(),
+            small: None,
         }
+    }
+    /// With a small ring; what is done there is counted there ([`Arithmetic::small`]), and in [`Meter::cost`] by its size.
+    #[must_use]
+    pub fn with_small(mut self, switch: &RingSwitch) -> Self {
+        self.small = Some(Small {
+            switch: switch.clone(),
+            inner: Box::new(Self::new(switch.small())),
+        });
+        self
+    }
+    /// Between the rings: one switch of keys to a secret that is a polynomial in X^gap.
+    fn between(&self, x: &MeterValue, info: Info, switch: &RingSwitch, gap: usize) -> MeterValue {
+        let wide = Self::new(switch.wide());
+        let at = wide.at(info.level);
+        let mut cost = at.switch();
+        // both polynomials to coefficients, and their classes back
+        cost.ntts += 4.0 * at.kept;
+        cost.passes += 2.0 * at.kept;
+        self.spend(cost);
+        // a rounding error times the secret, of N/gap coefficients
+        let rounding = self.slot_error((1.0 + 2.0 * self.n() / 3.0 / gap as f64) / 12.0);
+        let error = wide.switching(info.level).hypot(rounding);
+        self.with_error(x, error / info.scale)
     }
     /// A fresh encryption of values up to `bound` at a residual level.
     ///
@@ -337,7 +363,16 @@ impl Meter {
     }
     /// Work so far.
     pub fn cost(&self) -> Cost {
-        self.state().cost
+        let own = self.state().cost;
+        self.small.as_ref().map_or(own, |s| {
+            let (all, t) = (s.inner.cost(), s.switch.classes() as f64);
+            // units are limbs of N; switches of keys are counted one by one
+            own.plus(Cost {
+                decompositions: all.decompositions,
+                key_switches: all.key_switches,
+                ..all.times(1.0 / t)
+            })
+        })
     }
     /// Keys needed so far.
     pub fn keys(&self) -> KeyRequest {
@@ -639,6 +674,51 @@ impl Arithmetic for Meter {
         scale: f64,
     ) -> Result<Vec<Option<Coefficients<MeterValue>>>, Error> {
         self.convolved(xs, layer, weights, scale)
+    }
+    fn small(&self) -> Option<&Self> {
+        Some(&*self.small.as_ref()?.inner)
+    }
+    fn narrow(&self, x: &Coefficients<MeterValue>) -> Result<Vec<Coefficients<MeterValue>>, Error> {
+        let Some(Small { switch, inner }) = &self.small else {
+            return ring_switch::missing(self.parameters());
+        };
+        let info = switch.narrowed(&x.value().info)?;
+        let t = switch.classes();
+        let y = self.between(x.value(), info, switch, t);
+        (0..t)
+            .map(|_| {
+                // an error of e in a coefficient is one of e·√N' in slots
+                let deviation = y.deviation() / (t as f64).sqrt();
+                let errors = Errors::new(inner.source(), deviation);
+                let class = MeterValue {
+                    errors,
+                    ..y.at(info)
+                };
+                Coefficients::of(&**inner, class)
+            })
+            .collect()
+    }
+    fn widen(
+        &self,
+        classes: &[Option<Coefficients<MeterValue>>],
+    ) -> Result<Coefficients<MeterValue>, Error> {
+        let Some(Small { switch, inner }) = &self.small else {
+            return ring_switch::missing(self.parameters());
+        };
+        let info = switch.widened(&**inner, classes)?;
+        let known = || classes.iter().flatten().map(Coefficients::value);
+        let most = |of: fn(&MeterValue) -> f64| known().map(of).fold(0.0, f64::max);
+        // the mean over coefficients is one over classes
+        let squares: f64 = known().map(|x| x.deviation().powi(2)).sum();
+        let y = MeterValue {
+            info,
+            bound: most(|x| x.bound),
+            rms: most(|x| x.rms),
+            errors: Errors::new(self.source(), squares.sqrt()),
+            peak: most(|x| x.peak),
+            complex: false,
+        };
+        Coefficients::of(self, self.between(&y, info, switch, 1))
     }
     fn mul_i(&self, x: &MeterValue) -> Result<MeterValue, Error> {
         let kept = self.at(x.info.level).kept;

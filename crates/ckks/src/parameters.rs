@@ -5,6 +5,8 @@
 //! A level is a group of one or more primes; EvalMod levels may be pairs because no prime exceeds 50 bits and
 //! its scale reaches 2^60. Nothing outside this module assumes limbs = level + 1.
 
+mod bottom;
+
 use crate::Error;
 use crate::security::{self, KeySecurity};
 use ring::{Modulus, Ring};

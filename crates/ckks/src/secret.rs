@@ -4,7 +4,9 @@ use crate::ciphertext::{Ciphertext, SeededCiphertext};
 use crate::encoder::wipe;
 use crate::keys::{EvaluationKeys, KeyName, KeyRequest, SwitchingKey};
 use crate::typing::{self, Info};
-use crate::{Coefficients, Complex64, Encoder, Error, Level, Parameters};
+use crate::{
+    Coefficients, Complex64, Encoder, Error, Level, Parameters, RingSwitch, RingSwitchKeys,
+};
 use rand_core::CryptoRng;
 use rayon::prelude::*;
 use ring::buffer::AlignedVec;
@@ -260,6 +262,43 @@ impl SecretKey {
                 self.switching_key(KeyName::SparseToDense, limit, &up, sparse, own, rng),
             ),
         ])
+    }
+    /// The keys of a change of rings under `small`, a secret of the small ring that was drawn for them and is to be dropped; `request` says
+    /// which keys are used there.
+    ///
+    /// # Errors
+    /// [`Error::Conformance`] if the secrets are not of these rings; as [`SecretKey::evaluation_keys`].
+    pub fn ring_switch_keys(
+        &self,
+        switch: &RingSwitch,
+        small: &SecretKey,
+        request: &KeyRequest,
+        rng: &mut impl CryptoRng,
+    ) -> Result<RingSwitchKeys, Error> {
+        let wide = switch.wide().parameters();
+        if &small.parameters != switch.small().parameters() || wide.n() != self.parameters.n() {
+            let reason = "the secrets are not of its two rings";
+            return Err(Error::conformance("change of rings", reason));
+        }
+        let own = Self::of(wide, self.coefficients.clone());
+        let t = switch.classes();
+        let mut spread = Zeroizing::new(vec![0i8; wide.n()]);
+        for (j, &s) in small.coefficients.iter().enumerate() {
+            spread[t * j] = s;
+        }
+        let all: Vec<usize> = (0..wide.ring().moduli().len()).collect();
+        let spread = small_ntt(wide, &all, &spread);
+        let (own_ntt, spread) = (&own.ntt.0, &spread.0);
+        // they have the shape of any key from one secret to another
+        let (name, limit) = (KeyName::SparseToDense, wide.key_limit(wide.residual()));
+        let indices = SwitchingKey::indices(wide, name, limit);
+        let down = own.switching_key(name, limit, &indices, own_ntt, spread, rng);
+        let up = own.switching_key(name, limit, &indices, spread, own_ntt, rng);
+        Ok(RingSwitchKeys {
+            down: down.into(),
+            up: up.into(),
+            small: small.evaluation_keys(request, rng)?,
+        })
     }
     /// Makes all keys of a request.
     ///

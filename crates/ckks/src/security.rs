@@ -48,10 +48,7 @@ fn judge(limit: f64, log_modulus: f64) -> u32 {
 /// Every kind of key that is published, with its security: for log2 N, log2 QP and, with bootstrapping, the Hamming weight of
 /// the ephemeral secret and log2 of the dense-to-sparse key's modulus.
 pub fn keys(log_n: u32, log_qp: f64, sparse: Option<(usize, f64)>) -> Vec<KeySecurity> {
-    let of = |table: &[(u32, f64)]| {
-        let limit = table.iter().find(|(n, _)| *n == log_n);
-        limit.map_or(0.0, |x| x.1)
-    };
+    let of = |table: &[(u32, f64)]| limit(table, log_n);
     let dense = |name: &str| KeySecurity {
         name: name.into(),
         log_modulus: log_qp,
@@ -73,6 +70,37 @@ pub fn keys(log_n: u32, log_qp: f64, sparse: Option<(usize, f64)>) -> Vec<KeySec
         });
     }
     all
+}
+
+/// Every kind of key that a change of rings publishes ([`crate::RingSwitch`]): for log2 N, log2 N' and log2 of their modulus. What is under
+/// the secret of the small ring is judged at its degree, whatever ring it lies in: a polynomial of degree N under s'(X^t) is N/N' samples of degree N'.
+pub fn ring_switch_keys(log_n: u32, log_small: u32, log_modulus: f64) -> Vec<KeySecurity> {
+    let of = |name: String, log_degree: u32| KeySecurity {
+        name,
+        log_modulus,
+        bits: judge(limit(&TERNARY_128, log_degree), log_modulus),
+        source: "Bossuat et al. 2024, ternary secret",
+    };
+    vec![
+        of(
+            format!("key down to the ring of degree 2^{log_small}"),
+            log_small,
+        ),
+        of(
+            format!("relinearisation and Galois keys of degree 2^{log_small}"),
+            log_small,
+        ),
+        of(
+            format!("key up from the ring of degree 2^{log_small}"),
+            log_n,
+        ),
+    ]
+}
+
+/// The largest log2 of a modulus at a degree; 0 for a degree that the table has not.
+fn limit(table: &[(u32, f64)], log_n: u32) -> f64 {
+    let limit = table.iter().find(|(n, _)| *n == log_n);
+    limit.map_or(0.0, |x| x.1)
 }
 
 /// P(I = k) for one coefficient after ModRaise with a sparse ternary secret of weight h, exact.

@@ -1,5 +1,7 @@
 //! What the engine does on this machine.
 
+mod coefficients;
+
 use crate::error::Result;
 use crate::machine::{clock, pool};
 use crate::progress::{Listener, Say};
@@ -279,9 +281,11 @@ pub fn bench(a: &Benching, tell: Listener<'_>) -> Result<Vec<Row>> {
         let p = set(ParametersSpec::coefficients(k)?, "toy-coefficients-11")?;
         half_bootstrap_rows(&mut bench, &p, k)?;
     }
+    let set = set(ParametersSpec::coefficients(4)?, "toy-coefficients-11")?;
+    coefficients::rows(&mut bench, &set, if a.toy { 8 } else { 13 })?;
     if bench.rows.is_empty() {
         return Err(format!(
-            "no row is called like {:?}; rows: reference, stream, ntt, {}, bootstrap, half_bootstrap",
+            "no row is called like {:?}; rows: reference, stream, ntt, {}, bootstrap, half_bootstrap, pair, key_switch",
             a.only.as_deref().unwrap_or(""),
             CIRCUITS.join(", ")
         )

@@ -1,7 +1,9 @@
 //! Linear layers on values in coefficients: layouts against a plain convolution, products and packing exactly modulo Q, noise against its formula.
 
+mod layers;
 mod layouts;
 mod products;
+mod rings;
 
 use ckks::folded::{Convolution, Folded, Pitch};
 use rand_chacha::ChaCha20Rng;
@@ -158,4 +160,9 @@ impl Random {
         let mut one = || (self.0.next_u64() as i64 >> (64 - bits - 1)) as i32;
         (0..count).map(|_| one()).collect()
     }
+}
+
+/// A set with levels in coefficients.
+fn parameters(spec: Result<ckks::ParametersSpec, ckks::Error>) -> ckks::Parameters {
+    ckks::Parameters::new(spec.expect("a set")).expect("parameters")
 }
