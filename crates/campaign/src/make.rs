@@ -219,7 +219,7 @@ impl Lab {
             .ok()?;
         let graph = nn::format::artefact::load(&t.path("net.pvm"), 1 << 24).map_err(own)?;
         let target = compiler::Target {
-            parameters: ckks::ParametersSpec::toy(10),
+            parameters: Some(ckks::ParametersSpec::toy(10)),
             ..compiler::Target::default()
         };
         let plan = compiler::compile(&graph, &target).map_err(own)?;
@@ -309,7 +309,7 @@ impl Lab {
         let bytes = nn::format::artefact::to_bytes(&graph).map_err(own)?;
         fs::write(folder.join("net.pvm"), bytes).map_err(own)?;
         let target = compiler::Target {
-            parameters,
+            parameters: Some(parameters),
             ..compiler::Target::default()
         };
         let plan = compiler::compile(&graph, &target).map_err(own)?;

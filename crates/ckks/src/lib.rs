@@ -4,7 +4,7 @@
 //! ways: [`Clear`] (f64: what it means), [`Meter`] (levels, scales, noise, counts: what it costs) and
 //! [`Evaluator`] (ciphertexts: what it does).
 //!
-//! Reading order: [`parameters`] → [`security`] → [`typing`] → [`context`] → [`arithmetic`] → [`encoder`] → [`ciphertext`] → [`keys`] → [`secret`] → [`engine`] → [`evaluator`] →
+//! Reading order: [`parameters`] ([`levelled`]: sets made to measure) → [`security`] → [`typing`] → [`context`] → [`arithmetic`] → [`encoder`] → [`ciphertext`] → [`keys`] → [`secret`] → [`engine`] → [`evaluator`] →
 //! [`map`] → [`polynomial`] → [`coefficients`] → [`bootstrap`] → [`clear`] → [`work`] and [`memory`] (what operations cost) → [`meter`] (`errors`: where a value's error comes from; `gains`: how maps let it grow).
 //!
 //! Notation: N ring degree, n slots (a power of two, n ≤ N/2; a vector of n slots is repeated N/2n times),
@@ -28,6 +28,7 @@ pub mod evaluator;
 pub mod folded;
 mod gains;
 pub mod keys;
+pub mod levelled;
 pub mod map;
 pub mod memory;
 pub mod meter;

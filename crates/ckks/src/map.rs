@@ -2,7 +2,8 @@
 
 use crate::typing::{self, Info};
 use crate::{Arithmetic, Complex64, Error, Level};
-use std::collections::BTreeSet;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// One generalised diagonal's values, real or complex; the length is a power of two that divides the map's slots
@@ -96,6 +97,93 @@ pub struct Term {
     pub values: Values,
 }
 
+/// How the sums before giant steps are rotated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Giants {
+    /// Each by its own step, with a key for each.
+    #[default]
+    Apart,
+    /// Each onto the sum of a step nearer to 0, by the difference: as many rotations, and keys for a few differences alone (Horner's rule).
+    Chained,
+}
+
+impl Giants {
+    /// Whether each has its own key.
+    pub fn apart(&self) -> bool {
+        *self == Self::Apart
+    }
+}
+
+/// One rotation of a sum before a giant step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Climb {
+    /// The giant step whose sum it is.
+    pub giant: usize,
+    /// The giant step onto whose sum it is added; none: onto the result.
+    pub onto: Option<usize>,
+    /// The rotation.
+    pub by: usize,
+}
+
+/// Differences that are looked for: a map with more has a key for each of the others.
+const MOST_DIFFERENCES: usize = 64;
+
+impl Giants {
+    /// The rotations of one output's giant steps, in an order in which what is rotated is complete; `known` rotations have keys anyway, and
+    /// `differences` are those that other outputs found.
+    pub fn climbs(
+        self,
+        giants: &BTreeSet<usize>,
+        slots: usize,
+        known: &BTreeSet<usize>,
+        differences: &mut Vec<usize>,
+    ) -> Vec<Climb> {
+        let moved = giants.iter().copied().filter(|g| g % slots != 0);
+        let alone = |giant| Climb {
+            giant,
+            onto: None,
+            by: giant,
+        };
+        if self == Self::Apart {
+            return moved.map(alone).collect();
+        }
+        let mut moved: Vec<usize> = moved.collect();
+        moved.sort_by_key(|&g| ((g % slots).min(slots - g % slots), g));
+        // by residue
+        let mut before: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut climbs = Vec::with_capacity(moved.len());
+        for giant in moved {
+            let step = giant % slots;
+            let onto = |&by: &usize| {
+                let onto = before.get(&((step + slots - by) % slots)).copied();
+                onto.map(|onto| (onto, by))
+            };
+            let nearer = match known.contains(&step) || differences.contains(&step) {
+                true => None,
+                false => differences.iter().find_map(onto),
+            };
+            climbs.push(match nearer {
+                Some((onto, by)) => Climb {
+                    giant,
+                    onto: Some(onto),
+                    by,
+                },
+                None => Climb {
+                    by: step,
+                    ..alone(giant)
+                },
+            });
+            let new = nearer.is_none() && !differences.contains(&step);
+            if new && differences.len() < MOST_DIFFERENCES {
+                differences.push(step);
+            }
+            before.entry(step).or_insert(giant);
+        }
+        climbs.reverse();
+        climbs
+    }
+}
+
 /// The steps of a map.
 pub(crate) struct Steps {
     /// Different ones of each input.
@@ -116,6 +204,7 @@ pub struct BlockMap {
     outputs: usize,
     terms: Vec<Term>,
     folds: Vec<usize>,
+    giants: Giants,
     /// A name under which an interpreter may keep the encoded diagonals between uses (the bootstrap's own maps).
     pin: Option<usize>,
 }
@@ -199,6 +288,7 @@ impl BlockMap {
             outputs,
             terms,
             folds,
+            giants: Giants::Apart,
             pin: None,
         })
     }
@@ -210,6 +300,28 @@ impl BlockMap {
             pin: Some(pin),
             ..self
         }
+    }
+    /// The same map, whose sums before giant steps are rotated so.
+    #[must_use]
+    pub fn with_giants(self, giants: Giants) -> Self {
+        Self { giants, ..self }
+    }
+    /// How sums before giant steps are rotated.
+    pub fn giant_steps(&self) -> Giants {
+        self.giants
+    }
+    /// The rotations of sums before giant steps, by output.
+    pub fn climbs(&self) -> Vec<Vec<Climb>> {
+        let Steps { babies, giants } = self.steps();
+        let babies = babies
+            .into_iter()
+            .flatten()
+            .chain(self.folds.iter().copied());
+        let known = babies.map(|b| b % self.slots).collect();
+        let mut differences = Vec::new();
+        (giants.iter())
+            .map(|g| (self.giants).climbs(g, self.slots, &known, &mut differences))
+            .collect()
     }
     /// A name under which an interpreter may keep the encoded diagonals between uses: maps of the same parameters with the same
     /// name are the same map. Only the maps of [`crate::Transforms`] have one.
@@ -266,9 +378,9 @@ impl BlockMap {
     }
     /// All non-zero rotations that it uses.
     pub fn rotations(&self) -> BTreeSet<usize> {
-        self.terms
-            .iter()
-            .flat_map(|t| [t.giant, t.baby])
+        let climbs = self.climbs().into_iter().flatten().map(|c| c.by);
+        (self.terms.iter().map(|t| t.baby))
+            .chain(climbs)
             .chain(self.folds.iter().copied())
             .filter(|&r| r % self.slots != 0)
             .collect()
@@ -308,8 +420,8 @@ pub fn apply<A: Arithmetic + ?Sized>(
                 .collect())
         })
         .collect::<Result<_, Error>>()?;
-    for o in 0..map.outputs() {
-        let mut total: Option<A::Value> = None;
+    for (o, climbs) in map.climbs().into_iter().enumerate() {
+        let mut sums: BTreeMap<usize, A::Value> = BTreeMap::new();
         for g in map.giants(o) {
             let mut inner: Option<A::Value> = None;
             for t in map.terms().iter().filter(|t| t.output == o && t.giant == g) {
@@ -325,13 +437,26 @@ pub fn apply<A: Arithmetic + ?Sized>(
                 let p = a.mul_plain(x, &v, plain_scale)?;
                 inner = Some(plus(inner, p)?);
             }
-            let inner = inner.expect("a giant step has a term");
-            let y = if g == 0 {
-                inner
-            } else {
-                a.rotate(&inner, g as i64)?
+            sums.insert(g, inner.expect("a giant step has a term"));
+        }
+        let mut total: Option<A::Value> = None;
+        for g in map.giants(o).iter().filter(|&&g| g % n == 0) {
+            total = (sums.remove(g))
+                .map(|sum| plus(total.take(), sum))
+                .transpose()?;
+        }
+        for Climb { giant, onto, by } in climbs {
+            let Some(sum) = sums.remove(&giant) else {
+                continue;
             };
-            total = Some(plus(total, y)?);
+            let y = a.rotate(&sum, by as i64)?;
+            match onto {
+                None => total = Some(plus(total, y)?),
+                Some(onto) => {
+                    let sum = plus(sums.remove(&onto), y)?;
+                    sums.insert(onto, sum);
+                }
+            }
         }
         let mut y = total.expect("an output has a term");
         for &f in map.folds() {
@@ -413,6 +538,47 @@ mod tests {
             (0..reached).map(term).collect(),
             vec![1; folds],
         )
+    }
+
+    #[test]
+    fn chained_giant_steps_reach_the_result_by_few_rotations() {
+        let slots = 1024;
+        let reaches = |giants: &[usize], most: usize| {
+            let giants: BTreeSet<usize> = giants.iter().copied().collect();
+            let mut differences = Vec::new();
+            let climbs = Giants::Chained.climbs(&giants, slots, &BTreeSet::new(), &mut differences);
+            // each moved step once; what it is added to comes later
+            let moved = giants.iter().filter(|g| *g % slots != 0).count();
+            assert_eq!(climbs.len(), moved);
+            for (i, c) in climbs.iter().enumerate() {
+                let (mut at, mut sum) = (Some(c.giant), 0);
+                let mut from = i;
+                while let Some(giant) = at {
+                    let j = from
+                        + climbs[from..]
+                            .iter()
+                            .position(|d| d.giant == giant)
+                            .expect("later");
+                    (sum, at, from) = (sum + climbs[j].by, climbs[j].onto, j);
+                }
+                assert_eq!(sum % slots, c.giant % slots);
+            }
+            let by: BTreeSet<usize> = climbs.iter().map(|c| c.by).collect();
+            assert!(by.len() <= most, "{by:?}");
+        };
+        reaches(&[0, 16, 32, 48, 64, 80], 1);
+        reaches(&[16, 32, 48], 1);
+        reaches(&[0, 16, 32, 1024 - 16, 1024 - 32], 2);
+        // rows and planes, both ways
+        let grid = |rows: i64, planes: i64| -> Vec<usize> {
+            let all = (-rows..=rows).flat_map(|r| (-planes..=planes).map(move |p| 5 * r + 100 * p));
+            all.map(|g| usize::try_from(g.rem_euclid(1024)).expect("small"))
+                .collect()
+        };
+        reaches(&grid(2, 3), 4);
+        // nothing in common
+        reaches(&[3, 50, 200, 411], 4);
+        reaches(&[0], 0);
     }
 
     #[test]

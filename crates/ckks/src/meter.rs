@@ -284,9 +284,13 @@ impl Meter {
                 .together
                 .insert(held.into_iter().collect());
         }
-        for giants in &steps.giants {
-            for step in giants.iter().filter(|s| moves(s)).chain(map.folds()) {
-                self.need(galois(*step), level);
+        for climbs in map.climbs() {
+            for step in climbs
+                .iter()
+                .map(|c| c.by)
+                .chain(map.folds().iter().copied())
+            {
+                self.need(galois(step), level);
             }
         }
         let gain = self.state().weights.gain(map);

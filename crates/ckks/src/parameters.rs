@@ -139,32 +139,6 @@ impl ParametersSpec {
             log_scale: 40,
         }
     }
-    /// The preset without bootstrapping at N = 2^16: q0 50 │ 26 × 45, P = 10 × 46, dnum 3; log QP 1680. As many limbs as other
-    /// libraries' sets for the same security, to compare single operations with theirs.
-    pub fn levelled() -> Self {
-        Self {
-            name: "levelled-16".into(),
-            residual: Zone::new(26, &[45]),
-            bootstrap: None,
-            log_scale: 45,
-            ..Self::standard()
-        }
-    }
-    /// The preset for small networks without bootstrapping at N = 2^14: q0 50 │ 6 × 40, P = 3 × 46, dnum 3; log QP 428. Keys are small and
-    /// made within seconds.
-    pub fn shallow() -> Self {
-        Self {
-            name: "shallow-14".into(),
-            log_n: 14,
-            residual: Zone {
-                levels: 6,
-                bits: vec![40],
-            },
-            bootstrap: None,
-            special_bits: vec![46; 3],
-            ..Self::standard()
-        }
-    }
     /// The presets with values in coefficients below SlotToCoeff, for k = 2 to 9 free levels at N = 2^16: q0 50 │ product 30 │ 3 × 38 │ k × 42 │
     /// 5 × 50, 29+29, 30+30, 32+32 │ 3 × 50, P of 49-bit primes, dnum 2. See [`Parameters`] for what each costs.
     ///
@@ -858,18 +832,6 @@ mod tests {
         // a range just below would do, a smaller one would fail visibly often
         assert!(overflow_log2(p.n(), 32, 15) < -100.0);
         assert!(overflow_log2(p.n(), 32, 6) > -1.0);
-    }
-
-    #[test]
-    fn the_levelled_set_is_secure_and_has_27_limbs() {
-        let p = Parameters::new(ParametersSpec::levelled()).expect("secure");
-        assert_eq!((p.security_bits(), p.n()), (128, 1 << 16));
-        assert!(p.log_qp() < 1747.0 && p.bootstrap().is_none());
-        assert_eq!(p.limbs(p.residual()).len(), 27);
-        assert_eq!(
-            p.digits().iter().map(|d| d.len()).collect::<Vec<_>>(),
-            [9, 9, 9]
-        );
     }
 
     #[test]

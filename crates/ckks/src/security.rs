@@ -36,6 +36,11 @@ pub struct KeySecurity {
     pub source: &'static str,
 }
 
+/// Largest log2 QP of keys under the dense secret at 128 bits; 0 for rings that the table does not have.
+pub fn ternary_limit(log_n: u32) -> f64 {
+    limit(&TERNARY_128, log_n)
+}
+
 fn judge(limit: f64, log_modulus: f64) -> u32 {
     if log_modulus <= limit {
         128
@@ -48,11 +53,10 @@ fn judge(limit: f64, log_modulus: f64) -> u32 {
 /// Every kind of key that is published, with its security: for log2 N, log2 QP and, with bootstrapping, the Hamming weight of
 /// the ephemeral secret and log2 of the dense-to-sparse key's modulus.
 pub fn keys(log_n: u32, log_qp: f64, sparse: Option<(usize, f64)>) -> Vec<KeySecurity> {
-    let of = |table: &[(u32, f64)]| limit(table, log_n);
     let dense = |name: &str| KeySecurity {
         name: name.into(),
         log_modulus: log_qp,
-        bits: judge(of(&TERNARY_128), log_qp),
+        bits: judge(ternary_limit(log_n), log_qp),
         source: "Bossuat et al. 2024, ternary secret",
     };
     let mut all = vec![dense("relinearisation, rotation and conjugation keys")];
@@ -64,7 +68,7 @@ pub fn keys(log_n: u32, log_qp: f64, sparse: Option<(usize, f64)>) -> Vec<KeySec
             bits: if hamming_weight < 32 {
                 0
             } else {
-                judge(of(&SPARSE_128), log_modulus)
+                judge(limit(&SPARSE_128, log_n), log_modulus)
             },
             source: "BTH22, sparse-secret encapsulation",
         });

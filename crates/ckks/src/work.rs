@@ -103,7 +103,7 @@ const NAMES: [&str; UNITS] = [
     "encoding",
 ];
 
-/// CPU seconds of one unit of each kind of work, for one ring degree.
+/// CPU seconds of one unit of each kind of work; for N = 2^16 unless it comes from [`CostTable::for_ring`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CostTable {
     /// One NTT of one limb.
@@ -118,6 +118,14 @@ pub struct CostTable {
     pub expansion: f64,
     /// One butterfly of the encoder.
     pub encode: f64,
+}
+
+/// What a limb in a ring is of one for N = 2^16. Rings below 2^13 are toys that stand for 2^16: what they cost is what it costs.
+pub fn ring_share(log_n: u32) -> f64 {
+    match log_n {
+        13.. => (f64::from(log_n) - 16.0).exp2(),
+        _ => 1.0,
+    }
 }
 
 impl Default for CostTable {
@@ -154,6 +162,28 @@ impl CostTable {
     #[must_use]
     pub fn scaled(self, factor: f64) -> Self {
         self.units().map(|unit| unit * factor).into()
+    }
+    /// What a machine whose costs these are, for N = 2^16, takes in another ring ([`ring_share`]): transforms follow N·log N, the rest N; encoding is counted in
+    /// butterflies. In smaller rings operands lie nearer: `cargo run --release -p polyveil --example rings` measures by how much.
+    #[must_use]
+    pub fn for_ring(self, log_n: u32) -> Self {
+        // transforms, inner products, conversions, passes
+        let [ntt, multiply_add, conversion, pass] = match log_n {
+            16.. => [1.0; 4],
+            15 => [0.82, 0.92, 0.84, 0.91],
+            14 => [0.80, 0.89, 0.82, 0.89],
+            13 => [0.80, 0.75, 0.80, 0.75],
+            _ => return self,
+        };
+        let share = ring_share(log_n);
+        Self {
+            ntt: ntt * self.ntt * share * f64::from(log_n) / 16.0,
+            multiply_add: multiply_add * self.multiply_add * share,
+            conversion: conversion * self.conversion * share,
+            pass: pass * self.pass * share,
+            expansion: self.expansion * share,
+            encode: self.encode,
+        }
     }
     /// The costs, in the order of the fields.
     pub fn units(&self) -> [f64; UNITS] {

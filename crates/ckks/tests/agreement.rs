@@ -2,7 +2,7 @@
 //! evaluator's values stay within the meter's bound of the clear ones, a bound at most 2^6 above the largest error seen.
 
 use ckks::coefficients::Parts;
-use ckks::map::{Term, Values};
+use ckks::map::{Giants, Term, Values};
 use ckks::{
     Arithmetic, BlockMap, Bootstrap, Clear, Coefficients, Complex64, Context, Descent, Error,
     Evaluator, HalfBootstrap, Info, Level, Meter, Parameters, ParametersSpec, Polynomial,
@@ -256,6 +256,11 @@ fn linear_is_its_definition() {
     let map = split(64, [2, 2], diagonals(&mut rng), 4, vec![32]).expect("map");
     assert!(map.moves());
     override_is_definition(&parameters, &secret, &map, &mut rng);
+    // giant steps 4, 8 and 60 = −4: by a key for each, or onto each other
+    let chained = map.clone().with_giants(Giants::Chained);
+    assert!(chained.rotations().is_subset(&map.rotations()));
+    assert!(chained.rotations().len() < map.rotations().len());
+    override_is_definition(&parameters, &secret, &chained, &mut rng);
     // multiples and masks of runs, nothing rotated: computed without the special primes, and without a key
     let mut values = |n: usize| (0..n).map(|_| 0.3 * unit(&mut rng) as f32).collect();
     let still = [0, 1]

@@ -308,6 +308,7 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
     let graph = network::load_polynomial(&a.model)?;
     let machine = a.predict.machine()?;
     let target = polyveil::compiler::Target {
+        parameters: a.parameters.clone(),
         keys_on_disk: true,
         batch: a.batch,
         ..machine.target(a.max_memory)

@@ -71,7 +71,7 @@ impl Toy {
     }
     fn compile(&self, graph: &PolyGraph) {
         let target = compiler::Target {
-            parameters: ckks::ParametersSpec::toy_levelled(9, 6),
+            parameters: Some(ckks::ParametersSpec::toy_levelled(9, 6)),
             ..compiler::Target::default()
         };
         let plan = compiler::compile(graph, &target).expect("compiles");

@@ -35,7 +35,7 @@ impl Ready {
         );
         let graph = artefact::load(Path::new(&model), 1 << 20).expect("reads");
         let target = compiler::Target {
-            parameters: ckks::ParametersSpec::toy_levelled(9, 6),
+            parameters: Some(ckks::ParametersSpec::toy_levelled(9, 6)),
             ..compiler::Target::default()
         };
         let plan = compiler::compile(&graph, &target).expect("compiles");

@@ -19,7 +19,7 @@ fn client_file(folder: &Folder) -> String {
     );
     let graph = nn::format::artefact::load(pvm.as_ref(), 1 << 20).expect("reads");
     let target = compiler::Target {
-        parameters: ckks::ParametersSpec::toy_levelled(11, 6),
+        parameters: Some(ckks::ParametersSpec::toy_levelled(11, 6)),
         ..compiler::Target::default()
     };
     let plan = compiler::compile(&graph, &target).expect("compiles");

@@ -76,7 +76,7 @@ fn checkpoint(folder: &Folder) -> String {
 fn toy_plan(folder: &Folder, model: &str, batch: usize) -> (PolyGraph, String) {
     let graph = artefact::load(Path::new(model), 1 << 24).expect("reads");
     let target = compiler::Target {
-        parameters: ckks::ParametersSpec::toy(10),
+        parameters: Some(ckks::ParametersSpec::toy(10)),
         batch,
         ..compiler::Target::default()
     };

@@ -175,7 +175,7 @@ fn every_command_that_lacks_memory_ends_with_one_line() {
     let path = |name: &str| folder.path(name);
     let graph = narrow();
     let target = compiler::Target {
-        parameters: ckks::ParametersSpec::toy_levelled(14, 8),
+        parameters: Some(ckks::ParametersSpec::toy_levelled(14, 8)),
         ..compiler::Target::default()
     };
     let plan = compiler::compile(&graph, &target).expect("compiles");

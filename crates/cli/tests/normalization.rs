@@ -328,7 +328,7 @@ fn the_client_sees_how_pixels_become_inputs() {
     let graph =
         nn::format::artefact::load(Path::new(&folder.path("net.pvm")), 1 << 20).expect("reads");
     let target = compiler::Target {
-        parameters: ckks::ParametersSpec::toy_levelled(9, 6),
+        parameters: Some(ckks::ParametersSpec::toy_levelled(9, 6)),
         ..compiler::Target::default()
     };
     let plan = compiler::compile(&graph, &target).expect("compiles");

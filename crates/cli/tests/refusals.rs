@@ -279,7 +279,7 @@ fn done(arguments: &[&str]) -> (String, String) {
 fn answers_leave_the_client_with_noise_and_counted_or_not_at_all() {
     let folder = Folder::new("share");
     let target = compiler::Target {
-        parameters: ckks::ParametersSpec::toy_levelled(8, 4),
+        parameters: Some(ckks::ParametersSpec::toy_levelled(8, 4)),
         ..compiler::Target::default()
     };
     let graph = network(true);

@@ -69,7 +69,7 @@ fn a_sentence_goes_through_all_commands_and_comes_back_with_the_twins_class() {
         panic!("an encoder takes sentences")
     };
     let target = compiler::Target {
-        parameters: ckks::ParametersSpec::toy(11),
+        parameters: Some(ckks::ParametersSpec::toy(11)),
         ..compiler::Target::default()
     };
     let plan = compiler::compile(&graph, &target).expect("compiles");

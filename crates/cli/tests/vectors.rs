@@ -13,7 +13,7 @@ const ROWS: &str = "name;left;right;differ\na;0;0;0\nb;0;1;1\nc;1;0;1\nd;1;1;0\n
 fn toy_plan(folder: &Folder, model: &str) -> nn::PolyGraph {
     let graph = artefact::load(Path::new(model), 1 << 20).expect("reads");
     let target = compiler::Target {
-        parameters: ckks::ParametersSpec::toy_levelled(9, 6),
+        parameters: Some(ckks::ParametersSpec::toy_levelled(9, 6)),
         ..compiler::Target::default()
     };
     let plan = compiler::compile(&graph, &target).expect("compiles");

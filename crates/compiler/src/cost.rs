@@ -5,6 +5,7 @@
 
 use crate::error::Error;
 use crate::schedule::{Machine, Refresh};
+use ckks::map::Giants;
 use ckks::work::At;
 use ckks::{Bootstrap, Context, CostTable, Level, MapSize, Meter, Parameters};
 use runtime::Operation;
@@ -24,7 +25,7 @@ pub(crate) struct CostModel {
 }
 
 impl CostModel {
-    /// For these parameters; [`CostModel::prepare`] follows.
+    /// For these parameters, with a table for N = 2^16; [`CostModel::prepare`] follows.
     pub(crate) fn new(
         parameters: &Parameters,
         table: CostTable,
@@ -32,7 +33,7 @@ impl CostModel {
     ) -> Result<Self, Error> {
         let mut model = Self {
             context: Context::new(parameters),
-            table,
+            table: table.for_ring(parameters.spec().log_n),
             batch,
             bootstraps: BTreeMap::new(),
             aligns: Vec::new(),
@@ -112,6 +113,19 @@ impl CostModel {
     /// Whether there is bootstrapping.
     pub(crate) fn has_bootstrap(&self) -> bool {
         self.parameters().bootstrap().is_some()
+    }
+
+    /// How maps rotate their sums: without bootstrapping, whose own keys are most, by as few keys as they can.
+    pub(crate) fn giants(&self) -> Giants {
+        match self.has_bootstrap() {
+            true => Giants::Apart,
+            false => Giants::Chained,
+        }
+    }
+
+    /// What encrypting at a level counts: it costs the client and the wire a little.
+    pub(crate) fn encrypted(&self, level: usize) -> f64 {
+        1e-3 * level as f64 * ckks::work::ring_share(self.parameters().spec().log_n)
     }
 
     /// An operation of one or two operands at `level`, as the meter counts it.

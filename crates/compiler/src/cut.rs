@@ -25,7 +25,9 @@ impl Builder<'_> {
         layout: &Layout,
     ) -> Result<Expression, Error> {
         let mixing = |t: &(Id, Chain)| t.1.iter().filter(|l| l.op.mixes()).count();
-        if !value.terms.iter().any(|t| mixing(t) > 1) {
+        // without bootstraps a level has no price: there are only so many
+        let one = !value.terms.iter().any(|t| mixing(t) > 1);
+        if one || !self.cost.has_bootstrap() {
             return Ok(value);
         }
         let period = match self.sized {
@@ -34,13 +36,8 @@ impl Builder<'_> {
         };
         self.cost.prepare([period])?;
         let level = self.cost.levels().div_ceil(2).max(1);
-        let share =
-            |c: &Self| c.cost.bootstrap(period, c.cost.levels()) / c.cost.levels().max(1) as f64;
-        let deeper = if self.cost.has_bootstrap() {
-            share(self)
-        } else {
-            f64::INFINITY
-        };
+        let levels = self.cost.levels();
+        let deeper = self.cost.bootstrap(period, levels) / levels.max(1) as f64;
         // Diagonals hold as many entries as they are long, at most: often that says enough, and entries are many.
         let at_least = |c: &Self, terms: &[(Id, Chain)], rows: usize, length: usize| {
             let (count, alike) = entries(terms, rows);

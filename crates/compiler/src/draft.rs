@@ -10,7 +10,7 @@ use crate::split::{self, Splits};
 use crate::stages::stages;
 use crate::target::Target;
 use crate::{twins, units};
-use ckks::Parameters;
+use ckks::{Parameters, ParametersSpec};
 use nn::PolyGraph;
 use runtime::{Description, Plan, VerifiedPlan};
 use std::borrow::Cow;
@@ -31,31 +31,67 @@ pub(crate) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// Packs a network's maps and splits them.
-    pub(crate) fn new(
+    /// A network's normal form in the ring of a set.
+    pub(crate) fn normal(
         graph: &'a PolyGraph,
         target: &'a Target,
-    ) -> Result<(Self, Vec<Option<Packed>>, Splits), Error> {
-        let parameters = Parameters::new(target.parameters.clone())?;
+        set: ParametersSpec,
+    ) -> Result<Self, Error> {
+        let parameters = Parameters::new(set)?;
         let max_slots = target.slots_of_one(&parameters)?;
         let mut cost = CostModel::new(&parameters, target.cost, target.batch)?;
         let normal = normal::normalise(graph, target, max_slots, None, &mut cost)?;
         cost.prepare(normal.quantities.iter().map(|q| q.layout.period))?;
-        let surveyed = normal.quantities.iter().map(|q| pack::survey(&normal, q));
-        let surveys: Vec<Survey> = surveyed.collect();
-        require_room(graph, (target, &parameters), &normal, &surveys)?;
-        let (packed, twins) = twins::pack_all(&normal, &surveys);
-        let splits = split::split_all(&packed, &cost, target.key_seconds);
-        let draft = Self {
+        Ok(Self {
             graph,
             model: nn::format::artefact::digest(graph)?,
             target,
             normal,
-            twins,
+            twins: Vec::new(),
             cost,
             weights: RefCell::default(),
-        };
+        })
+    }
+
+    /// The same network under another set of the same ring, without bootstrapping as this one.
+    pub(crate) fn under(&mut self, set: ParametersSpec) -> Result<(), Error> {
+        let parameters = Parameters::new(set)?;
+        self.cost = CostModel::new(&parameters, self.target.cost, self.target.batch)?;
+        Ok(())
+    }
+
+    /// Packs its maps.
+    pub(crate) fn pack(&mut self) -> Result<Vec<Option<Packed>>, Error> {
+        let normal = &self.normal;
+        let surveyed = normal.quantities.iter().map(|q| pack::survey(normal, q));
+        let surveys: Vec<Survey> = surveyed.collect();
+        let of = (self.target, self.cost.parameters());
+        require_room(self.graph, of, normal, &surveys)?;
+        let (packed, twins) = twins::pack_all(normal, &surveys);
+        self.twins = twins;
+        Ok(packed)
+    }
+
+    /// Splits its maps.
+    pub(crate) fn split(&self, packed: &[Option<Packed>]) -> Splits {
+        split::split_all(packed, &self.cost, self.key_price())
+    }
+
+    /// Packs a network's maps and splits them.
+    pub(crate) fn new(
+        graph: &'a PolyGraph,
+        target: &'a Target,
+        set: ParametersSpec,
+    ) -> Result<(Self, Vec<Option<Packed>>, Splits), Error> {
+        let mut draft = Self::normal(graph, target, set)?;
+        let packed = draft.pack()?;
+        let splits = draft.split(&packed);
         Ok((draft, packed, splits))
+    }
+
+    /// What one more rotation key costs.
+    pub(crate) fn key_price(&self) -> f64 {
+        self.target.key_price(self.cost.parameters())
     }
 
     /// Decides on levels and bootstraps, which reach one level only if one is given; and what that costs: seconds of a run, and its
@@ -72,7 +108,7 @@ impl<'a> Draft<'a> {
         let (stages, output) = (self.stages(splits)?, self.normal.output);
         let (decisions, seconds) = schedule::schedule(&stages, output, machine)?;
         let keys = split::rotations(splits).len() as f64;
-        Ok((decisions, seconds + keys * self.target.key_seconds))
+        Ok((decisions, seconds + keys * self.key_price()))
     }
 
     /// What the scheduler must know of every quantity.
@@ -109,6 +145,7 @@ impl<'a> Draft<'a> {
                 twins: &self.twins,
                 splits,
                 weights: &self.weights,
+                giants: self.cost.giants(),
                 batch: target.batch,
             },
             packed,
@@ -120,9 +157,10 @@ impl<'a> Draft<'a> {
             input_bound: normal.quantities[0].bound,
             task: runtime::wire::task_digest(metadata.task.as_deref().unwrap_or_default()),
             model: *model,
+            parameters: String::new(),
         };
         Ok(VerifiedPlan::new(Plan {
-            parameters: target.parameters.clone(),
+            parameters: self.cost.parameters().spec().clone(),
             description,
             input,
             output,

@@ -9,7 +9,7 @@ use crate::pack::{Input, Packed, Twins, drop_repetitions};
 use crate::schedule::Decision;
 use crate::split::Split;
 use crate::units::Units;
-use ckks::map::{Term, Values};
+use ckks::map::{Giants, Term, Values};
 use ckks::{BlockMap, Bootstrap};
 use runtime::{Operation, Port, Register, Step};
 use std::borrow::Cow;
@@ -63,6 +63,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) twins: &'a [Twins],
     pub(crate) splits: &'a [Option<Split>],
     pub(crate) weights: &'a RefCell<Shared>,
+    /// How maps rotate their sums.
+    pub(crate) giants: Giants,
     /// Inputs side by side: each slot of the layouts is as many of a ciphertext's.
     pub(crate) batch: usize,
 }
@@ -419,7 +421,8 @@ impl Writer<'_> {
                 made.len(),
                 terms,
                 packed.folds.iter().map(|f| f * batch).collect(),
-            )?;
+            )?
+            .with_giants(self.draft.giants);
             let operation = Operation::Linear {
                 inputs: used.iter().map(|&i| inputs[i]).collect(),
                 outputs: made.iter().map(|&o| outputs[o]).collect(),

@@ -42,7 +42,7 @@ pub enum Error {
     },
     /// The network is deeper than the parameters and they have no bootstrapping.
     #[error(
-        "layer {layer} finds too few of the {had} levels of parameters `{parameters}` left, and they have no bootstrapping; take parameters with bootstrapping (`standard-16`) or at least {needed} levels"
+        "layer {layer} finds too few of the {had} levels of parameters `{parameters}` left, and they have no bootstrapping; take parameters with bootstrapping (`standard-16`) or at least {needed} levels, or leave the choice to the compiler"
     )]
     Levels {
         /// The first layer that no schedule reaches.

@@ -7,7 +7,7 @@
 //! Modules in reading order: `normal` (between polynomials everything is one affine map; its rows from `linear_op`; `product`, what
 //! products take in; `cut`, where two maps are cheaper than one) → `layout` (where
 //! values lie) → `pack` (maps as diagonals; `twins`, what is the same and made once) → `split` (baby and giant steps) → `stages` and `schedule` (levels and bootstraps by shortest path over
-//! `cost`; `search`, under a memory limit) → `activation` and `units` (intervals and leading coefficients folded away) → `emit` (the plan; `order`, depth first for a batch) → [`describe()`]; [`price`] (what
+//! `cost`; `search`, under a memory limit; `choose`, which parameters) → `activation` and `units` (intervals and leading coefficients folded away) → `emit` (the plan; `order`, depth first for a batch) → [`describe()`]; [`price`] (what
 //! an activation costs in a deep network), [`outline`] (what a network costs whose degrees are open), [`mod@sketch`] (what one costs whose weights
 //! are not there).
 //!
@@ -20,6 +20,7 @@ pub mod error;
 pub mod outline;
 
 mod activation;
+mod choose;
 mod cost;
 mod cut;
 mod draft;
@@ -48,13 +49,14 @@ pub use outline::{Choice, Outline};
 pub use price::{Price, Pricing};
 pub use sketch::{Sketch, sketch};
 
+use ckks::ParametersSpec;
 use draft::Draft;
 use nn::PolyGraph;
 use runtime::VerifiedPlan;
 use std::borrow::Cow;
 pub use target::Target;
 
-/// Compiles a network.
+/// Compiles a network, under the target's parameters or the cheapest that hold it (`choose`).
 ///
 /// Needs calibrated ranges on the input, on sums that several layers use, and on the answer.
 ///
@@ -63,7 +65,18 @@ pub use target::Target;
 /// cover; [`Error::Depth`], [`Error::Levels`] when the parameters have too few levels; [`Error::Weight`] when a folded weight
 /// overflows; [`Error::Memory`] where no plan keeps the memory limit; [`Error::Ckks`] for inconsistent or insecure parameters.
 pub fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
-    let (draft, packed, splits) = Draft::new(graph, target)?;
+    match &target.parameters {
+        Some(set) => compile_under(graph, target, set.clone()),
+        None => choose::compile(graph, target),
+    }
+}
+
+fn compile_under(
+    graph: &PolyGraph,
+    target: &Target,
+    set: ParametersSpec,
+) -> Result<VerifiedPlan, Error> {
+    let (draft, packed, splits) = Draft::new(graph, target, set)?;
     let (decisions, _) = draft.schedule(&splits, None)?;
     match target.max_memory {
         None => {

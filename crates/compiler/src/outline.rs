@@ -48,7 +48,7 @@ impl Outline {
             batch: 1,
             ..target.clone()
         };
-        let (draft, _, splits) = Draft::new(graph, &one)?;
+        let (draft, _, splits) = Draft::new(graph, &one, target.set())?;
         let mut stages = draft.stages(&splits)?;
         let mut open = Vec::new();
         let nodes = graph.nodes().iter();

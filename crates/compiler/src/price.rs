@@ -58,7 +58,7 @@ impl Pricing {
     /// # Errors
     /// [`Error::Ckks`] for inconsistent parameters.
     pub fn new(target: &Target) -> Result<Self, Error> {
-        let parameters = Parameters::new(target.parameters.clone())?;
+        let parameters = Parameters::new(target.set())?;
         let slots = parameters.max_slots();
         let mut cost = CostModel::new(&parameters, target.cost, 1)?;
         cost.prepare([slots])?;
@@ -168,7 +168,7 @@ mod tests {
 
     fn pricing() -> Pricing {
         Pricing::new(&Target {
-            parameters: ParametersSpec::toy(10),
+            parameters: Some(ParametersSpec::toy(10)),
             ..Target::default()
         })
         .expect("valid")
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn too_deep_is_refused() {
         let levelled = Pricing::new(&Target {
-            parameters: ParametersSpec::toy_levelled(10, 8),
+            parameters: Some(ParametersSpec::toy_levelled(10, 8)),
             ..Target::default()
         })
         .expect("valid");

@@ -47,7 +47,7 @@ impl Draft<'_> {
         }
         let mut all = vec![splits];
         for thrift in THRIFT {
-            let made = split_all(packed, &self.cost, thrift * self.target.key_seconds);
+            let made = split_all(packed, &self.cost, thrift * self.key_price());
             if !all.contains(&made) {
                 all.push(made);
             }

@@ -79,7 +79,7 @@ impl Sketch {
 /// # Errors
 /// Those of [`crate::compile`]; [`Error::Unsupported`] for operators whose cost does not follow from shapes.
 pub fn sketch(graph: &PolyGraph, scale: &Scale, target: &Target) -> Result<Sketch, Error> {
-    let parameters = Parameters::new(target.parameters.clone())?;
+    let parameters = Parameters::new(target.set())?;
     let rings = scale.rings(target.slots_of_one(&parameters)?);
     let mut cost = CostModel::new(&parameters, target.cost, target.batch)?;
     let sized = Some((scale, rings.full));
@@ -96,7 +96,7 @@ pub fn sketch(graph: &PolyGraph, scale: &Scale, target: &Target) -> Result<Sketc
     };
     let mut best: Option<Sketch> = None;
     for thrift in THRIFT {
-        let sketch = draft.sketch(thrift * target.key_seconds)?;
+        let sketch = draft.sketch(thrift * target.key_price(&parameters))?;
         let fits = target.max_memory.is_none_or(|m| sketch.peak_bytes <= m);
         // where it is not the keys that are too large, fewer of them don't help
         let other = sketch.peak_bytes - sketch.key_bytes;

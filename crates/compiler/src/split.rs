@@ -6,6 +6,7 @@
 use crate::cost::CostModel;
 use crate::pack::{Diagonal, Packed, Walk};
 use ckks::MapSize;
+use ckks::map::Climb;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
@@ -158,10 +159,21 @@ fn finish(packed: &Packed, cut: &Walk, anchor: Anchor, cost: &CostModel) -> Spli
         values: lengths().map(|len| cost.stored(len)).sum(),
         butterflies: lengths().map(|len| cost.butterflies(len)).sum(),
     };
-    let all = steps
+    let slots = packed.slots;
+    let babies = steps
         .iter()
-        .flat_map(|s| [s.0, s.1])
+        .map(|s| s.1)
         .chain(packed.folds.iter().copied());
+    let known: BTreeSet<usize> = babies.collect();
+    let mut differences = Vec::new();
+    let mut of_output = vec![BTreeSet::new(); packed.outputs];
+    for &(output, giant) in &giants {
+        of_output[output].insert(giant);
+    }
+    let climbs: Vec<Climb> = (of_output.iter())
+        .flat_map(|g| (cost.giants()).climbs(g, slots, &known, &mut differences))
+        .collect();
+    let all = known.into_iter().chain(climbs.into_iter().map(|c| c.by));
     let rotations = all
         .filter(|&r| r != 0)
         .map(|r| signed(r, packed.slots))

@@ -32,8 +32,7 @@ pub(crate) fn stages<'a>(
                 };
                 one.iter().map(|s| s * ciphertexts as f64).collect()
             }
-            // encrypting higher costs the client and the wire a little
-            (None, None) => cost.by_level(0, |l| Ok(1e-3 * (l * ciphertexts) as f64))?,
+            (None, None) => cost.by_level(0, |l| Ok(cost.encrypted(l) * ciphertexts as f64))?,
         };
         stages.push(Stage {
             layer: q.layer.clone(),

@@ -8,11 +8,13 @@ use runtime::limits::Room;
 /// What a plan is made for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    /// The parameter set.
-    pub parameters: ParametersSpec,
-    /// Seconds of units of work on the machine that will run the plan.
+    /// The parameter set; none: [`compile`](crate::compile) takes the cheapest that holds the network and its precision, and says why in the
+    /// plan. What is not compiled but priced or sketched is so under [`ParametersSpec::standard`] then.
+    pub parameters: Option<ParametersSpec>,
+    /// Seconds of units of work, for N = 2^16, on the machine that will run the plan.
     pub cost: CostTable,
-    /// What one more rotation key may cost, in seconds of each run: keys take memory, and are made, sent and stored once.
+    /// What one more rotation key may cost, in seconds of each run at N = 2^16, in smaller rings so much less: keys take memory, and are made,
+    /// sent and stored once.
     pub key_seconds: f64,
     /// The most memory that the run may take, in bytes of predicted peak; where the cheapest plan takes more, a dearer one that fits.
     pub max_memory: Option<u64>,
@@ -29,6 +31,14 @@ pub struct Target {
 }
 
 impl Target {
+    /// The set that is asked for, else the one with bootstrapping.
+    pub fn set(&self) -> ParametersSpec {
+        (self.parameters.clone()).unwrap_or_else(ParametersSpec::standard)
+    }
+    /// What one more rotation key costs in a ring.
+    pub(crate) fn key_price(&self, parameters: &Parameters) -> f64 {
+        self.key_seconds * ckks::work::ring_share(parameters.spec().log_n)
+    }
     /// Slots that one input of the batch has.
     pub(crate) fn slots_of_one(&self, parameters: &Parameters) -> Result<usize, Error> {
         let (batch, slots) = (self.batch, parameters.max_slots());
@@ -41,10 +51,10 @@ impl Target {
 }
 
 impl Default for Target {
-    /// The standard parameters with bootstrapping, the shipped costs, 20 ms for a key, no memory limit, keys in memory, one input at a time, any memory to compile, margin 1.25.
+    /// Parameters chosen for each network, the shipped costs, 20 ms for a key, no memory limit, keys in memory, one input at a time, any memory to compile, margin 1.25.
     fn default() -> Self {
         Self {
-            parameters: ParametersSpec::standard(),
+            parameters: None,
             cost: CostTable::default(),
             key_seconds: 0.02,
             max_memory: None,

@@ -97,7 +97,7 @@ fn small_language_models() {
                 .map(|x| after_first(x, first).expect("longer"))
                 .collect();
             let target = Target {
-                parameters: ParametersSpec::toy(10),
+                parameters: Some(ParametersSpec::toy(10)),
                 ..Target::default()
             };
             let plan = agree(&lowered.graph, &target, &inputs, 1e-4);
@@ -159,7 +159,7 @@ fn an_encoders_norms_are_norms() {
     };
     let lowered = adapt(&graph, &data, &options).expect("lowers");
     let target = Target {
-        parameters: ParametersSpec::toy(10),
+        parameters: Some(ParametersSpec::toy(10)),
         ..Target::default()
     };
     let plan = compile(&lowered.graph, &target).expect("compiles");

@@ -11,9 +11,15 @@ use support::{Builder, Random, act, agree, conv_bn, describe, resnet, twin};
 
 fn target(log_n: u32) -> Target {
     Target {
-        parameters: ParametersSpec::toy(log_n),
+        parameters: Some(ParametersSpec::toy(log_n)),
         ..Target::default()
     }
+}
+
+fn with_levels(log_n: u32, levels: usize) -> Target {
+    let mut target = target(log_n);
+    (target.parameters.iter_mut()).for_each(|p| p.residual.levels = levels);
+    target
 }
 
 fn build(
@@ -91,8 +97,7 @@ fn squares_and_quartics_take_one_and_two_levels() {
             assert!(-1.0 <= low && low < -0.1 && high <= 1.0 && (low + high).abs() > 1e-3);
         }
         // too few levels for all at once: bootstraps between, in a chain of 4
-        let mut short = target(12);
-        short.parameters.residual.levels = 4;
+        let short = with_levels(12, 4);
         let plan = agree(&graph, &short, &inputs, 1e-6);
         assert!(count(&plan, |o| matches!(o, Operation::Bootstrap { .. })) > 0);
     }
@@ -123,8 +128,7 @@ fn polynomials_of_polynomials_products_and_shared_sums() {
     });
     let (graph, inputs) = twin(&graph, &mut random, 4, 9);
     for levels in [10, 5] {
-        let mut target = target(11);
-        target.parameters.residual.levels = levels;
+        let target = with_levels(11, levels);
         let plan = agree(&graph, &target, &inputs, 1e-6);
         assert!(
             // the product with a summand is one more: a sum would be a map and a level
@@ -227,7 +231,7 @@ fn refusals_name_the_layer_and_the_remedy() {
     });
     let (graph, _) = twin(&deep, &mut random, 4, 31);
     let levelled = Target {
-        parameters: ParametersSpec::toy_levelled(8, 5),
+        parameters: Some(ParametersSpec::toy_levelled(8, 5)),
         ..Target::default()
     };
     let error = refused(&graph, &levelled);
@@ -237,7 +241,7 @@ fn refusals_name_the_layer_and_the_remedy() {
     );
     assert!(error.to_string().contains("bootstrapping"));
     let short = Target {
-        parameters: ParametersSpec::toy_levelled(8, 4),
+        parameters: Some(ParametersSpec::toy_levelled(8, 4)),
         ..Target::default()
     };
     let error = refused(&graph, &short);
@@ -249,7 +253,7 @@ fn refusals_name_the_layer_and_the_remedy() {
         compile(
             &graph,
             &Target {
-                parameters: ParametersSpec::toy_levelled(8, 7),
+                parameters: Some(ParametersSpec::toy_levelled(8, 7)),
                 ..Target::default()
             }
         )

@@ -10,7 +10,7 @@ use support::{Builder, Random, agree, conv_bn, shortcut_a, twin};
 
 fn target(log_n: u32) -> Target {
     Target {
-        parameters: ParametersSpec::toy(log_n),
+        parameters: Some(ParametersSpec::toy(log_n)),
         ..Target::default()
     }
 }

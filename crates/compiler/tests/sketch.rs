@@ -16,7 +16,7 @@ const OPTIONS: Polynomials = Polynomials {
 
 fn toy(log_n: u32, batch: usize) -> Target {
     Target {
-        parameters: ParametersSpec::toy(log_n),
+        parameters: Some(ParametersSpec::toy(log_n)),
         cost: Basis::shipped().cost.on(1),
         batch,
         ..Target::default()

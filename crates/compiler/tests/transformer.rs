@@ -16,7 +16,7 @@ use support::{Builder, Random, agree, describe, twin};
 
 fn target(log_n: u32) -> Target {
     Target {
-        parameters: ParametersSpec::toy(log_n),
+        parameters: Some(ParametersSpec::toy(log_n)),
         ..Target::default()
     }
 }
@@ -203,7 +203,7 @@ fn growing(steps: usize) -> (nn::PolyGraph, Vec<nn::Tensor>) {
 fn products_that_grow_are_brought_down_before_a_bootstrap() {
     let (graph, inputs) = growing(8);
     let mut target = target(6);
-    target.parameters.residual.levels = 5;
+    (target.parameters.iter_mut()).for_each(|p| p.residual.levels = 5);
     let plan = agree(&graph, &target, &inputs, 1e-6);
     assert!(count(&plan, |o| matches!(o, Operation::Bootstrap { .. })) > 0);
     let grown = |o: &Operation| matches!(o, Operation::Multiply { bound, .. } if *bound > 100.0);

@@ -105,7 +105,7 @@ impl MachineCost {
         let work = keys.map(|(name, limit)| ckks::work::key(parameters, name, limit));
         let cpu = work
             .fold(Cost::default(), Cost::plus)
-            .seconds(&self.on(threads));
+            .seconds(&self.on(threads).for_ring(parameters.spec().log_n));
         (cpu, self.wall(cpu, threads))
     }
     /// Wall seconds of so many CPU seconds on `threads` quiet cores.

@@ -7,7 +7,7 @@
 //! let outputs = Some(Meaning::Classes(vec!["equal".into(), "different".into()]));
 //! let options = Calibrating { degree: 7, outputs, normalization: Stated::named("none"), ..Default::default() };
 //! let network = calibrate("data/xor.onnx".as_ref(), &truth_table, &options, &mut silent)?;
-//! let plan = std::sync::Arc::new(compile(&network, &shallow())?);
+//! let plan = std::sync::Arc::new(compile(&network, &compiler::Target::default())?);
 //! // the client: keys and an input, as bytes
 //! let client = Client::new(client_file(&plan, &network)?)?;
 //! let (keys, input) = (client.evaluation_keys()?, client.encrypt(&[Input::Row(vec![1.0, 0.0])])?);
@@ -90,18 +90,19 @@ pub fn client_file(
     Ok(plan.client_file(network::task_bytes(graph))?)
 }
 
+/// The parameter set of a name, of an option.
+#[cfg(feature = "clap")]
+#[doc(hidden)]
+pub fn parameters(name: &str) -> std::result::Result<ckks::ParametersSpec, String> {
+    ckks::ParametersSpec::named(name).ok_or_else(|| {
+        format!("`{name}` is no parameter set; there are standard-16 and levelled-LOGN-LEVELSxBITS-DIGIT (levelled-14-6x38-3); without a name the cheapest is chosen")
+    })
+}
+
 /// Bytes, of an option such as 12GB.
 #[cfg(feature = "clap")]
 #[doc(hidden)]
 pub fn size(text: &str) -> std::result::Result<u64, String> {
     runtime::parse_size(text)
         .ok_or_else(|| format!("`{text}` is not a size; write for example 12GB, 800MB or 4GiB"))
-}
-
-/// A target for small networks: without bootstraps, 128 bits of security, keys of some megabytes.
-pub fn shallow() -> compiler::Target {
-    compiler::Target {
-        parameters: ckks::ParametersSpec::shallow(),
-        ..compiler::Target::default()
-    }
 }

@@ -161,6 +161,9 @@ pub fn forecast(plan: &VerifiedPlan, made: &Prediction, placement: Option<&Place
         p.security_bits()
     );
     text += &security(p, "  ");
+    for line in plan.plan().description.parameters.lines() {
+        text += &format!("  {line}\n");
+    }
     if let Some(p) = placement {
         text += &format!(
             "keys on disk: {} of {} stay in memory, the others are read {} times, {} in all, for about {} more (at an assumed {}/s, checksums included)\n",
@@ -276,8 +279,14 @@ struct Steps {
 }
 
 fn steps(graph: &nn::PolyGraph, input: &nn::Tensor, tell: Listener<'_>) -> Result<Steps> {
-    // planned with the shipped table, so that what is measured does not depend on what was measured before
-    let plan = Arc::new(crate::compile(graph, &compiler::Target::default())?);
+    // planned for N = 2^16, whose table it is, and with the shipped one, so that what is measured does not depend on what was measured before
+    let plan = Arc::new(crate::compile(
+        graph,
+        &compiler::Target {
+            parameters: Some(ParametersSpec::standard()),
+            ..compiler::Target::default()
+        },
+    )?);
     crate::require_memory(&plan, plan.facts().peak_bytes, None)?;
     let prediction = Machine::default().predict(&plan, None, Probing::AsItIs)?;
     let session = Session::new(plan.clone(), graph, prediction, tell)?;

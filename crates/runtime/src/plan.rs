@@ -76,6 +76,9 @@ pub struct Description {
     pub task: [u8; 32],
     /// Digest of the network that it was compiled from: the checksum in its file; zero where it was made by hand.
     pub model: [u8; 32],
+    /// Why it has these parameters, in lines for people; nothing where they were asked for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub parameters: String,
 }
 
 /// A program as the compiler or a file has it, not checked: [`VerifiedPlan::new`](crate::VerifiedPlan::new) checks it. Read and written

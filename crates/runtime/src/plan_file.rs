@@ -10,7 +10,7 @@ use crate::wire::conformance::{self, parameters_digest};
 use crate::wire::container::{Digest, Ids, Kind, Reader, from_json, hash_parts, write_file};
 use crate::wire::ports::{PLACES, places_bytes, read_places};
 use crate::{Error, Help, Result, size};
-use ckks::map::{Term, Values};
+use ckks::map::{Giants, Term, Values};
 use ckks::{BlockMap, Complex64, Parameters, ParametersSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -54,6 +54,9 @@ struct StoredMap {
     /// Slots that each weight stands for.
     run: usize,
     folds: Vec<usize>,
+    /// How sums before giant steps are rotated.
+    #[serde(default, skip_serializing_if = "Giants::apart")]
+    giants: Giants,
     /// (input, output, giant, baby, weights)
     terms: Vec<(usize, usize, usize, usize, usize)>,
 }
@@ -209,6 +212,7 @@ impl Weights {
                 slots: map.slots(),
                 run: map.run(),
                 folds: map.folds().to_vec(),
+                giants: map.giant_steps(),
             };
             let bias = bias
                 .into_iter()
@@ -483,6 +487,7 @@ fn restore(stored: StoredOperation, weights: &[Vector]) -> std::result::Result<O
                 terms.len(),
             ));
         }
+        let giants = map.giants;
         let map = BlockMap::of_finite(map.slots, inputs, outputs, terms, map.folds);
         let bias = bias.into_iter().map(|b| match b.map(|b| (b, find(b))) {
             None => Ok(None),
@@ -493,7 +498,7 @@ fn restore(stored: StoredOperation, weights: &[Vector]) -> std::result::Result<O
             }
         });
         Ok((
-            map.map_err(|e| e.to_string())?,
+            map.map_err(|e| e.to_string())?.with_giants(giants),
             bias.collect::<std::result::Result<_, String>>()?,
         ))
     })

@@ -88,7 +88,7 @@ impl Prediction {
             .map(|&s| self.basis.cost.wall(s, self.threads))
             .collect()
     }
-    /// CPU seconds of units of work, as it was made with.
+    /// CPU seconds of units of work at N = 2^16, as it was made with.
     pub fn table(&self) -> CostTable {
         self.basis.cost.on(self.threads)
     }

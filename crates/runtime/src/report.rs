@@ -312,7 +312,10 @@ impl Report {
             basis: prediction.basis.clone(),
             layers,
             purposes: shares(plan, prediction, measured),
-            primitives: primitives(&facts.total, &prediction.table()),
+            primitives: primitives(
+                &facts.total,
+                &prediction.table().for_ring(parameters.spec().log_n),
+            ),
         }
     }
 

@@ -70,6 +70,14 @@ impl VerifiedPlan {
         })
     }
 
+    /// The same plan, saying why it has its parameters.
+    #[must_use]
+    pub fn because(mut self, why: String) -> Self {
+        self.plan.description.parameters = why;
+        self.digest = OnceLock::new();
+        self
+    }
+
     /// The plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
@@ -165,10 +173,11 @@ impl VerifiedPlan {
     pub fn client_file(&self, task: Arc<[u8]>) -> Result<ClientFile> {
         ClientFile::new(self.client_spec(), task)
     }
-    /// Predicted CPU seconds of each step.
+    /// Predicted CPU seconds of each step, by a table for N = 2^16.
     pub fn predicted_steps(&self, table: &CostTable) -> Vec<f64> {
+        let table = table.for_ring(self.parameters().spec().log_n);
         let steps = self.facts.steps.iter();
-        steps.map(|s| s.cost.seconds(table)).collect()
+        steps.map(|s| s.cost.seconds(&table)).collect()
     }
     /// The meter's root mean square of the error that a fresh encryption has and that each step adds to exact operands, by register.
     pub(crate) fn own_deviations(&self) -> Result<(f64, Vec<BTreeMap<Register, f64>>)> {

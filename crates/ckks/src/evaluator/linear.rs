@@ -1,12 +1,12 @@
 //! Block maps by double-hoisted baby-step giant-step [BMTH21, Alg. 6], limb by limb.
 //!
-//! Babies share one decomposition and stay in QP; products with the diagonals accumulate in QP; each giant step costs one
+//! Babies share one decomposition and stay in QP; products with the diagonals accumulate in QP; each giant step, or difference of two, costs one
 //! ModDown of one polynomial and one inner product; one division by P and the level's primes ends the map.
 
 use super::Evaluator;
 use super::switch::{Decomposed, DigitLimbs, KeyLimb, chunks};
 use crate::keys::{KeyName, galois_element};
-use crate::map::Typed;
+use crate::map::{Climb, Typed};
 use crate::tables::{Permutation, Plains, TILE};
 use crate::typing::Info;
 use crate::{Arithmetic, BlockMap, Ciphertext, Error, SwitchingKey};
@@ -46,6 +46,8 @@ struct Hoisted<'a> {
     babies: Vec<Vec<usize>>,
     /// (output, giant step) of each inner sum.
     groups: Vec<(usize, usize)>,
+    /// The rotations of each output's inner sums.
+    climbs: Vec<Vec<Climb>>,
     /// Ring indices of the sums' limbs: the level's, then P's, unless nothing is rotated.
     limbs: Arc<[usize]>,
     /// How many of them are the level's.
@@ -65,8 +67,26 @@ impl Evaluator {
         let map = Hoisted::new(self, xs, map, typed);
         map.check_keys()?;
         let mut totals: Vec<Option<Pair>> = (0..map.map.outputs()).map(|_| None).collect();
+        let mut sums: BTreeMap<(usize, usize), Pair> = BTreeMap::new();
         for (&(output, giant), sum) in map.groups.iter().zip(map.inner_sums()?) {
-            map.add_rotated(&mut totals[output], giant, sum)?;
+            match map.element(giant) {
+                None => map.add_rotated(&mut totals[output], giant, sum)?,
+                Some(_) => drop(sums.insert((output, giant), sum)),
+            }
+        }
+        for (output, climbs) in map.climbs.iter().enumerate() {
+            for &Climb { giant, onto, by } in climbs {
+                let Some(sum) = sums.remove(&(output, giant)) else {
+                    continue;
+                };
+                let Some(onto) = onto else {
+                    map.add_rotated(&mut totals[output], by, sum)?;
+                    continue;
+                };
+                let mut total = sums.remove(&(output, onto));
+                map.add_rotated(&mut total, by, sum)?;
+                sums.extend(total.map(|total| ((output, onto), total)));
+            }
         }
         totals
             .into_iter()
@@ -98,6 +118,7 @@ impl<'a> Hoisted<'a> {
             groups: (0..map.outputs())
                 .flat_map(|o| map.giants(o).into_iter().map(move |g| (o, g)))
                 .collect(),
+            climbs: map.climbs(),
             kept: shape.kept,
             ranges: chunks(limbs.len()),
             limbs,
@@ -116,9 +137,9 @@ impl<'a> Hoisted<'a> {
     fn check_keys(&self) -> Result<(), Error> {
         let level = self.typed.level;
         let limit = self.evaluator.parameters().key_limit(level);
-        let giants = self.groups.iter().map(|(_, g)| g);
-        let steps = self.babies.iter().flatten().chain(giants);
-        for g in steps.filter_map(|&by| self.element(by)) {
+        let climbs = self.climbs.iter().flatten().map(|c| c.by);
+        let steps = self.babies.iter().flatten().copied().chain(climbs);
+        for g in steps.filter_map(|by| self.element(by)) {
             let name = KeyName::Galois(g);
             self.evaluator.keys.check(name, limit, level.index())?;
         }
@@ -319,7 +340,7 @@ impl<'a> Hoisted<'a> {
         }
         sums
     }
-    /// Adds an inner sum, rotated by its giant step, to an output's total.
+    /// Adds an inner sum, rotated, to an output's total or to another sum.
     fn add_rotated(&self, total: &mut Option<Pair>, giant: usize, sum: Pair) -> Result<(), Error> {
         let Some(g) = self.element(giant) else {
             match total {

@@ -87,8 +87,8 @@ pub fn activations(output: &Path, options: &Options, target: &Target, command: &
          ciphertext wide. **seconds**: predicted CPU seconds of activation and bootstraps for one ciphertext; the linear map's work is \
          not counted. **max**: largest error on [−R, R] of the minimax polynomial. **rms**: root mean square error, of the polynomial \
          fitted as calibration fits it, under a normal density of deviation R/3.5.\n{}",
-        target.parameters.name,
-        1usize << (target.parameters.log_n - 1),
+        target.set().name,
+        1usize << (target.set().log_n - 1),
         activations::markdown(&rows)
     );
     let document = Document::new(output);
@@ -181,7 +181,7 @@ mod tests {
             ..Options::default()
         };
         let target = Target {
-            parameters: ckks::ParametersSpec::toy(10),
+            parameters: Some(ckks::ParametersSpec::toy(10)),
             ..Target::default()
         };
         let read = || {

@@ -24,7 +24,7 @@ fn hostile(steps: Vec<Operation>, inputs: usize, output: (usize, usize)) -> Plan
         ..port(name, 0, level, 1.0)
     };
     Plan {
-        parameters: ParametersSpec::levelled(),
+        parameters: ParametersSpec::levelled(16, 26, 45, 9),
         input: port("x", (0..inputs).collect(), 5),
         output: port("y", vec![output.0], output.1),
         steps: (steps.into_iter())
