@@ -4,7 +4,7 @@ use crate::coefficients::Parts;
 use crate::typing::{self, Info};
 use crate::{
     BlockMap, Bootstrap, Coefficients, Complex64, Context, Convolution, Descent, Error,
-    HalfBootstrap, Level, Parameters, Polynomial, WeightRows, packing, ring_switch,
+    HalfBootstrap, Level, Parameters, Polynomial, WeightRows, packing,
 };
 
 /// The primitives of CKKS and the circuits provided on top of them.
@@ -206,7 +206,7 @@ pub trait Arithmetic {
         x: &Coefficients<Self::Value>,
     ) -> Result<Vec<Coefficients<Self::Value>>, Error> {
         let _ = x;
-        ring_switch::missing(self.parameters())
+        typing::small_ring(self.parameters(), None)
     }
     /// Back from the small ring: the value whose classes these are; nothing stands for a class of zeros, of which there may be all but one. One switch
     /// of keys.
@@ -215,6 +215,6 @@ pub trait Arithmetic {
         classes: &[Option<Coefficients<Self::Value>>],
     ) -> Result<Coefficients<Self::Value>, Error> {
         let _ = classes;
-        ring_switch::missing(self.parameters())
+        typing::small_ring(self.parameters(), None)
     }
 }

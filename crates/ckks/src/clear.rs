@@ -1,7 +1,7 @@
 //! The clear interpreter: what a circuit means, in f64. It runs the whole bootstrap circuit, ModRaise included.
 
 use crate::coefficients::{Parts, slot_of};
-use crate::ring_switch::{self, RingSwitch, Small};
+use crate::ring_switch::{RingSwitch, Small};
 use crate::typing::{self, Info};
 use crate::{
     Arithmetic, BlockMap, Coefficients, Complex64, Context, Convolution, Error, HalfBootstrap,
@@ -66,7 +66,7 @@ impl Clear {
         self
     }
     /// Real values in all N coefficients, where `info` says.
-    fn from_coefficients(&self, v: &[f64], info: Info) -> Result<Coefficients<ClearValue>, Error> {
+    fn of_coefficients(&self, v: &[f64], info: Info) -> Result<Coefficients<ClearValue>, Error> {
         let values = self.context.encoder().decode(v)?;
         Coefficients::of(self, ClearValue::new(values, info))
     }
@@ -197,7 +197,7 @@ impl Arithmetic for Clear {
                 return Ok(None);
             }
             out.iter_mut().for_each(|v| *v /= scale);
-            Ok(Some(self.from_coefficients(&out, info)?))
+            Ok(Some(self.of_coefficients(&out, info)?))
         });
         outputs.collect()
     }
@@ -205,24 +205,21 @@ impl Arithmetic for Clear {
         Some(&*self.small.as_ref()?.inner)
     }
     fn narrow(&self, x: &Coefficients<ClearValue>) -> Result<Vec<Coefficients<ClearValue>>, Error> {
-        let Some(Small { switch, inner }) = &self.small else {
-            return ring_switch::missing(self.parameters());
-        };
+        let Small { switch, inner } = typing::small_ring(self.parameters(), self.small.as_ref())?;
         let (t, all) = (switch.classes(), self.all(x)?);
         let info = switch.narrowed(&x.value().info)?;
         let class = |i: usize| -> Vec<f64> { all.iter().skip(i).step_by(t).copied().collect() };
         (0..t)
-            .map(|i| inner.from_coefficients(&class(i), info))
+            .map(|i| inner.of_coefficients(&class(i), info))
             .collect()
     }
     fn widen(
         &self,
         classes: &[Option<Coefficients<ClearValue>>],
     ) -> Result<Coefficients<ClearValue>, Error> {
-        let Some(Small { switch, inner }) = &self.small else {
-            return ring_switch::missing(self.parameters());
-        };
-        let info = switch.widened(&**inner, classes)?;
+        let Small { switch, inner } = typing::small_ring(self.parameters(), self.small.as_ref())?;
+        let info = |c: &Coefficients<_>| inner.info(c.value());
+        let info = switch.widened(classes.iter().map(|c| c.as_ref().map(info)))?;
         let t = switch.classes();
         let mut all = vec![0.0; self.parameters().n()];
         for (i, class) in classes.iter().enumerate() {
@@ -230,7 +227,7 @@ impl Arithmetic for Clear {
             let to = all.iter_mut().skip(i).step_by(t);
             to.zip(inner.all(class)?).for_each(|(to, v)| *to = v);
         }
-        self.from_coefficients(&all, info)
+        self.of_coefficients(&all, info)
     }
     fn mul_i(&self, x: &ClearValue) -> Result<ClearValue, Error> {
         Ok(Self::map(x, x.info, |v| v * Complex64::new(0.0, 1.0)))

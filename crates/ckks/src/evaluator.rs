@@ -10,6 +10,7 @@ mod switch;
 
 use crate::ciphertext::EncodedPlain;
 use crate::keys::{KeyName, conjugation_element, galois_element};
+use crate::ring_switch::Small;
 use crate::typing::{self, Info};
 use crate::{
     Arithmetic, BlockMap, Ciphertext, Coefficients, Complex64, Context, Convolution, Engine, Error,
@@ -23,7 +24,14 @@ use switch::ModDown;
 pub struct Evaluator {
     context: Context,
     keys: EvaluationKeys,
-    small: Option<Box<narrow::SmallRing>>,
+    small: Option<Box<SmallRing>>,
+}
+
+/// A small ring with its keys.
+struct SmallRing {
+    small: Small<Evaluator>,
+    down: Arc<crate::SwitchingKey>,
+    up: Arc<crate::SwitchingKey>,
 }
 
 impl std::fmt::Debug for Evaluator {
@@ -49,7 +57,13 @@ impl Evaluator {
     /// With a small ring and its keys, which conform to it.
     #[must_use]
     pub fn with_small(mut self, switch: &RingSwitch, keys: RingSwitchKeys) -> Self {
-        self.small = Some(Box::new(narrow::SmallRing::new(switch, keys)));
+        let inner = Box::new(Self::new(switch.small(), keys.small));
+        let switch = switch.clone();
+        self.small = Some(Box::new(SmallRing {
+            small: Small { switch, inner },
+            down: keys.down,
+            up: keys.up,
+        }));
         self
     }
     /// The keys.

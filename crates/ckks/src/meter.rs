@@ -9,7 +9,7 @@ use crate::coefficients::Parts;
 use crate::errors::{Errors, Mixing, Place, ROUNDED, UNIQUE};
 use crate::gains::{Counted, Known};
 use crate::keys::{KeyName, KeyRequest, KeyUse, conjugation_element, galois_element};
-use crate::ring_switch::{self, RingSwitch, Small};
+use crate::ring_switch::{RingSwitch, Small};
 use crate::typing::{self, Info};
 use crate::work::{At, Cost, MapSize, division, passes};
 use crate::{
@@ -683,9 +683,7 @@ impl Arithmetic for Meter {
         Some(&*self.small.as_ref()?.inner)
     }
     fn narrow(&self, x: &Coefficients<MeterValue>) -> Result<Vec<Coefficients<MeterValue>>, Error> {
-        let Some(Small { switch, inner }) = &self.small else {
-            return ring_switch::missing(self.parameters());
-        };
+        let Small { switch, inner } = typing::small_ring(self.parameters(), self.small.as_ref())?;
         let info = switch.narrowed(&x.value().info)?;
         let t = switch.classes();
         let y = self.between(x.value(), info, switch, t);
@@ -706,10 +704,9 @@ impl Arithmetic for Meter {
         &self,
         classes: &[Option<Coefficients<MeterValue>>],
     ) -> Result<Coefficients<MeterValue>, Error> {
-        let Some(Small { switch, inner }) = &self.small else {
-            return ring_switch::missing(self.parameters());
-        };
-        let info = switch.widened(&**inner, classes)?;
+        let Small { switch, inner } = typing::small_ring(self.parameters(), self.small.as_ref())?;
+        let info = |c: &Coefficients<_>| inner.info(c.value());
+        let info = switch.widened(classes.iter().map(|c| c.as_ref().map(info)))?;
         let known = || classes.iter().flatten().map(Coefficients::value);
         let most = |of: fn(&MeterValue) -> f64| known().map(of).fold(0.0, f64::max);
         // the mean over coefficients is one over classes

@@ -12,7 +12,7 @@
 use crate::keys::{EvaluationKeys, SwitchingKey};
 use crate::security::{self, KeySecurity};
 use crate::typing::{self, Info};
-use crate::{Arithmetic, Coefficients, Context, Error, Level, Parameters};
+use crate::{Context, Error, Level, Parameters};
 use std::sync::Arc;
 
 /// The two rings of a change, over the same primes: q's of the lowest levels, and the first special ones.
@@ -106,22 +106,17 @@ impl RingSwitch {
             ..*x
         })
     }
-    /// Where classes stand in the large ring, and whether they are all of one value: none missing but those that are zero.
-    pub(crate) fn widened<A: Arithmetic + ?Sized>(
+    /// Where classes stand in the large ring, if they are all of one value: nothing stands for those that are zero.
+    pub(crate) fn widened(
         &self,
-        small: &A,
-        classes: &[Option<Coefficients<A::Value>>],
+        classes: impl ExactSizeIterator<Item = Option<Info>>,
     ) -> Result<Info, Error> {
-        let infos: Vec<Info> = classes
-            .iter()
-            .flatten()
-            .map(|c| small.info(c.value()))
-            .collect();
-        let Some(first) = infos.first().filter(|_| classes.len() == self.classes()) else {
+        let had = classes.len();
+        let infos: Vec<Info> = classes.flatten().collect();
+        let Some(first) = infos.first().filter(|_| had == self.classes()) else {
             let reason = format!(
-                "{} classes, {} of them zero, but {} are needed",
-                classes.len(),
-                classes.len() - infos.len(),
+                "{had} classes, {} of them zero, but {} are needed, not all zero",
+                had - infos.len(),
                 self.classes()
             );
             return Err(Error::conformance("change of rings", reason));
@@ -136,14 +131,6 @@ impl RingSwitch {
             ..*first
         })
     }
-}
-
-/// A change of rings where there is none.
-pub(crate) fn missing<T>(parameters: &Parameters) -> Result<T, Error> {
-    Err(Error::Parameters {
-        name: parameters.spec().name.clone(),
-        reason: "no small ring was set up: give the interpreter one".into(),
-    })
 }
 
 /// An interpreter of the small ring beside the change that leads to it.

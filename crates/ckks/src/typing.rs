@@ -248,3 +248,11 @@ pub fn raised(p: &Parameters, x: &Info, to: Level) -> Result<Info, Error> {
         ..*x
     })
 }
+
+/// The small ring of an interpreter.
+pub fn small_ring<T>(p: &Parameters, small: Option<T>) -> Result<T, Error> {
+    small.ok_or_else(|| Error::Parameters {
+        name: p.spec().name.clone(),
+        reason: "no small ring was set up: give the interpreter one".into(),
+    })
+}

@@ -279,7 +279,16 @@ pub fn bench(a: &Benching, tell: Listener<'_>) -> Result<Vec<Row>> {
         half_bootstrap_rows(&mut bench, &p, k)?;
     }
     let set = set(ParametersSpec::coefficients(4)?, "toy-coefficients-11")?;
-    coefficients::rows(&mut bench, &set, if a.toy { 8 } else { 13 })?;
+    let wanted = coefficients::Wanted {
+        runs: bench.runs(),
+        counts: &bench.counts,
+        row: &|name| bench.wants(name),
+    };
+    for (name, threads, timing, p) in coefficients::rows(&set, if a.toy { 8 } else { 13 }, &wanted)?
+    {
+        let limbs = p.limbs(p.residual()).len();
+        bench.add(Row::new(&name, threads, timing, bench.runs()).on(&p, limbs));
+    }
     if bench.rows.is_empty() {
         return Err(format!(
             "no row is called like {:?}; rows: reference, stream, ntt, {}, bootstrap, half_bootstrap, pair, key_switch",

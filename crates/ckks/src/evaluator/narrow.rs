@@ -1,33 +1,9 @@
 //! The change of rings on ciphertexts.
 
-use super::Evaluator;
 use super::switch::ModDown;
-use crate::ring_switch::{RingSwitch, RingSwitchKeys, Small, missing};
-use crate::typing::Info;
-use crate::{Ciphertext, Coefficients, Context, Error, Level, SwitchingKey};
+use super::{Evaluator, SmallRing};
+use crate::{Ciphertext, Coefficients, Context, Error, Level, SwitchingKey, typing};
 use ring::{Coeff, Ntt, RnsPoly};
-use std::sync::Arc;
-
-/// A small ring with its keys.
-pub(super) struct SmallRing {
-    pub(super) small: Small<Evaluator>,
-    down: Arc<SwitchingKey>,
-    up: Arc<SwitchingKey>,
-}
-
-impl SmallRing {
-    pub(super) fn new(switch: &RingSwitch, keys: RingSwitchKeys) -> Self {
-        let inner = Box::new(Evaluator::new(switch.small(), keys.small));
-        Self {
-            small: Small {
-                switch: switch.clone(),
-                inner,
-            },
-            down: keys.down,
-            up: keys.up,
-        }
-    }
-}
 
 /// (c0, c1) under the secret that the key leads to, in the ring of `wide`.
 fn switched(
@@ -47,11 +23,8 @@ fn switched(
 }
 
 impl Evaluator {
-    pub(super) fn ring(&self) -> Result<&SmallRing, Error> {
-        match &self.small {
-            Some(ring) => Ok(ring),
-            None => missing(self.context.parameters()),
-        }
+    fn ring(&self) -> Result<&SmallRing, Error> {
+        typing::small_ring(self.context.parameters(), self.small.as_deref())
     }
     pub(super) fn narrowed(&self, x: &Ciphertext) -> Result<Vec<Coefficients>, Error> {
         let ring = self.ring()?;
@@ -74,8 +47,9 @@ impl Evaluator {
     }
     pub(super) fn widened(&self, classes: &[Option<Coefficients>]) -> Result<Ciphertext, Error> {
         let ring = self.ring()?;
-        let (switch, inner) = (&ring.small.switch, &ring.small.inner);
-        let info: Info = switch.widened(&**inner, classes)?;
+        let switch = &ring.small.switch;
+        let info = |c: &Coefficients| c.value().info;
+        let info = switch.widened(classes.iter().map(|c| c.as_ref().map(info)))?;
         let (wide, small) = (switch.wide(), switch.small().parameters());
         let indices = wide.parameters().limbs(info.level);
         let zero = RnsPoly::<Coeff>::zero(small.ring(), indices.clone());

@@ -49,7 +49,7 @@ impl Parameters {
             scales: from.scales[..=level.index].to_vec(),
             end: from.end,
             special: (count..count + special.len()).collect(),
-            digits: vec![0..count],
+            digits: std::iter::once(0..count).collect(),
             log_q,
             log_p: log(special),
             spec,

@@ -1,39 +1,56 @@
 //! What linear layers in coefficients are made of, at N and in the small ring that they may change to.
 
-use super::{Bench, Row, on};
 use crate::error::Result;
+use crate::machine::{clock, pool};
 use crate::session::rng;
 use ckks::packing::packing_keys;
 use ckks::{
     Arithmetic, Coefficients, Context, Convolution, Evaluator, Folded, KeyRequest, Parameters,
     RingSwitch, SecretKey,
 };
-use cost::workload::{Reading, Timing};
+use cost::workload::{Reading, Timing, time_beside_reference};
 
 /// Input ciphertexts, and outputs, of the layer that products are timed in; channels of a ciphertext.
 const INPUTS: usize = 8;
 const OUTPUTS: usize = 16;
 const CHANNELS: usize = 64;
 
+/// How to measure, and what.
+pub(super) struct Wanted<'a> {
+    /// Runs per row.
+    pub(super) runs: usize,
+    /// Thread counts.
+    pub(super) counts: &'a [usize],
+    /// Whether a row of this name is asked for.
+    pub(super) row: &'a dyn Fn(&str) -> bool,
+}
+
+/// What was measured: a name, threads, one call's time, the parameters.
+pub(super) type Measured = (String, usize, Timing, Parameters);
+
 /// A product of a ciphertext with weights, two primes each, and a switch of keys of packing: at the lowest levels of a set, with as few special primes as
 /// they need.
-pub(super) fn rows(bench: &mut Bench<'_, '_>, p: &Parameters, log_small: u32) -> Result<()> {
+pub(super) fn rows(p: &Parameters, log_small: u32, wanted: &Wanted<'_>) -> Result<Vec<Measured>> {
     let names = |log_n: u32| ["pair", "key_switch"].map(|row| format!("{row} 2^{log_n}"));
     let all = [names(p.spec().log_n), names(log_small)];
-    if !all.iter().flatten().any(|name| bench.wants(name)) {
-        return Ok(());
+    let mut rows = Vec::new();
+    if !all.iter().flatten().any(|name| (wanted.row)(name)) {
+        return Ok(rows);
     }
     let switch = RingSwitch::new(p, log_small, p.products())?;
     for (context, names) in [switch.wide(), switch.small()].into_iter().zip(all) {
-        ring(bench, context, names)?;
+        rows.extend(ring(context, names, wanted)?);
     }
-    Ok(())
+    Ok(rows)
 }
 
-fn ring(bench: &mut Bench<'_, '_>, context: &Context, [pair, switch]: [String; 2]) -> Result<()> {
+fn ring(
+    context: &Context,
+    [pair, switch]: [String; 2],
+    wanted: &Wanted<'_>,
+) -> Result<Vec<Measured>> {
     let p = context.parameters();
-    let (n, level, runs) = (p.n(), p.residual(), bench.runs());
-    let limbs = p.limbs(level).len();
+    let (n, level, runs) = (p.n(), p.residual(), wanted.runs);
     let fold = |channels| Folded::new(n, CHANNELS, 1, 1, [channels, 1, 1]);
     let (input, output) = (fold(INPUTS * CHANNELS)?, fold(OUTPUTS)?);
     let layer = Convolution::new(&input, &output, [1, 1], [0, 0], 1, 1)?;
@@ -53,28 +70,35 @@ fn ring(bench: &mut Bench<'_, '_>, context: &Context, [pair, switch]: [String; 2
             Coefficients::of(&evaluator, x.expand(p))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    for threads in bench.counts.clone() {
-        if bench.wants(&pair) {
-            let timing = on(threads, runs, || {
-                Ok(evaluator
-                    .weigh(&xs, &layer, 0..OUTPUTS, &weights, 65536.0)
-                    .map(drop)?)
-            })?;
-            let timing = each(timing, layer.pairs() as f64);
-            bench.add(Row::new(&pair, threads, timing, runs).on(p, limbs));
+    let on = |threads: usize,
+              count: usize,
+              mut call: Box<dyn FnMut() -> Result<()> + Send + '_>| {
+        let timing = pool(threads)?.install(|| time_beside_reference(runs, &clock(), &mut call));
+        Ok::<_, crate::error::Error>(each(timing?, count as f64))
+    };
+    let mut rows = Vec::new();
+    for &threads in wanted.counts {
+        if (wanted.row)(&pair) {
+            let products = || {
+                let products = evaluator.weigh(&xs, &layer, 0..OUTPUTS, &weights, 65536.0);
+                Ok(products.map(drop)?)
+            };
+            let timing = on(threads, layer.pairs(), Box::new(products))?;
+            rows.push((pair.clone(), threads, timing, p.clone()));
         }
-        if bench.wants(&switch) {
+        if (wanted.row)(&switch) {
             let x = xs[0].value();
-            let timing = on(threads, runs, || {
-                // X → X^(1 + N): packing's last step
-                (0..INPUTS).try_for_each(|_| evaluator.rotate(x, n as i64 / 4).map(drop))?;
+            // X → X^(1 + N): packing's last step
+            let by = n as i64 / 4;
+            let switches = || {
+                (0..INPUTS).try_for_each(|_| evaluator.rotate(x, by).map(drop))?;
                 Ok(())
-            })?;
-            let timing = each(timing, INPUTS as f64);
-            bench.add(Row::new(&switch, threads, timing, runs).on(p, limbs));
+            };
+            let timing = on(threads, INPUTS, Box::new(switches))?;
+            rows.push((switch.clone(), threads, timing, p.clone()));
         }
     }
-    Ok(())
+    Ok(rows)
 }
 
 /// One of so many alike.
