@@ -16,12 +16,16 @@ const VOCABULARY: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ngood\nbad\nfilm\nn
 fn checkpoint(folder: &Folder) -> (String, String) {
     let config = Config {
         family: Family::Bert,
-        width: 8,
-        hidden: 12,
-        layers: 1,
-        heads: 2,
-        vocabulary: 10,
-        positions: 8,
+        sizes: zoo::blocks::Sizes {
+            width: 8,
+            hidden: 12,
+            layers: 1,
+            heads: 2,
+            kv_heads: 2,
+            head: 4,
+            vocabulary: 10,
+            max_length: 8,
+        },
         types: 2,
         epsilon: 1e-2,
         padding: 0,

@@ -119,12 +119,16 @@ fn small_language_models() {
 fn an_encoders_norms_are_norms() {
     let config = bert::Config {
         family: bert::Family::Bert,
-        width: 8,
-        hidden: 12,
-        layers: 1,
-        heads: 2,
-        vocabulary: 13,
-        positions: 5,
+        sizes: zoo::blocks::Sizes {
+            width: 8,
+            hidden: 12,
+            layers: 1,
+            heads: 2,
+            kv_heads: 2,
+            head: 4,
+            vocabulary: 13,
+            max_length: 5,
+        },
         types: 2,
         epsilon: 1e-1,
         padding: 0,

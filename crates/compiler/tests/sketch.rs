@@ -120,12 +120,16 @@ fn neox(layers: usize, width: usize, heads: usize) -> TransformerShape {
 fn bert(layers: usize, width: usize, heads: usize) -> TransformerShape {
     TransformerShape::Encoder(bert::Config {
         family: bert::Family::Bert,
-        width,
-        hidden: 4 * width,
-        layers,
-        heads,
-        vocabulary: 50,
-        positions: 64,
+        sizes: zoo::blocks::Sizes {
+            width,
+            hidden: 4 * width,
+            layers,
+            heads,
+            kv_heads: heads,
+            head: width / heads,
+            vocabulary: 50,
+            max_length: 64,
+        },
         types: 2,
         epsilon: 1e-12,
         padding: 0,

@@ -198,18 +198,15 @@ impl Outputs {
             return crate::same("output", "this description", *shape, output);
         }
         let (needed, had) = (output.len(), self.names().len());
-        if had != 0 && had != needed {
-            return Err(Error::Count {
-                what: match self {
-                    Self::Classes(_) => "class labels",
-                    Self::Labels(_) | Self::Probabilities(_) => "labels",
-                    Self::Values(_) | Self::Tensor(_) => "names of outputs",
-                },
-                needed,
-                had,
-            });
+        let what = match self {
+            Self::Classes(_) => "class labels",
+            Self::Labels(_) | Self::Probabilities(_) => "labels",
+            Self::Values(_) | Self::Tensor(_) => "names of outputs",
+        };
+        match had {
+            0 => Ok(()),
+            _ => Error::check_count(what, needed, had),
         }
-        Ok(())
     }
 
     /// Refuses names that a terminal would obey. Tokens may be any text: those of a vocabulary of bytes are.

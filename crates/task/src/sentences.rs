@@ -147,21 +147,16 @@ impl Sentences {
     pub fn input(&self, tokens: &[u32]) -> Result<Tensor> {
         self.check_tokens(tokens)?;
         let (width, length) = (self.width(), self.length());
-        let SentenceEmbedding {
-            words,
-            positions,
-            norm,
-            padding,
-        } = &self.embedding;
+        let embedding = &self.embedding;
         let mut filled = tokens.to_vec();
-        filled.resize(length, *padding);
-        let words = words.sequence(&filled)?;
+        filled.resize(length, embedding.padding);
+        let words = embedding.words.sequence(&filled)?;
         let mut sum = words.into_values();
-        for (i, position) in positions.values().enumerate() {
+        for (i, position) in embedding.positions.values().enumerate() {
             // positions are kept with the token type added, in single precision
             sum[i % width * length + i / width] += position;
         }
-        let mut x = norm.apply(&sum, length);
+        let mut x = embedding.norm.apply(&sum, length);
         x.resize((width + 1) * length, 0.0);
         x[width * length..][..tokens.len()].fill(1.0);
         Ok(Tensor::new(Shape::image(width + 1, 1, length), x)?)

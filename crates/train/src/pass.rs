@@ -109,30 +109,17 @@ impl Model {
     }
 
     pub(crate) fn compute(&mut self, i: usize, mode: Mode) -> Vec<f32> {
-        let Self {
-            layers,
-            inputs,
-            shapes,
-            parameters,
-            values,
-            workspace,
-            batch,
-            momentum,
-            public: first,
-            frozen,
-            ..
-        } = self;
-        let n = *batch;
-        let value = |k: usize| values[inputs[i][k]].as_deref().unwrap_or(&[]);
-        let shape = shapes[i];
-        let from = inputs[i].first().map_or(shape, |&j| shapes[j]);
+        let n = self.batch;
+        let value = |k: usize| self.values[self.inputs[i][k]].as_deref().unwrap_or(&[]);
+        let shape = self.shapes[i];
+        let from = self.inputs[i].first().map_or(shape, |&j| self.shapes[j]);
         let (height, width, channels) = hwc(shape);
         let public = Public {
-            first: *first,
+            first: self.public,
             length: height * width,
         };
-        let mut y = workspace.take(n * shape.len());
-        match &mut layers[i] {
+        let mut y = self.workspace.take(n * shape.len());
+        match &mut self.layers[i] {
             Layer::Input => {}
             Layer::Constant(c) => {
                 for row in y.chunks_exact_mut(c.len()) {
@@ -140,25 +127,25 @@ impl Model {
                 }
             }
             Layer::Convolution(c) => {
-                let bias = c.bias.map(|b| &parameters[b].values[..]);
+                let bias = c.bias.map(|b| &self.parameters[b].values[..]);
                 c.at(n)
-                    .forward(value(0), &c.weights(parameters), bias, &mut y);
+                    .forward(value(0), &c.weights(&self.parameters), bias, &mut y);
             }
-            Layer::Linear(l) => l.forward(value(0), &mut y, parameters),
+            Layer::Linear(l) => l.forward(value(0), &mut y, &self.parameters),
             Layer::BatchNorm(b) => {
-                let momentum = (!*frozen).then_some(*momentum);
-                b.forward(value(0), &mut y, parameters, mode, momentum);
+                let momentum = (!self.frozen).then_some(self.momentum);
+                b.forward(value(0), &mut y, &mut self.parameters, mode, momentum);
             }
             Layer::Activation(u) => {
                 let (beside, values) = ((public, channels), (value(0), &mut y[..]));
-                u.forward_beside(beside, values, parameters, mode, workspace);
+                u.forward_beside(beside, values, &self.parameters, mode, &mut self.workspace);
             }
             Layer::RowNorm(norm) => {
-                norm.forward(value(0), &mut y, parameters, mode, public);
+                norm.forward(value(0), &mut y, &mut self.parameters, mode, public);
             }
             Layer::Rotary(turn) => turn.turn(value(0), Turning::Forwards, &mut y),
             Layer::Attention(a) => {
-                let marks = (inputs[i].len() > 3).then(|| value(3));
+                let marks = (self.inputs[i].len() > 3).then(|| value(3));
                 let given = ([value(0), value(1), value(2)], marks);
                 a.forward(given, &mut y, n, mode, public);
             }
@@ -218,91 +205,87 @@ impl Model {
 
     /// The backward pass of one node: adds to its inputs' gradients and its parameters', gives back its loss.
     fn backward_node(&mut self, i: usize, dy: Vec<f32>, gradients: &mut [Option<Vec<f32>>]) -> f64 {
-        let Self {
-            layers,
-            inputs,
-            shapes,
-            parameters,
-            values,
-            workspace,
-            batch,
-            range_loss,
-            variance_loss,
-            division_loss,
-            share,
-            embedding,
-            output,
-            public: first,
-            frozen,
-            ..
-        } = self;
-        let (height, width, channels) = hwc(shapes[i]);
+        let (height, width, channels) = hwc(self.shapes[i]);
         let public = Public {
-            first: *first,
+            first: self.public,
             length: height * width,
         };
-        let n = *batch;
-        let source = |k: usize| inputs[i][k];
-        let value = |k: usize| values[inputs[i][k]].as_deref().unwrap_or(&[]);
-        let from = inputs[i].first().map_or(Shape::Vector(0), |&j| shapes[j]);
+        let n = self.batch;
+        let source = |k: usize| self.inputs[i][k];
+        let value = |k: usize| self.values[self.inputs[i][k]].as_deref().unwrap_or(&[]);
+        let from = (self.inputs[i].first()).map_or(Shape::Vector(0), |&j| self.shapes[j]);
         let mut loss = 0.0;
         // pictures need no gradient
-        let needed = inputs[i].iter().any(|&j| {
-            !inputs[j].is_empty() || (embedding.is_some() && matches!(layers[j], Layer::Input))
+        let needed = self.inputs[i].iter().any(|&j| {
+            !self.inputs[j].is_empty()
+                || (self.embedding.is_some() && matches!(self.layers[j], Layer::Input))
         });
         // by the first input, and by the others
-        let (mut dx, mut others) = (workspace.take(n * from.len()), Vec::new());
-        match &mut layers[i] {
+        let (mut dx, mut others) = (self.workspace.take(n * from.len()), Vec::new());
+        match &mut self.layers[i] {
             Layer::Input => {
-                if let Some(e) = embedding {
-                    e.backward(&dy, parameters);
+                if let Some(e) = &mut self.embedding {
+                    e.backward(&dy, &mut self.parameters);
                 }
             }
             Layer::Constant(_) => {}
             Layer::Convolution(c) => {
                 let dx = needed.then_some(&mut dx[..]);
-                c.backward(n, value(0), &dy, dx, parameters);
+                c.backward(n, value(0), &dy, dx, &mut self.parameters);
             }
             Layer::Linear(l) => {
-                l.backward(value(0), &dy, needed.then_some(&mut dx[..]), parameters);
+                l.backward(
+                    value(0),
+                    &dy,
+                    needed.then_some(&mut dx[..]),
+                    &mut self.parameters,
+                );
             }
             Layer::BatchNorm(b) => {
-                let statistics = match *frozen {
+                let statistics = match self.frozen {
                     true => Statistics::Fixed,
                     false => Statistics::Batch,
                 };
-                b.backward(value(0), &dy, statistics, &mut dx, parameters);
+                b.backward(value(0), &dy, statistics, &mut dx, &mut self.parameters);
             }
             Layer::Activation(u) => {
-                let (h, w, _) = hwc(shapes[*output]);
-                let (penalty, rows) = (range_loss.times(*share), n * h * w);
+                let (h, w, _) = hwc(self.shapes[self.output]);
+                let (penalty, rows) = (self.range_loss.times(self.share), n * h * w);
                 let beside = (public, channels);
                 loss = u.backward_beside(
                     beside,
                     (value(0), &dy, &mut dx),
-                    parameters,
+                    &mut self.parameters,
                     (penalty, rows),
-                    workspace,
+                    &mut self.workspace,
                 );
             }
             Layer::RowNorm(norm) => {
-                let shared = (*variance_loss, *share);
-                loss = norm.backward(value(0), &dy, &mut dx, parameters, shared, public);
+                let shared = (self.variance_loss, self.share);
+                loss = norm.backward(value(0), &dy, &mut dx, &mut self.parameters, shared, public);
             }
             Layer::Attention(a) => {
-                let [mut dk, mut dv] = [1, 2].map(|k| workspace.take(n * shapes[source(k)].len()));
-                let marks = (inputs[i].len() > 3).then(|| value(3));
+                let [mut dk, mut dv] =
+                    [1, 2].map(|k| self.workspace.take(n * self.shapes[source(k)].len()));
+                let marks = (self.inputs[i].len() > 3).then(|| value(3));
                 let given = ([value(0), value(1), value(2)], marks);
                 let slopes = [&mut dx[..], &mut dk, &mut dv];
-                loss = a.backward(given, &dy, slopes, n, (*division_loss, *share), public);
+                loss = a.backward(
+                    given,
+                    &dy,
+                    slopes,
+                    n,
+                    (self.division_loss, self.share),
+                    public,
+                );
                 others.extend([(1, dk), (2, dv)]);
             }
             Layer::Add => {
                 dx.copy_from_slice(&dy);
-                others.push((1, workspace.copy(&dy)));
+                others.push((1, self.workspace.copy(&dy)));
             }
             Layer::Mul => {
-                let mut other = workspace.take(dy.len());
+                let mut other = self.workspace.take(dy.len());
                 for (dx, k) in [(&mut dx, 1), (&mut other, 0)] {
                     for ((d, g), v) in dx.iter_mut().zip(&dy).zip(value(k)) {
                         *d = g * v;
@@ -312,13 +295,13 @@ impl Model {
             }
             Layer::Rotary(turn) => turn.turn(&dy, Turning::Backwards, &mut dx),
             Layer::AveragePool(p) => {
-                kernels::average_pool_backward(&window(p, n, from, shapes[i]), &dy, &mut dx);
+                kernels::average_pool_backward(&window(p, n, from, self.shapes[i]), &dy, &mut dx);
             }
             Layer::GlobalAverage => {
                 let (h, w, c) = hwc(from);
                 kernels::global_average_backward(n, h * w, c, &dy, &mut dx);
             }
-            Layer::Pad(p) => padded(*p, n, from, shapes[i], |from, to| {
+            Layer::Pad(p) => padded(*p, n, from, self.shapes[i], |from, to| {
                 dx[from].copy_from_slice(&dy[to]);
             }),
             Layer::Slice(s) => {
@@ -329,13 +312,13 @@ impl Model {
             Layer::Identity => dx.copy_from_slice(&dy),
         }
         match needed {
-            true => accumulate(&mut gradients[source(0)], dx, workspace),
-            false => workspace.give(dx),
+            true => accumulate(&mut gradients[source(0)], dx, &mut self.workspace),
+            false => self.workspace.give(dx),
         }
         for (k, dx) in others {
-            accumulate(&mut gradients[source(k)], dx, workspace);
+            accumulate(&mut gradients[source(k)], dx, &mut self.workspace);
         }
-        workspace.give(dy);
+        self.workspace.give(dy);
         loss
     }
 }

@@ -110,12 +110,16 @@ impl Network {
             } => {
                 let config = Config {
                     family: Family::Bert,
-                    width: *width,
-                    hidden: *hidden,
-                    layers: *layers,
-                    heads: *heads,
-                    vocabulary: vocabulary.len(),
-                    positions: length,
+                    sizes: zoo::blocks::Sizes {
+                        layers: *layers,
+                        width: *width,
+                        hidden: *hidden,
+                        heads: *heads,
+                        kv_heads: *heads,
+                        head: width / (*heads).max(1),
+                        vocabulary: vocabulary.len(),
+                        max_length: length,
+                    },
                     types: 2,
                     epsilon: 1e-5,
                     padding: vocabulary.padding(),
@@ -131,7 +135,7 @@ impl Network {
             false => Err(nn::Error::Count { what, needed, had }),
         };
         let what = "tokens of the vocabulary (does vocab.txt belong to the model?)";
-        same(what, config.vocabulary, vocabulary.len())?;
+        same(what, config.sizes.vocabulary, vocabulary.len())?;
         let what = "the padding token's number (does vocab.txt belong to the model?)";
         same(what, config.padding as usize, vocabulary.padding() as usize)?;
         Ok(encoder)
@@ -426,7 +430,7 @@ pub fn models(run: &SentenceConfig, corpus: &Corpus) -> Result<(Encoder, Model, 
 pub fn trained(encoder: &Encoder, model: &Model) -> Result<Encoder> {
     let mut out = encoder.clone();
     if let (Some((words, _)), Some(positions)) = (model.embedding(), model.positions_table()) {
-        let (d, rows) = (encoder.config().width, encoder.config().positions);
+        let (d, rows) = (encoder.config().sizes.width, encoder.config().positions());
         let words = nn::Parameter::new("words", encoder.words().shape().to_vec(), words)?;
         let positions = nn::Parameter::new("positions", [rows, d], positions.to_vec())?;
         out = out.with_embeddings(&words, &positions)?;

@@ -9,9 +9,6 @@ use nn::{NodeId, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// More blocks than any model has.
-const MAX_LAYERS: usize = 1024;
-
 macro_rules! registry {
     ($($(#[$about:meta])* $family:ident($file:ident),)*) => {
         /// Which model, with its sizes.
@@ -109,12 +106,7 @@ impl Architecture {
 
     pub(crate) fn check(&self) -> Result<()> {
         each!(self, c => c.check())?;
-        match self.sizes().layers {
-            layers if layers > MAX_LAYERS => Err(refuse(format!(
-                "{layers} layers are more than {MAX_LAYERS}"
-            ))),
-            _ => Ok(()),
-        }
+        self.sizes().check_layers()
     }
 
     /// Every tensor of the model with its shape.

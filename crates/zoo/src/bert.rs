@@ -44,18 +44,8 @@ pub enum Head {
 pub struct Config {
     /// Which of the two.
     pub family: Family,
-    /// Width D of a token.
-    pub width: usize,
-    /// Width of the inner layer.
-    pub hidden: usize,
-    /// Blocks.
-    pub layers: usize,
-    /// Heads.
-    pub heads: usize,
-    /// Tokens there are.
-    pub vocabulary: usize,
-    /// Rows of the table of positions.
-    pub positions: usize,
+    /// The sizes that all transformers have.
+    pub sizes: Sizes,
     /// Token types.
     pub types: usize,
     /// ε of the norms.
@@ -70,26 +60,23 @@ pub struct Config {
 
 /// Published encoders with their sizes; they classify into two.
 pub(crate) const PUBLISHED: [crate::blocks::Published<Config>; 2] = [
-    ("bert-base", || published(Family::Bert, 30_522, [512, 2], 0)),
-    ("roberta-base", || {
-        published(Family::Roberta, 50_265, [514, 1], 1)
-    }),
+    ("bert-base", || published(Family::Bert, 30_522, 2, 0)),
+    ("roberta-base", || published(Family::Roberta, 50_265, 1, 1)),
 ];
 
-fn published(
-    family: Family,
-    vocabulary: usize,
-    [positions, types]: [usize; 2],
-    padding: u32,
-) -> Config {
+fn published(family: Family, vocabulary: usize, types: usize, padding: u32) -> Config {
     Config {
         family,
-        width: 768,
-        hidden: 3072,
-        layers: 12,
-        heads: 12,
-        vocabulary,
-        positions,
+        sizes: Sizes {
+            layers: 12,
+            width: 768,
+            hidden: 3072,
+            heads: 12,
+            kv_heads: 12,
+            head: 64,
+            vocabulary,
+            max_length: 512,
+        },
         types,
         epsilon: 1e-12,
         padding,
@@ -98,6 +85,12 @@ fn published(
             labels: vec!["0".into(), "1".into()],
         },
     }
+}
+
+fn no_room(positions: usize, first: usize) -> nn::Error {
+    refuse(format!(
+        "{positions} positions, the first token's is {first}"
+    ))
 }
 
 impl Config {
@@ -142,20 +135,19 @@ impl Config {
             Some(v) => (v.as_u64().and_then(|v| u32::try_from(v).ok()))
                 .ok_or_else(|| refuse(format!("pad_token_id is {v}, which is no token")))?,
         };
-        let config = Self {
+        let mut config = Self {
             family,
-            width: f.size("hidden_size")?,
-            hidden: f.size("intermediate_size")?,
-            layers: f.size("num_hidden_layers")?,
-            heads: f.size("num_attention_heads")?,
-            vocabulary: f.size("vocab_size")?,
-            positions: f.size("max_position_embeddings")?,
+            sizes: f.sizes()?,
             types: f.optional_size("type_vocab_size")?.unwrap_or(types),
             epsilon: f.number("layer_norm_eps", epsilon)?,
             padding,
             activation,
             head: head(&json)?,
         };
+        // RoBERTa's first rows of positions are not a sequence's
+        let (rows, first) = (config.sizes.max_length, config.first_position());
+        let length = rows.checked_sub(first);
+        config.sizes.max_length = length.ok_or_else(|| no_room(rows, first))?;
         config.check()?;
         Ok(config)
     }
@@ -176,12 +168,12 @@ impl Config {
             "model_type": kind,
             "architectures": [format!("{class}{suffix}")],
             "hidden_act": self.activation.to_string(),
-            "hidden_size": self.width,
-            "intermediate_size": self.hidden,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "vocab_size": self.vocabulary,
-            "max_position_embeddings": self.positions,
+            "hidden_size": self.sizes.width,
+            "intermediate_size": self.sizes.hidden,
+            "num_hidden_layers": self.sizes.layers,
+            "num_attention_heads": self.sizes.heads,
+            "vocab_size": self.sizes.vocabulary,
+            "max_position_embeddings": self.positions(),
             "type_vocab_size": self.types,
             "layer_norm_eps": self.epsilon,
             "pad_token_id": self.padding,
@@ -204,32 +196,16 @@ impl Config {
     /// # Errors
     /// [`nn::Error::Malformed`].
     pub fn check(&self) -> Result<()> {
-        /// More blocks than any model has.
-        const MAX_LAYERS: usize = 1024;
-        if self.heads == 0 || !self.width.is_multiple_of(self.heads) {
-            return Err(refuse(format!(
-                "{} heads don't divide the width {}",
-                self.heads, self.width
-            )));
-        }
-        if self.layers > MAX_LAYERS {
-            return Err(refuse(format!(
-                "{} layers are more than {MAX_LAYERS}",
-                self.layers
-            )));
-        }
-        if self.padding as usize >= self.vocabulary {
+        self.sizes.check_heads()?;
+        self.sizes.check_layers()?;
+        if self.padding as usize >= self.sizes.vocabulary {
             return Err(refuse(format!(
                 "pad_token_id is {}, the vocabulary has {} tokens",
-                self.padding, self.vocabulary
+                self.padding, self.sizes.vocabulary
             )));
         }
-        if self.positions <= self.first_position() {
-            return Err(refuse(format!(
-                "{} positions, the first token's is {}",
-                self.positions,
-                self.first_position()
-            )));
+        if self.sizes.max_length == 0 {
+            return Err(no_room(self.positions(), self.first_position()));
         }
         if let Head::Classification { labels } = &self.head
             && labels.len() < 2
@@ -260,44 +236,22 @@ impl Config {
         }
     }
 
-    /// The sizes that all transformers have.
+    /// Rows of the table of positions.
     #[must_use]
-    pub fn sizes(&self) -> Sizes {
-        Sizes {
-            layers: self.layers,
-            width: self.width,
-            hidden: self.hidden,
-            heads: self.heads,
-            kv_heads: self.heads,
-            head: self.width / self.heads.max(1),
-            vocabulary: self.vocabulary,
-            max_length: self.max_length(),
-        }
+    pub fn positions(&self) -> usize {
+        self.first_position() + self.sizes.max_length
     }
 
     /// The same structure with these sizes.
-    pub(crate) fn resized(&self, to: Sizes) -> Self {
-        let padding = self.padding.min(1);
-        let first = match self.family {
-            Family::Bert => 0,
-            Family::Roberta => padding as usize + 1,
-        };
+    pub(crate) fn resized(&self, sizes: Sizes) -> Self {
         Self {
-            layers: to.layers,
-            width: to.width,
-            hidden: to.hidden,
-            heads: to.heads,
-            vocabulary: to.vocabulary,
-            positions: to.max_length + first,
-            padding,
+            sizes: Sizes {
+                head: sizes.width / sizes.heads.max(1),
+                ..sizes
+            },
+            padding: self.padding.min(1),
             ..self.clone()
         }
-    }
-
-    /// The longest sequence that the model knows.
-    #[must_use]
-    pub fn max_length(&self) -> usize {
-        self.positions - self.first_position()
     }
 
     /// The leading part of the encoder's names.
@@ -336,10 +290,10 @@ impl Config {
 
     /// Every tensor and its shape, given one at a time.
     pub(crate) fn tensors(&self, each: &mut Tensors<'_>) -> Result<()> {
-        let (d, h) = (self.width, self.hidden);
+        let (d, h) = (self.sizes.width, self.sizes.hidden);
         for (name, rows) in [
-            ("word", self.vocabulary),
-            ("position", self.positions),
+            ("word", self.sizes.vocabulary),
+            ("position", self.positions()),
             ("token_type", self.types),
         ] {
             let name = self.name(&format!("embeddings.{name}_embeddings.weight"));
@@ -351,7 +305,7 @@ impl Config {
             each(format!("{name}.bias"), bias)
         };
         layer(self.name("embeddings.LayerNorm"), vec![d])?;
-        for l in 0..self.layers {
+        for l in 0..self.sizes.layers {
             for (name, shape) in [
                 ("attention.self.query", vec![d, d]),
                 ("attention.self.key", vec![d, d]),
@@ -371,7 +325,7 @@ impl Config {
                 let [dense, norm, output] = self.masked();
                 layer(dense.into(), vec![d, d])?;
                 layer(norm.into(), vec![d])?;
-                each(format!("{output}.bias"), vec![self.vocabulary])
+                each(format!("{output}.bias"), vec![self.sizes.vocabulary])
             }
             Head::Classification { labels } => {
                 let [dense, output] = self.classifier();

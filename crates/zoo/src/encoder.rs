@@ -142,8 +142,8 @@ impl Encoder {
     /// `Error::TensorShape`.
     pub fn with_embeddings(mut self, words: &Parameter, positions: &Parameter) -> Result<Self> {
         let types = self.config.name("embeddings.token_type_embeddings.weight");
-        let types = self.weights[&types].values()[..self.config.width].to_vec();
-        let rows = positions.values().chunks(self.config.width);
+        let types = self.weights[&types].values()[..self.config.sizes.width].to_vec();
+        let rows = positions.values().chunks(self.config.sizes.width);
         let less: Vec<f32> = rows
             .flat_map(|row| row.iter().zip(&types).map(|(p, t)| p - t))
             .collect();
@@ -172,7 +172,7 @@ impl Encoder {
     /// The embeddings of positions, one a row, those of the first token type added.
     #[must_use]
     pub fn positions(&self) -> Vec<f32> {
-        let width = self.config.width;
+        let width = self.config.sizes.width;
         let types = &self.table("token_type").values()[..width];
         let rows = self.table("position").values().chunks(width);
         rows.flat_map(|row| row.iter().zip(types).map(|(p, t)| p + t))
@@ -203,9 +203,9 @@ impl Encoder {
         start: Start,
     ) -> task::Result<Tensor> {
         let config = &self.config;
-        task::Error::check_length(length, 0, config.max_length())?;
+        task::Error::check_length(length, 0, config.sizes.max_length)?;
         task::Error::check_length(tokens.len(), 0, length)?;
-        let width = config.width;
+        let width = config.sizes.width;
         let row = |name: &str, row: usize| {
             let table = self.table(name);
             table.row(row).ok_or_else(|| task::Error::Token {
@@ -241,8 +241,8 @@ impl Encoder {
         length: usize,
         examples: Vec<Vec<u32>>,
     ) -> task::Result<Sentences> {
-        task::Error::check_length(length, 0, self.config.max_length())?;
-        let (width, first) = (self.config.width, self.config.first_position());
+        task::Error::check_length(length, 0, self.config.sizes.max_length)?;
+        let (width, first) = (self.config.sizes.width, self.config.first_position());
         let positions = self.positions()[first * width..][..length * width].to_vec();
         let positions = Parameter::new("positions", [length, width], positions)?;
         let labels = match &self.config.head {
@@ -273,13 +273,13 @@ impl Encoder {
     /// # Errors
     /// `Error::Invalid` for a length of 0 or more than the model knows.
     pub fn graph(&self, length: usize, scheme: AttentionScheme, start: Start) -> Result<Graph> {
-        within(length, self.config.max_length())?;
+        within(length, self.config.sizes.max_length)?;
         let config = &self.config;
         let mut b = Blocks {
             weights: &self.weights,
             network: Graph::builder(),
         };
-        let width = config.width;
+        let width = config.sizes.width;
         let input = Op::Input(Shape::image(width + 1, 1, length));
         let input = b.add("embedding", input, &[])?;
         let mut x = b.add("embedding.tokens", channels(0..width, length), &[input])?;
@@ -292,8 +292,8 @@ impl Encoder {
         if start == Start::Sums {
             x = b.norm(&config.name("embeddings.LayerNorm"), norm, x)?;
         }
-        for l in 0..config.layers {
-            let last = l + 1 == config.layers;
+        for l in 0..config.sizes.layers {
+            let last = l + 1 == config.sizes.layers;
             let first = last && matches!(config.head, Head::Classification { .. });
             x = self.block(&mut b, (l, first), scheme, [x, marks])?;
         }
@@ -306,7 +306,7 @@ impl Encoder {
                 let y = b.add(&format!("{dense}.act"), activation, &[y])?;
                 let y = b.norm(layer_norm, norm, y)?;
                 let words = self.words();
-                let words = words.reshaped("decoder", &[config.vocabulary, width, 1, 1])?;
+                let words = words.reshaped("decoder", &[config.sizes.vocabulary, width, 1, 1])?;
                 let conv = Conv2d {
                     bias: self.weights.get(&format!("{output}.bias")).cloned(),
                     ..Conv2d::new(words)
@@ -341,16 +341,16 @@ impl Encoder {
             b.linear(&at("attention.self.value"), x)?,
         ];
         let attention = Op::Attention(Attention {
-            heads: config.heads,
-            kv_heads: config.heads,
-            scale: 1.0 / ((config.width / config.heads) as f64).sqrt(),
+            heads: config.sizes.heads,
+            kv_heads: config.sizes.heads,
+            scale: 1.0 / (config.sizes.head as f64).sqrt(),
             mask: Mask::MARKED,
             scheme,
         });
         let mut y = b.add(&at("attention.self"), attention, &[q, k, v, marks])?;
         if first {
-            y = b.add("first.attended", channels(0..config.width, 1), &[y])?;
-            x = b.add("first", channels(0..config.width, 1), &[x])?;
+            y = b.add("first.attended", channels(0..config.sizes.width, 1), &[y])?;
+            x = b.add("first", channels(0..config.sizes.width, 1), &[x])?;
         }
         let y = b.linear(&at("attention.output.dense"), y)?;
         let y = b.add(&at("attention.residual"), Op::Add, &[x, y])?;

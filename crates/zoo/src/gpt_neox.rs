@@ -91,19 +91,13 @@ impl Decoder for Config {
     }
 
     fn check(&self) -> Result<()> {
-        let s = &self.sizes;
-        if s.head == 0 || s.heads * s.head != s.width || s.kv_heads != s.heads {
-            return Err(refuse(format!(
-                "{} heads don't divide the width {}",
-                s.heads, s.width
-            )));
-        }
+        self.sizes.check_heads()?;
         if self.rotary_share > 1.0 || !self.rotated().is_multiple_of(2) {
             return Err(refuse(format!(
                 "a share of {} makes {} channels of a head turn, which are no pairs of its {}",
                 self.rotary_share,
                 self.rotated(),
-                s.head
+                self.sizes.head
             )));
         }
         Ok(())

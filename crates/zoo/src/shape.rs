@@ -125,7 +125,7 @@ impl TransformerShape {
     pub fn sizes(&self) -> Sizes {
         match self {
             Self::Language(a) => a.sizes(),
-            Self::Encoder(c) => c.sizes(),
+            Self::Encoder(c) => c.sizes,
         }
     }
 

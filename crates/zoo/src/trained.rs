@@ -237,7 +237,7 @@ impl TrainedEncoder {
         let encoder = Encoder::load(folder)?;
         let vocabulary = Some(folder.join("vocab.txt")).filter(|v| v.exists());
         let tokenizer = Tokenizer::load(&vocabulary.unwrap_or_else(|| folder.into()))?;
-        let (needed, had) = (encoder.config().vocabulary, tokenizer.len());
+        let (needed, had) = (encoder.config().sizes.vocabulary, tokenizer.len());
         let what = "tokens of the vocabulary (does it belong to the model?)";
         if had > needed || had < needed && matches!(tokenizer, Tokenizer::WordPiece(_)) {
             return Err(Error::Count { what, needed, had }.into());
@@ -245,7 +245,9 @@ impl TrainedEncoder {
         let run = Run::read(folder)?;
         Ok(Self {
             attention: run.attention.unwrap_or(AttentionScheme::Softmax),
-            length: run.length.unwrap_or_else(|| encoder.config().max_length()),
+            length: run
+                .length
+                .unwrap_or_else(|| encoder.config().sizes.max_length),
             encoder,
             tokenizer,
             run,

@@ -98,81 +98,51 @@ fn grey(bytes: impl Iterator<Item = u8>) -> Vec<u8> {
 }
 
 /// File, pixels, and how far off they may be; by number of a kind.
-// long: a table
 fn made(kind: usize, n: usize) -> Option<(&'static str, Made)> {
     let rgb = colours(n);
     let one: Vec<u8> = (0..SIDE * SIDE)
         .map(|i| ((i * 4 + n) % 256) as u8)
         .collect();
-    let size = (SIDE as u32, SIDE as u32);
     let smooth: Vec<u8> = (0..PIXELS)
         .map(|i| 90 + (i / 3 % SIDE * 6 + i / 24 * 4 + i % 3 * 8 + n) as u8)
         .collect();
-    Some(match kind {
-        0 => ("rgb8", (foreign::png(SIDE, SIDE, &rgb), rgb, 1.0)),
+    let png = |bytes: &[u8], colour| write(bytes, colour, ImageFormat::Png);
+    let raw = |format, bytes: &[u8], each, before: &[(&[u8; 4], Vec<u8>)]| {
+        raw_png(
+            (SIDE as u32, SIDE as u32),
+            format,
+            &lines(bytes, each),
+            before,
+        )
+    };
+    let wide = |narrow: &[u8]| -> Vec<u8> {
+        let wide = narrow.iter().map(|&v| u16::from_be_bytes([v, v]));
+        wide.flat_map(u16::to_ne_bytes).collect()
+    };
+    let (name, bytes, right, most) = match kind {
+        0 => ("rgb8", foreign::png(SIDE, SIDE, &rgb), rgb, 1.0),
         1 => (
             "grey8",
-            (
-                write(&one, ColorType::L8, ImageFormat::Png),
-                grey(one.iter().copied()),
-                1.0,
-            ),
+            png(&one, ColorType::L8),
+            grey(one.into_iter()),
+            1.0,
         ),
         2 => {
-            let wide: Vec<u8> = one
-                .iter()
-                .flat_map(|&v| u16::from_be_bytes([v, v]).to_ne_bytes())
-                .collect();
-            (
-                "grey16",
-                (
-                    write(&wide, ColorType::L16, ImageFormat::Png),
-                    grey(one.iter().copied()),
-                    1.0,
-                ),
-            )
+            let bytes = png(&wide(&one), ColorType::L16);
+            ("grey16", bytes, grey(one.into_iter()), 1.0)
         }
-        3 => {
-            let wide: Vec<u8> = rgb
-                .iter()
-                .flat_map(|&v| u16::from_be_bytes([v, v]).to_ne_bytes())
-                .collect();
-            (
-                "rgb16",
-                (write(&wide, ColorType::Rgb16, ImageFormat::Png), rgb, 1.0),
-            )
-        }
+        3 => ("rgb16", png(&wide(&rgb), ColorType::Rgb16), rgb, 1.0),
         4 => {
             let opaque: Vec<u8> = rgb.chunks(3).flat_map(|p| [p, &[255]].concat()).collect();
-            (
-                "rgba8 opaque",
-                (write(&opaque, ColorType::Rgba8, ImageFormat::Png), rgb, 1.0),
-            )
+            ("rgba8 opaque", png(&opaque, ColorType::Rgba8), rgb, 1.0)
         }
-        5 => {
-            let bits: Vec<u8> = (0..SIDE).map(|y| (y * 29 + n) as u8).collect();
-            let right = grey((0..SIDE * SIDE).map(|i| (bits[i / 8] >> (7 - i % 8) & 1) * 255));
-            (
-                "1 bit",
-                (raw_png(size, (1, 0), &lines(&bits, 1), &[]), right, 1.0),
-            )
-        }
-        6 => {
-            let bits: Vec<u8> = (0..2 * SIDE).map(|y| (y * 29 + n) as u8).collect();
-            let right = grey((0..SIDE * SIDE).map(|i| (bits[i / 4] >> (6 - 2 * (i % 4)) & 3) * 85));
-            (
-                "2 bits",
-                (raw_png(size, (2, 0), &lines(&bits, 2), &[]), right, 1.0),
-            )
-        }
-        7 => {
-            let bits: Vec<u8> = (0..4 * SIDE).map(|y| (y * 29 + n) as u8).collect();
-            let right =
-                grey((0..SIDE * SIDE).map(|i| (bits[i / 2] >> (4 - 4 * (i % 2)) & 15) * 17));
-            (
-                "4 bits",
-                (raw_png(size, (4, 0), &lines(&bits, 4), &[]), right, 1.0),
-            )
+        5..=7 => {
+            let (depth, name) = [(1, "1 bit"), (2, "2 bits"), (4, "4 bits")][kind - 5];
+            let bits: Vec<u8> = (0..depth * SIDE).map(|y| (y * 29 + n) as u8).collect();
+            let most = (1u8 << depth) - 1;
+            let level = |at: usize| bits[at / 8] >> (8 - depth - at % 8) & most;
+            let right = grey((0..SIDE * SIDE).map(|i| level(i * depth) * (255 / most)));
+            (name, raw((depth as u8, 0), &bits, depth, &[]), right, 1.0)
         }
         8 => {
             let palette: Vec<u8> = (0..192).map(|i| (i * 5 + n) as u8).collect();
@@ -181,50 +151,27 @@ fn made(kind: usize, n: usize) -> Option<(&'static str, Made)> {
                 .iter()
                 .flat_map(|&i| palette[3 * usize::from(i)..][..3].to_vec())
                 .collect();
-            (
-                "palette",
-                (
-                    raw_png(size, (8, 3), &lines(&indices, SIDE), &[(b"PLTE", palette)]),
-                    right,
-                    1.0,
-                ),
-            )
+            let bytes = raw((8, 3), &indices, SIDE, &[(b"PLTE", palette)]);
+            ("palette", bytes, right, 1.0)
         }
+        // chunks that do not change bytes
         9 => {
-            // a gamma chunk does not change bytes
-            let gamma: (&[u8; 4], Vec<u8>) = (b"gAMA", 45455u32.to_be_bytes().to_vec());
-            (
-                "gamma",
-                (
-                    raw_png(size, (8, 2), &lines(&rgb, 3 * SIDE), &[gamma]),
-                    rgb,
-                    1.0,
-                ),
-            )
+            let gamma = (b"gAMA", 45455u32.to_be_bytes().to_vec());
+            ("gamma", raw((8, 2), &rgb, 3 * SIDE, &[gamma]), rgb, 1.0)
         }
         10 => {
-            let text: (&[u8; 4], Vec<u8>) = (b"tEXt", b"Comment\0\x1b[31mhello".to_vec());
-            (
-                "text chunk",
-                (
-                    raw_png(size, (8, 2), &lines(&rgb, 3 * SIDE), &[text]),
-                    rgb,
-                    1.0,
-                ),
-            )
+            let text = (b"tEXt", b"Comment\0\x1b[31mhello".to_vec());
+            ("text chunk", raw((8, 2), &rgb, 3 * SIDE, &[text]), rgb, 1.0)
         }
-        11 => (
-            "jpeg grey",
-            (
-                write(&[90 + n as u8; 64], ColorType::L8, ImageFormat::Jpeg),
-                vec![90 + n as u8; PIXELS],
-                3.0,
-            ),
-        ),
-        12 => ("jpeg", (foreign::jpeg(SIDE, SIDE, &smooth), smooth, 24.0)),
+        11 => {
+            let level = 90 + n as u8;
+            let bytes = write(&[level; 64], ColorType::L8, ImageFormat::Jpeg);
+            ("jpeg grey", bytes, vec![level; PIXELS], 3.0)
+        }
+        12 => ("jpeg", foreign::jpeg(SIDE, SIDE, &smooth), smooth, 24.0),
         13 => {
             let flat = [60 + n as u8, 120, 180].repeat(64);
-            ("jpeg flat", (foreign::jpeg(SIDE, SIDE, &flat), flat, 4.0))
+            ("jpeg flat", foreign::jpeg(SIDE, SIDE, &flat), flat, 4.0)
         }
         14..=21 => {
             // turned as cameras say: an upper half that is dark, and a left half that is reddish
@@ -253,17 +200,12 @@ fn made(kind: usize, n: usize) -> Option<(&'static str, Made)> {
                     pixel(x, y)
                 })
                 .collect();
-            (
-                "turned",
-                (
-                    foreign::turned(&foreign::jpeg(SIDE, SIDE, &stored), orientation),
-                    shown,
-                    60.0,
-                ),
-            )
+            let bytes = foreign::turned(&foreign::jpeg(SIDE, SIDE, &stored), orientation);
+            ("turned", bytes, shown, 60.0)
         }
         _ => return None,
-    })
+    };
+    Some((name, (bytes, right, most)))
 }
 
 fn kinds(_: &Lab) -> Vec<Case> {

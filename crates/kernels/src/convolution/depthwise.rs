@@ -216,16 +216,8 @@ impl Picture<'_> {
 
 kernels! {
     fn whole<V>(picture: Picture<'_>, scratch: &mut Vec<f32>, x: &[f32], y: &mut [f32]) {
-        let Picture {
-            source,
-            plane,
-            taps,
-            w,
-            bias,
-            target,
-            stride,
-            channels,
-        } = picture;
+        let (plane, taps, channels) = (picture.plane, picture.taps, picture.channels);
+        let (target, stride) = (picture.target, picture.stride);
         let pixels = plane.rows * plane.columns;
         scratch.resize(pixels * V::LANES, 0.0);
         // the taps' weights of these channels, a vector each, and the bias
@@ -235,14 +227,14 @@ kernels! {
         while channel < channels {
             let count = (channels - channel).min(V::LANES);
             // SAFETY: scratch was sized for the plane
-            unsafe { fill::<V>(plane, source, channels, channel, x, scratch) };
+            unsafe { fill::<V>(plane, picture.source, channels, channel, x, scratch) };
             for (kernel, w) in kernel
                 .chunks_exact_mut(V::LANES)
-                .zip(w.chunks_exact(channels))
+                .zip(picture.w.chunks_exact(channels))
             {
                 kernel[..count].copy_from_slice(&w[channel..][..count]);
             }
-            if let Some(bias) = bias {
+            if let Some(bias) = picture.bias {
                 kernel[taps.len() * V::LANES..][..count].copy_from_slice(&bias[channel..][..count]);
             }
             for row in 0..target.0 {

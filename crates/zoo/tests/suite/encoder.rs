@@ -177,12 +177,16 @@ fn configurations_refuse_what_they_do_not_know() {
 fn small(head: Head) -> Encoder {
     let config = Config {
         family: Family::Bert,
-        width: 8,
-        hidden: 12,
-        layers: 2,
-        heads: 2,
-        vocabulary: 13,
-        positions: 9,
+        sizes: zoo::blocks::Sizes {
+            width: 8,
+            hidden: 12,
+            layers: 2,
+            heads: 2,
+            kv_heads: 2,
+            head: 4,
+            vocabulary: 13,
+            max_length: 9,
+        },
         types: 2,
         epsilon: 1e-2,
         padding: 0,

@@ -5,17 +5,26 @@ use nn::Shape;
 use task::tokenizer::{Long, Tokenizer, WordPiece};
 use task::{Error, Sentences, Task};
 use zoo::bert::{Config, Family, Head};
+use zoo::blocks::Sizes;
 use zoo::encoder::{Encoder, Start};
 
 fn encoder(family: Family, padding: u32) -> Encoder {
+    let first = match family {
+        Family::Roberta => padding as usize + 1,
+        _ => 0,
+    };
     let config = Config {
         family,
-        width: 6,
-        hidden: 8,
-        layers: 1,
-        heads: 2,
-        vocabulary: 8,
-        positions: 9,
+        sizes: Sizes {
+            width: 6,
+            hidden: 8,
+            layers: 1,
+            heads: 2,
+            kv_heads: 2,
+            head: 3,
+            vocabulary: 8,
+            max_length: 9 - first,
+        },
         types: 2,
         epsilon: 1e-5,
         padding,
