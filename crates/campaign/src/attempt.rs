@@ -98,6 +98,23 @@ pub(crate) struct Start<'a> {
     pub(crate) bare: bool,
 }
 
+impl<'a> Start<'a> {
+    /// Behind these shell words.
+    pub(crate) fn behind(before: &'a str) -> Self {
+        Self {
+            before,
+            ..Self::default()
+        }
+    }
+    /// In this environment.
+    pub(crate) fn with(environment: &'a [(&'a str, &'a str)]) -> Self {
+        Self {
+            environment,
+            ..Self::default()
+        }
+    }
+}
+
 /// A command under way.
 pub(crate) struct Running {
     child: Child,
@@ -210,19 +227,16 @@ impl<'a> Try<'a> {
             .filter(|n| !known.contains(&n.as_str()))
             .collect();
         names.sort();
-        match names.is_empty() {
-            true => Ok(()),
-            false => Err(Fault::other(format!("left behind: {}", names.join(", ")))),
-        }
+        Kind::Other.unless(
+            names.is_empty(),
+            format!("left behind: {}", names.join(", ")),
+        )
     }
     pub(crate) fn same(&self, one: &str, other: &str) -> Verdict {
-        match self.bytes(one)? == self.bytes(other)? {
-            true => Ok(()),
-            false => Err(Fault::new(
-                Kind::Silent,
-                format!("{one} and {other} differ"),
-            )),
-        }
+        Kind::Silent.unless(
+            self.bytes(one)? == self.bytes(other)?,
+            format!("{one} and {other} differ"),
+        )
     }
 
     /// Words with `@` in front become paths of the laboratory.

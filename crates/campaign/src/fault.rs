@@ -44,6 +44,13 @@ impl Kind {
             Self::Skipped => "skipped",
         }
     }
+    /// A fault of this kind, unless what was promised holds.
+    pub(crate) fn unless(self, holds: bool, text: impl Into<String>) -> Verdict {
+        match holds {
+            true => Ok(()),
+            false => Err(Fault::new(self, text)),
+        }
+    }
 }
 
 /// A try that failed, or was not made.

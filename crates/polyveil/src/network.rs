@@ -154,7 +154,8 @@ impl PlanFiles {
     /// # Errors
     /// A plan of another network; the file system's.
     pub fn save(self, plan: &VerifiedPlan, graph: &PolyGraph) -> Result<Option<PathBuf>> {
-        let file = crate::client_file(plan, graph)?;
+        require_plan_of(plan, graph)?;
+        let file = plan.client_file(task_bytes(graph))?;
         self.plan
             .write(|out, name| Ok(plan.plan().write(out, name).map(drop)?))?;
         let Some((client, beside)) = self.client else {

@@ -1,6 +1,5 @@
 //! What families of language models and encoders are built of, and what a family of language models says of itself ([`Decoder`]).
 
-use crate::config::refuse;
 use nn::attention::{AttentionScheme, Mask};
 use nn::format::state_dict::{StateDict, StateTensor};
 use nn::{
@@ -32,29 +31,6 @@ pub struct Sizes {
     pub vocabulary: usize,
     /// Longest sequence.
     pub max_length: usize,
-}
-
-impl Sizes {
-    pub(crate) fn check_layers(&self) -> Result<()> {
-        /// More blocks than any model has.
-        const MAX_LAYERS: usize = 1024;
-        match self.layers {
-            layers if layers > MAX_LAYERS => Err(refuse(format!(
-                "{layers} layers are more than {MAX_LAYERS}"
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    /// As wide as a token together, and the same for queries, keys and values.
-    pub(crate) fn check_heads(&self) -> Result<()> {
-        let Self { heads, width, .. } = self;
-        if self.head == 0 || heads * self.head != *width || self.kv_heads != *heads {
-            let detail = format!("{heads} heads don't divide the width {width}");
-            return Err(refuse(detail));
-        }
-        Ok(())
-    }
 }
 
 /// A published model: its name, and what makes its configuration.

@@ -14,6 +14,29 @@ pub(crate) fn refuse(detail: impl Into<String>) -> Error {
     Error::malformed("config.json", detail)
 }
 
+impl Sizes {
+    pub(crate) fn check_layers(&self) -> nn::Result<()> {
+        /// More blocks than any model has.
+        const MAX_LAYERS: usize = 1024;
+        match self.layers {
+            layers if layers > MAX_LAYERS => Err(refuse(format!(
+                "{layers} layers are more than {MAX_LAYERS}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// As wide as a token together, and the same for queries, keys and values.
+    pub(crate) fn check_heads(&self) -> nn::Result<()> {
+        let Self { heads, width, .. } = self;
+        if self.head == 0 || heads * self.head != *width || self.kv_heads != *heads {
+            let detail = format!("{heads} heads don't divide the width {width}");
+            return Err(refuse(detail));
+        }
+        Ok(())
+    }
+}
+
 /// The text of the checkpoint's `config.json`, if its `model_type` is one of these; why not, if it isn't.
 pub(crate) fn claimed<'c>(checkpoint: &'c Checkpoint, types: &[&str]) -> Result<&'c str, String> {
     let config = checkpoint.config.as_deref();

@@ -236,10 +236,7 @@ fn foreign_formats(lab: &Lab) -> Vec<Case> {
                     _ => damaged(t, FLIPS + CUTS + n, &mut bytes),
                 };
                 t.file(&format!("d.{end}"), &bytes)?;
-                let start = Start {
-                    before: "ulimit -v 4000000; exec",
-                    ..Start::default()
-                };
+                let start = Start::behind("ulimit -v 4000000; exec");
                 let done = t.within(line, &start)?;
                 let taken = if n == 0 { done.ok() } else { done.either() };
                 taken

@@ -5,7 +5,7 @@ use crate::attempt::{Start, Try, raw};
 use crate::case::{Case, case, has, repeat, server_line};
 use crate::fault::{Fault, Kind, Verdict, own};
 use crate::lab::Lab;
-use std::fs;
+use std::fs::{self, FileType};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 
 groups! {
@@ -121,10 +121,19 @@ fn device(t: &Try<'_>, name: &str, minor: &str) -> Verdict {
         .args(["c", "1", minor])
         .stderr(std::process::Stdio::null())
         .status();
-    match made.is_ok_and(|s| s.success()) {
-        true => Ok(()),
-        false => Err(Fault::new(Kind::Skipped, "no device may be made here")),
-    }
+    Kind::Skipped.unless(
+        made.is_ok_and(|s| s.success()),
+        "no device may be made here",
+    )
+}
+
+/// What was written into is what it was.
+fn stays(t: &Try<'_>, name: &str, is: fn(&FileType) -> bool) -> Verdict {
+    let found = fs::symlink_metadata(t.path(name)).map_err(own)?;
+    Kind::Lost.unless(
+        is(&found.file_type()),
+        format!("{name} was replaced by a file"),
+    )
 }
 
 fn output_devices(_: &Lab) -> Vec<Case> {
@@ -134,32 +143,19 @@ fn output_devices(_: &Lab) -> Vec<Case> {
         all.push(case(format!("{name} into a null device"), move |t| {
             device(t, "null", "3")?;
             let done = t.polyveil(&words("null"))?;
-            let kind = fs::symlink_metadata(t.path("null"))
-                .map_err(own)?
-                .file_type();
-            match kind.is_char_device() {
-                true => done.either().map(drop),
-                false => Err(Fault::new(Kind::Lost, "the device was replaced by a file")),
-            }
+            stays(t, "null", FileType::is_char_device)?;
+            done.either().map(drop)
         }));
         all.push(case(format!("{name} into a full device"), move |t| {
             device(t, "full", "7")?;
             let done = t.polyveil(&words("full"))?;
-            let kind = fs::symlink_metadata(t.path("full"))
-                .map_err(own)?
-                .file_type();
-            match kind.is_char_device() {
-                true => done.refused(&["full"]).map(drop),
-                false => Err(Fault::new(Kind::Lost, "the device was replaced by a file")),
-            }
+            stays(t, "full", FileType::is_char_device)?;
+            done.refused(&["full"]).map(drop)
         }));
         all.push(case(format!("{name} into a FIFO"), move |t| {
             fifo(t, "fifo")?;
             // a reader that takes everything
-            let start = Start {
-                before: "cat fifo >got & exec",
-                ..Start::default()
-            };
+            let start = Start::behind("cat fifo >got & exec");
             let done = t.start(&words("fifo"), &[], &start)?;
             let done = done.end_within(std::time::Duration::from_secs(60));
             // a reader that still waits is let go
@@ -169,25 +165,14 @@ fn output_devices(_: &Lab) -> Vec<Case> {
                     .custom_nonblocking()
                     .open(t.path("fifo")),
             );
-            let kind = fs::symlink_metadata(t.path("fifo"))
-                .map_err(own)?
-                .file_type();
-            match kind.is_fifo() {
-                true => done?.either().map(drop),
-                false => Err(Fault::new(Kind::Lost, "the FIFO was replaced by a file")),
-            }
+            stays(t, "fifo", FileType::is_fifo)?;
+            done?.either().map(drop)
         }));
         all.push(case(format!("{name} through a link"), move |t| {
             symlink(t.path("target"), t.path("link")).map_err(own)?;
             t.scratch("target", b"")?;
             t.polyveil(&words("link"))?.either()?;
-            match fs::symlink_metadata(t.path("link"))
-                .map_err(own)?
-                .is_symlink()
-            {
-                true => Ok(()),
-                false => Err(Fault::new(Kind::Lost, "the link was replaced by a file")),
-            }
+            stays(t, "link", FileType::is_symlink)
         }));
     }
     all
@@ -197,10 +182,7 @@ fn fifo(t: &Try<'_>, name: &str) -> Verdict {
     let made = std::process::Command::new("mkfifo")
         .arg(t.path(name))
         .status();
-    match made.is_ok_and(|s| s.success()) {
-        true => Ok(()),
-        false => Err(Fault::new(Kind::Skipped, "no FIFO can be made here")),
-    }
+    Kind::Skipped.unless(made.is_ok_and(|s| s.success()), "no FIFO can be made here")
 }
 
 trait NonBlocking {
@@ -300,37 +282,27 @@ fn root() -> bool {
     id.is_ok_and(|o| o.stdout == b"0\n") && has("setpriv")
 }
 
+fn set(t: &Try<'_>, name: &str, mode: u32) -> Verdict {
+    fs::set_permissions(t.path(name), fs::Permissions::from_mode(mode)).map_err(own)
+}
+
+/// Commands of somebody who is not root.
+fn nobody(
+    name: &str,
+    work: impl Fn(&mut Try<'_>, &Start<'_>) -> Verdict + Send + Sync + 'static,
+) -> Case {
+    case(name, move |t| {
+        Kind::Skipped.unless(root(), "only root can become nobody")?;
+        set(t, ".", 0o777)?;
+        // the program itself must be reachable
+        let program = t.folder.join("polyveil");
+        let _ = fs::copy(&t.lab.polyveil, &program);
+        let start = Start::behind("exec setpriv --reuid 65534 --regid 65534 --clear-groups");
+        work(t, &start)
+    })
+}
+
 fn as_nobody(_: &Lab) -> Vec<Case> {
-    let nobody = "exec setpriv --reuid 65534 --regid 65534 --clear-groups";
-    let each = |name: &'static str, work: fn(&mut Try<'_>, &Start<'_>) -> Verdict| {
-        case(name, move |t| {
-            if !root() {
-                return Err(Fault::new(Kind::Skipped, "only root can become nobody"));
-            }
-            let mode = |name: &str, mode: u32| {
-                fs::set_permissions(t.path(name), fs::Permissions::from_mode(mode)).map_err(own)
-            };
-            mode(".", 0o777)?;
-            // the program itself must be reachable
-            let program = t.folder.join("polyveil");
-            let _ = fs::copy(&t.lab.polyveil, &program);
-            let start = Start {
-                before: nobody,
-                ..Start::default()
-            };
-            work(t, &start)
-        })
-    };
-    fn set(t: &Try<'_>, name: &str, mode: u32) -> Verdict {
-        fs::set_permissions(t.path(name), fs::Permissions::from_mode(mode)).map_err(own)
-    }
-    fn get(t: &Try<'_>, name: &str) -> Verdict<u32> {
-        Ok(fs::metadata(t.path(name))
-            .map_err(own)?
-            .permissions()
-            .mode()
-            & 0o777)
-    }
     fn keygen(t: &mut Try<'_>, start: &Start<'_>, umask: &str) -> Verdict {
         let before = format!("umask {umask}; {}", start.before);
         let start = Start {
@@ -339,7 +311,7 @@ fn as_nobody(_: &Lab) -> Vec<Case> {
         };
         t.within("keygen @lev/net.client -o k --insecure-toy", &start)?
             .ok()?;
-        match (get(t, "k/client.key")?, get(t, "k")?) {
+        match (mode(t, "k/client.key")?, mode(t, "k")?) {
             (0o600, folder) if folder & 0o022 == 0 => Ok(()),
             (key, folder) => Err(Fault::other(format!(
                 "client.key {key:o}, its folder {folder:o}"
@@ -352,17 +324,11 @@ fn as_nobody(_: &Lab) -> Vec<Case> {
         t.within(line, start)?.refused(&[file])?;
         set(t, file, 0o600)
     }
-    fn read_only(t: &mut Try<'_>, start: &Start<'_>, line: &str) -> Verdict {
-        t.folder("ro")?;
-        set(t, "ro", 0o555)?;
-        t.within(line, start)?.refused(&["ro"])?;
-        t.leftovers("ro", &[])
-    }
-    vec![
-        each("umask 000", |t, s| keygen(t, s, "000")),
-        each("umask 022", |t, s| keygen(t, s, "022")),
-        each("umask 077", |t, s| keygen(t, s, "077")),
-        each("a key that may not be read", |t, s| {
+    let mut all = vec![
+        nobody("umask 000", |t, s| keygen(t, s, "000")),
+        nobody("umask 022", |t, s| keygen(t, s, "022")),
+        nobody("umask 077", |t, s| keygen(t, s, "077")),
+        nobody("a key that may not be read", |t, s| {
             locked(
                 t,
                 s,
@@ -370,7 +336,7 @@ fn as_nobody(_: &Lab) -> Vec<Case> {
                 "decrypt --key c/client.key @lev/A/x.answer",
             )
         }),
-        each("a client file that may not be read", |t, s| {
+        nobody("a client file that may not be read", |t, s| {
             locked(
                 t,
                 s,
@@ -378,57 +344,37 @@ fn as_nobody(_: &Lab) -> Vec<Case> {
                 "decrypt --key c/client.key @lev/A/x.answer",
             )
         }),
-        each("encrypt into a read-only folder", |t, s| {
-            read_only(
-                t,
-                s,
-                "encrypt --key @lev/A/client.key --image @0.png -o ro/x",
-            )
-        }),
-        each("run into a read-only folder", |t, s| {
-            read_only(
-                t,
-                s,
-                "run --plan @lev/net.plan --keys @lev/A/evaluation.keys --input @lev/A/x.input -o ro/x --machine shipped --no-probe",
-            )
-        }),
-        each("evaluate into a read-only folder", |t, s| {
-            read_only(
-                t,
-                s,
-                "evaluate --model @lev/net.pvm --plan @lev/net.plan --data @pictures.npz --split test --count 1 -o ro/x --machine shipped --no-probe",
-            )
-        }),
-        each("compile into a read-only folder", |t, s| {
-            read_only(
-                t,
-                s,
-                "compile @lev/net.pvm -o ro/x --machine shipped --no-probe",
-            )
-        }),
-        each("keygen into a read-only folder", |t, s| {
-            read_only(t, s, "keygen @lev/net.client -o ro/k --insecure-toy")
-        }),
-        each("calibrate into a read-only folder", |t, s| {
-            read_only(
-                t,
-                s,
-                "calibrate @lev/trained.pvm --data @pictures.npz -o ro/x",
-            )
-        }),
-        each("a record in a read-only folder", |t, s| {
+        nobody("a record in a read-only folder", |t, s| {
             own_client(t, "lev")?;
             set(t, "c/client.key", 0o644)?;
             set(t, "c", 0o555)?;
             let line =
                 "decrypt --key c/client.key @lev/A/x.answer --share --class-only --releases 5";
             let done = t.within(line, s)?.refused(&[])?;
-            match done.stdout.trim().is_empty() {
-                true => Ok(()),
-                false => Err(Fault::other("an answer was printed that was not counted")),
-            }
+            Kind::Other.unless(
+                done.stdout.trim().is_empty(),
+                "an answer was printed that was not counted",
+            )
         }),
-    ]
+    ];
+    for line in [
+        "encrypt --key @lev/A/client.key --image @0.png -o ro/x",
+        "run --plan @lev/net.plan --keys @lev/A/evaluation.keys --input @lev/A/x.input -o ro/x --machine shipped --no-probe",
+        "evaluate --model @lev/net.pvm --plan @lev/net.plan --data @pictures.npz --split test --count 1 -o ro/x --machine shipped --no-probe",
+        "compile @lev/net.pvm -o ro/x --machine shipped --no-probe",
+        "keygen @lev/net.client -o ro/k --insecure-toy",
+        "calibrate @lev/trained.pvm --data @pictures.npz -o ro/x",
+    ] {
+        let command = line.split(' ').next().unwrap_or_default();
+        let name = format!("{command} into a read-only folder");
+        all.push(nobody(&name, move |t, start| {
+            t.folder("ro")?;
+            set(t, "ro", 0o555)?;
+            t.within(line, start)?.refused(&["ro"])?;
+            t.leftovers("ro", &[])
+        }));
+    }
+    all
 }
 
 fn mode(t: &Try<'_>, name: &str) -> Verdict<u32> {
@@ -450,8 +396,7 @@ fn secret_modes(_: &Lab) -> Vec<Case> {
         for bits in [0o644, 0o640, 0o604, 0o666] {
             all.push(case(format!("{bits:o} {line:.12}"), move |t| {
                 own_client(t, "lev")?;
-                fs::set_permissions(t.path("c/client.key"), fs::Permissions::from_mode(bits))
-                    .map_err(own)?;
+                set(t, "c/client.key", bits)?;
                 let done = t.polyveil(line)?;
                 let said = done.stderr.to_lowercase() + &done.stdout.to_lowercase();
                 match ["warning", "others", "chmod"]
@@ -473,11 +418,7 @@ fn secret_modes(_: &Lab) -> Vec<Case> {
     ] {
         all.push(case(format!("a stale {name} of mode 666"), move |t| {
             t.scratch(&format!("k/{name}"), b"stale")?;
-            fs::set_permissions(
-                t.path(&format!("k/{name}")),
-                fs::Permissions::from_mode(0o666),
-            )
-            .map_err(own)?;
+            set(t, &format!("k/{name}"), 0o666)?;
             t.polyveil(keygen)?.ok()?;
             match mode(t, "k/client.key")? {
                 0o600 => Ok(()),
@@ -522,10 +463,7 @@ fn pipes(_: &Lab) -> Vec<Case> {
                     (format!("cat {from} >fifo &"), "fifo")
                 }
             };
-            let start = Start {
-                before: &before,
-                ..Start::default()
-            };
+            let start = Start::behind(&before);
             let running = t.start(&line.replace("IN", named), &[], &start)?;
             running
                 .end_within(std::time::Duration::from_secs(30))?
@@ -561,10 +499,7 @@ fn pipes(_: &Lab) -> Vec<Case> {
         let before = format!(
             "{p} encrypt --key {r}/lev/A/client.key --image {r}/0.png -o - 2>/dev/null | {p} run --plan {r}/lev/net.plan --keys {r}/lev/A/evaluation.keys --input - -o - 2>/dev/null |"
         );
-        let start = Start {
-            before: &before,
-            ..Start::default()
-        };
+        let start = Start::behind(&before);
         let done = t.within(&format!("{decrypt} -"), &start)?.ok()?;
         let pixels = t.pixels(0);
         lab.net("lev").compare(&done.json()?, &pixels)?;
@@ -613,10 +548,7 @@ fn huge_inputs(_: &Lab) -> Vec<Case> {
                     let made = fs::OpenOptions::new().write(true).open(t.path(name));
                     made.and_then(|f| f.set_len(1 << 40)).map_err(own)?;
                 }
-                let start = Start {
-                    before: "ulimit -v 6000000; exec",
-                    ..Start::default()
-                };
+                let start = Start::behind("ulimit -v 6000000; exec");
                 let running = t.start(&line.replace("FILE", file), &[], &start)?;
                 let done = running.end_within(std::time::Duration::from_secs(30))?;
                 done.refused(&[])?;

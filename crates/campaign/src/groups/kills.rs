@@ -45,10 +45,7 @@ fn killed_run(t: &mut Try<'_>, draw: bool) -> Verdict {
         } else {
             ""
         };
-        let start = Start {
-            environment: if draw { &environment } else { &[] },
-            ..Start::default()
-        };
+        let start = Start::with(if draw { &environment } else { &[] });
         let running = t.start(&format!("{line}{resume}{threads}"), &[], &start)?;
         if kills == 3 {
             running.end()?.ok()?;
@@ -98,10 +95,7 @@ fn resume_elsewhere(_: &Lab) -> Vec<Case> {
             checkpoint(t)?;
             let line = format!("{} --resume {words}", run_line("deep", "A", "x.answer"));
             let environment = [("POLYVEIL_BACKEND", backend)];
-            let start = Start {
-                environment: &environment,
-                ..Start::default()
-            };
+            let start = Start::with(&environment);
             t.within(&line, &start)?.ok()?;
             t.same("x.answer", "@deep/A/x.answer")?;
             t.leftovers(".", &["x.answer"])
@@ -284,13 +278,7 @@ fn replaced(t: &mut Try<'_>, before: &str, after: Option<Duration>) -> Verdict {
     }
     // halves of two pairs were refused: the next keygen, which is not to replace anything, makes either pair whole
     t.polyveil(KEYGEN)?.refused(&["replace"])?;
-    match pair(t, "lev", "k")? {
-        true => Ok(()),
-        false => Err(Fault::new(
-            Kind::Lost,
-            "neither pair of keys works any more",
-        )),
-    }
+    Kind::Lost.unless(pair(t, "lev", "k")?, "neither pair of keys works any more")
 }
 
 fn kill_encrypt(_: &Lab) -> Vec<Case> {
@@ -388,10 +376,7 @@ fn kill_share(_: &Lab) -> Vec<Case> {
             return Err(Fault::other("an answer was printed that was not counted"));
         }
         t.polyveil(&line)?.ok()?;
-        match counted(t)? == before + 1 {
-            true => Ok(()),
-            false => Err(Fault::other("the count does not go on")),
-        }
+        Kind::Other.unless(counted(t)? == before + 1, "the count does not go on")
     })
 }
 
@@ -487,10 +472,10 @@ fn kill_evaluate(_: &Lab) -> Vec<Case> {
 fn finished(t: &mut Try<'_>, line: &str) -> Verdict {
     t.polyveil(line)?.ok()?;
     let all = evaluated(t, "r.jsonl")?;
-    match all == (0..12).collect::<Vec<_>>() {
-        true => Ok(()),
-        false => Err(Fault::other(format!("pictures {all:?} for 12"))),
-    }
+    Kind::Other.unless(
+        all == (0..12).collect::<Vec<_>>(),
+        format!("pictures {all:?} for 12"),
+    )
 }
 
 /// The order of calls that sync, rename and unlink.
@@ -560,13 +545,10 @@ fn train_checkpoint(_: &Lab) -> Vec<Case> {
         }
         std::thread::sleep(Duration::from_millis(40));
         running.kill_after(Duration::ZERO)?;
-        match t.exists("r/run/checkpoint.safetensors") {
-            true => Ok(()),
-            false => Err(Fault::new(
-                Kind::Skipped,
-                "training ended before it could be stopped",
-            )),
-        }
+        Kind::Skipped.unless(
+            t.exists("r/run/checkpoint.safetensors"),
+            "training ended before it could be stopped",
+        )
     }
     let line = "train --config run.toml --checkpoint-every 0 -o r/run";
     let mut all = vec![case("another configuration", move |t| {

@@ -58,10 +58,7 @@ fn disk_full(_: &Lab) -> Vec<Case> {
                 super::kills::own_client(t, "lev")?;
                 t.folder("full")?;
                 let before = FULL.replace("KB", &kilobytes.to_string());
-                let start = Start {
-                    before: &before,
-                    ..Start::default()
-                };
+                let start = Start::behind(&before);
                 let done = t.within(&line.replace("OUT", "full"), &start)?;
                 match done.code {
                     Some(77) => {
@@ -86,13 +83,10 @@ fn disk_full(_: &Lab) -> Vec<Case> {
                 // what is full is named
                 done.refused(&["full"])?;
                 let left = String::from_utf8_lossy(&t.bytes("left")?).into_owned();
-                match left.trim().is_empty() {
-                    true => Ok(()),
-                    false => Err(Fault::other(format!(
-                        "left behind: {}",
-                        left.replace('\n', " ")
-                    ))),
-                }
+                Kind::Other.unless(
+                    left.trim().is_empty(),
+                    format!("left behind: {}", left.replace('\n', " ")),
+                )
             }));
         }
     }
@@ -164,10 +158,7 @@ fn address_space(lab: &Lab) -> Vec<Case> {
                 }
                 t.folder("out")?;
                 let before = format!("ulimit -v {kilobytes}; exec");
-                let start = Start {
-                    before: &before,
-                    ..Start::default()
-                };
+                let start = Start::behind(&before);
                 let done = t.within(&line.replace("OUT", "out"), &start)?;
                 match done.code {
                     // the loader itself could not start it
@@ -275,10 +266,7 @@ fn compile_shapes(_: &Lab) -> Vec<Case> {
                     };
                     let line =
                         format!("compile net.pvm -o x.plan --machine shipped --no-probe {memory}");
-                    let start = Start {
-                        before: "ulimit -v 4000000; exec",
-                        ..Start::default()
-                    };
+                    let start = Start::behind("ulimit -v 4000000; exec");
                     let done = t.within(&line, &start)?;
                     if done.code != Some(0) {
                         done.refused(&["memory"])?;

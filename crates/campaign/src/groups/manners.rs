@@ -40,10 +40,7 @@ fn backends(_: &Lab) -> Vec<Case> {
                         t.folder(folder)?;
                     }
                     let environment = [("POLYVEIL_BACKEND", backend)];
-                    let start = Start {
-                        environment: &environment,
-                        ..Start::default()
-                    };
+                    let start = Start::with(&environment);
                     let words = format!("{} --threads {threads}", line.replace("OUT", &out("a")));
                     t.within(&words, &start)?.ok()?;
                     let file = if name == "training" {
@@ -251,10 +248,7 @@ fn command_lines(_: &Lab) -> Vec<Case> {
     for backend in ["", "avx512", "PORTABLE", "none", "ifma "] {
         all.push(case(format!("POLYVEIL_BACKEND={backend:?}"), move |t| {
             let environment = [("POLYVEIL_BACKEND", backend)];
-            let start = Start {
-                environment: &environment,
-                ..Start::default()
-            };
+            let start = Start::with(&environment);
             t.within("inspect @lev/net.plan", &start)?
                 .turned_down()
                 .map(drop)
@@ -317,13 +311,10 @@ fn closed_output(_: &Lab) -> Vec<Case> {
                     "0" | "1" | "141" => {}
                     other => return Err(Fault::new(Kind::Abort, format!("{name}: exit {other}"))),
                 }
-                match file.is_empty() || t.exists(file) {
-                    true => Ok(()),
-                    false => Err(Fault::new(
-                        Kind::Lost,
-                        format!("{name}: {file} was not written, exit {code}"),
-                    )),
-                }
+                Kind::Lost.unless(
+                    file.is_empty() || t.exists(file),
+                    format!("{name}: {file} was not written, exit {code}"),
+                )
             }));
         }
     }
@@ -365,10 +356,7 @@ fn help(_: &Lab) -> Vec<Case> {
                     ..Start::default()
                 };
                 let done = t.within(&line, &start)?.ok()?;
-                match done.stdout.contains("Usage") {
-                    true => Ok(()),
-                    false => Err(Fault::other("no usage")),
-                }
+                Kind::Other.unless(done.stdout.contains("Usage"), "no usage")
             }));
         }
     }
@@ -493,20 +481,20 @@ fn evaluate_bindings(_: &Lab) -> Vec<Case> {
                 "{EVALUATE} --count 18446744073709551615 --skip 70 -o r.jsonl"
             ))?
             .ok()?;
-            match evaluated(t, "r.jsonl")? == (70..80).collect::<Vec<_>>() {
-                true => Ok(()),
-                false => Err(Fault::other("not the pictures from 70 on")),
-            }
+            Kind::Other.unless(
+                evaluated(t, "r.jsonl")? == (70..80).collect::<Vec<_>>(),
+                "not the pictures from 70 on",
+            )
         }),
         case("the same again", |t| {
             t.polyveil(&format!("{EVALUATE} --count 3 -o r.jsonl"))?
                 .ok()?;
             t.polyveil(&format!("{EVALUATE} --count 3 -o r.jsonl"))?
                 .ok()?;
-            match evaluated(t, "r.jsonl")? == [0, 1, 2] {
-                true => Ok(()),
-                false => Err(Fault::other("pictures counted twice")),
-            }
+            Kind::Other.unless(
+                evaluated(t, "r.jsonl")? == [0, 1, 2],
+                "pictures counted twice",
+            )
         }),
     ];
     all.into()
@@ -520,10 +508,10 @@ fn version(_: &Lab) -> Vec<Case> {
                 ..Start::default()
             };
             let done = t.within(line, &start)?.ok()?;
-            match has(&done.stdout) {
-                true => Ok(()),
-                false => Err(Fault::other(format!("it says {:?}", done.stdout.trim()))),
-            }
+            Kind::Other.unless(
+                has(&done.stdout),
+                format!("it says {:?}", done.stdout.trim()),
+            )
         })
     };
     let hexadecimal = |s: &str| {
@@ -545,10 +533,7 @@ fn version(_: &Lab) -> Vec<Case> {
     for environment in [("NO_COLOR", "1"), ("TERM", "dumb")] {
         all.push(case(format!("{environment:?}"), move |t| {
             let pairs = [environment];
-            let start = Start {
-                environment: &pairs,
-                ..Start::default()
-            };
+            let start = Start::with(&pairs);
             let done = t
                 .within("keygen @lev/net.client -o k --insecure-toy", &start)?
                 .ok()?;

@@ -32,10 +32,10 @@ pub(super) const KINDS: [&str; 13] = [
 ];
 
 fn quick(done: &Done) -> Verdict {
-    match done.wall.as_secs() < 20 {
-        true => Ok(()),
-        false => Err(Fault::other("a refusal that takes more than 20 s")),
-    }
+    Kind::Other.unless(
+        done.wall.as_secs() < 20,
+        "a refusal that takes more than 20 s",
+    )
 }
 
 fn pairs(_: &Lab) -> Vec<Case> {

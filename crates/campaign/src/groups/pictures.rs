@@ -60,13 +60,7 @@ fn through(t: &mut Try<'_>, file: &str, more: &str) -> Verdict<Option<Vec<f64>>>
 fn near(had: &[f64], right: &[u8], most: f64) -> Verdict {
     let off = (had.iter().zip(right)).map(|(h, r)| (h - f64::from(*r)).abs());
     let off = off.fold(0.0, f64::max);
-    match off <= most {
-        true => Ok(()),
-        false => Err(Fault::new(
-            Kind::Silent,
-            format!("pixels off by {off:.1} of 255"),
-        )),
-    }
+    Kind::Silent.unless(off <= most, format!("pixels off by {off:.1} of 255"))
 }
 
 type Made = (Vec<u8>, Vec<u8>, f64);
@@ -564,10 +558,10 @@ fn values(_: &Lab) -> Vec<Case> {
     let each = |net: &'static str, count: usize| {
         repeat(count, move |t| {
             let pixels = inside(t, net);
-            match whole(t, net, &pixels)? == End::Right {
-                true => Ok(()),
-                false => Err(Fault::other("what is within all intervals is refused")),
-            }
+            Kind::Other.unless(
+                whole(t, net, &pixels)? == End::Right,
+                "what is within all intervals is refused",
+            )
         })
     };
     // the cheap ones first, then alternating

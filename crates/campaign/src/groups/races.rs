@@ -48,10 +48,10 @@ fn runs_at_once(_: &Lab) -> Vec<Case> {
         let whole = ["A", "B"]
             .iter()
             .any(|c| t.same("x.answer", &format!("@deep/{c}/x.answer")).is_ok());
-        match whole && done.iter().any(|d| d.code == Some(0)) {
-            true => Ok(()),
-            false => Err(Fault::new(Kind::Lost, "the file is neither answer")),
-        }
+        Kind::Lost.unless(
+            whole && done.iter().any(|d| d.code == Some(0)),
+            "the file is neither answer",
+        )
     }));
     all
 }
@@ -125,13 +125,10 @@ fn trains_at_once(_: &Lab) -> Vec<Case> {
         }
         t.polyveil(&line)?.ok()?;
         let pictures = evaluated(t, "r.jsonl")?;
-        match pictures == (0..20).collect::<Vec<_>>() {
-            true => Ok(()),
-            false => Err(Fault::other(format!(
-                "{} lines for 20 pictures",
-                pictures.len()
-            ))),
-        }
+        Kind::Other.unless(
+            pictures == (0..20).collect::<Vec<_>>(),
+            format!("{} lines for 20 pictures", pictures.len()),
+        )
     }));
     all
 }
