@@ -144,11 +144,11 @@ impl Config {
             activation,
             head: head(&json)?,
         };
+        config.check()?;
         // RoBERTa's first rows of positions are not a sequence's
         let (rows, first) = (config.sizes.max_length, config.first_position());
-        let length = rows.checked_sub(first);
+        let length = rows.checked_sub(first).filter(|&n| n > 0);
         config.sizes.max_length = length.ok_or_else(|| no_room(rows, first))?;
-        config.check()?;
         Ok(config)
     }
 
