@@ -140,7 +140,7 @@ impl ParametersSpec {
         }
     }
     /// The presets with values in coefficients below SlotToCoeff, for k = 2 to 9 free levels at N = 2^16: q0 50 │ product 30 │ 3 × 38 │ k × 42 │
-    /// 5 × 50, 29+29, 30+30, 32+32 │ 3 × 50, P of 49-bit primes, dnum 2. See [`Parameters`] for what each costs.
+    /// 5 × 50, 29+29, 31+31, 50 │ 3 × 50, P of 49-bit primes, dnum 2.
     ///
     /// # Errors
     /// [`Error::Parameters`] for other k.
@@ -153,17 +153,18 @@ impl ParametersSpec {
             bootstrap: Some(BootstrapSpec {
                 order: Order::First {
                     product: Zone::new(1, &[30]),
-                    log_ratio: 10.65,
+                    log_ratio: 10.25,
                 },
                 slot_to_coeff: Zone::new(3, &[38]),
-                eval_mod: Self::narrow_eval_mod(),
+                eval_mod: Self::narrow_eval_mod([None, Some(29), Some(31)]),
                 ..Self::standard_bootstrap()
             }),
             special_bits: vec![
                 49;
                 match free_levels {
-                    0..=3 => 10,
-                    4..=5 => 11,
+                    0..=2 => 9,
+                    3..=4 => 10,
+                    5..=7 => 11,
                     _ => 12,
                 }
             ],
@@ -211,7 +212,7 @@ impl ParametersSpec {
         }
     }
     /// The preset whose bootstraps begin with SlotToCoeff, for values in slots alone, with ten free levels, at N = 2^16: q0 50 │ 3 × 37 │ 10 × 42 │
-    /// 5 × 50, 29+29, 30+30, 32+32 │ 3 × 50, P = 7 × 49 and 5 × 48, dnum 2; log QP 1746.
+    /// 2 × 50, 31+31, 2 × 50, 29+29, 30+30, 50 │ 3 × 50, P = 7 × 49 and 5 × 48, dnum 2; log QP 1744.
     pub fn slots() -> Self {
         Self {
             name: "slots-16".into(),
@@ -222,7 +223,7 @@ impl ParametersSpec {
                     log_ratio: 10.65,
                 },
                 slot_to_coeff: Zone::new(3, &[37]),
-                eval_mod: Self::narrow_eval_mod(),
+                eval_mod: Self::narrow_eval_mod([Some(31), Some(29), Some(30)]),
                 ..Self::standard_bootstrap()
             }),
             special_bits: [[49; 7].as_slice(), &[48; 5]].concat(),
@@ -231,15 +232,14 @@ impl ParametersSpec {
             ..Self::standard()
         }
     }
-    /// EvalMod for values in coefficients: its own errors are not multiplied by √N afterwards, so that single primes do but where the angle's
-    /// doublings let errors grow most.
-    fn narrow_eval_mod() -> Vec<Zone> {
-        vec![
-            Zone::new(5, &[50]),
-            Zone::new(1, &[29, 29]),
-            Zone::new(1, &[30, 30]),
-            Zone::new(1, &[32, 32]),
-        ]
+    /// EvalMod for values in coefficients: its own errors are not multiplied by √N afterwards, so that single primes do. Pairs at the third,
+    /// sixth and seventh level from the bottom lift the scale where it pays most: below the two doublings of the angle, which multiply an error by up to 16,
+    /// and below the powers T_2 and T_4 (found by trying all places of 2 to 4 pairs; the top level is best a single prime).
+    fn narrow_eval_mod(bits: [Option<u32>; 3]) -> Vec<Zone> {
+        let level = |bits: Option<u32>| Zone::new(1, &bits.map_or(vec![50], |b| vec![b, b]));
+        let [third, sixth, seventh] = bits.map(level);
+        let single = |levels| Zone::new(levels, &[50]);
+        vec![single(2), third, single(2), sixth, seventh, single(1)]
     }
     /// The chain of [`ParametersSpec::coefficients`] on an insecure small ring, for tests.
     ///
@@ -896,7 +896,7 @@ mod tests {
         for off in [40, 41, 43, 45] {
             let refused = with(&|s| s.log_scale = off).expect_err("off by a bit at least");
             let text = refused.to_string();
-            assert!(text.contains("land at a scale of 2^41.99"), "{text}");
+            assert!(text.contains("land at a scale of 2^42.39"), "{text}");
         }
         // today's pairs under a ratio made for single primes
         let pairs = with(&|s| eval_mod(s, vec![Zone::new(8, &[31, 31])]));

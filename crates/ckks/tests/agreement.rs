@@ -531,3 +531,41 @@ fn a_bootstrap_that_begins_with_slot_to_coeff_agrees_in_three_interpreters() {
     let refused = evaluator.bootstrap(&low.expect("fits").expand(&parameters), &b);
     assert!(refused.is_err_and(|e| e.to_string().contains("level")));
 }
+
+/// Work is shared out to threads by limbs and by polynomials: no bit of a result may depend on how many there are.
+#[test]
+fn half_bootstraps_and_ways_down_do_not_depend_on_threads() {
+    let spec = ParametersSpec::toy_coefficients(11, 4).expect("a preset");
+    let parameters = Parameters::new(spec).expect("toy");
+    let context = Context::new(&parameters);
+    let cycle = Cycle {
+        seed: 5,
+        slots: parameters.max_slots(),
+        turns: 1,
+    };
+    let base = Level::new(0);
+    let meter = Meter::new(&context);
+    let x = meter.input(base, cycle.slots, 0.5).expect("fits");
+    let x = Coefficients::of(&meter, x).expect("level 0");
+    cycle.run(&meter, &x).expect("meter");
+    let mut rng = ChaCha20Rng::seed_from_u64(15);
+    let secret = SecretKey::generate(&parameters, &mut rng);
+    let keys = secret.evaluation_keys(&meter.keys(), &mut rng);
+    let keys = keys.expect("keys");
+    let v: Vec<f64> = (0..2 * cycle.slots).map(|_| 0.5 * unit(&mut rng)).collect();
+    let c = secret.encrypt_coefficients(&v, base, &mut rng);
+    let c = c.expect("fits").expand(&parameters);
+    let words = |threads: usize| -> Vec<Vec<u64>> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.expect("threads").install(|| {
+            let evaluator = Evaluator::new(&Context::new(&parameters), keys.clone());
+            let x = Coefficients::of(&evaluator, c.clone()).expect("level 0");
+            let (low, high) = cycle.run(&evaluator, &x).expect("keys");
+            let all = low.iter().map(Coefficients::value).chain(&high);
+            all.flat_map(|x| x.limbs().map(<[u64]>::to_vec)).collect()
+        })
+    };
+    let one = words(1);
+    assert!(one.iter().any(|limb| limb.iter().any(|&w| w != 0)));
+    assert!(one == words(2) && one == words(3));
+}

@@ -4,16 +4,18 @@
 //! which are those over all N coefficients (Parseval). An operation's own noise is measured on encryptions of zero, as the difference of
 //! the decryptions before and after it, and predicted for an operand without error.
 
+use ckks::coefficients::{Parts, slot_of};
 use ckks::map::{Term, Values};
 use ckks::parameters::{BootstrapSpec, Order, Zone};
 use ckks::{
-    Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Context, Encoder, Evaluator,
-    KeyRequest, Level, Meter, MeterValue, Parameters, ParametersSpec, Polynomial, SecretKey,
-    security,
+    Arithmetic, BlockMap, Bootstrap, Ciphertext, Clear, Coefficients, Complex64, Context, Descent,
+    Encoder, Evaluator, HalfBootstrap, KeyRequest, Level, Meter, MeterValue, Parameters,
+    ParametersSpec, Polynomial, SecretKey, security,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use std::f64::consts::{PI, TAU};
+use std::sync::Arc;
 
 /// Deviations of a normal variable that a correct formula stays within but once in 10^5 tests.
 const Z: f64 = 4.42;
@@ -741,6 +743,139 @@ fn the_sine_falls_short_by_its_cube() {
     );
     assert!((short / derived - 1.0).abs() < 0.01);
     assert!(derived <= bound);
+}
+
+// -------------------------------------------------------------------------------------------------
+// values in coefficients
+
+fn in_coefficients() -> Parameters {
+    Parameters::new(ParametersSpec::toy_coefficients(LOG_N, 4).expect("a preset")).expect("toy")
+}
+
+/// Seen by a test as if they were slots of no imaginary part.
+fn real(v: &[f64]) -> Vec<Complex64> {
+    v.iter().map(|&x| Complex64::new(x, 0.0)).collect()
+}
+
+#[test]
+fn a_half_bootstraps_noise_is_within_its_window() {
+    // The meter's estimate from above: T_k's root mean square is taken as 1/√2, as for bootstraps; and its errors of slots are complex, of which
+    // the real part counts here. Beside the sine, which is what a half bootstrap means.
+    let parameters = in_coefficients();
+    let context = Context::new(&parameters);
+    let base = Level::new(0);
+    for (slots, target) in [(SLOTS, 8), (SLOTS, 5), (SLOTS / 8, 8)] {
+        let h = HalfBootstrap { target };
+        let meter = Meter::new(&context);
+        let scale = parameters.base_scale(Level::new(target));
+        let x = meter.input(base, slots, 0.5).expect("fits");
+        let x = Coefficients::of(&meter, x).expect("level 0");
+        let x = x.with_scale(&meter, scale).expect("any");
+        let parts = meter.half_bootstrap(&x, &h).expect("levels");
+        let predicted = parts.first.deviation();
+        let clear = Clear::new(&context, 0);
+        let mut spread = Spread::default();
+        for seed in 0..2 {
+            let mut s = Setup::new(&parameters, &meter.keys(), 520 + seed);
+            for _ in 0..3 {
+                let v: Vec<f64> = (0..2 * slots).map(|_| uniform(&mut s.rng) - 0.5).collect();
+                let meant = clear.coefficients(&v, base).expect("fits");
+                let meant = meant.with_scale(&clear, scale).expect("any");
+                let meant = clear.half_bootstrap(&meant, &h).expect("levels");
+                let c = s.secret.encrypt_coefficients(&v, base, &mut s.rng);
+                let e = &s.evaluator;
+                let c = Coefficients::of(e, c.expect("fits").expand(&parameters));
+                let c = c.expect("level 0").with_scale(e, scale).expect("any");
+                let y = e.half_bootstrap(&c, &h).expect("keys");
+                let parts = [(Some(y.first), Some(meant.first)), (y.second, meant.second)];
+                for (y, meant) in parts {
+                    let (Some(y), Some(meant)) = (y, meant) else {
+                        assert!(slots < SLOTS);
+                        continue;
+                    };
+                    let got: Vec<f64> = s.decrypt(&y).iter().map(|z| z.re).collect();
+                    spread.see(&real(&got), &meant.values);
+                }
+            }
+        }
+        let ratio = spread.deviation() / predicted;
+        // decoding reads 2n of N coefficients
+        let share = (slots as f64 / SLOTS as f64).sqrt();
+        println!(
+            "half bootstrap of {slots} slots to {target}: measured 2^{:.3} predicted 2^{:.3} ratio {ratio:.4} window {:.4} to {:.4}",
+            spread.deviation().log2(),
+            predicted.log2(),
+            0.2 * share,
+            0.45 * share,
+        );
+        assert!((0.2 * share..0.45 * share).contains(&ratio), "{ratio}");
+    }
+}
+
+#[test]
+fn the_way_down_adds_what_the_meter_says() {
+    // exact zeros apart, SlotToCoeff's own noise: its plaintexts' rounding, key switches and rescales
+    let parameters = in_coefficients();
+    let context = Context::new(&parameters);
+    let (floor, low) = (parameters.floor(), parameters.products());
+    let mask: Arc<[f32]> = (0..32)
+        .map(|j| if j % 3 == 0 { 0.0 } else { 1.0 })
+        .collect();
+    for masks in [vec![], vec![mask.clone(), mask]] {
+        let d = Descent {
+            slots: SLOTS,
+            scale: parameters.scale(low),
+            masks,
+        };
+        let meter = Meter::new(&context);
+        let x = meter.input(floor, SLOTS, 1.0).expect("fits").exact();
+        let parts = Parts {
+            first: x.clone(),
+            second: Some(x),
+        };
+        let y = meter.to_coefficients(&parts, &d).expect("levels");
+        // an error of e in every coefficient is one of e·√N in slots
+        let predicted = y.value().deviation() / (parameters.n() as f64).sqrt();
+        let mut spread = Spread::default();
+        for seed in 0..4 {
+            let mut s = Setup::new(&parameters, &meter.keys(), 530 + seed);
+            for _ in 0..2 {
+                let signs = |s: &mut Setup| -> Vec<Complex64> {
+                    let sign = |_| if uniform(&mut s.rng) < 0.5 { -1.0 } else { 1.0 };
+                    real(&(0..SLOTS).map(sign).collect::<Vec<f64>>())
+                };
+                let (re, im) = (signs(&mut s), signs(&mut s));
+                let (a, b) = (s.encrypt(&re, floor), s.encrypt(&im, floor));
+                // what was encrypted, noise included
+                let (re, im) = (s.decrypt(&a), s.decrypt(&b));
+                let parts = Parts {
+                    first: a,
+                    second: Some(b),
+                };
+                let y = s.evaluator.to_coefficients(&parts, &d).expect("keys");
+                let mut want = vec![0.0; 2 * SLOTS];
+                for j in 0..SLOTS {
+                    let at = slot_of(j, SLOTS);
+                    let mask = |i: usize| {
+                        let mask = d.masks.get(i);
+                        mask.map_or(1.0, |m| f64::from(m[at % m.len()]))
+                    };
+                    let z = re[at] * mask(0) + im[at] * mask(1) * Complex64::new(0.0, 1.0);
+                    (want[j], want[j + SLOTS]) = (z.re, z.im);
+                }
+                let got = s.secret.decrypt_coefficients(&y);
+                spread.see(&real(&got), &real(&want));
+            }
+        }
+        let ratio = spread.deviation() / predicted;
+        println!(
+            "SlotToCoeff with {} masks: measured 2^{:.3} predicted 2^{:.3} ratio {ratio:.4} window 0.4 to 1",
+            d.masks.len(),
+            spread.deviation().log2(),
+            predicted.log2()
+        );
+        assert!((0.4..1.0).contains(&ratio), "{ratio}");
+    }
 }
 
 // -------------------------------------------------------------------------------------------------
