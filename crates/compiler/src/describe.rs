@@ -48,7 +48,9 @@ pub fn summarise(plan: &Plan) -> Summary {
                     .map(|t| 4 * t.values.len() / t.values.run())
                     .sum::<usize>();
             }
-            Operation::Bootstrap { .. } => summary.bootstraps += 1,
+            Operation::Bootstrap { .. } | Operation::HalfBootstrap { .. } => {
+                summary.bootstraps += 1
+            }
             _ => {}
         }
     }
@@ -108,6 +110,22 @@ pub fn describe(verified: &VerifiedPlan) -> String {
                 "bootstrap   slots {}, gain {:.4}",
                 bootstrap.slots, bootstrap.gain
             ),
+            Operation::HalfBootstrap { slots, gain, .. } => {
+                format!("half bootstrap  slots {slots}, gain {gain}")
+            }
+            Operation::Weigh {
+                outputs, to, terms, ..
+            } => {
+                let [channels, height, width] = to.shape;
+                format!(
+                    "weigh       {} terms of {} in {} out, {channels}×{height}×{width} in rows of {}, {} apart",
+                    terms.len(),
+                    terms.iter().map(|t| t.inputs().len()).sum::<usize>(),
+                    outputs.len(),
+                    to.pitch,
+                    to.spacing
+                )
+            }
             other => other.doing().into(),
         };
         let _ = writeln!(

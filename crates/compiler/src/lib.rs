@@ -15,6 +15,7 @@
 //!
 //! Reference: \[LLKN22\] multiplexed packing; Orion's single-shot convolutions and shortest path.
 
+pub mod coefficients;
 pub mod describe;
 pub mod error;
 pub mod outline;

@@ -6,7 +6,7 @@
 //! these. What they do not show: an answer of ordinary size that is wrong nevertheless.
 
 use crate::plan::Port;
-use ckks::Complex64;
+use ckks::{Complex64, ParametersSpec};
 use serde::{Deserialize, Serialize};
 
 /// What a plan promises of its answer, in network units.
@@ -136,11 +136,12 @@ pub(crate) struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    pub(crate) fn new(port: &'a Port, bounds: AnswerBounds) -> Self {
+    pub(crate) fn new(port: &'a Port, parameters: &ParametersSpec, bounds: AnswerBounds) -> Self {
+        let values = port.values(parameters);
         Self {
             port,
             bounds,
-            used: places(port).iter().map(|p| used(port, p)).collect(),
+            used: places(port).iter().map(|p| used(port, p, values)).collect(),
             finite: true,
             magnitude: 0.0,
             imaginary: 0.0,
@@ -160,6 +161,20 @@ impl<'a> Judge<'a> {
             match self.used[ciphertext][j % period] {
                 true => self.magnitude = self.magnitude.max(re),
                 false => self.unused = self.unused.max(re),
+            }
+        }
+    }
+    /// Looks at all coefficients of the ring, of which the port's values lie some apart.
+    pub(crate) fn see_coefficients(&mut self, ciphertext: usize, all: &[f64]) {
+        let unit = self.port.unit.abs();
+        let used = &self.used[ciphertext];
+        let gap = all.len() / used.len().max(1);
+        for (j, v) in all.iter().enumerate() {
+            self.finite &= v.is_finite();
+            let v = v.abs() * unit;
+            match j % gap == 0 && used[j / gap] {
+                true => self.magnitude = self.magnitude.max(v),
+                false => self.unused = self.unused.max(v),
             }
         }
     }
@@ -197,9 +212,9 @@ pub(crate) fn places(port: &Port) -> Vec<Vec<usize>> {
     places
 }
 
-/// The slots of one ciphertext of a port that have a value.
-pub(crate) fn used(port: &Port, places: &[usize]) -> Vec<bool> {
-    let mut used = vec![false; port.slots];
+/// The slots, or coefficients, of one ciphertext of a port that have a value, of so many.
+pub(crate) fn used(port: &Port, places: &[usize], values: usize) -> Vec<bool> {
+    let mut used = vec![false; values];
     for &first in places {
         used[first..first + port.batch].fill(true);
     }

@@ -19,6 +19,13 @@ pub(crate) struct Beside {
 
 /// Of a plan that passed, whose answer has at most this magnitude anywhere.
 pub(crate) fn beside(plan: &Plan, magnitude: f64) -> Beside {
+    if plan.output.in_coefficients(&plan.parameters) {
+        // what packing leaves at places without a value
+        return Beside {
+            unused: magnitude,
+            imaginary: 0.0,
+        };
+    }
     let (port, complex) = (&plan.output, complex(plan));
     let writers = writers(plan);
     let mut work = MOST_WORK;
@@ -27,7 +34,7 @@ pub(crate) fn beside(plan: &Plan, magnitude: f64) -> Beside {
             return magnitude;
         };
         work = left;
-        let used = used(port, places);
+        let used = used(port, places, port.slots);
         if used.iter().all(|u| *u) {
             return 0.0;
         }

@@ -2,9 +2,10 @@
 
 use crate::interpreter::{Done, Observer, State};
 use crate::operation::Register;
+use crate::plan::Step;
 use crate::verified::VerifiedPlan;
 use crate::wire::ClientSpec;
-use crate::wire::ports::place;
+use crate::wire::ports::{coefficients, place};
 use crate::{Client, Error, Help, Result};
 use ckks::{Arithmetic, Clear, Complex64, Engine, Evaluator};
 use std::collections::BTreeMap;
@@ -33,7 +34,8 @@ impl<'a> ClearTwin<'a> {
     /// # Errors
     /// As [`Client::encrypt`].
     pub fn new(plan: &'a VerifiedPlan, spec: &ClientSpec, tensor: &[f64]) -> Result<Self> {
-        let slots = place(&plan.plan().input, &spec.description, tensor)?;
+        let port = (&plan.plan().input, plan.parameters());
+        let slots = place(port, &spec.description, tensor)?;
         Self::from_slots(plan, &slots)
     }
     fn from_slots(plan: &'a VerifiedPlan, slots: &[Vec<Complex64>]) -> Result<Self> {
@@ -80,10 +82,32 @@ impl<'a> ClearTwin<'a> {
                 }
             }
         }
+        self.check_coefficients(step)?;
         let mut results = Collect(Vec::new());
         self.plan
             .advance(&self.clear, &mut self.state, &mut results)?;
         Ok(results.0)
+    }
+    /// Refuses operands whose coefficients leave their range: what packing leaves at places without a value counts, too.
+    fn check_coefficients(&self, step: &Step) -> Result<()> {
+        let Some(limit) = step.operation.coefficient_limit() else {
+            return Ok(());
+        };
+        for r in step.operation.reads() {
+            let (Some(v), unit) = (self.state.live.get(&r), self.plan.unit(r).abs()) else {
+                continue;
+            };
+            let values = coefficients(self.plan.parameters(), &v.values)?;
+            let reached = values.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+            if !reached.is_finite() || reached > limit * 1.000_1 {
+                return Err(Error::Range {
+                    layer: step.layer.clone(),
+                    reached: reached * unit,
+                    limit: limit * unit,
+                });
+            }
+        }
+        Ok(())
     }
     /// Carries out the rest; gives the output tensor in network units.
     ///

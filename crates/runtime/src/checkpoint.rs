@@ -135,7 +135,11 @@ impl<'a, E: Engine> Checkpointer<'a, E> {
 
 impl<E: Engine> Observer<E::Value> for Checkpointer<'_, E> {
     fn end(&mut self, done: &Done<'_, E::Value>) -> Result<()> {
-        if matches!(done.step.operation, Operation::Bootstrap { .. }) {
+        // in coefficients, what is alive is small: before the way up and after the way down
+        if matches!(
+            done.step.operation,
+            Operation::Bootstrap { .. } | Operation::Weigh { .. } | Operation::Descend { .. }
+        ) {
             self.save(done.state)?;
             self.written = true;
         }

@@ -7,7 +7,7 @@ use crate::wire::ciphertexts::{CIPHERTEXT, META, PortMeta, read_answer, write_li
 use crate::wire::client_file::{ClientFile, ClientSpec};
 use crate::wire::conformance::{self, poly_bytes};
 use crate::wire::keys::{KeysWriter, evaluation_keys_bytes};
-use crate::wire::ports::{gather, place};
+use crate::wire::ports::{coefficients, gather, place};
 use crate::wire::{Encrypted, ServerKeys};
 use crate::wire::{
     KeyId,
@@ -208,7 +208,7 @@ impl Client {
         rng: &mut impl CryptoRng,
     ) -> Result<Encrypted<SeededCiphertext>> {
         let port = &self.spec().input;
-        let mut slots = place(port, &self.spec().description, tensor)?;
+        let mut slots = place((port, self.parameters()), &self.spec().description, tensor)?;
         let each = slots.iter();
         let ciphertexts = each.map(|v| Ok(self.secret.encrypt(v, Level::new(port.level), rng)?));
         let ciphertexts = ciphertexts.collect::<Result<_>>();
@@ -294,17 +294,24 @@ impl Client {
                 remedy: Help::Run.with("give the answer of a run of this plan"),
             });
         }
-        let mut judge = Judge::new(port, self.spec().answer);
+        let mut judge = Judge::new(port, self.parameters().spec(), self.spec().answer);
         let mut slots: Vec<Vec<Complex64>> = Vec::with_capacity(answer.len());
+        let in_coefficients = port.in_coefficients(self.parameters().spec());
         for (i, c) in answer.iter().enumerate() {
             let values = self.secret.decrypt(c)?;
+            if in_coefficients {
+                let all = self.secret.decrypt(&self.whole(c)?)?;
+                judge.see_coefficients(i, &coefficients(self.parameters(), &all)?);
+                slots.push(values);
+                continue;
+            }
             match c.slots() == self.parameters().max_slots() {
                 true => judge.see(i, &values),
                 false => judge.see(i, &self.secret.decrypt(&self.whole(c)?)?),
             }
             slots.push(values);
         }
-        let values = gather(port, &slots);
+        let values = gather((port, self.parameters()), &slots)?;
         slots.iter_mut().for_each(|v| ckks::encoder::wipe(v));
         Ok((values, judge))
     }

@@ -141,7 +141,8 @@ impl VerifiedPlan {
     /// The output tensor after the last step in the clear, in network units.
     pub(crate) fn clear_answer(&self, state: &State<ClearValue>) -> Result<Vec<f64>> {
         let values = self.answer(state)?.into_iter().map(|v| v.values);
-        Ok(gather(&self.plan().output, &values.collect::<Vec<_>>()))
+        let port = (&self.plan().output, self.parameters());
+        gather(port, &values.collect::<Vec<_>>())
     }
 
     /// Carries out one step.

@@ -22,6 +22,7 @@ pub mod checkpoint;
 pub mod client;
 pub mod error;
 pub mod facts;
+pub mod folding;
 pub mod inspection;
 pub mod interpreter;
 pub mod limits;

@@ -75,7 +75,7 @@ impl VerifiedPlan {
     pub fn simulate(&self, tensor: &[f64], noise: Option<(&Noise, u64)>) -> Result<Vec<f64>> {
         let plan = self.plan();
         let mut normal = noise.map(|(n, seed)| (n, Normal(seed)));
-        let mut inputs = place(&plan.input, &plan.description, tensor)?;
+        let mut inputs = place((&plan.input, self.parameters()), &plan.description, tensor)?;
         if let Some((noise, normal)) = &mut normal {
             let deviation = noise.input;
             inputs.iter_mut().for_each(|v| normal.disturb(v, deviation));

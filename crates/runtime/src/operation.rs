@@ -1,5 +1,6 @@
 //! The operations of a plan: what they read and write, what they do over any [`Arithmetic`], and what their time counts as.
 
+use crate::folding::{self, Folding, TermOn};
 use ckks::{Arithmetic, BlockMap, Bootstrap, Complex64, Error, Level, Polynomial};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ pub const LARGEST_VALUE: f64 = (1u64 << 24) as f64;
 /// Generic in how maps and biases are held: [`Operation`] has their values, a plan's file has numbers of weight vectors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum OperationOn<Map, Bias> {
+pub enum OperationOn<Map, Bias, Rows> {
     /// Block map plus bias; one level. All inputs at the same level.
     Linear {
         /// Inputs, one for each of the map's.
@@ -118,10 +119,43 @@ pub enum OperationOn<Map, Bias> {
         /// 2·Im.
         imaginary: Register,
     },
+    /// Slots to coefficients, from any level above SlotToCoeff; places without a value become zero.
+    Descend {
+        /// Two real vectors of all slots, or one of fewer.
+        inputs: Vec<Register>,
+        /// Result, in coefficients at the level of products.
+        output: Register,
+        /// Where values lie.
+        to: Folding,
+    },
+    /// A linear layer in coefficients, from the level of products to level 0.
+    Weigh {
+        /// Outputs, one for each ciphertext of the layout.
+        outputs: Vec<Register>,
+        /// How the result lies.
+        to: Folding,
+        /// What is summed, in the level of products.
+        terms: Vec<TermOn<Rows>>,
+        /// For each output, what is added to its values in the order of their coefficients (length a power of two), or nothing.
+        bias: Vec<Option<Bias>>,
+    },
+    /// Coefficients at level 0, |x| ≤ 1/2, to slots: gain·x.
+    HalfBootstrap {
+        /// Operand.
+        input: Register,
+        /// Results: two real vectors of all slots, or one of twice the operand's.
+        outputs: Vec<Register>,
+        /// Slots of the operand.
+        slots: usize,
+        /// Level of the results.
+        target: usize,
+        /// An integer, which costs nothing.
+        gain: u32,
+    },
 }
 
 /// An operation with its weights.
-pub type Operation = OperationOn<BlockMap, Arc<[f64]>>;
+pub type Operation = OperationOn<BlockMap, Arc<[f64]>, Arc<[i32]>>;
 
 /// What a layer is for, as the network's lowering says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,16 +236,21 @@ impl Work {
     }
 }
 
-impl<Map, Bias> OperationOn<Map, Bias> {
+impl<Map, Bias, Rows> OperationOn<Map, Bias, Rows> {
     /// Operands.
     pub fn reads(&self) -> Vec<Register> {
         match self {
-            Self::Linear { inputs, .. } => inputs.clone(),
+            Self::Linear { inputs, .. } | Self::Descend { inputs, .. } => inputs.clone(),
+            Self::Weigh { terms, .. } => {
+                let inputs = terms.iter().flat_map(TermOn::inputs);
+                inputs.copied().collect()
+            }
             Self::Polynomial { input, .. }
             | Self::Square { input, .. }
             | Self::Quartic { input, .. }
             | Self::Align { input, .. }
             | Self::Bootstrap { input, .. }
+            | Self::HalfBootstrap { input, .. }
             | Self::Split { input, .. } => vec![*input],
             Self::Add { left, right, .. } | Self::Join { left, right, .. } => vec![*left, *right],
             Self::Multiply {
@@ -225,7 +264,9 @@ impl<Map, Bias> OperationOn<Map, Bias> {
     /// Results.
     pub fn writes(&self) -> Vec<Register> {
         match self {
-            Self::Linear { outputs, .. } => outputs.clone(),
+            Self::Linear { outputs, .. }
+            | Self::Weigh { outputs, .. }
+            | Self::HalfBootstrap { outputs, .. } => outputs.clone(),
             Self::Polynomial { output, .. }
             | Self::Square { output, .. }
             | Self::Quartic { output, .. }
@@ -233,6 +274,7 @@ impl<Map, Bias> OperationOn<Map, Bias> {
             | Self::Bootstrap { output, .. }
             | Self::Add { output, .. }
             | Self::Multiply { output, .. }
+            | Self::Descend { output, .. }
             | Self::Join { output, .. } => vec![*output],
             Self::Split {
                 real, imaginary, ..
@@ -242,12 +284,14 @@ impl<Map, Bias> OperationOn<Map, Bias> {
     /// What its time counts as in a layer for `purpose`.
     pub const fn work(&self, purpose: Purpose) -> Work {
         match self {
-            Self::Linear { .. } => purpose.of_map(),
+            Self::Linear { .. } | Self::Weigh { .. } => purpose.of_map(),
             Self::Polynomial { .. }
             | Self::Square { .. }
             | Self::Quartic { .. }
             | Self::Multiply { .. } => purpose.of_product(),
-            Self::Bootstrap { .. } => Work::Bootstrap,
+            Self::Bootstrap { .. } | Self::HalfBootstrap { .. } | Self::Descend { .. } => {
+                Work::Bootstrap
+            }
             Self::Add { .. } | Self::Align { .. } | Self::Join { .. } | Self::Split { .. } => {
                 Work::Rest
             }
@@ -266,17 +310,22 @@ impl<Map, Bias> OperationOn<Map, Bias> {
             Self::Bootstrap { .. } => "bootstrap",
             Self::Join { .. } => "join",
             Self::Split { .. } => "split",
+            Self::Descend { .. } => "slots to coefficients",
+            Self::Weigh { .. } => "linear layer in coefficients",
+            Self::HalfBootstrap { .. } => "half bootstrap",
         }
     }
 
     /// The same operation with its map and biases held otherwise.
     ///
     /// # Errors
-    /// What `linear` refuses.
-    pub(crate) fn try_map<M, B, E>(
+    /// What `linear`, `bias` and `rows` refuse.
+    pub(crate) fn try_map<M, B, R, E>(
         self,
         linear: impl FnOnce(Map, Vec<Option<Bias>>) -> Result<(M, Vec<Option<B>>), E>,
-    ) -> Result<OperationOn<M, B>, E> {
+        of_bias: impl Fn(Bias) -> Result<B, E>,
+        of_rows: impl Fn(Rows) -> Result<R, E>,
+    ) -> Result<OperationOn<M, B, R>, E> {
         macro_rules! with_the_rest_as_it_is {
             ($($variant:ident { $($field:ident),* })*) => {
                 match self {
@@ -284,6 +333,12 @@ impl<Map, Bias> OperationOn<Map, Bias> {
                         let (map, bias) = linear(map, bias)?;
                         OperationOn::Linear { inputs, outputs, map, bias, period }
                     }
+                    Self::Weigh { outputs, to, terms, bias } => OperationOn::Weigh {
+                        outputs,
+                        to,
+                        terms: terms.into_iter().map(|t| t.try_map(&of_rows)).collect::<Result<_, E>>()?,
+                        bias: bias.into_iter().map(|b| b.map(&of_bias).transpose()).collect::<Result<_, E>>()?,
+                    },
                     $(Self::$variant { $($field),* } => OperationOn::$variant { $($field),* },)*
                 }
             };
@@ -298,6 +353,8 @@ impl<Map, Bias> OperationOn<Map, Bias> {
             Bootstrap { input, output, bootstrap }
             Join { left, right, output }
             Split { input, real, imaginary }
+            Descend { inputs, output, to }
+            HalfBootstrap { input, outputs, slots, target, gain }
         })
     }
 }
@@ -401,6 +458,11 @@ impl Operation {
                 let imaginary = a.mul_integer(&a.mul_i(&a.sub(&xs[0], &c)?)?, -1)?;
                 vec![a.add(&xs[0], &c)?, imaginary]
             }
+            Self::Descend { to, .. } => vec![folding::descend(a, xs, to)?],
+            Self::Weigh {
+                to, terms, bias, ..
+            } => folding::weigh(a, xs, (to, terms), bias)?,
+            Self::HalfBootstrap { target, gain, .. } => folding::rise(a, &xs[0], *target, *gain)?,
         })
     }
 
@@ -413,11 +475,21 @@ impl Operation {
         }
     }
 
+    /// Largest magnitude (plan units) that its operands' coefficients may have, where there is one.
+    pub(crate) const fn coefficient_limit(&self) -> Option<f64> {
+        match self {
+            Self::HalfBootstrap { .. } => Some(0.5),
+            _ => None,
+        }
+    }
+
     /// Bound on a result's magnitude that normalisation promises.
     pub(crate) const fn result_bound(&self) -> f64 {
         match self {
             // known from the polynomial itself
             Self::Polynomial { .. } | Self::Square { .. } | Self::Quartic { .. } => f64::INFINITY,
+            // of coefficients, where the meter counts in slots
+            Self::Descend { .. } => f64::INFINITY,
             Self::Multiply { bound, .. } => *bound,
             // two real vectors in one
             Self::Join { .. } => std::f64::consts::SQRT_2,

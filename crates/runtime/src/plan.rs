@@ -8,6 +8,7 @@
 
 use crate::operation::{Operation, Purpose, Register, Work};
 use ckks::ParametersSpec;
+use ckks::parameters::Order;
 use serde::{Deserialize, Serialize};
 
 /// One step: an operation and the layer that it belongs to.
@@ -54,6 +55,25 @@ pub struct Port {
     pub level: usize,
     /// Network value = unit × plan value.
     pub unit: f64,
+}
+
+impl Port {
+    /// Whether its values lie in coefficients: the level says so. A place's slot then is the number of a value in the order of coefficients, up to
+    /// twice the slots.
+    pub fn in_coefficients(&self, parameters: &ParametersSpec) -> bool {
+        let order = parameters.bootstrap.as_ref().map(|b| &b.order);
+        match order {
+            Some(Order::First { product, .. }) => self.level <= product.levels,
+            _ => false,
+        }
+    }
+    /// Values of a ciphertext.
+    pub(crate) fn values(&self, parameters: &ParametersSpec) -> usize {
+        match self.in_coefficients(parameters) {
+            true => 2 * self.slots,
+            false => self.slots,
+        }
+    }
 }
 
 fn alone() -> usize {

@@ -13,6 +13,7 @@ use crate::{Error, Help, Result, size};
 use ckks::map::{Giants, Term, Values};
 use ckks::{BlockMap, Complex64, Parameters, ParametersSpec};
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -25,6 +26,8 @@ const BLOB: [u8; 4] = *b"blob";
 const JSON_LIMIT: u64 = 256 << 20;
 /// Most bytes of weights, as they are.
 const BLOB_LIMIT: u64 = 16 << 30;
+/// Most integer weights of one layer.
+const INTEGERS_LIMIT: usize = 1 << 28;
 /// Bytes of weights that a file may hold whatever it is, and for each byte of theirs in it. Sparse networks have 50 times as many.
 const UNPACKED: (u64, u64) = (16 << 20, 100);
 /// Weights that are turned to bytes or back at once.
@@ -62,7 +65,7 @@ struct StoredMap {
 }
 
 /// An operation with numbers of weight vectors in place of weights.
-type StoredOperation = OperationOn<StoredMap, usize>;
+type StoredOperation = OperationOn<StoredMap, usize, usize>;
 
 /// How a weight vector is stored.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -73,12 +76,14 @@ enum Form {
     Double,
     /// Pairs of f64.
     Complex,
+    /// i32: weights of layers in coefficients.
+    Integer,
 }
 
 impl Form {
     const fn width(self) -> usize {
         match self {
-            Self::Single => 4,
+            Self::Single | Self::Integer => 4,
             Self::Double => 8,
             Self::Complex => 16,
         }
@@ -91,6 +96,7 @@ enum Vector {
     Single(Arc<[f32]>),
     Double(Arc<[f64]>),
     Complex(Arc<[Complex64]>),
+    Integer(Arc<[i32]>),
 }
 
 impl Vector {
@@ -100,6 +106,7 @@ impl Vector {
             Self::Single(v) => (v.as_ptr() as usize, Form::Single, v.len()),
             Self::Double(v) => (v.as_ptr() as usize, Form::Double, v.len()),
             Self::Complex(v) => (v.as_ptr() as usize, Form::Complex, v.len()),
+            Self::Integer(v) => (v.as_ptr() as usize, Form::Integer, v.len()),
         }
     }
 
@@ -108,6 +115,7 @@ impl Vector {
             Self::Single(v) => v.iter().all(|x| x.is_finite()),
             Self::Double(v) => v.iter().all(|x| x.is_finite()),
             Self::Complex(v) => v.iter().all(|z| z.re.is_finite() && z.im.is_finite()),
+            Self::Integer(_) => true,
         }
     }
 
@@ -116,6 +124,7 @@ impl Vector {
         match self {
             Self::Single(v) => blocks(v, &mut take, |x, out| out.extend(x.to_le_bytes())),
             Self::Double(v) => blocks(v, &mut take, |x, out| out.extend(x.to_le_bytes())),
+            Self::Integer(v) => blocks(v, &mut take, |x, out| out.extend(x.to_le_bytes())),
             Self::Complex(v) => blocks(v, &mut take, |z, out| {
                 out.extend(z.re.to_le_bytes());
                 out.extend(z.im.to_le_bytes());
@@ -128,11 +137,13 @@ impl Vector {
         let single = |b: &[u8]| f32::from_le_bytes(b.try_into().unwrap_or_default());
         let double = |b: &[u8]| f64::from_le_bytes(b.try_into().unwrap_or_default());
         let complex = |b: &[u8]| Complex64::new(double(&b[..8]), double(&b[8..]));
+        let integer = |b: &[u8]| i32::from_le_bytes(b.try_into().unwrap_or_default());
         let (width, mut hasher) = (form.width(), blake3::Hasher::new());
         let vector = match form {
             Form::Single => Self::Single(values(from, &mut hasher, (width, length), single)?),
             Form::Double => Self::Double(values(from, &mut hasher, (width, length), double)?),
             Form::Complex => Self::Complex(values(from, &mut hasher, (width, length), complex)?),
+            Form::Integer => Self::Integer(values(from, &mut hasher, (width, length), integer)?),
         };
         Ok((vector, *hasher.finalize().as_bytes()))
     }
@@ -199,9 +210,11 @@ impl Weights {
     }
 
     fn store(&mut self, operation: &Operation) -> StoredOperation {
-        let stored = operation.clone().try_map(|map, bias| {
+        let all = RefCell::new(self);
+        let put = |vector| all.borrow_mut().put(vector);
+        let linear = |map: BlockMap, bias: Vec<Option<Arc<[f64]>>>| {
             let terms = map.terms().iter().map(|t| {
-                let values = self.put(match &t.values {
+                let values = put(match &t.values {
                     Values::Real(v) | Values::Runs { values: v, .. } => Vector::Single(v.clone()),
                     Values::Complex(v) => Vector::Complex(v.clone()),
                 });
@@ -214,11 +227,11 @@ impl Weights {
                 folds: map.folds().to_vec(),
                 giants: map.giant_steps(),
             };
-            let bias = bias
-                .into_iter()
-                .map(|b| b.map(|b| self.put(Vector::Double(b))));
+            let bias = bias.into_iter().map(|b| b.map(|b| put(Vector::Double(b))));
             Ok::<_, std::convert::Infallible>((map, bias.collect()))
-        });
+        };
+        let bias = |b| Ok(put(Vector::Double(b)));
+        let stored = (operation.clone()).try_map(linear, bias, |w| Ok(put(Vector::Integer(w))));
         match stored {
             Ok(stored) => stored,
             Err(never) => match never {},
@@ -399,13 +412,18 @@ fn check_table(
 ) -> std::result::Result<u64, String> {
     let mut total = 0u64;
     for (form, length) in table {
-        if *length == 0 || *length > parameters.max_slots() {
+        let most = match form {
+            Form::Integer => INTEGERS_LIMIT,
+            // a bias in coefficients
+            Form::Double => parameters.n(),
+            Form::Single | Form::Complex => parameters.max_slots(),
+        };
+        if *length == 0 || *length > most {
             return Err(format!(
-                "a weight vector of length {length}, but {} slots exist",
-                parameters.max_slots()
+                "a weight vector of length {length}, at most {most} are possible"
             ));
         }
-        total += (form.width() * length) as u64;
+        total = total.saturating_add((form.width() * length) as u64);
     }
     if total > BLOB_LIMIT {
         return Err(format!(
@@ -452,7 +470,15 @@ fn restore(stored: StoredOperation, weights: &[Vector]) -> std::result::Result<O
         let vector = weights.get(number);
         vector.ok_or_else(|| format!("weight vector {number} does not exist"))
     };
-    stored.try_map(|map, bias| {
+    let of_bias = |number: usize| match find(number)? {
+        Vector::Double(v) => Ok(v.clone()),
+        _ => Err(format!("weight vector {number} is no bias")),
+    };
+    let of_rows = |number: usize| match find(number)? {
+        Vector::Integer(v) => Ok(v.clone()),
+        _ => Err(format!("weight vector {number} has no integers")),
+    };
+    let linear = |map: StoredMap, bias: Vec<Option<usize>>| {
         let terms = map.terms.iter();
         let terms: Vec<Term> = terms
             .map(|&(input, output, giant, baby, number)| {
@@ -464,7 +490,7 @@ fn restore(stored: StoredOperation, weights: &[Vector]) -> std::result::Result<O
                     values: match find(number)? {
                         Vector::Single(v) => Values::runs(v.clone(), map.run),
                         Vector::Complex(v) => Values::Complex(v.clone()),
-                        Vector::Double(_) => {
+                        Vector::Double(_) | Vector::Integer(_) => {
                             return Err(format!(
                                 "weight vector {number} is a bias, not a diagonal"
                             ));
@@ -501,5 +527,6 @@ fn restore(stored: StoredOperation, weights: &[Vector]) -> std::result::Result<O
             map.map_err(|e| e.to_string())?.with_giants(giants),
             bias.collect::<std::result::Result<_, String>>()?,
         ))
-    })
+    };
+    stored.try_map(linear, of_bias, of_rows)
 }

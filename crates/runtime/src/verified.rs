@@ -215,11 +215,17 @@ impl VerifiedPlan {
 }
 
 impl Plan {
-    /// The bootstraps, in the order of the steps.
-    pub(crate) fn bootstraps(&self) -> impl Iterator<Item = &Bootstrap> {
-        self.steps.iter().filter_map(|s| match &s.operation {
-            Operation::Bootstrap { bootstrap, .. } => Some(bootstrap),
+    /// The bootstraps, whole and half ones, in the order of the steps.
+    pub(crate) fn bootstraps(&self) -> Vec<Bootstrap> {
+        let of = self.steps.iter().filter_map(|s| match &s.operation {
+            Operation::Bootstrap { bootstrap, .. } => Some(*bootstrap),
+            &Operation::HalfBootstrap { slots, target, .. } => Some(Bootstrap {
+                slots,
+                target,
+                gain: 1.0,
+            }),
             _ => None,
-        })
+        });
+        of.collect()
     }
 }

@@ -2,6 +2,7 @@
 //! costs, which keys it needs and how large its error may become. Only a plan that passed can be run.
 
 use crate::facts::{KeySize, PlanFacts, StepFacts};
+use crate::folding;
 use crate::operation::{LARGEST_VALUE, Operation, Register};
 use crate::plan::{Plan, Port, Step};
 use crate::wire::ciphertexts::ciphertext_bytes;
@@ -51,7 +52,7 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
     let meter = reading.meter;
     let keys = meter.keys();
     let peak_without_keys =
-        weight_bytes(plan) + memory::process(&parameters, plan.bootstraps(), peak);
+        weight_bytes(plan) + memory::process(&parameters, &plan.bootstraps(), peak);
     let key_sizes: BTreeMap<KeyName, KeySize> = (keys.0.iter())
         .map(|(&key, &limit)| {
             let size = KeySize {
@@ -64,11 +65,11 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
     let list: KeyList = keys.0.iter().map(|(&k, &l)| (k, l)).collect();
     let facts = PlanFacts {
         steps,
-        bootstraps: plan.bootstraps().count() as u64,
+        bootstraps: plan.bootstraps().len() as u64,
         key_file_bytes: evaluation_keys_bytes(&parameters, &list),
         peak_bytes: peak_without_keys + key_sizes.values().map(|s| s.memory).sum::<u64>(),
         peak_without_keys,
-        working_bytes: memory::transforms(&parameters, plan.bootstraps()) + peak,
+        working_bytes: memory::transforms(&parameters, &plan.bootstraps()) + peak,
         key_sizes,
         key_use: meter.key_use(),
         output_error,
@@ -102,7 +103,11 @@ impl<'a> Reading<'a> {
     pub(crate) fn new(plan: &'a Plan, context: &Context) -> Result<Self> {
         let meter = Meter::new(context);
         let mut live = BTreeMap::new();
-        let (port, bound) = (&plan.input, input_bound(plan));
+        let (port, mut bound) = (&plan.input, input_bound(plan));
+        if port.in_coefficients(&plan.parameters) {
+            // the meter counts in slots
+            bound *= (context.parameters().n() as f64).sqrt();
+        }
         for &r in &port.registers {
             let fresh = meter.input(Level::new(port.level), port.slots, bound)?;
             if live.insert(r, fresh).is_some() {
@@ -230,6 +235,11 @@ impl<'a> Reading<'a> {
             port: "output".into(),
             reason,
         };
+        // the meter counts in slots, where an error of every coefficient is √N times as large
+        let slope = match port.in_coefficients(&self.plan.parameters) {
+            true => 1.0 / (self.meter.parameters().n() as f64).sqrt(),
+            false => 1.0,
+        };
         let mut most = [0.0f64; 3];
         for r in &port.registers {
             let v = self.live.get(r);
@@ -241,7 +251,7 @@ impl<'a> Reading<'a> {
                     port.level, port.slots
                 )));
             }
-            let of = [v.error_bound(), v.weights_bound(), v.bound];
+            let of = [v.error_bound() * slope, v.weights_bound() * slope, v.bound];
             (most.iter_mut().zip(of)).for_each(|(m, v)| *m = m.max(stated(v * port.unit.abs())));
         }
         Ok(most)
@@ -298,11 +308,44 @@ impl<'a> Pass<'a> {
         (memory::ciphertext(self.parameters, level), file)
     }
 
+    /// What an operation for slots reads lies in slots, and what one for coefficients reads in coefficients: the level says which.
+    fn check_form(&self, operation: &Operation) -> std::result::Result<(), String> {
+        let p = self.parameters;
+        let in_coefficients = match operation {
+            Operation::Weigh { .. } => true,
+            // its own checks say at which level
+            Operation::HalfBootstrap { .. } => return Ok(()),
+            _ => false,
+        };
+        for r in operation.reads() {
+            let Some(v) = self.reading.live.get(&r) else {
+                continue;
+            };
+            let fits = match in_coefficients {
+                true => v.info.level == p.products() && p.floor() > Level::new(0),
+                false => v.info.level >= p.floor(),
+            };
+            if !fits {
+                let form = if in_coefficients {
+                    "coefficients at the level of products"
+                } else {
+                    "slots"
+                };
+                return Err(format!(
+                    "register {r} at level {} is not in {form}",
+                    v.info.level.index()
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn step(&mut self, index: usize, last_use: &BTreeMap<Register, usize>) -> Result<StepFacts> {
         let step = &self.reading.plan.steps[index];
         let refuse = |reason: String| refusal(index, step, reason);
         let operation = &step.operation;
         check_operation(step, self.parameters).map_err(refuse)?;
+        self.check_form(operation).map_err(refuse)?;
         let before = self.reading.meter.cost();
         let ReadStep { level_in, results } = self.reading.step(index)?;
         let level_in = level_in.unwrap_or(0);
@@ -447,6 +490,49 @@ fn check_operation(step: &Step, parameters: &Parameters) -> std::result::Result<
             }
             Ok(())
         }
+        Operation::Weigh {
+            outputs,
+            to,
+            terms,
+            bias,
+        } => {
+            if outputs.len() != bias.len() {
+                return Err(format!("{} outputs, {} biases", outputs.len(), bias.len()));
+            }
+            folding::check_weigh(to, terms, bias, parameters.n())
+        }
+        Operation::Descend { inputs, to, .. } => {
+            let n = parameters.n();
+            to.folded(n).map_err(|e| e.to_string())?;
+            let needed = if to.gap == 1 { 2 } else { 1 };
+            if inputs.len() != needed || to.slots(n) < 4 {
+                return Err(format!("{} operands, {needed} are needed", inputs.len()));
+            }
+            Ok(())
+        }
+        Operation::HalfBootstrap {
+            outputs,
+            slots,
+            target,
+            gain,
+            ..
+        } => {
+            let most = parameters.max_slots();
+            let needed = if *slots == most { 2 } else { 1 };
+            let fits = slots.is_power_of_two() && (4..=most).contains(slots);
+            let residual = parameters.residual().index();
+            if !fits
+                || outputs.len() != needed
+                || *target > residual
+                || !(1..=1 << 20).contains(gain)
+            {
+                return Err(format!(
+                    "a half bootstrap of {slots} slots to level {target} with gain {gain} and {} results",
+                    outputs.len()
+                ));
+            }
+            Ok(())
+        }
         Operation::Square { constant, .. } => finite(&[*constant]),
         Operation::Quartic { coefficients, .. } => finite(coefficients),
         Operation::Align { level, .. } if *level > parameters.residual().index() => {
@@ -479,6 +565,15 @@ fn working_bytes(parameters: &Parameters, operation: &Operation, level: Level) -
             memory::map(parameters, level, &MapSize::of(map), values)
         }
         Operation::Bootstrap { bootstrap, .. } => memory::bootstrap(parameters, bootstrap.target),
+        Operation::HalfBootstrap { target, .. } => memory::bootstrap(parameters, *target),
+        Operation::Weigh { to, terms, .. } => {
+            // products before they are packed, and the operands in transformed form
+            let one = memory::ciphertext(parameters, level);
+            let reads: usize = terms.iter().map(|t| t.inputs().len()).sum();
+            let together = (to.spacing / to.gap.max(1)).min(to.shape[0]);
+            one * (together + 2 * reads + 32) as u64
+        }
+        Operation::Descend { .. } => 2 * memory::bootstrap(parameters, parameters.floor().index()),
         _ => memory::product(parameters, level),
     }
 }
@@ -489,6 +584,15 @@ fn weight_bytes(plan: &Plan) -> u64 {
     let mut seen = BTreeSet::new();
     let mut bytes = 0u64;
     for step in &plan.steps {
+        if let Operation::Weigh { terms, .. } = &step.operation {
+            for term in terms {
+                if let folding::Term::Kernel { weights, .. } = term
+                    && seen.insert(weights.as_ptr() as usize)
+                {
+                    bytes += 4 * weights.len() as u64;
+                }
+            }
+        }
         if let Operation::Linear { map, .. } = &step.operation {
             for t in map.terms() {
                 let (address, size) = match &t.values {

@@ -362,6 +362,7 @@ pub(crate) fn run(plan: &Plan, inputs: &[Tensor]) -> Vec<Vec<f64>> {
                 let double = |v: Vec<f64>| v.into_iter().map(|x| 2.0 * x).collect::<Vec<f64>>();
                 vec![(double(re), None), (double(im.expect("joined")), None)]
             }
+            other => panic!("{}: nothing in coefficients here", other.doing()),
         };
         for (r, v) in step.operation.writes().into_iter().zip(results) {
             put(&mut registers, r, v);

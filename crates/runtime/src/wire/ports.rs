@@ -88,7 +88,11 @@ pub(crate) fn check_port(port: &Port, parameters: &Parameters) -> std::result::R
             "a batch of {batch} in {slots} slots (a power of two of at most as many is needed)"
         ));
     }
-    let beyond = |(c, s): &&(u32, u32)| *c as usize >= ciphertexts || *s as usize >= slots / batch;
+    let values = port.values(parameters.spec());
+    if values != slots && batch != 1 {
+        return Err("a batch in coefficients".into());
+    }
+    let beyond = |(c, s): &&(u32, u32)| *c as usize >= ciphertexts || *s as usize >= values / batch;
     if let Some((c, s)) = port.places.iter().find(beyond) {
         return Err(format!("a place (ciphertext {c}, slot {s}) does not exist"));
     }
@@ -105,7 +109,7 @@ pub(crate) fn check_port(port: &Port, parameters: &Parameters) -> std::result::R
 /// Tensors laid into slots, in plan units: as many as the port's batch, or fewer, which then are repeated, since what fills the rest must be
 /// as tame as they are.
 pub(crate) fn place(
-    port: &Port,
+    (port, parameters): (&Port, &Parameters),
     description: &Description,
     tensor: &[f64],
 ) -> Result<Vec<Vec<Complex64>>> {
@@ -144,14 +148,52 @@ pub(crate) fn place(
     for b in 0..port.batch {
         let one = &tensor[b % count * each..][..each];
         for (&(c, s), &v) in port.places.iter().zip(one) {
-            slots[c as usize][s as usize * port.batch + b].re = v / port.unit;
+            let (ciphertext, at) = (&mut slots[c as usize], s as usize * port.batch + b);
+            // of coefficients, the second half are imaginary parts
+            match at.checked_sub(port.slots) {
+                None => ciphertext[at].re = v / port.unit,
+                Some(at) => ciphertext[at].im = v / port.unit,
+            }
+        }
+    }
+    if port.in_coefficients(parameters.spec()) {
+        let encoder = ckks::Encoder::new(parameters.max_slots());
+        for v in &mut slots {
+            encoder.to_slots(v)?;
         }
     }
     Ok(slots)
 }
 
 /// The tensors of a batch read from slots, one after another, in network units.
-pub(crate) fn gather(port: &Port, slots: &[Vec<Complex64>]) -> Vec<f64> {
+pub(crate) fn gather(
+    (port, parameters): (&Port, &Parameters),
+    slots: &[Vec<Complex64>],
+) -> Result<Vec<f64>> {
+    if port.in_coefficients(parameters.spec()) {
+        let mut values = Vec::with_capacity(slots.len());
+        for v in slots {
+            values.push(coefficients(parameters, v)?);
+        }
+        let places = port.places.iter();
+        return Ok(places
+            .map(|&(c, j)| values[c as usize][j as usize] * port.unit)
+            .collect());
+    }
+    Ok(in_slots(port, slots))
+}
+
+/// What the coefficients of a value hold, from its slots.
+pub(crate) fn coefficients(parameters: &Parameters, slots: &[Complex64]) -> Result<Vec<f64>> {
+    let mut w = slots.to_vec();
+    ckks::Encoder::new(parameters.max_slots()).to_coefficients(&mut w)?;
+    let values = w.iter().map(|z| z.re).chain(w.iter().map(|z| z.im));
+    let values = values.collect();
+    ckks::encoder::wipe(&mut w);
+    Ok(values)
+}
+
+fn in_slots(port: &Port, slots: &[Vec<Complex64>]) -> Vec<f64> {
     (0..port.batch)
         .flat_map(|b| {
             port.places.iter().map(move |&(c, s)| {

@@ -1,0 +1,290 @@
+//! Writes the plan: units, integer weights, biases, steps and ports.
+
+use super::kernel::Kernel;
+use super::layout::Laid;
+use super::network::{Id, Kind, Quantity};
+use crate::Error;
+use crate::activation::{Activation, Form};
+use crate::linear_op::narrow;
+use ckks::{Folded, Parameters};
+use runtime::folding::{Folding, LARGEST_WEIGHT, Term, WEIGHT_BITS};
+use runtime::{Operation, Port, Register, Step};
+use std::sync::Arc;
+
+/// How a quantity's values become a plan's.
+#[derive(Clone, Debug)]
+struct Units {
+    /// Plan value = scale·(network value + shift).
+    scale: f64,
+    shift: f64,
+    /// What a half bootstrap of it multiplies by.
+    gain: u32,
+    /// For an activation, what is done in slots.
+    form: Option<Form>,
+}
+
+/// Largest magnitude of a coefficient that goes up.
+const MOST: f64 = 0.5;
+
+/// The steps and the two ports.
+pub(crate) fn emit(
+    quantities: &[Quantity],
+    laid: &Laid,
+    parameters: &Parameters,
+    (names, shapes): ([&str; 2], [Vec<usize>; 2]),
+) -> Result<(Vec<Step>, Port, Port), Error> {
+    let units = units(quantities, parameters)?;
+    let mut writer = Writer {
+        quantities,
+        laid,
+        parameters,
+        units,
+        steps: Vec::new(),
+        next: 0,
+        registers: Vec::new(),
+    };
+    for v in 0..quantities.len() {
+        writer.quantity(v)?;
+    }
+    let last = quantities.len() - 1;
+    let [from, to] = shapes;
+    let input = writer.port(0, names[0], from, parameters.products().index());
+    let output = writer.port(last, names[1], to, 0);
+    Ok((writer.steps, input, output))
+}
+
+fn units(quantities: &[Quantity], parameters: &Parameters) -> Result<Vec<Units>, Error> {
+    let plain = |scale: f64| Units {
+        scale,
+        shift: 0.0,
+        gain: 1,
+        form: None,
+    };
+    let mut all: Vec<Units> = quantities.iter().map(|q| plain(1.0 / q.bound)).collect();
+    let had = parameters.residual().index() - parameters.floor().index();
+    for (v, q) in quantities.iter().enumerate() {
+        let Kind::Activation {
+            argument,
+            polynomial,
+        } = &q.kind
+        else {
+            continue;
+        };
+        let Some(p) = polynomial else {
+            let scale = MOST / q.bound;
+            (all[*argument], all[v]) = (plain(scale), plain(scale));
+            continue;
+        };
+        let activation = Activation::absorbed(p, 1.0);
+        let needed = activation.depth()?;
+        if needed > had {
+            return Err(Error::Depth {
+                layer: q.layer.clone(),
+                needed,
+                had,
+                degree: (1 << had) - 1,
+                parameters: parameters.spec().name.clone(),
+            });
+        }
+        let gain = if activation.amplitude > MOST { 2 } else { 1 };
+        all[*argument] = Units {
+            scale: activation.scale / f64::from(gain),
+            shift: activation.shift,
+            gain,
+            form: None,
+        };
+        all[v] = Units {
+            form: Some(activation.form),
+            ..plain(1.0 / activation.unit)
+        };
+    }
+    Ok(all)
+}
+
+struct Writer<'a> {
+    quantities: &'a [Quantity],
+    laid: &'a Laid,
+    parameters: &'a Parameters,
+    units: Vec<Units>,
+    steps: Vec<Step>,
+    next: Register,
+    registers: Vec<Vec<Register>>,
+}
+
+impl Writer<'_> {
+    fn register(&mut self) -> Register {
+        self.next += 1;
+        self.next - 1
+    }
+    fn step(&mut self, v: Id, operation: Operation, unit: f64) {
+        let q = &self.quantities[v];
+        self.steps.push(Step {
+            layer: q.layer.clone(),
+            purpose: q.purpose,
+            operation,
+            unit,
+            interval: None,
+        });
+    }
+    fn quantity(&mut self, v: Id) -> Result<(), Error> {
+        let quantities = self.quantities;
+        let count = self.laid.layouts[v].ciphertexts();
+        let registers = match &quantities[v].kind {
+            Kind::Input => (0..count).map(|_| self.register()).collect(),
+            Kind::Linear { bias, .. } => {
+                let outputs: Vec<Register> = (0..count).map(|_| self.register()).collect();
+                let operation = Operation::Weigh {
+                    outputs: outputs.clone(),
+                    to: Folding::from(&self.laid.layouts[v]),
+                    terms: self.terms(v)?,
+                    bias: self.biases(v, bias),
+                };
+                self.step(v, operation, 1.0 / self.units[v].scale);
+                outputs
+            }
+            Kind::Activation { argument, .. } => {
+                let inputs = self.registers[*argument].clone();
+                let up = inputs.into_iter().map(|r| self.activation(v, *argument, r));
+                up.collect::<Result<_, _>>()?
+            }
+        };
+        self.registers.push(registers);
+        Ok(())
+    }
+    /// One ciphertext up, through the polynomial, and down again.
+    fn activation(&mut self, v: Id, argument: Id, input: Register) -> Result<Register, Error> {
+        let to = Folding::from(&self.laid.layouts[v]);
+        let slots = to.slots(self.parameters.n());
+        let parts = if slots == self.parameters.max_slots() {
+            2
+        } else {
+            1
+        };
+        let outputs: Vec<Register> = (0..parts).map(|_| self.register()).collect();
+        let Units { scale, gain, .. } = self.units[argument];
+        let target = self.parameters.residual().index();
+        let rise = Operation::HalfBootstrap {
+            input,
+            outputs: outputs.clone(),
+            slots,
+            target,
+            gain,
+        };
+        self.step(argument, rise, 1.0 / (scale * f64::from(gain)));
+        let unit = 1.0 / self.units[v].scale;
+        let inputs = match self.units[v].form.clone() {
+            None => outputs,
+            Some(form) => {
+                let made: Vec<(Register, Register)> =
+                    outputs.into_iter().map(|x| (x, self.register())).collect();
+                for &(x, y) in &made {
+                    self.step(v, form.operation(x, y)?, unit);
+                }
+                made.into_iter().map(|(_, y)| y).collect()
+            }
+        };
+        let output = self.register();
+        self.step(v, Operation::Descend { inputs, output, to }, unit);
+        Ok(output)
+    }
+    fn terms(&self, v: Id) -> Result<Vec<Term>, Error> {
+        let scale = self.units[v].scale * f64::from(WEIGHT_BITS).exp2();
+        let kernels = self.laid.kernels[v].iter();
+        kernels
+            .map(|(id, k)| {
+                let factor = scale / self.units[*id].scale;
+                let integer = |w: f64| {
+                    let w = (w * factor).round();
+                    if w.abs() <= f64::from(LARGEST_WEIGHT) {
+                        #[expect(clippy::cast_possible_truncation, reason = "within 2^24")]
+                        return Ok(w as i32);
+                    }
+                    Err(Error::Weight {
+                        layer: self.quantities[v].layer.clone(),
+                        value: w / f64::from(WEIGHT_BITS).exp2(),
+                    })
+                };
+                let inputs = self.registers[*id].clone();
+                let (from, to) = (&self.laid.layouts[*id], &self.laid.layouts[v]);
+                match k.scalar() {
+                    Some(w) if from == to => Ok(Term::Multiple {
+                        inputs,
+                        factor: integer(w)?,
+                    }),
+                    _ => {
+                        let weights = k.weights.iter().map(|w| integer(*w));
+                        let weights: Vec<i32> = weights.collect::<Result<_, _>>()?;
+                        Ok(kernel_term(inputs, from, k, weights.into()))
+                    }
+                }
+            })
+            .collect()
+    }
+    /// What is added to each ciphertext: to what lies beside the picture, what its nearest place gets.
+    fn biases(&self, v: Id, bias: &[f64]) -> Vec<Option<Arc<[f64]>>> {
+        let Units { scale, shift, .. } = self.units[v];
+        let (layout, p) = (&self.laid.layouts[v], self.laid.phases[v]);
+        let [_, h, w] = self.quantities[v].shape;
+        let ([channels, height, width], each) = (layout.shape(), layout.channels_each());
+        let value = |c: usize, y: usize, x: usize| {
+            let (channel, phase) = (c / (p * p), c % (p * p));
+            let row = (y.min(height - 1) * p + phase / p).min(h - 1);
+            let column = (x.min(width - 1) * p + phase % p).min(w - 1);
+            scale * (bias[(channel * h + row) * w + column] + shift)
+        };
+        let planes = bias.chunks_exact(h * w);
+        let constant = planes.into_iter().all(|c| c.iter().all(|b| *b == c[0]));
+        let places = match constant {
+            true => 1,
+            false => layout.degree() / layout.spacing(),
+        };
+        let one = |number: usize| {
+            let mut values = vec![0.0; each * places];
+            for (c, channel) in (number * each..channels.min((number + 1) * each)).enumerate() {
+                for place in 0..places {
+                    let (y, x) = (place / layout.pitch(), place % layout.pitch());
+                    values[c + each * place] = value(channel, y, x);
+                }
+            }
+            (values.iter().any(|v| *v != 0.0)).then(|| values.into())
+        };
+        (0..layout.ciphertexts()).map(one).collect()
+    }
+    fn port(&self, v: Id, name: &str, shape: Vec<usize>, level: usize) -> Port {
+        let (layout, p) = (&self.laid.layouts[v], self.laid.phases[v]);
+        let [channels, h, w] = self.quantities[v].shape;
+        let mut places = Vec::with_capacity(channels * h * w);
+        for c in 0..channels {
+            for y in 0..h {
+                for x in 0..w {
+                    let channel = (c * p + y % p) * p + x % p;
+                    let (ciphertext, at) = layout.at(channel, y / p, x / p);
+                    places.push((narrow(ciphertext), narrow(at / layout.gap())));
+                }
+            }
+        }
+        Port {
+            name: name.into(),
+            shape,
+            registers: self.registers[v].clone(),
+            slots: Folding::from(layout).slots(self.parameters.n()),
+            places,
+            batch: 1,
+            level,
+            unit: 1.0 / self.units[v].scale,
+        }
+    }
+}
+
+fn kernel_term(inputs: Vec<Register>, from: &Folded, k: &Kernel, weights: Arc<[i32]>) -> Term {
+    Term::Kernel {
+        inputs,
+        from: from.into(),
+        kernel: k.size,
+        before: k.before,
+        stride: k.stride,
+        groups: k.groups,
+        flat: k.flat,
+        weights,
+    }
+}

@@ -1,0 +1,420 @@
+//! Linear operators of pictures as convolutions: every one of them is a kernel, and a chain of them is one where that is no larger.
+
+use crate::Error;
+use crate::linear_op::unsupported;
+use nn::{Op, PolyNode, Shape};
+
+/// A convolution in double precision, from channels × height × width to channels × height × width:
+/// out\[o, y, x\] = Σ w\[o, c, j, i\]·in\[c, s·y + j − before₀, s·x + i − before₁\] over the channels c of o's group; zero outside of the picture.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Kernel {
+    pub(crate) from: [usize; 3],
+    pub(crate) to: [usize; 3],
+    /// Rows and columns.
+    pub(crate) size: [usize; 2],
+    pub(crate) before: [usize; 2],
+    pub(crate) stride: usize,
+    pub(crate) groups: usize,
+    /// In the order output, channel of its group, row, column; without rows and columns where it is `flat`.
+    pub(crate) weights: Vec<f64>,
+    /// Whether each weight stands for all rows and columns, as in a mean.
+    pub(crate) flat: bool,
+}
+
+/// Channels, height and width of what is a picture or a vector.
+pub(crate) fn image(shape: Shape) -> [usize; 3] {
+    match shape {
+        Shape::Image {
+            channels,
+            height,
+            width,
+        } => [channels, height, width],
+        other => [other.len(), 1, 1],
+    }
+}
+
+/// Weights of a composed kernel for each of the two that it is made of.
+const LARGER: usize = 4;
+
+impl Kernel {
+    /// One factor for each channel.
+    pub(crate) fn diagonal(shape: [usize; 3], factors: Vec<f64>) -> Self {
+        Self {
+            from: shape,
+            to: shape,
+            size: [1, 1],
+            before: [0, 0],
+            stride: 1,
+            groups: shape[0],
+            weights: factors,
+            flat: true,
+        }
+    }
+    /// Every value as it is.
+    pub(crate) fn identity(shape: [usize; 3]) -> Self {
+        Self::diagonal(shape, vec![1.0; shape[0]])
+    }
+    /// The factor, where every value is multiplied by the same.
+    pub(crate) fn scalar(&self) -> Option<f64> {
+        let first = *self.weights.first()?;
+        (self.is_diagonal() && self.weights.iter().all(|w| *w == first)).then_some(first)
+    }
+    /// Whether every channel is multiplied by a factor, and nothing else.
+    pub(crate) fn is_diagonal(&self) -> bool {
+        self.is_pointwise() && self.groups == self.from[0] && self.from == self.to
+    }
+    /// Whether it mixes channels of one place only.
+    fn is_pointwise(&self) -> bool {
+        self.size == [1, 1]
+            && self.before == [0, 0]
+            && self.stride == 1
+            && self.from[1..] == self.to[1..]
+    }
+    /// Rows times columns.
+    fn taps(&self) -> usize {
+        self.size[0] * self.size[1]
+    }
+    /// Channels that an output reads, and outputs of a group.
+    fn per(&self) -> (usize, usize) {
+        (self.from[0] / self.groups, self.to[0] / self.groups)
+    }
+    fn weight(&self, o: usize, c: usize, tap: usize) -> f64 {
+        let row = o * (self.from[0] / self.groups) + c;
+        match self.flat {
+            true => self.weights[row],
+            false => self.weights[row * self.taps() + tap],
+        }
+    }
+    /// How far outputs look beyond the picture: above, to the left, below, to the right.
+    pub(crate) fn beyond(&self) -> [usize; 4] {
+        let after = |d: usize| {
+            let last = (self.to[1 + d] - 1) * self.stride + self.size[d] - 1;
+            last.saturating_sub(self.before[d] + self.from[1 + d] - 1)
+        };
+        [self.before[0], self.before[1], after(0), after(1)]
+    }
+    /// What it makes of a tensor.
+    pub(crate) fn apply(&self, x: &[f64]) -> Vec<f64> {
+        let ([_, h, w], [outs, oh, ow], (per, each)) = (self.from, self.to, self.per());
+        let mut out = vec![0.0; outs * oh * ow];
+        for (o, out) in out.chunks_mut(oh * ow).enumerate() {
+            for c in 0..per {
+                let plane = &x[(o / each * per + c) * h * w..][..h * w];
+                for j in 0..self.size[0] {
+                    for i in 0..self.size[1] {
+                        let weight = self.weight(o, c, j * self.size[1] + i);
+                        if weight == 0.0 {
+                            continue;
+                        }
+                        for y in 0..oh {
+                            let row = (y * self.stride + j).wrapping_sub(self.before[0]);
+                            if row >= h {
+                                continue;
+                            }
+                            for at in 0..ow {
+                                let column = (at * self.stride + i).wrapping_sub(self.before[1]);
+                                if column < w {
+                                    out[y * ow + at] += weight * plane[row * w + column];
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// The kernel of `self` and then `next`, where it is exact and not much larger than both.
+    ///
+    /// It is exact where the second one's zeros around what lies between are what the first one gives there: where it looks at none, or one
+    /// of the two is a matrix at every place.
+    pub(crate) fn then(&self, next: &Self) -> Option<Self> {
+        let inside = next.beyond() == [0; 4];
+        if !(self.is_pointwise() || next.is_pointwise() || inside) {
+            return None;
+        }
+        let groups = gcd(self.groups, next.groups);
+        let flat = (self.flat && next.is_pointwise()) || (self.is_pointwise() && next.flat);
+        let size = [0, 1].map(|d| (next.size[d] - 1) * self.stride + self.size[d]);
+        let (per, outs) = (self.from[0] / groups, next.to[0]);
+        let taps = if flat { 1 } else { size[0] * size[1] };
+        let count = outs * per * taps;
+        let diagonal = self.is_diagonal() || next.is_diagonal();
+        if !diagonal && count > LARGER * (self.weights.len() + next.weights.len()) {
+            return None;
+        }
+        let mut weights = vec![0.0; count];
+        let ((next_per, next_each), (self_per, self_each)) = (next.per(), self.per());
+        let (first, second) = if flat {
+            (1, 1)
+        } else {
+            (self.taps(), next.taps())
+        };
+        for o in 0..outs {
+            let group = o / (outs / groups);
+            for k in 0..next_per {
+                let middle = o / next_each * next_per + k;
+                for b in 0..second {
+                    let v = next.weight(o, k, b);
+                    if v == 0.0 {
+                        continue;
+                    }
+                    for c in 0..self_per {
+                        let channel = middle / self_each * self_per + c - group * per;
+                        let row = &mut weights[(o * per + channel) * taps..][..taps];
+                        for a in 0..first {
+                            let at = |d: usize, tap: [usize; 2], step: usize| tap[d] * step;
+                            let (t, s) = (
+                                [a / self.size[1], a % self.size[1]],
+                                [b / next.size[1], b % next.size[1]],
+                            );
+                            let y = at(0, t, 1) + at(0, s, self.stride);
+                            let x = at(1, t, 1) + at(1, s, self.stride);
+                            let to = if flat { 0 } else { y * size[1] + x };
+                            row[to] += v * self.weight(middle, c, a);
+                        }
+                    }
+                }
+            }
+        }
+        // of two strides, one matters at least where the other's result is more than a place
+        Some(Self {
+            from: self.from,
+            to: next.to,
+            size,
+            before: [0, 1].map(|d| self.before[d] + next.before[d] * self.stride),
+            stride: self.stride * next.stride,
+            groups,
+            weights,
+            flat,
+        })
+    }
+
+    /// The same between tensors that are held as p² phases of each channel: value (c, y, x) is at channel c·p² + (y mod p)·p + x mod p and place
+    /// (⌊y/p⌋, ⌊x/p⌋). None where the result's phases do not suit the operand's.
+    pub(crate) fn in_phases(&self, from: usize, to: usize) -> Option<Self> {
+        if from == 1 && to == 1 {
+            return Some(self.clone());
+        }
+        let ([_, h, w], [outs, oh, ow]) = (self.from, self.to);
+        let fits = [h, w].iter().all(|l| l % from == 0) && [oh, ow].iter().all(|l| l % to == 0);
+        // one place may step as it likes
+        let step = match (oh, ow) {
+            (1, 1) => from * self.stride,
+            _ => to * self.stride,
+        };
+        if !fits || step % from != 0 {
+            return None;
+        }
+        let (per, _) = self.per();
+        // the row, or column, that output phase q and row j of the kernel look at: phase and place
+        let look = |d: usize, q: usize, j: usize| {
+            let at = (self.stride * q + j) as i64 - self.before[d] as i64;
+            let p = from as i64;
+            (at.rem_euclid(p) as usize, at.div_euclid(p))
+        };
+        let reach = |d: usize| {
+            let all = (0..to).flat_map(|q| [look(d, q, 0).1, look(d, q, self.size[d] - 1).1]);
+            all.fold((0, 0), |(a, b): (i64, i64), x| (a.min(x), b.max(x)))
+        };
+        let reach = [reach(0), reach(1)];
+        let size = reach.map(|(a, b)| (b - a + 1) as usize);
+        let taps = size[0] * size[1];
+        let inputs = per * from * from;
+        let mut weights = vec![0.0; outs * to * to * inputs * taps];
+        for o in 0..outs {
+            for (qy, qx) in (0..to * to).map(|q| (q / to, q % to)) {
+                let row = (o * to + qy) * to + qx;
+                let row = &mut weights[row * inputs * taps..][..inputs * taps];
+                for c in 0..per {
+                    for j in 0..self.size[0] {
+                        for i in 0..self.size[1] {
+                            let ((py, y), (px, x)) = (look(0, qy, j), look(1, qx, i));
+                            let channel = (c * from + py) * from + px;
+                            let y = (y - reach[0].0) as usize;
+                            let x = (x - reach[1].0) as usize;
+                            row[channel * taps + y * size[1] + x] +=
+                                self.weight(o, c, j * self.size[1] + i);
+                        }
+                    }
+                }
+            }
+        }
+        Some(Self {
+            from: phased(self.from, from),
+            to: phased(self.to, to),
+            size,
+            before: reach.map(|(a, _)| (-a) as usize),
+            stride: step / from,
+            groups: self.groups,
+            weights,
+            flat: false,
+        })
+    }
+
+    /// The operator of a node that is linear in its only input, with its bias by channel; None where it only renames positions.
+    /// A flattened picture is still one here: a dense layer looks at all of its places.
+    pub(crate) fn of(
+        node: &PolyNode,
+        from: [usize; 3],
+        stated: Shape,
+    ) -> Result<Option<(Self, Vec<f64>)>, Error> {
+        let to = image(node.shape());
+        let renames = matches!(node.op(), Op::Flatten | Op::Identity)
+            || matches!(
+                (node.op(), node.shape()),
+                (Op::Reshape(_), Shape::Vector(_))
+            );
+        if renames || (matches!(node.op(), Op::Reshape(_)) && to == from) {
+            return Ok(None);
+        }
+        if image(stated) != from && !matches!(node.op(), Op::Linear(_)) {
+            return Err(unsupported(
+                node,
+                "it takes a flattened picture".into(),
+                "flatten before dense layers only",
+            ));
+        }
+        let none = || vec![0.0; to[0]];
+        let one = |stride: (usize, usize)| match stride {
+            (s, t) if s == t || to[2] == 1 => Ok(s),
+            (_, t) if to[1] == 1 => Ok(t),
+            (s, t) => Err(unsupported(
+                node,
+                format!("strides {s} and {t}"),
+                "take one stride for rows and columns",
+            )),
+        };
+        let kernel = match node.op() {
+            Op::Conv2d(c) => {
+                let (kh, kw) = c.kernel();
+                let size = [(kh - 1) * c.dilation.0 + 1, (kw - 1) * c.dilation.1 + 1];
+                let mut weights =
+                    vec![0.0; c.weight.values().len() / (kh * kw) * size[0] * size[1]];
+                for (k, &w) in c.weight.values().iter().enumerate() {
+                    let (row, j, i) = (k / (kh * kw), k / kw % kh, k % kw);
+                    let at = (row * size[0] + j * c.dilation.0) * size[1] + i * c.dilation.1;
+                    weights[at] = f64::from(w);
+                }
+                let kernel = Self {
+                    from,
+                    to,
+                    size,
+                    before: [c.padding.top, c.padding.left],
+                    stride: one(c.stride)?,
+                    groups: c.groups,
+                    weights,
+                    flat: false,
+                };
+                let bias = c.bias.as_ref().map_or_else(none, nn::Parameter::to_f64);
+                return Ok(Some((kernel, bias)));
+            }
+            Op::Linear(l) => {
+                let kernel = Self {
+                    from,
+                    to,
+                    size: [from[1], from[2]],
+                    before: [0, 0],
+                    stride: 1,
+                    groups: 1,
+                    weights: l.weight.to_f64(),
+                    flat: false,
+                };
+                let bias = l.bias.as_ref().map_or_else(none, nn::Parameter::to_f64);
+                return Ok(Some((kernel, bias)));
+            }
+            Op::BatchNorm(b) => {
+                let (factors, offsets) = b.factor_and_offset().into_iter().unzip();
+                return Ok(Some((Self::diagonal(from, factors), offsets)));
+            }
+            Op::AvgPool(p) => {
+                let pad = p.padding;
+                if !p.count_include_pad && pad != nn::Padding::default() {
+                    return Err(unsupported(
+                        node,
+                        "its divisor is another one at the border".into(),
+                        "let padding count, or take none",
+                    ));
+                }
+                let (kh, kw) = p.kernel;
+                Self {
+                    from,
+                    to,
+                    size: [kh, kw],
+                    before: [pad.top, pad.left],
+                    stride: one(p.stride)?,
+                    groups: from[0],
+                    weights: vec![1.0 / (kh * kw) as f64; from[0]],
+                    flat: true,
+                }
+            }
+            Op::GlobalAvgPool => Self {
+                from,
+                to,
+                size: [from[1], from[2]],
+                before: [0, 0],
+                stride: 1,
+                groups: from[0],
+                weights: vec![1.0 / (from[1] * from[2]) as f64; from[0]],
+                flat: true,
+            },
+            Op::Slice(_) | Op::Pad(_) => Self::selection(node, from, to)?,
+            _ => {
+                return Err(unsupported(
+                    node,
+                    "it is not known in coefficients".into(),
+                    "compile it with linear layers in slots",
+                ));
+            }
+        };
+        Ok(Some((kernel, none())))
+    }
+    /// Channels added or left out, and every so manieth row and column.
+    fn selection(node: &PolyNode, from: [usize; 3], to: [usize; 3]) -> Result<Self, Error> {
+        let refuse = |reason: &str| {
+            let remedy = "pad and slice channels, or take every so manieth row and column";
+            Err(unsupported(node, reason.into(), remedy))
+        };
+        let (first, skipped, step, stride) = match node.op() {
+            Op::Pad(p) if p.spatial == nn::Padding::default() => (p.channels.0, 0, 1, 1),
+            Op::Slice(s) => match &s.axes[..] {
+                [a] if from[1..] == [1, 1] => (0, a.begin, a.step, 1),
+                [a, b, c] if (b.begin, c.begin) == (0, 0) && b.step == c.step => {
+                    (0, a.begin, a.step, b.step)
+                }
+                _ => return refuse("a slice that begins elsewhere"),
+            },
+            _ => return refuse("zeros around a picture"),
+        };
+        let mut weights = vec![0.0; to[0] * from[0]];
+        for o in 0..to[0] {
+            let c = o
+                .wrapping_sub(first)
+                .saturating_mul(step)
+                .saturating_add(skipped);
+            if o >= first && c < from[0] {
+                weights[o * from[0] + c] = 1.0;
+            }
+        }
+        Ok(Self {
+            from,
+            to,
+            size: [1, 1],
+            before: [0, 0],
+            stride,
+            groups: 1,
+            weights,
+            flat: true,
+        })
+    }
+}
+
+/// A shape in p² phases.
+pub(crate) fn phased([c, h, w]: [usize; 3], p: usize) -> [usize; 3] {
+    [c * p * p, h / p, w / p]
+}
+
+pub(crate) fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}

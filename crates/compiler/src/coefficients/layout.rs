@@ -1,0 +1,198 @@
+//! Where quantities lie: phases of large pictures, then one spacing of places for all that strides do not part.
+
+use super::kernel::{Kernel, phased};
+use super::network::{Id, Kind, Quantity};
+use crate::Error;
+use ckks::Folded;
+
+/// A ciphertext is to hold at least so many channels: larger pictures lie in phases, whose strides cost nothing.
+const LEAST_CHANNELS: usize = 16;
+
+/// A network whose quantities lie somewhere.
+pub(crate) struct Laid {
+    /// Of each quantity.
+    pub(crate) layouts: Vec<Folded>,
+    /// Phases of each quantity, by rows and by columns.
+    pub(crate) phases: Vec<usize>,
+    /// Kernels between phases, of linear quantities.
+    pub(crate) kernels: Vec<Vec<(Id, Kernel)>>,
+}
+
+/// Lays a network's quantities into rings of degree n.
+pub(crate) fn lay(quantities: &[Quantity], n: usize) -> Result<Laid, Error> {
+    let wanted = wanted_phases(quantities, n);
+    let laid = wanted.and_then(|phases| in_phases(quantities, phases));
+    let (phases, kernels) = match laid {
+        Some(laid) => laid,
+        // where phases do not suit each other, all pictures lie as they are
+        None => in_phases(quantities, vec![1; quantities.len()]).unwrap_or_default(),
+    };
+    let planes = planes(quantities, &phases, &kernels);
+    let mut layouts = Vec::with_capacity(quantities.len());
+    for (v, q) in quantities.iter().enumerate() {
+        let shape = phased(q.shape, phases[v]);
+        let Plane { pitch, places } = planes[v];
+        let too_large = || Error::TooLarge {
+            layer: q.layer.clone(),
+            values: q.shape.iter().product(),
+            needed: places.div_ceil(n),
+            slots: n,
+            most: 1,
+        };
+        let spacing = n
+            .checked_div(places)
+            .filter(|s| *s > 0)
+            .ok_or_else(too_large)?;
+        // a half bootstrap is of eight values at least
+        let gap = (spacing / shape[0].next_power_of_two()).clamp(1, n / 8);
+        layouts.push(Folded::new(n, spacing, gap, pitch, shape)?);
+    }
+    Ok(Laid {
+        layouts,
+        phases,
+        kernels,
+    })
+}
+
+/// How rows of a picture lie, and how many places a channel has.
+#[derive(Clone, Copy, Debug)]
+struct Plane {
+    pitch: usize,
+    places: usize,
+}
+
+/// Places of a picture with a row and a column of zeros, in rows of a power of two.
+fn usual_places([_, h, w]: [usize; 3]) -> usize {
+    let pitch = (w + 1).next_power_of_two();
+    ((h - 1) * pitch + w + pitch + 1).next_power_of_two()
+}
+
+/// Phases that make pictures small enough, where the strides between them allow it.
+fn wanted_phases(quantities: &[Quantity], n: usize) -> Option<Vec<usize>> {
+    let mut phases: Vec<usize> = Vec::with_capacity(quantities.len());
+    for q in quantities {
+        let mut p = 1;
+        match &q.kind {
+            Kind::Activation { argument, .. } => p = phases[*argument],
+            _ if q.shape[1..] == [1, 1] => {}
+            kind => {
+                while usual_places(phased(q.shape, p)) * LEAST_CHANNELS > n
+                    && q.shape[1..].iter().all(|l| l % (2 * p) == 0)
+                {
+                    p *= 2;
+                }
+                if let Kind::Linear { terms, .. } = kind {
+                    for (id, k) in terms {
+                        while (p * k.stride) % phases[*id] != 0 {
+                            p *= 2;
+                        }
+                    }
+                }
+            }
+        }
+        phases.push(p);
+    }
+    Some(phases)
+}
+
+type Phased = (Vec<usize>, Vec<Vec<(Id, Kernel)>>);
+
+fn in_phases(quantities: &[Quantity], phases: Vec<usize>) -> Option<Phased> {
+    let kernels: Option<Vec<Vec<(Id, Kernel)>>> = (quantities.iter().enumerate())
+        .map(|(v, q)| match &q.kind {
+            Kind::Linear { terms, .. } => (terms.iter())
+                .map(|(id, k)| Some((*id, k.in_phases(phases[*id], phases[v])?)))
+                .collect(),
+            _ => Some(Vec::new()),
+        })
+        .collect();
+    let divides = |(q, p): (&Quantity, &usize)| q.shape[1..].iter().all(|l| l % p == 0);
+    let all = quantities.iter().zip(&phases).all(divides);
+    kernels.filter(|_| all).map(|k| (phases, k))
+}
+
+/// One plane for all quantities that kernels of stride 1 join: they then lie at the same places, and nothing moves.
+fn planes(quantities: &[Quantity], phases: &[usize], kernels: &[Vec<(Id, Kernel)>]) -> Vec<Plane> {
+    let count = quantities.len();
+    let mut class: Vec<usize> = (0..count).collect();
+    fn find(class: &mut [usize], mut v: usize) -> usize {
+        while class[v] != v {
+            class[v] = class[class[v]];
+            v = class[v];
+        }
+        v
+    }
+    let size = |v: usize| {
+        let [_, h, w] = phased(quantities[v].shape, phases[v]);
+        [h, w]
+    };
+    let joins = |from: usize, to: usize| {
+        let ([h, w], [oh, ow]) = (size(from), size(to));
+        // a much smaller picture lies denser by itself
+        4 * oh * ow > 2 * h * w
+    };
+    for (v, q) in quantities.iter().enumerate() {
+        let sources: Vec<Id> = match &q.kind {
+            Kind::Input => Vec::new(),
+            Kind::Activation { argument, .. } => vec![*argument],
+            Kind::Linear { .. } => (kernels[v].iter())
+                .filter(|(id, k)| k.stride == 1 && joins(*id, v))
+                .map(|(id, _)| *id)
+                .collect(),
+        };
+        for s in sources {
+            let (a, b) = (find(&mut class, s), find(&mut class, v));
+            class[a.max(b)] = a.min(b);
+        }
+    }
+    let roots: Vec<usize> = (0..count).map(|v| find(&mut class, v)).collect();
+    let mut pitch = vec![1; count];
+    let mut strided = vec![false; count];
+    let reach = |v: usize| kernels[v].iter().map(|(id, k)| (*id, k.beyond(), k.stride));
+    for v in 0..count {
+        let [_, w] = size(v);
+        pitch[roots[v]] = pitch[roots[v]].max(w);
+        for (id, [_, left, _, right], stride) in reach(v) {
+            let needed = size(id)[1] + left.max(right);
+            let (from, to) = (roots[id], roots[v]);
+            pitch[from] = pitch[from].max(needed);
+            if stride > 1 {
+                (strided[from], strided[to]) = (true, true);
+            }
+        }
+    }
+    let places = |pitch: &[usize]| {
+        let mut places = vec![1; count];
+        for v in 0..count {
+            let used = |v: usize| (size(v)[0] - 1) * pitch[roots[v]] + size(v)[1];
+            places[roots[v]] = places[roots[v]].max(used(v));
+            for (id, [above, left, below, right], _) in reach(v) {
+                let pitch = pitch[roots[id]];
+                let beyond = (above * pitch + left).max(below * pitch + right);
+                places[roots[id]] = places[roots[id]].max(used(id) + beyond);
+            }
+        }
+        places
+            .into_iter()
+            .map(usize::next_power_of_two)
+            .collect::<Vec<_>>()
+    };
+    let powers: Vec<usize> = pitch.iter().map(|p| p.next_power_of_two()).collect();
+    let (tight, power) = (places(&pitch), places(&powers));
+    (roots.into_iter())
+        .map(|r| {
+            // rows a power of two apart are for strides, whose outputs then move by whole rows
+            if strided[r] || power[r] <= tight[r] {
+                Plane {
+                    pitch: powers[r],
+                    places: power[r],
+                }
+            } else {
+                Plane {
+                    pitch: pitch[r],
+                    places: tight[r],
+                }
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,237 @@
+//! A network as quantities: linear ones, sums of kernels over others, and what polynomials make of them.
+
+use super::kernel::{Kernel, image};
+use crate::normal::purpose;
+use crate::{Error, Target};
+use approx::Polynomial;
+use nn::{Op, PolyGraph, PolyNode};
+use runtime::Purpose;
+
+/// Number of a quantity; sources come before what is made of them.
+pub(crate) type Id = usize;
+
+/// How a quantity arises.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// Encrypted by the client, in coefficients.
+    Input,
+    /// Σ kernel·source + bias, at level 0. Sources are inputs and activations.
+    Linear {
+        terms: Vec<(Id, Kernel)>,
+        /// Of every value.
+        bias: Vec<f64>,
+    },
+    /// A polynomial of each value of a linear quantity, refreshed; none where it is only refreshed.
+    Activation {
+        argument: Id,
+        polynomial: Option<Polynomial>,
+    },
+}
+
+/// One quantity.
+#[derive(Clone, Debug)]
+pub(crate) struct Quantity {
+    /// The layer that reports show.
+    pub(crate) layer: String,
+    pub(crate) purpose: Purpose,
+    pub(crate) kind: Kind,
+    pub(crate) shape: [usize; 3],
+    /// Largest magnitude expected.
+    pub(crate) bound: f64,
+}
+
+/// A node's value before anything is decided.
+#[derive(Clone)]
+struct Expression {
+    terms: Vec<(Id, Kernel)>,
+    bias: Vec<f64>,
+    shape: [usize; 3],
+}
+
+/// The quantities of a network; the first is the input, the last the answer, a linear one.
+pub(crate) fn quantities(graph: &PolyGraph, target: &Target) -> Result<Vec<Quantity>, Error> {
+    let consumers = graph.consumers();
+    let mut b = Builder {
+        graph,
+        target,
+        quantities: Vec::new(),
+    };
+    let mut values: Vec<Expression> = Vec::new();
+    for node in graph.nodes() {
+        let operands: Vec<&Expression> =
+            (node.inputs().iter()).map(|i| &values[i.index()]).collect();
+        let mut value = b.node(node, &operands)?;
+        let heavy = value.terms.len() > 1 || value.terms.iter().any(|t| !t.1.is_diagonal());
+        if heavy && consumers[node.id().index()].len() > 1 {
+            value = b.refreshed(node, value)?;
+        }
+        values.push(value);
+    }
+    let node = graph.output();
+    let value = values.swap_remove(node.id().index());
+    let bound = b.bound(node)?;
+    b.linear(node, value, bound)?;
+    Ok(b.quantities)
+}
+
+struct Builder<'a> {
+    graph: &'a PolyGraph,
+    target: &'a Target,
+    quantities: Vec<Quantity>,
+}
+
+impl Builder<'_> {
+    fn bound(&self, node: &PolyNode) -> Result<f64, Error> {
+        let range = self.graph.range(node.id());
+        let range = range.ok_or_else(|| Error::Calibration {
+            layer: node.name().into(),
+        })?;
+        Ok(range.magnitude().max(1e-6) * self.target.range_margin)
+    }
+    fn push(&mut self, node: &PolyNode, kind: Kind, shape: [usize; 3], bound: f64) -> Id {
+        self.quantities.push(Quantity {
+            layer: node.name().into(),
+            purpose: purpose(node),
+            kind,
+            shape,
+            bound,
+        });
+        self.quantities.len() - 1
+    }
+    fn linear(&mut self, node: &PolyNode, value: Expression, bound: f64) -> Result<Id, Error> {
+        let Expression { terms, bias, shape } = value;
+        if terms.is_empty() {
+            return Err(crate::linear_op::unsupported(
+                node,
+                "its value is a constant".into(),
+                "check the exported graph",
+            ));
+        }
+        // kernels over one source are one where they look at the same places
+        let mut sums: Vec<(Id, Kernel)> = Vec::new();
+        for (id, kernel) in terms {
+            let same = sums.iter_mut().find(|(v, k)| {
+                let like = |k: &Kernel| (k.size, k.before, k.stride, k.groups, k.flat);
+                *v == id && like(k) == like(&kernel)
+            });
+            match same {
+                Some((_, k)) => {
+                    (k.weights.iter_mut().zip(&kernel.weights)).for_each(|(a, b)| *a += b)
+                }
+                None => sums.push((id, kernel)),
+            }
+        }
+        Ok(self.push(node, Kind::Linear { terms: sums, bias }, shape, bound))
+    }
+    fn value(&self, id: Id) -> Expression {
+        let shape = self.quantities[id].shape;
+        Expression {
+            terms: vec![(id, Kernel::identity(shape))],
+            bias: vec![0.0; shape.iter().product()],
+            shape,
+        }
+    }
+    /// Makes a value of its own of a sum: what several use, or a kernel looks at whose zeros are not the sum's.
+    fn refreshed(&mut self, node: &PolyNode, value: Expression) -> Result<Expression, Error> {
+        let (shape, bound) = (value.shape, self.bound(node)?);
+        let argument = self.linear(node, value, bound)?;
+        let kind = Kind::Activation {
+            argument,
+            polynomial: None,
+        };
+        let id = self.push(node, kind, shape, bound);
+        Ok(self.value(id))
+    }
+
+    fn node(&mut self, node: &PolyNode, operands: &[&Expression]) -> Result<Expression, Error> {
+        let shape = image(node.shape());
+        match node.op() {
+            Op::Input(_) => {
+                let bound = self.bound(node)?;
+                let id = self.push(node, Kind::Input, shape, bound);
+                Ok(self.value(id))
+            }
+            Op::Constant(_, p) => Ok(Expression {
+                terms: Vec::new(),
+                bias: p.to_f64(),
+                shape,
+            }),
+            Op::Add => {
+                let [x, y] = [operands[0], operands[1]];
+                let terms = x.terms.iter().chain(&y.terms).cloned().collect();
+                let bias = x.bias.iter().zip(&y.bias).map(|(a, b)| a + b).collect();
+                Ok(Expression { terms, bias, shape })
+            }
+            Op::Elementwise(p) => self.polynomial(node, p, operands[0]),
+            _ => {
+                let from = node.inputs()[0];
+                let before = operands[0];
+                let Some((kernel, offsets)) =
+                    Kernel::of(node, before.shape, self.graph.shape(from))?
+                else {
+                    return Ok(before.clone());
+                };
+                self.then(node, before, &kernel, &offsets)
+            }
+        }
+    }
+    fn then(
+        &mut self,
+        node: &PolyNode,
+        before: &Expression,
+        kernel: &Kernel,
+        offsets: &[f64],
+    ) -> Result<Expression, Error> {
+        let composed: Option<Vec<(Id, Kernel)>> = (before.terms.iter())
+            .map(|(id, k)| Some((*id, k.then(kernel)?)))
+            .collect();
+        let Some(terms) = composed else {
+            let from = self.graph.node(node.inputs()[0]);
+            let own = self.refreshed(from, before.clone())?;
+            return self.then(node, &own, kernel, offsets);
+        };
+        let places = kernel.to[1] * kernel.to[2];
+        let mut bias = match before.bias.iter().all(|b| *b == 0.0) {
+            true => vec![0.0; kernel.to[0] * places],
+            false => kernel.apply(&before.bias),
+        };
+        for (b, offset) in bias.chunks_mut(places).zip(offsets) {
+            b.iter_mut().for_each(|b| *b += offset);
+        }
+        Ok(Expression {
+            terms,
+            bias,
+            shape: kernel.to,
+        })
+    }
+    fn polynomial(
+        &mut self,
+        node: &PolyNode,
+        p: &Polynomial,
+        value: &Expression,
+    ) -> Result<Expression, Error> {
+        if value.terms.is_empty() {
+            let bias = value.bias.iter().map(|&x| p.eval(x)).collect();
+            return Ok(Expression {
+                bias,
+                ..value.clone()
+            });
+        }
+        if p.degree() < 2 {
+            let m = p.to_monomial();
+            let (offset, factor) = (m[0], m.get(1).copied().unwrap_or(0.0));
+            let channels = value.shape[0];
+            let kernel = Kernel::diagonal(value.shape, vec![factor; channels]);
+            return self.then(node, value, &kernel, &vec![offset; channels]);
+        }
+        let (lo, hi) = p.interval();
+        let from = self.graph.node(node.inputs()[0]);
+        let argument = self.linear(from, value.clone(), lo.abs().max(hi.abs()))?;
+        let kind = Kind::Activation {
+            argument,
+            polynomial: Some(p.clone()),
+        };
+        let id = self.push(node, kind, value.shape, p.sup_norm().max(1e-12));
+        Ok(self.value(id))
+    }
+}

@@ -1,0 +1,336 @@
+//! Networks with every linear layer in coefficients, in the clear, against the f64 oracle: what lies at places without a value included.
+
+mod support;
+
+use approx::Activation;
+use ckks::ParametersSpec;
+use nn::op::{AvgPool, BatchNorm};
+use nn::{Conv2d, Graph, Network, NodeId, Op, Padding, PolyGraph, Shape, Tensor};
+use polyveil_compiler::{Target, coefficients};
+use runtime::folding::{Folding, Term};
+use runtime::{ClearTwin, Client, Excess, LockStep, Operation, Plan, Server, VerifiedPlan};
+use std::sync::Arc;
+use support::{Builder, Random, act, conv_bn, resnet, twin};
+
+fn target(log_n: u32) -> Target {
+    Target {
+        parameters: Some(ParametersSpec::toy_coefficients(log_n, 2).expect("a preset")),
+        ..Target::default()
+    }
+}
+
+/// The plan's answers in the clear: weights are integers, sines take the place of the identity.
+fn in_the_clear(plan: &VerifiedPlan, input: &Tensor) -> Vec<f64> {
+    let twin = ClearTwin::new(plan, &plan.client_spec(), input.values()).expect("fits");
+    twin.finish().unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
+    values.into_iter().fold(0.0, |m, x| f64::max(m, x.abs()))
+}
+
+/// Compiles and compares on a few inputs.
+fn check(name: &str, graph: &PolyGraph, data: &[Tensor], log_n: u32) -> VerifiedPlan {
+    let plan =
+        coefficients::compile(graph, &target(log_n)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    for x in &data[..2] {
+        let want = graph.evaluate(x).expect("runs").output;
+        let had = in_the_clear(&plan, x);
+        let size = largest(want.values().iter().copied());
+        let error = largest(had.iter().zip(want.values()).map(|(a, b)| a - b));
+        assert!(
+            had.len() == want.values().len() && error < 2e-3 * size,
+            "{name}: {error} of {size}"
+        );
+    }
+    plan
+}
+
+/// Two convolutions with an activation between, a mean and a dense layer.
+struct Shapes {
+    channels: [usize; 3],
+    size: [usize; 2],
+    kernels: [[usize; 2]; 2],
+    strides: [usize; 2],
+    groups: [usize; 2],
+    pads: [[usize; 4]; 2],
+}
+
+fn small(random: &mut Random, s: &Shapes) -> Graph {
+    let mut b = Network::builder();
+    let shape = Shape::image(s.channels[0], s.size[0], s.size[1]);
+    let mut x = b.input("input", shape).expect("valid");
+    for i in 0..2 {
+        let (from, to) = (s.channels[i] / s.groups[i], s.channels[i + 1]);
+        let [kh, kw] = s.kernels[i];
+        let size = (3.0 / (from * kh * kw) as f64).sqrt();
+        let conv = Conv2d {
+            stride: (s.strides[i], s.strides[i]),
+            padding: s.pads[i].into(),
+            groups: s.groups[i],
+            bias: Some(random.parameter(&[to], 0.2)),
+            ..Conv2d::new(random.parameter(&[to, from, kh, kw], size))
+        };
+        x = conv_bn(&mut b, random, &format!("conv{i}"), x, conv);
+        x = act(&mut b, &format!("act{i}"), x, Activation::Silu);
+    }
+    head(&mut b, random, x, s.channels[2], 5)
+}
+
+fn head(b: &mut Builder, random: &mut Random, x: NodeId, from: usize, classes: usize) -> Graph {
+    let x = b.add("pool", Op::GlobalAvgPool, &[x]).expect("valid");
+    let x = b.add("flatten", Op::Flatten, &[x]).expect("valid");
+    let dense = Op::Linear(random.dense(from, classes));
+    let x = b.add("linear", dense, &[x]).expect("valid");
+    std::mem::replace(b, Network::builder())
+        .finish(x)
+        .expect("valid")
+}
+
+#[test]
+fn kernels_strides_groups_and_channel_counts() {
+    let usual = || Shapes {
+        channels: [3, 4, 6],
+        size: [8, 8],
+        kernels: [[3, 3]; 2],
+        strides: [1, 1],
+        groups: [1, 1],
+        pads: [[1; 4]; 2],
+    };
+    let with = |change: &dyn Fn(&mut Shapes)| {
+        let mut s = usual();
+        change(&mut s);
+        s
+    };
+    let mut all = vec![
+        ("usual", usual(), 10),
+        ("a stride of 2", with(&|s| s.strides = [1, 2]), 10),
+        ("two strides", with(&|s| s.strides = [2, 2]), 10),
+        (
+            "a stride of 3",
+            with(&|s| (s.size, s.strides) = ([9, 9], [3, 1])),
+            11,
+        ),
+        (
+            "odd and strided",
+            with(&|s| (s.size, s.strides) = ([7, 5], [2, 2])),
+            11,
+        ),
+        (
+            "phases",
+            with(&|s| (s.size, s.strides) = ([16, 16], [2, 2])),
+            10,
+        ),
+        (
+            "rows and columns",
+            with(&|s| (s.kernels, s.pads) = ([[1, 5], [3, 1]], [[0, 0, 2, 2], [1, 1, 0, 0]])),
+            11,
+        ),
+        ("no padding", with(&|s| s.pads = [[0; 4]; 2]), 10),
+        (
+            "padding on one side",
+            with(&|s| s.pads = [[1, 0, 0, 1], [0, 1, 1, 0]]),
+            11,
+        ),
+        (
+            "depthwise",
+            with(&|s| (s.channels, s.groups) = ([4, 4, 8], [4, 4])),
+            10,
+        ),
+        (
+            "groups",
+            with(&|s| (s.channels, s.groups) = ([4, 6, 4], [2, 2])),
+            10,
+        ),
+        (
+            "5×5",
+            with(&|s| (s.kernels, s.pads) = ([[5, 5]; 2], [[2; 4]; 2])),
+            11,
+        ),
+    ];
+    for channels in [1, 3, 7, 8, 9] {
+        let s = with(&|s| s.channels = [channels, channels, 9]);
+        all.push(("channels", s, 11));
+    }
+    for (k, (name, shapes, log_n)) in all.into_iter().enumerate() {
+        let mut random = Random(100 + k as u64);
+        let graph = small(&mut random, &shapes);
+        let (graph, data) = twin(&graph, &mut random, 24, 4);
+        check(name, &graph, &data, log_n);
+    }
+}
+
+#[test]
+fn residual_networks_and_pooling() {
+    let mut random = Random(7);
+    let graph = resnet(&mut random, 8, &[4, 8], 1, 5);
+    let (graph, data) = twin(&graph, &mut random, 24, 4);
+    check("shortcut A", &graph, &data, 10);
+
+    // the stem of larger networks, a projection on the shortcut, a batch norm in front of a convolution
+    let mut b = Network::builder();
+    let x = b.input("input", Shape::image(3, 16, 16)).expect("valid");
+    let conv = random.convolution(3, 4, 7, 2, 3);
+    let x = conv_bn(&mut b, &mut random, "conv1", x, conv);
+    let x = act(&mut b, "act1", x, Activation::Silu);
+    let pool = AvgPool {
+        kernel: (3, 3),
+        stride: (2, 2),
+        padding: Padding::same(1),
+        count_include_pad: true,
+    };
+    let x = b.add("maxpool", Op::AvgPool(pool), &[x]).expect("valid");
+    let conv = random.convolution(4, 8, 3, 2, 1);
+    let y = conv_bn(&mut b, &mut random, "a", x, conv);
+    let y = act(&mut b, "act2", y, Activation::Silu);
+    let conv = random.convolution(8, 8, 3, 1, 1);
+    let y = conv_bn(&mut b, &mut random, "b", y, conv);
+    let conv = random.convolution(4, 8, 1, 2, 0);
+    let z = conv_bn(&mut b, &mut random, "shortcut", x, conv);
+    let x = b.add("add", Op::Add, &[y, z]).expect("valid");
+    let x = act(&mut b, "act3", x, Activation::Silu);
+    let norm: BatchNorm = random.norm(8);
+    let x = b.add("bn", Op::BatchNorm(norm), &[x]).expect("valid");
+    let conv = random.convolution(8, 4, 1, 1, 0);
+    let x = conv_bn(&mut b, &mut random, "c", x, conv);
+    let x = act(&mut b, "act4", x, Activation::Silu);
+    let graph = head(&mut b, &mut random, x, 4, 5);
+    let (graph, data) = twin(&graph, &mut random, 24, 4);
+    check("stem, pooling, projection", &graph, &data, 11);
+}
+
+fn rng(seed: u64) -> rand_chacha::ChaCha20Rng {
+    rand_core::SeedableRng::seed_from_u64(seed)
+}
+
+/// Through files: client, server, client; every step beside the clear twin.
+#[test]
+fn a_network_in_coefficients_runs_on_ciphertexts() {
+    let mut random = Random(11);
+    let shapes = Shapes {
+        channels: [3, 4, 8],
+        size: [8, 8],
+        kernels: [[3, 3]; 2],
+        strides: [1, 2],
+        groups: [1, 1],
+        pads: [[1; 4]; 2],
+    };
+    let graph = small(&mut random, &shapes);
+    let (graph, data) = twin(&graph, &mut random, 24, 4);
+    let compiled = check("small", &graph, &data, 10);
+    let file = compiled.plan().write(Vec::new(), "plan").expect("written");
+    let plan = Arc::new(VerifiedPlan::read(&file[..], "plan").expect("read"));
+    assert_eq!(plan.plan(), compiled.plan());
+    let client = plan.client_file([].into()).expect("no task");
+    let client = Client::new(client, &mut rng(1));
+    let keys = client
+        .write_evaluation_keys(Vec::new(), "keys", &mut rng(2), &mut |_, _| {})
+        .expect("keys");
+    let server = Server::read(plan.clone(), &keys[..], "keys", &mut |_, _| {}).expect("server");
+    let x = &data[0];
+    let input = client
+        .write_input(x.values(), Vec::new(), "input", &mut rng(3))
+        .expect("input");
+    let state = server.read_input(&input[..], "input").expect("belongs");
+    let mut check =
+        LockStep::new(&plan, server.engine(), &client, &state, Excess::Stop).expect("starts");
+    let answer = server
+        .run(state, &mut check)
+        .expect("every step within its bound");
+    let bytes = server
+        .write_answer(&answer, Vec::new(), "answer")
+        .expect("answer");
+    let had = client
+        .read_answer(&bytes[..], "answer")
+        .expect("an answer that can be");
+    let (steps, clear) = check.finish().expect("runs");
+    for (step, (index, p)) in plan.plan().steps.iter().zip(&steps) {
+        let bound = plan.facts().steps[*index].error_bound;
+        println!(
+            "{:28} {:10} {:.1e} of {:.1e}",
+            step.operation.doing(),
+            step.layer,
+            p.largest,
+            bound
+        );
+    }
+    let (error, stated) = (
+        largest(had.iter().zip(&clear).map(|(a, b)| a - b)),
+        plan.answer_bounds().error,
+    );
+    println!("error {error:.2e}, stated {stated:.2e}");
+    assert!(error <= stated && stated < 1e-2, "{error} of {stated}");
+    let network = graph.evaluate(x).expect("runs").output;
+    let size = largest(network.values().iter().copied());
+    assert!(largest(had.iter().zip(network.values()).map(|(a, b)| a - b)) < 3e-3 * size);
+}
+
+#[test]
+fn plans_that_do_not_hold_together_are_refused() {
+    let mut random = Random(12);
+    let graph = resnet(&mut random, 8, &[4, 8], 1, 5);
+    let (graph, _) = twin(&graph, &mut random, 24, 4);
+    let plan = coefficients::compile(&graph, &target(10)).expect("compiles");
+    let refused = |what: &str, change: &dyn Fn(&mut Plan)| {
+        let mut plan = plan.plan().clone();
+        change(&mut plan);
+        let text = VerifiedPlan::new(plan).expect_err(what).to_string();
+        assert!(text.contains(what), "{what}: {text}");
+    };
+    let weigh = |plan: &mut Plan, f: &dyn Fn(&mut Vec<Term>, &mut Folding)| {
+        let steps = plan.steps.iter_mut().map(|s| &mut s.operation);
+        let found = steps.filter_map(|o| match o {
+            Operation::Weigh { terms, to, .. } => Some((terms, to)),
+            _ => None,
+        });
+        found.take(1).for_each(|(terms, to)| f(terms, to));
+    };
+    let kernel = |plan: &mut Plan, f: &dyn Fn(&mut Term)| weigh(plan, &|terms, _| f(&mut terms[0]));
+    refused("at most", &|p| {
+        kernel(p, &|t| {
+            if let Term::Kernel { weights, .. } = t {
+                *weights = weights.iter().map(|_| i32::MAX).collect();
+            }
+        });
+    });
+    refused("weights", &|p| {
+        kernel(p, &|t| {
+            if let Term::Kernel { weights, .. } = t {
+                *weights = weights[1..].into();
+            }
+        });
+    });
+    refused("rows above", &|p| {
+        kernel(p, &|t| {
+            if let Term::Kernel {
+                kernel,
+                before,
+                weights,
+                ..
+            } = t
+            {
+                let rows = weights.len() / (kernel[0] * kernel[1]);
+                (*kernel, *before) = ([63, 1], [32, 0]);
+                *weights = vec![1; rows * 63].into();
+            }
+        });
+    });
+    refused("powers of two", &|p| weigh(p, &|_, to| to.spacing = 3));
+    refused("not in slots", &|p| {
+        let input = p.input.registers[0];
+        let mut step = p.steps[0].clone();
+        step.operation = Operation::Square {
+            input,
+            output: 1 << 16,
+            constant: 0.0,
+        };
+        p.steps.insert(0, step);
+    });
+    refused("half bootstrap", &|p| {
+        for s in &mut p.steps {
+            if let Operation::HalfBootstrap { gain, .. } = &mut s.operation {
+                *gain = 0;
+            }
+        }
+    });
+}

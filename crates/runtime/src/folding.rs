@@ -1,0 +1,389 @@
+//! Operations on values in coefficients: the way down from slots, linear layers, the way up.
+//!
+//! A plan holds numbers: layouts, kernels, and integer weights, each once. Polynomials of weights exist one at a time while a layer is carried out.
+
+use crate::operation::Register;
+use ckks::coefficients::{Parts, slot_of};
+use ckks::folded::{Convolution, Folded, WeightRows};
+use ckks::{Arithmetic, Coefficients, Descent, Error, HalfBootstrap, Level};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Bits of weights: an integer w stands for w·2^−16, in plan units.
+pub const WEIGHT_BITS: i32 = 16;
+
+/// Largest magnitude of an integer weight: 2^8 as a weight.
+pub const LARGEST_WEIGHT: i32 = 1 << 24;
+
+/// How channels × height × width lie in coefficients, in a ring whose degree is the parameters': see [`Folded`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Folding {
+    /// Coefficients from one place to the next.
+    pub spacing: usize,
+    /// Coefficients from one channel to the next.
+    pub gap: usize,
+    /// Places from one row to the next.
+    pub pitch: usize,
+    /// Channels, height, width.
+    pub shape: [usize; 3],
+}
+
+impl From<&Folded> for Folding {
+    fn from(f: &Folded) -> Self {
+        Self {
+            spacing: f.spacing(),
+            gap: f.gap(),
+            pitch: f.pitch(),
+            shape: f.shape(),
+        }
+    }
+}
+
+impl Folding {
+    /// The layout in a ring of degree n.
+    ///
+    /// # Errors
+    /// [`Error::Conformance`] unless it fits.
+    pub fn folded(&self, n: usize) -> Result<Folded, Error> {
+        Folded::new(n, self.spacing, self.gap, self.pitch, self.shape)
+    }
+    /// Slots of its ciphertexts in a ring of degree n.
+    pub const fn slots(&self, n: usize) -> usize {
+        match self.gap {
+            0 => 0,
+            gap => n / 2 / gap,
+        }
+    }
+    /// For each part in slots ([`Parts`]) ones where a value lies and zeros elsewhere, in their shortest period; none where every place has a value.
+    pub fn masks(&self, n: usize) -> Vec<Arc<[f32]>> {
+        let (places, [_, height, width]) = (n / self.spacing, self.shape);
+        if places == height * width && self.pitch == width {
+            return Vec::new();
+        }
+        let half = self.slots(n);
+        // the values of a ciphertext are `gap` coefficients apart
+        let each = self.spacing / self.gap;
+        let valid = |v: usize| {
+            let place = v / each;
+            (place / self.pitch < height && place % self.pitch < width) as u8 as f32
+        };
+        let mut both = [vec![0.0; half], vec![0.0; half]];
+        for (part, values) in both.iter_mut().enumerate() {
+            for j in 0..half {
+                values[slot_of(j, half)] = valid(part * half + j);
+            }
+        }
+        let [first, second] = both;
+        if self.gap == 1 {
+            let period = shortest(&first).max(shortest(&second));
+            [first, second].map(|v| v[..period].into()).into()
+        } else {
+            vec![[first, second].concat().into()]
+        }
+    }
+}
+
+/// The shortest period of `v`, a power of two.
+fn shortest(v: &[f32]) -> usize {
+    let mut period = v.len();
+    while period > 1 && v[..period / 2] == v[period / 2..period] {
+        period /= 2;
+    }
+    period
+}
+
+/// A summand of a linear layer, generic in how weights are held.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TermOn<Rows> {
+    /// A convolution of a folded tensor.
+    Kernel {
+        /// The tensor's ciphertexts.
+        inputs: Vec<Register>,
+        /// How it lies.
+        from: Folding,
+        /// Rows and columns.
+        kernel: [usize; 2],
+        /// Rows above and columns to the left of its place where an output begins to look.
+        before: [usize; 2],
+        /// Rows and columns from one output to the next.
+        stride: usize,
+        /// Groups of channels.
+        groups: usize,
+        /// Whether each weight stands for all rows and columns.
+        flat: bool,
+        /// In the order output, channel of its group, row, column.
+        weights: Rows,
+    },
+    /// A tensor that lies as the output, times an integer.
+    Multiple {
+        /// The tensor's ciphertexts.
+        inputs: Vec<Register>,
+        /// In units of 2^−16.
+        factor: i32,
+    },
+}
+
+/// A summand with its weights.
+pub type Term = TermOn<Arc<[i32]>>;
+
+impl<Rows> TermOn<Rows> {
+    /// Operands.
+    pub fn inputs(&self) -> &[Register] {
+        match self {
+            Self::Kernel { inputs, .. } | Self::Multiple { inputs, .. } => inputs,
+        }
+    }
+    /// The same with its weights held otherwise.
+    pub(crate) fn try_map<R, E>(
+        self,
+        rows: impl FnOnce(Rows) -> Result<R, E>,
+    ) -> Result<TermOn<R>, E> {
+        Ok(match self {
+            Self::Kernel {
+                inputs,
+                from,
+                kernel,
+                before,
+                stride,
+                groups,
+                flat,
+                weights,
+            } => TermOn::Kernel {
+                inputs,
+                from,
+                kernel,
+                before,
+                stride,
+                groups,
+                flat,
+                weights: rows(weights)?,
+            },
+            Self::Multiple { inputs, factor } => TermOn::Multiple { inputs, factor },
+        })
+    }
+}
+
+/// Rows of which each weight is repeated.
+struct Repeated<'a> {
+    weights: &'a [i32],
+    times: usize,
+}
+
+impl WeightRows for Repeated<'_> {
+    fn read(&self, outputs: Range<usize>, rows: &mut [i32]) -> Result<(), Error> {
+        let each = rows.len() / outputs.len().max(1) / self.times;
+        let from = self.weights.get(outputs.start * each..outputs.end * each);
+        let Some(from) = from.filter(|f| f.len() * self.times == rows.len()) else {
+            let reason = format!(
+                "{} weights do not hold rows {outputs:?}",
+                self.weights.len()
+            );
+            return Err(Error::conformance("weights", reason));
+        };
+        let repeated = rows.chunks_exact_mut(self.times);
+        repeated.zip(from).for_each(|(to, w)| to.fill(*w));
+        Ok(())
+    }
+}
+
+impl Term {
+    /// The convolution onto `to`, none for a multiple.
+    ///
+    /// # Errors
+    /// [`Error::Conformance`] where layouts, kernel and weights do not fit each other.
+    pub fn layer(&self, to: &Folding, n: usize) -> Result<Option<Convolution>, Error> {
+        let Self::Kernel {
+            inputs,
+            from,
+            kernel,
+            before,
+            stride,
+            groups,
+            flat,
+            weights,
+        } = self
+        else {
+            return Ok(None);
+        };
+        let (from, to) = (from.folded(n)?, to.folded(n)?);
+        let taps = kernel[0].saturating_mul(kernel[1]);
+        if taps == 0 || taps > n {
+            return Err(Error::conformance("kernel", format!("of {kernel:?}")));
+        }
+        let layer = Convolution::new(&from, &to, *kernel, *before, *stride, *groups)?;
+        let times = if *flat { taps } else { 1 };
+        let needed = layer.row() / times * layer.outputs();
+        if inputs.len() != from.ciphertexts() || weights.len() != needed {
+            let reason = format!(
+                "{} ciphertexts and {} weights, but {} and {needed} are needed",
+                inputs.len(),
+                weights.len(),
+                from.ciphertexts()
+            );
+            return Err(Error::conformance("linear layer", reason));
+        }
+        Ok(Some(layer))
+    }
+}
+
+/// A linear layer: Σ terms + bias, at level 0. A bias is of the values of a ciphertext, in the order of their coefficients, repeated.
+///
+/// # Errors
+/// What the interpreter refuses.
+pub(crate) fn weigh<A: Arithmetic + ?Sized>(
+    a: &A,
+    xs: &[A::Value],
+    (to, terms): (&Folding, &[Term]),
+    bias: &[Option<Arc<[f64]>>],
+) -> Result<Vec<A::Value>, Error> {
+    let n = a.parameters().n();
+    let unit = f64::from(WEIGHT_BITS).exp2();
+    let mut xs = xs.iter();
+    let mut sums: Vec<Option<Coefficients<A::Value>>> = vec![None; bias.len()];
+    for term in terms {
+        let operands = xs.by_ref().take(term.inputs().len());
+        let operands: Vec<_> = operands
+            .map(|x| Coefficients::of(a, x.clone()))
+            .collect::<Result<_, _>>()?;
+        let results: Vec<Coefficients<A::Value>> = match term {
+            Term::Kernel {
+                weights,
+                flat,
+                kernel,
+                ..
+            } => {
+                let Some(layer) = term.layer(to, n)? else {
+                    continue;
+                };
+                let times = if *flat { kernel[0] * kernel[1] } else { 1 };
+                let rows = Repeated { weights, times };
+                let packed = a.convolve(&operands, &layer, &rows, unit)?;
+                packed.into_iter().flatten().collect()
+            }
+            Term::Multiple { factor, .. } => (operands.iter())
+                .map(|x| {
+                    let y = a.mul_integer(x.value(), i64::from(*factor))?;
+                    let scale = a.info(&y).scale * unit;
+                    Coefficients::of(a, a.with_scale(&y, scale)?)
+                })
+                .collect::<Result<_, _>>()?,
+        };
+        for (sum, y) in sums.iter_mut().zip(results) {
+            *sum = Some(match sum {
+                None => y,
+                Some(sum) => sum.plus(a, &y)?,
+            });
+        }
+    }
+    let (base, slots) = (a.parameters().scale(Level::new(0)), to.slots(n));
+    let result = |(sum, bias): (Option<Coefficients<A::Value>>, &Option<Arc<[f64]>>)| {
+        let sum =
+            sum.ok_or_else(|| Error::conformance("linear layer", "an output without terms"))?;
+        let y = a.with_exact_scale(&a.rescale(sum.value())?, base)?;
+        let y = a.with_slots(&y, slots)?;
+        match bias {
+            None => Ok(y),
+            Some(b) => {
+                let values: Vec<f64> = (0..2 * slots).map(|j| b[j % b.len()]).collect();
+                a.add_plain(&y, &a.context().encoder().decode(&values)?)
+            }
+        }
+    };
+    sums.into_iter().zip(bias).map(result).collect()
+}
+
+/// The way up, and an integer multiple of what comes.
+///
+/// # Errors
+/// What the interpreter refuses.
+pub(crate) fn rise<A: Arithmetic + ?Sized>(
+    a: &A,
+    x: &A::Value,
+    target: usize,
+    gain: u32,
+) -> Result<Vec<A::Value>, Error> {
+    let x = Coefficients::of(a, x.clone())?;
+    let Parts { first, second } = a.half_bootstrap(&x, &HalfBootstrap { target })?;
+    let times = |v: A::Value| match gain {
+        1 => Ok(v),
+        gain => a.mul_integer(&v, i64::from(gain)),
+    };
+    [Some(first), second]
+        .into_iter()
+        .flatten()
+        .map(times)
+        .collect()
+}
+
+/// The way down, with zeros where `from` has no value.
+///
+/// # Errors
+/// What the interpreter refuses.
+pub(crate) fn descend<A: Arithmetic + ?Sized>(
+    a: &A,
+    xs: &[A::Value],
+    from: &Folding,
+) -> Result<A::Value, Error> {
+    let p = a.parameters();
+    let n = p.n();
+    let descent = Descent {
+        slots: from.slots(n),
+        scale: p.scale(p.products()),
+        masks: from.masks(n),
+    };
+    let [first, rest @ ..] = xs else {
+        return Err(Error::conformance("way down to coefficients", "no operand"));
+    };
+    let parts = Parts {
+        first: first.clone(),
+        second: rest.first().cloned(),
+    };
+    Ok(a.to_coefficients(&parts, &descent)?.into_value())
+}
+
+/// What of an operation's shape the meter cannot see.
+pub(crate) fn check_weigh(
+    to: &Folding,
+    terms: &[Term],
+    bias: &[Option<Arc<[f64]>>],
+    n: usize,
+) -> Result<(), String> {
+    let text = |e: Error| e.to_string();
+    let count = to.folded(n).map_err(text)?.ciphertexts();
+    let slots = to.slots(n);
+    if bias.len() != count || terms.is_empty() || slots < 4 {
+        return Err(format!(
+            "{} outputs of {} terms, {slots} slots each; the layout has {count}",
+            bias.len(),
+            terms.len()
+        ));
+    }
+    for term in terms {
+        match term {
+            Term::Kernel { weights, .. } => {
+                term.layer(to, n).map_err(text)?;
+                let large = |w: &&i32| w.unsigned_abs() > LARGEST_WEIGHT.unsigned_abs();
+                if let Some(w) = weights.iter().find(large) {
+                    return Err(format!(
+                        "a weight of {w}, at most {LARGEST_WEIGHT} is supported"
+                    ));
+                }
+            }
+            Term::Multiple { inputs, factor } => {
+                let factor = factor.unsigned_abs();
+                if inputs.len() != count || factor > LARGEST_WEIGHT.unsigned_abs() {
+                    return Err(format!("{} ciphertexts times {factor}", inputs.len()));
+                }
+            }
+        }
+    }
+    for b in bias.iter().flatten() {
+        let fits = b.len().is_power_of_two() && b.len() <= 2 * slots;
+        if !fits || b.iter().any(|v| !v.is_finite()) {
+            return Err(format!("a bias of length {}", b.len()));
+        }
+    }
+    Ok(())
+}
