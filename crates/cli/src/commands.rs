@@ -567,6 +567,25 @@ pub(crate) fn estimate(a: &EstimateArgs) -> Result<()> {
     if a.all {
         models.extend(polyveil::estimate::published());
     }
+    if let Some(size) = a.estimating.size {
+        if a.all {
+            models = polyveil::estimate_pictures::published();
+        }
+        for model in &models {
+            let one = with_line(|tell| {
+                let options = Estimating {
+                    machine: place::machine(a.machine.as_deref(), tell)?,
+                    ..a.estimating.clone()
+                };
+                polyveil::estimate_pictures::pictures(model, size, &options, tell)
+            })?;
+            match a.json {
+                true => say_line(serde_json::json!(one))?,
+                false => say(one)?,
+            }
+        }
+        return Ok(());
+    }
     let estimates = with_line(|tell| {
         let options = Estimating {
             machine: place::machine(a.machine.as_deref(), tell)?,

@@ -56,9 +56,18 @@ pub struct Estimating {
         arg(long, value_name = "BITS", default_value_t = 12.0)
     )]
     pub bits: f64,
-    /// Degree of activations.
-    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 15))]
-    pub degree: usize,
+    /// Degree of activations: 15 if none is given, 4 for pictures.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
+    pub degree: Option<usize>,
+    /// Height and width of pictures: the shapes are convolutional networks (resnet18, resnet34, resnet50, resnet101, resnet152).
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
+    pub size: Option<usize>,
+    /// Random pictures that such a network is calibrated on.
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "N", default_value_t = 8, requires = "size")
+    )]
+    pub pictures: u64,
     /// Fewer rotation keys where a run needs more memory than this; what is free here if none.
     #[cfg_attr(feature = "clap", arg(long, value_name = "SIZE", value_parser = crate::size))]
     pub max_memory: Option<u64>,
@@ -77,7 +86,9 @@ impl Default for Estimating {
             batches: Vec::new(),
             power: 4,
             bits: 12.0,
-            degree: 15,
+            degree: None,
+            size: None,
+            pictures: 8,
             max_memory: None,
             machine: Machine::default(),
             run: false,
@@ -262,7 +273,7 @@ impl Job<'_> {
     fn polynomials(&self) -> Polynomials {
         Polynomials {
             bits: self.a.bits,
-            degree: self.a.degree,
+            degree: self.a.degree.unwrap_or(15),
             widened: WIDENED,
         }
     }

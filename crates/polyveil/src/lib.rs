@@ -37,6 +37,7 @@ pub mod client;
 pub mod demo;
 pub mod error;
 pub mod estimate;
+pub mod estimate_pictures;
 pub mod evaluate;
 pub mod files;
 pub mod inputs;

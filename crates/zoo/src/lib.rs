@@ -10,6 +10,7 @@ pub mod bert;
 pub mod blocks;
 pub mod encoder;
 pub mod gpt_neox;
+pub mod imagenet;
 pub mod language;
 pub mod llama;
 pub mod random;

@@ -273,11 +273,11 @@ fn read<N: ElementFunction>(weights: &StateDict, function: Function<'_, N>) -> R
     )
 }
 
-type Function<'f, N> = &'f mut dyn FnMut(&str) -> Result<N>;
+pub(crate) type Function<'f, N> = &'f mut dyn FnMut(&str) -> Result<N>;
 
 /// Where weights come from.
 #[derive(Clone, Copy)]
-enum Weights<'a> {
+pub(crate) enum Weights<'a> {
     /// What the file has, whatever its shape: construction of the graph checks it.
     File(&'a StateDict),
     /// New ones, of the shape that is asked for.
@@ -318,14 +318,14 @@ impl Weights<'_> {
     }
 }
 
-struct Builder<'a, N> {
+pub(crate) struct Builder<'a, N> {
     weights: Weights<'a>,
     function: Function<'a, N>,
-    network: NetworkBuilder<N>,
+    pub(crate) network: NetworkBuilder<N>,
 }
 
 impl<'a, N: ElementFunction> Builder<'a, N> {
-    fn new(weights: Weights<'a>, function: Function<'a, N>) -> Self {
+    pub(crate) fn new(weights: Weights<'a>, function: Function<'a, N>) -> Self {
         Self {
             weights,
             function,
@@ -379,7 +379,7 @@ impl<'a, N: ElementFunction> Builder<'a, N> {
     }
 
     /// A convolution with the batch normalisation behind it; its kernel is 3×3 with padding, or 1×1.
-    fn convolution(
+    pub(crate) fn convolution(
         &mut self,
         name: &str,
         norm: &str,
@@ -406,7 +406,7 @@ impl<'a, N: ElementFunction> Builder<'a, N> {
         self.network.add(norm, Op::BatchNorm(norm_of), &[y])
     }
 
-    fn activation(&mut self, name: &str, x: NodeId) -> Result<NodeId> {
+    pub(crate) fn activation(&mut self, name: &str, x: NodeId) -> Result<NodeId> {
         let f = (self.function)(name)?;
         self.network.add(name, Op::Elementwise(f), &[x])
     }
@@ -450,7 +450,7 @@ impl<'a, N: ElementFunction> Builder<'a, N> {
         self.network.add(name, Op::Add, &[y, z])
     }
 
-    fn head(mut self, x: NodeId, classes: usize) -> Result<Network<N>> {
+    pub(crate) fn head(mut self, x: NodeId, classes: usize) -> Result<Network<N>> {
         let (channels, _, _) = self.dims(x);
         let x = self.network.add("pool", Op::GlobalAvgPool, &[x])?;
         let x = self.network.add("flatten", Op::Flatten, &[x])?;

@@ -1,0 +1,252 @@
+//! What convolutional networks of published shapes cost, every linear layer in coefficients: with random weights, calibrated on random pictures,
+//! predicted of their plan and, where asked, run.
+
+use crate::error::Result;
+use crate::estimate::Estimating;
+use crate::machine::Probing;
+use crate::progress::{Listener, Say, duration};
+use crate::require_memory;
+use crate::session::{Precision, Session};
+use approx::Activation;
+use compiler::coefficients;
+use cost::workload::Reference;
+use nn::calibrate::{Degree, FitOptions};
+use nn::lower::{Options, Outliers, adapt};
+use nn::{PolyGraph, Shape, Tensor};
+use runtime::machine::{available_memory, peak_bytes, thread_cpu_seconds};
+use runtime::{ClearTwin, Prediction, VerifiedPlan};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Instant;
+use zoo::imagenet::ImageNet;
+
+/// Degree of activations where none is given.
+pub(crate) const DEGREE: usize = 4;
+/// By how much intervals are wider than what pictures reach: what convolutions leave beside a picture goes through activations, too.
+const MARGIN: f64 = 0.5;
+
+/// Names of networks that are known.
+pub fn published() -> Vec<String> {
+    ImageNet::NAMES.map(Into::into).into()
+}
+
+/// One network; JSON has the same names.
+#[derive(Debug, Serialize)]
+pub struct Pictures {
+    /// Its name.
+    pub model: String,
+    /// Height and width of pictures.
+    pub size: usize,
+    /// Degree of activations.
+    pub degree: usize,
+    /// CPU seconds of the run.
+    pub cpu_seconds: Option<f64>,
+    /// Seconds of the run by the clock.
+    pub seconds: Option<f64>,
+    /// Threads of the run.
+    pub threads: usize,
+    /// CPU milliseconds of the reference loop here: what seconds of other machines are compared by.
+    pub reference_ms: f64,
+    /// CPU seconds as predicted of the plan.
+    pub predicted_cpu_seconds: f64,
+    /// The most memory of keys and run.
+    pub peak_bytes: Option<u64>,
+    /// As predicted.
+    pub predicted_peak_bytes: u64,
+    /// From the polynomial network to the verified plan.
+    pub compile_seconds: f64,
+    /// The most memory until then, calibration included.
+    pub compile_peak_bytes: u64,
+    /// Evaluation keys, and their bytes as a file.
+    pub keys: usize,
+    /// Bytes of the evaluation keys' file.
+    pub key_bytes: u64,
+    /// Largest difference to the plan in the clear.
+    pub max_abs_error: Option<f64>,
+    /// What the plan states of it.
+    pub stated_error: f64,
+    /// Largest difference to the network in the clear: what integer weights and the bootstraps' sines change, too.
+    pub network_error: Option<f64>,
+    /// Largest magnitude of the network's answer.
+    pub largest_logit: Option<f64>,
+    /// Half bootstraps.
+    pub bootstraps: u64,
+    /// By the table of standardised security.
+    pub security_bits: u32,
+}
+
+/// A random picture: smooth in the large, noisy in the small.
+fn picture(shape: Shape, seed: u64) -> Result<Tensor> {
+    let count = shape.len();
+    let noise = zoo::random::uniform(seed, "picture", count, 1.0);
+    let waves = zoo::random::uniform(seed, "waves", 12, 1.0);
+    let [channels, height, width] = shape.dims()[..] else {
+        return Err("a picture has channels, rows and columns".into());
+    };
+    let mut values = Vec::with_capacity(count);
+    for c in 0..channels {
+        for y in 0..height {
+            for x in 0..width {
+                let at = [y as f64 / height as f64, x as f64 / width as f64];
+                let mut v = 0.5 * f64::from(noise[values.len()]);
+                for k in 0..3 {
+                    let wave = &waves[4 * k..4 * k + 4];
+                    let phase = f64::from(wave[0]) * at[0] + f64::from(wave[1]) * at[1];
+                    v += 0.6 * (9.0 * phase + 3.0 * f64::from(wave[2]) + c as f64).sin();
+                }
+                values.push(v);
+            }
+        }
+    }
+    Ok(Tensor::new(shape, values)?)
+}
+
+fn network(name: &str, size: usize, degree: usize, pictures: u64) -> Result<PolyGraph> {
+    let Some(network) = ImageNet::named(name, size, Activation::Silu) else {
+        let known = published().join(", ");
+        return Err(format!("{name}: no network for pictures that is known: {known}").into());
+    };
+    let graph = network.graph(1)?;
+    let shape = graph.input().shape();
+    let data: Vec<Tensor> = (0..pictures)
+        .map(|i| picture(shape, i))
+        .collect::<Result<_>>()?;
+    let options = Options {
+        activations: FitOptions {
+            degree: Degree::Fixed(degree),
+            margin: MARGIN,
+            ..FitOptions::default()
+        },
+        outliers: Outliers::Keep,
+        ..Options::default()
+    };
+    Ok(adapt(&graph, &data, &options)?.graph)
+}
+
+/// The least of a few CPU times of the reference loop, milliseconds.
+fn reference() -> f64 {
+    let mut reference = Reference::default();
+    let mut once = |_| {
+        let start = thread_cpu_seconds();
+        reference.run();
+        thread_cpu_seconds() - start
+    };
+    1e3 * (0..200).map(&mut once).fold(f64::INFINITY, f64::min)
+}
+
+/// Makes a network of a published shape with random weights and its plan; runs it encrypted beside itself in the clear where asked.
+///
+/// # Errors
+/// An unknown name, sizes that do not suit it, a lack of memory.
+pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> Result<Pictures> {
+    let degree = a.degree.unwrap_or(DEGREE);
+    let limit = a.max_memory.or_else(available_memory);
+    let reference_ms = reference();
+    tell.note(format_args!(
+        "{name} at {size}: random weights, calibrated on {} random pictures",
+        a.pictures
+    ));
+    let graph = network(name, size, degree, a.pictures)?;
+    let start = Instant::now();
+    let target = a.machine.target(limit);
+    let plan = Arc::new(coefficients::compile(&graph, &target)?);
+    let compile_seconds = start.elapsed().as_secs_f64();
+    let threads = rayon::current_num_threads();
+    let basis = a.machine.basis(Probing::AsItIs)?;
+    let prediction = Prediction::new(&plan, basis, threads);
+    let facts = plan.facts();
+    tell.note(format_args!(
+        "{name}: {} half bootstraps, {} keys, peak {}, {} CPU seconds predicted; compiled in {}",
+        facts.bootstraps,
+        facts.keys.0.len(),
+        runtime::size(facts.peak_bytes),
+        prediction.cpu_seconds.round(),
+        duration(compile_seconds)
+    ));
+    let mut out = Pictures {
+        model: name.into(),
+        size,
+        degree,
+        cpu_seconds: None,
+        seconds: None,
+        threads,
+        reference_ms,
+        predicted_cpu_seconds: prediction.cpu_seconds,
+        peak_bytes: None,
+        predicted_peak_bytes: facts.peak_bytes,
+        compile_seconds,
+        compile_peak_bytes: peak_bytes(),
+        keys: facts.keys.0.len(),
+        key_bytes: facts.key_file_bytes,
+        max_abs_error: None,
+        stated_error: plan.answer_bounds().error,
+        network_error: None,
+        largest_logit: None,
+        bootstraps: facts.bootstraps,
+        security_bits: plan.parameters().security_bits(),
+    };
+    if a.run {
+        require_memory(&plan, facts.peak_bytes, limit)?;
+        run(&mut out, plan, &graph, prediction, a.pictures, tell)?;
+    }
+    Ok(out)
+}
+
+fn run(
+    out: &mut Pictures,
+    plan: Arc<VerifiedPlan>,
+    graph: &PolyGraph,
+    prediction: Prediction,
+    seed: u64,
+    tell: Listener<'_>,
+) -> Result<()> {
+    let x = picture(graph.input_shape(), seed)?;
+    tell.note(format_args!("{}: the plan in the clear", out.model));
+    let twin = ClearTwin::new(&plan, &plan.client_spec(), x.values())?.finish()?;
+    let clear = graph.evaluate(&x)?.output;
+    // what compiling and the twin took does not count as the run's
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let session = Session::new(plan, graph, prediction, tell)?;
+    let start = Instant::now();
+    let outcome = session.run(x.values(), Precision::Unmeasured, tell)?;
+    let largest = |of: &[f64]| {
+        let apart = outcome.values.iter().zip(of).map(|(a, b)| (a - b).abs());
+        apart.fold(0.0, f64::max)
+    };
+    out.seconds = Some(start.elapsed().as_secs_f64());
+    out.cpu_seconds = outcome.measured.cpu_seconds;
+    out.peak_bytes = Some(peak_bytes());
+    out.max_abs_error = Some(largest(&twin));
+    out.network_error = Some(largest(clear.values()));
+    out.largest_logit = Some(clear.values().iter().fold(0.0, |m, v| v.abs().max(m)));
+    Ok(())
+}
+
+impl std::fmt::Display for Pictures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(
+            f,
+            "{} at {size}×{size}, degree {}: {} half bootstraps, {} keys of {}, {:.0} CPU seconds, peak {} (predicted)",
+            self.model,
+            self.degree,
+            self.bootstraps,
+            self.keys,
+            runtime::size(self.key_bytes),
+            self.predicted_cpu_seconds,
+            runtime::size(self.predicted_peak_bytes),
+            size = self.size,
+        )?;
+        if let (Some(cpu), Some(peak), Some(error)) =
+            (self.cpu_seconds, self.peak_bytes, self.max_abs_error)
+        {
+            writeln!(
+                f,
+                "run: {cpu:.0} CPU seconds at a reference of {:.3} ms, peak {}, error {error:.1e} of {:.1e} stated",
+                self.reference_ms,
+                runtime::size(peak),
+                self.stated_error
+            )?;
+        }
+        Ok(())
+    }
+}
