@@ -4,7 +4,6 @@
 //! 2^16 every size of digits, with the widest primes that the security table leaves. The cheapest plan is taken that is precise enough, by predicted CPU seconds in which keys have a price ([`KEY_BYTE`]). Sets with bootstrapping are asked
 //! only by networks that need more levels than they have, or find no other.
 
-use crate::compile_under;
 use crate::draft::Draft;
 use crate::error::Error;
 use crate::normal::{Kind, Normal};
@@ -284,4 +283,21 @@ fn least_levels(graph: &PolyGraph) -> usize {
         depth.push(input.or(deepest.map(|d| d + own)));
     }
     depth[graph.output().id().index()].unwrap_or(0)
+}
+
+/// Compiles a network under these parameters.
+pub(crate) fn compile_under(
+    graph: &PolyGraph,
+    target: &Target,
+    set: ParametersSpec,
+) -> Result<VerifiedPlan, Error> {
+    let (draft, packed, splits) = Draft::new(graph, target, set)?;
+    let (decisions, _) = draft.schedule(&splits, None)?;
+    match target.max_memory {
+        None => {
+            let packed = packed.into_iter().map(|p| p.map(Cow::Owned)).collect();
+            draft.plan(packed, &splits, &decisions)
+        }
+        Some(limit) => draft.within(&packed, (splits, decisions), limit),
+    }
 }

@@ -50,11 +50,8 @@ pub use outline::{Choice, Outline};
 pub use price::{Price, Pricing};
 pub use sketch::{Sketch, sketch};
 
-use ckks::ParametersSpec;
-use draft::Draft;
 use nn::PolyGraph;
 use runtime::VerifiedPlan;
-use std::borrow::Cow;
 pub use target::Target;
 
 /// Compiles a network, under the target's parameters or the cheapest that hold it (`choose`).
@@ -67,23 +64,7 @@ pub use target::Target;
 /// overflows; [`Error::Memory`] where no plan keeps the memory limit; [`Error::Ckks`] for inconsistent or insecure parameters.
 pub fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
     match &target.parameters {
-        Some(set) => compile_under(graph, target, set.clone()),
+        Some(set) => choose::compile_under(graph, target, set.clone()),
         None => choose::compile(graph, target),
-    }
-}
-
-fn compile_under(
-    graph: &PolyGraph,
-    target: &Target,
-    set: ParametersSpec,
-) -> Result<VerifiedPlan, Error> {
-    let (draft, packed, splits) = Draft::new(graph, target, set)?;
-    let (decisions, _) = draft.schedule(&splits, None)?;
-    match target.max_memory {
-        None => {
-            let packed = packed.into_iter().map(|p| p.map(Cow::Owned)).collect();
-            draft.plan(packed, &splits, &decisions)
-        }
-        Some(limit) => draft.within(&packed, (splits, decisions), limit),
     }
 }
