@@ -125,8 +125,11 @@ pub struct Climb {
     pub by: usize,
 }
 
-/// Differences that are looked for: a map with more has a key for each of the others.
+/// Differences that are looked for, and giant steps of one output among which they are: a map with more has a key for each of the others.
 const MOST_DIFFERENCES: usize = 64;
+const MOST_CHAINED: usize = 512;
+/// Steps nearer to 0 from which a new difference is taken.
+const NEIGHBOURS: usize = 16;
 
 impl Giants {
     /// The rotations of one output's giant steps, in an order in which what is rotated is complete; `known` rotations have keys anyway, and
@@ -149,18 +152,31 @@ impl Giants {
         }
         let mut moved: Vec<usize> = moved.collect();
         moved.sort_by_key(|&g| ((g % slots).min(slots - g % slots), g));
+        let all: BTreeSet<usize> = moved.iter().map(|g| g % slots).chain([0]).collect();
+        // how many steps a difference joins to others
+        let joins = |by: usize| {
+            let from = |s: &&usize| all.contains(&((**s + slots - by) % slots));
+            all.iter().filter(from).count()
+        };
         // by residue
         let mut before: BTreeMap<usize, usize> = BTreeMap::new();
-        let mut climbs = Vec::with_capacity(moved.len());
+        let mut climbs: Vec<Climb> = Vec::with_capacity(moved.len());
         for giant in moved {
             let step = giant % slots;
             let onto = |&by: &usize| {
                 let onto = before.get(&((step + slots - by) % slots)).copied();
                 onto.map(|onto| (onto, by))
             };
+            let room = differences.len() < MOST_DIFFERENCES && all.len() <= MOST_CHAINED;
             let nearer = match known.contains(&step) || differences.contains(&step) {
                 true => None,
-                false => differences.iter().find_map(onto),
+                false => differences.iter().find_map(onto).or_else(|| {
+                    // the difference that joins most, 0 among what is reached
+                    let last = climbs.iter().rev().take(if room { NEIGHBOURS } else { 0 });
+                    let new = last.map(|c| (c.giant, (step + slots - c.giant % slots) % slots));
+                    let best = new.filter(|n| n.1 != 0).max_by_key(|n| joins(n.1));
+                    best.filter(|n| joins(n.1) > joins(step))
+                }),
             };
             climbs.push(match nearer {
                 Some((onto, by)) => Climb {
@@ -173,9 +189,9 @@ impl Giants {
                     ..alone(giant)
                 },
             });
-            let new = nearer.is_none() && !differences.contains(&step);
-            if new && differences.len() < MOST_DIFFERENCES {
-                differences.push(step);
+            let by = nearer.map_or(step, |n| n.1);
+            if !differences.contains(&by) && differences.len() < MOST_DIFFERENCES {
+                differences.push(by);
             }
             before.entry(step).or_insert(giant);
         }
@@ -569,6 +585,13 @@ mod tests {
         reaches(&[0, 16, 32, 48, 64, 80], 1);
         reaches(&[16, 32, 48], 1);
         reaches(&[0, 16, 32, 1024 - 16, 1024 - 32], 2);
+        // rows from a step that is none of them
+        reaches(
+            &(0..9)
+                .map(|i| (1024 - 165 + 32 * i) % 1024)
+                .collect::<Vec<_>>(),
+            3,
+        );
         // rows and planes, both ways
         let grid = |rows: i64, planes: i64| -> Vec<usize> {
             let all = (-rows..=rows).flat_map(|r| (-planes..=planes).map(move |p| 5 * r + 100 * p));
