@@ -9,7 +9,7 @@
 //! and so are the small ring's Galois and relinearisation keys: both are judged at N', with the modulus of the lowest levels and as
 //! few special primes as they need. The up key encrypts s' under s and is judged at N.
 
-use crate::keys::{EvaluationKeys, SwitchingKey};
+use crate::keys::{EvaluationKeys, KeyName, KeyRequest, SwitchingKey};
 use crate::security::{self, KeySecurity};
 use crate::typing::{self, Info};
 use crate::{Context, Error, Level, Parameters};
@@ -72,6 +72,17 @@ impl RingSwitch {
             });
         }
         Ok(switch)
+    }
+    /// The down and the up key have the limbs and digits of a key of this name in [`RingSwitch::wide`].
+    pub const LAYOUT: KeyName = KeyName::SparseToDense;
+
+    /// Bytes in memory of all keys: both of the change, and these of the small ring.
+    pub fn key_bytes(&self, small: &KeyRequest) -> u64 {
+        let of = |p: &Parameters, name, limit| SwitchingKey::bytes_for(p, name, limit);
+        let [wide, inner] = [&self.wide, &self.small].map(Context::parameters);
+        let change = of(wide, Self::LAYOUT, wide.key_limit(wide.residual()));
+        let keys = small.0.iter().map(|(&name, &limit)| of(inner, name, limit));
+        2 * change + keys.sum::<u64>()
     }
     /// The lowest levels in the large ring: what the down and the up key belong to.
     pub fn wide(&self) -> &Context {

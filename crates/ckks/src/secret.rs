@@ -289,8 +289,7 @@ impl SecretKey {
         let all: Vec<usize> = (0..wide.ring().moduli().len()).collect();
         let spread = small_ntt(wide, &all, &spread);
         let (own_ntt, spread) = (&own.ntt.0, &spread.0);
-        // they have the shape of any key from one secret to another
-        let (name, limit) = (KeyName::SparseToDense, wide.key_limit(wide.residual()));
+        let (name, limit) = (RingSwitch::LAYOUT, wide.key_limit(wide.residual()));
         let indices = SwitchingKey::indices(wide, name, limit);
         let down = own.switching_key(name, limit, &indices, own_ntt, spread, rng);
         let up = own.switching_key(name, limit, &indices, spread, own_ntt, rng);

@@ -2,7 +2,7 @@
 
 use super::rings::Both;
 use super::{Layer, Random, layers, parameters};
-use ckks::{Arithmetic, Clear, Coefficients, Context, Level, ParametersSpec};
+use ckks::{Arithmetic, Clear, Coefficients, Context, Level, Meter, ParametersSpec};
 
 /// Scale of the weights.
 const SCALE: f64 = 65536.0;
@@ -11,15 +11,15 @@ fn quotient(v: Vec<i32>, by: f64) -> Vec<f64> {
     v.into_iter().map(|v| f64::from(v) / by).collect()
 }
 
-/// A layer as any interpreter does it, in the small ring if there is one; rescaled to level 0.
-fn run<A: Arithmetic>(
+/// A layer as any interpreter does it, in the small ring if there is one.
+fn products<A: Arithmetic>(
     a: &A,
     xs: &[Coefficients<A::Value>],
     layer: &Layer,
     weights: &Vec<i32>,
 ) -> Vec<Coefficients<A::Value>> {
     let n = a.parameters().n();
-    let out = match a.small() {
+    match a.small() {
         None => {
             let folded = layer.folded(n, 1);
             let out = a.convolve(xs, &folded, weights, SCALE).expect("a layer");
@@ -38,10 +38,18 @@ fn run<A: Arithmetic>(
                 .expect("a layer");
             out.chunks(t).map(|c| a.widen(c).expect("widen")).collect()
         }
-    };
-    out.iter()
-        .map(|y| y.rescale(a).expect("rescaled"))
-        .collect()
+    }
+}
+
+/// A layer, rescaled to level 0.
+fn run<A: Arithmetic>(
+    a: &A,
+    xs: &[Coefficients<A::Value>],
+    layer: &Layer,
+    weights: &Vec<i32>,
+) -> Vec<Coefficients<A::Value>> {
+    let out = products(a, xs, layer, weights).into_iter();
+    out.map(|y| y.rescale(a).expect("rescaled")).collect()
 }
 
 /// A layer on random values: the answer against its definition, and every coefficient, garbage included, against the clear interpreter.
@@ -136,6 +144,67 @@ fn layers_on_ciphertexts_are_convolutions_by_way_of_a_small_ring() {
         .map(|layer| check(&both, &clear, layer, &mut random, 1e-7))
         .fold(0.0, f64::max);
     println!("worst error 2^{:.1}", worst.log2());
+}
+
+/// Encryption's error times a row of weights, packing's and that of the change of rings, before the rescale, which would hide them, as the meter says.
+#[test]
+fn the_error_of_a_layer_is_what_the_meter_says() {
+    let p = parameters(ParametersSpec::toy_coefficients(10, 2));
+    let level = p.products();
+    let both = Both::new(&p, 8, level, 5);
+    let clear = Clear::new(&Context::new(&p), 1).with_small(&both.switch);
+    let meter = Meter::new(&Context::new(&p)).with_small(&both.switch);
+    let mut random = Random::new(14);
+    for (layer, bits) in [
+        (Layer::new(16, 16, [6, 6], [3, 3]), 2),
+        (Layer::new(32, 16, [6, 6], [3, 3]), 12),
+    ] {
+        let w = random.signed(bits, layer.outputs * layer.row());
+        let folded = layer.folded(p.n(), 1);
+        let values: Vec<Vec<f64>> = (0..folded.input().ciphertexts())
+            .map(|_| quotient(random.signed(10, p.n()), 1048576.0))
+            .collect();
+        let xs: Vec<_> = values
+            .iter()
+            .zip(31..)
+            .map(|(v, s)| both.encrypt(v, level, s))
+            .collect();
+        let meant: Vec<_> = values
+            .iter()
+            .map(|v| clear.coefficients(v, level).expect("coefficients"))
+            .collect();
+        let known: Vec<_> = values
+            .iter()
+            .map(|_| meter.input(level, p.max_slots(), 1.0).expect("an input"))
+            .map(|x| Coefficients::of(&meter, x).expect("coefficients"))
+            .collect();
+        let [got, want] = [0, 1].map(|i| -> Vec<f64> {
+            if i == 0 {
+                let out = products(&both.evaluator, &xs, &layer, &w);
+                out.iter()
+                    .flat_map(|y| both.key.decrypt_coefficients(y).to_vec())
+                    .collect()
+            } else {
+                let out = products(&clear, &meant, &layer, &w);
+                out.iter()
+                    .flat_map(|y| clear.read(y).expect("read"))
+                    .collect()
+            }
+        });
+        let squares: f64 = got.iter().zip(&want).map(|(g, w)| (g - w).powi(2)).sum();
+        let measured = (squares / got.len() as f64).sqrt();
+        let out = products(&meter, &known, &layer, &w);
+        let predicted = out[0].value().deviation() / (p.n() as f64).sqrt();
+        println!(
+            "{bits} bits: measured 2^{:.2}, predicted 2^{:.2}",
+            measured.log2(),
+            predicted.log2()
+        );
+        assert!(
+            (measured / predicted - 1.0).abs() < 0.15,
+            "{measured:e} {predicted:e}"
+        );
+    }
 }
 
 /// ResNet-18's third stage at full size: 128 channels of 28×28 at N = 2^16 by way of 2^13, and its stride of 2.

@@ -36,6 +36,7 @@ impl Both {
         let keys = key
             .ring_switch_keys(&switch, &small, &request(inner, inner.n()), &mut rng)
             .expect("keys of the change");
+        assert_eq!(keys.bytes(), switch.key_bytes(&keys.small.request()));
         let own = key
             .evaluation_keys(&request(p, 64), &mut rng)
             .expect("keys");
