@@ -71,6 +71,100 @@ pub(crate) fn jpeg(width: usize, height: usize, pixels: &[u8]) -> Vec<u8> {
     encoded(width, height, pixels, ImageFormat::Jpeg)
 }
 
+/// A JPEG of one colour, 8 by 8, from its components as they are stored: one block each, in one scan, or progressive in one for the means and one
+/// for each component's rest. Four components are Adobe's CMYK.
+pub(crate) fn flat_jpeg(components: &[u8], progressive: bool) -> Vec<u8> {
+    let mut out = vec![0xff, 0xd8];
+    let mut segment = |marker: u8, body: &[u8], data: &str| {
+        out.extend([0xff, marker]);
+        out.extend((body.len() as u16 + 2).to_be_bytes());
+        out.extend(body);
+        let mut bits = data.to_owned();
+        while !bits.len().is_multiple_of(8) {
+            bits.push('1');
+        }
+        for byte in bits.as_bytes().chunks(8) {
+            let byte = byte.iter().fold(0u8, |v, b| v << 1 | (b - b'0'));
+            out.push(byte);
+            if byte == 0xff {
+                out.push(0);
+            }
+        }
+    };
+    let count = components.len() as u8;
+    if count == 4 {
+        segment(0xee, b"Adobe\0\x64\0\0\0\0\0", "");
+    }
+    segment(0xdb, &[&[0][..], &[1; 64]].concat(), "");
+    let each = |more: &[u8]| -> Vec<u8> {
+        (1..=count)
+            .flat_map(|id| [&[id][..], more].concat())
+            .collect()
+    };
+    let frame = [&[8, 0, 8, 0, 8, count][..], &each(&[0x11, 0])].concat();
+    segment(if progressive { 0xc2 } else { 0xc0 }, &frame, "");
+    // means: twelve sizes of four bits; the rest: nothing follows, one bit
+    let sizes: Vec<u8> = (0..12).collect();
+    segment(
+        0xc4,
+        &[&[0, 0, 0, 0, 12][..], &[0; 12], &sizes].concat(),
+        "",
+    );
+    segment(0xc4, &[&[0x10, 1][..], &[0; 15], &[0]].concat(), "");
+    let mean = |v: u8| {
+        let d = 8 * (i32::from(v) - 128);
+        let size = 32 - d.unsigned_abs().leading_zeros();
+        let bits = if d < 0 { d + (1 << size) - 1 } else { d };
+        match size {
+            0 => "0000".to_string(),
+            _ => format!("{size:04b}{bits:0width$b}", width = size as usize),
+        }
+    };
+    let rest = if progressive { "" } else { "0" };
+    let data: String = components.iter().map(|&v| mean(v) + rest).collect();
+    let last = if progressive { 0 } else { 63 };
+    segment(
+        0xda,
+        &[&[count][..], &each(&[0]), &[0, last, 0]].concat(),
+        &data,
+    );
+    for id in (1..=count).filter(|_| progressive) {
+        segment(0xda, &[1, id, 0, 1, 63, 0], "0");
+    }
+    out.extend([0xff, 0xd9]);
+    out
+}
+
+/// A model of llama2.c for [`tokenizer`]: one layer of width 8, four heads, two of keys.
+pub(crate) fn llama2c() -> Vec<u8> {
+    let (width, hidden, heads, kv, tokens, longest) = (8, 12, 4, 2, PIECES.len(), 16);
+    let mut out = Vec::new();
+    for n in [width, hidden, 1, heads, kv, tokens, longest] {
+        out.extend((n as i32).to_le_bytes());
+    }
+    let head = width / heads;
+    let (square, keys, wide) = (width * width, width * kv * head, width * hidden);
+    for (count, norm) in [
+        (tokens * width, false),
+        (width, true),
+        (square + 2 * keys + square, false),
+        (width, true),
+        (3 * wide, false),
+        (width, true),
+        (longest * head, false),
+    ] {
+        let value = |i: usize| {
+            if norm {
+                1.0
+            } else {
+                (i * 7919 % 17) as f32 / 16.0 - 0.5
+            }
+        };
+        out.extend((0..count).flat_map(|i| value(i).to_le_bytes()));
+    }
+    out
+}
+
 /// A JPEG with an EXIF segment that says how it is turned (1 to 8).
 pub(crate) fn turned(jpeg: &[u8], orientation: u8) -> Vec<u8> {
     let mut exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();

@@ -16,6 +16,7 @@ use polyveil::nn::attention::{Denominator, PowerSoftmax};
 use polyveil::nn::lower::Numerator;
 use polyveil::nn::{PolyGraph, Tensor};
 use polyveil::progress::duration;
+use polyveil::runtime::machine::cpu_seconds;
 use polyveil::runtime::report::{Answer, Measured};
 use polyveil::runtime::sharing::{DEFAULT_CLASS_BITS, DEFAULT_SECURITY, Flooding, Terms};
 use polyveil::runtime::wire::container::Kind;
@@ -313,6 +314,16 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
         batch: a.batch,
         ..machine.target(a.max_memory)
     };
+    // what can't be foreseen is refused by the compiler, if it is
+    let needs = polyveil::needs(&graph, &target).ok();
+    if let Some(needs) = &needs {
+        note(format_args!(
+            "compiling will take about {} of memory and {:.1} CPU seconds",
+            size(needs.bytes),
+            needs.seconds
+        ));
+    }
+    let before = cpu_seconds();
     let plan = polyveil::compile(&graph, &target).map_err(|e| e.within(&a.model))?;
     let serving = Serving {
         max_memory: a.max_memory,
@@ -347,8 +358,14 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
     }
     if a.json {
         let report = Report::new(&plan, &made, &Measured::default(), Answer::default());
-        say_line(report.to_json())?;
+        let mut json = serde_json::to_value(&report).map_err(|e| Error::from(e.to_string()))?;
+        json["compiling"] = serde_json::json!(needs);
+        say_line(format_args!("{json:#}"))?;
     }
+    note(format_args!(
+        "compiled in {:.1} CPU seconds",
+        cpu_seconds() - before
+    ));
     Ok(())
 }
 

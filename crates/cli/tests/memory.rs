@@ -301,7 +301,11 @@ fn a_network_too_large_to_compile_is_refused_with_its_layer_and_the_bytes() {
     ] {
         assert!(text.contains(word), "{word} is missing in {text}");
     }
-    assert_eq!(text.lines().count(), 1, "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        lines.len() == 2 && lines[0].starts_with("compiling will take about "),
+        "{text}"
+    );
     let refused = under_all_limits(&[300, 700, 1000], &compile, Some(&plan));
     assert!(refused > 0);
 }
@@ -398,6 +402,22 @@ fn resnet(width: usize, side: usize) -> PolyGraph {
     calibrated(PolyGraph::from(b.finish(y).expect("valid")), "resnet")
 }
 
+#[test]
+fn compiling_says_before_what_it_will_take() {
+    let folder = Folder::new("compile-needs");
+    let bytes = nn::format::artefact::to_bytes(&narrow()).expect("writes");
+    let (model, plan) = (folder.file("n.pvm", &bytes), folder.path("n.plan"));
+    let compile = ["compile", &model, "-o", &plan, "--no-probe", "--json"];
+    let out = limited(0, env!("CARGO_BIN_EXE_polyveil"), &compile);
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{text}");
+    assert!(bytes_behind(&text, "compiling will take about ") > 1e6);
+    let [will, done] = ["compiling will take", "compiled in"].map(|w| text.find(w).expect(w));
+    assert!(will < done, "{text}");
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON alone");
+    assert!(json["compiling"]["bytes"].is_u64() && json["compiling"]["seconds"].is_f64());
+}
+
 /// Most bytes that the program had in memory, and what it said.
 fn peak(arguments: &[&str]) -> (f64, String) {
     let program = Command::new(env!("CARGO_BIN_EXE_polyveil"))
@@ -438,21 +458,22 @@ fn predictions_of_compiling_hold() {
         let (model, plan) = (folder.file("r.pvm", &bytes), folder.path("r.plan"));
         for more in [&[][..], &["--max-memory", "100GB"]] {
             let compile = [&["compile", &model, "-o", &plan, "--no-probe"], more].concat();
-            let out = limited(
-                120 + bytes.len() / 150_000,
-                env!("CARGO_BIN_EXE_polyveil"),
-                &compile,
-            );
-            let text = String::from_utf8_lossy(&out.stderr);
-            let predicted = bytes_behind(&text, "network resnet about ");
-            let (measured, _) = peak(&compile);
+            let (measured, text) = peak(&compile);
+            let predicted = bytes_behind(&text, "compiling will take about ");
+            let seconds = |words: &str| -> f64 {
+                let (_, rest) = text.split_once(words).expect("said");
+                let number = rest.split_whitespace().next().expect("a number");
+                number.parse().expect("seconds")
+            };
+            let (expected, took) = (seconds("of memory and "), seconds("compiled in "));
             let off = 100.0 * (predicted / measured - 1.0);
             println!(
-                "{width} channels, {side} pixels, {more:?}: predicted {:.0} MB, measured {:.0} MB, off by {off:+.1} %",
+                "{width} channels, {side} pixels, {more:?}: predicted {:.0} MB, measured {:.0} MB, off by {off:+.1} %; {expected:.1} CPU s predicted, {took:.1} measured",
                 predicted / 1e6,
                 measured / 1e6,
             );
             assert!(off.abs() < 15.0);
+            assert!((0.4..2.5).contains(&(expected / took)));
         }
     }
     // half a billion multiplications: counted in seconds, refused before they are packed
@@ -467,7 +488,7 @@ fn predictions_of_compiling_hold() {
     println!("{text}");
     assert_eq!(
         (out.status.code(), text.lines().count()),
-        (Some(1), 1),
+        (Some(1), 2),
         "{text}"
     );
     assert!(bytes_behind(&text, "network resnet about ") > 4e9, "{text}");

@@ -169,6 +169,37 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// What compiling takes.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Needs {
+    /// Bytes beyond what the process has of the network already.
+    pub bytes: u64,
+    /// CPU seconds on the machine that the constants were fitted on.
+    pub seconds: f64,
+}
+
+/// CPU seconds of making, writing into the plan and verifying one value of a diagonal, and of what every network takes.
+const SECONDS: (f64, f64) = (1e-8, 1.0);
+
+/// What compiling a network will take, from the pattern of its maps alone: seconds for the largest ones. Under the target's parameters, or where
+/// they are chosen under the standard ones, which smaller rings take no more than.
+///
+/// # Errors
+/// As [`compile`](crate::compile), but for those that are found later.
+pub fn needs(graph: &PolyGraph, target: &Target) -> Result<Needs, Error> {
+    let draft = Draft::normal(graph, target, target.set())?;
+    let (normal, parameters) = (&draft.normal, draft.cost.parameters());
+    let surveys: Vec<Survey> = (normal.quantities.iter())
+        .map(|q| pack::survey(normal, q))
+        .collect();
+    let values: u64 = surveys.iter().map(|s| s.values).sum();
+    let (each, any) = SECONDS;
+    Ok(Needs {
+        bytes: compiling_bytes(normal, &surveys, parameters, target),
+        seconds: any + each * values as f64,
+    })
+}
+
 /// Refuses a network whose diagonals leave the room that there is, before they are made.
 fn require_room(
     graph: &PolyGraph,

@@ -50,6 +50,7 @@ pub use outline::{Choice, Outline};
 pub use price::{Price, Pricing};
 pub use sketch::{Sketch, sketch};
 
+pub use draft::{Needs, needs};
 use nn::PolyGraph;
 use runtime::VerifiedPlan;
 pub use target::Target;

@@ -8,6 +8,7 @@ mod published;
 mod records;
 mod sets;
 mod task;
+mod texts;
 mod training;
 mod vectors;
 
@@ -23,6 +24,7 @@ pub(crate) fn all() -> Vec<Decoder> {
         language::all(),
         published::all(),
         task::all(),
+        texts::all(),
         pictures::all(),
         sets::all(),
         vectors::all(),

@@ -224,6 +224,7 @@ impl Client {
         if let (Release::Class(_), None) = (release, classes) {
             return Err("an answer of this network is no class: share it with noise".into());
         }
+        let mut doubt = None;
         let (values, shared) = match release {
             Release::Class(terms) => {
                 let shared = self.keys.share_class(file, &name, &record()?, terms)?;
@@ -242,8 +243,15 @@ impl Client {
                 tell.note(&shared);
                 (shared.values.clone(), Some(shared))
             }
-            Release::Private => (self.keys.read_answer(file, &name)?, None),
+            Release::Private => {
+                let (values, found) = self.keys.read_doubtful(file, &name)?;
+                doubt = found;
+                (values, None)
+            }
         };
+        if let Some(doubt) = &doubt {
+            tell.note(format_args!("warning: {}", doubted(doubt)));
+        }
         let port = &self.keys.spec().output;
         let count = count.max(prompts.len());
         if count > port.batch {
@@ -253,7 +261,8 @@ impl Client {
             tell.note("positions beyond the prompt's end continue the passage that fills it up; give the prompt to see what follows it alone");
         }
         let each = values.chunks(port.places.len()).take(count);
-        each.enumerate()
+        let said = each
+            .enumerate()
             .map(|(i, values)| match (task, task.decode(values)?) {
                 (Task::Prompts(format), Answer::Tokens(tokens)) => {
                     let prompt = prompts.get(i).map(String::as_str);
@@ -279,9 +288,20 @@ impl Client {
                     let text = answer_lines(&answer);
                     Ok(Decrypted { text, json })
                 }
-            })
-            .collect()
+            });
+        let mut said: Vec<Decrypted> = said.collect::<Result<_>>()?;
+        if let Some(doubt) = doubt {
+            said.iter_mut().for_each(|d| d.json["doubt"] = json!(doubt));
+        }
+        Ok(said)
     }
+}
+
+/// What is said of an answer of which nobody can tell whether it is right.
+pub(crate) fn doubted(why: &runtime::Measure) -> String {
+    format!(
+        "nobody can tell whether this answer is right: {why}; compare with the network in the clear on the same input, and don't rely on it alone"
+    )
 }
 
 /// Why an answer is refused that can't be right, as a JSON object; none of other errors.

@@ -213,7 +213,7 @@ fn found(path: &Path) -> Result<Option<KeyId>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::files::{Content, Existing, Output};
     use ckks::ParametersSpec;
@@ -229,8 +229,8 @@ mod tests {
         }
     }
 
-    /// The client file of a plan that does nothing.
-    fn client_file(name: &str) -> runtime::ClientFile {
+    /// A plan of one step, on a toy ring.
+    pub(crate) fn plan_that_does_nothing(name: &str) -> VerifiedPlan {
         let port = |register, level| Port {
             name: "x".into(),
             shape: vec![4],
@@ -262,13 +262,13 @@ mod tests {
                 interval: None,
             }],
         };
-        let plan = VerifiedPlan::new(plan).expect("verifies");
-        plan.client_file([].into()).expect("no task")
+        VerifiedPlan::new(plan).expect("verifies")
     }
 
     /// New keys for a folder, of a network with this name.
     fn staged(folder: &Path, network: &str) -> (NewKeys, KeyId) {
-        let client = runtime::Client::new(client_file(network), &mut crate::session::rng());
+        let file = plan_that_does_nothing(network).client_file([].into());
+        let client = runtime::Client::new(file.expect("no task"), &mut crate::session::rng());
         let filled = |name: &str, kind, bytes: Vec<u8>| {
             let content = Content::Container(kind);
             let output = Output::create(&folder.join(name), content, &[], Existing::Any);

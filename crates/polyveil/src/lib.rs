@@ -79,6 +79,18 @@ pub fn compile(graph: &nn::PolyGraph, target: &compiler::Target) -> Result<runti
     Ok(compiler::compile(graph, &target)?)
 }
 
+/// What compiling a network will take, the process's own memory included.
+///
+/// # Errors
+/// Those of [`compiler::needs`].
+pub fn needs(graph: &nn::PolyGraph, target: &compiler::Target) -> Result<compiler::Needs> {
+    let needs = compiler::needs(graph, target)?;
+    Ok(compiler::Needs {
+        bytes: needs.bytes + runtime::limits::resident(),
+        ..needs
+    })
+}
+
 /// What a client needs of a plan: keys are made from it.
 ///
 /// # Errors

@@ -10,7 +10,8 @@ use ckks::Ciphertext;
 use runtime::checkpoint::{
     Checkpointer, Hashing, checkpoint_bytes, expect_checkpoint, read_checkpoint,
 };
-use runtime::machine::{cpu_seconds, peak_bytes, require_disk};
+use runtime::limits::Room;
+use runtime::machine::{cpu_seconds, peak_bytes, require_disk, require_of};
 use runtime::report::{Answer, Measured};
 use runtime::wire::container::{Digest, Header, Kind, Whole, expect_together};
 use runtime::{
@@ -156,7 +157,7 @@ pub fn serve(
         // a new checkpoint is complete before the old one goes
         require_disk(folder_of(path), 2 * checkpoint_bytes(plan))?;
     }
-    let server = open(plan, placement, keys_file, &keys, tell)?;
+    let server = open(plan, placement, keys_file, &keys, (tell, &limits::here))?;
     let mut state = server.start(&encrypted)?;
     drop(encrypted);
     if let (true, Some(path)) = (a.resume, &checkpoint) {
@@ -238,7 +239,7 @@ fn open(
     placement: Option<&Placement>,
     keys: Whole<File>,
     name: &str,
-    tell: Listener<'_>,
+    (tell, room): (Listener<'_>, &dyn Fn() -> Option<Room>),
 ) -> Result<Server> {
     let preparation = prepare(plan, placement)?;
     let mut told = |done, all| tell.count("reading key", done, all);
@@ -251,9 +252,58 @@ fn open(
     };
     fetched(&preparation.finish(), tell);
     // another run may have passed the same check at the same time: by now each has taken what it holds
-    if limits::here().is_some_and(|room| room.limit != Limit::Process) {
-        let peak = placement.map_or(plan.facts().peak_bytes, |p| p.peak_bytes);
-        require_memory(plan, peak, None)?;
-    }
+    let shared = room().filter(|room| room.limit != Limit::Process);
+    let peak = placement.map_or(plan.facts().peak_bytes, |p| p.peak_bytes);
+    let what = format!("this plan for {}", plan.plan().description.name);
+    let instead = ", wait for the other, or leave keys on disk";
+    require_of(shared, &what, peak, instead)?;
     Ok(server)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key_folder::tests::plan_that_does_nothing;
+    use crate::session::rng;
+
+    #[test]
+    fn memory_that_another_run_took_meanwhile_is_seen_once_the_keys_are_read() {
+        let plan = Arc::new(plan_that_does_nothing("toy"));
+        let client =
+            runtime::Client::new(plan.client_file([].into()).expect("no task"), &mut rng());
+        let keys = client.write_evaluation_keys(Vec::new(), "x", &mut rng(), &mut |_, _| {});
+        let path = format!("polyveil-second-check-{}", std::process::id());
+        let path = std::env::temp_dir().join(path);
+        std::fs::write(&path, keys.expect("writes")).expect("a file");
+        let opened = |bytes: u64, limit: Limit| {
+            let (read, looked) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+            let mut tell = |p: crate::Progress<'_>| {
+                read.set(read.get() + usize::from(p.message.contains("reading key")));
+            };
+            let room = || {
+                // not before all keys were read: what another run takes meanwhile counts
+                looked.set(read.get());
+                Some(Room {
+                    bytes,
+                    resident: 0,
+                    limit,
+                })
+            };
+            let (_, file) = Header::ahead(File::open(&path).expect("opens"), "x").expect("keys");
+            let server = open(&plan, None, file, "x", (&mut tell, &room));
+            assert!(looked.get() > 0 && looked.get() == read.get());
+            server.map(drop)
+        };
+        opened(u64::MAX, Limit::Free).expect("enough");
+        for limit in [Limit::Free, Limit::Group] {
+            let e = opened(1000, limit).expect_err("too little").to_string();
+            assert!(
+                e.contains("this plan for toy") && e.contains("wait for the other"),
+                "{e}"
+            );
+        }
+        // its own limit has the keys in it already
+        opened(1000, Limit::Process).expect("as it was");
+        std::fs::remove_file(&path).expect("removes");
+    }
 }

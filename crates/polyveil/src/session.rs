@@ -75,6 +75,8 @@ pub enum Precision {
 pub struct Outcome {
     /// The decrypted answers, one after the other.
     pub values: Vec<f64>,
+    /// What speaks against them, where the error's bound is too wide to tell whether they are right.
+    pub doubt: Option<runtime::Measure>,
     /// What it took.
     pub measured: Measured,
 }
@@ -185,9 +187,14 @@ impl Session {
         let answer = self
             .server
             .write_answer(&answer, Vec::new(), "encrypted answer")?;
+        let (values, doubt) = self.client.read_doubtful(&answer[..], "encrypted answer")?;
+        if let Some(doubt) = &doubt {
+            tell.note(format_args!("warning: {}", crate::client::doubted(doubt)));
+        }
         let sum = |of: fn(&(f64, f64)) -> f64| watch.steps.values().map(of).sum();
         Ok(Outcome {
-            values: self.client.read_answer(&answer[..], "encrypted answer")?,
+            values,
+            doubt,
             measured: Measured {
                 seconds: Some(sum(|s| s.0)),
                 cpu_seconds: Some(sum(|s| s.1)),

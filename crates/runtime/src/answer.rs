@@ -98,13 +98,20 @@ pub struct Measure {
     pub test: AnswerTest,
     /// The largest value that it looks at.
     pub measured: f64,
-    /// The largest that an honest answer can have.
+    /// The largest that an honest answer can have, by the error's bound.
     pub allowed: f64,
+    /// The largest that one is expected to have. Less than what is allowed where the bound exceeds the largest value and so says nothing:
+    /// there nobody can tell from the answer whether it is right.
+    pub expected: f64,
 }
 
 impl Measure {
-    fn passes(&self) -> bool {
+    /// Whether an honest answer can have it.
+    fn is_possible(&self) -> bool {
         self.measured <= self.allowed
+    }
+    fn is_expected(&self) -> bool {
+        self.measured <= self.expected
     }
 }
 
@@ -118,7 +125,14 @@ impl std::fmt::Display for Measure {
             AnswerTest::Unused => "a slot that no value has holds",
         };
         let (had, most) = (self.measured, self.allowed);
-        write!(f, "{what} {had:.3e}, at most {most:.3e} is possible")
+        match self.is_possible() {
+            false => write!(f, "{what} {had:.3e}, at most {most:.3e} is possible"),
+            true => write!(
+                f,
+                "{what} {had:.3e}, at most {:.3e} is expected, and the error's bound ({most:.1e}) is too wide to tell",
+                self.expected
+            ),
+        }
     }
 }
 
@@ -181,25 +195,30 @@ impl<'a> Judge<'a> {
     /// What was measured, in the order in which the tests are told.
     pub(crate) fn measures(&self) -> [Measure; 5] {
         let b = &self.bounds;
-        // a bound beyond the largest value says nothing, and an error as large as that leaves nothing of an answer
-        let error = b.error.min(b.magnitude);
         let broken = if self.finite { 0.0 } else { f64::INFINITY };
+        // (exact, how many errors it may have)
         [
-            (AnswerTest::Finite, broken, 0.0),
-            (AnswerTest::Magnitude, self.magnitude, b.magnitude + error),
-            (AnswerTest::Imaginary, self.imaginary, b.imaginary + error),
-            (AnswerTest::Replicas, self.replicas, 2.0 * error),
-            (AnswerTest::Unused, self.unused, b.unused + error),
+            (AnswerTest::Finite, broken, (0.0, 0.0)),
+            (AnswerTest::Magnitude, self.magnitude, (b.magnitude, 1.0)),
+            (AnswerTest::Imaginary, self.imaginary, (b.imaginary, 1.0)),
+            (AnswerTest::Replicas, self.replicas, (0.0, 2.0)),
+            (AnswerTest::Unused, self.unused, (b.unused, 1.0)),
         ]
-        .map(|(test, measured, allowed)| Measure {
+        .map(|(test, measured, (exact, errors))| Measure {
             test,
             measured,
-            allowed,
+            allowed: exact + errors * b.error,
+            // a bound beyond the largest value says nothing, and an error as large as that leaves nothing of an answer
+            expected: exact + errors * b.error.min(b.magnitude),
         })
     }
-    /// The first test that fails.
+    /// The first test that no honest answer fails.
     pub(crate) fn refuses(&self) -> Option<Measure> {
-        self.measures().into_iter().find(|m| !m.passes())
+        self.measures().into_iter().find(|m| !m.is_possible())
+    }
+    /// The first test whose measure is not expected, though the bound does not exclude it.
+    pub(crate) fn doubts(&self) -> Option<Measure> {
+        self.measures().into_iter().find(|m| !m.is_expected())
     }
 }
 

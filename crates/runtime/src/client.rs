@@ -262,9 +262,24 @@ impl Client {
         self.decrypt_named(answer, "the answer")
     }
     fn decrypt_named(&self, answer: &Encrypted<Ciphertext>, what: &str) -> Result<Vec<f64>> {
+        match self.judged(answer, what)? {
+            (values, None) => Ok(values),
+            (_, Some(why)) => Err(Error::Answer {
+                what: what.into(),
+                why,
+                counted: None,
+            }),
+        }
+    }
+    /// The values, and what is not expected of them though the error's bound does not exclude it.
+    fn judged(
+        &self,
+        answer: &Encrypted<Ciphertext>,
+        what: &str,
+    ) -> Result<(Vec<f64>, Option<Measure>)> {
         let (values, judge) = self.open(answer, what)?;
         match judge.refuses() {
-            None => Ok(values),
+            None => Ok((values, judge.doubts())),
             Some(why) => Err(Error::Answer {
                 what: what.into(),
                 why,
@@ -333,11 +348,25 @@ impl Client {
     /// Reads and decrypts an answer file. The values must not leave the client: see [`Client::share_answer`].
     ///
     /// # Errors
-    /// [`Error::File`] with the field that is wrong, [`Error::Answer`].
+    /// [`Error::File`] with the field that is wrong, [`Error::Answer`] for one that can't be right or of which nobody can tell.
     pub fn read_answer(&self, input: impl Read, name: &str) -> Result<Vec<f64>> {
         let (ids, port) = (self.ids(), &self.spec().output);
         let answer = read_answer(input, name, self.parameters(), &ids, port)?;
         self.decrypt_named(&answer, name)
+    }
+    /// As [`Client::read_answer`], but where the error's bound is too wide to tell whether the values can be right they come with what speaks
+    /// against them.
+    ///
+    /// # Errors
+    /// As [`Client::read_answer`].
+    pub fn read_doubtful(
+        &self,
+        input: impl Read,
+        name: &str,
+    ) -> Result<(Vec<f64>, Option<Measure>)> {
+        let (ids, port) = (self.ids(), &self.spec().output);
+        let answer = read_answer(input, name, self.parameters(), &ids, port)?;
+        self.judged(&answer, name)
     }
     /// As [`Client::read_answer`], to be counted: what cannot be right comes back as such, everything else as an error.
     fn to_count(&self, input: impl Read, name: &str) -> Result<(Result<Vec<f64>>, usize)> {

@@ -89,7 +89,20 @@ pub fn require_memory(what: &str, needed: u64, limit: Option<u64>) -> Result<()>
 /// # Errors
 /// [`Error::Memory`].
 pub fn require_room(what: &str, needed: u64, instead: impl Into<Remedy>) -> Result<()> {
-    let Some(room) = limits::here() else {
+    require_of(limits::here(), what, needed, instead)
+}
+
+/// As [`require_room`], of the room that there is; none is no limit.
+///
+/// # Errors
+/// [`Error::Memory`].
+pub fn require_of(
+    room: Option<limits::Room>,
+    what: &str,
+    needed: u64,
+    instead: impl Into<Remedy>,
+) -> Result<()> {
+    let Some(room) = room else {
         return Ok(());
     };
     let (had, limit) = (room.whole(), room.limit);

@@ -13,7 +13,7 @@ groups! {
     beside "damage-inspect" 6 inspect "`inspect` of damaged evaluation.keys: refused, or it says that bodies were not read";
     beside "damage-pvm" 12 pvm "a .pvm damaged, compiled: refused";
     beside "damage-weight" 1 weight "an exponent bit of a weight flipped, compiled: refused";
-    beside "damage-foreign" 27 foreign_formats "ONNX, .pt, safetensors, npz, CIFAR, CSV, tokenizer, PNG, JPEG damaged, in 4 GB: no crash";
+    beside "damage-foreign" 30 foreign_formats "ONNX, .pt, safetensors, npz, CIFAR, CSV, tokenizer, llama2.c, PNG, JPEG damaged, in 4 GB: no crash";
     beside "damage-zip" 3 zip_member "a zip's member that fails its CRC-32: refused";
     beside "damage-in-use" 2 in_use "evaluation.keys changed, cut, gone under a run: a clear error, or the same answer";
 }
@@ -210,6 +210,11 @@ fn foreign_formats(lab: &Lab) -> Vec<Case> {
             "tokenizer",
             foreign::tokenizer(),
             "calibrate @lm/model --text @lm/text.txt --tokenizer d.tokenizer --length 6 --bits 10 --degree 7 --power 4 --epsilon 0.1 -o x.pvm",
+        ),
+        (
+            "llama2c",
+            foreign::llama2c(),
+            "calibrate d.llama2c --text @lm/text.txt --tokenizer @lm/tok.bin --length 6 --bits 10 --degree 7 --power 4 --epsilon 0.1 -o x.pvm",
         ),
         (
             "png",

@@ -11,6 +11,7 @@ groups! {
     alone "compile-shapes" 0 compile_shapes "`compile` of ten ResNet-18 shapes in 4 GB of address space: done, or refused before";
     beside "disk-full" 6 disk_full "no room (tmpfs in a name space of its own): one line, no half file";
     beside "file-limit" 6 file_limit "`ulimit -f` below need: one line, no half file";
+    beside "process-limits" 8 process_limits "`ulimit -d` and `ulimit -n` below need: done, or refused; no abort";
     beside "address-space" 12 address_space "`ulimit -v` below need: done, or refused with a number; no abort";
 }
 
@@ -120,6 +121,34 @@ fn file_limit(_: &Lab) -> Vec<Case> {
                     &[]
                 };
                 t.leftovers("out", known)
+            }));
+        }
+    }
+    all
+}
+
+fn process_limits(_: &Lab) -> Vec<Case> {
+    let mut all = Vec::new();
+    for (line, _) in WRITERS {
+        for limit in [
+            "d 30000", "d 60000", "d 160000", "d 500000", "n 4", "n 8", "n 16",
+        ] {
+            all.push(case(format!("{limit}: {line:.40}"), move |t| {
+                if line.contains("run.toml") {
+                    training(t, false)?;
+                }
+                t.folder("out")?;
+                let before = format!("ulimit -{limit}; exec");
+                let start = Start {
+                    before: &before,
+                    ..Start::default()
+                };
+                let done = t.within(&line.replace("OUT", "out"), &start)?;
+                match done.code {
+                    // the loader itself could not start it
+                    Some(127) => Ok(()),
+                    _ => done.either().map(drop),
+                }
             }));
         }
     }

@@ -222,6 +222,35 @@ fn kinds(_: &Lab) -> Vec<Case> {
             }));
         }
     }
+    // of one colour, by hand: progressive, and four inks, which may be refused
+    for n in 0..8u8 {
+        for progressive in [false, true] {
+            all.push(case(format!("jpeg by hand {progressive} {n}"), move |t| {
+                let (y, cb, cr) = (70 + 12 * n, 118 + 3 * n, 138 - 2 * n);
+                let (b, r) = (f64::from(cb) - 128.0, f64::from(cr) - 128.0);
+                let rgb = [1.402 * r, -0.344_14 * b - 0.714_14 * r, 1.772 * b];
+                let rgb = rgb.map(|c| (f64::from(y) + c).round().clamp(0.0, 255.0) as u8);
+                t.file(
+                    "picture.jpg",
+                    &foreign::flat_jpeg(&[y, cb, cr], progressive),
+                )?;
+                match through(t, "picture.jpg", "")? {
+                    None => Err(Fault::other("a picture is refused")),
+                    Some(had) => near(&had, &rgb.repeat(64), 2.5),
+                }
+            }));
+            all.push(case(format!("four inks {progressive} {n}"), move |t| {
+                let inks = [40 + 20 * n, 250 - 25 * n, 128, 255 - 16 * n];
+                let shown = |ink: u8| (u32::from(ink) * u32::from(inks[3]) / 255) as u8;
+                let rgb = [shown(inks[0]), shown(inks[1]), shown(inks[2])];
+                t.file("picture.jpg", &foreign::flat_jpeg(&inks, progressive))?;
+                match through(t, "picture.jpg", "")? {
+                    None => Ok(()),
+                    Some(had) => near(&had, &rgb.repeat(64), 3.0),
+                }
+            }));
+        }
+    }
     // alpha is dropped: with a word
     for alpha in [0u8, 1, 128, 254] {
         for colour in ["rgba", "grey", "palette"] {
@@ -297,7 +326,15 @@ fn cuts(_: &Lab) -> Vec<Case> {
                     "jpg" => foreign::jpeg(side, side, &pixels),
                     _ => foreign::png(side, side, &pixels),
                 };
-                t.file("cut.jpg", &bytes[..bytes.len() * percent / 100])?;
+                let mut cut = bytes[..bytes.len() * percent / 100].to_vec();
+                // its end is put behind what is left of it, half of the times
+                if name == "jpg" && (1..100).contains(&percent) && t.random.below(2) == 0 {
+                    while cut.last() == Some(&0xff) {
+                        cut.pop();
+                    }
+                    cut.extend([0xff, 0xd9]);
+                }
+                t.file("cut.jpg", &cut)?;
                 let line = "encrypt --key @id/A/client.key --image cut.jpg --resize -o x.input";
                 let done = t.polyveil(line)?;
                 match (percent, done.code) {
@@ -692,11 +729,12 @@ fn outside_check(_: &Lab) -> Vec<Case> {
                     && (done.stderr.contains("every layer stayed")
                         || done.stdout.contains("every layer stayed"));
                 done.either()?;
-                // it compares with the plan's own twin, outside of intervals too: what it calls good must be the network's answer
+                // whatever its answer is: the plan has the intervals
                 match good && outside {
-                    true => t
-                        .refused_or_right(net, &format!("@{net}/A/client.key"), "p.answer", &pixels)
-                        .map(drop),
+                    true => Err(Fault::new(
+                        Kind::Silent,
+                        "a value left its interval, and it is called good",
+                    )),
                     false => Ok(()),
                 }
             }));

@@ -228,6 +228,9 @@ impl<'a> Evaluation<'a> {
                 if let Some(stated) = stated {
                     line.insert("stated_error".into(), stated.into());
                 }
+                if let Some(doubt) = outcome.doubt {
+                    line.insert("doubt".into(), json!(doubt));
+                }
                 if batch > 1 {
                     line.insert("inputs_in_the_run".into(), together.into());
                 }

@@ -179,6 +179,52 @@ fn each_test_refuses_what_it_is_for() {
 }
 
 #[test]
+fn where_the_bound_says_nothing_there_is_doubt_and_no_refusal() {
+    // calibration saw next to nothing: what comes out is its own error
+    let plan = plan(with_unused());
+    let mut spec = plan.client_spec();
+    spec.answer.magnitude = 1e-2 * spec.answer.error;
+    let (error, port) = (spec.answer.error, spec.output.clone());
+    let file = ClientFile::new(spec, [].into()).expect("no task");
+    let client = Client::new(file, &mut rng(3));
+    let keys = client.write_evaluation_keys(Vec::new(), "x", &mut rng(4), &mut |_, _| {});
+    let keys = keys.expect("writes");
+    let server = Server::read(plan.clone(), &keys[..], "x", &mut |_, _| {}).expect("reads");
+    let answer = |largest: f64| {
+        let mut slots = vec![Complex64::new(0.0, 0.0); SLOTS];
+        slots[0] = Complex64::new(largest / port.unit, 0.0);
+        let level = Level::new(port.level);
+        let c = client.secret_key().encrypt(&slots, level, &mut rng(5));
+        let answer = Encrypted {
+            key: client.key(),
+            ciphertexts: vec![c.expect("encrypts").expand(plan.parameters())],
+        };
+        server
+            .write_answer(&answer, Vec::new(), "x")
+            .expect("writes")
+    };
+    // more than is expected, less than the bound: shown with the doubt, and not where nobody would see it
+    let file = answer(0.5 * error);
+    let (values, doubt) = client.read_doubtful(&file[..], "x").expect("no refusal");
+    assert!((values[0].abs() / (0.5 * error) - 1.0).abs() < 0.1);
+    let doubt = doubt.expect("a doubt");
+    assert_eq!(doubt.test, AnswerTest::Magnitude);
+    assert!(doubt.to_string().contains("too wide to tell"), "{doubt}");
+    let e = client
+        .read_answer(&file[..], "x")
+        .expect_err("values alone");
+    assert!(e.to_string().contains("too wide to tell"), "{e}");
+    // beyond the bound it is refused
+    match client.read_doubtful(&answer(2.0 * error)[..], "x") {
+        Err(Error::Answer { why, .. }) => {
+            assert_eq!(why.test, AnswerTest::Magnitude);
+            assert!(why.to_string().contains("is possible"), "{why}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn other_keys_under_a_false_name_are_found_out() {
     for p in [levelled(), batched(), bootstrapped(), with_unused()] {
         let a = files(p);
