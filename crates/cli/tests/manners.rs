@@ -110,7 +110,8 @@ fn control_sequences_of_foreign_files_are_not_obeyed() {
     metadata.task = Some(bytes.into());
     let hostile = nn::format::artefact::to_bytes(&graph.with_metadata(metadata)).expect("writes");
     let hostile = folder.file("hostile.pvm", &hostile);
-    for command in ["inspect", "compile -o /nowhere/x.plan"] {
+    let compile = format!("compile -o {}", folder.path("x.plan"));
+    for command in ["inspect", &compile] {
         refused(
             &format!("{command} {hostile}"),
             &[],
