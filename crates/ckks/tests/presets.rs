@@ -1,0 +1,85 @@
+//! What the presets with values in coefficients cost, counted: the figures of `docs/performance.md`.
+
+use ckks::coefficients::Parts;
+use ckks::{
+    Arithmetic, Bootstrap, Coefficients, Context, CostTable, Descent, HalfBootstrap, Level, Meter,
+    Parameters, ParametersSpec, SwitchingKey,
+};
+
+/// Seconds by the shipped table, relative to today's full bootstrap to ten levels.
+fn seconds(meter: &Meter) -> f64 {
+    meter.cost().seconds(&CostTable::default())
+}
+
+fn key_bytes(meter: &Meter) -> u64 {
+    let keys = meter.keys();
+    let bytes = |(&name, &limit)| SwitchingKey::bytes_for(meter.parameters(), name, limit);
+    keys.0.iter().map(bytes).sum()
+}
+
+/// A bootstrap of all slots to the highest level.
+fn whole(spec: ParametersSpec) -> f64 {
+    let context = Context::new(&Parameters::new(spec).expect("secure"));
+    let p = context.parameters();
+    let meter = Meter::new(&context);
+    let b = Bootstrap {
+        slots: p.max_slots(),
+        target: p.residual().index(),
+        gain: 1.0,
+    };
+    let x = meter.input(p.floor(), b.slots, 0.5).expect("fits");
+    meter.bootstrap(&x, &b).expect("levels");
+    println!(
+        "{}: {} limbs, log QP {:.1}, {} keys of {:.2} GB, {:.3} s",
+        p.spec().name,
+        p.limbs(p.top(p.residual())).len(),
+        p.log_qp(),
+        meter.keys().0.len(),
+        key_bytes(&meter) as f64 / 1e9,
+        seconds(&meter)
+    );
+    seconds(&meter)
+}
+
+#[test]
+fn half_bootstraps_cost_half_and_beginning_with_slot_to_coeff_saves_a_fifth() {
+    let full = whole(ParametersSpec::standard());
+    let first = whole(ParametersSpec::slots());
+    assert!((0.7..0.8).contains(&(first / full)), "{}", first / full);
+    // share of a full bootstrap, and gigabytes of all keys
+    for (free, most, gigabytes) in [(2, 0.43, 1.1), (4, 0.49, 1.2), (9, 0.64, 1.4)] {
+        let spec = ParametersSpec::coefficients(free).expect("a preset");
+        let context = Context::new(&Parameters::new(spec).expect("secure"));
+        let p = context.parameters();
+        let meter = Meter::new(&context);
+        let slots = p.max_slots();
+        let x = meter.input(Level::new(0), slots, 0.5).expect("fits");
+        let x = Coefficients::of(&meter, x).expect("level 0");
+        let target = p.residual().index();
+        (meter.half_bootstrap(&x, &HalfBootstrap { target })).expect("levels");
+        let half = seconds(&meter);
+        let x = meter.input(p.floor(), slots, 0.5).expect("fits");
+        let parts = Parts {
+            first: x.clone(),
+            second: Some(x),
+        };
+        let d = Descent {
+            slots,
+            scale: p.scale(p.products()),
+            masks: Vec::new(),
+        };
+        meter.to_coefficients(&parts, &d).expect("levels");
+        println!(
+            "{free} free levels: {} limbs, log QP {:.1}, {} special primes, {} keys of {:.2} GB; half bootstrap {half:.3} s, {:.3} of full; way down {:.3} s",
+            p.limbs(p.top(p.residual())).len(),
+            p.log_qp(),
+            p.special().len(),
+            meter.keys().0.len(),
+            key_bytes(&meter) as f64 / 1e9,
+            half / full,
+            seconds(&meter) - half,
+        );
+        assert!(half / full < most, "{free}: {}", half / full);
+        assert!((key_bytes(&meter) as f64) < gigabytes * 1e9);
+    }
+}
