@@ -17,7 +17,7 @@ use runtime::{VerifiedPlan, size};
 use std::borrow::Cow;
 
 /// An answer is precise enough where its stated error is at most this share of its magnitude, or where primes are as wide as bootstrapping's.
-const PRECISE: f64 = 1.0 / 512.0;
+const PRECISE: f64 = 1.0 / 256.0;
 /// Seconds of each run that a byte of keys counts: they are made, sent and stored, and a run reads most of them once.
 const KEY_BYTE: f64 = 1e-9;
 
@@ -166,7 +166,7 @@ impl Choice<'_> {
                 break;
             }
             self.refused.push(format!(
-                "2^{log_n}: {name}: an error of {error:.1e}, more than 1/512 of the answer's {magnitude:.1e}"
+                "2^{log_n}: {name}: an error of {error:.1e}, more than 1/256 of the answer's {magnitude:.1e}"
             ));
             coarse.push(name);
         }
