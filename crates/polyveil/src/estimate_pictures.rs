@@ -24,6 +24,8 @@ use zoo::imagenet::ImageNet;
 pub(crate) const DEGREE: usize = 4;
 /// By how much intervals are wider than what pictures reach: what convolutions leave beside a picture goes through activations, too.
 const MARGIN: f64 = 0.5;
+/// By how much answers and means may be larger than what few pictures reach: those of random pictures differ.
+const RANGE_MARGIN: f64 = 3.0;
 
 /// Names of networks that are known.
 pub fn published() -> Vec<String> {
@@ -148,7 +150,10 @@ pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> 
     ));
     let graph = network(name, size, degree, a.pictures)?;
     let start = Instant::now();
-    let target = a.machine.target(limit);
+    let target = compiler::Target {
+        range_margin: RANGE_MARGIN,
+        ..a.machine.target(limit)
+    };
     let plan = Arc::new(coefficients::compile(&graph, &target)?);
     let compile_seconds = start.elapsed().as_secs_f64();
     let threads = rayon::current_num_threads();
@@ -204,6 +209,15 @@ fn run(
     tell.note(format_args!("{}: the plan in the clear", out.model));
     let twin = ClearTwin::new(&plan, &plan.client_spec(), x.values())?.finish()?;
     let clear = graph.evaluate(&x)?.output;
+    let most = twin.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    let allowed = plan.answer_bounds().magnitude;
+    if most > allowed {
+        return Err(format!(
+            "{}: a picture that calibration did not see has a logit of {most:.3}, the plan allows {allowed:.3}; calibrate on more pictures",
+            out.model
+        )
+        .into());
+    }
     // what compiling and the twin took does not count as the run's
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let session = Session::new(plan, graph, prediction, tell)?;
