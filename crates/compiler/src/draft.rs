@@ -174,11 +174,12 @@ impl<'a> Draft<'a> {
 pub struct Needs {
     /// Bytes beyond what the process has of the network already.
     pub bytes: u64,
-    /// CPU seconds on the machine that the constants were fitted on.
+    /// CPU seconds, a rough figure: its constants are assumed, and under chosen parameters several rings may be tried.
     pub seconds: f64,
 }
 
-/// CPU seconds of making, writing into the plan and verifying one value of a diagonal, and of what every network takes.
+/// CPU seconds of making, writing into the plan and verifying one value of a diagonal, and of what every network takes: assumed, not fitted
+/// yet (`cli/tests/memory.rs`, `predictions_of_compiling_hold`, is to hold them within a factor of 2.5).
 const SECONDS: (f64, f64) = (1e-8, 1.0);
 
 /// What compiling a network will take, from the pattern of its maps alone: seconds for the largest ones. Under the target's parameters, or where
