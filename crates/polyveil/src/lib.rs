@@ -70,12 +70,14 @@ pub use session::Session;
 /// Compiles a network and verifies its plan.
 ///
 /// # Errors
-/// Those of [`compiler::compile`] and of verification; a lack of memory for compiling itself, unless the target says how much there is.
+/// Those of [`compiler::compile`] and of verification; a task that can't be read; a lack of memory for compiling itself, unless the target says how much there is.
 pub fn compile(graph: &nn::PolyGraph, target: &compiler::Target) -> Result<runtime::VerifiedPlan> {
     let target = compiler::Target {
         room: target.room.or_else(runtime::limits::here),
         ..target.clone()
     };
+    // what clients could not read is not compiled for them
+    task::Task::of(graph.metadata())?;
     Ok(compiler::compile(graph, &target)?)
 }
 
