@@ -120,6 +120,20 @@ fn every_row_has_every_field_and_becomes_a_table() {
         }
     }
 
+    assert_eq!(of("bootstrap_first 2^11").len(), 12);
+    // two slot counts for each of three sets on each number of threads
+    let half = of("half_bootstrap 2^11");
+    assert_eq!(threads(&half), [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2]);
+    for row in half {
+        assert!([2, 4, 9].iter().any(|k| row["free_levels"] == *k), "{row}");
+        positive(row, "slots");
+        if row["threads"] == 1 {
+            assert!(row["worst_bits"].as_f64() > Some(20.0), "{row}");
+            assert!(row["rms_bits"].as_f64() > row["worst_bits"].as_f64());
+            assert!(row["mean_bits"].as_f64() > row["rms_bits"].as_f64());
+        }
+    }
+
     let path = file("rows.json", &out.stdout);
     let table = bench(&["--table", path.to_str().expect("a path")]);
     let _ = std::fs::remove_file(&path);
@@ -127,7 +141,9 @@ fn every_row_has_every_field_and_becomes_a_table() {
     for name in ROWS {
         assert!(table.contains(&format!("\n| {name} 2^11 | ")), "{table}");
     }
-    assert_eq!(table.matches("\n| 2^10 | ").count(), 2, "{table}");
+    // to ten levels and to four in either order, and half ones for three sets
+    assert_eq!(table.matches("\n| 2^10 | ").count(), 7, "{table}");
+    assert!(table.contains("\n| half bootstrap, slots | "), "{table}");
 }
 
 #[test]

@@ -81,7 +81,8 @@ const PEERS: [Peer; 11] = [
 impl Row {
     /// Whether they differ in nothing but threads.
     fn same(&self, other: &Row) -> bool {
-        (&self.name, self.slots, self.levels_left) == (&other.name, other.slots, other.levels_left)
+        let what = |r: &Row| (r.name.clone(), r.slots, r.levels_left, r.free_levels);
+        what(self) == what(other)
     }
     /// A library that did the same: a bootstrap must leave at least as many levels here.
     fn peer(&self) -> Option<&'static Peer> {
@@ -136,11 +137,13 @@ fn tables(rows: &[Row]) -> Option<String> {
         out += &format!("{}\n{table}\n", parameters(&operations));
     }
     if !bootstraps.is_empty() {
-        let table = bootstrap_table(&bootstraps, most, &many)?;
-        out += &format!(
-            "{}Bits are those of the worst and of the mean error of all inputs; memory is the largest of the process so far, with the keys of all rows.\n\n{table}\n",
-            parameters(&bootstraps)
-        );
+        out += "Bits are those of the worst and of the mean error of all inputs; memory is the largest of the process so far, with the keys of all rows.\n\n";
+    }
+    // a table for each set of parameters
+    let set = |r: &&Row| (r.name.clone(), r.free_levels);
+    for rows in bootstraps.chunk_by(|a, b| set(a) == set(b)) {
+        let table = bootstrap_table(rows, most, &many)?;
+        out += &format!("{}{table}\n", parameters(rows));
     }
     Some(out)
 }
@@ -182,9 +185,12 @@ fn operation_table(rows: &[&Row], most: usize, many: &Many<'_>) -> Table {
 
 fn bootstrap_table(rows: &[&Row], most: usize, many: &Many<'_>) -> Option<Table> {
     let (mut table, wall) = (Table::default(), format!("wall s, {}", plural(most)));
+    // "half_bootstrap 2^16" as "half bootstrap"
+    let name = rows.first()?.name.split(' ').next().unwrap_or_default();
+    let what = format!("{}, slots", cell(&name.replace('_', " ")));
     for row in rows {
         let (many, peer) = (many(row), row.peer());
-        let (slots, levels) = (row.slots?, row.levels_left);
+        let (slots, levels) = (row.slots?, row.levels_left.or(row.free_levels));
         let each = |ms: f64, levels: usize| {
             format!("{:.1}", ms * 1e3 / (slots as f64) / levels.max(1) as f64)
         };
@@ -211,7 +217,7 @@ fn bootstrap_table(rows: &[&Row], most: usize, many: &Many<'_>) -> Option<Table>
         let per_slot = levels.map(|l| each(row.cpu_ms, l));
         let ratio = peer.map(|p| format!("{:.1}", p.cpu_ms / row.cpu_ms));
         table.row([
-            ("bootstrap, slots", slots),
+            (&what[..], slots),
             ("levels left", or_none(levels)),
             ("CPU s, 1 thread", digits(row.cpu_ms / 1e3)),
             ("references", digits(row.references)),
