@@ -6,7 +6,7 @@ use crate::inputs::{self, Source, encode_picture, encode_text};
 use crate::memory;
 use crate::network::{CLIENT_FILE, answer_lines, client_file, label, task_or};
 use crate::progress::{Listener, Say};
-use crate::session::rng;
+use crate::session::{doubted, rng};
 use runtime::sharing::{RECORD_NAME, Terms};
 use runtime::wire::container::{Header, expect_together};
 use runtime::{ClientFile, size};
@@ -295,13 +295,6 @@ impl Client {
         }
         Ok(said)
     }
-}
-
-/// What is said of an answer of which nobody can tell whether it is right.
-pub(crate) fn doubted(why: &runtime::Measure) -> String {
-    format!(
-        "nobody can tell whether this answer is right: {why}; compare with the network in the clear on the same input, and don't rely on it alone"
-    )
 }
 
 /// Why an answer is refused that can't be right, as a JSON object; none of other errors.

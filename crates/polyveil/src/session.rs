@@ -17,6 +17,13 @@ use std::io::{BufReader, BufWriter, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
+/// What is said of an answer of which nobody can tell whether it is right.
+pub(crate) fn doubted(why: &runtime::Measure) -> String {
+    format!(
+        "nobody can tell whether this answer is right: {why}; compare with the network in the clear on the same input, and don't rely on it alone"
+    )
+}
+
 /// Fresh randomness from the operating system, for secrets: what it drew can be computed from its state, so that is wiped on drop.
 pub struct Randomness(Box<ChaCha20Rng>);
 
@@ -189,7 +196,7 @@ impl Session {
             .write_answer(&answer, Vec::new(), "encrypted answer")?;
         let (values, doubt) = self.client.read_doubtful(&answer[..], "encrypted answer")?;
         if let Some(doubt) = &doubt {
-            tell.note(format_args!("warning: {}", crate::client::doubted(doubt)));
+            tell.note(format_args!("warning: {}", doubted(doubt)));
         }
         let sum = |of: fn(&(f64, f64)) -> f64| watch.steps.values().map(of).sum();
         Ok(Outcome {

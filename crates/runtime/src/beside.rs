@@ -1,7 +1,8 @@
 //! What a plan's exact answer holds beside its values: in slots that no value has, and in imaginary parts.
 
+use crate::Register;
 use crate::answer::{places, used};
-use crate::operation::{Operation, Register};
+use crate::operation::Operation;
 use crate::plan::Plan;
 use ckks::BlockMap;
 use ckks::map::Values;

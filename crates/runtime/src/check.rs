@@ -1,7 +1,7 @@
 //! Checks against the clear twin: ranges on one input, and lock-step precision of an encrypted run.
 
+use crate::Register;
 use crate::interpreter::{Done, Observer, State};
-use crate::operation::Register;
 use crate::plan::Step;
 use crate::verified::VerifiedPlan;
 use crate::wire::ClientSpec;

@@ -1,7 +1,8 @@
 //! Checkpoints: after each bootstrap the live registers go into a file, so that a killed run resumes with the same answer.
 
+use crate::Register;
 use crate::interpreter::{Done, Observer, State};
-use crate::operation::{Operation, Register};
+use crate::operation::Operation;
 use crate::verified::VerifiedPlan;
 use crate::wire::ciphertexts::{
     CIPHERTEXT, META, ciphertext_bytes, read_ciphertext, write_ciphertext,

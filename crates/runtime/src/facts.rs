@@ -1,6 +1,6 @@
 //! What verification finds out of a plan.
 
-use crate::operation::Register;
+use crate::Register;
 use ckks::Cost;
 use ckks::keys::{KeyName, KeyRequest, KeyUse};
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,7 +2,7 @@
 //!
 //! A plan holds numbers: layouts, kernels, and integer weights, each once. Polynomials of weights exist one at a time while a layer is carried out.
 
-use crate::operation::Register;
+use crate::Register;
 use ckks::coefficients::{Parts, slot_of};
 use ckks::folded::{Convolution, Folded, WeightRows};
 use ckks::{Arithmetic, Coefficients, Descent, Error, HalfBootstrap, Level};

@@ -1,7 +1,7 @@
 //! Carrying out a verified plan over any interpreter.
 
+use crate::Register;
 use crate::machine::cpu_seconds;
-use crate::operation::Register;
 use crate::plan::Step;
 use crate::verified::VerifiedPlan;
 use crate::wire::KeyId;

@@ -52,7 +52,7 @@ pub use facts::PlanFacts;
 pub use interpreter::{Done, Observer, Progress, Reporter, State, Stopwatch};
 pub use machine_file::MachineFile;
 pub use noise::Noise;
-pub use operation::{Operation, Purpose, Register, Work};
+pub use operation::{Operation, Purpose, Work};
 pub use placement::Placement;
 pub use plan::{Description, Plan, Port, Step};
 pub use plan_file::Limits;
@@ -65,3 +65,6 @@ pub use verified::VerifiedPlan;
 pub use wire::{
     ClientFile, ClientSpec, Encrypted, KeyId, ServerKeys, checked_parameters, parameters_digest,
 };
+
+/// A register of the program; written once.
+pub type Register = usize;

@@ -1,12 +1,10 @@
 //! The operations of a plan: what they read and write, what they do over any [`Arithmetic`], and what their time counts as.
 
+use crate::Register;
 use crate::folding::{self, Folding, TermOn};
 use ckks::{Arithmetic, BlockMap, Bootstrap, Complex64, Error, Level, Polynomial};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-
-/// A register of the program; written once.
-pub type Register = usize;
 
 /// Largest magnitude that a product's result may be promised to keep: from level 1 on, 50 bits and more are left above the scale.
 pub const LARGEST_VALUE: f64 = (1u64 << 24) as f64;

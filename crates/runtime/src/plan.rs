@@ -6,7 +6,8 @@
 //! Every value is *normalised*: network value = `unit` × plan value, so that polynomials see [−1, 1] and bootstraps
 //! see |x| ≤ 1/2. Units cost nothing: they are folded into linear maps.
 
-use crate::operation::{Operation, Purpose, Register, Work};
+use crate::Register;
+use crate::operation::{Operation, Purpose, Work};
 use ckks::ParametersSpec;
 use ckks::parameters::Order;
 use serde::{Deserialize, Serialize};

@@ -1,10 +1,11 @@
 //! A plan that passed: what is known of it, and where to find what can be done with it.
 
+use crate::Register;
 use crate::Result;
 use crate::answer::AnswerBounds;
 use crate::beside::{Beside, beside};
 use crate::facts::PlanFacts;
-use crate::operation::{Operation, Register};
+use crate::operation::Operation;
 use crate::plan::Plan;
 use crate::plan_file::Limits;
 use crate::verify::{self, Reading};

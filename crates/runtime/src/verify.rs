@@ -1,9 +1,10 @@
 //! The validator: one pass of [`Meter`] over the steps proves levels, scales, slots and registers, and gathers what the plan
 //! costs, which keys it needs and how large its error may become. Only a plan that passed can be run.
 
+use crate::Register;
 use crate::facts::{KeySize, PlanFacts, StepFacts};
 use crate::folding;
-use crate::operation::{LARGEST_VALUE, Operation, Register};
+use crate::operation::{LARGEST_VALUE, Operation};
 use crate::plan::{Plan, Port, Step};
 use crate::wire::ciphertexts::ciphertext_bytes;
 use crate::wire::conformance::{self, KeyList, key_bytes};

@@ -451,6 +451,11 @@ fn read(bytes: &[u8]) -> Result<(Graph, Option<Vec<Range>>, Metadata)> {
             "it was written before version {TASK_VERSION} and says in its {field} how inputs become numbers, which is not read any more; make it again from its source"
         )));
     }
+    if !is_plain(&document.metadata.name) {
+        return Err(malformed(
+            "the network's name has control characters: write the file again under a plain name",
+        ));
+    }
     let task = tensors.names().contains(&TASK);
     let task = task.then(|| view(&tensors, TASK, Dtype::U8)).transpose()?;
     let metadata = Metadata {

@@ -880,9 +880,12 @@ mod tests {
         let key = KeyId([4; 16]);
         let e = r.expect(&Ids { key, ..IDS }).expect_err("key");
         assert!(matches!(e, Error::OtherKey { .. }), "{e}");
-        for (version, remedy) in [(3, "make the file again"), (5, "update")] {
+        for (version, remedy) in [
+            (VERSION - 1, "make the file again"),
+            (VERSION + 1, "update"),
+        ] {
             let mut foreign = good.clone();
-            foreign[6] = version;
+            foreign[6..8].copy_from_slice(&version.to_le_bytes());
             let message = parse(&foreign).expect_err("version").to_string();
             assert!(
                 message.contains(&format!("version {version}")) && message.contains(remedy),
