@@ -8,6 +8,8 @@ pub const LEVELLED_RINGS: std::ops::RangeInclusive<u32> = 13..=16;
 /// Levels and digits that a set may have.
 const MOST_LEVELS: usize = 60;
 const MOST_DIGITS: usize = 16;
+/// Primes of a digit, and of P.
+const LARGEST_DIGIT: usize = 24;
 /// Bits of any prime.
 const MOST_BITS: u32 = 50;
 /// Bits of q0 above the scale: values up to 2^9 at level 0, where plans promise 64 at most.
@@ -16,6 +18,8 @@ const HEADROOM: u32 = 10;
 const SLACK: u32 = 2;
 /// The primes' product may lie a little above the power of two that they are drawn near.
 const DRAWN: f64 = 0.5;
+/// Bits that a level's scale may be off: of the ten above it, plans promise seven.
+const MOST_DRIFT: f64 = 1.0;
 
 /// Bits of a level's prime at which rounding is relative to a value what it is in [`ParametersSpec::standard`]: a rounding's error grows as N.
 pub const fn fine_bits(log_n: u32) -> u32 {
@@ -81,7 +85,7 @@ impl ParametersSpec {
     pub fn levelled_sets(log_n: u32, levels: usize) -> Vec<Self> {
         let limit = security::ternary_limit(log_n) - DRAWN;
         let mut sets: Vec<Self> = Vec::new();
-        for digit in 1..=levels + 1 {
+        for digit in 1..=(levels + 1).min(LARGEST_DIGIT) {
             let widest = (least_bits(log_n)..=fine_bits(log_n))
                 .rev()
                 .map(|bits| Self::levelled(log_n, levels, bits, digit))
@@ -89,6 +93,7 @@ impl ParametersSpec {
             let within = |set: &Self| levels <= MOST_LEVELS && set.dnum <= MOST_DIGITS;
             if let Some(set) = widest.filter(within)
                 && !sets.contains(&set)
+                && set.drift().is_ok_and(|off| off <= MOST_DRIFT)
             {
                 sets.push(set);
             }
@@ -98,7 +103,7 @@ impl ParametersSpec {
 
     /// log2 of QP at least that a levelled set with so many levels takes.
     pub fn least_log_qp(log_n: u32, levels: usize) -> f64 {
-        let digits = (levels + 1).div_ceil(MOST_DIGITS)..=levels + 1;
+        let digits = (levels + 1).div_ceil(MOST_DIGITS)..=(levels + 1).min(LARGEST_DIGIT);
         digits
             .map(|digit| Self::levelled(log_n, levels, least_bits(log_n), digit).nominal_log_qp())
             .fold(f64::INFINITY, f64::min)
@@ -142,8 +147,10 @@ mod tests {
                     assert_eq!(p.residual().index(), levels, "{name}");
                     for level in 0..=levels {
                         let off = p.scale(Level::new(level)).log2() - f64::from(p.spec().log_scale);
-                        // of the 10 bits above the scale plans promise 7
-                        assert!(off.abs() < 2.0, "{name}: level {level} is off by {off}");
+                        assert!(
+                            off.abs() <= MOST_DRIFT,
+                            "{name}: level {level} is off by {off}"
+                        );
                     }
                     made += 1;
                 }

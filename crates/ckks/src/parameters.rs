@@ -406,6 +406,19 @@ impl ParametersSpec {
             scale = scale * scale / groups[level][0] as f64;
         }
     }
+    /// By how many bits the scale of any residual level is off 2^log_scale: it doubles from level to level, and few primes of a large ring lie
+    /// near a small power of two.
+    pub(crate) fn drift(&self) -> Result<f64, Error> {
+        let mut groups = self.draw_groups(&mut Vec::new())?;
+        self.order_residual(&mut groups);
+        let modulus = |g: &Vec<u64>| g.iter().map(|&q| q as f64).product();
+        let (scales, _) = self.scales(&groups.iter().map(modulus).collect::<Vec<f64>>())?;
+        let residual = &scales[self.floor()..=self.floor() + self.residual.levels];
+        let off = residual
+            .iter()
+            .map(|s| (s.log2() - f64::from(self.log_scale)).abs());
+        Ok(off.fold(0.0, f64::max))
+    }
     /// The canonical scale of every level, and that at EvalMod's end.
     fn scales(&self, moduli: &[f64]) -> Result<(Vec<f64>, f64), Error> {
         let (floor, residual) = (self.floor(), self.floor() + self.residual.levels);
