@@ -491,8 +491,9 @@ impl ParametersSpec {
         // SlotToCoeff's maps share what lies between
         let (from, to) = (scales[floor], scales[products]);
         let levels = (floor - products) as f64;
-        for level in products + 1..floor {
-            scales[level] = to * (from / to).powf((level - products) as f64 / levels);
+        let between = scales.iter_mut().enumerate().take(floor).skip(products + 1);
+        for (level, scale) in between {
+            *scale = to * (from / to).powf((level - products) as f64 / levels);
         }
     }
     /// Ring indices of the primes at each level, by skipped levels.

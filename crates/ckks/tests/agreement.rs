@@ -334,12 +334,15 @@ struct Cycle {
     turns: usize,
 }
 
+/// Values in coefficients and in slots.
+type Both<V> = (Vec<Coefficients<V>>, Vec<V>);
+
 impl Cycle {
     fn run<A: Arithmetic>(
         &self,
         a: &A,
         x: &Coefficients<A::Value>,
-    ) -> Result<(Vec<Coefficients<A::Value>>, Vec<A::Value>), Error> {
+    ) -> Result<Both<A::Value>, Error> {
         let mut rng = ChaCha20Rng::seed_from_u64(self.seed);
         let p = a.parameters();
         let (mut low, mut high) = (vec![x.clone()], Vec::new());

@@ -20,7 +20,7 @@ fn vectors(widths: &[usize], degree: usize) -> (PolyGraph, Vec<Tensor>) {
             x = act(&mut b, &format!("act{i}"), x, Activation::Silu);
         }
         let dense = Op::Linear(random.dense(pair[0], pair[1]));
-        x = b.add(&format!("dense{i}"), dense, &[x]).expect("valid");
+        x = b.add(format!("dense{i}"), dense, &[x]).expect("valid");
     }
     twin(&b.finish(x).expect("valid"), &mut random, 6, degree)
 }
@@ -132,10 +132,10 @@ fn one_level_more_in_the_network_is_one_level_more_in_the_chain() {
         for i in 0..squares {
             let p = Polynomial::from_monomial(&[0.1, 0.5, 0.3], (-1.5, 1.5)).expect("valid");
             let square = Op::Elementwise(Nonlinearity::Polynomial(p));
-            x = b.add(&format!("square{i}"), square, &[x]).expect("valid");
+            x = b.add(format!("square{i}"), square, &[x]).expect("valid");
             let dense = random.dense(8, 8);
             x = b
-                .add(&format!("map{i}"), Op::Linear(dense), &[x])
+                .add(format!("map{i}"), Op::Linear(dense), &[x])
                 .expect("valid");
         }
         let (graph, _) = twin(&b.finish(x).expect("valid"), &mut random, 3, 0);
@@ -156,7 +156,7 @@ fn one_level_more_in_the_network_is_one_level_more_in_the_chain() {
         for i in 0..layers {
             let dense = random.dense(8, 8);
             x = b
-                .add(&format!("dense{i}"), Op::Linear(dense), &[x])
+                .add(format!("dense{i}"), Op::Linear(dense), &[x])
                 .expect("valid");
         }
         let (graph, _) = twin(&b.finish(x).expect("valid"), &mut random, 3, 0);

@@ -94,7 +94,7 @@ fn squares_and_quartics_take_one_and_two_levels() {
         let polynomial = |s: &&runtime::Step| !matches!(s.operation, Operation::Linear { .. });
         for step in plan.steps.iter().filter(polynomial) {
             let (low, high) = step.interval.expect("a narrower one");
-            assert!(-1.0 <= low && low < -0.1 && high <= 1.0 && (low + high).abs() > 1e-3);
+            assert!((-1.0..-0.1).contains(&low) && high <= 1.0 && (low + high).abs() > 1e-3);
         }
         // too few levels for all at once: bootstraps between, in a chain of 4
         let short = with_levels(12, 4);

@@ -60,8 +60,8 @@ pub(crate) fn members(
         ended: &ended,
     });
     let mut room = total;
-    let mut entries = archive.entries().map_err(failed)?;
-    while let Some(entry) = entries.next() {
+    let entries = archive.entries().map_err(failed)?;
+    for entry in entries {
         let mut entry = entry.map_err(failed)?;
         left.set(u64::MAX);
         let (kind, size) = (entry.header().entry_type(), entry.size());

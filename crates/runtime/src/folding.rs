@@ -278,7 +278,7 @@ pub(crate) fn weigh<A: Arithmetic + ?Sized>(
         }
     }
     let (base, slots) = (a.parameters().scale(Level::new(0)), to.slots(n));
-    let result = |(sum, bias): (Option<Coefficients<A::Value>>, &Option<Arc<[f64]>>)| {
+    let result = |sum: Option<Coefficients<A::Value>>, bias: &Option<Arc<[f64]>>| {
         let sum =
             sum.ok_or_else(|| Error::conformance("linear layer", "an output without terms"))?;
         let y = a.with_exact_scale(&a.rescale(sum.value())?, base)?;
@@ -291,7 +291,8 @@ pub(crate) fn weigh<A: Arithmetic + ?Sized>(
             }
         }
     };
-    sums.into_iter().zip(bias).map(result).collect()
+    let outputs = sums.into_iter().zip(bias);
+    outputs.map(|(sum, bias)| result(sum, bias)).collect()
 }
 
 /// The way up, and an integer multiple of what comes.

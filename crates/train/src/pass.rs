@@ -134,14 +134,14 @@ impl Model {
             Layer::Linear(l) => l.forward(value(0), &mut y, &self.parameters),
             Layer::BatchNorm(b) => {
                 let momentum = (!self.frozen).then_some(self.momentum);
-                b.forward(value(0), &mut y, &mut self.parameters, mode, momentum);
+                b.forward(value(0), &mut y, &self.parameters, mode, momentum);
             }
             Layer::Activation(u) => {
                 let (beside, values) = ((public, channels), (value(0), &mut y[..]));
                 u.forward_beside(beside, values, &self.parameters, mode, &mut self.workspace);
             }
             Layer::RowNorm(norm) => {
-                norm.forward(value(0), &mut y, &mut self.parameters, mode, public);
+                norm.forward(value(0), &mut y, &self.parameters, mode, public);
             }
             Layer::Rotary(turn) => turn.turn(value(0), Turning::Forwards, &mut y),
             Layer::Attention(a) => {
