@@ -1,6 +1,6 @@
 //! ONNX import: inference graphs of convolutional networks, batch size 1 or free.
 //!
-//! Read are Conv, Gemm, MatMul, Add, Mul, Sub and Div (by constants), BatchNormalization, the operators of [`Activation`] (Relu, Sigmoid, Tanh, Gelu, HardSwish), the patterns `x·Sigmoid(x)` (SiLU) and
+//! Read are Conv, Gemm, MatMul, Add, Mul, Sub and Div (by constants), BatchNormalization, the operators of [`approx::Activation`] (Relu, Sigmoid, Tanh, Gelu, HardSwish), the patterns `x·Sigmoid(x)` (SiLU) and
 //! `x/2·(1 + Erf(x/√2))` (GELU), AveragePool, GlobalAveragePool, ReduceMean over spatial axes, MaxPool, GlobalMaxPool, Pad, Slice, Flatten, Reshape,
 //! Squeeze, Unsqueeze, Identity, Dropout, Cast (to floats), Shape and Constant. Anything else that the output depends on is refused by operator
 //! and node name, and so is every attribute, input or output of these that is not known (`onnx_schema`). Weights given in f64 are rounded to f32.
