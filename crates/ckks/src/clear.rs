@@ -53,17 +53,18 @@ impl Clear {
         Self {
             context: context.clone(),
             state: AtomicU64::new(seed),
-            small: None,
+            small: RingSwitch::of(context).map(Self::within),
         }
     }
     /// With a small ring.
     #[must_use]
     pub fn with_small(mut self, switch: &RingSwitch) -> Self {
-        self.small = Some(Small {
-            switch: switch.clone(),
-            inner: Box::new(Self::new(switch.small(), 0)),
-        });
+        self.small = Some(Self::within(switch.clone()));
         self
+    }
+    fn within(switch: RingSwitch) -> Small<Self> {
+        let inner = Self::new(switch.small(), 0);
+        Small::new(switch, inner)
     }
     /// Real values in all N coefficients, where `info` says.
     fn of_coefficients(&self, v: &[f64], info: Info) -> Result<Coefficients<ClearValue>, Error> {

@@ -50,6 +50,8 @@ struct Inner {
     monomials: Cache<i64, Monomial>,
     /// Encoded diagonals of the bootstraps' maps, by (map, level, scale).
     pinned: Cache<(usize, usize, u64), Plains>,
+    /// Of the lowest levels, in this ring and in the small one that the parameters name.
+    bottoms: Option<[Context; 2]>,
 }
 
 /// Parameters with everything that is computed from them alone, as it is needed; cheap to clone, and clones share it. One
@@ -87,11 +89,16 @@ impl Context {
             decompositions: Cache::new(),
             monomials: Cache::new(),
             pinned: Cache::new(),
+            bottoms: parameters.bottoms().map(|p| p.each_ref().map(Self::new)),
         }))
     }
     /// The parameters.
     pub fn parameters(&self) -> &Parameters {
         &self.0.parameters
+    }
+    /// Those of [`Parameters::bottoms`].
+    pub fn bottoms(&self) -> Option<&[Self; 2]> {
+        self.0.bottoms.as_ref()
     }
     /// The encoder.
     pub fn encoder(&self) -> &Encoder {

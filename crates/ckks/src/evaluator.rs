@@ -24,14 +24,7 @@ use switch::ModDown;
 pub struct Evaluator {
     context: Context,
     keys: EvaluationKeys,
-    small: Option<Box<SmallRing>>,
-}
-
-/// A small ring with its keys.
-struct SmallRing {
-    small: Small<Evaluator>,
-    down: Arc<crate::SwitchingKey>,
-    up: Arc<crate::SwitchingKey>,
+    small: Option<Box<Small<Evaluator>>>,
 }
 
 impl std::fmt::Debug for Evaluator {
@@ -48,22 +41,23 @@ impl std::fmt::Debug for Evaluator {
 impl Evaluator {
     /// Takes one client's keys, which conform to the context's parameters.
     pub fn new(context: &Context, keys: EvaluationKeys) -> Self {
+        let small = RingSwitch::of(context).map(|switch| {
+            let inner = Self::new(switch.small(), keys.in_small_ring());
+            Box::new(Small::new(switch, inner))
+        });
         Self {
             context: context.clone(),
             keys,
-            small: None,
+            small,
         }
     }
     /// With a small ring and its keys, which conform to it.
     #[must_use]
     pub fn with_small(mut self, switch: &RingSwitch, keys: RingSwitchKeys) -> Self {
-        let inner = Box::new(Self::new(switch.small(), keys.small));
-        let switch = switch.clone();
-        self.small = Some(Box::new(SmallRing {
-            small: Small { switch, inner },
-            down: keys.down,
-            up: keys.up,
-        }));
+        self.keys.insert(KeyName::RingDown, keys.down);
+        self.keys.insert(KeyName::RingUp, keys.up);
+        let inner = Self::new(switch.small(), keys.small);
+        self.small = Some(Box::new(Small::new(switch.clone(), inner)));
         self
     }
     /// The keys.
@@ -313,7 +307,7 @@ impl Arithmetic for Evaluator {
         products.map(|y| Coefficients::of(self, y)).collect()
     }
     fn small(&self) -> Option<&Self> {
-        Some(&*self.small.as_ref()?.small.inner)
+        Some(&*self.small.as_ref()?.inner)
     }
     fn narrow(&self, x: &Coefficients) -> Result<Vec<Coefficients>, Error> {
         self.narrowed(x.value())

@@ -22,6 +22,38 @@ pub enum KeyName {
     DenseToSparse,
     /// Sparse → dense.
     SparseToDense,
+    /// s → s'(X^t), down to the small ring ([`crate::ring_switch`]).
+    RingDown,
+    /// s'(X^t) → s, up again.
+    RingUp,
+    /// σ_g for X → X^g in the small ring, under s'.
+    Small(u64),
+}
+
+impl KeyName {
+    /// What both keys of a change of rings are laid out as among the lowest levels: with all digits, from one secret to another.
+    pub(crate) const CHANGE: Self = Self::SparseToDense;
+
+    /// The parameters that a key of this name is laid out by, and its name there: keys of a change of rings belong to the lowest levels alone.
+    fn home(self, parameters: &Parameters) -> (&Parameters, Self) {
+        match (self, parameters.bottoms()) {
+            (Self::RingDown | Self::RingUp, Some([wide, _])) => (wide, Self::CHANGE),
+            (Self::Small(g), Some([_, small])) => (small, Self::Galois(g)),
+            _ => (parameters, self),
+        }
+    }
+    /// Whether parameters have keys of this name that cover so many of Q's primes.
+    pub fn exists(self, parameters: &Parameters, limit: usize) -> bool {
+        let (home, name) = self.home(parameters);
+        let known = match name {
+            Self::Galois(g) => g % 2 == 1 && g < 2 * home.n() as u64,
+            Self::Relinearization => true,
+            // as the keys of a change of rings are laid out
+            Self::DenseToSparse | Self::SparseToDense => parameters.bootstrap().is_some(),
+            Self::RingDown | Self::RingUp | Self::Small(_) => false,
+        };
+        known && (1..=home.special()[0]).contains(&limit)
+    }
 }
 
 impl std::fmt::Display for KeyName {
@@ -31,6 +63,9 @@ impl std::fmt::Display for KeyName {
             Self::Galois(g) => write!(f, "Galois key for X^{g}"),
             Self::DenseToSparse => write!(f, "dense-to-sparse key"),
             Self::SparseToDense => write!(f, "sparse-to-dense key"),
+            Self::RingDown => write!(f, "key down to the small ring"),
+            Self::RingUp => write!(f, "key up from the small ring"),
+            Self::Small(g) => write!(f, "Galois key for X^{g} in the small ring"),
         }
     }
 }
@@ -63,7 +98,9 @@ impl KeyRequest {
             .map(|(&name, &limit)| {
                 SwitchingKey::layout(parameters, name, limit)
                     .iter()
-                    .map(|q| u64::from(q.bits()) * parameters.n() as u64 / 8)
+                    .map(|q| {
+                        u64::from(q.bits()) * SwitchingKey::degree(parameters, name) as u64 / 8
+                    })
                     .sum::<u64>()
                     + 64
             })
@@ -155,8 +192,13 @@ impl SwitchingKey {
     pub fn stream(digit: usize, limb: usize) -> u64 {
         ((digit as u64) << 32) | limb as u64
     }
-    /// Ring indices of each digit's limbs.
+    /// Degree of the ring that it lies in.
+    pub fn degree(parameters: &Parameters, name: KeyName) -> usize {
+        name.home(parameters).0.n()
+    }
+    /// Ring indices of each digit's limbs, in the ring that it lies in.
     pub(crate) fn indices(parameters: &Parameters, name: KeyName, limit: usize) -> Vec<usize> {
+        let (parameters, name) = name.home(parameters);
         match name {
             KeyName::DenseToSparse => vec![0, parameters.encapsulation_prime()],
             _ => (0..limit)
@@ -165,6 +207,7 @@ impl SwitchingKey {
         }
     }
     pub(crate) fn digits_for(parameters: &Parameters, name: KeyName, limit: usize) -> usize {
+        let (parameters, name) = name.home(parameters);
         match name {
             KeyName::DenseToSparse => 1,
             _ => parameters
@@ -176,6 +219,7 @@ impl SwitchingKey {
     }
     /// Modulus of each limb, in the order of [`SwitchingKey::limbs`].
     pub fn layout(parameters: &Parameters, name: KeyName, limit: usize) -> Vec<Modulus> {
+        let (parameters, name) = name.home(parameters);
         let one: Vec<Modulus> = Self::indices(parameters, name, limit)
             .iter()
             .map(|&i| *parameters.prime(i))
@@ -188,7 +232,7 @@ impl SwitchingKey {
     pub fn bytes_for(parameters: &Parameters, name: KeyName, limit: usize) -> u64 {
         Self::layout(parameters, name, limit)
             .iter()
-            .map(|q| (ring::packed::packed_bytes(q) * parameters.n()) as u64)
+            .map(|q| (ring::packed::packed_bytes(q) * Self::degree(parameters, name)) as u64)
             .sum()
     }
     /// Its limbs, digit by digit.
@@ -214,19 +258,16 @@ impl SwitchingKey {
         seed: [u8; 32],
         mut read: impl FnMut(usize, &mut [u64]) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let q_limbs = parameters.special()[0];
-        if limit == 0
-            || limit > q_limbs
-            || matches!(name, KeyName::Galois(g) if g % 2 == 0 || g >= 2 * parameters.n() as u64)
-        {
-            let reason = format!("{name} up to prime {limit} of {q_limbs}");
+        if !name.exists(parameters, limit) {
+            let reason = format!("{name} up to prime {limit}");
             return Err(Error::conformance("evaluation key", reason).into());
         }
-        let indices = Self::indices(parameters, name, limit);
+        let (parameters, home) = name.home(parameters);
+        let indices = Self::indices(parameters, home, limit);
         let mut digits = Vec::new();
         let mut limb = AlignedVec::dirty(parameters.n());
         let mut k = 0;
-        for _ in 0..Self::digits_for(parameters, name, limit) {
+        for _ in 0..Self::digits_for(parameters, home, limit) {
             let mut poly = Vec::with_capacity(indices.len());
             for &index in &indices {
                 read(k, &mut limb)?;
@@ -300,6 +341,32 @@ impl EvaluationKeys {
             load: Arc::new(load),
         });
         self
+    }
+    /// Those of the small ring, by their names there; they stay among these, too.
+    pub(crate) fn in_small_ring(&self) -> Self {
+        let inner = |name: &KeyName| match name {
+            KeyName::Small(g) => Some(KeyName::Galois(*g)),
+            _ => None,
+        };
+        let held = self.held.iter();
+        let stored = self.stored.clone().map(|Stored { limits, load }| {
+            let limits = limits.0.iter();
+            let limits = limits.filter_map(|(n, limit)| Some((inner(n)?, *limit)));
+            let load = move |name| match name {
+                KeyName::Galois(g) => load(KeyName::Small(g)),
+                other => load(other),
+            };
+            Stored {
+                limits: KeyRequest(limits.collect()),
+                load: Arc::new(load),
+            }
+        });
+        Self {
+            held: held
+                .filter_map(|(n, key)| Some((inner(n)?, key.clone())))
+                .collect(),
+            stored,
+        }
     }
     /// The keys in memory.
     pub fn iter(&self) -> impl Iterator<Item = (&KeyName, &SwitchingKey)> {

@@ -107,7 +107,9 @@ pub fn process<'a>(
 ) -> u64 {
     // buffers that wait to be used again, next to those in use
     let pool = peak.min(ring::buffer::POOL_BYTES as u64);
-    BASE_BYTES + 30 * all_limbs(parameters) + transforms(parameters, bootstraps) + peak + pool
+    let bottoms = parameters.bottoms().into_iter().flatten().map(all_limbs);
+    let limbs = all_limbs(parameters) + bottoms.sum::<u64>();
+    BASE_BYTES + 30 * limbs + transforms(parameters, bootstraps) + peak + pool
 }
 
 /// Words of a polynomial modulo every prime.

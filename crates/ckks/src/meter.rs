@@ -114,6 +114,14 @@ impl MeterValue {
     }
 }
 
+/// What a key of the small ring is called outside of it.
+fn outside(name: KeyName) -> KeyName {
+    match name {
+        KeyName::Galois(g) => KeyName::Small(g),
+        other => other,
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     cost: Cost,
@@ -137,21 +145,27 @@ impl Meter {
         Self {
             context: context.clone(),
             state: Mutex::default(),
-            small: None,
+            small: RingSwitch::of(context).map(Self::within),
         }
     }
     /// With a small ring; what is done there is counted there ([`Arithmetic::small`]), and in [`Meter::cost`] by its size.
     #[must_use]
     pub fn with_small(mut self, switch: &RingSwitch) -> Self {
-        self.small = Some(Small {
-            switch: switch.clone(),
-            inner: Box::new(Self::new(switch.small())),
-        });
+        self.small = Some(Self::within(switch.clone()));
         self
+    }
+    fn within(switch: RingSwitch) -> Small<Self> {
+        let inner = Self::new(switch.small());
+        Small::new(switch, inner)
     }
     /// Between the rings: one switch of keys to a secret that is a polynomial in X^gap.
     fn between(&self, x: &MeterValue, info: Info, switch: &RingSwitch, gap: usize) -> MeterValue {
         let wide = Self::new(switch.wide());
+        let key = match gap {
+            1 => KeyName::RingUp,
+            _ => KeyName::RingDown,
+        };
+        self.need(key, info.level);
         let at = wide.at(info.level);
         let mut cost = at.switch();
         // both polynomials to coefficients, and their classes back
@@ -369,22 +383,29 @@ impl Meter {
     pub fn cost(&self) -> Cost {
         let own = self.state().cost;
         self.small.as_ref().map_or(own, |s| {
-            let (all, t) = (s.inner.cost(), s.switch.classes() as f64);
-            // units are limbs of N; switches of keys are counted one by one
-            own.plus(Cost {
-                decompositions: all.decompositions,
-                key_switches: all.key_switches,
-                ..all.times(1.0 / t)
-            })
+            let log = |m: &Self| m.parameters().spec().log_n;
+            own.plus(s.inner.cost().in_ring(log(&s.inner), log(self)))
         })
     }
     /// Keys needed so far.
     pub fn keys(&self) -> KeyRequest {
-        self.state().keys.clone()
+        let mut keys = self.state().keys.clone();
+        if let Some(small) = &self.small {
+            for (name, limit) in small.inner.keys().0 {
+                keys.need(outside(name), limit);
+            }
+        }
+        keys
     }
     /// How keys were used so far.
     pub fn key_use(&self) -> KeyUse {
-        self.state().uses.clone()
+        let mut uses = self.state().uses.clone();
+        if let Some(small) = &self.small {
+            let inner = small.inner.key_use().times;
+            let named = inner.into_iter().map(|(name, times)| (outside(name), times));
+            uses.times.extend(named);
+        }
+        uses
     }
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

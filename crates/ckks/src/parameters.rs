@@ -43,6 +43,9 @@ pub enum Order {
         product: Zone,
         /// log2 of q0/S₀: how far below `q0` a coefficient of 1 lies. A bit more costs a bit of noise and gains two of the sine's bias.
         log_ratio: f64,
+        /// log2 of the degree of a smaller ring that products may change to ([`crate::ring_switch`]): its secret is one more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        small_ring: Option<u32>,
     },
 }
 
@@ -159,6 +162,7 @@ impl ParametersSpec {
                 order: Order::First {
                     product: Zone::new(1, &[30]),
                     log_ratio: 10.25,
+                    small_ring: None,
                 },
                 slot_to_coeff: Zone::new(3, &[38]),
                 eval_mod: Self::narrow_eval_mod([None, Some(29), Some(31)]),
@@ -226,6 +230,7 @@ impl ParametersSpec {
                 order: Order::First {
                     product: Zone::new(0, &[30]),
                     log_ratio: 10.65,
+                    small_ring: None,
                 },
                 slot_to_coeff: Zone::new(3, &[37]),
                 eval_mod: Self::narrow_eval_mod([Some(31), Some(29), Some(30)]),
@@ -256,6 +261,23 @@ impl ParametersSpec {
             log_n,
             ..Self::coefficients(free_levels)?
         })
+    }
+    /// The same set with a small ring of degree 2^log_n for products in coefficients, or without one.
+    #[must_use]
+    pub fn with_small_ring(mut self, log_n: Option<u32>) -> Self {
+        if let Some(Order::First { small_ring, .. }) =
+            self.bootstrap.as_mut().map(|b| &mut b.order)
+        {
+            *small_ring = log_n;
+        }
+        self
+    }
+    /// log2 of the degree of the small ring, if there is one.
+    pub fn small_ring(&self) -> Option<u32> {
+        match self.bootstrap.as_ref().map(|b| &b.order) {
+            Some(Order::First { small_ring, .. }) => *small_ring,
+            _ => None,
+        }
     }
     /// Whether the user asked for an insecure set by name.
     pub fn is_toy(&self) -> bool {
@@ -299,12 +321,24 @@ impl ParametersSpec {
                 let reason = "EvalMod's levels must have one shape where SlotToCoeff comes last";
                 return Err(self.refuse(reason.into()));
             }
-            Order::First { product, log_ratio }
-                if product.levels > 2 || !(4.0..=24.0).contains(log_ratio) =>
+            Order::First {
+                product, log_ratio, ..
+            } if product.levels > 2 || !(4.0..=24.0).contains(log_ratio) =>
             {
                 return Err(self.refuse(format!(
                     "{} levels of products and a ratio of 2^{log_ratio}; 0 to 2 and 2^4 to 2^24 are supported",
                     product.levels
+                )));
+            }
+            Order::First {
+                product,
+                small_ring: Some(log_small),
+                ..
+            } if product.levels == 0 || !(4..self.log_n).contains(log_small) => {
+                return Err(self.refuse(format!(
+                    "a small ring of degree 2^{log_small} for {} levels of products; 2^4 to 2^{} are supported, for one level at least",
+                    product.levels,
+                    self.log_n - 1
                 )));
             }
             _ => {}
@@ -570,6 +604,8 @@ struct Inner {
     limbs: Vec<Vec<Arc<[usize]>>>,
     log_q: f64,
     log_p: f64,
+    /// The lowest levels as sets of their own, in this ring and in the small one.
+    bottoms: Option<[Parameters; 2]>,
 }
 
 /// A checked parameter set; cheap to clone.
@@ -640,7 +676,7 @@ impl Parameters {
                 )));
             }
         }
-        let parameters = Self(Arc::new(Inner {
+        let mut inner = Inner {
             limbs: spec.limbs(&groups),
             residual: spec.floor() + spec.residual.levels,
             ring,
@@ -653,7 +689,14 @@ impl Parameters {
             log_q,
             log_p,
             spec,
-        }));
+            bottoms: None,
+        };
+        if let Some(log_small) = inner.spec.small_ring() {
+            let level = Level::new(inner.spec.products());
+            let wide = inner.bottom(inner.spec.log_n, level)?;
+            inner.bottoms = Some([wide, inner.bottom(log_small, level)?]);
+        }
+        let parameters = Self(Arc::new(inner));
         let limiting = parameters.limiting_key();
         if limiting.bits < 128 && !parameters.0.spec.is_toy() {
             return Err(Error::Insecure {
@@ -808,7 +851,21 @@ impl Parameters {
             let log_modulus = self.modulus(Level::new(0)).log2() + extra.log2();
             (b.hamming_weight, log_modulus)
         });
-        security::keys(self.0.spec.log_n, self.log_qp(), sparse)
+        let mut all = security::keys(self.0.spec.log_n, self.log_qp(), sparse);
+        if let Some([wide, small]) = self.bottoms() {
+            let [log_n, log_small] = [wide, small].map(|p| p.spec().log_n);
+            all.extend(security::ring_switch_keys(
+                log_n,
+                log_small,
+                small.log_qp(),
+            ));
+        }
+        all
+    }
+    /// The levels of products and q0 as sets of their own, in this ring and in the small one, if there is one: what keys of a change of rings are laid out
+    /// by.
+    pub fn bottoms(&self) -> Option<&[Self; 2]> {
+        self.0.bottoms.as_ref()
     }
     /// The weakest of them.
     pub fn limiting_key(&self) -> KeySecurity {

@@ -13,7 +13,6 @@ use crate::keys::{EvaluationKeys, KeyName, KeyRequest, SwitchingKey};
 use crate::security::{self, KeySecurity};
 use crate::typing::{self, Info};
 use crate::{Context, Error, Level, Parameters};
-use std::sync::Arc;
 
 /// The two rings of a change, over the same primes: q's of the lowest levels, and the first special ones.
 #[derive(Clone, Debug)]
@@ -26,9 +25,9 @@ pub struct RingSwitch {
 #[derive(Clone, Debug)]
 pub struct RingSwitchKeys {
     /// s → s'(X^t).
-    pub down: Arc<SwitchingKey>,
+    pub down: SwitchingKey,
     /// s'(X^t) → s.
-    pub up: Arc<SwitchingKey>,
+    pub up: SwitchingKey,
     /// Under s', in the small ring.
     pub small: EvaluationKeys,
 }
@@ -73,14 +72,16 @@ impl RingSwitch {
         }
         Ok(switch)
     }
-    /// The down and the up key have the limbs and digits of a key of this name in [`RingSwitch::wide`].
-    pub const LAYOUT: KeyName = KeyName::SparseToDense;
-
+    /// That of a set which names a small ring.
+    pub fn of(context: &Context) -> Option<Self> {
+        let [wide, small] = context.bottoms()?.clone();
+        Some(Self { wide, small })
+    }
     /// Bytes in memory of all keys: both of the change, and these of the small ring.
     pub fn key_bytes(&self, small: &KeyRequest) -> u64 {
         let of = |p: &Parameters, name, limit| SwitchingKey::bytes_for(p, name, limit);
         let [wide, inner] = [&self.wide, &self.small].map(Context::parameters);
-        let change = of(wide, Self::LAYOUT, wide.key_limit(wide.residual()));
+        let change = of(wide, KeyName::CHANGE, wide.key_limit(wide.residual()));
         let keys = small.0.iter().map(|(&name, &limit)| of(inner, name, limit));
         2 * change + keys.sum::<u64>()
     }
@@ -149,4 +150,11 @@ impl RingSwitch {
 pub(crate) struct Small<A> {
     pub(crate) switch: RingSwitch,
     pub(crate) inner: Box<A>,
+}
+
+impl<A> Small<A> {
+    pub(crate) fn new(switch: RingSwitch, inner: A) -> Self {
+        let inner = Box::new(inner);
+        Self { switch, inner }
+    }
 }

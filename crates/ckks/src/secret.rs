@@ -233,7 +233,66 @@ impl SecretKey {
                 let reason = "encapsulation keys are made together";
                 Err(Error::conformance("key request", reason))
             }
+            KeyName::RingDown | KeyName::RingUp | KeyName::Small(_) => {
+                let reason = "keys of a change of rings are made with the small ring's secret";
+                Err(Error::conformance("key request", reason))
+            }
         }
+    }
+    /// Draws a secret of the small ring, for one set of keys ([`SecretKey::small_ring_key`]); to be dropped after.
+    ///
+    /// # Errors
+    /// [`Error::Parameters`] if the parameters have no small ring.
+    pub fn small_ring_secret(&self, rng: &mut impl CryptoRng) -> Result<Self, Error> {
+        let [_, small] = typing::small_ring(&self.parameters, self.parameters.bottoms())?;
+        Ok(Self::generate(small, rng))
+    }
+    /// Makes one key of the change to the small ring, under its secret `small` or to it.
+    ///
+    /// # Errors
+    /// [`Error::Conformance`] for other keys, or a secret of another ring.
+    pub fn small_ring_key(
+        &self,
+        name: KeyName,
+        limit: usize,
+        small: &Self,
+        rng: &mut impl CryptoRng,
+    ) -> Result<SwitchingKey, Error> {
+        let [wide, inner] = typing::small_ring(&self.parameters, self.parameters.bottoms())?;
+        match name {
+            _ if &small.parameters != inner => {
+                let reason = "the secret is not of the small ring";
+                Err(Error::conformance("change of rings", reason))
+            }
+            KeyName::Small(g) => small.key(KeyName::Galois(g), limit, rng),
+            KeyName::RingDown | KeyName::RingUp => self.between(wide, small, name, limit, rng),
+            other => Err(Error::conformance("change of rings", other.to_string())),
+        }
+    }
+    /// The key down or up, in the set of the lowest levels.
+    fn between(
+        &self,
+        wide: &Parameters,
+        small: &Self,
+        name: KeyName,
+        limit: usize,
+        rng: &mut impl CryptoRng,
+    ) -> Result<SwitchingKey, Error> {
+        let own = Self::of(wide, self.coefficients.clone());
+        let t = wide.n() / small.parameters.n();
+        let mut spread = Zeroizing::new(vec![0i8; wide.n()]);
+        for (j, &s) in small.coefficients.iter().enumerate() {
+            spread[t * j] = s;
+        }
+        let all: Vec<usize> = (0..wide.ring().moduli().len()).collect();
+        let spread = small_ntt(wide, &all, &spread);
+        let (from, to) = match name {
+            KeyName::RingDown => (&own.ntt.0, &spread.0),
+            _ => (&spread.0, &own.ntt.0),
+        };
+        let name = KeyName::CHANGE;
+        let indices = SwitchingKey::indices(wide, name, limit);
+        Ok(own.switching_key(name, limit, &indices, from, to, rng))
     }
     /// Draws an ephemeral secret of weight h and makes both encapsulation keys \[BTH22\]; the secret is dropped.
     ///
@@ -280,22 +339,11 @@ impl SecretKey {
             let reason = "the secrets are not of its two rings";
             return Err(Error::conformance("change of rings", reason));
         }
-        let own = Self::of(wide, self.coefficients.clone());
-        let t = switch.classes();
-        let mut spread = Zeroizing::new(vec![0i8; wide.n()]);
-        for (j, &s) in small.coefficients.iter().enumerate() {
-            spread[t * j] = s;
-        }
-        let all: Vec<usize> = (0..wide.ring().moduli().len()).collect();
-        let spread = small_ntt(wide, &all, &spread);
-        let (own_ntt, spread) = (&own.ntt.0, &spread.0);
-        let (name, limit) = (RingSwitch::LAYOUT, wide.key_limit(wide.residual()));
-        let indices = SwitchingKey::indices(wide, name, limit);
-        let down = own.switching_key(name, limit, &indices, own_ntt, spread, rng);
-        let up = own.switching_key(name, limit, &indices, spread, own_ntt, rng);
+        let limit = wide.key_limit(wide.residual());
+        let mut key = |name| self.between(wide, small, name, limit, rng);
         Ok(RingSwitchKeys {
-            down: down.into(),
-            up: up.into(),
+            down: key(KeyName::RingDown)?,
+            up: key(KeyName::RingUp)?,
             small: small.evaluation_keys(request, rng)?,
         })
     }
@@ -309,8 +357,16 @@ impl SecretKey {
         rng: &mut impl CryptoRng,
     ) -> Result<EvaluationKeys, Error> {
         let mut keys = EvaluationKeys::new();
+        let mut small = None;
         for (&name, &limit) in &request.0 {
             match name {
+                KeyName::RingDown | KeyName::RingUp | KeyName::Small(_) => {
+                    let small = match &small {
+                        Some(small) => small,
+                        None => small.insert(self.small_ring_secret(rng)?),
+                    };
+                    keys.insert(name, self.small_ring_key(name, limit, small, rng)?);
+                }
                 KeyName::DenseToSparse => {}
                 KeyName::SparseToDense => {
                     for (name, key) in self.encapsulation_keys(limit, rng)? {

@@ -59,6 +59,26 @@ impl Cost {
         self.fields().into_iter().for_each(|a| *a *= count);
         self
     }
+    /// Work in a ring of degree 2^log_small in limbs of one of degree 2^log_n, each unit by what it takes there; switches of keys are counted one by one.
+    #[must_use]
+    pub(crate) fn in_ring(self, log_small: u32, log_n: u32) -> Self {
+        // toys stand for rings as far apart whose costs are known
+        let log_large = log_n.max(16);
+        let table = CostTable::default();
+        let small = table.for_ring((log_large + log_small - log_n).max(13)).units();
+        let large = table.for_ring(log_large).units();
+        // what lies deeper costs as at the least known degree, by its size
+        let below = (13 - i64::from(log_large + log_small - log_n)).max(0);
+        let share = |unit: usize| small[unit] / large[unit] * 0.5f64.powi(below as i32);
+        Self {
+            ntts: self.ntts * share(0),
+            multiply_adds: self.multiply_adds * share(1),
+            conversions: self.conversions * share(2),
+            passes: self.passes * share(3),
+            expansions: self.expansions * share(4),
+            ..self
+        }
+    }
     /// Difference: the work between two readings.
     #[must_use]
     pub fn since(mut self, mut earlier: Self) -> Self {
@@ -468,7 +488,8 @@ impl<'a> At<'a> {
 
 /// Making a key that is needed up to `limit` limbs: a product and an expansion for each of its limbs.
 pub fn key(parameters: &Parameters, name: KeyName, limit: usize) -> Cost {
-    let limbs = SwitchingKey::layout(parameters, name, limit).len() as f64;
+    let share = SwitchingKey::degree(parameters, name) as f64 / parameters.n() as f64;
+    let limbs = share * SwitchingKey::layout(parameters, name, limit).len() as f64;
     Cost {
         ntts: limbs,
         expansions: limbs,

@@ -114,11 +114,15 @@ pub fn describe(verified: &VerifiedPlan) -> String {
                 format!("half bootstrap  slots {slots}, gain {gain}")
             }
             Operation::Weigh {
-                outputs, to, terms, ..
+                outputs,
+                to,
+                terms,
+                within,
+                ..
             } => {
                 let [channels, height, width] = to.shape;
                 format!(
-                    "weigh       {} terms of {} in {} out, {channels}×{height}×{width} in rows of {}, {} apart",
+                    "weigh       {} terms of {} in {} out, {channels}×{height}×{width} in rows of {}, {} apart, {within:?} ring",
                     terms.len(),
                     terms.iter().map(|t| t.inputs().len()).sum::<usize>(),
                     outputs.len(),

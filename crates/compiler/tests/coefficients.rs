@@ -3,12 +3,13 @@
 mod support;
 
 use approx::Activation;
-use ckks::ParametersSpec;
+use ckks::{CostTable, ParametersSpec};
 use nn::op::{AvgPool, BatchNorm};
 use nn::{Conv2d, Graph, Network, NodeId, Op, Padding, PolyGraph, Shape, Tensor};
 use polyveil_compiler::{Target, coefficients};
-use runtime::folding::{Folding, Term};
+use runtime::folding::{Folding, Term, Within};
 use runtime::{ClearTwin, Client, Excess, LockStep, Operation, Plan, Server, VerifiedPlan};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use support::{Builder, Random, act, conv_bn, resnet, twin};
 
@@ -203,21 +204,43 @@ fn rng(seed: u64) -> rand_chacha::ChaCha20Rng {
     rand_core::SeedableRng::seed_from_u64(seed)
 }
 
-/// Through files: client, server, client; every step beside the clear twin.
-#[test]
-fn a_network_in_coefficients_runs_on_ciphertexts() {
-    let mut random = Random(11);
+/// Whether layers are carried out in the small ring, in order.
+fn within(plan: &VerifiedPlan) -> Vec<Within> {
+    let steps = plan.plan().steps.iter();
+    let within = steps.filter_map(|s| match s.operation {
+        Operation::Weigh { within, .. } => Some(within),
+        _ => None,
+    });
+    within.collect()
+}
+
+/// The same plan with every layer in the ring of its ciphertexts.
+fn in_one_ring(plan: &VerifiedPlan) -> VerifiedPlan {
+    let mut plan = plan.plan().clone();
+    plan.parameters = plan.parameters.with_small_ring(None);
+    for step in &mut plan.steps {
+        if let Operation::Weigh { within, .. } = &mut step.operation {
+            *within = Within::Whole;
+        }
+    }
+    VerifiedPlan::new(plan).expect("holds together")
+}
+
+fn strided(random: &mut Random) -> (PolyGraph, Vec<Tensor>) {
     let shapes = Shapes {
-        channels: [3, 4, 8],
+        channels: [3, 8, 16],
         size: [8, 8],
         kernels: [[3, 3]; 2],
         strides: [1, 2],
         groups: [1, 1],
         pads: [[1; 4]; 2],
     };
-    let graph = small(&mut random, &shapes);
-    let (graph, data) = twin(&graph, &mut random, 24, 4);
-    let compiled = check("small", &graph, &data, 10);
+    let graph = small(random, &shapes);
+    twin(&graph, random, 24, 4)
+}
+
+/// Through files: client, server, client; every step beside the clear twin, with keys in memory and in their file.
+fn on_ciphertexts(compiled: &VerifiedPlan, graph: &PolyGraph, x: &Tensor) {
     let file = compiled.plan().write(Vec::new(), "plan").expect("written");
     let plan = Arc::new(VerifiedPlan::read(&file[..], "plan").expect("read"));
     assert_eq!(plan.plan(), compiled.plan());
@@ -226,8 +249,11 @@ fn a_network_in_coefficients_runs_on_ciphertexts() {
     let keys = client
         .write_evaluation_keys(Vec::new(), "keys", &mut rng(2), &mut |_, _| {})
         .expect("keys");
+    assert_eq!(keys.len() as u64, plan.facts().key_file_bytes);
     let server = Server::read(plan.clone(), &keys[..], "keys", &mut |_, _| {}).expect("server");
-    let x = &data[0];
+    let held = server.engine().keys().bytes();
+    let sizes = plan.facts().key_sizes.values();
+    assert_eq!(held, sizes.map(|s| s.memory).sum::<u64>());
     let input = client
         .write_input(x.values(), Vec::new(), "input", &mut rng(3))
         .expect("input");
@@ -263,6 +289,71 @@ fn a_network_in_coefficients_runs_on_ciphertexts() {
     let network = graph.evaluate(x).expect("runs").output;
     let size = largest(network.values().iter().copied());
     assert!(largest(had.iter().zip(network.values()).map(|(a, b)| a - b)) < 3e-3 * size);
+    // keys that are read when they are used
+    let stored = tempfile(&keys);
+    let server = Server::open(plan, stored, "keys", &BTreeSet::new(), &mut |_, _| {});
+    let server = server.expect("server");
+    let state = server.read_input(&input[..], "input").expect("belongs");
+    let again = server.run(state, &mut ()).expect("runs");
+    let again = server.write_answer(&again, Vec::new(), "answer");
+    assert!(again.expect("answer") == bytes, "another answer");
+}
+
+/// An open file that has no name any more.
+fn tempfile(bytes: &[u8]) -> std::fs::File {
+    let path = std::env::temp_dir().join(format!("polyveil-keys-{}", std::process::id()));
+    std::fs::write(&path, bytes).expect("written");
+    let file = std::fs::File::open(&path).expect("there");
+    std::fs::remove_file(&path).expect("removed");
+    file
+}
+
+#[test]
+fn a_network_in_coefficients_runs_on_ciphertexts() {
+    let mut random = Random(11);
+    let (graph, data) = strided(&mut random);
+    let compiled = check("small", &graph, &data, 10);
+    let rings = within(&compiled);
+    assert!(rings.contains(&Within::Small), "{rings:?}");
+    on_ciphertexts(&compiled, &graph, &data[0]);
+    let one = in_one_ring(&compiled);
+    on_ciphertexts(&one, &graph, &data[0]);
+    let steps = |plan: &VerifiedPlan| plan.facts().total.seconds(&CostTable::default());
+    assert!(steps(&compiled) < steps(&one));
+    // the same values, garbage included, whichever way
+    let [a, b] = [&compiled, &one].map(|p| in_the_clear(p, &data[0]));
+    assert!(largest(a.iter().zip(&b).map(|(a, b)| a - b)) < 1e-9);
+}
+
+#[test]
+fn a_small_ring_is_named_in_the_parameters_or_not_used() {
+    let mut random = Random(11);
+    let (graph, _) = strided(&mut random);
+    let compiled = coefficients::compile(&graph, &target(10)).expect("compiles");
+    let p = compiled.parameters();
+    let names: Vec<String> = p.key_security().into_iter().map(|k| k.name).collect();
+    let small = names.iter().filter(|n| n.contains("degree 2^7"));
+    assert_eq!(small.count(), 3, "{names:?}");
+    let mut plan = compiled.plan().clone();
+    plan.parameters = plan.parameters.with_small_ring(None);
+    let text = VerifiedPlan::new(plan).expect_err("no small ring").to_string();
+    assert!(text.contains("name no small ring"), "{text}");
+    for log_n in [3, 10, 11] {
+        let mut plan = compiled.plan().clone();
+        plan.parameters = plan.parameters.with_small_ring(Some(log_n));
+        let text = VerifiedPlan::new(plan).expect_err("no such ring").to_string();
+        assert!(text.contains("a small ring of degree"), "{text}");
+    }
+    // classes that are no whole channels
+    let mut plan = compiled.plan().clone();
+    for step in &mut plan.steps {
+        if let Operation::Weigh { within, .. } = &mut step.operation {
+            *within = Within::Small;
+        }
+    }
+    plan.parameters = plan.parameters.with_small_ring(Some(4));
+    let text = VerifiedPlan::new(plan).expect_err("too small").to_string();
+    assert!(text.contains("residue classes"), "{text}");
 }
 
 #[test]

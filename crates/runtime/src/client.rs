@@ -162,6 +162,8 @@ impl Client {
     ) -> Result<()> {
         // the two keys of an encapsulation are made together
         let mut together = Vec::new();
+        // one secret for all keys of a change of rings
+        let mut small = None;
         for &(key, limit) in &self.spec().keys {
             let made = match key {
                 KeyName::DenseToSparse | KeyName::SparseToDense => {
@@ -179,6 +181,13 @@ impl Client {
                             level: 0,
                         })?;
                     together.swap_remove(at).1
+                }
+                KeyName::RingDown | KeyName::RingUp | KeyName::Small(_) => {
+                    let small = match &small {
+                        Some(small) => small,
+                        None => small.insert(self.secret.small_ring_secret(rng)?),
+                    };
+                    self.secret.small_ring_key(key, limit, small, rng)?
                 }
                 _ => self.secret.key(key, limit, rng)?,
             };

@@ -5,7 +5,7 @@
 use crate::Register;
 use ckks::coefficients::{Parts, slot_of};
 use ckks::folded::{Convolution, Folded, WeightRows};
-use ckks::{Arithmetic, Coefficients, Descent, Error, HalfBootstrap, Level};
+use ckks::{Arithmetic, Coefficients, Descent, Error, HalfBootstrap, Level, Parameters};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,6 +15,35 @@ pub const WEIGHT_BITS: i32 = 16;
 
 /// Largest magnitude of an integer weight: 2^8 as a weight.
 pub const LARGEST_WEIGHT: i32 = 1 << 24;
+
+/// The ring that a linear layer's products and packing are carried out in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Within {
+    /// That of the ciphertexts.
+    #[default]
+    Whole,
+    /// The small one that the parameters name ([`ckks::ring_switch`]): two switches of keys more for every ciphertext, cheaper ones for every channel.
+    Small,
+}
+
+impl Within {
+    pub(crate) fn is_whole(&self) -> bool {
+        *self == Self::Whole
+    }
+    /// Ciphertexts of that ring for each.
+    fn classes(self, parameters: &Parameters) -> Result<usize, Error> {
+        match (self, parameters.bottoms()) {
+            (Self::Whole, _) => Ok(1),
+            (Self::Small, Some([wide, small])) => Ok(wide.n() / small.n()),
+            (Self::Small, None) => {
+                let name = &parameters.spec().name;
+                let reason = format!("parameters `{name}` name no small ring");
+                Err(Error::conformance("linear layer", reason))
+            }
+        }
+    }
+}
 
 /// How channels × height × width lie in coefficients, in a ring whose degree is the parameters': see [`Folded`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,11 +218,16 @@ impl WeightRows for Repeated<'_> {
 }
 
 impl Term {
-    /// The convolution onto `to`, none for a multiple.
+    /// The convolution onto `to` in a ring of degree n, of whose ciphertexts each is seen as so many classes; none for a multiple.
     ///
     /// # Errors
     /// [`Error::Conformance`] where layouts, kernel and weights do not fit each other.
-    pub fn layer(&self, to: &Folding, n: usize) -> Result<Option<Convolution>, Error> {
+    pub fn layer(
+        &self,
+        to: &Folding,
+        n: usize,
+        classes: usize,
+    ) -> Result<Option<Convolution>, Error> {
         let Self::Kernel {
             inputs,
             from,
@@ -207,7 +241,9 @@ impl Term {
         else {
             return Ok(None);
         };
-        let (from, to) = (from.folded(n)?, to.folded(n)?);
+        let given = from.folded(n)?.ciphertexts();
+        let [from, to] = [from, to].map(|f| f.folded(n)?.narrowed(classes));
+        let (from, to) = (from?, to?);
         let taps = kernel[0].saturating_mul(kernel[1]);
         if taps == 0 || taps > n {
             return Err(Error::conformance("kernel", format!("of {kernel:?}")));
@@ -215,12 +251,12 @@ impl Term {
         let layer = Convolution::new(&from, &to, *kernel, *before, *stride, *groups)?;
         let times = if *flat { taps } else { 1 };
         let needed = layer.row() / times * layer.outputs();
-        if inputs.len() != from.ciphertexts() || weights.len() != needed {
+        if inputs.len() != given || weights.len() != needed {
             let reason = format!(
                 "{} ciphertexts and {} weights, but {} and {needed} are needed",
                 inputs.len(),
                 weights.len(),
-                from.ciphertexts()
+                given
             );
             return Err(Error::conformance("linear layer", reason));
         }
@@ -235,48 +271,68 @@ impl Term {
 pub(crate) fn weigh<A: Arithmetic + ?Sized>(
     a: &A,
     xs: &[A::Value],
-    (to, terms): (&Folding, &[Term]),
+    (to, terms, within): (&Folding, &[Term], Within),
     bias: &[Option<Arc<[f64]>>],
 ) -> Result<Vec<A::Value>, Error> {
     let n = a.parameters().n();
     let unit = f64::from(WEIGHT_BITS).exp2();
+    let classes = within.classes(a.parameters())?;
+    let small = a.small().filter(|_| within == Within::Small);
     let mut xs = xs.iter();
     let mut sums: Vec<Option<Coefficients<A::Value>>> = vec![None; bias.len()];
+    // of the kernels, in the ring that they are carried out in
+    let mut inner = vec![None; bias.len() * classes];
     for term in terms {
         let operands = xs.by_ref().take(term.inputs().len());
         let operands: Vec<_> = operands
             .map(|x| Coefficients::of(a, x.clone()))
             .collect::<Result<_, _>>()?;
-        let results: Vec<Coefficients<A::Value>> = match term {
+        match term {
             Term::Kernel {
                 weights,
                 flat,
                 kernel,
                 ..
             } => {
-                let Some(layer) = term.layer(to, n)? else {
+                let Some(layer) = term.layer(to, n, classes)? else {
                     continue;
                 };
                 let times = if *flat { kernel[0] * kernel[1] } else { 1 };
                 let rows = Repeated { weights, times };
-                let packed = a.convolve(&operands, &layer, &rows, unit)?;
-                packed.into_iter().flatten().collect()
+                match small {
+                    None => {
+                        let packed = a.convolve(&operands, &layer, &rows, unit)?;
+                        add(a, &mut inner, packed)?;
+                    }
+                    Some(small) => {
+                        let narrowed = operands.iter().map(|x| a.narrow(x));
+                        let narrowed: Vec<Vec<_>> = narrowed.collect::<Result<_, _>>()?;
+                        drop(operands);
+                        let packed = small.convolve(&narrowed.concat(), &layer, &rows, unit)?;
+                        add(small, &mut inner, packed)?;
+                    }
+                }
             }
-            Term::Multiple { factor, .. } => (operands.iter())
-                .map(|x| {
+            Term::Multiple { factor, .. } => {
+                let times = operands.iter().map(|x| {
                     let y = a.mul_integer(x.value(), i64::from(*factor))?;
                     let scale = a.info(&y).scale * unit;
-                    Coefficients::of(a, a.with_scale(&y, scale)?)
-                })
-                .collect::<Result<_, _>>()?,
-        };
-        for (sum, y) in sums.iter_mut().zip(results) {
-            *sum = Some(match sum {
-                None => y,
-                Some(sum) => sum.plus(a, &y)?,
-            });
+                    Ok(Some(Coefficients::of(a, a.with_scale(&y, scale)?)?))
+                });
+                add(a, &mut sums, times.collect::<Result<Vec<_>, Error>>()?)?;
+            }
         }
     }
+    let whole: Vec<Option<Coefficients<A::Value>>> = match within {
+        Within::Whole => inner,
+        Within::Small => (inner.chunks(classes))
+            .map(|c| match c.iter().any(Option::is_some) {
+                true => Ok(Some(a.widen(c)?)),
+                false => Ok(None),
+            })
+            .collect::<Result<_, Error>>()?,
+    };
+    add(a, &mut sums, whole)?;
     let (base, slots) = (a.parameters().scale(Level::new(0)), to.slots(n));
     let result = |sum: Option<Coefficients<A::Value>>, bias: &Option<Arc<[f64]>>| {
         let sum =
@@ -293,6 +349,21 @@ pub(crate) fn weigh<A: Arithmetic + ?Sized>(
     };
     let outputs = sums.into_iter().zip(bias);
     outputs.map(|(sum, bias)| result(sum, bias)).collect()
+}
+
+/// Adds to sums what is there.
+fn add<A: Arithmetic + ?Sized>(
+    a: &A,
+    sums: &mut [Option<Coefficients<A::Value>>],
+    values: Vec<Option<Coefficients<A::Value>>>,
+) -> Result<(), Error> {
+    for (sum, y) in sums.iter_mut().zip(values) {
+        *sum = match (sum.take(), y) {
+            (Some(sum), Some(y)) => Some(sum.plus(a, &y)?),
+            (sum, y) => sum.or(y),
+        };
+    }
+    Ok(())
 }
 
 /// The way up, and an integer multiple of what comes.
@@ -346,12 +417,12 @@ pub(crate) fn descend<A: Arithmetic + ?Sized>(
 
 /// What of an operation's shape the meter cannot see.
 pub(crate) fn check_weigh(
-    to: &Folding,
-    terms: &[Term],
+    (to, terms, within): (&Folding, &[Term], Within),
     bias: &[Option<Arc<[f64]>>],
-    n: usize,
+    parameters: &Parameters,
 ) -> Result<(), String> {
     let text = |e: Error| e.to_string();
+    let (n, classes) = (parameters.n(), within.classes(parameters).map_err(text)?);
     let count = to.folded(n).map_err(text)?.ciphertexts();
     let slots = to.slots(n);
     if bias.len() != count || terms.is_empty() || slots < 4 {
@@ -364,7 +435,7 @@ pub(crate) fn check_weigh(
     for term in terms {
         match term {
             Term::Kernel { weights, .. } => {
-                term.layer(to, n).map_err(text)?;
+                term.layer(to, n, classes).map_err(text)?;
                 let large = |w: &&i32| w.unsigned_abs() > LARGEST_WEIGHT.unsigned_abs();
                 if let Some(w) = weights.iter().find(large) {
                     return Err(format!(
@@ -387,4 +458,17 @@ pub(crate) fn check_weigh(
         }
     }
     Ok(())
+}
+
+/// Bytes that a linear layer needs beside its operands: products before they are packed, operands in the ring of the products, sums.
+pub(crate) fn weigh_bytes(
+    (to, terms, within): (&Folding, &[Term], Within),
+    parameters: &Parameters,
+    one: u64,
+) -> u64 {
+    let together = (to.spacing / to.gap.max(1)).min(to.shape[0]);
+    let outputs = to.shape[0].div_ceil(to.spacing / to.gap.max(1));
+    let reads = terms.iter().map(|t| t.inputs().len()).max().unwrap_or(0);
+    let classes = within.classes(parameters).unwrap_or(1);
+    one * (together.div_ceil(classes) + reads + 2 * outputs + 24 / classes + 8) as u64
 }

@@ -120,12 +120,18 @@ fn evaluation_keys<R: Read>(file: &mut Reader<R>) -> Result<(ParametersSpec, Det
     let request = conformance::key_request(&list, &parameters, file.name())?;
     let bytes = size(request.bytes(&parameters));
     let mut details = vec![("keys", format!("{} ({bytes})", list.len()))];
+    let (small, list): (Vec<_>, Vec<_>) = list
+        .into_iter()
+        .partition(|k| matches!(k.0, KeyName::Small(_)));
     let (galois, others): (Vec<_>, Vec<_>) = list
         .into_iter()
         .partition(|k| matches!(k.0, KeyName::Galois(_)));
     let named = |(key, limit)| ("key", format!("{key} up to prime {limit}"));
     details.extend(others.into_iter().map(named));
     details.push(("Galois keys", galois.len().to_string()));
+    if !small.is_empty() {
+        details.push(("small ring", format!("{} Galois keys", small.len())));
+    }
     Ok((parameters.spec().clone(), details))
 }
 

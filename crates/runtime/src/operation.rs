@@ -1,7 +1,7 @@
 //! The operations of a plan: what they read and write, what they do over any [`Arithmetic`], and what their time counts as.
 
 use crate::Register;
-use crate::folding::{self, Folding, TermOn};
+use crate::folding::{self, Folding, TermOn, Within};
 use ckks::{Arithmetic, BlockMap, Bootstrap, Complex64, Error, Level, Polynomial};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -136,6 +136,9 @@ pub enum OperationOn<Map, Bias, Rows> {
         terms: Vec<TermOn<Rows>>,
         /// For each output, what is added to its values in the order of their coefficients (length a power of two), or nothing.
         bias: Vec<Option<Bias>>,
+        /// Where products and packing are carried out.
+        #[serde(default, skip_serializing_if = "Within::is_whole")]
+        within: Within,
     },
     /// Coefficients at level 0, |x| ≤ 1/2, to slots: gain·x.
     HalfBootstrap {
@@ -331,9 +334,10 @@ impl<Map, Bias, Rows> OperationOn<Map, Bias, Rows> {
                         let (map, bias) = linear(map, bias)?;
                         OperationOn::Linear { inputs, outputs, map, bias, period }
                     }
-                    Self::Weigh { outputs, to, terms, bias } => OperationOn::Weigh {
+                    Self::Weigh { outputs, to, terms, bias, within } => OperationOn::Weigh {
                         outputs,
                         to,
+                        within,
                         terms: terms.into_iter().map(|t| t.try_map(&of_rows)).collect::<Result<_, E>>()?,
                         bias: bias.into_iter().map(|b| b.map(&of_bias).transpose()).collect::<Result<_, E>>()?,
                     },
@@ -458,8 +462,12 @@ impl Operation {
             }
             Self::Descend { to, .. } => vec![folding::descend(a, xs, to)?],
             Self::Weigh {
-                to, terms, bias, ..
-            } => folding::weigh(a, xs, (to, terms), bias)?,
+                to,
+                terms,
+                bias,
+                within,
+                ..
+            } => folding::weigh(a, xs, (to, terms, *within), bias)?,
             Self::HalfBootstrap { target, gain, .. } => folding::rise(a, &xs[0], *target, *gain)?,
         })
     }

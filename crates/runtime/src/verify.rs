@@ -496,11 +496,12 @@ fn check_operation(step: &Step, parameters: &Parameters) -> std::result::Result<
             to,
             terms,
             bias,
+            within,
         } => {
             if outputs.len() != bias.len() {
                 return Err(format!("{} outputs, {} biases", outputs.len(), bias.len()));
             }
-            folding::check_weigh(to, terms, bias, parameters.n())
+            folding::check_weigh((to, terms, *within), bias, parameters)
         }
         Operation::Descend { inputs, to, .. } => {
             let n = parameters.n();
@@ -567,12 +568,11 @@ fn working_bytes(parameters: &Parameters, operation: &Operation, level: Level) -
         }
         Operation::Bootstrap { bootstrap, .. } => memory::bootstrap(parameters, bootstrap.target),
         Operation::HalfBootstrap { target, .. } => memory::bootstrap(parameters, *target),
-        Operation::Weigh { to, terms, .. } => {
-            // products before they are packed, and the operands in transformed form
+        Operation::Weigh {
+            to, terms, within, ..
+        } => {
             let one = memory::ciphertext(parameters, level);
-            let reads: usize = terms.iter().map(|t| t.inputs().len()).sum();
-            let together = (to.spacing / to.gap.max(1)).min(to.shape[0]);
-            one * (together + 2 * reads + 32) as u64
+            folding::weigh_bytes((to, terms, *within), parameters, one)
         }
         Operation::Descend { .. } => 2 * memory::bootstrap(parameters, parameters.floor().index()),
         _ => memory::product(parameters, level),

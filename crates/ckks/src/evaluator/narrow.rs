@@ -1,7 +1,9 @@
 //! The change of rings on ciphertexts.
 
 use super::switch::ModDown;
-use super::{Evaluator, SmallRing};
+use super::Evaluator;
+use crate::keys::KeyName;
+use crate::ring_switch::Small;
 use crate::{Ciphertext, Coefficients, Context, Error, Level, SwitchingKey, typing};
 use ring::{Coeff, Ntt, RnsPoly};
 
@@ -23,17 +25,18 @@ fn switched(
 }
 
 impl Evaluator {
-    fn ring(&self) -> Result<&SmallRing, Error> {
+    fn ring(&self) -> Result<&Small<Self>, Error> {
         typing::small_ring(self.context.parameters(), self.small.as_deref())
     }
     pub(super) fn narrowed(&self, x: &Ciphertext) -> Result<Vec<Coefficients>, Error> {
         let ring = self.ring()?;
-        let switch = &ring.small.switch;
+        let switch = &ring.switch;
         let info = switch.narrowed(&x.info)?;
         let (wide, small) = (switch.wide(), switch.small().parameters());
         let indices = wide.parameters().limbs(info.level);
+        let key = self.key(KeyName::RingDown, info.level)?;
         let c = [0, 1].map(|i| x.polys[i].within(wide.parameters().ring(), indices));
-        let [c0, c1] = switched(wide, &ring.down, c, info.level).map(|c| {
+        let [c0, c1] = switched(wide, &key, c, info.level).map(|c| {
             let classes = c.into_coeff().classes(small.ring(), indices);
             classes.into_iter().map(RnsPoly::into_ntt)
         });
@@ -42,12 +45,12 @@ impl Evaluator {
             info,
         };
         c0.zip(c1)
-            .map(|c| Coefficients::of(&*ring.small.inner, ciphertext(c)))
+            .map(|c| Coefficients::of(&*ring.inner, ciphertext(c)))
             .collect()
     }
     pub(super) fn widened(&self, classes: &[Option<Coefficients>]) -> Result<Ciphertext, Error> {
         let ring = self.ring()?;
-        let switch = &ring.small.switch;
+        let switch = &ring.switch;
         let info = |c: &Coefficients| c.value().info;
         let info = switch.widened(classes.iter().map(|c| c.as_ref().map(info)))?;
         let (wide, small) = (switch.wide(), switch.small().parameters());
@@ -64,7 +67,8 @@ impl Evaluator {
             RnsPoly::from_classes(wide.parameters().ring(), indices, &classes).into_ntt()
         });
         let own = self.context.parameters();
-        let polys = switched(wide, &ring.up, c, info.level)
+        let key = self.key(KeyName::RingUp, info.level)?;
+        let polys = switched(wide, &key, c, info.level)
             .map(|c| c.within(own.ring(), own.limbs(info.level)));
         Ok(Ciphertext {
             polys: polys.into(),

@@ -13,11 +13,18 @@ impl Parameters {
     /// # Errors
     /// If P is smaller than the digit, or the degree is not supported.
     pub fn bottom(&self, log_n: u32, level: Level) -> Result<Self, Error> {
-        let from = &self.0;
+        self.0.bottom(log_n, level)
+    }
+}
+
+impl Inner {
+    /// [`Parameters::bottom`].
+    pub(super) fn bottom(&self, log_n: u32, level: Level) -> Result<Parameters, Error> {
+        let from = self;
         let mut spec = from.spec.clone();
-        let count = self.limbs(level).len();
+        let count = from.limbs[0][level.index].len();
         let log = |indices: &[usize]| -> f64 {
-            let primes = indices.iter().map(|&i| self.prime(i).value() as f64);
+            let primes = indices.iter().map(|&i| from.ring.modulus(i).value() as f64);
             primes.map(f64::log2).sum()
         };
         let indices: Vec<usize> = (0..count).collect();
@@ -40,7 +47,7 @@ impl Parameters {
         };
         let groups = from.groups[..=level.index].to_vec();
         let ring = from.ring.over(log_n, &[&indices, special].concat())?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Parameters(Arc::new(Self {
             limbs: spec.limbs(&groups),
             residual: level.index,
             ring,
@@ -53,6 +60,7 @@ impl Parameters {
             log_q,
             log_p: log(special),
             spec,
+            bottoms: None,
         })))
     }
 }

@@ -7,7 +7,7 @@ use crate::Error;
 use crate::activation::{Activation, Form};
 use crate::linear_op::narrow;
 use ckks::{Folded, Parameters};
-use runtime::folding::{Folding, LARGEST_WEIGHT, Term, WEIGHT_BITS};
+use runtime::folding::{Folding, LARGEST_WEIGHT, Term, WEIGHT_BITS, Within};
 use runtime::{Operation, Port, Register, Step};
 use std::sync::Arc;
 
@@ -138,6 +138,7 @@ impl Writer<'_> {
                     to: Folding::from(&self.laid.layouts[v]),
                     terms: self.terms(v)?,
                     bias: self.biases(v, bias),
+                    within: Within::Whole,
                 };
                 self.step(v, operation, 1.0 / self.units[v].scale);
                 outputs

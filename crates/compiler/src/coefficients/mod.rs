@@ -12,10 +12,11 @@ mod network;
 
 use crate::activation::Activation;
 use crate::{Error, Target};
-use ckks::{Level, Parameters, ParametersSpec};
+use ckks::{Context, CostTable, Level, Meter, Parameters, ParametersSpec};
 use network::Kind;
 use nn::PolyGraph;
-use runtime::{Description, Plan, VerifiedPlan};
+use runtime::folding::Within;
+use runtime::{Description, Operation, Plan, Step, VerifiedPlan};
 
 /// Compiles a network with every linear layer in coefficients.
 ///
@@ -43,7 +44,8 @@ pub fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error
     let laid = layout::lay(&quantities, parameters.n())?;
     let names = [graph.input().name(), graph.output().name()];
     let shapes = [graph.input().shape().dims(), graph.output().shape().dims()];
-    let (steps, input, output) = emit::emit(&quantities, &laid, &parameters, (names, shapes))?;
+    let (mut steps, input, output) = emit::emit(&quantities, &laid, &parameters, (names, shapes))?;
+    let spec = narrowed(&mut steps, spec, &target.cost)?;
     let metadata = graph.metadata();
     let description = Description {
         name: metadata.name.clone(),
@@ -64,6 +66,60 @@ pub fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error
         output,
         steps,
     })?)
+}
+
+/// log2 of the smallest degree that a small ring may have in a secure set.
+const LEAST_SMALL: u32 = 13;
+/// How much smaller than a toy's ring its small ring is, as logarithm: as 2^13 beside 2^16.
+const TOY_SMALLER: u32 = 3;
+
+/// Carries layers out in a small ring where that takes less time, and names it in the parameters if any is.
+fn narrowed(
+    steps: &mut [Step],
+    spec: ParametersSpec,
+    table: &CostTable,
+) -> Result<ParametersSpec, Error> {
+    let least = match spec.is_toy() {
+        true => spec.log_n.saturating_sub(TOY_SMALLER),
+        false => LEAST_SMALL,
+    };
+    // the smallest that is secure
+    let found = (least..spec.log_n)
+        .find_map(|log| Parameters::new(spec.clone().with_small_ring(Some(log))).ok());
+    let Some(parameters) = found else {
+        return Ok(spec);
+    };
+    let (context, level) = (Context::new(&parameters), parameters.products());
+    let table = table.for_ring(spec.log_n);
+    let mut any = false;
+    for step in steps {
+        let Operation::Weigh { within, .. } = &mut step.operation else {
+            continue;
+        };
+        *within = Within::Small;
+        let seconds = |operation: &Operation| -> Result<f64, ckks::Error> {
+            let meter = Meter::new(&context);
+            let x = meter.input(level, parameters.max_slots(), 1.0)?;
+            let operands = vec![x; operation.reads().len()];
+            operation.apply(&meter, &operands)?;
+            Ok(meter.cost().seconds(&table))
+        };
+        // refused where places lie too near each other
+        let small = seconds(&step.operation).unwrap_or(f64::INFINITY);
+        if let Operation::Weigh { within, .. } = &mut step.operation {
+            *within = Within::Whole;
+        }
+        let is_less = small < seconds(&step.operation)?;
+        if let Operation::Weigh { within, .. } = &mut step.operation
+            && is_less
+        {
+            (*within, any) = (Within::Small, true);
+        }
+    }
+    Ok(match any {
+        true => parameters.spec().clone(),
+        false => spec,
+    })
 }
 
 /// Free levels of the smallest preset.

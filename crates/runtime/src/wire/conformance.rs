@@ -85,17 +85,12 @@ pub(crate) fn key_request(
         let remedy = Help::MakeKeys.with("make new keys for this plan");
         Error::file(name, "list of keys", problem, remedy)
     };
-    let chain = parameters.special()[0];
     let mut request = KeyRequest::default();
     for &(key, limit) in list {
-        let known = match key {
-            KeyName::Galois(g) => g % 2 == 1 && g < 2 * parameters.n() as u64,
-            KeyName::Relinearization => true,
-            KeyName::DenseToSparse | KeyName::SparseToDense => parameters.bootstrap().is_some(),
-        };
-        if !known || limit == 0 || limit > chain {
+        if !key.exists(parameters, limit) {
             return Err(refuse(format!(
-                "{key} up to prime {limit}, but the chain has {chain} and N is {}",
+                "{key} up to prime {limit}, but the chain has {} and N is {}",
+                parameters.special()[0],
                 parameters.n()
             )));
         }
@@ -110,7 +105,7 @@ pub(crate) fn key_request(
 pub(crate) fn key_bytes(parameters: &Parameters, key: KeyName, limit: usize) -> u64 {
     32 + SwitchingKey::layout(parameters, key, limit)
         .iter()
-        .map(|q| packed_len(parameters.n(), q.bits()) as u64)
+        .map(|q| packed_len(SwitchingKey::degree(parameters, key), q.bits()) as u64)
         .sum::<u64>()
 }
 
