@@ -402,7 +402,9 @@ impl Meter {
         let mut uses = self.state().uses.clone();
         if let Some(small) = &self.small {
             let inner = small.inner.key_use().times;
-            let named = inner.into_iter().map(|(name, times)| (outside(name), times));
+            let named = inner
+                .into_iter()
+                .map(|(name, times)| (outside(name), times));
             uses.times.extend(named);
         }
         uses

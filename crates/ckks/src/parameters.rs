@@ -265,8 +265,7 @@ impl ParametersSpec {
     /// The same set with a small ring of degree 2^log_n for products in coefficients, or without one.
     #[must_use]
     pub fn with_small_ring(mut self, log_n: Option<u32>) -> Self {
-        if let Some(Order::First { small_ring, .. }) =
-            self.bootstrap.as_mut().map(|b| &mut b.order)
+        if let Some(Order::First { small_ring, .. }) = self.bootstrap.as_mut().map(|b| &mut b.order)
         {
             *small_ring = log_n;
         }
@@ -323,8 +322,7 @@ impl ParametersSpec {
             }
             Order::First {
                 product, log_ratio, ..
-            } if product.levels > 2 || !(4.0..=24.0).contains(log_ratio) =>
-            {
+            } if product.levels > 2 || !(4.0..=24.0).contains(log_ratio) => {
                 return Err(self.refuse(format!(
                     "{} levels of products and a ratio of 2^{log_ratio}; 0 to 2 and 2^4 to 2^24 are supported",
                     product.levels
@@ -854,11 +852,7 @@ impl Parameters {
         let mut all = security::keys(self.0.spec.log_n, self.log_qp(), sparse);
         if let Some([wide, small]) = self.bottoms() {
             let [log_n, log_small] = [wide, small].map(|p| p.spec().log_n);
-            all.extend(security::ring_switch_keys(
-                log_n,
-                log_small,
-                small.log_qp(),
-            ));
+            all.extend(security::ring_switch_keys(log_n, log_small, small.log_qp()));
         }
         all
     }

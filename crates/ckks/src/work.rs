@@ -65,7 +65,9 @@ impl Cost {
         // toys stand for rings as far apart whose costs are known
         let log_large = log_n.max(16);
         let table = CostTable::default();
-        let small = table.for_ring((log_large + log_small - log_n).max(13)).units();
+        let small = table
+            .for_ring((log_large + log_small - log_n).max(13))
+            .units();
         let large = table.for_ring(log_large).units();
         // what lies deeper costs as at the least known degree, by its size
         let below = (13 - i64::from(log_large + log_small - log_n)).max(0);

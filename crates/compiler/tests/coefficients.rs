@@ -336,12 +336,16 @@ fn a_small_ring_is_named_in_the_parameters_or_not_used() {
     assert_eq!(small.count(), 3, "{names:?}");
     let mut plan = compiled.plan().clone();
     plan.parameters = plan.parameters.with_small_ring(None);
-    let text = VerifiedPlan::new(plan).expect_err("no small ring").to_string();
+    let text = VerifiedPlan::new(plan)
+        .expect_err("no small ring")
+        .to_string();
     assert!(text.contains("name no small ring"), "{text}");
     for log_n in [3, 10, 11] {
         let mut plan = compiled.plan().clone();
         plan.parameters = plan.parameters.with_small_ring(Some(log_n));
-        let text = VerifiedPlan::new(plan).expect_err("no such ring").to_string();
+        let text = VerifiedPlan::new(plan)
+            .expect_err("no such ring")
+            .to_string();
         assert!(text.contains("a small ring of degree"), "{text}");
     }
     // classes that are no whole channels

@@ -1,7 +1,7 @@
 //! The change of rings on ciphertexts.
 
-use super::switch::ModDown;
 use super::Evaluator;
+use super::switch::ModDown;
 use crate::keys::KeyName;
 use crate::ring_switch::Small;
 use crate::{Ciphertext, Coefficients, Context, Error, Level, SwitchingKey, typing};
