@@ -133,7 +133,11 @@ pub trait Arithmetic {
         crate::bootstrap::eval_mod(self, x, cosine)
     }
     /// Refresh: see [`Bootstrap`].
-    fn bootstrap(&self, x: &Self::Value, b: &Bootstrap) -> Result<Self::Value, Error> {
+    fn bootstrap(
+        &self,
+        x: &Parts<Self::Value>,
+        b: &Bootstrap,
+    ) -> Result<Parts<Self::Value>, Error> {
         b.apply(self, x)
     }
     /// Slots → coefficients: see [`Descent`].

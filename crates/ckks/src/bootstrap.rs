@@ -8,24 +8,28 @@
 
 use crate::coefficients::{Coefficients, Parts, slot_to_coeff};
 use crate::dft::{Transforms, radius};
+use crate::memory::KeptTransforms;
 use crate::typing::Info;
 use crate::{Arithmetic, Error, Form, Level, Parameters, Polynomial, typing};
 
-/// A bootstrap: the operand (at [`Parameters::floor`], |x| ≤ 1/2) comes back as gain·x at level `target`.
+/// A bootstrap: one or two real vectors (at [`Parameters::floor`], |x| ≤ 1/2) come back as gain·x at level `target`.
 ///
-/// A vector of `slots` complex slots; real vectors are refreshed the same way. The gain is folded into scales and costs nothing.
+/// Their imaginary parts count as errors. One vector fills half of the coefficients that two of the same period do, and takes half of their
+/// EvalMods. The gain is folded into scales and costs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Bootstrap {
-    /// Period of the operand.
+    /// Period of the operands.
     pub slots: usize,
-    /// Residual level of the result.
+    /// Residual level of the results.
     pub target: usize,
-    /// The result is gain·x.
+    /// The results are gain·x.
     pub gain: f64,
 }
 
 /// Largest integer that a gain is made of.
 const MOST_GAIN: f64 = 1e6;
+/// Fewest slots that transforms are made for.
+const LEAST_SLOTS: usize = 4;
 
 /// sin(2πv) from (v/R), at the canonical scale of EvalMod's last level.
 pub(crate) fn eval_mod<A: Arithmetic + ?Sized>(
@@ -86,89 +90,138 @@ pub(crate) fn sines<A: Arithmetic + ?Sized>(
 }
 
 impl Bootstrap {
+    /// The transforms that it takes for one vector or two: complex slots and form.
+    fn form(&self, p: &Parameters, vectors: usize) -> (usize, Form) {
+        if p.floor() == Level::new(0) {
+            return (self.slots, Form::Real);
+        }
+        match vectors {
+            // 2n real values, n the least that transforms are made for
+            1 => ((self.slots / 2).max(LEAST_SLOTS), Form::Real),
+            _ => (self.slots, Form::Complex),
+        }
+    }
+    /// What it keeps encoded, for one vector or two.
+    pub fn kept(&self, p: &Parameters, vectors: usize) -> KeptTransforms {
+        let (slots, form) = self.form(p, vectors);
+        KeptTransforms {
+            slots,
+            form,
+            first: (self.target, self.gain.to_bits()),
+        }
+    }
     /// Carries it out.
     ///
     /// # Errors
-    /// If the operand is not at [`Parameters::floor`] and its canonical scale, or has a larger period.
-    pub fn apply<A: Arithmetic + ?Sized>(&self, a: &A, x: &A::Value) -> Result<A::Value, Error> {
+    /// If the operands are not at [`Parameters::floor`] and its canonical scale, or have a larger period.
+    pub fn apply<A: Arithmetic + ?Sized>(
+        &self,
+        a: &A,
+        x: &Parts<A::Value>,
+    ) -> Result<Parts<A::Value>, Error> {
         let p = a.parameters();
+        let to = self.typed(p, x.infos(a))?;
+        let y = match p.floor().index() {
+            0 => self.ending(a, x, to.level)?,
+            _ => self.beginning(a, x, to.level)?,
+        };
+        y.each(|y| a.assume_bound(&a.with_slots(y, self.slots)?, 0.5 * self.gain))
+    }
+    /// Where the results stand.
+    ///
+    /// # Errors
+    /// As [`Bootstrap::apply`].
+    pub(crate) fn typed(
+        &self,
+        p: &Parameters,
+        operands: impl Iterator<Item = Info>,
+    ) -> Result<Info, Error> {
         typing::bootstrapping(p)?;
-        let here = a.info(x);
-        typing::levels("bootstrap (from the lowest level)", here.level, p.floor())?;
-        typing::scales("bootstrap", here.scale, p.scale(p.floor()))?;
         typing::slots(p, "bootstrap", self.slots)?;
-        if here.slots > self.slots || self.slots < 4 {
-            return Err(Error::Slots {
-                operation: "bootstrap",
-                slots: here.slots,
-                most: self.slots,
-            });
+        for here in operands {
+            typing::linear_degree("bootstrap", &here)?;
+            typing::levels("bootstrap (from the lowest level)", here.level, p.floor())?;
+            typing::scales("bootstrap", here.scale, p.scale(p.floor()))?;
+            if here.slots > self.slots || self.slots < LEAST_SLOTS {
+                return Err(Error::Slots {
+                    operation: "bootstrap",
+                    slots: here.slots,
+                    most: self.slots,
+                });
+            }
         }
-        let target = typing::landing(p, self.target)?;
+        let level = typing::landing(p, self.target)?;
         if self.gain.is_nan() || self.gain <= 0.0 {
             return Err(Error::conformance(
                 "bootstrap",
                 format!("a gain of {}", self.gain),
             ));
         }
-        let y = match p.floor().index() {
-            0 => self.ending(a, x, target)?,
-            _ => self.beginning(a, x, target)?,
-        };
-        a.assume_bound(&a.with_slots(&y, self.slots)?, 0.5 * self.gain)
+        Ok(Info::fresh(p, level, self.slots))
+    }
+    /// The integer of the gain, and the scale of coefficients: an integer gain costs noise alone, a gain in the scale costs the sine's bias: the
+    /// latter for what no integer does.
+    fn scales(&self, p: &Parameters, target: Level) -> (f64, f64) {
+        let whole = self.gain.floor().clamp(1.0, MOST_GAIN);
+        (whole, p.base_scale(target) * self.gain / whole)
+    }
+    /// x comes back as gain·sin(κx)/κ with this κ, where SlotToCoeff comes first.
+    pub fn angle(&self, p: &Parameters) -> f64 {
+        let (_, scale) = self.scales(p, Level::new(self.target));
+        std::f64::consts::TAU * scale / p.modulus(Level::new(0))
     }
     /// With SlotToCoeff first.
     fn beginning<A: Arithmetic + ?Sized>(
         &self,
         a: &A,
-        x: &A::Value,
+        x: &Parts<A::Value>,
         target: Level,
-    ) -> Result<A::Value, Error> {
+    ) -> Result<Parts<A::Value>, Error> {
         let p = a.parameters();
-        let base = Level::new(0);
-        let transforms = a.context().transforms(self.slots, Form::Complex)?;
-        // an integer gain costs noise alone, a gain in the scale costs the sine's bias: the latter for what no integer does
-        let whole = self.gain.floor().clamp(1.0, MOST_GAIN);
-        let scale = p.base_scale(target) * self.gain / whole;
-        let x = a.with_slots(x, self.slots)?;
-        let y = slot_to_coeff(a, vec![x], None, &transforms.slot_to_coeff, scale)?;
-        let y = a.drop_to(&y, base)?;
-        let Parts { first, second } = sines(a, &y, transforms, self.slots, target)?;
-        let y = match second {
-            Some(imaginary) => a.add(&first, &a.mul_i(&imaginary)?)?,
-            None => first,
+        let (whole, scale) = self.scales(p, target);
+        let (slots, form) = self.form(p, x.count());
+        let transforms = a.context().transforms(slots, form)?;
+        let y = match form {
+            Form::Complex => x.joined(a)?,
+            Form::Real => x.first.clone(),
         };
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "an integer of at most MOST_GAIN"
-        )]
-        let y = a.mul_integer(&y, whole as i64)?;
-        // sin(2πv) ≈ 2π·x·scale/q₀, and `whole` times that is gain·x at the canonical scale
-        let unit = a.info(&y).scale * std::f64::consts::TAU * scale / p.modulus(base);
-        let y = a.with_scale(&y, unit * whole / self.gain)?;
-        a.with_exact_scale(&y, p.scale(target))
+        let from = match form {
+            Form::Complex => slots,
+            Form::Real => 2 * slots,
+        };
+        let y = a.with_slots(&y, from)?;
+        let y = slot_to_coeff(a, vec![y], None, &transforms.slot_to_coeff, scale)?;
+        let y = a.with_slots(&a.drop_to(&y, Level::new(0))?, slots)?;
+        sines(a, &y, transforms, slots, target)?.each(|y| {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "an integer of at most MOST_GAIN"
+            )]
+            let y = a.mul_integer(y, whole as i64)?;
+            // sin(2πv) ≈ 2π·x·scale/q₀, and `whole` times that is gain·x at the canonical scale
+            let unit = a.info(&y).scale * self.angle(p) * whole / self.gain;
+            a.with_exact_scale(&a.with_scale(&y, unit)?, p.scale(target))
+        })
     }
     /// With SlotToCoeff last.
     fn ending<A: Arithmetic + ?Sized>(
         &self,
         a: &A,
-        x: &A::Value,
+        x: &Parts<A::Value>,
         target: Level,
-    ) -> Result<A::Value, Error> {
+    ) -> Result<Parts<A::Value>, Error> {
         let p = a.parameters();
         let base_scale = p.scale(Level::new(0));
         let transforms = a.context().transforms(self.slots, Form::Real)?;
-        let Parts { first, second } = sines(a, x, transforms, self.slots, target)?;
-        let mut y = match second {
-            Some(imaginary) => a.add(&first, &a.mul_i(&imaginary)?)?,
-            None => first,
-        };
+        let mut y = sines(a, &x.joined(a)?, transforms, self.slots, target)?.joined(a)?;
+        // parts are taken twice
+        let gain = self.gain / x.count() as f64;
         // sin(2πv) ≈ 2π·x·S₀/q₀, read as gain·x. Only the first map's plaintexts, of short period, see the gain and the target's
         // scale: the others are the same for all bootstraps of these slots and are kept encoded once.
         let here = a.info(&y);
         let unit = here.scale * 2.0 * std::f64::consts::PI * base_scale / p.modulus(Level::new(0));
         // coefficients of a message with slots up to 1/2
-        y = a.assume_bound(&a.with_scale(&y, unit / self.gain)?, 0.5 * self.gain)?;
+        y = a.assume_bound(&a.with_scale(&y, unit / gain)?, 0.5 * gain)?;
         let to = p.scale(target);
         let maps = &transforms.slot_to_coeff;
         let ratio = (p.scale(p.residual()) / unit).powf(1.0 / maps.len() as f64);
@@ -176,7 +229,16 @@ impl Bootstrap {
             let scale = (0..after).fold(to, |scale, _| scale / ratio);
             y = a.linear(&[y], map, scale)?.swap_remove(0);
         }
-        Ok(y)
+        let y = a.with_slots(&y, self.slots)?;
+        if x.count() == 1 {
+            return Ok(Parts::one(y));
+        }
+        let c = a.conjugate(&y)?;
+        let imaginary = a.mul_integer(&a.mul_i(&a.sub(&y, &c)?)?, -1)?;
+        Ok(Parts {
+            first: a.add(&y, &c)?,
+            second: Some(imaginary),
+        })
     }
 }
 
@@ -211,6 +273,14 @@ impl HalfBootstrap {
             slots,
             degree: 1,
         })
+    }
+    /// What it keeps encoded, for an operand of so many slots, the way down included.
+    pub fn kept(&self, slots: usize) -> KeptTransforms {
+        KeptTransforms {
+            slots,
+            form: Form::Real,
+            first: (self.target, 0),
+        }
     }
     /// κ of the sine that values come back through.
     pub fn angle(&self, p: &Parameters) -> f64 {

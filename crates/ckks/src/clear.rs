@@ -1,10 +1,10 @@
-//! The clear interpreter: what a circuit means, in f64. It runs the whole bootstrap circuit, ModRaise included.
+//! The clear interpreter: what a circuit means, in f64. Where SlotToCoeff comes last it runs the whole bootstrap circuit, ModRaise included.
 
 use crate::coefficients::{Parts, slot_of};
 use crate::ring_switch::{RingSwitch, Small};
 use crate::typing::{self, Info};
 use crate::{
-    Arithmetic, BlockMap, Coefficients, Complex64, Context, Convolution, Error, HalfBootstrap,
+    Arithmetic, BlockMap, Bootstrap, Coefficients, Complex64, Context, Convolution, Error, HalfBootstrap,
     Level, WeightRows, packing,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -335,6 +335,23 @@ impl Arithmetic for Clear {
                 ClearValue::new(y, to)
             })
             .collect())
+    }
+    fn bootstrap(
+        &self,
+        x: &Parts<ClearValue>,
+        b: &Bootstrap,
+    ) -> Result<Parts<ClearValue>, Error> {
+        let p = self.parameters();
+        if p.floor() == Level::new(0) {
+            return b.apply(self, x);
+        }
+        // what the circuit means, without the circuit
+        let to = b.typed(p, x.infos(self))?;
+        let (angle, gain) = (b.angle(p), b.gain);
+        x.each(|x| {
+            let sine = |j| Complex64::new(gain * (angle * x.at(j).re).sin() / angle, 0.0);
+            Ok(ClearValue::new((0..to.slots).map(sine).collect(), to))
+        })
     }
     fn half_bootstrap(
         &self,

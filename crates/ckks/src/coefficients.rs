@@ -6,7 +6,7 @@
 //! [`crate::HalfBootstrap`] up again. The n slots that [`crate::Info::slots`] speaks of are those of the same polynomial.
 
 use crate::map::{Term, Values};
-use crate::typing;
+use crate::typing::{self, Info};
 use crate::{Arithmetic, BlockMap, Ciphertext, Complex64, Error, Form, Level};
 use std::sync::Arc;
 
@@ -102,7 +102,8 @@ pub fn slot_of(j: usize, n: usize) -> usize {
     }
 }
 
-/// One or two real vectors in slots that hold the values of a ciphertext in coefficients, in bit-reversed order ([`slot_of`]).
+/// One or two real vectors in slots: those that a [`crate::Bootstrap`] refreshes together, or that hold the values of a ciphertext in coefficients,
+/// in bit-reversed order ([`slot_of`]).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parts<V> {
     /// Of N/2 slots: coefficients 0 to N/2. Of 2n slots, n < N/2: the values 0 to n, then n to 2n.
@@ -218,7 +219,37 @@ pub(crate) fn slot_to_coeff<A: Arithmetic + ?Sized>(
     Ok(xs.swap_remove(0))
 }
 
-impl<V> Parts<V> {
+impl<V: Clone> Parts<V> {
+    /// Of one vector.
+    pub fn one(first: V) -> Self {
+        Self {
+            first,
+            second: None,
+        }
+    }
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        1 + usize::from(self.second.is_some())
+    }
+    /// Both, in order.
+    pub fn into_vec(self) -> Vec<V> {
+        std::iter::once(self.first).chain(self.second).collect()
+    }
+    /// Where they stand.
+    pub(crate) fn infos<A: Arithmetic<Value = V> + ?Sized>(
+        &self,
+        a: &A,
+    ) -> impl Iterator<Item = Info> {
+        let all = std::iter::once(&self.first).chain(&self.second);
+        all.map(|x| a.info(x)).collect::<Vec<_>>().into_iter()
+    }
+    /// first + i·second.
+    pub(crate) fn joined<A: Arithmetic<Value = V> + ?Sized>(&self, a: &A) -> Result<V, Error> {
+        match &self.second {
+            Some(second) => a.add(&self.first, &a.mul_i(second)?),
+            None => Ok(self.first.clone()),
+        }
+    }
     /// The same of each part.
     ///
     /// # Errors

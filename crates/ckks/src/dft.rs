@@ -7,7 +7,7 @@ use crate::{BlockMap, Complex64, Encoder, Error, Parameters, Polynomial, typing}
 use std::collections::BTreeMap;
 
 /// What SlotToCoeff takes and CoeffToSlot leaves for the 2n coefficients of a polynomial in X^(N/2n).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Form {
     /// n complex slots: coefficients j and j + n are real and imaginary part.
     Complex,

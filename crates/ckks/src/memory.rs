@@ -1,6 +1,6 @@
 //! What the evaluator takes of memory: one formula for each thing that it holds, used by whoever plans, verifies or predicts a run.
 
-use crate::{Bootstrap, Form, Level, MapSize, Parameters, dft};
+use crate::{Form, Level, MapSize, Parameters, dft};
 use std::collections::BTreeSet;
 
 /// Code, tables of tests and the allocator's slack, beyond what is counted.
@@ -45,32 +45,39 @@ pub fn product(parameters: &Parameters, level: Level) -> u64 {
     extended(parameters, level) * (digits.count() as u64 + 8)
 }
 
-/// Bytes of the bootstraps' diagonals, which are kept encoded: for each slot count (and, for SlotToCoeff's first map, target and
+/// What a bootstrap, whole or half, keeps encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeptTransforms {
+    /// Complex slots of its transforms.
+    pub slots: usize,
+    /// Their form.
+    pub form: Form,
+    /// Target and gain, which SlotToCoeff's first map sees.
+    pub(crate) first: (usize, u64),
+}
+
+/// Bytes of the bootstraps' diagonals, which are kept encoded: for each slot count and form (and, for SlotToCoeff's first map, target and
 /// gain) one group of butterflies for each level.
-pub fn transforms<'a>(
+pub fn transforms(
     parameters: &Parameters,
-    bootstraps: impl IntoIterator<Item = &'a Bootstrap>,
+    bootstraps: impl IntoIterator<Item = KeptTransforms>,
 ) -> u64 {
     let Some(spec) = parameters.bootstrap() else {
         return 0;
     };
-    let mut slots = BTreeSet::new();
-    let mut first = BTreeSet::new();
-    for b in bootstraps {
-        slots.insert(b.slots);
-        first.insert((b.slots, b.target, b.gain.to_bits()));
-    }
+    let different: BTreeSet<KeptTransforms> = bootstraps.into_iter().collect();
+    let kinds: BTreeSet<(usize, Form)> = different.iter().map(|t| (t.slots, t.form)).collect();
     let limbs = |level: Level| parameters.limbs(level).len() + parameters.special().len();
     // a period of p complex slots is kept as 2p words per limb
     let bytes =
         |(terms, period): (usize, usize), level| (16 * terms * period * limbs(level)) as u64;
     let mut total = 0;
     let top = parameters.top(parameters.residual());
-    let (form, ends) = match parameters.floor().index() {
-        0 => (Form::Real, parameters.residual()),
-        _ => (Form::Complex, parameters.products()),
+    let ends = match parameters.floor().index() {
+        0 => parameters.residual(),
+        _ => parameters.products(),
     };
-    for slots in slots {
+    for (slots, form) in kinds {
         let mut level = top;
         for size in dft::sizes(parameters, slots, form, spec.coeff_to_slot.levels)
             .into_iter()
@@ -85,7 +92,8 @@ pub fn transforms<'a>(
         } else {
             1
         };
-        let different = first.iter().filter(|f| f.0 == slots).count();
+        let alike = |t: &&KeptTransforms| (t.slots, t.form) == (slots, form);
+        let different = different.iter().filter(alike).count();
         level = ends;
         let count = spec.slot_to_coeff.levels;
         let sizes = dft::sizes(parameters, slots, form, count);
@@ -100,9 +108,9 @@ pub fn transforms<'a>(
 }
 
 /// Bytes of a server's process besides keys and weights, where ciphertexts and steps take `peak` at most and it does these bootstraps.
-pub fn process<'a>(
+pub fn process(
     parameters: &Parameters,
-    bootstraps: impl IntoIterator<Item = &'a Bootstrap>,
+    bootstraps: impl IntoIterator<Item = KeptTransforms>,
     peak: u64,
 ) -> u64 {
     // buffers that wait to be used again, next to those in use

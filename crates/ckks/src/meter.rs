@@ -365,8 +365,7 @@ impl Meter {
         Ok(outputs.collect())
     }
     /// Twice the real and the imaginary part of z, from what a circuit made of z without its error.
-    #[must_use]
-    pub fn parts(&self, z: &MeterValue, exact: [MeterValue; 2]) -> [MeterValue; 2] {
+    fn parts(&self, z: &MeterValue, exact: [MeterValue; 2]) -> [MeterValue; 2] {
         let [real, imaginary] = exact;
         let of = |y: MeterValue, errors: Errors| MeterValue {
             errors: errors.real_twice().plus(&y.errors),
@@ -906,9 +905,32 @@ impl Arithmetic for Meter {
     ) -> Result<Vec<MeterValue>, Error> {
         self.mapped(xs, map, scale, Weights::Exact)
     }
-    fn bootstrap(&self, x: &MeterValue, b: &Bootstrap) -> Result<MeterValue, Error> {
-        let y = b.apply(self, &x.exact())?;
-        Ok(self.carrying(y, x, b.gain))
+    fn bootstrap(
+        &self,
+        x: &Parts<MeterValue>,
+        b: &Bootstrap,
+    ) -> Result<Parts<MeterValue>, Error> {
+        let y = b.apply(self, &x.each(|x| Ok(x.exact()))?)?;
+        let (Some(imaginary), Some(second)) = (&x.second, &y.second) else {
+            // imaginary parts of errors come back as real ones of other slots
+            return y.each(|y| Ok(self.carrying(y.clone(), &x.first, b.gain)));
+        };
+        // of x + i·y: the imaginary part of one vector's error is in the other's
+        let errors = (x.first.errors.clone()).plus(&imaginary.errors.clone().turned());
+        let joined = MeterValue {
+            errors: errors.times(0.5 * b.gain),
+            peak: x.first.peak.max(imaginary.peak),
+            ..x.first.clone()
+        };
+        let own = |y: &MeterValue| MeterValue {
+            errors: y.errors.as_source(self.source()),
+            ..y.clone()
+        };
+        let [first, second] = self.parts(&joined, [own(&y.first), own(second)]);
+        Ok(Parts {
+            first,
+            second: Some(second),
+        })
     }
     fn half_bootstrap(
         &self,

@@ -1,5 +1,6 @@
 //! The evaluator on an insecure toy ring: every operation means what it says.
 
+use ckks::coefficients::Parts;
 use ckks::{
     Arithmetic, Bootstrap, Clear, Complex64, Context, Error, EvaluationKeys, Evaluator, KeyName,
     KeyRequest, Level, Meter, Parameters, ParametersSpec, SecretKey,
@@ -162,17 +163,13 @@ fn bootstraps_refresh() {
             .encrypt(&x, Level::new(0), &mut s.rng)
             .expect("fits")
             .expand(&s.parameters);
-        let y = s
-            .evaluator
-            .bootstrap(
-                &c,
-                &Bootstrap {
-                    slots,
-                    target,
-                    gain,
-                },
-            )
-            .expect("bootstrap");
+        let b = Bootstrap {
+            slots,
+            target,
+            gain,
+        };
+        let y = s.evaluator.bootstrap(&Parts::one(c), &b);
+        let y = y.expect("bootstrap").first;
         assert_eq!(s.evaluator.info(&y).level, Level::new(target));
         let want: Vec<Complex64> = x.iter().map(|v| v * gain).collect();
         let error = worst(&s.secret.decrypt(&y).expect("degree"), &want);
@@ -214,19 +211,19 @@ fn parameters_without_bootstrapping_refuse_one_in_the_same_words_everywhere() {
     };
     let meter = Meter::new(&context);
     let x = meter.input(Level::new(0), 64, 0.5).expect("fits");
-    assert_eq!(meter.bootstrap(&x, &b), Err(none.clone()));
+    assert_eq!(meter.bootstrap(&Parts::one(x.clone()), &b), Err(none.clone()));
     assert_eq!(meter.mod_raise(&x, Level::new(3)), Err(none.clone()));
     let clear = Clear::new(&context, 1);
     let v = vec![Complex64::new(0.0, 0.0); 64];
     let x = clear.input(&v, Level::new(0)).expect("fits");
-    assert_eq!(clear.bootstrap(&x, &b), Err(none.clone()));
+    assert_eq!(clear.bootstrap(&Parts::one(x.clone()), &b), Err(none.clone()));
     assert_eq!(clear.mod_raise(&x, Level::new(3)), Err(none.clone()));
     let mut rng = ChaCha20Rng::seed_from_u64(5);
     let secret = SecretKey::generate(&parameters, &mut rng);
     let x = secret.encrypt(&v, Level::new(0), &mut rng).expect("fits");
     let x = x.expand(&parameters);
     let evaluator = Evaluator::new(&context, EvaluationKeys::new());
-    let refused = evaluator.bootstrap(&x, &b).map(drop);
+    let refused = evaluator.bootstrap(&Parts::one(x.clone()), &b).map(drop);
     assert_eq!(refused, Err(none.clone()));
     let refused = evaluator.mod_raise(&x, Level::new(3)).map(drop);
     assert_eq!(refused, Err(none.clone()));

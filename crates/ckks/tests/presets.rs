@@ -28,6 +28,10 @@ fn whole(spec: ParametersSpec) -> f64 {
         gain: 1.0,
     };
     let x = meter.input(p.floor(), b.slots, 0.5).expect("fits");
+    let x = Parts {
+        first: x.clone(),
+        second: Some(x),
+    };
     meter.bootstrap(&x, &b).expect("levels");
     println!(
         "{}: {} limbs, log QP {:.1}, {} keys of {:.2} GB, {:.3} s",

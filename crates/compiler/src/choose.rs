@@ -11,7 +11,7 @@ use crate::schedule::Decision;
 use crate::split::{self, Splits};
 use crate::target::Target;
 use ckks::levelled::{LEVELLED_RINGS, fine_bits};
-use ckks::{KeyName, KeyRequest, Level, ParametersSpec, keys};
+use ckks::{KeyName, KeyRequest, ParametersSpec, keys};
 use nn::{Op, PolyGraph};
 use runtime::{VerifiedPlan, size};
 use std::borrow::Cow;
@@ -63,26 +63,35 @@ pub(crate) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan
     for log_n in LEVELLED_RINGS {
         choice.ring(log_n)?;
     }
-    let standard = ParametersSpec::standard();
-    if choice.best.is_none() || choice.levels > standard.residual.levels {
-        match compile_under(graph, target, standard) {
-            Ok(plan) => choice.offer(plan),
-            Err(e) if choice.best.is_some() => choice.refused.push(format!("standard-16: {e}")),
-            Err(Error::Memory {
-                network,
-                needed,
-                had,
-            }) => {
-                return Err(Error::Memory {
+    let mut refused = None;
+    for set in [ParametersSpec::standard(), ParametersSpec::slots()] {
+        if choice.best.is_none() || choice.levels > set.residual.levels {
+            let name = set.name.clone();
+            match compile_under(graph, target, set) {
+                Ok(plan) => choice.offer(plan),
+                Err(Error::Memory {
                     network,
-                    needed: needed.min(choice.least_memory),
+                    needed,
                     had,
-                });
+                }) => {
+                    choice.least_memory = choice.least_memory.min(needed);
+                    refused = Some(Error::Memory {
+                        network,
+                        needed: choice.least_memory,
+                        had,
+                    });
+                }
+                Err(e) => {
+                    choice.refused.push(format!("{name}: {e}"));
+                    refused = Some(e);
+                }
             }
-            Err(e) => return Err(e),
         }
     }
-    choice.take()
+    match refused {
+        Some(e) if choice.best.is_none() => Err(e),
+        _ => choice.take(),
+    }
 }
 
 impl Choice<'_> {
@@ -240,7 +249,7 @@ fn key_bytes(draft: &Draft<'_>, splits: &Splits, decisions: &[Decision]) -> u64 
     let mut request = KeyRequest::default();
     let quantities = draft.normal.quantities.iter().zip(splits);
     for ((q, split), decision) in quantities.zip(decisions) {
-        let limit = parameters.key_limit(Level::new(decision.level));
+        let limit = parameters.key_limit(draft.cost.level(decision.level));
         let rotations = split.iter().flat_map(|s| &s.rotations);
         for &by in rotations {
             let by = by * draft.target.batch as i64;

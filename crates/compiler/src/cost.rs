@@ -13,13 +13,14 @@ use std::collections::BTreeMap;
 
 /// Costs for one parameter set.
 ///
-/// Periods and lengths are those of one input; where a batch lies side by side, each slot stands for `batch` of a ciphertext's.
+/// Levels are free ones: 0 is the lowest at which values lie in slots ([`CostModel::level`]). Periods and lengths are those of one input; where a batch
+/// lies side by side, each slot stands for `batch` of a ciphertext's.
 pub(crate) struct CostModel {
     context: Context,
     table: CostTable,
     batch: usize,
-    /// Seconds of a bootstrap to level 1 and to the highest, by slots.
-    bootstraps: BTreeMap<usize, (f64, f64)>,
+    /// Seconds of bootstraps of one vector and of two, to level 1 and to the highest, by slots.
+    bootstraps: BTreeMap<usize, [(f64, f64); 2]>,
     /// Seconds of an alignment to each level.
     aligns: Vec<f64>,
 }
@@ -44,7 +45,7 @@ impl CostModel {
             let align = Operation::Align {
                 input,
                 output,
-                level,
+                level: model.level(level).index(),
             };
             model.aligns.push(model.operation(&align, levels)?);
         }
@@ -62,22 +63,23 @@ impl CostModel {
             if !self.has_bootstrap() || self.bootstraps.contains_key(&slots) {
                 continue;
             }
-            let to = |target| {
+            let to = |vectors, target| {
                 let bootstrap = Bootstrap {
                     slots: slots * self.batch,
-                    target,
+                    target: self.level(target).index(),
                     gain: 1.0,
                 };
-                let (input, output) = (0, 1);
                 let operation = Operation::Bootstrap {
-                    input,
-                    output,
+                    inputs: vec![0; vectors],
+                    outputs: (1..=vectors).collect(),
                     bootstrap,
                 };
                 self.operation(&operation, 0)
             };
-            let ends = (to(1.min(levels))?, to(levels)?);
-            self.bootstraps.insert(slots, ends);
+            let ends = |vectors| -> Result<_, Error> {
+                Ok((to(vectors, 1.min(levels))?, to(vectors, levels)?))
+            };
+            self.bootstraps.insert(slots, [ends(1)?, ends(2)?]);
         }
         Ok(())
     }
@@ -105,9 +107,13 @@ impl CostModel {
         self.context.parameters()
     }
 
-    /// Highest residual level.
+    /// Highest free level.
     pub(crate) fn levels(&self) -> usize {
-        self.parameters().residual().index()
+        self.parameters().residual().index() - self.parameters().floor().index()
+    }
+    /// A free level in the chain.
+    pub(crate) fn level(&self, free: usize) -> Level {
+        Level::new(self.parameters().floor().index() + free)
     }
 
     /// Whether there is bootstrapping.
@@ -135,7 +141,7 @@ impl CostModel {
             Operation::Bootstrap { bootstrap, .. } => bootstrap.slots,
             _ => 4,
         };
-        let x = meter.input(Level::new(level), slots, 0.5)?;
+        let x = meter.input(self.level(level), slots, 0.5)?;
         match operation {
             // the definition alone: the noise of a polynomial takes longer to bound than its cost
             Operation::Polynomial { polynomial, .. } => {
@@ -177,7 +183,7 @@ impl CostModel {
 
     /// The work at a level.
     fn at(&self, level: usize) -> At<'_> {
-        At::new(self.parameters(), Level::new(level))
+        At::new(self.parameters(), self.level(level))
     }
     /// One baby rotation more.
     pub(crate) fn baby(&self, level: usize) -> f64 {
@@ -195,11 +201,15 @@ impl CostModel {
 }
 
 impl Refresh for CostModel {
-    fn bootstrap(&self, slots: usize, target: usize) -> f64 {
-        let never = (f64::INFINITY, f64::INFINITY);
-        let (low, high) = self.bootstraps.get(&slots).copied().unwrap_or(never);
+    fn bootstrap(&self, slots: usize, vectors: usize, target: usize) -> f64 {
+        let Some([one, two]) = self.bootstraps.get(&slots) else {
+            return f64::INFINITY;
+        };
         let span = self.levels().saturating_sub(1).max(1) as f64;
-        low + (high - low) * (target.saturating_sub(1)) as f64 / span
+        let at = |(low, high): &(f64, f64)| {
+            low + (high - low) * (target.saturating_sub(1)) as f64 / span
+        };
+        (vectors / 2) as f64 * at(two) + (vectors % 2) as f64 * at(one)
     }
     fn align(&self, level: usize) -> f64 {
         self.aligns.get(level).copied().unwrap_or(0.0)

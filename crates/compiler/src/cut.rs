@@ -37,7 +37,7 @@ impl Builder<'_> {
         self.cost.prepare([period])?;
         let level = self.cost.levels().div_ceil(2).max(1);
         let levels = self.cost.levels();
-        let deeper = self.cost.bootstrap(period, levels) / levels.max(1) as f64;
+        let deeper = self.cost.bootstrap(period, 1, levels) / levels.max(1) as f64;
         // Diagonals hold as many entries as they are long, at most: often that says enough, and entries are many.
         let at_least = |c: &Self, terms: &[(Id, Chain)], rows: usize, length: usize| {
             let (count, alike) = entries(terms, rows);

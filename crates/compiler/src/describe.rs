@@ -106,9 +106,13 @@ pub fn describe(verified: &VerifiedPlan) -> String {
             Operation::Polynomial { polynomial, .. } => {
                 format!("polynomial  degree {}", polynomial.degree())
             }
-            Operation::Bootstrap { bootstrap, .. } => format!(
-                "bootstrap   slots {}, gain {:.4}",
-                bootstrap.slots, bootstrap.gain
+            Operation::Bootstrap {
+                inputs, bootstrap, ..
+            } => format!(
+                "bootstrap   slots {}, gain {:.4}{}",
+                bootstrap.slots,
+                bootstrap.gain,
+                if inputs.len() > 1 { ", two" } else { "" }
             ),
             Operation::HalfBootstrap { slots, gain, .. } => {
                 format!("half bootstrap  slots {slots}, gain {gain}")

@@ -147,6 +147,7 @@ impl<'a> Draft<'a> {
                 weights: &self.weights,
                 giants: self.cost.giants(),
                 batch: target.batch,
+                floor: self.cost.level(0).index(),
             },
             packed,
             names,

@@ -67,6 +67,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) giants: Giants,
     /// Inputs side by side: each slot of the layouts is as many of a ciphertext's.
     pub(crate) batch: usize,
+    /// The chain's level of free level 0.
+    pub(crate) floor: usize,
 }
 
 /// The steps and the two ports.
@@ -104,7 +106,7 @@ pub(crate) fn emit(
                 .map(|(c, s)| (narrow(twins[v].of[c as usize]), s))
                 .collect(),
             batch,
-            level,
+            level: draft.floor + level,
             unit: draft.units[v].unit(),
         }
     };
@@ -244,7 +246,7 @@ impl Writer<'_> {
             let align = Operation::Align {
                 input,
                 output,
-                level,
+                level: self.draft.floor + level,
             };
             self.step(reader, unit, align);
             copies.push(output);
@@ -435,7 +437,7 @@ impl Writer<'_> {
         Ok(outputs)
     }
 
-    /// Refreshes every ciphertext, two real ones as one complex one where there are two.
+    /// Refreshes every ciphertext, two together where there are two.
     fn bootstrap(
         &mut self,
         v: Id,
@@ -445,45 +447,21 @@ impl Writer<'_> {
     ) -> Result<Vec<Register>, Error> {
         let (units, slots) = (&self.draft.units[v], q.layout.period * self.draft.batch);
         let inputs = self.normalised(v, q, inputs)?;
-        // the real parts of so many values in one
-        let refresh = |writer: &mut Self, input: Register, values: f64| {
-            let output = writer.fresh();
-            let bootstrap = Bootstrap {
-                slots,
-                target,
-                gain: units.gain / values,
-            };
-            let operation = Operation::Bootstrap {
-                input,
-                output,
-                bootstrap,
-            };
-            writer.step(v, values * units.unit(), operation);
-            output
+        let bootstrap = Bootstrap {
+            slots,
+            target: self.draft.floor + target,
+            gain: units.gain,
         };
         let mut outputs = Vec::with_capacity(inputs.len());
-        for pair in inputs.chunks(2) {
-            let &[left, right] = pair else {
-                outputs.push(refresh(self, pair[0], 1.0));
-                continue;
+        for inputs in inputs.chunks(2) {
+            let made: Vec<Register> = inputs.iter().map(|_| self.fresh()).collect();
+            let operation = Operation::Bootstrap {
+                inputs: inputs.to_vec(),
+                outputs: made.clone(),
+                bootstrap,
             };
-            let output = self.fresh();
-            let join = Operation::Join {
-                left,
-                right,
-                output,
-            };
-            self.step(v, units.before(), join);
-            // Split doubles
-            let input = refresh(self, output, 2.0);
-            let (real, imaginary) = (self.fresh(), self.fresh());
-            let split = Operation::Split {
-                input,
-                real,
-                imaginary,
-            };
-            self.step(v, units.unit(), split);
-            outputs.extend([real, imaginary]);
+            self.step(v, units.unit(), operation);
+            outputs.extend(made);
         }
         Ok(outputs)
     }

@@ -146,7 +146,7 @@ impl Pricing {
             let last = stages.len() - 1;
             let (decisions, all) = schedule::schedule(&stages, last, self.cost.machine())?;
             let targets = || decisions.iter().filter_map(|d| d.bootstrap);
-            let bootstrapping = targets().map(|t| self.cost.bootstrap(self.slots, t)).sum();
+            let bootstrapping = targets().map(|t| self.cost.bootstrap(self.slots, 1, t)).sum();
             Ok((all, targets().count() as f64, bootstrapping))
         };
         let (few, many) = (chain(FEW)?, chain(MANY)?);
@@ -198,8 +198,8 @@ mod tests {
             );
             // each bootstrap costs one to some level
             let (low, high) = (
-                pricing.cost.bootstrap(512, 1),
-                pricing.cost.bootstrap(512, 10),
+                pricing.cost.bootstrap(512, 1, 1),
+                pricing.cost.bootstrap(512, 1, 10),
             );
             let each = p.bootstrapping / p.bootstraps;
             assert!(

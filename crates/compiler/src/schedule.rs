@@ -82,8 +82,8 @@ pub(crate) struct Decision {
 
 /// What moving a value to another level costs.
 pub(crate) trait Refresh {
-    /// Seconds of a bootstrap of one ciphertext of so many slots to a level.
-    fn bootstrap(&self, slots: usize, target: usize) -> f64;
+    /// Seconds of bootstraps of so many real vectors of so many slots to a level, two of them together.
+    fn bootstrap(&self, slots: usize, vectors: usize, target: usize) -> f64;
     /// Seconds of an alignment down to a level.
     fn align(&self, level: usize) -> f64;
 }
@@ -182,9 +182,11 @@ pub(crate) fn schedule(
                         .filter(|t| refresh && allowed(t))
                         .map(Some);
                     for bootstrap in std::iter::once(None).chain(targets) {
-                        let ciphertexts = stage.ciphertexts.div_ceil(2) as f64;
-                        let one = |t| machine.refresh.bootstrap(stage.slots, t);
-                        let more = bootstrap.map_or(0.0, |t| ciphertexts * one(t));
+                        let all = |t| {
+                            let refresh = machine.refresh;
+                            refresh.bootstrap(stage.slots, stage.ciphertexts, t)
+                        };
+                        let more = bootstrap.map_or(0.0, all);
                         let mut levels = kept.clone();
                         if last_use[v] > v {
                             levels.push(bootstrap.unwrap_or(result));
@@ -299,8 +301,8 @@ mod tests {
     struct Bootstraps(f64, f64);
 
     impl Refresh for Bootstraps {
-        fn bootstrap(&self, _: usize, target: usize) -> f64 {
-            self.0 + self.1 * target as f64
+        fn bootstrap(&self, _: usize, vectors: usize, target: usize) -> f64 {
+            vectors.div_ceil(2) as f64 * (self.0 + self.1 * target as f64)
         }
         fn align(&self, _: usize) -> f64 {
             1e-3

@@ -22,7 +22,8 @@ use crate::split::EAGERNESS;
 use crate::stages::stages;
 use crate::target::Target;
 use ckks::keys::KeyRequest;
-use ckks::{Arithmetic, Bootstrap, Level, Meter, Parameters};
+use ckks::coefficients::Parts;
+use ckks::{Arithmetic, Bootstrap, Meter, Parameters};
 use maps::{Alike, Counted, Pattern, Source, count, more};
 use nn::PolyGraph;
 use runtime::{Operation, Purpose, Work};
@@ -261,7 +262,7 @@ impl Draft<'_> {
         let meter = Meter::new(cost.context());
         let mut parts = Vec::new();
         let mut done: BTreeSet<(Id, usize)> = BTreeSet::new();
-        let mut bootstraps: Vec<Bootstrap> = Vec::new();
+        let mut bootstraps: Vec<(Bootstrap, usize)> = Vec::new();
         // rotations with the highest level that a map of this many slots has them at
         let mut turns: BTreeMap<(usize, i64), usize> = BTreeMap::new();
         let (mut count, mut places) = (0, 0);
@@ -297,28 +298,35 @@ impl Draft<'_> {
                 *at = (*at).max(d.level);
             }
             if let Some(to) = d.bootstrap {
-                let pairs = counted.different.div_ceil(2);
-                count += pairs;
+                count += counted.different.div_ceil(2);
                 places += 1;
                 let slots = layouts[v].period;
-                let seconds = pairs as f64 * cost.bootstrap(slots, to);
+                let seconds = cost.bootstrap(slots, counted.different, to);
                 parts.push(part(Work::Bootstrap, counted.different, seconds));
                 let bootstrap = Bootstrap {
                     slots: slots * batch,
-                    target: to,
+                    target: cost.level(to).index(),
                     gain: 1.0,
                 };
-                if !bootstraps.contains(&bootstrap) {
-                    bootstraps.push(bootstrap);
+                let odd = counted.different % 2 == 1;
+                let vectors = [(odd, 1), (counted.different > 1, 2)];
+                for (_, vectors) in vectors.into_iter().filter(|v| v.0) {
+                    if !bootstraps.contains(&(bootstrap, vectors)) {
+                        bootstraps.push((bootstrap, vectors));
+                    }
                 }
             }
         }
-        for b in &bootstraps {
-            let x = meter.input(Level::new(0), b.slots, 0.5)?;
+        for (b, vectors) in &bootstraps {
+            let x = meter.input(cost.level(0), b.slots, 0.5)?;
+            let x = Parts {
+                second: (*vectors == 2).then(|| x.clone()),
+                first: x,
+            };
             meter.bootstrap(&x, b)?;
         }
         for ((slots, turn), level) in turns {
-            let x = meter.input(Level::new(level), slots * batch, 0.5)?;
+            let x = meter.input(cost.level(level), slots * batch, 0.5)?;
             let [slots, batch] = [x.info.slots, batch].map(|n| i64::try_from(n).unwrap_or(1));
             meter.rotate(&x, (turn * batch).rem_euclid(slots))?;
         }
@@ -333,6 +341,7 @@ impl Draft<'_> {
         let key_bytes = keys.memory(parameters);
         let weight_bytes = counts.iter().map(|c| 4 * c.numbers as u64).sum::<u64>();
         let peak = self.peak(stages, counts, decisions, &level_of);
+        let kept = (bootstraps.iter()).map(|(b, vectors)| b.kept(parameters, *vectors));
         Ok(Sketch {
             parts,
             levels: schedule::longest(stages),
@@ -341,7 +350,7 @@ impl Draft<'_> {
             key_bytes,
             keys,
             weight_bytes,
-            peak_bytes: ckks::memory::process(parameters, &bootstraps, peak)
+            peak_bytes: ckks::memory::process(parameters, kept, peak)
                 + weight_bytes
                 + key_bytes,
             ports: (counts[0].different, counts[normal.output].different),

@@ -3,6 +3,7 @@
 //! Values, keys and secrets are throw-away; nothing here decides anything. Clocks are the caller's.
 
 use ckks::map::{Term, Values};
+use ckks::coefficients::Parts;
 use ckks::{
     Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Context, Cost, Encoder, Error,
     Evaluator, KeyRequest, Level, Meter, Parameters, ParametersSpec, Polynomial, SecretKey,
@@ -318,12 +319,20 @@ fn bootstrap_of(p: &Parameters) -> Bootstrap {
     }
 }
 
+/// A vector as both operands of a bootstrap.
+fn twice<V: Clone>(x: &V) -> Parts<V> {
+    Parts {
+        first: x.clone(),
+        second: Some(x.clone()),
+    }
+}
+
 /// The operands' level.
 fn level(p: &Parameters, what: What) -> Level {
     match what {
         What::Circuit(_, Place::Residual) | What::Encoding => p.residual(),
         What::Circuit(_, Place::Top) | What::Transforms | What::Expansion => p.top(p.residual()),
-        What::Bootstrap => Level::new(0),
+        What::Bootstrap => p.floor(),
     }
 }
 
@@ -349,7 +358,7 @@ fn count(meter: &Meter, subjects: &Subjects, operation: &Operation) -> Result<Co
             let x = input(1.0)?;
             circuit(meter, name, [&x, &x], subjects)?;
         }
-        What::Bootstrap => drop(meter.bootstrap(&input(0.5)?, &bootstrap_of(p))?),
+        What::Bootstrap => drop(meter.bootstrap(&twice(&input(0.5)?), &bootstrap_of(p))?),
     }
     Ok(meter.cost().since(before).plus(more))
 }
@@ -458,7 +467,7 @@ impl Workload {
                 circuit(&self.evaluator, name, [x, x], &self.subjects)?;
             }
             (What::Bootstrap, Some(x)) => {
-                drop(self.evaluator.bootstrap(x, &bootstrap_of(p))?);
+                drop(self.evaluator.bootstrap(&twice(x), &bootstrap_of(p))?);
             }
             (What::Circuit(..) | What::Bootstrap, None) => {
                 debug_assert!(false, "every circuit has an operand");

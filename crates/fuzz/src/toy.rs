@@ -163,35 +163,25 @@ pub(crate) fn plans() -> [Plan; 3] {
         },
     ];
     let bootstraps = vec![
-        Operation::Join {
-            left: 0,
-            right: 0,
-            output: 1,
-        },
         Operation::Bootstrap {
-            input: 1,
-            output: 2,
+            inputs: vec![0, 0],
+            outputs: vec![1, 2],
             bootstrap: Bootstrap {
                 slots: SLOTS,
                 target: 2,
                 gain: 1.0,
             },
         },
-        Operation::Split {
-            input: 2,
-            real: 3,
-            imaginary: 4,
-        },
         Operation::Add {
-            left: 3,
-            right: 4,
-            output: 5,
+            left: 1,
+            right: 2,
+            output: 3,
         },
     ];
     [
         plan(levelled(3), (5, 1), arithmetic),
         plan(levelled(5), (3, 0), polynomials),
-        plan(bootstrapped(), (5, 2), bootstraps),
+        plan(bootstrapped(), (3, 2), bootstraps),
     ]
 }
 

@@ -67,8 +67,7 @@ fn complex(plan: &Plan) -> BTreeSet<Register> {
     let mut complex = BTreeSet::new();
     for step in &plan.steps {
         let turns = match &step.operation {
-            Operation::Join { .. } => true,
-            Operation::Split { .. } => false,
+            Operation::Bootstrap { inputs, .. } if inputs.len() > 1 => false,
             other => other.reads().iter().any(|r| complex.contains(r)) || has_complex(other),
         };
         if turns {
@@ -101,10 +100,12 @@ fn held(
         match writers.get(&register)? {
             Operation::Align { input, .. } => register = *input,
             Operation::Bootstrap {
-                input, bootstrap, ..
+                inputs,
+                outputs,
+                bootstrap,
             } => {
                 gain *= bootstrap.gain;
-                register = *input;
+                register = inputs[outputs.iter().position(|o| *o == register)?];
             }
             Operation::Linear {
                 outputs,

@@ -2,6 +2,7 @@
 
 use crate::Register;
 use crate::folding::{self, Folding, TermOn, Within};
+use ckks::coefficients::Parts;
 use ckks::{Arithmetic, BlockMap, Bootstrap, Complex64, Error, Level, Polynomial};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -90,32 +91,14 @@ pub enum OperationOn<Map, Bias, Rows> {
         /// Target level.
         level: usize,
     },
-    /// A bootstrap; the operand must satisfy |x| ≤ 1/2 and is brought to level 0 first.
+    /// A bootstrap of one or two real vectors together; operands must satisfy |x| ≤ 1/2 and are brought to the lowest level first.
     Bootstrap {
-        /// Operand.
-        input: Register,
-        /// Result.
-        output: Register,
+        /// Operands.
+        inputs: Vec<Register>,
+        /// Results, one for each operand.
+        outputs: Vec<Register>,
         /// Slots, target level, gain.
         bootstrap: Bootstrap,
-    },
-    /// x + i·y: two real values as one complex one.
-    Join {
-        /// Real part.
-        left: Register,
-        /// Imaginary part.
-        right: Register,
-        /// Result.
-        output: Register,
-    },
-    /// Twice the real and imaginary parts (2·Re z, 2·Im z).
-    Split {
-        /// Operand.
-        input: Register,
-        /// 2·Re.
-        real: Register,
-        /// 2·Im.
-        imaginary: Register,
     },
     /// Slots to coefficients, from any level above SlotToCoeff; places without a value become zero.
     Descend {
@@ -209,7 +192,7 @@ pub enum Work {
     Attention,
     /// Norms and activations.
     Functions,
-    /// Alignments, joins, and what only moves values.
+    /// Alignments, and what only moves values.
     Rest,
 }
 
@@ -241,7 +224,9 @@ impl<Map, Bias, Rows> OperationOn<Map, Bias, Rows> {
     /// Operands.
     pub fn reads(&self) -> Vec<Register> {
         match self {
-            Self::Linear { inputs, .. } | Self::Descend { inputs, .. } => inputs.clone(),
+            Self::Linear { inputs, .. }
+            | Self::Bootstrap { inputs, .. }
+            | Self::Descend { inputs, .. } => inputs.clone(),
             Self::Weigh { terms, .. } => {
                 let inputs = terms.iter().flat_map(TermOn::inputs);
                 inputs.copied().collect()
@@ -250,10 +235,8 @@ impl<Map, Bias, Rows> OperationOn<Map, Bias, Rows> {
             | Self::Square { input, .. }
             | Self::Quartic { input, .. }
             | Self::Align { input, .. }
-            | Self::Bootstrap { input, .. }
-            | Self::HalfBootstrap { input, .. }
-            | Self::Split { input, .. } => vec![*input],
-            Self::Add { left, right, .. } | Self::Join { left, right, .. } => vec![*left, *right],
+            | Self::HalfBootstrap { input, .. } => vec![*input],
+            Self::Add { left, right, .. } => vec![*left, *right],
             Self::Multiply {
                 left, right, add, ..
             } => [*left, *right]
@@ -266,20 +249,16 @@ impl<Map, Bias, Rows> OperationOn<Map, Bias, Rows> {
     pub fn writes(&self) -> Vec<Register> {
         match self {
             Self::Linear { outputs, .. }
+            | Self::Bootstrap { outputs, .. }
             | Self::Weigh { outputs, .. }
             | Self::HalfBootstrap { outputs, .. } => outputs.clone(),
             Self::Polynomial { output, .. }
             | Self::Square { output, .. }
             | Self::Quartic { output, .. }
             | Self::Align { output, .. }
-            | Self::Bootstrap { output, .. }
             | Self::Add { output, .. }
             | Self::Multiply { output, .. }
-            | Self::Descend { output, .. }
-            | Self::Join { output, .. } => vec![*output],
-            Self::Split {
-                real, imaginary, ..
-            } => vec![*real, *imaginary],
+            | Self::Descend { output, .. } => vec![*output],
         }
     }
     /// What its time counts as in a layer for `purpose`.
@@ -293,9 +272,7 @@ impl<Map, Bias, Rows> OperationOn<Map, Bias, Rows> {
             Self::Bootstrap { .. } | Self::HalfBootstrap { .. } | Self::Descend { .. } => {
                 Work::Bootstrap
             }
-            Self::Add { .. } | Self::Align { .. } | Self::Join { .. } | Self::Split { .. } => {
-                Work::Rest
-            }
+            Self::Add { .. } | Self::Align { .. } => Work::Rest,
         }
     }
     /// In a word, for progress and listings.
@@ -309,8 +286,6 @@ impl<Map, Bias, Rows> OperationOn<Map, Bias, Rows> {
             Self::Multiply { .. } => "multiply",
             Self::Align { .. } => "align",
             Self::Bootstrap { .. } => "bootstrap",
-            Self::Join { .. } => "join",
-            Self::Split { .. } => "split",
             Self::Descend { .. } => "slots to coefficients",
             Self::Weigh { .. } => "linear layer in coefficients",
             Self::HalfBootstrap { .. } => "half bootstrap",
@@ -352,9 +327,7 @@ impl<Map, Bias, Rows> OperationOn<Map, Bias, Rows> {
             Add { left, right, output }
             Multiply { left, right, output, factor, add, constant, bound }
             Align { input, output, level }
-            Bootstrap { input, output, bootstrap }
-            Join { left, right, output }
-            Split { input, real, imaginary }
+            Bootstrap { inputs, outputs, bootstrap }
             Descend { inputs, output, to }
             HalfBootstrap { input, outputs, slots, target, gain }
         })
@@ -451,14 +424,12 @@ impl Operation {
             }
             Self::Align { level, .. } => vec![a.align(&xs[0], Level::new(*level))?],
             Self::Bootstrap { bootstrap, .. } => {
-                let x = a.align(&xs[0], Level::new(0))?;
-                vec![a.bootstrap(&x, bootstrap)?]
-            }
-            Self::Join { .. } => vec![a.add(&xs[0], &a.mul_i(&xs[1])?)?],
-            Self::Split { .. } => {
-                let c = a.conjugate(&xs[0])?;
-                let imaginary = a.mul_integer(&a.mul_i(&a.sub(&xs[0], &c)?)?, -1)?;
-                vec![a.add(&xs[0], &c)?, imaginary]
+                let low = |x| a.align(x, a.parameters().floor());
+                let x = Parts {
+                    first: low(&xs[0])?,
+                    second: xs.get(1).map(low).transpose()?,
+                };
+                a.bootstrap(&x, bootstrap)?.into_vec()
             }
             Self::Descend { to, .. } => vec![folding::descend(a, xs, to)?],
             Self::Weigh {
@@ -497,8 +468,6 @@ impl Operation {
             // of coefficients, where the meter counts in slots
             Self::Descend { .. } => f64::INFINITY,
             Self::Multiply { bound, .. } => *bound,
-            // two real vectors in one
-            Self::Join { .. } => std::f64::consts::SQRT_2,
             _ => 1.0,
         }
     }

@@ -16,7 +16,8 @@ use crate::wire::{
     KeyId,
     container::{Digest, Header, Ids, Kind},
 };
-use ckks::{Bootstrap, Context, CostTable, MeterValue, Parameters, SeededCiphertext};
+use ckks::memory::KeptTransforms;
+use ckks::{Context, CostTable, HalfBootstrap, MeterValue, Parameters, SeededCiphertext};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::{Arc, OnceLock};
@@ -216,15 +217,15 @@ impl VerifiedPlan {
 }
 
 impl Plan {
-    /// The bootstraps, whole and half ones, in the order of the steps.
-    pub(crate) fn bootstraps(&self) -> Vec<Bootstrap> {
+    /// What the bootstraps, whole and half ones, keep encoded, in the order of the steps.
+    pub(crate) fn bootstraps(&self, p: &Parameters) -> Vec<KeptTransforms> {
         let of = self.steps.iter().filter_map(|s| match &s.operation {
-            Operation::Bootstrap { bootstrap, .. } => Some(*bootstrap),
-            &Operation::HalfBootstrap { slots, target, .. } => Some(Bootstrap {
-                slots,
-                target,
-                gain: 1.0,
-            }),
+            Operation::Bootstrap {
+                inputs, bootstrap, ..
+            } => Some(bootstrap.kept(p, inputs.len())),
+            &Operation::HalfBootstrap { slots, target, .. } => {
+                Some(HalfBootstrap { target }.kept(slots))
+            }
             _ => None,
         });
         of.collect()

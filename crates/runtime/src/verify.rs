@@ -52,8 +52,9 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
     let [output_error, output_weights, output_magnitude] = reading.output(&plan.output)?;
     let meter = reading.meter;
     let keys = meter.keys();
+    let kept = plan.bootstraps(&parameters);
     let peak_without_keys =
-        weight_bytes(plan) + memory::process(&parameters, &plan.bootstraps(), peak);
+        weight_bytes(plan) + memory::process(&parameters, kept.iter().copied(), peak);
     let key_sizes: BTreeMap<KeyName, KeySize> = (keys.0.iter())
         .map(|(&key, &limit)| {
             let size = KeySize {
@@ -66,11 +67,11 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
     let list: KeyList = keys.0.iter().map(|(&k, &l)| (k, l)).collect();
     let facts = PlanFacts {
         steps,
-        bootstraps: plan.bootstraps().len() as u64,
+        bootstraps: kept.len() as u64,
         key_file_bytes: evaluation_keys_bytes(&parameters, &list),
         peak_bytes: peak_without_keys + key_sizes.values().map(|s| s.memory).sum::<u64>(),
         peak_without_keys,
-        working_bytes: memory::transforms(&parameters, &plan.bootstraps()) + peak,
+        working_bytes: memory::transforms(&parameters, kept) + peak,
         key_sizes,
         key_use: meter.key_use(),
         output_error,
@@ -157,7 +158,7 @@ impl<'a> Reading<'a> {
     }
 
     /// The results of an operation. Where it is a polynomial of one operand, the operand's error grows by the slope. A map has its weights in
-    /// single precision: what that changes is an error of its own. Of a value's parts each has that part of its error.
+    /// single precision: what that changes is an error of its own.
     fn measure(
         &self,
         operation: &Operation,
@@ -178,10 +179,6 @@ impl<'a> Reading<'a> {
                 },
                 ..,
             ) => self.linear(operands, map, bias, *period),
-            (Operation::Split { .. }, _, [z]) => match &operation.apply(meter, &[z.exact()])?[..] {
-                [real, imaginary] => Ok(meter.parts(z, [real.clone(), imaginary.clone()]).into()),
-                other => Ok(other.to_vec()),
-            },
             _ => operation.apply(meter, operands),
         }
     }
@@ -361,7 +358,18 @@ impl<'a> Pass<'a> {
         };
         let working = working_bytes(self.parameters, operation, Level::new(level_in));
         self.peak = self.peak.max(self.resident + working);
+        let below = matches!(
+            operation,
+            Operation::Descend { .. } | Operation::Weigh { .. }
+        );
         for (r, v) in results {
+            if !below && v.info.level < self.parameters.floor() {
+                return Err(refuse(format!(
+                    "register {r} is left at level {}, below the lowest for slots, {}",
+                    v.info.level.index(),
+                    self.parameters.floor().index()
+                )));
+            }
             let want = self.parameters.scale(v.info.level);
             if v.info.scale != want {
                 return Err(refuse(format!(
@@ -537,15 +545,23 @@ fn check_operation(step: &Step, parameters: &Parameters) -> std::result::Result<
         }
         Operation::Square { constant, .. } => finite(&[*constant]),
         Operation::Quartic { coefficients, .. } => finite(coefficients),
-        Operation::Align { level, .. } if *level > parameters.residual().index() => {
+        Operation::Align { level, .. } if !in_slots(*level, parameters) => {
             Err(format!("level {level} does not exist"))
         }
-        Operation::Bootstrap { bootstrap, .. } => {
+        Operation::Bootstrap {
+            inputs,
+            outputs,
+            bootstrap,
+        } => {
             finite(&[bootstrap.gain])?;
             let name = &parameters.spec().name;
+            let (i, o) = (inputs.len(), outputs.len());
+            if !(1..=2).contains(&i) || o != i {
+                return Err(format!("a bootstrap of {i} vectors with {o} results"));
+            }
             if !bootstrap.slots.is_power_of_two()
                 || bootstrap.slots > parameters.max_slots()
-                || bootstrap.target > parameters.residual().index()
+                || !in_slots(bootstrap.target, parameters)
                 || bootstrap.gain <= 0.0
             {
                 return Err(format!("{bootstrap:?} does not fit parameters `{name}`"));
@@ -557,6 +573,11 @@ fn check_operation(step: &Step, parameters: &Parameters) -> std::result::Result<
         }
         _ => Ok(()),
     }
+}
+
+/// Whether values lie in slots at this level.
+fn in_slots(level: usize, parameters: &Parameters) -> bool {
+    (parameters.floor().index()..=parameters.residual().index()).contains(&level)
 }
 
 /// Bytes that a step needs beside what is alive.

@@ -7,7 +7,6 @@ use crate::normal::{Id, Kind};
 use crate::schedule::{Decision, Stage};
 use ckks::MapSize;
 use ckks::memory;
-use ckks::{Level, Parameters};
 
 impl Draft<'_> {
     /// The most that ciphertexts and a step's sums take.
@@ -67,7 +66,7 @@ impl Draft<'_> {
             }
         };
         let bytes = |v: Id, level: usize| {
-            alive(v) as u64 * memory::ciphertext(parameters, Level::new(level))
+            alive(v) as u64 * memory::ciphertext(parameters, self.cost.level(level))
         };
         let mut resident = 0u64;
         let mut peak = 0u64;
@@ -82,8 +81,9 @@ impl Draft<'_> {
                 ..MapSize::default()
             };
             let values = size.values / parts;
-            let working = memory::map(parameters, Level::new(d.level), &sums, values)
-                .max(overhead_of_bootstrap(parameters, d.bootstrap));
+            let refresh = |to| memory::bootstrap(parameters, self.cost.level(to).index());
+            let working = memory::map(parameters, self.cost.level(d.level), &sums, values)
+                .max(d.bootstrap.map_or(0, refresh));
             // row by row, a result takes the place of what it is made of
             let row_by_row = deep && Rowed::of(&self.layouts[v]).rows > 1 && !made(v);
             let (before, after): (Vec<usize>, Vec<usize>) = (0..=v)
@@ -121,8 +121,4 @@ impl Draft<'_> {
         });
         (t.channels / groups.unwrap_or(1) / t.held).max(1)
     }
-}
-
-fn overhead_of_bootstrap(parameters: &Parameters, target: Option<usize>) -> u64 {
-    target.map_or(0, |to| memory::bootstrap(parameters, to))
 }

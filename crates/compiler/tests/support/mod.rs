@@ -344,23 +344,15 @@ pub(crate) fn run(plan: &Plan, inputs: &[Tensor]) -> Vec<Vec<f64>> {
             }
             Operation::Align { input, .. } => vec![read(*input)],
             Operation::Bootstrap {
-                input, bootstrap, ..
+                inputs, bootstrap, ..
             } => {
-                let (re, im) = read(*input);
-                assert_eq!(re.len(), bootstrap.slots);
-                let refresh = |v: Vec<f64>| {
+                let refresh = |r: &usize| {
+                    let v = real(*r);
+                    assert_eq!(v.len(), bootstrap.slots);
                     within(&v, 0.5);
-                    v.into_iter()
-                        .map(|x| bootstrap.gain * x)
-                        .collect::<Vec<f64>>()
+                    (v.into_iter().map(|x| bootstrap.gain * x).collect(), None)
                 };
-                vec![(refresh(re), im.map(refresh))]
-            }
-            Operation::Join { left, right, .. } => vec![(real(*left), Some(real(*right)))],
-            Operation::Split { input, .. } => {
-                let (re, im) = read(*input);
-                let double = |v: Vec<f64>| v.into_iter().map(|x| 2.0 * x).collect::<Vec<f64>>();
-                vec![(double(re), None), (double(im.expect("joined")), None)]
+                inputs.iter().map(refresh).collect()
             }
             other => panic!("{}: nothing in coefficients here", other.doing()),
         };

@@ -100,6 +100,12 @@ pub(crate) fn check_port(port: &Port, parameters: &Parameters) -> std::result::R
     if level > levels {
         return Err(format!("level {level}, but {levels} exist"));
     }
+    let (floor, products) = (parameters.floor().index(), parameters.products().index());
+    if level < floor && level > products {
+        return Err(format!(
+            "level {level}, but slots lie at level {floor} and above, coefficients at {products} and below"
+        ));
+    }
     if !(port.unit.is_finite() && port.unit != 0.0) {
         return Err(format!("unit {}", port.unit));
     }

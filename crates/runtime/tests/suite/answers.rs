@@ -108,14 +108,16 @@ fn a_plan_says_what_stands_beside_its_values() {
         bias[0] = Some(vec![0.125].into());
     }
     assert_eq!(plan(biased).answer_bounds().unused, 0.125);
-    // two values in one
-    let mut joined = levelled();
-    joined.steps[4].operation = Operation::Join {
-        left: 3,
-        right: 4,
-        output: 5,
-    };
-    let bounds = plan(joined).answer_bounds();
+    // a map of complex numbers
+    let mut turned = with_unused();
+    if let Operation::Linear { map, .. } = &mut turned.steps[4].operation {
+        let term = ckks::map::Term {
+            values: ckks::map::Values::Complex(vec![Complex64::new(0.0, 0.5)].into()),
+            ..map.terms()[0].clone()
+        };
+        *map = ckks::BlockMap::new(SLOTS, 1, 1, vec![term], vec![]).expect("valid");
+    }
+    let bounds = plan(turned).answer_bounds();
     assert_eq!(bounds.imaginary, bounds.magnitude);
 }
 

@@ -114,7 +114,7 @@ fn a_value_added_to_itself_is_within_its_bound() {
 #[test]
 fn whatever_two_values_share_is_within_the_bound() {
     let k = 8;
-    let cases: [(&str, Plan); 5] = [
+    let cases: [(&str, Plan); 4] = [
         // x and a copy of x as two inputs of a matrix
         (
             "matrix",
@@ -165,26 +165,6 @@ fn whatever_two_values_share_is_within_the_bound() {
                     vec![term(0, 0, 0.125)],
                     vec![8, 4, 2, 1],
                 )]
-            }),
-        ),
-        // x + i·y with an exact y, and 2·Re of it
-        (
-            "parts",
-            doublings(k, 1, |from, to| {
-                vec![
-                    matrix(vec![from], to, vec![term(0, 0, 1.0)], vec![]),
-                    matrix(vec![from], to + 1, vec![term(0, 0, 0.0)], vec![]),
-                    step(Operation::Join {
-                        left: to,
-                        right: to + 1,
-                        output: to + 2,
-                    }),
-                    step(Operation::Split {
-                        input: to + 2,
-                        real: to + 4,
-                        imaginary: to + 3,
-                    }),
-                ]
             }),
         ),
     ];
@@ -336,7 +316,7 @@ impl Random {
         );
     }
     fn grow(&mut self) {
-        match self.below(8) {
+        match self.below(7) {
             0 | 1 => {
                 let ((left, a), (right, b), level) = self.two();
                 if a + b <= 1.0 {
@@ -387,7 +367,7 @@ impl Random {
                     );
                 }
             }
-            6 => {
+            _ => {
                 let ((left, a), (right, b), level) = self.two();
                 if level > 0 {
                     let output = self.register();
@@ -401,27 +381,6 @@ impl Random {
                         bound: 1.0,
                     };
                     self.push(product, level - 1, a * b);
-                }
-            }
-            _ => {
-                let ((left, a), (right, b), level) = self.two();
-                if a.max(b) <= 0.5 {
-                    let [output, real, imaginary] = [(); 3].map(|()| self.register());
-                    self.steps.push(step(Operation::Join {
-                        left,
-                        right,
-                        output,
-                    }));
-                    let input = output;
-                    self.push(
-                        Operation::Split {
-                            input,
-                            real,
-                            imaginary,
-                        },
-                        level,
-                        2.0 * a.max(b),
-                    );
                 }
             }
         }

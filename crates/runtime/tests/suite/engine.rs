@@ -267,7 +267,9 @@ fn two_clients_on_one_server_share_every_encoded_plaintext() {
     assert_eq!(plan.context().encoded_bytes(), encoded[0]);
     // the formula that plans are verified with
     let bootstraps = plan.plan().steps.iter().filter_map(|s| match &s.operation {
-        Operation::Bootstrap { bootstrap, .. } => Some(bootstrap),
+        Operation::Bootstrap {
+            inputs, bootstrap, ..
+        } => Some(bootstrap.kept(plan.parameters(), inputs.len())),
         _ => None,
     });
     let predicted = ckks::memory::transforms(plan.parameters(), bootstraps);

@@ -98,8 +98,8 @@ fn polynomial(degree: usize, output: usize) -> Operation {
 
 fn bootstraps(count: usize) -> Plan {
     let steps = (0..count).map(|k| Operation::Bootstrap {
-        input: 0,
-        output: k + 1,
+        inputs: vec![0],
+        outputs: vec![k + 1],
         bootstrap: Bootstrap {
             slots: 1 << 12,
             target: 1 + k % 10,

@@ -85,8 +85,8 @@ fn plans_that_do_not_hold_together_are_refused_with_step_and_layer() {
     assert!(
         refused(&|p| {
             p.steps[1].operation = Operation::Bootstrap {
-                input: 1,
-                output: 2,
+                inputs: vec![1],
+                outputs: vec![2],
                 bootstrap: Bootstrap {
                     slots: SLOTS,
                     target: 3,

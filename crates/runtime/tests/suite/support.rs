@@ -205,8 +205,8 @@ pub(crate) fn close(had: &[f64], want: &[f64], within: f64) {
 /// linear → bootstrap → polynomial → bootstrap → linear.
 pub(crate) fn bootstrapped() -> Plan {
     let bootstrap = |input, output| Operation::Bootstrap {
-        input,
-        output,
+        inputs: vec![input],
+        outputs: vec![output],
         bootstrap: Bootstrap {
             slots: SLOTS,
             target: 4,
