@@ -4,8 +4,8 @@ use crate::coefficients::{Parts, slot_of};
 use crate::ring_switch::{RingSwitch, Small};
 use crate::typing::{self, Info};
 use crate::{
-    Arithmetic, BlockMap, Bootstrap, Coefficients, Complex64, Context, Convolution, Error, HalfBootstrap,
-    Level, WeightRows, packing,
+    Arithmetic, BlockMap, Bootstrap, Coefficients, Complex64, Context, Convolution, Error,
+    HalfBootstrap, Level, WeightRows, packing,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -336,11 +336,7 @@ impl Arithmetic for Clear {
             })
             .collect())
     }
-    fn bootstrap(
-        &self,
-        x: &Parts<ClearValue>,
-        b: &Bootstrap,
-    ) -> Result<Parts<ClearValue>, Error> {
+    fn bootstrap(&self, x: &Parts<ClearValue>, b: &Bootstrap) -> Result<Parts<ClearValue>, Error> {
         let p = self.parameters();
         if p.floor() == Level::new(0) {
             return b.apply(self, x);

@@ -905,11 +905,7 @@ impl Arithmetic for Meter {
     ) -> Result<Vec<MeterValue>, Error> {
         self.mapped(xs, map, scale, Weights::Exact)
     }
-    fn bootstrap(
-        &self,
-        x: &Parts<MeterValue>,
-        b: &Bootstrap,
-    ) -> Result<Parts<MeterValue>, Error> {
+    fn bootstrap(&self, x: &Parts<MeterValue>, b: &Bootstrap) -> Result<Parts<MeterValue>, Error> {
         let y = b.apply(self, &x.each(|x| Ok(x.exact()))?)?;
         let (Some(imaginary), Some(second)) = (&x.second, &y.second) else {
             // imaginary parts of errors come back as real ones of other slots

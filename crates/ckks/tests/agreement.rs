@@ -515,7 +515,11 @@ fn a_bootstrap_that_begins_with_slot_to_coeff_agrees_in_three_interpreters() {
         let meant = clear.bootstrap(&meant, &b).expect("clear");
         let keys = secret.evaluation_keys(&meter.keys(), &mut rng);
         let evaluator = Evaluator::new(&context, keys.expect("keys"));
-        let x = v.each(|v| Ok(secret.encrypt(v, floor, &mut rng.clone())?.expand(&parameters)));
+        let x = v.each(|v| {
+            Ok(secret
+                .encrypt(v, floor, &mut rng.clone())?
+                .expand(&parameters))
+        });
         let done = evaluator.bootstrap(&x.expect("fits"), &b);
         let done = done.expect("the meter's keys suffice");
         let all = (v.into_vec().into_iter())

@@ -211,12 +211,18 @@ fn parameters_without_bootstrapping_refuse_one_in_the_same_words_everywhere() {
     };
     let meter = Meter::new(&context);
     let x = meter.input(Level::new(0), 64, 0.5).expect("fits");
-    assert_eq!(meter.bootstrap(&Parts::one(x.clone()), &b), Err(none.clone()));
+    assert_eq!(
+        meter.bootstrap(&Parts::one(x.clone()), &b),
+        Err(none.clone())
+    );
     assert_eq!(meter.mod_raise(&x, Level::new(3)), Err(none.clone()));
     let clear = Clear::new(&context, 1);
     let v = vec![Complex64::new(0.0, 0.0); 64];
     let x = clear.input(&v, Level::new(0)).expect("fits");
-    assert_eq!(clear.bootstrap(&Parts::one(x.clone()), &b), Err(none.clone()));
+    assert_eq!(
+        clear.bootstrap(&Parts::one(x.clone()), &b),
+        Err(none.clone())
+    );
     assert_eq!(clear.mod_raise(&x, Level::new(3)), Err(none.clone()));
     let mut rng = ChaCha20Rng::seed_from_u64(5);
     let secret = SecretKey::generate(&parameters, &mut rng);

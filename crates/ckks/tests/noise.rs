@@ -686,7 +686,11 @@ fn bootstrapped_noise_is_within_its_window() {
         };
         let meter = Meter::new(&Context::new(&parameters));
         let x = meter.input(base, slots, 1e-3).expect("fits");
-        let predicted = meter.bootstrap(&Parts::one(x), &b).expect("levels").first.deviation();
+        let predicted = meter
+            .bootstrap(&Parts::one(x), &b)
+            .expect("levels")
+            .first
+            .deviation();
         let mut spread = Spread::default();
         for seed in 0..2 {
             let mut s = Setup::new(&parameters, &meter.keys(), 500 + seed);
@@ -694,7 +698,11 @@ fn bootstrapped_noise_is_within_its_window() {
                 let v: Vec<Complex64> =
                     phases(slots, &mut s.rng).iter().map(|v| v * 1e-3).collect();
                 let c = s.encrypt(&v, base);
-                let y = s.evaluator.bootstrap(&Parts::one(c.clone()), &b).expect("keys").first;
+                let y = s
+                    .evaluator
+                    .bootstrap(&Parts::one(c.clone()), &b)
+                    .expect("keys")
+                    .first;
                 spread.see(&s.decrypt(&y), &v);
             }
         }
@@ -729,7 +737,11 @@ fn the_sine_falls_short_by_its_cube() {
     meter.bootstrap(&Parts::one(x), &b).expect("levels");
     let mut s = Setup::new(&parameters, &meter.keys(), 510);
     let c = s.encrypt(&vec![Complex64::new(0.5, 0.0); slots], base);
-    let y = s.evaluator.bootstrap(&Parts::one(c.clone()), &b).expect("keys").first;
+    let y = s
+        .evaluator
+        .bootstrap(&Parts::one(c.clone()), &b)
+        .expect("keys")
+        .first;
     let got = s.decrypt(&y);
     let short = 0.5 - got.iter().map(|v| v.re).sum::<f64>() / slots as f64;
     let angle = TAU * 0.5 * parameters.scale(base) / parameters.modulus(base);
@@ -1053,7 +1065,11 @@ fn observe_here(
         out.elsewhere += usize::from(overflow && !counts);
         out.most = parts.iter().map(|i| i.abs()).fold(out.most, i64::max);
         if complete(trial, overflow) {
-            let y = s.evaluator.bootstrap(&Parts::one(c.clone()), &b).expect("keys").first;
+            let y = s
+                .evaluator
+                .bootstrap(&Parts::one(c.clone()), &b)
+                .expect("keys")
+                .first;
             let (got, want) = (coefficients(&s.decrypt(&y)), coefficients(&v));
             let wrong: Vec<bool> = got
                 .iter()

@@ -146,7 +146,9 @@ impl Pricing {
             let last = stages.len() - 1;
             let (decisions, all) = schedule::schedule(&stages, last, self.cost.machine())?;
             let targets = || decisions.iter().filter_map(|d| d.bootstrap);
-            let bootstrapping = targets().map(|t| self.cost.bootstrap(self.slots, 1, t)).sum();
+            let bootstrapping = targets()
+                .map(|t| self.cost.bootstrap(self.slots, 1, t))
+                .sum();
             Ok((all, targets().count() as f64, bootstrapping))
         };
         let (few, many) = (chain(FEW)?, chain(MANY)?);

@@ -21,8 +21,8 @@ use crate::search::THRIFT;
 use crate::split::EAGERNESS;
 use crate::stages::stages;
 use crate::target::Target;
-use ckks::keys::KeyRequest;
 use ckks::coefficients::Parts;
+use ckks::keys::KeyRequest;
 use ckks::{Arithmetic, Bootstrap, Meter, Parameters};
 use maps::{Alike, Counted, Pattern, Source, count, more};
 use nn::PolyGraph;
@@ -350,9 +350,7 @@ impl Draft<'_> {
             key_bytes,
             keys,
             weight_bytes,
-            peak_bytes: ckks::memory::process(parameters, kept, peak)
-                + weight_bytes
-                + key_bytes,
+            peak_bytes: ckks::memory::process(parameters, kept, peak) + weight_bytes + key_bytes,
             ports: (counts[0].different, counts[normal.output].different),
         })
     }

@@ -58,7 +58,8 @@ fn a_residual_network_with_bootstraps() {
         );
         // 1 stem, 2 for each block, the pooled dense layer: joins and shortcuts have none of their own
         assert_eq!(count(&plan, |o| matches!(o, Operation::Linear { .. })), 10);
-        let two = |o: &Operation| matches!(o, Operation::Bootstrap { inputs, .. } if inputs.len() == 2);
+        let two =
+            |o: &Operation| matches!(o, Operation::Bootstrap { inputs, .. } if inputs.len() == 2);
         assert_eq!(count(&plan, two) > 0, log_n == 8);
     }
 }

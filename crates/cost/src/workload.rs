@@ -2,8 +2,8 @@
 //!
 //! Values, keys and secrets are throw-away; nothing here decides anything. Clocks are the caller's.
 
-use ckks::map::{Term, Values};
 use ckks::coefficients::Parts;
+use ckks::map::{Term, Values};
 use ckks::{
     Arithmetic, BlockMap, Bootstrap, Ciphertext, Complex64, Context, Cost, Encoder, Error,
     Evaluator, KeyRequest, Level, Meter, Parameters, ParametersSpec, Polynomial, SecretKey,
