@@ -231,10 +231,13 @@ pub(crate) struct CompileArgs {
     /// costs least; refuse if none fits.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max_memory: Option<u64>,
-    /// The parameter set: `standard-16`, or one without bootstrapping, `levelled-LOGN-LEVELSxBITS-DIGIT` (`levelled-14-6x38-3`: N = 2^14, 6
+    /// The parameter set: `standard-16`, `coefficients-16-K` for layers in coefficients with K = 2 to 9 levels, or one without bootstrapping, `levelled-LOGN-LEVELSxBITS-DIGIT` (`levelled-14-6x38-3`: N = 2^14, 6
     /// levels of 38 bits, keys in digits of 3 primes) [default: the cheapest that holds the network].
     #[arg(long, value_name = "NAME", value_parser = polyveil::parameters)]
     pub(crate) parameters: Option<polyveil::ckks::ParametersSpec>,
+    /// Where linear layers are carried out: `slots`, `coefficients` (convolutions of large pictures), or `cheapest`.
+    #[arg(long, value_name = "WHERE", default_value = "cheapest", value_parser = polyveil::layers)]
+    pub(crate) layers: polyveil::compiler::Layers,
     /// Inputs that one run takes side by side, a power of two: a run takes longer, each input less.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) batch: usize,

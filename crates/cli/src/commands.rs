@@ -310,6 +310,7 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
     let machine = a.predict.machine()?;
     let target = polyveil::compiler::Target {
         parameters: a.parameters.clone(),
+        layers: a.layers,
         keys_on_disk: true,
         batch: a.batch,
         ..machine.target(a.max_memory)

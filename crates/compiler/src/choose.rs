@@ -19,7 +19,20 @@ use std::borrow::Cow;
 /// An answer is precise enough where its stated error is at most this share of its magnitude, or where primes are as wide as bootstrapping's.
 const PRECISE: f64 = 1.0 / 256.0;
 /// Seconds of each run that a byte of keys counts: they are made, sent and stored, and a run reads most of them once.
-const KEY_BYTE: f64 = 1e-9;
+pub(crate) const KEY_BYTE: f64 = 1e-9;
+
+/// What a plan costs each run: CPU seconds, its keys included.
+pub(crate) fn price(plan: &VerifiedPlan, target: &Target) -> f64 {
+    let seconds: f64 = plan.predicted_steps(&target.cost).iter().sum();
+    seconds + KEY_BYTE * plan.facts().key_file_bytes as f64
+}
+
+/// Whether a network may do without bootstraps, by its polynomials and products alone.
+pub(crate) fn fits_levels(graph: &PolyGraph) -> bool {
+    let levels = least_levels(graph).max(1);
+    let mut rings = LEVELLED_RINGS.into_iter();
+    rings.any(|log_n| !ParametersSpec::levelled_sets(log_n, levels).is_empty())
+}
 
 /// A plan that is precise enough.
 struct Offer {
@@ -192,10 +205,9 @@ impl Choice<'_> {
 
     /// Takes a plan where it is cheaper.
     fn offer(&mut self, plan: VerifiedPlan) {
-        let seconds: f64 = plan.predicted_steps(&self.target.cost).iter().sum();
         let offer = Offer {
-            price: seconds + KEY_BYTE * plan.facts().key_file_bytes as f64,
-            seconds,
+            price: price(&plan, self.target),
+            seconds: plan.predicted_steps(&self.target.cost).iter().sum(),
             plan,
         };
         let cheaper = self.best.as_ref().is_none_or(|b| offer.price < b.price);

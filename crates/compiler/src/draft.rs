@@ -183,12 +183,8 @@ pub struct Needs {
 /// yet (`cli/tests/memory.rs`, `predictions_of_compiling_hold`, is to hold them within a factor of 2.5).
 const SECONDS: (f64, f64) = (1e-8, 1.0);
 
-/// What compiling a network will take, from the pattern of its maps alone: seconds for the largest ones. Under the target's parameters, or where
-/// they are chosen under the standard ones, which smaller rings take no more than.
-///
-/// # Errors
-/// As [`compile`](crate::compile), but for those that are found later.
-pub fn needs(graph: &PolyGraph, target: &Target) -> Result<Needs, Error> {
+/// What compiling a network with linear layers in slots will take.
+pub(crate) fn needs(graph: &PolyGraph, target: &Target) -> Result<Needs, Error> {
     let draft = Draft::normal(graph, target, target.set())?;
     let (normal, parameters) = (&draft.normal, draft.cost.parameters());
     let surveys: Vec<Survey> = (normal.quantities.iter())

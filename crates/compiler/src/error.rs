@@ -118,6 +118,20 @@ pub enum Error {
         /// What leaves no more.
         limit: runtime::Limit,
     },
+    /// Compiling itself takes more memory than there is, however its layers lie.
+    #[error(
+        "to compile network {network} about {} of memory are needed, but only {} {limit}; {}, or choose a smaller network", runtime::size(*needed), runtime::size(*had), limit.remedy()
+    )]
+    Room {
+        /// The network's name.
+        network: String,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes that this process may have.
+        had: u64,
+        /// What leaves no more.
+        limit: runtime::Limit,
+    },
     /// The plan does not hold together: a defect of this program.
     #[error("{0}; this is a defect of the compiler: please report it with the network")]
     Plan(#[from] runtime::Error),

@@ -7,7 +7,7 @@
 //! Modules in reading order: `normal` (between polynomials everything is one affine map; its rows from `linear_op`; `product`, what
 //! products take in; `cut`, where two maps are cheaper than one) → `layout` (where
 //! values lie) → `pack` (maps as diagonals; `twins`, what is the same and made once) → `split` (baby and giant steps) → `stages` and `schedule` (levels and bootstraps by shortest path over
-//! `cost`; `search`, under a memory limit; `choose`, which parameters) → `activation` and `units` (intervals and leading coefficients folded away) → `emit` (the plan; `order`, depth first for a batch) → [`describe()`]; [`price`] (what
+//! `cost`; `search`, under a memory limit; `choose`, which parameters; `layers`, slots or [`coefficients`]) → `activation` and `units` (intervals and leading coefficients folded away) → `emit` (the plan; `order`, depth first for a batch) → [`describe()`]; [`price`] (what
 //! an activation costs in a deep network), [`outline`] (what a network costs whose degrees are open), [`mod@sketch`] (what one costs whose weights
 //! are not there).
 //!
@@ -26,6 +26,7 @@ mod cost;
 mod cut;
 mod draft;
 mod emit;
+mod layers;
 mod layout;
 mod linear_op;
 mod normal;
@@ -50,12 +51,14 @@ pub use outline::{Choice, Outline};
 pub use price::{Price, Pricing};
 pub use sketch::{Sketch, sketch};
 
-pub use draft::{Needs, needs};
+pub use draft::Needs;
+pub use layers::needs;
 use nn::PolyGraph;
 use runtime::VerifiedPlan;
-pub use target::Target;
+pub use target::{Layers, Target};
 
-/// Compiles a network, under the target's parameters or the cheapest that hold it (`choose`).
+/// Compiles a network, under the target's parameters or the cheapest that hold it (`choose`), with linear layers in slots or in coefficients, whichever
+/// is cheaper (`layers`).
 ///
 /// Needs calibrated ranges on the input, on sums that several layers use, and on the answer.
 ///
@@ -64,8 +67,5 @@ pub use target::Target;
 /// cover; [`Error::Depth`], [`Error::Levels`] when the parameters have too few levels; [`Error::Weight`] when a folded weight
 /// overflows; [`Error::Memory`] where no plan keeps the memory limit; [`Error::Ckks`] for inconsistent or insecure parameters.
 pub fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
-    match &target.parameters {
-        Some(set) => choose::compile_under(graph, target, set.clone()),
-        None => choose::compile(graph, target),
-    }
+    layers::compile(graph, target)
 }

@@ -5,12 +5,41 @@ use crate::layout::LEAST_PERIOD;
 use ckks::{CostTable, Parameters, ParametersSpec};
 use runtime::limits::Room;
 
+/// Where linear layers are carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layers {
+    /// Wherever it costs least, by prediction.
+    #[default]
+    Cheapest,
+    /// In slots: diagonals and rotations.
+    Slots,
+    /// In coefficients, below the bootstrap: products of polynomials ([`crate::coefficients`]).
+    Coefficients,
+}
+
+impl Layers {
+    /// The one of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "cheapest" => Self::Cheapest,
+            "slots" => Self::Slots,
+            "coefficients" => Self::Coefficients,
+            _ => return None,
+        })
+    }
+    /// All names, for messages.
+    pub const NAMES: &str = "cheapest, slots, coefficients";
+}
+
 /// What a plan is made for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// The parameter set; none: [`compile`](crate::compile) takes the cheapest that holds the network and its precision, and says why in the
     /// plan. What is not compiled but priced or sketched is so under [`ParametersSpec::standard`] then.
     pub parameters: Option<ParametersSpec>,
+    /// Where linear layers are carried out.
+    pub layers: Layers,
     /// Seconds of units of work, for N = 2^16, on the machine that will run the plan.
     pub cost: CostTable,
     /// What one more rotation key may cost, in seconds of each run at N = 2^16, in smaller rings so much less: keys take memory, and are made,
@@ -51,10 +80,11 @@ impl Target {
 }
 
 impl Default for Target {
-    /// Parameters chosen for each network, the shipped costs, 20 ms for a key, no memory limit, keys in memory, one input at a time, any memory to compile, margin 1.25.
+    /// Parameters chosen for each network and layers where they cost least, the shipped costs, 20 ms for a key, no memory limit, keys in memory, one input at a time, any memory to compile, margin 1.25.
     fn default() -> Self {
         Self {
             parameters: None,
+            layers: Layers::default(),
             cost: CostTable::default(),
             key_seconds: 0.02,
             max_memory: None,

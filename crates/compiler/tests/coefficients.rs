@@ -200,6 +200,64 @@ fn residual_networks_and_pooling() {
     check("stem, pooling, projection", &graph, &data, 11);
 }
 
+/// What is said of shapes alone is what the plan says: work, memory and keys.
+fn estimated(name: &str, graph: &PolyGraph, target: &Target) {
+    let plan = coefficients::compile(graph, target).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let estimate = coefficients::estimate(graph, target).expect("as much");
+    let (facts, steps) = (plan.facts(), plan.predicted_steps(&target.cost));
+    let near = |what: &str, had: f64, want: f64| {
+        assert!(
+            (had / want - 1.0).abs() < 0.1,
+            "{name}: {what} {had}, {want}"
+        )
+    };
+    near("CPU seconds", estimate.cpu_seconds, steps.iter().sum());
+    near("peak", estimate.peak_bytes as f64, facts.peak_bytes as f64);
+    near(
+        "key bytes",
+        estimate.key_bytes as f64,
+        facts.key_file_bytes as f64,
+    );
+    assert_eq!(
+        (estimate.keys, estimate.bootstraps),
+        (facts.keys.0.len(), facts.bootstraps)
+    );
+}
+
+#[test]
+fn shapes_alone_say_what_a_plan_costs() {
+    let mut random = Random(8);
+    let graph = resnet(&mut random, 8, &[4, 8], 2, 5);
+    let (graph, _) = twin(&graph, &mut random, 2, 4);
+    estimated("a residual network", &graph, &target(10));
+    for name in ["resnet18", "mobilenet_v2"] {
+        let network = zoo::imagenet::ImageNet::named(name, 32, Activation::Silu).expect("known");
+        let polynomial =
+            approx::remez(|x| Activation::Silu.value(x), (-4.0, 4.0), 4).expect("fits");
+        let graph = network.outline(&polynomial.polynomial).expect("builds");
+        estimated(name, &graph, &target(12));
+    }
+}
+
+/// What `layers` counts for each half bootstrap before it looks closer is no more than one takes.
+#[test]
+fn half_bootstraps_take_so_much() {
+    use ckks::{Arithmetic, Coefficients, Context, HalfBootstrap, Level, Meter, Parameters};
+    let spec = ParametersSpec::coefficients(2).expect("a preset");
+    let parameters = Parameters::new(spec).expect("secure");
+    let meter = Meter::new(&Context::new(&parameters));
+    let x = meter.input(Level::new(0), 4, 0.5).expect("fits");
+    let x = Coefficients::of(&meter, x).expect("in coefficients");
+    let target = parameters.residual().index();
+    meter
+        .half_bootstrap(&x, &HalfBootstrap { target })
+        .expect("counts");
+    let seconds = meter.cost().seconds(&Target::default().cost);
+    let transforms = seconds / Target::default().cost.ntt;
+    println!("{transforms} transforms");
+    assert!(transforms > 9000.0 && transforms < 40_000.0, "{transforms}");
+}
+
 fn rng(seed: u64) -> rand_chacha::ChaCha20Rng {
     rand_core::SeedableRng::seed_from_u64(seed)
 }

@@ -7,14 +7,17 @@
 use crate::Result;
 use crate::approximations::{self, Approximations};
 use crate::error::Error;
-use crate::graph::Network;
+use crate::evaluate;
+use crate::graph::{Graph, Network};
 use crate::histogram::Histogram;
-use crate::op::{ElementFunction, Op};
+use crate::op::{BatchNorm, ElementFunction, Op};
 use crate::poly_graph::Range;
-use crate::tensor::Tensor;
+use crate::tensor::{Parameter, Tensor};
 use approx::least_squares::{density_samples, weighted_root_mean_square};
 use approx::{Approximation, weighted_least_squares};
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use rayon::iter::{
+    IndexedParallelIterator, IntoParallelIterator, IntoParallelRefIterator, ParallelIterator,
+};
 
 /// What a network did on a data set.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,6 +105,79 @@ impl Calibration {
         self.outside += other.outside;
         self
     }
+}
+
+/// The network with the mean and variance of every batch normalisation taken from these inputs, as a trained one has them: each sees what those
+/// before it make of them. All inputs go through one node after the other, so what is alive between two nodes is in memory for each input.
+///
+/// # Errors
+/// [`Error::NoData`], [`Error::InputShape`], [`Error::NotFinite`].
+pub fn batch_norms(mut graph: Graph, inputs: &[Tensor]) -> Result<Graph> {
+    let needed = graph.input().shape();
+    if inputs.is_empty() {
+        return Err(Error::NoData);
+    }
+    if let Some(x) = inputs.iter().find(|x| x.shape() != needed) {
+        let had = x.shape();
+        return Err(Error::InputShape { needed, had });
+    }
+    let mut last = vec![0; graph.nodes().len()];
+    for node in graph.nodes() {
+        for i in node.inputs() {
+            last[i.index()] = node.id().index();
+        }
+    }
+    let none = Approximations::default();
+    // of each node a value for every input
+    let mut values: Vec<Vec<Tensor>> = vec![Vec::new(); graph.nodes().len()];
+    for index in 0..graph.nodes().len() {
+        let node = &graph.nodes()[index];
+        let from: Vec<usize> = node.inputs().iter().map(|i| i.index()).collect();
+        if let Op::BatchNorm(norm) = node.op() {
+            let norm = measured(node.name(), norm, &values[from[0]])?;
+            graph = graph.with_norm(index, norm);
+        }
+        let node = &graph.nodes()[index];
+        let made = (inputs.par_iter().enumerate()).map(|(k, input)| {
+            let operands: Vec<&Tensor> = from.iter().map(|&v| &values[v][k]).collect();
+            evaluate::apply(node, &none, input, &operands)
+        });
+        values[index] = made.collect();
+        for &v in from.iter().filter(|&&v| last[v] == index) {
+            values[v] = Vec::new();
+        }
+    }
+    Ok(graph)
+}
+
+/// The normalisation with the mean and variance of each channel of these.
+fn measured(name: &str, norm: &BatchNorm, xs: &[Tensor]) -> Result<BatchNorm> {
+    let channels = norm.scale.values().len();
+    let count: usize = xs.iter().map(|x| x.values().len() / channels.max(1)).sum();
+    let moments: Vec<(f64, f64)> = (0..channels)
+        .into_par_iter()
+        .map(|c| {
+            let planes = || {
+                xs.iter().flat_map(|x| {
+                    let each = x.values().len() / channels;
+                    &x.values()[c * each..][..each]
+                })
+            };
+            let mean = planes().sum::<f64>() / count as f64;
+            let variance = planes().map(|v| (v - mean).powi(2)).sum::<f64>() / count as f64;
+            (mean, variance)
+        })
+        .collect();
+    let parameter = |of: fn(&(f64, f64)) -> f64| {
+        #[expect(clippy::cast_possible_truncation, reason = "as trained ones are")]
+        let values: Vec<f32> = moments.iter().map(|m| of(m) as f32).collect();
+        Parameter::new(name, [channels], values)
+    };
+    Ok(BatchNorm {
+        mean: parameter(|m| m.0)?,
+        variance: parameter(|m| m.1)?,
+        ..norm.clone()
+    })
 }
 
 /// Ranges and densities of a network over a data set. The same inputs in any order and on any number of threads give the same result.

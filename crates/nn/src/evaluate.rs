@@ -203,7 +203,7 @@ pub(crate) fn outside<N>(
 }
 
 /// One operator on checked shapes. `input` is the network's input.
-fn apply<N: ElementFunction>(
+pub(crate) fn apply<N: ElementFunction>(
     node: &Node<N>,
     approximations: &Approximations,
     input: &Tensor,

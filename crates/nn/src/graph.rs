@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::error::Error;
 use crate::infer::infer;
-use crate::op::{ElementFunction, Nonlinearity, Op};
+use crate::op::{BatchNorm, ElementFunction, Nonlinearity, Op};
 use crate::purpose::Purpose;
 use crate::tensor::Shape;
 use approx::{Activation, Polynomial};
@@ -106,6 +106,14 @@ impl<N> Network<N> {
     #[must_use]
     pub fn node(&self, id: NodeId) -> &Node<N> {
         &self.nodes[id.0]
+    }
+
+    /// The same with another batch normalisation of as many channels at a node that is one.
+    pub(crate) fn with_norm(mut self, index: usize, norm: BatchNorm) -> Self {
+        if let Some(Op::BatchNorm(own)) = self.nodes.get_mut(index).map(|n| &mut n.op) {
+            *own = norm;
+        }
+        self
     }
 
     /// The node with this name.

@@ -15,7 +15,7 @@ use runtime::{Basis, Prediction, Purpose, Work};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use zoo::shape::{Kept, Polynomials, TransformerShape};
@@ -26,6 +26,8 @@ pub fn published() -> Vec<String> {
     names.iter().map(|&n| n.into()).collect()
 }
 
+/// Random pictures that networks for pictures are calibrated on.
+const PICTURES: u64 = 100;
 /// Most bytes of a config.json.
 const CONFIG_LIMIT: u64 = 1 << 20;
 /// ε of Power-Softmax over the mean of the powers.
@@ -59,15 +61,18 @@ pub struct Estimating {
     /// Degree of activations: 15 if none is given, 4 for pictures.
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub degree: Option<usize>,
-    /// Height and width of pictures: the shapes are convolutional networks (resnet18, resnet34, resnet50, resnet101, resnet152).
+    /// Height and width of pictures: the shapes are convolutional networks (resnet18, resnet34, resnet50, resnet101, resnet152, mobilenet_v2).
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub size: Option<usize>,
-    /// Random pictures that such a network is calibrated on.
+    /// Random pictures that such a network is calibrated on, where it is run or saved.
     #[cfg_attr(
         feature = "clap",
-        arg(long, value_name = "N", default_value_t = 8, requires = "size")
+        arg(long, value_name = "N", default_value_t = PICTURES, requires = "size")
     )]
     pub pictures: u64,
+    /// Where such a network goes with random weights, calibrated (.pvm).
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE", requires = "size"))]
+    pub save: Option<PathBuf>,
     /// Fewer rotation keys where a run needs more memory than this; what is free here if none.
     #[cfg_attr(feature = "clap", arg(long, value_name = "SIZE", value_parser = crate::size))]
     pub max_memory: Option<u64>,
@@ -88,7 +93,8 @@ impl Default for Estimating {
             bits: 12.0,
             degree: None,
             size: None,
-            pictures: 8,
+            pictures: PICTURES,
+            save: None,
             max_memory: None,
             machine: Machine::default(),
             run: false,

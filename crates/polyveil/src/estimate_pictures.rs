@@ -1,5 +1,5 @@
-//! What convolutional networks of published shapes cost, every linear layer in coefficients: with random weights, calibrated on random pictures,
-//! predicted of their plan and, where asked, run.
+//! What convolutional networks of published shapes cost, every linear layer in coefficients: predicted of their shapes alone; where asked, made with
+//! random weights, calibrated on random pictures, and saved or run.
 
 use crate::error::Result;
 use crate::estimate::Estimating;
@@ -7,10 +7,10 @@ use crate::machine::Probing;
 use crate::progress::{Listener, Say, duration};
 use crate::require_memory;
 use crate::session::{Precision, Session};
-use approx::Activation;
+use approx::{Activation, Polynomial, remez};
 use compiler::coefficients;
 use cost::workload::Reference;
-use nn::calibrate::{Degree, FitOptions};
+use nn::calibrate::{Degree, FitOptions, batch_norms};
 use nn::lower::{Options, Outliers, adapt};
 use nn::{PolyGraph, Shape, Tensor};
 use runtime::machine::{available_memory, peak_bytes, thread_cpu_seconds};
@@ -20,6 +20,8 @@ use std::sync::Arc;
 use std::time::Instant;
 use zoo::imagenet::ImageNet;
 
+/// The networks' activation, to be approximated.
+const ACTIVATION: Activation = Activation::Silu;
 /// Degree of activations where none is given.
 pub(crate) const DEGREE: usize = 4;
 /// By how much intervals are wider than what pictures reach: what convolutions leave beside a picture goes through activations, too.
@@ -49,16 +51,22 @@ pub struct Pictures {
     pub threads: usize,
     /// CPU milliseconds of the reference loop here: what seconds of other machines are compared by.
     pub reference_ms: f64,
-    /// CPU seconds as predicted of the plan.
+    /// CPU seconds as predicted, of the plan where there is one.
     pub predicted_cpu_seconds: f64,
+    /// Seconds by the clock as predicted.
+    pub predicted_seconds: f64,
+    /// As many in an hour, one after the other, as predicted.
+    pub pictures_per_hour: f64,
+    /// Seconds of predicting it from shapes.
+    pub estimated_in_seconds: f64,
     /// The most memory of keys and run.
     pub peak_bytes: Option<u64>,
     /// As predicted.
     pub predicted_peak_bytes: u64,
     /// From the polynomial network to the verified plan.
-    pub compile_seconds: f64,
+    pub compile_seconds: Option<f64>,
     /// The most memory until then, calibration included.
-    pub compile_peak_bytes: u64,
+    pub compile_peak_bytes: Option<u64>,
     /// Evaluation keys, and their bytes as a file.
     pub keys: usize,
     /// Bytes of the evaluation keys' file.
@@ -66,7 +74,7 @@ pub struct Pictures {
     /// Largest difference to the plan in the clear.
     pub max_abs_error: Option<f64>,
     /// What the plan states of it.
-    pub stated_error: f64,
+    pub stated_error: Option<f64>,
     /// Largest difference to the network in the clear: what integer weights and the bootstraps' sines change, too.
     pub network_error: Option<f64>,
     /// Largest magnitude of the network's answer.
@@ -103,16 +111,30 @@ fn picture(shape: Shape, seed: u64) -> Result<Tensor> {
     Ok(Tensor::new(shape, values)?)
 }
 
-fn network(name: &str, size: usize, degree: usize, pictures: u64) -> Result<PolyGraph> {
-    let Some(network) = ImageNet::named(name, size, Activation::Silu) else {
+fn named(name: &str, size: usize) -> Result<ImageNet> {
+    let network = ImageNet::named(name, size, ACTIVATION);
+    network.ok_or_else(|| {
         let known = published().join(", ");
-        return Err(format!("{name}: no network for pictures that is known: {known}").into());
-    };
+        format!("{name}: no network for pictures that is known: {known}").into()
+    })
+}
+
+/// What stands for an activation where no data says more.
+fn polynomial(degree: usize) -> Result<Polynomial> {
+    let fitted = remez(|x| ACTIVATION.value(x), (-4.0, 4.0), degree);
+    Ok(fitted.map_err(|e| e.to_string())?.polynomial)
+}
+
+/// The network with random weights, its batch normalisations, polynomials and ranges from random pictures.
+fn made(network: &ImageNet, degree: usize, pictures: u64, tell: Listener<'_>) -> Result<PolyGraph> {
     let graph = network.graph(1)?;
     let shape = graph.input().shape();
     let data: Vec<Tensor> = (0..pictures)
         .map(|i| picture(shape, i))
         .collect::<Result<_>>()?;
+    tell.note("batch normalisations from the pictures");
+    let graph = batch_norms(graph, &data)?;
+    tell.note("polynomials and ranges from the pictures");
     let options = Options {
         activations: FitOptions {
             degree: Degree::Fixed(degree),
@@ -136,28 +158,71 @@ fn reference() -> f64 {
     1e3 * (0..200).map(&mut once).fold(f64::INFINITY, f64::min)
 }
 
-/// Makes a network of a published shape with random weights and its plan; runs it encrypted beside itself in the clear where asked.
+/// Predicts what a network of a published shape costs; makes it with random weights where it is to be saved, or run encrypted beside itself in the clear.
 ///
 /// # Errors
 /// An unknown name, sizes that do not suit it, a lack of memory.
 pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> Result<Pictures> {
     let degree = a.degree.unwrap_or(DEGREE);
     let limit = a.max_memory.or_else(available_memory);
-    let reference_ms = reference();
+    let threads = rayon::current_num_threads();
+    let basis = a.machine.basis(Probing::AsItIs)?;
+    let network = named(name, size)?;
+    let target = compiler::Target {
+        range_margin: RANGE_MARGIN,
+        cost: basis.cost.on(threads),
+        ..a.machine.target(limit)
+    };
+    let start = Instant::now();
+    let estimate = coefficients::estimate(&network.outline(&polynomial(degree)?)?, &target)?;
+    let seconds = basis.cost.wall(estimate.cpu_seconds, threads);
+    let mut out = Pictures {
+        model: name.into(),
+        size,
+        degree,
+        cpu_seconds: None,
+        seconds: None,
+        threads,
+        reference_ms: reference(),
+        predicted_cpu_seconds: estimate.cpu_seconds,
+        predicted_seconds: seconds,
+        pictures_per_hour: 3600.0 / seconds,
+        estimated_in_seconds: start.elapsed().as_secs_f64(),
+        peak_bytes: None,
+        predicted_peak_bytes: estimate.peak_bytes,
+        compile_seconds: None,
+        compile_peak_bytes: None,
+        keys: estimate.keys,
+        key_bytes: estimate.key_bytes,
+        max_abs_error: None,
+        stated_error: None,
+        network_error: None,
+        largest_logit: None,
+        bootstraps: estimate.bootstraps,
+        security_bits: estimate.security_bits,
+    };
+    if !a.run && a.save.is_none() {
+        return Ok(out);
+    }
     tell.note(format_args!(
         "{name} at {size}: random weights, calibrated on {} random pictures",
         a.pictures
     ));
-    let graph = network(name, size, degree, a.pictures)?;
+    let graph = made(&network, degree, a.pictures, tell)?;
+    if let Some(path) = &a.save {
+        disk::write(
+            path,
+            disk::Access::Everyone,
+            &nn::format::artefact::to_bytes(&graph)?,
+        )?;
+        tell.note(format_args!("{name}: wrote {}", path.display()));
+    }
+    if !a.run {
+        return Ok(out);
+    }
     let start = Instant::now();
-    let target = compiler::Target {
-        range_margin: RANGE_MARGIN,
-        ..a.machine.target(limit)
-    };
     let plan = Arc::new(coefficients::compile(&graph, &target)?);
     let compile_seconds = start.elapsed().as_secs_f64();
-    let threads = rayon::current_num_threads();
-    let basis = a.machine.basis(Probing::AsItIs)?;
     let prediction = Prediction::new(&plan, basis, threads);
     let facts = plan.facts();
     tell.note(format_args!(
@@ -168,32 +233,15 @@ pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> 
         prediction.cpu_seconds.round(),
         duration(compile_seconds)
     ));
-    let mut out = Pictures {
-        model: name.into(),
-        size,
-        degree,
-        cpu_seconds: None,
-        seconds: None,
-        threads,
-        reference_ms,
-        predicted_cpu_seconds: prediction.cpu_seconds,
-        peak_bytes: None,
-        predicted_peak_bytes: facts.peak_bytes,
-        compile_seconds,
-        compile_peak_bytes: peak_bytes(),
-        keys: facts.keys.0.len(),
-        key_bytes: facts.key_file_bytes,
-        max_abs_error: None,
-        stated_error: plan.answer_bounds().error,
-        network_error: None,
-        largest_logit: None,
-        bootstraps: facts.bootstraps,
-        security_bits: plan.parameters().security_bits(),
-    };
-    if a.run {
-        require_memory(&plan, facts.peak_bytes, limit)?;
-        run(&mut out, plan, &graph, prediction, a.pictures, tell)?;
-    }
+    out.predicted_cpu_seconds = prediction.cpu_seconds;
+    out.predicted_seconds = prediction.seconds;
+    out.pictures_per_hour = 3600.0 / prediction.seconds;
+    out.predicted_peak_bytes = facts.peak_bytes;
+    out.compile_seconds = Some(compile_seconds);
+    out.compile_peak_bytes = Some(peak_bytes());
+    out.stated_error = Some(plan.answer_bounds().error);
+    require_memory(&plan, facts.peak_bytes, limit)?;
+    run(&mut out, plan, &graph, prediction, a.pictures, tell)?;
     Ok(out)
 }
 
@@ -240,13 +288,16 @@ impl std::fmt::Display for Pictures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(
             f,
-            "{} at {size}×{size}, degree {}: {} half bootstraps, {} keys of {}, {:.0} CPU seconds, peak {} (predicted)",
+            "{} at {size}×{size}, degree {}: {} half bootstraps, {} keys of {}, {:.0} CPU seconds, {} on {} threads, {:.1} pictures an hour, peak {} (predicted)",
             self.model,
             self.degree,
             self.bootstraps,
             self.keys,
             runtime::size(self.key_bytes),
             self.predicted_cpu_seconds,
+            duration(self.predicted_seconds),
+            self.threads,
+            self.pictures_per_hour,
             runtime::size(self.predicted_peak_bytes),
             size = self.size,
         )?;
@@ -258,7 +309,7 @@ impl std::fmt::Display for Pictures {
                 "run: {cpu:.0} CPU seconds at a reference of {:.3} ms, peak {}, error {error:.1e} of {:.1e} stated",
                 self.reference_ms,
                 runtime::size(peak),
-                self.stated_error
+                self.stated_error.unwrap_or_default()
             )?;
         }
         Ok(())

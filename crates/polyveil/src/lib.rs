@@ -110,7 +110,17 @@ pub fn client_file(
 #[doc(hidden)]
 pub fn parameters(name: &str) -> std::result::Result<ckks::ParametersSpec, String> {
     ckks::ParametersSpec::named(name).ok_or_else(|| {
-        format!("`{name}` is no parameter set; there are standard-16 and levelled-LOGN-LEVELSxBITS-DIGIT (levelled-14-6x38-3); without a name the cheapest is chosen")
+        format!("`{name}` is no parameter set; there are standard-16, coefficients-16-K and levelled-LOGN-LEVELSxBITS-DIGIT (levelled-14-6x38-3); without a name the cheapest is chosen")
+    })
+}
+
+/// Where linear layers are carried out, of an option.
+#[cfg(feature = "clap")]
+#[doc(hidden)]
+pub fn layers(name: &str) -> std::result::Result<compiler::Layers, String> {
+    compiler::Layers::named(name).ok_or_else(|| {
+        let names = compiler::Layers::NAMES;
+        format!("layers are carried out in no `{name}`; there are {names}")
     })
 }
 

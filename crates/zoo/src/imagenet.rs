@@ -1,57 +1,78 @@
-//! The residual networks for large pictures of He et al. 2016 (table 1), as torchvision builds them, with new weights: a 7×7 stem of stride 2, a
+//! Networks for large pictures as torchvision builds them, with new weights: the residual networks of He et al. 2016 (table 1), a 7×7 stem of stride 2, a
 //! mean over 3×3 places of stride 2 where the paper has a maximum, four stages of basic or bottleneck blocks with projections on the
-//! shortcut where shapes change (v1.5: the stride is the 3×3 convolution's), global mean, dense layer.
+//! shortcut where shapes change (v1.5: the stride is the 3×3 convolution's); and MobileNetV2 of Sandler et al. 2018 (table 2), inverted bottlenecks whose
+//! narrow ends have no activation. Global mean and dense layer at the end.
 
 use crate::resnet::{Builder, Weights};
-use approx::Activation;
-use nn::{AvgPool, Graph, Nonlinearity, Op, Padding, Result, Shape};
+use approx::{Activation, Polynomial};
+use nn::op::ElementFunction;
+use nn::{
+    AvgPool, Graph, Network, NodeId, Nonlinearity, Op, Padding, PolyGraph, Range, Result, Shape,
+};
 
-/// A residual network for large pictures.
+/// A network for large pictures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageNet {
-    /// Blocks of the four stages.
-    blocks: [usize; 4],
-    block: Block,
+    body: Body,
     /// Height and width of pictures.
     pub size: usize,
     /// Outputs.
     pub classes: usize,
-    /// Channels of the first stage: 64 in the paper.
-    pub width: usize,
     /// Everywhere.
     pub activation: Activation,
 }
 
-/// What a stage is made of.
+/// What it is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Block {
-    /// Two 3×3 convolutions.
-    Basic,
-    /// 1×1, 3×3, 1×1 with four times as many channels.
-    Bottleneck,
+enum Body {
+    /// Blocks of the four stages: two 3×3 convolutions each.
+    Basic([usize; 4]),
+    /// Blocks of the four stages: 1×1, 3×3, 1×1 with four times as many channels.
+    Bottleneck([usize; 4]),
+    /// 1×1 to more channels, 3×3 of each channel, 1×1 to few.
+    Inverted,
 }
+
+/// Channels of a residual network's first stage.
+const WIDTH: usize = 64;
+/// How much wider than its input, channels, blocks, and stride of the first block, of MobileNetV2's stages.
+const INVERTED: [[usize; 4]; 7] = [
+    [1, 16, 1, 1],
+    [6, 24, 2, 2],
+    [6, 32, 3, 2],
+    [6, 64, 4, 2],
+    [6, 96, 3, 1],
+    [6, 160, 3, 2],
+    [6, 320, 1, 1],
+];
 
 impl ImageNet {
     /// Names that are known.
-    pub const NAMES: [&str; 5] = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"];
+    pub const NAMES: [&str; 6] = [
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "resnet152",
+        "mobilenet_v2",
+    ];
 
     /// The published network of this name, with 1000 classes.
     #[must_use]
     pub fn named(name: &str, size: usize, activation: Activation) -> Option<Self> {
-        let (blocks, block) = match name {
-            "resnet18" => ([2, 2, 2, 2], Block::Basic),
-            "resnet34" => ([3, 4, 6, 3], Block::Basic),
-            "resnet50" => ([3, 4, 6, 3], Block::Bottleneck),
-            "resnet101" => ([3, 4, 23, 3], Block::Bottleneck),
-            "resnet152" => ([3, 8, 36, 3], Block::Bottleneck),
+        let body = match name {
+            "resnet18" => Body::Basic([2, 2, 2, 2]),
+            "resnet34" => Body::Basic([3, 4, 6, 3]),
+            "resnet50" => Body::Bottleneck([3, 4, 6, 3]),
+            "resnet101" => Body::Bottleneck([3, 4, 23, 3]),
+            "resnet152" => Body::Bottleneck([3, 8, 36, 3]),
+            "mobilenet_v2" => Body::Inverted,
             _ => return None,
         };
         Some(Self {
-            blocks,
-            block,
+            body,
             size,
             classes: 1000,
-            width: 64,
             activation,
         })
     }
@@ -62,52 +83,118 @@ impl ImageNet {
     /// Sizes that are 0 or too large.
     pub fn graph(&self, seed: u64) -> Result<Graph> {
         let mut function = |_: &str| Ok(Nonlinearity::from(self.activation));
-        let mut b = Builder::new(Weights::New(seed), &mut function);
+        self.build(Builder::new(Weights::New(seed), &mut function))
+    }
+
+    /// The network's shape, with this polynomial for every activation and zeros for weights: for what depends on neither weights nor ranges.
+    ///
+    /// # Errors
+    /// As [`ImageNet::graph`].
+    pub fn outline(&self, polynomial: &Polynomial) -> Result<PolyGraph> {
+        let mut function = |_: &str| Ok(polynomial.clone());
+        let graph = self.build(Builder::new(Weights::Zeros, &mut function))?;
+        let one = Range {
+            min: -1.0,
+            max: 1.0,
+        };
+        let ranges = vec![one; graph.nodes().len()];
+        PolyGraph::from(graph).with_ranges(ranges)
+    }
+
+    fn build<N: ElementFunction>(&self, mut b: Builder<'_, N>) -> Result<Network<N>> {
         let input = Shape::image(3, self.size, self.size);
         let x = b.network.input("input", input)?;
-        let x = b.convolution("conv1", "bn1", x, (self.width, 7), 2)?;
-        let x = b.activation("act1", x)?;
-        let pool = AvgPool {
-            kernel: (3, 3),
-            stride: (2, 2),
-            padding: Padding::same(1),
-            count_include_pad: true,
+        let x = match self.body {
+            Body::Basic(blocks) => residual(&mut b, x, blocks, 1)?,
+            Body::Bottleneck(blocks) => residual(&mut b, x, blocks, 4)?,
+            Body::Inverted => inverted(&mut b, x)?,
         };
-        let mut x = b.network.add("pool1", Op::AvgPool(pool), &[x])?;
-        let mut from = self.width;
-        for (stage, blocks) in (1..).zip(self.blocks) {
-            let width = self.width << (stage - 1);
-            let to = match self.block {
-                Block::Basic => width,
-                Block::Bottleneck => 4 * width,
-            };
-            for block in 0..blocks {
-                let name = format!("layer{stage}.{block}");
-                let part = |p: &str| format!("{name}.{p}");
-                let stride = if stage > 1 && block == 0 { 2 } else { 1 };
-                let layers: &[(usize, usize, usize)] = match self.block {
-                    Block::Basic => &[(width, 3, stride), (to, 3, 1)],
-                    Block::Bottleneck => &[(width, 1, 1), (width, 3, stride), (to, 1, 1)],
-                };
-                let mut y = x;
-                for (i, &(channels, kernel, stride)) in (1..).zip(layers) {
-                    let (conv, norm) = (part(&format!("conv{i}")), part(&format!("bn{i}")));
-                    y = b.convolution(&conv, &norm, y, (channels, kernel), stride)?;
-                    if i < layers.len() {
-                        y = b.activation(&part(&format!("act{i}")), y)?;
-                    }
-                }
-                if from != to || stride != 1 {
-                    let (conv, norm) = (part("downsample.0"), part("downsample.1"));
-                    x = b.convolution(&conv, &norm, x, (to, 1), stride)?;
-                }
-                y = b.network.add(part("add"), Op::Add, &[y, x])?;
-                x = b.activation(&part(&format!("act{}", layers.len())), y)?;
-                from = to;
-            }
-        }
         b.head(x, self.classes)
     }
+}
+
+/// A residual network's stem and stages; blocks end `times` as wide as their 3×3 convolutions: bottlenecks where that is more than 1.
+fn residual<N: ElementFunction>(
+    b: &mut Builder<'_, N>,
+    x: NodeId,
+    blocks: [usize; 4],
+    times: usize,
+) -> Result<NodeId> {
+    let x = b.convolution("conv1", "bn1", x, (WIDTH, 7), 2)?;
+    let x = b.activation("act1", x)?;
+    let pool = AvgPool {
+        kernel: (3, 3),
+        stride: (2, 2),
+        padding: Padding::same(1),
+        count_include_pad: true,
+    };
+    let mut x = b.network.add("pool1", Op::AvgPool(pool), &[x])?;
+    let mut from = WIDTH;
+    for (stage, blocks) in (1..).zip(blocks) {
+        let width = WIDTH << (stage - 1);
+        let to = times * width;
+        for block in 0..blocks {
+            let name = format!("layer{stage}.{block}");
+            let part = |p: &str| format!("{name}.{p}");
+            let stride = if stage > 1 && block == 0 { 2 } else { 1 };
+            let layers: &[(usize, usize, usize)] = match times {
+                1 => &[(width, 3, stride), (to, 3, 1)],
+                _ => &[(width, 1, 1), (width, 3, stride), (to, 1, 1)],
+            };
+            let mut y = x;
+            for (i, &(channels, kernel, stride)) in (1..).zip(layers) {
+                let (conv, norm) = (part(&format!("conv{i}")), part(&format!("bn{i}")));
+                y = b.convolution(&conv, &norm, y, (channels, kernel), stride)?;
+                if i < layers.len() {
+                    y = b.activation(&part(&format!("act{i}")), y)?;
+                }
+            }
+            if from != to || stride != 1 {
+                let (conv, norm) = (part("downsample.0"), part("downsample.1"));
+                x = b.convolution(&conv, &norm, x, (to, 1), stride)?;
+            }
+            y = b.network.add(part("add"), Op::Add, &[y, x])?;
+            x = b.activation(&part(&format!("act{}", layers.len())), y)?;
+            from = to;
+        }
+    }
+    Ok(x)
+}
+
+/// MobileNetV2's layers; names as in torchvision, activations beside them.
+fn inverted<N: ElementFunction>(b: &mut Builder<'_, N>, x: NodeId) -> Result<NodeId> {
+    let layer = |b: &mut Builder<'_, N>, name: &str, x, size: (usize, usize, usize), stride| {
+        let (conv, norm) = (format!("{name}.0"), format!("{name}.1"));
+        let y = b.grouped(&conv, &norm, x, size, stride)?;
+        b.activation(&format!("{name}.2"), y)
+    };
+    let mut from = 32;
+    let mut x = layer(b, "features.0", x, (from, 3, 1), 2)?;
+    let mut number = 1;
+    for [wider, channels, blocks, first] in INVERTED {
+        for block in 0..blocks {
+            let stride = if block == 0 { first } else { 1 };
+            let name = format!("features.{number}.conv");
+            let wide = wider * from;
+            let (mut y, mut part) = (x, 0);
+            if wider > 1 {
+                y = layer(b, &format!("{name}.0"), y, (wide, 1, 1), 1)?;
+                part = 1;
+            }
+            y = layer(b, &format!("{name}.{part}"), y, (wide, 3, wide), stride)?;
+            let (conv, norm) = (
+                format!("{name}.{}", part + 1),
+                format!("{name}.{}", part + 2),
+            );
+            y = b.convolution(&conv, &norm, y, (channels, 1), 1)?;
+            x = match stride == 1 && from == channels {
+                true => (b.network).add(format!("features.{number}.add"), Op::Add, &[y, x])?,
+                false => y,
+            };
+            (from, number) = (channels, number + 1);
+        }
+    }
+    layer(b, &format!("features.{number}"), x, (1280, 1, 1), 1)
 }
 
 #[cfg(test)]
@@ -122,10 +209,12 @@ mod tests {
             ("resnet34", 21_797_672),
             ("resnet50", 25_557_032),
             ("resnet152", 60_192_808),
+            ("mobilenet_v2", 3_504_872),
         ] {
             let network = ImageNet::named(name, 64, Activation::Silu).expect("known");
-            let graph = network.graph(1).expect("builds");
-            let of = |op: &Op<Nonlinearity>| match op {
+            let square = Polynomial::new(vec![0.5, 1.0, 0.5], (-1.0, 1.0)).expect("valid");
+            let graph = network.outline(&square).expect("builds");
+            let of = |op: &Op<Polynomial>| match op {
                 Op::Conv2d(c) => c.weight.values().len(),
                 Op::BatchNorm(b) => 2 * b.scale.values().len(),
                 Op::Linear(l) => {

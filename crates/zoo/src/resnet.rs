@@ -282,6 +282,8 @@ pub(crate) enum Weights<'a> {
     File(&'a StateDict),
     /// New ones, of the shape that is asked for.
     New(u64),
+    /// Zeros: for what depends on shapes alone.
+    Zeros,
 }
 
 impl Weights<'_> {
@@ -300,6 +302,7 @@ impl Weights<'_> {
                 let values = uniform(seed, name, shape.iter().product(), bound);
                 Parameter::new(name, shape, values)
             }
+            Self::Zeros => Parameter::new(name, shape, vec![0.0; shape.iter().product()]),
         }
     }
 
@@ -387,8 +390,20 @@ impl<'a, N: ElementFunction> Builder<'a, N> {
         (channels, kernel): (usize, usize),
         stride: usize,
     ) -> Result<NodeId> {
+        self.grouped(name, norm, x, (channels, kernel, 1), stride)
+    }
+
+    /// The same in groups of channels.
+    pub(crate) fn grouped(
+        &mut self,
+        name: &str,
+        norm: &str,
+        x: NodeId,
+        (channels, kernel, groups): (usize, usize, usize),
+        stride: usize,
+    ) -> Result<NodeId> {
         let (from, _, _) = self.dims(x);
-        let shape = [channels, from, kernel, kernel];
+        let shape = [channels, from / groups.max(1), kernel, kernel];
         let weight = self.weights.matrix(&format!("{name}.weight"), &shape)?;
         let bias = format!("{name}.bias");
         let bias = match self.weights {
@@ -399,6 +414,7 @@ impl<'a, N: ElementFunction> Builder<'a, N> {
             bias,
             stride: (stride, stride),
             padding: Padding::same(kernel / 2),
+            groups,
             ..Conv2d::new(weight)
         };
         let y = self.network.add(name, Op::Conv2d(conv), &[x])?;
@@ -466,7 +482,7 @@ impl<'a, N: ElementFunction> Builder<'a, N> {
                 .matrix(&format!("{name}.weight"), &[classes, channels])?,
             bias: Some(match self.weights {
                 Weights::File(w) => w.parameter(&bias)?,
-                Weights::New(_) => Parameter::new(&bias, [classes], vec![0.0; classes])?,
+                _ => Parameter::new(&bias, [classes], vec![0.0; classes])?,
             }),
         };
         let x = self.network.add(name, Op::Linear(linear), &[x])?;

@@ -212,6 +212,11 @@ impl Writer<'_> {
                         inputs,
                         factor: integer(w)?,
                     }),
+                    _ if k.weights.is_empty() => {
+                        // of a shape: what it costs does not depend on them
+                        let weights = std::iter::repeat_n(1, k.count()).collect();
+                        Ok(kernel_term(inputs, from, k, weights))
+                    }
                     _ => {
                         let weights = k.weights.iter().map(|w| integer(*w));
                         let weights: Vec<i32> = weights.collect::<Result<_, _>>()?;

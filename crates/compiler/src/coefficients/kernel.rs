@@ -15,10 +15,17 @@ pub(crate) struct Kernel {
     pub(crate) before: [usize; 2],
     pub(crate) stride: usize,
     pub(crate) groups: usize,
-    /// In the order output, channel of its group, row, column; without rows and columns where it is `flat`.
+    /// In the order output, channel of its group, row, column; without rows and columns where it is `flat`. None where only the shape is known.
     pub(crate) weights: Vec<f64>,
     /// Whether each weight stands for all rows and columns, as in a mean.
     pub(crate) flat: bool,
+}
+
+/// Whether weights are looked at, or the shape alone: what a plan costs does not depend on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    Weights,
+    Shapes,
 }
 
 /// Channels, height and width of what is a picture or a vector.
@@ -53,6 +60,15 @@ impl Kernel {
     /// Every value as it is.
     pub(crate) fn identity(shape: [usize; 3]) -> Self {
         Self::diagonal(shape, vec![1.0; shape[0]])
+    }
+    /// Whether its weights are not known.
+    pub(crate) fn is_shape(&self) -> bool {
+        self.weights.is_empty()
+    }
+    /// How many weights it has.
+    pub(crate) fn count(&self) -> usize {
+        let taps = if self.flat { 1 } else { self.taps() };
+        self.to[0] * (self.from[0] / self.groups) * taps
     }
     /// The factor, where every value is multiplied by the same.
     pub(crate) fn scalar(&self) -> Option<f64> {
@@ -141,17 +157,18 @@ impl Kernel {
         let taps = if flat { 1 } else { size[0] * size[1] };
         let count = outs * per * taps;
         let diagonal = self.is_diagonal() || next.is_diagonal();
-        if !diagonal && count > LARGER * (self.weights.len() + next.weights.len()) {
+        if !diagonal && count > LARGER * (self.count() + next.count()) {
             return None;
         }
-        let mut weights = vec![0.0; count];
+        let known = !(self.is_shape() || next.is_shape());
+        let mut weights = vec![0.0; if known { count } else { 0 }];
         let ((next_per, next_each), (self_per, self_each)) = (next.per(), self.per());
         let (first, second) = if flat {
             (1, 1)
         } else {
             (self.taps(), next.taps())
         };
-        for o in 0..outs {
+        for o in 0..if known { outs } else { 0 } {
             let group = o / (outs / groups);
             for k in 0..next_per {
                 let middle = o / next_each * next_per + k;
@@ -222,8 +239,10 @@ impl Kernel {
         let size = reach.map(|(a, b)| (b - a + 1) as usize);
         let taps = size[0] * size[1];
         let inputs = per * from * from;
-        let mut weights = vec![0.0; outs * to * to * inputs * taps];
-        for o in 0..outs {
+        let known = !self.is_shape();
+        let count = outs * to * to * inputs * taps;
+        let mut weights = vec![0.0; if known { count } else { 0 }];
+        for o in 0..if known { outs } else { 0 } {
             for (qy, qx) in (0..to * to).map(|q| (q / to, q % to)) {
                 let row = (o * to + qy) * to + qx;
                 let row = &mut weights[row * inputs * taps..][..inputs * taps];
@@ -259,6 +278,7 @@ impl Kernel {
         node: &PolyNode,
         from: [usize; 3],
         stated: Shape,
+        reading: Reading,
     ) -> Result<Option<(Self, Vec<f64>)>, Error> {
         let to = image(node.shape());
         let renames = matches!(node.op(), Op::Flatten | Op::Identity)
@@ -290,9 +310,12 @@ impl Kernel {
             Op::Conv2d(c) => {
                 let (kh, kw) = c.kernel();
                 let size = [(kh - 1) * c.dilation.0 + 1, (kw - 1) * c.dilation.1 + 1];
-                let mut weights =
-                    vec![0.0; c.weight.values().len() / (kh * kw) * size[0] * size[1]];
-                for (k, &w) in c.weight.values().iter().enumerate() {
+                let had = match reading {
+                    Reading::Weights => c.weight.values(),
+                    Reading::Shapes => &[],
+                };
+                let mut weights = vec![0.0; had.len() / (kh * kw) * size[0] * size[1]];
+                for (k, &w) in had.iter().enumerate() {
                     let (row, j, i) = (k / (kh * kw), k / kw % kh, k % kw);
                     let at = (row * size[0] + j * c.dilation.0) * size[1] + i * c.dilation.1;
                     weights[at] = f64::from(w);
@@ -318,7 +341,10 @@ impl Kernel {
                     before: [0, 0],
                     stride: 1,
                     groups: 1,
-                    weights: l.weight.to_f64(),
+                    weights: match reading {
+                        Reading::Weights => l.weight.to_f64(),
+                        Reading::Shapes => Vec::new(),
+                    },
                     flat: false,
                 };
                 let bias = l.bias.as_ref().map_or_else(none, nn::Parameter::to_f64);

@@ -11,12 +11,15 @@ mod layout;
 mod network;
 
 use crate::activation::Activation;
-use crate::{Error, Target};
+use crate::choose::KEY_BYTE;
+use crate::{Error, Needs, Target};
 use ckks::{Context, CostTable, Level, Meter, Parameters, ParametersSpec};
-use network::Kind;
+use kernel::Reading;
+use network::{Kind, Quantity};
 use nn::PolyGraph;
 use runtime::folding::Within;
-use runtime::{Description, Operation, Plan, Step, VerifiedPlan};
+use runtime::{Description, Operation, Plan, Step, VerifiedPlan, size};
+use std::collections::BTreeSet;
 
 /// Compiles a network with every linear layer in coefficients.
 ///
@@ -27,8 +30,159 @@ use runtime::{Description, Operation, Plan, Step, VerifiedPlan};
 /// As [`crate::compile`]; [`Error::Unsupported`] for products of values, zeros around pictures that are no convolution's, and means whose divisor is
 /// another one at the border.
 pub fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
-    let quantities = network::quantities(graph, target)?;
-    let deepest = deepest(&quantities)?;
+    let found = search(graph, target)?;
+    let needs = found.estimate.compiling;
+    if let Some(room) = target.room.filter(|r| r.bytes < needs.bytes) {
+        return Err(Error::Room {
+            network: graph.metadata().name.clone(),
+            needed: room.resident + needs.bytes,
+            had: room.whole(),
+            limit: room.limit,
+        });
+    }
+    let quantities = network::quantities(graph, target, Reading::Weights, &found.apart)?;
+    let plan = made(graph, target, &quantities, Reading::Weights)?;
+    let needed = least_bytes(&plan, target);
+    match target.max_memory {
+        Some(limit) if needed > limit => Err(Error::Memory {
+            network: graph.metadata().name.clone(),
+            needed,
+            had: limit,
+        }),
+        _ => Ok(plan),
+    }
+}
+
+/// The least memory that a run takes: with keys on disk where it needs them to keep the target's limit and may have them there.
+fn least_bytes(plan: &VerifiedPlan, target: &Target) -> u64 {
+    let facts = plan.facts();
+    let over = target.max_memory.filter(|&limit| facts.peak_bytes > limit);
+    match over.filter(|_| target.keys_on_disk) {
+        Some(limit) => facts.keys_on_disk(limit).peak_bytes,
+        None => facts.peak_bytes,
+    }
+}
+
+/// What a network costs with every linear layer in coefficients.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Estimate {
+    /// CPU seconds of a run.
+    pub cpu_seconds: f64,
+    /// Most bytes of a run.
+    pub peak_bytes: u64,
+    /// The same with keys on disk, where only so the target's limit is kept.
+    pub least_bytes: u64,
+    /// Evaluation keys.
+    pub keys: usize,
+    /// Bytes of their file.
+    pub key_bytes: u64,
+    /// Half bootstraps.
+    pub bootstraps: u64,
+    /// Name of the parameters.
+    pub parameters: String,
+    /// Security of the weakest published key.
+    pub security_bits: u32,
+    /// What compiling takes.
+    pub compiling: Needs,
+}
+
+impl Estimate {
+    /// What it costs each run: CPU seconds, its keys included.
+    pub(crate) fn price(&self) -> f64 {
+        self.cpu_seconds + KEY_BYTE * self.key_bytes as f64
+    }
+    pub(crate) fn text(&self) -> String {
+        format!(
+            "{:.3} CPU seconds, keys {}, under {}",
+            self.cpu_seconds,
+            size(self.key_bytes),
+            self.parameters
+        )
+    }
+}
+
+/// Transforms of N = 2^16 that a half bootstrap takes, at least: of four slots to two levels (`half_bootstraps_take_so_much`).
+pub(crate) const LEAST_TRANSFORMS: f64 = 9000.0;
+/// Bytes that looking at a network takes, at least: the tables of N = 2^16 and what verification has.
+pub(crate) const LEAST_ROOM: u64 = 300 << 20;
+/// CPU seconds of compiling a weight, and of what every network takes: assumed, as those of slots are.
+const SECONDS: (f64, f64) = (1e-7, 1.0);
+
+/// What compiling takes: kernels in double precision, as they are and in phases, their integers, and biases of every value.
+fn compiling(quantities: &[Quantity]) -> Needs {
+    let (mut weights, mut values) = (0, 0);
+    for q in quantities {
+        if let Kind::Linear { terms, bias } = &q.kind {
+            weights += terms.iter().map(|t| t.1.count() as u64).sum::<u64>();
+            values += bias.len() as u64;
+        }
+    }
+    let (each, any) = SECONDS;
+    Needs {
+        bytes: 20 * weights + 8 * values + LEAST_ROOM,
+        seconds: any + each * weights as f64,
+    }
+}
+
+/// What [`compile`] would give, from the network's shapes alone: no weight is looked at.
+///
+/// # Errors
+/// As [`compile`], but for what depends on weights.
+pub fn estimate(graph: &PolyGraph, target: &Target) -> Result<Estimate, Error> {
+    Ok(search(graph, target)?.estimate)
+}
+
+/// What is found by looking at costs alone.
+struct Found {
+    /// Sums that several layers use and that become values of their own.
+    apart: BTreeSet<usize>,
+    estimate: Estimate,
+}
+
+/// Decides for each sum that several layers use whether it becomes a value of its own, which takes half bootstraps, or is part of each of them, which
+/// takes products: one after the other, whichever is cheaper.
+fn search(graph: &PolyGraph, target: &Target) -> Result<Found, Error> {
+    if target.batch != 1 {
+        let batch = target.batch;
+        return Err(Error::Batch { batch, most: 1 });
+    }
+    let price = |apart: &BTreeSet<usize>| {
+        let quantities = network::quantities(graph, target, Reading::Shapes, apart)?;
+        let plan = made(graph, target, &quantities, Reading::Shapes)?;
+        let facts = plan.facts();
+        let estimate = Estimate {
+            cpu_seconds: plan.predicted_steps(&target.cost).iter().sum(),
+            peak_bytes: facts.peak_bytes,
+            least_bytes: least_bytes(&plan, target),
+            keys: facts.keys.0.len(),
+            key_bytes: facts.key_file_bytes,
+            bootstraps: facts.bootstraps,
+            parameters: plan.parameters().spec().name.clone(),
+            security_bits: plan.parameters().security_bits(),
+            compiling: compiling(&quantities),
+        };
+        Ok::<_, Error>(estimate)
+    };
+    let mut apart = network::shared(graph);
+    let mut estimate = price(&apart)?;
+    for v in apart.clone() {
+        let mut fewer = apart.clone();
+        fewer.remove(&v);
+        let other = price(&fewer)?;
+        if other.cpu_seconds < estimate.cpu_seconds {
+            (apart, estimate) = (fewer, other);
+        }
+    }
+    Ok(Found { apart, estimate })
+}
+
+fn made(
+    graph: &PolyGraph,
+    target: &Target,
+    quantities: &[Quantity],
+    reading: Reading,
+) -> Result<VerifiedPlan, Error> {
+    let deepest = deepest(quantities)?;
     let spec = match &target.parameters {
         Some(spec) => spec.clone(),
         None => ParametersSpec::coefficients(deepest.max(LEAST_LEVELS))?,
@@ -41,17 +195,20 @@ pub fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error
                 .into(),
         }));
     }
-    let laid = layout::lay(&quantities, parameters.n())?;
+    let laid = layout::lay(quantities, parameters.n())?;
     let names = [graph.input().name(), graph.output().name()];
     let shapes = [graph.input().shape().dims(), graph.output().shape().dims()];
-    let (mut steps, input, output) = emit::emit(&quantities, &laid, &parameters, (names, shapes))?;
+    let (mut steps, input, output) = emit::emit(quantities, &laid, &parameters, (names, shapes))?;
     let spec = narrowed(&mut steps, spec, &target.cost)?;
     let metadata = graph.metadata();
     let description = Description {
         name: metadata.name.clone(),
         input_bound: quantities[0].bound,
         task: runtime::wire::task_digest(metadata.task.as_deref().unwrap_or_default()),
-        model: nn::format::artefact::digest(graph)?,
+        model: match reading {
+            Reading::Weights => nn::format::artefact::digest(graph)?,
+            Reading::Shapes => [0; 32],
+        },
         parameters: match target.parameters {
             Some(_) => String::new(),
             None => {
@@ -126,7 +283,7 @@ fn narrowed(
 const LEAST_LEVELS: usize = 2;
 
 /// Levels that the deepest activation takes.
-fn deepest(quantities: &[network::Quantity]) -> Result<usize, Error> {
+fn deepest(quantities: &[Quantity]) -> Result<usize, Error> {
     let mut most = 0;
     for q in quantities {
         if let Kind::Activation {

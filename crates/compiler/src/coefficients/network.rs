@@ -1,11 +1,12 @@
 //! A network as quantities: linear ones, sums of kernels over others, and what polynomials make of them.
 
-use super::kernel::{Kernel, image};
+use super::kernel::{Kernel, Reading, image};
 use crate::normal::purpose;
 use crate::{Error, Target};
 use approx::Polynomial;
 use nn::{Op, PolyGraph, PolyNode};
 use runtime::Purpose;
+use std::collections::BTreeSet;
 
 /// Number of a quantity; sources come before what is made of them.
 pub(crate) type Id = usize;
@@ -48,12 +49,29 @@ struct Expression {
     shape: [usize; 3],
 }
 
-/// The quantities of a network; the first is the input, the last the answer, a linear one.
-pub(crate) fn quantities(graph: &PolyGraph, target: &Target) -> Result<Vec<Quantity>, Error> {
+/// The numbers of nodes that several use and that are no value of their own already.
+pub(crate) fn shared(graph: &PolyGraph) -> BTreeSet<usize> {
     let consumers = graph.consumers();
+    let several = |n: &&PolyNode| {
+        let own = matches!(n.op(), Op::Input(_) | Op::Constant(..) | Op::Elementwise(_));
+        !own && consumers[n.id().index()].len() > 1
+    };
+    let nodes = graph.nodes().iter().filter(several);
+    nodes.map(|n| n.id().index()).collect()
+}
+
+/// The quantities of a network; the first is the input, the last the answer, a linear one. Of nodes that several use those `apart` become values of
+/// their own.
+pub(crate) fn quantities(
+    graph: &PolyGraph,
+    target: &Target,
+    reading: Reading,
+    apart: &BTreeSet<usize>,
+) -> Result<Vec<Quantity>, Error> {
     let mut b = Builder {
         graph,
         target,
+        reading,
         quantities: Vec::new(),
     };
     let mut values: Vec<Expression> = Vec::new();
@@ -62,7 +80,7 @@ pub(crate) fn quantities(graph: &PolyGraph, target: &Target) -> Result<Vec<Quant
             (node.inputs().iter()).map(|i| &values[i.index()]).collect();
         let mut value = b.node(node, &operands)?;
         let heavy = value.terms.len() > 1 || value.terms.iter().any(|t| !t.1.is_diagonal());
-        if heavy && consumers[node.id().index()].len() > 1 {
+        if heavy && apart.contains(&node.id().index()) {
             value = b.refreshed(node, value)?;
         }
         values.push(value);
@@ -77,6 +95,7 @@ pub(crate) fn quantities(graph: &PolyGraph, target: &Target) -> Result<Vec<Quant
 struct Builder<'a> {
     graph: &'a PolyGraph,
     target: &'a Target,
+    reading: Reading,
     quantities: Vec<Quantity>,
 }
 
@@ -167,7 +186,7 @@ impl Builder<'_> {
                 let from = node.inputs()[0];
                 let before = operands[0];
                 let Some((kernel, offsets)) =
-                    Kernel::of(node, before.shape, self.graph.shape(from))?
+                    Kernel::of(node, before.shape, self.graph.shape(from), self.reading)?
                 else {
                     return Ok(before.clone());
                 };
@@ -191,7 +210,9 @@ impl Builder<'_> {
             return self.then(node, &own, kernel, offsets);
         };
         let places = kernel.to[1] * kernel.to[2];
-        let mut bias = match before.bias.iter().all(|b| *b == 0.0) {
+        // of shapes alone nobody knows what a bias becomes
+        let none = kernel.is_shape() || before.bias.iter().all(|b| *b == 0.0);
+        let mut bias = match none {
             true => vec![0.0; kernel.to[0] * places],
             false => kernel.apply(&before.bias),
         };

@@ -1,0 +1,218 @@
+//! A network for pictures whose layers lie in coefficients, through files: client, server, client; on a toy ring.
+
+mod support;
+
+use approx::Activation;
+use image::ImageFormat;
+use nn::calibrate::{Degree, FitOptions};
+use nn::lower::{Options, Outliers, adapt};
+use nn::{Metadata, PolyGraph, Tensor};
+use serde_json::Value;
+use std::path::Path;
+use support::{Folder, command, done};
+use task::{Normalization, Outputs, Picture, Pictures, Task};
+use zoo::resnet::Small;
+
+const NAMES: [&str; 3] = ["cat", "dog", "hen"];
+
+/// Three convolutions of stride 2, random weights, calibrated on pictures of noise.
+fn network(pictures: &[Tensor]) -> PolyGraph {
+    let small = Small {
+        width: 4,
+        classes: NAMES.len(),
+        input: (16, 16, 3),
+        activation: Activation::Silu,
+    };
+    let graph = small.graph(5).expect("valid");
+    let options = Options {
+        activations: FitOptions {
+            degree: Degree::Fixed(4),
+            margin: 0.5,
+            ..FitOptions::default()
+        },
+        outliers: Outliers::Keep,
+        ..Options::default()
+    };
+    let graph = adapt(&graph, pictures, &options).expect("finite").graph;
+    let outputs = Outputs::Classes(NAMES.map(Into::into).into());
+    let task = Pictures::new(graph.input_shape(), Normalization::imagenet(), outputs);
+    graph.with_metadata(Metadata {
+        name: "small".into(),
+        task: Some(Task::Pictures(task.expect("fits")).to_bytes()),
+        ..Metadata::default()
+    })
+}
+
+/// A picture of noise.
+fn png(seed: u64) -> Vec<u8> {
+    let noise = zoo::random::uniform(seed, "pixels", 16 * 16 * 3, 127.0);
+    let pixels: Vec<u8> = noise.iter().map(|v| (v + 128.0) as u8).collect();
+    let picture = image::RgbImage::from_raw(16, 16, pixels).expect("as many");
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture
+        .write_to(&mut bytes, ImageFormat::Png)
+        .expect("encodes");
+    bytes.into_inner()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).expect("JSON alone on stdout")
+}
+
+#[test]
+fn a_network_in_coefficients_goes_the_whole_way() {
+    let folder = Folder::new("coefficients");
+    let path = |name: &str| folder.path(name);
+    let names: Vec<String> = (0..12)
+        .map(|i| format!("set/{}/{i}.png", NAMES[i % 3]))
+        .collect();
+    for name in NAMES {
+        std::fs::create_dir_all(path(&format!("set/{name}"))).expect("a folder");
+    }
+    for (seed, name) in (0..).zip(&names) {
+        folder.file(name, &png(seed));
+    }
+    let inputs: Vec<Tensor> = (names.iter())
+        .map(|name| {
+            let picture = Picture::load(Path::new(&path(name))).expect("reads");
+            picture
+                .to_tensor(nn::Shape::image(3, 16, 16), &Normalization::imagenet())
+                .expect("of that size")
+        })
+        .collect();
+    let graph = network(&inputs);
+    folder.file(
+        "small.pvm",
+        &nn::format::artefact::to_bytes(&graph).expect("writes"),
+    );
+    let target = compiler::Target {
+        parameters: Some(ckks::ParametersSpec::toy_coefficients(11, 2).expect("a preset")),
+        ..compiler::Target::default()
+    };
+    let plan = compiler::compile(&graph, &target).expect("compiles");
+    let client = plan.client_file(graph.metadata().task.clone().expect("a task"));
+    let client = client
+        .expect("its task")
+        .write(Vec::new(), "x")
+        .expect("writes");
+    folder.file("toy.client", &client);
+    folder.file(
+        "toy.plan",
+        &plan.plan().write(Vec::new(), "x").expect("writes"),
+    );
+
+    // what the plan is, in words
+    let [pvm, toy, key, keys] = [
+        "small.pvm",
+        "toy.plan",
+        "keys/client.key",
+        "keys/evaluation.keys",
+    ]
+    .map(path);
+    let (text, _) = done(&format!("inspect {toy}"), &[]);
+    for words in [
+        "half bootstrap",
+        "weigh",
+        "slots to coefficients",
+        "toy-coefficients-11",
+    ] {
+        assert!(text.contains(words), "{words:?} is missing in {text}");
+    }
+    assert_eq!(
+        json(&done(&format!("inspect {toy} --json"), &[]).0)["bootstraps"],
+        3
+    );
+
+    done(
+        &format!(
+            "keygen {} -o {} --insecure-toy",
+            path("toy.client"),
+            path("keys")
+        ),
+        &[],
+    );
+    let (image, input, answer) = (path(&names[0]), path("x.input"), path("x.answer"));
+    done(
+        &format!("encrypt --key {key} --image {image} -o {input}"),
+        &[],
+    );
+    let svg = path("x.svg");
+    let run = format!(
+        "run --plan {toy} --keys {keys} --input {input} -o {answer} --check --key {key} --json --report {svg}"
+    );
+    let report = json(&done(&run, &[]).0);
+    let purposes = report["purposes"].as_array().expect("a list");
+    let seconds = |name: &str| {
+        let found = purposes.iter().find(|p| p["name"] == name);
+        found.unwrap_or_else(|| panic!("{name} is missing in {purposes:?}"))["predicted_cpu_seconds"].as_f64()
+    };
+    assert!(seconds("matrices of weights") > Some(0.0) && seconds("bootstraps") > Some(0.0));
+    let svg = std::fs::read_to_string(svg).expect("a drawing");
+    assert!(svg.contains("layer1") || svg.contains("act1"), "{svg}");
+
+    // the class of the network in the clear
+    let clear = graph.evaluate(&inputs[0]).expect("runs").output;
+    let had = json(&done(&format!("decrypt --key {key} {answer} --json"), &[]).0);
+    assert_eq!(had["label"], NAMES[clear.argmax()], "{had}");
+    let largest = clear.values().iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    for (value, want) in had["logits"]
+        .as_array()
+        .expect("logits")
+        .iter()
+        .zip(clear.values())
+    {
+        let value = value.as_f64().expect("a number");
+        assert!((value - want).abs() < 1e-2 * largest, "{value}: {want}");
+    }
+
+    // on labelled pictures beside the network in the clear
+    let (set, results) = (path("set"), path("results.jsonl"));
+    let evaluate =
+        format!("evaluate --model {pvm} --plan {toy} --data {set} --count 2 -o {results}");
+    let summary = json(&done(&evaluate, &[]).0);
+    assert_eq!(summary["refused"], 0, "{summary}");
+
+    // again, over the same file
+    done(
+        &format!("run --plan {toy} --keys {keys} --input {input} -o {answer} --force"),
+        &[],
+    );
+}
+
+#[test]
+fn layers_lie_where_the_user_says() {
+    let folder = Folder::new("layers");
+    let inputs: Vec<Tensor> = (0..3)
+        .map(|seed| {
+            let values = zoo::random::uniform(seed, "input", 3 * 16 * 16, 2.0);
+            let values = values.into_iter().map(f64::from).collect();
+            Tensor::new(nn::Shape::image(3, 16, 16), values).expect("fits")
+        })
+        .collect();
+    let bytes = nn::format::artefact::to_bytes(&network(&inputs)).expect("writes");
+    let (pvm, plan) = (folder.file("small.pvm", &bytes), folder.path("small.plan"));
+    let compile = format!("compile {pvm} -o {plan} --force --json --machine shipped --layers");
+    let said = |layers: &str| {
+        let report = json(&done(&format!("{compile} {layers}"), &[]).0);
+        report["parameters"].as_str().expect("a name").to_string()
+    };
+    assert_eq!(said("coefficients"), "coefficients-16-2");
+    let (text, _) = done(&format!("inspect {plan}"), &[]);
+    assert!(
+        text.contains("half bootstrap") && text.contains("parameters   coefficients-16-2"),
+        "{text}"
+    );
+    assert!(said("slots").starts_with("levelled-"));
+    // a network without bootstraps is cheaper than any with
+    assert!(said("cheapest").starts_with("levelled-"));
+    let (text, _) = done(&format!("inspect {plan}"), &[]);
+    assert!(text.contains("layers not in coefficients: "), "{text}");
+    let out = command(&format!("{compile} diagonals"), &[])
+        .output()
+        .expect("it starts");
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(
+        !out.status.success() && text.contains("cheapest, slots, coefficients"),
+        "{text}"
+    );
+}

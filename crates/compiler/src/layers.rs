@@ -1,0 +1,241 @@
+//! Whether linear layers are carried out in slots or in coefficients: whichever is cheaper by prediction.
+//!
+//! Coefficients are costed from shapes alone. Slots take long to cost, since their diagonals are most of a compilation: what they take at least is
+//! counted first, and where that is more memory than there is, or more time than coefficients take, they are not looked at.
+
+use crate::activation::Activation;
+use crate::choose;
+use crate::coefficients::{self, Estimate};
+use crate::cost::CostModel;
+use crate::draft::{self, Needs};
+use crate::error::Error;
+use crate::schedule::Refresh;
+use crate::target::{Layers, Target};
+use ckks::parameters::Order;
+use ckks::{MapSize, Parameters, ParametersSpec};
+use nn::{Op, PolyGraph};
+use runtime::{VerifiedPlan, size};
+
+/// Compiles a network in the way that the target asks for, or the cheaper one.
+pub(crate) fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
+    match (target.layers, &target.parameters) {
+        (Layers::Coefficients, _) => coefficients::compile(graph, target),
+        (Layers::Slots, Some(set)) if has_products(set) => {
+            let reason = "its levels of products are for layers in coefficients: take a set without, or let layers lie there".into();
+            Err(Error::Ckks(ckks::Error::Parameters {
+                name: set.name.clone(),
+                reason,
+            }))
+        }
+        (Layers::Cheapest, Some(set)) if has_products(set) => coefficients::compile(graph, target),
+        (_, Some(set)) => choose::compile_under(graph, target, set.clone()),
+        (Layers::Slots, None) => choose::compile(graph, target),
+        (Layers::Cheapest, None) => cheapest(graph, target),
+    }
+}
+
+/// What compiling a network will take, from shapes and the pattern of its maps alone: seconds for the largest ones. Under the target's parameters, or where
+/// they are chosen under the standard ones, which smaller rings take no more than.
+///
+/// # Errors
+/// As [`compile`](crate::compile), but for those that are found later.
+pub fn needs(graph: &PolyGraph, target: &Target) -> Result<Needs, Error> {
+    let in_coefficients = match (target.layers, &target.parameters) {
+        (Layers::Coefficients, _) => true,
+        (Layers::Slots, _) => false,
+        (Layers::Cheapest, Some(set)) => has_products(set),
+        (Layers::Cheapest, None) => matches!(look(graph, target)?, View::Coefficients { .. }),
+    };
+    match in_coefficients {
+        true => Ok(coefficients::estimate(graph, target)?.compiling),
+        false => draft::needs(graph, target),
+    }
+}
+
+/// Whether a set has levels for products in coefficients.
+fn has_products(set: &ParametersSpec) -> bool {
+    let order = set.bootstrap.as_ref().map(|b| &b.order);
+    matches!(order, Some(Order::First { product, .. }) if product.levels > 0)
+}
+
+/// What is known before anything is compiled.
+enum View {
+    /// Coefficients can't be, or take more memory than they may: why.
+    Slots(String),
+    /// Slots take more by count than there is, or than coefficients take: why.
+    Coefficients { estimate: Estimate, why: String },
+    /// Slots are to be compiled before anybody knows.
+    Open(Estimate),
+}
+
+fn look(graph: &PolyGraph, target: &Target) -> Result<View, Error> {
+    if target
+        .room
+        .is_some_and(|r| r.bytes < coefficients::LEAST_ROOM)
+    {
+        return Ok(View::Slots("there is no memory to look at them".into()));
+    }
+    let estimate = match coefficients::estimate(graph, target) {
+        Ok(estimate) => estimate,
+        // what is wrong with the network is said of slots, too
+        Err(e) => return Ok(View::Slots(e.to_string())),
+    };
+    if let Some(limit) = target.max_memory.filter(|&l| estimate.least_bytes > l) {
+        let (needed, had) = (size(estimate.least_bytes), size(limit));
+        let why = format!("a run takes {needed} of memory, {had} are allowed");
+        return Ok(View::Slots(why));
+    }
+    let count = Count::of(graph, target)?;
+    if let Some(why) = count.beyond(target) {
+        return Ok(View::Coefficients { estimate, why });
+    }
+    let seconds = count.seconds(target)?;
+    if seconds > estimate.price() {
+        let why = format!("{seconds:.0} CPU seconds by count");
+        return Ok(View::Coefficients { estimate, why });
+    }
+    Ok(View::Open(estimate))
+}
+
+fn cheapest(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
+    // of a network that may do without bootstraps the plan in slots says most; half bootstraps alone take so much at least
+    let levelled = choose::fits_levels(graph) && Count::of(graph, target)?.beyond(target).is_none();
+    let first = levelled.then(|| choose::compile(graph, target));
+    if let Some(Ok(plan)) = &first {
+        let activations = graph.nodes().iter().filter(|n| is_activation(n.op()));
+        let least = coefficients::LEAST_TRANSFORMS * target.cost.ntt * activations.count() as f64;
+        if plan.facts().bootstraps == 0 && choose::price(plan, target) < least {
+            let line = format!("layers not in coefficients: {least:.1} CPU seconds at least\n");
+            return Ok(because(plan.clone(), &line));
+        }
+    }
+    let in_slots = || first.unwrap_or_else(|| choose::compile(graph, target));
+    let (estimate, why) = match look(graph, target)? {
+        View::Slots(why) => {
+            let line = format!("layers not in coefficients: {why}\n");
+            return Ok(because(in_slots()?, &line));
+        }
+        View::Coefficients { estimate, why } => (estimate, why),
+        View::Open(estimate) => match in_slots() {
+            Ok(plan) if choose::price(&plan, target) <= estimate.price() => {
+                let line = format!("layers not in coefficients: {}\n", estimate.text());
+                return Ok(because(plan, &line));
+            }
+            Ok(plan) => {
+                let seconds: f64 = plan.predicted_steps(&target.cost).iter().sum();
+                let keys = size(plan.facts().key_file_bytes);
+                (estimate, format!("{seconds:.3} CPU seconds, keys {keys}"))
+            }
+            // what is wrong with the network itself
+            Err(e @ (Error::Calibration { .. } | Error::Plan(_) | Error::Network(_))) => {
+                return Err(e);
+            }
+            Err(e) => (estimate, e.to_string()),
+        },
+    };
+    let plan = coefficients::compile(graph, target)?;
+    let lines = format!(
+        "layers in coefficients: {}\nnot in slots: {why}\n",
+        estimate.text()
+    );
+    Ok(because(plan, &lines))
+}
+
+fn is_activation(op: &Op<approx::Polynomial>) -> bool {
+    matches!(op, Op::Elementwise(p) if p.degree() > 1)
+}
+
+fn because(plan: VerifiedPlan, lines: &str) -> VerifiedPlan {
+    let mut why = plan.plan().description.parameters.clone();
+    if !why.is_empty() && !why.ends_with('\n') {
+        why.push('\n');
+    }
+    plan.because(why + lines)
+}
+
+/// What linear layers in slots take, by their multiplications alone: each diagonal holds as many as there are slots.
+struct Count {
+    /// Values of all diagonals.
+    values: f64,
+    /// Levels of all activations' ciphertexts, those of the maps before them included.
+    levels: f64,
+}
+
+impl Count {
+    fn of(graph: &PolyGraph, target: &Target) -> Result<Self, Error> {
+        let slots = f64::from(1u32 << (target.set().log_n - 1));
+        let dims = graph.input().shape().dims();
+        // planes of the first picture's size, powers of two, hold all others
+        let padded = |d: &usize| d.next_power_of_two() as f64 / *d as f64;
+        let fill = match &dims[..] {
+            [_, height, width] => padded(height) * padded(width),
+            _ => 1.0,
+        };
+        let (mut products, mut levels) = (0.0, 0.0);
+        for node in graph.nodes() {
+            let values = node.shape().len() as f64;
+            let row = match node.op() {
+                Op::Conv2d(c) => c.weight.shape()[1..].iter().product(),
+                Op::Linear(l) => l.weight.shape()[1],
+                Op::AvgPool(p) => p.kernel.0 * p.kernel.1,
+                _ => 0,
+            };
+            products += values * row as f64;
+            if let Op::Elementwise(p) = node.op()
+                && p.degree() > 1
+            {
+                let depth = 1 + Activation::absorbed(p, 1.0).depth()?;
+                levels += depth as f64 * (values * fill / slots).floor();
+            }
+        }
+        Ok(Self {
+            values: products * fill,
+            levels,
+        })
+    }
+    /// Why it can't be compiled, where it can't.
+    fn beyond(&self, target: &Target) -> Option<String> {
+        // under a memory limit maps stay beside the plans made of them
+        let copies = if target.max_memory.is_some() {
+            2.0
+        } else {
+            1.0
+        };
+        let bytes = copies * 4.0 * self.values;
+        let had = target.room?.whole();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count"
+        )]
+        let needed = bytes as u64;
+        (needed > had).then(|| {
+            let (needed, had) = (size(needed), size(had));
+            format!("compiling takes {needed} of memory by count, {had} may be had")
+        })
+    }
+    /// CPU seconds: every diagonal once at a middle level, without rotations, and the bootstraps for the levels.
+    fn seconds(&self, target: &Target) -> Result<f64, Error> {
+        let parameters = Parameters::new(ParametersSpec::standard())?;
+        let slots = parameters.max_slots();
+        let mut cost = CostModel::new(&parameters, target.cost, 1)?;
+        cost.prepare([slots])?;
+        let highest = cost.levels();
+        // with a rotation, since it lives at the special primes, too
+        let none = MapSize {
+            babies: 1,
+            ..MapSize::default()
+        };
+        let one = MapSize {
+            diagonals: 1,
+            values: slots,
+            butterflies: cost.butterflies(slots),
+            ..none
+        };
+        let level = highest.div_ceil(2);
+        let each = cost.linear(&one, level) - cost.linear(&none, level);
+        // two real ciphertexts share a bootstrap
+        let bootstraps = 0.5 * self.levels / highest as f64;
+        Ok(each * self.values / slots as f64 + bootstraps * cost.bootstrap(slots, highest))
+    }
+}
