@@ -332,7 +332,7 @@ pub(crate) fn compile(a: &CompileArgs) -> Result<()> {
     };
     let placement = serving.placement(&plan);
     let made = (a.predict).announce(prediction_file, &machine, &plan, placement.as_ref())?;
-    let (bounds, values) = (plan.answer_bounds(), plan.plan().output.places.len());
+    let (bounds, values) = (plan.answer_bounds(), plan.plan().output.elements());
     if network::divides(&plan) {
         note(NO_BOUND);
     } else {

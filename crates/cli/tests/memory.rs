@@ -288,7 +288,16 @@ fn a_network_too_large_to_compile_is_refused_with_its_layer_and_the_bytes() {
     let folder = Folder::new("compile-memory");
     let bytes = nn::format::artefact::to_bytes(&wide()).expect("writes");
     let (model, plan) = (folder.file("wide.pvm", &bytes), folder.path("wide.plan"));
-    let compile = ["compile", &model, "-o", &plan, "--no-probe"];
+    // in coefficients it takes less
+    let compile = [
+        "compile",
+        &model,
+        "-o",
+        &plan,
+        "--no-probe",
+        "--layers",
+        "slots",
+    ];
     let out = limited(500, env!("CARGO_BIN_EXE_polyveil"), &compile);
     let text = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(1), "{text}");

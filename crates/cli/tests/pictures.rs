@@ -146,7 +146,7 @@ fn a_network_in_coefficients_goes_the_whole_way() {
         let found = purposes.iter().find(|p| p["name"] == name);
         found.unwrap_or_else(|| panic!("{name} is missing in {purposes:?}"))["predicted_cpu_seconds"].as_f64()
     };
-    assert!(seconds("matrices of weights") > Some(0.0) && seconds("bootstraps") > Some(0.0));
+    assert!(seconds("matrices of weights") > Some(0.0) && seconds("bootstrapping") > Some(0.0));
     let svg = std::fs::read_to_string(svg).expect("a drawing");
     assert!(svg.contains("layer1") || svg.contains("act1"), "{svg}");
 

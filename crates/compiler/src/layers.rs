@@ -189,8 +189,8 @@ impl Count {
             }
         }
         Ok(Self {
-            values: products * fill,
-            levels,
+            values: products * fill * target.batch as f64,
+            levels: levels * target.batch as f64,
         })
     }
     /// Why it can't be compiled, where it can't.

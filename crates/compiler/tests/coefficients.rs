@@ -418,6 +418,52 @@ fn a_small_ring_is_named_in_the_parameters_or_not_used() {
     assert!(text.contains("residue classes"), "{text}");
 }
 
+/// Several inputs in one run, fewer of them too; what a ciphertext has room for costs little more.
+#[test]
+fn inputs_share_ciphertexts() {
+    let mut random = Random(13);
+    let graph = resnet(&mut random, 8, &[4, 8], 1, 5);
+    let (graph, data) = twin(&graph, &mut random, 24, 4);
+    let of = |batch| Target {
+        batch,
+        ..target(12)
+    };
+    let seconds = |plan: &VerifiedPlan| plan.predicted_steps(&Target::default().cost).iter().sum();
+    let one: f64 = seconds(&coefficients::compile(&graph, &of(1)).expect("compiles"));
+    let plan = coefficients::compile(&graph, &of(4)).expect("compiles");
+    let (four, inputs): (f64, usize) = (seconds(&plan), plan.plan().input.registers.len());
+    println!("{four} for four, {one} for one; {inputs} ciphertexts");
+    assert!(four < 2.0 * one, "{four}, {one}");
+    for count in [4, 3] {
+        let values: Vec<f64> = data[..count]
+            .iter()
+            .flat_map(|x| x.values().to_vec())
+            .collect();
+        let twin = ClearTwin::new(&plan, &plan.client_spec(), &values).expect("fits");
+        let had = twin.finish().expect("within its intervals");
+        assert_eq!(had.len(), 4 * 5);
+        for (x, had) in data[..count].iter().zip(had.chunks(5)) {
+            let want = graph.evaluate(x).expect("runs").output;
+            let size = largest(want.values().iter().copied());
+            let error = largest(had.iter().zip(want.values()).map(|(a, b)| a - b));
+            assert!(error < 2e-3 * size, "{error} of {size}");
+        }
+    }
+    let file = plan.plan().write(Vec::new(), "plan").expect("written");
+    assert_eq!(
+        VerifiedPlan::read(&file[..], "plan").expect("read").plan(),
+        plan.plan()
+    );
+    let client = plan.client_file([].into()).expect("no task");
+    let bytes = client.write(Vec::new(), "client").expect("written");
+    assert_eq!(
+        runtime::ClientFile::read(&bytes[..], "client").expect("read"),
+        client
+    );
+    let refused = coefficients::compile(&graph, &of(3)).expect_err("no power of two");
+    assert!(refused.to_string().contains("power of two"), "{refused}");
+}
+
 #[test]
 fn plans_that_do_not_hold_together_are_refused() {
     let mut random = Random(12);

@@ -260,7 +260,7 @@ impl Client {
         if matches!(task, Task::Prompts(_)) && prompts.is_empty() {
             tell.note("positions beyond the prompt's end continue the passage that fills it up; give the prompt to see what follows it alone");
         }
-        let each = values.chunks(port.places.len()).take(count);
+        let each = values.chunks(port.elements()).take(count);
         let said = each
             .enumerate()
             .map(|(i, values)| match (task, task.decode(values)?) {

@@ -116,7 +116,7 @@ fn container(path: &Path, machine: &Machine) -> Result<Inspection> {
     if i.kind == Kind::Plan {
         let plan = crate::network::plan(path)?;
         let made = machine.predict(&plan, None, Probing::AsItIs)?;
-        let (bounds, values) = (plan.answer_bounds(), plan.plan().output.places.len());
+        let (bounds, values) = (plan.answer_bounds(), plan.plan().output.elements());
         text += &format!("  answer       {values} values of {bounds}\n\n");
         text += &forecast(&plan, &made, None);
         text += "\n";

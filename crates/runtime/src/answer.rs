@@ -226,7 +226,7 @@ impl<'a> Judge<'a> {
 pub(crate) fn places(port: &Port) -> Vec<Vec<usize>> {
     let mut places = vec![Vec::new(); port.registers.len()];
     for &(c, s) in &port.places {
-        places[c as usize].push(s as usize * port.batch);
+        places[c as usize].push(s as usize * port.side_by_side());
     }
     places
 }
@@ -235,7 +235,7 @@ pub(crate) fn places(port: &Port) -> Vec<Vec<usize>> {
 pub(crate) fn used(port: &Port, places: &[usize], values: usize) -> Vec<bool> {
     let mut used = vec![false; values];
     for &first in places {
-        used[first..first + port.batch].fill(true);
+        used[first..first + port.side_by_side()].fill(true);
     }
     used
 }

@@ -379,7 +379,7 @@ impl Client {
     }
     /// As [`Client::read_answer`], to be counted: what cannot be right comes back as such, everything else as an error.
     fn to_count(&self, input: impl Read, name: &str) -> Result<(Result<Vec<f64>>, usize)> {
-        let count = self.spec().output.places.len();
+        let count = self.spec().output.elements();
         match self.read_answer(input, name) {
             Err(e) if !matches!(e, Error::Answer { .. }) => Err(e),
             values => Ok((values, count)),

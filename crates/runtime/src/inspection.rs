@@ -100,7 +100,7 @@ fn client_file<R: Read>(file: &mut Reader<R>) -> Result<(ParametersSpec, Details
         ),
         (
             "answer",
-            format!("{} values of {answer}", spec.output.places.len()),
+            format!("{} values of {answer}", spec.output.elements()),
         ),
         ("evaluation keys", spec.keys.len().to_string()),
         (

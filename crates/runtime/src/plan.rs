@@ -46,10 +46,11 @@ pub struct Port {
     pub registers: Vec<Register>,
     /// Period of each ciphertext's slots.
     pub slots: usize,
-    /// For each element of the tensor (row-major): (ciphertext, slot). A section of its own in files.
+    /// For each element of the tensor (row-major): (ciphertext, slot); in coefficients for each tensor of the batch, one after another. A section of its
+    /// own in files.
     #[serde(skip)]
     pub places: Vec<(u32, u32)>,
-    /// Tensors side by side, a power of two: element e of tensor b lies `batch · slot + b` slots into its ciphertext.
+    /// Tensors in one run, a power of two: in slots element e of tensor b lies `batch · slot + b` slots into its ciphertext.
     #[serde(default = "alone", skip_serializing_if = "is_alone")]
     pub batch: usize,
     /// Level at which it is encrypted or left.
@@ -67,6 +68,25 @@ impl Port {
             Some(Order::First { product, .. }) => self.level <= product.levels,
             _ => false,
         }
+    }
+    /// Elements of one tensor; the largest number where no tensor could have so many.
+    pub fn elements(&self) -> usize {
+        let count = self.shape.iter().try_fold(1usize, |p, &d| p.checked_mul(d));
+        count.unwrap_or(usize::MAX)
+    }
+    /// Slots that a place stands for: those of the batch, or one where each tensor has places of its own.
+    pub(crate) fn side_by_side(&self) -> usize {
+        match self.places.len() > self.elements() {
+            true => 1,
+            false => self.batch,
+        }
+    }
+    /// The ciphertext and the slot, or coefficient, of each element of tensor `b`.
+    pub(crate) fn places_of(&self, b: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let (each, beside) = (self.elements(), self.side_by_side());
+        let first = if beside < self.batch { b * each } else { 0 };
+        let own = self.places.iter().skip(first).take(each);
+        own.map(move |&(c, s)| (c as usize, s as usize * beside + b % beside))
     }
     /// Values of a ciphertext.
     pub(crate) fn values(&self, parameters: &ParametersSpec) -> usize {

@@ -31,13 +31,14 @@ pub(crate) fn emit(
     quantities: &[Quantity],
     laid: &Laid,
     parameters: &Parameters,
-    (names, shapes): ([&str; 2], [Vec<usize>; 2]),
+    (names, shapes, batch): ([&str; 2], [Vec<usize>; 2], usize),
 ) -> Result<(Vec<Step>, Port, Port), Error> {
     let units = units(quantities, parameters)?;
     let mut writer = Writer {
         quantities,
         laid,
         parameters,
+        batch,
         units,
         steps: Vec::new(),
         next: 0,
@@ -105,6 +106,7 @@ struct Writer<'a> {
     quantities: &'a [Quantity],
     laid: &'a Laid,
     parameters: &'a Parameters,
+    batch: usize,
     units: Vec<Units>,
     steps: Vec<Step>,
     next: Register,
@@ -275,7 +277,7 @@ impl Writer<'_> {
             registers: self.registers[v].clone(),
             slots: Folding::from(layout).slots(self.parameters.n()),
             places,
-            batch: 1,
+            batch: self.batch,
             level,
             unit: 1.0 / self.units[v].scale,
         }

@@ -109,6 +109,13 @@ impl Kernel {
         };
         [self.before[0], self.before[1], after(0), after(1)]
     }
+    /// The same for so many tensors, whose channels follow each other: each in groups of its own.
+    pub(crate) fn beside(&mut self, tensors: usize) {
+        self.from[0] *= tensors;
+        self.to[0] *= tensors;
+        self.groups *= tensors;
+        self.weights = self.weights.repeat(tensors);
+    }
     /// What it makes of a tensor.
     pub(crate) fn apply(&self, x: &[f64]) -> Vec<f64> {
         let ([_, h, w], [outs, oh, ow], (per, each)) = (self.from, self.to, self.per());

@@ -17,9 +17,9 @@ use ckks::{Context, CostTable, Level, Meter, Parameters, ParametersSpec};
 use kernel::Reading;
 use network::{Kind, Quantity};
 use nn::PolyGraph;
-use runtime::folding::Within;
+use runtime::folding::{Term, Within};
 use runtime::{Description, Operation, Plan, Step, VerifiedPlan, size};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Compiles a network with every linear layer in coefficients.
 ///
@@ -101,6 +101,8 @@ impl Estimate {
     }
 }
 
+/// Most inputs of one run: beyond that they fill ciphertexts of their own.
+const MOST_BESIDE: usize = 1 << 10;
 /// Transforms of N = 2^16 that a half bootstrap takes, at least: of four slots to two levels (`half_bootstraps_take_so_much`).
 pub(crate) const LEAST_TRANSFORMS: f64 = 9000.0;
 /// Bytes that looking at a network takes, at least: the tables of N = 2^16 and what verification has.
@@ -142,9 +144,10 @@ struct Found {
 /// Decides for each sum that several layers use whether it becomes a value of its own, which takes half bootstraps, or is part of each of them, which
 /// takes products: one after the other, whichever is cheaper.
 fn search(graph: &PolyGraph, target: &Target) -> Result<Found, Error> {
-    if target.batch != 1 {
-        let batch = target.batch;
-        return Err(Error::Batch { batch, most: 1 });
+    let batch = target.batch;
+    if !batch.is_power_of_two() || batch > MOST_BESIDE {
+        let most = MOST_BESIDE;
+        return Err(Error::Batch { batch, most });
     }
     let price = |apart: &BTreeSet<usize>| {
         let quantities = network::quantities(graph, target, Reading::Shapes, apart)?;
@@ -198,7 +201,12 @@ fn made(
     let laid = layout::lay(quantities, parameters.n())?;
     let names = [graph.input().name(), graph.output().name()];
     let shapes = [graph.input().shape().dims(), graph.output().shape().dims()];
-    let (mut steps, input, output) = emit::emit(quantities, &laid, &parameters, (names, shapes))?;
+    let (mut steps, input, output) = emit::emit(
+        quantities,
+        &laid,
+        &parameters,
+        (names, shapes, target.batch),
+    )?;
     let spec = narrowed(&mut steps, spec, &target.cost)?;
     let metadata = graph.metadata();
     let description = Description {
@@ -248,11 +256,20 @@ fn narrowed(
     };
     let (context, level) = (Context::new(&parameters), parameters.products());
     let table = table.for_ring(spec.log_n);
+    // layers of one shape cost the same
+    let mut known: BTreeMap<String, bool> = BTreeMap::new();
     let mut any = false;
     for step in steps {
+        let shape = shape(&step.operation);
         let Operation::Weigh { within, .. } = &mut step.operation else {
             continue;
         };
+        if let Some(&is_less) = known.get(&shape) {
+            if is_less {
+                *within = Within::Small;
+            }
+            continue;
+        }
         *within = Within::Small;
         let seconds = |operation: &Operation| -> Result<f64, ckks::Error> {
             let meter = Meter::new(&context);
@@ -272,11 +289,34 @@ fn narrowed(
         {
             (*within, any) = (Within::Small, true);
         }
+        known.insert(shape, is_less);
     }
     Ok(match any {
         true => parameters.spec().clone(),
         false => spec,
     })
+}
+
+/// What a linear layer's cost depends on, as text.
+fn shape(operation: &Operation) -> String {
+    let Operation::Weigh { to, terms, .. } = operation else {
+        return String::new();
+    };
+    let mut text = format!("{to:?}");
+    for term in terms {
+        text += &match term {
+            Term::Kernel {
+                from,
+                kernel,
+                before,
+                stride,
+                groups,
+                ..
+            } => format!(" {from:?} {kernel:?} {before:?} {stride} {groups}"),
+            Term::Multiple { .. } => " multiple".into(),
+        };
+    }
+    text
 }
 
 /// Free levels of the smallest preset.

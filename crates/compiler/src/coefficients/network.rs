@@ -89,7 +89,21 @@ pub(crate) fn quantities(
     let value = values.swap_remove(node.id().index());
     let bound = b.bound(node)?;
     b.linear(node, value, bound)?;
+    if target.batch > 1 {
+        (b.quantities.iter_mut()).for_each(|q| q.beside(target.batch));
+    }
     Ok(b.quantities)
+}
+
+impl Quantity {
+    /// The same for so many inputs, whose channels follow each other.
+    fn beside(&mut self, inputs: usize) {
+        self.shape[0] *= inputs;
+        if let Kind::Linear { terms, bias } = &mut self.kind {
+            terms.iter_mut().for_each(|t| t.1.beside(inputs));
+            *bias = bias.repeat(inputs);
+        }
+    }
 }
 
 struct Builder<'a> {

@@ -168,7 +168,7 @@ impl<'a> Evaluation<'a> {
         tell: Listener<'_>,
     ) -> Result<Measured> {
         let ports = session.plan().plan();
-        let (batch, output) = (ports.input.batch, ports.output.places.len());
+        let (batch, output) = (ports.input.batch, ports.output.elements());
         let (mut sum, mut runs, mut done) = (Stopwatch::default(), 0u32, 0);
         for group in missing.chunks(batch) {
             let mut taken = Vec::new();

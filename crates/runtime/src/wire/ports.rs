@@ -33,7 +33,12 @@ pub(crate) fn read_places<R: Read>(
 ) -> Result<Vec<u8>> {
     let bytes = file.section(PLACES, PLACES_LIMIT)?;
     let (all, rest) = bytes.as_chunks::<PLACE>();
-    let (inputs, outputs) = (elements(input), elements(output));
+    // of one tensor of a batch, or of all
+    let (mut inputs, mut outputs) = (input.elements(), output.elements());
+    if inputs.checked_add(outputs) != Some(all.len()) {
+        inputs = inputs.saturating_mul(input.batch);
+        outputs = outputs.saturating_mul(output.batch);
+    }
     if !rest.is_empty() || inputs.checked_add(outputs) != Some(all.len()) {
         let problem = format!(
             "{} bytes of places for {inputs} and {outputs} elements of {PLACE} bytes each",
@@ -49,12 +54,6 @@ pub(crate) fn read_places<R: Read>(
     Ok(bytes)
 }
 
-/// How many values a tensor of this port has; the largest number where no tensor could.
-fn elements(port: &Port) -> usize {
-    let count = port.shape.iter().try_fold(1usize, |p, &d| p.checked_mul(d));
-    count.unwrap_or(usize::MAX)
-}
-
 /// Refuses a name with control characters or marks that turn the direction of text, which a terminal would obey.
 pub(crate) fn check_name(what: &str, name: &str) -> std::result::Result<(), String> {
     let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -67,10 +66,14 @@ pub(crate) fn check_name(what: &str, name: &str) -> std::result::Result<(), Stri
 /// What must hold for every port.
 pub(crate) fn check_port(port: &Port, parameters: &Parameters) -> std::result::Result<(), String> {
     check_name("the name", &port.name)?;
-    let elements = elements(port);
-    if port.places.len() != elements || elements == 0 {
+    let elements = port.elements();
+    let listed = match port.in_coefficients(parameters.spec()) {
+        true => elements.saturating_mul(port.batch),
+        false => elements,
+    };
+    if port.places.len() != listed || elements == 0 {
         let places = port.places.len();
-        return Err(format!("{places} places for {elements} elements"));
+        return Err(format!("{places} places for {listed} elements"));
     }
     let (slots, most) = (port.slots, parameters.max_slots());
     if !slots.is_power_of_two() || slots > most {
@@ -79,8 +82,8 @@ pub(crate) fn check_port(port: &Port, parameters: &Parameters) -> std::result::R
         ));
     }
     let ciphertexts = port.registers.len();
-    if !(1..=elements).contains(&ciphertexts) {
-        return Err(format!("{ciphertexts} ciphertexts for {elements} elements"));
+    if !(1..=listed).contains(&ciphertexts) {
+        return Err(format!("{ciphertexts} ciphertexts for {listed} elements"));
     }
     let batch = port.batch;
     if !batch.is_power_of_two() || batch > slots {
@@ -88,11 +91,8 @@ pub(crate) fn check_port(port: &Port, parameters: &Parameters) -> std::result::R
             "a batch of {batch} in {slots} slots (a power of two of at most as many is needed)"
         ));
     }
-    let values = port.values(parameters.spec());
-    if values != slots && batch != 1 {
-        return Err("a batch in coefficients".into());
-    }
-    let beyond = |(c, s): &&(u32, u32)| *c as usize >= ciphertexts || *s as usize >= values / batch;
+    let each = port.values(parameters.spec()) / port.side_by_side();
+    let beyond = |(c, s): &&(u32, u32)| *c as usize >= ciphertexts || *s as usize >= each;
     if let Some((c, s)) = port.places.iter().find(beyond) {
         return Err(format!("a place (ciphertext {c}, slot {s}) does not exist"));
     }
@@ -120,7 +120,7 @@ pub(crate) fn place(
     tensor: &[f64],
 ) -> Result<Vec<Vec<Complex64>>> {
     let refuse = |reason: String, remedy: Remedy| Err(Error::Input { reason, remedy });
-    let (each, had, most) = (port.places.len(), tensor.len(), description.input_bound);
+    let (each, had, most) = (port.elements(), tensor.len(), description.input_bound);
     if had == 0 || !had.is_multiple_of(each) {
         let shape = &port.shape;
         let reason = format!("{had} values, but the network takes {each} (shape {shape:?})");
@@ -153,8 +153,8 @@ pub(crate) fn place(
     let mut slots = vec![vec![Complex64::new(0.0, 0.0); port.slots]; port.registers.len()];
     for b in 0..port.batch {
         let one = &tensor[b % count * each..][..each];
-        for (&(c, s), &v) in port.places.iter().zip(one) {
-            let (ciphertext, at) = (&mut slots[c as usize], s as usize * port.batch + b);
+        for ((c, at), &v) in port.places_of(b).zip(one) {
+            let ciphertext = &mut slots[c];
             // of coefficients, the second half are imaginary parts
             match at.checked_sub(port.slots) {
                 None => ciphertext[at].re = v / port.unit,
@@ -181,10 +181,8 @@ pub(crate) fn gather(
         for v in slots {
             values.push(coefficients(parameters, v)?);
         }
-        let places = port.places.iter();
-        return Ok(places
-            .map(|&(c, j)| values[c as usize][j as usize] * port.unit)
-            .collect());
+        let places = (0..port.batch).flat_map(|b| port.places_of(b));
+        return Ok(places.map(|(c, j)| values[c][j] * port.unit).collect());
     }
     Ok(in_slots(port, slots))
 }
@@ -200,12 +198,8 @@ pub(crate) fn coefficients(parameters: &Parameters, slots: &[Complex64]) -> Resu
 }
 
 fn in_slots(port: &Port, slots: &[Vec<Complex64>]) -> Vec<f64> {
-    (0..port.batch)
-        .flat_map(|b| {
-            port.places.iter().map(move |&(c, s)| {
-                let v = &slots[c as usize];
-                v[(s as usize * port.batch + b) % v.len()].re * port.unit
-            })
-        })
+    let places = (0..port.batch).flat_map(|b| port.places_of(b));
+    places
+        .map(|(c, s)| slots[c][s % slots[c].len()].re * port.unit)
         .collect()
 }
