@@ -1,5 +1,6 @@
 //! A network for pictures whose layers lie in coefficients, through files: client, server, client; on a toy ring.
 
+#[allow(dead_code, reason = "this test refuses nothing")]
 mod support;
 
 use approx::Activation;

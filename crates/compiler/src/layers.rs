@@ -58,6 +58,9 @@ fn has_products(set: &ParametersSpec) -> bool {
     matches!(order, Some(Order::First { product, .. }) if product.levels > 0)
 }
 
+/// Values of diagonals that are packed in no time.
+const FEW: f64 = (1u64 << 25) as f64;
+
 /// What is known before anything is compiled.
 enum View {
     /// Coefficients can't be, or take more memory than they may: why.
@@ -99,7 +102,7 @@ fn look(graph: &PolyGraph, target: &Target) -> Result<View, Error> {
 
 fn cheapest(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error> {
     // of a network that may do without bootstraps the plan in slots says most; half bootstraps alone take so much at least
-    let levelled = choose::fits_levels(graph) && Count::of(graph, target)?.beyond(target).is_none();
+    let levelled = choose::fits_levels(graph) && Count::of(graph, target)?.values < FEW;
     let first = levelled.then(|| choose::compile(graph, target));
     if let Some(Ok(plan)) = &first {
         let activations = graph.nodes().iter().filter(|n| is_activation(n.op()));
@@ -236,6 +239,6 @@ impl Count {
         let each = cost.linear(&one, level) - cost.linear(&none, level);
         // two real ciphertexts share a bootstrap
         let bootstraps = 0.5 * self.levels / highest as f64;
-        Ok(each * self.values / slots as f64 + bootstraps * cost.bootstrap(slots, highest))
+        Ok(each * self.values / slots as f64 + bootstraps * cost.bootstrap(slots, 2, highest))
     }
 }
