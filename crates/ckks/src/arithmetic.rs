@@ -15,7 +15,7 @@ use crate::{
 /// # Errors
 /// Every operation refuses operands whose levels, scales, degrees or slots do not fit together, and a key that is missing: see [`Error`].
 #[allow(clippy::missing_errors_doc, reason = "said once, above")]
-pub trait Arithmetic {
+pub trait Arithmetic: Sync {
     /// A ciphertext, a vector, or a record of what is known about one.
     type Value: Clone + Send + Sync;
 

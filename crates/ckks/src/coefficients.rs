@@ -168,10 +168,13 @@ impl Descent {
             _ => low,
         };
         let first = match masked {
-            true => Some(self.masked(&maps[0])?),
+            true => {
+                let make = || self.masked(&maps[0]);
+                Some(a.context().masked(self.slots, &self.masks, make)?)
+            }
             false => None,
         };
-        let y = slot_to_coeff(a, y, first.as_ref(), maps, self.scale)?;
+        let y = slot_to_coeff(a, y, first.as_deref(), maps, self.scale)?;
         let y = a.with_slots(&y, self.slots)?;
         Coefficients::of(a, a.with_exact_scale(&y, self.scale)?)
     }

@@ -10,6 +10,7 @@ use ring::buffer::AlignedVec;
 use ring::{Monomial, limb};
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Things that are made once; the first of each key that is finished stays.
@@ -36,6 +37,9 @@ impl<K: Eq + Hash, V> Cache<K, V> {
     }
 }
 
+/// Names of kept maps from here on are given in the order in which they are made; those below belong to the transforms.
+const FIRST_PIN: usize = 1 << 32;
+
 struct Inner {
     parameters: Parameters,
     encoder: Encoder,
@@ -50,6 +54,9 @@ struct Inner {
     monomials: Cache<i64, Monomial>,
     /// Encoded diagonals of the bootstraps' maps, by (map, level, scale).
     pinned: Cache<(usize, usize, u64), Plains>,
+    /// First maps of SlotToCoeff that multiply by masks, too: by slots and masks, as bits.
+    masked: Cache<(usize, Vec<Vec<u32>>), BlockMap>,
+    pins: AtomicUsize,
     /// Of the lowest levels, in this ring and in the small one that the parameters name.
     bottoms: Option<[Context; 2]>,
 }
@@ -89,6 +96,8 @@ impl Context {
             decompositions: Cache::new(),
             monomials: Cache::new(),
             pinned: Cache::new(),
+            masked: Cache::new(),
+            pins: AtomicUsize::new(FIRST_PIN),
             bottoms: parameters.bottoms().map(|p| p.each_ref().map(Self::new)),
         }))
     }
@@ -197,6 +206,19 @@ impl Context {
                 })
                 .collect();
             Ok(Plains::Encoded(encoded))
+        })
+    }
+    /// What `make` makes of the first map of SlotToCoeff for these slots and masks: made once, and its diagonals are kept encoded.
+    pub(crate) fn masked(
+        &self,
+        slots: usize,
+        masks: &[Arc<[f32]>],
+        make: impl FnOnce() -> Result<BlockMap, Error>,
+    ) -> Result<Arc<BlockMap>, Error> {
+        let bits = |m: &Arc<[f32]>| m.iter().map(|v| v.to_bits()).collect();
+        let key = (slots, masks.iter().map(bits).collect());
+        self.0.masked.get(key, || {
+            Ok(make()?.pinned(self.0.pins.fetch_add(1, Ordering::Relaxed)))
         })
     }
     pub(crate) fn imaginary(&self, index: usize) -> u64 {

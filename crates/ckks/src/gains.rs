@@ -16,7 +16,7 @@ const WORK_PER_WEIGHT: usize = 8;
 /// The same, whatever the weights are.
 const FREE_WORK: usize = 1 << 20;
 /// Terms of about the same size in a row, from which on a matrix mixes.
-const MIXING_TERMS: f64 = 4.0;
+pub(crate) const MIXING_TERMS: f64 = 4.0;
 
 /// What is known of a weight vector.
 #[derive(Clone, Copy, Debug)]

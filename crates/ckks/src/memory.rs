@@ -107,6 +107,25 @@ pub fn transforms(
     total
 }
 
+/// Bytes of the first maps of SlotToCoeff that multiply by masks, each kept encoded: for each its slots, the number of masks and their period.
+pub fn masked_maps(
+    parameters: &Parameters,
+    masks: impl IntoIterator<Item = (usize, usize, usize)>,
+) -> u64 {
+    let Some(spec) = parameters.bootstrap() else {
+        return 0;
+    };
+    let limbs = parameters.limbs(parameters.floor()).len() + parameters.special().len();
+    let each = masks.into_iter().map(|(slots, count, period)| {
+        let sizes = dft::sizes(parameters, slots, Form::Real, spec.slot_to_coeff.levels);
+        let first = sizes.first().copied();
+        first.map_or(0, |(terms, own)| {
+            (16 * count * terms * own.max(period) * limbs) as u64
+        })
+    });
+    each.sum()
+}
+
 /// Bytes of a server's process besides keys and weights, where ciphertexts and steps take `peak` at most and it does these bootstraps.
 pub fn process(
     parameters: &Parameters,

@@ -7,7 +7,7 @@
 
 use crate::coefficients::Parts;
 use crate::errors::{Errors, Mixing, Place, ROUNDED, UNIQUE};
-use crate::gains::{Counted, Known};
+use crate::gains::{Counted, Known, MIXING_TERMS};
 use crate::keys::{KeyName, KeyRequest, KeyUse, conjugation_element, galois_element};
 use crate::ring_switch::{RingSwitch, Small};
 use crate::typing::{self, Info};
@@ -176,6 +176,20 @@ impl Meter {
         let rounding = self.slot_error((1.0 + 2.0 * self.n() / 3.0 / gap as f64) / 12.0);
         let error = wide.switching(info.level).hypot(rounding);
         self.with_error(x, error / info.scale)
+    }
+    /// The same value with an error of this deviation more that comes of rounded weights.
+    #[must_use]
+    pub fn rounded(&self, x: &MeterValue, deviation: f64) -> MeterValue {
+        let lost = Errors::new(self.source() | ROUNDED, deviation);
+        MeterValue {
+            errors: x.errors.clone().plus(&lost),
+            ..x.clone()
+        }
+    }
+    /// Errors that are new to whatever they meet: of encryption, and of rounded weights.
+    fn renewed(&self, deviation: f64, of_weights: f64) -> Errors {
+        let lost = Errors::new(self.source() | ROUNDED, of_weights);
+        Errors::new(self.source(), deviation).plus(&lost)
     }
     /// A fresh encryption of values up to `bound` at a residual level.
     ///
@@ -549,12 +563,15 @@ impl Meter {
         let mut row = vec![0; layer.row()];
         let outputs = (0..layer.output().ciphertexts()).map(|number| {
             let (mut most, mut sum, mut squares, mut all) = (0.0f64, 0.0f64, 0.0f64, 0.0);
+            let mut mixes = true;
             for output in layer.outputs_in(number) {
                 weights.read(output..output + 1, &mut row)?;
                 let row = || row.iter().map(|&w| f64::from(w) / scale);
                 let energy: f64 = row().map(|w| w * w).sum();
                 most = most.max(energy);
-                sum = sum.max(row().map(f64::abs).sum());
+                let size: f64 = row().map(f64::abs).sum();
+                mixes &= size * size >= MIXING_TERMS * energy;
+                sum = sum.max(size);
                 (squares, all) = (squares + energy, all + 1.0);
             }
             if all == 0.0 {
@@ -578,15 +595,22 @@ impl Meter {
             let of =
                 |f: fn(&MeterValue) -> f64| xs.iter().map(|x| f(x.value())).fold(0.0, f64::max);
             // inputs of a product are different coefficients, whose errors are independent: the mean over ciphertexts
-            let each = xs.iter().map(|x| x.value().deviation().powi(2));
-            let deviation = (each.sum::<f64>() / xs.len() as f64).sqrt();
-            let error = Errors::new(self.source(), (mean * deviation).hypot(packing_error));
+            let over = |f: fn(&MeterValue) -> f64| {
+                let each = xs.iter().map(|x| f(x.value()).powi(2));
+                (each.sum::<f64>() / xs.len() as f64).sqrt()
+            };
+            let (deviation, lost) = (
+                over(MeterValue::deviation),
+                over(|x| x.errors.of_weights()),
+            );
+            let uneven = (most.sqrt() / mean.max(f64::MIN_POSITIVE)).max(1.0);
             let y = MeterValue {
                 info,
                 bound: of(|x| x.bound) * sum,
                 rms: (of(|x| x.rms) * sum).min(of(|x| x.bound) * sum),
-                errors: error,
-                peak: of(|x| x.peak) * (most.sqrt() / mean.max(f64::MIN_POSITIVE)).max(1.0),
+                errors: self.renewed((mean * deviation).hypot(packing_error), mean * lost),
+                // what many coefficients are summed of counts by their mean
+                peak: uneven * if mixes { 1.0 } else { of(|x| x.peak) },
                 complex: false,
             };
             Ok(Some(Coefficients::of(self, y)?))
@@ -712,8 +736,8 @@ impl Arithmetic for Meter {
         (0..t)
             .map(|_| {
                 // an error of e in a coefficient is one of e·√N' in slots
-                let deviation = y.deviation() / (t as f64).sqrt();
-                let errors = Errors::new(inner.source(), deviation);
+                let part = 1.0 / (t as f64).sqrt();
+                let errors = inner.renewed(y.deviation() * part, y.errors.of_weights() * part);
                 let class = MeterValue {
                     errors,
                     ..y.at(info)
@@ -732,12 +756,15 @@ impl Arithmetic for Meter {
         let known = || classes.iter().flatten().map(Coefficients::value);
         let most = |of: fn(&MeterValue) -> f64| known().map(of).fold(0.0, f64::max);
         // the mean over coefficients is one over classes
-        let squares: f64 = known().map(|x| x.deviation().powi(2)).sum();
+        let root = |of: fn(&MeterValue) -> f64| known().map(|x| of(x).powi(2)).sum::<f64>().sqrt();
         let y = MeterValue {
             info,
             bound: most(|x| x.bound),
             rms: most(|x| x.rms),
-            errors: Errors::new(self.source(), squares.sqrt()),
+            errors: self.renewed(
+                root(MeterValue::deviation),
+                root(|x| x.errors.of_weights()),
+            ),
             peak: most(|x| x.peak),
             complex: false,
         };

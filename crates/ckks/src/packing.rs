@@ -15,6 +15,7 @@
 use crate::folded::{Convolution, WeightRows};
 use crate::keys::{KeyName, conjugation_element, galois_element};
 use crate::{Arithmetic, Coefficients, Complex64, Encoder, Error, Parameters};
+use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -125,17 +126,18 @@ pub fn convolve<A: Arithmetic + ?Sized>(
     for (k, first) in (0..layer.outputs()).step_by(each).enumerate() {
         let outputs = first..layer.outputs().min(first + each);
         let products = a.weigh(xs, layer, outputs, weights, scale)?;
-        for number in k * classes..(k + 1) * classes {
+        let packed = (k * classes..(k + 1) * classes).into_par_iter().map(|number| {
             let leaves = layer.leaves(number);
             let leaves: Vec<_> = leaves
                 .iter()
                 .map(|leaf| (leaf.from, leaf.to, &products[leaf.output - first]))
                 .collect();
-            out.push(match leaves.is_empty() {
-                true => None,
-                false => Some(a.pack(&leaves, layer.spacing())?),
-            });
-        }
+            match leaves.is_empty() {
+                true => Ok(None),
+                false => a.pack(&leaves, layer.spacing()).map(Some),
+            }
+        });
+        out.extend(packed.collect::<Result<Vec<_>, Error>>()?);
     }
     Ok(out)
 }

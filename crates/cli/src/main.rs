@@ -155,8 +155,11 @@ fn main() -> ExitCode {
     );
     terminal::prepare();
     let cli = Cli::parse();
+    let asked = std::env::var("RAYON_NUM_THREADS").ok();
+    let asked = asked.and_then(|t| t.parse().ok().filter(|t| *t > 0));
     let threads = cli
         .threads
+        .or(asked)
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     if threads == 0 || threads > 1024 {
         error(&"--threads must be 1 to 1024");

@@ -7,6 +7,7 @@ use ckks::{CostTable, ParametersSpec};
 use nn::op::{AvgPool, BatchNorm};
 use nn::{Conv2d, Graph, Network, NodeId, Op, Padding, PolyGraph, Shape, Tensor};
 use polyveil_compiler::{Target, coefficients};
+use runtime::checkpoint::{Checkpointer, read_checkpoint_from};
 use runtime::folding::{Folding, Term, Within};
 use runtime::{ClearTwin, Client, Excess, LockStep, Operation, Plan, Server, VerifiedPlan};
 use std::collections::BTreeSet;
@@ -14,8 +15,12 @@ use std::sync::Arc;
 use support::{Builder, Random, act, conv_bn, resnet, twin};
 
 fn target(log_n: u32) -> Target {
+    target_of(log_n, 2)
+}
+
+fn target_of(log_n: u32, levels: usize) -> Target {
     Target {
-        parameters: Some(ParametersSpec::toy_coefficients(log_n, 2).expect("a preset")),
+        parameters: Some(ParametersSpec::toy_coefficients(log_n, levels).expect("a preset")),
         ..Target::default()
     }
 }
@@ -32,8 +37,11 @@ fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
 
 /// Compiles and compares on a few inputs.
 fn check(name: &str, graph: &PolyGraph, data: &[Tensor], log_n: u32) -> VerifiedPlan {
-    let plan =
-        coefficients::compile(graph, &target(log_n)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    check_for(name, graph, data, &target(log_n))
+}
+
+fn check_for(name: &str, graph: &PolyGraph, data: &[Tensor], target: &Target) -> VerifiedPlan {
+    let plan = coefficients::compile(graph, target).unwrap_or_else(|e| panic!("{name}: {e}"));
     for x in &data[..2] {
         let want = graph.evaluate(x).expect("runs").output;
         let had = in_the_clear(&plan, x);
@@ -347,6 +355,7 @@ fn on_ciphertexts(compiled: &VerifiedPlan, graph: &PolyGraph, x: &Tensor) {
     let network = graph.evaluate(x).expect("runs").output;
     let size = largest(network.values().iter().copied());
     assert!(largest(had.iter().zip(network.values()).map(|(a, b)| a - b)) < 3e-3 * size);
+    resumed(&server, &input, &bytes);
     // keys that are read when they are used
     let stored = tempfile(&keys);
     let server = Server::open(plan, stored, "keys", &BTreeSet::new(), &mut |_, _| {});
@@ -355,6 +364,28 @@ fn on_ciphertexts(compiled: &VerifiedPlan, graph: &PolyGraph, x: &Tensor) {
     let again = server.run(state, &mut ()).expect("runs");
     let again = server.write_answer(&again, Vec::new(), "answer");
     assert!(again.expect("answer") == bytes, "another answer");
+}
+
+/// Runs that are left at any step go on from a checkpoint to the same answer, bit for bit.
+fn resumed(server: &Server, input: &[u8], answer: &[u8]) {
+    let (plan, digest) = (server.plan(), [7; 32]);
+    let mut state = server.read_input(input, "input").expect("belongs");
+    let count = plan.plan().steps.len();
+    for step in 0..count {
+        plan.advance(server.engine(), &mut state, &mut ())
+            .expect("a step");
+        if step * 5 / count == (step + 1) * 5 / count {
+            continue;
+        }
+        let file = Checkpointer::new(plan, server.engine(), "checkpoint".into(), digest)
+            .write(&state, Vec::new(), "checkpoint")
+            .expect("written");
+        let read = read_checkpoint_from(&file[..], "checkpoint", plan, &digest, server.key());
+        let read = server.resume(read.expect("belongs")).expect("fits");
+        let again = server.run(read, &mut ()).expect("runs");
+        let again = server.write_answer(&again, Vec::new(), "answer");
+        assert!(again.expect("answer") == answer, "after step {step}");
+    }
 }
 
 /// An open file that has no name any more.
@@ -381,6 +412,24 @@ fn a_network_in_coefficients_runs_on_ciphertexts() {
     // the same values, garbage included, whichever way
     let [a, b] = [&compiled, &one].map(|p| in_the_clear(p, &data[0]));
     assert!(largest(a.iter().zip(&b).map(|(a, b)| a - b)) < 1e-9);
+}
+
+/// Through twenty layers the bound stays of the size of errors, encryption's and that of integer weights.
+#[test]
+fn what_a_deep_networks_answer_may_be_off_by_is_stated_closely() {
+    let mut random = Random(13);
+    let graph = resnet(&mut random, 8, &[4, 8], 5, 5);
+    let (graph, data) = twin(&graph, &mut random, 24, 4);
+    let plan = check_for("deep", &graph, &data, &target_of(10, 4));
+    on_ciphertexts(&plan, &graph, &data[0]);
+    let bounds = plan.answer_bounds();
+    let off = data.iter().take(4).map(|x| {
+        let (want, had) = (graph.evaluate(x).expect("runs").output, in_the_clear(&plan, x));
+        largest(had.iter().zip(want.values()).map(|(a, b)| a - b))
+    });
+    let off = largest(off);
+    println!("integer weights: {off:.1e} of {:.1e}", bounds.weights);
+    assert!(off <= bounds.weights);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use ckks::{BlockMap, Bootstrap, Complex64, ParametersSpec, Polynomial};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use runtime::checkpoint::Checkpointer;
+use runtime::folding::{Folding, TermOn, Within};
 use runtime::wire::task_digest;
 use runtime::{
     Client, ClientFile, Description, Operation, Plan, Port, Purpose, Server, Step, VerifiedPlan,
@@ -47,6 +48,89 @@ fn bootstrapped() -> ParametersSpec {
         special_bits: vec![50; 4],
         ..levelled(2)
     }
+}
+
+/// Values in coefficients, and a small ring.
+fn with_small_ring() -> ParametersSpec {
+    ParametersSpec {
+        log_n: 6,
+        base_bits: 50,
+        residual: Zone::new(1, &[42]),
+        bootstrap: Some(BootstrapSpec {
+            order: Order::First {
+                product: Zone::new(1, &[30]),
+                log_ratio: 10.65,
+                small_ring: Some(4),
+            },
+            slot_to_coeff: Zone::new(1, &[38]),
+            eval_mod: vec![Zone::new(3, &[50])],
+            coeff_to_slot: Zone::new(1, &[50]),
+            hamming_weight: 4,
+            range: 2,
+            degree: 3,
+            double_angles: 1,
+            log_raise: 0,
+        }),
+        special_bits: vec![49; 5],
+        log_scale: 42,
+        ..levelled(1)
+    }
+}
+
+/// Two channels of 2×2 among the coefficients of a ring of degree 2^6, in two layers with a square between.
+fn in_coefficients() -> Plan {
+    let folding = || Folding {
+        spacing: 8,
+        gap: 4,
+        pitch: 2,
+        shape: [2, 2, 2],
+    };
+    let weigh = |input, output, within| Operation::Weigh {
+        outputs: vec![output],
+        to: folding(),
+        terms: vec![
+            TermOn::Kernel {
+                inputs: vec![input],
+                from: folding(),
+                kernel: [1, 1],
+                before: [0, 0],
+                stride: 1,
+                groups: 1,
+                flat: false,
+                weights: vec![1 << 14, -(1 << 13), 77, 1 << 12].into(),
+            },
+            TermOn::Multiple {
+                inputs: vec![input],
+                factor: 1 << 14,
+            },
+        ],
+        bias: vec![Some(vec![0.0625, -0.125].into())],
+        within,
+    };
+    let operations = vec![
+        weigh(0, 1, Within::Small),
+        Operation::HalfBootstrap {
+            input: 1,
+            outputs: vec![2],
+            slots: SLOTS,
+            target: 3,
+            gain: 1,
+        },
+        Operation::Square {
+            input: 2,
+            output: 3,
+            constant: 0.125,
+        },
+        Operation::Descend {
+            inputs: vec![3],
+            output: 4,
+            to: folding(),
+        },
+        weigh(4, 5, Within::Whole),
+    ];
+    let mut plan = plan(with_small_ring(), (5, 0), operations);
+    plan.input.level = 1;
+    plan
 }
 
 fn port(name: &str, register: usize, level: usize, unit: f64) -> Port {
@@ -122,7 +206,7 @@ fn plan(parameters: ParametersSpec, output: (usize, usize), operations: Vec<Oper
 }
 
 /// Plans with every operation; the first is cheap to verify.
-pub(crate) fn plans() -> [Plan; 3] {
+pub(crate) fn plans() -> [Plan; 4] {
     let arithmetic = vec![
         linear(0, &[1, 2], vec![1]),
         Operation::Align {
@@ -182,6 +266,7 @@ pub(crate) fn plans() -> [Plan; 3] {
         plan(levelled(3), (5, 1), arithmetic),
         plan(levelled(5), (3, 0), polynomials),
         plan(bootstrapped(), (3, 2), bootstraps),
+        in_coefficients(),
     ]
 }
 

@@ -5,8 +5,9 @@
 use crate::Register;
 use ckks::coefficients::{Parts, slot_of};
 use ckks::folded::{Convolution, Folded, WeightRows};
-use ckks::{Arithmetic, Coefficients, Descent, Error, HalfBootstrap, Level, Parameters};
+use ckks::{Arithmetic, Coefficients, Descent, Error, HalfBootstrap, Level, MeterValue, Parameters, memory};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -46,7 +47,7 @@ impl Within {
 }
 
 /// How channels × height × width lie in coefficients, in a ring whose degree is the parameters': see [`Folded`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Folding {
     /// Coefficients from one place to the next.
     pub spacing: usize,
@@ -458,6 +459,44 @@ pub(crate) fn check_weigh(
         }
     }
     Ok(())
+}
+
+/// Bytes of what ways down to these layouts keep encoded: a first map with masks for each.
+pub(crate) fn masked_bytes(parameters: &Parameters, layouts: &BTreeSet<&Folding>) -> u64 {
+    let n = parameters.n();
+    let masks = layouts.iter().filter_map(|to| {
+        let masks = to.masks(n);
+        let period = masks.first()?.len();
+        Some((to.slots(n), masks.len(), period))
+    });
+    memory::masked_maps(parameters, masks)
+}
+
+/// Root mean square over the slots of what integers in the place of a linear layer's weights change: each is off by half a unit at most, uniform.
+pub(crate) fn rounding(terms: &[Term], operands: &[MeterValue]) -> f64 {
+    let unit = f64::from(-WEIGHT_BITS).exp2() / 12f64.sqrt();
+    let mut operands = operands.iter();
+    let squares = terms.iter().map(|term| {
+        let rms = operands.by_ref().take(term.inputs().len()).map(|x| x.rms);
+        let rms = rms.fold(0.0, f64::max);
+        let of_a_row = match term {
+            Term::Multiple { .. } => 1.0,
+            // a weight that stands for all rows and columns is off by the same for each
+            Term::Kernel {
+                kernel,
+                flat,
+                groups,
+                from,
+                ..
+            } => {
+                let (taps, channels) = (kernel[0] * kernel[1], from.shape[0] / (*groups).max(1));
+                let times = if *flat { taps } else { 1 };
+                (channels * taps * times) as f64
+            }
+        };
+        of_a_row * (rms * unit).powi(2)
+    });
+    squares.sum::<f64>().sqrt()
 }
 
 /// Bytes that a linear layer needs beside its operands: products before they are packed, operands in the ring of the products, sums.

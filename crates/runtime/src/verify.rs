@@ -52,9 +52,10 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
     let [output_error, output_weights, output_magnitude] = reading.output(&plan.output)?;
     let meter = reading.meter;
     let keys = meter.keys();
+    let masked = folding::masked_bytes(&parameters, &layouts_down(plan));
     let kept = plan.bootstraps(&parameters);
-    let peak_without_keys =
-        weight_bytes(plan) + memory::process(&parameters, kept.iter().copied(), peak);
+    let process = memory::process(&parameters, kept.iter().copied(), peak);
+    let peak_without_keys = weight_bytes(plan) + masked + process;
     let key_sizes: BTreeMap<KeyName, KeySize> = (keys.0.iter())
         .map(|(&key, &limit)| {
             let size = KeySize {
@@ -71,7 +72,7 @@ pub(crate) fn verify(plan: &Plan) -> Result<(Context, PlanFacts, BTreeMap<Regist
         key_file_bytes: evaluation_keys_bytes(&parameters, &list),
         peak_bytes: peak_without_keys + key_sizes.values().map(|s| s.memory).sum::<u64>(),
         peak_without_keys,
-        working_bytes: memory::transforms(&parameters, kept) + peak,
+        working_bytes: memory::transforms(&parameters, kept) + masked + peak,
         key_sizes,
         key_use: meter.key_use(),
         output_error,
@@ -179,6 +180,11 @@ impl<'a> Reading<'a> {
                 },
                 ..,
             ) => self.linear(operands, map, bias, *period),
+            (Operation::Weigh { terms, .. }, ..) => {
+                let lost = folding::rounding(terms, operands);
+                let results = operation.apply(meter, operands)?;
+                Ok(results.iter().map(|y| meter.rounded(y, lost)).collect())
+            }
             _ => operation.apply(meter, operands),
         }
     }
@@ -598,6 +604,15 @@ fn working_bytes(parameters: &Parameters, operation: &Operation, level: Level) -
         Operation::Descend { .. } => 2 * memory::bootstrap(parameters, parameters.floor().index()),
         _ => memory::product(parameters, level),
     }
+}
+
+/// How values lie that go down to coefficients.
+fn layouts_down(plan: &Plan) -> BTreeSet<&folding::Folding> {
+    let of = plan.steps.iter().filter_map(|s| match &s.operation {
+        Operation::Descend { to, .. } => Some(to),
+        _ => None,
+    });
+    of.collect()
 }
 
 /// Bytes of the plan's weights, shared ones once.

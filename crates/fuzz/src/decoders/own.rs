@@ -153,7 +153,8 @@ fn stored_keys(toy: &'static Toy) -> impl Fn(&mut Probe<'_>) -> Outcome {
 pub(super) fn all() -> Vec<Decoder> {
     let plans = plans();
     // for as long as the program runs
-    let [toy, full] = [&plans[0], &plans[2]].map(|p| &*Box::leak(Box::new(Toy::new(p.clone()))));
+    let [toy, full, rings] =
+        [&plans[0], &plans[2], &plans[3]].map(|p| &*Box::leak(Box::new(Toy::new(p.clone()))));
     let files = plans.map(|p| p.write(Vec::new(), NAME).expect("in memory"));
     let every = [
         &toy.client_file,
@@ -166,6 +167,8 @@ pub(super) fn all() -> Vec<Decoder> {
         &full.client_file,
         &full.keys,
         &files[2],
+        &rings.keys,
+        &files[3],
     ];
     vec![
         own("plan", &files.each_ref())
@@ -192,6 +195,8 @@ pub(super) fn all() -> Vec<Decoder> {
         ),
         own("evaluation-keys", &[&full.keys])
             .reads(|b| read_keys(full, b), |read| check_keys(full, &read)),
+        own("ring-keys", &[&rings.keys])
+            .reads(|b| read_keys(rings, b), |read| check_keys(rings, &read)),
         own("stored-keys", &[&toy.keys])
             .within(stored_limit)
             .decodes(stored_keys(toy)),
