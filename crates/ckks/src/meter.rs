@@ -50,6 +50,10 @@ pub enum Weights {
 /// the bias of the bootstrap's sine. On ResNet-20's logits, averages of 64 positions, errors of up to 28 deviations were seen.
 const TAIL: f64 = 48.0;
 
+/// The same of what rounded weights change: sums of errors that are uniform in an interval stay within t deviations but for 2·exp(−t²/6) of them
+/// (Hoeffding), 2^−60 for t = 16.
+const ROUNDED_TAIL: f64 = 16.0;
+
 impl MeterValue {
     /// The same, where `info` says.
     fn at(&self, info: Info) -> Self {
@@ -105,7 +109,7 @@ impl MeterValue {
     }
     /// Bound on what rounded weights ([`Weights::Rounded`]) change in any slot.
     pub fn weights_bound(&self) -> f64 {
-        TAIL * self.peak * self.errors.of_weights()
+        ROUNDED_TAIL * self.peak * self.errors.of_weights()
     }
     /// Bound on the largest |error| over the slots that encryption adds. The bias of a bootstrap's sine (see [`crate::bootstrap`]) is in it by the margin
     /// of the tail only.
@@ -230,6 +234,7 @@ impl Meter {
             most: bound,
             steepest,
             slope,
+            rms,
         } = polynomial.range();
         // a slot whose error is largest may also lie where the slope is
         let peak = if slope > 0.0 {
@@ -240,7 +245,7 @@ impl Meter {
         Ok(MeterValue {
             peak: peak.max(1.0),
             bound,
-            rms: bound,
+            rms,
             ..self.carrying(y, &x, slope)
         })
     }
@@ -351,7 +356,8 @@ impl Meter {
         let y = MeterValue {
             info: result,
             bound: bound * gain.row_sum,
-            rms: (rms * gain.mean.sqrt() * xs.len() as f64).min(bound * gain.row_sum),
+            // Σ √Eᵢ of the inputs' parts is at most √(inputs · Σ Eᵢ)
+            rms: (rms * (gain.mean * xs.len() as f64).sqrt()).min(bound * gain.row_sum),
             errors: Errors::default(),
             peak: uneven,
             complex: counted.turns() || xs.iter().any(|x| x.complex),

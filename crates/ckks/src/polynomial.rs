@@ -22,6 +22,8 @@ pub(crate) struct Range {
     pub(crate) steepest: f64,
     /// Root mean square of p′.
     pub(crate) slope: f64,
+    /// Root mean square of p.
+    pub(crate) rms: f64,
 }
 
 /// Degree above which a polynomial is bounded by its coefficients alone: the work at points grows with its square.
@@ -103,7 +105,8 @@ impl Polynomial {
         x * b1 - b2 + self.coefficients[0]
     }
     /// Bounds on |p| and on |p′| over [−1, 1], and the root mean square of p′ over operands concentrated around 0, with the density of a
-    /// Gaussian of deviation 1/4: calibrated intervals reach at least four deviations of the data.
+    /// Gaussian of deviation 1/4: calibrated intervals reach at least four deviations of the data. That of p is over operands that are uniform, which
+    /// lie further apart.
     pub(crate) fn range(&self) -> Range {
         let degree = self.degree();
         let slope = self.derivative();
@@ -118,6 +121,7 @@ impl Polynomial {
                 most: sum(&self.coefficients, |_| 1.0),
                 steepest,
                 slope: steepest,
+                rms: sum(&self.coefficients, |_| 1.0),
             };
         }
         // between the points cos(πj/m) a polynomial of degree d exceeds them by 1/cos(πd/2m) at most
@@ -130,16 +134,21 @@ impl Polynomial {
             evaluate_at(&slope, &points),
         );
         let most = |v: &[f64]| v.iter().map(|v| v.abs()).fold(0.0, f64::max) * beyond;
-        let (mut sum, mut weights) = (0.0, 0.0);
-        for (j, (x, slope)) in points.iter().zip(&slopes).enumerate() {
-            let weight = (-8.0 * x * x).exp() * angle(j).sin();
-            sum += weight * slope * slope;
-            weights += weight;
-        }
+        // over operands of this density
+        let root = |v: &[f64], density: fn(f64) -> f64| {
+            let (mut sum, mut weights) = (0.0, 0.0);
+            for (j, (x, v)) in points.iter().zip(v).enumerate() {
+                let weight = density(*x) * angle(j).sin();
+                sum += weight * v * v;
+                weights += weight;
+            }
+            (sum / weights).sqrt()
+        };
         Range {
             most: most(&values),
             steepest: most(&slopes),
-            slope: (sum / weights).sqrt(),
+            slope: root(&slopes, |x| (-8.0 * x * x).exp()),
+            rms: root(&values, |_| 1.0),
         }
     }
     /// Chebyshev coefficients of p′.

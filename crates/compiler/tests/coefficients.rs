@@ -305,8 +305,16 @@ fn strided(random: &mut Random) -> (PolyGraph, Vec<Tensor>) {
     twin(&graph, random, 24, 4)
 }
 
-/// Through files: client, server, client; every step beside the clear twin, with keys in memory and in their file.
-fn on_ciphertexts(compiled: &VerifiedPlan, graph: &PolyGraph, x: &Tensor) {
+/// A run from bytes to bytes.
+struct Ran {
+    server: Server,
+    keys: Vec<u8>,
+    input: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+/// Through files: client, server, client; every step beside the clear twin.
+fn on_ciphertexts(compiled: &VerifiedPlan, graph: &PolyGraph, x: &Tensor) -> Ran {
     let file = compiled.plan().write(Vec::new(), "plan").expect("written");
     let plan = Arc::new(VerifiedPlan::read(&file[..], "plan").expect("read"));
     assert_eq!(plan.plan(), compiled.plan());
@@ -351,25 +359,35 @@ fn on_ciphertexts(compiled: &VerifiedPlan, graph: &PolyGraph, x: &Tensor) {
         plan.answer_bounds().error,
     );
     println!("error {error:.2e}, stated {stated:.2e}");
-    assert!(error <= stated && stated < 1e-2, "{error} of {stated}");
+    // neither below the error nor of no use
+    assert!(error <= stated && stated < 300.0 * error, "{error} of {stated}");
     let network = graph.evaluate(x).expect("runs").output;
     let size = largest(network.values().iter().copied());
     assert!(largest(had.iter().zip(network.values()).map(|(a, b)| a - b)) < 3e-3 * size);
-    resumed(&server, &input, &bytes);
-    // keys that are read when they are used
-    let stored = tempfile(&keys);
-    let server = Server::open(plan, stored, "keys", &BTreeSet::new(), &mut |_, _| {});
+    Ran {
+        server,
+        keys,
+        input,
+        answer: bytes,
+    }
+}
+
+/// With keys that are read when they are used.
+fn with_stored_keys(ran: &Ran) {
+    let (stored, none) = (tempfile(&ran.keys), BTreeSet::new());
+    let server = Server::open(ran.server.plan().clone(), stored, "keys", &none, &mut |_, _| {});
     let server = server.expect("server");
-    let state = server.read_input(&input[..], "input").expect("belongs");
+    let state = server.read_input(&ran.input[..], "input").expect("belongs");
     let again = server.run(state, &mut ()).expect("runs");
     let again = server.write_answer(&again, Vec::new(), "answer");
-    assert!(again.expect("answer") == bytes, "another answer");
+    assert!(again.expect("answer") == ran.answer, "another answer");
 }
 
 /// Runs that are left at any step go on from a checkpoint to the same answer, bit for bit.
-fn resumed(server: &Server, input: &[u8], answer: &[u8]) {
+fn resumed(ran: &Ran) {
+    let server = &ran.server;
     let (plan, digest) = (server.plan(), [7; 32]);
-    let mut state = server.read_input(input, "input").expect("belongs");
+    let mut state = server.read_input(&ran.input[..], "input").expect("belongs");
     let count = plan.plan().steps.len();
     for step in 0..count {
         plan.advance(server.engine(), &mut state, &mut ())
@@ -384,7 +402,7 @@ fn resumed(server: &Server, input: &[u8], answer: &[u8]) {
         let read = server.resume(read.expect("belongs")).expect("fits");
         let again = server.run(read, &mut ()).expect("runs");
         let again = server.write_answer(&again, Vec::new(), "answer");
-        assert!(again.expect("answer") == answer, "after step {step}");
+        assert!(again.expect("answer") == ran.answer, "after step {step}");
     }
 }
 
@@ -404,7 +422,9 @@ fn a_network_in_coefficients_runs_on_ciphertexts() {
     let compiled = check("small", &graph, &data, 10);
     let rings = within(&compiled);
     assert!(rings.contains(&Within::Small), "{rings:?}");
-    on_ciphertexts(&compiled, &graph, &data[0]);
+    let ran = on_ciphertexts(&compiled, &graph, &data[0]);
+    with_stored_keys(&ran);
+    resumed(&ran);
     let one = in_one_ring(&compiled);
     on_ciphertexts(&one, &graph, &data[0]);
     let steps = |plan: &VerifiedPlan| plan.facts().total.seconds(&CostTable::default());

@@ -75,6 +75,8 @@ pub struct Pictures {
     pub max_abs_error: Option<f64>,
     /// What the plan states of it.
     pub stated_error: Option<f64>,
+    /// What it states of integers in the place of weights, which the plan in the clear has, too.
+    pub stated_weights: Option<f64>,
     /// Largest difference to the network in the clear: what integer weights and the bootstraps' sines change, too.
     pub network_error: Option<f64>,
     /// Largest magnitude of the network's answer.
@@ -83,6 +85,42 @@ pub struct Pictures {
     pub bootstraps: u64,
     /// By the table of standardised security.
     pub security_bits: u32,
+    /// Where the time goes, by what steps do.
+    pub work: Vec<Share>,
+}
+
+/// What steps of a kind take.
+#[derive(Debug, Serialize)]
+pub struct Share {
+    /// What they do.
+    pub what: &'static str,
+    /// How many.
+    pub steps: usize,
+    /// CPU seconds of the run.
+    pub cpu_seconds: Option<f64>,
+    /// As predicted.
+    pub predicted_cpu_seconds: f64,
+}
+
+/// What steps of each kind are predicted to take, in the order in which they come first.
+fn shares(plan: &VerifiedPlan, predicted: &[f64]) -> Vec<Share> {
+    let mut all: Vec<Share> = Vec::new();
+    for (step, seconds) in plan.plan().steps.iter().zip(predicted) {
+        let what = step.operation.doing();
+        match all.iter_mut().find(|s| s.what == what) {
+            Some(share) => {
+                share.steps += 1;
+                share.predicted_cpu_seconds += seconds;
+            }
+            None => all.push(Share {
+                what,
+                steps: 1,
+                cpu_seconds: None,
+                predicted_cpu_seconds: *seconds,
+            }),
+        }
+    }
+    all
 }
 
 /// A random picture: smooth in the large, noisy in the small.
@@ -196,10 +234,12 @@ pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> 
         key_bytes: estimate.key_bytes,
         max_abs_error: None,
         stated_error: None,
+        stated_weights: None,
         network_error: None,
         largest_logit: None,
         bootstraps: estimate.bootstraps,
         security_bits: estimate.security_bits,
+        work: Vec::new(),
     };
     if !a.run && a.save.is_none() {
         return Ok(out);
@@ -239,6 +279,8 @@ pub fn pictures(name: &str, size: usize, a: &Estimating, tell: Listener<'_>) -> 
     out.predicted_peak_bytes = facts.peak_bytes;
     out.compile_seconds = Some(compile_seconds);
     out.compile_peak_bytes = Some(peak_bytes());
+    out.stated_weights = Some(plan.answer_bounds().weights);
+    out.work = shares(&plan, &prediction.steps);
     out.stated_error = Some(plan.answer_bounds().error);
     require_memory(&plan, facts.peak_bytes, limit)?;
     run(&mut out, plan, &graph, prediction, a.pictures, tell)?;
@@ -268,7 +310,7 @@ fn run(
     }
     // what compiling and the twin took does not count as the run's
     let _ = std::fs::write("/proc/self/clear_refs", "5");
-    let session = Session::new(plan, graph, prediction, tell)?;
+    let session = Session::new(plan.clone(), graph, prediction, tell)?;
     let start = Instant::now();
     let outcome = session.run(x.values(), Precision::Unmeasured, tell)?;
     let largest = |of: &[f64]| {
@@ -277,6 +319,12 @@ fn run(
     };
     out.seconds = Some(start.elapsed().as_secs_f64());
     out.cpu_seconds = outcome.measured.cpu_seconds;
+    for (index, (_, cpu)) in &outcome.measured.steps {
+        let what = plan.plan().steps[*index].operation.doing();
+        if let Some(share) = out.work.iter_mut().find(|s| s.what == what) {
+            *share.cpu_seconds.get_or_insert(0.0) += cpu;
+        }
+    }
     out.peak_bytes = Some(peak_bytes());
     out.max_abs_error = Some(largest(&twin));
     out.network_error = Some(largest(clear.values()));
@@ -311,6 +359,17 @@ impl std::fmt::Display for Pictures {
                 runtime::size(peak),
                 self.stated_error.unwrap_or_default()
             )?;
+        }
+        for share in &self.work {
+            write!(
+                f,
+                "  {:28} {:4} steps, {:7.1} CPU seconds predicted",
+                share.what, share.steps, share.predicted_cpu_seconds
+            )?;
+            match share.cpu_seconds {
+                Some(cpu) => writeln!(f, ", {cpu:.1} measured")?,
+                None => writeln!(f)?,
+            }
         }
         Ok(())
     }
