@@ -605,10 +605,7 @@ impl Meter {
                 let each = xs.iter().map(|x| f(x.value()).powi(2));
                 (each.sum::<f64>() / xs.len() as f64).sqrt()
             };
-            let (deviation, lost) = (
-                over(MeterValue::deviation),
-                over(|x| x.errors.of_weights()),
-            );
+            let (deviation, lost) = (over(MeterValue::deviation), over(|x| x.errors.of_weights()));
             let uneven = (most.sqrt() / mean.max(f64::MIN_POSITIVE)).max(1.0);
             let y = MeterValue {
                 info,
@@ -767,10 +764,7 @@ impl Arithmetic for Meter {
             info,
             bound: most(|x| x.bound),
             rms: most(|x| x.rms),
-            errors: self.renewed(
-                root(MeterValue::deviation),
-                root(|x| x.errors.of_weights()),
-            ),
+            errors: self.renewed(root(MeterValue::deviation), root(|x| x.errors.of_weights())),
             peak: most(|x| x.peak),
             complex: false,
         };

@@ -126,17 +126,19 @@ pub fn convolve<A: Arithmetic + ?Sized>(
     for (k, first) in (0..layer.outputs()).step_by(each).enumerate() {
         let outputs = first..layer.outputs().min(first + each);
         let products = a.weigh(xs, layer, outputs, weights, scale)?;
-        let packed = (k * classes..(k + 1) * classes).into_par_iter().map(|number| {
-            let leaves = layer.leaves(number);
-            let leaves: Vec<_> = leaves
-                .iter()
-                .map(|leaf| (leaf.from, leaf.to, &products[leaf.output - first]))
-                .collect();
-            match leaves.is_empty() {
-                true => Ok(None),
-                false => a.pack(&leaves, layer.spacing()).map(Some),
-            }
-        });
+        let packed = (k * classes..(k + 1) * classes)
+            .into_par_iter()
+            .map(|number| {
+                let leaves = layer.leaves(number);
+                let leaves: Vec<_> = leaves
+                    .iter()
+                    .map(|leaf| (leaf.from, leaf.to, &products[leaf.output - first]))
+                    .collect();
+                match leaves.is_empty() {
+                    true => Ok(None),
+                    false => a.pack(&leaves, layer.spacing()).map(Some),
+                }
+            });
         out.extend(packed.collect::<Result<Vec<_>, Error>>()?);
     }
     Ok(out)

@@ -360,7 +360,10 @@ fn on_ciphertexts(compiled: &VerifiedPlan, graph: &PolyGraph, x: &Tensor) -> Ran
     );
     println!("error {error:.2e}, stated {stated:.2e}");
     // neither below the error nor of no use
-    assert!(error <= stated && stated < 300.0 * error, "{error} of {stated}");
+    assert!(
+        error <= stated && stated < 300.0 * error,
+        "{error} of {stated}"
+    );
     let network = graph.evaluate(x).expect("runs").output;
     let size = largest(network.values().iter().copied());
     assert!(largest(had.iter().zip(network.values()).map(|(a, b)| a - b)) < 3e-3 * size);
@@ -375,7 +378,13 @@ fn on_ciphertexts(compiled: &VerifiedPlan, graph: &PolyGraph, x: &Tensor) -> Ran
 /// With keys that are read when they are used.
 fn with_stored_keys(ran: &Ran) {
     let (stored, none) = (tempfile(&ran.keys), BTreeSet::new());
-    let server = Server::open(ran.server.plan().clone(), stored, "keys", &none, &mut |_, _| {});
+    let server = Server::open(
+        ran.server.plan().clone(),
+        stored,
+        "keys",
+        &none,
+        &mut |_, _| {},
+    );
     let server = server.expect("server");
     let state = server.read_input(&ran.input[..], "input").expect("belongs");
     let again = server.run(state, &mut ()).expect("runs");
@@ -444,7 +453,10 @@ fn what_a_deep_networks_answer_may_be_off_by_is_stated_closely() {
     on_ciphertexts(&plan, &graph, &data[0]);
     let bounds = plan.answer_bounds();
     let off = data.iter().take(4).map(|x| {
-        let (want, had) = (graph.evaluate(x).expect("runs").output, in_the_clear(&plan, x));
+        let (want, had) = (
+            graph.evaluate(x).expect("runs").output,
+            in_the_clear(&plan, x),
+        );
         largest(had.iter().zip(want.values()).map(|(a, b)| a - b))
     });
     let off = largest(off);

@@ -5,7 +5,9 @@
 use crate::Register;
 use ckks::coefficients::{Parts, slot_of};
 use ckks::folded::{Convolution, Folded, WeightRows};
-use ckks::{Arithmetic, Coefficients, Descent, Error, HalfBootstrap, Level, MeterValue, Parameters, memory};
+use ckks::{
+    Arithmetic, Coefficients, Descent, Error, HalfBootstrap, Level, MeterValue, Parameters, memory,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::ops::Range;
