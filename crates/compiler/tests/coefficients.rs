@@ -169,6 +169,104 @@ fn kernels_strides_groups_and_channel_counts() {
     }
 }
 
+/// A convolution with a random kernel, stride, padding on each side and groups, for pictures of this shape; no result is empty.
+fn any_convolution(random: &mut Random, [from, height, width]: [usize; 3]) -> Conv2d {
+    let mut pick = |least: usize, most: usize| least + random.next() as usize % (most - least + 1);
+    let divisors: Vec<usize> = (1..=from).filter(|g| from % g == 0).collect();
+    let groups = divisors[pick(0, divisors.len() - 1)];
+    let to = groups * pick(1, 9usize.div_ceil(groups));
+    let size = [height, width].map(|l| pick(1, 5.min(l)));
+    // as wide as the kernel, and more
+    let pads = [size[0], size[0], size[1], size[1]].map(|k| pick(0, k));
+    let stride = pick(1, 3);
+    let bound = (3.0 / (from / groups * size[0] * size[1]) as f64).sqrt();
+    Conv2d {
+        stride: (stride, stride),
+        padding: pads.into(),
+        groups,
+        bias: Some(random.parameter(&[to], 0.2)),
+        ..Conv2d::new(random.parameter(&[to, from / groups, size[0], size[1]], bound))
+    }
+}
+
+/// Convolutions, means over windows, sums, channels after each other, crops and margins at random, between activations.
+#[test]
+fn random_networks_compute_what_the_oracle_says() {
+    for seed in 0..24 {
+        let mut random = Random(1000 + seed);
+        let mut b = Network::builder();
+        let size = |random: &mut Random| 5 + random.next() as usize % 6;
+        let (channels, height) = (1 + random.next() as usize % 5, size(&mut random));
+        let shape = Shape::image(channels, height, size(&mut random));
+        let mut x = b.input("input", shape).expect("valid");
+        for i in 0..2 {
+            let dims = b.shape(x).dims();
+            let dims = [dims[0], dims[1], dims[2]];
+            let conv = any_convolution(&mut random, dims);
+            let mut y = conv_bn(&mut b, &mut random, &format!("conv{i}"), x, conv);
+            let [c, h, w] = <[usize; 3]>::try_from(b.shape(y).dims()).expect("a picture");
+            let add = |b: &mut Builder, what: &str, op, x: &[NodeId]| {
+                b.add(format!("{what}{i}"), op, x).expect("valid")
+            };
+            match random.next() % 5 {
+                // padding on all sides before a mean over windows that overlap
+                0 => {
+                    let pool = AvgPool {
+                        kernel: (h.min(3), w.min(2)),
+                        stride: (2, 2),
+                        padding: [h.min(3) / 2, 0, 0, w.min(2) / 2].into(),
+                        count_include_pad: true,
+                    };
+                    y = add(&mut b, "mean", Op::AvgPool(pool), &[y]);
+                }
+                // a channel more, a margin, and the picture's middle again
+                1 => {
+                    let pad = nn::Pad {
+                        channels: (1, 0),
+                        spatial: [1, 2, 2, 0].into(),
+                    };
+                    y = add(&mut b, "margin", Op::Pad(pad), &[y]);
+                    let axis = |begin, end| nn::AxisSlice {
+                        begin,
+                        end,
+                        step: 1,
+                    };
+                    let axes = vec![axis(0, c + 1), axis(1, h + 1), axis(1, w + 2)];
+                    y = add(&mut b, "crop", Op::Slice(nn::Slice { axes }), &[y]);
+                }
+                // itself, and its channels the other way round by a convolution, after each other
+                2 => {
+                    let conv = random.convolution(c, 2, 1, 1, 0);
+                    let z = add(&mut b, "beside", Op::Conv2d(conv), &[y]);
+                    let pad = |before, after| {
+                        Op::Pad(nn::Pad {
+                            channels: (before, after),
+                            spatial: Padding::default(),
+                        })
+                    };
+                    let first = add(&mut b, "first", pad(0, 2), &[y]);
+                    let second = add(&mut b, "second", pad(c, 0), &[z]);
+                    y = add(&mut b, "concat", Op::Add, &[first, second]);
+                }
+                // used twice
+                3 => {
+                    let conv = random.convolution(c, c, 3, 1, 1);
+                    let z = add(&mut b, "branch", Op::Conv2d(conv), &[y]);
+                    y = add(&mut b, "add", Op::Add, &[y, z]);
+                }
+                _ => {}
+            }
+            x = act(&mut b, &format!("act{i}"), y, Activation::Silu);
+        }
+        let x = b.add("flatten", Op::Flatten, &[x]).expect("valid");
+        let dense = Op::Linear(random.dense(b.shape(x).len(), 3));
+        let x = b.add("linear", dense, &[x]).expect("valid");
+        let graph = b.finish(x).expect("valid");
+        let (graph, data) = twin(&graph, &mut random, 24, 4);
+        check(&format!("network {seed}"), &graph, &data, 12);
+    }
+}
+
 #[test]
 fn residual_networks_and_pooling() {
     let mut random = Random(7);

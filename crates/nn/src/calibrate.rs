@@ -333,7 +333,6 @@ mod tests {
     use super::*;
     use crate::{Graph, Linear, Nonlinearity, Parameter, Shape};
     use approx::Activation;
-    use rayon::prelude::*;
 
     fn network() -> Graph {
         let mut b = Graph::builder();

@@ -109,6 +109,30 @@ impl Kernel {
         };
         [self.before[0], self.before[1], after(0), after(1)]
     }
+    /// The same with rows and columns of zeros, where it begins farther before its place than it is long.
+    pub(crate) fn grown(self) -> Self {
+        let size = [0, 1].map(|d| self.size[d].max(self.before[d] + 1));
+        if size == self.size {
+            return self;
+        }
+        let (rows, taps) = (self.to[0] * self.per().0, size[0] * size[1]);
+        let mut weights = vec![0.0; if self.is_shape() { 0 } else { rows * taps }];
+        for (row, to) in weights.chunks_mut(taps).enumerate() {
+            for tap in 0..self.taps() {
+                let at = tap / self.size[1] * size[1] + tap % self.size[1];
+                to[at] = match self.flat {
+                    true => self.weights[row],
+                    false => self.weights[row * self.taps() + tap],
+                };
+            }
+        }
+        Self {
+            size,
+            weights,
+            flat: false,
+            ..self
+        }
+    }
     /// The same for so many tensors, whose channels follow each other: each in groups of its own.
     pub(crate) fn beside(&mut self, tensors: usize) {
         self.from[0] *= tensors;
@@ -403,42 +427,48 @@ impl Kernel {
         };
         Ok(Some((kernel, none())))
     }
-    /// Channels added or left out, and every so manieth row and column.
+    /// Channels, rows and columns added or left out, and every so manieth of them.
     fn selection(node: &PolyNode, from: [usize; 3], to: [usize; 3]) -> Result<Self, Error> {
-        let refuse = |reason: &str| {
-            let remedy = "pad and slice channels, or take every so manieth row and column";
-            Err(unsupported(node, reason.into(), remedy))
-        };
-        let (first, skipped, step, stride) = match node.op() {
-            Op::Pad(p) if p.spatial == nn::Padding::default() => (p.channels.0, 0, 1, 1),
+        // channels of zeros before, first channel and step, first row and column and step, rows and columns of zeros before
+        let (zeros, channel, step, first, stride, before) = match node.op() {
+            Op::Pad(p) => {
+                let before = [p.spatial.top, p.spatial.left];
+                (p.channels.0, 0, 1, [0, 0], 1, before)
+            }
             Op::Slice(s) => match &s.axes[..] {
-                [a] if from[1..] == [1, 1] => (0, a.begin, a.step, 1),
-                [a, b, c] if (b.begin, c.begin) == (0, 0) && b.step == c.step => {
-                    (0, a.begin, a.step, b.step)
+                [a] if from[1..] == [1, 1] => (0, a.begin, a.step, [0, 0], 1, [0, 0]),
+                [a, b, c] if b.step == c.step || to[1] == 1 || to[2] == 1 => {
+                    let stride = if to[1] == 1 { c.step } else { b.step };
+                    (0, a.begin, a.step, [b.begin, c.begin], stride, [0, 0])
                 }
-                _ => return refuse("a slice that begins elsewhere"),
+                _ => {
+                    let remedy = "take one step for rows and columns, before they are flattened";
+                    return Err(unsupported(node, "a slice of other steps".into(), remedy));
+                }
             },
-            _ => return refuse("zeros around a picture"),
+            _ => {
+                let remedy = "pad and slice pictures";
+                return Err(unsupported(node, "it is no selection".into(), remedy));
+            }
         };
-        let mut weights = vec![0.0; to[0] * from[0]];
-        for o in 0..to[0] {
-            let c = o
-                .wrapping_sub(first)
-                .saturating_mul(step)
-                .saturating_add(skipped);
-            if o >= first && c < from[0] {
-                weights[o * from[0] + c] = 1.0;
+        let size = first.map(|f| f + 1);
+        let taps = size[0] * size[1];
+        let mut weights = vec![0.0; to[0] * from[0] * taps];
+        for o in zeros..to[0] {
+            let c = channel.saturating_add((o - zeros).saturating_mul(step));
+            if c < from[0] {
+                weights[(o * from[0] + c) * taps + taps - 1] = 1.0;
             }
         }
         Ok(Self {
             from,
             to,
-            size: [1, 1],
-            before: [0, 0],
+            size,
+            before,
             stride,
             groups: 1,
             weights,
-            flat: true,
+            flat: taps == 1,
         })
     }
 }

@@ -2,9 +2,10 @@
 //! without diagonals and with a handful of keys; slots hold activations alone.
 //!
 //! `network` (sums of kernels over inputs and activations; `kernel`, chains of operators that are one kernel) → `layout` (phases of large
-//! pictures, places, channels) → `emit` (units, integer weights, steps, ports). What a layer's outputs leave at places without a value goes
+//! pictures, places, channels) → `emit` (units, integer weights, steps, ports; `costs`, what they take). What a layer's outputs leave at places without a value goes
 //! through the activation and is masked on the way down.
 
+mod costs;
 mod emit;
 mod kernel;
 mod layout;
@@ -13,13 +14,13 @@ mod network;
 use crate::activation::Activation;
 use crate::choose::KEY_BYTE;
 use crate::{Error, Needs, Target};
-use ckks::{Context, CostTable, Level, Meter, Parameters, ParametersSpec};
+use ckks::ParametersSpec;
+use costs::Costs;
 use kernel::Reading;
 use network::{Kind, Quantity};
 use nn::PolyGraph;
-use runtime::folding::{Term, Within};
-use runtime::{Description, Operation, Plan, Step, VerifiedPlan, size};
-use std::collections::{BTreeMap, BTreeSet};
+use runtime::{Description, Plan, Port, Step, VerifiedPlan, size};
+use std::collections::BTreeSet;
 
 /// Compiles a network with every linear layer in coefficients.
 ///
@@ -41,7 +42,8 @@ pub fn compile(graph: &PolyGraph, target: &Target) -> Result<VerifiedPlan, Error
         });
     }
     let quantities = network::quantities(graph, target, Reading::Weights, &found.apart)?;
-    let plan = made(graph, target, &quantities, Reading::Weights)?;
+    let mut costs = costs(&quantities, target)?;
+    let plan = made(graph, target, &quantities, (&mut costs, Reading::Weights))?;
     let needed = least_bytes(&plan, target);
     match target.max_memory {
         Some(limit) if needed > limit => Err(Error::Memory {
@@ -149,65 +151,85 @@ fn search(graph: &PolyGraph, target: &Target) -> Result<Found, Error> {
         let most = MOST_BESIDE;
         return Err(Error::Batch { batch, most });
     }
-    let price = |apart: &BTreeSet<usize>| {
-        let quantities = network::quantities(graph, target, Reading::Shapes, apart)?;
-        let plan = made(graph, target, &quantities, Reading::Shapes)?;
-        let facts = plan.facts();
-        let estimate = Estimate {
-            cpu_seconds: plan.predicted_steps(&target.cost).iter().sum(),
-            peak_bytes: facts.peak_bytes,
-            least_bytes: least_bytes(&plan, target),
-            keys: facts.keys.0.len(),
-            key_bytes: facts.key_file_bytes,
-            bootstraps: facts.bootstraps,
-            parameters: plan.parameters().spec().name.clone(),
-            security_bits: plan.parameters().security_bits(),
-            compiling: compiling(&quantities),
-        };
-        Ok::<_, Error>(estimate)
-    };
     let mut apart = network::shared(graph);
-    let mut estimate = price(&apart)?;
+    let mut quantities = network::quantities(graph, target, Reading::Shapes, &apart)?;
+    let mut costs = costs(&quantities, target)?;
+    let mut price = |quantities: &[Quantity]| {
+        let program = program(graph, target, quantities, &mut costs)?;
+        costs.seconds(&program.steps)
+    };
+    let mut least = match apart.is_empty() {
+        true => 0.0,
+        false => price(&quantities)?,
+    };
     for v in apart.clone() {
         let mut fewer = apart.clone();
         fewer.remove(&v);
-        let other = price(&fewer)?;
-        if other.cpu_seconds < estimate.cpu_seconds {
-            (apart, estimate) = (fewer, other);
+        let others = network::quantities(graph, target, Reading::Shapes, &fewer)?;
+        let seconds = price(&others)?;
+        if seconds < least {
+            (apart, quantities, least) = (fewer, others, seconds);
         }
     }
+    let plan = made(graph, target, &quantities, (&mut costs, Reading::Shapes))?;
+    let facts = plan.facts();
+    let estimate = Estimate {
+        cpu_seconds: plan.predicted_steps(&target.cost).iter().sum(),
+        peak_bytes: facts.peak_bytes,
+        least_bytes: least_bytes(&plan, target),
+        keys: facts.keys.0.len(),
+        key_bytes: facts.key_file_bytes,
+        bootstraps: facts.bootstraps,
+        parameters: plan.parameters().spec().name.clone(),
+        security_bits: plan.parameters().security_bits(),
+        compiling: compiling(&quantities),
+    };
     Ok(Found { apart, estimate })
+}
+
+/// Costs under the target's set, or the preset with as many free levels as the deepest activation takes.
+fn costs(quantities: &[Quantity], target: &Target) -> Result<Costs, Error> {
+    let spec = match &target.parameters {
+        Some(spec) => spec.clone(),
+        None => ParametersSpec::coefficients(deepest(quantities)?.max(LEAST_LEVELS))?,
+    };
+    Costs::new(spec, target.cost)
+}
+
+/// Steps and ports, and the set that has the rings they are carried out in.
+struct Program {
+    steps: Vec<Step>,
+    ports: [Port; 2],
+    parameters: ParametersSpec,
+}
+
+fn program(
+    graph: &PolyGraph,
+    target: &Target,
+    quantities: &[Quantity],
+    costs: &mut Costs,
+) -> Result<Program, Error> {
+    let parameters = costs.parameters();
+    let laid = layout::lay(quantities, parameters.n())?;
+    let names = [graph.input().name(), graph.output().name()];
+    let shapes = [graph.input().shape().dims(), graph.output().shape().dims()];
+    let of = (names, shapes, target.batch);
+    let (mut steps, input, output) = emit::emit(quantities, &laid, parameters, of)?;
+    let parameters = costs.narrow(&mut steps)?;
+    Ok(Program {
+        steps,
+        ports: [input, output],
+        parameters,
+    })
 }
 
 fn made(
     graph: &PolyGraph,
     target: &Target,
     quantities: &[Quantity],
-    reading: Reading,
+    (costs, reading): (&mut Costs, Reading),
 ) -> Result<VerifiedPlan, Error> {
-    let deepest = deepest(quantities)?;
-    let spec = match &target.parameters {
-        Some(spec) => spec.clone(),
-        None => ParametersSpec::coefficients(deepest.max(LEAST_LEVELS))?,
-    };
-    let parameters = Parameters::new(spec.clone())?;
-    if parameters.products() == Level::new(0) {
-        return Err(Error::Ckks(ckks::Error::Parameters {
-            name: spec.name,
-            reason: "layers in coefficients need a set with levels of products below SlotToCoeff"
-                .into(),
-        }));
-    }
-    let laid = layout::lay(quantities, parameters.n())?;
-    let names = [graph.input().name(), graph.output().name()];
-    let shapes = [graph.input().shape().dims(), graph.output().shape().dims()];
-    let (mut steps, input, output) = emit::emit(
-        quantities,
-        &laid,
-        &parameters,
-        (names, shapes, target.batch),
-    )?;
-    let spec = narrowed(&mut steps, spec, &target.cost)?;
+    let program = program(graph, target, quantities, costs)?;
     let metadata = graph.metadata();
     let description = Description {
         name: metadata.name.clone(),
@@ -219,104 +241,20 @@ fn made(
         },
         parameters: match target.parameters {
             Some(_) => String::new(),
-            None => {
-                format!("the deepest activation takes {deepest} levels between two half bootstraps")
-            }
+            None => format!(
+                "the deepest activation takes {} levels between two half bootstraps",
+                deepest(quantities)?
+            ),
         },
     };
+    let [input, output] = program.ports;
     Ok(VerifiedPlan::new(Plan {
-        parameters: spec,
+        parameters: program.parameters,
         description,
         input,
         output,
-        steps,
+        steps: program.steps,
     })?)
-}
-
-/// log2 of the smallest degree that a small ring may have in a secure set.
-const LEAST_SMALL: u32 = 13;
-/// How much smaller than a toy's ring its small ring is, as logarithm: as 2^13 beside 2^16.
-const TOY_SMALLER: u32 = 3;
-
-/// Carries layers out in a small ring where that takes less time, and names it in the parameters if any is.
-fn narrowed(
-    steps: &mut [Step],
-    spec: ParametersSpec,
-    table: &CostTable,
-) -> Result<ParametersSpec, Error> {
-    let least = match spec.is_toy() {
-        true => spec.log_n.saturating_sub(TOY_SMALLER),
-        false => LEAST_SMALL,
-    };
-    // the smallest that is secure
-    let found = (least..spec.log_n)
-        .find_map(|log| Parameters::new(spec.clone().with_small_ring(Some(log))).ok());
-    let Some(parameters) = found else {
-        return Ok(spec);
-    };
-    let (context, level) = (Context::new(&parameters), parameters.products());
-    let table = table.for_ring(spec.log_n);
-    // layers of one shape cost the same
-    let mut known: BTreeMap<String, bool> = BTreeMap::new();
-    let mut any = false;
-    for step in steps {
-        let shape = shape(&step.operation);
-        let Operation::Weigh { within, .. } = &mut step.operation else {
-            continue;
-        };
-        if let Some(&is_less) = known.get(&shape) {
-            if is_less {
-                *within = Within::Small;
-            }
-            continue;
-        }
-        *within = Within::Small;
-        let seconds = |operation: &Operation| -> Result<f64, ckks::Error> {
-            let meter = Meter::new(&context);
-            let x = meter.input(level, parameters.max_slots(), 1.0)?;
-            let operands = vec![x; operation.reads().len()];
-            operation.apply(&meter, &operands)?;
-            Ok(meter.cost().seconds(&table))
-        };
-        // refused where places lie too near each other
-        let small = seconds(&step.operation).unwrap_or(f64::INFINITY);
-        if let Operation::Weigh { within, .. } = &mut step.operation {
-            *within = Within::Whole;
-        }
-        let is_less = small < seconds(&step.operation)?;
-        if let Operation::Weigh { within, .. } = &mut step.operation
-            && is_less
-        {
-            (*within, any) = (Within::Small, true);
-        }
-        known.insert(shape, is_less);
-    }
-    Ok(match any {
-        true => parameters.spec().clone(),
-        false => spec,
-    })
-}
-
-/// What a linear layer's cost depends on, as text.
-fn shape(operation: &Operation) -> String {
-    let Operation::Weigh { to, terms, .. } = operation else {
-        return String::new();
-    };
-    let mut text = format!("{to:?}");
-    for term in terms {
-        text += &match term {
-            Term::Kernel {
-                from,
-                kernel,
-                before,
-                stride,
-                groups,
-                ..
-            } => format!(" {from:?} {kernel:?} {before:?} {stride} {groups}"),
-            Term::Multiple { .. } => " multiple".into(),
-        };
-    }
-    text
 }
 
 /// Free levels of the smallest preset.

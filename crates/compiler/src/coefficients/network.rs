@@ -143,6 +143,7 @@ impl Builder<'_> {
         // kernels over one source are one where they look at the same places
         let mut sums: Vec<(Id, Kernel)> = Vec::new();
         for (id, kernel) in terms {
+            let kernel = kernel.grown();
             let same = sums.iter_mut().find(|(v, k)| {
                 let like = |k: &Kernel| (k.size, k.before, k.stride, k.groups, k.flat);
                 *v == id && like(k) == like(&kernel)
@@ -195,6 +196,13 @@ impl Builder<'_> {
                 let bias = x.bias.iter().zip(&y.bias).map(|(a, b)| a + b).collect();
                 Ok(Expression { terms, bias, shape })
             }
+            Op::Mul if operands.iter().any(|o| o.terms.is_empty()) => {
+                let (value, constant) = match operands[1].terms.is_empty() {
+                    true => (operands[0], operands[1]),
+                    false => (operands[1], operands[0]),
+                };
+                self.times(node, value, &constant.bias)
+            }
             Op::Elementwise(p) => self.polynomial(node, p, operands[0]),
             _ => {
                 let from = node.inputs()[0];
@@ -207,6 +215,33 @@ impl Builder<'_> {
                 self.then(node, before, &kernel, &offsets)
             }
         }
+    }
+    /// A value times constants, one for each channel.
+    fn times(
+        &mut self,
+        node: &PolyNode,
+        value: &Expression,
+        constants: &[f64],
+    ) -> Result<Expression, Error> {
+        if value.terms.is_empty() {
+            let bias = value.bias.iter().zip(constants).map(|(a, b)| a * b);
+            return Ok(Expression {
+                bias: bias.collect(),
+                ..value.clone()
+            });
+        }
+        let [channels, height, width] = value.shape;
+        let planes = constants.chunks(height * width);
+        if planes.clone().any(|p| p.iter().any(|c| *c != p[0])) {
+            return Err(crate::linear_op::unsupported(
+                node,
+                "its factors differ from place to place".into(),
+                "multiply by one number for each channel",
+            ));
+        }
+        let factors = planes.map(|p| p[0]).collect();
+        let kernel = Kernel::diagonal(value.shape, factors);
+        self.then(node, value, &kernel, &vec![0.0; channels])
     }
     fn then(
         &mut self,

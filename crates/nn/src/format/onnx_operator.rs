@@ -219,6 +219,7 @@ impl<'a> Importing<'_, 'a> {
             }
             "ReduceMean" => self.reduce_mean(),
             "Pad" => self.pad(),
+            "Concat" => self.concat(),
             "Slice" => self.slice(),
             "Flatten" => self.flatten(),
             "Reshape" => self.reshape(),
@@ -304,6 +305,52 @@ impl<'a> Importing<'_, 'a> {
         match self.shape(x) {
             Shape::Image { height, width, .. } => Ok((height, width)),
             other => Err(self.invalid(format!("needs an image, {other} was given"))),
+        }
+    }
+
+    /// Channels, or features, one value's after the other's: each with channels of zeros around, summed.
+    fn concat(&mut self) -> Result<Value> {
+        let count = self.node.input.len();
+        let mut parts = Vec::new();
+        for i in 0..count {
+            let x = self.computed(i)?;
+            parts.push(match self.shape(x) {
+                Shape::Vector(n) => {
+                    let to = Op::Reshape(Shape::image(n, 1, 1));
+                    (self.add_as(&format!("part{i}.picture"), to, &[x])?, n, 1)
+                }
+                shape => match shape.as_image() {
+                    Some((channels, ..)) => (x, channels, 3),
+                    None => return Err(self.unsupported("of other values than pictures and rows")),
+                },
+            });
+        }
+        let axes = parts[0].2;
+        let axis = self.integer("axis", 1);
+        let along = if axis < 0 { axis + axes + 1 } else { axis };
+        if along != 1 || parts.iter().any(|p| p.2 != axes) {
+            return Err(self.unsupported("along another axis than channels or features"));
+        }
+        let sizes: Vec<usize> = parts.iter().map(|p| p.1).collect();
+        let total = sizes.iter().try_fold(0usize, |sum, n| sum.checked_add(*n));
+        let total = self.length(total.and_then(|t| t.try_into().ok()).unwrap_or(i64::MAX))?;
+        let (mut sum, mut before): (Option<NodeId>, usize) = (None, 0);
+        for (i, &(x, channels, _)) in parts.iter().enumerate() {
+            let pad = Op::Pad(crate::Pad {
+                channels: (before, total - before - channels),
+                spatial: Padding::default(),
+            });
+            let y = self.add_as(&format!("part{i}"), pad, &[x])?;
+            before += channels;
+            sum = Some(match sum {
+                None => y,
+                Some(s) => self.add_as(&format!("sum{i}"), Op::Add, &[s, y])?,
+            });
+        }
+        let sum = sum.ok_or_else(|| self.invalid("no inputs"))?;
+        match axes {
+            1 => self.add(Op::Flatten, &[sum]),
+            _ => self.add(Op::Identity, &[sum]),
         }
     }
 

@@ -546,3 +546,37 @@ fn cases_of_the_folder_are_right_or_refused() {
         "{right} right, {refused} refused"
     );
 }
+
+#[test]
+fn channels_and_features_come_after_each_other() {
+    let joined = |axis: i64| {
+        let nodes = vec![
+            node("Relu", &["x"], "r", vec![]),
+            node("Concat", &["r", "x", "r"], "y", vec![int("axis", axis)]),
+        ];
+        import(&[1, 1, 1, 2], nodes, vec![])
+    };
+    for axis in [1, -3] {
+        let graph = joined(axis).expect("imports");
+        assert_eq!(
+            values(&graph, &[-1.0, 2.0]),
+            [0.0, 2.0, -1.0, 2.0, 0.0, 2.0]
+        );
+    }
+    for axis in [0, 2, -1] {
+        let refused = joined(axis).expect_err("rows").to_string();
+        assert!(refused.contains("channels or features"), "{refused}");
+    }
+    let rows = vec![
+        node("Relu", &["x"], "r", vec![]),
+        node("Concat", &["x", "r"], "y", vec![int("axis", -1)]),
+    ];
+    let graph = import(&[1, 2], rows, vec![]).expect("imports");
+    assert_eq!(values(&graph, &[-1.0, 2.0]), [-1.0, 2.0, 0.0, 2.0]);
+    // of different sizes
+    let nodes = vec![
+        node("GlobalAveragePool", &["x"], "m", vec![]),
+        node("Concat", &["x", "m"], "y", vec![int("axis", 1)]),
+    ];
+    assert!(import(&[1, 1, 2, 2], nodes, vec![]).is_err());
+}

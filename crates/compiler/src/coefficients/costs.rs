@@ -1,0 +1,141 @@
+//! What steps in coefficients cost, each shape of them once, and which ring layers are carried out in.
+
+use crate::Error;
+use ckks::{Context, CostTable, Level, Meter, Parameters, ParametersSpec};
+use runtime::folding::{Term, Within};
+use runtime::{Operation, Step};
+use std::collections::BTreeMap;
+
+/// log2 of the smallest degree that a small ring may have in a secure set.
+const LEAST_SMALL: u32 = 13;
+/// How much smaller than a toy's ring its small ring is, as logarithm: as 2^13 beside 2^16.
+const TOY_SMALLER: u32 = 3;
+
+/// Costs under one set.
+pub(super) struct Costs {
+    /// As it was asked for.
+    parameters: Parameters,
+    /// With the smallest ring that is secure, if there is one.
+    context: Context,
+    table: CostTable,
+    known: BTreeMap<String, f64>,
+}
+
+impl Costs {
+    pub(super) fn new(spec: ParametersSpec, table: CostTable) -> Result<Self, Error> {
+        let least = match spec.is_toy() {
+            true => spec.log_n.saturating_sub(TOY_SMALLER),
+            false => LEAST_SMALL,
+        };
+        let parameters = Parameters::new(spec)?;
+        let spec = parameters.spec();
+        if parameters.products() == Level::new(0) {
+            return Err(Error::Ckks(ckks::Error::Parameters {
+                name: spec.name.clone(),
+                reason:
+                    "layers in coefficients need a set with levels of products below SlotToCoeff"
+                        .into(),
+            }));
+        }
+        let small = (least..spec.log_n)
+            .find_map(|log| Parameters::new(spec.clone().with_small_ring(Some(log))).ok());
+        Ok(Self {
+            context: Context::new(small.as_ref().unwrap_or(&parameters)),
+            table: table.for_ring(spec.log_n),
+            parameters,
+            known: BTreeMap::new(),
+        })
+    }
+    /// As they were asked for.
+    pub(super) fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Carries layers out in a small ring where that takes less time, and names it in the parameters if any is.
+    pub(super) fn narrow(&mut self, steps: &mut [Step]) -> Result<ParametersSpec, Error> {
+        let mut any = false;
+        for step in steps {
+            // refused where places lie too near each other
+            if !set(&mut step.operation, Within::Small) {
+                continue;
+            }
+            let small = self.operation(&step.operation).unwrap_or(f64::INFINITY);
+            set(&mut step.operation, Within::Whole);
+            if small < self.operation(&step.operation)? {
+                set(&mut step.operation, Within::Small);
+                any = true;
+            }
+        }
+        Ok(match any {
+            true => self.context.parameters().spec().clone(),
+            false => self.parameters.spec().clone(),
+        })
+    }
+    /// CPU seconds of all steps.
+    pub(super) fn seconds(&mut self, steps: &[Step]) -> Result<f64, Error> {
+        let each = steps.iter().map(|s| self.operation(&s.operation));
+        each.sum()
+    }
+    fn operation(&mut self, operation: &Operation) -> Result<f64, Error> {
+        let shape = shape(operation);
+        if let Some(&seconds) = self.known.get(&shape) {
+            return Ok(seconds);
+        }
+        let seconds = self.metered(operation)?;
+        self.known.insert(shape, seconds);
+        Ok(seconds)
+    }
+    fn metered(&self, operation: &Operation) -> Result<f64, Error> {
+        let p = self.context.parameters();
+        let (level, slots) = match operation {
+            Operation::Weigh { .. } => (p.products(), p.max_slots()),
+            Operation::HalfBootstrap { slots, .. } => (Level::new(0), *slots),
+            Operation::Descend { to, .. } => (p.floor(), to.slots(p.n())),
+            _ => (p.residual(), p.max_slots()),
+        };
+        let meter = Meter::new(&self.context);
+        let x = meter.input(level, slots, 0.5)?;
+        operation.apply(&meter, &vec![x; operation.reads().len()])?;
+        Ok(meter.cost().seconds(&self.table))
+    }
+}
+
+/// Sets the ring of a linear layer; false for other operations.
+fn set(operation: &mut Operation, ring: Within) -> bool {
+    match operation {
+        Operation::Weigh { within, .. } => {
+            *within = ring;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// What an operation's cost depends on, as text.
+fn shape(operation: &Operation) -> String {
+    match operation {
+        Operation::Weigh {
+            to, terms, within, ..
+        } => {
+            let mut text = format!("{within:?} {to:?}");
+            for term in terms {
+                text += &match term {
+                    Term::Kernel {
+                        from,
+                        kernel,
+                        before,
+                        stride,
+                        groups,
+                        ..
+                    } => format!(" {from:?} {kernel:?} {before:?} {stride} {groups}"),
+                    Term::Multiple { .. } => " multiple".into(),
+                };
+            }
+            text
+        }
+        Operation::HalfBootstrap { slots, target, .. } => format!("up {slots} {target}"),
+        Operation::Descend { to, inputs, .. } => format!("down {} {to:?}", inputs.len()),
+        Operation::Polynomial { polynomial, .. } => format!("degree {}", polynomial.degree()),
+        other => other.doing().into(),
+    }
+}
